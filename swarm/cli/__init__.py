@@ -1,0 +1,27 @@
+"""cli: the face of the swarm in a terminal.
+
+options.py        C  the flags that every command takes, wherever they stand
+ink.py            C  colours, columns and numbers as people read them
+picture.py        C  careful reads of the object of /api/v1/state
+views.py          C  that object as lines: status, map, peers, run
+failures.py       S  one sentence of cause, one command that mends it, the exit code
+terminal.py       S  data on stdout, messages on stderr
+api.py            S  HTTP to the node that runs on this machine
+main.py           S  the command line itself (door: typer)
+joining.py        S  join, launch, init
+running.py        S  a node in this process: signals, watch, never silent
+progress.py       C  what to say next while a node runs
+looking.py        S  status, map, peers, run
+ledger.py         S  ledger tail, show, verify
+archive.py        S  the ledger on this home's disk, for reading
+inviting.py       S  ticket new, show; id show, export
+models.py         S  export, eval, generate
+sources.py        S  where a model comes from: a folder, or the node's run
+demo.py           S  the main job: eight peers train, one is killed
+demo_script.py    C  who takes part, and what happens when
+demo_stage.py     S  homes, keys, genesis and files of the demo
+demo_watch.py     S  what can be seen of the demo from outside
+demo_children.py  S  the processes of the demo: start, watch, measure, stop
+demo_results.py   S  what came out, measured by separate processes
+demo_report.py    C  the closing object, and the same in words
+"""

@@ -1,0 +1,220 @@
+"""The main job: eight peers on this machine train one model, one is killed and comes back.
+
+Shell: starts, kills, restarts, measures, cleans up. What happens when is in demo_script.py.
+"""
+
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import SwarmError
+
+if TYPE_CHECKING:
+    from swarm.cli.demo_children import Children
+    from swarm.cli.demo_report import Result
+    from swarm.cli.demo_results import Measured
+    from swarm.cli.demo_script import Script
+    from swarm.cli.demo_stage import Player
+    from swarm.cli.demo_watch import Watch
+
+LOOK_INTERVAL_S = 1.0
+TICKET_S = 90.0
+"""The launcher loads its libraries, reads the text and draws the model before it can invite anybody."""
+CLOSING_S = 35.0
+"""Of the time asked for, kept for export and measurement by separate processes."""
+HURRY_S = 1.8
+"""After Ctrl-C, children get this long before SIGKILL: all is over in 3 s."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("demo", short_help="Watch eight peers on this machine train a model.")(demo)
+
+
+def demo(
+    file: Annotated[
+        str, typer.Argument(help="A run file; without one, the packaged demo run.")
+    ] = "",
+    minutes: Annotated[
+        float, typer.Option(help="Everything is over by then.", min=0.5, max=600.0)
+    ] = 5.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep homes and logs.")] = False,
+    kill: Annotated[
+        bool, typer.Option("--kill/--no-kill", help="Kill one peer in the middle.")
+    ] = True,
+) -> None:
+    """Watch a swarm train: 2 stages x 3 replicas and two more peers, as processes on this machine."""
+    from swarm.cli.demo_report import result_lines, result_object, shortfalls
+
+    desk = terminal()
+    folder = Path(tempfile.mkdtemp(prefix="swarm-demo-"))
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result, _ = play(desk, folder, file, minutes=minutes, kills=kill)
+    except BaseException:
+        desk.say(f"homes and logs are kept in {folder}")
+        raise
+    faults = shortfalls(result)
+    if keep or faults:
+        desk.say(f"homes and logs are kept in {folder}")
+    else:
+        _clean(folder)
+    desk.data(result_object(result), result_lines(result, desk.ink))
+    if faults:
+        raise SwarmError(f"the demo failed: {'; '.join(faults)}", hint=f"read {folder}/logs")
+
+
+@dataclass(frozen=True, slots=True)
+class Troupe:
+    """Everybody and everything on the stage."""
+
+    players: "list[Player]"
+    children: "Children"
+    script: "Script"
+    watch: "Watch"
+    run_path: Path
+
+
+def play(
+    desk: Terminal, folder: Path, file: str, *, minutes: float, kills: bool
+) -> "tuple[Result, Watch]":
+    """Run the whole demo below ``folder``; afterwards nothing of it runs any more."""
+    from swarm.cli.demo_children import STOP_S
+    from swarm.cli.demo_results import measure
+
+    troupe = _gather(desk, folder, file, minutes, kills)
+    children, watch, patience_s = troupe.children, troupe.watch, HURRY_S
+    try:
+        _open(troupe)
+        _perform(troupe)
+        patience_s = STOP_S
+    finally:
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # cleaning up is not interrupted
+        children.stop(patience_s)
+        signal.signal(signal.SIGINT, previous)
+    watch.tell("the peers have left; separate processes measure what they made")
+    measured = measure(children, troupe.players[0].home, folder, desk.say)
+    return _result(troupe, measured), watch
+
+
+def _gather(desk: Terminal, folder: Path, file: str, minutes: float, kills: bool) -> Troupe:
+    import secrets
+
+    from swarm.cli.demo_children import Children
+    from swarm.cli.demo_script import Script, cast_of
+    from swarm.cli.demo_stage import set_stage
+    from swarm.cli.demo_watch import Watch
+    from swarm.cli.joining import STEP_DEMO, load_run_file
+    from swarm.packaged import packaged_file
+
+    watch = Watch(desk)
+    run_file, _ = load_run_file(file)
+    run_path = Path(file).absolute() if file else folder / "run.toml"
+    if not file:
+        run_path.write_text(packaged_file(STEP_DEMO), encoding="utf-8")
+    roles = cast_of(run_file.training.num_stages * run_file.training.replicas_max)
+    players = set_stage(folder, roles, run_file)
+    script = Script(deadline=watch.began + max(60 * minutes - CLOSING_S, CLOSING_S), kills=kills)
+    return Troupe(players, Children(secrets.token_hex(8)), script, watch, run_path)
+
+
+def _open(troupe: Troupe) -> None:
+    """Start the launcher, wait for its ticket, start everybody else, validators first."""
+    from swarm.cli.demo_watch import wait_for_ticket
+
+    first, rest = troupe.players[0], troupe.players[1:]
+    words = ["launch", str(troupe.run_path), "--home", str(first.home)]
+    troupe.children.start(first.role.folder, words, first.log)
+    troupe.watch.tell(f"{first.name} launches {troupe.run_path.name}")
+    ticket = wait_for_ticket(troupe.children, first, troupe.watch, TICKET_S)
+    for player in sorted(rest, key=lambda one: not one.role.validates):
+        _join(troupe.children, player, ticket)
+    troupe.watch.tell(f"ticket {ticket}")
+    troupe.watch.tell(f"{len(rest)} peers join: {', '.join(player.name for player in rest)}")
+
+
+def _join(children: "Children", player: "Player", ticket: str) -> None:
+    words = ["join", ticket, "--home", str(player.home)]
+    children.start(player.role.folder, words, player.log)
+
+
+def _perform(troupe: Troupe) -> None:
+    """Watch until the script is over, making its moves."""
+    from swarm.cli.demo_script import VICTIM, Act, Move
+
+    players, script, watch, children = (
+        troupe.players,
+        troupe.script,
+        troupe.watch,
+        troupe.children,
+    )
+    victim, was_back = players[VICTIM], False
+    while script.act is not Act.DONE:
+        children.check()
+        look = watch.look(players[0], victim, asks_victim=script.act in {Act.GATHER, Act.BACK})
+        for move in script.next_moves(look, time.monotonic()):
+            match move:
+                case Move.KILL:
+                    children.kill(victim.role.folder)
+                    (victim.home / "api.json").unlink(missing_ok=True)
+                    watch.tell(f"killed {victim.name} (kill -9), a replica that validates")
+                case Move.RESTART:
+                    ticket = (players[0].home / "ticket.txt").read_text(encoding="ascii").strip()
+                    _join(children, victim, ticket)
+                    watch.tell(f"{victim.name} starts again")
+                case Move.FINISH:
+                    watch.tell("time is up" if script.ended_early else "all rounds are done")
+        if script.rejoin_s is not None and not was_back:
+            was_back = True
+            watch.tell(f"{victim.name} trains again, {script.rejoin_s:.1f} s after its restart")
+        watch.weigh(children)
+        watch.progress()
+        time.sleep(LOOK_INTERVAL_S)
+
+
+def _result(troupe: Troupe, measured: "Measured") -> "Result":
+    from swarm.cli.demo_report import Result
+    from swarm.cli.picture import part, whole
+
+    watch, script = troupe.watch, troupe.script
+    run = part(watch.picture, "run")
+    return Result(
+        initial_loss_nats=measured.initial_loss_nats,
+        final_loss_nats=measured.final_loss_nats,
+        tokens=whole(run, "tokens"),
+        rounds=min(whole(run, "round"), whole(run, "rounds")),
+        peers=watch.num_peers,
+        commits_final=measured.commits,
+        commits_verified=None,
+        lies_planted=None,
+        lies_caught=None,
+        rejoin_s=None if script.rejoin_s is None else round(script.rejoin_s, 2),
+        ledger_height=measured.height,
+        supply_conserved=measured.supply_conserved,
+        peak_memory_mb=round(watch.peak_mb, 1) or None,
+        left_running=troupe.children.left_running(),
+        sample=measured.sample,
+        export_dir=measured.export_dir,
+        map_url=watch.map_url,
+        seconds=round(watch.seconds, 1),
+    )
+
+
+def _clean(folder: Path) -> None:
+    """Remove everything but the exported model."""
+    for entry in folder.iterdir():
+        if entry.name != "model":
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """A request to stop is handled like Ctrl-C: the children go first."""
+    raise KeyboardInterrupt

@@ -1,0 +1,89 @@
+"""The closing words of the demo: one object, and the same for people.
+
+Core: figures in, text out. Source of the keys: spec/figures.md.
+"""
+
+from dataclasses import asdict, dataclass
+
+from swarm.cli.ink import Ink, human_count, human_span
+
+LOSS_WANTED_NATS = 2.1
+REJOIN_WANTED_S = 30.0
+MEMORY_WANTED_MB = 6000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Everything the demo found out; None where it could not be measured."""
+
+    initial_loss_nats: float | None
+    final_loss_nats: float | None
+    """Both on held-out text, by a separate process, from the exported models."""
+    tokens: int
+    rounds: int
+    peers: int
+    commits_final: int | None
+    commits_verified: int | None
+    lies_planted: int | None
+    lies_caught: int | None
+    rejoin_s: float | None
+    ledger_height: int | None
+    supply_conserved: bool | None
+    peak_memory_mb: float | None
+    left_running: int
+    sample: str | None
+    export_dir: str | None
+    map_url: str
+    seconds: float
+
+
+def result_object(result: Result) -> dict[str, object]:
+    """The object of ``swarm demo --json``."""
+    return dict(asdict(result))
+
+
+def shortfalls(result: Result) -> list[str]:
+    """What went wrong enough to be a failure of the demo, not of its figures."""
+    faults = list[str]()
+    if result.left_running:
+        faults.append(f"{result.left_running} processes are still running")
+    if result.supply_conserved is False:
+        faults.append("the ledger lost or made money")
+    if result.final_loss_nats is None:
+        faults.append("the trained model could not be measured")
+    return faults
+
+
+def result_lines(result: Result, ink: Ink) -> list[str]:
+    """The same for people."""
+    rows = [
+        ("loss", f"{_nats(result.initial_loss_nats)} -> {_nats(result.final_loss_nats)} nats per byte,"
+                 " on held-out text, measured by a separate process"),
+        ("trained", f"{human_count(result.tokens)} tokens in {result.rounds} rounds by"
+                    f" {result.peers} peers, {human_span(result.seconds)} in all"),
+        ("killed", "one peer was killed and trained again after"
+                   f" {_seconds(result.rejoin_s)}"),
+        ("ledger", f"height {human_count(result.ledger_height)},"
+                   f" {human_count(result.commits_final)} commits final,"
+                   f" supply {'conserved' if result.supply_conserved else 'NOT CONSERVED'}"),
+        ("memory", f"{human_count(result.peak_memory_mb)} MB at most, all processes together"),
+        ("model", result.export_dir or "none"),
+        ("left", f"{result.left_running} processes running"),
+    ]  # fmt: skip
+    lines = [f"{ink.paint('dim', f'{label:<8}')} {value}" for label, value in rows]
+    if result.sample:
+        lines += ["", ink.paint("dim", "a sample of what it writes:"), *_quoted(result.sample)]
+    return lines
+
+
+def _nats(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "no time that could be measured" if value is None else f"{value:.1f} s"
+
+
+def _quoted(text: str) -> list[str]:
+    printable = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    return [f"  | {line}" for line in printable.splitlines()[:20]]

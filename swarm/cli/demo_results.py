@@ -1,0 +1,102 @@
+"""Find out what the demo achieved, by separate processes that read what it left on disk.
+
+Shell: runs `swarm export`, `eval`, `generate` and `ledger verify`, two at a time.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from swarm.cli.demo_children import Children, command
+
+STEP_TIMEOUT_S = 120.0
+"""Each of these takes seconds; a minute on a crowded machine."""
+SAMPLE_PROMPT = "def "
+SAMPLE_BYTES = 240
+Say = Callable[[str], None]
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What separate processes found; None where one failed."""
+
+    initial_loss_nats: float | None
+    final_loss_nats: float | None
+    sample: str | None
+    height: int | None
+    commits: int | None
+    supply_conserved: bool | None
+    export_dir: str | None
+
+
+def measure(children: Children, home: Path, folder: Path, say: Say) -> Measured:
+    """Export, evaluate, sample and verify what lies in ``home``; the models go below ``folder``."""
+    final, initial = folder / "model", folder / "model-initial"
+    at = ["--home", str(home), "--json", "--yes"]
+
+    def run(*words: str) -> Row | None:
+        return run_json(children, [*words, *at], say)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        begun = [
+            pool.submit(run, "export", str(final)),
+            pool.submit(run, "export", str(initial), "--initial"),
+            pool.submit(run, "ledger", "verify"),
+        ]
+        exported, untrained, verified = (job.result() for job in begun)
+        final_job = pool.submit(run, "eval", str(final)) if exported else None
+        initial_job = pool.submit(run, "eval", str(initial)) if untrained else None
+        sample_job = (
+            pool.submit(run, "generate", "--model", str(final), "-p", SAMPLE_PROMPT,
+                        "--count", str(SAMPLE_BYTES), "--temperature", "0.6")
+            if exported else None
+        )  # fmt: skip
+        evaluated = final_job.result() if final_job else None
+        before = initial_job.result() if initial_job else None
+        written = sample_job.result() if sample_job else None
+    ledger = verified or {}
+    return Measured(
+        initial_loss_nats=_float(before, "loss_nats"),
+        final_loss_nats=_float(evaluated, "loss_nats"),
+        sample=f"{SAMPLE_PROMPT}{written.get('text')}" if written else None,
+        height=_int(ledger, "height"),
+        commits=_int(ledger, "commits"),
+        supply_conserved=bool(ledger.get("supply_conserved")) if verified else None,
+        export_dir=str(final) if exported else None,
+    )
+
+
+def run_json(children: Children, words: Sequence[str], say: Say) -> Row | None:
+    """The object that ``swarm WORDS`` prints; None, and its message said, when it fails."""
+    try:
+        done = subprocess.run(  # noqa: S603  our own program, words of our own
+            command(words),
+            capture_output=True,
+            text=True,
+            timeout=STEP_TIMEOUT_S,
+            env=children.environment(),
+            check=False,
+        )
+        found: object = json.loads(done.stdout) if done.returncode == 0 else None
+        problem = done.stderr.strip()[-600:] or f"exit code {done.returncode}"
+    except (subprocess.TimeoutExpired, ValueError) as error:
+        found, problem = None, str(error)[:300]
+    if isinstance(found, dict):
+        return cast("Row", found)
+    say(f"swarm {' '.join(words[:2])} failed: {problem}")
+    return None
+
+
+def _float(row: Row | None, key: str) -> float | None:
+    value = row.get(key) if row else None
+    return round(float(value), 4) if isinstance(value, int | float) else None
+
+
+def _int(row: Row | None, key: str) -> int | None:
+    value = row.get(key) if row else None
+    return value if isinstance(value, int) else None

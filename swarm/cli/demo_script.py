@@ -1,0 +1,131 @@
+"""The script of the demo: who takes part, and what happens when.
+
+Core: looks at the run come in with the time, moves go out.
+
+    GATHER --all stages trained by several--> TRAIN --40% of the rounds--> KILLED --5 s--> BACK
+    any --last checkpoints final, or time is up--> DONE
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+NUM_PEERS = 8
+KILL_SHARE = 0.4
+"""The peer dies when this much of the run is done: late enough to have state, early enough to return."""
+DOWN_S = 5.0
+"""How long it stays dead."""
+SETTLE_S = 30.0
+"""After the last round, the final commits and checkpoints get this long to become final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What one of the peers does."""
+
+    number: int
+    solves: bool
+    validates: bool
+
+    @property
+    def folder(self) -> str:
+        """Its home, under the folder of the demo."""
+        return f"peer-{self.number}"
+
+    @property
+    def is_launcher(self) -> bool:
+        """Number 0 launches; the others join."""
+        return self.number == 0
+
+
+def cast_of(num_replicas: int) -> tuple[Role, ...]:
+    """``num_replicas`` with a seat, then two without; those two and two of the replicas validate.
+
+    The launcher does not validate: it could leave without the ledger noticing.
+    """
+    solvers = [Role(i, True, i in {1, 2}) for i in range(num_replicas)]
+    return (*solvers, *(Role(num_replicas + i, False, True) for i in range(2)))
+
+
+VICTIM = 1
+"""A replica that validates: its return needs both a seat and a vote."""
+
+
+class Act(Enum):
+    """Where the demo stands."""
+
+    GATHER = auto()
+    TRAIN = auto()
+    KILLED = auto()
+    BACK = auto()
+    DONE = auto()
+
+
+class Move(Enum):
+    """What to do now."""
+
+    KILL = auto()
+    RESTART = auto()
+    FINISH = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What can be seen of the run."""
+
+    round: int
+    rounds: int
+    is_over: bool
+    """No more rounds."""
+    is_final: bool
+    """The last checkpoint of every stage is on the ledger."""
+    victim_trains: bool
+    """The victim's own counter of steps has risen since its (re)start."""
+
+
+class Script:
+    """The plot of one demo."""
+
+    def __init__(self, *, deadline: float, kills: bool) -> None:
+        self.act = Act.GATHER
+        self.rejoin_s: float | None = None
+        """From the restart of the killed peer to its first step."""
+        self.ended_early = False
+        self._deadline = deadline
+        self._kills = kills
+        self._killed_at = 0.0
+        self._restarted_at = 0.0
+        self._over_at: float | None = None
+
+    def next_moves(self, look: Look, now: float) -> list[Move]:
+        """What is due; asking again without doing it is not expected."""
+        if self.act is Act.DONE:
+            return []
+        if self._is_finished(look, now):
+            self.act = Act.DONE
+            return [Move.FINISH]
+        match self.act:
+            case Act.GATHER:
+                if look.victim_trains:
+                    self.act = Act.TRAIN
+            case Act.TRAIN:
+                if self._kills and look.round >= KILL_SHARE * look.rounds:
+                    self.act, self._killed_at = Act.KILLED, now
+                    return [Move.KILL]
+            case Act.KILLED:
+                if now - self._killed_at >= DOWN_S:
+                    self.act, self._restarted_at = Act.BACK, now
+                    return [Move.RESTART]
+            case Act.BACK:
+                if self.rejoin_s is None and look.victim_trains:
+                    self.rejoin_s = now - self._restarted_at
+        return []
+
+    def _is_finished(self, look: Look, now: float) -> bool:
+        if now >= self._deadline:
+            self.ended_early = not look.is_over
+            return True
+        if not look.is_over:
+            return False
+        if self._over_at is None:
+            self._over_at = now
+        return look.is_final or now - self._over_at >= SETTLE_S

@@ -1,0 +1,70 @@
+"""Set the stage of the demo: homes, keys, one genesis, the run file, a folder for the logs.
+
+Shell: writes files below one folder and nothing else.
+"""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.cli.demo_script import Role
+from swarm.codec import encode
+from swarm.config import genesis_of
+from swarm.crypto import SecretKey, peer_name
+from swarm.host.identity import load_identity
+from swarm.run_file import RunFile
+from swarm.types import PeerId
+
+LAUNCHER_BALANCE = 1_000_000_000_000
+"""Pays for the run; the others earn."""
+PEER_BALANCE = 1_000_000
+"""Enough for every fee of a few minutes."""
+STAKE = 1_000_000
+"""The same for each validator: one vote each."""
+NODE_FILE = """# One peer of the demo: on this machine only.
+listen = ["127.0.0.1:0"]
+api_port = 0
+solve = {solve}
+validate = {validate}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Player:
+    """One peer of the demo with its home."""
+
+    role: Role
+    home: Path
+    log: Path
+    peer: PeerId
+
+    @property
+    def name(self) -> str:
+        """Its human name."""
+        return peer_name(self.peer)
+
+
+def set_stage(folder: Path, roles: tuple[Role, ...], file: RunFile) -> list[Player]:
+    """Write everything the peers start from; returns them in the order of their roles."""
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    players = list[Player]()
+    for role in roles:
+        home = folder / role.folder
+        secret: SecretKey = load_identity(home)
+        node_file = NODE_FILE.format(
+            solve=str(role.solves).lower(), validate=str(role.validates).lower()
+        )
+        (home / "node.toml").write_text(node_file, encoding="utf-8")
+        players.append(Player(role, home, folder / "logs" / f"{role.folder}.log", secret.peer))
+    genesis = genesis_of(
+        file,
+        validators={player.peer: STAKE for player in players if player.role.validates},
+        accounts={
+            player.peer: LAUNCHER_BALANCE if player.role.is_launcher else PEER_BALANCE
+            for player in players
+        },
+        seed=secrets.token_bytes(32),
+    )
+    for player in players:
+        (player.home / "genesis.bin").write_bytes(encode(genesis))
+    return players

@@ -1,0 +1,69 @@
+"""Say what went wrong in one sentence, and what mends it in one command.
+
+Shell: writes the trace of an unexpected failure to a file, so that the terminal stays readable.
+"""
+
+import os
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.errors import SwarmError
+
+INTERRUPTED = 130
+"""What a shell expects of a command that Ctrl-C ended."""
+MESSAGE_CHARS_MAX = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A failure as a person meets it."""
+
+    message: str
+    hint: str
+    exit_code: int
+    is_expected: bool
+
+
+def explain(error: BaseException) -> Explained:
+    """The sentence, the mending command and the exit code of an error, out of whatever groups it.
+
+    Of several errors at once, one raised on purpose speaks for all: the others are its consequences.
+    """
+    leaves = list(_leaves(error))
+    ours = [leaf for leaf in leaves if isinstance(leaf, SwarmError)]
+    if ours and all(isinstance(leaf, SwarmError | KeyboardInterrupt) for leaf in leaves):
+        first = max(ours, key=lambda leaf: leaf.exit_code)
+        return Explained(_sentence(first), first.hint, first.exit_code, True)
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        return Explained("stopped", "", INTERRUPTED, True)
+    strange = next((leaf for leaf in leaves if not isinstance(leaf, SwarmError)), error)
+    if isinstance(strange, OSError) and strange.filename is not None:
+        where = f"{strange.strerror}: {strange.filename}"
+        return Explained(where, "check the path and who owns it", 1, True)
+    return Explained(f"{type(strange).__name__}: {_sentence(strange)}", "", 1, False)
+
+
+def save_trace(error: BaseException, home: Path) -> Path | None:
+    """Write the whole trace under ``home``; None when even that fails."""
+    path = home / f"trace-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        words = [f"swarm {' '.join(sys.argv[1:])}\n\n", *traceback.format_exception(error)]
+        path.write_text("".join(words), encoding="utf-8")
+    except OSError:
+        return None
+    return path
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+def _sentence(error: BaseException) -> str:
+    words = " ".join(str(error).split())[:MESSAGE_CHARS_MAX]
+    return words or type(error).__name__

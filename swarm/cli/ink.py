@@ -1,0 +1,90 @@
+"""Colours for a terminal, or none at all.
+
+Core: text in, text out. Colour only repeats what the words already say.
+"""
+
+import math
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_CODES = {
+    "ok": "32",
+    "slow": "33",
+    "gone": "31",
+    "busy": "34",
+    "dim": "2",
+    "bold": "1",
+    "head": "1;36",
+}
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True, slots=True)
+class Ink:
+    """Paints when the stream is a terminal that wants it."""
+
+    is_on: bool = False
+
+    def paint(self, style: str, text: str) -> str:
+        """The text in a style: ok, slow, gone, busy, dim, bold or head."""
+        return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.is_on and text else text
+
+
+def width_of(text: str) -> int:
+    """Columns the text takes, without its colours."""
+    plain = _ESCAPES.sub("", text)
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in plain)
+
+
+def pad(text: str, columns: int, *, right: bool = False) -> str:
+    """The text filled up with spaces; never cut."""
+    space = " " * max(0, columns - width_of(text))
+    return space + text if right else text + space
+
+
+def table(
+    heads: list[str], rows: list[list[str]], *, numbers: frozenset[int], ink: Ink
+) -> list[str]:
+    """Aligned columns; the columns in ``numbers`` are aligned to the right."""
+    widths = [
+        max([width_of(heads[i]), *(width_of(row[i]) for row in rows)]) for i in range(len(heads))
+    ]
+
+    def line(cells: list[str]) -> str:
+        padded = [pad(c, widths[i], right=i in numbers) for i, c in enumerate(cells)]
+        return "  ".join(padded).rstrip()
+
+    return [ink.paint("dim", line(heads)), *(line(row) for row in rows)]
+
+
+def human_count(value: object) -> str:
+    """``940``, ``12 400``, ``1.24M``; a dash for what is unknown."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "-"
+    if not math.isfinite(value):
+        return "-"
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:.2f}{letter}"
+    return f"{round(value):,}".replace(",", " ")
+
+
+def human_span(seconds: float) -> str:
+    """``14 s``, ``3 min 4 s``, ``2 h 10 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def human_bytes(value: object) -> str:
+    """``12 kB``, ``3.4 MB``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "-"
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value / 1e3:.0f} kB" if value >= 1e3 else f"{round(value)} B"

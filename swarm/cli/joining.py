@@ -1,0 +1,159 @@
+"""Take part: join a run, launch one, write a run file.
+
+Shell: reads files and keys, hands them to the node.
+"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import BadConfig, UsageError
+
+if TYPE_CHECKING:
+    from swarm.node.service import NodeSetup
+    from swarm.run_file import NodeConfig, RunFile
+
+STEP_DEMO = "demo.toml"
+FILE_BYTES_MAX = 1 << 20
+
+Listen = Annotated[
+    list[str] | None, typer.Option(help="host:port to listen on; may be given more than once.")
+]
+Validate = Annotated[
+    bool, typer.Option("--validate", help="Vote on blocks, if the genesis names us.")
+]
+NoSolve = Annotated[bool, typer.Option("--no-solve", help="Follow and serve, train nothing.")]
+ApiPort = Annotated[int | None, typer.Option(help="Port of the map on 127.0.0.1; 0 takes any.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("join", short_help="Take part in a run; without a ticket, resume.")(join)
+    app.command("launch", short_help="Start a run, train at once, print a ticket.")(launch)
+    app.command("init", short_help="Write a run file with every setting explained.")(init)
+
+
+def join(
+    ticket: Annotated[str, typer.Argument(help="swarm1:... from whoever launched.")] = "",
+    listen: Listen = None,
+    validate: Validate = False,
+    no_solve: NoSolve = False,
+    api_port: ApiPort = None,
+) -> None:
+    """Take part in a run: train, serve, follow. Without a ticket, resume where this home left off."""
+    desk = terminal()
+    known = (desk.home / "store.sqlite").exists() or (desk.home / "genesis.bin").exists()
+    if not ticket and not known:
+        raise UsageError(
+            f"no ticket was given, and {desk.home} has joined no network yet",
+            hint="swarm join swarm1:... (ask whoever launched for it), or start alone: swarm launch",
+        )
+    parsed = None
+    if ticket:
+        from swarm.ticket import parse_ticket
+
+        parsed = parse_ticket(ticket, int(time.time()))
+    setup = _setup(desk, listen, validate, no_solve, api_port)
+    _run(desk, replace(setup, ticket=parsed))
+
+
+def launch(
+    file: Annotated[
+        str, typer.Argument(help="A run file; without one, the packaged demo run.")
+    ] = "",
+    listen: Listen = None,
+    api_port: ApiPort = None,
+) -> None:
+    """Start a run and train it at once, alone if need be; prints the ticket that others join with."""
+    desk = terminal()
+    run_file, base = load_run_file(file)
+    setup = _setup(desk, listen, False, False, api_port)
+    _run(desk, replace(setup, launch=run_file, launch_base=base))
+
+
+def init(
+    file: Annotated[str, typer.Argument(help="Where to write it.")] = "run.toml",
+) -> None:
+    """Write a run file with every setting, its default and its meaning."""
+    from swarm.run_file import run_template
+
+    desk, path = terminal(), Path(file)
+    if path.exists() and not desk.options.yes:
+        raise UsageError(f"{path} exists already", hint=f"swarm init {path} --yes, or another name")
+    path.write_text(run_template(), encoding="utf-8")
+    desk.say(f"wrote {path}; edit it, then: swarm launch {path}")
+    if desk.options.json:
+        desk.data({"file": str(path)}, [])
+
+
+def load_run_file(file: str) -> "tuple[RunFile, Path]":
+    """The checked run file and the folder its paths are relative to; the packaged demo for ''."""
+    from swarm.config import parse_run_file
+    from swarm.packaged import packaged_file
+
+    if not file:
+        return parse_run_file(packaged_file(STEP_DEMO), STEP_DEMO), Path.cwd()
+    return parse_run_file(read_text(Path(file), "swarm init run.toml"), file), Path(file).parent
+
+
+def read_text(path: Path, hint: str) -> str:
+    """The text of a file a person named; raises ``BadConfig`` with what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_BYTES_MAX).decode("utf-8")
+    except OSError as error:
+        raise BadConfig(f"cannot read {path}: {error.strerror}", hint=hint) from None
+    except UnicodeDecodeError:
+        raise BadConfig(f"{path} is not a text file", hint=hint) from None
+
+
+def _setup(
+    desk: Terminal, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
+) -> "NodeSetup":
+    config = _node_config(desk.home, listen, validate, no_solve, api_port)
+    from swarm.host.identity import load_identity
+
+    is_new = not (desk.home / "identity.key").exists()
+    secret = load_identity(desk.home)
+    from swarm.crypto import peer_name
+
+    note = " (new; back it up: swarm id export)" if is_new else ""
+    desk.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
+    desk.say(f"{'starting':<9} loading the libraries takes a few seconds")
+    from swarm.node.service import NodeSetup
+
+    return NodeSetup(home=desk.home, config=config, secret=secret)
+
+
+def _node_config(
+    home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
+) -> "NodeConfig":
+    """``home/node.toml``, if there is one, with what the command line overrides."""
+    from swarm.config import parse_node_file
+
+    path = home / "node.toml"
+    written = read_text(path, f"check {path}") if path.exists() else ""
+    config = parse_node_file(written, str(path))
+    changes: dict[str, object] = {}
+    if listen:
+        changes["listen"] = tuple(listen)
+    if api_port is not None:
+        if not 0 <= api_port <= 65535:
+            raise UsageError(f"--api-port {api_port} is not a port", hint="swarm join --api-port 0")
+        changes["api_port"] = api_port
+    changes |= {"validate_": True} if validate else {}
+    changes |= {"solve": False} if no_solve else {}
+    return config.model_copy(update=changes)
+
+
+def _run(desk: Terminal, setup: "NodeSetup") -> None:
+    from swarm.cli.running import Voice, run_until_stopped
+
+    voice = Voice(desk)
+    code = run_until_stopped(replace(setup, report=voice.hear), voice)
+    desk.say("left cleanly; come back with: swarm join")
+    raise typer.Exit(code)

@@ -1,0 +1,132 @@
+"""The command line: ``swarm COMMAND``.
+
+Shell: finds the command, runs it, turns every failure into a sentence and an exit code. Nothing heavy is
+imported here: a command imports what it needs when it runs.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from swarm.cli import demo, inviting, joining, ledger, looking, models
+from swarm.cli.failures import INTERRUPTED, Explained, explain, save_trace
+from swarm.cli.options import HELP, split_globals
+from swarm.cli.terminal import terminal, use
+from swarm.errors import UsageError
+
+_SECTIONS = {
+    "Take part": ("demo", "launch", "join", "init", "ticket", "id"),
+    "Look": ("status", "map", "peers", "run", "ledger"),
+    "Use the model": ("export", "eval", "generate"),
+}
+
+
+class _Sections(TyperGroup):
+    """The commands by what people come for, instead of in one long list."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """Write the list of commands of ``swarm --help``."""
+        named = {name for names in _SECTIONS.values() for name in names}
+        others = tuple(name for name in self.list_commands(ctx) if name not in named)
+        for title, names in {**_SECTIONS, "Other": others}.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [(n, c.get_short_help_str(limit=66)) for n, c in commands if c is not None]
+            with formatter.section(title):
+                formatter.write_dl(rows, col_max=12)
+
+
+app = typer.Typer(
+    name="swarm",
+    cls=_Sections,
+    help="Train one model together with strangers' machines, and watch them agree on it.\n\n"
+    "Begin with: swarm demo, or swarm launch, or swarm join TICKET.",
+    epilog=HELP,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+joining.register(app)
+demo.register(app)
+looking.register(app)
+ledger.register(app)
+inviting.register(app)
+models.register(app)
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as version_of
+
+    number = version_of("swarm-train")
+    terminal().data({"version": number}, [number])
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command line; return its exit code."""
+    try:
+        options, rest = split_globals(words)
+        use(options)
+        code = app(args=rest or ["--help"], prog_name="swarm", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _broken_pipe()
+    except BaseException as error:  # the last door: a sentence instead of a traceback
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> int:
+    """Print what went wrong; return the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, _usage_kind()):
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error, file=sys.stderr)
+            return UsageError.exit_code
+        path = getattr(getattr(error, "ctx", None), "command_path", "swarm")
+        error = UsageError(_usage_sentence(error), hint=f"{path} --help")
+    explained, desk = explain(error), terminal()
+    if not explained.is_expected:
+        trace = save_trace(error, desk.home)
+        message = f"this should not have happened: {explained.message}"
+        hint = f"send {trace} with a bug report" if trace else "run it again with --verbose"
+        explained = Explained(message, hint, explained.exit_code, False)
+    desk.fail(explained)
+    return explained.exit_code
+
+
+def _usage_kind() -> type[BaseException]:
+    """What the parser raises for a bad command line: the base class of ``typer.BadParameter``."""
+    return typer.BadParameter.__mro__[2]
+
+
+def _usage_sentence(error: BaseException) -> str:
+    formatted = getattr(error, "format_message", None)
+    words = str(formatted() if callable(formatted) else error)
+    return " ".join(words.split()).rstrip(".")
+
+
+def _broken_pipe() -> int:
+    """The reader of our output left: nothing to say, and nobody to say it to."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The flags that every command takes, wherever on the line they stand.
+
+Core: the words of a command line in, flags and the remaining words out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from swarm.errors import UsageError
+
+HELP = (
+    "Anywhere on the line: --json (one object on stdout), --plain (no live display), --quiet, --verbose,"
+    " --home DIR (default $SWARM_HOME or ~/.swarm), --no-color, --yes."
+)
+_SWITCHES = {
+    "--json": "json",
+    "--plain": "plain",
+    "--quiet": "quiet",
+    "-q": "quiet",
+    "--verbose": "verbose",
+    "-v": "verbose",
+    "--no-color": "no_color",
+    "--yes": "yes",
+    "-y": "yes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """What holds for any command."""
+
+    json: bool = False
+    plain: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    no_color: bool = False
+    yes: bool = False
+    home: str = ""
+    """Empty stands for the default."""
+
+
+def split_globals(words: Sequence[str]) -> tuple[Globals, list[str]]:
+    """Take the global flags out of a command line; what follows ``--`` is left alone.
+
+    Raises ``UsageError`` if --home has no folder after it.
+    """
+    found, rest = Globals(), list[str]()
+    waiting = iter(words)
+    for word in waiting:
+        if word == "--":
+            return found, [*rest, word, *waiting]
+        if word in _SWITCHES:
+            flags: dict[str, Any] = {_SWITCHES[word]: True}
+            found = replace(found, **flags)
+        elif word == "--home" or word.startswith("--home="):
+            folder = word.partition("=")[2] if "=" in word else next(waiting, "")
+            if not folder or folder.startswith("-"):
+                raise UsageError("--home needs a folder", hint="swarm status --home ~/.swarm")
+            found = replace(found, home=folder)
+        else:
+            rest.append(word)
+    return found, rest

@@ -1,0 +1,113 @@
+"""Where a model comes from: an exported folder, or the run that this home takes part in.
+
+Shell: reads the home's ledger and blobs, also while its node runs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from swarm.cli.archive import read_head
+from swarm.errors import BadConfig, Corrupt, Unreachable, UsageError
+from swarm.ledger.records import Run
+from swarm.spec import ModelSpec, RunSpec
+from swarm.tensors import hash_of
+from swarm.training.checkpoint import decode_phi, joined
+from swarm.training.export import EXPORT_FILES, export_files, load_export
+from swarm.training.stages import StagePlan, init_flat, plan_stages
+from swarm.types import Digest
+
+BLOBS = "blobs"
+_WAIT = "keep the node running until it has fetched them: swarm join"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A whole model: its shape and all its parameters, end to end."""
+
+    spec: ModelSpec
+    params_P: Tensor
+    round: int
+    """The boundary whose checkpoint this is; 0 is the initialisation, -1 unknown."""
+
+
+def load_model(folder: Path) -> Model:
+    """Read an exported folder; raises ``BadConfig`` when it is not one."""
+    if not folder.is_dir():
+        raise BadConfig(f"there is no folder {folder}", hint="swarm export DIR")
+    files = {
+        name: (folder / name).read_bytes() for name in EXPORT_FILES if (folder / name).is_file()
+    }
+    spec, params_P = load_export(files)
+    return Model(spec, params_P, -1)
+
+
+def save_model(folder: Path, model: Model) -> None:
+    """Write an exported folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in export_files(model.spec, [model.params_P]).items():
+            (folder / name).write_bytes(data)
+    except OSError as error:
+        raise BadConfig(f"cannot write {folder}: {error.strerror}", hint="df -h, ls -ld") from None
+
+
+def run_of_home(home: Path) -> Run:
+    """The newest run on the ledger of this home; raises ``UsageError`` when there is none."""
+    runs = read_head(home).state.runs()
+    if not runs:
+        raise UsageError(f"the ledger in {home} has no run yet", hint="swarm status")
+    return runs[-1]
+
+
+def model_of_run(home: Path, *, initial: bool) -> Model:
+    """The newest checkpoint of every stage, or the initialisation, of the run of this home.
+
+    All stages come from one boundary: the newest whose checkpoints are on this disk. Raises
+    ``Unreachable`` when there is none.
+    """
+    run = run_of_home(home)
+    plans = plan_stages(run.spec.model, run.spec.num_stages)
+    if initial or not all(run.checkpoints):
+        shards = [init_flat(plan, run.spec.seed) for plan in plans]
+        return Model(run.spec.model, joined(shards), 0)
+    for round_ in _common_rounds(run):
+        kept = [next(c for c in stage if c.round == round_) for stage in run.checkpoints]
+        if all((home / BLOBS / checkpoint.phi_root.hex()).is_file() for checkpoint in kept):
+            roots = [checkpoint.phi_root for checkpoint in kept]
+            shards = [_shard(home, plan, root) for plan, root in zip(plans, roots, strict=True)]
+            return Model(run.spec.model, joined(shards), round_)
+    raise Unreachable(
+        f"the checkpoints of run {run.spec.name} are not all on this disk", hint=_WAIT
+    )
+
+
+def heldout_of_run(home: Path) -> Path:
+    """The held-out text of the run of this home, as a file."""
+    spec: RunSpec = run_of_home(home).spec
+    path = home / BLOBS / spec.data.heldout_root.hex()
+    if not path.is_file():
+        raise Unreachable(
+            f"the held-out text of run {spec.name} is not on this disk",
+            hint="swarm eval DIR --data FILE",
+        )
+    return path
+
+
+def _common_rounds(run: Run) -> list[int]:
+    """The boundaries of which every stage still has a checkpoint, newest first."""
+    rounds = [{int(kept.round) for kept in stage} for stage in run.checkpoints]
+    return sorted(set.intersection(*rounds), reverse=True)
+
+
+def _shard(home: Path, plan: StagePlan, root: Digest) -> Tensor:
+    path = home / BLOBS / root.hex()
+    phi_P = decode_phi(path.read_bytes(), plan.num_parameters)
+    if hash_of(phi_P) != root:
+        raise Corrupt(f"the checkpoint {root.hex()[:12]} is damaged", hint=f"rm {path}")
+    return phi_P
+
+
+torch.set_num_threads(1)  # a command beside running nodes takes one core, not all

@@ -1,0 +1,55 @@
+"""Turn a frozen struct into exactly one byte string, and back.
+
+Core: pure functions. Door: msgspec.
+
+The form is MessagePack, structs as arrays, integers and bytes and text only. MessagePack decoders accept
+several byte strings for one value (non-minimal integers), so ``decode`` encodes again and compares:
+what was signed or hashed has one form, and nobody can mint a second hash for the same statement.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from swarm.errors import BadEncoding
+
+FRAME_BYTES_MAX = 4 << 20
+"""Longest message on any stream: eight sequences of 512 positions by 512 bf16 features."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of everything that leaves the process in our own form.
+
+    Fields are int, bool, bytes, str, tuple, other messages, or unions of tagged messages
+    (``class A(Message, tag=1)``: small integers).
+    """
+
+
+MessageT = TypeVar("MessageT")
+
+
+def encode(value: object) -> bytes:
+    """Return the one byte string of ``value``."""
+    return msgspec.msgpack.encode(value)
+
+
+def decode(kind: type[MessageT], data: bytes, *, limit: int = FRAME_BYTES_MAX) -> MessageT:
+    """Return the ``kind`` that ``data`` encodes; ``kind`` may be a union of tagged messages.
+
+    Raises ``BadEncoding`` if it is longer than ``limit`` bytes, does not fit the type, or is not the
+    canonical form.
+    """
+    if len(data) > limit:
+        raise BadEncoding(f"{len(data)} bytes where at most {limit} are allowed")
+    try:
+        value = msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise BadEncoding(f"not a {getattr(kind, '__name__', 'message')}: {error}") from None
+    if encode(value) != data:
+        raise BadEncoding("not the canonical encoding")
+    return value
+
+
+def replace(message: MessageT, **changes: object) -> MessageT:
+    """A copy of a message with some fields changed, as in ``replace(offer, signature=b"")``."""
+    return msgspec.structs.replace(message, **changes)  # type: ignore[type-var]

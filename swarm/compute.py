@@ -1,0 +1,141 @@
+"""Run heavy arithmetic where it cannot hold up the event loop.
+
+Shell: worker threads of lower priority, or virtual time in a simulation.
+"""
+
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar, TypeVarTuple
+
+import outcome
+import trio
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+NICENESS_MAX = 19
+CLOSE_TIMEOUT_S = 2.0
+"""How long closing waits for a job that still runs: leaving must take less than 3 s."""
+
+
+class ComputePort(Protocol):
+    """What shells ask for: run a function somewhere, one job per worker at a time, in order."""
+
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Return ``fn(*args)``, or raise what it raised."""
+        ...
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[], Any]
+    token: trio.lowlevel.TrioToken
+    done: trio.Event = field(default_factory=trio.Event)
+    result: outcome.Outcome[Any] | None = None
+
+
+def _nothing() -> None:
+    pass
+
+
+class Compute:
+    """``num_workers`` threads of our own, each taking one job at a time, first come first served.
+
+    ``niceness`` (0 to 19, Linux only) is added to the priority number of each worker, so that arithmetic
+    gives way to the event loop on a busy machine. ``prepare`` runs once in every worker before its first
+    job: the place for ``torch.set_num_threads`` and the like, which count per thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_workers: int = 1,
+        niceness: int = 10,
+        prepare: Callable[[], None] = _nothing,
+    ) -> None:
+        self._niceness = niceness
+        self._prepare = prepare
+        self._free = trio.CapacityLimiter(num_workers)  # bounds the queue too: a job per worker
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"compute-{i}", daemon=True)
+            for i in range(num_workers)
+        ]
+
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run ``fn(*args)`` in a worker and return its result, or raise what it raised.
+
+        Cancelled while queued: never runs. Cancelled while running: waits for the end of the job, so
+        that nobody touches what it works on meanwhile, and then raises ``Cancelled``.
+        """
+        async with self._free:
+            for thread in self._threads:
+                if thread.ident is None:
+                    thread.start()
+            job = _Job(lambda: fn(*args), trio.lowlevel.current_trio_token())
+            self._jobs.put(job)
+            try:
+                await job.done.wait()
+            except trio.Cancelled:
+                with trio.move_on_after(math.inf) as unhurried:
+                    unhurried.shield = True
+                    await job.done.wait()
+                raise
+            assert job.result is not None, "a job that is done has a result"
+            result: T = job.result.unwrap()
+            return result
+
+    def close(self) -> None:
+        """End the workers; waits at most ``CLOSE_TIMEOUT_S`` for the jobs that still run."""
+        started = [thread for thread in self._threads if thread.ident is not None]
+        for _ in started:
+            self._jobs.put(None)
+        for thread in started:
+            thread.join(CLOSE_TIMEOUT_S)
+
+    def _work(self) -> None:
+        _lower_priority(self._niceness)
+        ready = outcome.capture(self._prepare)
+        while (job := self._jobs.get()) is not None:
+            job.result = ready if isinstance(ready, outcome.Error) else outcome.capture(job.work)
+            with suppress(trio.RunFinishedError):  # the loop is gone, and so is whoever waited
+                job.token.run_sync_soon(job.done.set)
+            del job  # results can be large: do not hold the last one while idle
+
+
+def _lower_priority(niceness: int) -> None:
+    """Make the calling thread give way to others, where threads have a priority of their own."""
+    if sys.platform == "linux":
+        mine = threading.get_native_id()
+        target = min(os.getpriority(os.PRIO_PROCESS, mine) + niceness, NICENESS_MAX)
+        with suppress(
+            PermissionError
+        ):  # some sandboxes forbid it; we are slower to answer, no more
+            os.setpriority(os.PRIO_PROCESS, mine, target)
+
+
+class InlineCompute:
+    """The same door in a simulation: no thread, the cost passes as virtual time, then the job runs.
+
+    ``cost_s`` maps a function to the seconds one call of it is worth.
+    """
+
+    def __init__(
+        self, cost_s: Callable[[Callable[..., Any]], float], *, num_workers: int = 1
+    ) -> None:
+        self._cost_s = cost_s
+        self._free = trio.CapacityLimiter(num_workers)
+
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Wait the virtual cost of ``fn``, then return ``fn(*args)``."""
+        async with self._free:
+            await trio.sleep(self._cost_s(fn))
+            return fn(*args)
+
+    def close(self) -> None:
+        """Nothing to end."""

@@ -1,0 +1,320 @@
+"""Read run files and node files, and turn a run file into what peers agree on.
+
+Core: TOML text in, checked structs out. Door: pydantic (with run_file.py).
+
+Whatever is wrong raises ``BadConfig`` with the file, the section, the key and what would be right.
+"""
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from swarm.bounds import LEARNING_RATES_MAX, check_fit, check_genesis, check_spec
+from swarm.errors import BadConfig
+from swarm.run_file import NodeConfig, RunFile, Section, run_template
+from swarm.spec import (
+    NANO,
+    CheckSpec,
+    DataSpec,
+    DeadlineSpec,
+    Genesis,
+    GenesisAccount,
+    ModelSpec,
+    OptimizerSpec,
+    OuterSpec,
+    RunSpec,
+)
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId
+
+__all__ = [
+    "NodeConfig",
+    "RunFile",
+    "genesis_of",
+    "parse_node_file",
+    "parse_run_file",
+    "run_spec",
+    "run_template",
+]
+
+FILE_CHARS_MAX = 64_000
+"""Ten times the longest sensible file."""
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+
+_DEFAULTS = RunFile()
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def parse_run_file(text: str, name: str) -> RunFile:
+    """Read a run file; ``name`` is how errors call it.
+
+    Raises ``BadConfig`` for bad TOML, unknown keys (with the nearest known one), values out of bounds,
+    and settings that do not go together (with the bound).
+    """
+    file = _checked(RunFile, _toml(text, name), name)
+    try:
+        spec = _spec(file, NO_DIGEST, 1, NO_DIGEST, 1, NO_DIGEST)
+        one_peer = PeerId(bytes(32))
+        genesis = _genesis(file, {one_peer: Amount(1)}, {}, bytes(32))
+        check_spec(spec)
+        check_genesis(genesis)
+        check_fit(spec, genesis)
+    except BadConfig as error:
+        raise BadConfig(f"{name}: {error}", hint=f"edit {name}") from None
+    if file.optimizer.warmup_steps > _decay_steps(file):
+        raise BadConfig(
+            f"{name}: warmup_steps {file.optimizer.warmup_steps} must be at most the"
+            f" {_decay_steps(file)} steps of the schedule",
+            hint=f"edit {name}",
+        )
+    return file
+
+
+def parse_node_file(text: str, name: str) -> NodeConfig:
+    """Read a node file; raises ``BadConfig`` like ``parse_run_file``."""
+    node = _checked(NodeConfig, _toml(text, name), name)
+    for entry in node.listen:
+        found = _HOST_PORT.fullmatch(entry)
+        if found is None or int(found[2]) > 65535:
+            raise BadConfig(
+                f'{name}: listen = "{entry}" is not host:port, such as "0.0.0.0:4001"',
+                hint=f"edit {name}",
+            )
+    for key, entries in (("announce", node.announce), ("bootstrap", node.bootstrap)):
+        for entry in entries:
+            if not entry.startswith("/"):
+                raise BadConfig(
+                    f'{name}: {key} = "{entry}" is not an address, such as "/ip4/203.0.113.7/tcp/4001"',
+                    hint=f"edit {name}",
+                )
+    return node
+
+
+def run_spec(
+    file: RunFile,
+    *,
+    train_root: Digest,
+    train_bytes: int,
+    heldout_root: Digest,
+    heldout_bytes: int,
+    init_root: Digest,
+) -> RunSpec:
+    """What the peers of this run agree on; raises ``BadConfig`` if a bound of ``bounds.py`` is broken."""
+    spec = _spec(file, train_root, train_bytes, heldout_root, heldout_bytes, init_root)
+    check_spec(spec)
+    return spec
+
+
+def genesis_of(
+    file: RunFile,
+    *,
+    validators: Mapping[PeerId, int],
+    accounts: Mapping[PeerId, int],
+    seed: bytes,
+) -> Genesis:
+    """Block 0 of a network for this run: stakes of the validators, balances of the accounts.
+
+    ``seed`` is 32 random bytes, the first beacon. Raises ``BadConfig`` if a bound is broken.
+    """
+    genesis = _genesis(file, validators, accounts, seed)
+    check_genesis(genesis)
+    return genesis
+
+
+def learning_rates(file: RunFile) -> tuple[tuple[int, ...], int]:
+    """The schedule as (table in billionths, stride): entry i serves steps [i * stride, (i + 1) * stride)."""
+    steps = _decay_steps(file)
+    stride = -(-steps // (LEARNING_RATES_MAX - 1))
+    count = -(-steps // stride) + 1
+    return tuple(_learning_rate_nano(file, i * stride, steps) for i in range(count)), stride
+
+
+def _toml(text: str, name: str) -> dict[str, Any]:
+    if len(text) > FILE_CHARS_MAX:
+        raise BadConfig(f"{name} has {len(text)} characters; at most {FILE_CHARS_MAX} are read")
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadConfig(f"{name} is not TOML: {error}", hint=f"edit {name}") from None
+
+
+def _checked(kind: type[SectionT], raw: dict[str, Any], name: str) -> SectionT:
+    _refuse_unknown(kind, raw, name, where="")
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False)
+        path = [str(part) for part in errors[0]["loc"]]
+        depth = 2 if kind is RunFile else 1
+        place = f"[{path[0]}] {path[1]}" if depth == 2 else path[0]
+        same = [e for e in errors if [str(part) for part in e["loc"]][:depth] == path[:depth]]
+        wanted = " or ".join(_in_plain_words(e["msg"]) for e in same)
+        given = str(errors[0]["input"])[:60]
+        raise BadConfig(f"{name}: {place} = {given}: {wanted}", hint=f"edit {name}") from None
+
+
+def _in_plain_words(message: str) -> str:
+    """What pydantic says, in the words of a TOML file."""
+    words = {"Input should": "must", "Tuple should": "must", "String should": "must"}
+    words |= {"a valid tuple": "a list", " after validation": "", "valid integer": "whole number"}
+    for theirs, ours in words.items():
+        message = message.replace(theirs, ours)
+    return message
+
+
+def _refuse_unknown(kind: type[Section], raw: dict[str, Any], name: str, *, where: str) -> None:
+    """Raise ``BadConfig`` for the first key that is not a setting, naming the one that was meant."""
+    known = {field.alias or key: field.annotation for key, field in kind.model_fields.items()}
+    for key, value in raw.items():
+        below = known.get(key)
+        if key not in known:
+            inside = f" in [{where}]" if where else ""
+            raise BadConfig(
+                f'{name}: unknown key "{key[:60]}"{inside}{_advice(key, where, sorted(known))}',
+                hint=f"edit {name}",
+            )
+        if isinstance(below, type) and issubclass(below, Section):
+            if not isinstance(value, dict):
+                raise BadConfig(f"{name}: {key} is a section: write [{key}]", hint=f"edit {name}")
+            _refuse_unknown(below, value, name, where=key)
+
+
+def _advice(key: str, where: str, known: list[str]) -> str:
+    """The nearest key here, or the section where this key belongs."""
+    if near := difflib.get_close_matches(key, known, n=1, cutoff=0.6):
+        return f'; did you mean "{near[0]}"?'
+    for section_name in RunFile.model_fields if where or "run" in known else ():
+        settings = list(getattr(_DEFAULTS, section_name).__class__.model_fields)
+        if near := difflib.get_close_matches(key, settings, n=1, cutoff=0.8):
+            return f'; did you mean "{near[0]}" in [{section_name}]?'
+    return f"; known are: {', '.join(known)}"
+
+
+def _nano(value: float) -> int:
+    return round(value * NANO)
+
+
+def _decay_steps(file: RunFile) -> int:
+    return file.optimizer.decay_steps or file.run.rounds * file.training.inner_steps_max
+
+
+def _learning_rate_nano(file: RunFile, step: int, steps: int) -> int:
+    """Linear warm-up to the highest rate, then half a cosine down to the floor at ``steps``."""
+    optimizer = file.optimizer
+    if step < optimizer.warmup_steps:
+        share = (step + 1) / optimizer.warmup_steps
+    else:
+        done = (step - optimizer.warmup_steps) / max(steps - optimizer.warmup_steps, 1)
+        floor = optimizer.learning_rate_floor
+        share = floor + (1 - floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+    return max(_nano(optimizer.learning_rate * share), 1)
+
+
+def _spec(
+    file: RunFile,
+    train_root: Digest,
+    train_bytes: int,
+    heldout_root: Digest,
+    heldout_bytes: int,
+    init_root: Digest,
+) -> RunSpec:
+    run, training, checks = file.run, file.training, file.checks
+    return RunSpec(
+        name=run.name,
+        model=_model(file),
+        num_stages=training.num_stages,
+        replicas_max=training.replicas_max,
+        microbatch_size=training.microbatch_size,
+        microbatches_per_step=training.microbatches_per_step,
+        inner_steps_max=training.inner_steps_max,
+        round_blocks=training.round_blocks,
+        rounds=run.rounds,
+        checkpoint_rounds=training.checkpoint_rounds,
+        optimizer=_optimizer(file),
+        outer=_outer(file),
+        data=DataSpec(file.data.tokenizer, train_root, train_bytes, heldout_root, heldout_bytes),
+        deadlines=DeadlineSpec(
+            step_ms=round(file.deadlines.step_s * 1000),
+            hop_ms=round(file.deadlines.hop_s * 1000),
+            exchange_ms=round(file.deadlines.exchange_s * 1000),
+        ),
+        checks=CheckSpec(
+            probability_nano=_nano(checks.probability),
+            window_steps=checks.window_steps,
+            challenge_window_blocks=checks.challenge_window_blocks,
+        ),
+        numerics=run.numerics,
+        seed=run.seed,
+        init_root=init_root,
+    )
+
+
+def _model(file: RunFile) -> ModelSpec:
+    model = file.model
+    return ModelSpec(
+        vocab_size=model.vocab_size,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        num_kv_heads=model.num_kv_heads,
+        intermediate_size=model.intermediate_size,
+        seq_len=model.seq_len,
+        rope_theta=model.rope_theta,
+        norm_eps_nano=_nano(model.norm_eps),
+    )
+
+
+def _optimizer(file: RunFile) -> OptimizerSpec:
+    optimizer = file.optimizer
+    rates, stride = learning_rates(file)
+    return OptimizerSpec(
+        beta1_nano=_nano(optimizer.beta1),
+        beta2_nano=_nano(optimizer.beta2),
+        eps_nano=_nano(optimizer.eps),
+        weight_decay_nano=_nano(optimizer.weight_decay),
+        clip_norm_nano=_nano(optimizer.clip_norm),
+        learning_rates_nano=rates,
+        learning_rate_stride=stride,
+    )
+
+
+def _outer(file: RunFile) -> OuterSpec:
+    outer = file.outer
+    return OuterSpec(
+        alpha_nano=_nano(outer.alpha),
+        beta_nano=_nano(outer.beta),
+        gamma_nano=_nano(outer.gamma),
+        alpha_ramp_rounds=outer.alpha_ramp_rounds or file.run.rounds // 5,
+        age_weights_nano=tuple(_nano(age) for age in outer.age_weights),
+        fragments=outer.fragments,
+        pull_only_rounds=outer.pull_only_rounds,
+        num_retries=outer.num_retries,
+    )
+
+
+def _genesis(
+    file: RunFile, validators: Mapping[PeerId, int], accounts: Mapping[PeerId, int], seed: bytes
+) -> Genesis:
+    ledger = file.ledger
+    peers = sorted({*validators, *accounts})
+    return Genesis(
+        name=file.run.name,
+        accounts=tuple(
+            GenesisAccount(p, Amount(accounts.get(p, 0)), Amount(validators.get(p, 0)))
+            for p in peers
+        ),
+        validators=tuple(sorted(validators)),
+        block_interval_ms=round(ledger.block_interval_s * 1000),
+        epoch_blocks=ledger.epoch_blocks,
+        beacon_delay=ledger.beacon_delay,
+        unbonding_epochs=ledger.unbonding_epochs,
+        stake_segments=ledger.stake_segments,
+        fee_min=Amount(ledger.fee_min),
+        fee_per_byte_nano=_nano(ledger.fee_per_byte),
+        seed=seed,
+    )

@@ -1,0 +1,228 @@
+"""What a peer announces; announcements folded into the peer map.
+
+Core: pure functions of the map, the message and ``now`` (seconds of one process's clock).
+
+What a peer says of itself is shown as its claim; what this node measured stands beside it. The state of a
+peer always comes with its reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from swarm.codec import Message, decode
+from swarm.errors import BadEncoding
+from swarm.host.addresses import ADDRESS_CHARS_MAX, ADDRESSES_MAX
+from swarm.types import PeerId
+
+TOPIC = "announce"
+
+ANNOUNCEMENT_BYTES_MAX = 3072
+"""Fits a record with room for its frame."""
+
+SOLVE, VALIDATE, VERIFY = 1, 2, 4
+"""Roles, one bit each."""
+
+REACHABILITIES = ("direct", "lan", "unknown")
+STATES = ("idle", "syncing", "training", "verifying")
+SEATS_MAX = 64
+COUNT_MAX = 1 << 50
+
+PEERS_MAX = 1024
+"""Peers on the map; the one heard of longest ago makes room."""
+
+FORGET_S = 3600.0
+"""A peer not heard of for an hour is no longer drawn."""
+
+SILENT_S = 20.0
+"""Four announcements missed: one may be lost, two may be late on a starved machine."""
+
+LAG_ROUNDS = 2
+"""Rounds behind the others that are called slow: one is the boundary itself."""
+
+
+class Announcement(Message, frozen=True):
+    """What a peer says it is doing. Signed in a record, yet only its word."""
+
+    run16: bytes
+    """First 16 bytes of the run's digest; empty outside any run."""
+    roles: int
+    seats: tuple[tuple[int, int], ...]
+    """(stage, seat index) pairs it holds."""
+    tokens_per_s: int
+    loss_milli: int
+    """Last training loss in thousandths of a nat; -1 if unknown."""
+    round: int
+    steps: int
+    height: int
+    reachability: str
+    version: str
+    addresses: tuple[str, ...]
+    state: str
+    num_traded: int
+    last_partner: bytes
+    """Key of the last partner in a trade; empty before the first."""
+
+
+def parse_announcement(data: bytes) -> Announcement:
+    """Read an announcement; raises ``BadEncoding`` if a field is out of bounds."""
+    said = decode(Announcement, data, limit=ANNOUNCEMENT_BYTES_MAX)
+    counts = (said.tokens_per_s, said.round, said.steps, said.height, said.num_traded)
+    sound = (
+        len(said.run16) in {0, 16}
+        and len(said.last_partner) in {0, 32}
+        and 0 <= said.roles < 8
+        and len(said.seats) <= SEATS_MAX
+        and all(0 <= number < 1 << 16 for seat in said.seats for number in seat)
+        and all(0 <= count < COUNT_MAX for count in counts)
+        and -1 <= said.loss_milli < COUNT_MAX
+        and said.reachability in REACHABILITIES
+        and said.state in STATES
+        and len(said.version) <= 32
+        and said.version.isprintable()
+        and len(said.addresses) <= ADDRESSES_MAX
+        and all(len(address) <= ADDRESS_CHARS_MAX for address in said.addresses)
+    )
+    if not sound:
+        raise BadEncoding("an announcement with a field out of bounds")
+    return said
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEntry:
+    """What the map holds of one peer."""
+
+    announcement: Announcement | None = None
+    seq: int = 0
+    announced_at: float = 0.0
+    """When its last new announcement came; ``now`` of this process."""
+    rtt_ms: int | None = None
+    up_bytes: int = 0
+    down_bytes: int = 0
+    is_connected: bool = False
+    connected_at: float | None = None
+    """When we were last connected; None if never."""
+    first_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMap:
+    """All peers heard of. Change it with ``fold`` and ``measured``."""
+
+    entries: Mapping[PeerId, PeerEntry] = field(default_factory=dict[PeerId, PeerEntry])
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """One peer as people see it."""
+
+    peer: PeerId
+    announcement: Announcement | None
+    state: str
+    """Its own word (one of ``STATES``), or ``unreachable``, ``slow``, ``unknown`` as we find it."""
+    reason: str
+    """Why it is in that state: ``ok``, ``unreachable 40 s``, ``slow: 2 rounds behind`` ..."""
+    rtt_ms: int | None
+    up_bytes: int
+    down_bytes: int
+    is_connected: bool
+    is_measured: bool
+    """Whether the round trip was measured by us and not only claimed."""
+    lag: int
+    """Rounds behind the median of its run."""
+    age_s: float
+    """Seconds since its last announcement or, without one, since it was first heard of."""
+
+
+def fold(
+    peer_map: PeerMap, peer: PeerId, announcement: Announcement, seq: int, now: float
+) -> PeerMap:
+    """The map after one announcement; an older one, or the same again, changes nothing."""
+    old = peer_map.entries.get(peer) or PeerEntry(first_at=now)
+    if seq <= old.seq:
+        return peer_map
+    return _with(peer_map, peer, replace(old, announcement=announcement, seq=seq, announced_at=now))
+
+
+def measured(
+    peer_map: PeerMap,
+    peer: PeerId,
+    *,
+    rtt_ms: int | None,
+    up_bytes: int,
+    down_bytes: int,
+    is_connected: bool,
+    now: float,
+) -> PeerMap:
+    """The map after a look at our own connection to a peer."""
+    old = peer_map.entries.get(peer) or PeerEntry(first_at=now)
+    entry = replace(
+        old,
+        rtt_ms=rtt_ms if rtt_ms is not None else old.rtt_ms,
+        up_bytes=up_bytes,
+        down_bytes=down_bytes,
+        is_connected=is_connected,
+        connected_at=now if is_connected else old.connected_at,
+    )
+    return _with(peer_map, peer, entry)
+
+
+def _with(peer_map: PeerMap, peer: PeerId, entry: PeerEntry) -> PeerMap:
+    entries = {**peer_map.entries, peer: entry}
+    if len(entries) > PEERS_MAX:
+        others = (other for other in entries if other != peer)
+        del entries[min(others, key=lambda other: (_heard_at(entries[other]), other))]
+    return PeerMap(entries)
+
+
+def _heard_at(entry: PeerEntry) -> float:
+    return max(entry.announced_at, entry.connected_at or 0.0, entry.first_at)
+
+
+def view(peer_map: PeerMap, now: float) -> tuple[PeerView, ...]:
+    """Every peer heard of within ``FORGET_S``, in the order of their keys, each with state and reason."""
+    rounds = _median_rounds(peer_map, now)
+    return tuple(
+        _view_one(peer, peer_map.entries[peer], rounds, now)
+        for peer in sorted(peer_map.entries)
+        if now - _heard_at(peer_map.entries[peer]) < FORGET_S
+    )
+
+
+def _median_rounds(peer_map: PeerMap, now: float) -> dict[bytes, int]:
+    """The median round of each run's live peers: a single boaster does not make the others slow."""
+    rounds: dict[bytes, list[int]] = {}
+    for entry in peer_map.entries.values():
+        said = entry.announcement
+        if said is not None and said.seats and now - entry.announced_at < SILENT_S:
+            rounds.setdefault(said.run16, []).append(said.round)
+    return {run16: sorted(found)[len(found) // 2] for run16, found in rounds.items()}
+
+
+def _view_one(peer: PeerId, entry: PeerEntry, rounds: Mapping[bytes, int], now: float) -> PeerView:
+    said = entry.announcement
+    lag = max(0, rounds.get(said.run16, 0) - said.round) if said and said.seats else 0
+    heard_at = max(entry.announced_at, entry.connected_at or 0.0)
+    silent_s = now - (heard_at or entry.first_at)
+    if not entry.is_connected and silent_s >= SILENT_S:
+        state, reason = "unreachable", f"unreachable {silent_s:.0f} s"
+    elif said is None:
+        state, reason = "unknown", "no announcement yet"
+    elif now - entry.announced_at >= SILENT_S:
+        state, reason = "slow", f"silent {now - entry.announced_at:.0f} s"
+    elif lag >= LAG_ROUNDS:
+        state, reason = "slow", f"slow: {lag} rounds behind"
+    else:
+        state, reason = said.state, "ok"
+    return PeerView(
+        peer=peer,
+        announcement=said,
+        state=state,
+        reason=reason,
+        rtt_ms=entry.rtt_ms,
+        up_bytes=entry.up_bytes,
+        down_bytes=entry.down_bytes,
+        is_connected=entry.is_connected,
+        is_measured=entry.rtt_ms is not None,
+        lag=lag,
+        age_s=now - (entry.announced_at or entry.first_at),
+    )

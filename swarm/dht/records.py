@@ -1,0 +1,121 @@
+"""Signed, expiring, sequenced records and the rules that judge them.
+
+Core: pure functions. Rules D1 to D5 of README.md.
+
+A record says what one peer said about one topic. Its key names both, so nobody can write under another's
+name; the newest sequence number wins; and it says itself when it is no longer true, because the table
+that stores it keeps everything for a day.
+"""
+
+import re
+from collections.abc import Sequence
+
+from swarm.codec import Message, decode, encode
+from swarm.crypto import SIGNATURE_BYTES, SecretKey, parse_peer, peer_text, verify
+from swarm.errors import BadEncoding, BadSignature, BrokenPromise
+from swarm.types import PeerId
+
+PURPOSE = "dht-record"
+NAMESPACE = "swarm"
+
+RECORD_BYTES_MAX = 4096
+"""Small enough to store for thousands of strangers."""
+
+TTL_MAX_S = 86_400
+"""A day: what a peer said yesterday helps nobody to find it."""
+
+_TOPIC = re.compile(r"[a-z][a-z0-9-]{0,39}")
+
+
+class SignedRecord(Message, frozen=True):
+    """One statement of one peer."""
+
+    topic: str
+    peer: bytes
+    seq: int
+    """Grows with every record of this peer and topic; nanoseconds since 1970 serve."""
+    expires_at: int
+    """Seconds since 1970."""
+    payload: bytes
+    signature: bytes
+
+
+def record_key(topic: str, peer: PeerId) -> str:
+    """``/swarm/<topic>/<peer>``: the only key under which a peer's record is accepted."""
+    return f"/{NAMESPACE}/{topic}/{peer_text(peer)}"
+
+
+def parse_key(key: str) -> tuple[str, PeerId]:
+    """Read a record's key; raises ``BadEncoding``."""
+    parts = key.split("/")
+    if len(parts) != 4 or parts[0] or parts[1] != NAMESPACE or not _TOPIC.fullmatch(parts[2]):
+        raise BadEncoding(f"{key[:80]!r} is not the key of a record")
+    return parts[2], parse_peer(parts[3])
+
+
+def sign_record(
+    secret: SecretKey, topic: str, payload: bytes, *, seq: int, expires_at: int
+) -> SignedRecord:
+    """Make a record of our own."""
+    assert _TOPIC.fullmatch(topic), "topics are short lower-case words"
+    signature = secret.sign(PURPOSE, *_signed_parts(topic, seq, expires_at, payload))
+    return SignedRecord(topic, secret.peer, seq, expires_at, payload, signature)
+
+
+def _signed_parts(topic: str, seq: int, expires_at: int, payload: bytes) -> tuple[bytes, ...]:
+    return topic.encode("ascii"), encode((seq, expires_at)), payload
+
+
+def parse_record(data: bytes) -> SignedRecord:
+    """Read a record without judging it; raises ``BadEncoding``."""
+    record = decode(SignedRecord, data, limit=RECORD_BYTES_MAX)
+    if not _TOPIC.fullmatch(record.topic) or len(record.signature) != SIGNATURE_BYTES:
+        raise BadEncoding("not a record: bad topic or signature length")
+    if not (0 < record.seq < 1 << 63 and 0 < record.expires_at < 1 << 40):
+        raise BadEncoding("not a record: sequence or expiry out of bounds")
+    return record
+
+
+def check_record(data: bytes, *, topic: str, peer: PeerId, now_s: int) -> SignedRecord:
+    """Return the record in ``data`` if ``peer`` really says it about ``topic`` now, seconds since 1970.
+
+    Raises ``BadEncoding``, ``BadSignature``, or ``BrokenPromise`` if it has expired, claims more than a day,
+    or belongs under another key.
+    """
+    record = parse_record(data)
+    if (record.topic, record.peer) != (topic, peer):
+        raise BrokenPromise("a record under a key that is not its own")
+    if record.expires_at <= now_s:
+        raise BrokenPromise(f"a record that expired {now_s - record.expires_at} s ago")
+    if record.expires_at > now_s + TTL_MAX_S:
+        raise BrokenPromise("a record that claims to hold for more than a day")
+    verify(
+        peer,
+        record.signature,
+        PURPOSE,
+        *_signed_parts(record.topic, record.seq, record.expires_at, record.payload),
+    )
+    return record
+
+
+def validate(key: str, value: bytes, now_s: int) -> None:
+    """Raise a ``PeerFault`` unless ``value`` may be stored under ``key``."""
+    topic, peer = parse_key(key)
+    check_record(value, topic=topic, peer=peer, now_s=now_s)
+
+
+def select(values: Sequence[bytes]) -> int:
+    """The index of the best of several values: the highest sequence number, the last one on ties.
+
+    On ties the last: libp2p puts the newcomer last, and refreshes a record only if the newcomer wins.
+    What cannot be read loses to everything.
+    """
+    best, best_seq = 0, -1
+    for index, value in enumerate(values):
+        try:
+            seq = parse_record(value).seq
+        except (BadEncoding, BadSignature):
+            continue
+        if seq >= best_seq:
+            best, best_seq = index, seq
+    return best

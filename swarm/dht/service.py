@@ -1,0 +1,255 @@
+"""The door: libp2p's Kademlia under our own protocol id.
+
+Shell: bounds every operation and lets nothing out but ``Unreachable``. What 0.8.1 does unguarded, and is
+mended here: it answers reads from its own store, stale or not; it lives under a protocol id of the
+public IPFS network; more than 12 questions at once are reset; slow peers cost 10 s each.
+"""
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import libp2p.kad_dht.common as kad_common
+import libp2p.kad_dht.peer_routing as kad_routing
+import libp2p.kad_dht.provider_store as kad_providers
+import libp2p.kad_dht.value_store as kad_values
+import trio
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.kad_dht import kad_dht
+from libp2p.peer.id import ID
+from libp2p.records.validator import NamespacedValidator, Validator
+from libp2p.tools.anyio_service import background_trio_service
+
+from swarm.codec import encode
+from swarm.crypto import SecretKey, digest, parse_peer, peer_text
+from swarm.dht.announcing import Directory, Lookups
+from swarm.dht.directory import Announcement, PeerMap
+from swarm.dht.records import (
+    NAMESPACE,
+    TTL_MAX_S,
+    SignedRecord,
+    check_record,
+    record_key,
+    select,
+    sign_record,
+    validate,
+)
+from swarm.errors import BadEncoding, PeerFault, Unreachable
+from swarm.host.service import Host, PeerConnected
+from swarm.host.tidy import Untyped
+from swarm.types import PeerId
+
+PROTOCOL = TProtocol("/swarm/kad/1")
+QUERY_S = 3
+"""Time for one question to one peer, whole seconds."""
+
+OPERATION_S = 15.0
+"""Time for a whole lookup, publication or listing."""
+
+OPERATIONS_MAX = 4
+"""Lookups of our own at once: each asks ten peers side by side."""
+
+INBOUND_MAX = 256
+"""Questions answered at once; libp2p's own 12 are reset away by one publication in a small swarm."""
+
+VALUES_MAX = 4096
+"""Records stored for others, 4 KiB each."""
+
+QUORUM = 3
+"""Copies compared in a read: one may be stale, one may be withheld."""
+
+_KAD_ERRORS = (BaseLibp2pError, ExceptionGroup, OSError, ValueError, LookupError, TypeError)
+"""What libp2p's DHT raises beside its own: junk from a peer reaches its parsers."""
+
+log = logging.getLogger("swarm.dht")
+
+
+class Dht:
+    """This node's part of the distributed table. Run ``run`` in a nursery."""
+
+    def __init__(self, host: Host, secret: SecretKey) -> None:
+        assert host.peer == secret.peer, "the table speaks with the host's own key"
+        _patch()
+        self._host = host
+        self._secret = secret
+        self._directory: Directory | None = None
+        self._slots = trio.Semaphore(OPERATIONS_MAX)
+        self._kad = kad_dht.KadDHT(
+            host.libp2p_host,
+            kad_dht.DHTMode.SERVER,
+            validator=NamespacedValidator({NAMESPACE: _Judge()}, strict_validation=True),
+            validator_changed=True,
+            strict_validation=True,
+        )
+        kad: Any = self._kad
+        kad._inbound_limiter = trio.CapacityLimiter(INBOUND_MAX)
+
+    async def run(self, *, task_status: Untyped = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part until cancelled."""
+        async with background_trio_service(self._kad):
+            task_status.started()
+            await self._follow_connections()
+
+    async def _follow_connections(self) -> None:
+        """Put every connected peer into the routing table: it is empty before that."""
+        events = self._host.subscribe()
+        for peer in self._host.connected():
+            await self._kad.add_peer(_id_of(peer), skip_server_mode_check=True)
+        async for event in events:
+            if isinstance(event, PeerConnected):
+                await self._kad.add_peer(_id_of(event.peer), skip_server_mode_check=True)
+            else:
+                self._kad.routing_table.remove_peer(_id_of(event.peer))
+
+    # ---- records
+
+    async def publish(self, topic: str, payload: bytes, ttl_s: int) -> None:
+        """Publish ``payload`` as our record on ``topic``, for ``ttl_s`` seconds; raises ``Unreachable``."""
+        assert 0 < ttl_s <= TTL_MAX_S, "a record holds for a day at most"
+        record = sign_record(
+            self._secret,
+            topic,
+            payload,
+            seq=time.time_ns(),
+            expires_at=int(time.time()) + ttl_s,
+        )
+        async with self._operation("publish"):
+            await self._kad.put_value(record_key(topic, self._host.peer), encode(record))
+
+    async def read(self, topic: str, peer: PeerId) -> SignedRecord | None:
+        """The newest record of ``peer`` on ``topic`` that others hold now, or None; raises ``Unreachable``.
+
+        Our own copy is put aside while we ask, since libp2p would answer from it for a day, and is
+        used again if it is newer or nobody has another.
+        """
+        key = record_key(topic, peer)
+        raw_key = key.encode("utf-8")
+        store = self._kad.value_store.store
+        mine = store.pop(raw_key, None)
+        found: bytes | None = None
+        try:
+            async with self._operation("read"):
+                found = await self._kad.get_value(key, quorum=QUORUM)
+        finally:
+            values = [
+                value for value in (found, mine[0].value if mine else None) if value is not None
+            ]
+            best = values[select(values)] if values else None
+            if mine is not None and best == mine[0].value:
+                store[raw_key] = mine
+        if best is None:
+            return None
+        try:
+            return check_record(best, topic=topic, peer=peer, now_s=int(time.time()))
+        except PeerFault as fault:
+            log.debug("a record of %s: %s", key, fault)
+            return None
+
+    # ---- providers
+
+    async def provide(self, key: bytes) -> None:
+        """Say that we have, or take part in, what ``key`` names; raises ``Unreachable``."""
+        async with self._operation("provide"):
+            await self._kad.provider_store.provide(_content_key(key))
+
+    async def find_providers(self, key: bytes, limit: int) -> list[PeerId]:
+        """Peers who said so, at most ``limit``, without ourselves; claims, to be checked by asking them.
+
+        Their addresses are remembered. Raises ``Unreachable``.
+        """
+        async with self._operation("find_providers"):
+            infos = await self._kad.provider_store.find_providers(_content_key(key), limit)
+            found: dict[PeerId, list[str]] = {}
+            for info in infos:
+                peer = _peer_of(info.peer_id)
+                if peer is not None and peer != self._host.peer:
+                    found.setdefault(peer, []).extend(str(address) for address in info.addrs)
+        for peer, addresses in found.items():
+            self._remember(peer, addresses)
+        return list(found)[:limit]
+
+    async def find_peer_addresses(self, peer: PeerId) -> list[str]:
+        """Addresses under which others know ``peer``; remembered, too. Raises ``Unreachable``."""
+        async with self._operation("find_peer"):
+            info = await self._kad.find_peer(_id_of(peer))
+            if info is not None:
+                self._remember(peer, [str(address) for address in info.addrs])
+        return self._host.known_addresses(peer)
+
+    def _remember(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Learn addresses from hearsay: behind those we know ourselves."""
+        self._host.learn(peer, [*self._host.known_addresses(peer), *addresses[:8]])
+
+    @asynccontextmanager
+    async def _operation(self, name: str) -> AsyncGenerator[None]:
+        """The bounds around every use of the table."""
+        if not self._host.connected():
+            raise Unreachable("no peer is connected")
+        try:
+            with trio.fail_after(OPERATION_S):
+                async with self._slots:
+                    yield
+        except trio.TooSlowError:
+            raise Unreachable(f"the DHT did not {name} within {OPERATION_S:g} s") from None
+        except _KAD_ERRORS as error:
+            raise Unreachable(f"the DHT failed to {name}: {error}") from None
+
+    # ---- the peer map
+
+    async def directory_loop(
+        self,
+        current: Callable[[], Announcement],
+        roster: Callable[[], Sequence[PeerId]],
+        *,
+        interval_s: float = 5.0,
+    ) -> None:
+        """Announce what ``current()`` says, ask those in ``roster()`` and those we meet; until cancelled."""
+        lookups = Lookups(self.publish, self.read, self.provide, self.find_providers)
+        self._directory = Directory(
+            self._host, self._secret, lookups, current=current, roster=roster, interval_s=interval_s
+        )
+        await self._directory.run()
+
+    @property
+    def peer_map(self) -> PeerMap:
+        """The peers, folded from announcements and our own measurements."""
+        return self._directory.peer_map if self._directory else PeerMap()
+
+
+class _Judge(Validator):
+    """Our record rules in the shape libp2p asks for."""
+
+    def validate(self, key: str, value: bytes) -> None:
+        validate(key, value, int(time.time()))
+
+    def select(self, key: str, values: list[bytes]) -> int:  # noqa: ARG002
+        return select(values)
+
+
+def _patch() -> None:
+    """Rebind libp2p's constants: it has no settings for them."""
+    kad_common.PROTOCOL_ID = PROTOCOL
+    for module in (kad_dht, kad_routing, kad_providers, kad_values):
+        for name, value in (("PROTOCOL_ID", PROTOCOL), ("QUERY_TIMEOUT", QUERY_S)):
+            if hasattr(module, name):
+                setattr(module, name, value)
+    setattr(kad_values, "MAX_VALUE_STORE_SIZE", VALUES_MAX)  # noqa: B010
+
+
+def _content_key(key: bytes) -> bytes:
+    """Any name as the SHA-256 multihash that providers are listed under."""
+    return b"\x12\x20" + digest("dht-provider", key)
+
+
+def _id_of(peer: PeerId) -> ID:
+    return ID.from_base58(peer_text(peer))
+
+
+def _peer_of(peer_id: ID) -> PeerId | None:
+    try:
+        return parse_peer(peer_id.to_base58())
+    except BadEncoding:
+        return None

@@ -1,0 +1,123 @@
+"""Every error raised on purpose, as a tree; a name says whose fault it is.
+
+Core: pure data.
+
+    SwarmError
+      PeerFault           the other side broke the protocol: drop it, lower its score, go on
+        BadSignature BadEncoding BrokenPromise OutOfTurn
+      Unreachable         the network did what networks do: retry within limits, or go without
+      InvalidStatement    a statement the ledger must refuse, with a Reason
+      UsageError          our caller, or the person at the keyboard, broke the contract
+        BadTicket
+      BadConfig           a run, a file or a setting cannot be used as it stands
+      BadIdentity         the key of this node is unreadable, unsafe or in use
+      VerificationFailed  something that was claimed does not hold
+      Corrupt             our own disk lied: stop this node
+      DiskFull            no room to write: stop signing, keep reading, go on when there is room
+"""
+
+from enum import StrEnum
+
+
+class SwarmError(Exception):
+    """Base of everything raised on purpose.
+
+    ``hint`` is one command or action that mends the cause, shown under the message.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class PeerFault(SwarmError):
+    """The other side broke the protocol."""
+
+
+class BadSignature(PeerFault):
+    """A signature or proof does not verify."""
+
+
+class BadEncoding(PeerFault):
+    """Bytes that are not the one encoding of a value within its bounds."""
+
+
+class BrokenPromise(PeerFault):
+    """What arrived is not what was announced."""
+
+
+class OutOfTurn(PeerFault):
+    """A message no honest peer sends at this point."""
+
+
+class Unreachable(SwarmError):
+    """A peer could not be reached, fell silent, or the link broke."""
+
+    exit_code = 3
+
+
+class Reason(StrEnum):
+    """Why the ledger refuses a statement."""
+
+    BAD_SIGNATURE = "bad signature"
+    BAD_FIELD = "a field is out of bounds"
+    DUPLICATE = "already on the ledger"
+    EXPIRED = "expired"
+    NONCE = "nonce out of window"
+    FEE = "fee too low"
+    BALANCE = "balance too low"
+    UNKNOWN_RUN = "no such run"
+    UNKNOWN_SEAT = "no such seat"
+    WRONG_PEER = "not this peer's to say"
+    WRONG_PHASE = "not in this phase"
+    WRONG_ROUND = "not for this round"
+    WRONG_START = "does not start from a committed state"
+    BAD_PROOF = "proof does not hold"
+    FULL = "no room"
+    STAKE = "not enough stake"
+
+
+class InvalidStatement(SwarmError):
+    """A statement the ledger must refuse; ``reason`` comes from a closed list."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+
+
+class UsageError(SwarmError):
+    """Our caller, or the person at the keyboard, broke the contract."""
+
+    exit_code = 2
+
+
+class BadTicket(UsageError):
+    """A ticket that is mistyped, expired or not ours."""
+
+
+class BadConfig(SwarmError):
+    """A run, a file or a setting cannot be used as it stands."""
+
+    exit_code = 4
+
+
+class BadIdentity(SwarmError):
+    """The key of this node is unreadable, unsafe or in use."""
+
+    exit_code = 5
+
+
+class VerificationFailed(SwarmError):
+    """Something that was claimed does not hold."""
+
+    exit_code = 6
+
+
+class Corrupt(SwarmError):
+    """Our own disk lied: the node stops rather than build on it."""
+
+
+class DiskFull(SwarmError):
+    """There is no room to write: nothing was written, and nothing may be signed until there is."""

@@ -1,0 +1,103 @@
+"""What a node reports about itself: typed, one line of JSON each.
+
+Core: pure data and text.
+"""
+
+import json
+from enum import StrEnum
+
+from swarm.codec import Message
+from swarm.errors import Corrupt
+
+TEXT_CHARS_MAX = 500
+"""Longest sentence of an event: five lines of a terminal."""
+FIELDS_MAX = 24
+"""Most fields of one event, so that a line of the log stays under 8 KiB."""
+FIELD_CHARS_MAX = 200
+"""Longest text in a field: a file name or two multiaddrs."""
+
+
+class EventKind(StrEnum):
+    """Everything a node reports; programs read the kind, people the text."""
+
+    NODE_STARTED = "node_started"
+    NODE_STOPPED = "node_stopped"
+    NETWORK = "network"
+    PEER_FOUND = "peer_found"
+    PEER_LOST = "peer_lost"
+    RUN_JOINED = "run_joined"
+    SEAT_TAKEN = "seat_taken"
+    SEAT_YIELDED = "seat_yielded"
+    PROGRESS = "progress"
+    ROUND_STARTED = "round_started"
+    STEP = "step"
+    TRADED = "traded"
+    SOLO = "solo"
+    COMMITTED = "committed"
+    CHECKPOINT = "checkpoint"
+    BLOCK = "block"
+    RUN_FINISHED = "run_finished"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Event(Message, frozen=True):
+    """One thing that happened on this node."""
+
+    at_ms: int
+    """Unix time in milliseconds, by this machine's clock."""
+    kind: str
+    text: str
+    """One sentence for a person."""
+    fields: tuple[tuple[str, str | int], ...] = ()
+    """The same for a program."""
+
+
+def make_event(at_ms: int, kind: EventKind, text: str, **fields: str | int) -> Event:
+    """An event whose texts are printable and short, whoever they came from."""
+    cut = sorted(fields.items())[:FIELDS_MAX]
+    return Event(
+        at_ms,
+        kind.value,
+        printable(text, TEXT_CHARS_MAX),
+        tuple((k, printable(v, FIELD_CHARS_MAX) if isinstance(v, str) else v) for k, v in cut),
+    )
+
+
+def printable(text: str, chars_max: int) -> str:
+    """The text with everything that could steer a terminal replaced by spaces, cut to length.
+
+    Control, format and surrogate characters go: names and reasons arrive from strangers.
+    """
+    if len(text) > chars_max:
+        text = text[: chars_max - 3] + "..."
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def to_json_line(event: Event) -> str:
+    """The event as one line of JSON, without the line end."""
+    line = {
+        "at_ms": event.at_ms,
+        "kind": event.kind,
+        "text": event.text,
+        "fields": dict(event.fields),
+    }
+    return json.dumps(line, ensure_ascii=True, separators=(",", ":"))
+
+
+def from_json_line(line: str) -> Event:
+    """Read a line of our own log; raise ``Corrupt`` if it is not one (the last may be cut short)."""
+    try:
+        raw = json.loads(line)
+        fields = tuple((str(key), value) for key, value in raw["fields"].items())
+        event = Event(raw["at_ms"], raw["kind"], raw["text"], fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Corrupt(f"not a line of an event log: {printable(line, 60)}") from None
+    whole = isinstance(event.at_ms, int) and isinstance(event.kind, str)
+    if not whole or not isinstance(event.text, str) or not _plain(fields):
+        raise Corrupt(f"not a line of an event log: {printable(line, 60)}")
+    return event
+
+
+def _plain(fields: tuple[tuple[str, object], ...]) -> bool:
+    return all(isinstance(value, str | int) for _, value in fields)

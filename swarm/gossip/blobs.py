@@ -1,0 +1,270 @@
+"""Content-addressed chunks from many peers: data, checkpoints, logs.
+
+Shell: owns the streams and the blame; ``download.py`` decides whom to ask, ``shelf.py`` keeps the files.
+
+A blob is named by ``swarm.tensors.tensor_hash``: what the run spec and the ledger name can be fetched.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from swarm.codec import encode
+from swarm.errors import (
+    BadConfig,
+    OutOfTurn,
+    PeerFault,
+    SwarmError,
+    Unreachable,
+    UsageError,
+)
+from swarm.gossip.chunks import BlobManifest
+from swarm.gossip.download import Begin, Download, Store, Task
+from swarm.gossip.messages import (
+    REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    BlobChunk,
+    BlobChunkRequest,
+    BlobFound,
+    BlobMissing,
+    ManifestRequest,
+    check_root,
+    decode_blob_request,
+)
+from swarm.gossip.service import Links
+from swarm.gossip.shelf import Shelf
+from swarm.types import Digest, PeerId
+
+BLOB_PROTOCOL = "/swarm/blob/1"
+CALL_TIMEOUT_S = 30.0
+"""Longest wait for one chunk: 1 MiB at 300 kbit/s."""
+PATIENCE_S = 60.0
+"""A download without anything new for this long is given up (what is held stays on disk)."""
+LOOK_AGAIN_S = 0.5
+"""How often the caller's list of peers is read while nobody on it can be asked."""
+MANIFESTS_CACHED_MAX = 16
+"""Manifests in memory: at most 16 MiB, and one read for each blob served."""
+SERVED_MAX = 16
+"""Chunks read and sent at once: 16 MiB of memory."""
+SERVED_PER_PEER_MAX = 4
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Peers = Callable[[], Sequence[PeerId]]
+Progress = Callable[[int, int], None]
+"""Called with (bytes held, bytes in all)."""
+
+
+class Blobs:
+    """The blobs of one node: serves them, adds local ones, fetches those of others."""
+
+    def __init__(self, folder: Path, host: Links, *, quota_bytes: int) -> None:
+        self._shelf = Shelf(folder, quota_bytes=quota_bytes)
+        self._host = host
+        self._manifests: OrderedDict[Digest, BlobManifest] = OrderedDict()
+        self._fetching: dict[Digest, trio.Lock] = {}
+        self._changing = trio.Lock()
+        host.serve(
+            BLOB_PROTOCOL,
+            self._answer,
+            request_limit=REQUEST_BYTES_MAX,
+            concurrency=SERVED_MAX,
+            per_peer=SERVED_PER_PEER_MAX,
+        )
+
+    def has(self, root: Digest) -> bool:
+        """Whether the whole blob is here."""
+        return self._shelf.has(root)
+
+    def path(self, root: Digest) -> Path:
+        """The file of a blob that is here; raises ``UsageError`` otherwise."""
+        if not self.has(root):
+            raise UsageError(f"blob {root.hex()[:16]} is not here")
+        return self._shelf.path(root)
+
+    def roots(self) -> list[Digest]:
+        """All whole blobs, sorted."""
+        return self._shelf.roots()
+
+    async def remove(self, root: Digest) -> None:
+        """Forget a blob, whole or partial."""
+        self._manifests.pop(root, None)
+        async with self._changing:
+            await _on_disk(self._shelf.remove, root)
+
+    async def add(
+        self,
+        source: bytes | bytearray | memoryview | Path,
+        *,
+        dtype: str = "uint8",
+        shape: tuple[int, ...] | None = None,
+    ) -> Digest:
+        """Copy bytes or a file into the folder, serve them, and return their root.
+
+        The root is ``tensor_hash(dtype, shape, bytes)``; ``shape`` is by default the number of bytes.
+        Raises ``BadConfig`` if they do not fit the quota or the disk.
+        """
+        async with self._changing:
+            if isinstance(source, Path):
+                return await _on_disk(self._shelf.add_file, source, dtype, shape)
+            view = memoryview(source).cast("B")
+            shape = (len(view),) if shape is None else shape
+            return await _on_disk(self._shelf.add_bytes, view, dtype, shape)
+
+    async def fetch(
+        self,
+        root: Digest,
+        num_bytes_max: int,
+        peers: Peers,
+        progress: Progress | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> Path:
+        """Get a blob of at most ``num_bytes_max`` bytes from any of ``peers()`` and return its file.
+
+        Every chunk is verified; a liar is blamed and the others go on. Cancelling keeps what is held for
+        the next try. Raises ``Unreachable`` after ``patience_s`` without progress, ``BadConfig`` if it
+        does not fit the quota or the disk.
+        """
+        lock = self._fetching.setdefault(root, trio.Lock())
+        try:
+            async with lock:
+                if not self.has(root):
+                    machine = Download(root, num_bytes_max, now=trio.current_time())
+                    fetching = _Fetching(self._host, self._shelf, self._changing, root, machine)
+                    await fetching.run(peers, progress, patience_s)
+        finally:
+            if not lock.statistics().tasks_waiting:
+                self._fetching.pop(root, None)
+        return self.path(root)
+
+    async def _answer(self, peer: PeerId, raw: bytes) -> bytes:
+        del peer  # blobs are for everybody
+        message = decode_blob_request(raw)
+        check_root(message.root)
+        manifest = await self._manifest(message.root)
+        if manifest is None:
+            return encode(BlobMissing())
+        match message:
+            case ManifestRequest():
+                return encode(BlobFound(manifest))
+            case BlobChunkRequest(root, index):
+                if not 0 <= index < manifest.num_chunks:
+                    raise OutOfTurn(f"chunk {index} of a blob of {manifest.num_chunks}")
+                chunk = await _on_disk(self._shelf.read_chunk, root, manifest, index)
+                return encode(BlobMissing() if chunk is None else BlobChunk(chunk))
+
+    async def _manifest(self, root: Digest) -> BlobManifest | None:
+        if not self.has(root):
+            return None
+        manifest = self._manifests.get(root)
+        if manifest is None:
+            manifest = await _on_disk(self._shelf.load, root)
+            if manifest is None:
+                return None
+            self._manifests[root] = manifest
+            if len(self._manifests) > MANIFESTS_CACHED_MAX:
+                self._manifests.popitem(last=False)
+        return manifest
+
+
+class _Fetching:
+    """One blob being fetched: wait, ask, write, blame."""
+
+    def __init__(
+        self, host: Links, shelf: Shelf, changing: trio.Lock, root: Digest, machine: Download
+    ) -> None:
+        self._host = host
+        self._shelf = shelf
+        self._changing = changing
+        self._root = root
+        self._machine = machine
+        self._news = trio.Event()
+        self._failure: SwarmError | None = None
+
+    async def run(self, peers: Peers, progress: Progress | None, patience_s: float) -> None:
+        """Fetch until the blob is whole."""
+        machine = self._machine
+        manifest = await _on_disk(self._shelf.load, self._root)
+        if manifest is not None:
+            await self._begin(manifest)
+        async with trio.open_nursery() as nursery:
+            while self._failure is None and not machine.is_done:
+                now = trio.current_time()
+                if machine.is_stalled(now, patience_s):
+                    self._failure = Unreachable(f"nobody serves blob {self._root.hex()[:16]}")
+                    break
+                task = machine.next_task(peers(), now)
+                if task is not None:
+                    nursery.start_soon(self._carry, task)
+                    continue
+                with trio.move_on_after(LOOK_AGAIN_S):
+                    await self._news.wait()
+                if machine.manifest is not None and progress is not None:
+                    progress(machine.num_bytes_held, machine.manifest.num_bytes)
+            if self._failure is not None:
+                nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
+        async with self._changing:
+            await _on_disk(self._shelf.keep, self._root)
+
+    async def _carry(self, task: Task) -> None:
+        machine = self._machine
+        request = (
+            ManifestRequest(self._root)
+            if task.index is None
+            else BlobChunkRequest(self._root, task.index)
+        )
+        try:
+            raw = await self._host.call(
+                task.peer,
+                BLOB_PROTOCOL,
+                encode(request),
+                timeout_s=CALL_TIMEOUT_S,
+                reply_limit=REPLY_BYTES_MAX,
+            )
+        except PeerFault as fault:
+            machine.lied(task)
+            self._host.blame(task.peer, fault)
+        except Unreachable:
+            machine.lost(task, trio.current_time())
+        else:
+            await self._take(task, raw)
+        self._news.set()
+        self._news = trio.Event()
+
+    async def _take(self, task: Task, raw: bytes) -> None:
+        try:
+            effect = self._machine.receive(task, raw, trio.current_time())
+        except PeerFault as fault:
+            self._host.blame(task.peer, fault)
+            return
+        try:
+            match effect:
+                case Begin(manifest):
+                    await self._begin(manifest)
+                case Store(index, data):
+                    await _on_disk(self._shelf.write_chunk, self._root, index, data)
+                case None:
+                    pass
+        except BadConfig as failure:
+            self._failure = failure
+
+    async def _begin(self, manifest: BlobManifest) -> None:
+        async with self._changing:
+            held = await _on_disk(self._shelf.begin, self._root, manifest)
+        self._machine.begin(manifest, held, trio.current_time())
+
+
+async def _on_disk(fn: Callable[[*Ts], T], *args: *Ts) -> T:
+    try:
+        return await trio.to_thread.run_sync(fn, *args)
+    except OSError as error:
+        raise BadConfig(
+            f"the folder of blobs cannot be used: {error}",
+            hint="free disk space or check its owner",
+        ) from None

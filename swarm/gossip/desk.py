@@ -1,0 +1,156 @@
+"""What this node has to give: fragments published, asked for, handed out and receipted.
+
+Core: a table with limits.
+
+    published --ask--> packed under the codec both sides can use --chunks--> handed out --receipt--> given
+
+Fragments are kept for the round they belong to and the next one. Who asks too early is parked, within
+limits, by the shell; this file says who may park.
+"""
+
+from dataclasses import dataclass, field
+
+from swarm.errors import OutOfTurn, Unreachable, UsageError
+from swarm.gossip.exchange import Packed, Snapshot, check_snapshot
+from swarm.gossip.messages import (
+    CHUNKS_PER_REPLY_MAX,
+    EXCHANGE_CHUNK_BYTES,
+    Chunks,
+    Codec,
+    FragmentKey,
+    Offer,
+    Receipt,
+)
+from swarm.types import Digest, PeerId, RoundIndex, RunIndex
+
+ROUNDS_KEPT = 2
+"""Fragments of this round and the one before: a later asker is a laggard and adopts instead."""
+EARLY_ROUNDS_MAX = 1
+"""An ask may come this many rounds before its fragment (spec/protocol.md section 4)."""
+FRAGMENTS_MAX = 256
+"""Published fragments: several seats of eight fragments for two rounds."""
+PUBLISHED_BYTES_MAX = 4 << 30
+"""Memory for what is published; the oldest goes first."""
+PARKED_MAX = 256
+"""Asks parked at once, from everybody."""
+PARKED_PER_PEER_MAX = 32
+"""Asks parked at once from one peer: several seats of eight fragments."""
+
+
+@dataclass(slots=True)
+class Given:
+    """One published fragment and what became of it."""
+
+    key: FragmentKey
+    snapshot: Snapshot
+    partner: PeerId | None
+    packed: dict[Codec, Packed] = field(default_factory=dict[Codec, Packed])
+    offers: dict[Codec, Offer] = field(default_factory=dict[Codec, Offer])
+    payload_hash: Digest | None = None
+    """Of the payload that the partner was last offered; None while nobody asked."""
+    receipt: Receipt | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory this takes: theta, its share of the anchor, and what was packed."""
+        wires = sum(len(packed.wire) for packed in self.packed.values())
+        return 8 * self.snapshot.theta.numel() + wires
+
+
+class Desk:
+    """The giver's table."""
+
+    def __init__(self, *, bytes_max: int = PUBLISHED_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._given: dict[FragmentKey, Given] = {}
+        self._newest: dict[RunIndex, RoundIndex] = {}
+        self._parked: dict[PeerId, int] = {}
+
+    def publish(self, key: FragmentKey, snapshot: Snapshot, partner: PeerId | None) -> None:
+        """Put a fragment on the table for ``partner`` (None: for anybody); drop what is too old.
+
+        Raises ``UsageError`` if it is there already, malformed, or too old itself.
+        """
+        check_snapshot(snapshot)
+        if key in self._given:
+            raise UsageError("a fragment is published once")
+        newest = max(self._newest.get(key.run, key.round), key.round)
+        if key.round <= newest - ROUNDS_KEPT:
+            raise UsageError("a fragment of a round that is over")
+        self._newest[key.run] = newest
+        self._given[key] = Given(key, snapshot, partner)
+        old = [k for k in self._given if k.run == key.run and k.round <= newest - ROUNDS_KEPT]
+        for stale in old:
+            del self._given[stale]
+        self._make_room(key)
+
+    def find(self, key: FragmentKey, peer: PeerId) -> Given | None:
+        """The fragment ``peer`` asks for; None if it is not published yet.
+
+        Raises ``Unreachable`` if it never will be: it is another's, too old, or too far ahead.
+        """
+        given = self._given.get(key)
+        if given is None:
+            newest = self._newest.get(key.run, key.round)
+            if not newest - ROUNDS_KEPT < key.round <= newest + EARLY_ROUNDS_MAX:
+                raise Unreachable(f"round {key.round} is not traded here now")
+            return None
+        if given.partner is not None and given.partner != peer:
+            raise Unreachable("this fragment is for another partner")
+        return given
+
+    def given(self, key: FragmentKey) -> Given | None:
+        """What became of a fragment of ours; None if it was never published or is too old."""
+        return self._given.get(key)
+
+    def chunks(self, payload_hash: Digest, first: int, count: int, peer: PeerId) -> Chunks:
+        """The chunks a partner asks for.
+
+        Raises ``OutOfTurn`` for a range outside the payload, ``Unreachable`` if it is gone.
+        """
+        packed = self._packed(payload_hash, peer)
+        if not (1 <= count <= CHUNKS_PER_REPLY_MAX and first >= 0):
+            raise OutOfTurn("an absurd range of chunks")
+        if first + count > packed.manifest.num_chunks:
+            raise OutOfTurn("chunks past the end of the payload")
+        size = EXCHANGE_CHUNK_BYTES
+        starts = range(first * size, (first + count) * size, size)
+        return Chunks(tuple(packed.wire[start : start + size] for start in starts))
+
+    def acknowledge(self, receipt: Receipt, peer: PeerId) -> None:
+        """Keep a verified receipt; raise ``OutOfTurn`` if it is for nothing we gave to ``peer``."""
+        given = self._given.get(receipt.key)
+        if given is None:
+            return  # It came after the round was over; nobody needs it any more.
+        offered = {packed.offer.payload_hash for packed in given.packed.values()}
+        if given.partner not in {None, peer} or receipt.payload_hash not in offered:
+            raise OutOfTurn("a receipt for what was never offered")
+        given.receipt, given.payload_hash = receipt, receipt.payload_hash
+
+    def park(self, peer: PeerId) -> None:
+        """Count one more parked ask; raise ``Unreachable`` if there is no room."""
+        mine = self._parked.get(peer, 0)
+        if mine >= PARKED_PER_PEER_MAX or sum(self._parked.values()) >= PARKED_MAX:
+            raise Unreachable("too many asks are waiting here")
+        self._parked[peer] = mine + 1
+
+    def unpark(self, peer: PeerId) -> None:
+        """One parked ask was answered or went away."""
+        self._parked[peer] -= 1
+        if not self._parked[peer]:
+            del self._parked[peer]
+
+    def _packed(self, payload_hash: Digest, peer: PeerId) -> Packed:
+        for given in self._given.values():
+            for packed in given.packed.values():
+                if packed.offer.payload_hash == payload_hash and given.partner in {None, peer}:
+                    return packed
+        raise Unreachable("that payload is not offered here any more")
+
+    def _make_room(self, newest: FragmentKey) -> None:
+        total = sum(given.num_bytes for given in self._given.values())
+        for key in sorted(self._given, key=lambda k: (k.round, k.run, k.stage, k.fragment, k.seat)):
+            if total <= self._bytes_max and len(self._given) <= FRAGMENTS_MAX:
+                return
+            if key != newest:
+                total -= self._given.pop(key).num_bytes

@@ -1,0 +1,292 @@
+"""Trade one fragment with one partner: each side pulls the other's.
+
+Core: time comes in as ``now``, wishes go out as effects.
+
+    ASKING --offer--> FETCHING --last chunk--> DONE
+      |  ^NotYet         |
+      +--- deadline, or too many retries ---+--> FAILED
+
+``Pull`` is the side that asks. What arrives is opened by ``open_payload``, which is pure and slow and may
+run in a worker thread. The side that gives is ``desk.py``. Source: spec/protocol.md section 4.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import torch
+from torch import Tensor
+
+from swarm.errors import BrokenPromise, OutOfTurn, UsageError
+from swarm.gossip.chunks import Manifest, check_manifest, manifest, verify_chunk
+from swarm.gossip.messages import (
+    CHUNKS_PER_REPLY_MAX,
+    EXCHANGE_CHUNK_BYTES,
+    NO_SIGNATURE,
+    ChunkRequest,
+    Chunks,
+    Codec,
+    ExchangeReply,
+    FragmentKey,
+    NotYet,
+    Offer,
+    Offered,
+    OfferRequest,
+    payload_digest,
+    verify_offer,
+)
+from swarm.gossip.quantize import (
+    VALUES_MAX,
+    compress,
+    decode_bf16,
+    decode_int8,
+    decompress,
+    encode_bf16,
+    encode_int8,
+    int8_bytes,
+)
+from swarm.types import NO_DIGEST, Digest, PeerId
+
+ASK_WAIT_S = 5.0
+"""How long one ask is parked at the giver: a lost frame costs no more than this before the next ask."""
+ASK_GRACE_S = 2.0
+"""What the asker waits beyond that before it takes silence for loss."""
+CHUNK_WAIT_S = 10.0
+"""Longest wait for 1 MiB of chunks: 1 Mbit/s, the slowest link that trades at all."""
+ASKS_MAX = 64
+"""Asks answered ``NotYet`` before the giver is taken to be playing: over 5 minutes of honest parking."""
+RETRIES_MAX = 8
+"""Lost calls in one pull before it is given up: at a 10% loss rate one pull in 10^8."""
+PAUSE_S = 0.25
+"""First pause after a lost call; it doubles up to ``PAUSE_S_MAX``."""
+PAUSE_S_MAX = 2.0
+
+
+class Phase(Enum):
+    """Where a pull stands."""
+
+    ASKING = auto()
+    FETCHING = auto()
+    DONE = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Effect: not before ``start_at``, send this and wait ``timeout_s`` for the answer."""
+
+    message: OfferRequest | ChunkRequest
+    start_at: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Effect: everything arrived and matches its hashes; open it."""
+
+    offer: Offer
+    wire: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Effect: no trade this round."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one side wants: the partner's fragment, as seen from here."""
+
+    key: FragmentKey
+    """``key.seat`` is the partner's seat."""
+    partner: PeerId
+    to_seat: int
+    """Index of our own seat."""
+    anchor_root: Digest
+    numel: int
+
+
+class Pull:
+    """One side of one trade. Feed it answers and the time; carry out what it returns."""
+
+    def __init__(self, wanted: Wanted, *, chain: Digest, deadline: float) -> None:
+        if not 0 < wanted.numel <= VALUES_MAX:
+            raise UsageError(f"a fragment of {wanted.numel} values")
+        self.phase = Phase.ASKING
+        self.deadline: float | None = deadline
+        self._end = deadline
+        self._wanted = wanted
+        self._chain = chain
+        self._asks = 0
+        self._retries = 0
+        self._offer: Offer | None = None
+        self._manifest = Manifest(0, EXCHANGE_CHUNK_BYTES, b"")
+        self._parts: list[bytes] = []
+
+    def start(self, now: float) -> Call | GiveUp:
+        """Return the first thing to do."""
+        return self._next(now)
+
+    def receive(self, message: ExchangeReply, now: float) -> Call | Deliver | GiveUp:
+        """Take one answer; raise ``PeerFault``, changing nothing, if no honest peer sends it."""
+        if now >= self._end:
+            return self.expire(now)
+        match self.phase, message:
+            case Phase.ASKING, NotYet():
+                if self._asks >= ASKS_MAX:
+                    raise OutOfTurn(f"not yet, {ASKS_MAX} times in one trade")
+                return self._next(now)
+            case Phase.ASKING, Offered(offer, hashes):
+                self._accept(offer, hashes)
+                return self._next(now)
+            case Phase.FETCHING, Chunks(parts):
+                return self._take(parts, now)
+            case _:
+                raise OutOfTurn(f"{type(message).__name__} while {self.phase.name}")
+
+    def lost(self, now: float) -> Call | GiveUp:
+        """The last call broke or timed out; ask the same again after a pause, within limits."""
+        if now >= self._end:
+            return self.expire(now)
+        self._retries += 1
+        if self._retries > RETRIES_MAX:
+            return self._fail("the partner cannot be reached")
+        pause_s = min(PAUSE_S * 2 ** (self._retries - 1), PAUSE_S_MAX)
+        return self._next(now + pause_s)
+
+    def expire(self, now: float) -> GiveUp:
+        """End a pull whose time has come."""
+        assert now >= self._end, "expired before the deadline"
+        return self._fail("the deadline passed")
+
+    def _accept(self, offer: Offer, hashes: bytes) -> None:
+        wanted = self._wanted
+        if offer.key != wanted.key:
+            raise OutOfTurn("an offer of another fragment than was asked for")
+        verify_offer(wanted.partner, self._chain, offer)
+        if offer.codec is Codec.INT8 and offer.anchor_root != wanted.anchor_root:
+            raise BrokenPromise("int8 against an anchor that was not asked for")
+        if offer.num_bytes != payload_bytes(offer.codec, wanted.numel):
+            raise BrokenPromise("an offer of the wrong size for this fragment")
+        if not 0 < offer.wire_bytes <= offer.num_bytes:
+            raise BrokenPromise("an offer that grows on the wire")
+        promised = Manifest(offer.wire_bytes, EXCHANGE_CHUNK_BYTES, hashes)
+        check_manifest(promised, offer.chunk_root)
+        self._offer, self._manifest, self.phase = offer, promised, Phase.FETCHING
+
+    def _take(self, parts: tuple[bytes, ...], now: float) -> Call | Deliver | GiveUp:
+        first = len(self._parts)
+        if len(parts) != self._request().count:
+            raise OutOfTurn(f"{len(parts)} chunks where {self._request().count} were asked for")
+        for index, part in enumerate(parts, start=first):
+            verify_chunk(self._manifest, index, part)
+        self._parts += parts
+        if len(self._parts) < self._manifest.num_chunks:
+            return self._next(now)
+        assert self._offer is not None, "chunks are fetched only under an offer"
+        self.phase, self.deadline = Phase.DONE, None
+        return Deliver(self._offer, b"".join(self._parts))
+
+    def _request(self) -> ChunkRequest:
+        assert self._offer is not None, "chunks are fetched only under an offer"
+        first = len(self._parts)
+        count = min(self._manifest.num_chunks - first, CHUNKS_PER_REPLY_MAX)
+        return ChunkRequest(self._offer.payload_hash, first, count)
+
+    def _next(self, start_at: float) -> Call | GiveUp:
+        left_s = self._end - start_at
+        if left_s <= 0:
+            return self._fail("the deadline passed")
+        if self.phase is Phase.FETCHING:
+            return Call(self._request(), start_at, min(left_s, CHUNK_WAIT_S))
+        self._asks += 1
+        wait_s = min(left_s, ASK_WAIT_S)
+        wanted = self._wanted
+        ask = OfferRequest(wanted.key, wanted.to_seat, wanted.anchor_root, int(wait_s * 1000))
+        return Call(ask, start_at, min(left_s, wait_s + ASK_GRACE_S))
+
+    def _fail(self, reason: str) -> GiveUp:
+        self.phase, self.deadline = Phase.FAILED, None
+        return GiveUp(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A fragment as it was when its optimizer step reached the height of the trade.
+
+    ``theta`` and ``anchor`` are flat float32 of equal length, and nobody writes to them any more.
+    """
+
+    theta: Tensor
+    anchor: Tensor
+    anchor_root: Digest
+    step: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A snapshot under one codec, ready to travel."""
+
+    offer: Offer
+    """Not signed yet."""
+    manifest: Manifest
+    wire: bytes
+
+
+def choose_codec(mine: Digest, theirs: Digest) -> Codec:
+    """int8 needs the same anchor on both sides; nothing else does."""
+    return Codec.INT8 if mine == theirs and mine != NO_DIGEST else Codec.BF16
+
+
+def payload_bytes(codec: Codec, numel: int) -> int:
+    """Length of the quantized bytes of ``numel`` values."""
+    return int8_bytes(numel) if codec is Codec.INT8 else 2 * numel
+
+
+def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec) -> Packed:
+    """Quantize, compress and hash a snapshot. Slow. Raises ``UsageError`` if it is not finite."""
+    if codec is Codec.INT8:
+        payload = encode_int8(snapshot.theta, snapshot.anchor)
+    else:
+        payload = encode_bf16(snapshot.theta)
+    wire = compress(payload)
+    listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
+    offer = Offer(
+        key,
+        snapshot.step,
+        snapshot.tokens,
+        codec,
+        snapshot.anchor_root,
+        payload_digest(payload),
+        len(payload),
+        len(wire),
+        listed.root,
+        NO_SIGNATURE,
+    )
+    return Packed(offer, listed, wire)
+
+
+def open_payload(offer: Offer, wire: bytes, anchor_N: Tensor) -> Tensor:
+    """The partner's theta, float32 of the anchor's length. Slow.
+
+    Raises ``PeerFault``: it does not unpack to what the offer promised, or has values no honest peer sends.
+    """
+    payload = decompress(wire, offer.num_bytes)
+    if payload_digest(payload) != offer.payload_hash:
+        raise BrokenPromise("a payload that is not the one promised")
+    match offer.codec:
+        case Codec.INT8:
+            return decode_int8(payload, anchor_N, anchor_N.numel())
+        case Codec.BF16:
+            return decode_bf16(payload, anchor_N.numel())
+
+
+def check_snapshot(snapshot: Snapshot) -> None:
+    """Raise ``UsageError`` unless a snapshot has the form its users rely on."""
+    theta, anchor = snapshot.theta, snapshot.anchor
+    if theta.dtype != torch.float32 or anchor.dtype != torch.float32:
+        raise UsageError("a snapshot is float32")
+    if theta.dim() != 1 or theta.shape != anchor.shape or not 0 < theta.numel() <= VALUES_MAX:
+        raise UsageError("a snapshot is flat, as long as its anchor, and not empty")

@@ -1,0 +1,16 @@
+"""Talk: py-libp2p made safe, behind one door.
+
+addresses.py   C  which addresses a peer may be dialled at, and in which order
+patience.py    C  how long to wait before another try, and who is given none
+hello.py       C  the first words on a connection, and whether to stay
+progress.py    C  what a node may say while it looks for its first peer
+identity.py    S  the key of this node on disk, held by one process at a time
+guards.py      S  libp2p's classes with every crash, hang and leak we found closed off
+listening.py   S  where to listen, and what to call it for others
+links.py       S  the connections: greeted, pinged, watched, dropped
+streams.py     S  whole frames, in order, over one stream
+calling.py     S  questions out: dialling and kept streams
+serving.py     S  questions in: limits, deadlines and blame
+service.py     S  the door: open_host and Host
+bootstrap.py   S  the way in: retried for ever, explained, never fatal
+"""

@@ -1,0 +1,147 @@
+"""Which addresses a peer may be dialled at, and in which order.
+
+Core: pure functions and one bounded table. Addresses are multiaddr texts without the peer:
+``/ip4/192.0.2.1/tcp/4001``, ``/ip6/.../tcp/...``, ``/dns/example.org/tcp/...``.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+
+from swarm.errors import BadEncoding
+from swarm.types import PeerId
+
+ADDRESSES_MAX = 8
+"""Addresses kept for one peer: a machine with more interfaces than that names its best ones."""
+
+PEERS_MAX = 4096
+"""Peers whose addresses are kept; the one heard of longest ago makes room."""
+
+ADDRESS_CHARS_MAX = 160
+"""A DNS name may have 253 characters, but nobody has to type or store one that long."""
+
+_NAMES = ("dns", "dns4", "dns6")
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,120}[a-z0-9])?", re.IGNORECASE)
+
+
+def parse_address(text: str) -> str:
+    """Return ``text`` as we write addresses, without a trailing ``/p2p/...``.
+
+    Raises ``BadEncoding`` if it is not an IP or DNS address with a TCP port in 1..65535.
+    """
+    parts = text.split("/")
+    if len(parts) == 7 and parts[5] == "p2p":
+        parts = parts[:5]
+    if len(text) > ADDRESS_CHARS_MAX or len(parts) != 5 or parts[0] or parts[3] != "tcp":
+        raise BadEncoding(f"{text[:80]!r} is not an address like /ip4/192.0.2.1/tcp/4001")
+    kind, host, port = parts[1], parts[2], parts[4]
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise BadEncoding(f"{port[:20]!r} is not a TCP port")
+    if kind in _NAMES:
+        if not _HOST_NAME.fullmatch(host):
+            raise BadEncoding(f"{host[:80]!r} is not a host name")
+        return f"/{kind}/{host.lower()}/tcp/{int(port)}"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise BadEncoding(f"{host[:80]!r} is not an IP address") from None
+    if kind != f"ip{address.version}" or address.is_unspecified or address.is_multicast:
+        raise BadEncoding(f"{text[:80]!r} cannot be dialled")
+    return f"/{kind}/{address.compressed}/tcp/{int(port)}"
+
+
+def format_address(host: str, port: int) -> str:
+    """``("127.0.0.1", 4001)`` as an address text."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return f"/dns/{host.lower()}/tcp/{port}"
+    return f"/ip{address.version}/{address.compressed}/tcp/{port}"
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """Read ``host:port``, ``[v6]:port`` or an address text; port 0 is allowed here.
+
+    Raises ``BadEncoding``.
+    """
+    if text.startswith("/"):
+        parts = text.split("/")
+        host, port = (parts[2], parts[4]) if len(parts) == 5 else ("", "")
+    else:
+        host, _, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise BadEncoding(f"{text[:80]!r} is not host:port, such as 0.0.0.0:4001")
+    return host, int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address text names the machine itself."""
+    host = address.split("/")[2] if address.count("/") >= 2 else ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def believable(claimed: Iterable[str], remote_host: str) -> tuple[str, ...]:
+    """The addresses a peer claims for itself, cleaned.
+
+    A loopback address means this machine only to a peer that itself came in over loopback.
+    Addresses we cannot parse are left out: a newer version may know kinds that we do not.
+    """
+    kept: list[str] = []
+    near = is_loopback(format_address(remote_host, 1)) if remote_host else False
+    for text in claimed:
+        try:
+            address = parse_address(text)
+        except BadEncoding:
+            continue
+        if (near or not is_loopback(address)) and address not in kept:
+            kept.append(address)
+    return tuple(kept[:ADDRESSES_MAX])
+
+
+class AddressBook:
+    """Addresses by peer, best first; bounded, and forgetting the one heard of longest ago."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[PeerId, tuple[str, ...]] = {}
+
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> bool:
+        """Put clean ``addresses`` first; answer whether one of them is new.
+
+        Texts that are not addresses are skipped.
+        """
+        fresh: list[str] = []
+        for text in addresses:
+            try:
+                fresh.append(parse_address(text))
+            except BadEncoding:
+                continue
+        known = self._addresses.pop(peer, ())
+        merged = tuple(dict.fromkeys((*fresh, *known)))[:ADDRESSES_MAX]
+        if not merged:
+            return False
+        self._addresses[peer] = merged
+        while len(self._addresses) > PEERS_MAX:
+            del self._addresses[next(iter(self._addresses))]
+        return not set(fresh) <= set(known)
+
+    def addresses(self, peer: PeerId) -> tuple[str, ...]:
+        """What to try, in order."""
+        return self._addresses.get(peer, ())
+
+    def worked(self, peer: PeerId, address: str) -> None:
+        """Move an address to the front."""
+        known = self._addresses.get(peer, ())
+        if address in known:
+            others = (other for other in known if other != address)
+            self._addresses[peer] = (address, *others)
+
+    def failed(self, peer: PeerId, address: str) -> None:
+        """Move an address to the back."""
+        known = self._addresses.get(peer, ())
+        if address in known:
+            others = (other for other in known if other != address)
+            self._addresses[peer] = (*others, address)

@@ -1,0 +1,73 @@
+"""The way in: retried for ever, explained, never fatal.
+
+Shell: one task per peer that the ticket or the node file names.
+"""
+
+import random
+from collections.abc import Sequence
+
+import trio
+
+from swarm.errors import Unreachable
+from swarm.host.patience import backoff_s
+from swarm.host.progress import Failed, Progress, Reached, Trying
+from swarm.host.service import Host
+from swarm.types import PeerId
+
+TARGETS_MAX = 16
+"""Named peers tried; beyond that the DHT knows better."""
+
+RETRY_FIRST_S = 1.0
+RETRY_MOST_S = 30.0
+"""A helper that comes back after an hour is found within half a minute."""
+
+CHECK_INTERVAL_S = 5.0
+"""How often a reached peer is looked at, to come back to it after a break."""
+
+
+async def bootstrap(
+    host: Host,
+    targets: Sequence[tuple[PeerId, Sequence[str]]],
+    reports: trio.MemorySendChannel[Progress],
+) -> None:
+    """Stay connected to the ``targets``, (peer, addresses) each; runs until cancelled and never fails.
+
+    What happens goes to ``reports``; a reader that is late misses reports, never delays a try.
+    """
+    if not targets:
+        return
+    first = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for peer, addresses in targets[:TARGETS_MAX]:
+            host.learn(peer, addresses)
+            nursery.start_soon(_keep, host, peer, reports, first)
+
+
+async def _keep(
+    host: Host, peer: PeerId, reports: trio.MemorySendChannel[Progress], first: trio.Event
+) -> None:
+    attempt = 0
+    while peer != host.peer:
+        attempt += 1
+        _report(reports, Trying(peer, attempt))
+        try:
+            await host.connect(peer, host.known_addresses(peer))
+        except Unreachable as error:
+            wait_s = backoff_s(
+                attempt - 1, first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S, dice=random.random()
+            )
+            _report(reports, Failed(peer, attempt, str(error), wait_s))
+            await trio.sleep(wait_s)
+            continue
+        _report(reports, Reached(peer, is_first=not first.is_set()))
+        first.set()
+        attempt = 0
+        while host.is_connected(peer):  # noqa: ASYNC110  a link has no event that outlives it
+            await trio.sleep(CHECK_INTERVAL_S)
+
+
+def _report(reports: trio.MemorySendChannel[Progress], progress: Progress) -> None:
+    try:
+        reports.send_nowait(progress)
+    except (trio.WouldBlock, trio.BrokenResourceError):
+        return

@@ -1,0 +1,78 @@
+"""Where to listen, and what to call it for others.
+
+Shell: looks at the machine's ports and interfaces.
+"""
+
+import errno
+import socket
+from collections.abc import Sequence
+
+import psutil  # type: ignore[import-untyped]
+
+from swarm.errors import BadEncoding, UsageError
+from swarm.host.addresses import format_address, is_loopback, parse_address, split_listen
+
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not bound to
+
+
+def bindings(listen: Sequence[str]) -> list[tuple[str, int]]:
+    """Read ``host:port`` texts; raises ``UsageError`` if one is malformed or cannot be listened on."""
+    try:
+        places = [split_listen(text) for text in listen]
+    except BadEncoding as error:
+        raise UsageError(str(error), hint="write it as 0.0.0.0:4001") from None
+    for host, port in places:
+        _check_free(host, port)
+    return places
+
+
+def announced(announce: Sequence[str]) -> tuple[str, ...]:
+    """Read addresses to tell others, ``host:port`` or multiaddr texts; raises ``UsageError``."""
+    try:
+        return tuple(
+            parse_address(text if text.startswith("/") else format_address(*split_listen(text)))
+            for text in announce
+        )
+    except BadEncoding as error:
+        raise UsageError(str(error), hint="write it as example.org:4001") from None
+
+
+def expand(bound: str) -> list[str]:
+    """A bound address as others can use it: a wildcard stands for the machine's interfaces."""
+    host, port = split_listen(bound)
+    hosts = _interface_hosts(host) if host in WILDCARDS else [host]
+    return [format_address(each, port) for each in hosts]
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise ``UsageError`` if nobody can listen there.
+
+    libp2p listens with SO_REUSEPORT, under which two nodes of one user share a port and its callers by chance.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except socket.gaierror:
+            raise UsageError(f"{host!r} is not an address of this machine") from None
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise UsageError(
+                    f"port {port} on {host} is already in use",
+                    hint=f"choose another port, or see who has it: ss -ltnp 'sport = :{port}'",
+                ) from None
+            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def _interface_hosts(wildcard: str) -> list[str]:
+    """The addresses behind 0.0.0.0 or ``::``; loopback only if there is nothing else."""
+    family = socket.AF_INET6 if wildcard == "::" else socket.AF_INET
+    found = [
+        entry.address
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family == family and "%" not in entry.address
+    ]
+    outward = [host for host in found if not is_loopback(format_address(host, 1))]
+    return sorted(outward) or ["::1" if wildcard == "::" else "127.0.0.1"]

@@ -1,0 +1,343 @@
+"""The door of the network: open a host, ask peers, answer them.
+
+Shell: composes links, caller and server around one libp2p host; decides nothing.
+"""
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from libp2p.abc import INetConn, INetStream
+from libp2p.peer.id import ID
+from multiaddr.multiaddr import Multiaddr
+
+from swarm.codec import FRAME_BYTES_MAX
+from swarm.crypto import SecretKey, peer_name
+from swarm.errors import BadEncoding, PeerFault, Unreachable, UsageError
+from swarm.host.addresses import AddressBook, format_address
+from swarm.host.calling import Caller, Traffic, id_of
+from swarm.host.guards import GuardedHost, GuardedSwarm, build_host, route_logging
+from swarm.host.hello import CHAIN_BYTES, SESSION_BYTES, Hello
+from swarm.host.links import PING_BYTES, PING_PROTOCOL, Links, peer_of
+from swarm.host.listening import announced, bindings, expand
+from swarm.host.patience import Breakers, FaultBook
+from swarm.host.serving import Handler, Server
+from swarm.host.tidy import plain_errors, shielded
+from swarm.types import PeerId
+
+EVENTS_MAX = 256
+"""Events kept for a reader that is late; the oldest make room."""
+
+CLOSE_S = 1.5
+"""Time for all farewells at the end."""
+
+_VERSION = importlib.metadata.version("swarm-train")[:32]
+
+log = logging.getLogger("swarm.host")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A peer is connected and on our network."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    """The last connection to a peer ended."""
+
+    peer: PeerId
+
+
+class Host:
+    """This node among its peers. Made by ``open_host``."""
+
+    def __init__(
+        self,
+        secret: SecretKey,
+        libp2p_host: GuardedHost,
+        nursery: trio.Nursery,
+        *,
+        announce: tuple[str, ...],
+        chain16: bytes,
+    ) -> None:
+        self.peer = secret.peer
+        self.libp2p_host = libp2p_host
+        """For the DHT's door only."""
+        self.chain16 = chain16
+        self._announce = announce
+        self._session = secrets.token_bytes(SESSION_BYTES)
+        self._nursery = nursery
+        self._book = AddressBook()
+        self._breakers = Breakers()
+        self._fault_book = FaultBook()
+        self._traffic = Traffic()
+        self._readers: list[
+            tuple[trio.MemorySendChannel[PeerConnected | PeerLost], trio.MemoryReceiveChannel[Any]]
+        ] = []
+        self.events = self.subscribe()
+        """``PeerConnected`` and ``PeerLost``, at most ``EVENTS_MAX``, oldest dropped first."""
+        self._links = Links(
+            libp2p_host,
+            nursery,
+            introduce=self._introduce,
+            book=self._book,
+            breakers=self._breakers,
+            fault_book=self._fault_book,
+            changed=self._changed,
+        )
+        self._caller = Caller(
+            libp2p_host,
+            nursery,
+            self._links,
+            book=self._book,
+            breakers=self._breakers,
+            fault_book=self._fault_book,
+            traffic=self._traffic,
+        )
+        self._server = Server(libp2p_host, blame=self.blame, traffic=self._traffic)
+        self.serve(PING_PROTOCOL, _echo, request_limit=PING_BYTES)
+
+    # ---- who and where
+
+    def addresses(self) -> list[str]:
+        """Where others can dial us: multiaddr texts without the peer.
+
+        Announced addresses come first. A wildcard stands for the machine's interface addresses; loopback is
+        named only if we listen on it, or if there is nothing else.
+        """
+        found = list(self._announce)
+        for listener in self.libp2p_host.get_network().listeners.values():
+            found += [text for bound in listener.get_addrs() for text in expand(str(bound))]
+        return list(dict.fromkeys(found))
+
+    def _introduce(self) -> Hello:
+        return Hello(_VERSION, self.chain16, self._session, tuple(self.addresses()[:8]))
+
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Remember where a peer may be dialled, best first; a new address ends its rest after failures."""
+        if peer != self.peer and self._book.learn(peer, addresses):
+            self._breakers.reset(peer)
+
+    def known_addresses(self, peer: PeerId) -> list[str]:
+        """What would be dialled, in order."""
+        return list(self._book.addresses(peer))
+
+    async def connect(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Be connected to ``peer``: one address at a time, 5 s each.
+
+        Raises ``Unreachable`` naming what was tried and why it failed.
+        """
+        if peer == self.peer:
+            raise Unreachable("that is this node itself")
+        self._book.learn(peer, addresses)
+        self._breakers.reset(peer)
+        await self._caller.connect(peer)
+
+    def connected(self) -> list[PeerId]:
+        """Peers we are connected to, in the order of their keys."""
+        return self._links.peers()
+
+    def is_connected(self, peer: PeerId) -> bool:
+        """Whether a greeted connection is open."""
+        return bool(self._links.of(peer))
+
+    def rtt_ms(self, peer: PeerId) -> int | None:
+        """Smoothed round trip through the peer's event loop, milliseconds; None if not measured yet."""
+        times = [link.rtt_s for link in self._links.of(peer) if link.rtt_s is not None]
+        return round(min(times) * 1000) if times else None
+
+    def traffic(self, peer: PeerId) -> tuple[int, int]:
+        """(sent, received) bytes of questions and answers since the start."""
+        return self._traffic.of(peer)
+
+    # ---- questions
+
+    async def call(
+        self,
+        peer: PeerId,
+        protocol: str,
+        request: bytes,
+        *,
+        timeout_s: float,
+        reply_limit: int = FRAME_BYTES_MAX,
+        idempotent: bool = False,
+    ) -> bytes:
+        """Ask ``peer`` one question, connecting first if need be, over a kept stream.
+
+        Raises ``Unreachable`` on timeout, broken link or dead peer; its subclass ``Declined`` with the other
+        side's words if it refused; ``PeerFault`` on an oversized or malformed reply (blame is the caller's).
+        With ``idempotent`` a question that a kept stream lost before the answer began is asked once more.
+        A call that was cancelled or timed out ends its stream, and the handler at the other side with it.
+        """
+        if peer == self.peer:
+            raise Unreachable("that is this node itself")
+        return await self._caller.call(
+            peer,
+            protocol,
+            request,
+            timeout_s=timeout_s,
+            reply_limit=reply_limit,
+            idempotent=idempotent,
+        )
+
+    def serve(
+        self,
+        protocol: str,
+        handler: Handler,
+        *,
+        request_limit: int,
+        concurrency: int = 32,
+        per_peer: int = 8,
+    ) -> None:
+        """Answer ``protocol`` with ``await handler(peer, request)``, up to ``request_limit`` bytes each.
+
+        At most ``concurrency`` handlers run at once and ``per_peer`` for one peer; more wait. A handler's
+        ``PeerFault`` is blamed and refused, any other ``SwarmError`` refused with its message; anything else is
+        logged and refused as an internal error. A handler is cancelled when its caller leaves.
+        """
+        self._server.serve(
+            protocol,
+            handler,
+            request_limit=request_limit,
+            concurrency=concurrency,
+            per_peer=per_peer,
+        )
+
+    # ---- blame
+
+    def blame(self, peer: PeerId, fault: PeerFault) -> None:
+        """Note that a peer broke the protocol; one that does so again and again is refused for a while."""
+        log.info("%s broke the protocol: %s", peer_name(peer), fault)
+        if self._fault_book.blame(peer, trio.current_time()):
+            self._nursery.start_soon(self._links.drop_peer, peer)
+
+    def faults(self) -> dict[PeerId, int]:
+        """Faults noted per peer."""
+        return self._fault_book.faults()
+
+    def handler_errors(self) -> dict[str, int]:
+        """Errors of our own handlers per protocol: each is a bug."""
+        return dict(self._server.errors)
+
+    # ---- events
+
+    def subscribe(self) -> "trio.MemoryReceiveChannel[PeerConnected | PeerLost]":
+        """A channel of connection events for one more reader; a late reader misses the oldest."""
+        send, receive = trio.open_memory_channel[PeerConnected | PeerLost](EVENTS_MAX)
+        self._readers.append((send, receive))
+        return receive
+
+    def _changed(self, peer: PeerId, is_connected: bool) -> None:
+        if is_connected:
+            # libp2p's own services look for addresses in its peer store.
+            addresses = [Multiaddr(text) for text in self._book.addresses(peer)]
+            self.libp2p_host.get_peerstore().add_addrs(id_of(peer), addresses, 3600)
+        else:
+            self._caller.forget(peer)
+        for send, receive in self._readers:
+            try:
+                send.send_nowait(PeerConnected(peer) if is_connected else PeerLost(peer))
+            except trio.WouldBlock:
+                with contextlib.suppress(trio.WouldBlock):
+                    receive.receive_nowait()
+                send.send_nowait(PeerConnected(peer) if is_connected else PeerLost(peer))
+            except trio.BrokenResourceError:
+                continue
+
+    # ---- what the guarded libp2p classes ask (guards.Door)
+
+    async def dial(self, peer_id: ID) -> list[INetConn]:
+        """Connect for libp2p's own services."""
+        peer = _known(peer_id)
+        rest_s = self._breakers.rest_s(peer, trio.current_time())
+        if rest_s > 0:
+            raise Unreachable(f"{peer_name(peer)} did not answer; next try in {rest_s:.1f} s")
+        self._learn_from_peerstore(peer, peer_id)
+        return [(await self._caller.connect(peer)).conn]
+
+    async def open_stream(self, peer_id: ID, protocols: Sequence[str]) -> INetStream:
+        """Open a stream for libp2p's own services."""
+        peer = _known(peer_id)
+        self._learn_from_peerstore(peer, peer_id)
+        return await self._caller.open_stream(peer, protocols)
+
+    def _learn_from_peerstore(self, peer: PeerId, peer_id: ID) -> None:
+        """Take over addresses the DHT heard of, behind those we know ourselves."""
+        if self._links.of(peer):
+            return
+        store = self.libp2p_host.get_peerstore()
+        if peer_id in store.peers_with_addrs():
+            heard = [str(address) for address in store.addrs(peer_id)]
+            self.learn(peer, [*self._book.addresses(peer), *heard])
+
+    async def admit(self, stream: INetStream, protocol: str) -> bool:
+        """Whether an inbound stream may be served."""
+        return await self._links.admit(stream, protocol)
+
+    def handler_failed(self, peer_id: ID, protocol: str, error: Exception) -> None:
+        """A libp2p service's handler raised: the peer sent junk, or left."""
+        log.info("%s failed on a stream from %s: %r", protocol or "negotiation", peer_id, error)
+
+    async def close(self) -> None:
+        """Say goodbye to everybody, within ``CLOSE_S``."""
+        with shielded(CLOSE_S):
+            await self._links.close()
+        with shielded(CLOSE_S / 3):
+            await self.libp2p_host.close()
+
+
+@asynccontextmanager
+async def open_host(
+    secret: SecretKey, *, listen: Sequence[str], announce: Sequence[str] = (), chain16: bytes
+) -> AsyncGenerator[Host]:
+    """Open this node's host on ``listen`` (``host:port``, port 0 for any) for peers of one network.
+
+    ``announce`` are further addresses to tell others; ``chain16`` is the start of the genesis digest. Raises
+    ``UsageError`` for an address that is malformed or in use. Leaving takes under 2 s and leaves nothing.
+    """
+    assert len(chain16) == CHAIN_BYTES, "a network is named by 16 bytes"
+    os.environ.setdefault(
+        "PY_YAMUX_RELEASE_ON_READ", "0"
+    )  # one credit per half window, not per read
+    route_logging()
+    places, extra = bindings(listen), announced(announce)
+    libp2p_host = build_host(secret)
+    network: Any = libp2p_host.get_network()
+    assert isinstance(network, GuardedSwarm)
+    addresses = [Multiaddr(format_address(host, port)) for host, port in places]
+    with plain_errors() as errors:
+        async with trio.open_nursery() as nursery:
+            door = Host(secret, libp2p_host, nursery, announce=extra, chain16=chain16)
+            network.door = libp2p_host.door = door
+            async with libp2p_host.run(listen_addrs=addresses):
+                try:
+                    if len(network.listeners) < len(places):
+                        raise UsageError(f"cannot listen on {', '.join(listen)}")
+                    yield door
+                except BaseException as error:
+                    errors.append(error)
+                    raise
+                finally:
+                    await door.close()
+            # Only here: cancelled any earlier, this scope would swallow the caller's own error.
+            nursery.cancel_scope.cancel()
+
+
+def _known(peer_id: ID) -> PeerId:
+    try:
+        return peer_of(peer_id)
+    except BadEncoding as error:
+        raise Unreachable(str(error)) from None
+
+
+async def _echo(peer: PeerId, request: bytes) -> bytes:  # noqa: ARG001  a handler like any other
+    return request

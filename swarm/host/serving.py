@@ -1,0 +1,140 @@
+"""Questions in: limits, deadlines and blame.
+
+Shell: one loop per inbound stream; the rules of an answer are the handler's.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.custom_types import TProtocol
+
+from swarm.codec import FRAME_BYTES_MAX
+from swarm.crypto import peer_name
+from swarm.errors import PeerFault, SwarmError, Unreachable
+from swarm.host.calling import Traffic
+from swarm.host.guards import GuardedHost
+from swarm.host.links import peer_of
+from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
+from swarm.types import PeerId
+
+SEND_S = 30.0
+"""Time for a peer to take our answer; one that stops reading is cut off from this stream."""
+
+GONE_POLL_S = 1.0
+"""How often a running handler looks whether its caller is still there."""
+
+log = logging.getLogger("swarm.host")
+
+Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
+
+
+@dataclass
+class _Service:
+    protocol: str
+    handler: Handler
+    request_limit: int
+    per_peer: int
+    slots: trio.Semaphore
+    peer_slots: dict[PeerId, tuple[trio.Semaphore, int]] = field(default_factory=dict)
+
+
+class Server:
+    """Answers peers, protocol by protocol."""
+
+    def __init__(
+        self,
+        host: GuardedHost,
+        *,
+        blame: Callable[[PeerId, PeerFault], None],
+        traffic: Traffic,
+    ) -> None:
+        self._host = host
+        self._blame = blame
+        self._traffic = traffic
+        self.errors: Counter[str] = Counter()
+        """Handler errors that are our own bugs, per protocol."""
+
+    def serve(
+        self,
+        protocol: str,
+        handler: Handler,
+        *,
+        request_limit: int,
+        concurrency: int,
+        per_peer: int,
+    ) -> None:
+        """Answer ``protocol`` with ``handler``; see ``Host.serve``."""
+        assert 0 < request_limit <= FRAME_BYTES_MAX, "requests fit in a frame"
+        service = _Service(protocol, handler, request_limit, per_peer, trio.Semaphore(concurrency))
+        self._host.set_stream_handler(TProtocol(protocol), partial(self._converse, service))
+
+    async def _converse(self, service: _Service, net_stream: INetStream) -> None:
+        peer = peer_of(net_stream.muxed_conn.peer_id)
+        stream = FrameStream(net_stream, count=partial(self._traffic.add, peer))
+        try:
+            while True:
+                request = await stream.receive(service.request_limit)
+                if request is None:
+                    break
+                reply = await self._reply(service, peer, request, stream)
+                if reply is None:
+                    break
+                with trio.move_on_after(SEND_S) as scope:
+                    await stream.send(reply[1], status=reply[0])
+                if scope.cancelled_caught:
+                    raise Unreachable("the peer stopped reading")
+        except PeerFault as fault:
+            self._blame(peer, fault)
+            await stream.reset()
+        except Unreachable as error:
+            log.debug("%s on %s: %s", peer_name(peer), service.protocol, error)
+            await stream.reset()
+        else:
+            await stream.close()
+
+    async def _reply(
+        self, service: _Service, peer: PeerId, request: bytes, stream: FrameStream
+    ) -> tuple[int, bytes] | None:
+        """Run the handler within the limits; None if the caller left meanwhile."""
+        reply: tuple[int, bytes] | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_gone, stream, nursery.cancel_scope)
+            slots, users = service.peer_slots.get(peer) or (trio.Semaphore(service.per_peer), 0)
+            service.peer_slots[peer] = (slots, users + 1)
+            try:
+                async with slots, service.slots:
+                    reply = await self._answer(service, peer, request)
+            finally:
+                slots, users = service.peer_slots.pop(peer)
+                if users > 1:
+                    service.peer_slots[peer] = (slots, users - 1)
+            nursery.cancel_scope.cancel()
+        return reply
+
+    async def _answer(self, service: _Service, peer: PeerId, request: bytes) -> tuple[int, bytes]:
+        try:
+            reply = await service.handler(peer, request)
+        except PeerFault as fault:
+            self._blame(peer, fault)
+            return REFUSAL, refusal(str(fault))
+        except SwarmError as error:
+            return REFUSAL, refusal(str(error))
+        except Exception:  # the guard: a bug in one room must not silence the others
+            self.errors[service.protocol] += 1
+            log.exception("the handler of %s failed", service.protocol)
+            return REFUSAL, refusal("internal error")
+        assert len(reply) < FRAME_BYTES_MAX + 1, (
+            f"a reply of {len(reply)} bytes does not fit a frame"
+        )
+        return ANSWER, reply
+
+
+async def _cancel_when_gone(stream: FrameStream, scope: trio.CancelScope) -> None:
+    while not stream.is_gone:  # noqa: ASYNC110  Yamux has no event for "closed" that others may wait on
+        await trio.sleep(GONE_POLL_S)
+    scope.cancel()

@@ -1,0 +1,84 @@
+"""Ends that are quick, complete and plain.
+
+Shell: farewells under a shield, and errors without the wrapping.
+"""
+
+import contextlib
+import math
+from collections.abc import Generator
+from typing import Any
+
+import trio
+from libp2p.abc import INetConn
+
+Untyped = Any
+"""A libp2p object whose declared type lacks the attributes that matter here."""
+
+
+def socket_under(secured: Untyped) -> Untyped:
+    """The ``trio.SocketStream`` under a secured connection."""
+    return secured.swarm_raw.stream.stream
+
+
+def buffered_bytes(conn: INetConn) -> int:
+    """Bytes received on a connection and not read by anybody yet.
+
+    Unguarded: a peer that ignores the Yamux window makes this grow until the machine swaps.
+    """
+    buffers: dict[int, bytearray] = getattr(conn.muxed_conn, "stream_buffers", {})
+    return sum(len(buffer) for buffer in list(buffers.values()))
+
+
+def open_scope() -> trio.CancelScope:
+    """A scope without a deadline, to be cancelled by whoever holds it."""
+    return trio.move_on_at(math.inf)
+
+
+def shielded(timeout_s: float) -> trio.CancelScope:
+    """A scope for clean-up: it ends after ``timeout_s`` and not because the task around it was cancelled."""
+    scope = trio.move_on_after(timeout_s)
+    scope.shield = True
+    return scope
+
+
+async def cut(conn: Untyped) -> None:
+    """End a connection at once, whatever its peer does.
+
+    Unguarded: closing waits for a frozen peer to read a farewell, and a close that was cancelled half way
+    leaves a dead connection in the table for ever.
+    """
+    with shielded(2):
+        await trio.aclose_forcefully(socket_under(conn.muxed_conn.secured_conn))
+        await conn.muxed_conn.event_closed.wait()
+        await conn.close()
+    conn.event_closed.set()
+    conn.muxed_conn.event_closed.set()
+    conn.swarm.remove_conn(conn)
+
+
+async def say_goodbye(conn: Untyped, timeout_s: float = 0.5) -> None:
+    """Close a connection politely, and cut it if that takes longer than ``timeout_s``."""
+    with shielded(timeout_s):
+        await conn.close()
+    await cut(conn)
+
+
+@contextlib.contextmanager
+def plain_errors() -> Generator[list[BaseException]]:
+    """Let the error put in the list out as it is, and not wrapped by every nursery on its way."""
+    noted: list[BaseException] = []
+    try:
+        yield noted
+    except BaseExceptionGroup as group:
+        if noted and not isinstance(noted[0], trio.Cancelled) and _is_only(group, noted[0]):
+            raise noted[0] from None
+        raise
+
+
+def _is_only(group: BaseException, error: BaseException) -> bool:
+    """Whether ``group`` holds ``error`` and nothing else, however deep."""
+    while (
+        group is not error and isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1
+    ):
+        group = group.exceptions[0]
+    return group is error

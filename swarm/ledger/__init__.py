@@ -1,0 +1,32 @@
+"""Agree: one final ledger of accounts, runs, seats and segments, kept by everybody.
+
+blocks.py        C  headers, blocks, certificates, and what makes one hold
+transactions.py  C  everything a peer can sign for the ledger
+records.py       C  what a state is made of: accounts, runs, seats, rounds, segments
+state.py         C  one immutable map with one root; genesis; snapshots
+draft.py         C  a state under construction, where money is only moved
+economics.py     C  fees, rewards and deposits, in integers
+accounts.py      C  balances, stake and nonces
+spec_check.py    C  bounds on every field of a run spec from a stranger
+seats.py         C  who sits where: the roster changes at boundaries, by rule
+runs.py          C  the life of a run: opened, joined, trained, settled
+segments.py      C  segment commits and checkpoints, and when they are accepted
+apply.py         C  apply_block(state, transactions) -> state
+pool.py          C  transactions on their way into a block
+chain.py         C  build the next block, judge it, verify them all
+sync.py          C  what a follower asks, and how it knows the answer is true
+queries.py       C  the ledger in words and rows, for people
+rehearsal.py     C  a ledger in one process, for tests and simulations
+votes.py         C  what validators say to each other, and the count of it
+journal.py       C  the words a validator may not take back
+timers.py        C  when a validator proposes, votes and gives up on a view
+branch.py        C  the finalised tip and the blocks that may become final
+ground.py        C  what a block may stand on, and the proof that it may
+effects.py       C  what the consensus machine asks of its shell
+consensus.py     C  Simplex, as one validator runs it
+chamber.py       C  build and judge blocks for consensus
+courier.py       S  small statements to many peers, none held up by a slow one
+archive.py       S  the final chain on disk and the state after it
+replica.py       S  one validator: votes out, blocks in, journal first
+follower.py      S  blocks and transactions to and from everybody
+"""

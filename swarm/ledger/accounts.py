@@ -1,0 +1,84 @@
+"""Balances, stake and nonces: what every peer's account may do.
+
+Core: handlers on a draft. Raises ``InvalidStatement``.
+"""
+
+from swarm.codec import replace
+from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.draft import Draft
+from swarm.ledger.economics import required_fee, sufficient_fee
+from swarm.ledger.records import Unbonding
+from swarm.ledger.transactions import Join, Leave, Stake, Transaction, Transfer, Unstake
+from swarm.types import Amount, Height, PeerId
+
+NONCE_WINDOW = 16
+"""How far nonces may run ahead of, or lag behind, the highest used: parallel submissions, any order."""
+
+UNBONDING_PARTS_MAX = 8
+"""Pieces of stake on their way back at once."""
+
+
+def use_nonce(draft: Draft, transaction: Transaction) -> None:
+    """Mark a nonce as used; raise if it was, or is out of the window."""
+    sender = PeerId(transaction.sender)
+    account, nonce = draft.account(sender), transaction.nonce
+    ahead = nonce - account.nonce
+    if not -NONCE_WINDOW < ahead <= NONCE_WINDOW:
+        raise InvalidStatement(Reason.NONCE, f"{nonce} where the last was {account.nonce}")
+    if ahead > 0:
+        recent = (account.recent << ahead | 1) & ((1 << NONCE_WINDOW) - 1)
+        draft.put_account(sender, replace(account, nonce=nonce, recent=recent))
+    elif account.recent >> -ahead & 1:
+        raise InvalidStatement(Reason.NONCE, f"{nonce} is used")
+    else:
+        draft.put_account(sender, replace(account, recent=account.recent | 1 << -ahead))
+
+
+def charge_fee(draft: Draft, transaction: Transaction, num_bytes: int) -> bool:
+    """Move the fee to the leader; return whether the run's escrow paid because the sender cannot."""
+    sender, body = PeerId(transaction.sender), transaction.body
+    required = required_fee(draft.globals.params, num_bytes)
+    if transaction.fee >= required:
+        draft.debit(sender, transaction.fee)
+        draft.credit(draft.leader, transaction.fee)
+        return False
+    can_pay = draft.live_account(sender).balance >= sufficient_fee(draft.globals.params, body)
+    if transaction.fee or can_pay or not isinstance(body, Join | Leave):
+        raise InvalidStatement(Reason.FEE, f"{transaction.fee} where {required} is the least")
+    run = draft.run(body.run)
+    paid = min(run.escrow, required)
+    draft.put_run(replace(run, escrow=Amount(run.escrow - paid)))
+    draft.credit(draft.leader, paid)
+    return True
+
+
+def transfer(draft: Draft, sender: PeerId, body: Transfer) -> None:
+    """Move money from one balance to another."""
+    draft.debit(sender, body.amount)
+    draft.credit(body.to, body.amount)
+
+
+def stake(draft: Draft, sender: PeerId, body: Stake) -> None:
+    """Turn balance into stake."""
+    draft.debit(sender, body.amount)
+    account = draft.live_account(sender)
+    draft.put_account(sender, replace(account, stake=Amount(account.stake + body.amount)))
+
+
+def unstake(draft: Draft, sender: PeerId, body: Unstake) -> None:
+    """Take stake out of use; it is balance again after the unbonding time."""
+    account, params = draft.live_account(sender), draft.globals.params
+    if account.stake < body.amount:
+        raise InvalidStatement(Reason.STAKE, f"{account.stake} where {body.amount} is needed")
+    if len(account.unbonding) >= UNBONDING_PARTS_MAX:
+        raise InvalidStatement(Reason.FULL, f"{UNBONDING_PARTS_MAX} parts are unbonding")
+    release = Height(draft.height + params.unbonding_epochs * params.epoch_blocks)
+    part = Unbonding(body.amount, release)
+    draft.put_account(
+        sender,
+        replace(
+            account,
+            stake=Amount(account.stake - body.amount),
+            unbonding=(*account.unbonding, part),
+        ),
+    )

@@ -1,0 +1,144 @@
+"""One block makes one state into the next: ``apply_block(state, transactions) -> state``.
+
+Core: pure functions. A block with one invalid transaction is invalid and changes nothing.
+
+In order: the height rises and the leader's dice move the beacon; runs whose boundary this is cross it;
+the transactions are applied one after another. Signatures come last for each, after every cheap check.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from swarm.codec import replace
+from swarm.errors import BadEncoding, BadSignature, InvalidStatement, Reason
+from swarm.ledger.accounts import charge_fee, stake, transfer, unstake, use_nonce
+from swarm.ledger.blocks import next_beacon
+from swarm.ledger.draft import Draft
+from swarm.ledger.runs import close_run, cross_boundaries, join, leave, open_run
+from swarm.ledger.segments import commit_segment, post_checkpoint, statement_seat
+from swarm.ledger.state import State
+from swarm.ledger.transactions import (
+    CloseRun,
+    CommitSegment,
+    Join,
+    Leave,
+    OpenRun,
+    PostCheckpoint,
+    SeatStatement,
+    Stake,
+    Transaction,
+    Transfer,
+    Unstake,
+    check_signature,
+    parse_transaction,
+    transaction_digest,
+)
+from swarm.types import Digest, Height, PeerId
+
+Known = Mapping[Digest, PeerId]
+"""Transactions whose signature was verified before, by digest, and the signer it was verified for."""
+
+NOTHING_KNOWN: Known = {}
+
+
+def apply_block(
+    state: State,
+    transactions: Sequence[bytes],
+    *,
+    leader: PeerId,
+    beta: bytes,
+    known: Known = NOTHING_KNOWN,
+) -> State:
+    """The state after a block.
+
+    ``beta`` is the 64-byte VRF output of the leader, proved in the header. Signatures of ``known``
+    transactions are not verified again. Raises ``InvalidStatement`` for the first transaction that is
+    invalid where it stands.
+    """
+    draft = begin_block(state, leader=leader, beta=beta)
+    for data in transactions:
+        apply_transaction(draft, data, known=known)
+    return draft.finish()
+
+
+def begin_block(state: State, *, leader: PeerId, beta: bytes) -> Draft:
+    """A draft of the next block, before its transactions."""
+    draft = _draft_at(state, state.height + 1, leader)
+    beacon = next_beacon(state.beacon, beta)
+    draft.put_globals(replace(draft.globals, beacon=beacon))
+    cross_boundaries(draft)
+    return draft
+
+
+def check_transaction(
+    state: State, data: bytes, *, known: Known = NOTHING_KNOWN, blocks_ahead: int = 1
+) -> tuple[Transaction, PeerId]:
+    """Raise ``InvalidStatement`` unless this could stand in the block ``blocks_ahead`` from here.
+
+    Returns the transaction and its signer. Boundaries in between are not crossed: their dice are not
+    known.
+    """
+    nobody = PeerId(bytes(32))
+    draft = _draft_at(state, state.height + blocks_ahead, nobody)
+    return apply_transaction(draft, data, known=known)
+
+
+def apply_transaction(
+    draft: Draft, data: bytes, *, known: Known = NOTHING_KNOWN
+) -> tuple[Transaction, PeerId]:
+    """Apply one encoded transaction to the draft; return it and its signer.
+
+    Raises ``InvalidStatement``; the draft is then spoilt, so attempts get a draft of their own.
+    """
+    try:
+        transaction = parse_transaction(data)
+    except BadEncoding as error:
+        raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
+    body = transaction.body
+    if isinstance(body, SeatStatement):
+        seat = statement_seat(draft, body)
+        signer = seat.peer
+        if isinstance(body, CommitSegment):
+            commit_segment(draft, seat, body)
+        elif isinstance(body, PostCheckpoint):
+            post_checkpoint(draft, seat, body)
+    else:
+        signer = PeerId(transaction.sender)
+        _apply_paid(draft, transaction, signer, len(data))
+    if not known or known.get(transaction_digest(data)) != signer:
+        try:
+            check_signature(transaction, draft.globals.chain, signer)
+        except BadSignature as error:
+            raise InvalidStatement(Reason.BAD_SIGNATURE, str(error)) from None
+    return transaction, signer
+
+
+def _apply_paid(draft: Draft, transaction: Transaction, sender: PeerId, num_bytes: int) -> None:
+    height, body = draft.height, transaction.body
+    if not height <= transaction.expiry <= height + draft.globals.params.epoch_blocks:
+        detail = f"{transaction.expiry} at height {height}"
+        raise InvalidStatement(Reason.EXPIRED, detail)
+    use_nonce(draft, transaction)
+    is_sponsored = charge_fee(draft, transaction, num_bytes)
+    match body:
+        case OpenRun():
+            open_run(draft, sender, body)
+        case CloseRun():
+            close_run(draft, sender, body)
+        case Join():
+            join(draft, sender, body, is_volunteer=is_sponsored)
+        case Leave():
+            leave(draft, sender, body)
+        case Transfer():
+            transfer(draft, sender, body)
+        case Stake():
+            stake(draft, sender, body)
+        case Unstake():
+            unstake(draft, sender, body)
+        case CommitSegment() | PostCheckpoint():
+            raise AssertionError("seat statements have no sender")
+
+
+def _draft_at(state: State, height: int, leader: PeerId) -> Draft:
+    draft = Draft(state, leader)
+    draft.put_globals(replace(draft.globals, height=Height(height)))
+    return draft

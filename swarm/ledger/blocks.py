@@ -1,0 +1,165 @@
+"""What the ledger is made of: headers, blocks and the certificates that make them final.
+
+Core: pure functions over frozen structs.
+
+Block 0 is the genesis: it has no header, its digest is the chain id, and block 1 names it as its parent.
+A vote is a signature over (chain, view, block digest) under the purpose of its kind; a certificate is a
+bitmap over the validators, in the order of the genesis, with one vote per set bit, in the same order.
+"""
+
+from collections.abc import Sequence
+
+from swarm.codec import Message, decode, encode
+from swarm.crypto import digest, framed, verify
+from swarm.errors import BadEncoding, BadSignature
+from swarm.merkle import merkle_root, sha256_hash
+from swarm.spec import Genesis
+from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, View
+
+BODY_BYTES_MAX = 256 << 10
+"""Sum of a block's transactions: four of them a second fit a home uplink of 10 Mbit/s."""
+
+BODY_TRANSACTIONS_MAX = 2048
+"""Most transactions in one block: under a second of signatures and arithmetic on one core."""
+
+BLOCK_BYTES_MAX = BODY_BYTES_MAX + (16 << 10)
+"""An encoded block: its body, five bytes of length per transaction, and the header."""
+
+VALIDATORS_MAX = 64
+"""Most validators: their bitmap is one 64-bit integer."""
+
+VRF_PROOF_BYTES = 80
+
+NOTARIZE, NULLIFY, FINALIZE = 0, 1, 2
+VOTE_PURPOSES = ("vote-notarize", "vote-nullify", "vote-finalize")
+"""The signing purpose of each kind of vote and certificate, by number."""
+
+
+class Header(Message, frozen=True):
+    """Everything that one certificate makes final."""
+
+    chain: Digest
+    height: Height
+    view: View
+    parent: Digest
+    state_root: Digest
+    """Root of the state after this block."""
+    body_root: Digest
+    vrf_proof: bytes
+    """ECVRF proof of the leader over ``vrf_alpha``: it moves the beacon."""
+    leader: PeerId
+
+
+class Block(Message, frozen=True):
+    """A header and the encoded, signed transactions under its body root."""
+
+    header: Header
+    transactions: tuple[bytes, ...]
+
+
+class Certificate(Message, frozen=True):
+    """More than two thirds of the power voted alike in one view."""
+
+    kind: int
+    """``NOTARIZE``, ``NULLIFY`` or ``FINALIZE``."""
+    view: View
+    block: Digest
+    """The block voted for; ``NO_DIGEST`` when the view is nullified."""
+    bitmap: int
+    """Bit i is set when validator i of the genesis order voted."""
+    signatures: tuple[bytes, ...]
+
+
+class Validator(Message, frozen=True):
+    """One voter."""
+
+    peer: PeerId
+    power: Amount
+
+
+def validators_of(genesis: Genesis) -> tuple[Validator, ...]:
+    """The voters of a genesis, in its order, with their stake as power."""
+    stakes = {account.peer: account.stake for account in genesis.accounts}
+    return tuple(Validator(peer, Amount(stakes.get(peer, 0))) for peer in genesis.validators)
+
+
+def is_quorum(power: int, validators: Sequence[Validator]) -> bool:
+    """Whether ``power`` is more than two thirds of all."""
+    return 3 * power > 2 * sum(validator.power for validator in validators)
+
+
+def block_digest(header: Header) -> Digest:
+    """The name of a block."""
+    return digest("block", encode(header))
+
+
+def body_root(transactions: Sequence[bytes]) -> Digest:
+    """SHA-256 Merkle root over the encoded transactions, in their order."""
+    return merkle_root(transactions, sha256_hash)
+
+
+def vote_parts(chain: Digest, view: View, block: Digest) -> tuple[bytes, bytes, bytes]:
+    """What a vote signs, under ``VOTE_PURPOSES[kind]``."""
+    return chain, view.to_bytes(8, "big"), block
+
+
+def vrf_alpha(chain: Digest, epoch: int, view: View, beacon: Digest) -> bytes:
+    """What a leader's VRF proof covers; ``beacon`` is the one after the parent block."""
+    return framed(
+        "beacon-proof", (chain, epoch.to_bytes(8, "big"), view.to_bytes(8, "big"), beacon)
+    )
+
+
+def next_beacon(beacon: Digest, beta: bytes) -> Digest:
+    """R_h from R_{h-1} and the VRF output of the leader of block h."""
+    return digest("beacon", beacon, beta)
+
+
+def parse_block(data: bytes) -> Block:
+    """Decode a block and check its sizes; raise ``BadEncoding``."""
+    block = decode(Block, data, limit=BLOCK_BYTES_MAX)
+    check_block_shape(block)
+    return block
+
+
+def check_block_shape(block: Block) -> None:
+    """Raise ``BadEncoding`` unless every size is within bounds and the body is the header's."""
+    header = block.header
+    if not all(
+        len(part) == 32
+        for part in (
+            header.chain,
+            header.parent,
+            header.state_root,
+            header.body_root,
+            header.leader,
+        )
+    ):
+        raise BadEncoding("a header field is not 32 bytes")
+    if header.height < 1 or header.view < 1 or len(header.vrf_proof) != VRF_PROOF_BYTES:
+        raise BadEncoding("a header field is out of bounds")
+    if len(block.transactions) > BODY_TRANSACTIONS_MAX:
+        raise BadEncoding(f"more than {BODY_TRANSACTIONS_MAX} transactions in a block")
+    if sum(map(len, block.transactions)) > BODY_BYTES_MAX:
+        raise BadEncoding(f"a body of more than {BODY_BYTES_MAX} bytes")
+    if body_root(block.transactions) != header.body_root:
+        raise BadEncoding("the body is not the one its header names")
+
+
+def check_certificate(
+    certificate: Certificate, chain: Digest, validators: Sequence[Validator]
+) -> None:
+    """Raise ``BadEncoding`` or ``BadSignature`` unless a quorum of ``validators`` signed this."""
+    bitmap, kind = certificate.bitmap, certificate.kind
+    if kind not in {NOTARIZE, NULLIFY, FINALIZE} or certificate.view < 1:
+        raise BadEncoding("no such kind of certificate")
+    if len(certificate.block) != 32 or (kind == NULLIFY) != (certificate.block == NO_DIGEST):
+        raise BadEncoding("a certificate names one block, and none when it nullifies")
+    if not 0 <= bitmap < 1 << len(validators) or bitmap.bit_count() != len(certificate.signatures):
+        raise BadEncoding("the bitmap does not fit validators and signatures")
+    voters = [v for i, v in enumerate(validators) if bitmap >> i & 1]
+    if not is_quorum(sum(voter.power for voter in voters), validators):
+        raise BadSignature("a certificate without a quorum")
+    parts = vote_parts(chain, certificate.view, certificate.block)
+    for voter, signature in zip(voters, certificate.signatures, strict=True):
+        verify(voter.peer, signature, VOTE_PURPOSES[kind], *parts)

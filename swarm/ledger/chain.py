@@ -1,0 +1,189 @@
+"""Blocks one after another: build the next, judge the next, verify them all.
+
+Core: pure functions over a head, which is a state and the name of the block that led to it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from swarm import vrf
+from swarm.crypto import SecretKey
+from swarm.errors import (
+    BadEncoding,
+    BadSignature,
+    BrokenPromise,
+    InvalidStatement,
+    PeerFault,
+    VerificationFailed,
+)
+from swarm.ledger.apply import NOTHING_KNOWN, Known, apply_block
+from swarm.ledger.blocks import (
+    FINALIZE,
+    Block,
+    Certificate,
+    Header,
+    Validator,
+    block_digest,
+    body_root,
+    check_block_shape,
+    check_certificate,
+    vrf_alpha,
+)
+from swarm.ledger.pool import Pool
+from swarm.ledger.records import Params
+from swarm.ledger.state import State, audit_supply, genesis_state
+from swarm.spec import Genesis
+from swarm.types import Digest, Height, PeerId, View
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a chain has got to."""
+
+    digest: Digest
+    """Of the last block; the chain id at height 0."""
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What ``verify_chain`` found."""
+
+    head: Head
+    num_transactions: int
+    num_certificates: int
+    supply: int
+    """Counted account by account."""
+
+
+def genesis_head(genesis: Genesis) -> Head:
+    """The head of height 0; raise ``BadEncoding`` if the genesis is out of bounds."""
+    return Head(genesis.chain, genesis_state(genesis))
+
+
+def epoch_of(params: Params, height: int) -> int:
+    """The epoch a height is in."""
+    return height // params.epoch_blocks
+
+
+def header_alpha(state: State, view: View) -> bytes:
+    """What the VRF proof covers in the header of the block after ``state``."""
+    epoch = epoch_of(state.params, state.height + 1)
+    return vrf_alpha(state.chain, epoch, view, state.beacon)
+
+
+def validate_header(state: State, header: Header) -> bytes:
+    """The leader's VRF output, 64 bytes; raise ``PeerFault`` unless this header can follow ``state``.
+
+    That the leader is the view's is for consensus to know.
+    """
+    if header.chain != state.chain or header.height != state.height + 1:
+        raise BrokenPromise("a header that does not follow its parent")
+    if all(validator.peer != header.leader for validator in state.validators):
+        raise BrokenPromise("a header whose leader is no validator")
+    return vrf.verify(header.leader, header_alpha(state, header.view), header.vrf_proof)
+
+
+def validate_block(state: State, block: Block, *, known: Known = NOTHING_KNOWN) -> State:
+    """The state after ``block``; raise ``PeerFault`` or ``InvalidStatement`` if it is not valid."""
+    check_block_shape(block)
+    header = block.header
+    beta = validate_header(state, header)
+    after = apply_block(state, block.transactions, leader=header.leader, beta=beta, known=known)
+    if after.root != header.state_root:
+        raise BrokenPromise("a block that does not lead to the state it names")
+    return after
+
+
+def build_block(head: Head, pool: Pool, secret: SecretKey, view: View) -> tuple[Block, State]:
+    """A block of ours on ``head`` with what the pool holds, and the state after it."""
+    proof = vrf.prove(secret, header_alpha(head.state, view))
+    transactions, after = pool.assemble(head.state, leader=secret.peer, beta=vrf.output(proof))
+    return _sealed(head, transactions, after, secret.peer, view, proof), after
+
+
+def compose_block(
+    head: Head, transactions: tuple[bytes, ...], secret: SecretKey, view: View
+) -> tuple[Block, State]:
+    """A block of ours with exactly these transactions; raise ``InvalidStatement`` if one is not valid."""
+    proof = vrf.prove(secret, header_alpha(head.state, view))
+    beta = vrf.output(proof)
+    after = apply_block(head.state, transactions, leader=secret.peer, beta=beta)
+    return _sealed(head, transactions, after, secret.peer, view, proof), after
+
+
+def _sealed(
+    head: Head,
+    transactions: tuple[bytes, ...],
+    after: State,
+    leader: PeerId,
+    view: View,
+    proof: bytes,
+) -> Block:
+    header = Header(
+        chain=after.chain,
+        height=after.height,
+        view=view,
+        parent=head.digest,
+        state_root=after.root,
+        body_root=body_root(transactions),
+        vrf_proof=proof,
+        leader=leader,
+    )
+    return Block(header, transactions)
+
+
+def extend(head: Head, block: Block, *, known: Known = NOTHING_KNOWN) -> Head:
+    """The head after ``block``; raise ``PeerFault`` or ``InvalidStatement`` if it does not fit."""
+    if block.header.parent != head.digest:
+        raise BrokenPromise("a block with another parent")
+    return Head(block_digest(block.header), validate_block(head.state, block, known=known))
+
+
+def check_final(
+    header: Header, certificate: Certificate, validators: tuple[Validator, ...]
+) -> None:
+    """Raise ``PeerFault`` unless ``certificate`` makes this block, and all before it, final."""
+    if certificate.kind != FINALIZE or certificate.view != header.view:
+        raise BadEncoding("not the finalization of this view")
+    if certificate.block != block_digest(header):
+        raise BadSignature("a finalization of another block")
+    check_certificate(certificate, header.chain, validators)
+
+
+def verify_chain(
+    genesis: Genesis,
+    links: Iterable[tuple[Block, Certificate | None]],
+    *,
+    progress: Callable[[Height], None] | None = None,
+) -> ChainReport:
+    """Check everything from genesis: hashes, dice, signatures, every transaction, finality, supply.
+
+    ``links`` are the blocks from height 1 up, each with its finalization if it has one of its own; one
+    finalization covers all before it, so the last block must have one. ``progress`` is told every
+    height. Raises ``VerificationFailed`` with the height and the reason.
+    """
+    try:
+        head = genesis_head(genesis)
+    except BadEncoding as error:
+        raise VerificationFailed(str(error)) from None
+    validators, is_final, num_transactions, num_certificates = head.state.validators, True, 0, 0
+    for block, certificate in links:
+        height = Height(head.state.height + 1)
+        try:
+            head = extend(head, block)
+            if certificate is not None:
+                check_final(block.header, certificate, validators)
+        except (PeerFault, InvalidStatement) as error:
+            raise VerificationFailed(f"block {height}: {error}") from None
+        is_final = certificate is not None
+        num_transactions += len(block.transactions)
+        num_certificates += is_final
+        if progress is not None:
+            progress(height)
+    if not is_final:
+        raise VerificationFailed(f"block {head.state.height} has no finalization")
+    supply = audit_supply(head.state)
+    if supply != head.state.supply:
+        raise VerificationFailed(f"there are {supply} units where {head.state.supply} should be")
+    return ChainReport(head, num_transactions, num_certificates, supply)

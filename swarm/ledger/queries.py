@@ -1,0 +1,277 @@
+"""The ledger in words and rows: what ``swarm ledger`` and ``swarm run`` show.
+
+Core: states and blocks in, plain dictionaries and sentences out. Nothing here decides anything.
+"""
+
+from swarm.codec import decode
+from swarm.crypto import peer_name, peer_text
+from swarm.errors import BadEncoding
+from swarm.ledger.blocks import Block, Certificate, block_digest
+from swarm.ledger.records import Account, Run, RunPhase, Seat
+from swarm.ledger.runs import boundary_height, current_round, round_info
+from swarm.ledger.seats import seats_of
+from swarm.ledger.spec_check import NAME_LENGTH_MAX
+from swarm.ledger.state import State, audit_supply
+from swarm.ledger.transactions import (
+    RUN_SPEC_BYTES_MAX,
+    CloseRun,
+    CommitSegment,
+    Join,
+    Leave,
+    OpenRun,
+    PostCheckpoint,
+    SeatStatement,
+    Stake,
+    Transaction,
+    Transfer,
+    Unstake,
+    parse_transaction,
+)
+from swarm.spec import RunSpec
+from swarm.types import PeerId
+
+Row = dict[str, object]
+"""JSON as it is: text, integers, booleans, None, lists and rows."""
+
+KINDS: dict[type[object], str] = {
+    CommitSegment: "commit_segment",
+    PostCheckpoint: "post_checkpoint",
+    OpenRun: "run_open",
+    CloseRun: "run_close",
+    Join: "join",
+    Leave: "leave",
+    Transfer: "transfer",
+    Stake: "stake",
+    Unstake: "unstake",
+}
+
+
+def short_count(number: int) -> str:
+    """A count people can read: ``940``, ``47k``, ``1.2M``, ``3.0G``."""
+    if number < 1000:
+        return str(number)
+    for unit, letter in ((10**9, "G"), (10**6, "M")):
+        if number >= unit:
+            return f"{number // unit}.{number % unit * 10 // unit}{letter}"
+    return f"{number // 1000}k"
+
+
+def transaction_text(state: State | None, transaction: Transaction) -> str:
+    """One sentence, such as ``hazy-otter-697 committed segment 12/0/1: 23 steps, 47k tokens``.
+
+    A seat statement names its seat only; ``state`` tells who sat there, if it still knows.
+    """
+    body = transaction.body
+    if isinstance(body, SeatStatement):
+        return _statement_text(state, body)
+    match body:
+        case OpenRun(spec=spec, escrow=escrow):
+            said = f"opened run {_spec_name(spec)} with {escrow} in escrow"
+        case CloseRun(run=run):
+            said = f"closed run {run}"
+        case Join(run=run):
+            said = f"asked to join run {run}"
+        case Leave(run=run):
+            said = f"leaves run {run}"
+        case Transfer(to=to, amount=amount):
+            said = f"sent {amount} to {peer_name(to)}"
+        case Stake(amount=amount):
+            said = f"staked {amount}"
+        case Unstake(amount=amount):
+            said = f"began to unstake {amount}"
+    return f"{peer_name(PeerId(transaction.sender))} {said}"
+
+
+def transaction_row(state: State | None, data: bytes) -> Row:
+    """Kind and sentence of an encoded transaction."""
+    try:
+        transaction = parse_transaction(data)
+    except BadEncoding as error:
+        return {"kind": "unreadable", "text": str(error)}
+    return {
+        "kind": KINDS[type(transaction.body)],
+        "text": transaction_text(state, transaction),
+        "bytes": len(data),
+    }
+
+
+def block_row(state: State | None, block: Block, certificate: Certificate | None) -> Row:
+    """A block and its transactions."""
+    header = block.header
+    return {
+        "height": header.height,
+        "digest": block_digest(header).hex(),
+        "view": header.view,
+        "leader": peer_name(header.leader),
+        "state_root": header.state_root.hex(),
+        "votes": len(certificate.signatures) if certificate is not None else None,
+        "transactions": [transaction_row(state, data) for data in block.transactions],
+    }
+
+
+def block_lines(state: State | None, block: Block) -> list[str]:
+    """A block as text: one line, and one more per transaction."""
+    header = block.header
+    name = block_digest(header).hex()[:12]
+    lines = [f"#{header.height} {name} by {peer_name(header.leader)}"]
+    lines += [f"    {transaction_row(state, data)['text']}" for data in block.transactions]
+    return lines
+
+
+def ledger_row(state: State) -> Row:
+    """The whole ledger in one row; counts every unit of money."""
+    counted = audit_supply(state)
+    return {
+        "chain": state.chain.hex(),
+        "height": state.height,
+        "state_root": state.root.hex(),
+        "validators": [peer_name(validator.peer) for validator in state.validators],
+        "supply": state.supply,
+        "supply_conserved": counted == state.supply,
+        "runs": state.globals.num_runs,
+        "entries": len(state.entries),
+    }
+
+
+def account_row(peer: PeerId, account: Account) -> Row:
+    """One account."""
+    return {
+        "peer": peer_text(peer),
+        "name": peer_name(peer),
+        "balance": account.balance,
+        "stake": account.stake,
+        "unbonding": sum(part.amount for part in account.unbonding),
+        "nonce": account.nonce,
+    }
+
+
+def run_row(state: State, run: Run) -> Row:
+    """One line of ``swarm run ls``."""
+    peers = {seat.peer for roster in run.seats for seat in roster}
+    return {
+        "run": run.index,
+        "name": run.spec.name,
+        "digest": run.spec_digest.hex(),
+        "phase": str(run.phase),
+        "round": current_round(run, state.height),
+        "rounds": run.end_round,
+        "stages": run.spec.num_stages,
+        "seats": sum(map(len, run.seats)),
+        "peers": len(peers),
+        "waiting": len(run.waiting),
+        "segments": run.num_segments,
+        "tokens": run.tokens,
+        "escrow": run.escrow,
+        "owner": peer_name(run.owner),
+    }
+
+
+def run_detail(state: State, run: Run) -> Row:
+    """``swarm run show``: the row, and seats, checkpoints, the queue, work per peer."""
+    row = run_row(state, run)
+    round_ = current_round(run, state.height)
+    row["blocks_to_boundary"] = (
+        boundary_height(run, round_ + 1) - state.height if round_ is not None else None
+    )
+    row["seating"] = [_seat_row(seat) for roster in run.seats for seat in roster]
+    row["queue"] = [peer_name(waiter.peer) for waiter in run.waiting]
+    row["checkpoints"] = [
+        {
+            "stage": stage,
+            "round": checkpoint.round,
+            "phi_root": checkpoint.phi_root.hex(),
+            "bytes": checkpoint.phi_bytes,
+            "by": peer_name(checkpoint.peer),
+            "height": checkpoint.height,
+        }
+        for stage, kept in enumerate(run.checkpoints)
+        for checkpoint in kept
+    ]
+    peers = sorted({seat.peer for roster in run.seats for seat in roster})
+    row["work"] = [_work_row(state, run, peer) for peer in peers]
+    return row
+
+
+def run_lines(state: State, run: Run) -> list[str]:
+    """A run as text: what it is, and one line per stage."""
+    round_ = current_round(run, state.height)
+    where = f"round {round_} of {run.end_round}" if round_ is not None else str(run.phase)
+    work = f"{run.num_segments} segments, {short_count(run.tokens)} tokens"
+    lines = [f"{run.spec.name} (run {run.index}): {where}, {work}, escrow {run.escrow}"]
+    for stage, roster in enumerate(run.seats):
+        names = ", ".join(f"{seat.index} {peer_name(seat.peer)}" for seat in roster)
+        lines.append(f"  stage {stage}: {names or 'empty'}")
+    if run.waiting:
+        lines.append(f"  waiting: {', '.join(peer_name(w.peer) for w in run.waiting)}")
+    return lines
+
+
+def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
+    """What a peer may expect: its seats, or its place in the queue and the next boundary."""
+    seats = seats_of(run, peer)
+    if seats:
+        return "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
+    places = [i for i, waiter in enumerate(run.waiting, start=1) if waiter.peer == peer]
+    if not places:
+        return "not in this run"
+    if run.phase not in {RunPhase.OPEN, RunPhase.TRAINING}:
+        return f"the run is {run.phase}"
+    round_ = current_round(run, state.height)
+    boundary = boundary_height(run, 0 if round_ is None else round_ + 1)
+    room = sum(max(run.spec.replicas_max - len(roster), 0) for roster in run.seats)
+    blocks = boundary - state.height
+    if places[0] <= room:
+        return f"number {places[0]} in the queue, a seat in {blocks} blocks"
+    return f"number {places[0]} in the queue, every seat is taken; next chance in {blocks} blocks"
+
+
+def _statement_text(state: State | None, body: SeatStatement) -> str:
+    run = state.find_run(body.run) if state is not None else None
+    who = _sitter(run, body)
+    where = f"{body.round}/{body.stage}/{body.seat}"
+    if isinstance(body, CommitSegment):
+        work = f"{body.num_steps} steps, {short_count(body.tokens)} tokens"
+        return f"{who} committed segment {where}: {work}"
+    size = short_count(body.phi_bytes)
+    return f"{who} posted checkpoint {where}: {body.phi_root.hex()[:12]}, {size}B"
+
+
+def _sitter(run: Run | None, body: SeatStatement) -> str:
+    info = round_info(run, body.round) if run is not None else None
+    rosters = [seats for seats in (info.seats if info else (), run.seats if run else ()) if seats]
+    for seats in rosters:
+        for seat in seats[body.stage] if body.stage < len(seats) else ():
+            if seat.index == body.seat:
+                return peer_name(seat.peer)
+    return f"seat {body.seat} of stage {body.stage}"
+
+
+def _seat_row(seat: Seat) -> Row:
+    return {
+        "stage": seat.stage,
+        "index": seat.index,
+        "peer": peer_text(seat.peer),
+        "name": peer_name(seat.peer),
+        "joined_round": seat.joined_round,
+        "last_commit_round": seat.last_commit_round,
+        "tokens": seat.last_tokens,
+    }
+
+
+def _work_row(state: State, run: Run, peer: PeerId) -> Row:
+    work = state.contribution(run.index, peer)
+    return {
+        "name": peer_name(peer),
+        "segments": work.segments,
+        "tokens": work.tokens,
+        "earned": work.earned,
+        "checkpoints": work.checkpoints,
+    }
+
+
+def _spec_name(spec: bytes) -> str:
+    try:
+        name = decode(RunSpec, spec, limit=RUN_SPEC_BYTES_MAX).name[:NAME_LENGTH_MAX]
+        return "".join(letter if letter.isprintable() else "?" for letter in name)
+    except BadEncoding:
+        return "with an unreadable spec"

@@ -1,0 +1,214 @@
+"""What a state is made of: accounts, runs, seats, rounds, segments.
+
+Core: frozen structs.
+
+A run's roster is frozen into a ``RoundInfo`` at every round boundary and kept for four rounds: a node that is
+late by some blocks still pairs, routes and commits with the roster and beacon of the boundary.
+"""
+
+from enum import StrEnum
+
+from swarm.codec import Message
+from swarm.ledger.blocks import Validator
+from swarm.spec import RunSpec
+from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+
+ROUNDS_KEPT = 4
+"""Rounds whose roster, beacon and segments stay: two to commit in, one to draw from, one to spare."""
+
+CHECKPOINTS_KEPT = 2
+"""Per stage: a peer may still be fetching the one before the newest."""
+
+
+class Params(Message, frozen=True):
+    """What the genesis fixed for good."""
+
+    block_interval_ms: int
+    epoch_blocks: int
+    beacon_delay: int
+    unbonding_epochs: int
+    stake_segments: int
+    fee_min: Amount
+    fee_per_byte_nano: int
+
+
+class Globals(Message, frozen=True):
+    """What there is one of."""
+
+    chain: Digest
+    height: Height
+    beacon: Digest
+    params: Params
+    validators: tuple[Validator, ...]
+    num_runs: int
+    active_runs: tuple[RunIndex, ...]
+    """Runs that still have boundaries to cross, by number."""
+    supply: Amount
+    minted: Amount
+    """Created since genesis."""
+    burned: Amount
+    """Destroyed since genesis."""
+
+
+class Unbonding(Message, frozen=True):
+    """Stake on its way back."""
+
+    amount: Amount
+    release_height: Height
+
+
+class Account(Message, frozen=True):
+    """A peer's money, and which of its nonces are used."""
+
+    balance: Amount
+    stake: Amount
+    nonce: int
+    """The highest nonce used; 0 before the first."""
+    recent: int
+    """Bit i is set when nonce ``nonce - i`` was used, for the last 16."""
+    unbonding: tuple[Unbonding, ...]
+
+
+class Seat(Message, frozen=True):
+    """One replica's place in a run. Indices count up within a stage and are never used again."""
+
+    stage: StageIndex
+    index: int
+    peer: PeerId
+    joined_round: RoundIndex
+    last_commit_round: int
+    """-1 before the first commit."""
+    last_end_root: Digest
+    last_tokens: int
+    is_volunteer: bool
+    """Taken without means to pay: bounded in number."""
+
+
+class RoundInfo(Message, frozen=True):
+    """A round as everybody sees it: frozen at its boundary, never changed after."""
+
+    round: RoundIndex
+    height: Height
+    """The boundary: the block whose beacon this is."""
+    beacon: Digest
+    seats: tuple[tuple[Seat, ...], ...]
+    """Per stage, by index."""
+    drawn: tuple[int, ...]
+    """Per stage, the seat that posts the checkpoint from the end of the round before; -1: none."""
+
+
+class Checkpoint(Message, frozen=True):
+    """The canonical slow weights of a stage: the next anchor, and where joiners start."""
+
+    round: RoundIndex
+    """The boundary that drew it."""
+    phi_root: Digest
+    phi_bytes: int
+    peer: PeerId
+    seat: int
+    height: Height
+    """Where it was posted."""
+
+
+class Waiter(Message, frozen=True):
+    """A peer in the queue for a seat."""
+
+    peer: PeerId
+    height: Height
+    is_volunteer: bool
+
+
+class RunPhase(StrEnum):
+    """The life of a run."""
+
+    OPEN = "open"
+    TRAINING = "training"
+    FINISHED = "finished"
+    """No more rounds; the last segments and checkpoints may still come in."""
+    SETTLED = "settled"
+    """What was left in escrow is back with the owner; nothing changes any more."""
+
+
+class Run(Message, frozen=True):
+    """A training run."""
+
+    index: RunIndex
+    owner: PeerId
+    spec: RunSpec
+    spec_digest: Digest
+    escrow: Amount
+    opened_height: Height
+    start_height: Height
+    """The boundary of round 0."""
+    end_round: RoundIndex
+    """The first round that will not be trained."""
+    phase: RunPhase
+    waiting: tuple[Waiter, ...]
+    """In order of arrival."""
+    leaving: tuple[PeerId, ...]
+    """Gone at the next boundary."""
+    seats: tuple[tuple[Seat, ...], ...]
+    """Per stage, by index."""
+    next_seats: tuple[int, ...]
+    """Per stage, the index of the next seat."""
+    rounds: tuple[RoundInfo, ...]
+    """Oldest first, at most ``ROUNDS_KEPT``."""
+    checkpoints: tuple[tuple[Checkpoint, ...], ...]
+    """Per stage, newest first, at most ``CHECKPOINTS_KEPT``."""
+    num_segments: int
+    tokens: int
+    """Committed so far, over all seats of the last stage."""
+
+
+class SegmentPhase(StrEnum):
+    """Where a segment stands; checking adds the phases that follow (spec/protocol.md section 6)."""
+
+    POSTED = "posted"
+
+
+class StartKind(StrEnum):
+    """Where a segment says it started (spec/protocol.md section 5)."""
+
+    CONTINUED = "continued"
+    """From the seat's own last committed end."""
+    JOINED = "joined"
+    """From the initialisation or a canonical checkpoint, moments zero; not checkable here."""
+    ADOPTED = "adopted"
+    """From another seat's committed end."""
+
+
+class SegmentRecord(Message, frozen=True):
+    """A commit on the ledger."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    peer: PeerId
+    incarnation: int
+    start_kind: StartKind
+    start_root: Digest
+    end_root: Digest
+    trace_commit: Digest
+    inbox_root: Digest
+    outbox_root: Digest
+    gossip_root: Digest
+    num_steps: int
+    tokens: int
+    height: Height
+    """Where it was committed; the dice that check it fall ``beacon_delay`` blocks later."""
+    reward: Amount
+    """What the escrow paid for it."""
+    phase: SegmentPhase
+
+
+class Contribution(Message, frozen=True):
+    """What one peer has done for one run."""
+
+    segments: int
+    tokens: int
+    earned: Amount
+    checkpoints: int
+
+
+Entry = Globals | Account | Run | SegmentRecord | Contribution

@@ -1,0 +1,200 @@
+"""The life of a run: opened, joined, trained round by round, finished, settled.
+
+Core: handlers on a draft. Raises ``InvalidStatement``.
+
+    OPEN --start_height--> TRAINING --end_round--> FINISHED --two rounds later--> SETTLED
+
+Round r is current from its boundary, ``start_height + r * round_blocks``, up to the next. The beacon of the
+boundary block is mixed in before the boundary is crossed, and the boundary is crossed before the block's
+transactions: nobody who can see the dice can still change the roster they are thrown for.
+"""
+
+from swarm.codec import decode, replace
+from swarm.errors import BadEncoding, InvalidStatement, Reason
+from swarm.ledger.draft import Draft
+from swarm.ledger.economics import run_deposit
+from swarm.ledger.records import (
+    ROUNDS_KEPT,
+    RoundInfo,
+    Run,
+    RunPhase,
+    Waiter,
+)
+from swarm.ledger.seats import draw_posters, next_roster, seats_of, with_seat
+from swarm.ledger.spec_check import check_run_spec
+from swarm.ledger.transactions import (
+    RUN_SPEC_BYTES_MAX,
+    SHORT_MAX,
+    CloseRun,
+    Join,
+    Leave,
+    OpenRun,
+)
+from swarm.spec import RunSpec
+from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex
+
+START_DELAY_BLOCKS = 2
+"""From opening to round 0: one block to become final, one to be told."""
+
+SETTLE_ROUNDS = 2
+"""From the last boundary to settlement: the last round's commits are accepted for two rounds."""
+
+ACTIVE_RUNS_MAX = 64
+"""Runs with boundaries still to cross: each costs every node work."""
+
+WAITING_MAX = 128
+"""Peers in the queue of one run."""
+
+VOLUNTEERS_MAX = 64
+"""Seats and places in the queue of one run held without means to pay."""
+
+
+def boundary_height(run: Run, round_: int) -> Height:
+    """The height at which a round begins."""
+    return Height(run.start_height + round_ * run.spec.round_blocks)
+
+
+def current_round(run: Run, height: int) -> RoundIndex | None:
+    """The round being trained at ``height``; None before the start and after the end."""
+    if height < run.start_height:
+        return None
+    round_ = RoundIndex((height - run.start_height) // run.spec.round_blocks)
+    return round_ if round_ < run.end_round else None
+
+
+def round_info(run: Run, round_: int) -> RoundInfo | None:
+    """What was frozen at the boundary of a round; None if not yet, or no longer kept."""
+    return next((info for info in run.rounds if info.round == round_), None)
+
+
+def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
+    """Open a run: the owner sits in every stage, the escrow leaves its balance."""
+    try:
+        spec = decode(RunSpec, body.spec, limit=RUN_SPEC_BYTES_MAX)
+    except BadEncoding as error:
+        raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
+    check_run_spec(spec)
+    globals_, height = draft.globals, draft.height
+    if len(globals_.active_runs) >= ACTIVE_RUNS_MAX or globals_.num_runs >= SHORT_MAX:
+        raise InvalidStatement(Reason.FULL, f"{ACTIVE_RUNS_MAX} runs are open")
+    deposit = run_deposit(globals_.params)
+    if body.escrow < deposit:
+        raise InvalidStatement(Reason.BALANCE, f"a run opens with at least {deposit} in escrow")
+    draft.debit(sender, body.escrow)
+    index = RunIndex(globals_.num_runs + 1)
+    run = Run(
+        index=index,
+        owner=sender,
+        spec=spec,
+        spec_digest=spec.digest,
+        escrow=body.escrow,
+        opened_height=height,
+        start_height=Height(height + START_DELAY_BLOCKS),
+        end_round=RoundIndex(spec.rounds),
+        phase=RunPhase.OPEN,
+        waiting=(),
+        leaving=(),
+        seats=((),) * spec.num_stages,
+        next_seats=(0,) * spec.num_stages,
+        rounds=(),
+        checkpoints=((),) * spec.num_stages,
+        num_segments=0,
+        tokens=0,
+    )
+    for stage in range(spec.num_stages):
+        run = with_seat(run, stage, sender, RoundIndex(0))
+    draft.put_run(run)
+    active = (*globals_.active_runs, index)
+    draft.put_globals(replace(globals_, num_runs=index, active_runs=active))
+
+
+def close_run(draft: Draft, sender: PeerId, body: CloseRun) -> None:
+    """End a run at its next boundary."""
+    run = _live_run(draft, body.run)
+    if run.owner != sender:
+        raise InvalidStatement(Reason.WRONG_PEER, "only the owner closes a run")
+    current = current_round(run, draft.height)
+    following = 0 if current is None else current + 1
+    if following >= run.end_round:
+        raise InvalidStatement(Reason.DUPLICATE, "it ends at the next boundary already")
+    draft.put_run(replace(run, end_round=RoundIndex(following)))
+
+
+def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> None:
+    """Put a peer in the queue for a seat."""
+    run = _live_run(draft, body.run)
+    if any(waiter.peer == sender for waiter in run.waiting) or seats_of(run, sender):
+        raise InvalidStatement(Reason.DUPLICATE, "already seated or in the queue")
+    if len(run.waiting) >= WAITING_MAX or (is_volunteer and _volunteers(run) >= VOLUNTEERS_MAX):
+        raise InvalidStatement(Reason.FULL, "the queue for seats is full")
+    waiter = Waiter(sender, draft.height, is_volunteer=is_volunteer)
+    draft.credit(sender, 0)
+    draft.put_run(replace(run, waiting=(*run.waiting, waiter)))
+
+
+def leave(draft: Draft, sender: PeerId, body: Leave) -> None:
+    """Note that a peer gives up its place at the next boundary."""
+    run = _live_run(draft, body.run)
+    if sender == run.owner:
+        raise InvalidStatement(Reason.WRONG_PEER, "the owner closes the run instead")
+    if not (seats_of(run, sender) or any(waiter.peer == sender for waiter in run.waiting)):
+        raise InvalidStatement(Reason.UNKNOWN_SEAT, "neither seated nor in the queue")
+    if sender in run.leaving:
+        raise InvalidStatement(Reason.DUPLICATE, "leaving already")
+    draft.put_run(replace(run, leaving=(*run.leaving, sender)))
+
+
+def cross_boundaries(draft: Draft) -> None:
+    """Do what the height of this block asks of every active run."""
+    height = draft.height
+    for index in draft.globals.active_runs:
+        run = draft.run(index)
+        since = height - run.start_height
+        if since >= 0 and since % run.spec.round_blocks == 0:
+            _cross(draft, run, RoundIndex(since // run.spec.round_blocks))
+
+
+def _cross(draft: Draft, run: Run, round_: RoundIndex) -> None:
+    if round_ < run.end_round:
+        patience = draft.globals.params.epoch_blocks
+        run = next_roster(run, round_, draft.height, patience)
+        _freeze(draft, replace(run, phase=RunPhase.TRAINING), round_)
+    elif round_ == run.end_round:
+        _freeze(draft, replace(run, phase=RunPhase.FINISHED, waiting=(), leaving=()), round_)
+    elif round_ == run.end_round + SETTLE_ROUNDS:
+        _settle(draft, run)
+
+
+def _freeze(draft: Draft, run: Run, round_: RoundIndex) -> None:
+    beacon = draft.globals.beacon
+    drawn = draw_posters(run, round_, beacon)
+    info = RoundInfo(round_, draft.height, beacon, run.seats, drawn)
+    for old in run.rounds[: -(ROUNDS_KEPT - 1)]:
+        draft.drop_segments(run, old.round)
+    draft.put_run(replace(run, rounds=(*run.rounds[-(ROUNDS_KEPT - 1) :], info)))
+
+
+def _settle(draft: Draft, run: Run) -> None:
+    """Give back what is left, and keep only what is worth keeping: the checkpoints."""
+    for info in run.rounds:
+        draft.drop_segments(run, info.round)
+    draft.credit(run.owner, run.escrow)
+    empty = ((),) * len(run.seats)
+    draft.put_run(
+        replace(run, phase=RunPhase.SETTLED, escrow=Amount(0), seats=empty, rounds=(), waiting=())
+    )
+    globals_ = draft.globals
+    active = tuple(index for index in globals_.active_runs if index != run.index)
+    draft.put_globals(replace(globals_, active_runs=active))
+
+
+def _live_run(draft: Draft, index: RunIndex) -> Run:
+    run = draft.run(index)
+    if run.phase not in {RunPhase.OPEN, RunPhase.TRAINING}:
+        raise InvalidStatement(Reason.WRONG_PHASE, f"the run is {run.phase}")
+    return run
+
+
+def _volunteers(run: Run) -> int:
+    seated = sum(seat.is_volunteer for roster in run.seats for seat in roster)
+    return seated + sum(waiter.is_volunteer for waiter in run.waiting)

@@ -1,0 +1,129 @@
+"""Who sits where: the roster of a run changes at round boundaries, by these rules and no others.
+
+Core: functions from a run to a run.
+
+In order: who left goes; who fell silent goes; the owner fills empty stages; the owner yields where others
+have proved themselves; the queue is seated, thinnest stage first.
+"""
+
+from swarm.codec import replace
+from swarm.ledger.records import Run, Seat
+from swarm.rng import stream
+from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, StageIndex
+
+SILENT_ROUNDS_MAX = 6
+"""Rounds without a commit before a seat is taken away: a reboot and a slow download fit."""
+
+NEVER = -1
+
+
+def next_roster(run: Run, round_: RoundIndex, height: Height, patience_blocks: int) -> Run:
+    """The run with the seats of ``round_``; who waited longer than the patience must ask again."""
+    run = _without(run, frozenset(run.leaving))
+    run = replace(run, leaving=())
+    run = _without_silent(run, round_)
+    run = _owner_fills_empty(run, round_)
+    run = _owner_yields(run)
+    waiting = tuple(w for w in run.waiting if w.height + patience_blocks >= height)
+    return _seated(replace(run, waiting=waiting), round_)
+
+
+def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...]:
+    """Per stage, the seat that posts the checkpoint from the end of the round before, or -1.
+
+    Drawn from those who sat through that round and whose last commit is recent.
+    """
+    every = run.spec.checkpoint_rounds
+    if round_ == 0 or (round_ % every and round_ != run.end_round):
+        return (NEVER,) * len(run.seats)
+    drawn: list[int] = []
+    for stage, roster in enumerate(run.seats):
+        able = [s for s in roster if s.joined_round < round_ and s.last_commit_round >= round_ - 2]
+        dice = stream(beacon, "ledger.checkpoint", run.index, stage, round_)
+        drawn.append(dice.choice(able).index if able else NEVER)
+    return tuple(drawn)
+
+
+def seats_of(run: Run, peer: PeerId) -> tuple[Seat, ...]:
+    """The seats a peer holds now, by stage."""
+    return tuple(seat for roster in run.seats for seat in roster if seat.peer == peer)
+
+
+def with_seat(
+    run: Run, stage: int, peer: PeerId, round_: RoundIndex, *, is_volunteer: bool = False
+) -> Run:
+    """The run with one more seat, under an index that was never used."""
+    index = run.next_seats[stage]
+    seat = Seat(
+        StageIndex(stage), index, peer, round_, NEVER, NO_DIGEST, 0, is_volunteer=is_volunteer
+    )
+    seats = tuple((*r, seat) if i == stage else r for i, r in enumerate(run.seats))
+    following = tuple(n + 1 if i == stage else n for i, n in enumerate(run.next_seats))
+    return replace(run, seats=seats, next_seats=following)
+
+
+def with_changed_seat(run: Run, changed: Seat) -> Run:
+    """The run with one seat's record changed, if it is still there."""
+    roster = tuple(changed if s.index == changed.index else s for s in run.seats[changed.stage])
+    seats = tuple(roster if i == changed.stage else r for i, r in enumerate(run.seats))
+    return replace(run, seats=seats)
+
+
+def rounds_missed(seat: Seat, round_: RoundIndex) -> int:
+    """At the boundary of ``round_``: rounds since a commit that could be on the ledger by now.
+
+    The commit of the round before can only come after this boundary, so it does not count.
+    """
+    return round_ - 2 - max(seat.last_commit_round, seat.joined_round - 1)
+
+
+def _without(run: Run, peers: frozenset[PeerId]) -> Run:
+    seats = tuple(tuple(s for s in roster if s.peer not in peers) for roster in run.seats)
+    waiting = tuple(w for w in run.waiting if w.peer not in peers)
+    return replace(run, seats=seats, waiting=waiting)
+
+
+def _without_silent(run: Run, round_: RoundIndex) -> Run:
+    seats = tuple(
+        tuple(
+            s for s in roster if s.peer == run.owner or rounds_missed(s, round_) < SILENT_ROUNDS_MAX
+        )
+        for roster in run.seats
+    )
+    return replace(run, seats=seats)
+
+
+def _owner_fills_empty(run: Run, round_: RoundIndex) -> Run:
+    for stage, roster in enumerate(run.seats):
+        if not roster:
+            run = with_seat(run, stage, run.owner, round_)
+    return run
+
+
+def _owner_yields(run: Run) -> Run:
+    """Release the owner's seats in stages that others carry, fullest first, down to one seat."""
+    while len(seats_of(run, run.owner)) > 1:
+        carried = [
+            (-len(roster), stage)
+            for stage, roster in enumerate(run.seats)
+            if any(s.peer == run.owner for s in roster)
+            and any(s.peer != run.owner and s.last_commit_round > NEVER for s in roster)
+        ]
+        if not carried:
+            break
+        _, chosen = min(carried)
+        roster = tuple(s for s in run.seats[chosen] if s.peer != run.owner)
+        seats = tuple(roster if i == chosen else r for i, r in enumerate(run.seats))
+        run = replace(run, seats=seats)
+    return run
+
+
+def _seated(run: Run, round_: RoundIndex) -> Run:
+    queue = list(run.waiting)
+    while queue:
+        size, stage = min((len(roster), stage) for stage, roster in enumerate(run.seats))
+        if size >= run.spec.replicas_max:
+            break
+        waiter = queue.pop(0)
+        run = with_seat(run, stage, waiter.peer, round_, is_volunteer=waiter.is_volunteer)
+    return replace(run, waiting=tuple(queue))

@@ -1,0 +1,215 @@
+"""What seats say about their work: segment commits and checkpoints, and when they are accepted.
+
+Core: handlers on a draft. Raises ``InvalidStatement``.
+"""
+
+from swarm.codec import replace
+from swarm.errors import BrokenPromise, InvalidStatement, Reason
+from swarm.ledger.draft import Draft
+from swarm.ledger.economics import segment_reward
+from swarm.ledger.records import (
+    CHECKPOINTS_KEPT,
+    Checkpoint,
+    Run,
+    RunPhase,
+    Seat,
+    SegmentPhase,
+    SegmentRecord,
+    StartKind,
+)
+from swarm.ledger.runs import boundary_height, round_info
+from swarm.ledger.seats import with_changed_seat
+from swarm.ledger.spec_check import segment_tokens_max
+from swarm.ledger.state import Reader
+from swarm.ledger.transactions import (
+    PHI_COMPONENT,
+    STATE_COMPONENTS,
+    CommitSegment,
+    PostCheckpoint,
+    SeatStatement,
+)
+from swarm.merkle import blake3_hash, verify_proof
+from swarm.types import Amount, RoundIndex
+
+COMMIT_ROUNDS = 2
+"""A segment is accepted for two rounds after its own; a checkpoint for two from its boundary."""
+
+
+def statement_seat(reader: Reader, body: SeatStatement) -> Seat:
+    """The seat that must have signed: the one of that number in the frozen roster of its round."""
+    run = reader.run(body.run)
+    info = round_info(run, body.round)
+    if info is None:
+        raise InvalidStatement(Reason.WRONG_ROUND, f"round {body.round} is not kept")
+    roster = info.seats[body.stage] if body.stage < len(info.seats) else ()
+    for seat in roster:
+        if seat.index == body.seat:
+            return seat
+    raise InvalidStatement(Reason.UNKNOWN_SEAT, f"{body.stage}/{body.seat} in round {body.round}")
+
+
+def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
+    """Accept a segment, count it, pay for it."""
+    run, height = _open_for_work(draft, body), draft.height
+    _within_rounds(run, body.round + 1, height)
+    if body.round >= run.end_round:
+        raise InvalidStatement(Reason.WRONG_ROUND, "the run had ended")
+    if draft.segment(run.index, body.round, body.stage, body.seat) is not None:
+        raise InvalidStatement(Reason.DUPLICATE, "this segment is committed")
+    if body.num_steps > run.spec.inner_steps_max:
+        raise InvalidStatement(Reason.BAD_FIELD, f"more than {run.spec.inner_steps_max} steps")
+    info = round_info(run, body.round)
+    origins = len(info.seats[0]) if info is not None else 0
+    if body.tokens > segment_tokens_max(run.spec, origins):
+        raise InvalidStatement(Reason.BAD_FIELD, f"{body.tokens} tokens in one segment")
+    held = _held_now(draft, run, seat)
+    kind = _start_kind(draft, run, held, body)
+    reward = segment_reward(body.tokens, run.escrow)
+    record = SegmentRecord(
+        run=run.index,
+        round=body.round,
+        stage=body.stage,
+        seat=body.seat,
+        peer=seat.peer,
+        incarnation=body.incarnation,
+        start_kind=kind,
+        start_root=body.start_root,
+        end_root=body.end_root,
+        trace_commit=body.trace_commit,
+        inbox_root=body.inbox_root,
+        outbox_root=body.outbox_root,
+        gossip_root=body.gossip_root,
+        num_steps=body.num_steps,
+        tokens=body.tokens,
+        height=height,
+        reward=reward,
+        phase=SegmentPhase.POSTED,
+    )
+    draft.put_segment(record)
+    changed = replace(
+        held,
+        last_commit_round=body.round,
+        last_end_root=body.end_root,
+        last_tokens=body.tokens,
+    )
+    _count(draft, with_changed_seat(run, changed), record)
+
+
+def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
+    """Accept the canonical checkpoint of a stage from the seat that the dice drew."""
+    run, height = _open_for_work(draft, body), draft.height
+    _within_rounds(run, body.round, height)
+    info = round_info(run, body.round)
+    if info is None or info.drawn[body.stage] != body.seat:
+        raise InvalidStatement(Reason.WRONG_PEER, "the dice drew another seat")
+    kept = run.checkpoints[body.stage]
+    if any(checkpoint.round == body.round for checkpoint in kept):
+        raise InvalidStatement(Reason.DUPLICATE, "this checkpoint is posted")
+    before = RoundIndex(body.round - 1)
+    segment = draft.segment(run.index, before, body.stage, body.seat)
+    if segment is None:
+        raise InvalidStatement(Reason.WRONG_START, f"no segment of round {before} is committed")
+    try:
+        verify_proof(
+            segment.end_root,
+            body.phi_root,
+            PHI_COMPONENT,
+            STATE_COMPONENTS,
+            body.proof,
+            blake3_hash,
+        )
+    except BrokenPromise as error:
+        raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
+    new = Checkpoint(body.round, body.phi_root, body.phi_bytes, seat.peer, seat.index, height)
+    newest = sorted((new, *kept), key=lambda checkpoint: -checkpoint.round)[:CHECKPOINTS_KEPT]
+    checkpoints = tuple(
+        tuple(newest) if i == body.stage else old for i, old in enumerate(run.checkpoints)
+    )
+    draft.put_run(replace(run, checkpoints=checkpoints))
+    work = draft.contribution(run.index, seat.peer)
+    draft.put_contribution(run.index, seat.peer, replace(work, checkpoints=work.checkpoints + 1))
+
+
+def _open_for_work(draft: Draft, body: SeatStatement) -> Run:
+    run = draft.run(body.run)
+    if run.phase not in {RunPhase.TRAINING, RunPhase.FINISHED}:
+        raise InvalidStatement(Reason.WRONG_PHASE, f"the run is {run.phase}")
+    return run
+
+
+def _within_rounds(run: Run, first: int, height: int) -> None:
+    """Raise unless ``height`` is within ``COMMIT_ROUNDS`` rounds from the boundary of ``first``."""
+    begin, end = boundary_height(run, first), boundary_height(run, first + COMMIT_ROUNDS)
+    if not begin <= height < end:
+        raise InvalidStatement(Reason.WRONG_ROUND, f"accepted from height {begin} to {end - 1}")
+
+
+def _held_now(draft: Draft, run: Run, seat: Seat) -> Seat:
+    """The seat as it is now; if it was given up since, as its last kept segment left it."""
+    for held in run.seats[seat.stage]:
+        if held.index == seat.index:
+            return held
+    for info in reversed(run.rounds):
+        last = draft.segment(run.index, info.round, seat.stage, seat.index)
+        if last is not None:
+            return replace(seat, last_commit_round=last.round, last_end_root=last.end_root)
+    return seat
+
+
+def _start_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> StartKind:
+    """Where the segment starts; raises if that is none of the three places it may start from."""
+    if seat.last_commit_round >= body.round:
+        raise InvalidStatement(Reason.WRONG_ROUND, "a later segment of this seat is committed")
+    if seat.last_commit_round >= 0 and body.start_root == seat.last_end_root:
+        return StartKind.CONTINUED
+    if _is_committed_end(draft, run, body):
+        return StartKind.ADOPTED
+    if seat.last_commit_round < body.round - 1 or seat.last_commit_round < 0:
+        return StartKind.JOINED
+    raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
+
+
+def _is_committed_end(draft: Draft, run: Run, body: CommitSegment) -> bool:
+    """Whether a seat of the stage ended where this starts, now or at a kept boundary.
+
+    Rosters carry the ends of those who sit; only for seats given up since are segments looked up, because
+    looking all of them up would make a flood of commits costly.
+    """
+    stage, wanted = body.stage, body.start_root
+    rosters = [run.seats[stage], *(info.seats[stage] for info in run.rounds)]
+    for seat in (seat for roster in rosters for seat in roster):
+        if seat.last_end_root == wanted and seat.last_commit_round >= 0:
+            return True
+    sitting = {seat.index for seat in run.seats[stage]}
+    for info in run.rounds:
+        for seat in info.seats[stage]:
+            if seat.index not in sitting:
+                found = draft.segment(run.index, info.round, stage, seat.index)
+                if found is not None and found.end_root == wanted:
+                    return True
+    return False
+
+
+def _count(draft: Draft, run: Run, record: SegmentRecord) -> None:
+    """Pay the reward and add the segment to what the run and the peer have done."""
+    is_last_stage = record.stage == len(run.seats) - 1
+    draft.put_run(
+        replace(
+            run,
+            escrow=Amount(run.escrow - record.reward),
+            num_segments=run.num_segments + 1,
+            tokens=run.tokens + (record.tokens if is_last_stage else 0),
+        )
+    )
+    draft.credit(record.peer, record.reward)
+    work = draft.contribution(run.index, record.peer)
+    draft.put_contribution(
+        run.index,
+        record.peer,
+        replace(
+            work,
+            segments=work.segments + 1,
+            tokens=work.tokens + record.tokens,
+            earned=Amount(work.earned + record.reward),
+        ),
+    )

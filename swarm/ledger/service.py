@@ -1,0 +1,168 @@
+"""The ledger as the rest of the node sees it: one final state, and a way to put statements into it.
+
+Shell: the door of the ledger room. Composes archive, follower, relay and, on a validator, the replica.
+"""
+
+from dataclasses import dataclass
+
+import trio
+
+from swarm.crypto import SecretKey
+from swarm.errors import Unreachable
+from swarm.host.service import Host
+from swarm.ledger.archive import Archive, FinalBlock
+from swarm.ledger.blocks import Block, Certificate
+from swarm.ledger.courier import Courier, Started
+from swarm.ledger.follower import Follower
+from swarm.ledger.pool import Pool
+from swarm.ledger.relay import Relay
+from swarm.ledger.replica import Replica
+from swarm.ledger.state import State
+from swarm.ledger.transactions import Body
+from swarm.ledger.votes import Statement
+from swarm.spec import Genesis
+from swarm.store import Store
+from swarm.types import Digest, Height
+
+TAIL_MAX = 1000
+"""Blocks one ``tail`` returns at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStats:
+    """How consensus has gone since the start of this node."""
+
+    finality_s: float | None
+    """Mean over the last 64 blocks from a block's first sight to its finality; None for a follower."""
+    views_skipped: int
+    """Views without a block since genesis, final ones only."""
+    sent_bytes: int
+    sent_frames: int
+    received_sync_bytes: int
+    evidence: int
+    """Validators caught signing two ways."""
+    pooled: int
+
+
+class LedgerService:
+    """One node's ledger. Made by ``open``; ``run`` serves it until cancelled."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        pool: Pool,
+        replica: Replica | None,
+        follower: Follower,
+        relay: Relay,
+    ) -> None:
+        self._archive, self._pool, self._replica = archive, pool, replica
+        self._follower, self._relay = follower, relay
+
+    @classmethod
+    def open(
+        cls, store: Store, genesis: Genesis, secret: SecretKey, host: Host, *, validate: bool
+    ) -> "LedgerService":
+        """Load the chain from disk and offer it to peers; vote if ``validate`` and the genesis has us.
+
+        Raises ``Corrupt`` if the disk holds anything but one valid chain, or if the journal of our votes is
+        damaged; ``UsageError`` if it is the chain of another network; ``BadEncoding`` for a bad genesis.
+        """
+        archive, pool = Archive.open(store, genesis), Pool()
+        is_validator = validate and secret.peer in genesis.validators
+        replica = Replica(archive, pool, secret, host) if is_validator else None
+        follower = Follower(archive, pool, host, replica)
+        return cls(archive, pool, replica, follower, Relay(archive, pool, secret, host))
+
+    async def run(
+        self,
+        *,
+        task_status: Started = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Vote, follow and relay until cancelled.
+
+        Raises ``VerificationFailed`` when more than a third of the validators' power is proved dishonest,
+        ``Corrupt`` or ``DiskFull`` when the disk fails: nothing is signed after that.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._relay.run)
+            nursery.start_soon(self._follower.run)
+            if self._replica is not None:
+                nursery.start_soon(self._replica.run)
+            task_status.started()
+
+    @property
+    def genesis(self) -> Genesis:
+        """Block 0."""
+        return self._archive.genesis
+
+    @property
+    def state(self) -> State:
+        """The latest final state."""
+        return self._archive.head.state
+
+    @property
+    def height(self) -> Height:
+        """The latest final height."""
+        return self._archive.head.state.height
+
+    @property
+    def is_validator(self) -> bool:
+        """Whether this node votes."""
+        return self._replica is not None and not self._replica.machine.is_muted
+
+    @property
+    def finality_s(self) -> float | None:
+        """Mean time from a block's first sight to its finality; None for a follower."""
+        return None if self._replica is None else self._replica.finality_s
+
+    @property
+    def stats(self) -> LedgerStats:
+        """How consensus has gone."""
+        couriers: list[Courier[bytes] | Courier[Statement]] = [self._relay.courier]
+        if self._replica is not None:
+            couriers.append(self._replica.courier)
+        return LedgerStats(
+            finality_s=self.finality_s,
+            views_skipped=self._archive.view - self.height,
+            sent_bytes=sum(courier.num_bytes for courier in couriers),
+            sent_frames=sum(courier.num_frames for courier in couriers),
+            received_sync_bytes=self._follower.num_bytes,
+            evidence=self._replica.num_evidence if self._replica else 0,
+            pooled=len(self._pool),
+        )
+
+    async def wait_height(self, height: int) -> State:
+        """The final state, once it is at ``height`` or beyond."""
+        return await self._archive.wait_height(height)
+
+    def subscribe(self) -> trio.MemoryReceiveChannel[FinalBlock]:
+        """Final blocks as they come; a late reader misses some and finds the state in the next."""
+        return self._archive.subscribe()
+
+    async def submit(self, body: Body) -> Digest:
+        """Sign a statement of ours and send it to the validators; return its name.
+
+        Raises ``InvalidStatement`` if it cannot be valid now, is under way already, or if too many are.
+        """
+        return self._relay.submit(body)
+
+    async def submit_final(self, body: Body, timeout_s: float) -> Height:
+        """``submit``, then the height of the final block that holds it.
+
+        Raises ``InvalidStatement`` as ``submit`` does or if no block took it before it expired, and
+        ``Unreachable`` after ``timeout_s``: it may still land.
+        """
+        name = self._relay.submit(body)
+        with trio.move_on_after(timeout_s):
+            return await self._relay.wait_final(name)
+        raise Unreachable(f"the ledger did not take the transaction within {timeout_s:.0f} s")
+
+    def block_at(self, height: Height) -> tuple[Block, Certificate | None] | None:
+        """A final block, and its own finalization if it has one; None if there is no such block."""
+        return self._archive.block_at(height)
+
+    def tail(self, count: int) -> list[Block]:
+        """The last final blocks, newest first."""
+        lowest = max(self.height - min(count, TAIL_MAX), 0)
+        found = (self.block_at(Height(at)) for at in range(self.height, lowest, -1))
+        return [link[0] for link in found if link is not None]

@@ -1,0 +1,46 @@
+"""Get the run's text: built here by whoever launches, fetched by everybody else.
+
+Shell: reads files and fetches blobs.
+"""
+
+import trio
+
+from swarm.events import EventKind
+from swarm.node.context import Context
+from swarm.spec import RunSpec
+from swarm.training.data import TokenSource
+from swarm.training.data_files import open_tokens
+from swarm.types import Digest
+
+PROGRESS_S = 3.0
+"""A long fetch says how far it is this often."""
+
+
+async def token_source(context: Context, spec: RunSpec) -> TokenSource:
+    """The training tokens as a memory-mapped array (uint8); raises ``Unreachable`` if nobody serves them."""
+    root = spec.data.train_root
+    await fetch(context, root, spec.data.train_bytes, "text")
+    return open_tokens(context.blobs.path(root))
+
+
+async def fetch(context: Context, root: Digest, num_bytes: int, what: str) -> None:
+    """Bring a blob of the run here, telling how far it is."""
+    if context.blobs.has(root):
+        return
+    last = float("-inf")
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        now = trio.current_time()
+        if now - last >= PROGRESS_S or done == total:
+            last = now
+            share = 100 * done // max(total, 1)
+            context.report(
+                EventKind.PROGRESS, f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {share}%"
+            )
+
+    context.tally.waits_for = f"{what} from other peers"
+    try:
+        await context.blobs.fetch(root, num_bytes, context.peers_of_run, progress)
+    finally:
+        context.tally.waits_for = ""

@@ -1,0 +1,226 @@
+"""Given what I know, what is my next duty?
+
+Core: a pure function from knowledge to duties, in the order in which they are to be done. What a duty
+needs from the network, the disk or the device is the shell's affair; that a duty is due is decided here
+and nowhere else.
+"""
+
+from dataclasses import dataclass
+
+from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.ledger.records import Checkpoint, RoundInfo, Run, RunPhase, Seat
+from swarm.types import Height, PeerId, RoundIndex, StageIndex
+
+FIRST_TRADE_BLOCKS = 1
+"""Blocks after the boundary before the first fragment is traded: late finishers catch up meanwhile."""
+LAST_TRADE_BLOCKS = 2
+"""No trade starts in the last blocks of a round, so that none is open when the segment closes."""
+
+ENDED = (RunPhase.FINISHED, RunPhase.SETTLED)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSeat:
+    """A seat this node sits in; ``round_index`` is None until its first segment opens."""
+
+    stage: StageIndex
+    index: int
+    round_index: RoundIndex | None
+    is_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a node knows when it asks for its duties."""
+
+    me: PeerId
+    run: Run
+    height: Height
+    is_solver: bool
+    is_archive: bool
+    is_joining: bool
+    seats: tuple[LocalSeat, ...]
+    trades_begun: frozenset[tuple[StageIndex, int, RoundIndex, int]]
+    commits_final: frozenset[tuple[StageIndex, int, RoundIndex]]
+    """(stage, seat, round) of my own segments that the ledger has."""
+    checkpoints_posted: frozenset[tuple[StageIndex, RoundIndex]]
+    checkpoints_held: frozenset[tuple[StageIndex, RoundIndex]]
+
+
+@dataclass(frozen=True, slots=True)
+class AskToJoin:
+    """Sign a ``Join`` for this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSeat:
+    """Prepare a shard for a seat the ledger gave us."""
+
+    seat: Seat
+    info: RoundInfo
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveSeat:
+    """Close the open segment, commit it, and free the shard."""
+
+    stage: StageIndex
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class BeginRound:
+    """Close the open segment, commit it, and open the next."""
+
+    stage: StageIndex
+    index: int
+    info: RoundInfo
+
+
+@dataclass(frozen=True, slots=True)
+class TradeFragment:
+    """Snapshot a fragment, offer it, pull the partner's, and take the outer step.
+
+    ``partner`` is None for a step alone. ``weight_allowed`` is False while the partner only pulls.
+    """
+
+    stage: StageIndex
+    index: int
+    round_index: RoundIndex
+    fragment: int
+    partner: Seat | None
+    weight_allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PostCheckpoint:
+    """Publish phi as it was at the boundary of ``round_index``: the stage's canonical checkpoint."""
+
+    stage: StageIndex
+    index: int
+    round_index: RoundIndex
+
+
+@dataclass(frozen=True, slots=True)
+class FetchCheckpoint:
+    """Pull the newest canonical checkpoint of a stage."""
+
+    stage: StageIndex
+    checkpoint: Checkpoint
+
+
+Duty = (
+    AskToJoin | TakeSeat | LeaveSeat | BeginRound | TradeFragment | PostCheckpoint | FetchCheckpoint
+)
+
+
+def next_duties(known: Known) -> list[Duty]:
+    """All duties that are due now; doing them and asking again gives none of them twice."""
+    info = known.run.rounds[-1] if known.run.rounds else None
+    duties: list[Duty] = []
+    if _wants_seat(known):
+        duties.append(AskToJoin())
+    if info is None:
+        return duties
+    duties += _seat_duties(known, info)
+    duties += _checkpoint_duties(known, info)
+    if info.round < known.run.end_round:
+        duties += _trade_duties(known, info)
+    return duties
+
+
+def fragment_height(info: RoundInfo, fragment: int, fragments: int, round_blocks: int) -> Height:
+    """The height at which a fragment of a round is traded: spread evenly, fixed by the run."""
+    room = max(round_blocks - FIRST_TRADE_BLOCKS - LAST_TRADE_BLOCKS, 1)
+    return Height(info.height + FIRST_TRADE_BLOCKS + fragment * room // fragments)
+
+
+def is_pull_only(seat: Seat, round_index: RoundIndex, pull_only_rounds: int) -> bool:
+    """Whether a seat joined so recently that its partners take nothing from it."""
+    return seat.joined_round > 0 and round_index - seat.joined_round < pull_only_rounds
+
+
+def partner_of(known: Known, info: RoundInfo, seat: Seat, fragment: int) -> Seat | None:
+    """Who averages this fragment with ``seat`` this round: the same answer on every machine."""
+    roster = info.seats[seat.stage]
+    by_key = {SeatKey(other.index, other.peer): other for other in roster}
+    pairs = pair_up(
+        list(by_key), info.beacon, known.run.spec_digest, seat.stage, fragment, info.round
+    )
+    partner = pairs.get(SeatKey(seat.index, seat.peer))
+    return by_key[partner] if partner is not None else None
+
+
+def _wants_seat(known: Known) -> bool:
+    run = known.run
+    if not known.is_solver or known.is_joining or run.phase in ENDED:
+        return False
+    sits = any(seat.peer == known.me for stage in run.seats for seat in stage)
+    waits = any(waiter.peer == known.me for waiter in run.waiting)
+    return not sits and not waits
+
+
+def _mine(known: Known, info: RoundInfo) -> list[Seat]:
+    return [seat for stage in info.seats for seat in stage if seat.peer == known.me]
+
+
+def _seat_duties(known: Known, info: RoundInfo) -> list[Duty]:
+    duties: list[Duty] = []
+    mine = {(seat.stage, seat.index): seat for seat in _mine(known, info)}
+    is_over = info.round >= known.run.end_round
+    here = {(local.stage, local.index): local for local in known.seats}
+    for key, local in sorted(here.items()):
+        if is_over or key not in mine:
+            duties.append(LeaveSeat(local.stage, local.index))
+        elif local.is_ready and local.round_index != info.round:
+            duties.append(BeginRound(local.stage, local.index, info))
+    if known.is_solver and not is_over:
+        duties += [TakeSeat(seat, info) for key, seat in sorted(mine.items()) if key not in here]
+    return duties
+
+
+def _checkpoint_duties(known: Known, info: RoundInfo) -> list[Duty]:
+    duties: list[Duty] = []
+    run = known.run
+    for earlier in run.rounds:
+        for stage, index in enumerate(earlier.drawn):
+            key = (StageIndex(stage), earlier.round)
+            is_mine = any(
+                seat.index == index and seat.peer == known.me for seat in earlier.seats[stage]
+            )
+            before = (StageIndex(stage), index, RoundIndex(earlier.round - 1))
+            is_proved = before in known.commits_final
+            if index >= 0 and is_mine and is_proved and key not in known.checkpoints_posted:
+                duties.append(PostCheckpoint(key[0], index, earlier.round))
+    my_stages = {seat.stage for seat in _mine(known, info)}
+    is_over = info.round >= run.end_round
+    for stage, checkpoints in enumerate(run.checkpoints):
+        wanted = known.is_archive or is_over or stage in my_stages
+        if wanted and checkpoints:
+            newest = checkpoints[0]
+            if (StageIndex(stage), newest.round) not in known.checkpoints_held:
+                duties.append(FetchCheckpoint(StageIndex(stage), newest))
+    return duties
+
+
+def _trade_duties(known: Known, info: RoundInfo) -> list[Duty]:
+    duties: list[Duty] = []
+    outer = known.run.spec.outer
+    here = {(local.stage, local.index): local for local in known.seats}
+    for seat in _mine(known, info):
+        local = here.get((seat.stage, seat.index))
+        if local is None or local.round_index != info.round:
+            continue
+        for fragment in range(outer.fragments):
+            height = fragment_height(info, fragment, outer.fragments, known.run.spec.round_blocks)
+            key = (seat.stage, seat.index, info.round, fragment)
+            if known.height < height or key in known.trades_begun:
+                continue
+            partner = partner_of(known, info, seat, fragment)
+            allowed = partner is not None and not is_pull_only(
+                partner, info.round, outer.pull_only_rounds
+            )
+            duties.append(
+                TradeFragment(seat.stage, seat.index, info.round, fragment, partner, allowed)
+            )
+    return duties

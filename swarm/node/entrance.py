@@ -1,0 +1,148 @@
+"""Find the network and the run that a ticket or an earlier start names.
+
+Shell: asks peers for the genesis, waits for the ledger, explains what it waits for.
+"""
+
+from collections.abc import Sequence
+
+import trio
+
+from swarm.codec import decode, encode
+from swarm.crypto import parse_peer, peer_name
+from swarm.errors import BadConfig, BadEncoding, PeerFault, Unreachable, UsageError
+from swarm.events import EventKind
+from swarm.host.bootstrap import bootstrap
+from swarm.host.progress import Failed, Progress, Reached
+from swarm.host.service import Host
+from swarm.ledger.records import Run
+from swarm.ledger.service import LedgerService
+from swarm.ledger.state import State
+from swarm.ledger.sync import GENESIS_BYTES_MAX, FollowRequest, parse_genesis
+from swarm.node.reports import Reports
+from swarm.run_file import NodeConfig
+from swarm.spec import Genesis
+from swarm.store import Store
+from swarm.ticket import Ticket
+from swarm.types import Height, PeerId
+
+TABLE = "node"
+GENESIS_KEY = b"genesis"
+RUN_KEY = b"run"
+INCARNATION_KEY = b"incarnation"
+TICKET_KEY = b"ticket"
+FOLLOW_PROTOCOL = "/swarm/ledger-sync/1"
+ASK_S = 10.0
+RETRY_S = 1.0
+PATIENCE_S = 10.0
+"""A wait longer than this is explained again."""
+NO_RUN = bytes(16)
+
+
+def targets_of(ticket: Ticket | None, config: NodeConfig) -> list[tuple[PeerId, Sequence[str]]]:
+    """Whom to connect to first; raises ``BadConfig`` for a bootstrap entry without a peer."""
+    found: list[tuple[PeerId, Sequence[str]]] = []
+    if ticket is not None:
+        found.append((ticket.peer, ticket.addresses))
+    for entry in config.bootstrap:
+        address, mark, peer = entry.rpartition("/p2p/")
+        try:
+            if not mark:
+                raise BadEncoding("no peer")
+            found.append((parse_peer(peer), [address]))
+        except BadEncoding:
+            raise BadConfig(
+                f'bootstrap = "{entry}" does not end with /p2p/PEER', hint="edit node.toml"
+            ) from None
+    return found
+
+
+def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
+    """The genesis this home belongs to; raises ``UsageError`` when the ticket is for another network."""
+    raw = store.get(TABLE, GENESIS_KEY)
+    if raw is None:
+        return None
+    genesis = decode(Genesis, raw, limit=GENESIS_BYTES_MAX)
+    if ticket is not None and genesis.chain[:16] != ticket.genesis16:
+        raise UsageError(
+            f"this home belongs to the network {genesis.chain.hex()[:12]} and the ticket is for"
+            f" {ticket.genesis16.hex()[:12]}",
+            hint="swarm join TICKET --home ANOTHER_FOLDER",
+        )
+    return genesis
+
+
+def next_incarnation(store: Store) -> int:
+    """Count this start, durably, before anything is signed in it."""
+    raw = store.get(TABLE, INCARNATION_KEY)
+    number = int.from_bytes(raw or b"", "big") + 1
+    store.put(TABLE, INCARNATION_KEY, number.to_bytes(4, "big"))
+    return number
+
+
+async def keep_connected(
+    host: Host, targets: Sequence[tuple[PeerId, Sequence[str]]], report: Reports
+) -> None:
+    """Stay connected to the named peers and say how that goes; runs until cancelled."""
+    send, receive = trio.open_memory_channel[Progress](16)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bootstrap, host, targets, send)
+        async for progress in receive:
+            match progress:
+                case Failed(peer, attempt, reason, retry_s):
+                    report(
+                        EventKind.NETWORK,
+                        f"cannot reach {peer_name(peer)}: {reason}; next try in {retry_s:.0f} s",
+                        attempt=attempt,
+                    )
+                case Reached(peer, _):
+                    report(EventKind.NETWORK, f"connected to {peer_name(peer)}")
+                case _:
+                    continue
+
+
+async def fetch_genesis(host: Host, ticket: Ticket, report: Reports) -> Genesis:
+    """Ask connected peers for the genesis the ticket names, for as long as it takes."""
+    explained = trio.current_time()
+    while True:
+        for peer in host.connected():
+            try:
+                raw = await host.call(
+                    peer,
+                    FOLLOW_PROTOCOL,
+                    encode(FollowRequest(Height(0), 0)),
+                    timeout_s=ASK_S,
+                    reply_limit=GENESIS_BYTES_MAX,
+                )
+                return parse_genesis(raw, ticket.genesis16)
+            except Unreachable:
+                continue
+            except PeerFault as fault:
+                host.blame(peer, fault)
+        if trio.current_time() - explained > PATIENCE_S:
+            explained = trio.current_time()
+            report(EventKind.NETWORK, "waiting for a peer that can tell this network's genesis")
+        await trio.sleep(RETRY_S)
+
+
+async def find_run(ledger: LedgerService, run16: bytes, report: Reports) -> Run:
+    """The run of these 16 bytes (zeros: the newest one), as soon as the ledger knows it."""
+    explained = trio.current_time()
+    while True:
+        run = named_run(ledger.state, run16)
+        if run is not None:
+            return run
+        if trio.current_time() - explained > PATIENCE_S:
+            explained = trio.current_time()
+            report(
+                EventKind.PROGRESS,
+                f"the ledger is at block {ledger.height} and does not know the run yet",
+            )
+        await trio.sleep(RETRY_S / 2)
+
+
+def named_run(state: State, run16: bytes) -> Run | None:
+    """The run whose digest starts with these 16 bytes; the newest one for zeros."""
+    runs = state.runs()
+    if run16 == NO_RUN:
+        return runs[-1] if runs else None
+    return next((run for run in runs if run.spec_digest[:16] == run16), None)

@@ -1,0 +1,255 @@
+"""What a node knows, as the one object behind the map, the page and every read command.
+
+Shell: reads the rooms; decides nothing. The shape is that of GET /api/v1/state.
+"""
+
+import os
+
+import trio
+
+from swarm import __version__
+from swarm.crypto import peer_name, peer_text
+from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement, PeerView, view
+from swarm.ledger.queries import transaction_row
+from swarm.ledger.records import Run
+from swarm.ledger.state import audit_supply
+from swarm.node.context import Context
+from swarm.node.entrance import TABLE, TICKET_KEY
+from swarm.training.stages import plan_stages
+from swarm.types import Height, PeerId
+
+ROLES = ((SOLVE, "solver"), (VALIDATE, "validator"), (VERIFY, "verifier"))
+TAIL_BLOCKS = 20
+CURVE_POINTS_MAX = 500
+SUPPLY_CHECK_S = 5.0
+"""Counting every account walks the whole state: not on every poll."""
+
+
+class Snapshots:
+    """Builds the state object on demand; slow parts are remembered for a few seconds."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._started = trio.current_time()
+        self._supply: tuple[float, int] = (float("-inf"), 0)
+        self._parameters: dict[bytes, int] = {}
+        self.url = ""
+
+    def take(self) -> dict[str, object]:
+        """The object of GET /api/v1/state."""
+        context, run = self._context, self._context.run
+        return {
+            "node": self._node(),
+            "run": None if run is None else self._run(run),
+            "ledger": self._ledger(),
+            "peers": [self._peer(seen, run) for seen in self._views()],
+            "seats": [] if run is None else _seats(run),
+            "loss_curve": self._curve(),
+            "trades": [
+                {
+                    "round": note.round,
+                    "fragment": note.fragment,
+                    "stage": note.stage,
+                    "from": peer_name(note.source),
+                    "to": peer_name(note.target) if note.target else None,
+                    "ok": note.is_done,
+                }
+                for note in context.tally.notes
+            ],
+            "events": [
+                {"at": event.at_ms, "kind": event.kind, "text": event.text}
+                for event in context.report.recent
+            ],
+        }
+
+    def _node(self) -> dict[str, object]:
+        context = self._context
+        seats = sorted(seat for seat in self._my_seats())
+        return {
+            "peer": peer_text(context.me),
+            "name": peer_name(context.me),
+            "version": __version__,
+            "home": str(context.home),
+            "state": self._state(),
+            "waits_for": context.tally.waits_for,
+            "uptime_s": int(trio.current_time() - self._started),
+            "addresses": context.host.addresses(),
+            "api_url": self.url,
+            "pid": os.getpid(),
+            "steps": context.tally.steps,
+            "tokens": context.tally.tokens,
+            "trades": context.tally.trades,
+            "solo": context.tally.solo,
+            "seats": [list(seat) for seat in seats],
+            "validates": context.ledger.is_validator,
+        }
+
+    def _state(self) -> str:
+        context, run = self._context, self._context.run
+        if run is None:
+            return "syncing"
+        if self._my_seats():
+            return "training" if context.tally.steps else "preparing"
+        if run.phase.value in {"finished", "settled"}:
+            return "finished"
+        return "waiting for a seat" if context.config.solve else "following"
+
+    def _my_seats(self) -> list[tuple[int, int]]:
+        run = self._context.run
+        if run is None:
+            return []
+        return [
+            (seat.stage, seat.index)
+            for roster in run.seats
+            for seat in roster
+            if seat.peer == self._context.me
+        ]
+
+    def _run(self, run: Run) -> dict[str, object]:
+        said = [view.announcement for view in self._views() if view.announcement]
+        losses = [one.loss_milli for one in said if one.loss_milli >= 0 and one.seats]
+        last = run.spec.num_stages - 1
+        rates = [one.tokens_per_s for one in said if last in {stage for stage, _ in one.seats}]
+        return {
+            "index": run.index,
+            "name": run.spec.name,
+            "digest": run.spec_digest.hex(),
+            "phase": run.phase.value,
+            "round": run.rounds[-1].round if run.rounds else 0,
+            "rounds": run.end_round,
+            "num_stages": run.spec.num_stages,
+            "parameters": self._count(run),
+            "loss_nats": sum(losses) / len(losses) / 1000 if losses else None,
+            "tokens": run.tokens,
+            "tokens_per_s": sum(rates),
+            "heldout": None,
+            "segments": run.num_segments,
+            "owner": peer_name(run.owner),
+            "checkpoints": [
+                [[checkpoint.round, checkpoint.phi_root.hex()] for checkpoint in kept]
+                for kept in run.checkpoints
+            ],
+            "waiting": len(run.waiting),
+            "ticket": self._ticket(),
+        }
+
+    def _ticket(self) -> str | None:
+        raw = self._context.store.get(TABLE, TICKET_KEY)
+        return raw.decode() if raw else None
+
+    def _count(self, run: Run) -> int:
+        if run.spec_digest not in self._parameters:
+            plans = plan_stages(run.spec.model, run.spec.num_stages)
+            self._parameters[run.spec_digest] = sum(plan.num_parameters for plan in plans)
+        return self._parameters[run.spec_digest]
+
+    def _ledger(self) -> dict[str, object]:
+        ledger = self._context.ledger
+        state, now = ledger.state, trio.current_time()
+        if now - self._supply[0] > SUPPLY_CHECK_S:
+            self._supply = (now, audit_supply(state))
+        return {
+            "chain": state.chain.hex(),
+            "height": state.height,
+            "finality_s": ledger.finality_s,
+            "validators": [peer_name(voter.peer) for voter in state.validators],
+            "supply": state.supply,
+            "supply_conserved": self._supply[1] == state.supply,
+            "tail": self._tail(state.height),
+        }
+
+    def _tail(self, height: Height) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for at in range(height, max(height - TAIL_BLOCKS, 0), -1):
+            final = self._context.ledger.block_at(Height(at))
+            if final is None:
+                continue
+            block, _ = final
+            rows.append(
+                {
+                    "height": at,
+                    "leader": peer_name(block.header.leader),
+                    "transactions": [
+                        transaction_row(self._context.ledger.state, data)
+                        for data in block.transactions
+                    ],
+                }
+            )
+        return rows
+
+    def _views(self) -> tuple[PeerView, ...]:
+        return view(self._context.dht.peer_map, trio.current_time())
+
+    def _peer(self, seen: PeerView, run: Run | None) -> dict[str, object]:
+        context, state = self._context, self._context.ledger.state
+        is_me = seen.peer == context.me
+        seats = [
+            (seat.stage, seat.index)
+            for roster in (run.seats if run else ())
+            for seat in roster
+            if seat.peer == seen.peer
+        ]
+        work = state.contribution(run.index, seen.peer) if run else None
+        path = "you" if is_me else "direct" if seen.is_connected else "-"
+        return {
+            "peer": peer_text(seen.peer),
+            "name": peer_name(seen.peer),
+            "me": is_me,
+            "stages": sorted({stage for stage, _ in seats}),
+            "seats": [list(seat) for seat in seats],
+            "state": seen.state,
+            "reason": seen.reason,
+            "path": path,
+            "rtt_ms": None if is_me else seen.rtt_ms,
+            "up_bytes": seen.up_bytes,
+            "down_bytes": seen.down_bytes,
+            "lag": seen.lag,
+            "stake": state.account(seen.peer).stake,
+            "earned": work.earned if work else 0,
+            "segments": work.segments if work else 0,
+            "measured": seen.is_measured or is_me,
+            "age_s": int(seen.age_s),
+            **_claims(seen.announcement),
+        }
+
+    def _curve(self) -> list[list[float]]:
+        return [[float(r), loss] for r, loss in self._context.tally.losses[-CURVE_POINTS_MAX:]]
+
+
+def _seats(run: Run) -> list[dict[str, object]]:
+    return [
+        {
+            "stage": seat.stage,
+            "index": seat.index,
+            "name": peer_name(seat.peer),
+            "peer": peer_text(seat.peer),
+            "last_commit_round": seat.last_commit_round,
+            "tokens": seat.last_tokens,
+        }
+        for roster in run.seats
+        for seat in roster
+    ]
+
+
+def _claims(said: Announcement | None) -> dict[str, object]:
+    """What a peer says of itself; nothing when it has said nothing yet."""
+    if said is None:
+        return {
+            "role": "peer",
+            "tokens_per_s": 0,
+            "loss_nats": None,
+            "round": 0,
+            "last_partner": None,
+            "trades": 0,
+            "version": "",
+        }
+    roles = [name for bit, name in ROLES if said.roles & bit]
+    return {
+        "role": ", ".join(roles) or "peer",
+        "tokens_per_s": said.tokens_per_s,
+        "loss_nats": said.loss_milli / 1000 if said.loss_milli >= 0 else None,
+        "round": said.round,
+        "last_partner": peer_name(PeerId(said.last_partner)) if said.last_partner else None,
+        "trades": said.num_traded,
+        "version": said.version,
+    }

@@ -1,0 +1,107 @@
+"""Text to tokens, and a sample id to the window of tokens it names.
+
+Core: pure functions over bytes and arrays; files are read in ``data_files.py``.
+
+A corpus is a set of files: duplicates are dropped, the order is that of their hashes, and every
+``heldout_every``-th of them is never trained on. Which windows a micro-batch holds follows from finalised
+state by a PRF, so a solver cannot choose its data and the last stage finds the labels by the same ids.
+
+Legend: B sequences of a micro-batch, T time.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from swarm.codec import encode
+from swarm.crypto import digest, expand, fast_digest
+from swarm.errors import BadConfig, UsageError
+from swarm.types import Digest, RoundIndex
+
+TokenSource = npt.NDArray[np.uint8]
+"""The token file of a run, one byte each; usually a read-only memory map."""
+
+SEPARATOR = b"\x00"
+"""Stands between two files: text does not contain it, so a model can learn that a file ends."""
+SAMPLE_ID_BYTES = 8
+BATCH_MAX = 4096
+"""Most sequences in one micro-batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What a launcher publishes: the training file and the held-out file."""
+
+    train: bytes
+    heldout: bytes
+
+
+def build_corpus(files: Iterable[bytes], *, max_bytes: int, heldout_every: int) -> Corpus:
+    """Cut files into training and held-out text; the order in which they come does not matter.
+
+    ``max_bytes`` bounds both together; the last file that does not fit is left out. Raises ``BadConfig``
+    when either half would be empty.
+    """
+    by_hash = {digest("corpus-file", data): data for data in files if data}
+    halves: tuple[list[bytes], list[bytes]] = ([], [])
+    room = max_bytes
+    for place, name in enumerate(sorted(by_hash)):
+        data = by_hash[name].replace(SEPARATOR, b"") + SEPARATOR
+        if len(data) > room:
+            continue
+        room -= len(data)
+        halves[place % heldout_every == heldout_every - 1].append(data)
+    corpus = Corpus(b"".join(halves[0]), b"".join(halves[1]))
+    if not corpus.train or not corpus.heldout:
+        raise BadConfig(
+            f"{len(by_hash)} different files are too few to hold out every {heldout_every}th",
+            hint="name more files under [data], or lower heldout_every",
+        )
+    return corpus
+
+
+def sample_ids(
+    beacon: Digest,
+    run_digest: Digest,
+    origin: int,
+    round_index: RoundIndex,
+    step: int,
+    microbatch: int,
+    count: int,
+    num_windows: int,
+) -> tuple[int, ...]:
+    """The ``count`` sample ids of a micro-batch, each in [0, num_windows): where its windows start.
+
+    ``num_windows`` is ``len(tokens) - seq_len``. Raises ``UsageError`` when there is no window to draw.
+    """
+    if num_windows < 1 or not 1 <= count <= BATCH_MAX:
+        raise UsageError(f"{count} samples of {num_windows} windows")
+    where = encode((origin, round_index, step, microbatch))
+    seed = fast_digest("training.samples", beacon, run_digest, where)
+    raw = expand(seed, "training.samples", SAMPLE_ID_BYTES * count)
+    # The bias of the remainder is num_windows / 2^64: nothing.
+    return tuple(
+        int.from_bytes(raw[at : at + SAMPLE_ID_BYTES], "big") % num_windows
+        for at in range(0, len(raw), SAMPLE_ID_BYTES)
+    )
+
+
+def sample_ids_root(ids: Sequence[int]) -> Digest:
+    """What a transcript says of a micro-batch's samples."""
+    return fast_digest("sample-ids", encode(tuple(ids)))
+
+
+def windows(tokens: TokenSource, ids: Sequence[int], seq_len: int) -> tuple[Tensor, Tensor]:
+    """(inputs_BT, labels_BT), int64: each label is the token after its input.
+
+    Raises ``UsageError`` when an id lies outside the file.
+    """
+    if not ids or min(ids) < 0 or max(ids) + seq_len + 1 > len(tokens):
+        raise UsageError("a sample id outside the token file")
+    drawn = np.stack([tokens[start : start + seq_len + 1] for start in ids]).astype(np.int64)
+    both = torch.from_numpy(drawn)
+    return both[:, :-1].contiguous(), both[:, 1:].contiguous()

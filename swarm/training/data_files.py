@@ -1,0 +1,63 @@
+"""Find and read the files a corpus is made of.
+
+Shell: reads the disk; what becomes of the bytes is decided in ``data.py``.
+"""
+
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from swarm.errors import BadConfig, Corrupt
+from swarm.training.data import TokenSource
+
+STDLIB = "python-stdlib"
+"""The name under which a run file asks for the running interpreter's own library."""
+FILE_BYTES_MAX = 256 << 20
+"""A larger text file is a mistake, or a dataset that wants a real data format."""
+_NOT_PROSE = frozenset({"test", "tests", "idle_test", "site-packages", "__pycache__", "lib2to3"})
+"""Tests repeat themselves, installed packages differ between machines."""
+
+
+def read_source(source: str | Sequence[str]) -> Iterator[bytes]:
+    """The files a run file's ``[data] source`` names; raise ``BadConfig`` for one that cannot be read."""
+    if isinstance(source, str):
+        if source != STDLIB:
+            raise BadConfig(
+                f"unknown data source {source!r}", hint=f'use "{STDLIB}" or a list of paths'
+            )
+        yield from stdlib_files()
+        return
+    for name in source:
+        yield from _read_path(Path(name).expanduser())
+
+
+def stdlib_files() -> Iterator[bytes]:
+    """The source of this interpreter's standard library, in order of path."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        if not _NOT_PROSE.intersection(path.relative_to(root).parts):
+            yield path.read_bytes()
+
+
+def open_tokens(path: Path) -> TokenSource:
+    """Map a token file of single bytes; raise ``Corrupt`` when it is missing or empty."""
+    try:
+        return np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as error:
+        raise Corrupt(f"the token file {path} cannot be read: {error}") from None
+
+
+def _read_path(path: Path) -> Iterator[bytes]:
+    if path.is_dir():
+        for below in sorted(path.rglob("*")):
+            if below.is_file() and not below.name.startswith("."):
+                yield from _read_path(below)
+        return
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB")
+        yield path.read_bytes()
+    except OSError as error:
+        raise BadConfig(f"the data file {path} cannot be read: {error.strerror}") from None

@@ -1,0 +1,212 @@
+"""What stages say to each other: micro-batches up, gradients down, each signed.
+
+Core: pure functions.
+
+A signature covers the chain, the run, every coordinate and the hash of the wire bytes (``wire_digest``), under
+the purpose "micro-batch" or "micro-batch-grad". The receiver computes from those bytes, so each peer answers
+only for its own arithmetic on inputs that others signed. Source: spec/protocol.md section 3,
+spec/verification.md section 2.
+"""
+
+from enum import IntEnum
+from typing import cast
+
+from swarm.codec import Message, decode, encode, replace
+from swarm.crypto import SecretKey, fast_digest, verify
+from swarm.errors import BadEncoding, OutOfTurn
+from swarm.spec import RunSpec
+from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
+
+FEATURE_BYTES = 2
+"""A bfloat16."""
+COUNT_MAX = (1 << 53) - 1
+"""Largest counter in any message: exact in every language and every float64."""
+BUDGET_MS_MAX = 10 * 60 * 1000
+"""Longest time a micro-batch may ask for: far above any hop deadline."""
+NO_LOSS = -1
+"""Loss of a stage that is not the last."""
+LOSS_MICRO_MAX = 1000 * 1_000_000
+"""1000 nats a token: no model is that wrong; it is a bound, not an opinion."""
+
+
+class MicroBatch(Message, frozen=True):
+    """Activations on their way to the next stage."""
+
+    run: RunIndex
+    round: RoundIndex
+    step: int
+    """The origin's optimizer step within the round."""
+    microbatch: int
+    """The origin's number of this micro-batch within the step."""
+    origin: int
+    """Index of the stage 0 seat that drew the samples."""
+    stage: StageIndex
+    """The stage it goes to."""
+    source: int
+    """Index of the sending seat, in stage ``stage - 1``."""
+    destination: int
+    """Index of the receiving seat, in stage ``stage``."""
+    incarnation: int
+    """Starts of the sender's process: two messages equivocate only within one incarnation."""
+    version: int
+    """The sender's weight version; an answer for an old one is discarded."""
+    budget_ms: int
+    """Time left for the answer when this was sent."""
+    batch: int
+    length: int
+    features: int
+    payload: bytes
+    """bfloat16 (batch, length, features), little-endian."""
+    signature: bytes
+
+
+class MicroBatchGrad(Message, frozen=True, tag=1):
+    """The answer: the gradient of the loss by those activations, with the request's coordinates."""
+
+    run: RunIndex
+    round: RoundIndex
+    step: int
+    microbatch: int
+    origin: int
+    stage: StageIndex
+    source: int
+    destination: int
+    incarnation: int
+    version: int
+    loss_micro: int
+    """Mean loss in millionths of a nat a token, as the last stage measured it; ``NO_LOSS`` if nobody did."""
+    tokens: int
+    """Tokens the loss is the mean of: batch times length."""
+    payload: bytes
+    signature: bytes
+
+    @classmethod
+    def reply_to(cls, request: MicroBatch, loss_micro: int, payload: bytes) -> "MicroBatchGrad":
+        """The unsigned answer to a request."""
+        return cls(
+            *_place(request), loss_micro, request.batch * request.length, payload, signature=b""
+        )
+
+
+class Refusal(IntEnum):
+    """Why a seat does not take a micro-batch; the sender asks a sibling."""
+
+    BUSY = 0
+    LATE = 1
+    FULL = 2
+    UNKNOWN = 3
+
+
+class MicroBatchRefused(Message, frozen=True, tag=2):
+    """The other answer. Nobody's fault, so not signed."""
+
+    reason: Refusal
+
+
+MicroBatchAnswer = MicroBatchGrad | MicroBatchRefused
+
+
+def decode_answer(raw: bytes) -> MicroBatchAnswer:
+    """Read the answer to a ``MicroBatch``; raises ``BadEncoding``."""
+    return decode(cast("type[MicroBatchAnswer]", MicroBatchAnswer), raw)
+
+
+def wire_digest(payload: bytes) -> Digest:
+    """What signatures and transcripts say of wire bytes."""
+    return fast_digest("wire", payload)
+
+
+def sign_microbatch(
+    secret: SecretKey, chain: Digest, run_digest: Digest, message: MicroBatch
+) -> MicroBatch:
+    """The message, signed."""
+    statement = _statement(message)
+    return replace(message, signature=secret.sign("micro-batch", chain, run_digest, statement))
+
+
+def sign_grad(
+    secret: SecretKey, chain: Digest, run_digest: Digest, message: MicroBatchGrad
+) -> MicroBatchGrad:
+    """The answer, signed."""
+    statement = _statement(message)
+    return replace(message, signature=secret.sign("micro-batch-grad", chain, run_digest, statement))
+
+
+def check_microbatch(
+    chain: Digest, run_digest: Digest, spec: RunSpec, message: MicroBatch, sender: PeerId
+) -> None:
+    """Raise ``BadEncoding`` unless a micro-batch fits the run, ``BadSignature`` unless ``sender`` signed it.
+
+    That the sender sits in the source seat is the caller's to know.
+    """
+    _check_place(_place(message))
+    model = spec.model
+    if not 1 <= message.stage < spec.num_stages:
+        raise BadEncoding(f"a micro-batch for stage {message.stage} of {spec.num_stages}")
+    if message.step >= spec.inner_steps_max or message.round >= spec.rounds:
+        raise BadEncoding("a micro-batch of a step or round that the run does not have")
+    if message.microbatch >= spec.microbatches_per_step:
+        raise BadEncoding(f"micro-batch {message.microbatch} of {spec.microbatches_per_step}")
+    if not 0 <= message.budget_ms <= BUDGET_MS_MAX:
+        raise BadEncoding(f"a time budget of {message.budget_ms} ms")
+    if not (1 <= message.batch <= spec.microbatch_size and 1 <= message.length <= model.seq_len):
+        raise BadEncoding(f"a micro-batch of {message.batch} sequences of {message.length}")
+    if message.features != model.hidden_size:
+        raise BadEncoding(f"{message.features} features where the model has {model.hidden_size}")
+    if len(message.payload) != _payload_bytes(message):
+        raise BadEncoding("a micro-batch whose payload is not the size it states")
+    verify(sender, message.signature, "micro-batch", chain, run_digest, _statement(message))
+
+
+def check_grad(
+    chain: Digest, run_digest: Digest, request: MicroBatch, answer: MicroBatchGrad, sender: PeerId
+) -> None:
+    """Raise ``PeerFault`` unless ``answer`` is ``sender``'s signed gradient for ``request``."""
+    if _place(answer) != _place(request):
+        raise OutOfTurn("a gradient for another micro-batch")
+    if len(answer.payload) != len(request.payload) or answer.tokens != _tokens(request):
+        raise BadEncoding("a gradient of another shape than its activations")
+    if not NO_LOSS <= answer.loss_micro <= LOSS_MICRO_MAX:
+        raise BadEncoding(f"a loss of {answer.loss_micro} millionths of a nat")
+    verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, _statement(answer))
+
+
+Place = tuple[RunIndex, RoundIndex, int, int, int, StageIndex, int, int, int, int]
+
+
+def _place(message: MicroBatch | MicroBatchGrad) -> Place:
+    return (
+        message.run,
+        message.round,
+        message.step,
+        message.microbatch,
+        message.origin,
+        message.stage,
+        message.source,
+        message.destination,
+        message.incarnation,
+        message.version,
+    )
+
+
+def _check_place(place: Place) -> None:
+    if not all(0 <= number <= COUNT_MAX for number in place):
+        raise BadEncoding("a micro-batch with a coordinate that is negative or absurd")
+
+
+def _statement(message: MicroBatch | MicroBatchGrad) -> bytes:
+    wire = wire_digest(message.payload)
+    match message:
+        case MicroBatch():
+            shape = (message.budget_ms, message.batch, message.length, message.features)
+            return encode((*_place(message), *shape, wire))
+        case MicroBatchGrad():
+            return encode((*_place(message), message.loss_micro, message.tokens, wire))
+
+
+def _tokens(message: MicroBatch) -> int:
+    return message.batch * message.length
+
+
+def _payload_bytes(message: MicroBatch) -> int:
+    return _tokens(message) * message.features * FEATURE_BYTES

@@ -1,0 +1,115 @@
+"""The outer step: one fragment of two replicas moves towards one, by NoLoCo.
+
+Core: arithmetic on slices of flat vectors; new tensors out, nothing written in place.
+
+phi are the slow weights, theta the fast ones after the inner steps, m the outer momentum:
+
+    target = (1 - w) theta + w theta_hat
+    m     <- alpha m + beta (target - phi)
+    phi   <- phi + m
+    theta <- phi + (theta_now - theta_snapshot)
+
+This one-tensor form is gamma = beta. With another gamma the partner's phi is needed too, and
+m <- alpha m + beta (target - slow) + gamma (slow - phi) with slow = (1 - w) phi + w phi_hat.
+Source: spec/training.md section 3 (NoLoCo, arXiv 2506.10911). Legend: F values of one fragment.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swarm.errors import PeerFault, UsageError
+from swarm.spec import NANO, OuterSpec
+
+WEIGHT_MIN_NANO = NANO // 4
+WEIGHT_MAX_NANO = NANO // 2
+"""A partner counts for at least a quarter, and never for more than oneself, before ageing."""
+
+
+@dataclass(frozen=True, slots=True)
+class OuterState:
+    """The slow half of one fragment; it stays float32."""
+
+    phi_F: Tensor
+    momentum_F: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """What arrived from the partner: ``phi_F`` only in the two-tensor form."""
+
+    theta_F: Tensor
+    weight: float
+    phi_F: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OuterScalars:
+    """The numbers of one outer step."""
+
+    alpha: float
+    beta: float
+    gamma: float
+
+
+def stability_bound(alpha: float) -> float:
+    """Pairs converge iff 0 < gamma < this: 2 (1 - alpha^2), from the exact second moment."""
+    return 2.0 * (1.0 - alpha * alpha)
+
+
+def outer_scalars(spec: OuterSpec, round_index: int) -> OuterScalars:
+    """The numbers of a round: alpha ramps from 0 over the first ``alpha_ramp_rounds``."""
+    ramp = spec.alpha_ramp_rounds
+    reached_nano = spec.alpha_nano * min(round_index, ramp) // ramp if ramp else spec.alpha_nano
+    return OuterScalars(reached_nano / NANO, spec.beta_nano / NANO, spec.gamma_nano / NANO)
+
+
+def weight_nano(
+    my_tokens: int, partner_tokens: int, lag_rounds: int, age_weights_nano: tuple[int, ...]
+) -> int:
+    """The partner's share w in billionths: by tokens since the last trade, then by its lag.
+
+    A lag past the table gives 0, which makes a solo step. For a partner that only pulls, do not ask: w is 0.
+    Raises ``UsageError`` for a negative argument.
+    """
+    if min(my_tokens, partner_tokens, lag_rounds) < 0:
+        raise UsageError("tokens and lags are counted from 0")
+    total = my_tokens + partner_tokens
+    share = NANO * partner_tokens // total if total else WEIGHT_MAX_NANO
+    share = min(max(share, WEIGHT_MIN_NANO), WEIGHT_MAX_NANO)
+    age = age_weights_nano[lag_rounds] if lag_rounds < len(age_weights_nano) else 0
+    return share * age // NANO
+
+
+def outer_step(
+    state: OuterState, theta_F: Tensor, partner: Partner | None, scalars: OuterScalars
+) -> OuterState:
+    """The next slow half; ``theta_F`` is the snapshot that was offered. No partner, or w = 0: solo.
+
+    Raises ``PeerFault`` when a partner's tensor has another shape or is not finite, ``UsageError`` when
+    gamma needs a partner's phi that is not there.
+    """
+    target_F, slow_F = theta_F, state.phi_F
+    if partner is not None and partner.weight > 0.0:
+        target_F = _mixed(theta_F, partner.theta_F, partner.weight)
+        if scalars.gamma != scalars.beta:
+            if partner.phi_F is None:
+                raise UsageError("gamma differs from beta: the partner's slow weights are needed")
+            slow_F = _mixed(state.phi_F, partner.phi_F, partner.weight)
+    momentum_F = state.momentum_F * scalars.alpha + (target_F - slow_F) * scalars.beta
+    if slow_F is not state.phi_F:
+        momentum_F = momentum_F + (slow_F - state.phi_F) * scalars.gamma
+    return OuterState(state.phi_F + momentum_F, momentum_F)
+
+
+def advanced(phi_F: Tensor, theta_now_F: Tensor, theta_snapshot_F: Tensor) -> Tensor:
+    """The fast weights after an outer step: what inner steps moved since the snapshot is kept."""
+    return phi_F + (theta_now_F - theta_snapshot_F)
+
+
+def _mixed(mine_F: Tensor, theirs_F: Tensor, weight: float) -> Tensor:
+    if theirs_F.shape != mine_F.shape or not bool(torch.isfinite(theirs_F).all()):
+        raise PeerFault("a fragment of another shape, or not finite")
+    # Not lerp: its rounding differs between SIMD widths.
+    return mine_F * (1.0 - weight) + theirs_F * weight

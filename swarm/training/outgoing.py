@@ -1,0 +1,35 @@
+"""A micro-batch on its way to the next stage, and what carries it.
+
+Core: pure data.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from swarm.errors import Unreachable
+from swarm.training.messages import MicroBatchGrad
+from swarm.training.round_plan import RoundPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A micro-batch on its way to the next stage."""
+
+    plan: RoundPlan
+    origin: int
+    step: int
+    microbatch: int
+    stage: int
+    source: int
+    incarnation: int
+    version: int
+    payload: bytes
+    budget_s: float
+
+
+class TooBusy(Unreachable):
+    """This seat cannot take a micro-batch now: try a sibling."""
+
+
+Forward = Callable[[Outgoing], Awaitable[MicroBatchGrad]]
+"""Take a micro-batch to the next stage and bring its gradient; raises ``Unreachable``."""

@@ -1,0 +1,53 @@
+"""What every seat of a run reads at a round boundary, and the routes that follow from it.
+
+Core: frozen; everything is a function of finalised ledger state, so all who have it agree.
+"""
+
+from dataclasses import dataclass
+
+from swarm.spec import RunSpec
+from swarm.training.routing import path, quota
+from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
+
+
+@dataclass(frozen=True, slots=True)
+class RosterSeat:
+    """One seat of a stage's roster; ``weight`` is the tokens of its last finalised commit."""
+
+    index: int
+    peer: PeerId
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """One round of one run."""
+
+    chain: Digest
+    run: RunIndex
+    run_digest: Digest
+    spec: RunSpec
+    round: RoundIndex
+    beacon: Digest
+    rosters: tuple[tuple[RosterSeat, ...], ...]
+
+    def candidates(
+        self, *, origin: int, step: int, microbatch: int, stage: StageIndex
+    ) -> tuple[RosterSeat, ...]:
+        """Who may compute a micro-batch at ``stage``: the drawn replica first, then its siblings."""
+        rosters = tuple(
+            tuple((seat.index, seat.weight) for seat in roster) for roster in self.rosters
+        )
+        routes = path(self.beacon, self.run_digest, self.round, step, microbatch, rosters, origin)
+        by_index = {seat.index: seat for seat in self.rosters[stage]}
+        return tuple(by_index[index] for index in routes[stage - 1])
+
+    def seat(self, stage: int, index: int) -> RosterSeat | None:
+        """The seat ``index`` of ``stage`` this round, or None."""
+        if not 0 <= stage < len(self.rosters):
+            return None
+        return next((seat for seat in self.rosters[stage] if seat.index == index), None)
+
+    def quota(self, stage: StageIndex) -> int:
+        """Micro-batches that one replica of ``stage`` is expected to answer per step."""
+        return quota(self.rosters, stage, self.spec.microbatches_per_step)

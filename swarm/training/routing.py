@@ -1,0 +1,109 @@
+"""A micro-batch's path through random replicas of each stage.
+
+Core: pure functions of (beacon, run, round, step, rosters): everybody computes the same paths.
+
+For each step and stage the slots (origin, micro-batch) are dealt to the stage's seats so that every run of
+consecutive slots is shared as the weights say, in random order: with equal weights and as many seats as
+origins, each micro-batch sees a permutation of the stage, and nobody is idle. The seats after the primary
+are its siblings in a random order, asked when it is dead or late.
+Source: spec/protocol.md section 3.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from statistics import median_low
+
+from swarm.rng import stream
+from swarm.types import Digest, RoundIndex
+
+Roster = tuple[tuple[int, int], ...]
+"""The seats of one stage: (seat index, tokens of its last finalised commit, 0 if none)."""
+
+WEIGHT_UNIT = 4
+"""What a seat of median tokens weighs; differences under a quarter do not matter."""
+WEIGHT_CAP = 2
+"""No seat weighs more than twice, or less than half, of the median."""
+_DRAW_BITS = 32
+_SPARE_TURNS = WEIGHT_CAP * WEIGHT_CAP + 2
+"""Past its share, a seat has at most w / min(w) + 1 times before the last slot's, and one for rounding."""
+
+
+def weights_of(roster: Roster) -> tuple[int, ...]:
+    """Integer weights in [UNIT / CAP, UNIT * CAP], half-way between one's tokens and the median.
+
+    Half-way, because a seat that got little work shows few tokens: following them fully would never let it
+    recover. A seat without a commit weighs the median.
+    """
+    known = [tokens for _, tokens in roster if tokens > 0]
+    if not known:
+        return (WEIGHT_UNIT,) * len(roster)
+    middle = median_low(known)
+    weights = list[int]()
+    for _, tokens in roster:
+        seen = tokens if tokens > 0 else middle
+        # round(UNIT * (1 + seen / middle) / 2), half up
+        halfway = (WEIGHT_UNIT * (middle + seen) + middle) // (2 * middle)
+        weights.append(min(max(halfway, WEIGHT_UNIT // WEIGHT_CAP), WEIGHT_UNIT * WEIGHT_CAP))
+    return tuple(weights)
+
+
+def path(
+    beacon: Digest,
+    run_digest: Digest,
+    round_index: RoundIndex,
+    step: int,
+    microbatch: int,
+    rosters: Sequence[Roster],
+    origin: int,
+) -> tuple[tuple[int, ...], ...]:
+    """For every stage after the first: the primary seat index, then its siblings in order of fallback.
+
+    ``origin`` is a seat index of stage 0; one that is not in the roster shares the first one's slots. An
+    empty stage gives an empty tuple: nobody can compute the micro-batch.
+    """
+    origins = [seat for seat, _ in rosters[0]]
+    slot = microbatch * len(origins) + (origins.index(origin) if origin in origins else 0)
+    slots = 1 << slot.bit_length()
+    routes = list[tuple[int, ...]]()
+    for stage, roster in enumerate(rosters[1:], start=1):
+        if not roster:
+            routes.append(())
+            continue
+        primary = deal(beacon, run_digest, round_index, step, stage, roster, slots)[slot]
+        siblings = [seat for seat, _ in roster if seat != primary]
+        context = (run_digest, round_index, step, microbatch, stage, origin)
+        routes.append((primary, *stream(beacon, "training.siblings", *context).shuffled(siblings)))
+    return tuple(routes)
+
+
+@lru_cache(maxsize=64)
+def deal(
+    beacon: Digest,
+    run_digest: Digest,
+    round_index: RoundIndex,
+    step: int,
+    stage: int,
+    roster: Roster,
+    slots: int,
+) -> tuple[int, ...]:
+    """The primary seat of each of the first ``slots`` slots of one step, in order.
+
+    A seat of weight w stands at the random times (j + u) / w for j = 0, 1, ...; slots are dealt in the order
+    of time. So any run of slots is shared fairly, and asking for more slots does not change the first.
+    """
+    weights = weights_of(roster)
+    times = list[tuple[int, int]]()
+    for (seat, _), weight in zip(roster, weights, strict=True):
+        dice = stream(beacon, "training.deal", run_digest, round_index, step, stage, seat)
+        for turn in range(slots * weight // sum(weights) + _SPARE_TURNS):
+            drawn = (turn << _DRAW_BITS) + dice.below(1 << _DRAW_BITS)
+            times.append(((drawn << _DRAW_BITS) // weight, seat))
+    return tuple(seat for _, seat in sorted(times)[:slots])
+
+
+def quota(rosters: Sequence[Sequence[object]], stage: int, microbatches_per_step: int) -> int:
+    """Micro-batches one replica of ``stage`` is expected to answer per step, at least 1."""
+    if stage == 0:
+        return microbatches_per_step
+    seats = max(len(rosters[stage]), 1)
+    return max((2 * len(rosters[0]) * microbatches_per_step + seats) // (2 * seats), 1)

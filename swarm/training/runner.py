@@ -1,0 +1,347 @@
+"""Run one seat: admit micro-batches, compute them, step, and close the segment at the boundary.
+
+Shell: waits and carries; ``stepper`` decides when to step, ``round_plan`` where a micro-batch goes,
+``shard`` what is computed. All arithmetic goes through one first-come-first-served worker, so what
+enters the queue before a step belongs to that step, and nothing after it does.
+"""
+
+import trio
+from torch import Tensor
+
+from swarm.compute import ComputePort
+from swarm.errors import OutOfTurn, PeerFault, Unreachable, UsageError
+from swarm.training.data import TokenSource
+from swarm.training.fragments import Merge, Snapshot
+from swarm.training.messages import MicroBatch
+from swarm.training.outgoing import Forward, Outgoing, TooBusy
+from swarm.training.round_plan import RoundPlan
+from swarm.training.segment import SegmentLog
+from swarm.training.shard import Shard
+from swarm.training.stepper import Stepper, Ticket
+from swarm.types import Digest, RoundIndex
+
+WAITING_MAX_FACTOR = 8
+"""Micro-batches that may wait for the next weight version, in units of the quota."""
+RETRY_S = 0.25
+"""Pause of an origin whose whole step found no path: siblings need a moment to come back."""
+BUDGET_SHRINK_MS = 50
+"""What every hop keeps of the time budget for its own answer."""
+
+
+class SeatRunner:
+    """The living half of a seat; ``shard`` holds its numbers."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        seat_index: int,
+        *,
+        tokens: TokenSource,
+        compute: ComputePort,
+        forward: Forward,
+        incarnation: int,
+    ) -> None:
+        self.shard = shard
+        self.stage = shard.stage
+        self.index = seat_index
+        self.plan: RoundPlan | None = None
+        self.log: SegmentLog | None = None
+        self.steps_total = 0
+        self.loss_micro = -1
+        self.incarnation = incarnation
+        self._tokens = tokens
+        self._compute = compute
+        self._forward = forward
+        spec = shard.spec
+        self._stepper = Stepper(
+            step_s=spec.deadlines.step_ms / 1000, steps_max=spec.inner_steps_max
+        )
+        self._changed = trio.Event()
+        self._waiting = 0
+        self._attempts = 0
+        self._seen = set[tuple[int, int, int]]()
+        self._is_last = self.stage == spec.num_stages - 1
+        self._merges: list[tuple[Merge, trio.Event]] = []
+        self._round_scope: trio.CancelScope | None = None
+
+    # --- rounds ---
+
+    async def begin_round(self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None) -> None:
+        """Open the segment of ``plan.round``; the previous one must be closed.
+
+        A new ``anchor`` counts from after the start root: that root must be the last one committed.
+        """
+        if self.log is not None:
+            raise UsageError("close the open segment first")
+        start = await self._compute.run(self.shard.components)
+        if anchor is not None:
+            self.shard.set_anchor(*anchor)
+        self.plan = plan
+        self.log = SegmentLog(self.stage, self.index, plan.round, start)
+        self._attempts, self._seen = 0, set[tuple[int, int, int]]()
+        self._stepper.begin_round(plan.quota(self.stage))
+        self._notify()
+
+    async def close_round(self) -> SegmentLog:
+        """Take the open step with what it has, apply what is left to merge, and return the log."""
+        if self.log is None:
+            raise UsageError("no segment is open")
+        self._stepper.close_round()
+        if self._round_scope is not None:
+            self._round_scope.cancel()
+        log = self.log
+        await self._compute.run(self._close_job, log)
+        self.log = None
+        self._finish_merges()
+        self._notify()
+        return log
+
+    async def reach(self, round_index: RoundIndex, budget_s: float) -> None:
+        """Wait until this seat is in round ``round_index``; raises ``TooBusy`` when it takes too long."""
+        deadline = trio.current_time() + budget_s
+        while self.plan is None or self.plan.round < round_index or self.log is None:
+            if trio.current_time() >= deadline:
+                raise TooBusy(f"round {round_index} has not begun here")
+            await self._wait_for_change(deadline)
+
+    async def run(self) -> None:
+        """Step when steps are due and, in stage 0, send micro-batches; runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._step_when_due)
+            if self.stage == 0:
+                nursery.start_soon(self._originate)
+
+    # --- what the fragments need ---
+
+    async def snapshot(self, fragment: int) -> Snapshot:
+        """Copy a fragment as it stands between two optimizer steps."""
+        return await self._compute.run(self.shard.snapshot, fragment)
+
+    async def merge(self, merge: Merge) -> None:
+        """Hand over a fragment's outer step; returns when it was applied, between two steps."""
+        if self.log is None:
+            return
+        done = trio.Event()
+        self._merges.append((merge, done))
+        self._notify()
+        await done.wait()
+
+    # --- one micro-batch, at this stage ---
+
+    async def answer(self, request: MicroBatch, plan_round: RoundIndex) -> tuple[int, bytes]:
+        """Compute a micro-batch from the stage below: (loss in 1e-6 nats, gradient of its input).
+
+        Raises ``TooBusy`` when a sibling should be asked instead, ``OutOfTurn`` for a wrong round.
+        """
+        deadline = trio.current_time() + request.budget_ms / 1000
+        ticket = await self._admission(plan_round, deadline)
+        plan, log = self.plan, self.log
+        assert plan is not None, "an admitted micro-batch has an open round"
+        assert log is not None, "an admitted micro-batch has an open round"
+        answered = False
+        try:
+            self._see(request)
+            if self._is_last:
+                loss, payload = await self._compute.run(
+                    self.shard.loss_job, self._tokens, plan, request, self.index
+                )
+                self._measured(log, loss)
+                loss_micro = loss
+            else:
+                loss_micro, payload = await self._pass_on(request, plan, ticket, deadline)
+            answered = True
+        finally:
+            self._settle(ticket, answered=answered)
+        return loss_micro, payload
+
+    async def _pass_on(
+        self, request: MicroBatch, plan: RoundPlan, ticket: Ticket, deadline: float
+    ) -> tuple[int, bytes]:
+        output, graph = await self._compute.run(self.shard.forward_job, request)
+        budget_s = deadline - trio.current_time() - BUDGET_SHRINK_MS / 1000
+        place = (request.origin, request.step, request.microbatch)
+        reply = await self._forward(self._outgoing(plan, place, output, budget_s))
+        if not self._stepper.is_current(ticket):
+            raise TooBusy("the answer came after the step")
+        payload = await self._compute.run(self.shard.backward_job, graph, reply)
+        return reply.loss_micro, payload
+
+    def _outgoing(
+        self, plan: RoundPlan, place: tuple[int, int, int], payload: bytes, budget_s: float
+    ) -> Outgoing:
+        origin, step, microbatch = place
+        return Outgoing(
+            plan=plan,
+            origin=origin,
+            step=step,
+            microbatch=microbatch,
+            stage=self.stage + 1,
+            source=self.index,
+            incarnation=self.incarnation,
+            version=self._stepper.version,
+            payload=payload,
+            budget_s=budget_s,
+        )
+
+    # --- stage 0: where micro-batches start ---
+
+    async def _originate(self) -> None:
+        steps_max = self.shard.spec.inner_steps_max
+        while True:
+            while self._stepper.is_full or self.plan is None or self._attempts >= steps_max:
+                await self._wait_for_change(None)
+            plan, step = self.plan, self._attempts
+            self._attempts += 1
+            with trio.CancelScope() as self._round_scope:
+                async with trio.open_nursery() as nursery:
+                    for microbatch in range(plan.spec.microbatches_per_step):
+                        nursery.start_soon(self._send_one, plan, step, microbatch)
+            if self.plan is plan and not self._stepper.is_full:
+                if self._stepper.answered:
+                    await self._take_step()
+                else:
+                    await trio.sleep(RETRY_S)
+
+    async def _send_one(self, plan: RoundPlan, step: int, microbatch: int) -> None:
+        ticket = self._stepper.admit(trio.current_time())
+        log = self.log
+        if ticket is None or log is None:
+            return
+        answered = False
+        try:
+            if self._is_last:
+                loss = await self._compute.run(
+                    self.shard.whole_job, self._tokens, plan, step, microbatch, self.index
+                )
+                self._measured(log, loss)
+            else:
+                loss = await self._send_through(plan, step, microbatch, ticket)
+                self._measured(log, loss)
+            answered = True
+        except (Unreachable, PeerFault):
+            self.shard.drop(self.index, step, microbatch)
+        finally:
+            self._settle(ticket, answered=answered)
+
+    async def _send_through(
+        self, plan: RoundPlan, step: int, microbatch: int, ticket: Ticket
+    ) -> int:
+        budget_s = plan.spec.deadlines.step_ms / 1000
+        output, graph = await self._compute.run(
+            self.shard.origin_job, self._tokens, plan, step, microbatch, self.index
+        )
+        place = (self.index, step, microbatch)
+        reply = await self._forward(self._outgoing(plan, place, output, budget_s))
+        if not self._stepper.is_current(ticket):
+            raise TooBusy("the answer came after the step")
+        await self._compute.run(self.shard.backward_job, graph, reply)
+        return reply.loss_micro
+
+    # --- steps ---
+
+    async def _step_when_due(self) -> None:
+        while True:
+            now = trio.current_time()
+            if self._merges and (self._stepper.is_full or self._stepper.deadline is None):
+                await self._merge_now()
+            elif self.stage > 0 and self._stepper.is_due(now):
+                await self._take_step()
+            elif self._stepper.expire(now):
+                self._notify()
+            else:
+                await self._wait_for_change(self._stepper.deadline)
+
+    async def _take_step(self) -> None:
+        plan, log = self.plan, self.log
+        if plan is None or log is None:
+            return
+        step = self._stepper.steps
+        merges = self._merges
+        self._merges = []
+        self._stepper.stepped()
+        await self._compute.run(self._step_job, log, plan, step, [merge for merge, _ in merges])
+        for _, done in merges:
+            done.set()
+        self.steps_total += 1
+        self._notify()
+
+    async def _merge_now(self) -> None:
+        """Apply what waits while no micro-batch is out: nothing computed with the old weights."""
+        if self.log is None:
+            self._finish_merges()
+            return
+        merges, self._merges = self._merges, []
+        await self._compute.run(self._merge_job, self.log, [merge for merge, _ in merges])
+        for _, done in merges:
+            done.set()
+
+    def _finish_merges(self) -> None:
+        for _, done in self._merges:
+            done.set()
+        self._merges = []
+
+    # --- jobs: these run in the worker thread ---
+
+    def _step_job(self, log: SegmentLog, plan: RoundPlan, step: int, merges: list[Merge]) -> None:
+        record = self.shard.step(plan, step)
+        if record is not None:
+            log.records.append(record)
+        self._merge_job(log, merges)
+
+    def _merge_job(self, log: SegmentLog, merges: list[Merge]) -> None:
+        log.records.extend(self.shard.merge(merge) for merge in merges)
+
+    def _close_job(self, log: SegmentLog) -> None:
+        if self.plan is not None and log.num_steps < self.shard.spec.inner_steps_max:
+            self._step_job(log, self.plan, log.num_steps, [])
+        self._merge_job(log, [merge for merge, _ in self._merges])
+        log.tokens = self.shard.take_segment_tokens()
+        log.end = self.shard.components()
+
+    # --- waiting ---
+
+    async def _admission(self, plan_round: RoundIndex, deadline: float) -> Ticket:
+        """Wait for a place in a weight version of round ``plan_round``."""
+        if self._waiting >= WAITING_MAX_FACTOR * self._stepper.quota:
+            raise TooBusy("too many micro-batches wait here")
+        self._waiting += 1
+        try:
+            while True:
+                now = trio.current_time()
+                if self.plan is not None and self.plan.round > plan_round:
+                    raise TooBusy(f"round {plan_round} is over here")
+                if self.plan is not None and self.plan.round == plan_round:
+                    ticket = self._stepper.admit(now)
+                    if ticket is not None:
+                        return ticket
+                    if self._stepper.is_full:
+                        raise TooBusy("this segment takes no more steps")
+                if now >= deadline:
+                    raise TooBusy("no place before the time budget ran out")
+                await self._wait_for_change(deadline)
+        finally:
+            self._waiting -= 1
+
+    def _see(self, request: MicroBatch) -> None:
+        """Refuse what was computed in this segment before: a leaf is written once."""
+        key = (request.origin, request.step, request.microbatch)
+        if key in self._seen:
+            raise OutOfTurn("a micro-batch that was sent before")
+        self._seen.add(key)
+
+    def _settle(self, ticket: Ticket, *, answered: bool) -> None:
+        self._stepper.settle(ticket, answered=answered)
+        self._notify()
+
+    def _measured(self, log: SegmentLog, loss_micro: int) -> None:
+        log.loss_sum_micro += loss_micro
+        log.loss_count += 1
+        self.loss_micro = loss_micro
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _wait_for_change(self, deadline: float | None) -> None:
+        with trio.move_on_at(deadline if deadline is not None else trio.current_time() + 1.0):
+            await self._changed.wait()

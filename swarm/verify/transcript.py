@@ -1,0 +1,206 @@
+"""What a trainer commits to: leaves, roots and proofs of one segment.
+
+Core: pure functions of the log that training wrote.
+
+    state root   = M(10 component digests, in the order of ``COMPONENTS``)
+    micro-batch  = H(coordinates | the four wire hashes | sample ids root)
+    step leaf    = H(step | state root or none | M(micro-batch leaves, sorted) | dropped)
+    merge leaf   = H(fragment | partner | both payload hashes | weight | state root)
+    trace root   = M(step and merge leaves, in the order in which they happened)
+    trace commit = H(trace root | salt)
+    inbox, outbox = M(edges, sorted); gossip root = M(merge leaves)
+
+H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``. Both ends of an edge
+write the same bytes for it, so a leaf of one inbox that differs from the other's outbox proves equivocation.
+Source: spec/protocol.md section 5, spec/verification.md section 2.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from swarm.codec import encode
+from swarm.crypto import fast_digest
+from swarm.errors import UsageError
+from swarm.merkle import merkle_proof, merkle_root
+from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
+from swarm.types import NO_DIGEST, Digest, StageIndex
+
+COMPONENTS = tuple(
+    "params adam_m adam_v step phi outer_m residual anchor_root tokens snapshot".split()
+)
+"""The state of a seat. ``step`` and ``tokens`` are int64 scalars, the others float32; absent is empty."""
+SALT_BYTES = 32
+ACTIVATION, GRADIENT = 0, 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Edge:
+    """One signed payload that crossed a stage boundary, as both of its ends write it down."""
+
+    kind: int
+    """``ACTIVATION`` (upwards) or ``GRADIENT`` (downwards)."""
+    boundary: StageIndex
+    """The upper of the two stages."""
+    lower: int
+    """Index of the seat in stage ``boundary - 1``."""
+    upper: int
+    """Index of the seat in stage ``boundary``."""
+    origin: int
+    step: int
+    microbatch: int
+    wire: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRoots:
+    """Everything a ``SegmentCommit`` says about a segment, and the trace root its salt hides."""
+
+    start_root: Digest
+    end_root: Digest
+    trace_root: Digest
+    trace_commit: Digest
+    inbox_root: Digest
+    outbox_root: Digest
+    gossip_root: Digest
+    num_steps: int
+    tokens: int
+
+
+def segment_roots(log: SegmentLog, salt: bytes) -> SegmentRoots:
+    """The roots of a closed segment; ``salt`` is 32 secret random bytes."""
+    microbatches = [
+        microbatch
+        for record in log.records
+        if isinstance(record, StepRecord)
+        for microbatch in record.microbatches
+    ]
+    merges = [merge_leaf(record) for record in log.records if isinstance(record, MergeRecord)]
+    trace = trace_root(segment_leaves(log))
+    return SegmentRoots(
+        start_root=state_root(log.start),
+        end_root=state_root(log.end),
+        trace_root=trace,
+        trace_commit=trace_commit(trace, salt),
+        inbox_root=edges_root(inbox(log.stage, log.seat, microbatches)),
+        outbox_root=edges_root(outbox(log.stage, log.seat, microbatches)),
+        gossip_root=_root(merges),
+        num_steps=log.num_steps,
+        tokens=log.tokens,
+    )
+
+
+def segment_leaves(log: SegmentLog) -> list[Digest]:
+    """The leaves of a segment, in the order in which things happened."""
+    return [
+        step_leaf(record) if isinstance(record, StepRecord) else merge_leaf(record)
+        for record in log.records
+    ]
+
+
+def state_root(components: Sequence[Digest]) -> Digest:
+    """Root over the ten components' tensor hashes; raises ``UsageError`` unless there are ten."""
+    if len(components) != len(COMPONENTS):
+        raise UsageError(f"a state has {len(COMPONENTS)} components, not {len(components)}")
+    return merkle_root(components)
+
+
+def component_proof(components: Sequence[Digest], index: int) -> tuple[bytes, ...]:
+    """Proof for ``merkle.verify_proof(state_root, components[index], index, 10, proof)``."""
+    if len(components) != len(COMPONENTS):
+        raise UsageError(f"a state has {len(COMPONENTS)} components, not {len(components)}")
+    return merkle_proof(components, index)
+
+
+def microbatch_leaf(record: MicrobatchRecord) -> Digest:
+    """One micro-batch as this seat saw it."""
+    return fast_digest(
+        "microbatch-leaf",
+        encode((*_coordinates(record), record.source, record.destination)),
+        record.in_activation,
+        record.in_gradient,
+        record.out_activation,
+        record.out_gradient,
+        record.sample_ids_root,
+    )
+
+
+def step_leaf(record: StepRecord) -> Digest:
+    """One optimizer step; its state root is taken before the step, and only every few steps."""
+    root = NO_DIGEST if record.components is None else state_root(record.components)
+    microbatches = [(_coordinates(one), microbatch_leaf(one)) for one in record.microbatches]
+    leaves = _root([leaf for _, leaf in sorted(microbatches)])
+    dropped = tuple(sorted(record.dropped))
+    return fast_digest("step-leaf", encode((record.step, dropped)), root, leaves)
+
+
+def merge_leaf(record: MergeRecord) -> Digest:
+    """One application of a fragment. Alone: no partner, no payloads; declined: a partner and weight 0."""
+    place = (record.fragment, record.partner or b"", record.partner_seat, record.weight_nano)
+    return fast_digest(
+        "merge-leaf",
+        encode(place),
+        record.my_payload,
+        record.partner_payload,
+        state_root(record.components),
+    )
+
+
+def trace_root(leaves: Sequence[Digest]) -> Digest:
+    """Root of the chain of step and merge leaves."""
+    return _root(leaves)
+
+
+def trace_commit(trace: Digest, salt: bytes) -> Digest:
+    """What goes on the ledger before anybody may see the trace root."""
+    if len(salt) != SALT_BYTES:
+        raise UsageError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
+    return fast_digest("trace-commit", trace, salt)
+
+
+def inbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) -> list[Edge]:
+    """What a seat received: activations from below, gradients from above."""
+    above = StageIndex(stage + 1)
+    edges = list[Edge]()
+    for record in records:
+        place = _coordinates(record)
+        if record.in_activation != NO_DIGEST:
+            edges.append(Edge(ACTIVATION, stage, record.source, seat, *place, record.in_activation))
+        if record.in_gradient != NO_DIGEST:
+            edges.append(
+                Edge(GRADIENT, above, seat, record.destination, *place, record.in_gradient)
+            )
+    return edges
+
+
+def outbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) -> list[Edge]:
+    """What a seat sent: activations to above, gradients to below."""
+    above = StageIndex(stage + 1)
+    edges = list[Edge]()
+    for record in records:
+        place = _coordinates(record)
+        if record.out_activation != NO_DIGEST:
+            out = record.out_activation
+            edges.append(Edge(ACTIVATION, above, seat, record.destination, *place, out))
+        if record.out_gradient != NO_DIGEST:
+            edges.append(Edge(GRADIENT, stage, record.source, seat, *place, record.out_gradient))
+    return edges
+
+
+def edges_root(edges: Iterable[Edge]) -> Digest:
+    """Root over edges, sorted. One may be there twice: an origin that found no path sends again."""
+    return _root([edge_leaf(edge) for edge in sorted(edges)])
+
+
+def edge_leaf(edge: Edge) -> Digest:
+    """One edge, the same from both ends."""
+    seats = (edge.kind, edge.boundary, edge.lower, edge.upper)
+    place = (edge.origin, edge.step, edge.microbatch)
+    return fast_digest("edge-leaf", encode((*seats, *place)), edge.wire)
+
+
+def _coordinates(record: MicrobatchRecord) -> tuple[int, int, int]:
+    return (record.origin, record.step, record.microbatch)
+
+
+def _root(leaves: Sequence[Digest]) -> Digest:
+    return merkle_root(leaves) if leaves else NO_DIGEST

@@ -1,0 +1,105 @@
+// Ask the node for its picture every second and draw it; event lines ask for a fresh one at once.
+
+import { byId, el, setText, svg } from "./dom.js";
+import { DASH, count, loss, span } from "./format.js";
+import { drawDrawer, drawEvents, drawLedger, drawPeers } from "./lists.js";
+import { drawLoss } from "./loss.js";
+import { drawMap } from "./map.js";
+import { CONDITIONS, badge, conditionOf, icon } from "./peers.js";
+
+const POLL_MS = 1500, STALE_MS = 5000;
+let state = null, picked = null, answeredAt = Date.now(), asking = false;
+
+function stat(name, value, note) {
+  return el("div", { class: "stat" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), note ? el("span", { class: "of" }, note) : null);
+}
+
+function drawHead() {
+  const { node = {}, run, ledger = {}, peers = [] } = state;
+  setText("run-name", run?.name ?? "no run yet");
+  const parts = run
+    ? [`${count(run.parameters)} parameters`, `${run.num_stages} stages`, run.phase]
+    : [node.state ?? "starting"];
+  setText("run-line", parts.filter(Boolean).join(" · "));
+  document.title = run ? `${run.name} · round ${run.round} · ${loss(run.loss_nats)}` : "swarm";
+  byId("stats").replaceChildren(
+    stat("round", run ? count(run.round) : DASH, run?.rounds ? `of ${count(run.rounds)}` : null),
+    stat("loss", loss(run?.loss_nats), "nats"),
+    stat("speed", count(run?.tokens_per_s), "tok/s"),
+    stat("trained", count(run?.tokens), "tokens"),
+    stat("peers", count(peers.length)),
+    stat("ledger", `#${count(ledger.height)}`, typeof ledger.finality_s === "number" ? `final in ${ledger.finality_s.toFixed(1)} s` : null));
+  const share = run?.rounds ? Math.max(0, Math.min(1, run.round / run.rounds)) : 0;
+  byId("round-bar").firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
+  drawHealth(peers, ledger);
+}
+
+function drawHealth(peers, ledger) {
+  const of = (condition) => peers.filter((peer) => conditionOf(peer) === condition);
+  const gone = of("gone"), slow = of("slow"), health = byId("health");
+  const faults = [];
+  if (ledger.supply_conserved === false) faults.push("supply not conserved");
+  if (gone.length) faults.push(gone.length === 1 ? `${gone[0].name} unreachable` : `${gone.length} unreachable`);
+  if (slow.length) faults.push(slow.length === 1 ? `${slow[0].name} behind` : `${slow.length} behind`);
+  health.textContent = faults.length ? faults.join(" · ") : "healthy";
+  health.className = `chip ${ledger.supply_conserved === false || gone.length ? "gone" : slow.length ? "slow" : "ok"}`;
+}
+
+function drawLegend() {
+  const entries = Object.entries(CONDITIONS).map(([condition, { label }]) => el("span", {}, icon(condition, false), label));
+  const sample = (...inside) => svg("svg", { class: "icon", viewBox: "0 0 26 20", width: 24, height: 18 }, ...inside);
+  byId("legend").replaceChildren(...entries,
+    el("span", {}, sample(badge(13, 10, 6)), "validator"),
+    el("span", {}, sample(svg("path", { class: "arc done age0", d: "M3 15C8 3 18 3 23 15" })), "traded"),
+    el("span", {}, sample(svg("path", { class: "arc failed age0", d: "M3 15C8 3 18 3 23 15" })), "trade missed"),
+    el("span", { class: "quiet" }, "size = tokens a second"));
+}
+
+function draw() {
+  if (!state) return;
+  drawHead();
+  drawMap(byId("map"), state, pick);
+  const traded = (state.trades ?? []).filter((trade) => trade.ok).length;
+  setText("map-note", state.trades?.length ? `${traded} of the last ${state.trades.length} trades found their partner` : "");
+  drawLoss(byId("loss"), state.loss_curve, state.run?.heldout);
+  setText("loss-note", Number.isFinite(state.run?.heldout) ? `held-out ${loss(state.run.heldout)}` : "nats per byte, by round");
+  drawLedger(byId("ledger"), state.ledger);
+  setText("ledger-note", state.ledger?.supply_conserved ? `supply conserved: ${count(state.ledger.supply)}` : "");
+  drawPeers(byId("peers"), state, pick);
+  drawEvents(byId("events"), state.events);
+  setText("node-note", `${state.node?.name ?? ""} · ${state.node?.state ?? ""} · up ${span(state.node?.uptime_s)}`);
+  drawDrawer(state, picked, () => pick(null));
+}
+
+function pick(id) {
+  picked = id;
+  if (state) drawDrawer(state, picked, () => pick(null));
+}
+
+async function ask() {
+  if (asking || document.hidden) return;
+  asking = true;
+  try {
+    const answer = await fetch("/api/v1/state", { cache: "no-store" });
+    if (!answer.ok) throw new Error(String(answer.status));
+    state = await answer.json();
+    answeredAt = Date.now();
+    draw();
+  } catch {
+    // The note about a silent node is drawn below, from the time of the last answer.
+  } finally {
+    asking = false;
+    const silent = Date.now() - answeredAt, stale = byId("stale");
+    stale.hidden = silent < STALE_MS;
+    document.body.classList.toggle("is-stale", silent >= STALE_MS);
+    if (silent >= STALE_MS) stale.textContent = `The node has not answered for ${span(silent / 1000)}: this is its last picture. It stopped, or it is very busy.`;
+  }
+}
+
+drawLegend();
+ask();
+setInterval(ask, POLL_MS);
+new EventSource("/api/v1/events").addEventListener("message", ask);
+new ResizeObserver(draw).observe(byId("map"));
+document.addEventListener("visibilitychange", ask);
+document.addEventListener("keydown", (event) => event.key === "Escape" && pick(null));

@@ -1,0 +1,106 @@
+// The ledger tail, the node's events, the table of peers and the drawer of one peer.
+
+import { byId, el, svg } from "./dom.js";
+import { DASH, bytes, clock, count, loss, ms, short, span } from "./format.js";
+import { conditionOf, icon, remark, validates } from "./peers.js";
+
+const ROWS_MAX = 400;
+
+export function drawLedger(list, ledger) {
+  const blocks = [...(ledger?.tail ?? [])].sort((a, b) => b.height - a.height);
+  const items = blocks.map((block) => {
+    const transactions = block.transactions ?? [];
+    return el("li", { class: transactions.length ? "" : "idle" },
+      el("span", { class: "mono height" }, `#${block.height}`),
+      el("div", {},
+        el("p", { class: "by" }, `by ${block.leader ?? DASH}`, transactions.length ? null : " · empty"),
+        transactions.map((one) => el("p", { class: "tx" }, el("b", { class: `kind ${kindClass(one.kind)}` }, String(one.kind).replaceAll("_", " ")), " ", one.text))));
+  });
+  list.replaceChildren(...(items.length ? items : [el("li", { class: "idle" }, "no block yet")]));
+}
+
+function kindClass(kind) {
+  const name = String(kind ?? "").toLowerCase();
+  if (name.includes("commit")) return "commit";
+  if (name.includes("checkpoint")) return "checkpoint";
+  if (/join|leave|open|close/.test(name)) return "run";
+  return "other";
+}
+
+export function drawEvents(list, events) {
+  const items = [...(events ?? [])].reverse().map((event) => el("li", { class: /error|warn|lost/.test(event.kind) ? "loud" : "" },
+    el("span", { class: "mono time" }, clock(event.at)),
+    el("p", {}, event.text)));
+  list.replaceChildren(...(items.length ? items : [el("li", {}, "nothing yet")]));
+}
+
+const HEADS = [["", ""], ["peer", ""], ["stage", ""], ["state", ""], ["path", ""], ["up / down", "n"], ["tok/s", "n"], ["round", "n"], ["trades + solo", "n"], ["stake", "n"], ["earned", "n"]];
+
+function speedBar(value, fastest) {
+  const share = fastest > 0 ? Math.max(0, Math.min(1, (Number(value) || 0) / fastest)) : 0;
+  return svg("svg", { class: "bar", viewBox: "0 0 34 6", width: 34, height: 6, "aria-hidden": "true" },
+    svg("rect", { class: "bar-back", width: 34, height: 6, rx: 3 }),
+    share > 0 && svg("rect", { class: "bar-fill", width: Math.max(4, 34 * share), height: 6, rx: 3 }));
+}
+
+function peerRow(peer, state, fastest, onPick) {
+  const condition = conditionOf(peer);
+  const stages = peer.stages?.length ? peer.stages.join(", ") : DASH;
+  const pick = () => onPick(peer.peer);
+  return el("tr", { class: peer.me ? "me" : "", tabindex: 0, on: { click: pick, keydown: (event) => event.key === "Enter" && pick() } },
+    el("td", {}, icon(condition, validates(state, peer))),
+    el("td", { class: "who" }, peer.name, peer.me ? el("i", { class: "you" }, "you") : null),
+    el("td", {}, stages),
+    el("td", { class: `state ${condition}` }, remark(peer)),
+    el("td", {}, peer.me ? DASH : `${peer.path || DASH} ${ms(peer.rtt_ms)}`),
+    el("td", { class: "n" }, peer.me ? DASH : `${bytes(peer.up_bytes)} / ${bytes(peer.down_bytes)}`),
+    el("td", { class: "n speed" }, count(peer.tokens_per_s), " ", speedBar(peer.tokens_per_s, fastest)),
+    el("td", { class: "n" }, peer.round >= 0 ? count(peer.round) : DASH, peer.lag > 0 ? el("span", { class: "lag" }, ` −${peer.lag}`) : null),
+    el("td", { class: "n" }, count(peer.trades), peer.solo > 0 ? el("span", { class: "lag" }, ` +${peer.solo}`) : null),
+    el("td", { class: "n" }, peer.stake ? count(peer.stake) : DASH),
+    el("td", { class: "n" }, peer.earned ? count(peer.earned) : DASH));
+}
+
+export function drawPeers(table, state, onPick) {
+  const peers = [...(state.peers ?? [])].sort((a, b) => Number(b.me) - Number(a.me) || (a.stages?.[0] ?? 99) - (b.stages?.[0] ?? 99) || (a.name < b.name ? -1 : 1));
+  const fastest = Math.max(0, ...peers.map((peer) => Number(peer.tokens_per_s) || 0));
+  const focused = table.contains(document.activeElement) ? [...table.tBodies[0].rows].indexOf(document.activeElement) : -1;
+  table.tHead.replaceChildren(el("tr", {}, HEADS.map(([name, kind]) => el("th", { class: kind, scope: "col" }, name))));
+  table.tBodies[0].replaceChildren(...peers.slice(0, ROWS_MAX).map((peer) => peerRow(peer, state, fastest, onPick)));
+  if (focused >= 0) table.tBodies[0].rows[focused]?.focus();
+}
+
+function pair(name, value) {
+  return [el("dt", {}, name), el("dd", {}, value)];
+}
+
+export function drawDrawer(state, id, onClose) {
+  const drawer = byId("drawer"), peer = (state.peers ?? []).find((one) => one.peer === id);
+  drawer.hidden = !peer;
+  if (!peer) return;
+  const condition = conditionOf(peer);
+  const trades = (state.trades ?? []).filter((one) => [one.from, one.to].some((who) => who === peer.peer || who === peer.name)).slice(-8).reverse();
+  const other = (one) => (one.from === peer.peer || one.from === peer.name ? one.to : one.from);
+  const nameOf = (who) => (state.peers ?? []).find((one) => one.peer === who)?.name ?? short(who);
+  drawer.replaceChildren(
+    el("button", { class: "close", "aria-label": "close", on: { click: onClose } }, "×"),
+    el("h2", {}, icon(condition, validates(state, peer)), " ", peer.name, peer.me ? el("i", { class: "you" }, "you") : null),
+    el("p", { class: `state ${condition}` }, remark(peer)),
+    el("p", { class: "mono id" }, peer.peer),
+    el("dl", {},
+      pair("role", `${peer.role ?? DASH}${validates(state, peer) ? ", validator" : ""}`),
+      pair("seats", peer.seats?.length ? peer.seats.map(([stage, index]) => `stage ${stage} #${index}`).join(", ") : "none"),
+      pair("speed", `${count(peer.tokens_per_s)} tok/s`),
+      pair("loss", peer.loss_nats > 0 ? `${loss(peer.loss_nats)} nats` : DASH),
+      pair("round", `${peer.round >= 0 ? peer.round : DASH}${peer.lag > 0 ? `, ${peer.lag} behind` : ""}`),
+      pair("path", `${peer.path || DASH}, ${ms(peer.rtt_ms)}`),
+      pair("sent / received", `${bytes(peer.up_bytes)} / ${bytes(peer.down_bytes)}`),
+      pair("trades", `${count(peer.trades)} with a partner, ${count(peer.solo)} solo`),
+      pair("last partner", peer.last_partner ? nameOf(peer.last_partner) : DASH),
+      pair("stake", count(peer.stake)),
+      pair("earned", count(peer.earned)),
+      pair("version", peer.version || DASH),
+      pair("heard of", peer.me ? "this node" : `${span(peer.age_s)} ago, ${peer.measured ? "measured by this node" : "as it claims"}`)),
+    trades.length ? el("h3", {}, "Last trades") : null,
+    trades.length ? el("ul", {}, trades.map((one) => el("li", {}, `round ${one.round}, stage ${one.stage}, fragment ${one.fragment}: ${nameOf(other(one))} ${one.ok ? "✓" : "✗ solo"}`))) : null);
+}

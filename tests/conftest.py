@@ -1,0 +1,42 @@
+"""Make every test a pure function of its seed, and print the seed of a failure.
+
+``SWARM_TEST_SEED=N scripts/test -k NAME`` runs a test under another seed, or again under a failing one.
+"""
+
+import os
+import random
+from collections.abc import Generator
+
+import pytest
+import trio._core._run as trio_run
+
+SEED = int(os.environ.get("SWARM_TEST_SEED", "0"))
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of this test run, for tests that throw dice of their own."""
+    return SEED
+
+
+@pytest.fixture(autouse=True)
+def seeded_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run trio tasks in an order that depends on nothing but the program.
+
+    Both halves are needed: the flag sorts each batch by task number before the
+    shuffle, the seed fixes the shuffle. With the seed alone, two tasks that wake
+    at the same instant run in the order of their memory addresses.
+    """
+    monkeypatch.setattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+    monkeypatch.setattr(trio_run, "_r", random.Random(SEED))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the line that repeats a failure under the failure."""
+    report = yield
+    if report.failed:
+        report.sections.append(("seed", f'SWARM_TEST_SEED={SEED} scripts/test "{item.nodeid}"'))
+    return report

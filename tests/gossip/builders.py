@@ -1,0 +1,39 @@
+"""Smallest valid things of the gossip room."""
+
+import torch
+
+from swarm.crypto import SecretKey
+from swarm.gossip.exchange import Packed, Snapshot, Wanted, pack
+from swarm.gossip.messages import Codec, FragmentKey, sign_offer
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
+
+CHAIN = Digest(b"\x0c" * 32)
+ANCHOR_ROOT = Digest(b"\x0a" * 32)
+GIVER = SecretKey.from_seed(b"\x01" * 32)
+TAKER = SecretKey.from_seed(b"\x02" * 32)
+STRANGER = SecretKey.from_seed(b"\x03" * 32)
+NUMEL = 1000
+
+
+def a_key(*, round_index: int = 5, seat: int = 3, fragment: int = 1, run: int = 1) -> FragmentKey:
+    return FragmentKey(RunIndex(run), StageIndex(0), fragment, RoundIndex(round_index), seat)
+
+
+def a_snapshot(
+    *, numel: int = NUMEL, seed: int = 1, anchor_root: Digest = ANCHOR_ROOT, tokens: int = 4096
+) -> Snapshot:
+    anchor = torch.randn(numel, generator=torch.Generator().manual_seed(0))
+    drift = torch.randn(numel, generator=torch.Generator().manual_seed(seed))
+    return Snapshot(anchor + 0.01 * drift, anchor, anchor_root, 50, tokens)
+
+
+def a_packed(key: FragmentKey, *, codec: Codec = Codec.INT8, numel: int = NUMEL) -> Packed:
+    """What GIVER offers, signed."""
+    packed = pack(key, a_snapshot(numel=numel), codec)
+    return Packed(sign_offer(GIVER, CHAIN, packed.offer), packed.manifest, packed.wire)
+
+
+def a_wanted(
+    *, key: FragmentKey | None = None, numel: int = NUMEL, anchor_root: Digest = ANCHOR_ROOT
+) -> Wanted:
+    return Wanted(key or a_key(), GIVER.peer, 4, anchor_root, numel)

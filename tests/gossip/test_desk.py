@@ -1,0 +1,155 @@
+"""The giver's table hands out what was published, to whom it is for, and forgets in time."""
+
+import pytest
+
+from swarm.errors import OutOfTurn, Unreachable, UsageError
+from swarm.gossip import desk as rules
+from swarm.gossip.desk import Desk, Given
+from swarm.gossip.exchange import pack
+from swarm.gossip.messages import EXCHANGE_CHUNK_BYTES, Codec, FragmentKey, Receipt
+from swarm.types import NO_DIGEST
+from tests.gossip.builders import NUMEL, STRANGER, TAKER, a_key, a_snapshot
+
+
+def published(desk: Desk, key: FragmentKey, *, numel: int = NUMEL) -> Given:
+    desk.publish(key, a_snapshot(numel=numel), TAKER.peer)
+    given = desk.find(key, TAKER.peer)
+    assert given is not None
+    given.packed[Codec.INT8] = pack(key, given.snapshot, Codec.INT8)
+    return given
+
+
+def test_a_fragment_is_found_by_its_partner_only() -> None:
+    desk = Desk()
+    assert desk.find(a_key(), TAKER.peer) is None
+    given = published(desk, a_key())
+    assert desk.find(a_key(), TAKER.peer) is given
+    with pytest.raises(Unreachable):
+        desk.find(a_key(), STRANGER.peer)
+
+
+def test_a_fragment_for_anybody_is_found_by_anybody() -> None:
+    desk = Desk()
+    desk.publish(a_key(), a_snapshot(), None)
+    assert desk.find(a_key(), STRANGER.peer) is desk.given(a_key())
+
+
+def test_a_fragment_is_published_once() -> None:
+    desk = Desk()
+    published(desk, a_key())
+    with pytest.raises(UsageError):
+        published(desk, a_key())
+
+
+def test_fragments_are_forgotten_after_two_rounds() -> None:
+    desk = Desk()
+    published(desk, a_key(round_index=5))
+    published(desk, a_key(round_index=6))
+    assert desk.given(a_key(round_index=5)) is not None
+    published(desk, a_key(round_index=7))
+    assert desk.given(a_key(round_index=5)) is None
+    with pytest.raises(UsageError):
+        published(desk, a_key(round_index=5))
+
+
+def test_the_rounds_of_two_runs_do_not_meet() -> None:
+    desk = Desk()
+    published(desk, a_key(round_index=5, run=1))
+    published(desk, a_key(round_index=90, run=2))
+    assert desk.given(a_key(round_index=5, run=1)) is not None
+
+
+def test_only_the_next_round_may_be_asked_for_early() -> None:
+    desk = Desk()
+    assert desk.find(a_key(round_index=70), TAKER.peer) is None
+    published(desk, a_key(round_index=5))
+    assert desk.find(a_key(round_index=6), TAKER.peer) is None
+    assert desk.find(a_key(round_index=4), TAKER.peer) is None
+    for round_index in (3, 7):
+        with pytest.raises(Unreachable):
+            desk.find(a_key(round_index=round_index), TAKER.peer)
+
+
+def test_the_oldest_makes_room_for_the_newest() -> None:
+    first, second, third = (a_key(fragment=i) for i in range(3))
+    desk = Desk(bytes_max=20 * NUMEL)
+    published(desk, first)
+    published(desk, second)
+    published(desk, third)
+    assert desk.given(first) is None
+    assert desk.given(second) is not None
+    assert desk.given(third) is not None
+
+
+def test_one_fragment_stays_even_if_it_is_larger_than_the_limit() -> None:
+    desk = Desk(bytes_max=1)
+    published(desk, a_key())
+    assert desk.given(a_key()) is not None
+
+
+def test_chunks_are_handed_out_in_order_and_in_range() -> None:
+    desk = Desk()
+    packed = published(desk, a_key(), numel=200_000).packed[Codec.INT8]
+    name = packed.offer.payload_hash
+    whole = desk.chunks(name, 0, packed.manifest.num_chunks, TAKER.peer).parts
+    assert b"".join(whole) == packed.wire
+    assert all(len(part) <= EXCHANGE_CHUNK_BYTES for part in whole)
+    assert desk.chunks(name, 1, 2, TAKER.peer).parts == whole[1:3]
+
+
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 0), (0, -1), (-1, 1), (0, 17), (3, 2), (1 << 60, 1)]
+)
+def test_an_absurd_range_is_the_peers_fault(first: int, count: int) -> None:
+    desk = Desk()
+    packed = published(desk, a_key(), numel=200_000).packed[Codec.INT8]
+    with pytest.raises(OutOfTurn):
+        desk.chunks(packed.offer.payload_hash, first, count, TAKER.peer)
+
+
+def test_chunks_of_nothing_and_for_strangers_are_declined() -> None:
+    desk = Desk()
+    name = published(desk, a_key()).packed[Codec.INT8].offer.payload_hash
+    for payload_hash, peer in ((NO_DIGEST, TAKER.peer), (name, STRANGER.peer)):
+        with pytest.raises(Unreachable):
+            desk.chunks(payload_hash, 0, 1, peer)
+
+
+def test_a_receipt_is_kept_with_what_it_is_for() -> None:
+    desk = Desk()
+    given = published(desk, a_key())
+    name = given.packed[Codec.INT8].offer.payload_hash
+    receipt = Receipt(a_key(), 4, name, bytes(64))
+    desk.acknowledge(receipt, TAKER.peer)
+    assert given.receipt == receipt
+    assert given.payload_hash == name
+
+
+def test_a_receipt_for_what_was_never_offered_is_the_peers_fault() -> None:
+    desk = Desk()
+    given = published(desk, a_key())
+    name = given.packed[Codec.INT8].offer.payload_hash
+    with pytest.raises(OutOfTurn):
+        desk.acknowledge(Receipt(a_key(), 4, NO_DIGEST, bytes(64)), TAKER.peer)
+    with pytest.raises(OutOfTurn):
+        desk.acknowledge(Receipt(a_key(), 4, name, bytes(64)), STRANGER.peer)
+    assert given.receipt is None
+
+
+def test_a_receipt_that_comes_too_late_is_nobodys_fault() -> None:
+    Desk().acknowledge(Receipt(a_key(), 4, NO_DIGEST, bytes(64)), TAKER.peer)
+
+
+def test_parking_is_limited_for_one_peer_and_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "PARKED_PER_PEER_MAX", 2)
+    monkeypatch.setattr(rules, "PARKED_MAX", 3)
+    desk = Desk()
+    desk.park(TAKER.peer)
+    desk.park(TAKER.peer)
+    with pytest.raises(Unreachable):
+        desk.park(TAKER.peer)
+    desk.park(STRANGER.peer)
+    with pytest.raises(Unreachable):
+        desk.park(STRANGER.peer)
+    desk.unpark(TAKER.peer)
+    desk.park(STRANGER.peer)

@@ -1,0 +1,186 @@
+"""Quantized bytes are deterministic, near what they stand for, and nothing hostile gets through."""
+
+import numpy as np
+import pytest
+import torch
+import zstandard
+from torch import Tensor
+
+from swarm.errors import BadEncoding, UsageError
+from swarm.gossip.quantize import (
+    BLOCK,
+    LEVELS,
+    compress,
+    decode_bf16,
+    decode_int8,
+    decompress,
+    encode_bf16,
+    encode_int8,
+    from_wire,
+    int8_bytes,
+    to_wire,
+)
+
+SIZES = [1, 127, 128, 129, 1000]
+
+
+def some(numel: int, seed: int = 0, scale: float = 1.0) -> Tensor:
+    return scale * torch.randn(numel, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("numel", SIZES)
+def test_int8_stays_within_half_a_level_of_the_difference(numel: int) -> None:
+    anchor = some(numel)
+    theta = anchor + some(numel, seed=1, scale=0.01)
+    payload = encode_int8(theta, anchor)
+    assert len(payload) == int8_bytes(numel)
+    back = decode_int8(payload, anchor, numel)
+    worst = float((theta - anchor).abs().max()) / LEVELS
+    assert float((back - theta).abs().max()) <= 0.51 * worst + 1e-6
+
+
+def test_int8_costs_one_byte_and_a_sixty_fourth_per_parameter() -> None:
+    assert int8_bytes(BLOCK * 100) == BLOCK * 100 * (1 + 1 / 64)
+
+
+def test_int8_of_the_anchor_itself_is_all_zeros_and_comes_back_exactly() -> None:
+    anchor = some(300)
+    payload = encode_int8(anchor, anchor)
+    assert not any(payload)
+    assert torch.equal(decode_int8(payload, anchor, 300), anchor)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e-6, 1e-4, 1e3])
+def test_int8_of_tiny_and_huge_differences_never_leaves_its_peak(scale: float) -> None:
+    zero = torch.zeros(256)
+    theta = some(256, scale=scale)
+    back = decode_int8(encode_int8(theta, zero), zero, 256)
+    assert float(back.abs().max()) <= float(theta.abs().max()) * 1.001 + 6e-8
+
+
+def test_int8_layout_is_peaks_then_levels() -> None:
+    theta = torch.zeros(130)
+    theta[0], theta[1], theta[129] = 2.0, -1.0, -4.0
+    payload = encode_int8(theta, torch.zeros(130))
+    assert np.frombuffer(payload, "<f2", 2).tolist() == [2.0, 4.0]
+    levels = np.frombuffer(payload, "i1", offset=4)
+    assert (levels[0], levels[1], levels[129]) == (127, -64, -127)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e9])
+def test_what_is_not_finite_or_too_far_is_not_encoded(bad: float) -> None:
+    theta = torch.zeros(5)
+    theta[3] = bad
+    with pytest.raises(UsageError):
+        encode_int8(theta, torch.zeros(5))
+
+
+def test_a_bf16_encoder_refuses_what_is_not_finite() -> None:
+    with pytest.raises(UsageError):
+        encode_bf16(torch.tensor([1.0, float("inf")]))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        bytes(int8_bytes(200) - 1),
+        bytes(int8_bytes(200) + 1),
+        np.array([np.inf, 0], "<f2").tobytes() + bytes(200),
+        np.array([np.nan, 0], "<f2").tobytes() + bytes(200),
+        np.array([-1, 0], "<f2").tobytes() + bytes(200),
+        np.array([1, 0], "<f2").tobytes() + b"\x80" + bytes(199),
+    ],
+    ids=["empty", "short", "long", "infinite peak", "nan peak", "negative peak", "level -128"],
+)
+def test_int8_that_nobody_writes_is_refused(payload: bytes) -> None:
+    with pytest.raises(BadEncoding):
+        decode_int8(payload, torch.zeros(200), 200)
+
+
+@pytest.mark.parametrize("numel", SIZES)
+def test_bf16_keeps_eight_bits_of_every_value(numel: int) -> None:
+    theta = some(numel)
+    back = decode_bf16(encode_bf16(theta), numel)
+    assert back.dtype == torch.float32
+    assert float(((back - theta) / theta).abs().max()) <= 2**-8
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_bf16_that_is_not_finite_is_refused(value: float) -> None:
+    payload = torch.tensor([0.0, value]).to(torch.bfloat16).view(torch.int16).numpy().tobytes()
+    with pytest.raises(BadEncoding):
+        decode_bf16(payload, 2)
+    with pytest.raises(BadEncoding):
+        from_wire(payload, (1, 2))
+
+
+def test_activations_travel_in_their_shape_and_decode_to_what_was_hashed() -> None:
+    x = some(24).view(2, 3, 4)
+    payload = to_wire(x)
+    assert len(payload) == 2 * x.numel()
+    back = from_wire(payload, (2, 3, 4))
+    assert back.shape == x.shape
+    assert to_wire(back) == payload
+
+
+def test_activations_of_a_strided_tensor_travel_in_c_order() -> None:
+    x = some(12).view(3, 4).t()
+    assert to_wire(x) == to_wire(x.contiguous())
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (24,), (25,), (0,)])
+def test_a_payload_of_another_size_is_refused(shape: tuple[int, ...]) -> None:
+    payload = to_wire(torch.zeros(20))
+    with pytest.raises(BadEncoding):
+        from_wire(payload, shape)
+
+
+def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
+    anchor, theta = some(70_000), some(70_000, seed=1)
+    before = torch.get_num_threads()
+    try:
+        payloads = set[bytes]()
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            payloads.add(encode_int8(theta, anchor))
+    finally:
+        torch.set_num_threads(before)
+    assert len(payloads) == 1
+
+
+def test_zstandard_is_used_where_it_pays_and_undone() -> None:
+    dull, noise = bytes(10_000), np.random.default_rng(0).bytes(10_000)
+    assert len(compress(dull)) < 100
+    assert compress(noise) == noise
+    assert decompress(compress(dull), 10_000) == dull
+    assert decompress(noise, 10_000) == noise
+
+
+def frame(payload: bytes, **options: bool) -> bytes:
+    return zstandard.ZstdCompressor(**options).compress(payload)  # type: ignore[arg-type]
+
+
+def wide_window() -> bytes:
+    parameters = zstandard.ZstdCompressionParameters(window_log=24)
+    writer = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=20 << 20)
+    return writer.compress(bytes(20 << 20)) + writer.flush()
+
+
+@pytest.mark.parametrize(
+    ("wire", "num_bytes"),
+    [
+        (frame(bytes(1 << 24)), 1000),
+        (frame(bytes(1000)), 1001),
+        (frame(bytes(1000), write_content_size=False), 1000),
+        (frame(bytes(1000)) + b"more", 1000),
+        (frame(bytes(1000))[:-1], 1000),
+        (b"not a frame", 1000),
+        (b"", 1000),
+        (wide_window(), 20 << 20),
+    ],
+    ids=["bomb", "other size", "no size", "extra", "cut", "garbage", "empty", "wide window"],
+)
+def test_a_hostile_frame_is_refused_before_it_is_unpacked(wire: bytes, num_bytes: int) -> None:
+    with pytest.raises(BadEncoding):
+        decompress(wire, num_bytes)

@@ -1,0 +1,99 @@
+"""Addresses are checked, cleaned, kept in the order in which they are worth trying, and bounded."""
+
+import pytest
+
+from swarm.errors import BadEncoding
+from swarm.host import addresses
+from swarm.host.addresses import (
+    AddressBook,
+    believable,
+    format_address,
+    is_loopback,
+    parse_address,
+    split_listen,
+)
+from swarm.types import PeerId
+
+PEER = PeerId(b"p" * 32)
+A, B, C = (f"/ip4/192.0.2.{n}/tcp/4001" for n in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("/ip4/192.0.2.1/tcp/4001", "/ip4/192.0.2.1/tcp/4001"),
+        ("/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWx", "/ip4/192.0.2.1/tcp/4001"),
+        ("/ip6/2001:DB8:0:0::1/tcp/1", "/ip6/2001:db8::1/tcp/1"),
+        ("/dns/Example.ORG/tcp/65535", "/dns/example.org/tcp/65535"),
+    ],
+)
+def test_an_address_has_one_form(text: str, clean: str) -> None:
+    assert parse_address(text) == clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "192.0.2.1:4001",
+        "/ip4/192.0.2.1/udp/4001",
+        "/ip4/192.0.2.1/tcp/0",
+        "/ip4/192.0.2.1/tcp/65536",
+        "/ip4/192.0.2.1/tcp/4001/ws",
+        "/ip4/0.0.0.0/tcp/4001",
+        "/ip4/224.0.0.1/tcp/4001",
+        "/ip6/192.0.2.1/tcp/4001",
+        "/ip4/192.0.2.1/tcp/٣",
+        "/dns/../tcp/1",
+        "/dns/" + "a" * 200 + "/tcp/1",
+    ],
+)
+def test_what_cannot_be_dialled_is_refused(text: str) -> None:
+    with pytest.raises(BadEncoding):
+        parse_address(text)
+
+
+def test_listen_texts_are_read_in_three_forms() -> None:
+    assert split_listen("0.0.0.0:4001") == ("0.0.0.0", 4001)
+    assert split_listen("[::1]:0") == ("::1", 0)
+    assert split_listen("/ip4/127.0.0.1/tcp/7") == ("127.0.0.1", 7)
+    for wrong in ("4001", ":4001", "host:", "host:x", "host:70000"):
+        with pytest.raises(BadEncoding):
+            split_listen(wrong)
+    assert format_address("::1", 4) == "/ip6/::1/tcp/4"
+    assert is_loopback("/ip4/127.9.9.9/tcp/1")
+    assert not is_loopback(A)
+
+
+def test_a_remote_peer_cannot_claim_our_own_machine() -> None:
+    claimed = ["/ip4/127.0.0.1/tcp/1", A, "junk", A]
+    assert believable(claimed, "192.0.2.9") == (A,)
+    assert believable(claimed, "127.0.0.1") == ("/ip4/127.0.0.1/tcp/1", A)
+
+
+def test_the_newest_address_comes_first_and_a_failed_one_last() -> None:
+    book = AddressBook()
+    assert book.learn(PEER, [A])
+    assert book.learn(PEER, [B, C])
+    assert book.addresses(PEER) == (B, C, A)
+    book.failed(PEER, B)
+    assert book.addresses(PEER) == (C, A, B)
+    book.worked(PEER, A)
+    assert book.addresses(PEER) == (A, C, B)
+
+
+def test_hearing_a_known_address_again_is_no_news() -> None:
+    book = AddressBook()
+    book.learn(PEER, [A, B])
+    assert not book.learn(PEER, [B])
+    assert not book.learn(PEER, ["junk"])
+    assert book.addresses(PEER) == (B, A)
+
+
+def test_the_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "PEERS_MAX", 2)
+    book = AddressBook()
+    for n in range(3):
+        book.learn(PeerId(bytes([n]) * 32), [f"/ip4/192.0.2.{m}/tcp/1" for m in range(1, 20)])
+    assert book.addresses(PeerId(bytes(32))) == ()
+    assert len(book.addresses(PeerId(b"\2" * 32))) == addresses.ADDRESSES_MAX

@@ -1,0 +1,327 @@
+"""Peers connect, ask and answer; whoever leaves, freezes or returns costs the others a bounded wait."""
+
+from types import ModuleType
+
+import pytest
+import trio
+
+from swarm.errors import InvalidStatement, PeerFault, Reason, Unreachable, UsageError
+from swarm.host import calling, links
+from swarm.host.service import PeerConnected, PeerLost, open_host
+from swarm.host.streams import Declined
+from swarm.types import PeerId
+
+
+async def test_a_question_is_answered_over_a_kept_stream(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, bob):
+        await net.meet(alice, bob)
+        for size in (0, 1, 70_000, 300_000, 4 << 20):
+            asked = b"x" * size
+            assert await alice.call(bob.peer, net.UPPER, asked, timeout_s=5) == asked.upper()
+        sent, received = alice.traffic(bob.peer)
+        assert 4_564_305 < sent < received < 4_564_400  # an answer has one byte more: its status
+        await net.until(lambda: alice.rtt_ms(bob.peer) is not None)
+
+
+async def test_calls_dial_by_themselves_and_run_side_by_side(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, bob):
+        alice.learn(bob.peer, bob.addresses())
+        answers: list[bytes] = []
+
+        async def ask(number: int) -> None:
+            answers.append(await alice.call(bob.peer, net.UPPER, b"n%d" % number, timeout_s=5))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(ask, number)
+        assert sorted(answers) == sorted(b"N%d" % number for number in range(30))
+        assert len(alice.libp2p_host.get_network().get_connections()) == 1
+
+
+async def test_the_answer_to_a_hello_names_where_the_other_can_be_dialled(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, bob):
+        await net.meet(alice, bob)
+        assert bob.known_addresses(alice.peer) == alice.addresses()
+        assert alice.connected() == [bob.peer]
+        assert isinstance(bob.events.receive_nowait(), PeerConnected)
+
+
+async def test_two_peers_that_dial_each_other_at_once_both_get_through(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, bob), trio.open_nursery() as nursery:
+        nursery.start_soon(alice.connect, bob.peer, bob.addresses())
+        nursery.start_soon(bob.connect, alice.peer, alice.addresses())
+        await net.until(lambda: alice.is_connected(bob.peer) and bob.is_connected(alice.peer))
+        assert await alice.call(bob.peer, net.UPPER, b"a", timeout_s=5) == b"A"
+        assert await bob.call(alice.peer, net.UPPER, b"b", timeout_s=5) == b"B"
+
+
+async def test_a_refusal_carries_its_reason(net: ModuleType) -> None:
+    async def refuse(peer: PeerId, request: bytes) -> bytes:
+        raise InvalidStatement(Reason.NONCE, "7")
+
+    async with net.hosts(2) as (alice, bob):
+        bob.serve("/swarm/refuse/1", refuse, request_limit=10)
+        await net.meet(alice, bob)
+        with pytest.raises(Declined, match="nonce out of window: 7"):
+            await alice.call(bob.peer, "/swarm/refuse/1", b"", timeout_s=5)
+        with pytest.raises(Unreachable, match="does not speak /swarm/unknown/1"):
+            await alice.call(bob.peer, "/swarm/unknown/1", b"", timeout_s=5)
+
+
+async def test_a_call_that_timed_out_never_hands_its_answer_to_the_next(net: ModuleType) -> None:
+    release = trio.Event()
+    cancelled = trio.Event()
+
+    async def slow(peer: PeerId, request: bytes) -> bytes:
+        if request == b"first":
+            try:
+                await release.wait()
+            except trio.Cancelled:
+                cancelled.set()
+                raise
+        return request
+
+    async with net.hosts(2) as (alice, bob):
+        bob.serve("/swarm/slow/1", slow, request_limit=10)
+        await net.meet(alice, bob)
+        assert await alice.call(bob.peer, "/swarm/slow/1", b"zero", timeout_s=5) == b"zero"
+        with pytest.raises(Unreachable, match="did not answer"):
+            await alice.call(bob.peer, "/swarm/slow/1", b"first", timeout_s=0.1)
+        assert await alice.call(bob.peer, "/swarm/slow/1", b"second", timeout_s=5) == b"second"
+        with trio.fail_after(3):
+            await cancelled.wait()  # the handler whose caller left was told
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_a_question_lost_with_its_stream_is_repeated_only_if_it_may_be(
+    net: ModuleType, idempotent: bool
+) -> None:
+    seen: list[bytes] = []
+
+    async def break_second(peer: PeerId, request: bytes) -> bytes:
+        seen.append(request)
+        if len(seen) == 2:
+            for link in bob._links.of(peer):
+                for stream in link.conn.get_streams():
+                    if stream.get_protocol() == "/swarm/fragile/1":
+                        await stream.muxed_stream.reset()
+        return request
+
+    async with net.hosts(2) as (alice, bob):
+        bob.serve("/swarm/fragile/1", break_second, request_limit=10)
+        await net.meet(alice, bob)
+
+        async def ask(request: bytes) -> bytes:
+            reply: bytes = await alice.call(
+                bob.peer, "/swarm/fragile/1", request, timeout_s=5, idempotent=idempotent
+            )
+            return reply
+
+        assert await ask(b"one") == b"one"
+        if idempotent:
+            assert await ask(b"two") == b"two"
+            assert seen == [b"one", b"two", b"two"]
+        else:
+            with pytest.raises(Unreachable):
+                await ask(b"two")
+            assert seen == [b"one", b"two"]
+
+
+async def test_a_peer_of_another_network_is_told_apart_and_not_kept(net: ModuleType) -> None:
+    async with net.a_host(1) as alice, net.a_host(2, chain=b"d" * 16) as mallory:
+        with pytest.raises(Unreachable, match="is on another network \\(genesis"):
+            await alice.connect(mallory.peer, mallory.addresses())
+        await net.until(lambda: not mallory.libp2p_host.get_network().get_connections())
+        assert alice.connected() == mallory.connected() == []
+
+
+async def test_a_peer_that_returns_elsewhere_is_reached_within_seconds(net: ModuleType) -> None:
+    async with net.a_host(1) as alice:
+        async with net.a_host(2) as bob:
+            await net.meet(alice, bob)
+            assert await alice.call(bob.peer, net.UPPER, b"a", timeout_s=5) == b"A"
+            peer = bob.peer
+        await net.until(lambda: not alice.is_connected(peer))
+        for _ in range(3):
+            with pytest.raises(Unreachable):
+                await alice.call(peer, net.UPPER, b"b", timeout_s=2)
+        async with net.a_host(2) as again:
+            alice.learn(peer, again.addresses())
+            with trio.fail_after(2):
+                assert await alice.call(peer, net.UPPER, b"c", timeout_s=2) == b"C"
+
+
+async def test_a_restarted_peer_replaces_its_old_half_dead_connection(net: ModuleType) -> None:
+    async with net.a_host(1) as alice, net.a_host(2) as bob:
+        await net.meet(bob, alice)
+        (old,) = alice._links.of(bob.peer)
+        bob._session = b"restart!"  # a new process under the same key, as far as alice can see
+        network = bob.libp2p_host.get_network()
+        await network.dial_addr(net.multiaddr(alice), net.id_of(alice))
+        await net.until(
+            lambda: [link for link in alice._links.of(bob.peer) if link is not old] != []
+        )
+        await net.until(old.ended.is_set)
+        assert await alice.call(bob.peer, net.UPPER, b"a", timeout_s=5) == b"A"
+
+
+async def test_every_address_is_tried_one_at_a_time(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calling, "DIAL_S", 0.3)
+    async with net.hosts(3) as (alice, bob, carol):
+        (mute,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with mute:
+            mute_port = mute.socket.getsockname()[1]
+            tries = ["/ip4/127.0.0.1/tcp/1", f"/ip4/127.0.0.1/tcp/{mute_port}", *carol.addresses()]
+            with pytest.raises(Unreachable) as caught:
+                await alice.connect(bob.peer, tries)
+            text = str(caught.value)
+            assert "connection refused" in text
+            assert "no answer within 0.3 s" in text
+            assert "another peer answers there" in text
+            await alice.connect(bob.peer, [*tries, *bob.addresses()])
+            assert alice.known_addresses(bob.peer)[0] == bob.addresses()[0]
+
+
+async def test_callers_of_one_peer_share_one_dial(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, bob):
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(alice.connect, bob.peer, bob.addresses())
+        assert len(alice.libp2p_host.get_network().get_connections()) == 1
+
+
+async def test_a_caller_that_gives_up_leaves_the_dial_to_the_others(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, bob):
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(0.001):
+                await alice.connect(bob.peer, bob.addresses())
+            nursery.start_soon(alice.connect, bob.peer, bob.addresses())
+        assert alice.is_connected(bob.peer)
+
+
+async def test_a_lost_peer_is_reported_and_its_address_kept(net: ModuleType) -> None:
+    async with net.a_host(1) as alice:
+        async with net.a_host(2) as bob:
+            await net.meet(alice, bob)
+            peer = bob.peer
+        with trio.fail_after(2):
+            assert [await alice.events.receive(), await alice.events.receive()] == [
+                PeerConnected(peer),
+                PeerLost(peer),
+            ]
+        assert alice.known_addresses(peer)
+
+
+async def test_late_readers_miss_the_oldest_events(net: ModuleType) -> None:
+    async with net.a_host(1) as alice:
+        for number in range(300):
+            alice._changed(net.a_secret(number % 200 + 2).peer, False)
+        assert alice.events.statistics().current_buffer_used == 256
+
+
+async def test_a_peer_over_the_fault_limit_is_cut_off_and_refused(net: ModuleType) -> None:
+    async def blame(peer: PeerId, request: bytes) -> bytes:
+        raise PeerFault("nonsense")
+
+    async with net.hosts(2) as (alice, mallory):
+        alice.serve("/swarm/blame/1", blame, request_limit=10)
+        await net.meet(mallory, alice)
+        for _ in range(6):
+            with pytest.raises(Unreachable):
+                await mallory.call(alice.peer, "/swarm/blame/1", b"", timeout_s=5)
+        assert alice.faults() == {mallory.peer: 5}
+        await net.until(lambda: not (alice.connected() or mallory.connected()))
+        with pytest.raises(Unreachable, match="refused us"):
+            await mallory.connect(alice.peer, alice.addresses())
+        with pytest.raises(Unreachable, match="refused for"):
+            await alice.connect(mallory.peer, mallory.addresses())
+
+
+async def test_a_frozen_peer_costs_one_wait_and_is_dropped(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("PING_INTERVAL_S", 0.05), ("PING_TIMEOUT_S", 0.2)):
+        monkeypatch.setattr(links, name, value)
+    monkeypatch.setattr(calling, "OPEN_S", 0.2)
+    async with net.hosts(2) as (alice, bob):
+        await net.meet(alice, bob)
+        net.freeze(bob)
+        began = trio.current_time()
+        with pytest.raises(Unreachable):
+            await alice.call(bob.peer, net.UPPER, b"", timeout_s=2)
+        first_s = trio.current_time() - began
+        began = trio.current_time()
+        with pytest.raises(Unreachable, match="next try in"):
+            await alice.call(bob.peer, net.UPPER, b"", timeout_s=2)
+        assert trio.current_time() - began < 0.05 < first_s < 1
+        await net.until(lambda: not alice.is_connected(bob.peer))
+        await net.until(lambda: not alice.libp2p_host.get_network().get_connections())
+
+
+async def test_closing_is_quick_even_among_frozen_peers_and_leaves_nothing(net: ModuleType) -> None:
+    async with net.hosts(4) as peers:
+        async with net.a_host(9) as leaver:
+            for peer in peers:
+                await net.meet(leaver, peer)
+            net.freeze(peers[0])
+            began = trio.current_time()
+        assert trio.current_time() - began < 2
+        await net.until(lambda: not any(peer.connected() for peer in peers[1:]))
+
+
+async def test_an_error_in_the_body_comes_out_as_it_is(net: ModuleType) -> None:
+    async def fail() -> None:
+        async with net.hosts(2) as (alice, bob):
+            await net.meet(alice, bob)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await fail()
+    with trio.move_on_after(0.05) as scope:
+        async with net.a_host(1):
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+async def test_a_busy_port_is_the_users_to_mend(net: ModuleType) -> None:
+    async with net.a_host(1) as alice:
+        port = alice.addresses()[0].rsplit("/", 1)[1]
+        with pytest.raises(
+            UsageError, match=f"port {port} on 127.0.0.1 is already in use"
+        ) as caught:
+            async with net.a_host(2, port=int(port)):
+                pass
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1:x", "203.0.113.7:0"])
+async def test_a_place_one_cannot_listen_on_is_named(net: ModuleType, listen: str) -> None:
+    with pytest.raises(UsageError):
+        async with open_host(net.a_secret(1), listen=[listen], chain16=net.CHAIN):
+            pass
+
+
+async def test_announced_addresses_come_first(net: ModuleType) -> None:
+    async with open_host(
+        net.a_secret(1), listen=["127.0.0.1:0"], announce=["Example.org:4001"], chain16=net.CHAIN
+    ) as alice:
+        assert alice.addresses()[0] == "/dns/example.org/tcp/4001"
+        assert alice.addresses()[1].startswith("/ip4/127.0.0.1/tcp/")
+
+
+async def test_a_wildcard_is_never_told_to_others(net: ModuleType) -> None:
+    async with open_host(net.a_secret(1), listen=["0.0.0.0:0"], chain16=net.CHAIN) as alice:
+        assert alice.addresses()
+        assert not any("0.0.0.0" in address for address in alice.addresses())
+
+
+async def test_nobody_calls_himself(net: ModuleType) -> None:
+    async with net.a_host(1) as alice:
+        for attempt in (
+            alice.connect(alice.peer, []),
+            alice.call(alice.peer, net.UPPER, b"", timeout_s=1),
+        ):
+            with pytest.raises(Unreachable, match="itself"):
+                await attempt

@@ -1,0 +1,148 @@
+"""A chain is believed only if every hash, die, signature, transaction and root in it holds."""
+
+import pytest
+
+from swarm import vrf
+from swarm.codec import replace
+from swarm.crypto import digest
+from swarm.errors import InvalidStatement, PeerFault, VerificationFailed
+from swarm.ledger.blocks import NOTARIZE, Block, Certificate, block_digest, body_root
+from swarm.ledger.chain import (
+    build_block,
+    check_final,
+    epoch_of,
+    extend,
+    genesis_head,
+    header_alpha,
+    validate_block,
+    validate_header,
+    verify_chain,
+)
+from swarm.ledger.pool import Pool
+from swarm.ledger.rehearsal import Rehearsal, small_run_spec
+from swarm.ledger.transactions import Join, Stake
+from swarm.types import Amount, Height, View
+
+
+def a_chain() -> Rehearsal:
+    stage = Rehearsal(num_validators=4)
+    run = stage.open_run(small_run_spec())
+    stage.block(stage.sign(stage.keys[1], Join(run.index)))
+    run = stage.reach_round(run, 1)
+    stage.block(*stage.commit_all(run, 0))
+    return stage
+
+
+def test_an_honest_chain_verifies_from_genesis_to_the_same_state() -> None:
+    stage, seen = a_chain(), list[Height]()
+    report = verify_chain(stage.genesis, stage.links, progress=seen.append)
+    assert report.head == stage.head
+    assert report.num_transactions == 5
+    assert report.supply == stage.state.supply
+    assert seen == list(range(1, stage.state.height + 1))
+
+
+def test_one_certificate_at_the_end_is_enough_and_none_is_not() -> None:
+    stage = a_chain()
+    bare: list[tuple[Block, Certificate | None]] = [(block, None) for block, _ in stage.links]
+    verify_chain(stage.genesis, [*bare[:-1], stage.links[-1]])
+    with pytest.raises(VerificationFailed, match="no finalization"):
+        verify_chain(stage.genesis, bare)
+    assert verify_chain(stage.genesis, []).head == genesis_head(stage.genesis)
+
+
+@pytest.mark.parametrize("at", [0, 2, -1])
+@pytest.mark.parametrize(
+    "field", ["state_root", "body_root", "parent", "vrf_proof", "view", "leader", "height"]
+)
+def test_a_chain_with_any_header_field_changed_fails_naming_the_block(at: int, field: str) -> None:
+    stage = a_chain()
+    block, certificate = stage.links[at]
+    other = {"view": 99, "height": 99, "vrf_proof": stage.links[1][0].header.vrf_proof}
+    changed = replace(block.header, **{field: other.get(field, digest("x", b"other"))})
+    links = list(stage.links)
+    links[at] = (replace(block, header=changed), certificate)
+    height = at % len(links) + 1
+    with pytest.raises(VerificationFailed, match=f"block {height}:"):
+        verify_chain(stage.genesis, links)
+
+
+def test_a_chain_with_a_transaction_added_removed_or_swapped_fails() -> None:
+    stage = a_chain()
+    block, certificate = stage.links[-1]
+    for body in (block.transactions[:-1], block.transactions[::-1], (*block.transactions, b"x")):
+        for header in (block.header, replace(block.header, body_root=body_root(body))):
+            links = [*stage.links[:-1], (Block(header, body), certificate)]
+            with pytest.raises(VerificationFailed):
+                verify_chain(stage.genesis, links)
+
+
+def test_a_chain_of_another_genesis_fails() -> None:
+    stage = a_chain()
+    with pytest.raises(VerificationFailed):
+        verify_chain(replace(stage.genesis, name="other"), stage.links)
+    with pytest.raises(VerificationFailed):
+        verify_chain(replace(stage.genesis, name=""), stage.links)
+
+
+def test_a_finalization_of_another_view_kind_or_block_is_refused() -> None:
+    stage = a_chain()
+    (first, early), (block, certificate) = stage.links[0], stage.links[-1]
+    voters = stage.state.validators
+    check_final(block.header, certificate, voters)
+    for wrong in (
+        early,
+        replace(certificate, kind=NOTARIZE),
+        replace(certificate, view=View(77)),
+        replace(certificate, block=block_digest(first.header)),
+        replace(certificate, signatures=certificate.signatures[:2], bitmap=3),
+    ):
+        with pytest.raises(PeerFault):
+            check_final(block.header, wrong, voters)
+
+
+def test_a_leader_builds_what_everybody_accepts() -> None:
+    stage, pool = a_chain(), Pool()
+    pool.add(stage.sign(stage.keys[1], Stake(Amount(1))), stage.state)
+    block, after = build_block(stage.head, pool, stage.keys[2], View(50))
+    assert len(block.transactions) == 1
+    head = extend(stage.head, block, known=pool.known)
+    assert (head.state.root, head.digest) == (after.root, block_digest(block.header))
+    assert validate_block(stage.state, block).root == after.root
+
+
+def test_dice_of_another_leader_view_or_parent_are_refused() -> None:
+    stage = a_chain()
+    block, _ = build_block(stage.head, Pool(), stage.keys[2], View(50))
+    assert len(validate_header(stage.state, block.header)) == 64
+    stranger = stage.keys[9]
+    proof = vrf.prove(stranger, header_alpha(stage.state, View(50)))
+    for wrong in (
+        replace(block.header, leader=stage.keys[1].peer),
+        replace(block.header, view=View(51)),
+        replace(block.header, height=Height(1)),
+        replace(block.header, chain=digest("x", b"y")),
+        replace(block.header, leader=stranger.peer, vrf_proof=proof),
+    ):
+        with pytest.raises(PeerFault):
+            validate_header(stage.state, wrong)
+    stage.block()
+    with pytest.raises(PeerFault):
+        validate_header(stage.state, block.header)
+
+
+def test_a_block_with_an_invalid_transaction_is_refused_and_changes_nothing() -> None:
+    stage = a_chain()
+    good = stage.sign(stage.keys[1], Stake(Amount(1)))
+    block, _ = build_block(stage.head, Pool(), stage.keys[2], View(50))
+    body = (good, good)
+    wrong = Block(replace(block.header, body_root=body_root(body)), body)
+    root = stage.state.root
+    with pytest.raises(InvalidStatement):
+        extend(stage.head, wrong)
+    assert stage.state.root == root
+
+
+def test_an_epoch_counts_from_the_genesis() -> None:
+    params = a_chain().state.params
+    assert [epoch_of(params, height) for height in (0, 59, 60, 120)] == [0, 0, 1, 2]

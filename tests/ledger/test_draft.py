@@ -1,0 +1,76 @@
+"""A draft changes nothing beneath it, and cannot make or lose money."""
+
+import pytest
+
+from swarm.codec import replace
+from swarm.errors import InvalidStatement
+from swarm.ledger.draft import Draft
+from swarm.ledger.records import Account, Unbonding
+from swarm.ledger.rehearsal import BALANCE, rehearsal_genesis, rehearsal_key
+from swarm.ledger.state import NOBODY, State, genesis_state
+from swarm.types import Amount, Height, PeerId
+
+A, B, STRANGER = (rehearsal_key(i).peer for i in (0, 1, 9))
+
+
+def a_draft() -> tuple[State, Draft]:
+    state = genesis_state(rehearsal_genesis(2, 1))
+    return state, Draft(state, A)
+
+
+def test_money_moves_in_the_draft_and_not_beneath_it() -> None:
+    state, draft = a_draft()
+    draft.debit(A, 10)
+    draft.credit(STRANGER, 10)
+    assert state.account(A).balance == BALANCE
+    after = draft.finish()
+    assert (after.account(A).balance, after.account(STRANGER).balance) == (BALANCE - 10, 10)
+    assert after.supply == state.supply
+
+
+def test_an_attempt_that_is_dropped_leaves_no_trace_and_an_absorbed_one_does() -> None:
+    state, draft = a_draft()
+    attempt = draft.attempt()
+    attempt.debit(A, 10)
+    attempt.credit(B, 10)
+    assert draft.account(A).balance == BALANCE
+    assert draft.finish().root == state.root
+    draft.absorb(attempt)
+    assert draft.account(B).balance == BALANCE + 10
+
+
+def test_spending_more_than_there_is_is_refused() -> None:
+    _, draft = a_draft()
+    with pytest.raises(InvalidStatement):
+        draft.debit(A, BALANCE + 1)
+    with pytest.raises(InvalidStatement):
+        draft.debit(STRANGER, 1)
+
+
+@pytest.mark.parametrize("amount", [1, -1])
+def test_a_draft_that_makes_or_loses_money_cannot_finish(amount: int) -> None:
+    _, draft = a_draft()
+    draft.put_account(A, replace(draft.account(A), balance=Amount(BALANCE + amount)))
+    with pytest.raises(AssertionError, match="supply"):
+        draft.finish()
+
+
+def test_a_credit_of_nothing_only_opens_an_account() -> None:
+    _, draft = a_draft()
+    assert not draft.has_account(STRANGER)
+    draft.credit(STRANGER, 0)
+    assert draft.has_account(STRANGER)
+    draft.credit(A, 0)
+    assert draft.account(A).balance == BALANCE
+    assert draft.account(PeerId(bytes(32))) is NOBODY
+
+
+def test_what_has_unbonded_counts_as_balance_from_its_height_on() -> None:
+    state, draft = a_draft()
+    parts = (Unbonding(Amount(5), Height(3)), Unbonding(Amount(7), Height(4)))
+    draft.put_account(A, Account(Amount(1), Amount(0), 0, 0, parts))
+    draft.put_globals(replace(state.globals, height=Height(3)))
+    live = draft.live_account(A)
+    assert (live.balance, live.unbonding) == (6, parts[1:])
+    draft.put_globals(replace(state.globals, height=Height(4)))
+    assert draft.live_account(A).balance == 13

@@ -1,0 +1,41 @@
+"""Records keep their form: every kind survives its encoding and refuses a foreign field."""
+
+import pytest
+
+from swarm.codec import decode, encode
+from swarm.errors import BadEncoding
+from swarm.ledger.records import (
+    Account,
+    Contribution,
+    Globals,
+    Run,
+    RunPhase,
+    SegmentPhase,
+    SegmentRecord,
+    StartKind,
+)
+from swarm.ledger.rehearsal import Rehearsal, small_run_spec
+
+
+def test_every_entry_of_a_lived_in_state_survives_its_encoding() -> None:
+    stage = Rehearsal()
+    run = stage.reach_round(stage.open_run(small_run_spec()), 1)
+    stage.block(*stage.commit_all(run, 0))
+    kinds = {type(entry) for _, entry in stage.state.entries.items()}
+    assert kinds == {Globals, Account, Run, SegmentRecord, Contribution}
+    for key, entry in stage.state.entries.items():
+        assert decode(type(entry), encode(entry)) == entry, key
+
+
+def test_a_phase_outside_its_closed_list_is_refused() -> None:
+    stage = Rehearsal()
+    data = encode(stage.open_run(small_run_spec()))
+    assert data.count(RunPhase.OPEN.encode()) == 1
+    with pytest.raises(BadEncoding):
+        decode(Run, data.replace(RunPhase.OPEN.encode(), b"lost"))
+
+
+def test_names_of_phases_are_final() -> None:
+    assert [*map(str, RunPhase)] == ["open", "training", "finished", "settled"]
+    assert [*map(str, StartKind)] == ["continued", "joined", "adopted"]
+    assert str(SegmentPhase.POSTED) == "posted"

@@ -1,0 +1,181 @@
+"""What is due follows from the ledger and from what is under way, and nothing is asked for twice."""
+
+from dataclasses import replace
+
+from swarm.codec import encode
+from swarm.config import parse_run_file, run_spec
+from swarm.gossip.pairing import SeatKey
+from swarm.ledger.records import Checkpoint, RoundInfo, Run, RunPhase, Seat, Waiter
+from swarm.node.duties import (
+    AskToJoin,
+    BeginRound,
+    FetchCheckpoint,
+    Known,
+    LeaveSeat,
+    LocalSeat,
+    PostCheckpoint,
+    TakeSeat,
+    TradeFragment,
+    fragment_height,
+    is_pull_only,
+    next_duties,
+    partner_of,
+)
+from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+
+PEERS = [PeerId(bytes([number]) * 32) for number in range(6)]
+ME, OTHER = PEERS[0], PEERS[1]
+BEACON = Digest(b"\7" * 32)
+
+
+def a_seat(peer: PeerId, index: int, stage: int = 0, joined: int = 0) -> Seat:
+    return Seat(
+        StageIndex(stage), index, peer, RoundIndex(joined), -1, NO_DIGEST, 0, is_volunteer=False
+    )
+
+
+def an_info(*rosters: tuple[Seat, ...], round_: int = 3, drawn: tuple[int, ...] = ()) -> RoundInfo:
+    return RoundInfo(
+        RoundIndex(round_), Height(100), BEACON, rosters, drawn or (-1,) * len(rosters)
+    )
+
+
+def a_run(*infos: RoundInfo, waiting: tuple[Waiter, ...] = ()) -> Run:
+    file = parse_run_file("", "test.toml")
+    spec = run_spec(
+        file,
+        train_root=NO_DIGEST,
+        train_bytes=1000,
+        heldout_root=NO_DIGEST,
+        heldout_bytes=1000,
+        init_root=NO_DIGEST,
+    )
+    rosters = infos[-1].seats if infos else ((), ())
+    return Run(
+        index=RunIndex(1),
+        owner=OTHER,
+        spec=spec,
+        spec_digest=spec.digest,
+        escrow=Amount(0),
+        opened_height=Height(1),
+        start_height=Height(3),
+        end_round=RoundIndex(spec.rounds),
+        phase=RunPhase.TRAINING,
+        waiting=waiting,
+        leaving=(),
+        seats=rosters,
+        next_seats=(9,) * len(rosters),
+        rounds=infos,
+        checkpoints=((),) * len(rosters),
+        num_segments=0,
+        tokens=0,
+    )
+
+
+def knowledge(run: Run, *seats: LocalSeat, height: int = 100, **changes: object) -> Known:
+    known = Known(
+        me=ME,
+        run=run,
+        height=Height(height),
+        is_solver=True,
+        is_archive=False,
+        is_joining=False,
+        seats=seats,
+        trades_begun=frozenset(),
+        commits_final=frozenset(),
+        checkpoints_posted=frozenset(),
+        checkpoints_held=frozenset(),
+    )
+    return replace(known, **changes)  # type: ignore[arg-type]
+
+
+def a_local(round_: int | None = 3, *, is_ready: bool = True) -> LocalSeat:
+    index = None if round_ is None else RoundIndex(round_)
+    return LocalSeat(StageIndex(0), 0, index, is_ready=is_ready)
+
+
+TWO = ((a_seat(ME, 0), a_seat(OTHER, 1)), (a_seat(OTHER, 0, stage=1),))
+ALONE = ((a_seat(OTHER, 0),), (a_seat(OTHER, 0, stage=1),))
+
+
+def test_a_solver_without_a_seat_asks_for_one_once() -> None:
+    run = a_run(an_info(*ALONE))
+    assert next_duties(knowledge(run)) == [AskToJoin()]
+    assert next_duties(knowledge(run, is_joining=True)) == []
+    waiter = Waiter(ME, Height(1), is_volunteer=True)
+    assert next_duties(knowledge(a_run(an_info(*ALONE), waiting=(waiter,)))) == []
+    assert next_duties(knowledge(run, is_solver=False)) == []
+
+
+def test_a_seat_on_the_roster_is_taken_then_begun_then_left() -> None:
+    info = an_info(*TWO)
+    run = a_run(info)
+    assert next_duties(knowledge(run)) == [TakeSeat(TWO[0][0], info)]
+    assert next_duties(knowledge(run, a_local(None, is_ready=False))) == []
+    assert next_duties(knowledge(run, a_local(None))) == [BeginRound(StageIndex(0), 0, info)]
+    assert next_duties(knowledge(run, a_local(2))) == [BeginRound(StageIndex(0), 0, info)]
+    gone = a_run(an_info(*ALONE), waiting=(Waiter(ME, Height(1), is_volunteer=False),))
+    assert next_duties(knowledge(gone, a_local())) == [LeaveSeat(StageIndex(0), 0)]
+
+
+def test_a_finished_run_is_left_and_nothing_is_traded() -> None:
+    run = a_run(an_info(*TWO, round_=500))
+    over = next_duties(knowledge(run, a_local(499), height=10_000))
+    assert over == [LeaveSeat(StageIndex(0), 0)]
+
+
+def test_fragments_are_traded_at_their_heights_and_once() -> None:
+    info = an_info(*TWO)
+    run = a_run(info)
+    fragments, blocks = run.spec.outer.fragments, run.spec.round_blocks
+    heights = [fragment_height(info, f, fragments, blocks) for f in range(fragments)]
+    assert heights == sorted(set(heights))
+    assert info.height < heights[0]
+    assert heights[-1] < info.height + blocks
+    first = next_duties(knowledge(run, a_local(), height=heights[0]))
+    assert [type(duty) for duty in first] == [TradeFragment]
+    begun = frozenset([(StageIndex(0), 0, RoundIndex(3), 0)])
+    assert next_duties(knowledge(run, a_local(), height=heights[0], trades_begun=begun)) == []
+
+
+def test_partners_agree_and_a_newcomer_is_only_pulled_for() -> None:
+    newcomer = a_seat(OTHER, 1, joined=3)
+    info = an_info((a_seat(ME, 0), newcomer), (a_seat(PEERS[2], 0, stage=1),))
+    run = a_run(info)
+    known = knowledge(run, a_local(), height=10_000)
+    assert partner_of(known, info, info.seats[0][0], 0) == newcomer
+    assert partner_of(known, info, newcomer, 0) == info.seats[0][0]
+    trades = [duty for duty in next_duties(known) if isinstance(duty, TradeFragment)]
+    assert {trade.weight_allowed for trade in trades} == {False}
+    assert not is_pull_only(newcomer, RoundIndex(5), 2)
+    assert SeatKey(1, OTHER) != SeatKey(0, OTHER)
+
+
+def test_a_drawn_seat_posts_once_its_segment_is_final() -> None:
+    info = an_info(*TWO, drawn=(0, -1))
+    run = a_run(info)
+    assert next_duties(knowledge(run, a_local())) == []
+    final = frozenset([(StageIndex(0), 0, RoundIndex(2))])
+    due = PostCheckpoint(StageIndex(0), 0, RoundIndex(3))
+    assert next_duties(knowledge(run, a_local(), commits_final=final)) == [due]
+    posted = frozenset([(StageIndex(0), RoundIndex(3))])
+    known = knowledge(run, a_local(), commits_final=final, checkpoints_posted=posted)
+    assert next_duties(known) == []
+
+
+def test_checkpoints_are_fetched_for_my_stages_and_all_by_archives() -> None:
+    kept = tuple(
+        (Checkpoint(RoundIndex(2), Digest(bytes([s]) * 32), 4, OTHER, 0, Height(90)),)
+        for s in range(2)
+    )
+    base = a_run(an_info(*TWO))
+    run = Run(
+        **{name: getattr(base, name) for name in base.__struct_fields__} | {"checkpoints": kept}
+    )
+    mine = next_duties(knowledge(run, a_local()))
+    assert mine == [FetchCheckpoint(StageIndex(0), kept[0][0])]
+    every = next_duties(knowledge(run, a_local(), is_archive=True))
+    assert [duty.stage for duty in every if isinstance(duty, FetchCheckpoint)] == [0, 1]
+    held = frozenset([(StageIndex(0), RoundIndex(2))])
+    assert next_duties(knowledge(run, a_local(), checkpoints_held=held)) == []
+    assert encode(run)

@@ -1,0 +1,44 @@
+"""The held-out loss is a mean over windows that everybody draws alike."""
+
+from math import log
+
+import numpy as np
+import pytest
+import torch
+
+from swarm.errors import UsageError
+from swarm.spec import ModelSpec
+from swarm.training.evaluate import heldout_loss, heldout_starts, whole_model
+from swarm.training.ops import NATIVE
+from swarm.training.stages import init_flat
+
+MODEL = ModelSpec(40, 16, 2, 4, 2, 24, 12, 10_000, 10_000)
+TOKENS = (np.arange(2000) * 7 % 40).astype(np.uint8)
+
+
+def test_windows_are_spread_evenly_and_stay_inside() -> None:
+    starts = heldout_starts(2000, 12, 5)
+    assert starts == (0, 496, 993, 1490, 1987)
+    assert heldout_starts(13, 12, 5) == (0,)
+    assert len(heldout_starts(100, 12, 50)) == 8
+    with pytest.raises(UsageError):
+        heldout_starts(12, 12, 5)
+
+
+def test_a_model_that_knows_nothing_loses_the_log_of_its_vocabulary() -> None:
+    stage = whole_model(MODEL, NATIVE)
+    named = stage.plan.named(init_flat(stage.plan, 1))
+    named["lm_head.weight"] = torch.zeros(40, 16)
+    loss = heldout_loss(stage, stage.plan.flat(named), TOKENS, num_windows=20)
+    assert loss == pytest.approx(log(40), rel=1e-6)
+
+
+def test_the_mean_is_over_windows_whatever_the_pass_size() -> None:
+    stage = whole_model(MODEL, NATIVE)
+    flat = init_flat(stage.plan, 1)
+    starts = heldout_starts(len(TOKENS), 12, 20)
+    one_by_one = [
+        heldout_loss(stage, flat, TOKENS[start : start + 13], num_windows=1) for start in starts
+    ]
+    loss = heldout_loss(stage, flat, TOKENS, num_windows=20)
+    assert loss == pytest.approx(sum(one_by_one) / 20, rel=1e-6)

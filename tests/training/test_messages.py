@@ -1,0 +1,207 @@
+"""A micro-batch is believed only in its place, in its shape, and from who signed it."""
+
+import pytest
+
+from swarm.codec import FRAME_BYTES_MAX, decode, encode, replace
+from swarm.crypto import SecretKey
+from swarm.errors import BadEncoding, BadSignature, OutOfTurn, PeerFault
+from swarm.spec import (
+    CheckSpec,
+    DataSpec,
+    DeadlineSpec,
+    ModelSpec,
+    OptimizerSpec,
+    OuterSpec,
+    RunSpec,
+)
+from swarm.training.messages import (
+    LOSS_MICRO_MAX,
+    NO_LOSS,
+    MicroBatch,
+    MicroBatchGrad,
+    MicroBatchRefused,
+    Refusal,
+    check_grad,
+    check_microbatch,
+    decode_answer,
+    sign_grad,
+    sign_microbatch,
+    wire_digest,
+)
+from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
+
+CHAIN = Digest(b"\x0c" * 32)
+BELOW = SecretKey.from_seed(b"\x01" * 32)
+ABOVE = SecretKey.from_seed(b"\x02" * 32)
+SPEC = RunSpec(
+    name="tiny",
+    model=ModelSpec(257, 4, 2, 2, 2, 8, 3, 10_000, 10_000),
+    num_stages=3,
+    replicas_max=4,
+    microbatch_size=2,
+    microbatches_per_step=8,
+    inner_steps_max=10,
+    round_blocks=10,
+    rounds=5,
+    checkpoint_rounds=2,
+    optimizer=OptimizerSpec(9, 9, 10, 0, 1, (1,), 1),
+    outer=OuterSpec(0, 0, 0, 0, (), 4, 1, 1),
+    data=DataSpec("bytes", NO_DIGEST, 1, NO_DIGEST, 1),
+    deadlines=DeadlineSpec(1, 1, 1),
+    checks=CheckSpec(0, 10, 120),
+    numerics="native",
+    seed=0,
+    init_root=NO_DIGEST,
+)
+RUN = SPEC.digest
+
+
+def unsigned() -> MicroBatch:
+    return MicroBatch(
+        run=RunIndex(1),
+        round=RoundIndex(4),
+        step=9,
+        microbatch=7,
+        origin=3,
+        stage=StageIndex(2),
+        source=5,
+        destination=6,
+        incarnation=1,
+        version=12,
+        budget_ms=900,
+        batch=2,
+        length=3,
+        features=4,
+        payload=bytes(48),
+        signature=b"",
+    )
+
+
+REQUEST = sign_microbatch(BELOW, CHAIN, RUN, unsigned())
+ANSWER = sign_grad(ABOVE, CHAIN, RUN, MicroBatchGrad.reply_to(REQUEST, 2_100_000, b"\x01" * 48))
+
+
+def check(message: MicroBatch, *, run: Digest = RUN, chain: Digest = CHAIN) -> None:
+    check_microbatch(chain, run, SPEC, message, BELOW.peer)
+
+
+def test_an_honest_micro_batch_and_its_gradient_are_believed() -> None:
+    check(REQUEST)
+    check_grad(CHAIN, RUN, REQUEST, ANSWER, ABOVE.peer)
+    assert decode(MicroBatch, encode(REQUEST)) == REQUEST
+    assert decode_answer(encode(ANSWER)) == ANSWER
+
+
+def test_a_refusal_names_its_reason() -> None:
+    for reason in Refusal:
+        assert decode_answer(encode(MicroBatchRefused(reason))) == MicroBatchRefused(reason)
+    with pytest.raises(BadEncoding):
+        decode_answer(encode((2, 99)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stage": 0},
+        {"stage": 3},
+        {"step": 10},
+        {"step": -1},
+        {"round": 5},
+        {"microbatch": 8},
+        {"origin": -1},
+        {"source": 1 << 60},
+        {"incarnation": -1},
+        {"budget_ms": -1},
+        {"budget_ms": 1 << 40},
+        {"batch": 3, "payload": bytes(72)},
+        {"batch": 0, "payload": b""},
+        {"length": 4, "payload": bytes(64)},
+        {"features": 5, "payload": bytes(60)},
+        {"payload": bytes(47)},
+        {"payload": bytes(50)},
+        {"payload": b""},
+    ],
+    ids=lambda changes: ",".join(f"{k}={v!r:.9}" for k, v in changes.items()),
+)
+def test_what_does_not_fit_the_run_is_refused_even_when_signed(changes: dict[str, object]) -> None:
+    with pytest.raises(BadEncoding):
+        check(sign_microbatch(BELOW, CHAIN, RUN, replace(unsigned(), **changes)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run": 2},
+        {"round": 3},
+        {"step": 8},
+        {"microbatch": 6},
+        {"origin": 2},
+        {"stage": 1},
+        {"source": 4},
+        {"destination": 4},
+        {"incarnation": 2},
+        {"version": 13},
+        {"budget_ms": 901},
+        {"payload": b"\x01" + bytes(47)},
+        {"signature": bytes(64)},
+        {"signature": b""},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_no_field_of_a_micro_batch_can_be_changed(changes: dict[str, object]) -> None:
+    with pytest.raises(BadSignature):
+        check(replace(REQUEST, **changes))
+
+
+def test_a_micro_batch_of_another_run_or_chain_or_sender_is_refused() -> None:
+    for message, run, chain in (
+        (REQUEST, NO_DIGEST, CHAIN),
+        (REQUEST, RUN, NO_DIGEST),
+        (sign_microbatch(ABOVE, CHAIN, RUN, unsigned()), RUN, CHAIN),
+    ):
+        with pytest.raises(BadSignature):
+            check(message, run=run, chain=chain)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"step": 8}, OutOfTurn),
+        ({"version": 13}, OutOfTurn),
+        ({"origin": 0}, OutOfTurn),
+        ({"destination": 0}, OutOfTurn),
+        ({"payload": bytes(46)}, BadEncoding),
+        ({"tokens": 5}, BadEncoding),
+        ({"loss_micro": -2}, BadEncoding),
+        ({"loss_micro": LOSS_MICRO_MAX + 1}, BadEncoding),
+    ],
+    ids=str,
+)
+def test_a_gradient_for_something_else_is_refused(
+    changes: dict[str, object], fault: type[PeerFault]
+) -> None:
+    lie = sign_grad(ABOVE, CHAIN, RUN, replace(ANSWER, **changes))
+    with pytest.raises(fault):
+        check_grad(CHAIN, RUN, REQUEST, lie, ABOVE.peer)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"loss_micro": NO_LOSS}, {"payload": bytes(48)}, {"signature": bytes(64)}]
+)
+def test_no_field_of_a_gradient_can_be_changed(changes: dict[str, object]) -> None:
+    with pytest.raises(BadSignature):
+        check_grad(CHAIN, RUN, REQUEST, replace(ANSWER, **changes), ABOVE.peer)
+
+
+def test_a_request_and_its_answer_are_signed_under_different_purposes() -> None:
+    with pytest.raises(BadSignature):
+        check_grad(CHAIN, RUN, REQUEST, replace(ANSWER, signature=REQUEST.signature), BELOW.peer)
+
+
+def test_the_wire_digest_names_the_bytes() -> None:
+    assert wire_digest(b"a") != wire_digest(b"b")
+
+
+def test_the_largest_micro_batch_of_the_frame_limit_fits() -> None:
+    payload = bytes(8 * 512 * 500 * 2)
+    assert len(encode(replace(REQUEST, payload=payload))) < FRAME_BYTES_MAX

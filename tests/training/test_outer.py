@@ -1,0 +1,124 @@
+"""The outer step is the equation of the specification, alone, in pairs, and inside its stability bound."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from swarm.errors import PeerFault, UsageError
+from swarm.spec import NANO, OuterSpec
+from swarm.training.outer import (
+    OuterScalars,
+    OuterState,
+    Partner,
+    advanced,
+    outer_scalars,
+    outer_step,
+    stability_bound,
+    weight_nano,
+)
+
+NOLOCO = OuterScalars(0.5, 0.7, 0.7)
+SPEC = OuterSpec(500_000_000, 700_000_000, 700_000_000, 5, (NANO, NANO // 2), 4, 1, 1)
+
+
+def noise(seed: int) -> Tensor:
+    return torch.randn(64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_pair_moves_as_the_specification_says() -> None:
+    phi, momentum, theta, theta_hat = (noise(seed) for seed in range(4))
+    after = outer_step(OuterState(phi, momentum), theta, Partner(theta_hat, 0.25), NOLOCO)
+    target = 0.75 * theta + 0.25 * theta_hat
+    expected = 0.5 * momentum + 0.7 * (target - phi)
+    torch.testing.assert_close(after.momentum_F, expected)
+    torch.testing.assert_close(after.phi_F, phi + expected)
+
+
+@pytest.mark.parametrize("partner", [None, Partner(noise(9), 0.0)], ids=["nobody", "pull only"])
+def test_a_step_alone_takes_ones_own_weights_for_the_target(partner: Partner | None) -> None:
+    phi, momentum, theta = (noise(seed) for seed in range(3))
+    after = outer_step(OuterState(phi, momentum), theta, partner, NOLOCO)
+    torch.testing.assert_close(after.phi_F, phi + 0.5 * momentum + 0.7 * (theta - phi))
+
+
+def test_the_two_tensor_form_with_equal_factors_is_the_one_tensor_form() -> None:
+    phi, momentum, theta, theta_hat, phi_hat = (noise(seed) for seed in range(5))
+    state = OuterState(phi, momentum)
+    one = outer_step(state, theta, Partner(theta_hat, 0.5), NOLOCO)
+    nearly = OuterScalars(0.5, 0.7, 0.7 + 1e-12)
+    two = outer_step(state, theta, Partner(theta_hat, 0.5, phi_hat), nearly)
+    torch.testing.assert_close(one.phi_F, two.phi_F)
+    with pytest.raises(UsageError):
+        outer_step(state, theta, Partner(theta_hat, 0.5), nearly)
+
+
+def test_gossip_is_the_plain_average() -> None:
+    phi, theta, theta_hat = (noise(seed) for seed in range(3))
+    state = OuterState(phi, torch.zeros(64))
+    after = outer_step(state, theta, Partner(theta_hat, 0.5), OuterScalars(0.0, 1.0, 1.0))
+    torch.testing.assert_close(after.phi_F, (theta + theta_hat) / 2)
+
+
+def test_nothing_is_written_in_place() -> None:
+    tensors = [noise(seed) for seed in range(4)]
+    copies = [x.clone() for x in tensors]
+    phi, momentum, theta, theta_hat = tensors
+    outer_step(OuterState(phi, momentum), theta, Partner(theta_hat, 0.5), NOLOCO)
+    assert all(torch.equal(x, y) for x, y in zip(tensors, copies, strict=True))
+
+
+def test_steps_taken_during_the_exchange_are_kept() -> None:
+    phi, now, snapshot = (noise(seed) for seed in range(3))
+    torch.testing.assert_close(advanced(phi, now, snapshot), phi + now - snapshot)
+    assert torch.equal(advanced(phi, snapshot, snapshot), phi)
+
+
+@pytest.mark.parametrize("bad", [noise(3)[:-1], noise(3) * float("inf")], ids=["short", "infinite"])
+def test_a_partners_junk_is_the_partners_fault(bad: Tensor) -> None:
+    with pytest.raises(PeerFault):
+        outer_step(OuterState(noise(0), noise(1)), noise(2), Partner(bad, 0.5), NOLOCO)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "lag", "expected"),
+    [
+        (100, 100, 0, NANO // 2),
+        (100, 900, 0, NANO // 2),
+        (200, 100, 0, NANO // 3),
+        (900, 100, 0, NANO // 4),
+        (0, 0, 0, NANO // 2),
+        (100, 100, 1, NANO // 4),
+        (100, 100, 2, 0),
+    ],
+)
+def test_weights_follow_tokens_within_bounds_and_age(
+    mine: int, theirs: int, lag: int, expected: int
+) -> None:
+    assert weight_nano(mine, theirs, lag, SPEC.age_weights_nano) == expected
+
+
+def test_alpha_ramps_up_and_stays() -> None:
+    assert [outer_scalars(SPEC, r).alpha for r in range(7)] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5]
+    assert outer_scalars(SPEC, 3).beta == outer_scalars(SPEC, 3).gamma == 0.7
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize(("share", "stable"), [(0.5, True), (0.9, True), (1.3, False)])
+def test_random_pairs_converge_inside_the_bound_and_not_outside(
+    alpha: float, share: float, stable: bool
+) -> None:
+    gamma = share * stability_bound(alpha)
+    scalars = OuterScalars(alpha, gamma, gamma)
+    dice = torch.Generator().manual_seed(0)
+    phi = torch.randn(8, 400, generator=dice)
+    momentum = torch.zeros(8, 400)
+    start = float(phi.var(0).mean())
+    for _ in range(150):
+        order = torch.randperm(8, generator=dice).tolist()
+        before = phi.clone()
+        for left, right in zip(order[::2], order[1::2], strict=True):
+            for mine, other in ((left, right), (right, left)):
+                state = OuterState(before[mine], momentum[mine])
+                after = outer_step(state, before[mine], Partner(before[other], 0.5), scalars)
+                phi[mine], momentum[mine] = after.phi_F, after.momentum_F
+    assert (float(phi.var(0).mean()) < start) == stable

@@ -1,0 +1,390 @@
+"""The golden vectors of every format that leaves the process, built from fixed inputs.
+
+``scripts/make_vectors`` writes them; ``test_vectors.py`` builds them again and compares.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from dataclasses import replace as changed
+
+import torch
+
+from swarm import vrf
+from swarm.codec import Message, encode, replace
+from swarm.crypto import SecretKey, digest, fast_digest, peer_name, peer_text
+from swarm.dht.directory import Announcement
+from swarm.dht.records import record_key, sign_record
+from swarm.gossip.chunks import blob_manifest, blob_root
+from swarm.gossip.exchange import Snapshot, pack
+from swarm.gossip.messages import (
+    BlobChunk,
+    BlobChunkRequest,
+    BlobFound,
+    BlobMissing,
+    ChunkRequest,
+    Chunks,
+    Codec,
+    FragmentKey,
+    ManifestRequest,
+    NotYet,
+    Offered,
+    OfferRequest,
+    Receipt,
+    Taken,
+    sign_offer,
+    sign_receipt,
+)
+from swarm.gossip.quantize import to_wire
+from swarm.host.hello import Hello
+from swarm.ledger.blocks import (
+    FINALIZE,
+    NOTARIZE,
+    NULLIFY,
+    VOTE_PURPOSES,
+    Block,
+    Certificate,
+    Header,
+    block_digest,
+    body_root,
+    next_beacon,
+    vote_parts,
+    vrf_alpha,
+)
+from swarm.ledger.sync import FollowReply, FollowRequest
+from swarm.ledger.transactions import (
+    Body,
+    CloseRun,
+    CommitSegment,
+    Join,
+    Leave,
+    OpenRun,
+    PostCheckpoint,
+    Stake,
+    Transfer,
+    Unstake,
+    sign_transaction,
+    transaction_digest,
+)
+from swarm.ledger.votes import Batch, Proof, Proposal, Request, Supply, Vote
+from swarm.merkle import merkle_proof, merkle_root, sha256_hash
+from swarm.tensors import hash_of, tensor_hash
+from swarm.ticket import Ticket, format_ticket
+from swarm.training.messages import (
+    NO_LOSS,
+    MicroBatch,
+    MicroBatchGrad,
+    MicroBatchRefused,
+    Refusal,
+    sign_grad,
+    sign_microbatch,
+    wire_digest,
+)
+from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
+from swarm.types import (
+    NO_DIGEST,
+    Amount,
+    Digest,
+    Height,
+    PeerId,
+    RoundIndex,
+    RunIndex,
+    StageIndex,
+    View,
+)
+from swarm.verify.transcript import (
+    COMPONENTS,
+    component_proof,
+    edge_leaf,
+    inbox,
+    merge_leaf,
+    microbatch_leaf,
+    outbox,
+    segment_roots,
+    state_root,
+    step_leaf,
+)
+
+Json = dict[str, object]
+
+ALICE = SecretKey.from_seed(b"\x01" * 32)
+BOB = SecretKey.from_seed(b"\x02" * 32)
+CHAIN = Digest(b"\x0c" * 32)
+RUN = Digest(b"\x0d" * 32)
+BEACON = Digest(b"\x0e" * 32)
+SALT = bytes(range(32))
+
+
+def some(name: str) -> Digest:
+    """A hash that stands for something."""
+    return fast_digest("vector", name.encode())
+
+
+def readable(value: object) -> object:
+    """A value as JSON: bytes in hex, records by field."""
+    if isinstance(value, Message):
+        return {name: readable(getattr(value, name)) for name in value.__struct_fields__}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: readable(field) for name, field in asdict(value).items()}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {name: readable(field) for name, field in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable(item) for item in value]
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def message(value: Message, **more: object) -> Json:
+    """A message, its bytes, and what else follows from it."""
+    names = {name: readable(item) for name, item in more.items()}
+    kind = type(value).__name__
+    return {"kind": kind, "fields": readable(value), "bytes": encode(value).hex(), **names}
+
+
+def hallway() -> list[Json]:
+    """Hashes, signatures, Merkle trees, tensors, VRF, tickets, greetings."""
+    leaves = [b"a", b"b", b"c"]
+    ticket = Ticket(CHAIN[:16], RUN[:16], ALICE.peer, ("/ip4/127.0.0.1/tcp/7420",), 1_800_000_000)
+    big = bytes(range(256)) * 5000
+    proof = vrf.prove(ALICE, b"alpha")
+    hello = Hello("0.1.0", CHAIN[:16], bytes(8), ("/ip4/127.0.0.1/tcp/7420",))
+    return [
+        {"kind": "digest", "purpose": "p", "parts": ["61", ""], "sha256": digest("p", b"a", b"").hex(),
+         "blake3": fast_digest("p", b"a", b"").hex()},
+        {"kind": "signature", "seed": ALICE.seed.hex(), "peer": ALICE.peer.hex(),
+         "peer_text": peer_text(ALICE.peer), "peer_name": peer_name(ALICE.peer), "purpose": "p",
+         "parts": ["61"], "signature": ALICE.sign("p", b"a").hex()},
+        {"kind": "merkle", "leaves": ["61", "62", "63"], "blake3_root": merkle_root(leaves).hex(),
+         "sha256_root": merkle_root(leaves, sha256_hash).hex(),
+         "proof_of_2": readable(merkle_proof(leaves, 2)), "empty_root": merkle_root([]).hex()},
+        {"kind": "tensor", "dtype": "float32", "shape": [2, 2], "values": [1.0, -2.0, 0.5, 0.0],
+         "hash": hash_of(torch.tensor([[1.0, -2.0], [0.5, 0.0]])).hex()},
+        {"kind": "large tensor", "dtype": "uint8", "shape": [len(big)], "rule": "byte i is i mod 256",
+         "hash": tensor_hash("uint8", (len(big),), big).hex()},
+        {"kind": "vrf", "seed": ALICE.seed.hex(), "alpha": b"alpha".hex(), "proof": proof.hex(),
+         "beta": vrf.verify(ALICE.peer, b"alpha", proof).hex()},
+        {"kind": "ticket", "fields": readable(ticket), "text": format_ticket(ticket)},
+        message(hello),
+    ]  # fmt: skip
+
+
+def records() -> list[Json]:
+    """What stands in the DHT."""
+    announcement = Announcement(
+        run16=RUN[:16],
+        roles=5,
+        seats=((0, 1), (1, 0)),
+        tokens_per_s=12_000,
+        loss_milli=2_100,
+        round=7,
+        steps=350,
+        height=77,
+        reachability="direct",
+        version="0.1.0",
+        addresses=("/ip4/127.0.0.1/tcp/7420",),
+        state="training",
+        num_traded=21,
+        last_partner=BOB.peer,
+    )
+    payload = encode(announcement)
+    record = sign_record(ALICE, "announce", payload, seq=9, expires_at=1_800_000_000)
+    return [message(announcement), message(record, key=record_key("announce", ALICE.peer))]
+
+
+def exchange() -> list[Json]:
+    """Offers, chunks, receipts, blobs."""
+    key = FragmentKey(RunIndex(1), StageIndex(0), 2, RoundIndex(7), 3)
+    # Powers of two: exact on every machine, whatever its vector width.
+    anchor = (torch.arange(200) - 100) / 128
+    snapshot = Snapshot(anchor + torch.arange(200) / 16384, anchor, some("anchor"), 350, 4096)
+    out: list[Json] = [
+        message(OfferRequest(key, 4, some("anchor"), 5000)),
+        message(ChunkRequest(some("payload"), 0, 1)),
+        message(sign_receipt(BOB, CHAIN, Receipt(key, 4, some("payload"), b""))),
+        message(NotYet()),
+        message(Chunks((b"one", b"two"))),
+        message(Taken()),
+    ]
+    for codec in Codec:
+        packed = pack(key, snapshot, codec)
+        offer = sign_offer(ALICE, CHAIN, packed.offer)
+        # The wire bytes may change with the version of zstandard; what is hashed before it may not.
+        stable = replace(offer, wire_bytes=0, chunk_root=NO_DIGEST, signature=b"")
+        out.append(
+            message(
+                stable,
+                rule="anchor[i] = (i - 100) / 128, theta[i] - anchor[i] = i / 16384, 200 values",
+            )
+        )
+    fixed = replace(packed.offer, wire_bytes=400, chunk_root=some("chunks"))
+    out.append(message(Offered(sign_offer(ALICE, CHAIN, fixed), bytes(32))))
+    blob = blob_manifest(b"a small blob", dtype="uint8", shape=(12,))
+    big = blob_manifest(bytes(2_000_000), dtype="float32", shape=(500_000,))
+    out += [
+        message(ManifestRequest(blob_root(blob))),
+        message(BlobFound(blob), root=blob_root(blob)),
+        message(BlobFound(big), root=blob_root(big), rule="zeros"),
+        message(BlobChunkRequest(blob_root(big), 1)),
+        message(BlobChunk(b"data")),
+        message(BlobMissing()),
+    ]
+    return out
+
+
+def pipeline() -> list[Json]:
+    """Micro-batches and gradients."""
+    payload = to_wire((torch.arange(24) / 8).view(2, 3, 4))
+    request = MicroBatch(
+        run=RunIndex(1),
+        round=RoundIndex(7),
+        step=5,
+        microbatch=2,
+        origin=0,
+        stage=StageIndex(1),
+        source=0,
+        destination=3,
+        incarnation=1,
+        version=12,
+        budget_ms=1500,
+        batch=2,
+        length=3,
+        features=4,
+        payload=payload,
+        signature=b"",
+    )
+    signed = sign_microbatch(ALICE, CHAIN, RUN, request)
+    last = MicroBatchGrad.reply_to(signed, 2_100_000, payload)
+    middle = MicroBatchGrad.reply_to(signed, NO_LOSS, payload)
+    return [
+        message(signed, wire_digest=wire_digest(payload)),
+        message(sign_grad(BOB, CHAIN, RUN, last)),
+        message(sign_grad(BOB, CHAIN, RUN, middle)),
+        *(message(MicroBatchRefused(reason)) for reason in Refusal),
+    ]
+
+
+def transcript() -> list[Json]:
+    """State root, leaves, edges and roots of a segment."""
+    state = tuple(some(name) for name in COMPONENTS)
+    hashes = {
+        name: some(name)
+        for name in ("in_activation", "in_gradient", "out_activation", "out_gradient")
+    }
+    one = MicrobatchRecord(
+        origin=0,
+        step=5,
+        microbatch=2,
+        **hashes,
+        source=1,
+        destination=4,
+        sample_ids_root=some("ids"),
+    )
+    step = StepRecord(5, state, (one, changed(one, microbatch=0)), ((0, 5, 3),))
+    bare = StepRecord(6, None, (), ())
+    merge = MergeRecord(1, BOB.peer, 6, some("mine"), some("theirs"), 500_000_000, state)
+    alone = MergeRecord(2, None, -1, NO_DIGEST, NO_DIGEST, 0, state)
+    log = SegmentLog(StageIndex(1), 3, RoundIndex(7), state)
+    log.records += [step, merge, bare, alone]
+    log.end, log.tokens = state[::-1], 4096
+    edges = [*inbox(StageIndex(1), 3, [one]), *outbox(StageIndex(1), 3, [one])]
+    return [
+        {"kind": "state", "components": dict(zip(COMPONENTS, readable(state), strict=True)),  # type: ignore[call-overload]
+         "root": state_root(state).hex(), "proof_of_phi": readable(component_proof(state, 4))},
+        {"kind": "micro-batch leaf", "fields": readable(one), "leaf": microbatch_leaf(one).hex()},
+        *({"kind": "step leaf", "fields": readable(s), "leaf": step_leaf(s).hex()} for s in (step, bare)),
+        *({"kind": "merge leaf", "fields": readable(m), "leaf": merge_leaf(m).hex()} for m in (merge, alone)),
+        *({"kind": "edge", "fields": readable(e), "leaf": edge_leaf(e).hex()} for e in edges),
+        {"kind": "segment", "salt": SALT.hex(), "records": "the leaves above: step, merge, step, merge",
+         "roots": readable(segment_roots(log, SALT))},
+    ]  # fmt: skip
+
+
+def transactions() -> list[Json]:
+    """Everything a peer can sign for the ledger."""
+    bodies: list[Body] = [
+        CommitSegment(
+            run=RunIndex(1),
+            round=RoundIndex(7),
+            stage=StageIndex(1),
+            seat=3,
+            incarnation=1,
+            start_root=some("start"),
+            end_root=some("end"),
+            trace_commit=some("trace"),
+            inbox_root=some("inbox"),
+            outbox_root=some("outbox"),
+            gossip_root=NO_DIGEST,
+            num_steps=50,
+            tokens=409_600,
+        ),
+        PostCheckpoint(
+            RunIndex(1), RoundIndex(8), StageIndex(1), 3, some("phi"), 400, (bytes(32),) * 4
+        ),
+        OpenRun(b"an encoded spec", Amount(1_000_000)),
+        CloseRun(RunIndex(1)),
+        Join(RunIndex(1)),
+        Leave(RunIndex(1)),
+        Transfer(BOB.peer, Amount(5)),
+        Stake(Amount(6)),
+        Unstake(Amount(7)),
+    ]
+    out: list[Json] = []
+    for body in bodies:
+        is_seat = isinstance(body, CommitSegment | PostCheckpoint)
+        terms = {} if is_seat else {"nonce": 1, "fee": 10, "expiry": 99}
+        data = sign_transaction(ALICE, CHAIN, body, **terms)
+        name = transaction_digest(data).hex()
+        kind = type(body).__name__
+        out.append(
+            {"kind": kind, "fields": readable(body), **terms, "bytes": data.hex(), "digest": name}
+        )
+    return out
+
+
+def blocks() -> list[Json]:
+    """Headers, blocks, votes, certificates and what carries them."""
+    body = (sign_transaction(ALICE, CHAIN, Join(RunIndex(1)), nonce=1, fee=10, expiry=99),)
+    alpha = vrf_alpha(CHAIN, 0, View(5), BEACON)
+    proof = vrf.prove(ALICE, alpha)
+    header = Header(
+        chain=CHAIN,
+        height=Height(4),
+        view=View(5),
+        parent=some("parent"),
+        state_root=some("state"),
+        body_root=body_root(body),
+        vrf_proof=proof,
+        leader=PeerId(ALICE.peer),
+    )
+    block, name = Block(header, body), block_digest(header)
+    certificates = []
+    for kind in (NOTARIZE, NULLIFY, FINALIZE):
+        voted = NO_DIGEST if kind == NULLIFY else name
+        votes = tuple(
+            key.sign(VOTE_PURPOSES[kind], *vote_parts(CHAIN, View(5), voted))
+            for key in (ALICE, BOB)
+        )
+        certificates.append(Certificate(kind, View(5), voted, 0b11, votes))
+    vote = Vote(NOTARIZE, View(5), name, 0, certificates[0].signatures[0])
+    proposal = Proposal(block, (certificates[0],), ALICE.sign("proposal", CHAIN, name))
+    beta = vrf.verify(ALICE.peer, alpha, proof)
+    return [
+        message(block, digest=name, vrf_alpha=alpha, next_beacon=next_beacon(BEACON, beta)),
+        *(message(certificate) for certificate in certificates),
+        message(Batch((vote, proposal, Proof(certificates[1])))),
+        message(Batch((Request(View(6), (name,), (View(4),)), Supply(block)))),
+        message(FollowRequest(Height(1), 5000)),
+        message(FollowReply((block,), (header,), certificates[2])),
+    ]
+
+
+VECTORS: dict[str, Callable[[], list[Json]]] = {
+    "hallway": hallway,
+    "records": records,
+    "exchange": exchange,
+    "pipeline": pipeline,
+    "transcript": transcript,
+    "transactions": transactions,
+    "blocks": blocks,
+}
+"""File name (without .json) -> what is in it."""

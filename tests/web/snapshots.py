@@ -1,0 +1,139 @@
+"""A realistic picture of a node, as tests and screenshots of the page need it."""
+
+import math
+import random
+
+NAMES = """hazy-otter-697 glad-raven-113 icy-newt-042 amber-lynx-880 keen-quail-306 mild-heron-551
+brisk-seal-274 lucid-owl-919""".split()
+
+
+def peer_of(position: int, *, seats: list[tuple[int, int]], **more: object) -> dict[str, object]:
+    dice = random.Random(position)
+    name = NAMES[position] if position < len(NAMES) else f"calm-stoat-{position:03d}"
+    speed = int(dice.uniform(420, 1900)) if seats else 0
+    return {
+        "peer": f"12D3KooW{position:04d}" + "x" * 40,
+        "name": name,
+        "me": position == 0,
+        "role": "replica" if seats else "follower",
+        "stages": sorted({stage for stage, _ in seats}),
+        "seats": [list(seat) for seat in seats],
+        "state": "training" if seats else "idle",
+        "reason": "ok",
+        "path": "direct",
+        "rtt_ms": dice.randint(1, 40),
+        "up_bytes": dice.randint(10**6, 10**8),
+        "down_bytes": dice.randint(10**6, 10**8),
+        "tokens_per_s": speed,
+        "loss_nats": 2.0 + dice.random() / 10 if seats else -1,
+        "round": 41,
+        "lag": 0,
+        "last_partner": "",
+        "trades": dice.randint(30, 80) if seats else 0,
+        "solo": dice.randint(0, 4) if seats else 0,
+        "stake": 1000 if position in {1, 4, 6, 7} else 0,
+        "earned": dice.randint(100, 900) if seats else 0,
+        "version": "0.1.0",
+        "measured": True,
+        "age_s": dice.randint(1, 8),
+        **more,
+    }
+
+
+def a_snapshot() -> dict[str, object]:
+    """Eight peers, two stages, one peer behind and one gone."""
+    peers = [
+        peer_of(0, seats=[(0, 0)]),
+        peer_of(1, seats=[(0, 1)]),
+        peer_of(2, seats=[(0, 2)], state="slow", reason="slow: 2 rounds behind", lag=2),
+        peer_of(3, seats=[(1, 1)]),
+        peer_of(4, seats=[(1, 2)], state="unreachable", reason="unreachable 14 s", tokens_per_s=0),
+        peer_of(5, seats=[(1, 3)]),
+        peer_of(6, seats=[]),
+        peer_of(7, seats=[]),
+    ]
+    dice = random.Random(7)
+    curve = [[r, 1.86 + 3.6 * math.exp(-r / 9) + dice.random() * 0.05] for r in range(42)]
+    tail = []
+    for height in range(193, 213):
+        some = [
+            {"kind": "CommitSegment", "text": f"round 40 stage {s} seat {s} by {NAMES[s + 1]}"}
+            for s in range(height % 3)
+        ]
+        if height == 208:
+            some = [
+                {"kind": "PostCheckpoint", "text": "round 40 stage 0 root 9f3c21ab by icy-newt-042"}
+            ]
+        tail.append({"height": height, "leader": NAMES[6], "time_s": None, "transactions": some})
+    trades = [
+        {"round": r, "fragment": 0, "stage": s, "from": NAMES[a], "to": NAMES[b], "ok": ok}
+        for r in (39, 40, 41)
+        for s, a, b, ok in ((0, 0, 1 if r % 2 else 2, True), (1, 3, 5, True), (1, 4, 5, r < 40))
+    ]
+    return {
+        "node": {
+            "peer": peers[0]["peer"],
+            "name": NAMES[0],
+            "version": "0.1.0",
+            "home": "/home/me/.swarm",
+            "state": "training",
+            "uptime_s": 184,
+            "steps": 812,
+            "addresses": ["/ip4/127.0.0.1/tcp/40001"],
+            "api_url": "http://127.0.0.1:7420/",
+        },
+        "run": {
+            "index": 1,
+            "name": "pydocs-demo",
+            "digest": "51c0" * 16,
+            "phase": "training",
+            "round": 41,
+            "rounds": 80,
+            "num_stages": 2,
+            "parameters": 842_496,
+            "loss_nats": curve[-1][1],
+            "tokens": 12_400_000,
+            "tokens_per_s": 7_412,
+            "heldout": 2.214,
+            "ticket": "swarm1:" + "7Qm3" * 40,
+        },
+        "ledger": {
+            "chain": "ab" * 32,
+            "height": 212,
+            "finality_s": 0.42,
+            "validators": [NAMES[1], NAMES[4], NAMES[6], NAMES[7]],
+            "supply": 4_000_000,
+            "supply_conserved": True,
+            "tail": tail,
+        },
+        "peers": peers,
+        "seats": [
+            {
+                "stage": stage,
+                "index": index,
+                "name": p["name"],
+                "peer": p["peer"],
+                "last_commit_round": 40,
+                "tokens": 100_000,
+            }
+            for p in peers
+            for stage, index in p["seats"]  # type: ignore[attr-defined]
+        ],
+        "loss_curve": curve,
+        "trades": trades,
+        "events": [
+            {"at": 1_763_800_000 + 3 * i, "kind": kind, "text": text}
+            for i, (kind, text) in enumerate(
+                [
+                    ("node_started", "node hazy-otter-697 started"),
+                    ("peer_found", "found glad-raven-113 at 127.0.0.1, 2 ms"),
+                    ("seat_taken", "took seat 0 of stages 0 and 1"),
+                    ("seat_yielded", "yielded stage 1 to keen-quail-306"),
+                    ("round_started", "round 40 started: 3 + 3 seats"),
+                    ("traded", "traded fragment 0 with glad-raven-113 in 0.4 s"),
+                    ("committed", "segment of round 40 committed at height 208"),
+                    ("peer_lost", "lost keen-quail-306: connection reset"),
+                ]
+            )
+        ],
+    }

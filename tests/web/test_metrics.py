@@ -1,0 +1,43 @@
+"""The metrics say what the snapshot says, and nothing that is unknown."""
+
+import math
+
+from swarm.web.metrics import prometheus_text, records_of, section_of
+from tests.web.snapshots import a_snapshot
+
+
+def test_every_known_number_becomes_a_sample() -> None:
+    """A snapshot's numbers appear under their metric names."""
+    lines = prometheus_text(a_snapshot()).splitlines()
+    assert "swarm_round 41" in lines
+    assert "swarm_ledger_height 212" in lines
+    assert "swarm_ledger_supply_conserved 1" in lines
+    assert "swarm_peers 8" in lines
+
+
+def test_what_is_unknown_is_left_out() -> None:
+    """A node that has just started exports no zeros that it did not measure."""
+    text = prometheus_text({"node": {"uptime_s": 1}, "run": None, "peers": [{"rtt_ms": None}]})
+    assert "swarm_round" not in text
+    assert "swarm_peer_rtt_ms" not in text
+    assert "swarm_uptime_s 1" in text
+
+
+def test_a_number_that_is_not_finite_is_left_out() -> None:
+    """NaN and infinity are no measurements."""
+    assert "loss" not in prometheus_text({"run": {"loss_nats": math.nan}})
+
+
+def test_a_hostile_name_cannot_add_a_sample() -> None:
+    """Quotes, backslashes and line ends in a label are escaped."""
+    name = 'x"} 1\nswarm_fake 1\\'
+    text = prometheus_text({"peers": [{"peer": name, "tokens_per_s": 5}]})
+    assert 'peer="x\\"} 1\\nswarm_fake 1\\\\"' in text
+    assert not any(line.startswith("swarm_fake") for line in text.splitlines())
+
+
+def test_a_snapshot_of_another_shape_is_read_as_far_as_it_goes() -> None:
+    """Sections and lists that are something else count as empty."""
+    assert section_of({"run": 3}, "run") == {}
+    assert records_of({"peers": ["x", {"a": 1}]}, "peers") == [{"a": 1}]
+    assert records_of({"peers": "x"}, "peers") == []
