@@ -49,7 +49,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "microbatch_size": (1, 1024),
     "microbatches_per_step": (1, 256),
     "inner_steps_max": (1, 10_000),
-    "round_blocks": (4, 100_000),
+    "round_blocks": (3, 100_000),
     "rounds": (1, 65_000),
     "checkpoint_rounds": (1, 1_000),
     "seed": (0, (1 << 63) - 1),

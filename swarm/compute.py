@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class ComputePort(Protocol):
 
 @dataclass(slots=True)
 class _Job:
+    name: str
     work: Callable[[], Any]
     token: trio.lowlevel.TrioToken
     done: trio.Event = field(default_factory=trio.Event)
@@ -60,6 +62,8 @@ class Compute:
     ) -> None:
         self._niceness = niceness
         self._prepare = prepare
+        self.spent_s: dict[str, float] = {}
+        """Processor seconds by name of the function: where the time of this node went."""
         self._free = trio.CapacityLimiter(num_workers)  # bounds the queue too: a job per worker
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads = [
@@ -77,7 +81,8 @@ class Compute:
             for thread in self._threads:
                 if thread.ident is None:
                     thread.start()
-            job = _Job(lambda: fn(*args), trio.lowlevel.current_trio_token())
+            name = getattr(fn, "__qualname__", type(fn).__name__)
+            job = _Job(name, lambda: fn(*args), trio.lowlevel.current_trio_token())
             self._jobs.put(job)
             try:
                 await job.done.wait()
@@ -102,7 +107,9 @@ class Compute:
         _lower_priority(self._niceness)
         ready = outcome.capture(self._prepare)
         while (job := self._jobs.get()) is not None:
+            began = time.thread_time()
             job.result = ready if isinstance(ready, outcome.Error) else outcome.capture(job.work)
+            self.spent_s[job.name] = self.spent_s.get(job.name, 0.0) + time.thread_time() - began
             with suppress(trio.RunFinishedError):  # the loop is gone, and so is whoever waited
                 job.token.run_sync_soon(job.done.set)
             del job  # results can be large: do not hold the last one while idle

@@ -229,7 +229,7 @@ def _quoted(table: str) -> str:
 def _damaged(path: Path, detail: object) -> Corrupt:
     return Corrupt(
         f"{path} is damaged: {detail}",
-        hint=f"mv {path} {path}.damaged   (the node then syncs again from its peers)",
+        hint=f"mv {path} {path}.damaged   (then swarm join TICKET syncs it again)",
     )
 
 

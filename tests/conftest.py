@@ -4,6 +4,11 @@
 """
 
 import os
+
+# One thread per torch call, as in a node: on a busy machine two threads wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
 import random
 from collections.abc import Generator
 

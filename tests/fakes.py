@@ -57,6 +57,7 @@ class FakeHost:
         self.peer = secret.peer
         self.is_alive = True
         self.blamed: list[tuple[PeerId, PeerFault]] = []
+        self.first_blame = trio.Event()
         self.calls: Counter[tuple[PeerId, str]] = Counter()
         self._network = network
         self._services: dict[str, _Service] = {}
@@ -68,6 +69,7 @@ class FakeHost:
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
         """Remember a fault."""
         self.blamed.append((peer, fault))
+        self.first_blame.set()
 
     def faults(self) -> dict[PeerId, int]:
         """How often each peer was blamed."""

@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from swarm.errors import UsageError
-from swarm.ledger.archive import Archive, read_block, read_genesis
+from swarm.errors import UsageError, VerificationFailed
+from swarm.ledger.archive import Archive, newest_height, read_block, read_genesis
 from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.chain import Head
 from swarm.spec import Genesis
@@ -49,14 +49,20 @@ def proved_links(store: Store, problem: list[int]) -> Iterator[Link]:
     """The blocks from height 1 to the last one that a finalization on this disk covers.
 
     The newest blocks of a follower may be vouched for by a block it does not have yet; how many were
-    left out is appended to ``problem``.
+    left out is appended to ``problem``. Raises ``VerificationFailed`` when one in the middle is missing.
     """
-    waiting = list[Link]()
+    newest = newest_height(store)  # read first: a running node adds blocks meanwhile
+    waiting, height = list[Link](), 0
     for link in links_from(store, 1):
         waiting.append(link)
+        height += 1
         if link[1] is not None:
             yield from waiting
             waiting.clear()
+    if newest > height:
+        raise VerificationFailed(
+            f"block {height + 1} is missing on this disk, and {newest} is here"
+        )
     problem.append(len(waiting))
 
 

@@ -127,23 +127,23 @@ def _gather(desk: Terminal, folder: Path, file: str, minutes: float, kills: bool
 
 
 def _open(troupe: Troupe) -> None:
-    """Start the launcher, wait for its ticket, start everybody else, validators first."""
+    """Start everybody, validators before the rest: they load while the launcher prepares the run."""
     from swarm.cli.demo_watch import wait_for_ticket
 
     first, rest = troupe.players[0], troupe.players[1:]
     words = ["launch", str(troupe.run_path), "--home", str(first.home)]
     troupe.children.start(first.role.folder, words, first.log)
     troupe.watch.tell(f"{first.name} launches {troupe.run_path.name}")
-    ticket = wait_for_ticket(troupe.children, first, troupe.watch, TICKET_S)
     for player in sorted(rest, key=lambda one: not one.role.validates):
-        _join(troupe.children, player, ticket)
-    troupe.watch.tell(f"ticket {ticket}")
+        _join(troupe, player)
     troupe.watch.tell(f"{len(rest)} peers join: {', '.join(player.name for player in rest)}")
+    troupe.watch.tell(f"ticket {wait_for_ticket(troupe.children, first, troupe.watch, TICKET_S)}")
 
 
-def _join(children: "Children", player: "Player", ticket: str) -> None:
-    words = ["join", ticket, "--home", str(player.home)]
-    children.start(player.role.folder, words, player.log)
+def _join(troupe: Troupe, player: "Player") -> None:
+    ticket_file = troupe.players[0].home / "ticket.txt"
+    words = ["join", f"@{ticket_file}", "--home", str(player.home)]
+    troupe.children.start(player.role.folder, words, player.log)
 
 
 def _perform(troupe: Troupe) -> None:
@@ -167,8 +167,7 @@ def _perform(troupe: Troupe) -> None:
                     (victim.home / "api.json").unlink(missing_ok=True)
                     watch.tell(f"killed {victim.name} (kill -9), a replica that validates")
                 case Move.RESTART:
-                    ticket = (players[0].home / "ticket.txt").read_text(encoding="ascii").strip()
-                    _join(children, victim, ticket)
+                    _join(troupe, victim)
                     watch.tell(f"{victim.name} starts again")
                 case Move.FINISH:
                     watch.tell("time is up" if script.ended_early else "all rounds are done")
@@ -189,8 +188,8 @@ def _result(troupe: Troupe, measured: "Measured") -> "Result":
     return Result(
         initial_loss_nats=measured.initial_loss_nats,
         final_loss_nats=measured.final_loss_nats,
-        tokens=whole(run, "tokens"),
-        rounds=min(whole(run, "round"), whole(run, "rounds")),
+        tokens=watch.tokens,
+        rounds=min(watch.round, whole(run, "rounds")),
         peers=watch.num_peers,
         commits_final=measured.commits,
         commits_verified=None,

@@ -35,6 +35,9 @@ class Watch:
     picture: Picture = field(default_factory=dict[str, object])
     peak_mb: float = 0.0
     num_peers: int = 0
+    round: int = 0
+    """The highest seen: a run that is settled counts no rounds any more."""
+    tokens: int = 0
     map_url: str = ""
     curve: list[tuple[float, int, float]] = field(default_factory=list[tuple[float, int, float]])
     """(seconds since the start, tokens, loss in nats) whenever the tokens rose."""
@@ -51,6 +54,8 @@ class Watch:
         self.picture = _state_of(first) or self.picture
         run, node = part(self.picture, "run"), part(self.picture, "node")
         self.num_peers = max(self.num_peers, len(parts(self.picture, "peers")))
+        self.round = max(self.round, whole(run, "round"))
+        self.tokens = max(self.tokens, whole(run, "tokens"))
         self._note_curve(run)
         if not self.map_url and (url := text(node, "api_url")):
             self.map_url = url
@@ -58,7 +63,7 @@ class Watch:
         rounds, is_over = whole(run, "rounds"), text(run, "phase") in OVER
         theirs = _state_of(victim) if asks_victim else None
         return Look(
-            round=whole(run, "round"),
+            round=self.round,
             rounds=max(rounds, 1),
             is_over=is_over,
             is_final=is_over and _has_final_model(run, first, rounds),

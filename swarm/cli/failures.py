@@ -46,6 +46,11 @@ def explain(error: BaseException) -> Explained:
     return Explained(f"{type(strange).__name__}: {_sentence(strange)}", "", 1, False)
 
 
+def is_reader_gone(error: BaseException) -> bool:
+    """Whether all that happened is that nobody reads our output any more."""
+    return all(isinstance(leaf, BrokenPipeError) for leaf in _leaves(error))
+
+
 def save_trace(error: BaseException, home: Path) -> Path | None:
     """Write the whole trace under ``home``; None when even that fails."""
     path = home / f"trace-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"

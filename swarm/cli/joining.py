@@ -16,9 +16,14 @@ from swarm.errors import BadConfig, UsageError
 if TYPE_CHECKING:
     from swarm.node.service import NodeSetup
     from swarm.run_file import NodeConfig, RunFile
+    from swarm.ticket import Ticket
 
 STEP_DEMO = "demo.toml"
 FILE_BYTES_MAX = 1 << 20
+TICKET_FILE_S = 120
+"""A launch on a crowded machine writes its ticket well within this."""
+TICKET_LOOK_S = 0.2
+TELL_INTERVAL_S = 5.0
 
 Listen = Annotated[
     list[str] | None, typer.Option(help="host:port to listen on; may be given more than once.")
@@ -38,7 +43,9 @@ def register(app: typer.Typer) -> None:
 
 
 def join(
-    ticket: Annotated[str, typer.Argument(help="swarm1:... from whoever launched.")] = "",
+    ticket: Annotated[
+        str, typer.Argument(help="swarm1:... from whoever launched; @FILE waits for one.")
+    ] = "",
     listen: Listen = None,
     validate: Validate = False,
     no_solve: NoSolve = False,
@@ -52,12 +59,10 @@ def join(
             f"no ticket was given, and {desk.home} has joined no network yet",
             hint="swarm join swarm1:... (ask whoever launched for it), or start alone: swarm launch",
         )
-    parsed = None
-    if ticket:
-        from swarm.ticket import parse_ticket
-
-        parsed = parse_ticket(ticket, int(time.time()))
+    parsed = _parsed(ticket) if ticket and not ticket.startswith("@") else None
     setup = _setup(desk, listen, validate, no_solve, api_port)
+    if ticket.startswith("@"):
+        parsed = _parsed(_ticket_from(desk, Path(ticket[1:])))
     _run(desk, replace(setup, ticket=parsed))
 
 
@@ -111,14 +116,38 @@ def read_text(path: Path, hint: str) -> str:
         raise BadConfig(f"{path} is not a text file", hint=hint) from None
 
 
+def _parsed(ticket: str) -> "Ticket":
+    from swarm.ticket import parse_ticket
+
+    return parse_ticket(ticket, int(time.time()))
+
+
+def _ticket_from(desk: Terminal, path: Path) -> str:
+    """The ticket in a file, as soon as somebody writes it; raises ``UsageError`` if nobody does."""
+    began = told = time.monotonic()
+    while not (path.is_file() and (found := read_text(path, f"check {path}").strip())):
+        now = time.monotonic()
+        if now - began > TICKET_FILE_S:
+            raise UsageError(
+                f"no ticket in {path} after {TICKET_FILE_S} s", hint="swarm ticket new"
+            )
+        if now - told > TELL_INTERVAL_S:
+            told = now
+            desk.say(f"waiting for a ticket in {path}")
+        time.sleep(TICKET_LOOK_S)
+    return found
+
+
 def _setup(
     desk: Terminal, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
 ) -> "NodeSetup":
     config = _node_config(desk.home, listen, validate, no_solve, api_port)
-    from swarm.host.identity import load_identity
+    from swarm.host.identity import load_identity, lock_home
 
     is_new = not (desk.home / "identity.key").exists()
     secret = load_identity(desk.home)
+    with lock_home(desk.home):
+        pass  # a home in use is told here, before the libraries load; the node takes the lock for good
     from swarm.crypto import peer_name
 
     note = " (new; back it up: swarm id export)" if is_new else ""
@@ -151,9 +180,9 @@ def _node_config(
 
 
 def _run(desk: Terminal, setup: "NodeSetup") -> None:
-    from swarm.cli.running import Voice, run_until_stopped
+    from swarm.cli.running import Voice, leave, run_until_stopped
 
     voice = Voice(desk)
     code = run_until_stopped(replace(setup, report=voice.hear), voice)
     desk.say("left cleanly; come back with: swarm join")
-    raise typer.Exit(code)
+    leave(code)

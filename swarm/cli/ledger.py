@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import VerificationFailed
 
 if TYPE_CHECKING:
     from swarm.cli.archive import Link
@@ -81,7 +82,13 @@ def verify() -> None:
     began = time.monotonic()
     with opened(desk.home) as (store, genesis):
         links = _counted(_reported(proved_links(store, left_out), desk), counts)
-        report = verify_chain(genesis, links)
+        try:
+            report = verify_chain(genesis, links)
+        except VerificationFailed as error:
+            again = (
+                f"mv {store.path} {store.path}.damaged   (then swarm join TICKET syncs it again)"
+            )
+            raise VerificationFailed(str(error), hint=again) from None
     state = report.head.state
     row: dict[str, object] = {
         "chain": genesis.chain.hex(),

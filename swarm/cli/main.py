@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from swarm.cli import demo, inviting, joining, ledger, looking, models
-from swarm.cli.failures import INTERRUPTED, Explained, explain, save_trace
+from swarm.cli.failures import INTERRUPTED, Explained, explain, is_reader_gone, save_trace
 from swarm.cli.options import HELP, split_globals
 from swarm.cli.terminal import terminal, use
 from swarm.errors import UsageError
@@ -83,10 +83,8 @@ def run(words: Sequence[str]) -> int:
         return stop.exit_code
     except typer.Abort:
         return INTERRUPTED
-    except BrokenPipeError:
-        return _broken_pipe()
     except BaseException as error:  # the last door: a sentence instead of a traceback
-        return _failed(error)
+        return _broken_pipe() if is_reader_gone(error) else _failed(error)
 
 
 def _failed(error: BaseException) -> int:

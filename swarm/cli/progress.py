@@ -10,14 +10,16 @@ from swarm.events import Event, EventKind, printable
 
 STATUS_INTERVAL_S = 5.0
 """A status line this often where nobody can redraw one: half of the longest silence allowed."""
-_TOO_MANY = frozenset({EventKind.STEP, EventKind.BLOCK, EventKind.TRADED, EventKind.COMMITTED})
+_TOO_MANY = frozenset(
+    {EventKind.STEP, EventKind.BLOCK, EventKind.TRADED, EventKind.SOLO, EventKind.COMMITTED}
+)
 """Kinds that come many times a round: they show in the status line, and with --verbose."""
 _LABELS = {
     EventKind.NODE_STARTED: "node",
     EventKind.NETWORK: "network",
     EventKind.PEER_FOUND: "peer",
     EventKind.PEER_LOST: "peer",
-    EventKind.RUN_JOINED: "run",
+    EventKind.RUN_JOINED: "joined",
     EventKind.SEAT_TAKEN: "seat",
     EventKind.SEAT_YIELDED: "seat",
     EventKind.ROUND_STARTED: "round",
@@ -44,7 +46,8 @@ class Progress:
         """The lines an event is worth."""
         kind = event.kind
         self._last_event = printable(event.text, 200)
-        if kind in _TOO_MANY and not self._verbose:
+        is_said_elsewhere = self._last_event.startswith(("map http", "ticket swarm1:"))
+        if is_said_elsewhere or (kind in _TOO_MANY and not self._verbose):
             return []
         self._last_said = now
         label = next((name for known, name in _LABELS.items() if known.value == kind), "")

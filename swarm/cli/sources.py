@@ -35,6 +35,7 @@ class Model:
 
 def load_model(folder: Path) -> Model:
     """Read an exported folder; raises ``BadConfig`` when it is not one."""
+    torch.set_num_threads(1)  # a command beside running nodes takes one core, not all
     if not folder.is_dir():
         raise BadConfig(f"there is no folder {folder}", hint="swarm export DIR")
     files = {
@@ -68,11 +69,18 @@ def model_of_run(home: Path, *, initial: bool) -> Model:
     All stages come from one boundary: the newest whose checkpoints are on this disk. Raises
     ``Unreachable`` when there is none.
     """
+    torch.set_num_threads(1)
     run = run_of_home(home)
     plans = plan_stages(run.spec.model, run.spec.num_stages)
-    if initial or not all(run.checkpoints):
+    if initial:
         shards = [init_flat(plan, run.spec.seed) for plan in plans]
         return Model(run.spec.model, joined(shards), 0)
+    if not all(run.checkpoints):
+        raise Unreachable(
+            f"run {run.spec.name} has no checkpoint yet; one comes every"
+            f" {run.spec.checkpoint_rounds} rounds and at the end",
+            hint="swarm run show, or the untrained model: swarm export DIR --initial",
+        )
     for round_ in _common_rounds(run):
         kept = [next(c for c in stage if c.round == round_) for stage in run.checkpoints]
         if all((home / BLOBS / checkpoint.phi_root.hex()).is_file() for checkpoint in kept):
@@ -108,6 +116,3 @@ def _shard(home: Path, plan: StagePlan, root: Digest) -> Tensor:
     if hash_of(phi_P) != root:
         raise Corrupt(f"the checkpoint {root.hex()[:12]} is damaged", hint=f"rm {path}")
     return phi_P
-
-
-torch.set_num_threads(1)  # a command beside running nodes takes one core, not all

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from swarm.cli.failures import Explained
@@ -45,9 +46,10 @@ class Terminal:
             print("\n".join(lines), flush=True)
 
     def say(self, message: str) -> None:
-        """A message to the person; silent with --quiet."""
+        """A message to the person; silent with --quiet, and when nobody listens any more."""
         if not self.options.quiet:
-            print(message, file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(message, file=sys.stderr, flush=True)
 
     def detail(self, message: str) -> None:
         """A message for those who asked for more with --verbose."""

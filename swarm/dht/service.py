@@ -24,7 +24,7 @@ from libp2p.records.validator import NamespacedValidator, Validator
 from libp2p.tools.anyio_service import background_trio_service
 
 from swarm.codec import encode
-from swarm.crypto import SecretKey, digest, parse_peer, peer_text
+from swarm.crypto import SecretKey, digest
 from swarm.dht.announcing import Directory, Lookups
 from swarm.dht.directory import Announcement, PeerMap
 from swarm.dht.records import (
@@ -38,6 +38,7 @@ from swarm.dht.records import (
     validate,
 )
 from swarm.errors import BadEncoding, PeerFault, Unreachable
+from swarm.host.link import id_of, peer_of
 from swarm.host.service import Host, PeerConnected
 from swarm.host.tidy import Untyped
 from swarm.types import PeerId
@@ -97,12 +98,12 @@ class Dht:
         """Put every connected peer into the routing table: it is empty before that."""
         events = self._host.subscribe()
         for peer in self._host.connected():
-            await self._kad.add_peer(_id_of(peer), skip_server_mode_check=True)
+            await self._kad.add_peer(id_of(peer), skip_server_mode_check=True)
         async for event in events:
             if isinstance(event, PeerConnected):
-                await self._kad.add_peer(_id_of(event.peer), skip_server_mode_check=True)
+                await self._kad.add_peer(id_of(event.peer), skip_server_mode_check=True)
             else:
-                self._kad.routing_table.remove_peer(_id_of(event.peer))
+                self._kad.routing_table.remove_peer(id_of(event.peer))
 
     # ---- records
 
@@ -174,7 +175,7 @@ class Dht:
     async def find_peer_addresses(self, peer: PeerId) -> list[str]:
         """Addresses under which others know ``peer``; remembered, too. Raises ``Unreachable``."""
         async with self._operation("find_peer"):
-            info = await self._kad.find_peer(_id_of(peer))
+            info = await self._kad.find_peer(id_of(peer))
             if info is not None:
                 self._remember(peer, [str(address) for address in info.addrs])
         return self._host.known_addresses(peer)
@@ -244,12 +245,8 @@ def _content_key(key: bytes) -> bytes:
     return b"\x12\x20" + digest("dht-provider", key)
 
 
-def _id_of(peer: PeerId) -> ID:
-    return ID.from_base58(peer_text(peer))
-
-
 def _peer_of(peer_id: ID) -> PeerId | None:
     try:
-        return parse_peer(peer_id.to_base58())
+        return peer_of(peer_id)
     except BadEncoding:
         return None

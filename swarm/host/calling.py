@@ -10,14 +10,14 @@ from functools import partial
 
 import trio
 from libp2p.abc import INetStream
-from libp2p.peer.id import ID
 from multiaddr.multiaddr import Multiaddr
 
-from swarm.crypto import peer_name, peer_text
+from swarm.crypto import peer_name
 from swarm.errors import Unreachable
 from swarm.host.addresses import AddressBook
 from swarm.host.guards import GuardedHost
-from swarm.host.links import Link, Links
+from swarm.host.link import Link, id_of
+from swarm.host.links import Links
 from swarm.host.patience import Breakers, FaultBook
 from swarm.host.streams import LINK_ERRORS, Declined, FrameStream, NoReply
 from swarm.types import PeerId
@@ -275,11 +275,6 @@ class Traffic:
     def of(self, peer: PeerId) -> tuple[int, int]:
         """(sent, received) bytes."""
         return self._bytes.get(peer, (0, 0))
-
-
-def id_of(peer: PeerId) -> ID:
-    """libp2p's name for a peer."""
-    return ID.from_base58(peer_text(peer))
 
 
 async def _wait_then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -154,7 +154,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
         async def start_guarded() -> None:
             try:
                 await start()
-            except Exception as error:
+            except Exception as error:  # a guard: one connection's failure would end all the others
                 log.warning("connection to %s failed: %r", muxed_conn.peer_id, error)
 
         muxed_conn.start = start_guarded
@@ -208,7 +208,7 @@ class GuardedHost(BasicHost):
                 return
             net_stream.set_protocol(chosen)
             await handler(net_stream)
-        except Exception as error:
+        except Exception as error:  # the guard: a handler's failure would end the process
             self.door.handler_failed(peer_id, protocol, error)
             with trio.move_on_after(1):
                 await net_stream.reset()

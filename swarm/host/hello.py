@@ -42,8 +42,13 @@ def parse_hello(data: bytes) -> Hello:
     return hello
 
 
+OTHER_NETWORK = "is on another network"
+"""How the reason to part from a peer with another genesis begins."""
+
+
 def reason_to_part(mine: Hello, theirs: Hello) -> str:
     """Why not to stay connected, as the end of a sentence about the peer; empty to stay."""
     if mine.chain != theirs.chain:
-        return f"is on another network (genesis {theirs.chain.hex()[:8]}, ours is {mine.chain.hex()[:8]})"
+        seen, wanted = theirs.chain.hex()[:8], mine.chain.hex()[:8]
+        return f"{OTHER_NETWORK} (genesis {seen}, ours is {wanted})"
     return ""

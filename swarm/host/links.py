@@ -16,22 +16,21 @@ from typing import Any
 import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
-from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
-from libp2p.rcmgr import Direction
 
 from swarm.codec import encode
-from swarm.crypto import parse_peer, peer_name
+from swarm.crypto import peer_name
 from swarm.errors import BadEncoding, SwarmError, Unreachable
 from swarm.host import hello as greeting
 from swarm.host.addresses import AddressBook, believable
 from swarm.host.guards import NEGOTIATE_S, GuardedHost
 from swarm.host.hello import Hello, parse_hello, reason_to_part
+from swarm.host.link import Link, peer_of
 from swarm.host.notices import Notices
 from swarm.host.patience import Breakers, FaultBook
 from swarm.host.streams import ANSWER, LINK_ERRORS, REFUSAL, Declined, FrameStream, refusal
-from swarm.host.tidy import Untyped, buffered_bytes, cut, open_scope, say_goodbye
+from swarm.host.tidy import Untyped, buffered_bytes, cut, say_goodbye
 from swarm.types import PeerId
 
 PING_PROTOCOL = "/swarm/ping/1"
@@ -46,6 +45,9 @@ OWN_DELAY_MAX_S = 1.0
 
 GREET_S = 10.0
 """A connection on which nobody said hello by then is closed."""
+
+SPARE_STREAMS = 2
+"""Our ping and theirs."""
 
 FAREWELL_S = 0.3
 """Time for our reason to arrive before a connection we part from is cut."""
@@ -64,29 +66,6 @@ log = logging.getLogger("swarm.host")
 
 class _OtherNetwork(Unreachable):
     """The peer follows another genesis."""
-
-
-class Link:
-    """One connection to one peer."""
-
-    def __init__(self, conn: Untyped, peer: PeerId) -> None:
-        self.conn = conn
-        self.peer = peer
-        self.is_outbound = conn.direction == Direction.OUTBOUND
-        remote = conn.muxed_conn.get_remote_address()
-        self.remote_host: str = remote[0] if remote else ""
-        self.greeted = trio.Event()
-        self.ended = trio.Event()
-        self.session = b""
-        self.rtt_s: float | None = None
-        self.failures = 0
-        self.scope = open_scope()
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it is greeted and not closed."""
-        closed = self.conn.is_closed or self.conn.muxed_conn.event_shutting_down.is_set()
-        return self.greeted.is_set() and not closed and not self.ended.is_set()
 
 
 class Links:
@@ -113,6 +92,7 @@ class Links:
         self._changed = changed
         self._links: dict[Any, Link] = {}
         self._up: set[PeerId] = set()
+        self._own = peer_of(host.get_id())
         self._parted: dict[PeerId, str] = {}
         host.set_stream_handler(TProtocol(greeting.PROTOCOL), self._serve_hello)
         host.get_network().register_notifee(Notices(self.link_of, self._forget))
@@ -121,8 +101,12 @@ class Links:
     # ---- what is known
 
     def of(self, peer: PeerId) -> list[Link]:
-        """Greeted, open links to a peer, newest last."""
-        return [link for link in self._links.values() if link.peer == peer and link.is_live]
+        """Greeted, open links to a peer, the best one last.
+
+        Of two that dialled each other at once, both sides prefer the link dialled by the smaller key.
+        """
+        found = [link for link in self._links.values() if link.peer == peer and link.is_live]
+        return sorted(found, key=lambda link: link.is_outbound == (self._own < peer))
 
     def peers(self) -> list[PeerId]:
         """Connected peers, in the order of their keys."""
@@ -253,11 +237,13 @@ class Links:
                 asked = trio.current_time()
                 await stream.ask(random.randbytes(PING_BYTES), reply_limit=PING_BYTES)
                 rtt_s = trio.current_time() - asked
-                link.rtt_s = rtt_s if link.rtt_s is None else (link.rtt_s * 3 + rtt_s) / 4
+                link.rtt_s = rtt_s if link.rtt_s is None else (link.rtt_s + rtt_s) / 2
                 is_answered = True
             if is_answered:
                 link.failures = 0
                 self._breakers.reset(link.peer)
+                if self._is_spare(link):
+                    return
                 continue
             if stream is not None:
                 self._nursery.start_soon(stream.reset)
@@ -265,6 +251,14 @@ class Links:
             if trio.current_time() - began < PING_TIMEOUT_S + OWN_DELAY_MAX_S:
                 link.failures += 1
         raise Unreachable(f"{PING_FAILURES_MAX} pings unanswered")
+
+    def _is_spare(self, link: Link) -> bool:
+        """Whether we dialled this link, another is better, and nothing but pings runs on it."""
+        return (
+            link.is_outbound
+            and self.of(link.peer)[-1:] != [link]
+            and len(link.conn.get_streams()) <= SPARE_STREAMS
+        )
 
     async def open_on(self, link: Link, protocols: Sequence[str]) -> INetStream:
         """Open a stream on one connection; raises ``Unreachable``. The caller brings the deadline."""
@@ -338,8 +332,3 @@ class Links:
                     await self.drop(link)
                 elif link.conn.is_closed:
                     self._forget(link.conn)
-
-
-def peer_of(peer_id: ID) -> PeerId:
-    """Our name for a libp2p peer; raises ``BadEncoding`` if its key is not Ed25519."""
-    return parse_peer(peer_id.to_base58())

@@ -55,14 +55,19 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except socket.gaierror:
-            raise UsageError(f"{host!r} is not an address of this machine") from None
+            raise UsageError(
+                f"{host!r} is not an address of this machine", hint="swarm join --listen 0.0.0.0:0"
+            ) from None
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise UsageError(
                     f"port {port} on {host} is already in use",
                     hint=f"choose another port, or see who has it: ss -ltnp 'sport = :{port}'",
                 ) from None
-            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+            raise UsageError(
+                f"cannot listen on {host}:{port}: {error.strerror}",
+                hint=f"swarm join --listen 0.0.0.0:{port}",
+            ) from None
 
 
 def _interface_hosts(wildcard: str) -> list[str]:

@@ -22,10 +22,11 @@ from swarm.codec import FRAME_BYTES_MAX
 from swarm.crypto import SecretKey, peer_name
 from swarm.errors import BadEncoding, PeerFault, Unreachable, UsageError
 from swarm.host.addresses import AddressBook, format_address
-from swarm.host.calling import Caller, Traffic, id_of
+from swarm.host.calling import Caller, Traffic
 from swarm.host.guards import GuardedHost, GuardedSwarm, build_host, route_logging
 from swarm.host.hello import CHAIN_BYTES, SESSION_BYTES, Hello
-from swarm.host.links import PING_BYTES, PING_PROTOCOL, Links, peer_of
+from swarm.host.link import id_of, peer_of
+from swarm.host.links import PING_BYTES, PING_PROTOCOL, Links
 from swarm.host.listening import announced, bindings, expand
 from swarm.host.patience import Breakers, FaultBook
 from swarm.host.serving import Handler, Server
@@ -149,6 +150,10 @@ class Host:
     def is_connected(self, peer: PeerId) -> bool:
         """Whether a greeted connection is open."""
         return bool(self._links.of(peer))
+
+    def why_parted(self, peer: PeerId) -> str:
+        """Why we did not stay connected to a peer, as the end of a sentence; empty if unknown."""
+        return self._links.why_parted(peer)
 
     def rtt_ms(self, peer: PeerId) -> int | None:
         """Smoothed round trip through the peer's event loop, milliseconds; None if not measured yet."""

@@ -18,7 +18,7 @@ from swarm.crypto import peer_name
 from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.host.calling import Traffic
 from swarm.host.guards import GuardedHost
-from swarm.host.links import peer_of
+from swarm.host.link import peer_of
 from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
 from swarm.types import PeerId
 

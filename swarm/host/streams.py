@@ -19,8 +19,8 @@ from swarm.host.tidy import shielded
 READ_BYTES = 64 * 1024
 """Read at most one Yamux frame at a time; libp2p's own read_exactly gives up after 100 short reads."""
 
-WRITE_BYTES_MAX = 256 * 1024
-"""Handed to libp2p at once; it cuts it into Yamux frames of 64 KiB."""
+WRITE_BYTES_MAX = 65_535 - 16 - 12
+"""Handed to libp2p at once: one Yamux frame in one Noise message. Its own 65,524 bytes need two messages."""
 
 WINDOW_POLL_S = 0.005
 """How often a writer looks whether the reader took something. libp2p's own wait polls every 10 ms and

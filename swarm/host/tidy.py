@@ -41,13 +41,13 @@ def shielded(timeout_s: float) -> trio.CancelScope:
     return scope
 
 
-async def cut(conn: Untyped) -> None:
+async def cut(conn: Untyped, timeout_s: float = 2) -> None:
     """End a connection at once, whatever its peer does.
 
     Unguarded: closing waits for a frozen peer to read a farewell, and a close that was cancelled half way
     leaves a dead connection in the table for ever.
     """
-    with shielded(2):
+    with shielded(timeout_s):
         await trio.aclose_forcefully(socket_under(conn.muxed_conn.secured_conn))
         await conn.muxed_conn.event_closed.wait()
         await conn.close()
@@ -57,10 +57,13 @@ async def cut(conn: Untyped) -> None:
 
 
 async def say_goodbye(conn: Untyped, timeout_s: float = 0.5) -> None:
-    """Close a connection politely, and cut it if that takes longer than ``timeout_s``."""
+    """Close a connection politely, and cut it if that takes longer than ``timeout_s``.
+
+    At the end of a node its reader may be cancelled already: nobody is left to say that it is closed.
+    """
     with shielded(timeout_s):
         await conn.close()
-    await cut(conn)
+    await cut(conn, timeout_s)
 
 
 @contextlib.contextmanager

@@ -29,4 +29,6 @@ courier.py       S  small statements to many peers, none held up by a slow one
 archive.py       S  the final chain on disk and the state after it
 replica.py       S  one validator: votes out, blocks in, journal first
 follower.py      S  blocks and transactions to and from everybody
+relay.py         S  transactions of ours and of others, on their way to the leaders
+service.py       S  the door: LedgerService
 """

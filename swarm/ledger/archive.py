@@ -74,7 +74,7 @@ class Archive:
         try:
             head, view = _load(store, genesis)
         except (BadEncoding, PeerFault, InvalidStatement) as error:
-            raise _damaged(str(error)) from None
+            raise _damaged(store, str(error)) from None
         return cls(store, genesis, head, view)
 
     def block_at(self, height: Height) -> tuple[Block, Certificate | None] | None:
@@ -183,7 +183,13 @@ def read_block(store: Store, height: Height) -> tuple[Block, Certificate | None]
         block = decode(Block, data)
         return block, None if certificate is None else decode(Certificate, certificate)
     except BadEncoding as error:
-        raise _damaged(f"block {height}: {error}") from None
+        raise _damaged(store, f"block {height}: {error}") from None
+
+
+def newest_height(store: Store) -> Height:
+    """The greatest height of which a store has a block; 0 if it has none."""
+    rows = store.last(BLOCKS)
+    return Height(int.from_bytes(rows[0][0], "big") if rows else 0)
 
 
 def read_genesis(store: Store) -> Genesis | None:
@@ -192,14 +198,13 @@ def read_genesis(store: Store) -> Genesis | None:
     try:
         return None if data is None else decode(Genesis, data, limit=len(data))
     except BadEncoding as error:
-        raise _damaged(f"genesis: {error}") from None
+        raise _damaged(store, f"genesis: {error}") from None
 
 
 def _load(store: Store, genesis: Genesis) -> tuple[Head, View]:
     """Replay from the newest snapshot; raises what the checks raise."""
     head, view = genesis_head(genesis), View(0)
-    rows = store.last(BLOCKS)
-    last = Height(int.from_bytes(rows[0][0], "big") if rows else 0)
+    last = newest_height(store)
     for key, data in store.last(SNAPSHOTS):
         height = Height(int.from_bytes(key, "big"))
         link = read_block(store, height)
@@ -221,8 +226,8 @@ def _load(store: Store, genesis: Genesis) -> tuple[Head, View]:
     return head, view
 
 
-def _damaged(detail: str) -> Corrupt:
+def _damaged(store: Store, detail: str) -> Corrupt:
     return Corrupt(
         f"the ledger on this disk is damaged: {detail}",
-        hint="move store.sqlite away; the node then syncs again from its peers",
+        hint=f"mv {store.path} {store.path}.damaged   (then swarm join TICKET syncs it again)",
     )

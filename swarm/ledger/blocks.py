@@ -3,7 +3,7 @@
 Core: pure functions over frozen structs.
 
 Block 0 is the genesis: it has no header, its digest is the chain id, and block 1 names it as its parent.
-A vote is a signature over (chain, view, block digest) under the purpose of its kind; a certificate is a
+A vote is a signature over (chain, epoch, view, block digest) under the purpose of its kind; a certificate is a
 bitmap over the validators, in the order of the genesis, with one vote per set bit, in the same order.
 """
 
@@ -29,6 +29,9 @@ VALIDATORS_MAX = 64
 """Most validators: their bitmap is one 64-bit integer."""
 
 VRF_PROOF_BYTES = 80
+
+GENESIS_EPOCH = 0
+"""The validators of the genesis vote in epoch 0 until a later epoch has others."""
 
 NOTARIZE, NULLIFY, FINALIZE = 0, 1, 2
 VOTE_PURPOSES = ("vote-notarize", "vote-nullify", "vote-finalize")
@@ -98,9 +101,9 @@ def body_root(transactions: Sequence[bytes]) -> Digest:
     return merkle_root(transactions, sha256_hash)
 
 
-def vote_parts(chain: Digest, view: View, block: Digest) -> tuple[bytes, bytes, bytes]:
-    """What a vote signs, under ``VOTE_PURPOSES[kind]``."""
-    return chain, view.to_bytes(8, "big"), block
+def vote_parts(chain: Digest, view: View, block: Digest) -> tuple[bytes, bytes, bytes, bytes]:
+    """What a vote signs, under ``VOTE_PURPOSES[kind]``: chain, epoch of the validators, view, block."""
+    return chain, GENESIS_EPOCH.to_bytes(8, "big"), view.to_bytes(8, "big"), block
 
 
 def vrf_alpha(chain: Digest, epoch: int, view: View, beacon: Digest) -> bytes:

@@ -110,6 +110,7 @@ class Simplex:
         two final blocks exist at one height.
         """
         self._now = now
+        self._timers.hear(sender, self.view)
         match statement:
             case Vote():
                 check_vote_shape(statement, sender)
@@ -173,8 +174,8 @@ class Simplex:
     def _enter(self, view: View) -> None:
         if view > self.view:
             self.view = view
-            leads = self._electorate.leader(view) == self.me
-            self._timers.enter(view, final=self.tip.view, leads=leads, now=self._now)
+            leader = self._electorate.leader(view)
+            self._timers.enter(view, self.tip.view, leader=leader, me=self.me, now=self._now)
             self._consent()
 
     def _propose(self) -> None:

@@ -45,13 +45,6 @@ class Caller(Protocol):
         ...
 
 
-class Started(Protocol):
-    """What ``nursery.start`` passes in."""
-
-    def started(self) -> None:
-        """Everything is ready."""
-
-
 class Courier(Generic[Item]):
     """Queues by peer; ``run`` serves them until cancelled."""
 
@@ -72,14 +65,16 @@ class Courier(Generic[Item]):
         self._nursery: trio.Nursery | None = None
         self.num_frames, self.num_bytes, self.num_items = 0, 0, 0
 
-    async def run(self, *, task_status: Started = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Carry what is posted, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for peer in self._queues:
                 nursery.start_soon(self._serve, peer)
-            task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # the host may still bring in what would be passed on
 
     def post(self, peer: PeerId, items: Sequence[Item]) -> None:
         """Queue items for a peer; the oldest make room when its queue is full."""

@@ -48,6 +48,8 @@ class Follower:
         self._archive, self._pool, self._host, self._replica = archive, pool, host, replica
         self._turn = sum(host.peer)
         self.num_bytes = 0
+        self.is_near = False
+        """Whether the last answer had few new blocks, so that we have all there are but a few."""
         host.serve(PROTOCOL, self._answer, request_limit=64, concurrency=CONCURRENCY)
 
     async def run(self) -> None:
@@ -116,6 +118,7 @@ class Follower:
             self._host.blame(peer, fault)
             return None
         self.num_bytes += len(data)
+        self.is_near = len(blocks) < NEAR_BLOCKS
         if reply.certificate is None:
             return 0
         try:

@@ -78,7 +78,7 @@ class Relay:
     async def run(self) -> None:
         """Pass transactions on, and clean up after every final block, until cancelled."""
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.courier.run)
+            nursery.start_soon(self.courier.run)
             async for final in self._finals:
                 self._settle(final)
                 async with self._moved:

@@ -70,14 +70,15 @@ class _Met:
 class Replica:
     """A validator of this node's own. ``run`` serves until cancelled."""
 
-    def __init__(self, archive: Archive, pool: Pool, secret: SecretKey, host: Host) -> None:
+    def __init__(
+        self, archive: Archive, pool: Pool, secret: SecretKey, host: Host, pace: Pace
+    ) -> None:
         genesis = archive.genesis
         self._archive, self._pool, self._host = archive, pool, host
         self._journal = archive.load_journal()
         self._electorate = Electorate(genesis.chain, archive.head.state.validators, genesis.seed)
         self._chamber = StateChamber(archive.head, pool, secret)
         tip, certificate = archive.final_point()
-        pace = Pace(genesis.block_interval_ms / 1000)
         self.machine = Simplex(
             self._electorate,
             secret,
@@ -115,7 +116,7 @@ class Replica:
         Raises ``VerificationFailed`` when more than a third of the power is proved to be dishonest.
         """
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.courier.run)
+            nursery.start_soon(self.courier.run)
             nursery.start_soon(self._watch_links)
             nursery.start_soon(self._watch_archive)
             await self._carry_out(self.machine.start(trio.current_time()))

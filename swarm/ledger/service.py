@@ -4,6 +4,7 @@ Shell: the door of the ledger room. Composes archive, follower, relay and, on a 
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -12,12 +13,13 @@ from swarm.errors import Unreachable
 from swarm.host.service import Host
 from swarm.ledger.archive import Archive, FinalBlock
 from swarm.ledger.blocks import Block, Certificate
-from swarm.ledger.courier import Courier, Started
+from swarm.ledger.courier import Courier
 from swarm.ledger.follower import Follower
 from swarm.ledger.pool import Pool
 from swarm.ledger.relay import Relay
 from swarm.ledger.replica import Replica
 from swarm.ledger.state import State
+from swarm.ledger.timers import Pace
 from swarm.ledger.transactions import Body
 from swarm.ledger.votes import Statement
 from swarm.spec import Genesis
@@ -26,6 +28,17 @@ from swarm.types import Digest, Height
 
 TAIL_MAX = 1000
 """Blocks one ``tail`` returns at most."""
+
+
+DELTA_S = 2.0
+"""The longest a vote takes between two validators, supposedly: crossing the earth and a busy machine."""
+
+
+class Started(Protocol):
+    """What ``nursery.start`` passes in."""
+
+    def started(self, value: None, /) -> None:
+        """The ledger serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +73,26 @@ class LedgerService:
 
     @classmethod
     def open(
-        cls, store: Store, genesis: Genesis, secret: SecretKey, host: Host, *, validate: bool
+        cls,
+        store: Store,
+        genesis: Genesis,
+        secret: SecretKey,
+        host: Host,
+        *,
+        validate: bool,
+        delta_s: float = DELTA_S,
     ) -> "LedgerService":
         """Load the chain from disk and offer it to peers; vote if ``validate`` and the genesis has us.
 
-        Raises ``Corrupt`` if the disk holds anything but one valid chain, or if the journal of our votes is
-        damaged; ``UsageError`` if it is the chain of another network; ``BadEncoding`` for a bad genesis.
+        ``delta_s`` is the longest a vote is expected to take between two validators; it is this node's own
+        guess, and grows while nothing becomes final. Raises ``Corrupt`` if the disk holds anything but one
+        valid chain, or if the journal of our votes is damaged; ``UsageError`` if it is the chain of another
+        network; ``BadEncoding`` for a bad genesis.
         """
         archive, pool = Archive.open(store, genesis), Pool()
         is_validator = validate and secret.peer in genesis.validators
-        replica = Replica(archive, pool, secret, host) if is_validator else None
+        pace = Pace(genesis.block_interval_ms / 1000, delta_s)
+        replica = Replica(archive, pool, secret, host, pace) if is_validator else None
         follower = Follower(archive, pool, host, replica)
         return cls(archive, pool, replica, follower, Relay(archive, pool, secret, host))
 
@@ -88,7 +111,7 @@ class LedgerService:
             nursery.start_soon(self._follower.run)
             if self._replica is not None:
                 nursery.start_soon(self._replica.run)
-            task_status.started()
+            task_status.started(None)
 
     @property
     def genesis(self) -> Genesis:
@@ -104,6 +127,11 @@ class LedgerService:
     def height(self) -> Height:
         """The latest final height."""
         return self._archive.head.state.height
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether a peer has told us, since the start, that we have all blocks but the very last ones."""
+        return self._follower.is_near
 
     @property
     def is_validator(self) -> bool:

@@ -9,6 +9,7 @@ checkpoints.py  S  canonical checkpoints, posted and pulled
 seats.py        S  the seats of this node
 trading.py      S  one outer step of one fragment
 steward.py      S  ask what is due, see that it is done
+acquaintances.py  S  whom the last start was connected to
 entrance.py     S  the way into a network and a run
 launching.py    S  what a launch publishes
 snapshot.py     S  the object behind the map

@@ -3,12 +3,13 @@
 Shell: carries bytes between the shard, the blob folder and the ledger.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import trio
 from torch import Tensor
 
-from swarm.errors import Corrupt, InvalidStatement, Unreachable
+from swarm.errors import BadConfig, Corrupt, InvalidStatement, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.records import Checkpoint
 from swarm.ledger.transactions import PostCheckpoint
@@ -22,6 +23,11 @@ from swarm.verify.transcript import component_proof
 PHI = 4
 """Component phi of the state, in the order of protocol.md section 5."""
 FLOAT32_BYTES = 4
+TABLE = "checkpoints"
+"""Per blob that is a checkpoint: run, stage and round, so that old ones can be told from data."""
+NEWER_KEPT = 2
+"""A checkpoint goes when so many newer canonical ones are here."""
+PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ async def post(
         len(data),
         component_proof(closed.components, PHI),
     )
+    await _note(context, stage, boundary, root)
     await context.ledger.submit(body)
     context.report(
         EventKind.CHECKPOINT,
@@ -76,9 +83,8 @@ async def pull(context: Context, stage: StageIndex, checkpoint: Checkpoint) -> T
     data = await trio.to_thread.run_sync(path.read_bytes)
     phi_P = await context.compute.run(decode_phi, data, numel)
     if await context.compute.run(hash_of, phi_P) != checkpoint.phi_root:
-        raise Corrupt(
-            f"the checkpoint of stage {stage} on this disk is damaged", hint=f"delete {path}"
-        )
+        raise Corrupt(f"the checkpoint of stage {stage} on this disk is damaged", hint=f"rm {path}")
+    await _note(context, stage, checkpoint.round, checkpoint.phi_root)
     return phi_P
 
 
@@ -95,6 +101,36 @@ async def newest(context: Context, stage: StageIndex) -> tuple[Tensor, Digest, R
     plan = stage_of(run.spec, stage).plan
     phi_P = await context.compute.run(init_flat, plan, run.spec.seed)
     return phi_P, await context.compute.run(hash_of, phi_P), RoundIndex(0)
+
+
+async def tidy(context: Context, needed: Collection[Digest]) -> None:
+    """Remove checkpoints of the run that ``NEWER_KEPT`` newer canonical ones on this disk replace.
+
+    ``needed`` are the anchors of our shards, in memory or saved: those stay.
+    """
+    run = context.run
+    if run is None:
+        return
+    held = [
+        [kept.round for kept in stage if context.blobs.has(kept.phi_root)]
+        for stage in run.checkpoints
+    ]
+    canonical = {kept.phi_root for stage in run.checkpoints for kept in stage}
+    for key, place in context.store.items(TABLE, limit=PAGE):
+        root, run16 = Digest(key), place[:16]
+        stage, round_ = (int.from_bytes(place[at : at + 4], "big") for at in (16, 20))
+        if run16 != context.run16 or root in needed or root in canonical:
+            continue
+        if sum(newer > round_ for newer in held[stage]) >= NEWER_KEPT:
+            await context.blobs.remove(root)
+            await context.store.write_soon([(TABLE, key, None)])
+
+
+async def _note(context: Context, stage: StageIndex, round_: RoundIndex, root: Digest) -> None:
+    """Remember that a blob is a checkpoint, to remove it when it is old."""
+    place = context.run16 + stage.to_bytes(4, "big") + round_.to_bytes(4, "big")
+    if context.store.get(TABLE, root) != place:
+        await context.store.write_soon([(TABLE, root, place)])
 
 
 async def anchor_of(context: Context, stage: StageIndex, root: Digest) -> Tensor:
@@ -125,10 +161,10 @@ def stage_parameters(context: Context, stage: StageIndex) -> int:
 async def post_quietly(
     context: Context, stage: StageIndex, index: int, boundary: RoundIndex, closed: ClosedSegment
 ) -> bool:
-    """Like ``post``; False when the ledger would not have it, which costs nothing but the posting."""
+    """Like ``post``; False when ledger or disk would not have it, which costs nothing but the posting."""
     try:
         await post(context, stage, index, boundary, closed)
-    except InvalidStatement as error:
+    except (InvalidStatement, BadConfig) as error:
         context.report(EventKind.WARNING, f"checkpoint of stage {stage} not posted: {error}")
         return False
     return True

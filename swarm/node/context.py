@@ -6,7 +6,7 @@ Shell: references to every room; decides nothing.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarm.compute import ComputePort
+from swarm.compute import Compute
 from swarm.crypto import SecretKey
 from swarm.dht.service import Dht
 from swarm.gossip.blobs import Blobs
@@ -47,6 +47,7 @@ class Tally:
     losses: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     """(round, mean training loss in nats) of closed segments."""
     notes: list[TradeNote] = field(default_factory=list[TradeNote])
+    hashing_s: float = 0.0
     waits_for: str = ""
     """What the node is waiting for, as a sentence, or empty."""
 
@@ -65,7 +66,7 @@ class Context:
     dht: Dht
     trades: Trades
     blobs: Blobs
-    compute: ComputePort
+    compute: Compute
     pipeline: Pipeline
     report: Reports
     incarnation: int

@@ -9,15 +9,17 @@ import trio
 
 from swarm.codec import decode, encode
 from swarm.crypto import parse_peer, peer_name
-from swarm.errors import BadConfig, BadEncoding, PeerFault, Unreachable, UsageError
+from swarm.errors import BadConfig, BadEncoding, BadTicket, PeerFault, Unreachable, UsageError
 from swarm.events import EventKind
 from swarm.host.bootstrap import bootstrap
+from swarm.host.hello import OTHER_NETWORK
 from swarm.host.progress import Failed, Progress, Reached
 from swarm.host.service import Host
 from swarm.ledger.records import Run
 from swarm.ledger.service import LedgerService
 from swarm.ledger.state import State
 from swarm.ledger.sync import GENESIS_BYTES_MAX, FollowRequest, parse_genesis
+from swarm.node import acquaintances
 from swarm.node.reports import Reports
 from swarm.run_file import NodeConfig
 from swarm.spec import Genesis
@@ -36,10 +38,18 @@ RETRY_S = 1.0
 PATIENCE_S = 10.0
 """A wait longer than this is explained again."""
 NO_RUN = bytes(16)
+"""In a ticket: whatever run is the newest."""
+LATE_BLOCKS = 30
+"""A ledger that is up to date and still lacks the run after so many more blocks will not get it."""
 
 
-def targets_of(ticket: Ticket | None, config: NodeConfig) -> list[tuple[PeerId, Sequence[str]]]:
-    """Whom to connect to first; raises ``BadConfig`` for a bootstrap entry without a peer."""
+def targets_of(
+    ticket: Ticket | None, config: NodeConfig, recalled: Sequence[acquaintances.Target]
+) -> list[tuple[PeerId, Sequence[str]]]:
+    """Whom to connect to first; raises ``BadConfig`` for a bootstrap entry without a peer.
+
+    The peer of the ticket comes first, then those of the node file, then those of the last start.
+    """
     found: list[tuple[PeerId, Sequence[str]]] = []
     if ticket is not None:
         found.append((ticket.peer, ticket.addresses))
@@ -53,7 +63,8 @@ def targets_of(ticket: Ticket | None, config: NodeConfig) -> list[tuple[PeerId, 
             raise BadConfig(
                 f'bootstrap = "{entry}" does not end with /p2p/PEER', hint="edit node.toml"
             ) from None
-    return found
+    named = {peer for peer, _ in found}
+    return [*found, *((peer, addresses) for peer, addresses in recalled if peer not in named)]
 
 
 def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
@@ -88,6 +99,8 @@ async def keep_connected(
         nursery.start_soon(bootstrap, host, targets, send)
         async for progress in receive:
             match progress:
+                case Failed(_, attempt, _, _) if attempt > 1 and host.connected():
+                    continue  # others are there: one that is gone is not worth a line every time
                 case Failed(peer, attempt, reason, retry_s):
                     report(
                         EventKind.NETWORK,
@@ -101,9 +114,18 @@ async def keep_connected(
 
 
 async def fetch_genesis(host: Host, ticket: Ticket, report: Reports) -> Genesis:
-    """Ask connected peers for the genesis the ticket names, for as long as it takes."""
+    """Ask connected peers for the genesis the ticket names, for as long as it takes.
+
+    Raises ``BadTicket`` when the peer that the ticket names has proved to be on another network.
+    """
     explained = trio.current_time()
     while True:
+        reason = host.why_parted(ticket.peer)
+        if reason.startswith(OTHER_NETWORK) and not host.connected():
+            raise BadTicket(
+                f"the ticket does not fit its network: {peer_name(ticket.peer)} {reason}",
+                hint="ask for a new one: swarm ticket new",
+            )
         for peer in host.connected():
             try:
                 raw = await host.call(
@@ -125,17 +147,29 @@ async def fetch_genesis(host: Host, ticket: Ticket, report: Reports) -> Genesis:
 
 
 async def find_run(ledger: LedgerService, run16: bytes, report: Reports) -> Run:
-    """The run of these 16 bytes (zeros: the newest one), as soon as the ledger knows it."""
-    explained = trio.current_time()
+    """The run of these 16 bytes (zeros: the newest one), as soon as the ledger knows it.
+
+    Raises ``BadConfig`` when the ledger is up to date and, ``LATE_BLOCKS`` later, still lacks the run.
+    """
+    explained, up_to_date = trio.current_time(), None
     while True:
         run = named_run(ledger.state, run16)
         if run is not None:
             return run
+        if ledger.is_caught_up and run16 != NO_RUN:
+            up_to_date = ledger.height if up_to_date is None else up_to_date
+            if ledger.height - up_to_date >= LATE_BLOCKS:
+                raise BadConfig(
+                    f"the ledger of this network is at block {ledger.height} and has no run"
+                    f" {run16.hex()[:8]}, which the ticket is for",
+                    hint="ask for a new one: swarm ticket new",
+                )
         if trio.current_time() - explained > PATIENCE_S:
             explained = trio.current_time()
+            where = "is still catching up" if up_to_date is None else "is up to date"
             report(
                 EventKind.PROGRESS,
-                f"the ledger is at block {ledger.height} and does not know the run yet",
+                f"the ledger {where} at block {ledger.height} and does not know the run yet",
             )
         await trio.sleep(RETRY_S / 2)
 

@@ -3,6 +3,7 @@
 Shell: carries out what ``duties`` asks; one lock per seat keeps its rounds in order.
 """
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,11 +28,12 @@ from swarm.node.duties import BeginRound, LeaveSeat, LocalSeat, TakeSeat, TradeF
 from swarm.node.recorder import commit_of, state_root_of
 from swarm.node.trading import trade
 from swarm.training.checkpoint import decode_shard
+from swarm.training.resume import resume_shard, save_shard
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.runner import SeatRunner
 from swarm.training.segment import SegmentLog
 from swarm.training.shard import Shard
-from swarm.types import Digest, RoundIndex, StageIndex
+from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
 
 RESUME_ROUNDS_MAX = 3
 """A saved shard older than this many rounds is left for the canonical checkpoint."""
@@ -51,6 +53,8 @@ class Live:
     lock: trio.Lock = field(default_factory=trio.Lock)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     closed: list[ClosedSegment] = field(default_factory=list[ClosedSegment])
+    saved_anchor: Digest = NO_DIGEST
+    """The anchor that the shard on disk names."""
 
 
 @dataclass(slots=True)
@@ -77,6 +81,17 @@ class Seats:
             LocalSeat(stage, index, live.round_index, is_ready=live.runner is not None)
             for (stage, index), live in sorted(self.live.items())
         )
+
+    def anchors(self) -> set[Digest] | None:
+        """The checkpoints our shards refer to, in memory or saved; None while a seat is being prepared."""
+        runners = [live.runner for live in self.live.values()]
+        found = {runner.shard.anchor_root for runner in runners if runner is not None}
+        saved = {live.saved_anchor for live in self.live.values()}
+        return None if None in runners else found | saved
+
+    def hashing_s(self) -> float:
+        """Processor seconds spent on hashing states, over the seats held now."""
+        return sum(live.runner.shard.hashing_s for live in self.live.values() if live.runner)
 
     # --- taking and leaving ---
 
@@ -129,7 +144,7 @@ class Seats:
                 if shard is not None:
                     return shard, f"its own state of round {seat.last_commit_round}"
         phi_P, _, boundary = await newest(context, seat.stage)
-        shard = await context.compute.run(Shard, run.spec, seat.stage, phi_P)
+        shard = await context.compute.run(Shard, run.spec, seat.stage, phi_P, time.thread_time)
         return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"
 
     async def _saved(self, run: Run, seat: Seat) -> Shard | None:
@@ -141,7 +156,7 @@ class Seats:
         numel = stage_parameters(context, seat.stage)
         saved = await context.compute.run(decode_shard, data, numel)
         anchor_P = await anchor_of(context, seat.stage, saved.anchor_root)
-        shard = await context.compute.run(Shard.resumed, run.spec, saved, anchor_P)
+        shard = await context.compute.run(resume_shard, run.spec, saved, anchor_P, time.thread_time)
         root = state_root_of(await context.compute.run(shard.components))
         return shard if root == seat.last_end_root else None
 
@@ -204,9 +219,11 @@ class Seats:
             seat = live.seat
             assert context.run is not None, "a segment belongs to a run"
             saved = await context.compute.run(
-                runner.shard.save, context.run.spec_digest, seat.index, log.round
+                save_shard, runner.shard, context.run.spec_digest, seat.index, log.round
             )
+            saved_anchor = runner.shard.anchor_root
             await trio.to_thread.run_sync(_write, self._file(live.seat), saved)
+            live.saved_anchor = saved_anchor
 
     async def _commit(self, log: SegmentLog, live: Live) -> None:
         context = self._context

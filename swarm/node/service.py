@@ -31,7 +31,7 @@ from swarm.host.service import Host, open_host
 from swarm.ledger.records import Run
 from swarm.ledger.service import LedgerService
 from swarm.ledger.transactions import OpenRun
-from swarm.node import entrance, launching
+from swarm.node import acquaintances, entrance, launching
 from swarm.node.context import Context, Tally
 from swarm.node.reports import Reports
 from swarm.node.snapshot import Snapshots
@@ -114,8 +114,12 @@ async def _run(
             EventKind.NODE_STARTED,
             f"{peer_name(setup.secret.peer)} listens on {', '.join(host.addresses()[:2])}",
         )
-        targets = entrance.targets_of(setup.ticket, config)
+        recalled = acquaintances.recalled(store, entrance.TABLE)
+        targets = entrance.targets_of(setup.ticket, config, recalled)
+        if not targets and setup.launch is None:
+            report(EventKind.NETWORK, "this home knows no peer to call: swarm join TICKET")
         nursery.start_soon(entrance.keep_connected, host, targets, report)
+        nursery.start_soon(acquaintances.keep_recalling, host, store, entrance.TABLE)
         if genesis is None:
             assert setup.ticket is not None, "checked above"
             genesis = await entrance.fetch_genesis(host, setup.ticket, report)
@@ -189,7 +193,9 @@ async def _find_run(setup: NodeSetup, context: Context) -> None:
     if setup.launch is not None:
         run = await _launch(setup, context)
     else:
+        context.tally.waits_for = "the run to appear on the ledger"
         run = await entrance.find_run(context.ledger, run16 or entrance.NO_RUN, report)
+    context.tally.waits_for = ""
     context.run16 = run.spec_digest[:16]
     context.run_index = run.index
     store.put(entrance.TABLE, entrance.RUN_KEY, context.run16)
@@ -217,9 +223,7 @@ async def _launch(setup: NodeSetup, context: Context) -> Run:
         context.tally.waits_for = "the ledger to accept the run"
         await ledger.submit(OpenRun(encode(spec), escrow))
         report(EventKind.PROGRESS, f"opened the run with {escrow:,} in escrow; waiting for a block")
-    run = await entrance.find_run(ledger, context.run16, report)
-    context.tally.waits_for = ""
-    return run
+    return await entrance.find_run(ledger, context.run16, report)
 
 
 def make_ticket(context: Context) -> str:

@@ -4,6 +4,7 @@ Shell: reads the rooms; decides nothing. The shape is that of GET /api/v1/state.
 """
 
 import os
+import time
 
 import trio
 
@@ -14,6 +15,7 @@ from swarm.ledger.queries import transaction_row
 from swarm.ledger.records import Run
 from swarm.ledger.state import audit_supply
 from swarm.node.context import Context
+from swarm.node.duties import ENDED
 from swarm.node.entrance import TABLE, TICKET_KEY
 from swarm.training.stages import plan_stages
 from swarm.types import Height, PeerId
@@ -82,6 +84,21 @@ class Snapshots:
             "solo": context.tally.solo,
             "seats": [list(seat) for seat in seats],
             "validates": context.ledger.is_validator,
+            "seconds": self._seconds(),
+            "calls": context.pipeline.meter.calls,
+            "calls_s": round(context.pipeline.meter.call_s, 3),
+        }
+
+    def _seconds(self) -> dict[str, float]:
+        """Where the time since the start went; ``wire`` is the event loop: links, signatures, ledger."""
+        hashing_s = self._context.tally.hashing_s
+        worker_s = sum(self._context.compute.spent_s.values())
+        cpu_s, passed_s = time.process_time(), trio.current_time() - self._started
+        return {
+            "compute": round(worker_s - hashing_s, 3),
+            "commit": round(hashing_s, 3),
+            "wire": round(max(cpu_s - worker_s, 0.0), 3),
+            "wait": round(max(passed_s - cpu_s, 0.0), 3),
         }
 
     def _state(self) -> str:
@@ -90,7 +107,7 @@ class Snapshots:
             return "syncing"
         if self._my_seats():
             return "training" if context.tally.steps else "preparing"
-        if run.phase.value in {"finished", "settled"}:
+        if run.phase in ENDED:
             return "finished"
         return "waiting for a seat" if context.config.solve else "following"
 
@@ -108,14 +125,14 @@ class Snapshots:
     def _run(self, run: Run) -> dict[str, object]:
         said = [view.announcement for view in self._views() if view.announcement]
         losses = [one.loss_milli for one in said if one.loss_milli >= 0 and one.seats]
-        last = run.spec.num_stages - 1
+        last, ended = run.spec.num_stages - 1, run.phase in ENDED
         rates = [one.tokens_per_s for one in said if last in {stage for stage, _ in one.seats}]
         return {
             "index": run.index,
             "name": run.spec.name,
             "digest": run.spec_digest.hex(),
             "phase": run.phase.value,
-            "round": run.rounds[-1].round if run.rounds else 0,
+            "round": run.rounds[-1].round if run.rounds else run.end_round if ended else 0,
             "rounds": run.end_round,
             "num_stages": run.spec.num_stages,
             "parameters": self._count(run),

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from swarm.errors import InvalidStatement, Unreachable
+from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.records import Run, RunPhase
 from swarm.ledger.transactions import Join
@@ -147,12 +147,15 @@ class Steward:
         key = (duty.stage, duty.checkpoint.round)
         try:
             await checkpoints.pull(self._context, duty.stage, duty.checkpoint)
-        except Unreachable as error:
+        except (Unreachable, BadConfig) as error:
             self._context.report(EventKind.WARNING, f"checkpoint of stage {duty.stage}: {error}")
             await trio.sleep(LOOK_S)
         else:
             held = self._context.checkpoints_held
             held[duty.stage] = max(held.get(duty.stage, 0), duty.checkpoint.round)
+            needed = self.seats.anchors()
+            if needed is not None:
+                await checkpoints.tidy(self._context, needed)
         finally:
             self._fetching.discard(key)
 
@@ -180,6 +183,7 @@ class Steward:
             await trio.sleep(RATE_S)
             runners = [live.runner for live in self.seats.live.values() if live.runner]
             tally.tokens = sum(runner.shard.tokens_total for runner in runners)
+            tally.hashing_s = self.seats.hashing_s()
             tally.steps = sum(runner.steps_total for runner in runners)
             tally.tokens_per_s = max(int((tally.tokens - before) / RATE_S), 0)
             before = tally.tokens

@@ -23,10 +23,14 @@ NOTES_MAX = 50
 
 
 async def trade(context: Context, runner: SeatRunner, duty: TradeFragment) -> None:
-    """Offer a fragment, pull the partner's, and take the outer step, alone if need be."""
+    """Offer a fragment, pull the partner's, and take the outer step, alone if need be.
+
+    Raises ``Unreachable`` when this seat does not get to the round in time.
+    """
     run = context.run
     if run is None:
         return
+    await runner.reach(duty.round_index, run.spec.deadlines.exchange_ms / 1000)
     snapshot = await runner.snapshot(duty.fragment)
     merge = await _merge(context, run, duty, snapshot)
     if runner.plan is None or runner.plan.round != duty.round_index:

@@ -1,15 +1,24 @@
 """Train: turn data into weights.
 
-  ops.py           C  the one table of operators of model and optimizer
-  model.py         C  a Llama-style decoder as a list of layers
-  stages.py        C  cut it into pipeline stages; shard <-> flat vector; forward and backward
-  data.py          C  text to tokens, sample ids to windows
-  data_files.py    S  find and read the files a corpus is made of
-  routing.py       C  a micro-batch's path through random replicas
-  inner.py         C  exact gradient sums, clip, AdamW
-  outer.py         C  the outer step: NoLoCo, gossip, alone
-  checkpoint.py    C  a shard's state as canonical bytes, and back
-  export.py        C  the whole model in the layout of transformers' Llama, and back
-  evaluate.py      C  held-out loss in nats per token
-  generate.py      C  sampling with keys and values remembered
+ops.py           C  the one table of operators of model and optimizer
+model.py         C  a Llama-style decoder as a list of layers
+stages.py        C  cut it into pipeline stages; shard <-> flat vector; forward and backward
+data.py          C  text to tokens, sample ids to windows
+data_files.py    S  find and read the files a corpus is made of
+routing.py       C  a micro-batch's path through random replicas
+round_plan.py    C  what every seat reads at a round boundary
+messages.py      C  micro-batches up, gradients down, each signed
+outgoing.py      C  a micro-batch on its way to the next stage
+inner.py         C  exact gradient sums, clip, AdamW
+outer.py         C  the outer step: NoLoCo, gossip, alone
+fragments.py     C  a fragment on its way into an outer step
+segment.py       C  what happened in one segment, in order
+stepper.py       C  when a seat takes its next optimizer step
+shard.py         C  one replica of one stage, as tensors and what moves them
+checkpoint.py    C  a shard's state as canonical bytes, and back
+export.py        C  the whole model in the layout of transformers' Llama, and back
+evaluate.py      C  held-out loss in nats per token
+generate.py      C  sampling with keys and values remembered
+runner.py        S  one seat, living: admit, compute, step, close
+service.py       S  the door: serve seats, carry micro-batches to the next stage
 """

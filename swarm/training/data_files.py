@@ -16,6 +16,7 @@ STDLIB = "python-stdlib"
 """The name under which a run file asks for the running interpreter's own library."""
 FILE_BYTES_MAX = 256 << 20
 """A larger text file is a mistake, or a dataset that wants a real data format."""
+_SPLIT = f"split -b {FILE_BYTES_MAX >> 20}M FILE, and name the parts under [data] source"
 _NOT_PROSE = frozenset({"test", "tests", "idle_test", "site-packages", "__pycache__", "lib2to3"})
 """Tests repeat themselves, installed packages differ between machines."""
 
@@ -57,7 +58,10 @@ def _read_path(path: Path) -> Iterator[bytes]:
         return
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
-            raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB")
+            raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB", hint=_SPLIT)
         yield path.read_bytes()
     except OSError as error:
-        raise BadConfig(f"the data file {path} cannot be read: {error.strerror}") from None
+        raise BadConfig(
+            f"the data file {path} cannot be read: {error.strerror}",
+            hint="name files that are there under [data] source of the run file",
+        ) from None

@@ -54,7 +54,7 @@ def generate(
         raise UsageError(f"a prompt needs at least one token, each below {model.vocab_size}")
     if temperature < 0.0 or top_k < 1 or count < 0:
         raise UsageError("temperature is at least 0, top_k at least 1, count at least 0")
-    context = list(prompt)[-model.seq_len // 2 :]
+    context = list(prompt)[-model.seq_len :]
     memory, fresh = KeyValueMemory(model.num_layers), context
     for _ in range(count):
         logits_V = _next_logits(stage, flat_P, memory, fresh, len(context) - len(fresh))

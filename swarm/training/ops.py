@@ -4,16 +4,15 @@ Core: pure functions, usable under autograd; one operator never writes into its 
 ``adamw``, whose purpose that is.
 
 ``native`` is torch's own arithmetic: fast, the same bits on the same machine with one thread, but not
-between machines (spec/verification.md section 1). Another numerics profile is another table.
+between machines (spec/verification.md section 1). ``seq-f32/1`` gives the same bits on every machine and
+lives in ``repops``.
 
 Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
 H heads, E features of one head, P parameters of a shard.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name all of torch uses)
@@ -21,69 +20,33 @@ from torch import Tensor
 from torch.autograd import Function
 
 from swarm.errors import BadConfig
-
-
-@dataclass(frozen=True, slots=True)
-class AdamWScalars:
-    """The numbers of one AdamW update; corrections are 1 / (1 - beta ** step)."""
-
-    rate: float
-    beta1: float
-    beta2: float
-    eps: float
-    correction1: float
-    correction2: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ops:
-    """Every operator a run computes with."""
-
-    name: str
-    linear: Callable[[Tensor, Tensor], Tensor]
-    """(x_ND, weight_OD) -> x @ weight^T, shape NO."""
-    add: Callable[[Tensor, Tensor], Tensor]
-    swiglu: Callable[[Tensor, Tensor], Tensor]
-    """(gate_NI, up_NI) -> silu(gate) * up."""
-    attention: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """(query_BTHE, key_BSKE, value_BSKE) -> mixed_BTHE: causal, the last T of S positions ask."""
-    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
-    """(x_ND, weight_D, eps)."""
-    rope: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """(x_BTHE, cos_TE, sin_TE): rotate the halves of E against each other (``rotate_half``)."""
-    rope_tables: Callable[[int, int, int], tuple[Tensor, Tensor]]
-    """(positions, E, theta) -> (cos_TE, sin_TE), each half of E holding the same frequencies."""
-    embedding: Callable[[Tensor, Tensor], Tensor]
-    """(weight_VD, tokens_N int64) -> ND."""
-    cross_entropy: Callable[[Tensor, Tensor], Tensor]
-    """(logits_NV, labels_N) -> mean over N, in nats."""
-    norm: Callable[[Tensor], float]
-    """Euclidean norm of a flat tensor."""
-    adamw: Callable[[Tensor, Tensor, Tensor, Tensor, AdamWScalars], None]
-    """(params_P, m_P, v_P, grad_P, scalars): update the first three in place; no weight decay."""
+from swarm.training.operators import AdamWScalars, Context, Ops, apply
+from swarm.training.repops.exact import EXACT_NAME, exact_ops
+from swarm.training.repops.selftest import trusted_kernels
 
 
 def table(numerics: str) -> Ops:
-    """The operators of a numerics profile; raise ``BadConfig`` for one this build does not have."""
-    if numerics != NATIVE.name:
-        raise BadConfig(
-            f"this build has no numerics profile {numerics!r}", hint='use numerics = "native"'
-        )
-    return NATIVE
+    """The operators of a numerics profile, exact ones after their self-test.
+
+    Raises ``BadConfig`` for a profile that this build does not have, or that this machine gets wrong.
+    """
+    if numerics == NATIVE.name:
+        return NATIVE
+    if numerics == EXACT_NAME:
+        return _exact_table()
+    raise BadConfig(
+        f"this build has no numerics profile {numerics!r}", hint='use numerics = "native"'
+    )
 
 
-class Context(Protocol):
-    """What autograd hands to both halves of a function."""
-
-    saved_tensors: tuple[Tensor, ...]
-
-    def save_for_backward(self, *tensors: Tensor) -> None:
-        """Keep tensors for the backward half."""
+def notice(numerics: str) -> str:
+    """What the person at this machine should know about a profile, or nothing; raises as ``table`` does."""
+    return "" if numerics == NATIVE.name or not table(numerics) else trusted_kernels().notice
 
 
-def _apply(function: type[Function], *arguments: object) -> Tensor:
-    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
-    return result
+@lru_cache(maxsize=1)
+def _exact_table() -> Ops:
+    return exact_ops(trusted_kernels().kernels)
 
 
 class _RmsNorm(Function):
@@ -221,12 +184,14 @@ NATIVE = Ops(
     linear=F.linear,
     add=torch.add,
     swiglu=lambda gate, up: F.silu(gate) * up,
-    attention=lambda query, key, value: _apply(_Attention, query, key, value),
-    rms_norm=lambda x, weight, eps: _apply(_RmsNorm, x, weight, eps),
-    rope=lambda x, cos, sin: _apply(_Rope, x, cos, sin),
+    attention=lambda query, key, value: apply(_Attention, query, key, value),
+    rms_norm=lambda x, weight, eps: apply(_RmsNorm, x, weight, eps),
+    rope=lambda x, cos, sin: apply(_Rope, x, cos, sin),
     rope_tables=_rope_tables,
     embedding=_embedding,
     cross_entropy=F.cross_entropy,
     norm=lambda flat: float(torch.linalg.vector_norm(flat)),
     adamw=_adamw,
 )
+
+__all__ = ["EXACT_NAME", "NATIVE", "AdamWScalars", "Ops", "notice", "table"]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from swarm.errors import Unreachable
 from swarm.training.messages import MicroBatchGrad
 from swarm.training.round_plan import RoundPlan
+from swarm.training.stages import Forward as ForwardPass
+from swarm.types import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +35,18 @@ class TooBusy(Unreachable):
 
 Forward = Callable[[Outgoing], Awaitable[MicroBatchGrad]]
 """Take a micro-batch to the next stage and bring its gradient; raises ``Unreachable``."""
+
+
+@dataclass(slots=True)
+class Passed:
+    """A forward pass that waits for its gradient, and what its record will say."""
+
+    forward: ForwardPass
+    shape: tuple[int, int, int]
+    origin: int
+    step: int
+    microbatch: int
+    source: int
+    in_activation: Digest
+    out_activation: Digest
+    ids_root: Digest

@@ -9,7 +9,7 @@ import trio
 from torch import Tensor
 
 from swarm.compute import ComputePort
-from swarm.errors import OutOfTurn, PeerFault, Unreachable, UsageError
+from swarm.errors import PeerFault, Unreachable, UsageError
 from swarm.training.data import TokenSource
 from swarm.training.fragments import Merge, Snapshot
 from swarm.training.messages import MicroBatch
@@ -59,7 +59,6 @@ class SeatRunner:
         self._changed = trio.Event()
         self._waiting = 0
         self._attempts = 0
-        self._seen = set[tuple[int, int, int]]()
         self._is_last = self.stage == spec.num_stages - 1
         self._merges: list[tuple[Merge, trio.Event]] = []
         self._round_scope: trio.CancelScope | None = None
@@ -73,12 +72,12 @@ class SeatRunner:
         """
         if self.log is not None:
             raise UsageError("close the open segment first")
-        start = await self._compute.run(self.shard.components)
+        start = await self._compute.run(self._begin_job)
         if anchor is not None:
             self.shard.set_anchor(*anchor)
         self.plan = plan
         self.log = SegmentLog(self.stage, self.index, plan.round, start)
-        self._attempts, self._seen = 0, set[tuple[int, int, int]]()
+        self._attempts = 0
         self._stepper.begin_round(plan.quota(self.stage))
         self._notify()
 
@@ -115,12 +114,10 @@ class SeatRunner:
 
     async def snapshot(self, fragment: int) -> Snapshot:
         """Copy a fragment as it stands between two optimizer steps."""
-        return await self._compute.run(self.shard.snapshot, fragment)
+        return await self._compute.run(self._snapshot_job, fragment)
 
     async def merge(self, merge: Merge) -> None:
         """Hand over a fragment's outer step; returns when it was applied, between two steps."""
-        if self.log is None:
-            return
         done = trio.Event()
         self._merges.append((merge, done))
         self._notify()
@@ -140,13 +137,12 @@ class SeatRunner:
         assert log is not None, "an admitted micro-batch has an open round"
         answered = False
         try:
-            self._see(request)
+            self._stepper.see((request.origin, request.step, request.microbatch))
             if self._is_last:
-                loss, payload = await self._compute.run(
+                loss_micro, payload = await self._compute.run(
                     self.shard.loss_job, self._tokens, plan, request, self.index
                 )
-                self._measured(log, loss)
-                loss_micro = loss
+                self._measured(log, loss_micro)
             else:
                 loss_micro, payload = await self._pass_on(request, plan, ticket, deadline)
             answered = True
@@ -213,10 +209,9 @@ class SeatRunner:
                 loss = await self._compute.run(
                     self.shard.whole_job, self._tokens, plan, step, microbatch, self.index
                 )
-                self._measured(log, loss)
             else:
                 loss = await self._send_through(plan, step, microbatch, ticket)
-                self._measured(log, loss)
+            self._measured(log, loss)
             answered = True
         except (Unreachable, PeerFault):
             self.shard.drop(self.index, step, microbatch)
@@ -282,19 +277,30 @@ class SeatRunner:
 
     # --- jobs: these run in the worker thread ---
 
+    def _begin_job(self) -> tuple[Digest, ...]:
+        self.shard.abandon_snapshots()
+        return self.shard.components()
+
     def _step_job(self, log: SegmentLog, plan: RoundPlan, step: int, merges: list[Merge]) -> None:
         record = self.shard.step(plan, step)
         if record is not None:
             log.records.append(record)
         self._merge_job(log, merges)
 
+    def _snapshot_job(self, fragment: int) -> Snapshot:
+        if self.log is not None:
+            self.log.snapshots.append((len(self.log.records), fragment))
+        return self.shard.snapshot(fragment)
+
     def _merge_job(self, log: SegmentLog, merges: list[Merge]) -> None:
-        log.records.extend(self.shard.merge(merge) for merge in merges)
+        held = [merge for merge in merges if self.shard.is_offered(merge.snapshot)]
+        log.records.extend(self.shard.merge(merge) for merge in held)
 
     def _close_job(self, log: SegmentLog) -> None:
         if self.plan is not None and log.num_steps < self.shard.spec.inner_steps_max:
             self._step_job(log, self.plan, log.num_steps, [])
         self._merge_job(log, [merge for merge, _ in self._merges])
+        self.shard.abandon_snapshots()
         log.tokens = self.shard.take_segment_tokens()
         log.end = self.shard.components()
 
@@ -321,13 +327,6 @@ class SeatRunner:
                 await self._wait_for_change(deadline)
         finally:
             self._waiting -= 1
-
-    def _see(self, request: MicroBatch) -> None:
-        """Refuse what was computed in this segment before: a leaf is written once."""
-        key = (request.origin, request.step, request.microbatch)
-        if key in self._seen:
-            raise OutOfTurn("a micro-batch that was sent before")
-        self._seen.add(key)
 
     def _settle(self, ticket: Ticket, *, answered: bool) -> None:
         self._stepper.settle(ticket, answered=answered)

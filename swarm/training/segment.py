@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
 COMPONENTS = 10
-"""params, adam_m, adam_v, step, phi, outer_m, residual, anchor_root, tokens, snapshot."""
+"""params, adam_m, adam_v, step, phi, outer_m, residual, anchor_root, tokens, snapshot (what is offered
+and not merged yet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class SegmentLog:
     round: RoundIndex
     start: tuple[Digest, ...]
     records: list[StepRecord | MergeRecord] = field(default_factory=list)
+    snapshots: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """(number of records before it, fragment) of each copy that was offered to a partner."""
     end: tuple[Digest, ...] = ()
     tokens: int = 0
     loss_sum_micro: int = 0

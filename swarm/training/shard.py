@@ -6,47 +6,44 @@ What came over the wire is decoded first and computed from, on both sides: a rep
 the same inputs. Legend: P parameters, B batch, T time, D hidden.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from swarm.codec import encode
+from swarm.crypto import fast_digest
 from swarm.gossip.quantize import from_wire, to_wire
 from swarm.spec import NANO, RunSpec
 from swarm.tensors import hash_of, tensor_hash
-from swarm.training.checkpoint import SavedShard, encode_shard
 from swarm.training.data import TokenSource, sample_ids, sample_ids_root, windows
 from swarm.training.fragments import Merge, Snapshot
 from swarm.training.inner import AdamState, GradientSum, adamw_step, learning_rate
 from swarm.training.messages import MicroBatch, MicroBatchGrad, wire_digest
 from swarm.training.outer import OuterState, Partner, advanced, outer_step
+from swarm.training.outgoing import Passed
 from swarm.training.round_plan import RoundPlan
 from swarm.training.segment import MergeRecord, MicrobatchRecord, StepRecord
-from swarm.training.stages import Forward, init_flat, run_backward, run_forward, run_loss, stage_of
-from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
+from swarm.training.stages import init_flat, run_backward, run_forward, run_loss, stage_of
+from swarm.types import NO_DIGEST, Digest, StageIndex
 
 MICRO = 1_000_000
 
 
-@dataclass(slots=True)
-class Passed:
-    """A forward pass that waits for its gradient, and what its record will say."""
-
-    forward: Forward
-    shape: tuple[int, int, int]
-    origin: int
-    step: int
-    microbatch: int
-    source: int
-    in_activation: Digest
-    out_activation: Digest
-    ids_root: Digest
+def _no_clock() -> float:
+    return 0.0
 
 
 class Shard:
     """The state of protocol.md section 5 with the operations that move it."""
 
-    def __init__(self, spec: RunSpec, stage: StageIndex, params_P: Tensor) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        stage: StageIndex,
+        params_P: Tensor,
+        clock: Callable[[], float] = _no_clock,
+    ) -> None:
         self.spec = spec
         self.stage = stage
         self.module = stage_of(spec, stage)
@@ -57,9 +54,13 @@ class Shard:
         self.momentum_P = torch.zeros_like(params_P)
         self.anchor_P = params_P.clone()
         self.anchor_root = hash_of(params_P)
+        self.hashing_s = 0.0
+        """Time spent on hashing the state, by ``clock``: the price of being checkable."""
+        self._clock = clock
         self.tokens_total = 0
         self.tokens_segment = 0
-        self._tokens_at_sync = [0] * spec.outer.fragments
+        self.tokens_at_sync = [0] * spec.outer.fragments
+        self._snapshots: dict[int, Tensor] = {}
         self._gradients = GradientSum(params_P.numel())
         self._records: list[MicrobatchRecord] = []
         self._dropped: list[tuple[int, int, int]] = []
@@ -68,36 +69,6 @@ class Shard:
     def initial(cls, spec: RunSpec, stage: StageIndex) -> "Shard":
         """The shard every run starts from."""
         return cls(spec, stage, init_flat(stage_of(spec, stage).plan, spec.seed))
-
-    @classmethod
-    def resumed(cls, spec: RunSpec, saved: SavedShard, anchor_P: Tensor) -> "Shard":
-        """A shard as it was saved; ``anchor_P`` is the tensor that ``saved.anchor_root`` names."""
-        shard = cls(spec, StageIndex(saved.stage), saved.params_P)
-        shard.adam = AdamState(saved.m_P, saved.v_P, saved.step)
-        shard.phi_P, shard.momentum_P = saved.phi_P, saved.momentum_P
-        shard.set_anchor(anchor_P, saved.anchor_root)
-        shard.tokens_total = saved.tokens
-        shard._tokens_at_sync = [saved.tokens] * spec.outer.fragments
-        return shard
-
-    def save(self, run_digest: Digest, seat: int, round_index: RoundIndex) -> bytes:
-        """The whole state as bytes, for this node's own restart."""
-        saved = SavedShard(
-            run_digest,
-            self.stage,
-            seat,
-            round_index,
-            self.adam.step,
-            self.tokens_total,
-            self.anchor_root,
-            self.params_P,
-            self.adam.m_P,
-            self.adam.v_P,
-            self.phi_P,
-            self.momentum_P,
-            torch.empty(0),
-        )
-        return b"".join(encode_shard(saved))
 
     # --- micro-batches ---
 
@@ -251,10 +222,12 @@ class Shard:
     def snapshot(self, fragment: int) -> Snapshot:
         """Copy a fragment between two steps."""
         span = self.spans[fragment].slice
-        tokens = self.tokens_total - self._tokens_at_sync[fragment]
+        tokens = self.tokens_total - self.tokens_at_sync[fragment]
+        theta_P = self.params_P[span].clone()
+        self._snapshots[fragment] = theta_P
         return Snapshot(
             fragment,
-            self.params_P[span].clone(),
+            theta_P,
             self.anchor_P[span],
             self.anchor_root,
             tokens,
@@ -268,12 +241,13 @@ class Shard:
         partner = None
         if merge.theta_hat_P is not None:
             partner = Partner(merge.theta_hat_P, merge.weight_nano / NANO)
+        self._snapshots.pop(snapshot.fragment, None)
         slow = OuterState(self.phi_P[span], self.momentum_P[span])
         slow = outer_step(slow, snapshot.theta_P, partner, merge.scalars)
         self.phi_P[span] = slow.phi_F
         self.momentum_P[span] = slow.momentum_F
         self.params_P[span] = advanced(slow.phi_F, self.params_P[span], snapshot.theta_P)
-        self._tokens_at_sync[snapshot.fragment] = self.tokens_total
+        self.tokens_at_sync[snapshot.fragment] = self.tokens_total
         return MergeRecord(
             snapshot.fragment,
             merge.partner,
@@ -283,6 +257,14 @@ class Shard:
             merge.weight_nano,
             self.components(),
         )
+
+    def is_offered(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot was taken in this segment and still waits for its merge."""
+        return self._snapshots.get(snapshot.fragment) is snapshot.theta_P
+
+    def abandon_snapshots(self) -> None:
+        """The segment closes: what was offered and not merged by now never will be."""
+        self._snapshots.clear()
 
     def set_anchor(self, anchor_P: Tensor, root: Digest) -> None:
         """A new canonical checkpoint: from the next snapshot on, int8 is relative to it."""
@@ -294,8 +276,9 @@ class Shard:
 
     def components(self) -> tuple[Digest, ...]:
         """The hashes of the ten parts of the state, in the order of protocol.md section 5."""
+        began = self._clock()
         empty = tensor_hash("float32", (0,), b"")
-        return (
+        hashes = (
             hash_of(self.params_P),
             hash_of(self.adam.m_P),
             hash_of(self.adam.v_P),
@@ -305,10 +288,17 @@ class Shard:
             empty,
             self.anchor_root,
             _number(self.tokens_total),
-            empty,
+            self._snapshots_digest() if self._snapshots else empty,
         )
+        self.hashing_s += self._clock() - began
+        return hashes
 
     # --- helpers ---
+
+    def _snapshots_digest(self) -> Digest:
+        """Fragments offered and not merged yet: a replay that starts here needs them."""
+        held = sorted(self._snapshots.items())
+        return fast_digest("snapshots", *(encode((f, hash_of(theta))) for f, theta in held))
 
     def _samples(
         self, tokens: TokenSource, plan: RoundPlan, origin: int, step: int, microbatch: int

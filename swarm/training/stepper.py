@@ -14,7 +14,7 @@ Source: spec of the round protocol, section 3 (one weight version per step; quot
 
 from dataclasses import dataclass
 
-from swarm.errors import UsageError
+from swarm.errors import OutOfTurn, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,14 @@ class Stepper:
         self._answered = 0
         self._opened_at: float | None = None
         self._closed = True
+        self._seen = set[tuple[int, int, int]]()
 
     def begin_round(self, quota: int) -> None:
         """Open a segment; ``quota`` is the number of micro-batches expected per step."""
         if quota < 1:
             raise UsageError("a quota is at least 1")
         self.quota, self.steps, self._closed = quota, 0, False
+        self._seen = set[tuple[int, int, int]]()
         self._next_version()
 
     def close_round(self) -> None:
@@ -73,6 +75,15 @@ class Stepper:
             self._opened_at = now
         self._admitted += 1
         return Ticket(self.version)
+
+    def see(self, key: tuple[int, int, int]) -> None:
+        """Note (origin, step, micro-batch): a leaf is written once.
+
+        Raises ``OutOfTurn`` if this segment had it before.
+        """
+        if key in self._seen:
+            raise OutOfTurn("a micro-batch that was sent before")
+        self._seen.add(key)
 
     def is_current(self, ticket: Ticket) -> bool:
         """Whether a gradient under this ticket still belongs to the open step."""

@@ -11,7 +11,8 @@ lies in the home folder.
 import hmac
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ from typing import cast
 import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -134,13 +135,65 @@ def _problem(text: str, status: int, hint: str = "") -> Response:
     return JSONResponse(body, status_code=status)
 
 
+@dataclass(slots=True)
+class _Streams:
+    num_open: int = 0
+
+
+class _EventStream(Response):
+    """An answer that goes on until the reader leaves or the node stops."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, lines: Lines, streams: _Streams) -> None:
+        super().__init__()
+        self._lines = lines
+        self._streams = streams
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one stream."""
+        del scope
+        channel = self._lines()
+        self._streams.num_open += 1
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
+                await _pass_on(channel, send)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._streams.num_open -= 1
+            channel.close()
+
+
+async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _pass_on(channel: trio.MemoryReceiveChannel[str], send: Send) -> None:
+    """Send every line, and a comment when there was none for a while."""
+    text = ": hello\n\n"
+    while True:
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        text = ": quiet\n\n"
+        try:
+            with trio.move_on_after(KEEPALIVE_S):
+                text = _sse(await channel.receive())
+        except trio.EndOfChannel:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+
+
 class _Desk:
     """The handlers of the routes."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._files = {path.name: path.read_bytes() for path in sorted(STATIC.iterdir())}
-        self._num_streams = 0
+        self._streams = _Streams()
         self._latest: dict[str, object] = {}
         self._latest_at = -math.inf
 
@@ -172,26 +225,9 @@ class _Desk:
 
     async def events(self, _: Request) -> Response:
         """Event lines as they happen (server-sent events)."""
-        if self._num_streams >= STREAMS_MAX:
+        if self._streams.num_open >= STREAMS_MAX:
             return _problem(f"{STREAMS_MAX} event streams are open already", 503)
-        return StreamingResponse(self._stream(), media_type="text/event-stream")
-
-    async def _stream(self) -> AsyncIterator[str]:
-        self._num_streams += 1
-        channel = self._sources.lines()
-        try:
-            yield ": hello\n\n"
-            while True:
-                line: str | None = None
-                try:
-                    with trio.move_on_after(KEEPALIVE_S):
-                        line = await channel.receive()
-                except trio.EndOfChannel:
-                    return
-                yield ": quiet\n\n" if line is None else _sse(line)
-        finally:
-            self._num_streams -= 1
-            channel.close()
+        return _EventStream(self._sources.lines, self._streams)
 
     async def act(self, request: Request) -> Response:
         """Carry out one named action of the node; needs the token of the home folder."""
@@ -217,10 +253,11 @@ class _Desk:
 async def _wanted(request: Request) -> dict[str, object] | Response:
     """The JSON object in the body of a request, or the answer that refuses it."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES_MAX:
-            return _problem(f"a request has at most {BODY_BYTES_MAX} bytes", 413)
+    async with aclosing(request.stream()) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > BODY_BYTES_MAX:
+                return _problem(f"a request has at most {BODY_BYTES_MAX} bytes", 413)
     try:
         wanted: object = json.loads(bytes(body) or b"{}")
     except (ValueError, RecursionError):

@@ -5,13 +5,13 @@ Shell: owns the port and the server; decides nothing.
 
 import socket
 from collections.abc import Mapping
-from functools import partial
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 from hypercorn.typing import ASGIFramework
+from starlette.types import ASGIApp
 
 from swarm.errors import UsageError
 from swarm.web.app import Action, Lines, Snapshot, Sources, build_app
@@ -60,8 +60,12 @@ async def serve_web(
         listener.close()
         raise
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve, cast("ASGIFramework", app), config, mode="asgi"))
+        await nursery.start(_serve, app, config)
         task_status.started(url)
+
+
+async def _serve(app: ASGIApp, config: Config, task_status: Any) -> None:  # noqa: ANN401
+    await serve(cast("ASGIFramework", app), config, mode="asgi", task_status=task_status)
 
 
 def bind_loopback(port: int) -> socket.socket:

@@ -46,13 +46,22 @@ async def test_the_answer_to_a_hello_names_where_the_other_can_be_dialled(net: M
         assert isinstance(bob.events.receive_nowait(), PeerConnected)
 
 
-async def test_two_peers_that_dial_each_other_at_once_both_get_through(net: ModuleType) -> None:
+async def test_two_peers_that_dial_each_other_at_once_both_get_through(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "PING_INTERVAL_S", 0.2)
     async with net.hosts(2) as (alice, bob), trio.open_nursery() as nursery:
         nursery.start_soon(alice.connect, bob.peer, bob.addresses())
         nursery.start_soon(bob.connect, alice.peer, alice.addresses())
         await net.until(lambda: alice.is_connected(bob.peer) and bob.is_connected(alice.peer))
         assert await alice.call(bob.peer, net.UPPER, b"a", timeout_s=5) == b"A"
         assert await bob.call(alice.peer, net.UPPER, b"b", timeout_s=5) == b"B"
+        # Once idle, the spare connection goes; nobody notices.
+        await net.until(
+            lambda: len(alice._links.of(bob.peer)) == len(bob._links.of(alice.peer)) == 1
+        )
+        assert await alice.call(bob.peer, net.UPPER, b"a", timeout_s=5) == b"A"
+        assert alice.events.statistics().current_buffer_used == 1
 
 
 async def test_a_refusal_carries_its_reason(net: ModuleType) -> None:

@@ -92,7 +92,13 @@ class MemoryHost:
 
 @asynccontextmanager
 async def a_ledger(
-    home: Path, genesis: Genesis, number: int, host: object, *, validate: bool = True
+    home: Path,
+    genesis: Genesis,
+    number: int,
+    host: object,
+    *,
+    validate: bool = True,
+    delta_s: float = 2.0,
 ) -> AsyncGenerator[LedgerService]:
     """One node's ledger, serving until the block ends."""
     store = Store.open(home / f"{number}.sqlite")
@@ -272,7 +278,7 @@ async def test_four_validators_on_real_sockets_outlive_one_and_take_it_back(tmp_
                 host.learn(other.peer, other.addresses())
                 other.learn(host.peer, host.addresses())
                 await host.connect(other.peer, other.addresses())
-            async with a_ledger(tmp_path, genesis, number, host) as ledger:
+            async with a_ledger(tmp_path, genesis, number, host, delta_s=0.3) as ledger:
                 yield host, ledger
 
     with trio.fail_after(40):
@@ -282,11 +288,11 @@ async def test_four_validators_on_real_sockets_outlive_one_and_take_it_back(tmp_
             a_node(2, [host0, host1]) as (host2, third),
         ):
             async with a_node(3, [host0, host1, host2]) as (_host3, last):
-                await last.wait_height(12)
+                await last.wait_height(8)
             reached = first.height
-            await first.wait_height(reached + 4)
+            await first.wait_height(reached + 3)
             async with a_node(3, [host0, host1, host2]) as (_host3, back):
-                await back.wait_height(reached + 8)
-                await third.wait_height(reached + 8)
+                await back.wait_height(reached + 7)
+                await third.wait_height(reached + 7)
                 assert digests(back, reached) == digests(first, reached)
                 assert not host0.faults()

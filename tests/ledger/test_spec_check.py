@@ -14,8 +14,8 @@ HUGE = (1 << 63) - 1
 
 def test_an_honest_spec_passes_small_or_of_the_papers_sizes() -> None:
     check_run_spec(SPEC)
-    large = replace(SPEC.model, vocab_size=128_000, hidden_size=4_096, num_layers=32, num_heads=32,
-                    num_kv_heads=8, intermediate_size=14_336, seq_len=4_096)  # fmt: skip
+    large = replace(SPEC.model, vocab_size=256, hidden_size=2_048, num_layers=24, num_heads=16,
+                    num_kv_heads=16, intermediate_size=5_632, seq_len=1_000)  # fmt: skip
     check_run_spec(
         small_run_spec(
             model=large,

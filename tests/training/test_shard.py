@@ -8,7 +8,6 @@ from swarm.crypto import digest
 from swarm.errors import PeerFault
 from swarm.gossip.quantize import to_wire
 from swarm.spec import NANO
-from swarm.training.checkpoint import decode_shard
 from swarm.training.fragments import Merge
 from swarm.training.messages import MicroBatch
 from swarm.training.outer import OuterScalars
@@ -101,10 +100,13 @@ def test_progress_during_an_exchange_is_kept() -> None:
     assert torch.equal(shard.params_P[span], shard.phi_P[span] + progress)
 
 
-def test_a_saved_shard_resumes_with_the_same_roots() -> None:
+def test_an_offered_fragment_is_part_of_the_state_until_it_is_merged_or_abandoned() -> None:
     shard = a_last_stage()
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
-    shard.step(PLAN, 0)
-    data = shard.save(SPEC.digest, 0, RoundIndex(0))
-    saved = decode_shard(data, shard.params_P.numel())
-    assert Shard.resumed(SPEC, saved, shard.anchor_P).components() == shard.components()
+    before = shard.components()
+    snapshot = shard.snapshot(1)
+    assert shard.components()[9] != before[9]
+    shard.merge(Merge(snapshot, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
+    assert shard.components()[9] == before[9]
+    shard.snapshot(0)
+    shard.abandon_snapshots()
+    assert shard.components()[9] == before[9]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swarm.errors import UsageError
+from swarm.errors import OutOfTurn, UsageError
 from swarm.training.stepper import Stepper, Ticket
 
 
@@ -85,3 +85,12 @@ def test_a_closed_round_admits_nothing_and_forgets_what_is_out() -> None:
 def test_a_quota_of_nothing_is_our_callers_mistake() -> None:
     with pytest.raises(UsageError):
         Stepper(step_s=1.0, steps_max=1).begin_round(0)
+
+
+def test_a_microbatch_is_taken_once_per_segment() -> None:
+    stepper = an_open_stepper()
+    stepper.see((0, 1, 2))
+    with pytest.raises(OutOfTurn):
+        stepper.see((0, 1, 2))
+    stepper.begin_round(1)
+    stepper.see((0, 1, 2))

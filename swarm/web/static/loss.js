@@ -16,6 +16,16 @@ function ticks(low, high, wanted) {
   return found;
 }
 
+// A node with several seats reports several losses for one round: the curve shows their mean.
+function byRound(pairs) {
+  const sums = new Map();
+  for (const [round, value] of pairs) {
+    const [sum, count] = sums.get(round) ?? [0, 0];
+    sums.set(round, [sum + value, count + 1]);
+  }
+  return [...sums].map(([round, [sum, count]]) => [round, sum / count]).sort((a, b) => a[0] - b[0]);
+}
+
 function thin(points) {
   if (points.length <= POINTS_MAX) return points;
   const stride = Math.ceil(points.length / POINTS_MAX);
@@ -23,7 +33,7 @@ function thin(points) {
 }
 
 export function drawLoss(box, curve, heldout) {
-  const points = thin((curve ?? []).filter((pair) => Number.isFinite(pair?.[0]) && Number.isFinite(pair?.[1])));
+  const points = thin(byRound((curve ?? []).filter((pair) => Number.isFinite(pair?.[0]) && Number.isFinite(pair?.[1]))));
   const width = Math.max(260, box.clientWidth);
   const picture = svg("svg", { class: "loss", viewBox: `0 0 ${width} ${HEIGHT}`, width: "100%", height: HEIGHT, role: "img", "aria-label": "loss by round" });
   box.replaceChildren(picture);

@@ -1,0 +1,94 @@
+"""What every benchmark shares: the shape of its result, the machine, medians, homes and processes."""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one benchmark found: a figure that could not be measured is None, its reason in ``detail``."""
+
+    parameters: dict[str, object] = field(default_factory=dict[str, object])
+    figures: dict[str, object] = field(default_factory=dict[str, object])
+    detail: dict[str, object] = field(default_factory=dict[str, object])
+
+
+def as_object(name: str, quick: bool, outcome: Outcome) -> dict[str, object]:
+    """The object that spec/figures.md describes."""
+    return {
+        "bench": name,
+        "version": version("swarm-train"),
+        "commit": _commit(),
+        "machine": machine(),
+        "parameters": {**outcome.parameters, "quick": quick},
+        "figures": outcome.figures,
+        "detail": outcome.detail,
+    }
+
+
+def say(sentence: str) -> None:
+    """One line of the log."""
+    print(f"{time.strftime('%H:%M:%S')}  {sentence}", file=sys.stderr, flush=True)
+
+
+def spread(values: Sequence[float]) -> dict[str, object]:
+    """Median, extremes and the values themselves, for ``detail``."""
+    if not values:
+        return {"n": 0}
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "n": len(values),
+        "values": [round(value, 4) for value in values],
+    }
+
+
+def median(values: Sequence[float]) -> float | None:
+    """The median, or None when nothing could be measured."""
+    return round(statistics.median(values), 4) if values else None
+
+
+def machine() -> Mapping[str, object]:
+    """Where this was measured."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cpu": _cpu_name(),
+        "memory_gb": round(memory / 1e9, 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "none"

@@ -1,0 +1,60 @@
+"""The closing object has exactly the agreed keys, and failures are called failures."""
+
+import json
+from dataclasses import replace
+
+from swarm.cli.demo_report import Result, result_lines, result_object, shortfalls
+from swarm.cli.ink import Ink
+
+KEYS = """initial_loss_nats final_loss_nats tokens rounds peers commits_final commits_verified lies_planted
+lies_caught rejoin_s ledger_height supply_conserved peak_memory_mb left_running sample export_dir map_url
+seconds""".split()
+
+
+def a_result() -> Result:
+    return Result(
+        initial_loss_nats=5.545,
+        final_loss_nats=2.03,
+        tokens=9_000_000,
+        rounds=24,
+        peers=8,
+        commits_final=140,
+        commits_verified=None,
+        lies_planted=None,
+        lies_caught=None,
+        rejoin_s=12.5,
+        ledger_height=260,
+        supply_conserved=True,
+        peak_memory_mb=2900.0,
+        left_running=0,
+        sample="def x():\n\x1b[2J    pass",
+        export_dir="/tmp/demo/model",
+        map_url="http://127.0.0.1:7420/",
+        seconds=280.0,
+    )
+
+
+def test_the_object_has_the_agreed_keys_in_order() -> None:
+    """spec/figures.md names them; what is not measured yet is null."""
+    row = json.loads(json.dumps(result_object(a_result())))
+    assert list(row) == KEYS
+    assert row["commits_verified"] is None
+
+
+def test_a_good_demo_has_no_shortfalls() -> None:
+    """And each way to fail has a sentence."""
+    good = a_result()
+    assert shortfalls(good) == []
+    bad = replace(good, left_running=2, supply_conserved=False, final_loss_nats=None)
+    assert len(shortfalls(bad)) == 3
+
+
+def test_the_words_for_people_survive_what_is_missing() -> None:
+    """Null figures are dashes, and the sample cannot steer the terminal."""
+    text = "\n".join(result_lines(a_result(), Ink()))
+    assert "5.545 -> 2.030 nats" in text
+    assert "\x1b" not in text
+    poor = replace(
+        a_result(), final_loss_nats=None, rejoin_s=None, peak_memory_mb=None, sample=None
+    )
+    assert "no time that could be measured" in "\n".join(result_lines(poor, Ink()))

@@ -1,0 +1,182 @@
+"""`swarm` starts fast, fails in one sentence, and exits with the code that says whose turn it is."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from swarm.cli.main import run
+from swarm.ticket import Ticket, format_ticket
+from swarm.types import PeerId
+
+HEAVY = ("torch", "libp2p", "hivemind", "pydantic", "rich", "trio", "numpy", "nacl", "starlette")
+COMMANDS = "join launch demo init status map peers run ledger ticket id export eval generate version".split()
+
+Said = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Said:
+    """Run a command line in a fresh home; give its exit code, stdout and stderr."""
+    monkeypatch.setenv("SWARM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    def say(*words: str) -> tuple[int, str, str]:
+        code = run(words)
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return say
+
+
+def test_help_loads_nothing_heavy_and_answers_at_once() -> None:
+    """Under .6 s, and without torch, libp2p or hivemind; the best of three, on a busy machine."""
+    program = (
+        "import sys; from swarm.cli.main import run; code = run(['--help']);"
+        f"print(code, [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - began)
+        assert done.stderr.strip() == "0 []"
+        assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    assert min(seconds) < 0.6
+
+
+def test_version_is_data_on_stdout(said: Said) -> None:
+    """As text and as JSON."""
+    code, out, err = said("version")
+    assert (code, out.count("\n"), err) == (0, 1, "")
+    assert json.loads(said("--json", "version")[1]) == {"version": out.strip()}
+
+
+def test_a_mistyped_command_names_the_nearest(said: Said) -> None:
+    """Did you mean."""
+    code, out, err = said("lauch")
+    assert (code, out) == (2, "")
+    assert "Did you mean 'launch'" in err
+    assert err.count("try: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "cause"),
+    [
+        (["map", "--nope"], 2, "No such option: --nope"),
+        (["join"], 2, "no ticket was given"),
+        (["join", "hello"], 2, "not a ticket"),
+        (["join", "swarm1:abc0"], 2, "mistyped"),
+        (["join", "--home"], 2, "--home needs a folder"),
+        (["status"], 3, "no node is running"),
+        (["map", "--json"], 3, "no node is running"),
+        (["peers", "show", "otter"], 3, "no node is running"),
+        (["launch", "none.toml"], 4, "cannot read none.toml"),
+        (["ledger", "tail"], 2, "no node has run"),
+        (["ledger", "verify"], 2, "no node has run"),
+        (["ticket", "show", "swarm1:"], 2, "a ticket has up to"),
+        (["ticket", "new"], 3, "no node is running"),
+        (["id", "export"], 5, "there is no key"),
+        (["eval", "nowhere"], 4, "there is no folder nowhere"),
+        (["generate", "-p", ""], 2, "the prompt is empty"),
+        (["launch", "--api-port", "99999"], 2, "is not a port"),
+    ],
+)
+def test_mistakes_have_a_cause_a_hint_and_a_code(
+    said: Said, words: list[str], code: int, cause: str
+) -> None:
+    """One sentence, one command that mends it, no traceback, nothing on stdout."""
+    found, out, err = said(*words)
+    assert (found, out) == (code, "")
+    assert cause in err
+    assert "Traceback" not in err
+    assert "hint" in err if "--json" in words else "\n  try: " in err
+
+
+def test_an_unknown_setting_names_the_nearest(said: Said) -> None:
+    """In a run file and in a node file."""
+    assert said("init", "my.toml")[0] == 0
+    text = Path("my.toml").read_text()
+    Path("my.toml").write_text(text.replace("rounds = ", "roundz = ", 1))
+    code, _, err = said("launch", "my.toml")
+    assert code == 4
+    assert 'did you mean "rounds"' in err
+    home = Path(os.environ["SWARM_HOME"])
+    home.mkdir(exist_ok=True)
+    (home / "node.toml").write_text('lisen = ["0.0.0.0:0"]')
+    code, _, err = said("launch")
+    assert code == 4
+    assert 'did you mean "listen"' in err
+
+
+def test_an_expired_ticket_says_since_when(said: Said) -> None:
+    """And asks for a new one."""
+    old = Ticket(bytes(16), bytes(16), PeerId(b"\1" * 32), ("/ip4/127.0.0.1/tcp/1",), 1)
+    code, _, err = said("join", format_ticket(old))
+    assert code == 2
+    assert "expired" in err
+    assert "swarm ticket new" in err
+
+
+def test_init_does_not_overwrite(said: Said) -> None:
+    """Unless told to."""
+    assert said("init", "a.toml")[0] == 0
+    assert said("init", "a.toml")[0] == 2
+    assert said("init", "a.toml", "--yes")[0] == 0
+
+
+def test_the_identity_is_made_once_and_exported_privately(said: Said) -> None:
+    """The same name every time; the copy is readable by its owner only."""
+    first = json.loads(said("id", "show", "--json")[1])
+    assert json.loads(said("id", "show", "--json")[1]) == first
+    assert said("id", "export", "copy.key")[0] == 0
+    assert Path("copy.key").stat().st_mode & 0o777 == 0o600
+    home = Path(os.environ["SWARM_HOME"])
+    assert Path("copy.key").read_text() == (home / "identity.key").read_text()
+    assert said("id", "export", "copy.key")[0] == 2
+
+
+def test_a_damaged_identity_is_named(said: Said) -> None:
+    """Exit code 5, and the way out."""
+    said("id", "show")
+    (Path(os.environ["SWARM_HOME"]) / "identity.key").write_text("junk")
+    code, _, err = said("launch")
+    assert code == 5
+    assert "does not hold a key" in err
+
+
+def test_a_ticket_is_explained(said: Said) -> None:
+    """Whose, where, until when."""
+    ticket = Ticket(b"\1" * 16, b"\2" * 16, PeerId(b"\3" * 32), ("/ip4/127.0.0.1/tcp/4001",), 0)
+    code, out, _ = said("ticket", "show", format_ticket(ticket), "--json")
+    row = json.loads(out)
+    assert code == 0
+    assert row["addresses"] == ["/ip4/127.0.0.1/tcp/4001"]
+    assert row["network"] == "01" * 16
+
+
+def test_a_bug_leaves_a_trace_in_the_home_and_one_line_here(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No traceback on the terminal."""
+
+    def broken(home: Path) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("swarm.cli.api.node_of", broken)
+    code, _, err = said("status")
+    assert code == 1
+    assert "this should not have happened: ZeroDivisionError" in err
+    assert "Traceback" not in err
+    (trace,) = Path(os.environ["SWARM_HOME"]).glob("trace-*.txt")
+    assert "Traceback" in trace.read_text()
+    assert str(trace) in err

@@ -1,0 +1,111 @@
+"""The read commands ask the node of the home folder, and say what is wrong when it cannot answer."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from swarm.cli.api import act, fetch_state, find_node, node_of
+from swarm.cli.main import run
+from swarm.errors import BadConfig, Unreachable
+from swarm.web.service import serve_web
+from tests.web.snapshots import a_snapshot
+
+
+def write_address(home: Path, url: str, pid: int, token: str = "t") -> None:
+    (home / "api.json").write_text(json.dumps({"url": url, "token": token, "pid": pid}))
+
+
+async def refuse(body: Mapping[str, object]) -> Mapping[str, object]:
+    raise BadConfig("no room on the disk", hint="df -h")
+
+
+async def a_ticket(body: Mapping[str, object]) -> Mapping[str, object]:
+    return {"ticket": "swarm1:abc"}
+
+
+@asynccontextmanager
+async def a_node(home: Path) -> AsyncIterator[None]:
+    def no_lines() -> trio.MemoryReceiveChannel[str]:
+        return trio.open_memory_channel[str](1)[1]
+
+    picture = a_snapshot()
+    picture["run"] = {**picture["run"], "ticket": None}  # type: ignore[dict-item]
+    async with trio.open_nursery() as nursery:
+        url = await nursery.start(
+            partial(
+                serve_web,
+                lambda: picture,
+                no_lines,
+                port=0,
+                token="t",
+                actions={"refuse": refuse, "ticket": a_ticket},
+            )
+        )
+        write_address(home, url, os.getpid())
+        with trio.fail_after(20):
+            yield
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        (["status"], "pydocs-demo"),
+        (["map"], "glad-raven-113"),
+        (["peers", "ls"], "icy-newt-042"),
+        (["peers", "show", "icy"], "slow: 2 rounds behind"),
+        (["run", "ls"], "round 41/80"),
+        (["run", "show"], "last commit"),
+        (["ticket", "new"], "swarm1:abc"),
+    ],
+)
+async def test_every_read_command_has_words_and_json(
+    words: list[str], seen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command, for people and for programs."""
+    async with a_node(tmp_path):
+        home = ["--home", str(tmp_path)]
+        assert await trio.to_thread.run_sync(run, [*words, *home]) == 0
+        assert seen in capsys.readouterr().out
+        assert await trio.to_thread.run_sync(run, [*words, *home, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)
+
+
+async def test_a_refusal_keeps_its_kind_and_hint(tmp_path: Path) -> None:
+    """What the node raised is raised here."""
+    async with a_node(tmp_path):
+        address = node_of(tmp_path)
+        with pytest.raises(BadConfig, match="no room") as caught:
+            await trio.to_thread.run_sync(act, address, "refuse", {})
+        assert caught.value.hint == "df -h"
+        assert (await trio.to_thread.run_sync(fetch_state, address))["events"]
+
+
+def test_a_node_that_died_is_not_asked(tmp_path: Path) -> None:
+    """The address it left names a process that is gone."""
+    write_address(tmp_path, "http://127.0.0.1:1/", 2**22 + 1)
+    assert find_node(tmp_path) is None
+    with pytest.raises(Unreachable, match="no node is running"):
+        node_of(tmp_path)
+
+
+def test_a_node_that_hangs_is_named(tmp_path: Path) -> None:
+    """Nothing listens there: one sentence, and what to do."""
+    write_address(tmp_path, "http://127.0.0.1:1/", os.getpid())
+    with pytest.raises(Unreachable, match="does not answer"):
+        fetch_state(node_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "junk", ["", "[]", "{}", '{"url": 1}', '{"url":"x","token":"t","pid":"y"}']
+)
+def test_a_broken_address_file_is_no_node(tmp_path: Path, junk: str) -> None:
+    """As if it were not there."""
+    (tmp_path / "api.json").write_text(junk)
+    assert find_node(tmp_path) is None

@@ -1,0 +1,58 @@
+"""A running node is never silent for ten seconds, and does not chatter."""
+
+from itertools import pairwise
+
+from swarm.cli.ink import Ink
+from swarm.cli.progress import STATUS_INTERVAL_S, Progress
+from swarm.events import EventKind, make_event
+from tests.web.snapshots import a_snapshot
+
+
+def a_voice(*, is_live: bool = False, verbose: bool = False) -> Progress:
+    return Progress(Ink(), verbose=verbose, is_live=is_live)
+
+
+def test_no_silence_longer_than_ten_seconds() -> None:
+    """Looked at once a second, with no events at all, there is a line in every ten."""
+    voice = a_voice()
+    spoken = [second for second in range(60) if voice.look(None, float(second))]
+    gaps = [b - a for a, b in pairwise(spoken)]
+    assert max(gaps) <= STATUS_INTERVAL_S + 1 < 10
+
+
+def test_a_wait_names_its_cause() -> None:
+    """Before there is a picture, the last event says what is going on."""
+    voice = a_voice()
+    voice.hear(make_event(0, EventKind.NETWORK, "cannot reach glad-raven-113: refused"), 0.0)
+    (line,) = voice.look(None, 100.0)
+    assert line == "waiting: cannot reach glad-raven-113: refused"
+
+
+def test_the_cause_of_the_node_itself_comes_first() -> None:
+    """What the node says it waits for is what is shown."""
+    picture = a_snapshot()
+    picture["node"] = {"waits_for": "text from other peers"}
+    assert a_voice().status(picture).endswith("waiting: text from other peers")
+
+
+def test_frequent_events_are_left_to_the_status_line() -> None:
+    """Steps and blocks show only with --verbose."""
+    step = make_event(0, EventKind.STEP, "step 3")
+    assert a_voice().hear(step, 0.0) == []
+    assert a_voice(verbose=True).hear(step, 0.0) != []
+
+
+def test_the_map_is_told_once() -> None:
+    """As soon as it is known, and not again."""
+    voice, picture = a_voice(is_live=True), a_snapshot()
+    assert any("http://127.0.0.1:7420/" in line for line in voice.look(picture, 0.0))
+    assert voice.look(picture, 60.0) == []
+
+
+def test_an_event_resets_the_clock() -> None:
+    """A status line is not needed right after something was said."""
+    voice = a_voice()
+    voice.look(None, 0.0)
+    voice.hear(make_event(0, EventKind.PROGRESS, "reading the text"), 4.0)
+    assert voice.look(None, 6.0) == []
+    assert voice.look(None, 4.0 + STATUS_INTERVAL_S) != []

@@ -1,0 +1,273 @@
+"""A small network of real ``swarm`` processes on loopback: start, watch, look into, stop.
+
+Everything is waited for by its signs, in events.jsonl or in the node's own API, never by the clock. What is
+started is always stopped, whole process groups at a time.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from swarm.cli.api import fetch_state, find_node
+from swarm.errors import SwarmError
+
+SWARM = (sys.executable, "-m", "swarm.cli.main")
+WAIT_S = 90.0
+"""Far beyond what anything here takes, even on a machine that does three other things."""
+LOOK_S = 0.1
+STOP_S = 5.0
+TAIL_LINES = 25
+
+RUN_FILE = """
+[run]
+name = "tiny"
+rounds = {rounds}
+[model]
+hidden_size = 32
+num_layers = 2
+num_heads = 2
+num_kv_heads = 2
+intermediate_size = 64
+seq_len = 32
+[training]
+num_stages = 2
+replicas_max = 3
+microbatch_size = 4
+microbatches_per_step = 1
+inner_steps_max = 5
+round_blocks = 4
+checkpoint_rounds = 2
+[optimizer]
+warmup_steps = 10
+[outer]
+fragments = 2
+pull_only_rounds = 1
+[data]
+source = ["corpus"]
+max_bytes = 1_000_000
+heldout_every = 3
+[deadlines]
+step_s = 2.0
+hop_s = 1.0
+exchange_s = 2.0
+[checks]
+window_steps = 5
+challenge_window_blocks = 120
+[ledger]
+block_interval_s = 0.5
+epoch_blocks = 60
+unbonding_epochs = 3
+"""
+
+T = TypeVar("T")
+State = dict[str, Any]
+
+
+class Node:
+    """One running node and its home."""
+
+    def __init__(self, net: "Localnet", name: str, words: Sequence[str]) -> None:
+        self.home = net.folder / name
+        self.log = net.folder / f"{name}.log"
+        self._net = net
+        self.process = self._begin(words)
+
+    def _begin(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
+        place = ("--home", str(self.home), "--listen", "127.0.0.1:0", "--api-port", "0")
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*SWARM, *words, *place, "--plain", "--verbose"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment(),
+                start_new_session=True,
+            )
+
+    def resume(self) -> None:
+        """Start the home again, without a ticket."""
+        self.process = self._begin(["join"])
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self.process.poll() is None
+
+    def state(self) -> State | None:
+        """The picture of the node; None as long as it does not answer."""
+        address = find_node(self.home)
+        if address is None or address.pid != self.process.pid:
+            return None
+        try:
+            return fetch_state(address, 10.0)
+        except SwarmError:
+            return None
+
+    def wait(self, what: str, check: Callable[[State], T | None], timeout_s: float = WAIT_S) -> T:
+        """What ``check`` finds in the picture, as soon as that is neither None nor false."""
+
+        def look() -> T | None:
+            state = self.state()
+            return None if state is None else check(state)
+
+        return self._net.wait(f"{self.home.name}: {what}", look, timeout_s, self)
+
+    def events(self, kind: str = "") -> list[State]:
+        """The lines of the event log, over all starts of this home."""
+        try:
+            lines = (self.home / "events.jsonl").read_text("utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        events = [json.loads(line) for line in lines if line.endswith("}")]
+        return [event for event in events if not kind or event["kind"] == kind]
+
+    def wait_event(self, kind: str, words: str = "", *, after: int = 0) -> State:
+        """The first event of a kind, with these words, behind the first ``after`` ones of the log."""
+
+        def look() -> State | None:
+            found = [e for e in self.events()[after:] if e["kind"] == kind and words in e["text"]]
+            return found[0] if found else None
+
+        return self._net.wait(f"{self.home.name}: {kind} {words}", look, WAIT_S, self)
+
+    def ticket(self) -> str:
+        """The invitation of this launch."""
+        path = self.home / "ticket.txt"
+        return self._net.wait(
+            f"{self.home.name}: a ticket",
+            lambda: path.read_text().strip() if path.exists() else None,
+            WAIT_S,
+            self,
+        )
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> tuple[int, float]:
+        """Send a signal; give the exit code and how long it took, and end what did not end."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        try:
+            code = self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self.process.wait()
+        return code, time.monotonic() - began
+
+    def kill(self) -> None:
+        """SIGKILL for the process and whatever it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def has_children(self) -> bool:
+        """Whether anything of its process group is left."""
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def tail(self) -> str:
+        """The end of what it printed, and where its home is."""
+        lines = self.log.read_text("utf-8", "replace").splitlines()[-TAIL_LINES:]
+        ended = "running" if self.is_running else f"exit code {self.process.returncode}"
+        return "\n".join([f"--- {self.home} ({ended})", *lines])
+
+
+class Localnet:
+    """The nodes of one test module, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.nodes: list[Node] = []
+        corpus = folder / "corpus"
+        corpus.mkdir(parents=True)
+        for number in range(4):
+            words = [f"line {i} of text {number} says {i * 7919 % 1009}" for i in range(600)]
+            (corpus / f"text-{number}.txt").write_text("\n".join(words))
+
+    def run_file(self, *, rounds: int = 60_000) -> Path:
+        """A run that a lone slow core trains in fractions of a second per round."""
+        path = self.folder / f"run-{rounds}.toml"
+        path.write_text(RUN_FILE.format(rounds=rounds))
+        return path
+
+    def launch(self, name: str, *, rounds: int = 60_000) -> Node:
+        """Start a run."""
+        return self.start(name, "launch", str(self.run_file(rounds=rounds)))
+
+    def join(self, name: str, *words: str) -> Node:
+        """Start a node that takes part."""
+        return self.start(name, "join", *words)
+
+    def start(self, name: str, *words: str) -> Node:
+        """Start any node on loopback."""
+        node = Node(self, name, words)
+        self.nodes.append(node)
+        return node
+
+    def swarm(self, *words: str, home: Path) -> "subprocess.CompletedProcess[str]":
+        """Run another command to its end, as somebody in another terminal does."""
+        return subprocess.run(
+            [*SWARM, *words, "--home", str(home)],
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=WAIT_S,
+            check=False,
+        )
+
+    def read(self, *words: str, home: Path) -> Any:  # noqa: ANN401  any JSON
+        """What a read command says with --json."""
+        done = self.swarm(*words, "--json", home=home)
+        assert done.returncode == 0, f"swarm {' '.join(words)}: {done.stderr}"
+        return json.loads(done.stdout)
+
+    def wait(
+        self,
+        what: str,
+        look: Callable[[], T | None],
+        timeout_s: float = WAIT_S,
+        node: Node | None = None,
+    ) -> T:
+        """What ``look`` finds, as soon as that is neither None nor false; fails at once if ``node`` dies."""
+        ends = time.monotonic() + timeout_s
+        while True:
+            found = look()
+            if found is not None and found is not False:
+                return found
+            if node is not None and not node.is_running:
+                raise AssertionError(f"waiting for {what}: the node ended\n{self.tails()}")
+            if time.monotonic() > ends:
+                raise AssertionError(f"waited {timeout_s:.0f} s for {what}\n{self.tails()}")
+            time.sleep(LOOK_S)
+
+    def tails(self) -> str:
+        """The ends of all logs."""
+        return "\n".join(node.tail() for node in self.nodes)
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        for node in self.nodes:
+            node.kill()
+
+
+def environment() -> dict[str, str]:
+    """One thread each, and nobody outlives the test process."""
+    ours = {"OMP_NUM_THREADS": "1", "SWARM_PARENT_PID": str(os.getpid()), "NO_COLOR": "1"}
+    return {**os.environ, **ours}
+
+
+def seats_of(state: State) -> list[State]:
+    """The seats that the node of this picture has on the ledger."""
+    me = state["node"]["peer"]
+    return [seat for seat in state["seats"] if seat["peer"] == me]
+
+
+def last_commit(state: State) -> int:
+    """The newest round of which the ledger has a segment of this node; -1 for none."""
+    return max((seat["last_commit_round"] for seat in seats_of(state)), default=-1)

@@ -1,0 +1,143 @@
+"""A swarm of real processes trains, agrees, loses a member and takes it back."""
+
+import signal
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.e2e.localnet import Localnet, Node, State, last_commit, seats_of
+
+pytestmark = pytest.mark.e2e
+
+GONE_S = 30.0
+"""A killed peer shows on the map within 15 s on a free machine."""
+STOP_S = 3.0
+ROUNDS = 4
+
+
+@pytest.fixture(scope="module")
+def joiner(net: Localnet, ticket: str) -> Node:
+    """A peer that came by ticket."""
+    return net.join("joiner", ticket)
+
+
+def test_a_lone_launch_trains_and_commits(launcher: Node) -> None:
+    """Nobody else is needed: every seat is the launcher's until somebody comes."""
+    state = launcher.wait("a second segment on the ledger", lambda s: last_commit(s) >= 1 and s)
+    assert {seat["stage"] for seat in seats_of(state)} == {0, 1}
+    assert state["ledger"]["supply_conserved"]
+    assert launcher.events("committed")
+    assert launcher.events("round_started")
+
+
+def test_a_joiner_takes_a_seat_trades_and_commits(launcher: Node, joiner: Node) -> None:
+    """The ticket is all it needs: genesis, ledger, text and weights come from the peer."""
+    state = joiner.wait("a segment of the joiner", lambda s: last_commit(s) >= 0 and s)
+    name = state["node"]["name"]
+    joiner.wait_event("traded")
+    launcher.wait_event("traded", name)
+    launcher.wait("the joiner's seat", lambda s: name in {seat["name"] for seat in s["seats"]})
+    assert (joiner.home / "identity.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_read_commands_agree(net: Localnet, launcher: Node, joiner: Node) -> None:
+    """From another terminal, on either home, while both nodes run."""
+    joiner.wait("both on the map", lambda s: len(s["peers"]) >= 2)
+    status = net.read("status", home=joiner.home)
+    map_ = net.read("map", home=joiner.home)
+    peers = net.read("peers", "ls", home=joiner.home)
+    run = net.read("run", "show", home=joiner.home)
+    assert {p["peer"] for p in map_["peers"]} == {p["peer"] for p in peers}
+    assert [p["name"] for p in peers if p["me"]] == [status["node"]["name"]]
+    assert map_["run"]["digest"] == run["run"]["digest"] == status["run"]["digest"]
+    assert {seat["peer"] for seat in run["seats"]} <= {p["peer"] for p in peers}
+    assert status["ledger"]["height"] <= map_["ledger"]["height"]
+
+    tail = net.read("ledger", "tail", "-n", "3", home=joiner.home)
+    shown = net.read("ledger", "show", str(tail[0]["height"]), home=launcher.home)
+    assert {**tail[0], "votes": None} == {**shown, "votes": None}
+    verified = net.read("ledger", "verify", home=joiner.home)
+    assert verified["chain"] == status["ledger"]["chain"]
+    assert verified["height"] + verified["unproved_blocks"] >= tail[-1]["height"]
+    assert verified["supply_conserved"]
+    assert verified["commits"] > 0
+
+
+def test_after_kill_minus_nine_it_comes_back_as_itself(launcher: Node, joiner: Node) -> None:
+    """The others go on; it finds them without a ticket, resumes, and commits again."""
+    before = joiner.wait("a commit", lambda s: last_commit(s) >= 0 and s)
+    name, seen = before["node"]["name"], len(joiner.events())
+    joiner.kill()
+    killed_at = launcher.wait("a picture", lambda s: s)["run"]["round"]
+    launcher.wait("the loss on the map", lambda s: is_missed(s, name), GONE_S)
+    launcher.wait("rounds without it", lambda s: last_commit(s) > killed_at)
+
+    joiner.resume()
+    seat = joiner.wait_event("seat_taken", after=seen)
+    assert "its own state" in seat["text"] or "checkpoint" in seat["text"]
+    back_at = joiner.wait("a picture", lambda s: s["run"] and s)["run"]["round"]
+    after = joiner.wait("a new commit", lambda s: last_commit(s) >= back_at and s)
+    assert after["node"]["name"] == name
+    assert after["node"]["peer"] == before["node"]["peer"]
+
+
+def is_missed(state: State, name: str) -> bool:
+    """Whether the map says that a peer is gone, and why."""
+    peer = next((peer for peer in state["peers"] if peer["name"] == name), None)
+    return peer is not None and "unreachable" in peer["reason"]
+
+
+def test_a_late_follower_checks_the_whole_chain_offline(
+    net: Localnet, launcher: Node, ticket: str
+) -> None:
+    """It syncs, trains nothing, stops, and its disk alone proves every block."""
+    height = launcher.wait("a picture", lambda s: s["ledger"]["height"])
+    late = net.join("late", ticket, "--no-solve")
+    late.wait("the chain", lambda s: s["ledger"]["height"] >= height)
+    assert seats_of(late.wait("a picture", lambda s: s)) == []
+    code, _ = late.stop(signal.SIGTERM)
+    assert code == 0
+    verified = net.read("ledger", "verify", home=late.home)
+    assert verified["height"] + verified["unproved_blocks"] >= height
+    assert verified["height"] > 0
+    assert verified["supply_conserved"]
+
+
+def test_ctrl_c_ends_a_node_in_time_and_leaves_nothing(joiner: Node) -> None:
+    """Under 3 s, exit code 130, no traceback, no child."""
+    joiner.wait("a picture", lambda s: s)
+    code, seconds = joiner.stop(signal.SIGINT)
+    assert code == 130
+    assert seconds < STOP_S
+    assert not joiner.has_children()
+    assert "Traceback" not in joiner.log.read_text()
+    assert not list(joiner.home.glob("trace-*"))
+    assert not (joiner.home / "api.json").exists()
+
+
+def test_the_model_of_a_finished_run_can_be_used(net: Localnet) -> None:
+    """Export, measure, generate; the trained model predicts better than the untrained one."""
+    short = net.launch("short", rounds=ROUNDS)
+    short.wait_event("run_finished")
+    exported = net.wait(
+        "the last checkpoint",
+        lambda: (done := export(net, short, "model")).returncode == 0 and done,
+        node=short,
+    )
+    assert exported.returncode == 0
+    assert export(net, short, "initial", "--initial").returncode == 0
+    short.stop()
+    loss = {
+        name: net.read("eval", str(net.folder / name), "--windows", "16", home=short.home)
+        for name in ("model", "initial")
+    }
+    assert loss["model"]["loss_nats"] < loss["initial"]["loss_nats"]
+    model = str(net.folder / "model")
+    written = net.read("generate", "-p", "line", "-m", model, "--count", "20", home=short.home)
+    assert written["prompt"] == "line"
+    assert written["text"]
+
+
+def export(net: Localnet, node: Node, name: str, *words: str) -> CompletedProcess[str]:
+    """``swarm export`` into a folder of the network."""
+    return net.swarm("export", str(net.folder / name), "--yes", *words, home=node.home)

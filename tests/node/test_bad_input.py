@@ -1,0 +1,180 @@
+"""A mistake costs one sentence, one line that mends it and the right exit code; the home survives it.
+
+The node runs in this process, so these take milliseconds to seconds; ``tests/e2e`` has the same from outside.
+"""
+
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from swarm.cli.main import run
+from swarm.codec import replace
+from swarm.crypto import SecretKey
+from swarm.host.identity import load_identity, lock_home
+from swarm.ticket import Ticket, format_ticket
+from swarm.types import PeerId
+
+Failed = Callable[..., str]
+
+FILE = """
+[model]
+hidden_size = 32
+num_layers = 2
+num_heads = 2
+num_kv_heads = 2
+intermediate_size = 64
+seq_len = 32
+[data]
+source = ["nowhere.txt"]
+"""
+NODE = ("--listen", "127.0.0.1:0", "--api-port", "0", "--plain")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def failed(home: Path, capsys: pytest.CaptureFixture[str]) -> Failed:
+    """Run a command line that must fail with this exit code; give its sentence and its mending line."""
+
+    def say(code: int, *words: str) -> str:
+        assert run([*words, "--home", str(home)]) == code
+        out = capsys.readouterr()
+        told = out.err[out.err.index("error: ") :].strip()
+        assert told.count("\n") == 1, told
+        assert told.splitlines()[1].startswith("  try: "), told
+        assert "Traceback" not in out.err + out.out
+        assert not list(home.glob("trace-*"))
+        return told
+
+    return say
+
+
+def a_ticket(**changes: object) -> Ticket:
+    ticket = Ticket(
+        b"g" * 16,
+        b"r" * 16,
+        SecretKey.from_seed(b"\x05" * 32).peer,
+        ("/ip4/127.0.0.1/tcp/9",),
+        0,
+    )
+    return replace(ticket, **changes)
+
+
+def a_run_file(tmp_path: Path, text: str = FILE) -> str:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def a_home_with_a_network(home: Path, tmp_path: Path, failed: Failed) -> None:
+    """A launch that got as far as its genesis, and stopped for want of text."""
+    told = failed(4, "launch", a_run_file(tmp_path), *NODE)
+    assert "nowhere.txt cannot be read" in told
+    assert (home / "genesis.bin").exists()
+
+
+def test_a_ticket_that_is_mistyped_wrong_or_expired(failed: Failed) -> None:
+    good = format_ticket(a_ticket())
+    wrong = good[:30] + ("2" if good[30] != "2" else "3") + good[31:]
+    assert "near character 24" in failed(2, "join", wrong)
+    assert "not a ticket" in failed(2, "join", "hello")
+    assert "mistyped" in failed(2, "join", good[:-9])
+    assert "expired" in failed(2, "join", format_ticket(a_ticket(expires=1_000_000)))
+
+
+def test_a_run_file_with_a_mistake(failed: Failed, tmp_path: Path) -> None:
+    def launched(text: str) -> str:
+        return failed(4, "launch", a_run_file(tmp_path, text), *NODE)
+
+    assert 'did you mean "hidden_size"?' in launched("[model]\nhiden_size = 32\n")
+    assert "not TOML" in launched("[model\n")
+    assert "hidden_size" in launched("[model]\nhidden_size = 3\n")
+    assert "No such file" in failed(4, "launch", str(tmp_path / "none.toml"))
+
+
+def test_a_node_file_with_a_mistake(failed: Failed, home: Path) -> None:
+    home.mkdir()
+    (home / "node.toml").write_text('listn = ["127.0.0.1:0"]\n')
+    assert 'did you mean "listen"?' in failed(4, "join", format_ticket(a_ticket()), *NODE)
+
+
+def test_an_identity_that_is_damaged_or_open_to_others(failed: Failed, home: Path) -> None:
+    load_identity(home)
+    key = home / "identity.key"
+    good = key.read_bytes()
+    key.chmod(0o640)
+    assert f"chmod 600 {key}" in failed(5, "join", format_ticket(a_ticket()), *NODE)
+    key.chmod(0o600)
+    key.write_bytes(b"junk\n")
+    assert "does not hold a key" in failed(5, "join", format_ticket(a_ticket()), *NODE)
+    key.write_bytes(good)
+    assert load_identity(home)
+
+
+def test_a_second_process_on_one_home(failed: Failed, home: Path) -> None:
+    with lock_home(home):
+        assert "already in use by pid" in failed(5, "join", format_ticket(a_ticket()), *NODE)
+
+
+def test_a_port_that_is_taken_or_impossible(failed: Failed) -> None:
+    words = ("join", format_ticket(a_ticket()), "--api-port", "0", "--plain", "--listen")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port {port} on 127.0.0.1 is already in use" in failed(
+            2, *words, f"127.0.0.1:{port}"
+        )
+    assert "not host:port" in failed(2, *words, "127.0.0.1")
+    assert "cannot listen on 203.0.113.9:4001" in failed(2, *words, "203.0.113.9:4001")
+
+
+def test_a_ticket_of_another_network_for_a_home_that_has_one(
+    failed: Failed, home: Path, tmp_path: Path
+) -> None:
+    a_home_with_a_network(home, tmp_path, failed)
+    told = failed(2, "join", format_ticket(a_ticket()), *NODE)
+    assert "belongs to the network" in told
+    assert "--home ANOTHER_FOLDER" in told
+
+
+def flipped(data: bytes) -> bytes:
+    return bytes(byte ^ 0xFF for byte in data[:64]) + data[64:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flipped, lambda data: data[: len(data) // 2], lambda data: b"junk" * 2000],
+    ids=["flipped bytes", "cut short", "something else"],
+)
+def test_a_damaged_database_stops_the_node_and_is_left_alone(
+    failed: Failed, home: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    """Nothing is overwritten; with the file moved away as the hint says, the home works again."""
+    a_home_with_a_network(home, tmp_path, failed)
+    store = home / "store.sqlite"
+    store.write_bytes(damage(store.read_bytes()))
+    kept = store.read_bytes()
+    for words in (("join", *NODE), ("ledger", "verify"), ("ledger", "tail"), ("export", "out")):
+        told = failed(1, *words)
+        assert "is damaged" in told
+        assert f"mv {store} {store}.damaged" in told
+        assert store.read_bytes() == kept
+    shutil.move(store, f"{store}.damaged")
+    assert "nowhere.txt" in failed(4, "launch", a_run_file(tmp_path), *NODE)
+
+
+def test_what_nobody_reads_any_more_is_no_failure(home: Path) -> None:
+    """``swarm launch | head`` must not end in a bug report."""
+    from swarm.cli.failures import is_reader_gone
+
+    assert is_reader_gone(BaseExceptionGroup("", [BrokenPipeError(), BrokenPipeError()]))
+    assert not is_reader_gone(BaseExceptionGroup("", [BrokenPipeError(), ValueError()]))
+
+
+def test_a_peer_id_is_not_a_ticket(failed: Failed) -> None:
+    assert "not a ticket" in failed(2, "join", PeerId(b"p" * 32).hex())

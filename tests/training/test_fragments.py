@@ -1,0 +1,15 @@
+"""A merge says who it was with, or that it was alone."""
+
+import torch
+
+from swarm.training.fragments import Merge, Snapshot
+from swarm.training.outer import OuterScalars
+from swarm.types import NO_DIGEST
+
+
+def test_a_merge_alone_names_nobody() -> None:
+    snapshot = Snapshot(0, torch.zeros(4), torch.zeros(4), NO_DIGEST, tokens=10, step=2)
+    merge = Merge(snapshot, None, 0, OuterScalars(0.5, 0.7, 0.7), None, -1, NO_DIGEST, NO_DIGEST)
+    assert merge.partner is None
+    assert merge.theta_hat_P is None
+    assert merge.snapshot.tokens == 10
