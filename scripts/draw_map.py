@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ORDER = ("", "host", "dht", "gossip", "training", "ledger", "verify", "node", "cli", "web")
+ORDER = ("", *"host dht gossip training training/repops ledger verify node cli web".split())
 BEGIN, END = "<!-- modules: begin -->", "<!-- modules: end -->"
 
 

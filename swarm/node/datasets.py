@@ -3,11 +3,15 @@
 Shell: reads files and fetches blobs.
 """
 
+from pathlib import Path
+
 import trio
 
+from swarm.errors import Corrupt
 from swarm.events import EventKind
 from swarm.node.context import Context
 from swarm.spec import RunSpec
+from swarm.tensors import tensor_hash
 from swarm.training.data import TokenSource
 from swarm.training.data_files import open_tokens
 from swarm.types import Digest
@@ -17,10 +21,22 @@ PROGRESS_S = 3.0
 
 
 async def token_source(context: Context, spec: RunSpec) -> TokenSource:
-    """The training tokens as a memory-mapped array (uint8); raises ``Unreachable`` if nobody serves them."""
+    """The training tokens as a memory-mapped array (uint8).
+
+    Raises ``Unreachable`` if nobody serves them, ``Corrupt`` if our own disk changed them.
+    """
     root = spec.data.train_root
     await fetch(context, root, spec.data.train_bytes, "text")
-    return open_tokens(context.blobs.path(root))
+    path = context.blobs.path(root)
+    if await trio.to_thread.run_sync(_root_of, path) != root:
+        raise Corrupt("the text of the run on this disk is damaged", hint=f"rm {path}")
+    return open_tokens(path)
+
+
+def _root_of(path: Path) -> Digest:
+    """The name that the bytes of a token file have now."""
+    data = path.read_bytes()
+    return tensor_hash("uint8", (len(data),), data)
 
 
 async def fetch(context: Context, root: Digest, num_bytes: int, what: str) -> None:

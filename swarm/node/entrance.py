@@ -9,7 +9,15 @@ import trio
 
 from swarm.codec import decode, encode
 from swarm.crypto import parse_peer, peer_name
-from swarm.errors import BadConfig, BadEncoding, BadTicket, PeerFault, Unreachable, UsageError
+from swarm.errors import (
+    BadConfig,
+    BadEncoding,
+    BadTicket,
+    Corrupt,
+    PeerFault,
+    Unreachable,
+    UsageError,
+)
 from swarm.events import EventKind
 from swarm.host.bootstrap import bootstrap
 from swarm.host.hello import OTHER_NETWORK
@@ -72,7 +80,11 @@ def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
     raw = store.get(TABLE, GENESIS_KEY)
     if raw is None:
         return None
-    genesis = decode(Genesis, raw, limit=GENESIS_BYTES_MAX)
+    try:
+        genesis = decode(Genesis, raw, limit=GENESIS_BYTES_MAX)
+    except BadEncoding as error:
+        moved = f"mv {store.path} {store.path}.damaged   (then swarm join TICKET syncs it again)"
+        raise Corrupt(f"{store.path} is damaged: its genesis is {error}", hint=moved) from None
     if ticket is not None and genesis.chain[:16] != ticket.genesis16:
         raise UsageError(
             f"this home belongs to the network {genesis.chain.hex()[:12]} and the ticket is for"

@@ -12,7 +12,7 @@ from swarm.codec import decode, encode
 from swarm.compute import ComputePort
 from swarm.config import genesis_of, run_spec
 from swarm.crypto import SecretKey
-from swarm.errors import BadConfig
+from swarm.errors import BadConfig, BadEncoding, Corrupt
 from swarm.events import EventKind
 from swarm.gossip.blobs import Blobs
 from swarm.ledger.economics import run_deposit
@@ -22,6 +22,7 @@ from swarm.run_file import RunFile
 from swarm.spec import Genesis, ModelSpec, RunSpec
 from swarm.training.data import Corpus, build_corpus
 from swarm.training.data_files import read_source
+from swarm.training.ops import table
 from swarm.training.stages import init_root, plan_stages
 from swarm.types import Amount, Digest, PeerId
 
@@ -41,6 +42,7 @@ async def prepare_spec(
     Raises ``BadConfig`` when there is too little text or a setting is not supported by this build.
     """
     _check_supported(file)
+    await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
     report(EventKind.PROGRESS, "reading the text of the run")
     corpus = await trio.to_thread.run_sync(_corpus, file, base)
     if len(corpus.train) <= file.model.seq_len or len(corpus.heldout) <= file.model.seq_len:
@@ -76,10 +78,16 @@ async def prepare_spec(
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
-    """The genesis of ``home/genesis.bin``, or that of a new network with this node as its validator."""
+    """The genesis of ``home/genesis.bin``, or that of a new network with this node as its validator.
+
+    Raises ``Corrupt`` when the file is there and holds something else.
+    """
     path = home / GENESIS_FILE
     if path.exists():
-        return decode(Genesis, path.read_bytes(), limit=1 << 20)
+        try:
+            return decode(Genesis, path.read_bytes(), limit=1 << 20)
+        except BadEncoding as error:
+            raise Corrupt(f"{path} is damaged: {error}", hint=f"mv {path} {path}.damaged") from None
     return genesis_of(
         file,
         validators={secret.peer: OWNER_STAKE},
@@ -123,9 +131,4 @@ def _check_supported(file: RunFile) -> None:
         raise BadConfig(
             f"gamma {file.outer.gamma} differs from beta {file.outer.beta}: this build trades one tensor",
             hint="set gamma to the value of beta",
-        )
-    if file.run.numerics != "native":
-        raise BadConfig(
-            f'this build has no numerics profile "{file.run.numerics}"',
-            hint='set numerics = "native"',
         )

@@ -3,6 +3,7 @@
 Shell: carries out what ``duties`` asks; one lock per seat keeps its rounds in order.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,14 @@ RESUME_ROUNDS_MAX = 3
 """A saved shard older than this many rounds is left for the canonical checkpoint."""
 CLOSED_KEPT = 3
 """Closed segments whose phi is held: the draw may ask for it until two boundaries later."""
+LOSSES_MAX = 500
+"""Points of the loss curve that are kept."""
 RESUBMIT_BLOCKS = 4
 """A commit that is not on the ledger after this many blocks is sent again."""
+
+
+def _scope() -> trio.CancelScope:
+    return trio.move_on_after(math.inf)
 
 
 @dataclass(slots=True)
@@ -51,7 +58,7 @@ class Live:
     runner: SeatRunner | None = None
     round_index: RoundIndex | None = None
     lock: trio.Lock = field(default_factory=trio.Lock)
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    scope: trio.CancelScope = field(default_factory=_scope)
     closed: list[ClosedSegment] = field(default_factory=list[ClosedSegment])
     saved_anchor: Digest = NO_DIGEST
     """The anchor that the shard on disk names."""
@@ -213,7 +220,9 @@ class Seats:
         phi_P = await context.compute.run(runner.shard.phi)
         live.closed = [*live.closed, ClosedSegment(log.round, log.end, phi_P)][-CLOSED_KEPT:]
         if log.loss_count:
-            context.tally.losses.append((log.round, log.loss_micro / 1e6))
+            losses = context.tally.losses
+            losses.append((log.round, log.loss_micro / 1e6))
+            del losses[:-LOSSES_MAX]
         if log.num_steps:
             await self._commit(log, live)
             seat = live.seat

@@ -7,11 +7,12 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import trio
@@ -40,6 +41,7 @@ from swarm.run_file import NodeConfig, RunFile
 from swarm.spec import Genesis
 from swarm.store import Store
 from swarm.ticket import Ticket, format_ticket
+from swarm.training.ops import notice
 from swarm.training.service import Pipeline
 from swarm.types import PeerId
 from swarm.web.service import Started, serve_web
@@ -130,14 +132,25 @@ async def _run(
             nursery.start_soon(_find_run, setup, context)
             nursery.start_soon(steward.serve)
             token = secrets.token_urlsafe(24)
-            url = await nursery.start(
-                partial(serve_web, snapshots.take, report.lines, port=config.api_port, token=token)
+            serve = partial(
+                serve_web,
+                snapshots.take,
+                report.lines,
+                port=config.api_port,
+                token=token,
+                actions={"ticket": partial(_invite, context)},
             )
+            url = await _started(nursery, serve)
             snapshots.url = url
             _write_api(setup.home, url, token)
             report(EventKind.PROGRESS, f"map {url}")
             task_status.started(url)
             await trio.sleep_forever()
+
+
+async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  any service's start value
+    """``nursery.start``, whose overloads the checkers cannot match with a keyword-only argument."""
+    return await nursery.start(serve)
 
 
 @asynccontextmanager
@@ -153,7 +166,7 @@ async def _rooms(
     config, secret = setup.config, setup.secret
     async with trio.open_nursery() as nursery:
         dht = Dht(host, secret)
-        await nursery.start(dht.run)
+        await _started(nursery, dht.run)
         blobs = Blobs(setup.home / "blobs", host, quota_bytes=config.disk_quota_mb << 20)
         trades = Trades(host, secret, genesis.chain, compute)
         is_alone = genesis.validators == (secret.peer,)  # a launch of its own: nobody else can vote
@@ -178,7 +191,7 @@ async def _rooms(
             incarnation=entrance.next_incarnation(store),
             tally=Tally(),
         )
-        await nursery.start(ledger.run)
+        await _started(nursery, ledger.run)
         nursery.start_soon(_announce, context)
         yield context, Steward(context, nursery)
         nursery.cancel_scope.cancel()
@@ -196,6 +209,8 @@ async def _find_run(setup: NodeSetup, context: Context) -> None:
         context.tally.waits_for = "the run to appear on the ledger"
         run = await entrance.find_run(context.ledger, run16 or entrance.NO_RUN, report)
     context.tally.waits_for = ""
+    # Refused here, by name, where this machine would compute other bits than the run is made of.
+    said = await context.compute.run(notice, run.spec.numerics)
     context.run16 = run.spec_digest[:16]
     context.run_index = run.index
     store.put(entrance.TABLE, entrance.RUN_KEY, context.run16)
@@ -205,6 +220,8 @@ async def _find_run(setup: NodeSetup, context: Context) -> None:
         f" spec {run.spec_digest.hex()[:8]}",
         run=run.index,
     )
+    if said:
+        report(EventKind.WARNING, said)
 
 
 async def _launch(setup: NodeSetup, context: Context) -> Run:
@@ -240,6 +257,13 @@ def make_ticket(context: Context) -> str:
             expires=int(time.time()) + TICKET_DAYS * 86_400,
         )
     )
+
+
+async def _invite(context: Context, _: Mapping[str, object]) -> Mapping[str, object]:
+    """The action behind ``swarm ticket new``."""
+    if context.run is None:
+        raise UsageError("this node has no run to invite to yet", hint="swarm status")
+    return {"ticket": make_ticket(context)}
 
 
 async def _announce(context: Context) -> None:

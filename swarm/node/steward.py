@@ -31,6 +31,8 @@ from swarm.types import RoundIndex, StageIndex
 LOOK_S = 2.0
 """Duties are looked for at least this often, block or no block."""
 JOIN_RETRY_BLOCKS = 5
+POSTED_ROUNDS = 8
+"""Longer than the ledger asks for a checkpoint."""
 RATE_S = 5.0
 """Tokens per second are measured over this long."""
 
@@ -173,6 +175,7 @@ class Steward:
                 peers=len(peers),
             )
             self._trades = {key for key in self._trades if key[2] >= newest - 1}
+            self._posted = {key for key in self._posted if key[1] >= newest - POSTED_ROUNDS}
         if run.phase in {RunPhase.FINISHED, RunPhase.SETTLED} and not self._finished:
             self._finished = True
             context.report(EventKind.RUN_FINISHED, f"the run is over after {run.end_round} rounds")

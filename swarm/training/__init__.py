@@ -1,6 +1,7 @@
 """Train: turn data into weights.
 
 ops.py           C  the one table of operators of model and optimizer
+operators.py     C  what such a table is
 model.py         C  a Llama-style decoder as a list of layers
 stages.py        C  cut it into pipeline stages; shard <-> flat vector; forward and backward
 data.py          C  text to tokens, sample ids to windows
@@ -21,4 +22,6 @@ evaluate.py      C  held-out loss in nats per token
 generate.py      C  sampling with keys and values remembered
 runner.py        S  one seat, living: admit, compute, step, close
 service.py       S  the door: serve seats, carry micro-batches to the next stage
+
+repops/ holds the operators of the exact profile, with a map of its own.
 """

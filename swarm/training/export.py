@@ -47,7 +47,9 @@ def load_export(files: Mapping[str, bytes]) -> tuple[ModelSpec, Tensor]:
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if name not in files:
-            raise BadConfig(f"{name} is missing: this is not an exported model")
+            raise BadConfig(
+                f"{name} is missing: this is not an exported model", hint="swarm export FOLDER"
+            )
     model = _model(files[CONFIG_FILE])
     try:
         named = load_safetensors(files[WEIGHTS_FILE])

@@ -5,6 +5,8 @@ Shell: waits and carries; ``stepper`` decides when to step, ``round_plan`` where
 enters the queue before a step belongs to that step, and nothing after it does.
 """
 
+import math
+
 import trio
 from torch import Tensor
 
@@ -188,7 +190,7 @@ class SeatRunner:
                 await self._wait_for_change(None)
             plan, step = self.plan, self._attempts
             self._attempts += 1
-            with trio.CancelScope() as self._round_scope:
+            with trio.move_on_after(math.inf) as self._round_scope:
                 async with trio.open_nursery() as nursery:
                     for microbatch in range(plan.spec.microbatches_per_step):
                         nursery.start_soon(self._send_one, plan, step, microbatch)

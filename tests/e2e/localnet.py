@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from swarm.cli.api import fetch_state, find_node
 from swarm.errors import SwarmError
@@ -109,10 +109,15 @@ class Node:
         except SwarmError:
             return None
 
-    def wait(self, what: str, check: Callable[[State], T | None], timeout_s: float = WAIT_S) -> T:
+    def wait(
+        self,
+        what: str,
+        check: Callable[[State], T | Literal[False] | None],
+        timeout_s: float = WAIT_S,
+    ) -> T:
         """What ``check`` finds in the picture, as soon as that is neither None nor false."""
 
-        def look() -> T | None:
+        def look() -> T | Literal[False] | None:
             state = self.state()
             return None if state is None else check(state)
 
@@ -230,7 +235,7 @@ class Localnet:
     def wait(
         self,
         what: str,
-        look: Callable[[], T | None],
+        look: Callable[[], T | Literal[False] | None],
         timeout_s: float = WAIT_S,
         node: Node | None = None,
     ) -> T:

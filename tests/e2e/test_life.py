@@ -1,10 +1,13 @@
 """A swarm of real processes trains, agrees, loses a member and takes it back."""
 
 import signal
+import sqlite3
 from subprocess import CompletedProcess
 
 import pytest
 
+from swarm.store import Store, key_of
+from swarm.ticket import parse_ticket
 from tests.e2e.localnet import Localnet, Node, State, last_commit, seats_of
 
 pytestmark = pytest.mark.e2e
@@ -101,6 +104,41 @@ def test_a_late_follower_checks_the_whole_chain_offline(
     assert verified["height"] + verified["unproved_blocks"] >= height
     assert verified["height"] > 0
     assert verified["supply_conserved"]
+
+
+def test_what_the_disk_did_to_a_ledger_is_named(net: Localnet, launcher: Node) -> None:
+    """A block that is gone, and one that has changed: the chain is not valid without them."""
+    launcher.wait("blocks", lambda s: s["ledger"]["height"] > 8)
+    home = net.folder / "damaged"
+    home.mkdir()
+    for name, block in (("gone", None), ("changed", b"\x93")):
+        with sqlite3.connect(launcher.home / "store.sqlite") as source:
+            source.backup(copy := sqlite3.connect(home / "store.sqlite"))
+        source.close()
+        copy.close()
+        store = Store.open(home / "store.sqlite")
+        store.write([("ledger_blocks", key_of(4), block)])
+        store.close()
+        done = net.swarm("ledger", "verify", home=home)
+        assert done.returncode == (6 if name == "gone" else 1), done.stderr
+        assert "block 4" in done.stderr
+        assert f"try: mv {home / 'store.sqlite'}" in done.stderr
+
+
+def test_anybody_in_the_run_can_invite(net: Localnet, launcher: Node, joiner: Node) -> None:
+    """A joiner's ticket names the joiner, and the same network and run."""
+    joiner.wait("the run", lambda s: s["run"])
+    theirs = parse_ticket(net.read("ticket", "new", home=joiner.home)["ticket"], 0)
+    mine = parse_ticket(launcher.ticket(), 0)
+    assert (theirs.genesis16, theirs.run16) == (mine.genesis16, mine.run16)
+    assert theirs.peer != mine.peer
+
+
+def test_old_checkpoints_leave_the_disk(launcher: Node) -> None:
+    """Two per stage are on the ledger; a few more are anchors or on their way."""
+    launcher.wait("six checkpoints of each stage", lambda s: last_commit(s) >= 12)
+    blobs = launcher.home / "blobs"
+    assert len(list(blobs.glob("*.list"))) <= 2 + 2 * 4
 
 
 def test_ctrl_c_ends_a_node_in_time_and_leaves_nothing(joiner: Node) -> None:

@@ -25,7 +25,7 @@ JUNK = {
     "empty frame": bytes(4),
     "half a frame": (100).to_bytes(4, "big") + b"half",
 }
-PATIENCE_S = 5.0
+PATIENCE_S = 2.0
 
 
 async def throw(host: Host, ticket: Ticket, protocol: str, data: bytes) -> None:

@@ -146,9 +146,17 @@ def flipped(data: bytes) -> bytes:
     return bytes(byte ^ 0xFF for byte in data[:64]) + data[64:]
 
 
+def halved(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def replaced(data: bytes) -> bytes:
+    return b"junk" * len(data)
+
+
 @pytest.mark.parametrize(
     "damage",
-    [flipped, lambda data: data[: len(data) // 2], lambda data: b"junk" * 2000],
+    [flipped, halved, replaced],
     ids=["flipped bytes", "cut short", "something else"],
 )
 def test_a_damaged_database_stops_the_node_and_is_left_alone(
@@ -166,6 +174,13 @@ def test_a_damaged_database_stops_the_node_and_is_left_alone(
         assert store.read_bytes() == kept
     shutil.move(store, f"{store}.damaged")
     assert "nowhere.txt" in failed(4, "launch", a_run_file(tmp_path), *NODE)
+
+
+def test_a_damaged_genesis_file(failed: Failed, home: Path, tmp_path: Path) -> None:
+    home.mkdir()
+    (home / "genesis.bin").write_bytes(b"junk")
+    told = failed(1, "launch", a_run_file(tmp_path), *NODE)
+    assert f"mv {home / 'genesis.bin'}" in told
 
 
 def test_what_nobody_reads_any_more_is_no_failure(home: Path) -> None:

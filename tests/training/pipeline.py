@@ -21,6 +21,8 @@ CHAIN = digest("test", b"chain")
 JOB_S = 0.02
 TEXT = b"def add(a, b):\n    return a + b\n\n\nfor i in range(10):\n    print(add(i, i))\n" * 40
 SMALL = """
+[run]
+numerics = "{numerics}"
 [model]
 hidden_size = 16
 num_layers = {layers}
@@ -44,8 +46,8 @@ hop_s = 1.0
 """
 
 
-def a_spec(*, stages: int = 2, steps: int = 50) -> RunSpec:
-    text = SMALL.format(stages=stages, layers=max(stages, 2), steps=steps)
+def a_spec(*, stages: int = 2, steps: int = 50, numerics: str = "native") -> RunSpec:
+    text = SMALL.format(stages=stages, layers=max(stages, 2), steps=steps, numerics=numerics)
     return run_spec(
         parse_run_file(text, "test.toml"),
         train_root=NO_DIGEST,

@@ -13,11 +13,12 @@ import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from swarm.errors import UsageError
+from swarm.errors import BadConfig, UsageError
 
 VERSION = 1
 """Of the signatures in kernels.c; a library of another version was built from another source."""
@@ -31,7 +32,7 @@ _Fifteen, _Sixteen = ctypes.c_int64 * 15, ctypes.c_int64 * 16
 _ONES, _ZEROS = (1, 1), (0, 0)
 
 
-class NotBuilt(Exception):
+class NotBuilt(BadConfig):
     """There is no usable library here; the message says why."""
 
 
@@ -65,9 +66,10 @@ def _open(path: str) -> ctypes.CDLL:
 
 
 _INT, _LONG, _FLOAT, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-_SIGNATURES: tuple[tuple[str, object, list[object]], ...] = (
+_SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
     ("supported", _INT, []),
     ("matmul", _INT, [_INT] + [_POINTER] * 4),
+    ("weight_gradient", _INT, [_INT] + [_LONG] * 3 + [_POINTER] * 3),
     ("swiglu", _INT, [_INT, _LONG] + [_POINTER] * 3),
     ("swiglu_backward", _INT, [_INT, _LONG] + [_POINTER] * 5),
     ("attention", _INT, [_INT, _POINTER, _FLOAT] + [_POINTER] * 4),
@@ -105,6 +107,17 @@ class Compiled:
         )  # fmt: skip
         self._call("matmul", numbers, _floats(a), _floats(b), out.data_ptr())
         return out
+
+    def weight_gradient(self, grad_NO: Tensor, x_ND: Tensor) -> Tensor:
+        """See ``referee.weight_gradient``."""
+        rows, outputs = grad_NO.shape
+        grad_NO, x_ND = grad_NO.contiguous(), _vector(x_ND, rows, x_ND.shape[1])
+        out_OD = torch.empty(outputs, x_ND.shape[1])
+        self._call(
+            "weight_gradient", rows, *out_OD.shape, _floats(grad_NO), _floats(x_ND),
+            out_OD.data_ptr(),
+        )  # fmt: skip
+        return out_OD
 
     def swiglu(self, gate_NI: Tensor, up_NI: Tensor) -> Tensor:
         """See ``referee.swiglu``."""

@@ -25,29 +25,69 @@ EXACT_NAME = "seq-f32/1"
 class Kernels(Protocol):
     """What the operators are made of; shapes and meaning in ``referee``."""
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor: ...
-    def swiglu(self, gate_NI: Tensor, up_NI: Tensor) -> Tensor: ...
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Product of matrices."""
+        ...
+
+    def weight_gradient(self, grad_NO: Tensor, x_ND: Tensor) -> Tensor:
+        """Gradient of a weight from all rows of a micro-batch."""
+        ...
+
+    def swiglu(self, gate_NI: Tensor, up_NI: Tensor) -> Tensor:
+        """Forward half."""
+        ...
+
     def swiglu_backward(
         self, grad_NI: Tensor, gate_NI: Tensor, up_NI: Tensor
-    ) -> tuple[Tensor, Tensor]: ...
-    def attention(self, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> Tensor: ...
+    ) -> tuple[Tensor, Tensor]:
+        """Backward half."""
+        ...
+
+    def attention(self, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> Tensor:
+        """Forward half."""
+        ...
+
     def attention_backward(
         self, grad_BTHE: Tensor, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]: ...
-    def rms_norm(self, x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]: ...
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Backward half."""
+        ...
+
+    def rms_norm(self, x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """Forward half, and the scale of each row."""
+        ...
+
     def rms_norm_backward(
         self, grad_ND: Tensor, x_ND: Tensor, scale_N: Tensor, weight_D: Tensor
-    ) -> tuple[Tensor, Tensor]: ...
-    def rotate(self, x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor: ...
-    def gather_rows(self, grad_ND: Tensor, tokens_N: Tensor, vocabulary: int) -> Tensor: ...
-    def cross_entropy(self, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]: ...
-    def cross_entropy_backward(
-        self, shares_NV: Tensor, labels_N: Tensor, factor: float
-    ) -> Tensor: ...
-    def sum_of_squares(self, flat_P: Tensor) -> float: ...
+    ) -> tuple[Tensor, Tensor]:
+        """Backward half."""
+        ...
+
+    def rotate(self, x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
+        """Rotary positions; backward is the opposite angle."""
+        ...
+
+    def gather_rows(self, grad_ND: Tensor, tokens_N: Tensor, vocabulary: int) -> Tensor:
+        """The embedding's gradient."""
+        ...
+
+    def cross_entropy(self, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward half, and the softmax."""
+        ...
+
+    def cross_entropy_backward(self, shares_NV: Tensor, labels_N: Tensor, factor: float) -> Tensor:
+        """Backward half."""
+        ...
+
+    def sum_of_squares(self, flat_P: Tensor) -> float:
+        """What the norm is the root of."""
+        ...
+
     def adamw(
         self, params_P: Tensor, m_P: Tensor, v_P: Tensor, grad_P: Tensor, scalars: tuple[float, ...]
-    ) -> None: ...
+    ) -> None:
+        """One update in place."""
+        ...
 
 
 def exact_ops(kernels: Kernels) -> Ops:
@@ -86,7 +126,7 @@ class _Linear(Function):
         return (
             None,
             ctx.kernels.matmul(grad_NO, weight_OD),
-            ctx.kernels.matmul(grad_NO.t(), x_ND),
+            ctx.kernels.weight_gradient(grad_NO, x_ND),
         )
 
 

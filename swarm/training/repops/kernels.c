@@ -85,6 +85,9 @@ typedef struct {
     float scale;
 } Heads;
 
+/* Sums over all rows of a micro-batch are cut into products of this many: half the rounding error. */
+enum { GRADIENT_ROWS = 128 };
+
 #define FIXED_POINT 17592186044416.0 /* 2^44: the unit in which gradients are summed */
 #define GRADIENT_MAX 1024.0f
 
@@ -270,6 +273,13 @@ EXPORT int repops_supported(void) {
 EXPORT int repops_matmul(int isa, const int64_t *n, const float *a, const float *b, float *c) {
     /* n: outer, inner, rows, columns, depth, then the strides of a, b (four each) and c (three). */
 #define CALL(which) matmul_##which(n, a, b, c)
+    DISPATCH(CALL);
+#undef CALL
+}
+
+EXPORT int repops_weight_gradient(int isa, int64_t rows, int64_t outputs, int64_t inputs,
+                                  const float *grad, const float *x, float *out) {
+#define CALL(which) weight_gradient_##which(rows, outputs, inputs, grad, x, out)
     DISPATCH(CALL);
 #undef CALL
 }

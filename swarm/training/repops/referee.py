@@ -23,6 +23,9 @@ FIXED_POINT = 2.0**44
 """The embedding's gradient is summed in units of 2^-44, like the gradients of micro-batches."""
 GRADIENT_MAX = 1024.0
 """No element of an honest gradient is larger; one that is makes its row NaN."""
+GRADIENT_ROWS = 128
+"""Rows of a micro-batch in one product of a weight's gradient: one sum over all of them would round worse
+than torch's own, which is cut up too."""
 _ROUNDER = 12582912.0
 """1.5 x 2^23: adding it to a small float32 rounds that to a whole number, halves to even."""
 _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.44269504, 0.693145751953125, 1.42860677e-06
@@ -100,19 +103,25 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     """
     rows, depth = a.shape[-2:]
     columns = b.shape[-1]
-    out = torch.zeros(*a.shape[:-1], columns)
-    high = max(1, _TILE_VALUES // max(columns, 1))
-    left = a.reshape(-1, rows, depth)
-    right = b.reshape(-1, depth, columns)
-    into = out.view(-1, rows, columns)
-    for batch in range(left.shape[0]):
+    left, right = a.reshape(-1, rows, depth), b.reshape(-1, depth, columns)
+    out = torch.zeros(left.shape[0], rows, columns)
+    high = max(1, min(rows, _TILE_VALUES // max(columns, 1)))
+    batches = max(1, _TILE_VALUES // max(high * columns, 1))
+    for first in range(0, left.shape[0], batches):
+        group = slice(first, first + batches)
         for top in range(0, rows, high):
             tile = slice(top, top + high)
-            total = into[batch, tile]
+            total = out[group, tile]
             for k in range(depth):
-                total = fma(left[batch, tile, k : k + 1], right[batch, k], total)
-            into[batch, tile] = total
-    return out
+                total = fma(left[group, tile, k : k + 1], right[group, k : k + 1], total)
+            out[group, tile] = total
+    return out.view(*a.shape[:-1], columns)
+
+
+def weight_gradient(grad_NO: Tensor, x_ND: Tensor) -> Tensor:
+    """grad^T x, shape OD: a tree over the products of ``GRADIENT_ROWS`` rows each."""
+    pairs = zip(torch.split(grad_NO, GRADIENT_ROWS), torch.split(x_ND, GRADIENT_ROWS), strict=True)
+    return tree_sum(torch.stack([matmul(grad.t(), x) for grad, x in pairs]), 0)
 
 
 def swiglu(gate_NI: Tensor, up_NI: Tensor) -> Tensor:

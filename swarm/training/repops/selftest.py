@@ -24,7 +24,19 @@ from swarm.training.repops import compiled, referee
 from swarm.training.repops.exact import EXACT_NAME, Kernels
 from swarm.training.repops.rotary import rotary_tables
 
-GOLDEN: dict[str, str] = {}
+GOLDEN: dict[str, str] = {
+    "matmul": "62fbe1b819f4fc19",
+    "weight_gradient": "904a0b7ccab5adac",
+    "attention": "ffbc8c45956f2201",
+    "swiglu": "d8ec0e0a75a5bf78",
+    "rms_norm": "e054042014de2b08",
+    "rope": "b71092f133ab84c0",
+    "embedding": "eb55bcb3fae8659b",
+    "cross_entropy": "09964e062f310c5c",
+    "norm": "f606c1b02633a2e4",
+    "adamw": "d8cbc5b0b48a2ef5",
+    "codec": "99fbaabb1d38e2b3",
+}
 """First 8 bytes of the digest of each operator's answers; they change only with the profile's name."""
 _DIGEST_CHARACTERS = 16
 _SCALARS = (0.004, 0.9, 1.0 - 0.9, 0.95, 1.0 - 0.95, 1e-8, 3.690036900369003, 7.01139)
@@ -103,6 +115,11 @@ def _matmul(kernels: Kernels) -> Sequence[Tensor]:
     )
 
 
+def _weight_gradient(kernels: Kernels) -> Sequence[Tensor]:
+    grad, x = numbers(9, 300, 7, spread=12), numbers(14, 300, 34, spread=12)
+    return kernels.weight_gradient(grad, x), kernels.weight_gradient(grad[:9], x[:9])
+
+
 def _attention(kernels: Kernels) -> Sequence[Tensor]:
     q, k, v = numbers(10, 2, 9, 4, 6), numbers(11, 2, 12, 2, 6), numbers(12, 2, 12, 2, 6)
     grad = numbers(13, 2, 9, 4, 6)
@@ -179,6 +196,7 @@ def _digest(tensors: Sequence[Tensor]) -> str:
 
 _QUESTIONS: dict[str, Callable[[Kernels], Sequence[Tensor]]] = {
     "matmul": _matmul,
+    "weight_gradient": _weight_gradient,
     "attention": _attention,
     "swiglu": _swiglu,
     "rms_norm": _rms_norm,

@@ -1,0 +1,62 @@
+"""What the disk changed is named and never trained on; checkpoints that nobody needs leave it."""
+
+from pathlib import Path
+from types import SimpleNamespace as Some
+from typing import Any
+
+import pytest
+
+from swarm.errors import Corrupt
+from swarm.gossip.blobs import Blobs
+from swarm.node.checkpoints import TABLE, tidy
+from swarm.node.datasets import token_source
+from swarm.store import Store
+from swarm.types import Digest
+from tests.fakes import FakeNetwork
+
+RUN16 = b"r" * 16
+
+
+def a_context(folder: Path, **more: Any) -> Any:  # noqa: ANN401  as many kinds as fields
+    """As much of a node's context as these duties look at."""
+    blobs = Blobs(folder / "blobs", FakeNetwork().host(1), quota_bytes=1 << 20)
+    return Some(blobs=blobs, run16=RUN16, **more)
+
+
+async def test_a_text_that_the_disk_changed_is_not_trained_on(tmp_path: Path) -> None:
+    context = a_context(tmp_path)
+    root = await context.blobs.add(b"some text to train on")
+    spec: Any = Some(data=Some(train_root=root, train_bytes=21))
+    tokens = await token_source(context, spec)
+    assert bytes(tokens[:4]) == b"some"
+    path = context.blobs.path(root)
+    path.write_bytes(b"same text to train on")
+    with pytest.raises(Corrupt) as caught:
+        await token_source(context, spec)
+    assert caught.value.hint == f"rm {path}"
+
+
+async def test_a_checkpoint_goes_when_two_newer_ones_are_here(tmp_path: Path) -> None:
+    """Neither the text, nor what the ledger names, nor an anchor, nor another run's."""
+    store = Store.open(tmp_path / "store.sqlite")
+    context = a_context(tmp_path, store=store, run=None)
+
+    async def checkpoint(round_: int, run16: bytes = RUN16) -> Digest:
+        root: Digest = await context.blobs.add(b"phi" + run16 + bytes([round_]))
+        store.put(TABLE, root, run16 + bytes(4) + round_.to_bytes(4, "big"))
+        return root
+
+    text = await context.blobs.add(b"text")
+    elsewhere = await checkpoint(1, b"q" * 16)
+    roots = [await checkpoint(round_) for round_ in range(1, 7)]
+    canonical = [Some(round=round_, phi_root=roots[round_ - 1]) for round_ in (5, 4)]
+    context.run = Some(checkpoints=[canonical])
+    await tidy(context, {roots[1]})
+    left = {text, elsewhere, roots[1], roots[3], roots[4], roots[5]}
+    assert set(context.blobs.roots()) == left
+    assert store.count(TABLE) == 5
+
+    await context.blobs.remove(roots[4])
+    await tidy(context, set())
+    assert roots[1] in context.blobs.roots(), "with one of the two lost, the older one stays"
+    store.close()
