@@ -153,7 +153,8 @@ def _setup(
     note = " (new; back it up: swarm id export)" if is_new else ""
     desk.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
     desk.say(f"{'starting':<9} loading the libraries takes a few seconds")
-    from swarm.node.service import NodeSetup
+    with desk.patient(f"{'':<9} still loading: this machine is busy"):
+        from swarm.node.service import NodeSetup
 
     return NodeSetup(home=desk.home, config=config, secret=secret)
 

@@ -7,13 +7,17 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from swarm.cli.failures import Explained
 from swarm.cli.ink import Ink
 from swarm.cli.options import Globals
+
+PATIENCE_S = 7.0
+"""A message this often is heard before anybody gives up after 10 s."""
 
 
 class Terminal:
@@ -50,6 +54,23 @@ class Terminal:
         if not self.options.quiet:
             with suppress(OSError):
                 print(message, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def patient(self, message: str) -> Generator[None]:
+        """Say ``message`` every few seconds while something blocks: nothing is silent for 10 s."""
+        over = threading.Event()
+
+        def tell() -> None:
+            while not over.wait(PATIENCE_S):
+                self.say(message)
+
+        teller = threading.Thread(target=tell, name="patience", daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            over.set()
+            teller.join()
 
     def detail(self, message: str) -> None:
         """A message for those who asked for more with --verbose."""

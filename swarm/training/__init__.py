@@ -16,6 +16,7 @@ fragments.py     C  a fragment on its way into an outer step
 segment.py       C  what happened in one segment, in order
 stepper.py       C  when a seat takes its next optimizer step
 shard.py         C  one replica of one stage, as tensors and what moves them
+resume.py        C  a shard to bytes for this node's own restart, and back
 checkpoint.py    C  a shard's state as canonical bytes, and back
 export.py        C  the whole model in the layout of transformers' Llama, and back
 evaluate.py      C  held-out loss in nats per token

@@ -77,7 +77,7 @@ def choose(load: Callable[[], compiled.Compiled]) -> Trusted:
     return Trusted(
         referee,
         "referee",
-        f"exact arithmetic is done by the slow referee, hundreds of times slower: {reason}. "
+        f"exact arithmetic is done by the slow referee, about a hundred times slower: {reason}. "
         f"To mend it: {compiled.REBUILD}",
     )
 
