@@ -26,7 +26,7 @@ class Outcome:
 
 
 def as_object(name: str, quick: bool, outcome: Outcome) -> dict[str, object]:
-    """The object that spec/figures.md describes."""
+    """The object that docs/spec/figures.md describes."""
     return {
         "bench": name,
         "version": version("swarm-train"),

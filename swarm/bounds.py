@@ -238,7 +238,7 @@ def _check_sizes(spec: RunSpec) -> None:
 
 
 def _check_outer(spec: RunSpec) -> None:
-    """The variance of pairwise averaging must shrink. Source: spec/training.md section 3."""
+    """The variance of pairwise averaging must shrink. Source: docs/spec/training.md section 3."""
     alpha, gamma = spec.outer.alpha_nano, spec.outer.gamma_nano
     if gamma * NANO >= 2 * (NANO * NANO - alpha * alpha):
         bound = 2 * (NANO * NANO - alpha * alpha) // NANO

@@ -41,7 +41,7 @@ class OptimizerSpec(Message, frozen=True):
 
 
 class OuterSpec(Message, frozen=True):
-    """The outer step of spec/training.md section 3."""
+    """The outer step of docs/spec/training.md section 3."""
 
     alpha_nano: int
     beta_nano: int
@@ -74,7 +74,7 @@ class DeadlineSpec(Message, frozen=True):
 
 
 class CheckSpec(Message, frozen=True):
-    """How segments are checked (spec/protocol.md section 6)."""
+    """How segments are checked (docs/spec/protocol.md section 6)."""
 
     probability_nano: int
     window_steps: int

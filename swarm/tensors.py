@@ -4,7 +4,7 @@ Core: pure functions.
 
 Up to 1 MiB the hash covers dtype, shape and little-endian bytes directly; above that it covers the
 Merkle root of the digests of 1 MiB chunks, so that a stranger can fetch and check one chunk at a time
-and a dispute can open one chunk alone. Source: spec/verification.md section 2.
+and a dispute can open one chunk alone. Source: docs/spec/verification.md section 2.
 """
 
 from collections.abc import Sequence

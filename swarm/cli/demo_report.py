@@ -1,6 +1,6 @@
 """The closing words of the demo: one object, and the same for people.
 
-Core: figures in, text out. Source of the keys: spec/figures.md.
+Core: figures in, text out. Source of the keys: docs/spec/figures.md.
 """
 
 from dataclasses import asdict, dataclass

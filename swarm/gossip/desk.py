@@ -26,7 +26,7 @@ from swarm.types import Digest, PeerId, RoundIndex, RunIndex
 ROUNDS_KEPT = 2
 """Fragments of this round and the one before: a later asker is a laggard and adopts instead."""
 EARLY_ROUNDS_MAX = 1
-"""An ask may come this many rounds before its fragment (spec/protocol.md section 4)."""
+"""An ask may come this many rounds before its fragment (docs/spec/protocol.md section 4)."""
 FRAGMENTS_MAX = 256
 """Published fragments: several seats of eight fragments for two rounds."""
 PUBLISHED_BYTES_MAX = 4 << 30

@@ -7,7 +7,7 @@ Core: time comes in as ``now``, wishes go out as effects.
       +--- deadline, or too many retries ---+--> FAILED
 
 ``Pull`` is the side that asks. What arrives is opened by ``open_payload``, which is pure and slow and may
-run in a worker thread. The side that gives is ``desk.py``. Source: spec/protocol.md section 4.
+run in a worker thread. The side that gives is ``desk.py``. Source: docs/spec/protocol.md section 4.
 """
 
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ REQUEST_BYTES_MAX = 4 << 10
 REPLY_BYTES_MAX = (1 << 20) + (4 << 10)
 """Longest reply: 1 MiB of chunks or chunk hashes, and what wraps them."""
 EXCHANGE_CHUNK_BYTES = 64 << 10
-"""A trade's chunk: what a 1 Mbit/s uplink sends in half a second (spec/training.md section 4)."""
+"""A trade's chunk: what a 1 Mbit/s uplink sends in half a second (docs/spec/training.md section 4)."""
 CHUNKS_PER_REPLY_MAX = 16
 """Chunks in one reply: 1 MiB."""
 NO_SIGNATURE = b""

@@ -3,7 +3,7 @@
 Core: pure functions of the beacon and the roster.
 
 Everybody sorts the roster by a hash that the beacon seeds and pairs neighbours: no messages, nobody
-chooses a partner, anyone can recheck. Source: spec/training.md section 4, spec/protocol.md section 4.
+chooses a partner, anyone can recheck. Source: docs/spec/training.md section 4, docs/spec/protocol.md section 4.
 """
 
 from collections.abc import Sequence

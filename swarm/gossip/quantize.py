@@ -6,7 +6,7 @@ int8 layout of n values in b = ceil(n / 128) blocks: b float16 peaks (largest ma
 then n int8 levels in [-127, 127]; value = anchor + level * (peak / 127), computed in float32 in exactly
 that order, so both sides and every verifier get the same bits. bfloat16 layout: n values, rounded to
 nearest even. Everything is little-endian. Legend: N values, B blocks.
-Source: spec/training.md section 5; the zstandard guards: spec/reliability.md section 1.
+Source: docs/spec/training.md section 5; the zstandard guards: docs/spec/reliability.md section 1.
 """
 
 from collections.abc import Sequence

@@ -161,13 +161,13 @@ class Run(Message, frozen=True):
 
 
 class SegmentPhase(StrEnum):
-    """Where a segment stands; checking adds the phases that follow (spec/protocol.md section 6)."""
+    """Where a segment stands; checking adds the phases that follow (docs/spec/protocol.md section 6)."""
 
     POSTED = "posted"
 
 
 class StartKind(StrEnum):
-    """Where a segment says it started (spec/protocol.md section 5)."""
+    """Where a segment says it started (docs/spec/protocol.md section 5)."""
 
     CONTINUED = "continued"
     """From the seat's own last committed end."""

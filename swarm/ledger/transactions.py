@@ -35,14 +35,14 @@ STAGE_MAX = 255
 TOKENS_MAX = (1 << 32) - 1
 PHI_BYTES_MAX = 1 << 40
 STATE_COMPONENTS = 10
-"""Components of a shard's state, in the order of spec/protocol.md section 5."""
+"""Components of a shard's state, in the order of docs/spec/protocol.md section 5."""
 
 PHI_COMPONENT = 4
 PHI_PROOF_DEPTH = (STATE_COMPONENTS - 1).bit_length()
 
 
 class CommitSegment(Message, frozen=True, tag=1):
-    """What a seat did in one round, as hashes (spec/protocol.md section 5)."""
+    """What a seat did in one round, as hashes (docs/spec/protocol.md section 5)."""
 
     run: RunIndex
     round: RoundIndex

@@ -12,7 +12,7 @@ from swarm.verify.transcript import segment_roots, state_root
 
 
 def commit_of(log: SegmentLog, run: RunIndex, incarnation: int, salt: bytes) -> CommitSegment:
-    """The commit of a closed segment (spec/protocol.md section 5)."""
+    """The commit of a closed segment (docs/spec/protocol.md section 5)."""
     roots = segment_roots(log, salt)
     return CommitSegment(
         run=run,

@@ -4,8 +4,8 @@ Core: pure functions.
 
 A signature covers the chain, the run, every coordinate and the hash of the wire bytes (``wire_digest``), under
 the purpose "micro-batch" or "micro-batch-grad". The receiver computes from those bytes, so each peer answers
-only for its own arithmetic on inputs that others signed. Source: spec/protocol.md section 3,
-spec/verification.md section 2.
+only for its own arithmetic on inputs that others signed. Source: docs/spec/protocol.md section 3,
+docs/spec/verification.md section 2.
 """
 
 from enum import IntEnum

@@ -4,7 +4,7 @@ Core: pure functions, usable under autograd; one operator never writes into its 
 ``adamw``, whose purpose that is.
 
 ``native`` is torch's own arithmetic: fast, the same bits on the same machine with one thread, but not
-between machines (spec/verification.md section 1). ``seq-f32/1`` gives the same bits on every machine and
+between machines (docs/spec/verification.md section 1). ``seq-f32/1`` gives the same bits on every machine and
 lives in ``repops``.
 
 Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,

@@ -11,7 +11,7 @@ phi are the slow weights, theta the fast ones after the inner steps, m the outer
 
 This one-tensor form is gamma = beta. With another gamma the partner's phi is needed too, and
 m <- alpha m + beta (target - slow) + gamma (slow - phi) with slow = (1 - w) phi + w phi_hat.
-Source: spec/training.md section 3 (NoLoCo, arXiv 2506.10911). Legend: F values of one fragment.
+Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911). Legend: F values of one fragment.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ For each step and stage the slots (origin, micro-batch) are dealt to the stage's
 consecutive slots is shared as the weights say, in random order: with equal weights and as many seats as
 origins, each micro-batch sees a permutation of the stage, and nobody is idle. The seats after the primary
 are its siblings in a random order, asked when it is dead or late.
-Source: spec/protocol.md section 3.
+Source: docs/spec/protocol.md section 3.
 """
 
 from collections.abc import Sequence

@@ -235,7 +235,7 @@ class Shard:
         )
 
     def merge(self, merge: Merge) -> MergeRecord:
-        """Apply one outer step to a fragment (spec/training.md section 3)."""
+        """Apply one outer step to a fragment (docs/spec/training.md section 3)."""
         snapshot = merge.snapshot
         span = self.spans[snapshot.fragment].slice
         partner = None

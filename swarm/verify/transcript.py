@@ -12,7 +12,7 @@ Core: pure functions of the log that training wrote.
 
 H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``. Both ends of an edge
 write the same bytes for it, so a leaf of one inbox that differs from the other's outbox proves equivocation.
-Source: spec/protocol.md section 5, spec/verification.md section 2.
+Source: docs/spec/protocol.md section 5, docs/spec/verification.md section 2.
 """
 
 from collections.abc import Iterable, Sequence

@@ -35,7 +35,7 @@ def a_result() -> Result:
 
 
 def test_the_object_has_the_agreed_keys_in_order() -> None:
-    """spec/figures.md names them; what is not measured yet is null."""
+    """docs/spec/figures.md names them; what is not measured yet is null."""
     row = json.loads(json.dumps(result_object(a_result())))
     assert list(row) == KEYS
     assert row["commits_verified"] is None

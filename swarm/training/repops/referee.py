@@ -10,7 +10,7 @@ in a row makes that row NaN, so that the gradient is refused further down.
 
 Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
 H heads, G key-value heads, E features of one head, P values of a flat vector, B batch, M K N of a product.
-Source: spec/verification.md section 1.
+Source: docs/spec/verification.md section 1.
 """
 
 from math import sqrt
