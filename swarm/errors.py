@@ -70,6 +70,7 @@ class Reason(StrEnum):
     BALANCE = "balance too low"
     UNKNOWN_RUN = "no such run"
     UNKNOWN_SEAT = "no such seat"
+    UNKNOWN_SEGMENT = "no such segment"
     WRONG_PEER = "not this peer's to say"
     WRONG_PHASE = "not in this phase"
     WRONG_ROUND = "not for this round"
@@ -77,6 +78,7 @@ class Reason(StrEnum):
     BAD_PROOF = "proof does not hold"
     FULL = "no room"
     STAKE = "not enough stake"
+    BARRED = "barred from this run"
 
 
 class InvalidStatement(SwarmError):

@@ -3,7 +3,8 @@
 Core: pure functions. A block with one invalid transaction is invalid and changes nothing.
 
 In order: the height rises and the leader's dice move the beacon; runs whose boundary this is cross it;
-the transactions are applied one after another. Signatures come last for each, after every cheap check.
+segments with something due are judged by what was not said; the transactions are applied one after another.
+Signatures come last for each, after every cheap check.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,22 @@ from swarm.codec import replace
 from swarm.errors import BadEncoding, BadSignature, InvalidStatement, Reason
 from swarm.ledger.accounts import charge_fee, stake, transfer, unstake, use_nonce
 from swarm.ledger.blocks import next_beacon
+from swarm.ledger.check_statements import (
+    DataRequest,
+    DisputeVote,
+    Report,
+    RevealSegment,
+    VerifyCommit,
+    VerifyReveal,
+)
+from swarm.ledger.checks import (
+    commit_check,
+    meet_deadlines,
+    request_data,
+    reveal_check,
+    reveal_segment,
+)
+from swarm.ledger.disputes import Arbiter, cast_ballot, report, settle_dispute
 from swarm.ledger.draft import Draft
 from swarm.ledger.runs import close_run, cross_boundaries, join, leave, open_run
 from swarm.ledger.segments import commit_segment, post_checkpoint, statement_seat
@@ -22,7 +39,7 @@ from swarm.ledger.transactions import (
     Join,
     Leave,
     OpenRun,
-    PostCheckpoint,
+    PaidBody,
     SeatStatement,
     Stake,
     Transaction,
@@ -47,25 +64,29 @@ def apply_block(
     leader: PeerId,
     beta: bytes,
     known: Known = NOTHING_KNOWN,
+    arbiter: Arbiter = settle_dispute,
 ) -> State:
     """The state after a block.
 
     ``beta`` is the 64-byte VRF output of the leader, proved in the header. Signatures of ``known``
-    transactions are not verified again. Raises ``InvalidStatement`` for the first transaction that is
-    invalid where it stands.
+    transactions are not verified again. ``arbiter`` judges disputes. Raises ``InvalidStatement`` for the
+    first transaction that is invalid where it stands.
     """
-    draft = begin_block(state, leader=leader, beta=beta)
+    draft = begin_block(state, leader=leader, beta=beta, arbiter=arbiter)
     for data in transactions:
-        apply_transaction(draft, data, known=known)
+        apply_transaction(draft, data, known=known, arbiter=arbiter)
     return draft.finish()
 
 
-def begin_block(state: State, *, leader: PeerId, beta: bytes) -> Draft:
+def begin_block(
+    state: State, *, leader: PeerId, beta: bytes, arbiter: Arbiter = settle_dispute
+) -> Draft:
     """A draft of the next block, before its transactions."""
     draft = _draft_at(state, state.height + 1, leader)
     beacon = next_beacon(state.beacon, beta)
     draft.put_globals(replace(draft.globals, beacon=beacon))
     cross_boundaries(draft)
+    meet_deadlines(draft, arbiter)
     return draft
 
 
@@ -74,8 +95,8 @@ def check_transaction(
 ) -> tuple[Transaction, PeerId]:
     """Raise ``InvalidStatement`` unless this could stand in the block ``blocks_ahead`` from here.
 
-    Returns the transaction and its signer. Boundaries in between are not crossed: their dice are not
-    known.
+    Returns the transaction and its signer. Boundaries and deadlines in between are not crossed: their dice
+    are not known.
     """
     nobody = PeerId(bytes(32))
     draft = _draft_at(state, state.height + blocks_ahead, nobody)
@@ -83,7 +104,11 @@ def check_transaction(
 
 
 def apply_transaction(
-    draft: Draft, data: bytes, *, known: Known = NOTHING_KNOWN
+    draft: Draft,
+    data: bytes,
+    *,
+    known: Known = NOTHING_KNOWN,
+    arbiter: Arbiter = settle_dispute,
 ) -> tuple[Transaction, PeerId]:
     """Apply one encoded transaction to the draft; return it and its signer.
 
@@ -95,15 +120,11 @@ def apply_transaction(
         raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
     body = transaction.body
     if isinstance(body, SeatStatement):
-        seat = statement_seat(draft, body)
-        signer = seat.peer
-        if isinstance(body, CommitSegment):
-            commit_segment(draft, seat, body)
-        elif isinstance(body, PostCheckpoint):
-            post_checkpoint(draft, seat, body)
+        signer = _apply_free(draft, body)
     else:
         signer = PeerId(transaction.sender)
-        _apply_paid(draft, transaction, signer, len(data))
+        is_sponsored = _charge(draft, transaction, len(data))
+        _apply_paid(draft, body, signer, arbiter, is_sponsored=is_sponsored)
     if not known or known.get(transaction_digest(data)) != signer:
         try:
             check_signature(transaction, draft.globals.chain, signer)
@@ -112,13 +133,31 @@ def apply_transaction(
     return transaction, signer
 
 
-def _apply_paid(draft: Draft, transaction: Transaction, sender: PeerId, num_bytes: int) -> None:
-    height, body = draft.height, transaction.body
+def _apply_free(draft: Draft, body: SeatStatement) -> PeerId:
+    """Apply what a seat says; return who must have signed it."""
+    if isinstance(body, RevealSegment):
+        return reveal_segment(draft, body)
+    seat = statement_seat(draft, body)
+    if isinstance(body, CommitSegment):
+        commit_segment(draft, seat, body)
+    else:
+        post_checkpoint(draft, seat, body)
+    return seat.peer
+
+
+def _charge(draft: Draft, transaction: Transaction, num_bytes: int) -> bool:
+    """Take nonce and fee; whether the run's escrow paid."""
+    height = draft.height
     if not height <= transaction.expiry <= height + draft.globals.params.epoch_blocks:
         detail = f"{transaction.expiry} at height {height}"
         raise InvalidStatement(Reason.EXPIRED, detail)
     use_nonce(draft, transaction)
-    is_sponsored = charge_fee(draft, transaction, num_bytes)
+    return charge_fee(draft, transaction, num_bytes)
+
+
+def _apply_paid(
+    draft: Draft, body: PaidBody, sender: PeerId, arbiter: Arbiter, *, is_sponsored: bool
+) -> None:
     match body:
         case OpenRun():
             open_run(draft, sender, body)
@@ -134,8 +173,16 @@ def _apply_paid(draft: Draft, transaction: Transaction, sender: PeerId, num_byte
             stake(draft, sender, body)
         case Unstake():
             unstake(draft, sender, body)
-        case CommitSegment() | PostCheckpoint():
-            raise AssertionError("seat statements have no sender")
+        case DataRequest():
+            request_data(draft, sender, body)
+        case VerifyCommit():
+            commit_check(draft, sender, body)
+        case VerifyReveal():
+            reveal_check(draft, sender, body, arbiter)
+        case DisputeVote():
+            cast_ballot(draft, sender, body, arbiter)
+        case Report():
+            report(draft, sender, body)
 
 
 def _draft_at(state: State, height: int, leader: PeerId) -> Draft:

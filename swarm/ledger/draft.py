@@ -9,18 +9,28 @@ from dataclasses import dataclass, field
 
 from swarm.codec import replace
 from swarm.errors import InvalidStatement, Reason
-from swarm.ledger.records import Account, Contribution, Entry, Globals, Run, SegmentRecord
+from swarm.ledger.records import (
+    Account,
+    Agenda,
+    Contribution,
+    Entry,
+    Globals,
+    Run,
+    SegmentRecord,
+    Unbonding,
+)
 from swarm.ledger.state import (
     NOBODY,
     Reader,
     State,
     account_key,
+    agenda_key,
     contribution_key,
     money_in,
     run_key,
     segment_key,
 )
-from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex
+from swarm.types import Amount, Height, PeerId, RunIndex
 
 
 @dataclass
@@ -56,6 +66,12 @@ class Draft(Reader):
     def put_account(self, peer: PeerId, account: Account) -> None:
         """Change an account."""
         assert account.balance >= 0 <= account.stake, "checked before it was spent"
+        globals_, had_stake = self.globals, self.account(peer).stake > 0
+        if account.stake and not had_stake:
+            account = replace(account, staked_height=globals_.height)
+        if (account.stake > 0) != had_stake:
+            step = 1 if account.stake else -1
+            self.put_globals(replace(globals_, num_staked=globals_.num_staked + step))
         self.changes[account_key(peer)] = account
 
     def put_run(self, run: Run) -> None:
@@ -64,13 +80,30 @@ class Draft(Reader):
         self.changes[run_key(run.index)] = run
 
     def put_segment(self, record: SegmentRecord) -> None:
-        """Add or change a segment."""
-        key = segment_key(record.run, record.round, record.stage, record.seat)
-        self.changes[key] = record
+        """Add or change a segment, and note when it is due."""
+        assert record.held >= 0, "checked before it was paid"
+        place = (record.run, record.round, record.stage, record.seat)
+        before = self.segment(*place)
+        self.changes[segment_key(*place)] = record
+        if before is None or before.due != record.due:
+            assert record.due > self.height, "what is due now is done now"
+            noted = Agenda((*self.agenda(record.due).segments, place))
+            self.changes[agenda_key(record.due)] = noted
+            if record.due > self.globals.last_due:
+                self.put_globals(replace(self.globals, last_due=record.due))
 
     def drop_segment(self, record: SegmentRecord) -> None:
-        """Forget a segment."""
+        """Forget a segment, which holds no money any more."""
         self.changes[segment_key(record.run, record.round, record.stage, record.seat)] = None
+
+    def take_agenda(self) -> tuple[SegmentRecord, ...]:
+        """The segments with something due now; the list is forgotten."""
+        height = self.height
+        found = (self.segment(*place) for place in dict.fromkeys(self.agenda(height).segments))
+        due = tuple(record for record in found if record is not None and record.due == height)
+        if self.get(agenda_key(height)) is not None:
+            self.changes[agenda_key(height)] = None
+        return due
 
     def put_contribution(self, run: RunIndex, peer: PeerId, contribution: Contribution) -> None:
         """Change what a peer has done for a run."""
@@ -103,14 +136,28 @@ class Draft(Reader):
         if amount:
             self.put_account(peer, replace(account, balance=Amount(account.balance - amount)))
 
-    def drop_segments(self, run: Run, round_: RoundIndex) -> None:
-        """Forget what the roster of a kept round committed."""
-        for info in run.rounds:
-            if info.round == round_:
-                for seat in (seat for roster in info.seats for seat in roster):
-                    record = self.segment(run.index, round_, seat.stage, seat.index)
-                    if record is not None:
-                        self.drop_segment(record)
+    def take_stake(self, peer: PeerId, percent: int) -> Amount:
+        """Take a part of a peer's stake, what is on its way back included; the caller says where it goes."""
+        account = self.live_account(peer)
+        at_risk = account.stake + sum(part.amount for part in account.unbonding)
+        taken = at_risk * percent // 100
+        from_stake = min(taken, account.stake)
+        left, parts = taken - from_stake, list[Unbonding]()
+        for part in reversed(account.unbonding):
+            share = min(left, part.amount)
+            left -= share
+            if part.amount > share:
+                parts.append(replace(part, amount=Amount(part.amount - share)))
+        if taken:
+            stake = Amount(account.stake - from_stake)
+            self.put_account(peer, replace(account, stake=stake, unbonding=tuple(parts[::-1])))
+        return Amount(taken)
+
+    def burn(self, amount: int) -> None:
+        """Destroy money that was taken from somebody."""
+        globals_ = self.globals
+        burned, supply = Amount(globals_.burned + amount), Amount(globals_.supply - amount)
+        self.put_globals(replace(globals_, burned=burned, supply=supply))
 
     def finish(self) -> State:
         """The state after this block. Money was moved, never made or lost."""

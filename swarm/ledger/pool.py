@@ -15,8 +15,10 @@ from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.accounts import NONCE_WINDOW
 from swarm.ledger.apply import apply_transaction, begin_block, check_transaction
 from swarm.ledger.blocks import BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX
+from swarm.ledger.check_statements import RevealSegment
 from swarm.ledger.state import State
 from swarm.ledger.transactions import (
+    CommitSegment,
     PostCheckpoint,
     SeatStatement,
     Transaction,
@@ -38,6 +40,9 @@ EARLY_BLOCKS = 4
 
 RAISE_PERCENT = 10
 """How much more a replacement with the same nonce must pay."""
+
+STATEMENT_KINDS: tuple[type[SeatStatement], ...] = (CommitSegment, PostCheckpoint, RevealSegment)
+"""In the order in which a body takes them: a checkpoint needs its commit."""
 
 Slot = tuple[int | bytes, ...]
 """What only one transaction at a time may claim: a seat's statement of a round, or a sender's nonce."""
@@ -215,7 +220,7 @@ def _check_soon(
 def _slot(transaction: Transaction) -> Slot:
     body = transaction.body
     if isinstance(body, SeatStatement):
-        kind = int(isinstance(body, PostCheckpoint))
+        kind = STATEMENT_KINDS.index(type(body))
         return body.run, body.round, kind, body.stage, body.seat
     return transaction.sender, transaction.nonce
 

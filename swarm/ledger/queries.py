@@ -7,6 +7,8 @@ from swarm.codec import decode
 from swarm.crypto import peer_name, peer_text
 from swarm.errors import BadEncoding
 from swarm.ledger.blocks import Block, Certificate, block_digest
+from swarm.ledger.check_statements import RevealSegment
+from swarm.ledger.check_texts import CHECK_KINDS, check_text, phase_counts, record_row
 from swarm.ledger.records import Account, Run, RunPhase, Seat
 from swarm.ledger.runs import boundary_height, current_round, round_info
 from swarm.ledger.seats import seats_of
@@ -43,6 +45,7 @@ KINDS: dict[type[object], str] = {
     Transfer: "transfer",
     Stake: "stake",
     Unstake: "unstake",
+    **CHECK_KINDS,
 }
 
 
@@ -79,6 +82,8 @@ def transaction_text(state: State | None, transaction: Transaction) -> str:
             said = f"staked {amount}"
         case Unstake(amount=amount):
             said = f"began to unstake {amount}"
+        case _:
+            said = check_text(body)
     return f"{peer_name(PeerId(transaction.sender))} {said}"
 
 
@@ -188,6 +193,7 @@ def run_detail(state: State, run: Run) -> Row:
         for checkpoint in kept
     ]
     peers = sorted({seat.peer for roster in run.seats for seat in roster})
+    row["checks"] = phase_counts(state, run.index)
     row["work"] = [_work_row(state, run, peer) for peer in peers]
     return row
 
@@ -229,6 +235,8 @@ def _statement_text(state: State | None, body: SeatStatement) -> str:
     run = state.find_run(body.run) if state is not None else None
     who = _sitter(run, body)
     where = f"{body.round}/{body.stage}/{body.seat}"
+    if isinstance(body, RevealSegment):
+        return f"{who} {check_text(body)}"
     if isinstance(body, CommitSegment):
         work = f"{body.num_steps} steps, {short_count(body.tokens)} tokens"
         return f"{who} committed segment {where}: {work}"
@@ -266,6 +274,7 @@ def _work_row(state: State, run: Run, peer: PeerId) -> Row:
         "tokens": work.tokens,
         "earned": work.earned,
         "checkpoints": work.checkpoints,
+        **record_row(work),
     }
 
 

@@ -3,18 +3,20 @@
 Core: frozen structs.
 
 A run's roster is frozen into a ``RoundInfo`` at every round boundary and kept for four rounds: a node that is
-late by some blocks still pairs, routes and commits with the roster and beacon of the boundary.
+late by some blocks still pairs, routes and commits with the roster and beacon of the boundary. A segment's
+record carries its reward and everything said about it until its challenge window has passed.
 """
 
 from enum import StrEnum
 
 from swarm.codec import Message
 from swarm.ledger.blocks import Validator
+from swarm.ledger.check_records import Accusation, Check, Dispute, Draw, SegmentPhase, Window
 from swarm.spec import RunSpec
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 
 ROUNDS_KEPT = 4
-"""Rounds whose roster, beacon and segments stay: two to commit in, one to draw from, one to spare."""
+"""Rounds whose roster and beacon stay: two to commit in, one to draw from, one to spare."""
 
 CHECKPOINTS_KEPT = 2
 """Per stage: a peer may still be fetching the one before the newest."""
@@ -40,6 +42,10 @@ class Globals(Message, frozen=True):
     beacon: Digest
     params: Params
     validators: tuple[Validator, ...]
+    num_staked: int
+    """Accounts with a stake: among them verifiers are drawn."""
+    last_due: Height
+    """No segment has anything due after this height."""
     num_runs: int
     active_runs: tuple[RunIndex, ...]
     """Runs that still have boundaries to cross, by number."""
@@ -67,6 +73,8 @@ class Account(Message, frozen=True):
     recent: int
     """Bit i is set when nonce ``nonce - i`` was used, for the last 16."""
     unbonding: tuple[Unbonding, ...]
+    staked_height: Height
+    """Since when it has had a stake without a break; 0 is the genesis, or never."""
 
 
 class Seat(Message, frozen=True):
@@ -160,12 +168,6 @@ class Run(Message, frozen=True):
     """Committed so far, over all seats of the last stage."""
 
 
-class SegmentPhase(StrEnum):
-    """Where a segment stands; checking adds the phases that follow (docs/spec/protocol.md section 6)."""
-
-    POSTED = "posted"
-
-
 class StartKind(StrEnum):
     """Where a segment says it started (docs/spec/protocol.md section 5)."""
 
@@ -178,7 +180,7 @@ class StartKind(StrEnum):
 
 
 class SegmentRecord(Message, frozen=True):
-    """A commit on the ledger."""
+    """A commit on the ledger, and how it was judged."""
 
     run: RunIndex
     round: RoundIndex
@@ -198,8 +200,26 @@ class SegmentRecord(Message, frozen=True):
     height: Height
     """Where it was committed; the dice that check it fall ``beacon_delay`` blocks later."""
     reward: Amount
-    """What the escrow paid for it."""
+    """What it earns."""
+    held: Amount
+    """What of it waits in this record."""
+    is_paid: bool
     phase: SegmentPhase
+    due: Height
+    """When silence changes its phase, or the record is forgotten."""
+    partners: tuple[PeerId, ...]
+    """Who traded with it, by the dice: they do not check it."""
+    draws: tuple[Draw, ...]
+    checks: tuple[Check, ...]
+    reveals_end: Height
+    """Verifiers show their answers before this; 0 before the solver has."""
+    windows: tuple[Window, ...]
+    """Empty before the solver has shown its leaves."""
+    accusations: tuple[Accusation, ...]
+    """Not settled yet, in order of arrival."""
+    dispute: Dispute | None
+    judged: tuple[int, ...]
+    """Windows of which a dispute has been settled."""
 
 
 class Contribution(Message, frozen=True):
@@ -209,6 +229,25 @@ class Contribution(Message, frozen=True):
     tokens: int
     earned: Amount
     checkpoints: int
+    verified: int
+    """Segments that were checked and stood."""
+    failed: int
+    """Segments found guilty."""
+    silent: int
+    """Segments it did not serve or reveal."""
+    checked: int
+    """Windows of others it has replayed."""
+    missed: int
+    """Checks it asked for and did not finish."""
+    is_barred: bool
+    """Found guilty in this run: it may not join or commit again."""
 
 
-Entry = Globals | Account | Run | SegmentRecord | Contribution
+class Agenda(Message, frozen=True):
+    """Segments with something due at one height."""
+
+    segments: tuple[tuple[RunIndex, RoundIndex, StageIndex, int], ...]
+    """By run, round, stage and seat; some have moved on since."""
+
+
+Entry = Globals | Account | Run | SegmentRecord | Contribution | Agenda

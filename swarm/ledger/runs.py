@@ -13,6 +13,7 @@ from swarm.codec import decode, replace
 from swarm.errors import BadEncoding, InvalidStatement, Reason
 from swarm.ledger.draft import Draft
 from swarm.ledger.economics import run_deposit
+from swarm.ledger.fields import SHORT_MAX
 from swarm.ledger.records import (
     ROUNDS_KEPT,
     RoundInfo,
@@ -24,7 +25,6 @@ from swarm.ledger.seats import draw_posters, next_roster, seats_of, with_seat
 from swarm.ledger.spec_check import check_run_spec
 from swarm.ledger.transactions import (
     RUN_SPEC_BYTES_MAX,
-    SHORT_MAX,
     CloseRun,
     Join,
     Leave,
@@ -75,6 +75,12 @@ def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
         raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
     check_run_spec(spec)
     globals_, height = draft.globals, draft.height
+    unbonding = globals_.params.unbonding_epochs * globals_.params.epoch_blocks
+    if spec.checks.challenge_window_blocks >= unbonding:
+        detail = (
+            f"a challenge window of {unbonding} blocks or more: a cheat withdraws its stake first"
+        )
+        raise InvalidStatement(Reason.BAD_FIELD, detail)
     if len(globals_.active_runs) >= ACTIVE_RUNS_MAX or globals_.num_runs >= SHORT_MAX:
         raise InvalidStatement(Reason.FULL, f"{ACTIVE_RUNS_MAX} runs are open")
     deposit = run_deposit(globals_.params)
@@ -123,6 +129,8 @@ def close_run(draft: Draft, sender: PeerId, body: CloseRun) -> None:
 def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> None:
     """Put a peer in the queue for a seat."""
     run = _live_run(draft, body.run)
+    if draft.contribution(run.index, sender).is_barred:
+        raise InvalidStatement(Reason.BARRED, "found guilty in this run")
     if any(waiter.peer == sender for waiter in run.waiting) or seats_of(run, sender):
         raise InvalidStatement(Reason.DUPLICATE, "already seated or in the queue")
     if len(run.waiting) >= WAITING_MAX or (is_volunteer and _volunteers(run) >= VOLUNTEERS_MAX):
@@ -169,15 +177,11 @@ def _freeze(draft: Draft, run: Run, round_: RoundIndex) -> None:
     beacon = draft.globals.beacon
     drawn = draw_posters(run, round_, beacon)
     info = RoundInfo(round_, draft.height, beacon, run.seats, drawn)
-    for old in run.rounds[: -(ROUNDS_KEPT - 1)]:
-        draft.drop_segments(run, old.round)
     draft.put_run(replace(run, rounds=(*run.rounds[-(ROUNDS_KEPT - 1) :], info)))
 
 
 def _settle(draft: Draft, run: Run) -> None:
-    """Give back what is left, and keep only what is worth keeping: the checkpoints."""
-    for info in run.rounds:
-        draft.drop_segments(run, info.round)
+    """Give back what is left and keep the checkpoints; segments stay until they are judged."""
     draft.credit(run.owner, run.escrow)
     empty = ((),) * len(run.seats)
     draft.put_run(

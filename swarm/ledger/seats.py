@@ -69,6 +69,14 @@ def with_changed_seat(run: Run, changed: Seat) -> Run:
     return replace(run, seats=seats)
 
 
+def evicted(run: Run, peer: PeerId, stage: int, index: int) -> Run:
+    """The run without a peer's seats and its place in the queue; of an owner only the named seat goes."""
+    if peer != run.owner:
+        return _without(run, frozenset({peer}))
+    roster = tuple(seat for seat in run.seats[stage] if seat.index != index)
+    return replace(run, seats=tuple(roster if i == stage else r for i, r in enumerate(run.seats)))
+
+
 def rounds_missed(seat: Seat, round_: RoundIndex) -> int:
     """At the boundary of ``round_``: rounds since a commit that could be on the ledger by now.
 

@@ -5,37 +5,37 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
 
 from swarm.codec import replace
 from swarm.errors import BrokenPromise, InvalidStatement, Reason
+from swarm.ledger.check_records import SegmentPhase
 from swarm.ledger.draft import Draft
 from swarm.ledger.economics import segment_reward
+from swarm.ledger.fields import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.records import (
     CHECKPOINTS_KEPT,
     Checkpoint,
     Run,
     RunPhase,
     Seat,
-    SegmentPhase,
     SegmentRecord,
     StartKind,
 )
 from swarm.ledger.runs import boundary_height, round_info
+from swarm.ledger.sampling import partners_of
 from swarm.ledger.seats import with_changed_seat
 from swarm.ledger.spec_check import segment_tokens_max
 from swarm.ledger.state import Reader
 from swarm.ledger.transactions import (
-    PHI_COMPONENT,
-    STATE_COMPONENTS,
     CommitSegment,
     PostCheckpoint,
-    SeatStatement,
+    RosterStatement,
 )
 from swarm.merkle import blake3_hash, verify_proof
-from swarm.types import Amount, RoundIndex
+from swarm.types import Amount, Height, RoundIndex
 
 COMMIT_ROUNDS = 2
 """A segment is accepted for two rounds after its own; a checkpoint for two from its boundary."""
 
 
-def statement_seat(reader: Reader, body: SeatStatement) -> Seat:
+def statement_seat(reader: Reader, body: RosterStatement) -> Seat:
     """The seat that must have signed: the one of that number in the frozen roster of its round."""
     run = reader.run(body.run)
     info = round_info(run, body.round)
@@ -49,8 +49,9 @@ def statement_seat(reader: Reader, body: SeatStatement) -> Seat:
 
 
 def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
-    """Accept a segment, count it, pay for it."""
+    """Accept a segment, count it, set its pay aside until it is checked."""
     run, height = _open_for_work(draft, body), draft.height
+    _check_not_barred(draft, run, seat)
     _within_rounds(run, body.round + 1, height)
     if body.round >= run.end_round:
         raise InvalidStatement(Reason.WRONG_ROUND, "the run had ended")
@@ -59,7 +60,8 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
     if body.num_steps > run.spec.inner_steps_max:
         raise InvalidStatement(Reason.BAD_FIELD, f"more than {run.spec.inner_steps_max} steps")
     info = round_info(run, body.round)
-    origins = len(info.seats[0]) if info is not None else 0
+    assert info is not None, "its seat was found in this round"
+    origins = len(info.seats[0])
     if body.tokens > segment_tokens_max(run.spec, origins):
         raise InvalidStatement(Reason.BAD_FIELD, f"{body.tokens} tokens in one segment")
     held = _held_now(draft, run, seat)
@@ -83,7 +85,18 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
         tokens=body.tokens,
         height=height,
         reward=reward,
+        held=reward,
+        is_paid=False,
         phase=SegmentPhase.POSTED,
+        due=Height(height + draft.globals.params.beacon_delay),
+        partners=tuple(partners_of(info, run.spec, run.spec_digest, body.stage, body.seat)),
+        draws=(),
+        checks=(),
+        reveals_end=Height(0),
+        windows=(),
+        accusations=(),
+        dispute=None,
+        judged=(),
     )
     draft.put_segment(record)
     changed = replace(
@@ -98,6 +111,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
 def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
     """Accept the canonical checkpoint of a stage from the seat that the dice drew."""
     run, height = _open_for_work(draft, body), draft.height
+    _check_not_barred(draft, run, seat)
     _within_rounds(run, body.round, height)
     info = round_info(run, body.round)
     if info is None or info.drawn[body.stage] != body.seat:
@@ -130,11 +144,17 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
     draft.put_contribution(run.index, seat.peer, replace(work, checkpoints=work.checkpoints + 1))
 
 
-def _open_for_work(draft: Draft, body: SeatStatement) -> Run:
+def _open_for_work(draft: Draft, body: RosterStatement) -> Run:
     run = draft.run(body.run)
     if run.phase not in {RunPhase.TRAINING, RunPhase.FINISHED}:
         raise InvalidStatement(Reason.WRONG_PHASE, f"the run is {run.phase}")
     return run
+
+
+def _check_not_barred(draft: Draft, run: Run, seat: Seat) -> None:
+    """A seat evicted for a proven lie does not keep the right to what it had begun."""
+    if draft.contribution(run.index, seat.peer).is_barred:
+        raise InvalidStatement(Reason.BARRED, "found guilty in this run")
 
 
 def _within_rounds(run: Run, first: int, height: int) -> None:
@@ -191,7 +211,7 @@ def _is_committed_end(draft: Draft, run: Run, body: CommitSegment) -> bool:
 
 
 def _count(draft: Draft, run: Run, record: SegmentRecord) -> None:
-    """Pay the reward and add the segment to what the run and the peer have done."""
+    """Take the reward from the escrow; add the segment to what the run and the peer have done."""
     is_last_stage = record.stage == len(run.seats) - 1
     draft.put_run(
         replace(
@@ -201,7 +221,6 @@ def _count(draft: Draft, run: Run, record: SegmentRecord) -> None:
             tokens=run.tokens + (record.tokens if is_last_stage else 0),
         )
     )
-    draft.credit(record.peer, record.reward)
     work = draft.contribution(run.index, record.peer)
     draft.put_contribution(
         run.index,
@@ -210,6 +229,5 @@ def _count(draft: Draft, run: Run, record: SegmentRecord) -> None:
             work,
             segments=work.segments + 1,
             tokens=work.tokens + record.tokens,
-            earned=Amount(work.earned + record.reward),
         ),
     )

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from swarm.codec import Message, decode, encode
 from swarm.errors import BadEncoding, InvalidStatement, Reason
 from swarm.ledger.blocks import VALIDATORS_MAX, Validator, validators_of
+from swarm.ledger.fields import AMOUNT_MAX, HEIGHT_MAX
 from swarm.ledger.records import (
     Account,
+    Agenda,
     Contribution,
     Entry,
     Globals,
@@ -23,7 +25,6 @@ from swarm.ledger.records import (
     Run,
     SegmentRecord,
 )
-from swarm.ledger.transactions import AMOUNT_MAX, HEIGHT_MAX
 from swarm.sparse import SparseMap
 from swarm.spec import Genesis
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
@@ -38,8 +39,21 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"r": Run,
     b"s": SegmentRecord,
     b"c": Contribution,
+    b"d": Agenda,
 }
-NOBODY = Account(Amount(0), Amount(0), 0, 0, ())
+NOBODY = Account(Amount(0), Amount(0), 0, 0, (), Height(0))
+_NOTHING_DONE = Contribution(
+    segments=0,
+    tokens=0,
+    earned=Amount(0),
+    checkpoints=0,
+    verified=0,
+    failed=0,
+    silent=0,
+    checked=0,
+    missed=0,
+    is_barred=False,
+)
 """The account of a peer the ledger has not heard of."""
 
 
@@ -61,6 +75,11 @@ def segment_key(run: RunIndex, round_: RoundIndex, stage: StageIndex, seat: int)
 def contribution_key(run: RunIndex, peer: PeerId) -> bytes:
     """Where a peer's work for a run is counted."""
     return b"c" + run.to_bytes(8, "big") + peer
+
+
+def agenda_key(height: int) -> bytes:
+    """Where it says what is due at a height."""
+    return b"d" + height.to_bytes(8, "big")
 
 
 class Reader(ABC):
@@ -106,7 +125,12 @@ class Reader(ABC):
     def contribution(self, run: RunIndex, peer: PeerId) -> Contribution:
         """What a peer has done for a run; zeros if nothing."""
         found = self.get(contribution_key(run, peer))
-        return found if isinstance(found, Contribution) else Contribution(0, 0, Amount(0), 0)
+        return found if isinstance(found, Contribution) else _NOTHING_DONE
+
+    def agenda(self, height: int) -> Agenda:
+        """Which segments have something due at a height to come."""
+        found = self.get(agenda_key(height))
+        return found if isinstance(found, Agenda) else Agenda(())
 
 
 @dataclass(frozen=True)
@@ -171,6 +195,19 @@ class State(Reader):
         found = (self.segment(run.index, round_, seat.stage, seat.index) for seat in seats)
         return tuple(record for record in found if record is not None)
 
+    def live_segments(self) -> tuple[SegmentRecord, ...]:
+        """Every segment whose challenge window is open, oldest first: what can still be checked or reported.
+
+        One lookup per height up to the last on which something is due.
+        """
+        found: dict[bytes, SegmentRecord] = {}
+        for height in range(self.height + 1, self.globals.last_due + 1):
+            for place in self.agenda(height).segments:
+                record = self.segment(*place)
+                if record is not None and record.due == height:
+                    found[segment_key(*place)] = record
+        return tuple(sorted(found.values(), key=lambda r: (r.height, r.run, r.stage, r.seat)))
+
     def accounts(self) -> Iterator[tuple[PeerId, Account]]:
         """Every account: walks the whole state, for audits and lists."""
         for key, entry in self.entries.items():
@@ -185,6 +222,8 @@ def money_in(entry: Entry | None) -> int:
             return entry.balance + entry.stake + sum(part.amount for part in entry.unbonding)
         case Run():
             return entry.escrow
+        case SegmentRecord():
+            return entry.held + sum(accusation.bond for accusation in entry.accusations)
         case _:
             return 0
 
@@ -228,7 +267,8 @@ def genesis_state(genesis: Genesis) -> State:
     """The state of height 0; raise ``BadEncoding`` if the genesis is out of bounds."""
     check_genesis(genesis)
     accounts = {
-        account_key(a.peer): Account(a.balance, a.stake, 0, 0, ()) for a in genesis.accounts
+        account_key(a.peer): Account(a.balance, a.stake, 0, 0, (), Height(0))
+        for a in genesis.accounts
     }
     supply = sum(a.balance + a.stake for a in genesis.accounts)
     params = Params(
@@ -246,6 +286,8 @@ def genesis_state(genesis: Genesis) -> State:
         beacon=Digest(genesis.seed),
         params=params,
         validators=validators_of(genesis),
+        num_staked=sum(a.stake > 0 for a in genesis.accounts),
+        last_due=Height(0),
         num_runs=0,
         active_runs=(),
         supply=Amount(supply),

@@ -10,35 +10,35 @@ Everything else is signed by its sender and pays a fee.
 from swarm.codec import Message, decode, encode
 from swarm.crypto import PEER_BYTES, SIGNATURE_BYTES, SecretKey, digest, verify
 from swarm.errors import BadEncoding
+from swarm.ledger.check_statements import (
+    REVEAL_BYTES_MAX,
+    CheckStatement,
+    RevealSegment,
+    check_statement_shape,
+)
+from swarm.ledger.fields import (
+    AMOUNT_MAX,
+    HEIGHT_MAX,
+    PHI_BYTES_MAX,
+    PHI_PROOF_DEPTH,
+    SHORT_MAX,
+    TOKENS_MAX,
+    check_seat,
+    within,
+)
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 
 TRANSACTION_BYTES_MAX = 64 << 10
 """A quarter of a block: the largest is a later step's evidence."""
 
 SEAT_STATEMENT_BYTES_MAX = 1024
-"""A checkpoint with its four sibling hashes is about 300 bytes."""
+"""A checkpoint with its four sibling hashes is about 300 bytes; only a reveal is longer."""
 
 SEGMENT_COMMIT_BYTES_MAX = 300
 """Every commit within the bounds of its fields fits, signature included."""
 
 RUN_SPEC_BYTES_MAX = 16 << 10
 """A run spec with a full table of 1,024 learning rates is under 7 KiB."""
-
-AMOUNT_MAX = 1 << 62
-"""Sums of two amounts still fit the 64-bit integers of the encoding."""
-
-HEIGHT_MAX = 1 << 48
-SHORT_MAX = (1 << 16) - 1
-"""Runs, rounds, seats, steps and incarnations take three bytes: the commit stays within 300."""
-
-STAGE_MAX = 255
-TOKENS_MAX = (1 << 32) - 1
-PHI_BYTES_MAX = 1 << 40
-STATE_COMPONENTS = 10
-"""Components of a shard's state, in the order of docs/spec/protocol.md section 5."""
-
-PHI_COMPONENT = 4
-PHI_PROOF_DEPTH = (STATE_COMPONENTS - 1).bit_length()
 
 
 class CommitSegment(Message, frozen=True, tag=1):
@@ -119,10 +119,12 @@ class Unstake(Message, frozen=True, tag=9):
     amount: Amount
 
 
-SeatStatement = CommitSegment | PostCheckpoint
-Body = (
-    CommitSegment | PostCheckpoint | OpenRun | CloseRun | Join | Leave | Transfer | Stake | Unstake
-)
+RosterStatement = CommitSegment | PostCheckpoint
+"""What the roster of a round may say; a reveal may come when the roster is not kept any more."""
+
+SeatStatement = RosterStatement | RevealSegment
+PaidBody = OpenRun | CloseRun | Join | Leave | Transfer | Stake | Unstake | CheckStatement
+Body = SeatStatement | PaidBody
 
 
 class Transaction(Message, frozen=True):
@@ -181,14 +183,15 @@ def check_shape(transaction: Transaction, num_bytes: int) -> None:
     if isinstance(body, SeatStatement):
         if t.sender or t.nonce or t.fee or t.expiry:
             raise BadEncoding("a seat statement has no sender, nonce, fee or expiry")
-        if num_bytes > SEAT_STATEMENT_BYTES_MAX:
+        is_reveal = isinstance(body, RevealSegment)
+        if num_bytes > (REVEAL_BYTES_MAX if is_reveal else SEAT_STATEMENT_BYTES_MAX):
             raise BadEncoding(f"a seat statement of {num_bytes} bytes")
     else:
         if len(t.sender) != PEER_BYTES:
             raise BadEncoding(f"a sender of {len(t.sender)} bytes")
-        _within("nonce", t.nonce, 1, HEIGHT_MAX)
-        _within("fee", t.fee, 0, AMOUNT_MAX)
-        _within("expiry", t.expiry, 1, HEIGHT_MAX)
+        within("nonce", t.nonce, 1, HEIGHT_MAX)
+        within("fee", t.fee, 0, AMOUNT_MAX)
+        within("expiry", t.expiry, 1, HEIGHT_MAX)
     _check_body(body)
 
 
@@ -199,44 +202,34 @@ def _check_body(body: Body) -> None:
         case PostCheckpoint():
             _check_checkpoint(body)
         case OpenRun():
-            _within("spec bytes", len(body.spec), 1, RUN_SPEC_BYTES_MAX)
-            _within("escrow", body.escrow, 0, AMOUNT_MAX)
+            within("spec bytes", len(body.spec), 1, RUN_SPEC_BYTES_MAX)
+            within("escrow", body.escrow, 0, AMOUNT_MAX)
         case CloseRun() | Join() | Leave():
-            _within("run", body.run, 1, SHORT_MAX)
+            within("run", body.run, 1, SHORT_MAX)
         case Transfer():
             if len(body.to) != PEER_BYTES:
                 raise BadEncoding(f"a recipient of {len(body.to)} bytes")
-            _within("amount", body.amount, 1, AMOUNT_MAX)
+            within("amount", body.amount, 1, AMOUNT_MAX)
         case Stake() | Unstake():
-            _within("amount", body.amount, 1, AMOUNT_MAX)
+            within("amount", body.amount, 1, AMOUNT_MAX)
+        case _:
+            check_statement_shape(body)
 
 
 def _check_commit(body: CommitSegment) -> None:
-    _check_seat(body)
-    _within("incarnation", body.incarnation, 0, SHORT_MAX)
-    _within("steps", body.num_steps, 1, SHORT_MAX)
-    _within("tokens", body.tokens, 0, TOKENS_MAX)
+    check_seat(body.run, body.round, body.stage, body.seat)
+    within("incarnation", body.incarnation, 0, SHORT_MAX)
+    within("steps", body.num_steps, 1, SHORT_MAX)
+    within("tokens", body.tokens, 0, TOKENS_MAX)
     roots = (body.start_root, body.end_root, body.trace_commit)
     for root in (*roots, body.inbox_root, body.outbox_root, body.gossip_root):
-        _within("root bytes", len(root), 32, 32)
+        within("root bytes", len(root), 32, 32)
 
 
 def _check_checkpoint(body: PostCheckpoint) -> None:
-    _check_seat(body)
-    _within("checkpoint round", body.round, 1, SHORT_MAX)
-    _within("phi bytes", body.phi_bytes, 1, PHI_BYTES_MAX)
-    _within("proof depth", len(body.proof), PHI_PROOF_DEPTH, PHI_PROOF_DEPTH)
+    check_seat(body.run, body.round, body.stage, body.seat)
+    within("checkpoint round", body.round, 1, SHORT_MAX)
+    within("phi bytes", body.phi_bytes, 1, PHI_BYTES_MAX)
+    within("proof depth", len(body.proof), PHI_PROOF_DEPTH, PHI_PROOF_DEPTH)
     for part in (body.phi_root, *body.proof):
-        _within("hash bytes", len(part), 32, 32)
-
-
-def _check_seat(body: SeatStatement) -> None:
-    _within("run", body.run, 1, SHORT_MAX)
-    _within("round", body.round, 0, SHORT_MAX)
-    _within("stage", body.stage, 0, STAGE_MAX)
-    _within("seat", body.seat, 0, SHORT_MAX)
-
-
-def _within(what: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise BadEncoding(f"{what} {value} is not between {low} and {high}")
+        within("hash bytes", len(part), 32, 32)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from swarm.codec import encode
 from swarm.crypto import fast_digest
 from swarm.errors import UsageError
+from swarm.leaves import leaves_root, step_leaf_digest, trace_commit, trace_root
 from swarm.merkle import merkle_proof, merkle_root
 from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
 from swarm.types import NO_DIGEST, Digest, StageIndex
@@ -29,7 +30,6 @@ COMPONENTS = tuple(
     "params adam_m adam_v step phi outer_m residual anchor_root tokens snapshot".split()
 )
 """The state of a seat. ``step`` and ``tokens`` are int64 scalars, the others float32; absent is empty."""
-SALT_BYTES = 32
 ACTIVATION, GRADIENT = 0, 1
 
 
@@ -83,7 +83,7 @@ def segment_roots(log: SegmentLog, salt: bytes) -> SegmentRoots:
         trace_commit=trace_commit(trace, salt),
         inbox_root=edges_root(inbox(log.stage, log.seat, microbatches)),
         outbox_root=edges_root(outbox(log.stage, log.seat, microbatches)),
-        gossip_root=_root(merges),
+        gossip_root=leaves_root(merges),
         num_steps=log.num_steps,
         tokens=log.tokens,
     )
@@ -128,9 +128,8 @@ def step_leaf(record: StepRecord) -> Digest:
     """One optimizer step; its state root is taken before the step, and only every few steps."""
     root = NO_DIGEST if record.components is None else state_root(record.components)
     microbatches = [(_coordinates(one), microbatch_leaf(one)) for one in record.microbatches]
-    leaves = _root([leaf for _, leaf in sorted(microbatches)])
-    dropped = tuple(sorted(record.dropped))
-    return fast_digest("step-leaf", encode((record.step, dropped)), root, leaves)
+    leaves = leaves_root([leaf for _, leaf in sorted(microbatches)])
+    return step_leaf_digest(record.step, tuple(sorted(record.dropped)), root, leaves)
 
 
 def merge_leaf(record: MergeRecord) -> Digest:
@@ -143,18 +142,6 @@ def merge_leaf(record: MergeRecord) -> Digest:
         record.partner_payload,
         state_root(record.components),
     )
-
-
-def trace_root(leaves: Sequence[Digest]) -> Digest:
-    """Root of the chain of step and merge leaves."""
-    return _root(leaves)
-
-
-def trace_commit(trace: Digest, salt: bytes) -> Digest:
-    """What goes on the ledger before anybody may see the trace root."""
-    if len(salt) != SALT_BYTES:
-        raise UsageError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
-    return fast_digest("trace-commit", trace, salt)
 
 
 def inbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) -> list[Edge]:
@@ -188,7 +175,7 @@ def outbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) ->
 
 def edges_root(edges: Iterable[Edge]) -> Digest:
     """Root over edges, sorted. One may be there twice: an origin that found no path sends again."""
-    return _root([edge_leaf(edge) for edge in sorted(edges)])
+    return leaves_root([edge_leaf(edge) for edge in sorted(edges)])
 
 
 def edge_leaf(edge: Edge) -> Digest:
@@ -200,7 +187,3 @@ def edge_leaf(edge: Edge) -> Digest:
 
 def _coordinates(record: MicrobatchRecord) -> tuple[int, int, int]:
     return (record.origin, record.step, record.microbatch)
-
-
-def _root(leaves: Sequence[Digest]) -> Digest:
-    return merkle_root(leaves) if leaves else NO_DIGEST

@@ -5,8 +5,15 @@ import pytest
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.accounts import NONCE_WINDOW, UNBONDING_PARTS_MAX
 from swarm.ledger.economics import offered_fee, required_fee, sufficient_fee
+from swarm.ledger.fields import HEIGHT_MAX
 from swarm.ledger.rehearsal import BALANCE, STAKE, Rehearsal, small_run_spec
-from swarm.ledger.transactions import HEIGHT_MAX, Body, Join, Stake, Transfer, Unstake
+from swarm.ledger.transactions import (
+    Body,
+    Join,
+    Stake,
+    Transfer,
+    Unstake,
+)
 from swarm.types import Amount
 
 GIFT = Transfer(Rehearsal().keys[2].peer, Amount(1))

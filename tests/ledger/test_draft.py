@@ -6,7 +6,7 @@ from swarm.codec import replace
 from swarm.errors import InvalidStatement
 from swarm.ledger.draft import Draft
 from swarm.ledger.records import Account, Unbonding
-from swarm.ledger.rehearsal import BALANCE, rehearsal_genesis, rehearsal_key
+from swarm.ledger.rehearsal import BALANCE, STAKE, rehearsal_genesis, rehearsal_key
 from swarm.ledger.state import NOBODY, State, genesis_state
 from swarm.types import Amount, Height, PeerId
 
@@ -68,9 +68,41 @@ def test_a_credit_of_nothing_only_opens_an_account() -> None:
 def test_what_has_unbonded_counts_as_balance_from_its_height_on() -> None:
     state, draft = a_draft()
     parts = (Unbonding(Amount(5), Height(3)), Unbonding(Amount(7), Height(4)))
-    draft.put_account(A, Account(Amount(1), Amount(0), 0, 0, parts))
+    draft.put_account(A, Account(Amount(1), Amount(0), 0, 0, parts, Height(0)))
     draft.put_globals(replace(state.globals, height=Height(3)))
     live = draft.live_account(A)
     assert (live.balance, live.unbonding) == (6, parts[1:])
     draft.put_globals(replace(state.globals, height=Height(4)))
     assert draft.live_account(A).balance == 13
+
+
+def test_a_stake_is_taken_from_what_is_staked_first_and_then_from_what_is_on_its_way_back() -> None:
+    state, draft = a_draft()
+    parts = (Unbonding(Amount(30), Height(50)), Unbonding(Amount(20), Height(60)))
+    account = replace(draft.account(A), stake=Amount(STAKE - 50), unbonding=parts)
+    draft.put_account(A, account)
+    assert draft.take_stake(A, 96) == STAKE * 96 // 100
+    left = draft.account(A)
+    assert (left.stake, left.unbonding) == (
+        0,
+        (Unbonding(Amount(30), Height(50)), Unbonding(Amount(10), Height(60))),
+    )
+    draft.burn(STAKE * 96 // 100)
+    after = draft.finish()
+    assert after.supply == state.supply - STAKE * 96 // 100
+    assert after.globals.num_staked == 1
+
+
+def test_a_stake_is_as_old_as_its_last_beginning() -> None:
+    state, draft = a_draft()
+    draft.put_globals(replace(state.globals, height=Height(9)))
+    draft.put_account(
+        A, replace(draft.account(A), stake=Amount(STAKE + 1), balance=Amount(BALANCE - 1))
+    )
+    assert draft.account(A).staked_height == 0
+    draft.put_account(
+        A, replace(draft.account(A), stake=Amount(0), balance=Amount(BALANCE + STAKE))
+    )
+    draft.put_account(A, replace(draft.account(A), stake=Amount(STAKE), balance=BALANCE))
+    assert (draft.account(A).staked_height, draft.globals.num_staked) == (9, 2)
+    draft.finish()

@@ -10,11 +10,10 @@ from swarm.ledger.economics import (
     segment_reward,
     sufficient_fee,
 )
+from swarm.ledger.fields import AMOUNT_MAX, HEIGHT_MAX
 from swarm.ledger.rehearsal import rehearsal_genesis, rehearsal_key
 from swarm.ledger.state import genesis_state
 from swarm.ledger.transactions import (
-    AMOUNT_MAX,
-    HEIGHT_MAX,
     Body,
     Join,
     OpenRun,

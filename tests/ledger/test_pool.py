@@ -11,6 +11,7 @@ from swarm.ledger.pool import EARLY_BLOCKS, Pool
 from swarm.ledger.rehearsal import Rehearsal, small_run_spec
 from swarm.ledger.transactions import Join, Stake, Transfer, parse_transaction, transaction_digest
 from swarm.types import Amount
+from tests.ledger.checking import a_case
 
 BETA = bytes(64)
 
@@ -180,3 +181,19 @@ def test_a_body_and_its_state_come_together() -> None:
     beta = vrf.output(vrf.prove(stage.keys[0], b"alpha"))
     body, after = pool.assemble(stage.state, leader=stage.keys[0].peer, beta=beta)
     assert after.root == apply_block(stage.state, body, leader=stage.keys[0].peer, beta=beta).root
+
+
+def test_a_seat_has_one_reveal_on_its_way_beside_its_other_statements() -> None:
+    case = a_case()
+    case.throw()
+    case.seal(case.ask(case.able))
+    pool, state = Pool(), case.ledger.state
+    reveal = case.ledger.sign(case.solver, case.said.reveal())
+    assert pool.add(reveal, state)
+    assert not pool.add(reveal, state)
+    with pytest.raises(InvalidStatement):
+        pool.add(case.ledger.sign(case.solver, case.said.reveal(salt=bytes(32))), state)
+    leader = case.ledger.keys[0].peer
+    assert pool.take(state, leader=leader, beta=bytes(64)) == (reveal,)
+    case.say(case.solver, case.said.reveal())
+    assert pool.prune(case.ledger.state) == 1

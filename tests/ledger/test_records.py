@@ -4,13 +4,14 @@ import pytest
 
 from swarm.codec import decode, encode
 from swarm.errors import BadEncoding
+from swarm.ledger.check_records import CheckPhase, SegmentPhase
 from swarm.ledger.records import (
     Account,
+    Agenda,
     Contribution,
     Globals,
     Run,
     RunPhase,
-    SegmentPhase,
     SegmentRecord,
     StartKind,
 )
@@ -22,7 +23,7 @@ def test_every_entry_of_a_lived_in_state_survives_its_encoding() -> None:
     run = stage.reach_round(stage.open_run(small_run_spec()), 1)
     stage.block(*stage.commit_all(run, 0))
     kinds = {type(entry) for _, entry in stage.state.entries.items()}
-    assert kinds == {Globals, Account, Run, SegmentRecord, Contribution}
+    assert kinds == {Globals, Account, Run, SegmentRecord, Contribution, Agenda}
     for key, entry in stage.state.entries.items():
         assert decode(type(entry), encode(entry)) == entry, key
 
@@ -38,4 +39,7 @@ def test_a_phase_outside_its_closed_list_is_refused() -> None:
 def test_names_of_phases_are_final() -> None:
     assert [*map(str, RunPhase)] == ["open", "training", "finished", "settled"]
     assert [*map(str, StartKind)] == ["continued", "joined", "adopted"]
-    assert str(SegmentPhase.POSTED) == "posted"
+    before = ["posted", "sampled", "sealed", "revealed", "disputed"]
+    judged = ["verified", "unsampled", "silent", "cleared", "guilty"]
+    assert [*map(str, SegmentPhase)] == before + judged
+    assert [*map(str, CheckPhase)] == ["requested", "sealed", "agreed", "differed", "missed"]

@@ -17,6 +17,7 @@ from swarm.ledger.runs import (
     round_info,
 )
 from swarm.ledger.transactions import CloseRun, Join, Leave, OpenRun, Transfer
+from swarm.spec import NANO, CheckSpec
 from swarm.types import Amount, RoundIndex, RunIndex
 
 SPEC = small_run_spec()
@@ -118,6 +119,10 @@ def test_opening_needs_a_deposit_a_balance_and_a_readable_spec() -> None:
     assert refuses(stage, sign(owner, OpenRun(encode(SPEC), Amount(deposit - 1)))) is Reason.BALANCE
     assert refuses(stage, sign(owner, OpenRun(encode(SPEC), Amount(10**12)))) is Reason.BALANCE
     assert refuses(stage, sign(owner, OpenRun(b"junk", deposit))) is Reason.BAD_FIELD
+    too_long = small_run_spec(checks=CheckSpec(NANO, 10, 180))
+    assert refuses(stage, sign(owner, OpenRun(encode(too_long), deposit))) is Reason.BAD_FIELD, (
+        "a stake would be free before its segments are"
+    )
     bad = small_run_spec(num_stages=65)
     assert refuses(stage, sign(owner, OpenRun(encode(bad), deposit))) is Reason.BAD_FIELD
     stage.block(sign(owner, OpenRun(encode(SPEC), deposit)))

@@ -5,13 +5,20 @@ import pytest
 from swarm.codec import replace
 from swarm.crypto import SecretKey, digest
 from swarm.errors import InvalidStatement, Reason
-from swarm.ledger.records import Run, RunPhase, SegmentPhase, SegmentRecord, StartKind
+from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.ledger.check_records import SegmentPhase
+from swarm.ledger.fields import PHI_COMPONENT, STATE_COMPONENTS
+from swarm.ledger.records import (
+    Run,
+    RunPhase,
+    SegmentRecord,
+    StartKind,
+)
 from swarm.ledger.rehearsal import Rehearsal, small_run_spec
 from swarm.ledger.runs import round_info
 from swarm.ledger.spec_check import segment_tokens_max
+from swarm.ledger.state import audit_supply
 from swarm.ledger.transactions import (
-    PHI_COMPONENT,
-    STATE_COMPONENTS,
     Join,
     Leave,
     PostCheckpoint,
@@ -46,7 +53,7 @@ def record_of(stage: Rehearsal, body: SeatStatement) -> SegmentRecord:
     return found
 
 
-def test_a_commit_is_recorded_counted_and_paid() -> None:
+def test_a_commit_is_recorded_and_counted_and_its_pay_set_aside() -> None:
     stage, run = a_stage()
     body = stage.commit(run, 0, 1, 0, tokens=7_900)
     balance = stage.state.account(stage.keys[0].peer).balance
@@ -66,8 +73,25 @@ def test_a_commit_is_recorded_counted_and_paid() -> None:
         7_900,
     )
     work = stage.state.contribution(run.index, stage.keys[0].peer)
-    assert (work.segments, work.tokens, work.earned) == (1, 7_900, 7)
-    assert stage.state.account(stage.keys[0].peer).balance == balance + 7
+    assert (work.segments, work.tokens, work.earned) == (1, 7_900, 0)
+    assert (record.held, record.is_paid) == (7, False)
+    assert stage.state.account(stage.keys[0].peer).balance == balance
+    assert audit_supply(stage.state) == stage.state.supply
+
+
+def test_who_traded_with_a_seat_is_noted_with_its_commit() -> None:
+    stage, run = a_stage(joiners=3)
+    info = round_info(run, 0)
+    assert info is not None
+    body = stage.commit(run, 0, 0, 1)
+    stage.block(stage.sign(stage.keys[1], body))
+    roster = [SeatKey(seat.index, seat.peer) for seat in info.seats[0]]
+    me = next(key for key in roster if key.index == 1)
+    wanted = set[bytes]()
+    for fragment in range(SPEC.outer.fragments):
+        pairs = pair_up(roster, info.beacon, run.spec_digest, StageIndex(0), fragment, info.round)
+        wanted |= {pairs[me].peer} if me in pairs else set()
+    assert record_of(stage, body).partners == tuple(sorted(wanted))
 
 
 def test_an_empty_escrow_pays_nothing_and_refuses_nothing() -> None:
@@ -83,6 +107,7 @@ def test_an_empty_escrow_pays_nothing_and_refuses_nothing() -> None:
         bodies = [stage.commit(run, round_, index, 0, tokens=most) for index in (0, 1)]
         stage.block(*(stage.sign(stage.keys[0], body) for body in bodies))
     assert stage.state.run(run.index).escrow == 0
+    stage.empty_blocks(12)
     assert stage.state.contribution(run.index, stage.keys[0].peer).earned == 200
 
 
@@ -169,13 +194,13 @@ def test_who_left_is_still_paid_for_the_round_it_sat_through() -> None:
     assert record_of(stage, body).reward == 5
 
 
-def test_segments_are_forgotten_with_their_round() -> None:
+def test_segments_are_forgotten_with_their_challenge_window() -> None:
     stage, run = a_stage()
     body = stage.commit(run, 0, 0, 0)
     stage.block(stage.sign(stage.keys[0], body))
-    stage.reach_round(run, 3)
+    stage.empty_blocks(SPEC.checks.challenge_window_blocks)
     record_of(stage, body)
-    stage.reach_round(run, 4)
+    stage.block()
     assert stage.state.segment(run.index, RoundIndex(0), StageIndex(0), 0) is None
 
 

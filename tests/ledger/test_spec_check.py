@@ -6,7 +6,7 @@ from swarm.codec import replace
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.rehearsal import small_run_spec
 from swarm.ledger.spec_check import check_run_spec, segment_tokens_max
-from swarm.spec import NANO, RunSpec
+from swarm.spec import NANO, CheckSpec, RunSpec
 
 SPEC = small_run_spec()
 HUGE = (1 << 63) - 1
@@ -56,6 +56,8 @@ def hostile() -> list[tuple[str, RunSpec]]:
             ("weight above one", small_run_spec(
                 outer=replace(SPEC.outer, age_weights_nano=(NANO + 1,)))),
             ("short root", small_run_spec(init_root=b"")),
+            ("leaves", small_run_spec(inner_steps_max=255)),
+            ("windows", small_run_spec(inner_steps_max=200, checks=CheckSpec(NANO, 1, 120))),
             ("numerics", small_run_spec(numerics="float8")),
             ("tokenizer", small_run_spec(data=replace(SPEC.data, tokenizer="../../etc"))),
             ("stages", small_run_spec(num_stages=3)),

@@ -5,6 +5,7 @@ import pytest
 from swarm.codec import encode, replace
 from swarm.errors import BadEncoding, InvalidStatement
 from swarm.ledger.chain import Head
+from swarm.ledger.fields import AMOUNT_MAX
 from swarm.ledger.rehearsal import Rehearsal, rehearsal_genesis, rehearsal_key, small_run_spec
 from swarm.ledger.state import (
     NOBODY,
@@ -14,7 +15,9 @@ from swarm.ledger.state import (
     encode_state,
     genesis_state,
 )
-from swarm.ledger.transactions import AMOUNT_MAX, Join
+from swarm.ledger.transactions import (
+    Join,
+)
 from swarm.sparse import verify_absent, verify_included
 from swarm.spec import GenesisAccount
 from swarm.types import Amount, RoundIndex, RunIndex
@@ -138,3 +141,14 @@ STRANGER = GenesisAccount(rehearsal_key(9).peer, Amount(1), Amount(0))
 def test_a_genesis_out_of_bounds_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(BadEncoding):
         genesis_state(replace(GENESIS, **changes))
+
+
+def test_every_account_with_a_stake_is_counted() -> None:
+    state = genesis_state(rehearsal_genesis(5, 1))
+    assert state.globals.num_staked == 5
+    poor = replace(
+        rehearsal_genesis(5, 1), accounts=(*rehearsal_genesis(5, 1).accounts[:4], STRANGER)
+    )
+    accounts = tuple(sorted(poor.accounts, key=lambda account: account.peer))
+    again = genesis_state(replace(poor, accounts=accounts, validators=(accounts[0].peer,)))
+    assert again.globals.num_staked == sum(account.stake > 0 for account in accounts)

@@ -7,17 +7,19 @@ import pytest
 from swarm.codec import encode, replace
 from swarm.crypto import SecretKey, digest
 from swarm.errors import BadEncoding, BadSignature
-from swarm.ledger.rehearsal import rehearsal_key, small_run_spec
-from swarm.ledger.transactions import (
+from swarm.ledger.fields import (
     AMOUNT_MAX,
     HEIGHT_MAX,
     PHI_BYTES_MAX,
-    RUN_SPEC_BYTES_MAX,
-    SEAT_STATEMENT_BYTES_MAX,
-    SEGMENT_COMMIT_BYTES_MAX,
     SHORT_MAX,
     STAGE_MAX,
     TOKENS_MAX,
+)
+from swarm.ledger.rehearsal import rehearsal_key, small_run_spec
+from swarm.ledger.transactions import (
+    RUN_SPEC_BYTES_MAX,
+    SEAT_STATEMENT_BYTES_MAX,
+    SEGMENT_COMMIT_BYTES_MAX,
     TRANSACTION_BYTES_MAX,
     Body,
     CloseRun,

@@ -36,6 +36,7 @@ from swarm.gossip.messages import (
 )
 from swarm.gossip.quantize import to_wire
 from swarm.host.hello import Hello
+from swarm.leaves import verify_commit, window_claim
 from swarm.ledger.blocks import (
     FINALIZE,
     NOTARIZE,
@@ -50,6 +51,15 @@ from swarm.ledger.blocks import (
     vote_parts,
     vrf_alpha,
 )
+from swarm.ledger.check_statements import (
+    DataRequest,
+    DisputeVote,
+    Opening,
+    Report,
+    RevealSegment,
+    VerifyCommit,
+    VerifyReveal,
+)
 from swarm.ledger.sync import FollowReply, FollowRequest
 from swarm.ledger.transactions import (
     Body,
@@ -59,6 +69,7 @@ from swarm.ledger.transactions import (
     Leave,
     OpenRun,
     PostCheckpoint,
+    SeatStatement,
     Stake,
     Transfer,
     Unstake,
@@ -144,6 +155,7 @@ def message(value: Message, **more: object) -> Json:
 def hallway() -> list[Json]:
     """Hashes, signatures, Merkle trees, tensors, VRF, tickets, greetings."""
     leaves = [b"a", b"b", b"c"]
+    answer = (some("leaf"), some("leaf 2"))
     ticket = Ticket(CHAIN[:16], RUN[:16], ALICE.peer, ("/ip4/127.0.0.1/tcp/7420",), 1_800_000_000)
     big = bytes(range(256)) * 5000
     proof = vrf.prove(ALICE, b"alpha")
@@ -165,6 +177,9 @@ def hallway() -> list[Json]:
          "beta": vrf.verify(ALICE.peer, b"alpha", proof).hex()},
         {"kind": "ticket", "fields": readable(ticket), "text": format_ticket(ticket)},
         message(hello),
+        {"kind": "window", "leaves": [leaf.hex() for leaf in answer], "end_root": some("end").hex(),
+         "salt": SALT.hex(), "claim": window_claim(answer, some("end")).hex(),
+         "verify_commit": verify_commit(answer, some("end"), SALT, BOB.peer).hex()},
     ]  # fmt: skip
 
 
@@ -301,6 +316,7 @@ def transcript() -> list[Json]:
 
 def transactions() -> list[Json]:
     """Everything a peer can sign for the ledger."""
+    place = (RunIndex(1), RoundIndex(7), StageIndex(1), 3)
     bodies: list[Body] = [
         CommitSegment(
             run=RunIndex(1),
@@ -327,10 +343,21 @@ def transactions() -> list[Json]:
         Transfer(BOB.peer, Amount(5)),
         Stake(Amount(6)),
         Unstake(Amount(7)),
+        DataRequest(*place, 1, 2, bytes(range(80))),
+        VerifyCommit(*place, some("blind")),
+        RevealSegment(
+            *place,
+            SALT,
+            (some("leaf"), some("leaf 2")),
+            (Opening(1, 0, ((0, 0, 1), (2, 0, 0)), some("state"), some("leaves")),),
+        ),
+        VerifyReveal(*place, SALT, (some("leaf"),), some("end")),
+        DisputeVote(*place, 2, is_guilty=True),
+        Report(*place, 2, (some("leaf"),), some("end")),
     ]
     out: list[Json] = []
     for body in bodies:
-        is_seat = isinstance(body, CommitSegment | PostCheckpoint)
+        is_seat = isinstance(body, SeatStatement)
         terms = {} if is_seat else {"nonce": 1, "fee": 10, "expiry": 99}
         data = sign_transaction(ALICE, CHAIN, body, **terms)
         name = transaction_digest(data).hex()

@@ -6,6 +6,7 @@ import pytest
 
 from swarm.crypto import SecretKey, fast_digest
 from swarm.errors import BrokenPromise, UsageError
+from swarm.leaves import trace_commit, trace_root
 from swarm.merkle import verify_proof
 from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
 from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
@@ -21,8 +22,6 @@ from swarm.verify.transcript import (
     segment_roots,
     state_root,
     step_leaf,
-    trace_commit,
-    trace_root,
 )
 
 SALT = bytes(range(32))

@@ -1,0 +1,140 @@
+"""A run with one commit of one seat, and everybody who may check it."""
+
+from dataclasses import dataclass
+
+from swarm.crypto import SecretKey
+from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.check_records import SegmentPhase
+from swarm.ledger.records import Run, SegmentRecord
+from swarm.ledger.rehearsal import Rehearsal, small_run_spec
+from swarm.ledger.rehearsed_checks import RehearsedSegment, rehearse_segment
+from swarm.ledger.state import audit_supply
+from swarm.ledger.transactions import Body, Join
+from swarm.spec import NANO, CheckSpec, RunSpec
+
+EXACT = small_run_spec(
+    round_blocks=6, rounds=40, numerics="seq-f32/1", checks=CheckSpec(NANO, 10, 60)
+)
+SOLVER = 1
+"""Key number of the peer whose segment is checked: it sits alone with the owner, key 0."""
+
+
+@dataclass
+class Case:
+    """One committed segment; ``true`` is what honest replays give."""
+
+    ledger: Rehearsal
+    run: Run
+    true: RehearsedSegment
+    said: RehearsedSegment
+
+    @property
+    def record(self) -> SegmentRecord:
+        return self.said.record(self.ledger.state)
+
+    @property
+    def phase(self) -> SegmentPhase:
+        return self.record.phase
+
+    def is_now(self, phase: SegmentPhase) -> bool:
+        return self.phase is phase
+
+    @property
+    def solver(self) -> SecretKey:
+        return self.ledger.key_of(self.record.peer)
+
+    @property
+    def able(self) -> list[SecretKey]:
+        """Who may be drawn: neither the solver nor its partners."""
+        out = {self.record.peer, *self.record.partners}
+        return [key for key in self.ledger.keys if self.stake(key) and key.peer not in out]
+
+    def stake(self, key: SecretKey) -> int:
+        return self.ledger.state.account(key.peer).stake
+
+    def balance(self, key: SecretKey) -> int:
+        return self.ledger.state.account(key.peer).balance
+
+    def say(self, key: SecretKey, body: Body, **envelope: int) -> None:
+        """One statement in one block; the supply is counted after it."""
+        self.ledger.block(self.ledger.sign(key, body, **envelope))
+        assert audit_supply(self.ledger.state) == self.ledger.state.supply
+
+    def refused(self, key: SecretKey, body: Body) -> Reason:
+        root = self.ledger.state.root
+        try:
+            self.say(key, body)
+        except InvalidStatement as error:
+            assert self.ledger.state.root == root
+            return error.reason
+        raise AssertionError("it was accepted")
+
+    def wait(self, phase: SegmentPhase, blocks_max: int = 100) -> None:
+        for _ in range(blocks_max):
+            if self.is_now(phase):
+                return
+            self.ledger.block()
+        raise AssertionError(f"still {self.phase} after {blocks_max} blocks")
+
+    def throw(self) -> None:
+        """Up to the throw of the dice."""
+        before = len(self.record.draws)
+        while len(self.record.draws) == before:
+            self.ledger.block()
+
+    def ask(self, keys: list[SecretKey], attempt: int = 0) -> dict[bytes, int]:
+        """The drawn among these ask; their windows by peer."""
+        windows: dict[bytes, int] = {}
+        for key in keys:
+            body = self.said.request(self.ledger.state, key, attempt)
+            if body is not None:
+                self.say(key, body)
+                windows[key.peer] = body.window
+        return windows
+
+    def seal(self, windows: dict[bytes, int], like: RehearsedSegment | None = None) -> None:
+        """They answer blind, with what the truth (or ``like``) gives, until the solver must show."""
+        for peer, window in windows.items():
+            key = self.ledger.key_of(peer)
+            self.say(key, (like or self.true).answer(key.peer, window)[0])
+        self.wait(SegmentPhase.SEALED)
+
+    def show(self, windows: dict[bytes, int], like: RehearsedSegment | None = None) -> None:
+        """They show their answers."""
+        for peer, window in windows.items():
+            key = self.ledger.key_of(peer)
+            self.say(key, (like or self.true).answer(key.peer, window)[1])
+
+    def up_to_reveal(self, num_verifiers: int = 2) -> dict[bytes, int]:
+        """Everything up to the solver's leaves."""
+        self.throw()
+        windows = self.ask(self.able[:num_verifiers])
+        self.seal(windows)
+        self.say(self.solver, self.said.reveal())
+        return windows
+
+    def vote(self, keys: list[SecretKey], *, is_guilty: bool) -> None:
+        for key in keys:
+            dispute = self.record.dispute
+            assert dispute is not None
+            self.say(key, self.said.vote(dispute.window, is_guilty=is_guilty))
+
+
+def a_case(
+    spec: RunSpec = EXACT,
+    *,
+    lie: int | None = None,
+    num_steps: int = 10,
+    num_accounts: int = 4,
+    num_validators: int = 4,
+) -> Case:
+    """The commit of key 1 for round 1, in stage 0; its window ``lie`` is a lie."""
+    ledger = Rehearsal(num_accounts, num_validators)
+    run = ledger.open_run(spec)
+    ledger.block(ledger.sign(ledger.keys[SOLVER], Join(run.index)))
+    run = ledger.reach_round(run, 2)
+    true = rehearse_segment(ledger, run, 1, 0, 1, num_steps=num_steps)
+    said = true if lie is None else true.with_lie(lie)
+    case = Case(ledger, run, true, said)
+    case.say(ledger.keys[SOLVER], said.commit)
+    return case

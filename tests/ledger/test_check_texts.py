@@ -1,0 +1,75 @@
+"""What people read about checking is what the ledger holds, in their words."""
+
+import json
+
+from swarm.crypto import peer_name
+from swarm.ledger.check_records import SegmentPhase
+from swarm.ledger.check_statements import CheckStatement, RevealSegment
+from swarm.ledger.check_texts import (
+    CHECK_KINDS,
+    PHASE_TEXTS,
+    check_text,
+    phase_counts,
+    record_row,
+    segment_row,
+    segment_text,
+)
+from swarm.ledger.queries import run_detail, transaction_row
+from tests.ledger.checking import a_case
+
+
+def test_every_statement_reads_as_a_sentence() -> None:
+    case = a_case(num_steps=25)
+    case.throw()
+    key, seg = case.able[0], case.said
+    request = seg.request(case.ledger.state, key)
+    assert request is not None
+    blind, shown = seg.answer(key.peer, request.window)
+    wanted: dict[str, CheckStatement | RevealSegment] = {
+        f"drawn for window {request.window} of segment 1/0/1": request,
+        "answered blind on segment 1/0/1": blind,
+        "revealed segment 1/0/1: 27 leaves": seg.reveal(),
+        f"showed its replay of segment 1/0/1: {len(shown.leaves)} leaves": shown,
+        "found window 2 of segment 1/0/1 guilty": seg.vote(2, is_guilty=True),
+        "found window 0 of segment 1/0/1 not guilty": seg.vote(0, is_guilty=False),
+        "reported window 1 of segment 1/0/1": seg.report(1),
+    }
+    assert {type(body) for body in wanted.values()} == set(CHECK_KINDS)
+    for text, body in wanted.items():
+        assert check_text(body) == text
+        signer = case.solver if body == seg.reveal() else key
+        row = transaction_row(case.ledger.state, case.ledger.sign(signer, body))
+        assert row["text"] == f"{peer_name(signer.peer)} {text}"
+        assert row["kind"] == CHECK_KINDS[type(body)]
+
+
+def test_every_phase_has_words_and_a_verified_segment_says_by_how_many() -> None:
+    assert set(PHASE_TEXTS) == set(SegmentPhase)
+    case = a_case()
+    name = peer_name(case.solver.peer)
+    assert segment_text(case.record) == f"segment 1/0/1 of {name} waits for verifiers"
+    case.show(case.up_to_reveal())
+    assert segment_text(case.record) == f"segment 1/0/1 of {name} is verified (2 of 2 agree)"
+
+
+def test_a_dispute_names_who_accuses() -> None:
+    case = a_case(lie=0)
+    windows = case.up_to_reveal()
+    case.show({case.able[0].peer: windows[case.able[0].peer]})
+    accuser = peer_name(case.able[0].peer)
+    assert segment_text(case.record).endswith(f"is disputed: {accuser} found window 0 false")
+
+
+def test_rows_are_json_and_count_what_was_done() -> None:
+    case = a_case()
+    case.show(case.up_to_reveal())
+    row = segment_row(case.record)
+    json.dumps(row)
+    assert (row["phase"], row["paid"], row["reward"]) == ("verified", True, 5)
+    assert [v["state"] for v in row["verifiers"]] == ["agreed", "agreed"]  # type: ignore[attr-defined]
+    work = case.ledger.state.contribution(case.run.index, case.solver.peer)
+    assert record_row(work)["verified"] == 1
+    assert phase_counts(case.ledger.state, case.run.index) == {"verified": 1}
+    detail = run_detail(case.ledger.state, case.run)
+    assert detail["checks"] == {"verified": 1}
+    json.dumps(detail)
