@@ -246,7 +246,9 @@ class SeatRunner:
             elif self._stepper.expire(now):
                 self._notify()
             else:
-                await self._wait_for_change(self._stepper.deadline)
+                # An origin may be past its deadline, with answers out: that must not become a spin.
+                deadline = self._stepper.deadline or now
+                await self._wait_for_change(deadline if deadline > now else None)
 
     async def _take_step(self) -> None:
         plan, log = self.plan, self.log

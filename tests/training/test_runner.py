@@ -1,5 +1,6 @@
 """Seats train through each other: loss falls, arrival order leaves no trace, the dead are routed around."""
 
+import trio
 from trio.testing import MockClock
 
 from swarm.training.segment import StepRecord
@@ -83,3 +84,12 @@ async def test_no_segment_has_more_steps_than_the_run_allows(autojump_clock: Moc
     swarm = Swarm(a_spec(steps=12), replicas=1)
     (logs,) = await swarm.train(15.0)
     assert {log.num_steps for log in logs.values()} == {12}
+
+
+async def test_an_origin_past_its_deadline_waits_without_spinning(
+    autojump_clock: MockClock,
+) -> None:
+    swarm = Swarm(a_spec(), replicas=2, loss=0.3, seed=5)
+    with trio.fail_after(600):
+        (logs,) = await swarm.train(40.0)
+    assert logs[0, 0].num_steps > 1
