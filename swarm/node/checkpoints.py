@@ -11,18 +11,16 @@ from torch import Tensor
 
 from swarm.errors import BadConfig, Corrupt, InvalidStatement, Unreachable
 from swarm.events import EventKind
+from swarm.ledger.fields import PHI_COMPONENT
 from swarm.ledger.records import Checkpoint
 from swarm.ledger.transactions import PostCheckpoint
 from swarm.node.context import Context
 from swarm.tensors import hash_of
-from swarm.training.checkpoint import decode_phi, phi_bytes
+from swarm.training.checkpoint import FLOAT_BYTES, decode_phi, phi_bytes
 from swarm.training.stages import init_flat, stage_of
 from swarm.types import Digest, RoundIndex, StageIndex
 from swarm.verify.transcript import component_proof
 
-PHI = 4
-"""Component phi of the state, in the order of protocol.md section 5."""
-FLOAT32_BYTES = 4
 TABLE = "checkpoints"
 """Per blob that is a checkpoint: run, stage and round, so that old ones can be told from data."""
 NEWER_KEPT = 2
@@ -55,7 +53,7 @@ async def post(
         index,
         root,
         len(data),
-        component_proof(closed.components, PHI),
+        component_proof(closed.components, PHI_COMPONENT),
     )
     await _note(context, stage, boundary, root)
     await context.ledger.submit(body)
@@ -73,7 +71,7 @@ async def pull(context: Context, stage: StageIndex, checkpoint: Checkpoint) -> T
     Raises ``Unreachable`` when nobody serves it, ``Corrupt`` when our own disk changed it.
     """
     numel = stage_parameters(context, stage)
-    if checkpoint.phi_bytes != numel * FLOAT32_BYTES:
+    if checkpoint.phi_bytes != numel * FLOAT_BYTES:
         raise Unreachable(f"the checkpoint of stage {stage} has the wrong size")
     path = await context.blobs.fetch(
         checkpoint.phi_root,

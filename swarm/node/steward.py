@@ -9,11 +9,12 @@ import trio
 
 from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
-from swarm.ledger.records import Run, RunPhase
+from swarm.ledger.records import Run
 from swarm.ledger.transactions import Join
 from swarm.node import checkpoints
 from swarm.node.context import Context
 from swarm.node.duties import (
+    ENDED,
     AskToJoin,
     BeginRound,
     Duty,
@@ -176,7 +177,7 @@ class Steward:
             )
             self._trades = {key for key in self._trades if key[2] >= newest - 1}
             self._posted = {key for key in self._posted if key[1] >= newest - POSTED_ROUNDS}
-        if run.phase in {RunPhase.FINISHED, RunPhase.SETTLED} and not self._finished:
+        if run.phase in ENDED and not self._finished:
             self._finished = True
             context.report(EventKind.RUN_FINISHED, f"the run is over after {run.end_round} rounds")
 
