@@ -24,6 +24,7 @@ from scripts import plots
 from scripts.bench_common import ROOT, Outcome, say, spread
 from scripts.variants import (
     BATCH,
+    CHECKPOINT_ROUNDS,
     EXTRAS,
     FIGURES,
     INNER_STEPS,
@@ -131,11 +132,11 @@ class Reading:
         pairs = zip(self.final_stds(name), self.final_stds(other), strict=False)
         return [a / b for a, b in pairs if b > 0]
 
-    def pearson(self, name: str) -> list[float]:
-        """Correlation of distance and learning rate over the rounds after the warm-up."""
+    def pearson(self, name: str, *, from_first: bool = False) -> list[float]:
+        """Correlation of distance and learning rate over the rounds after the warm-up, or over all."""
         found = list[float]()
         for run in self.runs.get(name, []):
-            first = int(np.argmax(run["rates"])) + 1
+            first = 0 if from_first else int(np.argmax(run["rates"])) + 1
             stds, rates = run["stds"][first:], run["rates"][first:]
             if len(stds) >= ROUNDS_MIN:
                 found.append(float(np.corrcoef(stds, rates)[0, 1]))
@@ -224,6 +225,7 @@ class Reading:
                 n: [round(run["cpu_seconds"], 1) for run in runs] for n, runs in self.runs.items()
             },
             "curves": {n: _mean_curve(runs) for n, runs in self.runs.items() if runs},
+            "std_lr_pearson_all_rounds": spread_small(self.pearson("noloco", from_first=True)),
             "std_by_round": _rounded(self.runs.get("noloco", []), "stds"),
             "rate_by_round": _rounded(self.runs.get("noloco", []), "rates"),
         }
@@ -249,9 +251,12 @@ def _parameters(size: Size) -> dict[str, object]:
         "heldout_windows": size.windows,
         "numerics": "native",
         "isolated": "mean of the replicas' own losses; all others: loss of the averaged model",
-        "halfspeed": "a third more rounds, so that all replicas together see as many tokens",
-        "churn25": "2 of 8 vanish at every round boundary; newcomers start from its checkpoint",
+        "halfspeed": "a third more rounds, so that all replicas together see as many tokens; with as many"
+        " steps as the others, and a quarter fewer tokens, it is halfspeed_same_steps",
+        "churn25": "2 of 8 vanish at every round boundary; newcomers start from its checkpoint; with a"
+        f" checkpoint every {CHECKPOINT_ROUNDS} rounds it is churn25_old_checkpoints",
         "std_lr_pearson": "over the rounds after the warm-up",
+        "chosen": "learning rate, H, micro-batch and steps are not tuned for any variant",
     }
 
 

@@ -29,7 +29,7 @@ def draw_train(detail: Mapping[str, Any], folder: Path) -> None:
     plt = _pyplot()
     folder.mkdir(parents=True, exist_ok=True)
     _curves(plt, detail["curves"], folder / "train-curves.png")
-    _bars(plt, detail["nats"], folder / "train-bars.png")
+    _losses(plt, detail["nats"], folder / "train-losses.png")
     if detail["std_by_round"]:
         _stds(plt, detail, folder / "train-std.png")
 
@@ -56,18 +56,17 @@ def _curves(plt: Any, curves: Mapping[str, Any], path: Path) -> None:  # noqa: A
     _save(plt, figure, path)
 
 
-def _bars(plt: Any, nats: Mapping[str, Any], path: Path) -> None:  # noqa: ANN401
+def _losses(plt: Any, nats: Mapping[str, Any], path: Path) -> None:  # noqa: ANN401
     known = {name: found for name, found in nats.items() if found.get("n")}
     names = sorted(known, key=lambda name: -float(known[name]["median"]))
     middle = [float(known[name]["median"]) for name in names]
     low = [m - float(known[n]["min"]) for n, m in zip(names, middle, strict=True)]
     high = [float(known[n]["max"]) - m for n, m in zip(names, middle, strict=True)]
     figure, axes = plt.subplots(figsize=(7, 0.32 * len(names) + 1.2))
-    axes.barh([name.replace("_", " ") for name in names], middle, xerr=[low, high], capsize=2)
+    labels = [name.replace("_", " ") for name in names]
+    axes.errorbar(middle, labels, xerr=[low, high], fmt="o", capsize=3)
     axes.set(xlabel="held-out nats per byte (median over seeds, least and most)")
-    if middle:
-        axes.set_xlim(min(middle) * 0.95, max(middle) * 1.02)
-    axes.grid(axis="x", alpha=0.3)
+    axes.grid(alpha=0.3)
     _save(plt, figure, path)
 
 

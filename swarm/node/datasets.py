@@ -1,48 +1,24 @@
 """Get the run's text: built here by whoever launches, fetched by everybody else.
 
-Shell: reads files and fetches blobs.
+Shell: says how far it is.
 """
-
-from pathlib import Path
 
 import trio
 
-from swarm.errors import Corrupt
 from swarm.events import EventKind
+from swarm.ledger.records import Run
 from swarm.node.context import Context
-from swarm.spec import RunSpec
-from swarm.tensors import tensor_hash
 from swarm.training.data import TokenSource
-from swarm.training.data_files import open_tokens
-from swarm.types import Digest
 
 PROGRESS_S = 3.0
 """A long fetch says how far it is this often."""
 
 
-async def token_source(context: Context, spec: RunSpec) -> TokenSource:
+async def token_source(context: Context, run: Run) -> TokenSource:
     """The training tokens as a memory-mapped array (uint8).
 
     Raises ``Unreachable`` if nobody serves them, ``Corrupt`` if our own disk changed them.
     """
-    root = spec.data.train_root
-    await fetch(context, root, spec.data.train_bytes, "text")
-    path = context.blobs.path(root)
-    if await trio.to_thread.run_sync(_root_of, path) != root:
-        raise Corrupt("the text of the run on this disk is damaged", hint=f"rm {path}")
-    return open_tokens(path)
-
-
-def _root_of(path: Path) -> Digest:
-    """The name that the bytes of a token file have now."""
-    data = path.read_bytes()
-    return tensor_hash("uint8", (len(data),), data)
-
-
-async def fetch(context: Context, root: Digest, num_bytes: int, what: str) -> None:
-    """Bring a blob of the run here, telling how far it is."""
-    if context.blobs.has(root):
-        return
     last = float("-inf")
 
     def progress(done: int, total: int) -> None:
@@ -52,11 +28,12 @@ async def fetch(context: Context, root: Digest, num_bytes: int, what: str) -> No
             last = now
             share = 100 * done // max(total, 1)
             context.report(
-                EventKind.PROGRESS, f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {share}%"
+                EventKind.PROGRESS, f"text: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {share}%"
             )
 
-    context.tally.waits_for = f"{what} from other peers"
+    if not context.blobs.has(run.spec.data.train_root):
+        context.tally.waits_for = "text from other peers"
     try:
-        await context.blobs.fetch(root, num_bytes, context.peers_of_run, progress)
+        return await context.library.tokens(run, progress)
     finally:
         context.tally.waits_for = ""
