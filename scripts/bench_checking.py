@@ -2,8 +2,8 @@
 
 Two stages of the demo's model train one segment in this thread, with signed micro-batches between them and no
 network. *Plain* takes the steps and keeps nothing. *Committing* hashes the state where a window begins, keeps
-a window until it is complete, makes its bytes and their name, and the leaves and roots of the commit; the disk is
-another thread's. *Replaying* computes all windows of both stages again from those bytes. Processor time, the
+a window until it is complete, makes its bytes and their name, and the leaves and roots of the commit; the disk
+is another thread's. *Replaying* computes all windows of both stages again from those bytes. Processor time, the
 three in turns.
 """
 
