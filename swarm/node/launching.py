@@ -12,12 +12,14 @@ from swarm.codec import decode, encode
 from swarm.compute import ComputePort
 from swarm.config import genesis_of, run_spec
 from swarm.crypto import SecretKey
-from swarm.errors import BadConfig, BadEncoding, Corrupt
+from swarm.errors import BadConfig, BadEncoding, Corrupt, InvalidStatement
 from swarm.events import EventKind
 from swarm.gossip.blobs import Blobs
 from swarm.ledger.economics import run_deposit
+from swarm.ledger.spec_check import check_run_spec
 from swarm.ledger.state import State
 from swarm.node.reports import Reports
+from swarm.node.retention import check_window
 from swarm.run_file import RunFile
 from swarm.spec import Genesis, ModelSpec, RunSpec
 from swarm.training.data import Corpus, build_corpus
@@ -39,7 +41,8 @@ async def prepare_spec(
 ) -> RunSpec:
     """Build the token files of a run, publish them as blobs, and return the spec that names them.
 
-    Raises ``BadConfig`` when there is too little text or a setting is not supported by this build.
+    Raises ``BadConfig`` when there is too little text, a setting is not supported by this build, or the run is
+    larger than the ledger or who checks its windows takes.
     """
     _check_supported(file)
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
@@ -61,6 +64,7 @@ async def prepare_spec(
         heldout_bytes=len(corpus.heldout),
         init_root=Digest(bytes(32)),
     )
+    _check_limits(draft)
     root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
     spec = run_spec(
         file,
@@ -124,6 +128,15 @@ def _corpus(file: RunFile, base: Path) -> Corpus:
 
 def _init_root(model: ModelSpec, num_stages: int, seed: int) -> Digest:
     return init_root(plan_stages(model, num_stages), seed)
+
+
+def _check_limits(spec: RunSpec) -> None:
+    """Refuse here, before anything is computed or opened, what others would refuse later."""
+    try:
+        check_run_spec(spec)
+    except InvalidStatement as error:
+        raise BadConfig(f"no ledger takes this run: {error}", hint="edit the run file") from None
+    check_window(spec)
 
 
 def _check_supported(file: RunFile) -> None:
