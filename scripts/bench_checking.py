@@ -192,8 +192,9 @@ class Bench:
             payload=payload,
             signature=b"",
         )
-        request = sign_microbatch(self.secrets[0], plan.chain, plan.run_digest, unsigned)
+        wire = passed.out_activation
+        request = sign_microbatch(self.secrets[0], plan.chain, plan.run_digest, unsigned, wire)
         loss_micro, gradient = upper.loss_job(self.tokens, request)
-        answer = MicroBatchGrad.reply_to(request, loss_micro, gradient)
+        answer = MicroBatchGrad.reply_to(request, wire, loss_micro, gradient)
         reply = sign_grad(self.secrets[1], plan.chain, plan.run_digest, answer)
         lower.backward_job(passed, None, reply)

@@ -191,7 +191,8 @@ class SeatRunner:
         self, plan: RoundPlan, passed: Passed, payload: bytes, budget_s: float
     ) -> Outgoing:
         place, version = (*passed.place, self.stage + 1, self.index), self._stepper.version
-        return Outgoing(plan, *place, self.incarnation, version, payload, budget_s)
+        wire = passed.out_activation
+        return Outgoing(plan, *place, self.incarnation, version, payload, wire, budget_s)
 
     # --- stage 0: where micro-batches start ---
 
