@@ -190,9 +190,8 @@ class SeatRunner:
     def _outgoing(
         self, plan: RoundPlan, passed: Passed, payload: bytes, budget_s: float
     ) -> Outgoing:
-        place, version = (*passed.place, self.stage + 1, self.index), self._stepper.version
-        wire = passed.out_activation
-        return Outgoing(plan, *place, self.incarnation, version, payload, wire, budget_s)
+        head = (plan, *passed.place, self.stage + 1, self.index, self.incarnation)
+        return Outgoing(*head, self._stepper.version, payload, passed.out_activation, budget_s)
 
     # --- stage 0: where micro-batches start ---
 
