@@ -41,14 +41,15 @@ def a_run(*rounds: int) -> Any:  # noqa: ANN401
 
 async def test_the_newest_that_somebody_serves() -> None:
     shelves = Shelves(8, 7)
-    found = await newest(shelves.context, a_run(9, 8, 7, 6), STAGE)
+    found: Any = await newest(shelves.context, a_run(9, 8, 7, 6), STAGE)
     assert found == ("weights 8", Digest(bytes([8]) * 32), 8)
     assert shelves.asked == [9, 8]
 
 
 async def test_a_young_run_starts_from_its_initial_weights() -> None:
     for run in (a_run(), a_run(2)):
-        assert await newest(Shelves().context, run, STAGE) == ("initial", INITIAL, 0)
+        found: Any = await newest(Shelves().context, run, STAGE)
+        assert found == ("initial", INITIAL, 0)
 
 
 async def test_late_in_a_run_a_newcomer_waits_rather_than_begin_from_nothing() -> None:

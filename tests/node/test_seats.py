@@ -91,7 +91,7 @@ class Hall:
         seat: Any = Some(stage=STAGE, index=0)
         self.live = Live(seat, runner=self.runner, keeper=KEEPER)  # type: ignore[arg-type]
         self.seats.live[STAGE, 0] = self.live
-        self.seats.commits.begin = self._commit  # type: ignore[method-assign]
+        monkeypatch.setattr(self.seats.commits, "begin", self._commit)
         monkeypatch.setattr(module, "round_plan", lambda _, info, __: info)
         monkeypatch.setattr(module, "keep_shard", self._keep)
 
