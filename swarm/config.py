@@ -14,7 +14,14 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from swarm.bounds import LEARNING_RATES_MAX, check_fit, check_genesis, check_spec
+from swarm.bounds import (
+    LEARNING_RATES_MAX,
+    TOKEN_BYTES,
+    check_fit,
+    check_genesis,
+    check_spec,
+    token_dtype,
+)
 from swarm.errors import BadConfig
 from swarm.run_file import NodeConfig, RunFile, Section, run_template
 from swarm.spec import (
@@ -58,7 +65,7 @@ def parse_run_file(text: str, name: str) -> RunFile:
     """
     file = _checked(RunFile, _toml(text, name), name)
     try:
-        spec = _spec(file, NO_DIGEST, 1, NO_DIGEST, 1, NO_DIGEST)
+        spec = _spec(file, _planned_data(file), NO_DIGEST)
         one_peer = PeerId(bytes(32))
         genesis = _genesis(file, {one_peer: Amount(1)}, {}, bytes(32))
         check_spec(spec)
@@ -66,6 +73,10 @@ def parse_run_file(text: str, name: str) -> RunFile:
         check_fit(spec, genesis)
     except BadConfig as error:
         raise BadConfig(f"{name}: {error}", hint=f"edit {name}") from None
+    if file.data.dataset and file.data.source != _DEFAULTS.data.source:
+        raise BadConfig(
+            f"{name}: [data] names a dataset and a source; a run has one text", hint=f"edit {name}"
+        )
     if file.optimizer.warmup_steps > _decay_steps(file):
         raise BadConfig(
             f"{name}: warmup_steps {file.optimizer.warmup_steps} must be at most the"
@@ -95,17 +106,9 @@ def parse_node_file(text: str, name: str) -> NodeConfig:
     return node
 
 
-def run_spec(
-    file: RunFile,
-    *,
-    train_root: Digest,
-    train_bytes: int,
-    heldout_root: Digest,
-    heldout_bytes: int,
-    init_root: Digest,
-) -> RunSpec:
+def run_spec(file: RunFile, *, data: DataSpec, init_root: Digest) -> RunSpec:
     """What the peers of this run agree on; raises ``BadConfig`` if a bound of ``bounds.py`` is broken."""
-    spec = _spec(file, train_root, train_bytes, heldout_root, heldout_bytes, init_root)
+    spec = _spec(file, data, init_root)
     check_spec(spec)
     return spec
 
@@ -215,14 +218,17 @@ def _learning_rate_nano(file: RunFile, step: int, steps: int) -> int:
     return max(_nano(optimizer.learning_rate * share), 1)
 
 
-def _spec(
-    file: RunFile,
-    train_root: Digest,
-    train_bytes: int,
-    heldout_root: Digest,
-    heldout_bytes: int,
-    init_root: Digest,
-) -> RunSpec:
+def _planned_data(file: RunFile) -> DataSpec:
+    """Stands for the text until it is there: whatever its tokens are, they fit the model."""
+    if not file.data.dataset:
+        return DataSpec(file.data.tokenizer, NO_DIGEST, 1, NO_DIGEST, 1)
+    ids = file.model.vocab_size
+    dtype, name = token_dtype(ids), Digest(b"\xff" * len(NO_DIGEST))
+    size = TOKEN_BYTES[dtype]
+    return DataSpec("file", NO_DIGEST, size, NO_DIGEST, size, dtype, ids, name)
+
+
+def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
     run, training, checks = file.run, file.training, file.checks
     return RunSpec(
         name=run.name,
@@ -237,7 +243,7 @@ def _spec(
         checkpoint_rounds=training.checkpoint_rounds,
         optimizer=_optimizer(file),
         outer=_outer(file),
-        data=DataSpec(file.data.tokenizer, train_root, train_bytes, heldout_root, heldout_bytes),
+        data=data,
         deadlines=DeadlineSpec(
             step_ms=round(file.deadlines.step_s * 1000),
             hop_ms=round(file.deadlines.hop_s * 1000),

@@ -150,10 +150,12 @@ class OuterSection(Section):
 class DataSection(Section):
     """The text, cut into a training and a held-out part on the machine that launches."""
 
+    dataset: Text = ""
+    """What swarm data build made: its name, or its path if that has a /; then the rest here is not used."""
     source: Literal["python-stdlib"] | Paths = "python-stdlib"
     """python-stdlib, or a list of files and folders of text."""
     tokenizer: Literal["bytes"] = "bytes"
-    max_bytes: int = Field(default=12_000_000, ge=10_000, le=1 << 44)
+    max_bytes: int = Field(default=12_000_000, ge=10_000, le=1 << 34)
     """Most text to take."""
     heldout_every: int = Field(default=20, ge=2, le=10_000)
     """Every n-th file is kept for measuring and never trained on."""

@@ -7,7 +7,7 @@ people write are read by ``config.py``, which builds these.
 
 from swarm.codec import Message, encode
 from swarm.crypto import digest
-from swarm.types import Amount, Digest, PeerId
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 NANO = 1_000_000_000
 
@@ -58,11 +58,17 @@ class DataSpec(Message, frozen=True):
     """A token file and its held-out twin, named by the Merkle roots of their chunks."""
 
     tokenizer: str
-    """``bytes``, for now."""
+    """``bytes``, or ``file`` for that of ``tokenizer_root``."""
     train_root: Digest
     train_bytes: int
     heldout_root: Digest
     heldout_bytes: int
+    dtype: str = "uint8"
+    """Of one token, little-endian: the narrowest of uint8, uint16 and uint32 that holds every id."""
+    num_token_ids: int = 256
+    """Every token of both files is below this, and this is at most the model's ``vocab_size``."""
+    tokenizer_root: Digest = NO_DIGEST
+    """The blob that holds the ``tokenizers`` file; nothing for bytes."""
 
 
 class DeadlineSpec(Message, frozen=True):

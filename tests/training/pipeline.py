@@ -8,7 +8,7 @@ import trio
 from swarm.compute import InlineCompute
 from swarm.config import parse_run_file, run_spec
 from swarm.crypto import digest
-from swarm.spec import RunSpec
+from swarm.spec import DataSpec, RunSpec
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.runner import SeatRunner
 from swarm.training.segment import SegmentLog
@@ -50,10 +50,7 @@ def a_spec(*, stages: int = 2, steps: int = 50, numerics: str = "native") -> Run
     text = SMALL.format(stages=stages, layers=max(stages, 2), steps=steps, numerics=numerics)
     return run_spec(
         parse_run_file(text, "test.toml"),
-        train_root=NO_DIGEST,
-        train_bytes=len(TEXT),
-        heldout_root=NO_DIGEST,
-        heldout_bytes=1000,
+        data=DataSpec("bytes", NO_DIGEST, len(TEXT), NO_DIGEST, 1000),
         init_root=NO_DIGEST,
     )
 
