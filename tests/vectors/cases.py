@@ -78,8 +78,9 @@ from swarm.ledger.transactions import (
 )
 from swarm.ledger.votes import Batch, Proof, Proposal, Request, Supply, Vote
 from swarm.merkle import merkle_proof, merkle_root, sha256_hash
-from swarm.tensors import hash_of, tensor_hash
+from swarm.tensors import chunk_digests, hash_of, tensor_hash
 from swarm.ticket import Ticket, format_ticket
+from swarm.training.dataset import DatasetManifest, TokenFile, data_spec
 from swarm.training.messages import (
     NO_LOSS,
     MicroBatch,
@@ -91,6 +92,7 @@ from swarm.training.messages import (
     wire_digest,
 )
 from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
+from swarm.training.split import document_name
 from swarm.types import (
     NO_DIGEST,
     Amount,
@@ -405,6 +407,34 @@ def blocks() -> list[Json]:
     ]
 
 
+def datasets() -> list[Json]:
+    """Names of documents, and what a dataset says of itself."""
+    tokens = bytes(range(256)) * 6000
+    train = TokenFile(
+        tensor_hash("uint16", (len(tokens) // 2,), tokens),
+        len(tokens),
+        b"".join(chunk_digests(tokens)),
+    )
+    heldout = TokenFile(tensor_hash("uint16", (2,), b"abcd"), 4, b"".join(chunk_digests(b"abcd")))
+    manifest = DatasetManifest(
+        format=1,
+        tokenizer="file",
+        tokenizer_root=some("tokenizer"),
+        dtype="uint16",
+        num_token_ids=65_536,
+        separator=65_535,
+        heldout_every=20,
+        num_documents=40,
+        train=train,
+        heldout=heldout,
+    )
+    return [
+        {"kind": "document", "text": "6162", "name": document_name(b"ab").hex()},
+        message(manifest, digest=manifest.digest),
+        message(data_spec(manifest)),
+    ]
+
+
 VECTORS: dict[str, Callable[[], list[Json]]] = {
     "hallway": hallway,
     "records": records,
@@ -413,5 +443,6 @@ VECTORS: dict[str, Callable[[], list[Json]]] = {
     "transcript": transcript,
     "transactions": transactions,
     "blocks": blocks,
+    "datasets": datasets,
 }
 """File name (without .json) -> what is in it."""
