@@ -6,6 +6,16 @@ model.py         C  a Llama-style decoder as a list of layers
 stages.py        C  cut it into pipeline stages; shard <-> flat vector; forward and backward
 data.py          C  text to tokens, sample ids to windows
 data_files.py    S  find and read the files a corpus is made of
+split.py         C  which documents are trained on, held out, left out
+tokenizer.py     C  text to token ids and back: bytes, or a tokenizers file
+dataset.py       C  what a dataset is: two token files and a manifest
+dataset_build.py S  build one from documents, in bounded memory
+dataset_files.py S  open, list and verify those on this disk
+documents.py     S  documents in text, JSON Lines and Parquet files
+parquet.py       S  one column of text of a Parquet file
+sorting.py       S  documents by name, each once, in bounded memory
+token_files.py   S  write and check token files, a chunk at a time
+regular_files.py S  open what is a plain file, and nothing else
 routing.py       C  a micro-batch's path through random replicas
 round_plan.py    C  what every seat reads at a round boundary
 messages.py      C  micro-batches up, gradients down, each signed

@@ -3,7 +3,8 @@
 Core: files as a mapping from name to bytes; the caller writes and reads them.
 
 An exported folder holds ``config.json``, ``generation_config.json`` and ``model.safetensors`` (float32) and
-loads with ``LlamaForCausalLM.from_pretrained`` with equal logits. Tokens are bytes.
+loads with ``LlamaForCausalLM.from_pretrained`` with equal logits. Tokens are bytes, or those of the
+``tokenizer.json`` beside them, which ``AutoTokenizer`` loads.
 """
 
 import json
@@ -22,6 +23,8 @@ from swarm.training.stages import plan_stages
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 EXPORT_FILES = (CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE)
 """What an exported folder holds."""
 CONFIG_BYTES_MAX = 1 << 20
@@ -38,6 +41,12 @@ def export_files(model: ModelSpec, shards: Sequence[Tensor]) -> dict[str, bytes]
         GENERATION_FILE: _json({"do_sample": True, "max_length": model.seq_len}),
         WEIGHTS_FILE: save_safetensors(named, metadata={"format": "pt"}),
     }
+
+
+def tokenizer_files(raw: bytes) -> dict[str, bytes]:
+    """The files of a tokenizer beside a model; empty ones, which are not written, for bytes."""
+    config = _json({"tokenizer_class": "PreTrainedTokenizerFast"}) if raw else b""
+    return {TOKENIZER_FILE: raw, TOKENIZER_CONFIG_FILE: config}
 
 
 def load_export(files: Mapping[str, bytes]) -> tuple[ModelSpec, Tensor]:

@@ -8,7 +8,14 @@ from safetensors.torch import load, save
 
 from swarm.errors import BadConfig
 from swarm.spec import ModelSpec
-from swarm.training.export import CONFIG_FILE, EXPORT_FILES, WEIGHTS_FILE, export_files, load_export
+from swarm.training.export import (
+    CONFIG_FILE,
+    EXPORT_FILES,
+    WEIGHTS_FILE,
+    export_files,
+    load_export,
+    tokenizer_files,
+)
 from swarm.training.stages import init_flat, plan_stages
 
 MODEL = ModelSpec(40, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
@@ -64,6 +71,15 @@ def test_another_kind_of_model_is_refused(change: dict[str, object]) -> None:
     config = {**json.loads(files[CONFIG_FILE]), **change}
     with pytest.raises(BadConfig):
         load_export({**files, CONFIG_FILE: json.dumps(config).encode()})
+
+
+def test_a_tokenizer_goes_with_its_model_and_bytes_have_none() -> None:
+    files = tokenizer_files(b"{}")
+    assert files["tokenizer.json"] == b"{}"
+    assert (
+        json.loads(files["tokenizer_config.json"])["tokenizer_class"] == "PreTrainedTokenizerFast"
+    )
+    assert set(tokenizer_files(b"").values()) == {b""}
 
 
 def test_a_missing_file_is_named() -> None:
