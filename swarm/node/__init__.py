@@ -11,7 +11,8 @@ trading.py      S  one outer step of one fragment
 steward.py      S  ask what is due, see that it is done
 acquaintances.py  S  whom the last start was connected to
 entrance.py     S  the way into a network and a run
-launching.py    S  what a launch publishes
+launching.py    S  the run spec and the genesis of a launch
+publishing.py   S  the text of a launch, as blobs
 snapshot.py     S  the object behind the map
 service.py      S  the door: run_node
 """

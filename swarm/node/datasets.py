@@ -3,40 +3,37 @@
 Shell: reads files and fetches blobs.
 """
 
-from pathlib import Path
-
 import trio
 
 from swarm.errors import Corrupt
 from swarm.events import EventKind
 from swarm.node.context import Context
 from swarm.spec import RunSpec
-from swarm.tensors import tensor_hash
 from swarm.training.data import TokenSource
 from swarm.training.data_files import open_tokens
-from swarm.types import Digest
+from swarm.training.token_files import root_of_file
+from swarm.training.tokenizer import TOKENIZER_BYTES_MAX
+from swarm.types import NO_DIGEST, Digest
 
 PROGRESS_S = 3.0
 """A long fetch says how far it is this often."""
 
 
 async def token_source(context: Context, spec: RunSpec) -> TokenSource:
-    """The training tokens as a memory-mapped array (uint8).
+    """The training tokens as a memory-mapped array of the run's dtype.
 
-    Raises ``Unreachable`` if nobody serves them, ``Corrupt`` if our own disk changed them.
+    Raises ``Unreachable`` if nobody serves them, ``Corrupt`` if our own disk changed them, and
+    ``VerificationFailed`` if a token is out of the vocabulary that the run promised.
     """
-    root = spec.data.train_root
-    await fetch(context, root, spec.data.train_bytes, "text")
+    data = spec.data
+    root = data.train_root
+    if data.tokenizer_root != NO_DIGEST:  # whoever holds the text can also read it
+        await fetch(context, data.tokenizer_root, TOKENIZER_BYTES_MAX, "tokenizer")
+    await fetch(context, root, data.train_bytes, "text")
     path = context.blobs.path(root)
-    if await trio.to_thread.run_sync(_root_of, path) != root:
+    if await trio.to_thread.run_sync(root_of_file, path, data.dtype, data.num_token_ids) != root:
         raise Corrupt("the text of the run on this disk is damaged", hint=f"rm {path}")
-    return open_tokens(path)
-
-
-def _root_of(path: Path) -> Digest:
-    """The name that the bytes of a token file have now."""
-    data = path.read_bytes()
-    return tensor_hash("uint8", (len(data),), data)
+    return open_tokens(path, data.dtype)
 
 
 async def fetch(context: Context, root: Digest, num_bytes: int, what: str) -> None:

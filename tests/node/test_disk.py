@@ -10,8 +10,9 @@ from swarm.errors import Corrupt
 from swarm.gossip.blobs import Blobs
 from swarm.node.checkpoints import TABLE, tidy
 from swarm.node.datasets import token_source
+from swarm.spec import DataSpec
 from swarm.store import Store
-from swarm.types import Digest
+from swarm.types import NO_DIGEST, Digest
 from tests.fakes import FakeNetwork
 
 RUN16 = b"r" * 16
@@ -26,7 +27,7 @@ def a_context(folder: Path, **more: Any) -> Any:  # noqa: ANN401  as many kinds 
 async def test_a_text_that_the_disk_changed_is_not_trained_on(tmp_path: Path) -> None:
     context = a_context(tmp_path)
     root = await context.blobs.add(b"some text to train on")
-    spec: Any = Some(data=Some(train_root=root, train_bytes=21))
+    spec: Any = Some(data=DataSpec("bytes", root, 21, NO_DIGEST, 1))
     tokens = await token_source(context, spec)
     assert bytes(tokens[:4]) == b"some"
     path = context.blobs.path(root)

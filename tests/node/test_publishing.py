@@ -1,0 +1,186 @@
+"""A dataset of any width goes from a launch to the others as blobs, and a bad one is refused before that."""
+
+from pathlib import Path
+from types import SimpleNamespace as Some
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+import trio.testing
+
+from swarm.codec import replace
+from swarm.config import parse_run_file, run_spec
+from swarm.errors import BadConfig, Unreachable, VerificationFailed
+from swarm.gossip.blobs import Blobs
+from swarm.node.datasets import token_source
+from swarm.node.publishing import publish_data
+from swarm.spec import DataSpec
+from swarm.training.data import windows
+from swarm.training.data_files import open_tokens
+from swarm.types import NO_DIGEST, Digest
+from tests.fakes import FakeHost, FakeNetwork
+from tests.training.datasets import a_tokenizer, build, some_texts, write_texts
+
+QUOTA = 64 << 20
+
+
+def a_file(dataset: str, vocab_size: int = 1008, more: str = "") -> Any:  # noqa: ANN401
+    text = (
+        f'[data]\ndataset = "{dataset}"\n{more}\n[model]\nseq_len = 16\nvocab_size = {vocab_size}'
+    )
+    return parse_run_file(text, "test.toml")
+
+
+def some_blobs(tmp_path: Path, host: FakeHost, quota: int = QUOTA) -> Blobs:
+    return Blobs(tmp_path / f"blobs-{host.peer.hex()[:8]}", host, quota_bytes=quota)
+
+
+def a_context(blobs: Blobs, *peers: FakeHost) -> Any:  # noqa: ANN401
+    return Some(
+        blobs=blobs,
+        peers_of_run=lambda: [host.peer for host in peers],
+        report=lambda *_, **__: None,
+        tally=Some(waits_for=""),
+    )
+
+
+async def publish(file: Any, base: Path, blobs: Blobs) -> tuple[DataSpec, list[str]]:  # noqa: ANN401
+    said: list[str] = []
+    report: Any = lambda _, text: said.append(text)  # noqa: E731
+    return await publish_data(file, base, blobs, report), said
+
+
+@pytest.mark.parametrize(
+    ("num_words", "dtype", "times"),
+    [(0, "uint8", 250), (1000, "uint16", 520), (70_000, "uint32", 260)],
+)
+async def test_tokens_of_any_width_are_fetched_verified_and_mapped(
+    tmp_path: Path, num_words: int, dtype: str, times: int
+) -> None:
+    """More than a chunk, so that it travels in pieces."""
+    texts = write_texts(tmp_path / "in", [t * times for t in some_texts(30, num_words=900)])
+    raw = a_tokenizer(num_words) if num_words else b""
+    dataset = build(tmp_path / "set", texts, raw=raw).dataset
+    network = FakeNetwork()
+    ours, theirs = network.host(1), network.host(2)
+    ids = dataset.manifest.num_token_ids
+    data, said = await publish(a_file("./set", ids), tmp_path, some_blobs(tmp_path, ours))
+    assert data.dtype == dtype
+    assert data.train_bytes > 1 << 20
+    assert any("checking the dataset set" in text for text in said)
+
+    context = a_context(some_blobs(tmp_path, theirs), ours)
+    spec = run_spec(a_file("./set", ids), data=data, init_root=NO_DIGEST)
+    tokens = await token_source(context, spec)
+    assert tokens.dtype == np.dtype(dtype)
+    assert isinstance(tokens, np.memmap)
+    assert np.array_equal(tokens, open_tokens(tmp_path / "set" / "train.bin", dtype))
+    inputs_BT, labels_BT = windows(tokens, [0, len(tokens) - 17], 16)
+    assert int(labels_BT[1, -1]) == int(tokens[-1])
+    assert inputs_BT.shape == (2, 16)
+    assert not num_words or context.blobs.path(data.tokenizer_root).read_bytes() == raw
+    assert network.hosts[theirs.peer].blamed == []
+
+
+async def test_a_fetch_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "in", [t * 1200 for t in some_texts(30)])
+    build(tmp_path / "set", texts)
+    network = FakeNetwork()
+    ours, theirs = network.host(1), network.host(2)
+    data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
+    context = a_context(some_blobs(tmp_path, theirs), ours)
+    spec = run_spec(a_file("./set", 256), data=data, init_root=NO_DIGEST)
+    chunks = -(-data.train_bytes // (1 << 20))
+    assert chunks >= 5
+    asked = "/swarm/blob/1"
+    with trio.CancelScope() as scope:
+
+        def peers() -> list[Any]:
+            if theirs.calls[ours.peer, asked] >= 5:
+                scope.cancel()
+            return [ours.peer]
+
+        context.peers_of_run = peers
+        await token_source(context, spec)
+    assert scope.cancelled_caught
+    assert not context.blobs.has(data.train_root)
+    before = theirs.calls[ours.peer, asked]
+    context.peers_of_run = lambda: [ours.peer]
+    await token_source(context, spec)
+    assert theirs.calls[ours.peer, asked] - before < chunks, "what is held is not asked for again"
+
+
+async def test_a_dataset_that_changed_is_refused_with_its_chunk(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "in", [t * 600 for t in some_texts(30)])
+    build(tmp_path / "set", texts, raw=a_tokenizer())
+    path = tmp_path / "set" / "train.bin"
+    with path.open("r+b") as file:
+        file.seek((1 << 20) + 3)
+        file.write(b"\xff\xff\xff")
+    blobs = some_blobs(tmp_path, FakeNetwork().host(1))
+    with pytest.raises(VerificationFailed, match=r"train\.bin: chunk 1 of") as caught:
+        await publish(a_file("./set"), tmp_path, blobs)
+    assert caught.value.exit_code == 6
+    assert blobs.roots() == []
+
+
+async def test_tokens_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
+    """By the model of the run file, by the manifest that lies, and by whoever fetches a lie."""
+    texts = write_texts(tmp_path / "in", some_texts(30))
+    dataset = build(tmp_path / "set", texts, raw=a_tokenizer()).dataset
+    network = FakeNetwork()
+    ours, theirs = network.host(1), network.host(2)
+    blobs = some_blobs(tmp_path, ours)
+    with pytest.raises(BadConfig, match="vocab_size 512 is below the 1001 token ids"):
+        await publish(a_file("./set", 512), tmp_path, blobs)
+
+    from swarm.codec import encode
+
+    lie = replace(dataset.manifest, num_token_ids=300, separator=0)
+    (tmp_path / "set" / "manifest.bin").write_bytes(encode(lie))
+    with pytest.raises(VerificationFailed, match="and there are 300 ids"):
+        await publish(a_file("./set", 512), tmp_path, blobs)
+
+    manifest = dataset.manifest
+    shape = (manifest.num_tokens(manifest.train),)
+    root = await blobs.add(tmp_path / "set" / "train.bin", dtype="uint16", shape=shape)
+    tokenizer = await blobs.add(a_tokenizer())
+    data = DataSpec("file", root, 2 * shape[0], root, 2, "uint16", 300, tokenizer)
+    spec = run_spec(a_file("./set", 512), data=data, init_root=NO_DIGEST)
+    with pytest.raises(VerificationFailed, match="and there are 300 ids"):
+        await token_source(a_context(some_blobs(tmp_path, theirs), ours), spec)
+
+
+async def test_a_text_too_short_for_one_window_is_refused(tmp_path: Path) -> None:
+    build(tmp_path / "set", write_texts(tmp_path / "in", [b"a", b"b"]), heldout_every=2)
+    blobs = some_blobs(tmp_path, FakeNetwork().host(1))
+    with pytest.raises(BadConfig, match="2 training and 2 held-out tokens, with windows of 16"):
+        await publish(a_file("./set", 256), tmp_path, blobs)
+    with pytest.raises(BadConfig, match="there is no dataset"):
+        await publish(a_file("./none", 256), tmp_path, blobs)
+
+
+async def test_a_quota_is_told_and_a_second_launch_copies_nothing(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "in", some_texts(30))
+    build(tmp_path / "set", texts)
+    host = FakeNetwork().host(1)
+    with pytest.raises(BadConfig, match="do not fit") as caught:
+        await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, host, quota=100))
+    assert caught.value.hint == "raise disk_quota_mb in node.toml"
+    blobs = some_blobs(tmp_path, host)
+    data, first = await publish(a_file("./set", 256), tmp_path, blobs)
+    again, second = await publish(a_file("./set", 256), tmp_path, blobs)
+    assert again == data
+    assert any("publishing" in text for text in first)
+    assert not any("publishing" in text for text in second)
+
+
+async def test_a_tokenizer_that_nobody_serves_is_waited_for_in_vain(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    network = FakeNetwork()
+    blobs = some_blobs(tmp_path, network.host(1))
+    data = DataSpec("file", NO_DIGEST, 2, NO_DIGEST, 2, "uint16", 300, Digest(b"t" * 32))
+    with pytest.raises(Unreachable, match="nobody serves"):
+        await token_source(a_context(blobs), Some(data=data))  # type: ignore[arg-type]
