@@ -55,28 +55,38 @@ def eval_(
     ),
 ) -> None:
     """Measure how well an exported model predicts text it was not trained on."""
-    from swarm.cli.sources import heldout_of_run, load_model
-    from swarm.training.data_files import open_tokens
+    from swarm.cli.sources import heldout_of_run, load_model, tokenizer_of
+    from swarm.training.data_files import encode_file, open_tokens
     from swarm.training.evaluate import heldout_loss, whole_model
     from swarm.training.ops import table
 
     desk = terminal()
     model = load_model(Path(folder))
-    path = Path(data) if data else heldout_of_run(desk.home)
-    tokens = open_tokens(path)
+    tokenizer = tokenizer_of(model)
+    if data:
+        path, tokens = Path(data), encode_file(Path(data), tokenizer)
+    else:
+        path, dtype = heldout_of_run(desk.home)
+        tokens = open_tokens(path, dtype)
     began = time.perf_counter()
     stage = whole_model(model.spec, table("native"))
     loss = heldout_loss(stage, model.params_P, tokens, num_windows=windows)
+    # What the tokens of a run stand for is not known by their number: only a text tells its bytes.
+    num_bytes = path.stat().st_size if data or not tokenizer.raw else 0
+    bits = loss / math.log(2) * len(tokens) / num_bytes if num_bytes else None
     row = {
         "dir": folder,
         "data": str(path),
-        "bytes": len(tokens),
+        "bytes": num_bytes or None,
+        "tokens": len(tokens),
         "windows": windows,
         "loss_nats": loss,
-        "bits_per_byte": loss / math.log(2),
+        "bits_per_byte": bits,
         "seconds": round(time.perf_counter() - began, 2),
     }
-    desk.data(row, [f"{loss:.4f} nats per byte, {row['bits_per_byte']:.4f} bits"])
+    unit = "token" if tokenizer.raw else "byte"
+    more = "" if bits is None else f", {bits:.4f} bits per byte"
+    desk.data(row, [f"{loss:.4f} nats per {unit}{more}"])
 
 
 def generate(
@@ -84,13 +94,13 @@ def generate(
     folder: Annotated[
         str, typer.Option("--model", "-m", help="An exported model; without it, this home's run.")
     ] = "",
-    count: Annotated[int, typer.Option(help="Bytes to write.", min=1, max=100_000)] = 400,
+    count: Annotated[int, typer.Option(help="Tokens to write.", min=1, max=100_000)] = 400,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest.", min=0.0)] = 0.8,
     top_k: Annotated[int, typer.Option(help="Choose among the likeliest.", min=1)] = 40,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.", min=0)] = 0,
 ) -> None:
     """Let the model write."""
-    from swarm.cli.sources import load_model, model_of_run
+    from swarm.cli.sources import load_model, model_of_run, tokenizer_of
     from swarm.rng import stream
     from swarm.training.evaluate import whole_model
     from swarm.training.generate import generate as sample
@@ -100,18 +110,23 @@ def generate(
     if not prompt:
         raise UsageError("the prompt is empty", hint='swarm generate -p "def "')
     model = load_model(Path(folder)) if folder else model_of_run(desk.home, initial=False)
+    tokenizer = tokenizer_of(model)
+    (encoded,) = tokenizer.encode([prompt.encode("utf-8")])
+    begun = [int(token) for token in encoded]
     stage = whole_model(model.spec, table("native"))
     dice = stream(seed.to_bytes(8, "big"), "cli.generate")
     tokens = sample(
         stage,
         model.params_P,
-        list(prompt.encode("utf-8")),
+        begun,
         count,
         dice,
         temperature=temperature,
         top_k=top_k,
     )
-    written = bytes(tokens).decode("utf-8", "replace")
+    # Decoded with its prompt: a tokenizer may drop the space before the first word.
+    whole, known = tokenizer.decode([*begun, *tokens]), tokenizer.decode(begun)
+    written = whole.removeprefix(known).decode("utf-8", "replace")
     desk.data({"prompt": prompt, "text": written, "seed": seed}, [_shown(prompt + written)])
 
 

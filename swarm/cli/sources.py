@@ -15,9 +15,24 @@ from swarm.ledger.records import Run
 from swarm.spec import ModelSpec, RunSpec
 from swarm.tensors import hash_of
 from swarm.training.checkpoint import decode_phi, joined
-from swarm.training.export import EXPORT_FILES, export_files, load_export
+from swarm.training.dataset_files import tokenizer_root
+from swarm.training.export import (
+    EXPORT_FILES,
+    TOKENIZER_FILE,
+    export_files,
+    load_export,
+    tokenizer_files,
+)
+from swarm.training.regular_files import open_regular
 from swarm.training.stages import StagePlan, init_flat, plan_stages
-from swarm.types import Digest
+from swarm.training.token_files import root_of_file
+from swarm.training.tokenizer import (
+    TOKENIZER_BYTES_MAX,
+    BytesTokenizer,
+    Tokenizer,
+    load_tokenizer,
+)
+from swarm.types import NO_DIGEST, Digest
 
 BLOBS = "blobs"
 _WAIT = "keep the node running until it has fetched them: swarm join"
@@ -31,6 +46,8 @@ class Model:
     params_P: Tensor
     round: int
     """The boundary whose checkpoint this is; 0 is the initialisation, -1 unknown."""
+    tokenizer: bytes = b""
+    """The ``tokenizers`` file of the text it was trained on; nothing for bytes."""
 
 
 def load_model(folder: Path) -> Model:
@@ -42,7 +59,11 @@ def load_model(folder: Path) -> Model:
         name: (folder / name).read_bytes() for name in EXPORT_FILES if (folder / name).is_file()
     }
     spec, params_P = load_export(files)
-    return Model(spec, params_P, -1)
+    path, raw = folder / TOKENIZER_FILE, b""
+    if path.is_file():
+        with open_regular(path, follow=True) as file:
+            raw = file.read(TOKENIZER_BYTES_MAX + 1)
+    return Model(spec, params_P, -1, raw)
 
 
 def save_model(folder: Path, model: Model) -> None:
@@ -51,6 +72,12 @@ def save_model(folder: Path, model: Model) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in export_files(model.spec, [model.params_P]).items():
             (folder / name).write_bytes(data)
+        for name, data in tokenizer_files(model.tokenizer).items():
+            (folder / name).unlink(
+                missing_ok=True
+            )  # one from an earlier export is not this model's
+            if data:
+                (folder / name).write_bytes(data)
     except OSError as error:
         raise BadConfig(f"cannot write {folder}: {error.strerror}", hint="df -h, ls -ld") from None
 
@@ -74,7 +101,7 @@ def model_of_run(home: Path, *, initial: bool) -> Model:
     plans = plan_stages(run.spec.model, run.spec.num_stages)
     if initial:
         shards = [init_flat(plan, run.spec.seed) for plan in plans]
-        return Model(run.spec.model, joined(shards), 0)
+        return Model(run.spec.model, joined(shards), 0, _tokenizer(home, run.spec))
     if not all(run.checkpoints):
         raise Unreachable(
             f"run {run.spec.name} has no checkpoint yet; one comes every"
@@ -86,14 +113,24 @@ def model_of_run(home: Path, *, initial: bool) -> Model:
         if all((home / BLOBS / checkpoint.phi_root.hex()).is_file() for checkpoint in kept):
             roots = [checkpoint.phi_root for checkpoint in kept]
             shards = [_shard(home, plan, root) for plan, root in zip(plans, roots, strict=True)]
-            return Model(run.spec.model, joined(shards), round_)
+            return Model(run.spec.model, joined(shards), round_, _tokenizer(home, run.spec))
     raise Unreachable(
         f"the checkpoints of run {run.spec.name} are not all on this disk", hint=_WAIT
     )
 
 
-def heldout_of_run(home: Path) -> Path:
-    """The held-out text of the run of this home, as a file."""
+def tokenizer_of(model: Model) -> Tokenizer:
+    """What turns text into the tokens of a model; raises ``BadConfig`` when its file is missing."""
+    if not model.tokenizer and model.spec.vocab_size > BytesTokenizer.num_token_ids:
+        raise BadConfig(
+            f"a model of {model.spec.vocab_size} tokens needs its {TOKENIZER_FILE}, which is not there",
+            hint="swarm export DIR, from a home that takes part in its run",
+        )
+    return load_tokenizer(model.tokenizer)
+
+
+def heldout_of_run(home: Path) -> tuple[Path, str]:
+    """The held-out text of the run of this home: a file of tokens, checked, and its dtype."""
     spec: RunSpec = run_of_home(home).spec
     path = home / BLOBS / spec.data.heldout_root.hex()
     if not path.is_file():
@@ -101,13 +138,29 @@ def heldout_of_run(home: Path) -> Path:
             f"the held-out text of run {spec.name} is not on this disk",
             hint="swarm eval DIR --data FILE",
         )
-    return path
+    if root_of_file(path, spec.data.dtype, spec.data.num_token_ids) != spec.data.heldout_root:
+        raise Corrupt(f"the held-out text of run {spec.name} is damaged", hint=f"rm {path}")
+    return path, spec.data.dtype
 
 
 def _common_rounds(run: Run) -> list[int]:
     """The boundaries of which every stage still has a checkpoint, newest first."""
     rounds = [{int(kept.round) for kept in stage} for stage in run.checkpoints]
     return sorted(set.intersection(*rounds), reverse=True)
+
+
+def _tokenizer(home: Path, spec: RunSpec) -> bytes:
+    """The tokenizer's file of a run, nothing for bytes; raises ``Unreachable`` when it is not here."""
+    root = spec.data.tokenizer_root
+    if root == NO_DIGEST:
+        return b""
+    path = home / BLOBS / root.hex()
+    if not path.is_file():
+        raise Unreachable(f"the tokenizer of run {spec.name} is not on this disk", hint=_WAIT)
+    raw = path.read_bytes()
+    if tokenizer_root(raw) != root:
+        raise Corrupt(f"the tokenizer of run {spec.name} is damaged", hint=f"rm {path}")
+    return raw
 
 
 def _shard(home: Path, plan: StagePlan, root: Digest) -> Tensor:
