@@ -365,7 +365,7 @@ class Crowd:
         return self.dice.choice(ideas)
 
 
-@pytest.mark.parametrize("seed", [3, 5])  # both convict somebody
+@pytest.mark.parametrize("seed", [5, 9])  # both convict somebody
 def test_whatever_is_said_money_is_conserved_and_honest_stakes_are_whole(seed: int) -> None:
     crowd = Crowd(seed)
     for _ in range(70):
