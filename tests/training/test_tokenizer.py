@@ -41,6 +41,27 @@ def test_documents_end_with_the_end_token_or_with_an_id_of_their_own() -> None:
     assert none.decode([1, none.separator]) == b"w0"
 
 
+def test_a_byte_level_file_gives_every_text_back() -> None:
+    """As the usual large models use them; trained here in a moment."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    library = Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=alphabet, special_tokens=["</s>"], show_progress=False
+    )
+    text = "def füße(x):\n\treturn x  # 🐟 <|endoftext|> </s>\r\n"
+    library.train_from_iterator([text * 50], trainer)
+    tokenizer = load_tokenizer(library.to_str().encode())
+    (tokens,) = tokenizer.encode([text.encode()])
+    assert tokens.dtype == np.uint16
+    assert tokenizer.separator == 0
+    assert 0 not in tokens.tolist()
+    assert tokenizer.decode(tokens.tolist()) == text.encode()
+
+
 def test_text_that_spells_an_end_does_not_end() -> None:
     tokenizer = load_tokenizer(a_tokenizer(10))
     (tokens,) = tokenizer.encode([b"w0 <|endoftext|> w1"])
