@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from swarm.codec import FRAME_BYTES_MAX, Message
 from swarm.errors import BadConfig
+from swarm.merkle import merkle_root
 from swarm.spec import NANO, DataSpec, Genesis, ModelSpec, RunSpec
 from swarm.types import NO_DIGEST
 
@@ -104,8 +105,7 @@ def check_spec(spec: RunSpec) -> None:
     if spec.numerics not in NUMERICS:
         raise BadConfig(f"numerics is one of {', '.join(NUMERICS)}, not {spec.numerics[:40]!r}")
     _check_data(spec.data)
-    if len(spec.init_root) != 32:
-        raise BadConfig("init_root is a hash of 32 bytes")
+    _check_initial(spec)
     _check_tables(spec)
     _check_shape(spec)
     _check_outer(spec)
@@ -183,6 +183,18 @@ def _check_integers(part: Message) -> None:
             least, most = BOUNDS[name]
             if not least <= value <= most:
                 raise BadConfig(f"{name} must be from {least} to {most}, not {value}")
+
+
+def _check_initial(spec: RunSpec) -> None:
+    """The weights a run starts from: drawn, or named for each stage and together."""
+    if any(len(root) != 32 for root in (spec.init_root, *spec.initial_roots)):
+        raise BadConfig("init_root and each of initial_roots is a hash of 32 bytes")
+    if not spec.initial_roots:
+        return
+    if len(spec.initial_roots) != spec.num_stages:
+        raise BadConfig(f"{len(spec.initial_roots)} initial_roots for {spec.num_stages} stages")
+    if merkle_root(spec.initial_roots) != spec.init_root:
+        raise BadConfig("init_root is not the root of initial_roots")
 
 
 def _check_data(data: DataSpec) -> None:

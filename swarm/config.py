@@ -22,6 +22,7 @@ from swarm.bounds import (
     check_spec,
     token_dtype,
 )
+from swarm.codec import replace
 from swarm.errors import BadConfig
 from swarm.run_file import NodeConfig, RunFile, Section, run_template
 from swarm.spec import (
@@ -46,6 +47,7 @@ __all__ = [
     "parse_run_file",
     "run_spec",
     "run_template",
+    "with_shape",
 ]
 
 FILE_CHARS_MAX = 64_000
@@ -65,7 +67,7 @@ def parse_run_file(text: str, name: str) -> RunFile:
     """
     file = _checked(RunFile, _toml(text, name), name)
     try:
-        spec = _spec(file, _planned_data(file), NO_DIGEST)
+        spec = _spec(_planned_model(file), _planned_data(file), NO_DIGEST)
         one_peer = PeerId(bytes(32))
         genesis = _genesis(file, {one_peer: Amount(1)}, {}, bytes(32))
         check_spec(spec)
@@ -106,9 +108,11 @@ def parse_node_file(text: str, name: str) -> NodeConfig:
     return node
 
 
-def run_spec(file: RunFile, *, data: DataSpec, init_root: Digest) -> RunSpec:
+def run_spec(
+    file: RunFile, *, data: DataSpec, init_root: Digest, initial_roots: tuple[Digest, ...] = ()
+) -> RunSpec:
     """What the peers of this run agree on; raises ``BadConfig`` if a bound of ``bounds.py`` is broken."""
-    spec = _spec(file, data, init_root)
+    spec = replace(_spec(file, data, init_root), initial_roots=initial_roots)
     check_spec(spec)
     return spec
 
@@ -216,6 +220,40 @@ def _learning_rate_nano(file: RunFile, step: int, steps: int) -> int:
         floor = optimizer.learning_rate_floor
         share = floor + (1 - floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
     return max(_nano(optimizer.learning_rate * share), 1)
+
+
+def _planned_model(file: RunFile) -> RunFile:
+    """Where the shape comes from a folder, which a launch reads: what the file leaves open fits the rest."""
+    if not file.model.init_from or file.model.num_layers != _DEFAULTS.model.num_layers:
+        return file
+    layers = max(file.model.num_layers, file.training.num_stages)
+    model = file.model.model_copy(update={"num_layers": layers})
+    return file.model_copy(update={"model": model})
+
+
+def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
+    """The run file with the shape of the model it starts from, where it says nothing but the defaults.
+
+    ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
+    """
+    known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__}
+    known["norm_eps"] = known.pop("norm_eps_nano") / NANO
+    longest = known.pop("seq_len")
+    defaults = _DEFAULTS.model
+    for name, value in known.items():
+        given = getattr(file.model, name)
+        if given not in {value, getattr(defaults, name)}:
+            raise BadConfig(
+                f"[model] {name} = {given}, and the model of init_from has {value}",
+                hint=f"remove {name} from [model]: the shape comes from init_from",
+            )
+    if file.model.seq_len > max(longest, defaults.seq_len):
+        raise BadConfig(
+            f"[model] seq_len = {file.model.seq_len}, and the model of init_from has {longest} positions",
+            hint=f"set seq_len to at most {longest}",
+        )
+    known["seq_len"] = min(file.model.seq_len, longest)
+    return file.model_copy(update={"model": file.model.model_copy(update=known)})
 
 
 def _planned_data(file: RunFile) -> DataSpec:

@@ -85,6 +85,8 @@ class ModelSection(Section):
     rope_theta: int = _count("rope_theta", 10_000)
     """Base of the rotary positions."""
     norm_eps: float = _ratio("norm_eps", 1e-5)
+    init_from: Text = ""
+    """A folder with config.json and safetensors of a Llama to go on from; the shape above comes from it, except seq_len."""
 
 
 class TrainingSection(Section):

@@ -109,7 +109,9 @@ class RunSpec(Message, frozen=True):
     """``native`` or ``seq-f32/1``."""
     seed: int
     init_root: Digest
-    """Merkle root over the stages' initial parameter roots, drawn from ``seed``."""
+    """Merkle root over the stages' initial parameter roots."""
+    initial_roots: tuple[Digest, ...] = ()
+    """One per stage, of blobs that peers fetch from each other; none when they are drawn from ``seed``."""
 
     @property
     def digest(self) -> Digest:

@@ -3,6 +3,7 @@
 Shell: reads the home's ledger and blobs, also while its node runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,21 +18,17 @@ from swarm.tensors import hash_of
 from swarm.training.checkpoint import decode_phi, joined
 from swarm.training.dataset_files import tokenizer_root
 from swarm.training.export import (
-    EXPORT_FILES,
     TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    RunFacts,
     export_files,
-    load_export,
     tokenizer_files,
+    weights,
 )
-from swarm.training.regular_files import open_regular
-from swarm.training.stages import StagePlan, init_flat, plan_stages
+from swarm.training.hf_import import open_folder, read_stage
+from swarm.training.stages import StagePlan, init_flat, initial_roots, plan_stages
 from swarm.training.token_files import root_of_file
-from swarm.training.tokenizer import (
-    TOKENIZER_BYTES_MAX,
-    BytesTokenizer,
-    Tokenizer,
-    load_tokenizer,
-)
+from swarm.training.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer
 from swarm.types import NO_DIGEST, Digest
 
 BLOBS = "blobs"
@@ -48,36 +45,33 @@ class Model:
     """The boundary whose checkpoint this is; 0 is the initialisation, -1 unknown."""
     tokenizer: bytes = b""
     """The ``tokenizers`` file of the text it was trained on; nothing for bytes."""
+    facts: RunFacts | None = None
+    """What the ledger says of it; nothing for a model from a folder."""
 
 
 def load_model(folder: Path) -> Model:
-    """Read an exported folder; raises ``BadConfig`` when it is not one."""
+    """Read a folder in the form of transformers' Llama; raises ``BadConfig`` when it is not one."""
     torch.set_num_threads(1)  # a command beside running nodes takes one core, not all
-    if not folder.is_dir():
-        raise BadConfig(f"there is no folder {folder}", hint="swarm export DIR")
-    files = {
-        name: (folder / name).read_bytes() for name in EXPORT_FILES if (folder / name).is_file()
-    }
-    spec, params_P = load_export(files)
-    path, raw = folder / TOKENIZER_FILE, b""
-    if path.is_file():
-        with open_regular(path, follow=True) as file:
-            raw = file.read(TOKENIZER_BYTES_MAX + 1)
-    return Model(spec, params_P, -1, raw)
+    found = open_folder(folder)
+    (plan,) = plan_stages(found.model, 1)
+    return Model(found.model, read_stage(found, plan), -1, found.tokenizer)
 
 
-def save_model(folder: Path, model: Model) -> None:
-    """Write an exported folder."""
+def save_model(folder: Path, model: Model, *, weights_only: bool = False) -> None:
+    """Write an exported folder, or its weights alone."""
+    if weights_only:
+        files = {WEIGHTS_FILE: weights(model.spec, [model.params_P])}
+    else:
+        end = tokenizer_of(model).separator
+        files = export_files(model.spec, [model.params_P], facts=model.facts, end_token=end)
+        files |= tokenizer_files(model.tokenizer)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in export_files(model.spec, [model.params_P]).items():
-            (folder / name).write_bytes(data)
-        for name, data in tokenizer_files(model.tokenizer).items():
-            (folder / name).unlink(
-                missing_ok=True
-            )  # one from an earlier export is not this model's
+        for name, data in files.items():
             if data:
                 (folder / name).write_bytes(data)
+            else:  # one from an earlier export is not this model's
+                (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise BadConfig(f"cannot write {folder}: {error.strerror}", hint="df -h, ls -ld") from None
 
@@ -100,8 +94,12 @@ def model_of_run(home: Path, *, initial: bool) -> Model:
     run = run_of_home(home)
     plans = plan_stages(run.spec.model, run.spec.num_stages)
     if initial:
-        shards = [init_flat(plan, run.spec.seed) for plan in plans]
-        return Model(run.spec.model, joined(shards), 0, _tokenizer(home, run.spec))
+        roots = initial_roots(run.spec, plans)
+        if run.spec.initial_roots:
+            shards = [_shard(home, plan, root) for plan, root in zip(plans, roots, strict=True)]
+        else:
+            shards = [init_flat(plan, run.spec.seed) for plan in plans]
+        return _model(home, run, shards, 0, roots)
     if not all(run.checkpoints):
         raise Unreachable(
             f"run {run.spec.name} has no checkpoint yet; one comes every"
@@ -110,13 +108,28 @@ def model_of_run(home: Path, *, initial: bool) -> Model:
         )
     for round_ in _common_rounds(run):
         kept = [next(c for c in stage if c.round == round_) for stage in run.checkpoints]
-        if all((home / BLOBS / checkpoint.phi_root.hex()).is_file() for checkpoint in kept):
-            roots = [checkpoint.phi_root for checkpoint in kept]
+        roots = [checkpoint.phi_root for checkpoint in kept]
+        if all((home / BLOBS / root.hex()).is_file() for root in roots):
             shards = [_shard(home, plan, root) for plan, root in zip(plans, roots, strict=True)]
-            return Model(run.spec.model, joined(shards), round_, _tokenizer(home, run.spec))
+            return _model(home, run, shards, round_, roots)
     raise Unreachable(
         f"the checkpoints of run {run.spec.name} are not all on this disk", hint=_WAIT
     )
+
+
+def _model(
+    home: Path, run: Run, shards: list[Tensor], round_: int, roots: Sequence[Digest]
+) -> Model:
+    facts = RunFacts(
+        run.spec.name,
+        run.spec_digest.hex(),
+        round_,
+        run.end_round,
+        run.tokens,
+        run.spec.num_stages,
+        tuple(root.hex() for root in roots),
+    )
+    return Model(run.spec.model, joined(shards), round_, _tokenizer(home, run.spec), facts)
 
 
 def tokenizer_of(model: Model) -> Tokenizer:
@@ -165,6 +178,8 @@ def _tokenizer(home: Path, spec: RunSpec) -> bytes:
 
 def _shard(home: Path, plan: StagePlan, root: Digest) -> Tensor:
     path = home / BLOBS / root.hex()
+    if not path.is_file():
+        raise Unreachable(f"the weights {root.hex()[:12]} are not on this disk", hint=_WAIT)
     phi_P = decode_phi(path.read_bytes(), plan.num_parameters)
     if hash_of(phi_P) != root:
         raise Corrupt(f"the checkpoint {root.hex()[:12]} is damaged", hint=f"rm {path}")

@@ -19,6 +19,7 @@ acquaintances.py  S  whom the last start was connected to
 entrance.py     S  the way into a network and a run
 launching.py    S  the run spec and the genesis of a launch
 publishing.py   S  the text of a launch, as blobs
+starting.py     S  the weights that a run goes on from, as blobs
 announcing.py   S  what this node says of itself
 auditing.py     S  audits and reports that a person asks for
 actions.py      S  what the local page may ask

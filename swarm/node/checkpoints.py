@@ -64,7 +64,10 @@ async def post(
 async def newest(
     context: Context, run: Run, stage: StageIndex
 ) -> tuple[Tensor, Digest, RoundIndex]:
-    """(weights, root, round) of the newest canonical checkpoint; round 0 is the initialisation."""
+    """(weights, root, round) of the newest canonical checkpoint; round 0 is the initialisation.
+
+    Raises ``Unreachable`` when that has to be fetched too, and nobody serves it.
+    """
     library = context.library
     for checkpoint in run.checkpoints[stage]:
         try:
@@ -72,7 +75,7 @@ async def newest(
         except Unreachable:
             continue
         return phi_P, checkpoint.phi_root, checkpoint.round
-    phi_P = await library.initial(run.spec, stage)
+    phi_P = await library.initial(run, stage)
     return phi_P, await library.initial_root(run.spec, stage), RoundIndex(0)
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from swarm.codec import decode, encode
 from swarm.compute import ComputePort
-from swarm.config import genesis_of, run_spec
+from swarm.config import genesis_of, run_spec, with_shape
 from swarm.crypto import SecretKey
 from swarm.errors import BadConfig, BadEncoding, Corrupt
 from swarm.gossip.blobs import Blobs
 from swarm.ledger.economics import run_deposit
 from swarm.ledger.state import State
+from swarm.merkle import merkle_root
 from swarm.node.publishing import publish_data
 from swarm.node.reports import Reports
+from swarm.node.starting import opened_start, publish_start
 from swarm.run_file import RunFile
 from swarm.spec import Genesis, ModelSpec, RunSpec
 from swarm.training.ops import table
@@ -35,15 +37,23 @@ async def prepare_spec(
 ) -> RunSpec:
     """Publish the token files of a run as blobs, and return the spec that names them.
 
-    Raises ``BadConfig`` when there is too little text or a setting is not supported by this build, and
+    With ``init_from`` the weights of that folder are published too, a blob for each stage. Raises
+    ``BadConfig`` when there is too little text or a setting is not supported by this build, and
     ``VerificationFailed`` when the dataset of the run is not what its manifest says.
     """
     _check_supported(file)
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
+    start = None
+    if file.model.init_from:
+        start = await opened_start(base, file.model.init_from)
+        file = with_shape(file, start.model)
     data = await publish_data(file, base, blobs, report)
     draft = run_spec(file, data=data, init_root=NO_DIGEST)
-    root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
-    return run_spec(file, data=data, init_root=root)
+    if start is None:
+        root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
+        return run_spec(file, data=data, init_root=root)
+    roots = await publish_start(start, draft, blobs, compute, report)
+    return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:

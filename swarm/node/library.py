@@ -14,7 +14,7 @@ from torch import Tensor
 
 from swarm.bounds import TOKEN_BYTES
 from swarm.compute import ComputePort
-from swarm.errors import BadConfig, Corrupt, Unreachable
+from swarm.errors import BadConfig, BrokenPromise, Corrupt, Unreachable
 from swarm.gossip.blobs import Blobs, Progress
 from swarm.host.service import Host
 from swarm.ledger.records import Checkpoint, Run
@@ -107,7 +107,7 @@ class Library:
             self._anchors.move_to_end(root)
             return found
         if root == await self.initial_root(run.spec, stage):
-            return await self.initial(run.spec, stage)
+            return await self.initial(run, stage)
         for checkpoint in run.checkpoints[stage]:
             if checkpoint.phi_root == root:
                 return await self.checkpoint(run, stage, checkpoint)
@@ -118,10 +118,13 @@ class Library:
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
         """Whether ``root`` names the initial weights of the stage or a checkpoint that the ledger took.
 
-        The initial root is computed here if ``prepare`` was not called: that takes a while for a large stage.
+        The initial root is computed here if ``prepare`` was not called and the spec does not name it: that
+        takes a while for a large stage.
         """
         if any(checkpoint.phi_root == root for checkpoint in run.checkpoints[stage]):
             return True
+        if run.spec.initial_roots:
+            return run.spec.initial_roots[stage] == root
         known = self._initial.get((run.spec_digest, stage))
         if known is None:
             known = hash_of(init_flat(stage_of(run.spec, stage).plan, run.spec.seed))
@@ -135,19 +138,29 @@ class Library:
 
     async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
         """The name of the weights a stage starts from."""
+        if spec.initial_roots:
+            return spec.initial_roots[stage]
         key = (spec.digest, stage)
         if key not in self._initial:
             self._initial[key] = await self._compute.run(_initial_root, spec, stage)
         return self._initial[key]
 
-    async def initial(self, spec: RunSpec, stage: StageIndex) -> Tensor:
-        """The weights a stage starts from."""
+    async def initial(self, run: Run, stage: StageIndex) -> Tensor:
+        """The weights a stage starts from: drawn, or those of a model that the run goes on from.
+
+        Raises ``Unreachable`` when these have to be fetched and nobody serves them, and as ``anchor`` does.
+        """
+        spec = run.spec
         root = await self.initial_root(spec, stage)
         found = self._anchors.get(root)
-        if found is None:
-            plan = plan_stages(spec.model, spec.num_stages)[stage]
-            found = self._remember(root, await self._compute.run(init_flat, plan, spec.seed))
-        return found
+        if found is not None:
+            return found
+        plan = plan_stages(spec.model, spec.num_stages)[stage]
+        if not spec.initial_roots:
+            return self._remember(root, await self._compute.run(init_flat, plan, spec.seed))
+        num_bytes = plan.num_parameters * FLOAT_BYTES
+        path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
+        return await self._read(run, stage, root, path)
 
     async def checkpoint(self, run: Run, stage: StageIndex, checkpoint: Checkpoint) -> Tensor:
         """The weights of a canonical checkpoint, fetched from peers when they are not here.
@@ -178,7 +191,10 @@ class Library:
     async def _read(self, run: Run, stage: StageIndex, root: Digest, path: Path) -> Tensor:
         numel = stage_of(run.spec, stage).plan.num_parameters
         data = await trio.to_thread.run_sync(path.read_bytes)
-        found = await self._compute.run(decode_phi, data, numel)
+        try:
+            found = await self._compute.run(decode_phi, data, numel)
+        except BrokenPromise as error:
+            raise Unreachable(f"the weights of stage {stage} are of no use: {error}") from None
         if await self._compute.run(hash_of, found) != root:
             raise Corrupt(
                 f"the checkpoint of stage {stage} on this disk is damaged", hint=f"rm {path}"

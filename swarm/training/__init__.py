@@ -34,7 +34,10 @@ window.py        C  what a seat keeps of a window, so that others can compute it
 replaying.py     C  a kept micro-batch, computed again
 resume.py        C  a shard from its own saved bytes, or from the start of a window
 checkpoint.py    C  a shard's state as canonical bytes, and back
-export.py        C  the whole model in the layout of transformers' Llama, and back
+export.py        C  the whole model in the layout of transformers' Llama
+hf_config.py     C  config.json of transformers' Llama, written and read with suspicion
+weight_files.py  C  what a safetensors file says it holds, and its numbers as float32
+hf_import.py     S  a folder of transformers' Llama into the flat vector of a stage
 evaluate.py      C  held-out loss in nats per token
 generate.py      C  sampling with keys and values remembered
 runner.py        S  one seat, living: admit, compute, step, close
