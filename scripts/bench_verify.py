@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scripts.bench_checking import measure_checking
 from scripts.bench_common import ROOT, Outcome, say, spread
 from swarm.crypto import expand, fast_digest
 from swarm.gossip.quantize import decode_int8, encode_int8, from_wire, to_wire
@@ -50,7 +51,7 @@ SIZES = ((128, 4, 8), (256, 2, 16))
 """(hidden size, layers, sequences) of the steps that are timed, all with 128 positions."""
 NOT_YET = "the protocol that this measures is not built yet"
 LATER = (
-    *("commit_overhead", "replay_over_train", "dispute_rounds", "dispute_bytes", "dispute_s"),
+    *("dispute_rounds", "dispute_bytes", "dispute_s"),
     *("faults", "faults_pinned", "games", "honest_wins"),
     *("overhead_small", "overhead_medium", "overhead_large"),
 )
@@ -61,6 +62,7 @@ def measure(quick: bool) -> Outcome:
     torch.set_num_threads(1)
     outcome = Outcome(parameters={"threads": 1, "seq_len": 128, "clock": "processor time"})
     _times(outcome, quick)
+    measure_checking(outcome, quick)
     _hashes(outcome, quick)
     for key in LATER:
         outcome.figures[key] = None

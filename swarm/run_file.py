@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from swarm.bounds import BOUNDS
+from swarm.bounds import AMOUNT_MAX, BOUNDS
 from swarm.spec import NANO
 
 PATHS_MAX = 1000
@@ -230,10 +230,14 @@ class NodeConfig(Section):
     """Train a shard of the run."""
     validate_: bool = Field(default=False, alias="validate")
     """Vote on blocks, if this key is among the validators."""
+    verify: bool = True
+    """Check the work of others when the dice draw this node; it takes a stake."""
+    stake: int = Field(default=0, ge=0, le=AMOUNT_MAX)
+    """What to have at stake on the ledger, as soon as the balance allows; 0 stakes nothing by itself."""
     threads: int = Field(default=1, ge=1, le=256)
     """Threads for arithmetic; 1 gives the same bits in every run on this machine."""
-    disk_quota_mb: int = Field(default=2_000, ge=100, le=1 << 30)
-    """Most disk for checkpoints and data of others."""
+    disk_quota_mb: int = Field(default=8_000, ge=100, le=1 << 30)
+    """Most disk for checkpoints, data of others, and what this node keeps so that others can check it."""
 
 
 def run_template() -> str:

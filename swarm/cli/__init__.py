@@ -13,13 +13,20 @@ running.py        S  a node in this process: signals, watch, never silent
 progress.py       C  what to say next while a node runs
 data.py           S  data build, ls, verify
 looking.py        S  status, map, peers, run
+auditing.py       S  audit, report
+places.py         C  which window of whose segment to audit
+verdicts.py       C  what an audit found, as one object and as lines
 ledger.py         S  ledger tail, show, verify
+checked.py        C  how the work on a ledger was checked, as rows
 archive.py        S  the ledger on this home's disk, for reading
 inviting.py       S  ticket new, show; id show, export
 models.py         S  export, eval, generate
 sources.py        S  where a model comes from: a folder, or the node's run
-demo.py           S  the main job: eight peers train, one is killed
+demo.py           S  the main job: nine peers train, one is killed, one lies
 demo_script.py    C  who takes part, and what happens when
+demo_liar.py      S  the peer that skips every second step
+demo_story.py     C  what to tell of the checks, each thing once
+demo_checks.py    C  what the checks of the demo came to
 demo_stage.py     S  homes, keys, genesis and files of the demo
 demo_watch.py     S  what can be seen of the demo from outside
 demo_children.py  S  the processes of the demo: start, watch, measure, stop

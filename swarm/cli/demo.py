@@ -1,4 +1,4 @@
-"""The main job: eight peers on this machine train one model, one is killed and comes back.
+"""The main job: nine peers on this machine train one model; one is killed and returns, one lies and is caught.
 
 Shell: starts, kills, restarts, measures, cleans up. What happens when is in demo_script.py.
 """
@@ -30,13 +30,15 @@ TICKET_S = 90.0
 """The launcher loads its libraries, reads the text and draws the model before it can invite anybody."""
 CLOSING_S = 35.0
 """Of the time asked for, kept for export and measurement by separate processes."""
+DISK_BYTES = 8 << 30
+"""All homes of the packaged run take 7.3 GB at most on two idle cores: windows that may be checked."""
 HURRY_S = 1.8
 """After Ctrl-C, children get this long before SIGKILL: all is over in 3 s."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
-    app.command("demo", short_help="Watch eight peers on this machine train a model.")(demo)
+    app.command("demo", short_help="Watch nine peers on this machine train a model.")(demo)
 
 
 def demo(
@@ -50,15 +52,23 @@ def demo(
     kill: Annotated[
         bool, typer.Option("--kill/--no-kill", help="Kill one peer in the middle.")
     ] = True,
+    liar: Annotated[
+        bool, typer.Option("--liar/--no-liar", help="Let one peer cheat, and be caught.")
+    ] = True,
 ) -> None:
-    """Watch a swarm train: 2 stages x 3 replicas and two more peers, as processes on this machine."""
+    """Watch a swarm train: 2 stages x 3 replicas, two more peers and a liar, as processes on this machine."""
     from swarm.cli.demo_report import result_lines, result_object, shortfalls
 
     desk = terminal()
     folder = Path(tempfile.mkdtemp(prefix="swarm-demo-"))
     signal.signal(signal.SIGTERM, _interrupt)
+    if (free := shutil.disk_usage(folder).free) < DISK_BYTES:
+        desk.say(
+            f"{folder.parent} has {free / 1e9:.1f} GB free, and the demo may need {DISK_BYTES / 1e9:.0f}:"
+            " if it fails, set TMPDIR to a folder with more room"
+        )
     try:
-        result, _ = play(desk, folder, file, minutes=minutes, kills=kill)
+        result, _ = play(desk, folder, file, minutes=minutes, kills=kill, lies=liar)
     except BaseException:
         desk.say(f"homes and logs are kept in {folder}")
         raise
@@ -84,13 +94,13 @@ class Troupe:
 
 
 def play(
-    desk: Terminal, folder: Path, file: str, *, minutes: float, kills: bool
+    desk: Terminal, folder: Path, file: str, *, minutes: float, kills: bool, lies: bool = False
 ) -> "tuple[Result, Watch]":
     """Run the whole demo below ``folder``; afterwards nothing of it runs any more."""
     from swarm.cli.demo_children import STOP_S
     from swarm.cli.demo_results import measure
 
-    troupe = _gather(desk, folder, file, minutes, kills)
+    troupe = _gather(desk, folder, file, minutes, kills, lies)
     children, watch, patience_s = troupe.children, troupe.watch, HURRY_S
     try:
         _open(troupe)
@@ -101,18 +111,21 @@ def play(
         children.stop(patience_s)
         signal.signal(signal.SIGINT, previous)
     watch.tell("the peers have left; separate processes measure what they made")
-    measured = measure(children, troupe.players[0].home, folder, desk.say)
+    measured = measure(children, troupe.players, folder, desk.say)
     return _result(troupe, measured), watch
 
 
-def _gather(desk: Terminal, folder: Path, file: str, minutes: float, kills: bool) -> Troupe:
+def _gather(
+    desk: Terminal, folder: Path, file: str, minutes: float, kills: bool, lies: bool
+) -> Troupe:
     import secrets
 
     from swarm.cli.demo_children import Children
-    from swarm.cli.demo_script import Script, cast_of
+    from swarm.cli.demo_script import Script, cast_of, num_honest
     from swarm.cli.demo_stage import set_stage
     from swarm.cli.demo_watch import Watch
     from swarm.cli.joining import STEP_DEMO, load_run_file
+    from swarm.ledger.payments import NATIVE
     from swarm.packaged import packaged_file
 
     watch = Watch(desk)
@@ -120,9 +133,14 @@ def _gather(desk: Terminal, folder: Path, file: str, minutes: float, kills: bool
     run_path = Path(file).absolute() if file else folder / "run.toml"
     if not file:
         run_path.write_text(packaged_file(STEP_DEMO), encoding="utf-8")
-    roles = cast_of(run_file.training.num_stages * run_file.training.replicas_max)
-    players = set_stage(folder, roles, run_file)
-    script = Script(deadline=watch.began + max(60 * minutes - CLOSING_S, CLOSING_S), kills=kills)
+    if lies and run_file.run.numerics == NATIVE:
+        lies = False
+        watch.tell(f"no liar: {NATIVE} numerics are not checked bit for bit")
+    training = run_file.training
+    honest = num_honest(training.num_stages, training.replicas_max, lies=lies)
+    players = set_stage(folder, cast_of(honest, lies=lies), run_file)
+    deadline = watch.began + max(60 * minutes - CLOSING_S, CLOSING_S)
+    script = Script(deadline=deadline, kills=kills, lies=lies)
     return Troupe(players, Children(secrets.token_hex(8)), script, watch, run_path)
 
 
@@ -130,7 +148,7 @@ def _open(troupe: Troupe) -> None:
     """Start everybody, validators before the rest: they load while the launcher prepares the run."""
     from swarm.cli.demo_watch import wait_for_ticket
 
-    first, rest = troupe.players[0], troupe.players[1:]
+    first, *rest = (player for player in troupe.players if not player.role.lies)
     words = ["launch", str(troupe.run_path), "--home", str(first.home)]
     troupe.children.start(first.role.folder, words, first.log)
     troupe.watch.tell(f"{first.name} launches {troupe.run_path.name}")
@@ -141,9 +159,12 @@ def _open(troupe: Troupe) -> None:
 
 
 def _join(troupe: Troupe, player: "Player") -> None:
+    from swarm.cli.demo_children import LIAR, SWARM
+
     ticket_file = troupe.players[0].home / "ticket.txt"
     words = ["join", f"@{ticket_file}", "--home", str(player.home)]
-    troupe.children.start(player.role.folder, words, player.log)
+    program = LIAR if player.role.lies else SWARM
+    troupe.children.start(player.role.folder, words, player.log, program)
 
 
 def _perform(troupe: Troupe) -> None:
@@ -162,6 +183,10 @@ def _perform(troupe: Troupe) -> None:
         look = watch.look(players[0], victim, asks_victim=script.act in {Act.GATHER, Act.BACK})
         for move in script.next_moves(look, time.monotonic()):
             match move:
+                case Move.LIE:
+                    _join(troupe, players[-1])
+                    troupe.children.let_go(players[-1].role.folder)
+                    watch.tell(f"{players[-1].name} joins, a liar: it skips every second step")
                 case Move.KILL:
                     children.kill(victim.role.folder)
                     (victim.home / "api.json").unlink(missing_ok=True)
@@ -192,9 +217,9 @@ def _result(troupe: Troupe, measured: "Measured") -> "Result":
         rounds=min(watch.round, whole(run, "rounds")),
         peers=watch.num_peers,
         commits_final=measured.commits,
-        commits_verified=None,
-        lies_planted=None,
-        lies_caught=None,
+        commits_verified=measured.checked.commits_verified,
+        lies_planted=measured.checked.lies_planted,
+        lies_caught=measured.checked.lies_caught,
         rejoin_s=None if script.rejoin_s is None else round(script.rejoin_s, 2),
         ledger_height=measured.height,
         supply_conserved=measured.supply_conserved,
@@ -204,6 +229,9 @@ def _result(troupe: Troupe, measured: "Measured") -> "Result":
         export_dir=measured.export_dir,
         map_url=watch.map_url,
         seconds=round(watch.seconds, 1),
+        commits_old=measured.checked.commits_old,
+        honest_slashed=measured.checked.honest_slashed,
+        lies_late=measured.checked.lies_late,
     )
 
 

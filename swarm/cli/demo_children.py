@@ -19,6 +19,8 @@ STOP_S = 4.0
 """A node ends within 3 s of a signal; what is left a second later is killed."""
 LOG_LINES = 12
 LOG_TAIL_BYTES = 8_000
+SWARM, LIAR = "swarm.cli.main", "swarm.cli.demo_liar"
+"""The program, and the same with one step in two left out."""
 MARK_VARIABLE = "SWARM_DEMO_MARK"
 """Set for every child and inherited by theirs: what still carries it at the end was left behind."""
 
@@ -40,11 +42,11 @@ class Children:
     mark: str
     running: dict[str, Child] = field(default_factory=dict[str, Child])
 
-    def start(self, label: str, words: Sequence[str], log: Path) -> Child:
+    def start(self, label: str, words: Sequence[str], log: Path, program: str = SWARM) -> Child:
         """Start ``swarm WORDS`` in a process group of its own, its output in ``log``."""
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603  our own program, words of our own
-                command(words),
+                command(words, program),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -65,6 +67,10 @@ class Children:
             MARK_VARIABLE: self.mark,
         }
         return {**os.environ, **settings}
+
+    def let_go(self, label: str) -> None:
+        """From now on this one may end without being asked to."""
+        self.running[label].is_expected_to_end = True
 
     def kill(self, label: str) -> None:
         """SIGKILL, as a power cut would."""
@@ -122,9 +128,9 @@ class Children:
         return found
 
 
-def command(words: Sequence[str]) -> list[str]:
-    """The command line that runs this very program."""
-    return [sys.executable, "-m", "swarm.cli.main", *words]
+def command(words: Sequence[str], program: str = SWARM) -> list[str]:
+    """The command line that runs this very program, or another module of it."""
+    return [sys.executable, "-m", program, *words]
 
 
 def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:

@@ -35,6 +35,12 @@ class Result:
     export_dir: str | None
     map_url: str
     seconds: float
+    commits_old: int | None = None
+    """Commits older than two rounds at the end: as many could have been verified."""
+    honest_slashed: int | None = None
+    """Peers that lost stake and are not the liar."""
+    lies_late: int | None = None
+    """Lies committed so near the end that there was no time to judge them."""
 
 
 def result_object(result: Result) -> dict[str, object]:
@@ -51,6 +57,11 @@ def shortfalls(result: Result) -> list[str]:
         faults.append("the ledger lost or made money")
     if result.final_loss_nats is None:
         faults.append("the trained model could not be measured")
+    if result.honest_slashed:
+        faults.append(f"{result.honest_slashed} honest peers lost stake")
+    open_lies = (result.lies_planted or 0) - (result.lies_caught or 0) - (result.lies_late or 0)
+    if open_lies > 0:
+        faults.append(f"{open_lies} lies were not caught")
     return faults
 
 
@@ -63,6 +74,9 @@ def result_lines(result: Result, ink: Ink) -> list[str]:
                     f" {result.peers} peers, {human_span(result.seconds)} in all"),
         ("killed", "one peer was killed and trained again after"
                    f" {_seconds(result.rejoin_s)}"),
+        ("checked", f"{_of(result.commits_verified, result.commits_old)} commits older than two rounds were"
+                    " verified by another peer"),
+        ("liar", _liar(result)),
         ("ledger", f"height {human_count(result.ledger_height)},"
                    f" {human_count(result.commits_final)} commits final,"
                    f" supply {'conserved' if result.supply_conserved else 'NOT CONSERVED'}"),
@@ -74,6 +88,19 @@ def result_lines(result: Result, ink: Ink) -> list[str]:
     if result.sample:
         lines += ["", ink.paint("dim", "a sample of what it writes:"), *_quoted(result.sample)]
     return lines
+
+
+def _of(some: int | None, all_: int | None) -> str:
+    return f"{human_count(some)} of {human_count(all_)}"
+
+
+def _liar(result: Result) -> str:
+    if result.lies_planted is None:
+        return "none"
+    said = f"{_of(result.lies_caught, result.lies_planted)} false segments were proven false"
+    if result.lies_late:
+        said += f" ({result.lies_late} came too late for a verdict)"
+    return f"{said}, {human_count(result.honest_slashed)} honest peers slashed"
 
 
 def _nats(value: float | None) -> str:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from swarm.cli.demo_checks import Checked, count_checks
 from swarm.cli.demo_children import Children, command
+from swarm.cli.demo_stage import Player
+from swarm.crypto import peer_text
 
 STEP_TIMEOUT_S = 120.0
 """Each of these takes seconds; a minute on a crowded machine."""
@@ -32,12 +35,13 @@ class Measured:
     commits: int | None
     supply_conserved: bool | None
     export_dir: str | None
+    checked: Checked
 
 
-def measure(children: Children, home: Path, folder: Path, say: Say) -> Measured:
-    """Export, evaluate, sample and verify what lies in ``home``; the models go below ``folder``."""
+def measure(children: Children, players: Sequence[Player], folder: Path, say: Say) -> Measured:
+    """Export, evaluate, sample and verify what lies in the first home; the models go below ``folder``."""
     final, initial = folder / "model", folder / "model-initial"
-    at = ["--home", str(home), "--json", "--yes"]
+    at = ["--home", str(players[0].home), "--json", "--yes"]
 
     def run(*words: str) -> Row | None:
         return run_json(children, [*words, *at], say)
@@ -68,7 +72,14 @@ def measure(children: Children, home: Path, folder: Path, say: Say) -> Measured:
         commits=_int(ledger, "commits"),
         supply_conserved=bool(ledger.get("supply_conserved")) if verified else None,
         export_dir=str(final) if exported else None,
+        checked=_checked(verified, players),
     )
+
+
+def _checked(verified: Row | None, players: Sequence[Player]) -> Checked:
+    honest = {peer_text(player.peer): player.stake for player in players if not player.role.lies}
+    liars = [peer_text(player.peer) for player in players if player.role.lies]
+    return count_checks(verified, honest, liars[0] if liars else None)
 
 
 def run_json(children: Children, words: Sequence[str], say: Say) -> Row | None:

@@ -4,12 +4,18 @@ Core: looks at the run come in with the time, moves go out.
 
     GATHER --all stages trained by several--> TRAIN --40% of the rounds--> KILLED --5 s--> BACK
     any --last checkpoints final, or time is up--> DONE
+
+Beside it, once everybody trains and a fifth of the rounds is over, a liar joins.
 """
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
-NUM_PEERS = 8
+REPLICAS = 3
+"""Honest replicas of a stage, where the run has seats for more: the last seat is the liar's."""
+LIE_SHARE = 0.2
+"""The liar starts when this much of the run is done: it loads and waits for a boundary, so that it sits a
+quarter through, and can be convicted long before the end."""
 KILL_SHARE = 0.4
 """The peer dies when this much of the run is done: late enough to have state, early enough to return."""
 DOWN_S = 5.0
@@ -25,6 +31,7 @@ class Role:
     number: int
     solves: bool
     validates: bool
+    lies: bool = False
 
     @property
     def folder(self) -> str:
@@ -37,13 +44,20 @@ class Role:
         return self.number == 0
 
 
-def cast_of(num_replicas: int) -> tuple[Role, ...]:
+def num_honest(num_stages: int, replicas_max: int, *, lies: bool) -> int:
+    """Honest replicas of the demo: ``REPLICAS`` a stage, and a seat left for the liar."""
+    return min(num_stages * min(REPLICAS, replicas_max), num_stages * replicas_max - lies)
+
+
+def cast_of(num_replicas: int, *, lies: bool) -> tuple[Role, ...]:
     """``num_replicas`` with a seat, then two without; those two and two of the replicas validate.
 
-    The launcher does not validate: it could leave without the ledger noticing.
+    The launcher does not validate: it could leave without the ledger noticing. The liar is the last.
     """
     solvers = [Role(i, True, i in {1, 2}) for i in range(num_replicas)]
-    return (*solvers, *(Role(num_replicas + i, False, True) for i in range(2)))
+    others = [Role(num_replicas + i, False, True) for i in range(2)]
+    liar = [Role(num_replicas + 2, True, False, lies=True)] if lies else []
+    return (*solvers, *others, *liar)
 
 
 VICTIM = 1
@@ -63,6 +77,8 @@ class Act(Enum):
 class Move(Enum):
     """What to do now."""
 
+    LIE = auto()
+    """Let the liar join."""
     KILL = auto()
     RESTART = auto()
     FINISH = auto()
@@ -85,13 +101,14 @@ class Look:
 class Script:
     """The plot of one demo."""
 
-    def __init__(self, *, deadline: float, kills: bool) -> None:
+    def __init__(self, *, deadline: float, kills: bool, lies: bool) -> None:
         self.act = Act.GATHER
         self.rejoin_s: float | None = None
         """From the restart of the killed peer to its first step."""
         self.ended_early = False
         self._deadline = deadline
         self._kills = kills
+        self._lies = lies
         self._killed_at = 0.0
         self._restarted_at = 0.0
         self._over_at: float | None = None
@@ -103,6 +120,15 @@ class Script:
         if self._is_finished(look, now):
             self.act = Act.DONE
             return [Move.FINISH]
+        return [*self._let_lie(look), *self._move_on(look, now)]
+
+    def _let_lie(self, look: Look) -> list[Move]:
+        if self._lies and self.act is not Act.GATHER and look.round >= LIE_SHARE * look.rounds:
+            self._lies = False
+            return [Move.LIE]
+        return []
+
+    def _move_on(self, look: Look, now: float) -> list[Move]:
         match self.act:
             case Act.GATHER:
                 if look.victim_trains:
@@ -118,6 +144,8 @@ class Script:
             case Act.BACK:
                 if self.rejoin_s is None and look.victim_trains:
                     self.rejoin_s = now - self._restarted_at
+            case Act.DONE:
+                pass
         return []
 
     def _is_finished(self, look: Look, now: float) -> bool:

@@ -20,13 +20,20 @@ LAUNCHER_BALANCE = 1_000_000_000_000
 PEER_BALANCE = 1_000_000
 """Enough for every fee of a few minutes."""
 STAKE = 1_000_000
-"""The same for each validator: one vote each."""
+"""The same for each validator, one vote each, and for the liar, who has something to lose.
+
+Who has a stake is drawn to check: these five. Two of them on average replay a segment, however many there are;
+more would only hand the work to the replicas, which train on the same two cores.
+"""
 NODE_FILE = """# One peer of the demo: on this machine only.
 listen = ["127.0.0.1:0"]
 api_port = 0
 solve = {solve}
 validate = {validate}
+verify = {verify}
+stake = {stake}
 """
+"""The liar does not check others: its replays would be as false as its training, and accuse the honest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,11 @@ class Player:
     home: Path
     log: Path
     peer: PeerId
+
+    @property
+    def stake(self) -> int:
+        """What it has to lose."""
+        return STAKE if self.role.validates or self.role.lies else 0
 
     @property
     def name(self) -> str:
@@ -51,20 +63,28 @@ def set_stage(folder: Path, roles: tuple[Role, ...], file: RunFile) -> list[Play
     for role in roles:
         home = folder / role.folder
         secret: SecretKey = load_identity(home)
+        player = Player(role, home, folder / "logs" / f"{role.folder}.log", secret.peer)
         node_file = NODE_FILE.format(
-            solve=str(role.solves).lower(), validate=str(role.validates).lower()
+            solve=str(role.solves).lower(),
+            validate=str(role.validates).lower(),
+            verify=str(not role.lies).lower(),
+            stake=player.stake if role.lies else 0,
         )
         (home / "node.toml").write_text(node_file, encoding="utf-8")
-        players.append(Player(role, home, folder / "logs" / f"{role.folder}.log", secret.peer))
+        players.append(player)
     genesis = genesis_of(
         file,
-        validators={player.peer: STAKE for player in players if player.role.validates},
-        accounts={
-            player.peer: LAUNCHER_BALANCE if player.role.is_launcher else PEER_BALANCE
-            for player in players
-        },
+        validators={player.peer: player.stake for player in players if player.role.validates},
+        accounts={player.peer: _balance(player) for player in players},
         seed=secrets.token_bytes(32),
     )
     for player in players:
         (player.home / "genesis.bin").write_bytes(encode(genesis))
     return players
+
+
+def _balance(player: Player) -> int:
+    """The liar stakes out of its balance, and what is left must not be enough to do it again."""
+    if player.role.lies:
+        return player.stake + PEER_BALANCE // 2
+    return LAUNCHER_BALANCE if player.role.is_launcher else PEER_BALANCE

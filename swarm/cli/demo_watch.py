@@ -12,16 +12,17 @@ from swarm.cli.api import fetch_state, find_node
 from swarm.cli.demo_children import Children
 from swarm.cli.demo_script import Look
 from swarm.cli.demo_stage import Player
+from swarm.cli.demo_story import Story
 from swarm.cli.ink import human_span
 from swarm.cli.picture import Picture, items, number, part, parts, steps_of, text, whole
 from swarm.cli.terminal import Terminal
-from swarm.cli.views import headline
+from swarm.cli.views import checking, headline
 from swarm.errors import SwarmError
 from swarm.events import printable
 
 SAY_INTERVAL_S = 5.0
 WEIGH_INTERVAL_S = 4.0
-"""Reading the memory of eight processes costs the kernel some milliseconds."""
+"""Reading the memory of nine processes costs the kernel some milliseconds."""
 STATE_TIMEOUT_S = 2.0
 OVER = ("finished", "settled")
 
@@ -41,6 +42,7 @@ class Watch:
     map_url: str = ""
     curve: list[tuple[float, int, float]] = field(default_factory=list[tuple[float, int, float]])
     """(seconds since the start, tokens, loss in nats) whenever the tokens rose."""
+    _story: Story = field(default_factory=Story)
     _weighed_at: float = float("-inf")
     _said_at: float = float("-inf")
 
@@ -60,6 +62,8 @@ class Watch:
         if not self.map_url and (url := text(node, "api_url")):
             self.map_url = url
             self.tell(f"map {url}")
+        for sentence in self._story.read(self.picture):
+            self.tell(sentence)
         rounds, is_over = whole(run, "rounds"), text(run, "phase") in OVER
         theirs = _state_of(victim) if asks_victim else None
         return Look(
@@ -102,7 +106,7 @@ class Watch:
             waits = text(part(self.picture, "node"), "waits_for")
             return f"waiting for {printable(waits, 80) or 'the peers to load and the run to open'}"
         traded = sum(whole(peer, "trades") for peer in parts(self.picture, "peers"))
-        return f"{headline(self.picture)}  {traded} trades"
+        return f"{headline(self.picture)}  {traded} trades  {checking(self.picture)}"
 
     def _note_curve(self, run: Picture) -> None:
         tokens, loss = whole(run, "tokens"), number(run, "loss_nats")

@@ -76,6 +76,7 @@ def show(
 def verify() -> None:
     """Check every block from genesis: hashes, dice, signatures, transactions, finality, supply."""
     from swarm.cli.archive import opened, proved_links
+    from swarm.cli.checked import checked_line, run_rows, stake_rows
     from swarm.ledger.chain import verify_chain
 
     desk, left_out, counts = terminal(), list[int](), dict[str, int]()
@@ -100,6 +101,8 @@ def verify() -> None:
         "checkpoints": counts.get("post_checkpoint", 0),
         "supply": report.supply,
         "supply_conserved": report.supply == state.supply,
+        "runs": run_rows(state),
+        "stakes": stake_rows(state),
         "unproved_blocks": sum(left_out),
         "seconds": round(time.monotonic() - began, 2),
     }
@@ -108,6 +111,7 @@ def verify() -> None:
         f"{report.num_transactions} transactions, {row['commits']} commits,"
         f" {report.num_certificates} finalizations, supply {report.supply} conserved",
     ]
+    lines += [checked_line(run) for run in run_rows(state)]
     if row["unproved_blocks"]:
         lines.append(f"{row['unproved_blocks']} newer blocks wait for a finalization on this disk")
     desk.data(row, lines)

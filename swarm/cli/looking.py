@@ -52,7 +52,7 @@ def map_(
         lines = map_lines(picture, desk.ink, desk.columns)
         if watch and desk.ink.is_on:
             lines = ["\x1b[H\x1b[2J" + lines[0], *lines[1:]]
-        names = ("run", "ledger", "peers", "seats", "trades")
+        names = ("run", "ledger", "peers", "seats", "trades", "convictions")
         desk.data({name: picture.get(name) for name in names}, lines)
         if not watch:
             return
@@ -94,10 +94,11 @@ def run_list() -> None:
 
 @run_app.command("show")
 def run_show() -> None:
-    """Show the run: progress, phase, who sits where."""
+    """Show the run: progress, phase, who sits where, how its work was checked."""
     from swarm.cli.views import run_lines
 
     desk = terminal()
     picture = _picture(desk)
-    wanted = {name: picture.get(name) for name in ("run", "seats", "loss_curve")}
+    names = ("run", "seats", "loss_curve", "checks", "convictions")
+    wanted = {name: picture.get(name) for name in names}
     desk.data(wanted, run_lines(picture, desk.ink))

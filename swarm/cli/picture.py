@@ -65,7 +65,9 @@ def steps_of(picture: Picture) -> int:
 
 
 def condition(peer: Picture) -> str:
-    """``ok``, ``busy``, ``slow`` or ``gone``: what the shapes of the map stand for."""
+    """``ok``, ``busy``, ``slow``, ``gone`` or ``out`` (proven false): what the shapes of the map stand for."""
+    if part(peer, "audits").get("barred") is True:
+        return "out"
     state = text(peer, "state")
     said = f"{state} {text(peer, 'reason')}"
     if _GONE.search(said):
@@ -77,8 +79,17 @@ def condition(peer: Picture) -> str:
 
 def remark(peer: Picture) -> str:
     """The state in words: the reason when there is one to give."""
+    if condition(peer) == "out":
+        return "proven false, evicted"
     reason = text(peer, "reason")
     return reason if reason and reason != "ok" else text(peer, "state")
+
+
+def audits(peer: Picture) -> str:
+    """``12/12``: of its segments that were judged, those that stood; a dash before the first."""
+    record = part(peer, "audits")
+    judged = sum(whole(record, name) for name in ("verified", "failed", "silent"))
+    return f"{whole(record, 'verified')}/{judged}" if judged else "-"
 
 
 def name_of(peer: Picture) -> str:

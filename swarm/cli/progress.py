@@ -11,7 +11,14 @@ from swarm.events import Event, EventKind, printable
 STATUS_INTERVAL_S = 5.0
 """A status line this often where nobody can redraw one: half of the longest silence allowed."""
 _TOO_MANY = frozenset(
-    {EventKind.STEP, EventKind.BLOCK, EventKind.TRADED, EventKind.SOLO, EventKind.COMMITTED}
+    {
+        EventKind.STEP,
+        EventKind.BLOCK,
+        EventKind.TRADED,
+        EventKind.SOLO,
+        EventKind.COMMITTED,
+        EventKind.CHECKED,
+    }
 )
 """Kinds that come many times a round: they show in the status line, and with --verbose."""
 _LABELS = {
@@ -24,11 +31,20 @@ _LABELS = {
     EventKind.SEAT_YIELDED: "seat",
     EventKind.ROUND_STARTED: "round",
     EventKind.CHECKPOINT: "state",
+    EventKind.DISPUTED: "dispute",
+    EventKind.JUDGED: "judged",
+    EventKind.CONVICTED: "caught",
     EventKind.RUN_FINISHED: "run",
     EventKind.WARNING: "warning",
     EventKind.ERROR: "error",
 }
-_STYLES = {EventKind.WARNING: "slow", EventKind.ERROR: "gone", EventKind.PEER_LOST: "slow"}
+_STYLES = {
+    EventKind.WARNING: "slow",
+    EventKind.ERROR: "gone",
+    EventKind.PEER_LOST: "slow",
+    EventKind.DISPUTED: "slow",
+    EventKind.CONVICTED: "gone",
+}
 
 
 class Progress:

@@ -85,6 +85,10 @@ class Blobs:
             raise UsageError(f"blob {root.hex()[:16]} is not here")
         return self._shelf.path(root)
 
+    async def manifest(self, root: Digest) -> BlobManifest | None:
+        """What a whole blob says it is, checked against its name; None if it is not here, or damaged."""
+        return await self._manifest(root)
+
     def roots(self) -> list[Digest]:
         """All whole blobs, sorted."""
         return self._shelf.roots()

@@ -268,19 +268,27 @@ def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec) -> Packed:
     return Packed(offer, listed, wire)
 
 
-def open_payload(offer: Offer, wire: bytes, anchor_N: Tensor) -> Tensor:
-    """The partner's theta, float32 of the anchor's length. Slow.
+def read_payload(codec: Codec, payload: bytes, anchor_N: Tensor) -> Tensor:
+    """The partner's theta from its quantized bytes: float32 of the anchor's length. Slow.
+
+    The same bits on every machine. Raises ``PeerFault`` for values that no honest peer sends.
+    """
+    match codec:
+        case Codec.INT8:
+            return decode_int8(payload, anchor_N, anchor_N.numel())
+        case Codec.BF16:
+            return decode_bf16(payload, anchor_N.numel())
+
+
+def open_payload(offer: Offer, wire: bytes, anchor_N: Tensor) -> tuple[bytes, Tensor]:
+    """The partner's quantized bytes, and the theta they stand for. Slow.
 
     Raises ``PeerFault``: it does not unpack to what the offer promised, or has values no honest peer sends.
     """
     payload = decompress(wire, offer.num_bytes)
     if payload_digest(payload) != offer.payload_hash:
         raise BrokenPromise("a payload that is not the one promised")
-    match offer.codec:
-        case Codec.INT8:
-            return decode_int8(payload, anchor_N, anchor_N.numel())
-        case Codec.BF16:
-            return decode_bf16(payload, anchor_N.numel())
+    return payload, read_payload(offer.codec, payload, anchor_N)
 
 
 def check_snapshot(snapshot: Snapshot) -> None:

@@ -105,6 +105,8 @@ class Traded:
 
     theta_hat: Tensor
     """The partner's theta: flat float32, finite."""
+    payload: bytes
+    """The quantized bytes it was read from: what ``offer.payload_hash`` covers."""
     offer: Offer
     receipt: Receipt
     """What we signed for it."""
@@ -168,7 +170,7 @@ class Trades:
             delivered = await self._drive(machine, partner)
             if delivered is None:
                 return None
-            theta_hat = await self._compute.run(
+            payload, theta_hat = await self._compute.run(
                 open_payload, delivered.offer, delivered.wire, anchor
             )
         except PeerFault as fault:
@@ -176,7 +178,8 @@ class Trades:
             return None
         receipt = await self._acknowledge(wanted, delivered.offer)
         given = self._desk.given(mine) if mine is not None else None
-        return Traded(theta_hat, delivered.offer, receipt, given.payload_hash if given else None)
+        mine_hash = given.payload_hash if given else None
+        return Traded(theta_hat, payload, delivered.offer, receipt, mine_hash)
 
     async def _drive(self, machine: Pull, partner: PeerId) -> Deliver | None:
         effect: Call | Deliver | GiveUp = machine.start(trio.current_time())

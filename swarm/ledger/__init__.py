@@ -6,6 +6,7 @@ transactions.py  C  everything a peer can sign for the ledger
 check_statements.py  C  what is said while a segment is checked
 records.py       C  what a state is made of: accounts, runs, seats, rounds, segments
 check_records.py  C  what is kept about a segment while it is checked
+verdicts.py      C  how a run's segments were judged, counted
 state.py         C  one immutable map with one root; genesis; snapshots
 draft.py         C  a state under construction, where money is only moved
 economics.py     C  fees, rewards and deposits, in integers
@@ -16,7 +17,7 @@ runs.py          C  the life of a run: opened, joined, trained, settled
 segments.py      C  segment commits and checkpoints, and when they are accepted
 sampling.py      C  who checks which segment: the dice
 phases.py        C  when each phase of a segment ends
-windows.py       C  do these leaves lead to the commit, and where do windows begin
+windows.py       C  do these leaves lead to the commit, and to the tokens it claims
 payments.py      C  rewards, shares of a stake, eviction
 checks.py        C  ask, answer blind, reveal, compare
 disputes.py      C  report, vote, verdict

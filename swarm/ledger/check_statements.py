@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from swarm.codec import Message
 from swarm.errors import BadEncoding
 from swarm.leaves import SALT_BYTES
-from swarm.ledger.fields import SHORT_MAX, check_seat, within
+from swarm.ledger.fields import (
+    COMPONENT_PROOF_DEPTH,
+    SHORT_MAX,
+    TOKENS_TOTAL_MAX,
+    check_seat,
+    within,
+)
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 from swarm.vrf import PROOF_BYTES
 
@@ -23,6 +29,9 @@ REVEAL_BYTES_MAX = 16 << 10
 
 DROPPED_MAX = 1024
 """Micro-batches one step may say it dropped: more than a reveal has room for."""
+
+FRAGMENTS_MAX = 64
+"""Fragments of one stage, as in every spec (``swarm.bounds``)."""
 
 ATTEMPTS = 3
 """How often the dice that choose verifiers are thrown for one segment."""
@@ -66,6 +75,15 @@ class Opening(Message, frozen=True):
     """Over its micro-batch leaves."""
 
 
+class TokensOpening(Message, frozen=True):
+    """The tokens in the state under a root: what a segment's pay is counted from."""
+
+    counts: tuple[int, ...]
+    """The seat's total, then the total at each fragment's last merge."""
+    proof: tuple[bytes, ...]
+    """Leads from ``windows.tokens_component(counts)``, component 8 of 10, to the state root (BLAKE3)."""
+
+
 class RevealSegment(Message, frozen=True, tag=22):
     """A solver shows the leaves it committed to; signed by the seat, no fee."""
 
@@ -78,6 +96,8 @@ class RevealSegment(Message, frozen=True, tag=22):
     """Of all steps and merges, in the order in which they happened."""
     openings: tuple[Opening, ...]
     """Of the first step of each window."""
+    tokens: tuple[TokensOpening, TokensOpening]
+    """Under the start root and the end root: their difference is what the commit claims."""
 
 
 class VerifyReveal(Message, frozen=True, tag=23):
@@ -138,6 +158,8 @@ def check_statement_shape(body: CheckStatement | RevealSegment) -> None:
             within("openings", len(body.openings), 1, LEAVES_MAX)
             for opening in body.openings:
                 _check_opening(opening)
+            for tokens in body.tokens:
+                _check_tokens(tokens)
         case VerifyReveal():
             _check_salt(body.salt)
             _check_leaves(body.leaves)
@@ -159,6 +181,14 @@ def _check_opening(opening: Opening) -> None:
     for part in (number for place in opening.dropped for number in place):
         within("coordinate", part, 0, SHORT_MAX)
     _check_hashes(opening.state_root, opening.leaves_root)
+
+
+def _check_tokens(opening: TokensOpening) -> None:
+    within("token counts", len(opening.counts), 2, 1 + FRAGMENTS_MAX)
+    for count in opening.counts:
+        within("token count", count, 0, TOKENS_TOTAL_MAX)
+    within("proof depth", len(opening.proof), COMPONENT_PROOF_DEPTH, COMPONENT_PROOF_DEPTH)
+    _check_hashes(*opening.proof)
 
 
 def _check_salt(salt: bytes) -> None:

@@ -3,8 +3,8 @@
 Core: statements and records in, sentences and plain dictionaries out. Nothing here decides anything.
 """
 
-from swarm.crypto import peer_name
-from swarm.ledger.check_records import SegmentPhase
+from swarm.crypto import peer_name, peer_text
+from swarm.ledger.check_records import Dispute, SegmentPhase
 from swarm.ledger.check_statements import (
     CheckStatement,
     DataRequest,
@@ -17,8 +17,10 @@ from swarm.ledger.check_statements import (
 from swarm.ledger.records import (
     Contribution,
     SegmentRecord,
+    Verdicts,
 )
 from swarm.ledger.state import State
+from swarm.ledger.verdicts import is_confirmed
 
 CHECK_KINDS: dict[type[object], str] = {
     DataRequest: "data_request",
@@ -69,9 +71,11 @@ def segment_text(record: SegmentRecord) -> str:
     if record.phase is SegmentPhase.VERIFIED:
         agreed = sum(check.phase == "agreed" for check in record.checks)
         return f"{said} ({agreed} of {len(record.checks)} agree)"
+    accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
     if record.dispute is not None:
-        accusers = sorted({peer_name(accusation.peer) for accusation in record.accusations})
-        return f"{said}: {', '.join(accusers)} found window {record.dispute.window} false"
+        return f"{said}: {accusers} found window {record.dispute.window} false"
+    if record.accusations:
+        return f"{said}: {accusers} reported it"
     return said
 
 
@@ -85,8 +89,10 @@ def segment_row(record: SegmentRecord) -> dict[str, object]:
         "height": record.height,
         "steps": record.num_steps,
         "tokens": record.tokens,
+        "start": str(record.start_kind),
         "phase": str(record.phase),
         "due": record.due,
+        "throws": len(record.draws),
         "reward": record.reward,
         "paid": record.is_paid,
         "windows": len(record.windows),
@@ -95,8 +101,66 @@ def segment_row(record: SegmentRecord) -> dict[str, object]:
             for check in record.checks
         ],
         "accusers": [peer_name(accusation.peer) for accusation in record.accusations],
+        "accusations": [
+            {
+                "name": peer_name(accusation.peer),
+                "window": accusation.window,
+                "report": accusation.is_report,
+                "bond": accusation.bond,
+            }
+            for accusation in record.accusations
+        ],
+        "dispute": _dispute_row(record.dispute),
+        "judged": list(record.judged),
+        "confirmed": is_confirmed(record),
         "text": segment_text(record),
     }
+
+
+def _dispute_row(dispute: Dispute | None) -> dict[str, object] | None:
+    if dispute is None:
+        return None
+    guilty = sum(ballot.is_guilty for ballot in dispute.ballots)
+    return {
+        "window": dispute.window,
+        "deadline": dispute.deadline,
+        "guilty": guilty,
+        "not_guilty": len(dispute.ballots) - guilty,
+    }
+
+
+def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
+    """How many segments of a run were judged how, since it began."""
+    return {
+        "verified": verdicts.verified,
+        "cleared": verdicts.cleared,
+        "unsampled": verdicts.unsampled,
+        "silent": verdicts.silent,
+        "guilty": verdicts.guilty,
+    }
+
+
+def verdicts_text(verdicts: Verdicts) -> str:
+    """``checked: 40 verified, 2 cleared, 3 unchecked, 1 silent, 1 proven false``; empty before the first."""
+    words = ("verified", "cleared", "unchecked", "silent", "proven false")
+    counts = zip(verdicts_row(verdicts).values(), words, strict=True)
+    said = ", ".join(f"{number} {word}" for number, word in counts if number)
+    return f"checked: {said}" if said else ""
+
+
+def guilty_rows(verdicts: Verdicts) -> list[dict[str, object]]:
+    """The segments that were proven false, oldest first: the last 32."""
+    return [
+        {
+            "round": found.round,
+            "stage": found.stage,
+            "seat": found.seat,
+            "peer": peer_text(found.peer),
+            "name": peer_name(found.peer),
+            "height": found.height,
+        }
+        for found in verdicts.convictions
+    ]
 
 
 def record_row(work: Contribution) -> dict[str, object]:

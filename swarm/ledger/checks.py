@@ -6,6 +6,7 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
        ^ |                 |                             |                    |
        | '-nobody asks-.   '-nobody answers-.   never shown: SILENT           '-one differs--> DISPUTED
        '---dice again--'--------------------'--last dice: UNSAMPLED if nobody ever asked, else SILENT
+                       UNSAMPLED and never shown --report--> SEALED --reveal--> UNSAMPLED, or DISPUTED
 
 Silence is judged at the end of a phase, when the record is due. Nobody can hold a segment up: every phase ends.
 """
@@ -21,24 +22,25 @@ from swarm.ledger.check_statements import (
     VerifyCommit,
     VerifyReveal,
 )
-from swarm.ledger.disputes import Arbiter, accuse, move_dispute
+from swarm.ledger.disputes import Arbiter, accuse, answer_report, move_dispute
 from swarm.ledger.draft import Draft
-from swarm.ledger.payments import count, pay, void
+from swarm.ledger.payments import count, pay, return_bonds, void
 from swarm.ledger.phases import (
-    REVEAL_ROUNDS,
     answers_end,
     are_reveals_open,
     find_segment,
     forget_height,
     gather_end,
     open_checks,
+    reveal_end,
 )
 from swarm.ledger.records import (
     SegmentRecord,
 )
+from swarm.ledger.runs import forget_round
 from swarm.ledger.sampling import check_eligible, drawn_window, redraw_blocks, throw_dice
 from swarm.ledger.state import money_in
-from swarm.ledger.windows import open_windows
+from swarm.ledger.windows import check_tokens, open_windows
 from swarm.types import NO_DIGEST, Amount, Height, PeerId
 
 CHECKS_MAX = 4
@@ -93,18 +95,23 @@ def commit_check(draft: Draft, sender: PeerId, body: VerifyCommit) -> None:
 def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
     """Take a solver's leaves; return who must have signed this.
 
-    A solver that was not sampled may show its leaves too, and can then be reported.
+    A solver that was not sampled may show its leaves too; it must when it is reported.
     """
     record = find_segment(draft, body, SegmentPhase.SEALED, SegmentPhase.UNSAMPLED)
     if record.windows:
         raise InvalidStatement(Reason.DUPLICATE, "its leaves are revealed")
     spec = draft.run(record.run).spec
     windows = open_windows(record, spec.checks.window_steps, body)
+    check_tokens(record, spec.outer.fragments, body)
     record = replace(record, windows=windows)
-    if record.phase is SegmentPhase.SEALED:
-        end = Height(draft.height + REVEAL_ROUNDS * spec.round_blocks)
-        record = replace(record, phase=SegmentPhase.REVEALED, reveals_end=end, due=end)
-    draft.put_segment(record)
+    if record.phase is SegmentPhase.UNSAMPLED:
+        draft.put_segment(record)
+    elif record.accusations:
+        answer_report(draft, record)
+    else:
+        end = reveal_end(spec, draft.height)
+        opened = replace(record, phase=SegmentPhase.REVEALED, reveals_end=end, due=end)
+        draft.put_segment(opened)
     return record.peer
 
 
@@ -133,9 +140,12 @@ def reveal_check(draft: Draft, sender: PeerId, body: VerifyReveal, arbiter: Arbi
 
 
 def meet_deadlines(draft: Draft, arbiter: Arbiter) -> None:
-    """Do what the height of this block asks of every segment that is due."""
-    for record in draft.take_agenda():
+    """Do what the height of this block asks of every segment that is due, and forget old rounds."""
+    records, agenda = draft.take_agenda()
+    for record in records:
         _meet_deadline(draft, record, arbiter)
+    for place in agenda.rounds:
+        forget_round(draft, *place)
 
 
 def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
@@ -190,7 +200,7 @@ def _end_answers(draft: Draft, record: SegmentRecord) -> None:
 def _seal(draft: Draft, record: SegmentRecord) -> None:
     """Whoever has answered waits for the solver's leaves; the others have missed their check."""
     record = _without_missing(draft, record)
-    due = Height(draft.height + REVEAL_ROUNDS * draft.run(record.run).spec.round_blocks)
+    due = reveal_end(draft.run(record.run).spec, draft.height)
     draft.put_segment(replace(record, phase=SegmentPhase.SEALED, due=due))
 
 
@@ -212,8 +222,8 @@ def _trust(draft: Draft, record: SegmentRecord) -> None:
 
 
 def _silence(draft: Draft, record: SegmentRecord) -> None:
-    """The solver kept to itself what it must show: no pay, and a strike."""
-    record = void(draft, _without_missing(draft, record))
+    """The solver kept to itself what it must show: no pay, and a strike; who reported it loses nothing."""
+    record = void(draft, return_bonds(draft, _without_missing(draft, record)))
     count(draft, record, record.peer, "silent")
     _close(draft, record, SegmentPhase.SILENT)
 

@@ -5,6 +5,7 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
     DISPUTED --guilty--> GUILTY
        |  ^----------- another window is accused
        +--false, or no verdict in time--> CLEARED
+    UNSAMPLED, never shown --report--> SEALED --reveal--> as the report says: UNSAMPLED | it differs: DISPUTED
 
 One accused window at a time is before the validators. ``settle_dispute`` is the only place that knows how a
 verdict comes about; ``apply_block`` takes any other ``Arbiter`` in its stead. No dispute is settled while
@@ -28,38 +29,37 @@ from swarm.ledger.payments import (
     punish_accuser,
     punish_approver,
     punish_solver,
+    return_bonds,
     void,
 )
 from swarm.ledger.phases import (
     DISPUTE_ROUNDS,
+    REPORTS_MAX,
     are_reveals_open,
     find_segment,
     forget_height,
     is_reportable_at,
+    reveal_end,
 )
 from swarm.ledger.records import (
     Params,
     SegmentRecord,
 )
+from swarm.ledger.sampling import num_windows
 from swarm.ledger.state import Reader
 from swarm.types import Amount, Height, PeerId
-
-REPORTS_MAX = 8
-"""Reports of one segment that wait for a verdict: each costs every validator a replay."""
 
 BOND_FEES = 10
 """Least bond of a report, in minimum fees: a segment that earned nothing is not accused for nothing."""
 
-REPORTABLE = frozenset(
-    {
-        SegmentPhase.REVEALED,
-        SegmentPhase.DISPUTED,
-        SegmentPhase.VERIFIED,
-        SegmentPhase.UNSAMPLED,
-        SegmentPhase.CLEARED,
-    }
-)
-"""A judged segment is, too: the verifiers may have been its friends."""
+UNREPORTABLE = {
+    SegmentPhase.POSTED: "its verifiers come first",
+    SegmentPhase.SAMPLED: "its verifiers come first",
+    SegmentPhase.SEALED: "its solver must show its leaves first",
+    SegmentPhase.SILENT: "it is silent: nothing was shown or paid that could be accused",
+    SegmentPhase.GUILTY: "it is proven false already",
+}
+"""Why not. A judged segment may be reported, too: the verifiers may have been its friends."""
 
 
 class Verdict(StrEnum):
@@ -88,29 +88,52 @@ def settle_dispute(reader: Reader, record: SegmentRecord) -> Verdict:
 
 
 def report(draft: Draft, sender: PeerId, body: Report) -> None:
-    """Accuse a window that was revealed, at the risk of a bond."""
-    record = find_segment(draft, body, *REPORTABLE)
+    """Accuse a window at the risk of a bond; a solver that has shown nothing yet must show it now."""
+    record = find_segment(draft, body, *SegmentPhase)
     spec, height = draft.run(record.run).spec, draft.height
-    if not record.windows:
-        raise InvalidStatement(Reason.WRONG_PHASE, "its leaves are not revealed")
+    if record.phase in UNREPORTABLE:
+        raise InvalidStatement(Reason.WRONG_PHASE, UNREPORTABLE[record.phase])
     if not is_reportable_at(record, spec, height):
         raise InvalidStatement(Reason.EXPIRED, "its challenge window has passed")
     if sender == record.peer or draft.account(sender).stake < 1:
         raise InvalidStatement(Reason.STAKE, "who reports has a stake, and is not the solver")
-    if body.window >= len(record.windows):
-        raise InvalidStatement(Reason.BAD_FIELD, f"window {body.window} of {len(record.windows)}")
+    windows = num_windows(record.num_steps, spec.checks.window_steps)
+    if body.window >= windows:
+        raise InvalidStatement(Reason.BAD_FIELD, f"window {body.window} of {windows}")
     reports = [accusation for accusation in record.accusations if accusation.is_report]
     if body.window in record.judged or any(old.window == body.window for old in reports):
         raise InvalidStatement(Reason.DUPLICATE, "this window is reported or judged")
+    if any(old.peer == sender for old in reports):
+        raise InvalidStatement(Reason.DUPLICATE, "a report of this peer waits for its verdict")
     if len(reports) >= REPORTS_MAX:
         raise InvalidStatement(Reason.FULL, f"{REPORTS_MAX} reports wait for a verdict")
     claim = window_claim(body.leaves, body.end_root)
-    if claim == record.windows[body.window].claim:
+    if record.windows and claim == record.windows[body.window].claim:
         raise InvalidStatement(Reason.BAD_FIELD, "it agrees with what the solver has shown")
     bond = report_bond(draft.globals.params, record)
     draft.debit(sender, bond)
     accusation = Accusation(sender, body.window, claim, height, is_report=True, bond=bond)
-    accuse(draft, record, accusation)
+    if record.windows:
+        accuse(draft, record, accusation)
+    else:
+        due = reveal_end(spec, height)
+        sealed = replace(record, phase=SegmentPhase.SEALED, accusations=(accusation,), due=due)
+        draft.put_segment(sealed)
+
+
+def answer_report(draft: Draft, record: SegmentRecord) -> None:
+    """Compare what the solver has shown now with the report that made it.
+
+    An accomplice that says the same as the solver has opened the segment to everybody, for a round at least.
+    """
+    (accusation,) = record.accusations
+    spec, height = draft.run(record.run).spec, draft.height
+    record = replace(record, reveals_end=reveal_end(spec, height))
+    if accusation.claim != record.windows[accusation.window].claim:
+        _open_next(draft, record)
+        return
+    draft.credit(record.peer, accusation.bond)
+    _close(draft, replace(record, phase=SegmentPhase.UNSAMPLED, accusations=()))
 
 
 def report_bond(params: Params, record: SegmentRecord) -> Amount:
@@ -129,9 +152,10 @@ def accuse(draft: Draft, record: SegmentRecord, accusation: Accusation) -> None:
 
 def cast_ballot(draft: Draft, sender: PeerId, body: DisputeVote, arbiter: Arbiter) -> None:
     """Count a validator's verdict."""
-    record = find_segment(draft, body, SegmentPhase.DISPUTED)
+    record = find_segment(draft, body, *SegmentPhase)
     dispute = record.dispute
-    assert dispute is not None, "a disputed segment has a dispute"
+    if dispute is None:
+        raise InvalidStatement(Reason.WRONG_PHASE, f"no dispute: the segment is {record.phase}")
     if body.window != dispute.window:
         raise InvalidStatement(Reason.WRONG_PHASE, f"window {dispute.window} is disputed now")
     is_judge = any(validator.peer == sender for validator in draft.globals.validators)
@@ -173,9 +197,7 @@ def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
     """The solver loses stake, pay and seat; who was right is rewarded, who approved is not spared."""
     right = [a for a in record.accusations if a.window == dispute.window]
     first = min(right, key=lambda accusation: (accusation.is_report, accusation.height))
-    for accusation in record.accusations:
-        draft.credit(accusation.peer, accusation.bond)
-    record = void(draft, record)
+    record = void(draft, return_bonds(draft, record))
     if is_exact(draft, record):
         judges = [ballot.peer for ballot in dispute.ballots if ballot.is_guilty]
         punish_solver(draft, record, first.peer, judges)
@@ -185,8 +207,7 @@ def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
     evict(draft, record)
     count(draft, record, record.peer, "failed")
     judged = (*record.judged, dispute.window)
-    record = replace(record, phase=SegmentPhase.GUILTY, accusations=(), dispute=None, judged=judged)
-    _close(draft, record)
+    _close(draft, replace(record, phase=SegmentPhase.GUILTY, dispute=None, judged=judged))
 
 
 def _dismiss(draft: Draft, record: SegmentRecord, dispute: Dispute, *, is_false: bool) -> None:

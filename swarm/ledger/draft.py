@@ -15,11 +15,13 @@ from swarm.ledger.records import (
     Contribution,
     Entry,
     Globals,
+    RoundInfo,
     Run,
     SegmentRecord,
     Unbonding,
 )
 from swarm.ledger.state import (
+    MONEY_KINDS,
     NOBODY,
     Reader,
     State,
@@ -27,10 +29,13 @@ from swarm.ledger.state import (
     agenda_key,
     contribution_key,
     money_in,
+    round_key,
     run_key,
     segment_key,
+    verdicts_key,
 )
-from swarm.types import Amount, Height, PeerId, RunIndex
+from swarm.ledger.verdicts import recounted
+from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex
 
 
 @dataclass
@@ -79,15 +84,31 @@ class Draft(Reader):
         assert run.escrow >= 0, "checked before it was spent"
         self.changes[run_key(run.index)] = run
 
+    def put_round(self, run: RunIndex, info: RoundInfo, due: Height) -> None:
+        """Keep a round that is frozen now, or keep it longer: until ``due``."""
+        assert due > self.height, "what is due now is done now"
+        self.changes[round_key(run, info.round)] = info
+        agenda = self.agenda(due)
+        rounds = (*agenda.rounds, (run, info.round))
+        self.changes[agenda_key(due)] = replace(agenda, rounds=rounds)
+
+    def drop_round(self, run: RunIndex, round_: RoundIndex) -> None:
+        """Forget a round of which no segment is left."""
+        self.changes[round_key(run, round_)] = None
+
     def put_segment(self, record: SegmentRecord) -> None:
-        """Add or change a segment, and note when it is due."""
+        """Add or change a segment, count its verdict, and note when it is due."""
         assert record.held >= 0, "checked before it was paid"
         place = (record.run, record.round, record.stage, record.seat)
         before = self.segment(*place)
         self.changes[segment_key(*place)] = record
+        if before is not None and before.phase is not record.phase:
+            verdicts = recounted(self.verdicts(record.run), before, record, self.height)
+            self.changes[verdicts_key(record.run)] = verdicts
         if before is None or before.due != record.due:
             assert record.due > self.height, "what is due now is done now"
-            noted = Agenda((*self.agenda(record.due).segments, place))
+            agenda = self.agenda(record.due)
+            noted = replace(agenda, segments=(*agenda.segments, place))
             self.changes[agenda_key(record.due)] = noted
             if record.due > self.globals.last_due:
                 self.put_globals(replace(self.globals, last_due=record.due))
@@ -96,14 +117,15 @@ class Draft(Reader):
         """Forget a segment, which holds no money any more."""
         self.changes[segment_key(record.run, record.round, record.stage, record.seat)] = None
 
-    def take_agenda(self) -> tuple[SegmentRecord, ...]:
-        """The segments with something due now; the list is forgotten."""
+    def take_agenda(self) -> tuple[tuple[SegmentRecord, ...], Agenda]:
+        """The segments with something due now, and all that was noted, which is forgotten."""
         height = self.height
-        found = (self.segment(*place) for place in dict.fromkeys(self.agenda(height).segments))
+        agenda = self.agenda(height)
+        found = (self.segment(*place) for place in dict.fromkeys(agenda.segments))
         due = tuple(record for record in found if record is not None and record.due == height)
         if self.get(agenda_key(height)) is not None:
             self.changes[agenda_key(height)] = None
-        return due
+        return due, agenda
 
     def put_contribution(self, run: RunIndex, peer: PeerId, contribution: Contribution) -> None:
         """Change what a peer has done for a run."""
@@ -164,7 +186,9 @@ class Draft(Reader):
         assert isinstance(self.base, State), "an attempt is absorbed, not finished"
         before, after = self.base.globals, self.globals
         moved = sum(
-            money_in(entry) - money_in(self.base.get(key)) for key, entry in self.changes.items()
+            money_in(entry) - money_in(self.base.get(key))
+            for key, entry in self.changes.items()
+            if key[:1] in MONEY_KINDS
         )
         made = (after.minted - before.minted) - (after.burned - before.burned)
         assert moved == made == after.supply - before.supply, "supply is conserved"

@@ -19,7 +19,10 @@ STATE_COMPONENTS = 10
 """Components of a shard's state, in the order of docs/spec/protocol.md section 5."""
 
 PHI_COMPONENT = 4
-PHI_PROOF_DEPTH = (STATE_COMPONENTS - 1).bit_length()
+TOKENS_COMPONENT = 8
+COMPONENT_PROOF_DEPTH = (STATE_COMPONENTS - 1).bit_length()
+TOKENS_TOTAL_MAX = (1 << 53) - 1
+"""A seat's tokens since it began: exact in every language's numbers, and never reached."""
 
 
 def check_seat(run: int, round_: int, stage: int, seat: int) -> None:

@@ -58,6 +58,13 @@ def void(draft: Draft, record: SegmentRecord) -> SegmentRecord:
     return replace(record, held=Amount(0), is_paid=False)
 
 
+def return_bonds(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """Give back what was put up with every accusation; none is left."""
+    for accusation in record.accusations:
+        draft.credit(accusation.peer, accusation.bond)
+    return replace(record, accusations=())
+
+
 def count(draft: Draft, record: SegmentRecord, peer: PeerId, what: str) -> None:
     """Add one to a peer's ``verified``, ``failed``, ``silent``, ``checked`` or ``missed``."""
     work = draft.contribution(record.run, peer)

@@ -6,6 +6,7 @@ Core: pure functions of a record.
     first request --redraw--> no more requests --...--> 2 rounds: no more blind answers
     SEALED --1 round--> the solver is silent       REVEALED --1 round--> no more open answers
     DISPUTED --3 rounds--> no verdict              commit --challenge window--> forgotten
+    report on what was never shown --1 round--> the solver is silent
 """
 
 from typing import Protocol
@@ -20,6 +21,9 @@ from swarm.ledger.state import Reader
 from swarm.spec import RunSpec
 from swarm.types import Height, RoundIndex, RunIndex, StageIndex
 
+COMMIT_ROUNDS = 2
+"""A segment is accepted for two rounds after its own; a checkpoint for two from its boundary."""
+
 ANSWER_ROUNDS = 2
 """For fetching and replaying a window, from the first request."""
 
@@ -28,6 +32,9 @@ REVEAL_ROUNDS = 1
 
 DISPUTE_ROUNDS = 3
 """For the validators to fetch, replay and vote."""
+
+REPORTS_MAX = 8
+"""Reports of one segment that wait for a verdict: each costs every validator a replay."""
 
 
 class Place(Protocol):
@@ -88,11 +95,21 @@ def are_reveals_open(record: SegmentRecord, height: int) -> bool:
     return waits and height < record.reveals_end
 
 
+def challenge_end(record: SegmentRecord, spec: RunSpec) -> Height:
+    """From this height on nobody may report it: its window has passed, and a round since it was shown."""
+    return Height(max(record.height + spec.checks.challenge_window_blocks + 1, record.reveals_end))
+
+
 def is_reportable_at(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
     """Whether the challenge window is open."""
-    return height <= record.height + spec.checks.challenge_window_blocks
+    return height < challenge_end(record, spec)
 
 
 def forget_height(record: SegmentRecord, spec: RunSpec, height: int) -> Height:
     """When a judged segment is forgotten: with its challenge window, or in the next block."""
-    return Height(max(record.height + spec.checks.challenge_window_blocks, height) + 1)
+    return Height(max(challenge_end(record, spec), height + 1))
+
+
+def reveal_end(spec: RunSpec, height: int) -> Height:
+    """When a solver that must show its leaves from ``height`` on is silent, or verifiers that must are late."""
+    return Height(height + REVEAL_ROUNDS * spec.round_blocks)

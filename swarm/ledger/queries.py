@@ -8,7 +8,15 @@ from swarm.crypto import peer_name, peer_text
 from swarm.errors import BadEncoding
 from swarm.ledger.blocks import Block, Certificate, block_digest
 from swarm.ledger.check_statements import RevealSegment
-from swarm.ledger.check_texts import CHECK_KINDS, check_text, phase_counts, record_row
+from swarm.ledger.check_texts import (
+    CHECK_KINDS,
+    check_text,
+    guilty_rows,
+    phase_counts,
+    record_row,
+    verdicts_row,
+    verdicts_text,
+)
 from swarm.ledger.records import Account, Run, RunPhase, Seat
 from swarm.ledger.runs import boundary_height, current_round, round_info
 from swarm.ledger.seats import seats_of
@@ -29,6 +37,7 @@ from swarm.ledger.transactions import (
     Unstake,
     parse_transaction,
 )
+from swarm.ledger.verdicts import is_confirmed
 from swarm.spec import RunSpec
 from swarm.types import PeerId
 
@@ -168,11 +177,12 @@ def run_row(state: State, run: Run) -> Row:
         "tokens": run.tokens,
         "escrow": run.escrow,
         "owner": peer_name(run.owner),
+        **verdicts_row(state.verdicts(run.index)),
     }
 
 
 def run_detail(state: State, run: Run) -> Row:
-    """``swarm run show``: the row, and seats, checkpoints, the queue, work per peer."""
+    """``swarm run show``: the row, and seats, checkpoints, the queue, checks, work per peer."""
     row = run_row(state, run)
     round_ = current_round(run, state.height)
     row["blocks_to_boundary"] = (
@@ -194,8 +204,23 @@ def run_detail(state: State, run: Run) -> Row:
     ]
     peers = sorted({seat.peer for roster in run.seats for seat in roster})
     row["checks"] = phase_counts(state, run.index)
+    verified, old = verified_share(state, run)
+    row["old_segments"] = {"all": old, "verified": verified}
+    row["guilty_segments"] = guilty_rows(state.verdicts(run.index))
     row["work"] = [_work_row(state, run, peer) for peer in peers]
     return row
+
+
+def verified_share(state: State, run: Run, older_than_rounds: int = 2) -> tuple[int, int]:
+    """(How many another peer replayed and found true, all) of the segments committed so long ago, or earlier.
+
+    Counted since the run began. What is forgotten already counts as old enough, however short its window was.
+    """
+    newest = state.height - older_than_rounds * run.spec.round_blocks
+    live = [record for record in state.live_segments() if record.run == run.index]
+    young = [record for record in live if record.height > newest]
+    confirmed = state.verdicts(run.index).confirmed - sum(map(is_confirmed, young))
+    return confirmed, state.run(run.index).num_segments - len(young)
 
 
 def run_lines(state: State, run: Run) -> list[str]:
@@ -207,6 +232,9 @@ def run_lines(state: State, run: Run) -> list[str]:
     for stage, roster in enumerate(run.seats):
         names = ", ".join(f"{seat.index} {peer_name(seat.peer)}" for seat in roster)
         lines.append(f"  stage {stage}: {names or 'empty'}")
+    checked = verdicts_text(state.verdicts(run.index))
+    if checked:
+        lines.append(f"  {checked}")
     if run.waiting:
         lines.append(f"  waiting: {', '.join(peer_name(w.peer) for w in run.waiting)}")
     return lines

@@ -3,8 +3,9 @@
 Core: frozen structs.
 
 A run's roster is frozen into a ``RoundInfo`` at every round boundary and kept for four rounds: a node that is
-late by some blocks still pairs, routes and commits with the roster and beacon of the boundary. A segment's
-record carries its reward and everything said about it until its challenge window has passed.
+late by some blocks still pairs, routes and commits with the roster and beacon of the boundary. It stays as an
+entry of its own while a segment of that round can be checked: who replays one needs its roster and dice. A
+segment's record carries its reward and everything said about it until its challenge window has passed.
 """
 
 from enum import StrEnum
@@ -18,8 +19,8 @@ from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, St
 ROUNDS_KEPT = 4
 """Rounds whose roster and beacon stay: two to commit in, one to draw from, one to spare."""
 
-CHECKPOINTS_KEPT = 2
-"""Per stage: a peer may still be fetching the one before the newest."""
+CONVICTIONS_KEPT = 32
+"""Of one run: every stage of a small one twice over, and no list that grows with the lies."""
 
 
 class Params(Message, frozen=True):
@@ -162,7 +163,7 @@ class Run(Message, frozen=True):
     rounds: tuple[RoundInfo, ...]
     """Oldest first, at most ``ROUNDS_KEPT``."""
     checkpoints: tuple[tuple[Checkpoint, ...], ...]
-    """Per stage, newest first, at most ``CHECKPOINTS_KEPT``."""
+    """Per stage, newest first, at most ``spec_check.checkpoints_kept``: every anchor still asked for."""
     num_segments: int
     tokens: int
     """Committed so far, over all seats of the last stage."""
@@ -243,11 +244,38 @@ class Contribution(Message, frozen=True):
     """Found guilty in this run: it may not join or commit again."""
 
 
+class Conviction(Message, frozen=True):
+    """A segment that was proven false."""
+
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    peer: PeerId
+    height: Height
+    """Of the verdict."""
+
+
+class Verdicts(Message, frozen=True):
+    """How the segments of a run stand that have been judged, those forgotten since included."""
+
+    verified: int
+    cleared: int
+    unsampled: int
+    silent: int
+    guilty: int
+    confirmed: int
+    """Of those verified or cleared: another peer's replay agreed."""
+    convictions: tuple[Conviction, ...]
+    """Newest last, at most ``CONVICTIONS_KEPT``."""
+
+
 class Agenda(Message, frozen=True):
-    """Segments with something due at one height."""
+    """What is due at one height."""
 
     segments: tuple[tuple[RunIndex, RoundIndex, StageIndex, int], ...]
     """By run, round, stage and seat; some have moved on since."""
+    rounds: tuple[tuple[RunIndex, RoundIndex], ...]
+    """To be forgotten, unless a segment of theirs is still before the judges."""
 
 
-Entry = Globals | Account | Run | SegmentRecord | Contribution | Agenda
+Entry = Globals | Account | Run | RoundInfo | SegmentRecord | Contribution | Verdicts | Agenda

@@ -38,7 +38,7 @@ from swarm.spec import (
     OuterSpec,
     RunSpec,
 )
-from swarm.types import Amount, RoundIndex, RunIndex, StageIndex, View
+from swarm.types import Amount, Digest, RoundIndex, RunIndex, StageIndex, View
 
 BALANCE = Amount(1_000_000)
 STAKE = Amount(1_000)
@@ -119,6 +119,8 @@ class Rehearsal:
         self.links: list[tuple[Block, Certificate]] = []
         self.keys = [rehearsal_key(i) for i in range(max(num_accounts, 32))]
         self.num_validators = num_validators
+        self.ends: dict[Digest, tuple[bytes, int]] = {}
+        """The rehearsed states that a segment may go on from: what they are made of, and their tokens."""
 
     @property
     def state(self) -> State:

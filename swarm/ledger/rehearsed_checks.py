@@ -16,14 +16,18 @@ from swarm.ledger.check_statements import (
     Opening,
     Report,
     RevealSegment,
+    TokensOpening,
     VerifyCommit,
     VerifyReveal,
 )
+from swarm.ledger.fields import STATE_COMPONENTS, TOKENS_COMPONENT
 from swarm.ledger.records import Run, SegmentRecord
 from swarm.ledger.rehearsal import Rehearsal
 from swarm.ledger.sampling import check_eligible, drawn_window, prove_draw
 from swarm.ledger.state import State
 from swarm.ledger.transactions import CommitSegment
+from swarm.ledger.windows import tokens_component
+from swarm.merkle import merkle_proof, merkle_root
 from swarm.types import NO_DIGEST, Digest, PeerId
 
 SALT = bytes(range(32))
@@ -36,12 +40,13 @@ class RehearsedSegment:
     commit: CommitSegment
     leaves: tuple[Digest, ...]
     openings: tuple[Opening, ...]
+    tokens: tuple[TokensOpening, TokensOpening]
 
     def reveal(self, **changes: object) -> RevealSegment:
         """What the solver shows."""
         c = self.commit
-        body = RevealSegment(c.run, c.round, c.stage, c.seat, SALT, self.leaves, self.openings)
-        return changed(body, **changes)
+        shown = SALT, self.leaves, self.openings, self.tokens
+        return changed(RevealSegment(c.run, c.round, c.stage, c.seat, *shown), **changes)
 
     def window(self, index: int) -> tuple[tuple[Digest, ...], Digest]:
         """Leaves and end root of a window."""
@@ -102,7 +107,10 @@ class RehearsedSegment:
 def rehearse_segment(
     stage: Rehearsal, run: Run, round_: int, stage_index: int, seat: int, **changes: object
 ) -> RehearsedSegment:
-    """A segment that a seat could commit: its steps, a merge before the first and one in between."""
+    """A segment that a seat could commit: its steps, a merge before the first and one in between.
+
+    It goes on from the seat's last rehearsed segment, or from a state that nobody has committed.
+    """
     commit = stage.commit(run, round_, stage_index, seat, **changes)
     name = encode((commit.run, commit.round, commit.stage, commit.seat))
     leaves, openings = [digest("merge", name)], list[Opening]()
@@ -115,5 +123,21 @@ def rehearse_segment(
         leaves.append(step_leaf_digest(step, ((0, step, 1),), root, digest("mb", mark)))
         if step == commit.num_steps // 2:
             leaves.append(digest("merge", mark))
+    fragments, first = run.spec.outer.fragments, (commit.start_root, 0)
+    origin, total = stage.ends.get(commit.start_root, first)
+    start_root, start = rehearse_tokens(origin, total, fragments)
+    total += commit.tokens
+    end_root, end = rehearse_tokens(commit.end_root, total, fragments)
+    stage.ends[end_root] = commit.end_root, total
     hidden = trace_commit(trace_root(leaves), SALT)
-    return RehearsedSegment(changed(commit, trace_commit=hidden), tuple(leaves), tuple(openings))
+    roots = {"start_root": start_root, "end_root": end_root, "trace_commit": hidden}
+    return RehearsedSegment(changed(commit, **roots), tuple(leaves), tuple(openings), (start, end))
+
+
+def rehearse_tokens(name: bytes, total: int, fragments: int) -> tuple[Digest, TokensOpening]:
+    """The root of a made-up state in which a seat has seen so many tokens, and its opening."""
+    counts = (total, *[0] * fragments)
+    components = [digest("component", name, bytes([i])) for i in range(STATE_COMPONENTS)]
+    components[TOKENS_COMPONENT] = tokens_component(counts)
+    proof = merkle_proof(components, TOKENS_COMPONENT)
+    return merkle_root(components), TokensOpening(counts, proof)

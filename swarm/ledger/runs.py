@@ -14,6 +14,7 @@ from swarm.errors import BadEncoding, InvalidStatement, Reason
 from swarm.ledger.draft import Draft
 from swarm.ledger.economics import run_deposit
 from swarm.ledger.fields import SHORT_MAX
+from swarm.ledger.phases import COMMIT_ROUNDS
 from swarm.ledger.records import (
     ROUNDS_KEPT,
     RoundInfo,
@@ -162,6 +163,19 @@ def cross_boundaries(draft: Draft) -> None:
             _cross(draft, run, RoundIndex(since // run.spec.round_blocks))
 
 
+def forget_round(draft: Draft, index: RunIndex, round_: RoundIndex) -> None:
+    """Forget a round whose challenge windows are closed; not while the judges have a segment of it."""
+    info = draft.round_info(index, round_)
+    assert info is not None, "nothing else forgets a round"
+    seats = (seat for roster in info.seats for seat in roster)
+    found = (draft.segment(index, round_, seat.stage, seat.index) for seat in seats)
+    due = [record.due for record in found if record is not None]
+    if due:
+        draft.put_round(index, info, max(due))
+    else:
+        draft.drop_round(index, round_)
+
+
 def _cross(draft: Draft, run: Run, round_: RoundIndex) -> None:
     if round_ < run.end_round:
         patience = draft.globals.params.epoch_blocks
@@ -177,6 +191,9 @@ def _freeze(draft: Draft, run: Run, round_: RoundIndex) -> None:
     beacon = draft.globals.beacon
     drawn = draw_posters(run, round_, beacon)
     info = RoundInfo(round_, draft.height, beacon, run.seats, drawn)
+    last_commit = boundary_height(run, round_ + 1 + COMMIT_ROUNDS)
+    window = run.spec.checks.challenge_window_blocks
+    draft.put_round(run.index, info, Height(last_commit + window))
     draft.put_run(replace(run, rounds=(*run.rounds[-(ROUNDS_KEPT - 1) :], info)))
 
 

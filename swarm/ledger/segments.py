@@ -9,8 +9,8 @@ from swarm.ledger.check_records import SegmentPhase
 from swarm.ledger.draft import Draft
 from swarm.ledger.economics import segment_reward
 from swarm.ledger.fields import PHI_COMPONENT, STATE_COMPONENTS
+from swarm.ledger.phases import COMMIT_ROUNDS
 from swarm.ledger.records import (
-    CHECKPOINTS_KEPT,
     Checkpoint,
     Run,
     RunPhase,
@@ -21,7 +21,7 @@ from swarm.ledger.records import (
 from swarm.ledger.runs import boundary_height, round_info
 from swarm.ledger.sampling import partners_of
 from swarm.ledger.seats import with_changed_seat
-from swarm.ledger.spec_check import segment_tokens_max
+from swarm.ledger.spec_check import checkpoints_kept, segment_tokens_max
 from swarm.ledger.state import Reader
 from swarm.ledger.transactions import (
     CommitSegment,
@@ -30,9 +30,6 @@ from swarm.ledger.transactions import (
 )
 from swarm.merkle import blake3_hash, verify_proof
 from swarm.types import Amount, Height, RoundIndex
-
-COMMIT_ROUNDS = 2
-"""A segment is accepted for two rounds after its own; a checkpoint for two from its boundary."""
 
 
 def statement_seat(reader: Reader, body: RosterStatement) -> Seat:
@@ -135,7 +132,8 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
     except BrokenPromise as error:
         raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
     new = Checkpoint(body.round, body.phi_root, body.phi_bytes, seat.peer, seat.index, height)
-    newest = sorted((new, *kept), key=lambda checkpoint: -checkpoint.round)[:CHECKPOINTS_KEPT]
+    newest = sorted((new, *kept), key=lambda checkpoint: -checkpoint.round)
+    newest = newest[: checkpoints_kept(run.spec)]
     checkpoints = tuple(
         tuple(newest) if i == body.stage else old for i, old in enumerate(run.checkpoints)
     )

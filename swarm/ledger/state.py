@@ -22,8 +22,10 @@ from swarm.ledger.records import (
     Entry,
     Globals,
     Params,
+    RoundInfo,
     Run,
     SegmentRecord,
+    Verdicts,
 )
 from swarm.sparse import SparseMap
 from swarm.spec import Genesis
@@ -37,24 +39,18 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"g": Globals,
     b"a": Account,
     b"r": Run,
+    b"b": RoundInfo,
     b"s": SegmentRecord,
     b"c": Contribution,
+    b"v": Verdicts,
     b"d": Agenda,
 }
 NOBODY = Account(Amount(0), Amount(0), 0, 0, (), Height(0))
-_NOTHING_DONE = Contribution(
-    segments=0,
-    tokens=0,
-    earned=Amount(0),
-    checkpoints=0,
-    verified=0,
-    failed=0,
-    silent=0,
-    checked=0,
-    missed=0,
-    is_barred=False,
-)
 """The account of a peer the ledger has not heard of."""
+
+_NOTHING_DONE = Contribution(0, 0, Amount(0), 0, 0, 0, 0, 0, 0, is_barred=False)
+_NOTHING_JUDGED = Verdicts(0, 0, 0, 0, 0, 0, ())
+_NOTHING_DUE = Agenda((), ())
 
 
 def account_key(peer: PeerId) -> bytes:
@@ -67,6 +63,11 @@ def run_key(run: RunIndex) -> bytes:
     return b"r" + run.to_bytes(8, "big")
 
 
+def round_key(run: RunIndex, round_: RoundIndex) -> bytes:
+    """Where the roster and the dice of a round are."""
+    return b"b" + run.to_bytes(8, "big") + round_.to_bytes(8, "big")
+
+
 def segment_key(run: RunIndex, round_: RoundIndex, stage: StageIndex, seat: int) -> bytes:
     """Where a seat's segment is."""
     return b"s" + b"".join(part.to_bytes(8, "big") for part in (run, round_, stage, seat))
@@ -75,6 +76,11 @@ def segment_key(run: RunIndex, round_: RoundIndex, stage: StageIndex, seat: int)
 def contribution_key(run: RunIndex, peer: PeerId) -> bytes:
     """Where a peer's work for a run is counted."""
     return b"c" + run.to_bytes(8, "big") + peer
+
+
+def verdicts_key(run: RunIndex) -> bytes:
+    """Where it is counted how a run's segments were judged."""
+    return b"v" + run.to_bytes(8, "big")
 
 
 def agenda_key(height: int) -> bytes:
@@ -115,6 +121,11 @@ class Reader(ABC):
             raise InvalidStatement(Reason.UNKNOWN_RUN, str(run))
         return found
 
+    def round_info(self, run: RunIndex, round_: RoundIndex) -> RoundInfo | None:
+        """A round as it was frozen, while a segment of it can be checked; None before and after."""
+        found = self.get(round_key(run, round_))
+        return found if isinstance(found, RoundInfo) else None
+
     def segment(
         self, run: RunIndex, round_: RoundIndex, stage: StageIndex, seat: int
     ) -> SegmentRecord | None:
@@ -127,10 +138,15 @@ class Reader(ABC):
         found = self.get(contribution_key(run, peer))
         return found if isinstance(found, Contribution) else _NOTHING_DONE
 
+    def verdicts(self, run: RunIndex) -> Verdicts:
+        """How the segments of a run were judged since it began."""
+        found = self.get(verdicts_key(run))
+        return found if isinstance(found, Verdicts) else _NOTHING_JUDGED
+
     def agenda(self, height: int) -> Agenda:
-        """Which segments have something due at a height to come."""
+        """What is due at a height to come."""
         found = self.get(agenda_key(height))
-        return found if isinstance(found, Agenda) else Agenda(())
+        return found if isinstance(found, Agenda) else _NOTHING_DUE
 
 
 @dataclass(frozen=True)
@@ -184,14 +200,9 @@ class State(Reader):
         return tuple(run for i in indices if (run := self.find_run(RunIndex(i))) is not None)
 
     def segments(self, run: Run, round_: RoundIndex) -> tuple[SegmentRecord, ...]:
-        """What the roster of a kept round has committed so far, by stage and seat."""
-        seats = (
-            seat
-            for info in run.rounds
-            if info.round == round_
-            for roster in info.seats
-            for seat in roster
-        )
+        """What the roster of a round has committed and can still be checked for, by stage and seat."""
+        info = self.round_info(run.index, round_)
+        seats = [seat for roster in info.seats for seat in roster] if info is not None else []
         found = (self.segment(run.index, round_, seat.stage, seat.index) for seat in seats)
         return tuple(record for record in found if record is not None)
 
@@ -213,6 +224,10 @@ class State(Reader):
         for key, entry in self.entries.items():
             if isinstance(entry, Account):
                 yield PeerId(key[1:]), entry
+
+
+MONEY_KINDS = frozenset({b"a", b"r", b"s"})
+"""First bytes of the keys under which there can be money: accounts, runs, segments."""
 
 
 def money_in(entry: Entry | None) -> int:

@@ -18,9 +18,9 @@ from swarm.ledger.check_statements import (
 )
 from swarm.ledger.fields import (
     AMOUNT_MAX,
+    COMPONENT_PROOF_DEPTH,
     HEIGHT_MAX,
     PHI_BYTES_MAX,
-    PHI_PROOF_DEPTH,
     SHORT_MAX,
     TOKENS_MAX,
     check_seat,
@@ -230,6 +230,6 @@ def _check_checkpoint(body: PostCheckpoint) -> None:
     check_seat(body.run, body.round, body.stage, body.seat)
     within("checkpoint round", body.round, 1, SHORT_MAX)
     within("phi bytes", body.phi_bytes, 1, PHI_BYTES_MAX)
-    within("proof depth", len(body.proof), PHI_PROOF_DEPTH, PHI_PROOF_DEPTH)
+    within("proof depth", len(body.proof), COMPONENT_PROOF_DEPTH, COMPONENT_PROOF_DEPTH)
     for part in (body.phi_root, *body.proof):
         within("hash bytes", len(part), 32, 32)

@@ -1,22 +1,30 @@
-"""Judge what a solver shows: do these leaves lead to its commitment, and where do its windows begin?
+"""Judge what a solver shows: its leaves, where its windows begin, and the tokens it is paid for.
 
 Core: pure functions. Raises ``InvalidStatement``.
 
 Steps are numbered from 0 in every segment, and window w begins with step w * window_steps; what happened before
-the first step belongs to window 0. Source: docs/spec/verification.md section 2.
+the first step belongs to window 0. The tokens are part of the state: the totals under the start root and the
+end root differ by what the commit claims. Source: docs/spec/verification.md section 2.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
-from swarm.errors import InvalidStatement, Reason
+from swarm.errors import BrokenPromise, InvalidStatement, Reason
 from swarm.leaves import step_leaf_digest, trace_commit, trace_root, window_claim
 from swarm.ledger.check_records import Window
-from swarm.ledger.check_statements import Opening, RevealSegment
+from swarm.ledger.check_statements import Opening, RevealSegment, TokensOpening
+from swarm.ledger.fields import STATE_COMPONENTS, TOKENS_COMPONENT
 from swarm.ledger.records import (
     SegmentRecord,
 )
 from swarm.ledger.sampling import num_windows
+from swarm.merkle import blake3_hash, verify_proof
+from swarm.tensors import tensor_hash
 from swarm.types import NO_DIGEST, Digest
+
+COUNT_BYTES = 8
+"""A count is an int64."""
 
 
 def open_windows(
@@ -32,6 +40,33 @@ def open_windows(
         Window(start, end, last - first, window_claim(body.leaves[first:last], Digest(end)))
         for (first, last), (start, end) in zip(pairwise(bounds), pairwise(roots), strict=True)
     )
+
+
+def tokens_component(counts: Sequence[int]) -> Digest:
+    """Component 8 of a state: the total, then the total at each fragment's last merge, as int64."""
+    data = b"".join(count.to_bytes(COUNT_BYTES, "little", signed=True) for count in counts)
+    return tensor_hash("int64", (len(counts),), data)
+
+
+def check_tokens(record: SegmentRecord, fragments: int, body: RevealSegment) -> None:
+    """Raise unless the totals are those of the segment's states, and differ by what it claimed."""
+    start, end = body.tokens
+    _check_total(start, record.start_root, fragments)
+    _check_total(end, record.end_root, fragments)
+    trained = end.counts[0] - start.counts[0]
+    if trained != record.tokens:
+        said = f"the state counts {trained} tokens where the commit says {record.tokens}"
+        raise InvalidStatement(Reason.BAD_PROOF, said)
+
+
+def _check_total(opening: TokensOpening, root: Digest, fragments: int) -> None:
+    if len(opening.counts) != 1 + fragments:
+        raise InvalidStatement(Reason.BAD_PROOF, f"not a total and {fragments} fragments")
+    leaf, place = tokens_component(opening.counts), (TOKENS_COMPONENT, STATE_COMPONENTS)
+    try:
+        verify_proof(root, leaf, *place, opening.proof, blake3_hash)
+    except BrokenPromise as error:
+        raise InvalidStatement(Reason.BAD_PROOF, f"not the tokens of its state: {error}") from None
 
 
 def _check_openings(record: SegmentRecord, window_steps: int, body: RevealSegment) -> None:

@@ -2,17 +2,26 @@
 
 duties.py       C  given what I know, what is my next duty?
 recorder.py     C  what a seat wrote down becomes a commit
+retention.py    C  what it takes to keep windows until nobody asks for them
+audits.py       C  how checking goes, as rows; who was convicted
 context.py      S  what the parts of a node share
 reports.py      S  where events go
+library.py      S  texts and anchors, known by their hashes
 datasets.py     S  the run's text, fetched
-checkpoints.py  S  canonical checkpoints, posted and pulled
+checkpoints.py  S  canonical checkpoints, posted and cleared away
+shards.py       S  what a seat starts from, and leaves on this disk
+commits.py      S  windows to the disk, then the commit to the ledger
 seats.py        S  the seats of this node
 trading.py      S  one outer step of one fragment
+witness.py      S  verdicts, and what they mean for this node
 steward.py      S  ask what is due, see that it is done
 acquaintances.py  S  whom the last start was connected to
 entrance.py     S  the way into a network and a run
 launching.py    S  the run spec and the genesis of a launch
 publishing.py   S  the text of a launch, as blobs
+announcing.py   S  what this node says of itself
+auditing.py     S  audits and reports that a person asks for
+actions.py      S  what the local page may ask
 snapshot.py     S  the object behind the map
 service.py      S  the door: run_node
 """

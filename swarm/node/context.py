@@ -3,6 +3,7 @@
 Shell: references to every room; decides nothing.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +15,18 @@ from swarm.gossip.service import Trades
 from swarm.host.service import Host
 from swarm.ledger.records import Run
 from swarm.ledger.service import LedgerService
+from swarm.node.audits import Sentence
+from swarm.node.library import Library
 from swarm.node.reports import Reports
 from swarm.run_file import NodeConfig
 from swarm.spec import Genesis
 from swarm.store import Store
 from swarm.training.service import Pipeline
 from swarm.types import PeerId, RunIndex, StageIndex
+from swarm.verify.service import Checks
+
+SENTENCES_KEPT = 32
+"""As many convictions as the ledger remembers of one run."""
 
 
 @dataclass(slots=True)
@@ -47,6 +54,10 @@ class Tally:
     losses: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     """(round, mean training loss in nats) of closed segments."""
     notes: list[TradeNote] = field(default_factory=list[TradeNote])
+    sentences: deque[Sentence] = field(
+        default_factory=lambda: deque[Sentence](maxlen=SENTENCES_KEPT)
+    )
+    """Convictions, oldest first."""
     hashing_s: float = 0.0
     waits_for: str = ""
     """What the node is waiting for, as a sentence, or empty."""
@@ -67,6 +78,10 @@ class Context:
     trades: Trades
     blobs: Blobs
     compute: Compute
+    checking: Compute
+    """For replays of others' work: a worker of lower priority, so that training never waits for it."""
+    library: Library
+    checks: Checks
     pipeline: Pipeline
     report: Reports
     incarnation: int
@@ -88,10 +103,4 @@ class Context:
 
     def peers_of_run(self) -> list[PeerId]:
         """Everybody the ledger or the network names for this run, connected ones first."""
-        run = self.run
-        named = {seat.peer for roster in run.seats for seat in roster} if run else set[PeerId]()
-        if run is not None:
-            named.add(run.owner)
-        connected = self.host.connected()
-        rest = sorted(named - set(connected) - {self.me})
-        return [*connected, *rest]
+        return self.library.peers_of(self.run)

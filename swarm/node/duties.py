@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.ledger.records import Checkpoint, RoundInfo, Run, RunPhase, Seat
-from swarm.types import Height, PeerId, RoundIndex, StageIndex
+from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex
 
 FIRST_TRADE_BLOCKS = 1
 """Blocks after the boundary before the first fragment is traded: late finishers catch up meanwhile."""
 LAST_TRADE_BLOCKS = 2
 """No trade starts in the last blocks of a round, so that none is open when the segment closes."""
+
+FEES_KEPT = 20
+"""Fees that stay in the balance when a stake is put up: who checks pays three for a window."""
 
 ENDED = (RunPhase.FINISHED, RunPhase.SETTLED)
 
@@ -27,6 +30,22 @@ class LocalSeat:
     index: int
     round_index: RoundIndex | None
     is_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """A node's own money on the ledger, and what it wants of it."""
+
+    balance: Amount
+    stake: Amount
+    wanted: int
+    """The stake it wants to have; 0: it puts up none by itself."""
+    fee: Amount
+    """For one statement."""
+    is_staking: bool
+    """A stake is on its way to the ledger."""
+    is_barred: bool
+    """It was found guilty in this run: it must not lose the next stake as it lost the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +62,20 @@ class Known:
     trades_begun: frozenset[tuple[StageIndex, int, RoundIndex, int]]
     commits_final: frozenset[tuple[StageIndex, int, RoundIndex]]
     """(stage, seat, round) of my own segments that the ledger has."""
+    closed: frozenset[tuple[StageIndex, int, RoundIndex]]
+    """(stage, seat, round) of my segments that were closed to be committed, by this start or an earlier one."""
     checkpoints_posted: frozenset[tuple[StageIndex, RoundIndex]]
     checkpoints_held: frozenset[tuple[StageIndex, RoundIndex]]
+    purse: Purse
+
+
+@dataclass(frozen=True, slots=True)
+class TopUpStake:
+    """Put up what is missing of the stake this node wants; wait while the balance is ``short``."""
+
+    amount: Amount
+    short: Amount
+    """What the balance lacks to do it and to pay for checks; 0: it can be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +141,21 @@ class FetchCheckpoint:
 
 
 Duty = (
-    AskToJoin | TakeSeat | LeaveSeat | BeginRound | TradeFragment | PostCheckpoint | FetchCheckpoint
+    TopUpStake
+    | AskToJoin
+    | TakeSeat
+    | LeaveSeat
+    | BeginRound
+    | TradeFragment
+    | PostCheckpoint
+    | FetchCheckpoint
 )
 
 
 def next_duties(known: Known) -> list[Duty]:
     """All duties that are due now; doing them and asking again gives none of them twice."""
     info = known.run.rounds[-1] if known.run.rounds else None
-    duties: list[Duty] = []
+    duties: list[Duty] = [*_stake_duties(known)]
     if _wants_seat(known):
         duties.append(AskToJoin())
     if info is None:
@@ -151,9 +189,18 @@ def partner_of(known: Known, info: RoundInfo, seat: Seat, fragment: int) -> Seat
     return by_key[partner] if partner is not None else None
 
 
+def _stake_duties(known: Known) -> list[TopUpStake]:
+    purse = known.purse
+    missing = purse.wanted - purse.stake
+    if missing <= 0 or purse.is_staking or purse.is_barred or known.run.phase in ENDED:
+        return []
+    short = max(missing + FEES_KEPT * purse.fee - purse.balance, 0)
+    return [TopUpStake(Amount(missing), Amount(short))]
+
+
 def _wants_seat(known: Known) -> bool:
     run = known.run
-    if not known.is_solver or known.is_joining or run.phase in ENDED:
+    if not known.is_solver or known.is_joining or known.purse.is_barred or run.phase in ENDED:
         return False
     sits = any(seat.peer == known.me for stage in run.seats for seat in stage)
     waits = any(waiter.peer == known.me for waiter in run.waiting)
@@ -172,11 +219,23 @@ def _seat_duties(known: Known, info: RoundInfo) -> list[Duty]:
     for key, local in sorted(here.items()):
         if is_over or key not in mine:
             duties.append(LeaveSeat(local.stage, local.index))
-        elif local.is_ready and local.round_index != info.round:
+        elif (
+            local.is_ready
+            and local.round_index != info.round
+            and not _is_closed(known, local, info)
+        ):
             duties.append(BeginRound(local.stage, local.index, info))
     if known.is_solver and not is_over:
         duties += [TakeSeat(seat, info) for key, seat in sorted(mine.items()) if key not in here]
     return duties
+
+
+def _is_closed(known: Known, local: LocalSeat, info: RoundInfo) -> bool:
+    """Whether this seat has done its segment of the round: after a restart the ledger may be behind.
+
+    To train it again would be to sign two logs of one segment, which is what liars do.
+    """
+    return (local.stage, local.index, info.round) in known.closed
 
 
 def _checkpoint_duties(known: Known, info: RoundInfo) -> list[Duty]:

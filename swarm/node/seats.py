@@ -4,46 +4,32 @@ Shell: carries out what ``duties`` asks; one lock per seat keeps its rounds in o
 """
 
 import math
-import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 from torch import Tensor
 
-from swarm.crypto import digest
-from swarm.errors import Corrupt, InvalidStatement, Unreachable
+from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.ledger.records import RoundInfo, Run, Seat
-from swarm.ledger.transactions import CommitSegment
-from swarm.node.checkpoints import (
-    ClosedSegment,
-    anchor_of,
-    newest,
-    pull,
-    stage_parameters,
-)
+from swarm.node.checkpoints import ClosedSegment
+from swarm.node.commits import Commits, Keeper
 from swarm.node.context import Context
 from swarm.node.datasets import token_source
 from swarm.node.duties import BeginRound, LeaveSeat, LocalSeat, TakeSeat, TradeFragment
-from swarm.node.recorder import commit_of, state_root_of
+from swarm.node.retention import keeps_windows
+from swarm.node.shards import find_shard, keep_shard
 from swarm.node.trading import trade
-from swarm.training.checkpoint import decode_shard
-from swarm.training.resume import resume_shard, save_shard
-from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.runner import SeatRunner
-from swarm.training.segment import SegmentLog
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
+from swarm.verify.plans import round_plan
+from swarm.verify.reveal import Counts
 
-RESUME_ROUNDS_MAX = 3
-"""A saved shard older than this many rounds is left for the canonical checkpoint."""
 CLOSED_KEPT = 3
 """Closed segments whose phi is held: the draw may ask for it until two boundaries later."""
 LOSSES_MAX = 500
 """Points of the loss curve that are kept."""
-RESUBMIT_BLOCKS = 4
-"""A commit that is not on the ledger after this many blocks is sent again."""
 
 
 def _scope() -> trio.CancelScope:
@@ -56,20 +42,16 @@ class Live:
 
     seat: Seat
     runner: SeatRunner | None = None
+    keeper: Keeper | None = None
+    """None in a run whose windows nobody can compute again."""
     round_index: RoundIndex | None = None
     lock: trio.Lock = field(default_factory=trio.Lock)
     scope: trio.CancelScope = field(default_factory=_scope)
     closed: list[ClosedSegment] = field(default_factory=list[ClosedSegment])
+    counts: Counts = ()
+    """The tokens that the open segment began with."""
     saved_anchor: Digest = NO_DIGEST
     """The anchor that the shard on disk names."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """A commit on its way to the ledger."""
-
-    body: CommitSegment
-    sent_height: int
 
 
 class Seats:
@@ -77,10 +59,11 @@ class Seats:
 
     def __init__(self, context: Context, nursery: trio.Nursery) -> None:
         self.live: dict[tuple[StageIndex, int], Live] = {}
-        self.pending: dict[tuple[StageIndex, int, RoundIndex], Pending] = {}
+        self.commits = Commits(context, nursery)
         self._context = context
         self._nursery = nursery
-        self._folder = context.home / "seats"
+        self._hashed_s = 0.0
+        """For the seats that were left."""
 
     def locals(self) -> tuple[LocalSeat, ...]:
         """What ``duties`` wants to know of them."""
@@ -97,8 +80,9 @@ class Seats:
         return None if None in runners else found | saved
 
     def hashing_s(self) -> float:
-        """Processor seconds spent on hashing states, over the seats held now."""
-        return sum(live.runner.shard.hashing_s for live in self.live.values() if live.runner)
+        """Processor seconds spent on hashing states since the start."""
+        held = (live.runner.shard.hashing_s for live in self.live.values() if live.runner)
+        return self._hashed_s + sum(held)
 
     # --- taking and leaving ---
 
@@ -114,12 +98,13 @@ class Seats:
         assert run is not None, "a seat belongs to a run"
         with live.scope:
             try:
-                tokens = await token_source(context, run.spec)
-                shard, came_from = await self._shard(run, seat)
+                tokens = await token_source(context, run)
+                shard, came_from = await find_shard(context, run, seat)
             except Unreachable as error:
                 context.report(EventKind.WARNING, f"seat {seat.stage}/{seat.index}: {error}")
                 self.live.pop((seat.stage, seat.index), None)
                 return
+            live.keeper = self.commits.keeper(run) if keeps_windows(run.spec) else None
             runner = SeatRunner(
                 shard,
                 seat.index,
@@ -127,6 +112,7 @@ class Seats:
                 compute=context.compute,
                 forward=context.pipeline.forward,
                 incarnation=context.incarnation,
+                windows=live.keeper.send if live.keeper is not None else None,
             )
             context.pipeline.add(runner)
             live.runner = runner
@@ -137,35 +123,6 @@ class Seats:
                 seat=seat.index,
             )
             await runner.run()
-
-    async def _shard(self, run: Run, seat: Seat) -> tuple[Shard, str]:
-        """Our own saved shard if it is fresh and the one we committed; else the canonical one."""
-        context = self._context
-        newest_round = run.rounds[-1].round if run.rounds else 0
-        if seat.last_commit_round >= max(newest_round - RESUME_ROUNDS_MAX, 0):
-            try:
-                shard = await self._saved(run, seat)
-            except (Corrupt, Unreachable) as error:
-                context.report(EventKind.WARNING, f"the saved shard cannot be used: {error}")
-            else:
-                if shard is not None:
-                    return shard, f"its own state of round {seat.last_commit_round}"
-        phi_P, _, boundary = await newest(context, seat.stage)
-        shard = await context.compute.run(Shard, run.spec, seat.stage, phi_P, time.thread_time)
-        return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"
-
-    async def _saved(self, run: Run, seat: Seat) -> Shard | None:
-        """The shard on this disk, if it is the one the ledger has the root of."""
-        context = self._context
-        data = await trio.to_thread.run_sync(_read, self._file(seat))
-        if not data:
-            return None
-        numel = stage_parameters(context, seat.stage)
-        saved = await context.compute.run(decode_shard, data, numel)
-        anchor_P = await anchor_of(context, seat.stage, saved.anchor_root)
-        shard = await context.compute.run(resume_shard, run.spec, saved, anchor_P, time.thread_time)
-        root = state_root_of(await context.compute.run(shard.components))
-        return shard if root == seat.last_end_root else None
 
     async def leave(self, duty: LeaveSeat) -> None:
         """Close and commit what is open, then free the seat."""
@@ -178,6 +135,9 @@ class Seats:
             live.scope.cancel()
             if live.runner is not None:
                 self._context.pipeline.remove(live.runner)
+                self._hashed_s += live.runner.shard.hashing_s
+            if live.keeper is not None:
+                live.keeper.send.close()  # what was sent is kept all the same
         self.live.pop((duty.stage, duty.index), None)
         self._context.report(
             EventKind.SEAT_YIELDED, f"left stage {duty.stage}, replica {duty.index}"
@@ -200,6 +160,7 @@ class Seats:
                 return
             anchor = await self._anchor(runner.shard, run, duty.info)
             plan = round_plan(run, duty.info, self._context.genesis.chain)
+            live.counts = _counts(runner.shard)
             await runner.begin_round(plan, anchor)
 
     async def _anchor(
@@ -211,7 +172,8 @@ class Seats:
                 is_old = checkpoint.phi_root == shard.anchor_root
                 if is_old or not self._context.blobs.has(checkpoint.phi_root):
                     return None
-                return await pull(self._context, shard.stage, checkpoint), checkpoint.phi_root
+                phi_P = await self._context.library.checkpoint(run, shard.stage, checkpoint)
+                return phi_P, checkpoint.phi_root
         return None
 
     async def _close(self, live: Live, runner: SeatRunner) -> None:
@@ -224,58 +186,12 @@ class Seats:
             losses.append((log.round, log.loss_micro / 1e6))
             del losses[:-LOSSES_MAX]
         if log.num_steps:
-            await self._commit(log, live)
-            seat = live.seat
-            assert context.run is not None, "a segment belongs to a run"
-            saved = await context.compute.run(
-                save_shard, runner.shard, context.run.spec_digest, seat.index, log.round
-            )
-            saved_anchor = runner.shard.anchor_root
-            await trio.to_thread.run_sync(_write, self._file(live.seat), saved)
-            live.saved_anchor = saved_anchor
-
-    async def _commit(self, log: SegmentLog, live: Live) -> None:
-        context = self._context
-        assert context.run_index is not None, "a segment belongs to a run"
-        run_bytes = context.run_index.to_bytes(4, "big")
-        place = b"".join(part.to_bytes(4, "big") for part in (log.round, log.stage, log.seat))
-        salt = digest("trace-salt", context.secret.seed, context.genesis.chain, run_bytes, place)
-        body = commit_of(log, context.run_index, context.incarnation, salt)
-        key = (log.stage, log.seat, log.round)
-        self.pending[key] = Pending(body, context.ledger.height)
-        await self._submit(body)
-        context.report(
-            EventKind.COMMITTED,
-            f"round {log.round}: stage {log.stage} took {log.num_steps} steps,"
-            f" {log.tokens:,} tokens, loss {log.loss_micro / 1e6:.3f}",
-            round=log.round,
-            stage=log.stage,
-            seat=live.seat.index,
-            steps=log.num_steps,
-            tokens=log.tokens,
-            loss_micro=log.loss_micro,
-        )
-
-    async def _submit(self, body: CommitSegment) -> None:
-        try:
-            await self._context.ledger.submit(body)
-        except InvalidStatement as error:
-            self._context.report(
-                EventKind.WARNING, f"segment of round {body.round} not accepted: {error}"
-            )
-
-    async def resubmit(self, run: Run) -> None:
-        """Send again what the ledger should have by now; forget what it has or never will."""
-        height = self._context.ledger.height
-        kept = {info.round for info in run.rounds}
-        for key, pending in list(self.pending.items()):
-            stage, index, round_index = key
-            known = self._context.ledger.state.segment(run.index, round_index, stage, index)
-            if known is not None or round_index not in kept:
-                del self.pending[key]
-            elif height - pending.sent_height >= RESUBMIT_BLOCKS:
-                pending.sent_height = height
-                await self._submit(pending.body)
+            self.commits.begin(log, (live.counts, _counts(runner.shard)), live.keeper)
+            run = context.run
+            assert run is not None, "a segment belongs to a run"
+            anchor_root = runner.shard.anchor_root
+            await keep_shard(context, run, live.seat, runner.shard, log.round)
+            live.saved_anchor = anchor_root
 
     def closed(self, stage: StageIndex, index: int, round_: RoundIndex) -> ClosedSegment | None:
         """What is held of a closed segment."""
@@ -290,33 +206,7 @@ class Seats:
         if live is not None and live.runner is not None:
             await trade(self._context, live.runner, duty)
 
-    def _file(self, seat: Seat) -> Path:
-        return self._folder / f"{self._context.run16.hex()}-{seat.stage}-{seat.index}.bin"
 
-
-def round_plan(run: Run, info: RoundInfo, chain: Digest) -> RoundPlan:
-    """What training reads of a round."""
-    return RoundPlan(
-        chain=chain,
-        run=run.index,
-        run_digest=run.spec_digest,
-        spec=run.spec,
-        round=info.round,
-        beacon=info.beacon,
-        rosters=tuple(
-            tuple(RosterSeat(seat.index, seat.peer, seat.last_tokens) for seat in roster)
-            for roster in info.seats
-        ),
-    )
-
-
-def _read(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace a file at once: a crash leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_bytes(data)
-    draft.replace(path)
+def _counts(shard: Shard) -> Counts:
+    """The tokens of a shard between two segments, as its state has them."""
+    return (shard.tokens_total, *shard.tokens_at_sync)

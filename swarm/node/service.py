@@ -6,8 +6,8 @@ Shell: composes and decides nothing; what is due is in ``duties``, how it is don
 import json
 import os
 import secrets
-import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+import shutil
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +17,9 @@ from typing import Any
 import torch
 import trio
 
-from swarm import __version__
 from swarm.codec import encode
 from swarm.compute import Compute
 from swarm.crypto import SecretKey, peer_name
-from swarm.dht.directory import SOLVE, VALIDATE, Announcement
 from swarm.dht.service import Dht
 from swarm.errors import UsageError
 from swarm.events import Event, EventKind
@@ -33,24 +31,28 @@ from swarm.ledger.records import Run
 from swarm.ledger.service import LedgerService
 from swarm.ledger.transactions import OpenRun
 from swarm.node import acquaintances, entrance, launching
+from swarm.node.actions import actions_of, make_ticket
+from swarm.node.announcing import announce
 from swarm.node.context import Context, Tally
+from swarm.node.library import Library
 from swarm.node.reports import Reports
+from swarm.node.retention import check_retention, keeps_windows, retention_of
 from swarm.node.snapshot import Snapshots
 from swarm.node.steward import Steward
 from swarm.run_file import NodeConfig, RunFile
-from swarm.spec import Genesis
+from swarm.spec import Genesis, RunSpec
 from swarm.store import Store
-from swarm.ticket import Ticket, format_ticket
+from swarm.ticket import Ticket
 from swarm.training.ops import notice
 from swarm.training.service import Pipeline
-from swarm.types import PeerId
+from swarm.verify.service import CHECKS_AT_ONCE, Checks
 from swarm.web.service import Started, serve_web
 
 STORE_FILE = "store.sqlite"
 API_FILE = "api.json"
-TICKET_DAYS = 30
-SWITCH_INTERVAL_S = 0.001
-"""How long arithmetic keeps the interpreter while the event loop wants it."""
+BLOBS = "blobs"
+CHECKING_NICENESS = 19
+"""The least there is, below the 10 of our own training: a check never delays a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,14 @@ class NodeSetup:
     report: Callable[[Event], None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Where arithmetic runs: our own training, and the replays of others' work, which give way to it."""
+
+    compute: Compute
+    checking: Compute
+
+
 async def run_node(
     setup: NodeSetup,
     *,
@@ -81,11 +91,16 @@ async def run_node(
     report = Reports(setup.home, setup.report)
     with lock_home(setup.home):
         store = Store.open(setup.home / STORE_FILE)
-        compute = Compute(num_workers=1, prepare=partial(_prepare_torch, setup.config.threads))
+        prepare = partial(_prepare_torch, setup.config.threads)
+        workers = Workers(
+            compute=Compute(prepare=prepare),
+            checking=Compute(niceness=CHECKING_NICENESS, prepare=prepare),
+        )
         try:
-            await _run(setup, report, store, compute, task_status)
+            await _run(setup, report, store, workers, task_status)
         finally:
-            compute.close()
+            workers.compute.close()
+            workers.checking.close()
             store.close()
             (setup.home / API_FILE).unlink(missing_ok=True)
 
@@ -94,7 +109,7 @@ async def _run(
     setup: NodeSetup,
     report: Reports,
     store: Store,
-    compute: Compute,
+    workers: Workers,
     task_status: Started,
 ) -> None:
     genesis = entrance.stored_genesis(store, setup.ticket)
@@ -127,7 +142,7 @@ async def _run(
             genesis = await entrance.fetch_genesis(host, setup.ticket, report)
         store.put(entrance.TABLE, entrance.GENESIS_KEY, encode(genesis))
         launching.save_genesis(setup.home, genesis)
-        async with _rooms(setup, report, store, compute, genesis, host) as (context, steward):
+        async with _rooms(setup, report, store, workers, genesis, host) as (context, steward):
             snapshots = Snapshots(context)
             nursery.start_soon(_find_run, setup, context)
             nursery.start_soon(steward.serve)
@@ -138,7 +153,7 @@ async def _run(
                 report.lines,
                 port=config.api_port,
                 token=token,
-                actions={"ticket": partial(_invite, context)},
+                actions=actions_of(context),
             )
             url = await _started(nursery, serve)
             snapshots.url = url
@@ -158,7 +173,7 @@ async def _rooms(
     setup: NodeSetup,
     report: Reports,
     store: Store,
-    compute: Compute,
+    workers: Workers,
     genesis: Genesis,
     host: Host,
 ) -> AsyncGenerator[tuple[Context, Steward]]:
@@ -167,13 +182,26 @@ async def _rooms(
     async with trio.open_nursery() as nursery:
         dht = Dht(host, secret)
         await _started(nursery, dht.run)
-        blobs = Blobs(setup.home / "blobs", host, quota_bytes=config.disk_quota_mb << 20)
-        trades = Trades(host, secret, genesis.chain, compute)
+        blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
+        trades = Trades(host, secret, genesis.chain, workers.compute)
         is_alone = genesis.validators == (secret.peer,)  # a launch of its own: nobody else can vote
         validate = config.validate_ or is_alone
         ledger = LedgerService.open(store, genesis, secret, host, validate=validate)
         pipeline = Pipeline(host, secret)
         pipeline.serve()
+        library = Library(host, blobs, workers.compute, store)
+        checks = Checks(
+            host=host,
+            secret=secret,
+            chain=genesis.chain,
+            ledger=ledger,
+            blobs=blobs,
+            store=store,
+            compute=workers.checking,
+            library=library,
+            report=report,
+            checks_at_once=CHECKS_AT_ONCE if config.verify else 0,
+        )
         context = Context(
             home=setup.home,
             config=config,
@@ -185,16 +213,27 @@ async def _rooms(
             dht=dht,
             trades=trades,
             blobs=blobs,
-            compute=compute,
+            compute=workers.compute,
+            checking=workers.checking,
+            library=library,
+            checks=checks,
             pipeline=pipeline,
             report=report,
             incarnation=entrance.next_incarnation(store),
             tally=Tally(),
         )
         await _started(nursery, ledger.run)
-        nursery.start_soon(_announce, context)
+        nursery.start_soon(announce, context)
+        nursery.start_soon(_check, context)
         yield context, Steward(context, nursery)
         nursery.cancel_scope.cancel()
+
+
+async def _check(context: Context) -> None:
+    """Look after the checks once the ledger is the others' too: what an old state asks for is over."""
+    while not (context.ledger.is_caught_up or context.ledger.is_validator):
+        await context.ledger.wait_height(context.ledger.height + 1)
+    await context.checks.run()
 
 
 async def _find_run(setup: NodeSetup, context: Context) -> None:
@@ -208,9 +247,11 @@ async def _find_run(setup: NodeSetup, context: Context) -> None:
     else:
         context.tally.waits_for = "the run to appear on the ledger"
         run = await entrance.find_run(context.ledger, run16 or entrance.NO_RUN, report)
+        await _check_room(context, run.spec, is_owner=run.owner == context.me)
     context.tally.waits_for = ""
     # Refused here, by name, where this machine would compute other bits than the run is made of.
     said = await context.compute.run(notice, run.spec.numerics)
+    await context.library.prepare(run.spec)
     context.run16 = run.spec_digest[:16]
     context.run_index = run.index
     store.put(entrance.TABLE, entrance.RUN_KEY, context.run16)
@@ -224,12 +265,30 @@ async def _find_run(setup: NodeSetup, context: Context) -> None:
         report(EventKind.WARNING, said)
 
 
+async def _check_room(context: Context, spec: RunSpec, *, is_owner: bool) -> None:
+    """Say what a solver keeps for those who check it; raises ``BadConfig`` when that does not fit here."""
+    if not (context.config.solve and keeps_windows(spec)):
+        return
+    kept = retention_of(spec, is_owner=is_owner)
+    usage = await trio.to_thread.run_sync(shutil.disk_usage, context.home)
+    held = await trio.to_thread.run_sync(_bytes_in, context.home / BLOBS)
+    check_retention(
+        spec, kept, quota_mb=context.config.disk_quota_mb, free_bytes=usage.free, held_bytes=held
+    )
+    context.report(EventKind.PROGRESS, kept.text)
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
 async def _launch(setup: NodeSetup, context: Context) -> Run:
     assert setup.launch is not None, "only a launch comes here"
     ledger, report = context.ledger, context.report
     spec = await launching.prepare_spec(
         setup.launch, setup.launch_base, context.blobs, context.compute, report
     )
+    await _check_room(context, spec, is_owner=True)
     context.run16 = spec.digest[:16]
     ticket = make_ticket(context)
     context.store.put(entrance.TABLE, entrance.TICKET_KEY, ticket.encode())
@@ -241,64 +300,6 @@ async def _launch(setup: NodeSetup, context: Context) -> Run:
         await ledger.submit(OpenRun(encode(spec), escrow))
         report(EventKind.PROGRESS, f"opened the run with {escrow:,} in escrow; waiting for a block")
     return await entrance.find_run(ledger, context.run16, report)
-
-
-def make_ticket(context: Context) -> str:
-    """An invitation to this node's network and run, good for ``TICKET_DAYS``."""
-    addresses = tuple(context.host.addresses()[:2])
-    if not addresses:
-        raise UsageError("this node has no address to put into a ticket", hint="set listen")
-    return format_ticket(
-        Ticket(
-            genesis16=context.genesis.chain[:16],
-            run16=context.run16,
-            peer=context.me,
-            addresses=addresses,
-            expires=int(time.time()) + TICKET_DAYS * 86_400,
-        )
-    )
-
-
-async def _invite(context: Context, _: Mapping[str, object]) -> Mapping[str, object]:
-    """The action behind ``swarm ticket new``."""
-    if context.run is None:
-        raise UsageError("this node has no run to invite to yet", hint="swarm status")
-    return {"ticket": make_ticket(context)}
-
-
-async def _announce(context: Context) -> None:
-    """Tell the directory who we are, again and again, and read who the others are."""
-    await context.dht.directory_loop(partial(_announcement, context), context.peers_of_run)
-
-
-def _announcement(context: Context) -> Announcement:
-    run, tally = context.run, context.tally
-    seats = tuple(
-        (seat.stage, seat.index)
-        for roster in (run.seats if run else ())
-        for seat in roster
-        if seat.peer == context.me
-    )
-    roles = (SOLVE if context.config.solve else 0) | (
-        VALIDATE if context.ledger.is_validator else 0
-    )
-    losses = tally.losses
-    return Announcement(
-        run16=context.run16 if run else b"",
-        roles=roles,
-        seats=seats,
-        tokens_per_s=tally.tokens_per_s,
-        loss_milli=int(losses[-1][1] * 1000) if losses else -1,
-        round=run.rounds[-1].round if run and run.rounds else 0,
-        steps=tally.steps,
-        height=context.ledger.height,
-        reachability="direct",
-        version=__version__,
-        addresses=tuple(context.host.addresses()[:4]),
-        state="training" if seats else ("idle" if run else "syncing"),
-        num_traded=tally.trades,
-        last_partner=tally.last_partner,
-    )
 
 
 def _write_api(home: Path, url: str, token: str) -> None:
@@ -313,6 +314,3 @@ def _prepare_torch(threads: int) -> None:
     """Once per worker: explicit threads give the same bits in every run on this machine."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
-
-
-__all__ = ["NodeSetup", "PeerId", "make_ticket", "run_node"]

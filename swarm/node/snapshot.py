@@ -11,9 +11,11 @@ import trio
 from swarm import __version__
 from swarm.crypto import peer_name, peer_text
 from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement, PeerView, view
+from swarm.ledger.check_texts import record_row
 from swarm.ledger.queries import transaction_row
 from swarm.ledger.records import Run
 from swarm.ledger.state import audit_supply
+from swarm.node.audits import recent_rows, run_checks, sentence_row
 from swarm.node.context import Context
 from swarm.node.duties import ENDED
 from swarm.node.entrance import TABLE, TICKET_KEY
@@ -33,7 +35,8 @@ class Snapshots:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._started = trio.current_time()
-        self._supply: tuple[float, int] = (float("-inf"), 0)
+        self._supply: tuple[float, bool] = (float("-inf"), True)
+        """When it was counted, and whether it was what that state says: a stake that is burned changes it."""
         self._parameters: dict[bytes, int] = {}
         self.url = ""
 
@@ -46,6 +49,8 @@ class Snapshots:
             "ledger": self._ledger(),
             "peers": [self._peer(seen, run) for seen in self._views()],
             "seats": [] if run is None else _seats(run),
+            "checks": [] if run is None else recent_rows(context.ledger.state, run),
+            "convictions": [sentence_row(one) for one in reversed(context.tally.sentences)],
             "loss_curve": self._curve(),
             "trades": [
                 {
@@ -84,20 +89,40 @@ class Snapshots:
             "solo": context.tally.solo,
             "seats": [list(seat) for seat in seats],
             "validates": context.ledger.is_validator,
+            "checks": self._own_checks(),
             "seconds": self._seconds(),
             "calls": context.pipeline.meter.calls,
             "calls_s": round(context.pipeline.meter.call_s, 3),
         }
 
+    def _own_checks(self) -> dict[str, int]:
+        """What this node did about the work of others since it started."""
+        counts = self._context.checks.counts
+        return {
+            "done": counts.done,
+            "agreed": counts.agreed,
+            "differed": counts.differed,
+            "missed": counts.missed,
+            "judged": counts.judged,
+        }
+
     def _seconds(self) -> dict[str, float]:
-        """Where the time since the start went; ``wire`` is the event loop: links, signatures, ledger."""
-        hashing_s = self._context.tally.hashing_s
-        worker_s = sum(self._context.compute.spent_s.values())
+        """Where the time since the start went: the parts add up to it, as long as one core does.
+
+        ``commit`` is what being checkable costs a solver: hashing, and recording windows; ``check`` is the
+        replay of others' windows; ``wire`` the event loop: links, signatures, ledger.
+        """
+        context = self._context
+        hashing_s, packing_s = context.tally.hashing_s, context.checks.shelf.packing_s
+        worker_s, checker_s = (
+            sum(worker.spent_s.values()) for worker in (context.compute, context.checking)
+        )
         cpu_s, passed_s = time.process_time(), trio.current_time() - self._started
         return {
             "compute": round(worker_s - hashing_s, 3),
-            "commit": round(hashing_s, 3),
-            "wire": round(max(cpu_s - worker_s, 0.0), 3),
+            "commit": round(hashing_s + packing_s, 3),
+            "check": round(checker_s, 3),
+            "wire": round(max(cpu_s - worker_s - checker_s - packing_s, 0.0), 3),
             "wait": round(max(passed_s - cpu_s, 0.0), 3),
         }
 
@@ -141,6 +166,8 @@ class Snapshots:
             "tokens_per_s": sum(rates),
             "heldout": None,
             "segments": run.num_segments,
+            "checks": run_checks(self._context.ledger.state, run),
+            "confirmed": self._context.ledger.state.verdicts(run.index).confirmed,
             "owner": peer_name(run.owner),
             "checkpoints": [
                 [[checkpoint.round, checkpoint.phi_root.hex()] for checkpoint in kept]
@@ -164,14 +191,14 @@ class Snapshots:
         ledger = self._context.ledger
         state, now = ledger.state, trio.current_time()
         if now - self._supply[0] > SUPPLY_CHECK_S:
-            self._supply = (now, audit_supply(state))
+            self._supply = (now, audit_supply(state) == state.supply)
         return {
             "chain": state.chain.hex(),
             "height": state.height,
             "finality_s": ledger.finality_s,
             "validators": [peer_name(voter.peer) for voter in state.validators],
             "supply": state.supply,
-            "supply_conserved": self._supply[1] == state.supply,
+            "supply_conserved": self._supply[1],
             "tail": self._tail(state.height),
         }
 
@@ -224,6 +251,7 @@ class Snapshots:
             "stake": state.account(seen.peer).stake,
             "earned": work.earned if work else 0,
             "segments": work.segments if work else 0,
+            "audits": record_row(work) if work else {},
             "measured": seen.is_measured or is_me,
             "age_s": int(seen.age_s),
             **_claims(seen.announcement),

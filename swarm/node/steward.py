@@ -3,14 +3,16 @@
 Shell: folds events into knowledge, hands duties out, waits for none of them.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
+from swarm.ledger.economics import sufficient_fee
 from swarm.ledger.records import Run
-from swarm.ledger.transactions import Join
+from swarm.ledger.transactions import Join, Stake
 from swarm.node import checkpoints
 from swarm.node.context import Context
 from swarm.node.duties import (
@@ -22,16 +24,21 @@ from swarm.node.duties import (
     Known,
     LeaveSeat,
     PostCheckpoint,
+    Purse,
     TakeSeat,
+    TopUpStake,
     TradeFragment,
     next_duties,
 )
 from swarm.node.seats import Seats
-from swarm.types import RoundIndex, StageIndex
+from swarm.node.witness import Witness
+from swarm.types import Amount, RoundIndex, StageIndex
 
 LOOK_S = 2.0
 """Duties are looked for at least this often, block or no block."""
 JOIN_RETRY_BLOCKS = 5
+STAKE_RETRY_BLOCKS = 10
+"""After a stake that the ledger refused: a balance that was spent meanwhile has to be earned again."""
 POSTED_ROUNDS = 8
 """Longer than the ledger asks for a checkpoint."""
 RATE_S = 5.0
@@ -48,7 +55,11 @@ class Steward:
         self._trades: set[tuple[StageIndex, int, RoundIndex, int]] = set()
         self._posted: set[tuple[StageIndex, RoundIndex]] = set()
         self._fetching: set[tuple[StageIndex, RoundIndex]] = set()
+        self._witness = Witness(context)
         self._joined_at = -JOIN_RETRY_BLOCKS
+        self._is_staking = False
+        self._is_told_short = False
+        self._stake_from = 0
         self._round: int | None = None
         self._finished = False
 
@@ -65,9 +76,10 @@ class Steward:
 
     async def _look(self, run: Run) -> None:
         self._tell(run)
+        self._witness.look(run)
         for duty in next_duties(self._known(run)):
             self._do(duty)
-        await self.seats.resubmit(run)
+        await self.seats.commits.resubmit(run)
 
     def _known(self, run: Run) -> Known:
         context = self._context
@@ -86,19 +98,40 @@ class Steward:
             run=run,
             height=height,
             is_solver=context.config.solve,
-            is_archive=run.owner == context.me or not context.config.solve,
+            is_archive=self._is_archive(run),
             is_joining=height - self._joined_at < JOIN_RETRY_BLOCKS,
             seats=self.seats.locals(),
             trades_begun=frozenset(self._trades),
             commits_final=frozenset(final),
+            closed=frozenset(
+                (stage, seat, round_)
+                for index, round_, stage, seat in context.checks.shelf.reveals
+                if index == run.index
+            ),
             checkpoints_posted=frozenset(self._posted),
             checkpoints_held=frozenset([*held, *self._fetching]),
+            purse=self._purse(run),
+        )
+
+    def _purse(self, run: Run) -> Purse:
+        context, state = self._context, self._context.ledger.state
+        account, wanted = state.account(context.me), context.config.stake
+        is_waiting = state.height < self._stake_from
+        return Purse(
+            balance=account.balance,
+            stake=account.stake,
+            wanted=wanted,
+            fee=sufficient_fee(state.params, Stake(Amount(wanted))),
+            is_staking=self._is_staking or is_waiting,
+            is_barred=state.contribution(run.index, context.me).is_barred,
         )
 
     def _do(self, duty: Duty) -> None:
         """Note that a duty is under way, so that it is not given again, and start it."""
         start = self._nursery.start_soon
         match duty:
+            case TopUpStake():
+                self._top_up(duty)
             case AskToJoin():
                 self._joined_at = self._context.ledger.height
                 start(self._join)
@@ -127,6 +160,32 @@ class Steward:
         except Unreachable as error:
             self._context.report(EventKind.WARNING, f"{type(duty).__name__}: {error}")
 
+    def _top_up(self, duty: TopUpStake) -> None:
+        if not duty.short:
+            self._is_staking = True
+            self._nursery.start_soon(self._put_up, duty.amount)
+        elif not self._is_told_short:
+            self._is_told_short = True
+            self._context.report(
+                EventKind.PROGRESS,
+                f"node.toml asks for a stake of {self._context.config.stake:,}: the balance lacks"
+                f" {duty.short:,}, and it is put up as soon as that is earned",
+            )
+
+    async def _put_up(self, amount: Amount) -> None:
+        """Stake, and wait until that is final or can be no more: so it is never put up twice."""
+        ledger = self._context.ledger
+        try:
+            await ledger.submit_final(Stake(amount), math.inf)
+        except InvalidStatement as error:
+            self._stake_from = ledger.height + STAKE_RETRY_BLOCKS
+            self._context.report(EventKind.WARNING, f"the stake was not put up yet: {error}")
+        else:
+            self._is_told_short = False
+            self._context.report(EventKind.PROGRESS, f"put up {amount:,} as a stake")
+        finally:
+            self._is_staking = False
+
     async def _join(self) -> None:
         run = self._context.run
         if run is None:
@@ -149,7 +208,9 @@ class Steward:
     async def _fetch(self, duty: FetchCheckpoint) -> None:
         key = (duty.stage, duty.checkpoint.round)
         try:
-            await checkpoints.pull(self._context, duty.stage, duty.checkpoint)
+            run = self._context.run
+            assert run is not None, "a checkpoint belongs to a run"
+            await self._context.library.checkpoint(run, duty.stage, duty.checkpoint)
         except (Unreachable, BadConfig) as error:
             self._context.report(EventKind.WARNING, f"checkpoint of stage {duty.stage}: {error}")
             await trio.sleep(LOOK_S)
@@ -158,9 +219,18 @@ class Steward:
             held[duty.stage] = max(held.get(duty.stage, 0), duty.checkpoint.round)
             needed = self.seats.anchors()
             if needed is not None:
-                await checkpoints.tidy(self._context, needed)
+                await checkpoints.tidy(self._context, needed, self._followed(run))
         finally:
             self._fetching.discard(key)
+
+    def _followed(self, run: Run) -> set[StageIndex]:
+        """The stages whose checkpoints this node keeps: an archive those of all."""
+        if self._is_archive(run):
+            return {StageIndex(stage) for stage in range(run.spec.num_stages)}
+        return {stage for stage, _ in self.seats.live}
+
+    def _is_archive(self, run: Run) -> bool:
+        return run.owner == self._context.me or not self._context.config.solve
 
     def _tell(self, run: Run) -> None:
         """Say what changed for a person: a round began, the run ended."""
@@ -179,7 +249,10 @@ class Steward:
             self._posted = {key for key in self._posted if key[1] >= newest - POSTED_ROUNDS}
         if run.phase in ENDED and not self._finished:
             self._finished = True
-            context.report(EventKind.RUN_FINISHED, f"the run is over after {run.end_round} rounds")
+            text = f"the run is over after {run.end_round} rounds"
+            if context.checks.shelf.reveals:
+                text += "; stay for its last segments, which are still being checked"
+            context.report(EventKind.RUN_FINISHED, text)
 
     async def _measure(self) -> None:
         before, tally = 0, self._context.tally

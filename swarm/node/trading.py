@@ -13,7 +13,7 @@ from swarm.gossip.messages import FragmentKey
 from swarm.ledger.records import Run
 from swarm.node.context import Context, TradeNote
 from swarm.node.duties import TradeFragment
-from swarm.training.fragments import Merge, Snapshot
+from swarm.training.fragments import Merge, Received, Snapshot
 from swarm.training.outer import outer_scalars, weight_nano
 from swarm.training.runner import SeatRunner
 from swarm.types import NO_DIGEST
@@ -75,6 +75,7 @@ async def _merge(context: Context, run: Run, duty: TradeFragment, snapshot: Snap
         partner.index,
         traded.my_payload_hash or NO_DIGEST,
         traded.offer.payload_hash,
+        Received(traded.offer, traded.payload),
     )
 
 

@@ -21,12 +21,20 @@ round_plan.py    C  what every seat reads at a round boundary
 messages.py      C  micro-batches up, gradients down, each signed
 outgoing.py      C  a micro-batch on its way to the next stage
 inner.py         C  exact gradient sums, clip, AdamW
-outer.py         C  the outer step: NoLoCo, gossip, alone
+outer.py         C  the outer step: NoLoCo in one or two tensors, gossip, alone, the consensus at the end
+lag.py           C  how far behind is too far, and starting again from another's state
+baselines.py     C  what NoLoCo is compared with: DiLoCo, synchronous data parallelism
 fragments.py     C  a fragment on its way into an outer step
 segment.py       C  what happened in one segment, in order
 stepper.py       C  when a seat takes its next optimizer step
+state.py         C  the whole state of a seat as values
+open_step.py     C  what the open step has gathered
 shard.py         C  one replica of one stage, as tensors and what moves them
-resume.py        C  a shard to bytes for this node's own restart, and back
+scribe.py        C  a seat's jobs, and what they leave on record
+window_heads.py  C  the header of a window's bytes, and what it may say
+window.py        C  what a seat keeps of a window, so that others can compute it again
+replaying.py     C  a kept micro-batch, computed again
+resume.py        C  a shard from its own saved bytes, or from the start of a window
 checkpoint.py    C  a shard's state as canonical bytes, and back
 export.py        C  the whole model in the layout of transformers' Llama, and back
 evaluate.py      C  held-out loss in nats per token

@@ -23,14 +23,14 @@ from swarm.errors import BadEncoding, BrokenPromise, Corrupt
 from swarm.tensors import hash_of
 from swarm.types import Digest
 
-MAGIC = b"SWARMSH1"
+MAGIC = b"SWARMSH2"
 """First bytes of a saved shard; the last digit is the version of its form."""
 FLOAT_BYTES = 4
 HEADER_BYTES_MAX = 64 << 10
-"""A header lists six hashes and a few numbers."""
+"""A header lists six hashes, a number for each fragment and a few more."""
 _LENGTH_BYTES = 4
 _HASH_BYTES = 32
-_HINT = "delete the saved shard: the seat starts again from the last checkpoint"
+RESTART_HINT = "delete the saved shard: the seat starts again from the last checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class SavedShard:
     round: int
     step: int
     tokens: int
+    tokens_at_sync: tuple[int, ...]
+    """For each fragment, ``tokens`` at its last merge."""
     anchor_root: Digest
     params_P: Tensor
     m_P: Tensor
@@ -71,6 +73,7 @@ class _Header(Message, frozen=True):
     round: int
     step: int
     tokens: int
+    tokens_at_sync: tuple[int, ...]
     anchor_root: bytes
     lengths: tuple[int, ...]
     hashes: tuple[bytes, ...]
@@ -89,6 +92,7 @@ def encode_shard(saved: SavedShard) -> list[bytes | memoryview]:
             saved.round,
             saved.step,
             saved.tokens,
+            saved.tokens_at_sync,
             saved.anchor_root,
             tuple(tensor.numel() for tensor in saved.tensors),
             tuple(hash_of(tensor) for tensor in saved.tensors),
@@ -103,17 +107,17 @@ def decode_shard(data: bytes | memoryview, num_parameters: int) -> SavedShard:
     view = memoryview(data).cast("B")
     header, at = _read_header(view)
     if len(header.lengths) != _NUM_TENSORS or len(header.hashes) != _NUM_TENSORS:
-        raise Corrupt("a saved shard with a strange header", hint=_HINT)
+        raise Corrupt("a saved shard with a strange header", hint=RESTART_HINT)
     if header.lengths[:-1] != (num_parameters,) * (_NUM_TENSORS - 1):
-        raise Corrupt("a saved shard of another model", hint=_HINT)
+        raise Corrupt("a saved shard of another model", hint=RESTART_HINT)
     if len(view) - at != FLOAT_BYTES * sum(header.lengths):
-        raise Corrupt("a saved shard that was cut short", hint=_HINT)
+        raise Corrupt("a saved shard that was cut short", hint=RESTART_HINT)
     tensors = list[Tensor]()
     for length, name in zip(header.lengths, header.hashes, strict=True):
         end = at + FLOAT_BYTES * length
-        tensor = _tensor(view[at:end])
+        tensor = flat_tensor(view[at:end])
         if hash_of(tensor) != name:
-            raise Corrupt("a saved shard whose bytes changed on the disk", hint=_HINT)
+            raise Corrupt("a saved shard whose bytes changed on the disk", hint=RESTART_HINT)
         tensors.append(tensor)
         at = end
     return SavedShard(
@@ -123,6 +127,7 @@ def decode_shard(data: bytes | memoryview, num_parameters: int) -> SavedShard:
         header.round,
         header.step,
         header.tokens,
+        header.tokens_at_sync,
         Digest(header.anchor_root),
         *tensors,
     )
@@ -143,7 +148,7 @@ def decode_phi(data: bytes | memoryview, num_parameters: int) -> Tensor:
     view = memoryview(data).cast("B")
     if len(view) != FLOAT_BYTES * num_parameters:
         raise BrokenPromise(f"a checkpoint of {len(view)} bytes for {num_parameters} parameters")
-    phi_P = _tensor(view)
+    phi_P = flat_tensor(view)
     if not bool(torch.isfinite(phi_P).all()):
         raise BrokenPromise("a checkpoint with values that are not finite")
     return phi_P
@@ -159,20 +164,21 @@ def _read_header(view: memoryview) -> tuple[_Header, int]:
     start = named + _HASH_BYTES
     length = int.from_bytes(view[len(MAGIC) : named], "big")
     if bytes(view[: len(MAGIC)]) != MAGIC or length > min(HEADER_BYTES_MAX, len(view) - start):
-        raise Corrupt("not a saved shard", hint=_HINT)
+        raise Corrupt("not a saved shard", hint=RESTART_HINT)
     raw = bytes(view[start : start + length])
     if _header_hash(raw) != bytes(view[named:start]):
-        raise Corrupt("a saved shard whose header changed on the disk", hint=_HINT)
+        raise Corrupt("a saved shard whose header changed on the disk", hint=RESTART_HINT)
     try:
         return decode(_Header, raw), start + length
     except BadEncoding as error:
-        raise Corrupt(f"a saved shard with a broken header: {error}", hint=_HINT) from None
+        raise Corrupt(f"a saved shard with a broken header: {error}", hint=RESTART_HINT) from None
 
 
 def _header_hash(header: bytes) -> bytes:
     return fast_digest("saved-shard", header)
 
 
-def _tensor(view: memoryview) -> Tensor:
+def flat_tensor(view: memoryview) -> Tensor:
+    """A tensor of raw little-endian float32."""
     # A copy: the bytes of a file or a frame are not ours to train on.
     return torch.from_numpy(np.frombuffer(view, dtype="<f4").astype(np.float32))

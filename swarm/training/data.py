@@ -21,6 +21,7 @@ from torch import Tensor
 from swarm.codec import encode
 from swarm.crypto import expand, fast_digest
 from swarm.errors import UsageError
+from swarm.training.round_plan import RoundPlan
 from swarm.training.split import HELDOUT, SEPARATOR, TRAIN, Split, document_name
 from swarm.types import Digest, RoundIndex
 
@@ -98,3 +99,22 @@ def windows(tokens: TokenSource, ids: Sequence[int], seq_len: int) -> tuple[Tens
     drawn = np.stack([tokens[start : start + seq_len + 1] for start in ids]).astype(np.int64)
     both = torch.from_numpy(drawn)
     return both[:, :-1].contiguous(), both[:, 1:].contiguous()
+
+
+def draw_samples(
+    tokens: TokenSource, plan: RoundPlan, place: tuple[int, int, int]
+) -> tuple[Tensor, Tensor, Digest]:
+    """(inputs_BT, labels_BT, root of the sample ids) of the micro-batch (origin, step, micro-batch)."""
+    spec, (origin, step, microbatch) = plan.spec, place
+    ids = sample_ids(
+        plan.beacon,
+        plan.run_digest,
+        origin,
+        plan.round,
+        step,
+        microbatch,
+        spec.microbatch_size,
+        len(tokens) - spec.model.seq_len,
+    )
+    inputs_BT, labels_BT = windows(tokens, ids, spec.model.seq_len)
+    return inputs_BT, labels_BT, sample_ids_root(ids)

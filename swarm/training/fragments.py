@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from swarm.gossip.messages import Offer
 from swarm.training.outer import OuterScalars
 from swarm.types import Digest, PeerId
 
@@ -24,6 +25,15 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """What the partner sent, as it was signed: who checks the merge starts from this."""
+
+    offer: Offer
+    payload: bytes
+    """The quantized bytes, before zstandard."""
+
+
+@dataclass(frozen=True, slots=True)
 class Merge:
     """One outer step of one fragment; ``theta_hat_P`` is None for a step alone."""
 
@@ -35,3 +45,5 @@ class Merge:
     partner_seat: int
     my_payload: Digest
     partner_payload: Digest
+    received: Received | None = None
+    """None alone."""

@@ -8,12 +8,16 @@ only for its own arithmetic on inputs that others signed. Source: docs/spec/prot
 docs/spec/verification.md section 2.
 """
 
+import math
 from enum import IntEnum
 from typing import cast
 
+from torch import Tensor
+
 from swarm.codec import Message, decode, encode, replace
 from swarm.crypto import SecretKey, fast_digest, verify
-from swarm.errors import BadEncoding, OutOfTurn
+from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
+from swarm.gossip.quantize import to_wire
 from swarm.spec import RunSpec
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
@@ -25,7 +29,8 @@ BUDGET_MS_MAX = 10 * 60 * 1000
 """Longest time a micro-batch may ask for: far above any hop deadline."""
 NO_LOSS = -1
 """Loss of a stage that is not the last."""
-LOSS_MICRO_MAX = 1000 * 1_000_000
+MICRO = 1_000_000
+LOSS_MICRO_MAX = 1000 * MICRO
 """1000 nats a token: no model is that wrong; it is a bound, not an opinion."""
 
 
@@ -59,6 +64,16 @@ class MicroBatch(Message, frozen=True):
     """bfloat16 (batch, length, features), little-endian."""
     signature: bytes
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Which micro-batch it is: (origin, step, micro-batch)."""
+        return (self.origin, self.step, self.microbatch)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the activations."""
+        return (self.batch, self.length, self.features)
+
 
 class MicroBatchGrad(Message, frozen=True, tag=1):
     """The answer: the gradient of the loss by those activations, with the request's coordinates."""
@@ -79,6 +94,11 @@ class MicroBatchGrad(Message, frozen=True, tag=1):
     """Tokens the loss is the mean of: batch times length."""
     payload: bytes
     signature: bytes
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Which micro-batch it is: (origin, step, micro-batch)."""
+        return (self.origin, self.step, self.microbatch)
 
     @classmethod
     def reply_to(cls, request: MicroBatch, loss_micro: int, payload: bytes) -> "MicroBatchGrad":
@@ -116,6 +136,27 @@ def wire_digest(payload: bytes) -> Digest:
     return fast_digest("wire", payload)
 
 
+def wire_of(x: Tensor) -> bytes:
+    """Activations or gradients as they travel; raises ``PeerFault``: honest inputs give finite ones."""
+    try:
+        return to_wire(x)
+    except UsageError:
+        raise PeerFault("a micro-batch whose results are not finite") from None
+
+
+def loss_micro_of(loss: float) -> int:
+    """A loss in nats as it travels; raises ``PeerFault`` for one that no model has."""
+    if not math.isfinite(loss) or loss * MICRO > LOSS_MICRO_MAX:
+        raise PeerFault("a micro-batch whose loss is not finite or absurd")
+    return max(round(loss * MICRO), 0)
+
+
+def activation_bytes(spec: RunSpec) -> int:
+    """Length of every payload that crosses a stage boundary of a run, up or down."""
+    model = spec.model
+    return spec.microbatch_size * model.seq_len * model.hidden_size * FEATURE_BYTES
+
+
 def sign_microbatch(
     secret: SecretKey, chain: Digest, run_digest: Digest, message: MicroBatch
 ) -> MicroBatch:
@@ -139,6 +180,12 @@ def check_microbatch(
 
     That the sender sits in the source seat is the caller's to know.
     """
+    check_fit(spec, message)
+    verify(sender, message.signature, "micro-batch", chain, run_digest, _statement(message))
+
+
+def check_fit(spec: RunSpec, message: MicroBatch) -> None:
+    """Raise ``BadEncoding`` unless the run has such a micro-batch, in this shape."""
     _check_place(_place(message))
     model = spec.model
     if not 1 <= message.stage < spec.num_stages:
@@ -149,13 +196,21 @@ def check_microbatch(
         raise BadEncoding(f"micro-batch {message.microbatch} of {spec.microbatches_per_step}")
     if not 0 <= message.budget_ms <= BUDGET_MS_MAX:
         raise BadEncoding(f"a time budget of {message.budget_ms} ms")
-    if not (1 <= message.batch <= spec.microbatch_size and 1 <= message.length <= model.seq_len):
+    if (message.batch, message.length) != (spec.microbatch_size, model.seq_len):
         raise BadEncoding(f"a micro-batch of {message.batch} sequences of {message.length}")
     if message.features != model.hidden_size:
         raise BadEncoding(f"{message.features} features where the model has {model.hidden_size}")
-    if len(message.payload) != _payload_bytes(message):
+    if len(message.payload) != activation_bytes(spec):
         raise BadEncoding("a micro-batch whose payload is not the size it states")
-    verify(sender, message.signature, "micro-batch", chain, run_digest, _statement(message))
+
+
+def check_numbers(answer: MicroBatchGrad) -> None:
+    """Raise ``BadEncoding`` unless every number of a gradient is one that a message may carry."""
+    _check_place(_place(answer))
+    if not 0 <= answer.tokens <= COUNT_MAX:
+        raise BadEncoding(f"a gradient of {answer.tokens} tokens")
+    if not NO_LOSS <= answer.loss_micro <= LOSS_MICRO_MAX:
+        raise BadEncoding(f"a loss of {answer.loss_micro} millionths of a nat")
 
 
 def check_grad(
@@ -166,8 +221,7 @@ def check_grad(
         raise OutOfTurn("a gradient for another micro-batch")
     if len(answer.payload) != len(request.payload) or answer.tokens != _tokens(request):
         raise BadEncoding("a gradient of another shape than its activations")
-    if not NO_LOSS <= answer.loss_micro <= LOSS_MICRO_MAX:
-        raise BadEncoding(f"a loss of {answer.loss_micro} millionths of a nat")
+    check_numbers(answer)
     verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, _statement(answer))
 
 
@@ -206,7 +260,3 @@ def _statement(message: MicroBatch | MicroBatchGrad) -> bytes:
 
 def _tokens(message: MicroBatch) -> int:
     return message.batch * message.length
-
-
-def _payload_bytes(message: MicroBatch) -> int:
-    return _tokens(message) * message.features * FEATURE_BYTES

@@ -50,3 +50,10 @@ class Passed:
     in_activation: Digest
     out_activation: Digest
     ids_root: Digest
+    weights: int
+    """``Shard.weights`` of the forward pass: the gradient counts for no others."""
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Which micro-batch it is: (origin, step, micro-batch)."""
+        return (self.origin, self.step, self.microbatch)

@@ -1,6 +1,6 @@
-"""A shard to bytes for this node's own restart, and back.
+"""A shard from what is left of it: the bytes of this node's own restart, or the state of a window.
 
-Core: bytes in, bytes out. Legend: P parameters.
+Core: values and bytes in, a shard out, and back. Legend: P parameters.
 """
 
 from collections.abc import Callable
@@ -8,15 +8,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from swarm.errors import Corrupt
 from swarm.spec import RunSpec
-from swarm.training.checkpoint import SavedShard, encode_shard
+from swarm.training.checkpoint import RESTART_HINT, SavedShard, encode_shard
 from swarm.training.inner import AdamState
 from swarm.training.shard import Shard
+from swarm.training.state import ShardState
 from swarm.types import Digest, RoundIndex, StageIndex
 
 
 def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIndex) -> bytes:
-    """The whole state between two segments."""
+    """The whole state between two segments, when no fragment is on its way."""
     saved = SavedShard(
         run_digest,
         shard.stage,
@@ -24,6 +26,7 @@ def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIn
         round_index,
         shard.adam.step,
         shard.tokens_total,
+        tuple(shard.tokens_at_sync),
         shard.anchor_root,
         shard.params_P,
         shard.adam.m_P,
@@ -38,11 +41,29 @@ def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIn
 def resume_shard(
     spec: RunSpec, saved: SavedShard, anchor_P: Tensor, clock: Callable[[], float]
 ) -> Shard:
-    """A shard as it was saved; ``anchor_P`` is the tensor that ``saved.anchor_root`` names."""
+    """A shard as it was saved; ``anchor_P`` is the tensor that ``saved.anchor_root`` names.
+
+    Raises ``Corrupt`` when the run has another number of fragments.
+    """
+    if len(saved.tokens_at_sync) != spec.outer.fragments:
+        raise Corrupt("a saved shard of another run", hint=RESTART_HINT)
     shard = Shard(spec, StageIndex(saved.stage), saved.params_P, clock)
     shard.adam = AdamState(saved.m_P, saved.v_P, saved.step)
     shard.phi_P, shard.momentum_P = saved.phi_P, saved.momentum_P
     shard.set_anchor(anchor_P, saved.anchor_root)
-    shard.tokens_total = saved.tokens
-    shard.tokens_at_sync = [saved.tokens] * spec.outer.fragments
+    shard.tokens_total, shard.tokens_at_sync = saved.tokens, list(saved.tokens_at_sync)
+    return shard
+
+
+def restored(spec: RunSpec, stage: StageIndex, state: ShardState, anchor_P: Tensor) -> Shard:
+    """A shard as it stood at a window's start, with the fragments that were on their way.
+
+    ``anchor_P`` is the tensor that ``state.anchor_root`` names; ``state`` stays as it is.
+    """
+    shard = Shard(spec, stage, state.params_P)
+    shard.adam = AdamState(state.m_P.clone(), state.v_P.clone(), state.step)
+    shard.phi_P, shard.momentum_P = state.phi_P, state.momentum_P
+    shard.set_anchor(anchor_P, state.anchor_root)
+    shard.tokens_total, shard.tokens_at_sync = state.tokens_total, list(state.tokens_at_sync)
+    shard.snapshots = {fragment: (tokens, theta) for fragment, tokens, theta in state.snapshots}
     return shard

@@ -17,6 +17,8 @@ class RosterSeat:
     index: int
     peer: PeerId
     weight: int
+    joined_round: int = 0
+    """The round it joined in: for a few rounds its partners take nothing from it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Run one seat: admit micro-batches, compute them, step, and close the segment at the boundary.
 
 Shell: waits and carries; ``stepper`` decides when to step, ``round_plan`` where a micro-batch goes,
-``shard`` what is computed. All arithmetic goes through one first-come-first-served worker, so what
-enters the queue before a step belongs to that step, and nothing after it does.
+``scribe`` what is computed and written down. All arithmetic goes through one first-come-first-served
+worker, so what enters the queue before a step belongs to that step, and nothing after it does.
 """
 
 import math
@@ -14,12 +14,15 @@ from swarm.compute import ComputePort
 from swarm.errors import PeerFault, Unreachable, UsageError
 from swarm.training.data import TokenSource
 from swarm.training.fragments import Merge, Snapshot
+from swarm.training.inner import MICROBATCHES_MAX
 from swarm.training.messages import MicroBatch
-from swarm.training.outgoing import Forward, Outgoing, TooBusy
+from swarm.training.outgoing import Forward, Outgoing, Passed, TooBusy
 from swarm.training.round_plan import RoundPlan
+from swarm.training.scribe import Scribe
 from swarm.training.segment import SegmentLog
 from swarm.training.shard import Shard
 from swarm.training.stepper import Stepper, Ticket
+from swarm.training.window import WindowData
 from swarm.types import Digest, RoundIndex
 
 WAITING_MAX_FACTOR = 8
@@ -42,6 +45,7 @@ class SeatRunner:
         compute: ComputePort,
         forward: Forward,
         incarnation: int,
+        windows: trio.MemorySendChannel[WindowData] | None = None,
     ) -> None:
         self.shard = shard
         self.stage = shard.stage
@@ -54,6 +58,8 @@ class SeatRunner:
         self._tokens = tokens
         self._compute = compute
         self._forward = forward
+        self._windows = windows
+        self._scribe = Scribe(shard, seat_index, keeps_windows=windows is not None)
         spec = shard.spec
         self._stepper = Stepper(
             step_s=spec.deadlines.step_ms / 1000, steps_max=spec.inner_steps_max
@@ -74,27 +80,28 @@ class SeatRunner:
         """
         if self.log is not None:
             raise UsageError("close the open segment first")
-        start = await self._compute.run(self._begin_job)
-        if anchor is not None:
-            self.shard.set_anchor(*anchor)
+        self.log = await self._compute.run(self._scribe.begin_job, plan, anchor)
         self.plan = plan
-        self.log = SegmentLog(self.stage, self.index, plan.round, start)
         self._attempts = 0
-        self._stepper.begin_round(plan.quota(self.stage))
+        self._stepper.begin_round(min(plan.quota(self.stage), MICROBATCHES_MAX))
         self._notify()
 
     async def close_round(self) -> SegmentLog:
-        """Take the open step with what it has, apply what is left to merge, and return the log."""
+        """Take the open step with what it has, apply what is left to merge, and return the log.
+
+        The last window of the segment is on its way before this returns.
+        """
         if self.log is None:
             raise UsageError("no segment is open")
         self._stepper.close_round()
         if self._round_scope is not None:
             self._round_scope.cancel()
-        log = self.log
-        await self._compute.run(self._close_job, log)
+        log, merges = self.log, [merge for merge, _ in self._merges]
+        done = await self._compute.run(self._scribe.close_job, merges)
         self.log = None
         self._finish_merges()
         self._notify()
+        await self._send(done)
         return log
 
     async def reach(self, round_index: RoundIndex, budget_s: float) -> None:
@@ -115,11 +122,14 @@ class SeatRunner:
     # --- what the fragments need ---
 
     async def snapshot(self, fragment: int) -> Snapshot:
-        """Copy a fragment as it stands between two optimizer steps."""
-        return await self._compute.run(self._snapshot_job, fragment)
+        """Copy a fragment as it stands between two optimizer steps.
+
+        Raises ``TooBusy`` when no segment is open.
+        """
+        return await self._compute.run(self._scribe.snapshot_job, fragment)
 
     async def merge(self, merge: Merge) -> None:
-        """Hand over a fragment's outer step; returns when it was applied, between two steps."""
+        """Hand over a fragment's outer step; returns when it was applied or never will be."""
         done = trio.Event()
         self._merges.append((merge, done))
         self._notify()
@@ -139,10 +149,10 @@ class SeatRunner:
         assert log is not None, "an admitted micro-batch has an open round"
         answered = False
         try:
-            self._stepper.see((request.origin, request.step, request.microbatch))
+            self._stepper.see(request.place)
             if self._is_last:
                 loss_micro, payload = await self._compute.run(
-                    self.shard.loss_job, self._tokens, plan, request, self.index
+                    self._scribe.loss_job, self._tokens, request
                 )
                 self._measured(log, loss_micro)
             else:
@@ -155,31 +165,31 @@ class SeatRunner:
     async def _pass_on(
         self, request: MicroBatch, plan: RoundPlan, ticket: Ticket, deadline: float
     ) -> tuple[int, bytes]:
-        output, graph = await self._compute.run(self.shard.forward_job, request)
+        output, passed = await self._compute.run(self.shard.forward_job, request)
         budget_s = deadline - trio.current_time() - BUDGET_SHRINK_MS / 1000
-        place = (request.origin, request.step, request.microbatch)
-        reply = await self._forward(self._outgoing(plan, place, output, budget_s))
+        try:
+            return await self._through(
+                self._outgoing(plan, passed, output, budget_s), passed, ticket, request
+            )
+        except PeerFault as fault:
+            # Those below must not be blamed for what came from above.
+            raise TooBusy(f"the gradient from above is of no use: {fault}") from None
+
+    async def _through(
+        self, out: Outgoing, passed: Passed, ticket: Ticket, request: MicroBatch | None
+    ) -> tuple[int, bytes]:
+        """Through the stages above and back: the loss there, our gradient for below."""
+        reply = await self._forward(out)
         if not self._stepper.is_current(ticket):
             raise TooBusy("the answer came after the step")
-        payload = await self._compute.run(self.shard.backward_job, graph, reply)
-        return reply.loss_micro, payload
+        answer = await self._compute.run(self._scribe.backward_job, passed, request, reply)
+        return reply.loss_micro, answer
 
     def _outgoing(
-        self, plan: RoundPlan, place: tuple[int, int, int], payload: bytes, budget_s: float
+        self, plan: RoundPlan, passed: Passed, payload: bytes, budget_s: float
     ) -> Outgoing:
-        origin, step, microbatch = place
-        return Outgoing(
-            plan=plan,
-            origin=origin,
-            step=step,
-            microbatch=microbatch,
-            stage=self.stage + 1,
-            source=self.index,
-            incarnation=self.incarnation,
-            version=self._stepper.version,
-            payload=payload,
-            budget_s=budget_s,
-        )
+        place, version = (*passed.place, self.stage + 1, self.index), self._stepper.version
+        return Outgoing(plan, *place, self.incarnation, version, payload, budget_s)
 
     # --- stage 0: where micro-batches start ---
 
@@ -195,7 +205,7 @@ class SeatRunner:
                     for microbatch in range(plan.spec.microbatches_per_step):
                         nursery.start_soon(self._send_one, plan, step, microbatch)
             if self.plan is plan and not self._stepper.is_full:
-                if self._stepper.answered:
+                if self._stepper.answered or not self.shard.is_between_steps:
                     await self._take_step()
                 else:
                     await trio.sleep(RETRY_S)
@@ -209,7 +219,7 @@ class SeatRunner:
         try:
             if self._is_last:
                 loss = await self._compute.run(
-                    self.shard.whole_job, self._tokens, plan, step, microbatch, self.index
+                    self._scribe.whole_job, self._tokens, step, microbatch
                 )
             else:
                 loss = await self._send_through(plan, step, microbatch, ticket)
@@ -223,25 +233,22 @@ class SeatRunner:
     async def _send_through(
         self, plan: RoundPlan, step: int, microbatch: int, ticket: Ticket
     ) -> int:
-        budget_s = plan.spec.deadlines.step_ms / 1000
-        output, graph = await self._compute.run(
+        output, passed = await self._compute.run(
             self.shard.origin_job, self._tokens, plan, step, microbatch, self.index
         )
-        place = (self.index, step, microbatch)
-        reply = await self._forward(self._outgoing(plan, place, output, budget_s))
-        if not self._stepper.is_current(ticket):
-            raise TooBusy("the answer came after the step")
-        await self._compute.run(self.shard.backward_job, graph, reply)
-        return reply.loss_micro
+        budget_s = plan.spec.deadlines.step_ms / 1000
+        out = self._outgoing(plan, passed, output, budget_s)
+        loss_micro, _ = await self._through(out, passed, ticket, None)
+        return loss_micro
 
     # --- steps ---
 
     async def _step_when_due(self) -> None:
         while True:
             now = trio.current_time()
-            if self._merges and (self._stepper.is_full or self._stepper.deadline is None):
+            if self._merges and self._may_merge:
                 await self._merge_now()
-            elif self.stage > 0 and self._stepper.is_due(now):
+            elif self.stage > 0 and self._is_due(now):
                 await self._take_step()
             elif self._stepper.expire(now):
                 self._notify()
@@ -250,19 +257,31 @@ class SeatRunner:
                 deadline = self._stepper.deadline or now
                 await self._wait_for_change(deadline if deadline > now else None)
 
+    @property
+    def _may_merge(self) -> bool:
+        """Whether no micro-batch is out and none waits for its step: both belong to the old weights."""
+        is_idle = self._stepper.is_full or self._stepper.deadline is None
+        return is_idle and (self.log is None or self._scribe.may_merge)
+
+    def _is_due(self, now: float) -> bool:
+        """Whether to step: also when only answers of a version that expired are here."""
+        if self._stepper.is_due(now):
+            return True
+        deadline = self._stepper.deadline
+        is_late = deadline is not None and now >= deadline
+        return is_late and not self._stepper.is_full and not self.shard.is_between_steps
+
     async def _take_step(self) -> None:
-        plan, log = self.plan, self.log
-        if plan is None or log is None:
+        if self.log is None:
             return
-        step = self._stepper.steps
-        merges = self._merges
-        self._merges = []
+        merges, self._merges = self._merges, []
         self._stepper.stepped()
-        await self._compute.run(self._step_job, log, plan, step, [merge for merge, _ in merges])
-        for _, done in merges:
-            done.set()
+        done = await self._compute.run(self._scribe.step_job, [merge for merge, _ in merges])
+        for _, applied in merges:
+            applied.set()
         self.steps_total += 1
         self._notify()
+        await self._send(done)
 
     async def _merge_now(self) -> None:
         """Apply what waits while no micro-batch is out: nothing computed with the old weights."""
@@ -270,43 +289,22 @@ class SeatRunner:
             self._finish_merges()
             return
         merges, self._merges = self._merges, []
-        await self._compute.run(self._merge_job, self.log, [merge for merge, _ in merges])
-        for _, done in merges:
-            done.set()
+        if await self._compute.run(self._scribe.merge_job, [merge for merge, _ in merges]):
+            for _, applied in merges:
+                applied.set()
+        else:
+            self._merges = merges + self._merges
+
+    async def _send(self, done: list[WindowData]) -> None:
+        """Give complete windows to who keeps them, in order; wait while there is no room."""
+        if self._windows is not None:
+            for window in done:
+                await self._windows.send(window)
 
     def _finish_merges(self) -> None:
         for _, done in self._merges:
             done.set()
         self._merges = []
-
-    # --- jobs: these run in the worker thread ---
-
-    def _begin_job(self) -> tuple[Digest, ...]:
-        self.shard.abandon_snapshots()
-        return self.shard.components()
-
-    def _step_job(self, log: SegmentLog, plan: RoundPlan, step: int, merges: list[Merge]) -> None:
-        record = self.shard.step(plan, step)
-        if record is not None:
-            log.records.append(record)
-        self._merge_job(log, merges)
-
-    def _snapshot_job(self, fragment: int) -> Snapshot:
-        if self.log is not None:
-            self.log.snapshots.append((len(self.log.records), fragment))
-        return self.shard.snapshot(fragment)
-
-    def _merge_job(self, log: SegmentLog, merges: list[Merge]) -> None:
-        held = [merge for merge in merges if self.shard.is_offered(merge.snapshot)]
-        log.records.extend(self.shard.merge(merge) for merge in held)
-
-    def _close_job(self, log: SegmentLog) -> None:
-        if self.plan is not None and log.num_steps < self.shard.spec.inner_steps_max:
-            self._step_job(log, self.plan, log.num_steps, [])
-        self._merge_job(log, [merge for merge, _ in self._merges])
-        self.shard.abandon_snapshots()
-        log.tokens = self.shard.take_segment_tokens()
-        log.end = self.shard.components()
 
     # --- waiting ---
 

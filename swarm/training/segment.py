@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
 COMPONENTS = 10
-"""params, adam_m, adam_v, step, phi, outer_m, residual, anchor_root, tokens, snapshot (what is offered
-and not merged yet)."""
+"""params, adam_m, adam_v, step, phi, outer_m, residual, anchor_root, tokens (in all, and at each fragment's
+last merge), snapshot (what is offered and not merged yet)."""
+
+Place = tuple[int, int, int]
+"""A micro-batch by its origin's numbers: (origin, step, micro-batch)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class MicrobatchRecord:
     destination: int
     sample_ids_root: Digest
 
+    @property
+    def place(self) -> Place:
+        """Which micro-batch it is: what records are sorted by."""
+        return (self.origin, self.step, self.microbatch)
+
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
@@ -38,8 +46,8 @@ class StepRecord:
     step: int
     components: tuple[Digest, ...] | None
     microbatches: tuple[MicrobatchRecord, ...]
-    dropped: tuple[tuple[int, int, int], ...]
-    """(origin, step, micro-batch) of those that were sent and never answered."""
+    dropped: tuple[Place, ...]
+    """Those that were sent and never answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Core: a machine of tensors; every method runs in one worker thread, one after another.
 
 What came over the wire is decoded first and computed from, on both sides: a replay from the logs sees
-the same inputs. Legend: P parameters, B batch, T time, D hidden.
+the same inputs, and the state is a function of them alone. Legend: P parameters, B batch, T time, D hidden.
 """
 
 from collections.abc import Callable
@@ -11,23 +11,38 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from swarm.codec import encode
-from swarm.crypto import fast_digest
-from swarm.gossip.quantize import from_wire, to_wire
+from swarm.errors import BadEncoding, PeerFault, UsageError
+from swarm.gossip.quantize import from_wire
 from swarm.spec import NANO, RunSpec
 from swarm.tensors import hash_of, tensor_hash
-from swarm.training.data import TokenSource, sample_ids, sample_ids_root, windows
+from swarm.training.data import TokenSource, draw_samples
 from swarm.training.fragments import Merge, Snapshot
-from swarm.training.inner import AdamState, GradientSum, adamw_step, learning_rate
-from swarm.training.messages import MicroBatch, MicroBatchGrad, wire_digest
+from swarm.training.inner import AdamState, adamw_step, learning_rate
+from swarm.training.messages import (
+    MicroBatch,
+    MicroBatchGrad,
+    loss_micro_of,
+    wire_digest,
+    wire_of,
+)
+from swarm.training.open_step import OpenStep
 from swarm.training.outer import OuterState, Partner, advanced, outer_step
-from swarm.training.outgoing import Passed
+from swarm.training.outgoing import Passed, TooBusy
 from swarm.training.round_plan import RoundPlan
-from swarm.training.segment import MergeRecord, MicrobatchRecord, StepRecord
-from swarm.training.stages import init_flat, run_backward, run_forward, run_loss, stage_of
+from swarm.training.segment import MergeRecord, MicrobatchRecord, Place, StepRecord
+from swarm.training.stages import Span, init_flat, run_backward, run_forward, run_loss, stage_of
+from swarm.training.state import (
+    Offered,
+    ShardState,
+    are_finite,
+    number_component,
+    snapshots_component,
+    tokens_component,
+)
 from swarm.types import NO_DIGEST, Digest, StageIndex
 
-MICRO = 1_000_000
+MERGED_MAX = 2.0**30
+"""No weight of a model that learns is near it: a partner that would take us there is declined."""
 
 
 def _no_clock() -> float:
@@ -54,16 +69,17 @@ class Shard:
         self.momentum_P = torch.zeros_like(params_P)
         self.anchor_P = params_P.clone()
         self.anchor_root = hash_of(params_P)
+        self.weights = 0
+        """Counts how often the weights moved: a gradient counts only for those of its forward pass."""
         self.hashing_s = 0.0
         """Time spent on hashing the state, by ``clock``: the price of being checkable."""
         self._clock = clock
         self.tokens_total = 0
-        self.tokens_segment = 0
         self.tokens_at_sync = [0] * spec.outer.fragments
-        self._snapshots: dict[int, Tensor] = {}
-        self._gradients = GradientSum(params_P.numel())
-        self._records: list[MicrobatchRecord] = []
-        self._dropped: list[tuple[int, int, int]] = []
+        self.snapshots: dict[int, tuple[int, Tensor]] = {}
+        """By fragment: the tokens it was offered with, and theta. Offered and not merged yet."""
+        self._open = OpenStep(params_P.numel())
+        self._hashed: tuple[Tensor, Tensor, Digest, Digest] | None = None
 
     @classmethod
     def initial(cls, spec: RunSpec, stage: StageIndex) -> "Shard":
@@ -76,121 +92,104 @@ class Shard:
         self, tokens: TokenSource, plan: RoundPlan, step: int, microbatch: int, seat: int
     ) -> tuple[bytes, Passed]:
         """Stage 0 of several: read the inputs and pass them on."""
-        inputs_BT, _, root = self._samples(tokens, plan, seat, step, microbatch)
-        forward = run_forward(self.module, self.params_P, inputs_BT)
-        payload = to_wire(forward.output)
-        batch, times, width = forward.output.shape
-        return payload, Passed(
-            forward,
-            (batch, times, width),
-            seat,
-            step,
-            microbatch,
-            -1,
-            NO_DIGEST,
-            wire_digest(payload),
-            root,
-        )
+        inputs_BT, _, root = draw_samples(tokens, plan, (seat, step, microbatch))
+        return self._forward(inputs_BT, (seat, step, microbatch), -1, NO_DIGEST, root)
 
     def forward_job(self, request: MicroBatch) -> tuple[bytes, Passed]:
-        """A middle stage: decode, compute, encode."""
-        shape = (request.batch, request.length, request.features)
-        forward = run_forward(self.module, self.params_P, from_wire(request.payload, shape))
-        payload = to_wire(forward.output)
-        return payload, Passed(
-            forward,
-            shape,
-            request.origin,
-            request.step,
-            request.microbatch,
-            request.source,
-            wire_digest(request.payload),
-            wire_digest(payload),
-            NO_DIGEST,
-        )
+        """A middle stage: decode, compute, encode. Raises ``PeerFault`` for what is not finite."""
+        inputs_BTD = from_wire(request.payload, request.shape)
+        wire = wire_digest(request.payload)
+        return self._forward(inputs_BTD, request.place, request.source, wire, NO_DIGEST)
 
     def backward_job(self, passed: Passed, reply: MicroBatchGrad) -> bytes:
         """The gradient came back: add ours to the sum, return the one for the stage below (or b"").
 
-        Raises ``PeerFault`` when what the peer sent gives no finite gradient.
+        Raises ``PeerFault``, changing nothing, when what the peer sent gives no finite gradient, and
+        ``TooBusy`` when the weights have moved since the forward pass.
         """
-        grad_BTD = from_wire(reply.payload, passed.shape)
-        grad_inputs, grad_P = run_backward(passed.forward, grad_BTD)
-        self._gradients.add(grad_P)
-        answer = b"" if grad_inputs is None else to_wire(grad_inputs)
-        self._count(passed.shape[0] * passed.shape[1])
-        self._records.append(
-            MicrobatchRecord(
-                passed.origin,
-                passed.step,
-                passed.microbatch,
-                passed.in_activation,
-                wire_digest(reply.payload),
-                passed.out_activation,
-                wire_digest(answer) if answer else NO_DIGEST,
-                passed.source,
-                reply.destination,
-                passed.ids_root,
-            )
+        if passed.weights != self.weights:
+            raise TooBusy("the weights moved before the answer came")
+        self._open.check_room()
+        grad_inputs, grad_P = run_backward(passed.forward, from_wire(reply.payload, passed.shape))
+        answer = b"" if grad_inputs is None else wire_of(grad_inputs)
+        record = MicrobatchRecord(
+            *passed.place,
+            passed.in_activation,
+            wire_digest(reply.payload),
+            passed.out_activation,
+            wire_digest(answer) if answer else NO_DIGEST,
+            passed.source,
+            reply.destination,
+            passed.ids_root,
         )
+        self._open.add(grad_P, passed.shape[0] * passed.shape[1], record)
         return answer
 
     def loss_job(
         self, tokens: TokenSource, plan: RoundPlan, request: MicroBatch, seat: int
     ) -> tuple[int, bytes]:
-        """The last stage: labels by sample id, loss in 1e-6 nats and the gradient of the input."""
-        _, labels_BT, root = self._samples(
-            tokens, plan, request.origin, request.step, request.microbatch
-        )
-        shape = (request.batch, request.length, request.features)
-        inputs = from_wire(request.payload, shape)
-        loss, grad_inputs, grad_P = run_loss(self.module, self.params_P, inputs, labels_BT)
-        self._gradients.add(grad_P)
+        """The last stage: labels by sample id, loss in 1e-6 nats and the gradient of the input.
+
+        Raises ``PeerFault``, changing nothing, when what the peer sent gives no finite gradient.
+        """
+        self._open.check_room()
+        place = request.place
+        _, labels_BT, root = draw_samples(tokens, plan, place)
+        if labels_BT.shape != request.shape[:2]:
+            raise BadEncoding("a micro-batch of another shape than its samples")
+        inputs_BTD = from_wire(request.payload, request.shape)
+        loss, grad_inputs, grad_P = run_loss(self.module, self.params_P, inputs_BTD, labels_BT)
         assert grad_inputs is not None, "a stage behind another has inputs with a gradient"
-        answer = to_wire(grad_inputs)
-        self._count(shape[0] * shape[1])
-        self._records.append(
-            MicrobatchRecord(
-                request.origin,
-                request.step,
-                request.microbatch,
-                wire_digest(request.payload),
-                NO_DIGEST,
-                NO_DIGEST,
-                wire_digest(answer),
-                request.source,
-                seat,
-                root,
-            )
+        loss_micro, answer = loss_micro_of(loss), wire_of(grad_inputs)
+        record = MicrobatchRecord(
+            *place,
+            wire_digest(request.payload),
+            NO_DIGEST,
+            NO_DIGEST,
+            wire_digest(answer),
+            request.source,
+            seat,
+            root,
         )
-        return round(loss * MICRO), answer
+        self._open.add(grad_P, labels_BT.numel(), record)
+        return loss_micro, answer
 
     def whole_job(
         self, tokens: TokenSource, plan: RoundPlan, step: int, microbatch: int, seat: int
     ) -> int:
         """A run of one stage: inputs, loss and gradient in one place; returns 1e-6 nats."""
-        inputs_BT, labels_BT, root = self._samples(tokens, plan, seat, step, microbatch)
+        self._open.check_room()
+        place = (seat, step, microbatch)
+        inputs_BT, labels_BT, root = draw_samples(tokens, plan, place)
         loss, _, grad_P = run_loss(self.module, self.params_P, inputs_BT, labels_BT)
-        self._gradients.add(grad_P)
-        self._count(inputs_BT.numel())
-        none = NO_DIGEST
-        self._records.append(
-            MicrobatchRecord(seat, step, microbatch, none, none, none, none, -1, -1, root)
-        )
-        return round(loss * MICRO)
+        loss_micro, none = loss_micro_of(loss), NO_DIGEST
+        record = MicrobatchRecord(*place, none, none, none, none, -1, -1, root)
+        self._open.add(grad_P, inputs_BT.numel(), record)
+        return loss_micro
 
     def drop(self, origin: int, step: int, microbatch: int) -> None:
         """A micro-batch that was sent and never answered: our own statement, unpaid."""
-        self._dropped.append((origin, step, microbatch))
+        self._open.drop((origin, step, microbatch))
 
     # --- steps ---
+
+    def begin_segment(self) -> None:
+        """Leave behind what the last segment did not finish: it belongs to no record."""
+        self._open.take()
+        self.snapshots.clear()
+        self.weights += 1
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether no gradient waits for a step: only then may a fragment be merged."""
+        return self._open.is_empty
 
     def step(self, plan: RoundPlan, step: int) -> StepRecord | None:
         """Take the optimizer step with the gradients there are; None when there are none.
 
         The state's hashes are taken before every ``window_steps``-th step.
         """
-        if not self._gradients.count:
+        if self._open.is_empty:
             return None
         components = self.components() if step % plan.spec.checks.window_steps == 0 else None
         spec = self.spec
@@ -198,133 +197,153 @@ class Shard:
         adamw_step(
             self.module.ops,
             self.params_P,
-            self._gradients.mean(),
+            self._open.mean(),
             self.adam,
             rate,
             spec.optimizer,
             self.module.plan.decayed,
         )
-        key = _coordinates
-        record = StepRecord(
-            step, components, tuple(sorted(self._records, key=key)), tuple(sorted(self._dropped))
-        )
-        self._gradients.clear()
-        self._records, self._dropped = [], []
-        return record
-
-    def take_segment_tokens(self) -> int:
-        """Tokens since the last call: what the segment's commit claims."""
-        tokens, self.tokens_segment = self.tokens_segment, 0
-        return tokens
+        self.weights += 1
+        gathered = self._open.take()
+        self.tokens_total += gathered.tokens
+        return StepRecord(step, components, gathered.records, gathered.dropped)
 
     # --- fragments ---
 
     def snapshot(self, fragment: int) -> Snapshot:
         """Copy a fragment between two steps."""
-        span = self.spans[fragment].slice
         tokens = self.tokens_total - self.tokens_at_sync[fragment]
-        theta_P = self.params_P[span].clone()
-        self._snapshots[fragment] = theta_P
-        return Snapshot(
-            fragment,
-            theta_P,
-            self.anchor_P[span],
-            self.anchor_root,
-            tokens,
-            self.adam.step,
-        )
+        theta_P = self.params_P[self.spans[fragment].slice].clone()
+        self.snapshots[fragment] = (tokens, theta_P)
+        return self._snapshot(fragment, tokens, theta_P)
+
+    def offered(self, fragment: int) -> Snapshot | None:
+        """The snapshot of a fragment that waits for its merge, as the state has it."""
+        held = self.snapshots.get(fragment)
+        return None if held is None else self._snapshot(fragment, *held)
+
+    def is_offered(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot was taken in this segment and still waits for its merge."""
+        held = self.snapshots.get(snapshot.fragment)
+        return held is not None and held[1] is snapshot.theta_P
 
     def merge(self, merge: Merge) -> MergeRecord:
-        """Apply one outer step to a fragment (docs/spec/training.md section 3)."""
-        snapshot = merge.snapshot
-        span = self.spans[snapshot.fragment].slice
+        """Apply one outer step to a fragment (docs/spec/training.md section 3), between two steps.
+
+        A partner that would take a value past ``MERGED_MAX`` is declined: its weight is 0.
+        """
+        if not self._open.is_empty:
+            raise UsageError("a fragment is merged between two steps")
+        snapshot, weight_nano = merge.snapshot, merge.weight_nano
+        span = self.spans[snapshot.fragment]
         partner = None
         if merge.theta_hat_P is not None:
-            partner = Partner(merge.theta_hat_P, merge.weight_nano / NANO)
-        self._snapshots.pop(snapshot.fragment, None)
-        slow = OuterState(self.phi_P[span], self.momentum_P[span])
-        slow = outer_step(slow, snapshot.theta_P, partner, merge.scalars)
-        self.phi_P[span] = slow.phi_F
-        self.momentum_P[span] = slow.momentum_F
-        self.params_P[span] = advanced(slow.phi_F, self.params_P[span], snapshot.theta_P)
+            partner = Partner(merge.theta_hat_P, weight_nano / NANO)
+        slow, theta_P = self._outer(merge, span, partner)
+        if partner is not None and not are_finite(
+            slow.phi_F, slow.momentum_F, theta_P, bound=MERGED_MAX
+        ):
+            weight_nano = 0
+            slow, theta_P = self._outer(merge, span, None)
+        # Copied, not written to: windows hold the slow half as it was, and it moves only here.
+        self.phi_P, self.momentum_P = self.phi_P.clone(), self.momentum_P.clone()
+        self.phi_P[span.slice], self.momentum_P[span.slice] = slow.phi_F, slow.momentum_F
+        self.params_P[span.slice] = theta_P
+        self.weights += 1
         self.tokens_at_sync[snapshot.fragment] = self.tokens_total
+        self.snapshots.pop(snapshot.fragment, None)
         return MergeRecord(
             snapshot.fragment,
             merge.partner,
             merge.partner_seat,
             merge.my_payload,
             merge.partner_payload,
-            merge.weight_nano,
+            weight_nano,
             self.components(),
         )
-
-    def is_offered(self, snapshot: Snapshot) -> bool:
-        """Whether a snapshot was taken in this segment and still waits for its merge."""
-        return self._snapshots.get(snapshot.fragment) is snapshot.theta_P
-
-    def abandon_snapshots(self) -> None:
-        """The segment closes: what was offered and not merged by now never will be."""
-        self._snapshots.clear()
 
     def set_anchor(self, anchor_P: Tensor, root: Digest) -> None:
         """A new canonical checkpoint: from the next snapshot on, int8 is relative to it."""
         self.anchor_P, self.anchor_root = anchor_P, root
 
+    # --- the state ---
+
     def phi(self) -> Tensor:
         """A copy of the slow weights: what a checkpoint of this shard is."""
         return self.phi_P.clone()
 
+    def state(self) -> ShardState:
+        """Everything that the next step, snapshot or merge depends on, as it is now."""
+        return ShardState(
+            self.params_P.clone(),
+            self.adam.m_P.clone(),
+            self.adam.v_P.clone(),
+            self.phi_P,
+            self.momentum_P,
+            self.adam.step,
+            self.anchor_root,
+            self.tokens_total,
+            tuple(self.tokens_at_sync),
+            self._offered_by_fragment(),
+        )
+
     def components(self) -> tuple[Digest, ...]:
-        """The hashes of the ten parts of the state, in the order of protocol.md section 5."""
+        """The hashes of the ten parts of the state, in the order of protocol.md section 5.
+
+        Raises ``PeerFault`` when a value is not finite, which honest steps from an honest state never give.
+        """
         began = self._clock()
-        empty = tensor_hash("float32", (0,), b"")
+        tensors = (self.params_P, self.adam.m_P, self.adam.v_P, self.phi_P, self.momentum_P)
+        if not are_finite(*tensors):
+            # The bits of a NaN differ between machines: what follows from one has no hash to agree on.
+            raise PeerFault("a state that is not finite")
         hashes = (
             hash_of(self.params_P),
             hash_of(self.adam.m_P),
             hash_of(self.adam.v_P),
-            _number(self.adam.step),
-            hash_of(self.phi_P),
-            hash_of(self.momentum_P),
-            empty,
+            number_component(self.adam.step),
+            *self._slow_hashes(),
+            tensor_hash("float32", (0,), b""),
             self.anchor_root,
-            _number(self.tokens_total),
-            self._snapshots_digest() if self._snapshots else empty,
+            tokens_component(self.tokens_total, self.tokens_at_sync),
+            snapshots_component(self._offered_by_fragment()),
         )
         self.hashing_s += self._clock() - began
         return hashes
 
     # --- helpers ---
 
-    def _snapshots_digest(self) -> Digest:
-        """Fragments offered and not merged yet: a replay that starts here needs them."""
-        held = sorted(self._snapshots.items())
-        return fast_digest("snapshots", *(encode((f, hash_of(theta))) for f, theta in held))
+    def _slow_hashes(self) -> tuple[Digest, Digest]:
+        """Of phi and momentum; they are replaced, never written to, so once for each is enough."""
+        phi_P, momentum_P = self.phi_P, self.momentum_P
+        known = self._hashed
+        if known is None or known[0] is not phi_P or known[1] is not momentum_P:
+            known = self._hashed = (phi_P, momentum_P, hash_of(phi_P), hash_of(momentum_P))
+        return known[2:]
 
-    def _samples(
-        self, tokens: TokenSource, plan: RoundPlan, origin: int, step: int, microbatch: int
-    ) -> tuple[Tensor, Tensor, Digest]:
-        spec = self.spec
-        ids = sample_ids(
-            plan.beacon,
-            plan.run_digest,
-            origin,
-            plan.round,
-            step,
-            microbatch,
-            spec.microbatch_size,
-            len(tokens) - spec.model.seq_len,
+    def _forward(
+        self, inputs: Tensor, place: Place, source: int, in_activation: Digest, ids_root: Digest
+    ) -> tuple[bytes, Passed]:
+        forward = run_forward(self.module, self.params_P, inputs)
+        payload = wire_of(forward.output)
+        batch, times, width = forward.output.shape
+        shape, wire = (batch, times, width), wire_digest(payload)
+        return payload, Passed(
+            forward, shape, *place, source, in_activation, wire, ids_root, self.weights
         )
-        inputs_BT, labels_BT = windows(tokens, ids, spec.model.seq_len)
-        return inputs_BT, labels_BT, sample_ids_root(ids)
 
-    def _count(self, tokens: int) -> None:
-        self.tokens_total += tokens
-        self.tokens_segment += tokens
+    def _snapshot(self, fragment: int, tokens: int, theta_P: Tensor) -> Snapshot:
+        anchor_P = self.anchor_P[self.spans[fragment].slice]
+        return Snapshot(fragment, theta_P, anchor_P, self.anchor_root, tokens, self.adam.step)
 
+    def _offered_by_fragment(self) -> tuple[Offered, ...]:
+        held = sorted(self.snapshots.items())
+        return tuple((fragment, tokens, theta_P) for fragment, (tokens, theta_P) in held)
 
-def _coordinates(record: MicrobatchRecord) -> tuple[int, int, int]:
-    return record.origin, record.step, record.microbatch
-
-
-def _number(value: int) -> Digest:
-    return tensor_hash("int64", (), value.to_bytes(8, "little"))
+    def _outer(
+        self, merge: Merge, span: Span, partner: Partner | None
+    ) -> tuple[OuterState, Tensor]:
+        slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])
+        slow = outer_step(slow, merge.snapshot.theta_P, partner, merge.scalars)
+        now_P = self.params_P[span.slice]
+        return slow, advanced(slow.phi_F, now_P, merge.snapshot.theta_P)

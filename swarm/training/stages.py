@@ -55,6 +55,11 @@ class Span:
         """As an index."""
         return slice(self.start, self.stop)
 
+    @property
+    def numel(self) -> int:
+        """Its length."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True)
 class StagePlan:

@@ -19,6 +19,7 @@ from swarm.training.tokenizer import Tokens
 from swarm.types import Digest
 
 HINT = "swarm data verify"
+_ANOTHER = "swarm join ANOTHER_TICKET"
 
 Progress = Callable[[int], None]
 """Called with the number of bytes that were read since the last call."""
@@ -97,7 +98,8 @@ def check_token_file(
                     f" not that of the manifest ({end})",
                     hint=HINT,
                 )
-            check_ids(path, chunk, index, dtype, num_token_ids)
+            if fault := foreign_id(chunk, index, dtype, num_token_ids):
+                raise VerificationFailed(f"{path}: {fault}", hint="swarm data build it again")
             if progress is not None:
                 progress(len(chunk))
     if size != half.num_bytes:
@@ -107,31 +109,35 @@ def check_token_file(
         raise VerificationFailed(f"{path}: chunk 0 is not that of the root", hint=HINT)
 
 
-def check_ids(path: Path, chunk: bytes, index: int, dtype: str, num_token_ids: int) -> None:
-    """Raise ``VerificationFailed`` naming the first token of a chunk that is out of the vocabulary."""
-    if num_token_ids >= 1 << (8 * TOKEN_BYTES[dtype]):
-        return  # the dtype cannot say more
+def id_limit(dtype: str) -> int:
+    """How many ids a dtype can say."""
+    return 1 << (8 * TOKEN_BYTES[dtype])
+
+
+def foreign_id(chunk: bytes, index: int, dtype: str, num_token_ids: int) -> str:
+    """The first token of chunk ``index`` that is out of the vocabulary, in words; "" if there is none."""
+    if num_token_ids >= id_limit(dtype):
+        return ""
     tokens = np.frombuffer(chunk, dtype=f"<u{TOKEN_BYTES[dtype]}")
-    if int(tokens.max()) >= num_token_ids:
-        at = int(np.argmax(tokens >= num_token_ids))
-        place = index * (TENSOR_CHUNK_BYTES // TOKEN_BYTES[dtype]) + at
-        raise VerificationFailed(
-            f"{path}: token {place} is {int(tokens[at])}, and there are {num_token_ids} ids",
-            hint="swarm data build it again",
-        )
+    if int(tokens.max()) < num_token_ids:
+        return ""
+    at = int(np.argmax(tokens >= num_token_ids))
+    place = index * (TENSOR_CHUNK_BYTES // TOKEN_BYTES[dtype]) + at
+    return f"token {place} is {int(tokens[at])}, and there are {num_token_ids} ids"
 
 
 def root_of_file(path: Path, dtype: str, num_token_ids: int) -> Digest:
     """The root that the bytes of a token file have now; its memory is one chunk.
 
-    Raises ``VerificationFailed`` for a token out of the vocabulary, or half a token.
+    Raises ``BadConfig`` for a token out of the vocabulary, or half a token: no run can use such a file.
     """
     digests, num_bytes, first = list[Digest](), 0, b""
     with open_regular(path) as file:
         for index, chunk in enumerate(_chunks(file)):
             if len(chunk) % TOKEN_BYTES[dtype]:
-                raise VerificationFailed(f"{path} is no whole number of {dtype}", hint=HINT)
-            check_ids(path, chunk, index, dtype, num_token_ids)
+                raise BadConfig(f"{path} is no whole number of {dtype}", hint=_ANOTHER)
+            if fault := foreign_id(chunk, index, dtype, num_token_ids):
+                raise BadConfig(f"the text of the run, {path}: {fault}", hint=_ANOTHER)
             first = first or chunk
             digests.append(chunk_digest(chunk))
             num_bytes += len(chunk)

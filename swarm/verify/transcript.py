@@ -29,7 +29,7 @@ from swarm.types import NO_DIGEST, Digest, StageIndex
 COMPONENTS = tuple(
     "params adam_m adam_v step phi outer_m residual anchor_root tokens snapshot".split()
 )
-"""The state of a seat. ``step`` and ``tokens`` are int64 scalars, the others float32; absent is empty."""
+"""The state of a seat: tensors of float32, absent is empty; ``training.state`` says what the counters are."""
 ACTIVATION, GRADIENT = 0, 1
 
 

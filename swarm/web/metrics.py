@@ -13,6 +13,8 @@ _GAUGES = (
     ("run", "loss_nats", "swarm_loss_nats", "Last training loss, nats per token."),
     ("run", "tokens", "swarm_run_tokens_total", "Tokens trained by the whole run."),
     ("run", "tokens_per_s", "swarm_run_tokens_per_s", "Tokens a second, whole run."),
+    ("run", "segments", "swarm_run_segments_total", "Segments committed by the whole run."),
+    ("run", "confirmed", "swarm_run_confirmed", "Segments another peer replayed and found true."),
     ("node", "uptime_s", "swarm_uptime_s", "Seconds since this node started."),
     ("node", "steps", "swarm_steps_total", "Inner steps this node has made."),
     ("ledger", "height", "swarm_ledger_height", "Height of the last final block."),
@@ -35,6 +37,17 @@ def prometheus_text(snapshot: Mapping[str, object]) -> str:
         value = _number(section_of(snapshot, section).get(key))
         if value is not None:
             lines += [*_head(name, help_text), f"{name} {value}"]
+    phases = section_of(section_of(snapshot, "run"), "checks")
+    samples = [
+        f'swarm_run_checks{{phase="{_label(phase)}"}} {value}'
+        for phase in sorted(phases)
+        if (value := _number(phases[phase])) is not None
+    ]
+    lines += (
+        [*_head("swarm_run_checks", "Segments by how far their check is."), *samples]
+        if samples
+        else []
+    )
     peers = records_of(snapshot, "peers")
     lines += [*_head("swarm_peers", "Peers this node knows."), f"swarm_peers {len(peers)}"]
     for key, name, help_text in _PEER_GAUGES:

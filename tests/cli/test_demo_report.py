@@ -8,7 +8,7 @@ from swarm.cli.ink import Ink
 
 KEYS = """initial_loss_nats final_loss_nats tokens rounds peers commits_final commits_verified lies_planted
 lies_caught rejoin_s ledger_height supply_conserved peak_memory_mb left_running sample export_dir map_url
-seconds""".split()
+seconds commits_old honest_slashed lies_late""".split()
 
 
 def a_result() -> Result:
@@ -47,6 +47,16 @@ def test_a_good_demo_has_no_shortfalls() -> None:
     assert shortfalls(good) == []
     bad = replace(good, left_running=2, supply_conserved=False, final_loss_nats=None)
     assert len(shortfalls(bad)) == 3
+
+
+def test_a_lie_that_had_time_to_be_caught_and_was_not_is_a_failure() -> None:
+    """So is an honest peer that lost stake; a lie of the last rounds is not."""
+    caught = replace(a_result(), lies_planted=3, lies_caught=2, lies_late=1, honest_slashed=0)
+    assert shortfalls(caught) == []
+    assert shortfalls(replace(caught, lies_late=0)) == ["1 lies were not caught"]
+    assert shortfalls(replace(caught, honest_slashed=1)) == ["1 honest peers lost stake"]
+    text = "\n".join(result_lines(caught, Ink()))
+    assert "2 of 3 false segments were proven false (1 came too late for a verdict)" in text
 
 
 def test_the_words_for_people_survive_what_is_missing() -> None:

@@ -15,8 +15,8 @@ from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
 
 HEAVY = ("torch", "libp2p", "hivemind", "pydantic", "rich", "trio", "numpy", "nacl", "starlette")
-COMMANDS = "join launch demo init data status map peers run ledger ticket id".split()
-COMMANDS += "export eval generate version".split()
+COMMANDS = """join launch demo init data status map peers run ledger audit report ticket id export eval generate
+ version""".split()
 
 Said = Callable[..., tuple[int, str, str]]
 
@@ -86,6 +86,12 @@ def test_a_mistyped_command_names_the_nearest(said: Said) -> None:
         (["ledger", "verify"], 2, "no node has run"),
         (["ticket", "show", "swarm1:"], 2, "a ticket has up to"),
         (["ticket", "new"], 3, "no node is running"),
+        (["audit"], 3, "no node is running"),
+        (["audit", "--round", "-1"], 2, "Invalid value for '--round'"),
+        (["report"], 2, "a report names one window"),
+        (["report", "--round", "3"], 2, "a report names one window"),
+        (["report", "none.swarm"], 2, "there is no file"),
+        (["report", "--round", "1", "--stage", "0", "--seat", "1", "--window", "2"], 3, "no node"),
         (["id", "export"], 5, "there is no key"),
         (["eval", "nowhere"], 4, "there is no folder nowhere"),
         (["generate", "-p", ""], 2, "the prompt is empty"),

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from swarm.cli.picture import (
+    audits,
     condition,
     items,
     me,
@@ -63,3 +64,12 @@ def test_the_condition_follows_state_and_reason(state: str, reason: str, shape: 
     peer = {"state": state, "reason": reason}
     assert condition(peer) == shape
     assert remark(peer) == (reason if reason not in {"", "ok"} else state)
+
+
+def test_audits_count_what_was_judged() -> None:
+    """A dash before the first verdict; who is barred is out, whatever it says of itself."""
+    assert audits({}) == audits({"audits": None}) == "-"
+    peer = {"state": "training", "audits": {"verified": 11, "silent": 1, "barred": True}}
+    assert audits(peer) == "11/12"
+    assert condition(peer) == "out"
+    assert remark(peer) == "proven false, evicted"

@@ -42,6 +42,15 @@ def test_frequent_events_are_left_to_the_status_line() -> None:
     assert a_voice(verbose=True).hear(step, 0.0) != []
 
 
+def test_a_conviction_is_told_and_an_agreement_is_not() -> None:
+    """Checks that agree come many times a round; who was caught, and by whom, is news."""
+    checked = make_event(0, EventKind.CHECKED, "verified window 3 of segment 8/0/1: agrees")
+    assert a_voice().hear(checked, 0.0) == []
+    caught = make_event(0, EventKind.CONVICTED, "calm-stoat-008 was convicted: window 3 is false")
+    (line,) = a_voice().hear(caught, 0.0)
+    assert line.startswith("caught    calm-stoat-008 was convicted")
+
+
 def test_the_map_is_told_once() -> None:
     """As soon as it is known, and not again."""
     voice, picture = a_voice(is_live=True), a_snapshot()

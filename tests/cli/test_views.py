@@ -4,6 +4,8 @@ import pytest
 
 from swarm.cli.ink import Ink, width_of
 from swarm.cli.views import (
+    checking,
+    conviction_lines,
     find_peer,
     headline,
     health,
@@ -14,7 +16,7 @@ from swarm.cli.views import (
     status_lines,
 )
 from swarm.errors import UsageError
-from tests.web.snapshots import a_snapshot, peer_of
+from tests.web.snapshots import a_checked_snapshot, a_snapshot, peer_of
 
 INK = Ink()
 
@@ -55,6 +57,41 @@ def test_two_hundred_peers_are_two_hundred_rows() -> None:
     lines = map_lines(picture, INK, 120)
     assert len(lines) == 204
     assert max(map(width_of, lines)) < 130
+
+
+def test_a_convicted_peer_is_marked_by_a_shape_and_in_words() -> None:
+    """In the map, in the health line and in the table."""
+    picture = a_checked_snapshot()
+    lines = map_lines(picture, INK, 130)
+    row = next(line for line in lines[3:] if "calm-stoat-008" in line)
+    assert row.startswith("⊘")
+    assert row.endswith("proven false, evicted")
+    assert "icy-newt-042 behind; 1 proven false and evicted" in lines[1]
+    assert "12/12" in next(line for line in lines if "hazy-otter" in line)
+
+
+def test_how_checking_goes_is_told_with_status_and_run() -> None:
+    """Counts by how a segment ended, then the newest in words."""
+    picture = a_checked_snapshot()
+    said = checking(picture)
+    assert said.startswith("71 of 82 segments verified, 2 proven false, 1 not shown")
+    assert said.endswith("6 under way")
+    assert any(said in line for line in status_lines(picture, INK))
+    shown = "\n".join(run_lines(picture, INK))
+    assert said in shown
+    assert "segment 37/0/4 of calm-stoat-008 was proven false by brisk-seal-274" in shown
+    assert "segment 40/0/1 of hazy-otter-697 is verified" in shown
+    assert conviction_lines(a_snapshot()) == []
+    assert checking({}) == "nothing to check yet"
+
+
+def test_a_peers_record_is_told_in_full() -> None:
+    """What became of its segments, and what it did for others."""
+    peer = find_peer(a_checked_snapshot(), "calm")
+    text = "\n".join(peer_lines(peer, INK))
+    assert "1/3 of its segments stood: 2 proven false" in text
+    assert "3 windows of others, 0 missed" in text
+    assert "1/3" in next(x for x in peer_table(a_checked_snapshot(), INK) if "calm-stoat" in x)
 
 
 def test_an_empty_picture_has_views() -> None:

@@ -12,11 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from swarm.cli.api import fetch_state, find_node
+from swarm.codec import encode
+from swarm.config import genesis_of, parse_run_file
+from swarm.crypto import peer_name
 from swarm.errors import SwarmError
+from swarm.host.identity import load_identity
 
 SWARM = (sys.executable, "-m", "swarm.cli.main")
 WAIT_S = 90.0
@@ -29,6 +34,7 @@ RUN_FILE = """
 [run]
 name = "tiny"
 rounds = {rounds}
+numerics = "{numerics}"
 [model]
 hidden_size = 32
 num_layers = 2
@@ -41,8 +47,8 @@ num_stages = 2
 replicas_max = 3
 microbatch_size = 4
 microbatches_per_step = 1
-inner_steps_max = 5
-round_blocks = 4
+inner_steps_max = {steps}
+round_blocks = {round_blocks}
 checkpoint_rounds = 2
 [optimizer]
 warmup_steps = 10
@@ -58,7 +64,8 @@ step_s = 2.0
 hop_s = 1.0
 exchange_s = 2.0
 [checks]
-window_steps = 5
+probability = {probability}
+window_steps = {window_steps}
 challenge_window_blocks = 120
 [ledger]
 block_interval_s = 0.5
@@ -66,24 +73,45 @@ epoch_blocks = 60
 unbonding_epochs = 3
 """
 
+NODE_FILE = """
+listen = ["127.0.0.1:0"]
+api_port = 0
+solve = {solve}
+stake = {stake}
+"""
+FUNDS = 1_000_000_000
+"""Of everybody whose home is set up: fees and stakes are no question."""
+STAKE = 1_000_000
+
 T = TypeVar("T")
 State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a node whose home is set up does: it trains, and puts up a stake of its own money."""
+
+    solve: bool = True
+    stake: int = STAKE
 
 
 class Node:
     """One running node and its home."""
 
-    def __init__(self, net: "Localnet", name: str, words: Sequence[str]) -> None:
+    def __init__(
+        self, net: "Localnet", name: str, words: Sequence[str], program: Sequence[str] = SWARM
+    ) -> None:
         self.home = net.folder / name
         self.log = net.folder / f"{name}.log"
         self._net = net
+        self._program = program
         self.process = self._begin(words)
 
     def _begin(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
         place = ("--home", str(self.home), "--listen", "127.0.0.1:0", "--api-port", "0")
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*SWARM, *words, *place, "--plain", "--verbose"],
+                [*self._program, *words, *place, "--plain", "--verbose"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment(),
@@ -195,11 +223,39 @@ class Localnet:
             words = [f"line {i} of text {number} says {i * 7919 % 1009}" for i in range(600)]
             (corpus / f"text-{number}.txt").write_text("\n".join(words))
 
-    def run_file(self, *, rounds: int = 60_000) -> Path:
+    def run_file(
+        self, *, rounds: int = 60_000, is_exact: bool = False, probability: float = 1.0
+    ) -> Path:
         """A run that a lone slow core trains in fractions of a second per round."""
-        path = self.folder / f"run-{rounds}.toml"
-        path.write_text(RUN_FILE.format(rounds=rounds))
+        path = self.folder / f"run-{rounds}{'-exact' * is_exact}.toml"
+        numerics = "seq-f32/1" if is_exact else "native"
+        steps, round_blocks, window_steps = (6, 6, 2) if is_exact else (5, 4, 5)
+        text = RUN_FILE.format(
+            rounds=rounds,
+            numerics=numerics,
+            steps=steps,
+            round_blocks=round_blocks,
+            probability=probability,
+            window_steps=window_steps,
+        )
+        path.write_text(text)
         return path
+
+    def set_up(self, run_file: Path, validator: str, **others: "Part") -> dict[str, str]:
+        """Homes with keys, money and a node file, and the genesis they share; their names by home."""
+        keys = {name: load_identity(self.folder / name).peer for name in (validator, *others)}
+        genesis = genesis_of(
+            parse_run_file(run_file.read_text(), run_file.name),
+            validators={keys[validator]: STAKE},
+            accounts=dict.fromkeys(keys.values(), FUNDS),
+            seed=bytes(32),
+        )
+        for name in keys:
+            part = others.get(name, Part(stake=0))
+            text = NODE_FILE.format(stake=part.stake, solve=str(part.solve).lower())
+            (self.folder / name / "node.toml").write_text(text)
+            (self.folder / name / "genesis.bin").write_bytes(encode(genesis))
+        return {name: peer_name(key) for name, key in keys.items()}
 
     def launch(self, name: str, *, rounds: int = 60_000) -> Node:
         """Start a run."""
@@ -209,9 +265,9 @@ class Localnet:
         """Start a node that takes part."""
         return self.start(name, "join", *words)
 
-    def start(self, name: str, *words: str) -> Node:
-        """Start any node on loopback."""
-        node = Node(self, name, words)
+    def start(self, name: str, *words: str, program: Sequence[str] = SWARM) -> Node:
+        """Start any node on loopback; ``program`` may be one that cheats."""
+        node = Node(self, name, words, program)
         self.nodes.append(node)
         return node
 
@@ -276,3 +332,8 @@ def seats_of(state: State) -> list[State]:
 def last_commit(state: State) -> int:
     """The newest round of which the ledger has a segment of this node; -1 for none."""
     return max((seat["last_commit_round"] for seat in seats_of(state)), default=-1)
+
+
+def peer_of(state: State, name: str) -> State:
+    """A peer of the picture by its name; empty if it is not there."""
+    return next((peer for peer in state["peers"] if peer["name"] == name), {})

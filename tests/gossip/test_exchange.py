@@ -90,7 +90,8 @@ def test_an_honest_giver_is_believed(codec: Codec) -> None:
     )
     assert pull.phase is Phase.DONE
     assert pull.deadline is None
-    theta = open_payload(packed.offer, packed.wire, a_snapshot().anchor)
+    payload, theta = open_payload(packed.offer, packed.wire, a_snapshot().anchor)
+    assert payload_digest(payload) == packed.offer.payload_hash
     assert float((theta - a_snapshot().theta).abs().max()) < 0.02
 
 
@@ -270,7 +271,9 @@ def test_a_payload_is_hashed_before_zstandard() -> None:
     packed = pack(a_key(), flat, Codec.INT8)
     assert packed.offer.wire_bytes < packed.offer.num_bytes
     assert packed.offer.payload_hash == payload_digest(bytes(packed.offer.num_bytes))
-    assert torch.equal(open_payload(packed.offer, packed.wire, snapshot.anchor), snapshot.anchor)
+    payload, theta = open_payload(packed.offer, packed.wire, snapshot.anchor)
+    assert torch.equal(theta, snapshot.anchor)
+    assert payload == bytes(packed.offer.num_bytes)
 
 
 def test_a_payload_that_does_not_unpack_to_its_promise_is_refused() -> None:

@@ -11,7 +11,7 @@ from swarm.codec import encode, replace
 from swarm.compute import InlineCompute
 from swarm.crypto import SecretKey
 from swarm.errors import Unreachable
-from swarm.gossip.exchange import Snapshot, Wanted
+from swarm.gossip.exchange import Snapshot, Wanted, read_payload
 from swarm.gossip.messages import (
     ChunkRequest,
     Chunks,
@@ -22,6 +22,7 @@ from swarm.gossip.messages import (
     Receipt,
     decode_exchange_reply,
     decode_exchange_request,
+    payload_digest,
     sign_receipt,
     verify_receipt,
 )
@@ -96,6 +97,9 @@ async def test_two_partners_trade_and_keep_each_others_receipts(
         assert given.receipt is not None
         assert float((traded.theta_hat - partner.snapshot().theta).abs().max()) < 0.01
         assert traded.offer.tokens == 100 * partner.seat
+        assert payload_digest(traded.payload) == traded.offer.payload_hash
+        again = read_payload(traded.offer.codec, traded.payload, a_snapshot().anchor)
+        assert torch.equal(again, traded.theta_hat)
         verify_receipt(partner.host.peer, CHAIN, given.receipt)
         assert given.receipt.payload_hash == given.payload_hash
         assert results[partner.seat] is not None

@@ -13,6 +13,7 @@ from swarm.ledger.check_statements import (
     Opening,
     Report,
     RevealSegment,
+    TokensOpening,
     VerifyCommit,
     VerifyReveal,
     check_statement_shape,
@@ -26,7 +27,8 @@ PLACE = (RunIndex(1), RoundIndex(2), StageIndex(0), 3)
 OPENING = Opening(0, 0, ((0, 0, 1), (1, 0, 0)), HASH, HASH)
 REQUEST = DataRequest(*PLACE, 0, 1, bytes(80))
 COMMIT = VerifyCommit(*PLACE, HASH)
-REVEAL = RevealSegment(*PLACE, bytes(32), (HASH,), (OPENING,))
+TOKENS = TokensOpening((5_000, 0), (HASH,) * 4)
+REVEAL = RevealSegment(*PLACE, bytes(32), (HASH,), (OPENING,), (TOKENS, TOKENS))
 SHOWN = VerifyReveal(*PLACE, bytes(32), (HASH,), HASH)
 REPORT = Report(*PLACE, 0, (HASH,), HASH)
 
@@ -62,6 +64,12 @@ def test_what_is_said_is_what_is_read(body: Body) -> None:
         replace(REVEAL, openings=(replace(OPENING, dropped=((0, 0, -1),)),)),
         replace(REVEAL, openings=(replace(OPENING, dropped=((0, 0, 1),) * 1025),)),
         replace(REVEAL, openings=(replace(OPENING, state_root=b""),)),
+        replace(REVEAL, tokens=(TOKENS, replace(TOKENS, counts=(1,)))),
+        replace(REVEAL, tokens=(replace(TOKENS, counts=(1,) * 66), TOKENS)),
+        replace(REVEAL, tokens=(replace(TOKENS, counts=(-1, 0)), TOKENS)),
+        replace(REVEAL, tokens=(TOKENS, replace(TOKENS, counts=(0, 1 << 53)))),
+        replace(REVEAL, tokens=(replace(TOKENS, proof=(HASH,) * 3), TOKENS)),
+        replace(REVEAL, tokens=(TOKENS, replace(TOKENS, proof=(HASH, HASH, HASH, b"")))),
         replace(SHOWN, salt=b""),
         replace(SHOWN, leaves=()),
         replace(SHOWN, end_root=b""),

@@ -2,20 +2,28 @@
 
 import json
 
-from swarm.crypto import peer_name
+from swarm.crypto import peer_name, peer_text
 from swarm.ledger.check_records import SegmentPhase
 from swarm.ledger.check_statements import CheckStatement, RevealSegment
 from swarm.ledger.check_texts import (
     CHECK_KINDS,
     PHASE_TEXTS,
     check_text,
+    guilty_rows,
     phase_counts,
     record_row,
     segment_row,
     segment_text,
+    verdicts_row,
+    verdicts_text,
 )
 from swarm.ledger.queries import run_detail, transaction_row
+from swarm.ledger.records import Conviction, Verdicts
+from swarm.ledger.rehearsal import rehearsal_key
+from swarm.types import Height, RoundIndex, StageIndex
 from tests.ledger.checking import a_case
+
+ALICE = rehearsal_key(1).peer
 
 
 def test_every_statement_reads_as_a_sentence() -> None:
@@ -70,6 +78,42 @@ def test_rows_are_json_and_count_what_was_done() -> None:
     work = case.ledger.state.contribution(case.run.index, case.solver.peer)
     assert record_row(work)["verified"] == 1
     assert phase_counts(case.ledger.state, case.run.index) == {"verified": 1}
+    assert (row["confirmed"], row["throws"], row["start"]) == (True, 1, "joined")
     detail = run_detail(case.ledger.state, case.run)
     assert detail["checks"] == {"verified": 1}
     json.dumps(detail)
+
+
+def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
+    case = a_case(lie=0, num_accounts=6)
+    case.wait(SegmentPhase.UNSAMPLED)
+    reporter, name = case.ledger.keys[5], peer_name(case.ledger.keys[5].peer)
+    case.say(reporter, case.true.report(0))
+    assert segment_text(case.record).endswith(f"must be revealed: {name} reported it")
+    told = [{"name": name, "window": 0, "report": True, "bond": 20}]
+    assert segment_row(case.record)["accusations"] == told
+    assert segment_row(case.record)["dispute"] is None
+    case.say(case.solver, case.said.reveal())
+    case.vote([case.ledger.keys[2]], is_guilty=True)
+    row = segment_row(case.record)
+    deadline = case.ledger.state.height + 3 * 6 - 1
+    assert row["dispute"] == {"window": 0, "deadline": deadline, "guilty": 1, "not_guilty": 0}
+    json.dumps(row)
+    case.vote([case.ledger.keys[3]], is_guilty=True)
+    row = segment_row(case.record)
+    assert (row["judged"], row["accusations"], row["confirmed"]) == ([0], [], False)
+
+
+def test_verdicts_are_counted_and_named_and_the_guilty_are_listed() -> None:
+    told = Verdicts(
+        4, 1, 3, 2, 1, 5, (Conviction(RoundIndex(7), StageIndex(1), 2, ALICE, Height(9)),)
+    )
+    assert verdicts_row(told) == {
+        "verified": 4, "cleared": 1, "unsampled": 3, "silent": 2, "guilty": 1,
+    }  # fmt: skip
+    text = "checked: 4 verified, 1 cleared, 3 unchecked, 2 silent, 1 proven false"
+    assert verdicts_text(told) == text
+    assert not verdicts_text(Verdicts(0, 0, 0, 0, 0, 0, ()))
+    (row,) = guilty_rows(told)
+    assert (row["round"], row["stage"], row["seat"], row["height"]) == (7, 1, 2, 9)
+    assert (row["name"], row["peer"]) == (peer_name(ALICE), peer_text(ALICE))

@@ -5,10 +5,17 @@ import pytest
 from swarm.codec import replace
 from swarm.errors import InvalidStatement
 from swarm.ledger.draft import Draft
-from swarm.ledger.records import Account, Unbonding
-from swarm.ledger.rehearsal import BALANCE, STAKE, rehearsal_genesis, rehearsal_key
-from swarm.ledger.state import NOBODY, State, genesis_state
-from swarm.types import Amount, Height, PeerId
+from swarm.ledger.records import Account, RoundInfo, Unbonding
+from swarm.ledger.rehearsal import (
+    BALANCE,
+    STAKE,
+    Rehearsal,
+    rehearsal_genesis,
+    rehearsal_key,
+    small_run_spec,
+)
+from swarm.ledger.state import MONEY_KINDS, NOBODY, State, genesis_state, money_in
+from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex
 
 A, B, STRANGER = (rehearsal_key(i).peer for i in (0, 1, 9))
 
@@ -91,6 +98,32 @@ def test_a_stake_is_taken_from_what_is_staked_first_and_then_from_what_is_on_its
     after = draft.finish()
     assert after.supply == state.supply - STAKE * 96 // 100
     assert after.globals.num_staked == 1
+
+
+def test_what_is_counted_as_money_is_all_there_is() -> None:
+    stage = Rehearsal()
+    run = stage.reach_round(stage.open_run(small_run_spec()), 1)
+    stage.block(*stage.commit_all(run, 0))
+    stage.empty_blocks(20)
+    holds = {key[:1] for key, entry in stage.state.entries.items() if money_in(entry)}
+    assert holds <= MONEY_KINDS
+    others = [entry for key, entry in stage.state.entries.items() if key[:1] not in MONEY_KINDS]
+    assert len({type(entry) for entry in others}) == 5
+    assert not any(map(money_in, others))
+
+
+def test_a_round_is_noted_where_it_is_due() -> None:
+    state, draft = a_draft()
+    info = RoundInfo(RoundIndex(3), Height(1), Digest(bytes(32)), (), ())
+    draft.put_round(RunIndex(1), info, Height(1))
+    draft.put_round(RunIndex(2), info, Height(1))
+    assert draft.round_info(RunIndex(1), RoundIndex(3)) == info
+    draft.put_globals(replace(state.globals, height=Height(1)))
+    records, agenda = draft.take_agenda()
+    assert (records, agenda.rounds) == ((), ((1, 3), (2, 3)))
+    assert draft.agenda(1).rounds == ()
+    draft.drop_round(RunIndex(1), RoundIndex(3))
+    assert draft.round_info(RunIndex(1), RoundIndex(3)) is None
 
 
 def test_a_stake_is_as_old_as_its_last_beginning() -> None:

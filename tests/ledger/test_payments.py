@@ -14,11 +14,13 @@ from swarm.ledger.payments import (
     punish_accuser,
     punish_approver,
     punish_solver,
+    return_bonds,
     void,
 )
+from swarm.ledger.records import SegmentRecord
 from swarm.ledger.rehearsal import STAKE
 from swarm.ledger.state import audit_supply
-from swarm.types import NO_DIGEST, Amount, Height
+from swarm.types import NO_DIGEST, Amount, Height, RoundIndex, RunIndex, StageIndex
 from tests.ledger.checking import Case, a_case
 
 
@@ -102,6 +104,27 @@ def test_an_approver_burns_and_an_accuser_pays() -> None:
     punish_accuser(draft, case.record, false)
     assert draft.account(case.solver.peer).balance == before + STAKE // 10
     finished(draft)
+
+
+def test_every_bond_goes_back_to_who_put_it_up() -> None:
+    case, draft = a_draft()
+    reporters = [key.peer for key in case.ledger.keys[2:4]]
+    accusations = list[Accusation]()
+    for peer, bond in zip(reporters, (20, 30), strict=True):
+        draft.debit(peer, bond)
+        height, amount = Height(1), Amount(bond)
+        accusations.append(Accusation(peer, 0, NO_DIGEST, height, is_report=True, bond=amount))
+    accused = replace(case.record, accusations=tuple(accusations))
+    draft.put_segment(accused)
+    draft.put_segment(return_bonds(draft, accused))
+    assert draft.segment(*place_of(accused)) == case.record
+    for peer in reporters:
+        assert draft.account(peer) == case.ledger.state.account(peer)
+    finished(draft)
+
+
+def place_of(record: SegmentRecord) -> tuple[RunIndex, RoundIndex, StageIndex, int]:
+    return record.run, record.round, record.stage, record.seat
 
 
 def test_counts_go_up_one_by_one() -> None:

@@ -8,11 +8,13 @@ from swarm.ledger.check_records import Check, CheckPhase, SegmentPhase
 from swarm.ledger.phases import (
     answers_end,
     are_reveals_open,
+    challenge_end,
     find_segment,
     forget_height,
     gather_end,
     is_reportable_at,
     open_checks,
+    reveal_end,
 )
 from swarm.types import NO_DIGEST, Height, PeerId
 from tests.ledger.checking import EXACT, a_case
@@ -45,6 +47,16 @@ def test_a_segment_is_kept_as_long_as_it_can_be_reported_or_is_judged() -> None:
     assert not is_reportable_at(record, EXACT, 161)
     assert forget_height(record, EXACT, 150) == 161
     assert forget_height(record, EXACT, 300) == 301
+
+
+def test_leaves_that_were_shown_late_can_be_reported_for_a_round() -> None:
+    record = replace(a_case().record, height=Height(100), reveals_end=Height(158))
+    assert challenge_end(record, EXACT) == 161
+    late = replace(record, reveals_end=Height(165))
+    assert challenge_end(late, EXACT) == forget_height(late, EXACT, 150) == 165
+    assert is_reportable_at(late, EXACT, 164)
+    assert not is_reportable_at(late, EXACT, 165)
+    assert reveal_end(EXACT, 200) == 200 + EXACT.round_blocks
 
 
 def test_a_statement_finds_its_segment_in_its_phase_only() -> None:

@@ -2,9 +2,10 @@
 
 import json
 
-from swarm.codec import encode
+from swarm.codec import encode, replace
 from swarm.crypto import peer_name
 from swarm.ledger.queries import (
+    Row,
     account_row,
     block_lines,
     block_row,
@@ -16,8 +17,10 @@ from swarm.ledger.queries import (
     short_count,
     transaction_row,
     transaction_text,
+    verified_share,
 )
 from swarm.ledger.rehearsal import Rehearsal, small_run_spec
+from swarm.ledger.rehearsed_checks import rehearse_segment
 from swarm.ledger.transactions import (
     Body,
     CloseRun,
@@ -30,6 +33,7 @@ from swarm.ledger.transactions import (
     parse_transaction,
 )
 from swarm.types import Amount, RunIndex
+from tests.ledger.checking import EXACT, a_case
 
 
 def a_stage() -> Rehearsal:
@@ -140,3 +144,57 @@ def test_a_peer_is_told_what_to_expect() -> None:
         "number 3 in the queue, every seat is taken; next chance in 3 blocks",
         "not in this run",
     ]
+
+
+def test_a_run_shows_how_its_segments_were_judged() -> None:
+    case = a_case(lie=0, num_accounts=6)
+    other = rehearse_segment(case.ledger, case.run, 1, 1, 0)
+    case.say(case.ledger.keys[0], other.commit)
+    case.show(case.up_to_reveal())
+    voters = [case.ledger.keys[number] for number in (2, 3)]
+    case.vote(voters, is_guilty=True)
+    case.ledger.empty_blocks(30)
+    state = case.ledger.state
+    run = state.run(case.run.index)
+    row = run_row(state, run)
+    judged = [row[name] for name in ("verified", "cleared", "unsampled", "silent", "guilty")]
+    assert judged == [0, 0, 1, 0, 1]
+    detail = run_detail(state, run)
+    assert detail["old_segments"] == {"all": 2, "verified": 0}
+    assert [found["name"] for found in guilty(detail)] == [peer_name(case.ledger.keys[1].peer)]
+    assert "  checked: 1 unchecked, 1 proven false" in run_lines(state, run)
+    json.dumps(detail)
+
+
+def guilty(detail: Row) -> list[Row]:
+    found = detail["guilty_segments"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_the_share_of_verified_segments_counts_the_old_ones_live_or_forgotten() -> None:
+    case = a_case(replace(EXACT, rounds=60))
+    case.show(case.up_to_reveal())
+    done = [(case.record.height, True)]
+    assert verified_share(case.ledger.state, case.run, 0) == (1, 1)
+    for round_ in range(4, 52, 3):
+        case.ledger.reach_round(case.run, round_ + 1)
+        case.true = case.said = rehearse_segment(case.ledger, case.run, round_, 0, 1)
+        case.say(case.ledger.keys[1], case.said.commit)
+        committed = case.ledger.state.height
+        case.throw()
+        windows = case.ask(case.able) if round_ % 9 > 1 else {}
+        done.append((committed, bool(windows)))
+        if windows:
+            case.seal(windows)
+            case.say(case.solver, case.said.reveal())
+            case.show(windows)
+        state = case.ledger.state
+        for rounds in (0, 1, 2, 3):
+            old = [is_checked for at, is_checked in done if at <= state.height - 6 * rounds]
+            assert verified_share(state, case.run, rounds) == (sum(old), len(old))
+    case.ledger.empty_blocks(EXACT.checks.challenge_window_blocks + 1)
+    assert case.ledger.state.live_segments() == ()
+    verified = sum(is_checked for _, is_checked in done)
+    assert verified_share(case.ledger.state, case.run) == (verified, len(done))
+    assert 5 < verified < len(done) - 5

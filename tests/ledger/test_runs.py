@@ -4,6 +4,7 @@ import pytest
 
 from swarm.codec import encode
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.chain import verify_chain
 from swarm.ledger.economics import run_deposit
 from swarm.ledger.records import ROUNDS_KEPT, RunPhase
 from swarm.ledger.rehearsal import Rehearsal, small_run_spec
@@ -16,9 +17,11 @@ from swarm.ledger.runs import (
     current_round,
     round_info,
 )
+from swarm.ledger.spec_check import rounds_kept
+from swarm.ledger.state import decode_state, encode_state
 from swarm.ledger.transactions import CloseRun, Join, Leave, OpenRun, Transfer
 from swarm.spec import NANO, CheckSpec
-from swarm.types import Amount, RoundIndex, RunIndex
+from swarm.types import Amount, RoundIndex, RunIndex, StageIndex
 
 SPEC = small_run_spec()
 
@@ -75,6 +78,69 @@ def test_each_boundary_freezes_roster_and_beacon_and_four_rounds_are_kept() -> N
         "a joiner sits from the next boundary on"
     )
     assert round_info(run, 1) is None
+
+
+def kept_rounds(stage: Rehearsal) -> list[int]:
+    """The rounds of run 1 that are on record."""
+    rounds = range(SPEC.rounds + 1)
+    return [r for r in rounds if stage.state.round_info(RunIndex(1), RoundIndex(r)) is not None]
+
+
+def test_a_round_is_on_record_as_it_was_frozen_until_nobody_can_check_it() -> None:
+    spec = small_run_spec(round_blocks=3, rounds=30, checks=CheckSpec(NANO, 10, 20))
+    stage = Rehearsal()
+    run = stage.reach_round(stage.open_run(spec), 1)
+    frozen = stage.state.round_info(run.index, RoundIndex(1))
+    assert frozen == round_info(run, 1)
+    stage.block(stage.sign(stage.keys[1], Join(run.index)), *stage.commit_all(run, 0))
+    run = stage.reach_round(run, 4)
+    end = boundary_height(run, 4) + 20
+    stage.empty_blocks(end - 1 - stage.state.height)
+    assert stage.state.round_info(run.index, RoundIndex(1)) == frozen
+    assert round_info(stage.state.run(run.index), 1) is None
+    held = [r for r in range(30) if stage.state.round_info(run.index, RoundIndex(r)) is not None]
+    assert len(held) <= rounds_kept(spec)
+    stage.block()
+    assert stage.state.round_info(run.index, RoundIndex(1)) is None
+    assert stage.state.round_info(run.index, RoundIndex(2)) is not None
+
+
+def test_the_last_possible_commit_of_a_round_is_forgotten_with_it_and_not_after() -> None:
+    spec = small_run_spec(round_blocks=3, rounds=30, checks=CheckSpec(NANO, 10, 20))
+    stage = Rehearsal()
+    run = stage.reach_round(stage.open_run(spec), 1)
+    stage.empty_blocks(boundary_height(run, 4) - stage.state.height - 2)
+    stage.block(stage.sign(stage.keys[0], stage.commit(run, 1, 0, 0)))
+    last = stage.state.segment(run.index, RoundIndex(1), StageIndex(0), 0)
+    assert last is not None
+    assert last.height == boundary_height(run, 4) - 1
+    stage.empty_blocks(20)
+    assert stage.state.segments(run, RoundIndex(1)) != ()
+    assert stage.state.round_info(run.index, RoundIndex(1)) is not None
+    stage.block()
+    assert stage.state.segments(run, RoundIndex(1)) == ()
+    assert stage.state.round_info(run.index, RoundIndex(1)) is None
+
+
+def test_rounds_are_forgotten_after_the_run_is_settled_too() -> None:
+    stage = Rehearsal()
+    run = stage.reach_round(stage.open_run(SPEC), SPEC.rounds + SETTLE_ROUNDS)
+    assert run.phase is RunPhase.SETTLED
+    assert kept_rounds(stage) == [*range(SPEC.rounds + 1)]
+    before = stage.state.root
+    again = decode_state(encode_state(stage.state))
+    assert again.root == before
+    end = boundary_height(run, SPEC.rounds + 3) + SPEC.checks.challenge_window_blocks
+    while stage.state.height < end - 1:
+        height = stage.block().height
+        assert len(kept_rounds(stage)) == min(
+            SPEC.rounds + 1,
+            1 + (end - 1 - height) // SPEC.round_blocks,
+        )
+    stage.block()
+    assert kept_rounds(stage) == []
+    assert not [key for key, _ in stage.state.entries.items() if key[:1] in {b"b", b"d"}]
+    verify_chain(stage.genesis, stage.links)
 
 
 def test_a_run_finishes_then_settles_and_gives_back_its_escrow() -> None:

@@ -81,7 +81,7 @@ def test_the_dice_are_of_the_block_after_the_delay_and_count_who_is_able() -> No
 
 
 def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
-    case = a_case(num_accounts=12, num_steps=40)
+    case = a_case(num_accounts=17, num_steps=40)
     case.throw()
     state, took = case.ledger.state, 0
     for key in case.able:

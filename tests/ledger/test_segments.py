@@ -16,7 +16,7 @@ from swarm.ledger.records import (
 )
 from swarm.ledger.rehearsal import Rehearsal, small_run_spec
 from swarm.ledger.runs import round_info
-from swarm.ledger.spec_check import segment_tokens_max
+from swarm.ledger.spec_check import checkpoints_kept, segment_tokens_max
 from swarm.ledger.state import audit_supply
 from swarm.ledger.transactions import (
     Join,
@@ -25,6 +25,7 @@ from swarm.ledger.transactions import (
     SeatStatement,
 )
 from swarm.merkle import merkle_proof, merkle_root
+from swarm.spec import NANO, CheckSpec
 from swarm.types import RoundIndex, RunIndex, StageIndex
 
 SPEC = small_run_spec(round_blocks=3, rounds=12)
@@ -265,20 +266,22 @@ def test_nobody_else_and_no_other_round_posts_a_checkpoint() -> None:
     assert refused(stage, body, drawn) is Reason.WRONG_ROUND
 
 
-def test_two_checkpoints_are_kept_newest_first() -> None:
+def test_checkpoints_are_kept_newest_first_as_long_as_anybody_may_need_them() -> None:
     stage = Rehearsal()
-    run = stage.reach_round(stage.open_run(SPEC), 1)
-    for round_ in range(1, 9):
+    spec = replace(SPEC, rounds=100, checkpoint_rounds=8, checks=CheckSpec(NANO, 10, 3))
+    run = stage.reach_round(stage.open_run(spec), 1)
+    for round_ in range(1, 81):
         run = stage.reach_round(run, round_)
         ends = [
             stage.commit(run, round_ - 1, index, run.seats[index][0].index, end_root=END_ROOT)
             for index in (0, 1)
         ]
         stage.block(*(stage.sign(stage.keys[0], body) for body in ends))
-        if round_ % SPEC.checkpoint_rounds == 0:
+        if round_ % spec.checkpoint_rounds == 0:
             stage.block(stage.sign(stage.keys[0], checkpointed(stage, run, round_)))
     kept = stage.state.run(run.index).checkpoints
-    assert [checkpoint.round for checkpoint in kept[0]] == [8, 6]
+    assert [checkpoint.round for checkpoint in kept[0]] == [80, 72, 64, 56, 48, 40, 32]
+    assert len(kept[0]) == checkpoints_kept(spec)
     assert kept[1] == ()
 
 

@@ -2,11 +2,28 @@
 
 import pytest
 
-from swarm.codec import replace
+from swarm.codec import encode, replace
 from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.check_statements import (
+    REVEAL_BYTES_MAX,
+    Opening,
+    RevealSegment,
+    TokensOpening,
+)
+from swarm.ledger.fields import TOKENS_TOTAL_MAX
 from swarm.ledger.rehearsal import small_run_spec
-from swarm.ledger.spec_check import check_run_spec, segment_tokens_max
+from swarm.ledger.spec_check import (
+    JUDGING_ROUNDS,
+    REVEAL_SPARE_BYTES,
+    check_run_spec,
+    checkpoints_kept,
+    leaves_max,
+    reveal_bytes_max,
+    rounds_kept,
+    segment_tokens_max,
+)
 from swarm.spec import NANO, CheckSpec, RunSpec
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
 SPEC = small_run_spec()
 HUGE = (1 << 63) - 1
@@ -58,6 +75,10 @@ def hostile() -> list[tuple[str, RunSpec]]:
             ("short root", small_run_spec(init_root=b"")),
             ("leaves", small_run_spec(inner_steps_max=255)),
             ("windows", small_run_spec(inner_steps_max=200, checks=CheckSpec(NANO, 1, 120))),
+            ("rounds in a window", small_run_spec(
+                round_blocks=3, checks=CheckSpec(NANO, 10, 8_200))),
+            ("checkpoints in a window", small_run_spec(
+                model=replace(SPEC.model, num_layers=64), num_stages=64, checkpoint_rounds=1)),
             ("numerics", small_run_spec(numerics="float8")),
             ("tokenizer", small_run_spec(data=replace(SPEC.data, tokenizer="../../etc"))),
             ("stages", small_run_spec(num_stages=3)),
@@ -96,3 +117,53 @@ def test_a_segment_holds_what_its_feeders_could_send() -> None:
     step = SPEC.microbatches_per_step * SPEC.microbatch_size * SPEC.model.seq_len
     assert segment_tokens_max(SPEC, 3) == 3 * SPEC.inner_steps_max * step
     assert segment_tokens_max(SPEC, 0) == SPEC.inner_steps_max * step
+
+
+@pytest.mark.parametrize(
+    ("blocks", "window", "every"),
+    [(3, 20, 1), (4, 120, 2), (10, 120, 4), (150, 1440, 8), (6, 1, 3)],
+)
+def test_every_anchor_that_can_be_asked_for_is_still_listed(
+    blocks: int, window: int, every: int
+) -> None:
+    """Against a run that posts each checkpoint as early or as late as it may, whichever hides more."""
+    spec = small_run_spec(
+        round_blocks=blocks, checkpoint_rounds=every, checks=CheckSpec(NANO, 10, window)
+    )
+    kept, rounds = checkpoints_kept(spec), 60 * every + window // blocks + 80
+    for delay in (0, 2 * blocks - 1):
+        posted = [(r * blocks + delay, r) for r in range(every, rounds, every)]
+        posted = sorted([*posted, ((rounds - 1) * blocks, rounds - 1)])
+        for at in range(2 * every, rounds - 40):
+            known = [r for height, r in posted if height <= at * blocks]
+            if len(known) < 2:
+                continue
+            end = (at + 3) * blocks - 1 + window + JUDGING_ROUNDS * blocks
+            listed = sorted((r for height, r in posted if height <= end), reverse=True)[:kept]
+            assert set(known[-2:]) <= set(listed), "its anchor, and that of a peer late by one"
+
+
+def test_what_is_kept_of_common_runs_is_little() -> None:
+    demo = small_run_spec(round_blocks=10, checkpoint_rounds=4, checks=CheckSpec(NANO, 10, 120))
+    assert (rounds_kept(demo), checkpoints_kept(demo)) == (15, 14)
+    usual = small_run_spec(round_blocks=150, checkpoint_rounds=8, checks=CheckSpec(NANO, 10, 1440))
+    assert (rounds_kept(usual), checkpoints_kept(usual)) == (13, 8)
+
+
+def test_a_reveal_of_the_longest_segment_fits_with_its_tokens() -> None:
+    """As many fragments, leaves and windows as a spec may have, and the largest counts."""
+    spec = small_run_spec(
+        inner_steps_max=192,
+        outer=replace(SPEC.outer, fragments=64),
+        checks=CheckSpec(NANO, 20, 120),
+    )
+    check_run_spec(spec)
+    counts = (TOKENS_TOTAL_MAX,) * 65
+    opening = TokensOpening(counts, (bytes(32),) * 4)
+    first = Opening(255, 191, (), Digest(bytes(32)), Digest(bytes(32)))
+    windows = -(-192 // 20)
+    body = RevealSegment(
+        RunIndex(1), RoundIndex(1), StageIndex(0), 0, bytes(32), (bytes(32),) * leaves_max(spec),
+        (first,) * windows, (opening, opening),
+    )  # fmt: skip
+    assert len(encode(body)) + REVEAL_SPARE_BYTES // 2 < reveal_bytes_max(spec) <= REVEAL_BYTES_MAX

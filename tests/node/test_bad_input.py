@@ -104,6 +104,22 @@ def test_a_node_file_with_a_mistake(failed: Failed, home: Path) -> None:
     assert 'did you mean "listen"?' in failed(4, "join", format_ticket(a_ticket()), *NODE)
 
 
+def test_a_run_whose_windows_the_disk_may_not_hold(
+    failed: Failed, home: Path, tmp_path: Path
+) -> None:
+    """Said before the run is opened, with the setting that would do."""
+    home.mkdir()
+    (home / "node.toml").write_text("disk_quota_mb = 100\n")
+    (tmp_path / "nowhere.txt").write_text("text " * 10_000)
+    (tmp_path / "other.txt").write_text("more " * 10_000)
+    text = FILE.replace('"nowhere.txt"', '"nowhere.txt", "other.txt"') + "heldout_every = 2\n"
+    exact = '[run]\nnumerics = "seq-f32/1"\n[checks]\nwindow_steps = 1\n'
+    told = failed(4, "launch", a_run_file(tmp_path, exact + text), *NODE)
+    assert "disk_quota_mb is 100" in told
+    assert "keeps 650 windows of 0.4 MB for 13 rounds" in told
+    assert "try: disk_quota_mb = " in told
+
+
 def test_an_identity_that_is_damaged_or_open_to_others(failed: Failed, home: Path) -> None:
     load_identity(home)
     key = home / "identity.key"

@@ -7,6 +7,7 @@ from swarm.config import parse_run_file, run_spec
 from swarm.gossip.pairing import SeatKey
 from swarm.ledger.records import Checkpoint, RoundInfo, Run, RunPhase, Seat, Waiter
 from swarm.node.duties import (
+    FEES_KEPT,
     AskToJoin,
     BeginRound,
     FetchCheckpoint,
@@ -14,7 +15,9 @@ from swarm.node.duties import (
     LeaveSeat,
     LocalSeat,
     PostCheckpoint,
+    Purse,
     TakeSeat,
+    TopUpStake,
     TradeFragment,
     fragment_height,
     is_pull_only,
@@ -70,6 +73,11 @@ def a_run(*infos: RoundInfo, waiting: tuple[Waiter, ...] = ()) -> Run:
     )
 
 
+def a_purse(balance: int = 0, stake: int = 0, wanted: int = 0, **changes: bool) -> Purse:
+    parts = {"is_staking": False, "is_barred": False, **changes}
+    return Purse(Amount(balance), Amount(stake), wanted, fee=Amount(2), **parts)
+
+
 def knowledge(run: Run, *seats: LocalSeat, height: int = 100, **changes: object) -> Known:
     known = Known(
         me=ME,
@@ -81,8 +89,10 @@ def knowledge(run: Run, *seats: LocalSeat, height: int = 100, **changes: object)
         seats=seats,
         trades_begun=frozenset(),
         commits_final=frozenset(),
+        closed=frozenset(),
         checkpoints_posted=frozenset(),
         checkpoints_held=frozenset(),
+        purse=a_purse(),
     )
     return replace(known, **changes)  # type: ignore[arg-type]
 
@@ -114,6 +124,16 @@ def test_a_seat_on_the_roster_is_taken_then_begun_then_left() -> None:
     assert next_duties(knowledge(run, a_local(2))) == [BeginRound(StageIndex(0), 0, info)]
     gone = a_run(an_info(*ALONE), waiting=(Waiter(ME, Height(1), is_volunteer=False),))
     assert next_duties(knowledge(gone, a_local())) == [LeaveSeat(StageIndex(0), 0)]
+
+
+def test_a_segment_that_was_closed_is_never_trained_again() -> None:
+    """After a restart the ledger on disk may be a round behind what this node has signed."""
+    info = an_info(*TWO)
+    closed = frozenset([(StageIndex(0), 0, info.round)])
+    assert next_duties(knowledge(a_run(info), a_local(None), closed=closed)) == []
+    later = an_info(*TWO, round_=4)
+    due = [BeginRound(StageIndex(0), 0, later)]
+    assert next_duties(knowledge(a_run(later), a_local(None), closed=closed)) == due
 
 
 def test_a_finished_run_is_left_and_nothing_is_traded() -> None:
@@ -177,3 +197,27 @@ def test_checkpoints_are_fetched_for_my_stages_and_all_by_archives() -> None:
     held = frozenset([(StageIndex(0), RoundIndex(2))])
     assert next_duties(knowledge(run, a_local(), checkpoints_held=held)) == []
     assert encode(run)
+
+
+def test_a_stake_is_topped_up_once_the_balance_allows() -> None:
+    """The fees of some checks stay in the balance: a stake that cannot pay for them is no verifier."""
+    run, fees = a_run(an_info(*TWO)), 2 * FEES_KEPT
+
+    def due(purse: Purse) -> list[TopUpStake]:
+        duties = next_duties(knowledge(run, a_local(), purse=purse))
+        return [duty for duty in duties if isinstance(duty, TopUpStake)]
+
+    assert due(a_purse(balance=10**6)) == []
+    assert due(a_purse(balance=100 + fees, wanted=100)) == [TopUpStake(Amount(100), Amount(0))]
+    assert due(a_purse(balance=60 + fees, stake=40, wanted=100)) == [
+        TopUpStake(Amount(60), Amount(0))
+    ]
+    assert due(a_purse(balance=60, stake=40, wanted=100)) == [TopUpStake(Amount(60), Amount(fees))]
+    assert due(a_purse(balance=10**6, stake=100, wanted=100)) == []
+    assert due(a_purse(balance=10**6, wanted=100, is_staking=True)) == []
+
+
+def test_who_was_convicted_stakes_and_joins_no_more() -> None:
+    """Whatever made its work false would cost it the next stake, too."""
+    barred = a_purse(balance=10**6, wanted=100, is_barred=True)
+    assert next_duties(knowledge(a_run(an_info(*ALONE)), purse=barred)) == []

@@ -10,10 +10,12 @@ import trio
 import trio.testing
 
 from swarm.codec import replace
+from swarm.compute import InlineCompute
 from swarm.config import parse_run_file, run_spec
 from swarm.errors import BadConfig, Unreachable, VerificationFailed
 from swarm.gossip.blobs import Blobs
 from swarm.node.datasets import token_source
+from swarm.node.library import Library
 from swarm.node.publishing import publish_data
 from swarm.spec import DataSpec
 from swarm.training.data import windows
@@ -36,13 +38,19 @@ def some_blobs(tmp_path: Path, host: FakeHost, quota: int = QUOTA) -> Blobs:
     return Blobs(tmp_path / f"blobs-{host.peer.hex()[:8]}", host, quota_bytes=quota)
 
 
-def a_context(blobs: Blobs, *peers: FakeHost) -> Any:  # noqa: ANN401
+def a_context(blobs: Blobs, host: FakeHost) -> Any:  # noqa: ANN401
+    """As much of a node's context as fetching a text looks at; everybody in the network is asked."""
+    port: Any = host
+    store: Any = None
+    library = Library(port, blobs, InlineCompute(lambda _: 0.0), store)
     return Some(
-        blobs=blobs,
-        peers_of_run=lambda: [host.peer for host in peers],
-        report=lambda *_, **__: None,
-        tally=Some(waits_for=""),
+        blobs=blobs, library=library, report=lambda *_, **__: None, tally=Some(waits_for="")
     )
+
+
+def a_run(file: Any, data: DataSpec) -> Any:  # noqa: ANN401
+    spec = run_spec(file, data=data, init_root=NO_DIGEST)
+    return Some(spec=spec, seats=(), owner=b"")
 
 
 async def publish(file: Any, base: Path, blobs: Blobs) -> tuple[DataSpec, list[str]]:  # noqa: ANN401
@@ -70,9 +78,10 @@ async def test_tokens_of_any_width_are_fetched_verified_and_mapped(
     assert data.train_bytes > 1 << 20
     assert any("checking the dataset set" in text for text in said)
 
-    context = a_context(some_blobs(tmp_path, theirs), ours)
-    spec = run_spec(a_file("./set", ids), data=data, init_root=NO_DIGEST)
-    tokens = await token_source(context, spec)
+    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    run = a_run(a_file("./set", ids), data)
+    tokens = await token_source(context, run)
+    assert await token_source(context, run) is tokens
     assert tokens.dtype == np.dtype(dtype)
     assert isinstance(tokens, np.memmap)
     assert np.array_equal(tokens, open_tokens(tmp_path / "set" / "train.bin", dtype))
@@ -89,25 +98,25 @@ async def test_a_fetch_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     network = FakeNetwork()
     ours, theirs = network.host(1), network.host(2)
     data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
-    context = a_context(some_blobs(tmp_path, theirs), ours)
-    spec = run_spec(a_file("./set", 256), data=data, init_root=NO_DIGEST)
+    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    run = a_run(a_file("./set", 256), data)
     chunks = -(-data.train_bytes // (1 << 20))
     assert chunks >= 5
     asked = "/swarm/blob/1"
     with trio.CancelScope() as scope:
 
-        def peers() -> list[Any]:
+        def peers(_: object) -> list[Any]:
             if theirs.calls[ours.peer, asked] >= 5:
                 scope.cancel()
             return [ours.peer]
 
-        context.peers_of_run = peers
-        await token_source(context, spec)
+        context.library.peers_of = peers
+        await token_source(context, run)
     assert scope.cancelled_caught
     assert not context.blobs.has(data.train_root)
     before = theirs.calls[ours.peer, asked]
-    context.peers_of_run = lambda: [ours.peer]
-    await token_source(context, spec)
+    context.library.peers_of = lambda _: [ours.peer]
+    await token_source(context, run)
     assert theirs.calls[ours.peer, asked] - before < chunks, "what is held is not asked for again"
 
 
@@ -147,9 +156,27 @@ async def test_tokens_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
     root = await blobs.add(tmp_path / "set" / "train.bin", dtype="uint16", shape=shape)
     tokenizer = await blobs.add(a_tokenizer())
     data = DataSpec("file", root, 2 * shape[0], root, 2, "uint16", 300, tokenizer)
-    spec = run_spec(a_file("./set", 512), data=data, init_root=NO_DIGEST)
-    with pytest.raises(VerificationFailed, match="and there are 300 ids"):
-        await token_source(a_context(some_blobs(tmp_path, theirs), ours), spec)
+    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    with pytest.raises(BadConfig, match="and there are 300 ids"):
+        await token_source(context, a_run(a_file("./set", 512), data))
+
+
+async def test_a_run_that_calls_its_text_another_width_is_refused_and_the_disk_is_not_blamed(
+    tmp_path: Path,
+) -> None:
+    """Whether the blob was here before or not: a stranger's run must not stop a node that checks it."""
+    network = FakeNetwork()
+    ours, theirs = network.host(1), network.host(2)
+    root = await some_blobs(tmp_path, ours).add(bytes(range(200)) * 10)
+    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    honest = DataSpec("bytes", root, 2000, NO_DIGEST, 1)
+    wide = DataSpec("file", root, 2000, root, 2, "uint16", 60_000, Digest(b"t" * 32))
+    for data in (wide, replace(honest, train_bytes=2400)):
+        for _ in range(2):
+            with pytest.raises(BadConfig, match="which it is not"):
+                await context.library.tokens(Some(spec=Some(data=data), seats=(), owner=b""))
+    tokens = await context.library.tokens(Some(spec=Some(data=honest), seats=(), owner=b""))
+    assert len(tokens) == 2000
 
 
 async def test_a_text_too_short_for_one_window_is_refused(tmp_path: Path) -> None:
@@ -179,8 +206,8 @@ async def test_a_quota_is_told_and_a_second_launch_copies_nothing(tmp_path: Path
 async def test_a_tokenizer_that_nobody_serves_is_waited_for_in_vain(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    network = FakeNetwork()
-    blobs = some_blobs(tmp_path, network.host(1))
+    host = FakeNetwork().host(1)
+    blobs = some_blobs(tmp_path, host)
     data = DataSpec("file", NO_DIGEST, 2, NO_DIGEST, 2, "uint16", 300, Digest(b"t" * 32))
     with pytest.raises(Unreachable, match="nobody serves"):
-        await token_source(a_context(blobs), Some(data=data))  # type: ignore[arg-type]
+        await token_source(a_context(blobs, host), a_run(a_file("./set"), data))

@@ -1,6 +1,6 @@
 """A small swarm of pipeline seats in memory, under virtual time: real torch, no sockets."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import trio
@@ -8,12 +8,18 @@ import trio
 from swarm.compute import InlineCompute
 from swarm.config import parse_run_file, run_spec
 from swarm.crypto import digest
+from swarm.gossip.exchange import Snapshot as Offerable
+from swarm.gossip.exchange import open_payload, pack
+from swarm.gossip.messages import Codec, FragmentKey, payload_digest, sign_offer
 from swarm.spec import DataSpec, RunSpec
+from swarm.training.fragments import Merge, Received, Snapshot
+from swarm.training.outer import outer_scalars, weight_nano
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.runner import SeatRunner
 from swarm.training.segment import SegmentLog
 from swarm.training.service import Pipeline
 from swarm.training.shard import Shard
+from swarm.training.window import WindowData
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
 
@@ -40,6 +46,8 @@ learning_rate = 0.01
 warmup_steps = 0
 [outer]
 fragments = 2
+[checks]
+window_steps = 4
 [deadlines]
 step_s = 3.0
 hop_s = 1.0
@@ -62,12 +70,29 @@ class Node:
     host: FakeHost
     pipeline: Pipeline
     runner: SeatRunner
+    kept: trio.MemoryReceiveChannel[WindowData] | None = None
+    windows: list[WindowData] = field(default_factory=list)
+
+    async def keep_windows(self) -> None:
+        """Collect what the runner records."""
+        if self.kept is not None:
+            async for window in self.kept:
+                self.windows.append(window)
 
 
 class Swarm:
     """``replicas`` peers in each stage of one run."""
 
-    def __init__(self, spec: RunSpec, replicas: int, *, loss: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        replicas: int,
+        *,
+        loss: float = 0.0,
+        seed: int = 0,
+        buffer: int | None = None,
+    ) -> None:
+        """``buffer``: complete windows that may wait to be kept; None records nothing."""
         self.spec = spec
         self.network = FakeNetwork(seed=seed, loss=loss)
         tokens = np.frombuffer(TEXT, dtype=np.uint8)
@@ -77,6 +102,9 @@ class Swarm:
                 host = self.network.host(1 + stage * replicas + index)
                 pipeline = Pipeline(host, host.secret)
                 pipeline.serve()
+                windows, kept = None, None
+                if buffer is not None:
+                    windows, kept = trio.open_memory_channel[WindowData](buffer)
                 runner = SeatRunner(
                     Shard.initial(spec, StageIndex(stage)),
                     index,
@@ -84,9 +112,10 @@ class Swarm:
                     compute=InlineCompute(lambda _: JOB_S),
                     forward=pipeline.forward,
                     incarnation=1,
+                    windows=windows,
                 )
                 pipeline.add(runner)
-                self.nodes[stage, index] = Node(host, pipeline, runner)
+                self.nodes[stage, index] = Node(host, pipeline, runner, kept)
         self.plan = RoundPlan(
             chain=CHAIN,
             run=RunIndex(1),
@@ -104,18 +133,25 @@ class Swarm:
         )
 
     async def train(
-        self, seconds: float, rounds: int = 1
+        self, seconds: float, rounds: int = 1, *, trades: bool = False, keeps: bool = True
     ) -> list[dict[tuple[int, int], SegmentLog]]:
-        """Run ``rounds`` rounds of ``seconds`` virtual seconds; the logs of every seat per round."""
+        """Run ``rounds`` rounds of ``seconds`` virtual seconds; the logs of every seat per round.
+
+        ``trades``: every fragment is traded once a round, between seats 0 and 1 of each stage.
+        """
         out: list[dict[tuple[int, int], SegmentLog]] = []
         async with trio.open_nursery() as nursery:
             for node in self.nodes.values():
                 nursery.start_soon(node.runner.run)
+                if keeps:
+                    nursery.start_soon(node.keep_windows)
             for round_index in range(rounds):
                 plan = replace(self.plan, round=RoundIndex(round_index))
                 for node in self.nodes.values():
                     if node.host.is_alive:
                         await node.runner.begin_round(plan, None)
+                if trades:
+                    nursery.start_soon(self._trade_all, plan, seconds)
                 await trio.sleep(seconds)
                 logs: dict[tuple[int, int], SegmentLog] = {}
                 for key, node in self.nodes.items():
@@ -124,3 +160,51 @@ class Swarm:
                 out.append(logs)
             nursery.cancel_scope.cancel()
         return out
+
+    async def _trade_all(self, plan: RoundPlan, seconds: float) -> None:
+        async with trio.open_nursery() as nursery:
+            for fragment in range(self.spec.outer.fragments):
+                await trio.sleep(seconds / (self.spec.outer.fragments + 1))
+                for stage in range(self.spec.num_stages):
+                    nursery.start_soon(self._trade, plan, StageIndex(stage), fragment)
+
+    async def _trade(self, plan: RoundPlan, stage: StageIndex, fragment: int) -> None:
+        runners = [self.nodes[stage, index].runner for index in (0, 1)]
+        snapshots = [await runner.snapshot(fragment) for runner in runners]
+        await trio.sleep(3 * JOB_S)  # Both go on meanwhile.
+        async with trio.open_nursery() as nursery:
+            for me in (0, 1):
+                merge = self.a_merge(plan, stage, me, snapshots[me], snapshots[1 - me])
+                nursery.start_soon(runners[me].merge, merge)
+
+    def a_merge(
+        self, plan: RoundPlan, stage: StageIndex, me: int, mine: Snapshot, theirs: Snapshot
+    ) -> Merge:
+        """What seat ``me`` of a stage applies once seat ``1 - me`` sent ``theirs``."""
+        fragment, partner = mine.fragment, 1 - me
+        secret = self.nodes[stage, partner].host.secret
+        key = FragmentKey(plan.run, stage, fragment, plan.round, partner)
+        packed = pack(key, _offerable(theirs), Codec.INT8)
+        offer = sign_offer(secret, plan.chain, packed.offer)
+        payload, theta_hat_P = open_payload(offer, packed.wire, mine.anchor_P)
+        ours = pack(replace_seat(key, me), _offerable(mine), Codec.INT8).offer.payload_hash
+        assert payload_digest(payload) == offer.payload_hash
+        return Merge(
+            mine,
+            theta_hat_P,
+            weight_nano(mine.tokens, theirs.tokens, 0, plan.spec.outer.age_weights_nano),
+            outer_scalars(plan.spec.outer, plan.round),
+            plan.rosters[stage][partner].peer,
+            partner,
+            ours,
+            offer.payload_hash,
+            Received(offer, payload),
+        )
+
+
+def replace_seat(key: FragmentKey, seat: int) -> FragmentKey:
+    return FragmentKey(key.run, key.stage, key.fragment, key.round, seat)
+
+
+def _offerable(taken: Snapshot) -> Offerable:
+    return Offerable(taken.theta_P, taken.anchor_P, taken.anchor_root, taken.step, taken.tokens)

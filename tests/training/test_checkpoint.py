@@ -27,6 +27,7 @@ def a_shard(numel: int = 50) -> SavedShard:
         round=7,
         step=99,
         tokens=12345,
+        tokens_at_sync=(0, 12000),
         anchor_root=Digest(b"\x01" * 32),
         params_P=params_P,
         m_P=m_P,

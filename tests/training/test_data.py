@@ -8,8 +8,15 @@ import torch
 
 from swarm.crypto import digest
 from swarm.errors import BadConfig, UsageError
-from swarm.training.data import build_corpus, sample_ids, sample_ids_root, windows
+from swarm.training.data import (
+    build_corpus,
+    draw_samples,
+    sample_ids,
+    sample_ids_root,
+    windows,
+)
 from swarm.types import Digest, RoundIndex
+from tests.training.pipeline import Swarm, a_spec
 
 FILES = [f"file {i}: {'text ' * (i % 7)}\n".encode() for i in range(60)]
 BEACON = Digest(bytes(range(32)))
@@ -84,3 +91,14 @@ def test_an_impossible_draw_is_refused(count: int, num_windows: int) -> None:
 
 
 GOLDEN_IDS = (334, 55, 886)
+
+
+def test_a_microbatch_is_drawn_by_its_place_in_the_round() -> None:
+    plan = Swarm(a_spec(), replicas=1).plan
+    tokens = np.arange(200, dtype=np.uint8)
+    inputs_BT, labels_BT, root = draw_samples(tokens, plan, (0, 3, 1))
+    ids = sample_ids(plan.beacon, plan.run_digest, 0, plan.round, 3, 1, 4, 200 - 16)
+    assert inputs_BT[:, 0].tolist() == list(ids)
+    assert labels_BT[:, -1].tolist() == [start + 16 for start in ids]
+    assert root == sample_ids_root(ids)
+    assert draw_samples(tokens, plan, (0, 3, 0))[2] != root

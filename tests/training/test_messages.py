@@ -1,6 +1,7 @@
 """A micro-batch is believed only in its place, in its shape, and from who signed it."""
 
 import pytest
+import torch
 
 from swarm.codec import FRAME_BYTES_MAX, decode, encode, replace
 from swarm.crypto import SecretKey
@@ -21,12 +22,15 @@ from swarm.training.messages import (
     MicroBatchGrad,
     MicroBatchRefused,
     Refusal,
+    activation_bytes,
     check_grad,
     check_microbatch,
     decode_answer,
+    loss_micro_of,
     sign_grad,
     sign_microbatch,
     wire_digest,
+    wire_of,
 )
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 
@@ -115,6 +119,8 @@ def test_a_refusal_names_its_reason() -> None:
         {"budget_ms": 1 << 40},
         {"batch": 3, "payload": bytes(72)},
         {"batch": 0, "payload": b""},
+        {"batch": 1, "payload": bytes(24)},
+        {"length": 2, "payload": bytes(32)},
         {"length": 4, "payload": bytes(64)},
         {"features": 5, "payload": bytes(60)},
         {"payload": bytes(47)},
@@ -205,3 +211,21 @@ def test_the_wire_digest_names_the_bytes() -> None:
 def test_the_largest_micro_batch_of_the_frame_limit_fits() -> None:
     payload = bytes(8 * 512 * 500 * 2)
     assert len(encode(replace(REQUEST, payload=payload))) < FRAME_BYTES_MAX
+
+
+def test_results_that_are_not_finite_are_not_sent() -> None:
+    assert wire_of(torch.ones(2)) == b"\x80\x3f" * 2
+    with pytest.raises(PeerFault):
+        wire_of(torch.tensor([1.0, float("nan")]))
+
+
+def test_a_loss_is_counted_in_millionths_and_no_model_is_that_wrong() -> None:
+    assert loss_micro_of(2.5) == 2_500_000
+    assert loss_micro_of(-1e-6) == 0
+    for loss in (float("nan"), float("inf"), LOSS_MICRO_MAX / 1e6 + 1):
+        with pytest.raises(PeerFault):
+            loss_micro_of(loss)
+
+
+def test_every_payload_of_a_run_has_one_length() -> None:
+    assert activation_bytes(SPEC) == len(REQUEST.payload) == len(ANSWER.payload)

@@ -1,12 +1,17 @@
 """Seats train through each other: loss falls, arrival order leaves no trace, the dead are routed around."""
 
+import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.training.segment import StepRecord
-from swarm.types import NO_DIGEST
+from swarm.training.fragments import Merge
+from swarm.training.messages import MicroBatch
+from swarm.training.outgoing import TooBusy
+from swarm.training.segment import MergeRecord, StepRecord
+from swarm.types import NO_DIGEST, RoundIndex
 from swarm.verify.transcript import segment_roots
 from tests.training.pipeline import Swarm, a_spec
+from tests.training.test_shard import SCALARS
 
 
 async def test_two_stages_learn_together(autojump_clock: MockClock) -> None:
@@ -93,3 +98,50 @@ async def test_an_origin_past_its_deadline_waits_without_spinning(
     with trio.fail_after(600):
         (logs,) = await swarm.train(40.0)
     assert logs[0, 0].num_steps > 1
+
+
+async def test_junk_from_above_is_not_blamed_on_those_below(autojump_clock: MockClock) -> None:
+    """The seat in the middle drops the micro-batch; only who computed the junk could be blamed."""
+    swarm = Swarm(a_spec(stages=3), replicas=1)
+    top = swarm.nodes[2, 0].runner
+
+    async def junk(request: MicroBatch, plan_round: RoundIndex) -> tuple[int, bytes]:
+        return 0, b"\x80\x7f" * (len(request.payload) // 2)
+
+    top.answer = junk  # type: ignore[method-assign]
+    (logs,) = await swarm.train(4.0)
+    assert logs[1, 0].num_steps == 0
+    assert not any(node.host.blamed for node in swarm.nodes.values())
+
+
+async def test_a_snapshot_needs_an_open_segment(autojump_clock: MockClock) -> None:
+    runner = Swarm(a_spec(), replicas=1).nodes[1, 0].runner
+    with pytest.raises(TooBusy):
+        await runner.snapshot(0)
+
+
+async def test_a_merge_that_comes_before_the_first_step_waits_for_it(
+    autojump_clock: MockClock,
+) -> None:
+    swarm = Swarm(a_spec(), replicas=2)
+    below, above = swarm.nodes[0, 0], swarm.nodes[1, 0]
+    merged = trio.Event()
+
+    async def merge() -> None:
+        snapshot = await above.runner.snapshot(0)
+        alone = Merge(snapshot, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST)
+        await above.runner.merge(alone)
+        merged.set()
+
+    async with trio.open_nursery() as nursery:
+        await above.runner.begin_round(swarm.plan, None)
+        nursery.start_soon(above.runner.run)
+        nursery.start_soon(merge)
+        await trio.sleep(10)
+        assert not merged.is_set()
+        await below.runner.begin_round(swarm.plan, None)
+        nursery.start_soon(below.runner.run)
+        await merged.wait()
+        log = await above.runner.close_round()
+        nursery.cancel_scope.cancel()
+    assert [type(record) for record in log.records[:2]] == [StepRecord, MergeRecord]

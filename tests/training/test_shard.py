@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from swarm.codec import replace
 from swarm.crypto import digest
-from swarm.errors import PeerFault
+from swarm.errors import PeerFault, UsageError
 from swarm.gossip.quantize import to_wire
 from swarm.spec import NANO
+from swarm.tensors import hash_of
 from swarm.training.fragments import Merge
-from swarm.training.messages import MicroBatch
+from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad
 from swarm.training.outer import OuterScalars
+from swarm.training.outgoing import TooBusy
 from swarm.training.round_plan import RoundPlan
-from swarm.training.shard import Shard
+from swarm.training.shard import MERGED_MAX, Shard
 from swarm.types import NO_DIGEST, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 from tests.training.pipeline import TEXT, a_spec
 
@@ -108,5 +111,117 @@ def test_an_offered_fragment_is_part_of_the_state_until_it_is_merged_or_abandone
     shard.merge(Merge(snapshot, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
     assert shard.components()[9] == before[9]
     shard.snapshot(0)
-    shard.abandon_snapshots()
+    shard.begin_segment()
     assert shard.components()[9] == before[9]
+
+
+def test_tokens_count_when_their_step_is_taken() -> None:
+    shard = a_last_stage()
+    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    assert shard.tokens_total == 0
+    shard.begin_segment()
+    assert shard.step(PLAN, 0) is None
+    shard.loss_job(TOKENS, PLAN, a_request(1), 0)
+    shard.step(PLAN, 0)
+    assert shard.tokens_total == 4 * 16
+
+
+def test_the_state_names_tokens_at_merges_and_those_of_offers() -> None:
+    shard = a_last_stage()
+    before = shard.components()
+    shard.tokens_at_sync[1] = 5
+    assert [a != b for a, b in zip(shard.components(), before, strict=True)].index(True) == 8
+    shard.tokens_at_sync[1] = 0
+    snapshot = shard.snapshot(1)
+    offered = shard.components()
+    shard.snapshots[1] = (9, snapshot.theta_P)
+    assert shard.components()[9] != offered[9]
+    assert shard.components()[:9] == offered[:9]
+
+
+def test_a_gradient_counts_only_for_the_weights_of_its_forward_pass() -> None:
+    shard = Shard.initial(SPEC, StageIndex(0))
+    reply = MicroBatchGrad.reply_to(a_request(0), NO_LOSS, a_request(1).payload)
+    _, early = shard.origin_job(TOKENS, PLAN, 0, 0, 0)
+    _, late = shard.origin_job(TOKENS, PLAN, 0, 1, 0)
+    shard.backward_job(early, reply)
+    shard.step(PLAN, 0)
+    with pytest.raises(TooBusy):
+        shard.backward_job(late, reply)
+    assert shard.is_between_steps
+
+
+def test_a_merge_in_the_middle_of_a_step_is_our_own_mistake() -> None:
+    shard = a_last_stage()
+    merge = Merge(shard.snapshot(0), None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST)
+    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    with pytest.raises(UsageError):
+        shard.merge(merge)
+
+
+@pytest.mark.parametrize("theirs", [MERGED_MAX * 8, 3.0e38])
+def test_a_partner_that_would_take_us_too_far_is_declined(theirs: float) -> None:
+    shard, alone = a_last_stage(), a_last_stage()
+    peer = PeerId(bytes(32))
+    record = shard.merge(
+        Merge(
+            shard.snapshot(0),
+            torch.full((shard.spans[0].numel,), theirs),
+            NANO // 2,
+            SCALARS,
+            peer,
+            1,
+            NO_DIGEST,
+            NO_DIGEST,
+        )
+    )
+    alone.merge(Merge(alone.snapshot(0), None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
+    assert (record.partner, record.weight_nano) == (peer, 0)
+    assert shard.components() == alone.components()
+
+
+def test_a_state_that_is_not_finite_has_no_hashes() -> None:
+    shard = a_last_stage()
+    shard.adam.v_P[3] = float("nan")
+    with pytest.raises(PeerFault):
+        shard.components()
+
+
+def test_fewer_sequences_than_the_samples_are_the_peers_fault() -> None:
+    shard, request = a_last_stage(), a_request(0)
+    half = replace(request, batch=2, payload=request.payload[: len(request.payload) // 2])
+    with pytest.raises(PeerFault):
+        shard.loss_job(TOKENS, PLAN, half, 0)
+    assert shard.is_between_steps
+
+
+def test_arithmetic_that_leaves_the_numbers_is_a_fault_and_changes_nothing() -> None:
+    first, last = Shard.initial(SPEC, StageIndex(0)), a_last_stage()
+    for shard in (first, last):
+        shard.params_P.fill_(float("inf"))
+    with pytest.raises(PeerFault):
+        first.origin_job(TOKENS, PLAN, 0, 0, 0)
+    with pytest.raises(PeerFault):
+        last.loss_job(TOKENS, PLAN, a_request(0), 0)
+    assert last.is_between_steps
+
+
+def test_a_state_is_a_copy() -> None:
+    shard = a_last_stage()
+    state, before = shard.state(), shard.components()
+    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.step(PLAN, 0)
+    assert torch.equal(state.params_P, a_last_stage().params_P)
+    assert shard.components() != before
+
+
+def test_slow_weights_are_replaced_and_hashed_as_they_are() -> None:
+    shard = a_last_stage()
+    before, state = shard.components(), shard.state()
+    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.step(PLAN, 0)
+    assert shard.components()[4:6] == before[4:6]
+    shard.merge(Merge(shard.snapshot(0), None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
+    after = shard.components()
+    assert after[4:6] == (hash_of(shard.phi_P), hash_of(shard.momentum_P)) != before[4:6]
+    assert (hash_of(state.phi_P), hash_of(state.momentum_P)) == before[4:6]

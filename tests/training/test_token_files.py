@@ -77,13 +77,13 @@ def test_a_token_out_of_the_vocabulary_is_named(tmp_path: Path) -> None:
     root_of_file(tmp_path / "t", "uint16", 1001)
     with pytest.raises(VerificationFailed, match="token 700000 is 1000, and there are 1000 ids"):
         check_token_file(tmp_path / "t", half, "uint16", 1000)
-    with pytest.raises(VerificationFailed, match="token 700000 is 1000"):
+    with pytest.raises(BadConfig, match="token 700000 is 1000"):
         root_of_file(tmp_path / "t", "uint16", 1000)
 
 
 def test_half_a_token_a_link_and_a_pipe_are_refused(tmp_path: Path) -> None:
     (tmp_path / "odd").write_bytes(b"abc")
-    with pytest.raises(VerificationFailed, match="no whole number of uint16"):
+    with pytest.raises(BadConfig, match="no whole number of uint16"):
         root_of_file(tmp_path / "odd", "uint16", 1000)
     (tmp_path / "link").symlink_to(tmp_path / "odd")
     os.mkfifo(tmp_path / "pipe")

@@ -57,6 +57,7 @@ from swarm.ledger.check_statements import (
     Opening,
     Report,
     RevealSegment,
+    TokensOpening,
     VerifyCommit,
     VerifyReveal,
 )
@@ -77,6 +78,7 @@ from swarm.ledger.transactions import (
     transaction_digest,
 )
 from swarm.ledger.votes import Batch, Proof, Proposal, Request, Supply, Vote
+from swarm.ledger.windows import tokens_component
 from swarm.merkle import merkle_proof, merkle_root, sha256_hash
 from swarm.tensors import chunk_digests, hash_of, tensor_hash
 from swarm.ticket import Ticket, format_ticket
@@ -116,6 +118,7 @@ from swarm.verify.transcript import (
     state_root,
     step_leaf,
 )
+from tests.vectors.window_cases import windows
 
 Json = dict[str, object]
 
@@ -352,6 +355,10 @@ def transactions() -> list[Json]:
             SALT,
             (some("leaf"), some("leaf 2")),
             (Opening(1, 0, ((0, 0, 1), (2, 0, 0)), some("state"), some("leaves")),),
+            (
+                TokensOpening((0, 0, 0), (some("sibling"),) * 4),
+                TokensOpening((409_600, 300_000, 0), (some("sibling"),) * 4),
+            ),
         ),
         VerifyReveal(*place, SALT, (some("leaf"),), some("end")),
         DisputeVote(*place, 2, is_guilty=True),
@@ -367,6 +374,9 @@ def transactions() -> list[Json]:
         out.append(
             {"kind": kind, "fields": readable(body), **terms, "bytes": data.hex(), "digest": name}
         )
+    counts = (1 << 40, 300_000, 0)
+    component = tokens_component(counts).hex()
+    out.append({"kind": "tokens of a state", "counts": readable(counts), "component": component})
     return out
 
 
@@ -444,5 +454,6 @@ VECTORS: dict[str, Callable[[], list[Json]]] = {
     "transactions": transactions,
     "blocks": blocks,
     "datasets": datasets,
+    "windows": windows,
 }
 """File name (without .json) -> what is in it."""

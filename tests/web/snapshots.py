@@ -137,3 +137,71 @@ def a_snapshot() -> dict[str, object]:
             )
         ],
     }
+
+
+def a_checked_snapshot() -> dict[str, object]:
+    """The same while work is checked: most of it verified, one peer proven false and evicted."""
+    picture = a_snapshot()
+    liar = peer_of(
+        8,
+        seats=[],
+        stake=0,
+        audits={
+            "verified": 1,
+            "failed": 2,
+            "silent": 0,
+            "checked": 3,
+            "missed": 0,
+            "barred": True,
+        },
+    )
+    peers: list[dict[str, object]] = [*picture["peers"], liar]  # type: ignore[misc]
+    for number, peer in enumerate(peers[:-1]):
+        seated = 12 if peer["seats"] else 0
+        peer["audits"] = {
+            "verified": seated - (number == 3),
+            "failed": 0,
+            "silent": int(number == 3),
+            "checked": 20 if peer["stake"] else 0,
+            "missed": int(number == 4),
+            "barred": False,
+        }
+    phases = "verified verified sampled revealed verified sealed posted verified disputed verified".split()
+    checks = [
+        {
+            "round": 40 - number // 6,
+            "stage": number % 2,
+            "seat": number // 2 % 3 + number % 2,
+            "name": NAMES[(0, 3, 1, 4, 2, 5)[number % 6]],
+            "height": 500 + number,
+            "phase": phase,
+            "windows": 5,
+            "verifiers": [
+                {"name": NAMES[6 + number % 2], "window": 2, "state": "agreed"},
+            ],
+            "accusers": [NAMES[6]] if phase == "disputed" else [],
+            "dispute": {"window": 2} if phase == "disputed" else None,
+            "judged": [],
+            "text": f"segment {40 - number // 6}/{number % 2}/1 of {NAMES[number % 6]} is {phase}",
+        }
+        for number, phase in enumerate(phases)
+    ]
+    conviction = {
+        "round": 37,
+        "stage": 0,
+        "seat": 4,
+        "peer": liar["peer"],
+        "name": liar["name"],
+        "height": 203,
+        "accuser": NAMES[6],
+        "stake_taken": 1_000_000,
+        "text": f"segment 37/0/4 of {liar['name']} was proven false by {NAMES[6]}",
+    }
+    counts = {"verified": 71, "guilty": 2, "unsampled": 1, "silent": 1, "disputed": 1, "posted": 6}
+    return {
+        **picture,
+        "run": {**picture["run"], "checks": counts, "confirmed": 70},  # type: ignore[dict-item]
+        "peers": peers,
+        "checks": checks,
+        "convictions": [conviction],
+    }

@@ -3,7 +3,7 @@
 import math
 
 from swarm.web.metrics import prometheus_text, records_of, section_of
-from tests.web.snapshots import a_snapshot
+from tests.web.snapshots import a_checked_snapshot, a_snapshot
 
 
 def test_every_known_number_becomes_a_sample() -> None:
@@ -13,6 +13,14 @@ def test_every_known_number_becomes_a_sample() -> None:
     assert "swarm_ledger_height 212" in lines
     assert "swarm_ledger_supply_conserved 1" in lines
     assert "swarm_peers 8" in lines
+
+
+def test_checks_are_counted_by_phase() -> None:
+    """One sample a phase; none before the first segment."""
+    lines = prometheus_text(a_checked_snapshot()).splitlines()
+    assert 'swarm_run_checks{phase="verified"} 71' in lines
+    assert "swarm_run_confirmed 70" in lines
+    assert "swarm_run_checks" not in prometheus_text(a_snapshot())
 
 
 def test_what_is_unknown_is_left_out() -> None:

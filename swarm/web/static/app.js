@@ -1,5 +1,6 @@
 // Ask the node for its picture every second and draw it; event lines ask for a fresh one at once.
 
+import { checkedOf, drawChecks, noteChecks } from "./checks.js";
 import { byId, el, setText, svg } from "./dom.js";
 import { DASH, count, loss, span } from "./format.js";
 import { drawDrawer, drawEvents, drawLedger, drawPeers } from "./lists.js";
@@ -27,6 +28,7 @@ function drawHead() {
     stat("loss", loss(run?.loss_nats), "nats"),
     stat("speed", count(run?.tokens_per_s), "tok/s"),
     stat("trained", count(run?.tokens), "tokens"),
+    stat("verified", count(checkedOf(run).verified), `of ${count(checkedOf(run).all)}`),
     stat("peers", count(peers.length)),
     stat("ledger", `#${count(ledger.height)}`, typeof ledger.finality_s === "number" ? `final in ${ledger.finality_s.toFixed(1)} s` : null));
   const share = run?.rounds ? Math.max(0, Math.min(1, run.round / run.rounds)) : 0;
@@ -37,11 +39,12 @@ function drawHead() {
 function drawHealth(peers, ledger) {
   const of = (condition) => peers.filter((peer) => conditionOf(peer) === condition);
   const gone = of("gone"), slow = of("slow"), health = byId("health");
+  const out = of("out").length;
   const faults = [];
   if (ledger.supply_conserved === false) faults.push("supply not conserved");
   if (gone.length) faults.push(gone.length === 1 ? `${gone[0].name} unreachable` : `${gone.length} unreachable`);
   if (slow.length) faults.push(slow.length === 1 ? `${slow[0].name} behind` : `${slow.length} behind`);
-  health.textContent = faults.length ? faults.join(" · ") : "healthy";
+  health.textContent = [...(faults.length ? faults : ["healthy"]), ...(out ? [`${out} evicted`] : [])].join(" · ");
   health.className = `chip ${ledger.supply_conserved === false || gone.length ? "gone" : slow.length ? "slow" : "ok"}`;
 }
 
@@ -50,6 +53,7 @@ function drawLegend() {
   const sample = (...inside) => svg("svg", { class: "icon", viewBox: "0 0 26 20", width: 24, height: 18 }, ...inside);
   byId("legend").replaceChildren(...entries,
     el("span", {}, sample(badge(13, 10, 6)), "validator"),
+    el("span", {}, sample(svg("circle", { class: "flash passed still", cx: 13, cy: 10, r: 7 })), "just verified"),
     el("span", {}, sample(svg("path", { class: "arc done age0", d: "M3 15C8 3 18 3 23 15" })), "traded"),
     el("span", {}, sample(svg("path", { class: "arc failed age0", d: "M3 15C8 3 18 3 23 15" })), "trade missed"),
     el("span", { class: "quiet" }, "size = tokens a second"));
@@ -57,12 +61,14 @@ function drawLegend() {
 
 function draw() {
   if (!state) return;
+  noteChecks(state);
   drawHead();
   drawMap(byId("map"), state, pick);
   const traded = (state.trades ?? []).filter((trade) => trade.ok).length;
   setText("map-note", state.trades?.length ? `${traded} of the last ${state.trades.length} trades found their partner` : "");
   drawLoss(byId("loss"), state.loss_curve, state.run?.heldout);
   setText("loss-note", Number.isFinite(state.run?.heldout) ? `held-out ${loss(state.run.heldout)}` : "nats per byte, by round");
+  drawChecks(byId("checks-bar"), byId("checks"), byId("checks-note"), state);
   drawLedger(byId("ledger"), state.ledger);
   setText("ledger-note", state.ledger?.supply_conserved ? `supply conserved: ${count(state.ledger.supply)}` : "");
   drawPeers(byId("peers"), state, pick);

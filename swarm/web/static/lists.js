@@ -1,5 +1,6 @@
 // The ledger tail, the node's events, the table of peers and the drawer of one peer.
 
+import { auditsOf, auditsText, convictionOf, convictionText } from "./checks.js";
 import { byId, el, svg } from "./dom.js";
 import { DASH, bytes, clock, count, loss, ms, short, span } from "./format.js";
 import { conditionOf, icon, remark, validates } from "./peers.js";
@@ -21,6 +22,8 @@ export function drawLedger(list, ledger) {
 
 function kindClass(kind) {
   const name = String(kind ?? "").toLowerCase();
+  if (/dispute|report$/.test(name)) return "dispute";
+  if (/verify|reveal|data_request/.test(name)) return "check";
   if (name.includes("commit")) return "commit";
   if (name.includes("checkpoint")) return "checkpoint";
   if (/join|leave|open|close/.test(name)) return "run";
@@ -34,7 +37,7 @@ export function drawEvents(list, events) {
   list.replaceChildren(...(items.length ? items : [el("li", {}, "nothing yet")]));
 }
 
-const HEADS = [["", ""], ["peer", ""], ["stage", ""], ["state", ""], ["path", ""], ["up / down", "n"], ["tok/s", "n"], ["round", "n"], ["trades + solo", "n"], ["stake", "n"], ["earned", "n"]];
+const HEADS = [["", ""], ["peer", ""], ["stage", ""], ["state", ""], ["path", ""], ["up / down", "n"], ["tok/s", "n"], ["round", "n"], ["trades + solo", "n"], ["audits", "n"], ["stake", "n"], ["earned", "n"]];
 
 function speedBar(value, fastest) {
   const share = fastest > 0 ? Math.max(0, Math.min(1, (Number(value) || 0) / fastest)) : 0;
@@ -57,6 +60,7 @@ function peerRow(peer, state, fastest, onPick) {
     el("td", { class: "n speed" }, count(peer.tokens_per_s), " ", speedBar(peer.tokens_per_s, fastest)),
     el("td", { class: "n" }, peer.round >= 0 ? count(peer.round) : DASH, peer.lag > 0 ? el("span", { class: "lag" }, ` −${peer.lag}`) : null),
     el("td", { class: "n" }, count(peer.trades), peer.solo > 0 ? el("span", { class: "lag" }, ` +${peer.solo}`) : null),
+    el("td", { class: "n" }, auditsText(peer)),
     el("td", { class: "n" }, peer.stake ? count(peer.stake) : DASH),
     el("td", { class: "n" }, peer.earned ? count(peer.earned) : DASH));
 }
@@ -81,11 +85,14 @@ export function drawDrawer(state, id, onClose) {
   const condition = conditionOf(peer);
   const trades = (state.trades ?? []).filter((one) => [one.from, one.to].some((who) => who === peer.peer || who === peer.name)).slice(-8).reverse();
   const other = (one) => (one.from === peer.peer || one.from === peer.name ? one.to : one.from);
+  const audits = auditsOf(peer), conviction = convictionOf(state, peer);
+  const seen = (state.checks ?? []).filter((one) => one.name === peer.name || (one.verifiers ?? []).some((check) => check.name === peer.name)).slice(0, 8);
   const nameOf = (who) => (state.peers ?? []).find((one) => one.peer === who)?.name ?? short(who);
-  drawer.replaceChildren(
+  drawer.replaceChildren(...[
     el("button", { class: "close", "aria-label": "close", on: { click: onClose } }, "×"),
     el("h2", {}, icon(condition, validates(state, peer)), " ", peer.name, peer.me ? el("i", { class: "you" }, "you") : null),
     el("p", { class: `state ${condition}` }, remark(peer)),
+    conviction ? el("p", { class: "verdict" }, convictionText(conviction)) : null,
     el("p", { class: "mono id" }, peer.peer),
     el("dl", {},
       pair("role", `${peer.role ?? DASH}${validates(state, peer) ? ", validator" : ""}`),
@@ -97,10 +104,15 @@ export function drawDrawer(state, id, onClose) {
       pair("sent / received", `${bytes(peer.up_bytes)} / ${bytes(peer.down_bytes)}`),
       pair("trades", `${count(peer.trades)} with a partner, ${count(peer.solo)} solo`),
       pair("last partner", peer.last_partner ? nameOf(peer.last_partner) : DASH),
-      pair("stake", count(peer.stake)),
+      pair("audits", audits.judged ? `${count(audits.verified)} of ${count(audits.judged)} verified${audits.failed ? `, ${count(audits.failed)} proven false` : ""}${audits.silent ? `, ${count(audits.silent)} not shown` : ""}` : "none yet"),
+      pair("checked others", audits.checked || audits.missed ? `${count(audits.checked)} windows${audits.missed ? `, ${count(audits.missed)} missed` : ""}` : "none yet"),
+      pair("stake", conviction && !peer.stake ? "0: taken" : count(peer.stake)),
       pair("earned", count(peer.earned)),
       pair("version", peer.version || DASH),
       pair("heard of", peer.me ? "this node" : `${span(peer.age_s)} ago, ${peer.measured ? "measured by this node" : "as it claims"}`)),
+    seen.length ? el("h3", {}, "Last audits") : null,
+    seen.length ? el("ul", {}, seen.map((one) => el("li", { class: one.phase === "guilty" ? "bad" : "" }, one.text))) : null,
     trades.length ? el("h3", {}, "Last trades") : null,
-    trades.length ? el("ul", {}, trades.map((one) => el("li", {}, `round ${one.round}, stage ${one.stage}, fragment ${one.fragment}: ${nameOf(other(one))} ${one.ok ? "✓" : "✗ solo"}`))) : null);
+    trades.length ? el("ul", {}, trades.map((one) => el("li", {}, `round ${one.round}, stage ${one.stage}, fragment ${one.fragment}: ${nameOf(other(one))} ${one.ok ? "✓" : "✗ solo"}`))) : null,
+  ].filter(Boolean));
 }

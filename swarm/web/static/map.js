@@ -1,5 +1,6 @@
 // The peer map: one lane per stage, a mark per seat sized by tokens a second, arcs for the last trades.
 
+import { drawFlashes, lostSeats } from "./checks.js";
 import { svg } from "./dom.js";
 import { count } from "./format.js";
 import { badge, conditionOf, glyph, remark, validates } from "./peers.js";
@@ -13,10 +14,12 @@ function lanesOf(state) {
   const stages = Math.max(state.run?.num_stages ?? 0, ...seated.map((stage) => stage + 1), 0);
   const lanes = Array.from({ length: stages }, (_, stage) => ({ stage, marks: [] }));
   const free = { stage: null, marks: [] };
+  const lost = lostSeats(state);
+  for (const one of lost) lanes[one.stage]?.marks.push({ ...one, isLost: true });
   for (const peer of peers) {
     const seats = peer.seats ?? [];
     for (const [stage, index] of seats) lanes[stage]?.marks.push({ peer, stage, index });
-    if (!seats.length) free.marks.push({ peer, stage: null, index: 0 });
+    if (!seats.length && !lost.some((one) => one.peer === peer)) free.marks.push({ peer, stage: null, index: 0 });
   }
   for (const lane of lanes) lane.marks.sort((a, b) => a.index - b.index);
   free.marks.sort((a, b) => (a.peer.peer < b.peer.peer ? -1 : 1));
@@ -46,7 +49,8 @@ function place(lanes, width) {
   return { dense, height: top - GAP + 4 };
 }
 
-function radius(peer, fastest, dense) {
+function radius(peer, fastest, dense, isLost) {
+  if (isLost) return dense ? 9 : 18;
   const speed = Math.max(0, Number(peer.tokens_per_s) || 0);
   const [least, most] = dense ? [5, 15] : [11, 30];
   return least + (most - least) * Math.sqrt(fastest > 0 ? speed / fastest : 0);
@@ -55,13 +59,13 @@ function radius(peer, fastest, dense) {
 function laneLabel(lane, state) {
   const y = lane.top + lane.height / 2;
   const last = (state.run?.num_stages ?? 0) - 1;
-  const free = lane.stage === null;
+  const free = lane.stage === null, held = lane.marks.filter((mark) => !mark.isLost).length;
   const what = free ? "follow and validate" : lane.stage === 0 ? "embedding, first layers" : lane.stage === last ? "last layers, loss" : "middle layers";
-  const speed = lane.marks.reduce((sum, mark) => sum + (Number(mark.peer.tokens_per_s) || 0) / Math.max(1, mark.peer.seats?.length ?? 1), 0);
+  const speed = lane.marks.reduce((sum, mark) => sum + (mark.isLost ? 0 : Number(mark.peer.tokens_per_s) || 0) / Math.max(1, mark.peer.seats?.length ?? 1), 0);
   return svg("g", {},
     svg("text", { class: "lane-name", x: PAD, y: y - 12 }, free ? "no seat" : `stage ${lane.stage}`),
     svg("text", { class: "lane-note", x: PAD, y: y + 5 }, what),
-    svg("text", { class: "lane-note", x: PAD, y: y + 21 }, free ? `${lane.marks.length} peers` : `${lane.marks.length} ${lane.marks.length === 1 ? "seat" : "seats"}${speed > 0 ? ` · ${count(speed)} tok/s` : ""}`));
+    svg("text", { class: "lane-note", x: PAD, y: y + 21 }, free ? `${lane.marks.length} peers` : `${held} ${held === 1 ? "seat" : "seats"}${speed > 0 ? ` · ${count(speed)} tok/s` : ""}`));
 }
 
 function arc(a, b, top) {
@@ -95,8 +99,9 @@ function drawTrades(state, lanes) {
 
 function drawMark(mark, state, dense, onPick) {
   const { peer, x, y, r } = mark;
-  const condition = conditionOf(peer), note = remark(peer);
-  const about = `${peer.name}${peer.me ? " (you)" : ""}, ${note}, ${count(peer.tokens_per_s)} tokens a second`;
+  const condition = mark.isLost ? "out" : conditionOf(peer), note = mark.isLost ? "proven false, evicted" : remark(peer);
+  const speech = mark.isLost ? `seat ${mark.index} of stage ${mark.stage} is taken from it` : `${count(peer.tokens_per_s)} tokens a second`;
+  const about = `${peer.name}${peer.me ? " (you)" : ""}, ${note}, ${speech}`;
   const pick = () => onPick(peer.peer);
   const group = svg("g", {
     class: `mark ${condition}${peer.me ? " me" : ""}`, tabindex: 0, role: "button", "aria-label": about,
@@ -119,7 +124,7 @@ export function drawMap(box, state, onPick) {
   const lanes = lanesOf(state);
   const { dense, height } = place(lanes, width);
   const fastest = Math.max(0, ...(state.peers ?? []).map((peer) => Number(peer.tokens_per_s) || 0));
-  for (const lane of lanes) for (const mark of lane.marks) mark.r = radius(mark.peer, fastest, dense);
+  for (const lane of lanes) for (const mark of lane.marks) mark.r = radius(mark.peer, fastest, dense, mark.isLost);
   const picture = svg("svg", { class: "map", viewBox: `0 0 ${width} ${height}`, width: "100%", height, role: "group", "aria-label": "peers by stage" });
   lanes.forEach((lane, i) => {
     picture.append(svg("rect", { class: `lane ${lane.stage === null ? "free" : `hue${lane.stage % 6}`}`, x: 0.5, y: lane.top, width: width - 1, height: lane.height, rx: 12 }));
@@ -132,7 +137,7 @@ export function drawMap(box, state, onPick) {
   });
   const links = svg("g", { class: "links" });
   for (const peer of state.peers ?? []) {
-    const own = lanes.flatMap((lane) => lane.marks.filter((mark) => mark.peer === peer));
+    const own = lanes.flatMap((lane) => lane.marks.filter((mark) => mark.peer === peer && !mark.isLost));
     for (let i = 1; i < own.length; i += 1) {
       const [a, b] = [own[i - 1], own[i]], middle = (a.y + b.y) / 2;
       links.append(svg("path", { class: "link", d: `M${a.x} ${a.y}C${a.x} ${middle} ${b.x} ${middle} ${b.x} ${b.y}` }));
@@ -140,5 +145,6 @@ export function drawMap(box, state, onPick) {
   }
   picture.append(links, drawTrades(state, lanes));
   for (const lane of lanes) for (const mark of lane.marks) picture.append(drawMark(mark, state, dense, onPick));
+  picture.append(drawFlashes(lanes));
   box.replaceChildren(picture);
 }

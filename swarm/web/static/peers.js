@@ -7,9 +7,11 @@ export const CONDITIONS = {
   busy: { label: "syncing, verifying" },
   slow: { label: "slow or behind" },
   gone: { label: "unreachable" },
+  out: { label: "proven false" },
 };
 
 export function conditionOf(peer) {
+  if (peer.audits?.barred === true) return "out";
   const state = String(peer.state ?? ""), reason = String(peer.reason ?? "");
   const said = `${state} ${reason}`;
   if (/unreachable|gone|lost|offline/.test(said)) return "gone";
@@ -19,6 +21,7 @@ export function conditionOf(peer) {
 }
 
 export const remark = (peer) => {
+  if (conditionOf(peer) === "out") return "proven false, evicted";
   const reason = String(peer.reason ?? "");
   return reason && reason !== "ok" ? reason : String(peer.state ?? "");
 };
@@ -34,6 +37,12 @@ export function glyph(condition, x, y, r, attributes = {}) {
     return svg("g", common,
       svg("rect", { x: x - r * 0.88, y: y - r * 0.88, width: r * 1.76, height: r * 1.76, rx: 3 }),
       svg("path", { class: "cross", d: `M${x - k} ${y - k}L${x + k} ${y + k}M${x + k} ${y - k}L${x - k} ${y + k}` }));
+  }
+  if (condition === "out") {
+    const k = r * 1.25;
+    return svg("g", common,
+      svg("circle", { cx: x, cy: y, r: r * 0.92 }),
+      svg("path", { class: "strike", d: `M${x - k} ${y + k}L${x + k} ${y - k}` }));
   }
   return svg("circle", { ...common, cx: x, cy: y, r });
 }

@@ -1,0 +1,88 @@
+"""The shard a seat starts from, and the one that it leaves on this disk.
+
+Shell: reads and writes one file per seat; fetches checkpoints.
+"""
+
+import time
+from pathlib import Path
+
+import trio
+
+from swarm.errors import Corrupt, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.records import Run, Seat
+from swarm.node.checkpoints import newest
+from swarm.node.context import Context
+from swarm.node.recorder import state_root_of
+from swarm.training.checkpoint import decode_shard
+from swarm.training.resume import resume_shard, save_shard
+from swarm.training.shard import Shard
+from swarm.training.stages import stage_of
+from swarm.types import RoundIndex
+
+FOLDER = "seats"
+RESUME_ROUNDS_MAX = 3
+"""A saved shard older than this many rounds is left for the canonical checkpoint."""
+
+
+async def find_shard(context: Context, run: Run, seat: Seat) -> tuple[Shard, str]:
+    """Our own saved shard if it is fresh and the one we committed; else the canonical one.
+
+    The text says which. Raises ``Unreachable`` when it cannot be had from anybody.
+    """
+    newest_round = run.rounds[-1].round if run.rounds else 0
+    if seat.last_commit_round >= max(newest_round - RESUME_ROUNDS_MAX, 0):
+        try:
+            shard = await _saved(context, run, seat)
+        except (Corrupt, Unreachable) as error:
+            context.report(EventKind.WARNING, f"the saved shard cannot be used: {error}")
+        else:
+            if shard is not None:
+                return shard, f"its own state of round {seat.last_commit_round}"
+    phi_P, _, boundary = await newest(context, run, seat.stage)
+    shard = await context.compute.run(Shard, run.spec, seat.stage, phi_P, time.thread_time)
+    return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"
+
+
+async def keep_shard(
+    context: Context, run: Run, seat: Seat, shard: Shard, round_: RoundIndex
+) -> None:
+    """Save the state between two segments for our own next start; a full disk costs no more than that."""
+    saved = await context.compute.run(save_shard, shard, run.spec_digest, seat.index, round_)
+    path = _file(context, seat)
+    try:
+        await trio.to_thread.run_sync(_write, path, saved)
+    except OSError as error:
+        context.report(
+            EventKind.WARNING,
+            f"the shard of stage {seat.stage} could not be saved: {error.strerror}; try: df -h {path.parent}",
+        )
+
+
+async def _saved(context: Context, run: Run, seat: Seat) -> Shard | None:
+    """The shard on this disk, if it is the one the ledger has the root of."""
+    data = await trio.to_thread.run_sync(_read, _file(context, seat))
+    if not data:
+        return None
+    numel = stage_of(run.spec, seat.stage).plan.num_parameters
+    saved = await context.compute.run(decode_shard, data, numel)
+    anchor_P = await context.library.anchor(run, seat.stage, saved.anchor_root)
+    shard = await context.compute.run(resume_shard, run.spec, saved, anchor_P, time.thread_time)
+    root = state_root_of(await context.compute.run(shard.components))
+    return shard if root == seat.last_end_root else None
+
+
+def _file(context: Context, seat: Seat) -> Path:
+    return context.home / FOLDER / f"{context.run16.hex()}-{seat.stage}-{seat.index}.bin"
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file at once: a crash leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_bytes(data)
+    draft.replace(path)

@@ -1,0 +1,259 @@
+"""The header of a window's bytes: everything in it but tensors and payloads, and what it may say.
+
+Core: pure functions. Raises ``BadEncoding`` for what no honest seat writes.
+
+A header comes from a stranger, and memory is spent by it: how long it may be, how many events and micro-batches
+it may name, and every number in it is bounded by the run.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from swarm.codec import Message, decode, encode
+from swarm.crypto import SIGNATURE_BYTES
+from swarm.errors import BadEncoding
+from swarm.gossip.messages import Offer, check_count, check_key, check_root
+from swarm.spec import NANO, RunSpec
+from swarm.training.checkpoint import FLOAT_BYTES, flat_tensor
+from swarm.training.inner import MICROBATCHES_MAX
+from swarm.training.messages import MicroBatch, MicroBatchGrad, check_numbers
+from swarm.training.open_step import DROPPED_MAX
+from swarm.training.segment import Place
+from swarm.training.state import are_finite
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
+
+MAGIC = b"SWARMWN1"
+"""First bytes of a window; the last digit is the version of its form."""
+SNAPSHOTS_MAX = 4
+"""How often a fragment is offered in one segment: once, and rarely again when a trade came late."""
+_LENGTH_BYTES = 4
+_MICROBATCH_BYTES = 512
+"""A micro-batch in a header: two signatures and thirty numbers of at most 9 bytes."""
+_EVENT_BYTES = 512
+"""Any other event: an offer is the longest."""
+_PLACE_BYTES = 28
+_HEAD_BYTES = 512
+ALONE = -1
+"""Instead of the partner's seat."""
+
+
+class AnchorHead(Message, frozen=True, tag=1):
+    """``window.AnchorSet``."""
+
+    root: bytes
+
+
+class SnapshotHead(Message, frozen=True, tag=2):
+    """``window.SnapshotTaken``."""
+
+    fragment: int
+
+
+class MergeHead(Message, frozen=True, tag=3):
+    """``window.FragmentMerged`` without its payload."""
+
+    fragment: int
+    partner_seat: int
+    weight_nano: int
+    my_payload: bytes
+    offer: Offer | None
+
+
+class ComputedHead(Message, frozen=True):
+    """``window.ComputedMicrobatch`` without the payloads of its messages."""
+
+    origin: int
+    step: int
+    microbatch: int
+    request: MicroBatch | None
+    reply: MicroBatchGrad | None
+
+    @property
+    def place(self) -> Place:
+        """Which micro-batch it is."""
+        return (self.origin, self.step, self.microbatch)
+
+
+class StepHead(Message, frozen=True, tag=4):
+    """``window.StepTaken``."""
+
+    step: int
+    microbatches: tuple[ComputedHead, ...]
+    dropped: tuple[Place, ...]
+
+
+EventHead = AnchorHead | SnapshotHead | MergeHead | StepHead
+
+
+class WindowHead(Message, frozen=True):
+    """``window.WindowData``: its key, the numbers of its start state, its events."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    is_last: bool
+    step: int
+    anchor_root: bytes
+    tokens_total: int
+    tokens_at_sync: tuple[int, ...]
+    snapshots: tuple[tuple[int, int], ...]
+    """(fragment, tokens it was offered with)."""
+    events: tuple[EventHead, ...]
+
+
+class Bulk:
+    """What follows the header, taken piece by piece."""
+
+    def __init__(self, view: memoryview, at: int) -> None:
+        self._view = view
+        self._at = at
+
+    def take(self, num_bytes: int) -> memoryview:
+        """The next bytes; raises ``BadEncoding`` when there are not so many."""
+        if num_bytes > len(self._view) - self._at:
+            raise BadEncoding("a window that was cut short")
+        self._at += num_bytes
+        return self._view[self._at - num_bytes : self._at]
+
+    def tensor(self, numel: int) -> Tensor:
+        """The next values; raises ``BadEncoding`` when one is not finite."""
+        tensor = flat_tensor(self.take(FLOAT_BYTES * numel))
+        if not are_finite(tensor):
+            raise BadEncoding("a window that begins with values that are not finite")
+        return tensor
+
+    def end(self) -> None:
+        """Raise ``BadEncoding`` unless everything was taken."""
+        if self._at != len(self._view):
+            raise BadEncoding("a window with more bytes than its events")
+
+
+def head_bytes(head: WindowHead) -> bytes:
+    """What a window's bytes begin with."""
+    header = encode(head)
+    return MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header
+
+
+def split_window(spec: RunSpec, view: memoryview) -> tuple[WindowHead, Bulk]:
+    """The header of a window, checked, and what follows it."""
+    start = len(MAGIC) + _LENGTH_BYTES
+    length = int.from_bytes(view[len(MAGIC) : start], "big")
+    longest = min(header_bytes_max(spec), len(view) - start)
+    if bytes(view[: len(MAGIC)]) != MAGIC or length > longest:
+        raise BadEncoding("not a window")
+    head = decode(WindowHead, bytes(view[start : start + length]), limit=length)
+    _check_start(spec, head)
+    _check_events(spec, head)
+    return head, Bulk(view, start + length)
+
+
+def header_bytes_max(spec: RunSpec) -> int:
+    """The longest header of a window of this run."""
+    steps, fragments = spec.checks.window_steps, spec.outer.fragments
+    step = _EVENT_BYTES + MICROBATCHES_MAX * _MICROBATCH_BYTES + DROPPED_MAX * _PLACE_BYTES
+    others = 1 + fragments * (SNAPSHOTS_MAX + 1)
+    return _HEAD_BYTES + fragments * 2 * _PLACE_BYTES + steps * step + others * _EVENT_BYTES
+
+
+def _check_start(spec: RunSpec, head: WindowHead) -> None:
+    for name in ("run", "round", "stage", "seat", "window", "step", "tokens_total"):
+        check_count(name, getattr(head, name))
+    if head.stage >= spec.num_stages or head.round >= spec.rounds:
+        raise BadEncoding("a window of a stage or round that the run does not have")
+    check_root(Digest(head.anchor_root))
+    fragments = [fragment for fragment, _ in head.snapshots]
+    _check_ascending(fragments)
+    for fragment in fragments:
+        _check_fragment(spec, fragment)
+    if len(head.tokens_at_sync) != spec.outer.fragments:
+        raise BadEncoding(f"tokens of {len(head.tokens_at_sync)} fragments")
+    for tokens in (*head.tokens_at_sync, *(tokens for _, tokens in head.snapshots)):
+        if not 0 <= tokens <= head.tokens_total:
+            raise BadEncoding(f"{tokens} tokens of {head.tokens_total}")
+
+
+def _check_events(spec: RunSpec, head: WindowHead) -> None:
+    counts = dict.fromkeys((AnchorHead, SnapshotHead, MergeHead, StepHead), 0)
+    for event in head.events:
+        counts[type(event)] += 1
+        match event:
+            case AnchorHead(root):
+                check_root(Digest(root))
+            case SnapshotHead(fragment):
+                _check_fragment(spec, fragment)
+            case MergeHead():
+                _check_merge(spec, event)
+            case StepHead():
+                _check_step(spec, head.stage, event)
+    fragments = spec.outer.fragments
+    if counts[AnchorHead] > 1 or counts[MergeHead] > fragments:
+        raise BadEncoding("a window with more anchors or merges than a segment has")
+    if counts[SnapshotHead] > SNAPSHOTS_MAX * fragments:
+        raise BadEncoding("a window with more snapshots than a segment has")
+    if not 1 <= counts[StepHead] <= spec.checks.window_steps:
+        raise BadEncoding(f"a window of {counts[StepHead]} steps")
+
+
+def _check_merge(spec: RunSpec, event: MergeHead) -> None:
+    _check_fragment(spec, event.fragment)
+    check_root(Digest(event.my_payload))
+    offer, seat = event.offer, event.partner_seat
+    if not 0 <= event.weight_nano <= NANO or (offer is None) != (seat == ALONE):
+        raise BadEncoding("a merge that is neither with a partner nor alone")
+    if offer is None:
+        return
+    check_count("seat", seat)
+    check_key(offer.key)
+    for name in ("step", "tokens", "num_bytes", "wire_bytes"):
+        check_count(name, getattr(offer, name))
+    for root in (offer.anchor_root, offer.payload_hash, offer.chunk_root):
+        check_root(root)
+    _check_signature(offer.signature)
+
+
+def _check_step(spec: RunSpec, stage: int, event: StepHead) -> None:
+    check_count("step", event.step)
+    if not 1 <= len(event.microbatches) <= MICROBATCHES_MAX:
+        raise BadEncoding(f"a step of {len(event.microbatches)} micro-batches")
+    if len(event.dropped) > DROPPED_MAX:
+        raise BadEncoding(f"a step that dropped {len(event.dropped)} micro-batches")
+    for places in ([one.place for one in event.microbatches], event.dropped):
+        _check_ascending(places)
+        for number in (number for place in places for number in place):
+            check_count("coordinate", number)
+    for one in event.microbatches:
+        if (one.request is None) != (stage == 0):
+            raise BadEncoding("activations where there is no stage below, or none where there is")
+        if (one.reply is None) != (stage == spec.num_stages - 1):
+            raise BadEncoding("a gradient where there is no stage above, or none where there is")
+        if one.request is not None:
+            _check_bare(one.request)
+        if one.reply is not None:
+            _check_bare(one.reply)
+            check_numbers(one.reply)
+
+
+def _check_bare(message: MicroBatch | MicroBatchGrad) -> None:
+    """The payload comes after the header: here it would be a second form of the same window."""
+    _check_signature(message.signature)
+    if message.payload:
+        raise BadEncoding("a payload in a header")
+
+
+def _check_fragment(spec: RunSpec, fragment: int) -> None:
+    if not 0 <= fragment < spec.outer.fragments:
+        raise BadEncoding(f"fragment {fragment} of {spec.outer.fragments}")
+
+
+def _check_signature(signature: bytes) -> None:
+    if len(signature) != SIGNATURE_BYTES:
+        raise BadEncoding(f"a signature of {len(signature)} bytes")
+
+
+def _check_ascending(keys: Sequence[int] | Sequence[Place]) -> None:
+    if any(a >= b for a, b in pairwise(keys)):  # type: ignore[operator]
+        raise BadEncoding("out of order, or there twice")

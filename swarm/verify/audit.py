@@ -1,0 +1,190 @@
+"""What a replay says about a segment, for people and for strangers.
+
+Core: pure functions; formats with bounds.
+
+Evidence is a manifest that the solver signed and what a replay of its blob gives: whoever has the blob, the
+text of the run and the ledger can compute it again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from swarm.codec import Message, decode, encode
+from swarm.errors import BadEncoding
+from swarm.leaves import window_claim
+from swarm.ledger.check_statements import LEAVES_MAX, Report, RevealSegment
+from swarm.ledger.fields import within
+from swarm.ledger.records import SegmentRecord
+from swarm.spec import RunSpec
+from swarm.training.window import WindowKey
+from swarm.types import Digest, PeerId
+from swarm.verify.judging import differs
+from swarm.verify.manifest import WindowManifest, check_manifest
+from swarm.verify.news import where
+from swarm.verify.replay import REFUSED_LEAVES, Answer
+
+EVIDENCE_BYTES_MAX = 16 << 10
+"""256 leaves, and a manifest."""
+
+
+class Evidence(Message, frozen=True):
+    """A log its solver has signed, and what it gives."""
+
+    chain: Digest
+    run_digest: Digest
+    peer: PeerId
+    """The solver."""
+    manifest: WindowManifest
+    leaves: tuple[bytes, ...]
+    end_root: Digest
+
+    @property
+    def place(self) -> WindowKey:
+        """The window."""
+        return self.manifest.key
+
+
+def encode_evidence(evidence: Evidence) -> bytes:
+    """The one byte string of it."""
+    return encode(evidence)
+
+
+def decode_evidence(raw: bytes) -> Evidence:
+    """Read ``encode_evidence``'s form and check the solver's signature; raise ``PeerFault``."""
+    evidence = decode(Evidence, raw, limit=EVIDENCE_BYTES_MAX)
+    within("leaves", len(evidence.leaves), 1, LEAVES_MAX)
+    hashes = (evidence.chain, evidence.run_digest, evidence.peer, evidence.end_root)
+    if any(len(part) != 32 for part in (*hashes, *evidence.leaves)):
+        raise BadEncoding("a hash that has not 32 bytes")
+    manifest = evidence.manifest
+    check_manifest(manifest, manifest.key, evidence.peer, evidence.chain, evidence.run_digest)
+    return evidence
+
+
+class Verdict(StrEnum):
+    """What an audit of one window found."""
+
+    HONEST = "honest"
+    """Every log that is served gives what the solver has shown."""
+    FRAUD = "fraud"
+    """A log that the solver signed does not."""
+    NOT_REVEALED = "not_revealed"
+    """The log is there and could be an honest one, but the solver has not had to show its leaves."""
+    NOT_SERVED = "not_served"
+    """Nobody serves a log of this window."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What an audit of one window found."""
+
+    place: WindowKey
+    verdict: Verdict
+    answer: Answer | None
+    """What the log gives: the first that differs, if one does; None if none is served."""
+    said: Digest | None
+    """The claim the solver has shown; None before its reveal."""
+    found: Digest | None
+    """The claim of our replay."""
+    first_difference: int | None
+    """Number of the first leaf of the window that differs, from 0; None if it is not known."""
+    lines: tuple[str, ...]
+    """For people."""
+    evidence: Evidence | None
+    """None if no log is served."""
+
+    @property
+    def text(self) -> str:
+        """All lines."""
+        return "\n".join(self.lines)
+
+    def accusation(self) -> Report | None:
+        """What is said to the ledger; None if there is nothing to accuse anybody of."""
+        if self.answer is None or self.verdict in {Verdict.HONEST, Verdict.NOT_SERVED}:
+            return None
+        p = self.place
+        leaves, end_root = self.answer.leaves, self.answer.end_root
+        return Report(p.run, p.round, p.stage, p.seat, p.window, tuple(leaves), end_root)
+
+
+def judge_logs(
+    record: SegmentRecord,
+    spec: RunSpec,
+    place: WindowKey,
+    replayed: Sequence[tuple[Evidence, Answer]],
+    shown: Sequence[bytes] | None,
+    troubles: Sequence[str] = (),
+) -> AuditResult:
+    """Compare every log that is served with the ledger.
+
+    ``shown`` are the solver's leaves of the window, if they are known; ``troubles`` say why logs are missing.
+    """
+    window = place.window
+    said = record.windows[window].claim if record.windows else None
+    if not replayed:
+        lines = [f"no log of window {window} of {where(record)} could be replayed", *troubles]
+        return _result(place, Verdict.NOT_SERVED, None, said, shown, lines)
+    for evidence, answer in replayed:
+        if differs(record, spec, window, answer.leaves, answer.end_root):
+            lines = _fraud(record, window, answer, shown)
+            return _result(place, Verdict.FRAUD, (evidence, answer), said, shown, lines)
+    about = f"window {window} of {where(record)}"
+    num_leaves = len(replayed[0][1].leaves)
+    if record.windows:
+        lines = [f"{about} is honest: {num_leaves} leaves computed again, all equal"]
+        return _result(place, Verdict.HONEST, replayed[0], said, shown, lines)
+    lines = [
+        f"{about} was computed again ({num_leaves} leaves), and nothing shown so far contradicts it",
+        "its solver has not had to show its leaves: a report makes it show them, and if they agree with"
+        " this log the bond of the report goes to the solver",
+    ]
+    return _result(place, Verdict.NOT_REVEALED, replayed[0], said, shown, lines)
+
+
+def shown_leaves(record: SegmentRecord, window: int, body: RevealSegment) -> tuple[bytes, ...]:
+    """The solver's leaves of one window, out of those of the segment."""
+    first = sum(earlier.num_leaves for earlier in record.windows[:window])
+    return body.leaves[first : first + record.windows[window].num_leaves]
+
+
+def first_difference(mine: Sequence[bytes], shown: Sequence[bytes]) -> int | None:
+    """The first leaf that differs; the first that one of both does not have, if they begin alike."""
+    for number, (my_leaf, their_leaf) in enumerate(zip(mine, shown, strict=False)):
+        if my_leaf != their_leaf:
+            return number
+    return None if len(mine) == len(shown) else min(len(mine), len(shown))
+
+
+def _result(
+    place: WindowKey,
+    verdict: Verdict,
+    best: tuple[Evidence, Answer] | None,
+    said: Digest | None,
+    shown: Sequence[bytes] | None,
+    lines: Sequence[str],
+) -> AuditResult:
+    evidence, answer = (None, None) if best is None else best
+    found = None if answer is None else window_claim(answer.leaves, answer.end_root)
+    first = None
+    if answer is not None and shown is not None:
+        first = first_difference(answer.leaves, shown)
+    return AuditResult(place, verdict, answer, said, found, first, tuple(lines), evidence)
+
+
+def _fraud(
+    record: SegmentRecord, window: int, answer: Answer, shown: Sequence[bytes] | None
+) -> list[str]:
+    lines = [f"window {window} of {where(record)} is false"]
+    if answer.leaves == REFUSED_LEAVES:
+        lines.append("the log that it signed cannot be an honest one")
+        return lines
+    if not record.windows:
+        lines.append("its log leads to another state than the one it committed to")
+    elif shown is not None:
+        first = first_difference(answer.leaves, shown)
+        if first is None:
+            lines.append("its leaves are those of its log, but the state after them is another")
+        else:
+            lines.append(f"leaf {first} of {len(shown)} is the first that its log does not give")
+    return lines

@@ -1,0 +1,308 @@
+"""Check that a window's log holds what others signed, where the round allows it, in an order that can be.
+
+Core: pure functions; whatever no honest seat writes down raises ``PeerFault``.
+
+The measure is the honest seat: what its doors let in (training/service.py, gossip/exchange.py) passes here,
+or strangers could have it convicted; what neither its doors let in nor its own code does is refused.
+
+Not to be seen in one window: a micro-batch that another window of the segment has too, and what the seat
+sent: the signature of a gradient names the micro-batch, not the bytes of its activations. Both ends of an edge
+write those down. Source: docs/spec/protocol.md sections 3 and 4, docs/spec/verification.md section 2.
+"""
+
+from collections.abc import Sequence
+
+from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
+from swarm.gossip.exchange import payload_bytes
+from swarm.gossip.messages import (
+    Codec,
+    FragmentKey,
+    Offer,
+    check_root,
+    payload_digest,
+    verify_offer,
+)
+from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.training.inner import MICROBATCHES_MAX
+from swarm.training.messages import (
+    COUNT_MAX,
+    MicroBatch,
+    MicroBatchGrad,
+    activation_bytes,
+    check_grad,
+    check_microbatch,
+)
+from swarm.training.round_plan import RosterSeat, RoundPlan
+from swarm.training.segment import Place
+from swarm.training.window import (
+    AnchorSet,
+    ComputedMicrobatch,
+    FragmentMerged,
+    SnapshotTaken,
+    StepTaken,
+    WindowData,
+    WindowKey,
+)
+from swarm.training.window_heads import ALONE
+from swarm.types import NO_DIGEST, Digest, StageIndex
+
+
+def check_window(plan: RoundPlan, data: WindowData) -> None:
+    """Raise ``PeerFault`` unless an honest seat could have written the log.
+
+    Places, numbers, order and the messages of micro-batches; those of merges are ``check_merge``'s.
+    """
+    key = data.key
+    if key.run != plan.run or key.round != plan.round or key.window < 0:
+        raise OutOfTurn("a window of another run or round")
+    if plan.seat(key.stage, key.seat) is None:
+        raise OutOfTurn("a window of a seat that is not in the round")
+    steps = [event for event in data.events if isinstance(event, StepTaken)]
+    _check_steps(plan, data, steps)
+    _check_anchors(data)
+    _check_fragments(plan, data)
+    _check_coordinates(plan, key, steps)
+    _check_replies_order(steps)
+    sent = bytes(activation_bytes(plan.spec))
+    for taken in steps:
+        for computed in taken.microbatches:
+            _check_sides(plan, key, computed)
+            if computed.request is not None:
+                _check_request(plan, key, computed, computed.request)
+            if computed.reply is not None:
+                _check_reply(plan, key, computed, computed.reply, sent)
+
+
+# --- steps ---
+
+
+def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) -> None:
+    """Steps are numbered without a gap, and a window is cut where the run says."""
+    window, width = data.key.window, plan.spec.checks.window_steps
+    first = window * width
+    if [taken.step for taken in steps] != list(range(first, first + len(steps))):
+        raise OutOfTurn("steps that do not follow each other")
+    if len(steps) > width or first + len(steps) > plan.spec.inner_steps_max:
+        raise OutOfTurn(f"{len(steps)} steps in window {window}")
+    if not steps or (not data.is_last and len(steps) < width):
+        raise OutOfTurn("a window that ends before the next one begins")
+    if window > 0 and not isinstance(data.events[0], StepTaken):
+        raise OutOfTurn("a window that does not begin with a step")
+    if any(not 1 <= len(taken.microbatches) <= MICROBATCHES_MAX for taken in steps):
+        raise OutOfTurn("a step of no micro-batches, or of too many")
+
+
+def _check_anchors(data: WindowData) -> None:
+    """An anchor changes when the segment begins, and then never."""
+    places = [at for at, event in enumerate(data.events) if isinstance(event, AnchorSet)]
+    if places not in ([], [0]) or (places and data.key.window > 0):
+        raise OutOfTurn("an anchor that was set in the middle of a segment")
+
+
+def _check_fragments(plan: RoundPlan, data: WindowData) -> None:
+    """A fragment is merged once in a round, after it was copied."""
+    offered = {fragment for fragment, _, _ in data.start.snapshots}
+    merged = set[int]()
+    for event in data.events:
+        match event:
+            case SnapshotTaken(fragment):
+                if not 0 <= fragment < plan.spec.outer.fragments:
+                    raise BadEncoding(f"a copy of fragment {fragment}")
+                offered.add(fragment)
+            case FragmentMerged(fragment):
+                if fragment not in offered or fragment in merged:
+                    raise OutOfTurn("a fragment that was not offered, or was merged before")
+                offered.discard(fragment)
+                merged.add(fragment)
+            case AnchorSet() | StepTaken():
+                pass
+
+
+# --- micro-batches ---
+
+
+def _check_coordinates(plan: RoundPlan, key: WindowKey, steps: Sequence[StepTaken]) -> None:
+    """Each micro-batch is counted once, within the run's numbers; an origin goes through its own in order."""
+    seen = set[Place]()
+    newest = -1
+    for taken in steps:
+        computed = [one.place for one in taken.microbatches]
+        for place in (*computed, *taken.dropped):
+            _check_place(plan, place)
+        if len({*computed, *seen}) < len(computed) + len(seen):
+            raise OutOfTurn("a micro-batch that the window had before")
+        seen.update(computed)
+        if taken.dropped and key.stage > 0:
+            raise OutOfTurn("a micro-batch of another origin, dropped")
+        if key.stage == 0:
+            if {origin for origin, _, _ in (*computed, *taken.dropped)} != {key.seat}:
+                raise OutOfTurn("a micro-batch of another origin")
+            # Every attempt ends before a step is taken, so the next step's come from later ones.
+            attempts = [step for _, step, _ in computed]
+            if min(attempts) <= newest or min(attempts) < taken.step:
+                raise OutOfTurn("a micro-batch of an attempt that was over")
+            newest = max(attempts)
+
+
+def _check_place(plan: RoundPlan, place: Place) -> None:
+    origin, step, microbatch = place
+    spec = plan.spec
+    if not (0 <= step < spec.inner_steps_max and 0 <= microbatch < spec.microbatches_per_step):
+        raise BadEncoding(f"micro-batch {microbatch} of step {step}")
+    if plan.seat(0, origin) is None:
+        raise BadEncoding("a micro-batch of an origin that does not exist")
+
+
+def _check_sides(plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch) -> None:
+    """The first stage has nothing below it, the last nothing above."""
+    if (computed.request is not None) != (key.stage > 0):
+        raise OutOfTurn("activations from below, where they do not belong or are missing")
+    if (computed.reply is not None) != (key.stage < plan.spec.num_stages - 1):
+        raise OutOfTurn("a gradient from above, where it does not belong or is missing")
+
+
+def _check_request(
+    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, request: MicroBatch
+) -> None:
+    """The activations are for this micro-batch at this seat, and signed by a seat of the stage below."""
+    there = (request.run, request.round, request.stage, request.destination)
+    if there != (plan.run, plan.round, key.stage, key.seat):
+        raise OutOfTurn("activations for another seat or round")
+    if request.place != computed.place:
+        raise OutOfTurn("the activations of another micro-batch")
+    source = plan.seat(key.stage - 1, request.source)
+    if source is None:
+        raise OutOfTurn("activations from somebody who does not sit in the stage below")
+    check_microbatch(plan.chain, plan.run_digest, plan.spec, request, source.peer)
+
+
+def _check_reply(
+    plan: RoundPlan,
+    key: WindowKey,
+    computed: ComputedMicrobatch,
+    reply: MicroBatchGrad,
+    sent: bytes,
+) -> None:
+    """The gradient is for what this seat sent, and signed by the seat above to which it was sent."""
+    above = plan.seat(key.stage + 1, reply.destination)
+    if above is None:
+        raise OutOfTurn("a gradient from somebody who does not sit in the stage above")
+    request = sent_request(plan, key, computed, reply, sent)
+    check_grad(plan.chain, plan.run_digest, request, reply, above.peer)
+
+
+def _check_replies_order(steps: Sequence[StepTaken]) -> None:
+    """One process asked for all gradients of a segment, with a higher weight version in each step."""
+    incarnations = set[int]()
+    newest = -1
+    for taken in steps:
+        replies = [one.reply for one in taken.microbatches if one.reply is not None]
+        numbers = [number for one in replies for number in (one.incarnation, one.version)]
+        if not all(0 <= number <= COUNT_MAX for number in numbers):
+            raise BadEncoding("a gradient with a number that is negative or absurd")
+        versions = [reply.version for reply in replies]
+        incarnations.update(reply.incarnation for reply in replies)
+        if len(incarnations) > 1 or (versions and min(versions) <= newest):
+            raise OutOfTurn("a gradient for other weights than those of its step")
+        newest = max((newest, *versions))
+
+
+def sent_request(
+    plan: RoundPlan,
+    key: WindowKey,
+    computed: ComputedMicrobatch,
+    reply: MicroBatchGrad,
+    sent: bytes,
+) -> MicroBatch:
+    """The unsigned request that the seat sent with the payload ``sent``.
+
+    To whom, in which life and under which weight version it was sent, only the answer tells; of the payload,
+    a gradient's signature covers no more than the length.
+    """
+    spec = plan.spec
+    return MicroBatch(
+        run=plan.run,
+        round=plan.round,
+        step=computed.step,
+        microbatch=computed.microbatch,
+        origin=computed.origin,
+        stage=StageIndex(key.stage + 1),
+        source=key.seat,
+        destination=reply.destination,
+        incarnation=reply.incarnation,
+        version=reply.version,
+        budget_ms=0,
+        batch=spec.microbatch_size,
+        length=spec.model.seq_len,
+        features=spec.model.hidden_size,
+        payload=sent,
+        signature=b"",
+    )
+
+
+# --- fragments ---
+
+
+def partner_of(plan: RoundPlan, key: WindowKey, fragment: int) -> RosterSeat | None:
+    """Who averages a fragment with this seat: drawn by the beacon, the same on every machine."""
+    roster = plan.rosters[key.stage]
+    by_key = {SeatKey(seat.index, seat.peer): seat for seat in roster}
+    mine = next(seat for seat in by_key if seat.index == key.seat)
+    pairs = pair_up(list(by_key), plan.beacon, plan.run_digest, key.stage, fragment, plan.round)
+    return by_key[pairs[mine]] if mine in pairs else None
+
+
+def is_pull_only(plan: RoundPlan, seat: RosterSeat) -> bool:
+    """Whether a seat joined so recently that its partners take nothing from it."""
+    age = plan.round - seat.joined_round
+    return seat.joined_round > 0 and age < plan.spec.outer.pull_only_rounds
+
+
+def check_merge(
+    plan: RoundPlan, key: WindowKey, merged: FragmentMerged, anchor_root: Digest, numel: int
+) -> RosterSeat | None:
+    """The partner of a merge, or None for one alone, which nobody needs to allow.
+
+    Raises ``PeerFault`` unless the partner is the one that was drawn, signed what was merged, and could be
+    merged under our ``anchor_root``. Its weight and what it was given are the caller's to compute.
+    """
+    offer = merged.offer
+    if merged.partner_seat == ALONE:
+        said = (offer, merged.payload, merged.weight_nano, merged.my_payload)
+        if said != (None, b"", 0, NO_DIGEST):
+            raise OutOfTurn("a step alone that mentions a partner")
+        return None
+    partner = partner_of(plan, key, merged.fragment)
+    if offer is None or partner is None or partner.index != merged.partner_seat:
+        raise OutOfTurn("a merge with somebody whom the beacon did not choose")
+    if is_pull_only(plan, partner):
+        raise OutOfTurn("a merge with a partner that only pulls")
+    wanted = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, partner.index)
+    _check_offer(plan.chain, partner, wanted, offer, anchor_root, numel)
+    if (
+        len(merged.payload) != offer.num_bytes
+        or payload_digest(merged.payload) != offer.payload_hash
+    ):
+        raise BrokenPromise("a payload that is not the one promised")
+    return partner
+
+
+def _check_offer(
+    chain: Digest,
+    partner: RosterSeat,
+    wanted: FragmentKey,
+    offer: Offer,
+    anchor_root: Digest,
+    numel: int,
+) -> None:
+    """What a taker asks of an offer (gossip/exchange.py)."""
+    if offer.key != wanted:
+        raise OutOfTurn("an offer of another fragment")
+    verify_offer(partner.peer, chain, offer)
+    if offer.codec is Codec.INT8 and offer.anchor_root != anchor_root:
+        raise BrokenPromise("int8 against another anchor")
+    if offer.num_bytes != payload_bytes(offer.codec, numel):
+        raise BrokenPromise("an offer of the wrong size for this fragment")
+    if not 0 < offer.wire_bytes <= offer.num_bytes:
+        raise BrokenPromise("an offer that grows on the wire")
+    check_root(offer.chunk_root)

@@ -1,0 +1,205 @@
+"""Find the log of a window, fetch it, and compute it again.
+
+Shell: asks whoever may hold it, blames liars; every wait has an end.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import trio
+from torch import Tensor
+
+from swarm.codec import encode
+from swarm.compute import ComputePort
+from swarm.crypto import peer_name
+from swarm.errors import BadConfig, BrokenPromise, PeerFault, Unreachable
+from swarm.events import EventKind
+from swarm.gossip.service import Links
+from swarm.ledger.records import Run, SegmentRecord
+from swarm.types import Digest, PeerId
+from swarm.verify.answers import seat_of
+from swarm.verify.judging import Sought
+from swarm.verify.manifest import (
+    MANIFESTS_MAX,
+    REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    WINDOW_PROTOCOL,
+    WindowFound,
+    WindowManifest,
+    WindowMissing,
+    decode_reply,
+    decode_request,
+    request_of,
+)
+from swarm.verify.news import where
+from swarm.verify.plans import past_plan
+from swarm.verify.ports import BlobsPort, LedgerPort, Library, Report
+from swarm.verify.replay import Answer
+from swarm.verify.rerun import Log, Replays
+from swarm.verify.shelf import Shelf
+from swarm.verify.turns import Turns
+
+ASK_TIMEOUT_S = 10.0
+"""For a few hundred bytes, over a link that may have to be dialled."""
+ASK_AGAIN_S = 3.0
+"""A solver may still be writing the log, a verifier fetching it."""
+FETCH_PATIENCE_S = 20.0
+"""A log of which nothing new comes is given up for now; what has come is kept for the next try."""
+FETCH_S_MAX = 900.0
+"""The largest log at 2.5 Mbit/s; who serves more slowly does not serve."""
+ANCHORS_MAX = 2
+"""The anchor a segment began with, and the one that replaced it at the boundary."""
+SERVED_MAX = 16
+SERVED_PER_PEER_MAX = 4
+
+
+class Logs:
+    """This node's way to the logs of others, and theirs to ours."""
+
+    def __init__(
+        self,
+        *,
+        host: Links,
+        ledger: LedgerPort,
+        blobs: BlobsPort,
+        shelf: Shelf,
+        compute: ComputePort,
+        library: Library,
+        replays: Replays,
+        report: Report,
+    ) -> None:
+        self._host, self._ledger, self._blobs, self._shelf = host, ledger, blobs, shelf
+        self._compute, self._library, self._replays = compute, library, replays
+        self._report = report
+        self._turns = Turns()
+        self._is_full_told = False
+        host.serve(
+            WINDOW_PROTOCOL,
+            self._serve,
+            request_limit=REQUEST_BYTES_MAX,
+            concurrency=SERVED_MAX,
+            per_peer=SERVED_PER_PEER_MAX,
+        )
+
+    async def ask(self, peer: PeerId, sought: Sought) -> bool:
+        """Ask one peer for the manifests of a window and keep them; False if it did not answer."""
+        chain, key = self._ledger.state.chain, sought.key
+        solver, run_digest = sought.record.peer, sought.run.spec_digest
+        try:
+            raw = await self._host.call(
+                peer,
+                WINDOW_PROTOCOL,
+                encode(request_of(key)),
+                timeout_s=ASK_TIMEOUT_S,
+                reply_limit=REPLY_BYTES_MAX,
+            )
+            manifests = decode_reply(raw, key, solver, chain, run_digest)
+        except PeerFault as fault:
+            self._host.blame(peer, fault)
+            return True
+        except Unreachable:
+            return False
+        try:
+            for manifest in manifests:
+                await self._note(manifest, sought.record, peer)
+        except BadConfig as error:
+            self._tell_full(error)
+            return False
+        return True
+
+    async def keep_asking(
+        self, peer: PeerId, sought: Sought, told: Callable[[PeerId], None]
+    ) -> None:
+        """Ask one peer again and again, until cancelled; ``told`` hears of each answer."""
+        while True:
+            if await self.ask(peer, sought):
+                told(peer)
+            await trio.sleep(ASK_AGAIN_S)
+
+    async def replay(
+        self,
+        manifest: WindowManifest,
+        sought: Sought,
+        holders: Sequence[PeerId],
+        *,
+        urgent: bool,
+    ) -> Answer:
+        """Fetch a signed log and compute what it gives.
+
+        Raises ``Unreachable`` if the log, the text or an anchor cannot be had now, ``BadConfig`` if the disk
+        cannot take them.
+        """
+        record, run = sought.record, sought.run
+        plan = past_plan(self._ledger.state, run, manifest.round)
+        if plan is None:
+            raise Unreachable(f"the ledger has forgotten round {manifest.round}")
+        tokens = await self._library.tokens(run)
+        path = await self._fetch(manifest, record, holders)
+        log = Log(path, manifest, plan, record.start_root)
+        try:
+            async with self._turns.take(urgent=urgent):
+                named = await self._compute.run(self._replays.anchors, log)
+            anchors = await self._anchors(named, run, manifest)
+            async with self._turns.take(urgent=urgent):
+                return await self._compute.run(self._replays.answer, log, tokens, anchors)
+        except BrokenPromise as fault:
+            await self._blobs.remove(manifest.root)
+            raise Unreachable(f"{where(record)}: {fault}") from None
+
+    async def _fetch(
+        self, manifest: WindowManifest, record: SegmentRecord, holders: Sequence[PeerId]
+    ) -> Path:
+        with trio.move_on_after(FETCH_S_MAX):
+            return await self._blobs.fetch(
+                manifest.root, manifest.num_bytes, lambda: holders, patience_s=FETCH_PATIENCE_S
+            )
+        raise Unreachable(f"nobody serves the log of {where(record)} fast enough")
+
+    async def _anchors(
+        self, named: frozenset[Digest], run: Run, manifest: WindowManifest
+    ) -> dict[Digest, Tensor]:
+        """Those that are canonical: a log that needs another one is refused by its replay."""
+        anchors = dict[Digest, Tensor]()
+        for root in sorted(named):
+            # In the worker: it may have to compute the initial weights of a stage.
+            is_canonical = await self._compute.run(
+                self._library.canonical, run, manifest.stage, root
+            )
+            if is_canonical and len(anchors) < ANCHORS_MAX:
+                anchors[root] = await self._library.anchor(run, manifest.stage, root)
+        return anchors
+
+    async def _note(self, manifest: WindowManifest, record: SegmentRecord, giver: PeerId) -> None:
+        before = self._shelf.manifests(manifest.key)
+        await self._shelf.note(manifest, giver)
+        if len(before) == 1 and before[0].root != manifest.root:
+            name, window = peer_name(record.peer), manifest.window
+            self._report(
+                EventKind.WARNING,
+                f"{name} has signed two logs for window {window} of {where(record)}",
+                round=manifest.round,
+                stage=manifest.stage,
+                seat=manifest.seat,
+                window=window,
+            )
+
+    def _tell_full(self, error: BadConfig) -> None:
+        """Once: it will not be better the next time."""
+        if not self._is_full_told:
+            self._is_full_told = True
+            self._report(EventKind.WARNING, f"others' segments cannot be checked here: {error}")
+
+    async def _serve(self, peer: PeerId, raw: bytes) -> bytes:
+        """Logs are for who may check, judge or report, and of segments that are committed.
+
+        Before that a crash can still make a seat begin its round again, and whoever held its word for the log
+        of the first try could accuse the second.
+        """
+        key = decode_request(raw)
+        state = self._ledger.state
+        is_validator = any(validator.peer == peer for validator in state.validators)
+        if not is_validator and state.account(peer).stake < 1:
+            raise Unreachable("logs of windows are for peers with a stake")
+        is_committed = state.segment(*seat_of(key)) is not None
+        manifests = self._shelf.manifests(key)[:MANIFESTS_MAX] if is_committed else ()
+        return encode(WindowFound(manifests) if manifests else WindowMissing())

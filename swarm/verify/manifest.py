@@ -1,0 +1,123 @@
+"""Who keeps which window of a segment: the solver's signed word for a log, and how it is asked for.
+
+Core: frozen structs and pure checks.
+
+A manifest names the blob that holds the encoded window. Its signature covers (chain, run digest, the encoding
+without the signature) under the purpose "window", so whoever holds it can show a stranger what the solver has
+served. Two manifests of one window with different roots prove that its solver keeps two logs.
+"""
+
+from typing import cast
+
+from swarm.codec import Message, decode, encode, replace
+from swarm.crypto import SecretKey, verify
+from swarm.errors import BadEncoding, BrokenPromise
+from swarm.ledger.check_statements import LEAVES_MAX
+from swarm.ledger.fields import check_seat, within
+from swarm.training.window import WINDOW_BYTES_MAX, WindowKey
+from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
+
+WINDOW_PROTOCOL = "/swarm/window/1"
+REQUEST_BYTES_MAX = 128
+"""Five numbers."""
+MANIFEST_BYTES_MAX = 1 << 10
+"""One manifest is about 130 bytes."""
+MANIFESTS_MAX = 2
+"""In one answer, and kept of what one peer gives: two prove that the solver keeps two logs."""
+REPLY_BYTES_MAX = MANIFESTS_MAX * MANIFEST_BYTES_MAX
+
+
+class WindowRequest(Message, frozen=True, tag=1):
+    """Ask for the manifests of a window."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+
+
+class WindowManifest(Message, frozen=True):
+    """A solver's word: this blob is my log of this window."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    root: Digest
+    """Of the blob that holds the encoded window."""
+    num_bytes: int
+    signature: bytes
+
+    @property
+    def key(self) -> WindowKey:
+        """The window it is about."""
+        return WindowKey(self.run, self.round, self.stage, self.seat, self.window)
+
+
+class WindowFound(Message, frozen=True, tag=1):
+    """All manifests of the window that the answering peer holds; the one it has replayed comes first."""
+
+    manifests: tuple[WindowManifest, ...]
+
+
+class WindowMissing(Message, frozen=True, tag=2):
+    """The answering peer holds none, or not any more."""
+
+
+WindowReply = WindowFound | WindowMissing
+
+
+def request_of(key: WindowKey) -> WindowRequest:
+    """The question for a window."""
+    return WindowRequest(key.run, key.round, key.stage, key.seat, key.window)
+
+
+def decode_request(raw: bytes) -> WindowKey:
+    """Which window is asked for; raise ``BadEncoding``."""
+    asked = decode(WindowRequest, raw, limit=REQUEST_BYTES_MAX)
+    check_seat(asked.run, asked.round, asked.stage, asked.seat)
+    within("window", asked.window, 0, LEAVES_MAX - 1)
+    return WindowKey(asked.run, asked.round, asked.stage, asked.seat, asked.window)
+
+
+def decode_reply(
+    raw: bytes, key: WindowKey, peer: PeerId, chain: Digest, run_digest: Digest
+) -> tuple[WindowManifest, ...]:
+    """The manifests of a reply about ``key``, all signed by its solver ``peer``; raise ``PeerFault``."""
+    reply = decode(cast("type[WindowReply]", WindowReply), raw, limit=REPLY_BYTES_MAX)
+    if isinstance(reply, WindowMissing):
+        return ()
+    if not 1 <= len(reply.manifests) <= MANIFESTS_MAX:
+        raise BadEncoding(f"{len(reply.manifests)} manifests of one window")
+    for manifest in reply.manifests:
+        check_manifest(manifest, key, peer, chain, run_digest)
+    return reply.manifests
+
+
+def sign_manifest(
+    secret: SecretKey,
+    chain: Digest,
+    run_digest: Digest,
+    key: WindowKey,
+    root: Digest,
+    num_bytes: int,
+) -> WindowManifest:
+    """Our word for a log of ours."""
+    place = (key.run, key.round, key.stage, key.seat, key.window)
+    unsigned = WindowManifest(*place, root, num_bytes, signature=b"")
+    signature = secret.sign("window", chain, run_digest, encode(unsigned))
+    return replace(unsigned, signature=signature)
+
+
+def check_manifest(
+    manifest: WindowManifest, key: WindowKey, peer: PeerId, chain: Digest, run_digest: Digest
+) -> None:
+    """Raise ``PeerFault`` unless this is ``peer``'s signed word for a window that can be asked for."""
+    if manifest.key != key:
+        raise BrokenPromise("a manifest of another window")
+    within("root bytes", len(manifest.root), 32, 32)
+    within("window bytes", manifest.num_bytes, 1, WINDOW_BYTES_MAX)
+    unsigned = encode(replace(manifest, signature=b""))
+    verify(peer, manifest.signature, "window", chain, run_digest, unsigned)

@@ -1,0 +1,34 @@
+"""A round as training reads it, from what the ledger froze at its boundary.
+
+Core: pure functions of final state. Trainers and those who replay them must read the same.
+"""
+
+from swarm.ledger.records import RoundInfo, Run
+from swarm.ledger.state import Reader
+from swarm.training.round_plan import RosterSeat, RoundPlan
+from swarm.types import Digest, RoundIndex
+
+
+def round_plan(run: Run, info: RoundInfo, chain: Digest) -> RoundPlan:
+    """What training reads of a round."""
+    return RoundPlan(
+        chain=chain,
+        run=run.index,
+        run_digest=run.spec_digest,
+        spec=run.spec,
+        round=info.round,
+        beacon=info.beacon,
+        rosters=tuple(
+            tuple(
+                RosterSeat(seat.index, seat.peer, seat.last_tokens, seat.joined_round)
+                for seat in roster
+            )
+            for roster in info.seats
+        ),
+    )
+
+
+def past_plan(reader: Reader, run: Run, round_: RoundIndex) -> RoundPlan | None:
+    """The plan of a round whose segments can still be checked; None before and after."""
+    info = reader.round_info(run.index, round_)
+    return None if info is None else round_plan(run, info, reader.globals.chain)

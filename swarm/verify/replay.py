@@ -1,0 +1,227 @@
+"""Compute a window of a segment again, from its log and from what everybody knows of the round.
+
+Core: pure functions; the same bits as the solver's where the run's numerics are exact.
+
+Nothing that can be derived is believed: the learning rate, the samples, the tokens, the partner, its weight
+and the numbers of the outer step all come from the round. What is left is the state at the start and what
+others signed. ``answer`` gives every signed log exactly one answer, on every machine.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
+from swarm.gossip.exchange import read_payload
+from swarm.gossip.messages import payload_digest
+from swarm.gossip.quantize import encode_bf16, encode_int8
+from swarm.spec import RunSpec
+from swarm.training.data import TokenSource
+from swarm.training.fragments import Merge, Received, Snapshot
+from swarm.training.messages import COUNT_MAX
+from swarm.training.outer import outer_scalars, weight_nano
+from swarm.training.replaying import replay_microbatch
+from swarm.training.resume import restored
+from swarm.training.round_plan import RoundPlan
+from swarm.training.segment import MergeRecord
+from swarm.training.shard import Shard
+from swarm.training.state import ShardState, are_finite
+from swarm.training.window import (
+    AnchorSet,
+    FragmentMerged,
+    SnapshotTaken,
+    StepTaken,
+    WindowData,
+    WindowKey,
+)
+from swarm.training.window_heads import ALONE
+from swarm.types import NO_DIGEST, Digest
+from swarm.verify.inputs import check_merge, check_window
+from swarm.verify.transcript import merge_leaf, state_root, step_leaf
+
+REFUSED_LEAVES: tuple[Digest, ...] = (NO_DIGEST,)
+"""The leaves of a log that no honest seat writes: no window has them, for ``NO_DIGEST`` hashes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What a window comes to."""
+
+    leaves: tuple[Digest, ...]
+    start_root: Digest
+    end_root: Digest
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a log of a window says, whoever replays it: the two parts of a claim on the ledger."""
+
+    leaves: tuple[Digest, ...]
+    end_root: Digest
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the log could not be an honest one."""
+        return self.leaves == REFUSED_LEAVES
+
+
+REFUSED = Answer(REFUSED_LEAVES, NO_DIGEST)
+
+
+def answer(
+    record_start_root: Digest,
+    plan: RoundPlan,
+    data: WindowData,
+    tokens: TokenSource,
+    anchors: Mapping[Digest, Tensor],
+) -> Answer:
+    """``replay``, with the refused answer for a log that cannot be an honest one.
+
+    ``record_start_root`` is where the segment's commit says that it starts: the first window must.
+    """
+    try:
+        result = replay(plan, data, tokens, anchors)
+    except PeerFault:
+        return REFUSED
+    if data.key.window == 0 and result.start_root != record_start_root:
+        return REFUSED
+    return Answer(result.leaves, result.end_root)
+
+
+def replay(
+    plan: RoundPlan,
+    data: WindowData,
+    tokens: TokenSource,
+    anchors: Mapping[Digest, Tensor],
+) -> ReplayResult:
+    """Do again what the log says was done.
+
+    ``plan`` is the round of the window that was asked for, ``tokens`` the training file of its run;
+    ``anchors`` has every canonical checkpoint among ``anchors_named(data)`` and nothing that is not one.
+    Raises ``PeerFault`` when no honest seat writes such a log.
+    """
+    check_window(plan, data)
+    check_start(plan.spec, data)
+    first = _anchor(anchors, data.start.anchor_root, data.start.params_P)
+    shard = restored(plan.spec, data.key.stage, data.start, first)
+    _check_fragments(shard, data.start)
+    start_root = state_root(shard.components())
+    leaves = list[Digest]()
+    for event in data.events:
+        match event:
+            case AnchorSet(root):
+                shard.set_anchor(_anchor(anchors, root, shard.params_P), root)
+            case SnapshotTaken(fragment):
+                shard.snapshot(fragment)
+            case FragmentMerged():
+                leaves.append(merge_leaf(_merge(shard, plan, data.key, event)))
+            case StepTaken():
+                leaves.append(_step(shard, plan, data.key, tokens, event))
+    if data.is_last:
+        shard.begin_segment()  # What was offered and not merged is left behind, before the end root.
+    counted = shard.tokens_total - data.start.tokens_total
+    return ReplayResult(tuple(leaves), start_root, state_root(shard.components()), counted)
+
+
+def check_start(spec: RunSpec, data: WindowData) -> None:
+    """Raise ``PeerFault`` unless a seat can stand where the window starts."""
+    start = data.start
+    counts = (start.step, start.tokens_total, *start.tokens_at_sync)
+    if not all(0 <= count <= COUNT_MAX for count in counts):
+        raise BadEncoding("a state with a count that is negative or absurd")
+    if len(start.tokens_at_sync) != spec.outer.fragments:
+        raise BadEncoding("a state with another number of fragments")
+    if max(start.tokens_at_sync) > start.tokens_total:
+        raise BadEncoding("a fragment that was merged after more tokens than there were")
+    if len({tensor.shape for tensor in start.tensors}) != 1:
+        raise BadEncoding("a state of tensors of different lengths")
+    if not are_finite(*start.tensors):
+        raise BadEncoding("a state that is not finite")
+    if data.key.window == 0 and start.snapshots:
+        raise OutOfTurn("a segment that begins with fragments on their way")
+
+
+def _check_fragments(shard: Shard, start: ShardState) -> None:
+    """What is on its way into a merge fits the shard and its counters."""
+    numbers = [fragment for fragment, _, _ in start.snapshots]
+    if numbers != sorted(set(numbers)) or not set(numbers) <= set(range(len(shard.spans))):
+        raise BadEncoding("fragments on their way, out of order")
+    for fragment, tokens, theta_F in start.snapshots:
+        span = shard.spans[fragment]
+        if theta_F.shape != (span.numel,) or not are_finite(theta_F):
+            raise BadEncoding("a fragment of another shape, or not finite")
+        if not 0 <= tokens <= start.tokens_total - start.tokens_at_sync[fragment]:
+            raise BadEncoding("a fragment that was offered with more tokens than there were")
+
+
+def _anchor(anchors: Mapping[Digest, Tensor], root: Digest, params_P: Tensor) -> Tensor:
+    if root not in anchors:
+        raise OutOfTurn("an anchor that is not a canonical checkpoint")
+    if anchors[root].shape != params_P.shape:
+        raise BadEncoding("a state of another stage than its anchor")
+    return anchors[root]
+
+
+def _step(
+    shard: Shard, plan: RoundPlan, key: WindowKey, tokens: TokenSource, taken: StepTaken
+) -> Digest:
+    for computed in taken.microbatches:
+        replay_microbatch(shard, tokens, plan, key.seat, computed)
+    for place in taken.dropped:
+        shard.drop(*place)
+    record = shard.step(plan, taken.step)
+    assert record is not None, "a step has micro-batches"
+    return step_leaf(record)
+
+
+# --- merges ---
+
+
+def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged) -> MergeRecord:
+    snapshot = shard.offered(merged.fragment)
+    assert snapshot is not None, "a merge follows its offer"
+    numel = snapshot.theta_P.numel()
+    partner = check_merge(plan, key, merged, snapshot.anchor_root, numel)
+    scalars = outer_scalars(plan.spec.outer, plan.round)
+    offer = merged.offer
+    if partner is None or offer is None:
+        alone = Merge(snapshot, None, 0, scalars, None, ALONE, NO_DIGEST, NO_DIGEST)
+        return shard.merge(alone)
+    weight = weight_nano(snapshot.tokens, offer.tokens, 0, plan.spec.outer.age_weights_nano)
+    if merged.weight_nano != weight:
+        raise OutOfTurn(f"a weight of {merged.weight_nano} where {weight} follows from the tokens")
+    if merged.my_payload != NO_DIGEST and merged.my_payload not in _payloads(snapshot):
+        raise OutOfTurn("a payload of ours that is not the fragment")
+    theta_hat_P = read_payload(offer.codec, merged.payload, snapshot.anchor_P)
+    received = Received(offer, merged.payload)
+    return shard.merge(
+        Merge(
+            snapshot,
+            theta_hat_P,
+            weight,
+            scalars,
+            partner.peer,
+            partner.index,
+            merged.my_payload,
+            offer.payload_hash,
+            received,
+        )
+    )
+
+
+def _payloads(snapshot: Snapshot) -> list[Digest]:
+    """Every name our own fragment can have had: how it was encoded is the partner's choice."""
+    theta_P, anchor_P = snapshot.theta_P, snapshot.anchor_P
+    encodings: tuple[Callable[[], bytes], ...] = (
+        lambda: encode_int8(theta_P, anchor_P),
+        lambda: encode_bf16(theta_P),
+    )
+    found = list[Digest]()
+    for encoding in encodings:
+        try:
+            found.append(payload_digest(encoding()))
+        except UsageError:
+            continue  # Nobody was given what this encoding cannot hold.
+    return found

@@ -1,0 +1,275 @@
+"""Check others' segments, show our own, judge, audit and report: the door of the verify room.
+
+Shell: does what ``agenda`` says after every final block; decides nothing.
+
+    final state --next_steps--> Say          --> ledger
+                                JudgeWindow  --> logs: fetch, replay --> verdict --> Say
+                                CheckWindow  --> logs: fetch, replay --> answer, on the disk --> Say
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from swarm.compute import ComputePort
+from swarm.crypto import SecretKey
+from swarm.errors import BadConfig, InvalidStatement, Reason, UsageError
+from swarm.events import EventKind
+from swarm.gossip.service import Links
+from swarm.ledger.check_records import CheckPhase
+from swarm.ledger.check_statements import RevealSegment
+from swarm.ledger.check_texts import CHECK_KINDS
+from swarm.ledger.records import Run
+from swarm.ledger.state import State
+from swarm.store import Store
+from swarm.training.window import WindowData, WindowKey
+from swarm.types import Digest, Height
+from swarm.verify.agenda import JudgeWindow, Known, Say, Step, StepKey, next_steps
+from swarm.verify.answers import place_of, seat_of
+from swarm.verify.audit import AuditResult
+from swarm.verify.inspecting import inspect
+from swarm.verify.logs import Logs
+from swarm.verify.news import find_news
+from swarm.verify.ports import BlobsPort, LedgerPort, Library, Report
+from swarm.verify.rerun import FileReplays, Replays
+from swarm.verify.sampling import Draws
+from swarm.verify.shelf import Shelf
+from swarm.verify.watching import Watch
+from swarm.verify.work import Work
+
+CHECKS_AT_ONCE = 2
+"""Windows this node promises to replay: both fit into a round on a machine that also trains."""
+JUDGED_AT_ONCE = 2
+"""Disputed windows fetched at a time; the next waits for one of them."""
+LOOK_S = 2.0
+"""The state is looked at so often, block or no block."""
+JUMP_BLOCKS = 16
+"""A state that moved so far at once is that of a node that catches up: it waits for the end of it."""
+TIDY_BLOCKS = 20
+"""How often the disk is searched for what nobody can ask for any more."""
+
+QUIET = frozenset({Reason.DUPLICATE, Reason.WRONG_PHASE, Reason.FULL, Reason.UNKNOWN_SEGMENT})
+"""Refusals that are a difference in height, or a statement on its way."""
+
+
+class Started(Protocol):
+    """What ``nursery.start`` passes in."""
+
+    def started(self, value: None, /) -> None:
+        """The checks are looked after."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What this node has done since it started."""
+
+    done: int = 0
+    """Windows of others replayed, answered and shown."""
+    agreed: int = 0
+    differed: int = 0
+    missed: int = 0
+    """Windows asked for and not answered or not shown in time."""
+    judged: int = 0
+    """Disputed windows a verdict was found on."""
+    convicted: int = 0
+    """Segments of anybody that were proven false."""
+
+
+class Checks:
+    """One node's part in checking. ``run`` looks after it until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        host: Links,
+        secret: SecretKey,
+        chain: Digest,
+        ledger: LedgerPort,
+        blobs: BlobsPort,
+        store: Store,
+        compute: ComputePort,
+        library: Library,
+        report: Report,
+        checks_at_once: int = CHECKS_AT_ONCE,
+        replays: Replays | None = None,
+    ) -> None:
+        """Read what is kept from the disk and serve it; raises ``Corrupt`` if it is damaged.
+
+        ``checks_at_once`` 0: never ask for a window. ``compute`` needs a worker of its own: a replay may take
+        a minute, and training does not wait for it.
+        """
+        self.counts = Counts()
+        self.shelf = Shelf(store, blobs, secret, chain)
+        """Every log, answer and reveal on this disk."""
+        self._me, self._ledger, self._tell = secret.peer, ledger, report
+        self._checks_at_once = checks_at_once
+        self._draws = Draws(secret, chain)
+        self._logs = Logs(
+            host=host,
+            ledger=ledger,
+            blobs=blobs,
+            shelf=self.shelf,
+            compute=compute,
+            library=library,
+            replays=replays or FileReplays(),
+            report=report,
+        )
+        self._work = Work(self._me, ledger, self.shelf, self._logs, report)
+        self._jobs: dict[Step, trio.CancelScope] = {}
+        self._sent: dict[StepKey, Height] = {}
+        self._refused: set[StepKey] = set()
+        self._watch = Watch()
+        self._height = ledger.state.height
+        self._tidied = Height(0)
+        self._news = trio.Event()
+
+    @property
+    def jobs(self) -> Sequence[Step]:
+        """The windows being fetched or replayed now."""
+        return tuple(self._jobs)
+
+    async def run(self, *, task_status: Started = trio.TASK_STATUS_IGNORED) -> None:
+        """Do what the ledger expects of this node until cancelled; start it when the ledger has caught up.
+
+        Raises ``Corrupt`` when the disk fails.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wake)
+            task_status.started(None)
+            while True:
+                self._news = trio.Event()
+                await self._look(nursery)
+                with trio.move_on_after(LOOK_S):
+                    await self._news.wait()
+
+    async def keep_window(self, run: Run, data: WindowData) -> None:
+        """Keep a window of our own and serve it; raises ``BadConfig`` when the disk or the quota is full."""
+        await self.shelf.keep_own(run, data)
+
+    async def keep_reveal(self, body: RevealSegment) -> None:
+        """Keep what we must show if a segment of ours is checked; to be called before its commit is submitted.
+
+        Raises ``BadConfig`` when the disk is full.
+        """
+        await self.shelf.keep_reveal(body)
+
+    async def audit(self, place: WindowKey) -> AuditResult:
+        """Fetch and replay any window on the ledger, and compare it with what its solver has shown.
+
+        Takes as long as fetching and replaying take. Raises ``UsageError`` if there is no such window on the
+        ledger, or its run has native numerics; ``Unreachable`` if the run's text cannot be had.
+        """
+        return await inspect(self._me, self._ledger, self.shelf, self._logs, place)
+
+    async def report(self, found: AuditResult | WindowKey) -> Digest:
+        """Accuse a window before the ledger, at the risk of a bond; returns the statement's name.
+
+        A place is audited first. Raises ``UsageError`` if there is nothing to accuse anybody of, and
+        ``InvalidStatement`` as the ledger's ``submit`` does.
+        """
+        if isinstance(found, WindowKey):
+            found = await self.audit(found)
+        accusation = found.accusation()
+        if accusation is None:
+            raise UsageError(f"nothing to report: {found.text}")
+        return await self._ledger.submit(accusation)
+
+    # --- looking ---
+
+    async def _wake(self) -> None:
+        """Look at once when a block is final."""
+        height = self._ledger.state.height
+        while True:
+            height = (await self._ledger.wait_height(height + 1)).height
+            self._news.set()
+
+    async def _look(self, nursery: trio.Nursery) -> None:
+        state = self._ledger.state
+        moved, self._height = state.height - self._height, state.height
+        if moved > JUMP_BLOCKS:
+            return
+        self._tell_news(state)
+        steps = next_steps(self._known(state))
+        for say in [step for step in steps if isinstance(step, Say)]:
+            await self._say(say)
+        self._set_to_work(nursery, [step for step in steps if not isinstance(step, Say)])
+        self._forget_old()
+        if state.height - self._tidied >= TIDY_BLOCKS:
+            self._tidied = state.height
+            await self._tidy(state)
+
+    async def _tidy(self, state: State) -> None:
+        try:
+            await self.shelf.tidy(state)
+        except BadConfig as error:
+            self._tell(EventKind.WARNING, f"logs that nobody asks for stay on this disk: {error}")
+
+    def _known(self, state: State) -> Known:
+        return Known(
+            state=state,
+            segments=self._watch.open,
+            me=self._me,
+            draws=self._draws.of,
+            answers=self.shelf.answers,
+            reveals=self.shelf.reveals,
+            verdicts=self._work.verdicts,
+            sent=self._sent,
+            checks_max=self._checks_at_once,
+        )
+
+    async def _say(self, say: Say) -> None:
+        self._sent[say.key] = self._ledger.state.height
+        try:
+            await self._ledger.submit(say.body)
+        except InvalidStatement as refusal:
+            if refusal.reason not in QUIET and say.key not in self._refused:
+                self._refused.add(say.key)
+                kind, place = CHECK_KINDS[type(say.body)], say.key[1]
+                where = f"segment {place.round}/{place.stage}/{place.seat}"
+                self._tell(EventKind.WARNING, f"{kind} about {where} not accepted: {refusal}")
+
+    def _set_to_work(self, nursery: trio.Nursery, wanted: Sequence[Step]) -> None:
+        """Begin what is wanted and end what is not any more: its time is over, or others have decided."""
+        for step, scope in self._jobs.items():
+            if step not in wanted:
+                scope.cancel()
+        judging = sum(isinstance(step, JudgeWindow) for step in self._jobs)
+        for step in wanted:
+            if step in self._jobs or (isinstance(step, JudgeWindow) and judging >= JUDGED_AT_ONCE):
+                continue
+            judging += isinstance(step, JudgeWindow)
+            self._jobs[step] = trio.move_on_after(math.inf)
+            nursery.start_soon(self._carry, step, self._jobs[step])
+
+    async def _carry(self, step: Step, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                if isinstance(step, JudgeWindow):
+                    await self._work.judge(step.key)
+                    self.counts.judged += step.key in self._work.verdicts
+                elif not isinstance(step, Say):
+                    await self._work.check(step.key)
+        finally:
+            self._jobs.pop(step, None)
+        self._news.set()
+
+    def _tell_news(self, state: State) -> None:
+        """Report what has happened since the last look; what happened before the first one is old."""
+        for one in find_news(*self._watch.look(state), self._me):
+            self.counts.done += one.ending in {CheckPhase.AGREED, CheckPhase.DIFFERED}
+            self.counts.agreed += one.ending is CheckPhase.AGREED
+            self.counts.differed += one.ending is CheckPhase.DIFFERED
+            self.counts.missed += one.ending is CheckPhase.MISSED
+            self.counts.convicted += one.kind is EventKind.CONVICTED
+            self._tell(one.kind, one.text, **one.fields)
+
+    def _forget_old(self) -> None:
+        live = {place_of(record) for record in self._watch.open}
+        stale = [key for key in self._sent if seat_of(key[1]) not in live]
+        for key in stale:
+            self._sent.pop(key)
+            self._refused.discard(key)
+        self._work.forget(live)

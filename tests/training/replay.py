@@ -1,0 +1,90 @@
+"""The shortest replay of a window: no signature is checked, nothing is derived that the log has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from swarm.gossip.exchange import read_payload
+from swarm.spec import RunSpec
+from swarm.training.fragments import Merge
+from swarm.training.outer import outer_scalars
+from swarm.training.replaying import replay_microbatch
+from swarm.training.resume import restored
+from swarm.training.round_plan import RoundPlan
+from swarm.training.segment import MergeRecord, StepRecord
+from swarm.training.shard import Shard
+from swarm.training.window import (
+    AnchorSet,
+    FragmentMerged,
+    SnapshotTaken,
+    StepTaken,
+    WindowData,
+)
+from swarm.types import NO_DIGEST, Digest, StageIndex
+from tests.training.pipeline import TEXT
+
+TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
+Anchors = Mapping[Digest, Tensor]
+
+
+@dataclass
+class Replayed:
+    """What a window comes to."""
+
+    start: tuple[Digest, ...]
+    records: list[StepRecord | MergeRecord]
+    end: tuple[Digest, ...]
+
+
+def initial_anchors(spec: RunSpec) -> Anchors:
+    """Every stage's initial weights: the anchors of a run without a checkpoint."""
+    shards = [Shard.initial(spec, StageIndex(stage)) for stage in range(spec.num_stages)]
+    return {shard.anchor_root: shard.anchor_P for shard in shards}
+
+
+def replayed(plan: RoundPlan, data: WindowData, anchors: Anchors) -> Replayed:
+    key = data.key
+    shard = restored(plan.spec, key.stage, data.start, anchors[data.start.anchor_root])
+    start = shard.components()
+    records: list[StepRecord | MergeRecord] = []
+    for event in data.events:
+        match event:
+            case AnchorSet(root):
+                shard.set_anchor(anchors[root], root)
+            case SnapshotTaken(fragment):
+                shard.snapshot(fragment)
+            case FragmentMerged():
+                records.append(shard.merge(_merge(shard, plan, data, event)))
+            case StepTaken(step, microbatches, dropped):
+                for computed in reversed(microbatches):
+                    replay_microbatch(shard, TOKENS, plan, key.seat, computed)
+                for place in dropped:
+                    shard.drop(*place)
+                record = shard.step(plan, step)
+                assert record is not None
+                records.append(record)
+    if data.is_last:
+        shard.begin_segment()
+    return Replayed(start, records, shard.components())
+
+
+def _merge(shard: Shard, plan: RoundPlan, data: WindowData, event: FragmentMerged) -> Merge:
+    snapshot, offer = shard.offered(event.fragment), event.offer
+    scalars = outer_scalars(plan.spec.outer, plan.round)
+    assert snapshot is not None
+    if offer is None:
+        return Merge(snapshot, None, 0, scalars, None, -1, event.my_payload, NO_DIGEST)
+    theta_P = read_payload(offer.codec, event.payload, snapshot.anchor_P)
+    peer = plan.rosters[data.key.stage][event.partner_seat].peer
+    return Merge(
+        snapshot,
+        theta_P,
+        event.weight_nano,
+        scalars,
+        peer,
+        event.partner_seat,
+        event.my_payload,
+        offer.payload_hash,
+    )

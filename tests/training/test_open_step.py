@@ -1,0 +1,58 @@
+"""A step counts what came in any order, and nothing that was refused."""
+
+import pytest
+import torch
+
+from swarm.errors import PeerFault
+from swarm.training.inner import MICROBATCHES_MAX
+from swarm.training.open_step import DROPPED_MAX, OpenStep
+from swarm.training.outgoing import TooBusy
+from swarm.training.segment import MicrobatchRecord
+from swarm.types import NO_DIGEST
+
+
+def a_record(*place: int) -> MicrobatchRecord:
+    origin, step, microbatch = place
+    none = NO_DIGEST
+    return MicrobatchRecord(origin, step, microbatch, none, none, none, none, -1, -1, none)
+
+
+def test_the_order_of_arrival_leaves_no_trace() -> None:
+    steps = [OpenStep(3), OpenStep(3)]
+    places = [(1, 0, 0), (0, 2, 1), (0, 2, 0)]
+    for step, order in zip(steps, (places, places[::-1]), strict=True):
+        for place in order:
+            step.add(torch.full((3,), 0.1 * place[1]), 7, a_record(*place))
+            step.drop((place[0], place[1] + 5, place[2]))
+    assert torch.equal(steps[0].mean(), steps[1].mean())
+    first, second = (step.take() for step in steps)
+    assert first == second
+    assert [record.place for record in first.records] == sorted(places)
+    assert first.tokens == 21
+    assert all(step.is_empty for step in steps)
+
+
+def test_what_is_refused_is_not_counted() -> None:
+    step = OpenStep(2)
+    for bad in (float("nan"), 1e9):
+        with pytest.raises(PeerFault):
+            step.add(torch.tensor([0.0, bad]), 7, a_record(0, 0, 0))
+    assert step.is_empty
+    assert step.take().tokens == 0
+
+
+def test_a_full_step_is_busy() -> None:
+    step = OpenStep(1)
+    for number in range(MICROBATCHES_MAX):
+        step.check_room()
+        step.add(torch.zeros(1), 1, a_record(0, 0, number))
+    with pytest.raises(TooBusy):
+        step.check_room()
+
+
+def test_only_so_many_drops_are_said() -> None:
+    step = OpenStep(1)
+    for number in range(DROPPED_MAX + 5):
+        step.drop((0, 0, number))
+    assert len(step.take().dropped) == DROPPED_MAX
+    assert step.take().dropped == ()

@@ -1,0 +1,99 @@
+"""The bytes of a window, and the parts of a state that are not plain tensors."""
+
+import torch
+
+from swarm.codec import replace
+from swarm.crypto import SecretKey, fast_digest
+from swarm.gossip.exchange import Snapshot, pack
+from swarm.gossip.messages import Codec, FragmentKey, sign_offer
+from swarm.gossip.quantize import decompress
+from swarm.tensors import hash_of
+from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad, sign_grad, sign_microbatch
+from swarm.training.stages import plan_stages
+from swarm.training.state import (
+    ShardState,
+    number_component,
+    snapshots_component,
+    tokens_component,
+)
+from swarm.training.window import (
+    AnchorSet,
+    ComputedMicrobatch,
+    FragmentMerged,
+    SnapshotTaken,
+    StepTaken,
+    WindowData,
+    WindowKey,
+    encode_window,
+)
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
+from tests.training.pipeline import a_spec
+
+ALICE = SecretKey.from_seed(b"\x01" * 32)
+BOB = SecretKey.from_seed(b"\x02" * 32)
+CHAIN = Digest(b"\x0c" * 32)
+ROOT = Digest(b"\x0a" * 32)
+SPEC = a_spec(stages=3)
+RUN, ROUND, STAGE = RunIndex(1), RoundIndex(7), StageIndex(1)
+
+
+def a_state(num_parameters: int, fragment: int) -> ShardState:
+    """Tensors that count up in eighths, with one fragment on its way."""
+    params_P, m_P, v_P, phi_P, momentum_P = (
+        (torch.arange(num_parameters) % 64 + number) / 8 for number in range(5)
+    )
+    offered = ((0, 300, torch.arange(float(fragment)) / 4),)
+    return ShardState(params_P, m_P, v_P, phi_P, momentum_P, 40, ROOT, 2560, (2000, 1500), offered)
+
+
+def a_microbatch() -> ComputedMicrobatch:
+    """What a middle stage keeps of one."""
+    shape = (SPEC.microbatch_size, SPEC.model.seq_len, SPEC.model.hidden_size)
+    payload = bytes([0, 0x3F]) * (shape[0] * shape[1] * shape[2])
+    request = MicroBatch(RUN, ROUND, 5, 1, 0, STAGE, 2, 3, 1, 12, 1500, *shape, payload, b"")
+    above = MicroBatch(
+        RUN, ROUND, 5, 1, 0, StageIndex(2), 3, 0, 1, 9, 1500, *shape, payload, b""
+    )  # fmt: skip
+    reply = MicroBatchGrad.reply_to(above, NO_LOSS, payload)
+    return ComputedMicrobatch(
+        0,
+        5,
+        1,
+        sign_microbatch(ALICE, CHAIN, SPEC.digest, request),
+        sign_grad(BOB, CHAIN, SPEC.digest, reply),
+    )
+
+
+def a_merge(numel: int) -> FragmentMerged:
+    """A fragment taken from a partner, in int8."""
+    anchor = torch.zeros(numel)
+    offered = Snapshot(torch.arange(float(numel)) / 16, anchor, ROOT, 40, 512)
+    key = FragmentKey(RUN, STAGE, 0, ROUND, 2)
+    packed = pack(key, offered, Codec.INT8)
+    payload = decompress(packed.wire, packed.offer.num_bytes)
+    # What zstandard makes of the payload may differ between its versions: nothing here depends on it.
+    plain = replace(packed.offer, wire_bytes=packed.offer.num_bytes, chunk_root=ROOT)
+    return FragmentMerged(0, 2, 400_000_000, ROOT, sign_offer(BOB, CHAIN, plain), payload)
+
+
+def windows() -> list[dict[str, object]]:
+    """A window of a middle stage with every event, and the components of its start."""
+    plan = plan_stages(SPEC.model, SPEC.num_stages)[STAGE]
+    numel = plan.fragments(SPEC.outer.fragments)[0].numel
+    state = a_state(plan.num_parameters, numel)
+    step = StepTaken(0, (a_microbatch(),), ((0, 4, 1),))
+    events = (AnchorSet(ROOT), step, SnapshotTaken(1), a_merge(numel))
+    data = WindowData(WindowKey(RUN, ROUND, STAGE, 3, 0), True, state, events)
+    head, *bulk = encode_window(data)
+    raw = b"".join((head, *bulk))
+    return [
+        {"kind": "state counters", "step": state.step, "tokens": [state.tokens_total, *state.tokens_at_sync],
+         "step_component": number_component(state.step).hex(),
+         "tokens_component": tokens_component(state.tokens_total, state.tokens_at_sync).hex(),
+         "no_snapshots": snapshots_component(()).hex(),
+         "snapshots": [[f, tokens, hash_of(theta).hex()] for f, tokens, theta in state.snapshots],
+         "snapshots_component": snapshots_component(state.snapshots).hex()},
+        {"kind": "window", "parameters": plan.num_parameters, "head": bytes(head).hex(),
+         "pieces": [len(piece) for piece in bulk], "num_bytes": len(raw),
+         "digest_of_all": fast_digest("vector", raw).hex()},
+    ]  # fmt: skip

@@ -1,0 +1,191 @@
+"""A ledger without consensus in which peers act by their agenda alone, block by block."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from swarm.crypto import SecretKey, digest
+from swarm.errors import InvalidStatement
+from swarm.leaves import window_claim
+from swarm.ledger.chain import build_block, extend
+from swarm.ledger.check_records import SegmentPhase
+from swarm.ledger.check_statements import RevealSegment
+from swarm.ledger.economics import sufficient_fee
+from swarm.ledger.pool import Pool
+from swarm.ledger.rehearsed_checks import RehearsedSegment
+from swarm.ledger.state import State, audit_supply
+from swarm.ledger.transactions import Body, SeatStatement, sign_transaction
+from swarm.training.window import WindowKey
+from swarm.types import Digest, Height, PeerId, View
+from swarm.verify.agenda import JudgeWindow, Known, Say, Step, StepKey, next_steps
+from swarm.verify.answers import OwnAnswer, SeatPlace, seat_of, window_of
+from swarm.verify.sampling import Draws
+from swarm.verify.watching import Watch
+from tests.ledger.checking import Case
+
+FINAL = {
+    SegmentPhase.VERIFIED,
+    SegmentPhase.UNSAMPLED,
+    SegmentPhase.SILENT,
+    SegmentPhase.CLEARED,
+    SegmentPhase.GUILTY,
+}
+Replay = Callable[[WindowKey], tuple[tuple[Digest, ...], Digest] | None]
+"""What a peer's replay of a window gives; None: it gets no log."""
+
+
+class Court:
+    """Blocks of what was submitted, as a validator would build them."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.ledger, self.pool = case, case.ledger, Pool()
+        self.landed: list[Body] = []
+        self._nonces: dict[PeerId, set[int]] = {}
+
+    @property
+    def state(self) -> State:
+        return self.ledger.state
+
+    def submit(self, key: SecretKey, body: Body) -> None:
+        """Sign and pool a statement, as a node's relay does; raises ``InvalidStatement``."""
+        if isinstance(body, SeatStatement):
+            data = sign_transaction(key, self.state.chain, body)
+        else:
+            account, used = self.state.account(key.peer), self._nonces.setdefault(key.peer, set())
+            nonce = next(n for n in range(account.nonce + 1, 1 << 30) if n not in used)
+            fee, expiry = sufficient_fee(self.state.params, body), self.state.height + 20
+            data = sign_transaction(
+                key, self.state.chain, body, nonce=nonce, fee=fee, expiry=expiry
+            )
+            self.pool.add(data, self.state)
+            used.add(nonce)
+            return
+        self.pool.add(data, self.state)
+
+    def block(self) -> State:
+        """The next block, with whatever of the pool is valid in it."""
+        ledger = self.ledger
+        leader = ledger.keys[self.state.height % ledger.num_validators]
+        made, _ = build_block(ledger.head, self.pool, leader, View(self.state.height + 1))
+        ledger.head = extend(ledger.head, made)
+        ledger.links.append((made, ledger.certificate(made)))
+        self.pool.remove(made.transactions)
+        self.pool.prune(self.state)
+        if not len(self.pool):
+            self._nonces.clear()
+        assert audit_supply(self.state) == self.state.supply
+        return self.state
+
+    @property
+    def phase(self) -> SegmentPhase:
+        return self.case.phase
+
+
+@dataclass
+class Actor:
+    """One peer that does what its agenda says, at once."""
+
+    court: Court
+    key: SecretKey
+    replay: Replay
+    reveals: dict[SeatPlace, RevealSegment] = field(default_factory=dict)
+    checks_max: int = 2
+    answers: dict[WindowKey, OwnAnswer] = field(default_factory=dict)
+    verdicts: dict[WindowKey, bool] = field(default_factory=dict)
+    sent: dict[StepKey, Height] = field(default_factory=dict)
+    watch: Watch = field(default_factory=Watch)
+    said: list[Say] = field(default_factory=list)
+    refused: list[InvalidStatement] = field(default_factory=list)
+
+    def restart(self) -> None:
+        """Forget all that is not on the disk."""
+        self.verdicts, self.sent = {}, {}
+
+    def steps(self) -> tuple[Step, ...]:
+        state = self.court.state
+        self.watch.look(state)
+        return next_steps(
+            Known(
+                state=state,
+                segments=self.watch.open,
+                me=self.key.peer,
+                draws=Draws(self.key, state.chain).of,
+                answers=self.answers,
+                reveals=self.reveals,
+                verdicts=self.verdicts,
+                sent=self.sent,
+                checks_max=self.checks_max,
+            )
+        )
+
+    def act(self) -> None:
+        """Do every step there is, and those that follow from them."""
+        for step in self.steps():
+            if not isinstance(step, Say):
+                self._work(step)
+        for step in self.steps():
+            if isinstance(step, Say):
+                self._say(step)
+
+    def _say(self, say: Say) -> None:
+        self.sent[say.key] = self.court.state.height
+        self.said.append(say)
+        try:
+            self.court.submit(self.key, say.body)
+        except InvalidStatement as error:
+            self.refused.append(error)
+
+    def _work(self, step: Step) -> None:
+        assert not isinstance(step, Say)
+        found = self.replay(step.key)
+        if found is None:
+            return
+        leaves, end_root = found
+        if isinstance(step, JudgeWindow):
+            record = self.court.state.segment(*seat_of(step.key))
+            assert record is not None
+            said = record.windows[step.key.window].claim
+            self.verdicts[step.key] = window_claim(leaves, end_root) != said
+        else:
+            salt, place = digest("test-salt", self.key.peer), seat_of(step.key)
+            key = (*place, step.key.window)
+            self.answers[step.key] = OwnAnswer(*key, salt, leaves, end_root, Digest(bytes(32)))
+
+
+def honest(segment: RehearsedSegment) -> Replay:
+    """A replay of a log that gives this segment."""
+    return lambda key: segment.window(key.window)
+
+
+def nothing(key: WindowKey) -> None:
+    """Nobody serves."""
+    return
+
+
+def peers_of(
+    case: Case, *, replay: Replay | None = None, shows: bool = True
+) -> tuple[Court, list[Actor]]:
+    """The court, and an actor for everybody with an account; the solver keeps its reveal."""
+    court = Court(case)
+    keys = [key for key in case.ledger.keys if case.stake(key)]
+    actors = [Actor(court, key, replay or honest(case.true)) for key in keys]
+    c = case.said.commit
+    for actor in actors:
+        if actor.key.peer == case.record.peer and shows:
+            actor.reveals[c.run, c.round, c.stage, c.seat] = case.said.reveal()
+    return court, actors
+
+
+def play(court: Court, actors: list[Actor], blocks_max: int = 120) -> SegmentPhase:
+    """Everybody acts, block by block, until the segment is judged; its last phase."""
+    for _ in range(blocks_max):
+        if court.phase in FINAL:
+            return court.phase
+        for actor in actors:
+            actor.act()
+        court.block()
+    raise AssertionError(f"still {court.phase} after {blocks_max} blocks")
+
+
+def window_key(case: Case, window: int) -> WindowKey:
+    """A window of the case's segment."""
+    return window_of(case.record, window)

@@ -1,0 +1,79 @@
+"""One signed log that does not give what was shown convicts; nothing else does, and nobody is asked in vain."""
+
+from swarm.codec import replace
+from swarm.crypto import digest
+from swarm.ledger.check_records import SegmentPhase
+from swarm.types import NO_DIGEST, Digest
+from swarm.verify.judging import differs, find_verdict, is_late, sources, witnesses
+from swarm.verify.replay import REFUSED_LEAVES
+from tests.ledger.checking import Case, a_case
+
+LIE = Digest(digest("test", b"lie"))
+
+
+def a_disputed_case() -> Case:
+    case = a_case(lie=0)
+    windows = case.up_to_reveal()
+    case.show(windows)
+    case.wait(SegmentPhase.DISPUTED)
+    return case
+
+
+def test_verifiers_ask_the_solver_first_and_judges_ask_the_accusers_first() -> None:
+    case = a_disputed_case()
+    solver, me = case.record.peer, case.ledger.keys[0].peer
+    accusers = [accusation.peer for accusation in case.record.accusations]
+    assert witnesses(case.record, 0, me) == (*accusers, solver)
+    assert sources(case.record, 0, me) == (solver, *accusers)
+    assert solver not in sources(case.record, 0, solver)
+    assert witnesses(case.record, 0, accusers[0]) == (*accusers[1:], solver)
+
+
+def test_a_reporter_is_a_witness_of_its_window_only() -> None:
+    case = a_disputed_case()
+    (first, *_) = case.record.accusations
+    reporter = case.ledger.keys[9].peer
+    reported = replace(first, peer=reporter, window=1, is_report=True)
+    record = replace(case.record, accusations=(*case.record.accusations, reported))
+    me = case.ledger.keys[0].peer
+    assert reporter not in witnesses(record, 0, me)
+    assert witnesses(record, 1, me)[0] == reporter
+
+
+def test_one_log_that_differs_convicts_at_once_and_acquittal_waits_for_everybody() -> None:
+    case = a_disputed_case()
+    said = case.record.windows[0].claim
+    for is_complete in (False, True):
+        assert find_verdict(case.record, 0, [said, LIE], is_complete=is_complete) is True
+        assert find_verdict(case.record, 0, [LIE], is_complete=is_complete) is True
+        assert find_verdict(case.record, 0, [], is_complete=is_complete) is None
+    assert find_verdict(case.record, 0, [said, said], is_complete=True) is False
+    assert find_verdict(case.record, 0, [said], is_complete=False) is None
+
+
+def test_half_of_the_time_is_for_witnesses() -> None:
+    case = a_disputed_case()
+    dispute, spec = case.record.dispute, case.run.spec
+    assert dispute is not None
+    opened = dispute.deadline - 3 * spec.round_blocks
+    assert not is_late(case.record, spec, opened)
+    assert not is_late(case.record, spec, opened + 3 * spec.round_blocks // 2 - 1)
+    assert is_late(case.record, spec, opened + 3 * spec.round_blocks // 2)
+
+
+def test_before_the_reveal_only_the_end_and_the_impossible_tell() -> None:
+    case = a_case(num_steps=20)
+    record, spec = case.record, case.run.spec
+    for window in (0, 1):
+        leaves, end = case.true.window(window)
+        assert differs(record, spec, window, leaves, end) is None
+    leaves, _ = case.true.window(1)
+    assert differs(record, spec, 1, leaves, LIE) is True
+    assert differs(record, spec, 0, leaves, LIE) is None
+    assert differs(record, spec, 0, REFUSED_LEAVES, NO_DIGEST) is True
+    case.up_to_reveal()
+    for window in (0, 1):
+        leaves, end = case.true.window(window)
+        assert differs(case.record, spec, window, leaves, end) is False
+        assert differs(case.record, spec, window, leaves, LIE) is True
+        assert differs(case.record, spec, window, leaves[1:], end) is True

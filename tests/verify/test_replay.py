@@ -1,0 +1,528 @@
+"""An honest window replays to its solver's own leaves, whoever replays it; a lie in it does not."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from swarm.codec import decode, encode
+from swarm.codec import replace as changed
+from swarm.errors import PeerFault
+from swarm.gossip.messages import Codec
+from swarm.leaves import window_claim
+from swarm.spec import OptimizerSpec
+from swarm.tensors import hash_of
+from swarm.training.data import TokenSource, draw_samples
+from swarm.training.inner import AdamState, adamw_step
+from swarm.training.operators import Ops
+from swarm.training.outer import OuterScalars, OuterState, Partner, outer_step
+from swarm.training.round_plan import RoundPlan
+from swarm.training.segment import MergeRecord, StepRecord
+from swarm.training.shard import Shard
+from swarm.training.stages import Span
+from swarm.training.state import ShardState
+from swarm.training.window import (
+    AnchorSet,
+    FragmentMerged,
+    StepTaken,
+    WindowData,
+    decode_window,
+    encode_window,
+)
+from swarm.types import NO_DIGEST, Digest
+from swarm.verify.replay import REFUSED_LEAVES, Answer, replay
+from swarm.verify.transcript import state_root
+from tests.verify import lies
+from tests.verify.lies import Lie, NotHere
+from tests.verify.logs import steps_of, with_events, with_microbatch
+from tests.verify.windows import (
+    TOKENS,
+    Field,
+    Harvest,
+    Segment,
+    harvest,
+    honest,
+    spec_of,
+)
+
+EXACT = "seq-f32/1"
+REFUSED = Answer(REFUSED_LEAVES, NO_DIGEST)
+
+
+def two_stages() -> Harvest:
+    return honest(2, EXACT)
+
+
+def windows_of(crop: Harvest, stage: int) -> Iterator[tuple[Segment, int, WindowData]]:
+    for (_, where, _), segment in sorted(crop.segments.items()):
+        if where == stage:
+            for number, data in enumerate(segment.windows):
+                yield segment, number, data
+
+
+# --- the honest ---
+
+
+@pytest.mark.parametrize(
+    ("stages", "numerics", "loss"),
+    [(1, "native", 0.0), (1, EXACT, 0.0), (2, EXACT, 0.0), (2, "native", 0.15), (3, EXACT, 0.15)],
+)
+def test_honest_windows_replay_to_their_solvers_leaves(
+    stages: int, numerics: str, loss: float
+) -> None:
+    crop = honest(stages, numerics, loss=loss)
+    for (_, stage, _), segment in crop.segments.items():
+        assert segment.windows[-1].is_last
+        tokens = 0
+        for data, claim in zip(segment.windows, segment.claims(), strict=True):
+            result = replay(segment.plan, data, TOKENS, crop.anchors[stage])
+            assert (result.leaves, result.end_root) == (claim.leaves, claim.end_root)
+            tokens += result.tokens
+            if data.key.window == 0:
+                assert result.start_root == state_root(segment.log.start)
+        assert tokens == segment.log.tokens
+
+
+def test_the_honest_windows_of_these_tests_have_everything_a_window_can_have() -> None:
+    crops = [two_stages(), honest(3, EXACT, loss=0.15)]
+    windows = [w for crop in crops for s in crop.segments.values() for w in s.windows]
+    events = [event for data in windows for event in data.events]
+    merges = [event for event in events if isinstance(event, FragmentMerged)]
+    assert {merged.offer and merged.offer.codec for merged in merges} == {*Codec, None}
+    assert any(isinstance(event, AnchorSet) for event in events)
+    assert any(taken.dropped for data in windows for taken in steps_of(data))
+    assert any(data.start.snapshots for data in windows)
+    assert any(data.key.window and not data.is_last for data in windows)
+    in_the_middle = [
+        data for data in windows
+        if any(isinstance(event, FragmentMerged) for event in data.events)
+        and isinstance(data.events[-1], StepTaken)
+    ]  # fmt: skip
+    assert in_the_middle
+
+
+def test_a_window_replays_from_its_bytes() -> None:
+    crop = two_stages()
+    for stage in (0, 1):
+        for segment, number, data in windows_of(crop, stage):
+            raw = b"".join(bytes(piece) for piece in encode_window(data))
+            assert crop.answer(decode_window(crop.spec, raw)) == segment.claims()[number]
+
+
+def test_the_order_in_which_micro_batches_arrived_leaves_no_trace() -> None:
+    crop = two_stages()
+    segment = crop.segments[0, 1, 0]
+    for data, claim in zip(segment.windows, segment.claims(), strict=True):
+        shuffled = with_events(
+            data,
+            lambda e: replace(e, microbatches=e.microbatches[::-1], dropped=e.dropped[::-1])
+            if isinstance(e, StepTaken) else e,
+        )  # fmt: skip
+        assert crop.answer(shuffled) == claim
+
+
+def test_a_replay_changes_nothing_that_it_reads() -> None:
+    crop = two_stages()
+    segment = crop.segments[1, 1, 0]
+    data, anchors = segment.windows[1], crop.anchors[1]
+    before = [hash_of(x) for x in (*data.start.tensors, *anchors.values())]
+    assert crop.answer(data) == crop.answer(data)
+    assert [hash_of(x) for x in (*data.start.tensors, *anchors.values())] == before
+
+
+def test_a_partner_that_was_declined_replays_as_declined() -> None:
+    def prepare(swarm: Field) -> None:
+        swarm.offered = lambda index, theta_P: torch.full_like(theta_P, 3e38) if index else theta_P
+
+    crop = harvest(spec_of(1, EXACT), rounds=1, codecs=(Codec.BF16,), prepare=prepare)
+    segment = crop.segments[0, 0, 0]
+    merges = [record for record in segment.log.records if isinstance(record, MergeRecord)]
+    assert merges
+    assert all(merge.partner is not None and merge.weight_nano == 0 for merge in merges)
+    for data, claim in zip(segment.windows, segment.claims(), strict=True):
+        assert crop.answer(data) == claim
+    liar = crop.segments[0, 0, 1]  # It says that it gave what it never had.
+    assert REFUSED in [crop.answer(data) for data in liar.windows]
+
+
+# --- logs that lie ---
+
+LIES: list[tuple[int, str, Lie]] = [
+    *((0, name, lie) for name, lie in lies.MESSAGES_FROM_ABOVE.items()),
+    *((1, name, lie) for name, lie in lies.MESSAGES_FROM_BELOW.items()),
+    *((0, name, lie) for name, lie in lies.STEPS_TAKEN.items()),
+    *((1, name, lie) for name, lie in lies.STEPS_TAKEN.items()),
+    *((1, name, lie) for name, lie in lies.FRAGMENTS.items()),
+    *((0, name, lie) for name, lie in lies.STATES.items()),
+    *((1, name, lie) for name, lie in lies.ANCHORS.items()),
+]
+"""(stage of two, what it is, the lie)."""
+WINDOWS_EACH = 2
+
+
+@pytest.mark.parametrize(("stage", "name", "lie"), LIES, ids=[f"{s}: {n}" for s, n, _ in LIES])
+def test_a_lie_in_a_log_gives_another_answer_than_the_solvers(
+    stage: int, name: str, lie: Lie
+) -> None:
+    crop = two_stages()
+    told = 0
+    for segment, number, data in windows_of(crop, stage):
+        try:
+            changed_data = lie(crop, data)
+        except NotHere:
+            continue
+        assert crop.answer(changed_data) != segment.claims()[number]
+        told += 1
+        if told == WINDOWS_EACH:
+            return
+    assert told, "no window to tell it in"
+
+
+FORGERIES = [
+    (0, "a forged signature on a gradient"),
+    (0, "a gradient that the solver signed itself"),
+    (0, "a gradient of another micro-batch"),
+    (1, "a forged signature on activations"),
+    (1, "activations that the solver signed itself"),
+    (1, "a micro-batch twice"),
+    (1, "a step that was not taken"),
+    (1, "a forged signature on an offer"),
+    (1, "a partner that the beacon did not choose"),
+    (1, "another weight"),
+    (1, "tokens of a friend"),
+    (1, "a flipped bit of a fragment"),
+    (1, "another payload of ours"),
+    (1, "an anchor that nobody knows"),
+]
+
+
+@pytest.mark.parametrize(("stage", "name"), FORGERIES, ids=[n for _, n in FORGERIES])
+def test_what_no_honest_seat_writes_is_refused_without_an_answer_of_its_own(
+    stage: int, name: str
+) -> None:
+    crop = two_stages()
+    lie = next(found for where, what, found in LIES if (where, what) == (stage, name))
+    for _, _, data in windows_of(crop, stage):
+        try:
+            refused = crop.answer(lie(crop, data))
+        except NotHere:
+            continue
+        assert refused == REFUSED
+        assert refused.is_refused
+        return
+
+
+def test_the_first_window_starts_where_the_commit_says() -> None:
+    crop = two_stages()
+    first, second = crop.segments[0, 1, 0], crop.segments[1, 1, 0]
+    honest_one, claim = second.windows[0], second.claims()[0]
+    assert crop.answer(honest_one) == claim
+    swapped = replace(honest_one, start=first.windows[0].start)
+    assert crop.answer(swapped) == REFUSED
+    assert crop.answer(honest_one, start_root=state_root(first.log.start)) == REFUSED
+    later = second.windows[1]
+    assert crop.answer(later, start_root=NO_DIGEST) == second.claims()[1]
+
+
+def test_an_anchor_that_is_not_handed_in_is_no_anchor() -> None:
+    crop = two_stages()
+    segment = crop.segments[1, 1, 0]
+    data = segment.windows[0]
+    root = next(event.root for event in data.events if isinstance(event, AnchorSet))
+    old = {name: x for name, x in crop.anchors[1].items() if name != root}
+    with pytest.raises(PeerFault, match="anchor"):
+        replay(segment.plan, data, TOKENS, old)
+
+
+def test_one_flipped_bit_of_what_was_signed_is_always_seen(seed: int) -> None:
+    crop = two_stages()
+    dice = random.Random(seed)
+    for stage in (0, 1):
+        data = crop.segments[1, stage, 0].windows[1]
+        for taken in steps_of(data):
+            for index, one in enumerate(taken.microbatches):
+                for side in ("request", "reply"):
+                    message = getattr(one, side)
+                    if message is None:
+                        continue
+                    bit = dice.randrange(8 * len(message.payload))
+                    wrong = changed(message, payload=lies.flipped(message.payload, bit))
+                    lie = with_microbatch(data, taken.step, index, **{side: wrong})
+                    assert crop.answer(lie) == REFUSED
+
+
+def test_every_answer_is_a_claim_of_its_own() -> None:
+    crop = two_stages()
+    answers = [claim for segment in crop.segments.values() for claim in segment.claims()]
+    claims = {window_claim(one.leaves, one.end_root) for one in [*answers, REFUSED]}
+    assert len(claims) == len(answers) + 1
+
+
+# --- solvers that lie ---
+
+LIE_STEP = 3
+
+
+@dataclass
+class Update:
+    """What an optimizer step is called with."""
+
+    ops: Ops
+    params_P: Tensor
+    grad_P: Tensor
+    state: AdamState
+    rate: float
+    spec: OptimizerSpec
+    decayed: Sequence[Span]
+
+
+def _adamw(change: Callable[[Update], Update | None]) -> Callable[..., float]:
+    """AdamW, but for one step."""
+
+    def adamw(
+        ops: Ops,
+        params_P: Tensor,
+        grad_P: Tensor,
+        state: AdamState,
+        rate: float,
+        spec: OptimizerSpec,
+        decayed: Sequence[Span],
+    ) -> float:
+        update: Update | None = Update(ops, params_P, grad_P, state, rate, spec, decayed)
+        if state.step == LIE_STEP and update is not None:
+            update = change(update)
+        if update is None:
+            state.step += 1
+            return 0.0
+        return adamw_step(**{field.name: getattr(update, field.name) for field in fields(update)})
+
+    return adamw
+
+
+def _one_ulp(update: Update) -> Update:
+    update.params_P.view(torch.int32)[17] ^= 1
+    return update
+
+
+def _other_samples(
+    tokens: TokenSource, plan: RoundPlan, place: tuple[int, int, int]
+) -> tuple[Tensor, Tensor, Digest]:
+    origin, step, microbatch = place
+    return draw_samples(tokens, plan, (origin, step + (step == LIE_STEP), microbatch))
+
+
+def _other_data(
+    tokens: TokenSource, plan: RoundPlan, place: tuple[int, int, int]
+) -> tuple[Tensor, Tensor, Digest]:
+    return draw_samples(tokens[::-1] if place[1] == LIE_STEP else tokens, plan, place)
+
+
+def _ignoring(
+    state: OuterState, theta_F: Tensor, _: Partner | None, scalars: OuterScalars
+) -> OuterState:
+    return outer_step(state, theta_F, None, scalars)
+
+
+def _longer(
+    state: OuterState, theta_F: Tensor, partner: Partner | None, scalars: OuterScalars
+) -> OuterState:
+    return outer_step(state, theta_F, partner, replace(scalars, beta=0.71, gamma=0.71))
+
+
+SOLVERS: dict[str, tuple[str, Callable[..., object]]] = {
+    "skips a step": ("adamw_step", _adamw(lambda _: None)),
+    "scales a gradient": ("adamw_step", _adamw(lambda u: replace(u, grad_P=u.grad_P * 1.01))),
+    "takes another learning rate": (
+        "adamw_step",
+        _adamw(lambda u: replace(u, rate=u.rate * 1.001)),
+    ),
+    "does not decay": ("adamw_step", _adamw(lambda u: replace(u, decayed=()))),
+    "is one ulp off": ("adamw_step", _adamw(_one_ulp)),
+    "takes other samples": ("draw_samples", _other_samples),
+    "takes other data": ("draw_samples", _other_data),
+    "ignores its partner": ("outer_step", _ignoring),
+    "takes longer outer steps": ("outer_step", _longer),
+}
+
+
+@pytest.mark.parametrize("patch", SOLVERS.values(), ids=list(SOLVERS))
+def test_a_solver_that_computes_something_else_is_found_in_the_window_where_it_did(
+    patch: tuple[str, Callable[..., object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(f"swarm.training.shard.{patch[0]}", patch[1])
+        crop = harvest(spec_of(1, EXACT), rounds=1)
+    segment = crop.segments[0, 0, 0]
+    wrong = [crop.answer(w) != c for w, c in zip(segment.windows, segment.claims(), strict=True)]
+    with_step = [
+        any(taken.step == LIE_STEP for taken in steps_of(data)) for data in segment.windows
+    ]
+    assert wrong == with_step if patch[0] != "outer_step" else any(wrong)
+
+
+def test_a_solver_that_counts_more_tokens_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest_step = Shard.step
+
+    def step(self: Shard, plan: RoundPlan, number: int) -> StepRecord | None:
+        self.tokens_total += 1
+        return honest_step(self, plan, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Shard, "step", step)
+        crop = harvest(spec_of(1, EXACT), replicas=1, rounds=1)
+    segment = crop.segments[0, 0, 0]
+    for data, claim in zip(segment.windows, segment.claims(), strict=True):
+        assert crop.answer(data) != claim
+
+
+# --- whatever bytes there are ---
+
+MUTATIONS = 200
+NUMBERS = (-1, 0, 1, 2, 7, 255, 1 << 31, (1 << 53) - 1, 1 << 53, (1 << 63) - 1, 1 << 63)
+HEAD = 12
+"""Bytes before the header of a window: the magic number and a length."""
+
+
+def _damaged(raw: bytes, dice: random.Random) -> bytes:
+    """Some bytes changed, lost or added."""
+    where = dice.randrange(len(raw))
+    match dice.randrange(4):
+        case 0:
+            return raw[:where]
+        case 1:
+            return raw[:where] + dice.randbytes(dice.randrange(1, 9)) + raw[where:]
+        case 2:
+            return raw[:where] + dice.randbytes(4) + raw[where + 4 :]
+        case _:
+            return lies.flipped(raw, 8 * where + dice.randrange(8))
+
+
+def _rewritten(raw: bytes, dice: random.Random) -> bytes:
+    """One value of the header changed, and all of it well encoded."""
+    length = int.from_bytes(raw[HEAD - 4 : HEAD], "big")
+    head = cast("list[object]", decode(object, raw[HEAD : HEAD + length]))
+    _change_one(head, dice)
+    again = encode(head)
+    return raw[: HEAD - 4] + len(again).to_bytes(4, "big") + again + raw[HEAD + length :]
+
+
+def _change_one(node: list[object], dice: random.Random) -> None:
+    at = dice.randrange(len(node))
+    value = node[at]
+    if isinstance(value, list) and value and dice.random() < 0.9:
+        _change_one(cast("list[object]", value), dice)
+        return
+    match dice.randrange(8), value:
+        case 0, _:
+            del node[at]
+        case 1, _:
+            node.insert(at, value)
+        case 2, _:
+            node[at] = None
+        case 3, _:
+            dice.shuffle(node)
+        case _, bool():
+            node[at] = not value
+        case _, int():
+            node[at] = dice.choice((*NUMBERS, value + 1, value - 1))
+        case _, bytes() if value:
+            node[at] = lies.flipped(value, dice.randrange(8 * len(value)))
+        case _:
+            node[at] = dice.choice(NUMBERS)
+
+
+def test_any_bytes_are_no_window_or_have_one_answer(seed: int) -> None:
+    crop = two_stages()
+    dice = random.Random(seed)
+    originals = [
+        (segment.claims()[number], b"".join(bytes(piece) for piece in encode_window(data)))
+        for stage in (0, 1) for segment, number, data in windows_of(crop, stage)
+    ]  # fmt: skip
+    outcomes = set[str]()
+    for _ in range(MUTATIONS):
+        claim, raw = dice.choice(originals)
+        wrong = dice.choice((_damaged, _rewritten))(raw, dice)
+        try:
+            data = decode_window(crop.spec, wrong)
+        except PeerFault:
+            outcomes.add("no window")
+            continue
+        if (data.key.round, data.key.stage, data.key.seat) in crop.segments:
+            found = crop.answer(data)
+            # The same is possible: a copy that is said to be made twice, at once.
+            outcomes.add("refused" if found.is_refused else "same" if found == claim else "other")
+    assert outcomes >= {"no window", "refused", "other"}
+
+
+PATTERNS = {
+    "zeros": b"\x00\x00",
+    "the largest": b"\x7f\x7f",
+    "infinity": b"\x80\x7f",
+    "not a number": b"\xff\x7f",
+    "the smallest": b"\x01\x00",
+    "large": b"\x00\x5f",
+    "of both signs": b"\x7f\x7f\x7f\xff",
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=list(PATTERNS))
+def test_whatever_others_signed_a_replay_ends_with_one_answer(pattern: bytes) -> None:
+    crop = two_stages()
+    for stage in (0, 1):
+        segment = crop.segments[0, stage, 1]
+        for data, claim in zip(segment.windows, segment.claims(), strict=True):
+            extreme = lies.extreme(crop, data, pattern)
+            found = crop.answer(extreme)
+            assert found != claim
+            assert found == crop.answer(extreme)
+
+
+def _filled(value: float) -> Callable[[ShardState], ShardState]:
+    def change(state: ShardState) -> ShardState:
+        tensors = [torch.full_like(tensor, value) for tensor in state.tensors]
+        names = ("params_P", "m_P", "v_P", "phi_P", "momentum_P")
+        return replace(state, **dict(zip(names, tensors, strict=True)))  # type: ignore[arg-type]
+
+    return change
+
+
+STATES: dict[str, Callable[[ShardState], ShardState]] = {
+    "huge": _filled(3e38),
+    "tiny": _filled(1e-45),
+    "negative": _filled(-1.0),
+    "infinite": _filled(float("inf")),
+    "not a number": _filled(float("nan")),
+    "a huge momentum": lambda s: replace(s, momentum_P=torch.full_like(s.momentum_P, 3e38)),
+    "a negative second moment": lambda s: replace(s, v_P=-torch.ones_like(s.v_P)),
+    "many steps": lambda s: replace(s, step=(1 << 53) - 1),
+    "negative steps": lambda s: replace(s, step=-1),
+    "endless steps": lambda s: replace(s, step=1 << 70),
+    "many tokens": lambda s: replace(s, tokens_total=(1 << 53) - 1),
+    "negative tokens": lambda s: replace(s, tokens_total=-1),
+    "tokens from the future": lambda s: replace(s, tokens_at_sync=(s.tokens_total + 1, 0)),
+    "no fragments": lambda s: replace(s, tokens_at_sync=()),
+    "a copy of nothing": lambda s: replace(s, snapshots=((0, 0, torch.zeros(3)),)),
+    "a copy of another fragment": lambda s: replace(s, snapshots=((7, 0, torch.zeros(3)),)),
+    "a copy with too many tokens": lambda s: replace(
+        s, snapshots=tuple((f, 1 << 60, x) for f, _, x in s.snapshots) or ((9, 0, s.v_P),)
+    ),
+    "a short tensor": lambda s: replace(s, m_P=s.m_P[1:]),
+    "short tensors": lambda s: replace(
+        s, params_P=s.v_P[1:], m_P=s.v_P[1:], v_P=s.v_P[1:], phi_P=s.v_P[1:], momentum_P=s.v_P[1:]
+    ),
+}
+
+
+@pytest.mark.parametrize("change", STATES.values(), ids=list(STATES))
+def test_from_whatever_state_a_replay_ends_with_an_answer(
+    change: Callable[[ShardState], ShardState],
+) -> None:
+    crop = two_stages()
+    for stage in (0, 1):
+        segment = crop.segments[0, stage, 0]
+        data = replace(segment.windows[1], start=change(segment.windows[1].start))
+        assert crop.answer(data) != segment.claims()[1]

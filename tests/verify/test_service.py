@@ -1,0 +1,381 @@
+"""Nodes check, show, judge and report by themselves; who lies pays, who is silent holds nobody up."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from swarm.codec import decode, encode
+from swarm.crypto import digest
+from swarm.errors import BadConfig, InvalidStatement, Unreachable, UsageError
+from swarm.events import EventKind
+from swarm.gossip.blobs import BLOB_PROTOCOL
+from swarm.ledger.check_records import CheckPhase, SegmentPhase
+from swarm.ledger.rehearsal import small_run_spec
+from swarm.spec import NANO, CheckSpec
+from swarm.types import Digest, PeerId
+from swarm.verify.answers import window_of
+from swarm.verify.audit import Verdict, decode_evidence, encode_evidence
+from swarm.verify.manifest import (
+    WINDOW_PROTOCOL,
+    WindowFound,
+    WindowMissing,
+    WindowReply,
+    decode_reply,
+    request_of,
+    sign_manifest,
+)
+from swarm.verify.replay import REFUSED, Answer
+from tests.fakes import FakeHost
+from tests.ledger.checking import Case, a_case
+from tests.verify.court import FINAL
+from tests.verify.village import LookedUp, Node, Village, a_village, a_window
+
+
+@pytest.fixture(autouse=True)
+def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual time must not run while a thread works: do its work at once."""
+
+    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
+        await trio.lowlevel.checkpoint()
+        return work(*arguments)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
+
+
+def phases(village: Village) -> set[CheckPhase]:
+    return {check.phase for check in village.case.record.checks}
+
+
+async def test_an_honest_segment_is_verified_and_the_verifiers_tell_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_village(a_case(), tmp_path) as village:
+        village.start()
+        await village.until_judged()
+        assert village.case.is_now(SegmentPhase.VERIFIED)
+        for node in village.able:
+            assert node.told.kinds() == [EventKind.CHECKED]
+            assert "agrees" in node.told.events[0][1]
+            counts = node.checks.counts
+            assert (counts.done, counts.agreed, counts.differed, counts.missed) == (1, 1, 0, 0)
+            assert not node.checks.jobs
+        assert not [node.host.blamed for node in village.nodes.values() if node.host.blamed]
+        assert len(village.chain.court.pool) == 0
+
+
+async def test_a_liar_is_convicted_although_it_never_stops_serving(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_village(a_case(lie=0), tmp_path) as village:
+        village.start()
+        await village.until_judged()
+        assert village.case.is_now(SegmentPhase.GUILTY)
+        assert village.case.stake(village.case.solver) == 0
+        judges = [node for node in village.nodes.values() if EventKind.JUDGED in node.told.kinds()]
+        assert len(judges) >= 2
+        assert village.solver not in judges
+        for node in village.nodes.values():
+            assert [k for k in node.told.kinds() if k is EventKind.CONVICTED]
+            assert node.checks.counts.convicted == 1
+        assert sum(node.checks.counts.differed for node in village.able) == 2
+
+
+async def test_a_log_that_cannot_be_honest_is_answered_like_any_other_and_convicts(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_village(a_case(), tmp_path) as village:
+        (manifest,) = village.solver.checks.shelf.manifests(window_of(village.case.record, 0))
+        village.replays.answers[manifest.root] = REFUSED
+        village.start()
+        await village.until_judged()
+        assert village.case.is_now(SegmentPhase.GUILTY)
+
+
+def one_judge(lie: int | None) -> Case:
+    """Key 0 is the only validator, so a verdict is what its own replays give."""
+    return a_case(lie=lie, num_accounts=6, num_validators=1)
+
+
+async def test_a_solver_that_shows_the_judge_another_log_is_guilty_by_its_own_signature(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = one_judge(lie=0)
+    async with a_village(case, tmp_path) as village:
+        village.start()
+        await village.until(SegmentPhase.REVEALED)
+        solver = village.solver.checks
+        (first,) = solver.shelf.manifests(window_of(case.record, 0))
+        await solver.keep_window(case.run, a_window(case, 0, is_last=True, variant=7))
+        (second,) = solver.shelf.manifests(first.key)
+        assert second.root != first.root
+        village.replays.answers[second.root] = Answer(*case.said.window(0))
+        await village.until_judged()
+        assert case.is_now(SegmentPhase.GUILTY)
+        owner = village.nodes[case.run.owner]
+        assert any(": guilty, by" in text for _, text in owner.told.events)
+
+
+@pytest.mark.parametrize("is_mute", [False, True])
+async def test_a_false_accuser_is_found_out_by_the_log_it_cannot_show(
+    tmp_path: Path, autojump_clock: MockClock, is_mute: bool
+) -> None:
+    async def stall(peer: PeerId, request: bytes) -> bytes:
+        await trio.sleep_forever()
+        return b""
+
+    case = one_judge(lie=None)
+    async with a_village(case, tmp_path) as village:
+        accuser = village.able[0]
+        (manifest,) = village.solver.checks.shelf.manifests(window_of(case.record, 0))
+        accuser.replays = LookedUp(case, {manifest.root: REFUSED})
+        accuser.reopen()
+        for node in village.able[1:]:
+            node.checks_at_once = 0
+            node.reopen()
+        if is_mute:
+            accuser.host.serve(WINDOW_PROTOCOL, stall, request_limit=128)
+        before = case.stake(accuser.secret)
+        village.start()
+        await village.until(SegmentPhase.DISPUTED, *FINAL)
+        await village.until_judged()
+        assert case.is_now(SegmentPhase.CLEARED)
+        assert case.stake(accuser.secret) == before * 9 // 10
+        owner = village.nodes[case.run.owner]
+        assert any("not guilty, by one signed log" in text for _, text in owner.told.events)
+
+
+async def test_a_solver_that_serves_nobody_is_silent_and_no_verifier_hangs(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_village(a_case(), tmp_path, keeps=False) as village:
+        village.start()
+        await village.until_judged()
+        assert village.case.is_now(SegmentPhase.SILENT)
+        for node in village.nodes.values():
+            assert not node.checks.jobs
+            assert node.checks.counts.missed == 3 * (node in village.able)
+
+
+@pytest.mark.parametrize("protocol", [WINDOW_PROTOCOL, BLOB_PROTOCOL])
+async def test_calls_that_never_return_end_with_their_deadlines(
+    tmp_path: Path, autojump_clock: MockClock, protocol: str
+) -> None:
+    async def stall(peer: PeerId, request: bytes) -> bytes:
+        await trio.sleep_forever()
+        return b""
+
+    async with a_village(a_case(), tmp_path) as village:
+        for node in village.nodes.values():
+            node.host.serve(protocol, stall, request_limit=1 << 20)
+        village.start()
+        await village.until_judged()
+        assert village.case.is_now(SegmentPhase.SILENT)
+        assert not [node for node in village.nodes.values() if node.checks.jobs]
+
+
+async def test_a_judge_who_can_get_no_log_does_not_vote_and_nobody_pays(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = one_judge(lie=0)
+    async with a_village(case, tmp_path) as village:
+        village.start()
+        await village.until(SegmentPhase.REVEALED)
+        for node in village.nodes.values():
+            node.host.is_alive = node.secret.peer == case.run.owner
+        stakes = [case.stake(node.secret) for node in village.nodes.values()]
+        await village.until(SegmentPhase.DISPUTED)
+        await village.until_judged()
+        assert case.is_now(SegmentPhase.CLEARED)
+        assert [case.stake(node.secret) for node in village.nodes.values()] == stakes
+        owner = village.nodes[case.run.owner]
+        assert EventKind.JUDGED not in owner.told.kinds()
+        assert not owner.checks.jobs
+
+
+@pytest.mark.parametrize("lie", [None, 0])
+async def test_a_restart_in_every_phase_loses_nothing(
+    tmp_path: Path, autojump_clock: MockClock, lie: int | None
+) -> None:
+    async with a_village(a_case(lie=lie), tmp_path) as village:
+        village.start()
+        phases_met = [SegmentPhase.POSTED, SegmentPhase.SAMPLED, SegmentPhase.SEALED]
+        phases_met.append(SegmentPhase.REVEALED if lie is None else SegmentPhase.DISPUTED)
+        for phase in phases_met:
+            await village.until(phase)
+            for node in village.nodes.values():
+                node.restart()
+        await village.until_judged()
+        guilty = SegmentPhase.VERIFIED if lie is None else SegmentPhase.GUILTY
+        assert village.case.is_now(guilty)
+        assert CheckPhase.MISSED not in phases(village)
+
+
+async def test_over_links_that_lose_a_fifth_of_all_frames_a_segment_is_verified(
+    tmp_path: Path, autojump_clock: MockClock, seed: int
+) -> None:
+    checks = CheckSpec(NANO, 10, 170)
+    slow = small_run_spec(round_blocks=30, rounds=40, numerics="seq-f32/1", checks=checks)
+    async with a_village(a_case(slow), tmp_path) as village:
+        village.network.loss = 0.2
+        village.start()
+        await village.until_judged()
+        assert village.case.is_now(SegmentPhase.VERIFIED)
+        assert not [node.host.blamed for node in village.nodes.values() if node.host.blamed]
+
+
+async def test_answers_are_on_the_disk_before_they_are_given(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_village(a_case(), tmp_path) as village:
+        village.start()
+        await village.until(SegmentPhase.SEALED)
+        for node in village.able:
+            (answer,) = node.on_disk().answers.values()
+            (check,) = [c for c in village.case.record.checks if c.peer == node.secret.peer]
+            assert answer.commitment(node.secret.peer) == check.commitment
+
+
+async def test_only_peers_with_a_stake_are_served_and_nobody_is_blamed_for_asking(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_village(a_case(), tmp_path) as village:
+        key = window_of(village.case.record, 0)
+        request, solver = encode(request_of(key)), village.solver.secret.peer
+        stranger = FakeHost(village.network, village.case.ledger.keys[9])
+        village.network.hosts[stranger.peer] = stranger
+        with pytest.raises(Unreachable, match="stake"):
+            await stranger.call(solver, WINDOW_PROTOCOL, request, timeout_s=5)
+        verifier = village.able[0].host
+        raw = await verifier.call(solver, WINDOW_PROTOCOL, request, timeout_s=5)
+        assert isinstance(decode(WindowReply, raw), WindowFound)  # type: ignore[arg-type]
+        raw = await verifier.call(
+            village.able[1].secret.peer, WINDOW_PROTOCOL, request, timeout_s=5
+        )
+        assert isinstance(decode(WindowReply, raw), WindowMissing)  # type: ignore[arg-type]
+        assert not village.solver.host.blamed
+        with pytest.raises(Unreachable):
+            await verifier.call(solver, WINDOW_PROTOCOL, b"\xff", timeout_s=5)
+        assert len(village.solver.host.blamed) == 1
+
+
+async def test_a_log_is_shown_to_nobody_before_its_segment_is_committed_and_only_the_last_try(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case()
+    async with a_village(case, tmp_path, keeps=False) as village:
+        solver, asker = village.solver, village.able[0].host
+        shelf = solver.checks.shelf
+        for variant in (1, 2):
+            for window in (0, 1):
+                data = a_window(case, window, is_last=window == 1, variant=variant)
+                await solver.checks.keep_window(case.run, data)
+        key = window_of(case.record, 0)
+        (kept,) = shelf.manifests(key)
+        other = replace(key, round=type(key.round)(2))
+        early = replace(a_window(case, 0, is_last=True), key=other)
+        await solver.checks.keep_window(case.run, early)
+        for asked, found in ((key, (kept,)), (other, ())):
+            raw = await asker.call(
+                solver.secret.peer, WINDOW_PROTOCOL, encode(request_of(asked)), timeout_s=5
+            )
+            run_digest = case.run.spec_digest
+            chain = village.chain.court.state.chain
+            assert decode_reply(raw, asked, solver.secret.peer, chain, run_digest) == found
+        assert len(solver.blobs.roots()) == 3
+        assert solver.on_disk().manifests(key) == (kept,)
+
+
+async def test_a_manifest_its_solver_did_not_sign_is_blamed_on_who_serves_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case()
+    async with a_village(case, tmp_path) as village:
+        key = window_of(case.record, 0)
+        chain = village.chain.court.state.chain
+        parts = (chain, case.run.spec_digest, key, Digest(digest("test", b"x")), 100)
+        forged = encode(WindowFound((sign_manifest(case.able[0], *parts),)))
+
+        async def lie(peer: PeerId, request: bytes) -> bytes:
+            return forged
+
+        village.solver.host.serve(WINDOW_PROTOCOL, lie, request_limit=128)
+        village.start()
+        await village.until_judged()
+        assert case.is_now(SegmentPhase.SILENT)
+        for node in village.able:
+            assert village.solver.secret.peer in node.host.faults()
+
+
+async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case(lie=1, num_steps=20)
+    async with a_village(case, tmp_path) as village:
+        for node in village.nodes.values():
+            node.checks_at_once = 0
+            node.reopen()
+        village.start()
+        reporter = village.able[0]
+        place = window_of(case.record, 1)
+        before = await reporter.checks.audit(place)
+        assert before.verdict is Verdict.NOT_REVEALED
+        await village.until(SegmentPhase.UNSAMPLED)
+        assert not case.record.windows
+        await reporter.checks.report(place)
+        await village.until(SegmentPhase.GUILTY)
+        result = await reporter.checks.audit(place)
+        assert result.verdict is Verdict.FRAUD
+        assert result.first_difference == len(case.true.window(1)[0]) - 1
+        assert result.evidence is not None
+        assert decode_evidence(encode_evidence(result.evidence)) == result.evidence
+        assert (await reporter.checks.audit(window_of(case.record, 0))).verdict is Verdict.HONEST
+        with pytest.raises(UsageError, match="nothing to report"):
+            await reporter.checks.report(window_of(case.record, 0))
+        with pytest.raises(InvalidStatement):
+            await reporter.checks.report(result)
+        with pytest.raises(UsageError):
+            await reporter.checks.audit(window_of(case.record, 2))
+
+
+async def test_an_audit_of_what_nobody_serves_says_so_in_a_minute(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with a_village(a_case(), tmp_path, keeps=False) as village:
+        with trio.fail_after(60):
+            place = window_of(village.case.record, 0)
+            result = await village.able[0].checks.audit(place)
+        assert result.verdict is Verdict.NOT_SERVED
+
+
+async def test_everything_is_forgotten_when_the_ledger_has_forgotten_the_segment(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case()
+    async with a_village(case, tmp_path) as village:
+        village.start()
+        await village.until_judged()
+        holders = [village.solver, *village.able]
+        assert all(node.blobs.roots() for node in holders)
+        await village.blocks(90)
+        for node in holders:
+            assert not node.blobs.roots()
+            shelf = node.on_disk()
+            assert (shelf.answers, shelf.reveals, shelf.num_windows) == ({}, {}, 0)
+
+
+async def test_a_full_disk_is_told_and_leaves_nothing_behind(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case()
+    async with a_village(case, tmp_path, keeps=False) as village:
+        folder = tmp_path / "full"
+        node = Node(village, village.solver.secret, folder, quota_bytes=100)
+        with pytest.raises(BadConfig, match="do not fit"):
+            await node.checks.keep_window(case.run, a_window(case, 0, is_last=True))
+        assert node.checks.shelf.num_windows == 0
+        assert node.on_disk().num_windows == 0
+        node.store.close()

@@ -1,0 +1,268 @@
+"""Honest windows from real seats: small pipelines in memory under virtual time, which trade as nodes do."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+import trio
+from torch import Tensor
+from trio.testing import MockClock
+
+from swarm.codec import replace as changed
+from swarm.compute import InlineCompute
+from swarm.crypto import SecretKey, digest
+from swarm.gossip.exchange import Snapshot as Offerable
+from swarm.gossip.exchange import pack, read_payload
+from swarm.gossip.messages import Codec, FragmentKey, Offer, sign_offer
+from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.gossip.quantize import decompress
+from swarm.spec import RunSpec
+from swarm.tensors import hash_of
+from swarm.training.fragments import Merge, Received, Snapshot
+from swarm.training.outer import outer_scalars, weight_nano
+from swarm.training.round_plan import RosterSeat, RoundPlan
+from swarm.training.runner import SeatRunner
+from swarm.training.segment import SegmentLog, StepRecord
+from swarm.training.service import Pipeline
+from swarm.training.shard import Shard
+from swarm.training.window import FragmentMerged, StepTaken, WindowData
+from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
+from swarm.verify.replay import Answer, answer
+from swarm.verify.transcript import segment_leaves, state_root
+from tests.fakes import FakeHost, FakeNetwork
+from tests.training.pipeline import TEXT, a_spec
+
+CHAIN = digest("test", b"chain")
+TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
+JOB_S = 0.02
+WINDOW_STEPS = 3
+STEPS = 7
+"""Steps of a segment: windows of three, three and one."""
+ROUND_S = 15.0
+FRAGMENT_S = 0.15
+"""For each stage, between two fragments: the second is copied in another window than the first."""
+TRANSFER_S = 0.1
+"""For each stage: steps are taken while a fragment is on its way."""
+Place = tuple[int, int]
+"""(stage, index)."""
+
+
+def spec_of(stages: int, numerics: str) -> RunSpec:
+    spec = a_spec(stages=stages, numerics=numerics)
+    checks = changed(spec.checks, window_steps=WINDOW_STEPS)
+    return changed(spec, inner_steps_max=STEPS, checks=checks)
+
+
+@dataclass
+class Segment:
+    """One seat in one round, as it says it went."""
+
+    plan: RoundPlan
+    log: SegmentLog
+    windows: list[WindowData]
+
+    def claims(self) -> list[Answer]:
+        """What its solver says of each window: the leaves in it and the state behind it."""
+        leaves, claims = iter(segment_leaves(self.log)), list[Answer]()
+        opened = [record for record in self.log.records if isinstance(record, StepRecord)]
+        states = [record.components for record in opened if record.components is not None]
+        ends = [state_root(state) for state in (*states[1:], self.log.end)]
+        for window, end_root in zip(self.windows, ends, strict=True):
+            kept = [e for e in window.events if isinstance(e, StepTaken | FragmentMerged)]
+            claims.append(Answer(tuple(next(leaves) for _ in kept), end_root))
+        return claims
+
+
+@dataclass
+class Harvest:
+    """What a small swarm left behind."""
+
+    spec: RunSpec
+    secrets: dict[Place, SecretKey]
+    anchors: dict[int, dict[Digest, Tensor]]
+    """By stage: every canonical checkpoint."""
+    segments: dict[tuple[int, int, int], Segment] = field(default_factory=dict)
+    """By (round, stage, index)."""
+
+    def answer(self, data: WindowData, start_root: Digest | None = None) -> Answer:
+        """What anybody says of a log; ``start_root`` is by default that of the solver's commit."""
+        segment = self.segments[data.key.round, data.key.stage, data.key.seat]
+        committed = state_root(segment.log.start) if start_root is None else start_root
+        return answer(committed, segment.plan, data, TOKENS, self.anchors[data.key.stage])
+
+
+@dataclass
+class _Seat:
+    host: FakeHost
+    runner: SeatRunner
+    windows: trio.MemoryReceiveChannel[WindowData]
+
+
+class Field:
+    """``replicas`` seats in each stage."""
+
+    def __init__(self, spec: RunSpec, replicas: int, loss: float) -> None:
+        self.spec = spec
+        self.offered: Callable[[int, Tensor], Tensor] = lambda _, theta_P: theta_P
+        """What the seat of an index offers for its weights."""
+        network = FakeNetwork(seed=3, loss=loss)
+        self.seats: dict[Place, _Seat] = {}
+        for stage in range(spec.num_stages):
+            for index in range(replicas):
+                host = network.host(1 + stage * replicas + index)
+                pipeline = Pipeline(host, host.secret)
+                pipeline.serve()
+                send, receive = trio.open_memory_channel[WindowData](100)
+                runner = SeatRunner(
+                    Shard.initial(spec, StageIndex(stage)),
+                    index,
+                    tokens=TOKENS,
+                    compute=InlineCompute(lambda _: JOB_S),
+                    forward=pipeline.forward,
+                    incarnation=1 + index,
+                    windows=send,
+                )
+                pipeline.add(runner)
+                self.seats[stage, index] = _Seat(host, runner, receive)
+        rosters = tuple(
+            tuple(RosterSeat(i, self.seats[stage, i].host.peer, 0) for i in range(replicas))
+            for stage in range(spec.num_stages)
+        )
+        self.plan = RoundPlan(
+            chain=CHAIN,
+            run=RunIndex(1),
+            run_digest=spec.digest,
+            spec=spec,
+            round=RoundIndex(0),
+            beacon=Digest(digest("test", b"beacon")),
+            rosters=rosters,
+        )
+
+    async def trade(self, plan: RoundPlan, stage: int, fragment: int, codec: Codec | None) -> None:
+        """One fragment of a whole stage, by pairs; without a codec everybody steps alone."""
+        keys = [SeatKey(seat.index, seat.peer) for seat in plan.rosters[stage]]
+        pairs = pair_up(keys, plan.beacon, plan.run_digest, StageIndex(stage), fragment, plan.round)
+        snapshots = {
+            key: await self.seats[stage, key.index].runner.snapshot(fragment) for key in keys
+        }
+        used = Codec.BF16 if codec is None else codec
+        given = {key: self._offer(plan, stage, key.index, snapshots[key], used) for key in keys}
+        await trio.sleep(TRANSFER_S * self.spec.num_stages)
+        async with trio.open_nursery() as nursery:
+            for key in keys:
+                partner = pairs.get(key)
+                taken = None if codec is None or partner is None else (partner, given[partner])
+                merge = _merge(plan, snapshots[key], given[key][0], taken)
+                nursery.start_soon(self.seats[stage, key.index].runner.merge, merge)
+
+    def _offer(
+        self, plan: RoundPlan, stage: int, index: int, snapshot: Snapshot, codec: Codec
+    ) -> tuple[Offer, bytes]:
+        key = FragmentKey(plan.run, StageIndex(stage), snapshot.fragment, plan.round, index)
+        offerable = Offerable(
+            self.offered(index, snapshot.theta_P),
+            snapshot.anchor_P,
+            snapshot.anchor_root,
+            snapshot.step,
+            snapshot.tokens,
+        )
+        packed = pack(key, offerable, codec)
+        offer = sign_offer(self.seats[stage, index].host.secret, plan.chain, packed.offer)
+        return offer, decompress(packed.wire, packed.offer.num_bytes)
+
+
+def _merge(
+    plan: RoundPlan,
+    snapshot: Snapshot,
+    mine: Offer,
+    taken: tuple[SeatKey, tuple[Offer, bytes]] | None,
+) -> Merge:
+    scalars = outer_scalars(plan.spec.outer, plan.round)
+    if taken is None:
+        return Merge(snapshot, None, 0, scalars, None, -1, NO_DIGEST, NO_DIGEST)
+    partner, (offer, payload) = taken
+    ages = plan.spec.outer.age_weights_nano
+    return Merge(
+        snapshot,
+        read_payload(offer.codec, payload, snapshot.anchor_P),
+        weight_nano(snapshot.tokens, offer.tokens, 0, ages),
+        scalars,
+        partner.peer,
+        partner.index,
+        mine.payload_hash,
+        offer.payload_hash,
+        Received(offer, payload),
+    )
+
+
+Prepare = Callable[["Field"], None]
+CODECS: tuple[Codec | None, ...] = (Codec.INT8, Codec.BF16, None)
+
+
+def harvest(
+    spec: RunSpec,
+    *,
+    replicas: int = 2,
+    rounds: int = 2,
+    loss: float = 0.0,
+    codecs: Sequence[Codec | None] = CODECS,
+    seconds: float = ROUND_S,
+    prepare: Prepare = lambda _: None,
+) -> Harvest:
+    """Train ``rounds`` rounds; fragment f of round r is traded under ``codecs[r + f]``, in turn.
+
+    From the second round on the first replica's slow weights are the anchor of its stage.
+    """
+
+    async def main() -> Harvest:
+        swarm = Field(spec, replicas, loss)
+        prepare(swarm)
+        return await _train(swarm, rounds, seconds, codecs)
+
+    return trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def _train(
+    swarm: Field, rounds: int, seconds: float, codecs: Sequence[Codec | None]
+) -> Harvest:
+    seats, spec = swarm.seats, swarm.spec
+    initial = {
+        stage: Shard.initial(spec, StageIndex(stage)).params_P for stage in range(spec.num_stages)
+    }
+    done = Harvest(
+        spec,
+        {place: seat.host.secret for place, seat in seats.items()},
+        {stage: {hash_of(params_P): params_P} for stage, params_P in initial.items()},
+    )
+    async with trio.open_nursery() as nursery:
+        for seat in seats.values():
+            nursery.start_soon(seat.runner.run)
+        for number in range(rounds):
+            plan = replace(swarm.plan, round=RoundIndex(number))
+            for stage in range(spec.num_stages) if number else ():
+                phi_P = seats[stage, 0].runner.shard.phi()
+                done.anchors[stage][hash_of(phi_P)] = phi_P
+            for (stage, _), seat in seats.items():
+                root, anchor_P = list(done.anchors[stage].items())[-1]
+                await seat.runner.begin_round(plan, (anchor_P, root) if number else None)
+            for fragment in range(spec.outer.fragments):
+                await trio.sleep(FRAGMENT_S * spec.num_stages)
+                for stage in range(spec.num_stages):
+                    codec = codecs[(number + fragment) % len(codecs)]
+                    nursery.start_soon(swarm.trade, plan, stage, fragment, codec)
+            await trio.sleep(seconds)
+            for (stage, index), seat in seats.items():
+                log = await seat.runner.close_round()
+                windows = list[WindowData]()
+                while seat.windows.statistics().current_buffer_used:
+                    windows.append(seat.windows.receive_nowait())
+                done.segments[number, stage, index] = Segment(plan, log, windows)
+        nursery.cancel_scope.cancel()
+    return done
+
+
+@cache
+def honest(stages: int, numerics: str = "native", *, loss: float = 0.0) -> Harvest:
+    """Two rounds of two replicas a stage."""
+    return harvest(spec_of(stages, numerics), loss=loss)
