@@ -1,6 +1,7 @@
 """Run one benchmark by name and print one JSON object.
 
-Each benchmark lies in ``bench_NAME.py`` beside this file and has ``measure(quick) -> Outcome``.
+Each benchmark lies in ``bench_NAME.py`` beside this file and has ``measure(quick) -> Outcome``; one that can be
+drawn has ``plot(outcome, folder)`` as well.
 """
 
 import argparse
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 from scripts.bench_common import as_object
+from scripts.plots import require
+from swarm.errors import UsageError
 
 HERE = Path(__file__).parent
 SHARED = ("bench_main", "bench_common", "bench_plain")
@@ -22,8 +25,19 @@ def main() -> int:
     parser.add_argument("name", choices=names)
     parser.add_argument("--quick", action="store_true", help="a smoke test: less work")
     parser.add_argument("--json", action="store_true", help="the default, and the only form")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the result as PNG files")
     words = parser.parse_args()
-    outcome = importlib.import_module(f"scripts.bench_{words.name}").measure(words.quick)
+    bench = importlib.import_module(f"scripts.bench_{words.name}")
+    if words.plot is not None:
+        if not hasattr(bench, "plot"):
+            parser.error(f"{words.name} has nothing to draw")
+        try:
+            require()
+        except UsageError as error:
+            parser.error(f"{error}: {error.hint}")
+    outcome = bench.measure(words.quick)
+    if words.plot is not None:
+        bench.plot(outcome, words.plot)
     print(json.dumps(as_object(words.name, words.quick, outcome)))
     return 0
 

@@ -30,6 +30,8 @@ TICKET_S = 90.0
 """The launcher loads its libraries, reads the text and draws the model before it can invite anybody."""
 CLOSING_S = 35.0
 """Of the time asked for, kept for export and measurement by separate processes."""
+DISK_BYTES = 8 << 30
+"""All homes of the packaged run take 7.3 GB at most on two idle cores: windows that may be checked."""
 HURRY_S = 1.8
 """After Ctrl-C, children get this long before SIGKILL: all is over in 3 s."""
 
@@ -60,6 +62,11 @@ def demo(
     desk = terminal()
     folder = Path(tempfile.mkdtemp(prefix="swarm-demo-"))
     signal.signal(signal.SIGTERM, _interrupt)
+    if (free := shutil.disk_usage(folder).free) < DISK_BYTES:
+        desk.say(
+            f"{folder.parent} has {free / 1e9:.1f} GB free, and the demo may need {DISK_BYTES / 1e9:.0f}:"
+            " if it fails, set TMPDIR to a folder with more room"
+        )
     try:
         result, _ = play(desk, folder, file, minutes=minutes, kills=kill, lies=liar)
     except BaseException:

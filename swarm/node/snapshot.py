@@ -35,7 +35,8 @@ class Snapshots:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._started = trio.current_time()
-        self._supply: tuple[float, int] = (float("-inf"), 0)
+        self._supply: tuple[float, bool] = (float("-inf"), True)
+        """When it was counted, and whether it was what that state says: a stake that is burned changes it."""
         self._parameters: dict[bytes, int] = {}
         self.url = ""
 
@@ -112,16 +113,16 @@ class Snapshots:
         replay of others' windows; ``wire`` the event loop: links, signatures, ledger.
         """
         context = self._context
-        hashing_s = context.tally.hashing_s
+        hashing_s, packing_s = context.tally.hashing_s, context.checks.shelf.packing_s
         worker_s, checker_s = (
             sum(worker.spent_s.values()) for worker in (context.compute, context.checking)
         )
         cpu_s, passed_s = time.process_time(), trio.current_time() - self._started
         return {
             "compute": round(worker_s - hashing_s, 3),
-            "commit": round(hashing_s, 3),
+            "commit": round(hashing_s + packing_s, 3),
             "check": round(checker_s, 3),
-            "wire": round(max(cpu_s - worker_s - checker_s, 0.0), 3),
+            "wire": round(max(cpu_s - worker_s - checker_s - packing_s, 0.0), 3),
             "wait": round(max(passed_s - cpu_s, 0.0), 3),
         }
 
@@ -190,14 +191,14 @@ class Snapshots:
         ledger = self._context.ledger
         state, now = ledger.state, trio.current_time()
         if now - self._supply[0] > SUPPLY_CHECK_S:
-            self._supply = (now, audit_supply(state))
+            self._supply = (now, audit_supply(state) == state.supply)
         return {
             "chain": state.chain.hex(),
             "height": state.height,
             "finality_s": ledger.finality_s,
             "validators": [peer_name(voter.peer) for voter in state.validators],
             "supply": state.supply,
-            "supply_conserved": self._supply[1] == state.supply,
+            "supply_conserved": self._supply[1],
             "tail": self._tail(state.height),
         }
 

@@ -21,7 +21,9 @@ round_plan.py    C  what every seat reads at a round boundary
 messages.py      C  micro-batches up, gradients down, each signed
 outgoing.py      C  a micro-batch on its way to the next stage
 inner.py         C  exact gradient sums, clip, AdamW
-outer.py         C  the outer step: NoLoCo, gossip, alone
+outer.py         C  the outer step: NoLoCo in one or two tensors, gossip, alone, the consensus at the end
+lag.py           C  how far behind is too far, and starting again from another's state
+baselines.py     C  what NoLoCo is compared with: DiLoCo, synchronous data parallelism
 fragments.py     C  a fragment on its way into an outer step
 segment.py       C  what happened in one segment, in order
 stepper.py       C  when a seat takes its next optimizer step

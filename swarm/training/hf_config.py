@@ -90,7 +90,7 @@ def read_config(raw: bytes) -> ModelSpec:
         norm_eps_nano=_epsilon(config),
     )
     width = head_width(model)
-    if config.get("head_dim") not in {None, width}:
+    if config.get("head_dim") not in (None, width):  # noqa: PLR6201  it may be unhashable
         raise _refused("head_dim", config["head_dim"], f"heads here have {width} features")
     return model
 

@@ -18,6 +18,7 @@ from swarm.errors import PeerFault, UsageError
 from swarm.spec import NANO, OptimizerSpec
 from swarm.training.ops import AdamWScalars, Ops
 from swarm.training.stages import Span
+from swarm.training.state import are_finite
 
 FIXED_POINT = 2.0**44
 """Gradients are counted in units of 2^-44: finer than float32 resolves at any size that matters."""
@@ -43,8 +44,7 @@ class GradientSum:
         """
         if self.count >= MICROBATCHES_MAX or grad_P.shape != self._sum_P.shape:
             raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self._sum_P.numel()}")
-        # Written so that a NaN fails it.
-        if not float(torch.linalg.vector_norm(grad_P, float("inf"))) <= GRADIENT_MAX:
+        if not are_finite(grad_P, bound=GRADIENT_MAX):
             raise PeerFault("a micro-batch whose gradient is not finite or far too large")
         self._wide_P.copy_(grad_P)
         self._wide_P.mul_(FIXED_POINT).round_()

@@ -9,8 +9,10 @@ phi are the slow weights, theta the fast ones after the inner steps, m the outer
     phi   <- phi + m
     theta <- phi + (theta_now - theta_snapshot)
 
-This one-tensor form is gamma = beta. With another gamma the partner's phi is needed too, and
+This one-tensor form is gamma = beta. With the partner's phi as well (needed for another gamma),
 m <- alpha m + beta (target - slow) + gamma (slow - phi) with slow = (1 - w) phi + w phi_hat.
+The rounds of consensus at the end of a run (gossip/consensus.py) set phi <- target and m <- 0: alpha 0, beta 1,
+without the rounding of phi + (target - phi), so that all replicas end with one hash.
 Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911). Legend: F values of one fragment.
 """
 
@@ -37,7 +39,7 @@ class OuterState:
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """What arrived from the partner: ``phi_F`` only in the two-tensor form."""
+    """What arrived from the partner: ``phi_F`` only in the two-tensor form, which it chooses."""
 
     theta_F: Tensor
     weight: float
@@ -51,6 +53,14 @@ class OuterScalars:
     alpha: float
     beta: float
     gamma: float
+
+
+PRESETS = {
+    "noloco": OuterScalars(0.5, 0.7, 0.7),
+    "diloco": OuterScalars(0.3, 0.7, 0.7),
+    "gossip": OuterScalars(0.0, 1.0, 1.0),
+}
+"""Good numbers by the name of their method; diloco's belong to an all-reduce (baselines.py)."""
 
 
 def stability_bound(alpha: float) -> float:
@@ -93,14 +103,25 @@ def outer_step(
     target_F, slow_F = theta_F, state.phi_F
     if partner is not None and partner.weight > 0.0:
         target_F = _mixed(theta_F, partner.theta_F, partner.weight)
-        if scalars.gamma != scalars.beta:
-            if partner.phi_F is None:
-                raise UsageError("gamma differs from beta: the partner's slow weights are needed")
+        if partner.phi_F is not None:
             slow_F = _mixed(state.phi_F, partner.phi_F, partner.weight)
+        elif scalars.gamma != scalars.beta:
+            raise UsageError("gamma differs from beta: the partner's slow weights are needed")
     momentum_F = state.momentum_F * scalars.alpha + (target_F - slow_F) * scalars.beta
     if slow_F is not state.phi_F:
         momentum_F = momentum_F + (slow_F - state.phi_F) * scalars.gamma
     return OuterState(state.phi_F + momentum_F, momentum_F)
+
+
+def consensus_step(theta_F: Tensor, partner: Partner | None) -> OuterState:
+    """One round of consensus: the weighted mean is the new phi, and nothing is carried on.
+
+    With equal weights both partners get the same bits. Raises ``PeerFault`` like ``outer_step``.
+    """
+    target_F = theta_F
+    if partner is not None and partner.weight > 0.0:
+        target_F = _mixed(theta_F, partner.theta_F, partner.weight)
+    return OuterState(target_F, torch.zeros_like(target_F))
 
 
 def advanced(phi_F: Tensor, theta_now_F: Tensor, theta_snapshot_F: Tensor) -> Tensor:

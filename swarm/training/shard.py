@@ -79,6 +79,7 @@ class Shard:
         self.snapshots: dict[int, tuple[int, Tensor]] = {}
         """By fragment: the tokens it was offered with, and theta. Offered and not merged yet."""
         self._open = OpenStep(params_P.numel())
+        self._hashed: tuple[Tensor, Tensor, Digest, Digest] | None = None
 
     @classmethod
     def initial(cls, spec: RunSpec, stage: StageIndex) -> "Shard":
@@ -296,14 +297,12 @@ class Shard:
         if not are_finite(*tensors):
             # The bits of a NaN differ between machines: what follows from one has no hash to agree on.
             raise PeerFault("a state that is not finite")
-        params, m, v, phi, momentum = (hash_of(tensor) for tensor in tensors)
         hashes = (
-            params,
-            m,
-            v,
+            hash_of(self.params_P),
+            hash_of(self.adam.m_P),
+            hash_of(self.adam.v_P),
             number_component(self.adam.step),
-            phi,
-            momentum,
+            *self._slow_hashes(),
             tensor_hash("float32", (0,), b""),
             self.anchor_root,
             tokens_component(self.tokens_total, self.tokens_at_sync),
@@ -313,6 +312,14 @@ class Shard:
         return hashes
 
     # --- helpers ---
+
+    def _slow_hashes(self) -> tuple[Digest, Digest]:
+        """Of phi and momentum; they are replaced, never written to, so once for each is enough."""
+        phi_P, momentum_P = self.phi_P, self.momentum_P
+        known = self._hashed
+        if known is None or known[0] is not phi_P or known[1] is not momentum_P:
+            known = self._hashed = (phi_P, momentum_P, hash_of(phi_P), hash_of(momentum_P))
+        return known[2:]
 
     def _forward(
         self, inputs: Tensor, place: Place, source: int, in_activation: Digest, ids_root: Digest

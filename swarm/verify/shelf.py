@@ -5,6 +5,7 @@ Shell: three tables of the store and the folder of blobs; all of it is read into
 A manifest is on the disk before its blob is, so that whatever is in the folder can be found and removed.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 
 import trio
@@ -46,6 +47,8 @@ class Shelf:
     def __init__(self, store: Store, blobs: BlobsPort, secret: SecretKey, chain: Digest) -> None:
         self.answers: dict[WindowKey, OwnAnswer] = {}
         self.reveals: dict[SeatPlace, RevealSegment] = {}
+        self.packing_s = 0.0
+        """Processor seconds spent on making blobs of our own logs."""
         self._kept: dict[WindowKey, dict[Digest, _Kept]] = {}
         self._store, self._blobs, self._secret, self._chain = store, blobs, secret, chain
         self._load()
@@ -70,7 +73,8 @@ class Shelf:
 
     async def keep_own(self, run: Run, data: WindowData) -> WindowManifest:
         """Put a log of ours where others can fetch it; raises ``BadConfig`` if it does not fit."""
-        raw, root = await trio.to_thread.run_sync(_pack, data)
+        raw, root, spent_s = await trio.to_thread.run_sync(_pack, data)
+        self.packing_s += spent_s
         if len(raw) > WINDOW_BYTES_MAX:
             raise BadConfig(
                 f"a window of {len(raw) >> 20} MiB is more than a checker takes:"
@@ -168,9 +172,12 @@ class Shelf:
             raise Corrupt(f"what this node keeps for checking is damaged: {error}") from None
 
 
-def _pack(data: WindowData) -> tuple[bytes, Digest]:
+def _pack(data: WindowData) -> tuple[bytes, Digest, float]:
+    """The bytes of a window, the name of their blob, and what that took of the processor."""
+    began = time.thread_time()
     raw = b"".join(encode_window(data))
-    return raw, tensor_hash("uint8", (len(raw),), raw)
+    root = tensor_hash("uint8", (len(raw),), raw)
+    return raw, root, time.thread_time() - began
 
 
 def _rows(store: Store, table: str) -> Iterator[bytes]:

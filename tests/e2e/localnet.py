@@ -64,7 +64,7 @@ step_s = 2.0
 hop_s = 1.0
 exchange_s = 2.0
 [checks]
-probability = 1.0
+probability = {probability}
 window_steps = {window_steps}
 challenge_window_blocks = 120
 [ledger]
@@ -223,7 +223,9 @@ class Localnet:
             words = [f"line {i} of text {number} says {i * 7919 % 1009}" for i in range(600)]
             (corpus / f"text-{number}.txt").write_text("\n".join(words))
 
-    def run_file(self, *, rounds: int = 60_000, is_exact: bool = False) -> Path:
+    def run_file(
+        self, *, rounds: int = 60_000, is_exact: bool = False, probability: float = 1.0
+    ) -> Path:
         """A run that a lone slow core trains in fractions of a second per round."""
         path = self.folder / f"run-{rounds}{'-exact' * is_exact}.toml"
         numerics = "seq-f32/1" if is_exact else "native"
@@ -233,6 +235,7 @@ class Localnet:
             numerics=numerics,
             steps=steps,
             round_blocks=round_blocks,
+            probability=probability,
             window_steps=window_steps,
         )
         path.write_text(text)

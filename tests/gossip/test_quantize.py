@@ -9,6 +9,7 @@ from torch import Tensor
 from swarm.errors import BadEncoding, UsageError
 from swarm.gossip.quantize import (
     BLOCK,
+    CHUNK,
     LEVELS,
     compress,
     decode_bf16,
@@ -21,7 +22,7 @@ from swarm.gossip.quantize import (
     to_wire,
 )
 
-SIZES = [1, 127, 128, 129, 1000]
+SIZES = [1, 127, 128, 129, 1000, CHUNK, 2 * CHUNK + 129]
 
 
 def some(numel: int, seed: int = 0, scale: float = 1.0) -> Tensor:
@@ -73,6 +74,31 @@ def test_what_is_not_finite_or_too_far_is_not_encoded(bad: float) -> None:
     theta[3] = bad
     with pytest.raises(UsageError):
         encode_int8(theta, torch.zeros(5))
+
+
+def by_the_book(theta: Tensor, anchor: Tensor) -> bytes:
+    """The layout in as many words: whole-vector numpy, no chunks."""
+    blocks = np.zeros((-(-len(theta) // BLOCK), BLOCK), np.float32)
+    blocks.reshape(-1)[: len(theta)] = (theta - anchor).numpy()
+    peaks = np.abs(blocks).max(1).astype("<f2")
+    step = peaks.astype(np.float32) / np.float32(LEVELS)
+    levels = np.rint(blocks / np.where(step > 0, step, np.float32(1))[:, None])
+    levels = levels.clip(-LEVELS, LEVELS).astype(np.int8).reshape(-1)[: len(theta)]
+    return bytes(peaks.tobytes() + levels.tobytes())
+
+
+@pytest.mark.parametrize("numel", SIZES)
+def test_int8_in_chunks_has_the_bits_of_the_definition(numel: int) -> None:
+    anchor = some(numel)
+    theta = anchor + some(numel, seed=1, scale=0.01)
+    assert encode_int8(theta, anchor) == by_the_book(theta, anchor)
+
+
+def test_huge_but_finite_values_are_no_reason_to_refuse() -> None:
+    anchor = torch.full((200,), 3e38)
+    assert torch.equal(decode_int8(bytes(int8_bytes(200)), anchor, 200), anchor)
+    with pytest.raises(BadEncoding):
+        decode_int8(bytes(int8_bytes(200)), anchor * 2, 200)
 
 
 def test_a_bf16_encoder_refuses_what_is_not_finite() -> None:

@@ -1,5 +1,6 @@
 """The outer step is the equation of the specification, alone, in pairs, and inside its stability bound."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -7,17 +8,19 @@ from torch import Tensor
 from swarm.errors import PeerFault, UsageError
 from swarm.spec import NANO, OuterSpec
 from swarm.training.outer import (
+    PRESETS,
     OuterScalars,
     OuterState,
     Partner,
     advanced,
+    consensus_step,
     outer_scalars,
     outer_step,
     stability_bound,
     weight_nano,
 )
 
-NOLOCO = OuterScalars(0.5, 0.7, 0.7)
+NOLOCO = PRESETS["noloco"]
 SPEC = OuterSpec(500_000_000, 700_000_000, 700_000_000, 5, (NANO, NANO // 2), 4, 1, 1)
 
 
@@ -45,18 +48,39 @@ def test_the_two_tensor_form_with_equal_factors_is_the_one_tensor_form() -> None
     phi, momentum, theta, theta_hat, phi_hat = (noise(seed) for seed in range(5))
     state = OuterState(phi, momentum)
     one = outer_step(state, theta, Partner(theta_hat, 0.5), NOLOCO)
-    nearly = OuterScalars(0.5, 0.7, 0.7 + 1e-12)
-    two = outer_step(state, theta, Partner(theta_hat, 0.5, phi_hat), nearly)
+    two = outer_step(state, theta, Partner(theta_hat, 0.5, phi_hat), NOLOCO)
     torch.testing.assert_close(one.phi_F, two.phi_F)
+
+
+def test_two_tensors_move_by_the_deltas_and_towards_the_partners_slow_weights() -> None:
+    phi, momentum, theta, theta_hat, phi_hat = (noise(seed) for seed in range(5))
+    scalars = OuterScalars(0.5, 0.7, 0.2)
+    state, partner = OuterState(phi, momentum), Partner(theta_hat, 0.5, phi_hat)
+    deltas = ((theta - phi) + (theta_hat - phi_hat)) / 2
+    expected = 0.5 * momentum + 0.7 * deltas + 0.2 * ((phi + phi_hat) / 2 - phi)
+    torch.testing.assert_close(outer_step(state, theta, partner, scalars).momentum_F, expected)
     with pytest.raises(UsageError):
-        outer_step(state, theta, Partner(theta_hat, 0.5), nearly)
+        outer_step(state, theta, Partner(theta_hat, 0.5), scalars)
+    with pytest.raises(PeerFault):
+        outer_step(state, theta, Partner(theta_hat, 0.5, phi_hat[1:]), scalars)
 
 
 def test_gossip_is_the_plain_average() -> None:
     phi, theta, theta_hat = (noise(seed) for seed in range(3))
     state = OuterState(phi, torch.zeros(64))
-    after = outer_step(state, theta, Partner(theta_hat, 0.5), OuterScalars(0.0, 1.0, 1.0))
+    after = outer_step(state, theta, Partner(theta_hat, 0.5), PRESETS["gossip"])
     torch.testing.assert_close(after.phi_F, (theta + theta_hat) / 2)
+
+
+def test_consensus_gives_both_partners_the_same_bits_and_no_momentum() -> None:
+    left, right = noise(0), noise(1)
+    mine, theirs = (consensus_step(a, Partner(b, 0.5)) for a, b in ((left, right), (right, left)))
+    assert torch.equal(mine.phi_F, theirs.phi_F)
+    assert not bool(mine.momentum_F.any())
+    for nobody in (None, Partner(right, 0.0)):
+        assert torch.equal(consensus_step(left, nobody).phi_F, left)
+    with pytest.raises(PeerFault):
+        consensus_step(left, Partner(right * float("nan"), 0.5))
 
 
 def test_nothing_is_written_in_place() -> None:
@@ -122,3 +146,22 @@ def test_random_pairs_converge_inside_the_bound_and_not_outside(
                 after = outer_step(state, before[mine], Partner(before[other], 0.5), scalars)
                 phi[mine], momentum[mine] = after.phi_F, after.momentum_F
     assert (float(phi.var(0).mean()) < start) == stable
+
+
+def second_moment_radius(alpha: float, gamma: float) -> float:
+    """Spectral radius of the exact second moments (phi^2, phi m, m^2) of a pair's disagreement."""
+    c = np.array([gamma * gamma / 2, -alpha * gamma, alpha * alpha])
+    cross = np.array([-gamma / 2, alpha, 0.0])
+    moves = np.stack([np.array([1.0, 0, 0]) + 2 * cross + c, cross + c, c])
+    return float(np.abs(np.linalg.eigvals(moves)).max())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 0.7, 0.9])
+def test_the_bound_is_where_the_exact_second_moment_stops_shrinking(alpha: float) -> None:
+    bound = stability_bound(alpha)
+    assert second_moment_radius(alpha, 0.99 * bound) < 1 < second_moment_radius(alpha, 1.01 * bound)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_is_stable(name: str) -> None:
+    assert 0 < PRESETS[name].gamma < stability_bound(PRESETS[name].alpha)

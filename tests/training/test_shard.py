@@ -9,6 +9,7 @@ from swarm.crypto import digest
 from swarm.errors import PeerFault, UsageError
 from swarm.gossip.quantize import to_wire
 from swarm.spec import NANO
+from swarm.tensors import hash_of
 from swarm.training.fragments import Merge
 from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad
 from swarm.training.outer import OuterScalars
@@ -212,3 +213,15 @@ def test_a_state_is_a_copy() -> None:
     shard.step(PLAN, 0)
     assert torch.equal(state.params_P, a_last_stage().params_P)
     assert shard.components() != before
+
+
+def test_slow_weights_are_replaced_and_hashed_as_they_are() -> None:
+    shard = a_last_stage()
+    before, state = shard.components(), shard.state()
+    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.step(PLAN, 0)
+    assert shard.components()[4:6] == before[4:6]
+    shard.merge(Merge(shard.snapshot(0), None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
+    after = shard.components()
+    assert after[4:6] == (hash_of(shard.phi_P), hash_of(shard.momentum_P)) != before[4:6]
+    assert (hash_of(state.phi_P), hash_of(state.momentum_P)) == before[4:6]

@@ -43,3 +43,12 @@ def test_finite_is_finite() -> None:
     assert not are_finite(good, bound=1.0)
     for bad in (float("nan"), float("inf"), float("-inf")):
         assert not are_finite(good, torch.tensor([1.0, bad, 2.0]))
+
+
+def test_one_bad_value_is_found_wherever_it_is() -> None:
+    for numel in (1, 15, 16, 17, 100):
+        for place in range(numel):
+            for bad in (float("nan"), float("inf")):
+                values = torch.linspace(-1, 1, numel)
+                values[place] = bad
+                assert not are_finite(values)

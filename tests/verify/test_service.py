@@ -217,7 +217,7 @@ async def test_a_restart_in_every_phase_loses_nothing(
 async def test_over_links_that_lose_a_fifth_of_all_frames_a_segment_is_verified(
     tmp_path: Path, autojump_clock: MockClock, seed: int
 ) -> None:
-    checks = CheckSpec(NANO, 10, 200)
+    checks = CheckSpec(NANO, 10, 170)
     slow = small_run_spec(round_blocks=30, rounds=40, numerics="seq-f32/1", checks=checks)
     async with a_village(a_case(slow), tmp_path) as village:
         village.network.loss = 0.2

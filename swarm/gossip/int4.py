@@ -1,0 +1,130 @@
+"""Half the bytes again: blockwise int4, with what was lost carried into the next payload.
+
+Core: pure functions.
+
+Layout of n values in b = ceil(n / 128) blocks: b float16 peaks, then ceil(n / 2) bytes of two levels in
+[-7, 7] each, as four-bit integers, the earlier value in the low half; value = anchor + level * (peak / 7),
+in float32 in that order. The unused half of a last byte is 0.
+
+Error feedback: what is encoded is (theta - anchor) + residual, and the residual of the next payload is what
+this one did not say. ``Coded.residual_N`` takes the old one's place only when the payload was acknowledged:
+what never arrived was never said. It leaves a floor under consensus, so the last tenth of a run travels in
+int8 (``is_coarse``). Source: docs/spec/training.md section 5. Legend: N values, B blocks, K values of a
+block, C values in work at a time.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from swarm.errors import BadEncoding, UsageError
+from swarm.gossip.quantize import (
+    BLOCK,
+    CHUNK,
+    block_count,
+    check_length,
+    check_peaks_sent,
+    chunks,
+    read_peaks,
+    steps,
+    to_levels,
+    to_values,
+    whole_blocks,
+)
+
+LEVELS = 7
+FINE_SHARE = 10
+"""One round in so many, at the end, is traded finely."""
+_LOW, _HIGH = 0x000F, 0x00F0
+_SIGN = 0x0808
+"""Flipping the sign bits of two levels counts them from -8 on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A payload, and the residual that holds once it has been acknowledged."""
+
+    payload: bytes
+    residual_N: Tensor
+
+
+def int4_bytes(numel: int) -> int:
+    """Length of the payload of ``numel`` values."""
+    return 2 * block_count(numel) + (numel + 1) // 2
+
+
+def is_coarse(round_index: int, rounds: int) -> bool:
+    """Whether a round of a run may trade in int4: all but the last tenth, and never the last one."""
+    return round_index < rounds - -(-rounds // FINE_SHARE)
+
+
+def encode_int4(theta_N: Tensor, anchor_N: Tensor, residual_N: Tensor) -> Coded:
+    """Quantize float32 ``(theta - anchor) + residual`` in blocks of 128; nothing is written in place.
+
+    Raises ``UsageError`` if that is not finite or too large for a float16 peak, or if a shape differs.
+    """
+    numel = theta_N.numel()
+    if not theta_N.shape == anchor_N.shape == residual_N.shape == (numel,):
+        raise UsageError("a fragment, its anchor and its residual are flat and equally long")
+    blocks = block_count(numel)
+    payload = np.empty(int4_bytes(numel), np.uint8)
+    peaks_B, pairs = payload[: 2 * blocks].view("<f2"), payload[2 * blocks :]
+    left_N = torch.empty(numel)
+    delta_C, levels_C = torch.empty(CHUNK), torch.empty(CHUNK)
+    small_C = torch.empty(CHUNK, dtype=torch.int8)
+    for part, count, rows in chunks(numel):
+        delta_BK = whole_blocks(delta_C, count)
+        torch.sub(theta_N[part], anchor_N[part], out=delta_C[:count])
+        delta_C[:count].add_(residual_N[part])
+        levels_BK = levels_C[: delta_BK.numel()].view(-1, BLOCK)
+        peak_B, step_B1 = to_levels(delta_BK, LEVELS, levels_BK)
+        peaks_B[rows] = peak_B.numpy()
+        small_C[: levels_BK.numel()] = levels_C[: levels_BK.numel()]
+        pairs[part.start // 2 : (part.stop + 1) // 2] = _packed(small_C[: count + count % 2])
+        levels_BK.mul_(step_B1)
+        torch.sub(delta_C[:count], levels_C[:count], out=left_N[part])
+    check_peaks_sent(peaks_B)
+    return Coded(payload.tobytes(), left_N)
+
+
+def decode_int4(payload: bytes, anchor_N: Tensor, numel: int) -> Tensor:
+    """The float32 (numel,) values of a payload; raises ``BadEncoding`` for anything nobody writes."""
+    check_length(payload, int4_bytes(numel))
+    blocks = block_count(numel)
+    step_B1 = steps(read_peaks(payload, blocks), LEVELS)
+    pairs = np.frombuffer(payload, np.uint8, offset=2 * blocks)
+    if numel % 2 and int(pairs[-1]) & _HIGH:
+        raise BadEncoding("a level behind the last value")
+    theta_N = torch.empty(blocks * BLOCK)
+    for part, count, rows in chunks(numel):
+        levels_C = _unpacked(pairs[part.start // 2 : (part.stop + 1) // 2])
+        values_C = theta_N[part.start : rows.stop * BLOCK]
+        np.copyto(values_C[:count].numpy(), levels_C[:count])
+        to_values(values_C, step_B1[rows], anchor_N[part])
+    return theta_N[:numel]
+
+
+def _packed(levels_C: Tensor) -> npt.NDArray[np.uint8]:
+    """An even number of levels, two to a byte."""
+    twice = levels_C.numpy().view("<u2")
+    shifted = np.right_shift(twice, 4)
+    shifted &= _HIGH
+    shifted |= twice & _LOW
+    packed: npt.NDArray[np.uint8] = shifted.astype(np.uint8)
+    return packed
+
+
+def _unpacked(pairs: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    """Two levels of each byte; raises ``BadEncoding`` for a level of -8."""
+    twice = pairs.astype("<u2")
+    twice |= np.left_shift(twice, 4)
+    twice &= _LOW << 8 | _LOW
+    twice ^= _SIGN
+    levels_C = twice.view(np.int8)
+    if levels_C.size and int(levels_C.min()) == 0:
+        raise BadEncoding("an int4 level of -8, which nobody writes")
+    levels_C -= 8
+    return levels_C

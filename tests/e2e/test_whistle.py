@@ -1,0 +1,84 @@
+"""Where nobody is drawn to check, one peer that doubts is enough: it reports, and who lied must show it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.localnet import STAKE, Localnet, Node, Part, State, peer_of
+
+pytestmark = pytest.mark.e2e
+
+LIAR = (sys.executable, str(Path(__file__).with_name("liar.py")))
+
+
+@pytest.fixture(scope="module")
+def names(net: Localnet) -> dict[str, str]:
+    """A launcher that votes, one that doubts and does not train, a liar; the dice never draw anybody."""
+    run_file = net.run_file(is_exact=True, probability=0.0)
+    names = net.set_up(run_file, "launcher", doubter=Part(solve=False), liar=Part())
+    launcher = net.start("launcher", "launch", str(run_file))
+    ticket = launcher.ticket()
+    net.start("doubter", "join", ticket)
+    net.start("liar", "join", ticket, program=LIAR)
+    return names
+
+
+@pytest.fixture(scope="module")
+def doubter(net: Localnet, names: dict[str, str]) -> Node:
+    assert names
+    return net.nodes[1]
+
+
+def test_a_report_makes_a_liar_show_itself(
+    net: Localnet, names: dict[str, str], doubter: Node
+) -> None:
+    """Paid unchecked, reported, revealed, disputed, judged: the stake goes where the doubt was."""
+
+    def unchecked(state: State) -> State | None:
+        mine = [row for row in state["checks"] if row["name"] == names["liar"]]
+        return next((row for row in mine if row["phase"] == "unsampled"), None)
+
+    row = doubter.wait("a segment nobody checked", unchecked)
+    before = doubter.wait("its stake", lambda s: peer_of(s, names["doubter"])["stake"] and s)
+    assert peer_of(before, names["doubter"])["stake"] == STAKE
+    done = net.swarm("report", *where(row), "--window", "0", home=doubter.home)
+    assert done.returncode == 0, done.stderr
+    assert "reported window 0" in done.stdout
+
+    state = doubter.wait("the conviction", lambda s: bool(s["convictions"]) and s)
+    sentence = state["convictions"][0]
+    assert (sentence["name"], sentence["accuser"]) == (names["liar"], names["doubter"])
+    assert sentence["stake_taken"] == STAKE
+    assert peer_of(state, names["liar"])["stake"] == 0
+    assert state["run"]["checks"]["guilty"] == 1
+    assert state["ledger"]["supply_conserved"]
+
+
+def test_doubt_in_true_work_costs_the_doubter_alone(
+    net: Localnet, names: dict[str, str], doubter: Node
+) -> None:
+    """The solver shows the same leaves, and keeps its pay, its stake, and the bond."""
+
+    def rows(state: State) -> list[State]:
+        return [row for row in state["checks"] if row["name"] == names["launcher"]]
+
+    state = doubter.wait("a picture", lambda s: s)
+    row = next(row for row in rows(state) if row["phase"] == "unsampled" and not row["windows"])
+    done = net.swarm("report", *where(row), "--window", "0", home=doubter.home)
+    assert done.returncode == 0, done.stderr
+
+    def is_shown(state: State) -> State | None:
+        found = next((one for one in rows(state) if where(one) == where(row)), None)
+        return state if found and found["windows"] and not found["accusers"] else None
+
+    state = doubter.wait("the leaves of the honest", is_shown)
+    launcher = peer_of(state, names["launcher"])
+    assert (launcher["stake"], launcher["audits"]["failed"]) == (STAKE, 0)
+    assert peer_of(state, names["doubter"])["stake"] == STAKE
+    assert state["run"]["checks"]["guilty"] == 1
+
+
+def where(row: State) -> list[str]:
+    """A segment as options of a command."""
+    return [word for name in ("round", "stage", "seat") for word in (f"--{name}", str(row[name]))]
