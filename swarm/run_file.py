@@ -86,7 +86,7 @@ class ModelSection(Section):
     """Base of the rotary positions."""
     norm_eps: float = _ratio("norm_eps", 1e-5)
     init_from: Text = ""
-    """A folder with config.json and safetensors of a Llama to go on from; the shape above comes from it, except seq_len."""
+    """A folder of transformers' Llama to go on from; its shape counts, but for seq_len."""
 
 
 class TrainingSection(Section):

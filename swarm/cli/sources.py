@@ -62,7 +62,7 @@ def save_model(folder: Path, model: Model, *, weights_only: bool = False) -> Non
     if weights_only:
         files = {WEIGHTS_FILE: weights(model.spec, [model.params_P])}
     else:
-        end = tokenizer_of(model).separator
+        end = _end_token(model)
         files = export_files(model.spec, [model.params_P], facts=model.facts, end_token=end)
         files |= tokenizer_files(model.tokenizer)
     try:
@@ -74,6 +74,14 @@ def save_model(folder: Path, model: Model, *, weights_only: bool = False) -> Non
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise BadConfig(f"cannot write {folder}: {error.strerror}", hint="df -h, ls -ld") from None
+
+
+def _end_token(model: Model) -> int | None:
+    """The id between two documents; None where the tokenizer, or the library that reads it, is not here."""
+    try:
+        return tokenizer_of(model).separator
+    except BadConfig:
+        return None
 
 
 def run_of_home(home: Path) -> Run:

@@ -60,6 +60,18 @@ def spec_of(stages: int) -> RunSpec:
 
 @cache
 def plan_of(stages: int) -> RoundPlan:
+    """With a beacon that gives ``MINE`` a partner for one fragment of each stage, and none for the other."""
+    beacons = (Digest(digest("test", b"beacon", bytes([number]))) for number in range(256))
+    plans = (_plan(stages, beacon) for beacon in beacons)
+    return next(plan for plan in plans if all(_has_both(plan, stage) for stage in range(stages)))
+
+
+def _has_both(plan: RoundPlan, stage: int) -> bool:
+    fragments = range(plan.spec.outer.fragments)
+    return len({partner_index(plan, stage, fragment) >= 0 for fragment in fragments}) == 2
+
+
+def _plan(stages: int, beacon: Digest) -> RoundPlan:
     spec = spec_of(stages)
     return RoundPlan(
         chain=CHAIN,
@@ -67,7 +79,7 @@ def plan_of(stages: int) -> RoundPlan:
         run_digest=spec.digest,
         spec=spec,
         round=ROUND,
-        beacon=Digest(digest("test", b"beacon")),
+        beacon=beacon,
         rosters=tuple(
             tuple(RosterSeat(index, secret(stage, index).peer, 0) for index in range(REPLICAS))
             for stage in range(stages)
