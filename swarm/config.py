@@ -47,7 +47,6 @@ __all__ = [
     "parse_run_file",
     "run_spec",
     "run_template",
-    "with_shape",
 ]
 
 FILE_CHARS_MAX = 64_000
@@ -229,31 +228,6 @@ def _planned_model(file: RunFile) -> RunFile:
     layers = max(file.model.num_layers, file.training.num_stages)
     model = file.model.model_copy(update={"num_layers": layers})
     return file.model_copy(update={"model": model})
-
-
-def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
-    """The run file with the shape of the model it starts from, where it says nothing but the defaults.
-
-    ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
-    """
-    known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__}
-    known["norm_eps"] = known.pop("norm_eps_nano") / NANO
-    longest = known.pop("seq_len")
-    defaults = _DEFAULTS.model
-    for name, value in known.items():
-        given = getattr(file.model, name)
-        if given not in {value, getattr(defaults, name)}:
-            raise BadConfig(
-                f"[model] {name} = {given}, and the model of init_from has {value}",
-                hint=f"remove {name} from [model]: the shape comes from init_from",
-            )
-    if file.model.seq_len > max(longest, defaults.seq_len):
-        raise BadConfig(
-            f"[model] seq_len = {file.model.seq_len}, and the model of init_from has {longest} positions",
-            hint=f"set seq_len to at most {longest}",
-        )
-    known["seq_len"] = min(file.model.seq_len, longest)
-    return file.model_copy(update={"model": file.model.model_copy(update=known)})
 
 
 def _planned_data(file: RunFile) -> DataSpec:

@@ -236,6 +236,10 @@ class NodeConfig(Section):
     """Check the work of others when the dice draw this node; it takes a stake."""
     stake: int = Field(default=0, ge=0, le=AMOUNT_MAX)
     """What to have at stake on the ledger, as soon as the balance allows; 0 stakes nothing by itself."""
+    generate: bool = True
+    """Go on with texts for others (swarm generate --swarm), in moderation and after our own training."""
+    evaluate: bool = False
+    """Fetch every new checkpoint and measure it on held-out text; who launched the run always does."""
     threads: int = Field(default=1, ge=1, le=256)
     """Threads for arithmetic; 1 gives the same bits in every run on this machine."""
     disk_quota_mb: int = Field(default=8_000, ge=100, le=1 << 30)

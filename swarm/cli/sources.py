@@ -13,6 +13,7 @@ from torch import Tensor
 from swarm.cli.archive import read_head
 from swarm.errors import BadConfig, Corrupt, Unreachable, UsageError
 from swarm.ledger.records import Run
+from swarm.node.boundaries import common_rounds
 from swarm.spec import ModelSpec, RunSpec
 from swarm.tensors import hash_of
 from swarm.training.checkpoint import decode_phi, joined
@@ -114,7 +115,7 @@ def model_of_run(home: Path, *, initial: bool) -> Model:
             f" {run.spec.checkpoint_rounds} rounds and at the end",
             hint="swarm run show, or the untrained model: swarm export DIR --initial",
         )
-    for round_ in _common_rounds(run):
+    for round_ in common_rounds(run):
         kept = [next(c for c in stage if c.round == round_) for stage in run.checkpoints]
         roots = [checkpoint.phi_root for checkpoint in kept]
         if all((home / BLOBS / root.hex()).is_file() for root in roots):
@@ -150,6 +151,11 @@ def tokenizer_of(model: Model) -> Tokenizer:
     return load_tokenizer(model.tokenizer)
 
 
+def tokenizer_of_run(home: Path) -> Tokenizer:
+    """What turns text into the tokens of the run of this home; raises ``Unreachable`` when it is not here."""
+    return load_tokenizer(_tokenizer(home, run_of_home(home).spec))
+
+
 def heldout_of_run(home: Path) -> tuple[Path, str]:
     """The held-out text of the run of this home: a file of tokens, checked, and its dtype."""
     spec: RunSpec = run_of_home(home).spec
@@ -162,12 +168,6 @@ def heldout_of_run(home: Path) -> tuple[Path, str]:
     if root_of_file(path, spec.data.dtype, spec.data.num_token_ids) != spec.data.heldout_root:
         raise Corrupt(f"the held-out text of run {spec.name} is damaged", hint=f"rm {path}")
     return path, spec.data.dtype
-
-
-def _common_rounds(run: Run) -> list[int]:
-    """The boundaries of which every stage still has a checkpoint, newest first."""
-    rounds = [{int(kept.round) for kept in stage} for stage in run.checkpoints]
-    return sorted(set.intersection(*rounds), reverse=True)
 
 
 def _tokenizer(home: Path, spec: RunSpec) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swarm.codec import decode, encode
 from swarm.compute import ComputePort
-from swarm.config import genesis_of, run_spec, with_shape
+from swarm.config import genesis_of, run_spec
 from swarm.crypto import SecretKey
 from swarm.errors import BadConfig, BadEncoding, Corrupt
 from swarm.gossip.blobs import Blobs
@@ -20,6 +20,7 @@ from swarm.node.reports import Reports
 from swarm.node.starting import opened_start, publish_start
 from swarm.run_file import RunFile
 from swarm.spec import Genesis, ModelSpec, RunSpec
+from swarm.start_shape import with_shape
 from swarm.training.ops import table
 from swarm.training.stages import init_root, plan_stages
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId

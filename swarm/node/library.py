@@ -13,6 +13,7 @@ import trio
 from torch import Tensor
 
 from swarm.bounds import TOKEN_BYTES
+from swarm.codec import replace
 from swarm.compute import ComputePort
 from swarm.errors import BadConfig, BrokenPromise, Corrupt, Unreachable
 from swarm.gossip.blobs import Blobs, Progress
@@ -64,7 +65,18 @@ class Library:
         the run says, ``Corrupt`` if our own disk changed them since an earlier start: a text that was just
         fetched is read again only if its dtype could say more than the vocabulary.
         """
+        return await self._text(run, run.spec.data, progress)
+
+    async def heldout(self, run: Run) -> TokenSource:
+        """The tokens that nobody trains on; raises as ``tokens`` does."""
         data = run.spec.data
+        return await self._text(
+            run, replace(data, train_root=data.heldout_root, train_bytes=data.heldout_bytes)
+        )
+
+    async def _text(
+        self, run: Run, data: DataSpec, progress: Progress | None = None
+    ) -> TokenSource:
         found = self._texts.get(data)
         if found is None:
             is_here = self._blobs.has(data.train_root)
@@ -161,6 +173,21 @@ class Library:
         num_bytes = plan.num_parameters * FLOAT_BYTES
         path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
         return await self._read(run, stage, root, path)
+
+    async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
+        """Canonical weights for whoever asks, if they are on this disk or are drawn: nothing is fetched.
+
+        Raises ``Corrupt`` as ``anchor`` does.
+        """
+        if not self.canonical(run, stage, root):
+            return None
+        is_drawn = not run.spec.initial_roots and root == await self.initial_root(run.spec, stage)
+        if not is_drawn and not self._blobs.has(root):
+            return None
+        try:
+            return await self.anchor(run, stage, root)
+        except Unreachable:
+            return None
 
     async def checkpoint(self, run: Run, stage: StageIndex, checkpoint: Checkpoint) -> Tensor:
         """The weights of a canonical checkpoint, fetched from peers when they are not here.

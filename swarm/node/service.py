@@ -34,10 +34,13 @@ from swarm.node import acquaintances, entrance, launching
 from swarm.node.actions import actions_of, make_ticket
 from swarm.node.announcing import announce
 from swarm.node.context import Context, Tally
+from swarm.node.evaluating import evaluate_checkpoints
+from swarm.node.inference import Inference
 from swarm.node.library import Library
 from swarm.node.reports import Reports
 from swarm.node.retention import check_retention, keeps_windows, retention_of
 from swarm.node.snapshot import Snapshots
+from swarm.node.speaking import Speaking
 from swarm.node.steward import Steward
 from swarm.run_file import NodeConfig, RunFile
 from swarm.spec import Genesis, RunSpec
@@ -51,6 +54,8 @@ from swarm.web.service import Started, serve_web
 STORE_FILE = "store.sqlite"
 API_FILE = "api.json"
 BLOBS = "blobs"
+SERVING_NICENESS = 15
+"""Between our own training and the checks: somebody waits for the text."""
 CHECKING_NICENESS = 19
 """The least there is, below the 10 of our own training: a check never delays a step."""
 
@@ -75,6 +80,8 @@ class Workers:
 
     compute: Compute
     checking: Compute
+    serving: Compute
+    """For texts that are written with the model: a replay that takes seconds must not hold up a token."""
 
 
 async def run_node(
@@ -95,12 +102,14 @@ async def run_node(
         workers = Workers(
             compute=Compute(prepare=prepare),
             checking=Compute(niceness=CHECKING_NICENESS, prepare=prepare),
+            serving=Compute(niceness=SERVING_NICENESS, prepare=prepare),
         )
         try:
             await _run(setup, report, store, workers, task_status)
         finally:
             workers.compute.close()
             workers.checking.close()
+            workers.serving.close()
             store.close()
             (setup.home / API_FILE).unlink(missing_ok=True)
 
@@ -146,6 +155,8 @@ async def _run(
             snapshots = Snapshots(context)
             nursery.start_soon(_find_run, setup, context)
             nursery.start_soon(steward.serve)
+            speaking = _generate(context, workers, nursery)
+            nursery.start_soon(evaluate_checkpoints, context)
             token = secrets.token_urlsafe(24)
             serve = partial(
                 serve_web,
@@ -153,7 +164,7 @@ async def _run(
                 report.lines,
                 port=config.api_port,
                 token=token,
-                actions=actions_of(context),
+                actions={**actions_of(context), **speaking.actions},
             )
             url = await _started(nursery, serve)
             snapshots.url = url
@@ -161,6 +172,14 @@ async def _run(
             report(EventKind.PROGRESS, f"map {url}")
             task_status.started(url)
             await trio.sleep_forever()
+
+
+def _generate(context: Context, workers: Workers, nursery: trio.Nursery) -> Speaking:
+    """Write texts with the model of the run, for others if the node file allows it, and for who sits here."""
+    inference = Inference(context.host, context.library, workers.serving, lambda: context.run)
+    if context.config.generate:
+        inference.serve()
+    return Speaking(context, inference, nursery)
 
 
 async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  any service's start value

@@ -21,7 +21,7 @@ from swarm.types import NO_DIGEST, Digest
 
 async def opened_start(base: Path, name: str) -> HfFolder:
     """The folder of ``init_from``, looked at; raises ``BadConfig`` when it is no Llama of ours."""
-    return await trio.to_thread.run_sync(open_folder, base / Path(name).expanduser())
+    return await trio.to_thread.run_sync(_opened, base, name)
 
 
 async def publish_start(
@@ -44,3 +44,7 @@ async def publish_start(
         phi_P = await compute.run(read_stage, start, plan)
         roots.append(await blobs.add(phi_bytes(phi_P), dtype="float32", shape=tuple(phi_P.shape)))
     return tuple(roots)
+
+
+def _opened(base: Path, name: str) -> HfFolder:
+    return open_folder(base / Path(name).expanduser())

@@ -8,6 +8,7 @@ data.py          C  text to tokens, sample ids to windows
 data_files.py    S  find and read the files a corpus is made of
 split.py         C  which documents are trained on, held out, left out
 tokenizer.py     C  text to token ids and back: bytes, or a tokenizers file
+telling.py       C  the text of tokens, a piece at a time
 dataset.py       C  what a dataset is: two token files and a manifest
 dataset_build.py S  build one from documents, in bounded memory
 dataset_files.py S  open, list and verify those on this disk
@@ -41,7 +42,10 @@ hf_config.py     C  config.json of transformers' Llama, written and read with su
 weight_files.py  C  what a safetensors file says it holds, and its numbers as float32
 hf_import.py     S  a folder of transformers' Llama into the flat vector of a stage
 evaluate.py      C  held-out loss in nats per token
-generate.py      C  sampling with keys and values remembered
+kv_cache.py      C  keys and values of the positions so far, one stage at a time
+generate.py      C  sampling, and which positions to compute next
+inference.py     C  one stage asked to go on with a text, as messages
+sessions.py      C  the texts a stage goes on with for others, bounded
 runner.py        S  one seat, living: admit, compute, step, close
 service.py       S  the door: serve seats, carry micro-batches to the next stage
 

@@ -2,9 +2,9 @@
 
 Core: files as a mapping from name to bytes; the caller writes them, ``hf_import`` reads them back.
 
-An exported folder holds ``config.json``, ``generation_config.json``, ``model.safetensors`` (float32) and a model card,
-and loads with ``LlamaForCausalLM.from_pretrained`` with equal logits. Tokens are bytes, or those of the
-``tokenizer.json`` beside them, which ``AutoTokenizer`` loads.
+An exported folder holds ``config.json``, ``generation_config.json``, ``model.safetensors`` (float32) and a
+model card, and loads with ``LlamaForCausalLM.from_pretrained`` with equal logits. Tokens are bytes, or those of
+the ``tokenizer.json`` beside them, which ``AutoTokenizer`` loads.
 """
 
 from collections.abc import Sequence

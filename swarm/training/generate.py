@@ -2,8 +2,8 @@
 
 Core: a function of the parameters, the prompt and the dice.
 
-``Writer`` decides and draws; who computes the logits, here or a stage after the other elsewhere, is not its affair.
-Legend: V vocabulary, P parameters of the whole model.
+``Writer`` decides and draws; who computes the logits, here or a stage after the other elsewhere, is not its
+affair. Legend: V vocabulary, P parameters of the whole model.
 """
 
 from collections.abc import Iterator, Sequence

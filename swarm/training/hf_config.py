@@ -1,7 +1,7 @@
 """``config.json`` of transformers' Llama: written for an export, read with suspicion for an import.
 
-Core: text in, ``ModelSpec`` out, and back; whatever a folder asks for that this house cannot compute is refused by
-its key.
+Core: text in, ``ModelSpec`` out, and back; whatever a folder asks for that this house cannot compute is refused
+by its key.
 """
 
 import json
@@ -90,7 +90,7 @@ def read_config(raw: bytes) -> ModelSpec:
         norm_eps_nano=_epsilon(config),
     )
     width = head_width(model)
-    if config.get("head_dim") not in (None, width):  # noqa: PLR6201  it may be unhashable
+    if config.get("head_dim") not in (None, width):
         raise _refused("head_dim", config["head_dim"], f"heads here have {width} features")
     return model
 

@@ -2,8 +2,8 @@
 
 Shell: reads the disk; what the files say is judged by ``hf_config`` and ``weight_files``.
 
-Nothing is allocated before the shapes in the files' headers are those of the model, and the files are as long as the
-headers say. Pickles are never read. Legend: P parameters of a stage.
+Nothing is allocated before the shapes in the files' headers are those of the model, and the files are as long
+as the headers say. Pickles are never read. Legend: P parameters of a stage.
 """
 
 import os

@@ -99,7 +99,7 @@ def _check(plan: StagePlan, inputs: Tensor) -> None:
     model: ModelSpec = plan.model
     if plan.is_first:
         fits = inputs.dtype == torch.int64 and inputs.dim() == 1
-        fits = fits and inputs.numel() > 0 and 0 <= int(inputs.min())
+        fits = fits and inputs.numel() > 0 and int(inputs.min()) >= 0
         fits = fits and int(inputs.max()) < model.vocab_size
     else:
         fits = inputs.dtype == torch.float32 and inputs.dim() == 2 and inputs.numel() > 0

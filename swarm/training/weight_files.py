@@ -2,8 +2,8 @@
 
 Core: bytes in, places and tensors out; files are read by ``hf_import``.
 
-The form: eight bytes with the header's length, the header (JSON: name to dtype, shape and offsets), the data. A model
-in several files has an index, which says in which file each tensor lies.
+The form: eight bytes with the header's length, the header (JSON: name to dtype, shape and offsets), the data. A
+model in several files has an index, which says in which file each tensor lies.
 """
 
 from dataclasses import dataclass

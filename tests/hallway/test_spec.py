@@ -32,7 +32,7 @@ def variants(whole: Any) -> list[Any]:  # noqa: ANN401  (walks structs of any ki
         elif isinstance(value, bytes):
             changed = [bytes(byte ^ 1 for byte in value)]
         else:
-            changed = [value[1:]]
+            changed = [value[1:] if value else (Digest(b"x" * 32),)]
         found += [msgspec.structs.replace(whole, **{field: one}) for one in changed]
     return found
 

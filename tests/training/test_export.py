@@ -1,4 +1,4 @@
-"""An export holds the names, shapes and settings that transformers' Llama reads, and says where it comes from."""
+"""An export holds what transformers' Llama reads: names, shapes, settings; and says where it comes from."""
 
 import json
 

@@ -77,4 +77,4 @@ def test_a_small_nucleus_is_the_likeliest_and_a_large_one_leaves_the_tail_out() 
     drawn = [draw_token(logits, dice, Sampling(1.0, 4, 0.79)) for _ in range(2000)]
     assert sorted(set(drawn)) == [1, 2]
     assert 0.58 < drawn.count(1) / len(drawn) < 0.67
-    assert set(draw_token(logits, dice, Sampling(1.0, 4, 0.81)) for _ in range(500)) == {1, 2, 3}
+    assert {draw_token(logits, dice, Sampling(1.0, 4, 0.81)) for _ in range(500)} == {1, 2, 3}
