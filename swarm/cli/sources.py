@@ -117,7 +117,7 @@ def model_of_run(home: Path, *, initial: bool) -> Model:
         )
     for round_ in common_rounds(run):
         kept = [next(c for c in stage if c.round == round_) for stage in run.checkpoints]
-        roots = [checkpoint.phi_root for checkpoint in kept]
+        roots = tuple(checkpoint.phi_root for checkpoint in kept)
         if all((home / BLOBS / root.hex()).is_file() for root in roots):
             shards = [_shard(home, plan, root) for plan, root in zip(plans, roots, strict=True)]
             return _model(home, run, shards, round_, roots)

@@ -4,8 +4,6 @@ Shell: whoever launched the run does it, and whoever wants to (``evaluate`` in t
 memory at a time, and the arithmetic gives way to training.
 """
 
-from functools import partial
-
 import trio
 from torch import Tensor
 
@@ -106,12 +104,13 @@ async def _measure(context: Context, run: Run, round_: int) -> Evaluation:
     losses, counts = list[float](), [len(labels_BT) for labels_BT in labels]
     for plan in plan_stages(spec.model, spec.num_stages):
         params_P = await _weights(context, run, StageIndex(plan.stage), round_)
-        job = partial(mean_loss if plan.is_last else pass_on, Stage(plan, NATIVE), params_P)
+        stage = Stage(plan, NATIVE)
         for number, inputs in enumerate(rows):
             if plan.is_last:
-                losses.append(await run_job(job, inputs, labels[number]))  # type: ignore[arg-type]
+                loss = await run_job(mean_loss, stage, params_P, inputs, labels[number])
+                losses.append(loss)
             else:
-                rows[number] = await run_job(job, inputs)  # type: ignore[call-arg, assignment]
+                rows[number] = await run_job(pass_on, stage, params_P, inputs)
     mean = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
     return Evaluation(round(mean * NANO), sum(counts) * spec.model.seq_len)
 

@@ -8,6 +8,7 @@ hidden, V vocabulary.
 """
 
 from enum import IntEnum
+from typing import cast
 
 import numpy as np
 import torch
@@ -70,6 +71,9 @@ class StageRefusal(Message, frozen=True, tag=2):
     reason: int
 
 
+StageAnswer = StageReply | StageRefusal
+
+
 def rows_max(model: ModelSpec) -> int:
     """The most positions of one request."""
     return min(ROWS_MAX, PAYLOAD_BYTES_MAX // (_FLOAT_BYTES * model.hidden_size), model.seq_len)
@@ -104,7 +108,7 @@ def inputs_of(plan: StagePlan, request: StageRequest) -> Tensor:
 
 def outputs_of(plan: StagePlan, rows: int, raw: bytes) -> Tensor | Reason:
     """What a stage answered: activations TD, logits V, or why not; raises ``BadEncoding`` for anything else."""
-    answer = decode(StageReply | StageRefusal, raw, limit=REPLY_BYTES_MAX)
+    answer = decode(cast("type[StageAnswer]", StageAnswer), raw, limit=REPLY_BYTES_MAX)
     if isinstance(answer, StageRefusal):
         known = {int(reason) for reason in Reason}
         return Reason(answer.reason) if answer.reason in known else Reason.UNKNOWN

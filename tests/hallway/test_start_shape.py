@@ -36,7 +36,7 @@ def test_more_stages_than_the_default_layers_wait_for_the_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["num_layers = 3", "hidden_size = 32", "norm_eps = 1e-4", "vocab_size = 299"]
+    "line", ["num_layers = 3", "hidden_size = 32", "norm_eps = 1e-4", "rope_theta = 20_000"]
 )
 def test_a_shape_that_differs_is_refused_by_its_key(line: str) -> None:
     with pytest.raises(BadConfig, match=line.split(maxsplit=1)[0]) as caught:

@@ -143,8 +143,8 @@ async def test_the_weights_that_a_run_goes_on_from_are_fetched_by_their_names(
     spec = replace(shelf.spec, initial_roots=tuple(roots), init_root=merkle_root(roots))
     check_spec(spec)
     shelf.run.spec, shelf.run.spec_digest = spec, spec.digest
-    for stage, (root, start_P) in enumerate(zip(roots, tensors, strict=True)):
-        stage = StageIndex(stage)
+    for number, (root, start_P) in enumerate(zip(roots, tensors, strict=True)):
+        stage = StageIndex(number)
         assert await shelf.library.initial_root(spec, stage) == root
         assert shelf.library.canonical(shelf.run, stage, root)
         assert torch.equal(await shelf.library.initial(shelf.run, stage), start_P)

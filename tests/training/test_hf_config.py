@@ -92,7 +92,22 @@ def test_what_is_no_config_is_refused(raw: bytes) -> None:
         read_config(raw)
 
 
-JUNK = (None, True, -1, 0, 1 << 70, 0.5, float("nan"), float("inf"), "", "x", [], [1], {}, {"a": 1})
+JUNK: tuple[object, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1 << 70,
+    0.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    [],
+    [1],
+    {},
+    {"a": 1},
+)
 
 
 @pytest.mark.parametrize("key", sorted(json.loads(config_text(MODEL))))

@@ -7,7 +7,7 @@ from swarm.codec import replace
 from swarm.spec import ModelSpec
 from swarm.training import sessions as module
 from swarm.training.inference import Reason, StageRequest
-from swarm.training.kv_cache import advance
+from swarm.training.kv_cache import advance, cache_bytes
 from swarm.training.ops import NATIVE
 from swarm.training.sessions import (
     BEGIN_ROWS,
@@ -104,7 +104,7 @@ def test_a_peer_keeps_its_newest_texts_and_all_peers_together_no_more_than_the_l
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CACHE_BYTES_MAX", module.cache_bytes(PLAN, 600))
+    monkeypatch.setattr(module, "CACHE_BYTES_MAX", cache_bytes(PLAN, 600))
     held = Sessions()
     assert isinstance(serve(held, peer(1), ask(0, 400), 0.0), Session)
     assert serve(held, peer(2), ask(0, 1), 0.0) is Reason.BUSY
