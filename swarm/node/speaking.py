@@ -6,6 +6,7 @@ Shell: one task per text; the command asks for what was written since, so that i
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 import trio
@@ -86,7 +87,7 @@ class Speaking:
         send, receive = trio.open_memory_channel[int](UNREAD_MAX)
         name = secrets.token_hex(8)
         text = self._texts[name] = _Text(trio.move_on_after(READER_S), send, receive)
-        self._nursery.start_soon(self._write, name, text, run, writer, wish.count)
+        self._nursery.start_soon(partial(self._write, name, text, run, writer, wish.count))
         return {"id": name}
 
     async def read(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
