@@ -34,6 +34,7 @@ from swarm.node import acquaintances, entrance, launching
 from swarm.node.actions import actions_of, make_ticket
 from swarm.node.announcing import announce
 from swarm.node.context import Context, Tally
+from swarm.node.datasets import keep_heldout
 from swarm.node.library import Library
 from swarm.node.reports import Reports
 from swarm.node.retention import check_retention, keeps_windows, retention_of
@@ -257,7 +258,7 @@ async def _prepared(
 
 
 async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) -> None:
-    """Open the run we launch, or wait for the one we join."""
+    """Open the run we launch, or wait for the one we join; then fetch what its models are measured with."""
     store, report = context.store, context.report
     run16 = store.get(entrance.TABLE, entrance.RUN_KEY)
     if setup.ticket is not None and setup.ticket.run16 != entrance.NO_RUN:
@@ -283,6 +284,7 @@ async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) ->
     )
     if said:
         report(EventKind.WARNING, said)
+    await keep_heldout(context, run)
 
 
 async def _check_room(setup: NodeSetup, report: Reports, spec: RunSpec, *, is_owner: bool) -> None:
