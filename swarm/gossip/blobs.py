@@ -130,8 +130,8 @@ class Blobs:
         """Get a blob of at most ``num_bytes_max`` bytes from any of ``peers()`` and return its file.
 
         Every chunk is verified; a liar is blamed and the others go on. Cancelling keeps what is held for
-        the next try. Raises ``Unreachable`` after ``patience_s`` without progress, ``BadConfig`` if it
-        does not fit the quota or the disk.
+        the next try. Raises ``Unreachable`` after ``patience_s`` without progress or for a blob that is
+        larger, ``BadConfig`` if it does not fit the quota or the disk.
         """
         lock = self._fetching.setdefault(root, trio.Lock())
         try:
@@ -246,6 +246,9 @@ class _Fetching:
             effect = self._machine.receive(task, raw, trio.current_time())
         except PeerFault as fault:
             self._host.blame(task.peer, fault)
+            return
+        except Unreachable as failure:
+            self._failure = failure
             return
         try:
             match effect:

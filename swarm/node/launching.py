@@ -6,13 +6,15 @@ Shell: reads this machine's disk and draws the seed of a new network; the text i
 import secrets
 from pathlib import Path
 
+from swarm.bounds import check_fit
 from swarm.codec import decode, encode
 from swarm.compute import ComputePort
 from swarm.config import genesis_of, run_spec
 from swarm.crypto import SecretKey
-from swarm.errors import BadConfig, BadEncoding, Corrupt
+from swarm.errors import BadConfig, BadEncoding, Corrupt, InvalidStatement
 from swarm.gossip.blobs import Blobs
 from swarm.ledger.economics import run_deposit
+from swarm.ledger.spec_check import check_run_spec
 from swarm.ledger.state import State
 from swarm.merkle import merkle_root
 from swarm.node.publishing import publish_data
@@ -55,6 +57,17 @@ async def prepare_spec(
         return run_spec(file, data=data, init_root=root)
     roots = await publish_start(start, draft, blobs, compute, report)
     return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
+
+
+def check_spec_on(spec: RunSpec, genesis: Genesis) -> None:
+    """Raise ``BadConfig`` for a run that the ledger of this network would refuse."""
+    check_fit(spec, genesis)
+    try:
+        check_run_spec(spec)
+    except InvalidStatement as error:
+        raise BadConfig(
+            f"the ledger would refuse this run: {error}", hint="edit the run file"
+        ) from None
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:

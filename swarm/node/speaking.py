@@ -12,6 +12,7 @@ from random import Random
 import trio
 from torch import Tensor
 
+from swarm.compute import ComputePort
 from swarm.crypto import peer_name
 from swarm.errors import SwarmError, Unreachable, UsageError
 from swarm.ledger.records import Run
@@ -193,6 +194,14 @@ class Speaking:
 
     def _drop(self, wanted: Mapping[str, object]) -> None:
         self._texts.pop(str(wanted.get("id")), None)
+
+
+def speaking_of(context: Context, compute: ComputePort, nursery: trio.Nursery) -> Speaking:
+    """Write with the model of the run: for others, if the node file allows it, and for who sits here."""
+    inference = Inference(context.host, context.library, compute, lambda: context.run)
+    if context.config.generate:
+        inference.serve()
+    return Speaking(context, inference, nursery)
 
 
 def _wish(wanted: Mapping[str, object]) -> _Wish:

@@ -97,7 +97,7 @@ def documents(inputs: Inputs, form: Form, progress: Progress) -> Iterator[bytes]
         with open_regular(path) as file:
             suffix = path.suffix.lower()
             if suffix == PARQUET:
-                found = _rows(file, path, form.column)
+                found = read_column(file, str(path), form.column, DOCUMENT_BYTES_MAX)
             elif suffix in JSON_LINES:
                 found = _lines(file, path, form.field)
             else:
@@ -183,13 +183,3 @@ def _field(line: bytes, field: str, where: str) -> bytes:
         ) from None
     except (ValueError, RecursionError) as error:
         raise BadConfig(f"{where} is not JSON: {str(error)[:100]}", hint="jq . FILE") from None
-
-
-def _rows(file: BinaryIO, path: Path, column: str) -> Iterator[bytes]:
-    for number, text in enumerate(read_column(file, str(path), column), 1):
-        if len(text) > DOCUMENT_BYTES_MAX:
-            raise BadConfig(
-                f"{path} row {number} is longer than {DOCUMENT_BYTES_MAX >> 20} MiB",
-                hint="cut long documents into several rows",
-            )
-        yield text

@@ -12,15 +12,16 @@ import trio.testing
 from swarm.codec import replace
 from swarm.compute import InlineCompute
 from swarm.config import parse_run_file, run_spec
-from swarm.errors import BadConfig, Unreachable, VerificationFailed
+from swarm.errors import BadConfig, BrokenPromise, Unreachable, VerificationFailed
 from swarm.gossip.blobs import Blobs
-from swarm.node.datasets import token_source
+from swarm.node.datasets import keep_heldout, token_source
 from swarm.node.library import Library
 from swarm.node.publishing import publish_data
 from swarm.spec import DataSpec
+from swarm.tensors import TENSOR_CHUNK_BYTES
 from swarm.training.data import windows
 from swarm.training.data_files import open_tokens
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import NO_DIGEST, Digest, PeerId
 from tests.fakes import FakeHost, FakeNetwork
 from tests.training.datasets import a_tokenizer, build, some_texts, write_texts
 
@@ -43,9 +44,9 @@ def a_context(blobs: Blobs, host: FakeHost) -> Any:  # noqa: ANN401
     port: Any = host
     store: Any = None
     library = Library(port, blobs, InlineCompute(lambda _: 0.0), store)
-    return Some(
-        blobs=blobs, library=library, report=lambda *_, **__: None, tally=Some(waits_for="")
-    )
+    said: list[str] = []
+    report: Any = lambda _, text, **__: said.append(text)  # noqa: E731
+    return Some(blobs=blobs, library=library, report=report, said=said, tally=Some(waits_for=""))
 
 
 def a_run(file: Any, data: DataSpec) -> Any:  # noqa: ANN401
@@ -118,6 +119,89 @@ async def test_a_fetch_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     context.library.peers_of = lambda _: [ours.peer]
     await token_source(context, run)
     assert theirs.calls[ours.peer, asked] - before < chunks, "what is held is not asked for again"
+
+
+async def test_what_a_peer_fetched_it_gives_on_held_out_text_and_tokenizer_too(
+    tmp_path: Path,
+) -> None:
+    texts = write_texts(tmp_path / "in", [t * 520 for t in some_texts(30, num_words=900)])
+    build(tmp_path / "set", texts, raw=a_tokenizer(), heldout_every=3)
+    network = FakeNetwork()
+    first, second, third = (network.host(number) for number in (1, 2, 3))
+    data, _ = await publish(a_file("./set"), tmp_path, some_blobs(tmp_path, first))
+    run = a_run(a_file("./set"), data)
+    for host in (second, third):
+        context = a_context(some_blobs(tmp_path, host), host)
+        tokens = await token_source(context, run)
+        await keep_heldout(context, run)
+        first.is_alive = False
+    assert np.array_equal(tokens, open_tokens(tmp_path / "set" / "train.bin", data.dtype))
+    heldout = context.blobs.path(data.heldout_root).read_bytes()
+    assert heldout == (tmp_path / "set" / "heldout.bin").read_bytes()
+    assert context.blobs.has(data.tokenizer_root)
+    assert third.calls[second.peer, "/swarm/blob/1"] > data.train_bytes // TENSOR_CHUNK_BYTES
+
+
+async def test_a_peer_that_serves_another_text_is_named_and_the_text_comes_from_others(
+    tmp_path: Path,
+) -> None:
+    """A peer whose disk is rotten would notice; this one lies on purpose, one byte in each answer."""
+    texts = write_texts(tmp_path / "in", [t * 600 for t in some_texts(30)])
+    build(tmp_path / "set", texts)
+    network = FakeNetwork()
+    honest, liar, theirs = (network.host(number) for number in (1, 2, 3))
+    data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, honest))
+    some_blobs(tmp_path, liar)
+    answer = liar.answer
+
+    async def lie(asker: PeerId, protocol: str, request: bytes) -> bytes:
+        await answer(asker, protocol, request)
+        raw = await honest.answer(asker, protocol, request)
+        middle = len(raw) // 2
+        return raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
+
+    liar.answer = lie  # type: ignore[method-assign]
+    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    tokens = await token_source(context, a_run(a_file("./set", 256), data))
+    assert np.array_equal(tokens, open_tokens(tmp_path / "set" / "train.bin"))
+    assert [peer for peer, _ in theirs.blamed] == [liar.peer]
+    assert isinstance(theirs.blamed[0][1], BrokenPromise)
+
+
+async def test_a_text_over_the_quota_is_refused_with_the_bound_and_its_key(tmp_path: Path) -> None:
+    """Before a byte of it is written; one that a part is here of is told alike."""
+    texts = write_texts(tmp_path / "in", [t * 1200 for t in some_texts(30)])
+    build(tmp_path / "set", texts)
+    network = FakeNetwork()
+    ours, theirs = network.host(1), network.host(2)
+    data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
+    run = a_run(a_file("./set", 256), data)
+    small = data.train_bytes - 1
+    context = a_context(some_blobs(tmp_path, theirs, quota=small), theirs)
+    with pytest.raises(BadConfig, match=rf"do not fit: 0 of {small >> 20} MiB") as caught:
+        await token_source(context, run)
+    assert caught.value.hint == "raise disk_quota_mb in node.toml"
+    assert context.tally.waits_for == ""
+
+    context = a_context(some_blobs(tmp_path, theirs, quota=data.train_bytes + 4096), theirs)
+    await token_source(context, run)
+    await keep_heldout(context, run)
+    assert "disk_quota_mb" in context.said[-1]
+    assert not context.blobs.has(data.heldout_root)
+
+
+async def test_a_part_of_a_text_is_no_text_of_a_run_that_calls_it_smaller(tmp_path: Path) -> None:
+    """Neither the peer that has it nor our disk is at fault: the run is."""
+    texts = write_texts(tmp_path / "in", [t * 1200 for t in some_texts(30)])
+    build(tmp_path / "set", texts)
+    network = FakeNetwork()
+    ours, theirs = network.host(1), network.host(2)
+    data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
+    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    less = a_run(a_file("./set", 256), replace(data, train_bytes=data.train_bytes - 1))
+    with pytest.raises(Unreachable, match="whoever named it promised at most"):
+        await token_source(context, less)
+    assert theirs.blamed == []
 
 
 async def test_a_dataset_that_changed_is_refused_with_its_chunk(tmp_path: Path) -> None:

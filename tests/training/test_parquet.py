@@ -1,5 +1,8 @@
 """One column of text is read from Parquet; another type, no column, and a broken file are named."""
 
+import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,11 +12,11 @@ import pytest
 from pyarrow import parquet
 
 from swarm.errors import BadConfig
-from swarm.training import parquet as module
 from swarm.training.parquet import read_column
 
 pa: Any = pyarrow
 pq: Any = parquet
+ROW_BYTES_MAX = 1 << 20
 
 
 def write(path: Path, **columns: object) -> Path:
@@ -23,7 +26,7 @@ def write(path: Path, **columns: object) -> Path:
 
 def read(path: Path, column: str = "text") -> list[bytes]:
     with path.open("rb") as file:
-        return list(read_column(file, path.name, column))
+        return list(read_column(file, path.name, column, ROW_BYTES_MAX))
 
 
 def test_rows_of_every_kind_of_text_are_read_in_order(tmp_path: Path) -> None:
@@ -71,10 +74,63 @@ def test_a_broken_file_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_row_group_that_does_not_fit_into_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write(tmp_path / "a.parquet", text=[str(number) * 20 for number in range(100)])
-    monkeypatch.setattr(module, "ROW_GROUP_BYTES_MAX", 1000)
-    with pytest.raises(BadConfig, match="row group 0 holds"):
+def test_a_long_row_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", text=["short", "x" * (ROW_BYTES_MAX + 1)])
+    with pytest.raises(BadConfig, match=r"a.parquet row 2 is longer than 1 MiB") as caught:
         read(path)
+    assert caught.value.hint == "cut long documents into several rows"
+
+
+def a_dictionary_bomb(path: Path, *, value_bytes: int, rows: int) -> Path:
+    """One value, and a run-length code that says how often: the file does not grow with the rows."""
+    text = pa.DictionaryArray.from_arrays(
+        pa.array([0] * rows, pa.int32()), pa.array(["x" * value_bytes])
+    )
+    pq.write_table(
+        pa.table({"text": text}),
+        path,
+        compression="zstd",
+        store_schema=False,
+        dictionary_pagesize_limit=1 << 30,
+    )
+    assert path.stat().st_size < 200_000
+    return path
+
+
+def test_a_kilobyte_that_asks_for_gigabytes_is_refused_by_what_comes_out(tmp_path: Path) -> None:
+    path = a_dictionary_bomb(tmp_path / "a.parquet", value_bytes=1 << 20, rows=200)
+    with pytest.raises(BadConfig, match="grows to more than 1000 times as much text") as caught:
+        read(path)
+    assert caught.value.hint
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process's memory")
+def test_a_file_that_is_unpacked_into_more_memory_than_there_may_be_is_refused(
+    tmp_path: Path,
+) -> None:
+    """Two gigabytes as soon as the first row is asked for, and 8 MiB by what the file says of itself."""
+    path = a_dictionary_bomb(tmp_path / "a.parquet", value_bytes=8 << 20, rows=256)
+    with (
+        path.open("rb") as file,
+        pytest.raises(BadConfig, match="needs more than 1024 MiB") as caught,
+    ):
+        list(read_column(file, path.name, "text", 16 << 20))
+    assert caught.value.hint == "write it again with smaller row groups and pages"
+
+
+def test_a_reader_that_is_left_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[Any]()
+    popen: Any = subprocess.Popen
+
+    def begun(*words: Any, **more: Any) -> Any:  # noqa: ANN401
+        started.append(popen(*words, **more))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", begun)
+    path = write(tmp_path / "a.parquet", text=["x" * 1000] * 5000)
+    with path.open("rb") as file:
+        rows: Any = read_column(file, path.name, "text", ROW_BYTES_MAX)
+        assert next(rows) == b"x" * 1000
+        assert started[0].poll() is None
+        rows.close()
+    assert started[0].returncode == -signal.SIGKILL
