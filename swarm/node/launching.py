@@ -19,6 +19,7 @@ from swarm.ledger.state import State
 from swarm.merkle import merkle_root
 from swarm.node.publishing import publish_data
 from swarm.node.reports import Reports
+from swarm.node.retention import check_window
 from swarm.node.starting import opened_start, publish_start
 from swarm.run_file import RunFile
 from swarm.spec import Genesis, ModelSpec, RunSpec
@@ -41,8 +42,9 @@ async def prepare_spec(
     """Publish the token files of a run as blobs, and return the spec that names them.
 
     With ``init_from`` the weights of that folder are published too, a blob for each stage. Raises
-    ``BadConfig`` when there is too little text or a setting is not supported by this build, and
-    ``VerificationFailed`` when the dataset of the run is not what its manifest says.
+    ``BadConfig`` when there is too little text, a setting is not supported by this build, or the run is larger
+    than the ledger or who checks its windows takes, and ``VerificationFailed`` when the dataset of the run is
+    not what its manifest says.
     """
     _check_supported(file)
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
@@ -52,6 +54,7 @@ async def prepare_spec(
         file = with_shape(file, start.model)
     data = await publish_data(file, base, blobs, report)
     draft = run_spec(file, data=data, init_root=NO_DIGEST)
+    _check_limits(draft)
     if start is None:
         root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
         return run_spec(file, data=data, init_root=root)
@@ -108,6 +111,15 @@ def save_genesis(home: Path, genesis: Genesis) -> None:
 
 def _init_root(model: ModelSpec, num_stages: int, seed: int) -> Digest:
     return init_root(plan_stages(model, num_stages), seed)
+
+
+def _check_limits(spec: RunSpec) -> None:
+    """Refuse here, before anything is computed or opened, what others would refuse later."""
+    try:
+        check_run_spec(spec)
+    except InvalidStatement as error:
+        raise BadConfig(f"no ledger takes this run: {error}", hint="edit the run file") from None
+    check_window(spec)
 
 
 def _check_supported(file: RunFile) -> None:

@@ -156,6 +156,27 @@ def test_a_launch_that_fails_leaves_no_network_behind(
     store.close()
 
 
+def test_a_run_that_nobody_could_check_or_no_ledger_takes(
+    failed: Failed, home: Path, tmp_path: Path
+) -> None:
+    """Said before the run is opened, also by a launcher who does not train."""
+    home.mkdir()
+    (home / "node.toml").write_text("solve = false\n")
+    (tmp_path / "nowhere.txt").write_text("text " * 10_000)
+    (tmp_path / "other.txt").write_text("more " * 10_000)
+    text = FILE.replace('"nowhere.txt"', '"nowhere.txt", "other.txt"') + "heldout_every = 2\n"
+    large = text.replace("intermediate_size = 64", "intermediate_size = 65536\n").replace(
+        "hidden_size = 32", "hidden_size = 256"
+    )
+    exact = '[run]\nnumerics = "seq-f32/1"\n'
+    told = failed(4, "launch", a_run_file(tmp_path, exact + large), *NODE)
+    assert "nobody checks more than 268" in told
+    assert "num_stages" in told
+    long = "[training]\ninner_steps_max = 10000\n[checks]\nwindow_steps = 1\n"
+    told = failed(4, "launch", a_run_file(tmp_path, exact + long + text), *NODE)
+    assert "no ledger takes this run" in told
+
+
 def test_an_identity_that_is_damaged_or_open_to_others(failed: Failed, home: Path) -> None:
     load_identity(home)
     key = home / "identity.key"
