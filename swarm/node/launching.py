@@ -65,12 +65,7 @@ async def prepare_spec(
 def check_spec_on(spec: RunSpec, genesis: Genesis) -> None:
     """Raise ``BadConfig`` for a run that the ledger of this network would refuse."""
     check_fit(spec, genesis)
-    try:
-        check_run_spec(spec)
-    except InvalidStatement as error:
-        raise BadConfig(
-            f"the ledger would refuse this run: {error}", hint="edit the run file"
-        ) from None
+    _check_limits(spec)
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:

@@ -160,7 +160,6 @@ async def _run(
             nursery.start_soon(_find_run, setup, context, spec)
             nursery.start_soon(steward.serve)
             speaking = speaking_of(context, workers.serving, nursery)
-            nursery.start_soon(evaluate_checkpoints, context)
             token = secrets.token_urlsafe(24)
             serve = partial(
                 serve_web,
@@ -240,6 +239,7 @@ async def _rooms(
         await _started(nursery, ledger.run)
         nursery.start_soon(announce, context)
         nursery.start_soon(_check, context)
+        nursery.start_soon(evaluate_checkpoints, context)
         yield context, Steward(context, nursery)
         nursery.cancel_scope.cancel()
 

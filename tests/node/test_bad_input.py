@@ -145,7 +145,7 @@ def test_a_launch_that_fails_leaves_no_network_behind(
     assert "cannot be read" in launched(FILE)
     assert "too few to hold out" in launched(good.replace(', "other.txt"', ""))
     assert "gamma" in launched("[outer]\ngamma = 0.2\n" + good)
-    assert "the ledger would refuse this run" in launched(crowd + good)
+    assert "no ledger takes this run" in launched(crowd + good)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         words = ("launch", a_run_file(tmp_path, good), *NODE[:2], "--api-port", port, "--plain")
