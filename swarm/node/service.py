@@ -159,7 +159,6 @@ async def _run(
             snapshots = Snapshots(context)
             nursery.start_soon(_find_run, setup, context, spec)
             nursery.start_soon(steward.serve)
-            speaking = speaking_of(context, workers.serving, nursery)
             token = secrets.token_urlsafe(24)
             serve = partial(
                 serve_web,
@@ -167,7 +166,8 @@ async def _run(
                 report.lines,
                 port=config.api_port,
                 token=token,
-                actions={**actions_of(context), **speaking.actions},
+                actions=actions_of(context)
+                | speaking_of(context, workers.serving, nursery).actions,
             )
             url = await _started(nursery, serve)
             snapshots.url = url
