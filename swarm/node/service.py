@@ -169,8 +169,7 @@ async def _run(
                 actions=actions_of(context)
                 | speaking_of(context, workers.serving, nursery).actions,
             )
-            url = await _started(nursery, serve)
-            snapshots.url = url
+            url = snapshots.url = await _started(nursery, serve)
             _write_api(setup.home, url, token)
             report(EventKind.PROGRESS, f"map {url}")
             task_status.started(url)
