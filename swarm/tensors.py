@@ -26,7 +26,7 @@ def tensor_hash(dtype: str, shape: Sequence[int], data: bytes | bytearray | memo
     """Digest of a tensor: ``dtype`` as numpy spells it ("float32"), ``data`` little-endian, C order."""
     view = memoryview(data).cast("B")
     if len(view) <= TENSOR_CHUNK_BYTES:
-        return fast_digest("tensor", encode((dtype, tuple(shape))), bytes(view))
+        return fast_digest("tensor", encode((dtype, tuple(shape))), view)
     return tensor_root(dtype, shape, len(view), chunk_digests(view))
 
 
@@ -47,7 +47,7 @@ def chunk_digests(data: bytes | bytearray | memoryview) -> tuple[Digest, ...]:
 
 def chunk_digest(chunk: bytes | bytearray | memoryview) -> Digest:
     """The digest of one chunk of a tensor larger than 1 MiB."""
-    return fast_digest("tensor-chunk", bytes(chunk))
+    return fast_digest("tensor-chunk", memoryview(chunk).cast("B"))
 
 
 def tensor_root(

@@ -146,4 +146,4 @@ def verify_blob_chunk(blob: BlobManifest, index: int, chunk: Bytes) -> None:
 
 
 def _chunk_hash(chunk: Bytes) -> Digest:
-    return fast_digest("chunk", bytes(chunk))
+    return fast_digest("chunk", memoryview(chunk).cast("B"))

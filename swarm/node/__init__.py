@@ -3,6 +3,7 @@
 duties.py       C  given what I know, what is my next duty?
 recorder.py     C  what a seat wrote down becomes a commit
 retention.py    C  what it takes to keep windows until nobody asks for them
+anchoring.py    C  which anchors those who replay a segment will find
 audits.py       C  how checking goes, as rows; who was convicted
 context.py      S  what the parts of a node share
 reports.py      S  where events go

@@ -21,6 +21,9 @@ from swarm.verify.transcript import component_proof
 
 NEWER_KEPT = 2
 """A checkpoint goes when so many newer canonical ones are here."""
+NEWEST_TRIED = 3
+"""Checkpoints that a newcomer asks for, newest first: each that nobody serves costs it the patience of a fetch,
+and an older one would be too old to trade against."""
 PAGE = 1_000
 
 
@@ -64,14 +67,25 @@ async def post(
 async def newest(
     context: Context, run: Run, stage: StageIndex
 ) -> tuple[Tensor, Digest, RoundIndex]:
-    """(weights, root, round) of the newest canonical checkpoint; round 0 is the initialisation."""
-    library = context.library
-    for checkpoint in run.checkpoints[stage]:
+    """(weights, root, round) of the newest canonical checkpoint to be had; round 0 is the initialisation.
+
+    Raises ``Unreachable`` when there is more than the first and none of the ``NEWEST_TRIED`` newest can be had
+    now: initial weights in a run that has come so far would only hold it up.
+    """
+    library, listed = context.library, run.checkpoints[stage]
+    last: Unreachable | None = None
+    for checkpoint in listed[:NEWEST_TRIED]:
         try:
             phi_P = await library.checkpoint(run, stage, checkpoint)
-        except Unreachable:
+        except Unreachable as error:
+            last = last or error
             continue
         return phi_P, checkpoint.phi_root, checkpoint.round
+    if len(listed) > 1:
+        tried = ", ".join(str(checkpoint.round) for checkpoint in listed[:NEWEST_TRIED])
+        raise Unreachable(
+            f"none of the newest checkpoints of stage {stage} (rounds {tried}) can be had yet: {last}"
+        )
     phi_P = await library.initial(run.spec, stage)
     return phi_P, await library.initial_root(run.spec, stage), RoundIndex(0)
 

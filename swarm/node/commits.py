@@ -24,6 +24,8 @@ from swarm.verify.reveal import Counts, reveal_of
 
 RESUBMIT_BLOCKS = 4
 """A commit that is not on the ledger after this many blocks is sent again."""
+PASSING = frozenset({Reason.FULL, Reason.DUPLICATE})
+"""Refusals that time mends: no room on the way, or still on the way. After any other the commit is dead."""
 WINDOWS_WAITING_MAX = 1
 """Complete windows in memory behind the one on its way to the disk: training waits rather than fill it."""
 
@@ -34,6 +36,7 @@ class Pending:
 
     body: CommitSegment
     sent_height: int
+    is_refusal_told: bool = False
 
 
 @dataclass(slots=True)
@@ -129,7 +132,7 @@ class Commits:
         body = commit_of(log, context.run_index, context.incarnation, salt)
         key = (log.stage, log.seat, log.round)
         self.pending[key] = Pending(body, context.ledger.height)
-        if not await self._submit(body):
+        if not await self._submit(self.pending[key]):
             del self.pending[key]
             return
         context.report(
@@ -155,15 +158,19 @@ class Commits:
             seat=log.seat,
         )
 
-    async def _submit(self, body: CommitSegment) -> bool:
-        """Send a commit; False if the ledger will never take it."""
+    async def _submit(self, pending: Pending) -> bool:
+        """Send a commit; False if the ledger will never take it, which is said once."""
+        body = pending.body
         try:
             await self._context.ledger.submit(body)
         except InvalidStatement as error:
-            self._context.report(
-                EventKind.WARNING, f"segment of round {body.round} not accepted: {error}"
-            )
-            return error.reason is not Reason.BARRED
+            if error.reason is not Reason.DUPLICATE and not pending.is_refusal_told:
+                pending.is_refusal_told = True
+                self._context.report(
+                    EventKind.WARNING,
+                    f"segment of round {body.round} of stage {body.stage} not accepted: {error}",
+                )
+            return error.reason in PASSING
         return True
 
     async def resubmit(self, run: Run) -> None:
@@ -176,6 +183,6 @@ class Commits:
             is_over = known is not None or round_index not in kept
             if not is_over and height - pending.sent_height >= RESUBMIT_BLOCKS:
                 pending.sent_height = height
-                is_over = not await self._submit(pending.body)
+                is_over = not await self._submit(pending)
             if is_over:
                 del self.pending[key]

@@ -8,7 +8,10 @@ and nowhere else.
 from dataclasses import dataclass
 
 from swarm.gossip.pairing import SeatKey, pair_up
-from swarm.ledger.records import Checkpoint, RoundInfo, Run, RunPhase, Seat
+from swarm.ledger.check_records import CheckPhase, SegmentPhase
+from swarm.ledger.phases import COMMIT_ROUNDS
+from swarm.ledger.records import Checkpoint, RoundInfo, Run, RunPhase, Seat, SegmentRecord
+from swarm.ledger.runs import boundary_height
 from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex
 
 FIRST_TRADE_BLOCKS = 1
@@ -44,6 +47,8 @@ class Purse:
     """For one statement."""
     is_staking: bool
     """A stake is on its way to the ledger."""
+    is_accused: bool
+    """A segment of its own is disputed: what is put up before the verdict may be taken with it."""
     is_barred: bool
     """It was found guilty in this run: it must not lose the next stake as it lost the first."""
 
@@ -178,6 +183,31 @@ def is_pull_only(seat: Seat, round_index: RoundIndex, pull_only_rounds: int) -> 
     return seat.joined_round > 0 and round_index - seat.joined_round < pull_only_rounds
 
 
+def is_accused(record: SegmentRecord) -> bool:
+    """Whether a segment is before the judges, or on its way there."""
+    differs = any(check.phase is CheckPhase.DIFFERED for check in record.checks)
+    is_shown = record.phase is SegmentPhase.REVEALED
+    return (
+        bool(record.accusations) or record.phase is SegmentPhase.DISPUTED or (is_shown and differs)
+    )
+
+
+def may_be_drawn(
+    run: Run, height: int, stage: StageIndex, index: int, round_index: RoundIndex
+) -> bool:
+    """Whether phi of a closed segment may have to be posted: it is drawn for that, or the dice come yet.
+
+    Also of a seat that was left since: the last boundary of a run draws from those who sat until then.
+    """
+    boundary = round_index + 1
+    is_late = height >= boundary_height(run, boundary + COMMIT_ROUNDS)
+    is_posted = any(kept.round == boundary for kept in run.checkpoints[stage])
+    if is_late or is_posted or boundary > run.end_round or run.phase is RunPhase.SETTLED:
+        return False
+    info = next((info for info in run.rounds if info.round == boundary), None)
+    return info is None or info.drawn[stage] == index
+
+
 def partner_of(known: Known, info: RoundInfo, seat: Seat, fragment: int) -> Seat | None:
     """Who averages this fragment with ``seat`` this round: the same answer on every machine."""
     roster = info.seats[seat.stage]
@@ -192,7 +222,8 @@ def partner_of(known: Known, info: RoundInfo, seat: Seat, fragment: int) -> Seat
 def _stake_duties(known: Known) -> list[TopUpStake]:
     purse = known.purse
     missing = purse.wanted - purse.stake
-    if missing <= 0 or purse.is_staking or purse.is_barred or known.run.phase in ENDED:
+    waits = purse.is_staking or purse.is_accused
+    if missing <= 0 or waits or purse.is_barred or known.run.phase in ENDED:
         return []
     short = max(missing + FEES_KEPT * purse.fee - purse.balance, 0)
     return [TopUpStake(Amount(missing), Amount(short))]
@@ -248,7 +279,7 @@ def _checkpoint_duties(known: Known, info: RoundInfo) -> list[Duty]:
                 seat.index == index and seat.peer == known.me for seat in earlier.seats[stage]
             )
             before = (StageIndex(stage), index, RoundIndex(earlier.round - 1))
-            is_proved = before in known.commits_final
+            is_proved = before in known.commits_final and may_be_drawn(run, known.height, *before)
             if index >= 0 and is_mine and is_proved and key not in known.checkpoints_posted:
                 duties.append(PostCheckpoint(key[0], index, earlier.round))
     my_stages = {seat.stage for seat in _mine(known, info)}

@@ -18,6 +18,7 @@ from swarm.ledger.spec_check import check_run_spec
 from swarm.ledger.state import State
 from swarm.node.publishing import publish_data
 from swarm.node.reports import Reports
+from swarm.node.retention import check_window
 from swarm.run_file import RunFile
 from swarm.spec import Genesis, ModelSpec, RunSpec
 from swarm.training.ops import table
@@ -33,30 +34,27 @@ ESCROW_SHARE = 10
 
 
 async def prepare_spec(
-    file: RunFile, base: Path, blobs: Blobs, compute: ComputePort, report: Reports
+    file: RunFile,
+    base: Path,
+    genesis: Genesis,
+    blobs: Blobs,
+    compute: ComputePort,
+    report: Reports,
 ) -> RunSpec:
     """Publish the token files of a run as blobs, and return the spec that names them.
 
-    Raises ``BadConfig`` when there is too little text or a setting is not supported by this build, and
-    ``VerificationFailed`` when the dataset of the run is not what its manifest says.
+    Raises ``BadConfig`` when there is too little text, a setting is not supported by this build, or the run is
+    larger than the ledger or who checks its windows takes, and ``VerificationFailed`` when the dataset of the
+    run is not what its manifest says.
     """
     _check_supported(file)
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
     data = await publish_data(file, base, blobs, report)
     draft = run_spec(file, data=data, init_root=NO_DIGEST)
+    check_fit(draft, genesis)
+    _check_limits(draft)
     root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
     return run_spec(file, data=data, init_root=root)
-
-
-def check_spec_on(spec: RunSpec, genesis: Genesis) -> None:
-    """Raise ``BadConfig`` for a run that the ledger of this network would refuse."""
-    check_fit(spec, genesis)
-    try:
-        check_run_spec(spec)
-    except InvalidStatement as error:
-        raise BadConfig(
-            f"the ledger would refuse this run: {error}", hint="edit the run file"
-        ) from None
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
@@ -97,6 +95,15 @@ def save_genesis(home: Path, genesis: Genesis) -> None:
 
 def _init_root(model: ModelSpec, num_stages: int, seed: int) -> Digest:
     return init_root(plan_stages(model, num_stages), seed)
+
+
+def _check_limits(spec: RunSpec) -> None:
+    """Refuse here, before anything is computed or opened, what others would refuse later."""
+    try:
+        check_run_spec(spec)
+    except InvalidStatement as error:
+        raise BadConfig(f"no ledger takes this run: {error}", hint="edit the run file") from None
+    check_window(spec)
 
 
 def _check_supported(file: RunFile) -> None:

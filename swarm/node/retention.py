@@ -69,12 +69,29 @@ def window_bytes(spec: RunSpec, stage: int) -> int:
     """About how long an encoded window is: the state, what was signed for it, the fragments merged."""
     numel = plan_stages(spec.model, spec.num_stages)[stage].num_parameters
     state = STATE_TENSORS * FLOAT_BYTES * numel
-    values = spec.microbatch_size * spec.model.seq_len * spec.model.hidden_size
-    sides = (stage > 0) + (stage < spec.num_stages - 1)
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
-    messages = steps * spec.microbatches_per_step * sides * values * WIRE_BYTES
     fragments = -(-numel * WIRE_BYTES // windows_per_round(spec))
-    return state + messages + fragments
+    return state + steps * _step_bytes(spec, stage) + fragments
+
+
+def check_window(spec: RunSpec) -> None:
+    """Raise ``BadConfig`` with the bound and the nearest key if a window is longer than anybody checks."""
+    if not keeps_windows(spec):
+        return
+    sizes = [window_bytes(spec, stage) for stage in range(spec.num_stages)]
+    largest = max(sizes)
+    if largest <= WINDOW_BYTES_MAX:
+        return
+    stage = sizes.index(largest)
+    steps = min(spec.checks.window_steps, spec.inner_steps_max)
+    spare = WINDOW_BYTES_MAX - (largest - steps * _step_bytes(spec, stage))
+    fitting = spare // max(_step_bytes(spec, stage), 1)
+    hint = "more [training] num_stages, a smaller [model], or numerics = native in the run file"
+    raise BadConfig(
+        f"a window of run {spec.name}, the state of stage {stage} and {steps} steps, takes"
+        f" {largest / MB:.0f} MB, and nobody checks more than {WINDOW_BYTES_MAX / MB:.0f}",
+        hint=f"[checks] window_steps = {fitting} in the run file" if fitting > 0 else hint,
+    )
 
 
 def check_retention(
@@ -84,12 +101,7 @@ def check_retention(
 
     ``free_bytes`` are free on the disk, ``held_bytes`` are in the folder of blobs already.
     """
-    if kept.window_bytes > WINDOW_BYTES_MAX:
-        raise BadConfig(
-            f"a window of run {spec.name} takes {kept.window_bytes / MB:.0f} MB, and nobody checks more than"
-            f" {WINDOW_BYTES_MAX / MB:.0f}",
-            hint="more num_stages, fewer window_steps, or numerics = native in the run file",
-        )
+    check_window(spec)
     others = CHECKED_PER_ROUND * kept.rounds * kept.window_bytes
     needed = kept.num_bytes + others + spec.data.train_bytes + spec.data.heldout_bytes
     needed_mb = (needed >> 20) + 1
@@ -107,6 +119,13 @@ def check_retention(
             f"{who}, and {(free_bytes + held_bytes) >> 20} MiB are free on this disk",
             hint="df -h; or solve = false in node.toml to follow without training",
         )
+
+
+def _step_bytes(spec: RunSpec, stage: int) -> int:
+    """What is signed for one step: activations and gradients, at every side that has a neighbour."""
+    values = spec.microbatch_size * spec.model.seq_len * spec.model.hidden_size
+    sides = (stage > 0) + (stage < spec.num_stages - 1)
+    return spec.microbatches_per_step * sides * values * WIRE_BYTES
 
 
 def _size(num_bytes: int) -> str:

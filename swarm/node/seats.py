@@ -12,11 +12,19 @@ from torch import Tensor
 from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.ledger.records import RoundInfo, Run, Seat
+from swarm.node.anchoring import is_lasting, lasting
 from swarm.node.checkpoints import ClosedSegment
 from swarm.node.commits import Commits, Keeper
 from swarm.node.context import Context
 from swarm.node.datasets import token_source
-from swarm.node.duties import BeginRound, LeaveSeat, LocalSeat, TakeSeat, TradeFragment
+from swarm.node.duties import (
+    BeginRound,
+    LeaveSeat,
+    LocalSeat,
+    TakeSeat,
+    TradeFragment,
+    may_be_drawn,
+)
 from swarm.node.retention import keeps_windows
 from swarm.node.shards import find_shard, keep_shard
 from swarm.node.trading import trade
@@ -47,7 +55,8 @@ class Live:
     round_index: RoundIndex | None = None
     lock: trio.Lock = field(default_factory=trio.Lock)
     scope: trio.CancelScope = field(default_factory=_scope)
-    closed: list[ClosedSegment] = field(default_factory=list[ClosedSegment])
+    is_shown: bool = True
+    """Whether the open segment can be replayed, so that it is committed: its anchor stays on the ledger."""
     counts: Counts = ()
     """The tokens that the open segment began with."""
     saved_anchor: Digest = NO_DIGEST
@@ -60,6 +69,9 @@ class Seats:
     def __init__(self, context: Context, nursery: trio.Nursery) -> None:
         self.live: dict[tuple[StageIndex, int], Live] = {}
         self.commits = Commits(context, nursery)
+        self._closed: dict[tuple[StageIndex, int], list[ClosedSegment]] = {}
+        """Also of seats that were left: the dice may draw them for the checkpoint of the boundary that ended
+        them."""
         self._context = context
         self._nursery = nursery
         self._hashed_s = 0.0
@@ -130,6 +142,8 @@ class Seats:
         if live is None:
             return
         async with live.lock:
+            if self.live.get((duty.stage, duty.index)) is not live:
+                return  # asked for twice
             if live.runner is not None and live.runner.log is not None:
                 await self._close(live, live.runner)
             live.scope.cancel()
@@ -138,7 +152,7 @@ class Seats:
                 self._hashed_s += live.runner.shard.hashing_s
             if live.keeper is not None:
                 live.keeper.send.close()  # what was sent is kept all the same
-        self.live.pop((duty.stage, duty.index), None)
+            del self.live[duty.stage, duty.index]
         self._context.report(
             EventKind.SEAT_YIELDED, f"left stage {duty.stage}, replica {duty.index}"
         )
@@ -156,12 +170,40 @@ class Seats:
             if runner.log is not None:
                 await self._close(live, runner)
             run = self._context.run
-            if run is None or live.round_index != duty.info.round:
+            is_left = self.live.get((duty.stage, duty.index)) is not live
+            if run is None or is_left or live.round_index != duty.info.round:
                 return
+            await self._renew(live, runner.shard, run, duty.info)
             anchor = await self._anchor(runner.shard, run, duty.info)
             plan = round_plan(run, duty.info, self._context.genesis.chain)
             live.counts = _counts(runner.shard)
-            await runner.begin_round(plan, anchor)
+            await runner.begin_round(plan, anchor, is_shown=live.is_shown)
+
+    async def _renew(self, live: Live, shard: Shard, run: Run, info: RoundInfo) -> None:
+        """Take an anchor so old that the ledger forgets it out of the state, before the segment begins.
+
+        Its judges would find no such checkpoint, and a guilty solver. A state that was changed between two
+        segments is nowhere committed: this segment is trained and not shown, and the next begins afresh.
+        """
+        library, listed = self._context.library, run.checkpoints[shard.stage]
+        initial_root = await library.initial_root(run.spec, shard.stage)
+        was_shown = live.is_shown
+        is_sound = is_lasting(listed, info.height, shard.anchor_root, initial_root)
+        live.is_shown = is_sound or live.keeper is None  # without windows nobody is judged
+        if live.is_shown:
+            return
+        here = [c for c in lasting(listed, info.height) if self._context.blobs.has(c.phi_root)]
+        if here:
+            phi_P = await library.checkpoint(run, shard.stage, here[0])
+            await self._context.compute.run(shard.set_anchor, phi_P, here[0].phi_root)
+        if was_shown:
+            self._context.report(
+                EventKind.WARNING,
+                f"stage {shard.stage}: the checkpoint that replica {live.seat.index} trades against is older"
+                " than the ledger lists for judges; it trains uncommitted until it has a newer one",
+                stage=shard.stage,
+                seat=live.seat.index,
+            )
 
     async def _anchor(
         self, shard: Shard, run: Run, info: RoundInfo
@@ -180,12 +222,14 @@ class Seats:
         context = self._context
         log = await runner.close_round()
         phi_P = await context.compute.run(runner.shard.phi)
-        live.closed = [*live.closed, ClosedSegment(log.round, log.end, phi_P)][-CLOSED_KEPT:]
+        kept = self._closed.setdefault((live.seat.stage, live.seat.index), [])
+        kept.append(ClosedSegment(log.round, log.end, phi_P))
+        del kept[:-CLOSED_KEPT]
         if log.loss_count:
             losses = context.tally.losses
             losses.append((log.round, log.loss_micro / 1e6))
             del losses[:-LOSSES_MAX]
-        if log.num_steps:
+        if log.num_steps and live.is_shown:
             self.commits.begin(log, (live.counts, _counts(runner.shard)), live.keeper)
             run = context.run
             assert run is not None, "a segment belongs to a run"
@@ -194,11 +238,17 @@ class Seats:
             live.saved_anchor = anchor_root
 
     def closed(self, stage: StageIndex, index: int, round_: RoundIndex) -> ClosedSegment | None:
-        """What is held of a closed segment."""
-        live = self.live.get((stage, index))
-        if live is None:
-            return None
-        return next((part for part in live.closed if part.round == round_), None)
+        """What is held of a closed segment, also of a seat that was left."""
+        kept = self._closed.get((stage, index), ())
+        return next((part for part in kept if part.round == round_), None)
+
+    def tidy(self, run: Run) -> None:
+        """Let go of closed segments whose phi nobody can ask for any more."""
+        height = self._context.ledger.height
+        for (stage, index), kept in list(self._closed.items()):
+            kept[:] = [part for part in kept if may_be_drawn(run, height, stage, index, part.round)]
+            if not kept:
+                del self._closed[stage, index]
 
     async def trade(self, duty: TradeFragment) -> None:
         """Take one outer step of one fragment, with the partner if it answers."""

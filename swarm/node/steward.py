@@ -28,6 +28,7 @@ from swarm.node.duties import (
     TakeSeat,
     TopUpStake,
     TradeFragment,
+    is_accused,
     next_duties,
 )
 from swarm.node.seats import Seats
@@ -79,6 +80,7 @@ class Steward:
         self._witness.look(run)
         for duty in next_duties(self._known(run)):
             self._do(duty)
+        self.seats.tidy(run)
         await self.seats.commits.resubmit(run)
 
     def _known(self, run: Run) -> Known:
@@ -117,12 +119,14 @@ class Steward:
         context, state = self._context, self._context.ledger.state
         account, wanted = state.account(context.me), context.config.stake
         is_waiting = state.height < self._stake_from
+        mine = () if account.stake >= wanted else state.live_segments()
         return Purse(
             balance=account.balance,
             stake=account.stake,
             wanted=wanted,
             fee=sufficient_fee(state.params, Stake(Amount(wanted))),
             is_staking=self._is_staking or is_waiting,
+            is_accused=any(record.peer == context.me and is_accused(record) for record in mine),
             is_barred=state.contribution(run.index, context.me).is_barred,
         )
 
@@ -200,7 +204,11 @@ class Steward:
     async def _post(self, duty: PostCheckpoint) -> None:
         before = RoundIndex(duty.round_index - 1)
         closed = self.seats.closed(duty.stage, duty.index, before)
-        if closed is not None:
+        if (
+            closed is None
+        ):  # not closed yet; asked again until it is, or the ledger takes it no more
+            self._posted.discard((duty.stage, duty.round_index))
+        else:
             await checkpoints.post_quietly(
                 self._context, duty.stage, duty.index, duty.round_index, closed
             )

@@ -35,8 +35,8 @@ async def trade(context: Context, runner: SeatRunner, duty: TradeFragment) -> No
     merge = await _merge(context, run, duty, snapshot)
     if runner.plan is None or runner.plan.round != duty.round_index:
         return  # The segment closed meanwhile: the next round trades this fragment again.
-    await runner.merge(merge)
-    _note(context, duty, merge)
+    if await runner.merge(merge):
+        _note(context, duty, merge)
 
 
 async def _merge(context: Context, run: Run, duty: TradeFragment, snapshot: Snapshot) -> Merge:
@@ -80,7 +80,7 @@ async def _merge(context: Context, run: Run, duty: TradeFragment, snapshot: Snap
 
 
 def _note(context: Context, duty: TradeFragment, merge: Merge) -> None:
-    """Remember the trade for the map, and say it."""
+    """Remember for the map what was merged, and say it."""
     tally, peer = context.tally, duty.partner.peer if duty.partner else None
     is_done = merge.theta_hat_P is not None
     note = TradeNote(duty.round_index, duty.fragment, duty.stage, context.me, peer, is_done)

@@ -4,7 +4,8 @@ Core: pure functions.
 
 A signature covers the chain, the run, every coordinate and the hash of the wire bytes (``wire_digest``), under
 the purpose "micro-batch" or "micro-batch-grad". The receiver computes from those bytes, so each peer answers
-only for its own arithmetic on inputs that others signed. Source: docs/spec/protocol.md section 3,
+only for its own arithmetic on inputs that others signed. A gradient names the bytes of the activations that it
+answers: whoever sent them cannot say later that they were others. Source: docs/spec/protocol.md section 3,
 docs/spec/verification.md section 2.
 """
 
@@ -88,6 +89,8 @@ class MicroBatchGrad(Message, frozen=True, tag=1):
     destination: int
     incarnation: int
     version: int
+    activations: Digest
+    """``wire_digest`` of the activations that it is the gradient by."""
     loss_micro: int
     """Mean loss in millionths of a nat a token, as the last stage measured it; ``NO_LOSS`` if nobody did."""
     tokens: int
@@ -101,11 +104,12 @@ class MicroBatchGrad(Message, frozen=True, tag=1):
         return (self.origin, self.step, self.microbatch)
 
     @classmethod
-    def reply_to(cls, request: MicroBatch, loss_micro: int, payload: bytes) -> "MicroBatchGrad":
-        """The unsigned answer to a request."""
-        return cls(
-            *_place(request), loss_micro, request.batch * request.length, payload, signature=b""
-        )
+    def reply_to(
+        cls, request: MicroBatch, wire: Digest, loss_micro: int, payload: bytes
+    ) -> "MicroBatchGrad":
+        """The unsigned answer to a request whose payload has the digest ``wire``."""
+        tokens = _tokens(request)
+        return cls(*_place(request), wire, loss_micro, tokens, payload, signature=b"")
 
 
 class Refusal(IntEnum):
@@ -158,10 +162,14 @@ def activation_bytes(spec: RunSpec) -> int:
 
 
 def sign_microbatch(
-    secret: SecretKey, chain: Digest, run_digest: Digest, message: MicroBatch
+    secret: SecretKey,
+    chain: Digest,
+    run_digest: Digest,
+    message: MicroBatch,
+    wire: Digest | None = None,
 ) -> MicroBatch:
-    """The message, signed."""
-    statement = _statement(message)
+    """The message, signed; ``wire`` is its payload's digest, where it is known."""
+    statement = _request_statement(message, wire or wire_digest(message.payload))
     return replace(message, signature=secret.sign("micro-batch", chain, run_digest, statement))
 
 
@@ -169,19 +177,23 @@ def sign_grad(
     secret: SecretKey, chain: Digest, run_digest: Digest, message: MicroBatchGrad
 ) -> MicroBatchGrad:
     """The answer, signed."""
-    statement = _statement(message)
+    statement = _grad_statement(message)
     return replace(message, signature=secret.sign("micro-batch-grad", chain, run_digest, statement))
 
 
 def check_microbatch(
     chain: Digest, run_digest: Digest, spec: RunSpec, message: MicroBatch, sender: PeerId
-) -> None:
-    """Raise ``BadEncoding`` unless a micro-batch fits the run, ``BadSignature`` unless ``sender`` signed it.
+) -> Digest:
+    """The digest of a micro-batch's payload.
 
-    That the sender sits in the source seat is the caller's to know.
+    Raises ``BadEncoding`` unless it fits the run, ``BadSignature`` unless ``sender`` signed it. That the sender
+    sits in the source seat is the caller's to know.
     """
     check_fit(spec, message)
-    verify(sender, message.signature, "micro-batch", chain, run_digest, _statement(message))
+    wire = wire_digest(message.payload)
+    statement = _request_statement(message, wire)
+    verify(sender, message.signature, "micro-batch", chain, run_digest, statement)
+    return wire
 
 
 def check_fit(spec: RunSpec, message: MicroBatch) -> None:
@@ -214,15 +226,26 @@ def check_numbers(answer: MicroBatchGrad) -> None:
 
 
 def check_grad(
-    chain: Digest, run_digest: Digest, request: MicroBatch, answer: MicroBatchGrad, sender: PeerId
+    chain: Digest,
+    run_digest: Digest,
+    request: MicroBatch,
+    wire: Digest,
+    answer: MicroBatchGrad,
+    sender: PeerId,
 ) -> None:
-    """Raise ``PeerFault`` unless ``answer`` is ``sender``'s signed gradient for ``request``."""
+    """Raise ``PeerFault`` unless ``answer`` is ``sender``'s signed gradient for ``request``.
+
+    The request counts with the digest ``wire`` of its payload; the payload itself is not looked at.
+    """
     if _place(answer) != _place(request):
         raise OutOfTurn("a gradient for another micro-batch")
-    if len(answer.payload) != len(request.payload) or answer.tokens != _tokens(request):
+    if answer.activations != wire:
+        raise OutOfTurn("a gradient for other activations")
+    tokens = _tokens(request)
+    if len(answer.payload) != FEATURE_BYTES * tokens * request.features or answer.tokens != tokens:
         raise BadEncoding("a gradient of another shape than its activations")
     check_numbers(answer)
-    verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, _statement(answer))
+    verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, _grad_statement(answer))
 
 
 Place = tuple[RunIndex, RoundIndex, int, int, int, StageIndex, int, int, int, int]
@@ -248,14 +271,14 @@ def _check_place(place: Place) -> None:
         raise BadEncoding("a micro-batch with a coordinate that is negative or absurd")
 
 
-def _statement(message: MicroBatch | MicroBatchGrad) -> bytes:
-    wire = wire_digest(message.payload)
-    match message:
-        case MicroBatch():
-            shape = (message.budget_ms, message.batch, message.length, message.features)
-            return encode((*_place(message), *shape, wire))
-        case MicroBatchGrad():
-            return encode((*_place(message), message.loss_micro, message.tokens, wire))
+def _request_statement(message: MicroBatch, wire: Digest) -> bytes:
+    shape = (message.budget_ms, message.batch, message.length, message.features)
+    return encode((*_place(message), *shape, wire))
+
+
+def _grad_statement(message: MicroBatchGrad) -> bytes:
+    said = (message.activations, message.loss_micro, message.tokens)
+    return encode((*_place(message), *said, wire_digest(message.payload)))
 
 
 def _tokens(message: MicroBatch) -> int:

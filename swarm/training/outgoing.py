@@ -26,6 +26,8 @@ class Outgoing:
     incarnation: int
     version: int
     payload: bytes
+    wire: Digest
+    """``wire_digest`` of the payload: an answer to any other is none."""
     budget_s: float
 
 

@@ -16,7 +16,8 @@ def replay_microbatch(
     """Count a micro-batch in the shard's open step, as its seat did.
 
     Whether others signed the messages is the caller's to know. Raises ``PeerFault``, changing nothing, when
-    they are not those of this stage and micro-batch, or give no finite gradient.
+    they are not those of this stage and micro-batch, when the gradient is for other activations than this
+    shard gives, or when it is not finite.
     """
     request, reply, place = computed.request, computed.reply, computed.place
     is_first, is_last = shard.stage == 0, shard.stage == shard.spec.num_stages - 1

@@ -73,16 +73,17 @@ class SeatRunner:
 
     # --- rounds ---
 
-    async def begin_round(self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None) -> None:
-        """Open the segment of ``plan.round``; the previous one must be closed.
+    async def begin_round(
+        self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None, *, is_shown: bool = True
+    ) -> None:
+        """Open the segment of ``plan.round``; the previous one is closed. It gives windows if it ``is_shown``.
 
         A new ``anchor`` counts from after the start root: that root must be the last one committed.
         """
         if self.log is not None:
             raise UsageError("close the open segment first")
-        self.log = await self._compute.run(self._scribe.begin_job, plan, anchor)
-        self.plan = plan
-        self._attempts = 0
+        self.log = await self._compute.run(self._scribe.begin_job, plan, anchor, is_shown)
+        self.plan, self._attempts = plan, 0
         self._stepper.begin_round(min(plan.quota(self.stage), MICROBATCHES_MAX))
         self._notify()
 
@@ -96,8 +97,8 @@ class SeatRunner:
         self._stepper.close_round()
         if self._round_scope is not None:
             self._round_scope.cancel()
-        log, merges = self.log, [merge for merge, _ in self._merges]
-        done = await self._compute.run(self._scribe.close_job, merges)
+        log = self.log
+        done = await self._compute.run(self._scribe.close_job, [merge for merge, _ in self._merges])
         self.log = None
         self._finish_merges()
         self._notify()
@@ -128,12 +129,13 @@ class SeatRunner:
         """
         return await self._compute.run(self._scribe.snapshot_job, fragment)
 
-    async def merge(self, merge: Merge) -> None:
-        """Hand over a fragment's outer step; returns when it was applied or never will be."""
-        done = trio.Event()
+    async def merge(self, merge: Merge) -> bool:
+        """Hand over a fragment's outer step; wait until it was applied, or False: it never will be."""
+        log, done = self.log, trio.Event()
         self._merges.append((merge, done))
         self._notify()
         await done.wait()
+        return log is not None and log.has_merged(merge.snapshot.fragment)
 
     # --- one micro-batch, at this stage ---
 
@@ -188,8 +190,8 @@ class SeatRunner:
     def _outgoing(
         self, plan: RoundPlan, passed: Passed, payload: bytes, budget_s: float
     ) -> Outgoing:
-        place, version = (*passed.place, self.stage + 1, self.index), self._stepper.version
-        return Outgoing(plan, *place, self.incarnation, version, payload, budget_s)
+        head = (plan, *passed.place, self.stage + 1, self.index, self.incarnation)
+        return Outgoing(*head, self._stepper.version, payload, passed.out_activation, budget_s)
 
     # --- stage 0: where micro-batches start ---
 

@@ -111,13 +111,18 @@ class Scribe:
 
     # --- segments ---
 
-    def begin_job(self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None) -> SegmentLog:
-        """Open the segment of ``plan.round``. A new anchor counts from after the start root."""
+    def begin_job(
+        self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None, is_shown: bool = True
+    ) -> SegmentLog:
+        """Open the segment of ``plan.round``. A new anchor counts from after the start root.
+
+        Of a segment that nobody ``is_shown`` no windows are kept.
+        """
         shard = self.shard
         shard.begin_segment()
         log = SegmentLog(shard.stage, self._seat, plan.round, shard.components())
         window = None
-        if self._keeps_windows:
+        if self._keeps_windows and is_shown:
             key = WindowKey(plan.run, plan.round, shard.stage, self._seat, 0)
             window = WindowLog(key, shard.state())
         before = (shard.anchor_P, shard.anchor_root)

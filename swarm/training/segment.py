@@ -84,6 +84,11 @@ class SegmentLog:
         """Optimizer steps taken."""
         return sum(isinstance(record, StepRecord) for record in self.records)
 
+    def has_merged(self, fragment: int) -> bool:
+        """Whether a fragment was merged in this segment: at most once, for the shard does it no oftener."""
+        merges = (record for record in self.records if isinstance(record, MergeRecord))
+        return any(record.fragment == fragment for record in merges)
+
     @property
     def loss_micro(self) -> int:
         """Mean training loss in millionths of a nat, -1 when nothing was measured."""

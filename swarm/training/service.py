@@ -26,7 +26,7 @@ from swarm.training.messages import (
 from swarm.training.outgoing import Outgoing, TooBusy
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.runner import SeatRunner
-from swarm.types import PeerId, StageIndex
+from swarm.types import Digest, PeerId, StageIndex
 
 PROTOCOL = "/swarm/micro-batch/1"
 CONCURRENCY_MAX = 64
@@ -139,8 +139,8 @@ class Pipeline:
         return sorted(candidates, key=lambda seat: self._suspects.get(seat.peer, 0.0) > now)
 
     async def _try(self, out: Outgoing, seat: RosterSeat, hop_s: float) -> MicroBatchGrad | None:
-        message = _message(out, seat, hop_s)
-        request = sign_microbatch(self._secret, out.plan.chain, out.plan.run_digest, message)
+        message, chain, run_digest = _message(out, seat, hop_s), out.plan.chain, out.plan.run_digest
+        request = sign_microbatch(self._secret, chain, run_digest, message, out.wire)
         started = trio.current_time()
         try:
             raw = await self._exchange(seat.peer, encode(request), hop_s)
@@ -148,7 +148,7 @@ class Pipeline:
             if isinstance(answer, MicroBatchRefused):
                 self.meter.refused += 1
                 return None
-            check_grad(out.plan.chain, out.plan.run_digest, request, answer, seat.peer)
+            check_grad(chain, run_digest, request, out.wire, answer, seat.peer)
         except Unreachable:
             self.meter.unreachable += 1
             self._suspects[seat.peer] = trio.current_time() + SUSPECT_S
@@ -178,23 +178,24 @@ class Pipeline:
         try:
             await runner.reach(request.round, request.budget_ms / 1000)
             plan = runner.plan
-            self._check(plan, request, peer)
+            wire = self._check(plan, request, peer)
             loss_micro, payload = await runner.answer(request, request.round)
         except TooBusy:
             return encode(MicroBatchRefused(Refusal.BUSY))
         except Unreachable:
             return encode(MicroBatchRefused(Refusal.LATE))
-        reply = MicroBatchGrad.reply_to(request, loss_micro, payload)
+        reply = MicroBatchGrad.reply_to(request, wire, loss_micro, payload)
         return encode(sign_grad(self._secret, plan.chain, plan.run_digest, reply))
 
     @staticmethod
-    def _check(plan: RoundPlan, request: MicroBatch, peer: PeerId) -> None:
+    def _check(plan: RoundPlan, request: MicroBatch, peer: PeerId) -> Digest:
+        """The digest of what the micro-batch carries."""
         source = plan.seat(request.stage - 1, request.source)
         if request.run != plan.run or source is None or source.peer != peer:
             raise OutOfTurn("a micro-batch from somebody who does not sit in the stage below")
         if plan.seat(0, request.origin) is None:
             raise BadEncoding("a micro-batch of an origin that does not exist")
-        check_microbatch(plan.chain, plan.run_digest, plan.spec, request, peer)
+        return check_microbatch(plan.chain, plan.run_digest, plan.spec, request, peer)
 
 
 def _message(out: Outgoing, seat: RosterSeat, hop_s: float) -> MicroBatch:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from swarm.errors import BadEncoding, PeerFault, UsageError
+from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
 from swarm.gossip.quantize import from_wire
 from swarm.spec import NANO, RunSpec
 from swarm.tensors import hash_of, tensor_hash
@@ -104,9 +104,11 @@ class Shard:
     def backward_job(self, passed: Passed, reply: MicroBatchGrad) -> bytes:
         """The gradient came back: add ours to the sum, return the one for the stage below (or b"").
 
-        Raises ``PeerFault``, changing nothing, when what the peer sent gives no finite gradient, and
-        ``TooBusy`` when the weights have moved since the forward pass.
+        Raises ``PeerFault``, changing nothing, when it is for other activations or gives no finite gradient,
+        and ``TooBusy`` when the weights have moved since the forward pass.
         """
+        if reply.activations != passed.out_activation:
+            raise OutOfTurn("a gradient for other activations than were computed")
         if passed.weights != self.weights:
             raise TooBusy("the weights moved before the answer came")
         self._open.check_room()
@@ -328,9 +330,8 @@ class Shard:
         payload = wire_of(forward.output)
         batch, times, width = forward.output.shape
         shape, wire = (batch, times, width), wire_digest(payload)
-        return payload, Passed(
-            forward, shape, *place, source, in_activation, wire, ids_root, self.weights
-        )
+        ends = (in_activation, wire, ids_root)
+        return payload, Passed(forward, shape, *place, source, *ends, self.weights)
 
     def _snapshot(self, fragment: int, tokens: int, theta_P: Tensor) -> Snapshot:
         anchor_P = self.anchor_P[self.spans[fragment].slice]

@@ -30,7 +30,7 @@ SNAPSHOTS_MAX = 4
 """How often a fragment is offered in one segment: once, and rarely again when a trade came late."""
 _LENGTH_BYTES = 4
 _MICROBATCH_BYTES = 512
-"""A micro-batch in a header: two signatures and thirty numbers of at most 9 bytes."""
+"""A micro-batch in a header: two signatures, a digest and thirty numbers of at most 9 bytes."""
 _EVENT_BYTES = 512
 """Any other event: an offer is the longest."""
 _PLACE_BYTES = 28
@@ -234,6 +234,7 @@ def _check_step(spec: RunSpec, stage: int, event: StepHead) -> None:
             _check_bare(one.request)
         if one.reply is not None:
             _check_bare(one.reply)
+            check_root(one.reply.activations)
             check_numbers(one.reply)
 
 

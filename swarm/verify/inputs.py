@@ -5,9 +5,10 @@ Core: pure functions; whatever no honest seat writes down raises ``PeerFault``.
 The measure is the honest seat: what its doors let in (training/service.py, gossip/exchange.py) passes here,
 or strangers could have it convicted; what neither its doors let in nor its own code does is refused.
 
-Not to be seen in one window: a micro-batch that another window of the segment has too, and what the seat
-sent: the signature of a gradient names the micro-batch, not the bytes of its activations. Both ends of an edge
-write those down. Source: docs/spec/protocol.md sections 3 and 4, docs/spec/verification.md section 2.
+That a gradient answers the activations which the seat's weights give is seen when they are computed again
+(``Shard.backward_job``). Not to be seen in one window: a micro-batch that another window of the segment has
+too, and what the seat sent for which nothing came back. Both ends of an edge write those down.
+Source: docs/spec/protocol.md sections 3 and 4, docs/spec/verification.md section 2.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,6 @@ from swarm.training.messages import (
     COUNT_MAX,
     MicroBatch,
     MicroBatchGrad,
-    activation_bytes,
     check_grad,
     check_microbatch,
 )
@@ -63,14 +63,13 @@ def check_window(plan: RoundPlan, data: WindowData) -> None:
     _check_fragments(plan, data)
     _check_coordinates(plan, key, steps)
     _check_replies_order(steps)
-    sent = bytes(activation_bytes(plan.spec))
     for taken in steps:
         for computed in taken.microbatches:
             _check_sides(plan, key, computed)
             if computed.request is not None:
                 _check_request(plan, key, computed, computed.request)
             if computed.reply is not None:
-                _check_reply(plan, key, computed, computed.reply, sent)
+                _check_reply(plan, key, computed, computed.reply)
 
 
 # --- steps ---
@@ -177,18 +176,14 @@ def _check_request(
 
 
 def _check_reply(
-    plan: RoundPlan,
-    key: WindowKey,
-    computed: ComputedMicrobatch,
-    reply: MicroBatchGrad,
-    sent: bytes,
+    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, reply: MicroBatchGrad
 ) -> None:
-    """The gradient is for what this seat sent, and signed by the seat above to which it was sent."""
+    """The gradient is for this micro-batch, and signed by the seat above to which it was sent."""
     above = plan.seat(key.stage + 1, reply.destination)
     if above is None:
         raise OutOfTurn("a gradient from somebody who does not sit in the stage above")
-    request = sent_request(plan, key, computed, reply, sent)
-    check_grad(plan.chain, plan.run_digest, request, reply, above.peer)
+    request = sent_request(plan, key, computed, reply)
+    check_grad(plan.chain, plan.run_digest, request, reply.activations, reply, above.peer)
 
 
 def _check_replies_order(steps: Sequence[StepTaken]) -> None:
@@ -208,16 +203,11 @@ def _check_replies_order(steps: Sequence[StepTaken]) -> None:
 
 
 def sent_request(
-    plan: RoundPlan,
-    key: WindowKey,
-    computed: ComputedMicrobatch,
-    reply: MicroBatchGrad,
-    sent: bytes,
+    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, reply: MicroBatchGrad
 ) -> MicroBatch:
-    """The unsigned request that the seat sent with the payload ``sent``.
+    """The unsigned request that the seat sent, without its payload.
 
-    To whom, in which life and under which weight version it was sent, only the answer tells; of the payload,
-    a gradient's signature covers no more than the length.
+    To whom, in which life and under which weight version it was sent, only the answer tells.
     """
     spec = plan.spec
     return MicroBatch(
@@ -235,7 +225,7 @@ def sent_request(
         batch=spec.microbatch_size,
         length=spec.model.seq_len,
         features=spec.model.hidden_size,
-        payload=sent,
+        payload=b"",
         signature=b"",
     )
 

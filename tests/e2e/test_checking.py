@@ -93,7 +93,9 @@ def test_a_liar_is_convicted(village: Village) -> None:
     first = state["convictions"][-1]
     assert 0 < first["stake_taken"] <= STAKE
     assert first["accuser"] in {village.names[home] for home in HONEST}
-    assert peer_of(state, liar)["stake"] == 0
+    assert (
+        peer_of(state, liar)["stake"] <= STAKE - first["stake_taken"]
+    )  # a top-up may come after it
     assert peer_of(state, liar)["audits"]["barred"]
     assert liar not in {seat["name"] for seat in state["seats"]}
     told = village.nodes["liar"].wait_event("error", "proven false")

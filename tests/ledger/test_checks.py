@@ -367,7 +367,7 @@ def count_open(state: State) -> int:
     return sum(record.phase not in JUDGED for record in state.live_segments())
 
 
-@pytest.mark.parametrize("seed", [6, 10])  # both convict somebody
+@pytest.mark.parametrize("seed", [1, 6])  # both convict somebody
 def test_whatever_is_said_money_is_conserved_and_honest_stakes_are_whole(seed: int) -> None:
     crowd = Crowd(seed)
     for _ in range(70):

@@ -145,7 +145,7 @@ def test_a_launch_that_fails_leaves_no_network_behind(
     assert "cannot be read" in launched(FILE)
     assert "too few to hold out" in launched(good.replace(', "other.txt"', ""))
     assert "gamma" in launched("[outer]\ngamma = 0.2\n" + good)
-    assert "the ledger would refuse this run" in launched(crowd + good)
+    assert "no ledger takes this run" in launched(crowd + good)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         words = ("launch", a_run_file(tmp_path, good), *NODE[:2], "--api-port", port, "--plain")
@@ -154,6 +154,27 @@ def test_a_launch_that_fails_leaves_no_network_behind(
     store = Store.open(home / STORE_FILE)
     assert store.get(TABLE, GENESIS_KEY) is None
     store.close()
+
+
+def test_a_run_that_nobody_could_check_or_no_ledger_takes(
+    failed: Failed, home: Path, tmp_path: Path
+) -> None:
+    """Said before the run is opened, also by a launcher who does not train."""
+    home.mkdir()
+    (home / "node.toml").write_text("solve = false\n")
+    (tmp_path / "nowhere.txt").write_text("text " * 10_000)
+    (tmp_path / "other.txt").write_text("more " * 10_000)
+    text = FILE.replace('"nowhere.txt"', '"nowhere.txt", "other.txt"') + "heldout_every = 2\n"
+    large = text.replace("intermediate_size = 64", "intermediate_size = 65536\n").replace(
+        "hidden_size = 32", "hidden_size = 256"
+    )
+    exact = '[run]\nnumerics = "seq-f32/1"\n'
+    told = failed(4, "launch", a_run_file(tmp_path, exact + large), *NODE)
+    assert "nobody checks more than 268" in told
+    assert "num_stages" in told
+    long = "[training]\ninner_steps_max = 10000\n[checks]\nwindow_steps = 1\n"
+    told = failed(4, "launch", a_run_file(tmp_path, exact + long + text), *NODE)
+    assert "no ledger takes this run" in told
 
 
 def test_an_identity_that_is_damaged_or_open_to_others(failed: Failed, home: Path) -> None:

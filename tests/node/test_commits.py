@@ -3,6 +3,7 @@
 from types import SimpleNamespace as Some
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
@@ -32,6 +33,7 @@ class Desk:
         self.sent: list[CommitSegment] = []
         self.said: list[tuple[EventKind, str]] = []
         self.is_full = False
+        self.asked = 0
         self.refusal: Reason | None = None
         self.height = 10
         self.final: object = None
@@ -60,6 +62,7 @@ class Desk:
         self.reveals.append(body)
 
     async def submit(self, body: CommitSegment) -> Digest:
+        self.asked += 1
         if self.refusal is not None:
             raise InvalidStatement(self.refusal)
         self.sent.append(body)
@@ -163,3 +166,41 @@ async def test_a_commit_is_sent_again_until_it_is_final_or_hopeless(
         await commits.resubmit(RUN)
         assert not commits.pending
         assert desk.said[-1][0] is EventKind.WARNING
+
+
+@pytest.mark.parametrize("reason", [Reason.WRONG_START, Reason.WRONG_ROUND, Reason.UNKNOWN_SEAT])
+async def test_a_dead_commit_is_refused_once_and_that_is_said_once(
+    autojump_clock: object, reason: Reason
+) -> None:
+    """After a restart the ledger may have gone on from another end: nothing mends that."""
+    desk = Desk()
+    desk.refusal = reason
+    async with trio.open_nursery() as nursery:
+        commits = Commits(desk.context, nursery)
+        commits.begin(a_log(), COUNTS, None)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(8):
+            desk.height += RESUBMIT_BLOCKS
+            await commits.resubmit(RUN)
+    assert [kind for kind, _ in desk.said] == [EventKind.WARNING]
+    assert desk.asked == 1
+
+
+@pytest.mark.parametrize(("reason", "told"), [(Reason.FULL, 1), (Reason.DUPLICATE, 0)])
+async def test_a_refusal_that_passes_is_tried_again_and_not_said_again(
+    autojump_clock: object, reason: Reason, told: int
+) -> None:
+    desk = Desk()
+    desk.refusal = reason
+    async with trio.open_nursery() as nursery:
+        commits = Commits(desk.context, nursery)
+        commits.begin(a_log(), COUNTS, None)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            desk.height += RESUBMIT_BLOCKS
+            await commits.resubmit(RUN)
+        desk.refusal = None
+        desk.height += RESUBMIT_BLOCKS
+        await commits.resubmit(RUN)
+    assert [kind for kind, _ in desk.said].count(EventKind.WARNING) == told
+    assert (desk.asked, len(desk.sent)) == (5, 1)

@@ -1,11 +1,15 @@
 """What is due follows from the ledger and from what is under way, and nothing is asked for twice."""
 
 from dataclasses import replace
+from types import SimpleNamespace as Some
+from typing import Any
 
 from swarm.codec import encode
 from swarm.config import parse_run_file, run_spec
 from swarm.gossip.pairing import SeatKey
+from swarm.ledger.check_records import CheckPhase, SegmentPhase
 from swarm.ledger.records import Checkpoint, RoundInfo, Run, RunPhase, Seat, Waiter
+from swarm.ledger.runs import boundary_height
 from swarm.node.duties import (
     FEES_KEPT,
     AskToJoin,
@@ -20,7 +24,9 @@ from swarm.node.duties import (
     TopUpStake,
     TradeFragment,
     fragment_height,
+    is_accused,
     is_pull_only,
+    may_be_drawn,
     next_duties,
     partner_of,
 )
@@ -73,8 +79,13 @@ def a_run(*infos: RoundInfo, waiting: tuple[Waiter, ...] = ()) -> Run:
     )
 
 
+def copied(run: Run, **changes: object) -> Run:
+    """A run with some fields changed."""
+    return Run(**{name: getattr(run, name) for name in run.__struct_fields__} | changes)
+
+
 def a_purse(balance: int = 0, stake: int = 0, wanted: int = 0, **changes: bool) -> Purse:
-    parts = {"is_staking": False, "is_barred": False, **changes}
+    parts = {"is_staking": False, "is_accused": False, "is_barred": False, **changes}
     return Purse(Amount(balance), Amount(stake), wanted, fee=Amount(2), **parts)
 
 
@@ -181,15 +192,43 @@ def test_a_drawn_seat_posts_once_its_segment_is_final() -> None:
     assert next_duties(known) == []
 
 
+def test_a_checkpoint_is_posted_also_after_the_seat_was_left_and_never_too_late() -> None:
+    """The last boundary draws from those who leave at it."""
+    end = an_info(*TWO, round_=500, drawn=(0, -1))
+    run = a_run(end)
+    final = frozenset([(StageIndex(0), 0, RoundIndex(499))])
+    due = PostCheckpoint(StageIndex(0), 0, RoundIndex(500))
+    last = boundary_height(run, 502) - 1
+    assert next_duties(knowledge(run, commits_final=final, height=last)) == [due]
+    assert next_duties(knowledge(run, commits_final=final, height=last + 1)) == []
+    kept = ((Checkpoint(RoundIndex(500), BEACON, 4, ME, 0, Height(90)),), ())
+    held = frozenset([(StageIndex(0), RoundIndex(500))])
+    posted = copied(run, checkpoints=kept)
+    known = knowledge(posted, commits_final=final, height=last, checkpoints_held=held)
+    assert next_duties(known) == []
+
+
+def test_phi_is_held_until_the_dice_or_the_ledger_ask_for_it_no_more() -> None:
+    run = a_run(an_info(*TWO, drawn=(0, -1)))
+
+    def is_held(round_: int, *, run: Run = run, index: int = 0, height: int = 4) -> bool:
+        return may_be_drawn(run, height, StageIndex(0), index, RoundIndex(round_))
+
+    assert is_held(2)
+    assert is_held(3)  # the dice are not thrown
+    assert not is_held(2, index=1)
+    assert not is_held(2, height=boundary_height(run, 5))
+    assert not is_held(500)
+    assert not is_held(2, run=copied(run, phase=RunPhase.SETTLED, rounds=()))
+
+
 def test_checkpoints_are_fetched_for_my_stages_and_all_by_archives() -> None:
     kept = tuple(
         (Checkpoint(RoundIndex(2), Digest(bytes([s]) * 32), 4, OTHER, 0, Height(90)),)
         for s in range(2)
     )
     base = a_run(an_info(*TWO))
-    run = Run(
-        **{name: getattr(base, name) for name in base.__struct_fields__} | {"checkpoints": kept}
-    )
+    run = copied(base, checkpoints=kept)
     mine = next_duties(knowledge(run, a_local()))
     assert mine == [FetchCheckpoint(StageIndex(0), kept[0][0])]
     every = next_duties(knowledge(run, a_local(), is_archive=True))
@@ -215,6 +254,27 @@ def test_a_stake_is_topped_up_once_the_balance_allows() -> None:
     assert due(a_purse(balance=60, stake=40, wanted=100)) == [TopUpStake(Amount(60), Amount(fees))]
     assert due(a_purse(balance=10**6, stake=100, wanted=100)) == []
     assert due(a_purse(balance=10**6, wanted=100, is_staking=True)) == []
+
+
+def test_nothing_is_put_up_while_the_judges_are_at_work() -> None:
+    """A conviction takes the whole stake: what is missing of it waits for the verdict."""
+    run = a_run(an_info(*TWO))
+    accused = a_purse(balance=10**6, stake=40, wanted=100, is_accused=True)
+    assert next_duties(knowledge(run, a_local(), purse=accused)) == []
+
+
+def test_a_segment_is_accused_from_the_first_answer_that_differs_to_the_verdict() -> None:
+    def accused(phase: SegmentPhase, check: CheckPhase, accusations: int = 0) -> bool:
+        record: Any = Some(
+            phase=phase, checks=(Some(phase=check),), accusations=(None,) * accusations
+        )
+        return is_accused(record)
+
+    assert not accused(SegmentPhase.REVEALED, CheckPhase.AGREED)
+    assert accused(SegmentPhase.REVEALED, CheckPhase.DIFFERED)
+    assert accused(SegmentPhase.DISPUTED, CheckPhase.AGREED)
+    assert accused(SegmentPhase.SEALED, CheckPhase.SEALED, 1)
+    assert not accused(SegmentPhase.CLEARED, CheckPhase.DIFFERED)
 
 
 def test_who_was_convicted_stakes_and_joins_no_more() -> None:

@@ -8,6 +8,7 @@ from swarm.errors import BadConfig
 from swarm.ledger.spec_check import rounds_kept
 from swarm.node.retention import (
     check_retention,
+    check_window,
     keeps_windows,
     retention_of,
     window_bytes,
@@ -96,6 +97,24 @@ def test_a_window_nobody_checks_is_refused_before_training() -> None:
     kept = retention_of(spec, is_owner=False)
     with pytest.raises(BadConfig, match="nobody checks more than"):
         check_retention(spec, kept, quota_mb=1 << 29, free_bytes=ROOM, held_bytes=0)
+
+
+def test_the_steps_that_would_fit_are_named() -> None:
+    """The state alone fits here, so shorter windows help; where it does not, only smaller stages do."""
+    base = a_spec(TEXT.replace("inner_steps_max = 100", "inner_steps_max = 2000"))
+    spec = replace(base, checks=replace(base.checks, window_steps=2000))
+    with pytest.raises(BadConfig, match=r"takes \d+ MB, and nobody checks more than 268") as caught:
+        check_window(spec)
+    steps = int(caught.value.hint.split()[3])
+    assert caught.value.hint == f"[checks] window_steps = {steps} in the run file"
+    check_window(replace(base, checks=replace(base.checks, window_steps=steps)))
+    with pytest.raises(BadConfig):
+        check_window(replace(base, checks=replace(base.checks, window_steps=steps + 5)))
+    check_window(replace(spec, numerics="native"))
+    large = a_spec(TEXT.replace("intermediate_size = 344", "intermediate_size = 64000"))
+    with pytest.raises(BadConfig) as caught:
+        check_window(large)
+    assert "num_stages" in caught.value.hint
 
 
 def test_native_runs_keep_nothing() -> None:

@@ -82,16 +82,23 @@ def unsigned() -> MicroBatch:
 
 
 REQUEST = sign_microbatch(BELOW, CHAIN, RUN, unsigned())
-ANSWER = sign_grad(ABOVE, CHAIN, RUN, MicroBatchGrad.reply_to(REQUEST, 2_100_000, b"\x01" * 48))
+WIRE = wire_digest(REQUEST.payload)
+ANSWER = sign_grad(
+    ABOVE, CHAIN, RUN, MicroBatchGrad.reply_to(REQUEST, WIRE, 2_100_000, b"\x01" * 48)
+)
 
 
-def check(message: MicroBatch, *, run: Digest = RUN, chain: Digest = CHAIN) -> None:
-    check_microbatch(chain, run, SPEC, message, BELOW.peer)
+def check(message: MicroBatch, *, run: Digest = RUN, chain: Digest = CHAIN) -> Digest:
+    return check_microbatch(chain, run, SPEC, message, BELOW.peer)
+
+
+def check_answer(answer: MicroBatchGrad, sender: SecretKey = ABOVE) -> None:
+    check_grad(CHAIN, RUN, REQUEST, WIRE, answer, sender.peer)
 
 
 def test_an_honest_micro_batch_and_its_gradient_are_believed() -> None:
-    check(REQUEST)
-    check_grad(CHAIN, RUN, REQUEST, ANSWER, ABOVE.peer)
+    assert check(REQUEST) == WIRE
+    check_answer(ANSWER)
     assert decode(MicroBatch, encode(REQUEST)) == REQUEST
     assert decode_answer(encode(ANSWER)) == ANSWER
 
@@ -176,6 +183,8 @@ def test_a_micro_batch_of_another_run_or_chain_or_sender_is_refused() -> None:
         ({"version": 13}, OutOfTurn),
         ({"origin": 0}, OutOfTurn),
         ({"destination": 0}, OutOfTurn),
+        ({"activations": wire_digest(bytes(47))}, OutOfTurn),
+        ({"activations": b""}, OutOfTurn),
         ({"payload": bytes(46)}, BadEncoding),
         ({"tokens": 5}, BadEncoding),
         ({"loss_micro": -2}, BadEncoding),
@@ -188,7 +197,7 @@ def test_a_gradient_for_something_else_is_refused(
 ) -> None:
     lie = sign_grad(ABOVE, CHAIN, RUN, replace(ANSWER, **changes))
     with pytest.raises(fault):
-        check_grad(CHAIN, RUN, REQUEST, lie, ABOVE.peer)
+        check_answer(lie)
 
 
 @pytest.mark.parametrize(
@@ -196,12 +205,26 @@ def test_a_gradient_for_something_else_is_refused(
 )
 def test_no_field_of_a_gradient_can_be_changed(changes: dict[str, object]) -> None:
     with pytest.raises(BadSignature):
-        check_grad(CHAIN, RUN, REQUEST, replace(ANSWER, **changes), ABOVE.peer)
+        check_answer(replace(ANSWER, **changes))
 
 
 def test_a_request_and_its_answer_are_signed_under_different_purposes() -> None:
     with pytest.raises(BadSignature):
-        check_grad(CHAIN, RUN, REQUEST, replace(ANSWER, signature=REQUEST.signature), BELOW.peer)
+        check_answer(replace(ANSWER, signature=REQUEST.signature), BELOW)
+
+
+def test_a_gradient_counts_for_the_very_activations_that_its_signature_names() -> None:
+    """Neither end can say later that they were others."""
+    other = replace(REQUEST, payload=b"\x01" + bytes(47))
+    wire = wire_digest(other.payload)
+    with pytest.raises(OutOfTurn):
+        check_grad(CHAIN, RUN, other, wire, ANSWER, ABOVE.peer)
+    with pytest.raises(BadSignature):
+        check_grad(CHAIN, RUN, other, wire, replace(ANSWER, activations=wire), ABOVE.peer)
+
+
+def test_a_digest_that_is_known_is_not_taken_again() -> None:
+    assert sign_microbatch(BELOW, CHAIN, RUN, unsigned(), WIRE) == REQUEST
 
 
 def test_the_wire_digest_names_the_bytes() -> None:

@@ -1,6 +1,7 @@
 """Being too busy is nobody's fault: the sender asks a sibling."""
 
 from swarm.errors import PeerFault, Unreachable
+from swarm.training.messages import wire_digest
 from swarm.training.outgoing import Outgoing, TooBusy
 from tests.training.pipeline import Swarm, a_spec
 
@@ -12,6 +13,7 @@ def test_too_busy_is_a_kind_of_unreachable() -> None:
 
 def test_an_outgoing_microbatch_carries_its_coordinates() -> None:
     plan = Swarm(a_spec(), replicas=1).plan
-    out = Outgoing(plan, 0, 3, 1, 1, 0, 7, 9, b"wire", 2.0)
+    wire = wire_digest(b"wire")
+    out = Outgoing(plan, 0, 3, 1, 1, 0, 7, 9, b"wire", wire, 2.0)
     assert (out.origin, out.step, out.microbatch, out.stage) == (0, 3, 1, 1)
-    assert (out.incarnation, out.version, out.payload) == (7, 9, b"wire")
+    assert (out.incarnation, out.version, out.payload, out.wire) == (7, 9, b"wire", wire)

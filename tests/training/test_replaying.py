@@ -6,6 +6,7 @@ import pytest
 
 from swarm.codec import replace as changed
 from swarm.errors import PeerFault
+from swarm.training.messages import wire_digest
 from swarm.training.replaying import replay_microbatch
 from swarm.training.shard import Shard
 from swarm.training.window import ComputedMicrobatch, StepTaken
@@ -78,6 +79,14 @@ def test_payloads_that_make_no_sense_are_refused_and_nothing_is_counted(stage: i
         not_finite = b"\x80\x7f" * (len(message.payload) // 2)
         for payload in (not_finite, message.payload[:-2], b""):
             refused(stage, replace(one, **{name: changed(message, payload=payload)}))
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_gradient_for_other_activations_than_the_replay_gives_is_refused(stage: int) -> None:
+    one = kept(stage)
+    assert one.reply is not None
+    other = wire_digest(bytes(len(one.reply.payload)))
+    refused(stage, replace(one, reply=changed(one.reply, activations=other)))
 
 
 def test_activations_of_another_shape_are_refused() -> None:

@@ -4,11 +4,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from swarm.codec import replace as changed
+from swarm.crypto import SecretKey
 from swarm.training.fragments import Merge
-from swarm.training.messages import MicroBatch
+from swarm.training.messages import MicroBatch, MicroBatchGrad, sign_grad, wire_digest
 from swarm.training.outgoing import TooBusy
 from swarm.training.segment import MergeRecord, StepRecord
-from swarm.types import NO_DIGEST, RoundIndex
+from swarm.training.window import StepTaken
+from swarm.types import NO_DIGEST, Digest, RoundIndex
 from swarm.verify.transcript import segment_roots
 from tests.training.pipeline import Swarm, a_spec
 from tests.training.test_shard import SCALARS
@@ -112,6 +115,45 @@ async def test_junk_from_above_is_not_blamed_on_those_below(autojump_clock: Mock
     (logs,) = await swarm.train(4.0)
     assert logs[1, 0].num_steps == 0
     assert not any(node.host.blamed for node in swarm.nodes.values())
+
+
+def answers_other_activations(framer: SecretKey, patch: pytest.MonkeyPatch) -> None:
+    """From now on the owner of a key signs that it was sent something else."""
+
+    def sign(
+        secret: SecretKey, chain: Digest, run_digest: Digest, reply: MicroBatchGrad
+    ) -> MicroBatchGrad:
+        if secret == framer:
+            reply = changed(reply, activations=wire_digest(b"what was never sent"))
+        return sign_grad(secret, chain, run_digest, reply)
+
+    patch.setattr("swarm.training.service.sign_grad", sign)
+
+
+async def test_who_answers_other_activations_is_blamed_and_a_sibling_is_asked(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody above can put into a seat's log what would convict it."""
+    swarm = Swarm(a_spec(), replicas=2, buffer=0)
+    answers_other_activations(swarm.nodes[1, 0].host.secret, monkeypatch)
+    await swarm.train(6.0)
+    framer = swarm.nodes[1, 0].host.peer
+    for index in (0, 1):
+        below = swarm.nodes[0, index]
+        assert set(below.host.faults()) == {framer}
+        taken = [e for window in below.windows for e in window.events if isinstance(e, StepTaken)]
+        replies = [one.reply for step in taken for one in step.microbatches]
+        assert {reply.destination for reply in replies if reply is not None} == {1}
+
+
+async def test_a_micro_batch_that_only_such_an_answer_came_back_for_is_dropped(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swarm = Swarm(a_spec(), replicas=1)
+    answers_other_activations(swarm.nodes[1, 0].host.secret, monkeypatch)
+    (logs,) = await swarm.train(4.0)
+    assert logs[0, 0].num_steps == 0
+    assert swarm.nodes[0, 0].host.blamed
 
 
 async def test_a_snapshot_needs_an_open_segment(autojump_clock: MockClock) -> None:

@@ -44,6 +44,11 @@ def a_request(microbatch: int, payload: bytes | None = None) -> MicroBatch:
     )  # fmt: skip
 
 
+def a_reply(activations: Digest) -> MicroBatchGrad:
+    """A gradient for what has this digest."""
+    return MicroBatchGrad.reply_to(a_request(0), activations, NO_LOSS, a_request(1).payload)
+
+
 def a_last_stage() -> Shard:
     return Shard.initial(SPEC, StageIndex(1))
 
@@ -141,14 +146,23 @@ def test_the_state_names_tokens_at_merges_and_those_of_offers() -> None:
 
 def test_a_gradient_counts_only_for_the_weights_of_its_forward_pass() -> None:
     shard = Shard.initial(SPEC, StageIndex(0))
-    reply = MicroBatchGrad.reply_to(a_request(0), NO_LOSS, a_request(1).payload)
     _, early = shard.origin_job(TOKENS, PLAN, 0, 0, 0)
     _, late = shard.origin_job(TOKENS, PLAN, 0, 1, 0)
-    shard.backward_job(early, reply)
+    shard.backward_job(early, a_reply(early.out_activation))
     shard.step(PLAN, 0)
     with pytest.raises(TooBusy):
-        shard.backward_job(late, reply)
+        shard.backward_job(late, a_reply(late.out_activation))
     assert shard.is_between_steps
+
+
+def test_a_gradient_counts_only_for_the_activations_it_names() -> None:
+    shard = Shard.initial(SPEC, StageIndex(0))
+    _, one = shard.origin_job(TOKENS, PLAN, 0, 0, 0)
+    _, other = shard.origin_job(TOKENS, PLAN, 0, 1, 0)
+    with pytest.raises(PeerFault):
+        shard.backward_job(one, a_reply(other.out_activation))
+    assert shard.is_between_steps
+    shard.backward_job(one, a_reply(one.out_activation))
 
 
 def test_a_merge_in_the_middle_of_a_step_is_our_own_mistake() -> None:

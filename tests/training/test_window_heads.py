@@ -165,6 +165,7 @@ def test_an_honest_header_is_accepted() -> None:
         bent_message("reply", payload=b"\x00"),
         bent_message("request", signature=bytes(65)),
         bent_message("reply", signature=b""),
+        bent_message("reply", activations=b""),
         bent_message("reply", loss_micro=-2),
         bent_message("reply", tokens=-1),
         bent_message("reply", version=1 << 60),

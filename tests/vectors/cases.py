@@ -273,10 +273,11 @@ def pipeline() -> list[Json]:
         signature=b"",
     )
     signed = sign_microbatch(ALICE, CHAIN, RUN, request)
-    last = MicroBatchGrad.reply_to(signed, 2_100_000, payload)
-    middle = MicroBatchGrad.reply_to(signed, NO_LOSS, payload)
+    wire = wire_digest(payload)
+    last = MicroBatchGrad.reply_to(signed, wire, 2_100_000, payload)
+    middle = MicroBatchGrad.reply_to(signed, wire, NO_LOSS, payload)
     return [
-        message(signed, wire_digest=wire_digest(payload)),
+        message(signed, wire_digest=wire),
         message(sign_grad(BOB, CHAIN, RUN, last)),
         message(sign_grad(BOB, CHAIN, RUN, middle)),
         *(message(MicroBatchRefused(reason)) for reason in Refusal),

@@ -8,7 +8,14 @@ from swarm.gossip.exchange import Snapshot, pack
 from swarm.gossip.messages import Codec, FragmentKey, sign_offer
 from swarm.gossip.quantize import decompress
 from swarm.tensors import hash_of
-from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad, sign_grad, sign_microbatch
+from swarm.training.messages import (
+    NO_LOSS,
+    MicroBatch,
+    MicroBatchGrad,
+    sign_grad,
+    sign_microbatch,
+    wire_digest,
+)
 from swarm.training.stages import plan_stages
 from swarm.training.state import (
     ShardState,
@@ -54,7 +61,7 @@ def a_microbatch() -> ComputedMicrobatch:
     above = MicroBatch(
         RUN, ROUND, 5, 1, 0, StageIndex(2), 3, 0, 1, 9, 1500, *shape, payload, b""
     )  # fmt: skip
-    reply = MicroBatchGrad.reply_to(above, NO_LOSS, payload)
+    reply = MicroBatchGrad.reply_to(above, wire_digest(payload), NO_LOSS, payload)
     return ComputedMicrobatch(
         0,
         5,

@@ -9,7 +9,7 @@ from torch import Tensor
 from swarm.codec import replace as changed
 from swarm.crypto import digest
 from swarm.gossip.messages import Codec, payload_digest, sign_offer
-from swarm.training.messages import sign_grad, sign_microbatch
+from swarm.training.messages import sign_grad, sign_microbatch, wire_digest
 from swarm.training.outer import WEIGHT_MAX_NANO
 from swarm.training.state import ShardState
 from swarm.training.window import (
@@ -135,6 +135,15 @@ def another_micro_batchs_reply(_: Harvest, data: WindowData) -> WindowData:
     return _on_first(reply=other)(_, data)
 
 
+def reply_to_others(harvest: Harvest, data: WindowData) -> WindowData:
+    """A gradient that the seat above signed, as it was, for activations that this seat did not compute."""
+    one = _first(data)
+    assert one.reply is not None
+    above = harvest.secrets[data.key.stage + 1, one.reply.destination]
+    garbage = changed(one.reply, activations=wire_digest(bytes(len(one.reply.payload))))
+    return _on_first(reply=sign_grad(above, CHAIN, harvest.spec.digest, garbage))(harvest, data)
+
+
 MESSAGES_FROM_BELOW: dict[str, Lie] = {
     "a forged signature on activations": forged_request,
     "activations that the solver signed itself": invented_request,
@@ -145,6 +154,7 @@ MESSAGES_FROM_ABOVE: dict[str, Lie] = {
     "a forged signature on a gradient": forged_reply,
     "a gradient that the solver signed itself": scaled_reply,
     "a gradient of another micro-batch": another_micro_batchs_reply,
+    "a gradient for activations that were not computed": reply_to_others,
     "no gradient": _on_first(reply=None),
 }
 

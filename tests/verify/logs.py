@@ -38,6 +38,8 @@ from tests.training.pipeline import a_spec
 
 CHAIN = digest("test", b"chain")
 ANCHOR = Digest(digest("test", b"anchor"))
+ACTIVATIONS = Digest(digest("test", b"activations"))
+"""What a gradient says it answers: no arithmetic here could tell."""
 NUMEL = 200
 """Values of a fragment; the shard behind it does not exist."""
 ROUND = RoundIndex(5)
@@ -97,7 +99,7 @@ def a_reply(
     tokens = plan.spec.microbatch_size * plan.spec.model.seq_len
     reply = MicroBatchGrad(
         plan.run, plan.round, step, microbatch, origin, StageIndex(stage + 1), MINE, 0, 9, version,
-        NO_LOSS, tokens, bytes(2 * tokens * plan.spec.model.hidden_size), b"",
+        ACTIVATIONS, NO_LOSS, tokens, bytes(2 * tokens * plan.spec.model.hidden_size), b"",
     )  # fmt: skip
     signer = cast("SecretKey", changes.pop("signer", secret(stage + 1, 0)))
     return sign_grad(signer, plan.chain, plan.run_digest, changed(reply, **changes))

@@ -313,26 +313,28 @@ def test_a_gradient_is_for_what_was_sent_and_from_who_got_it(changes: dict[str, 
         check_window(PLAN, with_microbatch(a_window(PLAN, 1), 0, 0, reply=reply))
 
 
-@pytest.mark.parametrize("field", ["incarnation", "version", "loss_micro", "payload"])
+@pytest.mark.parametrize(
+    "field", ["incarnation", "version", "activations", "loss_micro", "payload"]
+)
 def test_nothing_of_a_signed_gradient_can_be_changed(field: str) -> None:
     data = a_window(PLAN, 1)
     for taken in steps_of(data):  # all alike, so that the order of versions holds
         for number, one in enumerate(taken.microbatches):
             value = getattr(one.reply, field)
-            lie = b"\x01" + value[1:] if isinstance(value, bytes) else value + 1
+            lie = value[:-1] + b"\x01" if isinstance(value, bytes) else value + 1
             reply = changed(one.reply, **{field: lie})
             data = with_microbatch(data, taken.step, number, reply=reply)
     with pytest.raises(BadSignature):
         check_window(PLAN, data)
 
 
-def test_the_request_that_was_sent_has_the_shape_of_its_payload() -> None:
+def test_the_request_that_was_sent_has_the_shape_of_its_answer() -> None:
     for stage in (0, 1):
         data = a_window(PLAN, stage)
         one = steps_of(data)[0].microbatches[0]
         assert one.reply is not None
-        sent = sent_request(PLAN, data.key, one, one.reply, bytes(len(one.reply.payload)))
-        assert len(sent.payload) == 2 * sent.batch * sent.length * sent.features
+        sent = sent_request(PLAN, data.key, one, one.reply)
+        assert len(one.reply.payload) == 2 * sent.batch * sent.length * sent.features
         assert (sent.stage, sent.source) == (stage + 1, MINE)
 
 

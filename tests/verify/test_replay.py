@@ -18,10 +18,13 @@ from swarm.spec import OptimizerSpec
 from swarm.tensors import hash_of
 from swarm.training.data import TokenSource, draw_samples
 from swarm.training.inner import AdamState, adamw_step
+from swarm.training.messages import MicroBatchGrad, wire_digest
 from swarm.training.operators import Ops
 from swarm.training.outer import OuterScalars, OuterState, Partner, outer_step
+from swarm.training.outgoing import Outgoing, Passed
 from swarm.training.round_plan import RoundPlan
 from swarm.training.segment import MergeRecord, StepRecord
+from swarm.training.service import Pipeline
 from swarm.training.shard import Shard
 from swarm.training.stages import Span
 from swarm.training.state import ShardState
@@ -186,6 +189,7 @@ FORGERIES = [
     (0, "a forged signature on a gradient"),
     (0, "a gradient that the solver signed itself"),
     (0, "a gradient of another micro-batch"),
+    (0, "a gradient for activations that were not computed"),
     (1, "a forged signature on activations"),
     (1, "activations that the solver signed itself"),
     (1, "a micro-batch twice"),
@@ -362,6 +366,41 @@ def test_a_solver_that_computes_something_else_is_found_in_the_window_where_it_d
         any(taken.step == LIE_STEP for taken in steps_of(data)) for data in segment.windows
     ]
     assert wrong == with_step if patch[0] != "outer_step" else any(wrong)
+
+
+GARBAGE = b"\x80\x3f"
+"""One, over and over: finite, and like no activations."""
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_seat_that_sends_other_activations_than_it_computes_is_found(
+    stage: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights and leaves are what follows from an honest forward pass: only the answers betray it."""
+    honest_forward, honest_backward = Pipeline.forward, Shard.backward_job
+
+    async def forward(self: Pipeline, out: Outgoing) -> MicroBatchGrad:
+        if (out.stage - 1, out.source, out.step) != (stage, 0, LIE_STEP):
+            return await honest_forward(self, out)
+        payload = GARBAGE * (len(out.payload) // 2)
+        return await honest_forward(self, replace(out, payload=payload, wire=wire_digest(payload)))
+
+    def backward_job(self: Shard, passed: Passed, reply: MicroBatchGrad) -> bytes:
+        return honest_backward(self, passed, changed(reply, activations=passed.out_activation))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "forward", forward)
+        patched.setattr(Shard, "backward_job", backward_job)
+        crop = harvest(spec_of(3, EXACT), rounds=1)
+    guilty = 0
+    for (_, where, index), segment in crop.segments.items():
+        for data, claim in zip(segment.windows, segment.claims(), strict=True):
+            lied = (where, index) == (stage, 0) and any(
+                one.step == LIE_STEP for taken in steps_of(data) for one in taken.microbatches
+            )
+            assert crop.answer(data) == (REFUSED if lied else claim)
+            guilty += lied
+    assert guilty
 
 
 def test_a_solver_that_counts_more_tokens_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
