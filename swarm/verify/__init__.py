@@ -10,6 +10,7 @@ plans.py       C  a round as training reads it, from what the ledger froze
 sampling.py    C  which throws of the dice make this node a verifier
 answers.py     C  what this node's replay of a window gave, hidden and shown
 agenda.py      C  what the ledger expects of this node now
+places.py      C  who gets one of the few places for windows to replay
 judging.py     C  whom to ask for a window, and what the logs say about its solver
 audit.py       C  what a replay says about a segment, and the evidence of it
 news.py        C  what has happened to segments, as events

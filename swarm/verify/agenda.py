@@ -9,6 +9,7 @@ open. A block judges deadlines before it takes statements, so everything is aske
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from swarm.errors import InvalidStatement
 from swarm.ledger.check_records import Check, CheckPhase, SegmentPhase
@@ -31,6 +32,7 @@ from swarm.spec import RunSpec
 from swarm.training.window import WindowKey
 from swarm.types import Height, PeerId
 from swarm.verify.answers import OwnAnswer, SeatPlace, place_of, window_of
+from swarm.verify.places import has_place, is_often_silent
 from swarm.verify.sampling import Drawn
 
 RESUBMIT_BLOCKS = 4
@@ -99,7 +101,7 @@ def next_steps(known: Known) -> tuple[Step, ...]:
     New requests come only for windows that this node has room for.
     """
     says, judged, checked = list[Say](), list[tuple[int, Step]](), list[tuple[int, Step]]()
-    open_dice = list[SegmentRecord]()
+    open_dice, owed = list[SegmentRecord](), list[SegmentRecord]()
     for record in known.segments:
         spec = known.state.run(record.run).spec
         says += _show_own(known, record)
@@ -109,10 +111,12 @@ def next_steps(known: Known) -> tuple[Step, ...]:
             _judge(known, record, says, judged)
         check = _my_check(known, record)
         if check is not None:
+            before = len(checked)
             _check(known, record, spec, check, says, checked)
+            owed += [record] * (len(checked) - before)
         if _takes_requests(known, record, spec):
             open_dice.append(record)
-    says += _requests(known, open_dice, num_busy=len(checked))
+    says += _requests(known, open_dice, owed)
     due = [say for say in says if not _is_under_way(known, say.key)]
     return (*due, *_by_deadline(judged), *_by_deadline(checked))
 
@@ -191,21 +195,31 @@ def _takes_requests(known: Known, record: SegmentRecord, spec: RunSpec) -> bool:
     return bool(record.draws) and not is_over
 
 
-def _requests(known: Known, open_dice: Sequence[SegmentRecord], num_busy: int) -> list[Say]:
-    """Ask for the windows that the dice gave us, as many as we can promise to replay."""
-    room = known.checks_max - num_busy
-    if room <= 0:
+def _requests(
+    known: Known, open_dice: Sequence[SegmentRecord], owed: Sequence[SegmentRecord]
+) -> list[Say]:
+    """Ask for the windows that the dice gave us, as many as we can promise to replay besides those ``owed``."""
+    if len(owed) >= known.checks_max:
         return []
-    says = list[Say]()
+    asked = list[tuple[SegmentRecord, Say]]()
     for record in open_dice:
         drawn = _drawn(known, record)
         if drawn is not None:
             key = window_of(record, drawn.window)
             body = DataRequest(*place_of(record), drawn.attempt, drawn.window, drawn.proof)
-            says.append(Say((DataRequest, key), body))
+            asked.append((record, Say((DataRequest, key), body)))
     # Those on their way take their room first: they are promises, too.
-    says.sort(key=lambda say: not _is_under_way(known, say.key))
-    return says[:room]
+    asked.sort(key=lambda one: not _is_under_way(known, one[1].key))
+    says, taken = list[Say](), list(owed)
+    for record, say in asked:
+        if has_place(record, taken, known.checks_max, partial(_is_silent, known)):
+            taken.append(record)
+            says.append(say)
+    return says
+
+
+def _is_silent(known: Known, record: SegmentRecord) -> bool:
+    return is_often_silent(known.state.contribution(record.run, record.peer))
 
 
 def _drawn(known: Known, record: SegmentRecord) -> Drawn | None:

@@ -159,6 +159,10 @@ def test_the_model_of_a_finished_run_can_be_used(net: Localnet) -> None:
     """Export, measure, generate; the trained model predicts better than the untrained one."""
     short = net.launch("short", rounds=ROUNDS)
     short.wait_event("run_finished")
+    short.wait(
+        "a checkpoint of the last boundary from every stage",
+        lambda s: [stage[:1] and stage[0][0] for stage in s["run"]["checkpoints"]] == [ROUNDS] * 2,
+    )
     exported = net.wait(
         "the last checkpoint",
         lambda: (done := export(net, short, "model")).returncode == 0 and done,

@@ -81,7 +81,8 @@ def a_run(*infos: RoundInfo, waiting: tuple[Waiter, ...] = ()) -> Run:
 
 def copied(run: Run, **changes: object) -> Run:
     """A run with some fields changed."""
-    return Run(**{name: getattr(run, name) for name in run.__struct_fields__} | changes)
+    parts: dict[str, Any] = {name: getattr(run, name) for name in run.__struct_fields__}
+    return Run(**parts | changes)
 
 
 def a_purse(balance: int = 0, stake: int = 0, wanted: int = 0, **changes: bool) -> Purse:

@@ -1,0 +1,49 @@
+"""Places for windows: no solver has two, and mute ones never have all."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from swarm.ledger.records import Contribution
+from swarm.types import Amount
+from swarm.verify.places import SILENT_SHARE, has_place, is_often_silent
+
+
+def a_record(peer: str) -> Any:  # noqa: ANN401
+    return SimpleNamespace(peer=peer)
+
+
+def is_mute(record: Any) -> bool:  # noqa: ANN401
+    return str(record.peer).startswith("mute")
+
+
+@pytest.mark.parametrize(
+    ("solver", "taken", "places", "wanted"),
+    [
+        ("a", [], 2, True),
+        ("a", ["b"], 2, True),
+        ("a", ["b", "c"], 2, False),
+        ("a", ["a"], 2, False),
+        ("a", ["mute-1"], 2, True),
+        ("mute-1", ["a"], 2, True),
+        ("mute-1", ["mute-2"], 2, False),
+        ("mute-1", ["mute-2"], 3, True),
+        ("mute-1", [], 1, True),
+        ("a", [], 0, False),
+    ],
+)
+def test_one_place_each_and_one_that_the_mute_never_get(
+    solver: str, taken: list[str], places: int, wanted: bool
+) -> None:
+    held = [a_record(peer) for peer in taken]
+    assert has_place(a_record(solver), held, places, is_mute) is wanted
+
+
+@pytest.mark.parametrize(
+    ("silent", "verified", "wanted"),
+    [(0, 0, False), (1, 0, True), (1, SILENT_SHARE, False), (2, SILENT_SHARE, True)],
+)
+def test_who_is_silent_rather_often(silent: int, verified: int, wanted: bool) -> None:
+    done = Contribution(9, 9, Amount(0), 0, verified, 0, silent, 0, 0, is_barred=False)
+    assert is_often_silent(done) is wanted
