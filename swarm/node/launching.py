@@ -37,7 +37,12 @@ ESCROW_SHARE = 10
 
 
 async def prepare_spec(
-    file: RunFile, base: Path, blobs: Blobs, compute: ComputePort, report: Reports
+    file: RunFile,
+    base: Path,
+    genesis: Genesis,
+    blobs: Blobs,
+    compute: ComputePort,
+    report: Reports,
 ) -> RunSpec:
     """Publish the token files of a run as blobs, and return the spec that names them.
 
@@ -54,18 +59,13 @@ async def prepare_spec(
         file = with_shape(file, start.model)
     data = await publish_data(file, base, blobs, report)
     draft = run_spec(file, data=data, init_root=NO_DIGEST)
+    check_fit(draft, genesis)
     _check_limits(draft)
     if start is None:
         root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
         return run_spec(file, data=data, init_root=root)
     roots = await publish_start(start, draft, blobs, compute, report)
     return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
-
-
-def check_spec_on(spec: RunSpec, genesis: Genesis) -> None:
-    """Raise ``BadConfig`` for a run that the ledger of this network would refuse."""
-    check_fit(spec, genesis)
-    _check_limits(spec)
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:

@@ -260,8 +260,9 @@ async def _prepared(
     if setup.launch is None:
         return None
     bind_loopback(setup.config.api_port).close()
-    spec = await launching.prepare_spec(setup.launch, setup.launch_base, blobs, compute, report)
-    launching.check_spec_on(spec, genesis)
+    spec = await launching.prepare_spec(
+        setup.launch, setup.launch_base, genesis, blobs, compute, report
+    )
     await _check_room(setup, report, spec, is_owner=True)
     return spec
 
