@@ -17,6 +17,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 """A name goes into terminals, file names and metrics: 40 plain characters."""
 NUMERICS = ("native", "seq-f32/1")
 TOKENIZERS = ("bytes",)
+CODECS = ("int8", "int4", "bf16")
+ACTIVATIONS = ("bf16", "int8")
 LEARNING_RATES_MAX = 1024
 AGE_WEIGHTS_MAX = 8
 VALIDATORS_MAX = 128
@@ -101,6 +103,10 @@ def check_spec(spec: RunSpec) -> None:
         raise BadConfig(f"numerics is one of {', '.join(NUMERICS)}, not {spec.numerics[:40]!r}")
     if spec.data.tokenizer not in TOKENIZERS:
         raise BadConfig(f"tokenizer is one of {', '.join(TOKENIZERS)}")
+    if spec.outer.codec not in CODECS:
+        raise BadConfig(f"codec is one of {', '.join(CODECS)}, not {spec.outer.codec[:40]!r}")
+    if spec.wire.activations not in ACTIVATIONS:
+        raise BadConfig(f"activations is one of {', '.join(ACTIVATIONS)}")
     for name in ("train_root", "heldout_root"):
         if len(getattr(spec.data, name)) != 32:
             raise BadConfig(f"{name} is a hash of 32 bytes")

@@ -28,6 +28,7 @@ from swarm.spec import (
     OptimizerSpec,
     OuterSpec,
     RunSpec,
+    WireSpec,
 )
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
@@ -237,6 +238,7 @@ def _spec(
         checkpoint_rounds=training.checkpoint_rounds,
         optimizer=_optimizer(file),
         outer=_outer(file),
+        wire=WireSpec(file.wire.activations),
         data=DataSpec(file.data.tokenizer, train_root, train_bytes, heldout_root, heldout_bytes),
         deadlines=DeadlineSpec(
             step_ms=round(file.deadlines.step_s * 1000),
@@ -294,6 +296,7 @@ def _outer(file: RunFile) -> OuterSpec:
         fragments=outer.fragments,
         pull_only_rounds=outer.pull_only_rounds,
         num_retries=outer.num_retries,
+        codec=outer.codec,
     )
 
 

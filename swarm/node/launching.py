@@ -39,9 +39,8 @@ async def prepare_spec(
 ) -> RunSpec:
     """Build the token files of a run, publish them as blobs, and return the spec that names them.
 
-    Raises ``BadConfig`` when there is too little text or a setting is not supported by this build.
+    Raises ``BadConfig`` when there is too little text, or when this machine has not the bits of an exact run.
     """
-    _check_supported(file)
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
     report(EventKind.PROGRESS, "reading the text of the run")
     corpus = await trio.to_thread.run_sync(_corpus, file, base)
@@ -124,11 +123,3 @@ def _corpus(file: RunFile, base: Path) -> Corpus:
 
 def _init_root(model: ModelSpec, num_stages: int, seed: int) -> Digest:
     return init_root(plan_stages(model, num_stages), seed)
-
-
-def _check_supported(file: RunFile) -> None:
-    if file.outer.gamma != file.outer.beta:
-        raise BadConfig(
-            f"gamma {file.outer.gamma} differs from beta {file.outer.beta}: this build trades one tensor",
-            hint="set gamma to the value of beta",
-        )

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from swarm.errors import BadConfig
 from swarm.ledger.spec_check import rounds_kept
 from swarm.spec import RunSpec
+from swarm.training.messages import activation_bytes
+from swarm.training.offers import residual_numel, traded_numel
 from swarm.training.stages import plan_stages
 from swarm.training.window import WINDOW_BYTES_MAX
 
 STATE_TENSORS = 5
 """Weights, two moments, slow weights, momentum: the state that a window begins with."""
 FLOAT_BYTES = 4
-WIRE_BYTES = 2
-"""Of one value in a payload between stages, or of a fragment where it is longest."""
+FRAGMENT_BYTES = 2
+"""Of one value of a fragment where it is longest: bfloat16."""
 CHECKED_PER_ROUND = 4
 """Windows of others a node fetches a round, and keeps as long: twice the usual draw, and disputes."""
 NATIVE = "native"
@@ -68,12 +70,11 @@ def windows_per_round(spec: RunSpec) -> int:
 def window_bytes(spec: RunSpec, stage: int) -> int:
     """About how long an encoded window is: the state, what was signed for it, the fragments merged."""
     numel = plan_stages(spec.model, spec.num_stages)[stage].num_parameters
-    state = STATE_TENSORS * FLOAT_BYTES * numel
-    values = spec.microbatch_size * spec.model.seq_len * spec.model.hidden_size
+    state = FLOAT_BYTES * (STATE_TENSORS * numel + residual_numel(spec, numel))
     sides = (stage > 0) + (stage < spec.num_stages - 1)
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
-    messages = steps * spec.microbatches_per_step * sides * values * WIRE_BYTES
-    fragments = -(-numel * WIRE_BYTES // windows_per_round(spec))
+    messages = steps * spec.microbatches_per_step * sides * activation_bytes(spec)
+    fragments = -(-traded_numel(spec, numel) * FRAGMENT_BYTES // windows_per_round(spec))
     return state + messages + fragments
 
 

@@ -34,7 +34,7 @@ from swarm.gossip.messages import (
     sign_offer,
     sign_receipt,
 )
-from swarm.gossip.quantize import to_wire
+from swarm.gossip.signals import to_wire
 from swarm.host.hello import Hello
 from swarm.leaves import verify_commit, window_claim
 from swarm.ledger.blocks import (

@@ -50,7 +50,8 @@ def a_state(num_parameters: int, fragment: int) -> ShardState:
         (torch.arange(num_parameters) % 64 + number) / 8 for number in range(5)
     )
     offered = ((0, 300, torch.arange(float(fragment)) / 4),)
-    return ShardState(params_P, m_P, v_P, phi_P, momentum_P, 40, ROOT, 2560, (2000, 1500), offered)
+    five, counts = (params_P, m_P, v_P, phi_P, momentum_P), (2000, 1500)
+    return ShardState(*five, 40, ROOT, 2560, counts, offered, torch.zeros(0))
 
 
 def a_microbatch() -> ComputedMicrobatch:
