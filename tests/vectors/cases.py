@@ -277,13 +277,14 @@ def pipeline() -> list[Json]:
     wire = wire_digest(payload)
     last = MicroBatchGrad.reply_to(signed, wire, 2_100_000, payload)
     middle = MicroBatchGrad.reply_to(signed, wire, NO_LOSS, payload)
+    activations: Json = {"kind": "activations", "rule": "value[i] = i / 8, 24 values"}
+    activations |= {form: to_wire(values, form).hex() for form in FORMS}
     return [
         message(signed, wire_digest=wire),
         message(sign_grad(BOB, CHAIN, RUN, last)),
         message(sign_grad(BOB, CHAIN, RUN, middle)),
         *(message(MicroBatchRefused(reason)) for reason in Refusal),
-        {"kind": "activations", "rule": "value[i] = i / 8, 24 values"}
-        | {form: to_wire(values, form).hex() for form in FORMS},
+        activations,
     ]
 
 
