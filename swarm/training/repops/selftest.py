@@ -193,7 +193,7 @@ def _codec(_: Kernels) -> Sequence[Tensor]:
 
 
 def _coarse(_: Kernels) -> Sequence[Tensor]:
-    """What travels in fewer bits, and what int4 leaves unsaid; activations that are tiny, and some that vary."""
+    """What travels in fewer bits, and what int4 leaves unsaid; activations, tiny and varied."""
     theta, anchor, residual = (numbers(seed, 1000, spread=5) for seed in (100, 101, 102))
     coded = encode_int4(theta, anchor, residual * 0.01)
     tiny, wide = numbers(103, 1000) * 2.0**-120, numbers(104, 1000, spread=20)
