@@ -4,8 +4,8 @@ Core: pure functions.
 
 Layout of n values in b = ceil(n / 128) blocks: b bfloat16 peaks (largest magnitude of the block), then n int8
 levels in [-127, 127]; value = level * (peak / 127) in float32. A peak is bfloat16 where a fragment's is
-float16 (quantize.py): the gradient of a mean over thousands of tokens is far below what a float16 holds. What
-is decoded is what both sides compute from. Source: docs/spec/training.md section 5.
+float16 (quantize.py): the gradient of a mean over many tokens is below 6e-5, where a float16 begins to lose
+precision. What is decoded is what both sides compute from. Source: docs/spec/training.md section 5.
 Legend: N values, B blocks, K values of a block, C values in work at a time.
 """
 
