@@ -21,6 +21,8 @@ NUMERICS = ("native", "seq-f32/1")
 TOKENIZERS = ("bytes", "file")
 TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
 """Bytes of one token in a token file, by its dtype."""
+CODECS = ("int8", "int4", "bf16")
+ACTIVATIONS = ("bf16", "int8")
 LEARNING_RATES_MAX = 1024
 AGE_WEIGHTS_MAX = 8
 VALIDATORS_MAX = 128
@@ -106,6 +108,10 @@ def check_spec(spec: RunSpec) -> None:
         raise BadConfig(f"numerics is one of {', '.join(NUMERICS)}, not {spec.numerics[:40]!r}")
     _check_data(spec.data)
     _check_initial(spec)
+    if spec.outer.codec not in CODECS:
+        raise BadConfig(f"codec is one of {', '.join(CODECS)}, not {spec.outer.codec[:40]!r}")
+    if spec.wire.activations not in ACTIVATIONS:
+        raise BadConfig(f"activations is one of {', '.join(ACTIVATIONS)}")
     _check_tables(spec)
     _check_shape(spec)
     _check_outer(spec)

@@ -36,6 +36,7 @@ from swarm.spec import (
     OptimizerSpec,
     OuterSpec,
     RunSpec,
+    WireSpec,
 )
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
@@ -255,6 +256,7 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         checkpoint_rounds=training.checkpoint_rounds,
         optimizer=_optimizer(file),
         outer=_outer(file),
+        wire=WireSpec(file.wire.activations),
         data=data,
         deadlines=DeadlineSpec(
             step_ms=round(file.deadlines.step_s * 1000),
@@ -312,6 +314,7 @@ def _outer(file: RunFile) -> OuterSpec:
         fragments=outer.fragments,
         pull_only_rounds=outer.pull_only_rounds,
         num_retries=outer.num_retries,
+        codec=outer.codec,
     )
 
 

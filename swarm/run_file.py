@@ -134,7 +134,7 @@ class OuterSection(Section):
     beta: float = _ratio("beta", 0.7)
     """Step towards the average."""
     gamma: float = _ratio("gamma", 0.7)
-    """Pull towards the partner; below 2 * (1 - alpha^2)."""
+    """Pull towards the partner; below 2 * (1 - alpha^2). Other than beta: twice the bytes."""
     alpha_ramp_rounds: int = _count("alpha_ramp_rounds", 0)
     """Rounds over which alpha grows from 0; 0 stands for a fifth of the run, 1 is at once."""
     age_weights: tuple[Fraction, ...] = Field(
@@ -147,6 +147,15 @@ class OuterSection(Section):
     """Rounds in which a newcomer takes and does not give."""
     num_retries: int = _count("num_retries", 1)
     """Other partners tried when the first does not answer."""
+    codec: Literal["int8", "int4", "bf16"] = "int8"
+    """Of traded fragments. int4 halves int8's bytes, except in the last tenth of the rounds."""
+
+
+class WireSection(Section):
+    """What travels between the stages of the pipeline."""
+
+    activations: Literal["bf16", "int8"] = "bf16"
+    """Of activations and gradients. int8 halves the bytes."""
 
 
 class DataSection(Section):
@@ -209,6 +218,7 @@ class RunFile(Section):
     training: TrainingSection = TrainingSection()
     optimizer: OptimizerSection = OptimizerSection()
     outer: OuterSection = OuterSection()
+    wire: WireSection = WireSection()
     data: DataSection = DataSection()
     checks: ChecksSection = ChecksSection()
     deadlines: DeadlinesSection = DeadlinesSection()

@@ -52,6 +52,15 @@ class OuterSpec(Message, frozen=True):
     fragments: int
     pull_only_rounds: int
     num_retries: int
+    codec: str
+    """``int8``, ``int4`` or ``bf16``: how fragments travel where both sides have the same anchor."""
+
+
+class WireSpec(Message, frozen=True):
+    """What crosses a stage boundary (docs/spec/training.md section 5)."""
+
+    activations: str
+    """``bf16`` or ``int8``: activations on their way up, and gradients on their way down."""
 
 
 class DataSpec(Message, frozen=True):
@@ -102,6 +111,7 @@ class RunSpec(Message, frozen=True):
     checkpoint_rounds: int
     optimizer: OptimizerSpec
     outer: OuterSpec
+    wire: WireSpec
     data: DataSpec
     deadlines: DeadlineSpec
     checks: CheckSpec

@@ -51,7 +51,6 @@ async def prepare_spec(
     than the ledger or who checks its windows takes, and ``VerificationFailed`` when the dataset of the run is
     not what its manifest says.
     """
-    _check_supported(file)
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
     start = None
     if file.model.init_from:
@@ -115,11 +114,3 @@ def _check_limits(spec: RunSpec) -> None:
     except InvalidStatement as error:
         raise BadConfig(f"no ledger takes this run: {error}", hint="edit the run file") from None
     check_window(spec)
-
-
-def _check_supported(file: RunFile) -> None:
-    if file.outer.gamma != file.outer.beta:
-        raise BadConfig(
-            f"gamma {file.outer.gamma} differs from beta {file.outer.beta}: this build trades one tensor",
-            hint="set gamma to the value of beta",
-        )

@@ -26,6 +26,8 @@ outer.py         C  the outer step: NoLoCo in one or two tensors, gossip, alone,
 lag.py           C  how far behind is too far, and starting again from another's state
 baselines.py     C  what NoLoCo is compared with: DiLoCo, synchronous data parallelism
 fragments.py     C  a fragment on its way into an outer step
+offers.py        C  what of a fragment travels, and in which codec
+merging.py       C  the outer step of one fragment, or declining its partner
 segment.py       C  what happened in one segment, in order
 stepper.py       C  when a seat takes its next optimizer step
 state.py         C  the whole state of a seat as values

@@ -74,6 +74,8 @@ def test_no_integer_may_leave_its_bounds(part: str, field: str) -> None:
         ("", "initial_roots", (Digest(bytes(32)), b"short")),
         ("", "initial_roots", (Digest(bytes(32)), Digest(bytes(32)))),
         ("data", "tokenizer", "pickle"),
+        ("outer", "codec", "int2"),
+        ("wire", "activations", "float8"),
         ("data", "train_root", b""),
         ("optimizer", "learning_rates_nano", ()),
         ("optimizer", "learning_rates_nano", (0,)),

@@ -144,7 +144,7 @@ def test_a_launch_that_fails_leaves_no_network_behind(
 
     assert "cannot be read" in launched(FILE)
     assert "too few to hold out" in launched(good.replace(', "other.txt"', ""))
-    assert "gamma" in launched("[outer]\ngamma = 0.2\n" + good)
+    assert "gamma" in launched("[outer]\ngamma = 1.9\n" + good)
     assert "no ledger takes this run" in launched(crowd + good)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
