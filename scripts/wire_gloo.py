@@ -35,11 +35,11 @@ class Detour(Store):
         self._own: dict[str, int] = {}
         self.line: Line | None = None
 
-    def set(self, key: str, value: bytes) -> None:
+    def set(self, key: str, value: bytes) -> None:  # type: ignore[override]
         """Publish a value; remember our own port."""
         if found := ADDRESS.search(bytes(value)):
             self._own[key] = int.from_bytes(found[1], "big")
-        self._inside.set(key, value)
+        self._inside.set(key, value)  # type: ignore[arg-type]
 
     def get(self, key: str) -> bytes:
         """Read a value, and bend an address that is not ours."""
