@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -271,15 +272,8 @@ def _errors(numel: int, outcome: Outcome) -> None:
             outcome.detail[f"{figure}_reason"] = f"{name} is not traded by this version"
             continue
         if name == "INT4":
-            vars_ = {"codec": Codec[name], "residual": torch.zeros(numel)}
-            snapshot = Snapshot(
-                snapshot.theta,
-                anchor_N,
-                snapshot.anchor_root,
-                1,
-                1,
-                **vars_,
-            )
+            more: dict[str, Any] = {"codec": Codec[name], "residual": torch.zeros(numel)}
+            snapshot = Snapshot(snapshot.theta, anchor_N, snapshot.anchor_root, 1, 1, **more)
         packed = pack(key, snapshot, Codec[name])
         _, theta_N = open_payload(packed.offer, packed.wire, anchor_N)
         lost = (theta_N - snapshot.theta).norm() / (snapshot.theta - anchor_N).norm()

@@ -31,8 +31,9 @@ BULK_BYTES = 64 * 1024
 and questions, pings and votes pass between their frames."""
 
 WINDOW_BYTES_MAX = 2 << 20
-"""What an asker grants the answers of one stream at once, instead of Yamux's 256 KiB: no answer waits for credit
-in the middle. libp2p doubles windows up to 16 MiB by itself; ``links.BUFFERED_BYTES_MAX`` bounds what is held."""
+"""What an asker grants the answers of one stream at once, instead of Yamux's 256 KiB: no answer waits for
+credit in the middle. libp2p doubles windows up to 16 MiB by itself; ``links.BUFFERED_BYTES_MAX`` bounds what is
+held."""
 
 WINDOW_POLL_S = 0.005
 """How often a writer looks whether the reader took something. libp2p's own wait polls every 10 ms and
