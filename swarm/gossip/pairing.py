@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
 
-from swarm.codec import encode
+from swarm.codec import Message, encode
 from swarm.crypto import digests
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
@@ -20,11 +19,8 @@ PAIRINGS_CACHED = 256
 """Fragments of stages and rounds whose pairs are remembered: every seat of a stage asks for the same ones."""
 
 
-class SeatKey(NamedTuple):
-    """A seat of one stage and the peer that sits in it.
-
-    A tuple, because a stage has up to thousands of them and all are hashed and compared for every pairing.
-    """
+class SeatKey(Message, frozen=True, order=True):
+    """A seat of one stage and the peer that sits in it; its encoding is what the draw hashes."""
 
     index: int
     peer: PeerId

@@ -27,7 +27,7 @@ def pairs_of(
 
 
 def by_the_book(seats: list[SeatKey]) -> dict[SeatKey, SeatKey]:
-    """Sort by digest; the first who waits takes the next of another peer: as it is specified, not as it is fast."""
+    """Sort by digest; the first who waits takes the next of another peer: as specified, not as fast."""
     context = encode((0, 1, 3))
     waiting = sorted(
         set(seats),
