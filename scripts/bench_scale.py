@@ -135,7 +135,7 @@ def _seats(count: int) -> list[SeatKey]:
 
 
 def _pairing_s(count: int) -> float:
-    """Seconds of a core that one peer needs to compute all pairs of a stage."""
+    """Seconds of a core for all pairs of a stage; each round is another, so that nothing is remembered."""
     seats, spent = _seats(count), list[float]()
     for round_index in range(PAIRINGS):
         began = time.process_time()

@@ -20,7 +20,7 @@ from swarm.training.baselines import data_parallel_gradient
 from swarm.training.data import TokenSource, sample_ids, windows
 from swarm.training.evaluate import heldout_loss, whole_model
 from swarm.training.inner import AdamState, GradientSum, adamw_step, learning_rate
-from swarm.training.lag import Catching, Given, adopt, catching_up, lag_rounds, pulls_only
+from swarm.training.lag import Given, adopt, pulls_only
 from swarm.training.ops import NATIVE
 from swarm.training.routing import path
 from swarm.training.stages import (
@@ -93,7 +93,6 @@ class Replicas:
         self.whole = whole_model(self.spec.model, NATIVE)
         self.count = 1 if variant.method == "sync" else REPLICAS
         self.anchors = [init_flat(plan, seed) for plan in plans]
-        self.anchor_round = 0
         stages = range(variant.stages)
         self.seats = [[self._newcomer(s, None) for _ in range(self.count)] for s in stages]
         self.keys = [SeatKey(i, _peer(i)) for i in range(self.count)]
@@ -129,15 +128,20 @@ class Replicas:
         dice = stream(self.beacon, "bench.boundary", round_index)
         order = dice.shuffled(range(self.count))
         if round_index and round_index % self.spec.checkpoint_rounds == 0:
-            settled = [i for i in order if not self.pulls_only(i, round_index)]
+            drawn = self._settled(order, round_index)[0]
             for s, row in enumerate(self.seats):
-                self.anchors[s] = row[settled[0] if settled else order[0]].phi_P.clone()
-            self.anchor_round = round_index
+                self.anchors[s] = row[drawn].phi_P.clone()
         if round_index:
             gone, left = order[: self.variant.churn], order[self.variant.churn :]
             for i in gone:
                 for s, row in enumerate(self.seats):
-                    row[i] = self._joined(s, row[dice.choice(left)], round_index)
+                    row[i] = self._newcomer(s, round_index)
+                    if self.variant.newcomers == "adopt":
+                        _adopt(row[i], row[dice.choice(self._settled(left, round_index))])
+
+    def _settled(self, order: list[int], round_index: int) -> list[int]:
+        """Those who give already; if there are none, all of them."""
+        return [i for i in order if not self.pulls_only(i, round_index)] or order
 
     def _newcomer(self, stage: int, since_round: int | None) -> Seat:
         """The join transform: the newest checkpoint, moments, momentum and residual zero."""
@@ -152,16 +156,6 @@ class Replicas:
             tokens_at_sync=[0] * self.variant.fragments,
             since_round=since_round,
         )
-
-    def _joined(self, stage: int, sibling: Seat, round_index: int) -> Seat:
-        """From the newest checkpoint, or, if that is too old, by adopting a sibling's state."""
-        seat = self._newcomer(stage, round_index)
-        if catching_up(lag_rounds(self.anchor_round, round_index)) is Catching.ADOPT:
-            given = Given(sibling.phi_P, sibling.adam.v_P, sibling.adam.step)
-            adopted = adopt(given, seat.params_P.numel())
-            seat.params_P, seat.phi_P = adopted.phi_P.clone(), adopted.phi_P
-            seat.momentum_P, seat.adam = adopted.momentum_P, adopted.adam
-        return seat
 
     def pulls_only(self, index: int, round_index: int) -> bool:
         """Whether a replica takes and does not give yet."""
@@ -242,6 +236,14 @@ class Replicas:
         adamw_step(
             NATIVE, seat.params_P, grad_P, seat.adam, rate, self.spec.optimizer, stage.plan.decayed
         )
+
+
+def _adopt(seat: Seat, sibling: Seat) -> None:
+    """A newcomer goes on with what a sibling committed at this boundary."""
+    given = Given(sibling.phi_P, sibling.adam.v_P, sibling.adam.step)
+    adopted = adopt(given, seat.params_P.numel())
+    seat.params_P, seat.phi_P = adopted.phi_P.clone(), adopted.phi_P
+    seat.momentum_P, seat.adam = adopted.momentum_P, adopted.adam
 
 
 def _peer(index: int) -> PeerId:

@@ -47,8 +47,10 @@ class Variant:
     """Replicas from this number on take every second step only."""
     churn: int = 0
     """Replicas that vanish at every round boundary, each replaced by a newcomer."""
+    newcomers: Literal["adopt", "checkpoint"] = "adopt"
+    """Whether who replaces a lost replica copies a sibling, as section 6 says, or the newest checkpoint."""
     checkpoint_rounds: int = CHECKPOINT_ROUNDS
-    """Rounds between two checkpoints: how old the state is from which a newcomer starts."""
+    """Rounds between two checkpoints: how old they are at most."""
     steps_ratio: tuple[int, int] = (1, 1)
     """More steps than the others, where it takes more for as many tokens."""
     late_steps: int = 0
@@ -67,16 +69,23 @@ FIGURES = (
     Variant("noloco_int8", codec="int8"),
     Variant("noloco_int4", codec="int4"),
     Variant("noloco_lost30", lost_percent=30),
-    Variant("noloco_halfspeed", slow_from=REPLICAS // 2, steps_ratio=(4, 3)),
-    Variant("noloco_churn25", churn=REPLICAS // 4, checkpoint_rounds=1),
+    Variant("noloco_halfspeed", slow_from=REPLICAS // 2),
+    Variant("noloco_churn25", churn=REPLICAS // 4),
     Variant("noloco_fragments5", fragments=5),
     Variant("two_tensor", tensors=2),
     Variant("gamma0", gamma=0.0, tensors=2),
 )
 """What the keys of docs/spec/figures.md need."""
 EXTRAS = (
-    Variant("halfspeed_same_steps", slow_from=REPLICAS // 2),
-    Variant("churn25_old_checkpoints", churn=REPLICAS // 4),
+    Variant("halfspeed_same_tokens", slow_from=REPLICAS // 2, steps_ratio=(4, 3)),
+    Variant("fewer_steps", steps_ratio=(3, 4)),
+    Variant("churn25_checkpoints", churn=REPLICAS // 4, newcomers="checkpoint"),
+    Variant(
+        "churn25_new_checkpoints",
+        churn=REPLICAS // 4,
+        newcomers="checkpoint",
+        checkpoint_rounds=1,
+    ),
     Variant("diloco_same_h", "diloco", "diloco"),
     Variant("noloco_late10", late_steps=INNER_STEPS // 10),
     Variant("fixed_paths", "isolated", stages=2),

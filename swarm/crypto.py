@@ -8,7 +8,9 @@ everywhere: other verifiers accept keys that it refuses, and a mixed fleet forks
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import base58
 import nacl.bindings
@@ -41,6 +43,16 @@ def _head(purpose: str) -> bytes:
 def digest(purpose: str, *parts: bytes) -> Digest:
     """SHA-256 under a purpose: for consensus and ledger state (an EVM can check it)."""
     return Digest(hashlib.sha256(framed(purpose, parts)).digest())
+
+
+def digests(purpose: str, shared: tuple[bytes, ...], lasts: Iterable[bytes]) -> list[Digest]:
+    """``digest(purpose, *shared, last)`` of every ``last``: what they share is framed and hashed once."""
+    begin, found = hashlib.sha256(framed(purpose, shared)).copy, list[bytes]()
+    for last in lasts:
+        hasher = begin()
+        hasher.update(len(last).to_bytes(8, "big") + last)
+        found.append(hasher.digest())
+    return cast("list[Digest]", found)
 
 
 def fast_digest(purpose: str, *parts: bytes | bytearray | memoryview) -> Digest:

@@ -7,7 +7,8 @@ int4.py      C  half the bytes again, with error feedback
 signals.py   C  what crosses a stage boundary: bfloat16, or blockwise int8
 chunks.py    C  bytes as numbered, hashed chunks, and back
 messages.py  C  what is said on a stream, and what its signatures cover
-exchange.py  C  pull one fragment from one partner, as a machine
+exchange.py  C  ask one partner for one fragment, as a machine
+gather.py    C  bring in the chunks of one offer, several requests at a time
 desk.py      C  what this node has to give: published, handed out, receipted
 download.py  C  which chunk of a blob next, from whom, and who is not asked again
 shelf.py     S  the folder of blobs, whole and partial

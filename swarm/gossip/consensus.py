@@ -12,7 +12,7 @@ Source: docs/spec/training.md section 5, docs/spec/protocol.md section 4.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from swarm.codec import encode
 from swarm.crypto import digest
@@ -60,7 +60,7 @@ def consensus_pairs(
     run_digest: Digest,
     stage: StageIndex,
     round: int,  # noqa: A002 - the word of the protocol
-) -> dict[SeatKey, SeatKey]:
+) -> Mapping[SeatKey, SeatKey]:
     """Map each seat to its partner in round ``round`` of consensus; whoever is left over is absent.
 
     The order of ``seats`` does not matter. Raises ``UsageError`` for a round past ``consensus_rounds``.

@@ -2,12 +2,13 @@
 
 Core: time comes in as ``now``, wishes go out as effects.
 
-    ASKING --offer--> FETCHING --last chunk--> DONE
-      |  ^NotYet         |
-      +--- deadline, or too many retries ---+--> FAILED
+    ASKING --offer--> ACCEPTED
+      |  ^NotYet
+      +--- deadline, or too many retries --> FAILED
 
-``Pull`` is the side that asks. What arrives is opened by ``open_payload``, which is pure and slow and may
-run in a worker thread. The side that gives is ``desk.py``. Source: docs/spec/protocol.md section 4.
+``Pull`` is the side that asks; ``gather.py`` then brings in the chunks. What arrives is opened by
+``open_payload``, which is pure and slow and may run in a worker thread. The side that gives is ``desk.py``.
+Source: docs/spec/protocol.md section 4.
 """
 
 from dataclasses import dataclass
@@ -17,14 +18,12 @@ import torch
 from torch import Tensor
 
 from swarm.errors import BrokenPromise, OutOfTurn, UsageError
-from swarm.gossip.chunks import Manifest, check_manifest, manifest, verify_chunk
+from swarm.gossip.chunks import Manifest, check_manifest, manifest
 from swarm.gossip.int4 import decode_int4, encode_int4, int4_bytes
 from swarm.gossip.messages import (
-    CHUNKS_PER_REPLY_MAX,
     EXCHANGE_CHUNK_BYTES,
     NO_SIGNATURE,
     ChunkRequest,
-    Chunks,
     Codec,
     ExchangeReply,
     FragmentKey,
@@ -51,8 +50,6 @@ ASK_WAIT_S = 5.0
 """How long one ask is parked at the giver: a lost frame costs no more than this before the next ask."""
 ASK_GRACE_S = 2.0
 """What the asker waits beyond that before it takes silence for loss."""
-CHUNK_WAIT_S = 10.0
-"""Longest wait for 1 MiB of chunks: 1 Mbit/s, the slowest link that trades at all."""
 ASKS_MAX = 64
 """Asks answered ``NotYet`` before the giver is taken to be playing: over 5 minutes of honest parking."""
 RETRIES_MAX = 8
@@ -66,8 +63,7 @@ class Phase(Enum):
     """Where a pull stands."""
 
     ASKING = auto()
-    FETCHING = auto()
-    DONE = auto()
+    ACCEPTED = auto()
     FAILED = auto()
 
 
@@ -78,6 +74,14 @@ class Call:
     message: OfferRequest | ChunkRequest
     start_at: float
     timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Effect: an offer that is what was wanted; gather its chunks."""
+
+    offer: Offer
+    promised: Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +127,12 @@ class Pull:
         self._chain = chain
         self._asks = 0
         self._retries = 0
-        self._offer: Offer | None = None
-        self._manifest = Manifest(0, EXCHANGE_CHUNK_BYTES, b"")
-        self._parts: list[bytes] = []
 
     def start(self, now: float) -> Call | GiveUp:
         """Return the first thing to do."""
         return self._next(now)
 
-    def receive(self, message: ExchangeReply, now: float) -> Call | Deliver | GiveUp:
+    def receive(self, message: ExchangeReply, now: float) -> Call | Accepted | GiveUp:
         """Take one answer; raise ``PeerFault``, changing nothing, if no honest peer sends it."""
         if now >= self._end:
             return self.expire(now)
@@ -141,10 +142,7 @@ class Pull:
                     raise OutOfTurn(f"not yet, {ASKS_MAX} times in one trade")
                 return self._next(now)
             case Phase.ASKING, Offered(offer, hashes):
-                self._accept(offer, hashes)
-                return self._next(now)
-            case Phase.FETCHING, Chunks(parts):
-                return self._take(parts, now)
+                return self._accept(offer, hashes)
             case _:
                 raise OutOfTurn(f"{type(message).__name__} while {self.phase.name}")
 
@@ -163,7 +161,7 @@ class Pull:
         assert now >= self._end, "expired before the deadline"
         return self._fail("the deadline passed")
 
-    def _accept(self, offer: Offer, hashes: bytes) -> None:
+    def _accept(self, offer: Offer, hashes: bytes) -> Accepted:
         wanted = self._wanted
         if offer.key != wanted.key:
             raise OutOfTurn("an offer of another fragment than was asked for")
@@ -175,33 +173,13 @@ class Pull:
             raise BrokenPromise("an offer that grows on the wire")
         promised = Manifest(offer.wire_bytes, EXCHANGE_CHUNK_BYTES, hashes)
         check_manifest(promised, offer.chunk_root)
-        self._offer, self._manifest, self.phase = offer, promised, Phase.FETCHING
-
-    def _take(self, parts: tuple[bytes, ...], now: float) -> Call | Deliver | GiveUp:
-        first = len(self._parts)
-        if len(parts) != self._request().count:
-            raise OutOfTurn(f"{len(parts)} chunks where {self._request().count} were asked for")
-        for index, part in enumerate(parts, start=first):
-            verify_chunk(self._manifest, index, part)
-        self._parts += parts
-        if len(self._parts) < self._manifest.num_chunks:
-            return self._next(now)
-        assert self._offer is not None, "chunks are fetched only under an offer"
-        self.phase, self.deadline = Phase.DONE, None
-        return Deliver(self._offer, b"".join(self._parts))
-
-    def _request(self) -> ChunkRequest:
-        assert self._offer is not None, "chunks are fetched only under an offer"
-        first = len(self._parts)
-        count = min(self._manifest.num_chunks - first, CHUNKS_PER_REPLY_MAX)
-        return ChunkRequest(self._offer.payload_hash, first, count)
+        self.phase, self.deadline = Phase.ACCEPTED, None
+        return Accepted(offer, promised)
 
     def _next(self, start_at: float) -> Call | GiveUp:
         left_s = self._end - start_at
         if left_s <= 0:
             return self._fail("the deadline passed")
-        if self.phase is Phase.FETCHING:
-            return Call(self._request(), start_at, min(left_s, CHUNK_WAIT_S))
         self._asks += 1
         wait_s = min(left_s, ASK_WAIT_S)
         wanted = self._wanted

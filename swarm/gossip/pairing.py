@@ -6,17 +6,21 @@ Everybody sorts the roster by a hash that the beacon seeds and pairs neighbours:
 chooses a partner, anyone can recheck. Source: docs/spec/training.md section 4, docs/spec/protocol.md section 4.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 
-from swarm.codec import encode
-from swarm.crypto import digest
+from swarm.codec import Message, encode
+from swarm.crypto import digests
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
+PAIRINGS_CACHED = 256
+"""Fragments of stages and rounds whose pairs are remembered: every seat of a stage asks for the same ones."""
 
-@dataclass(frozen=True, slots=True, order=True)
-class SeatKey:
-    """A seat of one stage and the peer that sits in it."""
+
+class SeatKey(Message, frozen=True, order=True):
+    """A seat of one stage and the peer that sits in it; its encoding is what the draw hashes."""
 
     index: int
     peer: PeerId
@@ -29,23 +33,28 @@ def pair_up(
     stage: StageIndex,
     fragment: int,
     round: RoundIndex,  # noqa: A002 - the word of the protocol
-) -> dict[SeatKey, SeatKey]:
+) -> Mapping[SeatKey, SeatKey]:
     """Map each paired seat of a stage's roster to its partner; whoever is left over is absent.
 
     Two seats of one peer never pair: a peer trading with itself moves nothing. The order of ``peers``
-    does not matter.
+    does not matter. Takes one hash per seat and one sort; the answer is remembered, and cannot be changed.
     """
-    context = encode((stage, fragment, round))
+    return _pairs(tuple(peers), beacon, run_digest, encode((stage, fragment, round)))
 
-    def draw(seat: SeatKey) -> Digest:
-        return digest("pairing", beacon, run_digest, context, encode((seat.index, seat.peer)))
 
-    waiting = sorted(set(peers), key=draw)
+@lru_cache(maxsize=PAIRINGS_CACHED)
+def _pairs(
+    peers: tuple[SeatKey, ...], beacon: Digest, run_digest: Digest, context: bytes
+) -> Mapping[SeatKey, SeatKey]:
+    seats = list(dict.fromkeys(peers))
+    draws = digests("pairing", (beacon, run_digest, context), map(encode, seats))
+    held: deque[SeatKey] = deque()  # not paired yet, first come first; all of one peer
     pairs: dict[SeatKey, SeatKey] = {}
-    while waiting:
-        seat = waiting.pop(0)
-        partner = next((other for other in waiting if other.peer != seat.peer), None)
-        if partner is not None:
-            waiting.remove(partner)
-            pairs[seat], pairs[partner] = partner, seat
-    return pairs
+    for place in sorted(range(len(seats)), key=draws.__getitem__):
+        seat = seats[place]
+        if held and held[0].peer != seat.peer:
+            partner = held.popleft()
+            pairs[partner], pairs[seat] = seat, partner
+        else:
+            held.append(seat)
+    return MappingProxyType(pairs)

@@ -17,6 +17,7 @@ from swarm.errors import PeerFault, Unreachable, UsageError
 from swarm.gossip.desk import Desk, Given
 from swarm.gossip.exchange import (
     ASK_WAIT_S,
+    Accepted,
     Call,
     Deliver,
     GiveUp,
@@ -27,6 +28,7 @@ from swarm.gossip.exchange import (
     open_payload,
     pack,
 )
+from swarm.gossip.gather import Effect, Gather
 from swarm.gossip.messages import (
     NO_SIGNATURE,
     REPLY_BYTES_MAX,
@@ -177,7 +179,10 @@ class Trades:
         partner = wanted.partner
         machine = Pull(wanted, chain=self._chain, deadline=deadline)
         try:
-            delivered = await self._drive(machine, partner)
+            accepted = await self._ask(machine, partner)
+            if accepted is None:
+                return None
+            delivered = await self._gather(accepted, partner, deadline)
             if delivered is None:
                 return None
             payload, theta_hat = await self._compute.run(
@@ -191,11 +196,11 @@ class Trades:
         mine_hash = given.payload_hash if given else None
         return Traded(theta_hat, payload, delivered.offer, receipt, mine_hash)
 
-    async def _drive(self, machine: Pull, partner: PeerId) -> Deliver | None:
-        effect: Call | Deliver | GiveUp = machine.start(trio.current_time())
+    async def _ask(self, machine: Pull, partner: PeerId) -> Accepted | None:
+        effect: Call | Accepted | GiveUp = machine.start(trio.current_time())
         while True:
             match effect:
-                case Deliver():
+                case Accepted():
                     return effect
                 case GiveUp():
                     return None
@@ -207,6 +212,41 @@ class Trades:
                         effect = machine.lost(trio.current_time())
                     else:
                         effect = machine.receive(reply, trio.current_time())
+
+    async def _gather(self, accepted: Accepted, partner: PeerId, deadline: float) -> Deliver | None:
+        """Carry out the requests of one gathering, each in a task of its own; raises ``PeerFault``."""
+        machine = Gather(accepted.offer, accepted.promised, deadline=deadline)
+        ended: Deliver | GiveUp | PeerFault | None = None
+
+        def carry_out(effects: tuple[Effect, ...]) -> None:
+            nonlocal ended
+            for effect in effects:
+                if isinstance(effect, Call):
+                    nursery.start_soon(carry, effect)
+                else:
+                    ended = effect
+                    nursery.cancel_scope.cancel()
+
+        async def carry(call: Call) -> None:
+            nonlocal ended
+            assert isinstance(call.message, ChunkRequest), "only chunks are gathered"
+            await trio.sleep_until(call.start_at)
+            try:
+                reply = await self._call(partner, call.message, call.timeout_s)
+                effects = machine.receive(call.message, reply, trio.current_time())
+            except Unreachable:
+                effects = machine.lost(call.message, trio.current_time())
+            except PeerFault as fault:
+                ended = fault
+                nursery.cancel_scope.cancel()
+                return
+            carry_out(effects)
+
+        async with trio.open_nursery() as nursery:
+            carry_out(machine.start(trio.current_time()))
+        if isinstance(ended, PeerFault):
+            raise ended
+        return ended if isinstance(ended, Deliver) else None
 
     async def _call(
         self, partner: PeerId, message: ExchangeRequest, timeout_s: float

@@ -37,6 +37,9 @@ OPEN_S = 5.0
 STREAMS_MAX = 8
 """Kept streams per peer and protocol; the ninth question waits for one of them."""
 
+WIDE_REPLY_BYTES = 256 << 10
+"""Answers that may be longer than this, Yamux's window, get more credit before they are asked for."""
+
 IDLE_S = 120.0
 SWEEP_INTERVAL_S = 30.0
 """Streams unused for ``IDLE_S`` are closed at the next sweep."""
@@ -211,6 +214,8 @@ class Caller:
         """One question on one stream, which is kept only if it is silent again afterwards."""
         answered = False
         try:
+            if reply_limit > WIDE_REPLY_BYTES:
+                await stream.widen(2 * reply_limit)
             reply = await stream.ask(request, reply_limit=reply_limit)
             answered = True
             return reply

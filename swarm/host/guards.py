@@ -39,6 +39,7 @@ from multiaddr.multiaddr import Multiaddr
 
 from swarm.crypto import SecretKey
 from swarm.errors import Unreachable
+from swarm.host.session import quick
 from swarm.host.tidy import Untyped, open_scope
 
 CONNECTIONS_MAX = 256
@@ -98,7 +99,7 @@ class GuardedUpgrader(TransportUpgrader):
         self, raw_conn: IRawConnection, is_initiator: bool, peer_id: ID | None = None
     ) -> ISecureConn:
         """Secure a connection and keep hold of its socket."""
-        secured: Any = await super().upgrade_security(raw_conn, is_initiator, peer_id)
+        secured: Any = quick(await super().upgrade_security(raw_conn, is_initiator, peer_id))
         secured.swarm_raw = raw_conn
         return secured  # type: ignore[no-any-return]
 

@@ -8,7 +8,7 @@ are thrown again. The solver, those who traded with it in that round, and stakes
 out: who could choose a key after the beacon would draw itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from swarm import vrf
@@ -109,7 +109,7 @@ def _pairs(
     stage: StageIndex,
     fragments: int,
     round_: RoundIndex,
-) -> tuple[dict[SeatKey, SeatKey], ...]:
+) -> tuple[Mapping[SeatKey, SeatKey], ...]:
     """Every fragment's pairs, kept because each seat of the stage asks for the same."""
     return tuple(
         pair_up(roster, beacon, digest, stage, fragment, round_) for fragment in range(fragments)

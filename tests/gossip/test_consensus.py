@@ -1,5 +1,7 @@
 """At the end of a run everybody knows whom to meet, and all replicas of a stage become one."""
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 
@@ -25,7 +27,9 @@ def roster(count: int) -> list[SeatKey]:
     return [SeatKey(i, PEERS[i]) for i in range(count)]
 
 
-def pairs_of(seats: list[SeatKey], round_: int, beacon: Digest = BEACON) -> dict[SeatKey, SeatKey]:
+def pairs_of(
+    seats: list[SeatKey], round_: int, beacon: Digest = BEACON
+) -> Mapping[SeatKey, SeatKey]:
     return consensus_pairs(seats, beacon, RUN, StageIndex(0), round_)
 
 

@@ -12,8 +12,8 @@ from swarm.gossip.chunks import manifest
 from swarm.gossip.exchange import (
     ASKS_MAX,
     RETRIES_MAX,
+    Accepted,
     Call,
-    Deliver,
     GiveUp,
     Packed,
     Phase,
@@ -27,9 +27,7 @@ from swarm.gossip.exchange import (
     read_payload,
 )
 from swarm.gossip.messages import (
-    CHUNKS_PER_REPLY_MAX,
     EXCHANGE_CHUNK_BYTES,
-    ChunkRequest,
     Chunks,
     Codec,
     ExchangeReply,
@@ -56,7 +54,6 @@ from tests.gossip.builders import (
     a_wanted,
 )
 
-BIG = 1_200_000
 OTHER_ROOT = Digest(b"\x0b" * 32)
 
 
@@ -75,12 +72,6 @@ def offered(packed: Packed) -> Offered:
     return Offered(packed.offer, packed.manifest.hashes)
 
 
-def chunks(packed: Packed, asked: ChunkRequest) -> Chunks:
-    size = EXCHANGE_CHUNK_BYTES
-    places = range(asked.first, asked.first + asked.count)
-    return Chunks(tuple(packed.wire[size * i : size * (i + 1)] for i in places))
-
-
 def resigned(offer: Offer, **changes: object) -> Offer:
     return sign_offer(GIVER, CHAIN, replace(offer, **changes))
 
@@ -91,29 +82,12 @@ def test_an_honest_giver_is_believed(codec: Codec) -> None:
     first = pull.start(0.0)
     assert isinstance(first, Call)
     assert first.message == OfferRequest(a_key(), 4, ANCHOR_ROOT, 5000)
-    second = pull.receive(offered(packed), 1.0)
-    assert second == Call(ChunkRequest(packed.offer.payload_hash, 0, 1), 1.0, 10.0)
-    assert pull.receive(chunks(packed, ChunkRequest(NO_DIGEST, 0, 1)), 2.0) == Deliver(
-        packed.offer, packed.wire
-    )
-    assert pull.phase is Phase.DONE
+    assert pull.receive(offered(packed), 1.0) == Accepted(packed.offer, packed.manifest)
+    assert pull.phase is Phase.ACCEPTED
     assert pull.deadline is None
     payload, theta = open_payload(packed.offer, packed.wire, a_snapshot().anchor)
     assert payload_digest(payload) == packed.offer.payload_hash
     assert float((theta - a_snapshot().theta).abs().max()) < 0.02
-
-
-def test_a_large_fragment_comes_in_replies_of_at_most_a_mebibyte() -> None:
-    packed, pull = a_packed(a_key(), numel=BIG), a_pull(numel=BIG)
-    pull.start(0.0)
-    effect: Call | Deliver | GiveUp = pull.receive(offered(packed), 0.0)
-    counts = []
-    while isinstance(effect, Call):
-        assert isinstance(effect.message, ChunkRequest)
-        counts.append(effect.message.count)
-        effect = pull.receive(chunks(packed, effect.message), 0.0)
-    assert counts == [CHUNKS_PER_REPLY_MAX, packed.manifest.num_chunks - CHUNKS_PER_REPLY_MAX]
-    assert effect == Deliver(packed.offer, packed.wire)
 
 
 def test_the_last_ask_waits_no_longer_than_the_deadline() -> None:
@@ -147,16 +121,6 @@ def test_a_lost_call_is_repeated_after_growing_pauses_and_then_given_up() -> Non
     assert isinstance(pull.lost(100.0), GiveUp)
 
 
-def test_a_lost_chunk_is_asked_for_again() -> None:
-    packed, pull = a_packed(a_key()), a_pull()
-    pull.start(0.0)
-    asked = pull.receive(offered(packed), 0.0)
-    again = pull.lost(1.0)
-    assert isinstance(asked, Call)
-    assert isinstance(again, Call)
-    assert again.message == asked.message
-
-
 def test_a_pull_that_could_only_start_after_its_deadline_gives_up() -> None:
     assert isinstance(a_pull(deadline=1.0).start(1.0), GiveUp)
     pull = a_pull(deadline=1.0)
@@ -181,17 +145,17 @@ def test_a_message_out_of_place_is_the_peers_fault_and_changes_nothing(
     with pytest.raises(OutOfTurn):
         pull.receive(message, 1.0)
     assert pull.phase is Phase.ASKING
-    assert isinstance(pull.receive(offered(a_packed(a_key())), 1.0), Call)
+    assert isinstance(pull.receive(offered(a_packed(a_key())), 1.0), Accepted)
 
 
 @pytest.mark.parametrize("message", [NotYet(), Taken(), offered(a_packed(a_key()))])
-def test_while_fetching_only_chunks_are_in_turn(message: ExchangeReply) -> None:
+def test_after_an_offer_nothing_more_is_in_turn(message: ExchangeReply) -> None:
     pull = a_pull()
     pull.start(0.0)
     pull.receive(offered(a_packed(a_key())), 0.0)
     with pytest.raises(OutOfTurn):
         pull.receive(message, 1.0)
-    assert pull.phase is Phase.FETCHING
+    assert pull.phase is Phase.ACCEPTED
 
 
 HONEST = a_packed(a_key()).offer
@@ -240,26 +204,6 @@ def test_an_offer_of_another_fragments_size_is_refused() -> None:
     pull.start(0.0)
     with pytest.raises(BrokenPromise):
         pull.receive(offered(a_packed(a_key())), 1.0)
-
-
-def test_chunks_that_are_wrong_missing_or_too_many_are_refused() -> None:
-    packed, pull = a_packed(a_key(), numel=BIG), a_pull(numel=BIG)
-    pull.start(0.0)
-    asked = pull.receive(offered(packed), 0.0)
-    assert isinstance(asked, Call)
-    assert isinstance(asked.message, ChunkRequest)
-    honest = chunks(packed, asked.message).parts
-    for parts in (
-        (),
-        honest[:-1],
-        (*honest, honest[0]),
-        (*honest[1:], honest[0]),
-        (honest[0][:-1], *honest[1:]),
-        (bytes(len(honest[0])), *honest[1:]),
-    ):
-        with pytest.raises(PeerFault):
-            pull.receive(Chunks(parts), 1.0)
-    assert isinstance(pull.receive(Chunks(honest), 1.0), Call)
 
 
 def test_a_fragment_of_no_values_is_our_own_mistake() -> None:

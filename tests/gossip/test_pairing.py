@@ -1,13 +1,18 @@
 """Pairs are a pure function of finalised state: the same for everyone, chosen by nobody."""
 
+from collections.abc import Mapping
+
 import pytest
 
-from swarm.crypto import SecretKey
+from swarm.codec import encode
+from swarm.crypto import SecretKey, digest
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
 BEACON = Digest(b"\x01" * 32)
 RUN = Digest(b"\x02" * 32)
+GOLDEN = {0: 3, 3: 0, 6: 4, 4: 6, 1: 5, 5: 1}
+"""Of seven seats: a format, since every machine must find the same."""
 PEERS = [SecretKey.from_seed(bytes([i]) * 32).peer for i in range(16)]
 
 
@@ -17,8 +22,25 @@ def roster(count: int) -> list[SeatKey]:
 
 def pairs_of(
     seats: list[SeatKey], *, beacon: Digest = BEACON, round_index: int = 3, fragment: int = 1
-) -> dict[SeatKey, SeatKey]:
+) -> Mapping[SeatKey, SeatKey]:
     return pair_up(seats, beacon, RUN, StageIndex(0), fragment, RoundIndex(round_index))
+
+
+def by_the_book(seats: list[SeatKey]) -> dict[SeatKey, SeatKey]:
+    """Sort by digest; the first who waits takes the next of another peer: as specified, not as fast."""
+    context = encode((0, 1, 3))
+    waiting = sorted(
+        set(seats),
+        key=lambda seat: digest("pairing", BEACON, RUN, context, encode((seat.index, seat.peer))),
+    )
+    pairs: dict[SeatKey, SeatKey] = {}
+    while waiting:
+        seat = waiting.pop(0)
+        partner = next((other for other in waiting if other.peer != seat.peer), None)
+        if partner is not None:
+            waiting.remove(partner)
+            pairs[seat], pairs[partner] = partner, seat
+    return pairs
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 16])
@@ -60,3 +82,24 @@ def test_two_seats_of_one_peer_never_pair() -> None:
 def test_a_seat_listed_twice_counts_once() -> None:
     seat = SeatKey(0, PeerId(PEERS[0]))
     assert pairs_of([seat, seat]) == {}
+
+
+@pytest.mark.parametrize("peers", [1, 2, 3, 5, 16])
+def test_the_pairs_are_those_of_the_book(peers: int) -> None:
+    """Also where a peer holds many seats, and an index takes one byte, two or three."""
+    for count in (0, 1, 2, 5, 16, 40):
+        for stride in (1, 9, 997):
+            seats = [SeatKey(i * stride, PEERS[i * i % peers]) for i in range(count)]
+            assert pairs_of(seats) == by_the_book(seats)
+
+
+def test_these_are_the_pairs() -> None:
+    pairs = {seat.index: partner.index for seat, partner in pairs_of(roster(7)).items()}
+    assert pairs == GOLDEN
+
+
+def test_nobody_can_change_what_is_remembered() -> None:
+    seats = roster(4)
+    with pytest.raises(TypeError):
+        pairs_of(seats)[seats[0]] = seats[0]  # type: ignore[index]
+    assert pairs_of(seats) is pairs_of(list(seats))

@@ -31,6 +31,8 @@ from swarm.types import NO_DIGEST, Digest, PeerId
 from tests.fakes import FakeHost, FakeNetwork
 from tests.gossip.builders import ANCHOR_ROOT, CHAIN, NUMEL, a_key, a_snapshot
 
+LARGE = 3_000_000
+"""Values whose payload takes a dozen requests."""
 OTHER_ROOT = Digest(b"\x0b" * 32)
 
 
@@ -152,6 +154,31 @@ async def test_a_partner_that_never_publishes_costs_no_more_than_the_deadline(
     started = trio.current_time()
     assert await left.pull(right, within_s=9) is None
     assert trio.current_time() - started == pytest.approx(9, abs=0.1)
+    assert left.host.blamed == right.host.blamed == []
+
+
+@pytest.mark.parametrize("answered", [0, 1, 3, 4, 7])
+async def test_a_partner_that_stalls_at_any_chunk_costs_no_more_than_the_deadline(
+    autojump_clock: trio.testing.MockClock, answered: int
+) -> None:
+    left, right = a_pair()
+    right.trades.publish(right.key(), a_snapshot(numel=LARGE), partner=left.host.peer)
+    honest, left_to_answer = right.host.answer, answered
+
+    async def stall(asker: PeerId, protocol: str, request: bytes) -> bytes:
+        nonlocal left_to_answer
+        if isinstance(decode_exchange_request(request), ChunkRequest):
+            left_to_answer -= 1
+            if left_to_answer < 0:
+                await trio.sleep_forever()
+        return await honest(asker, protocol, request)
+
+    right.host.answer = stall  # type: ignore[method-assign]
+    started = trio.current_time()
+    wanted = Wanted(right.key(), right.host.peer, left.seat, ANCHOR_ROOT, LARGE)
+    anchor = a_snapshot(numel=LARGE).anchor
+    assert await left.trades.pull(wanted, anchor, deadline=started + 50) is None
+    assert trio.current_time() - started == pytest.approx(50, abs=0.1)
     assert left.host.blamed == right.host.blamed == []
 
 

@@ -5,6 +5,7 @@ import pytest
 from swarm.crypto import (
     SecretKey,
     digest,
+    digests,
     expand,
     fast_digest,
     framed,
@@ -66,6 +67,13 @@ def test_hashes_differ_by_purpose_and_kind() -> None:
     made = {digest("a", b"x"), digest("b", b"x"), fast_digest("a", b"x"), fast_digest("b", b"x")}
     assert len(made) == 4
     assert all(len(one) == 32 for one in made)
+
+
+def test_many_digests_are_the_digests_of_each() -> None:
+    shared, lasts = (b"a", b"", b"bc" * 100), [b"", b"x", b"y" * 300]
+    assert digests("p", shared, iter(lasts)) == [digest("p", *shared, last) for last in lasts]
+    assert digests("p", (), [b"x"]) == [digest("p", b"x")]
+    assert digests("p", shared, []) == []
 
 
 def test_expanding_a_seed_is_a_stream() -> None:

@@ -1,0 +1,109 @@
+"""A Noise session that moves many messages per turn of the event loop.
+
+Shell: libp2p's own session with other reads and writes; the handshake and the ciphers are libp2p's.
+
+Unguarded: every message costs two reads, one write and a dozen turns of the loop, so that Python, not the
+cipher, sets the pace; and a writer that is cancelled half way leaves half a message on the line, after which
+the other side can decrypt nothing and the connection is lost for all its streams.
+"""
+
+from typing import Any
+
+from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
+from libp2p.security.secure_session import SecureSession
+
+from swarm.host.tidy import Untyped, shielded
+
+LENGTH_BYTES = 2
+"""Before each message, big-endian: the framing of libp2p's Noise."""
+READ_BYTES = 256 << 10
+"""Asked of the socket at once: four full messages."""
+WRITE_S = 10.0
+"""Time for the socket to take what was sealed, at most one frame of 256 KiB: 200 kbit/s. Nobody is interrupted
+before; a peer that takes longer has stopped reading, and loses the connection."""
+
+
+class Session(SecureSession):
+    """Reads and writes of one secured connection."""
+
+    def __init__(self, secured: SecureSession) -> None:
+        """Take over a session whose handshake is done and that nobody has read from."""
+        super().__init__(
+            local_peer=secured.local_peer,
+            local_private_key=secured.local_private_key,
+            remote_peer=secured.remote_peer,
+            remote_permanent_pubkey=secured.remote_permanent_pubkey,
+            is_initiator=secured.is_initiator,
+            conn=secured.conn,
+        )
+        messages: Any = secured.conn
+        self._raw: Untyped = messages.read_writer.read_write_closer
+        self._cipher: NoiseTransportReadWriter = messages
+        self._sealed = b""
+        self._sealed_at = 0
+        self._plain = b""
+        self._plain_at = 0
+
+    async def read(self, n: int | None = None) -> bytes:
+        """``n`` bytes, or fewer where the connection ends; without ``n`` what is there."""
+        if n == 0:
+            return b""
+        if n is None:
+            return self._take(MAX_PLAINTEXT_LENGTH) or await self._next()
+        first = self._take(n)
+        if len(first) == n:
+            return first
+        parts, have = [first], len(first)
+        while have < n:
+            self._plain, self._plain_at = await self._next(), 0
+            parts.append(self._take(n - have))
+            have += len(parts[-1])
+        return b"".join(parts)
+
+    async def write(self, data: bytes) -> None:
+        """Seal and send all of ``data``; cancelled meanwhile, it ends first, so that the line stays whole.
+
+        Raises ``ConnectionClosedError`` if the peer does not take it within ``WRITE_S``.
+        """
+        pieces = list[bytes]()
+        for start in range(0, len(data), MAX_PLAINTEXT_LENGTH):
+            sealed = self._cipher.encrypt(data[start : start + MAX_PLAINTEXT_LENGTH])
+            pieces += (len(sealed).to_bytes(LENGTH_BYTES, "big"), sealed)
+        with shielded(WRITE_S):
+            await self._raw.write(b"".join(pieces))
+            return
+        with shielded(1):
+            await self._raw.close()
+        raise ConnectionClosedError("the peer stopped reading", transport="tcp")
+
+    def _take(self, most: int) -> bytes:
+        """At most ``most`` bytes of what is decrypted already."""
+        data = self._plain[self._plain_at : self._plain_at + most]
+        self._plain_at += len(data)
+        return data
+
+    async def _next(self) -> bytes:
+        """Decrypt the next message, reading on where it is not whole."""
+        while True:
+            begin = self._sealed_at + LENGTH_BYTES
+            end = begin + int.from_bytes(self._sealed[self._sealed_at : begin], "big")
+            if begin <= len(self._sealed) and end <= len(self._sealed):
+                break
+            rest = self._sealed[self._sealed_at :]
+            data: bytes = await self._raw.read(READ_BYTES)
+            if not data:
+                raise IncompleteReadError("the connection ended", LENGTH_BYTES, len(rest))
+            self._sealed, self._sealed_at = rest + data, 0
+        plain = self._cipher.decrypt(self._sealed[begin:end])
+        self._sealed_at = end
+        if not plain:
+            raise ConnectionClosedError("an empty message", transport="tcp")
+        return plain
+
+
+def quick(secured: Untyped) -> Untyped:
+    """The same connection with our reads and writes, if it is a Noise session."""
+    if isinstance(secured, SecureSession) and isinstance(secured.conn, NoiseTransportReadWriter):
+        return Session(secured)
+    return secured
