@@ -17,6 +17,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 """A name goes into terminals, file names and metrics: 40 plain characters."""
 NUMERICS = ("native", "seq-f32/1")
 TOKENIZERS = ("bytes",)
+ON_FRAUD = ("evict", "rollback")
 LEARNING_RATES_MAX = 1024
 AGE_WEIGHTS_MAX = 8
 VALIDATORS_MAX = 128
@@ -68,6 +69,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "fragments": (1, 64),
     "pull_only_rounds": (0, 64),
     "num_retries": (0, 8),
+    "distance_max_nano": (0, 1_000 * NANO),
+    "loss_margin_nano": (0, 100 * NANO),
     # data
     "train_bytes": (1, 1 << 44),
     "heldout_bytes": (1, 1 << 34),
@@ -101,6 +104,8 @@ def check_spec(spec: RunSpec) -> None:
         raise BadConfig(f"numerics is one of {', '.join(NUMERICS)}, not {spec.numerics[:40]!r}")
     if spec.data.tokenizer not in TOKENIZERS:
         raise BadConfig(f"tokenizer is one of {', '.join(TOKENIZERS)}")
+    if spec.checks.on_fraud not in ON_FRAUD:
+        raise BadConfig(f"on_fraud is one of {', '.join(ON_FRAUD)}")
     for name in ("train_root", "heldout_root"):
         if len(getattr(spec.data, name)) != 32:
             raise BadConfig(f"{name} is a hash of 32 bytes")

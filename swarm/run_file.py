@@ -145,6 +145,10 @@ class OuterSection(Section):
     """Rounds in which a newcomer takes and does not give."""
     num_retries: int = _count("num_retries", 1)
     """Other partners tried when the first does not answer."""
+    distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
+    """A partner farther away than so many times the median is pulled closer; 0 is never."""
+    loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)
+    """A partner that makes the loss worse by so many nats is declined, where a seat can tell; 0 is off."""
 
 
 class DataSection(Section):
@@ -168,6 +172,8 @@ class ChecksSection(Section):
     """Steps replayed in one check."""
     challenge_window_blocks: int = _count("challenge_window_blocks", 1440)
     """Blocks in which a verified segment can still be challenged; at least 2 epochs."""
+    on_fraud: Literal["evict", "rollback"] = "evict"
+    """evict: the liar goes. rollback: its stage also begins again from the checkpoint before the lie."""
 
 
 class DeadlinesSection(Section):

@@ -52,6 +52,10 @@ class OuterSpec(Message, frozen=True):
     fragments: int
     pull_only_rounds: int
     num_retries: int
+    distance_max_nano: int = 0
+    """A partner farther away than so many times the median is taken at less than its weight; 0: never."""
+    loss_margin_nano: int = 0
+    """A partner that makes the loss worse by more nats is declined; 0: nobody measures."""
 
 
 class DataSpec(Message, frozen=True):
@@ -79,6 +83,8 @@ class CheckSpec(Message, frozen=True):
     probability_nano: int
     window_steps: int
     challenge_window_blocks: int
+    on_fraud: str = "evict"
+    """``evict``, or ``rollback``: the stage of a proven lie begins again from the checkpoint before it."""
 
 
 class RunSpec(Message, frozen=True):

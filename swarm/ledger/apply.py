@@ -30,7 +30,15 @@ from swarm.ledger.checks import (
 )
 from swarm.ledger.disputes import Arbiter, cast_ballot, report, settle_dispute
 from swarm.ledger.draft import Draft
-from swarm.ledger.runs import close_run, cross_boundaries, join, leave, open_run
+from swarm.ledger.runs import (
+    close_run,
+    cross_boundaries,
+    join,
+    leave,
+    open_run,
+    pause_run,
+    resume_run,
+)
 from swarm.ledger.segments import commit_segment, post_checkpoint, statement_seat
 from swarm.ledger.state import State
 from swarm.ledger.transactions import (
@@ -40,6 +48,8 @@ from swarm.ledger.transactions import (
     Leave,
     OpenRun,
     PaidBody,
+    PauseRun,
+    ResumeRun,
     SeatStatement,
     Stake,
     Transaction,
@@ -163,6 +173,10 @@ def _apply_paid(
             open_run(draft, sender, body)
         case CloseRun():
             close_run(draft, sender, body)
+        case PauseRun():
+            pause_run(draft, sender, body)
+        case ResumeRun():
+            resume_run(draft, sender, body)
         case Join():
             join(draft, sender, body, is_volunteer=is_sponsored)
         case Leave():
