@@ -21,7 +21,7 @@ from swarm.codec import replace
 from swarm.config import parse_run_file, run_spec
 from swarm.crypto import SecretKey, digest
 from swarm.packaged import packaged_file
-from swarm.spec import RunSpec
+from swarm.spec import DataSpec, RunSpec
 from swarm.tensors import tensor_hash
 from swarm.training.data import TokenSource, build_corpus
 from swarm.training.data_files import read_source
@@ -104,10 +104,7 @@ class Bench:
         self.tokens = np.frombuffer(text, dtype=np.uint8)
         self.spec = run_spec(
             parse_run_file(packaged_file(DEMO), DEMO),
-            train_root=NO_DIGEST,
-            train_bytes=len(text),
-            heldout_root=NO_DIGEST,
-            heldout_bytes=len(text),
+            data=DataSpec("bytes", NO_DIGEST, len(text), NO_DIGEST, len(text)),
             init_root=NO_DIGEST,
         )
         self.secrets = (SecretKey.from_seed(b"1" * 32), SecretKey.from_seed(b"2" * 32))

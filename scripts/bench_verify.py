@@ -20,7 +20,8 @@ from torch import Tensor
 from scripts.bench_checking import measure_checking
 from scripts.bench_common import ROOT, Outcome, say, spread
 from swarm.crypto import expand, fast_digest
-from swarm.gossip.quantize import decode_int8, encode_int8, from_wire, to_wire
+from swarm.gossip.quantize import decode_int8, encode_int8
+from swarm.gossip.signals import from_wire, to_wire
 from swarm.spec import NANO, ModelSpec, OptimizerSpec
 from swarm.training.inner import AdamState, GradientSum, adamw_step
 from swarm.training.ops import NATIVE, Ops, table

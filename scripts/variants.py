@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from swarm.config import parse_run_file, run_spec
-from swarm.spec import RunSpec
+from swarm.spec import DataSpec, RunSpec
 from swarm.training.outer import PRESETS
 from swarm.types import Digest
 
@@ -128,9 +128,6 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
     none = Digest(bytes(32))
     return run_spec(
         parse_run_file(text, variant.name),
-        train_root=none,
-        train_bytes=1,
-        heldout_root=none,
-        heldout_bytes=1,
+        data=DataSpec("bytes", none, 1, none, 1),
         init_root=none,
     )

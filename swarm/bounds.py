@@ -11,12 +11,18 @@ from itertools import pairwise
 
 from swarm.codec import FRAME_BYTES_MAX, Message
 from swarm.errors import BadConfig
-from swarm.spec import NANO, Genesis, ModelSpec, RunSpec
+from swarm.merkle import merkle_root
+from swarm.spec import NANO, DataSpec, Genesis, ModelSpec, RunSpec
+from swarm.types import NO_DIGEST
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 """A name goes into terminals, file names and metrics: 40 plain characters."""
 NUMERICS = ("native", "seq-f32/1")
-TOKENIZERS = ("bytes",)
+TOKENIZERS = ("bytes", "file")
+TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
+"""Bytes of one token in a token file, by its dtype."""
+CODECS = ("int8", "int4", "bf16")
+ACTIVATIONS = ("bf16", "int8")
 ON_FRAUD = ("evict", "rollback")
 LEARNING_RATES_MAX = 1024
 AGE_WEIGHTS_MAX = 8
@@ -71,9 +77,10 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "num_retries": (0, 8),
     "distance_max_nano": (0, 1_000 * NANO),
     "loss_margin_nano": (0, 100 * NANO),
-    # data
-    "train_bytes": (1, 1 << 44),
+    # data: a token file is one blob, and a blob has at most 16 GiB
+    "train_bytes": (1, 1 << 34),
     "heldout_bytes": (1, 1 << 34),
+    "num_token_ids": (2, 1 << 18),
     # deadlines
     "step_ms": (100, 3_600_000),
     "hop_ms": (50, 600_000),
@@ -102,15 +109,14 @@ def check_spec(spec: RunSpec) -> None:
         _check_integers(part)
     if spec.numerics not in NUMERICS:
         raise BadConfig(f"numerics is one of {', '.join(NUMERICS)}, not {spec.numerics[:40]!r}")
-    if spec.data.tokenizer not in TOKENIZERS:
-        raise BadConfig(f"tokenizer is one of {', '.join(TOKENIZERS)}")
+    _check_data(spec.data)
+    _check_initial(spec)
+    if spec.outer.codec not in CODECS:
+        raise BadConfig(f"codec is one of {', '.join(CODECS)}, not {spec.outer.codec[:40]!r}")
+    if spec.wire.activations not in ACTIVATIONS:
+        raise BadConfig(f"activations is one of {', '.join(ACTIVATIONS)}")
     if spec.checks.on_fraud not in ON_FRAUD:
         raise BadConfig(f"on_fraud is one of {', '.join(ON_FRAUD)}")
-    for name in ("train_root", "heldout_root"):
-        if len(getattr(spec.data, name)) != 32:
-            raise BadConfig(f"{name} is a hash of 32 bytes")
-    if len(spec.init_root) != 32:
-        raise BadConfig("init_root is a hash of 32 bytes")
     _check_tables(spec)
     _check_shape(spec)
     _check_outer(spec)
@@ -162,6 +168,11 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
             )
 
 
+def token_dtype(num_token_ids: int) -> str:
+    """The narrowest dtype of a token file that holds every id below ``num_token_ids``."""
+    return next(name for name, size in TOKEN_BYTES.items() if num_token_ids <= 1 << (8 * size))
+
+
 def num_parameters(model: ModelSpec, first: int = 0, last: int | None = None) -> int:
     """Parameters of layers ``first`` to ``last`` (exclusive; None is the whole model with its ends)."""
     width, heads = model.hidden_size, model.num_heads
@@ -185,6 +196,38 @@ def _check_integers(part: Message) -> None:
                 raise BadConfig(f"{name} must be from {least} to {most}, not {value}")
 
 
+def _check_initial(spec: RunSpec) -> None:
+    """The weights a run starts from: drawn, or named for each stage and together."""
+    if any(len(root) != 32 for root in (spec.init_root, *spec.initial_roots)):
+        raise BadConfig("init_root and each of initial_roots is a hash of 32 bytes")
+    if not spec.initial_roots:
+        return
+    if len(spec.initial_roots) != spec.num_stages:
+        raise BadConfig(f"{len(spec.initial_roots)} initial_roots for {spec.num_stages} stages")
+    if merkle_root(spec.initial_roots) != spec.init_root:
+        raise BadConfig("init_root is not the root of initial_roots")
+
+
+def _check_data(data: DataSpec) -> None:
+    """What the token files are said to hold; whether they do is checked where they are opened."""
+    if data.tokenizer not in TOKENIZERS:
+        raise BadConfig(f"tokenizer is one of {', '.join(TOKENIZERS)}")
+    for name in ("train_root", "heldout_root", "tokenizer_root"):
+        if len(getattr(data, name)) != 32:
+            raise BadConfig(f"{name} is a hash of 32 bytes")
+    wanted = token_dtype(data.num_token_ids)
+    if data.dtype != wanted:
+        raise BadConfig(f"{data.num_token_ids} token ids are kept as {wanted}")
+    for name in ("train_bytes", "heldout_bytes"):
+        if getattr(data, name) % TOKEN_BYTES[wanted]:
+            raise BadConfig(f"{name} {getattr(data, name)} is no whole number of {wanted}")
+    is_bytes = data.tokenizer == "bytes"
+    if is_bytes and data.num_token_ids != 256:
+        raise BadConfig(f"bytes have 256 token ids, not {data.num_token_ids}")
+    if is_bytes != (data.tokenizer_root == NO_DIGEST):
+        raise BadConfig("tokenizer_root names the file of tokenizer file, and of no other")
+
+
 def _check_tables(spec: RunSpec) -> None:
     rates = spec.optimizer.learning_rates_nano
     if not 1 <= len(rates) <= LEARNING_RATES_MAX or not all(0 < rate <= NANO for rate in rates):
@@ -198,6 +241,11 @@ def _check_shape(spec: RunSpec) -> None:
     model = spec.model
     if spec.data.tokenizer == "bytes" and model.vocab_size != 256:
         raise BadConfig(f"bytes have a vocab_size of 256, not {model.vocab_size}")
+    if spec.data.num_token_ids > model.vocab_size:
+        raise BadConfig(
+            f"vocab_size {model.vocab_size} is below the {spec.data.num_token_ids} token ids of the text",
+            hint=f"set vocab_size = {spec.data.num_token_ids} under [model]",
+        )
     if model.hidden_size % (2 * model.num_heads):
         raise BadConfig(
             f"hidden_size {model.hidden_size} must be a multiple of 2 * num_heads = {2 * model.num_heads}:"

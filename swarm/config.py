@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from swarm.bounds import LEARNING_RATES_MAX, check_fit, check_genesis, check_spec
+from swarm.bounds import (
+    LEARNING_RATES_MAX,
+    TOKEN_BYTES,
+    check_fit,
+    check_genesis,
+    check_spec,
+    token_dtype,
+)
+from swarm.codec import replace
 from swarm.errors import BadConfig
 from swarm.run_file import NodeConfig, RunFile, Section, run_template
 from swarm.spec import (
@@ -28,6 +36,7 @@ from swarm.spec import (
     OptimizerSpec,
     OuterSpec,
     RunSpec,
+    WireSpec,
 )
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
@@ -58,7 +67,7 @@ def parse_run_file(text: str, name: str) -> RunFile:
     """
     file = _checked(RunFile, _toml(text, name), name)
     try:
-        spec = _spec(file, NO_DIGEST, 1, NO_DIGEST, 1, NO_DIGEST)
+        spec = _spec(_planned_model(file), _planned_data(file), NO_DIGEST)
         one_peer = PeerId(bytes(32))
         genesis = _genesis(file, {one_peer: Amount(1)}, {}, bytes(32))
         check_spec(spec)
@@ -66,6 +75,10 @@ def parse_run_file(text: str, name: str) -> RunFile:
         check_fit(spec, genesis)
     except BadConfig as error:
         raise BadConfig(f"{name}: {error}", hint=f"edit {name}") from None
+    if file.data.dataset and file.data.source != _DEFAULTS.data.source:
+        raise BadConfig(
+            f"{name}: [data] names a dataset and a source; a run has one text", hint=f"edit {name}"
+        )
     if file.optimizer.warmup_steps > _decay_steps(file):
         raise BadConfig(
             f"{name}: warmup_steps {file.optimizer.warmup_steps} must be at most the"
@@ -96,16 +109,10 @@ def parse_node_file(text: str, name: str) -> NodeConfig:
 
 
 def run_spec(
-    file: RunFile,
-    *,
-    train_root: Digest,
-    train_bytes: int,
-    heldout_root: Digest,
-    heldout_bytes: int,
-    init_root: Digest,
+    file: RunFile, *, data: DataSpec, init_root: Digest, initial_roots: tuple[Digest, ...] = ()
 ) -> RunSpec:
     """What the peers of this run agree on; raises ``BadConfig`` if a bound of ``bounds.py`` is broken."""
-    spec = _spec(file, train_root, train_bytes, heldout_root, heldout_bytes, init_root)
+    spec = replace(_spec(file, data, init_root), initial_roots=initial_roots)
     check_spec(spec)
     return spec
 
@@ -215,14 +222,26 @@ def _learning_rate_nano(file: RunFile, step: int, steps: int) -> int:
     return max(_nano(optimizer.learning_rate * share), 1)
 
 
-def _spec(
-    file: RunFile,
-    train_root: Digest,
-    train_bytes: int,
-    heldout_root: Digest,
-    heldout_bytes: int,
-    init_root: Digest,
-) -> RunSpec:
+def _planned_model(file: RunFile) -> RunFile:
+    """Where the shape comes from a folder, which a launch reads: what the file leaves open fits the rest."""
+    if not file.model.init_from or file.model.num_layers != _DEFAULTS.model.num_layers:
+        return file
+    layers = max(file.model.num_layers, file.training.num_stages)
+    model = file.model.model_copy(update={"num_layers": layers})
+    return file.model_copy(update={"model": model})
+
+
+def _planned_data(file: RunFile) -> DataSpec:
+    """Stands for the text until it is there: whatever its tokens are, they fit the model."""
+    if not file.data.dataset:
+        return DataSpec(file.data.tokenizer, NO_DIGEST, 1, NO_DIGEST, 1)
+    ids = file.model.vocab_size
+    dtype, name = token_dtype(ids), Digest(b"\xff" * len(NO_DIGEST))
+    size = TOKEN_BYTES[dtype]
+    return DataSpec("file", NO_DIGEST, size, NO_DIGEST, size, dtype, ids, name)
+
+
+def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
     run, training, checks = file.run, file.training, file.checks
     return RunSpec(
         name=run.name,
@@ -237,7 +256,8 @@ def _spec(
         checkpoint_rounds=training.checkpoint_rounds,
         optimizer=_optimizer(file),
         outer=_outer(file),
-        data=DataSpec(file.data.tokenizer, train_root, train_bytes, heldout_root, heldout_bytes),
+        wire=WireSpec(file.wire.activations),
+        data=data,
         deadlines=DeadlineSpec(
             step_ms=round(file.deadlines.step_s * 1000),
             hop_ms=round(file.deadlines.hop_s * 1000),
@@ -295,6 +315,7 @@ def _outer(file: RunFile) -> OuterSpec:
         fragments=outer.fragments,
         pull_only_rounds=outer.pull_only_rounds,
         num_retries=outer.num_retries,
+        codec=outer.codec,
         distance_max_nano=_nano(outer.distance_max),
         loss_margin_nano=_nano(outer.loss_margin),
     )

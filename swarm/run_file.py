@@ -85,6 +85,8 @@ class ModelSection(Section):
     rope_theta: int = _count("rope_theta", 10_000)
     """Base of the rotary positions."""
     norm_eps: float = _ratio("norm_eps", 1e-5)
+    init_from: Text = ""
+    """A folder of transformers' Llama to go on from; its shape counts, but for seq_len."""
 
 
 class TrainingSection(Section):
@@ -132,7 +134,7 @@ class OuterSection(Section):
     beta: float = _ratio("beta", 0.7)
     """Step towards the average."""
     gamma: float = _ratio("gamma", 0.7)
-    """Pull towards the partner; below 2 * (1 - alpha^2)."""
+    """Pull towards the partner; below 2 * (1 - alpha^2). Other than beta: twice the bytes."""
     alpha_ramp_rounds: int = _count("alpha_ramp_rounds", 0)
     """Rounds over which alpha grows from 0; 0 stands for a fifth of the run, 1 is at once."""
     age_weights: tuple[Fraction, ...] = Field(
@@ -145,19 +147,30 @@ class OuterSection(Section):
     """Rounds in which a newcomer takes and does not give."""
     num_retries: int = _count("num_retries", 1)
     """Other partners tried when the first does not answer."""
+    codec: Literal["int8", "int4", "bf16"] = "int8"
+    """Of traded fragments. int4 halves int8's bytes, except in the last tenth of the rounds."""
     distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
     """A partner farther away than so many times the median is pulled closer; 0 is never."""
     loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)
     """A partner that makes the loss worse by so many nats is declined, where a seat can tell; 0 is off."""
 
 
+class WireSection(Section):
+    """What travels between the stages of the pipeline."""
+
+    activations: Literal["bf16", "int8"] = "bf16"
+    """Of activations and gradients. int8 halves the bytes."""
+
+
 class DataSection(Section):
     """The text, cut into a training and a held-out part on the machine that launches."""
 
+    dataset: Text = ""
+    """What swarm data build made: its name, or its path if that has a /; then the rest here is not used."""
     source: Literal["python-stdlib"] | Paths = "python-stdlib"
     """python-stdlib, or a list of files and folders of text."""
     tokenizer: Literal["bytes"] = "bytes"
-    max_bytes: int = Field(default=12_000_000, ge=10_000, le=1 << 44)
+    max_bytes: int = Field(default=12_000_000, ge=10_000, le=1 << 34)
     """Most text to take."""
     heldout_every: int = Field(default=20, ge=2, le=10_000)
     """Every n-th file is kept for measuring and never trained on."""
@@ -211,6 +224,7 @@ class RunFile(Section):
     training: TrainingSection = TrainingSection()
     optimizer: OptimizerSection = OptimizerSection()
     outer: OuterSection = OuterSection()
+    wire: WireSection = WireSection()
     data: DataSection = DataSection()
     checks: ChecksSection = ChecksSection()
     deadlines: DeadlinesSection = DeadlinesSection()
@@ -238,6 +252,10 @@ class NodeConfig(Section):
     """Check the work of others when the dice draw this node; it takes a stake."""
     stake: int = Field(default=0, ge=0, le=AMOUNT_MAX)
     """What to have at stake on the ledger, as soon as the balance allows; 0 stakes nothing by itself."""
+    generate: bool = True
+    """Go on with texts for others (swarm generate --swarm), in moderation and after our own training."""
+    evaluate: bool = False
+    """Fetch every new checkpoint and measure it on held-out text; who launched the run always does."""
     threads: int = Field(default=1, ge=1, le=256)
     """Threads for arithmetic; 1 gives the same bits in every run on this machine."""
     disk_quota_mb: int = Field(default=8_000, ge=100, le=1 << 30)

@@ -7,7 +7,7 @@ people write are read by ``config.py``, which builds these.
 
 from swarm.codec import Message, encode
 from swarm.crypto import digest
-from swarm.types import Amount, Digest, PeerId
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 NANO = 1_000_000_000
 
@@ -52,21 +52,36 @@ class OuterSpec(Message, frozen=True):
     fragments: int
     pull_only_rounds: int
     num_retries: int
+    codec: str
+    """``int8``, ``int4`` or ``bf16``: how fragments travel where both sides have the same anchor."""
     distance_max_nano: int = 0
     """A partner farther away than so many times the median is taken at less than its weight; 0: never."""
     loss_margin_nano: int = 0
     """A partner that makes the loss worse by more nats is declined; 0: nobody measures."""
 
 
+class WireSpec(Message, frozen=True):
+    """What crosses a stage boundary (docs/spec/training.md section 5)."""
+
+    activations: str
+    """``bf16`` or ``int8``: activations on their way up, and gradients on their way down."""
+
+
 class DataSpec(Message, frozen=True):
     """A token file and its held-out twin, named by the Merkle roots of their chunks."""
 
     tokenizer: str
-    """``bytes``, for now."""
+    """``bytes``, or ``file`` for that of ``tokenizer_root``."""
     train_root: Digest
     train_bytes: int
     heldout_root: Digest
     heldout_bytes: int
+    dtype: str = "uint8"
+    """Of one token, little-endian: the narrowest of uint8, uint16 and uint32 that holds every id."""
+    num_token_ids: int = 256
+    """Every token of both files is below this, and this is at most the model's ``vocab_size``."""
+    tokenizer_root: Digest = NO_DIGEST
+    """The blob that holds the ``tokenizers`` file; nothing for bytes."""
 
 
 class DeadlineSpec(Message, frozen=True):
@@ -102,6 +117,7 @@ class RunSpec(Message, frozen=True):
     checkpoint_rounds: int
     optimizer: OptimizerSpec
     outer: OuterSpec
+    wire: WireSpec
     data: DataSpec
     deadlines: DeadlineSpec
     checks: CheckSpec
@@ -109,7 +125,9 @@ class RunSpec(Message, frozen=True):
     """``native`` or ``seq-f32/1``."""
     seed: int
     init_root: Digest
-    """Merkle root over the stages' initial parameter roots, drawn from ``seed``."""
+    """Merkle root over the stages' initial parameter roots."""
+    initial_roots: tuple[Digest, ...] = ()
+    """One per stage, of blobs that peers fetch from each other; none when they are drawn from ``seed``."""
 
     @property
     def digest(self) -> Digest:

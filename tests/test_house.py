@@ -28,6 +28,8 @@ DOORS = {
     "zstandard": ("gossip/quantize.py",),
     "sqlite3": ("store.py",),
     "msgspec": ("codec.py",),
+    "tokenizers": ("training/tokenizer.py",),
+    "pyarrow": ("training/parquet.py",),
     "pydantic": ("config.py", "run_file.py"),
     "starlette": ("web/",),
     "hypercorn": ("web/",),
@@ -136,13 +138,16 @@ def test_a_module_fits_in_the_mind_and_a_function_on_the_screen(here: str) -> No
 
 @pytest.mark.parametrize("here", ROOM_MODULES)
 def test_nobody_catches_everything(here: str) -> None:
-    """One door may, to keep a stranger's message from ending the process: it says why, there."""
+    """Two doors may, and say why: a stranger's message must not end the process, and one library raises
+    nothing narrower.
+    """
     lines = (HOUSE / here).read_text("utf-8").splitlines()
     for node in ast.walk(MODULES[here]):
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else ""
             if not caught or caught == "Exception":
-                assert here.startswith("host/"), f"{here}:{node.lineno} catches everything"
+                doors = ("host/", "training/tokenizer.py")
+                assert here.startswith(doors), f"{here}:{node.lineno} catches everything"
                 near = "\n".join(lines[node.lineno - 2 : node.body[0].end_lineno])
                 assert "#" in near, f"{here}:{node.lineno} does not say why"
 

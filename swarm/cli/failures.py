@@ -32,11 +32,14 @@ def explain(error: BaseException) -> Explained:
 
     Of several errors at once, one raised on purpose speaks for all: the others are its consequences.
     """
+    from swarm.events import printable  # it needs libraries, and `swarm --help` does without them
+
     leaves = list(_leaves(error))
     ours = [leaf for leaf in leaves if isinstance(leaf, SwarmError)]
     if ours and all(isinstance(leaf, SwarmError | KeyboardInterrupt) for leaf in leaves):
         first = max(ours, key=lambda leaf: leaf.exit_code)
-        return Explained(_sentence(first), first.hint, first.exit_code, True)
+        hint = printable(first.hint, MESSAGE_CHARS_MAX)
+        return Explained(_sentence(first), hint, first.exit_code, True)
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         return Explained("stopped", "", INTERRUPTED, True)
     strange = next((leaf for leaf in leaves if not isinstance(leaf, SwarmError)), error)
@@ -70,5 +73,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 def _sentence(error: BaseException) -> str:
-    words = " ".join(str(error).split())[:MESSAGE_CHARS_MAX]
-    return words or type(error).__name__
+    from swarm.events import printable
+
+    words = " ".join(str(error).split())
+    return printable(words, MESSAGE_CHARS_MAX) or type(error).__name__

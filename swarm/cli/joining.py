@@ -76,6 +76,7 @@ def launch(
     """Start a run and train it at once, alone if need be; prints the ticket that others join with."""
     desk = terminal()
     run_file, base = load_run_file(file)
+    run_file = _with_dataset(desk.home, run_file, base)
     setup = _setup(desk, listen, False, False, api_port)
     _run(desk, replace(setup, launch=run_file, launch_base=base))
 
@@ -103,6 +104,17 @@ def load_run_file(file: str) -> "tuple[RunFile, Path]":
     if not file:
         return parse_run_file(packaged_file(STEP_DEMO), STEP_DEMO), Path.cwd()
     return parse_run_file(read_text(Path(file), "swarm init run.toml"), file), Path(file).parent
+
+
+def _with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
+    """The run file with the folder of its dataset instead of the name; told early if there is none."""
+    if not file.data.dataset:
+        return file
+    from swarm.training.dataset_files import dataset_path, open_dataset
+
+    folder = dataset_path(home, base, file.data.dataset).absolute()
+    open_dataset(folder)
+    return file.model_copy(update={"data": file.data.model_copy(update={"dataset": str(folder)})})
 
 
 def read_text(path: Path, hint: str) -> str:

@@ -5,23 +5,33 @@ Shell: reads and writes model folders; the arithmetic is training's.
 
 import math
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from swarm.cli.terminal import terminal
-from swarm.errors import UsageError
+from swarm.errors import SwarmError, UsageError
+
+if TYPE_CHECKING:
+    from swarm.cli.sources import Model
+    from swarm.training.tokenizer import Tokenizer
 
 HELDOUT_WINDOWS = 512
 """The standard error of the mean over 65,000 predictions is below a hundredth of a nat."""
+PROMPT_TOKENS_MAX = 8_000
+"""The newest of a long prompt: what one request to a node may hold."""
+POLL_TIMEOUT_S = 60.0
+"""A question for the next tokens is answered within seconds."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("export", short_help="Write the model for transformers.")(export)
     app.command("eval", short_help="Measure a model on held-out text.")(eval_)
-    app.command("generate")(generate)
+    app.command("generate", short_help="Let a model write.")(generate)
 
 
 def export(
@@ -29,90 +39,195 @@ def export(
     initial: Annotated[
         bool, typer.Option("--initial", help="The model before training, for comparison.")
     ] = False,
+    format_: Annotated[
+        str, typer.Option("--format", help="hf: for transformers; safetensors: the weights alone.")
+    ] = "hf",
 ) -> None:
     """Write the run's newest checkpoint as a folder that transformers' LlamaForCausalLM loads."""
     from swarm.cli.sources import model_of_run, save_model
+    from swarm.training.export import FORMATS
 
     desk, out = terminal(), Path(folder)
+    if format_ not in FORMATS:
+        raise UsageError(
+            f"format is one of {', '.join(FORMATS)}, not {format_[:40]!r}",
+            hint=f"swarm export {out} --format hf",
+        )
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", hint="swarm export ANOTHER_FOLDER")
     if out.is_dir() and any(out.iterdir()) and not desk.options.yes:
         raise UsageError(f"{out} is not empty", hint=f"swarm export {out} --yes, or another folder")
     model = model_of_run(desk.home, initial=initial)
-    save_model(out, model)
+    save_model(out, model, weights_only=format_ == "safetensors")
     row = {"dir": str(out), "round": model.round, "parameters": model.params_P.numel()}
     where = "before training" if initial else f"of round {model.round}"
-    desk.data(row, [f"{out}: {row['parameters']} parameters {where}"])
+    desk.data({**row, "format": format_}, [f"{out}: {row['parameters']} parameters {where}"])
 
 
 def eval_(
-    folder: Annotated[str, typer.Argument(help="An exported model.")],
+    folder: Annotated[
+        str, typer.Argument(help="A model folder; without it, this home's newest checkpoint.")
+    ] = "",
     data: Annotated[
         str, typer.Option(help="Text to predict; without it, the held-out text of this home's run.")
     ] = "",
     windows: Annotated[int, typer.Option(help="Stretches of the text to predict.", min=1)] = (
         HELDOUT_WINDOWS
     ),
+    initial: Annotated[
+        bool, typer.Option("--initial", help="Of this home's run, the model before training.")
+    ] = False,
 ) -> None:
-    """Measure how well an exported model predicts text it was not trained on."""
-    from swarm.cli.sources import heldout_of_run, load_model
-    from swarm.training.data_files import open_tokens
-    from swarm.training.evaluate import heldout_loss, whole_model
+    """Measure how well a model predicts text it was not trained on: loss and perplexity."""
+    from swarm.cli.sources import heldout_of_run, load_model, model_of_run, tokenizer_of
+    from swarm.training.data_files import encode_file, open_tokens
+    from swarm.training.evaluate import heldout_loss, perplexity, whole_model
     from swarm.training.ops import table
 
     desk = terminal()
-    model = load_model(Path(folder))
-    path = Path(data) if data else heldout_of_run(desk.home)
-    tokens = open_tokens(path)
+    if folder and initial:
+        raise UsageError("--initial is of this home's run", hint="swarm eval --initial")
+    if data and not Path(data).is_file():
+        raise UsageError(f"there is no file {data}", hint="swarm eval --data FILE")
+    model = load_model(Path(folder)) if folder else model_of_run(desk.home, initial=initial)
+    tokenizer = tokenizer_of(model)
+    if data:
+        path, tokens = Path(data), encode_file(Path(data), tokenizer)
+    else:
+        path, dtype = heldout_of_run(desk.home)
+        tokens = open_tokens(path, dtype)
     began = time.perf_counter()
     stage = whole_model(model.spec, table("native"))
     loss = heldout_loss(stage, model.params_P, tokens, num_windows=windows)
+    # What the tokens of a run stand for is not known by their number: only a text tells its bytes.
+    num_bytes = path.stat().st_size if data or not tokenizer.raw else 0
+    bits = loss / math.log(2) * len(tokens) / num_bytes if num_bytes else None
     row = {
-        "dir": folder,
+        "dir": folder or None,
+        "round": model.round if model.round >= 0 else None,
         "data": str(path),
-        "bytes": len(tokens),
+        "bytes": num_bytes or None,
+        "tokens": len(tokens),
         "windows": windows,
         "loss_nats": loss,
-        "bits_per_byte": loss / math.log(2),
+        "perplexity": perplexity(loss),
+        "bits_per_byte": bits,
         "seconds": round(time.perf_counter() - began, 2),
     }
-    desk.data(row, [f"{loss:.4f} nats per byte, {row['bits_per_byte']:.4f} bits"])
+    unit = "token" if tokenizer.raw else "byte"
+    more = "" if bits is None else f", {bits:.4f} bits per byte"
+    desk.data(row, [f"{loss:.4f} nats per {unit}, perplexity {perplexity(loss):.2f}{more}"])
 
 
 def generate(
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="How the text begins.")] = "def ",
     folder: Annotated[
-        str, typer.Option("--model", "-m", help="An exported model; without it, this home's run.")
+        str, typer.Option("--model", "-m", help="A model folder; without it, this home's run.")
     ] = "",
-    count: Annotated[int, typer.Option(help="Bytes to write.", min=1, max=100_000)] = 400,
+    swarm: Annotated[
+        bool, typer.Option("--swarm", help="Through the stages of the running swarm.")
+    ] = False,
+    count: Annotated[int, typer.Option(help="Tokens to write.", min=1, max=100_000)] = 400,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest.", min=0.0)] = 0.8,
     top_k: Annotated[int, typer.Option(help="Choose among the likeliest.", min=1)] = 40,
+    top_p: Annotated[
+        float, typer.Option(help="Choose among the likeliest that together are this likely.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.", min=0)] = 0,
 ) -> None:
-    """Let the model write."""
-    from swarm.cli.sources import load_model, model_of_run
-    from swarm.rng import stream
-    from swarm.training.evaluate import whole_model
-    from swarm.training.generate import generate as sample
-    from swarm.training.ops import table
+    """Let the model write; the text appears as it is written.
+
+    With --swarm the node of this home asks the peers of its run, a stage after the other, to go on with the
+    text: nothing has to be pulled. They use the newest checkpoint.
+    """
+    from swarm.training.generate import Sampling
 
     desk = terminal()
     if not prompt:
         raise UsageError("the prompt is empty", hint='swarm generate -p "def "')
-    model = load_model(Path(folder)) if folder else model_of_run(desk.home, initial=False)
-    stage = whole_model(model.spec, table("native"))
-    dice = stream(seed.to_bytes(8, "big"), "cli.generate")
-    tokens = sample(
-        stage,
-        model.params_P,
-        list(prompt.encode("utf-8")),
-        count,
-        dice,
-        temperature=temperature,
-        top_k=top_k,
+    if folder and swarm:
+        raise UsageError("--model and --swarm are two models", hint="swarm generate --swarm")
+    if seed >= 1 << 64:
+        raise UsageError("seed is below 2^64", hint="--seed 0")
+    sampling = Sampling(temperature, top_k, top_p)
+    wish: dict[str, object] = {"count": count, "seed": seed}
+    wish |= {"temperature": temperature, "top_k": sampling.top_k, "top_p": top_p}
+    if swarm:
+        tokenizer, begun, tokens, facts = _from_swarm(desk.home, prompt, wish)
+    else:
+        tokenizer, begun, tokens, facts = _from_disk(desk.home, folder, prompt, wish)
+    if not desk.options.json:
+        print(_shown(prompt), end="", flush=True)
+    written = _told(tokenizer, begun, tokens)
+    row = {"prompt": prompt, "text": written, "seed": seed, **facts}
+    desk.data(row, [""])
+
+
+Writing = tuple["Tokenizer", list[int], Iterator[int], dict[str, object]]
+"""What reads the tokens, the prompt as tokens, the tokens that follow, and what is known of the model."""
+
+
+def _from_disk(home: Path, folder: str, prompt: str, wish: Mapping[str, object]) -> Writing:
+    from swarm.cli.sources import load_model, model_of_run, tokenizer_of
+    from swarm.rng import stream
+    from swarm.training.evaluate import whole_model
+    from swarm.training.generate import Sampling
+    from swarm.training.generate import generate as sample
+    from swarm.training.ops import table
+
+    model: Model = load_model(Path(folder)) if folder else model_of_run(home, initial=False)
+    tokenizer = tokenizer_of(model)
+    begun = _tokens_of(tokenizer, prompt)
+    dice = stream(cast("int", wish["seed"]).to_bytes(8, "big"), "cli.generate")
+    sampling = Sampling(
+        cast("float", wish["temperature"]), cast("int", wish["top_k"]), cast("float", wish["top_p"])
     )
-    written = bytes(tokens).decode("utf-8", "replace")
-    desk.data({"prompt": prompt, "text": written, "seed": seed}, [_shown(prompt + written)])
+    stage, count = whole_model(model.spec, table("native")), cast("int", wish["count"])
+    tokens = sample(stage, model.params_P, begun, count, dice, sampling)
+    return tokenizer, begun, tokens, {"round": model.round if model.round >= 0 else None}
+
+
+def _from_swarm(home: Path, prompt: str, wish: Mapping[str, object]) -> Writing:
+    from swarm.cli.api import act, node_of
+    from swarm.cli.sources import tokenizer_of_run
+
+    address = node_of(home)
+    tokenizer = tokenizer_of_run(home)
+    begun = _tokens_of(tokenizer, prompt)
+    facts: dict[str, object] = {"round": None, "peers": []}
+
+    def tokens() -> Iterator[int]:
+        name = act(address, "generate", {**wish, "tokens": begun[-PROMPT_TOKENS_MAX:]})["id"]
+        is_over = False
+        try:
+            while not is_over:
+                found = act(address, "generate-next", {"id": name}, POLL_TIMEOUT_S)
+                is_over = bool(found["is_over"])
+                facts.update(round=found["round"], peers=found["peers"])
+                yield from cast("list[int]", found["tokens"])
+        finally:
+            if not is_over:
+                with suppress(SwarmError):  # it may be the reason why we are here
+                    act(address, "generate-end", {"id": name})
+
+    return tokenizer, begun, tokens(), facts
+
+
+def _tokens_of(tokenizer: "Tokenizer", prompt: str) -> list[int]:
+    (encoded,) = tokenizer.encode([prompt.encode("utf-8", "replace")])
+    return [int(token) for token in encoded]
+
+
+def _told(tokenizer: "Tokenizer", begun: list[int], tokens: Iterable[int]) -> str:
+    """The text after the prompt, each piece of it shown as it comes."""
+    from swarm.training.telling import pieces
+
+    desk, told = terminal(), list[str]()
+    for piece in pieces(tokenizer, begun, tokens):
+        told.append(piece)
+        if not desk.options.json:
+            print(_shown(piece), end="", flush=True)
+    return "".join(told)
 
 
 def _shown(text: str) -> str:

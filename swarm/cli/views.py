@@ -232,7 +232,8 @@ def run_lines(picture: Picture, ink: Ink) -> list[str]:
     lines.append(f"  checks    {checking(picture)}")
     lines += [f"  false     {ink.paint('out', said)}" for said in conviction_lines(picture)]
     if held_out := number(run, "heldout"):
-        lines.append(f"  held-out  {held_out:.3f} nats")
+        said = f"{held_out:.3f} nats, perplexity {number(run, 'perplexity') or 0.0:.2f}"
+        lines.append(f"  held-out  {said}")
     rows = [
         [
             f"{whole(seat, 'stage')}/{whole(seat, 'index')}",

@@ -4,6 +4,7 @@ pairing.py   C  who averages with whom, from the beacon and the roster
 consensus.py C  who trades with whom at the end of a run, until all are one
 quantize.py  C  blockwise int8, bfloat16 and zstandard: fewer bytes for the same weights
 int4.py      C  half the bytes again, with error feedback
+signals.py   C  what crosses a stage boundary: bfloat16, or blockwise int8
 chunks.py    C  bytes as numbered, hashed chunks, and back
 messages.py  C  what is said on a stream, and what its signatures cover
 exchange.py  C  pull one fragment from one partner, as a machine

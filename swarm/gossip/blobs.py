@@ -85,6 +85,10 @@ class Blobs:
             raise UsageError(f"blob {root.hex()[:16]} is not here")
         return self._shelf.path(root)
 
+    async def manifest(self, root: Digest) -> BlobManifest | None:
+        """What a whole blob says it is, checked against its name; None if it is not here, or damaged."""
+        return await self._manifest(root)
+
     def roots(self) -> list[Digest]:
         """All whole blobs, sorted."""
         return self._shelf.roots()
@@ -126,8 +130,8 @@ class Blobs:
         """Get a blob of at most ``num_bytes_max`` bytes from any of ``peers()`` and return its file.
 
         Every chunk is verified; a liar is blamed and the others go on. Cancelling keeps what is held for
-        the next try. Raises ``Unreachable`` after ``patience_s`` without progress, ``BadConfig`` if it
-        does not fit the quota or the disk.
+        the next try. Raises ``Unreachable`` after ``patience_s`` without progress or for a blob that is
+        larger, ``BadConfig`` if it does not fit the quota or the disk.
         """
         lock = self._fetching.setdefault(root, trio.Lock())
         try:
@@ -242,6 +246,9 @@ class _Fetching:
             effect = self._machine.receive(task, raw, trio.current_time())
         except PeerFault as fault:
             self._host.blame(task.peer, fault)
+            return
+        except Unreachable as failure:
+            self._failure = failure
             return
         try:
             match effect:

@@ -52,9 +52,18 @@ class Given:
 
     @property
     def num_bytes(self) -> int:
-        """Memory this takes: theta, its share of the anchor, and what was packed."""
-        wires = sum(len(packed.wire) for packed in self.packed.values())
-        return 8 * self.snapshot.theta.numel() + wires
+        """Memory this takes: theta, its share of the anchor, residuals, and what was packed."""
+        numel, packed = self.snapshot.theta.numel(), self.packed.values()
+        residuals = (self.snapshot.residual, *(one.residual for one in packed))
+        left = sum(residual is not None for residual in residuals)
+        return (8 + 4 * left) * numel + sum(len(one.wire) for one in packed)
+
+    @property
+    def acknowledged(self) -> Packed | None:
+        """What the partner's receipt is for; None as long as there is none."""
+        name = None if self.receipt is None else self.receipt.payload_hash
+        packed = self.packed.values()
+        return next((one for one in packed if one.offer.payload_hash == name), None)
 
 
 class Desk:

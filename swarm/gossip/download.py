@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from swarm.errors import OutOfTurn, PeerFault, UsageError
-from swarm.gossip.chunks import BlobManifest, check_blob_manifest, verify_blob_chunk
+from swarm.errors import OutOfTurn, PeerFault, Unreachable
+from swarm.gossip.chunks import BLOB_BYTES_MAX, BlobManifest, check_blob_manifest, verify_blob_chunk
 from swarm.gossip.messages import BlobChunk, BlobFound, BlobMissing, BlobReply, decode_blob_reply
 from swarm.types import Digest, PeerId
 
@@ -151,7 +151,11 @@ class Download:
         return Task(peer, self._wanted.popleft())
 
     def receive(self, task: Task, raw: bytes, now: float) -> Begin | Store | None:
-        """Take an answer; raise ``PeerFault`` if it is no honest one (what was asked is wanted again)."""
+        """Take an answer; raise ``PeerFault`` if it is no honest one (what was asked is wanted again).
+
+        Raises ``Unreachable`` for a true manifest of a larger blob than this download allows: whoever named
+        the blob said a false size, not the peer that has it.
+        """
         try:
             effect = self._check(task, decode_blob_reply(raw))
         except PeerFault:
@@ -164,7 +168,9 @@ class Download:
         self._in_flight -= 1
         self._sources.answered(task.peer)
         self._progress_at = now
-        if isinstance(effect, Store):
+        if isinstance(effect, Begin):
+            self._check_size(effect.manifest)
+        else:
             self._missing -= 1
             self.num_bytes_held += len(effect.data)
         return effect
@@ -172,10 +178,9 @@ class Download:
     def begin(self, manifest: BlobManifest, have: Collection[int], now: float) -> None:
         """The room is made: fetch the chunks that are not in ``have``.
 
-        Raises ``UsageError`` if the blob is larger than this download allows.
+        Raises ``Unreachable`` if the blob is larger than this download allows.
         """
-        if manifest.num_bytes > self._num_bytes_max:
-            raise UsageError(f"a blob of {manifest.num_bytes} bytes, not {self._num_bytes_max}")
+        self._check_size(manifest)
         self.manifest = manifest
         self._wanted = deque(i for i in range(manifest.num_chunks) if i not in have)
         self._missing = len(self._wanted)
@@ -195,7 +200,7 @@ class Download:
     def _check(self, task: Task, reply: BlobReply) -> Begin | Store | None:
         match reply, task.index:
             case BlobFound(manifest), None:
-                check_blob_manifest(manifest, self._root, self._num_bytes_max)
+                check_blob_manifest(manifest, self._root, BLOB_BYTES_MAX)
                 return Begin(manifest)
             case BlobChunk(data), int(index):
                 assert self.manifest is not None, "chunks are asked for only under a manifest"
@@ -205,6 +210,13 @@ class Download:
                 return None
             case _:
                 raise OutOfTurn(f"{type(reply).__name__} where it was not asked for")
+
+    def _check_size(self, manifest: BlobManifest) -> None:
+        if manifest.num_bytes > self._num_bytes_max:
+            raise Unreachable(
+                f"blob {self._root.hex()[:16]} has {manifest.num_bytes} bytes, and whoever named it"
+                f" promised at most {self._num_bytes_max}"
+            )
 
     def _again(self, task: Task) -> None:
         self._in_flight -= 1

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from swarm.errors import BrokenPromise, OutOfTurn, UsageError
 from swarm.gossip.chunks import Manifest, check_manifest, manifest, verify_chunk
+from swarm.gossip.int4 import decode_int4, encode_int4, int4_bytes
 from swarm.gossip.messages import (
     CHUNKS_PER_REPLY_MAX,
     EXCHANGE_CHUNK_BYTES,
@@ -105,6 +106,8 @@ class Wanted:
     """Index of our own seat."""
     anchor_root: Digest
     numel: int
+    codec: Codec = Codec.INT8
+    """What the run says of this round, where both sides have one anchor."""
 
 
 class Pull:
@@ -165,8 +168,7 @@ class Pull:
         if offer.key != wanted.key:
             raise OutOfTurn("an offer of another fragment than was asked for")
         verify_offer(wanted.partner, self._chain, offer)
-        if offer.codec is Codec.INT8 and offer.anchor_root != wanted.anchor_root:
-            raise BrokenPromise("int8 against an anchor that was not asked for")
+        check_codec(offer, wanted.codec, wanted.anchor_root)
         if offer.num_bytes != payload_bytes(offer.codec, wanted.numel):
             raise BrokenPromise("an offer of the wrong size for this fragment")
         if not 0 < offer.wire_bytes <= offer.num_bytes:
@@ -215,7 +217,8 @@ class Pull:
 class Snapshot:
     """A fragment as it was when its optimizer step reached the height of the trade.
 
-    ``theta`` and ``anchor`` are flat float32 of equal length, and nobody writes to them any more.
+    ``theta`` and ``anchor`` are flat float32 of equal length, and nobody writes to them any more. A run that
+    trades slow weights too has them behind the fast ones, in one ``theta``, and the anchor twice.
     """
 
     theta: Tensor
@@ -223,6 +226,10 @@ class Snapshot:
     anchor_root: Digest
     step: int
     tokens: int
+    codec: Codec = Codec.INT8
+    """What the run says of this round, where both sides have one anchor."""
+    residual: Tensor | None = None
+    """As long as theta: what int4 has not said so far. Only int4 needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,24 +240,53 @@ class Packed:
     """Not signed yet."""
     manifest: Manifest
     wire: bytes
+    residual: Tensor | None = None
+    """Of int4: what holds instead of the snapshot's once this payload has been acknowledged."""
 
 
-def choose_codec(mine: Digest, theirs: Digest) -> Codec:
-    """int8 needs the same anchor on both sides; nothing else does."""
-    return Codec.INT8 if mine == theirs and mine != NO_DIGEST else Codec.BF16
+def choose_codec(common: Codec, mine: Digest, theirs: Digest) -> Codec:
+    """The run's ``common`` codec of the round where both sides have the same anchor, else bfloat16."""
+    return common if mine == theirs and mine != NO_DIGEST else Codec.BF16
+
+
+def check_codec(offer: Offer, common: Codec, mine: Digest) -> None:
+    """Raise ``BrokenPromise`` unless an offer is in the codec that follows from the round and both anchors."""
+    due = choose_codec(common, offer.anchor_root, mine)
+    if offer.codec is not due:
+        raise BrokenPromise(f"{offer.codec.name} where the round and the anchors say {due.name}")
 
 
 def payload_bytes(codec: Codec, numel: int) -> int:
     """Length of the quantized bytes of ``numel`` values."""
-    return int8_bytes(numel) if codec is Codec.INT8 else 2 * numel
+    match codec:
+        case Codec.INT8:
+            return int8_bytes(numel)
+        case Codec.INT4:
+            return int4_bytes(numel)
+        case Codec.BF16:
+            return 2 * numel
+
+
+def encode_payload(snapshot: Snapshot, codec: Codec) -> tuple[bytes, Tensor | None]:
+    """The quantized bytes, and the residual that holds once they have been acknowledged. Slow.
+
+    Raises ``UsageError`` if the snapshot is not finite, or too far from its anchor for the codec.
+    """
+    match codec:
+        case Codec.INT8:
+            return encode_int8(snapshot.theta, snapshot.anchor), None
+        case Codec.INT4:
+            if snapshot.residual is None:
+                raise UsageError("int4 needs the residual of what it said before")
+            coded = encode_int4(snapshot.theta, snapshot.anchor, snapshot.residual)
+            return coded.payload, coded.residual_N
+        case Codec.BF16:
+            return encode_bf16(snapshot.theta), None
 
 
 def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec) -> Packed:
     """Quantize, compress and hash a snapshot. Slow. Raises ``UsageError`` if it is not finite."""
-    if codec is Codec.INT8:
-        payload = encode_int8(snapshot.theta, snapshot.anchor)
-    else:
-        payload = encode_bf16(snapshot.theta)
+    payload, residual = encode_payload(snapshot, codec)
     wire = compress(payload)
     listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
     offer = Offer(
@@ -265,7 +301,7 @@ def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec) -> Packed:
         listed.root,
         NO_SIGNATURE,
     )
-    return Packed(offer, listed, wire)
+    return Packed(offer, listed, wire, residual)
 
 
 def read_payload(codec: Codec, payload: bytes, anchor_N: Tensor) -> Tensor:
@@ -276,6 +312,8 @@ def read_payload(codec: Codec, payload: bytes, anchor_N: Tensor) -> Tensor:
     match codec:
         case Codec.INT8:
             return decode_int8(payload, anchor_N, anchor_N.numel())
+        case Codec.INT4:
+            return decode_int4(payload, anchor_N, anchor_N.numel())
         case Codec.BF16:
             return decode_bf16(payload, anchor_N.numel())
 
@@ -298,3 +336,6 @@ def check_snapshot(snapshot: Snapshot) -> None:
         raise UsageError("a snapshot is float32")
     if theta.dim() != 1 or theta.shape != anchor.shape or not 0 < theta.numel() <= VALUES_MAX:
         raise UsageError("a snapshot is flat, as long as its anchor, and not empty")
+    residual = snapshot.residual
+    if residual is not None and (residual.dtype, residual.shape) != (theta.dtype, theta.shape):
+        raise UsageError("a residual is as long as its snapshot")

@@ -31,10 +31,11 @@ COUNT_MAX = (1 << 53) - 1
 
 
 class Codec(IntEnum):
-    """How a payload is encoded (``quantize.py``)."""
+    """How a payload is encoded (``quantize.py``, ``int4.py``)."""
 
     INT8 = 0
     BF16 = 1
+    INT4 = 2
 
 
 class FragmentKey(Message, frozen=True):

@@ -10,8 +10,8 @@ K values of a block, C values in work at a time.
 Source: docs/spec/training.md section 5; the zstandard guards: docs/spec/reliability.md section 1.
 """
 
-from collections.abc import Iterator, Sequence
-from math import isfinite, prod
+from collections.abc import Iterator
+from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -93,16 +93,6 @@ def decode_bf16(payload: bytes, numel: int) -> Tensor:
         raise BadEncoding("a tensor that is not finite")
     # A bfloat16 is the upper half of a float32.
     return torch.from_numpy(np.left_shift(bits_N, 16, dtype=np.uint32).view(np.float32))
-
-
-def to_wire(x: Tensor) -> bytes:
-    """Activations or gradients as they travel: bfloat16, C order. Raises ``UsageError`` if not finite."""
-    return encode_bf16(x)
-
-
-def from_wire(payload: bytes, shape: Sequence[int]) -> Tensor:
-    """What the receiver computes from: float32 of ``shape``; raises ``BadEncoding`` like ``decode_bf16``."""
-    return decode_bf16(payload, prod(shape)).view(*shape)
 
 
 def compress(payload: bytes) -> bytes:

@@ -104,7 +104,7 @@ class Traded:
     """A fragment that arrived whole."""
 
     theta_hat: Tensor
-    """The partner's theta: flat float32, finite."""
+    """The partner's theta (and phi behind it, where both travel): flat float32, finite."""
     payload: bytes
     """The quantized bytes it was read from: what ``offer.payload_hash`` covers."""
     offer: Offer
@@ -132,6 +132,7 @@ class Trades:
         self._compute = compute
         self._desk = desk or Desk()
         self._news = trio.Event()
+        self._receipts = trio.Event()
         self._packing = trio.Lock()
         host.serve(
             EXCHANGE_PROTOCOL,
@@ -154,6 +155,15 @@ class Trades:
     def given(self, key: FragmentKey) -> Given | None:
         """What became of a fragment of ours; None once it is two rounds old."""
         return self._desk.given(key)
+
+    async def acknowledged(self, key: FragmentKey, *, deadline: float) -> Given | None:
+        """A fragment of ours once its partner's receipt is here; None when none came by ``deadline``."""
+        with trio.move_on_at(deadline):
+            while (given := self._desk.given(key)) is not None:
+                if given.receipt is not None:
+                    return given
+                await self._receipts.wait()
+        return None
 
     async def pull(
         self, wanted: Wanted, anchor: Tensor, *, mine: FragmentKey | None = None, deadline: float
@@ -231,6 +241,8 @@ class Trades:
             case Receipt():
                 verify_receipt(peer, self._chain, message)
                 self._desk.acknowledge(message, peer)
+                self._receipts.set()
+                self._receipts = trio.Event()
                 return encode(Taken())
 
     async def _offer(self, peer: PeerId, asked: OfferRequest) -> Offered | NotYet:
@@ -254,11 +266,12 @@ class Trades:
         return given
 
     async def _packed(self, given: Given, anchor_root: Digest) -> Offered:
-        codec = choose_codec(given.snapshot.anchor_root, anchor_root)
+        snapshot = given.snapshot
+        codec = choose_codec(snapshot.codec, snapshot.anchor_root, anchor_root)
         async with self._packing:  # One at a time: a second asker waits for the first one's result.
             if codec not in given.packed:
                 try:
-                    packed = await self._compute.run(pack, given.key, given.snapshot, codec)
+                    packed = await self._compute.run(pack, given.key, snapshot, codec)
                 except UsageError as error:
                     raise Unreachable(f"nothing fit to send: {error}") from None
                 given.packed[codec] = packed

@@ -37,6 +37,7 @@ from swarm.spec import (
     OptimizerSpec,
     OuterSpec,
     RunSpec,
+    WireSpec,
 )
 from swarm.types import Amount, Digest, RoundIndex, RunIndex, StageIndex, View
 
@@ -80,7 +81,9 @@ def small_run_spec(**changes: object) -> RunSpec:
             fragments=2,
             pull_only_rounds=1,
             num_retries=1,
+            codec="int8",
         ),
+        wire=WireSpec("bf16"),
         data=DataSpec("bytes", digest("rehearsal", b"train"), 1 << 20, digest("x", b""), 1 << 16),
         deadlines=DeadlineSpec(1_000, 300, 2_000),
         checks=CheckSpec(NANO, 10, 120),

@@ -5,6 +5,7 @@ recorder.py     C  what a seat wrote down becomes a commit
 retention.py    C  what it takes to keep windows until nobody asks for them
 anchoring.py    C  which anchors those who replay a segment will find
 audits.py       C  how checking goes, as rows; who was convicted
+boundaries.py   C  the rounds of which a whole model can be had
 context.py      S  what the parts of a node share
 reports.py      S  where events go
 library.py      S  texts and anchors, known by their hashes
@@ -18,9 +19,15 @@ witness.py      S  verdicts, and what they mean for this node
 steward.py      S  ask what is due, see that it is done
 acquaintances.py  S  whom the last start was connected to
 entrance.py     S  the way into a network and a run
-launching.py    S  what a launch publishes
+launching.py    S  the run spec and the genesis of a launch
+publishing.py   S  the text of a launch, as blobs
+starting.py     S  the weights that a run goes on from, as blobs
 announcing.py   S  what this node says of itself
 auditing.py     S  audits and reports that a person asks for
+inference.py    S  go on with texts of others through the stages held here
+chain.py        S  one text through the stages of a run, each at some peer
+speaking.py     S  texts written with the live model, for the local API
+evaluating.py   S  every new checkpoint, measured on held-out text
 actions.py      S  what the local page may ask
 snapshot.py     S  the object behind the map
 service.py      S  the door: run_node

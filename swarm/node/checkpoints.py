@@ -86,7 +86,7 @@ async def newest(
         raise Unreachable(
             f"none of the newest checkpoints of stage {stage} (rounds {tried}) can be had yet: {last}"
         )
-    phi_P = await library.initial(run.spec, stage)
+    phi_P = await library.initial(run, stage)
     return phi_P, await library.initial_root(run.spec, stage), RoundIndex(0)
 
 

@@ -1,32 +1,32 @@
-"""Prepare what a launch publishes: the text, the run spec, the genesis.
+"""Prepare what a launch publishes: the run spec and the genesis.
 
-Shell: reads the corpus from this machine's disk and draws the seed of a new network.
+Shell: reads this machine's disk and draws the seed of a new network; the text is ``publishing.py``'s.
 """
 
 import secrets
 from pathlib import Path
 
-import trio
-
+from swarm.bounds import check_fit
 from swarm.codec import decode, encode
 from swarm.compute import ComputePort
 from swarm.config import genesis_of, run_spec
 from swarm.crypto import SecretKey
 from swarm.errors import BadConfig, BadEncoding, Corrupt, InvalidStatement
-from swarm.events import EventKind
 from swarm.gossip.blobs import Blobs
 from swarm.ledger.economics import run_deposit
 from swarm.ledger.spec_check import check_run_spec
 from swarm.ledger.state import State
+from swarm.merkle import merkle_root
+from swarm.node.publishing import publish_data
 from swarm.node.reports import Reports
 from swarm.node.retention import check_window
+from swarm.node.starting import opened_start, publish_start
 from swarm.run_file import RunFile
 from swarm.spec import Genesis, ModelSpec, RunSpec
-from swarm.training.data import Corpus, build_corpus
-from swarm.training.data_files import read_source
+from swarm.start_shape import with_shape
 from swarm.training.ops import table
 from swarm.training.stages import init_root, plan_stages
-from swarm.types import Amount, Digest, PeerId
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 GENESIS_FILE = "genesis.bin"
 OWNER_BALANCE = 1_000_000_000_000
@@ -37,48 +37,34 @@ ESCROW_SHARE = 10
 
 
 async def prepare_spec(
-    file: RunFile, base: Path, blobs: Blobs, compute: ComputePort, report: Reports
+    file: RunFile,
+    base: Path,
+    genesis: Genesis,
+    blobs: Blobs,
+    compute: ComputePort,
+    report: Reports,
 ) -> RunSpec:
-    """Build the token files of a run, publish them as blobs, and return the spec that names them.
+    """Publish the token files of a run as blobs, and return the spec that names them.
 
-    Raises ``BadConfig`` when there is too little text, a setting is not supported by this build, or the run is
-    larger than the ledger or who checks its windows takes.
+    With ``init_from`` the weights of that folder are published too, a blob for each stage. Raises
+    ``BadConfig`` when there is too little text, a setting is not supported by this build, or the run is larger
+    than the ledger or who checks its windows takes, and ``VerificationFailed`` when the dataset of the run is
+    not what its manifest says.
     """
-    _check_supported(file)
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
-    report(EventKind.PROGRESS, "reading the text of the run")
-    corpus = await trio.to_thread.run_sync(_corpus, file, base)
-    if len(corpus.train) <= file.model.seq_len or len(corpus.heldout) <= file.model.seq_len:
-        raise BadConfig(
-            f"the run's text is too short: {len(corpus.train)} training and"
-            f" {len(corpus.heldout)} held-out bytes, with windows of {file.model.seq_len}",
-            hint="name more files under [data] source",
-        )
-    train_root = await blobs.add(corpus.train)
-    heldout_root = await blobs.add(corpus.heldout)
-    draft = run_spec(
-        file,
-        train_root=train_root,
-        train_bytes=len(corpus.train),
-        heldout_root=heldout_root,
-        heldout_bytes=len(corpus.heldout),
-        init_root=Digest(bytes(32)),
-    )
+    start = None
+    if file.model.init_from:
+        start = await opened_start(base, file.model.init_from)
+        file = with_shape(file, start.model)
+    data = await publish_data(file, base, blobs, report)
+    draft = run_spec(file, data=data, init_root=NO_DIGEST)
+    check_fit(draft, genesis)
     _check_limits(draft)
-    root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
-    spec = run_spec(
-        file,
-        train_root=train_root,
-        train_bytes=len(corpus.train),
-        heldout_root=heldout_root,
-        heldout_bytes=len(corpus.heldout),
-        init_root=root,
-    )
-    report(
-        EventKind.PROGRESS,
-        f"{len(corpus.train) / 1e6:.1f} MB to train on, {len(corpus.heldout) / 1e6:.1f} MB held out",
-    )
-    return spec
+    if start is None:
+        root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
+        return run_spec(file, data=data, init_root=root)
+    roots = await publish_start(start, draft, blobs, compute, report)
+    return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
@@ -117,15 +103,6 @@ def save_genesis(home: Path, genesis: Genesis) -> None:
     (home / GENESIS_FILE).write_bytes(encode(genesis))
 
 
-def _corpus(file: RunFile, base: Path) -> Corpus:
-    source = file.data.source
-    names = source if isinstance(source, str) else [str(base / name) for name in source]
-    data = file.data
-    return build_corpus(
-        read_source(names), max_bytes=data.max_bytes, heldout_every=data.heldout_every
-    )
-
-
 def _init_root(model: ModelSpec, num_stages: int, seed: int) -> Digest:
     return init_root(plan_stages(model, num_stages), seed)
 
@@ -137,11 +114,3 @@ def _check_limits(spec: RunSpec) -> None:
     except InvalidStatement as error:
         raise BadConfig(f"no ledger takes this run: {error}", hint="edit the run file") from None
     check_window(spec)
-
-
-def _check_supported(file: RunFile) -> None:
-    if file.outer.gamma != file.outer.beta:
-        raise BadConfig(
-            f"gamma {file.outer.gamma} differs from beta {file.outer.beta}: this build trades one tensor",
-            hint="set gamma to the value of beta",
-        )

@@ -12,18 +12,21 @@ from pathlib import Path
 import trio
 from torch import Tensor
 
+from swarm.bounds import TOKEN_BYTES
+from swarm.codec import replace
 from swarm.compute import ComputePort
-from swarm.errors import Corrupt, Unreachable
+from swarm.errors import BadConfig, BrokenPromise, Corrupt, Unreachable
 from swarm.gossip.blobs import Blobs, Progress
 from swarm.host.service import Host
 from swarm.ledger.records import Checkpoint, Run
-from swarm.spec import RunSpec
+from swarm.spec import DataSpec, RunSpec
 from swarm.store import Store
-from swarm.tensors import hash_of, tensor_hash
+from swarm.tensors import hash_of
 from swarm.training.checkpoint import FLOAT_BYTES, decode_phi
 from swarm.training.data import TokenSource
 from swarm.training.data_files import open_tokens
 from swarm.training.stages import init_flat, plan_stages, stage_of
+from swarm.training.token_files import id_limit, root_of_file
 from swarm.types import Digest, PeerId, StageIndex
 
 TABLE = "checkpoints"
@@ -41,7 +44,7 @@ class Library:
 
     def __init__(self, host: Host, blobs: Blobs, compute: ComputePort, store: Store) -> None:
         self._host, self._blobs, self._compute, self._store = host, blobs, compute, store
-        self._texts: OrderedDict[Digest, TokenSource] = OrderedDict()
+        self._texts: OrderedDict[DataSpec, TokenSource] = OrderedDict()
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
         self._initial: dict[tuple[Digest, StageIndex], Digest] = {}
 
@@ -56,24 +59,51 @@ class Library:
     # --- the text ---
 
     async def tokens(self, run: Run, progress: Progress | None = None) -> TokenSource:
-        """The training tokens as a memory-mapped array (uint8), fetched if need be.
+        """The training tokens as a memory-mapped array of the run's dtype, fetched if need be.
 
-        Raises ``Unreachable`` if nobody serves them, ``BadConfig`` if they do not fit the disk, ``Corrupt``
-        if our own disk changed them since an earlier start: a text that was just fetched is not read again.
+        Raises ``Unreachable`` if nobody serves them, ``BadConfig`` if they do not fit the disk or are not what
+        the run says, ``Corrupt`` if our own disk changed them since an earlier start: a text that was just
+        fetched is read again only if its dtype could say more than the vocabulary.
         """
+        return await self._text(run, run.spec.data, progress)
+
+    async def heldout(self, run: Run) -> TokenSource:
+        """The tokens that nobody trains on; raises as ``tokens`` does."""
         data = run.spec.data
-        found = self._texts.get(data.train_root)
+        return await self._text(
+            run, replace(data, train_root=data.heldout_root, train_bytes=data.heldout_bytes)
+        )
+
+    async def _text(
+        self, run: Run, data: DataSpec, progress: Progress | None = None
+    ) -> TokenSource:
+        found = self._texts.get(data)
         if found is None:
             is_here = self._blobs.has(data.train_root)
             path = await self._blobs.fetch(
                 data.train_root, data.train_bytes, partial(self.peers_of, run), progress
             )
-            if is_here and await trio.to_thread.run_sync(_root_of, path) != data.train_root:
-                raise Corrupt("the text of the run on this disk is damaged", hint=f"rm {path}")
-            found = self._texts[data.train_root] = open_tokens(path)
+            await self._check_text(data, path, is_here=is_here)
+            found = self._texts[data] = open_tokens(path, data.dtype)
             if len(self._texts) > TEXTS_KEPT:
                 self._texts.popitem(last=False)
         return found
+
+    async def _check_text(self, data: DataSpec, path: Path, *, is_here: bool) -> None:
+        """Raise ``BadConfig`` for a run that misnames its text, ``Corrupt`` for a disk that lied."""
+        manifest = await self._blobs.manifest(data.train_root)
+        count = data.train_bytes // TOKEN_BYTES[data.dtype]
+        if manifest is not None and (manifest.dtype, manifest.shape) != (data.dtype, (count,)):
+            raise BadConfig(
+                f"the run calls its text {count} tokens of {data.dtype}, which it is not",
+                hint="swarm join ANOTHER_TICKET",
+            )
+        root = data.train_root
+        if manifest is not None and (is_here or data.num_token_ids < id_limit(data.dtype)):
+            ids = data.num_token_ids
+            root = await trio.to_thread.run_sync(root_of_file, path, data.dtype, ids)
+        if manifest is None or root != data.train_root:
+            raise Corrupt("the text of the run on this disk is damaged", hint=f"rm {path}")
 
     # --- anchors ---
 
@@ -89,7 +119,7 @@ class Library:
             self._anchors.move_to_end(root)
             return found
         if root == await self.initial_root(run.spec, stage):
-            return await self.initial(run.spec, stage)
+            return await self.initial(run, stage)
         for checkpoint in run.checkpoints[stage]:
             if checkpoint.phi_root == root:
                 return await self.checkpoint(run, stage, checkpoint)
@@ -100,10 +130,13 @@ class Library:
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
         """Whether ``root`` names the initial weights of the stage or a checkpoint that the ledger took.
 
-        The initial root is computed here if ``prepare`` was not called: that takes a while for a large stage.
+        The initial root is computed here if ``prepare`` was not called and the spec does not name it: that
+        takes a while for a large stage.
         """
         if any(checkpoint.phi_root == root for checkpoint in run.checkpoints[stage]):
             return True
+        if run.spec.initial_roots:
+            return run.spec.initial_roots[stage] == root
         known = self._initial.get((run.spec_digest, stage))
         if known is None:
             known = hash_of(init_flat(stage_of(run.spec, stage).plan, run.spec.seed))
@@ -117,19 +150,44 @@ class Library:
 
     async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
         """The name of the weights a stage starts from."""
+        if spec.initial_roots:
+            return spec.initial_roots[stage]
         key = (spec.digest, stage)
         if key not in self._initial:
             self._initial[key] = await self._compute.run(_initial_root, spec, stage)
         return self._initial[key]
 
-    async def initial(self, spec: RunSpec, stage: StageIndex) -> Tensor:
-        """The weights a stage starts from."""
+    async def initial(self, run: Run, stage: StageIndex) -> Tensor:
+        """The weights a stage starts from: drawn, or those of a model that the run goes on from.
+
+        Raises ``Unreachable`` when these have to be fetched and nobody serves them, and as ``anchor`` does.
+        """
+        spec = run.spec
         root = await self.initial_root(spec, stage)
         found = self._anchors.get(root)
-        if found is None:
-            plan = plan_stages(spec.model, spec.num_stages)[stage]
-            found = self._remember(root, await self._compute.run(init_flat, plan, spec.seed))
-        return found
+        if found is not None:
+            return found
+        plan = plan_stages(spec.model, spec.num_stages)[stage]
+        if not spec.initial_roots:
+            return self._remember(root, await self._compute.run(init_flat, plan, spec.seed))
+        num_bytes = plan.num_parameters * FLOAT_BYTES
+        path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
+        return await self._read(run, stage, root, path)
+
+    async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
+        """Canonical weights for whoever asks, if they are on this disk or are drawn: nothing is fetched.
+
+        Raises ``Corrupt`` as ``anchor`` does.
+        """
+        if not self.canonical(run, stage, root):
+            return None
+        is_drawn = not run.spec.initial_roots and root == await self.initial_root(run.spec, stage)
+        if not is_drawn and not self._blobs.has(root):
+            return None
+        try:
+            return await self.anchor(run, stage, root)
+        except Unreachable:
+            return None
 
     async def checkpoint(self, run: Run, stage: StageIndex, checkpoint: Checkpoint) -> Tensor:
         """The weights of a canonical checkpoint, fetched from peers when they are not here.
@@ -160,7 +218,10 @@ class Library:
     async def _read(self, run: Run, stage: StageIndex, root: Digest, path: Path) -> Tensor:
         numel = stage_of(run.spec, stage).plan.num_parameters
         data = await trio.to_thread.run_sync(path.read_bytes)
-        found = await self._compute.run(decode_phi, data, numel)
+        try:
+            found = await self._compute.run(decode_phi, data, numel)
+        except BrokenPromise as error:
+            raise Unreachable(f"the weights of stage {stage} are of no use: {error}") from None
         if await self._compute.run(hash_of, found) != root:
             raise Corrupt(
                 f"the checkpoint of stage {stage} on this disk is damaged", hint=f"rm {path}"
@@ -181,9 +242,3 @@ class Library:
 
 def _initial_root(spec: RunSpec, stage: StageIndex) -> Digest:
     return hash_of(init_flat(stage_of(spec, stage).plan, spec.seed))
-
-
-def _root_of(path: Path) -> Digest:
-    """The name that the bytes of a token file have now."""
-    data = path.read_bytes()
-    return tensor_hash("uint8", (len(data),), data)

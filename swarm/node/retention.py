@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from swarm.errors import BadConfig
 from swarm.ledger.spec_check import rounds_kept
 from swarm.spec import RunSpec
+from swarm.training.messages import activation_bytes
+from swarm.training.offers import residual_numel, traded_numel
 from swarm.training.stages import plan_stages
 from swarm.training.window import WINDOW_BYTES_MAX
 
 STATE_TENSORS = 5
 """Weights, two moments, slow weights, momentum: the state that a window begins with."""
 FLOAT_BYTES = 4
-WIRE_BYTES = 2
-"""Of one value in a payload between stages, or of a fragment where it is longest."""
+FRAGMENT_BYTES = 2
+"""Of one value of a fragment where it is longest: bfloat16."""
 CHECKED_PER_ROUND = 4
 """Windows of others a node fetches a round, and keeps as long: twice the usual draw, and disputes."""
 NATIVE = "native"
@@ -68,9 +70,9 @@ def windows_per_round(spec: RunSpec) -> int:
 def window_bytes(spec: RunSpec, stage: int) -> int:
     """About how long an encoded window is: the state, what was signed for it, the fragments merged."""
     numel = plan_stages(spec.model, spec.num_stages)[stage].num_parameters
-    state = STATE_TENSORS * FLOAT_BYTES * numel
+    state = FLOAT_BYTES * (STATE_TENSORS * numel + residual_numel(spec, numel))
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
-    fragments = -(-numel * WIRE_BYTES // windows_per_round(spec))
+    fragments = -(-traded_numel(spec, numel) * FRAGMENT_BYTES // windows_per_round(spec))
     return state + steps * _step_bytes(spec, stage) + fragments
 
 
@@ -123,9 +125,8 @@ def check_retention(
 
 def _step_bytes(spec: RunSpec, stage: int) -> int:
     """What is signed for one step: activations and gradients, at every side that has a neighbour."""
-    values = spec.microbatch_size * spec.model.seq_len * spec.model.hidden_size
     sides = (stage > 0) + (stage < spec.num_stages - 1)
-    return spec.microbatches_per_step * sides * values * WIRE_BYTES
+    return spec.microbatches_per_step * sides * activation_bytes(spec)
 
 
 def _size(num_bytes: int) -> str:

@@ -34,10 +34,13 @@ from swarm.node import acquaintances, entrance, launching
 from swarm.node.actions import actions_of, make_ticket
 from swarm.node.announcing import announce
 from swarm.node.context import Context, Tally
+from swarm.node.datasets import keep_heldout
+from swarm.node.evaluating import evaluate_checkpoints
 from swarm.node.library import Library
 from swarm.node.reports import Reports
 from swarm.node.retention import check_retention, keeps_windows, retention_of
 from swarm.node.snapshot import Snapshots
+from swarm.node.speaking import speaking_of
 from swarm.node.steward import Steward
 from swarm.run_file import NodeConfig, RunFile
 from swarm.spec import Genesis, RunSpec
@@ -46,11 +49,13 @@ from swarm.ticket import Ticket
 from swarm.training.ops import notice
 from swarm.training.service import Pipeline
 from swarm.verify.service import CHECKS_AT_ONCE, Checks
-from swarm.web.service import Started, serve_web
+from swarm.web.service import Started, bind_loopback, serve_web
 
 STORE_FILE = "store.sqlite"
 API_FILE = "api.json"
 BLOBS = "blobs"
+SERVING_NICENESS = 15
+"""Between our own training and the checks: somebody waits for the text."""
 CHECKING_NICENESS = 19
 """The least there is, below the 10 of our own training: a check never delays a step."""
 
@@ -75,6 +80,8 @@ class Workers:
 
     compute: Compute
     checking: Compute
+    serving: Compute
+    """For texts that are written with the model: a replay that takes seconds must not hold up a token."""
 
 
 async def run_node(
@@ -95,12 +102,14 @@ async def run_node(
         workers = Workers(
             compute=Compute(prepare=prepare),
             checking=Compute(niceness=CHECKING_NICENESS, prepare=prepare),
+            serving=Compute(niceness=SERVING_NICENESS, prepare=prepare),
         )
         try:
             await _run(setup, report, store, workers, task_status)
         finally:
             workers.compute.close()
             workers.checking.close()
+            workers.serving.close()
             store.close()
             (setup.home / API_FILE).unlink(missing_ok=True)
 
@@ -140,11 +149,15 @@ async def _run(
         if genesis is None:
             assert setup.ticket is not None, "checked above"
             genesis = await entrance.fetch_genesis(host, setup.ticket, report)
+        blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
+        spec = await _prepared(setup, genesis, blobs, workers.compute, report)
+        # Only now: a home that could not launch belongs to no network, and a mended file starts afresh.
         store.put(entrance.TABLE, entrance.GENESIS_KEY, encode(genesis))
         launching.save_genesis(setup.home, genesis)
-        async with _rooms(setup, report, store, workers, genesis, host) as (context, steward):
+        rooms = _rooms(setup, report, store, workers, genesis, host, blobs)
+        async with rooms as (context, steward):
             snapshots = Snapshots(context)
-            nursery.start_soon(_find_run, setup, context)
+            nursery.start_soon(_find_run, setup, context, spec)
             nursery.start_soon(steward.serve)
             token = secrets.token_urlsafe(24)
             serve = partial(
@@ -153,10 +166,10 @@ async def _run(
                 report.lines,
                 port=config.api_port,
                 token=token,
-                actions=actions_of(context),
+                actions=actions_of(context)
+                | speaking_of(context, workers.serving, nursery).actions,
             )
-            url = await _started(nursery, serve)
-            snapshots.url = url
+            url = snapshots.url = await _started(nursery, serve)
             _write_api(setup.home, url, token)
             report(EventKind.PROGRESS, f"map {url}")
             task_status.started(url)
@@ -176,13 +189,13 @@ async def _rooms(
     workers: Workers,
     genesis: Genesis,
     host: Host,
+    blobs: Blobs,
 ) -> AsyncGenerator[tuple[Context, Steward]]:
     """Open dht, gossip, ledger and training on the host, in the order of the stairs."""
     config, secret = setup.config, setup.secret
     async with trio.open_nursery() as nursery:
         dht = Dht(host, secret)
         await _started(nursery, dht.run)
-        blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
         trades = Trades(host, secret, genesis.chain, workers.compute)
         is_alone = genesis.validators == (secret.peer,)  # a launch of its own: nobody else can vote
         validate = config.validate_ or is_alone
@@ -225,6 +238,7 @@ async def _rooms(
         await _started(nursery, ledger.run)
         nursery.start_soon(announce, context)
         nursery.start_soon(_check, context)
+        nursery.start_soon(evaluate_checkpoints, context)
         yield context, Steward(context, nursery)
         nursery.cancel_scope.cancel()
 
@@ -236,18 +250,35 @@ async def _check(context: Context) -> None:
     await context.checks.run()
 
 
-async def _find_run(setup: NodeSetup, context: Context) -> None:
-    """Open the run we launch, or wait for the one we join."""
+async def _prepared(
+    setup: NodeSetup, genesis: Genesis, blobs: Blobs, compute: Compute, report: Reports
+) -> RunSpec | None:
+    """The spec of the run we launch, its text read, checked and published; None for whoever joins.
+
+    Raises ``BadConfig``, ``UsageError`` or ``VerificationFailed`` for whatever can be known to be wrong here.
+    """
+    if setup.launch is None:
+        return None
+    bind_loopback(setup.config.api_port).close()
+    spec = await launching.prepare_spec(
+        setup.launch, setup.launch_base, genesis, blobs, compute, report
+    )
+    await _check_room(setup, report, spec, is_owner=True)
+    return spec
+
+
+async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) -> None:
+    """Open the run we launch, or wait for the one we join; then fetch what its models are measured with."""
     store, report = context.store, context.report
     run16 = store.get(entrance.TABLE, entrance.RUN_KEY)
     if setup.ticket is not None and setup.ticket.run16 != entrance.NO_RUN:
         run16 = setup.ticket.run16
-    if setup.launch is not None:
-        run = await _launch(setup, context)
+    if spec is not None:
+        run = await _launch(context, spec)
     else:
         context.tally.waits_for = "the run to appear on the ledger"
         run = await entrance.find_run(context.ledger, run16 or entrance.NO_RUN, report)
-        await _check_room(context, run.spec, is_owner=run.owner == context.me)
+        await _check_room(setup, report, run.spec, is_owner=run.owner == context.me)
     context.tally.waits_for = ""
     # Refused here, by name, where this machine would compute other bits than the run is made of.
     said = await context.compute.run(notice, run.spec.numerics)
@@ -263,32 +294,28 @@ async def _find_run(setup: NodeSetup, context: Context) -> None:
     )
     if said:
         report(EventKind.WARNING, said)
+    await keep_heldout(context, run)
 
 
-async def _check_room(context: Context, spec: RunSpec, *, is_owner: bool) -> None:
+async def _check_room(setup: NodeSetup, report: Reports, spec: RunSpec, *, is_owner: bool) -> None:
     """Say what a solver keeps for those who check it; raises ``BadConfig`` when that does not fit here."""
-    if not (context.config.solve and keeps_windows(spec)):
+    if not (setup.config.solve and keeps_windows(spec)):
         return
     kept = retention_of(spec, is_owner=is_owner)
-    usage = await trio.to_thread.run_sync(shutil.disk_usage, context.home)
-    held = await trio.to_thread.run_sync(_bytes_in, context.home / BLOBS)
+    usage = await trio.to_thread.run_sync(shutil.disk_usage, setup.home)
+    held = await trio.to_thread.run_sync(_bytes_in, setup.home / BLOBS)
     check_retention(
-        spec, kept, quota_mb=context.config.disk_quota_mb, free_bytes=usage.free, held_bytes=held
+        spec, kept, quota_mb=setup.config.disk_quota_mb, free_bytes=usage.free, held_bytes=held
     )
-    context.report(EventKind.PROGRESS, kept.text)
+    report(EventKind.PROGRESS, kept.text)
 
 
 def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-async def _launch(setup: NodeSetup, context: Context) -> Run:
-    assert setup.launch is not None, "only a launch comes here"
+async def _launch(context: Context, spec: RunSpec) -> Run:
     ledger, report = context.ledger, context.report
-    spec = await launching.prepare_spec(
-        setup.launch, setup.launch_base, context.blobs, context.compute, report
-    )
-    await _check_room(context, spec, is_owner=True)
     context.run16 = spec.digest[:16]
     ticket = make_ticket(context)
     context.store.put(entrance.TABLE, entrance.TICKET_KEY, ticket.encode())

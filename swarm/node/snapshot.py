@@ -19,6 +19,7 @@ from swarm.node.audits import recent_rows, run_checks, sentence_row
 from swarm.node.context import Context
 from swarm.node.duties import ENDED
 from swarm.node.entrance import TABLE, TICKET_KEY
+from swarm.node.evaluating import evaluations_of
 from swarm.training.stages import plan_stages
 from swarm.types import Height, PeerId
 
@@ -150,6 +151,7 @@ class Snapshots:
     def _run(self, run: Run) -> dict[str, object]:
         said = [view.announcement for view in self._views() if view.announcement]
         losses = [one.loss_milli for one in said if one.loss_milli >= 0 and one.seats]
+        evaluations = evaluations_of(self._context)
         last, ended = run.spec.num_stages - 1, run.phase in ENDED
         rates = [one.tokens_per_s for one in said if last in {stage for stage, _ in one.seats}]
         return {
@@ -164,7 +166,9 @@ class Snapshots:
             "loss_nats": sum(losses) / len(losses) / 1000 if losses else None,
             "tokens": run.tokens,
             "tokens_per_s": sum(rates),
-            "heldout": None,
+            "heldout": evaluations[-1]["loss_nats"] if evaluations else None,
+            "perplexity": evaluations[-1]["perplexity"] if evaluations else None,
+            "evaluations": evaluations,
             "segments": run.num_segments,
             "checks": run_checks(self._context.ledger.state, run),
             "confirmed": self._context.ledger.state.verdicts(run.index).confirmed,

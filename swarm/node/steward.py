@@ -238,7 +238,8 @@ class Steward:
         return {stage for stage, _ in self.seats.live}
 
     def _is_archive(self, run: Run) -> bool:
-        return run.owner == self._context.me or not self._context.config.solve
+        config = self._context.config
+        return run.owner == self._context.me or not config.solve or config.evaluate
 
     def _tell(self, run: Run) -> None:
         """Say what changed for a person: a round began, the run ended."""

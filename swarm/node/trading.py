@@ -3,23 +3,28 @@
 Shell: carries what ``duties`` decided; who the partner is and when was decided there.
 """
 
+from dataclasses import replace
+
 import trio
 
 from swarm.crypto import peer_name
 from swarm.events import EventKind
-from swarm.gossip.exchange import Snapshot as Offerable
 from swarm.gossip.exchange import Wanted
-from swarm.gossip.messages import FragmentKey
+from swarm.gossip.messages import Codec, FragmentKey
 from swarm.ledger.records import Run
 from swarm.node.context import Context, TradeNote
 from swarm.node.duties import TradeFragment
-from swarm.training.fragments import Merge, Received, Snapshot
+from swarm.training.fragments import Merge, Received, Sent, Snapshot
+from swarm.training.offers import offerable, read_values
 from swarm.training.outer import outer_scalars, weight_nano
 from swarm.training.runner import SeatRunner
 from swarm.types import NO_DIGEST
 
 NOTES_MAX = 50
 """Trades the map shows."""
+ACKNOWLEDGE_WAIT_S = 5.0
+"""Both sides pull at once, so a partner's receipt comes about when our own pull ends, or is lost. What is said
+twice for want of a receipt costs a little accuracy; a merge that waits for it costs steps."""
 
 
 async def trade(context: Context, runner: SeatRunner, duty: TradeFragment) -> None:
@@ -40,43 +45,49 @@ async def trade(context: Context, runner: SeatRunner, duty: TradeFragment) -> No
 
 
 async def _merge(context: Context, run: Run, duty: TradeFragment, snapshot: Snapshot) -> Merge:
-    outer, partner = run.spec.outer, duty.partner
-    scalars = outer_scalars(outer, duty.round_index)
+    spec, partner = run.spec, duty.partner
+    scalars = outer_scalars(spec.outer, duty.round_index)
     alone = Merge(snapshot, None, 0, scalars, None, -1, NO_DIGEST, NO_DIGEST)
     if partner is None:
         return alone
     mine = FragmentKey(run.index, duty.stage, duty.fragment, duty.round_index, duty.index)
-    offered = Offerable(
-        theta=snapshot.theta_P,
-        anchor=snapshot.anchor_P,
-        anchor_root=snapshot.anchor_root,
-        step=snapshot.step,
-        tokens=snapshot.tokens,
-    )
+    offered = offerable(spec, duty.round_index, snapshot)
     context.trades.publish(mine, offered, partner=partner.peer)
-    if not duty.weight_allowed:
-        return alone
-    theirs = FragmentKey(run.index, duty.stage, duty.fragment, duty.round_index, partner.index)
-    numel = snapshot.theta_P.numel()
-    traded = await context.trades.pull(
-        Wanted(theirs, partner.peer, duty.index, snapshot.anchor_root, numel),
-        snapshot.anchor_P,
-        mine=mine,
-        deadline=trio.current_time() + run.spec.deadlines.exchange_ms / 1000,
-    )
+    deadline = trio.current_time() + spec.deadlines.exchange_ms / 1000
+    traded = None
+    if duty.weight_allowed:
+        theirs = FragmentKey(run.index, duty.stage, duty.fragment, duty.round_index, partner.index)
+        numel, root = offered.theta.numel(), snapshot.anchor_root
+        wanted = Wanted(theirs, partner.peer, duty.index, root, numel, offered.codec)
+        traded = await context.trades.pull(wanted, offered.anchor, mine=mine, deadline=deadline)
+    sent = await _sent(context, mine, deadline) if offered.codec is Codec.INT4 else None
     if traded is None:
-        return alone
+        acknowledged = sent.receipt.payload_hash if sent else NO_DIGEST
+        return replace(alone, my_payload=acknowledged, sent=sent)
+    theta_hat, phi_hat = read_values(spec, traded.theta_hat)
     return Merge(
         snapshot,
-        traded.theta_hat,
-        weight_nano(snapshot.tokens, traded.offer.tokens, 0, outer.age_weights_nano),
+        theta_hat,
+        weight_nano(snapshot.tokens, traded.offer.tokens, 0, spec.outer.age_weights_nano),
         scalars,
         partner.peer,
         partner.index,
-        traded.my_payload_hash or NO_DIGEST,
+        sent.receipt.payload_hash if sent else traded.my_payload_hash or NO_DIGEST,
         traded.offer.payload_hash,
         Received(traded.offer, traded.payload),
+        phi_hat,
+        sent,
     )
+
+
+async def _sent(context: Context, mine: FragmentKey, deadline: float) -> Sent | None:
+    """What of ours in int4 has been acknowledged, once it has, or None when that takes too long."""
+    until = min(deadline, trio.current_time() + ACKNOWLEDGE_WAIT_S)
+    given = await context.trades.acknowledged(mine, deadline=until)
+    packed = None if given is None else given.acknowledged
+    if given is None or given.receipt is None or packed is None or packed.residual is None:
+        return None
+    return Sent(given.receipt, packed.residual)
 
 
 def _note(context: Context, duty: TradeFragment, merge: Merge) -> None:

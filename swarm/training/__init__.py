@@ -6,6 +6,17 @@ model.py         C  a Llama-style decoder as a list of layers
 stages.py        C  cut it into pipeline stages; shard <-> flat vector; forward and backward
 data.py          C  text to tokens, sample ids to windows
 data_files.py    S  find and read the files a corpus is made of
+split.py         C  which documents are trained on, held out, left out
+tokenizer.py     C  text to token ids and back: bytes, or a tokenizers file
+telling.py       C  the text of tokens, a piece at a time
+dataset.py       C  what a dataset is: two token files and a manifest
+dataset_build.py S  build one from documents, in bounded memory
+dataset_files.py S  open, list and verify those on this disk
+documents.py     S  documents in text, JSON Lines and Parquet files
+parquet.py       S  one column of text of a Parquet file
+sorting.py       S  documents by name, each once, in bounded memory
+token_files.py   S  write and check token files, a chunk at a time
+regular_files.py S  open what is a plain file, and nothing else
 routing.py       C  a micro-batch's path through random replicas
 round_plan.py    C  what every seat reads at a round boundary
 messages.py      C  micro-batches up, gradients down, each signed
@@ -15,6 +26,8 @@ outer.py         C  the outer step: NoLoCo in one or two tensors, gossip, alone,
 lag.py           C  how far behind is too far, and starting again from another's state
 baselines.py     C  what NoLoCo is compared with: DiLoCo, synchronous data parallelism
 fragments.py     C  a fragment on its way into an outer step
+offers.py        C  what of a fragment travels, and in which codec
+merging.py       C  the outer step of one fragment, or declining its partner
 segment.py       C  what happened in one segment, in order
 stepper.py       C  when a seat takes its next optimizer step
 state.py         C  the whole state of a seat as values
@@ -26,9 +39,15 @@ window.py        C  what a seat keeps of a window, so that others can compute it
 replaying.py     C  a kept micro-batch, computed again
 resume.py        C  a shard from its own saved bytes, or from the start of a window
 checkpoint.py    C  a shard's state as canonical bytes, and back
-export.py        C  the whole model in the layout of transformers' Llama, and back
+export.py        C  the whole model in the layout of transformers' Llama
+hf_config.py     C  config.json of transformers' Llama, written and read with suspicion
+weight_files.py  C  what a safetensors file says it holds, and its numbers as float32
+hf_import.py     S  a folder of transformers' Llama into the flat vector of a stage
 evaluate.py      C  held-out loss in nats per token
-generate.py      C  sampling with keys and values remembered
+kv_cache.py      C  keys and values of the positions so far, one stage at a time
+generate.py      C  sampling, and which positions to compute next
+inference.py     C  one stage asked to go on with a text, as messages
+sessions.py      C  the texts a stage goes on with for others, bounded
 runner.py        S  one seat, living: admit, compute, step, close
 service.py       S  the door: serve seats, carry micro-batches to the next stage
 

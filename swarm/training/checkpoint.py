@@ -23,7 +23,7 @@ from swarm.errors import BadEncoding, BrokenPromise, Corrupt
 from swarm.tensors import hash_of
 from swarm.types import Digest
 
-MAGIC = b"SWARMSH2"
+MAGIC = b"SWARMSH3"
 """First bytes of a saved shard; the last digit is the version of its form."""
 FLOAT_BYTES = 4
 HEADER_BYTES_MAX = 64 << 10
@@ -35,7 +35,7 @@ RESTART_HINT = "delete the saved shard: the seat starts again from the last chec
 
 @dataclass(frozen=True, slots=True)
 class SavedShard:
-    """What a seat needs to go on where it stopped; ``residual_P`` may be empty."""
+    """What a seat needs to go on where it stopped."""
 
     run_digest: Digest
     stage: int
@@ -52,6 +52,7 @@ class SavedShard:
     phi_P: Tensor
     momentum_P: Tensor
     residual_P: Tensor
+    """Of all that travels in int4 (training/offers.py); empty in other runs, and longer than P in some."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

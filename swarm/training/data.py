@@ -2,15 +2,16 @@
 
 Core: pure functions over bytes and arrays; files are read in ``data_files.py``.
 
-A corpus is a set of files: duplicates are dropped, the order is that of their hashes, and every
-``heldout_every``-th of them is never trained on. Which windows a micro-batch holds follows from finalised
-state by a PRF, so a solver cannot choose its data and the last stage finds the labels by the same ids.
+A corpus is a set of files, dealt to its halves by ``split.py``. Which windows a micro-batch holds follows
+from finalised state by a PRF, so a solver cannot choose its data and the last stage finds the labels by the
+same ids.
 
 Legend: B sequences of a micro-batch, T time.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +19,15 @@ import torch
 from torch import Tensor
 
 from swarm.codec import encode
-from swarm.crypto import digest, expand, fast_digest
-from swarm.errors import BadConfig, UsageError
+from swarm.crypto import expand, fast_digest
+from swarm.errors import UsageError
 from swarm.training.round_plan import RoundPlan
+from swarm.training.split import HELDOUT, SEPARATOR, TRAIN, Split, document_name
 from swarm.types import Digest, RoundIndex
 
-TokenSource = npt.NDArray[np.uint8]
-"""The token file of a run, one byte each; usually a read-only memory map."""
+TokenSource = npt.NDArray[np.unsignedinteger[Any]]
+"""The token file of a run, uint8, uint16 or uint32; usually a read-only memory map."""
 
-SEPARATOR = b"\x00"
-"""Stands between two files: text does not contain it, so a model can learn that a file ends."""
 SAMPLE_ID_BYTES = 8
 BATCH_MAX = 4096
 """Most sequences in one micro-batch."""
@@ -47,22 +47,15 @@ def build_corpus(files: Iterable[bytes], *, max_bytes: int, heldout_every: int) 
     ``max_bytes`` bounds both together; the last file that does not fit is left out. Raises ``BadConfig``
     when either half would be empty.
     """
-    by_hash = {digest("corpus-file", data): data for data in files if data}
+    by_name = {document_name(data): data for data in files if data}
     halves: tuple[list[bytes], list[bytes]] = ([], [])
-    room = max_bytes
-    for place, name in enumerate(sorted(by_hash)):
-        data = by_hash[name].replace(SEPARATOR, b"") + SEPARATOR
-        if len(data) > room:
-            continue
-        room -= len(data)
-        halves[place % heldout_every == heldout_every - 1].append(data)
-    corpus = Corpus(b"".join(halves[0]), b"".join(halves[1]))
-    if not corpus.train or not corpus.heldout:
-        raise BadConfig(
-            f"{len(by_hash)} different files are too few to hold out every {heldout_every}th",
-            hint="name more files under [data], or lower heldout_every",
-        )
-    return corpus
+    split = Split(max_bytes=max_bytes, heldout_every=heldout_every)
+    for name in sorted(by_name):
+        if (dealt := split.deal(by_name[name])) is not None:
+            half, text = dealt
+            halves[half].extend((text, SEPARATOR))
+    split.close()
+    return Corpus(b"".join(halves[TRAIN]), b"".join(halves[HELDOUT]))
 
 
 def sample_ids(

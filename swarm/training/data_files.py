@@ -9,14 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from swarm.bounds import TOKEN_BYTES
 from swarm.errors import BadConfig, Corrupt
 from swarm.training.data import TokenSource
+from swarm.training.regular_files import open_regular
+from swarm.training.tokenizer import Tokenizer
 
 STDLIB = "python-stdlib"
 """The name under which a run file asks for the running interpreter's own library."""
 FILE_BYTES_MAX = 256 << 20
-"""A larger text file is a mistake, or a dataset that wants a real data format."""
-_SPLIT = f"split -b {FILE_BYTES_MAX >> 20}M FILE, and name the parts under [data] source"
+"""A larger text file is a mistake, or wants to be a dataset: it would be held in memory."""
+_SPLIT = (
+    "make a dataset of it: swarm data build FILE --out NAME, and [data] dataset of the run file"
+)
 _NOT_PROSE = frozenset({"test", "tests", "idle_test", "site-packages", "__pycache__", "lib2to3"})
 """Tests repeat themselves, installed packages differ between machines."""
 
@@ -42,12 +47,32 @@ def stdlib_files() -> Iterator[bytes]:
             yield path.read_bytes()
 
 
-def open_tokens(path: Path) -> TokenSource:
-    """Map a token file of single bytes; raise ``Corrupt`` when it is missing or empty."""
+def open_tokens(path: Path, dtype: str = "uint8") -> TokenSource:
+    """Map a token file: what is not looked at takes no memory. Raise ``Corrupt`` if it is missing or empty."""
     try:
-        return np.memmap(path, dtype=np.uint8, mode="r")
+        return np.memmap(path, dtype=f"<u{TOKEN_BYTES[dtype]}", mode="r")
     except (OSError, ValueError) as error:
         raise Corrupt(f"the token file {path} cannot be read: {error}") from None
+
+
+def encode_file(path: Path, tokenizer: Tokenizer) -> TokenSource:
+    """The tokens of a text file; bytes are mapped, other tokens are held in memory.
+
+    Raises ``BadConfig`` for a file that is too large for that, or not UTF-8.
+    """
+    if not tokenizer.raw:
+        return open_tokens(path)
+    with open_regular(path, follow=True) as file:
+        text = file.read(FILE_BYTES_MAX + 1)
+    if len(text) > FILE_BYTES_MAX:
+        raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB", hint=_SPLIT)
+    try:
+        (tokens,) = tokenizer.encode([text])
+    except UnicodeDecodeError as error:
+        raise BadConfig(
+            f"{path} is not UTF-8 at byte {error.start}", hint="iconv -t utf8"
+        ) from None
+    return tokens
 
 
 def _read_path(path: Path) -> Iterator[bytes]:

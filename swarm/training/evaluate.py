@@ -1,10 +1,12 @@
-"""How well a whole model predicts text it never saw, in nats per byte.
+"""How well a model predicts text it never saw, in nats per token.
 
 Core: a function of the parameters and the held-out file.
 
 The same windows for everybody: spread evenly over the file, so two nodes (or two releases) that evaluate one
 export report one number.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -19,6 +21,10 @@ WINDOWS_DEFAULT = 256
 """About 33,000 predictions at 128 positions: the mean is good to about .01 nats."""
 WINDOWS_PER_PASS = 16
 """Memory is bounded by this many windows at a time."""
+ACTIVATION_BYTES_MAX = 256 << 20
+"""Of all windows between two stages, where the stages are walked one after the other."""
+_EXP_MAX = 700.0
+"""The largest exponent whose power is a float64."""
 
 
 def whole_model(model: ModelSpec, ops: Ops) -> Stage:
@@ -42,12 +48,32 @@ def heldout_loss(
     stage: Stage, flat_P: Tensor, tokens: TokenSource, *, num_windows: int = WINDOWS_DEFAULT
 ) -> float:
     """Mean loss in nats per token over the held-out windows; ``stage`` is ``whole_model``."""
-    seq_len = stage.plan.model.seq_len
+    passes = heldout_passes(tokens, stage.plan.model.seq_len, num_windows)
+    total = sum(mean_loss(stage, flat_P, inputs, labels) * len(labels) for inputs, labels in passes)
+    return total / sum(len(labels) for _, labels in passes)
+
+
+def heldout_passes(
+    tokens: TokenSource, seq_len: int, num_windows: int
+) -> list[tuple[Tensor, Tensor]]:
+    """The held-out windows as (inputs BT, labels BT), a few at a time; raises as ``heldout_starts``."""
     starts = heldout_starts(len(tokens), seq_len, num_windows)
-    total = 0.0
+    groups = range(0, len(starts), WINDOWS_PER_PASS)
+    return [windows(tokens, starts[at : at + WINDOWS_PER_PASS], seq_len) for at in groups]
+
+
+def pass_on(stage: Stage, params_P: Tensor, inputs: Tensor) -> Tensor:
+    """One stage forward, for no gradient: tokens BT or activations BTD -> activations BTD."""
     with torch.no_grad():
-        for at in range(0, len(starts), WINDOWS_PER_PASS):
-            group = starts[at : at + WINDOWS_PER_PASS]
-            inputs_BT, labels_BT = windows(tokens, group, seq_len)
-            total += float(stage.loss(flat_P, inputs_BT, labels_BT)) * len(group)
-    return total / len(starts)
+        return stage.forward(params_P, inputs)
+
+
+def mean_loss(stage: Stage, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> float:
+    """The last stage, for no gradient: mean loss in nats per token."""
+    with torch.no_grad():
+        return float(stage.loss(params_P, inputs, labels_BT))
+
+
+def perplexity(loss_nats: float) -> float:
+    """The number of equally likely tokens that would be as hard to guess."""
+    return math.exp(min(loss_nats, _EXP_MAX))

@@ -1,120 +1,107 @@
-"""The whole model in the layout of transformers' ``LlamaForCausalLM``, and back.
+"""The whole model in the layout of transformers' ``LlamaForCausalLM``.
 
-Core: files as a mapping from name to bytes; the caller writes and reads them.
+Core: files as a mapping from name to bytes; the caller writes them, ``hf_import`` reads them back.
 
-An exported folder holds ``config.json``, ``generation_config.json`` and ``model.safetensors`` (float32) and
-loads with ``LlamaForCausalLM.from_pretrained`` with equal logits. Tokens are bytes.
+An exported folder holds ``config.json``, ``generation_config.json``, ``model.safetensors`` (float32) and a
+model card, and loads with ``LlamaForCausalLM.from_pretrained`` with equal logits. Tokens are bytes, or those of
+the ``tokenizer.json`` beside them, which ``AutoTokenizer`` loads.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from swarm.errors import BadConfig, SwarmError
-from swarm.spec import NANO, ModelSpec
+from swarm.spec import ModelSpec
 from swarm.training.checkpoint import joined
+from swarm.training.hf_config import CONFIG_FILE, as_json, config_text
 from swarm.training.stages import plan_stages
 
-CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 WEIGHTS_FILE = "model.safetensors"
-EXPORT_FILES = (CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE)
-"""What an exported folder holds."""
-CONFIG_BYTES_MAX = 1 << 20
-EXPORT_PARAMETERS_MAX = 1 << 40
-"""Bounds on what a folder of unknown origin may claim."""
+TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+CARD_FILE = "README.md"
+FORMATS = ("hf", "safetensors")
+"""A folder that transformers loads, or its weights alone."""
 
 
-def export_files(model: ModelSpec, shards: Sequence[Tensor]) -> dict[str, bytes]:
-    """The files of an export; ``shards`` are the flat vectors of all stages in order."""
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """Where a model comes from, for its card: what the ledger says, nothing else."""
+
+    name: str
+    digest: str
+    """Of the run spec, as hex."""
+    round: int
+    rounds: int
+    tokens: int
+    """Trained on by the run so far."""
+    num_stages: int
+    roots: tuple[str, ...]
+    """The name of each stage's weights, as hex: on the ledger, or in the run spec for round 0."""
+
+
+def export_files(
+    model: ModelSpec,
+    shards: Sequence[Tensor],
+    *,
+    facts: RunFacts | None = None,
+    end_token: int | None = None,
+) -> dict[str, bytes]:
+    """The files of an export; ``shards`` are the flat vectors of all stages in order.
+
+    ``end_token`` is the id between two documents, at which transformers stops writing.
+    """
+    generation = {"do_sample": True, "max_length": model.seq_len, "eos_token_id": end_token}
+    return {
+        CONFIG_FILE: config_text(model),
+        GENERATION_FILE: as_json(generation),
+        WEIGHTS_FILE: weights(model, shards),
+        CARD_FILE: card(model, facts).encode(),
+    }
+
+
+def weights(model: ModelSpec, shards: Sequence[Tensor]) -> bytes:
+    """The weights alone, by their names in transformers."""
     (plan,) = plan_stages(model, 1)
     named = {name: x.contiguous() for name, x in plan.named(joined(shards)).items()}
-    return {
-        CONFIG_FILE: _json(_config(model)),
-        GENERATION_FILE: _json({"do_sample": True, "max_length": model.seq_len}),
-        WEIGHTS_FILE: save_safetensors(named, metadata={"format": "pt"}),
-    }
+    return save_safetensors(named, metadata={"format": "pt"})
 
 
-def load_export(files: Mapping[str, bytes]) -> tuple[ModelSpec, Tensor]:
-    """(model, flat vector of all its parameters) of an exported folder.
-
-    Raises ``BadConfig`` when a file is missing, damaged, or of a model that this house cannot compute.
-    """
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if name not in files:
-            raise BadConfig(
-                f"{name} is missing: this is not an exported model", hint="swarm export FOLDER"
-            )
-    model = _model(files[CONFIG_FILE])
-    try:
-        named = load_safetensors(files[WEIGHTS_FILE])
-        (plan,) = plan_stages(model, 1)
-        return model, plan.flat(named)
-    except (SafetensorError, SwarmError) as error:
-        raise BadConfig(
-            f"{WEIGHTS_FILE} does not hold the model of {CONFIG_FILE}: {error}"
-        ) from None
+def tokenizer_files(raw: bytes) -> dict[str, bytes]:
+    """The files of a tokenizer beside a model; empty ones, which are not written, for bytes."""
+    config = as_json({"tokenizer_class": "PreTrainedTokenizerFast"}) if raw else b""
+    return {TOKENIZER_FILE: raw, TOKENIZER_CONFIG_FILE: config}
 
 
-def _config(model: ModelSpec) -> dict[str, object]:
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": model.vocab_size,
-        "hidden_size": model.hidden_size,
-        "intermediate_size": model.intermediate_size,
-        "num_hidden_layers": model.num_layers,
-        "num_attention_heads": model.num_heads,
-        "num_key_value_heads": model.num_kv_heads,
-        "head_dim": model.hidden_size // model.num_heads,
-        "max_position_embeddings": model.seq_len,
-        "rms_norm_eps": model.norm_eps_nano / NANO,
-        # Older releases of transformers read the first, newer ones the second.
-        "rope_theta": float(model.rope_theta),
-        "rope_parameters": {"rope_type": "default", "rope_theta": float(model.rope_theta)},
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": False,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-        "torch_dtype": "float32",
-        "use_cache": True,
-    }
-
-
-def _model(raw: bytes) -> ModelSpec:
-    try:
-        if len(raw) > CONFIG_BYTES_MAX:
-            raise ValueError("too long")
-        config = json.loads(raw)
-        rope = config.get("rope_parameters") or {}
-        sizes = [
-            config["vocab_size"],
-            config["hidden_size"],
-            config["num_hidden_layers"],
-            config["num_attention_heads"],
-            config.get("num_key_value_heads", config["num_attention_heads"]),
-            config["intermediate_size"],
-            config["max_position_embeddings"],
-            round(config.get("rope_theta", rope.get("rope_theta", 10_000))),
-            round(config["rms_norm_eps"] * NANO),
+def card(model: ModelSpec, facts: RunFacts | None) -> str:
+    """The model card: what the model is, where it comes from, how it is loaded."""
+    (plan,) = plan_stages(model, 1)
+    rows = [
+        ("parameters", f"{plan.num_parameters:,}"),
+        ("layers", str(model.num_layers)),
+        ("hidden size", str(model.hidden_size)),
+        ("heads", f"{model.num_heads}, {model.num_kv_heads} of keys and values"),
+        ("vocabulary", str(model.vocab_size)),
+        ("context", f"{model.seq_len} tokens"),
+    ]
+    if facts is not None:
+        when = "before training" if facts.round == 0 else f"{facts.round} of {facts.rounds}"
+        rows += [
+            ("run", facts.name),
+            ("run spec", f"`{facts.digest}`"),
+            ("round", when),
+            ("tokens trained on by the run", f"{facts.tokens:,}"),
         ]
-        fits = config["model_type"] == "llama" and config.get("hidden_act", "silu") == "silu"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadConfig(f"{CONFIG_FILE} is not the description of a model: {error}") from None
-    if not fits or config.get("tie_word_embeddings") or config.get("attention_bias"):
-        raise BadConfig(f"{CONFIG_FILE} describes another kind of model than this house trains")
-    if not all(isinstance(size, int) and 0 < size < EXPORT_PARAMETERS_MAX for size in sizes):
-        raise BadConfig(f"{CONFIG_FILE} holds sizes that are not positive whole numbers")
-    return ModelSpec(*sizes)
-
-
-def _json(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, indent=2).encode() + b"\n"
+        rows += [(f"weights of stage {i}", f"`{root}`") for i, root in enumerate(facts.roots)]
+    name = facts.name if facts is not None else "swarm-model"
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
+    return (
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [llama, swarm]\n---\n\n"
+        f"# {name}\n\nA Llama-style decoder, trained by a swarm and exported with `swarm export`.\n\n"
+        f"| | |\n|---|---|\n{table}\n\n"
+        "```python\nfrom transformers import LlamaForCausalLM\n\n"
+        'model = LlamaForCausalLM.from_pretrained("FOLDER")\n```\n'
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from swarm.gossip.messages import Offer
+from swarm.gossip.messages import Offer, Receipt
 from swarm.training.outer import OuterScalars
 from swarm.types import Digest, PeerId
 
@@ -22,6 +22,10 @@ class Snapshot:
     anchor_root: Digest
     tokens: int
     step: int
+    phi_P: Tensor
+    """The slow weights, which move only when this fragment is merged."""
+    residual_P: Tensor
+    """What int4 has not said so far of all that travels; empty in a run that never trades in int4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,16 @@ class Received:
     offer: Offer
     payload: bytes
     """The quantized bytes, before zstandard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An int4 payload of ours that its taker has acknowledged: only then the residual moves."""
+
+    receipt: Receipt
+    """Signed by the partner; it names ``Merge.my_payload``."""
+    residual_P: Tensor
+    """What that payload left unsaid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +61,7 @@ class Merge:
     partner_payload: Digest
     received: Received | None = None
     """None alone."""
+    phi_hat_P: Tensor | None = None
+    """The partner's slow weights, in a run that trades them."""
+    sent: Sent | None = None
+    """None where the residual stays as it was: no int4, or no receipt. A step alone may have it."""

@@ -18,12 +18,10 @@ from torch import Tensor
 from swarm.codec import Message, decode, encode, replace
 from swarm.crypto import SecretKey, fast_digest, verify
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
-from swarm.gossip.quantize import to_wire
+from swarm.gossip.signals import to_wire, wire_bytes
 from swarm.spec import RunSpec
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
-FEATURE_BYTES = 2
-"""A bfloat16."""
 COUNT_MAX = (1 << 53) - 1
 """Largest counter in any message: exact in every language and every float64."""
 BUDGET_MS_MAX = 10 * 60 * 1000
@@ -62,7 +60,7 @@ class MicroBatch(Message, frozen=True):
     length: int
     features: int
     payload: bytes
-    """bfloat16 (batch, length, features), little-endian."""
+    """(batch, length, features) in the form that the run names (gossip/signals.py)."""
     signature: bytes
 
     @property
@@ -140,10 +138,10 @@ def wire_digest(payload: bytes) -> Digest:
     return fast_digest("wire", payload)
 
 
-def wire_of(x: Tensor) -> bytes:
+def wire_of(spec: RunSpec, x: Tensor) -> bytes:
     """Activations or gradients as they travel; raises ``PeerFault``: honest inputs give finite ones."""
     try:
-        return to_wire(x)
+        return to_wire(x, spec.wire.activations)
     except UsageError:
         raise PeerFault("a micro-batch whose results are not finite") from None
 
@@ -158,7 +156,8 @@ def loss_micro_of(loss: float) -> int:
 def activation_bytes(spec: RunSpec) -> int:
     """Length of every payload that crosses a stage boundary of a run, up or down."""
     model = spec.model
-    return spec.microbatch_size * model.seq_len * model.hidden_size * FEATURE_BYTES
+    numel = spec.microbatch_size * model.seq_len * model.hidden_size
+    return wire_bytes(spec.wire.activations, numel)
 
 
 def sign_microbatch(
@@ -228,6 +227,7 @@ def check_numbers(answer: MicroBatchGrad) -> None:
 def check_grad(
     chain: Digest,
     run_digest: Digest,
+    spec: RunSpec,
     request: MicroBatch,
     wire: Digest,
     answer: MicroBatchGrad,
@@ -242,7 +242,7 @@ def check_grad(
     if answer.activations != wire:
         raise OutOfTurn("a gradient for other activations")
     tokens = _tokens(request)
-    if len(answer.payload) != FEATURE_BYTES * tokens * request.features or answer.tokens != tokens:
+    if len(answer.payload) != activation_bytes(spec) or answer.tokens != tokens:
         raise BadEncoding("a gradient of another shape than its activations")
     check_numbers(answer)
     verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, _grad_statement(answer))

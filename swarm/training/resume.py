@@ -5,13 +5,13 @@ Core: values and bytes in, a shard out, and back. Legend: P parameters.
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from swarm.errors import Corrupt
 from swarm.spec import RunSpec
 from swarm.training.checkpoint import RESTART_HINT, SavedShard, encode_shard
 from swarm.training.inner import AdamState
+from swarm.training.offers import residual_numel
 from swarm.training.shard import Shard
 from swarm.training.state import ShardState
 from swarm.types import Digest, RoundIndex, StageIndex
@@ -33,7 +33,7 @@ def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIn
         shard.adam.v_P,
         shard.phi_P,
         shard.momentum_P,
-        torch.empty(0),
+        shard.residual_R,
     )
     return b"".join(encode_shard(saved))
 
@@ -43,13 +43,15 @@ def resume_shard(
 ) -> Shard:
     """A shard as it was saved; ``anchor_P`` is the tensor that ``saved.anchor_root`` names.
 
-    Raises ``Corrupt`` when the run has another number of fragments.
+    Raises ``Corrupt`` when the run has another number of fragments, or another residual.
     """
-    if len(saved.tokens_at_sync) != spec.outer.fragments:
+    residual = residual_numel(spec, saved.params_P.numel())
+    if (len(saved.tokens_at_sync), saved.residual_P.numel()) != (spec.outer.fragments, residual):
         raise Corrupt("a saved shard of another run", hint=RESTART_HINT)
     shard = Shard(spec, StageIndex(saved.stage), saved.params_P, clock)
     shard.adam = AdamState(saved.m_P, saved.v_P, saved.step)
     shard.phi_P, shard.momentum_P = saved.phi_P, saved.momentum_P
+    shard.residual_R = saved.residual_P
     shard.set_anchor(anchor_P, saved.anchor_root)
     shard.tokens_total, shard.tokens_at_sync = saved.tokens, list(saved.tokens_at_sync)
     return shard
@@ -63,6 +65,7 @@ def restored(spec: RunSpec, stage: StageIndex, state: ShardState, anchor_P: Tens
     shard = Shard(spec, stage, state.params_P)
     shard.adam = AdamState(state.m_P.clone(), state.v_P.clone(), state.step)
     shard.phi_P, shard.momentum_P = state.phi_P, state.momentum_P
+    shard.residual_R = state.residual_R
     shard.set_anchor(anchor_P, state.anchor_root)
     shard.tokens_total, shard.tokens_at_sync = state.tokens_total, list(state.tokens_at_sync)
     shard.snapshots = {fragment: (tokens, theta) for fragment, tokens, theta in state.snapshots}

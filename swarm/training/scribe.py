@@ -66,6 +66,7 @@ class WindowLog:
                 merge.my_payload,
                 None if received is None else received.offer,
                 b"" if received is None else received.payload,
+                None if merge.sent is None else merge.sent.receipt,
             )
         )
 

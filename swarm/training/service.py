@@ -148,7 +148,7 @@ class Pipeline:
             if isinstance(answer, MicroBatchRefused):
                 self.meter.refused += 1
                 return None
-            check_grad(chain, run_digest, request, out.wire, answer, seat.peer)
+            check_grad(chain, run_digest, out.plan.spec, request, out.wire, answer, seat.peer)
         except Unreachable:
             self.meter.unreachable += 1
             self._suspects[seat.peer] = trio.current_time() + SUSPECT_S

@@ -3,7 +3,8 @@
 Core: a machine of tensors; every method runs in one worker thread, one after another.
 
 What came over the wire is decoded first and computed from, on both sides: a replay from the logs sees
-the same inputs, and the state is a function of them alone. Legend: P parameters, B batch, T time, D hidden.
+the same inputs, and the state is a function of them alone. Legend: P parameters, B batch, T time, D hidden,
+R values of the residual.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor
 
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
-from swarm.gossip.quantize import from_wire
-from swarm.spec import NANO, RunSpec
-from swarm.tensors import hash_of, tensor_hash
+from swarm.gossip.signals import from_wire
+from swarm.spec import RunSpec
+from swarm.tensors import hash_of
 from swarm.training.data import TokenSource, draw_samples
 from swarm.training.fragments import Merge, Snapshot
 from swarm.training.inner import AdamState, adamw_step, learning_rate
+from swarm.training.merging import merged
 from swarm.training.messages import (
     MicroBatch,
     MicroBatchGrad,
@@ -25,12 +27,13 @@ from swarm.training.messages import (
     wire_digest,
     wire_of,
 )
+from swarm.training.offers import residual_numel, residual_of, with_residual
 from swarm.training.open_step import OpenStep
-from swarm.training.outer import OuterState, Partner, advanced, outer_step
+from swarm.training.outer import OuterState
 from swarm.training.outgoing import Passed, TooBusy
 from swarm.training.round_plan import RoundPlan
 from swarm.training.segment import MergeRecord, MicrobatchRecord, Place, StepRecord
-from swarm.training.stages import Span, init_flat, run_backward, run_forward, run_loss, stage_of
+from swarm.training.stages import init_flat, run_backward, run_forward, run_loss, stage_of
 from swarm.training.state import (
     Offered,
     ShardState,
@@ -40,9 +43,6 @@ from swarm.training.state import (
     tokens_component,
 )
 from swarm.types import NO_DIGEST, Digest, StageIndex
-
-MERGED_MAX = 2.0**30
-"""No weight of a model that learns is near it: a partner that would take us there is declined."""
 
 
 def _no_clock() -> float:
@@ -67,6 +67,7 @@ class Shard:
         self.adam = AdamState.zeros(params_P.numel())
         self.phi_P = params_P.clone()
         self.momentum_P = torch.zeros_like(params_P)
+        self.residual_R = torch.zeros(residual_numel(spec, params_P.numel()))
         self.anchor_P = params_P.clone()
         self.anchor_root = hash_of(params_P)
         self.weights = 0
@@ -79,7 +80,7 @@ class Shard:
         self.snapshots: dict[int, tuple[int, Tensor]] = {}
         """By fragment: the tokens it was offered with, and theta. Offered and not merged yet."""
         self._open = OpenStep(params_P.numel())
-        self._hashed: tuple[Tensor, Tensor, Digest, Digest] | None = None
+        self._hashed: dict[str, tuple[Tensor, Digest]] = {}
 
     @classmethod
     def initial(cls, spec: RunSpec, stage: StageIndex) -> "Shard":
@@ -97,7 +98,7 @@ class Shard:
 
     def forward_job(self, request: MicroBatch) -> tuple[bytes, Passed]:
         """A middle stage: decode, compute, encode. Raises ``PeerFault`` for what is not finite."""
-        inputs_BTD = from_wire(request.payload, request.shape)
+        inputs_BTD = self._from_wire(request.payload, request.shape)
         wire = wire_digest(request.payload)
         return self._forward(inputs_BTD, request.place, request.source, wire, NO_DIGEST)
 
@@ -112,8 +113,9 @@ class Shard:
         if passed.weights != self.weights:
             raise TooBusy("the weights moved before the answer came")
         self._open.check_room()
-        grad_inputs, grad_P = run_backward(passed.forward, from_wire(reply.payload, passed.shape))
-        answer = b"" if grad_inputs is None else wire_of(grad_inputs)
+        received = self._from_wire(reply.payload, passed.shape)
+        grad_inputs, grad_P = run_backward(passed.forward, received)
+        answer = b"" if grad_inputs is None else wire_of(self.spec, grad_inputs)
         record = MicrobatchRecord(
             *passed.place,
             passed.in_activation,
@@ -139,10 +141,10 @@ class Shard:
         _, labels_BT, root = draw_samples(tokens, plan, place)
         if labels_BT.shape != request.shape[:2]:
             raise BadEncoding("a micro-batch of another shape than its samples")
-        inputs_BTD = from_wire(request.payload, request.shape)
+        inputs_BTD = self._from_wire(request.payload, request.shape)
         loss, grad_inputs, grad_P = run_loss(self.module, self.params_P, inputs_BTD, labels_BT)
         assert grad_inputs is not None, "a stage behind another has inputs with a gradient"
-        loss_micro, answer = loss_micro_of(loss), wire_of(grad_inputs)
+        loss_micro, answer = loss_micro_of(loss), wire_of(self.spec, grad_inputs)
         record = MicrobatchRecord(
             *place,
             wire_digest(request.payload),
@@ -230,27 +232,23 @@ class Shard:
         return held is not None and held[1] is snapshot.theta_P
 
     def merge(self, merge: Merge) -> MergeRecord:
-        """Apply one outer step to a fragment (docs/spec/training.md section 3), between two steps.
+        """Apply one outer step to a fragment (``merging.py``), between two steps.
 
-        A partner that would take a value past ``MERGED_MAX`` is declined: its weight is 0.
+        The residual moves here and nowhere else, if what was sent of the fragment has been acknowledged.
         """
         if not self._open.is_empty:
             raise UsageError("a fragment is merged between two steps")
-        snapshot, weight_nano = merge.snapshot, merge.weight_nano
+        snapshot = merge.snapshot
         span = self.spans[snapshot.fragment]
-        partner = None
-        if merge.theta_hat_P is not None:
-            partner = Partner(merge.theta_hat_P, weight_nano / NANO)
-        slow, theta_P = self._outer(merge, span, partner)
-        if partner is not None and not are_finite(
-            slow.phi_F, slow.momentum_F, theta_P, bound=MERGED_MAX
-        ):
-            weight_nano = 0
-            slow, theta_P = self._outer(merge, span, None)
+        slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])
+        done = merged(merge, slow, self.params_P[span.slice])
         # Copied, not written to: windows hold the slow half as it was, and it moves only here.
         self.phi_P, self.momentum_P = self.phi_P.clone(), self.momentum_P.clone()
-        self.phi_P[span.slice], self.momentum_P[span.slice] = slow.phi_F, slow.momentum_F
-        self.params_P[span.slice] = theta_P
+        self.phi_P[span.slice], self.momentum_P[span.slice] = done.slow.phi_F, done.slow.momentum_F
+        self.params_P[span.slice] = done.theta_F
+        if merge.sent is not None:
+            said_F, numel = merge.sent.residual_P, self.params_P.numel()
+            self.residual_R = with_residual(self.residual_R, span, numel, said_F)
         self.weights += 1
         self.tokens_at_sync[snapshot.fragment] = self.tokens_total
         self.snapshots.pop(snapshot.fragment, None)
@@ -260,7 +258,7 @@ class Shard:
             merge.partner_seat,
             merge.my_payload,
             merge.partner_payload,
-            weight_nano,
+            done.weight_nano,
             self.components(),
         )
 
@@ -287,6 +285,7 @@ class Shard:
             self.tokens_total,
             tuple(self.tokens_at_sync),
             self._offered_by_fragment(),
+            self.residual_R,
         )
 
     def components(self) -> tuple[Digest, ...]:
@@ -295,8 +294,8 @@ class Shard:
         Raises ``PeerFault`` when a value is not finite, which honest steps from an honest state never give.
         """
         began = self._clock()
-        tensors = (self.params_P, self.adam.m_P, self.adam.v_P, self.phi_P, self.momentum_P)
-        if not are_finite(*tensors):
+        slow = (self.phi_P, self.momentum_P, self.residual_R)
+        if not are_finite(self.params_P, self.adam.m_P, self.adam.v_P, *slow):
             # The bits of a NaN differ between machines: what follows from one has no hash to agree on.
             raise PeerFault("a state that is not finite")
         hashes = (
@@ -304,8 +303,9 @@ class Shard:
             hash_of(self.adam.m_P),
             hash_of(self.adam.v_P),
             number_component(self.adam.step),
-            *self._slow_hashes(),
-            tensor_hash("float32", (0,), b""),
+            self._slow_hash("phi", self.phi_P),
+            self._slow_hash("momentum", self.momentum_P),
+            self._slow_hash("residual", self.residual_R),
             self.anchor_root,
             tokens_component(self.tokens_total, self.tokens_at_sync),
             snapshots_component(self._offered_by_fragment()),
@@ -315,36 +315,33 @@ class Shard:
 
     # --- helpers ---
 
-    def _slow_hashes(self) -> tuple[Digest, Digest]:
-        """Of phi and momentum; they are replaced, never written to, so once for each is enough."""
-        phi_P, momentum_P = self.phi_P, self.momentum_P
-        known = self._hashed
-        if known is None or known[0] is not phi_P or known[1] is not momentum_P:
-            known = self._hashed = (phi_P, momentum_P, hash_of(phi_P), hash_of(momentum_P))
-        return known[2:]
+    def _slow_hash(self, name: str, tensor: Tensor) -> Digest:
+        """Of what merges move; it is replaced, never written to, so once for each is enough."""
+        known = self._hashed.get(name)
+        if known is None or known[0] is not tensor:
+            known = self._hashed[name] = (tensor, hash_of(tensor))
+        return known[1]
+
+    def _from_wire(self, payload: bytes, shape: tuple[int, int, int]) -> Tensor:
+        return from_wire(payload, shape, self.spec.wire.activations)
 
     def _forward(
         self, inputs: Tensor, place: Place, source: int, in_activation: Digest, ids_root: Digest
     ) -> tuple[bytes, Passed]:
         forward = run_forward(self.module, self.params_P, inputs)
-        payload = wire_of(forward.output)
+        payload = wire_of(self.spec, forward.output)
         batch, times, width = forward.output.shape
         shape, wire = (batch, times, width), wire_digest(payload)
         ends = (in_activation, wire, ids_root)
         return payload, Passed(forward, shape, *place, source, *ends, self.weights)
 
     def _snapshot(self, fragment: int, tokens: int, theta_P: Tensor) -> Snapshot:
-        anchor_P = self.anchor_P[self.spans[fragment].slice]
-        return Snapshot(fragment, theta_P, anchor_P, self.anchor_root, tokens, self.adam.step)
+        span = self.spans[fragment]
+        anchor_P, phi_P = self.anchor_P[span.slice], self.phi_P[span.slice]
+        residual_P = residual_of(self.residual_R, span, self.params_P.numel())
+        root, step = self.anchor_root, self.adam.step
+        return Snapshot(fragment, theta_P, anchor_P, root, tokens, step, phi_P, residual_P)
 
     def _offered_by_fragment(self) -> tuple[Offered, ...]:
         held = sorted(self.snapshots.items())
         return tuple((fragment, tokens, theta_P) for fragment, (tokens, theta_P) in held)
-
-    def _outer(
-        self, merge: Merge, span: Span, partner: Partner | None
-    ) -> tuple[OuterState, Tensor]:
-        slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])
-        slow = outer_step(slow, merge.snapshot.theta_P, partner, merge.scalars)
-        now_P = self.params_P[span.slice]
-        return slow, advanced(slow.phi_F, now_P, merge.snapshot.theta_P)

@@ -239,6 +239,11 @@ def init_root(plans: Sequence[StagePlan], seed: int) -> Digest:
     return merkle_root([hash_of(init_flat(plan, seed)) for plan in plans])
 
 
+def initial_roots(spec: RunSpec, plans: Sequence[StagePlan]) -> tuple[Digest, ...]:
+    """The name of the weights that each stage starts from: in the spec, or drawn and hashed here."""
+    return spec.initial_roots or tuple(hash_of(init_flat(plan, spec.seed)) for plan in plans)
+
+
 def run_forward(
     stage: Stage, params_P: Tensor, inputs: Tensor, *, keep_graph: bool = True
 ) -> Forward:

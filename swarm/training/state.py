@@ -2,8 +2,8 @@
 
 Core: pure functions.
 
-The parts are those of protocol.md section 5 without the residual, which nobody has.
-Legend: P parameters of the shard, F values of one fragment.
+The parts are those of protocol.md section 5.
+Legend: P parameters of the shard, F values of one fragment, R values of the residual (training/offers.py).
 """
 
 from collections.abc import Sequence
@@ -43,6 +43,8 @@ class ShardState:
     """For each fragment, ``tokens_total`` at its last merge."""
     snapshots: tuple[Offered, ...]
     """By fragment, each once."""
+    residual_R: Tensor
+    """What int4 has not said so far; empty in a run that never trades in int4."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

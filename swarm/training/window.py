@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from swarm.codec import replace
 from swarm.errors import BadEncoding
 from swarm.gossip.exchange import payload_bytes
-from swarm.gossip.messages import Offer
+from swarm.gossip.messages import Offer, Receipt
 from swarm.spec import RunSpec
 from swarm.training.checkpoint import phi_bytes
 from swarm.training.messages import MicroBatch, MicroBatchGrad, activation_bytes, check_fit
+from swarm.training.offers import residual_numel, traded_numel
 from swarm.training.segment import Place
 from swarm.training.stages import Span, plan_stages
 from swarm.training.state import ShardState
@@ -98,6 +99,8 @@ class FragmentMerged:
     """The partner's signed offer; None alone."""
     payload: bytes
     """The partner's quantized bytes, before zstandard: what ``offer.payload_hash`` covers; empty alone."""
+    receipt: Receipt | None = None
+    """The drawn partner's, for ``my_payload`` in int4: the residual moved with this merge. Alone too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ def encode_window(data: WindowData) -> list[bytes | memoryview]:
         tuple((fragment, tokens) for fragment, tokens, _ in start.snapshots),
         tuple(_head_of(event) for event in data.events),
     )
-    tensors = [*start.tensors, *(theta for _, _, theta in start.snapshots)]
+    tensors = [*start.tensors, start.residual_R, *(theta for _, _, theta in start.snapshots)]
     return [head_bytes(head), *(phi_bytes(tensor) for tensor in tensors), *_payloads(data.events)]
 
 
@@ -164,7 +167,7 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
     head, bulk = split_window(spec, view)
     plan = plan_stages(spec.model, spec.num_stages)[head.stage]
     spans = plan.fragments(spec.outer.fragments)
-    state = _state(head, bulk, plan.num_parameters, spans)
+    state = _state(spec, head, bulk, spans)
     events = tuple(_event(spec, event, bulk, spans) for event in head.events)
     bulk.end()
     key = WindowKey(head.run, head.round, head.stage, head.seat, head.window)
@@ -177,8 +180,8 @@ def _head_of(event: Event) -> EventHead:
             return AnchorHead(root)
         case SnapshotTaken(fragment):
             return SnapshotHead(fragment)
-        case FragmentMerged(fragment, seat, weight_nano, mine, offer, _):
-            return MergeHead(fragment, seat, weight_nano, mine, offer)
+        case FragmentMerged(fragment, seat, weight_nano, mine, offer, _, receipt):
+            return MergeHead(fragment, seat, weight_nano, mine, offer, receipt)
         case StepTaken(step, microbatches, dropped):
             return StepHead(step, tuple(_bare(one) for one in microbatches), dropped)
 
@@ -201,8 +204,10 @@ def _payloads(events: tuple[Event, ...]) -> Iterator[bytes]:
                 pass
 
 
-def _state(head: WindowHead, bulk: Bulk, num_parameters: int, spans: Sequence[Span]) -> ShardState:
+def _state(spec: RunSpec, head: WindowHead, bulk: Bulk, spans: Sequence[Span]) -> ShardState:
+    num_parameters = spans[-1].stop
     params_P, m_P, v_P, phi_P, momentum_P = (bulk.tensor(num_parameters) for _ in range(5))
+    residual_R = bulk.tensor(residual_numel(spec, num_parameters))
     return ShardState(
         params_P,
         m_P,
@@ -214,6 +219,7 @@ def _state(head: WindowHead, bulk: Bulk, num_parameters: int, spans: Sequence[Sp
         head.tokens_total,
         head.tokens_at_sync,
         tuple((part, tokens, bulk.tensor(spans[part].numel)) for part, tokens in head.snapshots),
+        residual_R,
     )
 
 
@@ -223,14 +229,16 @@ def _event(spec: RunSpec, event: EventHead, bulk: Bulk, spans: Sequence[Span]) -
             return AnchorSet(Digest(root))
         case SnapshotHead(fragment):
             return SnapshotTaken(fragment)
-        case MergeHead(fragment, seat, weight_nano, mine, offer):
+        case MergeHead(fragment, seat, weight_nano, mine, offer, receipt):
             payload = b""
             if offer is not None:
-                num_bytes = payload_bytes(offer.codec, spans[fragment].numel)
+                numel = traded_numel(spec, spans[fragment].numel)
+                num_bytes = payload_bytes(offer.codec, numel)
                 if offer.num_bytes != num_bytes:
                     raise BadEncoding("an offer of another size than its fragment")
                 payload = bytes(bulk.take(num_bytes))
-            return FragmentMerged(fragment, seat, weight_nano, Digest(mine), offer, payload)
+            mine = Digest(mine)
+            return FragmentMerged(fragment, seat, weight_nano, mine, offer, payload, receipt)
         case StepHead(step, microbatches, dropped):
             counted = tuple(_computed(spec, one, bulk) for one in microbatches)
             return StepTaken(step, counted, dropped)

@@ -14,7 +14,7 @@ from torch import Tensor
 from swarm.codec import Message, decode, encode
 from swarm.crypto import SIGNATURE_BYTES
 from swarm.errors import BadEncoding
-from swarm.gossip.messages import Offer, check_count, check_key, check_root
+from swarm.gossip.messages import Offer, Receipt, check_count, check_key, check_root
 from swarm.spec import NANO, RunSpec
 from swarm.training.checkpoint import FLOAT_BYTES, flat_tensor
 from swarm.training.inner import MICROBATCHES_MAX
@@ -24,15 +24,15 @@ from swarm.training.segment import Place
 from swarm.training.state import are_finite
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
-MAGIC = b"SWARMWN1"
+MAGIC = b"SWARMWN2"
 """First bytes of a window; the last digit is the version of its form."""
 SNAPSHOTS_MAX = 4
 """How often a fragment is offered in one segment: once, and rarely again when a trade came late."""
 _LENGTH_BYTES = 4
 _MICROBATCH_BYTES = 512
 """A micro-batch in a header: two signatures, a digest and thirty numbers of at most 9 bytes."""
-_EVENT_BYTES = 512
-"""Any other event: an offer is the longest."""
+_EVENT_BYTES = 640
+"""Any other event: a merge with an offer and a receipt is the longest."""
 _PLACE_BYTES = 28
 _HEAD_BYTES = 512
 ALONE = -1
@@ -59,6 +59,7 @@ class MergeHead(Message, frozen=True, tag=3):
     weight_nano: int
     my_payload: bytes
     offer: Offer | None
+    receipt: Receipt | None
 
 
 class ComputedHead(Message, frozen=True):
@@ -201,7 +202,12 @@ def _check_events(spec: RunSpec, head: WindowHead) -> None:
 def _check_merge(spec: RunSpec, event: MergeHead) -> None:
     _check_fragment(spec, event.fragment)
     check_root(Digest(event.my_payload))
-    offer, seat = event.offer, event.partner_seat
+    offer, seat, receipt = event.offer, event.partner_seat, event.receipt
+    if receipt is not None:
+        check_key(receipt.key)
+        check_count("seat", receipt.to_seat)
+        check_root(receipt.payload_hash)
+        _check_signature(receipt.signature)
     if not 0 <= event.weight_nano <= NANO or (offer is None) != (seat == ALONE):
         raise BadEncoding("a merge that is neither with a partner nor alone")
     if offer is None:

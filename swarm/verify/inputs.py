@@ -14,14 +14,16 @@ Source: docs/spec/protocol.md sections 3 and 4, docs/spec/verification.md sectio
 from collections.abc import Sequence
 
 from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
-from swarm.gossip.exchange import payload_bytes
+from swarm.gossip.exchange import check_codec, payload_bytes
 from swarm.gossip.messages import (
     Codec,
     FragmentKey,
     Offer,
+    Receipt,
     check_root,
     payload_digest,
     verify_offer,
+    verify_receipt,
 )
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.training.inner import MICROBATCHES_MAX
@@ -32,6 +34,7 @@ from swarm.training.messages import (
     check_grad,
     check_microbatch,
 )
+from swarm.training.offers import common_codec, traded_numel
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.segment import Place
 from swarm.training.window import (
@@ -183,7 +186,8 @@ def _check_reply(
     if above is None:
         raise OutOfTurn("a gradient from somebody who does not sit in the stage above")
     request = sent_request(plan, key, computed, reply)
-    check_grad(plan.chain, plan.run_digest, request, reply.activations, reply, above.peer)
+    rules = (plan.chain, plan.run_digest, plan.spec)
+    check_grad(*rules, request, reply.activations, reply, above.peer)
 
 
 def _check_replies_order(steps: Sequence[StepTaken]) -> None:
@@ -254,21 +258,26 @@ def check_merge(
     """The partner of a merge, or None for one alone, which nobody needs to allow.
 
     Raises ``PeerFault`` unless the partner is the one that was drawn, signed what was merged, and could be
-    merged under our ``anchor_root``. Its weight and what it was given are the caller's to compute.
+    merged under our ``anchor_root``, and unless a receipt is its receipt. ``numel`` is that of the fragment.
+    Its weight and what it was given are the caller's to compute.
     """
     offer = merged.offer
+    partner = partner_of(plan, key, merged.fragment)
+    given = NO_DIGEST
+    if merged.receipt is not None:
+        _check_receipt(plan, key, merged, merged.receipt, partner)
+        given = merged.my_payload
     if merged.partner_seat == ALONE:
         said = (offer, merged.payload, merged.weight_nano, merged.my_payload)
-        if said != (None, b"", 0, NO_DIGEST):
+        if said != (None, b"", 0, given):
             raise OutOfTurn("a step alone that mentions a partner")
         return None
-    partner = partner_of(plan, key, merged.fragment)
     if offer is None or partner is None or partner.index != merged.partner_seat:
         raise OutOfTurn("a merge with somebody whom the beacon did not choose")
     if is_pull_only(plan, partner):
         raise OutOfTurn("a merge with a partner that only pulls")
     wanted = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, partner.index)
-    _check_offer(plan.chain, partner, wanted, offer, anchor_root, numel)
+    _check_offer(plan, partner, wanted, offer, anchor_root, numel)
     if (
         len(merged.payload) != offer.num_bytes
         or payload_digest(merged.payload) != offer.payload_hash
@@ -277,8 +286,25 @@ def check_merge(
     return partner
 
 
+def _check_receipt(
+    plan: RoundPlan,
+    key: WindowKey,
+    merged: FragmentMerged,
+    receipt: Receipt,
+    partner: RosterSeat | None,
+) -> None:
+    """The drawn partner acknowledged a payload of ours, in a round in which that moves a residual."""
+    if partner is None or common_codec(plan.spec, plan.round) is not Codec.INT4:
+        raise OutOfTurn("a receipt where nothing waits for one")
+    ours = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, key.seat)
+    said = (receipt.key, receipt.to_seat, receipt.payload_hash)
+    if said != (ours, partner.index, merged.my_payload):
+        raise OutOfTurn("a receipt for something else")
+    verify_receipt(partner.peer, plan.chain, receipt)
+
+
 def _check_offer(
-    chain: Digest,
+    plan: RoundPlan,
     partner: RosterSeat,
     wanted: FragmentKey,
     offer: Offer,
@@ -288,10 +314,9 @@ def _check_offer(
     """What a taker asks of an offer (gossip/exchange.py)."""
     if offer.key != wanted:
         raise OutOfTurn("an offer of another fragment")
-    verify_offer(partner.peer, chain, offer)
-    if offer.codec is Codec.INT8 and offer.anchor_root != anchor_root:
-        raise BrokenPromise("int8 against another anchor")
-    if offer.num_bytes != payload_bytes(offer.codec, numel):
+    verify_offer(partner.peer, plan.chain, offer)
+    check_codec(offer, common_codec(plan.spec, plan.round), anchor_root)
+    if offer.num_bytes != payload_bytes(offer.codec, traded_numel(plan.spec, numel)):
         raise BrokenPromise("an offer of the wrong size for this fragment")
     if not 0 < offer.wire_bytes <= offer.num_bytes:
         raise BrokenPromise("an offer that grows on the wire")

@@ -7,19 +7,20 @@ and the numbers of the outer step all come from the round. What is left is the s
 others signed. ``answer`` gives every signed log exactly one answer, on every machine.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
-from swarm.gossip.exchange import read_payload
-from swarm.gossip.messages import payload_digest
-from swarm.gossip.quantize import encode_bf16, encode_int8
+from swarm.gossip.exchange import Snapshot as Offerable
+from swarm.gossip.exchange import encode_payload, read_payload
+from swarm.gossip.messages import Codec, payload_digest
 from swarm.spec import RunSpec
 from swarm.training.data import TokenSource
-from swarm.training.fragments import Merge, Received, Snapshot
+from swarm.training.fragments import Merge, Received, Sent
 from swarm.training.messages import COUNT_MAX
+from swarm.training.offers import anchor_of, offerable, read_values, residual_numel
 from swarm.training.outer import outer_scalars, weight_nano
 from swarm.training.replaying import replay_microbatch
 from swarm.training.resume import restored
@@ -106,7 +107,7 @@ def replay(
     check_start(plan.spec, data)
     first = _anchor(anchors, data.start.anchor_root, data.start.params_P)
     shard = restored(plan.spec, data.key.stage, data.start, first)
-    _check_fragments(shard, data.start)
+    _check_parts(shard, data.start)
     start_root = state_root(shard.components())
     leaves = list[Digest]()
     for event in data.events:
@@ -143,8 +144,13 @@ def check_start(spec: RunSpec, data: WindowData) -> None:
         raise OutOfTurn("a segment that begins with fragments on their way")
 
 
-def _check_fragments(shard: Shard, start: ShardState) -> None:
-    """What is on its way into a merge fits the shard and its counters."""
+def _check_parts(shard: Shard, start: ShardState) -> None:
+    """What is on its way into a merge, or waits to be said, fits the shard and its counters."""
+    residual_R = start.residual_R
+    if residual_R.shape != (residual_numel(shard.spec, start.params_P.numel()),):
+        raise BadEncoding("a residual of another length than the run's")
+    if not are_finite(residual_R):
+        raise BadEncoding("a residual that is not finite")
     numbers = [fragment for fragment, _, _ in start.snapshots]
     if numbers != sorted(set(numbers)) or not set(numbers) <= set(range(len(shard.spans))):
         raise BadEncoding("fragments on their way, out of order")
@@ -182,19 +188,19 @@ def _step(
 def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged) -> MergeRecord:
     snapshot = shard.offered(merged.fragment)
     assert snapshot is not None, "a merge follows its offer"
-    numel = snapshot.theta_P.numel()
-    partner = check_merge(plan, key, merged, snapshot.anchor_root, numel)
-    scalars = outer_scalars(plan.spec.outer, plan.round)
-    offer = merged.offer
+    spec, offer = plan.spec, merged.offer
+    partner = check_merge(plan, key, merged, snapshot.anchor_root, snapshot.theta_P.numel())
+    scalars = outer_scalars(spec.outer, plan.round)
+    sent = _sent(offerable(spec, plan.round, snapshot), merged)
     if partner is None or offer is None:
-        alone = Merge(snapshot, None, 0, scalars, None, ALONE, NO_DIGEST, NO_DIGEST)
+        mine = merged.my_payload
+        alone = Merge(snapshot, None, 0, scalars, None, ALONE, mine, NO_DIGEST, sent=sent)
         return shard.merge(alone)
-    weight = weight_nano(snapshot.tokens, offer.tokens, 0, plan.spec.outer.age_weights_nano)
+    weight = weight_nano(snapshot.tokens, offer.tokens, 0, spec.outer.age_weights_nano)
     if merged.weight_nano != weight:
         raise OutOfTurn(f"a weight of {merged.weight_nano} where {weight} follows from the tokens")
-    if merged.my_payload != NO_DIGEST and merged.my_payload not in _payloads(snapshot):
-        raise OutOfTurn("a payload of ours that is not the fragment")
-    theta_hat_P = read_payload(offer.codec, merged.payload, snapshot.anchor_P)
+    values = read_payload(offer.codec, merged.payload, anchor_of(spec, snapshot))
+    theta_hat_P, phi_hat_P = read_values(spec, values)
     received = Received(offer, merged.payload)
     return shard.merge(
         Merge(
@@ -207,21 +213,28 @@ def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged
             merged.my_payload,
             offer.payload_hash,
             received,
+            phi_hat_P,
+            sent,
         )
     )
 
 
-def _payloads(snapshot: Snapshot) -> list[Digest]:
-    """Every name our own fragment can have had: how it was encoded is the partner's choice."""
-    theta_P, anchor_P = snapshot.theta_P, snapshot.anchor_P
-    encodings: tuple[Callable[[], bytes], ...] = (
-        lambda: encode_int8(theta_P, anchor_P),
-        lambda: encode_bf16(theta_P),
-    )
-    found = list[Digest]()
-    for encoding in encodings:
+def _sent(mine: Offerable, merged: FragmentMerged) -> Sent | None:
+    """What our own payload moves; raises ``OutOfTurn`` when the one that is named cannot be ours.
+
+    Which of the two codecs it was in depends on the partner's anchor. Only int4 moves anything, and only with
+    the partner's receipt.
+    """
+    if merged.my_payload == NO_DIGEST:
+        return None
+    codecs = (mine.codec,) if merged.receipt is not None else (mine.codec, Codec.BF16)
+    for codec in codecs:
         try:
-            found.append(payload_digest(encoding()))
+            payload, residual = encode_payload(mine, codec)
         except UsageError:
             continue  # Nobody was given what this encoding cannot hold.
-    return found
+        if payload_digest(payload) == merged.my_payload:
+            if merged.receipt is None or residual is None:
+                return None
+            return Sent(merged.receipt, residual)
+    raise OutOfTurn("a payload of ours that is not the fragment")

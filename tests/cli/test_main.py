@@ -15,8 +15,8 @@ from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
 
 HEAVY = ("torch", "libp2p", "hivemind", "pydantic", "rich", "trio", "numpy", "nacl", "starlette")
-COMMANDS = """join launch demo init status map peers run ledger audit report ticket id export eval generate
-version""".split()
+COMMANDS = """join launch demo init data status map peers run ledger audit report ticket id export eval generate
+ version""".split()
 
 Said = Callable[..., tuple[int, str, str]]
 

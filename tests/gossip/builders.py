@@ -1,5 +1,7 @@
 """Smallest valid things of the gossip room."""
 
+from dataclasses import replace
+
 import torch
 
 from swarm.crypto import SecretKey
@@ -24,16 +26,21 @@ def a_snapshot(
 ) -> Snapshot:
     anchor = torch.randn(numel, generator=torch.Generator().manual_seed(0))
     drift = torch.randn(numel, generator=torch.Generator().manual_seed(seed))
-    return Snapshot(anchor + 0.01 * drift, anchor, anchor_root, 50, tokens)
+    theta, residual = anchor + 0.01 * drift, 0.001 * drift.flip(0)
+    return Snapshot(theta, anchor, anchor_root, 50, tokens, residual=residual)
 
 
 def a_packed(key: FragmentKey, *, codec: Codec = Codec.INT8, numel: int = NUMEL) -> Packed:
     """What GIVER offers, signed."""
     packed = pack(key, a_snapshot(numel=numel), codec)
-    return Packed(sign_offer(GIVER, CHAIN, packed.offer), packed.manifest, packed.wire)
+    return replace(packed, offer=sign_offer(GIVER, CHAIN, packed.offer))
 
 
 def a_wanted(
-    *, key: FragmentKey | None = None, numel: int = NUMEL, anchor_root: Digest = ANCHOR_ROOT
+    *,
+    key: FragmentKey | None = None,
+    numel: int = NUMEL,
+    anchor_root: Digest = ANCHOR_ROOT,
+    codec: Codec = Codec.INT8,
 ) -> Wanted:
-    return Wanted(key or a_key(), GIVER.peer, 4, anchor_root, numel)
+    return Wanted(key or a_key(), GIVER.peer, 4, anchor_root, numel, codec)

@@ -8,7 +8,7 @@ from swarm.gossip.desk import Desk, Given
 from swarm.gossip.exchange import pack
 from swarm.gossip.messages import EXCHANGE_CHUNK_BYTES, Codec, FragmentKey, Receipt
 from swarm.types import NO_DIGEST
-from tests.gossip.builders import NUMEL, STRANGER, TAKER, a_key, a_snapshot
+from tests.gossip.builders import NUMEL, STRANGER, TAKER, a_key, a_packed, a_snapshot
 
 
 def published(desk: Desk, key: FragmentKey, *, numel: int = NUMEL) -> Given:
@@ -72,7 +72,7 @@ def test_only_the_next_round_may_be_asked_for_early() -> None:
 
 def test_the_oldest_makes_room_for_the_newest() -> None:
     first, second, third = (a_key(fragment=i) for i in range(3))
-    desk = Desk(bytes_max=20 * NUMEL)
+    desk = Desk(bytes_max=28 * NUMEL)
     published(desk, first)
     published(desk, second)
     published(desk, third)
@@ -123,6 +123,19 @@ def test_a_receipt_is_kept_with_what_it_is_for() -> None:
     desk.acknowledge(receipt, TAKER.peer)
     assert given.receipt == receipt
     assert given.payload_hash == name
+
+
+def test_what_was_acknowledged_is_the_payload_that_the_receipt_names() -> None:
+    desk = Desk()
+    given = published(desk, a_key())
+    given.packed[Codec.INT4] = coarse = a_packed(a_key(), codec=Codec.INT4)
+    given.packed[Codec.BF16] = wide = a_packed(a_key(), codec=Codec.BF16)
+    assert given.acknowledged is None
+    for packed in (coarse, wide):
+        receipt = Receipt(a_key(), 4, packed.offer.payload_hash, bytes(64))
+        desk.acknowledge(receipt, TAKER.peer)
+        assert given.acknowledged is packed
+    assert given.num_bytes >= 16 * given.snapshot.theta.numel()
 
 
 def test_a_receipt_for_what_was_never_offered_is_the_peers_fault() -> None:

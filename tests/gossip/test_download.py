@@ -4,7 +4,7 @@ import pytest
 
 from swarm.codec import encode
 from swarm.crypto import SecretKey
-from swarm.errors import BrokenPromise, OutOfTurn, PeerFault, UsageError
+from swarm.errors import BrokenPromise, OutOfTurn, PeerFault, Unreachable
 from swarm.gossip.chunks import BlobManifest, blob_manifest, blob_root
 from swarm.gossip.download import (
     IN_FLIGHT_MAX,
@@ -79,9 +79,15 @@ def test_what_is_on_the_disk_already_is_not_asked_for() -> None:
     assert a_download(have=frozenset(range(MANIFEST.num_chunks))).is_done
 
 
-def test_a_larger_blob_on_the_disk_than_allowed_is_our_own_mistake() -> None:
-    with pytest.raises(UsageError):
-        Download(ROOT, len(DATA) - 1, now=0.0).begin(MANIFEST, frozenset(), 0.0)
+def test_a_larger_blob_than_allowed_is_the_fault_of_whoever_named_it() -> None:
+    """Not of the peer that has it, and not of our disk."""
+    download = Download(ROOT, len(DATA) - 1, now=0.0)
+    with pytest.raises(Unreachable, match="promised at most"):
+        download.begin(MANIFEST, frozenset(), 0.0)
+    task = download.next_task(PEERS, 0.0)
+    assert task is not None
+    with pytest.raises(Unreachable, match=f"has {len(DATA)} bytes"):
+        download.receive(task, found(), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A pull ends with exactly what was signed, or with nothing, and never later than its deadline."""
 
+import dataclasses
 import random
 
 import pytest
@@ -20,8 +21,10 @@ from swarm.gossip.exchange import (
     Snapshot,
     check_snapshot,
     choose_codec,
+    encode_payload,
     open_payload,
     pack,
+    read_payload,
 )
 from swarm.gossip.messages import (
     CHUNKS_PER_REPLY_MAX,
@@ -58,9 +61,14 @@ OTHER_ROOT = Digest(b"\x0b" * 32)
 
 
 def a_pull(
-    *, numel: int = NUMEL, anchor_root: Digest = ANCHOR_ROOT, deadline: float = 30.0
+    *,
+    numel: int = NUMEL,
+    anchor_root: Digest = ANCHOR_ROOT,
+    deadline: float = 30.0,
+    codec: Codec = Codec.INT8,
 ) -> Pull:
-    return Pull(a_wanted(numel=numel, anchor_root=anchor_root), chain=CHAIN, deadline=deadline)
+    wanted = a_wanted(numel=numel, anchor_root=anchor_root, codec=codec)
+    return Pull(wanted, chain=CHAIN, deadline=deadline)
 
 
 def offered(packed: Packed) -> Offered:
@@ -79,7 +87,7 @@ def resigned(offer: Offer, **changes: object) -> Offer:
 
 @pytest.mark.parametrize("codec", list(Codec))
 def test_an_honest_giver_is_believed(codec: Codec) -> None:
-    packed, pull = a_packed(a_key(), codec=codec), a_pull()
+    packed, pull = a_packed(a_key(), codec=codec), a_pull(codec=codec)
     first = pull.start(0.0)
     assert isinstance(first, Call)
     assert first.message == OfferRequest(a_key(), 4, ANCHOR_ROOT, 5000)
@@ -259,10 +267,57 @@ def test_a_fragment_of_no_values_is_our_own_mistake() -> None:
         a_pull(numel=0)
 
 
-def test_int8_needs_one_anchor_on_both_sides() -> None:
-    assert choose_codec(ANCHOR_ROOT, ANCHOR_ROOT) is Codec.INT8
-    assert choose_codec(ANCHOR_ROOT, OTHER_ROOT) is Codec.BF16
-    assert choose_codec(NO_DIGEST, NO_DIGEST) is Codec.BF16
+@pytest.mark.parametrize("common", list(Codec))
+def test_the_runs_codec_needs_one_anchor_on_both_sides(common: Codec) -> None:
+    assert choose_codec(common, ANCHOR_ROOT, ANCHOR_ROOT) is common
+    assert choose_codec(common, ANCHOR_ROOT, OTHER_ROOT) is Codec.BF16
+    assert choose_codec(common, NO_DIGEST, NO_DIGEST) is Codec.BF16
+
+
+@pytest.mark.parametrize("common", list(Codec))
+@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("root", [ANCHOR_ROOT, OTHER_ROOT], ids=["same", "other"])
+def test_nobody_chooses_a_codec(common: Codec, codec: Codec, root: Digest) -> None:
+    packed, pull = a_packed(a_key(), codec=codec), a_pull(codec=common)
+    pull.start(0.0)
+    offer = resigned(packed.offer, anchor_root=root)
+    if codec is (common if root == ANCHOR_ROOT else Codec.BF16):
+        pull.receive(Offered(offer, packed.manifest.hashes), 1.0)
+        return
+    with pytest.raises(BrokenPromise):
+        pull.receive(Offered(offer, packed.manifest.hashes), 1.0)
+
+
+def test_int4_leaves_a_residual_and_needs_one() -> None:
+    snapshot = a_snapshot()
+    packed = a_packed(a_key(), codec=Codec.INT4)
+    assert packed.residual is not None
+    _, theta = open_payload(packed.offer, packed.wire, snapshot.anchor)
+    assert snapshot.residual is not None
+    due = snapshot.theta + snapshot.residual
+    torch.testing.assert_close(theta + packed.residual, due, atol=1e-6, rtol=0)
+    assert a_packed(a_key(), codec=Codec.INT8).residual is None
+    with pytest.raises(UsageError):
+        pack(a_key(), dataclasses.replace(snapshot, residual=None), Codec.INT4)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_a_scale_or_a_length_that_nobody_writes_is_refused(codec: Codec) -> None:
+    """Signed by a partner, with the hash of what it sends: only the values are false."""
+    snapshot = a_snapshot()
+    payload, _ = encode_payload(snapshot, codec)
+    for bad in (
+        b"\xff\x7f" + payload[2:],  # not a number, as float16 and as bfloat16
+        payload[:-1],
+        payload + b"\x00",
+        b"",
+    ):
+        with pytest.raises(BadEncoding):
+            read_payload(codec, bad, snapshot.anchor)
+    if codec is not Codec.BF16:
+        for scale in (b"\x00\x7c", b"\x00\xbc"):  # infinite; negative
+            with pytest.raises(BadEncoding):
+                read_payload(codec, scale + payload[2:], snapshot.anchor)
 
 
 def test_a_payload_is_hashed_before_zstandard() -> None:

@@ -17,9 +17,7 @@ from swarm.gossip.quantize import (
     decompress,
     encode_bf16,
     encode_int8,
-    from_wire,
     int8_bytes,
-    to_wire,
 )
 
 SIZES = [1, 127, 128, 129, 1000, CHUNK, 2 * CHUNK + 129]
@@ -137,29 +135,6 @@ def test_bf16_that_is_not_finite_is_refused(value: float) -> None:
     payload = torch.tensor([0.0, value]).to(torch.bfloat16).view(torch.int16).numpy().tobytes()
     with pytest.raises(BadEncoding):
         decode_bf16(payload, 2)
-    with pytest.raises(BadEncoding):
-        from_wire(payload, (1, 2))
-
-
-def test_activations_travel_in_their_shape_and_decode_to_what_was_hashed() -> None:
-    x = some(24).view(2, 3, 4)
-    payload = to_wire(x)
-    assert len(payload) == 2 * x.numel()
-    back = from_wire(payload, (2, 3, 4))
-    assert back.shape == x.shape
-    assert to_wire(back) == payload
-
-
-def test_activations_of_a_strided_tensor_travel_in_c_order() -> None:
-    x = some(12).view(3, 4).t()
-    assert to_wire(x) == to_wire(x.contiguous())
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 3), (24,), (25,), (0,)])
-def test_a_payload_of_another_size_is_refused(shape: tuple[int, ...]) -> None:
-    payload = to_wire(torch.zeros(20))
-    with pytest.raises(BadEncoding):
-        from_wire(payload, shape)
 
 
 def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:

@@ -107,6 +107,25 @@ async def test_two_partners_trade_and_keep_each_others_receipts(
         assert me.host.blamed == []
 
 
+async def test_who_waits_for_a_receipt_gets_it_or_goes_on_at_the_deadline(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    left, right = a_pair()
+    assert await left.trades.acknowledged(left.key(), deadline=trio.current_time() + 5) is None
+    left.publish(right)
+    began = trio.current_time()
+    assert await left.trades.acknowledged(left.key(), deadline=began + 5) is None
+    assert trio.current_time() == began + 5
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(right.pull, left)
+        given = await left.trades.acknowledged(left.key(), deadline=began + 30)
+    assert given is not None
+    assert given.receipt is not None
+    assert given.acknowledged is not None
+    assert given.acknowledged.offer.payload_hash == given.receipt.payload_hash
+    assert await left.trades.acknowledged(left.key(), deadline=began) is given
+
+
 async def test_a_partner_that_publishes_later_is_waited_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

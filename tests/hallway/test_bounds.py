@@ -5,18 +5,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from swarm.bounds import BOUNDS, check_genesis, check_spec, num_parameters
+from swarm.bounds import BOUNDS, check_genesis, check_spec, num_parameters, token_dtype
 from swarm.config import RunFile, genesis_of, run_spec
 from swarm.errors import BadConfig
-from swarm.spec import Genesis, RunSpec
+from swarm.spec import DataSpec, Genesis, RunSpec
 from swarm.types import Amount, Digest, PeerId
 
 SPEC = run_spec(
     RunFile(),
-    train_root=Digest(bytes(32)),
-    train_bytes=1,
-    heldout_root=Digest(bytes(32)),
-    heldout_bytes=1,
+    data=DataSpec("bytes", Digest(bytes(32)), 1, Digest(bytes(32)), 1),
     init_root=Digest(bytes(32)),
 )
 PEERS = [PeerId(bytes([i]) * 32) for i in range(3)]
@@ -73,7 +70,12 @@ def test_no_integer_may_leave_its_bounds(part: str, field: str) -> None:
         ("", "name", "x" * 41),
         ("", "numerics", "fast-and-loose"),
         ("", "init_root", b"short"),
+        ("", "initial_roots", (Digest(bytes(32)),)),
+        ("", "initial_roots", (Digest(bytes(32)), b"short")),
+        ("", "initial_roots", (Digest(bytes(32)), Digest(bytes(32)))),
         ("data", "tokenizer", "pickle"),
+        ("outer", "codec", "int2"),
+        ("wire", "activations", "float8"),
         ("data", "train_root", b""),
         ("optimizer", "learning_rates_nano", ()),
         ("optimizer", "learning_rates_nano", (0,)),
@@ -87,6 +89,58 @@ def test_no_integer_may_leave_its_bounds(part: str, field: str) -> None:
 def test_a_hostile_or_senseless_field_is_refused(part: str, field: str, value: object) -> None:
     with pytest.raises(BadConfig):
         check_spec(changed(part, field, value))
+
+
+WIDE: dict[str, object] = {
+    "tokenizer": "file",
+    "tokenizer_root": Digest(b"t" * 32),
+    "dtype": "uint16",
+    "num_token_ids": 300,
+    "train_bytes": 20,
+    "heldout_bytes": 4,
+}
+
+
+def with_data(vocab_size: int = 512, **changes: object) -> RunSpec:
+    return msgspec.structs.replace(
+        SPEC,
+        model=msgspec.structs.replace(SPEC.model, vocab_size=vocab_size),
+        data=msgspec.structs.replace(SPEC.data, **{**WIDE, **changes}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_token_ids", "dtype"),
+    [(2, "uint8"), (256, "uint8"), (257, "uint16"), (1 << 16, "uint16"), (65_537, "uint32")],
+)
+def test_tokens_are_as_narrow_as_their_ids_allow(num_token_ids: int, dtype: str) -> None:
+    assert token_dtype(num_token_ids) == dtype
+    check_spec(with_data(1 << 17, num_token_ids=num_token_ids, dtype=dtype))
+    for other in {"uint8", "uint16", "uint32", "int64"} - {dtype}:
+        with pytest.raises(BadConfig, match=f"kept as {dtype}"):
+            check_spec(with_data(1 << 17, num_token_ids=num_token_ids, dtype=other))
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"vocab_size": 299}, "vocab_size 299 is below the 300 token ids"),
+        ({"train_bytes": 21}, "train_bytes 21 is no whole number of uint16"),
+        ({"heldout_bytes": 3}, "heldout_bytes 3 is no whole number"),
+        ({"tokenizer_root": Digest(bytes(32))}, "tokenizer_root"),
+        ({"tokenizer_root": Digest(b"short")}, "tokenizer_root is a hash"),
+        ({"tokenizer": "bytes"}, "bytes have 256 token ids, not 300"),
+        (
+            {"tokenizer": "bytes", "num_token_ids": 256, "dtype": "uint8"},
+            "tokenizer_root names the file",
+        ),
+    ],
+)
+def test_data_that_does_not_fit_itself_or_the_model_is_refused(
+    changes: dict[str, Any], cause: str
+) -> None:
+    with pytest.raises(BadConfig, match=cause):
+        check_spec(with_data(**changes))
 
 
 def test_the_edge_of_stability_is_outside() -> None:

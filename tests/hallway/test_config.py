@@ -18,17 +18,14 @@ from swarm.config import (
 )
 from swarm.errors import BadConfig
 from swarm.packaged import packaged_file
-from swarm.spec import NANO, RunSpec
+from swarm.spec import NANO, DataSpec, RunSpec
 from swarm.types import Digest, PeerId
 
 
 def a_spec(text: str = "") -> RunSpec:
     return run_spec(
         parse_run_file(text, "my.toml"),
-        train_root=Digest(b"t" * 32),
-        train_bytes=1000,
-        heldout_root=Digest(b"h" * 32),
-        heldout_bytes=100,
+        data=DataSpec("bytes", Digest(b"t" * 32), 1000, Digest(b"h" * 32), 100),
         init_root=Digest(b"i" * 32),
     )
 
@@ -95,6 +92,13 @@ def test_the_schedule_of_any_length_fits_the_table(steps: int) -> None:
     assert rates[-1] == 400_000
 
 
+@pytest.mark.parametrize("vocab_size", [256, 257, 50_304, 128_256])
+def test_a_dataset_may_have_any_vocabulary(vocab_size: int) -> None:
+    """What its tokens are is known when it is opened."""
+    text = f'[data]\ndataset = "d"\n[model]\nvocab_size = {vocab_size}'
+    assert parse_run_file(text, "my.toml").data.dataset == "d"
+
+
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
@@ -113,6 +117,8 @@ def test_the_schedule_of_any_length_fits_the_table(steps: int) -> None:
         ("[model]\nnum_kv_heads = 3", "must be a multiple of num_kv_heads 3"),
         ("[model]\nnum_layers = 1", "num_stages 2 must be at most num_layers = 1"),
         ("[model]\nvocab_size = 512", "bytes have a vocab_size of 256"),
+        ("[data]\ndataset = 'd'\nsource = ['x']", "names a dataset and a source"),
+        ("[data]\ndataset = 3", "[data] dataset = 3: must be a valid string"),
         ("[training]\nmicrobatch_size = 1024", "must fit into a frame of 4190208"),
         ("[outer]\nalpha = 0.9", "gamma 0.7 must be below 2 * (1 - alpha^2) = 0.38"),
         ("[outer]\nalpha = nan", "finite"),

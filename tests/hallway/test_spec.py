@@ -7,15 +7,12 @@ import pytest
 
 from swarm.codec import decode, encode
 from swarm.config import RunFile, genesis_of, run_spec
-from swarm.spec import Genesis, RunSpec
+from swarm.spec import DataSpec, Genesis, RunSpec
 from swarm.types import Digest, PeerId
 
 SPEC = run_spec(
     RunFile(),
-    train_root=Digest(b"t" * 32),
-    train_bytes=10,
-    heldout_root=Digest(b"h" * 32),
-    heldout_bytes=10,
+    data=DataSpec("bytes", Digest(b"t" * 32), 10, Digest(b"h" * 32), 10),
     init_root=Digest(b"i" * 32),
 )
 GENESIS = genesis_of(RunFile(), validators={PeerId(b"v" * 32): 7}, accounts={}, seed=b"s" * 32)
@@ -33,9 +30,9 @@ def variants(whole: Any) -> list[Any]:  # noqa: ANN401  (walks structs of any ki
         elif isinstance(value, str):
             changed = [value + "x"]
         elif isinstance(value, bytes):
-            changed = [bytes(len(value))]
+            changed = [bytes(byte ^ 1 for byte in value)]
         else:
-            changed = [value[1:]]
+            changed = [value[1:] if value else (Digest(b"x" * 32),)]
         found += [msgspec.structs.replace(whole, **{field: one}) for one in changed]
     return found
 

@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 
 from swarm.cli.main import run
-from swarm.codec import replace
+from swarm.codec import encode, replace
+from swarm.config import parse_run_file
 from swarm.crypto import SecretKey
 from swarm.host.identity import load_identity, lock_home
+from swarm.node.entrance import GENESIS_KEY, TABLE
+from swarm.node.launching import genesis_for, save_genesis
+from swarm.node.service import STORE_FILE
+from swarm.store import Store
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
 
@@ -73,10 +78,15 @@ def a_run_file(tmp_path: Path, text: str = FILE) -> str:
 
 
 def a_home_with_a_network(home: Path, tmp_path: Path, failed: Failed) -> None:
-    """A launch that got as far as its genesis, and stopped for want of text."""
-    told = failed(4, "launch", a_run_file(tmp_path), *NODE)
-    assert "nowhere.txt cannot be read" in told
-    assert (home / "genesis.bin").exists()
+    """What an earlier launch left: a key, a genesis, and a database that knows it."""
+    secret = load_identity(home)
+    file = parse_run_file(FILE, "run.toml")
+    genesis = genesis_for(file, home, secret)
+    save_genesis(home, genesis)
+    store = Store.open(home / STORE_FILE)
+    store.put(TABLE, GENESIS_KEY, encode(genesis))
+    store.close()
+    assert "nowhere.txt cannot be read" in failed(4, "launch", a_run_file(tmp_path), *NODE)
 
 
 def test_a_ticket_that_is_mistyped_wrong_or_expired(failed: Failed) -> None:
@@ -118,6 +128,32 @@ def test_a_run_whose_windows_the_disk_may_not_hold(
     assert "disk_quota_mb is 100" in told
     assert "keeps 650 windows of 0.4 MB for 13 rounds" in told
     assert "try: disk_quota_mb = " in told
+
+
+def test_a_launch_that_fails_leaves_no_network_behind(
+    failed: Failed, home: Path, tmp_path: Path
+) -> None:
+    """The text, the room, the page's port and the ledger's own rules come before the genesis."""
+    (tmp_path / "text.txt").write_text("text " * 10_000)
+    (tmp_path / "other.txt").write_text("more " * 10_000)
+    good = FILE.replace('"nowhere.txt"', '"text.txt", "other.txt"') + "heldout_every = 2\n"
+    crowd = "[training]\nreplicas_max = 256\nround_blocks = 20\n[deadlines]\nexchange_s = 20\n"
+
+    def launched(text: str, *words: str) -> str:
+        return failed(4, "launch", a_run_file(tmp_path, text), *NODE, *words)
+
+    assert "cannot be read" in launched(FILE)
+    assert "too few to hold out" in launched(good.replace(', "other.txt"', ""))
+    assert "gamma" in launched("[outer]\ngamma = 1.9\n" + good)
+    assert "no ledger takes this run" in launched(crowd + good)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ("launch", a_run_file(tmp_path, good), *NODE[:2], "--api-port", port, "--plain")
+        assert f"port {port}" in failed(2, *words)
+    assert not (home / "genesis.bin").exists()
+    store = Store.open(home / STORE_FILE)
+    assert store.get(TABLE, GENESIS_KEY) is None
+    store.close()
 
 
 def test_a_run_that_nobody_could_check_or_no_ledger_takes(

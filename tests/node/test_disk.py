@@ -12,8 +12,9 @@ from swarm.gossip.blobs import Blobs
 from swarm.node.checkpoints import tidy
 from swarm.node.datasets import token_source
 from swarm.node.library import TABLE, Library
+from swarm.spec import DataSpec
 from swarm.store import Store
-from swarm.types import Digest, StageIndex
+from swarm.types import NO_DIGEST, Digest, StageIndex
 from tests.fakes import FakeNetwork
 
 RUN16 = b"r" * 16
@@ -33,7 +34,8 @@ async def test_a_text_that_the_disk_changed_is_not_trained_on(tmp_path: Path) ->
     """It is hashed once a start, and not at all when it was fetched in this one."""
     context = a_context(tmp_path)
     root = await context.blobs.add(b"some text to train on")
-    run: Any = Some(seats=(), owner=b"", spec=Some(data=Some(train_root=root, train_bytes=21)))
+    data = DataSpec("bytes", root, 21, NO_DIGEST, 1)
+    run: Any = Some(seats=(), owner=b"", spec=Some(data=data))
     tokens = await token_source(context, run)
     assert bytes(tokens[:4]) == b"some"
     assert await token_source(context, run) is tokens

@@ -30,6 +30,7 @@ from swarm.node.duties import (
     next_duties,
     partner_of,
 )
+from swarm.spec import DataSpec
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 
 PEERS = [PeerId(bytes([number]) * 32) for number in range(6)]
@@ -53,10 +54,7 @@ def a_run(*infos: RoundInfo, waiting: tuple[Waiter, ...] = ()) -> Run:
     file = parse_run_file("", "test.toml")
     spec = run_spec(
         file,
-        train_root=NO_DIGEST,
-        train_bytes=1000,
-        heldout_root=NO_DIGEST,
-        heldout_bytes=1000,
+        data=DataSpec("bytes", NO_DIGEST, 1000, NO_DIGEST, 1000),
         init_root=NO_DIGEST,
     )
     rosters = infos[-1].seats if infos else ((), ())

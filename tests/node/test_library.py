@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from swarm.bounds import check_spec
+from swarm.codec import replace
 from swarm.compute import InlineCompute
 from swarm.config import parse_run_file, run_spec
 from swarm.errors import Corrupt, Unreachable
 from swarm.gossip.blobs import Blobs
+from swarm.merkle import merkle_root
 from swarm.node import library as library_module
 from swarm.node.library import ANCHORS_KEPT, Library
-from swarm.spec import RunSpec
+from swarm.spec import DataSpec, RunSpec
 from swarm.store import Store
 from swarm.tensors import hash_of
 from swarm.training.checkpoint import phi_bytes
@@ -37,10 +40,7 @@ STAGE = StageIndex(1)
 def a_spec() -> RunSpec:
     return run_spec(
         parse_run_file(RUN, "run.toml"),
-        train_root=NO_DIGEST,
-        train_bytes=1000,
-        heldout_root=NO_DIGEST,
-        heldout_bytes=1000,
+        data=DataSpec("bytes", NO_DIGEST, 1000, NO_DIGEST, 1000),
         init_root=NO_DIGEST,
     )
 
@@ -127,3 +127,53 @@ async def test_an_anchor_that_the_disk_changed_is_named(tmp_path: Path) -> None:
     with pytest.raises(Corrupt) as caught:
         await shelf.library.anchor(shelf.run, STAGE, root)
     assert caught.value.hint == f"rm {path}"
+
+
+async def test_the_weights_that_a_run_goes_on_from_are_fetched_by_their_names(
+    tmp_path: Path,
+) -> None:
+    shelf = Shelf(tmp_path)
+    roots, tensors = list[Digest](), list[Tensor]()
+    for plan in shelf.plans:
+        start_P = init_flat(plan, 99) * 0.5
+        roots.append(
+            await shelf.blobs.add(phi_bytes(start_P), dtype="float32", shape=tuple(start_P.shape))
+        )
+        tensors.append(start_P)
+    spec = replace(shelf.spec, initial_roots=tuple(roots), init_root=merkle_root(roots))
+    check_spec(spec)
+    shelf.run.spec, shelf.run.spec_digest = spec, spec.digest
+    for number, (root, start_P) in enumerate(zip(roots, tensors, strict=True)):
+        stage = StageIndex(number)
+        assert await shelf.library.initial_root(spec, stage) == root
+        assert shelf.library.canonical(shelf.run, stage, root)
+        assert torch.equal(await shelf.library.initial(shelf.run, stage), start_P)
+        assert torch.equal(await shelf.library.anchor(shelf.run, stage, root), start_P)
+        assert await shelf.library.served(shelf.run, stage, root) is not None
+    drawn = hash_of(init_flat(shelf.plans[STAGE], spec.seed))
+    assert not shelf.library.canonical(shelf.run, STAGE, drawn)
+    assert await shelf.library.served(shelf.run, STAGE, drawn) is None
+    await shelf.blobs.remove(roots[0])
+    shelf.library.forget(roots[0])
+    assert await shelf.library.served(shelf.run, StageIndex(0), roots[0]) is None
+
+
+async def test_initial_weights_that_are_not_finite_are_of_no_use(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    bad_P = torch.full((shelf.plans[STAGE].num_parameters,), float("nan"))
+    root = await shelf.blobs.add(phi_bytes(bad_P), dtype="float32", shape=tuple(bad_P.shape))
+    shelf.run.spec = replace(
+        shelf.spec, initial_roots=(root, root), init_root=merkle_root([root] * 2)
+    )
+    with pytest.raises(Unreachable, match="of no use"):
+        await shelf.library.initial(shelf.run, STAGE)
+
+
+async def test_held_out_text_is_checked_like_the_text(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    heldout = bytes(range(256)) * 4
+    root = await shelf.blobs.add(heldout)
+    shelf.run.spec = replace(
+        shelf.spec, data=replace(shelf.spec.data, heldout_root=root, heldout_bytes=len(heldout))
+    )
+    assert bytes(await shelf.library.heldout(shelf.run)) == heldout

@@ -14,7 +14,7 @@ from swarm.node.retention import (
     window_bytes,
     windows_per_round,
 )
-from swarm.spec import RunSpec
+from swarm.spec import DataSpec, RunSpec
 from swarm.training.stages import plan_stages
 from swarm.types import NO_DIGEST
 
@@ -49,10 +49,7 @@ ROOM = 1 << 50
 def a_spec(text: str = TEXT) -> RunSpec:
     return run_spec(
         parse_run_file(text, "run.toml"),
-        train_root=NO_DIGEST,
-        train_bytes=12_000_000,
-        heldout_root=NO_DIGEST,
-        heldout_bytes=600_000,
+        data=DataSpec("bytes", NO_DIGEST, 12_000_000, NO_DIGEST, 600_000),
         init_root=NO_DIGEST,
     )
 

@@ -8,11 +8,11 @@ import trio
 from swarm.compute import InlineCompute
 from swarm.config import parse_run_file, run_spec
 from swarm.crypto import digest
-from swarm.gossip.exchange import Snapshot as Offerable
 from swarm.gossip.exchange import open_payload, pack
-from swarm.gossip.messages import Codec, FragmentKey, payload_digest, sign_offer
-from swarm.spec import RunSpec
+from swarm.gossip.messages import FragmentKey, payload_digest, sign_offer
+from swarm.spec import DataSpec, RunSpec
 from swarm.training.fragments import Merge, Received, Snapshot
+from swarm.training.offers import offerable
 from swarm.training.outer import outer_scalars, weight_nano
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.runner import SeatRunner
@@ -58,10 +58,7 @@ def a_spec(*, stages: int = 2, steps: int = 50, numerics: str = "native") -> Run
     text = SMALL.format(stages=stages, layers=max(stages, 2), steps=steps, numerics=numerics)
     return run_spec(
         parse_run_file(text, "test.toml"),
-        train_root=NO_DIGEST,
-        train_bytes=len(TEXT),
-        heldout_root=NO_DIGEST,
-        heldout_bytes=1000,
+        data=DataSpec("bytes", NO_DIGEST, len(TEXT), NO_DIGEST, 1000),
         init_root=NO_DIGEST,
     )
 
@@ -187,10 +184,12 @@ class Swarm:
         fragment, partner = mine.fragment, 1 - me
         secret = self.nodes[stage, partner].host.secret
         key = FragmentKey(plan.run, stage, fragment, plan.round, partner)
-        packed = pack(key, _offerable(theirs), Codec.INT8)
+        offered = offerable(plan.spec, plan.round, theirs)
+        packed = pack(key, offered, offered.codec)
         offer = sign_offer(secret, plan.chain, packed.offer)
         payload, theta_hat_P = open_payload(offer, packed.wire, mine.anchor_P)
-        ours = pack(replace_seat(key, me), _offerable(mine), Codec.INT8).offer.payload_hash
+        given = offerable(plan.spec, plan.round, mine)
+        ours = pack(replace_seat(key, me), given, given.codec).offer.payload_hash
         assert payload_digest(payload) == offer.payload_hash
         return Merge(
             mine,
@@ -207,7 +206,3 @@ class Swarm:
 
 def replace_seat(key: FragmentKey, seat: int) -> FragmentKey:
     return FragmentKey(key.run, key.stage, key.fragment, key.round, seat)
-
-
-def _offerable(taken: Snapshot) -> Offerable:
-    return Offerable(taken.theta_P, taken.anchor_P, taken.anchor_root, taken.step, taken.tokens)

@@ -9,6 +9,7 @@ from torch import Tensor
 from swarm.gossip.exchange import read_payload
 from swarm.spec import RunSpec
 from swarm.training.fragments import Merge
+from swarm.training.offers import anchor_of, read_values
 from swarm.training.outer import outer_scalars
 from swarm.training.replaying import replay_microbatch
 from swarm.training.resume import restored
@@ -76,7 +77,8 @@ def _merge(shard: Shard, plan: RoundPlan, data: WindowData, event: FragmentMerge
     assert snapshot is not None
     if offer is None:
         return Merge(snapshot, None, 0, scalars, None, -1, event.my_payload, NO_DIGEST)
-    theta_P = read_payload(offer.codec, event.payload, snapshot.anchor_P)
+    values = read_payload(offer.codec, event.payload, anchor_of(plan.spec, snapshot))
+    theta_P, phi_P = read_values(plan.spec, values)
     peer = plan.rosters[data.key.stage][event.partner_seat].peer
     return Merge(
         snapshot,
@@ -87,4 +89,5 @@ def _merge(shard: Shard, plan: RoundPlan, data: WindowData, event: FragmentMerge
         event.partner_seat,
         event.my_payload,
         offer.payload_hash,
+        phi_hat_P=phi_P,
     )

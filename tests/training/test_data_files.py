@@ -1,11 +1,15 @@
 """The text of a run is found on the disk, and what is not there is named."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from swarm.errors import BadConfig, Corrupt
-from swarm.training.data_files import open_tokens, read_source, stdlib_files
+from swarm.training.data_files import encode_file, open_tokens, read_source, stdlib_files
+from swarm.training.tokenizer import load_tokenizer
+from tests.training.datasets import a_tokenizer
 
 
 def test_the_standard_library_is_several_megabytes_of_python() -> None:
@@ -36,3 +40,47 @@ def test_a_token_file_is_mapped_and_a_missing_one_is_corrupt(tmp_path: Path) -> 
     assert bytes(open_tokens(path)) == b"abc"
     with pytest.raises(Corrupt):
         open_tokens(tmp_path / "none")
+
+
+def test_wider_tokens_are_mapped_little_endian(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_bytes(b"\x01\x02\x03\x04")
+    assert open_tokens(path, "uint16").tolist() == [0x0201, 0x0403]
+    assert open_tokens(path, "uint32").tolist() == [0x04030201]
+    path.write_bytes(b"abc")
+    with pytest.raises(Corrupt):
+        open_tokens(path, "uint16")
+
+
+def test_ten_gigabytes_of_tokens_take_no_memory(tmp_path: Path) -> None:
+    """A file with holes: 10 GB to see, of which the windows drawn are read."""
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from swarm.training.data import windows\n"
+        "from swarm.training.data_files import open_tokens\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "tokens = open_tokens(Path(sys.argv[1]), 'uint16')\n"
+        "for start in range(0, len(tokens) - 2000, len(tokens) // 100):\n"
+        "    windows(tokens, (start,), 1024)\n"
+        "print(len(tokens), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    path = tmp_path / "tokens"
+    with path.open("wb") as file:
+        file.truncate(10 * 10**9)
+    words = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    count, grown = (int(word) for word in done.stdout.split())
+    assert count == 5 * 10**9
+    assert grown < 64 << 10, f"{grown} KiB"
+
+
+def test_a_text_is_encoded_by_the_tokenizer_of_its_model(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"w0 w1")
+    assert encode_file(path, load_tokenizer(a_tokenizer())).tolist() == [1, 2]
+    assert bytes(encode_file(path, load_tokenizer(b""))) == b"w0 w1"
+    path.write_bytes(b"\xff")
+    for bad in (path, tmp_path / "gone", tmp_path):
+        with pytest.raises(BadConfig):
+            encode_file(bad, load_tokenizer(a_tokenizer()))

@@ -1,6 +1,7 @@
 """The held-out loss is a mean over windows that everybody draws alike."""
 
 from math import log
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from swarm.errors import UsageError
 from swarm.spec import ModelSpec
+from swarm.training.data import windows
 from swarm.training.evaluate import heldout_loss, heldout_starts, whole_model
-from swarm.training.ops import NATIVE
+from swarm.training.ops import EXACT_NAME, NATIVE, table
 from swarm.training.stages import init_flat
 
 MODEL = ModelSpec(40, 16, 2, 4, 2, 24, 12, 10_000, 10_000)
@@ -31,6 +33,31 @@ def test_a_model_that_knows_nothing_loses_the_log_of_its_vocabulary() -> None:
     named["lm_head.weight"] = torch.zeros(40, 16)
     loss = heldout_loss(stage, stage.plan.flat(named), TOKENS, num_windows=20)
     assert loss == pytest.approx(log(40), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_the_width_of_a_token_changes_nothing(dtype: Any) -> None:  # noqa: ANN401
+    stage = whole_model(MODEL, NATIVE)
+    flat = init_flat(stage.plan, 1)
+    narrow = heldout_loss(stage, flat, TOKENS, num_windows=20)
+    assert heldout_loss(stage, flat, TOKENS.astype(dtype), num_windows=20) == narrow
+
+
+@pytest.mark.parametrize("numerics", ["native", EXACT_NAME])
+def test_a_model_of_a_thousand_tokens_learns_them(numerics: str) -> None:
+    """Both tables of operators, ids up to the last."""
+    model = ModelSpec(1000, 16, 2, 4, 2, 24, 12, 10_000, 10_000)
+    tokens = (np.arange(500) * 333 % 1000).astype(np.uint16)
+    stage = whole_model(model, table(numerics))
+    flat = init_flat(stage.plan, 1).requires_grad_()
+    inputs_BT, labels_BT = windows(tokens, (0, 100, 487), 12)
+    assert int(max(inputs_BT.max(), labels_BT.max())) > 990
+    before = stage.loss(flat, inputs_BT, labels_BT)
+    (grad,) = torch.autograd.grad(before, flat)
+    step = flat.detach() - 0.5 * grad
+    assert 6.0 < float(before.detach()) < 9.0
+    with torch.no_grad():
+        assert float(stage.loss(step, inputs_BT, labels_BT)) < float(before.detach())
 
 
 def test_the_mean_is_over_windows_whatever_the_pass_size() -> None:

@@ -1,35 +1,35 @@
-"""An export holds the names, shapes and settings that transformers' Llama reads, and comes back exactly."""
+"""An export holds what transformers' Llama reads: names, shapes, settings; and says where it comes from."""
 
 import json
 
-import pytest
-import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 
-from swarm.errors import BadConfig
 from swarm.spec import ModelSpec
-from swarm.training.export import CONFIG_FILE, EXPORT_FILES, WEIGHTS_FILE, export_files, load_export
+from swarm.training.export import (
+    CARD_FILE,
+    GENERATION_FILE,
+    WEIGHTS_FILE,
+    RunFacts,
+    export_files,
+    tokenizer_files,
+    weights,
+)
+from swarm.training.hf_config import CONFIG_FILE
 from swarm.training.stages import init_flat, plan_stages
 
-MODEL = ModelSpec(40, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
+MODEL = ModelSpec(256, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
 SHARDS = [init_flat(plan, 5) for plan in plan_stages(MODEL, 2)]
-
-
-def test_an_export_comes_back_as_one_flat_vector() -> None:
-    files = export_files(MODEL, SHARDS)
-    assert sorted(files) == sorted(EXPORT_FILES)
-    model, flat = load_export(files)
-    assert model == MODEL
-    assert torch.equal(flat, torch.cat(SHARDS))
+FACTS = RunFacts("tiny", "ab" * 32, 4, 9, 123_456, 2, ("cd" * 32, "ef" * 32))
 
 
 def test_it_says_what_llama_needs_to_know() -> None:
-    files = export_files(MODEL, SHARDS)
+    files = export_files(MODEL, SHARDS, end_token=0)
     config = json.loads(files[CONFIG_FILE])
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert config["rms_norm_eps"] == 1e-5
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 10_000.0
     assert config["tie_word_embeddings"] is False
+    assert json.loads(files[GENERATION_FILE])["eos_token_id"] == 0
     names = set(load(files[WEIGHTS_FILE]))
     assert len(names) == 3 + 9 * MODEL.num_layers
     assert {"lm_head.weight", "model.layers.2.self_attn.q_proj.weight"} <= names
@@ -37,35 +37,20 @@ def test_it_says_what_llama_needs_to_know() -> None:
 
 def test_two_exports_of_one_model_are_the_same_bytes() -> None:
     assert export_files(MODEL, SHARDS) == export_files(MODEL, SHARDS)
+    assert export_files(MODEL, SHARDS)[WEIGHTS_FILE] == weights(MODEL, SHARDS)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        (CONFIG_FILE, b"{"),
-        (CONFIG_FILE, b"[]"),
-        (CONFIG_FILE, b'{"model_type": "llama"}'),
-        (WEIGHTS_FILE, b"junk"),
-        (WEIGHTS_FILE, save({"lm_head.weight": torch.zeros(40, 16)})),
-    ],
-)
-def test_a_damaged_folder_is_refused(name: str, content: bytes) -> None:
-    files = {**export_files(MODEL, SHARDS), name: content}
-    with pytest.raises(BadConfig):
-        load_export(files)
+def test_the_card_says_what_the_ledger_says() -> None:
+    card = export_files(MODEL, SHARDS, facts=FACTS)[CARD_FILE].decode()
+    for fact in ("tiny", "ab" * 32, "4 of 9", "123,456", "cd" * 32, "ef" * 32):
+        assert fact in card
+    assert "run spec" not in export_files(MODEL, SHARDS)[CARD_FILE].decode()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"model_type": "gpt2"}, {"tie_word_embeddings": True}, {"num_hidden_layers": -3}],
-)
-def test_another_kind_of_model_is_refused(change: dict[str, object]) -> None:
-    files = export_files(MODEL, SHARDS)
-    config = {**json.loads(files[CONFIG_FILE]), **change}
-    with pytest.raises(BadConfig):
-        load_export({**files, CONFIG_FILE: json.dumps(config).encode()})
-
-
-def test_a_missing_file_is_named() -> None:
-    with pytest.raises(BadConfig, match=WEIGHTS_FILE):
-        load_export({CONFIG_FILE: b"{}"})
+def test_a_tokenizer_goes_with_its_model_and_bytes_have_none() -> None:
+    files = tokenizer_files(b"{}")
+    assert files["tokenizer.json"] == b"{}"
+    assert (
+        json.loads(files["tokenizer_config.json"])["tokenizer_class"] == "PreTrainedTokenizerFast"
+    )
+    assert set(tokenizer_files(b"").values()) == {b""}

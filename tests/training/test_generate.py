@@ -7,7 +7,7 @@ from swarm.errors import UsageError
 from swarm.rng import stream
 from swarm.spec import ModelSpec
 from swarm.training.evaluate import whole_model
-from swarm.training.generate import generate
+from swarm.training.generate import Sampling, draw_token, generate
 from swarm.training.ops import NATIVE
 from swarm.training.stages import init_flat
 
@@ -23,10 +23,10 @@ def text(
     seed: bytes = b"s",
     temperature: float = 0.8,
     top_k: int = 40,
+    top_p: float = 1.0,
 ) -> list[int]:
-    dice = stream(seed, "test")
-    tokens = generate(STAGE, FLAT, prompt, count, dice, temperature=temperature, top_k=top_k)
-    return list(tokens)
+    dice, sampling = stream(seed, "test"), Sampling(temperature, top_k, top_p)
+    return list(generate(STAGE, FLAT, prompt, count, dice, sampling))
 
 
 def test_the_likeliest_tokens_are_those_of_a_full_forward_pass() -> None:
@@ -61,7 +61,20 @@ def test_a_prompt_outside_the_vocabulary_is_refused(prompt: list[int]) -> None:
         text(prompt, 1)
 
 
-@pytest.mark.parametrize(("temperature", "top_k"), [(-1.0, 40), (0.8, 0)])
-def test_impossible_settings_are_refused(temperature: float, top_k: int) -> None:
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [(-1.0, 40, 1.0), (float("nan"), 40, 1.0), (0.8, 0, 1.0), (0.8, 40, 0.0), (0.8, 40, 1.1)],
+)
+def test_impossible_settings_are_refused(temperature: float, top_k: int, top_p: float) -> None:
     with pytest.raises(UsageError):
-        text([1], 1, temperature=temperature, top_k=top_k)
+        Sampling(temperature, top_k, top_p)
+
+
+def test_a_small_nucleus_is_the_likeliest_and_a_large_one_leaves_the_tail_out() -> None:
+    assert text([7], 10, top_p=1e-9) == text([7], 10, temperature=0.0)
+    logits = torch.log(torch.tensor([0.05, 0.5, 0.3, 0.15]))
+    dice = stream(b"s", "test")
+    drawn = [draw_token(logits, dice, Sampling(1.0, 4, 0.79)) for _ in range(2000)]
+    assert sorted(set(drawn)) == [1, 2]
+    assert 0.58 < drawn.count(1) / len(drawn) < 0.67
+    assert {draw_token(logits, dice, Sampling(1.0, 4, 0.81)) for _ in range(500)} == {1, 2, 3}

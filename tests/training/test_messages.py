@@ -14,6 +14,7 @@ from swarm.spec import (
     OptimizerSpec,
     OuterSpec,
     RunSpec,
+    WireSpec,
 )
 from swarm.training.messages import (
     LOSS_MICRO_MAX,
@@ -49,7 +50,8 @@ SPEC = RunSpec(
     rounds=5,
     checkpoint_rounds=2,
     optimizer=OptimizerSpec(9, 9, 10, 0, 1, (1,), 1),
-    outer=OuterSpec(0, 0, 0, 0, (), 4, 1, 1),
+    outer=OuterSpec(0, 0, 0, 0, (), 4, 1, 1, "int8"),
+    wire=WireSpec("bf16"),
     data=DataSpec("bytes", NO_DIGEST, 1, NO_DIGEST, 1),
     deadlines=DeadlineSpec(1, 1, 1),
     checks=CheckSpec(0, 10, 120),
@@ -93,7 +95,7 @@ def check(message: MicroBatch, *, run: Digest = RUN, chain: Digest = CHAIN) -> D
 
 
 def check_answer(answer: MicroBatchGrad, sender: SecretKey = ABOVE) -> None:
-    check_grad(CHAIN, RUN, REQUEST, WIRE, answer, sender.peer)
+    check_grad(CHAIN, RUN, SPEC, REQUEST, WIRE, answer, sender.peer)
 
 
 def test_an_honest_micro_batch_and_its_gradient_are_believed() -> None:
@@ -218,9 +220,9 @@ def test_a_gradient_counts_for_the_very_activations_that_its_signature_names() -
     other = replace(REQUEST, payload=b"\x01" + bytes(47))
     wire = wire_digest(other.payload)
     with pytest.raises(OutOfTurn):
-        check_grad(CHAIN, RUN, other, wire, ANSWER, ABOVE.peer)
+        check_grad(CHAIN, RUN, SPEC, other, wire, ANSWER, ABOVE.peer)
     with pytest.raises(BadSignature):
-        check_grad(CHAIN, RUN, other, wire, replace(ANSWER, activations=wire), ABOVE.peer)
+        check_grad(CHAIN, RUN, SPEC, other, wire, replace(ANSWER, activations=wire), ABOVE.peer)
 
 
 def test_a_digest_that_is_known_is_not_taken_again() -> None:
@@ -237,9 +239,9 @@ def test_the_largest_micro_batch_of_the_frame_limit_fits() -> None:
 
 
 def test_results_that_are_not_finite_are_not_sent() -> None:
-    assert wire_of(torch.ones(2)) == b"\x80\x3f" * 2
+    assert wire_of(SPEC, torch.ones(2)) == b"\x80\x3f" * 2
     with pytest.raises(PeerFault):
-        wire_of(torch.tensor([1.0, float("nan")]))
+        wire_of(SPEC, torch.tensor([1.0, float("nan")]))
 
 
 def test_a_loss_is_counted_in_millionths_and_no_model_is_that_wrong() -> None:

@@ -21,7 +21,7 @@ from swarm.training.outer import (
 )
 
 NOLOCO = PRESETS["noloco"]
-SPEC = OuterSpec(500_000_000, 700_000_000, 700_000_000, 5, (NANO, NANO // 2), 4, 1, 1)
+SPEC = OuterSpec(500_000_000, 700_000_000, 700_000_000, 5, (NANO, NANO // 2), 4, 1, 1, "int8")
 
 
 def noise(seed: int) -> Tensor:

@@ -7,15 +7,16 @@ import torch
 from swarm.codec import replace
 from swarm.crypto import digest
 from swarm.errors import PeerFault, UsageError
-from swarm.gossip.quantize import to_wire
+from swarm.gossip.signals import to_wire
 from swarm.spec import NANO
 from swarm.tensors import hash_of
 from swarm.training.fragments import Merge
+from swarm.training.merging import MERGED_MAX
 from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad
 from swarm.training.outer import OuterScalars
 from swarm.training.outgoing import TooBusy
 from swarm.training.round_plan import RoundPlan
-from swarm.training.shard import MERGED_MAX, Shard
+from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 from tests.training.pipeline import TEXT, a_spec
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from swarm.codec import encode, replace
+from swarm.crypto import SIGNATURE_BYTES
 from swarm.errors import BadEncoding
+from swarm.gossip.messages import FragmentKey, Receipt
 from swarm.spec import NANO
 from swarm.training.inner import MICROBATCHES_MAX
 from swarm.training.messages import COUNT_MAX
@@ -24,7 +26,7 @@ from swarm.training.window_heads import (
     header_bytes_max,
     split_window,
 )
-from swarm.types import NO_DIGEST, Digest
+from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from tests.training.logs import SPEC, recorded
 
 FRAGMENTS = SPEC.outer.fragments
@@ -51,6 +53,10 @@ def bent_step(**changes: object) -> Bend:
 
 def bent_merge(**changes: object) -> Bend:
     return bent(MergeHead, lambda event: replace(event, **changes))
+
+
+def bent_receipt(**changes: object) -> Bend:
+    return bent_merge(receipt=replace(A_RECEIPT, **changes))
 
 
 def bent_offer(**changes: object) -> Bend:
@@ -101,12 +107,20 @@ def only(**changes: object) -> Bend:
 
 A_STEP = next(event for event in a_head().events if isinstance(event, StepHead))
 A_MERGE = next(event for event in a_head().events if isinstance(event, MergeHead))
+A_RECEIPT = Receipt(
+    FragmentKey(RunIndex(1), StageIndex(0), 0, RoundIndex(0), 0),
+    1,
+    NO_DIGEST,
+    bytes(SIGNATURE_BYTES),
+)
 MANY = tuple((0, 0, number) for number in range(DROPPED_MAX + 1))
 
 
 def test_an_honest_header_is_accepted() -> None:
     for stage in range(3):
         assert accept(a_head(stage)) == a_head(stage)
+    with_receipt = bent_merge(receipt=A_RECEIPT)(a_head())
+    assert accept(with_receipt) == with_receipt
 
 
 @pytest.mark.parametrize(
@@ -145,6 +159,11 @@ def test_an_honest_header_is_accepted() -> None:
         bent_merge(weight_nano=NANO + 1),
         bent_merge(my_payload=b""),
         bent_merge(offer=None),
+        bent_receipt(signature=b""),
+        bent_receipt(payload_hash=Digest(bytes(31))),
+        bent_receipt(to_seat=-1),
+        bent_receipt(key=replace(A_RECEIPT.key, round=-1)),
+        bent_receipt(key=replace(A_RECEIPT.key, seat=1 << 60)),
         bent_offer(signature=b""),
         bent_offer(signature=bytes(1000)),
         bent_offer(payload_hash=Digest(b"")),
@@ -200,7 +219,8 @@ def test_the_longest_honest_header_fits() -> None:
     key = replace(A_MERGE.offer.key, **dict.fromkeys(A_MERGE.offer.key.__struct_fields__, big))
     counts = dict.fromkeys(("step", "tokens", "num_bytes", "wire_bytes"), big)
     offer = replace(A_MERGE.offer, key=key, **counts)
-    merge = MergeHead(FRAGMENTS - 1, big, NANO, NO_DIGEST, offer)
+    receipt = Receipt(key, big, NO_DIGEST, bytes(SIGNATURE_BYTES))
+    merge = MergeHead(FRAGMENTS - 1, big, NANO, NO_DIGEST, offer, receipt)
     head = replace(
         a_head(),
         **dict.fromkeys(("run", "round", "stage", "seat", "window", "step", "tokens_total"), big),
@@ -219,6 +239,6 @@ def test_the_longest_honest_header_fits() -> None:
 def test_another_form_is_not_a_window() -> None:
     raw = head_bytes(a_head())
     assert raw.startswith(MAGIC)
-    for bad in (b"", raw[:5], b"SWARMWN2" + raw[8:], raw[:8] + bytes(4) + raw[12:]):
+    for bad in (b"", raw[:5], b"SWARMWN1" + raw[8:], raw[:8] + bytes(4) + raw[12:]):
         with pytest.raises(BadEncoding):
             split_window(SPEC, memoryview(bad))

@@ -34,7 +34,7 @@ from swarm.gossip.messages import (
     sign_offer,
     sign_receipt,
 )
-from swarm.gossip.quantize import to_wire
+from swarm.gossip.signals import FORMS, to_wire
 from swarm.host.hello import Hello
 from swarm.leaves import verify_commit, window_claim
 from swarm.ledger.blocks import (
@@ -80,8 +80,9 @@ from swarm.ledger.transactions import (
 from swarm.ledger.votes import Batch, Proof, Proposal, Request, Supply, Vote
 from swarm.ledger.windows import tokens_component
 from swarm.merkle import merkle_proof, merkle_root, sha256_hash
-from swarm.tensors import hash_of, tensor_hash
+from swarm.tensors import chunk_digests, hash_of, tensor_hash
 from swarm.ticket import Ticket, format_ticket
+from swarm.training.dataset import DatasetManifest, TokenFile, data_spec
 from swarm.training.messages import (
     NO_LOSS,
     MicroBatch,
@@ -93,6 +94,7 @@ from swarm.training.messages import (
     wire_digest,
 )
 from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
+from swarm.training.split import document_name
 from swarm.types import (
     NO_DIGEST,
     Amount,
@@ -214,7 +216,8 @@ def exchange() -> list[Json]:
     key = FragmentKey(RunIndex(1), StageIndex(0), 2, RoundIndex(7), 3)
     # Powers of two: exact on every machine, whatever its vector width.
     anchor = (torch.arange(200) - 100) / 128
-    snapshot = Snapshot(anchor + torch.arange(200) / 16384, anchor, some("anchor"), 350, 4096)
+    drift, residual = torch.arange(200) / 16384, (torch.arange(200) % 8) / 65536
+    snapshot = Snapshot(anchor + drift, anchor, some("anchor"), 350, 4096, residual=residual)
     out: list[Json] = [
         message(OfferRequest(key, 4, some("anchor"), 5000)),
         message(ChunkRequest(some("payload"), 0, 1)),
@@ -223,7 +226,7 @@ def exchange() -> list[Json]:
         message(Chunks((b"one", b"two"))),
         message(Taken()),
     ]
-    for codec in Codec:
+    for codec in (Codec.INT8, Codec.INT4, Codec.BF16):
         packed = pack(key, snapshot, codec)
         offer = sign_offer(ALICE, CHAIN, packed.offer)
         # The wire bytes may change with the version of zstandard; what is hashed before it may not.
@@ -231,7 +234,8 @@ def exchange() -> list[Json]:
         out.append(
             message(
                 stable,
-                rule="anchor[i] = (i - 100) / 128, theta[i] - anchor[i] = i / 16384, 200 values",
+                rule="anchor[i] = (i - 100) / 128, theta[i] - anchor[i] = i / 16384,"
+                " residual[i] = (i mod 8) / 65536, 200 values",
             )
         )
     fixed = replace(packed.offer, wire_bytes=400, chunk_root=some("chunks"))
@@ -251,7 +255,8 @@ def exchange() -> list[Json]:
 
 def pipeline() -> list[Json]:
     """Micro-batches and gradients."""
-    payload = to_wire((torch.arange(24) / 8).view(2, 3, 4))
+    values = (torch.arange(24) / 8).view(2, 3, 4)
+    payload = to_wire(values)
     request = MicroBatch(
         run=RunIndex(1),
         round=RoundIndex(7),
@@ -274,11 +279,14 @@ def pipeline() -> list[Json]:
     wire = wire_digest(payload)
     last = MicroBatchGrad.reply_to(signed, wire, 2_100_000, payload)
     middle = MicroBatchGrad.reply_to(signed, wire, NO_LOSS, payload)
+    activations: Json = {"kind": "activations", "rule": "value[i] = i / 8, 24 values"}
+    activations |= {form: to_wire(values, form).hex() for form in FORMS}
     return [
         message(signed, wire_digest=wire),
         message(sign_grad(BOB, CHAIN, RUN, last)),
         message(sign_grad(BOB, CHAIN, RUN, middle)),
         *(message(MicroBatchRefused(reason)) for reason in Refusal),
+        activations,
     ]
 
 
@@ -416,6 +424,34 @@ def blocks() -> list[Json]:
     ]
 
 
+def datasets() -> list[Json]:
+    """Names of documents, and what a dataset says of itself."""
+    tokens = bytes(range(256)) * 6000
+    train = TokenFile(
+        tensor_hash("uint16", (len(tokens) // 2,), tokens),
+        len(tokens),
+        b"".join(chunk_digests(tokens)),
+    )
+    heldout = TokenFile(tensor_hash("uint16", (2,), b"abcd"), 4, b"".join(chunk_digests(b"abcd")))
+    manifest = DatasetManifest(
+        format=1,
+        tokenizer="file",
+        tokenizer_root=some("tokenizer"),
+        dtype="uint16",
+        num_token_ids=65_536,
+        separator=65_535,
+        heldout_every=20,
+        num_documents=40,
+        train=train,
+        heldout=heldout,
+    )
+    return [
+        {"kind": "document", "text": "6162", "name": document_name(b"ab").hex()},
+        message(manifest, digest=manifest.digest),
+        message(data_spec(manifest)),
+    ]
+
+
 VECTORS: dict[str, Callable[[], list[Json]]] = {
     "hallway": hallway,
     "records": records,
@@ -424,6 +460,7 @@ VECTORS: dict[str, Callable[[], list[Json]]] = {
     "transcript": transcript,
     "transactions": transactions,
     "blocks": blocks,
+    "datasets": datasets,
     "windows": windows,
 }
 """File name (without .json) -> what is in it."""

@@ -5,7 +5,7 @@ import torch
 from swarm.codec import replace
 from swarm.crypto import SecretKey, fast_digest
 from swarm.gossip.exchange import Snapshot, pack
-from swarm.gossip.messages import Codec, FragmentKey, sign_offer
+from swarm.gossip.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
 from swarm.gossip.quantize import decompress
 from swarm.tensors import hash_of
 from swarm.training.messages import (
@@ -40,17 +40,19 @@ ALICE = SecretKey.from_seed(b"\x01" * 32)
 BOB = SecretKey.from_seed(b"\x02" * 32)
 CHAIN = Digest(b"\x0c" * 32)
 ROOT = Digest(b"\x0a" * 32)
-SPEC = a_spec(stages=3)
+INT8_SPEC = a_spec(stages=3)
+SPEC = replace(INT8_SPEC, outer=replace(INT8_SPEC.outer, codec="int4"))
 RUN, ROUND, STAGE = RunIndex(1), RoundIndex(7), StageIndex(1)
 
 
 def a_state(num_parameters: int, fragment: int) -> ShardState:
-    """Tensors that count up in eighths, with one fragment on its way."""
+    """Tensors that count up in eighths, with one fragment on its way and something unsaid."""
     params_P, m_P, v_P, phi_P, momentum_P = (
         (torch.arange(num_parameters) % 64 + number) / 8 for number in range(5)
     )
     offered = ((0, 300, torch.arange(float(fragment)) / 4),)
-    return ShardState(params_P, m_P, v_P, phi_P, momentum_P, 40, ROOT, 2560, (2000, 1500), offered)
+    five, counts = (params_P, m_P, v_P, phi_P, momentum_P), (2000, 1500)
+    return ShardState(*five, 40, ROOT, 2560, counts, offered, torch.arange(num_parameters) % 8 / 16)
 
 
 def a_microbatch() -> ComputedMicrobatch:
@@ -72,15 +74,18 @@ def a_microbatch() -> ComputedMicrobatch:
 
 
 def a_merge(numel: int) -> FragmentMerged:
-    """A fragment taken from a partner, in int8."""
+    """A fragment taken from a partner in int4, which acknowledged ours."""
     anchor = torch.zeros(numel)
-    offered = Snapshot(torch.arange(float(numel)) / 16, anchor, ROOT, 40, 512)
+    theta, residual = torch.arange(float(numel)) / 16, torch.zeros(numel)
+    offered = Snapshot(theta, anchor, ROOT, 40, 512, Codec.INT4, residual)
     key = FragmentKey(RUN, STAGE, 0, ROUND, 2)
-    packed = pack(key, offered, Codec.INT8)
+    packed = pack(key, offered, Codec.INT4)
     payload = decompress(packed.wire, packed.offer.num_bytes)
     # What zstandard makes of the payload may differ between its versions: nothing here depends on it.
     plain = replace(packed.offer, wire_bytes=packed.offer.num_bytes, chunk_root=ROOT)
-    return FragmentMerged(0, 2, 400_000_000, ROOT, sign_offer(BOB, CHAIN, plain), payload)
+    ours = replace(key, seat=3)
+    receipt = sign_receipt(BOB, CHAIN, Receipt(ours, 2, ROOT, b""))
+    return FragmentMerged(0, 2, 400_000_000, ROOT, sign_offer(BOB, CHAIN, plain), payload, receipt)
 
 
 def windows() -> list[dict[str, object]]:

@@ -21,6 +21,7 @@ from swarm.training.messages import (
     sign_grad,
     sign_microbatch,
 )
+from swarm.training.offers import common_codec
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.state import ShardState
 from swarm.training.window import (
@@ -38,6 +39,7 @@ from tests.training.pipeline import a_spec
 
 CHAIN = digest("test", b"chain")
 ANCHOR = Digest(digest("test", b"anchor"))
+ELSEWHERE = Digest(digest("test", b"another anchor"))
 ACTIVATIONS = Digest(digest("test", b"activations"))
 """What a gradient says it answers: no arithmetic here could tell."""
 NUMEL = 200
@@ -62,6 +64,18 @@ def spec_of(stages: int) -> RunSpec:
 
 @cache
 def plan_of(stages: int) -> RoundPlan:
+    """With a beacon that gives ``MINE`` a partner for one fragment of each stage, and none for the other."""
+    beacons = (Digest(digest("test", b"beacon", bytes([number]))) for number in range(256))
+    plans = (_plan(stages, beacon) for beacon in beacons)
+    return next(plan for plan in plans if all(_has_both(plan, stage) for stage in range(stages)))
+
+
+def _has_both(plan: RoundPlan, stage: int) -> bool:
+    fragments = range(plan.spec.outer.fragments)
+    return len({partner_index(plan, stage, fragment) >= 0 for fragment in fragments}) == 2
+
+
+def _plan(stages: int, beacon: Digest) -> RoundPlan:
     spec = spec_of(stages)
     return RoundPlan(
         chain=CHAIN,
@@ -69,7 +83,7 @@ def plan_of(stages: int) -> RoundPlan:
         run_digest=spec.digest,
         spec=spec,
         round=ROUND,
-        beacon=Digest(digest("test", b"beacon")),
+        beacon=beacon,
         rosters=tuple(
             tuple(RosterSeat(index, secret(stage, index).peer, 0) for index in range(REPLICAS))
             for stage in range(stages)
@@ -122,7 +136,9 @@ def an_offer(
     """What the partner of seat ``MINE`` offers, signed, and its payload."""
     partner = partner_index(plan, stage, fragment)
     theta = torch.randn(NUMEL, generator=torch.Generator().manual_seed(3))
-    snapshot = Snapshot(theta, torch.zeros(NUMEL), ANCHOR, 40, 1000)
+    root = ANCHOR if codec is common_codec(plan.spec, plan.round) else ELSEWHERE
+    residual = torch.zeros(NUMEL)
+    snapshot = Snapshot(theta, torch.zeros(NUMEL), root, 40, 1000, residual=residual)
     key = FragmentKey(plan.run, StageIndex(stage), fragment, plan.round, partner)
     packed = pack(key, snapshot, codec)
     signer = cast("SecretKey", changes.pop("signer", secret(stage, partner)))
@@ -154,7 +170,9 @@ def a_merge(plan: RoundPlan, stage: int, codec: Codec = Codec.INT8) -> FragmentM
 
 def a_state() -> ShardState:
     nothing = torch.zeros(4)
-    return ShardState(nothing, nothing, nothing, nothing, nothing, 0, ANCHOR, 0, (0, 0), ())
+    return ShardState(
+        nothing, nothing, nothing, nothing, nothing, 0, ANCHOR, 0, (0, 0), (), torch.zeros(0)
+    )
 
 
 def a_window(plan: RoundPlan, stage: int) -> WindowData:

@@ -35,6 +35,7 @@ from swarm.verify.inputs import (
 from swarm.verify.plans import round_plan
 from tests.verify.logs import (
     ANCHOR,
+    ELSEWHERE,
     MINE,
     NUMEL,
     REPLICAS,
@@ -364,7 +365,7 @@ def _merged(merged: FragmentMerged, *, plan: RoundPlan = PLAN, anchor: Digest = 
     return check_merge(plan, a_window(plan, 1).key, merged, anchor, NUMEL)
 
 
-@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("codec", [Codec.INT8, Codec.BF16])
 def test_what_the_drawn_partner_signed_is_merged(codec: Codec) -> None:
     merged = a_merge(PLAN, 1, codec)
     partner = _merged(merged)
@@ -372,11 +373,17 @@ def test_what_the_drawn_partner_signed_is_merged(codec: Codec) -> None:
     assert partner.index == merged.partner_seat == partner_index(PLAN, 1, merged.fragment)
 
 
-def test_bfloat16_needs_no_common_anchor_and_int8_does() -> None:
-    elsewhere = Digest(bytes(reversed(ANCHOR)))
-    _merged(a_merge(PLAN, 1, Codec.BF16), anchor=elsewhere)
-    with pytest.raises(BrokenPromise, match="anchor"):
-        _merged(a_merge(PLAN, 1, Codec.INT8), anchor=elsewhere)
+def test_the_codec_follows_from_the_round_and_both_anchors() -> None:
+    other = Digest(bytes(reversed(ANCHOR)))
+    _merged(a_merge(PLAN, 1, Codec.BF16), anchor=other)
+    for codec, anchor in (
+        (Codec.INT8, other),
+        (Codec.BF16, ELSEWHERE),
+        (Codec.INT4, ANCHOR),
+        (Codec.INT4, other),
+    ):
+        with pytest.raises(BrokenPromise, match="anchor"):
+            _merged(a_merge(PLAN, 1, codec), anchor=anchor)
 
 
 def test_a_step_alone_is_always_allowed_and_mentions_nobody() -> None:

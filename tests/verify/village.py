@@ -258,6 +258,7 @@ def a_window(case: Case, window: int, *, is_last: bool, variant: int = 0) -> Win
     """A log of the case's solver: nobody reads it, but its bytes have a name."""
     c = case.said.commit
     zeros = torch.zeros(4)
-    state = ShardState(zeros, zeros, zeros, zeros, zeros, variant, NO_DIGEST, 0, (0, 0), ())
+    five, none = (zeros, zeros, zeros, zeros, zeros), torch.zeros(0)
+    state = ShardState(*five, variant, NO_DIGEST, 0, (0, 0), (), none)
     key = WindowKey(c.run, c.round, c.stage, c.seat, window)
     return WindowData(key, is_last, state, ())

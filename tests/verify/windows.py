@@ -12,14 +12,14 @@ from trio.testing import MockClock
 from swarm.codec import replace as changed
 from swarm.compute import InlineCompute
 from swarm.crypto import SecretKey, digest
-from swarm.gossip.exchange import Snapshot as Offerable
-from swarm.gossip.exchange import pack, read_payload
-from swarm.gossip.messages import Codec, FragmentKey, Offer, sign_offer
+from swarm.gossip.exchange import Packed, pack, read_payload
+from swarm.gossip.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.gossip.quantize import decompress
 from swarm.spec import RunSpec
 from swarm.tensors import hash_of
-from swarm.training.fragments import Merge, Received, Snapshot
+from swarm.training.fragments import Merge, Received, Sent, Snapshot
+from swarm.training.offers import anchor_of, common_codec, offerable, read_values
 from swarm.training.outer import outer_scalars, weight_nano
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.runner import SeatRunner
@@ -44,6 +44,7 @@ FRAGMENT_S = 0.15
 """For each stage, between two fragments: the second is copied in another window than the first."""
 TRANSFER_S = 0.1
 """For each stage: steps are taken while a fragment is on its way."""
+ELSEWHERE = Digest(digest("test", b"another anchor"))
 Place = tuple[int, int]
 """(stage, index)."""
 
@@ -106,6 +107,8 @@ class Field:
         self.spec = spec
         self.offered: Callable[[int, Tensor], Tensor] = lambda _, theta_P: theta_P
         """What the seat of an index offers for its weights."""
+        self.is_acknowledged: Callable[[Receipt], bool] = lambda _: True
+        """Whether a receipt reaches the giver."""
         network = FakeNetwork(seed=3, loss=loss)
         self.seats: dict[Place, _Seat] = {}
         for stage in range(spec.num_stages):
@@ -140,60 +143,89 @@ class Field:
         )
 
     async def trade(self, plan: RoundPlan, stage: int, fragment: int, codec: Codec | None) -> None:
-        """One fragment of a whole stage, by pairs; without a codec everybody steps alone."""
+        """One fragment of a whole stage, by pairs; without a codec what arrived is not merged.
+
+        In bfloat16 the two sides have different anchors, unless that is the run's own codec.
+        """
         keys = [SeatKey(seat.index, seat.peer) for seat in plan.rosters[stage]]
         pairs = pair_up(keys, plan.beacon, plan.run_digest, StageIndex(stage), fragment, plan.round)
         snapshots = {
             key: await self.seats[stage, key.index].runner.snapshot(fragment) for key in keys
         }
-        used = Codec.BF16 if codec is None else codec
-        given = {key: self._offer(plan, stage, key.index, snapshots[key], used) for key in keys}
+        common = common_codec(plan.spec, plan.round)
+        used = codec if codec is Codec.BF16 else common
+        root = ELSEWHERE if used is not common else None
+        given = {
+            key: self._packed(plan, stage, key.index, snapshots[key], used, root) for key in keys
+        }
         await trio.sleep(TRANSFER_S * self.spec.num_stages)
         async with trio.open_nursery() as nursery:
             for key in keys:
-                partner = pairs.get(key)
-                taken = None if codec is None or partner is None else (partner, given[partner])
-                merge = _merge(plan, snapshots[key], given[key][0], taken)
+                merge = self._merge(plan, stage, key, pairs.get(key), snapshots, given, codec)
                 nursery.start_soon(self.seats[stage, key.index].runner.merge, merge)
 
-    def _offer(
-        self, plan: RoundPlan, stage: int, index: int, snapshot: Snapshot, codec: Codec
-    ) -> tuple[Offer, bytes]:
+    def _packed(
+        self,
+        plan: RoundPlan,
+        stage: int,
+        index: int,
+        snapshot: Snapshot,
+        codec: Codec,
+        root: Digest | None,
+    ) -> Packed:
         key = FragmentKey(plan.run, StageIndex(stage), snapshot.fragment, plan.round, index)
-        offerable = Offerable(
-            self.offered(index, snapshot.theta_P),
-            snapshot.anchor_P,
-            snapshot.anchor_root,
-            snapshot.step,
-            snapshot.tokens,
+        offered = offerable(plan.spec, plan.round, snapshot)
+        offered = replace(offered, theta=self.offered(index, offered.theta))
+        packed = pack(key, offered, codec)
+        offer = changed(packed.offer, anchor_root=root or packed.offer.anchor_root)
+        signed = sign_offer(self.seats[stage, index].host.secret, plan.chain, offer)
+        return replace(packed, offer=signed)
+
+    def _merge(
+        self,
+        plan: RoundPlan,
+        stage: int,
+        me: SeatKey,
+        partner: SeatKey | None,
+        snapshots: dict[SeatKey, Snapshot],
+        given: dict[SeatKey, Packed],
+        codec: Codec | None,
+    ) -> Merge:
+        scalars = outer_scalars(plan.spec.outer, plan.round)
+        snapshot, mine = snapshots[me], given[me]
+        sent, my_payload = None, NO_DIGEST
+        if partner is not None:
+            sent = self._sent(plan, stage, partner.index, mine)
+        if partner is None or codec is None:
+            if sent is not None:
+                my_payload = sent.receipt.payload_hash
+            alone = Merge(snapshot, None, 0, scalars, None, -1, my_payload, NO_DIGEST)
+            return replace(alone, sent=sent)
+        taken, spec = given[partner], plan.spec
+        offer, payload = taken.offer, decompress(taken.wire, taken.offer.num_bytes)
+        values = read_payload(offer.codec, payload, anchor_of(spec, snapshot))
+        theta_hat, phi_hat = read_values(spec, values)
+        return Merge(
+            snapshot,
+            theta_hat,
+            weight_nano(snapshot.tokens, offer.tokens, 0, spec.outer.age_weights_nano),
+            scalars,
+            partner.peer,
+            partner.index,
+            mine.offer.payload_hash,
+            offer.payload_hash,
+            Received(offer, payload),
+            phi_hat,
+            sent,
         )
-        packed = pack(key, offerable, codec)
-        offer = sign_offer(self.seats[stage, index].host.secret, plan.chain, packed.offer)
-        return offer, decompress(packed.wire, packed.offer.num_bytes)
 
-
-def _merge(
-    plan: RoundPlan,
-    snapshot: Snapshot,
-    mine: Offer,
-    taken: tuple[SeatKey, tuple[Offer, bytes]] | None,
-) -> Merge:
-    scalars = outer_scalars(plan.spec.outer, plan.round)
-    if taken is None:
-        return Merge(snapshot, None, 0, scalars, None, -1, NO_DIGEST, NO_DIGEST)
-    partner, (offer, payload) = taken
-    ages = plan.spec.outer.age_weights_nano
-    return Merge(
-        snapshot,
-        read_payload(offer.codec, payload, snapshot.anchor_P),
-        weight_nano(snapshot.tokens, offer.tokens, 0, ages),
-        scalars,
-        partner.peer,
-        partner.index,
-        mine.payload_hash,
-        offer.payload_hash,
-        Received(offer, payload),
-    )
+    def _sent(self, plan: RoundPlan, stage: int, taker: int, mine: Packed) -> Sent | None:
+        """What the taker's receipt moves, if it arrives."""
+        if mine.residual is None:
+            return None
+        unsigned = Receipt(mine.offer.key, taker, mine.offer.payload_hash, b"")
+        receipt = sign_receipt(self.seats[stage, taker].host.secret, plan.chain, unsigned)
+        return Sent(receipt, mine.residual) if self.is_acknowledged(receipt) else None
 
 
 Prepare = Callable[["Field"], None]

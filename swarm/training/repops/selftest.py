@@ -19,7 +19,9 @@ from torch import Tensor
 
 from swarm.crypto import expand, fast_digest
 from swarm.errors import BadConfig
+from swarm.gossip.int4 import decode_int4, encode_int4
 from swarm.gossip.quantize import decode_bf16, decode_int8, encode_bf16, encode_int8
+from swarm.gossip.signals import from_wire, to_wire
 from swarm.training.repops import compiled, referee
 from swarm.training.repops.exact import EXACT_NAME, Kernels
 from swarm.training.repops.rotary import rotary_tables
@@ -36,6 +38,7 @@ GOLDEN: dict[str, str] = {
     "norm": "f606c1b02633a2e4",
     "adamw": "d8cbc5b0b48a2ef5",
     "codec": "99fbaabb1d38e2b3",
+    "coarse": "cb977ec616aab6ac",
 }
 """First 8 bytes of the digest of each operator's answers; they change only with the profile's name."""
 _DIGEST_CHARACTERS = 16
@@ -189,6 +192,18 @@ def _codec(_: Kernels) -> Sequence[Tensor]:
     )
 
 
+def _coarse(_: Kernels) -> Sequence[Tensor]:
+    """What travels in fewer bits, and what int4 leaves unsaid; activations, tiny and varied."""
+    theta, anchor, residual = (numbers(seed, 1000, spread=5) for seed in (100, 101, 102))
+    coded = encode_int4(theta, anchor, residual * 0.01)
+    tiny, wide = numbers(103, 1000) * 2.0**-120, numbers(104, 1000, spread=20)
+    return (
+        decode_int4(coded.payload, anchor, 1000),
+        coded.residual_N,
+        *(from_wire(to_wire(x, "int8"), (1000,), "int8") for x in (tiny, wide)),
+    )
+
+
 def _digest(tensors: Sequence[Tensor]) -> str:
     parts = [tensor.contiguous().numpy().tobytes() for tensor in tensors]
     return fast_digest("repops-selftest", *parts).hex()[:_DIGEST_CHARACTERS]
@@ -206,4 +221,5 @@ _QUESTIONS: dict[str, Callable[[Kernels], Sequence[Tensor]]] = {
     "norm": _norm,
     "adamw": _adamw,
     "codec": _codec,
+    "coarse": _coarse,
 }

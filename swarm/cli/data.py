@@ -1,0 +1,235 @@
+"""Make datasets: data build, ls, verify.
+
+Shell: reads and writes datasets; the work is training's.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import BadConfig, SwarmError, UsageError
+
+if TYPE_CHECKING:
+    from swarm.training.dataset_build import Built, Order
+    from swarm.training.dataset_files import Dataset
+
+TELL_INTERVAL_S = 3.0
+TEXT_BYTES_MAX = 1 << 44
+"""Stands for no limit."""
+BYTES_MAX = 1 << 34
+"""Of text as bytes: a token file has at most 16 GiB."""
+_NONE = "no datasets here; make one: swarm data build"
+
+data_app = typer.Typer(help="Datasets to train on: build, ls, verify.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(data_app, name="data")
+
+
+@data_app.command("build")
+def build(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files and folders: text, .jsonl (.ndjson), .parquet.")
+    ],
+    out: Annotated[
+        str,
+        typer.Option(help="A name, kept in this home, or a path with a /."),
+    ],
+    tokenizer: Annotated[
+        str, typer.Option(help="bytes, or a tokenizer.json of the tokenizers library.")
+    ] = "bytes",
+    field: Annotated[str, typer.Option(help="The text in a line of .jsonl.")] = "text",
+    column: Annotated[str, typer.Option(help="The text in a row of .parquet.")] = "text",
+    heldout_every: Annotated[
+        int, typer.Option(help="Every n-th document is never trained on.", min=2, max=10_000)
+    ] = 20,
+    max_bytes: Annotated[
+        int,
+        typer.Option(
+            help="Most text to take; the rest is left out at random.", min=1, show_default=False
+        ),
+    ] = TEXT_BYTES_MAX,
+) -> None:
+    """Cut text into a training and a held-out half and write both as tokens, ready to launch with."""
+    from swarm.training.dataset_build import Order, build_dataset
+    from swarm.training.documents import Form, find_inputs
+    from swarm.training.tokenizer import load_tokenizer
+
+    desk = terminal()
+    began = time.monotonic()
+    path = _path(desk, out)
+    found = find_inputs([Path(name).expanduser() for name in inputs])
+    if found.num_links:
+        desk.say(f"{found.num_links} links inside folders are not followed")
+    raw = b"" if tokenizer == "bytes" else _tokenizer_file(Path(tokenizer).expanduser())
+    order = Order(
+        inputs=found,
+        form=Form(field=field, column=column, is_utf8=bool(raw)),
+        tokenizer=load_tokenizer(raw),
+        heldout_every=heldout_every,
+        max_bytes=max_bytes if raw else min(max_bytes, BYTES_MAX),
+    )
+    voice = _Voice(desk, order)
+    built = build_dataset(path, order, voice.hear, is_replaced=desk.options.yes)
+    _tell_built(desk, built, time.monotonic() - began)
+
+
+@data_app.command("ls")
+def list_() -> None:
+    """List the datasets of this home: size, hash, and which runs train on them."""
+    from swarm.cli.ink import table
+    from swarm.training.dataset_files import list_datasets
+
+    desk = terminal()
+    used = _used_by(desk.home)
+    rows: list[dict[str, object]] = []
+    for path, found in list_datasets(desk.home):
+        if isinstance(found, SwarmError):
+            rows.append({"name": path.name, "dir": str(path), "error": str(found)})
+        else:
+            row = _row(found)
+            rows.append({**row, "used_by": used.get(found.manifest.train.root.hex(), [])})
+    shown = [_columns(row) for row in rows]
+    head = ["NAME", "TOKENS", "HELD OUT", "SIZE", "IDS", "HASH", "RUNS"]
+    lines = table(head, shown, numbers=frozenset({1, 2, 3, 4}), ink=desk.ink)
+    desk.data(rows, lines if rows else [_NONE])
+
+
+@data_app.command("verify")
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names or paths; without any, all of this home.")
+    ] = None,
+) -> None:
+    """Hash datasets again and compare with their manifests; names the first chunk that is wrong."""
+    from swarm.training.dataset_files import list_datasets, open_dataset, verify_dataset
+
+    desk = terminal()
+    datasets: list[Dataset] = []
+    if names:
+        datasets = [open_dataset(_path(desk, name)) for name in names]
+    for _, found in () if names else list_datasets(desk.home):
+        if isinstance(found, SwarmError):
+            raise found
+        datasets.append(found)
+    rows: list[dict[str, object]] = []
+    for dataset in datasets:
+        with desk.patient(f"hashing {dataset.folder}: {dataset.num_bytes / 1e6:.0f} MB"):
+            verify_dataset(dataset)
+        rows.append({**_row(dataset), "ok": True})
+    lines = [f"{row['name']}: {row['bytes']} bytes are those of {row['hash']}" for row in rows]
+    desk.data(rows, lines or [_NONE])
+
+
+class _Voice:
+    """Says now and then how far a build is."""
+
+    def __init__(self, desk: Terminal, order: "Order") -> None:
+        self._desk = desk
+        self._total = order.inputs.num_bytes
+        self._told = time.monotonic()
+
+    def hear(self, what: str, num_bytes: int) -> None:
+        """Called often; speaks seldom."""
+        now = time.monotonic()
+        if now - self._told >= TELL_INTERVAL_S:
+            self._told = now
+            of = f" of {self._total / 1e6:.0f}" if what == "read" else ""
+            self._desk.say(f"{what} {num_bytes / 1e6:.0f}{of} MB")
+
+
+def _path(desk: Terminal, name: str) -> Path:
+    from swarm.training.dataset_files import dataset_path
+
+    if not name:
+        raise UsageError("the name of a dataset is empty", hint="swarm data ls")
+    return dataset_path(desk.home, Path(), name)
+
+
+def _tokenizer_file(path: Path) -> bytes:
+    from swarm.training.regular_files import open_regular
+    from swarm.training.tokenizer import TOKENIZER_BYTES_MAX
+
+    with open_regular(path, follow=True) as file:
+        raw = file.read(TOKENIZER_BYTES_MAX + 1)
+    if not raw:
+        raise BadConfig(f"{path} is empty", hint="--tokenizer bytes")
+    return raw
+
+
+def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
+    row = _row(built.dataset)
+    row |= {"found": built.num_found, "left_out": built.num_left_out, "seconds": round(seconds, 2)}
+    ids = built.dataset.manifest.num_token_ids
+    desk.data(
+        row,
+        [
+            f"{row['dir']}: {row['train_tokens']:,} tokens to train on, {row['heldout_tokens']:,} held"
+            f" out, {row['documents']:,} of {row['found']:,} documents",
+            f"hash {row['hash']}",
+        ],
+    )
+    named = row["name"] if built.dataset.folder.parent == desk.home / "datasets" else row["dir"]
+    size = f", and vocab_size = {ids} or more under [model]" if ids != 256 else ""
+    desk.say(f'train on it with: dataset = "{named}" under [data] of a run file{size}')
+
+
+def _row(dataset: "Dataset") -> dict[str, object]:
+    manifest = dataset.manifest
+    return {
+        "name": dataset.folder.name,
+        "dir": str(dataset.folder),
+        "hash": manifest.digest.hex(),
+        "tokenizer": manifest.tokenizer,
+        "dtype": manifest.dtype,
+        "token_ids": manifest.num_token_ids,
+        "documents": manifest.num_documents,
+        "train_tokens": manifest.num_tokens(manifest.train),
+        "heldout_tokens": manifest.num_tokens(manifest.heldout),
+        "bytes": dataset.num_bytes,
+        "train_root": manifest.train.root.hex(),
+        "heldout_root": manifest.heldout.root.hex(),
+    }
+
+
+def _columns(row: dict[str, object]) -> list[str]:
+    from swarm.cli.ink import human_bytes
+    from swarm.events import printable
+
+    if "error" in row:
+        return [printable(str(row["name"]), 64), "damaged", "", "", "", "", str(row["error"])[:200]]
+    size = human_bytes(row["bytes"])
+    used = row["used_by"]
+    runs = ", ".join(used) if isinstance(used, list) and used else "-"
+    tokens, heldout = f"{row['train_tokens']:,}", f"{row['heldout_tokens']:,}"
+    ids = str(row["token_ids"])
+    return [
+        printable(str(row["name"]), 64),
+        tokens,
+        heldout,
+        size,
+        ids,
+        str(row["hash"])[:16],
+        runs,
+    ]
+
+
+def _used_by(home: Path) -> dict[str, list[str]]:
+    """The runs on this home's ledger by the root of their training file; none without a ledger."""
+    from swarm.cli.archive import STORE_FILE, read_head
+
+    if not (home / STORE_FILE).is_file():
+        return {}
+    try:
+        runs = read_head(home).state.runs()
+    except UsageError:
+        return {}
+    used: dict[str, list[str]] = {}
+    for run in runs:
+        used.setdefault(run.spec.data.train_root.hex(), []).append(run.spec.name)
+    return used

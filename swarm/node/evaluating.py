@@ -1,0 +1,133 @@
+"""Measure every new canonical checkpoint on held-out text, and remember what came out.
+
+Shell: whoever launched the run does it, and whoever wants to (``evaluate`` in the node file); one stage is in
+memory at a time, and the arithmetic gives way to training.
+"""
+
+import trio
+from torch import Tensor
+
+from swarm.codec import Message, decode, encode
+from swarm.errors import BadConfig, BadEncoding, Corrupt, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.records import Run
+from swarm.node.boundaries import common_rounds
+from swarm.node.context import Context
+from swarm.spec import NANO, RunSpec
+from swarm.training.evaluate import (
+    ACTIVATION_BYTES_MAX,
+    WINDOWS_PER_PASS,
+    heldout_passes,
+    mean_loss,
+    pass_on,
+    perplexity,
+)
+from swarm.training.ops import NATIVE
+from swarm.training.stages import Stage, plan_stages
+from swarm.types import Digest, StageIndex
+
+TABLE = "evaluations"
+"""By run and round: what a checkpoint lost on held-out text."""
+WINDOWS = 128
+"""Stretches of held-out text: at 128 positions each, the mean is good to about .02 nats."""
+LOOK_S = 2.0
+RETRY_S = 30.0
+"""After a text or a checkpoint that could not be had."""
+SHOWN_MAX = 500
+"""Points that the local page is given."""
+
+
+class Evaluation(Message, frozen=True):
+    """What one checkpoint lost."""
+
+    loss_nano: int
+    """Mean loss in billionths of a nat per token."""
+    tokens: int
+    """Predictions it is the mean of."""
+
+
+def evaluations_of(context: Context) -> list[dict[str, object]]:
+    """Rows of round, loss and perplexity for this run, oldest first."""
+    run16, rows = context.run16, list[dict[str, object]]()
+    for key, raw in context.store.items(TABLE, after=run16, limit=SHOWN_MAX):
+        if key[: len(run16)] != run16:
+            break
+        try:
+            found = decode(Evaluation, raw)
+        except BadEncoding:
+            continue  # of another release: it is measured again with the next checkpoint
+        loss = found.loss_nano / NANO
+        rows.append(
+            {
+                "round": int.from_bytes(key[len(run16) :], "big"),
+                "loss_nats": loss,
+                "perplexity": perplexity(loss),
+                "tokens": found.tokens,
+            }
+        )
+    return rows
+
+
+async def evaluate_checkpoints(context: Context) -> None:
+    """Measure the initial weights, then the newest checkpoint whenever there is a new one; until cancelled."""
+    while True:
+        await trio.sleep(LOOK_S)
+        run = context.run
+        if run is None or not (run.owner == context.me or context.config.evaluate):
+            continue
+        round_ = next(iter(common_rounds(run)), 0)
+        if context.store.get(TABLE, _key(context, round_)) is not None:
+            continue
+        try:
+            found = await _measure(context, run, round_)
+        except (Unreachable, BadConfig, Corrupt) as error:
+            context.report(EventKind.WARNING, f"round {round_} was not evaluated: {error}")
+            await trio.sleep(RETRY_S)
+            continue
+        await context.store.write_soon([(TABLE, _key(context, round_), encode(found))])
+        loss = found.loss_nano / NANO
+        what = f"the checkpoint of round {round_}" if round_ else "the initial weights"
+        context.report(
+            EventKind.CHECKPOINT,
+            f"held-out loss of {what}: {loss:.3f} nats, perplexity {perplexity(loss):.2f}",
+            round=round_,
+        )
+
+
+async def _measure(context: Context, run: Run, round_: int) -> Evaluation:
+    """Mean loss over the held-out windows, a stage after the other."""
+    spec, run_job = run.spec, context.checking.run
+    tokens = await context.library.heldout(run)
+    passes = await run_job(heldout_passes, tokens, spec.model.seq_len, _windows(spec))
+    rows: list[Tensor] = [inputs_BT for inputs_BT, _ in passes]
+    labels = [labels_BT for _, labels_BT in passes]
+    losses, counts = list[float](), [len(labels_BT) for labels_BT in labels]
+    for plan in plan_stages(spec.model, spec.num_stages):
+        params_P = await _weights(context, run, StageIndex(plan.stage), round_)
+        stage = Stage(plan, NATIVE)
+        for number, inputs in enumerate(rows):
+            if plan.is_last:
+                loss = await run_job(mean_loss, stage, params_P, inputs, labels[number])
+                losses.append(loss)
+            else:
+                rows[number] = await run_job(pass_on, stage, params_P, inputs)
+    mean = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
+    return Evaluation(round(mean * NANO), sum(counts) * spec.model.seq_len)
+
+
+async def _weights(context: Context, run: Run, stage: StageIndex, round_: int) -> Tensor:
+    """What the ledger names for a stage at a boundary; 0 is the initialisation."""
+    root: Digest = await context.library.initial_root(run.spec, stage)
+    if round_:
+        root = next(kept.phi_root for kept in run.checkpoints[stage] if kept.round == round_)
+    return await context.library.anchor(run, stage, root)
+
+
+def _windows(spec: RunSpec) -> int:
+    """As many windows as leave their activations in memory while the stages change."""
+    each = 4 * spec.model.seq_len * spec.model.hidden_size
+    return max(min(WINDOWS, ACTIVATION_BYTES_MAX // each), WINDOWS_PER_PASS)
+
+
+def _key(context: Context, round_: int) -> bytes:
+    return context.run16 + round_.to_bytes(4, "big")

@@ -1,0 +1,260 @@
+"""Build a dataset: find documents, deal them to the halves, encode them, and show the folder when it is whole.
+
+Shell: reads and writes the disk. Memory does not grow with the input.
+
+Everything is written in a hidden folder beside the final one, which is renamed when all of it is durable. A
+build that was killed leaves that folder; the next build of the same name begins with emptying it.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from swarm.bounds import token_dtype
+from swarm.codec import encode
+from swarm.errors import BadConfig, UsageError
+from swarm.training.dataset import (
+    DATASET_FILES,
+    FORMAT,
+    HELDOUT_FILE,
+    MANIFEST_FILE,
+    TOKENIZER_FILE,
+    TRAIN_FILE,
+    DatasetManifest,
+    read_manifest,
+)
+from swarm.training.dataset_files import Dataset, tokenizer_root
+from swarm.training.documents import Form, Inputs, documents
+from swarm.training.sorting import MEMORY_BYTES, Sorter
+from swarm.training.split import Split
+from swarm.training.token_files import TokenWriter
+from swarm.training.tokenizer import Tokenizer
+from swarm.types import NO_DIGEST
+
+GROUP_BYTES = 1 << 20
+"""Text encoded at once: enough to share among threads, little enough to hold as numbers."""
+GROUP_DOCUMENTS = 1024
+
+Progress = Callable[[str, int], None]
+"""Called with what is done and the bytes of it so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to build."""
+
+    inputs: Inputs
+    form: Form
+    tokenizer: Tokenizer
+    heldout_every: int
+    max_bytes: int
+    memory_bytes: int = MEMORY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A new dataset, and what became of the documents."""
+
+    dataset: Dataset
+    num_found: int
+    num_left_out: int
+
+
+def build_dataset(out: Path, order: Order, progress: Progress, *, is_replaced: bool) -> Built:
+    """Write a dataset to the folder ``out``, which appears when it is whole.
+
+    Raises ``UsageError`` when something is there already (but another dataset, if it may be replaced) or
+    another build of it runs, and ``BadConfig`` for input that cannot be used or a disk without room.
+    """
+    out = Path(os.path.abspath(out))
+    try:
+        with _workshop(out) as folder:
+            check_place(out, is_replaced=is_replaced)
+            built = _build(folder, order, progress)
+            check_place(out, is_replaced=is_replaced)
+            _show(folder, out)
+    except OSError as error:
+        hint = "df -h" if error.errno == errno.ENOSPC else "check the path and who owns it"
+        where = f": {error.filename}" if error.filename else ""
+        raise BadConfig(f"cannot build {out}: {error.strerror}{where}", hint=hint) from None
+    return replace(built, dataset=Dataset(out, built.dataset.manifest))
+
+
+def check_place(out: Path, *, is_replaced: bool) -> None:
+    """Raise ``UsageError`` unless a dataset may be written to ``out``."""
+    if not os.path.lexists(out):
+        return
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set[str]()
+    is_dataset = MANIFEST_FILE in names and names <= set(DATASET_FILES) and not out.is_symlink()
+    if not is_dataset:
+        raise UsageError(f"{out} is there, and is no dataset", hint="choose another --out")
+    if not is_replaced:
+        raise UsageError(f"the dataset {out} is there", hint="--yes replaces it")
+
+
+@contextmanager
+def _workshop(out: Path) -> Generator[Path]:
+    """An empty folder beside ``out`` that is ours alone, and gone afterwards.
+
+    The kernel lets go of the lock when the process dies, however it dies.
+    """
+    if not out.name:
+        raise UsageError(f"{out} is there, and is no dataset", hint="choose another --out")
+    folder = out.parent / f".{out.name}.building"
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _busy(out) from None
+        if not _is_at(handle, folder):
+            raise _busy(out)
+        for left in folder.iterdir():
+            left.unlink()
+        if (old := _old(out)).exists() and not out.exists():
+            old.rename(out)  # a replacement was cut off between its two renames
+        try:
+            yield folder
+        finally:
+            if _is_at(handle, folder):
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _busy(out: Path) -> UsageError:
+    return UsageError(f"another build of {out} is running", hint="wait for it to end")
+
+
+def _is_at(handle: int, folder: Path) -> bool:
+    """Whether a path still names the folder that is open: it may have been renamed."""
+    try:
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _old(out: Path) -> Path:
+    """Where a dataset waits while another takes its name."""
+    return out.parent / f".{out.name}.replaced"
+
+
+def _build(folder: Path, order: Order, progress: Progress) -> Built:
+    sorter = Sorter(folder, memory_bytes=order.memory_bytes)
+    for document in documents(order.inputs, order.form, _counted("read", progress)):
+        sorter.add(document)
+    if not sorter.num_added:
+        raise BadConfig("there is no text in what was named", hint="name files that hold text")
+    split = Split(max_bytes=order.max_bytes, heldout_every=order.heldout_every)
+    manifest = _write_halves(folder, order, _dealt(sorter, split, progress), split, progress)
+    for left in folder.glob("run-*"):
+        left.unlink()
+    raw = order.tokenizer.raw
+    if raw:
+        _save(folder / TOKENIZER_FILE, raw)
+    _save(folder / MANIFEST_FILE, encode(manifest))
+    dataset = Dataset(folder, read_manifest(encode(manifest)))
+    return Built(dataset, sorter.num_added, split.num_left_out)
+
+
+def _counted(what: str, progress: Progress) -> Callable[[int], None]:
+    """Add up the bytes of one part of the work."""
+    done = 0
+
+    def add(num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
+        progress(what, done)
+
+    return add
+
+
+def _dealt(sorter: Sorter, split: Split, progress: Progress) -> Iterator[tuple[int, bytes]]:
+    for document in sorter.drain(_counted("sorted", progress)):
+        if (dealt := split.deal(document)) is not None:
+            yield dealt
+
+
+def _write_halves(
+    folder: Path,
+    order: Order,
+    dealt: Iterator[tuple[int, bytes]],
+    split: Split,
+    progress: Progress,
+) -> DatasetManifest:
+    tokenizer = order.tokenizer
+    dtype = token_dtype(tokenizer.num_token_ids)
+    with ExitStack() as stack:
+        writers = [TokenWriter(folder / name, dtype) for name in (TRAIN_FILE, HELDOUT_FILE)]
+        for writer in writers:
+            stack.callback(writer.abandon)
+        separator = np.array([tokenizer.separator], dtype=np.dtype(dtype))
+        tell = _counted("written", progress)
+        for group in _groups(dealt):
+            encoded = tokenizer.encode([text for _, text in group])
+            for (half, text), tokens in zip(group, encoded, strict=True):
+                writers[half].add(tokens)
+                writers[half].add(separator)
+                tell(len(text))
+        split.close()
+        train, heldout = [writer.close() for writer in writers]
+    return DatasetManifest(
+        format=FORMAT,
+        tokenizer="file" if tokenizer.raw else "bytes",
+        tokenizer_root=tokenizer_root(tokenizer.raw) if tokenizer.raw else NO_DIGEST,
+        dtype=dtype,
+        num_token_ids=tokenizer.num_token_ids,
+        separator=tokenizer.separator,
+        heldout_every=order.heldout_every,
+        num_documents=split.num_taken,
+        train=train,
+        heldout=heldout,
+    )
+
+
+def _groups(dealt: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Documents a megabyte at a time."""
+    for first in dealt:
+        group, size = [first], len(first[1])
+        while size < GROUP_BYTES and len(group) < GROUP_DOCUMENTS:
+            following = next(dealt, None)
+            if following is None:
+                break
+            group.append(following)
+            size += len(following[1])
+        yield group
+
+
+def _save(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _show(folder: Path, out: Path) -> None:
+    """Give a whole folder its name; what had it before goes."""
+    _sync(folder)
+    old = _old(out)
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    folder.rename(out)
+    _sync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,61 @@
+"""Which documents are trained on, which are held out, and which are left out.
+
+Core: pure functions and one small machine.
+
+Documents are named by their hash and dealt in the order of their names, so the order in which they were found
+does not matter, a document that is there twice counts once, and a limit takes a fair sample.
+"""
+
+from swarm.crypto import digest
+from swarm.errors import BadConfig
+from swarm.types import Digest
+
+SEPARATOR = b"\x00"
+"""Stands between two documents: text does not contain it, so a model can learn that one ends."""
+TRAIN, HELDOUT = 0, 1
+
+
+def document_name(document: bytes) -> Digest:
+    """What a document is sorted by, and known by when it comes again."""
+    return digest("corpus-file", document)
+
+
+class Split:
+    """Deals different documents, in the order of their names, to the two halves."""
+
+    def __init__(self, *, max_bytes: int, heldout_every: int) -> None:
+        self._room = max_bytes
+        self._heldout_every = heldout_every
+        self._taken = [0, 0]
+        self._place = 0
+
+    def deal(self, document: bytes) -> tuple[int, bytes] | None:
+        """(``TRAIN`` or ``HELDOUT``, the text without separators); None when it does not fit any more."""
+        place = self._place
+        self._place += 1
+        text = document.replace(SEPARATOR, b"")
+        if len(text) + len(SEPARATOR) > self._room:
+            return None
+        self._room -= len(text) + len(SEPARATOR)
+        half = HELDOUT if place % self._heldout_every == self._heldout_every - 1 else TRAIN
+        self._taken[half] += 1
+        return half, text
+
+    @property
+    def num_taken(self) -> int:
+        """Documents in both halves."""
+        return sum(self._taken)
+
+    @property
+    def num_left_out(self) -> int:
+        """Documents that did not fit."""
+        return self._place - self.num_taken
+
+    def close(self) -> None:
+        """Raise ``BadConfig`` when either half is empty."""
+        if not all(self._taken):
+            raise BadConfig(
+                f"{self._place} different documents are too few to hold out every"
+                f" {self._heldout_every}th",
+                hint="name more text, or lower heldout_every",
+            )

@@ -1,0 +1,142 @@
+"""Text to token ids and back: bytes as they are, or by a ``tokenizers`` file.
+
+Core: pure functions of text. Door: tokenizers, imported when a file asks for it.
+
+Text is text: what spells a special token does not become one, nothing is cut short or padded, and a file that
+throws dice is refused. One id separates documents: 0 for bytes, the end token of a file, or, where a file has
+none, an id of its own after the last.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from swarm.bounds import BOUNDS, token_dtype
+from swarm.errors import BadConfig
+from swarm.training.split import SEPARATOR
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Library
+
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
+
+TOKENIZER_BYTES_MAX = 64 << 20
+"""Twice the largest that is in use."""
+PIP_LINE = "pip install 'swarm-train[data]'"
+"""What brings the libraries that bytes do without."""
+END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[SEP]")
+"""The end of a document, as the usual files spell it; the first that a file knows."""
+_HINT = "export it again with tokenizers' Tokenizer.save, or use --tokenizer bytes"
+
+
+class Tokenizer(Protocol):
+    """What turns text into ids."""
+
+    num_token_ids: int
+    """Every id is below this."""
+    separator: int
+    """The id between two documents."""
+    raw: bytes
+    """The file; empty for bytes."""
+
+    def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
+        """The ids of each text, in the dtype of a token file, without the separator."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The text of ids; ids that stand for no text vanish."""
+        ...
+
+
+class BytesTokenizer:
+    """Each byte is its own id."""
+
+    num_token_ids = 256
+    separator = SEPARATOR[0]
+    raw = b""
+
+    def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
+        """See ``Tokenizer``."""
+        return [np.frombuffer(text, dtype=np.uint8) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """See ``Tokenizer``."""
+        return bytes(id_ for id_ in ids if 0 <= id_ < self.num_token_ids)
+
+
+class FileTokenizer:
+    """A ``tokenizers`` file; ``load_tokenizer`` makes one."""
+
+    def __init__(self, raw: bytes, library: "Library") -> None:
+        ids = library.get_vocab(with_added_tokens=True).values()
+        ends = [library.token_to_id(token) for token in END_TOKENS]
+        known = [end for end in ends if end is not None]
+        end = max(ids, default=-1) + 1
+        self.raw = raw
+        self.separator = known[0] if known else end
+        self.num_token_ids = end if known else end + 1
+        self._library = library
+        least, most = BOUNDS["num_token_ids"]
+        if not least <= self.num_token_ids <= most or min(ids) < 0:
+            raise BadConfig(
+                f"the tokenizer has {self.num_token_ids} ids; {least} to {most} can be trained on"
+            )
+        self._dtype = np.dtype(token_dtype(self.num_token_ids)).newbyteorder("<")
+
+    def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
+        """See ``Tokenizer``; the texts are UTF-8, or ``UnicodeDecodeError`` is raised."""
+        words = [text.decode("utf-8") for text in texts]
+        found = self._library.encode_batch_fast(words, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=self._dtype) for encoding in found]
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """See ``Tokenizer``."""
+        known = [id_ for id_ in ids if 0 <= id_ < self.num_token_ids]
+        return self._library.decode(known, skip_special_tokens=True).encode("utf-8")
+
+
+def load_tokenizer(raw: bytes) -> Tokenizer:
+    """The tokenizer of a file, or that of bytes for b"".
+
+    Raises ``BadConfig`` when the library is not installed, or when the file is none of its files.
+    """
+    if not raw:
+        return BytesTokenizer()
+    text = _checked(raw)
+    try:
+        from tokenizers import Tokenizer as Library  # noqa: PLC0415  bytes do without it
+    except ImportError:
+        raise BadConfig(
+            "a tokenizer file needs the tokenizers library, which is not installed", hint=PIP_LINE
+        ) from None
+    try:
+        library = Library.from_str(text)
+    except Exception as error:  # the library's errors have no class of their own
+        raise BadConfig(f"not a tokenizers file: {str(error)[:200]}", hint=_HINT) from None
+    library.no_truncation()
+    library.no_padding()
+    library.encode_special_tokens = True
+    return FileTokenizer(raw, library)
+
+
+def _checked(raw: bytes) -> str:
+    """The text of a file that could be one; a file from a stranger is looked at before it is used."""
+    if len(raw) > TOKENIZER_BYTES_MAX:
+        raise BadConfig(f"a tokenizer file has at most {TOKENIZER_BYTES_MAX >> 20} MiB")
+    try:
+        text = raw.decode("utf-8")
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadConfig(f"not a tokenizers file: {str(error)[:200]}", hint=_HINT) from None
+    model = found.get("model") if isinstance(found, dict) else None
+    if not isinstance(model, dict):
+        raise BadConfig("not a tokenizers file: it has no model", hint=_HINT)
+    if model.get("dropout"):
+        raise BadConfig(
+            "the tokenizer drops merges at random: two builds would differ",
+            hint="set model.dropout to null in the file",
+        )
+    return text

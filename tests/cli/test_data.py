@@ -1,0 +1,195 @@
+"""`swarm data` builds, lists and verifies, and says in one sentence what is wrong with an input."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm.cli import data as module
+from swarm.cli.main import run
+from swarm.cli.sources import Model, load_model, save_model, tokenizer_of
+from swarm.errors import BadConfig
+from swarm.spec import ModelSpec
+from swarm.training.stages import init_flat, plan_stages
+from tests.training.datasets import a_tokenizer, some_texts, write_texts
+
+Said = Callable[..., tuple[int, str, str]]
+MODEL = ModelSpec(1008, 16, 2, 4, 2, 24, 16, 10_000, 10_000)
+
+
+@pytest.fixture
+def said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Said:
+    """Run a command line in a home with some texts beside it."""
+    monkeypatch.setenv("SWARM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    write_texts(tmp_path / "in", some_texts())
+    (tmp_path / "tokenizer.json").write_bytes(a_tokenizer())
+
+    def say(*words: str) -> tuple[int, str, str]:
+        code = run(words)
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return say
+
+
+def test_build_list_and_verify(said: Said, tmp_path: Path) -> None:
+    code, out, err = said("data", "build", "in", "--out", "mine", "--json")
+    built = json.loads(out)
+    assert (code, built["documents"], built["found"], built["left_out"]) == (0, 40, 40, 0)
+    assert built["dir"] == str(tmp_path / "home" / "datasets" / "mine")
+    assert (built["dtype"], built["tokenizer"], built["token_ids"]) == ("uint8", "bytes", 256)
+    assert 'dataset = "mine" under [data]' in err
+    assert said("data", "build", "in", "--out", "./here", "--tokenizer", "tokenizer.json")[0] == 0
+    assert (tmp_path / "here" / "tokenizer.json").is_file()
+
+    (row,) = json.loads(said("data", "ls", "--json")[1])
+    assert (row["name"], row["hash"], row["used_by"]) == ("mine", built["hash"], [])
+    code, out, err = said("data", "ls")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split() == "NAME TOKENS HELD OUT SIZE IDS HASH RUNS".split()
+    assert built["hash"][:16] in out
+
+    code, out, _ = said("data", "verify", "mine", "./here", "--json")
+    assert (code, [row["ok"] for row in json.loads(out)]) == (0, [True, True])
+    assert "mine" in said("data", "verify")[1]
+
+
+def test_a_damaged_dataset_is_named_with_exit_code_6(said: Said, tmp_path: Path) -> None:
+    said("data", "build", "in", "--out", "mine")
+    path = tmp_path / "home" / "datasets" / "mine" / "heldout.bin"
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    code, out, err = said("data", "verify")
+    assert (code, out) == (6, "")
+    assert "heldout.bin: chunk 0 of 1" in err
+    assert "try: " in err
+    assert said("data", "verify", "mine")[0] == 6
+    (path.parent / "manifest.bin").write_bytes(b"junk")
+    assert said("data", "verify")[0] == 6
+    code, out, _ = said("data", "ls")
+    assert (code, "damaged" in out) == (0, True)
+
+
+def test_a_home_without_datasets_says_how_to_make_one(said: Said) -> None:
+    for command in ("ls", "verify"):
+        code, out, _ = said("data", command)
+        assert (code, out) == (0, "no datasets here; make one: swarm data build\n")
+    assert json.loads(said("data", "ls", "--json")[1]) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "cause"),
+    [
+        (["data", "build"], 2, "Missing argument"),
+        (["data", "build", "in"], 2, "Missing option"),
+        (["data", "build", "in", "--out", ""], 2, "the name of a dataset is empty"),
+        (["data", "build", "in", "--out", "/"], 2, "is no dataset"),
+        (["data", "build", "in", "--out", "./in"], 2, "is no dataset"),
+        (["data", "build", "in", "--out", "x", "--heldout-every", "1"], 2, "heldout-every"),
+        (["data", "build", "gone", "--out", "x"], 4, "gone cannot be read: No such file"),
+        (["data", "build", "bad.jsonl", "--out", "x"], 4, "bad.jsonl line 1 has no field 'text'"),
+        (["data", "build", "in", "--out", "x", "--tokenizer", "no.json"], 4, "no.json cannot be"),
+        (
+            ["data", "build", "in", "--out", "x", "--tokenizer", "in/0000.txt"],
+            4,
+            "not a tokenizers",
+        ),
+        (["data", "build", "in", "--out", "x", "--max-bytes", "300"], 4, "too few to hold out"),
+        (["data", "verify", "nothing"], 4, "there is no dataset"),
+        (["data", "verify", "./in"], 4, "there is no dataset"),
+        (["launch", "run.toml"], 4, "there is no dataset"),
+        (["data", "build", "esc\x1b[2J.gz", "--out", "x"], 4, "is packed"),
+    ],
+)
+def test_mistakes_have_a_cause_a_hint_and_a_code(
+    said: Said, tmp_path: Path, words: list[str], code: int, cause: str
+) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"body": "x"}\n')
+    (tmp_path / "esc\x1b[2J.gz").touch()
+    (tmp_path / "run.toml").write_text('[data]\ndataset = "nothing"\n')
+    found, out, err = said(*words)
+    assert (found, out) == (code, "")
+    assert cause in err
+    assert "\x1b" not in err
+    assert "\n  try: " in err
+    assert not (tmp_path / "home" / "datasets" / "x").exists()
+
+
+def test_an_existing_dataset_is_replaced_only_with_yes(said: Said) -> None:
+    words = ("data", "build", "in", "--out", "mine")
+    assert said(*words)[0] == 0
+    code, _, err = said(*words)
+    assert (code, "--yes" in err) == (2, True)
+    assert said(*words, "--yes")[0] == 0
+
+
+def test_the_runs_that_use_a_dataset_are_named(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = json.loads(said("data", "build", "in", "--out", "mine", "--json")[1])["train_root"]
+    monkeypatch.setattr(module, "_used_by", lambda _: {root: ["my-run", "other"]})
+    assert json.loads(said("data", "ls", "--json")[1])[0]["used_by"] == ["my-run", "other"]
+    assert "my-run, other" in said("data", "ls")[1]
+
+
+def test_building_bytes_loads_neither_torch_nor_the_optional_libraries(
+    said: Said, tmp_path: Path
+) -> None:
+    heavy = ("torch", "libp2p", "hivemind", "tokenizers", "pyarrow")
+    program = (
+        "import sys; from swarm.cli.main import run\n"
+        "code = run(['data', 'build', 'in', '--out', 'mine'])\n"
+        "code += run(['data', 'ls']) + run(['data', 'verify'])\n"
+        f"print(code, [m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path,
+        env={"SWARM_HOME": str(tmp_path / "h"), "PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == "0 []"
+
+
+def a_model(folder: Path, raw: bytes = b"", model: ModelSpec = MODEL) -> Path:
+    (plan,) = plan_stages(model, 1)
+    save_model(folder, Model(model, init_flat(plan, 1), 0, raw))
+    return folder
+
+
+def test_a_model_is_used_with_its_tokenizer(said: Said, tmp_path: Path) -> None:
+    a_model(tmp_path / "model", a_tokenizer())
+    assert load_model(tmp_path / "model").tokenizer == a_tokenizer()
+    code, out, _ = said("generate", "-m", "model", "-p", "w0 w1", "--count", "5", "--json")
+    assert code == 0
+    assert all(word.startswith("w") or word == "[UNK]" for word in json.loads(out)["text"].split())
+    (tmp_path / "text").write_bytes(b" ".join(some_texts()))
+    code, out, _ = said("eval", "model", "--data", "text", "--json")
+    row: dict[str, Any] = json.loads(out)
+    assert (code, row["bytes"]) == (0, (tmp_path / "text").stat().st_size)
+    assert 6 < row["loss_nats"] < 9
+    assert row["bits_per_byte"] == pytest.approx(
+        row["loss_nats"] / 0.6931472 * row["tokens"] / row["bytes"]
+    )
+    assert "nats per token" in said("eval", "model", "--data", "text")[1]
+
+
+def test_a_model_without_its_tokenizer_says_so(said: Said, tmp_path: Path) -> None:
+    a_model(tmp_path / "model", a_tokenizer())
+    a_model(tmp_path / "model")
+    assert not (tmp_path / "model" / "tokenizer.json").exists()
+    code, _, err = said("generate", "-m", "model")
+    assert (code, "needs its tokenizer.json" in err) == (4, True)
+    with pytest.raises(BadConfig):
+        tokenizer_of(load_model(tmp_path / "model"))
+
+
+def test_a_model_of_bytes_needs_none(said: Said, tmp_path: Path) -> None:
+    a_model(tmp_path / "model", model=ModelSpec(256, 16, 2, 4, 2, 24, 16, 10_000, 10_000))
+    (tmp_path / "text").write_bytes(b"x" * 100)
+    row = json.loads(said("eval", "model", "--data", "text", "--json")[1])
+    assert row["bytes"] == row["tokens"] == 100
+    assert row["bits_per_byte"] == pytest.approx(row["loss_nats"] / 0.6931472)
+    assert said("generate", "-m", "model", "--count", "3")[0] == 0
