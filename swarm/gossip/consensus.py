@@ -23,6 +23,9 @@ from swarm.gossip.pairing import SeatKey
 from swarm.spec import NANO
 from swarm.types import Digest, StageIndex
 
+CONSENSUS_ROUNDS_MAX = 16
+"""More than any roster takes: a bound for what strangers say of their round."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConsensusTrade:

@@ -31,13 +31,11 @@ from swarm.ledger.checks import (
 from swarm.ledger.disputes import Arbiter, cast_ballot, report, settle_dispute
 from swarm.ledger.draft import Draft
 from swarm.ledger.runs import (
-    close_run,
     cross_boundaries,
     join,
     leave,
     open_run,
-    pause_run,
-    resume_run,
+    steer_run,
 )
 from swarm.ledger.segments import commit_segment, post_checkpoint, statement_seat
 from swarm.ledger.state import State
@@ -171,12 +169,8 @@ def _apply_paid(
     match body:
         case OpenRun():
             open_run(draft, sender, body)
-        case CloseRun():
-            close_run(draft, sender, body)
-        case PauseRun():
-            pause_run(draft, sender, body)
-        case ResumeRun():
-            resume_run(draft, sender, body)
+        case CloseRun() | PauseRun() | ResumeRun():
+            steer_run(draft, sender, body)
         case Join():
             join(draft, sender, body, is_volunteer=is_sponsored)
         case Leave():

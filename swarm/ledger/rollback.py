@@ -4,9 +4,9 @@ Core: functions on a draft and a run.
 
     ... C ... lie ... verdict ... | boundary: every seat of the stage begins again from C
 
-C is the newest checkpoint that stands from before the segment that was proven false. What was posted in between
-stays listed, as anchor of segments that can still be checked, and is canonical no more. Other stages go on: they
-have learned nothing from a gradient that their own windows do not show. Source: docs/spec/protocol.md section 6.
+C is the newest checkpoint that stands from before the segment that was proven false. What was posted in
+between stays listed, as anchor of segments that can still be checked, and is canonical no more. Other stages go
+on: they have learned nothing but what their own windows show. Source: docs/spec/protocol.md section 6.
 """
 
 from swarm.codec import replace

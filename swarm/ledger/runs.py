@@ -2,7 +2,7 @@
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
-    OPEN --start_height--> TRAINING --end_round--> COOLING --consensus_rounds--> FINISHED --two rounds--> SETTLED
+    OPEN --start_height--> TRAINING --end_round--> COOLING --consensus_rounds--> FINISHED --2 rounds--> SETTLED
      ^                     |   ^
      |                     +---|--> PAUSED   at a boundary, when the owner asked for it
      +--- the owner goes on ---+----'
@@ -64,7 +64,7 @@ VOLUNTEERS_MAX = 64
 
 
 def boundary_height(run: Run, round_: int) -> Height:
-    """The height at which a round begins, or will if nobody pauses; of one that is not kept any more, no less."""
+    """The height at which a round begins, or will if nobody pauses; no less for one not kept any more."""
     info = round_info(run, round_)
     if info is not None:
         return info.height
@@ -72,7 +72,7 @@ def boundary_height(run: Run, round_: int) -> Height:
 
 
 def current_round(run: Run, height: int) -> RoundIndex | None:
-    """The round at ``height``, of training or of consensus; None before the start, in a pause, after the end."""
+    """The round at ``height``, training or consensus; None before the start, in a pause, after the end."""
     if height < run.start_height or run.phase is RunPhase.PAUSED:
         return None
     round_ = RoundIndex(run.start_round + (height - run.start_height) // run.spec.round_blocks)
@@ -136,36 +136,46 @@ def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
     draft.put_globals(replace(globals_, num_runs=index, active_runs=active))
 
 
-def close_run(draft: Draft, sender: PeerId, body: CloseRun) -> None:
-    """End the training of a run at its next boundary; one that is paused goes on to agree."""
-    run = _owned_run(draft, sender, body.run, "closes")
+def steer_run(draft: Draft, sender: PeerId, body: CloseRun | PauseRun | ResumeRun) -> None:
+    """Do what the owner of a run says, and nobody else."""
+    run = _live_run(draft, body.run)
+    if run.owner != sender:
+        raise InvalidStatement(Reason.WRONG_PEER, "only the owner pauses, resumes or closes a run")
+    match body:
+        case CloseRun():
+            draft.put_run(_closed(run, draft.height))
+        case PauseRun():
+            draft.put_run(_pausing(run))
+        case ResumeRun():
+            draft.put_run(_resumed(run, draft.height))
+
+
+def _closed(run: Run, height: Height) -> Run:
+    """Training ends at the next boundary; a run that is paused goes on to agree."""
     if run.next_round >= run.end_round and run.phase is not RunPhase.PAUSED:
         raise InvalidStatement(Reason.DUPLICATE, "it ends at the next boundary already")
     run = replace(run, end_round=run.next_round, is_pausing=False)
-    draft.put_run(_going_on(run, draft.height) if run.phase is RunPhase.PAUSED else run)
+    return _going_on(run, height) if run.phase is RunPhase.PAUSED else run
 
 
-def pause_run(draft: Draft, sender: PeerId, body: PauseRun) -> None:
-    """Let a run rest from its next boundary on."""
-    run = _owned_run(draft, sender, body.run, "pauses")
+def _pausing(run: Run) -> Run:
+    """It rests from its next boundary on."""
     if run.is_pausing or run.phase is RunPhase.PAUSED:
         raise InvalidStatement(Reason.DUPLICATE, "it is paused, or will be at the next boundary")
     if run.phase is RunPhase.OPEN:
         raise InvalidStatement(Reason.WRONG_PHASE, "no round is being trained yet")
     if run.next_round >= run.end_round:
         raise InvalidStatement(Reason.WRONG_ROUND, "it ends at the next boundary")
-    draft.put_run(replace(run, is_pausing=True))
+    return replace(run, is_pausing=True)
 
 
-def resume_run(draft: Draft, sender: PeerId, body: ResumeRun) -> None:
-    """Go on with a run that is paused, or not pause it after all."""
-    run = _owned_run(draft, sender, body.run, "resumes")
+def _resumed(run: Run, height: Height) -> Run:
+    """It goes on, or is not paused after all."""
     if run.is_pausing:
-        draft.put_run(replace(run, is_pausing=False))
-    elif run.phase is RunPhase.PAUSED:
-        draft.put_run(_going_on(run, draft.height))
-    else:
+        return replace(run, is_pausing=False)
+    if run.phase is not RunPhase.PAUSED:
         raise InvalidStatement(Reason.WRONG_PHASE, f"it is not paused: the run is {run.phase}")
+    return _going_on(run, height)
 
 
 def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> None:
@@ -284,13 +294,6 @@ def _live_run(draft: Draft, index: RunIndex) -> Run:
     run = draft.run(index)
     if run.phase not in LIVE_PHASES:
         raise InvalidStatement(Reason.WRONG_PHASE, f"the run is {run.phase}")
-    return run
-
-
-def _owned_run(draft: Draft, sender: PeerId, index: RunIndex, does: str) -> Run:
-    run = _live_run(draft, index)
-    if run.owner != sender:
-        raise InvalidStatement(Reason.WRONG_PEER, f"only the owner {does} a run")
     return run
 
 

@@ -3,8 +3,8 @@
 Core: functions from a run to a run.
 
 In order: who left goes; who fell silent goes; the owner fills empty stages; the owner yields where others
-have proved themselves; the queue is seated, thinnest stage first; a stage that is over-full still gives its newest
-seat to the thinnest.
+have proved themselves; the queue is seated, thinnest stage first; a stage that is over-full even then gives its
+newest seat to the thinnest.
 """
 
 from swarm.codec import replace
@@ -34,7 +34,7 @@ def next_roster(run: Run, round_: RoundIndex, height: Height, patience_blocks: i
 
 
 def last_roster(run: Run, round_: RoundIndex) -> Run:
-    """The run with the seats that agree at its end: those that trained to the end, as far as it is known by now.
+    """The run with the seats that agree at its end: those that trained to the end, as far as is known.
 
     A partner that is long gone would only keep others apart. A stage of which nobody is known keeps all.
     """
@@ -101,6 +101,11 @@ def rounds_missed(seat: Seat, round_: RoundIndex) -> int:
     return round_ - 2 - max(seat.last_commit_round, seat.joined_round - 1)
 
 
+def lag_of(seat: Seat, round_: RoundIndex) -> int:
+    """Rounds by which a seat is behind at the boundary of ``round_``, as everybody can see it."""
+    return max(rounds_missed(seat, round_), 0)
+
+
 def _able(roster: tuple[Seat, ...], round_: int) -> tuple[Seat, ...]:
     """The seats that sat through the round before, and whose last commit is recent."""
     return tuple(s for s in roster if s.joined_round < round_ and s.last_commit_round >= round_ - 2)
@@ -161,7 +166,7 @@ def _seated(run: Run, round_: RoundIndex) -> Run:
 def _evened(run: Run, round_: RoundIndex) -> Run:
     """Move one seat, the newest, from the fullest stage to the thinnest, if they are too uneven.
 
-    One in a round: a stage never loses half of its replicas at once. The owner stays: it yields by another rule.
+    One in a round: a stage never loses half of its replicas at once. The owner stays: it yields otherwise.
     """
     thin = min((len(roster), stage) for stage, roster in enumerate(run.seats))
     full = max((len(roster), -stage) for stage, roster in enumerate(run.seats))

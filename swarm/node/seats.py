@@ -19,6 +19,7 @@ from swarm.node.context import Context
 from swarm.node.datasets import token_source
 from swarm.node.duties import (
     BeginRound,
+    CloseRound,
     LeaveSeat,
     LocalSeat,
     TakeSeat,
@@ -80,7 +81,13 @@ class Seats:
     def locals(self) -> tuple[LocalSeat, ...]:
         """What ``duties`` wants to know of them."""
         return tuple(
-            LocalSeat(stage, index, live.round_index, is_ready=live.runner is not None)
+            LocalSeat(
+                stage,
+                index,
+                live.round_index,
+                is_ready=live.runner is not None,
+                is_open=live.runner is not None and live.runner.log is not None,
+            )
             for (stage, index), live in sorted(self.live.items())
         )
 
@@ -159,6 +166,15 @@ class Seats:
 
     # --- rounds ---
 
+    async def close(self, duty: CloseRound) -> None:
+        """Close and commit what is open; the seat stays, and waits for the next round."""
+        live = self.live.get((duty.stage, duty.index))
+        if live is None or live.runner is None:
+            return
+        async with live.lock:
+            if live.runner.log is not None:
+                await self._close(live, live.runner)
+
     async def begin(self, duty: BeginRound) -> None:
         """Close the open segment, commit it, and open the next."""
         live = self.live.get((duty.stage, duty.index))
@@ -229,7 +245,7 @@ class Seats:
             losses = context.tally.losses
             losses.append((log.round, log.loss_micro / 1e6))
             del losses[:-LOSSES_MAX]
-        if log.num_steps and live.is_shown:
+        if log.records and live.is_shown:
             self.commits.begin(log, (live.counts, _counts(runner.shard)), live.keeper)
             run = context.run
             assert run is not None, "a segment belongs to a run"

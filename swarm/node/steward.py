@@ -19,6 +19,7 @@ from swarm.node.duties import (
     ENDED,
     AskToJoin,
     BeginRound,
+    CloseRound,
     Duty,
     FetchCheckpoint,
     Known,
@@ -143,6 +144,8 @@ class Steward:
                 self.seats.take(duty)
             case LeaveSeat():
                 start(self._guarded, self.seats.leave, duty)
+            case CloseRound():
+                start(self._guarded, self.seats.close, duty)
             case BeginRound():
                 live = self.seats.live[duty.stage, duty.index]
                 live.round_index = duty.info.round
@@ -245,7 +248,7 @@ class Steward:
         """Say what changed for a person: a round began, the run ended."""
         context = self._context
         newest = run.rounds[-1].round if run.rounds else None
-        if newest != self._round and newest is not None and newest < run.end_round:
+        if newest != self._round and newest is not None and newest < run.final_round:
             self._round = newest
             peers = {seat.peer for roster in run.rounds[-1].seats for seat in roster}
             context.report(

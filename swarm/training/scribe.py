@@ -6,7 +6,8 @@ the order in which the state moved.
     CLOSED --begin--> OPEN: micro-batches, steps, snapshots, merges --close--> CLOSED
 
 A window begins with every ``window_steps``-th step; what comes before the first step belongs to the first
-window. A segment without a step leaves no trace, not even in the state: nobody could commit to it.
+window. A segment in which nothing was done leaves no trace, not even in the state: nobody could commit to it.
+Merges follow a step, but for rounds of consensus, which have none.
 """
 
 from collections.abc import Sequence
@@ -106,9 +107,11 @@ class Scribe:
 
     @property
     def may_merge(self) -> bool:
-        """Whether the segment has a step to show, and no gradient waits for the next."""
+        """Whether the segment has a step to show, or needs none, and no gradient waits for the next."""
         opened = self._open
-        return opened is not None and opened.log.num_steps > 0 and self.shard.is_between_steps
+        if opened is None or not self.shard.is_between_steps:
+            return False
+        return opened.plan.is_consensus or opened.log.num_steps > 0
 
     # --- segments ---
 
@@ -138,11 +141,11 @@ class Scribe:
         """Take the open step with what it has, apply what is left to merge; the windows this completes."""
         opened, shard = self._opened(), self.shard
         windows = list[WindowData]()
-        if opened.log.num_steps < shard.spec.inner_steps_max:
+        if opened.log.num_steps < opened.plan.steps_max:
             windows = self.step_job(merges)
         elif self.may_merge:
             self._merge(opened, merges)
-        if opened.log.num_steps:
+        if opened.log.records:
             if opened.window is not None:
                 windows.append(opened.window.done(is_last=True))
         else:

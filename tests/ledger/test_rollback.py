@@ -7,10 +7,10 @@ import pytest
 from swarm.codec import replace
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.check_records import SegmentPhase
+from swarm.ledger.draft import Draft
 from swarm.ledger.records import NO_ROLLBACK, Checkpoint, Rollback, RunPhase, StartKind
 from swarm.ledger.rehearsal import Rehearsal
 from swarm.ledger.rollback import check_not_behind, is_set_back, set_back
-from swarm.ledger.draft import Draft
 from swarm.ledger.seats import NEVER, draw_posters
 from swarm.ledger.transactions import PostCheckpoint
 from swarm.spec import RunSpec
@@ -53,9 +53,7 @@ def test_every_seat_of_the_stage_must_begin_again_and_may() -> None:
     run = ledger.reach_round(ledger.open_run(BACK), 2)
     ledger.block(*ledger.commit_all(run, 1))
     draft = Draft(ledger.state, ledger.keys[0].peer)
-    draft.put_run(
-        replace(ledger.state.run(run.index), rollbacks=(Rollback(0, 3), NO_ROLLBACK))
-    )
+    draft.put_run(replace(ledger.state.run(run.index), rollbacks=(Rollback(0, 3), NO_ROLLBACK)))
     ledger.head = dataclasses.replace(ledger.head, state=draft.finish())
     run = ledger.reach_round(run, 3)
     ledger.block(ledger.sign(ledger.keys[0], ledger.commit(run, 2, 0, 0)))
@@ -92,9 +90,7 @@ def test_the_newest_checkpoint_from_before_the_lie_stands_and_those_after_it_do_
     assert len(run.checkpoints[0]) == 2, "still an anchor for who replays"
     proof = (b"",) * 4
     for round_ in (late, run.next_round):
-        body = PostCheckpoint(
-            run.index, RoundIndex(round_), StageIndex(0), 0, NO_DIGEST, 4, proof
-        )
+        body = PostCheckpoint(run.index, RoundIndex(round_), StageIndex(0), 0, NO_DIGEST, 4, proof)
         with pytest.raises(InvalidStatement):
             check_not_behind(run, body)
     check_not_behind(run, replace(body, round=RoundIndex(run.next_round + 1)))

@@ -46,7 +46,9 @@ class FakeRunner:
         self.shard.anchor_root = anchor_root
 
     async def begin_round(self, plan: Any, anchor: Any, *, is_shown: bool) -> None:  # noqa: ANN401
-        self.log = Some(round=plan.round, end=(), loss_count=0, num_steps=3, stage=STAGE, seat=0)
+        self.log = Some(
+            round=plan.round, end=(), loss_count=0, num_steps=3, records=[None], stage=STAGE, seat=0
+        )
         self.begun.append((plan.round, None if anchor is None else anchor[1], is_shown))
         if anchor is not None:
             self.shard.anchor_root = anchor[1]
@@ -57,6 +59,17 @@ class FakeRunner:
         return log
 
 
+class FakeRun(Some):
+    """A run of one stage that was never set back."""
+
+    @property
+    def next_round(self) -> int:
+        return self.rounds[-1].round + 1 if self.rounds else 0
+
+    def standing(self, stage: int) -> Any:  # noqa: ANN401
+        return self.checkpoints[stage]
+
+
 class Hall:
     """A node with one seat, a ledger and a disk that the test fills."""
 
@@ -65,11 +78,11 @@ class Hall:
         self.on_disk: set[Digest] = set()
         self.saved: list[int] = []
         self.committed: list[int] = []
-        self.run: Any = Some(
+        self.run: Any = FakeRun(
             spec=Some(round_blocks=BLOCKS),
             phase=RunPhase.TRAINING,
             start_height=0,
-            end_round=20,
+            final_round=20,
             rounds=(),
             checkpoints=((),),
         )
@@ -145,7 +158,7 @@ async def test_a_seat_that_was_left_posts_the_last_checkpoint(
     """The last boundary of a run draws among those who leave at it: their phi is held until it is posted."""
     async with trio.open_nursery() as nursery:
         hall = Hall(nursery, monkeypatch)
-        hall.run.end_round = 7
+        hall.run.final_round = 7
         hall.draw(6, -1)
         await hall.begin()
         hall.draw(7, 0)
