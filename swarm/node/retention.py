@@ -73,7 +73,10 @@ def window_bytes(spec: RunSpec, stage: int) -> int:
     state = FLOAT_BYTES * (STATE_TENSORS * numel + residual_numel(spec, numel))
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
     fragments = -(-traded_numel(spec, numel) * FRAGMENT_BYTES // windows_per_round(spec))
-    return state + steps * _step_bytes(spec, stage) + fragments
+    agreeing = (
+        FLOAT_BYTES * numel
+    )  # of a round of consensus: no steps, and the partner's shard in float32
+    return state + max(steps * _step_bytes(spec, stage) + fragments, agreeing)
 
 
 def check_window(spec: RunSpec) -> None:
