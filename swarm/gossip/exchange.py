@@ -247,13 +247,9 @@ class Packed:
 
 
 def choose_codec(common: Codec, mine: Digest, theirs: Digest) -> Codec:
-    """The run's ``common`` codec of the round where both sides have the same anchor, else bfloat16.
-
-    float32 has no anchor.
-    """
-    if common is Codec.F32:
-        return common
-    return common if mine == theirs and mine != NO_DIGEST else Codec.BF16
+    """The ``common`` codec of the round where both sides have one anchor or need none, else bfloat16."""
+    is_shared = mine == theirs and mine != NO_DIGEST
+    return common if is_shared or common is Codec.F32 else Codec.BF16
 
 
 def check_codec(offer: Offer, common: Codec, mine: Digest) -> None:

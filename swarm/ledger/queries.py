@@ -234,7 +234,7 @@ def verified_share(state: State, run: Run, older_than_rounds: int = 2) -> tuple[
 def run_lines(state: State, run: Run) -> list[str]:
     """A run as text: what it is, and one line per stage."""
     round_ = current_round(run, state.height)
-    where = _progress_text(run, round_)
+    where = progress_text(run, round_)
     work = f"{run.num_segments} segments, {short_count(run.tokens)} tokens"
     lines = [f"{run.spec.name} (run {run.index}): {where}, {work}, escrow {run.escrow}"]
     for stage, roster in enumerate(run.seats):
@@ -246,6 +246,17 @@ def run_lines(state: State, run: Run) -> list[str]:
     if run.waiting:
         lines.append(f"  waiting: {', '.join(peer_name(w.peer) for w in run.waiting)}")
     return lines
+
+
+def progress_text(run: Run, round_: int | None) -> str:
+    """Where a run stands, such as ``round 3 of 20``."""
+    if round_ is None:
+        return str(run.phase)
+    if run.phase is RunPhase.COOLING:
+        number = round_ - run.end_round + 1
+        return f"round {number} of {run.consensus_rounds} of consensus"
+    text = f"round {round_} of {run.end_round}"
+    return f"{text}, then a pause" if run.is_pausing else text
 
 
 def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
@@ -264,17 +275,6 @@ def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
     if places[0] <= room:
         return f"number {places[0]} in the queue, a seat in {blocks} blocks"
     return f"number {places[0]} in the queue, every seat is taken; next chance in {blocks} blocks"
-
-
-def _progress_text(run: Run, round_: int | None) -> str:
-    """Where a run stands, such as ``round 3 of 20``."""
-    if round_ is None:
-        return str(run.phase)
-    if run.phase is RunPhase.COOLING:
-        number = round_ - run.end_round + 1
-        return f"round {number} of {run.consensus_rounds} of consensus"
-    text = f"round {round_} of {run.end_round}"
-    return f"{text}, then a pause" if run.is_pausing else text
 
 
 def _statement_text(state: State | None, body: SeatStatement) -> str:

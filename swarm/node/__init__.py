@@ -28,6 +28,7 @@ inference.py    S  go on with texts of others through the stages held here
 chain.py        S  one text through the stages of a run, each at some peer
 speaking.py     S  texts written with the live model, for the local API
 evaluating.py   S  every new checkpoint, measured on held-out text
+steering.py     S  pause, resume and stop, for who owns the run
 actions.py      S  what the local page may ask
 snapshot.py     S  the object behind the map
 service.py      S  the door: run_node

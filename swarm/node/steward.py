@@ -11,7 +11,8 @@ import trio
 from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.economics import sufficient_fee
-from swarm.ledger.records import Run
+from swarm.ledger.queries import progress_text
+from swarm.ledger.records import Run, RunPhase
 from swarm.ledger.transactions import Join, Stake
 from swarm.node import checkpoints
 from swarm.node.context import Context
@@ -64,6 +65,7 @@ class Steward:
         self._stake_from = 0
         self._round: int | None = None
         self._finished = False
+        self._is_paused = False
 
     async def serve(self) -> None:
         """Do duties until cancelled."""
@@ -253,12 +255,16 @@ class Steward:
             peers = {seat.peer for roster in run.rounds[-1].seats for seat in roster}
             context.report(
                 EventKind.ROUND_STARTED,
-                f"round {newest} of {run.end_round} with {len(peers)} peers",
+                f"{progress_text(run, newest)} with {len(peers)} peers",
                 round=newest,
                 peers=len(peers),
             )
             self._trades = {key for key in self._trades if key[2] >= newest - 1}
             self._posted = {key for key in self._posted if key[1] >= newest - POSTED_ROUNDS}
+        if (run.phase is RunPhase.PAUSED) != self._is_paused:
+            self._is_paused = not self._is_paused
+            text = "rests: its owner paused it" if self._is_paused else "goes on after a pause"
+            context.report(EventKind.PROGRESS, f"run {run.spec.name} {text}")
         if run.phase in ENDED and not self._finished:
             self._finished = True
             text = f"the run is over after {run.end_round} rounds"

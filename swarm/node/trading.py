@@ -43,7 +43,7 @@ async def trade(context: Context, runner: SeatRunner, duty: TradeFragment) -> No
     if plan is None or plan.round != duty.round_index:
         return  # It is over already.
     snapshot = await runner.snapshot(duty.fragment)
-    merge = await _merge(context, run, plan, duty, snapshot)
+    merge = await runner.doubted(await _merge(context, run, plan, duty, snapshot))
     if runner.plan is None or runner.plan.round != duty.round_index:
         return  # The segment closed meanwhile: the next round trades this fragment again.
     if await runner.merge(merge):

@@ -128,6 +128,10 @@ class SeatRunner:
         """
         return await self._compute.run(self._scribe.snapshot_job, fragment)
 
+    async def doubted(self, merge: Merge) -> Merge:
+        """A merge as it is to be applied: as it came, weighed less, or alone."""
+        return await self._compute.run(self._scribe.doubt_job, self._tokens, merge)
+
     async def merge(self, merge: Merge) -> bool:
         """Hand over a fragment's outer step; wait until it was applied, or False: it never will be."""
         log, done = self.log, trio.Event()
@@ -305,8 +309,6 @@ class SeatRunner:
         for _, done in self._merges:
             done.set()
         self._merges = []
-
-    # --- waiting ---
 
     async def _admission(self, plan_round: RoundIndex, deadline: float) -> Ticket:
         """Wait for a place in a weight version of round ``plan_round``."""

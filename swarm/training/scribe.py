@@ -20,6 +20,7 @@ from swarm.training.data import TokenSource
 from swarm.training.fragments import Merge, Snapshot
 from swarm.training.messages import MicroBatch, MicroBatchGrad
 from swarm.training.outgoing import Passed, TooBusy
+from swarm.training.robust import Distances, doubted, probe_loss
 from swarm.training.round_plan import RoundPlan
 from swarm.training.segment import MergeRecord, Place, SegmentLog, StepRecord
 from swarm.training.shard import Shard
@@ -103,6 +104,9 @@ class Scribe:
         self.shard = shard
         self._seat = seat
         self._keeps_windows = keeps_windows
+        self._distances = Distances()
+        self._newest: MicroBatch | None = None
+        """Of the last stage of several: what it can measure its loss on."""
         self._open: OpenSegment | None = None
 
     @property
@@ -189,6 +193,15 @@ class Scribe:
             opened.window.events.append(SnapshotTaken(fragment))
         return snapshot
 
+    def doubt_job(self, tokens: TokenSource, merge: Merge) -> Merge:
+        """A merge as it is to be applied, once the partner's fragment has been doubted (robust.py)."""
+        shard, outer = self.shard, self.shard.spec.outer
+        losses: list[float | None] = [None, None]
+        if outer.loss_margin_nano and self._open is not None and not merge.is_consensus:
+            place = (shard, self._open.plan, tokens, self._seat, self._newest)
+            losses = [probe_loss(*place, one) for one in (None, merge)]
+        return doubted(merge, self._distances, *losses, outer)
+
     def merge_job(self, merges: Sequence[Merge]) -> bool:
         """Merge between two steps; False, changing nothing, when this is not the time."""
         if self._open is None or not self.may_merge:
@@ -221,6 +234,7 @@ class Scribe:
     def loss_job(self, tokens: TokenSource, request: MicroBatch) -> tuple[int, bytes]:
         """``Shard.loss_job``."""
         done = self.shard.loss_job(tokens, self._opened().plan, request, self._seat)
+        self._newest = request
         self._keep(request.place, request, None)
         return done
 

@@ -1,4 +1,4 @@
-"""Nodes agree at the end as nodes do: rounds without steps, bit for bit one model, and anybody can replay them."""
+"""Nodes agree at the end as nodes do: no steps, one model bit for bit, and anybody can replay it."""
 
 from dataclasses import replace
 from types import SimpleNamespace
