@@ -18,6 +18,7 @@ trading.py      S  one outer step of one fragment
 witness.py      S  verdicts, and what they mean for this node
 steward.py      S  ask what is due, see that it is done
 acquaintances.py  S  whom the last start was connected to
+doorway.py      S  the port of the last start, again
 entrance.py     S  the way into a network and a run
 launching.py    S  the run spec and the genesis of a launch
 publishing.py   S  the text of a launch, as blobs

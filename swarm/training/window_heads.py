@@ -196,7 +196,8 @@ def _check_events(spec: RunSpec, head: WindowHead) -> None:
         raise BadEncoding("a window with more anchors or merges than a segment has")
     if counts[SnapshotHead] > SNAPSHOTS_MAX * fragments:
         raise BadEncoding("a window with more snapshots than a segment has")
-    if counts[StepHead] > spec.checks.window_steps:
+    done = counts[StepHead] + counts[MergeHead]
+    if counts[StepHead] > spec.checks.window_steps or not done:
         raise BadEncoding(f"a window of {counts[StepHead]} steps")
 
 
