@@ -35,7 +35,7 @@ def usual(store: Store, table: str, listen: Sequence[str]) -> tuple[str, ...]:
 
 
 async def remember(store: Store, table: str, listen: Sequence[str], bound: Sequence[str]) -> None:
-    """Write down which port of ``bound`` (multiaddr texts) the place with port 0 got; a full disk costs no more."""
+    """Write down which port of ``bound`` (multiaddr texts) the place with port 0 got, if the disk takes it."""
     place = _open_place(listen)
     if place is None:
         return

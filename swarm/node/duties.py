@@ -190,6 +190,14 @@ def fragment_height(info: RoundInfo, fragment: int, fragments: int, round_blocks
     return Height(info.height + FIRST_TRADE_BLOCKS + fragment * room // fragments)
 
 
+def guarded_stages(mine: set[StageIndex], num_stages: int) -> set[StageIndex]:
+    """The stages whose checkpoints a peer keeps for others: those behind its own.
+
+    A stage that loses all its peers at once is built again from what the peers of another stage hold.
+    """
+    return {StageIndex((stage + 1) % num_stages) for stage in mine}
+
+
 def is_accused(record: SegmentRecord) -> bool:
     """Whether a segment is before the judges, or on its way there."""
     differs = any(check.phase is CheckPhase.DIFFERED for check in record.checks)
@@ -290,7 +298,8 @@ def _checkpoint_duties(known: Known, info: RoundInfo) -> list[Duty]:
             is_proved = before in known.commits_final and may_be_drawn(run, known.height, *before)
             if index >= 0 and is_mine and is_proved and key not in known.checkpoints_posted:
                 duties.append(PostCheckpoint(key[0], index, earlier.round))
-    my_stages = {seat.stage for seat in _mine(known, info)}
+    mine = {seat.stage for seat in _mine(known, info)}
+    my_stages = mine | guarded_stages(mine, len(run.checkpoints))
     is_over = info.round >= run.final_round
     for stage, checkpoints in enumerate(run.checkpoints):
         wanted = known.is_archive or is_over or stage in my_stages

@@ -30,6 +30,7 @@ from swarm.node.duties import (
     TakeSeat,
     TopUpStake,
     TradeFragment,
+    guarded_stages,
     is_accused,
     next_duties,
 )
@@ -240,7 +241,8 @@ class Steward:
         """The stages whose checkpoints this node keeps: an archive those of all."""
         if self._is_archive(run):
             return {StageIndex(stage) for stage in range(run.spec.num_stages)}
-        return {stage for stage, _ in self.seats.live}
+        mine = {stage for stage, _ in self.seats.live}
+        return mine | guarded_stages(mine, run.spec.num_stages)
 
     def _is_archive(self, run: Run) -> bool:
         config = self._context.config

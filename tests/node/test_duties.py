@@ -32,6 +32,7 @@ from swarm.node.duties import (
     TopUpStake,
     TradeFragment,
     fragment_height,
+    guarded_stages,
     is_accused,
     may_be_drawn,
     next_duties,
@@ -265,19 +266,22 @@ def test_phi_is_held_until_the_dice_or_the_ledger_ask_for_it_no_more() -> None:
     assert not is_held(2, run=copied(run, phase=RunPhase.SETTLED, rounds=()))
 
 
-def test_checkpoints_are_fetched_for_my_stages_and_all_by_archives() -> None:
+def test_checkpoints_are_fetched_for_my_stage_and_the_one_behind_it_and_all_by_archives() -> None:
+    """A stage that loses all its peers is built again from what those of another hold."""
     kept = tuple(
         (Checkpoint(RoundIndex(2), Digest(bytes([s]) * 32), 4, OTHER, 0, Height(90)),)
-        for s in range(2)
+        for s in range(3)
     )
-    base = a_run(an_info(*TWO))
-    run = copied(base, checkpoints=kept)
+    third = (a_seat(PEERS[2], 0, stage=2),)
+    run = copied(a_run(an_info(*TWO, third)), checkpoints=kept)
     mine = next_duties(knowledge(run, a_local()))
-    assert mine == [FetchCheckpoint(StageIndex(0), kept[0][0])]
+    assert mine == [FetchCheckpoint(StageIndex(stage), kept[stage][0]) for stage in (0, 1)]
     every = next_duties(knowledge(run, a_local(), is_archive=True))
-    assert [duty.stage for duty in every if isinstance(duty, FetchCheckpoint)] == [0, 1]
-    held = frozenset([(StageIndex(0), RoundIndex(2))])
+    assert [duty.stage for duty in every if isinstance(duty, FetchCheckpoint)] == [0, 1, 2]
+    held = frozenset([(StageIndex(stage), RoundIndex(2)) for stage in (0, 1)])
     assert next_duties(knowledge(run, a_local(), checkpoints_held=held)) == []
+    assert guarded_stages({StageIndex(2)}, 3) == {0}
+    assert guarded_stages({StageIndex(0)}, 1) == {0}
     assert encode(run)
 
 
