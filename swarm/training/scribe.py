@@ -196,11 +196,12 @@ class Scribe:
     def doubt_job(self, tokens: TokenSource, merge: Merge) -> Merge:
         """A merge as it is to be applied, once the partner's fragment has been doubted (robust.py)."""
         shard, outer = self.shard, self.shard.spec.outer
-        losses: list[float | None] = [None, None]
+        before: float | None = None
+        after: float | None = None
         if outer.loss_margin_nano and self._open is not None and not merge.is_consensus:
             place = (shard, self._open.plan, tokens, self._seat, self._newest)
-            losses = [probe_loss(*place, one) for one in (None, merge)]
-        return doubted(merge, self._distances, *losses, outer)
+            before, after = probe_loss(*place, None), probe_loss(*place, merge)
+        return doubted(merge, self._distances, before, after, outer)
 
     def merge_job(self, merges: Sequence[Merge]) -> bool:
         """Merge between two steps; False, changing nothing, when this is not the time."""

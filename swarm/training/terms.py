@@ -44,13 +44,13 @@ def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Te
         return None
     ages = plan.spec.outer.age_weights_nano
     if plan.is_consensus:
-        where = (plan.beacon, plan.run_digest, stage, plan.consensus)
-        trade = consensus_trades(list(by_key), *where).get(mine)
+        seats, number = list(by_key), plan.consensus
+        trade = consensus_trades(seats, plan.beacon, plan.run_digest, stage, number).get(mine)
         if trade is None:
             return None
         return Terms(by_key[trade.partner], trade.weight_nano > 0, trade.weight_nano, ages)
-    where = (plan.beacon, plan.run_digest, stage, fragment, plan.round)
-    other = pair_up(list(by_key), *where).get(mine)
+    pairs = pair_up(list(by_key), plan.beacon, plan.run_digest, stage, fragment, plan.round)
+    other = pairs.get(mine)
     if other is None:
         return None
     partner = by_key[other]

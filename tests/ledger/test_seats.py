@@ -142,7 +142,7 @@ def test_an_over_full_stage_gives_its_newest_seat_to_the_thinnest_one_a_round() 
     (seat,) = seats_of(run, moved.peer)
     assert (seat.stage, seat.joined_round) == (thin, 4)
     assert seat.index >= max(s.index for s in run.seats[thin])
-    assert [s.joined_round for s in run.seats[thin]].count(4) == 1
+    assert sum(s.joined_round == 4 for s in run.seats[thin]) == 1
 
 
 def test_seats_stay_where_they_are_while_stages_differ_by_one() -> None:

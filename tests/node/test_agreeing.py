@@ -29,7 +29,7 @@ from swarm.training.segment import SegmentLog
 from swarm.training.shard import Shard
 from swarm.training.terms import terms_of
 from swarm.training.window import FragmentMerged, WindowData, decode_window, encode_window
-from swarm.types import NO_DIGEST, RoundIndex, RunIndex, StageIndex
+from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED, answer, replay
 from swarm.verify.reveal import reveal_of
 from swarm.verify.transcript import segment_leaves, state_root
@@ -114,7 +114,7 @@ def ended(spec: RunSpec, count: int, loss: float = 0.0) -> Ending:
     return trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-def anchors(spec: RunSpec) -> dict[bytes, torch.Tensor]:
+def anchors(spec: RunSpec) -> dict[Digest, torch.Tensor]:
     shard = Shard.initial(spec, STAGE)
     return {shard.anchor_root: shard.anchor_P}
 

@@ -129,6 +129,7 @@ def test_only_who_sees_the_loss_measures_it(stages: int) -> None:
         last = Shard.initial(spec, StageIndex(1))
         assert probe_loss(last, plan, tokens, 0, None, None) is None
         return
+    assert before is not None
     assert before == pytest.approx(5.5, abs=0.5), "256 bytes, untrained"
     snapshot = first.snapshot(0)
     bad = replace(a_merge(0.0), snapshot=snapshot, theta_hat_P=snapshot.theta_P * -50.0)

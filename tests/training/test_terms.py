@@ -23,7 +23,7 @@ STAGE = StageIndex(1)
 def a_plan(count: int, consensus: int = -1, round_: int = 9, **seat: int) -> RoundPlan:
     seats = tuple(RosterSeat(i, PEERS[i], 100) for i in range(count))
     if seat:
-        seats = (*seats[:-1], replace(seats[-1], **seat))
+        seats = (*seats[:-1], replace(seats[-1], **seat))  # type: ignore[arg-type]
     return RoundPlan(
         Digest(bytes(32)), RunIndex(1), SPEC.digest, SPEC, RoundIndex(round_), BEACON, (seats, seats),
         consensus,

@@ -10,6 +10,7 @@ from swarm.errors import BadEncoding, BadSignature, BrokenPromise, OutOfTurn, Pe
 from swarm.gossip.messages import Codec
 from swarm.training.inner import MICROBATCHES_MAX
 from swarm.training.round_plan import RoundPlan
+from swarm.training.terms import Terms
 from swarm.training.window import (
     AnchorSet,
     Event,
@@ -352,7 +353,9 @@ def test_later_steps_have_higher_weight_versions_and_one_incarnation() -> None:
 # --- fragments ---
 
 
-def _merged(merged: FragmentMerged, *, plan: RoundPlan = PLAN, anchor: Digest = ANCHOR) -> object:
+def _merged(
+    merged: FragmentMerged, *, plan: RoundPlan = PLAN, anchor: Digest = ANCHOR
+) -> Terms | None:
     return check_merge(plan, a_window(plan, 1).key, merged, anchor, NUMEL)
 
 
