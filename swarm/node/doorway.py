@@ -11,6 +11,7 @@ from contextlib import suppress
 from swarm.errors import BadEncoding, DiskFull, UsageError
 from swarm.host.addresses import split_listen
 from swarm.host.listening import bindings
+from swarm.run_file import NodeConfig
 from swarm.store import Store
 
 KEY = b"listening-port"
@@ -34,10 +35,13 @@ def usual(store: Store, table: str, listen: Sequence[str]) -> tuple[str, ...]:
     return tuple(again if text == place else text for text in listen)
 
 
-async def remember(store: Store, table: str, listen: Sequence[str], bound: Sequence[str]) -> None:
-    """Write down which port of ``bound`` (multiaddr texts) the place with port 0 got, if the disk takes it."""
-    place = _open_place(listen)
-    if place is None:
+async def remember(store: Store, table: str, config: NodeConfig, addresses: Sequence[str]) -> None:
+    """Write down which port the place with port 0 got, if the disk takes it.
+
+    ``addresses`` are multiaddr texts of the open host, those that are only announced first.
+    """
+    bound, listen = addresses[len(config.announce) :], config.listen
+    if _open_place(listen) is None:
         return
     fixed = {split_listen(text)[1] for text in listen}
     ports = [int(text.split("/tcp/")[1].split("/")[0]) for text in bound if "/tcp/" in text]

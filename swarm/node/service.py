@@ -139,8 +139,7 @@ async def _run(
             EventKind.NODE_STARTED,
             f"{peer_name(setup.secret.peer)} listens on {', '.join(host.addresses()[:2])}",
         )
-        bound = host.addresses()[len(config.announce) :]
-        await doorway.remember(store, entrance.TABLE, config.listen, bound)
+        await doorway.remember(store, entrance.TABLE, config, host.addresses())
         recalled = acquaintances.recalled(store, entrance.TABLE)
         targets = entrance.targets_of(setup.ticket, config, recalled)
         if not targets and setup.launch is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from swarm.node.doorway import KEY, remember, usual
+from swarm.run_file import NodeConfig
 from swarm.store import Store
 
 TABLE = "node"
@@ -21,7 +22,7 @@ async def test_the_port_of_the_last_start_is_taken_again(tmp_path: Path) -> None
     store, port = Store.open(tmp_path / "store.sqlite"), free_port()
     listen = ("127.0.0.1:0",)
     assert usual(store, TABLE, listen) == listen, "the first start"
-    await remember(store, TABLE, listen, [f"/ip4/127.0.0.1/tcp/{port}"])
+    await remember(store, TABLE, NodeConfig(listen=listen), [f"/ip4/127.0.0.1/tcp/{port}"])
     assert usual(store, TABLE, listen) == (f"127.0.0.1:{port}",)
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
@@ -33,11 +34,12 @@ async def test_the_port_of_the_last_start_is_taken_again(tmp_path: Path) -> None
 async def test_a_port_that_was_asked_for_stays(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store.sqlite")
     fixed = (f"127.0.0.1:{free_port()}",)
-    await remember(store, TABLE, fixed, ["/ip4/127.0.0.1/tcp/4001"])
+    await remember(store, TABLE, NodeConfig(listen=fixed), ["/ip4/127.0.0.1/tcp/4001"])
     assert store.get(TABLE, KEY) is None
     mixed = ("127.0.0.1:4001", "127.0.0.1:0")
     hosts = ["/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/tcp/4002/p2p/x"]
-    await remember(store, TABLE, mixed, hosts)
+    announced = NodeConfig(listen=mixed, announce=("203.0.113.7:4009",))
+    await remember(store, TABLE, announced, ["/ip4/203.0.113.7/tcp/4009", *hosts])
     assert int.from_bytes(store.get(TABLE, KEY) or b"", "big") == 4002
     assert usual(store, TABLE, fixed) == fixed
     store.close()
