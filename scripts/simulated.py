@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scripts.replicas import Found, Replicas
 from scripts.variants import VARIANTS, Variant
-from swarm.gossip.consensus import consensus_pairs, consensus_rounds
+from swarm.gossip.consensus import consensus_rounds, consensus_trades
 from swarm.gossip.int4 import decode_int4, encode_int4, is_coarse
 from swarm.gossip.pairing import pair_up
 from swarm.gossip.quantize import decode_int8, encode_int8
@@ -202,11 +202,14 @@ class Swarm(Replicas):
         """The last rounds: whole shards, float32, until all replicas are one."""
         for r in range(consensus_rounds(self.count)):
             for s, row in enumerate(self.seats):
-                pairs = consensus_pairs(self.keys, self.beacon, self.beacon, StageIndex(s), r)
+                trades = consensus_trades(self.keys, self.beacon, self.beacon, StageIndex(s), r)
                 before = [seat.params_P for seat in row]
                 for i, seat in enumerate(row):
-                    other = pairs.get(self.keys[i])
-                    partner = None if other is None else Partner(before[other.index], 0.5)
+                    trade = trades.get(self.keys[i])
+                    partner = None
+                    if trade is not None:
+                        weight = trade.weight_nano / NANO
+                        partner = Partner(before[trade.partner.index], weight)
                     after = consensus_step(before[i], partner)
                     seat.params_P = after.phi_F
 

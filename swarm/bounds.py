@@ -23,6 +23,7 @@ TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
 """Bytes of one token in a token file, by its dtype."""
 CODECS = ("int8", "int4", "bf16")
 ACTIVATIONS = ("bf16", "int8")
+ON_FRAUD = ("evict", "rollback")
 LEARNING_RATES_MAX = 1024
 AGE_WEIGHTS_MAX = 8
 VALIDATORS_MAX = 128
@@ -74,6 +75,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "fragments": (1, 64),
     "pull_only_rounds": (0, 64),
     "num_retries": (0, 8),
+    "distance_max_nano": (0, 1_000 * NANO),
+    "loss_margin_nano": (0, 100 * NANO),
     # data: a token file is one blob, and a blob has at most 16 GiB
     "train_bytes": (1, 1 << 34),
     "heldout_bytes": (1, 1 << 34),
@@ -112,6 +115,8 @@ def check_spec(spec: RunSpec) -> None:
         raise BadConfig(f"codec is one of {', '.join(CODECS)}, not {spec.outer.codec[:40]!r}")
     if spec.wire.activations not in ACTIVATIONS:
         raise BadConfig(f"activations is one of {', '.join(ACTIVATIONS)}")
+    if spec.checks.on_fraud not in ON_FRAUD:
+        raise BadConfig(f"on_fraud is one of {', '.join(ON_FRAUD)}")
     _check_tables(spec)
     _check_shape(spec)
     _check_outer(spec)

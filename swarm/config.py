@@ -267,6 +267,7 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
             probability_nano=_nano(checks.probability),
             window_steps=checks.window_steps,
             challenge_window_blocks=checks.challenge_window_blocks,
+            on_fraud=checks.on_fraud,
         ),
         numerics=run.numerics,
         seed=run.seed,
@@ -315,6 +316,8 @@ def _outer(file: RunFile) -> OuterSpec:
         pull_only_rounds=outer.pull_only_rounds,
         num_retries=outer.num_retries,
         codec=outer.codec,
+        distance_max_nano=_nano(outer.distance_max),
+        loss_margin_nano=_nano(outer.loss_margin),
     )
 
 

@@ -149,6 +149,10 @@ class OuterSection(Section):
     """Other partners tried when the first does not answer."""
     codec: Literal["int8", "int4", "bf16"] = "int8"
     """Of traded fragments. int4 halves int8's bytes, except in the last tenth of the rounds."""
+    distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
+    """A partner farther away than so many times the median is pulled closer; 0 is never."""
+    loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)
+    """A partner that makes the loss worse by so many nats is declined, where a seat can tell; 0 is off."""
 
 
 class WireSection(Section):
@@ -181,6 +185,8 @@ class ChecksSection(Section):
     """Steps replayed in one check."""
     challenge_window_blocks: int = _count("challenge_window_blocks", 1440)
     """Blocks in which a verified segment can still be challenged; at least 2 epochs."""
+    on_fraud: Literal["evict", "rollback"] = "evict"
+    """evict: the liar goes. rollback: its stage also begins again from the checkpoint before the lie."""
 
 
 class DeadlinesSection(Section):

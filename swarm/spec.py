@@ -54,6 +54,10 @@ class OuterSpec(Message, frozen=True):
     num_retries: int
     codec: str
     """``int8``, ``int4`` or ``bf16``: how fragments travel where both sides have the same anchor."""
+    distance_max_nano: int = 0
+    """A partner farther away than so many times the median is taken at less than its weight; 0: never."""
+    loss_margin_nano: int = 0
+    """A partner that makes the loss worse by more nats is declined; 0: nobody measures."""
 
 
 class WireSpec(Message, frozen=True):
@@ -94,6 +98,8 @@ class CheckSpec(Message, frozen=True):
     probability_nano: int
     window_steps: int
     challenge_window_blocks: int
+    on_fraud: str = "evict"
+    """``evict``, or ``rollback``: the stage of a proven lie begins again from the checkpoint before it."""
 
 
 class RunSpec(Message, frozen=True):

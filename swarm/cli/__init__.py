@@ -19,6 +19,7 @@ verdicts.py       C  what an audit found, as one object and as lines
 ledger.py         S  ledger tail, show, verify
 checked.py        C  how the work on a ledger was checked, as rows
 archive.py        S  the ledger on this home's disk, for reading
+steering.py       S  pause, resume, stop
 inviting.py       S  ticket new, show; id show, export
 models.py         S  export, eval, generate
 sources.py        S  where a model comes from: a folder, or the node's run

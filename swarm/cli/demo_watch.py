@@ -70,7 +70,7 @@ class Watch:
             round=self.round,
             rounds=max(rounds, 1),
             is_over=is_over,
-            is_final=is_over and _has_final_model(run, first, rounds),
+            is_final=is_over and _has_final_model(run, first, whole(run, "final_round")),
             victim_trains=theirs is not None and steps_of(theirs) > 0,
         )
 

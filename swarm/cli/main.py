@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from swarm.cli import auditing, data, demo, inviting, joining, ledger, looking, models
+from swarm.cli import auditing, data, demo, inviting, joining, ledger, looking, models, steering
 from swarm.cli.failures import INTERRUPTED, Explained, explain, is_reader_gone, save_trace
 from swarm.cli.options import HELP, split_globals
 from swarm.cli.terminal import terminal, use
@@ -19,6 +19,7 @@ from swarm.errors import UsageError
 
 _SECTIONS = {
     "Take part": ("demo", "launch", "join", "init", "data", "ticket", "id"),
+    "Own a run": ("pause", "resume", "stop"),
     "Look": ("status", "map", "peers", "run", "ledger"),
     "Doubt": ("audit", "report"),
     "Use the model": ("export", "eval", "generate"),
@@ -58,6 +59,7 @@ ledger.register(app)
 auditing.register(app)
 inviting.register(app)
 models.register(app)
+steering.register(app)
 data.register(app)
 
 

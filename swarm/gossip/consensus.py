@@ -2,78 +2,94 @@
 
 Core: pure functions of the beacon and the roster.
 
-    2^k seats       butterfly: in round r, places whose numbers differ in bit r alone; exact after k rounds
-    other rosters   gossip: random pairs, until what is left of a disagreement cannot be seen
+    2^k seats       k rounds: in each, places whose numbers differ in one bit alone
+    other rosters   one round more before, in which whoever is past the largest 2^k folds into a place of it,
+                    and one more after, in which it takes the result
 
-Places are the seats in the order of a hash that the beacon seeds. In a butterfly a peer that holds two seats
-may meet itself: that trade needs no message. Trades are float32, and so is their mean, so both
-partners end a round with the same bits, and a butterfly ends with one hash.
-Source: docs/spec/training.md section 5, docs/spec/protocol.md section 4.
+Places are the seats in the order of a hash that the beacon seeds. A place weighs as many seats as it stands
+for, so the end is the mean of all. Trades are float32 and the two shares of a trade add up to one, so both
+partners end a round with the same bits, and the last round with one hash.
+Source: docs/spec/training.md section 5, docs/spec/protocol.md section 4; the folding is that of an all-reduce
+by recursive doubling (Thakur, Rabenseifner, Gropp 2005).
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from swarm.codec import encode
 from swarm.crypto import digest
 from swarm.errors import UsageError
-from swarm.gossip.pairing import SeatKey, pair_up
-from swarm.types import Digest, RoundIndex, StageIndex
+from swarm.gossip.pairing import SeatKey
+from swarm.spec import NANO
+from swarm.types import Digest, StageIndex
 
-STD_MAX = 1e-6
-"""Replicas whose weights differ by less than this are one model."""
-START_STD_MAX = 0.1
-"""More than replicas ever differ by: a model whose weights do is not training."""
-SPARE_ROUNDS = 6
-"""Random pairs meet the same partner now and then; the mean contraction alone would be a coin flip."""
-GOSSIP_FRAGMENT = -1
-"""Stands for the fragment in the draw of gossip's pairs: a round of consensus trades whole shards."""
+CONSENSUS_ROUNDS_MAX = 16
+"""More than any roster takes: a bound for what strangers say of their round."""
 
 
-def is_butterfly(num_seats: int) -> bool:
-    """Whether a roster of this size reaches exact consensus."""
-    return num_seats > 0 and num_seats & (num_seats - 1) == 0
+@dataclass(frozen=True, slots=True)
+class ConsensusTrade:
+    """One side of one trade."""
+
+    partner: SeatKey
+    weight_nano: int
+    """The partner's share in billionths; 0: this side only gives."""
 
 
 def consensus_rounds(num_seats: int) -> int:
-    """How many rounds of consensus a roster takes: log2 of its size, or what gossip needs to ``STD_MAX``."""
+    """How many rounds of consensus a roster takes: log2 of its size, or two more than its integer part."""
     if num_seats < 0:
         raise UsageError("a roster has no negative size")
     if num_seats <= 1:
         return 0
-    if is_butterfly(num_seats):
-        return num_seats.bit_length() - 1
-    halvings = math.log(STD_MAX / START_STD_MAX) / math.log(contraction(num_seats))
-    return math.ceil(halvings) + SPARE_ROUNDS
+    bits = num_seats.bit_length() - 1
+    return bits if num_seats == 1 << bits else bits + 2
 
 
-def contraction(num_seats: int) -> float:
-    """What one round of random pairs leaves of the standard deviation, in the mean square."""
-    if num_seats < 2:
-        raise UsageError("one seat alone does not disagree")
-    return math.sqrt(1.0 - (num_seats // 2) / (num_seats - 1))
-
-
-def consensus_pairs(
+def consensus_trades(
     seats: Sequence[SeatKey],
     beacon: Digest,
     run_digest: Digest,
     stage: StageIndex,
     round: int,  # noqa: A002 - the word of the protocol
-) -> Mapping[SeatKey, SeatKey]:
-    """Map each seat to its partner in round ``round`` of consensus; whoever is left over is absent.
+) -> dict[SeatKey, ConsensusTrade]:
+    """Map each seat that trades in round ``round`` of consensus to its trade; the others are absent.
 
-    The order of ``seats`` does not matter. Raises ``UsageError`` for a round past ``consensus_rounds``.
+    Neither the order of ``seats`` matters, nor how far ``round`` goes: after the last one nobody trades. All
+    rounds take the same ``beacon`` and the same seats. Raises ``UsageError`` for a negative round.
     """
-    roster = sorted(set(seats))
-    if not 0 <= round < consensus_rounds(len(roster)):
-        raise UsageError(f"{len(roster)} seats have no round {round} of consensus")
-    if not is_butterfly(len(roster)):
-        return pair_up(roster, beacon, run_digest, stage, GOSSIP_FRAGMENT, RoundIndex(round))
+    if round < 0:
+        raise UsageError("rounds of consensus are counted from 0")
     context = encode((stage,))
 
     def draw(seat: SeatKey) -> Digest:
         return digest("consensus", beacon, run_digest, context, encode((seat.index, seat.peer)))
 
-    places = sorted(roster, key=draw)
-    return {seat: places[place ^ (1 << round)] for place, seat in enumerate(places)}
+    places = sorted(set(seats), key=draw)
+    if round >= consensus_rounds(len(places)):
+        return {}
+    bits = len(places).bit_length() - 1
+    core = 1 << bits
+    folded = len(places) - core
+    bit = round - (folded > 0)
+    if 0 <= bit < bits:
+        return _butterfly(places[:core], folded, bit)
+    pairs = [(places[core + extra], places[extra]) for extra in range(folded)]
+    out, back = (NANO // 2, NANO // 2) if round == 0 else (NANO, 0)
+    outer = {extra: ConsensusTrade(inner, out) for extra, inner in pairs}
+    return outer | {inner: ConsensusTrade(extra, back) for extra, inner in pairs}
+
+
+def _butterfly(places: Sequence[SeatKey], folded: int, bit: int) -> dict[SeatKey, ConsensusTrade]:
+    """The trades between places that differ in ``bit``; the first ``folded`` stand for two seats each."""
+    width = 1 << bit
+    groups = range(0, len(places), width)
+    stands = [width + max(min(folded - start, width), 0) for start in groups]
+    trades: dict[SeatKey, ConsensusTrade] = {}
+    for place, seat in enumerate(places):
+        group = place // width
+        low, high = stands[group & ~1], stands[group | 1]
+        share_of_high = NANO * high // (low + high)
+        share = NANO - share_of_high if group & 1 else share_of_high
+        trades[seat] = ConsensusTrade(places[place ^ width], share)
+    return trades

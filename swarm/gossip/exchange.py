@@ -38,9 +38,11 @@ from swarm.gossip.quantize import (
     VALUES_MAX,
     compress,
     decode_bf16,
+    decode_f32,
     decode_int8,
     decompress,
     encode_bf16,
+    encode_f32,
     encode_int8,
     int8_bytes,
 )
@@ -223,8 +225,9 @@ class Packed:
 
 
 def choose_codec(common: Codec, mine: Digest, theirs: Digest) -> Codec:
-    """The run's ``common`` codec of the round where both sides have the same anchor, else bfloat16."""
-    return common if mine == theirs and mine != NO_DIGEST else Codec.BF16
+    """The ``common`` codec of the round where both sides have one anchor or need none, else bfloat16."""
+    is_shared = mine == theirs and mine != NO_DIGEST
+    return common if is_shared or common is Codec.F32 else Codec.BF16
 
 
 def check_codec(offer: Offer, common: Codec, mine: Digest) -> None:
@@ -243,6 +246,8 @@ def payload_bytes(codec: Codec, numel: int) -> int:
             return int4_bytes(numel)
         case Codec.BF16:
             return 2 * numel
+        case Codec.F32:
+            return 4 * numel
 
 
 def encode_payload(snapshot: Snapshot, codec: Codec) -> tuple[bytes, Tensor | None]:
@@ -260,6 +265,8 @@ def encode_payload(snapshot: Snapshot, codec: Codec) -> tuple[bytes, Tensor | No
             return coded.payload, coded.residual_N
         case Codec.BF16:
             return encode_bf16(snapshot.theta), None
+        case Codec.F32:
+            return encode_f32(snapshot.theta), None
 
 
 def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec) -> Packed:
@@ -294,6 +301,8 @@ def read_payload(codec: Codec, payload: bytes, anchor_N: Tensor) -> Tensor:
             return decode_int4(payload, anchor_N, anchor_N.numel())
         case Codec.BF16:
             return decode_bf16(payload, anchor_N.numel())
+        case Codec.F32:
+            return decode_f32(payload, anchor_N.numel())
 
 
 def open_payload(offer: Offer, wire: bytes, anchor_N: Tensor) -> tuple[bytes, Tensor]:

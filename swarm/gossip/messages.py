@@ -36,6 +36,8 @@ class Codec(IntEnum):
     INT8 = 0
     BF16 = 1
     INT4 = 2
+    F32 = 3
+    """Of the rounds of consensus alone: whoever agrees, agrees on every bit."""
 
 
 class FragmentKey(Message, frozen=True):

@@ -95,6 +95,23 @@ def decode_bf16(payload: bytes, numel: int) -> Tensor:
     return torch.from_numpy(np.left_shift(bits_N, 16, dtype=np.uint32).view(np.float32))
 
 
+def encode_f32(theta_N: Tensor) -> bytes:
+    """``theta`` as it is, little-endian; raises ``UsageError`` if it is not finite."""
+    flat_N = theta_N.detach().reshape(-1).contiguous()
+    if not bool(torch.isfinite(flat_N).all()):
+        raise UsageError("a tensor that is not finite cannot be sent")
+    return flat_N.numpy().astype("<f4", copy=False).tobytes()
+
+
+def decode_f32(payload: bytes, numel: int) -> Tensor:
+    """The float32 (numel,) values of ``encode_f32``; else ``BadEncoding``."""
+    check_length(payload, 4 * numel)
+    theta_N = torch.from_numpy(np.frombuffer(payload, "<f4").astype(np.float32))
+    if not bool(torch.isfinite(theta_N).all()):
+        raise BadEncoding("a tensor that is not finite")
+    return theta_N
+
+
 def compress(payload: bytes) -> bytes:
     """zstandard of ``payload``, or ``payload`` itself where that is not shorter."""
     packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True).compress(payload)

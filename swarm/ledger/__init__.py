@@ -20,6 +20,7 @@ phases.py        C  when each phase of a segment ends
 windows.py       C  do these leaves lead to the commit, and to the tokens it claims
 payments.py      C  rewards, shares of a stake, eviction
 checks.py        C  ask, answer blind, reveal, compare
+rollback.py      C  set a stage back behind a proven fraud
 disputes.py      C  report, vote, verdict
 apply.py         C  apply_block(state, transactions) -> state
 pool.py          C  transactions on their way into a block

@@ -30,7 +30,13 @@ from swarm.ledger.checks import (
 )
 from swarm.ledger.disputes import Arbiter, cast_ballot, report, settle_dispute
 from swarm.ledger.draft import Draft
-from swarm.ledger.runs import close_run, cross_boundaries, join, leave, open_run
+from swarm.ledger.runs import (
+    cross_boundaries,
+    join,
+    leave,
+    open_run,
+    steer_run,
+)
 from swarm.ledger.segments import commit_segment, post_checkpoint, statement_seat
 from swarm.ledger.state import State
 from swarm.ledger.transactions import (
@@ -40,6 +46,8 @@ from swarm.ledger.transactions import (
     Leave,
     OpenRun,
     PaidBody,
+    PauseRun,
+    ResumeRun,
     SeatStatement,
     Stake,
     Transaction,
@@ -161,8 +169,8 @@ def _apply_paid(
     match body:
         case OpenRun():
             open_run(draft, sender, body)
-        case CloseRun():
-            close_run(draft, sender, body)
+        case CloseRun() | PauseRun() | ResumeRun():
+            steer_run(draft, sender, body)
         case Join():
             join(draft, sender, body, is_volunteer=is_sponsored)
         case Leave():

@@ -155,7 +155,7 @@ def check_statement_shape(body: CheckStatement | RevealSegment) -> None:
         case RevealSegment():
             _check_salt(body.salt)
             _check_leaves(body.leaves)
-            within("openings", len(body.openings), 1, LEAVES_MAX)
+            within("openings", len(body.openings), 0, LEAVES_MAX)
             for opening in body.openings:
                 _check_opening(opening)
             for tokens in body.tokens:

@@ -45,6 +45,7 @@ from swarm.ledger.records import (
     Params,
     SegmentRecord,
 )
+from swarm.ledger.rollback import set_back
 from swarm.ledger.sampling import num_windows
 from swarm.ledger.state import Reader
 from swarm.types import Amount, Height, PeerId
@@ -205,6 +206,7 @@ def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
             if check.phase is CheckPhase.AGREED and check.window == dispute.window:
                 punish_approver(draft, check.peer)
     evict(draft, record)
+    set_back(draft, record)
     count(draft, record, record.peer, "failed")
     judged = (*record.judged, dispute.window)
     _close(draft, replace(record, phase=SegmentPhase.GUILTY, dispute=None, judged=judged))

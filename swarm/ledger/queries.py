@@ -29,7 +29,9 @@ from swarm.ledger.transactions import (
     Join,
     Leave,
     OpenRun,
+    PauseRun,
     PostCheckpoint,
+    ResumeRun,
     SeatStatement,
     Stake,
     Transaction,
@@ -49,6 +51,8 @@ KINDS: dict[type[object], str] = {
     PostCheckpoint: "post_checkpoint",
     OpenRun: "run_open",
     CloseRun: "run_close",
+    PauseRun: "run_pause",
+    ResumeRun: "run_resume",
     Join: "join",
     Leave: "leave",
     Transfer: "transfer",
@@ -81,6 +85,10 @@ def transaction_text(state: State | None, transaction: Transaction) -> str:
             said = f"opened run {_spec_name(spec)} with {escrow} in escrow"
         case CloseRun(run=run):
             said = f"closed run {run}"
+        case PauseRun(run=run):
+            said = f"pauses run {run}"
+        case ResumeRun(run=run):
+            said = f"goes on with run {run}"
         case Join(run=run):
             said = f"asked to join run {run}"
         case Leave(run=run):
@@ -226,7 +234,7 @@ def verified_share(state: State, run: Run, older_than_rounds: int = 2) -> tuple[
 def run_lines(state: State, run: Run) -> list[str]:
     """A run as text: what it is, and one line per stage."""
     round_ = current_round(run, state.height)
-    where = f"round {round_} of {run.end_round}" if round_ is not None else str(run.phase)
+    where = progress_text(run, round_)
     work = f"{run.num_segments} segments, {short_count(run.tokens)} tokens"
     lines = [f"{run.spec.name} (run {run.index}): {where}, {work}, escrow {run.escrow}"]
     for stage, roster in enumerate(run.seats):
@@ -240,6 +248,17 @@ def run_lines(state: State, run: Run) -> list[str]:
     return lines
 
 
+def progress_text(run: Run, round_: int | None) -> str:
+    """Where a run stands, such as ``round 3 of 20``."""
+    if round_ is None:
+        return str(run.phase)
+    if run.phase is RunPhase.COOLING:
+        number = round_ - run.end_round + 1
+        return f"round {number} of {run.consensus_rounds} of consensus"
+    text = f"round {round_} of {run.end_round}"
+    return f"{text}, then a pause" if run.is_pausing else text
+
+
 def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
     """What a peer may expect: its seats, or its place in the queue and the next boundary."""
     seats = seats_of(run, peer)
@@ -250,8 +269,7 @@ def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
         return "not in this run"
     if run.phase not in {RunPhase.OPEN, RunPhase.TRAINING}:
         return f"the run is {run.phase}"
-    round_ = current_round(run, state.height)
-    boundary = boundary_height(run, 0 if round_ is None else round_ + 1)
+    boundary = boundary_height(run, run.next_round)
     room = sum(max(run.spec.replicas_max - len(roster), 0) for roster in run.seats)
     blocks = boundary - state.height
     if places[0] <= room:

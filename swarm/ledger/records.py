@@ -104,6 +104,9 @@ class RoundInfo(Message, frozen=True):
     """Per stage, by index."""
     drawn: tuple[int, ...]
     """Per stage, the seat that posts the checkpoint from the end of the round before; -1: none."""
+    consensus: int
+    """Which round of consensus at the end of the run this is, from 0; -1: a round of training. All of them have
+    the roster and the dice of the first."""
 
 
 class Checkpoint(Message, frozen=True):
@@ -127,11 +130,28 @@ class Waiter(Message, frozen=True):
     is_volunteer: bool
 
 
+class Rollback(Message, frozen=True):
+    """A stage goes back behind a proven fraud (``on_fraud = "rollback"``)."""
+
+    to_round: int
+    """The boundary of the checkpoint that its seats begin again from; 0: the initial weights; -1: never yet."""
+    boundary: int
+    """The round in which they do."""
+
+
+NO_ROLLBACK = Rollback(-1, -1)
+
+
 class RunPhase(StrEnum):
     """The life of a run."""
 
     OPEN = "open"
+    """Its next boundary is fixed, and lies ahead: before the first round, and after a pause."""
     TRAINING = "training"
+    PAUSED = "paused"
+    """Between two rounds, until its owner goes on."""
+    COOLING = "cooling"
+    """No more steps: the replicas of each stage become one."""
     FINISHED = "finished"
     """No more rounds; the last segments and checkpoints may still come in."""
     SETTLED = "settled"
@@ -148,10 +168,18 @@ class Run(Message, frozen=True):
     escrow: Amount
     opened_height: Height
     start_height: Height
-    """The boundary of round 0."""
+    """The boundary of ``start_round``."""
+    start_round: RoundIndex
+    """0, or the first round after the last pause."""
     end_round: RoundIndex
     """The first round that will not be trained."""
+    consensus_rounds: int
+    """Rounds of consensus from ``end_round`` on; 0 until its boundary."""
     phase: RunPhase
+    is_pausing: bool
+    """It pauses at the next boundary."""
+    paused_height: Height
+    """The boundary at which the last pause began."""
     waiting: tuple[Waiter, ...]
     """In order of arrival."""
     leaving: tuple[PeerId, ...]
@@ -164,9 +192,27 @@ class Run(Message, frozen=True):
     """Oldest first, at most ``ROUNDS_KEPT``."""
     checkpoints: tuple[tuple[Checkpoint, ...], ...]
     """Per stage, newest first, at most ``spec_check.checkpoints_kept``: every anchor still asked for."""
+    rollbacks: tuple[Rollback, ...]
+    """Per stage, the newest."""
     num_segments: int
     tokens: int
     """Committed so far, over all seats of the last stage."""
+
+    @property
+    def final_round(self) -> RoundIndex:
+        """The boundary at which everything is over, consensus included."""
+        return RoundIndex(self.end_round + self.consensus_rounds)
+
+    @property
+    def next_round(self) -> RoundIndex:
+        """The round that begins at the next boundary."""
+        return RoundIndex(self.rounds[-1].round + 1 if self.rounds else 0)
+
+    def standing(self, stage: int) -> tuple[Checkpoint, ...]:
+        """The canonical checkpoints of a stage that no rollback went behind, newest first."""
+        back = self.rollbacks[stage]
+        kept = self.checkpoints[stage]
+        return tuple(c for c in kept if not back.to_round < c.round <= back.boundary)
 
 
 class StartKind(StrEnum):

@@ -15,6 +15,7 @@ from swarm import vrf
 from swarm.codec import encode
 from swarm.crypto import SecretKey, framed
 from swarm.errors import InvalidStatement, Reason
+from swarm.gossip.consensus import consensus_trades
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.ledger.check_records import Draw
 from swarm.ledger.records import (
@@ -38,8 +39,8 @@ def redraw_blocks(spec: RunSpec) -> int:
 
 
 def num_windows(num_steps: int, window_steps: int) -> int:
-    """Windows of a segment, the last of which may be shorter."""
-    return -(-num_steps // window_steps)
+    """Windows of a segment, the last of which may be shorter; one of consensus, without a step, is one."""
+    return max(-(-num_steps // window_steps), 1)
 
 
 def draw_alpha(chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
@@ -96,8 +97,11 @@ def partners_of(
     Without the peer of the seat itself, which may hold others.
     """
     roster = tuple(SeatKey(other.index, other.peer) for other in info.seats[stage])
-    pairs = _pairs(roster, info.beacon, digest, StageIndex(stage), spec.outer.fragments, info.round)
     me = next(key for key in roster if key.index == seat)
+    if info.consensus >= 0:
+        trades = consensus_trades(roster, info.beacon, digest, StageIndex(stage), info.consensus)
+        return tuple(sorted({trades[me].partner.peer} - {me.peer} if me in trades else ()))
+    pairs = _pairs(roster, info.beacon, digest, StageIndex(stage), spec.outer.fragments, info.round)
     return tuple(sorted({fragment[me].peer for fragment in pairs if me in fragment}))
 
 

@@ -3,7 +3,8 @@
 Core: functions from a run to a run.
 
 In order: who left goes; who fell silent goes; the owner fills empty stages; the owner yields where others
-have proved themselves; the queue is seated, thinnest stage first.
+have proved themselves; the queue is seated, thinnest stage first; a stage that is over-full even then gives its
+newest seat to the thinnest.
 """
 
 from swarm.codec import replace
@@ -13,6 +14,10 @@ from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, StageInde
 
 SILENT_ROUNDS_MAX = 6
 """Rounds without a commit before a seat is taken away: a reboot and a slow download fit."""
+
+UNEVEN_MIN = 2
+"""Seats that the fullest stage has more than the thinnest before one moves: a move that would only turn the two
+round costs a shard its moments for nothing."""
 
 NEVER = -1
 
@@ -25,7 +30,18 @@ def next_roster(run: Run, round_: RoundIndex, height: Height, patience_blocks: i
     run = _owner_fills_empty(run, round_)
     run = _owner_yields(run)
     waiting = tuple(w for w in run.waiting if w.height + patience_blocks >= height)
-    return _seated(replace(run, waiting=waiting), round_)
+    return _evened(_seated(replace(run, waiting=waiting), round_), round_)
+
+
+def last_roster(run: Run, round_: RoundIndex) -> Run:
+    """The run with the seats that agree at its end: those that trained to the end, as far as is known.
+
+    A partner that is long gone would only keep others apart. A stage of which nobody is known keeps all.
+    """
+    run = replace(_without(run, frozenset(run.leaving)), leaving=(), waiting=())
+    able = (_able(roster, round_) for roster in run.seats)
+    seats = tuple(few or all_ for few, all_ in zip(able, run.seats, strict=True))
+    return _owner_fills_empty(replace(run, seats=seats), round_)
 
 
 def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...]:
@@ -34,11 +50,11 @@ def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...
     Drawn from those who sat through that round and whose last commit is recent.
     """
     every = run.spec.checkpoint_rounds
-    if round_ == 0 or (round_ % every and round_ != run.end_round):
+    if round_ == 0 or (round_ % every and round_ != run.final_round):
         return (NEVER,) * len(run.seats)
     drawn: list[int] = []
     for stage, roster in enumerate(run.seats):
-        able = [s for s in roster if s.joined_round < round_ and s.last_commit_round >= round_ - 2]
+        able = _able(roster, round_) if run.rollbacks[stage].boundary != round_ else ()
         dice = stream(beacon, "ledger.checkpoint", run.index, stage, round_)
         drawn.append(dice.choice(able).index if able else NEVER)
     return tuple(drawn)
@@ -83,6 +99,16 @@ def rounds_missed(seat: Seat, round_: RoundIndex) -> int:
     The commit of the round before can only come after this boundary, so it does not count.
     """
     return round_ - 2 - max(seat.last_commit_round, seat.joined_round - 1)
+
+
+def lag_of(seat: Seat, round_: RoundIndex) -> int:
+    """Rounds by which a seat is behind at the boundary of ``round_``, as everybody can see it."""
+    return max(rounds_missed(seat, round_), 0)
+
+
+def _able(roster: tuple[Seat, ...], round_: int) -> tuple[Seat, ...]:
+    """The seats that sat through the round before, and whose last commit is recent."""
+    return tuple(s for s in roster if s.joined_round < round_ and s.last_commit_round >= round_ - 2)
 
 
 def _without(run: Run, peers: frozenset[PeerId]) -> Run:
@@ -135,3 +161,21 @@ def _seated(run: Run, round_: RoundIndex) -> Run:
         waiter = queue.pop(0)
         run = with_seat(run, stage, waiter.peer, round_, is_volunteer=waiter.is_volunteer)
     return replace(run, waiting=tuple(queue))
+
+
+def _evened(run: Run, round_: RoundIndex) -> Run:
+    """Move one seat, the newest, from the fullest stage to the thinnest, if they are too uneven.
+
+    One in a round: a stage never loses half of its replicas at once. The owner stays: it yields otherwise.
+    """
+    thin = min((len(roster), stage) for stage, roster in enumerate(run.seats))
+    full = max((len(roster), -stage) for stage, roster in enumerate(run.seats))
+    roster = run.seats[-full[1]]
+    others = [seat for seat in roster if seat.peer != run.owner]
+    if full[0] - thin[0] < UNEVEN_MIN or not others:
+        return run
+    moved = max(others, key=lambda seat: (seat.joined_round, seat.index))
+    left = tuple(seat for seat in roster if seat != moved)
+    seats = tuple(left if stage == moved.stage else r for stage, r in enumerate(run.seats))
+    run = replace(run, seats=seats)
+    return with_seat(run, thin[1], moved.peer, round_, is_volunteer=moved.is_volunteer)

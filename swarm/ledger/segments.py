@@ -12,13 +12,15 @@ from swarm.ledger.fields import PHI_COMPONENT, STATE_COMPONENTS
 from swarm.ledger.phases import COMMIT_ROUNDS
 from swarm.ledger.records import (
     Checkpoint,
+    RoundInfo,
     Run,
     RunPhase,
     Seat,
     SegmentRecord,
     StartKind,
 )
-from swarm.ledger.runs import boundary_height, round_info
+from swarm.ledger.rollback import check_not_behind, check_restart, is_set_back
+from swarm.ledger.runs import round_info
 from swarm.ledger.sampling import partners_of
 from swarm.ledger.seats import with_changed_seat
 from swarm.ledger.spec_check import checkpoints_kept, segment_tokens_max
@@ -49,18 +51,14 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
     """Accept a segment, count it, set its pay aside until it is checked."""
     run, height = _open_for_work(draft, body), draft.height
     _check_not_barred(draft, run, seat)
-    _within_rounds(run, body.round + 1, height)
-    if body.round >= run.end_round:
+    info = round_info(run, body.round)
+    assert info is not None, "its seat was found in this round"
+    _within_rounds(run, info.height + run.spec.round_blocks, height)
+    if body.round >= run.final_round:
         raise InvalidStatement(Reason.WRONG_ROUND, "the run had ended")
     if draft.segment(run.index, body.round, body.stage, body.seat) is not None:
         raise InvalidStatement(Reason.DUPLICATE, "this segment is committed")
-    if body.num_steps > run.spec.inner_steps_max:
-        raise InvalidStatement(Reason.BAD_FIELD, f"more than {run.spec.inner_steps_max} steps")
-    info = round_info(run, body.round)
-    assert info is not None, "its seat was found in this round"
-    origins = len(info.seats[0])
-    if body.tokens > segment_tokens_max(run.spec, origins):
-        raise InvalidStatement(Reason.BAD_FIELD, f"{body.tokens} tokens in one segment")
+    _check_work(run, info, body)
     held = _held_now(draft, run, seat)
     kind = _start_kind(draft, run, held, body)
     reward = segment_reward(body.tokens, run.escrow)
@@ -109,10 +107,12 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
     """Accept the canonical checkpoint of a stage from the seat that the dice drew."""
     run, height = _open_for_work(draft, body), draft.height
     _check_not_barred(draft, run, seat)
-    _within_rounds(run, body.round, height)
     info = round_info(run, body.round)
-    if info is None or info.drawn[body.stage] != body.seat:
+    assert info is not None, "its seat was found in this round"
+    _within_rounds(run, info.height, height)
+    if info.drawn[body.stage] != body.seat:
         raise InvalidStatement(Reason.WRONG_PEER, "the dice drew another seat")
+    check_not_behind(run, body)
     kept = run.checkpoints[body.stage]
     if any(checkpoint.round == body.round for checkpoint in kept):
         raise InvalidStatement(Reason.DUPLICATE, "this checkpoint is posted")
@@ -144,9 +144,21 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
 
 def _open_for_work(draft: Draft, body: RosterStatement) -> Run:
     run = draft.run(body.run)
-    if run.phase not in {RunPhase.TRAINING, RunPhase.FINISHED}:
+    if run.phase is RunPhase.SETTLED:
         raise InvalidStatement(Reason.WRONG_PHASE, f"the run is {run.phase}")
     return run
+
+
+def _check_work(run: Run, info: RoundInfo, body: CommitSegment) -> None:
+    """A round of training takes steps; one of consensus takes none, and so earns nothing."""
+    steps_max = run.spec.inner_steps_max if info.consensus < 0 else 0
+    if not min(steps_max, 1) <= body.num_steps <= steps_max:
+        detail = f"{body.num_steps} steps where a segment of this round has at most {steps_max}"
+        raise InvalidStatement(Reason.BAD_FIELD, detail)
+    origins = len(info.seats[0])
+    tokens_max = segment_tokens_max(run.spec, origins) if steps_max else 0
+    if body.tokens > tokens_max:
+        raise InvalidStatement(Reason.BAD_FIELD, f"{body.tokens} tokens in one segment")
 
 
 def _check_not_barred(draft: Draft, run: Run, seat: Seat) -> None:
@@ -155,9 +167,9 @@ def _check_not_barred(draft: Draft, run: Run, seat: Seat) -> None:
         raise InvalidStatement(Reason.BARRED, "found guilty in this run")
 
 
-def _within_rounds(run: Run, first: int, height: int) -> None:
-    """Raise unless ``height`` is within ``COMMIT_ROUNDS`` rounds from the boundary of ``first``."""
-    begin, end = boundary_height(run, first), boundary_height(run, first + COMMIT_ROUNDS)
+def _within_rounds(run: Run, begin: int, height: int) -> None:
+    """Raise unless ``height`` is within ``COMMIT_ROUNDS`` rounds from ``begin``; no pause makes them longer."""
+    end = begin + COMMIT_ROUNDS * run.spec.round_blocks
     if not begin <= height < end:
         raise InvalidStatement(Reason.WRONG_ROUND, f"accepted from height {begin} to {end - 1}")
 
@@ -178,10 +190,13 @@ def _start_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> Star
     """Where the segment starts; raises if that is none of the three places it may start from."""
     if seat.last_commit_round >= body.round:
         raise InvalidStatement(Reason.WRONG_ROUND, "a later segment of this seat is committed")
-    if seat.last_commit_round >= 0 and body.start_root == seat.last_end_root:
-        return StartKind.CONTINUED
-    if _is_committed_end(draft, run, body):
-        return StartKind.ADOPTED
+    is_own_end = seat.last_commit_round >= 0 and body.start_root == seat.last_end_root
+    is_known_end = is_own_end or _is_committed_end(draft, run, body)
+    check_restart(run, seat, body, is_known_end=is_known_end)
+    if is_set_back(run, seat, body.stage, body.round):
+        return StartKind.JOINED
+    if is_known_end:
+        return StartKind.CONTINUED if is_own_end else StartKind.ADOPTED
     if seat.last_commit_round < body.round - 1 or seat.last_commit_round < 0:
         return StartKind.JOINED
     raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")

@@ -57,6 +57,7 @@ class CommitSegment(Message, frozen=True, tag=1):
     outbox_root: Digest
     gossip_root: Digest
     num_steps: int
+    """0 in a round of consensus, and nowhere else."""
     tokens: int
 
 
@@ -84,6 +85,18 @@ class OpenRun(Message, frozen=True, tag=3):
 
 class CloseRun(Message, frozen=True, tag=4):
     """End a run of one's own at the next round boundary."""
+
+    run: RunIndex
+
+
+class PauseRun(Message, frozen=True, tag=10):
+    """Let a run of one's own rest from the next round boundary on."""
+
+    run: RunIndex
+
+
+class ResumeRun(Message, frozen=True, tag=11):
+    """Go on with a run of one's own."""
 
     run: RunIndex
 
@@ -123,7 +136,8 @@ RosterStatement = CommitSegment | PostCheckpoint
 """What the roster of a round may say; a reveal may come when the roster is not kept any more."""
 
 SeatStatement = RosterStatement | RevealSegment
-PaidBody = OpenRun | CloseRun | Join | Leave | Transfer | Stake | Unstake | CheckStatement
+RunStatement = OpenRun | CloseRun | PauseRun | ResumeRun | Join | Leave
+PaidBody = RunStatement | Transfer | Stake | Unstake | CheckStatement
 Body = SeatStatement | PaidBody
 
 
@@ -204,7 +218,7 @@ def _check_body(body: Body) -> None:
         case OpenRun():
             within("spec bytes", len(body.spec), 1, RUN_SPEC_BYTES_MAX)
             within("escrow", body.escrow, 0, AMOUNT_MAX)
-        case CloseRun() | Join() | Leave():
+        case CloseRun() | PauseRun() | ResumeRun() | Join() | Leave():
             within("run", body.run, 1, SHORT_MAX)
         case Transfer():
             if len(body.to) != PEER_BYTES:
@@ -219,7 +233,7 @@ def _check_body(body: Body) -> None:
 def _check_commit(body: CommitSegment) -> None:
     check_seat(body.run, body.round, body.stage, body.seat)
     within("incarnation", body.incarnation, 0, SHORT_MAX)
-    within("steps", body.num_steps, 1, SHORT_MAX)
+    within("steps", body.num_steps, 0, SHORT_MAX)
     within("tokens", body.tokens, 0, TOKENS_MAX)
     roots = (body.start_root, body.end_root, body.trace_commit)
     for root in (*roots, body.inbox_root, body.outbox_root, body.gossip_root):

@@ -70,6 +70,12 @@ def _check_total(opening: TokensOpening, root: Digest, fragments: int) -> None:
 
 
 def _check_openings(record: SegmentRecord, window_steps: int, body: RevealSegment) -> None:
+    if not record.num_steps:  # Of consensus: one window, from the start root to the end root.
+        if body.openings or not body.leaves:
+            raise InvalidStatement(
+                Reason.BAD_PROOF, "merges alone, and no step that opens a window"
+            )
+        return
     wanted = num_windows(record.num_steps, window_steps)
     if len(body.leaves) < record.num_steps or len(body.openings) != wanted:
         raise InvalidStatement(

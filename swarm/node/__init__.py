@@ -18,6 +18,7 @@ trading.py      S  one outer step of one fragment
 witness.py      S  verdicts, and what they mean for this node
 steward.py      S  ask what is due, see that it is done
 acquaintances.py  S  whom the last start was connected to
+doorway.py      S  the port of the last start, again
 entrance.py     S  the way into a network and a run
 launching.py    S  the run spec and the genesis of a launch
 publishing.py   S  the text of a launch, as blobs
@@ -28,6 +29,7 @@ inference.py    S  go on with texts of others through the stages held here
 chain.py        S  one text through the stages of a run, each at some peer
 speaking.py     S  texts written with the live model, for the local API
 evaluating.py   S  every new checkpoint, measured on held-out text
+steering.py     S  pause, resume and stop, for who owns the run
 actions.py      S  what the local page may ask
 snapshot.py     S  the object behind the map
 service.py      S  the door: run_node

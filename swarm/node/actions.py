@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from swarm.errors import UsageError
 from swarm.node.auditing import Auditor
 from swarm.node.context import Context
+from swarm.node.steering import Steering
 from swarm.ticket import Ticket, format_ticket
 from swarm.web.app import Action
 
@@ -25,7 +26,8 @@ def actions_of(context: Context) -> dict[str, Action]:
             raise UsageError("this node has no run to invite to yet", hint="swarm status")
         return {"ticket": make_ticket(context)}
 
-    return {"ticket": invite, "audit": auditor.audit, "report": auditor.report}
+    checking = {"audit": auditor.audit, "report": auditor.report}
+    return {"ticket": invite, **checking, **Steering(context).actions()}
 
 
 def make_ticket(context: Context) -> str:

@@ -20,7 +20,9 @@ class Boundary:
 
 def common_rounds(run: Run) -> list[int]:
     """The boundaries of which every stage still has a checkpoint, newest first."""
-    rounds = [{int(kept.round) for kept in stage} for stage in run.checkpoints]
+    rounds = [
+        {int(kept.round) for kept in run.standing(stage)} for stage in range(len(run.checkpoints))
+    ]
     return sorted(set.intersection(*rounds), reverse=True)
 
 

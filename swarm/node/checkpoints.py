@@ -72,7 +72,7 @@ async def newest(
     Raises ``Unreachable`` when there is more than the first and none of the ``NEWEST_TRIED`` newest can be had
     now: initial weights in a run that has come so far would only hold it up.
     """
-    library, listed = context.library, run.checkpoints[stage]
+    library, listed = context.library, run.standing(stage)
     last: Unreachable | None = None
     for checkpoint in listed[:NEWEST_TRIED]:
         try:

@@ -135,10 +135,12 @@ class Commits:
         if not await self._submit(self.pending[key]):
             del self.pending[key]
             return
+        work = f"took {log.num_steps} steps, {log.tokens:,} tokens, loss {log.loss_micro / 1e6:.3f}"
+        if not log.num_steps:
+            work = "agreed with its partner, without a step"
         context.report(
             EventKind.COMMITTED,
-            f"round {log.round}: stage {log.stage} took {log.num_steps} steps,"
-            f" {log.tokens:,} tokens, loss {log.loss_micro / 1e6:.3f}",
+            f"round {log.round}: stage {log.stage} {work}",
             round=log.round,
             stage=log.stage,
             seat=log.seat,

@@ -7,12 +7,13 @@ and nowhere else.
 
 from dataclasses import dataclass
 
-from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.ledger.check_records import CheckPhase, SegmentPhase
 from swarm.ledger.phases import COMMIT_ROUNDS
 from swarm.ledger.records import Checkpoint, RoundInfo, Run, RunPhase, Seat, SegmentRecord
-from swarm.ledger.runs import boundary_height
-from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex
+from swarm.training.round_plan import RosterSeat
+from swarm.training.terms import terms_of
+from swarm.types import NO_DIGEST, Amount, Height, PeerId, RoundIndex, StageIndex
+from swarm.verify.plans import round_plan
 
 FIRST_TRADE_BLOCKS = 1
 """Blocks after the boundary before the first fragment is traded: late finishers catch up meanwhile."""
@@ -33,6 +34,8 @@ class LocalSeat:
     index: int
     round_index: RoundIndex | None
     is_ready: bool
+    is_open: bool = False
+    """A segment is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,14 @@ class LeaveSeat:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseRound:
+    """Close the open segment and commit it; the run rests before the next."""
+
+    stage: StageIndex
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class BeginRound:
     """Close the open segment, commit it, and open the next."""
 
@@ -117,14 +128,14 @@ class BeginRound:
 class TradeFragment:
     """Snapshot a fragment, offer it, pull the partner's, and take the outer step.
 
-    ``partner`` is None for a step alone. ``weight_allowed`` is False while the partner only pulls.
+    ``partner`` is None for a step alone. ``weight_allowed`` is False when nothing may be taken from it.
     """
 
     stage: StageIndex
     index: int
     round_index: RoundIndex
     fragment: int
-    partner: Seat | None
+    partner: RosterSeat | None
     weight_allowed: bool
 
 
@@ -150,6 +161,7 @@ Duty = (
     | AskToJoin
     | TakeSeat
     | LeaveSeat
+    | CloseRound
     | BeginRound
     | TradeFragment
     | PostCheckpoint
@@ -167,7 +179,7 @@ def next_duties(known: Known) -> list[Duty]:
         return duties
     duties += _seat_duties(known, info)
     duties += _checkpoint_duties(known, info)
-    if info.round < known.run.end_round:
+    if info.round < known.run.final_round and not _is_resting(known.run):
         duties += _trade_duties(known, info)
     return duties
 
@@ -178,9 +190,12 @@ def fragment_height(info: RoundInfo, fragment: int, fragments: int, round_blocks
     return Height(info.height + FIRST_TRADE_BLOCKS + fragment * room // fragments)
 
 
-def is_pull_only(seat: Seat, round_index: RoundIndex, pull_only_rounds: int) -> bool:
-    """Whether a seat joined so recently that its partners take nothing from it."""
-    return seat.joined_round > 0 and round_index - seat.joined_round < pull_only_rounds
+def guarded_stages(mine: set[StageIndex], num_stages: int) -> set[StageIndex]:
+    """The stages whose checkpoints a peer keeps for others: those behind its own.
+
+    A stage that loses all its peers at once is built again from what the peers of another stage hold.
+    """
+    return {StageIndex((stage + 1) % num_stages) for stage in mine}
 
 
 def is_accused(record: SegmentRecord) -> bool:
@@ -200,23 +215,15 @@ def may_be_drawn(
     Also of a seat that was left since: the last boundary of a run draws from those who sat until then.
     """
     boundary = round_index + 1
-    is_late = height >= boundary_height(run, boundary + COMMIT_ROUNDS)
     is_posted = any(kept.round == boundary for kept in run.checkpoints[stage])
-    if is_late or is_posted or boundary > run.end_round or run.phase is RunPhase.SETTLED:
+    if is_posted or boundary > run.final_round or run.phase is RunPhase.SETTLED:
         return False
+    if boundary >= run.next_round:
+        return True  # also in a pause, however long it is
     info = next((info for info in run.rounds if info.round == boundary), None)
-    return info is None or info.drawn[stage] == index
-
-
-def partner_of(known: Known, info: RoundInfo, seat: Seat, fragment: int) -> Seat | None:
-    """Who averages this fragment with ``seat`` this round: the same answer on every machine."""
-    roster = info.seats[seat.stage]
-    by_key = {SeatKey(other.index, other.peer): other for other in roster}
-    pairs = pair_up(
-        list(by_key), info.beacon, known.run.spec_digest, seat.stage, fragment, info.round
-    )
-    partner = pairs.get(SeatKey(seat.index, seat.peer))
-    return by_key[partner] if partner is not None else None
+    if info is None or height >= info.height + COMMIT_ROUNDS * run.spec.round_blocks:
+        return False
+    return info.drawn[stage] == index
 
 
 def _stake_duties(known: Known) -> list[TopUpStake]:
@@ -245,11 +252,15 @@ def _mine(known: Known, info: RoundInfo) -> list[Seat]:
 def _seat_duties(known: Known, info: RoundInfo) -> list[Duty]:
     duties: list[Duty] = []
     mine = {(seat.stage, seat.index): seat for seat in _mine(known, info)}
-    is_over = info.round >= known.run.end_round
+    is_over = info.round >= known.run.final_round
+    is_resting = _is_resting(known.run)
     here = {(local.stage, local.index): local for local in known.seats}
     for key, local in sorted(here.items()):
         if is_over or key not in mine:
             duties.append(LeaveSeat(local.stage, local.index))
+        elif is_resting:
+            if local.is_open:
+                duties.append(CloseRound(local.stage, local.index))
         elif (
             local.is_ready
             and local.round_index != info.round
@@ -259,6 +270,11 @@ def _seat_duties(known: Known, info: RoundInfo) -> list[Duty]:
     if known.is_solver and not is_over:
         duties += [TakeSeat(seat, info) for key, seat in sorted(mine.items()) if key not in here]
     return duties
+
+
+def _is_resting(run: Run) -> bool:
+    """Whether the newest round on the ledger is over and the next has not begun: a pause, or its end."""
+    return run.phase in {RunPhase.PAUSED, RunPhase.OPEN}
 
 
 def _is_closed(known: Known, local: LocalSeat, info: RoundInfo) -> bool:
@@ -282,8 +298,9 @@ def _checkpoint_duties(known: Known, info: RoundInfo) -> list[Duty]:
             is_proved = before in known.commits_final and may_be_drawn(run, known.height, *before)
             if index >= 0 and is_mine and is_proved and key not in known.checkpoints_posted:
                 duties.append(PostCheckpoint(key[0], index, earlier.round))
-    my_stages = {seat.stage for seat in _mine(known, info)}
-    is_over = info.round >= run.end_round
+    mine = {seat.stage for seat in _mine(known, info)}
+    my_stages = mine | guarded_stages(mine, len(run.checkpoints))
+    is_over = info.round >= run.final_round
     for stage, checkpoints in enumerate(run.checkpoints):
         wanted = known.is_archive or is_over or stage in my_stages
         if wanted and checkpoints:
@@ -296,6 +313,7 @@ def _checkpoint_duties(known: Known, info: RoundInfo) -> list[Duty]:
 def _trade_duties(known: Known, info: RoundInfo) -> list[Duty]:
     duties: list[Duty] = []
     outer = known.run.spec.outer
+    plan = round_plan(known.run, info, NO_DIGEST)  # nothing is signed here
     here = {(local.stage, local.index): local for local in known.seats}
     for seat in _mine(known, info):
         local = here.get((seat.stage, seat.index))
@@ -306,11 +324,9 @@ def _trade_duties(known: Known, info: RoundInfo) -> list[Duty]:
             key = (seat.stage, seat.index, info.round, fragment)
             if known.height < height or key in known.trades_begun:
                 continue
-            partner = partner_of(known, info, seat, fragment)
-            allowed = partner is not None and not is_pull_only(
-                partner, info.round, outer.pull_only_rounds
-            )
+            terms = terms_of(plan, seat.stage, seat.index, fragment)
+            partner, gives = (terms.partner, terms.gives) if terms else (None, False)
             duties.append(
-                TradeFragment(seat.stage, seat.index, info.round, fragment, partner, allowed)
+                TradeFragment(seat.stage, seat.index, info.round, fragment, partner, gives)
             )
     return duties

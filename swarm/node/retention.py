@@ -81,7 +81,13 @@ def check_window(spec: RunSpec) -> None:
     if not keeps_windows(spec):
         return
     sizes = [window_bytes(spec, stage) for stage in range(spec.num_stages)]
-    largest = max(sizes)
+    largest, agreeing = max(sizes), max(_agreeing_bytes(spec, s) for s in range(spec.num_stages))
+    if agreeing > max(largest, WINDOW_BYTES_MAX):
+        raise BadConfig(
+            f"a window of run {spec.name} in which replicas agree, a state and a shard in float32, takes"
+            f" {agreeing / MB:.0f} MB, and nobody checks more than {WINDOW_BYTES_MAX / MB:.0f}",
+            hint="more [training] num_stages, a smaller [model], or numerics = native in the run file",
+        )
     if largest <= WINDOW_BYTES_MAX:
         return
     stage = sizes.index(largest)
@@ -121,6 +127,12 @@ def check_retention(
             f"{who}, and {(free_bytes + held_bytes) >> 20} MiB are free on this disk",
             hint="df -h; or solve = false in node.toml to follow without training",
         )
+
+
+def _agreeing_bytes(spec: RunSpec, stage: int) -> int:
+    """The one window of a round of consensus: the state, and the partner's shard as it is."""
+    numel = plan_stages(spec.model, spec.num_stages)[stage].num_parameters
+    return FLOAT_BYTES * ((STATE_TENSORS + 1) * numel + residual_numel(spec, numel))
 
 
 def _step_bytes(spec: RunSpec, stage: int) -> int:

@@ -19,6 +19,7 @@ from swarm.node.context import Context
 from swarm.node.datasets import token_source
 from swarm.node.duties import (
     BeginRound,
+    CloseRound,
     LeaveSeat,
     LocalSeat,
     TakeSeat,
@@ -28,6 +29,7 @@ from swarm.node.duties import (
 from swarm.node.retention import keeps_windows
 from swarm.node.shards import find_shard, keep_shard
 from swarm.node.trading import trade
+from swarm.training.lag import Catching, catching_up, lag_rounds
 from swarm.training.runner import SeatRunner
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
@@ -53,6 +55,8 @@ class Live:
     keeper: Keeper | None = None
     """None in a run whose windows nobody can compute again."""
     round_index: RoundIndex | None = None
+    current: int = 0
+    """The round that its state is of: in which it was found, or closed its last segment."""
     lock: trio.Lock = field(default_factory=trio.Lock)
     scope: trio.CancelScope = field(default_factory=_scope)
     is_shown: bool = True
@@ -80,7 +84,13 @@ class Seats:
     def locals(self) -> tuple[LocalSeat, ...]:
         """What ``duties`` wants to know of them."""
         return tuple(
-            LocalSeat(stage, index, live.round_index, is_ready=live.runner is not None)
+            LocalSeat(
+                stage,
+                index,
+                live.round_index,
+                is_ready=live.runner is not None,
+                is_open=live.runner is not None and live.runner.log is not None,
+            )
             for (stage, index), live in sorted(self.live.items())
         )
 
@@ -100,7 +110,7 @@ class Seats:
 
     def take(self, duty: TakeSeat) -> None:
         """Start preparing a seat; it becomes ready when its shard and data are here."""
-        live = Live(duty.seat)
+        live = Live(duty.seat, current=duty.info.round)
         self.live[duty.seat.stage, duty.seat.index] = live
         self._nursery.start_soon(self._prepare, live)
 
@@ -146,18 +156,31 @@ class Seats:
                 return  # asked for twice
             if live.runner is not None and live.runner.log is not None:
                 await self._close(live, live.runner)
-            live.scope.cancel()
-            if live.runner is not None:
-                self._context.pipeline.remove(live.runner)
-                self._hashed_s += live.runner.shard.hashing_s
-            if live.keeper is not None:
-                live.keeper.send.close()  # what was sent is kept all the same
-            del self.live[duty.stage, duty.index]
+            self._drop(live)
         self._context.report(
             EventKind.SEAT_YIELDED, f"left stage {duty.stage}, replica {duty.index}"
         )
 
+    def _drop(self, live: Live) -> None:
+        """Free a seat and its shard."""
+        live.scope.cancel()
+        if live.runner is not None:
+            self._context.pipeline.remove(live.runner)
+            self._hashed_s += live.runner.shard.hashing_s
+        if live.keeper is not None:
+            live.keeper.send.close()  # what was sent is kept all the same
+        del self.live[live.seat.stage, live.seat.index]
+
     # --- rounds ---
+
+    async def close(self, duty: CloseRound) -> None:
+        """Close and commit what is open; the seat stays, and waits for the next round."""
+        live = self.live.get((duty.stage, duty.index))
+        if live is None or live.runner is None:
+            return
+        async with live.lock:
+            if live.runner.log is not None:
+                await self._close(live, live.runner)
 
     async def begin(self, duty: BeginRound) -> None:
         """Close the open segment, commit it, and open the next."""
@@ -173,6 +196,9 @@ class Seats:
             is_left = self.live.get((duty.stage, duty.index)) is not live
             if run is None or is_left or live.round_index != duty.info.round:
                 return
+            if _is_outdated(run, live, duty.info):
+                self._drop(live)
+                return  # it is taken again, and begins from another state
             await self._renew(live, runner.shard, run, duty.info)
             anchor = await self._anchor(runner.shard, run, duty.info)
             plan = round_plan(run, duty.info, self._context.genesis.chain)
@@ -209,7 +235,7 @@ class Seats:
         self, shard: Shard, run: Run, info: RoundInfo
     ) -> tuple[Tensor, Digest] | None:
         """The canonical checkpoint that was final at the boundary, when it is new and on this disk."""
-        for checkpoint in run.checkpoints[shard.stage]:
+        for checkpoint in run.standing(shard.stage):
             if checkpoint.height <= info.height:
                 is_old = checkpoint.phi_root == shard.anchor_root
                 if is_old or not self._context.blobs.has(checkpoint.phi_root):
@@ -221,6 +247,7 @@ class Seats:
     async def _close(self, live: Live, runner: SeatRunner) -> None:
         context = self._context
         log = await runner.close_round()
+        live.current = log.round
         phi_P = await context.compute.run(runner.shard.phi)
         kept = self._closed.setdefault((live.seat.stage, live.seat.index), [])
         kept.append(ClosedSegment(log.round, log.end, phi_P))
@@ -229,7 +256,7 @@ class Seats:
             losses = context.tally.losses
             losses.append((log.round, log.loss_micro / 1e6))
             del losses[:-LOSSES_MAX]
-        if log.num_steps and live.is_shown:
+        if log.records and live.is_shown:
             self.commits.begin(log, (live.counts, _counts(runner.shard)), live.keeper)
             run = context.run
             assert run is not None, "a segment belongs to a run"
@@ -255,6 +282,13 @@ class Seats:
         live = self.live.get((duty.stage, duty.index))
         if live is not None and live.runner is not None:
             await trade(self._context, live.runner, duty)
+
+
+def _is_outdated(run: Run, live: Live, info: RoundInfo) -> bool:
+    """Whether a seat must begin from another state than it has: too far behind, or set back behind a lie."""
+    behind = lag_rounds(live.current, info.round - 1)
+    is_set_back = live.current < run.rollbacks[live.seat.stage].boundary <= info.round
+    return is_set_back or catching_up(behind) is Catching.ADOPT
 
 
 def _counts(shard: Shard) -> Counts:

@@ -30,7 +30,7 @@ from swarm.host.service import Host, open_host
 from swarm.ledger.records import Run
 from swarm.ledger.service import LedgerService
 from swarm.ledger.transactions import OpenRun
-from swarm.node import acquaintances, entrance, launching
+from swarm.node import acquaintances, doorway, entrance, launching
 from swarm.node.actions import actions_of, make_ticket
 from swarm.node.announcing import announce
 from swarm.node.context import Context, Tally
@@ -130,16 +130,16 @@ async def _run(
         )
     chain16 = genesis.chain[:16] if genesis is not None else setup.ticket.genesis16  # type: ignore[union-attr]
     config = setup.config
+    listen = doorway.usual(store, entrance.TABLE, config.listen)
     async with (
-        open_host(
-            setup.secret, listen=config.listen, announce=config.announce, chain16=chain16
-        ) as host,
+        open_host(setup.secret, listen=listen, announce=config.announce, chain16=chain16) as host,
         trio.open_nursery() as nursery,
     ):
         report(
             EventKind.NODE_STARTED,
             f"{peer_name(setup.secret.peer)} listens on {', '.join(host.addresses()[:2])}",
         )
+        await doorway.remember(store, entrance.TABLE, config, host.addresses())
         recalled = acquaintances.recalled(store, entrance.TABLE)
         targets = entrance.targets_of(setup.ticket, config, recalled)
         if not targets and setup.launch is None:

@@ -10,28 +10,33 @@ import trio
 
 from swarm.errors import Corrupt, Unreachable
 from swarm.events import EventKind
-from swarm.ledger.records import Run, Seat
+from swarm.ledger.records import Run, RunPhase, Seat
+from swarm.ledger.rollback import is_set_back
+from swarm.ledger.seats import lag_of
 from swarm.node.checkpoints import newest
 from swarm.node.context import Context
 from swarm.node.recorder import state_root_of
 from swarm.training.checkpoint import decode_shard
+from swarm.training.lag import Catching, catching_up
 from swarm.training.resume import resume_shard, save_shard
 from swarm.training.shard import Shard
 from swarm.training.stages import stage_of
 from swarm.types import RoundIndex
 
 FOLDER = "seats"
-RESUME_ROUNDS_MAX = 3
-"""A saved shard older than this many rounds is left for the canonical checkpoint."""
 
 
 async def find_shard(context: Context, run: Run, seat: Seat) -> tuple[Shard, str]:
-    """Our own saved shard if it is fresh and the one we committed; else the canonical one.
+    """Our own saved shard if it is fresh and the one we committed; else the canonical one, with zero moments.
+
+    One that is too far behind, or that was set back behind a lie, is not fresh: protocol.md section 5.
 
     The text says which. Raises ``Unreachable`` when it cannot be had from anybody.
     """
-    newest_round = run.rounds[-1].round if run.rounds else 0
-    if seat.last_commit_round >= max(newest_round - RESUME_ROUNDS_MAX, 0):
+    newest_round = run.rounds[-1].round if run.rounds else RoundIndex(0)
+    is_fresh = catching_up(lag_of(seat, newest_round)) is Catching.TRADE
+    is_behind = is_set_back(run, seat, seat.stage, newest_round)
+    if seat.last_commit_round >= 0 and is_fresh and not is_behind:
         try:
             shard = await _saved(context, run, seat)
         except (Corrupt, Unreachable) as error:
@@ -39,6 +44,8 @@ async def find_shard(context: Context, run: Run, seat: Seat) -> tuple[Shard, str
         else:
             if shard is not None:
                 return shard, f"its own state of round {seat.last_commit_round}"
+    if run.phase is RunPhase.COOLING:
+        raise Unreachable("the replicas agree on their end, and this one has none to bring")
     phi_P, _, boundary = await newest(context, run, seat.stage)
     shard = await context.compute.run(Shard, run.spec, seat.stage, phi_P, time.thread_time)
     return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"

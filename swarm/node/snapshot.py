@@ -13,7 +13,7 @@ from swarm.crypto import peer_name, peer_text
 from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement, PeerView, view
 from swarm.ledger.check_texts import record_row
 from swarm.ledger.queries import transaction_row
-from swarm.ledger.records import Run
+from swarm.ledger.records import Run, RunPhase
 from swarm.ledger.state import audit_supply
 from swarm.node.audits import recent_rows, run_checks, sentence_row
 from swarm.node.context import Context
@@ -131,6 +131,8 @@ class Snapshots:
         context, run = self._context, self._context.run
         if run is None:
             return "syncing"
+        if run.phase is RunPhase.PAUSED:
+            return "paused"
         if self._my_seats():
             return "training" if context.tally.steps else "preparing"
         if run.phase in ENDED:
@@ -161,6 +163,8 @@ class Snapshots:
             "phase": run.phase.value,
             "round": run.rounds[-1].round if run.rounds else run.end_round if ended else 0,
             "rounds": run.end_round,
+            "final_round": run.final_round,
+            "is_pausing": run.is_pausing,
             "num_stages": run.spec.num_stages,
             "parameters": self._count(run),
             "loss_nats": sum(losses) / len(losses) / 1000 if losses else None,

@@ -11,7 +11,8 @@ import trio
 from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.economics import sufficient_fee
-from swarm.ledger.records import Run
+from swarm.ledger.queries import progress_text
+from swarm.ledger.records import Run, RunPhase
 from swarm.ledger.transactions import Join, Stake
 from swarm.node import checkpoints
 from swarm.node.context import Context
@@ -19,6 +20,7 @@ from swarm.node.duties import (
     ENDED,
     AskToJoin,
     BeginRound,
+    CloseRound,
     Duty,
     FetchCheckpoint,
     Known,
@@ -28,6 +30,7 @@ from swarm.node.duties import (
     TakeSeat,
     TopUpStake,
     TradeFragment,
+    guarded_stages,
     is_accused,
     next_duties,
 )
@@ -63,6 +66,7 @@ class Steward:
         self._stake_from = 0
         self._round: int | None = None
         self._finished = False
+        self._is_paused = False
 
     async def serve(self) -> None:
         """Do duties until cancelled."""
@@ -143,6 +147,8 @@ class Steward:
                 self.seats.take(duty)
             case LeaveSeat():
                 start(self._guarded, self.seats.leave, duty)
+            case CloseRound():
+                start(self._guarded, self.seats.close, duty)
             case BeginRound():
                 live = self.seats.live[duty.stage, duty.index]
                 live.round_index = duty.info.round
@@ -235,7 +241,8 @@ class Steward:
         """The stages whose checkpoints this node keeps: an archive those of all."""
         if self._is_archive(run):
             return {StageIndex(stage) for stage in range(run.spec.num_stages)}
-        return {stage for stage, _ in self.seats.live}
+        mine = {stage for stage, _ in self.seats.live}
+        return mine | guarded_stages(mine, run.spec.num_stages)
 
     def _is_archive(self, run: Run) -> bool:
         config = self._context.config
@@ -245,17 +252,21 @@ class Steward:
         """Say what changed for a person: a round began, the run ended."""
         context = self._context
         newest = run.rounds[-1].round if run.rounds else None
-        if newest != self._round and newest is not None and newest < run.end_round:
+        if newest != self._round and newest is not None and newest < run.final_round:
             self._round = newest
             peers = {seat.peer for roster in run.rounds[-1].seats for seat in roster}
             context.report(
                 EventKind.ROUND_STARTED,
-                f"round {newest} of {run.end_round} with {len(peers)} peers",
+                f"{progress_text(run, newest)} with {len(peers)} peers",
                 round=newest,
                 peers=len(peers),
             )
             self._trades = {key for key in self._trades if key[2] >= newest - 1}
             self._posted = {key for key in self._posted if key[1] >= newest - POSTED_ROUNDS}
+        if (run.phase is RunPhase.PAUSED) != self._is_paused:
+            self._is_paused = not self._is_paused
+            text = "rests: its owner paused it" if self._is_paused else "goes on after a pause"
+            context.report(EventKind.PROGRESS, f"run {run.spec.name} {text}")
         if run.phase in ENDED and not self._finished:
             self._finished = True
             text = f"the run is over after {run.end_round} rounds"

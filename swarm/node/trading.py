@@ -16,8 +16,11 @@ from swarm.node.context import Context, TradeNote
 from swarm.node.duties import TradeFragment
 from swarm.training.fragments import Merge, Received, Sent, Snapshot
 from swarm.training.offers import offerable, read_values
-from swarm.training.outer import outer_scalars, weight_nano
+from swarm.training.outer import outer_scalars
+from swarm.training.round_plan import RoundPlan
 from swarm.training.runner import SeatRunner
+from swarm.training.terms import terms_of
+from swarm.training.window_heads import ALONE
 from swarm.types import NO_DIGEST
 
 NOTES_MAX = 50
@@ -36,22 +39,31 @@ async def trade(context: Context, runner: SeatRunner, duty: TradeFragment) -> No
     if run is None:
         return
     await runner.reach(duty.round_index, run.spec.deadlines.exchange_ms / 1000)
+    plan = runner.plan
+    if plan is None or plan.round != duty.round_index:
+        return  # It is over already.
     snapshot = await runner.snapshot(duty.fragment)
-    merge = await _merge(context, run, duty, snapshot)
+    merge = await runner.doubted(await _merge(context, run, plan, duty, snapshot))
     if runner.plan is None or runner.plan.round != duty.round_index:
         return  # The segment closed meanwhile: the next round trades this fragment again.
     if await runner.merge(merge):
         _note(context, duty, merge)
 
 
-async def _merge(context: Context, run: Run, duty: TradeFragment, snapshot: Snapshot) -> Merge:
-    spec, partner = run.spec, duty.partner
-    scalars = outer_scalars(spec.outer, duty.round_index)
-    alone = Merge(snapshot, None, 0, scalars, None, -1, NO_DIGEST, NO_DIGEST)
-    if partner is None:
+async def _merge(
+    context: Context, run: Run, plan: RoundPlan, duty: TradeFragment, snapshot: Snapshot
+) -> Merge:
+    spec, is_consensus = run.spec, plan.is_consensus
+    scalars = outer_scalars(spec.outer, plan.round)
+    alone = Merge(
+        snapshot, None, 0, scalars, None, ALONE, NO_DIGEST, NO_DIGEST, is_consensus=is_consensus
+    )
+    partner = duty.partner
+    terms = None if partner is None else terms_of(plan, duty.stage, duty.index, duty.fragment)
+    if partner is None or terms is None:
         return alone
     mine = FragmentKey(run.index, duty.stage, duty.fragment, duty.round_index, duty.index)
-    offered = offerable(spec, duty.round_index, snapshot)
+    offered = offerable(spec, plan.round, snapshot, is_consensus=is_consensus)
     context.trades.publish(mine, offered, partner=partner.peer)
     deadline = trio.current_time() + spec.deadlines.exchange_ms / 1000
     traded = None
@@ -64,11 +76,11 @@ async def _merge(context: Context, run: Run, duty: TradeFragment, snapshot: Snap
     if traded is None:
         acknowledged = sent.receipt.payload_hash if sent else NO_DIGEST
         return replace(alone, my_payload=acknowledged, sent=sent)
-    theta_hat, phi_hat = read_values(spec, traded.theta_hat)
+    theta_hat, phi_hat = read_values(spec, traded.theta_hat, is_consensus=is_consensus)
     return Merge(
         snapshot,
         theta_hat,
-        weight_nano(snapshot.tokens, traded.offer.tokens, 0, spec.outer.age_weights_nano),
+        terms.due_nano(snapshot.tokens, traded.offer.tokens),
         scalars,
         partner.peer,
         partner.index,
@@ -77,6 +89,7 @@ async def _merge(context: Context, run: Run, duty: TradeFragment, snapshot: Snap
         Received(traded.offer, traded.payload),
         phi_hat,
         sent,
+        is_consensus,
     )
 
 

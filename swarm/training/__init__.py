@@ -22,6 +22,8 @@ round_plan.py    C  what every seat reads at a round boundary
 messages.py      C  micro-batches up, gradients down, each signed
 outgoing.py      C  a micro-batch on its way to the next stage
 inner.py         C  exact gradient sums, clip, AdamW
+robust.py        C  how far a partner is, and how far is too far
+terms.py         C  with whom a fragment is traded, whether anything may be taken, and its weight
 outer.py         C  the outer step: NoLoCo in one or two tensors, gossip, alone, the consensus at the end
 lag.py           C  how far behind is too far, and starting again from another's state
 baselines.py     C  what NoLoCo is compared with: DiLoCo, synchronous data parallelism

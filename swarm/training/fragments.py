@@ -65,3 +65,5 @@ class Merge:
     """The partner's slow weights, in a run that trades them."""
     sent: Sent | None = None
     """None where the residual stays as it was: no int4, or no receipt. A step alone may have it."""
+    is_consensus: bool = False
+    """Of a round at the end of the run: phi becomes the mean, and nothing is carried on."""

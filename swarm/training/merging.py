@@ -10,7 +10,7 @@ from torch import Tensor
 
 from swarm.spec import NANO
 from swarm.training.fragments import Merge
-from swarm.training.outer import OuterState, Partner, advanced, outer_step
+from swarm.training.outer import OuterState, Partner, advanced, consensus_step, outer_step
 from swarm.training.state import are_finite
 
 MERGED_MAX = 2.0**30
@@ -46,5 +46,8 @@ def merged(merge: Merge, slow: OuterState, theta_now_F: Tensor) -> Merged:
 def _stepped(
     merge: Merge, slow: OuterState, now_F: Tensor, partner: Partner | None, weight_nano: int
 ) -> Merged:
-    slow = outer_step(slow, merge.snapshot.theta_P, partner, merge.scalars)
+    if merge.is_consensus:
+        slow = consensus_step(merge.snapshot.theta_P, partner)
+    else:
+        slow = outer_step(slow, merge.snapshot.theta_P, partner, merge.scalars)
     return Merged(slow, advanced(slow.phi_F, now_F, merge.snapshot.theta_P), weight_nano)

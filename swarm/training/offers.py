@@ -5,9 +5,10 @@ Core: pure functions of the run and the round: nothing here is negotiated.
     gamma = beta     theta travels                                  (one tensor)
     gamma other      theta, and phi behind it, in one payload       (two tensors)
 
-The codec of a round is the run's, except that int4 gives way to int8 in the last tenth of the rounds; where the
-two sides have different anchors it is bfloat16 (``gossip.exchange.choose_codec``). A run in int4 keeps a
-residual for everything that travels, as part of its state; any other run keeps none.
+In a round of consensus theta travels alone, in float32. Else the codec of a round is the run's, but int4 gives
+way to int8 in the last tenth of the rounds; where the two sides have different anchors it is bfloat16
+(``gossip.exchange.choose_codec``). A run in int4 keeps a residual for everything that travels, as part of its
+state; any other run keeps none.
 Source: docs/spec/training.md sections 3 and 5. Legend: P parameters of the shard, F values of one fragment,
 R values of a residual: 0, P or 2 P.
 """
@@ -23,8 +24,10 @@ from swarm.training.fragments import Snapshot
 from swarm.training.stages import Span
 
 
-def common_codec(spec: RunSpec, round_index: int) -> Codec:
+def common_codec(spec: RunSpec, round_index: int, *, is_consensus: bool = False) -> Codec:
     """How fragments travel in a round where both sides have one anchor."""
+    if is_consensus:
+        return Codec.F32
     match spec.outer.codec:
         case "int4" if is_coarse(round_index, spec.rounds):
             return Codec.INT4
@@ -39,9 +42,9 @@ def trades_slow(outer: OuterSpec) -> bool:
     return outer.gamma_nano != outer.beta_nano
 
 
-def traded_numel(spec: RunSpec, numel: int) -> int:
+def traded_numel(spec: RunSpec, numel: int, *, is_consensus: bool = False) -> int:
     """Values that travel of a fragment of ``numel``."""
-    return 2 * numel if trades_slow(spec.outer) else numel
+    return 2 * numel if trades_slow(spec.outer) and not is_consensus else numel
 
 
 def residual_numel(spec: RunSpec, num_parameters: int) -> int:
@@ -64,29 +67,33 @@ def with_residual(residual_R: Tensor, span: Span, num_parameters: int, said_F: T
     return moved_R
 
 
-def anchor_of(spec: RunSpec, snapshot: Snapshot) -> Tensor:
+def anchor_of(spec: RunSpec, snapshot: Snapshot, *, is_consensus: bool = False) -> Tensor:
     """What the values that travel are relative to."""
     anchor = snapshot.anchor_P
-    return torch.cat((anchor, anchor)) if trades_slow(spec.outer) else anchor
+    return torch.cat((anchor, anchor)) if trades_slow(spec.outer) and not is_consensus else anchor
 
 
-def offerable(spec: RunSpec, round_index: int, snapshot: Snapshot) -> Offerable:
+def offerable(
+    spec: RunSpec, round_index: int, snapshot: Snapshot, *, is_consensus: bool = False
+) -> Offerable:
     """What is offered to a partner of a fragment."""
-    theta = snapshot.theta_P
+    theta, is_alone = snapshot.theta_P, is_consensus or not trades_slow(spec.outer)
     return Offerable(
-        theta=torch.cat((theta, snapshot.phi_P)) if trades_slow(spec.outer) else theta,
-        anchor=anchor_of(spec, snapshot),
+        theta=theta if is_alone else torch.cat((theta, snapshot.phi_P)),
+        anchor=anchor_of(spec, snapshot, is_consensus=is_consensus),
         anchor_root=snapshot.anchor_root,
         step=snapshot.step,
         tokens=snapshot.tokens,
-        codec=common_codec(spec, round_index),
-        residual=snapshot.residual_P if snapshot.residual_P.numel() else None,
+        codec=common_codec(spec, round_index, is_consensus=is_consensus),
+        residual=snapshot.residual_P if snapshot.residual_P.numel() and not is_consensus else None,
     )
 
 
-def read_values(spec: RunSpec, values: Tensor) -> tuple[Tensor, Tensor | None]:
+def read_values(
+    spec: RunSpec, values: Tensor, *, is_consensus: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """The partner's theta_F, and its phi_F where both travel, from the values that arrived."""
-    if not trades_slow(spec.outer):
+    if is_consensus or not trades_slow(spec.outer):
         return values, None
     half = values.numel() // 2
     return values[:half], values[half:]

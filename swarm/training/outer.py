@@ -116,11 +116,15 @@ def outer_step(
 def consensus_step(theta_F: Tensor, partner: Partner | None) -> OuterState:
     """One round of consensus: the weighted mean is the new phi, and nothing is carried on.
 
-    With equal weights both partners get the same bits. Raises ``PeerFault`` like ``outer_step``.
+    Partners whose weights add up to one get the same bits. Raises ``PeerFault`` like ``outer_step``.
     """
     target_F = theta_F
     if partner is not None and partner.weight > 0.0:
-        target_F = _mixed(theta_F, partner.theta_F, partner.weight)
+        _check(theta_F, partner.theta_F)
+        theirs = round(partner.weight * NANO)
+        # Each share from its own integer: 1 - w, rounded, is not the weight of the other side.
+        target_F = theta_F * ((NANO - theirs) / NANO) + partner.theta_F * (theirs / NANO)
+        target_F = partner.theta_F.clone() if theirs == NANO else target_F
     return OuterState(target_F, torch.zeros_like(target_F))
 
 
@@ -130,7 +134,11 @@ def advanced(phi_F: Tensor, theta_now_F: Tensor, theta_snapshot_F: Tensor) -> Te
 
 
 def _mixed(mine_F: Tensor, theirs_F: Tensor, weight: float) -> Tensor:
-    if theirs_F.shape != mine_F.shape or not bool(torch.isfinite(theirs_F).all()):
-        raise PeerFault("a fragment of another shape, or not finite")
+    _check(mine_F, theirs_F)
     # Not lerp: its rounding differs between SIMD widths.
     return mine_F * (1.0 - weight) + theirs_F * weight
+
+
+def _check(mine_F: Tensor, theirs_F: Tensor) -> None:
+    if theirs_F.shape != mine_F.shape or not bool(torch.isfinite(theirs_F).all()):
+        raise PeerFault("a fragment of another shape, or not finite")

@@ -19,6 +19,8 @@ class RosterSeat:
     weight: int
     joined_round: int = 0
     """The round it joined in: for a few rounds its partners take nothing from it."""
+    lag: int = 0
+    """Rounds by which its last commit is older than it could be: its partners weigh it by its age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,18 @@ class RoundPlan:
     round: RoundIndex
     beacon: Digest
     rosters: tuple[tuple[RosterSeat, ...], ...]
+    consensus: int = -1
+    """Which round of consensus this is, at the end of the run; -1: a round of training."""
+
+    @property
+    def is_consensus(self) -> bool:
+        """Whether replicas only become one in this round."""
+        return self.consensus >= 0
+
+    @property
+    def steps_max(self) -> int:
+        """Optimizer steps of one segment, at most."""
+        return 0 if self.is_consensus else self.spec.inner_steps_max
 
     def candidates(
         self, *, origin: int, step: int, microbatch: int, stage: StageIndex

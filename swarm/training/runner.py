@@ -61,9 +61,7 @@ class SeatRunner:
         self._windows = windows
         self._scribe = Scribe(shard, seat_index, keeps_windows=windows is not None)
         spec = shard.spec
-        self._stepper = Stepper(
-            step_s=spec.deadlines.step_ms / 1000, steps_max=spec.inner_steps_max
-        )
+        self._stepper = Stepper(step_s=spec.deadlines.step_ms / 1000)
         self._changed = trio.Event()
         self._waiting = 0
         self._attempts = 0
@@ -84,7 +82,8 @@ class SeatRunner:
             raise UsageError("close the open segment first")
         self.log = await self._compute.run(self._scribe.begin_job, plan, anchor, is_shown)
         self.plan, self._attempts = plan, 0
-        self._stepper.begin_round(min(plan.quota(self.stage), MICROBATCHES_MAX))
+        quota = min(plan.quota(self.stage), MICROBATCHES_MAX)
+        self._stepper.begin_round(quota, plan.steps_max)
         self._notify()
 
     async def close_round(self) -> SegmentLog:
@@ -128,6 +127,10 @@ class SeatRunner:
         Raises ``TooBusy`` when no segment is open.
         """
         return await self._compute.run(self._scribe.snapshot_job, fragment)
+
+    async def doubted(self, merge: Merge) -> Merge:
+        """A merge as it is to be applied: as it came, weighed less, or alone."""
+        return await self._compute.run(self._scribe.doubt_job, self._tokens, merge)
 
     async def merge(self, merge: Merge) -> bool:
         """Hand over a fragment's outer step; wait until it was applied, or False: it never will be."""
@@ -196,9 +199,8 @@ class SeatRunner:
     # --- stage 0: where micro-batches start ---
 
     async def _originate(self) -> None:
-        steps_max = self.shard.spec.inner_steps_max
         while True:
-            while self._stepper.is_full or self.plan is None or self._attempts >= steps_max:
+            while self._stepper.is_full or not self.plan or self._attempts >= self.plan.steps_max:
                 await self._wait_for_change(None)
             plan, step = self.plan, self._attempts
             self._attempts += 1
@@ -307,8 +309,6 @@ class SeatRunner:
         for _, done in self._merges:
             done.set()
         self._merges = []
-
-    # --- waiting ---
 
     async def _admission(self, plan_round: RoundIndex, deadline: float) -> Ticket:
         """Wait for a place in a weight version of round ``plan_round``."""

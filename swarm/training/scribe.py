@@ -6,7 +6,8 @@ the order in which the state moved.
     CLOSED --begin--> OPEN: micro-batches, steps, snapshots, merges --close--> CLOSED
 
 A window begins with every ``window_steps``-th step; what comes before the first step belongs to the first
-window. A segment without a step leaves no trace, not even in the state: nobody could commit to it.
+window. A segment in which nothing was done leaves no trace, not even in the state: nobody could commit to it.
+Merges follow a step, but for rounds of consensus, which have none.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from swarm.training.data import TokenSource
 from swarm.training.fragments import Merge, Snapshot
 from swarm.training.messages import MicroBatch, MicroBatchGrad
 from swarm.training.outgoing import Passed, TooBusy
+from swarm.training.robust import Distances, doubted, probe_loss
 from swarm.training.round_plan import RoundPlan
 from swarm.training.segment import MergeRecord, Place, SegmentLog, StepRecord
 from swarm.training.shard import Shard
@@ -102,13 +104,18 @@ class Scribe:
         self.shard = shard
         self._seat = seat
         self._keeps_windows = keeps_windows
+        self._distances = Distances()
+        self._newest: MicroBatch | None = None
+        """Of the last stage of several: what it can measure its loss on."""
         self._open: OpenSegment | None = None
 
     @property
     def may_merge(self) -> bool:
-        """Whether the segment has a step to show, and no gradient waits for the next."""
+        """Whether the segment has a step to show, or needs none, and no gradient waits for the next."""
         opened = self._open
-        return opened is not None and opened.log.num_steps > 0 and self.shard.is_between_steps
+        if opened is None or not self.shard.is_between_steps:
+            return False
+        return opened.plan.is_consensus or opened.log.num_steps > 0
 
     # --- segments ---
 
@@ -138,11 +145,11 @@ class Scribe:
         """Take the open step with what it has, apply what is left to merge; the windows this completes."""
         opened, shard = self._opened(), self.shard
         windows = list[WindowData]()
-        if opened.log.num_steps < shard.spec.inner_steps_max:
+        if opened.log.num_steps < opened.plan.steps_max:
             windows = self.step_job(merges)
         elif self.may_merge:
             self._merge(opened, merges)
-        if opened.log.num_steps:
+        if opened.log.records:
             if opened.window is not None:
                 windows.append(opened.window.done(is_last=True))
         else:
@@ -186,6 +193,16 @@ class Scribe:
             opened.window.events.append(SnapshotTaken(fragment))
         return snapshot
 
+    def doubt_job(self, tokens: TokenSource, merge: Merge) -> Merge:
+        """A merge as it is to be applied, once the partner's fragment has been doubted (robust.py)."""
+        shard, outer = self.shard, self.shard.spec.outer
+        before: float | None = None
+        after: float | None = None
+        if outer.loss_margin_nano and self._open is not None and not merge.is_consensus:
+            place = (shard, self._open.plan, tokens, self._seat, self._newest)
+            before, after = probe_loss(*place, None), probe_loss(*place, merge)
+        return doubted(merge, self._distances, before, after, outer)
+
     def merge_job(self, merges: Sequence[Merge]) -> bool:
         """Merge between two steps; False, changing nothing, when this is not the time."""
         if self._open is None or not self.may_merge:
@@ -218,6 +235,7 @@ class Scribe:
     def loss_job(self, tokens: TokenSource, request: MicroBatch) -> tuple[int, bytes]:
         """``Shard.loss_job``."""
         done = self.shard.loss_job(tokens, self._opened().plan, request, self._seat)
+        self._newest = request
         self._keep(request.place, request, None)
         return done
 

@@ -27,23 +27,24 @@ class Ticket:
 class Stepper:
     """Counts admissions and answers of the open weight version."""
 
-    def __init__(self, *, step_s: float, steps_max: int) -> None:
+    def __init__(self, *, step_s: float) -> None:
         self.version = 0
         self.steps = 0
         self.quota = 1
         self._step_s = step_s
-        self._steps_max = steps_max
+        self._steps_max = 0
         self._admitted = 0
         self._answered = 0
         self._opened_at: float | None = None
         self._closed = True
         self._seen = set[tuple[int, int, int]]()
 
-    def begin_round(self, quota: int) -> None:
-        """Open a segment; ``quota`` is the number of micro-batches expected per step."""
+    def begin_round(self, quota: int, steps_max: int) -> None:
+        """Open a segment of at most ``steps_max`` steps; ``quota`` micro-batches are expected in each."""
         if quota < 1:
             raise UsageError("a quota is at least 1")
         self.quota, self.steps, self._closed = quota, 0, False
+        self._steps_max = steps_max
         self._seen = set[tuple[int, int, int]]()
         self._next_version()
 

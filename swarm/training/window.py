@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from swarm.codec import replace
 from swarm.errors import BadEncoding
 from swarm.gossip.exchange import payload_bytes
-from swarm.gossip.messages import Offer, Receipt
+from swarm.gossip.messages import Codec, Offer, Receipt
 from swarm.spec import RunSpec
 from swarm.training.checkpoint import phi_bytes
 from swarm.training.messages import MicroBatch, MicroBatchGrad, activation_bytes, check_fit
@@ -232,7 +232,8 @@ def _event(spec: RunSpec, event: EventHead, bulk: Bulk, spans: Sequence[Span]) -
         case MergeHead(fragment, seat, weight_nano, mine, offer, receipt):
             payload = b""
             if offer is not None:
-                numel = traded_numel(spec, spans[fragment].numel)
+                is_consensus = offer.codec is Codec.F32
+                numel = traded_numel(spec, spans[fragment].numel, is_consensus=is_consensus)
                 num_bytes = payload_bytes(offer.codec, numel)
                 if offer.num_bytes != num_bytes:
                     raise BadEncoding("an offer of another size than its fragment")

@@ -14,6 +14,7 @@ from torch import Tensor
 from swarm.codec import Message, decode, encode
 from swarm.crypto import SIGNATURE_BYTES
 from swarm.errors import BadEncoding
+from swarm.gossip.consensus import CONSENSUS_ROUNDS_MAX
 from swarm.gossip.messages import Offer, Receipt, check_count, check_key, check_root
 from swarm.spec import NANO, RunSpec
 from swarm.training.checkpoint import FLOAT_BYTES, flat_tensor
@@ -163,7 +164,7 @@ def header_bytes_max(spec: RunSpec) -> int:
 def _check_start(spec: RunSpec, head: WindowHead) -> None:
     for name in ("run", "round", "stage", "seat", "window", "step", "tokens_total"):
         check_count(name, getattr(head, name))
-    if head.stage >= spec.num_stages or head.round >= spec.rounds:
+    if head.stage >= spec.num_stages or head.round >= spec.rounds + CONSENSUS_ROUNDS_MAX:
         raise BadEncoding("a window of a stage or round that the run does not have")
     check_root(Digest(head.anchor_root))
     fragments = [fragment for fragment, _ in head.snapshots]
@@ -195,7 +196,8 @@ def _check_events(spec: RunSpec, head: WindowHead) -> None:
         raise BadEncoding("a window with more anchors or merges than a segment has")
     if counts[SnapshotHead] > SNAPSHOTS_MAX * fragments:
         raise BadEncoding("a window with more snapshots than a segment has")
-    if not 1 <= counts[StepHead] <= spec.checks.window_steps:
+    done = counts[StepHead] + counts[MergeHead]
+    if counts[StepHead] > spec.checks.window_steps or not done:
         raise BadEncoding(f"a window of {counts[StepHead]} steps")
 
 

@@ -25,7 +25,6 @@ from swarm.gossip.messages import (
     verify_offer,
     verify_receipt,
 )
-from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.training.inner import MICROBATCHES_MAX
 from swarm.training.messages import (
     COUNT_MAX,
@@ -37,6 +36,7 @@ from swarm.training.messages import (
 from swarm.training.offers import common_codec, traded_numel
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.segment import Place
+from swarm.training.terms import Terms, terms_of
 from swarm.training.window import (
     AnchorSet,
     ComputedMicrobatch,
@@ -80,6 +80,10 @@ def check_window(plan: RoundPlan, data: WindowData) -> None:
 
 def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) -> None:
     """Steps are numbered without a gap, and a window is cut where the run says."""
+    if plan.is_consensus:
+        if steps or data.key.window or not data.is_last:
+            raise OutOfTurn("a step in a round of consensus")
+        return
     window, width = data.key.window, plan.spec.checks.window_steps
     first = window * width
     if [taken.step for taken in steps] != list(range(first, first + len(steps))):
@@ -237,32 +241,18 @@ def sent_request(
 # --- fragments ---
 
 
-def partner_of(plan: RoundPlan, key: WindowKey, fragment: int) -> RosterSeat | None:
-    """Who averages a fragment with this seat: drawn by the beacon, the same on every machine."""
-    roster = plan.rosters[key.stage]
-    by_key = {SeatKey(seat.index, seat.peer): seat for seat in roster}
-    mine = next(seat for seat in by_key if seat.index == key.seat)
-    pairs = pair_up(list(by_key), plan.beacon, plan.run_digest, key.stage, fragment, plan.round)
-    return by_key[pairs[mine]] if mine in pairs else None
-
-
-def is_pull_only(plan: RoundPlan, seat: RosterSeat) -> bool:
-    """Whether a seat joined so recently that its partners take nothing from it."""
-    age = plan.round - seat.joined_round
-    return seat.joined_round > 0 and age < plan.spec.outer.pull_only_rounds
-
-
 def check_merge(
     plan: RoundPlan, key: WindowKey, merged: FragmentMerged, anchor_root: Digest, numel: int
-) -> RosterSeat | None:
-    """The partner of a merge, or None for one alone, which nobody needs to allow.
+) -> Terms | None:
+    """The terms of a merge, or None for one alone, which nobody needs to allow.
 
     Raises ``PeerFault`` unless the partner is the one that was drawn, signed what was merged, and could be
     merged under our ``anchor_root``, and unless a receipt is its receipt. ``numel`` is that of the fragment.
     Its weight and what it was given are the caller's to compute.
     """
     offer = merged.offer
-    partner = partner_of(plan, key, merged.fragment)
+    terms = terms_of(plan, key.stage, key.seat, merged.fragment)
+    partner = None if terms is None else terms.partner
     given = NO_DIGEST
     if merged.receipt is not None:
         _check_receipt(plan, key, merged, merged.receipt, partner)
@@ -272,18 +262,18 @@ def check_merge(
         if said != (None, b"", 0, given):
             raise OutOfTurn("a step alone that mentions a partner")
         return None
-    if offer is None or partner is None or partner.index != merged.partner_seat:
+    if offer is None or terms is None or terms.partner.index != merged.partner_seat:
         raise OutOfTurn("a merge with somebody whom the beacon did not choose")
-    if is_pull_only(plan, partner):
+    if not terms.gives:
         raise OutOfTurn("a merge with a partner that only pulls")
-    wanted = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, partner.index)
-    _check_offer(plan, partner, wanted, offer, anchor_root, numel)
+    wanted = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, terms.partner.index)
+    _check_offer(plan, terms.partner, wanted, offer, anchor_root, numel)
     if (
         len(merged.payload) != offer.num_bytes
         or payload_digest(merged.payload) != offer.payload_hash
     ):
         raise BrokenPromise("a payload that is not the one promised")
-    return partner
+    return terms
 
 
 def _check_receipt(
@@ -294,7 +284,7 @@ def _check_receipt(
     partner: RosterSeat | None,
 ) -> None:
     """The drawn partner acknowledged a payload of ours, in a round in which that moves a residual."""
-    if partner is None or common_codec(plan.spec, plan.round) is not Codec.INT4:
+    if partner is None or _codec(plan) is not Codec.INT4:
         raise OutOfTurn("a receipt where nothing waits for one")
     ours = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, key.seat)
     said = (receipt.key, receipt.to_seat, receipt.payload_hash)
@@ -315,9 +305,14 @@ def _check_offer(
     if offer.key != wanted:
         raise OutOfTurn("an offer of another fragment")
     verify_offer(partner.peer, plan.chain, offer)
-    check_codec(offer, common_codec(plan.spec, plan.round), anchor_root)
-    if offer.num_bytes != payload_bytes(offer.codec, traded_numel(plan.spec, numel)):
+    check_codec(offer, _codec(plan), anchor_root)
+    values = traded_numel(plan.spec, numel, is_consensus=plan.is_consensus)
+    if offer.num_bytes != payload_bytes(offer.codec, values):
         raise BrokenPromise("an offer of the wrong size for this fragment")
     if not 0 < offer.wire_bytes <= offer.num_bytes:
         raise BrokenPromise("an offer that grows on the wire")
     check_root(offer.chunk_root)
+
+
+def _codec(plan: RoundPlan) -> Codec:
+    return common_codec(plan.spec, plan.round, is_consensus=plan.is_consensus)

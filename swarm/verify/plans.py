@@ -4,6 +4,7 @@ Core: pure functions of final state. Trainers and those who replay them must rea
 """
 
 from swarm.ledger.records import RoundInfo, Run
+from swarm.ledger.seats import lag_of
 from swarm.ledger.state import Reader
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.types import Digest, RoundIndex
@@ -20,11 +21,18 @@ def round_plan(run: Run, info: RoundInfo, chain: Digest) -> RoundPlan:
         beacon=info.beacon,
         rosters=tuple(
             tuple(
-                RosterSeat(seat.index, seat.peer, seat.last_tokens, seat.joined_round)
+                RosterSeat(
+                    seat.index,
+                    seat.peer,
+                    seat.last_tokens,
+                    seat.joined_round,
+                    lag_of(seat, info.round),
+                )
                 for seat in roster
             )
             for roster in info.seats
         ),
+        consensus=info.consensus,
     )
 
 

@@ -8,7 +8,7 @@ others signed. ``answer`` gives every signed log exactly one answer, on every ma
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from swarm.training.data import TokenSource
 from swarm.training.fragments import Merge, Received, Sent
 from swarm.training.messages import COUNT_MAX
 from swarm.training.offers import anchor_of, offerable, read_values, residual_numel
-from swarm.training.outer import outer_scalars, weight_nano
+from swarm.training.outer import outer_scalars
 from swarm.training.replaying import replay_microbatch
 from swarm.training.resume import restored
 from swarm.training.round_plan import RoundPlan
@@ -188,35 +188,46 @@ def _step(
 def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged) -> MergeRecord:
     snapshot = shard.offered(merged.fragment)
     assert snapshot is not None, "a merge follows its offer"
-    spec, offer = plan.spec, merged.offer
-    partner = check_merge(plan, key, merged, snapshot.anchor_root, snapshot.theta_P.numel())
+    spec, offer, is_consensus = plan.spec, merged.offer, plan.is_consensus
+    terms = check_merge(plan, key, merged, snapshot.anchor_root, snapshot.theta_P.numel())
     scalars = outer_scalars(spec.outer, plan.round)
-    sent = _sent(offerable(spec, plan.round, snapshot), merged)
-    if partner is None or offer is None:
+    sent = _sent(offerable(spec, plan.round, snapshot, is_consensus=is_consensus), merged)
+    if terms is None or offer is None:
         mine = merged.my_payload
         alone = Merge(snapshot, None, 0, scalars, None, ALONE, mine, NO_DIGEST, sent=sent)
-        return shard.merge(alone)
-    weight = weight_nano(snapshot.tokens, offer.tokens, 0, spec.outer.age_weights_nano)
-    if merged.weight_nano != weight:
-        raise OutOfTurn(f"a weight of {merged.weight_nano} where {weight} follows from the tokens")
-    values = read_payload(offer.codec, merged.payload, anchor_of(spec, snapshot))
-    theta_hat_P, phi_hat_P = read_values(spec, values)
+        return shard.merge(replace(alone, is_consensus=is_consensus))
+    _check_weight(plan, terms.due_nano(snapshot.tokens, offer.tokens), merged.weight_nano)
+    anchor = anchor_of(spec, snapshot, is_consensus=is_consensus)
+    values = read_payload(offer.codec, merged.payload, anchor)
+    theta_hat_P, phi_hat_P = read_values(spec, values, is_consensus=is_consensus)
     received = Received(offer, merged.payload)
     return shard.merge(
         Merge(
             snapshot,
             theta_hat_P,
-            weight,
+            merged.weight_nano,
             scalars,
-            partner.peer,
-            partner.index,
+            terms.partner.peer,
+            terms.partner.index,
             merged.my_payload,
             offer.payload_hash,
             received,
             phi_hat_P,
             sent,
+            is_consensus,
         )
     )
+
+
+def _check_weight(plan: RoundPlan, due: int, said: int) -> None:
+    """A partner may be pulled closer where the run says so, which is to say taken at less than its weight.
+
+    Never at more; and where all are to become one there is nothing between the due weight and none.
+    """
+    is_free = plan.spec.outer.distance_max_nano > 0 and not plan.is_consensus
+    least = min(due, 1) if is_free else due
+    if not least <= said <= due:
+        raise OutOfTurn(f"a weight of {said} where {due} is the most")
 
 
 def _sent(mine: Offerable, merged: FragmentMerged) -> Sent | None:

@@ -185,3 +185,63 @@ def test_the_model_of_a_finished_run_can_be_used(net: Localnet) -> None:
 def export(net: Localnet, node: Node, name: str, *words: str) -> CompletedProcess[str]:
     """``swarm export`` into a folder of the network."""
     return net.swarm("export", str(net.folder / name), "--yes", *words, home=node.home)
+
+
+def test_the_owner_pauses_resumes_and_stops_and_the_replicas_end_as_one(net: Localnet) -> None:
+    """Seats rest in the pause; others are refused; the last checkpoint comes after the rounds of consensus."""
+    owner = net.launch("steered")
+    other = net.join("guest", owner.ticket())
+    third = net.join("second-guest", owner.ticket())
+    for node in (other, third):
+        node.wait("a segment of the guest", lambda s: last_commit(s) >= 0 and s)
+    refused = net.swarm("pause", home=other.home)
+    assert refused.returncode == 2
+    assert "only the owner" in refused.stderr
+    assert net.swarm("resume", home=owner.home).returncode == 1
+
+    said = net.read("pause", home=owner.home)
+    assert said["phase"] == "training"
+    assert "rests from round" in said["text"]
+    rests = owner.wait("the pause", lambda s: s["run"]["phase"] == "paused" and s)
+    held = rests["run"]["round"]
+    height = rests["ledger"]["height"]
+    owner.wait("blocks in the pause", lambda s: s["ledger"]["height"] > height + 8)
+    assert owner.wait("a picture", lambda s: s)["run"]["round"] == held
+    assert net.read("resume", home=owner.home)["text"]
+    other.wait("a segment from after the pause", lambda s: last_commit(s) > held and s)
+
+    assert "agree on one model" in net.read("stop", home=owner.home)["text"]
+    for node in (owner, other, third):
+        node.wait_event("run_finished")
+        node.wait_event("committed", "without a step")
+    over = owner.wait(
+        "the last checkpoint of every stage",
+        lambda s: (
+            [stage[:1] and stage[0][0] for stage in s["run"]["checkpoints"]]
+            == [s["run"]["final_round"]] * 2
+            and s
+        ),
+    )
+    last = over["run"]["final_round"]
+    assert last == over["run"]["rounds"] + 1, "three peers in two stages: one pair"
+    assert export(net, owner, "steered-model").returncode == 0
+
+
+def test_a_run_that_everybody_left_goes_on_when_they_come_back(net: Localnet) -> None:
+    """No process is left; the homes start again, and train from where they were."""
+    owner = net.launch("returns")
+    other = net.join("returns-too", owner.ticket())
+    before = other.wait("a commit of the joiner", lambda s: last_commit(s) >= 1 and s)
+    other.stop()
+    owner.kill()
+    seen = {node: len(node.events()) for node in (owner, other)}
+    owner.resume()
+    other.resume()
+    for node in (owner, other):
+        taken = node.wait_event("seat_taken", after=seen[node])
+        assert "its own state" in taken["text"] or "checkpoint" in taken["text"], taken["text"]
+    round_ = before["run"]["round"]
+    for node in (owner, other):
+        node.wait("commits after the return", lambda s: last_commit(s) > round_ + 1 and s)
+    owner.stop()
+    other.stop()

@@ -214,8 +214,9 @@ def test_a_fragment_of_no_values_is_our_own_mistake() -> None:
 @pytest.mark.parametrize("common", list(Codec))
 def test_the_runs_codec_needs_one_anchor_on_both_sides(common: Codec) -> None:
     assert choose_codec(common, ANCHOR_ROOT, ANCHOR_ROOT) is common
-    assert choose_codec(common, ANCHOR_ROOT, OTHER_ROOT) is Codec.BF16
-    assert choose_codec(common, NO_DIGEST, NO_DIGEST) is Codec.BF16
+    other = Codec.F32 if common is Codec.F32 else Codec.BF16
+    assert choose_codec(common, ANCHOR_ROOT, OTHER_ROOT) is other
+    assert choose_codec(common, NO_DIGEST, NO_DIGEST) is other
 
 
 @pytest.mark.parametrize("common", list(Codec))
@@ -225,7 +226,7 @@ def test_nobody_chooses_a_codec(common: Codec, codec: Codec, root: Digest) -> No
     packed, pull = a_packed(a_key(), codec=codec), a_pull(codec=common)
     pull.start(0.0)
     offer = resigned(packed.offer, anchor_root=root)
-    if codec is (common if root == ANCHOR_ROOT else Codec.BF16):
+    if codec is (common if root == ANCHOR_ROOT or common is Codec.F32 else Codec.BF16):
         pull.receive(Offered(offer, packed.manifest.hashes), 1.0)
         return
     with pytest.raises(BrokenPromise):
@@ -251,14 +252,14 @@ def test_a_scale_or_a_length_that_nobody_writes_is_refused(codec: Codec) -> None
     snapshot = a_snapshot()
     payload, _ = encode_payload(snapshot, codec)
     for bad in (
-        b"\xff\x7f" + payload[2:],  # not a number, as float16 and as bfloat16
+        b"\xff\x7f\xff\x7f" + payload[4:],  # not a number, as float16, bfloat16 and float32
         payload[:-1],
         payload + b"\x00",
         b"",
     ):
         with pytest.raises(BadEncoding):
             read_payload(codec, bad, snapshot.anchor)
-    if codec is not Codec.BF16:
+    if codec in {Codec.INT8, Codec.INT4}:
         for scale in (b"\x00\x7c", b"\x00\xbc"):  # infinite; negative
             with pytest.raises(BadEncoding):
                 read_payload(codec, scale + payload[2:], snapshot.anchor)

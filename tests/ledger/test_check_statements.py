@@ -57,7 +57,7 @@ def test_what_is_said_is_what_is_read(body: Body) -> None:
         replace(REVEAL, leaves=()),
         replace(REVEAL, leaves=(HASH,) * (LEAVES_MAX + 1)),
         replace(REVEAL, leaves=(b"short",)),
-        replace(REVEAL, openings=()),
+        replace(REVEAL, openings=(OPENING,) * (LEAVES_MAX + 1)),
         replace(REVEAL, openings=(replace(OPENING, leaf=LEAVES_MAX),)),
         replace(REVEAL, openings=(replace(OPENING, step=-1),)),
         replace(REVEAL, openings=(replace(OPENING, dropped=((1, 0, 0), (0, 0, 1))),)),

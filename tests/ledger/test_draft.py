@@ -114,7 +114,7 @@ def test_what_is_counted_as_money_is_all_there_is() -> None:
 
 def test_a_round_is_noted_where_it_is_due() -> None:
     state, draft = a_draft()
-    info = RoundInfo(RoundIndex(3), Height(1), Digest(bytes(32)), (), ())
+    info = RoundInfo(RoundIndex(3), Height(1), Digest(bytes(32)), (), (), -1)
     draft.put_round(RunIndex(1), info, Height(1))
     draft.put_round(RunIndex(2), info, Height(1))
     assert draft.round_info(RunIndex(1), RoundIndex(3)) == info

@@ -41,7 +41,9 @@ def test_a_phase_outside_its_closed_list_is_refused() -> None:
 
 
 def test_names_of_phases_are_final() -> None:
-    assert [*map(str, RunPhase)] == ["open", "training", "finished", "settled"]
+    assert [*map(str, RunPhase)] == [
+        *("open", "training", "paused", "cooling", "finished", "settled")
+    ]
     assert [*map(str, StartKind)] == ["continued", "joined", "adopted"]
     before = ["posted", "sampled", "sealed", "revealed", "disputed"]
     judged = ["verified", "unsampled", "silent", "cleared", "guilty"]

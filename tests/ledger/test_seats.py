@@ -10,6 +10,7 @@ from swarm.ledger.seats import (
     NEVER,
     SILENT_ROUNDS_MAX,
     draw_posters,
+    last_roster,
     next_roster,
     rounds_missed,
     seats_of,
@@ -126,6 +127,43 @@ def test_the_owner_gets_an_emptied_stage_back() -> None:
     run = at(replace(run, leaving=(peer(1),)), 4)
     assert who(run) == [[0], [0]]
     assert run.seats[0][0].index == 2
+
+
+def test_an_over_full_stage_gives_its_newest_seat_to_the_thinnest_one_a_round() -> None:
+    run = at(waiting(a_run(replicas_max=6), 1, 2, 3, 4, 5, 6), 1)
+    run = at(committed(run, 1), 3)
+    assert sorted(map(len, run.seats)) == [3, 4]
+    thin = min(range(2), key=lambda stage: len(run.seats[stage]))
+    gone = [seat.peer for seat in run.seats[thin]][:2]
+    moved = max(run.seats[1 - thin], key=lambda s: (s.peer != OWNER, s.joined_round, s.index))
+    run = at(replace(run, leaving=tuple(p for p in gone if p != OWNER)), 4)
+    sizes = sorted(map(len, run.seats))
+    assert sizes[1] - sizes[0] <= 2
+    (seat,) = seats_of(run, moved.peer)
+    assert (seat.stage, seat.joined_round) == (thin, 4)
+    assert seat.index >= max(s.index for s in run.seats[thin])
+    assert sum(s.joined_round == 4 for s in run.seats[thin]) == 1
+
+
+def test_seats_stay_where_they_are_while_stages_differ_by_one() -> None:
+    run = at(waiting(a_run(), 1, 2), 1)
+    run = at(committed(run, 1), 3)
+    again = at(committed(run, 3), 5)
+    assert [[s.index for s in r] for r in run.seats] == [[s.index for s in r] for r in again.seats]
+
+
+def test_the_owner_is_not_moved_and_a_lone_stage_has_nowhere_to_move_to() -> None:
+    run = at(waiting(a_run(num_stages=1, replicas_max=4), 1, 2), 1)
+    assert who(at(run, 2)) == [[0, 1, 2]]
+
+
+def test_the_last_roster_is_of_those_who_trained_to_the_end() -> None:
+    run = at(waiting(a_run(), 1, 2), 1)
+    run = replace(committed(run, 4, 2), end_round=RoundIndex(6), leaving=(peer(1),))
+    last = last_roster(run, RoundIndex(6))
+    assert who(last) == [[0], [0]]
+    nobody = last_roster(committed(run, 1), RoundIndex(6))
+    assert peer(2) in {seat.peer for roster in nobody.seats for seat in roster}
 
 
 def test_who_waited_too_long_must_ask_again() -> None:

@@ -118,7 +118,7 @@ def test_join_and_leave_of_one_run_are_different_statements() -> None:
         replace(COMMIT, run=0),
         replace(COMMIT, stage=STAGE_MAX + 1),
         replace(COMMIT, incarnation=SHORT_MAX + 1),
-        replace(COMMIT, num_steps=0),
+        replace(COMMIT, num_steps=-1),
         replace(COMMIT, tokens=TOKENS_MAX + 1),
         *(replace(COMMIT, **{f: b"short"}) for f in ("start_root", "end_root", "gossip_root")),
         replace(CHECKPOINT, proof=(ROOT,) * 3),

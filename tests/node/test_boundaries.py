@@ -8,12 +8,11 @@ from swarm.types import Digest
 
 
 def a_run(*stages: tuple[int, ...]) -> Any:  # noqa: ANN401  stands for a run
-    return Some(
-        checkpoints=[
-            tuple(Some(round=round_, phi_root=bytes([number, round_])) for round_ in rounds)
-            for number, rounds in enumerate(stages)
-        ]
-    )
+    kept = [
+        tuple(Some(round=round_, phi_root=bytes([number, round_])) for round_ in rounds)
+        for number, rounds in enumerate(stages)
+    ]
+    return Some(checkpoints=kept, standing=lambda stage: kept[stage])
 
 
 def test_the_newest_round_that_all_stages_have_comes_first() -> None:

@@ -36,7 +36,7 @@ class Shelves:
 
 def a_run(*rounds: int) -> Any:  # noqa: ANN401
     kept = tuple(Some(round=r, phi_root=Digest(bytes([r]) * 32)) for r in rounds)
-    return Some(spec=None, checkpoints=(kept,))
+    return Some(spec=None, checkpoints=(kept,), standing=lambda _: kept)
 
 
 async def test_the_newest_that_somebody_serves() -> None:

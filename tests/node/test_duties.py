@@ -8,12 +8,20 @@ from swarm.codec import encode
 from swarm.config import parse_run_file, run_spec
 from swarm.gossip.pairing import SeatKey
 from swarm.ledger.check_records import CheckPhase, SegmentPhase
-from swarm.ledger.records import Checkpoint, RoundInfo, Run, RunPhase, Seat, Waiter
-from swarm.ledger.runs import boundary_height
+from swarm.ledger.records import (
+    NO_ROLLBACK,
+    Checkpoint,
+    RoundInfo,
+    Run,
+    RunPhase,
+    Seat,
+    Waiter,
+)
 from swarm.node.duties import (
     FEES_KEPT,
     AskToJoin,
     BeginRound,
+    CloseRound,
     FetchCheckpoint,
     Known,
     LeaveSeat,
@@ -24,11 +32,10 @@ from swarm.node.duties import (
     TopUpStake,
     TradeFragment,
     fragment_height,
+    guarded_stages,
     is_accused,
-    is_pull_only,
     may_be_drawn,
     next_duties,
-    partner_of,
 )
 from swarm.spec import DataSpec
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
@@ -46,8 +53,13 @@ def a_seat(peer: PeerId, index: int, stage: int = 0, joined: int = 0) -> Seat:
 
 def an_info(*rosters: tuple[Seat, ...], round_: int = 3, drawn: tuple[int, ...] = ()) -> RoundInfo:
     return RoundInfo(
-        RoundIndex(round_), Height(100), BEACON, rosters, drawn or (-1,) * len(rosters)
+        RoundIndex(round_), Height(100), BEACON, rosters, drawn or (-1,) * len(rosters), -1
     )
+
+
+def replace_info(info: RoundInfo, **changes: object) -> RoundInfo:
+    parts: dict[str, Any] = {name: getattr(info, name) for name in info.__struct_fields__}
+    return RoundInfo(**parts | changes)
 
 
 def a_run(*infos: RoundInfo, waiting: tuple[Waiter, ...] = ()) -> Run:
@@ -66,14 +78,19 @@ def a_run(*infos: RoundInfo, waiting: tuple[Waiter, ...] = ()) -> Run:
         escrow=Amount(0),
         opened_height=Height(1),
         start_height=Height(3),
+        start_round=RoundIndex(0),
         end_round=RoundIndex(spec.rounds),
+        consensus_rounds=0,
         phase=RunPhase.TRAINING,
+        is_pausing=False,
+        paused_height=Height(0),
         waiting=waiting,
         leaving=(),
         seats=rosters,
         next_seats=(9,) * len(rosters),
         rounds=infos,
         checkpoints=((),) * len(rosters),
+        rollbacks=(NO_ROLLBACK,) * len(rosters),
         num_segments=0,
         tokens=0,
     )
@@ -173,11 +190,9 @@ def test_partners_agree_and_a_newcomer_is_only_pulled_for() -> None:
     info = an_info((a_seat(ME, 0), newcomer), (a_seat(PEERS[2], 0, stage=1),))
     run = a_run(info)
     known = knowledge(run, a_local(), height=10_000)
-    assert partner_of(known, info, info.seats[0][0], 0) == newcomer
-    assert partner_of(known, info, newcomer, 0) == info.seats[0][0]
     trades = [duty for duty in next_duties(known) if isinstance(duty, TradeFragment)]
     assert {trade.weight_allowed for trade in trades} == {False}
-    assert not is_pull_only(newcomer, RoundIndex(5), 2)
+    assert {trade.partner and trade.partner.peer for trade in trades} == {OTHER}
     assert SeatKey(1, OTHER) != SeatKey(0, OTHER)
 
 
@@ -197,9 +212,10 @@ def test_a_checkpoint_is_posted_also_after_the_seat_was_left_and_never_too_late(
     """The last boundary draws from those who leave at it."""
     end = an_info(*TWO, round_=500, drawn=(0, -1))
     run = a_run(end)
+    assert run.final_round == 500
     final = frozenset([(StageIndex(0), 0, RoundIndex(499))])
     due = PostCheckpoint(StageIndex(0), 0, RoundIndex(500))
-    last = boundary_height(run, 502) - 1
+    last = end.height + 2 * run.spec.round_blocks - 1
     assert next_duties(knowledge(run, commits_final=final, height=last)) == [due]
     assert next_duties(knowledge(run, commits_final=final, height=last + 1)) == []
     kept = ((Checkpoint(RoundIndex(500), BEACON, 4, ME, 0, Height(90)),), ())
@@ -207,6 +223,32 @@ def test_a_checkpoint_is_posted_also_after_the_seat_was_left_and_never_too_late(
     posted = copied(run, checkpoints=kept)
     known = knowledge(posted, commits_final=final, height=last, checkpoints_held=held)
     assert next_duties(known) == []
+
+
+def test_a_seat_rests_while_its_run_does() -> None:
+    """What is open is closed and committed; nothing is begun or traded until the next boundary."""
+    for phase in (RunPhase.PAUSED, RunPhase.OPEN):
+        run = copied(a_run(an_info(*TWO)), phase=phase)
+        resting = knowledge(run, replace(a_local(), is_open=True), height=10_000)
+        assert next_duties(resting) == [CloseRound(StageIndex(0), 0)]
+        assert next_duties(knowledge(run, a_local(), height=10_000)) == []
+        assert next_duties(knowledge(run, a_local(None), height=10_000)) == []
+
+
+def test_rounds_of_consensus_are_begun_and_traded_and_the_last_is_left() -> None:
+    one, other = a_seat(ME, 0), a_seat(OTHER, 1)
+    rosters = ((one, other), (a_seat(PEERS[2], 0, stage=1),))
+    end = a_run().end_round
+    info = replace_info(an_info(*rosters, round_=end), consensus=0)
+    run = copied(a_run(info), consensus_rounds=1, phase=RunPhase.COOLING)
+    begun = next_duties(knowledge(run, a_local(end - 1)))
+    assert [type(duty) for duty in begun] == [BeginRound]
+    trades = next_duties(knowledge(run, a_local(end), height=10_000))
+    assert {type(duty) for duty in trades} == {TradeFragment}
+    assert {(t.partner and t.partner.peer, t.weight_allowed) for t in trades} == {(OTHER, True)}  # type: ignore[union-attr]
+    over = a_run(an_info(*rosters, round_=end + 1))
+    over = copied(over, consensus_rounds=1, phase=RunPhase.FINISHED)
+    assert next_duties(knowledge(over, a_local(end))) == [LeaveSeat(StageIndex(0), 0)]
 
 
 def test_phi_is_held_until_the_dice_or_the_ledger_ask_for_it_no_more() -> None:
@@ -218,24 +260,28 @@ def test_phi_is_held_until_the_dice_or_the_ledger_ask_for_it_no_more() -> None:
     assert is_held(2)
     assert is_held(3)  # the dice are not thrown
     assert not is_held(2, index=1)
-    assert not is_held(2, height=boundary_height(run, 5))
+    assert not is_held(2, height=100 + 2 * run.spec.round_blocks)
+    assert is_held(3, run=copied(run, phase=RunPhase.PAUSED), height=100_000), "however long"
     assert not is_held(500)
     assert not is_held(2, run=copied(run, phase=RunPhase.SETTLED, rounds=()))
 
 
-def test_checkpoints_are_fetched_for_my_stages_and_all_by_archives() -> None:
+def test_checkpoints_are_fetched_for_my_stage_and_the_one_behind_it_and_all_by_archives() -> None:
+    """A stage that loses all its peers is built again from what those of another hold."""
     kept = tuple(
         (Checkpoint(RoundIndex(2), Digest(bytes([s]) * 32), 4, OTHER, 0, Height(90)),)
-        for s in range(2)
+        for s in range(3)
     )
-    base = a_run(an_info(*TWO))
-    run = copied(base, checkpoints=kept)
+    third = (a_seat(PEERS[2], 0, stage=2),)
+    run = copied(a_run(an_info(*TWO, third)), checkpoints=kept)
     mine = next_duties(knowledge(run, a_local()))
-    assert mine == [FetchCheckpoint(StageIndex(0), kept[0][0])]
+    assert mine == [FetchCheckpoint(StageIndex(stage), kept[stage][0]) for stage in (0, 1)]
     every = next_duties(knowledge(run, a_local(), is_archive=True))
-    assert [duty.stage for duty in every if isinstance(duty, FetchCheckpoint)] == [0, 1]
-    held = frozenset([(StageIndex(0), RoundIndex(2))])
+    assert [duty.stage for duty in every if isinstance(duty, FetchCheckpoint)] == [0, 1, 2]
+    held = frozenset([(StageIndex(stage), RoundIndex(2)) for stage in (0, 1)])
     assert next_duties(knowledge(run, a_local(), checkpoints_held=held)) == []
+    assert guarded_stages({StageIndex(2)}, 3) == {0}
+    assert guarded_stages({StageIndex(0)}, 1) == {0}
     assert encode(run)
 
 

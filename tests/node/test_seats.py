@@ -8,9 +8,9 @@ import torch
 import trio
 
 from swarm.events import EventKind
-from swarm.ledger.records import Checkpoint, RunPhase
+from swarm.ledger.records import NO_ROLLBACK, Checkpoint, Rollback, RunPhase
 from swarm.node import seats as module
-from swarm.node.duties import BeginRound, LeaveSeat
+from swarm.node.duties import BeginRound, CloseRound, LeaveSeat
 from swarm.node.seats import CLOSED_KEPT, Live, Seats
 from swarm.types import Digest, Height, PeerId, RoundIndex, StageIndex
 
@@ -46,7 +46,9 @@ class FakeRunner:
         self.shard.anchor_root = anchor_root
 
     async def begin_round(self, plan: Any, anchor: Any, *, is_shown: bool) -> None:  # noqa: ANN401
-        self.log = Some(round=plan.round, end=(), loss_count=0, num_steps=3, stage=STAGE, seat=0)
+        self.log = Some(
+            round=plan.round, end=(), loss_count=0, num_steps=3, records=[None], stage=STAGE, seat=0
+        )
         self.begun.append((plan.round, None if anchor is None else anchor[1], is_shown))
         if anchor is not None:
             self.shard.anchor_root = anchor[1]
@@ -57,6 +59,17 @@ class FakeRunner:
         return log
 
 
+class FakeRun(Some):
+    """A run of one stage that was never set back."""
+
+    @property
+    def next_round(self) -> int:
+        return self.rounds[-1].round + 1 if self.rounds else 0
+
+    def standing(self, stage: int) -> Any:  # noqa: ANN401
+        return self.checkpoints[stage]
+
+
 class Hall:
     """A node with one seat, a ledger and a disk that the test fills."""
 
@@ -65,13 +78,14 @@ class Hall:
         self.on_disk: set[Digest] = set()
         self.saved: list[int] = []
         self.committed: list[int] = []
-        self.run: Any = Some(
+        self.run: Any = FakeRun(
             spec=Some(round_blocks=BLOCKS),
             phase=RunPhase.TRAINING,
             start_height=0,
-            end_round=20,
+            final_round=20,
             rounds=(),
             checkpoints=((),),
+            rollbacks=(NO_ROLLBACK,),
         )
         ledger = Some(height=0)
         context: Any = Some(
@@ -131,7 +145,9 @@ class Hall:
         self.run.checkpoints = ((kept, *self.run.checkpoints[0]),)
 
     async def begin(self) -> None:
-        """Open the segment of the newest round."""
+        """Open the segment of the newest round; the first time the shard was found in it."""
+        if not self.runner.begun:
+            self.live.current = self.run.rounds[-1].round
         await self.seats.begin(BeginRound(STAGE, 0, self.run.rounds[-1]))
 
     def held(self) -> list[int]:
@@ -145,7 +161,7 @@ async def test_a_seat_that_was_left_posts_the_last_checkpoint(
     """The last boundary of a run draws among those who leave at it: their phi is held until it is posted."""
     async with trio.open_nursery() as nursery:
         hall = Hall(nursery, monkeypatch)
-        hall.run.end_round = 7
+        hall.run.final_round = 7
         hall.draw(6, -1)
         await hall.begin()
         hall.draw(7, 0)
@@ -243,3 +259,57 @@ async def test_initial_weights_are_an_anchor_for_ever(
         hall.draw(6, -1)
         await hall.begin()
     assert hall.runner.begun == [(6, None, True)]
+
+
+async def test_a_seat_that_slept_too_long_begins_again_from_another_state(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """Up to two rounds behind it goes on; further behind it is dropped, and found again elsewhere."""
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        for round_ in (5, 8, 12):
+            hall.draw(round_, -1)
+            await hall.begin()
+            assert bool(hall.seats.live) == (round_ < 12), (
+                "rounds 6 and 7, then 9, 10 and 11 missed"
+            )
+    assert [round_ for round_, *_ in hall.runner.begun] == [5, 8]
+    assert hall.committed == [5, 8], "what was open is committed all the same"
+
+
+async def test_a_stage_that_is_set_back_takes_its_seats_with_it(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.draw(5, -1)
+        await hall.begin()
+        hall.run.rollbacks = (Rollback(4, 6),)
+        hall.draw(6, -1)
+        await hall.begin()
+        assert not hall.seats.live
+        hall.live.current, hall.runner.begun = 6, []
+        hall.seats.live[STAGE, 0] = hall.live
+        hall.draw(7, -1)
+        await hall.begin()
+        assert hall.seats.live, "it has begun again already"
+
+
+async def test_a_pause_closes_what_is_open_and_keeps_the_seat(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.draw(5, -1)
+        await hall.begin()
+        assert [seat.is_open for seat in hall.seats.locals()] == [True]
+        for _ in range(2):
+            await hall.seats.close(CloseRound(STAGE, 0))
+        assert [seat.is_open for seat in hall.seats.locals()] == [False]
+        hall.ledger.height = 10_000
+        hall.seats.tidy(hall.run)
+        assert hall.held() == [5], "the dice come after the pause"
+        hall.draw(6, 0)
+        await hall.begin()
+    assert (hall.committed, hall.saved) == ([5], [5])
+    assert [round_ for round_, *_ in hall.runner.begun] == [5, 6]

@@ -91,7 +91,7 @@ class Traders:
     async def _trade(self, plan: RoundPlan, me: int, fragment: int) -> None:
         partner = plan.rosters[0][1 - me]
         allowed = partner.index not in self.pulls_only
-        duty = TradeFragment(STAGE, me, plan.round, fragment, partner, allowed)  # type: ignore[arg-type]
+        duty = TradeFragment(STAGE, me, plan.round, fragment, partner, allowed)
         await trade(self.contexts[me], self.swarm.nodes[0, me].runner, duty)
 
 

@@ -28,7 +28,12 @@ async def test_a_merge_that_was_abandoned_is_not_counted(*, is_applied: bool) ->
     context: Any = Some(
         run=Some(spec=a_spec()), me=None, tally=tally, report=lambda *parts: said.append(parts)
     )
-    runner: Any = Some(reach=reach, snapshot=snapshot, merge=merge, plan=Some(round=3))
+
+    async def doubted(given: Any) -> Any:  # noqa: ANN401
+        return given
+
+    plan = Some(round=3, is_consensus=False)
+    runner: Any = Some(reach=reach, snapshot=snapshot, doubted=doubted, merge=merge, plan=plan)
     await trade(
         context,
         runner,

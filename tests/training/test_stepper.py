@@ -7,8 +7,8 @@ from swarm.training.stepper import Stepper, Ticket
 
 
 def an_open_stepper(quota: int = 2, steps_max: int = 3) -> Stepper:
-    stepper = Stepper(step_s=10.0, steps_max=steps_max)
-    stepper.begin_round(quota)
+    stepper = Stepper(step_s=10.0)
+    stepper.begin_round(quota, steps_max)
     return stepper
 
 
@@ -78,13 +78,13 @@ def test_a_closed_round_admits_nothing_and_forgets_what_is_out() -> None:
     stepper.settle(ticket, answered=True)
     assert stepper.admit(0.0) is None
     assert not stepper.is_due(100.0)
-    stepper.begin_round(1)
+    stepper.begin_round(1, 3)
     assert stepper.steps == 0
 
 
 def test_a_quota_of_nothing_is_our_callers_mistake() -> None:
     with pytest.raises(UsageError):
-        Stepper(step_s=1.0, steps_max=1).begin_round(0)
+        Stepper(step_s=1.0).begin_round(0, 1)
 
 
 def test_a_microbatch_is_taken_once_per_segment() -> None:
@@ -92,5 +92,5 @@ def test_a_microbatch_is_taken_once_per_segment() -> None:
     stepper.see((0, 1, 2))
     with pytest.raises(OutOfTurn):
         stepper.see((0, 1, 2))
-    stepper.begin_round(1)
+    stepper.begin_round(1, 3)
     stepper.see((0, 1, 2))

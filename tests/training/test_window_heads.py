@@ -7,6 +7,7 @@ import pytest
 from swarm.codec import encode, replace
 from swarm.crypto import SIGNATURE_BYTES
 from swarm.errors import BadEncoding
+from swarm.gossip.consensus import CONSENSUS_ROUNDS_MAX
 from swarm.gossip.messages import FragmentKey, Receipt
 from swarm.spec import NANO
 from swarm.training.inner import MICROBATCHES_MAX
@@ -132,7 +133,7 @@ def test_an_honest_header_is_accepted() -> None:
             for name in ("run", "seat", "window", "step", "tokens_total")
         ),
         only(stage=3),
-        only(round=SPEC.rounds),
+        only(round=SPEC.rounds + CONSENSUS_ROUNDS_MAX),
         only(anchor_root=b""),
         only(anchor_root=bytes(33)),
         only(tokens_at_sync=(0,)),

@@ -69,7 +69,9 @@ from swarm.ledger.transactions import (
     Join,
     Leave,
     OpenRun,
+    PauseRun,
     PostCheckpoint,
+    ResumeRun,
     SeatStatement,
     Stake,
     Transfer,
@@ -226,7 +228,7 @@ def exchange() -> list[Json]:
         message(Chunks((b"one", b"two"))),
         message(Taken()),
     ]
-    for codec in (Codec.INT8, Codec.INT4, Codec.BF16):
+    for codec in (Codec.INT8, Codec.INT4, Codec.BF16, Codec.F32):
         packed = pack(key, snapshot, codec)
         offer = sign_offer(ALICE, CHAIN, packed.offer)
         # The wire bytes may change with the version of zstandard; what is hashed before it may not.
@@ -350,6 +352,8 @@ def transactions() -> list[Json]:
         ),
         OpenRun(b"an encoded spec", Amount(1_000_000)),
         CloseRun(RunIndex(1)),
+        PauseRun(RunIndex(1)),
+        ResumeRun(RunIndex(1)),
         Join(RunIndex(1)),
         Leave(RunIndex(1)),
         Transfer(BOB.peer, Amount(5)),

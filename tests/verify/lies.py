@@ -10,7 +10,7 @@ from swarm.codec import replace as changed
 from swarm.crypto import digest
 from swarm.gossip.messages import Codec, payload_digest, sign_offer
 from swarm.training.messages import sign_grad, sign_microbatch, wire_digest
-from swarm.training.outer import WEIGHT_MAX_NANO
+from swarm.training.outer import WEIGHT_MIN_NANO
 from swarm.training.state import ShardState
 from swarm.training.window import (
     AnchorSet,
@@ -271,9 +271,10 @@ def _other_payload(harvest: Harvest, merged: FragmentMerged) -> FragmentMerged:
 
 
 def _friendly_tokens(harvest: Harvest, merged: FragmentMerged) -> FragmentMerged:
-    """A weight that is not what follows from what the partner says."""
-    tokens = 1 << 40 if merged.weight_nano < WEIGHT_MAX_NANO else 1
-    return _resigned(harvest, merged, merged.partner_seat, tokens=tokens)
+    """A weight above what follows from what the partner says; below it, a partner may always be taken."""
+    if merged.weight_nano <= WEIGHT_MIN_NANO:
+        raise NotHere
+    return _resigned(harvest, merged, merged.partner_seat, tokens=1)
 
 
 def _alone(_: Harvest, merged: FragmentMerged) -> FragmentMerged:

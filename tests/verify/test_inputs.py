@@ -2,20 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from swarm.codec import replace as changed
 from swarm.errors import BadEncoding, BadSignature, BrokenPromise, OutOfTurn, PeerFault
 from swarm.gossip.messages import Codec
-from swarm.ledger.records import RoundInfo, Run, Seat
-from swarm.node.duties import Known
-from swarm.node.duties import is_pull_only as is_pull_only_by_duty
-from swarm.node.duties import partner_of as partner_by_duty
 from swarm.training.inner import MICROBATCHES_MAX
-from swarm.training.round_plan import RosterSeat, RoundPlan
+from swarm.training.round_plan import RoundPlan
+from swarm.training.terms import Terms
 from swarm.training.window import (
     AnchorSet,
     Event,
@@ -24,15 +19,12 @@ from swarm.training.window import (
     StepTaken,
     WindowData,
 )
-from swarm.types import NO_DIGEST, Digest, Height, RoundIndex, StageIndex
+from swarm.types import NO_DIGEST, Digest
 from swarm.verify.inputs import (
     check_merge,
     check_window,
-    is_pull_only,
-    partner_of,
     sent_request,
 )
-from swarm.verify.plans import round_plan
 from tests.verify.logs import (
     ANCHOR,
     ELSEWHERE,
@@ -361,15 +353,18 @@ def test_later_steps_have_higher_weight_versions_and_one_incarnation() -> None:
 # --- fragments ---
 
 
-def _merged(merged: FragmentMerged, *, plan: RoundPlan = PLAN, anchor: Digest = ANCHOR) -> object:
+def _merged(
+    merged: FragmentMerged, *, plan: RoundPlan = PLAN, anchor: Digest = ANCHOR
+) -> Terms | None:
     return check_merge(plan, a_window(plan, 1).key, merged, anchor, NUMEL)
 
 
 @pytest.mark.parametrize("codec", [Codec.INT8, Codec.BF16])
 def test_what_the_drawn_partner_signed_is_merged(codec: Codec) -> None:
     merged = a_merge(PLAN, 1, codec)
-    partner = _merged(merged)
-    assert isinstance(partner, RosterSeat)
+    terms = _merged(merged)
+    assert terms is not None
+    partner = terms.partner
     assert partner.index == merged.partner_seat == partner_index(PLAN, 1, merged.fragment)
 
 
@@ -454,28 +449,3 @@ def test_nothing_is_taken_from_a_partner_that_only_pulls() -> None:
         else:
             with pytest.raises(OutOfTurn, match="pulls"):
                 _merged(merged, plan=plan)
-
-
-def _seat(stage: int, index: int, joined: int = 0) -> Seat:
-    peer = secret(stage, index).peer
-    return Seat(StageIndex(stage), index, peer, RoundIndex(joined), -1, NO_DIGEST, 0, False)
-
-
-def test_partners_and_pull_only_seats_are_those_of_the_duties() -> None:
-    seats = tuple(
-        tuple(_seat(stage, index, joined=index + 3) for index in range(REPLICAS))
-        for stage in range(3)
-    )
-    run = cast("Run", SimpleNamespace(index=PLAN.run, spec=PLAN.spec, spec_digest=PLAN.run_digest))
-    known = cast("Known", SimpleNamespace(run=run))
-    for round_index in range(5, 12):
-        info = RoundInfo(RoundIndex(round_index), Height(9), PLAN.beacon, seats, (-1, -1, -1))
-        plan = round_plan(run, info, PLAN.chain)
-        key = replace(a_window(PLAN, 1).key, round=plan.round)
-        for fragment in range(plan.spec.outer.fragments):
-            duty = partner_by_duty(known, info, seats[1][MINE], fragment)
-            found = partner_of(plan, key, fragment)
-            assert (found and found.index) == (duty and duty.index)
-        for seat, roster_seat in zip(seats[1], plan.rosters[1], strict=True):
-            rounds = plan.spec.outer.pull_only_rounds
-            assert is_pull_only(plan, roster_seat) == is_pull_only_by_duty(seat, info.round, rounds)

@@ -1,0 +1,140 @@
+"""A poisoned partner among the honest: they go on, their loss falls, and what they did still replays."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+import trio
+from trio.testing import MockClock
+
+from swarm.codec import replace as changed
+from swarm.compute import InlineCompute
+from swarm.gossip.exchange import Snapshot as Offerable
+from swarm.gossip.messages import FragmentKey
+from swarm.gossip.service import Trades
+from swarm.node.context import Context, Tally
+from swarm.node.duties import TradeFragment
+from swarm.node.trading import trade
+from swarm.spec import NANO, RunSpec
+from swarm.training.round_plan import RoundPlan
+from swarm.training.segment import SegmentLog
+from swarm.training.shard import Shard
+from swarm.training.terms import terms_of
+from swarm.types import PeerId, RoundIndex, StageIndex
+from swarm.verify.replay import replay
+from swarm.verify.transcript import segment_leaves
+from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
+
+ROUNDS = 10
+CLEAN_ROUNDS = 4
+"""Before the poison: what is usual has to be known."""
+SEATS = 3
+LIAR = 2
+ROUND_S = 12.0
+STAGE = StageIndex(0)
+TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
+
+
+class Poisoned(Trades):
+    """A trader that offers other weights than it has."""
+
+    factor = 1.0
+
+    def publish(self, key: FragmentKey, snapshot: Offerable, *, partner: PeerId | None) -> None:
+        if key.round >= CLEAN_ROUNDS:
+            snapshot = replace(snapshot, theta=snapshot.theta * self.factor)
+        super().publish(key, snapshot, partner=partner)
+
+
+def a_run(*, distance_max: float, loss_margin: float) -> RunSpec:
+    spec = a_spec(stages=1, steps=6)
+    outer = changed(
+        spec.outer,
+        codec="bf16",
+        distance_max_nano=round(distance_max * NANO),
+        loss_margin_nano=round(loss_margin * NANO),
+        alpha_nano=0,
+    )
+    return changed(
+        spec, rounds=ROUNDS, outer=outer, deadlines=changed(spec.deadlines, exchange_ms=6_000)
+    )
+
+
+def trained(
+    spec: RunSpec, factor: float
+) -> tuple[Swarm, list[tuple[RoundPlan, dict[Any, SegmentLog]]]]:
+    """Ten rounds; the last seat multiplies what it offers from the fifth on."""
+    swarm, out = Swarm(spec, SEATS, buffer=200), list[tuple[RoundPlan, dict[Any, SegmentLog]]]()
+    contexts = list[Context]()
+    for index in range(SEATS):
+        host = swarm.nodes[0, index].host
+        kind = Poisoned if index == LIAR else Trades
+        trades = kind(host, host.secret, CHAIN, InlineCompute(lambda _: 0.01))
+        if isinstance(trades, Poisoned):
+            trades.factor = factor
+        parts = SimpleNamespace(
+            run=SimpleNamespace(spec=spec, index=swarm.plan.run),
+            trades=trades,
+            tally=Tally(),
+            me=host.peer,
+            report=lambda *_, **__: None,
+        )
+        contexts.append(cast("Context", parts))
+
+    async def one(plan: RoundPlan, me: int, fragment: int) -> None:
+        terms = terms_of(plan, STAGE, me, fragment)
+        partner, gives = (terms.partner, terms.gives) if terms else (None, False)
+        duty = TradeFragment(STAGE, me, plan.round, fragment, partner, gives)
+        await trade(contexts[me], swarm.nodes[0, me].runner, duty)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for node in swarm.nodes.values():
+                nursery.start_soon(node.runner.run)
+                nursery.start_soon(node.keep_windows)
+            for number in range(ROUNDS):
+                plan = replace(swarm.plan, round=RoundIndex(number))
+                for node in swarm.nodes.values():
+                    await node.runner.begin_round(plan, None)
+                await trio.sleep(1.0)
+                for me in range(SEATS):
+                    for fragment in range(spec.outer.fragments):
+                        nursery.start_soon(one, plan, me, fragment)
+                await trio.sleep(ROUND_S)
+                logs = {key: await node.runner.close_round() for key, node in swarm.nodes.items()}
+                out.append((plan, logs))
+            await trio.sleep(1.0)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    return swarm, out
+
+
+def last_loss(rounds: list[tuple[RoundPlan, dict[Any, SegmentLog]]]) -> float:
+    """Of the honest, in nats."""
+    _, logs = rounds[-1]
+    return max(log.loss_micro / 1e6 for (_, index), log in logs.items() if index != LIAR)
+
+
+@pytest.mark.parametrize("factor", [100.0, -3.0])
+def test_a_poisoned_partner_is_survived_where_it_is_doubted(factor: float) -> None:
+    doubting = a_run(distance_max=1.5, loss_margin=0.2)
+    swarm, rounds = trained(doubting, factor)
+    trusting = trained(a_run(distance_max=0, loss_margin=0), factor)[1]
+    clean = trained(doubting, 1.0)[1]
+    assert all(log.num_steps for _, logs in rounds for log in logs.values()), "nobody stops"
+    assert last_loss(rounds) < last_loss(trusting)
+    assert last_loss(rounds) < 1.35 * last_loss(clean)
+    for index in range(SEATS - 1):
+        assert bool(torch.isfinite(swarm.nodes[0, index].runner.shard.params_P).all())
+    shard = Shard.initial(doubting, STAGE)
+    for plan, logs in rounds[CLEAN_ROUNDS:]:
+        leaves = list(segment_leaves(logs[0, 0]))
+        for data in (d for d in swarm.nodes[0, 0].windows if d.key.round == plan.round):
+            result = replay(plan, data, TOKENS, {shard.anchor_root: shard.anchor_P})
+            assert list(result.leaves) == leaves[: len(result.leaves)]
+            del leaves[: len(result.leaves)]
+        assert not leaves

@@ -1,0 +1,91 @@
+"""Trainers and replayers read the same terms: with whom, whether anything may be taken, and its weight."""
+
+from dataclasses import replace
+
+import pytest
+
+from swarm.codec import replace as changed
+from swarm.crypto import SecretKey, digest
+from swarm.ledger.rehearsal import small_run_spec
+from swarm.spec import NANO
+from swarm.training.round_plan import RosterSeat, RoundPlan
+from swarm.training.terms import is_pull_only, terms_of
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
+
+SPEC = small_run_spec(num_stages=2, replicas_max=8)
+AGES = (NANO, NANO // 2, NANO // 4)
+SPEC = changed(SPEC, outer=changed(SPEC.outer, age_weights_nano=AGES, pull_only_rounds=2))
+BEACON = Digest(digest("test", b"beacon"))
+PEERS = [SecretKey.from_seed(bytes([i]) * 32).peer for i in range(8)]
+STAGE = StageIndex(1)
+
+
+def a_plan(count: int, consensus: int = -1, round_: int = 9, **seat: int) -> RoundPlan:
+    seats = tuple(RosterSeat(i, PEERS[i], 100) for i in range(count))
+    if seat:
+        seats = (*seats[:-1], replace(seats[-1], **seat))  # type: ignore[arg-type]
+    return RoundPlan(
+        Digest(bytes(32)), RunIndex(1), SPEC.digest, SPEC, RoundIndex(round_), BEACON, (seats, seats),
+        consensus,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("consensus", [-1, 0, 1])
+def test_partners_name_each_other(consensus: int) -> None:
+    plan = a_plan(4, consensus)
+    for seat in range(4):
+        terms = terms_of(plan, STAGE, seat, 1)
+        assert terms is not None
+        back = terms_of(plan, STAGE, terms.partner.index, 1)
+        assert back is not None
+        assert back.partner.index == seat
+        assert terms.gives
+
+
+def test_in_a_round_of_consensus_all_fragments_have_one_partner_and_half_the_weight() -> None:
+    plan = a_plan(4, 0)
+    all_ = [terms_of(plan, STAGE, 0, fragment) for fragment in range(6)]
+    assert len({terms.partner.index for terms in all_ if terms}) == 1
+    assert {terms.due_nano(1, 10_000) for terms in all_ if terms} == {NANO // 2}
+    assert terms_of(a_plan(4, 2), STAGE, 0, 0) is None, "there is no third round of four"
+    assert (plan.steps_max, a_plan(4).steps_max) == (0, SPEC.inner_steps_max)
+
+
+def test_who_folded_in_takes_the_result_and_gives_nothing_for_it() -> None:
+    last = [terms_of(a_plan(3, 2), STAGE, seat, 0) for seat in range(3)]
+    weights = sorted(terms.due_nano(1, 1) for terms in last if terms)
+    assert weights == [0, NANO]
+    assert sorted(terms.gives for terms in last if terms) == [False, True]
+
+
+@pytest.mark.parametrize(("lag", "weight"), [(0, NANO // 2), (1, NANO // 4), (2, NANO // 8)])
+def test_a_partner_up_to_two_rounds_behind_weighs_less(lag: int, weight: int) -> None:
+    terms = terms_of(a_plan(2, lag=lag), STAGE, 0, 0)
+    assert terms is not None
+    assert terms.gives
+    assert terms.due_nano(100, 100) == weight
+    mine = terms_of(a_plan(2, lag=lag), STAGE, 1, 0)
+    assert mine is not None
+    assert mine.due_nano(100, 100) == NANO // 2, "whoever is behind takes all it can get"
+
+
+def test_nothing_is_taken_from_who_is_further_behind_or_joined_lately() -> None:
+    for seat in ({"lag": 3}, {"joined_round": 8}, {"joined_round": 9}):
+        terms = terms_of(a_plan(2, **seat), STAGE, 0, 0)
+        assert terms is not None
+        assert not terms.gives
+    assert not is_pull_only(a_plan(2), RosterSeat(0, PEERS[0], 1, joined_round=7))
+
+
+def test_a_table_that_ends_earlier_ends_the_giving() -> None:
+    spec = changed(SPEC, outer=changed(SPEC.outer, age_weights_nano=(NANO,)))
+    plan = replace(a_plan(2, lag=1), spec=spec)
+    terms = terms_of(plan, STAGE, 0, 0)
+    assert terms is not None
+    assert not terms.gives
+
+
+def test_alone_in_a_stage_or_not_in_it_there_are_no_terms() -> None:
+    assert terms_of(a_plan(1), STAGE, 0, 0) is None
+    assert terms_of(a_plan(1, 0), STAGE, 0, 0) is None
+    assert terms_of(a_plan(2), STAGE, 7, 0) is None
