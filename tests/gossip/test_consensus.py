@@ -1,6 +1,5 @@
 """At the end of a run everybody knows whom to meet, and all replicas of a stage become one."""
 
-
 import pytest
 import torch
 
