@@ -1,6 +1,7 @@
 """The swarm on this machine against one plain torch process: speed, and loss after equal tokens.
 
-A B A B: the whole demo (eight processes, nobody killed), then the baseline for as many tokens, repeated.
+A B A B: the run of ``pair.toml`` (2 stages of one replica each, and the two peers that keep the ledger and
+check them), then the baseline for as many tokens with as many cores, repeated.
 """
 
 import json
@@ -23,7 +24,8 @@ from swarm.codec import encode
 
 PLAIN_TIMEOUT_S = 1200
 SHARES = ("compute", "wire", "wait", "commit")
-MINUTES, MINUTES_QUICK = 5.0, 2.0
+MINUTES, MINUTES_QUICK = 4.0, 2.0
+PAIR = ROOT / "scripts" / "pair.toml"
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ def _alternate(
 ) -> None:
     """One swarm and one baseline for as many tokens."""
     desk = Terminal(Globals(plain=True))
-    result, watch = play(desk, folder, "", minutes=minutes, kills=False)
+    result, watch = play(desk, folder, str(PAIR), minutes=minutes, kills=False)
     rate = _steady_rate(watch)
     if rate is not None:
         series.swarm_rate.append(rate)
@@ -83,6 +85,7 @@ def _alternate(
     (folder / "spec.bin").write_bytes(encode(run.spec))
     blobs = folder / "peer-0" / BLOBS
     batch = run.spec.microbatch_size * run.spec.microbatches_per_step
+    outcome.parameters["stages"], outcome.parameters["replicas"] = run.spec.num_stages, 1
     outcome.parameters["plain_batch"] = batch
     if not result.tokens:
         outcome.detail["plain_reason"] = "the swarm committed no tokens to compare with"
