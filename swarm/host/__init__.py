@@ -4,6 +4,7 @@ addresses.py   C  which addresses a peer may be dialled at, and in which order
 patience.py    C  how long to wait before another try, and who is given none
 hello.py       C  the first words on a connection, and whether to stay
 progress.py    C  what a node may say while it looks for its first peer
+intake.py      C  how much is held for others at once, of one peer and of all
 identity.py    S  the key of this node on disk, held by one process at a time
 tidy.py        S  ends that are quick, complete and plain
 guards.py      S  libp2p's classes with every crash, hang and leak we found closed off

@@ -5,7 +5,8 @@ Shell: one loop per inbound stream; the rules of an answer are the handler's.
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,12 +19,16 @@ from swarm.crypto import peer_name
 from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.host.calling import Traffic
 from swarm.host.guards import GuardedHost
+from swarm.host.intake import SMALL_BYTES, Room, bulk_room, small_room
 from swarm.host.link import peer_of
 from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
 from swarm.types import PeerId
 
 SEND_S = 30.0
 """Time for a peer to take our answer; one that stops reading is cut off from this stream."""
+
+RECEIVE_S = 60.0
+"""Time for a question to come in whole once its length was said: the longest frame at 600 kbit/s."""
 
 GONE_POLL_S = 1.0
 """How often a running handler looks whether its caller is still there."""
@@ -58,6 +63,8 @@ class Server:
         self._traffic = traffic
         self.errors: Counter[str] = Counter()
         """Handler errors that are our own bugs, per protocol."""
+        self._small, self._bulk, self._answers = small_room(), bulk_room(), bulk_room()
+        self._moving: dict[tuple[Room, int], trio.CancelScope] = {}
 
     def serve(
         self,
@@ -78,16 +85,14 @@ class Server:
         stream = FrameStream(net_stream, count=partial(self._traffic.add, peer))
         try:
             while True:
-                request = await stream.receive(service.request_limit)
-                if request is None:
+                size = await stream.announced(service.request_limit)
+                if size is None:
                     break
-                reply = await self._reply(service, peer, request, stream)
+                async with self._taken_in(peer, size, stream) as request:
+                    reply = await self._reply(service, peer, request, stream)
                 if reply is None:
                     break
-                with trio.move_on_after(SEND_S) as scope:
-                    await stream.send(reply[1], status=reply[0])
-                if scope.cancelled_caught:
-                    raise Unreachable("the peer stopped reading")
+                await self._send(peer, reply, stream)
         except PeerFault as fault:
             self._blame(peer, fault)
             await stream.reset()
@@ -96,6 +101,50 @@ class Server:
             await stream.reset()
         else:
             await stream.close()
+
+    @asynccontextmanager
+    async def _taken_in(
+        self, peer: PeerId, size: int, stream: FrameStream
+    ) -> AsyncGenerator[bytes]:
+        """A question, read within the limits of ``intake.py``; raises ``Unreachable`` past them."""
+        room = self._small if size <= SMALL_BYTES else self._bulk
+        async with self._admitted(room, peer, size) as number:
+            request: bytes | None = None
+            with self._evictable(room, number, RECEIVE_S):
+                request = await stream.receive(size)
+            if request is None:
+                raise Unreachable("a question that came too slowly, or made room for others")
+            room.arrived(number)
+            yield request
+
+    async def _send(self, peer: PeerId, reply: tuple[int, bytes], stream: FrameStream) -> None:
+        """An answer on its way, as long as its reader takes it and there is room to hold it."""
+        status, body = reply
+        room, is_sent = self._answers, False
+        async with self._admitted(room, peer, len(body)) as number:
+            with self._evictable(room, number, SEND_S):
+                await stream.send(body, status=status)
+                is_sent = True
+        if not is_sent:
+            raise Unreachable("the peer stopped reading")
+
+    @asynccontextmanager
+    async def _admitted(self, room: Room, peer: PeerId, size: int) -> AsyncGenerator[int]:
+        number, evicted = room.admit(peer, size)
+        try:
+            for other in evicted:
+                self._moving[room, other].cancel()
+            yield number
+        finally:
+            room.release(number)
+
+    @contextmanager
+    def _evictable(self, room: Room, number: int, timeout_s: float) -> Generator[None]:
+        with trio.move_on_after(timeout_s) as self._moving[room, number]:
+            try:
+                yield
+            finally:
+                del self._moving[room, number]
 
     async def _reply(
         self, service: _Service, peer: PeerId, request: bytes, stream: FrameStream

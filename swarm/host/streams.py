@@ -22,6 +22,9 @@ from swarm.host.tidy import Untyped, shielded
 READ_BYTES = 512 * 1024
 """Read at most this much at once; libp2p's own read_exactly gives up after 100 short reads."""
 
+HEAD_READ_BYTES = 4 * 1024
+"""Read of a question before anybody has agreed to hold it: the whole of a small one."""
+
 FRAME_BYTES_MAX = 4 * MAX_PLAINTEXT_LENGTH - HEADER_SIZE
 """Payload of one Yamux frame: with its header it fills four Noise messages. What is small waits for at most one
 such frame, a tenth of a second at 20 Mbit/s. libp2p's own 65,524 bytes need two messages each."""
@@ -153,6 +156,23 @@ class FrameStream:
             except LINK_ERRORS as error:
                 raise Unreachable(f"the link broke ({_named(error)})") from None
 
+    async def announced(self, limit: int) -> int | None:
+        """The length of the next frame, with little of it read; None if the stream ended before it.
+
+        Raises like ``receive``, which reads it.
+        """
+        started = bool(self._held)
+        try:
+            await self._fill(HEADER_BYTES, HEAD_READ_BYTES)
+        except LINK_ERRORS as error:
+            if not started and not self._held:
+                return None
+            raise Unreachable(f"the link broke while receiving ({_named(error)})") from None
+        size = int.from_bytes(b"".join(self._parts)[:HEADER_BYTES], "big")
+        if size > limit:
+            raise PeerFault(f"a frame of {size} bytes where at most {limit} are allowed")
+        return size
+
     async def receive(self, limit: int) -> bytes | None:
         """Read one frame of at most ``limit`` bytes; None if the stream ended before its first byte.
 
@@ -193,10 +213,10 @@ class FrameStream:
         views[0] = views[0][begin:]
         return head, b"".join(views)
 
-    async def _fill(self, num_bytes: int) -> None:
+    async def _fill(self, num_bytes: int, at_once: int = READ_BYTES) -> None:
         """Read until this many bytes are held."""
         while self._held < num_bytes:
-            data = await self._stream.read(READ_BYTES)
+            data = await self._stream.read(at_once)
             if not data:
                 raise EOFError
             if self._count is not None:

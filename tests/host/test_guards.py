@@ -14,7 +14,7 @@ import trio
 from libp2p.custom_types import TProtocol
 
 from swarm.errors import PeerFault, Unreachable
-from swarm.host import guards, links
+from swarm.host import guards, intake, links, serving
 from swarm.host.service import Host
 from swarm.host.streams import LINK_ERRORS, Declined, FrameStream
 from swarm.types import PeerId
@@ -259,3 +259,62 @@ async def test_a_peer_killed_in_the_middle_comes_back_elsewhere(net: ModuleType)
                         await alice.call(peer, net.UPPER, b"a", timeout_s=3)
                 finally:
                     victim.kill()
+
+
+async def test_half_sent_questions_of_a_crowd_hold_bounded_memory(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One stranger announces long questions on many streams and sends half of each."""
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "BULK_PER_PEER_BYTES_MAX", 1 << 20)
+        async with net.hosts(2) as (alice, mallory):
+            await net.meet(mallory, alice)
+            half = (200_000).to_bytes(4, "big") + bytes(100_000)
+            streams = [await raw_stream(mallory, alice, net.UPPER) for _ in range(12)]
+            for stream in streams:
+                with contextlib.suppress(*LINK_ERRORS):
+                    await stream._stream.write(half)
+            await net.until(lambda: sum(stream.is_gone for stream in streams) == 12 - 5)
+            assert alice._server._bulk.num_bytes == 5 * 200_000
+            assert await still_answers(net, alice)
+            assert alice.faults() == {}
+            for stream in streams:
+                await stream.reset()
+            await net.until(lambda: alice._server._bulk.num_bytes == 0)
+
+
+async def test_a_question_that_trickles_in_ends_at_its_deadline(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "RECEIVE_S", 0.2)
+    async with net.hosts(2) as (alice, mallory):
+        await net.meet(mallory, alice)
+        stream = await raw_stream(mallory, alice, net.UPPER)
+        with trio.fail_after(5), contextlib.suppress(*LINK_ERRORS):
+            await stream._stream.write((100_000).to_bytes(4, "big"))
+            while not stream.is_gone:
+                await stream._stream.write(b"x")
+                await trio.sleep(0.02)
+        assert stream.is_gone
+        assert alice._server._bulk.num_bytes == 0
+        assert await mallory.call(alice.peer, net.UPPER, b"a", timeout_s=5) == b"A"
+
+
+async def test_answers_that_nobody_reads_hold_bounded_memory(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight long answers are asked for at once where three may be held."""
+
+    async def large(peer: PeerId, request: bytes) -> bytes:
+        return bytes(1 << 20)
+
+    monkeypatch.setattr(intake, "BULK_PER_PEER_BYTES_MAX", 3 << 20)
+    async with net.hosts(2) as (alice, mallory):
+        alice.serve("/swarm/large/1", large, request_limit=10)
+        await net.meet(mallory, alice)
+        streams = [await raw_stream(mallory, alice, "/swarm/large/1") for _ in range(8)]
+        for stream in streams:
+            await stream.send(b"")
+        await net.until(lambda: sum(stream.is_gone for stream in streams) == 8 - 3)
+        await net.until(lambda: alice._server._answers.num_bytes == 0)
+        assert await still_answers(net, alice)
