@@ -55,7 +55,7 @@ from swarm.types import Digest, PeerId
 
 EXCHANGE_PROTOCOL = "/swarm/exchange/1"
 RECEIPT_WAIT_S = 5.0
-"""A receipt is a courtesy: its loss costs the giver a proof, not a trade."""
+"""A receipt is a courtesy: its loss costs the giver a proof, not a trade. Nobody waits for it past the deadline."""
 EXCHANGES_MAX = 256
 """Exchange requests served at once; most of them are parked and cost nothing."""
 EXCHANGES_PER_PEER_MAX = 40
@@ -191,7 +191,7 @@ class Trades:
         except PeerFault as fault:
             self._host.blame(partner, fault)
             return None
-        receipt = await self._acknowledge(wanted, delivered.offer)
+        receipt = await self._acknowledge(wanted, delivered.offer, deadline)
         given = self._desk.given(mine) if mine is not None else None
         mine_hash = given.payload_hash if given else None
         return Traded(theta_hat, payload, delivered.offer, receipt, mine_hash)
@@ -260,11 +260,14 @@ class Trades:
         )
         return decode_exchange_reply(raw)
 
-    async def _acknowledge(self, wanted: Wanted, offer: Offer) -> Receipt:
+    async def _acknowledge(self, wanted: Wanted, offer: Offer, deadline: float) -> Receipt:
         unsigned = Receipt(wanted.key, wanted.to_seat, offer.payload_hash, NO_SIGNATURE)
         receipt = sign_receipt(self._secret, self._chain, unsigned)
+        left_s = deadline - trio.current_time()
+        if left_s <= 0:
+            return receipt
         try:
-            await self._call(wanted.partner, receipt, RECEIPT_WAIT_S)
+            await self._call(wanted.partner, receipt, min(RECEIPT_WAIT_S, left_s))
         except Unreachable:
             pass
         except PeerFault as fault:

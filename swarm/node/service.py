@@ -56,6 +56,8 @@ API_FILE = "api.json"
 BLOBS = "blobs"
 SERVING_NICENESS = 15
 """Between our own training and the checks: somebody waits for the text."""
+TRADING_NICENESS = 12
+"""Gives way to training a little; a partner waits for it, but not long."""
 CHECKING_NICENESS = 19
 """The least there is, below the 10 of our own training: a check never delays a step."""
 
@@ -82,6 +84,8 @@ class Workers:
     checking: Compute
     serving: Compute
     """For texts that are written with the model: a replay that takes seconds must not hold up a token."""
+    trading: Compute
+    """Packs and opens fragments: an inner step must not wait for an exchange."""
 
 
 async def run_node(
@@ -103,6 +107,7 @@ async def run_node(
             compute=Compute(prepare=prepare),
             checking=Compute(niceness=CHECKING_NICENESS, prepare=prepare),
             serving=Compute(niceness=SERVING_NICENESS, prepare=prepare),
+            trading=Compute(niceness=TRADING_NICENESS, prepare=prepare),
         )
         try:
             await _run(setup, report, store, workers, task_status)
@@ -110,6 +115,7 @@ async def run_node(
             workers.compute.close()
             workers.checking.close()
             workers.serving.close()
+            workers.trading.close()
             store.close()
             (setup.home / API_FILE).unlink(missing_ok=True)
 
@@ -196,7 +202,7 @@ async def _rooms(
     async with trio.open_nursery() as nursery:
         dht = Dht(host, secret)
         await _started(nursery, dht.run)
-        trades = Trades(host, secret, genesis.chain, workers.compute)
+        trades = Trades(host, secret, genesis.chain, workers.trading)
         is_alone = genesis.validators == (secret.peer,)  # a launch of its own: nobody else can vote
         validate = config.validate_ or is_alone
         ledger = LedgerService.open(store, genesis, secret, host, validate=validate)

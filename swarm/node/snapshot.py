@@ -111,7 +111,7 @@ class Snapshots:
         """Where the time since the start went: the parts add up to it, as long as one core does.
 
         ``commit`` is what being checkable costs a solver: hashing, and recording windows; ``check`` is the
-        replay of others' windows; ``wire`` the event loop: links, signatures, ledger.
+        replay of others' windows; ``wire`` the rest: links, signatures, ledger, fragments packed and opened.
         """
         context = self._context
         hashing_s, packing_s = context.tally.hashing_s, context.checks.shelf.packing_s

@@ -1,0 +1,101 @@
+"""Whatever a partner does at whichever chunk, a pull ends by its deadline: whole, or with nothing."""
+
+import pytest
+import trio
+import trio.testing
+
+from swarm.compute import InlineCompute
+from swarm.gossip import desk, exchange, gather
+from swarm.gossip.exchange import Wanted
+from swarm.gossip.messages import ChunkRequest, OfferRequest, Receipt, payload_digest
+from swarm.gossip.service import Traded, Trades
+from tests.fakes import FakeNetwork
+from tests.gossip.builders import ANCHOR_ROOT, CHAIN, NUMEL, a_key, a_snapshot
+from tests.gossip.stalling import (
+    MANNERS,
+    Manner,
+    Stalling,
+    drips,
+    mixes_up,
+    overtakes,
+    stalls,
+    stalls_once,
+    vanishes,
+)
+
+CHUNK_BYTES = 64
+NUM_CHUNKS = -(-exchange.int8_bytes(NUMEL) // CHUNK_BYTES)
+WITHIN_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def one_small_chunk_in_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (exchange, desk):
+        monkeypatch.setattr(module, "EXCHANGE_CHUNK_BYTES", CHUNK_BYTES)
+    for name in ("BUDGET_FIRST", "BUDGET_MAX"):
+        monkeypatch.setattr(gather, name, gather.REQUESTS_MAX)
+
+
+async def pulled(
+    manner: Manner, at: int, kind: type[OfferRequest | ChunkRequest | Receipt] = ChunkRequest
+) -> tuple[Traded | None, float, int, Stalling]:
+    """What came of one pull, when it ended, and how often the partner was blamed."""
+    network = FakeNetwork()
+    left, right = network.host(1), network.host(2)
+    mine, theirs = (Trades(h, h.secret, CHAIN, InlineCompute(lambda _: 0.0)) for h in (left, right))
+    theirs.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
+    stalling = Stalling(right, manner, at, kind)
+    began = trio.current_time()
+    wanted = Wanted(a_key(seat=2), right.peer, 1, ANCHOR_ROOT, NUMEL)
+    traded = await mine.pull(wanted, a_snapshot().anchor, deadline=began + WITHIN_S)
+    return traded, trio.current_time() - began, len(left.blamed), stalling
+
+
+async def test_without_a_stall_every_chunk_is_asked_for_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    traded, took_s, blamed, stalling = await pulled(stalls, NUM_CHUNKS)
+    assert (stalling.asked, blamed) == (NUM_CHUNKS, 0)
+    assert traded is not None
+    assert took_s < 1.0
+
+
+@pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: manner.__name__)
+async def test_at_every_chunk_a_pull_ends_by_its_deadline(
+    autojump_clock: trio.testing.MockClock, manner: Manner
+) -> None:
+    for at in range(NUM_CHUNKS):
+        traded, took_s, blamed, _ = await pulled(manner, at)
+        assert took_s <= WITHIN_S + 0.001, at
+        assert (traded is None) == (manner not in {stalls_once, overtakes}), at
+        assert blamed == (manner is mixes_up), at
+        if traded is not None:
+            assert payload_digest(traded.payload) == traded.offer.payload_hash
+
+
+@pytest.mark.parametrize("kind", [OfferRequest, Receipt])
+@pytest.mark.parametrize("manner", [stalls, drips, vanishes], ids=lambda manner: manner.__name__)
+async def test_before_the_first_chunk_and_after_the_last_too(
+    autojump_clock: trio.testing.MockClock,
+    kind: type[OfferRequest | Receipt],
+    manner: Manner,
+) -> None:
+    traded, took_s, blamed, _ = await pulled(manner, 0, kind)
+    assert took_s <= WITHIN_S + 0.001
+    assert (traded is None) == (kind is OfferRequest)
+    assert blamed == 0
+
+
+async def test_nobody_waits_for_the_receipt_of_a_trade_past_its_deadline(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """All chunks come, the last one just in time; then the partner is silent."""
+
+    async def slow(stalling: Stalling, reply: bytes) -> bytes:
+        await trio.sleep_until(WITHIN_S - 1.0)
+        stalling.kind, stalling.manner, stalling.at, stalling.asked = Receipt, stalls, 0, 0
+        return reply
+
+    traded, took_s, _, _ = await pulled(slow, NUM_CHUNKS - 1)
+    assert traded is not None
+    assert took_s == pytest.approx(WITHIN_S, abs=0.001)
