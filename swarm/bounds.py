@@ -158,7 +158,9 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
             f" {genesis.unbonding_epochs * epoch}, or a cheat withdraws its stake first"
         )
     if genesis.beacon_delay >= spec.round_blocks:
-        raise BadConfig(f"beacon_delay {genesis.beacon_delay} must be below round_blocks")
+        raise BadConfig(
+            f"beacon_delay {genesis.beacon_delay} must be below round_blocks = {spec.round_blocks}"
+        )
     round_ms = spec.round_blocks * genesis.block_interval_ms
     for name in ("step_ms", "exchange_ms"):
         if getattr(spec.deadlines, name) > round_ms:
@@ -303,7 +305,10 @@ def _check_outer(spec: RunSpec) -> None:
 
 def _check_time(spec: RunSpec) -> None:
     if spec.deadlines.hop_ms > spec.deadlines.step_ms:
-        raise BadConfig("the hop deadline must not be longer than the step deadline")
+        raise BadConfig(
+            f"the hop deadline {spec.deadlines.hop_ms} ms must be at most the step deadline ="
+            f" {spec.deadlines.step_ms} ms"
+        )
     if spec.checks.window_steps > spec.inner_steps_max:
         raise BadConfig(
             f"window_steps {spec.checks.window_steps} must be at most inner_steps_max ="

@@ -55,7 +55,7 @@ from swarm.types import Digest, PeerId
 
 EXCHANGE_PROTOCOL = "/swarm/exchange/1"
 RECEIPT_WAIT_S = 5.0
-"""A receipt is a courtesy: its loss costs the giver a proof, not a trade. Nobody waits for it past the deadline."""
+"""A receipt is a courtesy: its loss costs the giver a proof, not a trade. It is not waited for past a deadline."""
 EXCHANGES_MAX = 256
 """Exchange requests served at once; most of them are parked and cost nothing."""
 EXCHANGES_PER_PEER_MAX = 40

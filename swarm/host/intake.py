@@ -7,8 +7,8 @@ Core: a table with limits; it says who is let in and who has to go.
                                       |
                                       +-- evicted: its peer holds the most, and another needs the room
 
-A length costs nothing to announce, so room is counted from the announcement on, and whoever holds the most makes
-room: an attacker that fills the table pushes out itself.
+A length costs nothing to announce, so room is counted from the announcement on, and whoever holds the most
+makes room: an attacker that fills the table pushes out itself.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""No inner step ever waits for an exchange, and a partner that stalls leaves a whole outer step, or a step alone.
+"""No inner step ever waits for an exchange; a partner that stalls leaves a whole outer step, or one alone.
 
 A replica trains in virtual time while its partner stalls at every chunk in turn. The trace of its arithmetic is
 that of a replica that trades with nobody.
