@@ -14,7 +14,7 @@ from swarm.codec import encode
 from swarm.compute import ComputePort
 from swarm.crypto import SecretKey
 from swarm.errors import PeerFault, Unreachable, UsageError
-from swarm.gossip.desk import Desk, Given
+from swarm.gossip.desk import PARKED_MAX, Desk, Given
 from swarm.gossip.exchange import (
     ASK_WAIT_S,
     Accepted,
@@ -55,9 +55,9 @@ from swarm.types import Digest, PeerId
 
 EXCHANGE_PROTOCOL = "/swarm/exchange/1"
 RECEIPT_WAIT_S = 5.0
-"""A receipt is a courtesy: its loss costs the giver a proof, not a trade. It is not waited for past a deadline."""
-EXCHANGES_MAX = 256
-"""Exchange requests served at once; most of them are parked and cost nothing."""
+"""A receipt is a courtesy: its loss costs the giver a proof, not a trade. No trade waits for it past its end."""
+EXCHANGES_MAX = PARKED_MAX + 64
+"""Exchange requests served at once: all that may be parked, which cost nothing, and room to serve chunks."""
 EXCHANGES_PER_PEER_MAX = 40
 """What may be parked for one peer (``desk.PARKED_PER_PEER_MAX``) and room to serve its chunks."""
 

@@ -37,6 +37,9 @@ SUSPECT_S = 5.0
 HOP_SHARE = 0.6
 """The part of the remaining budget that one candidate may use up before the next is asked."""
 HOP_MIN_S = 0.5
+EARLY_STRANGERS_MAX = 8
+"""Micro-batches of the next round that wait here for it, of peers without a seat in this one: they may have one
+then. More would let strangers fill every place of a node."""
 
 
 class Links(Protocol):
@@ -92,6 +95,7 @@ class Pipeline:
         self._secret = secret
         self._runners: dict[tuple[int, int], SeatRunner] = {}
         self._suspects: dict[PeerId, float] = {}
+        self._strangers = 0
 
     def serve(self) -> None:
         """Start answering micro-batches."""
@@ -176,9 +180,8 @@ class Pipeline:
         if runner is None or runner.plan is None:
             return encode(MicroBatchRefused(Refusal.UNKNOWN))
         try:
-            await runner.reach(request.round, request.budget_ms / 1000)
+            wire = await self._admitted(runner, runner.plan, request, peer)
             plan = runner.plan
-            wire = self._check(plan, request, peer)
             loss_micro, payload = await runner.answer(request, request.round)
         except TooBusy:
             return encode(MicroBatchRefused(Refusal.BUSY))
@@ -186,6 +189,31 @@ class Pipeline:
             return encode(MicroBatchRefused(Refusal.LATE))
         reply = MicroBatchGrad.reply_to(request, wire, loss_micro, payload)
         return encode(sign_grad(self._secret, plan.chain, plan.run_digest, reply))
+
+    async def _admitted(
+        self, runner: SeatRunner, plan: RoundPlan, request: MicroBatch, peer: PeerId
+    ) -> Digest:
+        """The digest of what a micro-batch carries, once its round is here.
+
+        Raises ``PeerFault`` for what no seat of the stage below sends, ``TooBusy`` when it cannot wait here.
+        """
+        wire = self._check(plan, request, peer) if request.round == plan.round else None
+        if not 0 <= request.round - plan.round <= 1:
+            raise TooBusy(f"round {request.round} is not this one or the next")
+        if not 0 <= request.budget_ms <= plan.spec.deadlines.hop_ms:
+            raise BadEncoding(f"a time budget of {request.budget_ms} ms")
+        is_stranger = all(seat.peer != peer for roster in plan.rosters for seat in roster)
+        if is_stranger and self._strangers >= EARLY_STRANGERS_MAX:
+            raise TooBusy("too many peers without a seat wait here")
+        self._strangers += is_stranger
+        try:
+            await runner.reach(request.round, request.budget_ms / 1000)
+        finally:
+            self._strangers -= is_stranger
+        assert runner.plan is not None, "a round that was reached has a plan"
+        if wire is None or runner.plan is not plan:
+            return self._check(runner.plan, request, peer)
+        return wire
 
     @staticmethod
     def _check(plan: RoundPlan, request: MicroBatch, peer: PeerId) -> Digest:

@@ -96,11 +96,10 @@ def test_no_fragment_is_a_bomb_in_any_codec(codec: Codec) -> None:
     honest, anchor = a_packed(a_key(), codec=codec).offer, a_snapshot().anchor
     promised = payload_bytes(codec, NUMEL)
     assert honest.num_bytes == promised
-    for name, wire in bombs(promised).items():
+    for wire in bombs(promised).values():
         offer = replace(honest, wire_bytes=len(wire))
         with memory_of_at_most(promised + SPARE_BYTES), pytest.raises(PeerFault):
             open_payload(offer, wire, anchor)
-            raise AssertionError(name)
 
 
 LIES = [

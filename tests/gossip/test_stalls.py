@@ -1,15 +1,19 @@
 """Whatever a partner does at whichever chunk, a pull ends by its deadline: whole, or with nothing."""
 
+import contextlib
+
 import pytest
 import trio
 import trio.testing
 
+from swarm.codec import encode
 from swarm.compute import InlineCompute
+from swarm.errors import Unreachable
 from swarm.gossip import desk, exchange, gather
 from swarm.gossip.exchange import Wanted
 from swarm.gossip.messages import ChunkRequest, OfferRequest, Receipt, payload_digest
-from swarm.gossip.service import Traded, Trades
-from tests.fakes import FakeNetwork
+from swarm.gossip.service import EXCHANGE_PROTOCOL, Traded, Trades
+from tests.fakes import FakeHost, FakeNetwork
 from tests.gossip.builders import ANCHOR_ROOT, CHAIN, NUMEL, a_key, a_snapshot
 from tests.gossip.stalling import (
     MANNERS,
@@ -99,3 +103,30 @@ async def test_nobody_waits_for_the_receipt_of_a_trade_past_its_deadline(
     traded, took_s, _, _ = await pulled(slow, NUM_CHUNKS - 1)
     assert traded is not None
     assert took_s == pytest.approx(WITHIN_S, abs=0.001)
+
+
+async def test_a_crowd_that_parks_everywhere_holds_up_no_partner(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Strangers park all they may for a fragment of the next round; the partner's trade takes no longer."""
+    network = FakeNetwork()
+    left, right = network.host(1), network.host(2)
+    strangers = [network.host(100 + n) for n in range(desk.PARKED_MAX // desk.PARKED_PER_PEER_MAX)]
+    mine, theirs = (Trades(h, h.secret, CHAIN, InlineCompute(lambda _: 0.0)) for h in (left, right))
+    theirs.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
+
+    async def park(stranger: FakeHost) -> None:
+        ask = encode(OfferRequest(a_key(seat=2, round_index=6), 1, ANCHOR_ROOT, 5_000))
+        with contextlib.suppress(Unreachable):
+            await stranger.call(right.peer, EXCHANGE_PROTOCOL, ask, timeout_s=60)
+
+    async with trio.open_nursery() as nursery:
+        for stranger in strangers:
+            for _ in range(desk.PARKED_PER_PEER_MAX):
+                nursery.start_soon(park, stranger)
+        await trio.sleep(0.1)
+        began = trio.current_time()
+        wanted = Wanted(a_key(seat=2), right.peer, 1, ANCHOR_ROOT, NUMEL)
+        traded = await mine.pull(wanted, a_snapshot().anchor, deadline=began + WITHIN_S)
+        assert traded is not None
+        assert trio.current_time() - began < 1.0

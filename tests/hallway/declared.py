@@ -10,7 +10,9 @@ from swarm.spec import NANO
 CHARS_MAX = 300
 
 
-def leaves(kind: type[Message], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(
+    kind: type[Message], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     """(path, plain type) of every field of ``kind`` and of the messages in it."""
     for name, declared in get_type_hints(kind).items():
         plain = _plain(declared)

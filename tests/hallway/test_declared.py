@@ -70,11 +70,9 @@ KEYS = {(section, key): field for section, key, field in keys()}
 
 
 def refused(section: str, line: str) -> str:
+    parse = parse_run_file if section else parse_node_file
     with pytest.raises(BadConfig) as caught:
-        if section:
-            parse_run_file(f"[{section}]\n{line}\n", "my.toml")
-        else:
-            parse_node_file(f"{line}\n", "my.toml")
+        parse(f"[{section}]\n{line}\n" if section else f"{line}\n", "my.toml")
     assert "my.toml" in str(caught.value)
     return str(caught.value)
 
@@ -98,7 +96,9 @@ def test_a_misspelt_key_names_the_nearest(section: str, key: str, seed: int) -> 
 
 def numeric() -> Iterator[tuple[str, str]]:
     for (section, key), field in KEYS.items():
-        if any(isinstance(rule, annotated_types.Ge | annotated_types.Le) for rule in field.metadata):
+        if any(
+            isinstance(rule, annotated_types.Ge | annotated_types.Le) for rule in field.metadata
+        ):
             yield section, key
 
 

@@ -86,10 +86,9 @@ def a_shard(job: Job) -> Shard:
 def test_what_is_no_tensor_of_this_run_is_refused_and_changes_nothing(job: Job) -> None:
     shard = a_shard(job)
     before = shard.components()
-    for name, payload in bent(a_request(0).payload).items():
+    for payload in bent(a_request(0).payload).values():
         with pytest.raises(PeerFault):
             job(shard, payload)
-            raise AssertionError(name)
         assert shard.components() == before
         assert shard.is_between_steps
 
