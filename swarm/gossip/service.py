@@ -55,7 +55,7 @@ from swarm.types import Digest, PeerId
 
 EXCHANGE_PROTOCOL = "/swarm/exchange/1"
 RECEIPT_WAIT_S = 5.0
-"""A receipt is a courtesy: its loss costs the giver a proof, not a trade. No trade waits for it past its end."""
+"""A receipt is a courtesy: its loss costs the giver a proof, not a trade, and no trade waits long for it."""
 EXCHANGES_MAX = PARKED_MAX + 64
 """Exchange requests served at once: all that may be parked, which cost nothing, and room to serve chunks."""
 EXCHANGES_PER_PEER_MAX = 40

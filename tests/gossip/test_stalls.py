@@ -12,6 +12,7 @@ from swarm.errors import Unreachable
 from swarm.gossip import desk, exchange, gather
 from swarm.gossip.exchange import Wanted
 from swarm.gossip.messages import ChunkRequest, OfferRequest, Receipt, payload_digest
+from swarm.gossip.quantize import int8_bytes
 from swarm.gossip.service import EXCHANGE_PROTOCOL, Traded, Trades
 from tests.fakes import FakeHost, FakeNetwork
 from tests.gossip.builders import ANCHOR_ROOT, CHAIN, NUMEL, a_key, a_snapshot
@@ -28,7 +29,7 @@ from tests.gossip.stalling import (
 )
 
 CHUNK_BYTES = 64
-NUM_CHUNKS = -(-exchange.int8_bytes(NUMEL) // CHUNK_BYTES)
+NUM_CHUNKS = -(-int8_bytes(NUMEL) // CHUNK_BYTES)
 WITHIN_S = 30.0
 
 

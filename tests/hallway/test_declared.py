@@ -105,8 +105,8 @@ def numeric() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("section", "key"), sorted(numeric()), ids="-".join)
 def test_a_number_out_of_bounds_is_told_its_bound(section: str, key: str) -> None:
     field = KEYS[section, key]
-    least = next(rule.ge for rule in field.metadata if isinstance(rule, annotated_types.Ge))
-    most = next(rule.le for rule in field.metadata if isinstance(rule, annotated_types.Le))
+    least: Any = next(rule.ge for rule in field.metadata if isinstance(rule, annotated_types.Ge))
+    most: Any = next(rule.le for rule in field.metadata if isinstance(rule, annotated_types.Le))
     step = 1 if field.annotation is int else max(abs(least), 1e-9) / 2
     for value, bound in ((least - step, least), (most * 2 + 1, most)):
         told = refused(section, f"{key} = {value!r}")

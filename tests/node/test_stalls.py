@@ -29,6 +29,7 @@ from swarm.spec import RunSpec
 from swarm.training.fragments import Merge
 from swarm.training.merging import merged
 from swarm.training.outer import OuterState
+from swarm.training.segment import MergeRecord
 from swarm.training.shard import Shard
 from swarm.training.terms import terms_of
 from swarm.types import RoundIndex, StageIndex
@@ -70,7 +71,8 @@ class Trace:
         """Note every merge of a shard, and what it should come to."""
         merge_it = shard.merge
 
-        def merge(given: Merge) -> Any:  # noqa: ANN401
+        def merge(merge: Merge) -> MergeRecord:
+            given = merge
             part = shard.spans[given.snapshot.fragment].slice
             before = OuterState(shard.phi_P[part].clone(), shard.momentum_P[part].clone())
             due = merged(given, before, shard.params_P[part].clone()).slow
