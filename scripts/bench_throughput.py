@@ -109,10 +109,11 @@ def _alternate(
 
 
 def _steady_rate(watch: Watch) -> float | None:
-    """Tokens a second from the first committed tokens to the last: starting up is not throughput."""
-    if len(watch.curve) < 2:
+    """Tokens a second over the last half of the rounds: by then the launcher has yielded its second stage."""
+    curve = watch.curve[len(watch.curve) // 2 :]
+    if len(curve) < 2:
         return None
-    (began, first, _), (ended, last, _) = watch.curve[0], watch.curve[-1]
+    (began, first, _), (ended, last, _) = curve[0], curve[-1]
     return (last - first) / (ended - began) if ended > began else None
 
 

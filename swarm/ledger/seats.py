@@ -156,11 +156,23 @@ def _seated(run: Run, round_: RoundIndex) -> Run:
     queue = list(run.waiting)
     while queue:
         size, stage = min((len(roster), stage) for stage, roster in enumerate(run.seats))
-        if size >= run.spec.replicas_max:
+        if size >= run.spec.replicas_max + _has_to_spare(run, stage):
             break
         waiter = queue.pop(0)
         run = with_seat(run, stage, waiter.peer, round_, is_volunteer=waiter.is_volunteer)
     return replace(run, waiting=tuple(queue))
+
+
+def _has_to_spare(run: Run, stage: int) -> bool:
+    """Whether the owner's seat of a stage is one it yields as soon as a joiner there has proved itself.
+
+    Such a seat keeps nobody out: the stage has one replica more for the rounds until then. The owner keeps
+    one seat, so it spares one fewer than it holds, less those that already have a successor.
+    """
+    limit = run.spec.replicas_max
+    owned = [any(s.peer == run.owner for s in roster) for roster in run.seats]
+    succeeded = sum(len(r) > limit for r, is_owned in zip(run.seats, owned, strict=True) if is_owned)
+    return owned[stage] and len(run.seats[stage]) == limit and sum(owned) - 1 > succeeded
 
 
 def _evened(run: Run, round_: RoundIndex) -> Run:

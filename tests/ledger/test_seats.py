@@ -88,6 +88,23 @@ def test_the_owner_yields_the_fullest_stage_first() -> None:
     assert who(at(committed(run, 1, 2), 3)) == [[1, 4], [0, 2], [3]]
 
 
+def test_a_full_stage_of_the_owner_takes_its_successor_and_the_owner_keeps_one_seat() -> None:
+    run = at(waiting(a_run(replicas_max=1), 1, 2), 1)
+    assert who(run) == [[0, 1], [0]]
+    assert [waiter.peer for waiter in run.waiting] == [peer(2)]
+    run = at(run, 2)
+    assert who(run) == [[0, 1], [0]], "the joiner has not proved itself"
+    run = at(committed(run, 2), 3)
+    assert who(run) == [[1], [0]], "who waits stays waiting: the owner's last seat is its own"
+    assert at(run, 4).seats == run.seats
+
+
+def test_the_owner_of_three_full_stages_spares_two() -> None:
+    run = at(waiting(a_run(num_stages=3, replicas_max=1), 1, 2, 3), 1)
+    assert who(run) == [[0, 1], [0, 2], [0]]
+    assert who(at(committed(run, 2), 3)) == [[1], [2], [0]]
+
+
 def test_indices_are_never_used_again() -> None:
     run = at(waiting(a_run(), 1), 1)
     run = at(replace(run, leaving=(peer(1),)), 2)
