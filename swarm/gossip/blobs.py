@@ -134,6 +134,7 @@ class Blobs:
         larger, ``BadConfig`` if it does not fit the quota or the disk.
         """
         lock = self._fetching.setdefault(root, trio.Lock())
+        self._shelf.in_use.add(root)
         try:
             async with lock:
                 if not self.has(root):
@@ -143,6 +144,7 @@ class Blobs:
         finally:
             if not lock.statistics().tasks_waiting:
                 self._fetching.pop(root, None)
+                self._shelf.in_use.discard(root)
         return self.path(root)
 
     async def _answer(self, peer: PeerId, raw: bytes) -> bytes:
