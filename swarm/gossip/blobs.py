@@ -142,7 +142,7 @@ class Blobs:
                     fetching = _Fetching(self._host, self._shelf, self._changing, root, machine)
                     await fetching.run(peers, progress, patience_s)
         finally:
-            if not lock.statistics().tasks_waiting:
+            if not lock.locked() and not lock.statistics().tasks_waiting:
                 self._fetching.pop(root, None)
                 self._shelf.in_use.discard(root)
         return self.path(root)

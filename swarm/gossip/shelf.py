@@ -195,7 +195,9 @@ class Shelf:
                 digests.append(chunk_digest(last))
         if left:
             incoming.unlink()
-            raise BadConfig("a file changed while it was copied", hint="wait until nobody writes it")
+            raise BadConfig(
+                "a file changed while it was copied", hint="wait until nobody writes it"
+            )
         if num_bytes <= TENSOR_CHUNK_BYTES:
             manifest = inline_manifest(last, dtype=dtype, shape=shape)
         else:
