@@ -79,6 +79,11 @@ def parse_run_file(text: str, name: str) -> RunFile:
         raise BadConfig(
             f"{name}: [data] names a dataset and a source; a run has one text", hint=f"edit {name}"
         )
+    if file.data.dataset_hash and not file.data.dataset:
+        raise BadConfig(
+            f"{name}: [data] has the hash of a dataset, and names none",
+            hint=f'dataset = "NAME" under [data] of {name}; swarm data ls',
+        )
     if file.optimizer.warmup_steps > _decay_steps(file):
         raise BadConfig(
             f"{name}: warmup_steps {file.optimizer.warmup_steps} must be at most the"

@@ -167,6 +167,8 @@ class DataSection(Section):
 
     dataset: Text = ""
     """What swarm data build made: its name, or its path if that has a /; then the rest here is not used."""
+    dataset_hash: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """Its hash, as swarm data build says it: a launch with any other dataset is refused. Empty takes any."""
     source: Literal["python-stdlib"] | Paths = "python-stdlib"
     """python-stdlib, or a list of files and folders of text."""
     tokenizer: Literal["bytes"] = "bytes"

@@ -4,8 +4,8 @@ Shell: starts that process and reads what it writes. Door: pyarrow, which only t
 
 A Parquet file states how large its pages become when they are unpacked, and a dictionary can stand for any
 number of copies of its values: a kilobyte can ask for terabytes. So the process that unpacks it has a bound: on
-Linux the kernel refuses it more memory, and everywhere it looks at its own size a hundred times a second and ends
-itself above the bound. What comes out, rows without text included, is counted against what went in.
+Linux the kernel refuses it more memory, and everywhere it looks at its own size a hundred times a second and
+ends itself above the bound. What comes out, rows without text included, is counted against what went in.
 
     to the reader: the file as its standard input
     from it: for each row 4 bytes of length and the text, then END, or REFUSED with the reason
@@ -178,7 +178,7 @@ def _guard(limit_bytes: int) -> None:
 
 
 def _resident_bytes() -> int:
-    """What is resident; where the kernel does not say, the most that ever was (macOS: in bytes, others: KiB)."""
+    """What is resident; where no file says it, the most that ever was (macOS: in bytes, others: KiB)."""
     if os.path.exists(_STATM):
         return _pages(1)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -27,7 +27,7 @@ Tokens = npt.NDArray[np.unsignedinteger[Any]]
 TOKENIZER_BYTES_MAX = 64 << 20
 """Twice the largest that is in use."""
 GROWTH_MAX = 64
-"""Times a text may become longer by a normalizer's replacements: four expressions' worth, and a document fits."""
+"""Times as long as it was a text may become by replacements: those in use stay far below."""
 PIP_LINE = "pip install 'swarm-train[data]'"
 """What brings the libraries that bytes do without."""
 END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[SEP]")

@@ -280,7 +280,7 @@ async def test_a_download_in_use_keeps_its_place_and_an_abandoned_one_makes_way(
     (left,) = partials(two.folder)
     assert left.root == roots[0]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(two.blobs.fetch, roots[0], 2 * len(BIG), lambda: [])
+        nursery.start_soon(two.blobs.fetch, roots[0], 2 * len(BIG), list)
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(BadConfig, match="do not fit"):
             await two.blobs.add(BIG + b"another")
