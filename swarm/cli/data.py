@@ -55,7 +55,7 @@ def build(
         ),
     ] = TEXT_BYTES_MAX,
 ) -> None:
-    """Cut text into a training and a held-out half and write both as tokens, ready to launch with."""
+    """Make a dataset of text: a training and a held-out half, as tokens."""
     from swarm.training.dataset_build import Order, build_dataset
     from swarm.training.documents import Form, find_inputs
     from swarm.training.tokenizer import load_tokenizer
@@ -65,7 +65,8 @@ def build(
     path = _path(desk, out)
     found = find_inputs([Path(name).expanduser() for name in inputs])
     if found.num_links:
-        desk.say(f"{found.num_links} links inside folders are not followed")
+        links = "1 link" if found.num_links == 1 else f"{found.num_links} links"
+        desk.say(f"not followed: {links} inside folders")
     raw = b"" if tokenizer == "bytes" else _tokenizer_file(Path(tokenizer).expanduser())
     order = Order(
         inputs=found,
@@ -81,7 +82,7 @@ def build(
 
 @data_app.command("ls")
 def list_() -> None:
-    """List the datasets of this home: size, hash, and which runs train on them; then unfinished downloads."""
+    """List datasets, with the runs that train on them, and unfinished downloads."""
     from swarm.cli.ink import table
     from swarm.training.dataset_files import list_datasets
 
@@ -111,7 +112,7 @@ def list_() -> None:
 
 @data_app.command("clean")
 def clean() -> None:
-    """Give up unfinished downloads of this home; datasets and what is whole stay. Its node must be stopped."""
+    """Give up unfinished downloads. What is whole stays; the node must be stopped."""
     from swarm.cli.archive import BLOBS
     from swarm.cli.ink import human_bytes
     from swarm.gossip.shelf import Shelf
@@ -134,7 +135,7 @@ def verify(
         list[str] | None, typer.Argument(help="Names or paths; without any, all of this home.")
     ] = None,
 ) -> None:
-    """Hash datasets again and compare with their manifests; names the first chunk that is wrong."""
+    """Hash datasets again; names the first chunk that is not its manifest's."""
     from swarm.training.dataset_files import list_datasets, open_dataset, verify_dataset
 
     desk = terminal()

@@ -73,8 +73,8 @@ async def publish_data(file: RunFile, base: Path, blobs: Blobs, report: Reports)
 async def adopt_dataset(folder: Path, data: DataSpec, blobs: Blobs, report: Reports) -> None:
     """Take the text of a run that others launched from a dataset on this disk, and serve it.
 
-    Raises ``VerificationFailed``, naming both hashes, for another dataset than the run's, or the first chunk that
-    is not its manifest's, and ``BadConfig`` for a folder that is none, or a disk without room.
+    Raises ``VerificationFailed``, naming both hashes, for another dataset than the run's, or the first chunk
+    that is not its manifest's, and ``BadConfig`` for a folder that is none, or a disk without room.
     """
     dataset = await trio.to_thread.run_sync(open_dataset, folder)
     check_same(dataset.manifest, data, str(folder))

@@ -4,7 +4,8 @@ Shell: reads the disk, one document in memory at a time.
 
 A text file is a document; a longer one than ``PIECE_BYTES`` is cut at the ends of lines. A line of JSON Lines
 and a row of Parquet are a document each. Input that is not what it says is refused by file and line, not
-skipped; so is a file that somebody writes to while it is read: it would be half of one text and half of another.
+skipped; so is a file that somebody writes to while it is read, which would be half of one text and half of
+another.
 """
 
 import json

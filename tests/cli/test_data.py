@@ -216,7 +216,7 @@ def test_a_launch_with_another_dataset_than_the_pinned_one_names_both_and_the_ri
     assert (code, "has the hash of a dataset, and names none" in err) == (4, True)
     run_file.write_text('[data]\ndataset = "mine"\ndataset_hash = "12ab"\n')
     code, _, err = said("launch", "run.toml")
-    assert (code, "dataset_hash" in err) == (4, True)
+    assert (code, "is not 64 digits of 0-9 and a-f" in err) == (4, True)
 
 
 def test_joining_with_a_dataset_that_is_not_there_is_told_before_anything_starts(
