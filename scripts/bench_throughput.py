@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.bench_common import ROOT, Outcome, median, say, spread
+from swarm.cli.archive import BLOBS
 from swarm.cli.demo import play
 from swarm.cli.demo_watch import Watch
 from swarm.cli.options import Globals
 from swarm.cli.picture import number, part
-from swarm.cli.sources import BLOBS, run_of_home
+from swarm.cli.sources import run_of_home
 from swarm.cli.terminal import Terminal
 from swarm.codec import encode
 

@@ -24,7 +24,7 @@ from swarm.bounds import (
 )
 from swarm.codec import replace
 from swarm.errors import BadConfig
-from swarm.run_file import NodeConfig, RunFile, Section, run_template
+from swarm.run_file import NodeConfig, RunFile, Section, check_data, run_template
 from swarm.spec import (
     NANO,
     CheckSpec,
@@ -75,10 +75,7 @@ def parse_run_file(text: str, name: str) -> RunFile:
         check_fit(spec, genesis)
     except BadConfig as error:
         raise BadConfig(f"{name}: {error}", hint=f"edit {name}") from None
-    if file.data.dataset and file.data.source != _DEFAULTS.data.source:
-        raise BadConfig(
-            f"{name}: [data] names a dataset and a source; a run has one text", hint=f"edit {name}"
-        )
+    check_data(file.data, name)
     if file.optimizer.warmup_steps > _decay_steps(file):
         raise BadConfig(
             f"{name}: warmup_steps {file.optimizer.warmup_steps} must be at most the"

@@ -7,11 +7,13 @@ comments of a new run file. Bounds are those of ``bounds.py``, divided by a bill
 fraction. Defaults suit a run over the internet; configs/demo.toml is quicker.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from swarm.bounds import AMOUNT_MAX, BOUNDS
+from swarm.errors import BadConfig
 from swarm.spec import NANO
 
 PATHS_MAX = 1000
@@ -20,6 +22,7 @@ ADDRESSES_MAX = 16
 """Most addresses of one kind a node file may list."""
 
 _COMMENT_CHARS = 96
+_HASH = re.compile("([0-9a-f]{64})?")
 
 Text = Annotated[str, StringConstraints(max_length=300)]
 Paths = Annotated[tuple[Text, ...], Field(strict=False, min_length=1, max_length=PATHS_MAX)]
@@ -167,6 +170,8 @@ class DataSection(Section):
 
     dataset: Text = ""
     """What swarm data build made: its name, or its path if that has a /; then the rest here is not used."""
+    dataset_hash: str = Field(default="", max_length=64)
+    """Its hash, as swarm data build says it: a launch with any other dataset is refused. Empty takes any."""
     source: Literal["python-stdlib"] | Paths = "python-stdlib"
     """python-stdlib, or a list of files and folders of text."""
     tokenizer: Literal["bytes"] = "bytes"
@@ -260,6 +265,24 @@ class NodeConfig(Section):
     """Threads for arithmetic; 1 gives the same bits in every run on this machine."""
     disk_quota_mb: int = Field(default=8_000, ge=100, le=1 << 30)
     """Most disk for checkpoints, data of others, and what this node keeps so that others can check it."""
+
+
+def check_data(data: DataSection, name: str) -> None:
+    """Raise ``BadConfig`` where the settings of a run's text do not go together; ``name`` is the file's."""
+    if data.dataset and data.source != DataSection().source:
+        raise BadConfig(
+            f"{name}: [data] names a dataset and a source; a run has one text", hint=f"edit {name}"
+        )
+    if not _HASH.fullmatch(data.dataset_hash):
+        raise BadConfig(
+            f'{name}: [data] dataset_hash = "{data.dataset_hash}" is not 64 digits of 0-9 and a-f',
+            hint="swarm data verify NAME prints the hash of a dataset",
+        )
+    if data.dataset_hash and not data.dataset:
+        raise BadConfig(
+            f"{name}: [data] has the hash of a dataset, and names none",
+            hint=f'dataset = "NAME" under [data] of {name}; swarm data ls',
+        )
 
 
 def run_template() -> str:

@@ -11,7 +11,7 @@ main.py           S  the command line itself (door: typer)
 joining.py        S  join, launch, init
 running.py        S  a node in this process: signals, watch, never silent
 progress.py       C  what to say next while a node runs
-data.py           S  data build, ls, verify
+data.py           S  data build, ls, verify, clean
 looking.py        S  status, map, peers, run
 auditing.py       S  audit, report
 places.py         C  which window of whose segment to audit

@@ -16,6 +16,8 @@ from swarm.store import Store
 from swarm.types import Height
 
 STORE_FILE = "store.sqlite"
+BLOBS = "blobs"
+"""Folder of what travels by its hash: text, checkpoints, what others check."""
 Link = tuple[Block, Certificate | None]
 
 

@@ -1,4 +1,4 @@
-"""Make datasets: data build, ls, verify.
+"""Make datasets, and see what of others is here: data build, ls, verify, clean.
 
 Shell: reads and writes datasets; the work is training's.
 """
@@ -23,7 +23,7 @@ BYTES_MAX = 1 << 34
 """Of text as bytes: a token file has at most 16 GiB."""
 _NONE = "no datasets here; make one: swarm data build"
 
-data_app = typer.Typer(help="Datasets to train on: build, ls, verify.", no_args_is_help=True)
+data_app = typer.Typer(help="Datasets to train on: build, ls, verify, clean.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +55,7 @@ def build(
         ),
     ] = TEXT_BYTES_MAX,
 ) -> None:
-    """Cut text into a training and a held-out half and write both as tokens, ready to launch with."""
+    """Make a dataset of text: a training and a held-out half, as tokens."""
     from swarm.training.dataset_build import Order, build_dataset
     from swarm.training.documents import Form, find_inputs
     from swarm.training.tokenizer import load_tokenizer
@@ -65,7 +65,8 @@ def build(
     path = _path(desk, out)
     found = find_inputs([Path(name).expanduser() for name in inputs])
     if found.num_links:
-        desk.say(f"{found.num_links} links inside folders are not followed")
+        links = "1 link" if found.num_links == 1 else f"{found.num_links} links"
+        desk.say(f"not followed: {links} inside folders")
     raw = b"" if tokenizer == "bytes" else _tokenizer_file(Path(tokenizer).expanduser())
     order = Order(
         inputs=found,
@@ -81,7 +82,7 @@ def build(
 
 @data_app.command("ls")
 def list_() -> None:
-    """List the datasets of this home: size, hash, and which runs train on them."""
+    """List datasets, with the runs that train on them, and unfinished downloads."""
     from swarm.cli.ink import table
     from swarm.training.dataset_files import list_datasets
 
@@ -97,7 +98,35 @@ def list_() -> None:
     shown = [_columns(row) for row in rows]
     head = ["NAME", "TOKENS", "HELD OUT", "SIZE", "IDS", "HASH", "RUNS"]
     lines = table(head, shown, numbers=frozenset({1, 2, 3, 4}), ink=desk.ink)
-    desk.data(rows, lines if rows else [_NONE])
+    unfinished = _unfinished(desk.home, used)
+    lines = lines if rows else [_NONE]
+    if unfinished:
+        head = ["UNFINISHED", "HERE", "OF", "LAST TOUCHED", "RUNS"]
+        left = [_left_columns(row) for row in unfinished]
+        lines += ["", *table(head, left, numbers=frozenset({1, 2}), ink=desk.ink)]
+        lines.append(
+            "they go by themselves when their room is needed, and now with: swarm data clean"
+        )
+    desk.data([*rows, *unfinished], lines)
+
+
+@data_app.command("clean")
+def clean() -> None:
+    """Give up unfinished downloads. What is whole stays; the node must be stopped."""
+    from swarm.cli.archive import BLOBS
+    from swarm.cli.ink import human_bytes
+    from swarm.gossip.shelf import Shelf
+    from swarm.host.identity import lock_home
+
+    desk, num_bytes = terminal(), 0
+    folder = desk.home / BLOBS
+    if folder.is_dir():
+        with lock_home(desk.home):
+            num_bytes = Shelf(folder, quota_bytes=0).give_up()
+    said = (
+        f"{human_bytes(num_bytes)} of the quota are free again" if num_bytes else "nothing to clean"
+    )
+    desk.data({"freed_bytes": num_bytes}, [said])
 
 
 @data_app.command("verify")
@@ -106,7 +135,7 @@ def verify(
         list[str] | None, typer.Argument(help="Names or paths; without any, all of this home.")
     ] = None,
 ) -> None:
-    """Hash datasets again and compare with their manifests; names the first chunk that is wrong."""
+    """Hash datasets again; names the first chunk that is not its manifest's."""
     from swarm.training.dataset_files import list_datasets, open_dataset, verify_dataset
 
     desk = terminal()
@@ -177,6 +206,7 @@ def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
     named = row["name"] if built.dataset.folder.parent == desk.home / "datasets" else row["dir"]
     size = f", and vocab_size = {ids} or more under [model]" if ids != 256 else ""
     desk.say(f'train on it with: dataset = "{named}" under [data] of a run file{size}')
+    desk.say(f'and on nothing else: dataset_hash = "{row["hash"]}"')
 
 
 def _row(dataset: "Dataset") -> dict[str, object]:
@@ -220,7 +250,7 @@ def _columns(row: dict[str, object]) -> list[str]:
 
 
 def _used_by(home: Path) -> dict[str, list[str]]:
-    """The runs on this home's ledger by the root of their training file; none without a ledger."""
+    """The runs on this home's ledger by the roots of their text; none without a ledger."""
     from swarm.cli.archive import STORE_FILE, read_head
 
     if not (home / STORE_FILE).is_file():
@@ -231,5 +261,39 @@ def _used_by(home: Path) -> dict[str, list[str]]:
         return {}
     used: dict[str, list[str]] = {}
     for run in runs:
-        used.setdefault(run.spec.data.train_root.hex(), []).append(run.spec.name)
+        data = run.spec.data
+        for root in (data.train_root, data.heldout_root, data.tokenizer_root):
+            used.setdefault(root.hex(), []).append(run.spec.name)
     return used
+
+
+def _unfinished(home: Path, used: dict[str, list[str]]) -> list[dict[str, object]]:
+    """Downloads that are not whole, the one untouched for longest first."""
+    from swarm.cli.archive import BLOBS
+    from swarm.gossip.shelf import partials
+
+    return [
+        {
+            "unfinished": found.root.hex(),
+            "bytes": found.num_bytes,
+            "held_bytes": found.held_bytes,
+            "touched_s": int(found.touched_s),
+            "used_by": used.get(found.root.hex(), []),
+        }
+        for found in partials(home / BLOBS)
+    ]
+
+
+def _left_columns(row: dict[str, object]) -> list[str]:
+    from swarm.cli.ink import human_bytes
+
+    used, touched = row["used_by"], row["touched_s"]
+    runs = ", ".join(used) if isinstance(used, list) and used else "-"
+    at = time.localtime(touched if isinstance(touched, int) else 0)
+    return [
+        str(row["unfinished"])[:16],
+        human_bytes(row["held_bytes"]),
+        human_bytes(row["bytes"]),
+        time.strftime("%Y-%m-%d %H:%M", at),
+        runs,
+    ]

@@ -50,6 +50,10 @@ def join(
     validate: Validate = False,
     no_solve: NoSolve = False,
     api_port: ApiPort = None,
+    dataset: Annotated[
+        str,
+        typer.Option(help="The run's dataset, if it is on this disk: a name, or a path with a /."),
+    ] = "",
 ) -> None:
     """Take part in a run: train, serve, follow. Without a ticket, resume where this home left off."""
     desk = terminal()
@@ -59,11 +63,12 @@ def join(
             f"no ticket was given, and {desk.home} has joined no network yet",
             hint="swarm join swarm1:... (ask whoever launched for it), or start alone: swarm launch",
         )
+    folder = _opened_dataset(desk.home, dataset) if dataset else None
     parsed = _parsed(ticket) if ticket and not ticket.startswith("@") else None
     setup = _setup(desk, listen, validate, no_solve, api_port)
     if ticket.startswith("@"):
         parsed = _parsed(_ticket_from(desk, Path(ticket[1:])))
-    _run(desk, replace(setup, ticket=parsed))
+    _run(desk, replace(setup, ticket=parsed, dataset=folder))
 
 
 def launch(
@@ -106,14 +111,23 @@ def load_run_file(file: str) -> "tuple[RunFile, Path]":
     return parse_run_file(read_text(Path(file), "swarm init run.toml"), file), Path(file).parent
 
 
+def _opened_dataset(home: Path, name: str) -> Path:
+    """The folder of a dataset to join with; told early if there is none."""
+    from swarm.training.dataset_files import dataset_path, open_dataset
+
+    return open_dataset(dataset_path(home, Path(), name).absolute()).folder
+
+
 def _with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
     """The run file with the folder of its dataset instead of the name; told early if there is none."""
     if not file.data.dataset:
         return file
-    from swarm.training.dataset_files import dataset_path, open_dataset
+    from swarm.training.dataset import check_hash
+    from swarm.training.dataset_files import dataset_path, names_by_hash, open_dataset
 
     folder = dataset_path(home, base, file.data.dataset).absolute()
-    open_dataset(folder)
+    dataset, pinned = open_dataset(folder), file.data.dataset_hash
+    check_hash(dataset.manifest, pinned, str(folder), names_by_hash(home) if pinned else {})
     return file.model_copy(update={"data": file.data.model_copy(update={"dataset": str(folder)})})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from swarm.cli.archive import read_head
+from swarm.cli.archive import BLOBS, read_head
 from swarm.errors import BadConfig, Corrupt, Unreachable, UsageError
 from swarm.ledger.records import Run
 from swarm.node.boundaries import common_rounds
@@ -32,7 +32,6 @@ from swarm.training.token_files import root_of_file
 from swarm.training.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer
 from swarm.types import NO_DIGEST, Digest
 
-BLOBS = "blobs"
 _WAIT = "keep the node running until it has fetched them: swarm join"
 
 

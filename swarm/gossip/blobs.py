@@ -134,6 +134,7 @@ class Blobs:
         larger, ``BadConfig`` if it does not fit the quota or the disk.
         """
         lock = self._fetching.setdefault(root, trio.Lock())
+        self._shelf.in_use.add(root)
         try:
             async with lock:
                 if not self.has(root):
@@ -141,8 +142,9 @@ class Blobs:
                     fetching = _Fetching(self._host, self._shelf, self._changing, root, machine)
                     await fetching.run(peers, progress, patience_s)
         finally:
-            if not lock.statistics().tasks_waiting:
+            if not lock.locked() and not lock.statistics().tasks_waiting:
                 self._fetching.pop(root, None)
+                self._shelf.in_use.discard(root)
         return self.path(root)
 
     async def _answer(self, peer: PeerId, raw: bytes) -> bytes:

@@ -21,7 +21,7 @@ from swarm.run_file import RunFile
 from swarm.spec import DataSpec
 from swarm.training.data import Corpus, build_corpus
 from swarm.training.data_files import read_source
-from swarm.training.dataset import data_spec
+from swarm.training.dataset import check_hash, check_same, data_spec
 from swarm.training.dataset_files import (
     Dataset,
     open_dataset,
@@ -40,10 +40,12 @@ async def publish_data(file: RunFile, base: Path, blobs: Blobs, report: Reports)
     """Make the text of a run file fetchable and return its names; paths are relative to ``base``.
 
     Raises ``BadConfig`` for text that is too short or does not fit the model, and ``VerificationFailed``
-    naming the first chunk of a dataset that is not what its manifest says.
+    for a dataset of another hash than the run file pins, or naming the first chunk of one that is not what its
+    manifest says.
     """
     if file.data.dataset:
         dataset = await trio.to_thread.run_sync(_opened, base, file.data.dataset)
+        check_hash(dataset.manifest, file.data.dataset_hash, str(dataset.folder), {})
         data = data_spec(dataset.manifest)
         _check_length(file, data)
         run_spec(file, data=data, init_root=NO_DIGEST)  # before gigabytes are read
@@ -66,6 +68,17 @@ async def publish_data(file: RunFile, base: Path, blobs: Blobs, report: Reports)
         f"{data.train_bytes / 1e6:.1f} MB to train on, {data.heldout_bytes / 1e6:.1f} MB held out",
     )
     return data
+
+
+async def adopt_dataset(folder: Path, data: DataSpec, blobs: Blobs, report: Reports) -> None:
+    """Take the text of a run that others launched from a dataset on this disk, and serve it.
+
+    Raises ``VerificationFailed``, naming both hashes, for another dataset than the run's, or the first chunk
+    that is not its manifest's, and ``BadConfig`` for a folder that is none, or a disk without room.
+    """
+    dataset = await trio.to_thread.run_sync(open_dataset, folder)
+    check_same(dataset.manifest, data, str(folder))
+    await _publish_dataset(dataset, blobs, report)
 
 
 def _check_length(file: RunFile, data: DataSpec) -> None:

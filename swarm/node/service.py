@@ -37,6 +37,7 @@ from swarm.node.context import Context, Tally
 from swarm.node.datasets import keep_heldout
 from swarm.node.evaluating import evaluate_checkpoints
 from swarm.node.library import Library
+from swarm.node.publishing import adopt_dataset
 from swarm.node.reports import Reports
 from swarm.node.retention import check_retention, keeps_windows, retention_of
 from swarm.node.snapshot import Snapshots
@@ -73,6 +74,8 @@ class NodeSetup:
     launch: RunFile | None = None
     launch_base: Path = Path()
     """Where the paths of a launched file are relative to."""
+    dataset: Path | None = None
+    """A dataset on this disk that the joined run must be about; without one its text comes from peers."""
     report: Callable[[Event], None] | None = None
 
 
@@ -285,6 +288,8 @@ async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) ->
         context.tally.waits_for = "the run to appear on the ledger"
         run = await entrance.find_run(context.ledger, run16 or entrance.NO_RUN, report)
         await _check_room(setup, report, run.spec, is_owner=run.owner == context.me)
+        if setup.dataset is not None:
+            await adopt_dataset(setup.dataset, run.spec.data, context.blobs, report)
     context.tally.waits_for = ""
     # Refused here, by name, where this machine would compute other bits than the run is made of.
     said = await context.compute.run(notice, run.spec.numerics)

@@ -12,6 +12,7 @@ import numpy as np
 from swarm.bounds import TOKEN_BYTES
 from swarm.errors import BadConfig, Corrupt
 from swarm.training.data import TokenSource
+from swarm.training.documents import files_below
 from swarm.training.regular_files import open_regular
 from swarm.training.tokenizer import Tokenizer
 
@@ -76,17 +77,25 @@ def encode_file(path: Path, tokenizer: Tokenizer) -> TokenSource:
 
 
 def _read_path(path: Path) -> Iterator[bytes]:
-    if path.is_dir():
-        for below in sorted(path.rglob("*")):
-            if below.is_file() and not below.name.startswith("."):
-                yield from _read_path(below)
+    """A file, or those below a folder by the rules of ``documents.find_inputs``: no links, nothing hidden."""
+    if not path.is_dir():
+        yield _read_file(path, follow=True)
         return
+    for below in files_below(path):
+        if below.is_file() and not below.is_symlink():
+            yield _read_file(below, follow=False)
+
+
+def _read_file(path: Path, *, follow: bool) -> bytes:
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB", hint=_SPLIT)
-        yield path.read_bytes()
-    except OSError as error:
+        with open_regular(path, follow=follow) as file:
+            data = file.read(FILE_BYTES_MAX + 1)  # however long it says it is, or becomes
+    except (OSError, BadConfig) as error:
+        cause = str(error) if isinstance(error, BadConfig) else f"{path}: {error.strerror}"
         raise BadConfig(
-            f"the data file {path} cannot be read: {error.strerror}",
+            f"the data file cannot be used: {cause}",
             hint="name files that are there under [data] source of the run file",
         ) from None
+    if len(data) > FILE_BYTES_MAX:
+        raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB", hint=_SPLIT)
+    return data

@@ -7,11 +7,12 @@ cannot point anywhere else.
 """
 
 import re
+from collections.abc import Mapping
 
 from swarm.bounds import BOUNDS, TOKEN_BYTES, TOKENIZERS, token_dtype
 from swarm.codec import Message, decode, encode
 from swarm.crypto import digest
-from swarm.errors import BadConfig, BadEncoding
+from swarm.errors import BadConfig, BadEncoding, VerificationFailed
 from swarm.spec import DataSpec
 from swarm.tensors import TENSOR_CHUNK_BYTES, tensor_root
 from swarm.types import NO_DIGEST, Digest
@@ -108,6 +109,43 @@ def data_spec(manifest: DatasetManifest) -> DataSpec:
         dtype=manifest.dtype,
         num_token_ids=manifest.num_token_ids,
         tokenizer_root=manifest.tokenizer_root,
+    )
+
+
+def check_hash(
+    manifest: DatasetManifest, pinned: str, where: str, others: Mapping[str, str]
+) -> None:
+    """Raise ``VerificationFailed`` unless a dataset has the hash (hex) that a run file pins; "" takes any.
+
+    ``others`` are known datasets by hash: one that has it is the nearest remedy.
+    """
+    found = manifest.digest.hex()
+    if pinned in ("", found):
+        return
+    build = "swarm data build it again from the same text, or ask whoever pinned it for the folder"
+    raise VerificationFailed(
+        f"the dataset {where} has the hash {found}, and the run file asks for {pinned}",
+        hint=f'dataset = "{others[pinned]}" under [data]' if pinned in others else build,
+    )
+
+
+def check_same(manifest: DatasetManifest, spec: DataSpec, where: str) -> None:
+    """Raise ``VerificationFailed``, naming both hashes, unless a dataset is the one that a run trains on."""
+    mine = data_spec(manifest)
+    if mine == spec:
+        return
+    parts = (
+        (TRAIN_FILE, mine.train_root, spec.train_root),
+        (HELDOUT_FILE, mine.heldout_root, spec.heldout_root),
+        (TOKENIZER_FILE, mine.tokenizer_root, spec.tokenizer_root),
+    )
+    wrong = [
+        f"its {name} is {a.hex()}, and the run's is {b.hex()}" for name, a, b in parts if a != b
+    ]
+    raise VerificationFailed(
+        f"the dataset {where} is not that of the run:"
+        f" {wrong[0] if wrong else 'the files are the same, and the run misnames their sizes or ids'}",
+        hint="join without --dataset: the text then comes from other peers",
     )
 
 

@@ -71,6 +71,15 @@ def list_datasets(home: Path) -> Iterator[tuple[Path, Dataset | SwarmError]]:
             yield path, error
 
 
+def names_by_hash(home: Path) -> dict[str, str]:
+    """The names of the sound datasets of a home by their hashes (hex)."""
+    return {
+        found.manifest.digest.hex(): path.name
+        for path, found in list_datasets(home)
+        if isinstance(found, Dataset)
+    }
+
+
 def verify_dataset(dataset: Dataset, progress: Progress | None = None) -> None:
     """Hash every file again; raises ``VerificationFailed`` naming the first chunk that is wrong."""
     manifest = dataset.manifest

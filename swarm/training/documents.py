@@ -4,7 +4,8 @@ Shell: reads the disk, one document in memory at a time.
 
 A text file is a document; a longer one than ``PIECE_BYTES`` is cut at the ends of lines. A line of JSON Lines
 and a row of Parquet are a document each. Input that is not what it says is refused by file and line, not
-skipped.
+skipped; so is a file that somebody writes to while it is read, which would be half of one text and half of
+another.
 """
 
 import json
@@ -67,7 +68,7 @@ def find_inputs(names: Sequence[Path]) -> Inputs:
             with open_regular(name, follow=True):
                 files.append(name.resolve())
             continue
-        for path in _below(name):
+        for path in files_below(name):
             if path.is_symlink():
                 num_links += 1
             elif path.is_file():
@@ -83,7 +84,7 @@ def find_inputs(names: Sequence[Path]) -> Inputs:
     return Inputs(tuple(files), num_links, sum(path.stat().st_size for path in files))
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """What is not hidden in a folder and the folders in it; links to folders are given, not entered."""
     for at, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -95,6 +96,7 @@ def documents(inputs: Inputs, form: Form, progress: Progress) -> Iterator[bytes]
     """Every document that is not empty; raises ``BadConfig`` naming the file and the line of a bad one."""
     for path in inputs.files:
         with open_regular(path) as file:
+            before = os.fstat(file.fileno())
             suffix = path.suffix.lower()
             if suffix == PARQUET:
                 found = read_column(file, str(path), form.column, DOCUMENT_BYTES_MAX)
@@ -104,11 +106,20 @@ def documents(inputs: Inputs, form: Form, progress: Progress) -> Iterator[bytes]
                 found = _pieces(file, path, is_utf8=form.is_utf8)
             done = 0
             for document in found:
+                now = file.tell()
+                if now > before.st_size:  # told at once: a log that is written to has no end
+                    raise _changed(path)
                 if document:
                     yield document
-                now = file.tell()
                 progress(max(now - done, 0))
                 done = max(now, done)
+            after = os.fstat(file.fileno())
+            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise _changed(path)
+
+
+def _changed(path: Path) -> BadConfig:
+    return BadConfig(f"{path} changed while it was read", hint=f"copy {path.name}, name the copy")
 
 
 def _pieces(file: BinaryIO, path: Path, *, is_utf8: bool) -> Iterator[bytes]:

@@ -3,8 +3,9 @@
 Shell: starts that process and reads what it writes. Door: pyarrow, which only that process imports.
 
 A Parquet file states how large its pages become when they are unpacked, and a dictionary can stand for any
-number of copies of its values: a kilobyte can ask for terabytes. So the kernel, not the file, bounds the memory
-of whoever unpacks it, and what comes out is counted against what went in.
+number of copies of its values: a kilobyte can ask for terabytes. So the process that unpacks it has a bound: on
+Linux the kernel refuses it more memory, and everywhere it looks at its own size a hundred times a second and
+ends itself above the bound. What comes out, rows without text included, is counted against what went in.
 
     to the reader: the file as its standard input
     from it: for each row 4 bytes of length and the text, then END, or REFUSED with the reason
@@ -16,6 +17,8 @@ import resource
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import IO, Any, BinaryIO
@@ -32,9 +35,16 @@ GROWTH_MAX = 1000
 """Text from each byte of the file: ten times what zstandard makes of the most monotonous prose."""
 GROWTH_FREE_BYTES = 64 << 20
 """A small file may hold this much, whatever it repeats."""
+ROW_BYTES = 1
+"""What a row counts at least: a kilobyte can also stand for any number of rows without text."""
+LOOK_S = 0.01
+"""How often the reader looks at its own size: it unpacks some 10 MB in this time."""
+GUARD_SLACK_BYTES = 64 << 20
+"""Above the kernel's bound, which names the row; this one only ends the process."""
 END, REFUSED = 0xFFFFFFFF, 0xFFFFFFFE
 """In the place of a length."""
 _SAID_MAX = 4096
+_STATM = "/proc/self/statm"
 _LENGTH = struct.Struct(">I")
 _STOP_S = 10.0
 _ONE_HEAP = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
@@ -71,7 +81,7 @@ def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> I
                     f"{name} row {row} is longer than {row_bytes_max >> 20} MiB",
                     hint="cut long documents into several rows",
                 )
-            room -= length
+            room -= length + ROW_BYTES
             if room < 0:
                 raise BadConfig(
                     f"{name} has {size} bytes and grows to more than {GROWTH_MAX} times as much text, at row"
@@ -149,12 +159,36 @@ def _rows(column: str, memory_bytes: int) -> Iterator[bytes]:
 
 
 def _bound_memory(num_bytes: int) -> None:
-    """Let this process have so much more than it has now: the kernel says no to the rest (on Linux)."""
-    if sys.platform != "linux":
-        return
-    with open("/proc/self/statm", encoding="ascii") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + num_bytes, used + num_bytes))
+    """Let this process have so much more than it has now.
+
+    Linux says no to the rest. Elsewhere the kernel takes no such wish (macOS ignores the limit), so a thread
+    looks at what is resident and ends the process: the pipe breaks off, which is told as too much memory.
+    """
+    limit = _resident_bytes() + num_bytes + GUARD_SLACK_BYTES
+    threading.Thread(target=_guard, args=(limit,), name="guard", daemon=True).start()
+    if sys.platform == "linux":
+        most = _pages(0) + num_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _guard(limit_bytes: int) -> None:
+    while _resident_bytes() <= limit_bytes:
+        time.sleep(LOOK_S)
+    os._exit(1)
+
+
+def _resident_bytes() -> int:
+    """What is resident; where no file says it, the most that ever was (macOS: in bytes, others: KiB)."""
+    if os.path.exists(_STATM):
+        return _pages(1)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _pages(column: int) -> int:
+    """Bytes of address space (0) or of memory (1) of this process, as Linux counts them."""
+    with open(_STATM, encoding="ascii") as file:
+        return int(file.read().split()[column]) * resource.getpagesize()
 
 
 def _check(pa: Any, parquet: Any, column: str) -> None:  # noqa: ANN401  untyped library

@@ -57,5 +57,5 @@ class Split:
             raise BadConfig(
                 f"{self._place} different documents are too few to hold out every"
                 f" {self._heldout_every}th",
-                hint="name more text, or lower heldout_every",
+                hint="name more text, or a lower heldout_every (--heldout-every)",
             )

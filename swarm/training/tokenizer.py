@@ -8,7 +8,8 @@ none, an id of its own after the last.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -25,6 +26,8 @@ Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
 TOKENIZER_BYTES_MAX = 64 << 20
 """Twice the largest that is in use."""
+GROWTH_MAX = 64
+"""Times as long as it was a text may become by replacements: those in use stay far below."""
 PIP_LINE = "pip install 'swarm-train[data]'"
 """What brings the libraries that bytes do without."""
 END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[SEP]")
@@ -87,15 +90,21 @@ class FileTokenizer:
         self._dtype = np.dtype(token_dtype(self.num_token_ids)).newbyteorder("<")
 
     def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
-        """See ``Tokenizer``; the texts are UTF-8, or ``UnicodeDecodeError`` is raised."""
+        """See ``Tokenizer``; the texts are UTF-8, or ``UnicodeDecodeError`` is raised.
+
+        Raises ``BadConfig`` for a text that the file has no tokens for.
+        """
         words = [text.decode("utf-8") for text in texts]
-        found = self._library.encode_batch_fast(words, add_special_tokens=False)
+        with _told("the tokenizer cannot encode this text"):
+            found = self._library.encode_batch_fast(words, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self._dtype) for encoding in found]
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """See ``Tokenizer``."""
         known = [id_ for id_ in ids if 0 <= id_ < self.num_token_ids]
-        return self._library.decode(known, skip_special_tokens=True).encode("utf-8")
+        with _told("the tokenizer cannot spell these tokens"):
+            text = self._library.decode(known, skip_special_tokens=True)
+        return text.encode("utf-8")
 
 
 def load_tokenizer(raw: bytes) -> Tokenizer:
@@ -112,14 +121,24 @@ def load_tokenizer(raw: bytes) -> Tokenizer:
         raise BadConfig(
             "a tokenizer file needs the tokenizers library, which is not installed", hint=PIP_LINE
         ) from None
-    try:
+    with _told("not a tokenizers file"):
         library = Library.from_str(text)
-    except Exception as error:  # the library's errors have no class of their own
-        raise BadConfig(f"not a tokenizers file: {str(error)[:200]}", hint=_HINT) from None
     library.no_truncation()
     library.no_padding()
     library.encode_special_tokens = True
     return FileTokenizer(raw, library)
+
+
+@contextmanager
+def _told(what: str) -> Generator[None]:
+    """Say in our words what the library says in its own: its errors have no class, and panics no ancestor."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        said = " ".join(str(error).split())[:200]
+        raise BadConfig(f"{what}: {said}", hint=_HINT) from None
 
 
 def _checked(raw: bytes) -> str:
@@ -139,4 +158,29 @@ def _checked(raw: bytes) -> str:
             "the tokenizer drops merges at random: two builds would differ",
             hint="set model.dropout to null in the file",
         )
+    if _growth(found.get("normalizer")) > GROWTH_MAX:
+        raise BadConfig(
+            f"the tokenizer's normalizer could make a text more than {GROWTH_MAX} times as long",
+            hint="use the tokenizer of another model, or --tokenizer bytes",
+        )
     return text
+
+
+def _growth(normalizer: object) -> int:
+    """At most so many times as long a text becomes by replacing; saturates above the limit."""
+    if not isinstance(normalizer, dict):
+        return 1
+    found: dict[str, Any] = normalizer
+    steps = found.get("normalizers")
+    if isinstance(steps, list):
+        grown = 1
+        for step in steps:
+            grown = min(grown * _growth(step), GROWTH_MAX + 1)
+        return grown
+    put, pattern = found.get("content", found.get("prepend", "")), found.get("pattern")
+    length = len(put) if isinstance(put, str) else 0
+    text = pattern.get("String") if isinstance(pattern, dict) else None
+    if isinstance(pattern, dict) and not text:
+        return 1 + length  # an expression, or nothing: it may match between any two characters
+    replaced = len(text) if isinstance(text, str) else 1
+    return max(-(-length // replaced), 1)

@@ -13,6 +13,9 @@ from swarm.cli import data as module
 from swarm.cli.main import run
 from swarm.cli.sources import Model, load_model, save_model, tokenizer_of
 from swarm.errors import BadConfig
+from swarm.gossip.chunks import blob_manifest, blob_root
+from swarm.gossip.shelf import Shelf
+from swarm.host.identity import lock_home
 from swarm.spec import ModelSpec
 from swarm.training.stages import init_flat, plan_stages
 from tests.training.datasets import a_tokenizer, some_texts, write_texts
@@ -193,3 +196,55 @@ def test_a_model_of_bytes_needs_none(said: Said, tmp_path: Path) -> None:
     assert row["bytes"] == row["tokens"] == 100
     assert row["bits_per_byte"] == pytest.approx(row["loss_nats"] / 0.6931472)
     assert said("generate", "-m", "model", "--count", "3")[0] == 0
+
+
+def test_a_launch_with_another_dataset_than_the_pinned_one_names_both_and_the_right_one(
+    said: Said, tmp_path: Path
+) -> None:
+    words = ("data", "build", "in", "--json", "--out")
+    mine = json.loads(said(*words, "mine")[1])["hash"]
+    other = json.loads(said(*words, "other", "--heldout-every", "7")[1])["hash"]
+    run_file = tmp_path / "run.toml"
+    run_file.write_text(f'[data]\ndataset = "mine"\ndataset_hash = "{other}"\n')
+    code, out, err = said("launch", "run.toml")
+    assert (code, out) == (6, "")
+    assert mine in err
+    assert other in err
+    assert 'try: dataset = "other" under [data]' in err
+    run_file.write_text(f'[data]\ndataset_hash = "{other}"\n')
+    code, _, err = said("launch", "run.toml")
+    assert (code, "has the hash of a dataset, and names none" in err) == (4, True)
+    run_file.write_text('[data]\ndataset = "mine"\ndataset_hash = "12ab"\n')
+    code, _, err = said("launch", "run.toml")
+    assert (code, "is not 64 digits of 0-9 and a-f" in err) == (4, True)
+
+
+def test_joining_with_a_dataset_that_is_not_there_is_told_before_anything_starts(
+    said: Said,
+) -> None:
+    code, _, err = said("join", "@ticket", "--dataset", "nothing")
+    assert (code, "there is no dataset" in err) == (4, True)
+
+
+def test_unfinished_downloads_are_shown_and_cleaned(said: Said, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "blobs"
+    shelf, data = Shelf(folder, quota_bytes=1 << 30), b"x" * (3 << 20)
+    manifest = blob_manifest(data, dtype="uint8", shape=(len(data),))
+    root = blob_root(manifest)
+    shelf.begin(root, manifest)
+    shelf.write_chunk(root, 1, data[: 1 << 20])
+    whole = shelf.add_bytes(memoryview(data + b"y"), "uint8", (len(data) + 1,))
+    code, out, _ = said("data", "ls")
+    assert code == 0
+    assert root.hex()[:16] in out
+    assert whole.hex()[:16] not in out
+    assert "swarm data clean" in out
+    (row,) = json.loads(said("data", "ls", "--json")[1])
+    assert (row["unfinished"], row["bytes"]) == (root.hex(), 3 << 20)
+    with lock_home(tmp_path / "home"):
+        assert said("data", "clean")[0] == 5, "its node is running"
+    code, out, _ = said("data", "clean")
+    assert (code, "3.1 MB of the quota are free again" in out) == (0, True)
+    assert said("data", "clean")[1] == "nothing to clean\n"
+    assert json.loads(said("data", "ls", "--json")[1]) == []
+    assert shelf.roots() == [whole]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from swarm.codec import encode
 from swarm.errors import BadConfig, Unreachable, UsageError
@@ -18,6 +19,7 @@ from swarm.gossip.messages import (
     decode_blob_reply,
     decode_blob_request,
 )
+from swarm.gossip.shelf import partials
 from swarm.tensors import TENSOR_CHUNK_BYTES, tensor_hash
 from swarm.types import NO_DIGEST, Digest, PeerId
 from tests.fakes import FakeHost, FakeNetwork
@@ -264,3 +266,24 @@ async def test_what_is_not_here_is_missing_not_an_error(tmp_path: Path) -> None:
     for request in (ManifestRequest(NO_DIGEST), BlobChunkRequest(NO_DIGEST, 0)):
         raw = await asker.host.call(giver.host.peer, BLOB_PROTOCOL, encode(request), timeout_s=30)
         assert decode_blob_reply(raw) == BlobMissing()
+
+
+async def test_a_download_in_use_keeps_its_place_and_an_abandoned_one_makes_way(
+    tmp_path: Path,
+) -> None:
+    network = a_network()
+    one = Node(network, 1, tmp_path)
+    two = Node(network, 2, tmp_path, quota_bytes=2 * len(BIG))
+    roots = [await one.blobs.add(BIG + bytes([number])) for number in range(2)]
+    with trio.move_on_after(0.0055):  # cut off in the middle
+        await two.blobs.fetch(roots[0], 2 * len(BIG), lambda: [one.host.peer])
+    (left,) = partials(two.folder)
+    assert left.root == roots[0]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(two.blobs.fetch, roots[0], 2 * len(BIG), list)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(BadConfig, match="do not fit"):
+            await two.blobs.add(BIG + b"another")
+        nursery.cancel_scope.cancel()
+    await two.blobs.add(BIG + b"another")
+    assert partials(two.folder) == []

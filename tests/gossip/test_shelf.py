@@ -1,12 +1,15 @@
 """What is on the shelf is whole, within the quota, and never served rotten."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from swarm.errors import BadConfig
 from swarm.gossip.chunks import BlobManifest, blob_manifest, blob_root
-from swarm.gossip.shelf import Shelf
+from swarm.gossip.shelf import Shelf, partials
 from swarm.tensors import TENSOR_CHUNK_BYTES, tensor_hash
 from swarm.types import NO_DIGEST, Digest
 
@@ -118,3 +121,80 @@ def test_what_is_not_ours_in_the_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "notes.list").write_text("hello")
     assert shelf.roots() == []
     assert shelf.load(NO_DIGEST) is None
+
+
+def begun(shelf: Shelf, data: bytes, touched_s: float) -> Digest:
+    """A blob of which one chunk came, long ago."""
+    manifest = manifest_of(data)
+    root = blob_root(manifest)
+    shelf.begin(root, manifest)
+    shelf.write_chunk(root, 0, data[:TENSOR_CHUNK_BYTES])
+    os.utime(shelf.path(root).with_suffix(".part"), (touched_s, touched_s))
+    return root
+
+
+def test_an_abandoned_download_makes_room_the_longest_untouched_first(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path, quota_bytes=3 * len(BIG) + 5000)
+    older, newer, used = (begun(shelf, BIG + bytes([n]), 1000.0 * n) for n in (2, 3, 1))
+    shelf.in_use.add(used)
+    assert [found.root for found in partials(tmp_path / "blobs")] == [used, older, newer]
+    root = add(shelf, BIG)
+    assert [found.root for found in partials(tmp_path / "blobs")] == [used, newer]
+    assert (shelf.has(root), shelf.load(older)) == (True, None)
+    assert not list((tmp_path / "blobs").glob(f"{older.hex()}*"))
+    assert shelf.begin(newer, manifest_of(BIG + b"\x03")) == {0}, "what was not in the way stays"
+
+
+def test_nothing_is_given_up_where_that_would_not_be_enough(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path, quota_bytes=2 * len(BIG) + 5000)
+    old, used = begun(shelf, BIG + b"1", 1.0), begun(shelf, BIG + b"2", 2.0)
+    shelf.in_use.add(used)
+    with pytest.raises(BadConfig, match="more do not fit"):
+        add(shelf, BIG * 2)
+    assert [found.root for found in partials(tmp_path / "blobs")] == [old, used]
+
+
+def test_what_is_given_up_on_request_is_all_that_is_not_in_use(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path)
+    whole, old, used = add(shelf, BIG), begun(shelf, BIG + b"1", 1.0), begun(shelf, BIG + b"2", 2.0)
+    (tmp_path / "blobs" / "incoming.part").write_bytes(b"of a process that was killed")
+    shelf.in_use.add(used)
+    assert shelf.give_up() > len(BIG)
+    assert [found.root for found in partials(tmp_path / "blobs")] == [used]
+    assert shelf.has(whole)
+    assert shelf.load(old) is None
+
+
+def test_what_is_on_its_way_says_how_much_of_it_is_here(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path)
+    begun(shelf, BIG, 5.0)
+    (found,) = partials(tmp_path / "blobs")
+    assert (found.num_bytes, found.touched_s) == (len(BIG), 5.0)
+    assert TENSOR_CHUNK_BYTES <= found.held_bytes <= len(BIG)
+    assert partials(tmp_path / "nowhere") == []
+
+
+def test_a_part_of_another_length_is_begun_again(tmp_path: Path) -> None:
+    """Whatever is in the folder, a blob becomes as long as its manifest says, and no longer."""
+    shelf = a_shelf(tmp_path)
+    root = begun(shelf, BIG, 5.0)
+    with shelf.path(root).with_suffix(".part").open("ab") as file:
+        file.write(b"more")
+    assert shelf.begin(root, manifest_of(BIG)) == frozenset()
+    assert partials(tmp_path / "blobs")[0].num_bytes == len(BIG)
+
+
+def test_a_file_that_grows_while_it_is_copied_is_refused(tmp_path: Path) -> None:
+    shelf, source = a_shelf(tmp_path), tmp_path / "source"
+    source.write_bytes(BIG)
+    real = Path.stat
+
+    def short(path: Path, **more: Any) -> Any:  # noqa: ANN401
+        found = real(path, **more)
+        return SimpleNamespace(st_size=found.st_size - 1) if path == source else found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "stat", short)
+        with pytest.raises(BadConfig, match="changed while it was copied"):
+            shelf.add_file(source, "uint8", None)
+    assert list((tmp_path / "blobs").iterdir()) == []

@@ -118,6 +118,8 @@ def test_a_dataset_may_have_any_vocabulary(vocab_size: int) -> None:
         ("[model]\nnum_layers = 1", "num_stages 2 must be at most num_layers = 1"),
         ("[model]\nvocab_size = 512", "bytes have a vocab_size of 256"),
         ("[data]\ndataset = 'd'\nsource = ['x']", "names a dataset and a source"),
+        ("[data]\ndataset = 'd'\ndataset_hash = '12'", "is not 64 digits of 0-9 and a-f"),
+        (f"[data]\ndataset_hash = '{'ab' * 32}'", "names none"),
         ("[data]\ndataset = 3", "[data] dataset = 3: must be a valid string"),
         ("[training]\nmicrobatch_size = 1024", "must fit into a frame of 4190208"),
         ("[outer]\nalpha = 0.9", "gamma 0.7 must be below 2 * (1 - alpha^2) = 0.38"),

@@ -16,11 +16,13 @@ from swarm.errors import BadConfig, BrokenPromise, Unreachable, VerificationFail
 from swarm.gossip.blobs import Blobs
 from swarm.node.datasets import keep_heldout, token_source
 from swarm.node.library import Library
-from swarm.node.publishing import publish_data
+from swarm.node.publishing import adopt_dataset, publish_data
+from swarm.node.reports import Reports
 from swarm.spec import DataSpec
 from swarm.tensors import TENSOR_CHUNK_BYTES
 from swarm.training.data import windows
 from swarm.training.data_files import open_tokens
+from swarm.training.dataset_files import open_dataset
 from swarm.types import NO_DIGEST, Digest, PeerId
 from tests.fakes import FakeHost, FakeNetwork
 from tests.training.datasets import a_tokenizer, build, some_texts, write_texts
@@ -295,3 +297,43 @@ async def test_a_tokenizer_that_nobody_serves_is_waited_for_in_vain(
     data = DataSpec("file", NO_DIGEST, 2, NO_DIGEST, 2, "uint16", 300, Digest(b"t" * 32))
     with pytest.raises(Unreachable, match="nobody serves"):
         await token_source(a_context(blobs, host), a_run(a_file("./set"), data))
+
+
+async def test_a_dataset_of_another_hash_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "in", some_texts(30))
+    found = build(tmp_path / "set", texts).dataset.manifest.digest.hex()
+    blobs = some_blobs(tmp_path, FakeNetwork().host(1))
+    pinned = "ab" * 32
+    with pytest.raises(VerificationFailed) as caught:
+        await publish(a_file("./set", 256, f'dataset_hash = "{pinned}"'), tmp_path, blobs)
+    assert (found in str(caught.value), pinned in str(caught.value)) == (True, True)
+    assert blobs.roots() == []
+    await publish(a_file("./set", 256, f'dataset_hash = "{found}"'), tmp_path, blobs)
+
+
+async def test_a_joiner_serves_its_own_dataset_if_it_is_that_of_the_run(tmp_path: Path) -> None:
+    """Nothing is asked of anybody; another dataset, a chunk or a size that lies is named, and not served."""
+    texts = write_texts(tmp_path / "in", [text * 600 for text in some_texts(30)])
+    for name, raw in (("set", a_tokenizer()), ("other", b"")):
+        build(tmp_path / name, texts, raw=raw)
+    ours, theirs = (FakeNetwork().host(number) for number in (1, 2))
+    data, _ = await publish(a_file("./set"), tmp_path, some_blobs(tmp_path, ours))
+    blobs, report = some_blobs(tmp_path, theirs), Reports(tmp_path, None)
+    other = open_dataset(tmp_path / "other").manifest.train.root
+    with pytest.raises(VerificationFailed) as caught:
+        await adopt_dataset(tmp_path / "other", data, blobs, report)
+    assert data.train_root.hex() in str(caught.value)
+    assert other.hex() in str(caught.value)
+    with pytest.raises(BadConfig, match="there is no dataset"):
+        await adopt_dataset(tmp_path / "gone", data, blobs, report)
+    path = tmp_path / "set" / "heldout.bin"
+    whole = path.read_bytes()
+    for lie in (whole + b"\x01\x00", whole[:-2], b"\x01\x00" + whole[2:]):
+        path.write_bytes(lie)
+        with pytest.raises(VerificationFailed, match=r"heldout\.bin"):
+            await adopt_dataset(tmp_path / "set", data, blobs, report)
+    assert blobs.roots() == []
+    path.write_bytes(whole)
+    await adopt_dataset(tmp_path / "set", data, blobs, report)
+    assert set(blobs.roots()) == {data.train_root, data.heldout_root, data.tokenizer_root}
+    assert len(await token_source(a_context(blobs, theirs), a_run(a_file("./set"), data))) > 0

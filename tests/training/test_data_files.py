@@ -1,5 +1,6 @@
 """The text of a run is found on the disk, and what is not there is named."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from swarm.errors import BadConfig, Corrupt
+from swarm.training import data_files as module
 from swarm.training.data_files import encode_file, open_tokens, read_source, stdlib_files
 from swarm.training.tokenizer import load_tokenizer
 from tests.training.datasets import a_tokenizer
@@ -32,6 +34,30 @@ def test_a_missing_file_and_an_unknown_source_are_named(tmp_path: Path) -> None:
         list(read_source([str(tmp_path / "gone.txt")]))
     with pytest.raises(BadConfig, match="wikipedia"):
         list(read_source("wikipedia"))
+
+
+def test_links_hidden_folders_and_pipes_below_a_folder_do_not_count(tmp_path: Path) -> None:
+    """What a launch reads, everybody gets: a folder from a stranger must not point at a key of ours."""
+    folder = tmp_path / "in"
+    (folder / ".git").mkdir(parents=True)
+    (folder / ".git" / "x").write_text("no")
+    (tmp_path / "key").write_text("no")
+    (folder / "link").symlink_to(tmp_path / "key")
+    os.mkfifo(folder / "pipe")
+    (folder / "yes").write_text("yes")
+    assert list(read_source([str(folder)])) == [b"yes"]
+    assert list(read_source([str(folder / "link")])) == [b"no"], "named by the person itself"
+
+
+def test_what_has_no_end_is_not_read_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(BadConfig, match="not a plain file"):
+            list(read_source([name]))
+    monkeypatch.setattr(module, "FILE_BYTES_MAX", 3)
+    (tmp_path / "long").write_text("long")
+    with pytest.raises(BadConfig, match="larger than"):
+        list(read_source([str(tmp_path / "long")]))
 
 
 def test_a_token_file_is_mapped_and_a_missing_one_is_corrupt(tmp_path: Path) -> None:

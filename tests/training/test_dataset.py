@@ -5,13 +5,15 @@ import pytest
 from swarm.bounds import check_spec
 from swarm.codec import encode, replace
 from swarm.config import RunFile, run_spec
-from swarm.errors import BadConfig
+from swarm.errors import BadConfig, VerificationFailed
 from swarm.spec import DataSpec
 from swarm.tensors import chunk_digests, tensor_hash
 from swarm.training.dataset import (
     MANIFEST_BYTES_MAX,
     DatasetManifest,
     TokenFile,
+    check_hash,
+    check_same,
     data_spec,
     read_manifest,
 )
@@ -131,3 +133,34 @@ def test_parts_that_do_not_fit_are_refused(manifest: DatasetManifest) -> None:
 def test_other_bytes_are_no_manifest(raw: bytes) -> None:
     with pytest.raises(BadConfig, match="not the manifest of a dataset"):
         read_manifest(raw)
+
+
+def test_a_pinned_hash_takes_one_dataset_and_names_both_hashes_of_another() -> None:
+    manifest, other = a_manifest(), a_manifest(heldout_every=3)
+    mine, pinned = manifest.digest.hex(), other.digest.hex()
+    check_hash(manifest, "", "set", {})
+    check_hash(manifest, mine, "set", {})
+    with pytest.raises(VerificationFailed) as caught:
+        check_hash(manifest, pinned, "set", {})
+    assert mine in str(caught.value)
+    assert pinned in str(caught.value)
+    assert "swarm data build" in caught.value.hint
+    with pytest.raises(VerificationFailed) as caught:
+        check_hash(manifest, pinned, "set", {pinned: "that-one"})
+    assert caught.value.hint == 'dataset = "that-one" under [data]'
+
+
+def test_a_dataset_to_join_with_is_that_of_the_run_or_both_hashes_are_named() -> None:
+    manifest = a_manifest()
+    spec = data_spec(manifest)
+    check_same(manifest, spec, "set")
+    check_same(a_manifest(num_documents=99), spec, "set")  # a run does not say how many there were
+    for name in ("train_root", "heldout_root", "tokenizer_root"):
+        other = Digest(b"\x07" * 32)
+        with pytest.raises(VerificationFailed) as caught:
+            check_same(manifest, replace(spec, **{name: other}), "set")
+        assert getattr(spec, name).hex() in str(caught.value)
+        assert other.hex() in str(caught.value)
+        assert "without --dataset" in caught.value.hint
+    with pytest.raises(VerificationFailed, match="misnames"):
+        check_same(manifest, replace(spec, train_bytes=spec.train_bytes + 1), "set")

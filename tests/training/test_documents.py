@@ -169,3 +169,46 @@ def test_parquet_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(BadConfig, match=r"a\.parquet needs the pyarrow library") as caught:
         read(tmp_path / "a.parquet")
     assert caught.value.hint == "pip install 'swarm-train[data]'"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path: Path, name: str) -> None:
+    """Before what came later is taken: a log to which somebody writes faster than we read has no end."""
+    path, line = tmp_path / name, b'{"text": "x"}\n'
+    path.write_bytes(line * 200_000)
+    found = documents(find_inputs([path]), Form(), lambda _: None)
+    next(found)
+    with path.open("ab") as file:
+        file.write(line * 200_000)
+    taken = list[bytes]()
+    with pytest.raises(BadConfig, match=rf"{name} changed while it was read"):
+        taken.extend(found)
+    assert len(taken) < 200_000, "nothing of what was appended"
+
+
+def test_a_file_that_is_cut_short_or_overwritten_while_it_is_read_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.txt"
+    for change in (
+        lambda: os.truncate(path, 5),
+        lambda: path.write_bytes(b"y" * (3 * PIECE_BYTES)),
+    ):
+        path.write_bytes(b"x" * (3 * PIECE_BYTES))
+        os.utime(path, (1.0, 1.0))
+        found = documents(find_inputs([path]), Form(), lambda _: None)
+        next(found)
+        change()
+        with pytest.raises(BadConfig, match="changed while it was read"):
+            list(found)
+
+
+def test_a_file_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_text("no")
+    (tmp_path / "in" / "a").write_text("yes")
+    inputs = find_inputs([tmp_path / "in"])
+    (tmp_path / "in" / "a").unlink()
+    (tmp_path / "in" / "a").symlink_to(tmp_path / "secret")
+    with pytest.raises(BadConfig, match="it is a link"):
+        list(documents(inputs, Form(), lambda _: None))

@@ -1,5 +1,6 @@
 """One column of text is read from Parquet; another type, no column, and a broken file are named."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from swarm.errors import BadConfig
+from swarm.training import parquet as module
 from swarm.training.parquet import read_column
 
 pa: Any = pyarrow
@@ -134,3 +136,33 @@ def test_a_reader_that_is_left_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert started[0].poll() is None
         rows.close()
     assert started[0].returncode == -signal.SIGKILL
+
+
+def test_rows_without_text_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes say that null comes a billion times."""
+    monkeypatch.setattr(module, "GROWTH_FREE_BYTES", 1000)
+    monkeypatch.setattr(module, "GROWTH_MAX", 2)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": pa.nulls(3_000_000, pa.string())}), path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(BadConfig, match="grows to more than"):
+        read(path)
+
+
+GUARDED = """
+import sys, time
+import swarm.training.parquet as parquet
+sys.platform = sys.argv[1]  # "freebsd": a kernel that is not asked for a limit
+parquet._bound_memory(32 << 20)
+held = [b"x" * (1 << 20) for _ in range(400)]
+time.sleep(20)  # the guard has a hundred looks a second
+print("past the bound", len(held))
+"""
+
+
+def test_where_the_kernel_bounds_nobody_the_reader_bounds_itself() -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", GUARDED, "freebsd"], capture_output=True, env=env, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, b"")

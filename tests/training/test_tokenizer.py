@@ -92,6 +92,9 @@ def test_nothing_is_cut_short_padded_or_framed() -> None:
         b'{"model": {"type": "WordLevel", "vocab": {"a": -1}, "unk_token": "a"}}',
         b'{"model": {"type": "WordLevel", "vocab": {}, "unk_token": "a"}}',
         json.dumps({"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}).encode(),
+        a_tokenizer(5, normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        a_tokenizer(5, model={"type": "Unigram", "unk_id": 99, "vocab": [["a", 0.0]]}),
+        a_tokenizer(5, model={"type": "WordLevel", "vocab": {"a": 2**32 - 1}, "unk_token": "a"}),
     ],
 )
 def test_what_is_no_tokenizer_is_refused(raw: bytes) -> None:
@@ -107,6 +110,44 @@ def test_dice_and_absurd_sizes_are_refused() -> None:
         load_tokenizer(bytes(TOKENIZER_BYTES_MAX + 1))
     with pytest.raises(BadConfig, match="262146 ids"):
         load_tokenizer(a_tokenizer((1 << 18) + 1, added=()))
+
+
+def test_a_text_the_file_has_no_token_for_is_told_in_our_words() -> None:
+    """The library says it with a bare ``Exception``."""
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "gone"}
+    with pytest.raises(BadConfig, match="cannot encode this text"):
+        load_tokenizer(a_tokenizer(2, model=model)).encode([b"a c"])
+
+
+def replacing(old: dict[str, str], new: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": old, "content": new}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [replacing({"String": "a"}, "aa")] * 7,
+        [replacing({"Regex": ""}, "x")] * 7,
+        [replacing({"String": ""}, "x" * 64)],
+        [{"type": "Sequence", "normalizers": [replacing({"String": "a"}, "x" * 65)]}],
+        [{"type": "Prepend", "prepend": "x" * 65}],
+    ],
+)
+def test_a_normalizer_that_makes_texts_explode_is_refused(steps: list[object]) -> None:
+    with pytest.raises(BadConfig, match="more than 64 times as long"):
+        load_tokenizer(a_tokenizer(5, normalizer={"type": "Sequence", "normalizers": steps}))
+
+
+def test_the_normalizers_in_use_are_taken() -> None:
+    steps = [
+        replacing({"String": "``"}, '"'),
+        replacing({"String": "''"}, '"'),
+        {"type": "NFKD"},
+        replacing({"Regex": " {2,}"}, " "),
+        {"type": "Prepend", "prepend": "\u2581"},
+        replacing({"String": " "}, "\u2581"),
+    ]
+    load_tokenizer(a_tokenizer(5, normalizer={"type": "Sequence", "normalizers": steps}))
 
 
 def test_without_the_library_the_message_says_what_to_install(
