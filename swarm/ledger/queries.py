@@ -19,7 +19,7 @@ from swarm.ledger.check_texts import (
 )
 from swarm.ledger.records import Account, Run, RunPhase, Seat
 from swarm.ledger.runs import boundary_height, current_round, round_info
-from swarm.ledger.seats import seats_of
+from swarm.ledger.seats import seats_free, seats_of
 from swarm.ledger.spec_check import NAME_LENGTH_MAX
 from swarm.ledger.state import State, audit_supply
 from swarm.ledger.transactions import (
@@ -270,9 +270,8 @@ def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
     if run.phase not in {RunPhase.OPEN, RunPhase.TRAINING}:
         return f"the run is {run.phase}"
     boundary = boundary_height(run, run.next_round)
-    room = sum(max(run.spec.replicas_max - len(roster), 0) for roster in run.seats)
     blocks = boundary - state.height
-    if places[0] <= room:
+    if places[0] <= seats_free(run):
         return f"number {places[0]} in the queue, a seat in {blocks} blocks"
     return f"number {places[0]} in the queue, every seat is taken; next chance in {blocks} blocks"
 

@@ -44,6 +44,11 @@ def last_roster(run: Run, round_: RoundIndex) -> Run:
     return _owner_fills_empty(replace(run, seats=seats), round_)
 
 
+def seats_free(run: Run) -> int:
+    """How many who wait would be seated at the next boundary, if nobody left or yielded until then."""
+    return len(run.waiting) - len(_seated(run, run.next_round).waiting)
+
+
 def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...]:
     """Per stage, the seat that posts the checkpoint from the end of the round before, or -1.
 
@@ -164,15 +169,16 @@ def _seated(run: Run, round_: RoundIndex) -> Run:
 
 
 def _has_to_spare(run: Run, stage: int) -> bool:
-    """Whether the owner's seat of a stage is one it yields as soon as a joiner there has proved itself.
+    """Whether the owner alone fills a stage and may yield it: with one replica a stage nobody else could enter.
 
-    Such a seat keeps nobody out: the stage has one replica more for the rounds until then. The owner keeps
-    one seat, so it spares one fewer than it holds, less those that already have a successor.
+    The stage has one replica more until its successor has proved itself. The owner keeps one seat, so it spares
+    one fewer than it holds, less those that have a successor already.
     """
     limit = run.spec.replicas_max
-    owned = [any(s.peer == run.owner for s in roster) for roster in run.seats]
-    succeeded = sum(len(r) > limit for r, is_owned in zip(run.seats, owned, strict=True) if is_owned)
-    return owned[stage] and len(run.seats[stage]) == limit and sum(owned) - 1 > succeeded
+    owned = [roster for roster in run.seats if any(s.peer == run.owner for s in roster)]
+    succeeded = sum(len(roster) > limit for roster in owned)
+    is_alone = all(s.peer == run.owner for s in run.seats[stage])
+    return is_alone and len(owned) - 1 > succeeded
 
 
 def _evened(run: Run, round_: RoundIndex) -> Run:

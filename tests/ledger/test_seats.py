@@ -184,7 +184,7 @@ def test_the_last_roster_is_of_those_who_trained_to_the_end() -> None:
 
 
 def test_who_waited_too_long_must_ask_again() -> None:
-    run = waiting(a_run(replicas_max=1), 1, height=10)
+    run = waiting(a_run(num_stages=1, replicas_max=1), 1, height=10)
     assert at(run, 1, height=10 + PATIENCE).waiting
     assert not at(run, 1, height=11 + PATIENCE).waiting
 
