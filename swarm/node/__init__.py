@@ -17,6 +17,7 @@ seats.py        S  the seats of this node
 trading.py      S  one outer step of one fragment
 witness.py      S  verdicts, and what they mean for this node
 steward.py      S  ask what is due, see that it is done
+workers.py      S  the threads it computes in, and which gives way to which
 acquaintances.py  S  whom the last start was connected to
 doorway.py      S  the port of the last start, again
 entrance.py     S  the way into a network and a run

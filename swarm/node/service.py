@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import trio
 
 from swarm.codec import encode
@@ -43,6 +42,7 @@ from swarm.node.retention import check_retention, keeps_windows, retention_of
 from swarm.node.snapshot import Snapshots
 from swarm.node.speaking import speaking_of
 from swarm.node.steward import Steward
+from swarm.node.workers import Workers, open_workers
 from swarm.run_file import NodeConfig, RunFile
 from swarm.spec import Genesis, RunSpec
 from swarm.store import Store
@@ -55,12 +55,6 @@ from swarm.web.service import Started, bind_loopback, serve_web
 STORE_FILE = "store.sqlite"
 API_FILE = "api.json"
 BLOBS = "blobs"
-SERVING_NICENESS = 15
-"""Between our own training and the checks: somebody waits for the text."""
-TRADING_NICENESS = 12
-"""Gives way to training a little; a partner waits for it, but not long."""
-CHECKING_NICENESS = 19
-"""The least there is, below the 10 of our own training: a check never delays a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +73,6 @@ class NodeSetup:
     report: Callable[[Event], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """Where arithmetic runs: our own training, and the replays of others' work, which give way to it."""
-
-    compute: Compute
-    checking: Compute
-    serving: Compute
-    """For texts that are written with the model: a replay that takes seconds must not hold up a token."""
-    trading: Compute
-    """Packs and opens fragments: an inner step must not wait for an exchange."""
-
-
 async def run_node(
     setup: NodeSetup,
     *,
@@ -105,20 +87,11 @@ async def run_node(
     report = Reports(setup.home, setup.report)
     with lock_home(setup.home):
         store = Store.open(setup.home / STORE_FILE)
-        prepare = partial(_prepare_torch, setup.config.threads)
-        workers = Workers(
-            compute=Compute(prepare=prepare),
-            checking=Compute(niceness=CHECKING_NICENESS, prepare=prepare),
-            serving=Compute(niceness=SERVING_NICENESS, prepare=prepare),
-            trading=Compute(niceness=TRADING_NICENESS, prepare=prepare),
-        )
+        workers = open_workers(setup.config.threads)
         try:
             await _run(setup, report, store, workers, task_status)
         finally:
-            workers.compute.close()
-            workers.checking.close()
-            workers.serving.close()
-            workers.trading.close()
+            workers.close()
             store.close()
             (setup.home / API_FILE).unlink(missing_ok=True)
 
@@ -346,9 +319,3 @@ def _write_api(home: Path, url: str, token: str) -> None:
     draft.touch(mode=0o600)
     draft.write_text(json.dumps({"url": url, "token": token, "pid": os.getpid()}))
     draft.replace(path)
-
-
-def _prepare_torch(threads: int) -> None:
-    """Once per worker: explicit threads give the same bits in every run on this machine."""
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
