@@ -5,7 +5,7 @@ Core: arithmetic on flat vectors, in place where the docstring says so.
 Micro-batch gradients are summed in 64-bit fixed point at 2^-44, so the sum is exact and the order in which
 answers arrive cannot matter. A missing micro-batch renormalises: the mean is over those that arrived.
 
-Legend: P parameters of the shard.
+Legend: P parameters of the shard, C values in work at a time.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,8 @@ FIXED_POINT = 2.0**44
 """Gradients are counted in units of 2^-44: finer than float32 resolves at any size that matters."""
 GRADIENT_MAX = 1024.0
 """No element of an honest micro-batch gradient is larger; 2^10 x 256 micro-batches fit 63 bits at 2^-44."""
+CHUNK = 1 << 15
+"""Values in work at a time: what lies between the reading and the adding stays in the cache."""
 MICROBATCHES_MAX = 256
 """Most micro-batches in one sum, so that it cannot overflow."""
 
@@ -34,7 +36,8 @@ class GradientSum:
     def __init__(self, num_parameters: int) -> None:
         self.count = 0
         self._sum_P = torch.zeros(num_parameters, dtype=torch.int64)
-        self._wide_P = torch.empty(num_parameters, dtype=torch.float64)
+        self._wide_C = torch.empty(min(num_parameters, CHUNK), dtype=torch.float64)
+        self._units_C = torch.empty(self._wide_C.shape, dtype=torch.int64)
 
     def add(self, grad_P: Tensor) -> None:
         """Add one micro-batch.
@@ -46,9 +49,12 @@ class GradientSum:
             raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self._sum_P.numel()}")
         if not are_finite(grad_P, bound=GRADIENT_MAX):
             raise PeerFault("a micro-batch whose gradient is not finite or far too large")
-        self._wide_P.copy_(grad_P)
-        self._wide_P.mul_(FIXED_POINT).round_()
-        self._sum_P.add_(self._wide_P.to(torch.int64))
+        for at in range(0, grad_P.numel(), CHUNK):
+            part_C = grad_P[at : at + CHUNK]
+            wide_C, units_C = self._wide_C[: len(part_C)], self._units_C[: len(part_C)]
+            torch.mul(wide_C.copy_(part_C), FIXED_POINT, out=wide_C)
+            units_C.copy_(wide_C.round_())
+            self._sum_P[at : at + CHUNK].add_(units_C)
         self.count += 1
 
     def mean(self) -> Tensor:
