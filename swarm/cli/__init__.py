@@ -3,6 +3,7 @@
 options.py        C  the flags that every command takes, wherever they stand
 ink.py            C  colours, columns and numbers as people read them
 picture.py        C  careful reads of the object of /api/v1/state
+standing.py       C  where a run stands, and how good its model is, in words
 views.py          C  that object as lines: status, map, peers, run
 failures.py       S  one sentence of cause, one command that mends it, the exit code
 terminal.py       S  data on stdout, messages on stderr
@@ -22,6 +23,7 @@ archive.py        S  the ledger on this home's disk, for reading
 steering.py       S  pause, resume, stop
 inviting.py       S  ticket new, show; id show, export
 models.py         S  export, eval, generate
+pace.py           C  how fast a text is written
 sources.py        S  where a model comes from: a folder, or the node's run
 demo.py           S  the main job: nine peers train, one is killed, one lies
 demo_script.py    C  who takes part, and what happens when

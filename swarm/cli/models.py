@@ -140,6 +140,7 @@ def generate(
     With --swarm the node of this home asks the peers of its run, a stage after the other, to go on with the
     text: nothing has to be pulled. They use the newest checkpoint.
     """
+    from swarm.cli.pace import Pace
     from swarm.training.generate import Sampling
 
     desk = terminal()
@@ -158,9 +159,12 @@ def generate(
         tokenizer, begun, tokens, facts = _from_disk(desk.home, folder, prompt, wish)
     if not desk.options.json:
         print(_shown(prompt), end="", flush=True)
-    written = _told(tokenizer, begun, tokens)
-    row = {"prompt": prompt, "text": written, "seed": seed, **facts}
+    pace = Pace(time.perf_counter)
+    written = _told(tokenizer, begun, pace.timed(tokens))
+    where = "swarm" if swarm else "local"
+    row = {"prompt": prompt, "text": written, "seed": seed, "where": where, **facts, **pace.row()}
     desk.data(row, [""])
+    desk.say(pace.text(_way(facts) if swarm else "on this machine"))
 
 
 Writing = tuple["Tokenizer", list[int], Iterator[int], dict[str, object]]
@@ -211,6 +215,12 @@ def _from_swarm(home: Path, prompt: str, wish: Mapping[str, object]) -> Writing:
                     act(address, "generate-end", {"id": name})
 
     return tokenizer, begun, tokens(), facts
+
+
+def _way(facts: Mapping[str, object]) -> str:
+    """Through how many peers a text went, in words."""
+    count = len(set(cast("list[str]", facts["peers"])))
+    return f"through {count} peer{'s' if count != 1 else ''} of the swarm"
 
 
 def _tokens_of(tokenizer: "Tokenizer", prompt: str) -> list[int]:

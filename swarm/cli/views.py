@@ -17,6 +17,7 @@ from swarm.cli.picture import (
     text,
     whole,
 )
+from swarm.cli.standing import progress, quality, quality_brief, training_loss
 from swarm.errors import UsageError
 
 LANE_COLUMNS = 9
@@ -49,6 +50,7 @@ def status_lines(picture: Picture, ink: Ink) -> list[str]:
             ("run", f"{text(run, 'name')}, {human_count(run.get('parameters'))} parameters,"
                     f" {whole(run, 'num_stages')} stages, {text(run, 'phase')}"),
             ("round", headline(picture)),
+            ("model", quality(run)),
             ("checks", checking(picture)),
         ]  # fmt: skip
     else:
@@ -63,21 +65,20 @@ def status_lines(picture: Picture, ink: Ink) -> list[str]:
 
 
 def headline(picture: Picture) -> str:
-    """One line about the run: round, loss, speed, peers, ledger."""
+    """One line about the run: round, loss, perplexity, speed, peers, ledger."""
     run, ledger = part(picture, "run"), part(picture, "ledger")
     if not run:
         return f"no run yet, ledger {whole(ledger, 'height')}"
-    loss = number(run, "loss_nats")
-    of = f"/{whole(run, 'rounds')}" if run.get("rounds") else ""
     bits = [
-        f"round {whole(run, 'round')}{of}",
-        f"loss {loss:.3f}" if loss is not None else "loss -",
+        progress(run),
+        training_loss(run),
+        quality_brief(run),
         f"{human_count(run.get('tokens_per_s'))} tok/s",
         f"{human_count(run.get('tokens'))} tokens",
         f"{len(parts(picture, 'peers'))} peers",
         f"ledger {whole(ledger, 'height')}",
     ]
-    return "  ".join(bits)
+    return "  ".join(bit for bit in bits if bit)
 
 
 def checking(picture: Picture) -> str:
@@ -202,7 +203,7 @@ def peer_lines(peer: Picture, ink: Ink) -> list[str]:
         ("sent", human_bytes(peer.get("up_bytes"))),
         ("received", human_bytes(peer.get("down_bytes"))),
         ("speed", f"{human_count(peer.get('tokens_per_s'))} tok/s"),
-        ("loss", f"{loss:.3f} nats" if loss is not None and loss > 0 else "-"),
+        ("loss", f"{loss:.3f} nats, training" if loss is not None and loss > 0 else "-"),
         ("round", f"{whole(peer, 'round')}, {whole(peer, 'lag')} behind"),
         ("trades", f"{whole(peer, 'trades')} with a partner, {whole(peer, 'solo')} solo"),
         ("audits", f"{audits(peer)} of its segments stood: {whole(record, 'failed')} proven false,"
@@ -226,14 +227,12 @@ def run_lines(picture: Picture, ink: Ink) -> list[str]:
     lines = [ink.paint("bold", text(run, "name")) + f"  {headline(picture)}"]
     lines.append(f"  digest    {text(run, 'digest')}")
     lines.append(
-        f"  model     {human_count(run.get('parameters'))} parameters in {whole(run, 'num_stages')} stages"
+        f"  size      {human_count(run.get('parameters'))} parameters in {whole(run, 'num_stages')} stages"
     )
     lines.append(f"  phase     {text(run, 'phase')}")
     lines.append(f"  checks    {checking(picture)}")
     lines += [f"  false     {ink.paint('out', said)}" for said in conviction_lines(picture)]
-    if held_out := number(run, "heldout"):
-        said = f"{held_out:.3f} nats, perplexity {number(run, 'perplexity') or 0.0:.2f}"
-        lines.append(f"  held-out  {said}")
+    lines.append(f"  model     {quality(run)}")
     rows = [
         [
             f"{whole(seat, 'stage')}/{whole(seat, 'index')}",

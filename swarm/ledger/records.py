@@ -204,6 +204,13 @@ class Run(Message, frozen=True):
         return RoundIndex(self.end_round + self.consensus_rounds)
 
     @property
+    def consensus_round(self) -> int:
+        """The round of consensus under way, from 1; 0 before the first, ``consensus_rounds`` after the last."""
+        if self.phase is RunPhase.COOLING and self.rounds:
+            return self.rounds[-1].consensus + 1
+        return self.consensus_rounds
+
+    @property
     def next_round(self) -> RoundIndex:
         """The round that begins at the next boundary."""
         return RoundIndex(self.rounds[-1].round + 1 if self.rounds else 0)

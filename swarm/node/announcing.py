@@ -24,13 +24,13 @@ def announcement(context: Context) -> Announcement:
         for seat in roster
         if seat.peer == context.me
     )
-    losses = tally.losses
+    loss = tally.training_loss
     return Announcement(
         run16=context.run16 if run else b"",
         roles=_roles(context),
         seats=seats,
         tokens_per_s=tally.tokens_per_s,
-        loss_milli=int(losses[-1][1] * 1000) if losses else -1,
+        loss_milli=int(loss * 1000) if loss is not None else -1,
         round=run.rounds[-1].round if run and run.rounds else 0,
         steps=tally.steps,
         height=context.ledger.height,

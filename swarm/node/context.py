@@ -53,6 +53,8 @@ class Tally:
     last_partner: bytes = b""
     losses: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     """(round, mean training loss in nats) of closed segments."""
+    open_loss: float | None = None
+    """Mean training loss in nats of the open segments so far; None before their first micro-batch."""
     notes: list[TradeNote] = field(default_factory=list[TradeNote])
     sentences: deque[Sentence] = field(
         default_factory=lambda: deque[Sentence](maxlen=SENTENCES_KEPT)
@@ -61,6 +63,11 @@ class Tally:
     hashing_s: float = 0.0
     waits_for: str = ""
     """What the node is waiting for, as a sentence, or empty."""
+
+    @property
+    def training_loss(self) -> float | None:
+        """Of the last closed segment, in nats; until there is one, of what is open."""
+        return self.losses[-1][1] if self.losses else self.open_loss
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ LOOK_S = 2.0
 RETRY_S = 30.0
 """After a text or a checkpoint that could not be had."""
 SHOWN_MAX = 500
-"""Points that the local page is given."""
+"""Points that the local page is given: the newest."""
 
 
 class Evaluation(Message, frozen=True):
@@ -49,7 +49,7 @@ class Evaluation(Message, frozen=True):
 def evaluations_of(context: Context) -> list[dict[str, object]]:
     """Rows of round, loss and perplexity for this run, oldest first."""
     run16, rows = context.run16, list[dict[str, object]]()
-    for key, raw in context.store.items(TABLE, after=run16, limit=SHOWN_MAX):
+    for key, raw in context.store.items(TABLE, after=_before_shown(context), limit=SHOWN_MAX):
         if key[: len(run16)] != run16:
             break
         try:
@@ -68,12 +68,17 @@ def evaluations_of(context: Context) -> list[dict[str, object]]:
     return rows
 
 
+def measures(context: Context, run: Run) -> bool:
+    """Whether this node measures checkpoints: whoever launched the run does, and who is told to."""
+    return run.owner == context.me or context.config.evaluate
+
+
 async def evaluate_checkpoints(context: Context) -> None:
     """Measure the initial weights, then the newest checkpoint whenever there is a new one; until cancelled."""
     while True:
         await trio.sleep(LOOK_S)
         run = context.run
-        if run is None or not (run.owner == context.me or context.config.evaluate):
+        if run is None or not measures(context, run):
             continue
         round_ = next(iter(common_rounds(run)), 0)
         if context.store.get(TABLE, _key(context, round_)) is not None:
@@ -127,6 +132,16 @@ def _windows(spec: RunSpec) -> int:
     """As many windows as leave their activations in memory while the stages change."""
     each = 4 * spec.model.seq_len * spec.model.hidden_size
     return max(min(WINDOWS, ACTIVATION_BYTES_MAX // each), WINDOWS_PER_PASS)
+
+
+def _before_shown(context: Context) -> bytes:
+    """The key after which at most ``SHOWN_MAX`` boundaries of this run follow."""
+    run = context.run
+    if run is None:
+        return context.run16
+    newest = run.rounds[-1].round if run.rounds else run.final_round
+    earlier = newest - (SHOWN_MAX - 1) * run.spec.checkpoint_rounds
+    return _key(context, earlier) if earlier > 0 else context.run16
 
 
 def _key(context: Context, round_: int) -> bytes:

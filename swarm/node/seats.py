@@ -106,6 +106,13 @@ class Seats:
         held = (live.runner.shard.hashing_s for live in self.live.values() if live.runner)
         return self._hashed_s + sum(held)
 
+    def open_loss(self) -> float | None:
+        """Mean training loss in nats of what is open, as far as it is trained; None before the first."""
+        runners = (live.runner for live in self.live.values())
+        logs = [runner.log for runner in runners if runner is not None and runner.log is not None]
+        count = sum(log.loss_count for log in logs)
+        return sum(log.loss_sum_micro for log in logs) / 1e6 / count if count else None
+
     # --- taking and leaving ---
 
     def take(self, duty: TakeSeat) -> None:

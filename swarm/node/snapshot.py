@@ -19,7 +19,7 @@ from swarm.node.audits import recent_rows, run_checks, sentence_row
 from swarm.node.context import Context
 from swarm.node.duties import ENDED
 from swarm.node.entrance import TABLE, TICKET_KEY
-from swarm.node.evaluating import evaluations_of
+from swarm.node.evaluating import evaluations_of, measures
 from swarm.training.stages import plan_stages
 from swarm.types import Height, PeerId
 
@@ -85,6 +85,7 @@ class Snapshots:
             "api_url": self.url,
             "pid": os.getpid(),
             "steps": context.tally.steps,
+            "loss_nats": context.tally.training_loss,
             "tokens": context.tally.tokens,
             "trades": context.tally.trades,
             "solo": context.tally.solo,
@@ -155,6 +156,7 @@ class Snapshots:
         losses = [one.loss_milli for one in said if one.loss_milli >= 0 and one.seats]
         evaluations = evaluations_of(self._context)
         last, ended = run.spec.num_stages - 1, run.phase in ENDED
+        newest, tally = evaluations[-1] if evaluations else {}, self._context.tally
         rates = [one.tokens_per_s for one in said if last in {stage for stage, _ in one.seats}]
         return {
             "index": run.index,
@@ -164,15 +166,19 @@ class Snapshots:
             "round": run.rounds[-1].round if run.rounds else run.end_round if ended else 0,
             "rounds": run.end_round,
             "final_round": run.final_round,
+            "consensus_round": run.consensus_round,
+            "consensus_rounds": run.consensus_rounds,
             "is_pausing": run.is_pausing,
             "num_stages": run.spec.num_stages,
             "parameters": self._count(run),
-            "loss_nats": sum(losses) / len(losses) / 1000 if losses else None,
+            "loss_nats": sum(losses) / len(losses) / 1000 if losses else tally.training_loss,
             "tokens": run.tokens,
             "tokens_per_s": sum(rates),
-            "heldout": evaluations[-1]["loss_nats"] if evaluations else None,
-            "perplexity": evaluations[-1]["perplexity"] if evaluations else None,
+            "heldout": newest.get("loss_nats"),
+            "perplexity": newest.get("perplexity"),
+            "heldout_round": newest.get("round"),
             "evaluations": evaluations,
+            "is_measured_here": measures(self._context, run),
             "segments": run.num_segments,
             "checks": run_checks(self._context.ledger.state, run),
             "confirmed": self._context.ledger.state.verdicts(run.index).confirmed,

@@ -281,6 +281,7 @@ class Steward:
             runners = [live.runner for live in self.seats.live.values() if live.runner]
             tally.tokens = sum(runner.shard.tokens_total for runner in runners)
             tally.hashing_s = self.seats.hashing_s()
+            tally.open_loss = self.seats.open_loss()
             tally.steps = sum(runner.steps_total for runner in runners)
             tally.tokens_per_s = max(int((tally.tokens - before) / RATE_S), 0)
             before = tally.tokens

@@ -11,6 +11,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _GAUGES = (
     ("run", "round", "swarm_round", "Training round of the run this node follows."),
     ("run", "loss_nats", "swarm_loss_nats", "Last training loss, nats per token."),
+    ("run", "heldout", "swarm_heldout_loss_nats", "Held-out loss as this node measured it."),
+    ("run", "perplexity", "swarm_perplexity", "Held-out perplexity as this node measured it."),
+    ("run", "heldout_round", "swarm_heldout_round", "Round of the checkpoint it measured."),
+    ("run", "consensus_round", "swarm_consensus_round", "Round of consensus at the end; 0 before."),
     ("run", "tokens", "swarm_run_tokens_total", "Tokens trained by the whole run."),
     ("run", "tokens_per_s", "swarm_run_tokens_per_s", "Tokens a second, whole run."),
     ("run", "segments", "swarm_run_segments_total", "Segments committed by the whole run."),

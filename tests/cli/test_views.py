@@ -16,7 +16,7 @@ from swarm.cli.views import (
     status_lines,
 )
 from swarm.errors import UsageError
-from tests.web.snapshots import a_checked_snapshot, a_snapshot, peer_of
+from tests.web.snapshots import a_checked_snapshot, a_snapshot, an_ending_snapshot, peer_of
 
 INK = Ink()
 
@@ -108,6 +108,24 @@ def test_status_tells_node_run_and_ledger() -> None:
     text = "\n".join(status_lines(a_snapshot(), INK))
     for words in ("hazy-otter-697", "pydocs-demo", "round 41/80", "height 212", "supply conserved"):
         assert words in text
+
+
+def test_status_tells_how_good_the_model_is_and_who_says_so() -> None:
+    """Training loss is called that; held-out figures name their round and who measured."""
+    picture = a_snapshot()
+    lines = status_lines(picture, INK)
+    assert any(line.startswith("round") and "training loss 1.9" in line for line in lines)
+    measured = "held-out loss 2.214 nats, perplexity 9.15: round 40, measured by this node"
+    assert any(line.split(maxsplit=1) == ["model", measured] for line in lines)
+    assert "perplexity 9.15 here, round 40" in headline(picture)
+    assert any(measured in line for line in run_lines(picture, INK))
+
+
+def test_the_end_of_a_run_is_told_as_an_agreement() -> None:
+    """Not as a round beyond the last."""
+    said = headline(an_ending_snapshot())
+    assert said.startswith("80 rounds trained, agreeing: round 2 of 4")
+    assert "81" not in said
 
 
 def test_lost_money_is_shouted() -> None:

@@ -155,6 +155,7 @@ def test_a_run_ends_with_as_many_rounds_of_consensus_as_its_largest_stage_takes(
 ) -> None:
     stage, run = with_joiners(joiners, upto=SPEC.rounds - 1)
     stage.block(*stage.commit_all(run, SPEC.rounds - 2))
+    assert run.consensus_round == 0
     run = stage.reach_round(run, SPEC.rounds)
     assert (run.consensus_rounds, run.final_round) == (rounds, SPEC.rounds + rounds)
     assert run.phase is (RunPhase.COOLING if rounds else RunPhase.FINISHED)
@@ -162,9 +163,11 @@ def test_a_run_ends_with_as_many_rounds_of_consensus_as_its_largest_stage_takes(
     for number in range(rounds):
         info = run.rounds[-1]
         assert (info.round, info.consensus) == (SPEC.rounds + number, number)
+        assert run.consensus_round == number + 1
         assert (info.seats, info.beacon) == (first.seats, first.beacon), "one roster, one draw"
         run = stage.reach_round(run, info.round + 1)
     assert (run.phase, run.rounds[-1].consensus) == (RunPhase.FINISHED, -1)
+    assert run.consensus_round == rounds
     assert stage.reach_round(run, run.final_round + SETTLE_ROUNDS).phase is RunPhase.SETTLED
 
 

@@ -10,6 +10,7 @@ import trio
 from swarm.events import EventKind
 from swarm.ledger.records import NO_ROLLBACK, Checkpoint, Rollback, RunPhase
 from swarm.node import seats as module
+from swarm.node.context import Tally
 from swarm.node.duties import BeginRound, CloseRound, LeaveSeat
 from swarm.node.seats import CLOSED_KEPT, Live, Seats
 from swarm.types import Digest, Height, PeerId, RoundIndex, StageIndex
@@ -313,3 +314,22 @@ async def test_a_pause_closes_what_is_open_and_keeps_the_seat(
         await hall.begin()
     assert (hall.committed, hall.saved) == ([5], [5])
     assert [round_ for round_, *_ in hall.runner.begun] == [5, 6]
+
+
+async def test_the_loss_of_the_first_round_is_known_before_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.draw(5, -1)
+        await hall.begin()
+        log, tally = hall.runner.log, Tally()
+        log.loss_sum_micro = 0
+        tally.open_loss = hall.seats.open_loss()
+        assert tally.training_loss is None, "no micro-batch was answered"
+        log.loss_count, log.loss_sum_micro = 4, 10_000_000
+        tally.open_loss = hall.seats.open_loss()
+        assert tally.training_loss == 2.5
+        tally.losses.append((5, 2.25))
+        assert tally.training_loss == 2.25, "a closed segment counts as a whole"
+        log.loss_count = 0

@@ -89,12 +89,22 @@ def a_snapshot() -> dict[str, object]:
             "phase": "training",
             "round": 41,
             "rounds": 80,
+            "final_round": 80,
+            "consensus_round": 0,
+            "consensus_rounds": 0,
             "num_stages": 2,
             "parameters": 842_496,
             "loss_nats": curve[-1][1],
             "tokens": 12_400_000,
             "tokens_per_s": 7_412,
             "heldout": 2.214,
+            "perplexity": math.exp(2.214),
+            "heldout_round": 40,
+            "is_measured_here": True,
+            "evaluations": [
+                {"round": r, "loss_nats": loss, "perplexity": math.exp(loss), "tokens": 16_384}
+                for r, loss in ((0, 5.551), (8, 3.402), (16, 2.871), (24, 2.488), (32, 2.301), (40, 2.214))
+            ],
             "ticket": "swarm1:" + "7Qm3" * 40,
         },
         "ledger": {
@@ -137,6 +147,28 @@ def a_snapshot() -> dict[str, object]:
             )
         ],
     }
+
+
+def a_first_snapshot() -> dict[str, object]:
+    """The same in its first round: nothing is committed, and training has a loss already."""
+    picture = a_snapshot()
+    run: dict[str, object] = {**picture["run"], "round": 0, "tokens": 0, "loss_nats": 4.312}  # type: ignore[dict-item]
+    first = run["evaluations"][:1]  # type: ignore[index]
+    start = {"heldout": 5.551, "perplexity": math.exp(5.551), "heldout_round": 0}
+    return {
+        **picture,
+        "run": {**run, **start, "evaluations": first},
+        "loss_curve": [],
+        "trades": [],
+    }
+
+
+def an_ending_snapshot() -> dict[str, object]:
+    """The same after the last round of training, while the replicas of each stage become one."""
+    picture = a_snapshot()
+    end = {"phase": "cooling", "round": 81, "final_round": 84, "tokens_per_s": 0}
+    count = {"consensus_round": 2, "consensus_rounds": 4}
+    return {**picture, "run": {**picture["run"], **end, **count}}  # type: ignore[dict-item]
 
 
 def a_checked_snapshot() -> dict[str, object]:

@@ -2,11 +2,12 @@
 
 import { checkedOf, drawChecks, noteChecks } from "./checks.js";
 import { byId, el, setText, svg } from "./dom.js";
-import { DASH, count, loss, span } from "./format.js";
+import { DASH, count, loss, perplexity, span } from "./format.js";
 import { drawDrawer, drawEvents, drawLedger, drawPeers } from "./lists.js";
 import { drawLoss } from "./loss.js";
 import { drawMap } from "./map.js";
 import { CONDITIONS, badge, conditionOf, icon } from "./peers.js";
+import { measuredAt, progressOf, progressText } from "./standing.js";
 
 const POLL_MS = 1500, STALE_MS = 5000;
 let state = null, picked = null, answeredAt = Date.now(), asking = false;
@@ -22,10 +23,12 @@ function drawHead() {
     ? [`${count(run.parameters)} parameters`, `${run.num_stages} stages`, run.phase]
     : [node.state ?? "starting"];
   setText("run-line", parts.filter(Boolean).join(" · "));
-  document.title = run ? `${run.name} · round ${run.round} · ${loss(run.loss_nats)}` : "swarm";
+  document.title = run ? `${run.name} · ${progressText(run)} · ${loss(run.loss_nats)}` : "swarm";
+  const { label, value, note } = progressOf(run), at = measuredAt(run, run?.heldout_round);
   byId("stats").replaceChildren(
-    stat("round", run ? count(run.round) : DASH, run?.rounds ? `of ${count(run.rounds)}` : null),
-    stat("loss", loss(run?.loss_nats), "nats"),
+    stat(label, value, note),
+    stat("training loss", loss(run?.loss_nats), "nats"),
+    ...(Number.isFinite(run?.perplexity) ? [stat("perplexity", perplexity(run.perplexity), [at, "measured here"].filter(Boolean).join(", "))] : []),
     stat("speed", count(run?.tokens_per_s), "tok/s"),
     stat("trained", count(run?.tokens), "tokens"),
     stat("verified", count(checkedOf(run).verified), `of ${count(checkedOf(run).all)}`),
@@ -66,8 +69,8 @@ function draw() {
   drawMap(byId("map"), state, pick);
   const traded = (state.trades ?? []).filter((trade) => trade.ok).length;
   setText("map-note", state.trades?.length ? `${traded} of the last ${state.trades.length} trades found their partner` : "");
-  drawLoss(byId("loss"), state.loss_curve, state.run?.heldout);
-  setText("loss-note", Number.isFinite(state.run?.heldout) ? `held-out ${loss(state.run.heldout)}` : "nats per byte, by round");
+  drawLoss(byId("loss"), state);
+  setText("loss-note", "nats per token, by round, at this node");
   drawChecks(byId("checks-bar"), byId("checks"), byId("checks-note"), state);
   drawLedger(byId("ledger"), state.ledger);
   setText("ledger-note", state.ledger?.supply_conserved ? `supply conserved: ${count(state.ledger.supply)}` : "");

@@ -21,6 +21,7 @@ export function bytes(value) {
 }
 
 export const loss = (value) => (known(value) ? value.toFixed(3) : DASH);
+export const perplexity = (value) => (known(value) ? (value < 1000 ? value.toFixed(2) : count(value)) : DASH);
 export const ms = (value) => (known(value) ? `${Math.round(value)} ms` : DASH);
 
 export function span(seconds) {

@@ -98,7 +98,7 @@ export function drawDrawer(state, id, onClose) {
       pair("role", `${peer.role ?? DASH}${validates(state, peer) ? ", validator" : ""}`),
       pair("seats", peer.seats?.length ? peer.seats.map(([stage, index]) => `stage ${stage} #${index}`).join(", ") : "none"),
       pair("speed", `${count(peer.tokens_per_s)} tok/s`),
-      pair("loss", peer.loss_nats > 0 ? `${loss(peer.loss_nats)} nats` : DASH),
+      pair("training loss", peer.loss_nats > 0 ? `${loss(peer.loss_nats)} nats` : DASH),
       pair("round", `${peer.round >= 0 ? peer.round : DASH}${peer.lag > 0 ? `, ${peer.lag} behind` : ""}`),
       pair("path", `${peer.path || DASH}, ${ms(peer.rtt_ms)}`),
       pair("sent / received", `${bytes(peer.up_bytes)} / ${bytes(peer.down_bytes)}`),

@@ -1,7 +1,8 @@
-// The loss curve: training loss by round, the held-out value as a dashed line, a reading under the pointer.
+// The loss by round: training loss as a line, held-out loss as dashes and dots, a reading under the pointer.
 
 import { svg } from "./dom.js";
-import { loss as show } from "./format.js";
+import { loss as show, perplexity } from "./format.js";
+import { measuredAt } from "./standing.js";
 
 const LEFT = 40, RIGHT = 16, TOP = 12, BOTTOM = 26, HEIGHT = 214, POINTS_MAX = 400;
 
@@ -32,19 +33,31 @@ function thin(points) {
   return points.filter((_, i) => i % stride === 0 || i === points.length - 1);
 }
 
-export function drawLoss(box, curve, heldout) {
-  const points = thin(byRound((curve ?? []).filter((pair) => Number.isFinite(pair?.[0]) && Number.isFinite(pair?.[1]))));
+// What there is to say before there is anything to draw.
+function nothingYet(state) {
+  const { run, node } = state, now = Number.isFinite(run?.loss_nats) ? `training loss ${show(run.loss_nats)}` : "";
+  if (!run) return "no run yet";
+  if (node?.seats?.length === 0) return now ? `no seat here; the others report ${now}` : "no seat here, and no loss reported yet";
+  return now ? `${now} so far, the first round is still running` : "the first step is still running";
+}
+
+export function drawLoss(box, state) {
+  const run = state.run, isPair = (pair) => Number.isFinite(pair?.[0]) && Number.isFinite(pair?.[1]);
+  const points = thin(byRound((state.loss_curve ?? []).filter(isPair)));
+  const measured = thin((run?.evaluations ?? []).map((one) => [one.round, one.loss_nats]).filter(isPair));
+  const all = [...points, ...measured];
   const width = Math.max(260, box.clientWidth);
-  const picture = svg("svg", { class: "loss", viewBox: `0 0 ${width} ${HEIGHT}`, width: "100%", height: HEIGHT, role: "img", "aria-label": "loss by round" });
+  const picture = svg("svg", { class: "loss", viewBox: `0 0 ${width} ${HEIGHT}`, width: "100%", height: HEIGHT, role: "img", "aria-label": "training and held-out loss by round" });
   box.replaceChildren(picture);
-  if (points.length === 0) {
-    picture.append(svg("text", { class: "empty", x: width / 2, y: HEIGHT / 2 }, "the first round is still running"));
+  if (points.length === 0 && measured.length < 2) {
+    picture.append(svg("text", { class: "empty", x: width / 2, y: HEIGHT / 2 }, nothingYet(state)));
+    if (measured.length) picture.append(svg("text", { class: "heldout-text", x: width / 2, y: HEIGHT / 2 + 24, "text-anchor": "middle" }, heldoutText(run, measured[0])));
     return;
   }
-  const values = points.map((pair) => pair[1]).concat(Number.isFinite(heldout) ? [heldout] : []);
+  const values = all.map((pair) => pair[1]), rounds = all.map((pair) => pair[0]);
   const pad = Math.max(0.08, (Math.max(...values) - Math.min(...values)) * 0.08);
   const [low, high] = [Math.max(0, Math.min(...values) - pad), Math.max(...values) + pad];
-  const [first, last] = [points[0][0], Math.max(points[points.length - 1][0], points[0][0] + 1)];
+  const first = Math.min(...rounds), last = Math.max(...rounds, first + 1);
   const x = (round) => LEFT + ((round - first) / (last - first)) * (width - LEFT - RIGHT);
   const y = (value) => TOP + ((high - value) / (high - low)) * (HEIGHT - TOP - BOTTOM);
   for (const value of ticks(low, high, 5)) {
@@ -55,31 +68,52 @@ export function drawLoss(box, curve, heldout) {
   for (const round of ticks(first, last, Math.min(6, width / 70))) {
     if (Number.isInteger(round)) picture.append(svg("text", { class: "tick", x: x(round), y: HEIGHT - 8 }, round));
   }
-  const line = points.map(([round, value], i) => `${i ? "L" : "M"}${x(round).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  const path = (pairs) => pairs.map(([round, value], i) => `${i ? "L" : "M"}${x(round).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  if (points.length) drawTraining(picture, points, path(points), x, y);
+  if (measured.length) {
+    picture.append(
+      svg("path", { class: "heldout", d: path(measured) }),
+      ...measured.map(([round, value]) => svg("circle", { class: "heldout-dot", cx: x(round), cy: y(value), r: 2.6 })));
+  }
+  drawKey(picture, width, points, measured, run);
+  listen(picture, width, { all, points, measured, run, x });
+}
+
+function drawTraining(picture, points, line, x, y) {
   const [endRound, endLoss] = points[points.length - 1];
   picture.append(
     svg("defs", {}, svg("linearGradient", { id: "under", x1: 0, y1: 0, x2: 0, y2: 1 }, svg("stop", { class: "under-top", offset: "0" }), svg("stop", { class: "under-bottom", offset: "1" }))),
-    svg("path", { class: "area", d: `${line}L${x(endRound)} ${HEIGHT - BOTTOM}L${x(first)} ${HEIGHT - BOTTOM}Z`, fill: "url(#under)" }),
+    svg("path", { class: "area", d: `${line}L${x(endRound)} ${HEIGHT - BOTTOM}L${x(points[0][0])} ${HEIGHT - BOTTOM}Z`, fill: "url(#under)" }),
     svg("path", { class: "curve", d: line }),
     svg("circle", { class: "tip", cx: x(endRound), cy: y(endLoss), r: 4 }));
-  if (Number.isFinite(heldout)) {
-    picture.append(
-      svg("line", { class: "heldout", x1: LEFT, x2: width - RIGHT, y1: y(heldout), y2: y(heldout) }),
-      svg("text", { class: "heldout-text", x: LEFT + 6, y: y(heldout) - 6 }, `held-out ${show(heldout)}`));
-  }
+}
+
+const heldoutText = (run, [round, value]) => `held-out ${show(value)}, perplexity ${perplexity(Math.exp(value))}: ${measuredAt(run, round)}`;
+
+// Which line is which, in the corner that a falling loss leaves free.
+function drawKey(picture, width, points, measured, run) {
+  const right = width - RIGHT;
+  if (points.length) picture.append(svg("text", { class: "training-text", x: right, y: TOP + 8, "text-anchor": "end" }, `training ${show(points[points.length - 1][1])}`));
+  if (measured.length) picture.append(svg("text", { class: "heldout-text", x: right, y: TOP + 24, "text-anchor": "end" }, heldoutText(run, measured[measured.length - 1])));
+}
+
+function listen(picture, width, { all, points, measured, run, x }) {
   const hair = svg("line", { class: "hair", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
-  const reading = svg("text", { class: "reading", visibility: "hidden", y: TOP + 8 });
+  const reading = svg("text", { class: "reading", visibility: "hidden", y: HEIGHT - BOTTOM - 8 });
   picture.append(hair, reading);
   picture.addEventListener("pointermove", (event) => {
     const at = ((event.clientX - picture.getBoundingClientRect().left) / picture.getBoundingClientRect().width) * width;
-    const near = points.reduce((best, pair) => (Math.abs(x(pair[0]) - at) < Math.abs(x(best[0]) - at) ? pair : best));
-    const right = x(near[0]) > width * 0.6;
+    const [round] = all.reduce((best, pair) => (Math.abs(x(pair[0]) - at) < Math.abs(x(best[0]) - at) ? pair : best));
+    const of = (pairs) => pairs.find((pair) => pair[0] === round)?.[1];
+    const said = [["training", of(points)], ["held-out", of(measured)]].filter(([, value]) => value !== undefined);
+    const right = x(round) > width * 0.6;
     for (const node of [hair, reading]) node.setAttribute("visibility", "visible");
-    hair.setAttribute("x1", x(near[0]));
-    hair.setAttribute("x2", x(near[0]));
-    reading.setAttribute("x", x(near[0]) + (right ? -8 : 8));
+    hair.setAttribute("x1", x(round));
+    hair.setAttribute("x2", x(round));
+    reading.setAttribute("x", x(round) + (right ? -8 : 8));
     reading.setAttribute("text-anchor", right ? "end" : "start");
-    reading.textContent = `round ${near[0]}: ${show(near[1])}`;
+    const place = run?.rounds && round > run.rounds ? measuredAt(run, round) : `round ${round}`;
+    reading.textContent = `${place}: ${said.map(([name, value]) => `${name} ${show(value)}`).join(", ")}`;
   });
   picture.addEventListener("pointerleave", () => { for (const node of [hair, reading]) node.setAttribute("visibility", "hidden"); });
 }

@@ -1,0 +1,28 @@
+// Where a run stands and how good its model is, in the words of `swarm status`.
+
+import { DASH, count } from "./format.js";
+
+// The big number and the note beside it: no round is counted beyond the last one that trains.
+export function progressOf(run) {
+  if (!run) return { label: "round", value: DASH };
+  const of = run.rounds ? `of ${count(run.rounds)}` : null;
+  if (run.phase === "cooling") return { label: "agreeing", value: count(run.consensus_round), note: `of ${count(run.consensus_rounds)} rounds, all ${count(run.rounds)} trained` };
+  if (run.phase === "finished" || run.phase === "settled") return { label: "round", value: count(run.rounds), note: `done${run.consensus_rounds ? `, agreed in ${count(run.consensus_rounds)} more` : ""}` };
+  if (run.phase === "open" && !run.round) return { label: "round", value: DASH, note: `${of ?? ""} begins soon`.trim() };
+  const more = run.phase === "open" ? ", goes on soon" : run.phase === "paused" ? ", paused" : run.is_pausing ? ", then a pause" : "";
+  return { label: "round", value: count(run.round), note: of ? `${of}${more}` : null };
+}
+
+export function progressText(run) {
+  const { label, value, note } = progressOf(run);
+  return [label, value, note].filter(Boolean).join(" ");
+}
+
+// Of which weights a held-out figure is.
+export function measuredAt(run, round) {
+  if (typeof round !== "number") return "";
+  if (round === 0) return "before training";
+  const into = round - (run?.rounds || round);
+  if (into <= 0) return `round ${count(round)}`;
+  return into >= run.consensus_rounds ? "all agreed" : `${into} of ${run.consensus_rounds} rounds agreed`;
+}
