@@ -25,7 +25,7 @@ from swarm.codec import encode
 
 PLAIN_TIMEOUT_S = 1200
 SHARES = ("compute", "wire", "wait", "commit")
-MINUTES, MINUTES_QUICK = 4.0, 2.0
+MINUTES, MINUTES_QUICK = 4.0, 4.0
 PAIR = ROOT / "scripts" / "pair.toml"
 
 
