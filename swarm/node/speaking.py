@@ -135,7 +135,9 @@ class Speaking:
                         await text.send.send(writer.take(logits_V))
                 except SwarmError as error:
                     text.error = error
-            await trio.sleep_forever()  # until it is read to its end, or nobody asks for it any more
+            await (
+                trio.sleep_forever()
+            )  # until it is read to its end, or nobody asks for it any more
         self._texts.pop(name, None)
 
     async def _first(self, run: Run, writer: Writer, text: _Text) -> tuple[Chain, Tensor]:

@@ -19,7 +19,9 @@ def test_the_rate_counts_the_wait_for_the_first_token() -> None:
     passed = []
     for number, token in enumerate(pace.timed([7, 8, 9])):
         passed.append(token)
-        clock.now += 50.0 if number == 2 else 0.5  # the reader's time after the last is not the writer's
+        clock.now += (
+            50.0 if number == 2 else 0.5
+        )  # the reader's time after the last is not the writer's
     assert passed == [7, 8, 9]
     assert pace.row() == {"tokens": 3, "seconds": 1.0, "first_token_s": 0.0, "tokens_per_s": 3.0}
 

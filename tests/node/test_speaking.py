@@ -69,7 +69,9 @@ class Room:
     def __init__(self, nursery: trio.Nursery, *, listed: list[int], held: set[int]) -> None:
         self.network = FakeNetwork()
         self.me = self.network.host(1)
-        self.stages = [[self.network.host(10 + 2 * stage + i) for i in range(2)] for stage in (0, 1)]
+        self.stages = [
+            [self.network.host(10 + 2 * stage + i) for i in range(2)] for stage in (0, 1)
+        ]
         self.run: Any = FakeRun(listed, [[host.peer for host in hosts] for hosts in self.stages])
         for hosts in self.stages:
             for host in hosts:
@@ -102,7 +104,10 @@ class Room:
 
 def here(round_: int, count: int = 12) -> list[int]:
     """What the checkpoint of a round writes on one machine."""
-    stage, dice = whole_model(SPEC.model, table(EXACT)), stream((5).to_bytes(8, "big"), "cli.generate")
+    stage, dice = (
+        whole_model(SPEC.model, table(EXACT)),
+        stream((5).to_bytes(8, "big"), "cli.generate"),
+    )
     return list(generate(stage, torch.cat(WEIGHTS[round_]), PROMPT, count, dice, Sampling()))
 
 
@@ -130,7 +135,7 @@ async def test_a_text_is_that_of_the_newest_weights_that_all_stages_have(
 async def test_whoever_writes_goes_on_with_its_own_stages_itself(autojump_clock: object) -> None:
     async with trio.open_nursery() as nursery:
         room = Room(nursery, listed=[8], held={8})
-        mine = room._inference(room.me, {8})  # noqa: SLF001
+        mine = room._inference(room.me, {8})
         room.run.seats[0].append(Some(peer=room.me.peer))
         speaking = Speaking(room.context, mine, nursery)
         room.speaking = speaking

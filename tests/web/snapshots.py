@@ -103,7 +103,14 @@ def a_snapshot() -> dict[str, object]:
             "is_measured_here": True,
             "evaluations": [
                 {"round": r, "loss_nats": loss, "perplexity": math.exp(loss), "tokens": 16_384}
-                for r, loss in ((0, 5.551), (8, 3.402), (16, 2.871), (24, 2.488), (32, 2.301), (40, 2.214))
+                for r, loss in (
+                    (0, 5.551),
+                    (8, 3.402),
+                    (16, 2.871),
+                    (24, 2.488),
+                    (32, 2.301),
+                    (40, 2.214),
+                )
             ],
             "ticket": "swarm1:" + "7Qm3" * 40,
         },

@@ -67,8 +67,7 @@ function draw() {
   noteChecks(state);
   drawHead();
   drawMap(byId("map"), state, pick);
-  const traded = (state.trades ?? []).filter((trade) => trade.ok).length;
-  setText("map-note", state.trades?.length ? `${traded} of the last ${state.trades.length} trades found their partner` : "");
+  setText("map-note", tradesNote(state.trades ?? []));
   drawLoss(byId("loss"), state);
   setText("loss-note", "nats per token, by round, at this node");
   drawChecks(byId("checks-bar"), byId("checks"), byId("checks-note"), state);
@@ -78,6 +77,13 @@ function draw() {
   drawEvents(byId("events"), state.events);
   setText("node-note", `${state.node?.name ?? ""} · ${state.node?.state ?? ""} · up ${span(state.node?.uptime_s)}`);
   drawDrawer(state, picked, () => pick(null));
+}
+
+// A step that was drawn alone missed nobody.
+function tradesNote(trades) {
+  const meant = trades.filter((trade) => trade.to), alone = trades.length - meant.length;
+  const found = meant.length ? `${meant.filter((trade) => trade.ok).length} of the last ${meant.length} trades found their partner` : "";
+  return [found, alone ? `${alone} steps alone by draw` : ""].filter(Boolean).join(" · ");
 }
 
 function ledgerNote(ledger) {

@@ -18,6 +18,13 @@ export function progressText(run) {
   return [label, value, note].filter(Boolean).join(" ");
 }
 
+// A peer's round: `22+1` is the first in which the replicas agree after 22 that trained.
+export function roundOf(run, round) {
+  if (!(round >= 0)) return DASH;
+  const more = run?.consensus_rounds ? Math.min(round - run.rounds + 1, run.consensus_rounds) : 0;
+  return more > 0 ? `${count(run.rounds)}+${more}` : count(run?.rounds ? Math.min(round, run.rounds) : round);
+}
+
 // "cooling" is the ledger's word for it.
 export const phaseText = (run) => (run.phase === "cooling" ? "replicas become one" : run.phase);
 
