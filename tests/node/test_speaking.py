@@ -1,7 +1,7 @@
 """A person's texts are written with the newest weights that the swarm has, and none outlives its reader."""
 
 from types import SimpleNamespace as Some
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ class FakeLibrary:
     async def initial_root(self, _: object, stage: StageIndex) -> Digest:
         return ROOTS[0][stage]
 
-    async def served(self, _: Run, stage: StageIndex, root: Digest) -> Tensor | None:
+    async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
         held = {ROOTS[round_][stage]: WEIGHTS[round_][stage] for round_ in self.rounds}
         return held.get(root)
 
@@ -75,13 +75,12 @@ class Room:
         self.run: Any = FakeRun(listed, [[host.peer for host in hosts] for hosts in self.stages])
         for hosts in self.stages:
             for host in hosts:
-                self._inference(host, held).serve()
-        self.context: Any = Some(
-            run=self.run, library=FakeLibrary(set()), host=self.me, me=self.me.peer
-        )
-        self.speaking = Speaking(self.context, self._inference(self.me, set()), nursery)
+                self.inference(host, held).serve()
+        context: Any = Some(run=self.run, library=FakeLibrary(set()), host=self.me, me=self.me.peer)
+        self.context = context
+        self.speaking = Speaking(context, self.inference(self.me, set()), nursery)
 
-    def _inference(self, host: FakeHost, held: set[int]) -> Inference:
+    def inference(self, host: FakeHost, held: set[int]) -> Inference:
         return Inference(
             host, FakeLibrary(held), InlineCompute(lambda _: 0.01), lambda: self.context.run
         )
@@ -95,7 +94,7 @@ class Room:
         tokens, said = list[int](), dict[str, Any]()
         while not said.get("is_over"):
             said = dict(await self.speaking.read(name))
-            tokens += said["tokens"]
+            tokens += cast("list[int]", said["tokens"])
         return tokens, said
 
     def calls(self) -> int:
@@ -135,7 +134,7 @@ async def test_a_text_is_that_of_the_newest_weights_that_all_stages_have(
 async def test_whoever_writes_goes_on_with_its_own_stages_itself(autojump_clock: object) -> None:
     async with trio.open_nursery() as nursery:
         room = Room(nursery, listed=[8], held={8})
-        mine = room._inference(room.me, {8})
+        mine = room.inference(room.me, {8})
         room.run.seats[0].append(Some(peer=room.me.peer))
         speaking = Speaking(room.context, mine, nursery)
         room.speaking = speaking
