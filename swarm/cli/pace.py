@@ -2,8 +2,8 @@
 
 Core: a machine; the clock is an argument, and is read when a token comes.
 
-The first token waits for the prompt, and in the swarm for peers that may read a checkpoint from their disk
-first: it is told apart, and the rate of the whole counts it in.
+The first token waits for the prompt, and in the swarm for peers that may read a checkpoint from their disk:
+it is told apart, and the rate of the whole counts it in.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -25,6 +25,12 @@ def progress(run: Picture) -> str:
     return f"{of}, then a pause" if run.get("is_pausing") is True else of
 
 
+def phase_text(run: Picture) -> str:
+    """The phase on the ledger, with what it means where the word does not say it."""
+    phase = text(run, "phase")
+    return "cooling: the replicas of each stage become one" if phase == "cooling" else phase
+
+
 def training_loss(run: Picture) -> str:
     """``training loss 1.579``: the mean of what the peers report of their own steps."""
     loss = number(run, "loss_nats")

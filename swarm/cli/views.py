@@ -17,7 +17,7 @@ from swarm.cli.picture import (
     text,
     whole,
 )
-from swarm.cli.standing import progress, quality, quality_brief, training_loss
+from swarm.cli.standing import phase_text, progress, quality, quality_brief, training_loss
 from swarm.errors import UsageError
 
 LANE_COLUMNS = 9
@@ -48,7 +48,7 @@ def status_lines(picture: Picture, ink: Ink) -> list[str]:
     if run:
         rows += [
             ("run", f"{text(run, 'name')}, {human_count(run.get('parameters'))} parameters,"
-                    f" {whole(run, 'num_stages')} stages, {text(run, 'phase')}"),
+                    f" {whole(run, 'num_stages')} stages, {phase_text(run)}"),
             ("round", headline(picture)),
             ("model", quality(run)),
             ("checks", checking(picture)),
@@ -229,7 +229,7 @@ def run_lines(picture: Picture, ink: Ink) -> list[str]:
     lines.append(
         f"  size      {human_count(run.get('parameters'))} parameters in {whole(run, 'num_stages')} stages"
     )
-    lines.append(f"  phase     {text(run, 'phase')}")
+    lines.append(f"  phase     {phase_text(run)}")
     lines.append(f"  checks    {checking(picture)}")
     lines += [f"  false     {ink.paint('out', said)}" for said in conviction_lines(picture)]
     lines.append(f"  model     {quality(run)}")

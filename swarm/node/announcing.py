@@ -8,6 +8,7 @@ from functools import partial
 from swarm import __version__
 from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
 from swarm.node.context import Context
+from swarm.node.duties import ENDED
 
 
 async def announce(context: Context) -> None:
@@ -54,8 +55,9 @@ def _roles(context: Context) -> int:
 
 
 def _state(context: Context, *, is_seated: bool) -> str:
-    if is_seated:
+    run = context.run
+    if is_seated and run is not None and run.phase not in ENDED:
         return "training"
     if context.checks.jobs:
         return "verifying"
-    return "idle" if context.run else "syncing"
+    return "idle" if run else "syncing"

@@ -134,10 +134,11 @@ class Snapshots:
             return "syncing"
         if run.phase is RunPhase.PAUSED:
             return "paused"
-        if self._my_seats():
-            return "training" if context.tally.steps else "preparing"
         if run.phase in ENDED:
             return "finished"
+        if self._my_seats():
+            trains = "agreeing" if run.phase is RunPhase.COOLING else "training"
+            return trains if context.tally.steps else "preparing"
         return "waiting for a seat" if context.config.solve else "following"
 
     def _my_seats(self) -> list[tuple[int, int]]:

@@ -117,25 +117,28 @@ class Speaking:
 
     async def end(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
         """Give a text up."""
-        self._text(wanted).scope.cancel()
+        self._text(wanted)
         self._drop(wanted)
         return {}
 
     # --- writing ---
 
     async def _write(self, name: str, text: _Text, run: Run, writer: Writer, count: int) -> None:
-        with text.scope, text.send:
-            try:
-                chain, logits_V = await self._first(run, writer, text)
-                for number in range(count):
-                    if number:
-                        logits_V = await chain.logits(writer.fresh, writer.position)
-                    text.holders = [peer_name(peer) for peer in chain.holders if peer]
-                    await text.send.send(writer.take(logits_V))
-            except SwarmError as error:
-                text.error = error
-        if text.scope.cancelled_caught:
-            self._texts.pop(name, None)
+        with text.scope:
+            with text.send:
+                try:
+                    chain, logits_V = await self._first(run, writer, text)
+                    for number in range(count):
+                        if number:
+                            logits_V = await chain.logits(writer.fresh, writer.position)
+                        text.holders = [peer_name(peer) for peer in chain.holders if peer]
+                        await text.send.send(writer.take(logits_V))
+                except SwarmError as error:
+                    text.error = error
+            await (
+                trio.sleep_forever()
+            )  # until it is read to its end, or nobody asks for it any more
+        self._texts.pop(name, None)
 
     async def _first(self, run: Run, writer: Writer, text: _Text) -> tuple[Chain, Tensor]:
         """The newest weights that every stage goes on with: peers may not have fetched the last ones yet."""
@@ -193,7 +196,9 @@ class Speaking:
         return text
 
     def _drop(self, wanted: Mapping[str, object]) -> None:
-        self._texts.pop(str(wanted.get("id")), None)
+        text = self._texts.pop(str(wanted.get("id")), None)
+        if text is not None:
+            text.scope.cancel()
 
 
 def speaking_of(context: Context, compute: ComputePort, nursery: trio.Nursery) -> Speaking:

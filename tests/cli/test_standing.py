@@ -2,7 +2,7 @@
 
 import pytest
 
-from swarm.cli.standing import progress, quality, quality_brief, training_loss
+from swarm.cli.standing import phase_text, progress, quality, quality_brief, training_loss
 
 END = {"rounds": 22, "consensus_rounds": 3}
 
@@ -38,6 +38,11 @@ def test_no_round_is_counted_beyond_the_last(round_: int) -> None:
     for phase in ("cooling", "finished"):
         run = {"phase": phase, "round": round_, "consensus_round": round_ - 21, **END}
         assert f"{round_}/22" not in progress(run)
+
+
+def test_the_word_of_the_ledger_for_agreeing_is_explained() -> None:
+    assert phase_text({"phase": "cooling"}) == "cooling: the replicas of each stage become one"
+    assert phase_text({"phase": "training"}) == "training"
 
 
 def test_the_training_loss_is_called_so() -> None:

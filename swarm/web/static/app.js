@@ -7,7 +7,7 @@ import { drawDrawer, drawEvents, drawLedger, drawPeers } from "./lists.js";
 import { drawLoss } from "./loss.js";
 import { drawMap } from "./map.js";
 import { CONDITIONS, badge, conditionOf, icon } from "./peers.js";
-import { measuredAt, progressOf, progressText } from "./standing.js";
+import { measuredAt, phaseText, progressOf, progressText } from "./standing.js";
 
 const POLL_MS = 1500, STALE_MS = 5000;
 let state = null, picked = null, answeredAt = Date.now(), asking = false;
@@ -20,7 +20,7 @@ function drawHead() {
   const { node = {}, run, ledger = {}, peers = [] } = state;
   setText("run-name", run?.name ?? "no run yet");
   const parts = run
-    ? [`${count(run.parameters)} parameters`, `${run.num_stages} stages`, run.phase]
+    ? [`${count(run.parameters)} parameters`, `${run.num_stages} stages`, phaseText(run)]
     : [node.state ?? "starting"];
   setText("run-line", parts.filter(Boolean).join(" · "));
   document.title = run ? `${run.name} · ${progressText(run)} · ${loss(run.loss_nats)}` : "swarm";
@@ -28,12 +28,12 @@ function drawHead() {
   byId("stats").replaceChildren(
     stat(label, value, note),
     stat("training loss", loss(run?.loss_nats), "nats"),
-    ...(Number.isFinite(run?.perplexity) ? [stat("perplexity", perplexity(run.perplexity), [at, "measured here"].filter(Boolean).join(", "))] : []),
+    ...(Number.isFinite(run?.perplexity) ? [stat("perplexity", perplexity(run.perplexity), ["here", at].filter(Boolean).join(", "))] : []),
     stat("speed", count(run?.tokens_per_s), "tok/s"),
     stat("trained", count(run?.tokens), "tokens"),
-    stat("verified", count(checkedOf(run).verified), `of ${count(checkedOf(run).all)}`),
+    checkedOf(run).all ? stat("verified", count(checkedOf(run).verified), `of ${count(checkedOf(run).all)}`) : stat("verified", DASH),
     stat("peers", count(peers.length)),
-    stat("ledger", `#${count(ledger.height)}`, typeof ledger.finality_s === "number" ? `final in ${ledger.finality_s.toFixed(1)} s` : null));
+    stat("ledger", `#${count(ledger.height)}`));
   const share = run?.rounds ? Math.max(0, Math.min(1, run.round / run.rounds)) : 0;
   byId("round-bar").firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
   drawHealth(peers, ledger);
@@ -67,17 +67,28 @@ function draw() {
   noteChecks(state);
   drawHead();
   drawMap(byId("map"), state, pick);
-  const traded = (state.trades ?? []).filter((trade) => trade.ok).length;
-  setText("map-note", state.trades?.length ? `${traded} of the last ${state.trades.length} trades found their partner` : "");
+  setText("map-note", tradesNote(state.trades ?? []));
   drawLoss(byId("loss"), state);
   setText("loss-note", "nats per token, by round, at this node");
   drawChecks(byId("checks-bar"), byId("checks"), byId("checks-note"), state);
   drawLedger(byId("ledger"), state.ledger);
-  setText("ledger-note", state.ledger?.supply_conserved ? `supply conserved: ${count(state.ledger.supply)}` : "");
+  setText("ledger-note", ledgerNote(state.ledger ?? {}));
   drawPeers(byId("peers"), state, pick);
   drawEvents(byId("events"), state.events);
   setText("node-note", `${state.node?.name ?? ""} · ${state.node?.state ?? ""} · up ${span(state.node?.uptime_s)}`);
   drawDrawer(state, picked, () => pick(null));
+}
+
+// A step that was drawn alone missed nobody.
+function tradesNote(trades) {
+  const meant = trades.filter((trade) => trade.to), alone = trades.length - meant.length;
+  const found = meant.length ? `${meant.filter((trade) => trade.ok).length} of the last ${meant.length} trades found their partner` : "";
+  return [found, alone ? `${alone} steps alone by draw` : ""].filter(Boolean).join(" · ");
+}
+
+function ledgerNote(ledger) {
+  const final = typeof ledger.finality_s === "number" ? `final in ${ledger.finality_s.toFixed(1)} s` : null;
+  return [final, ledger.supply_conserved ? `supply conserved: ${count(ledger.supply)}` : null].filter(Boolean).join(" · ");
 }
 
 function pick(id) {

@@ -45,7 +45,7 @@ export function drawChecks(bar, list, note, state) {
   const rows = [...(state.convictions ?? []).map((one) => ({ ...one, phase: "guilty", text: convictionText(one) })), ...(state.checks ?? [])];
   const items = rows.slice(0, ROWS_MAX).map((one) => el("li", { class: FALSE.has(one.phase) ? "loud" : PASSED.has(one.phase) ? "" : "idle" },
     el("span", { class: "mono time" }, `${one.round}/${one.stage}/${one.seat}`), el("p", {}, one.text)));
-  list.replaceChildren(...(items.length ? items : [el("li", { class: "idle" }, "nothing is checked yet")]));
+  list.replaceChildren(...(items.length ? items : [el("li", { class: "idle lone" }, "nothing is checked yet")]));
 }
 
 export const convictionText = (one) => one.text ?? `${one.name} was proven false in stage ${one.stage}, round ${one.round}, and evicted at height ${one.height}`;

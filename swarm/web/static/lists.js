@@ -4,6 +4,7 @@ import { auditsOf, auditsText, convictionOf, convictionText } from "./checks.js"
 import { byId, el, svg } from "./dom.js";
 import { DASH, bytes, clock, count, loss, ms, short, span } from "./format.js";
 import { conditionOf, icon, remark, validates } from "./peers.js";
+import { roundOf } from "./standing.js";
 
 const ROWS_MAX = 400;
 
@@ -17,7 +18,7 @@ export function drawLedger(list, ledger) {
         el("p", { class: "by" }, `by ${block.leader ?? DASH}`, transactions.length ? null : " · empty"),
         transactions.map((one) => el("p", { class: "tx" }, el("b", { class: `kind ${kindClass(one.kind)}` }, String(one.kind).replaceAll("_", " ")), " ", one.text))));
   });
-  list.replaceChildren(...(items.length ? items : [el("li", { class: "idle" }, "no block yet")]));
+  list.replaceChildren(...(items.length ? items : [el("li", { class: "idle lone" }, "no block yet")]));
 }
 
 function kindClass(kind) {
@@ -34,7 +35,7 @@ export function drawEvents(list, events) {
   const items = [...(events ?? [])].reverse().map((event) => el("li", { class: /error|warn|lost/.test(event.kind) ? "loud" : "" },
     el("span", { class: "mono time" }, clock(event.at)),
     el("p", {}, event.text)));
-  list.replaceChildren(...(items.length ? items : [el("li", {}, "nothing yet")]));
+  list.replaceChildren(...(items.length ? items : [el("li", { class: "idle lone" }, "nothing yet")]));
 }
 
 const HEADS = [["", ""], ["peer", ""], ["stage", ""], ["state", ""], ["path", ""], ["up / down", "n"], ["tok/s", "n"], ["round", "n"], ["trades + solo", "n"], ["audits", "n"], ["stake", "n"], ["earned", "n"]];
@@ -58,7 +59,7 @@ function peerRow(peer, state, fastest, onPick) {
     el("td", {}, peer.me ? DASH : `${peer.path || DASH} ${ms(peer.rtt_ms)}`),
     el("td", { class: "n" }, peer.me ? DASH : `${bytes(peer.up_bytes)} / ${bytes(peer.down_bytes)}`),
     el("td", { class: "n speed" }, count(peer.tokens_per_s), " ", speedBar(peer.tokens_per_s, fastest)),
-    el("td", { class: "n" }, peer.round >= 0 ? count(peer.round) : DASH, peer.lag > 0 ? el("span", { class: "lag" }, ` −${peer.lag}`) : null),
+    el("td", { class: "n" }, roundOf(state.run, peer.round), peer.lag > 0 ? el("span", { class: "lag" }, ` −${peer.lag}`) : null),
     el("td", { class: "n" }, count(peer.trades), peer.solo > 0 ? el("span", { class: "lag" }, ` +${peer.solo}`) : null),
     el("td", { class: "n" }, auditsText(peer)),
     el("td", { class: "n" }, peer.stake ? count(peer.stake) : DASH),
@@ -99,7 +100,7 @@ export function drawDrawer(state, id, onClose) {
       pair("seats", peer.seats?.length ? peer.seats.map(([stage, index]) => `stage ${stage} #${index}`).join(", ") : "none"),
       pair("speed", `${count(peer.tokens_per_s)} tok/s`),
       pair("training loss", peer.loss_nats > 0 ? `${loss(peer.loss_nats)} nats` : DASH),
-      pair("round", `${peer.round >= 0 ? peer.round : DASH}${peer.lag > 0 ? `, ${peer.lag} behind` : ""}`),
+      pair("round", `${roundOf(state.run, peer.round)}${peer.lag > 0 ? `, ${peer.lag} behind` : ""}`),
       pair("path", `${peer.path || DASH}, ${ms(peer.rtt_ms)}`),
       pair("sent / received", `${bytes(peer.up_bytes)} / ${bytes(peer.down_bytes)}`),
       pair("trades", `${count(peer.trades)} with a partner, ${count(peer.solo)} solo`),

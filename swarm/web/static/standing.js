@@ -6,7 +6,7 @@ import { DASH, count } from "./format.js";
 export function progressOf(run) {
   if (!run) return { label: "round", value: DASH };
   const of = run.rounds ? `of ${count(run.rounds)}` : null;
-  if (run.phase === "cooling") return { label: "agreeing", value: count(run.consensus_round), note: `of ${count(run.consensus_rounds)} rounds, all ${count(run.rounds)} trained` };
+  if (run.phase === "cooling") return { label: "agreeing", value: count(run.consensus_round), note: `of ${count(run.consensus_rounds)}, all ${count(run.rounds)} trained` };
   if (run.phase === "finished" || run.phase === "settled") return { label: "round", value: count(run.rounds), note: `done${run.consensus_rounds ? `, agreed in ${count(run.consensus_rounds)} more` : ""}` };
   if (run.phase === "open" && !run.round) return { label: "round", value: DASH, note: `${of ?? ""} begins soon`.trim() };
   const more = run.phase === "open" ? ", goes on soon" : run.phase === "paused" ? ", paused" : run.is_pausing ? ", then a pause" : "";
@@ -17,6 +17,16 @@ export function progressText(run) {
   const { label, value, note } = progressOf(run);
   return [label, value, note].filter(Boolean).join(" ");
 }
+
+// A peer's round: `22+1` is the first in which the replicas agree after 22 that trained.
+export function roundOf(run, round) {
+  if (!(round >= 0)) return DASH;
+  const more = run?.consensus_rounds ? Math.min(round - run.rounds + 1, run.consensus_rounds) : 0;
+  return more > 0 ? `${count(run.rounds)}+${more}` : count(run?.rounds ? Math.min(round, run.rounds) : round);
+}
+
+// "cooling" is the ledger's word for it.
+export const phaseText = (run) => (run.phase === "cooling" ? "replicas become one" : run.phase);
 
 // Of which weights a held-out figure is.
 export function measuredAt(run, round) {
