@@ -168,7 +168,8 @@ def _checked(kind: type[SectionT], raw: dict[str, Any], name: str) -> SectionT:
 
 def _in_plain_words(message: str) -> str:
     """What pydantic says, in the words of a TOML file."""
-    words = {_DEVICE_PATTERN: "must be auto, cpu, cuda, cuda:N or mps", "Input should": "must", "Tuple should": "must", "String should": "must"}
+    words = {_DEVICE_PATTERN: "must be auto, cpu, cuda, cuda:N or mps"}
+    words |= {"Input should": "must", "Tuple should": "must", "String should": "must"}
     words |= {"a valid tuple": "a list", " after validation": "", "valid integer": "whole number"}
     for theirs, ours in words.items():
         message = message.replace(theirs, ours)

@@ -105,5 +105,5 @@ def evict(draft: Draft, record: SegmentRecord) -> None:
 
 
 def is_exact(draft: Draft, record: SegmentRecord) -> bool:
-    """Whether honest machines agree on every bit of this run, so that a difference is a fault that takes a stake."""
+    """Whether honest machines agree on every bit of this run, so that a difference may cost a stake."""
     return draft.run(record.run).spec.is_exact

@@ -1,10 +1,10 @@
-"""The native operators as accelerators want them: torch's own fused ones, on one device, in float32 or bfloat16.
+"""The native operators as accelerators want them: torch's fused ones, on one device, in float32 or bfloat16.
 
 Core: pure functions, usable under autograd and by torch.compile.
 
-``bf16`` rounds as ``torch.autocast`` does: products and attention take and give bfloat16; norms, rotary positions,
-the sum of layers and the loss are float32, and so are the weights, their gradient and the optimizer. The table
-says it by itself, so that whoever replays a run needs the table alone.
+``bf16`` rounds where ``torch.autocast`` does: products and attention take and give bfloat16; norms, rotary
+positions, the sum of layers and the loss are float32, and so are the weights, their gradient and the optimizer.
+The table says it by itself, so that whoever replays a run needs the table alone.
 Legend: N rows, D hidden, O outputs, V vocabulary, H heads, E features of one head, T time, S time of the keys.
 """
 
@@ -57,11 +57,17 @@ def _rope(x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
     return x_BTHE * cos_TE[:, None] + swapped_BTHE * sin_TE[:, None]
 
 
-def _attention(query_BTHE: Tensor, key_BSKE: Tensor, value_BSKE: Tensor) -> Tensor:
+def _attention(
+    query_BTHE: Tensor,
+    key_BSKE: Tensor,
+    value_BSKE: Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Torch's fused attention; each key-value head is repeated for the query heads it serves."""
     query, key, value = (x.transpose(1, 2) for x in (query_BTHE, key_BSKE, value_BSKE))
     if (copies := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(copies, 1), value.repeat_interleave(copies, 1)
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     times, seen = query.shape[2], key.shape[2]
     if times == seen:
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -73,7 +79,7 @@ def _attention(query_BTHE: Tensor, key_BSKE: Tensor, value_BSKE: Tensor) -> Tens
 
 
 def _bf16_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return _attention(query.bfloat16(), key.bfloat16(), value.bfloat16())
+    return _attention(query, key, value, torch.bfloat16)
 
 
 def _cross_entropy(logits_NV: Tensor, labels_N: Tensor) -> Tensor:

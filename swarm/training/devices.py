@@ -30,8 +30,8 @@ class Present:
 def chosen(wished: str | Sequence[str], present: Present) -> tuple[str, ...]:
     """The devices to compute on: one, or several of one kind that share every micro-batch.
 
-    ``auto`` is the first CUDA device, else mps, else the CPU. Raises ``BadConfig``, saying what is present, for a
-    device that is not, for one named twice, and for several that cannot work together.
+    ``auto`` is the first CUDA device, else mps, else the CPU. Raises ``BadConfig``, saying what is present, for
+    a device that is not, for one named twice, and for several that cannot work together.
     """
     names = [wished] if isinstance(wished, str) else list(wished)
     if len(names) > 1 and "auto" in names:
@@ -54,7 +54,7 @@ def chosen(wished: str | Sequence[str], present: Present) -> tuple[str, ...]:
 
 
 def devices_for(spec: RunSpec, devices: tuple[str, ...]) -> tuple[str, ...]:
-    """Where a run computes here: exact runs on the CPU, whose order of arithmetic no other device is known to keep."""
+    """Where a run computes here: exact runs on the CPU, as no other device is known to give the same bits."""
     return (CPU,) if spec.is_exact else devices
 
 
@@ -67,8 +67,8 @@ def device_notice(spec: RunSpec, devices: tuple[str, ...], present: Present) -> 
     """What the person at this machine should know about the devices of a run, or nothing."""
     if spec.is_exact and devices != (CPU,):
         return (
-            f"this run computes in {spec.numerics}, the same bits on every machine: only the CPU is known to give"
-            f" them, so {devices_text(devices)} will rest; native runs use it"
+            f"this run computes in {spec.numerics}, the same bits on every machine: only the CPU is known to"
+            f" give them, so {devices_text(devices)} will rest; native runs use it"
         )
     if len(devices) == 1 and devices[0].startswith("cuda") and len(present.cuda) > 1:
         names = ", ".join(f'"cuda:{index}"' for index in range(len(present.cuda)))

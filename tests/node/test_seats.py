@@ -1,5 +1,6 @@
 """Seats are left with what may still be asked of them, and show nothing that nobody could replay."""
 
+from collections import deque
 from types import SimpleNamespace as Some
 from typing import Any
 
@@ -12,6 +13,7 @@ from swarm.ledger.records import NO_ROLLBACK, Checkpoint, Rollback, RunPhase
 from swarm.node import seats as module
 from swarm.node.duties import BeginRound, CloseRound, LeaveSeat
 from swarm.node.seats import CLOSED_KEPT, Live, Seats
+from swarm.run_file import NodeConfig
 from swarm.types import Digest, Height, PeerId, RoundIndex, StageIndex
 
 STAGE = StageIndex(0)
@@ -38,6 +40,7 @@ class FakeRunner:
             tokens_at_sync=(),
             phi=lambda: torch.zeros(1),
             set_anchor=self._set_anchor,
+            engine=Some(notices=deque[str](), is_gone=False),
         )
         self.log: Any = None
         self.begun: list[tuple[int, Digest | None, bool]] = []
@@ -97,9 +100,10 @@ class Hall:
             compute=Some(run=self.compute),
             pipeline=Some(remove=lambda _: None),
             tally=Some(losses=[]),
+            config=NodeConfig(),
             report=lambda kind, *_, **__: self.said.append(kind),
         )
-        self.ledger = ledger
+        self.ledger, self.context = ledger, context
         self.seats = Seats(context, nursery)
         self.runner = FakeRunner(INITIAL)
         seat: Any = Some(stage=STAGE, index=0)
@@ -313,3 +317,26 @@ async def test_a_pause_closes_what_is_open_and_keeps_the_seat(
         await hall.begin()
     assert (hall.committed, hall.saved) == ([5], [5])
     assert [round_ for round_, *_ in hall.runner.begun] == [5, 6]
+
+
+async def test_a_seat_without_a_device_commits_what_it_has_and_the_node_trains_no_more(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.draw(6, -1)
+        await hall.begin()
+        engine = hall.runner.shard.engine
+        engine.notices.append("device cuda:0 is lost, going on with cuda:1: its process ended")
+        hall.draw(7, -1)
+        await hall.begin()
+        assert hall.said == [EventKind.WARNING]
+        assert hall.context.config.solve
+        engine.is_gone = True
+        hall.draw(8, -1)
+        await hall.begin()
+    assert hall.committed == [6, 7]
+    assert [round_ for round_, _, _ in hall.runner.begun] == [6, 7]
+    assert not hall.context.config.solve  # so the seat is not taken again
+    assert not hall.seats.live
+    assert hall.said == [EventKind.WARNING] * 2
