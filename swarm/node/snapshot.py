@@ -102,7 +102,8 @@ class Snapshots:
         """What this node computes on; of an exact run the CPU, whatever else there is."""
         context, run = self._context, self._context.run
         devices = context.devices if run is None else devices_for(run.spec, context.devices)
-        return f"{devices_text(devices)}, {context.config.threads} threads"
+        threads = context.config.threads
+        return f"{devices_text(devices)}, {threads} thread{'s' * (threads > 1)}"
 
     def _own_checks(self) -> dict[str, int]:
         """What this node did about the work of others since it started."""

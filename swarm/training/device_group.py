@@ -90,6 +90,7 @@ class GroupEngine:
         self._number = 0
         self._is_sound = False
         self._is_closed = False
+        self._last = ""
         self._forget: Callable[[], None] = _nothing
 
     @property
@@ -110,18 +111,21 @@ class GroupEngine:
         """Start the processes, without those that cannot; raises ``DeviceLost`` when none can."""
         while self._processes is None:
             if self._is_closed or not self.devices:
+                last = f": {self._last}" if self._last else ""
                 raise DeviceLost(
-                    "no device under [compute] of node.toml answers any more",
+                    f"no device under [compute] of node.toml answers any more{last}",
                     hint='nvidia-smi; or device = "cpu" under [compute] of node.toml',
                 )
             folder = make_folder(self._spec, self._index)
             self._shared = SharedTensors.open(folder, self._spec, self._index)
-            self._processes = Processes(folder)
+            self._processes = processes = Processes(folder)
             try:
-                self._processes.start(self._setups(folder), START_S)
+                processes.start(self._setups(folder), START_S)
             except ProcessLost as died:
                 self._lose(died)
             forget_files(folder)
+            if self._is_closed:
+                processes.close()  # the seat was left while they started
 
     def gradients(self, num_parameters: int) -> "GroupSum":
         """The sum lies on the devices."""
@@ -238,6 +242,7 @@ class GroupEngine:
         name = self.devices.pop(died.rank)
         rest = f"going on with {devices_text(self.devices)}" if self.devices else "none is left"
         text = f"device {name} is lost, {rest}: {died.reason}"
+        self._last = text
         if not self._is_closed:
             self.notices.append(text)
         self._forget()

@@ -21,8 +21,8 @@ from swarm.training.shared_tensors import receive_frame, send_frame
 
 FRAME_S = 10.0
 """For the rest of a frame that has begun."""
-END_S = 2.0
-"""For a process that was killed to be gone."""
+END_S = 1.0
+"""For processes that were killed to be gone, all of them: the event loop waits for it."""
 ERROR_BYTES = 4096
 """Of what a process wrote before it died, the end is read."""
 
@@ -52,6 +52,7 @@ class Processes:
         """Start one process for each setup, and wait until all are ready."""
         for setup in setups:
             ours, theirs = socket.socketpair()
+            ours.settimeout(FRAME_S)
             self._links.append(ours)
             with theirs, self._errors(setup.rank).open("wb") as errors:
                 self._children.append(_spawn(theirs, errors.fileno()))
@@ -74,9 +75,10 @@ class Processes:
             child.kill()
         for link in self._links:
             link.close()
+        deadline = time.monotonic() + END_S
         for child in self._children:
             with suppress(subprocess.TimeoutExpired):  # a driver may hold it: it ends when it can
-                child.wait(END_S)
+                child.wait(max(deadline - time.monotonic(), 0.0))
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _wait(self, timeout_s: float) -> list[Done]:
@@ -85,7 +87,10 @@ class Processes:
         found: dict[int, Done] = {}
         while waiting:
             left_s = max(deadline - time.monotonic(), 0.0)
-            ready, _, _ = select.select(list(waiting), [], [], left_s)
+            try:
+                ready, _, _ = select.select(list(waiting), [], [], left_s)
+            except (OSError, ValueError):  # closed meanwhile, by the event loop's thread
+                raise ProcessLost(min(waiting.values()), "closed") from None
             if not ready:
                 raise ProcessLost(min(waiting.values()), f"no answer in {timeout_s:.0f} s")
             for link in ready:
@@ -100,13 +105,10 @@ class Processes:
             raise ProcessLost(rank, self._last_words(rank)) from None
 
     def _receive(self, rank: int, link: socket.socket) -> Done:
-        link.settimeout(FRAME_S)
         try:
             reply = reply_of(receive_frame(link))
         except (EOFError, OSError, ValueError, BadEncoding):
             raise ProcessLost(rank, self._last_words(rank)) from None
-        finally:
-            link.settimeout(None)
         if isinstance(reply, Failed):
             raise ProcessLost(rank, reply.reason)
         return reply

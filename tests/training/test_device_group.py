@@ -5,6 +5,7 @@ Real processes on the CPU, joined by gloo: those on GPUs differ in the device an
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_junk_is_the_peers_fault_and_changes_nothing(groups: list[GroupEngine]) 
 
 def test_a_device_that_is_not_there_says_why(groups: list[GroupEngine]) -> None:
     groups.append(GroupEngine(SPEC, 1, ("cuda:15", "cuda:14")))
-    with pytest.raises(DeviceLost, match="no device"):
+    with pytest.raises(DeviceLost, match=r"no device.*: device cuda:1. is lost, none is left: \w"):
         groups[0].start()
     assert groups[0].is_gone
     assert len(groups[0].notices) == 2
@@ -185,3 +186,25 @@ def test_closing_ends_the_processes_and_leaves_nothing(groups: list[GroupEngine]
     with pytest.raises(DeviceLost):
         group.loss(torch.zeros(1), 1, activations(1), ids(1))
     assert not group.notices
+
+
+def test_a_seat_that_is_left_while_it_computes_ends_at_once(groups: list[GroupEngine]) -> None:
+    """The event loop closes the engine while a worker waits for the processes."""
+    group = started(groups, 1)
+    params_P = init_flat(stage_of(SPEC, 1).plan, 1)
+    group.loss(params_P, 1, activations(1), ids(1))
+    ends: list[str] = []
+
+    def compute() -> None:
+        try:
+            for version in range(100_000):
+                group.loss(params_P, version, activations(1), ids(1))
+        except DeviceLost as lost:
+            ends.append(str(lost))
+
+    worker = threading.Thread(target=compute)
+    worker.start()
+    group.close()
+    worker.join(10)
+    assert len(ends) == 1
+    assert not group.pids

@@ -24,7 +24,10 @@ def test_the_order_of_arrival_leaves_no_trace() -> None:
         for place in order:
             step.add(torch.full((3,), 0.1 * place[1]), 7, a_record(*place))
             step.drop((place[0], place[1] + 5, place[2]))
-    assert torch.equal(steps[0].mean(), steps[1].mean())
+    first_P, second_P = (step.mean() for step in steps)
+    assert first_P is not None
+    assert second_P is not None
+    assert torch.equal(first_P, second_P)
     first, second = (step.take() for step in steps)
     assert first == second
     assert [record.place for record in first.records] == sorted(places)
