@@ -193,7 +193,7 @@ def test_a_seat_that_is_left_while_it_computes_ends_at_once(groups: list[GroupEn
     group = started(groups, 1)
     params_P = init_flat(stage_of(SPEC, 1).plan, 1)
     group.loss(params_P, 1, activations(1), ids(1))
-    ends: list[str] = []
+    ends, numbers = list[str](), group.pids
 
     def compute() -> None:
         try:
@@ -207,4 +207,6 @@ def test_a_seat_that_is_left_while_it_computes_ends_at_once(groups: list[GroupEn
     group.close()
     worker.join(10)
     assert len(ends) == 1
-    assert not group.pids
+    for number in numbers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
