@@ -12,12 +12,12 @@ from itertools import pairwise
 from swarm.codec import FRAME_BYTES_MAX, Message
 from swarm.errors import BadConfig
 from swarm.merkle import merkle_root
-from swarm.spec import NANO, DataSpec, Genesis, ModelSpec, RunSpec
+from swarm.spec import EXACT_NUMERICS, NANO, DataSpec, Genesis, ModelSpec, RunSpec
 from swarm.types import NO_DIGEST
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 """A name goes into terminals, file names and metrics: 40 plain characters."""
-NUMERICS = ("native", "seq-f32/1")
+NUMERICS = ("native", "native-bf16", EXACT_NUMERICS)
 TOKENIZERS = ("bytes", "file")
 TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
 """Bytes of one token in a token file, by its dtype."""

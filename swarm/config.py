@@ -24,7 +24,7 @@ from swarm.bounds import (
 )
 from swarm.codec import replace
 from swarm.errors import BadConfig
-from swarm.run_file import NodeConfig, RunFile, Section, check_data, run_template
+from swarm.run_file import DEVICE_PATTERN, NodeConfig, RunFile, Section, check_data, run_template
 from swarm.spec import (
     NANO,
     CheckSpec,
@@ -52,6 +52,7 @@ __all__ = [
 
 FILE_CHARS_MAX = 64_000
 """Ten times the longest sensible file."""
+_DEVICE_PATTERN = f"String should match pattern '{DEVICE_PATTERN}'"
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 _DEFAULTS = RunFile()
@@ -154,7 +155,7 @@ def _checked(kind: type[SectionT], raw: dict[str, Any], name: str) -> SectionT:
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False)
         path = [str(part) for part in errors[0]["loc"]]
-        depth = 2 if kind is RunFile else 1
+        depth = 2 if len(path) > 1 and isinstance(raw.get(path[0]), dict) else 1
         place = f"[{path[0]}] {path[1]}" if depth == 2 else path[0]
         same = [e for e in errors if [str(part) for part in e["loc"]][:depth] == path[:depth]]
         wanted = " or ".join(_in_plain_words(e["msg"]) for e in same)
@@ -164,7 +165,8 @@ def _checked(kind: type[SectionT], raw: dict[str, Any], name: str) -> SectionT:
 
 def _in_plain_words(message: str) -> str:
     """What pydantic says, in the words of a TOML file."""
-    words = {"Input should": "must", "Tuple should": "must", "String should": "must"}
+    words = {_DEVICE_PATTERN: "must be auto, cpu, cuda, cuda:N or mps"}
+    words |= {"Input should": "must", "Tuple should": "must", "String should": "must"}
     words |= {"a valid tuple": "a list", " after validation": "", "valid integer": "whole number"}
     for theirs, ours in words.items():
         message = message.replace(theirs, ours)
@@ -192,7 +194,8 @@ def _advice(key: str, where: str, known: list[str]) -> str:
     """The nearest key here, or the section where this key belongs."""
     if near := difflib.get_close_matches(key, known, n=1, cutoff=0.6):
         return f'; did you mean "{near[0]}"?'
-    for section_name in RunFile.model_fields if where or "run" in known else ():
+    is_run_file = "run" in known or where in RunFile.model_fields
+    for section_name in RunFile.model_fields if is_run_file else ():
         settings = list(getattr(_DEFAULTS, section_name).__class__.model_fields)
         if near := difflib.get_close_matches(key, settings, n=1, cutoff=0.8):
             return f'; did you mean "{near[0]}" in [{section_name}]?'

@@ -6,6 +6,7 @@ Core: pure data.
       PeerFault           the other side broke the protocol: drop it, lower its score, go on
         BadSignature BadEncoding BrokenPromise OutOfTurn
       Unreachable         the network did what networks do: retry within limits, or go without
+        DeviceLost        a device of this machine no longer answers
       InvalidStatement    a statement the ledger must refuse, with a Reason
       UsageError          our caller, or the person at the keyboard, broke the contract
         BadTicket
@@ -56,6 +57,10 @@ class Unreachable(SwarmError):
     """A peer could not be reached, fell silent, or the link broke."""
 
     exit_code = 3
+
+
+class DeviceLost(Unreachable):
+    """A device of this machine, or the process that computes on it, no longer answers: what it held is gone."""
 
 
 class Reason(StrEnum):

@@ -18,6 +18,8 @@ from swarm.spec import NANO
 
 PATHS_MAX = 1000
 """Most files or folders one run file may name as its text."""
+DEVICES_MAX = 16
+"""Most devices of one node: as many as the largest machines have."""
 ADDRESSES_MAX = 16
 """Most addresses of one kind a node file may list."""
 
@@ -26,6 +28,11 @@ _HASH = re.compile("([0-9a-f]{64})?")
 
 Text = Annotated[str, StringConstraints(max_length=300)]
 Paths = Annotated[tuple[Text, ...], Field(strict=False, min_length=1, max_length=PATHS_MAX)]
+DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$"
+DeviceName = Annotated[str, StringConstraints(pattern=DEVICE_PATTERN)]
+Devices = Annotated[
+    tuple[DeviceName, ...], Field(strict=False, min_length=1, max_length=DEVICES_MAX)
+]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -66,8 +73,8 @@ class RunSection(Section):
     """The run ends after this many rounds."""
     seed: int = _count("seed", 1)
     """Draws the initial weights and names the data order."""
-    numerics: Literal["native", "seq-f32/1"] = "native"
-    """native: fast, checked by tolerance. seq-f32/1: the same bits on every machine, checked exactly."""
+    numerics: Literal["native", "native-bf16", "seq-f32/1"] = "native"
+    """native: fast, on any device; native-bf16: products in bfloat16. seq-f32/1: the same bits everywhere."""
 
 
 class ModelSection(Section):
@@ -236,6 +243,15 @@ class RunFile(Section):
     ledger: LedgerSection = LedgerSection()
 
 
+class ComputeSection(Section):
+    """What this machine computes with; runs whose numerics are exact stay on the CPU."""
+
+    device: DeviceName | Devices = "auto"
+    """auto (the best there is), cpu, cuda, cuda:1, mps; or a list: every micro-batch is split over them."""
+    compile_: bool = Field(default=False, alias="compile")
+    """torch.compile native stages: some minutes at the start, fewer in every step after."""
+
+
 class NodeConfig(Section):
     """A node file: what concerns this machine and nobody else."""
 
@@ -263,6 +279,8 @@ class NodeConfig(Section):
     """Fetch every new checkpoint and measure it on held-out text; who launched the run always does."""
     threads: int = Field(default=1, ge=1, le=256)
     """Threads for arithmetic; 1 gives the same bits in every run on this machine."""
+    compute: ComputeSection = ComputeSection()
+    """What this machine computes with."""
     disk_quota_mb: int = Field(default=8_000, ge=100, le=1 << 30)
     """Most disk for checkpoints, data of others, and what this node keeps so that others can check it."""
 

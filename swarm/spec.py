@@ -10,6 +10,8 @@ from swarm.crypto import digest
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 NANO = 1_000_000_000
+EXACT_NUMERICS = "seq-f32/1"
+"""The profile that gives the same bits on every machine; all others are native ones, which do not."""
 
 
 class ModelSpec(Message, frozen=True):
@@ -122,12 +124,17 @@ class RunSpec(Message, frozen=True):
     deadlines: DeadlineSpec
     checks: CheckSpec
     numerics: str
-    """``native`` or ``seq-f32/1``."""
+    """``native``, ``native-bf16`` or ``seq-f32/1``."""
     seed: int
     init_root: Digest
     """Merkle root over the stages' initial parameter roots."""
     initial_roots: tuple[Digest, ...] = ()
     """One per stage, of blobs that peers fetch from each other; none when they are drawn from ``seed``."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether honest machines agree on every bit of this run."""
+        return self.numerics == EXACT_NUMERICS
 
     @property
     def digest(self) -> Digest:

@@ -125,17 +125,17 @@ def _gather(
     from swarm.cli.demo_stage import set_stage
     from swarm.cli.demo_watch import Watch
     from swarm.cli.joining import STEP_DEMO, load_run_file
-    from swarm.ledger.payments import NATIVE
     from swarm.packaged import packaged_file
+    from swarm.spec import EXACT_NUMERICS
 
     watch = Watch(desk)
     run_file, _ = load_run_file(file)
     run_path = Path(file).absolute() if file else folder / "run.toml"
     if not file:
         run_path.write_text(packaged_file(STEP_DEMO), encoding="utf-8")
-    if lies and run_file.run.numerics == NATIVE:
+    if lies and run_file.run.numerics != EXACT_NUMERICS:
         lies = False
-        watch.tell(f"no liar: {NATIVE} numerics are not checked bit for bit")
+        watch.tell(f"no liar: {run_file.run.numerics} numerics are not checked bit for bit")
     training = run_file.training
     honest = num_honest(training.num_stages, training.replicas_max, lies=lies)
     players = set_stage(folder, cast_of(honest, lies=lies), run_file)

@@ -42,6 +42,7 @@ def status_lines(picture: Picture, ink: Ink) -> list[str]:
     rows = [
         ("node", f"{text(node, 'name')} {text(node, 'version')}, {text(node, 'state')}"),
         ("home", text(node, "home")),
+        ("device", text(node, "device") or "cpu"),
         ("up", human_span(number(node, "uptime_s") or 0.0)),
         ("network", f"{len(peers)} peers, {', '.join(_addresses(node)) or 'no address yet'}"),
     ]

@@ -24,9 +24,6 @@ JUDGES_PERCENT = 10
 FALSE_WITNESS_PERCENT = 10
 """Of the stake of who accused falsely, or agreed with what was proven false."""
 
-NATIVE = "native"
-"""Numerics that two honest machines do not reproduce bit for bit: no stake is ever taken for them."""
-
 
 def pay(draft: Draft, record: SegmentRecord) -> SegmentRecord:
     """Pay what the record holds to the solver, once."""
@@ -108,5 +105,5 @@ def evict(draft: Draft, record: SegmentRecord) -> None:
 
 
 def is_exact(draft: Draft, record: SegmentRecord) -> bool:
-    """Whether honest machines agree on every bit of this run, so that a difference is a fault."""
-    return draft.run(record.run).spec.numerics != NATIVE
+    """Whether honest machines agree on every bit of this run, so that a difference may cost a stake."""
+    return draft.run(record.run).spec.is_exact

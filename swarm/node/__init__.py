@@ -32,6 +32,7 @@ speaking.py     S  texts written with the live model, for the local API
 evaluating.py   S  every new checkpoint, measured on held-out text
 steering.py     S  pause, resume and stop, for who owns the run
 actions.py      S  what the local page may ask
+computing.py    S  the devices of this node, and an engine for each seat
 snapshot.py     S  the object behind the map
 service.py      S  the door: run_node
 """

@@ -93,6 +93,8 @@ class Context:
     report: Reports
     incarnation: int
     tally: Tally
+    devices: tuple[str, ...] = ("cpu",)
+    """What native runs are computed on here."""
     run_index: RunIndex | None = None
     run16: bytes = bytes(16)
     checkpoints_held: dict[StageIndex, int] = field(default_factory=dict[StageIndex, int])

@@ -20,8 +20,6 @@ FRAGMENT_BYTES = 2
 """Of one value of a fragment where it is longest: bfloat16."""
 CHECKED_PER_ROUND = 4
 """Windows of others a node fetches a round, and keeps as long: twice the usual draw, and disputes."""
-NATIVE = "native"
-"""Numerics that give other bits on another machine: nobody can replay them, so nothing is kept."""
 MB, GB = 10**6, 10**9
 
 
@@ -49,7 +47,7 @@ class Retention:
 
 def keeps_windows(spec: RunSpec) -> bool:
     """Whether others can compute a window of this run again, so that it has to be kept for them."""
-    return spec.numerics != NATIVE
+    return spec.is_exact
 
 
 def retention_of(spec: RunSpec, *, is_owner: bool) -> Retention:

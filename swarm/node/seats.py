@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import trio
 from torch import Tensor
 
-from swarm.errors import Unreachable
+from swarm.errors import DeviceLost, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.records import RoundInfo, Run, Seat
 from swarm.node.anchoring import is_lasting, lasting
 from swarm.node.checkpoints import ClosedSegment
 from swarm.node.commits import Commits, Keeper
+from swarm.node.computing import step_down
 from swarm.node.context import Context
 from swarm.node.datasets import token_source
 from swarm.node.duties import (
@@ -131,6 +132,8 @@ class Seats:
                 shard, came_from = await find_shard(context, run, seat)
             except Unreachable as error:
                 context.report(EventKind.WARNING, f"seat {seat.stage}/{seat.index}: {error}")
+                if isinstance(error, DeviceLost):
+                    step_down(context, str(error))
                 self.live.pop((seat.stage, seat.index), None)
                 return
             live.keeper = self.commits.keeper(run) if keeps_windows(run.spec) else None
@@ -151,7 +154,10 @@ class Seats:
                 stage=seat.stage,
                 seat=seat.index,
             )
-            await runner.run()
+            try:
+                await runner.run()
+            finally:
+                shard.engine.close()
 
     async def leave(self, duty: LeaveSeat) -> None:
         """Close and commit what is open, then free the seat."""
@@ -206,11 +212,23 @@ class Seats:
             if _is_outdated(run, live, duty.info):
                 self._drop(live)
                 return  # it is taken again, and begins from another state
+            if not self._computes(runner.shard):
+                self._drop(live)
+                return
             await self._renew(live, runner.shard, run, duty.info)
             anchor = await self._anchor(runner.shard, run, duty.info)
             plan = round_plan(run, duty.info, self._context.genesis.chain)
             live.counts = _counts(runner.shard)
             await runner.begin_round(plan, anchor, is_shown=live.is_shown)
+
+    def _computes(self, shard: Shard) -> bool:
+        """Pass on what the devices of a seat say; whether any is left. Without one, this node steps down."""
+        notices = shard.engine.notices
+        while notices:
+            self._context.report(EventKind.WARNING, notices.popleft(), stage=shard.stage)
+        if shard.engine.is_gone:
+            step_down(self._context, "no device is left")
+        return not shard.engine.is_gone
 
     async def _renew(self, live: Live, shard: Shard, run: Run, info: RoundInfo) -> None:
         """Take an anchor so old that the ledger forgets it out of the state, before the segment begins.

@@ -32,6 +32,7 @@ from swarm.ledger.transactions import OpenRun
 from swarm.node import acquaintances, doorway, entrance, launching
 from swarm.node.actions import actions_of, make_ticket
 from swarm.node.announcing import announce
+from swarm.node.computing import find_devices, notice_of
 from swarm.node.context import Context, Tally
 from swarm.node.datasets import keep_heldout
 from swarm.node.evaluating import evaluate_checkpoints
@@ -81,13 +82,14 @@ async def run_node(
     """Run until cancelled; ``task_status.started`` is given the URL of the local page.
 
     Raises ``BadIdentity`` when the home is in use, ``UsageError`` for a busy port or a ticket of another
-    network, ``BadConfig`` for a run that cannot be launched, ``Corrupt`` when the disk lied.
+    network, ``BadConfig`` for a run or a device that cannot be had, ``Corrupt`` when the disk lied.
     """
+    devices = find_devices(setup.config)
     setup.home.mkdir(parents=True, exist_ok=True)
     report = Reports(setup.home, setup.report)
     with lock_home(setup.home):
         store = Store.open(setup.home / STORE_FILE)
-        workers = open_workers(setup.config.threads)
+        workers = open_workers(setup.config.threads, devices)
         try:
             await _run(setup, report, store, workers, task_status)
         finally:
@@ -216,6 +218,7 @@ async def _rooms(
             report=report,
             incarnation=entrance.next_incarnation(store),
             tally=Tally(),
+            devices=workers.devices,
         )
         await _started(nursery, ledger.run)
         nursery.start_soon(announce, context)
@@ -276,8 +279,9 @@ async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) ->
         f" spec {run.spec_digest.hex()[:8]}",
         run=run.index,
     )
-    if said:
-        report(EventKind.WARNING, said)
+    resting = await context.compute.run(notice_of, run.spec, context.devices)
+    for text in filter(None, (said, resting)):
+        report(EventKind.WARNING, text)
     await keep_heldout(context, run)
 
 

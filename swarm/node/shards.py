@@ -4,6 +4,8 @@ Shell: reads and writes one file per seat; fetches checkpoints.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -14,9 +16,11 @@ from swarm.ledger.records import Run, RunPhase, Seat
 from swarm.ledger.rollback import is_set_back
 from swarm.ledger.seats import lag_of
 from swarm.node.checkpoints import newest
+from swarm.node.computing import open_engine
 from swarm.node.context import Context
 from swarm.node.recorder import state_root_of
 from swarm.training.checkpoint import decode_shard
+from swarm.training.engine import Engine
 from swarm.training.lag import Catching, catching_up
 from swarm.training.resume import resume_shard, save_shard
 from swarm.training.shard import Shard
@@ -47,7 +51,8 @@ async def find_shard(context: Context, run: Run, seat: Seat) -> tuple[Shard, str
     if run.phase is RunPhase.COOLING:
         raise Unreachable("the replicas agree on their end, and this one has none to bring")
     phi_P, _, boundary = await newest(context, run, seat.stage)
-    shard = await context.compute.run(Shard, run.spec, seat.stage, phi_P, time.thread_time)
+    begun = partial(Shard, run.spec, seat.stage, phi_P, time.thread_time)
+    shard = await _on_engine(context, run, seat, begun)
     return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"
 
 
@@ -74,9 +79,25 @@ async def _saved(context: Context, run: Run, seat: Seat) -> Shard | None:
     numel = stage_of(run.spec, seat.stage).plan.num_parameters
     saved = await context.compute.run(decode_shard, data, numel)
     anchor_P = await context.library.anchor(run, seat.stage, saved.anchor_root)
-    shard = await context.compute.run(resume_shard, run.spec, saved, anchor_P, time.thread_time)
+    resumed = partial(resume_shard, run.spec, saved, anchor_P, time.thread_time)
+    shard = await _on_engine(context, run, seat, resumed)
     root = state_root_of(await context.compute.run(shard.components))
-    return shard if root == seat.last_end_root else None
+    if root == seat.last_end_root:
+        return shard
+    shard.engine.close()
+    return None
+
+
+async def _on_engine(
+    context: Context, run: Run, seat: Seat, build: Callable[[Engine], Shard]
+) -> Shard:
+    """A shard on the devices of this node; raises ``DeviceLost`` when none answers."""
+    engine = await context.compute.run(open_engine, context, run.spec, seat.stage)
+    try:
+        return await context.compute.run(build, engine)
+    except BaseException:
+        engine.close()  # also when cancelled: its processes are ours to end
+        raise
 
 
 def _file(context: Context, seat: Seat) -> Path:

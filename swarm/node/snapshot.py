@@ -20,6 +20,7 @@ from swarm.node.context import Context
 from swarm.node.duties import ENDED
 from swarm.node.entrance import TABLE, TICKET_KEY
 from swarm.node.evaluating import evaluations_of, measures
+from swarm.training.devices import devices_for, devices_text
 from swarm.training.stages import plan_stages
 from swarm.types import Height, PeerId
 
@@ -84,6 +85,7 @@ class Snapshots:
             "addresses": context.host.addresses(),
             "api_url": self.url,
             "pid": os.getpid(),
+            "device": self._device(),
             "steps": context.tally.steps,
             "loss_nats": context.tally.training_loss,
             "tokens": context.tally.tokens,
@@ -96,6 +98,13 @@ class Snapshots:
             "calls": context.pipeline.meter.calls,
             "calls_s": round(context.pipeline.meter.call_s, 3),
         }
+
+    def _device(self) -> str:
+        """What this node computes on; of an exact run the CPU, whatever else there is."""
+        context, run = self._context, self._context.run
+        devices = context.devices if run is None else devices_for(run.spec, context.devices)
+        threads = context.config.threads
+        return f"{devices_text(devices)}, {threads} thread{'s' * (threads > 1)}"
 
     def _own_checks(self) -> dict[str, int]:
         """What this node did about the work of others since it started."""

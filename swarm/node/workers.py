@@ -29,6 +29,8 @@ class Workers:
     """For texts that are written with the model: a replay that takes seconds must not hold up a token."""
     trading: Compute
     """Packs and opens fragments: an inner step must not wait for an exchange."""
+    devices: tuple[str, ...]
+    """What our own training of native runs computes on."""
 
     def close(self) -> None:
         """End them; each waits a little for the job that still runs."""
@@ -36,7 +38,7 @@ class Workers:
             worker.close()
 
 
-def open_workers(threads: int) -> Workers:
+def open_workers(threads: int, devices: tuple[str, ...]) -> Workers:
     """The workers of one node, none of them started; each computes with ``threads`` threads."""
     prepare = partial(_prepare_torch, threads)
     return Workers(
@@ -44,6 +46,7 @@ def open_workers(threads: int) -> Workers:
         checking=Compute(niceness=CHECKING_NICENESS, prepare=prepare),
         serving=Compute(niceness=SERVING_NICENESS, prepare=prepare),
         trading=Compute(niceness=TRADING_NICENESS, prepare=prepare),
+        devices=devices,
     )
 
 

@@ -2,6 +2,7 @@
 
 ops.py           C  the one table of operators of model and optimizer
 operators.py     C  what such a table is
+device_ops.py    C  the native operators as accelerators want them, in float32 or bfloat16
 model.py         C  a Llama-style decoder as a list of layers
 stages.py        C  cut it into pipeline stages; shard <-> flat vector; forward and backward
 data.py          C  text to tokens, sample ids to windows
@@ -33,6 +34,16 @@ merging.py       C  the outer step of one fragment, or declining its partner
 segment.py       C  what happened in one segment, in order
 stepper.py       C  when a seat takes its next optimizer step
 state.py         C  the whole state of a seat as values
+devices.py       C  which devices a node computes on: wishes against what is there
+device_probe.py  S  what torch finds on this machine
+engine.py        C  where a shard's arithmetic is done; one device in this process
+compiled_stage.py C  a stage through torch.compile
+device_sum.py    C  the exact sum of gradients, on the device
+device_group.py  S  several devices as one engine: micro-batches split over processes
+device_processes.py S  those processes: started, spoken to, ended
+device_worker.py S  one of them
+device_messages.py C  what a node and such a process say to each other
+shared_tensors.py S  the memory that they share
 open_step.py     C  what the open step has gathered
 shard.py         C  one replica of one stage, as tensors and what moves them
 scribe.py        C  a seat's jobs, and what they leave on record

@@ -156,8 +156,9 @@ def layer_forward(
 def head_logits(
     ops: Ops, model: ModelSpec, norm_D: Tensor, head_VD: Tensor, x_ND: Tensor
 ) -> Tensor:
-    """The final norm and the head: logits_NV."""
-    return ops.linear(ops.rms_norm(x_ND, norm_D, model.norm_eps_nano / NANO), head_VD)
+    """The final norm and the head: logits_NV, float32."""
+    normed_ND = ops.rms_norm(x_ND, norm_D, model.norm_eps_nano / NANO)
+    return ops.linear(normed_ND, head_VD).float()
 
 
 def _attention(

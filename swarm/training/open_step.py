@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from swarm.training.inner import MICROBATCHES_MAX, GradientSum
+from swarm.errors import DeviceLost
+from swarm.training.engine import Gradients
+from swarm.training.inner import MICROBATCHES_MAX
 from swarm.training.outgoing import TooBusy
 from swarm.training.segment import MicrobatchRecord, Place
 
@@ -27,8 +29,8 @@ class Gathered:
 class OpenStep:
     """Everything since the last optimizer step."""
 
-    def __init__(self, num_parameters: int) -> None:
-        self._gradients = GradientSum(num_parameters)
+    def __init__(self, gradients: Gradients) -> None:
+        self._gradients = gradients
         self._records: list[MicrobatchRecord] = []
         self._dropped: list[Place] = []
         self._tokens = 0
@@ -57,9 +59,12 @@ class OpenStep:
         if len(self._dropped) < DROPPED_MAX:
             self._dropped.append(place)
 
-    def mean(self) -> Tensor:
-        """The mean gradient_P; there must be one."""
-        return self._gradients.mean()
+    def mean(self) -> Tensor | None:
+        """The mean gradient_P; None when there was none, or it went with the device that held it."""
+        try:
+            return None if self.is_empty else self._gradients.mean()
+        except DeviceLost:
+            return None
 
     def take(self) -> Gathered:
         """What was gathered, sorted: the order of arrival leaves no trace. The next step begins empty."""

@@ -4,8 +4,8 @@ Core: pure functions, usable under autograd; one operator never writes into its 
 ``adamw``, whose purpose that is.
 
 ``native`` is torch's own arithmetic: fast, the same bits on the same machine with one thread, but not
-between machines (docs/spec/verification.md section 1). ``seq-f32/1`` gives the same bits on every machine and
-lives in ``repops``.
+between machines (docs/spec/verification.md section 1); ``native-bf16`` is the same with products in bfloat16
+(``device_ops``). ``seq-f32/1`` gives the same bits on every machine and lives in ``repops``.
 
 Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
 H heads, E features of one head, P parameters of a shard.
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from swarm.errors import BadConfig
+from swarm.training.device_ops import BF16_NAME, device_ops
 from swarm.training.operators import AdamWScalars, Context, Ops, apply
 from swarm.training.repops.exact import EXACT_NAME, exact_ops
 from swarm.training.repops.selftest import trusted_kernels
@@ -34,14 +35,22 @@ def table(numerics: str) -> Ops:
         return NATIVE
     if numerics == EXACT_NAME:
         return _exact_table()
+    if numerics == BF16_NAME:
+        return table_on(numerics, "cpu")
     raise BadConfig(
         f"this build has no numerics profile {numerics!r}", hint='use numerics = "native"'
     )
 
 
+@lru_cache(maxsize=16)
+def table_on(numerics: str, device: str) -> Ops:
+    """The operators of a native profile as an accelerator wants them, for tensors on ``device``."""
+    return device_ops(NATIVE, device, bf16=numerics == BF16_NAME)
+
+
 def notice(numerics: str) -> str:
     """What the person at this machine should know about a profile, or nothing; raises as ``table`` does."""
-    return "" if numerics == NATIVE.name or not table(numerics) else trusted_kernels().notice
+    return "" if table(numerics).name != EXACT_NAME else trusted_kernels().notice
 
 
 @lru_cache(maxsize=1)
@@ -194,4 +203,13 @@ NATIVE = Ops(
     adamw=_adamw,
 )
 
-__all__ = ["EXACT_NAME", "NATIVE", "AdamWScalars", "Ops", "notice", "table"]
+__all__ = [
+    "BF16_NAME",
+    "EXACT_NAME",
+    "NATIVE",
+    "AdamWScalars",
+    "Ops",
+    "notice",
+    "table",
+    "table_on",
+]

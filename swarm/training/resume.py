@@ -10,6 +10,7 @@ from torch import Tensor
 from swarm.errors import Corrupt
 from swarm.spec import RunSpec
 from swarm.training.checkpoint import RESTART_HINT, SavedShard, encode_shard
+from swarm.training.engine import Engine
 from swarm.training.inner import AdamState
 from swarm.training.offers import residual_numel
 from swarm.training.shard import Shard
@@ -28,9 +29,9 @@ def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIn
         shard.tokens_total,
         tuple(shard.tokens_at_sync),
         shard.anchor_root,
-        shard.params_P,
-        shard.adam.m_P,
-        shard.adam.v_P,
+        shard.params_P.cpu(),
+        shard.adam.m_P.cpu(),
+        shard.adam.v_P.cpu(),
         shard.phi_P,
         shard.momentum_P,
         shard.residual_R,
@@ -39,7 +40,11 @@ def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIn
 
 
 def resume_shard(
-    spec: RunSpec, saved: SavedShard, anchor_P: Tensor, clock: Callable[[], float]
+    spec: RunSpec,
+    saved: SavedShard,
+    anchor_P: Tensor,
+    clock: Callable[[], float],
+    engine: Engine | None = None,
 ) -> Shard:
     """A shard as it was saved; ``anchor_P`` is the tensor that ``saved.anchor_root`` names.
 
@@ -48,8 +53,9 @@ def resume_shard(
     residual = residual_numel(spec, saved.params_P.numel())
     if (len(saved.tokens_at_sync), saved.residual_P.numel()) != (spec.outer.fragments, residual):
         raise Corrupt("a saved shard of another run", hint=RESTART_HINT)
-    shard = Shard(spec, StageIndex(saved.stage), saved.params_P, clock)
-    shard.adam = AdamState(saved.m_P, saved.v_P, saved.step)
+    shard = Shard(spec, StageIndex(saved.stage), saved.params_P, clock, engine)
+    home = shard.engine.home
+    shard.adam = AdamState(saved.m_P.to(home), saved.v_P.to(home), saved.step)
     shard.phi_P, shard.momentum_P = saved.phi_P, saved.momentum_P
     shard.residual_R = saved.residual_P
     shard.set_anchor(anchor_P, saved.anchor_root)

@@ -17,7 +17,6 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-import torch
 from torch import Tensor
 
 from swarm.gossip.signals import from_wire
@@ -118,10 +117,10 @@ def probe_loss(
     if merge is not None and merge.theta_hat_P is not None:
         weight, span = merge.weight_nano / NANO, shard.spans[merge.snapshot.fragment].slice
         params_P = params_P.clone()
-        params_P[span] += (merge.theta_hat_P - merge.snapshot.theta_P) * weight
+        pull_F = (merge.theta_hat_P - merge.snapshot.theta_P) * weight
+        params_P[span] += pull_F.to(params_P.device)
     place = (seat, shard.spec.inner_steps_max, 0) if request is None else request.place
     inputs, labels_BT, _ = draw_samples(tokens, plan, place)
     if request is not None:
         inputs = from_wire(request.payload, request.shape, shard.spec.wire.activations)
-    with torch.no_grad():
-        return float(shard.module.loss(params_P, inputs, labels_BT))
+    return shard.engine.probe(params_P, inputs, labels_BT)

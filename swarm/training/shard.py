@@ -17,6 +17,7 @@ from swarm.gossip.signals import from_wire
 from swarm.spec import RunSpec
 from swarm.tensors import hash_of
 from swarm.training.data import TokenSource, draw_samples
+from swarm.training.engine import Engine, LocalEngine
 from swarm.training.fragments import Merge, Snapshot
 from swarm.training.inner import AdamState, adamw_step, learning_rate
 from swarm.training.merging import merged
@@ -33,11 +34,12 @@ from swarm.training.outer import OuterState
 from swarm.training.outgoing import Passed, TooBusy
 from swarm.training.round_plan import RoundPlan
 from swarm.training.segment import MergeRecord, MicrobatchRecord, Place, StepRecord
-from swarm.training.stages import init_flat, run_backward, run_forward, run_loss, stage_of
+from swarm.training.stages import init_flat, stage_of
 from swarm.training.state import (
     Offered,
     ShardState,
     are_finite,
+    copied,
     number_component,
     snapshots_component,
     tokens_component,
@@ -45,26 +47,25 @@ from swarm.training.state import (
 from swarm.types import NO_DIGEST, Digest, StageIndex
 
 
-def _no_clock() -> float:
-    return 0.0
-
-
 class Shard:
-    """The state of protocol.md section 5 with the operations that move it."""
+    """The state of protocol.md section 5: weights and moments on the engine's home, the rest on the CPU."""
 
     def __init__(
         self,
         spec: RunSpec,
         stage: StageIndex,
         params_P: Tensor,
-        clock: Callable[[], float] = _no_clock,
+        clock: Callable[[], float] = float,
+        engine: Engine | None = None,
     ) -> None:
         self.spec = spec
         self.stage = stage
         self.module = stage_of(spec, stage)
         self.spans = self.module.plan.fragments(spec.outer.fragments)
-        self.params_P = params_P.clone()
-        self.adam = AdamState.zeros(params_P.numel())
+        self.engine: Engine = engine or LocalEngine(self.module)
+        self.engine.watch(self._forget)
+        self.params_P = params_P.to(self.engine.home, copy=True)
+        self.adam = AdamState(torch.zeros_like(self.params_P), torch.zeros_like(self.params_P))
         self.phi_P = params_P.clone()
         self.momentum_P = torch.zeros_like(params_P)
         self.residual_R = torch.zeros(residual_numel(spec, params_P.numel()))
@@ -79,7 +80,7 @@ class Shard:
         self.tokens_at_sync = [0] * spec.outer.fragments
         self.snapshots: dict[int, tuple[int, Tensor]] = {}
         """By fragment: the tokens it was offered with, and theta. Offered and not merged yet."""
-        self._open = OpenStep(params_P.numel())
+        self._open = OpenStep(self.engine.gradients(params_P.numel()))
         self._hashed: dict[str, tuple[Tensor, Digest]] = {}
 
     @classmethod
@@ -98,7 +99,7 @@ class Shard:
 
     def forward_job(self, request: MicroBatch) -> tuple[bytes, Passed]:
         """A middle stage: decode, compute, encode. Raises ``PeerFault`` for what is not finite."""
-        inputs_BTD = self._from_wire(request.payload, request.shape)
+        inputs_BTD = from_wire(request.payload, request.shape, self.spec.wire.activations)
         wire = wire_digest(request.payload)
         return self._forward(inputs_BTD, request.place, request.source, wire, NO_DIGEST)
 
@@ -113,8 +114,8 @@ class Shard:
         if passed.weights != self.weights:
             raise TooBusy("the weights moved before the answer came")
         self._open.check_room()
-        received = self._from_wire(reply.payload, passed.shape)
-        grad_inputs, grad_P = run_backward(passed.forward, received)
+        received = from_wire(reply.payload, passed.shape, self.spec.wire.activations)
+        grad_inputs, grad_P = self.engine.backward(passed.forward, received)
         answer = b"" if grad_inputs is None else wire_of(self.spec, grad_inputs)
         record = MicrobatchRecord(
             *passed.place,
@@ -141,8 +142,8 @@ class Shard:
         _, labels_BT, root = draw_samples(tokens, plan, place)
         if labels_BT.shape != request.shape[:2]:
             raise BadEncoding("a micro-batch of another shape than its samples")
-        inputs_BTD = self._from_wire(request.payload, request.shape)
-        loss, grad_inputs, grad_P = run_loss(self.module, self.params_P, inputs_BTD, labels_BT)
+        inputs = from_wire(request.payload, request.shape, self.spec.wire.activations)
+        loss, grad_inputs, grad_P = self.engine.loss(self.params_P, self.weights, inputs, labels_BT)
         assert grad_inputs is not None, "a stage behind another has inputs with a gradient"
         loss_micro, answer = loss_micro_of(loss), wire_of(self.spec, grad_inputs)
         record = MicrobatchRecord(
@@ -165,7 +166,7 @@ class Shard:
         self._open.check_room()
         place = (seat, step, microbatch)
         inputs_BT, labels_BT, root = draw_samples(tokens, plan, place)
-        loss, _, grad_P = run_loss(self.module, self.params_P, inputs_BT, labels_BT)
+        loss, _, grad_P = self.engine.loss(self.params_P, self.weights, inputs_BT, labels_BT)
         loss_micro, none = loss_micro_of(loss), NO_DIGEST
         record = MicrobatchRecord(*place, none, none, none, none, -1, -1, root)
         self._open.add(grad_P, inputs_BT.numel(), record)
@@ -189,11 +190,12 @@ class Shard:
         return self._open.is_empty
 
     def step(self, plan: RoundPlan, step: int) -> StepRecord | None:
-        """Take the optimizer step with the gradients there are; None when there are none.
+        """Take the optimizer step with the gradients there are; None when there are none, or they were lost.
 
         The state's hashes are taken before every ``window_steps``-th step.
         """
-        if self._open.is_empty:
+        mean_P = self._open.mean()
+        if mean_P is None:
             return None
         components = self.components() if step % plan.spec.checks.window_steps == 0 else None
         spec = self.spec
@@ -201,7 +203,7 @@ class Shard:
         adamw_step(
             self.module.ops,
             self.params_P,
-            self._open.mean(),
+            mean_P.to(self.engine.home),
             self.adam,
             rate,
             spec.optimizer,
@@ -217,7 +219,7 @@ class Shard:
     def snapshot(self, fragment: int) -> Snapshot:
         """Copy a fragment between two steps."""
         tokens = self.tokens_total - self.tokens_at_sync[fragment]
-        theta_P = self.params_P[self.spans[fragment].slice].clone()
+        theta_P = copied(self.params_P[self.spans[fragment].slice])
         self.snapshots[fragment] = (tokens, theta_P)
         return self._snapshot(fragment, tokens, theta_P)
 
@@ -241,7 +243,7 @@ class Shard:
         snapshot = merge.snapshot
         span = self.spans[snapshot.fragment]
         slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])
-        done = merged(merge, slow, self.params_P[span.slice])
+        done = merged(merge, slow, self.params_P[span.slice].cpu())
         # Copied, not written to: windows hold the slow half as it was, and it moves only here.
         self.phi_P, self.momentum_P = self.phi_P.clone(), self.momentum_P.clone()
         self.phi_P[span.slice], self.momentum_P[span.slice] = done.slow.phi_F, done.slow.momentum_F
@@ -275,9 +277,9 @@ class Shard:
     def state(self) -> ShardState:
         """Everything that the next step, snapshot or merge depends on, as it is now."""
         return ShardState(
-            self.params_P.clone(),
-            self.adam.m_P.clone(),
-            self.adam.v_P.clone(),
+            copied(self.params_P),
+            copied(self.adam.m_P),
+            copied(self.adam.v_P),
             self.phi_P,
             self.momentum_P,
             self.adam.step,
@@ -294,14 +296,13 @@ class Shard:
         Raises ``PeerFault`` when a value is not finite, which honest steps from an honest state never give.
         """
         began = self._clock()
+        fast = (self.params_P.cpu(), self.adam.m_P.cpu(), self.adam.v_P.cpu())
         slow = (self.phi_P, self.momentum_P, self.residual_R)
-        if not are_finite(self.params_P, self.adam.m_P, self.adam.v_P, *slow):
+        if not are_finite(*fast, *slow):
             # The bits of a NaN differ between machines: what follows from one has no hash to agree on.
             raise PeerFault("a state that is not finite")
         hashes = (
-            hash_of(self.params_P),
-            hash_of(self.adam.m_P),
-            hash_of(self.adam.v_P),
+            *map(hash_of, fast),
             number_component(self.adam.step),
             self._slow_hash("phi", self.phi_P),
             self._slow_hash("momentum", self.momentum_P),
@@ -315,6 +316,11 @@ class Shard:
 
     # --- helpers ---
 
+    def _forget(self) -> None:
+        """A device is gone, and with it the gradients of this step and the passes that wait for theirs."""
+        self._open.take()
+        self.weights += 1
+
     def _slow_hash(self, name: str, tensor: Tensor) -> Digest:
         """Of what merges move; it is replaced, never written to, so once for each is enough."""
         known = self._hashed.get(name)
@@ -322,13 +328,10 @@ class Shard:
             known = self._hashed[name] = (tensor, hash_of(tensor))
         return known[1]
 
-    def _from_wire(self, payload: bytes, shape: tuple[int, int, int]) -> Tensor:
-        return from_wire(payload, shape, self.spec.wire.activations)
-
     def _forward(
         self, inputs: Tensor, place: Place, source: int, in_activation: Digest, ids_root: Digest
     ) -> tuple[bytes, Passed]:
-        forward = run_forward(self.module, self.params_P, inputs)
+        forward = self.engine.forward(self.params_P, self.weights, inputs)
         payload = wire_of(self.spec, forward.output)
         batch, times, width = forward.output.shape
         shape, wire = (batch, times, width), wire_digest(payload)

@@ -63,6 +63,11 @@ def are_finite(*tensors: Tensor, bound: float = FLOAT_MAX) -> bool:
     return True
 
 
+def copied(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, wherever the tensor lies."""
+    return tensor.to("cpu", copy=True)
+
+
 def number_component(value: int) -> Digest:
     """What the state says of one counter."""
     return tensor_hash("int64", (), value.to_bytes(COUNT_BYTES, "little", signed=True))

@@ -37,8 +37,6 @@ from swarm.verify.sampling import Drawn
 
 RESUBMIT_BLOCKS = 4
 """A statement that has not moved the state after so many blocks is made again."""
-NATIVE = "native"
-"""Numerics under which two honest machines differ: nobody replays them."""
 REQUEST_BYTES, COMMIT_BYTES, LEAF_BYTES = 160, 80, 34
 """Of a verifier's three statements, about: who cannot pay for all of them does not ask."""
 
@@ -105,7 +103,7 @@ def next_steps(known: Known) -> tuple[Step, ...]:
     for record in known.segments:
         spec = known.state.run(record.run).spec
         says += _show_own(known, record)
-        if spec.numerics == NATIVE:
+        if not spec.is_exact:
             continue
         if _is_judge(known, record):
             _judge(known, record, says, judged)

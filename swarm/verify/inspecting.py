@@ -13,7 +13,6 @@ from swarm.ledger.sampling import num_windows
 from swarm.ledger.transactions import parse_transaction
 from swarm.training.window import WindowKey
 from swarm.types import Height, PeerId
-from swarm.verify.agenda import NATIVE
 from swarm.verify.answers import place_of, seat_of
 from swarm.verify.audit import AuditResult, Evidence, judge_logs, shown_leaves
 from swarm.verify.judging import Sought
@@ -60,7 +59,7 @@ def _find(ledger: LedgerPort, place: WindowKey) -> Sought:
             " or its challenge window has passed",
             hint="swarm ledger tail",
         )
-    if run.spec.numerics == NATIVE:
+    if not run.spec.is_exact:
         raise UsageError("a run with native numerics cannot be replayed: honest machines differ")
     windows = num_windows(record.num_steps, run.spec.checks.window_steps)
     if not 0 <= place.window < windows:

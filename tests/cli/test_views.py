@@ -106,7 +106,14 @@ def test_an_empty_picture_has_views() -> None:
 def test_status_tells_node_run_and_ledger() -> None:
     """The lines a person asks for first."""
     text = "\n".join(status_lines(a_snapshot(), INK))
-    for words in ("hazy-otter-697", "pydocs-demo", "round 41/80", "height 212", "supply conserved"):
+    for words in (
+        "hazy-otter-697",
+        "cuda:0 + cuda:1, 1 thread",
+        "pydocs-demo",
+        "round 41/80",
+        "height 212",
+        "supply conserved",
+    ):
         assert words in text
 
 

@@ -128,7 +128,7 @@ def test_a_dataset_may_have_any_vocabulary(vocab_size: int) -> None:
         ("[outer]\nage_weights = []", "must have at least 1 item"),
         ("[data]\nsource = 'web'", "must be 'python-stdlib' or must be a list"),
         ("[run]\nname = 'My Run'", "[run] name = My Run"),
-        ("[run]\nnumerics = 'fast'", "'native' or 'seq-f32/1'"),
+        ("[run]\nnumerics = 'fast'", "'native', 'native-bf16' or 'seq-f32/1'"),
         ("[optimizer]\nwarmup_steps = 30000", "at most the 25000 steps"),
         ("[optimizer]\nlearning_rate = 0.0", "[optimizer] learning_rate"),
         ("[deadlines]\nhop_s = 20", "hop deadline"),
@@ -164,12 +164,25 @@ def test_a_run_file_that_cannot_be_used_names_the_cause(text: str, cause: str) -
         ("announce = ['1.2.3.4:5']", "is not an address"),
         ("api_port = 70000", "api_port = 70000: must be less than or equal to 65535"),
         ("threads = 0", "threads = 0"),
+        ("[compute]\ndevice = 'gpu'", "[compute] device = gpu: must be auto, cpu, cuda"),
+        ("[compute]\ndevice = ['cuda:0', 'gpu']", "must be auto, cpu, cuda, cuda:N or mps"),
+        ("[compute]\ndevice = []", "at least 1 item"),
+        ("[compute]\ndevic = 'cpu'", 'unknown key "devic" in [compute]; did you mean "device"?'),
+        ("[compute]\nround = 3", "known are: compile, device"),
+        ("compute = 'cuda'", "write [compute]"),
     ],
 )
 def test_a_node_file_that_cannot_be_used_names_the_cause(text: str, cause: str) -> None:
     with pytest.raises(BadConfig) as caught:
         parse_node_file(text, "node.toml")
     assert cause in str(caught.value)
+
+
+def test_devices_are_one_name_or_several() -> None:
+    one = parse_node_file("[compute]\ndevice = 'cuda:1'\ncompile = true", "node.toml").compute
+    assert (one.device, one.compile_) == ("cuda:1", True)
+    several = parse_node_file("[compute]\ndevice = ['cuda:0', 'cuda:1']", "node.toml").compute
+    assert several.device == ("cuda:0", "cuda:1")
 
 
 def test_listening_on_ipv6_is_understood() -> None:

@@ -57,20 +57,22 @@ def test_a_field_of_a_genesis_out_of_bounds_is_refused(path: tuple[str, ...]) ->
 
 
 def keys() -> Iterator[tuple[str, str, Any]]:
-    """(section, key, field) of both files; the node file has no sections."""
-    for section, field in RunFile.model_fields.items():
-        kind: type[Section] = field.annotation  # type: ignore[assignment]
-        for key, inner in kind.model_fields.items():
-            yield section, inner.alias or key, inner
-    for key, inner in NodeConfig.model_fields.items():
-        yield "", inner.alias or key, inner
+    """(section, key, field) of both files; a key of the node file that is in no section has section ""."""
+    for file in (RunFile, NodeConfig):
+        for name, field in file.model_fields.items():
+            kind: Any = field.annotation
+            if isinstance(kind, type) and issubclass(kind, Section):
+                for key, inner in kind.model_fields.items():
+                    yield name, inner.alias or key, inner
+            else:
+                yield "", field.alias or name, field
 
 
 KEYS = {(section, key): field for section, key, field in keys()}
 
 
 def refused(section: str, line: str) -> str:
-    parse = parse_run_file if section else parse_node_file
+    parse = parse_run_file if section in RunFile.model_fields else parse_node_file
     with pytest.raises(BadConfig) as caught:
         parse(f"[{section}]\n{line}\n" if section else f"{line}\n", "my.toml")
     assert "my.toml" in str(caught.value)

@@ -22,7 +22,7 @@ def test_defaults_are_within_their_own_bounds() -> None:
 
 
 def test_every_number_is_bounded() -> None:
-    for section in [*sections(), NodeConfig()]:
+    for section in [*sections(), NodeConfig(), NodeConfig().compute]:
         for name, field in section.__class__.model_fields.items():
             if field.annotation in {int, float}:
                 told = repr(field.metadata)
@@ -35,7 +35,7 @@ def test_a_setting_without_an_obvious_meaning_says_it() -> None:
         "num_layers num_heads norm_eps warmup_steps beta1 beta2 eps weight_decay tokenizer".split()
     )
     obvious += "block_interval_s fee_min fee_per_byte".split()
-    for section in [*sections(), NodeConfig()]:
+    for section in [*sections(), NodeConfig(), NodeConfig().compute]:
         for name, field in section.__class__.model_fields.items():
             assert field.description or name in obvious, f"{name} is not explained"
 

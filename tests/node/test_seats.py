@@ -1,5 +1,6 @@
 """Seats are left with what may still be asked of them, and show nothing that nobody could replay."""
 
+from collections import deque
 from types import SimpleNamespace as Some
 from typing import Any
 
@@ -13,6 +14,7 @@ from swarm.node import seats as module
 from swarm.node.context import Tally
 from swarm.node.duties import BeginRound, CloseRound, LeaveSeat
 from swarm.node.seats import CLOSED_KEPT, Live, Seats
+from swarm.run_file import NodeConfig
 from swarm.types import Digest, Height, PeerId, RoundIndex, StageIndex
 
 STAGE = StageIndex(0)
@@ -39,6 +41,7 @@ class FakeRunner:
             tokens_at_sync=(),
             phi=lambda: torch.zeros(1),
             set_anchor=self._set_anchor,
+            engine=Some(notices=deque[str](), is_gone=False),
         )
         self.log: Any = None
         self.begun: list[tuple[int, Digest | None, bool]] = []
@@ -98,9 +101,10 @@ class Hall:
             compute=Some(run=self.compute),
             pipeline=Some(remove=lambda _: None),
             tally=Some(losses=[]),
+            config=NodeConfig(),
             report=lambda kind, *_, **__: self.said.append(kind),
         )
-        self.ledger = ledger
+        self.ledger, self.context = ledger, context
         self.seats = Seats(context, nursery)
         self.runner = FakeRunner(INITIAL)
         seat: Any = Some(stage=STAGE, index=0)
@@ -333,3 +337,26 @@ async def test_the_loss_of_the_first_round_is_known_before_it_is_over(
         tally.losses.append((5, 2.25))
         assert tally.training_loss == 2.25, "a closed segment counts as a whole"
         log.loss_count = 0
+
+
+async def test_a_seat_without_a_device_commits_what_it_has_and_the_node_trains_no_more(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.draw(6, -1)
+        await hall.begin()
+        engine = hall.runner.shard.engine
+        engine.notices.append("device cuda:0 is lost, going on with cuda:1: its process ended")
+        hall.draw(7, -1)
+        await hall.begin()
+        assert hall.said == [EventKind.WARNING]
+        assert hall.context.config.solve
+        engine.is_gone = True
+        hall.draw(8, -1)
+        await hall.begin()
+    assert hall.committed == [6, 7]
+    assert [round_ for round_, _, _ in hall.runner.begun] == [6, 7]
+    assert not hall.context.config.solve  # so the seat is not taken again
+    assert not hall.seats.live
+    assert hall.said == [EventKind.WARNING] * 2

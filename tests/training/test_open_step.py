@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from swarm.errors import PeerFault
-from swarm.training.inner import MICROBATCHES_MAX
+from swarm.training.inner import MICROBATCHES_MAX, GradientSum
 from swarm.training.open_step import DROPPED_MAX, OpenStep
 from swarm.training.outgoing import TooBusy
 from swarm.training.segment import MicrobatchRecord
@@ -18,13 +18,16 @@ def a_record(*place: int) -> MicrobatchRecord:
 
 
 def test_the_order_of_arrival_leaves_no_trace() -> None:
-    steps = [OpenStep(3), OpenStep(3)]
+    steps = [OpenStep(GradientSum(3)), OpenStep(GradientSum(3))]
     places = [(1, 0, 0), (0, 2, 1), (0, 2, 0)]
     for step, order in zip(steps, (places, places[::-1]), strict=True):
         for place in order:
             step.add(torch.full((3,), 0.1 * place[1]), 7, a_record(*place))
             step.drop((place[0], place[1] + 5, place[2]))
-    assert torch.equal(steps[0].mean(), steps[1].mean())
+    first_P, second_P = (step.mean() for step in steps)
+    assert first_P is not None
+    assert second_P is not None
+    assert torch.equal(first_P, second_P)
     first, second = (step.take() for step in steps)
     assert first == second
     assert [record.place for record in first.records] == sorted(places)
@@ -33,7 +36,7 @@ def test_the_order_of_arrival_leaves_no_trace() -> None:
 
 
 def test_what_is_refused_is_not_counted() -> None:
-    step = OpenStep(2)
+    step = OpenStep(GradientSum(2))
     for bad in (float("nan"), 1e9):
         with pytest.raises(PeerFault):
             step.add(torch.tensor([0.0, bad]), 7, a_record(0, 0, 0))
@@ -42,7 +45,7 @@ def test_what_is_refused_is_not_counted() -> None:
 
 
 def test_a_full_step_is_busy() -> None:
-    step = OpenStep(1)
+    step = OpenStep(GradientSum(1))
     for number in range(MICROBATCHES_MAX):
         step.check_room()
         step.add(torch.zeros(1), 1, a_record(0, 0, number))
@@ -51,7 +54,7 @@ def test_a_full_step_is_busy() -> None:
 
 
 def test_only_so_many_drops_are_said() -> None:
-    step = OpenStep(1)
+    step = OpenStep(GradientSum(1))
     for number in range(DROPPED_MAX + 5):
         step.drop((0, 0, number))
     assert len(step.take().dropped) == DROPPED_MAX

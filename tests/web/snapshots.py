@@ -76,6 +76,7 @@ def a_snapshot() -> dict[str, object]:
             "name": NAMES[0],
             "version": "0.1.0",
             "home": "/home/me/.swarm",
+            "device": "cuda:0 + cuda:1, 1 thread",
             "state": "training",
             "uptime_s": 184,
             "steps": 812,
