@@ -103,6 +103,8 @@ def _parameters(size: Size) -> dict[str, object]:
         "heldout_windows": size.windows,
         "numerics": "native",
         "isolated": "mean of the replicas' own losses; all others: loss of the averaged model",
+        "lost30": "of 100 pulls 30 fail, each drawn by itself; then a fallback partner is asked, once, and may"
+        " fail as well; without one it is lost30_alone",
         "halfspeed": "half of the replicas take every second step: a quarter fewer tokens in as many"
         " steps; with a third more steps, and as many tokens, it is halfspeed_same_tokens; what so few"
         " tokens cost when nobody is slow, but the run is shorter, is fewer_steps",

@@ -9,7 +9,10 @@ Legend: P parameters of a shard, F values of a fragment.
 import json
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -19,7 +22,7 @@ from scripts.replicas import Found, Replicas
 from scripts.variants import VARIANTS, Variant
 from swarm.gossip.consensus import consensus_rounds, consensus_trades
 from swarm.gossip.int4 import decode_int4, encode_int4, is_coarse
-from swarm.gossip.pairing import pair_up
+from swarm.gossip.pairing import SeatKey, heaviest_edges, pair_up
 from swarm.gossip.quantize import decode_int8, encode_int8
 from swarm.rng import stream
 from swarm.spec import NANO
@@ -132,11 +135,7 @@ class Swarm(Replicas):
             fragment,
             RoundIndex(round_index),
         )
-        heard = {
-            i: pairs[key].index
-            for i, key in enumerate(self.keys)
-            if key in pairs and not self._is_lost(i, round_index, fragment)
-        }
+        heard = self._heard(pairs, stage, fragment, round_index)
         hats = self._received(offered, sorted(heard.values()))
         slow = [OuterState(seat.phi_P[span].clone(), seat.momentum_P[span]) for seat in row]
         for i, seat in enumerate(row):
@@ -152,6 +151,26 @@ class Swarm(Replicas):
             seat.tokens_at_sync[fragment] = seat.tokens
         self.found.trades += len(heard)
         self.found.lost += len(pairs) - len(heard)
+
+    def _heard(
+        self, pairs: Mapping[SeatKey, SeatKey], stage: int, fragment: int, round_index: int
+    ) -> dict[int, int]:
+        """From whom everybody who hears anything hears: the drawn partner, or who steps in for it."""
+        heard, taken = dict[int, int](), Counter[int]()
+        where = (self.beacon, self.beacon, StageIndex(stage), fragment, RoundIndex(round_index))
+        for i, key in enumerate(self.keys):
+            drawn = pairs.get(key)
+            if drawn is not None and not self._is_lost(i, round_index, fragment):
+                heard[i] = drawn.index
+                continue
+            others = (j for j in heaviest_edges(key, self.keys, *where) if j != drawn)
+            for attempt, other in enumerate(islice(others, self.variant.num_retries), start=1):
+                is_free = taken[other.index] < self.variant.num_retries
+                if is_free and not self._is_lost(i, round_index, fragment, attempt):
+                    heard[i] = other.index
+                    taken[other.index] += 1
+                    break
+        return heard
 
     def _share(self, offered: Offered, taker: int, giver: int) -> float:
         """How much of the giver's weights the taker takes."""
@@ -187,8 +206,9 @@ class Swarm(Replicas):
             self.found.wire_values += theta_F.numel()
         return hats
 
-    def _is_lost(self, taker: int, round_index: int, fragment: int) -> bool:
-        dice = stream(self.beacon, "bench.lost", round_index, fragment, taker)
+    def _is_lost(self, taker: int, round_index: int, fragment: int, attempt: int = 0) -> bool:
+        again = (attempt,) if attempt else ()
+        dice = stream(self.beacon, "bench.lost", round_index, fragment, taker, *again)
         return dice.below(100) < self.variant.lost_percent
 
     def _scalars(self, round_index: int) -> OuterScalars:

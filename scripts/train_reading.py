@@ -92,6 +92,7 @@ class Reading:
             "int8_distance": ([abs(x) for x in minus("noloco_int8", "noloco")], 0.006, True),
             "int4_distance": ([abs(x) for x in minus("noloco_int4", "noloco")], 0.012, True),
             "lost30_minus_noloco": (minus("noloco_lost30", "noloco"), 0.03, True),
+            "lost30_alone_minus_noloco": (minus("lost30_alone", "noloco"), 0.03, True),
             "halfspeed_minus_noloco": (minus("noloco_halfspeed", "noloco"), 0.04, True),
             "halfspeed_same_tokens_minus_noloco": (
                 minus("halfspeed_same_tokens", "noloco"),

@@ -43,6 +43,8 @@ class Variant:
     codec: Literal["float32", "int8", "int4"] = "float32"
     lost_percent: int = 0
     """How many of 100 pulls never arrive, each drawn by itself."""
+    num_retries: int = 1
+    """Who may step in for a partner that was not heard, as in configs/demo.toml."""
     slow_from: int = REPLICAS
     """Replicas from this number on take every second step only."""
     churn: int = 0
@@ -77,6 +79,7 @@ FIGURES = (
 )
 """What the keys of docs/spec/figures.md need."""
 EXTRAS = (
+    Variant("lost30_alone", lost_percent=30, num_retries=0),
     Variant("halfspeed_same_tokens", slow_from=REPLICAS // 2, steps_ratio=(4, 3)),
     Variant("fewer_steps", steps_ratio=(3, 4)),
     Variant("churn25_checkpoints", churn=REPLICAS // 4, newcomers="checkpoint"),

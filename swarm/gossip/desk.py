@@ -4,10 +4,12 @@ Core: a table with limits.
 
     published --ask--> packed under the codec both sides can use --chunks--> handed out --receipt--> given
 
-Fragments are kept for the round they belong to and the next one. Who asks too early is parked, within
-limits, by the shell; this file says who may park.
+A fragment is for the partner that was drawn, and for a few of those who may step in for one that failed: the
+first who ask. Fragments are kept for the round they belong to and the next one. Who asks too early is parked,
+within limits, by the shell; this file says who may park.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from swarm.errors import OutOfTurn, Unreachable, UsageError
@@ -37,6 +39,19 @@ PARKED_PER_PEER_MAX = 32
 """Asks parked at once from one peer: several seats of eight fragments."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fallbacks:
+    """Who besides the drawn partner may have a fragment: whoever lost its own partner, within a limit."""
+
+    is_one: Callable[[int, PeerId], bool]
+    """Whether a peer in a seat may step in; a function of the round, asked only when somebody asks."""
+    most: int
+
+
+NOBODY = Fallbacks(lambda _seat, _peer: False, 0)
+"""Only the drawn partner gets the fragment."""
+
+
 @dataclass(slots=True)
 class Given:
     """One published fragment and what became of it."""
@@ -44,11 +59,28 @@ class Given:
     key: FragmentKey
     snapshot: Snapshot
     partner: PeerId | None
+    """Whom the beacon drew; None where it drew nobody."""
+    fallbacks: Fallbacks = NOBODY
+    takers: dict[PeerId, int] = field(default_factory=dict[PeerId, int])
+    """Who stepped in so far, and in which seat."""
     packed: dict[Codec, Packed] = field(default_factory=dict[Codec, Packed])
     offers: dict[Codec, Offer] = field(default_factory=dict[Codec, Offer])
-    payload_hash: Digest | None = None
-    """Of the payload that the partner was last offered; None while nobody asked."""
+    offered: dict[PeerId, Digest] = field(default_factory=dict[PeerId, Digest])
+    """The payload that each who asked was offered last."""
     receipt: Receipt | None = None
+    """The drawn partner's."""
+
+    def is_for(self, peer: PeerId) -> bool:
+        """Whether a peer has been let in."""
+        return peer == self.partner or peer in self.takers
+
+    def admit(self, peer: PeerId, seat: int) -> bool:
+        """Let in who asked and may have it; False when too many stepped in before."""
+        if not self.is_for(peer):
+            if len(self.takers) >= self.fallbacks.most:
+                return False
+            self.takers[peer] = seat
+        return True
 
     @property
     def num_bytes(self) -> int:
@@ -75,8 +107,14 @@ class Desk:
         self._newest: dict[RunIndex, RoundIndex] = {}
         self._parked: dict[PeerId, int] = {}
 
-    def publish(self, key: FragmentKey, snapshot: Snapshot, partner: PeerId | None) -> None:
-        """Put a fragment on the table for ``partner`` (None: for anybody); drop what is too old.
+    def publish(
+        self,
+        key: FragmentKey,
+        snapshot: Snapshot,
+        partner: PeerId | None,
+        fallbacks: Fallbacks = NOBODY,
+    ) -> None:
+        """Put a fragment on the table for ``partner``, and for who may step in; drop what is too old.
 
         Raises ``UsageError`` if it is there already, malformed, or too old itself.
         """
@@ -87,14 +125,14 @@ class Desk:
         if key.round <= newest - ROUNDS_KEPT:
             raise UsageError("a fragment of a round that is over")
         self._newest[key.run] = newest
-        self._given[key] = Given(key, snapshot, partner)
+        self._given[key] = Given(key, snapshot, partner, fallbacks)
         old = [k for k in self._given if k.run == key.run and k.round <= newest - ROUNDS_KEPT]
         for stale in old:
             del self._given[stale]
         self._make_room(key)
 
-    def find(self, key: FragmentKey, peer: PeerId) -> Given | None:
-        """The fragment ``peer`` asks for; None if it is not published yet.
+    def find(self, key: FragmentKey, peer: PeerId, seat: int) -> Given | None:
+        """The fragment that ``peer`` asks for in a seat; None if it is not published yet.
 
         Raises ``Unreachable`` if it never will be: it is another's, too old, or too far ahead.
         """
@@ -104,7 +142,7 @@ class Desk:
             if not newest - ROUNDS_KEPT < key.round <= newest + EARLY_ROUNDS_MAX:
                 raise Unreachable(f"round {key.round} is not traded here now")
             return None
-        if given.partner is not None and given.partner != peer:
+        if not given.is_for(peer) and not given.fallbacks.is_one(seat, peer):
             raise Unreachable("this fragment is for another partner")
         return given
 
@@ -132,9 +170,10 @@ class Desk:
         if given is None:
             return  # It came after the round was over; nobody needs it any more.
         offered = {packed.offer.payload_hash for packed in given.packed.values()}
-        if given.partner not in {None, peer} or receipt.payload_hash not in offered:
+        if not given.is_for(peer) or receipt.payload_hash not in offered:
             raise OutOfTurn("a receipt for what was never offered")
-        given.receipt, given.payload_hash = receipt, receipt.payload_hash
+        if peer == given.partner:
+            given.receipt, given.offered[peer] = receipt, receipt.payload_hash
 
     def park(self, peer: PeerId) -> None:
         """Count one more parked ask; raise ``Unreachable`` if there is no room."""
@@ -152,7 +191,7 @@ class Desk:
     def _packed(self, payload_hash: Digest, peer: PeerId) -> Packed:
         for given in self._given.values():
             for packed in given.packed.values():
-                if packed.offer.payload_hash == payload_hash and given.partner in {None, peer}:
+                if packed.offer.payload_hash == payload_hash and given.is_for(peer):
                     return packed
         raise Unreachable("that payload is not offered here any more")
 

@@ -4,7 +4,7 @@ Core: time comes in as ``now``, wishes go out as effects.
 
     ASKING --offer--> ACCEPTED
       |  ^NotYet
-      +--- deadline, or too many retries --> FAILED
+      +--- Busy, the deadline, or too many retries --> FAILED
 
 ``Pull`` is the side that asks; ``gather.py`` then brings in the chunks. What arrives is opened by
 ``open_payload``, which is pure and slow and may run in a worker thread. The side that gives is ``desk.py``.
@@ -23,6 +23,7 @@ from swarm.gossip.int4 import decode_int4, encode_int4, int4_bytes
 from swarm.gossip.messages import (
     EXCHANGE_CHUNK_BYTES,
     NO_SIGNATURE,
+    Busy,
     ChunkRequest,
     Codec,
     ExchangeReply,
@@ -143,6 +144,8 @@ class Pull:
                 if self._asks >= ASKS_MAX:
                     raise OutOfTurn(f"not yet, {ASKS_MAX} times in one trade")
                 return self._next(now)
+            case Phase.ASKING, Busy():
+                return self._fail("the partner gives to others in our place")
             case Phase.ASKING, Offered(offer, hashes):
                 return self._accept(offer, hashes)
             case _:

@@ -124,7 +124,11 @@ class Taken(Message, frozen=True, tag=4):
     """Answer to ``Receipt``."""
 
 
-ExchangeReply = Offered | NotYet | Chunks | Taken
+class Busy(Message, frozen=True, tag=5):
+    """Answer to ``OfferRequest`` of a fallback partner: others like it were given this fragment already."""
+
+
+ExchangeReply = Offered | NotYet | Chunks | Taken | Busy
 
 
 class ManifestRequest(Message, frozen=True, tag=1):

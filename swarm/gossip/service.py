@@ -3,7 +3,8 @@
 Shell: owns the waiting, the worker threads and the blame; decides nothing.
 """
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from swarm.codec import encode
 from swarm.compute import ComputePort
 from swarm.crypto import SecretKey
 from swarm.errors import PeerFault, Unreachable, UsageError
-from swarm.gossip.desk import PARKED_MAX, Desk, Given
+from swarm.gossip.desk import NOBODY, PARKED_MAX, Desk, Fallbacks, Given
 from swarm.gossip.exchange import (
     ASK_WAIT_S,
     Accepted,
@@ -33,6 +34,7 @@ from swarm.gossip.messages import (
     NO_SIGNATURE,
     REPLY_BYTES_MAX,
     REQUEST_BYTES_MAX,
+    Busy,
     ChunkRequest,
     ExchangeReply,
     ExchangeRequest,
@@ -113,7 +115,7 @@ class Traded:
     receipt: Receipt
     """What we signed for it."""
     my_payload_hash: Digest | None
-    """What the partner was offered of ours so far; ``Trades.given`` tells what came later."""
+    """What this partner was offered of ours so far; ``Trades.given`` tells what came later."""
 
 
 class Trades:
@@ -144,19 +146,31 @@ class Trades:
             per_peer=EXCHANGES_PER_PEER_MAX,
         )
 
-    def publish(self, key: FragmentKey, snapshot: Snapshot, *, partner: PeerId | None) -> None:
+    def publish(
+        self,
+        key: FragmentKey,
+        snapshot: Snapshot,
+        *,
+        partner: PeerId | None,
+        fallbacks: Fallbacks = NOBODY,
+    ) -> None:
         """Put our fragment on the table (``key.seat`` is our seat); wakes whoever waits for it.
 
         Nobody may write to the snapshot's tensors afterwards. Raises ``UsageError`` if published twice
         or malformed.
         """
-        self._desk.publish(key, snapshot, partner)
+        self._desk.publish(key, snapshot, partner, fallbacks)
         self._news.set()
         self._news = trio.Event()
 
     def given(self, key: FragmentKey) -> Given | None:
         """What became of a fragment of ours; None once it is two rounds old."""
         return self._desk.given(key)
+
+    def takers(self, key: FragmentKey) -> Mapping[PeerId, int]:
+        """Who was let in besides the drawn partner to a fragment of ours, and in which seat."""
+        given = self._desk.given(key)
+        return {} if given is None else given.takers
 
     async def acknowledged(self, key: FragmentKey, *, deadline: float) -> Given | None:
         """A fragment of ours once its partner's receipt is here; None when none came by ``deadline``."""
@@ -168,16 +182,23 @@ class Trades:
         return None
 
     async def pull(
-        self, wanted: Wanted, anchor: Tensor, *, mine: FragmentKey | None = None, deadline: float
+        self,
+        wanted: Wanted,
+        anchor: Tensor,
+        *,
+        mine: FragmentKey | None = None,
+        deadline: float,
+        ask_by: float = math.inf,
     ) -> Traded | None:
         """Fetch the partner's fragment by ``deadline`` (trio's clock); None if there is no trade.
 
+        Without an offer by ``ask_by`` it is given up, so that somebody else may be asked.
         The deadline bounds the transfer; opening what arrived in time takes as long as the workers need.
         ``anchor`` is flat float32 of ``wanted.numel`` values; ``mine`` is what we published in return.
         Lies are blamed on the partner, silence on nobody.
         """
         partner = wanted.partner
-        machine = Pull(wanted, chain=self._chain, deadline=deadline)
+        machine = Pull(wanted, chain=self._chain, deadline=min(deadline, ask_by))
         try:
             accepted = await self._ask(machine, partner)
             if accepted is None:
@@ -193,7 +214,7 @@ class Trades:
             return None
         receipt = await self._acknowledge(wanted, delivered.offer, deadline)
         given = self._desk.given(mine) if mine is not None else None
-        mine_hash = given.payload_hash if given else None
+        mine_hash = given.offered.get(partner) if given else None
         return Traded(theta_hat, payload, delivered.offer, receipt, mine_hash)
 
     async def _ask(self, machine: Pull, partner: PeerId) -> Accepted | None:
@@ -288,13 +309,20 @@ class Trades:
                 self._receipts = trio.Event()
                 return encode(Taken())
 
-    async def _offer(self, peer: PeerId, asked: OfferRequest) -> Offered | NotYet:
+    async def _offer(self, peer: PeerId, asked: OfferRequest) -> Offered | NotYet | Busy:
         check_key(asked.key)
         check_count("wait", asked.wait_ms)
-        given = self._desk.find(asked.key, peer)
+        check_count("seat", asked.to_seat)
+        given = self._desk.find(asked.key, peer, asked.to_seat)
         if given is None:
             given = await self._parked(peer, asked)
-        return NotYet() if given is None else await self._packed(given, asked.anchor_root)
+        if given is None:
+            return NotYet()
+        if not given.admit(peer, asked.to_seat):
+            return Busy()
+        offered = await self._packed(given, asked.anchor_root)
+        given.offered[peer] = offered.offer.payload_hash
+        return offered
 
     async def _parked(self, peer: PeerId, asked: OfferRequest) -> Given | None:
         given: Given | None = None
@@ -303,7 +331,7 @@ class Trades:
             with trio.move_on_after(min(asked.wait_ms / 1000, ASK_WAIT_S)):
                 while given is None:
                     await self._news.wait()
-                    given = self._desk.find(asked.key, peer)
+                    given = self._desk.find(asked.key, peer, asked.to_seat)
         finally:
             self._desk.unpark(peer)
         return given
@@ -319,6 +347,4 @@ class Trades:
                     raise Unreachable(f"nothing fit to send: {error}") from None
                 given.packed[codec] = packed
                 given.offers[codec] = sign_offer(self._secret, self._chain, packed.offer)
-        offer, listed = given.offers[codec], given.packed[codec].manifest
-        given.payload_hash = offer.payload_hash
-        return Offered(offer, listed.hashes)
+        return Offered(given.offers[codec], given.packed[codec].manifest.hashes)

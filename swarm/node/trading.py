@@ -1,16 +1,21 @@
-"""Trade one fragment: offer ours, pull the partner's, apply the outer step between two steps.
+"""Trade one fragment: offer ours, pull a partner's, apply the outer step between two steps.
 
 Shell: carries what ``duties`` decided; who the partner is and when was decided there.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
 from swarm.crypto import peer_name
 from swarm.events import EventKind
+from swarm.gossip.desk import NOBODY, Fallbacks
+from swarm.gossip.exchange import Snapshot as Offerable
 from swarm.gossip.exchange import Wanted
 from swarm.gossip.messages import Codec, FragmentKey
+from swarm.gossip.service import Traded
 from swarm.ledger.records import Run
 from swarm.node.context import Context, TradeNote
 from swarm.node.duties import TradeFragment
@@ -19,12 +24,15 @@ from swarm.training.offers import offerable, read_values
 from swarm.training.outer import outer_scalars
 from swarm.training.round_plan import RoundPlan
 from swarm.training.runner import SeatRunner
-from swarm.training.terms import terms_of
+from swarm.training.terms import Terms, fallbacks_of, is_fallback, terms_of, terms_with
 from swarm.training.window_heads import ALONE
-from swarm.types import NO_DIGEST
+from swarm.types import NO_DIGEST, PeerId
 
 NOTES_MAX = 50
 """Trades the map shows."""
+DRAWN_SHARE = 0.5
+"""The part of the time for a trade in which the drawn partner must have offered; then another is asked, which
+needs the rest."""
 ACKNOWLEDGE_WAIT_S = 5.0
 """Both sides pull at once, so a partner's receipt comes about when our own pull ends, or is lost. What is said
 twice for want of a receipt costs a little accuracy; a merge that waits for it costs steps."""
@@ -58,22 +66,27 @@ async def _merge(
     alone = Merge(
         snapshot, None, 0, scalars, None, ALONE, NO_DIGEST, NO_DIGEST, is_consensus=is_consensus
     )
-    partner = duty.partner
-    terms = None if partner is None else terms_of(plan, duty.stage, duty.index, duty.fragment)
-    if partner is None or terms is None:
+    place = (plan, duty.stage, duty.index, duty.fragment)
+    drawn = None if duty.partner is None else terms_of(*place)
+    standby = fallbacks_of(*place)
+    if drawn is None and not standby:
         return alone
     mine = FragmentKey(run.index, duty.stage, duty.fragment, duty.round_index, duty.index)
     offered = offerable(spec, plan.round, snapshot, is_consensus=is_consensus)
-    context.trades.publish(mine, offered, partner=partner.peer)
+    context.trades.publish(
+        mine,
+        offered,
+        partner=None if drawn is None else drawn.partner.peer,
+        fallbacks=Fallbacks(partial(_may_step_in, plan, mine), spec.outer.num_retries)
+        if standby
+        else NOBODY,
+    )
     deadline = trio.current_time() + spec.deadlines.exchange_ms / 1000
-    traded = None
-    if duty.weight_allowed:
-        theirs = FragmentKey(run.index, duty.stage, duty.fragment, duty.round_index, partner.index)
-        numel, root = offered.theta.numel(), snapshot.anchor_root
-        wanted = Wanted(theirs, partner.peer, duty.index, root, numel, offered.codec)
-        traded = await context.trades.pull(wanted, offered.anchor, mine=mine, deadline=deadline)
-    sent = await _sent(context, mine, deadline) if offered.codec is Codec.INT4 else None
-    if traded is None:
+    table = _Table(context, plan, mine, offered, deadline)
+    terms, traded = await table.pull(drawn if duty.weight_allowed else None, standby)
+    is_heard = offered.codec is Codec.INT4 and drawn is not None
+    sent = await _sent(context, mine, deadline) if is_heard else None
+    if traded is None or terms is None:
         acknowledged = sent.receipt.payload_hash if sent else NO_DIGEST
         return replace(alone, my_payload=acknowledged, sent=sent)
     theta_hat, phi_hat = read_values(spec, traded.theta_hat, is_consensus=is_consensus)
@@ -82,8 +95,8 @@ async def _merge(
         theta_hat,
         terms.due_nano(snapshot.tokens, traded.offer.tokens),
         scalars,
-        partner.peer,
-        partner.index,
+        terms.partner.peer,
+        terms.partner.index,
         sent.receipt.payload_hash if sent else traded.my_payload_hash or NO_DIGEST,
         traded.offer.payload_hash,
         Received(traded.offer, traded.payload),
@@ -91,6 +104,67 @@ async def _merge(
         sent,
         is_consensus,
     )
+
+
+def _may_step_in(plan: RoundPlan, mine: FragmentKey, seat: int, peer: PeerId) -> bool:
+    """Whether a peer may have our fragment in the place of a partner that failed it."""
+    return is_fallback(plan, mine.stage, mine.fragment, mine.seat, seat, peer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One fragment of ours on the table, and what is taken for it."""
+
+    context: Context
+    plan: RoundPlan
+    mine: FragmentKey
+    offered: Offerable
+    deadline: float
+
+    async def pull(
+        self, drawn: Terms | None, standby: Sequence[Terms]
+    ) -> tuple[Terms | None, Traded | None]:
+        """From the drawn partner, if it gives; where it fails, from one that steps in; else from nobody."""
+        now = trio.current_time()
+        if drawn is not None:
+            share = DRAWN_SHARE if standby else 1.0
+            traded = await self._from(drawn, now + share * (self.deadline - now))
+            if traded is not None:
+                return drawn, traded
+        tried = set[int]()
+        while (terms := self._next(standby, tried)) is not None:
+            tried.add(terms.partner.index)
+            traded = await self._from(terms, self.deadline)
+            if traded is not None:
+                return terms, traded
+        return None, None
+
+    def _next(self, standby: Sequence[Terms], tried: set[int]) -> Terms | None:
+        """Who is asked next: first whoever has asked us, for it is there and wants a partner too."""
+        if len(tried) >= len(standby) or trio.current_time() >= self.deadline:
+            return None
+        mine = self.mine
+        where = (self.plan, mine.stage, mine.seat, mine.fragment)
+        asked = sorted(self.context.trades.takers(mine).values())
+        came = (terms_with(*where, seat) for seat in asked)
+        willing = [terms for terms in came if terms is not None and terms.gives]
+        choice = [*willing, *standby]
+        return next((terms for terms in choice if terms.partner.index not in tried), None)
+
+    async def _from(self, terms: Terms, ask_by: float) -> Traded | None:
+        mine, offered = self.mine, self.offered
+        theirs = FragmentKey(mine.run, mine.stage, mine.fragment, mine.round, terms.partner.index)
+        wanted = Wanted(
+            theirs,
+            terms.partner.peer,
+            mine.seat,
+            offered.anchor_root,
+            offered.theta.numel(),
+            offered.codec,
+        )
+        return await self.context.trades.pull(
+            wanted, offered.anchor, mine=mine, deadline=self.deadline, ask_by=ask_by
+        )
 
 
 async def _sent(context: Context, mine: FragmentKey, deadline: float) -> Sent | None:
@@ -105,15 +179,17 @@ async def _sent(context: Context, mine: FragmentKey, deadline: float) -> Sent | 
 
 def _note(context: Context, duty: TradeFragment, merge: Merge) -> None:
     """Remember for the map what was merged, and say it."""
-    tally, peer = context.tally, duty.partner.peer if duty.partner else None
+    tally, drawn = context.tally, duty.partner.peer if duty.partner else None
     is_done = merge.theta_hat_P is not None
+    peer = merge.partner if is_done else drawn
     note = TradeNote(duty.round_index, duty.fragment, duty.stage, context.me, peer, is_done)
     tally.notes = [*tally.notes, note][-NOTES_MAX:]
     where = f"round {duty.round_index}, stage {duty.stage}, fragment {duty.fragment}"
     if is_done and peer is not None:
         tally.trades += 1
         tally.last_partner = peer
-        context.report(EventKind.TRADED, f"traded with {peer_name(peer)}: {where}")
+        instead = f" in place of {peer_name(drawn)}" if drawn and drawn != peer else ""
+        context.report(EventKind.TRADED, f"traded with {peer_name(peer)}{instead}: {where}")
     else:
         tally.solo += 1
         context.report(EventKind.SOLO, f"stepped alone: {where}")

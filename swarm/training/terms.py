@@ -2,20 +2,23 @@
 
 Core: pure functions of a round. Those who train and those who replay them read the same terms here.
 
-    a round of training     partners by the beacon, one for each fragment; weighed by tokens and by age
+    a round of training     partners by the beacon, one for each fragment; weighed by tokens and by age.
+                            When one fails, ``num_retries`` seats at the heaviest edges may step in
     a round of consensus    partners by the butterfly, one for all fragments; weighed by what they stand for
 
 Source: docs/spec/training.md sections 3 to 5, docs/spec/protocol.md sections 4 and 5.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from swarm.gossip.consensus import consensus_trades
-from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.gossip.pairing import SeatKey, heaviest_edges, pair_up
 from swarm.training.lag import Catching, catching_up, pulls_only
 from swarm.training.outer import weight_nano
 from swarm.training.round_plan import RosterSeat, RoundPlan
-from swarm.types import StageIndex
+from swarm.types import PeerId, StageIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,9 @@ class Terms:
 
 
 def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Terms | None:
-    """With whom a seat of the round trades a fragment, and on which terms; None: it steps alone."""
-    by_key = {SeatKey(other.index, other.peer): other for other in plan.rosters[stage]}
-    mine = next((key for key in by_key if key.index == seat), None)
+    """With whom the beacon pairs a seat for a fragment, and on which terms; None: with nobody."""
+    by_key = _by_key(plan, stage)
+    mine = _key_of(by_key, seat)
     if mine is None:
         return None
     ages = plan.spec.outer.age_weights_nano
@@ -57,6 +60,55 @@ def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Te
     return Terms(partner, not is_pull_only(plan, partner), -1, ages)
 
 
+def fallbacks_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> tuple[Terms, ...]:
+    """Whom a seat may ask for a fragment when its drawn partner fails, in order: at most ``num_retries``.
+
+    None of them is the drawn partner, sits for the same peer, or only pulls. There are none in a round of
+    consensus, whose end is exact only between the drawn.
+    """
+    by_key = _by_key(plan, stage)
+    mine = _key_of(by_key, seat)
+    if mine is None or plan.is_consensus or not plan.spec.outer.num_retries:
+        return ()
+    drawn = terms_of(plan, stage, seat, fragment)
+    partner = None if drawn is None else drawn.partner
+    where = (plan.beacon, plan.run_digest, stage, fragment, plan.round)
+    others = (by_key[key] for key in heaviest_edges(mine, list(by_key), *where))
+    ages = plan.spec.outer.age_weights_nano
+    givers = (other for other in others if other != partner and not is_pull_only(plan, other))
+    return tuple(
+        Terms(other, True, -1, ages) for other in islice(givers, plan.spec.outer.num_retries)
+    )
+
+
+def is_fallback(
+    plan: RoundPlan, stage: StageIndex, fragment: int, seat: int, other: int, peer: PeerId
+) -> bool:
+    """Whether ``peer`` in seat ``other`` may trade a fragment with ``seat`` in place of its drawn partner.
+
+    So it is when either would ask the other: who was asked knows the asker, and may take in return.
+    """
+    there = plan.seat(stage, other)
+    if there is None or there.peer != peer:
+        return False
+    mine = (terms.partner.index for terms in fallbacks_of(plan, stage, seat, fragment))
+    theirs = (terms.partner.index for terms in fallbacks_of(plan, stage, other, fragment))
+    return other in mine or seat in theirs
+
+
+def terms_with(
+    plan: RoundPlan, stage: StageIndex, seat: int, fragment: int, other: int
+) -> Terms | None:
+    """The terms on which a seat takes a fragment from seat ``other``; None: it may not trade with it at all."""
+    drawn = terms_of(plan, stage, seat, fragment)
+    if drawn is not None and drawn.partner.index == other:
+        return drawn
+    there = plan.seat(stage, other)
+    if there is None or not is_fallback(plan, stage, fragment, seat, other, there.peer):
+        return None
+    return Terms(there, not is_pull_only(plan, there), -1, plan.spec.outer.age_weights_nano)
+
+
 def is_pull_only(plan: RoundPlan, seat: RosterSeat) -> bool:
     """Whether partners take nothing from a seat: it joined lately, or is too far behind.
 
@@ -66,3 +118,11 @@ def is_pull_only(plan: RoundPlan, seat: RosterSeat) -> bool:
     is_new = seat.joined_round > 0 and pulls_only(plan.round, seat.joined_round, pulls)
     is_behind = seat.lag >= len(plan.spec.outer.age_weights_nano)
     return is_new or is_behind or catching_up(seat.lag) is Catching.ADOPT
+
+
+def _by_key(plan: RoundPlan, stage: StageIndex) -> dict[SeatKey, RosterSeat]:
+    return {SeatKey(other.index, other.peer): other for other in plan.rosters[stage]}
+
+
+def _key_of(by_key: Mapping[SeatKey, RosterSeat], seat: int) -> SeatKey | None:
+    return next((key for key in by_key if key.index == seat), None)

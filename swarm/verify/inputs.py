@@ -36,7 +36,7 @@ from swarm.training.messages import (
 from swarm.training.offers import common_codec, traded_numel
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.training.segment import Place
-from swarm.training.terms import Terms, terms_of
+from swarm.training.terms import Terms, terms_of, terms_with
 from swarm.training.window import (
     AnchorSet,
     ComputedMicrobatch,
@@ -246,15 +246,16 @@ def check_merge(
 ) -> Terms | None:
     """The terms of a merge, or None for one alone, which nobody needs to allow.
 
-    Raises ``PeerFault`` unless the partner is the one that was drawn, signed what was merged, and could be
-    merged under our ``anchor_root``, and unless a receipt is its receipt. ``numel`` is that of the fragment.
+    Raises ``PeerFault`` unless the partner is the one that was drawn or may step in for it, signed what was
+    merged, and could be merged under our ``anchor_root``, and unless a receipt is that of the drawn partner.
+    ``numel`` is that of the fragment.
     Its weight and what it was given are the caller's to compute.
     """
     offer = merged.offer
-    terms = terms_of(plan, key.stage, key.seat, merged.fragment)
-    partner = None if terms is None else terms.partner
+    drawn = terms_of(plan, key.stage, key.seat, merged.fragment)
     given = NO_DIGEST
     if merged.receipt is not None:
+        partner = None if drawn is None else drawn.partner
         _check_receipt(plan, key, merged, merged.receipt, partner)
         given = merged.my_payload
     if merged.partner_seat == ALONE:
@@ -262,7 +263,8 @@ def check_merge(
         if said != (None, b"", 0, given):
             raise OutOfTurn("a step alone that mentions a partner")
         return None
-    if offer is None or terms is None or terms.partner.index != merged.partner_seat:
+    terms = terms_with(plan, key.stage, key.seat, merged.fragment, merged.partner_seat)
+    if offer is None or terms is None:
         raise OutOfTurn("a merge with somebody whom the beacon did not choose")
     if not terms.gives:
         raise OutOfTurn("a merge with a partner that only pulls")

@@ -275,8 +275,13 @@ async def test_a_download_in_use_keeps_its_place_and_an_abandoned_one_makes_way(
     one = Node(network, 1, tmp_path)
     two = Node(network, 2, tmp_path, quota_bytes=2 * len(BIG))
     roots = [await one.blobs.add(BIG + bytes([number])) for number in range(2)]
-    with trio.move_on_after(0.0055):  # cut off in the middle
-        await two.blobs.fetch(roots[0], 2 * len(BIG), lambda: [one.host.peer])
+    with trio.CancelScope() as scope:
+
+        def cut_off(held: int, _: int) -> None:
+            if held:
+                scope.cancel()
+
+        await two.blobs.fetch(roots[0], 2 * len(BIG), lambda: [one.host.peer], cut_off)
     (left,) = partials(two.folder)
     assert left.root == roots[0]
     async with trio.open_nursery() as nursery:

@@ -4,16 +4,19 @@ import pytest
 
 from swarm.errors import OutOfTurn, Unreachable, UsageError
 from swarm.gossip import desk as rules
-from swarm.gossip.desk import Desk, Given
+from swarm.gossip.desk import Desk, Fallbacks, Given
 from swarm.gossip.exchange import pack
 from swarm.gossip.messages import EXCHANGE_CHUNK_BYTES, Codec, FragmentKey, Receipt
-from swarm.types import NO_DIGEST
+from swarm.types import NO_DIGEST, PeerId
 from tests.gossip.builders import NUMEL, STRANGER, TAKER, a_key, a_packed, a_snapshot
+
+SEAT = 4
+"""Where whoever asks says that it sits."""
 
 
 def published(desk: Desk, key: FragmentKey, *, numel: int = NUMEL) -> Given:
     desk.publish(key, a_snapshot(numel=numel), TAKER.peer)
-    given = desk.find(key, TAKER.peer)
+    given = desk.find(key, TAKER.peer, SEAT)
     assert given is not None
     given.packed[Codec.INT8] = pack(key, given.snapshot, Codec.INT8)
     return given
@@ -21,17 +24,56 @@ def published(desk: Desk, key: FragmentKey, *, numel: int = NUMEL) -> Given:
 
 def test_a_fragment_is_found_by_its_partner_only() -> None:
     desk = Desk()
-    assert desk.find(a_key(), TAKER.peer) is None
+    assert desk.find(a_key(), TAKER.peer, SEAT) is None
     given = published(desk, a_key())
-    assert desk.find(a_key(), TAKER.peer) is given
+    assert desk.find(a_key(), TAKER.peer, SEAT) is given
     with pytest.raises(Unreachable):
-        desk.find(a_key(), STRANGER.peer)
+        desk.find(a_key(), STRANGER.peer, SEAT)
 
 
-def test_a_fragment_for_anybody_is_found_by_anybody() -> None:
+def standing_in(*seats: int, most: int = 1) -> Fallbacks:
+    """Whoever sits in one of these seats may step in."""
+    return Fallbacks(lambda seat, _: seat in seats, most)
+
+
+def test_who_may_step_in_is_let_in_as_long_as_there_is_room() -> None:
+    desk, key = Desk(), a_key()
+    desk.publish(key, a_snapshot(), TAKER.peer, standing_in(7, 8))
+    given = desk.find(key, STRANGER.peer, 7)
+    assert given is not None
+    assert not given.is_for(STRANGER.peer)
+    assert given.admit(STRANGER.peer, 7)
+    assert given.admit(STRANGER.peer, 7), "who is in is in, however often it asks"
+    assert given.takers == {STRANGER.peer: 7}
+    another = PeerId(bytes(32))
+    assert desk.find(key, another, 8) is given
+    assert not given.admit(another, 8)
+    assert given.admit(TAKER.peer, SEAT), "the drawn partner's place is nobody else's"
+    with pytest.raises(Unreachable):
+        desk.find(key, another, 9)
+
+
+def test_where_nobody_was_drawn_only_those_who_step_in_are_served() -> None:
     desk = Desk()
-    desk.publish(a_key(), a_snapshot(), None)
-    assert desk.find(a_key(), STRANGER.peer) is desk.given(a_key())
+    desk.publish(a_key(), a_snapshot(), None, standing_in(7))
+    with pytest.raises(Unreachable):
+        desk.find(a_key(), TAKER.peer, SEAT)
+    assert desk.find(a_key(), STRANGER.peer, 7) is desk.given(a_key())
+
+
+def test_who_stepped_in_is_given_chunks_and_moves_no_receipt() -> None:
+    desk, key = Desk(), a_key()
+    desk.publish(key, a_snapshot(), TAKER.peer, standing_in(7))
+    given = desk.find(key, STRANGER.peer, 7)
+    assert given is not None
+    given.packed[Codec.INT8] = packed = pack(key, given.snapshot, Codec.INT8)
+    name = packed.offer.payload_hash
+    with pytest.raises(Unreachable):
+        desk.chunks(name, 0, 1, STRANGER.peer)
+    given.admit(STRANGER.peer, 7)
+    assert desk.chunks(name, 0, 1, STRANGER.peer).parts
+    desk.acknowledge(Receipt(key, 7, name, bytes(64)), STRANGER.peer)
+    assert given.receipt is None, "a residual moves with the drawn partner's word alone"
 
 
 def test_a_fragment_is_published_once() -> None:
@@ -61,13 +103,13 @@ def test_the_rounds_of_two_runs_do_not_meet() -> None:
 
 def test_only_the_next_round_may_be_asked_for_early() -> None:
     desk = Desk()
-    assert desk.find(a_key(round_index=70), TAKER.peer) is None
+    assert desk.find(a_key(round_index=70), TAKER.peer, SEAT) is None
     published(desk, a_key(round_index=5))
-    assert desk.find(a_key(round_index=6), TAKER.peer) is None
-    assert desk.find(a_key(round_index=4), TAKER.peer) is None
+    assert desk.find(a_key(round_index=6), TAKER.peer, SEAT) is None
+    assert desk.find(a_key(round_index=4), TAKER.peer, SEAT) is None
     for round_index in (3, 7):
         with pytest.raises(Unreachable):
-            desk.find(a_key(round_index=round_index), TAKER.peer)
+            desk.find(a_key(round_index=round_index), TAKER.peer, SEAT)
 
 
 def test_the_oldest_makes_room_for_the_newest() -> None:
@@ -122,7 +164,7 @@ def test_a_receipt_is_kept_with_what_it_is_for() -> None:
     receipt = Receipt(a_key(), 4, name, bytes(64))
     desk.acknowledge(receipt, TAKER.peer)
     assert given.receipt == receipt
-    assert given.payload_hash == name
+    assert given.offered == {TAKER.peer: name}
 
 
 def test_what_was_acknowledged_is_the_payload_that_the_receipt_names() -> None:

@@ -28,6 +28,7 @@ from swarm.gossip.exchange import (
 )
 from swarm.gossip.messages import (
     EXCHANGE_CHUNK_BYTES,
+    Busy,
     Chunks,
     Codec,
     ExchangeReply,
@@ -98,6 +99,15 @@ def test_the_last_ask_waits_no_longer_than_the_deadline() -> None:
     )
     assert isinstance(pull.receive(NotYet(), 7.0), GiveUp)
     assert pull.phase is Phase.FAILED
+
+
+def test_a_giver_that_is_busy_with_others_is_asked_no_more() -> None:
+    pull = a_pull()
+    pull.start(0.0)
+    assert isinstance(pull.receive(Busy(), 1.0), GiveUp)
+    assert pull.phase is Phase.FAILED
+    with pytest.raises(OutOfTurn):
+        pull.receive(Busy(), 2.0)
 
 
 def test_a_giver_that_is_never_ready_is_out_of_turn_in_the_end() -> None:

@@ -6,13 +6,15 @@ import pytest
 
 from swarm.codec import encode
 from swarm.crypto import SecretKey, digest
-from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.gossip.pairing import SeatKey, heaviest_edges, pair_up
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
 BEACON = Digest(b"\x01" * 32)
 RUN = Digest(b"\x02" * 32)
 GOLDEN = {0: 3, 3: 0, 6: 4, 4: 6, 1: 5, 5: 1}
 """Of seven seats: a format, since every machine must find the same."""
+GOLDEN_EDGES = [5, 6, 4, 1, 3, 0]
+"""Of the seat that is left over, the heaviest first: a format, too."""
 PEERS = [SecretKey.from_seed(bytes([i]) * 32).peer for i in range(16)]
 
 
@@ -103,3 +105,46 @@ def test_nobody_can_change_what_is_remembered() -> None:
     with pytest.raises(TypeError):
         pairs_of(seats)[seats[0]] = seats[0]  # type: ignore[index]
     assert pairs_of(seats) is pairs_of(list(seats))
+
+
+def edges_of(
+    seat: SeatKey, seats: list[SeatKey], *, round_index: int = 3, fragment: int = 1
+) -> list[int]:
+    where = (BEACON, RUN, StageIndex(0), fragment, RoundIndex(round_index))
+    return [other.index for other in heaviest_edges(seat, seats, *where)]
+
+
+def test_edges_weigh_the_same_from_both_ends_so_the_heaviest_choose_each_other() -> None:
+    seats = roster(9)
+    order = {seat.index: edges_of(seat, seats) for seat in seats}
+    weights = {
+        frozenset((a, b)): digest(
+            "pairing-edge",
+            BEACON,
+            RUN,
+            encode((0, 1, 3)),
+            encode(((min(a, b), PEERS[min(a, b)]), (max(a, b), PEERS[max(a, b)]))),
+        )
+        for a in range(9)
+        for b in range(a)
+    }
+    for index, found in order.items():
+        assert sorted(found) == [other for other in range(9) if other != index]
+        by_weight = sorted(found, key=lambda other: weights[frozenset((index, other))])
+        assert found == by_weight[::-1]
+    a, b = max(weights, key=weights.__getitem__)
+    assert order[a][0] == b
+    assert order[b][0] == a
+
+
+def test_edges_are_drawn_anew_for_each_round_and_fragment_and_never_lead_to_oneself() -> None:
+    seats = [*roster(12), SeatKey(12, PEERS[0])]
+    base = edges_of(seats[0], seats)
+    assert 12 not in base
+    assert base == edges_of(seats[0], seats[::-1])
+    assert base != edges_of(seats[0], seats, round_index=4)
+    assert base != edges_of(seats[0], seats, fragment=2)
+
+
+def test_these_are_the_edges() -> None:
+    assert edges_of(roster(7)[2], roster(7)) == GOLDEN_EDGES

@@ -11,6 +11,7 @@ from swarm.codec import encode, replace
 from swarm.compute import InlineCompute
 from swarm.crypto import SecretKey
 from swarm.errors import Unreachable
+from swarm.gossip.desk import Fallbacks
 from swarm.gossip.exchange import Snapshot, Wanted, read_payload
 from swarm.gossip.messages import (
     ChunkRequest,
@@ -103,9 +104,9 @@ async def test_two_partners_trade_and_keep_each_others_receipts(
         again = read_payload(traded.offer.codec, traded.payload, a_snapshot().anchor)
         assert torch.equal(again, traded.theta_hat)
         verify_receipt(partner.host.peer, CHAIN, given.receipt)
-        assert given.receipt.payload_hash == given.payload_hash
+        assert given.offered == {partner.host.peer: given.receipt.payload_hash}
         assert results[partner.seat] is not None
-        assert given.payload_hash == results[partner.seat].offer.payload_hash  # type: ignore[union-attr]
+        assert given.receipt.payload_hash == results[partner.seat].offer.payload_hash  # type: ignore[union-attr]
         assert me.host.blamed == []
 
 
@@ -413,4 +414,62 @@ async def test_a_receipt_lost_on_the_way_costs_no_trade(
     given = right.trades.given(right.key())
     assert given is not None
     assert given.receipt is None
-    assert given.payload_hash is not None
+    assert given.offered
+
+
+def stands_in(seat: int, *, most: int = 1) -> Fallbacks:
+    return Fallbacks(lambda asker, _: asker == seat, most)
+
+
+async def test_without_an_offer_in_time_the_pull_is_given_up_early(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    left, right = a_pair()
+    right.host.answer = silent  # type: ignore[method-assign]
+    began = trio.current_time()
+    wanted = Wanted(right.key(), right.host.peer, left.seat, ANCHOR_ROOT, NUMEL)
+    anchor = a_snapshot().anchor
+    pulled = await left.trades.pull(wanted, anchor, deadline=began + 20, ask_by=began + 6)
+    assert pulled is None
+    assert trio.current_time() == began + 6
+    assert left.host.blamed == []
+
+
+async def silent(asker: PeerId, protocol: str, request: bytes) -> bytes:
+    await trio.sleep_forever()
+    raise AssertionError("never")
+
+
+async def test_who_steps_in_gets_the_fragment_and_the_next_one_is_told_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = FakeNetwork(seed=0, loss=0.0)
+    giver, drawn, first, second = (a_side(network, number) for number in range(1, 5))
+    any_of_them = Fallbacks(lambda seat, _: seat in {first.seat, second.seat}, 1)
+    giver.trades.publish(
+        giver.key(), giver.snapshot(), partner=drawn.host.peer, fallbacks=any_of_them
+    )
+    assert await first.pull(giver) is not None
+    began = trio.current_time()
+    assert await second.pull(giver) is None
+    assert trio.current_time() < began + 1
+    assert await drawn.pull(giver) is not None
+    assert giver.trades.takers(giver.key()) == {first.host.peer: first.seat}
+    given = giver.trades.given(giver.key())
+    assert given is not None
+    assert given.receipt is not None
+    assert given.receipt.to_seat == drawn.seat
+    assert not [side for side in (giver, drawn, first, second) if side.host.blamed]
+
+
+async def test_a_seat_that_stands_in_for_nobody_is_declined(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = FakeNetwork(seed=0, loss=0.0)
+    giver, drawn, stranger = (a_side(network, number) for number in range(1, 4))
+    giver.trades.publish(
+        giver.key(), giver.snapshot(), partner=drawn.host.peer, fallbacks=stands_in(9)
+    )
+    assert await stranger.pull(giver, within_s=3) is None
+    assert giver.trades.takers(giver.key()) == {}
+    assert giver.host.blamed == []

@@ -1,5 +1,6 @@
 """A poisoned partner among the honest: they go on, their loss falls, and what they did still replays."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 
 from swarm.codec import replace as changed
 from swarm.compute import InlineCompute
+from swarm.gossip.desk import NOBODY, Fallbacks
 from swarm.gossip.exchange import Snapshot as Offerable
 from swarm.gossip.messages import FragmentKey
 from swarm.gossip.service import Trades
@@ -43,10 +45,17 @@ class Poisoned(Trades):
 
     factor = 1.0
 
-    def publish(self, key: FragmentKey, snapshot: Offerable, *, partner: PeerId | None) -> None:
+    def publish(
+        self,
+        key: FragmentKey,
+        snapshot: Offerable,
+        *,
+        partner: PeerId | None,
+        fallbacks: Fallbacks = NOBODY,
+    ) -> None:
         if key.round >= CLEAN_ROUNDS:
             snapshot = replace(snapshot, theta=snapshot.theta * self.factor)
-        super().publish(key, snapshot, partner=partner)
+        super().publish(key, snapshot, partner=partner, fallbacks=fallbacks)
 
 
 def a_run(*, distance_max: float, loss_margin: float) -> RunSpec:
@@ -114,9 +123,10 @@ def trained(
 
 
 def last_loss(rounds: list[tuple[RoundPlan, dict[Any, SegmentLog]]]) -> float:
-    """Of the honest, in nats."""
+    """Of the honest, in nats; infinite when one of them has no finite loss left to measure."""
     _, logs = rounds[-1]
-    return max(log.loss_micro / 1e6 for (_, index), log in logs.items() if index != LIAR)
+    honest = (log for (_, index), log in logs.items() if index != LIAR)
+    return max(log.loss_micro / 1e6 if log.loss_count else math.inf for log in honest)
 
 
 @pytest.mark.parametrize("factor", [100.0, -3.0])

@@ -32,7 +32,7 @@ async def test_a_merge_that_was_abandoned_is_not_counted(*, is_applied: bool) ->
     async def doubted(given: Any) -> Any:  # noqa: ANN401
         return given
 
-    plan = Some(round=3, is_consensus=False)
+    plan = Some(round=3, is_consensus=False, rosters=((),))
     runner: Any = Some(reach=reach, snapshot=snapshot, doubted=doubted, merge=merge, plan=plan)
     await trade(
         context,

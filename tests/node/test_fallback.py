@@ -1,0 +1,191 @@
+"""When a drawn partner fails, its place is taken: along edges that everybody can recheck, and it replays."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import trio
+from trio.testing import MockClock
+
+from swarm.codec import replace as changed
+from swarm.compute import InlineCompute
+from swarm.errors import OutOfTurn
+from swarm.events import EventKind
+from swarm.gossip.service import Trades
+from swarm.node.context import Context, Tally
+from swarm.node.duties import TradeFragment
+from swarm.node.trading import trade
+from swarm.spec import RunSpec
+from swarm.training.round_plan import RoundPlan
+from swarm.training.segment import MergeRecord, SegmentLog
+from swarm.training.shard import Shard
+from swarm.training.terms import is_fallback, terms_of
+from swarm.types import RoundIndex, StageIndex
+from swarm.verify.replay import replay
+from swarm.verify.transcript import segment_leaves, state_root
+from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
+
+SEATS, ROUNDS = 5, 4
+ROUND_S = 20.0
+STAGE = StageIndex(0)
+TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
+
+
+def a_run(num_retries: int, codec: str = "int8") -> RunSpec:
+    spec = a_spec(stages=1, steps=4, numerics="seq-f32/1")
+    outer = changed(spec.outer, num_retries=num_retries, codec=codec, pull_only_rounds=0)
+    deadlines = changed(spec.deadlines, exchange_ms=8_000)
+    return changed(spec, rounds=ROUNDS, outer=outer, deadlines=deadlines)
+
+
+class Village:
+    """Seats of one stage that trade as nodes do."""
+
+    def __init__(self, spec: RunSpec, dead: tuple[int, ...], loss: float) -> None:
+        self.spec, self.swarm = spec, Swarm(spec, SEATS, buffer=200)
+        self.swarm.network.loss = loss
+        self.said = list[str]()
+        self.alive = [index for index in range(SEATS) if index not in dead]
+        for index in dead:
+            self.swarm.nodes[0, index].host.is_alive = False
+        self.contexts = {index: self._context(index) for index in self.alive}
+        self.rounds = list[tuple[RoundPlan, dict[int, SegmentLog]]]()
+
+    def _context(self, index: int) -> Context:
+        host = self.swarm.nodes[0, index].host
+        run = SimpleNamespace(spec=self.spec, index=self.swarm.plan.run)
+        trades = Trades(host, host.secret, CHAIN, InlineCompute(lambda _: 0.01))
+
+        def report(kind: EventKind, text: str, **_: object) -> None:
+            self.said.append(text)
+
+        parts: Any = SimpleNamespace(
+            run=run, trades=trades, tally=Tally(), me=host.peer, report=report
+        )
+        return cast("Context", parts)
+
+    async def train(self) -> None:
+        runners = {index: self.swarm.nodes[0, index].runner for index in self.alive}
+        async with trio.open_nursery() as nursery:
+            for index in self.alive:
+                nursery.start_soon(runners[index].run)
+                nursery.start_soon(self.swarm.nodes[0, index].keep_windows)
+            for number in range(ROUNDS):
+                plan = replace(self.swarm.plan, round=RoundIndex(number))
+                for runner in runners.values():
+                    await runner.begin_round(plan, None)
+                await trio.sleep(1.0)
+                for me in self.alive:
+                    for fragment in range(self.spec.outer.fragments):
+                        nursery.start_soon(self._trade, plan, me, fragment)
+                await trio.sleep(ROUND_S)
+                logs = {index: await runners[index].close_round() for index in self.alive}
+                self.rounds.append((plan, logs))
+            await trio.sleep(1.0)
+            nursery.cancel_scope.cancel()
+
+    async def _trade(self, plan: RoundPlan, me: int, fragment: int) -> None:
+        terms = terms_of(plan, STAGE, me, fragment)
+        partner, gives = (terms.partner, terms.gives) if terms else (None, False)
+        duty = TradeFragment(STAGE, me, plan.round, fragment, partner, gives)
+        await trade(self.contexts[me], self.swarm.nodes[0, me].runner, duty)
+
+    def merges(self) -> list[tuple[RoundPlan, int, MergeRecord]]:
+        return [
+            (plan, index, record)
+            for plan, logs in self.rounds
+            for index, log in logs.items()
+            for record in log.records
+            if isinstance(record, MergeRecord)
+        ]
+
+    def check_replays(self) -> None:
+        shard = Shard.initial(self.spec, STAGE)
+        anchors = {shard.anchor_root: shard.anchor_P}
+        for plan, logs in self.rounds:
+            for index, log in logs.items():
+                leaves = list(segment_leaves(log))
+                for data in self.swarm.nodes[0, index].windows:
+                    if data.key.round == plan.round:
+                        result = replay(plan, data, TOKENS, anchors)
+                        assert list(result.leaves) == leaves[: len(result.leaves)]
+                        del leaves[: len(result.leaves)]
+                        last = result.end_root
+                assert not leaves
+                assert last == state_root(log.end)
+
+
+def trained(spec: RunSpec, *, dead: tuple[int, ...] = (), loss: float = 0.0) -> Village:
+    village = Village(spec, dead, loss)
+    trio.run(village.train, clock=MockClock(autojump_threshold=0))
+    assert len(village.merges()) == len(village.alive) * ROUNDS * spec.outer.fragments
+    assert not [node for node in village.swarm.nodes.values() if node.host.blamed]
+    return village
+
+
+def alone(village: Village) -> int:
+    return sum(record.partner is None for _, _, record in village.merges())
+
+
+@pytest.mark.parametrize("codec", ["int8", "int4"])
+def test_whose_partner_is_dead_trades_with_another_and_both_sides_replay(codec: str) -> None:
+    village = trained(a_run(1, codec), dead=(4,))
+    without = trained(a_run(0, codec), dead=(4,))
+    assert alone(village) < alone(without)
+    stepped_in = 0
+    for plan, index, record in village.merges():
+        drawn = terms_of(plan, STAGE, index, record.fragment)
+        if record.partner is not None and (
+            drawn is None or drawn.partner.index != record.partner_seat
+        ):
+            stepped_in += 1
+            where = (record.fragment, index, record.partner_seat, record.partner)
+            assert is_fallback(plan, STAGE, *where)
+    assert stepped_in
+    assert any("in place of" in text for text in village.said)
+    village.check_replays()
+
+
+def test_a_merge_with_whom_the_run_lets_nobody_turn_to_is_refused() -> None:
+    village = trained(a_run(1), dead=(4,))
+    shard = Shard.initial(village.spec, STAGE)
+    refused = 0
+    for plan, index, record in village.merges():
+        drawn = terms_of(plan, STAGE, index, record.fragment)
+        if record.partner is None or (drawn and drawn.partner.index == record.partner_seat):
+            continue
+        stricter = replace(plan, spec=a_run(0))
+        for data in village.swarm.nodes[0, index].windows:
+            if data.key.round == plan.round:
+                with pytest.raises(OutOfTurn, match="did not choose"):
+                    replay(stricter, data, TOKENS, {shard.anchor_root: shard.anchor_P})
+                refused += 1
+    assert refused
+
+
+def test_the_seat_that_is_left_over_is_alone_no_more() -> None:
+    village, without = trained(a_run(1)), trained(a_run(0))
+    assert alone(without) == ROUNDS * village.spec.outer.fragments
+    assert not alone(village)
+    village.check_replays()
+
+
+def test_a_seat_gives_to_so_many_in_place_of_others_as_the_run_says() -> None:
+    village = trained(a_run(1), dead=(2, 4))
+    for plan, _ in village.rounds:
+        taken: dict[tuple[int, int], list[int]] = {}
+        for at, index, record in village.merges():
+            if at.round == plan.round and record.partner is not None:
+                taken.setdefault((record.partner_seat, record.fragment), []).append(index)
+        for (seat, fragment), takers in taken.items():
+            drawn = terms_of(plan, STAGE, seat, fragment)
+            others = [i for i in takers if drawn is None or drawn.partner.index != i]
+            assert len(others) <= 1
+    village.check_replays()
+
+
+@pytest.mark.parametrize("loss", [0.2, 0.5])
+def test_over_links_that_lose_everybody_ends_its_trades_in_time_and_replays(loss: float) -> None:
+    trained(a_run(2), loss=loss).check_replays()
