@@ -11,7 +11,9 @@ reports.py      S  where events go
 library.py      S  texts and anchors, known by their hashes
 datasets.py     S  the run's text, fetched
 checkpoints.py  S  canonical checkpoints, posted and cleared away
-shards.py       S  what a seat starts from, and leaves on this disk
+saving.py       S  the shard a seat leaves on this disk
+adopting.py     S  begin from what a sibling committed, and give
+shards.py       S  what a seat starts from
 commits.py      S  windows to the disk, then the commit to the ledger
 seats.py        S  the seats of this node
 trading.py      S  one outer step of one fragment

@@ -113,9 +113,14 @@ async def tidy(
         if run16 != context.run16 or root in needed or root in canonical:
             continue
         if stage not in followed or sum(newer > round_ for newer in held[stage]) >= NEWER_KEPT:
-            context.library.forget(root)
-            await context.blobs.remove(root)
-            await context.store.write_soon([(TABLE, key, None)])
+            await drop(context, root)
+
+
+async def drop(context: Context, root: Digest) -> None:
+    """Forget a blob that was noted as weights of the run: on the disk, in memory, and that it was one."""
+    context.library.forget(root)
+    await context.blobs.remove(root)
+    await context.store.write_soon([(TABLE, root, None)])
 
 
 async def post_quietly(

@@ -28,7 +28,8 @@ from swarm.node.duties import (
     may_be_drawn,
 )
 from swarm.node.retention import keeps_windows
-from swarm.node.shards import find_shard, keep_shard
+from swarm.node.saving import keep_shard
+from swarm.node.shards import find_shard
 from swarm.node.trading import trade
 from swarm.training.lag import Catching, catching_up, lag_rounds
 from swarm.training.runner import SeatRunner

@@ -15,6 +15,7 @@ from swarm.ledger.queries import progress_text
 from swarm.ledger.records import Run, RunPhase
 from swarm.ledger.transactions import Join, Stake
 from swarm.node import checkpoints
+from swarm.node.adopting import Giving
 from swarm.node.context import Context
 from swarm.node.duties import (
     ENDED,
@@ -70,6 +71,7 @@ class Steward:
 
     async def serve(self) -> None:
         """Do duties until cancelled."""
+        Giving(self._context).serve()
         blocks = self._context.ledger.subscribe()
         self._nursery.start_soon(self._measure)
         while True:

@@ -27,6 +27,7 @@ robust.py        C  how far a partner is, and how far is too far
 terms.py         C  with whom a fragment is traded, whether anything may be taken, and its weight
 outer.py         C  the outer step: NoLoCo in one or two tensors, gossip, alone, the consensus at the end
 lag.py           C  how far behind is too far, and starting again from another's state
+adoption.py      C  whom to ask for a state, and what proves it
 baselines.py     C  what NoLoCo is compared with: DiLoCo, synchronous data parallelism
 fragments.py     C  a fragment on its way into an outer step
 offers.py        C  what of a fragment travels, and in which codec

@@ -1,4 +1,4 @@
-"""A shard from what is left of it: the bytes of this node's own restart, or the state of a window.
+"""A shard from what is left of it: this node's own saved bytes, a sibling's state, or that of a window.
 
 Core: values and bytes in, a shard out, and back. Legend: P parameters.
 """
@@ -9,12 +9,19 @@ from torch import Tensor
 
 from swarm.errors import Corrupt
 from swarm.spec import RunSpec
+from swarm.tensors import hash_of
 from swarm.training.checkpoint import RESTART_HINT, SavedShard, encode_shard
 from swarm.training.engine import Engine
 from swarm.training.inner import AdamState
+from swarm.training.lag import Adopted
 from swarm.training.offers import residual_numel
 from swarm.training.shard import Shard
-from swarm.training.state import ShardState
+from swarm.training.state import (
+    ShardState,
+    number_component,
+    snapshots_component,
+    tokens_component,
+)
 from swarm.types import Digest, RoundIndex, StageIndex
 
 
@@ -60,6 +67,40 @@ def resume_shard(
     shard.residual_R = saved.residual_P
     shard.set_anchor(anchor_P, saved.anchor_root)
     shard.tokens_total, shard.tokens_at_sync = saved.tokens, list(saved.tokens_at_sync)
+    return shard
+
+
+def saved_components(saved: SavedShard) -> tuple[Digest, ...]:
+    """The hashes of the ten parts of a state that was saved between two segments (``Shard.components``)."""
+    return (
+        hash_of(saved.params_P),
+        hash_of(saved.m_P),
+        hash_of(saved.v_P),
+        number_component(saved.step),
+        hash_of(saved.phi_P),
+        hash_of(saved.momentum_P),
+        hash_of(saved.residual_P),
+        saved.anchor_root,
+        tokens_component(saved.tokens, saved.tokens_at_sync),
+        snapshots_component(()),
+    )
+
+
+def adopted_shard(
+    spec: RunSpec,
+    stage: StageIndex,
+    adopted: Adopted,
+    anchor: tuple[Tensor, Digest],
+    clock: Callable[[], float],
+    engine: Engine | None = None,
+) -> Shard:
+    """A shard that begins from a sibling's state; it trades against the stage's canonical ``anchor``."""
+    shard = Shard(spec, stage, adopted.phi_P, clock, engine)
+    home = shard.engine.home
+    moments = adopted.adam
+    shard.adam = AdamState(moments.m_P.to(home), moments.v_P.to(home), moments.step)
+    shard.momentum_P = adopted.momentum_P
+    shard.set_anchor(*anchor)
     return shard
 
 

@@ -34,7 +34,9 @@ def test_a_lone_launch_trains_and_commits(launcher: Node) -> None:
 
 
 def test_a_joiner_takes_a_seat_trades_and_commits(launcher: Node, joiner: Node) -> None:
-    """The ticket is all it needs: genesis, ledger, text and weights come from the peer."""
+    """The ticket is all it needs: genesis, ledger, text, weights and moments come from the peer."""
+    seat = joiner.wait_event("seat_taken")
+    assert "starting from what" in seat["text"], "it goes on from the launcher's committed state"
     state = joiner.wait("a segment of the joiner", lambda s: last_commit(s) >= 0 and s)
     name = state["node"]["name"]
     joiner.wait_event("traded")
@@ -77,7 +79,8 @@ def test_after_kill_minus_nine_it_comes_back_as_itself(launcher: Node, joiner: N
 
     joiner.resume()
     seat = joiner.wait_event("seat_taken", after=seen)
-    assert "its own state" in seat["text"] or "checkpoint" in seat["text"]
+    ways = ("its own state", "committed in round", "the checkpoint of round")
+    assert any(way in seat["text"] for way in ways)
     back_at = joiner.wait("a picture", lambda s: s["run"] and s)["run"]["round"]
     after = joiner.wait("a new commit", lambda s: last_commit(s) >= back_at and s)
     assert after["node"]["name"] == name
