@@ -65,7 +65,7 @@ class Blobs:
         self._shelf = Shelf(folder, quota_bytes=quota_bytes)
         self._host = host
         self._manifests: OrderedDict[Digest, BlobManifest] = OrderedDict()
-        self._fetching: dict[Digest, trio.Lock] = {}
+        self._fetching: dict[Digest, _Turn] = {}
         self._changing = trio.Lock()
         host.serve(
             BLOB_PROTOCOL,
@@ -133,16 +133,20 @@ class Blobs:
         the next try. Raises ``Unreachable`` after ``patience_s`` without progress or for a blob that is
         larger, ``BadConfig`` if it does not fit the quota or the disk.
         """
-        lock = self._fetching.setdefault(root, trio.Lock())
+        turn = self._fetching.setdefault(root, _Turn())
         self._shelf.in_use.add(root)
         try:
-            async with lock:
+            await turn.take(root, patience_s)
+            try:
                 if not self.has(root):
-                    machine = Download(root, num_bytes_max, now=trio.current_time())
+                    machine = turn.machine = Download(root, num_bytes_max, now=trio.current_time())
                     fetching = _Fetching(self._host, self._shelf, self._changing, root, machine)
                     await fetching.run(peers, progress, patience_s)
+            finally:
+                turn.machine = None
+                turn.lock.release()
         finally:
-            if not lock.locked() and not lock.statistics().tasks_waiting:
+            if not turn.lock.locked() and not turn.lock.statistics().tasks_waiting:
                 self._fetching.pop(root, None)
                 self._shelf.in_use.discard(root)
         return self.path(root)
@@ -177,6 +181,29 @@ class Blobs:
         return manifest
 
 
+class _Turn:
+    """Those who want one blob: one fetches it, the others wait for what it brings."""
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()
+        self.machine: Download | None = None
+        """Of whoever fetches now."""
+
+    async def take(self, root: Digest, patience_s: float) -> None:
+        """Be the one who fetches; raises ``Unreachable`` when who does gets nothing for ``patience_s``."""
+        while True:
+            with trio.move_on_after(LOOK_AGAIN_S):
+                await self.lock.acquire()
+                return
+            machine = self.machine
+            if machine is not None and machine.is_stalled(trio.current_time(), patience_s):
+                raise _unserved(root)
+
+
+def _unserved(root: Digest) -> Unreachable:
+    return Unreachable(f"nobody serves blob {root.hex()[:16]}")
+
+
 class _Fetching:
     """One blob being fetched: wait, ask, write, blame."""
 
@@ -201,7 +228,7 @@ class _Fetching:
             while self._failure is None and not machine.is_done:
                 now = trio.current_time()
                 if machine.is_stalled(now, patience_s):
-                    self._failure = Unreachable(f"nobody serves blob {self._root.hex()[:16]}")
+                    self._failure = _unserved(self._root)
                     break
                 task = machine.next_task(peers(), now)
                 if task is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from swarm.errors import BadConfig, InvalidStatement, Unreachable
 from swarm.events import EventKind
+from swarm.gossip.blobs import PATIENCE_S
 from swarm.ledger.fields import PHI_COMPONENT
 from swarm.ledger.records import Run
 from swarm.ledger.transactions import PostCheckpoint
@@ -24,6 +25,9 @@ NEWER_KEPT = 2
 NEWEST_TRIED = 3
 """Checkpoints that a newcomer asks for, newest first: each that nobody serves costs it the patience of a fetch,
 and an older one would be too old to trade against."""
+OLDER_HERE_PATIENCE_S = 10.0
+"""When nothing comes of one checkpoint for so long, and an older one lies on this disk, that one is taken: the
+newest of a stage that was lost may have gone with it."""
 PAGE = 1_000
 
 
@@ -74,9 +78,11 @@ async def newest(
     """
     library, listed = context.library, run.standing(stage)
     last: Unreachable | None = None
-    for checkpoint in listed[:NEWEST_TRIED]:
+    for place, checkpoint in enumerate(listed[:NEWEST_TRIED], start=1):
+        is_older_here = any(context.blobs.has(c.phi_root) for c in listed[place:NEWEST_TRIED])
+        patience_s = OLDER_HERE_PATIENCE_S if is_older_here else PATIENCE_S
         try:
-            phi_P = await library.checkpoint(run, stage, checkpoint)
+            phi_P = await library.checkpoint(run, stage, checkpoint, patience_s)
         except Unreachable as error:
             last = last or error
             continue

@@ -16,7 +16,7 @@ from swarm.bounds import TOKEN_BYTES
 from swarm.codec import replace
 from swarm.compute import ComputePort
 from swarm.errors import BadConfig, BrokenPromise, Corrupt, Unreachable
-from swarm.gossip.blobs import Blobs, Progress
+from swarm.gossip.blobs import PATIENCE_S, Blobs, Progress
 from swarm.host.service import Host
 from swarm.ledger.records import Checkpoint, Run
 from swarm.spec import DataSpec, RunSpec
@@ -189,17 +189,26 @@ class Library:
         except Unreachable:
             return None
 
-    async def checkpoint(self, run: Run, stage: StageIndex, checkpoint: Checkpoint) -> Tensor:
+    async def checkpoint(
+        self,
+        run: Run,
+        stage: StageIndex,
+        checkpoint: Checkpoint,
+        patience_s: float = PATIENCE_S,
+    ) -> Tensor:
         """The weights of a canonical checkpoint, fetched from peers when they are not here.
 
-        Raises as ``anchor`` does.
+        Raises as ``anchor`` does; ``Unreachable`` also when nothing comes for ``patience_s``.
         """
         numel = stage_of(run.spec, stage).plan.num_parameters
         if checkpoint.phi_bytes != numel * FLOAT_BYTES:
             raise Unreachable(f"the checkpoint of stage {stage} has the wrong size")
         root = checkpoint.phi_root
         path = await self._blobs.fetch(
-            root, checkpoint.phi_bytes, lambda: [checkpoint.peer, *self.peers_of(run)]
+            root,
+            checkpoint.phi_bytes,
+            lambda: [checkpoint.peer, *self.peers_of(run)],
+            patience_s=patience_s,
         )
         await self.note(run, stage, checkpoint.round, root)
         found = self._anchors.get(root)

@@ -292,3 +292,21 @@ async def test_a_download_in_use_keeps_its_place_and_an_abandoned_one_makes_way(
         nursery.cancel_scope.cancel()
     await two.blobs.add(BIG + b"another")
     assert partials(two.folder) == []
+
+
+async def test_who_waits_for_anothers_download_waits_no_longer_than_its_own_patience(
+    tmp_path: Path,
+) -> None:
+    network = a_network()
+    taker, giver = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await giver.blobs.add(BIG)
+    giver.host.is_alive = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(taker.blobs.fetch, root, len(BIG), lambda: [giver.host.peer])
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(10), pytest.raises(Unreachable, match="nobody serves"):
+            await taker.blobs.fetch(root, len(BIG), list, patience_s=0.2)
+        giver.host.is_alive = True
+        with trio.fail_after(60):
+            await taker.blobs.fetch(root, len(BIG), list)
+    assert taker.blobs.has(root)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from swarm.errors import Unreachable
-from swarm.node.checkpoints import NEWEST_TRIED, newest
+from swarm.gossip.blobs import PATIENCE_S
+from swarm.node.checkpoints import NEWEST_TRIED, OLDER_HERE_PATIENCE_S, newest
 from swarm.types import Digest, StageIndex
 
 STAGE = StageIndex(0)
@@ -18,11 +19,20 @@ class Shelves:
 
     def __init__(self, *had: int) -> None:
         self.had = had
+        self.here: set[int] = set()
         self.asked: list[int] = []
-        self.context: Any = Some(library=self)
+        self.patience: list[float] = []
+        self.context: Any = Some(library=self, blobs=Some(has=lambda root: root[0] in self.here))
 
-    async def checkpoint(self, _: object, __: StageIndex, kept: Any) -> str:  # noqa: ANN401
+    async def checkpoint(
+        self,
+        _: object,
+        __: StageIndex,
+        kept: Any,  # noqa: ANN401
+        patience_s: float,
+    ) -> str:
         self.asked.append(kept.round)
+        self.patience.append(patience_s)
         if kept.round not in self.had:
             raise Unreachable(f"nobody serves {kept.round}")
         return f"weights {kept.round}"
@@ -58,3 +68,17 @@ async def test_late_in_a_run_a_newcomer_waits_rather_than_begin_from_nothing() -
     with pytest.raises(Unreachable, match=r"rounds 9, 8, 7\) can be had yet: nobody serves 9"):
         await newest(shelves.context, a_run(9, 8, 7, 6, 5), STAGE)
     assert len(shelves.asked) == NEWEST_TRIED
+
+
+async def test_where_an_older_one_is_here_a_newer_one_is_not_waited_for_long() -> None:
+    """The newest checkpoint of a stage that was lost may be gone with it."""
+    shelves = Shelves(7)
+    shelves.here = {7}
+    found: Any = await newest(shelves.context, a_run(9, 8, 7, 6), STAGE)
+    assert found[2] == 7
+    assert shelves.patience[:2] == [OLDER_HERE_PATIENCE_S] * 2
+    assert OLDER_HERE_PATIENCE_S < PATIENCE_S
+    shelves.here = {6}
+    shelves.patience.clear()
+    await newest(shelves.context, a_run(9, 8, 7, 6), STAGE)
+    assert shelves.patience == [PATIENCE_S] * 3, "one that is not among those that are asked for"
