@@ -124,7 +124,8 @@ class Desk:
             raise OutOfTurn("chunks past the end of the payload")
         size = EXCHANGE_CHUNK_BYTES
         starts = range(first * size, (first + count) * size, size)
-        return Chunks(tuple(packed.wire[start : start + size] for start in starts))
+        wire = memoryview(packed.wire)
+        return Chunks(tuple(wire[start : start + size] for start in starts))
 
     def acknowledge(self, receipt: Receipt, peer: PeerId) -> None:
         """Keep a verified receipt; raise ``OutOfTurn`` if it is for nothing we gave to ``peer``."""

@@ -14,7 +14,7 @@ from swarm.codec import Message, decode, encode, replace
 from swarm.crypto import SecretKey, fast_digest, verify
 from swarm.errors import BadEncoding
 from swarm.gossip.chunks import HASH_BYTES, BlobManifest
-from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.types import Bytes, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 REQUEST_BYTES_MAX = 4 << 10
 """Longest request on "exchange" or "blob": a few numbers, two hashes and a signature."""
@@ -117,7 +117,8 @@ class NotYet(Message, frozen=True, tag=2):
 class Chunks(Message, frozen=True, tag=3):
     """Answer to ``ChunkRequest``."""
 
-    parts: tuple[bytes, ...]
+    parts: tuple[memoryview, ...]
+    """Views of the message that was read, or of the payload they are taken from: not copied."""
 
 
 class Taken(Message, frozen=True, tag=4):
@@ -183,7 +184,7 @@ def decode_blob_reply(raw: bytes) -> BlobReply:
     return decode(cast("type[BlobReply]", BlobReply), raw, limit=REPLY_BYTES_MAX)
 
 
-def payload_digest(payload: bytes) -> Digest:
+def payload_digest(payload: Bytes) -> Digest:
     """What an offer and a receipt name: the quantized bytes, before zstandard."""
     return fast_digest("payload", payload)
 

@@ -51,7 +51,7 @@ from swarm.gossip.messages import (
     sign_receipt,
     verify_receipt,
 )
-from swarm.types import Digest, PeerId
+from swarm.types import Bytes, Digest, PeerId
 
 EXCHANGE_PROTOCOL = "/swarm/exchange/1"
 RECEIPT_WAIT_S = 5.0
@@ -107,7 +107,7 @@ class Traded:
 
     theta_hat: Tensor
     """The partner's theta (and phi behind it, where both travel): flat float32, finite."""
-    payload: bytes
+    payload: Bytes
     """The quantized bytes it was read from: what ``offer.payload_hash`` covers."""
     offer: Offer
     receipt: Receipt

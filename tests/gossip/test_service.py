@@ -29,7 +29,7 @@ from swarm.gossip.messages import (
 from swarm.gossip.service import EXCHANGE_PROTOCOL, Traded, Trades
 from swarm.types import NO_DIGEST, Digest, PeerId
 from tests.fakes import FakeHost, FakeNetwork
-from tests.gossip.builders import ANCHOR_ROOT, CHAIN, NUMEL, a_key, a_snapshot
+from tests.gossip.builders import ANCHOR_ROOT, CHAIN, NUMEL, a_key, a_snapshot, some_chunks
 
 LARGE = 3_000_000
 """Values whose payload takes a dozen requests."""
@@ -284,7 +284,7 @@ class Oversize(Bend):
 
 class OutOfTurnReply(Bend):
     def __call__(self, request: bytes, reply: bytes) -> bytes:
-        return encode(Chunks((b"x",)))
+        return encode(some_chunks(b"x"))
 
 
 class WrongChunk(Bend):
@@ -293,7 +293,7 @@ class WrongChunk(Bend):
             return reply
         said = decode_exchange_reply(reply)
         assert isinstance(said, Chunks)
-        return encode(Chunks(tuple(bytes(len(part)) for part in said.parts)))
+        return encode(some_chunks(*(bytes(len(part)) for part in said.parts)))
 
 
 class Unsigned(Bend):

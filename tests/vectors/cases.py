@@ -143,7 +143,7 @@ def readable(value: object) -> object:
         return {name: readable(getattr(value, name)) for name in value.__struct_fields__}
     if is_dataclass(value) and not isinstance(value, type):
         return {name: readable(field) for name, field in asdict(value).items()}
-    if isinstance(value, bytes):
+    if isinstance(value, bytes | memoryview):
         return value.hex()
     if isinstance(value, dict):
         return {name: readable(field) for name, field in value.items()}
@@ -225,7 +225,7 @@ def exchange() -> list[Json]:
         message(ChunkRequest(some("payload"), 0, 1)),
         message(sign_receipt(BOB, CHAIN, Receipt(key, 4, some("payload"), b""))),
         message(NotYet()),
-        message(Chunks((b"one", b"two"))),
+        message(Chunks((memoryview(b"one"), memoryview(b"two")))),
         message(Taken()),
     ]
     for codec in (Codec.INT8, Codec.INT4, Codec.BF16, Codec.F32):
