@@ -269,10 +269,13 @@ def encode_payload(snapshot: Snapshot, codec: Codec) -> tuple[Bytes, Tensor | No
             return encode_f32(snapshot.theta), None
 
 
-def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec) -> Packed:
-    """Quantize, compress and hash a snapshot. Slow. Raises ``UsageError`` if it is not finite."""
+def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec, is_plain: bool = False) -> Packed:
+    """Quantize, compress unless it is to stay ``is_plain``, and hash a snapshot. Slow.
+
+    Raises ``UsageError`` if it is not finite.
+    """
     payload, residual = encode_payload(snapshot, codec)
-    wire = compress(payload)
+    wire = payload if is_plain else compress(payload)
     listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
     offer = Offer(
         key,

@@ -31,6 +31,7 @@ from swarm.gossip.messages import (
     ChunkRequest,
     Chunks,
     ExchangeReply,
+    NotYet,
     Offer,
 )
 
@@ -38,6 +39,9 @@ BUDGET_FIRST = 16
 """Chunks on their way at first: 1 MiB."""
 BUDGET_MAX = 32
 """2 MiB: fills a line of 100 ms up to 160 Mbit/s, and bounds what a partner makes us hold unverified."""
+FIRST_COUNT = 8
+"""Chunks asked for together with the offer, half of the budget: they leave a round trip earlier than any that
+an offer is needed for, and until they are here the other half is asked for."""
 REQUESTS_MAX = 4
 """A budget is spread over this many requests: one travels while another is answered."""
 SLOW_S = 2.0
@@ -51,13 +55,20 @@ Effect = Call | Deliver | GiveUp
 class Gather:
     """The chunks of one offer on their way in. Feed it answers and the time; carry out what it returns."""
 
-    def __init__(self, offer: Offer, promised: Manifest, *, deadline: float) -> None:
-        """``promised`` has been checked against the offer; at ``deadline`` there is no trade."""
+    def __init__(
+        self, offer: Offer, promised: Manifest, *, deadline: float, first_count: int = 0
+    ) -> None:
+        """``promised`` has been checked against the offer; at ``deadline`` there is no trade.
+
+        The first ``first_count`` chunks, or as many as there are, have been asked for already.
+        """
         self.deadline: float | None = deadline
         self._end = deadline
         self._offer = offer
         self._manifest = promised
-        self._wanted = deque([(0, promised.num_chunks)])
+        self._first = min(first_count, promised.num_chunks)
+        left = promised.num_chunks - self._first
+        self._wanted = deque([(self._first, left)] if left else [])
         self._asked: dict[int, float] = {}
         # Pages of it are taken when they are first written to, so that it grows with what has arrived.
         self._wire = np.empty(promised.num_bytes, np.uint8).data
@@ -67,6 +78,19 @@ class Gather:
 
     def start(self, now: float) -> tuple[Effect, ...]:
         """Return the first requests."""
+        if self._first:
+            self._asked[0], self._on_their_way = now, self._first
+        return self._more(now)
+
+    def receive_first(self, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
+        """Take the answer to what was asked for before the offer; ``NotYet`` if there is none."""
+        asked = ChunkRequest(self._offer.payload_hash, 0, self._first)
+        if not isinstance(reply, NotYet):
+            return self.receive(asked, reply, now)
+        if now >= self._end:
+            return self.expire(now)
+        self._settle(asked)
+        self._wanted.appendleft((0, self._first))
         return self._more(now)
 
     def receive(self, asked: ChunkRequest, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:

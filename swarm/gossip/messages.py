@@ -79,7 +79,16 @@ class Receipt(Message, frozen=True, tag=3):
     signature: bytes
 
 
-ExchangeRequest = OfferRequest | ChunkRequest | Receipt
+class FirstChunks(Message, frozen=True, tag=4):
+    """Ask for the first chunks, at most ``count``, of what an ``OfferRequest`` in the same words is offered."""
+
+    key: FragmentKey
+    to_seat: int
+    anchor_root: Digest
+    count: int
+
+
+ExchangeRequest = OfferRequest | ChunkRequest | Receipt | FirstChunks
 
 
 class Offer(Message, frozen=True):
@@ -111,11 +120,11 @@ class Offered(Message, frozen=True, tag=1):
 
 
 class NotYet(Message, frozen=True, tag=2):
-    """Answer to ``OfferRequest``: the seat has not reached this fragment yet; ask again."""
+    """Answer to ``OfferRequest`` and ``FirstChunks``: the seat has not reached this fragment yet; ask again."""
 
 
 class Chunks(Message, frozen=True, tag=3):
-    """Answer to ``ChunkRequest``."""
+    """Answer to ``ChunkRequest`` and ``FirstChunks``."""
 
     parts: tuple[memoryview, ...]
     """Views of the message that was read, or of the payload they are taken from: not copied."""

@@ -24,7 +24,7 @@ BODY_S = 60.0
 
 
 class Pile:
-    """What has arrived on a stream and nobody has read: a ``bytearray`` as far as Yamux uses it, by reference."""
+    """What has arrived on a stream and was not read: a ``bytearray`` as far as Yamux uses it, by reference."""
 
     def __init__(self) -> None:
         self._parts = list[bytes | bytearray]()

@@ -11,6 +11,7 @@ from swarm.gossip.messages import (
     BlobChunkRequest,
     BlobMissing,
     ChunkRequest,
+    FirstChunks,
     Codec,
     ManifestRequest,
     NotYet,
@@ -36,7 +37,9 @@ OFFER = a_packed(a_key()).offer
 
 
 def test_every_exchange_message_comes_back_as_it_was() -> None:
-    for asked in (OfferRequest(a_key(), 4, ANCHOR_ROOT, 5), ChunkRequest(NO_DIGEST, 0, 1), RECEIPT):
+    first = FirstChunks(a_key(), 4, ANCHOR_ROOT, 8)
+    offer = OfferRequest(a_key(), 4, ANCHOR_ROOT, 5)
+    for asked in (offer, first, ChunkRequest(NO_DIGEST, 0, 1), RECEIPT):
         assert decode_exchange_request(encode(asked)) == asked
     for said in (Offered(OFFER, b""), NotYet(), some_chunks(b"a", b"b"), Taken()):
         assert decode_exchange_reply(encode(said)) == said
