@@ -47,8 +47,12 @@ async def _serve(seat: int, numel: int) -> None:
     compute = Compute(niceness=0, prepare=partial(torch.set_num_threads, 1))
     peer = _Peer(seat, numel)
     try:
-        async with open_host(secret, listen=["127.0.0.1:0"], chain16=bytes(16)) as host:
+        async with (
+            open_host(secret, listen=["127.0.0.1:0"], chain16=bytes(16)) as host,
+            trio.open_nursery() as nursery,
+        ):
             trades = Trades(host, secret, CHAIN, compute)
+            await nursery.start(trades.run)
             _say({"peer": host.peer.hex(), "addresses": host.addresses()})
             while (order := await _hear()) is not None:
                 match order["do"]:
@@ -60,6 +64,7 @@ async def _serve(seat: int, numel: int) -> None:
                         await peer.trade(host, trades, order)
                     case other:
                         raise ValueError(f"an order to {other}")
+            nursery.cancel_scope.cancel()
     finally:
         compute.close()
 

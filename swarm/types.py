@@ -29,5 +29,8 @@ RunIndex = NewType("RunIndex", int)
 Amount = NewType("Amount", int)
 """An amount of the smallest unit."""
 
+Bytes = bytes | bytearray | memoryview
+"""Bytes that nobody writes to, wherever they lie: what is large is passed on as a view and not copied."""
+
 NO_DIGEST = Digest(bytes(32))
 """Stands where a hash has nothing to cover, such as the inbox of a seat that received nothing."""

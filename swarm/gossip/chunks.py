@@ -20,15 +20,13 @@ from swarm.tensors import (
     tensor_hash,
     tensor_root,
 )
-from swarm.types import Digest
+from swarm.types import Bytes, Digest
 
 HASH_BYTES = 32
 BLOB_BYTES_MAX = 16 << 30
 """Largest blob: its manifest is then 512 KiB and fits one reply."""
 DTYPE_CHARS_MAX = 16
 SHAPE_LENGTH_MAX = 8
-
-Bytes = bytes | bytearray | memoryview
 
 
 class Manifest(Message, frozen=True):

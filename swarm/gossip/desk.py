@@ -10,8 +10,9 @@ within limits, by the shell; this file says who may park.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from swarm.codec import replace as changed
 from swarm.errors import OutOfTurn, Unreachable, UsageError
 from swarm.gossip.exchange import Packed, Snapshot, check_snapshot
 from swarm.gossip.messages import (
@@ -162,7 +163,17 @@ class Desk:
             raise OutOfTurn("chunks past the end of the payload")
         size = EXCHANGE_CHUNK_BYTES
         starts = range(first * size, (first + count) * size, size)
-        return Chunks(tuple(packed.wire[start : start + size] for start in starts))
+        wire = memoryview(packed.wire)
+        return Chunks(tuple(wire[start : start + size] for start in starts))
+
+    def settled(self, packed: Packed) -> Packed:
+        """The same payload in the bytes in which it is here already: chunks are asked for by its hash alone."""
+        for one in (one for given in self._given.values() for one in given.packed.values()):
+            if one.offer.payload_hash == packed.offer.payload_hash:
+                changes = {"wire_bytes": one.offer.wire_bytes, "chunk_root": one.offer.chunk_root}
+                offer = changed(packed.offer, **changes)
+                return replace(packed, offer=offer, wire=one.wire, manifest=one.manifest)
+        return packed
 
     def acknowledge(self, receipt: Receipt, peer: PeerId) -> None:
         """Keep a verified receipt; raise ``OutOfTurn`` if it is for nothing we gave to ``peer``."""

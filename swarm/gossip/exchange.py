@@ -47,7 +47,7 @@ from swarm.gossip.quantize import (
     encode_int8,
     int8_bytes,
 )
-from swarm.types import NO_DIGEST, Digest, PeerId
+from swarm.types import NO_DIGEST, Bytes, Digest, PeerId
 
 ASK_WAIT_S = 5.0
 """How long one ask is parked at the giver: a lost frame costs no more than this before the next ask."""
@@ -92,7 +92,7 @@ class Deliver:
     """Effect: everything arrived and matches its hashes; open it."""
 
     offer: Offer
-    wire: bytes
+    wire: Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class Packed:
     offer: Offer
     """Not signed yet."""
     manifest: Manifest
-    wire: bytes
+    wire: Bytes
     residual: Tensor | None = None
     """Of int4: what holds instead of the snapshot's once this payload has been acknowledged."""
 
@@ -253,7 +253,7 @@ def payload_bytes(codec: Codec, numel: int) -> int:
             return 4 * numel
 
 
-def encode_payload(snapshot: Snapshot, codec: Codec) -> tuple[bytes, Tensor | None]:
+def encode_payload(snapshot: Snapshot, codec: Codec) -> tuple[Bytes, Tensor | None]:
     """The quantized bytes, and the residual that holds once they have been acknowledged. Slow.
 
     Raises ``UsageError`` if the snapshot is not finite, or too far from its anchor for the codec.
@@ -272,10 +272,13 @@ def encode_payload(snapshot: Snapshot, codec: Codec) -> tuple[bytes, Tensor | No
             return encode_f32(snapshot.theta), None
 
 
-def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec) -> Packed:
-    """Quantize, compress and hash a snapshot. Slow. Raises ``UsageError`` if it is not finite."""
+def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec, is_plain: bool = False) -> Packed:
+    """Quantize, compress unless it is to stay ``is_plain``, and hash a snapshot. Slow.
+
+    Raises ``UsageError`` if it is not finite.
+    """
     payload, residual = encode_payload(snapshot, codec)
-    wire = compress(payload)
+    wire = payload if is_plain else compress(payload)
     listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
     offer = Offer(
         key,
@@ -292,7 +295,7 @@ def pack(key: FragmentKey, snapshot: Snapshot, codec: Codec) -> Packed:
     return Packed(offer, listed, wire, residual)
 
 
-def read_payload(codec: Codec, payload: bytes, anchor_N: Tensor) -> Tensor:
+def read_payload(codec: Codec, payload: Bytes, anchor_N: Tensor) -> Tensor:
     """The partner's theta from its quantized bytes: float32 of the anchor's length. Slow.
 
     The same bits on every machine. Raises ``PeerFault`` for values that no honest peer sends.
@@ -308,7 +311,7 @@ def read_payload(codec: Codec, payload: bytes, anchor_N: Tensor) -> Tensor:
             return decode_f32(payload, anchor_N.numel())
 
 
-def open_payload(offer: Offer, wire: bytes, anchor_N: Tensor) -> tuple[bytes, Tensor]:
+def open_payload(offer: Offer, wire: Bytes, anchor_N: Tensor) -> tuple[Bytes, Tensor]:
     """The partner's quantized bytes, and the theta they stand for. Slow.
 
     Raises ``PeerFault``: it does not unpack to what the offer promised, or has values no honest peer sends.

@@ -12,6 +12,9 @@ quick, is halved when one is slow, and falls to one chunk, after a pause, when o
 """
 
 from collections import deque
+from itertools import count
+
+import numpy as np
 
 from swarm.errors import OutOfTurn
 from swarm.gossip.chunks import Manifest, verify_chunk
@@ -28,6 +31,7 @@ from swarm.gossip.messages import (
     ChunkRequest,
     Chunks,
     ExchangeReply,
+    NotYet,
     Offer,
 )
 
@@ -35,6 +39,9 @@ BUDGET_FIRST = 16
 """Chunks on their way at first: 1 MiB."""
 BUDGET_MAX = 32
 """2 MiB: fills a line of 100 ms up to 160 Mbit/s, and bounds what a partner makes us hold unverified."""
+FIRST_COUNT = 8
+"""Chunks asked for together with the offer, half of the budget: they leave a round trip earlier than any that
+an offer is needed for, and until they are here the other half is asked for."""
 REQUESTS_MAX = 4
 """A budget is spread over this many requests: one travels while another is answered."""
 SLOW_S = 2.0
@@ -48,21 +55,42 @@ Effect = Call | Deliver | GiveUp
 class Gather:
     """The chunks of one offer on their way in. Feed it answers and the time; carry out what it returns."""
 
-    def __init__(self, offer: Offer, promised: Manifest, *, deadline: float) -> None:
-        """``promised`` has been checked against the offer; at ``deadline`` there is no trade."""
+    def __init__(
+        self, offer: Offer, promised: Manifest, *, deadline: float, first_count: int = 0
+    ) -> None:
+        """``promised`` has been checked against the offer; at ``deadline`` there is no trade.
+
+        The first ``first_count`` chunks, or as many as there are, have been asked for already.
+        """
         self.deadline: float | None = deadline
         self._end = deadline
         self._offer = offer
         self._manifest = promised
-        self._wanted = deque([(0, promised.num_chunks)])
+        self._first = min(first_count, promised.num_chunks)
+        left = promised.num_chunks - self._first
+        self._wanted = deque([(self._first, left)] if left else [])
         self._asked: dict[int, float] = {}
-        self._held: dict[int, tuple[bytes, ...]] = {}
+        # Pages of it are taken when they are first written to, so that it grows with what has arrived.
+        self._wire = np.empty(promised.num_bytes, np.uint8).data
         self._on_their_way = 0
         self._budget = BUDGET_FIRST
         self._losses = 0
 
     def start(self, now: float) -> tuple[Effect, ...]:
         """Return the first requests."""
+        if self._first:
+            self._asked[0], self._on_their_way = now, self._first
+        return self._more(now)
+
+    def receive_first(self, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
+        """Take the answer to what was asked for before the offer; ``NotYet`` if there is none."""
+        asked = ChunkRequest(self._offer.payload_hash, 0, self._first)
+        if not isinstance(reply, NotYet):
+            return self.receive(asked, reply, now)
+        if now >= self._end:
+            return self.expire(now)
+        self._settle(asked)
+        self._wanted.appendleft((0, self._first))
         return self._more(now)
 
     def receive(self, asked: ChunkRequest, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
@@ -77,7 +105,7 @@ class Gather:
         for index, part in enumerate(reply.parts, start=asked.first):
             verify_chunk(self._manifest, index, part)
         took_s = now - self._settle(asked)
-        self._held[asked.first] = reply.parts
+        self._keep(asked.first, reply.parts)
         if took_s > SLOW_S:
             self._budget = max(1, self._budget // 2)
         else:
@@ -85,9 +113,7 @@ class Gather:
         if self._wanted or self._asked:
             return self._more(now)
         self.deadline = None
-        parts = [part for first in sorted(self._held) for part in self._held[first]]
-        self._held.clear()
-        return (Deliver(self._offer, b"".join(parts)),)
+        return (Deliver(self._offer, self._wire.toreadonly()),)
 
     def lost(self, asked: ChunkRequest, now: float) -> tuple[Effect, ...]:
         """A request broke or timed out: ask again when all others are back, after a pause, within limits."""
@@ -108,6 +134,11 @@ class Gather:
         assert now >= self._end, "expired before the deadline"
         return self._fail("the deadline passed")
 
+    def _keep(self, first: int, parts: tuple[memoryview, ...]) -> None:
+        size = self._manifest.chunk_bytes
+        for start, part in zip(count(first * size, size), parts, strict=False):
+            self._wire[start : start + len(part)] = part
+
     def _settle(self, asked: ChunkRequest) -> float:
         """A request is no longer on its way; returns when it was made."""
         self._on_their_way -= asked.count
@@ -121,15 +152,15 @@ class Gather:
         calls = list[Effect]()
         while self._wanted:
             first, left = self._wanted[0]
-            count = min(left, max(1, self._budget // REQUESTS_MAX))
-            if self._asked and self._on_their_way + count > self._budget:
+            size = min(left, max(1, self._budget // REQUESTS_MAX))
+            if self._asked and self._on_their_way + size > self._budget:
                 break
             self._wanted.popleft()
-            if count < left:
-                self._wanted.appendleft((first + count, left - count))
+            if size < left:
+                self._wanted.appendleft((first + size, left - size))
             self._asked[first] = start_at
-            self._on_their_way += count
-            request = ChunkRequest(self._offer.payload_hash, first, count)
+            self._on_their_way += size
+            request = ChunkRequest(self._offer.payload_hash, first, size)
             calls.append(Call(request, start_at, min(left_s, CHUNK_WAIT_S)))
         return tuple(calls)
 

@@ -29,11 +29,13 @@ from swarm.gossip.quantize import (
     check_peaks_sent,
     chunks,
     read_peaks,
+    roomy,
     steps,
     to_levels,
     to_values,
     whole_blocks,
 )
+from swarm.types import Bytes
 
 LEVELS = 7
 FINE_SHARE = 10
@@ -47,7 +49,7 @@ _SIGN = 0x0808
 class Coded:
     """A payload, and the residual that holds once it has been acknowledged."""
 
-    payload: bytes
+    payload: Bytes
     residual_N: Tensor
 
 
@@ -72,7 +74,7 @@ def encode_int4(theta_N: Tensor, anchor_N: Tensor, residual_N: Tensor) -> Coded:
     blocks = block_count(numel)
     payload = np.empty(int4_bytes(numel), np.uint8)
     peaks_B, pairs = payload[: 2 * blocks].view("<f2"), payload[2 * blocks :]
-    left_N = torch.empty(numel)
+    left_N = roomy(numel)
     delta_C, levels_C = torch.empty(CHUNK), torch.empty(CHUNK)
     small_C = torch.empty(CHUNK, dtype=torch.int8)
     for part, count, rows in chunks(numel):
@@ -87,10 +89,10 @@ def encode_int4(theta_N: Tensor, anchor_N: Tensor, residual_N: Tensor) -> Coded:
         levels_BK.mul_(step_B1)
         torch.sub(delta_C[:count], levels_C[:count], out=left_N[part])
     check_peaks_sent(peaks_B)
-    return Coded(payload.tobytes(), left_N)
+    return Coded(payload.data.toreadonly(), left_N)
 
 
-def decode_int4(payload: bytes, anchor_N: Tensor, numel: int) -> Tensor:
+def decode_int4(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
     """The float32 (numel,) values of a payload; raises ``BadEncoding`` for anything nobody writes."""
     check_length(payload, int4_bytes(numel))
     blocks = block_count(numel)
@@ -98,7 +100,7 @@ def decode_int4(payload: bytes, anchor_N: Tensor, numel: int) -> Tensor:
     pairs = np.frombuffer(payload, np.uint8, offset=2 * blocks)
     if numel % 2 and int(pairs[-1]) & _HIGH:
         raise BadEncoding("a level behind the last value")
-    theta_N = torch.empty(blocks * BLOCK)
+    theta_N = roomy(blocks * BLOCK)
     for part, count, rows in chunks(numel):
         levels_C = _unpacked(pairs[part.start // 2 : (part.stop + 1) // 2])
         values_C = theta_N[part.start : rows.stop * BLOCK]

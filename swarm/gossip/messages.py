@@ -14,7 +14,7 @@ from swarm.codec import Message, decode, encode, replace
 from swarm.crypto import SecretKey, fast_digest, verify
 from swarm.errors import BadEncoding
 from swarm.gossip.chunks import HASH_BYTES, BlobManifest
-from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.types import Bytes, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 REQUEST_BYTES_MAX = 4 << 10
 """Longest request on "exchange" or "blob": a few numbers, two hashes and a signature."""
@@ -79,7 +79,16 @@ class Receipt(Message, frozen=True, tag=3):
     signature: bytes
 
 
-ExchangeRequest = OfferRequest | ChunkRequest | Receipt
+class FirstChunks(Message, frozen=True, tag=4):
+    """Ask for the first chunks, at most ``count``, of what an ``OfferRequest`` in the same words is offered."""
+
+    key: FragmentKey
+    to_seat: int
+    anchor_root: Digest
+    count: int
+
+
+ExchangeRequest = OfferRequest | ChunkRequest | Receipt | FirstChunks
 
 
 class Offer(Message, frozen=True):
@@ -111,13 +120,14 @@ class Offered(Message, frozen=True, tag=1):
 
 
 class NotYet(Message, frozen=True, tag=2):
-    """Answer to ``OfferRequest``: the seat has not reached this fragment yet; ask again."""
+    """Answer to ``OfferRequest`` and ``FirstChunks``: the seat has not reached this fragment yet; ask again."""
 
 
 class Chunks(Message, frozen=True, tag=3):
-    """Answer to ``ChunkRequest``."""
+    """Answer to ``ChunkRequest`` and ``FirstChunks``."""
 
-    parts: tuple[bytes, ...]
+    parts: tuple[memoryview, ...]
+    """Views of the message that was read, or of the payload they are taken from: not copied."""
 
 
 class Taken(Message, frozen=True, tag=4):
@@ -187,7 +197,7 @@ def decode_blob_reply(raw: bytes) -> BlobReply:
     return decode(cast("type[BlobReply]", BlobReply), raw, limit=REPLY_BYTES_MAX)
 
 
-def payload_digest(payload: bytes) -> Digest:
+def payload_digest(payload: Bytes) -> Digest:
     """What an offer and a receipt name: the quantized bytes, before zstandard."""
     return fast_digest("payload", payload)
 

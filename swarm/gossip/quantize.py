@@ -20,6 +20,7 @@ import zstandard
 from torch import Tensor
 
 from swarm.errors import BadEncoding, UsageError
+from swarm.types import Bytes
 
 BLOCK = 128
 LEVELS = 127
@@ -39,7 +40,7 @@ def int8_bytes(numel: int) -> int:
     return 2 * block_count(numel) + numel
 
 
-def encode_int8(theta_N: Tensor, anchor_N: Tensor) -> bytes:
+def encode_int8(theta_N: Tensor, anchor_N: Tensor) -> Bytes:
     """Quantize float32 ``theta - anchor`` in blocks of 128.
 
     Raises ``UsageError`` if the difference is not finite or too large for a float16 peak.
@@ -57,10 +58,10 @@ def encode_int8(theta_N: Tensor, anchor_N: Tensor) -> bytes:
         peaks_B[rows] = peak_B.numpy()
         sent_N[part] = levels_BK.view(-1)[:count]
     check_peaks_sent(peaks_B)
-    return payload.tobytes()
+    return payload.data.toreadonly()
 
 
-def decode_int8(payload: bytes, anchor_N: Tensor, numel: int) -> Tensor:
+def decode_int8(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
     """The float32 (numel,) values of ``encode_int8``; raises ``BadEncoding`` for anything it never writes."""
     check_length(payload, int8_bytes(numel))
     blocks = block_count(numel)
@@ -68,7 +69,7 @@ def decode_int8(payload: bytes, anchor_N: Tensor, numel: int) -> Tensor:
     level_N = np.frombuffer(payload, np.int8, numel, 2 * blocks)
     if numel and int(level_N.min()) < -LEVELS:
         raise BadEncoding("an int8 level of -128, which nobody writes")
-    theta_N = torch.empty(blocks * BLOCK)
+    theta_N = roomy(blocks * BLOCK)
     for part, count, rows in chunks(numel):
         values_C = theta_N[part.start : rows.stop * BLOCK]
         np.copyto(values_C[:count].numpy(), level_N[part])
@@ -85,7 +86,7 @@ def encode_bf16(theta_N: Tensor) -> bytes:
     return bits_N.tobytes()
 
 
-def decode_bf16(payload: bytes, numel: int) -> Tensor:
+def decode_bf16(payload: Bytes, numel: int) -> Tensor:
     """The float32 (numel,) values of ``encode_bf16``; else ``BadEncoding``."""
     check_length(payload, 2 * numel)
     bits_N = np.frombuffer(payload, "<u2")
@@ -95,30 +96,32 @@ def decode_bf16(payload: bytes, numel: int) -> Tensor:
     return torch.from_numpy(np.left_shift(bits_N, 16, dtype=np.uint32).view(np.float32))
 
 
-def encode_f32(theta_N: Tensor) -> bytes:
-    """``theta`` as it is, little-endian; raises ``UsageError`` if it is not finite."""
+def encode_f32(theta_N: Tensor) -> Bytes:
+    """``theta`` as it is, little-endian, not copied; raises ``UsageError`` if it is not finite."""
     flat_N = theta_N.detach().reshape(-1).contiguous()
-    if not bool(torch.isfinite(flat_N).all()):
+    if not is_finite(flat_N):
         raise UsageError("a tensor that is not finite cannot be sent")
-    return flat_N.numpy().astype("<f4", copy=False).tobytes()
+    values_N = flat_N.numpy().astype("<f4", copy=False)
+    # Python refuses to cast a view of nothing.
+    return values_N.data.cast("B").toreadonly() if values_N.size else b""
 
 
-def decode_f32(payload: bytes, numel: int) -> Tensor:
+def decode_f32(payload: Bytes, numel: int) -> Tensor:
     """The float32 (numel,) values of ``encode_f32``; else ``BadEncoding``."""
     check_length(payload, 4 * numel)
     theta_N = torch.from_numpy(np.frombuffer(payload, "<f4").astype(np.float32))
-    if not bool(torch.isfinite(theta_N).all()):
+    if not is_finite(theta_N):
         raise BadEncoding("a tensor that is not finite")
     return theta_N
 
 
-def compress(payload: bytes) -> bytes:
+def compress(payload: Bytes) -> Bytes:
     """zstandard of ``payload``, or ``payload`` itself where that is not shorter."""
     packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True).compress(payload)
     return packed if len(packed) < len(payload) else payload
 
 
-def decompress(wire: bytes, num_bytes: int) -> bytes:
+def decompress(wire: Bytes, num_bytes: int) -> Bytes:
     """Undo ``compress``, given the length it was called with; raises ``BadEncoding``.
 
     The library ignores ``max_output_size`` when the frame states a size, so the stated size and window
@@ -136,6 +139,13 @@ def decompress(wire: bytes, num_bytes: int) -> bytes:
         raise BadEncoding(f"not a zstandard frame: {error}") from None
     check_length(payload, num_bytes)
     return payload
+
+
+def roomy(numel: int) -> Tensor:
+    """Room for float32 values, written by nobody yet: numpy asks the system for large pages, torch does not,
+    and what costs most of a new vector of 40 MB is its first touch.
+    """
+    return torch.from_numpy(np.empty(numel, np.float32))
 
 
 def block_count(numel: int) -> int:
@@ -173,9 +183,13 @@ def to_values(levels_C: Tensor, step_B1: Tensor, anchor_C: Tensor) -> None:
     """Turn levels into values, in place; raises ``BadEncoding`` if one is not finite."""
     levels_C.view(-1, BLOCK).mul_(step_B1)
     values_C = levels_C[: anchor_C.numel()].add_(anchor_C)
-    # A sum is finite only if all its terms are, and costs a thirtieth of asking each of them.
-    if not isfinite(float(values_C.sum())) and not bool(torch.isfinite(values_C).all()):
+    if not is_finite(values_C):
         raise BadEncoding("a tensor that is not finite")
+
+
+def is_finite(values_C: Tensor) -> bool:
+    """Whether all values are: a sum is finite only if its terms are, and costs a thirtieth of asking each."""
+    return isfinite(float(values_C.sum())) or bool(torch.isfinite(values_C).all())
 
 
 def steps(peak_B: Tensor, most: int) -> Tensor:
@@ -183,7 +197,7 @@ def steps(peak_B: Tensor, most: int) -> Tensor:
     return (peak_B / most).unsqueeze(1)
 
 
-def read_peaks(payload: bytes, blocks: int) -> Tensor:
+def read_peaks(payload: Bytes, blocks: int) -> Tensor:
     """The float32 peaks at the head of a payload; raises ``BadEncoding`` for what no encoder writes."""
     peak_B = np.frombuffer(payload, "<f2", blocks).astype(np.float32)
     if not bool((np.isfinite(peak_B) & (peak_B >= 0)).all()):
@@ -199,7 +213,7 @@ def check_peaks_sent(peaks_B: npt.NDArray[np.float16]) -> None:
         )
 
 
-def check_length(payload: bytes, expected: int) -> None:
+def check_length(payload: Bytes, expected: int) -> None:
     """Raise ``BadEncoding`` unless a payload is as long as it must be."""
     if len(payload) != expected:
         raise BadEncoding(f"{len(payload)} bytes where {expected} belong")

@@ -1,12 +1,15 @@
 """Carry trades over real links: the door of the gossip room.
 
-Shell: owns the waiting, the worker threads and the blame; decides nothing.
+Shell: owns the waiting, the worker threads and the blame; decides nothing. What partners ask of us is in
+``giving.py``, how a fragment of theirs is brought in in ``fetching.py``.
 """
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from torch import Tensor
@@ -14,46 +17,28 @@ from torch import Tensor
 from swarm.codec import encode
 from swarm.compute import ComputePort
 from swarm.crypto import SecretKey
-from swarm.errors import PeerFault, Unreachable, UsageError
+from swarm.errors import PeerFault, Unreachable
+from swarm.gossip import gather
 from swarm.gossip.desk import NOBODY, PARKED_MAX, Desk, Fallbacks, Given
-from swarm.gossip.exchange import (
-    ASK_WAIT_S,
-    Accepted,
-    Call,
-    Deliver,
-    GiveUp,
-    Pull,
-    Snapshot,
-    Wanted,
-    choose_codec,
-    open_payload,
-    pack,
-)
-from swarm.gossip.gather import Effect, Gather
+from swarm.gossip.exchange import Snapshot, Wanted, open_payload
+from swarm.gossip.fetching import fetch
+from swarm.gossip.giving import Giver
 from swarm.gossip.messages import (
     NO_SIGNATURE,
     REPLY_BYTES_MAX,
     REQUEST_BYTES_MAX,
-    Busy,
-    ChunkRequest,
     ExchangeReply,
     ExchangeRequest,
     FragmentKey,
-    NotYet,
     Offer,
-    Offered,
-    OfferRequest,
     Receipt,
-    Taken,
-    check_count,
-    check_key,
     decode_exchange_reply,
-    decode_exchange_request,
-    sign_offer,
     sign_receipt,
-    verify_receipt,
 )
-from swarm.types import Digest, PeerId
+from swarm.types import Bytes, Digest, PeerId
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 EXCHANGE_PROTOCOL = "/swarm/exchange/1"
 RECEIPT_WAIT_S = 5.0
@@ -63,6 +48,10 @@ EXCHANGES_MAX = PARKED_MAX + 64
 EXCHANGES_PER_PEER_MAX = 40
 """What may be parked for one peer (``desk.PARKED_PER_PEER_MAX``) and room to serve its chunks."""
 
+CHORES_MAX = 256
+"""Chores that wait to be begun, which takes one turn of the loop: two for each fragment of several seats."""
+
+Chore = Callable[[], Awaitable[None]]
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 
 
@@ -109,7 +98,7 @@ class Traded:
 
     theta_hat: Tensor
     """The partner's theta (and phi behind it, where both travel): flat float32, finite."""
-    payload: bytes
+    payload: Bytes
     """The quantized bytes it was read from: what ``offer.payload_hash`` covers."""
     offer: Offer
     receipt: Receipt
@@ -134,17 +123,22 @@ class Trades:
         self._secret = secret
         self._chain = chain
         self._compute = compute
-        self._desk = desk or Desk()
-        self._news = trio.Event()
-        self._receipts = trio.Event()
-        self._packing = trio.Lock()
+        self._giver = Giver(secret, chain, compute, desk)
+        self._chores, self._todo = trio.open_memory_channel[Chore](CHORES_MAX)
         host.serve(
             EXCHANGE_PROTOCOL,
-            self._answer,
+            self._giver.answer,
             request_limit=REQUEST_BYTES_MAX,
             concurrency=EXCHANGES_MAX,
             per_peer=EXCHANGES_PER_PEER_MAX,
         )
+
+    async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Do until cancelled what no pull waits for: pack what was published, send receipts."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            async for chore in self._todo:
+                nursery.start_soon(chore)
 
     def publish(
         self,
@@ -159,27 +153,22 @@ class Trades:
         Nobody may write to the snapshot's tensors afterwards. Raises ``UsageError`` if published twice
         or malformed.
         """
-        self._desk.publish(key, snapshot, partner, fallbacks)
-        self._news.set()
-        self._news = trio.Event()
+        self._giver.desk.publish(key, snapshot, partner, fallbacks)
+        self._giver.published()
+        self._do_soon(lambda: self._giver.prepare(key))
 
     def given(self, key: FragmentKey) -> Given | None:
         """What became of a fragment of ours; None once it is two rounds old."""
-        return self._desk.given(key)
+        return self._giver.desk.given(key)
 
     def takers(self, key: FragmentKey) -> Mapping[PeerId, int]:
         """Who was let in besides the drawn partner to a fragment of ours, and in which seat."""
-        given = self._desk.given(key)
+        given = self.given(key)
         return {} if given is None else given.takers
 
     async def acknowledged(self, key: FragmentKey, *, deadline: float) -> Given | None:
         """A fragment of ours once its partner's receipt is here; None when none came by ``deadline``."""
-        with trio.move_on_at(deadline):
-            while (given := self._desk.given(key)) is not None:
-                if given.receipt is not None:
-                    return given
-                await self._receipts.wait()
-        return None
+        return await self._giver.acknowledged(key, deadline)
 
     async def pull(
         self,
@@ -198,12 +187,15 @@ class Trades:
         Lies are blamed on the partner, silence on nobody.
         """
         partner = wanted.partner
-        machine = Pull(wanted, chain=self._chain, deadline=min(deadline, ask_by))
         try:
-            accepted = await self._ask(machine, partner)
-            if accepted is None:
-                return None
-            delivered = await self._gather(accepted, partner, deadline)
+            delivered = await fetch(
+                partial(self._call, partner),
+                wanted,
+                chain=self._chain,
+                deadline=deadline,
+                ask_by=min(deadline, ask_by),
+                first_count=gather.FIRST_COUNT,
+            )
             if delivered is None:
                 return None
             payload, theta_hat = await self._compute.run(
@@ -212,62 +204,16 @@ class Trades:
         except PeerFault as fault:
             self._host.blame(partner, fault)
             return None
-        receipt = await self._acknowledge(wanted, delivered.offer, deadline)
-        given = self._desk.given(mine) if mine is not None else None
+        unsigned = Receipt(wanted.key, wanted.to_seat, delivered.offer.payload_hash, NO_SIGNATURE)
+        receipt = sign_receipt(self._secret, self._chain, unsigned)
+        self._do_soon(lambda: self._acknowledge(partner, receipt, deadline))
+        given = self.given(mine) if mine is not None else None
         mine_hash = given.offered.get(partner) if given else None
         return Traded(theta_hat, payload, delivered.offer, receipt, mine_hash)
 
-    async def _ask(self, machine: Pull, partner: PeerId) -> Accepted | None:
-        effect: Call | Accepted | GiveUp = machine.start(trio.current_time())
-        while True:
-            match effect:
-                case Accepted():
-                    return effect
-                case GiveUp():
-                    return None
-                case Call(message, start_at, timeout_s):
-                    await trio.sleep_until(start_at)
-                    try:
-                        reply = await self._call(partner, message, timeout_s)
-                    except Unreachable:
-                        effect = machine.lost(trio.current_time())
-                    else:
-                        effect = machine.receive(reply, trio.current_time())
-
-    async def _gather(self, accepted: Accepted, partner: PeerId, deadline: float) -> Deliver | None:
-        """Carry out the requests of one gathering, each in a task of its own; raises ``PeerFault``."""
-        machine = Gather(accepted.offer, accepted.promised, deadline=deadline)
-        ended: Deliver | GiveUp | PeerFault | None = None
-
-        def carry_out(effects: tuple[Effect, ...]) -> None:
-            nonlocal ended
-            for effect in effects:
-                if isinstance(effect, Call):
-                    nursery.start_soon(carry, effect)
-                else:
-                    ended = effect
-                    nursery.cancel_scope.cancel()
-
-        async def carry(call: Call) -> None:
-            nonlocal ended
-            assert isinstance(call.message, ChunkRequest), "only chunks are gathered"
-            await trio.sleep_until(call.start_at)
-            try:
-                reply = await self._call(partner, call.message, call.timeout_s)
-                effects = machine.receive(call.message, reply, trio.current_time())
-            except Unreachable:
-                effects = machine.lost(call.message, trio.current_time())
-            except PeerFault as fault:
-                ended = fault
-                nursery.cancel_scope.cancel()
-                return
-            carry_out(effects)
-
-        async with trio.open_nursery() as nursery:
-            carry_out(machine.start(trio.current_time()))
-        if isinstance(ended, PeerFault):
-            raise ended
-        return ended if isinstance(ended, Deliver) else None
+    def _do_soon(self, chore: Chore) -> None:
+        with suppress(trio.WouldBlock):  # Nobody does chores here: a partner gets less, and later.
+            self._chores.send_nowait(chore)
 
     async def _call(
         self, partner: PeerId, message: ExchangeRequest, timeout_s: float
@@ -281,70 +227,13 @@ class Trades:
         )
         return decode_exchange_reply(raw)
 
-    async def _acknowledge(self, wanted: Wanted, offer: Offer, deadline: float) -> Receipt:
-        unsigned = Receipt(wanted.key, wanted.to_seat, offer.payload_hash, NO_SIGNATURE)
-        receipt = sign_receipt(self._secret, self._chain, unsigned)
+    async def _acknowledge(self, partner: PeerId, receipt: Receipt, deadline: float) -> None:
         left_s = deadline - trio.current_time()
         if left_s <= 0:
-            return receipt
+            return
         try:
-            await self._call(wanted.partner, receipt, min(RECEIPT_WAIT_S, left_s))
+            await self._call(partner, receipt, min(RECEIPT_WAIT_S, left_s))
         except Unreachable:
             pass
         except PeerFault as fault:
-            self._host.blame(wanted.partner, fault)
-        return receipt
-
-    async def _answer(self, peer: PeerId, raw: bytes) -> bytes:
-        message = decode_exchange_request(raw)
-        match message:
-            case OfferRequest():
-                return encode(await self._offer(peer, message))
-            case ChunkRequest(payload_hash, first, count):
-                return encode(self._desk.chunks(payload_hash, first, count, peer))
-            case Receipt():
-                verify_receipt(peer, self._chain, message)
-                self._desk.acknowledge(message, peer)
-                self._receipts.set()
-                self._receipts = trio.Event()
-                return encode(Taken())
-
-    async def _offer(self, peer: PeerId, asked: OfferRequest) -> Offered | NotYet | Busy:
-        check_key(asked.key)
-        check_count("wait", asked.wait_ms)
-        check_count("seat", asked.to_seat)
-        given = self._desk.find(asked.key, peer, asked.to_seat)
-        if given is None:
-            given = await self._parked(peer, asked)
-        if given is None:
-            return NotYet()
-        if not given.admit(peer, asked.to_seat):
-            return Busy()
-        offered = await self._packed(given, asked.anchor_root)
-        given.offered[peer] = offered.offer.payload_hash
-        return offered
-
-    async def _parked(self, peer: PeerId, asked: OfferRequest) -> Given | None:
-        given: Given | None = None
-        self._desk.park(peer)
-        try:
-            with trio.move_on_after(min(asked.wait_ms / 1000, ASK_WAIT_S)):
-                while given is None:
-                    await self._news.wait()
-                    given = self._desk.find(asked.key, peer, asked.to_seat)
-        finally:
-            self._desk.unpark(peer)
-        return given
-
-    async def _packed(self, given: Given, anchor_root: Digest) -> Offered:
-        snapshot = given.snapshot
-        codec = choose_codec(snapshot.codec, snapshot.anchor_root, anchor_root)
-        async with self._packing:  # One at a time: a second asker waits for the first one's result.
-            if codec not in given.packed:
-                try:
-                    packed = await self._compute.run(pack, given.key, snapshot, codec)
-                except UsageError as error:
-                    raise Unreachable(f"nothing fit to send: {error}") from None
-                given.packed[codec] = packed
-                given.offers[codec] = sign_offer(self._secret, self._chain, packed.offer)
-        return Offered(given.offers[codec], given.packed[codec].manifest.hashes)
+            self._host.blame(partner, fault)

@@ -9,6 +9,7 @@ identity.py    S  the key of this node on disk, held by one process at a time
 tidy.py        S  ends that are quick, complete and plain
 guards.py      S  libp2p's classes with every crash, hang and leak we found closed off
 session.py     S  a Noise session that moves many messages per turn of the event loop
+muxing.py      S  Yamux that copies a byte once on its way in, and not at all on its way out
 notices.py     S  libp2p's notices of connections, reduced to the two we act on
 listening.py   S  where to listen, and what to call it for others
 streams.py     S  whole frames, in order, over one stream

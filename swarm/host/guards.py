@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import libp2p.network.swarm as libp2p_swarm
 import trio
-from libp2p.abc import INetConn, INetStream, IRawConnection, ISecureConn
+from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection, ISecureConn
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key
 from libp2p.custom_types import TProtocol
@@ -39,6 +39,7 @@ from multiaddr.multiaddr import Multiaddr
 
 from swarm.crypto import SecretKey
 from swarm.errors import Unreachable
+from swarm.host.muxing import quick_streams
 from swarm.host.session import quick
 from swarm.host.tidy import Untyped, open_scope
 
@@ -102,6 +103,10 @@ class GuardedUpgrader(TransportUpgrader):
         secured: Any = quick(await super().upgrade_security(raw_conn, is_initiator, peer_id))
         secured.swarm_raw = raw_conn
         return secured  # type: ignore[no-any-return]
+
+    async def upgrade_connection(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        """Agree on Yamux."""
+        return quick_streams(await super().upgrade_connection(conn, peer_id))  # type: ignore[no-any-return]
 
 
 class GuardedSwarm(libp2p_swarm.Swarm):

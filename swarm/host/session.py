@@ -7,13 +7,16 @@ cipher, sets the pace; and a writer that is cancelled half way leaves half a mes
 the other side can decrypt nothing and the connection is lost for all its streams.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
 from libp2p.security.secure_session import SecureSession
 
 from swarm.host.tidy import Untyped, shielded
+from swarm.types import Bytes
 
 LENGTH_BYTES = 2
 """Before each message, big-endian: the framing of libp2p's Noise."""
@@ -39,9 +42,10 @@ class Session(SecureSession):
         )
         messages: Any = secured.conn
         self._raw: Untyped = messages.read_writer.read_write_closer
-        self._cipher: NoiseTransportReadWriter = messages
-        self._sealed = b""
-        self._sealed_at = 0
+        # The states under libp2p's cipher: they take views, which the noise package's own functions refuse.
+        ciphers: Untyped = messages.noise_state.noise_protocol
+        self._seal, self._open = ciphers.cipher_state_encrypt, ciphers.cipher_state_decrypt
+        self._sealed = memoryview(b"")
         self._plain = b""
         self._plain_at = 0
 
@@ -62,16 +66,24 @@ class Session(SecureSession):
         return b"".join(parts)
 
     async def write(self, data: bytes) -> None:
-        """Seal and send all of ``data``; cancelled meanwhile, it ends first, so that the line stays whole.
+        """Seal and send all of ``data``; see ``write_pieces``."""
+        await self.write_pieces((data,))
+
+    async def write_pieces(self, pieces: Sequence[Bytes]) -> None:
+        """Seal and send pieces, each in messages of its own; cancelled meanwhile, it ends first, so that the
+        line stays whole.
 
         Raises ``ConnectionClosedError`` if the peer does not take it within ``WRITE_S``.
         """
-        pieces = list[bytes]()
-        for start in range(0, len(data), MAX_PLAINTEXT_LENGTH):
-            sealed = self._cipher.encrypt(data[start : start + MAX_PLAINTEXT_LENGTH])
-            pieces += (len(sealed).to_bytes(LENGTH_BYTES, "big"), sealed)
+        messages = list[bytes]()
+        for piece in pieces:
+            view = memoryview(piece)
+            for start in range(0, len(view), MAX_PLAINTEXT_LENGTH):
+                part = view[start : start + MAX_PLAINTEXT_LENGTH]
+                sealed: bytes = self._seal.encrypt_with_ad(None, part)
+                messages += (len(sealed).to_bytes(LENGTH_BYTES, "big"), sealed)
         with shielded(WRITE_S):
-            await self._raw.write(b"".join(pieces))
+            await self._raw.write(b"".join(messages))
             return
         with shielded(1):
             await self._raw.close()
@@ -85,18 +97,33 @@ class Session(SecureSession):
 
     async def _next(self) -> bytes:
         """Decrypt the next message, reading on where it is not whole."""
-        while True:
-            begin = self._sealed_at + LENGTH_BYTES
-            end = begin + int.from_bytes(self._sealed[self._sealed_at : begin], "big")
-            if begin <= len(self._sealed) and end <= len(self._sealed):
-                break
-            rest = self._sealed[self._sealed_at :]
+        message: Bytes | None = None
+        while message is None:
+            rest, size = self._sealed, LENGTH_BYTES
+            if len(rest) >= LENGTH_BYTES:
+                size += int.from_bytes(rest[:LENGTH_BYTES], "big")
+            missing = size - len(rest)
+            if missing <= 0 and size > LENGTH_BYTES:
+                message, self._sealed = rest[LENGTH_BYTES:size], rest[size:]
+                continue
             data: bytes = await self._raw.read(READ_BYTES)
             if not data:
                 raise IncompleteReadError("the connection ended", LENGTH_BYTES, len(rest))
-            self._sealed, self._sealed_at = rest + data, 0
-        plain = self._cipher.decrypt(self._sealed[begin:end])
-        self._sealed_at = end
+            if not rest:
+                self._sealed = memoryview(data)
+            elif size > LENGTH_BYTES and missing <= len(data):
+                # Only the message that was cut is put together; the others stay where they were read.
+                message = b"".join((rest[LENGTH_BYTES:], data[:missing]))
+                self._sealed = memoryview(data)[missing:]
+            else:
+                self._sealed = memoryview(b"".join((rest, data)))
+        return self._opened(message)
+
+    def _opened(self, message: Bytes) -> bytes:
+        try:
+            plain: bytes = self._open.decrypt_with_ad(None, message)
+        except InvalidTag:
+            raise ConnectionClosedError("a message that is not whole", transport="tcp") from None
         if not plain:
             raise ConnectionClosedError("an empty message", transport="tcp")
         return plain

@@ -14,7 +14,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
-from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE, TYPE_DATA, YAMUX_HEADER_FORMAT
+from libp2p.stream_muxer.yamux.yamux import TYPE_DATA, YAMUX_HEADER_FORMAT
 
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.tidy import Untyped, shielded
@@ -25,9 +25,9 @@ READ_BYTES = 512 * 1024
 HEAD_READ_BYTES = 4 * 1024
 """Read of a question before anybody has agreed to hold it: the whole of a small one."""
 
-FRAME_BYTES_MAX = 4 * MAX_PLAINTEXT_LENGTH - HEADER_SIZE
-"""Payload of one Yamux frame: with its header it fills four Noise messages. What is small waits for at most one
-such frame, a tenth of a second at 20 Mbit/s. libp2p's own 65,524 bytes need two messages each."""
+FRAME_BYTES_MAX = 4 * MAX_PLAINTEXT_LENGTH
+"""Payload of one Yamux frame: it fills four Noise messages, behind a short one with its header. What is small
+waits for at most one such frame, a tenth of a second at 20 Mbit/s. libp2p's own 65,524 bytes need two each."""
 
 BULK_BYTES = 64 * 1024
 """Bodies above this go out one after the other on one connection: the first asked for is the first complete,
@@ -101,40 +101,40 @@ class FrameStream:
     async def send(self, body: bytes, *, status: int | None = None) -> None:
         """Write one frame; ``status`` is put before the body. Raises ``Unreachable``."""
         prefix = b"" if status is None else bytes([status])
-        size = len(prefix) + len(body)
-        data = b"".join((size.to_bytes(HEADER_BYTES, "big"), prefix, body))
+        head = (len(prefix) + len(body)).to_bytes(HEADER_BYTES, "big") + prefix
         try:
-            await self._write(memoryview(data))
+            await self._write(head, memoryview(body))
         except LINK_ERRORS as error:
             raise Unreachable(f"the link broke while sending ({_named(error)})") from None
         self.used_at = trio.current_time()
 
-    async def _write(self, data: memoryview) -> None:
+    async def _write(self, head: bytes, body: memoryview) -> None:
         """One frame after the other, each as large as the window allows.
 
         libp2p's own write takes five locks and as many turns of the loop for a quarter of a frame; one task
         at a time writes here, so that none of them protects anything.
         """
-        sent = 0
-        while sent < len(data):
+        sent, total = 0, len(head) + len(body)
+        while sent < total:
             while self._muxed.send_window <= 0:
                 self._check_open()
                 await trio.sleep(WINDOW_POLL_S)
-            if len(data) > BULK_BYTES:
+            if total > BULK_BYTES:
                 async with self._bulk:
-                    sent = await self._write_frames(data, sent)
+                    sent = await self._write_frames(head, body, sent)
             else:
-                sent = await self._write_frames(data, sent)
+                sent = await self._write_frames(head, body, sent)
 
-    async def _write_frames(self, data: memoryview, sent: int) -> int:
+    async def _write_frames(self, head: bytes, body: memoryview, sent: int) -> int:
         """Write on while the window allows; returns how much has been sent."""
-        muxed = self._muxed
-        while sent < len(data) and muxed.send_window > 0:
+        muxed, total = self._muxed, len(head) + len(body)
+        while sent < total and muxed.send_window > 0:
             self._check_open()
-            size = min(muxed.send_window, FRAME_BYTES_MAX, len(data) - sent)
+            size = min(muxed.send_window, FRAME_BYTES_MAX, total - sent)
             muxed.send_window -= size
             header = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_DATA, 0, muxed.stream_id, size)
-            await muxed.conn._write_frame(header + data[sent : sent + size])
+            first, end = max(0, sent - len(head)), max(0, sent + size - len(head))
+            await muxed.conn._write_frame(header + head[sent : sent + size], body[first:end])
             if self._count is not None:
                 self._count(size, 0)
             sent += size

@@ -181,6 +181,7 @@ async def _rooms(
         dht = Dht(host, secret)
         await _started(nursery, dht.run)
         trades = Trades(host, secret, genesis.chain, workers.trading)
+        await _started(nursery, trades.run)
         is_alone = genesis.validators == (secret.peer,)  # a launch of its own: nobody else can vote
         validate = config.validate_ or is_alone
         ledger = LedgerService.open(store, genesis, secret, host, validate=validate)
@@ -221,9 +222,8 @@ async def _rooms(
             devices=workers.devices,
         )
         await _started(nursery, ledger.run)
-        nursery.start_soon(announce, context)
-        nursery.start_soon(_check, context)
-        nursery.start_soon(evaluate_checkpoints, context)
+        for task in (announce, _check, evaluate_checkpoints):
+            nursery.start_soon(task, context)
         yield context, Steward(context, nursery)
         nursery.cancel_scope.cancel()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from swarm.gossip.messages import Offer, Receipt
 from swarm.training.outer import OuterScalars
-from swarm.types import Digest, PeerId
+from swarm.types import Bytes, Digest, PeerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Received:
     """What the partner sent, as it was signed: who checks the merge starts from this."""
 
     offer: Offer
-    payload: bytes
+    payload: Bytes
     """The quantized bytes, before zstandard."""
 
 

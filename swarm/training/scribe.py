@@ -67,7 +67,7 @@ class WindowLog:
                 merge.weight_nano,
                 merge.my_payload,
                 None if received is None else received.offer,
-                b"" if received is None else received.payload,
+                b"" if received is None else bytes(received.payload),
                 None if merge.sent is None else merge.sent.receipt,
             )
         )

@@ -6,7 +6,7 @@ import torch
 
 from swarm.crypto import SecretKey
 from swarm.gossip.exchange import Packed, Snapshot, Wanted, pack
-from swarm.gossip.messages import Codec, FragmentKey, sign_offer
+from swarm.gossip.messages import Chunks, Codec, FragmentKey, sign_offer
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
 CHAIN = Digest(b"\x0c" * 32)
@@ -34,6 +34,10 @@ def a_packed(key: FragmentKey, *, codec: Codec = Codec.INT8, numel: int = NUMEL)
     """What GIVER offers, signed."""
     packed = pack(key, a_snapshot(numel=numel), codec)
     return replace(packed, offer=sign_offer(GIVER, CHAIN, packed.offer))
+
+
+def some_chunks(*parts: bytes) -> Chunks:
+    return Chunks(tuple(memoryview(part) for part in parts))
 
 
 def a_wanted(

@@ -9,6 +9,7 @@ from swarm.codec import encode
 from swarm.gossip.messages import (
     ChunkRequest,
     Chunks,
+    FirstChunks,
     OfferRequest,
     Receipt,
     decode_exchange_reply,
@@ -30,7 +31,7 @@ class Stalling:
     host: FakeHost
     manner: Manner
     at: int
-    kind: type[OfferRequest | ChunkRequest | Receipt] = ChunkRequest
+    kind: type[OfferRequest | ChunkRequest | Receipt | FirstChunks] = ChunkRequest
     asked: int = 0
     held: list[bytes] = field(default_factory=list)
 

@@ -149,6 +149,21 @@ def test_an_absurd_range_is_the_peers_fault(first: int, count: int) -> None:
         desk.chunks(packed.offer.payload_hash, first, count, TAKER.peer)
 
 
+def test_one_payload_of_two_rounds_travels_in_the_same_bytes() -> None:
+    """Plain in one round, compressed in the next: whoever asks for its chunks names its hash and no round."""
+    desk, numel = Desk(), 200_000
+    first = published(desk, a_key(round_index=5), numel=numel).packed[Codec.INT8]
+    other = pack(a_key(round_index=6), a_snapshot(numel=numel), Codec.INT8, is_plain=True)
+    assert len(other.wire) > len(first.wire)
+    settled = desk.settled(other)
+    assert (settled.wire, settled.manifest) == (first.wire, first.manifest)
+    assert settled.offer.key == a_key(round_index=6)
+    assert settled.offer.wire_bytes == len(first.wire)
+    assert settled.offer.chunk_root == first.manifest.root
+    distinct = pack(a_key(round_index=6), a_snapshot(seed=9), Codec.INT8, is_plain=True)
+    assert desk.settled(distinct) is distinct
+
+
 def test_chunks_of_nothing_and_for_strangers_are_declined() -> None:
     desk = Desk()
     name = published(desk, a_key()).packed[Codec.INT8].offer.payload_hash

@@ -29,7 +29,6 @@ from swarm.gossip.exchange import (
 from swarm.gossip.messages import (
     EXCHANGE_CHUNK_BYTES,
     Busy,
-    Chunks,
     Codec,
     ExchangeReply,
     NotYet,
@@ -53,6 +52,7 @@ from tests.gossip.builders import (
     a_packed,
     a_snapshot,
     a_wanted,
+    some_chunks,
 )
 
 OTHER_ROOT = Digest(b"\x0b" * 32)
@@ -143,7 +143,7 @@ def test_a_pull_that_could_only_start_after_its_deadline_gives_up() -> None:
 
 
 def early() -> list[ExchangeReply]:
-    return [Chunks((b"before any offer",)), Taken()]
+    return [some_chunks(b"before any offer"), Taken()]
 
 
 @pytest.mark.parametrize("message", early(), ids=lambda m: type(m).__name__)
@@ -260,7 +260,7 @@ def test_int4_leaves_a_residual_and_needs_one() -> None:
 def test_a_scale_or_a_length_that_nobody_writes_is_refused(codec: Codec) -> None:
     """Signed by a partner, with the hash of what it sends: only the values are false."""
     snapshot = a_snapshot()
-    payload, _ = encode_payload(snapshot, codec)
+    payload = bytes(encode_payload(snapshot, codec)[0])
     for bad in (
         b"\xff\x7f\xff\x7f" + payload[4:],  # not a number, as float16, bfloat16 and float32
         payload[:-1],

@@ -25,7 +25,7 @@ from swarm.gossip.messages import (
     Offered,
     Taken,
 )
-from tests.gossip.builders import a_key, a_packed
+from tests.gossip.builders import a_key, a_packed, some_chunks
 
 SIZE = 10
 """A small chunk: what is tested here does not depend on its length."""
@@ -39,7 +39,7 @@ def a_gather(num_chunks: int, *, deadline: float = 1000.0) -> tuple[Gather, byte
 
 def chunks(wire: bytes, asked: ChunkRequest) -> Chunks:
     places = range(asked.first, asked.first + asked.count)
-    return Chunks(tuple(wire[SIZE * i : SIZE * (i + 1)] for i in places))
+    return some_chunks(*(wire[SIZE * i : SIZE * (i + 1)] for i in places))
 
 
 def requests(effects: tuple[Effect, ...]) -> list[ChunkRequest]:
@@ -151,22 +151,22 @@ def test_only_the_chunks_that_were_asked_for_are_in_turn(reply: ExchangeReply) -
 def test_chunks_that_are_wrong_missing_or_too_many_are_refused() -> None:
     gather, wire = a_gather(100)
     asked = requests(gather.start(0.0))[1]
-    honest = chunks(wire, asked).parts
+    honest = [bytes(part) for part in chunks(wire, asked).parts]
     other = chunks(wire, ChunkRequest(OFFER.payload_hash, 0, asked.count)).parts
     for parts in (
         honest[:-1],
-        (*honest, honest[0]),
-        (*honest[1:], honest[0]),
-        (honest[0][:-1], *honest[1:]),
-        (bytes(SIZE), *honest[1:]),
+        [*honest, honest[0]],
+        [*honest[1:], honest[0]],
+        [honest[0][:-1], *honest[1:]],
+        [bytes(SIZE), *honest[1:]],
         other,
     ):
         with pytest.raises(PeerFault):
-            gather.receive(asked, Chunks(parts), 1.0)
-    assert requests(gather.receive(asked, Chunks(honest), 1.0))
+            gather.receive(asked, some_chunks(*parts), 1.0)
+    assert requests(gather.receive(asked, some_chunks(*honest), 1.0))
 
 
 def test_a_manifest_of_one_short_chunk_is_whole_at_once() -> None:
     gather = Gather(OFFER, Manifest(3, SIZE, manifest(b"abc", SIZE).hashes), deadline=9.0)
     (asked,) = requests(gather.start(0.0))
-    assert gather.receive(asked, Chunks((b"abc",)), 1.0) == (Deliver(OFFER, b"abc"),)
+    assert gather.receive(asked, some_chunks(b"abc"), 1.0) == (Deliver(OFFER, b"abc"),)

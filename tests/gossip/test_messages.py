@@ -11,8 +11,8 @@ from swarm.gossip.messages import (
     BlobChunkRequest,
     BlobMissing,
     ChunkRequest,
-    Chunks,
     Codec,
+    FirstChunks,
     ManifestRequest,
     NotYet,
     Offered,
@@ -30,16 +30,18 @@ from swarm.gossip.messages import (
     verify_receipt,
 )
 from swarm.types import NO_DIGEST, Digest
-from tests.gossip.builders import ANCHOR_ROOT, CHAIN, GIVER, TAKER, a_key, a_packed
+from tests.gossip.builders import ANCHOR_ROOT, CHAIN, GIVER, TAKER, a_key, a_packed, some_chunks
 
 RECEIPT = sign_receipt(TAKER, CHAIN, Receipt(a_key(), 4, ANCHOR_ROOT, b""))
 OFFER = a_packed(a_key()).offer
 
 
 def test_every_exchange_message_comes_back_as_it_was() -> None:
-    for asked in (OfferRequest(a_key(), 4, ANCHOR_ROOT, 5), ChunkRequest(NO_DIGEST, 0, 1), RECEIPT):
+    first = FirstChunks(a_key(), 4, ANCHOR_ROOT, 8)
+    offer = OfferRequest(a_key(), 4, ANCHOR_ROOT, 5)
+    for asked in (offer, first, ChunkRequest(NO_DIGEST, 0, 1), RECEIPT):
         assert decode_exchange_request(encode(asked)) == asked
-    for said in (Offered(OFFER, b""), NotYet(), Chunks((b"a", b"b")), Taken()):
+    for said in (Offered(OFFER, b""), NotYet(), some_chunks(b"a", b"b"), Taken()):
         assert decode_exchange_reply(encode(said)) == said
 
 

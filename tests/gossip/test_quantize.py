@@ -144,7 +144,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
         payloads = set[bytes]()
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            payloads.add(encode_int8(theta, anchor))
+            payloads.add(bytes(encode_int8(theta, anchor)))
     finally:
         torch.set_num_threads(before)
     assert len(payloads) == 1

@@ -11,7 +11,14 @@ from swarm.compute import InlineCompute
 from swarm.errors import Unreachable
 from swarm.gossip import desk, exchange, gather
 from swarm.gossip.exchange import Wanted
-from swarm.gossip.messages import ChunkRequest, OfferRequest, Receipt, payload_digest
+from swarm.gossip.messages import (
+    CHUNKS_PER_REPLY_MAX,
+    ChunkRequest,
+    FirstChunks,
+    OfferRequest,
+    Receipt,
+    payload_digest,
+)
 from swarm.gossip.quantize import int8_bytes
 from swarm.gossip.service import EXCHANGE_PROTOCOL, Traded, Trades
 from tests.fakes import FakeHost, FakeNetwork
@@ -39,10 +46,13 @@ def one_small_chunk_in_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "EXCHANGE_CHUNK_BYTES", CHUNK_BYTES)
     for name in ("BUDGET_FIRST", "BUDGET_MAX"):
         monkeypatch.setattr(gather, name, gather.REQUESTS_MAX)
+    monkeypatch.setattr(gather, "FIRST_COUNT", 0)
 
 
 async def pulled(
-    manner: Manner, at: int, kind: type[OfferRequest | ChunkRequest | Receipt] = ChunkRequest
+    manner: Manner,
+    at: int,
+    kind: type[OfferRequest | ChunkRequest | Receipt | FirstChunks] = ChunkRequest,
 ) -> tuple[Traded | None, float, int, Stalling]:
     """What came of one pull, when it ended, and how often the partner was blamed."""
     network = FakeNetwork()
@@ -50,10 +60,15 @@ async def pulled(
     mine, theirs = (Trades(h, h.secret, CHAIN, InlineCompute(lambda _: 0.0)) for h in (left, right))
     theirs.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
     stalling = Stalling(right, manner, at, kind)
-    began = trio.current_time()
-    wanted = Wanted(a_key(seat=2), right.peer, 1, ANCHOR_ROOT, NUMEL)
-    traded = await mine.pull(wanted, a_snapshot().anchor, deadline=began + WITHIN_S)
-    return traded, trio.current_time() - began, len(left.blamed), stalling
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mine.run)
+        began = trio.current_time()
+        wanted = Wanted(a_key(seat=2), right.peer, 1, ANCHOR_ROOT, NUMEL)
+        traded = await mine.pull(wanted, a_snapshot().anchor, deadline=began + WITHIN_S)
+        took_s = trio.current_time() - began
+        await trio.sleep_until(began + 2 * WITHIN_S)
+        nursery.cancel_scope.cancel()
+    return traded, took_s, len(left.blamed), stalling
 
 
 async def test_without_a_stall_every_chunk_is_asked_for_alone(
@@ -78,32 +93,62 @@ async def test_at_every_chunk_a_pull_ends_by_its_deadline(
             assert payload_digest(traded.payload) == traded.offer.payload_hash
 
 
-@pytest.mark.parametrize("kind", [OfferRequest, Receipt])
 @pytest.mark.parametrize("manner", [stalls, drips, vanishes], ids=lambda manner: manner.__name__)
-async def test_before_the_first_chunk_and_after_the_last_too(
-    autojump_clock: trio.testing.MockClock,
-    kind: type[OfferRequest | Receipt],
-    manner: Manner,
+async def test_before_the_first_chunk_too(
+    autojump_clock: trio.testing.MockClock, manner: Manner
 ) -> None:
-    traded, took_s, blamed, _ = await pulled(manner, 0, kind)
+    traded, took_s, blamed, _ = await pulled(manner, 0, OfferRequest)
     assert took_s <= WITHIN_S + 0.001
-    assert (traded is None) == (kind is OfferRequest)
-    assert blamed == 0
+    assert (traded, blamed) == (None, 0)
 
 
-async def test_nobody_waits_for_the_receipt_of_a_trade_past_its_deadline(
-    autojump_clock: trio.testing.MockClock,
+@pytest.mark.parametrize("manner", [stalls, drips, vanishes], ids=lambda manner: manner.__name__)
+async def test_no_trade_waits_for_its_receipt(
+    autojump_clock: trio.testing.MockClock, manner: Manner
 ) -> None:
-    """All chunks come, the last one just in time; then the partner is silent."""
-
-    async def slow(stalling: Stalling, reply: bytes) -> bytes:
-        await trio.sleep_until(WITHIN_S - 1.0)
-        stalling.kind, stalling.manner, stalling.at, stalling.asked = Receipt, stalls, 0, 0
-        return reply
-
-    traded, took_s, _, _ = await pulled(slow, NUM_CHUNKS - 1)
+    traded, took_s, blamed, stalling = await pulled(manner, 0, Receipt)
     assert traded is not None
-    assert took_s == pytest.approx(WITHIN_S, abs=0.001)
+    assert (stalling.asked, blamed) == (1, 0)
+    assert took_s < 1.0
+
+
+@pytest.mark.parametrize("first_count", [1, 3, CHUNKS_PER_REPLY_MAX])
+@pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: manner.__name__)
+async def test_whatever_becomes_of_the_first_chunks_a_pull_ends_by_its_deadline(
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    manner: Manner,
+    first_count: int,
+) -> None:
+    """They are asked for without an offer; lost, they are asked for again like any others."""
+    monkeypatch.setattr(gather, "FIRST_COUNT", first_count)
+    traded, took_s, blamed, stalling = await pulled(manner, 0, FirstChunks)
+    assert stalling.asked == 1
+    assert took_s <= WITHIN_S + 0.001
+    assert blamed == (manner is mixes_up)
+    assert (traded is None) == (manner in {vanishes, mixes_up})
+
+
+async def test_first_chunks_of_what_is_not_published_yet_are_asked_for_again(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "FIRST_COUNT", 8)
+    network = FakeNetwork()
+    left, right = network.host(1), network.host(2)
+    mine, theirs = (Trades(h, h.secret, CHAIN, InlineCompute(lambda _: 0.0)) for h in (left, right))
+
+    async with trio.open_nursery() as nursery:
+
+        async def publish_late() -> None:
+            await trio.sleep(3.0)
+            theirs.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
+
+        nursery.start_soon(publish_late)
+        wanted = Wanted(a_key(seat=2), right.peer, 1, ANCHOR_ROOT, NUMEL)
+        deadline = trio.current_time() + WITHIN_S
+        assert await mine.pull(wanted, a_snapshot().anchor, deadline=deadline) is not None
+        assert trio.current_time() < deadline - WITHIN_S + 4.0
+    assert left.blamed == right.blamed == []
 
 
 async def test_a_crowd_that_parks_everywhere_holds_up_no_partner(

@@ -69,7 +69,7 @@ def freeze(host: Host) -> None:
         conn.muxed_conn._write_frame = _silence  # type: ignore[attr-defined]
 
 
-async def _silence(data: bytes) -> None:
+async def _silence(*_: object) -> None:
     await trio.sleep_forever()
 
 

@@ -1,16 +1,18 @@
 """A session is libp2p's own on the wire, however the bytes are cut, and a cancelled writer breaks nothing."""
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from cryptography.exceptions import InvalidTag
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
 
 from swarm.host import guards, session
 from swarm.host.session import Session
+from swarm.types import Bytes
 
 
 class Pipe:
@@ -39,19 +41,22 @@ class Pipe:
         self.is_closed = True
 
 
-class Plain(NoiseTransportReadWriter):
-    """Messages without a cipher: 16 bytes longer, like sealed ones."""
+class Plain:
+    """No cipher: 16 bytes longer, like what is sealed; whoever bends them is found out."""
 
-    def encrypt(self, data: bytes) -> bytes:
-        return data + bytes(16)
+    def encrypt_with_ad(self, _: None, data: Bytes) -> bytes:
+        return bytes(data) + bytes(16)
 
-    def decrypt(self, data: bytes) -> bytes:
-        return data[:-16]
+    def decrypt_with_ad(self, _: None, data: Bytes) -> bytes:
+        if any(data[-16:]):
+            raise InvalidTag
+        return bytes(data[:-16])
 
 
 def a_session(pipe: Pipe) -> Session:
     bare: Any = object.__new__(Session)
-    messages = Plain(pipe, None)  # type: ignore[arg-type]
+    ciphers = SimpleNamespace(cipher_state_encrypt=Plain(), cipher_state_decrypt=Plain())
+    messages: Any = NoiseTransportReadWriter(pipe, SimpleNamespace(noise_protocol=ciphers))  # type: ignore[arg-type]
     for name in ("local_peer", "local_private_key", "remote_peer", "remote_permanent_pubkey"):
         setattr(bare, name, None)
     bare.is_initiator, bare.conn = True, messages
@@ -75,6 +80,24 @@ async def test_bytes_arrive_as_they_were_sent(piece: int, length: int) -> None:
     assert await far.read(length) == data[:length]
     assert await far.read(1) == b"t"
     assert await far.read(None) == b"ail"
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000, 65_537, 1 << 20])
+async def test_pieces_arrive_one_behind_the_other(piece: int) -> None:
+    near, far, _ = a_pair(piece)
+    body = bytes(range(256)) * 600
+    await near.write_pieces((b"header", memoryview(body)[1:], b"", body))
+    assert await far.read(6) == b"header"
+    assert await far.read(2 * len(body) - 1) == body[1:] + body
+
+
+async def test_a_message_that_was_bent_on_its_way_ends_the_connection() -> None:
+    near, far, pipe = a_pair(1 << 20)
+    await near.write(b"whole")
+    assert pipe.other is not None
+    pipe.other.incoming[-1] ^= 1
+    with pytest.raises(ConnectionClosedError):
+        await far.read(5)
 
 
 async def test_an_end_between_messages_is_told_from_one_within() -> None:

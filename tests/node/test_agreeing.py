@@ -75,6 +75,8 @@ class Ending:
     async def train(self) -> None:
         nodes = self.swarm.nodes
         async with trio.open_nursery() as nursery:
+            for context in self.contexts:
+                nursery.start_soon(context.trades.run)
             for node in nodes.values():
                 nursery.start_soon(node.runner.run)
                 nursery.start_soon(node.keep_windows)

@@ -72,6 +72,7 @@ class Village:
             for index in self.alive:
                 nursery.start_soon(runners[index].run)
                 nursery.start_soon(self.swarm.nodes[0, index].keep_windows)
+                nursery.start_soon(self.contexts[index].trades.run)
             for number in range(ROUNDS):
                 plan = replace(self.swarm.plan, round=RoundIndex(number))
                 for runner in runners.values():

@@ -70,6 +70,8 @@ class Traders:
     async def train(self) -> list[tuple[RoundPlan, dict[tuple[int, int], SegmentLog]]]:
         done, nodes = [], self.swarm.nodes
         async with trio.open_nursery() as nursery:
+            for context in self.contexts:
+                nursery.start_soon(context.trades.run)
             for node in nodes.values():
                 nursery.start_soon(node.runner.run)
                 nursery.start_soon(node.keep_windows)

@@ -24,6 +24,7 @@ from swarm.gossip.messages import (
     ChunkRequest,
     Chunks,
     Codec,
+    FirstChunks,
     FragmentKey,
     ManifestRequest,
     NotYet,
@@ -143,7 +144,7 @@ def readable(value: object) -> object:
         return {name: readable(getattr(value, name)) for name in value.__struct_fields__}
     if is_dataclass(value) and not isinstance(value, type):
         return {name: readable(field) for name, field in asdict(value).items()}
-    if isinstance(value, bytes):
+    if isinstance(value, bytes | memoryview):
         return value.hex()
     if isinstance(value, dict):
         return {name: readable(field) for name, field in value.items()}
@@ -225,7 +226,7 @@ def exchange() -> list[Json]:
         message(ChunkRequest(some("payload"), 0, 1)),
         message(sign_receipt(BOB, CHAIN, Receipt(key, 4, some("payload"), b""))),
         message(NotYet()),
-        message(Chunks((b"one", b"two"))),
+        message(Chunks((memoryview(b"one"), memoryview(b"two")))),
         message(Taken()),
     ]
     for codec in (Codec.INT8, Codec.INT4, Codec.BF16, Codec.F32):
@@ -242,6 +243,7 @@ def exchange() -> list[Json]:
         )
     fixed = replace(packed.offer, wire_bytes=400, chunk_root=some("chunks"))
     out.append(message(Offered(sign_offer(ALICE, CHAIN, fixed), bytes(32))))
+    out.append(message(FirstChunks(key, 4, some("anchor"), 8)))
     blob = blob_manifest(b"a small blob", dtype="uint8", shape=(12,))
     big = blob_manifest(bytes(2_000_000), dtype="float32", shape=(500_000,))
     out += [

@@ -80,7 +80,7 @@ def a_merge(numel: int) -> FragmentMerged:
     offered = Snapshot(theta, anchor, ROOT, 40, 512, Codec.INT4, residual)
     key = FragmentKey(RUN, STAGE, 0, ROUND, 2)
     packed = pack(key, offered, Codec.INT4)
-    payload = decompress(packed.wire, packed.offer.num_bytes)
+    payload = bytes(decompress(packed.wire, packed.offer.num_bytes))
     # What zstandard makes of the payload may differ between its versions: nothing here depends on it.
     plain = replace(packed.offer, wire_bytes=packed.offer.num_bytes, chunk_root=ROOT)
     ours = replace(key, seat=3)

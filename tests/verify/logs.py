@@ -143,7 +143,7 @@ def an_offer(
     packed = pack(key, snapshot, codec)
     signer = cast("SecretKey", changes.pop("signer", secret(stage, partner)))
     offer = sign_offer(signer, plan.chain, changed(packed.offer, **changes))
-    return offer, decompress(packed.wire, packed.offer.num_bytes)
+    return offer, bytes(decompress(packed.wire, packed.offer.num_bytes))
 
 
 def partner_index(plan: RoundPlan, stage: int, fragment: int) -> int:

@@ -1,0 +1,104 @@
+"""Yamux that copies a byte once on its way in, and not at all on its way out.
+
+Shell: libp2p's own multiplexer with other buffers; its frames, windows and states are libp2p's.
+
+Unguarded: a body is copied five times between the cipher and whoever reads the stream, and every frame is
+described for a log that nobody keeps; both together cost more than the cipher.
+"""
+
+import trio
+from libp2p.stream_muxer.yamux.yamux import Yamux
+
+from swarm.host.session import Session
+from swarm.host.tidy import Untyped
+from swarm.types import Bytes
+
+SMALL_BYTES = 4 << 10
+"""Less than this is copied: to what lies before it in a pile, so that no peer makes us keep an object for each
+byte, and behind its header, so that a short frame is one message of the cipher."""
+
+_AGREED = ("negotiated_muxer_protocol", "negotiated_security_protocol")
+"""What libp2p writes on a connection."""
+BODY_S = 60.0
+"""Time for the body of a frame once its header is there, as in libp2p."""
+
+
+class Pile:
+    """What has arrived on a stream and was not read: a ``bytearray`` as far as Yamux uses it, by reference."""
+
+    def __init__(self) -> None:
+        self._parts = list[bytes | bytearray]()
+        self._num_bytes = 0
+
+    def __len__(self) -> int:
+        return self._num_bytes
+
+    def __bytes__(self) -> bytes:
+        is_whole = len(self._parts) == 1 and isinstance(self._parts[0], bytes)
+        return bytes(self._parts[0]) if is_whole else b"".join(self._parts)
+
+    def extend(self, data: bytes) -> None:
+        """Put ``data`` behind the rest."""
+        self._num_bytes += len(data)
+        if len(data) >= SMALL_BYTES:
+            self._parts.append(data)
+        elif self._parts and isinstance(last := self._parts[-1], bytearray):
+            last += data
+        elif data:
+            self._parts.append(bytearray(data))
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._parts, self._num_bytes = [], 0
+
+    def __getitem__(self, part: slice) -> bytes:
+        return bytes(self)[part]
+
+    def __delitem__(self, part: slice) -> None:
+        left = bytearray(bytes(self))
+        del left[part]
+        self.clear()
+        self.extend(bytes(left))
+
+
+class _Piles(dict[int, Pile]):
+    """The buffers of one connection: wherever Yamux begins an empty one, a pile."""
+
+    def __setitem__(self, stream_id: int, empty: object) -> None:
+        super().__setitem__(stream_id, Pile())
+
+
+class QuickYamux(Yamux):
+    """One connection's streams."""
+
+    def __init__(self, fresh: Yamux) -> None:
+        """Take over a connection that has been agreed on and not been started."""
+        super().__init__(
+            fresh.secured_conn,
+            fresh.peer_id,
+            is_initiator=fresh.is_initiator_value,
+            on_close=fresh.on_close,
+        )
+        self.stream_buffers = _Piles()  # type: ignore[assignment]
+        for name in _AGREED:
+            setattr(self, name, getattr(fresh, name, None))
+
+    async def _read_data_body(self, length: int) -> bytes:
+        if not isinstance(self.secured_conn, Session):
+            return await super()._read_data_body(length)
+        with trio.fail_after(BODY_S):
+            return await self.secured_conn.read(length)
+
+    async def _write_frame(self, data: bytes, body: Bytes = b"") -> None:
+        """Write one frame: its header, and what else there is of it in ``body``."""
+        async with self._write_lock:
+            if len(body) < SMALL_BYTES or not isinstance(self.secured_conn, Session):
+                await self.secured_conn.write(data + body)
+            else:
+                await self.secured_conn.write_pieces((data, body))
+        await trio.lowlevel.checkpoint()
+
+
+def quick_streams(fresh: Untyped) -> Untyped:
+    """The same connection with our buffers, if it is Yamux."""
+    return QuickYamux(fresh) if isinstance(fresh, Yamux) else fresh

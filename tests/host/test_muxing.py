@@ -1,0 +1,54 @@
+"""A pile is what Yamux takes it for, however frames are cut, and no peer makes it cost more than its bytes."""
+
+import random
+import sys
+
+import pytest
+
+from swarm.host.muxing import SMALL_BYTES, Pile
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_pile_answers_like_a_bytearray(seed: int) -> None:
+    dice = random.Random(seed)
+    pile, model = Pile(), bytearray()
+    for _ in range(60):
+        match dice.randrange(6):
+            case 0:
+                size = dice.randrange(len(model) + 2)
+                assert bytes(pile[:size]) == model[:size]
+                del pile[:size], model[:size]
+            case 1:
+                assert bytes(pile) == model
+                pile.clear()
+                model.clear()
+            case _:
+                piece = dice.randbytes(dice.choice([0, 1, 7, SMALL_BYTES - 1, 3 * SMALL_BYTES]))
+                pile.extend(piece)
+                model.extend(piece)
+        assert len(pile) == len(model)
+        assert bool(pile) == bool(model)
+    assert bytes(pile) == model
+
+
+def test_a_frame_that_is_alone_is_not_copied() -> None:
+    pile, frame = Pile(), bytes(SMALL_BYTES)
+    pile.extend(frame)
+    assert bytes(pile) is frame
+
+
+def test_frames_of_one_byte_cost_one_byte_each() -> None:
+    pile = Pile()
+    for _ in range(100_000):
+        pile.extend(b"ab")
+    assert len(pile) == 200_000
+    assert len(pile._parts) == 1
+    assert sys.getsizeof(pile._parts[0]) < 2 * len(pile)
+
+
+def test_large_frames_and_small_ones_in_turns_cost_little_more() -> None:
+    pile = Pile()
+    for _ in range(100):
+        pile.extend(bytes(SMALL_BYTES))
+        pile.extend(b"a")
+    assert len(pile._parts) == 200
