@@ -9,7 +9,7 @@ is allocated or computed from it. ``config.py`` says the same in the words of th
 import re
 from itertools import pairwise
 
-from swarm.codec import FRAME_BYTES_MAX, Message
+from swarm.codec import LONGEST_FRAME_BYTES, Message
 from swarm.errors import BadConfig
 from swarm.merkle import merkle_root
 from swarm.spec import EXACT_NUMERICS, NANO, DataSpec, Genesis, ModelSpec, RunSpec
@@ -279,10 +279,10 @@ def _check_sizes(spec: RunSpec) -> None:
             f" {windows * model.seq_len * spec.replicas_max} tokens must be at most {SEGMENT_TOKENS_MAX}"
         )
     activation = spec.microbatch_size * model.seq_len * model.hidden_size * 2
-    if activation > FRAME_BYTES_MAX - _ENVELOPE_BYTES:
+    if activation > LONGEST_FRAME_BYTES - _ENVELOPE_BYTES:
         raise BadConfig(
             f"microbatch_size * seq_len * hidden_size * 2 = {activation} bytes must fit into a frame of"
-            f" {FRAME_BYTES_MAX - _ENVELOPE_BYTES}"
+            f" {LONGEST_FRAME_BYTES - _ENVELOPE_BYTES}"
         )
     layers = -(-model.num_layers // spec.num_stages)
     largest = num_parameters(model, 0, layers) + model.vocab_size * model.hidden_size

@@ -121,7 +121,7 @@ def test_a_dataset_may_have_any_vocabulary(vocab_size: int) -> None:
         ("[data]\ndataset = 'd'\ndataset_hash = '12'", "is not 64 digits of 0-9 and a-f"),
         (f"[data]\ndataset_hash = '{'ab' * 32}'", "names none"),
         ("[data]\ndataset = 3", "[data] dataset = 3: must be a valid string"),
-        ("[training]\nmicrobatch_size = 1024", "must fit into a frame of 4190208"),
+        ("[training]\nmicrobatch_size = 1024", "must fit into a frame of 8388608"),
         ("[outer]\nalpha = 0.9", "gamma 0.7 must be below 2 * (1 - alpha^2) = 0.38"),
         ("[outer]\nalpha = nan", "finite"),
         ("[outer]\nage_weights = [2.0]", "must be less than or equal to 1"),
