@@ -46,6 +46,7 @@ __all__ = [
     "genesis_of",
     "parse_node_file",
     "parse_run_file",
+    "planned_data",
     "run_spec",
     "run_template",
 ]
@@ -68,7 +69,7 @@ def parse_run_file(text: str, name: str) -> RunFile:
     """
     file = _checked(RunFile, _toml(text, name), name)
     try:
-        spec = _spec(_planned_model(file), _planned_data(file), NO_DIGEST)
+        spec = _spec(_planned_model(file), planned_data(file), NO_DIGEST)
         one_peer = PeerId(bytes(32))
         genesis = _genesis(file, {one_peer: Amount(1)}, {}, bytes(32))
         check_spec(spec)
@@ -231,7 +232,7 @@ def _planned_model(file: RunFile) -> RunFile:
     return file.model_copy(update={"model": model})
 
 
-def _planned_data(file: RunFile) -> DataSpec:
+def planned_data(file: RunFile) -> DataSpec:
     """Stands for the text until it is there: whatever its tokens are, they fit the model."""
     if not file.data.dataset:
         return DataSpec(file.data.tokenizer, NO_DIGEST, 1, NO_DIGEST, 1)

@@ -48,10 +48,11 @@ def test_counts_read_well(value: object, shown: str) -> None:
 
 def test_spans_and_sizes_read_well() -> None:
     """Seconds, minutes, hours; bytes to gigabytes."""
-    assert [human_span(s) for s in (14, 184, 7800, -1)] == [
+    assert [human_span(s) for s in (14, 184, 7800, 900_000, -1)] == [
         "14 s",
         "3 min 4 s",
         "2 h 10 min",
+        "10 d 10 h",
         "0 s",
     ]
     assert [human_bytes(b) for b in (12, 12_000, 3.4e6, 2e9, "x")] == [
