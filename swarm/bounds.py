@@ -164,9 +164,10 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
     round_ms = spec.round_blocks * genesis.block_interval_ms
     for name in ("step_ms", "exchange_ms"):
         if getattr(spec.deadlines, name) > round_ms:
+            key, given_s = f"{name.removesuffix('_ms')}_s", getattr(spec.deadlines, name) / 1000
             raise BadConfig(
-                f"the deadline {name} {getattr(spec.deadlines, name)} must be at most a round ="
-                f" {round_ms} ms"
+                f"the deadline {key} = {given_s:g} must be at most a round = {round_ms / 1000:g} s:"
+                " round_blocks * block_interval_s"
             )
 
 
@@ -242,7 +243,10 @@ def _check_tables(spec: RunSpec) -> None:
 def _check_shape(spec: RunSpec) -> None:
     model = spec.model
     if spec.data.tokenizer == "bytes" and model.vocab_size != 256:
-        raise BadConfig(f"bytes have a vocab_size of 256, not {model.vocab_size}")
+        raise BadConfig(
+            f"bytes have a vocab_size of 256, not {model.vocab_size}",
+            hint="vocab_size = 256 under [model], or a dataset made with swarm data build --tokenizer",
+        )
     if spec.data.num_token_ids > model.vocab_size:
         raise BadConfig(
             f"vocab_size {model.vocab_size} is below the {spec.data.num_token_ids} token ids of the text",
@@ -306,8 +310,8 @@ def _check_outer(spec: RunSpec) -> None:
 def _check_time(spec: RunSpec) -> None:
     if spec.deadlines.hop_ms > spec.deadlines.step_ms:
         raise BadConfig(
-            f"the hop deadline {spec.deadlines.hop_ms} ms must be at most the step deadline ="
-            f" {spec.deadlines.step_ms} ms"
+            f"the hop deadline hop_s = {spec.deadlines.hop_ms / 1000:g} must be at most the step deadline"
+            f" step_s = {spec.deadlines.step_ms / 1000:g}"
         )
     if spec.checks.window_steps > spec.inner_steps_max:
         raise BadConfig(

@@ -120,10 +120,17 @@ def init(
             f"there is no size {size!r}; there are {', '.join(SIZES)}",
             hint=f"swarm init {path} --size {near[0]}",
         )
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"swarm init {path / 'run.toml'}")
     if path.exists() and not desk.options.yes:
         raise UsageError(f"{path} exists already", hint=f"swarm init {path} --yes, or another name")
-    path.write_text(packaged_file(SIZES[size]) if size else run_template(), encoding="utf-8")
-    desk.say(f"wrote {path}; edit it, then: swarm launch {path} --dry-run, and without --dry-run")
+    try:
+        path.write_text(packaged_file(SIZES[size]) if size else run_template(), encoding="utf-8")
+    except OSError as error:
+        where = f"ls -ld {path.parent}, or another name"
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint=where) from None
+    desk.say(f"wrote {path}; edit it, see what it takes: swarm launch {path} --dry-run")
+    desk.say(f"and start it: swarm launch {path}")
     if desk.options.json:
         desk.data({"file": str(path)}, [])
 
@@ -177,6 +184,8 @@ def _parsed(ticket: str) -> "Ticket":
 
 def _ticket_from(desk: Terminal, path: Path) -> str:
     """The ticket in a file, as soon as somebody writes it; raises ``UsageError`` if nobody does."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and no ticket is in one", hint="swarm join @FILE")
     began = told = time.monotonic()
     while not (path.is_file() and (found := read_text(path, f"check {path}").strip())):
         now = time.monotonic()
@@ -216,13 +225,17 @@ def _node_config(
     home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
 ) -> "NodeConfig":
     """``home/node.toml``, if there is one, with what the command line overrides."""
-    from swarm.config import parse_node_file
+    from swarm.config import is_place, parse_node_file
 
     path = home / "node.toml"
     written = read_text(path, f"check {path}") if path.exists() else ""
     config = parse_node_file(written, str(path))
     changes: dict[str, object] = {}
     if listen:
+        if wrong := next((entry for entry in listen if not is_place(entry)), ""):
+            raise UsageError(
+                f"--listen {wrong[:80]} is not host:port", hint="swarm join --listen 0.0.0.0:4001"
+            )
         changes["listen"] = tuple(listen)
     if api_port is not None:
         if not 0 <= api_port <= 65535:

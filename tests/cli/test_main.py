@@ -157,6 +157,28 @@ def test_a_size_that_is_not_there_names_those_that_are(said: Said) -> None:
     assert "swarm init a.toml --size 1b3" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "cause", "hint"),
+    [
+        (("init", "folder"), "folder is a folder", "swarm init folder/run.toml"),
+        (("init", "nowhere/a.toml"), "cannot write nowhere/a.toml: No such file", "ls -ld nowhere"),
+        (("join", "@folder"), "folder is a folder, and no ticket is in one", "swarm join @FILE"),
+        (("join", "swarm1:x", "--listen", "4001"), "", "swarm1: to its end"),
+        (("launch", "--listen", "4001"), "--listen 4001 is not host:port", "--listen 0.0.0.0:4001"),
+        (("launch", "--listen", "a:99999"), "--listen a:99999 is not host:port", "0.0.0.0:4001"),
+    ],
+)
+def test_a_slip_is_told_at_once(
+    said: Said, tmp_path: Path, words: tuple[str, ...], cause: str, hint: str
+) -> None:
+    """Before anybody waits for anything, a ticket among it."""
+    (tmp_path / "folder").mkdir()
+    code, out, err = said(*words)
+    assert (code, out) == (2, "")
+    assert cause in err
+    assert hint in err
+
+
 def test_a_dry_run_refuses_what_a_launch_refuses(said: Said, tmp_path: Path) -> None:
     """With the same words and codes, and before anything is made."""
     (tmp_path / "short.txt").write_text("short")
