@@ -5,7 +5,7 @@ Core: sizes in, lines and one object with fixed keys out.
 
 from dataclasses import asdict
 
-from swarm.cli.ink import Ink, human_bytes, human_count, human_span, pad
+from swarm.cli.ink import Ink, counted, human_bytes, human_count, human_span, pad
 from swarm.node.sizing import MB, Sizing
 from swarm.run_file import NodeConfig
 from swarm.spec import RunSpec
@@ -38,7 +38,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
         (
             "run",
             f"{spec.name}: {human_count(sizing.parameters)} parameters, {spec.numerics},"
-            f" {_counted(stages, 'stage')} of up to {_counted(replicas, 'replica')}",
+            f" {counted(stages, 'stage')} of up to {counted(replicas, 'replica')}",
         ),
         ("text", text or "not there yet"),
         (
@@ -54,7 +54,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
         (
             "pace",
             f"{sizing.replica_tokens_per_s:,.0f} tokens/s of each replica take every step"
-            f" ({sizing.seat_flops_per_s / 1e12:,.2f} TFLOP/s in a seat); slower ones take fewer",
+            f" ({_flops(sizing.seat_flops_per_s)} in a seat); slower ones take fewer",
         ),
         (
             "seat",
@@ -108,5 +108,10 @@ def _wire(sizing: Sizing) -> str:
     )
 
 
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'s' * (count != 1)}"
+def _flops(per_s: float) -> str:
+    size, unit = next(
+        (size, unit)
+        for size, unit in ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (0, "MFLOP/s"))
+        if per_s >= size
+    )
+    return f"{per_s / (size or 1e6):,.1f} {unit}"

@@ -71,6 +71,11 @@ def human_count(value: object) -> str:
     return f"{round(value):,}".replace(",", " ")
 
 
+def counted(count: int, word: str) -> str:
+    """``1 stage``, ``2 stages``, ``12 400 tokens``."""
+    return f"{human_count(count)} {word}{'s' * (count != 1)}"
+
+
 def human_span(seconds: float) -> str:
     """``14 s``, ``3 min 4 s``, ``2 h 10 min``, ``10 d 4 h``."""
     whole = max(0, round(seconds))

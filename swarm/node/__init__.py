@@ -4,6 +4,7 @@ duties.py       C  given what I know, what is my next duty?
 recorder.py     C  what a seat wrote down becomes a commit
 retention.py    C  what it takes to keep windows until nobody asks for them
 sizing.py       C  what a run asks of a machine: memory, disk, wire, pace
+pacing.py       C  tokens per second, however long a step takes
 anchoring.py    C  which anchors those who replay a segment will find
 audits.py       C  how checking goes, as rows; who was convicted
 boundaries.py   C  the rounds of which a whole model can be had

@@ -287,7 +287,8 @@ async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) ->
     store.put(entrance.TABLE, entrance.RUN_KEY, context.run16)
     report(
         EventKind.RUN_JOINED,
-        f"run {run.spec.name}: {run.spec.num_stages} stages, {run.end_round} rounds,"
+        f"run {run.spec.name}: {run.spec.num_stages} stage{'s' * (run.spec.num_stages != 1)},"
+        f" {run.end_round} round{'s' * (run.end_round != 1)},"
         f" spec {run.spec_digest.hex()[:8]}",
         run=run.index,
     )

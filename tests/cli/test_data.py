@@ -195,7 +195,15 @@ def test_a_model_is_used_with_its_tokenizer(said: Said, tmp_path: Path) -> None:
     assert row["bits_per_byte"] == pytest.approx(
         row["loss_nats"] / 0.6931472 * row["tokens"] / row["bytes"]
     )
-    assert "nats per token" in said("eval", "model", "--data", "text")[1]
+    out = said("eval", "model", "--data", "text")[1]
+    assert out.startswith("model: ")
+    assert " nats per token, perplexity " in out
+    assert out.endswith(f" bits per byte; on text, {row['tokens']:,} tokens\n")
+    (tmp_path / "short").write_bytes(b"w1 w2")
+    code, out, err = said("eval", "model", "--data", "short")
+    assert (code, out) == (2, "")
+    assert "short has 2 tokens, and a window of this model has 16" in err
+    assert "--data A_LONGER_TEXT" in err
 
 
 def test_a_model_without_its_tokenizer_says_so(said: Said, tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ def test_every_line_says_what_it_is_about() -> None:
     assert "2,097,152 tokens each" in said["steps"]
     assert said["rounds"].startswith("500 of 30 min 0 s: 10 d 10 h, 52.43G tokens")
     assert "3,641 tokens/s" in said["pace"]
+    assert "38.2 TFLOP/s" in said["pace"]
+    demo = packaged("demo.toml")
+    assert "GFLOP/s" in "".join(dry_run_lines(demo, sizing_of(demo, 1_000), None, Ink()))
     assert "133.6 GB of memory" in said["seat"]
     assert "107.4 GB to other stages" in said["wire"]
     assert "485.1 Mbit/s" in said["wire"]

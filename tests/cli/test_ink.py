@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from swarm.cli.ink import Ink, human_bytes, human_count, human_span, pad, table, width_of
+from swarm.cli.ink import Ink, counted, human_bytes, human_count, human_span, pad, table, width_of
 
 
 def test_colour_is_off_unless_wanted() -> None:
@@ -44,6 +44,15 @@ def test_a_table_is_aligned() -> None:
 def test_counts_read_well(value: object, shown: str) -> None:
     """Unknown is a dash."""
     assert human_count(value) == shown
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(n, "peer") for n in (0, 1, 2, 12_400)] == [
+        "0 peers",
+        "1 peer",
+        "2 peers",
+        "12 400 peers",
+    ]
 
 
 def test_spans_and_sizes_read_well() -> None:

@@ -90,7 +90,7 @@ def test_a_mistyped_command_names_the_nearest(said: Said) -> None:
         (["audit", "--round", "-1"], 2, "Invalid value for '--round'"),
         (["report"], 2, "a report names one window"),
         (["report", "--round", "3"], 2, "a report names one window"),
-        (["report", "none.swarm"], 2, "there is no file"),
+        (["report", "none.swarm"], 2, "is not there"),
         (["report", "--round", "1", "--stage", "0", "--seat", "1", "--window", "2"], 3, "no node"),
         (["id", "export"], 5, "there is no key"),
         (["eval", "nowhere"], 4, "there is no folder nowhere"),
