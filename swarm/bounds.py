@@ -9,7 +9,7 @@ is allocated or computed from it. ``config.py`` says the same in the words of th
 import re
 from itertools import pairwise
 
-from swarm.codec import FRAME_BYTES_MAX, Message
+from swarm.codec import LONGEST_FRAME_BYTES, Message
 from swarm.errors import BadConfig
 from swarm.merkle import merkle_root
 from swarm.spec import EXACT_NUMERICS, NANO, DataSpec, Genesis, ModelSpec, RunSpec
@@ -164,9 +164,10 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
     round_ms = spec.round_blocks * genesis.block_interval_ms
     for name in ("step_ms", "exchange_ms"):
         if getattr(spec.deadlines, name) > round_ms:
+            key, given_s = f"{name.removesuffix('_ms')}_s", getattr(spec.deadlines, name) / 1000
             raise BadConfig(
-                f"the deadline {name} {getattr(spec.deadlines, name)} must be at most a round ="
-                f" {round_ms} ms"
+                f"the deadline {key} = {given_s:g} must be at most a round = {round_ms / 1000:g} s:"
+                " round_blocks * block_interval_s"
             )
 
 
@@ -242,7 +243,10 @@ def _check_tables(spec: RunSpec) -> None:
 def _check_shape(spec: RunSpec) -> None:
     model = spec.model
     if spec.data.tokenizer == "bytes" and model.vocab_size != 256:
-        raise BadConfig(f"bytes have a vocab_size of 256, not {model.vocab_size}")
+        raise BadConfig(
+            f"bytes have a vocab_size of 256, not {model.vocab_size}",
+            hint="vocab_size = 256 under [model], or a dataset made with swarm data build --tokenizer",
+        )
     if spec.data.num_token_ids > model.vocab_size:
         raise BadConfig(
             f"vocab_size {model.vocab_size} is below the {spec.data.num_token_ids} token ids of the text",
@@ -279,10 +283,10 @@ def _check_sizes(spec: RunSpec) -> None:
             f" {windows * model.seq_len * spec.replicas_max} tokens must be at most {SEGMENT_TOKENS_MAX}"
         )
     activation = spec.microbatch_size * model.seq_len * model.hidden_size * 2
-    if activation > FRAME_BYTES_MAX - _ENVELOPE_BYTES:
+    if activation > LONGEST_FRAME_BYTES - _ENVELOPE_BYTES:
         raise BadConfig(
             f"microbatch_size * seq_len * hidden_size * 2 = {activation} bytes must fit into a frame of"
-            f" {FRAME_BYTES_MAX - _ENVELOPE_BYTES}"
+            f" {LONGEST_FRAME_BYTES - _ENVELOPE_BYTES}"
         )
     layers = -(-model.num_layers // spec.num_stages)
     largest = num_parameters(model, 0, layers) + model.vocab_size * model.hidden_size
@@ -306,8 +310,8 @@ def _check_outer(spec: RunSpec) -> None:
 def _check_time(spec: RunSpec) -> None:
     if spec.deadlines.hop_ms > spec.deadlines.step_ms:
         raise BadConfig(
-            f"the hop deadline {spec.deadlines.hop_ms} ms must be at most the step deadline ="
-            f" {spec.deadlines.step_ms} ms"
+            f"the hop deadline hop_s = {spec.deadlines.hop_ms / 1000:g} must be at most the step deadline"
+            f" step_s = {spec.deadlines.step_ms / 1000:g}"
         )
     if spec.checks.window_steps > spec.inner_steps_max:
         raise BadConfig(

@@ -14,7 +14,10 @@ import msgspec
 from swarm.errors import BadEncoding
 
 FRAME_BYTES_MAX = 4 << 20
-"""Longest message on any stream: eight sequences of 512 positions by 512 bf16 features."""
+"""Longest message on any stream that asks for no more."""
+LONGEST_FRAME_BYTES = (8 << 20) + (4 << 10)
+"""Most that a protocol may ask for, as micro-batches do: a sequence of 1024 positions by 4096 bf16 features,
+and room for ids, routes, hashes and a signature."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

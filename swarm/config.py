@@ -5,7 +5,6 @@ Core: TOML text in, checked structs out. Door: pydantic (with run_file.py).
 Whatever is wrong raises ``BadConfig`` with the file, the section, the key and what would be right.
 """
 
-import difflib
 import math
 import re
 import tomllib
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from swarm.advice import KEY_CHARS_MAX, advice, in_plain_words, mend
 from swarm.bounds import (
     LEARNING_RATES_MAX,
     TOKEN_BYTES,
@@ -24,7 +24,7 @@ from swarm.bounds import (
 )
 from swarm.codec import replace
 from swarm.errors import BadConfig
-from swarm.run_file import DEVICE_PATTERN, NodeConfig, RunFile, Section, check_data, run_template
+from swarm.run_file import NodeConfig, RunFile, Section, check_data, run_template
 from swarm.spec import (
     NANO,
     CheckSpec,
@@ -46,13 +46,14 @@ __all__ = [
     "genesis_of",
     "parse_node_file",
     "parse_run_file",
+    "planned_data",
     "run_spec",
     "run_template",
 ]
 
 FILE_CHARS_MAX = 64_000
 """Ten times the longest sensible file."""
-_DEVICE_PATTERN = f"String should match pattern '{DEVICE_PATTERN}'"
+PORT_MAX = 65_535
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 _DEFAULTS = RunFile()
@@ -68,14 +69,14 @@ def parse_run_file(text: str, name: str) -> RunFile:
     """
     file = _checked(RunFile, _toml(text, name), name)
     try:
-        spec = _spec(_planned_model(file), _planned_data(file), NO_DIGEST)
+        spec = _spec(_planned_model(file), planned_data(file), NO_DIGEST)
         one_peer = PeerId(bytes(32))
         genesis = _genesis(file, {one_peer: Amount(1)}, {}, bytes(32))
         check_spec(spec)
         check_genesis(genesis)
         check_fit(spec, genesis)
     except BadConfig as error:
-        raise BadConfig(f"{name}: {error}", hint=f"edit {name}") from None
+        raise BadConfig(f"{name}: {error}", hint=error.hint or f"edit {name}") from None
     check_data(file.data, name)
     if file.optimizer.warmup_steps > _decay_steps(file):
         raise BadConfig(
@@ -90,8 +91,7 @@ def parse_node_file(text: str, name: str) -> NodeConfig:
     """Read a node file; raises ``BadConfig`` like ``parse_run_file``."""
     node = _checked(NodeConfig, _toml(text, name), name)
     for entry in node.listen:
-        found = _HOST_PORT.fullmatch(entry)
-        if found is None or int(found[2]) > 65535:
+        if not is_place(entry):
             raise BadConfig(
                 f'{name}: listen = "{entry}" is not host:port, such as "0.0.0.0:4001"',
                 hint=f"edit {name}",
@@ -104,6 +104,12 @@ def parse_node_file(text: str, name: str) -> NodeConfig:
                     hint=f"edit {name}",
                 )
     return node
+
+
+def is_place(text: str) -> bool:
+    """Whether a text is ``host:port``."""
+    found = _HOST_PORT.fullmatch(text)
+    return found is not None and int(found[2]) <= PORT_MAX
 
 
 def run_spec(
@@ -158,19 +164,11 @@ def _checked(kind: type[SectionT], raw: dict[str, Any], name: str) -> SectionT:
         depth = 2 if len(path) > 1 and isinstance(raw.get(path[0]), dict) else 1
         place = f"[{path[0]}] {path[1]}" if depth == 2 else path[0]
         same = [e for e in errors if [str(part) for part in e["loc"]][:depth] == path[:depth]]
-        wanted = " or ".join(_in_plain_words(e["msg"]) for e in same)
+        if any(isinstance(e["loc"][-1], int) for e in same):  # an entry of a list, not its length
+            same = [e for e in same if e["type"] != "too_short"]
+        wanted = " or ".join(in_plain_words(e["msg"]) for e in same)
         given = str(errors[0]["input"])[:60]
-        raise BadConfig(f"{name}: {place} = {given}: {wanted}", hint=f"edit {name}") from None
-
-
-def _in_plain_words(message: str) -> str:
-    """What pydantic says, in the words of a TOML file."""
-    words = {_DEVICE_PATTERN: "must be auto, cpu, cuda, cuda:N or mps"}
-    words |= {"Input should": "must", "Tuple should": "must", "String should": "must"}
-    words |= {"a valid tuple": "a list", " after validation": "", "valid integer": "whole number"}
-    for theirs, ours in words.items():
-        message = message.replace(theirs, ours)
-    return message
+        raise BadConfig(f"{name}: {place} = {given}: {wanted}", hint=mend(path, name)) from None
 
 
 def _refuse_unknown(kind: type[Section], raw: dict[str, Any], name: str, *, where: str) -> None:
@@ -181,7 +179,8 @@ def _refuse_unknown(kind: type[Section], raw: dict[str, Any], name: str, *, wher
         if key not in known:
             inside = f" in [{where}]" if where else ""
             raise BadConfig(
-                f'{name}: unknown key "{key[:60]}"{inside}{_advice(key, where, sorted(known))}',
+                f'{name}: unknown key "{key[:KEY_CHARS_MAX]}"{inside}'
+                f"{advice(key, sorted(known), _settings(sorted(known), where))}",
                 hint=f"edit {name}",
             )
         if isinstance(below, type) and issubclass(below, Section):
@@ -190,16 +189,13 @@ def _refuse_unknown(kind: type[Section], raw: dict[str, Any], name: str, *, wher
             _refuse_unknown(below, value, name, where=key)
 
 
-def _advice(key: str, where: str, known: list[str]) -> str:
-    """The nearest key here, or the section where this key belongs."""
-    if near := difflib.get_close_matches(key, known, n=1, cutoff=0.6):
-        return f'; did you mean "{near[0]}"?'
+def _settings(known: list[str], where: str) -> dict[str, list[str]]:
+    """The settings of each section of a run file; none for a node file."""
     is_run_file = "run" in known or where in RunFile.model_fields
-    for section_name in RunFile.model_fields if is_run_file else ():
-        settings = list(getattr(_DEFAULTS, section_name).__class__.model_fields)
-        if near := difflib.get_close_matches(key, settings, n=1, cutoff=0.8):
-            return f'; did you mean "{near[0]}" in [{section_name}]?'
-    return f"; known are: {', '.join(known)}"
+    return {
+        section: list(getattr(_DEFAULTS, section).__class__.model_fields)
+        for section in (RunFile.model_fields if is_run_file else ())
+    }
 
 
 def _nano(value: float) -> int:
@@ -231,7 +227,7 @@ def _planned_model(file: RunFile) -> RunFile:
     return file.model_copy(update={"model": model})
 
 
-def _planned_data(file: RunFile) -> DataSpec:
+def planned_data(file: RunFile) -> DataSpec:
     """Stands for the text until it is there: whatever its tokens are, they fit the model."""
     if not file.data.dataset:
         return DataSpec(file.data.tokenizer, NO_DIGEST, 1, NO_DIGEST, 1)

@@ -81,7 +81,7 @@ class ModelSection(Section):
     """A Llama-style decoder."""
 
     vocab_size: int = _count("vocab_size", 256)
-    """256 for bytes."""
+    """256 for bytes; of a dataset, at least what swarm data ls says under IDS."""
     hidden_size: int = _count("hidden_size", 128)
     """Width; a multiple of 2 * num_heads."""
     num_layers: int = _count("num_layers", 4)

@@ -10,6 +10,8 @@ terminal.py       S  data on stdout, messages on stderr
 api.py            S  HTTP to the node that runs on this machine
 main.py           S  the command line itself (door: typer)
 joining.py        S  join, launch, init
+rehearsing.py     S  launch --dry-run: the file, the text, the sizes
+dry_run.py        C  what a run takes, in words
 running.py        S  a node in this process: signals, watch, never silent
 progress.py       C  what to say next while a node runs
 data.py           S  data build, ls, verify, clean

@@ -67,9 +67,11 @@ def node_of(home: Path) -> NodeAddress:
     """Like ``find_node``; raises ``Unreachable`` with what starts one."""
     address = find_node(home)
     if address is None:
+        is_known = (home / "genesis.bin").exists()
+        new = "swarm join TICKET, or swarm launch, or --home DIR"
         raise Unreachable(
             f"no node is running in {home}",
-            hint="swarm join TICKET, or swarm launch, or --home DIR",
+            hint="swarm join, without a ticket, goes on where it stopped" if is_known else new,
         )
     return address
 
@@ -98,6 +100,11 @@ def _request(
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         reply = connection.getresponse()
         raw = reply.read(REPLY_BYTES_MAX)
+    except ConnectionRefusedError:
+        raise Unreachable(
+            f"the node of pid {address.pid} has just ended, or its page has",
+            hint="swarm join, without a ticket, goes on where it stopped",
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(
             f"the node at {address.url} does not answer: {error or type(error).__name__}",

@@ -99,7 +99,8 @@ def _accusation(evidence: str, places: "dict[str, int | None]") -> "dict[str, ob
     if evidence and not named:
         path = Path(evidence).expanduser().absolute()
         if not path.is_file():
-            raise UsageError(f"there is no file {path}", hint="swarm audit writes one")
+            what = "is a folder, not a file of evidence" if path.is_dir() else "is not there"
+            raise UsageError(f"{path} {what}", hint="swarm audit writes one")
         return {"evidence": str(path)}
     if evidence or len(named) < len(places):
         raise UsageError(

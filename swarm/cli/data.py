@@ -15,6 +15,7 @@ from swarm.errors import BadConfig, SwarmError, UsageError
 if TYPE_CHECKING:
     from swarm.training.dataset_build import Built, Order
     from swarm.training.dataset_files import Dataset
+    from swarm.training.tokenizer import Tokenizer
 
 TELL_INTERVAL_S = 3.0
 TEXT_BYTES_MAX = 1 << 44
@@ -58,7 +59,6 @@ def build(
     """Make a dataset of text: a training and a held-out half, as tokens."""
     from swarm.training.dataset_build import Order, build_dataset
     from swarm.training.documents import Form, find_inputs
-    from swarm.training.tokenizer import load_tokenizer
 
     desk = terminal()
     began = time.monotonic()
@@ -71,7 +71,7 @@ def build(
     order = Order(
         inputs=found,
         form=Form(field=field, column=column, is_utf8=bool(raw)),
-        tokenizer=load_tokenizer(raw),
+        tokenizer=_loaded(raw, tokenizer),
         heldout_every=heldout_every,
         max_bytes=max_bytes if raw else min(max_bytes, BYTES_MAX),
     )
@@ -151,7 +151,9 @@ def verify(
         with desk.patient(f"hashing {dataset.folder}: {dataset.num_bytes / 1e6:.0f} MB"):
             verify_dataset(dataset)
         rows.append({**_row(dataset), "ok": True})
-    lines = [f"{row['name']}: {row['bytes']} bytes are those of {row['hash']}" for row in rows]
+    lines = [
+        f"{row['name']}: all {row['bytes']:,} bytes are whole, hash {row['hash']}" for row in rows
+    ]
     desk.data(rows, lines or [_NONE])
 
 
@@ -191,6 +193,16 @@ def _tokenizer_file(path: Path) -> bytes:
     return raw
 
 
+def _loaded(raw: bytes, name: str) -> "Tokenizer":
+    """The tokenizer of a file; raises ``BadConfig`` naming it."""
+    from swarm.training.tokenizer import load_tokenizer
+
+    try:
+        return load_tokenizer(raw)
+    except BadConfig as error:
+        raise BadConfig(f"{name}: {error}", hint=error.hint) from None
+
+
 def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
     row = _row(built.dataset)
     row |= {"found": built.num_found, "left_out": built.num_left_out, "seconds": round(seconds, 2)}
@@ -199,7 +211,7 @@ def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
         row,
         [
             f"{row['dir']}: {row['train_tokens']:,} tokens to train on, {row['heldout_tokens']:,} held"
-            f" out, {row['documents']:,} of {row['found']:,} documents",
+            f" out, of {_documents(built)}",
             f"hash {row['hash']}",
         ],
     )
@@ -207,6 +219,14 @@ def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
     size = f", and vocab_size = {ids} or more under [model]" if ids != 256 else ""
     desk.say(f'train on it with: dataset = "{named}" under [data] of a run file{size}')
     desk.say(f'and on nothing else: dataset_hash = "{row["hash"]}"')
+
+
+def _documents(built: "Built") -> str:
+    """How many there are, and what became of the others."""
+    taken, left_out = built.dataset.manifest.num_documents, built.num_left_out
+    said, doubles = f"{taken:,} documents", built.num_found - taken - left_out
+    said += f" ({doubles:,} more were there twice)" if doubles else ""
+    return said + (f" ({left_out:,} left out by --max-bytes)" if left_out else "")
 
 
 def _row(dataset: "Dataset") -> dict[str, object]:

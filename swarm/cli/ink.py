@@ -71,14 +71,21 @@ def human_count(value: object) -> str:
     return f"{round(value):,}".replace(",", " ")
 
 
+def counted(count: int, word: str) -> str:
+    """``1 stage``, ``2 stages``, ``12 400 tokens``."""
+    return f"{human_count(count)} {word}{'s' * (count != 1)}"
+
+
 def human_span(seconds: float) -> str:
-    """``14 s``, ``3 min 4 s``, ``2 h 10 min``."""
+    """``14 s``, ``3 min 4 s``, ``2 h 10 min``, ``10 d 4 h``."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
 def human_bytes(value: object) -> str:

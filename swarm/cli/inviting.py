@@ -74,7 +74,10 @@ def id_show() -> None:
     from swarm.host.identity import load_identity
 
     desk = terminal()
+    is_new = not (desk.home / "identity.key").exists()
     peer = load_identity(desk.home).peer
+    if is_new:
+        desk.say("made a new key; back it up: swarm id export")
     row = {"name": peer_name(peer), "peer": peer_text(peer), "home": str(desk.home)}
     desk.data(row, [f"{row['name']}  {row['peer']}", f"key in {desk.home / 'identity.key'}"])
 

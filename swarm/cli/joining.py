@@ -3,6 +3,7 @@
 Shell: reads files and keys, hands them to the node.
 """
 
+import difflib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from swarm.ticket import Ticket
 
 STEP_DEMO = "demo.toml"
+SIZES = {
+    "demo": "demo.toml",
+    "125m": "run-125m.toml",
+    "1b3": "run-1b3.toml",
+    "6b8": "run-6b8.toml",
+}
+"""The runs that are ready, by the size of their model."""
 FILE_BYTES_MAX = 1 << 20
 TICKET_FILE_S = 120
 """A launch on a crowded machine writes its ticket well within this."""
@@ -77,26 +85,52 @@ def launch(
     ] = "",
     listen: Listen = None,
     api_port: ApiPort = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check the file and say what the run takes; start nothing."),
+    ] = False,
 ) -> None:
     """Start a run and train it at once, alone if need be; prints the ticket that others join with."""
     desk = terminal()
     run_file, base = load_run_file(file)
-    run_file = _with_dataset(desk.home, run_file, base)
+    if dry_run:
+        from swarm.cli.rehearsing import rehearse
+
+        rehearse(desk, run_file, base, _node_config(desk.home, None, False, False, None))
+        return
+    run_file = with_dataset(desk.home, run_file, base)
     setup = _setup(desk, listen, False, False, api_port)
     _run(desk, replace(setup, launch=run_file, launch_base=base))
 
 
 def init(
     file: Annotated[str, typer.Argument(help="Where to write it.")] = "run.toml",
+    size: Annotated[
+        str, typer.Option(help=f"Begin with a run that is ready: {', '.join(SIZES)}.")
+    ] = "",
 ) -> None:
-    """Write a run file with every setting, its default and its meaning."""
+    """Write a run file: every setting with its default and its meaning, or with --size a run that is ready."""
+    from swarm.packaged import packaged_file
     from swarm.run_file import run_template
 
     desk, path = terminal(), Path(file)
+    if size and size not in SIZES:
+        near = difflib.get_close_matches(size.lower(), SIZES, n=1, cutoff=0.3) or list(SIZES)
+        raise UsageError(
+            f"there is no size {size!r}; there are {', '.join(SIZES)}",
+            hint=f"swarm init {path} --size {near[0]}",
+        )
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"swarm init {path / 'run.toml'}")
     if path.exists() and not desk.options.yes:
         raise UsageError(f"{path} exists already", hint=f"swarm init {path} --yes, or another name")
-    path.write_text(run_template(), encoding="utf-8")
-    desk.say(f"wrote {path}; edit it, then: swarm launch {path}")
+    try:
+        path.write_text(packaged_file(SIZES[size]) if size else run_template(), encoding="utf-8")
+    except OSError as error:
+        where = f"ls -ld {path.parent}, or another name"
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint=where) from None
+    desk.say(f"wrote {path}; edit it, see what it takes: swarm launch {path} --dry-run")
+    desk.say(f"and start it: swarm launch {path}")
     if desk.options.json:
         desk.data({"file": str(path)}, [])
 
@@ -118,7 +152,7 @@ def _opened_dataset(home: Path, name: str) -> Path:
     return open_dataset(dataset_path(home, Path(), name).absolute()).folder
 
 
-def _with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
+def with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
     """The run file with the folder of its dataset instead of the name; told early if there is none."""
     if not file.data.dataset:
         return file
@@ -150,6 +184,8 @@ def _parsed(ticket: str) -> "Ticket":
 
 def _ticket_from(desk: Terminal, path: Path) -> str:
     """The ticket in a file, as soon as somebody writes it; raises ``UsageError`` if nobody does."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and no ticket is in one", hint="swarm join @FILE")
     began = told = time.monotonic()
     while not (path.is_file() and (found := read_text(path, f"check {path}").strip())):
         now = time.monotonic()
@@ -189,13 +225,17 @@ def _node_config(
     home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
 ) -> "NodeConfig":
     """``home/node.toml``, if there is one, with what the command line overrides."""
-    from swarm.config import parse_node_file
+    from swarm.config import is_place, parse_node_file
 
     path = home / "node.toml"
     written = read_text(path, f"check {path}") if path.exists() else ""
     config = parse_node_file(written, str(path))
     changes: dict[str, object] = {}
     if listen:
+        if wrong := next((entry for entry in listen if not is_place(entry)), ""):
+            raise UsageError(
+                f"--listen {wrong[:80]} is not host:port", hint="swarm join --listen 0.0.0.0:4001"
+            )
         changes["listen"] = tuple(listen)
     if api_port is not None:
         if not 0 <= api_port <= 65535:

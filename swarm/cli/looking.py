@@ -84,12 +84,12 @@ def peers_show(
 @run_app.command("ls")
 def run_list() -> None:
     """List the runs this node follows."""
-    from swarm.cli.views import headline
+    from swarm.cli.views import run_list as lines_of
 
     desk = terminal()
     picture = _picture(desk)
     run = picture.get("run")
-    desk.data([run] if run else [], [headline(picture)])
+    desk.data([run] if run else [], lines_of(picture))
 
 
 @run_app.command("show")

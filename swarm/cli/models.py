@@ -61,7 +61,9 @@ def export(
     save_model(out, model, weights_only=format_ == "safetensors")
     row = {"dir": str(out), "round": model.round, "parameters": model.params_P.numel()}
     where = "before training" if initial else f"of round {model.round}"
-    desk.data({**row, "format": format_}, [f"{out}: {row['parameters']} parameters {where}"])
+    desk.data({**row, "format": format_}, [f"{out}: {row['parameters']:,} parameters {where}"])
+    if format_ == "hf":
+        desk.say(f'load it: transformers.LlamaForCausalLM.from_pretrained("{out}")')
 
 
 def eval_(
@@ -96,6 +98,7 @@ def eval_(
     else:
         path, dtype = heldout_of_run(desk.home)
         tokens = open_tokens(path, dtype)
+    _check_length(path, len(tokens), model)
     began = time.perf_counter()
     stage = whole_model(model.spec, table("native"))
     loss = heldout_loss(stage, model.params_P, tokens, num_windows=windows)
@@ -116,7 +119,19 @@ def eval_(
     }
     unit = "token" if tokenizer.raw else "byte"
     more = "" if bits is None else f", {bits:.4f} bits per byte"
-    desk.data(row, [f"{loss:.4f} nats per {unit}, perplexity {perplexity(loss):.2f}{more}"])
+    which = folder or ("before training" if initial else f"the checkpoint of round {model.round}")
+    said = f"{loss:.4f} nats per {unit}, perplexity {perplexity(loss):.2f}{more}"
+    text = data or "the run's held-out text"
+    desk.data(row, [f"{which}: {said}; on {text}, {len(tokens):,} {unit}s"])
+
+
+def _check_length(path: Path, count: int, model: "Model") -> None:
+    """Raise ``UsageError`` for a text shorter than one window and the token after it."""
+    if count <= model.spec.seq_len:
+        raise UsageError(
+            f"{path} has {count} tokens, and a window of this model has {model.spec.seq_len}",
+            hint="swarm eval --data A_LONGER_TEXT",
+        )
 
 
 def generate(

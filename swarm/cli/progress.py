@@ -87,6 +87,8 @@ class Progress:
 
     def status(self, picture: Picture | None) -> str:
         """One line: how it goes, or what the node waits for."""
+        if picture is None and self._map_shown:
+            return f"busy: this node's page is late; last: {self._last_event}"
         if picture is None:
             return f"waiting: {self._last_event}"
         waits = text(part(picture, "node"), "waits_for")

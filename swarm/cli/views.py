@@ -3,7 +3,7 @@
 Core: the object of /api/v1/state in, lines out.
 """
 
-from swarm.cli.ink import Ink, human_bytes, human_count, human_span, pad, table
+from swarm.cli.ink import Ink, counted, human_bytes, human_count, human_span, pad, table
 from swarm.cli.picture import (
     Picture,
     audits,
@@ -44,12 +44,15 @@ def status_lines(picture: Picture, ink: Ink) -> list[str]:
         ("home", text(node, "home")),
         ("device", text(node, "device") or "cpu"),
         ("up", human_span(number(node, "uptime_s") or 0.0)),
-        ("network", f"{len(peers)} peers, {', '.join(_addresses(node)) or 'no address yet'}"),
+        (
+            "network",
+            f"{counted(len(peers), 'peer')}, {', '.join(_addresses(node)) or 'no address yet'}",
+        ),
     ]
     if run:
         rows += [
             ("run", f"{text(run, 'name')}, {human_count(run.get('parameters'))} parameters,"
-                    f" {whole(run, 'num_stages')} stages, {phase_text(run)}"),
+                    f" {counted(whole(run, 'num_stages'), 'stage')}, {phase_text(run)}"),
             ("round", headline(picture)),
             ("model", quality(run)),
             ("checks", checking(picture)),
@@ -76,7 +79,7 @@ def headline(picture: Picture) -> str:
         quality_brief(run),
         f"{human_count(run.get('tokens_per_s'))} tok/s",
         f"{human_count(run.get('tokens'))} tokens",
-        f"{len(parts(picture, 'peers'))} peers",
+        counted(len(parts(picture, "peers")), "peer"),
         f"ledger {whole(ledger, 'height')}",
     ]
     return "  ".join(bit for bit in bits if bit)
@@ -159,7 +162,7 @@ def peer_table(picture: Picture, ink: Ink) -> list[str]:
         [
             ink.paint(condition(peer), _SHAPES[condition(peer)]),
             name_of(peer) + (" (you)" if peer.get("me") is True else ""),
-            text(peer, "role", 20),
+            text(peer, "role", 30),
             _seats(peer) or "-",
             text(peer, "path", 12) or "-",
             "-" if number(peer, "rtt_ms") is None else f"{whole(peer, 'rtt_ms')} ms",
@@ -220,6 +223,12 @@ def peer_lines(peer: Picture, ink: Ink) -> list[str]:
     return [head, *(f"  {ink.paint('dim', pad(label, 9))} {value}" for label, value in rows)]
 
 
+def run_list(picture: Picture) -> list[str]:
+    """``swarm run ls``: the run that a node follows, in a line."""
+    run = part(picture, "run")
+    return [f"{text(run, 'name')}  {headline(picture)}" if run else "no run yet"]
+
+
 def run_lines(picture: Picture, ink: Ink) -> list[str]:
     """``swarm run show``: the run and who sits where."""
     run = part(picture, "run")
@@ -228,7 +237,8 @@ def run_lines(picture: Picture, ink: Ink) -> list[str]:
     lines = [ink.paint("bold", text(run, "name")) + f"  {headline(picture)}"]
     lines.append(f"  digest    {text(run, 'digest')}")
     lines.append(
-        f"  size      {human_count(run.get('parameters'))} parameters in {whole(run, 'num_stages')} stages"
+        f"  size      {human_count(run.get('parameters'))} parameters in"
+        f" {counted(whole(run, 'num_stages'), 'stage')}"
     )
     lines.append(f"  phase     {phase_text(run)}")
     lines.append(f"  checks    {checking(picture)}")

@@ -13,6 +13,7 @@ makes room: an attacker that fills the table pushes out itself.
 
 from dataclasses import dataclass
 
+from swarm.codec import FRAME_BYTES_MAX, LONGEST_FRAME_BYTES
 from swarm.errors import Unreachable
 from swarm.types import PeerId
 
@@ -20,10 +21,11 @@ SMALL_BYTES = 64 << 10
 """Questions up to this length have room of their own: votes must not wait behind activations."""
 SMALL_PER_PEER_BYTES_MAX = 4 << 20
 SMALL_BYTES_MAX = 64 << 20
-BULK_PER_PEER_BYTES_MAX = 64 << 20
-"""Sixteen of the longest frames: every kept stream of two protocols at once."""
+BULK_PER_PEER_BYTES_MAX = 8 * LONGEST_FRAME_BYTES + 2 * FRAME_BYTES_MAX
+"""Every stream that a peer keeps for micro-batches, each with the longest there is, and a little of others."""
 BULK_BYTES_MAX = 256 << 20
-"""Of everybody: as many of the longest frames as the pipeline takes at once."""
+"""Of everybody: some thirty of the longest frames. A run with such large micro-batches starts few at once
+(training/outgoing.py)."""
 
 
 @dataclass(slots=True)

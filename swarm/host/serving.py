@@ -14,7 +14,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 
-from swarm.codec import FRAME_BYTES_MAX
+from swarm.codec import LONGEST_FRAME_BYTES
 from swarm.crypto import peer_name
 from swarm.errors import PeerFault, SwarmError, Unreachable
 from swarm.host.calling import Traffic
@@ -28,7 +28,7 @@ SEND_S = 30.0
 """Time for a peer to take our answer; one that stops reading is cut off from this stream."""
 
 RECEIVE_S = 60.0
-"""Time for a question to come in whole once its length was said: the longest frame at 600 kbit/s."""
+"""Time for a question to come in whole once its length was said: the longest frame at 1.2 Mbit/s."""
 
 GONE_POLL_S = 1.0
 """How often a running handler looks whether its caller is still there."""
@@ -76,7 +76,7 @@ class Server:
         per_peer: int,
     ) -> None:
         """Answer ``protocol`` with ``handler``; see ``Host.serve``."""
-        assert 0 < request_limit <= FRAME_BYTES_MAX, "requests fit in a frame"
+        assert 0 < request_limit <= LONGEST_FRAME_BYTES, "requests fit in a frame"
         service = _Service(protocol, handler, request_limit, per_peer, trio.Semaphore(concurrency))
         self._host.set_stream_handler(TProtocol(protocol), partial(self._converse, service))
 
@@ -177,7 +177,7 @@ class Server:
             self.errors[service.protocol] += 1
             log.exception("the handler of %s failed", service.protocol)
             return REFUSAL, refusal("internal error")
-        assert len(reply) < FRAME_BYTES_MAX + 1, (
+        assert len(reply) <= LONGEST_FRAME_BYTES, (
             f"a reply of {len(reply)} bytes does not fit a frame"
         )
         return ANSWER, reply

@@ -3,6 +3,8 @@
 duties.py       C  given what I know, what is my next duty?
 recorder.py     C  what a seat wrote down becomes a commit
 retention.py    C  what it takes to keep windows until nobody asks for them
+sizing.py       C  what a run asks of a machine: memory, disk, wire, pace
+pacing.py       C  tokens per second, however long a step takes
 anchoring.py    C  which anchors those who replay a segment will find
 audits.py       C  how checking goes, as rows; who was convicted
 boundaries.py   C  the rounds of which a whole model can be had
@@ -24,6 +26,7 @@ acquaintances.py  S  whom the last start was connected to
 doorway.py      S  the port of the last start, again
 entrance.py     S  the way into a network and a run
 launching.py    S  the run spec and the genesis of a launch
+fitting.py      S  a run that this machine cannot hold is refused
 publishing.py   S  the text of a launch, as blobs
 starting.py     S  the weights that a run goes on from, as blobs
 announcing.py   S  what this node says of itself

@@ -113,10 +113,10 @@ async def keep_connected(
             match progress:
                 case Failed(_, attempt, _, _) if attempt > 1 and host.connected():
                     continue  # others are there: one that is gone is not worth a line every time
-                case Failed(peer, attempt, reason, retry_s):
+                case Failed(_, attempt, reason, retry_s):
                     report(
                         EventKind.NETWORK,
-                        f"cannot reach {peer_name(peer)}: {reason}; next try in {retry_s:.0f} s",
+                        f"{reason}; next try in {retry_s:.0f} s",  # it names the peer
                         attempt=attempt,
                     )
                 case Reached(peer, _):

@@ -59,7 +59,7 @@ async def prepare_spec(
     data = await publish_data(file, base, blobs, report)
     draft = run_spec(file, data=data, init_root=NO_DIGEST)
     check_fit(draft, genesis)
-    _check_limits(draft)
+    check_limits(draft)
     if start is None:
         root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
         return run_spec(file, data=data, init_root=root)
@@ -103,14 +103,14 @@ def save_genesis(home: Path, genesis: Genesis) -> None:
     (home / GENESIS_FILE).write_bytes(encode(genesis))
 
 
-def _init_root(model: ModelSpec, num_stages: int, seed: int) -> Digest:
-    return init_root(plan_stages(model, num_stages), seed)
-
-
-def _check_limits(spec: RunSpec) -> None:
-    """Refuse here, before anything is computed or opened, what others would refuse later."""
+def check_limits(spec: RunSpec) -> None:
+    """Raise ``BadConfig``, before anything is computed or opened, for what others would refuse later."""
     try:
         check_run_spec(spec)
     except InvalidStatement as error:
         raise BadConfig(f"no ledger takes this run: {error}", hint="edit the run file") from None
     check_window(spec)
+
+
+def _init_root(model: ModelSpec, num_stages: int, seed: int) -> Digest:
+    return init_root(plan_stages(model, num_stages), seed)

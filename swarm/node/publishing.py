@@ -47,12 +47,12 @@ async def publish_data(file: RunFile, base: Path, blobs: Blobs, report: Reports)
         dataset = await trio.to_thread.run_sync(_opened, base, file.data.dataset)
         check_hash(dataset.manifest, file.data.dataset_hash, str(dataset.folder), {})
         data = data_spec(dataset.manifest)
-        _check_length(file, data)
+        check_length(file, data)
         run_spec(file, data=data, init_root=NO_DIGEST)  # before gigabytes are read
         await _publish_dataset(dataset, blobs, report)
     else:
         report(EventKind.PROGRESS, "reading the text of the run")
-        corpus = await trio.to_thread.run_sync(_corpus, file, base)
+        corpus = await trio.to_thread.run_sync(read_corpus, file, base)
         data = DataSpec(
             tokenizer=file.data.tokenizer,
             train_root=NO_DIGEST,
@@ -60,12 +60,12 @@ async def publish_data(file: RunFile, base: Path, blobs: Blobs, report: Reports)
             heldout_root=NO_DIGEST,
             heldout_bytes=len(corpus.heldout),
         )
-        _check_length(file, data)
+        check_length(file, data)
         roots = {"train_root": await blobs.add(corpus.train)}
         data = replace(data, **roots, heldout_root=await blobs.add(corpus.heldout))
     report(
         EventKind.PROGRESS,
-        f"{data.train_bytes / 1e6:.1f} MB to train on, {data.heldout_bytes / 1e6:.1f} MB held out",
+        described(data),
     )
     return data
 
@@ -81,7 +81,8 @@ async def adopt_dataset(folder: Path, data: DataSpec, blobs: Blobs, report: Repo
     await _publish_dataset(dataset, blobs, report)
 
 
-def _check_length(file: RunFile, data: DataSpec) -> None:
+def check_length(file: RunFile, data: DataSpec) -> None:
+    """Raise ``BadConfig`` for text too short for one window of the run."""
     size, seq_len = TOKEN_BYTES[data.dtype], file.model.seq_len
     train, heldout = data.train_bytes // size, data.heldout_bytes // size
     if min(train, heldout) <= seq_len:
@@ -138,7 +139,15 @@ def _opened(base: Path, name: str) -> Dataset:
     return open_dataset(base / Path(name).expanduser())
 
 
-def _corpus(file: RunFile, base: Path) -> Corpus:
+def described(data: DataSpec) -> str:
+    """How much text a run has, in words."""
+    return (
+        f"{data.train_bytes / 1e6:.1f} MB to train on, {data.heldout_bytes / 1e6:.1f} MB held out"
+    )
+
+
+def read_corpus(file: RunFile, base: Path) -> Corpus:
+    """The text that ``[data] source`` names, cut into its halves; raises ``BadConfig`` as a launch does."""
     source = file.data.source
     names = source if isinstance(source, str) else [str(base / name) for name in source]
     data = file.data

@@ -45,6 +45,11 @@ class Retention:
         )
 
 
+def log_bytes(kept: Retention) -> int:
+    """Of the windows it may have to show, and of those of others that it checks."""
+    return kept.num_bytes + CHECKED_PER_ROUND * kept.rounds * kept.window_bytes
+
+
 def keeps_windows(spec: RunSpec) -> bool:
     """Whether others can compute a window of this run again, so that it has to be kept for them."""
     return spec.is_exact
@@ -108,8 +113,7 @@ def check_retention(
     ``free_bytes`` are free on the disk, ``held_bytes`` are in the folder of blobs already.
     """
     check_window(spec)
-    others = CHECKED_PER_ROUND * kept.rounds * kept.window_bytes
-    needed = kept.num_bytes + others + spec.data.train_bytes + spec.data.heldout_bytes
+    needed = log_bytes(kept) + spec.data.train_bytes + spec.data.heldout_bytes
     needed_mb = (needed >> 20) + 1
     who = (
         f"who trains in run {spec.name} {kept.text}; with the text and what it checks of others that is"

@@ -6,7 +6,6 @@ Shell: composes and decides nothing; what is due is in ``duties``, how it is don
 import json
 import os
 import secrets
-import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from typing import Any
 import trio
 
 from swarm.codec import encode
-from swarm.compute import Compute
 from swarm.crypto import SecretKey, peer_name
 from swarm.dht.service import Dht
 from swarm.errors import UsageError
@@ -36,10 +34,10 @@ from swarm.node.computing import find_devices, notice_of
 from swarm.node.context import Context, Tally
 from swarm.node.datasets import keep_heldout
 from swarm.node.evaluating import evaluate_checkpoints
+from swarm.node.fitting import check_fits
 from swarm.node.library import Library
 from swarm.node.publishing import adopt_dataset
 from swarm.node.reports import Reports
-from swarm.node.retention import check_retention, keeps_windows, retention_of
 from swarm.node.snapshot import Snapshots
 from swarm.node.speaking import speaking_of
 from swarm.node.steward import Steward
@@ -134,7 +132,7 @@ async def _run(
             assert setup.ticket is not None, "checked above"
             genesis = await entrance.fetch_genesis(host, setup.ticket, report)
         blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
-        spec = await _prepared(setup, genesis, blobs, workers.compute, report)
+        spec = await _prepared(setup, genesis, blobs, workers, report)
         # Only now: a home that could not launch belongs to no network, and a mended file starts afresh.
         store.put(entrance.TABLE, entrance.GENESIS_KEY, encode(genesis))
         launching.save_genesis(setup.home, genesis)
@@ -236,7 +234,7 @@ async def _check(context: Context) -> None:
 
 
 async def _prepared(
-    setup: NodeSetup, genesis: Genesis, blobs: Blobs, compute: Compute, report: Reports
+    setup: NodeSetup, genesis: Genesis, blobs: Blobs, workers: Workers, report: Reports
 ) -> RunSpec | None:
     """The spec of the run we launch, its text read, checked and published; None for whoever joins.
 
@@ -246,9 +244,16 @@ async def _prepared(
         return None
     bind_loopback(setup.config.api_port).close()
     spec = await launching.prepare_spec(
-        setup.launch, setup.launch_base, genesis, blobs, compute, report
+        setup.launch, setup.launch_base, genesis, blobs, workers.compute, report
     )
-    await _check_room(setup, report, spec, is_owner=True)
+    await check_fits(
+        spec,
+        is_owner=True,
+        config=setup.config,
+        devices=workers.devices,
+        blobs=setup.home / BLOBS,
+        report=report,
+    )
     return spec
 
 
@@ -263,7 +268,14 @@ async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) ->
     else:
         context.tally.waits_for = "the run to appear on the ledger"
         run = await entrance.find_run(context.ledger, run16 or entrance.NO_RUN, report)
-        await _check_room(setup, report, run.spec, is_owner=run.owner == context.me)
+        await check_fits(
+            run.spec,
+            is_owner=run.owner == context.me,
+            config=setup.config,
+            devices=context.devices,
+            blobs=setup.home / BLOBS,
+            report=report,
+        )
         if setup.dataset is not None:
             await adopt_dataset(setup.dataset, run.spec.data, context.blobs, report)
     context.tally.waits_for = ""
@@ -275,7 +287,8 @@ async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) ->
     store.put(entrance.TABLE, entrance.RUN_KEY, context.run16)
     report(
         EventKind.RUN_JOINED,
-        f"run {run.spec.name}: {run.spec.num_stages} stages, {run.end_round} rounds,"
+        f"run {run.spec.name}: {run.spec.num_stages} stage{'s' * (run.spec.num_stages != 1)},"
+        f" {run.end_round} round{'s' * (run.end_round != 1)},"
         f" spec {run.spec_digest.hex()[:8]}",
         run=run.index,
     )
@@ -283,23 +296,6 @@ async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) ->
     for text in filter(None, (said, resting)):
         report(EventKind.WARNING, text)
     await keep_heldout(context, run)
-
-
-async def _check_room(setup: NodeSetup, report: Reports, spec: RunSpec, *, is_owner: bool) -> None:
-    """Say what a solver keeps for those who check it; raises ``BadConfig`` when that does not fit here."""
-    if not (setup.config.solve and keeps_windows(spec)):
-        return
-    kept = retention_of(spec, is_owner=is_owner)
-    usage = await trio.to_thread.run_sync(shutil.disk_usage, setup.home)
-    held = await trio.to_thread.run_sync(_bytes_in, setup.home / BLOBS)
-    check_retention(
-        spec, kept, quota_mb=setup.config.disk_quota_mb, free_bytes=usage.free, held_bytes=held
-    )
-    report(EventKind.PROGRESS, kept.text)
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 async def _launch(context: Context, spec: RunSpec) -> Run:

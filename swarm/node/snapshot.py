@@ -147,7 +147,8 @@ class Snapshots:
             return "finished"
         if self._my_seats():
             trains = "agreeing" if run.phase is RunPhase.COOLING else "training"
-            return trains if context.tally.steps else "preparing"
+            has_begun = context.tally.steps or context.tally.open_loss is not None
+            return trains if has_begun else "preparing"
         return "waiting for a seat" if context.config.solve else "following"
 
     def _my_seats(self) -> list[tuple[int, int]]:
@@ -265,7 +266,7 @@ class Snapshots:
             "me": is_me,
             "stages": sorted({stage for stage, _ in seats}),
             "seats": [list(seat) for seat in seats],
-            "state": seen.state,
+            "state": _state_in(run, seen.state) if seats else seen.state,
             "reason": seen.reason,
             "path": path,
             "rtt_ms": None if is_me else seen.rtt_ms,
@@ -283,6 +284,13 @@ class Snapshots:
 
     def _curve(self) -> list[list[float]]:
         return [[float(r), loss] for r, loss in self._context.tally.losses[-CURVE_POINTS_MAX:]]
+
+
+def _state_in(run: Run | None, said: str) -> str:
+    """What a peer with a seat does: it says training as long as it has one, whatever the run does."""
+    if run is None or said != "training":
+        return said
+    return {RunPhase.PAUSED: "paused", RunPhase.COOLING: "agreeing"}.get(run.phase, said)
 
 
 def _seats(run: Run) -> list[dict[str, object]]:

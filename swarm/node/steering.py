@@ -5,7 +5,7 @@ Shell: says it to the ledger, waits until that is final, and tells what follows.
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from swarm.errors import UsageError
+from swarm.errors import InvalidStatement, UsageError
 from swarm.events import EventKind
 from swarm.ledger.queries import progress_text
 from swarm.ledger.records import Run, RunPhase
@@ -41,7 +41,7 @@ class Steering:
         return action
 
     async def _say(self, name: str) -> Mapping[str, object]:
-        """Raises ``UsageError`` without a run and for all but its owner, ``InvalidStatement`` as the ledger."""
+        """Raises ``UsageError`` without a run, for all but its owner, and for what the ledger refuses."""
         context = self._context
         run = context.run
         if run is None:
@@ -51,7 +51,13 @@ class Steering:
                 f"only the owner of run {run.spec.name} may {name} it, and that is another peer",
                 hint="swarm run show",
             )
-        height = await context.ledger.submit_final(STATEMENTS[name](run.index), FINAL_WAIT_S)
+        try:
+            height = await context.ledger.submit_final(STATEMENTS[name](run.index), FINAL_WAIT_S)
+        except InvalidStatement as refused:
+            why = str(refused).removeprefix(f"{refused.reason.value}: ")
+            raise UsageError(
+                f"nothing to {name} in run {run.spec.name}: {why}", hint="swarm run show"
+            ) from None
         run = context.run
         assert run is not None, "a run does not go away"
         text = outlook(run, context.ledger.height)

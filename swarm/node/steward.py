@@ -4,7 +4,7 @@ Shell: folds events into knowledge, hands duties out, waits for none of them.
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
@@ -35,6 +35,8 @@ from swarm.node.duties import (
     is_accused,
     next_duties,
 )
+from swarm.node.pacing import TokenRate
+from swarm.node.retention import keeps_windows
 from swarm.node.seats import Seats
 from swarm.node.witness import Witness
 from swarm.types import Amount, RoundIndex, StageIndex
@@ -47,7 +49,15 @@ STAKE_RETRY_BLOCKS = 10
 POSTED_ROUNDS = 8
 """Longer than the ledger asks for a checkpoint."""
 RATE_S = 5.0
-"""Tokens per second are measured over this long."""
+"""Tokens per second are looked at this often."""
+
+_FAILED: Mapping[type, str] = {
+    TradeFragment: "a fragment was not traded",
+    BeginRound: "a round was not begun",
+    CloseRound: "a segment was not closed",
+    LeaveSeat: "a seat was not left",
+}
+"""What the network may keep from being done, in words."""
 
 
 class Steward:
@@ -170,7 +180,8 @@ class Steward:
         try:
             await act(duty)
         except Unreachable as error:
-            self._context.report(EventKind.WARNING, f"{type(duty).__name__}: {error}")
+            told = _FAILED.get(type(duty), "a duty was not done")
+            self._context.report(EventKind.WARNING, f"{told}: {error}")
 
     def _top_up(self, duty: TopUpStake) -> None:
         if not duty.short:
@@ -259,7 +270,7 @@ class Steward:
             peers = {seat.peer for roster in run.rounds[-1].seats for seat in roster}
             context.report(
                 EventKind.ROUND_STARTED,
-                f"{progress_text(run, newest)} with {len(peers)} peers",
+                f"{progress_text(run, newest)} with {len(peers)} peer{'s' * (len(peers) != 1)}",
                 round=newest,
                 peers=len(peers),
             )
@@ -272,12 +283,12 @@ class Steward:
         if run.phase in ENDED and not self._finished:
             self._finished = True
             text = f"the run is over after {run.end_round} rounds"
-            if context.checks.shelf.reveals:
+            if context.checks.shelf.reveals and keeps_windows(run.spec):
                 text += "; stay for its last segments, which are still being checked"
             context.report(EventKind.RUN_FINISHED, text)
 
     async def _measure(self) -> None:
-        before, tally = 0, self._context.tally
+        rate, tally = TokenRate(trio.current_time()), self._context.tally
         while True:
             await trio.sleep(RATE_S)
             runners = [live.runner for live in self.seats.live.values() if live.runner]
@@ -285,5 +296,5 @@ class Steward:
             tally.hashing_s = self.seats.hashing_s()
             tally.open_loss = self.seats.open_loss()
             tally.steps = sum(runner.steps_total for runner in runners)
-            tally.tokens_per_s = max(int((tally.tokens - before) / RATE_S), 0)
-            before = tally.tokens
+            seats = tuple(map(id, runners))
+            tally.tokens_per_s = rate.measured(tally.tokens, trio.current_time(), seats)

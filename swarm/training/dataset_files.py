@@ -40,9 +40,17 @@ class Dataset:
 
 
 def dataset_path(home: Path, base: Path, name: str) -> Path:
-    """The folder that a name (in ``home``) or a path (from ``base``) stands for."""
+    """The folder that a name (in ``home``) or a path with a / (from ``base``) stands for.
+
+    Raises ``BadConfig`` for what is neither: a slip of the pen would become a folder somewhere.
+    """
     if NAME.fullmatch(name):
         return home / FOLDER / name
+    if "/" not in name:
+        raise BadConfig(
+            f'"{name[:80]}" is no name of a dataset: a letter or digit, then at most 63 of these and . _ -',
+            hint=f'another name, or a path with a /: "./{name[:80]}"',
+        )
     return base / Path(name).expanduser()
 
 

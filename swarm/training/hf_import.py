@@ -59,6 +59,11 @@ def open_folder(folder: Path) -> HfFolder:
     """
     if not folder.is_dir():
         raise BadConfig(f"there is no folder {folder}", hint="a folder with config.json")
+    if not (folder / CONFIG_FILE).exists():
+        raise BadConfig(
+            f"{folder} is no folder of transformers: it has no {CONFIG_FILE}",
+            hint="swarm export FOLDER and save_pretrained(FOLDER) write one",
+        )
     try:
         model = read_config(_small_file(folder / CONFIG_FILE, CONFIG_BYTES_MAX))
         places = _places(folder)

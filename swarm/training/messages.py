@@ -15,7 +15,7 @@ from typing import cast
 
 from torch import Tensor
 
-from swarm.codec import Message, decode, encode, replace
+from swarm.codec import LONGEST_FRAME_BYTES, Message, decode, encode, replace
 from swarm.crypto import SecretKey, fast_digest, verify
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
 from swarm.gossip.signals import to_wire, wire_bytes
@@ -130,7 +130,8 @@ MicroBatchAnswer = MicroBatchGrad | MicroBatchRefused
 
 def decode_answer(raw: bytes) -> MicroBatchAnswer:
     """Read the answer to a ``MicroBatch``; raises ``BadEncoding``."""
-    return decode(cast("type[MicroBatchAnswer]", MicroBatchAnswer), raw)
+    kind = cast("type[MicroBatchAnswer]", MicroBatchAnswer)
+    return decode(kind, raw, limit=LONGEST_FRAME_BYTES)
 
 
 def wire_digest(payload: bytes) -> Digest:

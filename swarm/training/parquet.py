@@ -155,7 +155,9 @@ def _rows(column: str, memory_bytes: int) -> Iterator[bytes]:
         ) from None
     except (pa.lib.ArrowException, OSError) as error:
         said = " ".join(str(error).split())[:200]
-        raise BadConfig(f"is not a whole Parquet file: {said}") from None
+        raise BadConfig(
+            f"is not a whole Parquet file: {said}", hint="write or download it again"
+        ) from None
 
 
 def _bound_memory(num_bytes: int) -> None:

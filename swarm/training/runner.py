@@ -16,7 +16,7 @@ from swarm.training.data import TokenSource
 from swarm.training.fragments import Merge, Snapshot
 from swarm.training.inner import MICROBATCHES_MAX
 from swarm.training.messages import MicroBatch
-from swarm.training.outgoing import Forward, Outgoing, Passed, TooBusy
+from swarm.training.outgoing import Forward, Outgoing, Passed, TooBusy, in_flight_max
 from swarm.training.round_plan import RoundPlan
 from swarm.training.scribe import Scribe
 from swarm.training.segment import SegmentLog
@@ -63,8 +63,8 @@ class SeatRunner:
         spec = shard.spec
         self._stepper = Stepper(step_s=spec.deadlines.step_ms / 1000)
         self._changed = trio.Event()
-        self._waiting = 0
-        self._attempts = 0
+        self._waiting = self._attempts = 0
+        self._flights = trio.Semaphore(in_flight_max(spec))
         self._is_last = self.stage == spec.num_stages - 1
         self._merges: list[tuple[Merge, trio.Event]] = []
         self._round_scope: trio.CancelScope | None = None
@@ -237,13 +237,13 @@ class SeatRunner:
     async def _send_through(
         self, plan: RoundPlan, step: int, microbatch: int, ticket: Ticket
     ) -> int:
-        output, passed = await self._compute.run(
-            self.shard.origin_job, self._tokens, plan, step, microbatch, self.index
-        )
-        budget_s = plan.spec.deadlines.step_ms / 1000
-        out = self._outgoing(plan, passed, output, budget_s)
-        loss_micro, _ = await self._through(out, passed, ticket, None)
-        return loss_micro
+        async with self._flights:
+            if trio.current_time() >= (self._stepper.deadline or 0.0):
+                raise TooBusy("the step was over before its turn came")
+            job, place = self.shard.origin_job, (step, microbatch, self.index)
+            output, passed = await self._compute.run(job, self._tokens, plan, *place)
+            out = self._outgoing(plan, passed, output, plan.spec.deadlines.step_ms / 1000)
+            return (await self._through(out, passed, ticket, None))[0]
 
     # --- steps ---
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-from swarm.codec import FRAME_BYTES_MAX, decode, encode
+from swarm.codec import LONGEST_FRAME_BYTES, decode, encode
 from swarm.crypto import SecretKey
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault, Unreachable
 from swarm.training.messages import (
@@ -102,7 +102,7 @@ class Pipeline:
         self._links.serve(
             PROTOCOL,
             self._handle,
-            request_limit=FRAME_BYTES_MAX,
+            request_limit=LONGEST_FRAME_BYTES,
             concurrency=CONCURRENCY_MAX,
             per_peer=PER_PEER_MAX,
         )
@@ -171,11 +171,11 @@ class Pipeline:
         if peer == self._links.peer:
             return await self._handle(peer, request)
         return await self._links.call(
-            peer, PROTOCOL, request, timeout_s=timeout_s, reply_limit=FRAME_BYTES_MAX
+            peer, PROTOCOL, request, timeout_s=timeout_s, reply_limit=LONGEST_FRAME_BYTES
         )
 
     async def _handle(self, peer: PeerId, raw: bytes) -> bytes:
-        request = decode(MicroBatch, raw)
+        request = decode(MicroBatch, raw, limit=LONGEST_FRAME_BYTES)
         runner = self._runners.get((request.stage, request.destination))
         if runner is None or runner.plan is None:
             return encode(MicroBatchRefused(Refusal.UNKNOWN))

@@ -24,7 +24,7 @@ class Split:
     """Deals different documents, in the order of their names, to the two halves."""
 
     def __init__(self, *, max_bytes: int, heldout_every: int) -> None:
-        self._room = max_bytes
+        self._max_bytes = self._room = max_bytes
         self._heldout_every = heldout_every
         self._taken = [0, 0]
         self._place = 0
@@ -53,9 +53,17 @@ class Split:
 
     def close(self) -> None:
         """Raise ``BadConfig`` when either half is empty."""
-        if not all(self._taken):
+        if all(self._taken):
+            return
+        found = f"{self._place} different document{'s' * (self._place != 1)}"
+        if self.num_left_out and self._place >= self._heldout_every:
             raise BadConfig(
-                f"{self._place} different documents are too few to hold out every"
-                f" {self._heldout_every}th",
-                hint="name more text, or a lower heldout_every (--heldout-every)",
+                f"{found} were found, and max_bytes = {self._max_bytes} leaves room for {self.num_taken}:"
+                " too little for both halves",
+                hint="a higher max_bytes (--max-bytes)",
             )
+        raise BadConfig(
+            f"{found} {'are' if self._place != 1 else 'is'} too few to hold out one in"
+            f" {self._heldout_every}",
+            hint="name more text, or a lower heldout_every (--heldout-every)",
+        )

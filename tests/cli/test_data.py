@@ -79,6 +79,19 @@ def test_a_damaged_dataset_is_named_with_exit_code_6(said: Said, tmp_path: Path)
     assert (code, "damaged" in out) == (0, True)
 
 
+def test_what_became_of_the_other_documents_is_said(said: Said, tmp_path: Path) -> None:
+    (tmp_path / "in" / "again.txt").write_bytes((tmp_path / "in" / "0000.txt").read_bytes())
+    assert (
+        "of 40 documents (1 more were there twice)\n"
+        in said("data", "build", "in", "--out", "a")[1]
+    )
+    out = said("data", "build", "in", "--out", "b", "--heldout-every", "2", "--max-bytes", "2000")[
+        1
+    ]
+    assert "(1 more were there twice) (" in out
+    assert " left out by --max-bytes)" in out
+
+
 def test_a_home_without_datasets_says_how_to_make_one(said: Said) -> None:
     for command in ("ls", "verify"):
         code, out, _ = said("data", command)
@@ -101,9 +114,15 @@ def test_a_home_without_datasets_says_how_to_make_one(said: Said) -> None:
         (
             ["data", "build", "in", "--out", "x", "--tokenizer", "in/0000.txt"],
             4,
-            "not a tokenizers",
+            "in/0000.txt: not a tokenizers",
         ),
-        (["data", "build", "in", "--out", "x", "--max-bytes", "300"], 4, "too few to hold out"),
+        (
+            ["data", "build", "in", "--out", "x", "--max-bytes", "30"],
+            4,
+            "max_bytes = 30 leaves room",
+        ),
+        (["data", "build", "in", "--out", "a b"], 4, '"a b" is no name of a dataset'),
+        (["data", "build", "in", "--out", ".x"], 4, '".x" is no name of a dataset'),
         (["data", "verify", "nothing"], 4, "there is no dataset"),
         (["data", "verify", "./in"], 4, "there is no dataset"),
         (["launch", "run.toml"], 4, "there is no dataset"),
@@ -176,7 +195,15 @@ def test_a_model_is_used_with_its_tokenizer(said: Said, tmp_path: Path) -> None:
     assert row["bits_per_byte"] == pytest.approx(
         row["loss_nats"] / 0.6931472 * row["tokens"] / row["bytes"]
     )
-    assert "nats per token" in said("eval", "model", "--data", "text")[1]
+    out = said("eval", "model", "--data", "text")[1]
+    assert out.startswith("model: ")
+    assert " nats per token, perplexity " in out
+    assert out.endswith(f" bits per byte; on text, {row['tokens']:,} tokens\n")
+    (tmp_path / "short").write_bytes(b"w1 w2")
+    code, out, err = said("eval", "model", "--data", "short")
+    assert (code, out) == (2, "")
+    assert "short has 2 tokens, and a window of this model has 16" in err
+    assert "--data A_LONGER_TEXT" in err
 
 
 def test_a_model_without_its_tokenizer_says_so(said: Said, tmp_path: Path) -> None:

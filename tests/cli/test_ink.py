@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from swarm.cli.ink import Ink, human_bytes, human_count, human_span, pad, table, width_of
+from swarm.cli.ink import Ink, counted, human_bytes, human_count, human_span, pad, table, width_of
 
 
 def test_colour_is_off_unless_wanted() -> None:
@@ -46,12 +46,22 @@ def test_counts_read_well(value: object, shown: str) -> None:
     assert human_count(value) == shown
 
 
+def test_one_is_not_many() -> None:
+    assert [counted(n, "peer") for n in (0, 1, 2, 12_400)] == [
+        "0 peers",
+        "1 peer",
+        "2 peers",
+        "12 400 peers",
+    ]
+
+
 def test_spans_and_sizes_read_well() -> None:
     """Seconds, minutes, hours; bytes to gigabytes."""
-    assert [human_span(s) for s in (14, 184, 7800, -1)] == [
+    assert [human_span(s) for s in (14, 184, 7800, 900_000, -1)] == [
         "14 s",
         "3 min 4 s",
         "2 h 10 min",
+        "10 d 10 h",
         "0 s",
     ]
     assert [human_bytes(b) for b in (12, 12_000, 3.4e6, 2e9, "x")] == [

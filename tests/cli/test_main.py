@@ -90,7 +90,7 @@ def test_a_mistyped_command_names_the_nearest(said: Said) -> None:
         (["audit", "--round", "-1"], 2, "Invalid value for '--round'"),
         (["report"], 2, "a report names one window"),
         (["report", "--round", "3"], 2, "a report names one window"),
-        (["report", "none.swarm"], 2, "there is no file"),
+        (["report", "none.swarm"], 2, "is not there"),
         (["report", "--round", "1", "--stage", "0", "--seat", "1", "--window", "2"], 3, "no node"),
         (["id", "export"], 5, "there is no key"),
         (["eval", "nowhere"], 4, "there is no folder nowhere"),
@@ -132,6 +132,69 @@ def test_an_expired_ticket_says_since_when(said: Said) -> None:
     assert code == 2
     assert "expired" in err
     assert "swarm ticket new" in err
+
+
+@pytest.mark.parametrize("size", ["demo", "125m", "1b3", "6b8"])
+def test_init_offers_runs_that_are_ready_and_a_dry_run_says_what_they_take(
+    said: Said, size: str, tmp_path: Path
+) -> None:
+    """The one with text of its own is whole; for the others the text is what is still missing."""
+    assert said("init", "a.toml", "--size", size)[0] == 0
+    code, out, err = said("launch", "a.toml", "--dry-run")
+    assert code == 0
+    assert ("there is no dataset my-text yet" in err) is (size != "demo")
+    assert out.startswith("run ")
+    plan = json.loads(said("launch", "a.toml", "--dry-run", "--json")[1])
+    nominal = {"demo": 0.46e6, "125m": 125e6, "1b3": 1.3e9, "6b8": 6.8e9}[size]
+    assert abs(plan["parameters"] / nominal - 1) < 0.05
+    assert not (tmp_path / "home").exists(), "nothing was started"
+
+
+def test_a_size_that_is_not_there_names_those_that_are(said: Said) -> None:
+    code, _, err = said("init", "a.toml", "--size", "1.3b")
+    assert code == 2
+    assert "there are demo, 125m, 1b3, 6b8" in err
+    assert "swarm init a.toml --size 1b3" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "cause", "hint"),
+    [
+        (("init", "folder"), "folder is a folder", "swarm init folder/run.toml"),
+        (("init", "nowhere/a.toml"), "cannot write nowhere/a.toml: No such file", "ls -ld nowhere"),
+        (("join", "@folder"), "folder is a folder, and no ticket is in one", "swarm join @FILE"),
+        (("join", "swarm1:x", "--listen", "4001"), "", "swarm1: to its end"),
+        (("launch", "--listen", "4001"), "--listen 4001 is not host:port", "--listen 0.0.0.0:4001"),
+        (("launch", "--listen", "a:99999"), "--listen a:99999 is not host:port", "0.0.0.0:4001"),
+    ],
+)
+def test_a_slip_is_told_at_once(
+    said: Said, tmp_path: Path, words: tuple[str, ...], cause: str, hint: str
+) -> None:
+    """Before anybody waits for anything, a ticket among it."""
+    (tmp_path / "folder").mkdir()
+    code, out, err = said(*words)
+    assert (code, out) == (2, "")
+    assert cause in err
+    assert hint in err
+
+
+def test_a_dry_run_refuses_what_a_launch_refuses(said: Said, tmp_path: Path) -> None:
+    """With the same words and codes, and before anything is made."""
+    (tmp_path / "short.txt").write_text("short")
+    for text, code, cause in (
+        ("[model]\nhidden_sise = 8", 4, 'did you mean "hidden_size"'),
+        ('[data]\nsource = ["short.txt"]', 4, "too"),
+        ('[data]\nsource = ["nowhere.txt"]', 4, "nowhere.txt"),
+        ('[model]\ninit_from = "nowhere"', 4, "nowhere"),
+        ('[run]\nnumerics = "seq-f32/1"\n[model]\nhidden_size = 2048', 4, "nobody checks more"),
+    ):
+        (tmp_path / "a.toml").write_text(text)
+        found, out, err = said("launch", "a.toml", "--dry-run")
+        assert (found, out) == (code, ""), err
+        assert cause in err
+    assert said("launch", "nowhere.toml", "--dry-run")[0] == 4
+    assert not (tmp_path / "home").exists()
 
 
 def test_init_does_not_overwrite(said: Said) -> None:

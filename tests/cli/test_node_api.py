@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -91,15 +92,30 @@ def test_a_node_that_died_is_not_asked(tmp_path: Path) -> None:
     """The address it left names a process that is gone."""
     write_address(tmp_path, "http://127.0.0.1:1/", 2**22 + 1)
     assert find_node(tmp_path) is None
-    with pytest.raises(Unreachable, match="no node is running"):
+    with pytest.raises(Unreachable, match="no node is running") as caught:
         node_of(tmp_path)
+    assert "swarm join TICKET" in caught.value.hint
+    (tmp_path / "genesis.bin").touch()
+    with pytest.raises(Unreachable) as caught:
+        node_of(tmp_path)
+    assert "swarm join, without a ticket, goes on" in caught.value.hint
+
+
+def test_a_node_whose_page_is_gone_is_named(tmp_path: Path) -> None:
+    """Nothing listens there: one sentence, and what to do."""
+    write_address(tmp_path, "http://127.0.0.1:1/", os.getpid())
+    with pytest.raises(Unreachable, match=f"pid {os.getpid()} has just ended") as caught:
+        fetch_state(node_of(tmp_path))
+    assert "Errno" not in str(caught.value)
 
 
 def test_a_node_that_hangs_is_named(tmp_path: Path) -> None:
-    """Nothing listens there: one sentence, and what to do."""
-    write_address(tmp_path, "http://127.0.0.1:1/", os.getpid())
-    with pytest.raises(Unreachable, match="does not answer"):
-        fetch_state(node_of(tmp_path))
+    """It listens, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        write_address(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}/", os.getpid())
+        with pytest.raises(Unreachable, match="does not answer") as caught:
+            fetch_state(node_of(tmp_path), 0.2)
+    assert f"kill {os.getpid()}" in caught.value.hint
 
 
 @pytest.mark.parametrize(

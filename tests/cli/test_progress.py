@@ -28,6 +28,15 @@ def test_a_wait_names_its_cause() -> None:
     assert line == "waiting: cannot reach glad-raven-113: refused"
 
 
+def test_a_node_that_is_late_to_say_how_it_is_does_not_wait_for_its_last_event() -> None:
+    """It was up before: what it did last is no cause."""
+    voice = a_voice()
+    voice.look(a_snapshot(), 0.0)
+    voice.hear(make_event(0, EventKind.CHECKPOINT, "posted the checkpoint of stage 0"), 1.0)
+    (line,) = voice.look(None, 100.0)
+    assert line == "busy: this node's page is late; last: posted the checkpoint of stage 0"
+
+
 def test_the_cause_of_the_node_itself_comes_first() -> None:
     """What the node says it waits for is what is shown."""
     picture = a_snapshot()

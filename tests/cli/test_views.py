@@ -13,6 +13,7 @@ from swarm.cli.views import (
     peer_lines,
     peer_table,
     run_lines,
+    run_list,
     status_lines,
 )
 from swarm.errors import UsageError
@@ -34,6 +35,27 @@ def test_the_map_shows_every_peer_in_its_lane() -> None:
     assert "you" in row["hazy-otter"]
     assert row["icy-newt"].endswith("slow: 2 rounds behind")
     assert lines[1] == "degraded: keen-quail-306 unreachable; icy-newt-042 behind"
+
+
+def test_the_list_of_runs_names_the_run() -> None:
+    """And says how it goes, or that there is none."""
+    picture = a_snapshot()
+    run: dict[str, object] = picture["run"]  # type: ignore[assignment]
+    assert run_list(picture) == [f"{run['name']}  {headline(picture)}"]
+    assert run_list({**picture, "run": None}) == ["no run yet"]
+
+
+def test_one_of_a_kind_is_told_in_the_singular() -> None:
+    picture = a_snapshot()
+    peers: list[object] = picture["peers"]  # type: ignore[assignment]
+    run: dict[str, object] = picture["run"]  # type: ignore[assignment]
+    alone = {**picture, "peers": peers[:1], "run": {**run, "num_stages": 1}}
+    said = "\n".join([*status_lines(alone, INK), *run_lines(alone, INK)])
+    assert "1 peer," in said
+    assert "1 peer  ledger" in said
+    assert "in 1 stage\n" in said
+    assert "1 peers" not in said
+    assert "1 stages" not in said
 
 
 def test_validators_are_marked_by_a_shape() -> None:

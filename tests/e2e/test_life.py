@@ -200,7 +200,9 @@ def test_the_owner_pauses_resumes_and_stops_and_the_replicas_end_as_one(net: Loc
     refused = net.swarm("pause", home=other.home)
     assert refused.returncode == 2
     assert "only the owner" in refused.stderr
-    assert net.swarm("resume", home=owner.home).returncode == 1
+    early = net.swarm("resume", home=owner.home)
+    assert early.returncode == 2
+    assert "nothing to resume in run tiny: it is not paused: the run is training" in early.stderr
 
     said = net.read("pause", home=owner.home)
     assert said["phase"] == "training"
@@ -210,6 +212,10 @@ def test_the_owner_pauses_resumes_and_stops_and_the_replicas_end_as_one(net: Loc
     height = rests["ledger"]["height"]
     owner.wait("blocks in the pause", lambda s: s["ledger"]["height"] > height + 8)
     assert owner.wait("a picture", lambda s: s)["run"]["round"] == held
+    rest = other.wait("what the peers do", lambda s: s["peers"])
+    assert {peer["state"] for peer in rest if peer["seats"]} == {"paused"}
+    again = net.swarm("pause", home=owner.home)
+    assert (again.returncode, "nothing to pause" in again.stderr) == (2, True)
     assert net.read("resume", home=owner.home)["text"]
     other.wait("a segment from after the pause", lambda s: last_commit(s) > held and s)
 

@@ -255,7 +255,9 @@ async def test_a_peer_killed_in_the_middle_comes_back_elsewhere(net: ModuleType)
                         assert await alice.call(peer, net.UPPER, b"a", timeout_s=3) == b"A"
                     victim.kill()
                     await net.until(lambda: not alice.is_connected(peer))
-                    with pytest.raises(Unreachable, match=r"refused|next try|hung up|handshake failed"):
+                    with pytest.raises(
+                        Unreachable, match=r"refused|next try|hung up|handshake failed"
+                    ):
                         await alice.call(peer, net.UPPER, b"a", timeout_s=3)
                 finally:
                     victim.kill()

@@ -4,8 +4,16 @@ import random
 
 import pytest
 
+from swarm.codec import FRAME_BYTES_MAX, LONGEST_FRAME_BYTES
 from swarm.errors import Unreachable
-from swarm.host.intake import Room, bulk_room, small_room
+from swarm.host.calling import STREAMS_MAX
+from swarm.host.intake import (
+    BULK_BYTES_MAX,
+    BULK_PER_PEER_BYTES_MAX,
+    Room,
+    bulk_room,
+    small_room,
+)
 from swarm.types import PeerId
 
 ALICE, BOB, MALLORY = (PeerId(bytes([i]) * 32) for i in range(3))
@@ -53,6 +61,18 @@ def test_what_has_arrived_is_not_pushed_out_and_nobody_pushes_out_the_poorer() -
     with pytest.raises(Unreachable):
         room.admit(MALLORY, 40)
     assert (room.num_bytes, room.of(ALICE), room.of(MALLORY)) == before
+
+
+def test_a_peer_may_keep_every_stream_of_micro_batches_full_and_say_more() -> None:
+    """And that is all: thirty of the longest frames are the room of everybody together."""
+    room = bulk_room()
+    for _ in range(STREAMS_MAX):
+        room.admit(ALICE, LONGEST_FRAME_BYTES)
+    room.admit(ALICE, FRAME_BYTES_MAX)
+    with pytest.raises(Unreachable):
+        room.admit(ALICE, LONGEST_FRAME_BYTES)
+    assert BULK_PER_PEER_BYTES_MAX < (72 << 20) + (1 << 20)
+    assert BULK_BYTES_MAX == 256 << 20
 
 
 @pytest.mark.parametrize("room", [a_room(), small_room(), bulk_room()])

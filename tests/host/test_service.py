@@ -5,6 +5,7 @@ from types import ModuleType
 import pytest
 import trio
 
+from swarm.codec import FRAME_BYTES_MAX, LONGEST_FRAME_BYTES
 from swarm.errors import InvalidStatement, PeerFault, Reason, Unreachable, UsageError
 from swarm.host import calling, links
 from swarm.host.service import PeerConnected, PeerLost, open_host
@@ -21,6 +22,21 @@ async def test_a_question_is_answered_over_a_kept_stream(net: ModuleType) -> Non
         sent, received = alice.traffic(bob.peer)
         assert 4_564_305 < sent < received < 4_564_400  # an answer has one byte more: its status
         await net.until(lambda: alice.rtt_ms(bob.peer) is not None)
+
+
+async def test_the_longest_frame_goes_both_ways_where_a_protocol_asks_for_it(
+    net: ModuleType,
+) -> None:
+    """And nowhere else: the other protocols keep their limit."""
+    async with net.hosts(2) as (alice, bob):
+        bob.serve("/swarm/long/1", net.upper, request_limit=LONGEST_FRAME_BYTES)
+        await net.meet(alice, bob)
+        asked, long = b"x" * LONGEST_FRAME_BYTES, LONGEST_FRAME_BYTES
+        answer = await alice.call(bob.peer, "/swarm/long/1", asked, timeout_s=20, reply_limit=long)
+        assert answer == asked.upper()
+        with pytest.raises(Unreachable):
+            await alice.call(bob.peer, net.UPPER, asked[: FRAME_BYTES_MAX + 1], timeout_s=20)
+        assert bob.faults() == {alice.peer: 1}
 
 
 async def test_calls_dial_by_themselves_and_run_side_by_side(net: ModuleType) -> None:

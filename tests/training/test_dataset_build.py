@@ -94,7 +94,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path, texts: Path) -> None:
     with pytest.raises(BadConfig, match="line 1"):
         build(tmp_path / "out", texts)
     (texts / "z.jsonl").write_bytes(b"")
-    with pytest.raises(BadConfig, match="too few to hold out every 100th"):
+    with pytest.raises(BadConfig, match="too few to hold out one in 100"):
         build(tmp_path / "out", texts, heldout_every=100)
     with pytest.raises(BadConfig, match="no text"):
         build(tmp_path / "out", texts / "z.jsonl")

@@ -94,9 +94,14 @@ def test_a_home_lists_what_it_has(dataset: Dataset, tmp_path: Path) -> None:
         ("./wiki", "/base/wiki"),
         ("sets/wiki", "/base/sets/wiki"),
         ("/big/wiki", "/big/wiki"),
-        ("..", "/base/.."),
-        (".hidden", "/base/.hidden"),
+        ("../wiki", "/base/../wiki"),
     ],
 )
 def test_a_name_is_of_the_home_and_a_path_is_a_path(name: str, path: str) -> None:
     assert dataset_path(Path("/home"), Path("/base"), name) == Path(path)
+
+
+@pytest.mark.parametrize("name", ["..", ".hidden", "a b", "x" * 65, "esc\x1b[2J", ""])
+def test_what_is_neither_is_no_folder_somewhere(name: str) -> None:
+    with pytest.raises(BadConfig, match="is no name of a dataset"):
+        dataset_path(Path("/home"), Path("/base"), name)

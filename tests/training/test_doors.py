@@ -4,11 +4,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.codec import decode, encode, replace
+from swarm.codec import LONGEST_FRAME_BYTES, decode, encode, replace
 from swarm.crypto import SecretKey
 from swarm.errors import Unreachable
 from swarm.training.messages import (
     MicroBatch,
+    MicroBatchGrad,
     MicroBatchRefused,
     Refusal,
     decode_answer,
@@ -37,7 +38,8 @@ async def ask(asker: FakeHost, swarm: Swarm, raw: bytes) -> tuple[object, float]
     """The answer, or what came instead, and how long it took."""
     began = trio.current_time()
     try:
-        answer = await asker.call(swarm.nodes[1, 0].host.peer, PROTOCOL, raw, timeout_s=60)
+        peer, limit = swarm.nodes[1, 0].host.peer, LONGEST_FRAME_BYTES
+        answer = await asker.call(peer, PROTOCOL, raw, timeout_s=60, reply_limit=limit)
     except Unreachable as error:
         return error, trio.current_time() - began
     return decode_answer(answer), trio.current_time() - began
@@ -58,6 +60,17 @@ async def test_a_round_that_is_not_here_holds_nobody_longer_than_a_hop(
     assert answer == MicroBatchRefused(Refusal.BUSY)
     assert took_s <= HOP_S + 0.1
     assert swarm.nodes[1, 0].host.blamed == []
+
+
+async def test_the_longest_micro_batch_is_taken_and_answered(autojump_clock: MockClock) -> None:
+    """A payload of 8 MiB up, and as much down."""
+    model = replace(a_spec().model, seq_len=128, hidden_size=32)
+    swarm = Swarm(replace(a_spec(), model=model, microbatch_size=1024), 1)
+    await swarm.nodes[1, 0].runner.begin_round(swarm.plan, None)
+    seat = swarm.nodes[0, 0].host
+    answer, _ = await ask(seat, swarm, a_request(swarm, seat.secret))
+    assert isinstance(answer, MicroBatchGrad)
+    assert len(answer.payload) == 8 << 20
 
 
 @pytest.mark.parametrize("budget_ms", [-1, 1_001, 600_000, 1 << 53])

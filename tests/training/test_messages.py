@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from swarm.codec import FRAME_BYTES_MAX, decode, encode, replace
+from swarm.codec import LONGEST_FRAME_BYTES, decode, encode, replace
 from swarm.crypto import SecretKey
 from swarm.errors import BadEncoding, BadSignature, OutOfTurn, PeerFault
 from swarm.spec import (
@@ -17,6 +17,7 @@ from swarm.spec import (
     WireSpec,
 )
 from swarm.training.messages import (
+    COUNT_MAX,
     LOSS_MICRO_MAX,
     NO_LOSS,
     MicroBatch,
@@ -233,9 +234,16 @@ def test_the_wire_digest_names_the_bytes() -> None:
     assert wire_digest(b"a") != wire_digest(b"b")
 
 
-def test_the_largest_micro_batch_of_the_frame_limit_fits() -> None:
-    payload = bytes(8 * 512 * 500 * 2)
-    assert len(encode(replace(REQUEST, payload=payload))) < FRAME_BYTES_MAX
+def test_the_largest_micro_batch_of_any_run_fits_the_longest_frame() -> None:
+    """And nothing longer is read, though it were one: what is read was admitted under this limit."""
+    places = ("round", "step", "microbatch", "origin", "incarnation", "version")
+    far = dict.fromkeys(places, COUNT_MAX)
+    largest = replace(REQUEST, **far, payload=bytes(1024 * 4096 * 2))
+    assert len(encode(largest)) < LONGEST_FRAME_BYTES
+    answer = replace(ANSWER, **far, payload=largest.payload)
+    assert decode_answer(encode(answer)) == answer
+    with pytest.raises(BadEncoding, match=f"at most {LONGEST_FRAME_BYTES}"):
+        decode_answer(encode(replace(answer, payload=bytes(LONGEST_FRAME_BYTES))))
 
 
 def test_results_that_are_not_finite_are_not_sent() -> None:

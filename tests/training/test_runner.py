@@ -8,7 +8,7 @@ from swarm.codec import replace as changed
 from swarm.crypto import SecretKey
 from swarm.training.fragments import Merge
 from swarm.training.messages import MicroBatch, MicroBatchGrad, sign_grad, wire_digest
-from swarm.training.outgoing import TooBusy
+from swarm.training.outgoing import Outgoing, TooBusy
 from swarm.training.segment import MergeRecord, StepRecord
 from swarm.training.window import StepTaken
 from swarm.types import NO_DIGEST, Digest, RoundIndex
@@ -79,6 +79,57 @@ async def test_one_stage_trains_alone(autojump_clock: MockClock) -> None:
     swarm = Swarm(a_spec(stages=1), replicas=1)
     one, two = await swarm.train(3.0, rounds=2)
     assert two[0, 0].loss_micro < one[0, 0].loss_micro
+
+
+async def test_an_origin_has_only_so_many_micro_batches_on_their_way(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And yet takes every step whole: those that wait are sent as soon as others are back."""
+    monkeypatch.setattr("swarm.training.outgoing.IN_FLIGHT_BYTES", 1)
+    swarm = Swarm(changed(a_spec(), microbatches_per_step=10), replicas=1)
+    runner, out, most = swarm.nodes[0, 0].runner, 0, 0
+    forward = runner._forward
+
+    async def slowly(outgoing: Outgoing) -> MicroBatchGrad:
+        nonlocal out, most
+        out += 1
+        most = max(most, out)
+        try:
+            await trio.sleep(0.4)
+            return await forward(outgoing)
+        finally:
+            out -= 1
+
+    runner._forward = slowly
+    (logs,) = await swarm.train(12.0)
+    assert most == 2 * swarm.spec.num_stages
+    steps = [record for record in logs[0, 0].records if isinstance(record, StepRecord)]
+    assert len(steps) > 3
+    assert {len(step.microbatches) for step in steps[:-1]} == {10}
+
+
+async def test_what_waits_for_its_turn_past_the_step_is_not_sent(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that takes too long is taken with what it has, and the others are dropped, not sent late."""
+    monkeypatch.setattr("swarm.training.outgoing.IN_FLIGHT_BYTES", 1)
+    swarm = Swarm(changed(a_spec(), microbatches_per_step=200), replicas=1)
+    runner, sent = swarm.nodes[0, 0].runner, dict[int, list[float]]()
+    forward = runner._forward
+
+    async def noted(outgoing: Outgoing) -> MicroBatchGrad:
+        sent.setdefault(outgoing.step, []).append(trio.current_time())
+        return await forward(outgoing)
+
+    runner._forward = noted
+    (logs,) = await swarm.train(13.0)
+    steps = [record for record in logs[0, 0].records if isinstance(record, StepRecord)]
+    assert len(steps) > 1
+    for step in steps[:-1]:
+        assert 0 < len(step.microbatches) < 200
+        assert len(step.microbatches) + len(step.dropped) == 200
+    step_s = swarm.spec.deadlines.step_ms / 1000
+    assert max(max(times) - min(times) for times in sent.values()) < step_s + 0.1
 
 
 async def test_loss_of_messages_costs_steps_not_the_run(autojump_clock: MockClock) -> None:

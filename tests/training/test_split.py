@@ -21,7 +21,19 @@ def test_what_does_not_fit_is_left_out_and_smaller_ones_still_fit() -> None:
     assert split.deal(b"1234") == (TRAIN, b"1234")
     assert split.deal(b"1") is None, "its separator would not fit"
     assert split.num_left_out == 2
-    with pytest.raises(BadConfig, match="4 different documents are too few"):
+    message = "4 different documents were found, and max_bytes = 12 leaves room for 2"
+    with pytest.raises(BadConfig, match=message) as caught:
+        split.close()
+    assert "--max-bytes" in caught.value.hint
+
+
+def test_too_few_documents_are_not_blamed_on_the_limit() -> None:
+    split = Split(max_bytes=12, heldout_every=3)
+    split.deal(b"1")
+    with pytest.raises(BadConfig, match="1 different document is too few to hold out one in 3"):
+        split.close()
+    split.deal(b"1234567890123")
+    with pytest.raises(BadConfig, match="2 different documents are too few"):
         split.close()
 
 

@@ -2,7 +2,7 @@
 
 import { checkedOf, drawChecks, noteChecks } from "./checks.js";
 import { byId, el, setText, svg } from "./dom.js";
-import { DASH, count, loss, perplexity, span } from "./format.js";
+import { DASH, count, counted, loss, perplexity, span } from "./format.js";
 import { drawDrawer, drawEvents, drawLedger, drawPeers } from "./lists.js";
 import { drawLoss } from "./loss.js";
 import { drawMap } from "./map.js";
@@ -20,7 +20,7 @@ function drawHead() {
   const { node = {}, run, ledger = {}, peers = [] } = state;
   setText("run-name", run?.name ?? "no run yet");
   const parts = run
-    ? [`${count(run.parameters)} parameters`, `${run.num_stages} stages`, phaseText(run)]
+    ? [`${count(run.parameters)} parameters`, counted(run.num_stages, "stage"), phaseText(run)]
     : [node.state ?? "starting"];
   setText("run-line", parts.filter(Boolean).join(" · "));
   document.title = run ? `${run.name} · ${progressText(run)} · ${loss(run.loss_nats)}` : "swarm";

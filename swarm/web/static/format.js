@@ -12,6 +12,9 @@ export function count(value) {
   return Math.round(value).toLocaleString("en").replaceAll(",", "\u202f");
 }
 
+// `1 stage`, `2 stages`.
+export const counted = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
+
 export function bytes(value) {
   if (!known(value)) return DASH;
   if (value >= 1e9) return `${(value / 1e9).toFixed(2)} GB`;
@@ -29,7 +32,8 @@ export function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
 export const short = (text) => (typeof text === "string" && text.length > 14 ? `${text.slice(0, 6)}…${text.slice(-6)}` : text ?? DASH);

@@ -2,7 +2,7 @@
 
 import { drawFlashes, lostSeats } from "./checks.js";
 import { svg } from "./dom.js";
-import { count } from "./format.js";
+import { count, counted } from "./format.js";
 import { badge, conditionOf, glyph, remark, validates } from "./peers.js";
 
 const GUTTER = 132, PAD = 18, GAP = 26, HEAD = 54, ROW = 112, DENSE_ROW = 46;
@@ -60,12 +60,12 @@ function laneLabel(lane, state) {
   const y = lane.top + lane.height / 2;
   const last = (state.run?.num_stages ?? 0) - 1;
   const free = lane.stage === null, held = lane.marks.filter((mark) => !mark.isLost).length;
-  const what = free ? "follow and validate" : lane.stage === 0 ? "embedding, first layers" : lane.stage === last ? "last layers, loss" : "middle layers";
+  const what = free ? "follow and validate" : last === 0 ? "the whole model" : lane.stage === 0 ? "embedding, first layers" : lane.stage === last ? "last layers, loss" : "middle layers";
   const speed = lane.marks.reduce((sum, mark) => sum + (mark.isLost ? 0 : Number(mark.peer.tokens_per_s) || 0) / Math.max(1, mark.peer.seats?.length ?? 1), 0);
   return svg("g", {},
     svg("text", { class: "lane-name", x: PAD, y: y - 12 }, free ? "no seat" : `stage ${lane.stage}`),
     svg("text", { class: "lane-note", x: PAD, y: y + 5 }, what),
-    svg("text", { class: "lane-note", x: PAD, y: y + 21 }, free ? `${lane.marks.length} peers` : `${held} ${held === 1 ? "seat" : "seats"}${speed > 0 ? ` · ${count(speed)} tok/s` : ""}`));
+    svg("text", { class: "lane-note", x: PAD, y: y + 21 }, free ? counted(lane.marks.length, "peer") : `${counted(held, "seat")}${speed > 0 ? ` · ${count(speed)} tok/s` : ""}`));
 }
 
 function arc(a, b, top) {
