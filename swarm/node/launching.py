@@ -4,6 +4,8 @@ Shell: reads this machine's disk and draws the seed of a new network; the text i
 """
 
 import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from swarm.bounds import check_fit
@@ -12,21 +14,23 @@ from swarm.compute import ComputePort
 from swarm.config import genesis_of, run_spec
 from swarm.crypto import SecretKey
 from swarm.errors import BadConfig, BadEncoding, Corrupt, InvalidStatement
+from swarm.events import EventKind
 from swarm.gossip.blobs import Blobs
 from swarm.ledger.economics import run_deposit
 from swarm.ledger.spec_check import check_run_spec
 from swarm.ledger.state import State
 from swarm.merkle import merkle_root
+from swarm.node.drawing import drawn_root
 from swarm.node.publishing import publish_data
 from swarm.node.reports import Reports
 from swarm.node.retention import check_window
 from swarm.node.starting import opened_start, publish_start
 from swarm.run_file import RunFile
-from swarm.spec import Genesis, ModelSpec, RunSpec
+from swarm.spec import Genesis, RunSpec
 from swarm.start_shape import with_shape
+from swarm.store import Store
 from swarm.training.ops import table
-from swarm.training.stages import init_root, plan_stages
-from swarm.types import NO_DIGEST, Amount, Digest, PeerId
+from swarm.types import NO_DIGEST, Amount, PeerId
 
 GENESIS_FILE = "genesis.bin"
 OWNER_BALANCE = 1_000_000_000_000
@@ -42,14 +46,16 @@ async def prepare_spec(
     genesis: Genesis,
     blobs: Blobs,
     compute: ComputePort,
+    store: Store,
+    fits: Callable[[RunSpec], Awaitable[None]],
     report: Reports,
 ) -> RunSpec:
     """Publish the token files of a run as blobs, and return the spec that names them.
 
-    With ``init_from`` the weights of that folder are published too, a blob for each stage. Raises
-    ``BadConfig`` when there is too little text, a setting is not supported by this build, or the run is larger
-    than the ledger or who checks its windows takes, and ``VerificationFailed`` when the dataset of the run is
-    not what its manifest says.
+    ``fits`` raises for a run that this machine cannot hold, before anything is computed of it. With
+    ``init_from`` the weights of that folder are published too, a blob for each stage. Raises ``BadConfig`` when
+    there is too little text, a setting is not supported by this build, or the run is larger than the ledger or
+    who checks its windows takes, and ``VerificationFailed`` when its dataset is not what its manifest says.
     """
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
     start = None
@@ -60,9 +66,13 @@ async def prepare_spec(
     draft = run_spec(file, data=data, init_root=NO_DIGEST)
     check_fit(draft, genesis)
     check_limits(draft)
+    await fits(draft)
     if start is None:
-        root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
-        return run_spec(file, data=data, init_root=root)
+        say = partial(report, EventKind.PROGRESS)
+        drawn = [
+            await drawn_root(draft, stage, store, compute, say) for stage in range(draft.num_stages)
+        ]
+        return run_spec(file, data=data, init_root=merkle_root(drawn))
     roots = await publish_start(start, draft, blobs, compute, report)
     return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
 
@@ -110,7 +120,3 @@ def check_limits(spec: RunSpec) -> None:
     except InvalidStatement as error:
         raise BadConfig(f"no ledger takes this run: {error}", hint="edit the run file") from None
     check_window(spec)
-
-
-def _init_root(model: ModelSpec, num_stages: int, seed: int) -> Digest:
-    return init_root(plan_stages(model, num_stages), seed)
