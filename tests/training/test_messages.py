@@ -133,6 +133,12 @@ def test_a_refusal_names_its_reason() -> None:
         {"length": 2, "payload": bytes(32)},
         {"length": 4, "payload": bytes(64)},
         {"features": 5, "payload": bytes(60)},
+        # As many bytes as the run's, in another shape.
+        {"batch": 3, "length": 2},
+        {"batch": 3},
+        {"length": 2},
+        {"features": 5},
+        {"features": 2, "length": 6},
         {"payload": bytes(47)},
         {"payload": bytes(50)},
         {"payload": b""},
