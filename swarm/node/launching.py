@@ -33,6 +33,8 @@ from swarm.training.ops import table
 from swarm.types import NO_DIGEST, Amount, PeerId
 
 GENESIS_FILE = "genesis.bin"
+GENESIS_BYTES_MAX = 1 << 20
+"""As long as one that peers send."""
 OWNER_BALANCE = 1_000_000_000_000
 """What the first account of a new network holds: it pays for runs, and nobody else has any yet."""
 OWNER_STAKE = 1_000_000
@@ -64,8 +66,7 @@ async def prepare_spec(
         file = with_shape(file, start.model)
     data = await publish_data(file, base, blobs, report)
     draft = run_spec(file, data=data, init_root=NO_DIGEST)
-    check_fit(draft, genesis)
-    check_limits(draft)
+    check_limits(draft, genesis)
     await fits(draft)
     if start is None:
         say = partial(report, EventKind.PROGRESS)
@@ -82,18 +83,26 @@ def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
 
     Raises ``Corrupt`` when the file is there and holds something else.
     """
-    path = home / GENESIS_FILE
-    if path.exists():
-        try:
-            return decode(Genesis, path.read_bytes(), limit=1 << 20)
-        except BadEncoding as error:
-            raise Corrupt(f"{path} is damaged: {error}", hint=f"mv {path} {path}.damaged") from None
+    held = saved_genesis(home)
+    if held is not None:
+        return held
     return genesis_of(
         file,
         validators={secret.peer: OWNER_STAKE},
         accounts={secret.peer: OWNER_BALANCE},
         seed=secrets.token_bytes(32),
     )
+
+
+def saved_genesis(home: Path) -> Genesis | None:
+    """The genesis that lies in a home; raises ``Corrupt`` when the file holds something else."""
+    path = home / GENESIS_FILE
+    if not path.exists():
+        return None
+    try:
+        return decode(Genesis, path.read_bytes(), limit=GENESIS_BYTES_MAX)
+    except BadEncoding as error:
+        raise Corrupt(f"{path} is damaged: {error}", hint=f"mv {path} {path}.damaged") from None
 
 
 def escrow_for(state: State, owner: PeerId) -> Amount:
@@ -113,8 +122,15 @@ def save_genesis(home: Path, genesis: Genesis) -> None:
     (home / GENESIS_FILE).write_bytes(encode(genesis))
 
 
-def check_limits(spec: RunSpec) -> None:
+def check_limits(spec: RunSpec, genesis: Genesis) -> None:
     """Raise ``BadConfig``, before anything is computed or opened, for what others would refuse later."""
+    try:
+        check_fit(spec, genesis)
+    except BadConfig as error:
+        raise BadConfig(
+            f"{error}, on the network that this home belongs to",
+            hint="edit the run file, or launch it on a network of its own: --home ANOTHER_FOLDER",
+        ) from None
     try:
         check_run_spec(spec)
     except InvalidStatement as error:

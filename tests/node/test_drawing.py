@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import pytest
 
@@ -25,6 +25,9 @@ from swarm.types import PeerId
 from tests.fakes import FakeNetwork
 from tests.node.test_library import RUN, a_spec
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 
 class Counted(InlineCompute):
     """Counts the shards that were drawn."""
@@ -33,8 +36,8 @@ class Counted(InlineCompute):
         super().__init__(lambda _: 0.0)
         self.drawn = 0
 
-    async def run(self, fn: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
-        self.drawn += fn is drawing._root
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        self.drawn += getattr(fn, "__name__", "") == "_root"
         return await super().run(fn, *args)
 
 
