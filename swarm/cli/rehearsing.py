@@ -7,18 +7,18 @@ from pathlib import Path
 
 from swarm.cli.dry_run import dry_run_lines, dry_run_notes, dry_run_object
 from swarm.cli.terminal import Terminal
-from swarm.config import planned_data, run_spec
+from swarm.config import genesis_of, planned_data, run_spec
 from swarm.node.fitting import memory_bytes
-from swarm.node.launching import check_limits
+from swarm.node.launching import check_limits, saved_genesis
 from swarm.node.publishing import check_length, described, read_corpus
 from swarm.node.sizing import sizing_of
 from swarm.run_file import NodeConfig, RunFile
-from swarm.spec import DataSpec
+from swarm.spec import DataSpec, Genesis
 from swarm.start_shape import with_shape
 from swarm.training.dataset import MANIFEST_FILE, check_hash, data_spec
 from swarm.training.dataset_files import dataset_path, names_by_hash, open_dataset
 from swarm.training.hf_import import open_folder
-from swarm.types import NO_DIGEST
+from swarm.types import NO_DIGEST, PeerId
 
 
 def rehearse(desk: Terminal, file: RunFile, base: Path, config: NodeConfig) -> None:
@@ -38,13 +38,20 @@ def rehearse(desk: Terminal, file: RunFile, base: Path, config: NodeConfig) -> N
         check_length(file, data)
         text = described(data)
     spec = run_spec(file, data=data or planned_data(file), init_root=NO_DIGEST)
-    check_limits(spec)
-    sizing = sizing_of(spec, round(file.ledger.block_interval_s * 1000))
+    genesis = saved_genesis(desk.home) or _own_genesis(file)
+    check_limits(spec, genesis)
+    sizing = sizing_of(spec, genesis.block_interval_ms)
     notes += dry_run_notes(spec, sizing, config, memory_bytes())
     lines = dry_run_lines(spec, sizing, text, desk.ink)
     desk.data(dry_run_object(spec, sizing, text, notes), lines)
     for note in notes:
         desk.say(f"note: {note}")
+
+
+def _own_genesis(file: RunFile) -> Genesis:
+    """Of the network that a launch would create, but for whose it is."""
+    nobody = PeerId(bytes(32))
+    return genesis_of(file, validators={nobody: 1}, accounts={}, seed=bytes(32))
 
 
 def _data(desk: Terminal, file: RunFile, base: Path) -> DataSpec | None:

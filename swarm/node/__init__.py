@@ -26,6 +26,7 @@ acquaintances.py  S  whom the last start was connected to
 doorway.py      S  the port of the last start, again
 entrance.py     S  the way into a network and a run
 launching.py    S  the run spec and the genesis of a launch
+drawing.py      S  the names of weights that a run draws, computed once
 fitting.py      S  a run that this machine cannot hold is refused
 publishing.py   S  the text of a launch, as blobs
 starting.py     S  the weights that a run goes on from, as blobs

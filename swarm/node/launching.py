@@ -4,6 +4,8 @@ Shell: reads this machine's disk and draws the seed of a new network; the text i
 """
 
 import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from swarm.bounds import check_fit
@@ -12,23 +14,27 @@ from swarm.compute import ComputePort
 from swarm.config import genesis_of, run_spec
 from swarm.crypto import SecretKey
 from swarm.errors import BadConfig, BadEncoding, Corrupt, InvalidStatement
+from swarm.events import EventKind
 from swarm.gossip.blobs import Blobs
 from swarm.ledger.economics import run_deposit
 from swarm.ledger.spec_check import check_run_spec
 from swarm.ledger.state import State
 from swarm.merkle import merkle_root
+from swarm.node.drawing import drawn_root
 from swarm.node.publishing import publish_data
 from swarm.node.reports import Reports
 from swarm.node.retention import check_window
 from swarm.node.starting import opened_start, publish_start
 from swarm.run_file import RunFile
-from swarm.spec import Genesis, ModelSpec, RunSpec
+from swarm.spec import Genesis, RunSpec
 from swarm.start_shape import with_shape
+from swarm.store import Store
 from swarm.training.ops import table
-from swarm.training.stages import init_root, plan_stages
-from swarm.types import NO_DIGEST, Amount, Digest, PeerId
+from swarm.types import NO_DIGEST, Amount, PeerId
 
 GENESIS_FILE = "genesis.bin"
+GENESIS_BYTES_MAX = 1 << 20
+"""As long as one that peers send."""
 OWNER_BALANCE = 1_000_000_000_000
 """What the first account of a new network holds: it pays for runs, and nobody else has any yet."""
 OWNER_STAKE = 1_000_000
@@ -42,14 +48,16 @@ async def prepare_spec(
     genesis: Genesis,
     blobs: Blobs,
     compute: ComputePort,
+    store: Store,
+    fits: Callable[[RunSpec], Awaitable[None]],
     report: Reports,
 ) -> RunSpec:
     """Publish the token files of a run as blobs, and return the spec that names them.
 
-    With ``init_from`` the weights of that folder are published too, a blob for each stage. Raises
-    ``BadConfig`` when there is too little text, a setting is not supported by this build, or the run is larger
-    than the ledger or who checks its windows takes, and ``VerificationFailed`` when the dataset of the run is
-    not what its manifest says.
+    ``fits`` raises for a run that this machine cannot hold, before anything is computed of it. With
+    ``init_from`` the weights of that folder are published too, a blob for each stage. Raises ``BadConfig`` when
+    there is too little text, a setting is not supported by this build, or the run is larger than the ledger or
+    who checks its windows takes, and ``VerificationFailed`` when its dataset is not what its manifest says.
     """
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
     start = None
@@ -58,11 +66,14 @@ async def prepare_spec(
         file = with_shape(file, start.model)
     data = await publish_data(file, base, blobs, report)
     draft = run_spec(file, data=data, init_root=NO_DIGEST)
-    check_fit(draft, genesis)
-    check_limits(draft)
+    check_limits(draft, genesis)
+    await fits(draft)
     if start is None:
-        root = await compute.run(_init_root, draft.model, draft.num_stages, draft.seed)
-        return run_spec(file, data=data, init_root=root)
+        say = partial(report, EventKind.PROGRESS)
+        drawn = [
+            await drawn_root(draft, stage, store, compute, say) for stage in range(draft.num_stages)
+        ]
+        return run_spec(file, data=data, init_root=merkle_root(drawn))
     roots = await publish_start(start, draft, blobs, compute, report)
     return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
 
@@ -72,18 +83,26 @@ def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
 
     Raises ``Corrupt`` when the file is there and holds something else.
     """
-    path = home / GENESIS_FILE
-    if path.exists():
-        try:
-            return decode(Genesis, path.read_bytes(), limit=1 << 20)
-        except BadEncoding as error:
-            raise Corrupt(f"{path} is damaged: {error}", hint=f"mv {path} {path}.damaged") from None
+    held = saved_genesis(home)
+    if held is not None:
+        return held
     return genesis_of(
         file,
         validators={secret.peer: OWNER_STAKE},
         accounts={secret.peer: OWNER_BALANCE},
         seed=secrets.token_bytes(32),
     )
+
+
+def saved_genesis(home: Path) -> Genesis | None:
+    """The genesis that lies in a home; raises ``Corrupt`` when the file holds something else."""
+    path = home / GENESIS_FILE
+    if not path.exists():
+        return None
+    try:
+        return decode(Genesis, path.read_bytes(), limit=GENESIS_BYTES_MAX)
+    except BadEncoding as error:
+        raise Corrupt(f"{path} is damaged: {error}", hint=f"mv {path} {path}.damaged") from None
 
 
 def escrow_for(state: State, owner: PeerId) -> Amount:
@@ -103,14 +122,17 @@ def save_genesis(home: Path, genesis: Genesis) -> None:
     (home / GENESIS_FILE).write_bytes(encode(genesis))
 
 
-def check_limits(spec: RunSpec) -> None:
+def check_limits(spec: RunSpec, genesis: Genesis) -> None:
     """Raise ``BadConfig``, before anything is computed or opened, for what others would refuse later."""
+    try:
+        check_fit(spec, genesis)
+    except BadConfig as error:
+        raise BadConfig(
+            f"{error}, on the network that this home belongs to",
+            hint="edit the run file, or launch it on a network of its own: --home ANOTHER_FOLDER",
+        ) from None
     try:
         check_run_spec(spec)
     except InvalidStatement as error:
         raise BadConfig(f"no ledger takes this run: {error}", hint="edit the run file") from None
     check_window(spec)
-
-
-def _init_root(model: ModelSpec, num_stages: int, seed: int) -> Digest:
-    return init_root(plan_stages(model, num_stages), seed)

@@ -19,6 +19,7 @@ from swarm.errors import BadConfig, BrokenPromise, Corrupt, Unreachable
 from swarm.gossip.blobs import PATIENCE_S, Blobs, Progress
 from swarm.host.service import Host
 from swarm.ledger.records import Checkpoint, Run
+from swarm.node.drawing import Say, drawn_root
 from swarm.spec import DataSpec, RunSpec
 from swarm.store import Store
 from swarm.tensors import hash_of
@@ -47,6 +48,8 @@ class Library:
         self._texts: OrderedDict[DataSpec, TokenSource] = OrderedDict()
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
         self._initial: dict[tuple[Digest, StageIndex], Digest] = {}
+        self.say: Say = _silent
+        """Told before what takes long."""
 
     def peers_of(self, run: Run | None) -> list[PeerId]:
         """Everybody the ledger or the network names for a run, connected ones first."""
@@ -154,7 +157,8 @@ class Library:
             return spec.initial_roots[stage]
         key = (spec.digest, stage)
         if key not in self._initial:
-            self._initial[key] = await self._compute.run(_initial_root, spec, stage)
+            drawn = drawn_root(spec, stage, self._store, self._compute, self.say)
+            self._initial[key] = await drawn
         return self._initial[key]
 
     async def initial(self, run: Run, stage: StageIndex) -> Tensor:
@@ -249,5 +253,5 @@ class Library:
         return len(self._anchors) > ANCHORS_KEPT or held > ANCHORS_BYTES_MAX
 
 
-def _initial_root(spec: RunSpec, stage: StageIndex) -> Digest:
-    return hash_of(init_flat(stage_of(spec, stage).plan, spec.seed))
+def _silent(_: str) -> None:
+    pass

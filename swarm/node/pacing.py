@@ -12,6 +12,8 @@ from collections.abc import Hashable
 
 SPAN_S = 5.0
 """Shorter than this a rate is noise; looked at more seldom, it is the time between two looks."""
+SILENCES_MAX = 4
+"""After a silence of so many times what the rate was counted over there is none: the run rests, or is over."""
 MARKS_MAX = 64
 """Steps remembered: more than there are looks in ``SPAN_S``."""
 
@@ -37,5 +39,8 @@ class TokenRate:
         while len(marks) > 2 and newest_at - marks[1][0] >= SPAN_S:
             marks.popleft()
         began_at, began = marks[0]
-        passed_s = max(newest_at - began_at, now - newest_at, SPAN_S)
+        counted_s = max(newest_at - began_at, SPAN_S)
+        if now - newest_at > SILENCES_MAX * counted_s:
+            return 0
+        passed_s = max(counted_s, now - newest_at)
         return int((newest - began) / passed_s)

@@ -132,7 +132,7 @@ async def _run(
             assert setup.ticket is not None, "checked above"
             genesis = await entrance.fetch_genesis(host, setup.ticket, report)
         blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
-        spec = await _prepared(setup, genesis, blobs, workers, report)
+        spec = await _prepared(setup, genesis, blobs, workers, store, report)
         # Only now: a home that could not launch belongs to no network, and a mended file starts afresh.
         store.put(entrance.TABLE, entrance.GENESIS_KEY, encode(genesis))
         launching.save_genesis(setup.home, genesis)
@@ -186,6 +186,7 @@ async def _rooms(
         pipeline = Pipeline(host, secret)
         pipeline.serve()
         library = Library(host, blobs, workers.compute, store)
+        library.say = partial(report, EventKind.PROGRESS)
         checks = Checks(
             host=host,
             secret=secret,
@@ -234,7 +235,12 @@ async def _check(context: Context) -> None:
 
 
 async def _prepared(
-    setup: NodeSetup, genesis: Genesis, blobs: Blobs, workers: Workers, report: Reports
+    setup: NodeSetup,
+    genesis: Genesis,
+    blobs: Blobs,
+    workers: Workers,
+    store: Store,
+    report: Reports,
 ) -> RunSpec | None:
     """The spec of the run we launch, its text read, checked and published; None for whoever joins.
 
@@ -243,18 +249,18 @@ async def _prepared(
     if setup.launch is None:
         return None
     bind_loopback(setup.config.api_port).close()
-    spec = await launching.prepare_spec(
-        setup.launch, setup.launch_base, genesis, blobs, workers.compute, report
-    )
-    await check_fits(
-        spec,
+    fits = partial(
+        check_fits,
         is_owner=True,
         config=setup.config,
         devices=workers.devices,
         blobs=setup.home / BLOBS,
         report=report,
     )
-    return spec
+    base, compute = setup.launch_base, workers.compute
+    return await launching.prepare_spec(
+        setup.launch, base, genesis, blobs, compute, store, fits, report
+    )
 
 
 async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) -> None:
@@ -281,7 +287,9 @@ async def _find_run(setup: NodeSetup, context: Context, spec: RunSpec | None) ->
     context.tally.waits_for = ""
     # Refused here, by name, where this machine would compute other bits than the run is made of.
     said = await context.compute.run(notice, run.spec.numerics)
+    context.tally.waits_for = "the names of the initial weights"
     await context.library.prepare(run.spec)
+    context.tally.waits_for = ""
     context.run16 = run.spec_digest[:16]
     context.run_index = run.index
     store.put(entrance.TABLE, entrance.RUN_KEY, context.run16)

@@ -74,13 +74,14 @@ class Steering:
 
 def outlook(run: Run, height: int) -> str:
     """What a run does now and next, in a sentence."""
-    name, blocks = run.spec.name, boundary_height(run, run.next_round) - height
+    name, left = run.spec.name, boundary_height(run, run.next_round) - height
+    blocks = f"{left} block{'s' * (left != 1)}"
     if run.phase is RunPhase.PAUSED:
         return f"run {name} rests before round {run.next_round}; go on with: swarm resume"
     if run.is_pausing:
-        return f"run {name} rests from round {run.next_round} on, in {blocks} blocks"
+        return f"run {name} rests from round {run.next_round} on, in {blocks}"
     if run.next_round >= run.end_round and run.phase in {RunPhase.OPEN, RunPhase.TRAINING}:
-        return f"run {name} trains no more in {blocks} blocks; then its replicas agree on one model"
+        return f"run {name} trains no more in {blocks}; then its replicas agree on one model"
     if run.phase is RunPhase.OPEN:
-        return f"run {name} begins round {run.next_round} in {blocks} blocks"
+        return f"run {name} begins round {run.next_round} in {blocks}"
     return f"run {name}: {progress_text(run, current_round(run, height))}"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from swarm.cli.main import run
+from swarm.codec import encode
+from swarm.config import genesis_of, parse_run_file
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
 
@@ -195,6 +197,23 @@ def test_a_dry_run_refuses_what_a_launch_refuses(said: Said, tmp_path: Path) -> 
         assert cause in err
     assert said("launch", "nowhere.toml", "--dry-run")[0] == 4
     assert not (tmp_path / "home").exists()
+
+
+def test_a_dry_run_in_a_home_with_a_network_is_held_to_its_pace(said: Said, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    file = parse_run_file(
+        "[ledger]\nepoch_blocks = 1000\n[checks]\nchallenge_window_blocks = 2000", "a"
+    )
+    genesis = genesis_of(file, validators={PeerId(bytes(32)): 1}, accounts={}, seed=bytes(32))
+    (tmp_path / "home" / "genesis.bin").write_bytes(encode(genesis))
+    (tmp_path / "a.toml").write_text('[data]\ndataset = "none"')
+    code, out, err = said("launch", "a.toml", "--dry-run")
+    assert (code, out) == (4, "")
+    assert (
+        "must be at least 2 epochs = 2000 blocks, on the network that this home belongs to" in err
+    )
+    assert "--home ANOTHER_FOLDER" in err
+    assert said("launch", "a.toml", "--dry-run", "--home", str(tmp_path / "other"))[0] == 0
 
 
 def test_init_does_not_overwrite(said: Said) -> None:

@@ -105,6 +105,15 @@ def test_a_false_blob_manifest_is_refused(truth: BlobManifest, lie: BlobManifest
         check_blob_manifest(lie, blob_root(truth), BLOB_BYTES_MAX)
 
 
+@pytest.mark.parametrize(("dtype", "shape"), [("x" * 17, (2560,)), ("uint8", (1,) * 8 + (2560,))])
+def test_a_type_without_end_is_refused_though_it_is_what_was_asked_for(
+    dtype: str, shape: tuple[int, ...]
+) -> None:
+    blob = blob_manifest(DATA, dtype=dtype, shape=shape)
+    with pytest.raises(BrokenPromise, match="absurd type"):
+        check_blob_manifest(blob, blob_root(blob), BLOB_BYTES_MAX)
+
+
 def test_a_blob_larger_than_allowed_is_refused_before_anything_is_fetched() -> None:
     blob = blob_manifest(BIG, dtype="uint8", shape=(len(BIG),))
     with pytest.raises(BrokenPromise):

@@ -201,6 +201,20 @@ def test_a_false_offer_is_refused_and_changes_nothing(offer: Offer, fault: type[
     assert pull.phase is Phase.ASKING
 
 
+@pytest.mark.parametrize("num_bytes", [0, HONEST.num_bytes + 1, 1 << 20])
+def test_an_offer_of_more_wire_than_payload_is_refused_though_all_of_it_fits(
+    num_bytes: int,
+) -> None:
+    """Its chunks are what it says and signed: nobody else would stop what unpacks to less than it takes."""
+    promised = manifest(bytes(num_bytes), EXCHANGE_CHUNK_BYTES)
+    offer = resigned(HONEST, wire_bytes=num_bytes, chunk_root=promised.root)
+    pull = a_pull()
+    pull.start(0.0)
+    with pytest.raises(BrokenPromise, match="grows on the wire"):
+        pull.receive(Offered(offer, promised.hashes), 1.0)
+    assert pull.phase is Phase.ASKING
+
+
 def test_hashes_that_are_not_the_signed_ones_are_refused() -> None:
     packed, pull = a_packed(a_key()), a_pull()
     pull.start(0.0)

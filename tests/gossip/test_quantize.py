@@ -13,9 +13,11 @@ from swarm.gossip.quantize import (
     LEVELS,
     compress,
     decode_bf16,
+    decode_f32,
     decode_int8,
     decompress,
     encode_bf16,
+    encode_f32,
     encode_int8,
     int8_bytes,
 )
@@ -185,3 +187,13 @@ def wide_window() -> bytes:
 def test_a_hostile_frame_is_refused_before_it_is_unpacked(wire: bytes, num_bytes: int) -> None:
     with pytest.raises(BadEncoding):
         decompress(wire, num_bytes)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_neither_sent_nor_read_as_it_is(value: float) -> None:
+    theta_N = torch.tensor([1.0, value])
+    with pytest.raises(UsageError):
+        encode_f32(theta_N)
+    with pytest.raises(BadEncoding):
+        decode_f32(theta_N.numpy().tobytes(), 2)
+    assert torch.equal(decode_f32(encode_f32(theta_N[:1]), 1), theta_N[:1])

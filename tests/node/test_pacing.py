@@ -22,7 +22,7 @@ def test_a_step_of_a_minute_has_one_rate_until_the_next() -> None:
 def test_a_silence_longer_than_a_step_lets_the_rate_fall() -> None:
     seen = looks(TokenRate(0.0), [5_000, 10_000, *[10_000] * 6])
     assert seen[:4] == [1_000, 1_000, 1_000, 500]
-    assert seen[-1] == 166
+    assert seen[4:] == [333, 250, 0, 0], "and is none at last"
     assert sorted(seen, reverse=True) == seen
 
 

@@ -141,8 +141,12 @@ def test_damaged_missing_and_strange_files_are_refused(folder: Path) -> None:
     os.mkfifo(folder / WEIGHTS_FILE)
     with pytest.raises(BadConfig, match="not a plain file"):
         open_folder(folder)
-    with pytest.raises(BadConfig, match="no folder"):
+    with pytest.raises(BadConfig, match="there is no folder"):
         open_folder(folder / "nowhere")
+    (folder / CONFIG_FILE).unlink()
+    with pytest.raises(BadConfig, match=f"it has no {CONFIG_FILE}") as caught:
+        open_folder(folder)
+    assert "swarm export FOLDER" in caught.value.hint
 
 
 def test_an_index_that_lies_is_refused(folder: Path) -> None:

@@ -27,6 +27,7 @@ from swarm.training.messages import (
     activation_bytes,
     check_grad,
     check_microbatch,
+    check_numbers,
     decode_answer,
     loss_micro_of,
     sign_grad,
@@ -133,6 +134,12 @@ def test_a_refusal_names_its_reason() -> None:
         {"length": 2, "payload": bytes(32)},
         {"length": 4, "payload": bytes(64)},
         {"features": 5, "payload": bytes(60)},
+        # As many bytes as the run's, in another shape.
+        {"batch": 3, "length": 2},
+        {"batch": 3},
+        {"length": 2},
+        {"features": 5},
+        {"features": 2, "length": 6},
         {"payload": bytes(47)},
         {"payload": bytes(50)},
         {"payload": b""},
@@ -262,3 +269,22 @@ def test_a_loss_is_counted_in_millionths_and_no_model_is_that_wrong() -> None:
 
 def test_every_payload_of_a_run_has_one_length() -> None:
     assert activation_bytes(SPEC) == len(REQUEST.payload) == len(ANSWER.payload)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": -1},
+        {"tokens": COUNT_MAX + 1},
+        {"loss_micro": NO_LOSS - 1},
+        {"loss_micro": LOSS_MICRO_MAX + 1},
+        {"step": -1},
+        {"version": COUNT_MAX + 1},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_numbers_of_a_gradient_in_a_log_are_bounded_too(changes: dict[str, object]) -> None:
+    """Where no request stands beside it."""
+    check_numbers(ANSWER)
+    with pytest.raises(BadEncoding):
+        check_numbers(replace(ANSWER, **changes))
