@@ -1,7 +1,7 @@
 """The one table through which all arithmetic of the model and the optimizer goes.
 
 Core: pure functions, usable under autograd; one operator never writes into its arguments, except
-``adamw``, whose purpose that is.
+``adamw`` and ``add_units``, whose purpose that is.
 
 ``native`` is torch's own arithmetic: fast, the same bits on the same machine with one thread, but not
 between machines (docs/spec/verification.md section 1); ``native-bf16`` is the same with products in bfloat16
@@ -23,6 +23,7 @@ from swarm.errors import BadConfig
 from swarm.training.device_ops import BF16_NAME, device_ops
 from swarm.training.operators import AdamWScalars, Context, Ops, apply
 from swarm.training.repops.exact import EXACT_NAME, exact_ops
+from swarm.training.repops.referee import add_units, mean_units
 from swarm.training.repops.selftest import trusted_kernels
 
 
@@ -201,6 +202,8 @@ NATIVE = Ops(
     cross_entropy=F.cross_entropy,
     norm=lambda flat: float(torch.linalg.vector_norm(flat)),
     adamw=_adamw,
+    add_units=add_units,
+    mean_units=mean_units,
 )
 
 __all__ = [
