@@ -81,8 +81,7 @@ class Compute:
             for thread in self._threads:
                 if thread.ident is None:
                     thread.start()
-            name = getattr(fn, "__qualname__", type(fn).__name__)
-            job = _Job(name, lambda: fn(*args), trio.lowlevel.current_trio_token())
+            job = _Job(_name(fn), lambda: fn(*args), trio.lowlevel.current_trio_token())
             self._jobs.put(job)
             try:
                 await job.done.wait()
@@ -115,6 +114,10 @@ class Compute:
             del job  # results can be large: do not hold the last one while idle
 
 
+def _name(fn: Callable[..., Any]) -> str:
+    return getattr(fn, "__qualname__", type(fn).__name__)
+
+
 def _lower_priority(niceness: int) -> None:
     """Make the calling thread give way to others, where threads have a priority of their own."""
     if sys.platform == "linux":
@@ -136,12 +139,16 @@ class InlineCompute:
         self, cost_s: Callable[[Callable[..., Any]], float], *, num_workers: int = 1
     ) -> None:
         self._cost_s = cost_s
+        self.spent_s: dict[str, float] = {}
+        """As ``Compute.spent_s``, in virtual time."""
         self._free = trio.CapacityLimiter(num_workers)
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Wait the virtual cost of ``fn``, then return ``fn(*args)``."""
         async with self._free:
-            await trio.sleep(self._cost_s(fn))
+            cost_s = self._cost_s(fn)
+            await trio.sleep(cost_s)
+            self.spent_s[_name(fn)] = self.spent_s.get(_name(fn), 0.0) + cost_s
             return fn(*args)
 
     def close(self) -> None:
