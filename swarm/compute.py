@@ -8,10 +8,10 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import outcome
@@ -20,6 +20,9 @@ import trio
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 NICENESS_MAX = 19
+JOBS_AHEAD = 1
+"""Jobs handed over beyond those that run: a worker that ends one begins the next without asking the event loop,
+which may be busy for milliseconds with what the last one made."""
 CLOSE_TIMEOUT_S = 2.0
 """How long closing waits for a job that still runs: leaving must take less than 3 s."""
 
@@ -32,7 +35,7 @@ class ComputePort(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     name: str
     work: Callable[[], Any]
@@ -64,8 +67,9 @@ class Compute:
         self._prepare = prepare
         self.spent_s: dict[str, float] = {}
         """Processor seconds by name of the function: where the time of this node went."""
-        self._free = trio.CapacityLimiter(num_workers)  # bounds the queue too: a job per worker
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._free = trio.CapacityLimiter(num_workers + JOBS_AHEAD)  # bounds the queue too
+        self._jobs = deque[_Job | None]()
+        self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._work, name=f"compute-{i}", daemon=True)
             for i in range(num_workers)
@@ -82,10 +86,12 @@ class Compute:
                 if thread.ident is None:
                     thread.start()
             job = _Job(_name(fn), lambda: fn(*args), trio.lowlevel.current_trio_token())
-            self._jobs.put(job)
+            self._hand_over(job)
             try:
                 await job.done.wait()
             except trio.Cancelled:
+                if self._took_back(job):
+                    raise
                 with trio.move_on_after(math.inf) as unhurried:
                     unhurried.shield = True
                     await job.done.wait()
@@ -98,14 +104,33 @@ class Compute:
         """End the workers; waits at most ``CLOSE_TIMEOUT_S`` for the jobs that still run."""
         started = [thread for thread in self._threads if thread.ident is not None]
         for _ in started:
-            self._jobs.put(None)
+            self._hand_over(None)
         for thread in started:
             thread.join(CLOSE_TIMEOUT_S)
+
+    def _hand_over(self, job: _Job | None) -> None:
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def _took_back(self, job: _Job) -> bool:
+        """Whether a job had not begun; then it never will."""
+        with self._changed:
+            is_here = job in self._jobs
+            if is_here:
+                self._jobs.remove(job)
+            return is_here
+
+    def _next(self) -> _Job | None:
+        with self._changed:
+            while not self._jobs:
+                self._changed.wait()
+            return self._jobs.popleft()
 
     def _work(self) -> None:
         _lower_priority(self._niceness)
         ready = outcome.capture(self._prepare)
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             began = time.thread_time()
             job.result = ready if isinstance(ready, outcome.Error) else outcome.capture(job.work)
             self.spent_s[job.name] = self.spent_s.get(job.name, 0.0) + time.thread_time() - began
