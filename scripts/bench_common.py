@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -72,6 +73,16 @@ def machine() -> Mapping[str, object]:
         "torch": torch.__version__,
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
+
+
+def busy_s() -> float:
+    """Processor seconds that were used on this machine since it was started; 0 where nobody counts them."""
+    try:
+        line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _iowait, irq, softirq = (int(x) for x in line.split()[1:8])
+    return (user + nice + system + irq + softirq) / TICKS
 
 
 def _cpu_name() -> str:

@@ -8,10 +8,10 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import outcome
@@ -20,6 +20,9 @@ import trio
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 NICENESS_MAX = 19
+JOBS_AHEAD = 1
+"""Jobs handed over beyond those that run: a worker that ends one begins the next without asking the event loop,
+which may be busy for milliseconds with what the last one made."""
 CLOSE_TIMEOUT_S = 2.0
 """How long closing waits for a job that still runs: leaving must take less than 3 s."""
 
@@ -32,7 +35,7 @@ class ComputePort(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     name: str
     work: Callable[[], Any]
@@ -64,8 +67,9 @@ class Compute:
         self._prepare = prepare
         self.spent_s: dict[str, float] = {}
         """Processor seconds by name of the function: where the time of this node went."""
-        self._free = trio.CapacityLimiter(num_workers)  # bounds the queue too: a job per worker
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._free = trio.CapacityLimiter(num_workers + JOBS_AHEAD)  # bounds the queue too
+        self._jobs = deque[_Job | None]()
+        self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._work, name=f"compute-{i}", daemon=True)
             for i in range(num_workers)
@@ -81,12 +85,13 @@ class Compute:
             for thread in self._threads:
                 if thread.ident is None:
                     thread.start()
-            name = getattr(fn, "__qualname__", type(fn).__name__)
-            job = _Job(name, lambda: fn(*args), trio.lowlevel.current_trio_token())
-            self._jobs.put(job)
+            job = _Job(_name(fn), lambda: fn(*args), trio.lowlevel.current_trio_token())
+            self._hand_over(job)
             try:
                 await job.done.wait()
             except trio.Cancelled:
+                if self._took_back(job):
+                    raise
                 with trio.move_on_after(math.inf) as unhurried:
                     unhurried.shield = True
                     await job.done.wait()
@@ -99,20 +104,43 @@ class Compute:
         """End the workers; waits at most ``CLOSE_TIMEOUT_S`` for the jobs that still run."""
         started = [thread for thread in self._threads if thread.ident is not None]
         for _ in started:
-            self._jobs.put(None)
+            self._hand_over(None)
         for thread in started:
             thread.join(CLOSE_TIMEOUT_S)
+
+    def _hand_over(self, job: _Job | None) -> None:
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def _took_back(self, job: _Job) -> bool:
+        """Whether a job had not begun; then it never will."""
+        with self._changed:
+            is_here = job in self._jobs
+            if is_here:
+                self._jobs.remove(job)
+            return is_here
+
+    def _next(self) -> _Job | None:
+        with self._changed:
+            while not self._jobs:
+                self._changed.wait()
+            return self._jobs.popleft()
 
     def _work(self) -> None:
         _lower_priority(self._niceness)
         ready = outcome.capture(self._prepare)
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             began = time.thread_time()
             job.result = ready if isinstance(ready, outcome.Error) else outcome.capture(job.work)
             self.spent_s[job.name] = self.spent_s.get(job.name, 0.0) + time.thread_time() - began
             with suppress(trio.RunFinishedError):  # the loop is gone, and so is whoever waited
                 job.token.run_sync_soon(job.done.set)
             del job  # results can be large: do not hold the last one while idle
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    return getattr(fn, "__qualname__", type(fn).__name__)
 
 
 def _lower_priority(niceness: int) -> None:
@@ -136,12 +164,16 @@ class InlineCompute:
         self, cost_s: Callable[[Callable[..., Any]], float], *, num_workers: int = 1
     ) -> None:
         self._cost_s = cost_s
+        self.spent_s: dict[str, float] = {}
+        """As ``Compute.spent_s``, in virtual time."""
         self._free = trio.CapacityLimiter(num_workers)
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Wait the virtual cost of ``fn``, then return ``fn(*args)``."""
         async with self._free:
-            await trio.sleep(self._cost_s(fn))
+            cost_s = self._cost_s(fn)
+            await trio.sleep(cost_s)
+            self.spent_s[_name(fn)] = self.spent_s.get(_name(fn), 0.0) + cost_s
             return fn(*args)
 
     def close(self) -> None:

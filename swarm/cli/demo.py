@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from swarm.cli.demo_children import Children
     from swarm.cli.demo_report import Result
     from swarm.cli.demo_results import Measured
-    from swarm.cli.demo_script import Script
+    from swarm.cli.demo_script import Role, Script
     from swarm.cli.demo_stage import Player
     from swarm.cli.demo_watch import Watch
 
@@ -94,13 +94,23 @@ class Troupe:
 
 
 def play(
-    desk: Terminal, folder: Path, file: str, *, minutes: float, kills: bool, lies: bool = False
+    desk: Terminal,
+    folder: Path,
+    file: str,
+    *,
+    minutes: float,
+    kills: bool,
+    lies: bool = False,
+    cast: "tuple[Role, ...]" = (),
 ) -> "tuple[Result, Watch]":
-    """Run the whole demo below ``folder``; afterwards nothing of it runs any more."""
+    """Run the whole demo below ``folder``; afterwards nothing of it runs any more.
+
+    ``cast`` is who takes part, the launcher first; without one, those of the demo.
+    """
     from swarm.cli.demo_children import STOP_S
     from swarm.cli.demo_results import measure
 
-    troupe = _gather(desk, folder, file, minutes, kills, lies)
+    troupe = _gather(desk, folder, file, minutes, kills, lies, cast)
     children, watch, patience_s = troupe.children, troupe.watch, HURRY_S
     try:
         _open(troupe)
@@ -116,7 +126,13 @@ def play(
 
 
 def _gather(
-    desk: Terminal, folder: Path, file: str, minutes: float, kills: bool, lies: bool
+    desk: Terminal,
+    folder: Path,
+    file: str,
+    minutes: float,
+    kills: bool,
+    lies: bool,
+    cast: "tuple[Role, ...]",
 ) -> Troupe:
     import secrets
 
@@ -138,7 +154,7 @@ def _gather(
         watch.tell(f"no liar: {run_file.run.numerics} numerics are not checked bit for bit")
     training = run_file.training
     honest = num_honest(training.num_stages, training.replicas_max, lies=lies)
-    players = set_stage(folder, cast_of(honest, lies=lies), run_file)
+    players = set_stage(folder, cast or cast_of(honest, lies=lies), run_file)
     deadline = watch.began + max(60 * minutes - CLOSING_S, CLOSING_S)
     script = Script(deadline=deadline, kills=kills, lies=lies)
     return Troupe(players, Children(secrets.token_hex(8)), script, watch, run_path)

@@ -1,8 +1,11 @@
 """Measure every new canonical checkpoint on held-out text, and remember what came out.
 
 Shell: whoever launched the run does it, and whoever wants to (``evaluate`` in the node file); one stage is in
-memory at a time, and the arithmetic gives way to training.
+memory at a time, and the arithmetic gives way to training. On a machine whose processors are all busy it would
+cost training what it takes all the same: so it takes little, and rests in between.
 """
+
+import os
 
 import trio
 from torch import Tensor
@@ -33,6 +36,8 @@ WINDOWS = 128
 LOOK_S = 2.0
 RETRY_S = 30.0
 """After a text or a checkpoint that could not be had."""
+SHARE_MAX = 0.01
+"""Of the time of this machine's processors. Of the checkpoints that come meanwhile the newest is measured."""
 SHOWN_MAX = 500
 """Points that the local page is given: the newest."""
 
@@ -83,6 +88,7 @@ async def evaluate_checkpoints(context: Context) -> None:
         round_ = next(iter(common_rounds(run)), 0)
         if context.store.get(TABLE, _key(context, round_)) is not None:
             continue
+        before_s = _spent_s(context)
         try:
             found = await _measure(context, run, round_)
         except (Unreachable, BadConfig, Corrupt) as error:
@@ -97,6 +103,18 @@ async def evaluate_checkpoints(context: Context) -> None:
             f"held-out loss of {what}: {loss:.3f} nats, perplexity {perplexity(loss):.2f}",
             round=round_,
         )
+        await trio.sleep(rest_s(_spent_s(context) - before_s))
+
+
+def rest_s(spent_s: float) -> float:
+    """How long to rest after a measurement that took so many seconds of one processor."""
+    return spent_s / (SHARE_MAX * (os.cpu_count() or 1))
+
+
+def _spent_s(context: Context) -> float:
+    """Processor seconds of all measurements since the start."""
+    spent_s = context.checking.spent_s
+    return sum(spent_s.get(job.__qualname__, 0.0) for job in (heldout_passes, pass_on, mean_loss))
 
 
 async def _measure(context: Context, run: Run, round_: int) -> Evaluation:

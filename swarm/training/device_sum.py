@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from swarm.errors import PeerFault, UsageError
-from swarm.training.inner import FIXED_POINT, GRADIENT_MAX, MICROBATCHES_MAX
+from swarm.training.inner import MICROBATCHES_MAX
+from swarm.training.repops.referee import FIXED_POINT, GRADIENT_MAX
 from swarm.training.state import are_finite
 
 

@@ -118,7 +118,7 @@ class LocalEngine:
         """On the device where it has 64 bits, which Apple's has not."""
         if self.home.type == "cuda":
             return DeviceSum(num_parameters, self.home)
-        return GradientSum(num_parameters)
+        return GradientSum(num_parameters, self._eager.ops)
 
     def forward(self, params_P: Tensor, version: int, inputs: Tensor) -> Forward:  # noqa: ARG002
         """On this device; the output on the CPU."""

@@ -5,7 +5,7 @@ Core: arithmetic on flat vectors, in place where the docstring says so.
 Micro-batch gradients are summed in 64-bit fixed point at 2^-44, so the sum is exact and the order in which
 answers arrive cannot matter. A missing micro-batch renormalises: the mean is over those that arrived.
 
-Legend: P parameters of the shard, C values in work at a time.
+Legend: P parameters of the shard.
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,9 @@ from torch import Tensor
 
 from swarm.errors import PeerFault, UsageError
 from swarm.spec import NANO, OptimizerSpec
-from swarm.training.ops import AdamWScalars, Ops
+from swarm.training.ops import NATIVE, AdamWScalars, Ops
 from swarm.training.stages import Span
-from swarm.training.state import are_finite
 
-FIXED_POINT = 2.0**44
-"""Gradients are counted in units of 2^-44: finer than float32 resolves at any size that matters."""
-GRADIENT_MAX = 1024.0
-"""No element of an honest micro-batch gradient is larger; 2^10 x 256 micro-batches fit 63 bits at 2^-44."""
-CHUNK = 1 << 15
-"""Values in work at a time: what lies between the reading and the adding stays in the cache."""
 MICROBATCHES_MAX = 256
 """Most micro-batches in one sum, so that it cannot overflow."""
 
@@ -33,36 +26,29 @@ MICROBATCHES_MAX = 256
 class GradientSum:
     """The running sum of one step's micro-batch gradients."""
 
-    def __init__(self, num_parameters: int) -> None:
+    def __init__(self, num_parameters: int, ops: Ops = NATIVE) -> None:
+        """``ops`` computes the sum: each table's has the same bits, in more or less time."""
         self.count = 0
+        self._ops = ops
         self._sum_P = torch.zeros(num_parameters, dtype=torch.int64)
-        self._wide_C = torch.empty(min(num_parameters, CHUNK), dtype=torch.float64)
-        self._units_C = torch.empty(self._wide_C.shape, dtype=torch.int64)
 
     def add(self, grad_P: Tensor) -> None:
         """Add one micro-batch.
 
-        Raises ``PeerFault``, changing nothing, when an element is not finite or past ``GRADIENT_MAX``:
+        Raises ``PeerFault``, changing nothing, when an element is not finite or past ``referee.GRADIENT_MAX``:
         what a peer sent made the arithmetic fail, and the micro-batch is dropped.
         """
         if self.count >= MICROBATCHES_MAX or grad_P.shape != self._sum_P.shape:
             raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self._sum_P.numel()}")
-        if not are_finite(grad_P, bound=GRADIENT_MAX):
+        if not self._ops.add_units(self._sum_P, grad_P):
             raise PeerFault("a micro-batch whose gradient is not finite or far too large")
-        for at in range(0, grad_P.numel(), CHUNK):
-            part_C = grad_P[at : at + CHUNK]
-            wide_C, units_C = self._wide_C[: len(part_C)], self._units_C[: len(part_C)]
-            torch.mul(wide_C.copy_(part_C), FIXED_POINT, out=wide_C)
-            units_C.copy_(wide_C.round_())
-            self._sum_P[at : at + CHUNK].add_(units_C)
         self.count += 1
 
     def mean(self) -> Tensor:
         """The mean gradient_P, float32; raise ``UsageError`` when there was none."""
         if self.count == 0:
             raise UsageError("a step needs at least one micro-batch")
-        wide_P = self._sum_P.to(torch.float64)
-        return wide_P.mul_(1.0 / FIXED_POINT).div_(float(self.count)).float()
+        return self._ops.mean_units(self._sum_P, self.count)
 
     def clear(self) -> None:
         """Begin the next step."""

@@ -52,6 +52,10 @@ class Ops:
     """Euclidean norm of a flat tensor."""
     adamw: Callable[[Tensor, Tensor, Tensor, Tensor, AdamWScalars], None]
     """(params_P, m_P, v_P, grad_P, scalars): update the first three in place; no weight decay."""
+    add_units: Callable[[Tensor, Tensor], bool]
+    """(sum_P int64, grad_P): add in units of 2^-44, in place; False, adding nothing, if it is no gradient."""
+    mean_units: Callable[[Tensor, int], Tensor]
+    """(sum_P int64, count) -> mean_P."""
 
 
 class Context(Protocol):

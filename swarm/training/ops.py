@@ -1,7 +1,7 @@
 """The one table through which all arithmetic of the model and the optimizer goes.
 
 Core: pure functions, usable under autograd; one operator never writes into its arguments, except
-``adamw``, whose purpose that is.
+``adamw`` and ``add_units``, whose purpose that is.
 
 ``native`` is torch's own arithmetic: fast, the same bits on the same machine with one thread, but not
 between machines (docs/spec/verification.md section 1); ``native-bf16`` is the same with products in bfloat16
@@ -11,6 +11,7 @@ Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, 
 H heads, E features of one head, P parameters of a shard.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from math import sqrt
 
@@ -23,6 +24,7 @@ from swarm.errors import BadConfig
 from swarm.training.device_ops import BF16_NAME, device_ops
 from swarm.training.operators import AdamWScalars, Context, Ops, apply
 from swarm.training.repops.exact import EXACT_NAME, exact_ops
+from swarm.training.repops.referee import add_units, mean_units
 from swarm.training.repops.selftest import trusted_kernels
 
 
@@ -32,7 +34,7 @@ def table(numerics: str) -> Ops:
     Raises ``BadConfig`` for a profile that this build does not have, or that this machine gets wrong.
     """
     if numerics == NATIVE.name:
-        return NATIVE
+        return _native_table()
     if numerics == EXACT_NAME:
         return _exact_table()
     if numerics == BF16_NAME:
@@ -45,12 +47,23 @@ def table(numerics: str) -> Ops:
 @lru_cache(maxsize=16)
 def table_on(numerics: str, device: str) -> Ops:
     """The operators of a native profile as an accelerator wants them, for tensors on ``device``."""
-    return device_ops(NATIVE, device, bf16=numerics == BF16_NAME)
+    base = _native_table() if device == "cpu" else NATIVE
+    return device_ops(base, device, bf16=numerics == BF16_NAME)
 
 
 def notice(numerics: str) -> str:
     """What the person at this machine should know about a profile, or nothing; raises as ``table`` does."""
     return "" if table(numerics).name != EXACT_NAME else trusted_kernels().notice
+
+
+@lru_cache(maxsize=1)
+def _native_table() -> Ops:
+    """``NATIVE``, but gradients are summed by the kernels trusted here: integers are alike in any profile."""
+    try:
+        kernels = trusted_kernels().kernels
+    except BadConfig:
+        return NATIVE
+    return replace(NATIVE, add_units=kernels.add_units, mean_units=kernels.mean_units)
 
 
 @lru_cache(maxsize=1)
@@ -201,6 +214,8 @@ NATIVE = Ops(
     cross_entropy=F.cross_entropy,
     norm=lambda flat: float(torch.linalg.vector_norm(flat)),
     adamw=_adamw,
+    add_units=add_units,
+    mean_units=mean_units,
 )
 
 __all__ = [

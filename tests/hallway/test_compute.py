@@ -112,6 +112,33 @@ async def test_cancelled_while_queued_never_runs_and_while_running_runs_to_its_e
     compute.close()
 
 
+async def test_the_next_job_does_not_wait_for_a_busy_event_loop() -> None:
+    compute, both = Compute(), threading.Event()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(compute.run, abs, -1)
+        nursery.start_soon(compute.run, both.set)
+        await trio.testing.wait_all_tasks_blocked(0.0)
+        assert both.wait(5), "the event loop has not turned since the first job was done"
+    compute.close()
+
+
+async def test_a_job_handed_over_and_cancelled_never_runs() -> None:
+    compute, ran = Compute(), list[str]()
+    release = threading.Event()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(compute.run, release.wait, 5)
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        with trio.move_on_after(0.02) as scope:
+            await compute.run(ran.append, "handed over")
+        assert scope.cancelled_caught
+        release.set()
+        await compute.run(ran.append, "after it")
+    assert ran == ["after it"]
+    compute.close()
+
+
 async def test_the_event_loop_stays_awake_while_a_worker_computes() -> None:
     compute, ticks = Compute(), 0
 

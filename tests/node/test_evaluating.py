@@ -1,5 +1,6 @@
 """A node measures each new checkpoint once, with the loss that the whole model has, and shows the newest."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace as Some
 from typing import Any
@@ -15,6 +16,7 @@ from swarm.compute import InlineCompute
 from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.node.evaluating import (
+    LOOK_S,
     RETRY_S,
     SHOWN_MAX,
     TABLE,
@@ -25,7 +27,7 @@ from swarm.node.evaluating import (
 )
 from swarm.spec import NANO
 from swarm.store import Store
-from swarm.training.evaluate import heldout_loss, perplexity, whole_model
+from swarm.training.evaluate import WINDOWS_PER_PASS, heldout_loss, perplexity, whole_model
 from swarm.training.ops import NATIVE
 from swarm.training.stages import init_flat, plan_stages
 from swarm.types import Digest, PeerId, StageIndex
@@ -36,6 +38,8 @@ PLANS = plan_stages(SPEC.model, 2)
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
 ME, OTHER = PeerId(b"m" * 32), PeerId(b"o" * 32)
 RUN16 = b"r" * 16
+COST_S = 0.01
+"""Of one job of a measurement."""
 
 
 def root(round_: int, stage: int) -> Digest:
@@ -85,7 +89,7 @@ class Desk:
             run16=RUN16,
             store=self.store,
             config=Some(evaluate=evaluate),
-            checking=InlineCompute(lambda _: 0.01),
+            checking=InlineCompute(lambda _: COST_S),
             library=self.library,
             report=self.report,
         )
@@ -144,6 +148,26 @@ async def test_each_boundary_that_all_stages_have_is_measured_once(
         "held-out loss of the initial weights",
         "held-out loss of the checkpoint of round 8",
     ]
+
+
+async def test_a_measurement_rests_a_hundred_times_as_long_as_it_took(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    desk = Desk(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(evaluate_checkpoints, desk.context)
+        await desk.hear()
+        began = trio.current_time()
+        for round_ in (8, 16):
+            desk.post(0, round_)
+            desk.post(1, round_)
+        await desk.hear()
+        nursery.cancel_scope.cancel()
+    jobs = 1 + 2 * WINDOWS // WINDOWS_PER_PASS
+    assert sum(desk.context.checking.spent_s.values()) == pytest.approx(2 * jobs * COST_S)
+    rested_s = trio.current_time() - began - jobs * COST_S
+    assert 0 <= rested_s - 100 * jobs * COST_S / (os.cpu_count() or 1) <= 2 * LOOK_S
+    assert [row["round"] for row in desk.rows()] == [0, 16], "the newest, and not the one before"
 
 
 @pytest.mark.parametrize(("owner", "evaluate"), [(OTHER, False), (OTHER, True), (ME, False)])

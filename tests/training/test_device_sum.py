@@ -6,7 +6,8 @@ from torch import Tensor
 
 from swarm.errors import PeerFault, UsageError
 from swarm.training.device_sum import DeviceSum
-from swarm.training.inner import GRADIENT_MAX, MICROBATCHES_MAX, GradientSum
+from swarm.training.inner import MICROBATCHES_MAX, GradientSum
+from swarm.training.repops.referee import GRADIENT_MAX
 
 CPU = torch.device("cpu")
 

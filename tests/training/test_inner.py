@@ -9,7 +9,6 @@ from torch import Tensor
 from swarm.errors import PeerFault, UsageError
 from swarm.spec import NANO, OptimizerSpec
 from swarm.training.inner import (
-    GRADIENT_MAX,
     MICROBATCHES_MAX,
     AdamState,
     GradientSum,
@@ -17,6 +16,7 @@ from swarm.training.inner import (
     learning_rate,
 )
 from swarm.training.ops import NATIVE
+from swarm.training.repops.referee import GRADIENT_MAX
 from swarm.training.stages import Span
 
 SPEC = OptimizerSpec(

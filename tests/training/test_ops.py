@@ -98,6 +98,17 @@ def test_no_operator_writes_into_its_arguments() -> None:
 
 
 def test_an_unknown_profile_is_refused_by_name() -> None:
-    assert table("native") is NATIVE
+    assert table("native").name == NATIVE.name
     with pytest.raises(BadConfig, match="seq-f64/9"):
         table("seq-f64/9")
+
+
+def test_gradients_are_summed_alike_by_every_table() -> None:
+    tables = [NATIVE, *map(table, ("native", "native-bf16", "seq-f32/1"))]
+    sums = [torch.zeros(1000, dtype=torch.int64) for _ in tables]
+    for seed in range(3):
+        grad = noise(1000, seed=seed) * 10.0 ** (2 - 3 * seed)
+        assert all(ops.add_units(total, grad) for ops, total in zip(tables, sums, strict=True))
+    means = [ops.mean_units(total, 3) for ops, total in zip(tables, sums, strict=True)]
+    assert all(torch.equal(total, sums[0]) for total in sums)
+    assert all(torch.equal(mean, means[0]) for mean in means)

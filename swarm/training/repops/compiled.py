@@ -20,7 +20,7 @@ from torch import Tensor
 
 from swarm.errors import BadConfig, UsageError
 
-VERSION = 1
+VERSION = 2
 """Of the signatures in kernels.c; a library of another version was built from another source."""
 ISAS = ("portable", "avx2", "avx512", "neon")
 """Instruction sets in the order of kernels.c."""
@@ -82,6 +82,8 @@ _SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
     ("cross_entropy_backward", _INT, [_INT, _LONG, _LONG, _FLOAT] + [_POINTER] * 3),
     ("sum_of_squares", _INT, [_INT, _LONG] + [_POINTER] * 2),
     ("adamw", _INT, [_INT, _LONG] + [_POINTER] * 5),
+    ("add_units", _INT, [_INT, _LONG] + [_POINTER] * 3),
+    ("mean_units", _INT, [_INT, _LONG, ctypes.c_double] + [_POINTER] * 2),
 )
 
 
@@ -251,6 +253,18 @@ class Compiled:
             _floats(params_P), _floats(m_P), _floats(v_P), _floats(grad_P),
         )  # fmt: skip
 
+    def add_units(self, sum_P: Tensor, grad_P: Tensor) -> bool:
+        """See ``referee.add_units``."""
+        grad_P, fits = _vector(grad_P, *sum_P.shape), ctypes.c_int()
+        self._call("add_units", grad_P.numel(), _floats(grad_P), _units(sum_P), ctypes.byref(fits))
+        return bool(fits)
+
+    def mean_units(self, sum_P: Tensor, count: int) -> Tensor:
+        """See ``referee.mean_units``."""
+        mean_P = torch.empty(sum_P.shape)
+        self._call("mean_units", mean_P.numel(), count, _units(sum_P), mean_P.data_ptr())
+        return mean_P
+
     def _call(self, name: str, *arguments: object) -> None:
         status = getattr(self.library, "repops_" + name)(ISAS.index(self.isa), *arguments)
         if status == _NO_MEMORY:
@@ -262,6 +276,13 @@ def _floats(x: Tensor) -> int:
     """Where the values lie; raise ``UsageError`` for anything but float32 on the CPU."""
     if x.dtype is not torch.float32 or x.device.type != "cpu":
         raise UsageError(f"kernels take float32 on the CPU, not {x.dtype} on {x.device}")
+    return x.data_ptr()
+
+
+def _units(x: Tensor) -> int:
+    """Where the values lie; raise ``UsageError`` for anything but int64, side by side, on the CPU."""
+    if x.dtype is not torch.int64 or x.device.type != "cpu" or not x.is_contiguous():
+        raise UsageError(f"units are contiguous int64 on the CPU, not {x.dtype} on {x.device}")
     return x.data_ptr()
 
 

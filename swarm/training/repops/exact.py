@@ -89,6 +89,14 @@ class Kernels(Protocol):
         """One update in place."""
         ...
 
+    def add_units(self, sum_P: Tensor, grad_P: Tensor) -> bool:
+        """Add a gradient to the sum of a step, or nothing."""
+        ...
+
+    def mean_units(self, sum_P: Tensor, count: int) -> Tensor:
+        """What an update takes."""
+        ...
+
 
 def exact_ops(kernels: Kernels) -> Ops:
     """The table of the profile over one set of kernels; whoever calls has tested that set."""
@@ -105,6 +113,8 @@ def exact_ops(kernels: Kernels) -> Ops:
         cross_entropy=partial(apply, _CrossEntropy, kernels),
         norm=partial(_norm, kernels),
         adamw=partial(_adamw, kernels),
+        add_units=kernels.add_units,
+        mean_units=kernels.mean_units,
     )
 
 

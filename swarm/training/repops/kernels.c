@@ -52,7 +52,7 @@
 #define NAME(base) JOIN(base, ISA)
 
 /* Changed with every change of a signature below: compiled.py refuses a library of another version. */
-enum { VERSION = 1 };
+enum { VERSION = 2 };
 enum { PORTABLE = 0, AVX2 = 1, AVX512 = 2, NEON = 3 };
 enum { OK = 0, NO_MEMORY = 1, NO_SUCH_ISA = 2 };
 
@@ -365,6 +365,18 @@ EXPORT int repops_sum_of_squares(int isa, int64_t n, const float *x, float *tota
 EXPORT int repops_adamw(int isa, int64_t n, const float *scalars, float *params, float *m, float *v,
                         const float *grad) {
 #define CALL(which) adamw_##which(n, scalars, params, m, v, grad)
+    DISPATCH(CALL);
+#undef CALL
+}
+
+EXPORT int repops_add_units(int isa, int64_t n, const float *grad, int64_t *sum, int *fits) {
+#define CALL(which) add_units_##which(n, grad, sum, fits)
+    DISPATCH(CALL);
+#undef CALL
+}
+
+EXPORT int repops_mean_units(int isa, int64_t n, double count, const int64_t *sum, float *mean) {
+#define CALL(which) mean_units_##which(n, count, sum, mean)
     DISPATCH(CALL);
 #undef CALL
 }

@@ -212,3 +212,22 @@ static int NAME(cross_entropy_backward)(int64_t rows, int64_t width, float facto
     }
     return OK;
 }
+
+/* --- the sum of a step's gradients, in units of 2^-44 --- */
+
+/* Nothing is added unless every value fits: one that is not finite, or past GRADIENT_MAX, does not. */
+static int NAME(add_units)(int64_t n, const float *grad, int64_t *sum, int *fits) {
+    int bad = 0;
+    for (int64_t i = 0; i < n; i++) bad |= !(grad[i] >= -GRADIENT_MAX && grad[i] <= GRADIENT_MAX);
+    *fits = !bad;
+    if (bad) return OK;
+    LANEWISE
+    for (int64_t i = 0; i < n; i++) sum[i] += (int64_t)llrint((double)grad[i] * FIXED_POINT);
+    return OK;
+}
+
+static int NAME(mean_units)(int64_t n, double count, const int64_t *sum, float *mean) {
+    LANEWISE
+    for (int64_t i = 0; i < n; i++) mean[i] = (float)((double)sum[i] * (1.0 / FIXED_POINT) / count);
+    return OK;
+}

@@ -1,6 +1,6 @@
 """The kernels of ``seq-f32/1`` by the book: pure torch, slow, and the definition of every bit.
 
-Core: pure functions of tensors; only ``adamw`` writes into its arguments.
+Core: pure functions of tensors; only ``adamw`` and ``add_units`` write into their arguments.
 
 Only operations that round once and alike everywhere are used: add, subtract, multiply, divide, casts,
 comparisons, selections, integers, and numpy's sqrt (torch's comes from a vector library that is off by one
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 FIXED_POINT = 2.0**44
-"""The embedding's gradient is summed in units of 2^-44, like the gradients of micro-batches."""
+"""Gradients are summed in units of 2^-44: finer than float32 resolves at any size that matters."""
 GRADIENT_MAX = 1024.0
-"""No element of an honest gradient is larger; one that is makes its row NaN."""
+"""No element of an honest gradient is larger; 2^10 x 256 micro-batches fit 63 bits at 2^-44."""
 GRADIENT_ROWS = 128
 """Rows of a micro-batch in one product of a weight's gradient: one sum over all of them would round worse
 than torch's own, which is cut up too."""
@@ -33,7 +33,7 @@ _EXP_SERIES = (1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)
 _LN2 = 0.6931471805599453
 _SQRT_HALF = 0.7071067811865476
 _TILE_VALUES = 1 << 15
-"""Products are computed in tiles of about this many float64, which stay in a core's cache."""
+"""Products and sums are computed in tiles of about this many float64, which stay in a core's cache."""
 
 
 def fma(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -267,6 +267,31 @@ def adamw(
     v_P.mul_(keep2).add_((grad_P * grad_P) * new2)
     below_P = root(v_P * correction2) + eps
     params_P.sub_((m_P * correction1) / below_P * rate)
+
+
+def add_units(sum_P: Tensor, grad_P: Tensor) -> bool:
+    """Add a gradient to an int64 sum in units of 2^-44, halves to even.
+
+    False, adding nothing, when a value is not finite or past ``GRADIENT_MAX``.
+    """
+    if grad_P.numel():
+        least, most = torch.aminmax(grad_P)
+        # A NaN anywhere makes both a NaN, which fails any comparison.
+        if not (float(least) >= -GRADIENT_MAX and float(most) <= GRADIENT_MAX):
+            return False
+    wide_C = torch.empty(min(grad_P.numel(), _TILE_VALUES), dtype=torch.float64)
+    units_C = torch.empty(wide_C.shape, dtype=torch.int64)
+    for at in range(0, grad_P.numel(), _TILE_VALUES):
+        part_C = grad_P[at : at + _TILE_VALUES]
+        wide, units = wide_C[: len(part_C)], units_C[: len(part_C)]
+        units.copy_(wide.copy_(part_C).mul_(FIXED_POINT).round_())
+        sum_P[at : at + _TILE_VALUES] += units
+    return True
+
+
+def mean_units(sum_P: Tensor, count: int) -> Tensor:
+    """The mean of ``count`` gradients from their sum: each line an IEEE operation in float64, then float32."""
+    return sum_P.double().mul_(1.0 / FIXED_POINT).div_(float(count)).float()
 
 
 def _by_head(q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,6 +37,7 @@ GOLDEN: dict[str, str] = {
     "cross_entropy": "09964e062f310c5c",
     "norm": "f606c1b02633a2e4",
     "adamw": "d8cbc5b0b48a2ef5",
+    "units": "e6c33e7c1ec0714c",
     "codec": "99fbaabb1d38e2b3",
     "coarse": "cb977ec616aab6ac",
 }
@@ -175,6 +176,16 @@ def _adamw(kernels: Kernels) -> Sequence[Tensor]:
     return params, m, v
 
 
+def _units(kernels: Kernels) -> Sequence[Tensor]:
+    """Sums that end on halves of a unit, and gradients that are refused."""
+    sum_P, halves = torch.zeros(1003, dtype=torch.int64), numbers(85, 1003) * 2.0**-21
+    wild, bad = numbers(84, 1003, spread=50), numbers(84, 1003, spread=9)
+    taken = [kernels.add_units(sum_P, grad) for grad in (bad, halves, wild.clamp(-1024.0, 1024.0))]
+    bad[7] = 1025.0
+    taken.append(kernels.add_units(sum_P, bad))
+    return sum_P, torch.tensor(taken), kernels.mean_units(sum_P, 3)
+
+
 def _codec(_: Kernels) -> Sequence[Tensor]:
     """What travels and what merges is torch's own arithmetic: the operations it uses, once each."""
     theta, anchor = numbers(90, 1000, spread=5), numbers(91, 1000, spread=5)
@@ -220,6 +231,7 @@ _QUESTIONS: dict[str, Callable[[Kernels], Sequence[Tensor]]] = {
     "cross_entropy": _cross_entropy,
     "norm": _norm,
     "adamw": _adamw,
+    "units": _units,
     "codec": _codec,
     "coarse": _coarse,
 }

@@ -125,6 +125,27 @@ def test_sums_of_squares(kernels: Compiled, count: int) -> None:
     assert kernels.sum_of_squares(x) == referee.sum_of_squares(x)
 
 
+@pytest.mark.parametrize("count", [0, 1, 17, 5000])
+def test_sums_of_gradients(kernels: Compiled, count: int) -> None:
+    arrivals = [numbers(seed, count, spread=9) for seed in range(3)]
+    arrivals.append(numbers(3, count) * 2.0**-21)  # halves of a unit
+    ours, theirs = (torch.zeros(count, dtype=torch.int64) for _ in range(2))
+    for grad in arrivals:
+        assert kernels.add_units(ours, grad)
+        assert referee.add_units(theirs, grad)
+    assert_same_bits(ours, theirs)
+    assert_same_bits(kernels.mean_units(ours, 4), referee.mean_units(theirs, 4))
+
+
+@pytest.mark.parametrize("junk", [float("nan"), float("inf"), 1025.0, -1025.0])
+def test_a_gradient_that_is_none_leaves_the_sum_as_it_was(kernels: Compiled, junk: float) -> None:
+    total, grad = torch.zeros(100, dtype=torch.int64), numbers(1, 100)
+    grad[99] = junk
+    for either in (kernels, referee):
+        assert not either.add_units(total, grad)
+        assert not total.any()
+
+
 def test_what_is_not_finite_poisons_the_same_rows(kernels: Compiled) -> None:
     logits = numbers(1, 4, 21)
     logits[1, 4], logits[3, 0] = float("-inf"), float("nan")
@@ -156,6 +177,8 @@ def test_a_call_that_would_leave_the_tensors_is_refused() -> None:
         lambda: kernels.gather_rows(x, -labels, 6),
         lambda: kernels.attention(numbers(2, 1, 3, 2, 4), numbers(2, 1, 2, 2, 4), numbers(2, 1, 2, 2, 4)),
         lambda: kernels.adamw(x, x, x[:3], x, SCALARS),
+        lambda: kernels.add_units(labels, x[0]),
+        lambda: kernels.mean_units(x, 1),
     ):  # fmt: skip
         with pytest.raises(UsageError):
             call()
