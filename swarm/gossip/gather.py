@@ -35,15 +35,15 @@ from swarm.gossip.messages import (
     Offer,
 )
 
-BUDGET_FIRST = 16
-"""Chunks on their way at first: 1 MiB."""
-BUDGET_MAX = 32
-"""2 MiB: fills a line of 100 ms up to 160 Mbit/s, and bounds what a partner makes us hold unverified."""
+BUDGET_FIRST = 24
+"""Chunks on their way at first, 1.5 MiB: a line of 20 Mbit/s has work until the first answers make it more."""
+BUDGET_MAX = 48
+"""3 MiB: fills a line of 100 ms up to 160 Mbit/s, and bounds what a partner makes us hold unverified."""
 FIRST_COUNT = 8
-"""Chunks asked for together with the offer, half of the budget: they leave a round trip earlier than any that
-an offer is needed for, and until they are here the other half is asked for."""
-REQUESTS_MAX = 4
-"""A budget is spread over this many requests: one travels while another is answered."""
+"""Chunks asked for together with the offer, a third of the budget: they leave a round trip earlier than any
+that an offer is needed for, and until they are here the other two thirds are asked for."""
+REQUESTS_MAX = 3
+"""A budget is spread over this many requests: two travel while another is answered, and none is small."""
 SLOW_S = 2.0
 """An answer that takes longer stood in a queue, and so does everything else on that line."""
 CHUNK_WAIT_S = 20.0

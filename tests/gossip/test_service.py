@@ -162,7 +162,7 @@ async def test_a_partner_that_never_publishes_costs_no_more_than_the_deadline(
     assert left.host.blamed == right.host.blamed == []
 
 
-@pytest.mark.parametrize("answered", [0, 1, 3, 4, 6])
+@pytest.mark.parametrize("answered", [0, 1, 2, 4])
 async def test_a_partner_that_stalls_at_any_chunk_costs_no_more_than_the_deadline(
     autojump_clock: trio.testing.MockClock, answered: int
 ) -> None:
