@@ -10,8 +10,10 @@ the other side can decrypt nothing and the connection is lost for all its stream
 from collections.abc import Sequence
 from typing import Any
 
+import trio
 from cryptography.exceptions import InvalidTag
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
+from libp2p.io.trio import TrioTCPStream
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
 from libp2p.security.secure_session import SecureSession
 
@@ -41,7 +43,7 @@ class Session(SecureSession):
             conn=secured.conn,
         )
         messages: Any = secured.conn
-        self._raw: Untyped = messages.read_writer.read_write_closer
+        self._raw: Untyped = _unlocked(messages.read_writer.read_write_closer)
         # The states under libp2p's cipher: they take views, which the noise package's own functions refuse.
         ciphers: Untyped = messages.noise_state.noise_protocol
         self._seal, self._open = ciphers.cipher_state_encrypt, ciphers.cipher_state_decrypt
@@ -127,6 +129,35 @@ class Session(SecureSession):
         if not plain:
             raise ConnectionClosedError("an empty message", transport="tcp")
         return plain
+
+
+class _Socket:
+    """A TCP socket as libp2p wraps it, without its locks: one task reads it, and one at a time writes."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.close = stream.aclose
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError(str(error), transport="tcp") from error
+        except trio.ClosedResourceError:
+            return  # We closed it ourselves: nobody waits for these bytes.
+
+    async def read(self, num_bytes: int) -> bytes:
+        try:
+            return await self._stream.receive_some(num_bytes)
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError(str(error), transport="tcp") from error
+        except trio.ClosedResourceError:
+            return b""
+
+
+def _unlocked(raw: Untyped) -> Untyped:
+    stream: Untyped = getattr(raw, "stream", None)
+    return _Socket(stream.stream) if isinstance(stream, TrioTCPStream) else raw
 
 
 def quick(secured: Untyped) -> Untyped:
