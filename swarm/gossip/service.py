@@ -173,7 +173,7 @@ class Trades:
                 wanted,
                 chain=self._chain,
                 deadline=deadline,
-                first_count=gather.FIRST_COUNT,
+                first_counts=gather.FIRST_COUNTS,
             )
             if delivered is None:
                 return None

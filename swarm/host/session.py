@@ -7,6 +7,7 @@ cipher, sets the pace; and a writer that is cancelled half way leaves half a mes
 the other side can decrypt nothing and the connection is lost for all its streams.
 """
 
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,10 @@ LENGTH_BYTES = 2
 """Before each message, big-endian: the framing of libp2p's Noise."""
 READ_BYTES = 256 << 10
 """Asked of the socket at once: four full messages."""
+UNSENT_BYTES = 128 << 10
+UNSENT_OPTION: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+"""A socket takes no more than this before it leaves, where the system can be told: what it has taken nothing
+small passes any more, and by itself it takes seconds of a narrow line."""
 WRITE_S = 10.0
 """Time for the socket to take what was sealed, at most one frame of 256 KiB: 200 kbit/s. Nobody is interrupted
 before; a peer that takes longer has stopped reading, and loses the connection."""
@@ -137,6 +142,8 @@ class _Socket:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.close = stream.aclose
+        if UNSENT_OPTION is not None:
+            stream.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, UNSENT_BYTES)
 
     async def write(self, data: bytes) -> None:
         try:

@@ -353,9 +353,9 @@ async def ask(asker: FakeHost, giver: FakeHost, request: bytes) -> bytes:
         bytes(5000),
         encode(OfferRequest(a_key(seat=-1), 1, ANCHOR_ROOT, 10)),
         encode(OfferRequest(a_key(), 1, ANCHOR_ROOT, -10)),
-        encode(FirstChunks(a_key(seat=-1), 1, ANCHOR_ROOT, 8)),
-        encode(FirstChunks(a_key(seat=2), 1, ANCHOR_ROOT, 0)),
-        encode(FirstChunks(a_key(seat=2), 1, ANCHOR_ROOT, -1)),
+        encode(FirstChunks(a_key(seat=-1), 1, ANCHOR_ROOT, 0, 8)),
+        encode(FirstChunks(a_key(seat=2), 1, ANCHOR_ROOT, 0, 0)),
+        encode(FirstChunks(a_key(seat=2), 1, ANCHOR_ROOT, -1, 8)),
         encode(Receipt(a_key(), 1, NO_DIGEST, bytes(64))),
     ],
     ids=[
