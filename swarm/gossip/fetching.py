@@ -97,7 +97,7 @@ class _Fetch:
 
     async def _fetch_first(self, number: int) -> None:
         """Ask for some of the first chunks at once; the answer is looked at when there is an offer."""
-        # The offer takes the stream that is open: to open one costs round trips, and everything waits for the offer.
+        # The offer takes the stream that is open: to open one costs round trips, and all waits for the offer.
         await trio.lowlevel.checkpoint()
         left_s = self._deadline - trio.current_time()
         if left_s <= 0:
