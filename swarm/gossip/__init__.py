@@ -3,6 +3,7 @@
 pairing.py   C  who averages with whom, from the beacon and the roster
 consensus.py C  who trades with whom at the end of a run, until all are one
 quantize.py  C  blockwise int8, bfloat16 and zstandard: fewer bytes for the same weights
+levels.py    C  blockwise levels in one pass, where the C extension was built
 int4.py      C  half the bytes again, with error feedback
 signals.py   C  what crosses a stage boundary: bfloat16, or blockwise int8
 chunks.py    C  bytes as numbered, hashed chunks, and back

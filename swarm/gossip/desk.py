@@ -24,6 +24,7 @@ from swarm.gossip.messages import (
     Offer,
     Receipt,
 )
+from swarm.gossip.quantize import VALUES_MAX
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex
 
 ROUNDS_KEPT = 2
@@ -157,8 +158,7 @@ class Desk:
         Raises ``OutOfTurn`` for a range outside the payload, ``Unreachable`` if it is gone.
         """
         packed = self._packed(payload_hash, peer)
-        if not (1 <= count <= CHUNKS_PER_REPLY_MAX and first >= 0):
-            raise OutOfTurn("an absurd range of chunks")
+        check_range(first, count)
         if first + count > packed.manifest.num_chunks:
             raise OutOfTurn("chunks past the end of the payload")
         size = EXCHANGE_CHUNK_BYTES
@@ -213,3 +213,9 @@ class Desk:
                 return
             if key != newest:
                 total -= self._given.pop(key).num_bytes
+
+
+def check_range(first: int, count: int) -> None:
+    """Raise ``OutOfTurn`` for chunks that no honest peer asks for, whatever the payload."""
+    if not (1 <= count <= CHUNKS_PER_REPLY_MAX and 0 <= first <= VALUES_MAX):
+        raise OutOfTurn("an absurd range of chunks")

@@ -3,8 +3,9 @@
 Shell: one task for each question on its way; the machines say which.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import trio
 
@@ -25,24 +26,37 @@ Ask = Callable[[ExchangeRequest, float], Awaitable[ExchangeReply]]
 
 
 async def fetch(
-    ask: Ask, wanted: Wanted, *, chain: Digest, deadline: float, ask_by: float, first_count: int
+    ask: Ask,
+    wanted: Wanted,
+    *,
+    chain: Digest,
+    deadline: float,
+    ask_by: float,
+    first_counts: Sequence[int],
 ) -> Deliver | None:
     """The fragment by ``deadline`` (trio's clock), whole and matching its hashes, or None.
 
-    None also when no offer has come by ``ask_by``, which is not after the deadline. ``first_count`` chunks are
-    asked for together with the offer. Raises ``PeerFault`` for a lie.
+    None also when no offer has come by ``ask_by``, which is not after the deadline. So many of the first chunks
+    are asked for together with the offer. Raises ``PeerFault`` for a lie.
     """
     pull = Pull(wanted, chain=chain, deadline=ask_by)
-    first = FirstChunks(wanted.key, wanted.to_seat, wanted.anchor_root, first_count)
-    return await _Fetch(ask, pull, first, deadline).run()
+    return await _Fetch(ask, wanted, pull, deadline, first_counts).run()
 
 
 class _Fetch:
-    def __init__(self, ask: Ask, pull: Pull, first: FirstChunks, deadline: float) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        wanted: Wanted,
+        pull: Pull,
+        deadline: float,
+        first_counts: Sequence[int],
+    ) -> None:
         self._ask = ask
         self._pull = pull
         self._deadline = deadline
-        self._first = first
+        self._wanted = wanted
+        self._first_counts = first_counts
         self._gather: Gather | None = None
         self._accepted = trio.Event()
         self._ended: Deliver | GiveUp | PeerFault | None = None
@@ -50,7 +64,8 @@ class _Fetch:
     async def run(self) -> Deliver | None:
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._guarded, self._fetch_offer)
-            self._nursery.start_soon(self._guarded, self._fetch_first)
+            for number in range(len(self._first_counts)):
+                self._nursery.start_soon(self._guarded, partial(self._fetch_first, number))
         if isinstance(self._ended, PeerFault):
             raise self._ended
         return self._ended if isinstance(self._ended, Deliver) else None
@@ -80,22 +95,29 @@ class _Fetch:
             self._end(effect)
             return
         self._gather = Gather(
-            effect.offer, effect.promised, deadline=self._deadline, first_count=self._first.count
+            effect.offer,
+            effect.promised,
+            deadline=self._deadline,
+            first_counts=self._first_counts,
         )
         self._carry_out(self._gather.start(trio.current_time()))
         self._accepted.set()
 
-    async def _fetch_first(self) -> None:
-        """Ask for the first chunks at once; the answer is looked at when it is known what it must be."""
+    async def _fetch_first(self, number: int) -> None:
+        """Ask for some of the first chunks at once; the answer is looked at when there is an offer."""
+        # The offer takes the stream that is open: to open one costs round trips, and all waits for the offer.
+        await trio.lowlevel.checkpoint()
         left_s = self._deadline - trio.current_time()
-        if not self._first.count or left_s <= 0:
+        if left_s <= 0:
             return
+        wanted, before = self._wanted, sum(self._first_counts[:number])
+        asked = (wanted.key, wanted.to_seat, wanted.anchor_root, before, self._first_counts[number])
         reply: ExchangeReply = NotYet()
         with suppress(Unreachable):  # They are asked for again like any others.
-            reply = await self._ask(self._first, min(left_s, CHUNK_WAIT_S))
+            reply = await self._ask(FirstChunks(*asked), min(left_s, CHUNK_WAIT_S))
         await self._accepted.wait()
         assert self._gather is not None, "accepted"
-        self._carry_out(self._gather.receive_first(reply, trio.current_time()))
+        self._carry_out(self._gather.receive_first(number, reply, trio.current_time()))
 
     async def _fetch_chunks(self, call: Call) -> None:
         assert self._gather is not None, "calls come from it"
@@ -111,9 +133,6 @@ class _Fetch:
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
             if isinstance(effect, Call):
-                self._nursery.start_soon(self._guarded, self._carried(effect))
+                self._nursery.start_soon(self._guarded, partial(self._fetch_chunks, effect))
             else:
                 self._end(effect)
-
-    def _carried(self, call: Call) -> Callable[[], Awaitable[None]]:
-        return lambda: self._fetch_chunks(call)

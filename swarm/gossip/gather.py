@@ -12,7 +12,8 @@ quick, is halved when one is slow, and falls to one chunk, after a pause, when o
 """
 
 from collections import deque
-from itertools import count
+from collections.abc import Sequence
+from itertools import accumulate, count, pairwise
 
 import numpy as np
 
@@ -35,15 +36,16 @@ from swarm.gossip.messages import (
     Offer,
 )
 
-BUDGET_FIRST = 16
-"""Chunks on their way at first: 1 MiB."""
-BUDGET_MAX = 32
-"""2 MiB: fills a line of 100 ms up to 160 Mbit/s, and bounds what a partner makes us hold unverified."""
-FIRST_COUNT = 8
+BUDGET_FIRST = 32
+"""Chunks on their way at first, 2 MiB: a line of 20 Mbit/s has work until the questions that follow the first
+answers have passed through what our own answers have filled."""
+BUDGET_MAX = 48
+"""3 MiB: fills a line of 100 ms up to 160 Mbit/s, and bounds what a partner makes us hold unverified."""
+FIRST_COUNTS = (8, 8)
 """Chunks asked for together with the offer, half of the budget: they leave a round trip earlier than any that
 an offer is needed for, and until they are here the other half is asked for."""
-REQUESTS_MAX = 4
-"""A budget is spread over this many requests: one travels while another is answered."""
+REQUESTS_MAX = 3
+"""A budget is spread over this many requests: two travel while another is answered, and none is small."""
 SLOW_S = 2.0
 """An answer that takes longer stood in a queue, and so does everything else on that line."""
 CHUNK_WAIT_S = 20.0
@@ -56,19 +58,25 @@ class Gather:
     """The chunks of one offer on their way in. Feed it answers and the time; carry out what it returns."""
 
     def __init__(
-        self, offer: Offer, promised: Manifest, *, deadline: float, first_count: int = 0
+        self,
+        offer: Offer,
+        promised: Manifest,
+        *,
+        deadline: float,
+        first_counts: Sequence[int] = (),
     ) -> None:
         """``promised`` has been checked against the offer; at ``deadline`` there is no trade.
 
-        The first ``first_count`` chunks, or as many as there are, have been asked for already.
+        So many of the first chunks, or what there is of them, have been asked for already.
         """
         self.deadline: float | None = deadline
         self._end = deadline
         self._offer = offer
         self._manifest = promised
-        self._first = min(first_count, promised.num_chunks)
-        left = promised.num_chunks - self._first
-        self._wanted = deque([(self._first, left)] if left else [])
+        ends = [min(end, promised.num_chunks) for end in accumulate(first_counts, initial=0)]
+        self._first = [(first, end - first) for first, end in pairwise(ends)]
+        left = promised.num_chunks - ends[-1]
+        self._wanted = deque([(ends[-1], left)] if left else [])
         self._asked: dict[int, float] = {}
         # Pages of it are taken when they are first written to, so that it grows with what has arrived.
         self._wire = np.empty(promised.num_bytes, np.uint8).data
@@ -78,19 +86,24 @@ class Gather:
 
     def start(self, now: float) -> tuple[Effect, ...]:
         """Return the first requests."""
-        if self._first:
-            self._asked[0], self._on_their_way = now, self._first
+        for first, size in self._first:
+            if size:
+                self._asked[first] = now
+                self._on_their_way += size
         return self._more(now)
 
-    def receive_first(self, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
+    def receive_first(self, number: int, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
         """Take the answer to what was asked for before the offer; ``NotYet`` if there is none."""
-        asked = ChunkRequest(self._offer.payload_hash, 0, self._first)
+        first, size = self._first[number]
+        if not size:  # There is less than was asked for, and whatever was said of it is nothing.
+            return ()
+        asked = ChunkRequest(self._offer.payload_hash, first, size)
         if not isinstance(reply, NotYet):
             return self.receive(asked, reply, now)
         if now >= self._end:
             return self.expire(now)
         self._settle(asked)
-        self._wanted.appendleft((0, self._first))
+        self._wanted.appendleft((first, size))
         return self._more(now)
 
     def receive(self, asked: ChunkRequest, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:

@@ -17,23 +17,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from swarm.errors import BadEncoding, UsageError
 from swarm.gossip.quantize import (
-    BLOCK,
     CHUNK,
     block_count,
     check_length,
     check_peaks_sent,
     chunks,
+    read_levels,
     read_peaks,
     roomy,
     steps,
-    to_levels,
-    to_values,
-    whole_blocks,
+    write_levels,
 )
 from swarm.types import Bytes
 
@@ -75,19 +72,12 @@ def encode_int4(theta_N: Tensor, anchor_N: Tensor, residual_N: Tensor) -> Coded:
     payload = np.empty(int4_bytes(numel), np.uint8)
     peaks_B, pairs = payload[: 2 * blocks].view("<f2"), payload[2 * blocks :]
     left_N = roomy(numel)
-    delta_C, levels_C = torch.empty(CHUNK), torch.empty(CHUNK)
-    small_C = torch.empty(CHUNK, dtype=torch.int8)
+    level_C = np.zeros(CHUNK, np.int8)
     for part, count, rows in chunks(numel):
-        delta_BK = whole_blocks(delta_C, count)
-        torch.sub(theta_N[part], anchor_N[part], out=delta_C[:count])
-        delta_C[:count].add_(residual_N[part])
-        levels_BK = levels_C[: delta_BK.numel()].view(-1, BLOCK)
-        peak_B, step_B1 = to_levels(delta_BK, LEVELS, levels_BK)
-        peaks_B[rows] = peak_B.numpy()
-        small_C[: levels_BK.numel()] = levels_C[: levels_BK.numel()]
-        pairs[part.start // 2 : (part.stop + 1) // 2] = _packed(small_C[: count + count % 2])
-        levels_BK.mul_(step_B1)
-        torch.sub(delta_C[:count], levels_C[:count], out=left_N[part])
+        values = (theta_N[part], anchor_N[part], LEVELS, peaks_B[rows], level_C[:count])
+        write_levels(*values, residual_N=residual_N[part], left_N=left_N[part])
+        level_C[count:] = 0  # behind an odd number of levels half a byte is left
+        pairs[part.start // 2 : (part.stop + 1) // 2] = _packed(level_C[: count + count % 2])
     check_peaks_sent(peaks_B)
     return Coded(payload.data.toreadonly(), left_N)
 
@@ -100,18 +90,16 @@ def decode_int4(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
     pairs = np.frombuffer(payload, np.uint8, offset=2 * blocks)
     if numel % 2 and int(pairs[-1]) & _HIGH:
         raise BadEncoding("a level behind the last value")
-    theta_N = roomy(blocks * BLOCK)
+    theta_N = roomy(numel)
     for part, count, rows in chunks(numel):
-        levels_C = _unpacked(pairs[part.start // 2 : (part.stop + 1) // 2])
-        values_C = theta_N[part.start : rows.stop * BLOCK]
-        np.copyto(values_C[:count].numpy(), levels_C[:count])
-        to_values(values_C, step_B1[rows], anchor_N[part])
-    return theta_N[:numel]
+        level_C = _unpacked(pairs[part.start // 2 : (part.stop + 1) // 2])
+        read_levels(step_B1[rows], level_C[:count], LEVELS, anchor_N[part], theta_N[part])
+    return theta_N
 
 
-def _packed(levels_C: Tensor) -> npt.NDArray[np.uint8]:
+def _packed(levels_C: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
     """An even number of levels, two to a byte."""
-    twice = levels_C.numpy().view("<u2")
+    twice = levels_C.view("<u2")
     shifted = np.right_shift(twice, 4)
     shifted &= _HIGH
     shifted |= twice & _LOW

@@ -80,11 +80,12 @@ class Receipt(Message, frozen=True, tag=3):
 
 
 class FirstChunks(Message, frozen=True, tag=4):
-    """Ask for the first chunks, at most ``count``, of what an ``OfferRequest`` in the same words is offered."""
+    """Ask for chunks, as many as there are, of what an ``OfferRequest`` in the same words is offered."""
 
     key: FragmentKey
     to_seat: int
     anchor_root: Digest
+    first: int
     count: int
 
 

@@ -20,9 +20,10 @@ import zstandard
 from torch import Tensor
 
 from swarm.errors import BadEncoding, UsageError
+from swarm.gossip import levels
 from swarm.types import Bytes
 
-BLOCK = 128
+BLOCK = levels.BLOCK
 LEVELS = 127
 CHUNK = 1 << 16
 """Values in work at a time: every pass over them stays in a core's cache, four times as fast as memory."""
@@ -49,14 +50,8 @@ def encode_int8(theta_N: Tensor, anchor_N: Tensor) -> Bytes:
     blocks = block_count(numel)
     payload = np.empty(int8_bytes(numel), np.uint8)
     peaks_B = payload[: 2 * blocks].view("<f2")
-    sent_N = torch.from_numpy(payload[2 * blocks :].view(np.int8))
-    delta_C, levels_BK = torch.empty(CHUNK), torch.empty(CHUNK // BLOCK, BLOCK)
-    for part, count, rows in chunks(numel):
-        delta_BK = whole_blocks(delta_C, count)
-        torch.sub(theta_N[part], anchor_N[part], out=delta_C[:count])
-        peak_B, _ = to_levels(delta_BK, LEVELS, levels_BK[: len(delta_BK)])
-        peaks_B[rows] = peak_B.numpy()
-        sent_N[part] = levels_BK.view(-1)[:count]
+    level_N = payload[2 * blocks :].view(np.int8)
+    write_levels(theta_N, anchor_N, LEVELS, peaks_B, level_N)
     check_peaks_sent(peaks_B)
     return payload.data.toreadonly()
 
@@ -67,14 +62,9 @@ def decode_int8(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
     blocks = block_count(numel)
     step_B1 = steps(read_peaks(payload, blocks), LEVELS)
     level_N = np.frombuffer(payload, np.int8, numel, 2 * blocks)
-    if numel and int(level_N.min()) < -LEVELS:
-        raise BadEncoding("an int8 level of -128, which nobody writes")
-    theta_N = roomy(blocks * BLOCK)
-    for part, count, rows in chunks(numel):
-        values_C = theta_N[part.start : rows.stop * BLOCK]
-        np.copyto(values_C[:count].numpy(), level_N[part])
-        to_values(values_C, step_B1[rows], anchor_N[part])
-    return theta_N[:numel]
+    theta_N = roomy(numel)
+    read_levels(step_B1, level_N, LEVELS, anchor_N, theta_N)
+    return theta_N
 
 
 def encode_bf16(theta_N: Tensor) -> bytes:
@@ -168,23 +158,64 @@ def whole_blocks(delta_C: Tensor, count: int) -> Tensor:
     return delta_C[:length].view(-1, BLOCK)
 
 
-def to_levels(delta_BK: Tensor, most: int, levels_BK: Tensor) -> tuple[Tensor, Tensor]:
-    """Write the levels in [-most, most] nearest to ``delta``, as floats; returns float16 peak_B and step_B1."""
-    torch.abs(delta_BK, out=levels_BK)
-    peak_B = levels_BK.amax(dim=1).to(torch.float16)
-    step_B1 = steps(peak_B.to(torch.float32), most)
-    # A block of zeros has step 0; any positive divisor gives it level 0.
-    torch.div(delta_BK, torch.where(step_B1 > 0, step_B1, 1.0), out=levels_BK)
-    levels_BK.round_().clamp_(-most, most)
-    return peak_B, step_B1
+def write_levels(
+    theta_N: Tensor,
+    anchor_N: Tensor,
+    most: int,
+    peaks_B: npt.NDArray[np.float16],
+    levels_N: npt.NDArray[np.int8],
+    *,
+    residual_N: Tensor | None = None,
+    left_N: Tensor | None = None,
+) -> None:
+    """Quantize float32 ``(theta - anchor) + residual`` to levels in [-most, most] of a peak for each block.
+
+    What the levels do not say goes to ``left_N``. Values that are not finite, or too large, make peaks that are
+    not finite.
+    """
+    kernels = levels.load()
+    if kernels is not None:
+        kernels.encode(
+            *(theta_N, anchor_N, most, peaks_B, levels_N), residual_N=residual_N, left_N=left_N
+        )
+        return
+    delta_C, scaled_C = torch.empty(CHUNK), torch.empty(CHUNK)
+    for part, count, rows in chunks(theta_N.numel()):
+        delta_BK = whole_blocks(delta_C, count)
+        torch.sub(theta_N[part], anchor_N[part], out=delta_C[:count])
+        if residual_N is not None:
+            delta_C[:count].add_(residual_N[part])
+        scaled_BK = scaled_C[: delta_BK.numel()].view(-1, BLOCK)
+        torch.abs(delta_BK, out=scaled_BK)
+        peak_B = scaled_BK.amax(dim=1).to(torch.float16)
+        peaks_B[rows] = peak_B.numpy()
+        step_B1 = steps(peak_B.to(torch.float32), most)
+        # A block of zeros has step 0; any positive divisor gives it level 0.
+        torch.div(delta_BK, torch.where(step_B1 > 0, step_B1, 1.0), out=scaled_BK)
+        scaled_BK.round_().clamp_(-most, most)
+        levels_N[part] = scaled_C[:count].to(torch.int8).numpy()
+        if left_N is not None:
+            scaled_BK.mul_(step_B1)
+            torch.sub(delta_C[:count], scaled_C[:count], out=left_N[part])
 
 
-def to_values(levels_C: Tensor, step_B1: Tensor, anchor_C: Tensor) -> None:
-    """Turn levels into values, in place; raises ``BadEncoding`` if one is not finite."""
-    levels_C.view(-1, BLOCK).mul_(step_B1)
-    values_C = levels_C[: anchor_C.numel()].add_(anchor_C)
-    if not is_finite(values_C):
-        raise BadEncoding("a tensor that is not finite")
+def read_levels(
+    step_B1: Tensor, levels_N: npt.NDArray[np.int8], most: int, anchor_N: Tensor, theta_N: Tensor
+) -> None:
+    """Write ``anchor + level * step``; raises ``BadEncoding`` for levels below -most and what is not finite."""
+    kernels = levels.load()
+    if kernels is not None:
+        kernels.decode(step_B1.view(-1), levels_N, most, anchor_N, theta_N)
+        return
+    if levels_N.size and int(levels_N.min()) < -most:
+        raise BadEncoding(f"a level below {-most}, which nobody writes")
+    values_C = torch.empty(CHUNK)
+    for part, count, rows in chunks(len(levels_N)):
+        np.copyto(values_C[:count].numpy(), levels_N[part])
+        values_C[: block_count(count) * BLOCK].view(-1, BLOCK).mul_(step_B1[rows])
+        torch.add(values_C[:count], anchor_N[part], out=theta_N[part])
+        if not is_finite(theta_N[part]):
+            raise BadEncoding("a tensor that is not finite")
 
 
 def is_finite(values_C: Tensor) -> bool:

@@ -194,7 +194,7 @@ class Trades:
                 chain=self._chain,
                 deadline=deadline,
                 ask_by=min(deadline, ask_by),
-                first_count=gather.FIRST_COUNT,
+                first_counts=gather.FIRST_COUNTS,
             )
             if delivered is None:
                 return None

@@ -111,6 +111,7 @@ class Server:
         async with self._admitted(room, peer, size) as number:
             request: bytes | None = None
             with self._evictable(room, number, RECEIVE_S):
+                await stream.widen(size)
                 request = await stream.receive(size)
             if request is None:
                 raise Unreachable("a question that came too slowly, or made room for others")

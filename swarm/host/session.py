@@ -7,11 +7,14 @@ cipher, sets the pace; and a writer that is cancelled half way leaves half a mes
 the other side can decrypt nothing and the connection is lost for all its streams.
 """
 
+import socket
 from collections.abc import Sequence
 from typing import Any
 
+import trio
 from cryptography.exceptions import InvalidTag
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
+from libp2p.io.trio import TrioTCPStream
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
 from libp2p.security.secure_session import SecureSession
 
@@ -22,6 +25,10 @@ LENGTH_BYTES = 2
 """Before each message, big-endian: the framing of libp2p's Noise."""
 READ_BYTES = 256 << 10
 """Asked of the socket at once: four full messages."""
+UNSENT_BYTES = 128 << 10
+UNSENT_OPTION: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+"""A socket takes no more than this before it leaves, where the system can be told: what it has taken nothing
+small passes any more, and by itself it takes seconds of a narrow line."""
 WRITE_S = 10.0
 """Time for the socket to take what was sealed, at most one frame of 256 KiB: 200 kbit/s. Nobody is interrupted
 before; a peer that takes longer has stopped reading, and loses the connection."""
@@ -41,7 +48,7 @@ class Session(SecureSession):
             conn=secured.conn,
         )
         messages: Any = secured.conn
-        self._raw: Untyped = messages.read_writer.read_write_closer
+        self._raw: Untyped = _unlocked(messages.read_writer.read_write_closer)
         # The states under libp2p's cipher: they take views, which the noise package's own functions refuse.
         ciphers: Untyped = messages.noise_state.noise_protocol
         self._seal, self._open = ciphers.cipher_state_encrypt, ciphers.cipher_state_decrypt
@@ -127,6 +134,37 @@ class Session(SecureSession):
         if not plain:
             raise ConnectionClosedError("an empty message", transport="tcp")
         return plain
+
+
+class _Socket:
+    """A TCP socket as libp2p wraps it, without its locks: one task reads it, and one at a time writes."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.close = stream.aclose
+        if UNSENT_OPTION is not None:
+            stream.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, UNSENT_BYTES)
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError(str(error), transport="tcp") from error
+        except trio.ClosedResourceError:
+            return  # We closed it ourselves: nobody waits for these bytes.
+
+    async def read(self, num_bytes: int) -> bytes:
+        try:
+            return await self._stream.receive_some(num_bytes)
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError(str(error), transport="tcp") from error
+        except trio.ClosedResourceError:
+            return b""
+
+
+def _unlocked(raw: Untyped) -> Untyped:
+    stream: Untyped = getattr(raw, "stream", None)
+    return _Socket(stream.stream) if isinstance(stream, TrioTCPStream) else raw
 
 
 def quick(secured: Untyped) -> Untyped:

@@ -216,9 +216,7 @@ class FrameStream:
     async def _fill(self, num_bytes: int, at_once: int = READ_BYTES) -> None:
         """Read until this many bytes are held."""
         while self._held < num_bytes:
-            data = await self._stream.read(at_once)
-            if not data:
-                raise EOFError
+            data: bytes = await self._muxed.conn.take(self._muxed, at_once)
             if self._count is not None:
                 self._count(0, len(data))
             self._parts.append(data)

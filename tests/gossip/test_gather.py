@@ -27,6 +27,7 @@ from swarm.gossip.messages import (
 )
 from tests.gossip.builders import a_key, a_packed, some_chunks
 
+FIRST_COUNT = 8
 SIZE = 10
 """A small chunk: what is tested here does not depend on its length."""
 OFFER = a_packed(a_key()).offer
@@ -170,3 +171,76 @@ def test_a_manifest_of_one_short_chunk_is_whole_at_once() -> None:
     gather = Gather(OFFER, Manifest(3, SIZE, manifest(b"abc", SIZE).hashes), deadline=9.0)
     (asked,) = requests(gather.start(0.0))
     assert gather.receive(asked, some_chunks(b"abc"), 1.0) == (Deliver(OFFER, b"abc"),)
+
+
+def a_started(num_chunks: int, first_count: int) -> tuple[Gather, bytes, list[ChunkRequest]]:
+    wire = random.Random(num_chunks).randbytes(SIZE * num_chunks - 3)
+    gather = Gather(OFFER, manifest(wire, SIZE), deadline=1000.0, first_counts=(first_count,))
+    return gather, wire, requests(gather.start(0.0))
+
+
+def first_of(wire: bytes, count: int) -> Chunks:
+    return chunks(wire, ChunkRequest(OFFER.payload_hash, 0, count))
+
+
+def test_chunks_asked_for_with_the_offer_count_in_the_budget_and_are_not_asked_for_again() -> None:
+    gather, wire, asked = a_started(100, FIRST_COUNT)
+    assert [one.first for one in asked] == [8, 18, 28]
+    assert sum(one.count for one in asked) == BUDGET_FIRST - FIRST_COUNT
+    waiting = asked + requests(gather.receive_first(0, first_of(wire, FIRST_COUNT), 1.0))
+    seen = list(range(FIRST_COUNT))
+    while True:
+        one = waiting.pop(0)
+        seen += range(one.first, one.first + one.count)
+        effects = gather.receive(one, chunks(wire, one), 1.0)
+        if effects and isinstance(effects[0], Deliver):
+            break
+        waiting += requests(effects)
+    assert sorted(seen) == list(range(100))
+    assert effects == (Deliver(OFFER, wire),)
+
+
+def test_a_fragment_of_few_chunks_is_whole_with_the_first_answer() -> None:
+    gather, wire, asked = a_started(3, FIRST_COUNT)
+    assert asked == []
+    assert gather.receive_first(0, first_of(wire, 3), 1.0) == (Deliver(OFFER, wire),)
+
+
+def test_first_chunks_that_nobody_had_are_asked_for_like_any_others_and_cost_nothing() -> None:
+    gather, wire, asked = a_started(100, FIRST_COUNT)
+    (again,) = requests(gather.receive_first(0, NotYet(), 1.0))
+    assert (again.first, again.count) == (0, FIRST_COUNT)
+    assert requests(gather.receive(asked[0], chunks(wire, asked[0]), 1.5)), "no pause, full budget"
+    late = a_started(100, FIRST_COUNT)[0]
+    assert isinstance(late.receive_first(0, NotYet(), 1000.0)[0], GiveUp)
+    few, wire, _ = a_started(3, FIRST_COUNT)
+    (whole,) = requests(few.receive_first(0, NotYet(), 1.0))
+    assert (whole.first, whole.count) == (0, 3)
+
+
+@pytest.mark.parametrize("count", [0, 1, FIRST_COUNT - 1, FIRST_COUNT + 1])
+def test_first_chunks_behind_the_last_one_are_nothing_whatever_is_said_of_them() -> None:
+    wire = random.Random(9).randbytes(9 * SIZE)
+    for reply in (NotYet(), Taken(), some_chunks(), some_chunks(b"more")):
+        gather = Gather(OFFER, manifest(wire, SIZE), deadline=9.0, first_counts=(4, 4, 4, 4))
+        assert gather.start(0.0) == ()
+        assert gather.receive_first(3, reply, 1.0) == ()
+        for number, first, size in ((0, 0, 4), (2, 8, 1), (1, 4, 4)):
+            part = chunks(wire, ChunkRequest(OFFER.payload_hash, first, size))
+            effects = gather.receive_first(number, part, 1.0)
+        assert effects == (Deliver(OFFER, wire),)
+
+
+def test_another_number_of_first_chunks_than_there_must_be_is_the_peers_fault(count: int) -> None:
+    gather, wire, _ = a_started(100, FIRST_COUNT)
+    with pytest.raises(OutOfTurn):
+        gather.receive_first(0, first_of(wire, count), 1.0)
+    few, wire, _ = a_started(3, FIRST_COUNT)
+    with pytest.raises(OutOfTurn):
+        few.receive_first(0, first_of(wire + bytes(100), FIRST_COUNT), 1.0)
+
+
+def test_false_first_chunks_are_found_out() -> None:
+    gather, wire, _ = a_started(100, FIRST_COUNT)
+    with pytest.raises(PeerFault):
+        gather.receive_first(0, first_of(bytes(len(wire)), FIRST_COUNT), 1.0)

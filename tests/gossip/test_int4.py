@@ -6,8 +6,19 @@ import torch
 from torch import Tensor
 
 from swarm.errors import BadEncoding, UsageError
+from swarm.gossip import levels
 from swarm.gossip.int4 import LEVELS, Coded, decode_int4, encode_int4, int4_bytes, is_coarse
 from swarm.gossip.quantize import BLOCK, CHUNK
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["kernels", "tensors"])
+def with_and_without_kernels(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the extension was not built, both are the same."""
+    if not request.param:
+        monkeypatch.setattr(levels, "load", lambda: None)
+
 
 SIZES = [1, 2, 3, 127, 128, 129, 1000, CHUNK, CHUNK + 1, 2 * CHUNK + 129]
 

@@ -37,7 +37,7 @@ OFFER = a_packed(a_key()).offer
 
 
 def test_every_exchange_message_comes_back_as_it_was() -> None:
-    first = FirstChunks(a_key(), 4, ANCHOR_ROOT, 8)
+    first = FirstChunks(a_key(), 4, ANCHOR_ROOT, 8, 8)
     offer = OfferRequest(a_key(), 4, ANCHOR_ROOT, 5)
     for asked in (offer, first, ChunkRequest(NO_DIGEST, 0, 1), RECEIPT):
         assert decode_exchange_request(encode(asked)) == asked

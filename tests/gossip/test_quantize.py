@@ -7,6 +7,7 @@ import zstandard
 from torch import Tensor
 
 from swarm.errors import BadEncoding, UsageError
+from swarm.gossip import levels
 from swarm.gossip.quantize import (
     BLOCK,
     CHUNK,
@@ -21,6 +22,16 @@ from swarm.gossip.quantize import (
     encode_int8,
     int8_bytes,
 )
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["kernels", "tensors"])
+def with_and_without_kernels(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the extension was not built, both are the same."""
+    if not request.param:
+        monkeypatch.setattr(levels, "load", lambda: None)
+
 
 SIZES = [1, 127, 128, 129, 1000, CHUNK, 2 * CHUNK + 129]
 

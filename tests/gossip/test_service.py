@@ -163,7 +163,7 @@ async def test_a_partner_that_never_publishes_costs_no_more_than_the_deadline(
     assert left.host.blamed == right.host.blamed == []
 
 
-@pytest.mark.parametrize("answered", [0, 1, 3, 4, 6])
+@pytest.mark.parametrize("answered", [0, 1, 2, 4])
 async def test_a_partner_that_stalls_at_any_chunk_costs_no_more_than_the_deadline(
     autojump_clock: trio.testing.MockClock, answered: int
 ) -> None:
@@ -354,9 +354,9 @@ async def ask(asker: FakeHost, giver: FakeHost, request: bytes) -> bytes:
         bytes(5000),
         encode(OfferRequest(a_key(seat=-1), 1, ANCHOR_ROOT, 10)),
         encode(OfferRequest(a_key(), 1, ANCHOR_ROOT, -10)),
-        encode(FirstChunks(a_key(seat=-1), 1, ANCHOR_ROOT, 8)),
-        encode(FirstChunks(a_key(seat=2), 1, ANCHOR_ROOT, 0)),
-        encode(FirstChunks(a_key(seat=2), 1, ANCHOR_ROOT, -1)),
+        encode(FirstChunks(a_key(seat=-1), 1, ANCHOR_ROOT, 0, 8)),
+        encode(FirstChunks(a_key(seat=2), 1, ANCHOR_ROOT, 0, 0)),
+        encode(FirstChunks(a_key(seat=2), 1, ANCHOR_ROOT, -1, 8)),
         encode(Receipt(a_key(), 1, NO_DIGEST, bytes(64))),
     ],
     ids=[

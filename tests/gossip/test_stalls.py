@@ -46,7 +46,7 @@ def one_small_chunk_in_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "EXCHANGE_CHUNK_BYTES", CHUNK_BYTES)
     for name in ("BUDGET_FIRST", "BUDGET_MAX"):
         monkeypatch.setattr(gather, name, gather.REQUESTS_MAX)
-    monkeypatch.setattr(gather, "FIRST_COUNT", 0)
+    monkeypatch.setattr(gather, "FIRST_COUNTS", ())
 
 
 async def pulled(
@@ -121,7 +121,7 @@ async def test_whatever_becomes_of_the_first_chunks_a_pull_ends_by_its_deadline(
     first_count: int,
 ) -> None:
     """They are asked for without an offer; lost, they are asked for again like any others."""
-    monkeypatch.setattr(gather, "FIRST_COUNT", first_count)
+    monkeypatch.setattr(gather, "FIRST_COUNTS", (first_count,))
     traded, took_s, blamed, stalling = await pulled(manner, 0, FirstChunks)
     assert stalling.asked == 1
     assert took_s <= WITHIN_S + 0.001
@@ -132,7 +132,7 @@ async def test_whatever_becomes_of_the_first_chunks_a_pull_ends_by_its_deadline(
 async def test_first_chunks_of_what_is_not_published_yet_are_asked_for_again(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gather, "FIRST_COUNT", 8)
+    monkeypatch.setattr(gather, "FIRST_COUNTS", (8,))
     network = FakeNetwork()
     left, right = network.host(1), network.host(2)
     mine, theirs = (Trades(h, h.secret, CHAIN, InlineCompute(lambda _: 0.0)) for h in (left, right))

@@ -90,7 +90,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "EXCHANGE_CHUNK_BYTES", CHUNK_BYTES)
     for name in ("BUDGET_FIRST", "BUDGET_MAX"):
         monkeypatch.setattr(gather, name, gather.REQUESTS_MAX)
-    monkeypatch.setattr(gather, "FIRST_COUNT", 0)
+    monkeypatch.setattr(gather, "FIRST_COUNTS", ())
 
 
 def a_run(stages: int) -> RunSpec:
@@ -219,7 +219,7 @@ def test_nor_in_a_pipeline(undisturbed: dict[int, list[tuple[str, float]]]) -> N
 def test_first_chunks_that_never_come_delay_no_step(
     undisturbed: dict[int, list[tuple[str, float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gather, "FIRST_COUNT", 1)
+    monkeypatch.setattr(gather, "FIRST_COUNTS", (1,))
     for manner, is_survived in ((stalls, False), (drips, False), (overtakes, True)):
         replica = Replica(a_run(1))
         Stalling(replica.swarm.nodes[0, 1].host, manner, 0, FirstChunks)

@@ -243,7 +243,7 @@ def exchange() -> list[Json]:
         )
     fixed = replace(packed.offer, wire_bytes=400, chunk_root=some("chunks"))
     out.append(message(Offered(sign_offer(ALICE, CHAIN, fixed), bytes(32))))
-    out.append(message(FirstChunks(key, 4, some("anchor"), 8)))
+    out.append(message(FirstChunks(key, 4, some("anchor"), 8, 8)))
     blob = blob_manifest(b"a small blob", dtype="uint8", shape=(12,))
     big = blob_manifest(bytes(2_000_000), dtype="float32", shape=(500_000,))
     out += [
