@@ -40,16 +40,22 @@ TEXTS_KEPT = 4
 """Runs whose text is mapped: what is checked is seldom of more."""
 
 
+def _silent(_: str) -> None:
+    pass
+
+
 class Library:
     """One node's shelf of public things."""
 
-    def __init__(self, host: Host, blobs: Blobs, compute: ComputePort, store: Store) -> None:
+    def __init__(
+        self, host: Host, blobs: Blobs, compute: ComputePort, store: Store, say: Say = _silent
+    ) -> None:
+        """``say`` is told before what takes long."""
         self._host, self._blobs, self._compute, self._store = host, blobs, compute, store
         self._texts: OrderedDict[DataSpec, TokenSource] = OrderedDict()
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
         self._initial: dict[tuple[Digest, StageIndex], Digest] = {}
-        self.say: Say = _silent
-        """Told before what takes long."""
+        self._say = say
 
     def peers_of(self, run: Run | None) -> list[PeerId]:
         """Everybody the ledger or the network names for a run, connected ones first."""
@@ -157,7 +163,7 @@ class Library:
             return spec.initial_roots[stage]
         key = (spec.digest, stage)
         if key not in self._initial:
-            drawn = drawn_root(spec, stage, self._store, self._compute, self.say)
+            drawn = drawn_root(spec, stage, self._store, self._compute, self._say)
             self._initial[key] = await drawn
         return self._initial[key]
 
@@ -251,7 +257,3 @@ class Library:
     def _is_full(self) -> bool:
         held = sum(tensor.numel() * FLOAT_BYTES for tensor in self._anchors.values())
         return len(self._anchors) > ANCHORS_KEPT or held > ANCHORS_BYTES_MAX
-
-
-def _silent(_: str) -> None:
-    pass

@@ -181,12 +181,11 @@ async def _rooms(
         trades = Trades(host, secret, genesis.chain, workers.trading)
         await _started(nursery, trades.run)
         is_alone = genesis.validators == (secret.peer,)  # a launch of its own: nobody else can vote
-        validate = config.validate_ or is_alone
-        ledger = LedgerService.open(store, genesis, secret, host, validate=validate)
+        votes = config.validate_ or is_alone
+        ledger = LedgerService.open(store, genesis, secret, host, validate=votes)
         pipeline = Pipeline(host, secret)
         pipeline.serve()
-        library = Library(host, blobs, workers.compute, store)
-        library.say = partial(report, EventKind.PROGRESS)
+        library = Library(host, blobs, workers.compute, store, partial(report, EventKind.PROGRESS))
         checks = Checks(
             host=host,
             secret=secret,
