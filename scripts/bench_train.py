@@ -104,7 +104,8 @@ def _parameters(size: Size) -> dict[str, object]:
         "numerics": "native",
         "isolated": "mean of the replicas' own losses; all others: loss of the averaged model",
         "halfspeed": "half of the replicas take every second step: a quarter fewer tokens in as many"
-        " steps; with a third more steps, and as many tokens, it is halfspeed_same_tokens; what so few"
+        " steps; two rounds later they are seen to trail, and only pull; with a third more steps, and as"
+        " many tokens, it is halfspeed_same_tokens; what so few"
         " tokens cost when nobody is slow, but the run is shorter, is fewer_steps",
         "churn25": "2 of 8 vanish at every round boundary; each newcomer adopts a sibling's phi and second"
         f" moments; from the newest checkpoint, one every {CHECKPOINT_ROUNDS} rounds, it is"

@@ -155,7 +155,7 @@ class Swarm(Replicas):
 
     def _share(self, offered: Offered, taker: int, giver: int) -> float:
         """How much of the giver's weights the taker takes."""
-        if self.pulls_only(giver, offered.round_index):
+        if not self.gives(offered.stage, giver, offered.round_index):
             return 0.0
         row, f = self.seats[offered.stage], offered.fragment
         mine, theirs = (row[i].tokens - row[i].tokens_at_sync[f] for i in (taker, giver))
