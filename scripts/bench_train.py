@@ -106,7 +106,8 @@ def _parameters(size: Size) -> dict[str, object]:
         "lost30": "of 100 pulls 30 fail, each drawn by itself; then a fallback partner is asked, once, and may"
         " fail as well; without one it is lost30_alone",
         "halfspeed": "half of the replicas take every second step: a quarter fewer tokens in as many"
-        " steps; with a third more steps, and as many tokens, it is halfspeed_same_tokens; what so few"
+        " steps; two rounds later they are seen to trail, and only pull; with a third more steps, and as"
+        " many tokens, it is halfspeed_same_tokens; what so few"
         " tokens cost when nobody is slow, but the run is shorter, is fewer_steps",
         "churn25": "2 of 8 vanish at every round boundary; each newcomer adopts a sibling's phi and second"
         f" moments; from the newest checkpoint, one every {CHECKPOINT_ROUNDS} rounds, it is"

@@ -20,7 +20,7 @@ from swarm.training.baselines import data_parallel_gradient
 from swarm.training.data import TokenSource, sample_ids, windows
 from swarm.training.evaluate import heldout_loss, whole_model
 from swarm.training.inner import AdamState, GradientSum, adamw_step, learning_rate
-from swarm.training.lag import Given, adopt, pulls_only
+from swarm.training.lag import Given, adopt, is_trailing, pulls_only
 from swarm.training.ops import NATIVE
 from swarm.training.routing import path
 from swarm.training.stages import (
@@ -49,6 +49,11 @@ class Seat:
     adam: AdamState
     tokens_at_sync: list[int]
     tokens: int = 0
+    tokens_at_boundary: int = 0
+    on_its_way: int = 0
+    """Tokens of the round before this one: its commit is not final yet."""
+    last_tokens: int = 0
+    """Tokens of the last commit that is: what the roster of this round shows; 0: none yet."""
     since_round: int | None = None
     """When it joined; one that was there from the beginning never only pulls."""
 
@@ -124,7 +129,11 @@ class Replicas:
     # --- who is there ---
 
     def begin_round(self, round_index: int) -> None:
-        """Checkpoints are made, some vanish, newcomers take their places."""
+        """Commits become final, checkpoints are made, some vanish, newcomers take their places."""
+        for seat in (seat for row in self.seats for seat in row):
+            seat.last_tokens = seat.on_its_way
+            seat.on_its_way = seat.tokens - seat.tokens_at_boundary
+            seat.tokens_at_boundary = seat.tokens
         dice = stream(self.beacon, "bench.boundary", round_index)
         order = dice.shuffled(range(self.count))
         if round_index and round_index % self.spec.checkpoint_rounds == 0:
@@ -141,7 +150,7 @@ class Replicas:
 
     def _settled(self, order: list[int], round_index: int) -> list[int]:
         """Those who give already; if there are none, all of them."""
-        return [i for i in order if not self.pulls_only(i, round_index)] or order
+        return [i for i in order if not self.is_new(i, round_index)] or order
 
     def _newcomer(self, stage: int, since_round: int | None) -> Seat:
         """The join transform: the newest checkpoint, moments, momentum and residual zero."""
@@ -157,12 +166,18 @@ class Replicas:
             since_round=since_round,
         )
 
-    def pulls_only(self, index: int, round_index: int) -> bool:
+    def is_new(self, index: int, round_index: int) -> bool:
         """Whether a replica takes and does not give yet."""
         since = self.seats[0][index].since_round
         return since is not None and pulls_only(
             round_index, since, self.spec.outer.pull_only_rounds
         )
+
+    def gives(self, stage: int, index: int, round_index: int) -> bool:
+        """Whether anything may be taken from a replica: it is not new, and does not trail."""
+        row = self.seats[stage]
+        trails = is_trailing(row[index].last_tokens, [seat.last_tokens for seat in row])
+        return not trails and not self.is_new(index, round_index)
 
     # --- inner steps ---
 

@@ -158,12 +158,14 @@ class Swarm(Replicas):
         """From whom everybody who hears anything hears: the drawn partner, or who steps in for it."""
         heard, taken = dict[int, int](), Counter[int]()
         where = (self.beacon, self.beacon, StageIndex(stage), fragment, RoundIndex(round_index))
+        givers = {key for key in self.keys if self.gives(stage, key.index, round_index)}
         for i, key in enumerate(self.keys):
             drawn = pairs.get(key)
-            if drawn is not None and not self._is_lost(i, round_index, fragment):
+            if drawn in givers and not self._is_lost(i, round_index, fragment):
                 heard[i] = drawn.index
                 continue
-            others = (j for j in heaviest_edges(key, self.keys, *where) if j != drawn)
+            edges = heaviest_edges(key, self.keys, *where)
+            others = (other for other in edges if other != drawn and other in givers)
             for attempt, other in enumerate(islice(others, self.variant.num_retries), start=1):
                 is_free = taken[other.index] < self.variant.num_retries
                 if is_free and not self._is_lost(i, round_index, fragment, attempt):
@@ -174,8 +176,6 @@ class Swarm(Replicas):
 
     def _share(self, offered: Offered, taker: int, giver: int) -> float:
         """How much of the giver's weights the taker takes."""
-        if self.pulls_only(giver, offered.round_index):
-            return 0.0
         row, f = self.seats[offered.stage], offered.fragment
         mine, theirs = (row[i].tokens - row[i].tokens_at_sync[f] for i in (taker, giver))
         return weight_nano(mine, theirs, 0, self.spec.outer.age_weights_nano) / NANO

@@ -21,6 +21,8 @@ class RosterSeat:
     """The round it joined in: for a few rounds its partners take nothing from it."""
     lag: int = 0
     """Rounds by which its last commit is older than it could be: its partners weigh it by its age."""
+    trails: bool = False
+    """Its last commit has far fewer tokens than is usual in its stage: its partners take nothing from it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,13 +110,13 @@ def terms_with(
 
 
 def is_pull_only(plan: RoundPlan, seat: RosterSeat) -> bool:
-    """Whether partners take nothing from a seat: it joined lately, or is too far behind.
+    """Whether partners take nothing from a seat: it joined lately, trails, or is too far behind.
 
     Who is too far behind begins again from another state, and is behind until the ledger has a segment of it.
     """
     pulls = plan.spec.outer.pull_only_rounds
     is_new = seat.joined_round > 0 and pulls_only(plan.round, seat.joined_round, pulls)
-    is_behind = seat.lag >= len(plan.spec.outer.age_weights_nano)
+    is_behind = seat.trails or seat.lag >= len(plan.spec.outer.age_weights_nano)
     return is_new or is_behind or catching_up(seat.lag) is Catching.ADOPT
 
 

@@ -3,9 +3,10 @@
 Core: pure functions of final state. Trainers and those who replay them must read the same.
 """
 
-from swarm.ledger.records import RoundInfo, Run
+from swarm.ledger.records import RoundInfo, Run, Seat
 from swarm.ledger.seats import lag_of
 from swarm.ledger.state import Reader
+from swarm.training.lag import is_trailing
 from swarm.training.round_plan import RosterSeat, RoundPlan
 from swarm.types import Digest, RoundIndex
 
@@ -19,19 +20,7 @@ def round_plan(run: Run, info: RoundInfo, chain: Digest) -> RoundPlan:
         spec=run.spec,
         round=info.round,
         beacon=info.beacon,
-        rosters=tuple(
-            tuple(
-                RosterSeat(
-                    seat.index,
-                    seat.peer,
-                    seat.last_tokens,
-                    seat.joined_round,
-                    lag_of(seat, info.round),
-                )
-                for seat in roster
-            )
-            for roster in info.seats
-        ),
+        rosters=tuple(_roster(seats, info.round) for seats in info.seats),
         consensus=info.consensus,
     )
 
@@ -40,3 +29,19 @@ def past_plan(reader: Reader, run: Run, round_: RoundIndex) -> RoundPlan | None:
     """The plan of a round whose segments can still be checked; None before and after."""
     info = reader.round_info(run.index, round_)
     return None if info is None else round_plan(run, info, reader.globals.chain)
+
+
+def _roster(seats: tuple[Seat, ...], round_: RoundIndex) -> tuple[RosterSeat, ...]:
+    """The seats of one stage, each seen among the others."""
+    tokens = [seat.last_tokens for seat in seats]
+    return tuple(
+        RosterSeat(
+            seat.index,
+            seat.peer,
+            seat.last_tokens,
+            seat.joined_round,
+            lag_of(seat, round_),
+            is_trailing(seat.last_tokens, tokens),
+        )
+        for seat in seats
+    )

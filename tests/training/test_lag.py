@@ -1,9 +1,13 @@
-"""A replica behind by two rounds still counts, by its age; further behind it starts from another's state."""
+"""A replica behind by two rounds still counts, by its age; further behind it starts from another's state.
+
+One that trains far less than most is seen to by everybody, and no minority can make another look so.
+"""
 
 import pytest
 import torch
 
 from swarm.errors import PeerFault, UsageError
+from swarm.rng import stream
 from swarm.spec import NANO
 from swarm.training.lag import (
     STEPS_MAX,
@@ -11,10 +15,12 @@ from swarm.training.lag import (
     Given,
     adopt,
     catching_up,
+    is_trailing,
     lag_rounds,
     pulls_only,
 )
 from swarm.training.outer import weight_nano
+from swarm.types import Digest
 
 AGES = (NANO, NANO // 2, NANO // 4)
 
@@ -71,3 +77,49 @@ def test_a_state_that_no_replica_has_is_the_givers_fault(bad: Given) -> None:
 def test_a_newcomer_only_pulls_for_the_rounds_of_the_run() -> None:
     assert [pulls_only(r, 10, 2) for r in (10, 11, 12)] == [True, True, False]
     assert not pulls_only(10, 10, 0)
+
+
+def trailing(*tokens: int) -> list[int]:
+    """The places of those who trail."""
+    return [at for at, mine in enumerate(tokens) if is_trailing(mine, tokens)]
+
+
+def test_with_equal_tokens_nobody_trails() -> None:
+    for count in range(1, 9):
+        assert trailing(*[640] * count) == []
+    assert trailing(100, 75, 100, 99) == [], "three quarters are enough"
+    assert trailing(100, 74, 100, 99) == [1]
+    assert trailing(1, 1, 1, 1, 1) == []
+
+
+def test_who_has_half_of_the_tokens_of_the_other_half_trails() -> None:
+    assert trailing(50, 100, 50, 100) == [0, 2]
+    assert trailing(50, 50, 100) == [], "most are as slow as they"
+    assert trailing(50, 100, 100) == [0]
+    assert trailing(1, 2, 3, 4, 5, 6, 7, 8) == [0, 1, 2]
+
+
+def test_of_two_nobody_trails_for_the_other_would_be_left_alone() -> None:
+    assert trailing(1, 100) == []
+    assert trailing(0, 1, 100) == []
+
+
+def test_a_seat_without_a_segment_neither_trails_nor_says_what_is_usual() -> None:
+    assert trailing(0, 0, 0, 40, 100, 100) == [3]
+    assert trailing(0, 0, 0) == []
+    assert trailing() == []
+
+
+@pytest.mark.parametrize("others", [3, 4, 7])
+def test_a_minority_that_claims_absurd_tokens_makes_nobody_trail(others: int) -> None:
+    liars = [1 << 50] * (others - 1)
+    assert trailing(*[640] * others, *liars) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_at_most_half_of_a_stage_trails_and_two_are_left_to_give(seed: int) -> None:
+    dice = stream(Digest(bytes(32)), "tests.trailing", seed)
+    tokens = [1 + dice.below(1000) for _ in range(3 + seed)]
+    slow = trailing(*tokens)
+    assert 2 * len(slow) <= len(tokens)
+    assert len(tokens) - len(slow) >= 2

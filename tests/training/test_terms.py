@@ -69,12 +69,21 @@ def test_a_partner_up_to_two_rounds_behind_weighs_less(lag: int, weight: int) ->
     assert mine.due_nano(100, 100) == NANO // 2, "whoever is behind takes all it can get"
 
 
-def test_nothing_is_taken_from_who_is_further_behind_or_joined_lately() -> None:
-    for seat in ({"lag": 3}, {"joined_round": 8}, {"joined_round": 9}):
+def test_nothing_is_taken_from_who_is_further_behind_trails_or_joined_lately() -> None:
+    for seat in ({"lag": 3}, {"joined_round": 8}, {"joined_round": 9}, {"trails": True}):
         terms = terms_of(a_plan(2, **seat), STAGE, 0, 0)
         assert terms is not None
         assert not terms.gives
     assert not is_pull_only(a_plan(2), RosterSeat(0, PEERS[0], 1, joined_round=7))
+
+
+def test_who_trails_takes_as_much_as_anybody() -> None:
+    plan = a_plan(2, trails=True)
+    assert plan.rosters[1][1].trails
+    terms = terms_of(plan, STAGE, 1, 0)
+    assert terms is not None
+    assert terms.gives
+    assert terms.due_nano(50, 100) == NANO // 2
 
 
 def test_a_table_that_ends_earlier_ends_the_giving() -> None:

@@ -449,3 +449,11 @@ def test_nothing_is_taken_from_a_partner_that_only_pulls() -> None:
         else:
             with pytest.raises(OutOfTurn, match="pulls"):
                 _merged(merged, plan=plan)
+
+
+def test_nothing_is_taken_from_a_partner_that_trails() -> None:
+    merged = a_merge(PLAN, 1)
+    roster = tuple(replace(seat, trails=True) for seat in PLAN.rosters[1])
+    plan = replace(PLAN, rosters=(PLAN.rosters[0], roster, PLAN.rosters[2]))
+    with pytest.raises(OutOfTurn, match="pulls"):
+        _merged(merged, plan=plan)

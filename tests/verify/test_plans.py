@@ -1,6 +1,9 @@
 """A past round reads as it did when it was trained, as long as a segment of it can be checked."""
 
-from swarm.types import RoundIndex
+import pytest
+
+from swarm.codec import replace
+from swarm.types import NO_DIGEST, RoundIndex
 from swarm.verify.plans import past_plan, round_plan
 from tests.ledger.checking import a_case
 
@@ -20,3 +23,16 @@ def test_a_round_is_read_the_same_when_it_is_long_gone() -> None:
     assert all(info.round > 1 for info in run.rounds)
     assert past_plan(case.ledger.state, run, RoundIndex(1)) == then
     assert past_plan(case.ledger.state, run, RoundIndex(999)) is None
+
+
+@pytest.mark.parametrize("trained", [(640, 640, 640), (640, 640, 479), (640, 479, 0), (0, 0, 0)])
+def test_who_trails_is_read_off_the_last_commits_of_its_stage(trained: tuple[int, ...]) -> None:
+    case = a_case()
+    (info,) = [info for info in case.run.rounds if info.round == 1]
+    seat = info.seats[0][0]
+    roster = tuple(
+        replace(seat, index=index, last_tokens=count) for index, count in enumerate(trained)
+    )
+    plan = round_plan(case.run, replace(info, seats=(roster, *info.seats[1:])), NO_DIGEST)
+    slow = [other.index for other in plan.rosters[0] if other.trails]
+    assert slow == ([2] if trained == (640, 640, 479) else [])
