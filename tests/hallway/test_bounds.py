@@ -5,11 +5,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from swarm.bounds import BOUNDS, check_genesis, check_spec, num_parameters, token_dtype
+from swarm.bounds import (
+    ACCOUNTS_MAX,
+    BOUNDS,
+    check_genesis,
+    check_spec,
+    num_parameters,
+    token_dtype,
+)
 from swarm.config import RunFile, genesis_of, run_spec
 from swarm.errors import BadConfig
+from swarm.merkle import merkle_root
 from swarm.spec import DataSpec, Genesis, RunSpec
-from swarm.types import Amount, Digest, PeerId
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 SPEC = run_spec(
     RunFile(),
@@ -194,3 +202,26 @@ def test_a_segment_has_no_more_tokens_than_a_commitment_counts() -> None:
     many = msgspec.structs.replace(SPEC, inner_steps_max=10_000, microbatches_per_step=256)
     with pytest.raises(BadConfig, match="tokens must be at most"):
         check_spec(many)
+
+
+def test_weights_of_fewer_or_more_stages_are_refused_though_their_root_fits() -> None:
+    for count in (1, 3):
+        roots = tuple(Digest(bytes([n]) * 32) for n in range(count))
+        spec = msgspec.structs.replace(SPEC, initial_roots=roots, init_root=merkle_root(roots))
+        with pytest.raises(BadConfig, match=f"{count} initial_roots for 2 stages"):
+            check_spec(spec)
+
+
+def test_a_tokenizer_is_bytes_or_a_file_that_is_named() -> None:
+    with pytest.raises(BadConfig, match="tokenizer is one of bytes, file"):
+        check_spec(with_data(tokenizer="words"))
+    with pytest.raises(BadConfig, match="tokenizer_root names the file"):
+        check_spec(with_data(tokenizer_root=NO_DIGEST))
+    with pytest.raises(BadConfig, match="tokenizer_root names the file"):
+        check_spec(changed("data", "tokenizer_root", Digest(b"t" * 32)))
+
+
+def test_a_genesis_names_at_most_so_many_accounts() -> None:
+    accounts = {PeerId(n.to_bytes(32, "big")): 1 for n in range(1, ACCOUNTS_MAX + 2)}
+    with pytest.raises(BadConfig, match=f"at most {ACCOUNTS_MAX} accounts"):
+        genesis_of(RunFile(), validators={PEERS[0]: 5}, accounts=accounts, seed=bytes(32))

@@ -141,6 +141,12 @@ def test_a_dataset_may_have_any_vocabulary(vocab_size: int) -> None:
         ("[checks]\nwindow_steps = 51", "at most inner_steps_max = 50"),
         ("[checks]\nchallenge_window_blocks = 100", "at least 2 epochs = 1440 blocks"),
         ("[ledger]\nunbonding_epochs = 2", "a cheat withdraws its stake first"),
+        ("[ledger]\nbeacon_delay = 150", "beacon_delay 150 must be below round_blocks = 150"),
+        (
+            "[model]\nhidden_size = 8192\nnum_heads = 64\nnum_kv_heads = 64\nintermediate_size = 22016\n"
+            "[training]\nnum_stages = 1\nmicrobatch_size = 1",
+            "a stage of 3240165376 parameters is larger than 2147483648: use more stages",
+        ),
         ("model = 3", "model is a section: write [model]"),
         ("[model", "my.toml is not TOML"),
         ("[[model]]", "model is a section"),

@@ -119,6 +119,17 @@ async def test_few_anchors_stay_in_memory(tmp_path: Path) -> None:
         await shelf.library.anchor(shelf.run, STAGE, NO_DIGEST)
 
 
+async def test_a_checkpoint_of_another_size_is_not_even_asked_for(tmp_path: Path) -> None:
+    """Whoever was drawn to post it wrote its length; the run says how long it is."""
+    shelf = Shelf(tmp_path)
+    root, phi_P = await shelf.post(4)
+    posted = shelf.run.checkpoints[STAGE][0]
+    for wrong in (4 * phi_P.numel() - 4, 4 * phi_P.numel() + 4, 1 << 34, 0):
+        posted.phi_bytes = wrong
+        with pytest.raises(Unreachable, match="has the wrong size"):
+            await shelf.library.anchor(shelf.run, STAGE, root)
+
+
 async def test_an_anchor_that_the_disk_changed_is_named(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     root, _ = await shelf.post(4)

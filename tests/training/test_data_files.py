@@ -110,3 +110,15 @@ def test_a_text_is_encoded_by_the_tokenizer_of_its_model(tmp_path: Path) -> None
     for bad in (path, tmp_path / "gone", tmp_path):
         with pytest.raises(BadConfig):
             encode_file(bad, load_tokenizer(a_tokenizer()))
+
+
+def test_a_text_too_long_to_be_encoded_at_once_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As bytes it is mapped, however long."""
+    monkeypatch.setattr(module, "FILE_BYTES_MAX", 5)
+    path = tmp_path / "text"
+    path.write_bytes(b"w0 w1 w2")
+    with pytest.raises(BadConfig, match="is larger than"):
+        encode_file(path, load_tokenizer(a_tokenizer()))
+    assert len(encode_file(path, load_tokenizer(b""))) == 8

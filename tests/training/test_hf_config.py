@@ -92,6 +92,11 @@ def test_what_is_no_config_is_refused(raw: bytes) -> None:
         read_config(raw)
 
 
+def test_a_config_longer_than_any_is_not_parsed_though_it_says_the_right_things() -> None:
+    with pytest.raises(BadConfig, match=f"longer than {CONFIG_BYTES_MAX} bytes"):
+        read_config(changed() + b" " * CONFIG_BYTES_MAX)
+
+
 JUNK: tuple[object, ...] = (
     None,
     True,

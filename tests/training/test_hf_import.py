@@ -163,6 +163,16 @@ def test_an_index_that_lies_is_refused(folder: Path) -> None:
         open_folder(folder)
 
 
+def test_a_tensor_in_two_files_is_refused(folder: Path) -> None:
+    """Which of them counts would depend on their names."""
+    shard_it(folder)
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    name, tensor = next(iter(load(first.read_bytes()).items()))
+    second.write_bytes(save({**load(second.read_bytes()), name: tensor}))
+    with pytest.raises(BadConfig, match=f"{name} is in {first.name} and in {second.name}"):
+        open_folder(folder)
+
+
 def test_a_file_that_shrinks_while_it_is_read_is_named(folder: Path) -> None:
     found = open_folder(folder)
     os.truncate(folder / WEIGHTS_FILE, 4_000)

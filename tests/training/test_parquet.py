@@ -120,6 +120,16 @@ def test_a_file_that_is_unpacked_into_more_memory_than_there_may_be_is_refused(
     assert caught.value.hint == "write it again with smaller row groups and pages"
 
 
+def test_a_reader_that_dies_is_no_end_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed for its memory it says nothing: what it had read would look like a shorter file."""
+    path = write(tmp_path / "a.parquet", text=["x", "y"])
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(BadConfig, match="to be read, or is damaged, after row 0"):
+        read(path)
+
+
 def test_a_reader_that_is_left_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = list[Any]()
     popen: Any = subprocess.Popen

@@ -11,6 +11,7 @@ from swarm.errors import BadConfig
 from swarm.training.weight_files import (
     HEADER_BYTES_MAX,
     LENGTH_BYTES,
+    SHARDS_MAX,
     as_float32,
     header_length,
     read_header,
@@ -110,6 +111,17 @@ def test_a_tensor_past_the_end_is_refused() -> None:
 def test_an_index_names_files_of_its_folder_only(file: object) -> None:
     with pytest.raises(BadConfig):
         read_index(json.dumps({"weight_map": {"a": file}}).encode())
+
+
+def test_a_model_of_endless_files_is_refused() -> None:
+    def index(count: int) -> bytes:
+        return json.dumps(
+            {"weight_map": {f"t{n}": f"{n}.safetensors" for n in range(count)}}
+        ).encode()
+
+    assert len(read_index(index(SHARDS_MAX))) == SHARDS_MAX
+    with pytest.raises(BadConfig, match=f"at most {SHARDS_MAX} files"):
+        read_index(index(SHARDS_MAX + 1))
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"weight_map": []}', b'{"weight_map": {}}'])
