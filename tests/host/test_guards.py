@@ -314,6 +314,7 @@ async def test_answers_that_nobody_reads_hold_bounded_memory(
         await net.meet(mallory, alice)
         streams = [await raw_stream(mallory, alice, "/swarm/large/1") for _ in range(8)]
         for stream in streams:
+            await stream.widen(2 << 20)  # what is let in fits, and is not held until somebody reads
             await stream.send(b"")
         await net.until(lambda: sum(stream.is_gone for stream in streams) == 8 - 3)
         await net.until(lambda: alice._server._answers.num_bytes == 0)
