@@ -305,7 +305,14 @@ async def test_answers_that_nobody_reads_hold_bounded_memory(
 ) -> None:
     """Eight long answers are asked for at once where three may be held."""
 
+    asked, all_asked = 0, trio.Event()
+
     async def large(peer: PeerId, request: bytes) -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked == 8:
+            all_asked.set()
+        await all_asked.wait()
         return bytes(1 << 20)
 
     monkeypatch.setattr(intake, "BULK_PER_PEER_BYTES_MAX", 3 << 20)
