@@ -4,7 +4,9 @@ Two peers swap 10M float32 parameters, both directions at once, over kept connec
 a proxy of 100 ms round trip and 20 Mbit/s each way. Ours includes quantizing, signing, encrypting, checking and
 mixing; a peer knows its partner already, where hivemind looks for a group in the same call (what that takes is
 measured with a vector of a thousand). Four of ours make two rounds in pairs, which averages all four. All
-systems take turns; of each round the slowest peer counts.
+systems take turns; of each round the slowest peer counts. In detail, over our own transport alone: what four
+peers send and wait for in one outer step, by NoLoCo (one pair each), by DiLoCo (an all-reduce of float32), and
+in one synchronous step (the same of gradients, whose sum is exact).
 """
 
 import shutil
@@ -72,6 +74,12 @@ def measure(quick: bool) -> Outcome:
         four.add("four_10m_s", partial(_swarm, stack, numel, peers=4))
         four.add("hivemind_four_10m_s", partial(_hivemind, stack, numel, peers=4))
         four.play("four peers")
+    outer = _Table(outcome, repeats)
+    with ExitStack() as stack:
+        steps = _OuterSteps(stack, numel, outcome)
+        for kind in ("noloco", "diloco", "sync"):
+            outer.add(f"{kind}_four_10m_s", partial(steps.start, kind), is_detail=True)
+        outer.play("an outer step of four peers")
     _errors(numel, outcome)
     _ratios(outcome)
     return outcome
@@ -141,16 +149,7 @@ def _swarm(
     """Peers of ours, each connected to all others; with ``line`` through a proxy, which is put into it."""
     if codec not in Codec.__members__:
         raise ChildError(f"{codec} is not traded by this version")
-    words = [("--seat", seat, "--numel", numel) for seat in range(peers)]
-    children = [_start(stack, "scripts.wire_swarm", *each) for each in words]
-    names = [child.hear(START_S) for child in children]
-    for seat, name in enumerate(names):
-        address = str(name["addresses"][0])  # type: ignore[index]
-        if line is not None and seat == 0:
-            line.append(_line(stack, address))
-            address = _moved(address, line[0].port)
-        for child in children[seat + 1 :]:
-            child.ask({"do": "connect", "peer": name["peer"], "address": address})
+    children, names = _met(stack, numel, peers, line)
     rounds = 0
 
     def play() -> float:
@@ -158,22 +157,67 @@ def _swarm(
         total = 0.0
         for bit in range(peers.bit_length() - 1):
             partners = [seat ^ 1 << bit for seat in range(peers)]
-            orders = [
-                {
-                    "do": "trade",
-                    "round": rounds,
-                    "peer": names[partner]["peer"],
-                    "seat": partner,
-                    "fresh": not bit,
-                    "codec": codec,
-                }
-                for partner in partners
-            ]
+            orders = [_trade(rounds, partner, names, codec, not bit) for partner in partners]
             total += slowest_s(together(children, orders))
             rounds += 1
         return total
 
     return play
+
+
+def _met(
+    stack: ExitStack, numel: int, peers: int, line: list[Line] | None = None
+) -> tuple[list[Child], list[str]]:
+    """Peers of ours, each connected to all others, and their names."""
+    words = [("--seat", seat, "--numel", numel) for seat in range(peers)]
+    children = [_start(stack, "scripts.wire_swarm", *each) for each in words]
+    said = [child.hear(START_S) for child in children]
+    for seat, name in enumerate(said):
+        address = str(name["addresses"][0])  # type: ignore[index]
+        if line is not None and seat == 0:
+            line.append(_line(stack, address))
+            address = _moved(address, line[0].port)
+        for child in children[seat + 1 :]:
+            child.ask({"do": "connect", "peer": name["peer"], "address": address})
+    return children, [str(name["peer"]) for name in said]
+
+
+def _trade(
+    round_index: int, partner: int, names: list[str], codec: str, is_fresh: bool
+) -> dict[str, object]:
+    words = {"peer": names[partner], "seat": partner, "fresh": is_fresh, "codec": codec}
+    return {"do": "trade", "round": round_index, **words}
+
+
+class _OuterSteps:
+    """Four peers of ours that end an outer step in the ways of NoLoCo, DiLoCo and data parallelism."""
+
+    def __init__(self, stack: ExitStack, numel: int, outcome: Outcome) -> None:
+        self._stack = stack
+        self._numel = numel
+        self._outcome = outcome
+        self._peers: tuple[list[Child], list[str]] | None = None
+        self._rounds = 0
+
+    def start(self, kind: str) -> Play:
+        """Start the four, if they are not there yet."""
+        self._peers = self._peers or _met(self._stack, self._numel, 4)
+        return partial(self._play, kind, *self._peers)
+
+    def _play(self, kind: str, children: list[Child], names: list[str]) -> float:
+        """One step of all four; what each sent is noted."""
+        number = self._rounds
+        self._rounds += 1
+        orders: list[dict[str, object]] = [
+            _trade(number, seat ^ 1, names, "INT8", True)
+            if kind == "noloco"
+            else {"do": "reduce", "round": number, "peers": names, "kind": kind}
+            for seat in range(len(names))
+        ]
+        answers = together(children, orders)
+        sent = max(int(str(answer["sent"])) for answer in answers)
+        self._outcome.detail[f"bytes_per_param_{kind}"] = round(sent / self._numel, 3)
+        return slowest_s(answers)
 
 
 def _far_swarm(stack: ExitStack, numel: int, codec: str, outcome: Outcome) -> Play:
@@ -288,11 +332,17 @@ def _ratios(outcome: Outcome) -> None:
         ("pair_10m_wan_s", "hivemind_10m_wan_s"),
         ("pair_10m_wan_s", "hivemind_fp16_10m_wan_s"),
         ("four_10m_s", "hivemind_four_10m_s"),
+        ("noloco_four_10m_s", "diloco_four_10m_s"),
+        ("noloco_four_10m_s", "sync_four_10m_s"),
     ):
         pair = _numbers(outcome, (ours, theirs))
         outcome.detail[f"{theirs}/{ours}"] = round(pair[1] / pair[0], 2) if pair else None
 
 
 def _numbers(outcome: Outcome, keys: Sequence[str]) -> list[float]:
-    found = [outcome.figures.get(key) for key in keys]
+    found = [outcome.figures.get(key, _median_of(outcome.detail.get(key))) for key in keys]
     return [float(str(each)) for each in found] if None not in found else []
+
+
+def _median_of(spread: object) -> object:
+    return spread.get("median") if isinstance(spread, dict) else None

@@ -18,6 +18,7 @@ import torch
 import trio
 from torch import Tensor
 
+from scripts.wire_reduce import MEANS, AllReduce
 from swarm.compute import Compute
 from swarm.crypto import SecretKey
 from swarm.gossip.exchange import Snapshot, Wanted
@@ -62,6 +63,8 @@ async def _serve(seat: int, numel: int) -> None:
                         _say({"connected": True})
                     case "trade":
                         await peer.trade(host, trades, order)
+                    case "reduce":
+                        await peer.reduce(host, trades, compute, order)
                     case other:
                         raise ValueError(f"an order to {other}")
             nursery.cancel_scope.cancel()
@@ -110,6 +113,30 @@ class _Peer:
                 "faults": len(host.faults()),
             }
         )
+
+    async def reduce(
+        self, host: Host, trades: Trades, compute: Compute, order: Mapping[str, object]
+    ) -> None:
+        """One all-reduce with all peers; says what it cost."""
+        self._train()
+        names: Any = order["peers"]
+        peers = [PeerId(bytes.fromhex(name)) for name in names]
+        everybody = AllReduce(trades, compute, self._seat, peers)
+        delta_N, how = self.theta_N.sub_(self._anchor_N), MEANS[str(order["kind"])]
+        round_index = RoundIndex(int(str(order["round"])))
+        _say({"ready": True})
+        await _hear()
+        began, before = time.perf_counter(), [host.traffic(peer) for peer in peers]
+        deadline = trio.current_time() + TRADE_S
+        mean_N = await everybody.mean(delta_N, round_index, how, deadline)
+        seconds = time.perf_counter() - began
+        after = [host.traffic(peer) for peer in peers]
+        sent = sum(now[0] - then[0] for now, then in zip(after, before, strict=True))
+        self.theta_N = delta_N.add_(self._anchor_N)
+        # The vectors of the peers are independent noise: so wide is their mean.
+        width = DELTA_STD / len(peers) ** 0.5
+        is_done = mean_N is not None and abs(float(mean_N.std()) - width) < width / 10
+        _say({"seconds": seconds if is_done else None, "sent": sent})
 
     def _coded(self, codec: str) -> dict[str, Any]:
         """What a snapshot says beside its values where the round is not traded in int8."""

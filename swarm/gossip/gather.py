@@ -166,8 +166,11 @@ class Gather:
         while self._wanted:
             first, left = self._wanted[0]
             size = min(left, max(1, self._budget // REQUESTS_MAX))
-            if self._asked and self._on_their_way + size > self._budget:
-                break
+            if self._asked:
+                room = self._budget - self._on_their_way
+                if 2 * room < size:  # A question for little costs as much as one for all.
+                    break
+                size = min(size, room)
             self._wanted.popleft()
             if size < left:
                 self._wanted.appendleft((first + size, left - size))

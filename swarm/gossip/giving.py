@@ -65,7 +65,8 @@ class Giver:
             return
         anchor_root = given.snapshot.anchor_root
         try:
-            await self._pack(given, choose_codec(given.snapshot.codec, anchor_root, anchor_root))
+            codec = choose_codec(given.snapshot.codec, anchor_root, anchor_root)
+            await self._pack(given, codec, given.partner)
         except Unreachable:
             return  # Whoever asks is told.
 
@@ -108,7 +109,7 @@ class Giver:
         if not given.admit(peer, asked.to_seat):
             return Busy()
         codec = _codec(given, asked.anchor_root)
-        await self._pack(given, codec)
+        await self._pack(given, codec, peer)
         offer, listed = given.offers[codec], given.packed[codec].manifest
         given.offered[peer] = offer.payload_hash
         self._offers.set()
@@ -139,7 +140,7 @@ class Giver:
         with trio.move_on_after(ASK_GRACE_S):
             while peer not in given.offered:
                 await self._offers.wait()
-            await self._pack(given, codec)
+            await self._pack(given, codec, peer)
         if peer not in given.offered or codec not in given.packed:
             return encode(NotYet())
         for _ in range(OFFER_TURNS):
@@ -162,12 +163,12 @@ class Giver:
             now = trio.current_time()
             self._lines.arrived(receipt.payload_hash, peer, len(packed.wire), now)
 
-    async def _pack(self, given: Given, codec: Codec) -> None:
-        """Have it packed; raises ``Unreachable`` if it is nothing to send."""
+    async def _pack(self, given: Given, codec: Codec, peer: PeerId) -> None:
+        """Have it packed for a line like that to ``peer``; raises ``Unreachable`` if it is nothing to send."""
         async with self._packing:  # One at a time: a second asker waits for the first one's result.
             if codec in given.packed:
                 return
-            is_plain = self._lines.is_fast(given.partner)
+            is_plain = self._lines.is_fast(peer)
             try:
                 packed = await self._compute.run(pack, given.key, given.snapshot, codec, is_plain)
             except UsageError as error:

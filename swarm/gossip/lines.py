@@ -53,9 +53,9 @@ class Lines:
         self._bytes_per_s[peer] = wire_bytes / (now - underway.began_at)
         _limit(self._bytes_per_s, PEERS_MAX)
 
-    def is_fast(self, peer: PeerId | None) -> bool:
+    def is_fast(self, peer: PeerId) -> bool:
         """Whether a payload had better travel as it is; False for a line that was never measured."""
-        return peer is not None and self._bytes_per_s.get(peer, 0.0) > FAST_BYTES_PER_S
+        return self._bytes_per_s.get(peer, 0.0) > FAST_BYTES_PER_S
 
 
 def _limit(table: dict[KeyT, ValueT], most: int) -> None:

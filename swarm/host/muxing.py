@@ -6,6 +6,8 @@ Unguarded: a body is copied five times between the cipher and whoever reads the 
 described for a log that nobody keeps; both together cost more than the cipher.
 """
 
+from collections import deque
+
 import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
 from libp2p.stream_muxer.yamux.yamux import Yamux
@@ -28,15 +30,38 @@ class Pile:
     """What has arrived on a stream and was not read: a ``bytearray`` as far as Yamux uses it, by reference."""
 
     def __init__(self) -> None:
-        self._parts = list[bytes | bytearray]()
+        self._parts = deque[bytes | bytearray]()
+        self._at = 0
+        """Bytes of the first part that have been taken."""
         self._num_bytes = 0
 
     def __len__(self) -> int:
         return self._num_bytes
 
     def __bytes__(self) -> bytes:
-        is_whole = len(self._parts) == 1 and isinstance(self._parts[0], bytes)
-        return bytes(self._parts[0]) if is_whole else b"".join(self._parts)
+        return self[: self._num_bytes]
+
+    def __getitem__(self, part: slice) -> bytes:
+        """The first ``part.stop`` bytes: in the time that these take, however many there are."""
+        wanted, found = min(part.stop, self._num_bytes), list[Bytes]()
+        first = self._parts[0] if self._parts else b""
+        if wanted == len(first) and isinstance(first, bytes) and not self._at:
+            return first
+        at = self._at
+        for one in self._parts:
+            if wanted <= 0:
+                break
+            found.append(memoryview(one)[at : at + wanted])
+            wanted -= len(found[-1])
+            at = 0
+        return b"".join(found)
+
+    def __delitem__(self, part: slice) -> None:
+        left = min(part.stop, self._num_bytes)
+        self._num_bytes -= left
+        self._at += left
+        while self._parts and self._at >= len(self._parts[0]):
+            self._at -= len(self._parts.popleft())
 
     def extend(self, data: bytes) -> None:
         """Put ``data`` behind the rest."""
@@ -50,19 +75,7 @@ class Pile:
 
     def clear(self) -> None:
         """Forget all of it."""
-        self._parts, self._num_bytes = [], 0
-
-    def __getitem__(self, part: slice) -> bytes:
-        return bytes(self)[part]
-
-    def __delitem__(self, part: slice) -> None:
-        if part.start is None and part.stop is not None and part.stop >= self._num_bytes:
-            self.clear()
-            return
-        left = bytearray(bytes(self))
-        del left[part]
-        self.clear()
-        self.extend(bytes(left))
+        del self[: self._num_bytes]
 
 
 class QuickLock:
@@ -124,7 +137,7 @@ class QuickYamux(Yamux):
             await self.stream_events[number].wait()
             if number in self.stream_events:
                 self.stream_events[number] = trio.Event()
-        data = bytes(pile) if len(pile) <= most else pile[:most]
+        data: bytes = pile[:most]
         del pile[: len(data)]
         await self._taken(stream, len(data))
         return data

@@ -7,6 +7,7 @@ docs/spec/training.md section 3 (DiLoCo, arXiv 2311.08105). Legend: P parameters
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,6 +25,17 @@ def all_reduced(tensors: Sequence[Tensor]) -> Tensor:
     for tensor_P in tensors:
         total_P += tensor_P
     return total_P.div_(len(tensors)).to(tensors[0].dtype)
+
+
+def shares(numel: int, count: int) -> list[slice]:
+    """Which part of a vector each of ``count`` replicas sums in an all-reduce: as equal as can be, all of it.
+
+    Raises ``UsageError`` unless there is a value for each.
+    """
+    if not 0 < count <= numel:
+        raise UsageError(f"no {count} shares of {numel} values")
+    ends = [numel * number // count for number in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 def diloco_step(state: OuterState, thetas: Sequence[Tensor], scalars: OuterScalars) -> OuterState:

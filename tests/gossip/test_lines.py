@@ -19,7 +19,6 @@ def test_a_line_is_what_the_last_payload_says_it_is() -> None:
     lines.arrived(NAME, TAKER.peer, BYTES, 10.9)
     assert lines.is_fast(TAKER.peer)
     assert not lines.is_fast(STRANGER.peer)
-    assert not lines.is_fast(None)
     lines.began(OTHER, TAKER.peer, 20.0)
     lines.arrived(OTHER, TAKER.peer, BYTES, 21.1)
     assert not lines.is_fast(TAKER.peer)

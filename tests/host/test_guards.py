@@ -307,7 +307,14 @@ async def test_answers_that_nobody_reads_hold_bounded_memory(
 ) -> None:
     """Eight long answers are asked for at once where three may be held."""
 
+    asked, all_asked = 0, trio.Event()
+
     async def large(peer: PeerId, request: bytes) -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked == 8:
+            all_asked.set()
+        await all_asked.wait()
         return bytes(1 << 20)
 
     monkeypatch.setattr(intake, "BULK_PER_PEER_BYTES_MAX", 3 << 20)
@@ -316,6 +323,7 @@ async def test_answers_that_nobody_reads_hold_bounded_memory(
         await net.meet(mallory, alice)
         streams = [await raw_stream(mallory, alice, "/swarm/large/1") for _ in range(8)]
         for stream in streams:
+            await stream.widen(2 << 20)  # what is let in fits, and is not held until somebody reads
             await stream.send(b"")
         await net.until(lambda: sum(stream.is_gone for stream in streams) == 8 - 3)
         assert alice._server._answers.num_bytes <= 3 << 20

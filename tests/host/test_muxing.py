@@ -52,3 +52,30 @@ def test_large_frames_and_small_ones_in_turns_cost_little_more() -> None:
         pile.extend(bytes(SMALL_BYTES))
         pile.extend(b"a")
     assert len(pile._parts) == 200
+
+
+def test_a_pile_of_many_questions_is_read_in_the_time_of_one() -> None:
+    """A peer sends megabytes of small questions at once, and each is read alone."""
+    pile = Pile()
+    for _ in range(8):
+        pile.extend(bytes(1 << 20))
+    taken = []
+    for _ in range(100):
+        view = pile[:64]
+        del pile[:64]
+        taken.append(view)
+    assert len(pile) == (8 << 20) - 6400
+    assert {len(one) for one in taken} == {64}
+    assert len(pile._parts) == 8, "nothing was put together for it"
+
+
+def test_a_small_frame_behind_one_that_is_half_read_joins_what_is_left() -> None:
+    pile = Pile()
+    pile.extend(b"abc")
+    assert pile[:2] == b"ab"
+    del pile[:2]
+    pile.extend(b"def")
+    assert bytes(pile) == b"cdef"
+    pile.clear()
+    pile.extend(b"gh")
+    assert bytes(pile) == b"gh"

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from swarm.errors import UsageError
-from swarm.training.baselines import all_reduced, data_parallel_gradient, diloco_step
+from swarm.training.baselines import all_reduced, data_parallel_gradient, diloco_step, shares
 from swarm.training.outer import PRESETS, OuterState, Partner, outer_step
 
 
@@ -18,6 +18,21 @@ def test_an_all_reduce_is_the_mean_whatever_the_order() -> None:
     torch.testing.assert_close(all_reduced(tensors), torch.stack(tensors).mean(0))
     assert all_reduced(tensors).dtype == torch.float32
     assert all(torch.equal(all_reduced([x] * 3), x) for x in tensors)
+
+
+@pytest.mark.parametrize(("numel", "count"), [(1, 1), (4, 4), (10, 3), (1001, 4)])
+def test_the_shares_of_an_all_reduce_are_all_of_a_vector(numel: int, count: int) -> None:
+    x = torch.arange(numel)
+    parts = [x[part] for part in shares(numel, count)]
+    assert torch.equal(torch.cat(parts), x)
+    assert len(parts) == count
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(("numel", "count"), [(3, 4), (3, 0), (3, -1), (0, 1)])
+def test_there_is_no_share_without_a_value(numel: int, count: int) -> None:
+    with pytest.raises(UsageError):
+        shares(numel, count)
 
 
 def test_diloco_moves_the_shared_weights_towards_the_mean() -> None:
