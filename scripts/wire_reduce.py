@@ -15,6 +15,7 @@ import trio
 from torch import Tensor
 
 from swarm.compute import ComputePort
+from swarm.gossip.desk import Fallbacks
 from swarm.gossip.exchange import Snapshot, Wanted
 from swarm.gossip.messages import Codec, FragmentKey
 from swarm.gossip.service import Trades
@@ -37,6 +38,7 @@ class AllReduce:
         self._seat = seat
         self._peers = peers
         self._others = [other for other in range(len(peers)) if other != seat]
+        self._everybody = Fallbacks(lambda _seat, peer: peer in peers, len(peers))
 
     async def mean(
         self, mine_N: Tensor, round_index: RoundIndex, how: Mean, deadline: float
@@ -74,7 +76,8 @@ class AllReduce:
             every_S = [said_S[other] for other in sorted(said_S)]
             share_S = await self._compute.run(partial(how, every_S))
             key = self._key(round_index, len(self._peers) + seat, seat)
-            self._trades.publish(key, _snapshot(share_S), partner=None)
+            snapshot = _snapshot(share_S)
+            self._trades.publish(key, snapshot, partner=None, fallbacks=self._everybody)
             mean_N[spans[seat]] = share_S
         return mean_N if len(arrived) == len(self._others) else None
 
