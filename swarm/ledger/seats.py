@@ -15,6 +15,9 @@ from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, StageInde
 SILENT_ROUNDS_MAX = 6
 """Rounds without a commit before a seat is taken away: a reboot and a slow download fit."""
 
+LAST_MISSED_MAX = 1
+"""Rounds without a commit that keep a seat in the agreement at the end."""
+
 UNEVEN_MIN = 2
 """Seats that the fullest stage has more than the thinnest before one moves: a move that would only turn the two
 round costs a shard its moments for nothing."""
@@ -36,10 +39,11 @@ def next_roster(run: Run, round_: RoundIndex, height: Height, patience_blocks: i
 def last_roster(run: Run, round_: RoundIndex) -> Run:
     """The run with the seats that agree at its end: those that trained to the end, as far as is known.
 
-    A partner that is long gone would only keep others apart. A stage of which nobody is known keeps all.
+    A partner that is long gone would only keep others apart. A round without a commit proves nothing: where a
+    step has few micro-batches, the dice may deal a seat none. A stage of which nobody is known keeps all.
     """
     run = replace(_without(run, frozenset(run.leaving)), leaving=(), waiting=())
-    able = (_able(roster, round_) for roster in run.seats)
+    able = (_able(roster, round_, LAST_MISSED_MAX) for roster in run.seats)
     seats = tuple(few or all_ for few, all_ in zip(able, run.seats, strict=True))
     return _owner_fills_empty(replace(run, seats=seats), round_)
 
@@ -111,9 +115,13 @@ def lag_of(seat: Seat, round_: RoundIndex) -> int:
     return max(rounds_missed(seat, round_), 0)
 
 
-def _able(roster: tuple[Seat, ...], round_: int) -> tuple[Seat, ...]:
-    """The seats that sat through the round before, and whose last commit is recent."""
-    return tuple(s for s in roster if s.joined_round < round_ and s.last_commit_round >= round_ - 2)
+def _able(roster: tuple[Seat, ...], round_: int, missed_max: int = 0) -> tuple[Seat, ...]:
+    """The seats that sat through the round before, and whose last commit is recent.
+
+    The commit of the round before is still on its way; ``missed_max`` more may be missing.
+    """
+    oldest = round_ - 2 - missed_max
+    return tuple(s for s in roster if s.joined_round < round_ and s.last_commit_round >= oldest)
 
 
 def _without(run: Run, peers: frozenset[PeerId]) -> Run:

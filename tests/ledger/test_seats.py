@@ -179,6 +179,13 @@ def test_the_last_roster_is_of_those_who_trained_to_the_end() -> None:
     run = replace(committed(run, 4, 2), end_round=RoundIndex(6), leaving=(peer(1),))
     last = last_roster(run, RoundIndex(6))
     assert who(last) == [[0], [0]]
+    assert who(last_roster(run, RoundIndex(7))) == [[0], [0]], (
+        "one round without a step is no absence"
+    )
+    there = last_roster(committed(run, 3), RoundIndex(6))
+    gone = last_roster(committed(committed(run, 2), 3, 2), RoundIndex(6))
+    assert peer(2) in {seat.peer for roster in there.seats for seat in roster}
+    assert peer(2) not in {seat.peer for roster in gone.seats for seat in roster}
     nobody = last_roster(committed(run, 1), RoundIndex(6))
     assert peer(2) in {seat.peer for roster in nobody.seats for seat in roster}
 
