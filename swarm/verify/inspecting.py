@@ -3,8 +3,11 @@
 Shell: asks, fetches, replays, reads blocks; ``audit`` says what it means.
 """
 
+from collections.abc import Sequence
+
 import trio
 
+from swarm.crypto import peer_name
 from swarm.errors import BadConfig, Unreachable, UsageError
 from swarm.ledger.check_statements import RevealSegment
 from swarm.ledger.phases import REVEAL_ROUNDS
@@ -23,6 +26,9 @@ from swarm.verify.shelf import Shelf
 
 BLOCKS_READ_MAX = 4096
 """Blocks searched for a solver's leaves: the challenge window of a run of a day at twenty seconds."""
+ASK_PATIENCE_S = 15.0
+"""For somebody who has a log and has just come back from a restart, where nobody else has one."""
+ASK_AGAIN_S = 1.0
 
 
 async def inspect(
@@ -31,10 +37,9 @@ async def inspect(
     """Ask everybody who may hold a log of the window, replay what they serve, compare with the ledger."""
     sought = _find(ledger, place)
     record, run = sought.record, sought.run
-    async with trio.open_nursery() as nursery:
-        for peer in sought.witnesses(me):
-            nursery.start_soon(logs.ask, peer, sought)
-    replayed, troubles = list[tuple[Evidence, Answer]](), list[str]()
+    silent = await _ask(sought.witnesses(me), sought, shelf, logs)
+    replayed = list[tuple[Evidence, Answer]]()
+    troubles = [f"{peer_name(peer)} does not answer" for peer in silent]
     for manifest in shelf.manifests(place):
         try:
             answer = await logs.replay(manifest, sought, sought.witnesses(me), urgent=False)
@@ -49,6 +54,24 @@ async def inspect(
     reveal = await _find_reveal(ledger, record, run) if record.windows else None
     shown = None if reveal is None else shown_leaves(record, place.window, reveal)
     return judge_logs(record, run.spec, place, replayed, shown, troubles)
+
+
+async def _ask(peers: Sequence[PeerId], sought: Sought, shelf: Shelf, logs: Logs) -> list[PeerId]:
+    """Who did not answer, after everybody was asked; again and again as long as nobody has a log."""
+    silent, ends = list(peers), trio.current_time() + ASK_PATIENCE_S
+
+    async def one(peer: PeerId) -> None:
+        if await logs.ask(peer, sought):
+            silent.remove(peer)
+
+    while True:
+        async with trio.open_nursery() as nursery:
+            for peer in silent:
+                nursery.start_soon(one, peer)
+        is_over = not silent or trio.current_time() + ASK_AGAIN_S > ends
+        if is_over or shelf.manifests(sought.key):
+            return silent
+        await trio.sleep(ASK_AGAIN_S)
 
 
 def _find(ledger: LedgerPort, place: WindowKey) -> Sought:

@@ -139,7 +139,7 @@ def test_windows_outlive_a_restart(village: Village) -> None:
     honest.wait("a seat", lambda s: s["run"] and seats_of(s))
     place = {part: rows[0][part] for part in ("round", "stage", "seat")}
     code, found = village.audit("watcher", **place, window=window)
-    assert (code, found["verdict"]) == (0, "honest")
+    assert (code, found["verdict"]) == (0, "honest"), found["verdict"]
 
 
 def test_no_honest_peer_has_lost_anything(village: Village) -> None:

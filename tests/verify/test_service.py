@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from swarm.codec import decode, encode
-from swarm.crypto import digest
+from swarm.crypto import digest, peer_name
 from swarm.errors import BadConfig, InvalidStatement, Unreachable, UsageError
 from swarm.events import EventKind
 from swarm.gossip.blobs import BLOB_PROTOCOL
@@ -349,6 +349,27 @@ async def test_an_audit_of_what_nobody_serves_says_so_in_a_minute(
             place = window_of(village.case.record, 0)
             result = await village.able[0].checks.audit(place)
         assert result.verdict is Verdict.NOT_SERVED
+
+
+async def test_an_audit_waits_for_a_solver_that_is_just_coming_back(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case(num_steps=20)
+    async with a_village(case, tmp_path) as village:
+        place, auditor = window_of(case.record, 0), village.able[0]
+        village.solver.host.is_alive = False
+        gone = await auditor.checks.audit(place)
+        assert gone.verdict is Verdict.NOT_SERVED
+        assert f"{peer_name(village.solver.secret.peer)} does not answer" in gone.lines
+
+        async def come_back() -> None:
+            await trio.sleep(10)
+            village.solver.host.is_alive = True
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come_back)
+            back = await auditor.checks.audit(place)
+        assert back.verdict is Verdict.NOT_REVEALED
 
 
 async def test_everything_is_forgotten_when_the_ledger_has_forgotten_the_segment(
