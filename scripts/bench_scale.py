@@ -1,42 +1,46 @@
 """Benchmark ``scale``: how long a sync takes when the swarm grows, for pairs and for a tree all-reduce.
 
-First the cost of one message is measured: a mebibyte of chunks, asked for and answered between two real hosts
-on loopback. Then syncs are simulated whose messages take log-normal times of that mean (docs/spec/training.md
-section 7). A pair waits for two messages, each in both directions; before that every peer computes all pairs of
-its stage, and that measured time counts. A tree waits for the slowest of its branches, up and down.
+First the cost of one message is measured: a fragment of a million parameters in int8, published by one real
+host and pulled by another on loopback, until its values are there. Then syncs are simulated whose messages
+take log-normal times of that mean (docs/spec/training.md section 7). A pair waits for two messages, each in
+both directions; before that every peer computes all pairs of its stage, and that measured time counts. A tree
+waits for the slowest of its branches, up and down.
 """
 
 import math
-import os
 import statistics
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import trio
 
 from scripts.bench_common import Outcome, say, spread
+from swarm.compute import Compute
 from swarm.crypto import SecretKey, fast_digest
-from swarm.gossip.messages import CHUNKS_PER_REPLY_MAX, EXCHANGE_CHUNK_BYTES
+from swarm.gossip.exchange import Snapshot, Wanted
+from swarm.gossip.messages import FragmentKey
 from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.gossip.service import Trades
 from swarm.host.service import Host, open_host
-from swarm.types import Digest, PeerId, RoundIndex, StageIndex
+from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
-PROTOCOL = "/swarm/bench/1"
-MESSAGE_BYTES = CHUNKS_PER_REPLY_MAX * EXCHANGE_CHUNK_BYTES
-"""What one call of a trade brings at most."""
+NUMEL = 1 << 20
+"""Values of a fragment; a run of 8M parameters has eight of them in a round."""
 SIZES = (2, 16, 128, 1024, 4096)
 VARIATIONS = (0.01, 0.5, 1.0, 2.0)
 """Coefficients of variation of a message's time; the figures are those of ``VARIATION``."""
 VARIATION = 0.5
-CALLS, CALLS_QUICK = 200, 20
-WARM_CALLS = 3
+PULLS, PULLS_QUICK = 200, 20
+WARM_PULLS = 3
 TRADES, TRADES_QUICK = 100_000, 10_000
 """Simulated pairs, at least, for each size."""
 TREES, TREES_QUICK = 400, 40
 PAIRINGS = 9
-CALL_TIMEOUT_S = 30.0
+PULL_TIMEOUT_S = 30.0
 BEACON, RUN = Digest(bytes(32)), Digest(b"\x01" * 32)
 
 Floats = npt.NDArray[np.float64]
@@ -44,21 +48,21 @@ Floats = npt.NDArray[np.float64]
 
 def measure(quick: bool) -> Outcome:
     """Measure a message, then let swarms of each size sync."""
-    calls, trades, trees = (
-        (CALLS_QUICK, TRADES_QUICK, TREES_QUICK) if quick else (CALLS, TRADES, TREES)
+    pulls, trades, trees = (
+        (PULLS_QUICK, TRADES_QUICK, TREES_QUICK) if quick else (PULLS, TRADES, TREES)
     )
     outcome = Outcome(
         {
-            "message_bytes": MESSAGE_BYTES,
-            "calls": calls,
+            "message_parameters": NUMEL,
+            "pulls": pulls,
             "variation": VARIATION,
             "trades": trades,
             "trees": trees,
             "sizes": list(SIZES),
         }
     )
-    say(f"{calls} messages of {MESSAGE_BYTES} bytes on loopback")
-    costs = trio.run(_message_costs, calls)
+    say(f"{pulls} fragments of {NUMEL} parameters on loopback")
+    costs = trio.run(_message_costs, pulls)
     mean_s = statistics.fmean(costs)
     say(f"{mean_s * 1000:.2f} ms each; now the pairs of each size")
     pairing = {size: _pairing_s(size) for size in SIZES}
@@ -97,34 +101,36 @@ def pair_formula_s(mean_s: float, variation: float) -> float:
     return 2 * (1 + math.erf(sigma / 2)) * mean_s
 
 
-async def _message_costs(calls: int) -> list[float]:
-    """Seconds of each call, both hosts in this process: what both ends compute is in it."""
-    data = os.urandom(MESSAGE_BYTES)
-
-    async def answer(peer: PeerId, request: bytes) -> bytes:  # noqa: ARG001
-        return data
-
-    costs = list[float]()
+async def _message_costs(pulls: int) -> list[float]:
+    """Seconds of each pull, both hosts in this process: what both ends compute is in it."""
+    costs, dice = list[float](), torch.Generator().manual_seed(0)
+    compute = Compute(niceness=0, prepare=partial(torch.set_num_threads, 1))
+    anchor = torch.randn(NUMEL, generator=dice)
     async with AsyncExitStack() as stack:
-        hosts = list[Host]()
+        stack.callback(compute.close)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        hosts, trades = list[Host](), list[Trades]()
         for number in (1, 2):
             secret = SecretKey.from_seed(bytes([number]) * 32)
             opened = open_host(secret, listen=["127.0.0.1:0"], chain16=bytes(16))
             hosts.append(await stack.enter_async_context(opened))
-        giver, taker = hosts
-        giver.serve(PROTOCOL, answer, request_limit=64)
+            trades.append(Trades(hosts[-1], secret, RUN, compute))
+            await nursery.start(trades[-1].run)
+        (giver, taker), (giving, taking) = hosts, trades
         await taker.connect(giver.peer, giver.addresses())
-        for number in range(WARM_CALLS + calls):
+        for number in range(WARM_PULLS + pulls):
+            theta = anchor + 0.01 * torch.randn(NUMEL, generator=dice)
+            key = FragmentKey(RunIndex(1), StageIndex(0), 0, RoundIndex(number), 0)
+            wanted = Wanted(key, giver.peer, 1, BEACON, NUMEL)
             began = time.perf_counter()
-            await taker.call(
-                giver.peer,
-                PROTOCOL,
-                b"more",
-                timeout_s=CALL_TIMEOUT_S,
-                reply_limit=MESSAGE_BYTES + 64,
+            giving.publish(key, Snapshot(theta, anchor, BEACON, 1, 1), partner=taker.peer)
+            pulled = await taking.pull(
+                wanted, anchor, deadline=trio.current_time() + PULL_TIMEOUT_S
             )
-            if number >= WARM_CALLS:
+            assert pulled is not None, "a pull on loopback"
+            if number >= WARM_PULLS:
                 costs.append(time.perf_counter() - began)
+        nursery.cancel_scope.cancel()
     return costs
 
 
