@@ -236,7 +236,8 @@ class Replicas:
             return [origin] * (self.variant.stages - 1)
         roster = tuple((i, 0) for i in range(REPLICAS))
         rosters = (roster,) * self.variant.stages
-        routes = path(self.beacon, self.beacon, RoundIndex(round_index), step, 0, rosters, origin)
+        where = (self.beacon, self.beacon, RoundIndex(round_index), step, 0)
+        routes = path(*where, rosters, origin, 1)
         return [route[0] for route in routes]
 
     def _samples(self, origin: int, step: int) -> tuple[Tensor, Tensor]:

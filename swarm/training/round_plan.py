@@ -56,7 +56,9 @@ class RoundPlan:
         rosters = tuple(
             tuple((seat.index, seat.weight) for seat in roster) for roster in self.rosters
         )
-        routes = path(self.beacon, self.run_digest, self.round, step, microbatch, rosters, origin)
+        per_step = self.spec.microbatches_per_step
+        where = (self.beacon, self.run_digest, self.round, step, microbatch)
+        routes = path(*where, rosters, origin, per_step)
         by_index = {seat.index: seat for seat in self.rosters[stage]}
         return tuple(by_index[index] for index in routes[stage - 1])
 

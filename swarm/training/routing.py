@@ -2,17 +2,20 @@
 
 Core: pure functions of (beacon, run, round, step, rosters): everybody computes the same paths.
 
-For each step and stage the slots (origin, micro-batch) are dealt to the stage's seats so that every run of
+For each stage the slots (step, micro-batch, origin) are dealt to the stage's seats so that every run of
 consecutive slots is shared as the weights say, in random order: with equal weights and as many seats as
-origins, each micro-batch sees a permutation of the stage, and nobody is idle. The seats after the primary
-are its siblings in a random order, asked when it is dead or late.
+origins, each micro-batch sees a permutation of the stage, and nobody is idle. Where a step has too few slots
+for all, or no multiple of their number, several steps are dealt together: no seat goes short by the dice of a
+round. The seats after the primary are its siblings in a random order, asked when it is dead or late.
 Source: docs/spec/protocol.md section 3.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import gcd
 from statistics import median_low
 
+from swarm.errors import UsageError
 from swarm.rng import stream
 from swarm.types import Digest, RoundIndex
 
@@ -55,21 +58,28 @@ def path(
     microbatch: int,
     rosters: Sequence[Roster],
     origin: int,
+    microbatches_per_step: int,
 ) -> tuple[tuple[int, ...], ...]:
     """For every stage after the first: the primary seat index, then its siblings in order of fallback.
 
     ``origin`` is a seat index of stage 0; one that is not in the roster shares the first one's slots. An
-    empty stage gives an empty tuple: nobody can compute the micro-batch.
+    empty stage gives an empty tuple: nobody can compute the micro-batch. Raises ``UsageError`` for a
+    micro-batch that no step has.
     """
+    if not 0 <= microbatch < microbatches_per_step:
+        raise UsageError(f"a step has {microbatches_per_step} micro-batches of an origin")
     origins = [seat for seat, _ in rosters[0]]
-    slot = microbatch * len(origins) + (origins.index(origin) if origin in origins else 0)
-    slots = 1 << slot.bit_length()
+    place = microbatch * len(origins) + (origins.index(origin) if origin in origins else 0)
+    step_slots = max(len(origins), 1) * microbatches_per_step
     routes = list[tuple[int, ...]]()
     for stage, roster in enumerate(rosters[1:], start=1):
         if not roster:
             routes.append(())
             continue
-        primary = deal(beacon, run_digest, round_index, step, stage, roster, slots)[slot]
+        steps = len(roster) // gcd(len(roster), step_slots)
+        block, within = divmod(step, steps)
+        slots = deal(beacon, run_digest, round_index, block, stage, roster, steps * step_slots)
+        primary = slots[within * step_slots + place]
         siblings = [seat for seat, _ in roster if seat != primary]
         context = (run_digest, round_index, step, microbatch, stage, origin)
         routes.append((primary, *stream(beacon, "training.siblings", *context).shuffled(siblings)))
@@ -81,12 +91,12 @@ def deal(
     beacon: Digest,
     run_digest: Digest,
     round_index: RoundIndex,
-    step: int,
+    block: int,
     stage: int,
     roster: Roster,
     slots: int,
 ) -> tuple[int, ...]:
-    """The primary seat of each of the first ``slots`` slots of one step, in order.
+    """The primary seat of each of the first ``slots`` slots of one block of steps, in order.
 
     A seat of weight w stands at the random times (j + u) / w for j = 0, 1, ...; slots are dealt in the order
     of time. So any run of slots is shared fairly, and asking for more slots does not change the first.
@@ -94,7 +104,7 @@ def deal(
     weights = weights_of(roster)
     times = list[tuple[int, int]]()
     for (seat, _), weight in zip(roster, weights, strict=True):
-        dice = stream(beacon, "training.deal", run_digest, round_index, step, stage, seat)
+        dice = stream(beacon, "training.deal", run_digest, round_index, block, stage, seat)
         for turn in range(slots * weight // sum(weights) + _SPARE_TURNS):
             drawn = (turn << _DRAW_BITS) + dice.below(1 << _DRAW_BITS)
             times.append(((drawn << _DRAW_BITS) // weight, seat))
