@@ -1,5 +1,6 @@
 """A small swarm of pipeline seats in memory, under virtual time: real torch, no sockets."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -91,8 +92,12 @@ class Swarm:
         loss: float = 0.0,
         seed: int = 0,
         buffer: int | None = None,
+        slow: Mapping[tuple[int, int], float] | None = None,
     ) -> None:
-        """``buffer``: complete windows that may wait to be kept; None records nothing."""
+        """``buffer``: complete windows that may wait to be kept; None records nothing.
+
+        ``slow``: how many times as long a seat of (stage, index) computes.
+        """
         self.spec = spec
         self.network = FakeNetwork(seed=seed, loss=loss)
         tokens = np.frombuffer(TEXT, dtype=np.uint8)
@@ -109,7 +114,7 @@ class Swarm:
                     Shard.initial(spec, StageIndex(stage)),
                     index,
                     tokens=tokens,
-                    compute=InlineCompute(lambda _: JOB_S),
+                    compute=InlineCompute(_taking(JOB_S * (slow or {}).get((stage, index), 1.0))),
                     forward=pipeline.forward,
                     incarnation=1,
                     windows=windows,
@@ -202,6 +207,10 @@ class Swarm:
             offer.payload_hash,
             Received(offer, payload),
         )
+
+
+def _taking(seconds: float) -> Callable[[object], float]:
+    return lambda _: seconds
 
 
 def replace_seat(key: FragmentKey, seat: int) -> FragmentKey:
