@@ -12,22 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__FAST_MATH__)
-#error "fast-math changes the bits that this file exists to keep"
-#endif
-#if defined(__clang__) || defined(_MSC_VER)
-#pragma STDC FP_CONTRACT OFF
-#endif
-
-#if defined(_MSC_VER)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-
-#define JOIN_(a, b) a##_##b
-#define JOIN(a, b) JOIN_(a, b)
-#define NAME(base) JOIN(base, ISA)
+#include "../native.h"
 
 /* Changed with every change of a signature below: levels.py refuses a library of another version. */
 enum { VERSION = 1 };
@@ -99,45 +84,7 @@ static inline float float_of_half(uint16_t half) {
 #endif
 #endif
 
-/* Another library of the process may have switched on flush-to-zero, or another rounding, for this thread. */
-#if defined(HAS_X86)
-typedef unsigned Environment;
-static inline Environment enter(void) {
-    Environment before = _mm_getcsr();
-    _mm_setcsr(0x1f80);
-    return before;
-}
-static inline void leave(Environment before) { _mm_setcsr(before); }
-#elif defined(__aarch64__) && defined(__GNUC__)
-typedef uint64_t Environment;
-static inline Environment enter(void) {
-    Environment before, ieee = 0;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(ieee));
-    return before;
-}
-static inline void leave(Environment before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
-#else
-typedef int Environment;
-static inline Environment enter(void) { return 0; }
-static inline void leave(Environment before) { (void)before; }
-#endif
-
-#if defined(HAS_X86)
-#define X86_CASES(call) case AVX2: status = call(avx2); break; case AVX512: status = call(avx512); break;
-#else
-#define X86_CASES(call)
-#endif
-#define DISPATCH(call)                                     \
-    int status = NO_SUCH_ISA;                              \
-    Environment before = enter();                          \
-    switch (isa) {                                         \
-        case PORTABLE: status = call(portable); break;     \
-        X86_CASES(call)                                    \
-        default: break;                                    \
-    }                                                      \
-    leave(before);                                         \
-    return status
+#include "../native_entry.h"
 
 EXPORT int levels_version(void) { return VERSION; }
 

@@ -20,19 +20,17 @@ from swarm.leaves import window_claim
 from swarm.ledger.check_statements import check_statement_shape
 from swarm.ledger.fields import PHI_COMPONENT
 from swarm.node.context import Context, Tally
-from swarm.node.duties import TradeFragment
 from swarm.node.recorder import commit_of
-from swarm.node.trading import trade
 from swarm.spec import NANO, RunSpec
 from swarm.training.round_plan import RoundPlan
 from swarm.training.segment import SegmentLog
 from swarm.training.shard import Shard
-from swarm.training.terms import terms_of
 from swarm.training.window import FragmentMerged, WindowData, decode_window, encode_window
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED, answer, replay
 from swarm.verify.reveal import reveal_of
 from swarm.verify.transcript import segment_leaves, state_root
+from tests.node.drawn import trade_drawn
 from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
@@ -95,10 +93,7 @@ class Ending:
             nursery.cancel_scope.cancel()
 
     async def _trade(self, plan: RoundPlan, me: int, fragment: int) -> None:
-        terms = terms_of(plan, STAGE, me, fragment)
-        partner, gives = (terms.partner, terms.gives) if terms else (None, False)
-        duty = TradeFragment(STAGE, me, plan.round, fragment, partner, gives)
-        await trade(self.contexts[me], self.swarm.nodes[0, me].runner, duty)
+        await trade_drawn(self.contexts[me], self.swarm.nodes[0, me].runner, plan, fragment)
 
     def windows(self, index: int, round_: int) -> list[WindowData]:
         return [d for d in self.swarm.nodes[0, index].windows if d.key.round == round_]

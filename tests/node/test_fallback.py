@@ -15,8 +15,6 @@ from swarm.errors import OutOfTurn
 from swarm.events import EventKind
 from swarm.gossip.service import Trades
 from swarm.node.context import Context, Tally
-from swarm.node.duties import TradeFragment
-from swarm.node.trading import trade
 from swarm.spec import RunSpec
 from swarm.training.round_plan import RoundPlan
 from swarm.training.segment import MergeRecord, SegmentLog
@@ -25,6 +23,7 @@ from swarm.training.terms import is_fallback, terms_of
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves, state_root
+from tests.node.drawn import trade_drawn
 from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
 
 SEATS, ROUNDS = 5, 4
@@ -88,10 +87,7 @@ class Village:
             nursery.cancel_scope.cancel()
 
     async def _trade(self, plan: RoundPlan, me: int, fragment: int) -> None:
-        terms = terms_of(plan, STAGE, me, fragment)
-        partner, gives = (terms.partner, terms.gives) if terms else (None, False)
-        duty = TradeFragment(STAGE, me, plan.round, fragment, partner, gives)
-        await trade(self.contexts[me], self.swarm.nodes[0, me].runner, duty)
+        await trade_drawn(self.contexts[me], self.swarm.nodes[0, me].runner, plan, fragment)
 
     def merges(self) -> list[tuple[RoundPlan, int, MergeRecord]]:
         return [

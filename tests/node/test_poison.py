@@ -18,16 +18,14 @@ from swarm.gossip.exchange import Snapshot as Offerable
 from swarm.gossip.messages import FragmentKey
 from swarm.gossip.service import Trades
 from swarm.node.context import Context, Tally
-from swarm.node.duties import TradeFragment
-from swarm.node.trading import trade
 from swarm.spec import NANO, RunSpec
 from swarm.training.round_plan import RoundPlan
 from swarm.training.segment import SegmentLog
 from swarm.training.shard import Shard
-from swarm.training.terms import terms_of
 from swarm.types import PeerId, RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves
+from tests.node.drawn import trade_drawn
 from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
 
 ROUNDS = 10
@@ -94,10 +92,7 @@ def trained(
         contexts.append(cast("Context", parts))
 
     async def one(plan: RoundPlan, me: int, fragment: int) -> None:
-        terms = terms_of(plan, STAGE, me, fragment)
-        partner, gives = (terms.partner, terms.gives) if terms else (None, False)
-        duty = TradeFragment(STAGE, me, plan.round, fragment, partner, gives)
-        await trade(contexts[me], swarm.nodes[0, me].runner, duty)
+        await trade_drawn(contexts[me], swarm.nodes[0, me].runner, plan, fragment)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:

@@ -21,23 +21,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__FAST_MATH__)
-#error "fast-math changes the bits that this file exists to keep"
-#endif
+#include "../../native.h"
+
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
 #error "float arithmetic must be done in float: this target widens it"
 #endif
-#if defined(__clang__) || defined(_MSC_VER)
-#pragma STDC FP_CONTRACT OFF
-#endif
-
 #if defined(_MSC_VER)
-#define EXPORT __declspec(dllexport)
 #define PER_THREAD static __declspec(thread) __declspec(align(64))
 #define UNROLL
 #define LANEWISE
 #else
-#define EXPORT __attribute__((visibility("default")))
 #define PER_THREAD static __thread __attribute__((aligned(64)))
 #define LANEWISE _Pragma("GCC ivdep")
 #if defined(__clang__)
@@ -46,10 +39,6 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 #endif
-
-#define JOIN_(a, b) a##_##b
-#define JOIN(a, b) JOIN_(a, b)
-#define NAME(base) JOIN(base, ISA)
 
 /* Changed with every change of a signature below: compiled.py refuses a library of another version. */
 enum { VERSION = 2 };
@@ -204,51 +193,7 @@ static double log_of(double x) {
 
 /* --- the way in --- */
 
-/* Another library of the process may have switched on flush-to-zero, or another rounding, for this thread. */
-#if defined(HAS_X86)
-typedef unsigned Environment;
-static inline Environment enter(void) {
-    Environment before = _mm_getcsr();
-    _mm_setcsr(0x1f80);
-    return before;
-}
-static inline void leave(Environment before) { _mm_setcsr(before); }
-#elif defined(__aarch64__) && defined(__GNUC__)
-typedef uint64_t Environment;
-static inline Environment enter(void) {
-    Environment before, ieee = 0;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(ieee));
-    return before;
-}
-static inline void leave(Environment before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
-#else
-typedef int Environment;
-static inline Environment enter(void) { return 0; }
-static inline void leave(Environment before) { (void)before; }
-#endif
-
-#if defined(HAS_X86)
-#define X86_CASES(call) case AVX2: status = call(avx2); break; case AVX512: status = call(avx512); break;
-#else
-#define X86_CASES(call)
-#endif
-#if defined(HAS_NEON)
-#define NEON_CASES(call) case NEON: status = call(neon); break;
-#else
-#define NEON_CASES(call)
-#endif
-#define DISPATCH(call)                                     \
-    int status = NO_SUCH_ISA;                              \
-    Environment before = enter();                          \
-    switch (isa) {                                         \
-        case PORTABLE: status = call(portable); break;     \
-        X86_CASES(call)                                    \
-        NEON_CASES(call)                                   \
-        default: break;                                    \
-    }                                                      \
-    leave(before);                                         \
-    return status
+#include "../../native_entry.h"
 
 EXPORT int repops_version(void) { return VERSION; }
 
