@@ -6,8 +6,8 @@ Core: pure data and text.
 import json
 from enum import StrEnum
 
-from swarm.codec import Message
 from swarm.errors import Corrupt
+from swarm.primitives.codec import Message
 
 TEXT_CHARS_MAX = 500
 """Longest sentence of an event: five lines of a terminal."""

@@ -12,9 +12,9 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from swarm.codec import Message
-from swarm.crypto import digest
 from swarm.errors import BadTicket
+from swarm.primitives.codec import Message
+from swarm.primitives.crypto import digest
 from swarm.types import PeerId
 
 PREFIX = "swarm1:"

@@ -6,7 +6,9 @@ Core: pure data.
 from typing import NewType
 
 PeerId = NewType("PeerId", bytes)
-"""A peer: its raw 32-byte Ed25519 public key. ``swarm.crypto.peer_text`` gives the 12D3Koo... form."""
+"""A peer: its raw 32-byte Ed25519 public key. ``swarm.primitives.crypto.peer_text`` gives the 12D3Koo...
+form.
+"""
 
 Digest = NewType("Digest", bytes)
 """A 32-byte SHA-256 or BLAKE3 hash."""

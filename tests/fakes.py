@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import trio
 
-from swarm.codec import FRAME_BYTES_MAX
-from swarm.crypto import SecretKey
 from swarm.errors import PeerFault, SwarmError, Unreachable
+from swarm.primitives.codec import FRAME_BYTES_MAX
+from swarm.primitives.crypto import SecretKey
 from swarm.types import PeerId
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]

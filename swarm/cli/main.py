@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from swarm.cli import auditing, data, demo, inviting, joining, ledger, looking, models, steering
-from swarm.cli.failures import INTERRUPTED, Explained, explain, is_reader_gone, save_trace
+from swarm.cli.commands import audit, control, data, join, ledger, models, status, ticket
+from swarm.cli.demo import command
+from swarm.cli.errors import INTERRUPTED, Explained, explain, is_reader_gone, save_trace
 from swarm.cli.options import HELP, split_globals
 from swarm.cli.terminal import terminal, use
 from swarm.errors import UsageError
@@ -52,14 +53,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-joining.register(app)
-demo.register(app)
-looking.register(app)
+join.register(app)
+command.register(app)
+status.register(app)
 ledger.register(app)
-auditing.register(app)
-inviting.register(app)
+audit.register(app)
+ticket.register(app)
 models.register(app)
-steering.register(app)
+control.register(app)
 data.register(app)
 
 

@@ -27,7 +27,7 @@ _SWITCHES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Globals:
+class GlobalOptions:
     """What holds for any command."""
 
     json: bool = False
@@ -40,12 +40,12 @@ class Globals:
     """Empty stands for the default."""
 
 
-def split_globals(words: Sequence[str]) -> tuple[Globals, list[str]]:
+def split_globals(words: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
     """Take the global flags out of a command line; what follows ``--`` is left alone.
 
     Raises ``UsageError`` if --home has no folder after it.
     """
-    found, rest = Globals(), list[str]()
+    found, rest = GlobalOptions(), list[str]()
     waiting = iter(words)
     for word in waiting:
         if word == "--":

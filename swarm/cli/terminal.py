@@ -12,9 +12,9 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from swarm.cli.failures import Explained
-from swarm.cli.ink import Ink
-from swarm.cli.options import Globals
+from swarm.cli.errors import Explained
+from swarm.cli.options import GlobalOptions
+from swarm.cli.style import Ink
 
 PATIENCE_S = 7.0
 """A message this often is heard before anybody gives up after 10 s."""
@@ -23,7 +23,7 @@ PATIENCE_S = 7.0
 class Terminal:
     """The two streams of one command."""
 
-    def __init__(self, options: Globals) -> None:
+    def __init__(self, options: GlobalOptions) -> None:
         self.options = options
         plain = options.plain or options.no_color or "NO_COLOR" in os.environ
         is_dumb = os.environ.get("TERM", "") == "dumb"
@@ -88,10 +88,10 @@ class Terminal:
             print(f"  {self.ink_err.paint('bold', 'try')}: {explained.hint}", file=sys.stderr)
 
 
-_current = Terminal(Globals())
+_current = Terminal(GlobalOptions())
 
 
-def use(options: Globals) -> Terminal:
+def use(options: GlobalOptions) -> Terminal:
     """Set the terminal of this process, once its command line is read."""
     global _current  # noqa: PLW0603  one process has one pair of streams
     _current = Terminal(options)

@@ -3,8 +3,7 @@
 Core: the object of /api/v1/state in, lines out.
 """
 
-from swarm.cli.ink import Ink, counted, human_bytes, human_count, human_span, pad, table
-from swarm.cli.picture import (
+from swarm.cli.state_reader import (
     Picture,
     audits,
     condition,
@@ -13,11 +12,16 @@ from swarm.cli.picture import (
     number,
     part,
     parts,
+    phase_text,
+    progress,
+    quality,
+    quality_brief,
     remark,
     text,
+    training_loss,
     whole,
 )
-from swarm.cli.standing import phase_text, progress, quality, quality_brief, training_loss
+from swarm.cli.style import Ink, counted, human_bytes, human_count, human_span, pad, table
 from swarm.errors import UsageError
 
 LANE_COLUMNS = 9

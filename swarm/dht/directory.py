@@ -9,9 +9,9 @@ peer always comes with its reason.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from swarm.codec import Message, decode
 from swarm.errors import BadEncoding
 from swarm.host.addresses import ADDRESS_CHARS_MAX, ADDRESSES_MAX
+from swarm.primitives.codec import Message, decode
 from swarm.types import PeerId
 
 TOPIC = "announce"

@@ -10,9 +10,9 @@ that stores it keeps everything for a day.
 import re
 from collections.abc import Sequence
 
-from swarm.codec import Message, decode, encode
-from swarm.crypto import SIGNATURE_BYTES, SecretKey, parse_peer, peer_text, verify
 from swarm.errors import BadEncoding, BadSignature, BrokenPromise
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.crypto import SIGNATURE_BYTES, SecretKey, parse_peer, peer_text, verify
 from swarm.types import PeerId
 
 PURPOSE = "dht-record"

@@ -23,9 +23,7 @@ from libp2p.peer.id import ID
 from libp2p.records.validator import NamespacedValidator, Validator
 from libp2p.tools.anyio_service import background_trio_service
 
-from swarm.codec import encode
-from swarm.crypto import SecretKey, digest
-from swarm.dht.announcing import Directory, Lookups
+from swarm.dht.announcer import Directory, Lookups
 from swarm.dht.directory import Announcement, PeerMap
 from swarm.dht.records import (
     NAMESPACE,
@@ -38,9 +36,11 @@ from swarm.dht.records import (
     validate,
 )
 from swarm.errors import BadEncoding, PeerFault, Unreachable
-from swarm.host.link import id_of, peer_of
+from swarm.host.closing import Untyped
+from swarm.host.connections import id_of, peer_of
 from swarm.host.service import Host, PeerConnected
-from swarm.host.tidy import Untyped
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey, digest
 from swarm.types import PeerId
 
 PROTOCOL = TProtocol("/swarm/kad/1")

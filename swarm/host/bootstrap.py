@@ -1,18 +1,56 @@
 """The way in: retried for ever, explained, never fatal.
 
 Shell: one task per peer that the ticket or the node file names.
+
+What a node may say while it looks for its first peer.
+
+pure data.
 """
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import trio
 
 from swarm.errors import Unreachable
-from swarm.host.patience import backoff_s
-from swarm.host.progress import Failed, Progress, Reached, Trying
+from swarm.host.backoff import backoff_s
 from swarm.host.service import Host
 from swarm.types import PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """An attempt begins."""
+
+    peer: PeerId
+    attempt: int
+    """From 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt ended; another follows."""
+
+    peer: PeerId
+    attempt: int
+    reason: str
+    """A sentence that names the cause."""
+    retry_s: float
+    """Seconds until the next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """We are connected to a peer that was asked for."""
+
+    peer: PeerId
+    is_first: bool
+    """Whether it is the first of all."""
+
+
+Progress = Trying | Failed | Reached
+
 
 TARGETS_MAX = 16
 """Named peers tried; beyond that the DHT knows better."""

@@ -11,8 +11,8 @@ import stat
 from collections.abc import Generator
 from pathlib import Path
 
-from swarm.crypto import SecretKey
 from swarm.errors import BadIdentity
+from swarm.primitives.crypto import SecretKey
 
 KEY_FILE = "identity.key"
 LOCK_FILE = "lock"

@@ -18,19 +18,18 @@ from libp2p.abc import INetConn, INetStream
 from libp2p.peer.id import ID
 from multiaddr.multiaddr import Multiaddr
 
-from swarm.codec import FRAME_BYTES_MAX
-from swarm.crypto import SecretKey, peer_name
 from swarm.errors import BadEncoding, PeerFault, Unreachable, UsageError
 from swarm.host.addresses import AddressBook, format_address
-from swarm.host.calling import Caller, Traffic
-from swarm.host.guards import GuardedHost, GuardedSwarm, build_host, route_logging
-from swarm.host.hello import CHAIN_BYTES, SESSION_BYTES, Hello
-from swarm.host.link import id_of, peer_of
-from swarm.host.links import PING_BYTES, PING_PROTOCOL, Links
-from swarm.host.listening import announced, bindings, expand
-from swarm.host.patience import Breakers, FaultBook
-from swarm.host.serving import Handler, Server
-from swarm.host.tidy import plain_errors, shielded
+from swarm.host.backoff import CircuitBreakers, PeerScores
+from swarm.host.client import Client, Traffic
+from swarm.host.closing import plain_errors, shielded
+from swarm.host.connections import PING_BYTES, PING_PROTOCOL, Connections, id_of, peer_of
+from swarm.host.handshake import CHAIN_BYTES, SESSION_BYTES, Hello
+from swarm.host.libp2p_patches import GuardedHost, GuardedSwarm, build_host, route_logging
+from swarm.host.listen import announced, bindings, expand
+from swarm.host.server import Handler, Server
+from swarm.primitives.codec import FRAME_BYTES_MAX
+from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.types import PeerId
 
 EVENTS_MAX = 256
@@ -78,15 +77,15 @@ class Host:
         self._session = secrets.token_bytes(SESSION_BYTES)
         self._nursery = nursery
         self._book = AddressBook()
-        self._breakers = Breakers()
-        self._fault_book = FaultBook()
+        self._breakers = CircuitBreakers()
+        self._fault_book = PeerScores()
         self._traffic = Traffic()
         self._readers: list[
             tuple[trio.MemorySendChannel[PeerConnected | PeerLost], trio.MemoryReceiveChannel[Any]]
         ] = []
         self.events = self.subscribe()
         """``PeerConnected`` and ``PeerLost``, at most ``EVENTS_MAX``, oldest dropped first."""
-        self._links = Links(
+        self._links = Connections(
             libp2p_host,
             nursery,
             introduce=self._introduce,
@@ -95,7 +94,7 @@ class Host:
             fault_book=self._fault_book,
             changed=self._changed,
         )
-        self._caller = Caller(
+        self._caller = Client(
             libp2p_host,
             nursery,
             self._links,

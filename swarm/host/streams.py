@@ -17,7 +17,7 @@ from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
 from libp2p.stream_muxer.yamux.yamux import TYPE_DATA, YAMUX_HEADER_FORMAT
 
 from swarm.errors import PeerFault, Unreachable
-from swarm.host.tidy import Untyped, shielded
+from swarm.host.closing import Untyped, shielded
 
 READ_BYTES = 512 * 1024
 """Read at most this much at once; libp2p's own read_exactly gives up after 100 short reads."""

@@ -9,11 +9,11 @@ bitmap over the validators, in the order of the genesis, with one vote per set b
 
 from collections.abc import Sequence
 
-from swarm.codec import Message, decode, encode
-from swarm.crypto import digest, framed, verify
+from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, BadSignature
-from swarm.merkle import merkle_root, sha256_hash
-from swarm.spec import Genesis
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.crypto import digest, framed, verify
+from swarm.primitives.merkle import merkle_root, sha256_hash
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, View
 
 BODY_BYTES_MAX = 256 << 10

@@ -6,8 +6,7 @@ Core: pure functions over a head, which is a state and the name of the block tha
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from swarm import vrf
-from swarm.crypto import SecretKey
+from swarm.config.spec import Genesis
 from swarm.errors import (
     BadEncoding,
     BadSignature,
@@ -16,7 +15,6 @@ from swarm.errors import (
     PeerFault,
     VerificationFailed,
 )
-from swarm.ledger.apply import NOTHING_KNOWN, Known, apply_block
 from swarm.ledger.blocks import (
     FINALIZE,
     Block,
@@ -29,10 +27,12 @@ from swarm.ledger.blocks import (
     check_certificate,
     vrf_alpha,
 )
-from swarm.ledger.pool import Pool
-from swarm.ledger.records import Params
-from swarm.ledger.state import State, audit_supply, genesis_state
-from swarm.spec import Genesis
+from swarm.ledger.mempool import Mempool
+from swarm.ledger.state.records import Params
+from swarm.ledger.state.state import State, audit_supply, genesis_state
+from swarm.ledger.transition.apply import NOTHING_KNOWN, Known, apply_block
+from swarm.primitives import vrf
+from swarm.primitives.crypto import SecretKey
 from swarm.types import Digest, Height, PeerId, View
 
 
@@ -95,7 +95,7 @@ def validate_block(state: State, block: Block, *, known: Known = NOTHING_KNOWN) 
     return after
 
 
-def build_block(head: Head, pool: Pool, secret: SecretKey, view: View) -> tuple[Block, State]:
+def build_block(head: Head, pool: Mempool, secret: SecretKey, view: View) -> tuple[Block, State]:
     """A block of ours on ``head`` with what the pool holds, and the state after it."""
     proof = vrf.prove(secret, header_alpha(head.state, view))
     transactions, after = pool.assemble(head.state, leader=secret.peer, beta=vrf.output(proof))

@@ -8,21 +8,20 @@ from typing import Protocol
 
 import trio
 
-from swarm.crypto import SecretKey
+from swarm.config.spec import Genesis
 from swarm.errors import Unreachable
 from swarm.host.service import Host
-from swarm.ledger.archive import Archive, FinalBlock
 from swarm.ledger.blocks import Block, Certificate
-from swarm.ledger.courier import Courier
-from swarm.ledger.follower import Follower
-from swarm.ledger.pool import Pool
-from swarm.ledger.relay import Relay
-from swarm.ledger.replica import Replica
-from swarm.ledger.state import State
-from swarm.ledger.timers import Pace
+from swarm.ledger.consensus.timers import TimerParams
+from swarm.ledger.consensus.validator import ValidatorRunner
+from swarm.ledger.consensus.votes import Statement
+from swarm.ledger.mempool import Mempool
+from swarm.ledger.net.archive import Archive, FinalBlock
+from swarm.ledger.net.follower import Follower
+from swarm.ledger.net.relay import Broadcaster, Relay
+from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
-from swarm.ledger.votes import Statement
-from swarm.spec import Genesis
+from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
 from swarm.types import Digest, Height
 
@@ -63,8 +62,8 @@ class LedgerService:
     def __init__(
         self,
         archive: Archive,
-        pool: Pool,
-        replica: Replica | None,
+        pool: Mempool,
+        replica: ValidatorRunner | None,
         follower: Follower,
         relay: Relay,
     ) -> None:
@@ -89,10 +88,10 @@ class LedgerService:
         valid chain, or if the journal of our votes is damaged; ``UsageError`` if it is the chain of another
         network; ``BadEncoding`` for a bad genesis.
         """
-        archive, pool = Archive.open(store, genesis), Pool()
+        archive, pool = Archive.open(store, genesis), Mempool()
         is_validator = validate and secret.peer in genesis.validators
-        pace = Pace(genesis.block_interval_ms / 1000, delta_s)
-        replica = Replica(archive, pool, secret, host, pace) if is_validator else None
+        pace = TimerParams(genesis.block_interval_ms / 1000, delta_s)
+        replica = ValidatorRunner(archive, pool, secret, host, pace) if is_validator else None
         follower = Follower(archive, pool, host, replica)
         return cls(archive, pool, replica, follower, Relay(archive, pool, secret, host))
 
@@ -146,7 +145,7 @@ class LedgerService:
     @property
     def stats(self) -> LedgerStats:
         """How consensus has gone."""
-        couriers: list[Courier[bytes] | Courier[Statement]] = [self._relay.courier]
+        couriers: list[Broadcaster[bytes] | Broadcaster[Statement]] = [self._relay.courier]
         if self._replica is not None:
             couriers.append(self._replica.courier)
         return LedgerStats(

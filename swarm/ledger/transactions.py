@@ -5,28 +5,245 @@ Core: frozen structs and pure checks of what can be checked without a state.
 A *seat statement* (a segment commit, a checkpoint) carries no sender, nonce, fee or expiry: its seat names
 the signer, the round keeps it from being replayed, and the number of seats bounds how many there are.
 Everything else is signed by its sender and pays a fee.
+
+What solvers, verifiers and validators say while a segment is checked.
+
+frozen structs and the bounds of their fields. Source: docs/spec/protocol.md section 6.
+
+A verifier asks for its window, answers blind, and shows its answer after the solver has shown its own. Only
+the reveal is a seat statement; the others are signed by a peer and pay a fee.
+
+Bounds of the fields that statements share.
+
+numbers, and checks that raise ``BadEncoding``.
 """
 
-from swarm.codec import Message, decode, encode
-from swarm.crypto import PEER_BYTES, SIGNATURE_BYTES, SecretKey, digest, verify
+from collections.abc import Sequence
+
 from swarm.errors import BadEncoding
-from swarm.ledger.check_statements import (
-    REVEAL_BYTES_MAX,
-    CheckStatement,
-    RevealSegment,
-    check_statement_shape,
-)
-from swarm.ledger.fields import (
-    AMOUNT_MAX,
-    COMPONENT_PROOF_DEPTH,
-    HEIGHT_MAX,
-    PHI_BYTES_MAX,
-    SHORT_MAX,
-    TOKENS_MAX,
-    check_seat,
-    within,
-)
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.commitments import SALT_BYTES
+from swarm.primitives.crypto import PEER_BYTES, SIGNATURE_BYTES, SecretKey, digest, verify
+from swarm.primitives.vrf import PROOF_BYTES
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+
+AMOUNT_MAX = 1 << 62
+"""Sums of two amounts still fit the 64-bit integers of the encoding."""
+
+HEIGHT_MAX = 1 << 48
+SHORT_MAX = (1 << 16) - 1
+"""Runs, rounds, seats, steps and incarnations take three bytes: the commit stays within 300."""
+
+STAGE_MAX = 255
+TOKENS_MAX = (1 << 32) - 1
+PHI_BYTES_MAX = 1 << 40
+STATE_COMPONENTS = 10
+"""Components of a shard's state, in the order of docs/spec/protocol.md section 5."""
+
+PHI_COMPONENT = 4
+TOKENS_COMPONENT = 8
+COMPONENT_PROOF_DEPTH = (STATE_COMPONENTS - 1).bit_length()
+TOKENS_TOTAL_MAX = (1 << 53) - 1
+"""A seat's tokens since it began: exact in every language's numbers, and never reached."""
+
+
+def check_seat(run: int, round_: int, stage: int, seat: int) -> None:
+    """Raise ``BadEncoding`` unless these could name a seat in a round."""
+    within("run", run, 1, SHORT_MAX)
+    within("round", round_, 0, SHORT_MAX)
+    within("stage", stage, 0, STAGE_MAX)
+    within("seat", seat, 0, SHORT_MAX)
+
+
+def within(what: str, value: int, low: int, high: int) -> None:
+    """Raise ``BadEncoding`` unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        raise BadEncoding(f"{what} {value} is not between {low} and {high}")
+
+
+LEAVES_MAX = 256
+"""Steps and merges of one segment: a run that needs more is not opened (``spec_check``)."""
+
+REVEAL_BYTES_MAX = 16 << 10
+"""256 leaves and their openings; 16 reveals fit into a block."""
+
+DROPPED_MAX = 1024
+"""Micro-batches one step may say it dropped: more than a reveal has room for."""
+
+FRAGMENTS_MAX = 64
+"""Fragments of one stage, as in every spec (``swarm.config.bounds``)."""
+
+ATTEMPTS = 3
+"""How often the dice that choose verifiers are thrown for one segment."""
+
+
+class DataRequest(Message, frozen=True, tag=20):
+    """A drawn verifier asks for the data of its window."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    attempt: int
+    """Which throw of the dice drew it, from 0."""
+    window: int
+    proof: bytes
+    """80 bytes of VRF: ``sampling.prove_draw``."""
+
+
+class VerifyCommit(Message, frozen=True, tag=21):
+    """A verifier's answer, hidden until the solver has shown its own."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    commitment: Digest
+    """``leaves.verify_commit`` of its window."""
+
+
+class Opening(Message, frozen=True):
+    """What is in the step leaf with which a window begins."""
+
+    leaf: int
+    """Its place among the leaves of the segment."""
+    step: int
+    dropped: tuple[tuple[int, int, int], ...]
+    state_root: Digest
+    """Before the step."""
+    leaves_root: Digest
+    """Over its micro-batch leaves."""
+
+
+class TokensOpening(Message, frozen=True):
+    """The tokens in the state under a root: what a segment's pay is counted from."""
+
+    counts: tuple[int, ...]
+    """The seat's total, then the total at each fragment's last merge."""
+    proof: tuple[bytes, ...]
+    """Leads from ``windows.tokens_component(counts)``, component 8 of 10, to the state root (BLAKE3)."""
+
+
+class RevealSegment(Message, frozen=True, tag=22):
+    """A solver shows the leaves it committed to; signed by the seat, no fee."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    salt: bytes
+    leaves: tuple[bytes, ...]
+    """Of all steps and merges, in the order in which they happened."""
+    openings: tuple[Opening, ...]
+    """Of the first step of each window."""
+    tokens: tuple[TokensOpening, TokensOpening]
+    """Under the start root and the end root: their difference is what the commit claims."""
+
+
+class VerifyReveal(Message, frozen=True, tag=23):
+    """A verifier shows the answer it committed to."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    salt: bytes
+    leaves: tuple[bytes, ...]
+    """Of its window."""
+    end_root: Digest
+    """The state at the end of its window."""
+
+
+class DisputeVote(Message, frozen=True, tag=24):
+    """A validator says what its own replay of the disputed window found."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    """The disputed one: a vote that comes too late counts for no other."""
+    is_guilty: bool
+
+
+class Report(Message, frozen=True, tag=25):
+    """A whistleblower's replay of a window that was revealed differs; opens a dispute at its own risk."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    leaves: tuple[bytes, ...]
+    end_root: Digest
+
+
+CheckStatement = DataRequest | VerifyCommit | VerifyReveal | DisputeVote | Report
+"""What is signed by a peer. ``RevealSegment`` is the seat's part."""
+
+
+def check_statement_shape(body: CheckStatement | RevealSegment) -> None:
+    """Raise ``BadEncoding`` if a field is out of bounds."""
+    check_seat(body.run, body.round, body.stage, body.seat)
+    match body:
+        case DataRequest():
+            within("attempt", body.attempt, 0, ATTEMPTS - 1)
+            within("window", body.window, 0, LEAVES_MAX - 1)
+            within("proof bytes", len(body.proof), PROOF_BYTES, PROOF_BYTES)
+        case VerifyCommit():
+            _check_hashes(body.commitment)
+        case RevealSegment():
+            _check_salt(body.salt)
+            _check_leaves(body.leaves)
+            within("openings", len(body.openings), 0, LEAVES_MAX)
+            for opening in body.openings:
+                _check_opening(opening)
+            for tokens in body.tokens:
+                _check_tokens(tokens)
+        case VerifyReveal():
+            _check_salt(body.salt)
+            _check_leaves(body.leaves)
+            _check_hashes(body.end_root)
+        case DisputeVote():
+            within("window", body.window, 0, LEAVES_MAX - 1)
+        case Report():
+            within("window", body.window, 0, LEAVES_MAX - 1)
+            _check_leaves(body.leaves)
+            _check_hashes(body.end_root)
+
+
+def _check_opening(opening: Opening) -> None:
+    within("leaf", opening.leaf, 0, LEAVES_MAX - 1)
+    within("step", opening.step, 0, SHORT_MAX)
+    within("dropped", len(opening.dropped), 0, DROPPED_MAX)
+    if list(opening.dropped) != sorted(opening.dropped):
+        raise BadEncoding("dropped micro-batches out of order")
+    for part in (number for place in opening.dropped for number in place):
+        within("coordinate", part, 0, SHORT_MAX)
+    _check_hashes(opening.state_root, opening.leaves_root)
+
+
+def _check_tokens(opening: TokensOpening) -> None:
+    within("token counts", len(opening.counts), 2, 1 + FRAGMENTS_MAX)
+    for count in opening.counts:
+        within("token count", count, 0, TOKENS_TOTAL_MAX)
+    within("proof depth", len(opening.proof), COMPONENT_PROOF_DEPTH, COMPONENT_PROOF_DEPTH)
+    _check_hashes(*opening.proof)
+
+
+def _check_salt(salt: bytes) -> None:
+    within("salt bytes", len(salt), SALT_BYTES, SALT_BYTES)
+
+
+def _check_leaves(leaves: Sequence[bytes]) -> None:
+    within("leaves", len(leaves), 1, LEAVES_MAX)
+    _check_hashes(*leaves)
+
+
+def _check_hashes(*hashes: bytes) -> None:
+    for part in hashes:
+        within("hash bytes", len(part), 32, 32)
+
 
 TRANSACTION_BYTES_MAX = 64 << 10
 """A quarter of a block: the largest is a later step's evidence."""

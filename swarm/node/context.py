@@ -1,36 +1,43 @@
 """What the parts of a running node share.
 
 Shell: references to every room; decides nothing.
+
+The threads in which a node computes, and which of them gives way to which.
+
+opens and closes them.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from swarm.compute import Compute
-from swarm.crypto import SecretKey
+import torch
+
+from swarm.config.schema import NodeConfig
+from swarm.config.spec import Genesis
 from swarm.dht.service import Dht
-from swarm.gossip.blobs import Blobs
-from swarm.gossip.service import Trades
+from swarm.executor import Executor
+from swarm.gossip.blobs.service import Blobs
+from swarm.gossip.trade.service import Trades
 from swarm.host.service import Host
-from swarm.ledger.records import Run
 from swarm.ledger.service import LedgerService
-from swarm.node.audits import Sentence
-from swarm.node.library import Library
-from swarm.node.reports import Reports
-from swarm.run_file import NodeConfig
-from swarm.spec import Genesis
+from swarm.ledger.state.records import Run
+from swarm.ledger.views import ConvictionView
+from swarm.node.artifacts.cache import ArtifactCache
+from swarm.node.reporting import EventLog
+from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
-from swarm.training.service import Pipeline
+from swarm.training.pipeline import Pipeline
 from swarm.types import PeerId, RunIndex, StageIndex
-from swarm.verify.service import Checks
+from swarm.verify.service import Verifier
 
 SENTENCES_KEPT = 32
 """As many convictions as the ledger remembers of one run."""
 
 
 @dataclass(slots=True)
-class TradeNote:
+class TradeRecord:
     """One trade as the map shows it."""
 
     round: int
@@ -42,7 +49,7 @@ class TradeNote:
 
 
 @dataclass(slots=True)
-class Tally:
+class NodeStats:
     """What this node measured itself since it started."""
 
     tokens: int = 0
@@ -55,9 +62,9 @@ class Tally:
     """(round, mean training loss in nats) of closed segments."""
     open_loss: float | None = None
     """Mean training loss in nats of the open segments so far; None before their first micro-batch."""
-    notes: list[TradeNote] = field(default_factory=list[TradeNote])
-    sentences: deque[Sentence] = field(
-        default_factory=lambda: deque[Sentence](maxlen=SENTENCES_KEPT)
+    notes: list[TradeRecord] = field(default_factory=list[TradeRecord])
+    sentences: deque[ConvictionView] = field(
+        default_factory=lambda: deque[ConvictionView](maxlen=SENTENCES_KEPT)
     )
     """Convictions, oldest first."""
     hashing_s: float = 0.0
@@ -71,7 +78,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Context:
+class NodeContext:
     """Everything a duty may need. Built once by ``service.run_node``."""
 
     home: Path
@@ -84,15 +91,15 @@ class Context:
     dht: Dht
     trades: Trades
     blobs: Blobs
-    compute: Compute
-    checking: Compute
+    compute: Executor
+    checking: Executor
     """For replays of others' work: a worker of lower priority, so that training never waits for it."""
-    library: Library
-    checks: Checks
+    library: ArtifactCache
+    checks: Verifier
     pipeline: Pipeline
-    report: Reports
+    report: EventLog
     incarnation: int
-    tally: Tally
+    tally: NodeStats
     devices: tuple[str, ...] = ("cpu",)
     """What native runs are computed on here."""
     run_index: RunIndex | None = None
@@ -113,3 +120,49 @@ class Context:
     def peers_of_run(self) -> list[PeerId]:
         """Everybody the ledger or the network names for this run, connected ones first."""
         return self.library.peers_of(self.run)
+
+
+TRADING_NICENESS = 12
+"""Gives way to training a little; a partner waits for it, but not long."""
+SERVING_NICENESS = 15
+"""Between our own training and the checks: somebody waits for the text."""
+CHECKING_NICENESS = 19
+"""The least there is, below the 10 of our own training: a check never delays a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Executors:
+    """Where arithmetic runs: our own training, and what gives way to it."""
+
+    compute: Executor
+    checking: Executor
+    """Replays the work of others."""
+    serving: Executor
+    """For texts that are written with the model: a replay that takes seconds must not hold up a token."""
+    trading: Executor
+    """Packs and opens fragments: an inner step must not wait for an exchange."""
+    devices: tuple[str, ...]
+    """What our own training of native runs computes on."""
+
+    def close(self) -> None:
+        """End them; each waits a little for the job that still runs."""
+        for worker in (self.compute, self.checking, self.serving, self.trading):
+            worker.close()
+
+
+def open_executors(threads: int, devices: tuple[str, ...]) -> Executors:
+    """The workers of one node, none of them started; each computes with ``threads`` threads."""
+    prepare = partial(_prepare_torch, threads)
+    return Executors(
+        compute=Executor(prepare=prepare),
+        checking=Executor(niceness=CHECKING_NICENESS, prepare=prepare),
+        serving=Executor(niceness=SERVING_NICENESS, prepare=prepare),
+        trading=Executor(niceness=TRADING_NICENESS, prepare=prepare),
+        devices=devices,
+    )
+
+
+def _prepare_torch(threads: int) -> None:
+    """Once per worker: explicit threads give the same bits in every run on this machine."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)

@@ -7,19 +7,27 @@ the purpose "micro-batch" or "micro-batch-grad". The receiver computes from thos
 only for its own arithmetic on inputs that others signed. A gradient names the bytes of the activations that it
 answers: whoever sent them cannot say later that they were others. Source: docs/spec/protocol.md section 3,
 docs/spec/verification.md section 2.
+
+A micro-batch on its way to the next stage, and what carries it.
+
+pure data, and how much of it may be on its way.
 """
 
 import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import cast
 
 from torch import Tensor
 
-from swarm.codec import LONGEST_FRAME_BYTES, Message, decode, encode, replace
-from swarm.crypto import SecretKey, fast_digest, verify
-from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
-from swarm.gossip.signals import to_wire, wire_bytes
-from swarm.spec import RunSpec
+from swarm.config.spec import RunSpec
+from swarm.errors import BadEncoding, OutOfTurn, PeerFault, Unreachable, UsageError
+from swarm.gossip.codecs.activations import to_wire, wire_bytes
+from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message, decode, encode, replace
+from swarm.primitives.crypto import SecretKey, fast_digest, verify
+from swarm.training.model.stages import Forward as ForwardPass
+from swarm.training.plan import RoundPlan
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 COUNT_MAX = (1 << 53) - 1
@@ -60,7 +68,7 @@ class MicroBatch(Message, frozen=True):
     length: int
     features: int
     payload: bytes
-    """(batch, length, features) in the form that the run names (gossip/signals.py)."""
+    """(batch, length, features) in the form that the run names (gossip/codecs/activations.py)."""
     signature: bytes
 
     @property
@@ -284,3 +292,65 @@ def _grad_statement(message: MicroBatchGrad) -> bytes:
 
 def _tokens(message: MicroBatch) -> int:
     return message.batch * message.length
+
+
+IN_FLIGHT_BYTES = 64 << 20
+"""Of the micro-batches that an origin has on their way at once: a quarter of what a peer holds for everybody
+(host/memory_quota.py), since dice may send it those of several origins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A micro-batch on its way to the next stage."""
+
+    plan: RoundPlan
+    origin: int
+    step: int
+    microbatch: int
+    stage: int
+    source: int
+    incarnation: int
+    version: int
+    payload: bytes
+    wire: Digest
+    """``wire_digest`` of the payload: an answer to any other is none."""
+    budget_s: float
+
+
+class TooBusy(Unreachable):
+    """This seat cannot take a micro-batch now: try a sibling."""
+
+
+Forward = Callable[[Outgoing], Awaitable[MicroBatchGrad]]
+"""Take a micro-batch to the next stage and bring its gradient; raises ``Unreachable``."""
+
+
+@dataclass(slots=True)
+class Passed:
+    """A forward pass that waits for its gradient, and what its record will say."""
+
+    forward: ForwardPass
+    shape: tuple[int, int, int]
+    origin: int
+    step: int
+    microbatch: int
+    source: int
+    in_activation: Digest
+    out_activation: Digest
+    ids_root: Digest
+    weights: int
+    """``Shard.weights`` of the forward pass: the gradient counts for no others."""
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Which micro-batch it is: (origin, step, micro-batch)."""
+        return (self.origin, self.step, self.microbatch)
+
+
+def in_flight_max(spec: RunSpec) -> int:
+    """Micro-batches that one origin has on their way at once, the others of its step wait.
+
+    Every stage holds each of them, its bytes and its forward pass, until the gradient came back. Two for each
+    stage are enough to keep all stages at work.
+    """
+    return max(IN_FLIGHT_BYTES // activation_bytes(spec), 2 * spec.num_stages)

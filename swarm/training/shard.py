@@ -5,39 +5,45 @@ Core: a machine of tensors; every method runs in one worker thread, one after an
 What came over the wire is decoded first and computed from, on both sides: a replay from the logs sees
 the same inputs, and the state is a function of them alone. Legend: P parameters, B batch, T time, D hidden,
 R values of the residual.
+
+What the open step has gathered: gradients, the records of their micro-batches, and what never came back.
+
+a container with limits. Legend: P parameters of the shard.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
-from swarm.gossip.signals import from_wire
-from swarm.spec import RunSpec
-from swarm.tensors import hash_of
-from swarm.training.data import TokenSource, draw_samples
-from swarm.training.engine import Engine, LocalEngine
-from swarm.training.fragments import Merge, Snapshot
-from swarm.training.inner import AdamState, adamw_step, learning_rate
-from swarm.training.merging import merged
+from swarm.config.spec import RunSpec
+from swarm.errors import BadEncoding, DeviceLost, OutOfTurn, PeerFault, UsageError
+from swarm.gossip.codecs.activations import from_wire
+from swarm.primitives.commitments import hash_of
+from swarm.training.averaging.outer_step import FragmentSnapshot, Merge, OuterState, apply_merge
+from swarm.training.averaging.payload import residual_numel, residual_of, with_residual
+from swarm.training.data.samples import TokenSource, draw_samples
+from swarm.training.devices.engine import Engine, Gradients, LocalEngine
 from swarm.training.messages import (
     MicroBatch,
     MicroBatchGrad,
+    Passed,
+    TooBusy,
     loss_micro_of,
     wire_digest,
     wire_of,
 )
-from swarm.training.offers import residual_numel, residual_of, with_residual
-from swarm.training.open_step import OpenStep
-from swarm.training.outer import OuterState
-from swarm.training.outgoing import Passed, TooBusy
-from swarm.training.round_plan import RoundPlan
-from swarm.training.segment import MergeRecord, MicrobatchRecord, Place, StepRecord
-from swarm.training.stages import init_flat, stage_of
-from swarm.training.state import (
+from swarm.training.model.optimizer import MICROBATCHES_MAX, AdamState, adamw_step, learning_rate
+from swarm.training.model.stages import init_flat, stage_of
+from swarm.training.plan import RoundPlan
+from swarm.training.record.segment import (
+    MergeRecord,
+    MicrobatchId,
+    MicrobatchRecord,
     Offered,
     ShardState,
+    StepRecord,
     are_finite,
     copied,
     number_component,
@@ -45,6 +51,69 @@ from swarm.training.state import (
     tokens_component,
 )
 from swarm.types import NO_DIGEST, Digest, StageIndex
+
+DROPPED_MAX = 1024
+"""Micro-batches one step says it dropped; what is lost beyond that is not worth its bytes on the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What went into one optimizer step besides its gradient."""
+
+    records: tuple[MicrobatchRecord, ...]
+    dropped: tuple[MicrobatchId, ...]
+    tokens: int
+
+
+class OpenStep:
+    """Everything since the last optimizer step."""
+
+    def __init__(self, gradients: Gradients) -> None:
+        self._gradients = gradients
+        self._records: list[MicrobatchRecord] = []
+        self._dropped: list[MicrobatchId] = []
+        self._tokens = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no gradient is here."""
+        return not self._gradients.count
+
+    def check_room(self) -> None:
+        """Raise ``TooBusy`` when no more gradients fit into this step."""
+        if self._gradients.count >= MICROBATCHES_MAX:
+            raise TooBusy(f"a step counts at most {MICROBATCHES_MAX} micro-batches")
+
+    def add(self, grad_P: Tensor, tokens: int, record: MicrobatchRecord) -> None:
+        """Count a micro-batch of ``tokens`` tokens.
+
+        Raises ``PeerFault``, changing nothing, for a gradient that is not finite or far too large.
+        """
+        self._gradients.add(grad_P)
+        self._records.append(record)
+        self._tokens += tokens
+
+    def drop(self, place: MicrobatchId) -> None:
+        """Note a micro-batch that was sent and never answered."""
+        if len(self._dropped) < DROPPED_MAX:
+            self._dropped.append(place)
+
+    def mean(self) -> Tensor | None:
+        """The mean gradient_P; None when there was none, or it went with the device that held it."""
+        try:
+            return None if self.is_empty else self._gradients.mean()
+        except DeviceLost:
+            return None
+
+    def take(self) -> Gathered:
+        """What was gathered, sorted: the order of arrival leaves no trace. The next step begins empty."""
+        # Taken first and read afterwards: drops are noted from another thread.
+        records, self._records = self._records, []
+        dropped, self._dropped = self._dropped, []
+        tokens, self._tokens = self._tokens, 0
+        self._gradients.clear()
+        by_place = sorted(records, key=lambda record: record.place)
+        return Gathered(tuple(by_place), tuple(sorted(dropped)), tokens)
 
 
 class Shard:
@@ -216,25 +285,25 @@ class Shard:
 
     # --- fragments ---
 
-    def snapshot(self, fragment: int) -> Snapshot:
+    def snapshot(self, fragment: int) -> FragmentSnapshot:
         """Copy a fragment between two steps."""
         tokens = self.tokens_total - self.tokens_at_sync[fragment]
         theta_P = copied(self.params_P[self.spans[fragment].slice])
         self.snapshots[fragment] = (tokens, theta_P)
         return self._snapshot(fragment, tokens, theta_P)
 
-    def offered(self, fragment: int) -> Snapshot | None:
+    def offered(self, fragment: int) -> FragmentSnapshot | None:
         """The snapshot of a fragment that waits for its merge, as the state has it."""
         held = self.snapshots.get(fragment)
         return None if held is None else self._snapshot(fragment, *held)
 
-    def is_offered(self, snapshot: Snapshot) -> bool:
+    def is_offered(self, snapshot: FragmentSnapshot) -> bool:
         """Whether a snapshot was taken in this segment and still waits for its merge."""
         held = self.snapshots.get(snapshot.fragment)
         return held is not None and held[1] is snapshot.theta_P
 
     def merge(self, merge: Merge) -> MergeRecord:
-        """Apply one outer step to a fragment (``merging.py``), between two steps.
+        """Apply one outer step to a fragment (``training/averaging/outer_step.py``), between two steps.
 
         The residual moves here and nowhere else, if what was sent of the fragment has been acknowledged.
         """
@@ -243,7 +312,7 @@ class Shard:
         snapshot = merge.snapshot
         span = self.spans[snapshot.fragment]
         slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])
-        done = merged(merge, slow, self.params_P[span.slice].cpu())
+        done = apply_merge(merge, slow, self.params_P[span.slice].cpu())
         # Copied, not written to: windows hold the slow half as it was, and it moves only here.
         self.phi_P, self.momentum_P = self.phi_P.clone(), self.momentum_P.clone()
         self.phi_P[span.slice], self.momentum_P[span.slice] = done.slow.phi_F, done.slow.momentum_F
@@ -329,7 +398,12 @@ class Shard:
         return known[1]
 
     def _forward(
-        self, inputs: Tensor, place: Place, source: int, in_activation: Digest, ids_root: Digest
+        self,
+        inputs: Tensor,
+        place: MicrobatchId,
+        source: int,
+        in_activation: Digest,
+        ids_root: Digest,
     ) -> tuple[bytes, Passed]:
         forward = self.engine.forward(self.params_P, self.weights, inputs)
         payload = wire_of(self.spec, forward.output)
@@ -338,12 +412,12 @@ class Shard:
         ends = (in_activation, wire, ids_root)
         return payload, Passed(forward, shape, *place, source, *ends, self.weights)
 
-    def _snapshot(self, fragment: int, tokens: int, theta_P: Tensor) -> Snapshot:
+    def _snapshot(self, fragment: int, tokens: int, theta_P: Tensor) -> FragmentSnapshot:
         span = self.spans[fragment]
         anchor_P, phi_P = self.anchor_P[span.slice], self.phi_P[span.slice]
         residual_P = residual_of(self.residual_R, span, self.params_P.numel())
         root, step = self.anchor_root, self.adam.step
-        return Snapshot(fragment, theta_P, anchor_P, root, tokens, step, phi_P, residual_P)
+        return FragmentSnapshot(fragment, theta_P, anchor_P, root, tokens, step, phi_P, residual_P)
 
     def _offered_by_fragment(self) -> tuple[Offered, ...]:
         held = sorted(self.snapshots.items())

@@ -7,22 +7,83 @@ Core: pure functions of a round. Those who train and those who replay them read 
     a round of consensus    partners by the butterfly, one for all fragments; weighed by what they stand for
 
 Source: docs/spec/training.md sections 3 to 5, docs/spec/protocol.md sections 4 and 5.
+
+A replica that fell behind: merged by its age, or, too far behind, started again from another's state.
+
+pure functions of round numbers, tokens and tensors.
+
+    behind by      0 .. 2 rounds                 more
+    it does        trade, weighed by age    ->   adopt: phi, and Adam's second moments and step count
+
+    its tokens     3/4 of the usual, or more     fewer: it trails
+    it does        trade                    ->   take, and give nothing
+
+The outer momentum and the first moments are those of a trajectory it was not on: they start from zero. After
+an adoption it pulls only for ``pull_only_rounds`` rounds. What a replica that trails could give has gone a
+shorter way than what it would be merged with: partners that take it lose more than by going without.
+Source: docs/spec/training.md sections 4 and 7, docs/spec/protocol.md section 5. Legend: P parameters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import islice
+from statistics import median_high
 
-from swarm.gossip.consensus import consensus_trades
-from swarm.gossip.pairing import SeatKey, heaviest_edges, pair_up
-from swarm.training.lag import Catching, catching_up, pulls_only
-from swarm.training.outer import weight_nano
-from swarm.training.round_plan import RosterSeat, RoundPlan
+from swarm.errors import UsageError
+from swarm.gossip.pairing import SeatKey, final_trades, heaviest_edges, pair_up
+from swarm.training.averaging.outer_step import weight_nano
+from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.types import PeerId, StageIndex
+
+LAG_ROUNDS_MAX = 2
+"""Rounds behind which a replica's progress is still worth merging."""
+STEPS_MAX = (1 << 32) - 1
+"""No run takes more optimizer steps: rounds times inner steps, with room."""
+TRAILING_QUARTERS = 3
+"""Whoever has fewer quarters of the usual tokens trails (docs/spec/training.md section 7: what it is worth)."""
+TRAILING_KNOWN_MIN = 3
+"""Of two, the one that does not trail would have nobody to take from, which costs more."""
+
+
+class Catching(Enum):
+    """What a replica does about its lag."""
+
+    TRADE = "trade"
+    ADOPT = "adopt"
+
+
+def lag_rounds(mine: int, newest: int) -> int:
+    """Rounds behind; whoever is ahead is not behind."""
+    return max(newest - mine, 0)
+
+
+def catching_up(lag: int) -> Catching:
+    """What a lag of so many rounds calls for; raise ``UsageError`` for a negative one."""
+    if lag < 0:
+        raise UsageError("lags are counted from 0")
+    return Catching.TRADE if lag <= LAG_ROUNDS_MAX else Catching.ADOPT
+
+
+def pulls_only(round_index: int, since_round: int, pull_only_rounds: int) -> bool:
+    """Whether a replica that joined or adopted in ``since_round`` still takes without giving."""
+    return round_index < since_round + pull_only_rounds
+
+
+def is_trailing(tokens: int, stage_tokens: Sequence[int]) -> bool:
+    """Whether a seat trails that had ``tokens`` in its last segment, of a stage that had ``stage_tokens``.
+
+    0 is a seat without a segment yet: it does not trail and says nothing of what is usual. Usual is the upper
+    median, which no minority can move: at most half of a stage trails, and with equal tokens nobody.
+    """
+    known = [count for count in stage_tokens if count > 0]
+    if tokens <= 0 or len(known) < TRAILING_KNOWN_MIN:
+        return False
+    return 4 * tokens < TRAILING_QUARTERS * median_high(known)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class TradeTerms:
     """What a seat may do with one fragment in one round."""
 
     partner: RosterSeat
@@ -39,7 +100,7 @@ class Terms:
         return weight_nano(my_tokens, partner_tokens, lag, self._age_weights_nano)
 
 
-def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Terms | None:
+def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> TradeTerms | None:
     """With whom the beacon pairs a seat for a fragment, and on which terms; None: with nobody."""
     by_key = _by_key(plan, stage)
     mine = _key_of(by_key, seat)
@@ -48,19 +109,21 @@ def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Te
     ages = plan.spec.outer.age_weights_nano
     if plan.is_consensus:
         seats, number = list(by_key), plan.consensus
-        trade = consensus_trades(seats, plan.beacon, plan.run_digest, stage, number).get(mine)
+        trade = final_trades(seats, plan.beacon, plan.run_digest, stage, number).get(mine)
         if trade is None:
             return None
-        return Terms(by_key[trade.partner], trade.weight_nano > 0, trade.weight_nano, ages)
+        return TradeTerms(by_key[trade.partner], trade.weight_nano > 0, trade.weight_nano, ages)
     pairs = pair_up(list(by_key), plan.beacon, plan.run_digest, stage, fragment, plan.round)
     other = pairs.get(mine)
     if other is None:
         return None
     partner = by_key[other]
-    return Terms(partner, not is_pull_only(plan, partner), -1, ages)
+    return TradeTerms(partner, not is_pull_only(plan, partner), -1, ages)
 
 
-def fallbacks_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> tuple[Terms, ...]:
+def standby_partners(
+    plan: RoundPlan, stage: StageIndex, seat: int, fragment: int
+) -> tuple[TradeTerms, ...]:
     """Whom a seat may ask for a fragment when its drawn partner fails, in order: at most ``num_retries``.
 
     None of them is the drawn partner, sits for the same peer, or only pulls. There are none in a round of
@@ -77,11 +140,11 @@ def fallbacks_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -
     ages = plan.spec.outer.age_weights_nano
     givers = (other for other in others if other != partner and not is_pull_only(plan, other))
     return tuple(
-        Terms(other, True, -1, ages) for other in islice(givers, plan.spec.outer.num_retries)
+        TradeTerms(other, True, -1, ages) for other in islice(givers, plan.spec.outer.num_retries)
     )
 
 
-def is_fallback(
+def is_standby(
     plan: RoundPlan, stage: StageIndex, fragment: int, seat: int, other: int, peer: PeerId
 ) -> bool:
     """Whether ``peer`` in seat ``other`` may trade a fragment with ``seat`` in place of its drawn partner.
@@ -91,22 +154,22 @@ def is_fallback(
     there = plan.seat(stage, other)
     if there is None or there.peer != peer:
         return False
-    mine = (terms.partner.index for terms in fallbacks_of(plan, stage, seat, fragment))
-    theirs = (terms.partner.index for terms in fallbacks_of(plan, stage, other, fragment))
+    mine = (terms.partner.index for terms in standby_partners(plan, stage, seat, fragment))
+    theirs = (terms.partner.index for terms in standby_partners(plan, stage, other, fragment))
     return other in mine or seat in theirs
 
 
 def terms_with(
     plan: RoundPlan, stage: StageIndex, seat: int, fragment: int, other: int
-) -> Terms | None:
+) -> TradeTerms | None:
     """The terms on which a seat takes a fragment from seat ``other``; None: it may not trade with it at all."""
     drawn = terms_of(plan, stage, seat, fragment)
     if drawn is not None and drawn.partner.index == other:
         return drawn
     there = plan.seat(stage, other)
-    if there is None or not is_fallback(plan, stage, fragment, seat, other, there.peer):
+    if there is None or not is_standby(plan, stage, fragment, seat, other, there.peer):
         return None
-    return Terms(there, not is_pull_only(plan, there), -1, plan.spec.outer.age_weights_nano)
+    return TradeTerms(there, not is_pull_only(plan, there), -1, plan.spec.outer.age_weights_nano)
 
 
 def is_pull_only(plan: RoundPlan, seat: RosterSeat) -> bool:

@@ -10,25 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from swarm.codec import Message, decode, encode
+from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding
-from swarm.leaves import window_claim
-from swarm.ledger.check_statements import LEAVES_MAX, Report, RevealSegment
-from swarm.ledger.fields import within
-from swarm.ledger.records import SegmentRecord
-from swarm.spec import RunSpec
-from swarm.training.window import WindowKey
+from swarm.ledger.state.records import SegmentRecord
+from swarm.ledger.transactions import LEAVES_MAX, Report, RevealSegment, within
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.commitments import window_claim
+from swarm.training.record.window import WindowKey
 from swarm.types import Digest, PeerId
+from swarm.verify.changes import where
 from swarm.verify.judging import differs
 from swarm.verify.manifest import WindowManifest, check_manifest
-from swarm.verify.news import where
 from swarm.verify.replay import REFUSED_LEAVES, Answer
 
 EVIDENCE_BYTES_MAX = 16 << 10
 """256 leaves, and a manifest."""
 
 
-class Evidence(Message, frozen=True):
+class AuditEvidence(Message, frozen=True):
     """A log its solver has signed, and what it gives."""
 
     chain: Digest
@@ -45,14 +44,14 @@ class Evidence(Message, frozen=True):
         return self.manifest.key
 
 
-def encode_evidence(evidence: Evidence) -> bytes:
+def encode_evidence(evidence: AuditEvidence) -> bytes:
     """The one byte string of it."""
     return encode(evidence)
 
 
-def decode_evidence(raw: bytes) -> Evidence:
+def decode_evidence(raw: bytes) -> AuditEvidence:
     """Read ``encode_evidence``'s form and check the solver's signature; raise ``PeerFault``."""
-    evidence = decode(Evidence, raw, limit=EVIDENCE_BYTES_MAX)
+    evidence = decode(AuditEvidence, raw, limit=EVIDENCE_BYTES_MAX)
     within("leaves", len(evidence.leaves), 1, LEAVES_MAX)
     hashes = (evidence.chain, evidence.run_digest, evidence.peer, evidence.end_root)
     if any(len(part) != 32 for part in (*hashes, *evidence.leaves)):
@@ -62,7 +61,7 @@ def decode_evidence(raw: bytes) -> Evidence:
     return evidence
 
 
-class Verdict(StrEnum):
+class AuditVerdict(StrEnum):
     """What an audit of one window found."""
 
     HONEST = "honest"
@@ -80,7 +79,7 @@ class AuditResult:
     """What an audit of one window found."""
 
     place: WindowKey
-    verdict: Verdict
+    verdict: AuditVerdict
     answer: Answer | None
     """What the log gives: the first that differs, if one does; None if none is served."""
     said: Digest | None
@@ -91,7 +90,7 @@ class AuditResult:
     """Number of the first leaf of the window that differs, from 0; None if it is not known."""
     lines: tuple[str, ...]
     """For people."""
-    evidence: Evidence | None
+    evidence: AuditEvidence | None
     """None if no log is served."""
 
     @property
@@ -101,7 +100,7 @@ class AuditResult:
 
     def accusation(self) -> Report | None:
         """What is said to the ledger; None if there is nothing to accuse anybody of."""
-        if self.answer is None or self.verdict in {Verdict.HONEST, Verdict.NOT_SERVED}:
+        if self.answer is None or self.verdict in {AuditVerdict.HONEST, AuditVerdict.NOT_SERVED}:
             return None
         p = self.place
         leaves, end_root = self.answer.leaves, self.answer.end_root
@@ -112,7 +111,7 @@ def judge_logs(
     record: SegmentRecord,
     spec: RunSpec,
     place: WindowKey,
-    replayed: Sequence[tuple[Evidence, Answer]],
+    replayed: Sequence[tuple[AuditEvidence, Answer]],
     shown: Sequence[bytes] | None,
     troubles: Sequence[str] = (),
 ) -> AuditResult:
@@ -124,22 +123,22 @@ def judge_logs(
     said = record.windows[window].claim if record.windows else None
     if not replayed:
         lines = [f"no log of window {window} of {where(record)} could be replayed", *troubles]
-        return _result(place, Verdict.NOT_SERVED, None, said, shown, lines)
+        return _result(place, AuditVerdict.NOT_SERVED, None, said, shown, lines)
     for evidence, answer in replayed:
         if differs(record, spec, window, answer.leaves, answer.end_root):
             lines = _fraud(record, window, answer, shown)
-            return _result(place, Verdict.FRAUD, (evidence, answer), said, shown, lines)
+            return _result(place, AuditVerdict.FRAUD, (evidence, answer), said, shown, lines)
     about = f"window {window} of {where(record)}"
     num_leaves = len(replayed[0][1].leaves)
     if record.windows:
         lines = [f"{about} is honest: {num_leaves} leaves computed again, all equal"]
-        return _result(place, Verdict.HONEST, replayed[0], said, shown, lines)
+        return _result(place, AuditVerdict.HONEST, replayed[0], said, shown, lines)
     lines = [
         f"{about} was computed again ({num_leaves} leaves), and nothing shown so far contradicts it",
         "its solver has not had to show its leaves: a report makes it show them, and if they agree with"
         " this log the bond of the report goes to the solver",
     ]
-    return _result(place, Verdict.NOT_REVEALED, replayed[0], said, shown, lines)
+    return _result(place, AuditVerdict.NOT_REVEALED, replayed[0], said, shown, lines)
 
 
 def shown_leaves(record: SegmentRecord, window: int, body: RevealSegment) -> tuple[bytes, ...]:
@@ -158,8 +157,8 @@ def first_difference(mine: Sequence[bytes], shown: Sequence[bytes]) -> int | Non
 
 def _result(
     place: WindowKey,
-    verdict: Verdict,
-    best: tuple[Evidence, Answer] | None,
+    verdict: AuditVerdict,
+    best: tuple[AuditEvidence, Answer] | None,
     said: Digest | None,
     shown: Sequence[bytes] | None,
     lines: Sequence[str],

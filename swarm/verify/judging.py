@@ -5,19 +5,24 @@ Core: pure functions of a record.
 A solver could serve one log to a verifier and another to the judges. So whoever was served keeps the solver's
 signed manifest, and judges ask everybody who may hold one: any signed log that does not give what was revealed
 convicts.
+
+What this node's own replay of a window gave, from its blind commitment to the day it shows it.
+
+a frozen struct; the salt is the shell's to draw.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swarm.leaves import window_claim
-from swarm.ledger.check_records import CheckPhase
-from swarm.ledger.phases import DISPUTE_ROUNDS
-from swarm.ledger.records import Run, SegmentRecord
-from swarm.ledger.sampling import num_windows
-from swarm.spec import RunSpec
-from swarm.training.window import WindowKey
-from swarm.types import Digest, PeerId
+from swarm.config.spec import RunSpec
+from swarm.ledger.state.records import CheckPhase, Run, SegmentRecord
+from swarm.ledger.transactions import VerifyCommit, VerifyReveal
+from swarm.ledger.transition.phases import DISPUTE_ROUNDS
+from swarm.ledger.transition.sampling import num_windows
+from swarm.primitives.codec import Message
+from swarm.primitives.commitments import verify_commit, window_claim
+from swarm.training.record.window import WindowKey
+from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED_LEAVES
 
 
@@ -93,3 +98,63 @@ def is_late(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
     """Whether a judge waits no longer for those who do not answer: half of the time is over."""
     assert record.dispute is not None, "only disputed segments are judged"
     return height >= record.dispute.deadline - DISPUTE_ROUNDS * spec.round_blocks // 2
+
+
+SegmentKey = tuple[RunIndex, RoundIndex, StageIndex, int]
+"""Which segment: run, round, stage, seat."""
+
+ANSWER_BYTES_MAX = 16 << 10
+"""256 leaves, and what surrounds them."""
+
+
+class OwnAnswer(Message, frozen=True):
+    """One window, replayed."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    salt: bytes
+    leaves: tuple[bytes, ...]
+    end_root: Digest
+    root: Digest
+    """Of the log that was replayed."""
+
+    @property
+    def key(self) -> WindowKey:
+        """The window."""
+        return WindowKey(self.run, self.round, self.stage, self.seat, self.window)
+
+    @property
+    def claim(self) -> Digest:
+        """What it says, as one hash: equal for those who agree."""
+        return window_claim(self.leaves, self.end_root)
+
+    def commitment(self, me: PeerId) -> Digest:
+        """What hides it."""
+        return verify_commit(self.leaves, self.end_root, self.salt, me)
+
+    def hidden(self, me: PeerId) -> VerifyCommit:
+        """The statement that gives it blind."""
+        return VerifyCommit(self.run, self.round, self.stage, self.seat, self.commitment(me))
+
+    def shown(self) -> VerifyReveal:
+        """The statement that shows it."""
+        place = (self.run, self.round, self.stage, self.seat)
+        return VerifyReveal(*place, self.salt, self.leaves, self.end_root)
+
+
+def key_of(record: SegmentRecord) -> SegmentKey:
+    """Which segment a record is about."""
+    return record.run, record.round, record.stage, record.seat
+
+
+def window_of(record: SegmentRecord, window: int) -> WindowKey:
+    """The name of a window of a segment."""
+    return WindowKey(*key_of(record), window)
+
+
+def seat_of(key: WindowKey) -> SegmentKey:
+    """Which segment a window is of."""
+    return key.run, key.round, key.stage, key.seat

@@ -1,24 +1,30 @@
 """Find the log of a window, fetch it, and compute it again.
 
 Shell: asks whoever may hold it, blames liars; every wait has an end.
+
+One replay at a time, what is urgent first.
+
+waiting only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
 from torch import Tensor
 
-from swarm.codec import encode
-from swarm.compute import ComputePort
-from swarm.crypto import peer_name
 from swarm.errors import BadConfig, BrokenPromise, PeerFault, Unreachable
 from swarm.events import EventKind
-from swarm.gossip.service import Links
-from swarm.ledger.records import Run, SegmentRecord
+from swarm.executor import ExecutorPort
+from swarm.gossip.trade.service import TradeLinks
+from swarm.ledger.state.records import Run, SegmentRecord
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import peer_name
 from swarm.types import Digest, PeerId
-from swarm.verify.answers import seat_of
-from swarm.verify.judging import Sought
+from swarm.verify.changes import where
+from swarm.verify.judging import Sought, seat_of
+from swarm.verify.log_store import LogStore
 from swarm.verify.manifest import (
     MANIFESTS_MAX,
     REPLY_BYTES_MAX,
@@ -31,13 +37,41 @@ from swarm.verify.manifest import (
     decode_request,
     request_of,
 )
-from swarm.verify.news import where
-from swarm.verify.plans import past_plan
-from swarm.verify.ports import BlobsPort, LedgerPort, Library, Report
+from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
 from swarm.verify.replay import Answer
-from swarm.verify.rerun import Log, Replays
-from swarm.verify.shelf import Shelf
-from swarm.verify.turns import Turns
+from swarm.verify.replay_process import Log, ReplayPort
+from swarm.verify.round_plan import past_plan
+
+
+class ReplayQueue:
+    """A lock with two queues: a judge is at most one replay away from its own."""
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._num_urgent = 0
+        self._news = trio.Event()
+
+    @asynccontextmanager
+    async def take(self, *, urgent: bool) -> AsyncGenerator[None]:
+        """Have the turn for the length of the block."""
+        self._num_urgent += urgent
+        try:
+            while self._is_taken or (self._num_urgent and not urgent):
+                await self._news.wait()
+            self._is_taken = True
+        finally:
+            self._num_urgent -= urgent
+            self._tell()
+        try:
+            yield
+        finally:
+            self._is_taken = False
+            self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
 
 ASK_TIMEOUT_S = 10.0
 """For a few hundred bytes, over a link that may have to be dialled."""
@@ -59,19 +93,19 @@ class Logs:
     def __init__(
         self,
         *,
-        host: Links,
+        host: TradeLinks,
         ledger: LedgerPort,
         blobs: BlobsPort,
-        shelf: Shelf,
-        compute: ComputePort,
-        library: Library,
-        replays: Replays,
-        report: Report,
+        shelf: LogStore,
+        compute: ExecutorPort,
+        library: ArtifactPort,
+        replays: ReplayPort,
+        report: EventPort,
     ) -> None:
         self._host, self._ledger, self._blobs, self._shelf = host, ledger, blobs, shelf
         self._compute, self._library, self._replays = compute, library, replays
         self._report = report
-        self._turns = Turns()
+        self._turns = ReplayQueue()
         self._is_full_told = False
         host.serve(
             WINDOW_PROTOCOL,

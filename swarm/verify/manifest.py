@@ -9,12 +9,11 @@ served. Two manifests of one window with different roots prove that its solver k
 
 from typing import cast
 
-from swarm.codec import Message, decode, encode, replace
-from swarm.crypto import SecretKey, verify
 from swarm.errors import BadEncoding, BrokenPromise
-from swarm.ledger.check_statements import LEAVES_MAX
-from swarm.ledger.fields import check_seat, within
-from swarm.training.window import WINDOW_BYTES_MAX, WindowKey
+from swarm.ledger.transactions import LEAVES_MAX, check_seat, within
+from swarm.primitives.codec import Message, decode, encode, replace
+from swarm.primitives.crypto import SecretKey, verify
+from swarm.training.record.window import WINDOW_BYTES_MAX, WindowKey
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 WINDOW_PROTOCOL = "/swarm/window/1"

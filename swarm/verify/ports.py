@@ -11,14 +11,14 @@ from torch import Tensor
 
 from swarm.events import EventKind
 from swarm.ledger.blocks import Block, Certificate
-from swarm.ledger.records import Run
-from swarm.ledger.state import State
+from swarm.ledger.state.records import Run
+from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
-from swarm.training.data import TokenSource
+from swarm.training.data.samples import TokenSource
 from swarm.types import Digest, Height, PeerId, StageIndex
 
 
-class Library(Protocol):
+class ArtifactPort(Protocol):
     """What a replay reads besides the log of the window: known by its hash, the same for everybody."""
 
     async def tokens(self, run: Run) -> TokenSource:
@@ -43,8 +43,8 @@ class Library(Protocol):
         ...
 
 
-class Report(Protocol):
-    """Where events go: ``node.reports.Reports``."""
+class EventPort(Protocol):
+    """Where events go: ``node.reports.EventLog``."""
 
     def __call__(self, kind: EventKind, text: str, **fields: str | int) -> None:
         """Report one event."""

@@ -12,23 +12,24 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
-from swarm.gossip.exchange import Snapshot as Offerable
-from swarm.gossip.exchange import encode_payload, read_payload
-from swarm.gossip.messages import Codec, payload_digest
-from swarm.spec import RunSpec
-from swarm.training.data import TokenSource
-from swarm.training.fragments import Merge, Received, Sent
+from swarm.gossip.trade.messages import Codec, payload_digest
+from swarm.gossip.trade.payload import FragmentPayload, encode_payload, read_payload
+from swarm.training.averaging.outer_step import Merge, ReceivedFragment, SentFragment, outer_scalars
+from swarm.training.averaging.payload import (
+    anchor_of,
+    fragment_payload,
+    read_values,
+    residual_numel,
+)
+from swarm.training.data.samples import TokenSource
 from swarm.training.messages import COUNT_MAX
-from swarm.training.offers import anchor_of, offerable, read_values, residual_numel
-from swarm.training.outer import outer_scalars
-from swarm.training.replaying import replay_microbatch
-from swarm.training.resume import restored
-from swarm.training.round_plan import RoundPlan
-from swarm.training.segment import MergeRecord
-from swarm.training.shard import Shard
-from swarm.training.state import ShardState, are_finite
-from swarm.training.window import (
+from swarm.training.plan import RoundPlan
+from swarm.training.record.restore import replay_microbatch, restored
+from swarm.training.record.segment import MergeRecord, ShardState, are_finite
+from swarm.training.record.window import (
+    ALONE,
     AnchorSet,
     FragmentMerged,
     SnapshotTaken,
@@ -36,9 +37,9 @@ from swarm.training.window import (
     WindowData,
     WindowKey,
 )
-from swarm.training.window_heads import ALONE
+from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.inputs import check_merge, check_window
+from swarm.verify.log_rules import check_merge, check_window
 from swarm.verify.transcript import merge_leaf, state_root, step_leaf
 
 REFUSED_LEAVES: tuple[Digest, ...] = (NO_DIGEST,)
@@ -191,7 +192,7 @@ def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged
     spec, offer, is_consensus = plan.spec, merged.offer, plan.is_consensus
     terms = check_merge(plan, key, merged, snapshot.anchor_root, snapshot.theta_P.numel())
     scalars = outer_scalars(spec.outer, plan.round)
-    sent = _sent(offerable(spec, plan.round, snapshot, is_consensus=is_consensus), merged)
+    sent = _sent(fragment_payload(spec, plan.round, snapshot, is_consensus=is_consensus), merged)
     if terms is None or offer is None:
         mine = merged.my_payload
         alone = Merge(snapshot, None, 0, scalars, None, ALONE, mine, NO_DIGEST, sent=sent)
@@ -200,7 +201,7 @@ def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged
     anchor = anchor_of(spec, snapshot, is_consensus=is_consensus)
     values = read_payload(offer.codec, merged.payload, anchor)
     theta_hat_P, phi_hat_P = read_values(spec, values, is_consensus=is_consensus)
-    received = Received(offer, merged.payload)
+    received = ReceivedFragment(offer, merged.payload)
     return shard.merge(
         Merge(
             snapshot,
@@ -230,7 +231,7 @@ def _check_weight(plan: RoundPlan, due: int, said: int) -> None:
         raise OutOfTurn(f"a weight of {said} where {due} is the most")
 
 
-def _sent(mine: Offerable, merged: FragmentMerged) -> Sent | None:
+def _sent(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
     """What our own payload moves; raises ``OutOfTurn`` when the one that is named cannot be ours.
 
     Which of the two codecs it was in depends on the partner's anchor. Only int4 moves anything, and only with
@@ -247,5 +248,5 @@ def _sent(mine: Offerable, merged: FragmentMerged) -> Sent | None:
         if payload_digest(payload) == merged.my_payload:
             if merged.receipt is None or residual is None:
                 return None
-            return Sent(merged.receipt, residual)
+            return SentFragment(merged.receipt, residual)
     raise OutOfTurn("a payload of ours that is not the fragment")

@@ -14,31 +14,36 @@ from typing import Protocol
 
 import trio
 
-from swarm.compute import ComputePort
-from swarm.crypto import SecretKey
 from swarm.errors import BadConfig, InvalidStatement, Reason, UsageError
 from swarm.events import EventKind
-from swarm.gossip.service import Links
-from swarm.ledger.check_records import CheckPhase
-from swarm.ledger.check_statements import RevealSegment
-from swarm.ledger.check_texts import CHECK_KINDS
-from swarm.ledger.records import Run
-from swarm.ledger.state import State
+from swarm.executor import ExecutorPort
+from swarm.gossip.trade.service import TradeLinks
+from swarm.ledger.describe import CHECK_KINDS
+from swarm.ledger.state.records import CheckPhase, Run
+from swarm.ledger.state.state import State
+from swarm.ledger.transactions import RevealSegment
+from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
-from swarm.training.window import WindowData, WindowKey
+from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import Digest, Height
-from swarm.verify.agenda import JudgeWindow, Known, Say, Step, StepKey, next_steps
-from swarm.verify.answers import place_of, seat_of
 from swarm.verify.audit import AuditResult
-from swarm.verify.inspecting import inspect
+from swarm.verify.audit_fetch import inspect
+from swarm.verify.changes import OpenSegments, find_changes
+from swarm.verify.duties import (
+    Draws,
+    DutyStep,
+    JudgeWindow,
+    StepKey,
+    Submit,
+    VerifierView,
+    next_duties,
+)
+from swarm.verify.jobs import Jobs
+from swarm.verify.judging import key_of, seat_of
+from swarm.verify.log_store import LogStore
 from swarm.verify.logs import Logs
-from swarm.verify.news import find_news
-from swarm.verify.ports import BlobsPort, LedgerPort, Library, Report
-from swarm.verify.rerun import FileReplays, Replays
-from swarm.verify.sampling import Draws
-from swarm.verify.shelf import Shelf
-from swarm.verify.watching import Watch
-from swarm.verify.work import Work
+from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
+from swarm.verify.replay_process import FileReplays, ReplayPort
 
 CHECKS_AT_ONCE = 2
 """Windows this node promises to replay: both fit into a round on a machine that also trains."""
@@ -63,7 +68,7 @@ class Started(Protocol):
 
 
 @dataclass(slots=True)
-class Counts:
+class VerifierCounts:
     """What this node has done since it started."""
 
     done: int = 0
@@ -78,31 +83,31 @@ class Counts:
     """Segments of anybody that were proven false."""
 
 
-class Checks:
+class Verifier:
     """One node's part in checking. ``run`` looks after it until cancelled."""
 
     def __init__(
         self,
         *,
-        host: Links,
+        host: TradeLinks,
         secret: SecretKey,
         chain: Digest,
         ledger: LedgerPort,
         blobs: BlobsPort,
         store: Store,
-        compute: ComputePort,
-        library: Library,
-        report: Report,
+        compute: ExecutorPort,
+        library: ArtifactPort,
+        report: EventPort,
         checks_at_once: int = CHECKS_AT_ONCE,
-        replays: Replays | None = None,
+        replays: ReplayPort | None = None,
     ) -> None:
         """Read what is kept from the disk and serve it; raises ``Corrupt`` if it is damaged.
 
         ``checks_at_once`` 0: never ask for a window. ``compute`` needs a worker of its own: a replay may take
         a minute, and training does not wait for it.
         """
-        self.counts = Counts()
-        self.shelf = Shelf(store, blobs, secret, chain)
+        self.counts = VerifierCounts()
+        self.shelf = LogStore(store, blobs, secret, chain)
         """Every log, answer and reveal on this disk."""
         self._me, self._ledger, self._tell = secret.peer, ledger, report
         self._checks_at_once = checks_at_once
@@ -117,17 +122,17 @@ class Checks:
             replays=replays or FileReplays(),
             report=report,
         )
-        self._work = Work(self._me, ledger, self.shelf, self._logs, report)
-        self._jobs: dict[Step, trio.CancelScope] = {}
+        self._work = Jobs(self._me, ledger, self.shelf, self._logs, report)
+        self._jobs: dict[DutyStep, trio.CancelScope] = {}
         self._sent: dict[StepKey, Height] = {}
         self._refused: set[StepKey] = set()
-        self._watch = Watch()
+        self._watch = OpenSegments()
         self._height = ledger.state.height
         self._tidied = Height(0)
         self._news = trio.Event()
 
     @property
-    def jobs(self) -> Sequence[Step]:
+    def jobs(self) -> Sequence[DutyStep]:
         """The windows being fetched or replayed now."""
         return tuple(self._jobs)
 
@@ -192,10 +197,10 @@ class Checks:
         if moved > JUMP_BLOCKS:
             return
         self._tell_news(state)
-        steps = next_steps(self._known(state))
-        for say in [step for step in steps if isinstance(step, Say)]:
+        steps = next_duties(self._known(state))
+        for say in [step for step in steps if isinstance(step, Submit)]:
             await self._say(say)
-        self._set_to_work(nursery, [step for step in steps if not isinstance(step, Say)])
+        self._set_to_work(nursery, [step for step in steps if not isinstance(step, Submit)])
         self._forget_old()
         if state.height - self._tidied >= TIDY_BLOCKS:
             self._tidied = state.height
@@ -207,8 +212,8 @@ class Checks:
         except BadConfig as error:
             self._tell(EventKind.WARNING, f"logs that nobody asks for stay on this disk: {error}")
 
-    def _known(self, state: State) -> Known:
-        return Known(
+    def _known(self, state: State) -> VerifierView:
+        return VerifierView(
             state=state,
             segments=self._watch.open,
             me=self._me,
@@ -220,7 +225,7 @@ class Checks:
             checks_max=self._checks_at_once,
         )
 
-    async def _say(self, say: Say) -> None:
+    async def _say(self, say: Submit) -> None:
         self._sent[say.key] = self._ledger.state.height
         try:
             await self._ledger.submit(say.body)
@@ -231,7 +236,7 @@ class Checks:
                 where = f"segment {place.round}/{place.stage}/{place.seat}"
                 self._tell(EventKind.WARNING, f"{kind} about {where} not accepted: {refusal}")
 
-    def _set_to_work(self, nursery: trio.Nursery, wanted: Sequence[Step]) -> None:
+    def _set_to_work(self, nursery: trio.Nursery, wanted: Sequence[DutyStep]) -> None:
         """Begin what is wanted and end what is not any more: its time is over, or others have decided."""
         for step, scope in self._jobs.items():
             if step not in wanted:
@@ -244,13 +249,13 @@ class Checks:
             self._jobs[step] = trio.move_on_after(math.inf)
             nursery.start_soon(self._carry, step, self._jobs[step])
 
-    async def _carry(self, step: Step, scope: trio.CancelScope) -> None:
+    async def _carry(self, step: DutyStep, scope: trio.CancelScope) -> None:
         try:
             with scope:
                 if isinstance(step, JudgeWindow):
                     await self._work.judge(step.key)
                     self.counts.judged += step.key in self._work.verdicts
-                elif not isinstance(step, Say):
+                elif not isinstance(step, Submit):
                     await self._work.check(step.key)
         finally:
             self._jobs.pop(step, None)
@@ -258,7 +263,7 @@ class Checks:
 
     def _tell_news(self, state: State) -> None:
         """Report what has happened since the last look; what happened before the first one is old."""
-        for one in find_news(*self._watch.look(state), self._me):
+        for one in find_changes(*self._watch.look(state), self._me):
             self.counts.done += one.ending in {CheckPhase.AGREED, CheckPhase.DIFFERED}
             self.counts.agreed += one.ending is CheckPhase.AGREED
             self.counts.differed += one.ending is CheckPhase.DIFFERED
@@ -267,7 +272,7 @@ class Checks:
             self._tell(one.kind, one.text, **one.fields)
 
     def _forget_old(self) -> None:
-        live = {place_of(record) for record in self._watch.open}
+        live = {key_of(record) for record in self._watch.open}
         stale = [key for key in self._sent if seat_of(key[1]) not in live]
         for key in stale:
             self._sent.pop(key)

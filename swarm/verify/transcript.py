@@ -13,18 +13,24 @@ Core: pure functions of the log that training wrote.
 H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``. Both ends of an edge
 write the same bytes for it, so a leaf of one inbox that differs from the other's outbox proves equivocation.
 Source: docs/spec/protocol.md section 5, docs/spec/verification.md section 2.
+
+What a solver shows of a segment: its leaves, where its windows begin, the tokens it is paid for.
+
+a pure function of the log that training wrote.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from swarm.codec import encode
-from swarm.crypto import fast_digest
 from swarm.errors import UsageError
-from swarm.leaves import leaves_root, step_leaf_digest, trace_commit, trace_root
-from swarm.merkle import merkle_proof, merkle_root
-from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
-from swarm.types import NO_DIGEST, Digest, StageIndex
+from swarm.ledger.transactions import TOKENS_COMPONENT, Opening, RevealSegment, TokensOpening
+from swarm.ledger.transition.checks import tokens_component
+from swarm.primitives.codec import encode
+from swarm.primitives.commitments import leaves_root, step_leaf_digest, trace_commit, trace_root
+from swarm.primitives.crypto import fast_digest
+from swarm.primitives.merkle import merkle_proof, merkle_root
+from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
+from swarm.types import NO_DIGEST, Digest, RunIndex, StageIndex
 
 COMPONENTS = tuple(
     "params adam_m adam_v step phi outer_m residual anchor_root tokens snapshot".split()
@@ -187,3 +193,40 @@ def edge_leaf(edge: Edge) -> Digest:
 
 def _coordinates(record: MicrobatchRecord) -> tuple[int, int, int]:
     return (record.origin, record.step, record.microbatch)
+
+
+Counts = tuple[int, ...]
+"""Tokens of a state: the total, then the total at each fragment's last merge."""
+
+
+def reveal_of(
+    log: SegmentLog, run: RunIndex, salt: bytes, counts: tuple[Counts, Counts]
+) -> RevealSegment:
+    """The statement that opens a closed segment; ``salt`` is that of its commit.
+
+    ``counts`` are the tokens at its start and at its end. Raises ``UsageError`` if they are not those that the
+    log's states have: nobody could show such a segment.
+    """
+    openings = [
+        _opening(leaf, record, record.components)
+        for leaf, record in enumerate(log.records)
+        if isinstance(record, StepRecord) and record.components is not None
+    ]
+    tokens = _tokens(log.start, counts[0]), _tokens(log.end, counts[1])
+    leaves = tuple(segment_leaves(log))
+    place = (run, log.round, log.stage, log.seat)
+    return RevealSegment(*place, salt, leaves, tuple(openings), tokens)
+
+
+def _opening(leaf: int, record: StepRecord, components: Sequence[Digest]) -> Opening:
+    """What ``transcript.step_leaf`` hashes."""
+    microbatches = sorted((one.place, microbatch_leaf(one)) for one in record.microbatches)
+    root = leaves_root([digest for _, digest in microbatches])
+    dropped = tuple(sorted(record.dropped))
+    return Opening(leaf, record.step, dropped, state_root(components), root)
+
+
+def _tokens(components: Sequence[Digest], counts: Counts) -> TokensOpening:
+    if tokens_component(counts) != components[TOKENS_COMPONENT]:
+        raise UsageError(f"a state that has not seen {counts[0]} tokens")
+    return TokensOpening(counts, component_proof(components, TOKENS_COMPONENT))

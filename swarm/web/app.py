@@ -64,7 +64,7 @@ _SECURITY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class PageSources:
     """What the node lends the page: its picture, its event lines, its actions and its token."""
 
     snapshot: Snapshot
@@ -73,9 +73,9 @@ class Sources:
     actions: Mapping[str, Action] = field(default_factory=dict[str, Action])
 
 
-def build_app(sources: Sources) -> ASGIApp:
+def build_app(sources: PageSources) -> ASGIApp:
     """The whole local site, guarded."""
-    desk = _Desk(sources)
+    desk = _Controller(sources)
     routes = [
         Route("/", desk.page),
         Route("/static/{name}", desk.static),
@@ -187,10 +187,10 @@ async def _pass_on(channel: trio.MemoryReceiveChannel[str], send: Send) -> None:
             return
 
 
-class _Desk:
+class _Controller:
     """The handlers of the routes."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: PageSources) -> None:
         self._sources = sources
         self._files = {path.name: path.read_bytes() for path in sorted(STATIC.iterdir())}
         self._streams = _Streams()

@@ -14,7 +14,7 @@ from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp
 
 from swarm.errors import UsageError
-from swarm.web.app import Action, Lines, Snapshot, Sources, build_app
+from swarm.web.app import Action, Lines, PageSources, Snapshot, build_app
 
 PORT = 7420
 """The port people bookmark; a second node on the machine falls back to any free one."""
@@ -47,7 +47,7 @@ async def serve_web(
     """
     listener = bind_loopback(port)
     try:
-        app = build_app(Sources(snapshot, lines, token, actions or {}))
+        app = build_app(PageSources(snapshot, lines, token, actions or {}))
         config = Config()
         config.bind = [f"fd://{listener.fileno()}"]
         config.accesslog = config.errorlog = None

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from swarm.cli.main import run
-from swarm.codec import encode
-from swarm.config import genesis_of, parse_run_file
+from swarm.config.load import genesis_of, parse_run_file
+from swarm.primitives.codec import encode
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
 
@@ -261,7 +261,7 @@ def test_a_bug_leaves_a_trace_in_the_home_and_one_line_here(
     def broken(home: Path) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("swarm.cli.api.node_of", broken)
+    monkeypatch.setattr("swarm.cli.client.node_of", broken)
     code, _, err = said("status")
     assert code == 1
     assert "this should not have happened: ZeroDivisionError" in err

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from swarm.cli.api import act, fetch_state, find_node, node_of
+from swarm.cli.client import act, fetch_state, find_node, node_of
 from swarm.cli.main import run
 from swarm.errors import BadConfig, Unreachable
 from swarm.web.service import serve_web

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swarm.cli.options import Globals, split_globals
+from swarm.cli.options import GlobalOptions, split_globals
 from swarm.errors import UsageError
 
 
@@ -16,19 +16,19 @@ from swarm.errors import UsageError
 )
 def test_flags_are_found_before_and_after_the_command(words: list[str]) -> None:
     """Order makes no difference."""
-    assert split_globals(words) == (Globals(json=True, home="/x"), ["map"])
+    assert split_globals(words) == (GlobalOptions(json=True, home="/x"), ["map"])
 
 
 def test_what_belongs_to_the_command_is_left_in_order() -> None:
     """Words that are no global flags pass through."""
     options, rest = split_globals(["generate", "-p", "def ", "-q", "--count", "3"])
-    assert options == Globals(quiet=True)
+    assert options == GlobalOptions(quiet=True)
     assert rest == ["generate", "-p", "def ", "--count", "3"]
 
 
 def test_nothing_is_taken_after_two_dashes() -> None:
     """A text that looks like a flag can still be given."""
-    assert split_globals(["init", "--", "--json"]) == (Globals(), ["init", "--", "--json"])
+    assert split_globals(["init", "--", "--json"]) == (GlobalOptions(), ["init", "--", "--json"])
 
 
 @pytest.mark.parametrize("words", [["--home"], ["--home", "--json"], ["map", "--home="]])

@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from swarm.cli.ink import Ink
-from swarm.cli.progress import STATUS_INTERVAL_S, Progress
+from swarm.cli.run_node import STATUS_INTERVAL_S, Progress
+from swarm.cli.style import Ink
 from swarm.events import EventKind, make_event
 from tests.web.snapshots import a_snapshot
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swarm.cli.standing import phase_text, progress, quality, quality_brief, training_loss
+from swarm.cli.state_reader import phase_text, progress, quality, quality_brief, training_loss
 
 END = {"rounds": 22, "consensus_rounds": 3}
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from swarm.cli import terminal
-from swarm.cli.options import Globals
+from swarm.cli.options import GlobalOptions
 from swarm.cli.terminal import Terminal
 
 
@@ -14,7 +14,7 @@ def test_a_long_wait_is_told_until_it_ends(
 ) -> None:
     monkeypatch.setattr(terminal, "PATIENCE_S", 0.01)
     told = threading.Event()
-    desk = Terminal(Globals())
+    desk = Terminal(GlobalOptions())
     said = desk.say
 
     def say(message: str) -> None:

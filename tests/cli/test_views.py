@@ -2,7 +2,7 @@
 
 import pytest
 
-from swarm.cli.ink import Ink, width_of
+from swarm.cli.style import Ink, width_of
 from swarm.cli.views import (
     checking,
     conviction_lines,

@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 
-from swarm.codec import encode
 from swarm.dht import directory
 from swarm.dht.directory import (
     Announcement,
@@ -15,6 +14,7 @@ from swarm.dht.directory import (
     view,
 )
 from swarm.errors import BadEncoding
+from swarm.primitives.codec import encode
 from swarm.types import PeerId
 
 SAID = Announcement(

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from swarm.codec import encode
-from swarm.crypto import SecretKey
 from swarm.dht.records import (
     RECORD_BYTES_MAX,
     TTL_MAX_S,
@@ -19,6 +17,8 @@ from swarm.dht.records import (
     validate,
 )
 from swarm.errors import BadEncoding, BadSignature, BrokenPromise, PeerFault
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey
 
 ALICE, BOB = SecretKey.from_seed(b"a" * 32), SecretKey.from_seed(b"b" * 32)
 NOW_S = 1_800_000_000

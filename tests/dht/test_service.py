@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import trio
 
-from swarm.codec import encode
-from swarm.crypto import SecretKey
 from swarm.dht.directory import Announcement, view
 from swarm.dht.records import record_key, sign_record
 from swarm.dht.service import Dht
 from swarm.errors import Unreachable
 from swarm.host.service import Host, open_host
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey
 
 CHAIN = b"c" * 16
 

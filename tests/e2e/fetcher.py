@@ -5,9 +5,9 @@ from pathlib import Path
 
 import trio
 
-from swarm.crypto import SecretKey
-from swarm.gossip.blobs import Blobs
+from swarm.gossip.blobs.service import Blobs
 from swarm.host.service import open_host
+from swarm.primitives.crypto import SecretKey
 from swarm.types import Digest, PeerId
 
 QUOTA_BYTES = 1 << 30

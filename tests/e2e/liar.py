@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from swarm.cli.main import main
-from swarm.spec import OptimizerSpec
+from swarm.config.spec import OptimizerSpec
 from swarm.training import shard
-from swarm.training.inner import AdamState, adamw_step
-from swarm.training.ops import Ops
-from swarm.training.stages import Span
+from swarm.training.model.optimizer import AdamState, adamw_step
+from swarm.training.model.profiles import Ops
+from swarm.training.model.stages import Span
 
 
 def lazy_step(

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from swarm.cli.api import fetch_state, find_node
-from swarm.codec import encode
-from swarm.config import genesis_of, parse_run_file
-from swarm.crypto import peer_name
+from swarm.cli.client import fetch_state, find_node
+from swarm.config.load import genesis_of, parse_run_file
 from swarm.errors import SwarmError
 from swarm.host.identity import load_identity
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import peer_name
 
 SWARM = (sys.executable, "-m", "swarm.cli.main")
 WAIT_S = 90.0

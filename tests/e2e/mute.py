@@ -1,7 +1,7 @@
 """A solver that shows nobody its windows: the ordinary program, whose manifests are never there."""
 
 from swarm.cli.main import main
-from swarm.codec import encode
+from swarm.primitives.codec import encode
 from swarm.types import PeerId
 from swarm.verify.logs import Logs
 from swarm.verify.manifest import WindowMissing

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from swarm.crypto import SecretKey
-from swarm.gossip.blobs import Blobs
+from swarm.gossip.blobs.service import Blobs
 from swarm.host.service import open_host
+from swarm.primitives.crypto import SecretKey
 from tests.e2e.localnet import environment
 
 pytestmark = pytest.mark.e2e

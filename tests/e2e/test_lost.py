@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from swarm.codec import replace
+from swarm.primitives.codec import replace
 from swarm.ticket import Ticket, format_ticket, parse_ticket
 from tests.e2e.localnet import WAIT_S, Localnet, Node
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from swarm.spec import ModelSpec
-from swarm.training.export import export_files
-from swarm.training.hf_import import open_folder, read_stage
-from swarm.training.stages import init_flat, plan_stages
+from swarm.config.spec import ModelSpec
+from swarm.training.hf.export import export_files
+from swarm.training.hf.load import open_folder, read_stage
+from swarm.training.model.stages import init_flat, plan_stages
 from tests.e2e.localnet import Localnet, Part, last_commit
 
 pytestmark = pytest.mark.e2e

@@ -6,10 +6,10 @@ import socket
 import pytest
 import trio
 
-from swarm.crypto import SecretKey
 from swarm.errors import SwarmError
 from swarm.host.service import Host, open_host
 from swarm.host.streams import LINK_ERRORS, FrameStream
+from swarm.primitives.crypto import SecretKey
 from swarm.ticket import Ticket, parse_ticket
 from tests.e2e.localnet import Localnet, Node, last_commit
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from swarm.crypto import SecretKey
-from swarm.gossip.exchange import Packed, Snapshot, Wanted, pack
-from swarm.gossip.messages import Chunks, Codec, FragmentKey, sign_offer
+from swarm.gossip.trade.messages import Chunks, Codec, FragmentKey, sign_offer
+from swarm.gossip.trade.payload import FragmentPayload, Packed, pack
+from swarm.gossip.trade.pull import Wanted
+from swarm.primitives.crypto import SecretKey
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
 CHAIN = Digest(b"\x0c" * 32)
@@ -23,11 +24,11 @@ def a_key(*, round_index: int = 5, seat: int = 3, fragment: int = 1, run: int = 
 
 def a_snapshot(
     *, numel: int = NUMEL, seed: int = 1, anchor_root: Digest = ANCHOR_ROOT, tokens: int = 4096
-) -> Snapshot:
+) -> FragmentPayload:
     anchor = torch.randn(numel, generator=torch.Generator().manual_seed(0))
     drift = torch.randn(numel, generator=torch.Generator().manual_seed(seed))
     theta, residual = anchor + 0.01 * drift, 0.001 * drift.flip(0)
-    return Snapshot(theta, anchor, anchor_root, 50, tokens, residual=residual)
+    return FragmentPayload(theta, anchor, anchor_root, 50, tokens, residual=residual)
 
 
 def a_packed(key: FragmentKey, *, codec: Codec = Codec.INT8, numel: int = NUMEL) -> Packed:

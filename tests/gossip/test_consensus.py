@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from swarm.crypto import SecretKey
+from swarm.config.spec import NANO
 from swarm.errors import UsageError
-from swarm.gossip.consensus import ConsensusTrade, consensus_rounds, consensus_trades
-from swarm.gossip.pairing import SeatKey
-from swarm.spec import NANO
-from swarm.training.outer import Partner, consensus_step
+from swarm.gossip.pairing import FinalTrade, SeatKey, final_rounds, final_trades
+from swarm.primitives.crypto import SecretKey
+from swarm.training.averaging.outer_step import Partner, consensus_step
 from swarm.types import Digest, StageIndex
 
 BEACON = Digest(b"\x01" * 32)
@@ -22,15 +21,15 @@ def roster(count: int) -> list[SeatKey]:
 
 def trades_of(
     seats: list[SeatKey], round_: int, beacon: Digest = BEACON
-) -> dict[SeatKey, ConsensusTrade]:
-    return consensus_trades(seats, beacon, RUN, StageIndex(0), round_)
+) -> dict[SeatKey, FinalTrade]:
+    return final_trades(seats, beacon, RUN, StageIndex(0), round_)
 
 
 def agree(
     seats: list[SeatKey], values: torch.Tensor, lost: frozenset[int] = frozenset()
 ) -> torch.Tensor:
     """All rounds; the seats that are ``lost`` never answer."""
-    for k in range(consensus_rounds(len(seats))):
+    for k in range(final_rounds(len(seats))):
         trades, before = trades_of(seats, k), values.clone()
         for i, seat in enumerate(seats):
             trade = trades.get(seat)
@@ -52,14 +51,14 @@ def test_any_roster_ends_with_one_model_bit_for_bit_and_it_is_the_mean(count: in
 
 
 def test_a_power_of_two_takes_its_logarithm_and_others_two_more() -> None:
-    taken = [consensus_rounds(count) for count in range(10)]
+    taken = [final_rounds(count) for count in range(10)]
     assert taken == [0, 0, 1, 3, 2, 4, 4, 4, 3, 5]
-    assert consensus_rounds(1 << 10) == 10
+    assert final_rounds(1 << 10) == 10
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 8, 13])
 def test_partners_name_each_other_and_share_what_is_one(count: int) -> None:
-    for k in range(consensus_rounds(count)):
+    for k in range(final_rounds(count)):
         trades = trades_of(roster(count), k)
         assert trades
         for seat, trade in trades.items():
@@ -90,6 +89,6 @@ def test_the_order_of_the_roster_does_not_matter_and_the_beacon_does() -> None:
 
 def test_after_the_last_round_nobody_trades_and_none_is_before_the_first() -> None:
     assert trades_of(roster(8), 3) == trades_of(roster(1), 0) == trades_of([], 0) == {}
-    for bad in (lambda: trades_of(roster(8), -1), lambda: consensus_rounds(-1)):
+    for bad in (lambda: trades_of(roster(8), -1), lambda: final_rounds(-1)):
         with pytest.raises(UsageError):
             bad()

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from swarm.codec import encode
-from swarm.crypto import SecretKey, digest
 from swarm.gossip.pairing import SeatKey, heaviest_edges, pair_up
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey, digest
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
 BEACON = Digest(b"\x01" * 32)

@@ -10,8 +10,8 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr.multiaddr import Multiaddr
 
-from swarm.crypto import SecretKey
 from swarm.host.service import Host, open_host
+from swarm.primitives.crypto import SecretKey
 from swarm.types import PeerId
 
 CHAIN = b"c" * 16

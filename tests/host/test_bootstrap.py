@@ -6,8 +6,7 @@ import pytest
 import trio
 
 from swarm.host import bootstrap as way_in
-from swarm.host.bootstrap import bootstrap
-from swarm.host.progress import Failed, Progress, Reached, Trying
+from swarm.host.bootstrap import Failed, Progress, Reached, Trying, bootstrap
 
 
 async def test_an_absent_helper_is_retried_until_it_comes(

@@ -1,6 +1,6 @@
 """What a node says while it looks for its first peer is plain data."""
 
-from swarm.host.progress import Failed, Progress, Reached, Trying
+from swarm.host.bootstrap import Failed, Progress, Reached, Trying
 from swarm.types import PeerId
 
 

@@ -5,11 +5,11 @@ from types import ModuleType
 import pytest
 import trio
 
-from swarm.codec import FRAME_BYTES_MAX, LONGEST_FRAME_BYTES
 from swarm.errors import InvalidStatement, PeerFault, Reason, Unreachable, UsageError
-from swarm.host import calling, links
+from swarm.host import client, connections
 from swarm.host.service import PeerConnected, PeerLost, open_host
 from swarm.host.streams import Declined
+from swarm.primitives.codec import FRAME_BYTES_MAX, LONGEST_FRAME_BYTES
 from swarm.types import PeerId
 
 
@@ -65,7 +65,7 @@ async def test_the_answer_to_a_hello_names_where_the_other_can_be_dialled(net: M
 async def test_two_peers_that_dial_each_other_at_once_both_get_through(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(links, "PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr(connections, "PING_INTERVAL_S", 0.2)
     async with net.hosts(2) as (alice, bob), trio.open_nursery() as nursery:
         nursery.start_soon(alice.connect, bob.peer, bob.addresses())
         nursery.start_soon(bob.connect, alice.peer, alice.addresses())
@@ -193,7 +193,7 @@ async def test_a_restarted_peer_replaces_its_old_half_dead_connection(net: Modul
 async def test_every_address_is_tried_one_at_a_time(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calling, "DIAL_S", 0.3)
+    monkeypatch.setattr(client, "DIAL_S", 0.3)
     async with net.hosts(3) as (alice, bob, carol):
         (mute,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         async with mute:
@@ -268,8 +268,8 @@ async def test_a_frozen_peer_costs_one_wait_and_is_dropped(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("PING_INTERVAL_S", 0.05), ("PING_TIMEOUT_S", 0.2)):
-        monkeypatch.setattr(links, name, value)
-    monkeypatch.setattr(calling, "OPEN_S", 0.2)
+        monkeypatch.setattr(connections, name, value)
+    monkeypatch.setattr(client, "OPEN_S", 0.2)
     async with net.hosts(2) as (alice, bob):
         await net.meet(alice, bob)
         net.freeze(bob)

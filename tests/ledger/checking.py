@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 
-from swarm.crypto import SecretKey
+from swarm.config.spec import NANO, CheckSpec, RunSpec
 from swarm.errors import InvalidStatement, Reason
-from swarm.ledger.check_records import SegmentPhase
-from swarm.ledger.records import Run, SegmentRecord
-from swarm.ledger.rehearsal import Rehearsal, small_run_spec
-from swarm.ledger.rehearsed_checks import RehearsedSegment, rehearse_segment
-from swarm.ledger.state import audit_supply
+from swarm.ledger.state.records import Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import Body, Join
-from swarm.spec import NANO, CheckSpec, RunSpec
+from swarm.primitives.crypto import SecretKey
+from swarm.testing.ledger import CheckedSegment, InMemoryLedger, rehearse_segment, small_run_spec
 
 EXACT = small_run_spec(
     round_blocks=6, rounds=40, numerics="seq-f32/1", checks=CheckSpec(NANO, 10, 60)
@@ -23,10 +21,10 @@ SOLVER = 1
 class Case:
     """One committed segment; ``true`` is what honest replays give."""
 
-    ledger: Rehearsal
+    ledger: InMemoryLedger
     run: Run
-    true: RehearsedSegment
-    said: RehearsedSegment
+    true: CheckedSegment
+    said: CheckedSegment
 
     @property
     def record(self) -> SegmentRecord:
@@ -92,14 +90,14 @@ class Case:
                 windows[key.peer] = body.window
         return windows
 
-    def seal(self, windows: dict[bytes, int], like: RehearsedSegment | None = None) -> None:
+    def seal(self, windows: dict[bytes, int], like: CheckedSegment | None = None) -> None:
         """They answer blind, with what the truth (or ``like``) gives, until the solver must show."""
         for peer, window in windows.items():
             key = self.ledger.key_of(peer)
             self.say(key, (like or self.true).answer(key.peer, window)[0])
         self.wait(SegmentPhase.SEALED)
 
-    def show(self, windows: dict[bytes, int], like: RehearsedSegment | None = None) -> None:
+    def show(self, windows: dict[bytes, int], like: CheckedSegment | None = None) -> None:
         """They show their answers."""
         for peer, window in windows.items():
             key = self.ledger.key_of(peer)
@@ -129,7 +127,7 @@ def a_case(
     num_validators: int = 4,
 ) -> Case:
     """The commit of key 1 for round 1, in stage 0; its window ``lie`` is a lie."""
-    ledger = Rehearsal(num_accounts, num_validators)
+    ledger = InMemoryLedger(num_accounts, num_validators)
     run = ledger.open_run(spec)
     ledger.block(ledger.sign(ledger.keys[SOLVER], Join(run.index)))
     run = ledger.reach_round(run, 2)

@@ -2,8 +2,6 @@
 
 import pytest
 
-from swarm.codec import encode, replace
-from swarm.crypto import digest
 from swarm.errors import BadEncoding, BadSignature, PeerFault
 from swarm.ledger.blocks import (
     BLOCK_BYTES_MAX,
@@ -20,12 +18,14 @@ from swarm.ledger.blocks import (
     parse_block,
     validators_of,
 )
-from swarm.ledger.rehearsal import Rehearsal
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import digest
+from swarm.testing.ledger import InMemoryLedger
 from swarm.types import NO_DIGEST, Amount, PeerId, View
 
 
-def a_block() -> tuple[Rehearsal, Block]:
-    stage = Rehearsal(num_validators=4)
+def a_block() -> tuple[InMemoryLedger, Block]:
+    stage = InMemoryLedger(num_validators=4)
     stage.block()
     return stage, stage.links[-1][0]
 

@@ -2,9 +2,6 @@
 
 import pytest
 
-from swarm import vrf
-from swarm.codec import replace
-from swarm.crypto import digest
 from swarm.errors import InvalidStatement, PeerFault, VerificationFailed
 from swarm.ledger.blocks import NOTARIZE, Block, Certificate, block_digest, body_root
 from swarm.ledger.chain import (
@@ -18,14 +15,17 @@ from swarm.ledger.chain import (
     validate_header,
     verify_chain,
 )
-from swarm.ledger.pool import Pool
-from swarm.ledger.rehearsal import Rehearsal, small_run_spec
+from swarm.ledger.mempool import Mempool
 from swarm.ledger.transactions import Join, Stake
+from swarm.primitives import vrf
+from swarm.primitives.codec import replace
+from swarm.primitives.crypto import digest
+from swarm.testing.ledger import InMemoryLedger, small_run_spec
 from swarm.types import Amount, Height, View
 
 
-def a_chain() -> Rehearsal:
-    stage = Rehearsal(num_validators=4)
+def a_chain() -> InMemoryLedger:
+    stage = InMemoryLedger(num_validators=4)
     run = stage.open_run(small_run_spec())
     stage.block(stage.sign(stage.keys[1], Join(run.index)))
     run = stage.reach_round(run, 1)
@@ -102,7 +102,7 @@ def test_a_finalization_of_another_view_kind_or_block_is_refused() -> None:
 
 
 def test_a_leader_builds_what_everybody_accepts() -> None:
-    stage, pool = a_chain(), Pool()
+    stage, pool = a_chain(), Mempool()
     pool.add(stage.sign(stage.keys[1], Stake(Amount(1))), stage.state)
     block, after = build_block(stage.head, pool, stage.keys[2], View(50))
     assert len(block.transactions) == 1
@@ -113,7 +113,7 @@ def test_a_leader_builds_what_everybody_accepts() -> None:
 
 def test_dice_of_another_leader_view_or_parent_are_refused() -> None:
     stage = a_chain()
-    block, _ = build_block(stage.head, Pool(), stage.keys[2], View(50))
+    block, _ = build_block(stage.head, Mempool(), stage.keys[2], View(50))
     assert len(validate_header(stage.state, block.header)) == 64
     stranger = stage.keys[9]
     proof = vrf.prove(stranger, header_alpha(stage.state, View(50)))
@@ -134,7 +134,7 @@ def test_dice_of_another_leader_view_or_parent_are_refused() -> None:
 def test_a_block_with_an_invalid_transaction_is_refused_and_changes_nothing() -> None:
     stage = a_chain()
     good = stage.sign(stage.keys[1], Stake(Amount(1)))
-    block, _ = build_block(stage.head, Pool(), stage.keys[2], View(50))
+    block, _ = build_block(stage.head, Mempool(), stage.keys[2], View(50))
     body = (good, good)
     wrong = Block(replace(block.header, body_root=body_root(body)), body)
     root = stage.state.root

@@ -2,13 +2,12 @@
 
 import pytest
 
-from swarm.codec import encode, replace
-from swarm.crypto import digest
 from swarm.errors import BadEncoding
-from swarm.ledger.check_statements import (
+from swarm.ledger.transactions import (
     ATTEMPTS,
     LEAVES_MAX,
     REVEAL_BYTES_MAX,
+    Body,
     DataRequest,
     Opening,
     Report,
@@ -17,9 +16,11 @@ from swarm.ledger.check_statements import (
     VerifyCommit,
     VerifyReveal,
     check_statement_shape,
+    parse_transaction,
 )
-from swarm.ledger.rehearsal import Rehearsal
-from swarm.ledger.transactions import Body, parse_transaction
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import digest
+from swarm.testing.ledger import InMemoryLedger
 from swarm.types import RoundIndex, RunIndex, StageIndex
 
 HASH = digest("x", b"")
@@ -37,7 +38,7 @@ REPORT = Report(*PLACE, 0, (HASH,), HASH)
     "body", [REQUEST, COMMIT, REVEAL, SHOWN, REPORT], ids=lambda b: type(b).__name__
 )
 def test_what_is_said_is_what_is_read(body: Body) -> None:
-    ledger = Rehearsal()
+    ledger = InMemoryLedger()
     data = ledger.sign(ledger.keys[1], body)
     assert parse_transaction(data).body == body
     assert encode(parse_transaction(data)) == data
@@ -83,7 +84,7 @@ def test_a_field_out_of_bounds_is_refused(body: RevealSegment) -> None:
 
 
 def test_only_a_reveal_may_be_long_and_that_has_a_limit_too() -> None:
-    ledger = Rehearsal()
+    ledger = InMemoryLedger()
     full = replace(REVEAL, leaves=(HASH,) * LEAVES_MAX, openings=(OPENING,) * 40)
     data = ledger.sign(ledger.keys[1], full)
     assert 1024 < len(data) <= REVEAL_BYTES_MAX

@@ -2,24 +2,24 @@
 
 import json
 
-from swarm.crypto import peer_name, peer_text
-from swarm.ledger.check_records import SegmentPhase
-from swarm.ledger.check_statements import CheckStatement, RevealSegment
-from swarm.ledger.check_texts import (
+from swarm.ledger.describe import (
     CHECK_KINDS,
     PHASE_TEXTS,
     check_text,
     guilty_rows,
     phase_counts,
     record_row,
+    run_detail,
     segment_row,
     segment_text,
+    transaction_row,
     verdicts_row,
     verdicts_text,
 )
-from swarm.ledger.queries import run_detail, transaction_row
-from swarm.ledger.records import Conviction, Verdicts
-from swarm.ledger.rehearsal import rehearsal_key
+from swarm.ledger.state.records import Conviction, SegmentPhase, Verdicts
+from swarm.ledger.transactions import CheckStatement, RevealSegment
+from swarm.primitives.crypto import peer_name, peer_text
+from swarm.testing.ledger import rehearsal_key
 from swarm.types import Height, RoundIndex, StageIndex
 from tests.ledger.checking import a_case
 

@@ -2,26 +2,26 @@
 
 import pytest
 
-from swarm.codec import replace
 from swarm.errors import InvalidStatement, Reason
-from swarm.ledger import runs
-from swarm.ledger.records import Run, RunPhase
-from swarm.ledger.rehearsal import Rehearsal, small_run_spec
-from swarm.ledger.runs import (
+from swarm.ledger.state.records import Run, RunPhase
+from swarm.ledger.state.state import audit_supply, decode_state, encode_state
+from swarm.ledger.transactions import Body, CloseRun, Join, Leave, PauseRun, ResumeRun
+from swarm.ledger.transition import runs
+from swarm.ledger.transition.runs import (
     SETTLE_ROUNDS,
     START_DELAY_BLOCKS,
     boundary_height,
     current_round,
     round_info,
 )
-from swarm.ledger.state import audit_supply, decode_state, encode_state
-from swarm.ledger.transactions import Body, CloseRun, Join, Leave, PauseRun, ResumeRun
+from swarm.primitives.codec import replace
+from swarm.testing.ledger import InMemoryLedger, small_run_spec
 from swarm.types import RoundIndex, RunIndex, StageIndex
 
 SPEC = small_run_spec(rounds=8, replicas_max=4)
 
 
-def refused(stage: Rehearsal, body: Body, number: int = 0) -> Reason:
+def refused(stage: InMemoryLedger, body: Body, number: int = 0) -> Reason:
     root = stage.state.root
     with pytest.raises(InvalidStatement) as caught:
         stage.block(stage.sign(stage.keys[number], body))
@@ -29,14 +29,14 @@ def refused(stage: Rehearsal, body: Body, number: int = 0) -> Reason:
     return caught.value.reason
 
 
-def say(stage: Rehearsal, body: Body, number: int = 0) -> Run:
+def say(stage: InMemoryLedger, body: Body, number: int = 0) -> Run:
     stage.block(stage.sign(stage.keys[number], body))
     return stage.state.run(RunIndex(1))
 
 
-def with_joiners(count: int, upto: int = 1, **changes: object) -> tuple[Rehearsal, Run]:
+def with_joiners(count: int, upto: int = 1, **changes: object) -> tuple[InMemoryLedger, Run]:
     """A run whose joiners all sit and commit until round ``upto`` begins."""
-    stage = Rehearsal(8)
+    stage = InMemoryLedger(8)
     run = stage.open_run(replace(SPEC, **changes))
     stage.block(*(stage.sign(stage.keys[i + 1], Join(run.index)) for i in range(count)))
     run = stage.reach_round(run, 1)

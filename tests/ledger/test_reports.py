@@ -5,17 +5,16 @@ import random
 
 import pytest
 
-from swarm.codec import replace
-from swarm.crypto import SecretKey
 from swarm.errors import InvalidStatement, Reason
 from swarm.ledger.chain import verify_chain
-from swarm.ledger.check_records import SegmentPhase
-from swarm.ledger.phases import challenge_end
-from swarm.ledger.rehearsal import BALANCE, STAKE
-from swarm.ledger.rehearsed_checks import rehearse_segment
-from swarm.ledger.runs import boundary_height
-from swarm.ledger.state import audit_supply, decode_state, encode_state
+from swarm.ledger.state.records import SegmentPhase
+from swarm.ledger.state.state import audit_supply, decode_state, encode_state
 from swarm.ledger.transactions import Body, Transfer
+from swarm.ledger.transition.phases import challenge_end
+from swarm.ledger.transition.runs import boundary_height
+from swarm.primitives.codec import replace
+from swarm.primitives.crypto import SecretKey
+from swarm.testing.ledger import BALANCE, STAKE, rehearse_segment
 from swarm.types import NO_DIGEST, Amount
 from tests.ledger.checking import EXACT, Case, a_case
 

@@ -9,19 +9,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.codec import encode
-from swarm.crypto import SecretKey
+from swarm.config.spec import Genesis
 from swarm.errors import Corrupt, InvalidStatement, PeerFault, Unreachable, UsageError
 from swarm.host.service import Host, PeerConnected, PeerLost, open_host
-from swarm.ledger.archive import BLOCKS, SNAPSHOT_BLOCKS, SNAPSHOTS
 from swarm.ledger.chain import verify_chain
-from swarm.ledger.journal import HEAD_KEY, TABLE
-from swarm.ledger.rehearsal import rehearsal_genesis, rehearsal_key
+from swarm.ledger.consensus.journal import HEAD_KEY, TABLE
+from swarm.ledger.net.archive import BLOCKS, SNAPSHOT_BLOCKS, SNAPSHOTS
+from swarm.ledger.net.sync import FollowRequest, parse_genesis
 from swarm.ledger.service import LedgerService
-from swarm.ledger.sync import FollowRequest, parse_genesis
 from swarm.ledger.transactions import Transfer
-from swarm.spec import Genesis
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey
 from swarm.store import Store, key_of
+from swarm.testing.ledger import rehearsal_genesis, rehearsal_key
 from swarm.types import Amount, Height, PeerId
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]

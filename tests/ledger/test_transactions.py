@@ -4,22 +4,17 @@ import random
 
 import pytest
 
-from swarm.codec import encode, replace
-from swarm.crypto import SecretKey, digest
 from swarm.errors import BadEncoding, BadSignature
-from swarm.ledger.fields import (
+from swarm.ledger.transactions import (
     AMOUNT_MAX,
     HEIGHT_MAX,
     PHI_BYTES_MAX,
-    SHORT_MAX,
-    STAGE_MAX,
-    TOKENS_MAX,
-)
-from swarm.ledger.rehearsal import rehearsal_key, small_run_spec
-from swarm.ledger.transactions import (
     RUN_SPEC_BYTES_MAX,
     SEAT_STATEMENT_BYTES_MAX,
     SEGMENT_COMMIT_BYTES_MAX,
+    SHORT_MAX,
+    STAGE_MAX,
+    TOKENS_MAX,
     TRANSACTION_BYTES_MAX,
     Body,
     CloseRun,
@@ -38,6 +33,9 @@ from swarm.ledger.transactions import (
     sign_transaction,
     transaction_digest,
 )
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.testing.ledger import rehearsal_key, small_run_spec
 from swarm.types import Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 CHAIN = digest("genesis", b"a")

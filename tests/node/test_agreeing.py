@@ -10,26 +10,24 @@ import torch
 import trio
 from trio.testing import MockClock
 
-from swarm.codec import replace as changed
-from swarm.compute import InlineCompute
+from swarm.config.spec import NANO, RunSpec
 from swarm.errors import OutOfTurn, PeerFault
-from swarm.gossip.consensus import consensus_rounds
-from swarm.gossip.messages import Codec
-from swarm.gossip.service import Trades
-from swarm.leaves import window_claim
-from swarm.ledger.check_statements import check_statement_shape
-from swarm.ledger.fields import PHI_COMPONENT
-from swarm.node.context import Context, Tally
-from swarm.node.recorder import commit_of
-from swarm.spec import NANO, RunSpec
-from swarm.training.round_plan import RoundPlan
-from swarm.training.segment import SegmentLog
+from swarm.gossip.pairing import final_rounds
+from swarm.gossip.trade.messages import Codec
+from swarm.gossip.trade.service import Trades
+from swarm.ledger.transactions import PHI_COMPONENT, check_statement_shape
+from swarm.node.context import NodeContext, NodeStats
+from swarm.node.seat.commits import commit_of
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import window_claim
+from swarm.testing.executor import InlineExecutor
+from swarm.training.plan import RoundPlan
+from swarm.training.record.segment import SegmentLog
+from swarm.training.record.window import FragmentMerged, WindowData, decode_window, encode_window
 from swarm.training.shard import Shard
-from swarm.training.window import FragmentMerged, WindowData, decode_window, encode_window
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED, answer, replay
-from swarm.verify.reveal import reveal_of
-from swarm.verify.transcript import segment_leaves, state_root
+from swarm.verify.transcript import reveal_of, segment_leaves, state_root
 from tests.node.drawn import trade_drawn
 from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
 
@@ -58,17 +56,17 @@ class Ending:
         self.contexts = [self._context(index) for index in range(count)]
         self.rounds: list[tuple[RoundPlan, Logs]] = []
 
-    def _context(self, index: int) -> Context:
+    def _context(self, index: int) -> NodeContext:
         host = self.swarm.nodes[0, index].host
-        trades = Trades(host, host.secret, CHAIN, InlineCompute(lambda _: 0.01))
+        trades = Trades(host, host.secret, CHAIN, InlineExecutor(lambda _: 0.01))
         context = SimpleNamespace(
             run=SimpleNamespace(spec=self.spec, index=self.swarm.plan.run),
             trades=trades,
-            tally=Tally(),
+            tally=NodeStats(),
             me=host.peer,
             report=lambda *_, **__: None,
         )
-        return cast("Context", context)
+        return cast("NodeContext", context)
 
     async def train(self) -> None:
         nodes = self.swarm.nodes
@@ -78,7 +76,7 @@ class Ending:
             for node in nodes.values():
                 nursery.start_soon(node.runner.run)
                 nursery.start_soon(node.keep_windows)
-            for number in range(1 + consensus_rounds(self.count)):
+            for number in range(1 + final_rounds(self.count)):
                 plan = replace(self.swarm.plan, round=RoundIndex(number), consensus=number - 1)
                 for node in nodes.values():
                     await node.runner.begin_round(plan, None)
@@ -130,7 +128,7 @@ def test_all_seats_end_with_one_model_bit_for_bit_and_it_is_the_mean(count: int)
         torch.testing.assert_close(shards[0].phi_P, mean, rtol=1e-5, atol=1e-6)
         assert torch.equal(shards[0].phi_P, shards[0].params_P)
         assert not bool(shards[0].momentum_P.any())
-        assert last.consensus == consensus_rounds(count) - 1
+        assert last.consensus == final_rounds(count) - 1
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from swarm.cli.main import run
-from swarm.codec import encode, replace
-from swarm.config import parse_run_file
-from swarm.crypto import SecretKey
+from swarm.config.load import parse_run_file
 from swarm.host.identity import load_identity, lock_home
-from swarm.node.entrance import GENESIS_KEY, TABLE
-from swarm.node.launching import genesis_for, save_genesis
-from swarm.node.service import STORE_FILE
+from swarm.node.join.join import GENESIS_KEY, TABLE
+from swarm.node.launch.launch import genesis_for, save_genesis
+from swarm.node.node import STORE_FILE
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
@@ -258,7 +258,7 @@ def test_a_damaged_genesis_file(failed: Failed, home: Path, tmp_path: Path) -> N
 
 def test_what_nobody_reads_any_more_is_no_failure(home: Path) -> None:
     """``swarm launch | head`` must not end in a bug report."""
-    from swarm.cli.failures import is_reader_gone
+    from swarm.cli.errors import is_reader_gone
 
     assert is_reader_gone(BaseExceptionGroup("", [BrokenPipeError(), BrokenPipeError()]))
     assert not is_reader_gone(BaseExceptionGroup("", [BrokenPipeError(), ValueError()]))

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from swarm.compute import InlineCompute
+from swarm.config.spec import DataSpec
 from swarm.errors import Corrupt
-from swarm.gossip.blobs import Blobs
-from swarm.node.checkpoints import tidy
-from swarm.node.datasets import token_source
-from swarm.node.library import TABLE, Library
-from swarm.spec import DataSpec
+from swarm.gossip.blobs.service import Blobs
+from swarm.node.artifacts.cache import TABLE, ArtifactCache
+from swarm.node.artifacts.checkpoints import tidy
+from swarm.node.artifacts.text import token_source
 from swarm.store import Store
+from swarm.testing.executor import InlineExecutor
 from swarm.types import NO_DIGEST, Digest, StageIndex
 from tests.fakes import FakeNetwork
 
@@ -25,7 +25,7 @@ def a_context(folder: Path, **more: Any) -> Any:  # noqa: ANN401  as many kinds 
     host: Any = FakeNetwork().host(1)
     store = Store.open(folder / "store.sqlite")
     blobs = Blobs(folder / "blobs", host, quota_bytes=1 << 20)
-    library = Library(host, blobs, InlineCompute(lambda _: 0.0), store)
+    library = ArtifactCache(host, blobs, InlineExecutor(lambda _: 0.0), store)
     tally = Some(waits_for="")
     return Some(blobs=blobs, run16=RUN16, store=store, library=library, tally=tally, **more)
 

@@ -9,17 +9,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.codec import replace as changed
-from swarm.compute import InlineCompute
+from swarm.config.spec import RunSpec
 from swarm.errors import OutOfTurn
 from swarm.events import EventKind
-from swarm.gossip.service import Trades
-from swarm.node.context import Context, Tally
-from swarm.spec import RunSpec
-from swarm.training.round_plan import RoundPlan
-from swarm.training.segment import MergeRecord, SegmentLog
+from swarm.gossip.trade.service import Trades
+from swarm.node.context import NodeContext, NodeStats
+from swarm.primitives.codec import replace as changed
+from swarm.testing.executor import InlineExecutor
+from swarm.training.plan import RoundPlan
+from swarm.training.record.segment import MergeRecord, SegmentLog
 from swarm.training.shard import Shard
-from swarm.training.terms import is_fallback, terms_of
+from swarm.training.terms import is_standby, terms_of
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves, state_root
@@ -52,18 +52,18 @@ class Village:
         self.contexts = {index: self._context(index) for index in self.alive}
         self.rounds = list[tuple[RoundPlan, dict[int, SegmentLog]]]()
 
-    def _context(self, index: int) -> Context:
+    def _context(self, index: int) -> NodeContext:
         host = self.swarm.nodes[0, index].host
         run = SimpleNamespace(spec=self.spec, index=self.swarm.plan.run)
-        trades = Trades(host, host.secret, CHAIN, InlineCompute(lambda _: 0.01))
+        trades = Trades(host, host.secret, CHAIN, InlineExecutor(lambda _: 0.01))
 
         def report(kind: EventKind, text: str, **_: object) -> None:
             self.said.append(text)
 
         parts: Any = SimpleNamespace(
-            run=run, trades=trades, tally=Tally(), me=host.peer, report=report
+            run=run, trades=trades, tally=NodeStats(), me=host.peer, report=report
         )
-        return cast("Context", parts)
+        return cast("NodeContext", parts)
 
     async def train(self) -> None:
         runners = {index: self.swarm.nodes[0, index].runner for index in self.alive}
@@ -139,7 +139,7 @@ def test_whose_partner_is_dead_trades_with_another_and_both_sides_replay(codec: 
         ):
             stepped_in += 1
             where = (record.fragment, index, record.partner_seat, record.partner)
-            assert is_fallback(plan, STAGE, *where)
+            assert is_standby(plan, STAGE, *where)
     assert stepped_in
     assert any("in place of" in text for text in village.said)
     village.check_replays()

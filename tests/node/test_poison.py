@@ -11,16 +11,16 @@ import torch
 import trio
 from trio.testing import MockClock
 
-from swarm.codec import replace as changed
-from swarm.compute import InlineCompute
-from swarm.gossip.desk import NOBODY, Fallbacks
-from swarm.gossip.exchange import Snapshot as Offerable
-from swarm.gossip.messages import FragmentKey
-from swarm.gossip.service import Trades
-from swarm.node.context import Context, Tally
-from swarm.spec import NANO, RunSpec
-from swarm.training.round_plan import RoundPlan
-from swarm.training.segment import SegmentLog
+from swarm.config.spec import NANO, RunSpec
+from swarm.gossip.trade.messages import FragmentKey
+from swarm.gossip.trade.outbox import NO_STANDBY, StandbyReceivers
+from swarm.gossip.trade.payload import FragmentPayload
+from swarm.gossip.trade.service import Trades
+from swarm.node.context import NodeContext, NodeStats
+from swarm.primitives.codec import replace as changed
+from swarm.testing.executor import InlineExecutor
+from swarm.training.plan import RoundPlan
+from swarm.training.record.segment import SegmentLog
 from swarm.training.shard import Shard
 from swarm.types import PeerId, RoundIndex, StageIndex
 from swarm.verify.replay import replay
@@ -46,10 +46,10 @@ class Poisoned(Trades):
     def publish(
         self,
         key: FragmentKey,
-        snapshot: Offerable,
+        snapshot: FragmentPayload,
         *,
         partner: PeerId | None,
-        fallbacks: Fallbacks = NOBODY,
+        fallbacks: StandbyReceivers = NO_STANDBY,
     ) -> None:
         if key.round >= CLEAN_ROUNDS:
             snapshot = replace(snapshot, theta=snapshot.theta * self.factor)
@@ -75,21 +75,21 @@ def trained(
 ) -> tuple[Swarm, list[tuple[RoundPlan, dict[Any, SegmentLog]]]]:
     """Ten rounds; the last seat multiplies what it offers from the fifth on."""
     swarm, out = Swarm(spec, SEATS, buffer=200), list[tuple[RoundPlan, dict[Any, SegmentLog]]]()
-    contexts = list[Context]()
+    contexts = list[NodeContext]()
     for index in range(SEATS):
         host = swarm.nodes[0, index].host
         kind = Poisoned if index == LIAR else Trades
-        trades = kind(host, host.secret, CHAIN, InlineCompute(lambda _: 0.01))
+        trades = kind(host, host.secret, CHAIN, InlineExecutor(lambda _: 0.01))
         if isinstance(trades, Poisoned):
             trades.factor = factor
         parts = SimpleNamespace(
             run=SimpleNamespace(spec=spec, index=swarm.plan.run),
             trades=trades,
-            tally=Tally(),
+            tally=NodeStats(),
             me=host.peer,
             report=lambda *_, **__: None,
         )
-        contexts.append(cast("Context", parts))
+        contexts.append(cast("NodeContext", parts))
 
     async def one(plan: RoundPlan, me: int, fragment: int) -> None:
         await trade_drawn(contexts[me], swarm.nodes[0, me].runner, plan, fragment)

@@ -18,26 +18,32 @@ import trio
 import trio._core._run as trio_run
 from trio.testing import MockClock
 
-from swarm.codec import replace as changed
-from swarm.compute import InlineCompute
-from swarm.gossip import desk, exchange, gather
-from swarm.gossip.messages import ChunkRequest, FirstChunks, OfferRequest, Receipt
-from swarm.gossip.service import Trades
-from swarm.node.context import Context, Tally
-from swarm.node.duties import TradeFragment
-from swarm.node.trading import trade
-from swarm.spec import RunSpec
-from swarm.training.fragments import Merge
-from swarm.training.merging import merged
-from swarm.training.outer import OuterState
-from swarm.training.segment import MergeRecord
+from swarm.config.spec import RunSpec
+from swarm.gossip.trade import outbox, pull
+from swarm.gossip.trade.messages import ChunkRequest, FirstChunks, OfferRequest, Receipt
+from swarm.gossip.trade.service import Trades
+from swarm.node.context import NodeContext, NodeStats
+from swarm.node.control.planner import TradeFragment
+from swarm.node.seat.trade import trade
+from swarm.primitives.codec import replace as changed
+from swarm.testing.executor import InlineExecutor
+from swarm.training.averaging.outer_step import Merge, OuterState, apply_merge
+from swarm.training.record.segment import MergeRecord
 from swarm.training.shard import Shard
 from swarm.training.terms import terms_of
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves
 from tests.conftest import SEED
-from tests.gossip.stalling import Manner, Stalling, drips, mixes_up, overtakes, stalls, vanishes
+from tests.gossip.trade.stalling import (
+    Manner,
+    Stalling,
+    drips,
+    mixes_up,
+    overtakes,
+    stalls,
+    vanishes,
+)
 from tests.training.pipeline import CHAIN, JOB_S, TEXT, Swarm, a_spec
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
@@ -76,7 +82,7 @@ class Trace:
             given = merge
             part = shard.spans[given.snapshot.fragment].slice
             before = OuterState(shard.phi_P[part].clone(), shard.momentum_P[part].clone())
-            due = merged(given, before, shard.params_P[part].clone()).slow
+            due = apply_merge(given, before, shard.params_P[part].clone()).slow
             record = merge_it(given)
             after = OuterState(shard.phi_P[part].clone(), shard.momentum_P[part].clone())
             self.moved.append((given, before, after, due))
@@ -87,11 +93,11 @@ class Trace:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (exchange, desk):
+    for module in (pull, outbox):
         monkeypatch.setattr(module, "EXCHANGE_CHUNK_BYTES", CHUNK_BYTES)
     for name in ("BUDGET_FIRST", "BUDGET_MAX"):
-        monkeypatch.setattr(gather, name, gather.REQUESTS_MAX)
-    monkeypatch.setattr(gather, "FIRST_COUNTS", ())
+        monkeypatch.setattr(pull, name, pull.REQUESTS_MAX)
+    monkeypatch.setattr(pull, "FIRST_COUNTS", ())
 
 
 def a_run(stages: int) -> RunSpec:
@@ -107,21 +113,21 @@ class Replica:
         self.me = self.swarm.nodes[0, 0]
         for node in self.swarm.nodes.values():
             trace = self.trace if node is self.me else Trace()
-            node.runner._compute = InlineCompute(trace.cost_s)
+            node.runner._compute = InlineExecutor(trace.cost_s)
         self.trace.watch(self.me.runner.shard)
         self.contexts = [self._context(index) for index in (0, 1)]
 
-    def _context(self, index: int) -> Context:
+    def _context(self, index: int) -> NodeContext:
         host = self.swarm.nodes[0, index].host
-        trades = Trades(host, host.secret, CHAIN, InlineCompute(lambda _: 0.01))
+        trades = Trades(host, host.secret, CHAIN, InlineExecutor(lambda _: 0.01))
         parts = SimpleNamespace(
             run=SimpleNamespace(spec=self.spec, index=self.swarm.plan.run),
             trades=trades,
-            tally=Tally(),
+            tally=NodeStats(),
             me=host.peer,
             report=lambda *_, **__: None,
         )
-        return cast("Context", parts)
+        return cast("NodeContext", parts)
 
     async def _trade(self, me: int, fragment: int) -> None:
         terms = terms_of(self.swarm.plan, StageIndex(0), me, fragment)
@@ -223,7 +229,7 @@ def test_nor_in_a_pipeline(undisturbed: dict[int, list[tuple[str, float]]]) -> N
 def test_first_chunks_that_never_come_delay_no_step(
     undisturbed: dict[int, list[tuple[str, float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gather, "FIRST_COUNTS", (1,))
+    monkeypatch.setattr(pull, "FIRST_COUNTS", (1,))
     for manner, is_survived in ((stalls, False), (drips, False), (overtakes, True)):
         replica = Replica(a_run(1))
         Stalling(replica.swarm.nodes[0, 1].host, manner, 0, FirstChunks)

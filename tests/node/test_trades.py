@@ -10,19 +10,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.codec import replace as changed
-from swarm.compute import InlineCompute
+from swarm.config.spec import RunSpec
 from swarm.events import EventKind
-from swarm.gossip.messages import Codec
-from swarm.gossip.service import Trades
-from swarm.node.context import Context, Tally
-from swarm.node.duties import TradeFragment
-from swarm.node.trading import trade
-from swarm.spec import RunSpec
-from swarm.training.round_plan import RoundPlan
-from swarm.training.segment import MergeRecord, SegmentLog, StepRecord
+from swarm.gossip.trade.messages import Codec
+from swarm.gossip.trade.service import Trades
+from swarm.node.context import NodeContext, NodeStats
+from swarm.node.control.planner import TradeFragment
+from swarm.node.seat.trade import trade
+from swarm.primitives.codec import replace as changed
+from swarm.testing.executor import InlineExecutor
+from swarm.training.plan import RoundPlan
+from swarm.training.record.segment import MergeRecord, SegmentLog, StepRecord
+from swarm.training.record.window import FragmentMerged, StepTaken, WindowData
 from swarm.training.shard import Shard
-from swarm.training.window import FragmentMerged, StepTaken, WindowData
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import COMPONENTS, segment_leaves, state_root
@@ -53,19 +53,19 @@ class Traders:
         self.swarm.network.loss = loss
         self.contexts = [self._context(index) for index in (0, 1)]
 
-    def _context(self, index: int) -> Context:
+    def _context(self, index: int) -> NodeContext:
         host = self.swarm.nodes[0, index].host
         run = SimpleNamespace(spec=self.spec, index=self.swarm.plan.run)
-        compute = InlineCompute(lambda _: 0.01)
+        compute = InlineExecutor(lambda _: 0.01)
         trades = Trades(host, host.secret, CHAIN, compute)
 
         def report(kind: EventKind, text: str, **fields: object) -> None:
             assert kind in {EventKind.TRADED, EventKind.SOLO}
 
         context = SimpleNamespace(
-            run=run, trades=trades, tally=Tally(), me=host.peer, report=report
+            run=run, trades=trades, tally=NodeStats(), me=host.peer, report=report
         )
-        return cast("Context", context)
+        return cast("NodeContext", context)
 
     async def train(self) -> list[tuple[RoundPlan, dict[tuple[int, int], SegmentLog]]]:
         done, nodes = [], self.swarm.nodes

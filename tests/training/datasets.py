@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from swarm.training.dataset_build import Built, Order, build_dataset
-from swarm.training.documents import Form, find_inputs
-from swarm.training.tokenizer import BytesTokenizer, load_tokenizer
+from swarm.training.data.build import Built, Order, build_dataset
+from swarm.training.data.documents import Form, find_inputs
+from swarm.training.data.tokenizer import BytesTokenizer, load_tokenizer
 
 
 def a_tokenizer(

@@ -5,8 +5,8 @@ from functools import cache
 import trio
 from trio.testing import MockClock
 
-from swarm.spec import RunSpec
-from swarm.training.window import WindowData
+from swarm.config.spec import RunSpec
+from swarm.training.record.window import WindowData
 from tests.training.pipeline import Swarm, a_spec
 
 SPEC: RunSpec = a_spec(stages=3)

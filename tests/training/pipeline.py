@@ -6,21 +6,26 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import trio
 
-from swarm.compute import InlineCompute
-from swarm.config import parse_run_file, run_spec
-from swarm.crypto import digest
-from swarm.gossip.exchange import open_payload, pack
-from swarm.gossip.messages import FragmentKey, payload_digest, sign_offer
-from swarm.spec import DataSpec, RunSpec
-from swarm.training.fragments import Merge, Received, Snapshot
-from swarm.training.offers import offerable
-from swarm.training.outer import outer_scalars, weight_nano
-from swarm.training.round_plan import RosterSeat, RoundPlan
-from swarm.training.runner import SeatRunner
-from swarm.training.segment import SegmentLog
-from swarm.training.service import Pipeline
+from swarm.config.load import parse_run_file, run_spec
+from swarm.config.spec import DataSpec, RunSpec
+from swarm.gossip.trade.messages import FragmentKey, payload_digest, sign_offer
+from swarm.gossip.trade.payload import open_payload, pack
+from swarm.primitives.crypto import digest
+from swarm.testing.executor import InlineExecutor
+from swarm.training.averaging.outer_step import (
+    FragmentSnapshot,
+    Merge,
+    ReceivedFragment,
+    outer_scalars,
+    weight_nano,
+)
+from swarm.training.averaging.payload import fragment_payload
+from swarm.training.pipeline import Pipeline
+from swarm.training.plan import RosterSeat, RoundPlan
+from swarm.training.record.segment import SegmentLog
+from swarm.training.record.window import WindowData
+from swarm.training.seat import SeatWorker
 from swarm.training.shard import Shard
-from swarm.training.window import WindowData
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
 
@@ -70,7 +75,7 @@ class Node:
 
     host: FakeHost
     pipeline: Pipeline
-    runner: SeatRunner
+    runner: SeatWorker
     kept: trio.MemoryReceiveChannel[WindowData] | None = None
     windows: list[WindowData] = field(default_factory=list)
 
@@ -110,11 +115,11 @@ class Swarm:
                 windows, kept = None, None
                 if buffer is not None:
                     windows, kept = trio.open_memory_channel[WindowData](buffer)
-                runner = SeatRunner(
+                runner = SeatWorker(
                     Shard.initial(spec, StageIndex(stage)),
                     index,
                     tokens=tokens,
-                    compute=InlineCompute(_taking(JOB_S * (slow or {}).get((stage, index), 1.0))),
+                    compute=InlineExecutor(_taking(JOB_S * (slow or {}).get((stage, index), 1.0))),
                     forward=pipeline.forward,
                     incarnation=1,
                     windows=windows,
@@ -183,17 +188,22 @@ class Swarm:
                 nursery.start_soon(runners[me].merge, merge)
 
     def a_merge(
-        self, plan: RoundPlan, stage: StageIndex, me: int, mine: Snapshot, theirs: Snapshot
+        self,
+        plan: RoundPlan,
+        stage: StageIndex,
+        me: int,
+        mine: FragmentSnapshot,
+        theirs: FragmentSnapshot,
     ) -> Merge:
         """What seat ``me`` of a stage applies once seat ``1 - me`` sent ``theirs``."""
         fragment, partner = mine.fragment, 1 - me
         secret = self.nodes[stage, partner].host.secret
         key = FragmentKey(plan.run, stage, fragment, plan.round, partner)
-        offered = offerable(plan.spec, plan.round, theirs)
+        offered = fragment_payload(plan.spec, plan.round, theirs)
         packed = pack(key, offered, offered.codec)
         offer = sign_offer(secret, plan.chain, packed.offer)
         payload, theta_hat_P = open_payload(offer, packed.wire, mine.anchor_P)
-        given = offerable(plan.spec, plan.round, mine)
+        given = fragment_payload(plan.spec, plan.round, mine)
         ours = pack(replace_seat(key, me), given, given.codec).offer.payload_hash
         assert payload_digest(payload) == offer.payload_hash
         return Merge(
@@ -205,7 +215,7 @@ class Swarm:
             partner,
             ours,
             offer.payload_hash,
-            Received(offer, payload),
+            ReceivedFragment(offer, payload),
         )
 
 

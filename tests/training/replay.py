@@ -6,23 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from swarm.gossip.exchange import read_payload
-from swarm.spec import RunSpec
-from swarm.training.fragments import Merge
-from swarm.training.offers import anchor_of, read_values
-from swarm.training.outer import outer_scalars
-from swarm.training.replaying import replay_microbatch
-from swarm.training.resume import restored
-from swarm.training.round_plan import RoundPlan
-from swarm.training.segment import MergeRecord, StepRecord
-from swarm.training.shard import Shard
-from swarm.training.window import (
+from swarm.config.spec import RunSpec
+from swarm.gossip.trade.payload import read_payload
+from swarm.training.averaging.outer_step import Merge, outer_scalars
+from swarm.training.averaging.payload import anchor_of, read_values
+from swarm.training.plan import RoundPlan
+from swarm.training.record.restore import replay_microbatch, restored
+from swarm.training.record.segment import MergeRecord, StepRecord
+from swarm.training.record.window import (
     AnchorSet,
     FragmentMerged,
     SnapshotTaken,
     StepTaken,
     WindowData,
 )
+from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, StageIndex
 from tests.training.pipeline import TEXT
 

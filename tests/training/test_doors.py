@@ -4,9 +4,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.codec import LONGEST_FRAME_BYTES, decode, encode, replace
-from swarm.crypto import SecretKey
 from swarm.errors import Unreachable
+from swarm.primitives.codec import LONGEST_FRAME_BYTES, decode, encode, replace
+from swarm.primitives.crypto import SecretKey
 from swarm.training.messages import (
     MicroBatch,
     MicroBatchGrad,
@@ -15,7 +15,7 @@ from swarm.training.messages import (
     decode_answer,
     sign_microbatch,
 )
-from swarm.training.service import CONCURRENCY_MAX, EARLY_STRANGERS_MAX, PER_PEER_MAX, PROTOCOL
+from swarm.training.pipeline import CONCURRENCY_MAX, EARLY_STRANGERS_MAX, PER_PEER_MAX, PROTOCOL
 from swarm.types import RoundIndex
 from tests.fakes import FakeHost
 from tests.training.pipeline import CHAIN, Swarm, a_spec

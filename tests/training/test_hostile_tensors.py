@@ -9,24 +9,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from swarm.codec import encode
-from swarm.codec import replace as changed
+from swarm.config.spec import NANO
 from swarm.errors import BadConfig, PeerFault
-from swarm.gossip.signals import to_wire
-from swarm.spec import NANO
-from swarm.training.checkpoint import decode_phi, phi_bytes
-from swarm.training.fragments import Merge
-from swarm.training.inference import StageReply, inputs_of, outputs_of
-from swarm.training.kv_cache import KeyValueCache, advance
-from swarm.training.merging import MERGED_MAX
+from swarm.gossip.codecs.activations import to_wire
+from swarm.primitives.codec import encode
+from swarm.primitives.codec import replace as changed
+from swarm.training.averaging.outer_step import MERGED_MAX, Merge
+from swarm.training.averaging.robust import Distances, clip_or_reject
+from swarm.training.inference.sampling import KeyValueCache, advance
+from swarm.training.inference.sessions import StageReply, inputs_of, outputs_of
 from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad
-from swarm.training.robust import Distances, doubted
+from swarm.training.model.stages import init_flat, plan_stages, stage_of
+from swarm.training.record.checkpoint import decode_phi, phi_bytes
 from swarm.training.shard import Shard
-from swarm.training.stages import init_flat, plan_stages, stage_of
 from swarm.types import NO_DIGEST, PeerId, StageIndex
+from tests.training.inference.test_inference import MODEL
+from tests.training.inference.test_inference import a_request as a_stage_request
 from tests.training.pipeline import TEXT, a_spec
-from tests.training.test_inference import MODEL
-from tests.training.test_inference import a_request as a_stage_request
 from tests.training.test_shard import PLAN, SCALARS, SPEC, a_request
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
@@ -151,9 +150,11 @@ def test_absurd_distances_break_no_scale(limit_nano: int) -> None:
     outer = changed(SPEC.outer, distance_max_nano=limit_nano)
     theta = shard.snapshot(0).theta_P
     for value in (FLOAT_MAX, -FLOAT_MAX) * 6:
-        far = doubted(a_merge(shard, torch.full_like(theta, value)), distances, None, None, outer)
+        far = clip_or_reject(
+            a_merge(shard, torch.full_like(theta, value)), distances, None, None, outer
+        )
         assert 0 <= far.weight_nano <= NANO // 2
-    honest = doubted(a_merge(shard, theta + 0.01), distances, None, None, outer)
+    honest = clip_or_reject(a_merge(shard, theta + 0.01), distances, None, None, outer)
     assert honest.weight_nano == NANO // 2
 
 
@@ -196,7 +197,7 @@ def test_a_checkpoint_that_is_not_finite_or_of_another_dtype_is_refused(value: f
 
 
 def test_a_folder_of_another_dtype_is_refused(tmp_path: Path) -> None:
-    from swarm.training.weight_files import read_header
+    from swarm.training.hf.weights import read_header
 
     head = b'{"w": {"dtype": "%s", "shape": [2], "data_offsets": [0, %d]}}'
     for dtype, size in ((b"F64", 16), (b"I32", 8), (b"F8_E4M3", 2), (b"BOOL", 2), (b"U8", 2)):

@@ -6,27 +6,26 @@ One that trains far less than most is seen to by everybody, and no minority can 
 import pytest
 import torch
 
+from swarm.config.spec import NANO
 from swarm.errors import PeerFault, UsageError
-from swarm.rng import stream
-from swarm.spec import NANO
-from swarm.training.lag import (
+from swarm.primitives.randomness import stream
+from swarm.training.averaging.adoption import OfferedState, adopt
+from swarm.training.averaging.outer_step import weight_nano
+from swarm.training.terms import (
     STEPS_MAX,
     Catching,
-    Given,
-    adopt,
     catching_up,
     is_trailing,
     lag_rounds,
     pulls_only,
 )
-from swarm.training.outer import weight_nano
 from swarm.types import Digest
 
 AGES = (NANO, NANO // 2, NANO // 4)
 
 
-def given(phi: float = 1.0, v: float = 0.5, step: int = 7, count: int = 6) -> Given:
-    return Given(torch.full((count,), phi), torch.full((count,), v), step)
+def given(phi: float = 1.0, v: float = 0.5, step: int = 7, count: int = 6) -> OfferedState:
+    return OfferedState(torch.full((count,), phi), torch.full((count,), v), step)
 
 
 def test_a_lag_counts_the_rounds_behind_the_newest() -> None:
@@ -69,7 +68,7 @@ def test_adopting_takes_phi_and_second_moments_and_forgets_the_rest() -> None:
     ],
     ids="shape nan infinite negative before behind".split(),
 )
-def test_a_state_that_no_replica_has_is_the_givers_fault(bad: Given) -> None:
+def test_a_state_that_no_replica_has_is_the_givers_fault(bad: OfferedState) -> None:
     with pytest.raises(PeerFault):
         adopt(bad, 6)
 

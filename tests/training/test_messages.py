@@ -3,10 +3,7 @@
 import pytest
 import torch
 
-from swarm.codec import LONGEST_FRAME_BYTES, decode, encode, replace
-from swarm.crypto import SecretKey
-from swarm.errors import BadEncoding, BadSignature, OutOfTurn, PeerFault
-from swarm.spec import (
+from swarm.config.spec import (
     CheckSpec,
     DataSpec,
     DeadlineSpec,
@@ -16,6 +13,9 @@ from swarm.spec import (
     RunSpec,
     WireSpec,
 )
+from swarm.errors import BadEncoding, BadSignature, OutOfTurn, PeerFault
+from swarm.primitives.codec import LONGEST_FRAME_BYTES, decode, encode, replace
+from swarm.primitives.crypto import SecretKey
 from swarm.training.messages import (
     COUNT_MAX,
     LOSS_MICRO_MAX,

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from swarm.errors import PeerFault
-from swarm.training.inner import MICROBATCHES_MAX, GradientSum
-from swarm.training.open_step import DROPPED_MAX, OpenStep
-from swarm.training.outgoing import TooBusy
-from swarm.training.segment import MicrobatchRecord
+from swarm.training.messages import TooBusy
+from swarm.training.model.optimizer import MICROBATCHES_MAX, GradientSum
+from swarm.training.record.segment import MicrobatchRecord
+from swarm.training.shard import DROPPED_MAX, OpenStep
 from swarm.types import NO_DIGEST
 
 

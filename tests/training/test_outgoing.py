@@ -1,10 +1,9 @@
 """Being too busy is nobody's fault: the sender asks a sibling."""
 
-from swarm.codec import LONGEST_FRAME_BYTES, replace
 from swarm.errors import PeerFault, Unreachable
-from swarm.host.intake import BULK_BYTES_MAX
-from swarm.training.messages import wire_digest
-from swarm.training.outgoing import IN_FLIGHT_BYTES, Outgoing, TooBusy, in_flight_max
+from swarm.host.memory_quota import BULK_BYTES_MAX
+from swarm.primitives.codec import LONGEST_FRAME_BYTES, replace
+from swarm.training.messages import IN_FLIGHT_BYTES, Outgoing, TooBusy, in_flight_max, wire_digest
 from tests.training.pipeline import Swarm, a_spec
 
 

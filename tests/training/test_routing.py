@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from swarm.crypto import digest
 from swarm.errors import UsageError
-from swarm.training.routing import Roster, deal, path, quota, weights_of
+from swarm.primitives.crypto import digest
+from swarm.training.plan import Roster, deal, path, quota, weights_of
 from swarm.types import Digest, RoundIndex
 
 BEACON = Digest(bytes(range(32)))

@@ -4,18 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from swarm.codec import replace
-from swarm.crypto import digest
+from swarm.config.spec import NANO
 from swarm.errors import PeerFault, UsageError
-from swarm.gossip.signals import to_wire
-from swarm.spec import NANO
-from swarm.tensors import hash_of
-from swarm.training.fragments import Merge
-from swarm.training.merging import MERGED_MAX
-from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad
-from swarm.training.outer import OuterScalars
-from swarm.training.outgoing import TooBusy
-from swarm.training.round_plan import RoundPlan
+from swarm.gossip.codecs.activations import to_wire
+from swarm.primitives.codec import replace
+from swarm.primitives.commitments import hash_of
+from swarm.primitives.crypto import digest
+from swarm.training.averaging.outer_step import MERGED_MAX, Merge, OuterScalars
+from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad, TooBusy
+from swarm.training.plan import RoundPlan
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 from tests.training.pipeline import TEXT, a_spec

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from swarm.codec import replace as changed
-from swarm.crypto import SecretKey, digest
-from swarm.ledger.rehearsal import small_run_spec
-from swarm.spec import NANO
-from swarm.training.round_plan import RosterSeat, RoundPlan
-from swarm.training.terms import fallbacks_of, is_fallback, is_pull_only, terms_of, terms_with
+from swarm.config.spec import NANO
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.testing.ledger import small_run_spec
+from swarm.training.plan import RosterSeat, RoundPlan
+from swarm.training.terms import is_pull_only, is_standby, standby_partners, terms_of, terms_with
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
 SPEC = small_run_spec(num_stages=2, replicas_max=8)
@@ -111,7 +111,7 @@ def test_who_steps_in_is_known_on_both_sides_and_is_never_the_drawn_partner(
 ) -> None:
     plan = with_retries(a_plan(7), num_retries)
     for fragment in range(4):
-        chosen = {s: fallbacks_of(plan, STAGE, s, fragment) for s in range(7)}
+        chosen = {s: standby_partners(plan, STAGE, s, fragment) for s in range(7)}
         for seat, fallbacks in chosen.items():
             drawn = terms_of(plan, STAGE, seat, fragment)
             numbers = [terms.partner.index for terms in fallbacks]
@@ -120,9 +120,9 @@ def test_who_steps_in_is_known_on_both_sides_and_is_never_the_drawn_partner(
             assert drawn is None or drawn.partner.index not in numbers
             for other in range(7):
                 back = [terms.partner.index for terms in chosen[other]]
-                allowed = is_fallback(plan, STAGE, fragment, seat, other, PEERS[other])
+                allowed = is_standby(plan, STAGE, fragment, seat, other, PEERS[other])
                 assert allowed == (other in numbers or seat in back)
-                assert allowed == is_fallback(plan, STAGE, fragment, other, seat, PEERS[seat])
+                assert allowed == is_standby(plan, STAGE, fragment, other, seat, PEERS[seat])
                 terms = terms_with(plan, STAGE, seat, fragment, other)
                 is_drawn = drawn is not None and drawn.partner.index == other
                 assert (terms is not None) == (allowed or is_drawn)
@@ -130,25 +130,25 @@ def test_who_steps_in_is_known_on_both_sides_and_is_never_the_drawn_partner(
 
 def test_a_seat_of_another_peer_than_it_says_steps_in_for_nobody() -> None:
     plan = with_retries(a_plan(7), 6)
-    assert is_fallback(plan, STAGE, 0, 0, 6, PEERS[6]) or terms_of(plan, STAGE, 0, 0)
-    assert not is_fallback(plan, STAGE, 0, 0, 6, PEERS[5])
-    assert not is_fallback(plan, STAGE, 0, 0, 77, PEERS[6])
+    assert is_standby(plan, STAGE, 0, 0, 6, PEERS[6]) or terms_of(plan, STAGE, 0, 0)
+    assert not is_standby(plan, STAGE, 0, 0, 6, PEERS[5])
+    assert not is_standby(plan, STAGE, 0, 0, 77, PEERS[6])
     assert terms_with(plan, STAGE, 0, 0, 77) is None
     assert terms_with(plan, STAGE, 0, 0, 0) is None
 
 
 def test_without_retries_and_in_a_round_of_consensus_nobody_steps_in() -> None:
-    assert fallbacks_of(with_retries(a_plan(7), 0), STAGE, 0, 0) == ()
-    assert fallbacks_of(with_retries(a_plan(7, consensus=0), 3), STAGE, 0, 0) == ()
-    assert fallbacks_of(with_retries(a_plan(2), 3), STAGE, 0, 0) == ()
-    assert fallbacks_of(with_retries(a_plan(7), 3), STAGE, 99, 0) == ()
+    assert standby_partners(with_retries(a_plan(7), 0), STAGE, 0, 0) == ()
+    assert standby_partners(with_retries(a_plan(7, consensus=0), 3), STAGE, 0, 0) == ()
+    assert standby_partners(with_retries(a_plan(2), 3), STAGE, 0, 0) == ()
+    assert standby_partners(with_retries(a_plan(7), 3), STAGE, 99, 0) == ()
 
 
 def test_nobody_asks_a_seat_that_only_pulls_but_it_may_ask_others() -> None:
     plan = with_retries(a_plan(4, joined_round=9), 3)
     for seat in range(3):
-        assert 3 not in [terms.partner.index for terms in fallbacks_of(plan, STAGE, seat, 0)]
-    asked = fallbacks_of(plan, STAGE, 3, 0)
+        assert 3 not in [terms.partner.index for terms in standby_partners(plan, STAGE, seat, 0)]
+    asked = standby_partners(plan, STAGE, 3, 0)
     assert asked
     assert all(terms.gives for terms in asked)
     back = terms_with(plan, STAGE, asked[0].partner.index, 0, 3)

@@ -9,14 +9,11 @@ from dataclasses import replace as changed
 
 import torch
 
-from swarm import vrf
-from swarm.codec import Message, encode, replace
-from swarm.crypto import SecretKey, digest, fast_digest, peer_name, peer_text
 from swarm.dht.directory import Announcement
 from swarm.dht.records import record_key, sign_record
-from swarm.gossip.chunks import blob_manifest, blob_root
-from swarm.gossip.exchange import Snapshot, pack
-from swarm.gossip.messages import (
+from swarm.gossip.blobs.chunks import blob_manifest, blob_root
+from swarm.gossip.codecs.activations import FORMS, to_wire
+from swarm.gossip.trade.messages import (
     BlobChunk,
     BlobChunkRequest,
     BlobFound,
@@ -35,9 +32,8 @@ from swarm.gossip.messages import (
     sign_offer,
     sign_receipt,
 )
-from swarm.gossip.signals import FORMS, to_wire
-from swarm.host.hello import Hello
-from swarm.leaves import verify_commit, window_claim
+from swarm.gossip.trade.payload import FragmentPayload, pack
+from swarm.host.handshake import Hello
 from swarm.ledger.blocks import (
     FINALIZE,
     NOTARIZE,
@@ -52,40 +48,47 @@ from swarm.ledger.blocks import (
     vote_parts,
     vrf_alpha,
 )
-from swarm.ledger.check_statements import (
-    DataRequest,
-    DisputeVote,
-    Opening,
-    Report,
-    RevealSegment,
-    TokensOpening,
-    VerifyCommit,
-    VerifyReveal,
-)
-from swarm.ledger.sync import FollowReply, FollowRequest
+from swarm.ledger.consensus.votes import Batch, Proof, Proposal, Request, Supply, Vote
+from swarm.ledger.net.sync import FollowReply, FollowRequest
 from swarm.ledger.transactions import (
     Body,
     CloseRun,
     CommitSegment,
+    DataRequest,
+    DisputeVote,
     Join,
     Leave,
+    Opening,
     OpenRun,
     PauseRun,
     PostCheckpoint,
+    Report,
     ResumeRun,
+    RevealSegment,
     SeatStatement,
     Stake,
+    TokensOpening,
     Transfer,
     Unstake,
+    VerifyCommit,
+    VerifyReveal,
     sign_transaction,
     transaction_digest,
 )
-from swarm.ledger.votes import Batch, Proof, Proposal, Request, Supply, Vote
-from swarm.ledger.windows import tokens_component
-from swarm.merkle import merkle_proof, merkle_root, sha256_hash
-from swarm.tensors import chunk_digests, hash_of, tensor_hash
+from swarm.ledger.transition.checks import tokens_component
+from swarm.primitives import vrf
+from swarm.primitives.codec import Message, encode, replace
+from swarm.primitives.commitments import (
+    chunk_digests,
+    hash_of,
+    tensor_hash,
+    verify_commit,
+    window_claim,
+)
+from swarm.primitives.crypto import SecretKey, digest, fast_digest, peer_name, peer_text
+from swarm.primitives.merkle import merkle_proof, merkle_root, sha256_hash
 from swarm.ticket import Ticket, format_ticket
-from swarm.training.dataset import DatasetManifest, TokenFile, data_spec
+from swarm.training.data.dataset import DatasetManifest, TokenFile, data_spec, document_name
 from swarm.training.messages import (
     NO_LOSS,
     MicroBatch,
@@ -96,8 +99,7 @@ from swarm.training.messages import (
     sign_microbatch,
     wire_digest,
 )
-from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
-from swarm.training.split import document_name
+from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
 from swarm.types import (
     NO_DIGEST,
     Amount,
@@ -220,7 +222,7 @@ def exchange() -> list[Json]:
     # Powers of two: exact on every machine, whatever its vector width.
     anchor = (torch.arange(200) - 100) / 128
     drift, residual = torch.arange(200) / 16384, (torch.arange(200) % 8) / 65536
-    snapshot = Snapshot(anchor + drift, anchor, some("anchor"), 350, 4096, residual=residual)
+    snapshot = FragmentPayload(anchor + drift, anchor, some("anchor"), 350, 4096, residual=residual)
     out: list[Json] = [
         message(OfferRequest(key, 4, some("anchor"), 5000)),
         message(ChunkRequest(some("payload"), 0, 1)),

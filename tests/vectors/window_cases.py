@@ -2,12 +2,12 @@
 
 import torch
 
-from swarm.codec import replace
-from swarm.crypto import SecretKey, fast_digest
-from swarm.gossip.exchange import Snapshot, pack
-from swarm.gossip.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
-from swarm.gossip.quantize import decompress
-from swarm.tensors import hash_of
+from swarm.gossip.codecs.int8 import decompress
+from swarm.gossip.trade.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
+from swarm.gossip.trade.payload import FragmentPayload, pack
+from swarm.primitives.codec import replace
+from swarm.primitives.commitments import hash_of
+from swarm.primitives.crypto import SecretKey, fast_digest
 from swarm.training.messages import (
     NO_LOSS,
     MicroBatch,
@@ -16,14 +16,14 @@ from swarm.training.messages import (
     sign_microbatch,
     wire_digest,
 )
-from swarm.training.stages import plan_stages
-from swarm.training.state import (
+from swarm.training.model.stages import plan_stages
+from swarm.training.record.segment import (
     ShardState,
     number_component,
     snapshots_component,
     tokens_component,
 )
-from swarm.training.window import (
+from swarm.training.record.window import (
     AnchorSet,
     ComputedMicrobatch,
     FragmentMerged,
@@ -77,7 +77,7 @@ def a_merge(numel: int) -> FragmentMerged:
     """A fragment taken from a partner in int4, which acknowledged ours."""
     anchor = torch.zeros(numel)
     theta, residual = torch.arange(float(numel)) / 16, torch.zeros(numel)
-    offered = Snapshot(theta, anchor, ROOT, 40, 512, Codec.INT4, residual)
+    offered = FragmentPayload(theta, anchor, ROOT, 40, 512, Codec.INT4, residual)
     key = FragmentKey(RUN, STAGE, 0, ROUND, 2)
     packed = pack(key, offered, Codec.INT4)
     payload = bytes(decompress(packed.wire, packed.offer.num_bytes))

@@ -3,23 +3,29 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from swarm.crypto import SecretKey, digest
 from swarm.errors import InvalidStatement
-from swarm.leaves import window_claim
 from swarm.ledger.chain import build_block, extend
-from swarm.ledger.check_records import SegmentPhase
-from swarm.ledger.check_statements import RevealSegment
-from swarm.ledger.economics import sufficient_fee
-from swarm.ledger.pool import Pool
-from swarm.ledger.rehearsed_checks import RehearsedSegment
-from swarm.ledger.state import State, audit_supply
-from swarm.ledger.transactions import Body, SeatStatement, sign_transaction
-from swarm.training.window import WindowKey
+from swarm.ledger.mempool import Mempool
+from swarm.ledger.state.records import SegmentPhase
+from swarm.ledger.state.state import State, audit_supply
+from swarm.ledger.transactions import Body, RevealSegment, SeatStatement, sign_transaction
+from swarm.ledger.transition.accounts import sufficient_fee
+from swarm.primitives.commitments import window_claim
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.testing.ledger import CheckedSegment
+from swarm.training.record.window import WindowKey
 from swarm.types import Digest, Height, PeerId, View
-from swarm.verify.agenda import JudgeWindow, Known, Say, Step, StepKey, next_steps
-from swarm.verify.answers import OwnAnswer, SeatPlace, seat_of, window_of
-from swarm.verify.sampling import Draws
-from swarm.verify.watching import Watch
+from swarm.verify.changes import OpenSegments
+from swarm.verify.duties import (
+    Draws,
+    DutyStep,
+    JudgeWindow,
+    StepKey,
+    Submit,
+    VerifierView,
+    next_duties,
+)
+from swarm.verify.judging import OwnAnswer, SegmentKey, seat_of, window_of
 from tests.ledger.checking import Case
 
 FINAL = {
@@ -37,7 +43,7 @@ class Court:
     """Blocks of what was submitted, as a validator would build them."""
 
     def __init__(self, case: Case) -> None:
-        self.case, self.ledger, self.pool = case, case.ledger, Pool()
+        self.case, self.ledger, self.pool = case, case.ledger, Mempool()
         self.landed: list[Body] = []
         self._nonces: dict[PeerId, set[int]] = {}
 
@@ -87,24 +93,24 @@ class Actor:
     court: Court
     key: SecretKey
     replay: Replay
-    reveals: dict[SeatPlace, RevealSegment] = field(default_factory=dict)
+    reveals: dict[SegmentKey, RevealSegment] = field(default_factory=dict)
     checks_max: int = 2
     answers: dict[WindowKey, OwnAnswer] = field(default_factory=dict)
     verdicts: dict[WindowKey, bool] = field(default_factory=dict)
     sent: dict[StepKey, Height] = field(default_factory=dict)
-    watch: Watch = field(default_factory=Watch)
-    said: list[Say] = field(default_factory=list)
+    watch: OpenSegments = field(default_factory=OpenSegments)
+    said: list[Submit] = field(default_factory=list)
     refused: list[InvalidStatement] = field(default_factory=list)
 
     def restart(self) -> None:
         """Forget all that is not on the disk."""
         self.verdicts, self.sent = {}, {}
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[DutyStep, ...]:
         state = self.court.state
         self.watch.look(state)
-        return next_steps(
-            Known(
+        return next_duties(
+            VerifierView(
                 state=state,
                 segments=self.watch.open,
                 me=self.key.peer,
@@ -120,13 +126,13 @@ class Actor:
     def act(self) -> None:
         """Do every step there is, and those that follow from them."""
         for step in self.steps():
-            if not isinstance(step, Say):
+            if not isinstance(step, Submit):
                 self._work(step)
         for step in self.steps():
-            if isinstance(step, Say):
+            if isinstance(step, Submit):
                 self._say(step)
 
-    def _say(self, say: Say) -> None:
+    def _say(self, say: Submit) -> None:
         self.sent[say.key] = self.court.state.height
         self.said.append(say)
         try:
@@ -134,8 +140,8 @@ class Actor:
         except InvalidStatement as error:
             self.refused.append(error)
 
-    def _work(self, step: Step) -> None:
-        assert not isinstance(step, Say)
+    def _work(self, step: DutyStep) -> None:
+        assert not isinstance(step, Submit)
         found = self.replay(step.key)
         if found is None:
             return
@@ -151,7 +157,7 @@ class Actor:
             self.answers[step.key] = OwnAnswer(*key, salt, leaves, end_root, Digest(bytes(32)))
 
 
-def honest(segment: RehearsedSegment) -> Replay:
+def honest(segment: CheckedSegment) -> Replay:
     """A replay of a log that gives this segment."""
     return lambda key: segment.window(key.window)
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from swarm.codec import replace as changed
-from swarm.crypto import digest
-from swarm.gossip.messages import Codec, payload_digest, sign_offer
+from swarm.gossip.trade.messages import Codec, payload_digest, sign_offer
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.crypto import digest
+from swarm.training.averaging.outer_step import WEIGHT_MIN_NANO
 from swarm.training.messages import sign_grad, sign_microbatch, wire_digest
-from swarm.training.outer import WEIGHT_MIN_NANO
-from swarm.training.state import ShardState
-from swarm.training.window import (
+from swarm.training.record.segment import ShardState
+from swarm.training.record.window import (
     AnchorSet,
     ComputedMicrobatch,
     Event,

@@ -7,24 +7,18 @@ from typing import cast
 
 import torch
 
-from swarm.codec import replace as changed
-from swarm.crypto import SecretKey, digest
-from swarm.gossip.exchange import Snapshot, pack
-from swarm.gossip.messages import Codec, FragmentKey, Offer, sign_offer
+from swarm.config.spec import RunSpec
+from swarm.gossip.codecs.int8 import decompress
 from swarm.gossip.pairing import SeatKey, pair_up
-from swarm.gossip.quantize import decompress
-from swarm.spec import RunSpec
-from swarm.training.messages import (
-    NO_LOSS,
-    MicroBatch,
-    MicroBatchGrad,
-    sign_grad,
-    sign_microbatch,
-)
-from swarm.training.offers import common_codec
-from swarm.training.round_plan import RosterSeat, RoundPlan
-from swarm.training.state import ShardState
-from swarm.training.window import (
+from swarm.gossip.trade.messages import Codec, FragmentKey, Offer, sign_offer
+from swarm.gossip.trade.payload import FragmentPayload, pack
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.training.averaging.payload import common_codec
+from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad, sign_grad, sign_microbatch
+from swarm.training.plan import RosterSeat, RoundPlan
+from swarm.training.record.segment import ShardState
+from swarm.training.record.window import (
     AnchorSet,
     ComputedMicrobatch,
     Event,
@@ -138,7 +132,7 @@ def an_offer(
     theta = torch.randn(NUMEL, generator=torch.Generator().manual_seed(3))
     root = ANCHOR if codec is common_codec(plan.spec, plan.round) else ELSEWHERE
     residual = torch.zeros(NUMEL)
-    snapshot = Snapshot(theta, torch.zeros(NUMEL), root, 40, 1000, residual=residual)
+    snapshot = FragmentPayload(theta, torch.zeros(NUMEL), root, 40, 1000, residual=residual)
     key = FragmentKey(plan.run, StageIndex(stage), fragment, plan.round, partner)
     packed = pack(key, snapshot, codec)
     signer = cast("SecretKey", changes.pop("signer", secret(stage, partner)))

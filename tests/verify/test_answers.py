@@ -1,10 +1,10 @@
 """What is hidden now is what is shown later, and only by who hid it."""
 
-from swarm.codec import decode, encode
-from swarm.crypto import digest
-from swarm.leaves import verify_commit, window_claim
+from swarm.primitives.codec import decode, encode
+from swarm.primitives.commitments import verify_commit, window_claim
+from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST
-from swarm.verify.answers import ANSWER_BYTES_MAX, OwnAnswer, place_of, seat_of, window_of
+from swarm.verify.judging import ANSWER_BYTES_MAX, OwnAnswer, key_of, seat_of, window_of
 from tests.ledger.checking import a_case
 
 
@@ -15,7 +15,7 @@ def test_an_answer_opens_its_own_commitment_and_fits_its_row() -> None:
     key = window_of(case.record, 0)
     answer = OwnAnswer(*seat_of(key), 0, bytes(32), leaves, end, NO_DIGEST)
     assert answer.key == key
-    assert seat_of(key) == place_of(case.record)
+    assert seat_of(key) == key_of(case.record)
     assert answer.claim == window_claim(leaves, end)
     shown = answer.shown()
     hidden = answer.hidden(me)

@@ -2,34 +2,34 @@
 
 import pytest
 
-from swarm.codec import encode, replace
-from swarm.crypto import digest
 from swarm.errors import BadEncoding, BadSignature
-from swarm.ledger.check_statements import Report
+from swarm.ledger.transactions import Report
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST, Digest
-from swarm.verify.answers import window_of
 from swarm.verify.audit import (
     EVIDENCE_BYTES_MAX,
+    AuditEvidence,
     AuditResult,
-    Evidence,
-    Verdict,
+    AuditVerdict,
     decode_evidence,
     encode_evidence,
     first_difference,
     judge_logs,
     shown_leaves,
 )
+from swarm.verify.judging import window_of
 from swarm.verify.manifest import sign_manifest
 from swarm.verify.replay import REFUSED, Answer
 from tests.ledger.checking import Case, a_case
 
 
-def evidence_of(case: Case, answer: Answer, window: int = 0) -> Evidence:
+def evidence_of(case: Case, answer: Answer, window: int = 0) -> AuditEvidence:
     chain, run_digest = case.ledger.state.chain, case.run.spec_digest
     key, root = window_of(case.record, window), Digest(digest("test", encode(answer.leaves)))
     manifest = sign_manifest(case.solver, chain, run_digest, key, root, 1000)
     parts = (chain, run_digest, case.record.peer, manifest)
-    return Evidence(*parts, answer.leaves, answer.end_root)
+    return AuditEvidence(*parts, answer.leaves, answer.end_root)
 
 
 def audited(case: Case, *answers: Answer, window: int = 0) -> AuditResult:
@@ -50,7 +50,7 @@ def test_an_honest_window_is_honest_and_nobody_is_accused() -> None:
     case.up_to_reveal()
     for window in (0, 1):
         result = audited(case, true_answer(case, window), window=window)
-        assert result.verdict is Verdict.HONEST
+        assert result.verdict is AuditVerdict.HONEST
         assert result.found == result.said == case.record.windows[window].claim
         assert result.first_difference is None
         assert result.accusation() is None
@@ -59,9 +59,9 @@ def test_an_honest_window_is_honest_and_nobody_is_accused() -> None:
 def test_a_lie_is_named_by_its_leaf_and_can_be_reported() -> None:
     case = a_case(lie=1, num_steps=20)
     case.up_to_reveal()
-    assert audited(case, true_answer(case)).verdict is Verdict.HONEST
+    assert audited(case, true_answer(case)).verdict is AuditVerdict.HONEST
     result = audited(case, true_answer(case, 1), window=1)
-    assert result.verdict is Verdict.FRAUD
+    assert result.verdict is AuditVerdict.FRAUD
     leaves, _ = case.true.window(1)
     assert result.first_difference == len(leaves) - 1
     assert "leaf 10 of 11" in result.text
@@ -72,7 +72,7 @@ def test_one_false_log_among_honest_ones_is_a_fraud() -> None:
     case = a_case()
     case.up_to_reveal()
     result = audited(case, true_answer(case), REFUSED)
-    assert result.verdict is Verdict.FRAUD
+    assert result.verdict is AuditVerdict.FRAUD
     assert result.answer == REFUSED
     assert result.evidence is not None
     assert result.evidence.leaves == (NO_DIGEST,)
@@ -81,13 +81,13 @@ def test_one_false_log_among_honest_ones_is_a_fraud() -> None:
 def test_what_was_not_shown_yet_can_only_be_false_at_its_end() -> None:
     case = a_case(num_steps=20)
     result = audited(case, true_answer(case))
-    assert result.verdict is Verdict.NOT_REVEALED
+    assert result.verdict is AuditVerdict.NOT_REVEALED
     assert result.said is None
     assert isinstance(result.accusation(), Report)
     wrong = replace_end(true_answer(case, 1))
-    assert audited(case, wrong, window=1).verdict is Verdict.FRAUD
-    assert audited(case, replace_end(true_answer(case))).verdict is Verdict.NOT_REVEALED
-    assert audited(case, REFUSED).verdict is Verdict.FRAUD
+    assert audited(case, wrong, window=1).verdict is AuditVerdict.FRAUD
+    assert audited(case, replace_end(true_answer(case))).verdict is AuditVerdict.NOT_REVEALED
+    assert audited(case, REFUSED).verdict is AuditVerdict.FRAUD
 
 
 def replace_end(answer: Answer) -> Answer:
@@ -97,7 +97,7 @@ def replace_end(answer: Answer) -> Answer:
 def test_what_nobody_serves_is_not_evidence() -> None:
     case = a_case()
     result = audited(case)
-    assert result.verdict is Verdict.NOT_SERVED
+    assert result.verdict is AuditVerdict.NOT_SERVED
     assert (result.answer, result.evidence, result.accusation()) == (None, None, None)
     assert result.text
 

@@ -7,13 +7,13 @@ from functools import cache
 import pytest
 import torch
 
-from swarm.codec import replace as changed
+from swarm.config.spec import RunSpec
 from swarm.errors import PeerFault
-from swarm.gossip.messages import Codec, Receipt, sign_receipt
-from swarm.spec import RunSpec
-from swarm.tensors import hash_of
-from swarm.training.segment import MergeRecord
-from swarm.training.window import (
+from swarm.gossip.trade.messages import Codec, Receipt, sign_receipt
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import hash_of
+from swarm.training.record.segment import MergeRecord
+from swarm.training.record.window import (
     Event,
     FragmentMerged,
     WindowData,
@@ -24,15 +24,7 @@ from swarm.types import NO_DIGEST, Digest
 from swarm.verify.replay import REFUSED_LEAVES, Answer, replay
 from swarm.verify.transcript import COMPONENTS, state_root
 from tests.verify.logs import with_events
-from tests.verify.windows import (
-    CHAIN,
-    TOKENS,
-    Field,
-    Harvest,
-    Segment,
-    harvest,
-    spec_of,
-)
+from tests.verify.windows import CHAIN, TOKENS, Field, Harvest, Segment, harvest, spec_of
 
 EXACT = "seq-f32/1"
 REFUSED = Answer(REFUSED_LEAVES, NO_DIGEST)

@@ -1,8 +1,8 @@
 """One signed log that does not give what was shown convicts; nothing else does, and nobody is asked in vain."""
 
-from swarm.codec import replace
-from swarm.crypto import digest
-from swarm.ledger.check_records import SegmentPhase
+from swarm.ledger.state.records import SegmentPhase
+from swarm.primitives.codec import replace
+from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.judging import differs, find_verdict, is_late, sources, witnesses
 from swarm.verify.replay import REFUSED_LEAVES

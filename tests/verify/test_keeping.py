@@ -1,15 +1,15 @@
 """A log stays as long as anybody may ask for it: from before its commit to the end of its challenge window."""
 
-from swarm.ledger.check_records import SegmentPhase
+from swarm.ledger.state.records import SegmentPhase
 from swarm.types import RunIndex
-from swarm.verify.answers import place_of
-from swarm.verify.keeping import is_needed
+from swarm.verify.judging import key_of
+from swarm.verify.log_store import is_needed
 from tests.ledger.checking import a_case
 
 
 def test_what_is_on_the_ledger_is_kept_until_the_ledger_forgets_it() -> None:
     case = a_case()
-    place, last = place_of(case.record), case.record.height + 60
+    place, last = key_of(case.record), case.record.height + 60
     case.wait(SegmentPhase.UNSAMPLED)
     for is_own in (True, False):
         assert is_needed(case.ledger.state, place, is_own=is_own)
@@ -20,7 +20,7 @@ def test_what_is_on_the_ledger_is_kept_until_the_ledger_forgets_it() -> None:
 
 def test_a_segment_of_ours_may_still_be_on_its_way_to_the_ledger() -> None:
     case = a_case()
-    run, round_, stage, seat = place_of(case.record)
+    run, round_, stage, seat = key_of(case.record)
     place = (run, type(round_)(2), stage, seat)
     assert is_needed(case.ledger.state, place, is_own=True)
     assert not is_needed(case.ledger.state, place, is_own=False)
@@ -32,5 +32,5 @@ def test_a_segment_of_ours_may_still_be_on_its_way_to_the_ledger() -> None:
 
 def test_a_run_the_state_has_not_come_to_yet_is_not_forgotten() -> None:
     case = a_case()
-    _, round_, stage, seat = place_of(case.record)
+    _, round_, stage, seat = key_of(case.record)
     assert is_needed(case.ledger.state, (RunIndex(9), round_, stage, seat), is_own=False)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from swarm.codec import encode, replace
-from swarm.crypto import SecretKey, digest
 from swarm.errors import BadEncoding, BadSignature, BrokenPromise, PeerFault
-from swarm.training.window import WINDOW_BYTES_MAX, WindowKey
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.training.record.window import WINDOW_BYTES_MAX, WindowKey
 from swarm.types import RoundIndex, RunIndex, StageIndex
 from swarm.verify.manifest import (
     MANIFEST_BYTES_MAX,

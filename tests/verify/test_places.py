@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from swarm.ledger.records import Contribution
+from swarm.ledger.state.records import Contribution
 from swarm.types import Amount
-from swarm.verify.places import SILENT_SHARE, has_place, is_often_silent
+from swarm.verify.duties import SILENT_SHARE, has_slot, is_often_silent
 
 
 def a_record(peer: str) -> Any:  # noqa: ANN401
@@ -37,7 +37,7 @@ def test_one_place_each_and_one_that_the_mute_never_get(
     solver: str, taken: list[str], places: int, wanted: bool
 ) -> None:
     held = [a_record(peer) for peer in taken]
-    assert has_place(a_record(solver), held, places, is_mute) is wanted
+    assert has_slot(a_record(solver), held, places, is_mute) is wanted
 
 
 @pytest.mark.parametrize(

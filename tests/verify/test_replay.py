@@ -9,26 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from swarm.codec import decode, encode
-from swarm.codec import replace as changed
+from swarm.config.spec import OptimizerSpec
 from swarm.errors import PeerFault
-from swarm.gossip.messages import Codec
-from swarm.leaves import window_claim
-from swarm.spec import OptimizerSpec
-from swarm.tensors import hash_of
-from swarm.training.data import TokenSource, draw_samples
-from swarm.training.inner import AdamState, adamw_step
-from swarm.training.messages import MicroBatchGrad, wire_digest
-from swarm.training.operators import Ops
-from swarm.training.outer import OuterScalars, OuterState, Partner, outer_step
-from swarm.training.outgoing import Outgoing, Passed
-from swarm.training.round_plan import RoundPlan
-from swarm.training.segment import MergeRecord, StepRecord
-from swarm.training.service import Pipeline
-from swarm.training.shard import Shard
-from swarm.training.stages import Span
-from swarm.training.state import ShardState
-from swarm.training.window import (
+from swarm.gossip.trade.messages import Codec
+from swarm.primitives.codec import decode, encode
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import hash_of, window_claim
+from swarm.training.averaging.outer_step import OuterScalars, OuterState, Partner, outer_step
+from swarm.training.data.samples import TokenSource, draw_samples
+from swarm.training.messages import MicroBatchGrad, Outgoing, Passed, wire_digest
+from swarm.training.model.operators import Ops
+from swarm.training.model.optimizer import AdamState, adamw_step
+from swarm.training.model.stages import Span
+from swarm.training.pipeline import Pipeline
+from swarm.training.plan import RoundPlan
+from swarm.training.record.segment import MergeRecord, ShardState, StepRecord
+from swarm.training.record.window import (
     AnchorSet,
     FragmentMerged,
     StepTaken,
@@ -36,21 +32,14 @@ from swarm.training.window import (
     decode_window,
     encode_window,
 )
+from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest
 from swarm.verify.replay import REFUSED_LEAVES, Answer, replay
 from swarm.verify.transcript import state_root
 from tests.verify import lies
 from tests.verify.lies import Lie, NotHere
 from tests.verify.logs import steps_of, with_events, with_microbatch
-from tests.verify.windows import (
-    TOKENS,
-    Field,
-    Harvest,
-    Segment,
-    harvest,
-    honest,
-    spec_of,
-)
+from tests.verify.windows import TOKENS, Field, Harvest, Segment, harvest, honest, spec_of
 
 EXACT = "seq-f32/1"
 REFUSED = Answer(REFUSED_LEAVES, NO_DIGEST)

@@ -4,18 +4,16 @@ import random
 
 import pytest
 
-from swarm.codec import encode, replace
-from swarm.crypto import fast_digest
 from swarm.errors import UsageError
-from swarm.leaves import window_claim
-from swarm.ledger.check_statements import REVEAL_BYTES_MAX
-from swarm.ledger.fields import TOKENS_COMPONENT
-from swarm.ledger.windows import check_tokens, open_windows, tokens_component
-from swarm.node.recorder import commit_of
-from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
+from swarm.ledger.transactions import REVEAL_BYTES_MAX, TOKENS_COMPONENT
+from swarm.ledger.transition.checks import check_tokens, open_windows, tokens_component
+from swarm.node.seat.commits import commit_of
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.commitments import window_claim
+from swarm.primitives.crypto import fast_digest
+from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
-from swarm.verify.reveal import reveal_of
-from swarm.verify.transcript import COMPONENTS, segment_leaves, state_root
+from swarm.verify.transcript import COMPONENTS, reveal_of, segment_leaves, state_root
 from tests.ledger.checking import a_case
 from tests.verify.windows import honest
 

@@ -1,10 +1,10 @@
 """The dice that this node reads for itself are those that the ledger will believe."""
 
-from swarm.codec import replace
-from swarm.ledger.rehearsal import small_run_spec
-from swarm.ledger.sampling import drawn_window
-from swarm.spec import NANO, CheckSpec
-from swarm.verify.sampling import PROOFS_MAX, Draws
+from swarm.config.spec import NANO, CheckSpec
+from swarm.ledger.transition.sampling import drawn_window
+from swarm.primitives.codec import replace
+from swarm.testing.ledger import small_run_spec
+from swarm.verify.duties import PROOFS_MAX, Draws
 from tests.ledger.checking import a_case
 
 

@@ -8,17 +8,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.codec import decode, encode
-from swarm.crypto import digest, peer_name
+from swarm.config.spec import NANO, CheckSpec
 from swarm.errors import BadConfig, InvalidStatement, Unreachable, UsageError
 from swarm.events import EventKind
-from swarm.gossip.blobs import BLOB_PROTOCOL
-from swarm.ledger.check_records import CheckPhase, SegmentPhase
-from swarm.ledger.rehearsal import small_run_spec
-from swarm.spec import NANO, CheckSpec
+from swarm.gossip.blobs.service import BLOB_PROTOCOL
+from swarm.ledger.state.records import CheckPhase, SegmentPhase
+from swarm.primitives.codec import decode, encode
+from swarm.primitives.crypto import digest, peer_name
+from swarm.testing.ledger import small_run_spec
 from swarm.types import Digest, PeerId
-from swarm.verify.answers import window_of
-from swarm.verify.audit import Verdict, decode_evidence, encode_evidence
+from swarm.verify.audit import AuditVerdict, decode_evidence, encode_evidence
+from swarm.verify.judging import window_of
 from swarm.verify.manifest import (
     WINDOW_PROTOCOL,
     WindowFound,
@@ -32,7 +32,7 @@ from swarm.verify.replay import REFUSED, Answer
 from tests.fakes import FakeHost
 from tests.ledger.checking import Case, a_case
 from tests.verify.court import FINAL
-from tests.verify.village import LookedUp, Node, Village, a_village, a_window
+from tests.verify.simulated_network import LookedUp, Node, Village, a_village, a_window
 
 
 @pytest.fixture(autouse=True)
@@ -322,17 +322,19 @@ async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
         reporter = village.able[0]
         place = window_of(case.record, 1)
         before = await reporter.checks.audit(place)
-        assert before.verdict is Verdict.NOT_REVEALED
+        assert before.verdict is AuditVerdict.NOT_REVEALED
         await village.until(SegmentPhase.UNSAMPLED)
         assert not case.record.windows
         await reporter.checks.report(place)
         await village.until(SegmentPhase.GUILTY)
         result = await reporter.checks.audit(place)
-        assert result.verdict is Verdict.FRAUD
+        assert result.verdict is AuditVerdict.FRAUD
         assert result.first_difference == len(case.true.window(1)[0]) - 1
         assert result.evidence is not None
         assert decode_evidence(encode_evidence(result.evidence)) == result.evidence
-        assert (await reporter.checks.audit(window_of(case.record, 0))).verdict is Verdict.HONEST
+        assert (
+            await reporter.checks.audit(window_of(case.record, 0))
+        ).verdict is AuditVerdict.HONEST
         with pytest.raises(UsageError, match="nothing to report"):
             await reporter.checks.report(window_of(case.record, 0))
         with pytest.raises(InvalidStatement):
@@ -348,7 +350,7 @@ async def test_an_audit_of_what_nobody_serves_says_so_in_a_minute(
         with trio.fail_after(60):
             place = window_of(village.case.record, 0)
             result = await village.able[0].checks.audit(place)
-        assert result.verdict is Verdict.NOT_SERVED
+        assert result.verdict is AuditVerdict.NOT_SERVED
 
 
 async def test_an_audit_waits_for_a_solver_that_is_just_coming_back(
@@ -359,7 +361,7 @@ async def test_an_audit_waits_for_a_solver_that_is_just_coming_back(
         place, auditor = window_of(case.record, 0), village.able[0]
         village.solver.host.is_alive = False
         gone = await auditor.checks.audit(place)
-        assert gone.verdict is Verdict.NOT_SERVED
+        assert gone.verdict is AuditVerdict.NOT_SERVED
         assert f"{peer_name(village.solver.secret.peer)} does not answer" in gone.lines
 
         async def come_back() -> None:
@@ -369,7 +371,7 @@ async def test_an_audit_waits_for_a_solver_that_is_just_coming_back(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(come_back)
             back = await auditor.checks.audit(place)
-        assert back.verdict is Verdict.NOT_REVEALED
+        assert back.verdict is AuditVerdict.NOT_REVEALED
 
 
 async def test_everything_is_forgotten_when_the_ledger_has_forgotten_the_segment(

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from swarm.crypto import SecretKey, fast_digest
 from swarm.errors import BrokenPromise, UsageError
-from swarm.leaves import trace_commit, trace_root
-from swarm.merkle import verify_proof
-from swarm.training.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
+from swarm.primitives.commitments import trace_commit, trace_root
+from swarm.primitives.crypto import SecretKey, fast_digest
+from swarm.primitives.merkle import verify_proof
+from swarm.training.record.segment import MergeRecord, MicrobatchRecord, SegmentLog, StepRecord
 from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
 from swarm.verify.transcript import (
     COMPONENTS,

@@ -3,11 +3,11 @@
 import trio
 from trio.testing import MockClock
 
-from swarm.verify.turns import Turns
+from swarm.verify.logs import ReplayQueue
 
 
 async def test_what_is_urgent_goes_before_all_that_waits(autojump_clock: MockClock) -> None:
-    turns, order, together = Turns(), list[str](), list[int]()
+    turns, order, together = ReplayQueue(), list[str](), list[int]()
 
     async def work(name: str, *, urgent: bool) -> None:
         async with turns.take(urgent=urgent):
@@ -29,7 +29,7 @@ async def test_what_is_urgent_goes_before_all_that_waits(autojump_clock: MockClo
 
 
 async def test_who_stops_waiting_holds_nobody_up(autojump_clock: MockClock) -> None:
-    turns = Turns()
+    turns = ReplayQueue()
     async with turns.take(urgent=False):
         with trio.move_on_after(1):
             async with turns.take(urgent=True):

@@ -1,27 +1,26 @@
 """Every open segment is seen in every phase, and nothing is looked up that only waits to be forgotten."""
 
-from swarm.ledger.check_records import SegmentPhase
-from swarm.ledger.records import Agenda
-from swarm.ledger.rehearsal import small_run_spec
-from swarm.ledger.state import State
-from swarm.spec import NANO, CheckSpec
-from swarm.verify.answers import place_of
-from swarm.verify.watching import OPEN, Watch
+from swarm.config.spec import NANO, CheckSpec
+from swarm.ledger.state.records import DueQueue, SegmentPhase
+from swarm.ledger.state.state import State
+from swarm.testing.ledger import small_run_spec
+from swarm.verify.changes import OPEN, OpenSegments
+from swarm.verify.judging import key_of
 from tests.ledger.checking import a_case
 from tests.verify.court import peers_of
 
 
 def all_open(state: State) -> set[tuple[int, ...]]:
-    return {place_of(record) for record in state.live_segments() if record.phase in OPEN}
+    return {key_of(record) for record in state.live_segments() if record.phase in OPEN}
 
 
 def test_a_segment_is_seen_until_it_is_judged_and_once_more_then() -> None:
     case = a_case(lie=0)
     court, actors = peers_of(case)
-    watch, seen, place = Watch(), list[SegmentPhase](), place_of(case.record)
+    watch, seen, place = OpenSegments(), list[SegmentPhase](), key_of(case.record)
     for _ in range(60):
         _, after = watch.look(case.ledger.state)
-        assert {place_of(record) for record in watch.open} == all_open(case.ledger.state)
+        assert {key_of(record) for record in watch.open} == all_open(case.ledger.state)
         if place in after:
             seen.append(after[place].phase)
         for actor in actors:
@@ -35,7 +34,7 @@ def test_a_segment_is_seen_until_it_is_judged_and_once_more_then() -> None:
 
 def test_the_first_look_has_no_news() -> None:
     case = a_case()
-    before, after = Watch().look(case.ledger.state)
+    before, after = OpenSegments().look(case.ledger.state)
     assert before == after != {}
 
 
@@ -47,10 +46,10 @@ def test_a_look_costs_what_is_open_and_not_the_length_of_the_challenge_window() 
     state, asked = case.ledger.state, list[int]()
 
     class Counting(State):
-        def agenda(self, height: int) -> Agenda:
+        def agenda(self, height: int) -> DueQueue:
             asked.append(height)
             return super().agenda(height)
 
     assert state.globals.last_due > state.height + 100
-    Watch().look(Counting(state.entries))
+    OpenSegments().look(Counting(state.entries))
     assert 0 < len(asked) <= 3 * 4 + state.params.beacon_delay

@@ -9,24 +9,30 @@ import trio
 from torch import Tensor
 from trio.testing import MockClock
 
-from swarm.codec import replace as changed
-from swarm.compute import InlineCompute
-from swarm.crypto import SecretKey, digest
-from swarm.gossip.exchange import Packed, pack, read_payload
-from swarm.gossip.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
+from swarm.config.spec import RunSpec
+from swarm.gossip.codecs.int8 import decompress
 from swarm.gossip.pairing import SeatKey, pair_up
-from swarm.gossip.quantize import decompress
-from swarm.spec import RunSpec
-from swarm.tensors import hash_of
-from swarm.training.fragments import Merge, Received, Sent, Snapshot
-from swarm.training.offers import anchor_of, common_codec, offerable, read_values
-from swarm.training.outer import outer_scalars, weight_nano
-from swarm.training.round_plan import RosterSeat, RoundPlan
-from swarm.training.runner import SeatRunner
-from swarm.training.segment import SegmentLog, StepRecord
-from swarm.training.service import Pipeline
+from swarm.gossip.trade.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
+from swarm.gossip.trade.payload import Packed, pack, read_payload
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import hash_of
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.testing.executor import InlineExecutor
+from swarm.training.averaging.outer_step import (
+    FragmentSnapshot,
+    Merge,
+    ReceivedFragment,
+    SentFragment,
+    outer_scalars,
+    weight_nano,
+)
+from swarm.training.averaging.payload import anchor_of, common_codec, fragment_payload, read_values
+from swarm.training.pipeline import Pipeline
+from swarm.training.plan import RosterSeat, RoundPlan
+from swarm.training.record.segment import SegmentLog, StepRecord
+from swarm.training.record.window import FragmentMerged, StepTaken, WindowData
+from swarm.training.seat import SeatWorker
 from swarm.training.shard import Shard
-from swarm.training.window import FragmentMerged, StepTaken, WindowData
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import Answer, answer
 from swarm.verify.transcript import segment_leaves, state_root
@@ -96,7 +102,7 @@ class Harvest:
 @dataclass
 class _Seat:
     host: FakeHost
-    runner: SeatRunner
+    runner: SeatWorker
     windows: trio.MemoryReceiveChannel[WindowData]
 
 
@@ -117,11 +123,11 @@ class Field:
                 pipeline = Pipeline(host, host.secret)
                 pipeline.serve()
                 send, receive = trio.open_memory_channel[WindowData](100)
-                runner = SeatRunner(
+                runner = SeatWorker(
                     Shard.initial(spec, StageIndex(stage)),
                     index,
                     tokens=TOKENS,
-                    compute=InlineCompute(lambda _: JOB_S),
+                    compute=InlineExecutor(lambda _: JOB_S),
                     forward=pipeline.forward,
                     incarnation=1 + index,
                     windows=send,
@@ -169,12 +175,12 @@ class Field:
         plan: RoundPlan,
         stage: int,
         index: int,
-        snapshot: Snapshot,
+        snapshot: FragmentSnapshot,
         codec: Codec,
         root: Digest | None,
     ) -> Packed:
         key = FragmentKey(plan.run, StageIndex(stage), snapshot.fragment, plan.round, index)
-        offered = offerable(plan.spec, plan.round, snapshot)
+        offered = fragment_payload(plan.spec, plan.round, snapshot)
         offered = replace(offered, theta=self.offered(index, offered.theta))
         packed = pack(key, offered, codec)
         offer = changed(packed.offer, anchor_root=root or packed.offer.anchor_root)
@@ -187,7 +193,7 @@ class Field:
         stage: int,
         me: SeatKey,
         partner: SeatKey | None,
-        snapshots: dict[SeatKey, Snapshot],
+        snapshots: dict[SeatKey, FragmentSnapshot],
         given: dict[SeatKey, Packed],
         codec: Codec | None,
     ) -> Merge:
@@ -214,18 +220,18 @@ class Field:
             partner.index,
             mine.offer.payload_hash,
             offer.payload_hash,
-            Received(offer, payload),
+            ReceivedFragment(offer, payload),
             phi_hat,
             sent,
         )
 
-    def _sent(self, plan: RoundPlan, stage: int, taker: int, mine: Packed) -> Sent | None:
+    def _sent(self, plan: RoundPlan, stage: int, taker: int, mine: Packed) -> SentFragment | None:
         """What the taker's receipt moves, if it arrives."""
         if mine.residual is None:
             return None
         unsigned = Receipt(mine.offer.key, taker, mine.offer.payload_hash, b"")
         receipt = sign_receipt(self.seats[stage, taker].host.secret, plan.chain, unsigned)
-        return Sent(receipt, mine.residual) if self.is_acknowledged(receipt) else None
+        return SentFragment(receipt, mine.residual) if self.is_acknowledged(receipt) else None
 
 
 Prepare = Callable[["Field"], None]

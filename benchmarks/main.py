@@ -1,0 +1,46 @@
+"""Run one benchmark by name and print one JSON object.
+
+Each benchmark lies in ``bench_NAME.py`` beside this file and has ``measure(quick) -> Outcome``; one that can be
+drawn has ``plot(outcome, folder)`` as well.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.common import as_object
+from benchmarks.plots import require
+from swarm.errors import UsageError
+
+HERE = Path(__file__).parent
+SHARED = ("bench_main", "bench_common", "bench_plain")
+
+
+def main() -> int:
+    """Parse the command line, measure, print."""
+    names = sorted(p.stem[6:] for p in HERE.glob("bench_*.py") if p.stem not in SHARED)
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("name", choices=names)
+    parser.add_argument("--quick", action="store_true", help="a smoke test: less work")
+    parser.add_argument("--json", action="store_true", help="the default, and the only form")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the result as PNG files")
+    words = parser.parse_args()
+    bench = importlib.import_module(f"scripts.bench_{words.name}")
+    if words.plot is not None:
+        if not hasattr(bench, "plot"):
+            parser.error(f"{words.name} has nothing to draw")
+        try:
+            require()
+        except UsageError as error:
+            parser.error(f"{error}: {error.hint}")
+    outcome = bench.measure(words.quick)
+    if words.plot is not None:
+        bench.plot(outcome, words.plot)
+    print(json.dumps(as_object(words.name, words.quick, outcome)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

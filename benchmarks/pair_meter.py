@@ -1,0 +1,133 @@
+"""Watch the peers of a small swarm from outside: when it runs as it should, and where their time goes.
+
+The peers say how many seconds they spent on what; the kernel says how much of this machine others used.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from benchmarks.common import TICKS, busy_s
+from swarm.cli.client import fetch_state, find_node
+from swarm.cli.state_reader import Picture, number, part
+from swarm.errors import SwarmError
+
+KINDS = ("compute", "wire", "wait", "commit", "check")
+"""What a node says of its time: ``node/api/state.py``."""
+LOOK_S = 3.0
+"""A look costs a node some milliseconds."""
+ANSWER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """All peers at one moment."""
+
+    at_s: float
+    """By ``time.monotonic``."""
+    stages: tuple[tuple[int, ...], ...]
+    """By peer: the stages of its seats."""
+    seconds: tuple[Mapping[str, float], ...]
+    """By peer: the seconds since its start, by kind."""
+    ours_s: float = 0.0
+    """Processor seconds of all peers since their starts."""
+    busy_s: float = 0.0
+    """Processor seconds of this machine since it was started."""
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether every peer has one seat, each in another stage."""
+        return sorted(self.stages) == [(stage,) for stage in range(len(self.stages))]
+
+
+def shares(first: Sight, last: Sight) -> dict[str, dict[str, float]]:
+    """By stage: the part of the time between two sights that its peer spent on each kind."""
+    passed_s, found = last.at_s - first.at_s, dict[str, dict[str, float]]()
+    for stages, before, after in zip(last.stages, first.seconds, last.seconds, strict=True):
+        spent = {kind: round((after[kind] - before[kind]) / passed_s, 4) for kind in KINDS}
+        found[f"stage {stages[0]}"] = spent
+    return dict(sorted(found.items()))
+
+
+def others_share(first: Sight, last: Sight) -> float | None:
+    """The part of this machine that other processes took between two sights; None where nobody counts."""
+    if not last.busy_s:
+        return None
+    theirs_s = (last.busy_s - first.busy_s) - (last.ours_s - first.ours_s)
+    return round(theirs_s / (last.at_s - first.at_s) / (os.cpu_count() or 1), 4)
+
+
+class PairMeter:
+    """Looks at the nodes of some homes every few seconds, in a thread of its own, as long as it is open."""
+
+    def __init__(self, homes: Sequence[Path]) -> None:
+        self.sights: list[Sight] = []
+        self._homes = homes
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look_on, daemon=True)
+
+    def __enter__(self) -> "PairMeter":
+        """Begin to look."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Look no more."""
+        self._over.set()
+        self._thread.join()
+
+    def steady(self, since_s: float, until_s: float) -> tuple[Sight, Sight] | None:
+        """The first and the last steady sight within a time, or None."""
+        found = [x for x in self.sights if x.is_steady and since_s <= x.at_s <= until_s]
+        return (found[0], found[-1]) if len(found) > 1 else None
+
+    def _look_on(self) -> None:
+        while not self._over.wait(LOOK_S):
+            sight = self._look()
+            if sight is not None:
+                self.sights.append(sight)
+
+    def _look(self) -> Sight | None:
+        pictures, ours_s = list[Picture](), 0.0
+        try:
+            for home in self._homes:
+                address = find_node(home)
+                if address is None:
+                    return None
+                pictures.append(fetch_state(address, ANSWER_S))
+                ours_s += _process_s(address.pid)
+        except (SwarmError, OSError):
+            return None
+        nodes = [part(picture, "node") for picture in pictures]
+        stages = tuple(_stages_of(node) for node in nodes)
+        seconds = tuple(_seconds_of(node) for node in nodes)
+        return Sight(time.monotonic(), stages, seconds, ours_s, busy_s())
+
+
+def _stages_of(node: Picture) -> tuple[int, ...]:
+    seats = node.get("seats")
+    return tuple(sorted(seat[0] for seat in seats)) if isinstance(seats, list) else ()
+
+
+def _seconds_of(node: Picture) -> dict[str, float]:
+    said = part(node, "seconds")
+    return {kind: number(said, kind) or 0.0 for kind in KINDS}
+
+
+def _process_s(pid: int) -> float:
+    """Processor seconds of a process since its start; 0 where nobody counts them."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS

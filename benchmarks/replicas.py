@@ -1,0 +1,267 @@
+"""The replicas of a simulated swarm: who is there, what their inner steps are, how far they are apart.
+
+The arithmetic is that of the cores (stages, inner, lag, routing); who comes, goes and rests is drawn from the
+seed, and all variants of one seed see the same text in the same order.
+
+Legend: P parameters of a shard, R replicas, B sequences, T time.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from benchmarks.variants import BATCH, REPLICAS, Variant, spec_of, steps_of
+from swarm.gossip.pairing import SeatKey
+from swarm.primitives.crypto import digest, fast_digest
+from swarm.primitives.randomness import stream
+from swarm.testing.baselines import data_parallel_gradient
+from swarm.training.averaging.adoption import OfferedState, adopt
+from swarm.training.data.samples import TokenSource, sample_ids, windows
+from swarm.training.inference.evaluate import heldout_loss, whole_model
+from swarm.training.model.optimizer import AdamState, GradientSum, adamw_step, learning_rate
+from swarm.training.model.profiles import NATIVE
+from swarm.training.model.stages import (
+    Forward,
+    Stage,
+    init_flat,
+    plan_stages,
+    run_backward,
+    run_forward,
+    run_loss,
+)
+from swarm.training.plan import path
+from swarm.training.terms import is_trailing, pulls_only
+from swarm.types import PeerId, RoundIndex
+
+SLOW_PERIOD = 2
+"""A slow replica takes one step while the others take so many."""
+
+
+@dataclass(slots=True)
+class Seat:
+    """One replica of one stage."""
+
+    params_P: Tensor
+    phi_P: Tensor
+    momentum_P: Tensor
+    residual_P: Tensor
+    adam: AdamState
+    tokens_at_sync: list[int]
+    tokens: int = 0
+    tokens_at_boundary: int = 0
+    on_its_way: int = 0
+    """Tokens of the round before this one: its commit is not final yet."""
+    last_tokens: int = 0
+    """Tokens of the last commit that is: what the roster of this round shows; 0: none yet."""
+    since_round: int | None = None
+    """When it joined; one that was there from the beginning never only pulls."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What one simulated run showed."""
+
+    nats: float = math.nan
+    """Held-out, of the mean of all replicas: what consensus ends with."""
+    replica_nats: list[float] = field(default_factory=list[float])
+    """Held-out, of each replica alone, before consensus."""
+    stds: list[float] = field(default_factory=list[float])
+    """Across replicas, at the end of each round."""
+    rates: list[float] = field(default_factory=list[float])
+    butterfly_std: float = math.nan
+    losses: list[float] = field(default_factory=list[float])
+    """Training loss of each round."""
+    curve: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    """(step, held-out nats of the mean of all replicas)."""
+    tokens: int = 0
+    trades: int = 0
+    lost: int = 0
+    wire_bytes: int = 0
+    wire_values: int = 0
+    cpu_seconds: float = 0.0
+
+
+class Replicas:
+    """``REPLICAS`` replicas of every stage: who is there, what they are, and their inner steps."""
+
+    def __init__(
+        self, variant: Variant, seed: int, steps: int, train: TokenSource, heldout: TokenSource
+    ) -> None:
+        self.variant, self.steps = variant, steps_of(variant, steps)
+        self.spec = spec_of(variant, seed, self.steps)
+        self.beacon = digest("bench-train", seed.to_bytes(8, "big"))
+        self.train, self.heldout = train, heldout
+        plans = plan_stages(self.spec.model, variant.stages)
+        self.stages = [Stage(plan, NATIVE) for plan in plans]
+        self.spans = [plan.fragments(variant.fragments) for plan in plans]
+        self.whole = whole_model(self.spec.model, NATIVE)
+        self.count = 1 if variant.method == "sync" else REPLICAS
+        self.anchors = [init_flat(plan, seed) for plan in plans]
+        stages = range(variant.stages)
+        self.seats = [[self._newcomer(s, None) for _ in range(self.count)] for s in stages]
+        self.keys = [SeatKey(i, _peer(i)) for i in range(self.count)]
+        self.found = Found()
+
+    # --- what is measured ---
+
+    def mean(self) -> Tensor:
+        """The whole model, averaged over replicas."""
+        return torch.cat([torch.stack([s.params_P for s in row]).mean(0) for row in self.seats])
+
+    def std(self) -> float:
+        """Root mean square distance of the replicas from their mean."""
+        squares, values = 0.0, 0
+        for row in self.seats:
+            params_RP = torch.stack([seat.params_P for seat in row]).double()
+            squares += float((params_RP - params_RP.mean(0)).square().sum())
+            values += params_RP.numel()
+        return math.sqrt(squares / values)
+
+    def nats(self, flat_P: Tensor, num_windows: int) -> float:
+        """Held-out loss of a whole model."""
+        return heldout_loss(self.whole, flat_P, self.heldout, num_windows=num_windows)
+
+    def rate(self, round_index: int, inner: int) -> float:
+        """The learning rate of one inner step."""
+        return learning_rate(self.spec.optimizer, self.variant.inner_steps, round_index, inner)
+
+    # --- who is there ---
+
+    def begin_round(self, round_index: int) -> None:
+        """Commits become final, checkpoints are made, some vanish, newcomers take their places."""
+        for seat in (seat for row in self.seats for seat in row):
+            seat.last_tokens = seat.on_its_way
+            seat.on_its_way = seat.tokens - seat.tokens_at_boundary
+            seat.tokens_at_boundary = seat.tokens
+        dice = stream(self.beacon, "bench.boundary", round_index)
+        order = dice.shuffled(range(self.count))
+        if round_index and round_index % self.spec.checkpoint_rounds == 0:
+            drawn = self._settled(order, round_index)[0]
+            for s, row in enumerate(self.seats):
+                self.anchors[s] = row[drawn].phi_P.clone()
+        if round_index:
+            gone, left = order[: self.variant.churn], order[self.variant.churn :]
+            for i in gone:
+                for s, row in enumerate(self.seats):
+                    row[i] = self._newcomer(s, round_index)
+                    if self.variant.newcomers == "adopt":
+                        _adopt(row[i], row[dice.choice(self._settled(left, round_index))])
+
+    def _settled(self, order: list[int], round_index: int) -> list[int]:
+        """Those who give already; if there are none, all of them."""
+        return [i for i in order if not self.is_new(i, round_index)] or order
+
+    def _newcomer(self, stage: int, since_round: int | None) -> Seat:
+        """The join transform: the newest checkpoint, moments, momentum and residual zero."""
+        start_P = self.anchors[stage]
+        count = start_P.numel()
+        return Seat(
+            params_P=start_P.clone(),
+            phi_P=start_P.clone(),
+            momentum_P=torch.zeros(count),
+            residual_P=torch.zeros(count),
+            adam=AdamState.zeros(count),
+            tokens_at_sync=[0] * self.variant.fragments,
+            since_round=since_round,
+        )
+
+    def is_new(self, index: int, round_index: int) -> bool:
+        """Whether a replica takes and does not give yet."""
+        since = self.seats[0][index].since_round
+        return since is not None and pulls_only(
+            round_index, since, self.spec.outer.pull_only_rounds
+        )
+
+    def gives(self, stage: int, index: int, round_index: int) -> bool:
+        """Whether anything may be taken from a replica: it is not new, and does not trail."""
+        row = self.seats[stage]
+        trails = is_trailing(row[index].last_tokens, [seat.last_tokens for seat in row])
+        return not trails and not self.is_new(index, round_index)
+
+    # --- inner steps ---
+
+    def inner_step(self, step: int, round_index: int, inner: int) -> float:
+        """One tick: a step of everybody who takes one; returns the mean training loss."""
+        if self.variant.method == "sync":
+            return self._sync_step(step, round_index, inner)
+        awake = [
+            i for i in range(REPLICAS) if i < self.variant.slow_from or inner % SLOW_PERIOD == 0
+        ]
+        sums = [[GradientSum(seat.params_P.numel()) for seat in row] for row in self.seats]
+        loss = sum(self._microbatch(i, step, round_index, sums) for i in awake) / len(awake)
+        for stage, row, row_sums in zip(self.stages, self.seats, sums, strict=True):
+            for i, (seat, total) in enumerate(zip(row, row_sums, strict=True)):
+                taken = inner // SLOW_PERIOD if i >= self.variant.slow_from else inner
+                if total.count:
+                    self._optimize(stage, seat, total.mean(), self.rate(round_index, taken))
+        return loss
+
+    def _sync_step(self, step: int, round_index: int, inner: int) -> float:
+        """The micro-batches of all replicas, one model."""
+        seat, stage, gradients, loss_sum = self.seats[0][0], self.stages[0], list[Tensor](), 0.0
+        for i in range(REPLICAS):
+            inputs_BT, labels_BT = self._samples(i, step)
+            loss, _, grad_P = run_loss(stage, seat.params_P, inputs_BT, labels_BT)
+            gradients.append(grad_P)
+            loss_sum += loss
+        rate = self.rate(round_index, inner)
+        self._optimize(stage, seat, data_parallel_gradient(gradients), rate)
+        return loss_sum / REPLICAS
+
+    def _microbatch(
+        self, origin: int, step: int, round_index: int, sums: list[list[GradientSum]]
+    ) -> float:
+        """One micro-batch down its path and back; what each stage learns goes into ``sums``."""
+        inputs, labels_BT = self._samples(origin, step)
+        indices = [origin, *self._route(origin, step, round_index)]
+        seats = [row[i] for row, i in zip(self.seats, indices, strict=True)]
+        forwards = list[Forward]()
+        for stage, seat in zip(self.stages[:-1], seats[:-1], strict=True):
+            forwards.append(run_forward(stage, seat.params_P, inputs))
+            inputs = forwards[-1].output
+        loss, grad, grad_P = run_loss(self.stages[-1], seats[-1].params_P, inputs, labels_BT)
+        sums[-1][indices[-1]].add(grad_P)
+        for s in reversed(range(len(forwards))):
+            assert grad is not None, "a stage behind another has inputs with a gradient"
+            grad, grad_P = run_backward(forwards[s], grad)
+            sums[s][indices[s]].add(grad_P)
+        for seat in seats:
+            seat.tokens += labels_BT.numel()
+        return loss
+
+    def _route(self, origin: int, step: int, round_index: int) -> list[int]:
+        """Who computes the later stages: drawn, or always the same."""
+        if self.variant.stages == 1 or not self.variant.random_paths:
+            return [origin] * (self.variant.stages - 1)
+        roster = tuple((i, 0) for i in range(REPLICAS))
+        rosters = (roster,) * self.variant.stages
+        where = (self.beacon, self.beacon, RoundIndex(round_index), step, 0)
+        routes = path(*where, rosters, origin, 1)
+        return [route[0] for route in routes]
+
+    def _samples(self, origin: int, step: int) -> tuple[Tensor, Tensor]:
+        """The same for all variants: the round is left out, because its length is a setting."""
+        room = len(self.train) - self.spec.model.seq_len
+        ids = sample_ids(self.beacon, self.beacon, origin, RoundIndex(0), step, 0, BATCH, room)
+        inputs_BT, labels_BT = windows(self.train, ids, self.spec.model.seq_len)
+        self.found.tokens += labels_BT.numel()
+        return inputs_BT, labels_BT
+
+    def _optimize(self, stage: Stage, seat: Seat, grad_P: Tensor, rate: float) -> None:
+        adamw_step(
+            NATIVE, seat.params_P, grad_P, seat.adam, rate, self.spec.optimizer, stage.plan.decayed
+        )
+
+
+def _adopt(seat: Seat, sibling: Seat) -> None:
+    """A newcomer goes on with what a sibling committed at this boundary."""
+    given = OfferedState(sibling.phi_P, sibling.adam.v_P, sibling.adam.step)
+    adopted = adopt(given, seat.params_P.numel())
+    seat.params_P, seat.phi_P = adopted.phi_P.clone(), adopted.phi_P
+    seat.momentum_P, seat.adam = adopted.momentum_P, adopted.adam
+
+
+def _peer(index: int) -> PeerId:
+    return PeerId(fast_digest("bench-peer", index.to_bytes(4, "big")))

@@ -1,0 +1,145 @@
+"""The variants of training that `scripts/bench train` compares, as data.
+
+The model is the S config of docs/spec/training.md: a byte-level decoder of 0.18 million parameters, 8 replicas.
+Where the specification leaves a number open it is chosen here, once, for all variants.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from swarm.config.load import parse_run_file, run_spec
+from swarm.config.spec import DataSpec, RunSpec
+from swarm.training.averaging.outer_step import PRESETS
+from swarm.types import Digest
+
+REPLICAS = 8
+BATCH = 4
+"""Windows of a micro-batch; a step of one replica is one micro-batch."""
+SEQ_LEN = 64
+STEPS = 300
+INNER_STEPS = 10
+"""H of NoLoCo; DiLoCo takes twice as many, as in the NoLoCo paper."""
+LEARNING_RATE = 3e-3
+CHECKPOINT_ROUNDS = 4
+PULL_ONLY_ROUNDS = 1
+"""Both as in configs/demo.toml, whose rounds are short, too."""
+
+Method = Literal["sync", "diloco", "pairs", "isolated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to train; the defaults are plain NoLoCo with float32 trades."""
+
+    name: str
+    method: Method = "pairs"
+    preset: str = "noloco"
+    gamma: float | None = None
+    """Another gamma than the preset's, which takes two tensors."""
+    tensors: int = 1
+    """2: the partner's slow weights travel as well."""
+    inner_steps: int = INNER_STEPS
+    fragments: int = 1
+    codec: Literal["float32", "int8", "int4"] = "float32"
+    lost_percent: int = 0
+    """How many of 100 pulls never arrive, each drawn by itself."""
+    num_retries: int = 1
+    """Who may step in for a partner that was not heard, as in configs/demo.toml."""
+    slow_from: int = REPLICAS
+    """Replicas from this number on take every second step only."""
+    churn: int = 0
+    """Replicas that vanish at every round boundary, each replaced by a newcomer."""
+    newcomers: Literal["adopt", "checkpoint"] = "adopt"
+    """Whether who replaces a lost replica copies a sibling, as section 6 says, or the newest checkpoint."""
+    checkpoint_rounds: int = CHECKPOINT_ROUNDS
+    """Rounds between two checkpoints: how old they are at most."""
+    steps_ratio: tuple[int, int] = (1, 1)
+    """More steps than the others, where it takes more for as many tokens."""
+    late_steps: int = 0
+    """Inner steps between a snapshot and its merge."""
+    stages: int = 1
+    random_paths: bool = False
+    """Whether micro-batches are routed, or stay with one replica of each stage."""
+
+
+FIGURES = (
+    Variant("sync", "sync"),
+    Variant("diloco", "diloco", "diloco", inner_steps=2 * INNER_STEPS),
+    Variant("noloco"),
+    Variant("gossip", preset="gossip"),
+    Variant("isolated", "isolated"),
+    Variant("noloco_int8", codec="int8"),
+    Variant("noloco_int4", codec="int4"),
+    Variant("noloco_lost30", lost_percent=30),
+    Variant("noloco_halfspeed", slow_from=REPLICAS // 2),
+    Variant("noloco_churn25", churn=REPLICAS // 4),
+    Variant("noloco_fragments5", fragments=5),
+    Variant("two_tensor", tensors=2),
+    Variant("gamma0", gamma=0.0, tensors=2),
+)
+"""What the keys of docs/spec/figures.md need."""
+EXTRAS = (
+    Variant("lost30_alone", lost_percent=30, num_retries=0),
+    Variant("halfspeed_same_tokens", slow_from=REPLICAS // 2, steps_ratio=(4, 3)),
+    Variant("fewer_steps", steps_ratio=(3, 4)),
+    Variant("churn25_checkpoints", churn=REPLICAS // 4, newcomers="checkpoint"),
+    Variant(
+        "churn25_new_checkpoints",
+        churn=REPLICAS // 4,
+        newcomers="checkpoint",
+        checkpoint_rounds=1,
+    ),
+    Variant("diloco_same_h", "diloco", "diloco"),
+    Variant("noloco_late10", late_steps=INNER_STEPS // 10),
+    Variant("fixed_paths", "isolated", stages=2),
+    Variant("random_paths", "isolated", stages=2, random_paths=True),
+)
+"""What else section 7 of docs/spec/training.md compares; reported in "detail"."""
+VARIANTS = {variant.name: variant for variant in (*FIGURES, *EXTRAS)}
+
+
+def steps_of(variant: Variant, steps: int) -> int:
+    """The steps of a variant, in whole rounds, when the others take ``steps``."""
+    more, than = variant.steps_ratio
+    return max(steps * more // than // variant.inner_steps, 1) * variant.inner_steps
+
+
+def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
+    """The run that a variant is, through the same reader and the same bounds as any run file."""
+    scalars = PRESETS[variant.preset]
+    text = f"""
+        [run]
+        name = "bench-train"
+        rounds = {steps // variant.inner_steps}
+        seed = {seed}
+        [model]
+        hidden_size = 64
+        num_layers = 3
+        num_heads = 4
+        num_kv_heads = 4
+        intermediate_size = 168
+        seq_len = {SEQ_LEN}
+        [training]
+        num_stages = {variant.stages}
+        replicas_max = {REPLICAS}
+        microbatch_size = {BATCH}
+        microbatches_per_step = 1
+        inner_steps_max = {variant.inner_steps}
+        checkpoint_rounds = {variant.checkpoint_rounds}
+        [optimizer]
+        learning_rate = {LEARNING_RATE}
+        warmup_steps = {max(steps // 20, 1)}
+        weight_decay = 0.0
+        [outer]
+        alpha = {scalars.alpha}
+        beta = {scalars.beta}
+        gamma = {scalars.beta}
+        fragments = {variant.fragments}
+        pull_only_rounds = {PULL_ONLY_ROUNDS}
+    """
+    none = Digest(bytes(32))
+    return run_spec(
+        parse_run_file(text, variant.name),
+        data=DataSpec("bytes", none, 1, none, 1),
+        init_root=none,
+    )

@@ -1,0 +1,319 @@
+"""Make datasets, and see what of others is here: data build, ls, verify, clean.
+
+Shell: reads and writes datasets; the work is training's.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import BadConfig, SwarmError, UsageError
+
+if TYPE_CHECKING:
+    from swarm.training.data.build import Built, Order
+    from swarm.training.data.disk import Dataset
+    from swarm.training.data.tokenizer import Tokenizer
+
+TELL_INTERVAL_S = 3.0
+TEXT_BYTES_MAX = 1 << 44
+"""Stands for no limit."""
+BYTES_MAX = 1 << 34
+"""Of text as bytes: a token file has at most 16 GiB."""
+_NONE = "no datasets here; make one: swarm data build"
+
+data_app = typer.Typer(help="Datasets to train on: build, ls, verify, clean.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(data_app, name="data")
+
+
+@data_app.command("build")
+def build(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files and folders: text, .jsonl (.ndjson), .parquet.")
+    ],
+    out: Annotated[
+        str,
+        typer.Option(help="A name, kept in this home, or a path with a /."),
+    ],
+    tokenizer: Annotated[
+        str, typer.Option(help="bytes, or a tokenizer.json of the tokenizers library.")
+    ] = "bytes",
+    field: Annotated[str, typer.Option(help="The text in a line of .jsonl.")] = "text",
+    column: Annotated[str, typer.Option(help="The text in a row of .parquet.")] = "text",
+    heldout_every: Annotated[
+        int, typer.Option(help="Every n-th document is never trained on.", min=2, max=10_000)
+    ] = 20,
+    max_bytes: Annotated[
+        int,
+        typer.Option(
+            help="Most text to take; the rest is left out at random.", min=1, show_default=False
+        ),
+    ] = TEXT_BYTES_MAX,
+) -> None:
+    """Make a dataset of text: a training and a held-out half, as tokens."""
+    from swarm.training.data.build import Order, build_dataset
+    from swarm.training.data.documents import Form, find_inputs
+
+    desk = terminal()
+    began = time.monotonic()
+    path = _path(desk, out)
+    found = find_inputs([Path(name).expanduser() for name in inputs])
+    if found.num_links:
+        links = "1 link" if found.num_links == 1 else f"{found.num_links} links"
+        desk.say(f"not followed: {links} inside folders")
+    raw = b"" if tokenizer == "bytes" else _tokenizer_file(Path(tokenizer).expanduser())
+    order = Order(
+        inputs=found,
+        form=Form(field=field, column=column, is_utf8=bool(raw)),
+        tokenizer=_loaded(raw, tokenizer),
+        heldout_every=heldout_every,
+        max_bytes=max_bytes if raw else min(max_bytes, BYTES_MAX),
+    )
+    voice = _Voice(desk, order)
+    built = build_dataset(path, order, voice.hear, is_replaced=desk.options.yes)
+    _tell_built(desk, built, time.monotonic() - began)
+
+
+@data_app.command("ls")
+def list_() -> None:
+    """List datasets, with the runs that train on them, and unfinished downloads."""
+    from swarm.cli.style import table
+    from swarm.training.data.disk import list_datasets
+
+    desk = terminal()
+    used = _used_by(desk.home)
+    rows: list[dict[str, object]] = []
+    for path, found in list_datasets(desk.home):
+        if isinstance(found, SwarmError):
+            rows.append({"name": path.name, "dir": str(path), "error": str(found)})
+        else:
+            row = _row(found)
+            rows.append({**row, "used_by": used.get(found.manifest.train.root.hex(), [])})
+    shown = [_columns(row) for row in rows]
+    head = ["NAME", "TOKENS", "HELD OUT", "SIZE", "IDS", "HASH", "RUNS"]
+    lines = table(head, shown, numbers=frozenset({1, 2, 3, 4}), ink=desk.ink)
+    unfinished = _unfinished(desk.home, used)
+    lines = lines if rows else [_NONE]
+    if unfinished:
+        head = ["UNFINISHED", "HERE", "OF", "LAST TOUCHED", "RUNS"]
+        left = [_left_columns(row) for row in unfinished]
+        lines += ["", *table(head, left, numbers=frozenset({1, 2}), ink=desk.ink)]
+        lines.append(
+            "they go by themselves when their room is needed, and now with: swarm data clean"
+        )
+    desk.data([*rows, *unfinished], lines)
+
+
+@data_app.command("clean")
+def clean() -> None:
+    """Give up unfinished downloads. What is whole stays; the node must be stopped."""
+    from swarm.cli.ledger_reader import BLOBS
+    from swarm.cli.style import human_bytes
+    from swarm.gossip.blobs.disk import BlobStore
+    from swarm.host.identity import lock_home
+
+    desk, num_bytes = terminal(), 0
+    folder = desk.home / BLOBS
+    if folder.is_dir():
+        with lock_home(desk.home):
+            num_bytes = BlobStore(folder, quota_bytes=0).give_up()
+    said = (
+        f"{human_bytes(num_bytes)} of the quota are free again" if num_bytes else "nothing to clean"
+    )
+    desk.data({"freed_bytes": num_bytes}, [said])
+
+
+@data_app.command("verify")
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names or paths; without any, all of this home.")
+    ] = None,
+) -> None:
+    """Hash datasets again; names the first chunk that is not its manifest's."""
+    from swarm.training.data.disk import list_datasets, open_dataset, verify_dataset
+
+    desk = terminal()
+    datasets: list[Dataset] = []
+    if names:
+        datasets = [open_dataset(_path(desk, name)) for name in names]
+    for _, found in () if names else list_datasets(desk.home):
+        if isinstance(found, SwarmError):
+            raise found
+        datasets.append(found)
+    rows: list[dict[str, object]] = []
+    for dataset in datasets:
+        with desk.patient(f"hashing {dataset.folder}: {dataset.num_bytes / 1e6:.0f} MB"):
+            verify_dataset(dataset)
+        rows.append({**_row(dataset), "ok": True})
+    lines = [
+        f"{row['name']}: all {row['bytes']:,} bytes are whole, hash {row['hash']}" for row in rows
+    ]
+    desk.data(rows, lines or [_NONE])
+
+
+class _Voice:
+    """Says now and then how far a build is."""
+
+    def __init__(self, desk: Terminal, order: "Order") -> None:
+        self._desk = desk
+        self._total = order.inputs.num_bytes
+        self._told = time.monotonic()
+
+    def hear(self, what: str, num_bytes: int) -> None:
+        """Called often; speaks seldom."""
+        now = time.monotonic()
+        if now - self._told >= TELL_INTERVAL_S:
+            self._told = now
+            of = f" of {self._total / 1e6:.0f}" if what == "read" else ""
+            self._desk.say(f"{what} {num_bytes / 1e6:.0f}{of} MB")
+
+
+def _path(desk: Terminal, name: str) -> Path:
+    from swarm.training.data.disk import dataset_path
+
+    if not name:
+        raise UsageError("the name of a dataset is empty", hint="swarm data ls")
+    return dataset_path(desk.home, Path(), name)
+
+
+def _tokenizer_file(path: Path) -> bytes:
+    from swarm.training.data.disk import open_regular
+    from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX
+
+    with open_regular(path, follow=True) as file:
+        raw = file.read(TOKENIZER_BYTES_MAX + 1)
+    if not raw:
+        raise BadConfig(f"{path} is empty", hint="--tokenizer bytes")
+    return raw
+
+
+def _loaded(raw: bytes, name: str) -> "Tokenizer":
+    """The tokenizer of a file; raises ``BadConfig`` naming it."""
+    from swarm.training.data.tokenizer import load_tokenizer
+
+    try:
+        return load_tokenizer(raw)
+    except BadConfig as error:
+        raise BadConfig(f"{name}: {error}", hint=error.hint) from None
+
+
+def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
+    row = _row(built.dataset)
+    row |= {"found": built.num_found, "left_out": built.num_left_out, "seconds": round(seconds, 2)}
+    ids = built.dataset.manifest.num_token_ids
+    desk.data(
+        row,
+        [
+            f"{row['dir']}: {row['train_tokens']:,} tokens to train on, {row['heldout_tokens']:,} held"
+            f" out, of {_documents(built)}",
+            f"hash {row['hash']}",
+        ],
+    )
+    named = row["name"] if built.dataset.folder.parent == desk.home / "datasets" else row["dir"]
+    size = f", and vocab_size = {ids} or more under [model]" if ids != 256 else ""
+    desk.say(f'train on it with: dataset = "{named}" under [data] of a run file{size}')
+    desk.say(f'and on nothing else: dataset_hash = "{row["hash"]}"')
+
+
+def _documents(built: "Built") -> str:
+    """How many there are, and what became of the others."""
+    taken, left_out = built.dataset.manifest.num_documents, built.num_left_out
+    said, doubles = f"{taken:,} documents", built.num_found - taken - left_out
+    said += f" ({doubles:,} more were there twice)" if doubles else ""
+    return said + (f" ({left_out:,} left out by --max-bytes)" if left_out else "")
+
+
+def _row(dataset: "Dataset") -> dict[str, object]:
+    manifest = dataset.manifest
+    return {
+        "name": dataset.folder.name,
+        "dir": str(dataset.folder),
+        "hash": manifest.digest.hex(),
+        "tokenizer": manifest.tokenizer,
+        "dtype": manifest.dtype,
+        "token_ids": manifest.num_token_ids,
+        "documents": manifest.num_documents,
+        "train_tokens": manifest.num_tokens(manifest.train),
+        "heldout_tokens": manifest.num_tokens(manifest.heldout),
+        "bytes": dataset.num_bytes,
+        "train_root": manifest.train.root.hex(),
+        "heldout_root": manifest.heldout.root.hex(),
+    }
+
+
+def _columns(row: dict[str, object]) -> list[str]:
+    from swarm.cli.style import human_bytes
+    from swarm.events import printable
+
+    if "error" in row:
+        return [printable(str(row["name"]), 64), "damaged", "", "", "", "", str(row["error"])[:200]]
+    size = human_bytes(row["bytes"])
+    used = row["used_by"]
+    runs = ", ".join(used) if isinstance(used, list) and used else "-"
+    tokens, heldout = f"{row['train_tokens']:,}", f"{row['heldout_tokens']:,}"
+    ids = str(row["token_ids"])
+    return [
+        printable(str(row["name"]), 64),
+        tokens,
+        heldout,
+        size,
+        ids,
+        str(row["hash"])[:16],
+        runs,
+    ]
+
+
+def _used_by(home: Path) -> dict[str, list[str]]:
+    """The runs on this home's ledger by the roots of their text; none without a ledger."""
+    from swarm.cli.ledger_reader import STORE_FILE, read_head
+
+    if not (home / STORE_FILE).is_file():
+        return {}
+    try:
+        runs = read_head(home).state.runs()
+    except UsageError:
+        return {}
+    used: dict[str, list[str]] = {}
+    for run in runs:
+        data = run.spec.data
+        for root in (data.train_root, data.heldout_root, data.tokenizer_root):
+            used.setdefault(root.hex(), []).append(run.spec.name)
+    return used
+
+
+def _unfinished(home: Path, used: dict[str, list[str]]) -> list[dict[str, object]]:
+    """Downloads that are not whole, the one untouched for longest first."""
+    from swarm.cli.ledger_reader import BLOBS
+    from swarm.gossip.blobs.disk import partials
+
+    return [
+        {
+            "unfinished": found.root.hex(),
+            "bytes": found.num_bytes,
+            "held_bytes": found.held_bytes,
+            "touched_s": int(found.touched_s),
+            "used_by": used.get(found.root.hex(), []),
+        }
+        for found in partials(home / BLOBS)
+    ]
+
+
+def _left_columns(row: dict[str, object]) -> list[str]:
+    from swarm.cli.style import human_bytes
+
+    used, touched = row["used_by"], row["touched_s"]
+    runs = ", ".join(used) if isinstance(used, list) and used else "-"
+    at = time.localtime(touched if isinstance(touched, int) else 0)
+    return [
+        str(row["unfinished"])[:16],
+        human_bytes(row["held_bytes"]),
+        human_bytes(row["bytes"]),
+        time.strftime("%Y-%m-%d %H:%M", at),
+        runs,
+    ]

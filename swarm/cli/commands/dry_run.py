@@ -1,0 +1,179 @@
+"""Go through a launch without starting anything: read the file, the text, the model; say what it takes.
+
+Shell: reads this machine's disk; the words are ``cli/commands/dry_run.py``'s.
+
+Say what a run file asks for, before anything starts: the words of ``swarm launch --dry-run``.
+
+sizes in, lines and one object with fixed keys out.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from swarm.cli.style import Ink, counted, human_bytes, human_count, human_span, pad
+from swarm.cli.terminal import Terminal
+from swarm.config.load import genesis_of, planned_data, run_spec, with_shape
+from swarm.config.schema import NodeConfig, RunFile
+from swarm.config.spec import DataSpec, Genesis, RunSpec
+from swarm.node.launch.fit import memory_bytes
+from swarm.node.launch.launch import check_limits, saved_genesis
+from swarm.node.launch.publish import check_length, described, read_corpus
+from swarm.node.launch.sizing import MB, Sizing, sizing_of
+from swarm.training.data.dataset import MANIFEST_FILE, check_hash, data_spec
+from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
+from swarm.training.hf.load import open_folder
+from swarm.types import NO_DIGEST, PeerId
+
+SOLVE_HINT = "solve = false in node.toml serves and follows, and lets others train"
+
+
+def dry_run_object(
+    spec: RunSpec, sizing: Sizing, text: str | None, notes: list[str]
+) -> dict[str, object]:
+    """What ``--json`` prints; ``text`` is where the text comes from, None if it is not there yet."""
+    return {
+        "run": spec.name,
+        "numerics": spec.numerics,
+        "num_stages": spec.num_stages,
+        "replicas_max": spec.replicas_max,
+        "rounds": spec.rounds,
+        "inner_steps_max": spec.inner_steps_max,
+        **{key: list(value) if key == "stages" else value for key, value in asdict(sizing).items()},
+        "wire_bits_per_s": sizing.wire_bits_per_s,
+        "text": text,
+        "notes": notes,
+    }
+
+
+def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> list[str]:
+    """The same for people, a line for each thing a run takes."""
+    stages, replicas = spec.num_stages, spec.replicas_max
+    rows = [
+        (
+            "run",
+            f"{spec.name}: {human_count(sizing.parameters)} parameters, {spec.numerics},"
+            f" {counted(stages, 'stage')} of up to {counted(replicas, 'replica')}",
+        ),
+        ("text", text or "not there yet"),
+        (
+            "steps",
+            f"{sizing.tokens_per_step:,} tokens each, with every seat taken; at most"
+            f" {spec.inner_steps_max} a round",
+        ),
+        (
+            "rounds",
+            f"{spec.rounds} of {human_span(sizing.round_s)}: {human_span(sizing.run_s)},"
+            f" {human_count(sizing.tokens)} tokens if nobody misses a step",
+        ),
+        (
+            "pace",
+            f"{sizing.replica_tokens_per_s:,.0f} tokens/s of each replica take every step"
+            f" ({_flops(sizing.seat_flops_per_s)} in a seat); slower ones take fewer",
+        ),
+        (
+            "seat",
+            f"{human_count(max(sizing.stages))} parameters in the largest stage: about"
+            f" {human_bytes(sizing.seat_memory_bytes)} of memory, a GPU's included",
+        ),
+        ("wire", _wire(sizing)),
+        (
+            "disk",
+            f"{human_bytes(sizing.seat_blob_bytes)} at most for text, checkpoints and windows (they count for"
+            f" disk_quota_mb), {human_bytes(sizing.shard_file_bytes)} for its own shard",
+        ),
+        (
+            "you",
+            f"who launches holds every stage until others come: about"
+            f" {human_bytes(sizing.alone_memory_bytes)} of memory, {human_bytes(sizing.owner_blob_bytes)}"
+            " on the disk",
+        ),
+    ]
+    return [f"{ink.paint('dim', pad(label, 7))} {value}" for label, value in rows]
+
+
+def dry_run_notes(
+    spec: RunSpec, sizing: Sizing, config: NodeConfig, memory_bytes: int
+) -> list[str]:
+    """What would keep this machine from launching it, and what to know before; one sentence each."""
+    notes = list[str]()
+    if config.solve and memory_bytes < sizing.alone_memory_bytes:
+        what = "a seat" if memory_bytes < sizing.seat_memory_bytes else "every stage at once"
+        notes.append(
+            f"this machine has {human_bytes(memory_bytes)} of memory, too little for {what}; {SOLVE_HINT}"
+        )
+    if config.solve and sizing.owner_blob_bytes // MB >= config.disk_quota_mb:
+        notes.append(
+            f"disk_quota_mb is {config.disk_quota_mb}; who launches this run needs"
+            f" {sizing.owner_blob_bytes // MB + 1} in node.toml"
+        )
+    if not spec.is_exact:
+        notes.append(
+            f"nobody can check work in {spec.numerics}: give the ticket to people you trust"
+        )
+    return notes
+
+
+def _wire(sizing: Sizing) -> str:
+    sent = f"{human_bytes(sizing.trade_bytes_per_round)} to a partner"
+    if sizing.microbatch_bytes_per_round:
+        sent += f", {human_bytes(sizing.microbatch_bytes_per_round)} to other stages"
+    return (
+        f"{sent} each round, as much comes in: {sizing.wire_bits_per_s / 1e6:,.1f} Mbit/s each way"
+    )
+
+
+def _flops(per_s: float) -> str:
+    size, unit = next(
+        (size, unit)
+        for size, unit in ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (0, "MFLOP/s"))
+        if per_s >= size
+    )
+    return f"{per_s / (size or 1e6):,.1f} {unit}"
+
+
+def rehearse(desk: Terminal, file: RunFile, base: Path, config: NodeConfig) -> None:
+    """Print what a launch of ``file`` takes; paths in it are relative to ``base``.
+
+    Raises what the launch would raise before it starts, but for a dataset that is not there yet.
+    """
+    if file.model.init_from:
+        file = with_shape(file, open_folder(base / Path(file.model.init_from).expanduser()).model)
+    notes = list[str]()
+    data = _data(desk, file, base)
+    text = None
+    if data is None:
+        name = file.data.dataset
+        notes.append(f"there is no dataset {name} yet: swarm data build FOLDER --out {name}")
+    else:
+        check_length(file, data)
+        text = described(data)
+    spec = run_spec(file, data=data or planned_data(file), init_root=NO_DIGEST)
+    genesis = saved_genesis(desk.home) or _own_genesis(file)
+    check_limits(spec, genesis)
+    sizing = sizing_of(spec, genesis.block_interval_ms)
+    notes += dry_run_notes(spec, sizing, config, memory_bytes())
+    lines = dry_run_lines(spec, sizing, text, desk.ink)
+    desk.data(dry_run_object(spec, sizing, text, notes), lines)
+    for note in notes:
+        desk.say(f"note: {note}")
+
+
+def _own_genesis(file: RunFile) -> Genesis:
+    """Of the network that a launch would create, but for whose it is."""
+    nobody = PeerId(bytes(32))
+    return genesis_of(file, validators={nobody: 1}, accounts={}, seed=bytes(32))
+
+
+def _data(desk: Terminal, file: RunFile, base: Path) -> DataSpec | None:
+    """What the text of the run is; None for a dataset that is not there."""
+    if not file.data.dataset:
+        with desk.patient("reading the text of the run"):
+            corpus = read_corpus(file, base)
+        sizes = (len(corpus.train), NO_DIGEST, len(corpus.heldout))
+        return DataSpec(file.data.tokenizer, NO_DIGEST, *sizes)
+    folder, pinned = dataset_path(desk.home, base, file.data.dataset), file.data.dataset_hash
+    if not (folder / MANIFEST_FILE).is_file():
+        return None
+    manifest = open_dataset(folder).manifest
+    check_hash(manifest, pinned, str(folder), names_by_hash(desk.home) if pinned else {})
+    return data_spec(manifest)

@@ -1,0 +1,255 @@
+"""Take part: join a run, launch one, write a run file.
+
+Shell: reads files and keys, hands them to the node.
+"""
+
+import difflib
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import BadConfig, UsageError
+
+if TYPE_CHECKING:
+    from swarm.config.schema import NodeConfig, RunFile
+    from swarm.node.node import NodeSetup
+    from swarm.ticket import Ticket
+
+STEP_DEMO = "demo.toml"
+SIZES = {
+    "demo": "demo.toml",
+    "125m": "run-125m.toml",
+    "1b3": "run-1b3.toml",
+    "6b8": "run-6b8.toml",
+}
+"""The runs that are ready, by the size of their model."""
+FILE_BYTES_MAX = 1 << 20
+TICKET_FILE_S = 120
+"""A launch on a crowded machine writes its ticket well within this."""
+TICKET_LOOK_S = 0.2
+TELL_INTERVAL_S = 5.0
+
+Listen = Annotated[
+    list[str] | None, typer.Option(help="host:port to listen on; may be given more than once.")
+]
+Validate = Annotated[
+    bool, typer.Option("--validate", help="Vote on blocks, if the genesis names us.")
+]
+NoSolve = Annotated[bool, typer.Option("--no-solve", help="Follow and serve, train nothing.")]
+ApiPort = Annotated[int | None, typer.Option(help="Port of the map on 127.0.0.1; 0 takes any.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("join", short_help="Take part in a run; without a ticket, resume.")(join)
+    app.command("launch", short_help="Start a run, train at once, print a ticket.")(launch)
+    app.command("init", short_help="Write a run file with every setting explained.")(init)
+
+
+def join(
+    ticket: Annotated[
+        str, typer.Argument(help="swarm1:... from whoever launched; @FILE waits for one.")
+    ] = "",
+    listen: Listen = None,
+    validate: Validate = False,
+    no_solve: NoSolve = False,
+    api_port: ApiPort = None,
+    dataset: Annotated[
+        str,
+        typer.Option(help="The run's dataset, if it is on this disk: a name, or a path with a /."),
+    ] = "",
+) -> None:
+    """Take part in a run: train, serve, follow. Without a ticket, resume where this home left off."""
+    desk = terminal()
+    known = (desk.home / "store.sqlite").exists() or (desk.home / "genesis.bin").exists()
+    if not ticket and not known:
+        raise UsageError(
+            f"no ticket was given, and {desk.home} has joined no network yet",
+            hint="swarm join swarm1:... (ask whoever launched for it), or start alone: swarm launch",
+        )
+    folder = _opened_dataset(desk.home, dataset) if dataset else None
+    parsed = _parsed(ticket) if ticket and not ticket.startswith("@") else None
+    setup = _setup(desk, listen, validate, no_solve, api_port)
+    if ticket.startswith("@"):
+        parsed = _parsed(_ticket_from(desk, Path(ticket[1:])))
+    _run(desk, replace(setup, ticket=parsed, dataset=folder))
+
+
+def launch(
+    file: Annotated[
+        str, typer.Argument(help="A run file; without one, the packaged demo run.")
+    ] = "",
+    listen: Listen = None,
+    api_port: ApiPort = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check the file and say what the run takes; start nothing."),
+    ] = False,
+) -> None:
+    """Start a run and train it at once, alone if need be; prints the ticket that others join with."""
+    desk = terminal()
+    run_file, base = load_run_file(file)
+    if dry_run:
+        from swarm.cli.commands.dry_run import rehearse
+
+        rehearse(desk, run_file, base, _node_config(desk.home, None, False, False, None))
+        return
+    run_file = with_dataset(desk.home, run_file, base)
+    setup = _setup(desk, listen, False, False, api_port)
+    _run(desk, replace(setup, launch=run_file, launch_base=base))
+
+
+def init(
+    file: Annotated[str, typer.Argument(help="Where to write it.")] = "run.toml",
+    size: Annotated[
+        str, typer.Option(help=f"Begin with a run that is ready: {', '.join(SIZES)}.")
+    ] = "",
+) -> None:
+    """Write a run file: every setting with its default and its meaning, or with --size a run that is ready."""
+    from swarm.config.resources import packaged_file
+    from swarm.config.schema import run_template
+
+    desk, path = terminal(), Path(file)
+    if size and size not in SIZES:
+        near = difflib.get_close_matches(size.lower(), SIZES, n=1, cutoff=0.3) or list(SIZES)
+        raise UsageError(
+            f"there is no size {size!r}; there are {', '.join(SIZES)}",
+            hint=f"swarm init {path} --size {near[0]}",
+        )
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"swarm init {path / 'run.toml'}")
+    if path.exists() and not desk.options.yes:
+        raise UsageError(f"{path} exists already", hint=f"swarm init {path} --yes, or another name")
+    try:
+        path.write_text(packaged_file(SIZES[size]) if size else run_template(), encoding="utf-8")
+    except OSError as error:
+        where = f"ls -ld {path.parent}, or another name"
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint=where) from None
+    desk.say(f"wrote {path}; edit it, see what it takes: swarm launch {path} --dry-run")
+    desk.say(f"and start it: swarm launch {path}")
+    if desk.options.json:
+        desk.data({"file": str(path)}, [])
+
+
+def load_run_file(file: str) -> "tuple[RunFile, Path]":
+    """The checked run file and the folder its paths are relative to; the packaged demo for ''."""
+    from swarm.config.load import parse_run_file
+    from swarm.config.resources import packaged_file
+
+    if not file:
+        return parse_run_file(packaged_file(STEP_DEMO), STEP_DEMO), Path.cwd()
+    return parse_run_file(read_text(Path(file), "swarm init run.toml"), file), Path(file).parent
+
+
+def _opened_dataset(home: Path, name: str) -> Path:
+    """The folder of a dataset to join with; told early if there is none."""
+    from swarm.training.data.disk import dataset_path, open_dataset
+
+    return open_dataset(dataset_path(home, Path(), name).absolute()).folder
+
+
+def with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
+    """The run file with the folder of its dataset instead of the name; told early if there is none."""
+    if not file.data.dataset:
+        return file
+    from swarm.training.data.dataset import check_hash
+    from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
+
+    folder = dataset_path(home, base, file.data.dataset).absolute()
+    dataset, pinned = open_dataset(folder), file.data.dataset_hash
+    check_hash(dataset.manifest, pinned, str(folder), names_by_hash(home) if pinned else {})
+    return file.model_copy(update={"data": file.data.model_copy(update={"dataset": str(folder)})})
+
+
+def read_text(path: Path, hint: str) -> str:
+    """The text of a file a person named; raises ``BadConfig`` with what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_BYTES_MAX).decode("utf-8")
+    except OSError as error:
+        raise BadConfig(f"cannot read {path}: {error.strerror}", hint=hint) from None
+    except UnicodeDecodeError:
+        raise BadConfig(f"{path} is not a text file", hint=hint) from None
+
+
+def _parsed(ticket: str) -> "Ticket":
+    from swarm.ticket import parse_ticket
+
+    return parse_ticket(ticket, int(time.time()))
+
+
+def _ticket_from(desk: Terminal, path: Path) -> str:
+    """The ticket in a file, as soon as somebody writes it; raises ``UsageError`` if nobody does."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and no ticket is in one", hint="swarm join @FILE")
+    began = told = time.monotonic()
+    while not (path.is_file() and (found := read_text(path, f"check {path}").strip())):
+        now = time.monotonic()
+        if now - began > TICKET_FILE_S:
+            raise UsageError(
+                f"no ticket in {path} after {TICKET_FILE_S} s", hint="swarm ticket new"
+            )
+        if now - told > TELL_INTERVAL_S:
+            told = now
+            desk.say(f"waiting for a ticket in {path}")
+        time.sleep(TICKET_LOOK_S)
+    return found
+
+
+def _setup(
+    desk: Terminal, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
+) -> "NodeSetup":
+    config = _node_config(desk.home, listen, validate, no_solve, api_port)
+    from swarm.host.identity import load_identity, lock_home
+
+    is_new = not (desk.home / "identity.key").exists()
+    secret = load_identity(desk.home)
+    with lock_home(desk.home):
+        pass  # a home in use is told here, before the libraries load; the node takes the lock for good
+    from swarm.primitives.crypto import peer_name
+
+    note = " (new; back it up: swarm id export)" if is_new else ""
+    desk.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
+    desk.say(f"{'starting':<9} loading the libraries takes a few seconds")
+    with desk.patient(f"{'':<9} still loading: this machine is busy"):
+        from swarm.node.node import NodeSetup
+
+    return NodeSetup(home=desk.home, config=config, secret=secret)
+
+
+def _node_config(
+    home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
+) -> "NodeConfig":
+    """``home/node.toml``, if there is one, with what the command line overrides."""
+    from swarm.config.load import is_place, parse_node_file
+
+    path = home / "node.toml"
+    written = read_text(path, f"check {path}") if path.exists() else ""
+    config = parse_node_file(written, str(path))
+    changes: dict[str, object] = {}
+    if listen:
+        if wrong := next((entry for entry in listen if not is_place(entry)), ""):
+            raise UsageError(
+                f"--listen {wrong[:80]} is not host:port", hint="swarm join --listen 0.0.0.0:4001"
+            )
+        changes["listen"] = tuple(listen)
+    if api_port is not None:
+        if not 0 <= api_port <= 65535:
+            raise UsageError(f"--api-port {api_port} is not a port", hint="swarm join --api-port 0")
+        changes["api_port"] = api_port
+    changes |= {"validate_": True} if validate else {}
+    changes |= {"solve": False} if no_solve else {}
+    return config.model_copy(update=changes)
+
+
+def _run(desk: Terminal, setup: "NodeSetup") -> None:
+    from swarm.cli.run_node import NodeConsole, leave, run_until_stopped
+
+    voice = NodeConsole(desk)
+    code = run_until_stopped(replace(setup, report=voice.hear), voice)
+    desk.say("left cleanly; come back with: swarm join")
+    leave(code)

@@ -1,0 +1,342 @@
+"""Choose the segment to audit: the one that was named, or the newest that can be.
+
+Core: the final state and the wish in, a place out. Raises ``UsageError`` with the reason, or how long to wait.
+
+What an audit found: one object with fixed keys, and the same in three lines.
+
+the node's answer in, text out. Names and sentences in it may come from strangers.
+
+How the work on a ledger was checked, counted from its final state.
+
+a state in, rows out. What ``swarm ledger verify --json`` says about runs and stakes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from swarm.cli.state_reader import Picture, items, text
+from swarm.cli.style import Ink, pad
+from swarm.errors import SwarmError, Unreachable, UsageError
+from swarm.events import printable
+from swarm.ledger.describe import record_row, verdicts_row, verified_share
+from swarm.ledger.state.draft import JUDGED
+from swarm.ledger.state.records import Account, Contribution, Run, SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import State
+from swarm.ledger.transition.phases import is_reportable_at
+from swarm.ledger.transition.runs import current_round
+from swarm.ledger.transition.sampling import num_windows
+from swarm.primitives.crypto import peer_name, peer_text
+from swarm.types import PeerId
+
+_WAITS = {
+    SegmentPhase.POSTED: "its verifiers are still being drawn",
+    SegmentPhase.SAMPLED: "its verifiers answer blind first",
+    SegmentPhase.SEALED: "its solver has yet to show its leaves",
+}
+_AGAIN = "swarm audit   (without a place: the newest that can be audited)"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentQuery:
+    """What the person named; None where anything will do."""
+
+    round: int | None = None
+    stage: int | None = None
+    seat: int | None = None
+    window: int | None = None
+
+    @property
+    def names_nothing(self) -> bool:
+        """Whether the choice is ours."""
+        return (self.round, self.stage, self.seat) == (None, None, None)
+
+    def fits(self, record: SegmentRecord) -> bool:
+        """Whether a segment is one of those meant."""
+        return (
+            self.round in {None, record.round}
+            and self.stage in {None, record.stage}
+            and self.seat in {None, record.seat}
+        )
+
+    def __str__(self) -> str:
+        pairs = (("round", self.round), ("stage", self.stage), ("seat", self.seat))
+        return ", ".join(f"{name} {value}" for name, value in pairs if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditTarget:
+    """One segment on the ledger, and a window of it if one was named."""
+
+    round: int
+    stage: int
+    seat: int
+    window: int | None
+    num_windows: int
+    solver: str
+    """The name of the peer whose work it is."""
+    height: int
+    """Where it was committed."""
+
+
+def choose_target(state: State, run: Run, wish: SegmentQuery, me: PeerId | None) -> AuditTarget:
+    """What to audit.
+
+    Left to choose, it takes the newest segment that is revealed, still inside its challenge window and not
+    ``me``'s own. By name, one that nobody checked will do.
+    """
+    if wish.stage is not None and not 0 <= wish.stage < run.spec.num_stages:
+        raise UsageError(
+            f"there is no stage {wish.stage}: run {run.spec.name} has {run.spec.num_stages} stages",
+            hint="swarm run show",
+        )
+    known = [record for record in state.live_segments() if record.run == run.index]
+    meant = [record for record in known if wish.fits(record)]
+    if not meant:
+        raise _unknown(state, run, wish, known)
+    able = [record for record in meant if _is_open(state, run, record)]
+    shown = [record for record in able if record.windows]
+    others = [record for record in shown if record.peer != me and _is_in_doubt(record)]
+    hidden = [record for record in able if record.phase is SegmentPhase.UNSAMPLED]
+    pool = others if wish.names_nothing else others or shown or hidden
+    if not pool:
+        raise _not_yet(state, run, meant)
+    chosen = max(pool, key=lambda r: (r.round, r.height, -r.stage, -r.seat))
+    return _place(chosen, run, wish.window)
+
+
+def _place(record: SegmentRecord, run: Run, window: int | None) -> AuditTarget:
+    count = num_windows(record.num_steps, run.spec.checks.window_steps)
+    if window is not None and not 0 <= window < count:
+        raise UsageError(
+            f"there is no window {window}: {_where(record)} has {count}, from 0", hint=_AGAIN
+        )
+    return AuditTarget(
+        round=record.round,
+        stage=record.stage,
+        seat=record.seat,
+        window=window,
+        num_windows=count,
+        solver=peer_name(record.peer),
+        height=record.height,
+    )
+
+
+def _unknown(
+    state: State, run: Run, wish: SegmentQuery, known: Sequence[SegmentRecord]
+) -> UsageError:
+    """No segment on the ledger is the one meant: too early, too late, or never there."""
+    name, now = run.spec.name, current_round(run, state.height)
+    if wish.names_nothing:
+        return UsageError(f"no segment of run {name} is on the ledger yet", hint="swarm run show")
+    if wish.round is not None and now is not None and wish.round >= now:
+        return UsageError(
+            f"round {wish.round} is not committed yet: run {name} trains round {now}", hint=_AGAIN
+        )
+    if wish.round is not None and wish.round >= run.end_round:
+        return UsageError(f"run {name} has {run.end_round} rounds, from 0", hint=_AGAIN)
+    rounds = sorted({record.round for record in known})
+    if wish.round is not None and rounds and wish.round < rounds[0]:
+        blocks = run.spec.checks.challenge_window_blocks
+        return UsageError(
+            f"the challenge window of round {wish.round} has passed: a segment can be audited and reported"
+            f" for {blocks} blocks, and the oldest still on the ledger is of round {rounds[0]}",
+            hint=_AGAIN,
+        )
+    seats = sorted({f"{r.stage}/{r.seat}" for r in known if wish.round in {None, r.round}})
+    there = f"; there are seats {', '.join(seats[:12])}" if seats else ""
+    return UsageError(f"no segment of {wish} is on the ledger{there}", hint="swarm run show")
+
+
+def _not_yet(state: State, run: Run, meant: Sequence[SegmentRecord]) -> UsageError:
+    """Nothing of what is meant is revealed and open: say it of the one that will be next."""
+    waiting = [record for record in meant if record.phase in _WAITS]
+    if waiting:
+        record = min(waiting, key=lambda r: (r.due, r.round, r.stage, r.seat))
+        blocks = max(record.due - state.height, 1)
+        return UsageError(
+            f"{_where(record)} is not revealed yet: {_WAITS[record.phase]}; look again in {blocks} blocks,"
+            f" about {blocks * state.params.block_interval_ms / 1000:.0f} s",
+            hint="swarm run show",
+        )
+    record = max(meant, key=lambda r: (r.round, r.height))
+    if not _is_open(state, run, record):
+        end = record.height + run.spec.checks.challenge_window_blocks
+        return UsageError(
+            f"the challenge window of {_where(record)} passed at height {end}", hint=_AGAIN
+        )
+    if record.phase is SegmentPhase.SILENT:
+        return UsageError(
+            f"{_where(record)} was never shown, and never paid: there is nothing to audit",
+            hint=_AGAIN,
+        )
+    return UsageError("nothing of others can be audited just now", hint="swarm run show")
+
+
+def _is_open(state: State, run: Run, record: SegmentRecord) -> bool:
+    return is_reportable_at(record, run.spec, state.height)
+
+
+def _is_in_doubt(record: SegmentRecord) -> bool:
+    """What is proven false needs no second auditor."""
+    return record.phase is not SegmentPhase.GUILTY
+
+
+def _where(record: SegmentRecord) -> str:
+    return f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
+
+
+HONEST, FRAUD = "honest", "fraud"
+NOT_REVEALED, NOT_SERVED = "not_revealed", "not_served"
+LINES_MAX = 12
+LINE_CHARS_MAX = 400
+
+Row = dict[str, object]
+
+
+def audit_row(place: AuditTarget, answer: Picture) -> Row:
+    """The object of ``swarm audit --json``: these keys, always; null where there is nothing to say.
+
+    Raises ``UsageError`` or ``Unreachable`` when there is no verdict.
+    """
+    verdict, said = text(answer, "verdict"), _sentences(answer)
+    if verdict not in {HONEST, FRAUD}:
+        raise no_verdict(place, verdict, said)
+    return {
+        "round": place.round,
+        "stage": place.stage,
+        "seat": place.seat,
+        "window": answer.get("window", place.window),
+        "solver": place.solver,
+        "height": place.height,
+        "verdict": verdict,
+        "claim": _plain(answer.get("claim")),
+        "replay": _plain(answer.get("replay")),
+        "first_difference": _plain(answer.get("first_difference")),
+        "evidence": text(answer, "evidence", LINE_CHARS_MAX) or None,
+        "text": said,
+    }
+
+
+def no_verdict(place: AuditTarget, verdict: str, said: list[str]) -> SwarmError:
+    """Why there is none: not shown yet, or not served."""
+    sentence = "; ".join(said)
+    named = f"--round {place.round} --stage {place.stage} --seat {place.seat}"
+    if verdict == NOT_REVEALED:
+        return UsageError(
+            sentence or f"{where(place)} is not revealed yet",
+            hint=f"swarm report {named} --window {place.window or 0}   (or wait for the checks)",
+        )
+    return Unreachable(
+        sentence or f"nobody serves the logs of {where(place)}: its solver may be gone",
+        hint=f"swarm audit {named}   (again, later)",
+    )
+
+
+def audit_lines(row: Row, place: AuditTarget, ink: Ink) -> list[str]:
+    """The same for people: the claim, the replay, the verdict."""
+    claim = f"{place.solver} #{place.height} {where(place)}, window {row['window']} of {place.num_windows}"
+    if said := _short(row["claim"]):
+        claim += f", {said}"
+    told = [str(line) for line in items(row, "text")]
+    if row["verdict"] == FRAUD:
+        told = told or [f"first difference: leaf {row['first_difference']}"]
+        verdict = ink.paint("gone", "FRAUD")
+        if row["evidence"]:
+            verdict += f" -> swarm report {row['evidence']}"
+    else:
+        told = told or ["every leaf and the end state are the same"]
+        verdict = ink.paint("ok", "HONEST")
+    rows = [("claim", claim), ("replay", told[0]), *(("", line) for line in told[1:])]
+    rows.append(("verdict", verdict))
+    return [f"{ink.paint('dim', pad(label, 7))} {value}" for label, value in rows]
+
+
+def where(place: AuditTarget) -> str:
+    """``segment 40/1/0``: round, stage, seat."""
+    return f"segment {place.round}/{place.stage}/{place.seat}"
+
+
+def _sentences(answer: Picture) -> list[str]:
+    found = items(answer, "text") or [answer.get("text")]
+    return [
+        printable(line, LINE_CHARS_MAX)
+        for line in found[:LINES_MAX]
+        if isinstance(line, str) and line
+    ]
+
+
+def _plain(value: object) -> object:
+    return printable(value, LINE_CHARS_MAX) if isinstance(value, str) else value
+
+
+def _short(value: object) -> str:
+    """A hash by its beginning, anything else as it is."""
+    if value is None:
+        return ""
+    said = str(value)
+    is_hash = len(said) >= 32 and all(letter in "0123456789abcdef" for letter in said)
+    return said[:16] if is_hash else said
+
+
+ReportRow = dict[str, object]
+
+
+def run_rows(state: State) -> list[ReportRow]:
+    """Each run: its verdicts, the share verified of what is older than two rounds, every peer's record."""
+    return [_run_row(state, run) for run in state.runs()]
+
+
+def stake_rows(state: State) -> ReportRow:
+    """Whoever has something at stake, on its way back included: by PeerID."""
+    rows = (
+        (peer, a.stake + sum(part.amount for part in a.unbonding)) for peer, a in _accounts(state)
+    )
+    return {peer_text(peer): stake for peer, stake in rows if stake}
+
+
+def checked_line(row: ReportRow) -> str:
+    """A run in one line: ``pydocs-demo: 120 segments, 110 of 114 older than two rounds verified, 3 false``."""
+    said = f"{row['name']}: {row['segments']} segments"
+    said += f", {row['old_verified']} of {row['old_segments']} older than two rounds verified by another peer"
+    counts = ((row["guilty"], "proven false"), (row["silent"], "never shown"))
+    return ", ".join([said, *(f"{count} {what}" for count, what in counts if count)])
+
+
+def _run_row(state: State, run: Run) -> ReportRow:
+    verified, old = verified_share(state, run)
+    live = [record for record in state.live_segments() if record.run == run.index]
+    return {
+        "name": run.spec.name,
+        "segments": run.num_segments,
+        **verdicts_row(state.verdicts(run.index)),
+        "old_segments": old,
+        "old_verified": verified,
+        "round_blocks": run.spec.round_blocks,
+        "peers": {
+            peer_text(peer): _peer_row(state, peer, work, live) for peer, work in _work(state, run)
+        },
+    }
+
+
+def _peer_row(
+    state: State, peer: PeerId, work: Contribution, live: list[SegmentRecord]
+) -> ReportRow:
+    waiting = [r for r in live if r.peer == peer and r.phase not in JUDGED]
+    return {
+        "name": peer_name(peer),
+        "segments": work.segments,
+        **record_row(work),
+        "waiting_blocks": sorted(state.height - record.height for record in waiting),
+    }
+
+
+def _work(state: State, run: Run) -> Iterator[tuple[PeerId, Contribution]]:
+    """Everybody who has done something, checks included: sorted by key."""
+    for peer, _ in _accounts(state):
+        work = state.contribution(run.index, peer)
+        if work.segments or work.checked or work.missed:
+            yield peer, work
+
+
+def _accounts(state: State) -> list[tuple[PeerId, Account]]:
+    return sorted(state.accounts())

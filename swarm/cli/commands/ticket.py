@@ -1,0 +1,122 @@
+"""Invite others, and show who this node is: tickets and identity.
+
+Shell: reads the home folder and prints.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import BadIdentity, UsageError
+
+ticket_app = typer.Typer(help="Invitations to a run: new, show.", no_args_is_help=True)
+id_app = typer.Typer(help="The identity of this node: show, export.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(ticket_app, name="ticket")
+    app.add_typer(id_app, name="id")
+
+
+@ticket_app.command("new")
+def ticket_new() -> None:
+    """Make an invitation to the run that this node takes part in."""
+    from swarm.cli.client import act, fetch_state, node_of
+    from swarm.cli.state_reader import part, text
+
+    desk = terminal()
+    address = node_of(desk.home)
+    ticket = text(part(fetch_state(address), "run"), "ticket", 400)
+    if not ticket:
+        ticket = str(act(address, "ticket", {}).get("ticket", ""))
+    if not ticket:
+        raise UsageError("this node has no run to invite to yet", hint="swarm status")
+    desk.data({"ticket": ticket}, [ticket, *_qr_lines(desk, ticket)])
+
+
+@ticket_app.command("show")
+def ticket_show(
+    ticket: Annotated[str, typer.Argument(help="swarm1:...")],
+) -> None:
+    """Say what is in a ticket, and check it."""
+    from swarm.primitives.crypto import peer_name, peer_text
+    from swarm.ticket import parse_ticket
+
+    desk, now = terminal(), int(time.time())
+    parsed = parse_ticket(ticket, now)
+    row = {
+        "network": parsed.genesis16.hex(),
+        "run": parsed.run16.hex(),
+        "peer": peer_text(parsed.peer),
+        "name": peer_name(parsed.peer),
+        "addresses": list(parsed.addresses),
+        "expires": parsed.expires,
+    }
+    left = f"in {(parsed.expires - now) // 3600} h" if parsed.expires else "never"
+    lines = [
+        f"network   {row['network']}",
+        f"run       {row['run']}",
+        f"peer      {row['name']}  {row['peer']}",
+        f"address   {', '.join(parsed.addresses)}",
+        f"expires   {left}",
+    ]
+    desk.data(row, [*lines, *_qr_lines(desk, "".join(ticket.split()))])
+
+
+@id_app.command("show")
+def id_show() -> None:
+    """Show the name and PeerID of this node; makes the key on first use."""
+    from swarm.host.identity import load_identity
+    from swarm.primitives.crypto import peer_name, peer_text
+
+    desk = terminal()
+    is_new = not (desk.home / "identity.key").exists()
+    peer = load_identity(desk.home).peer
+    if is_new:
+        desk.say("made a new key; back it up: swarm id export")
+    row = {"name": peer_name(peer), "peer": peer_text(peer), "home": str(desk.home)}
+    desk.data(row, [f"{row['name']}  {row['peer']}", f"key in {desk.home / 'identity.key'}"])
+
+
+@id_app.command("export")
+def id_export(
+    file: Annotated[str, typer.Argument(help="Where to; without one, to the terminal.")] = "",
+) -> None:
+    """Copy the secret key, for a backup. Whoever has it is this node."""
+    from swarm.host.identity import load_identity
+
+    desk = terminal()
+    if not (desk.home / "identity.key").exists():
+        raise BadIdentity(f"there is no key in {desk.home} yet", hint="swarm id show")
+    secret = load_identity(desk.home).seed.hex()
+    if not file:
+        desk.say("keep this secret: whoever has it is this node")
+        desk.data({"seed": secret}, [secret])
+        return
+    path = Path(file)
+    try:
+        path.touch(mode=0o600, exist_ok=desk.options.yes)
+    except FileExistsError:
+        raise UsageError(f"{path} exists already", hint=f"swarm id export {path} --yes") from None
+    path.chmod(0o600)
+    path.write_text(secret + "\n", encoding="ascii")
+    desk.say(f"wrote the secret key to {path}; restore it as identity.key of a home folder")
+    if desk.options.json:
+        desk.data({"file": str(path)}, [])
+
+
+def _qr_lines(desk: Terminal, ticket: str) -> list[str]:
+    """The ticket as a QR code, for a person at a terminal with a phone in reach."""
+    if not desk.ink.is_on or desk.options.json:
+        return []
+    import io
+
+    import segno
+
+    drawn = io.StringIO()
+    segno.make(ticket, error="l").terminal(drawn, compact=True)
+    return ["", drawn.getvalue()]

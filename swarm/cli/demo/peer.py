@@ -1,0 +1,90 @@
+"""Set the stage of the demo: homes, keys, one genesis, the run file, a folder for the logs.
+
+Shell: writes files below one folder and nothing else.
+"""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.cli.demo.scenario import Role
+from swarm.config.load import genesis_of
+from swarm.config.schema import RunFile
+from swarm.host.identity import load_identity
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey, peer_name
+from swarm.types import PeerId
+
+LAUNCHER_BALANCE = 1_000_000_000_000
+"""Pays for the run; the others earn."""
+PEER_BALANCE = 1_000_000
+"""Enough for every fee of a few minutes."""
+STAKE = 1_000_000
+"""The same for each validator, one vote each, and for the liar, who has something to lose.
+
+Who has a stake is drawn to check: these five. Two of them on average replay a segment, however many there are;
+more would only hand the work to the replicas, which train on the same two cores.
+"""
+NODE_FILE = """# One peer of the demo: on this machine only.
+listen = ["127.0.0.1:0"]
+api_port = 0
+solve = {solve}
+validate = {validate}
+verify = {verify}
+stake = {stake}
+"""
+"""The liar does not check others: its replays would be as false as its training, and accuse the honest."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoPeer:
+    """One peer of the demo with its home."""
+
+    role: Role
+    home: Path
+    log: Path
+    peer: PeerId
+
+    @property
+    def stake(self) -> int:
+        """What it has to lose."""
+        return STAKE if self.role.validates or self.role.lies else 0
+
+    @property
+    def name(self) -> str:
+        """Its human name."""
+        return peer_name(self.peer)
+
+
+def prepare_peers(folder: Path, roles: tuple[Role, ...], file: RunFile) -> list[DemoPeer]:
+    """Write everything the peers start from; returns them in the order of their roles."""
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    players = list[DemoPeer]()
+    for role in roles:
+        home = folder / role.folder
+        secret: SecretKey = load_identity(home)
+        player = DemoPeer(role, home, folder / "logs" / f"{role.folder}.log", secret.peer)
+        node_file = NODE_FILE.format(
+            solve=str(role.solves).lower(),
+            validate=str(role.validates).lower(),
+            verify=str(not role.lies).lower(),
+            stake=player.stake if role.lies else 0,
+        )
+        (home / "node.toml").write_text(node_file, encoding="utf-8")
+        players.append(player)
+    genesis = genesis_of(
+        file,
+        validators={player.peer: player.stake for player in players if player.role.validates},
+        accounts={player.peer: _balance(player) for player in players},
+        seed=secrets.token_bytes(32),
+    )
+    for player in players:
+        (player.home / "genesis.bin").write_bytes(encode(genesis))
+    return players
+
+
+def _balance(player: DemoPeer) -> int:
+    """The liar stakes out of its balance, and what is left must not be enough to do it again."""
+    if player.role.lies:
+        return player.stake + PEER_BALANCE // 2
+    return LAUNCHER_BALANCE if player.role.is_launcher else PEER_BALANCE

@@ -1,0 +1,161 @@
+"""The processes of the demo: start them, watch them, weigh them, and leave none behind.
+
+Shell: process groups and /proc.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swarm.cli.run_node import PARENT_VARIABLE
+from swarm.errors import SwarmError
+
+STOP_S = 4.0
+"""A node ends within 3 s of a signal; what is left a second later is killed."""
+LOG_LINES = 12
+LOG_TAIL_BYTES = 8_000
+SWARM, LIAR = "swarm.cli.main", "swarm.cli.demo.cheating_peer"
+"""The program, and the same with one step in two left out."""
+MARK_VARIABLE = "SWARM_DEMO_MARK"
+"""Set for every child and inherited by theirs: what still carries it at the end was left behind."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One process group."""
+
+    label: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    is_expected_to_end: bool = False
+
+
+@dataclass(slots=True)
+class Children:
+    """All processes of one demo or bench."""
+
+    mark: str
+    running: dict[str, Child] = field(default_factory=dict[str, Child])
+
+    def start(self, label: str, words: Sequence[str], log: Path, program: str = SWARM) -> Child:
+        """Start ``swarm WORDS`` in a process group of its own, its output in ``log``."""
+        with log.open("ab") as out:
+            process = subprocess.Popen(  # noqa: S603  our own program, words of our own
+                command(words, program),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=self.environment(),
+                start_new_session=True,
+            )
+        child = Child(label, process, log)
+        self.running[label] = child
+        return child
+
+    def environment(self) -> dict[str, str]:
+        """What every child starts with: one thread per torch call, no colours, our mark."""
+        settings = {
+            "OMP_NUM_THREADS": "1",
+            "NO_COLOR": "1",
+            "PYTHONUNBUFFERED": "1",
+            PARENT_VARIABLE: str(os.getpid()),
+            MARK_VARIABLE: self.mark,
+        }
+        return {**os.environ, **settings}
+
+    def let_go(self, label: str) -> None:
+        """From now on this one may end without being asked to."""
+        self.running[label].is_expected_to_end = True
+
+    def kill(self, label: str) -> None:
+        """SIGKILL, as a power cut would."""
+        child = self.running[label]
+        child.is_expected_to_end = True
+        _signal(child, signal.SIGKILL)
+        child.process.wait()
+
+    def check(self) -> None:
+        """Raise ``SwarmError`` with its last words if a child died that should not have."""
+        for child in self.running.values():
+            code = child.process.poll()
+            if code is not None and not child.is_expected_to_end:
+                raise SwarmError(
+                    f"{child.label} ended unexpectedly ({_how(code)}); its last words:\n"
+                    + "\n".join(f"    {line}" for line in last_lines(child.log)),
+                    hint=f"read {child.log}",
+                )
+
+    def stop(self, patience_s: float = STOP_S) -> None:
+        """Ask everybody to leave, then make sure."""
+        alive = [child for child in self.running.values() if child.process.poll() is None]
+        for child in alive:
+            child.is_expected_to_end = True
+            _signal(child, signal.SIGTERM)
+        deadline = time.monotonic() + patience_s
+        for child in alive:
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(child, signal.SIGKILL)
+                child.process.wait()
+        for child in self.running.values():
+            _signal(child, signal.SIGKILL)  # what a child may have started in its group
+
+    def memory_mb(self) -> float:
+        """Sum of the proportional set sizes of this process and all children, in MB; 0 without /proc."""
+        pids = [
+            os.getpid(),
+            *(c.process.pid for c in self.running.values() if c.process.poll() is None),
+        ]
+        return sum(_pss_kb(pid) for pid in pids) / 1000
+
+    def left_running(self) -> int:
+        """How many processes still carry our mark, apart from this one."""
+        wanted = f"{MARK_VARIABLE}={self.mark}".encode()
+        found = 0
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                is_ours = wanted in (entry / "environ").read_bytes().split(b"\0")
+                is_zombie = b") Z " in (entry / "stat").read_bytes()
+            except OSError:
+                continue
+            found += is_ours and not is_zombie and int(entry.name) != os.getpid()
+        return found
+
+
+def command(words: Sequence[str], program: str = SWARM) -> list[str]:
+    """The command line that runs this very program, or another module of it."""
+    return [sys.executable, "-m", program, *words]
+
+
+def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
+    """The end of a log."""
+    try:
+        raw = log.read_bytes()[-LOG_TAIL_BYTES:]
+    except OSError:
+        return []
+    return raw.decode("utf-8", "replace").splitlines()[-count:]
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    try:
+        os.killpg(child.process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _how(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _pss_kb(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)

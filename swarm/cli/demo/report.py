@@ -1,0 +1,179 @@
+"""The closing words of the demo: one object, and the same for people.
+
+Core: figures in, text out. Source of the keys: docs/spec/figures.md.
+
+What to tell of the checks while the demo runs: who is caught, who is evicted, whose stake went where.
+
+pictures in, sentences out, each once.
+"""
+
+from dataclasses import asdict, dataclass
+
+from swarm.cli.state_reader import (
+    NAME_CHARS_MAX,
+    Picture,
+    items,
+    name_of,
+    number,
+    part,
+    parts,
+    text,
+    whole,
+)
+from swarm.cli.style import Ink, human_count, human_span
+from swarm.events import printable
+from swarm.ledger.transition.accounts import ACCUSER_PERCENT
+
+LOSS_WANTED_NATS = 2.1
+REJOIN_WANTED_S = 30.0
+MEMORY_WANTED_MB = 6000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Everything the demo found out; None where it could not be measured."""
+
+    initial_loss_nats: float | None
+    final_loss_nats: float | None
+    """Both on held-out text, by a separate process, from the exported models."""
+    tokens: int
+    rounds: int
+    peers: int
+    commits_final: int | None
+    commits_verified: int | None
+    lies_planted: int | None
+    lies_caught: int | None
+    rejoin_s: float | None
+    ledger_height: int | None
+    supply_conserved: bool | None
+    peak_memory_mb: float | None
+    left_running: int
+    sample: str | None
+    export_dir: str | None
+    map_url: str
+    seconds: float
+    commits_old: int | None = None
+    """Commits older than two rounds at the end: as many could have been verified."""
+    honest_slashed: int | None = None
+    """Peers that lost stake and are not the liar."""
+    lies_late: int | None = None
+    """Lies committed so near the end that there was no time to judge them."""
+
+
+def result_object(result: Result) -> dict[str, object]:
+    """The object of ``swarm demo --json``."""
+    return dict(asdict(result))
+
+
+def shortfalls(result: Result) -> list[str]:
+    """What went wrong enough to be a failure of the demo, not of its figures."""
+    faults = list[str]()
+    if result.left_running:
+        faults.append(f"{result.left_running} processes are still running")
+    if result.supply_conserved is False:
+        faults.append("the ledger lost or made money")
+    if result.final_loss_nats is None:
+        faults.append("the trained model could not be measured")
+    if result.honest_slashed:
+        faults.append(f"{result.honest_slashed} honest peers lost stake")
+    open_lies = (result.lies_planted or 0) - (result.lies_caught or 0) - (result.lies_late or 0)
+    if open_lies > 0:
+        faults.append(f"{open_lies} lies were not caught")
+    return faults
+
+
+def result_lines(result: Result, ink: Ink) -> list[str]:
+    """The same for people."""
+    rows = [
+        ("loss", f"{_nats(result.initial_loss_nats)} -> {_nats(result.final_loss_nats)} nats per byte,"
+                 " on held-out text, measured by a separate process"),
+        ("trained", f"{human_count(result.tokens)} tokens in {result.rounds} rounds by"
+                    f" {result.peers} peers, {human_span(result.seconds)} in all"),
+        ("killed", "one peer was killed and trained again after"
+                   f" {_seconds(result.rejoin_s)}"),
+        ("checked", f"{_of(result.commits_verified, result.commits_old)} commits older than two rounds were"
+                    " verified by another peer"),
+        ("liar", _liar(result)),
+        ("ledger", f"height {human_count(result.ledger_height)},"
+                   f" {human_count(result.commits_final)} commits final,"
+                   f" supply {'conserved' if result.supply_conserved else 'NOT CONSERVED'}"),
+        ("memory", f"{human_count(result.peak_memory_mb)} MB at most, all processes together"),
+        ("model", result.export_dir or "none"),
+        ("left", f"{result.left_running} processes running"),
+    ]  # fmt: skip
+    lines = [f"{ink.paint('dim', f'{label:<8}')} {value}" for label, value in rows]
+    if result.sample:
+        lines += ["", ink.paint("dim", "a sample of what it writes:"), *_quoted(result.sample)]
+    return lines
+
+
+def _of(some: int | None, all_: int | None) -> str:
+    return f"{human_count(some)} of {human_count(all_)}"
+
+
+def _liar(result: Result) -> str:
+    if result.lies_planted is None:
+        return "none"
+    said = f"{_of(result.lies_caught, result.lies_planted)} false segments were proven false"
+    if result.lies_late:
+        said += f" ({result.lies_late} came too late for a verdict)"
+    return f"{said}, {human_count(result.honest_slashed)} honest peers slashed"
+
+
+def _nats(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "no time that could be measured" if value is None else f"{value:.1f} s"
+
+
+def _quoted(text: str) -> list[str]:
+    printable = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    return [f"  | {line}" for line in printable.splitlines()[:20]]
+
+
+class Story:
+    """Remembers what was told, and what was at stake."""
+
+    def __init__(self) -> None:
+        self._told = set[str]()
+        self._stakes: dict[str, int] = {}
+
+    def read(self, picture: Picture) -> list[str]:
+        """The sentences that this picture adds."""
+        found = list[tuple[str, str]]()
+        for check in parts(picture, "checks"):
+            if text(check, "phase") == "disputed":
+                found.append((f"caught {_place(check)}", self._caught(check)))
+        for conviction in reversed(parts(picture, "convictions")):
+            found.append((f"evicted {name_of(conviction)}", self._evicted(conviction)))
+        for peer in parts(picture, "peers"):
+            stake = whole(peer, "stake")
+            self._stakes[name_of(peer)] = max(stake, self._stakes.get(name_of(peer), 0))
+        fresh = [(key, said) for key, said in found if key not in self._told]
+        self._told.update(key for key, _ in fresh)
+        return [said for _, said in fresh]
+
+    def _caught(self, check: Picture) -> str:
+        window = number(part(check, "dispute"), "window")
+        which = "a window" if window is None else f"window {window:.0f}"
+        finders = ", ".join(_names(check, "accusers"))
+        by = f" ({finders} found it)" if finders else ""
+        return f"caught: {which} of segment {_place(check)} of {name_of(check)} differs{by}"
+
+    def _evicted(self, conviction: Picture) -> str:
+        name = name_of(conviction)
+        finder = text(conviction, "accuser", NAME_CHARS_MAX)
+        taken = whole(conviction, "stake_taken", self._stakes.get(name, 0))
+        share = human_count(taken * ACCUSER_PERCENT // 100)
+        to = f": {share} to {finder}, the rest to the judges and the fire" if finder else ""
+        return f"{name} is evicted, its stake of {human_count(taken)} is taken{to}"
+
+
+def _place(row: Picture) -> str:
+    return f"{whole(row, 'round')}/{whole(row, 'stage')}/{whole(row, 'seat')}"
+
+
+def _names(row: Picture, key: str) -> list[str]:
+    return [printable(name, NAME_CHARS_MAX) for name in items(row, key) if isinstance(name, str)]

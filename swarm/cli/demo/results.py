@@ -1,0 +1,168 @@
+"""Find out what the demo achieved, by separate processes that read what it left on disk.
+
+Shell: runs `swarm export`, `eval`, `generate` and `ledger verify`, two at a time.
+
+What the checks of the demo came to, out of what ``swarm ledger verify --json`` says.
+
+a row in, counts out.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from swarm.cli.demo.peer import DemoPeer
+from swarm.cli.demo.processes import Children, command
+from swarm.cli.state_reader import Picture, items, part, parts, whole
+from swarm.primitives.crypto import peer_text
+
+VERDICT_ROUNDS = 6
+"""From a commit to its verdict, with time to spare: dice, blind answers, reveals, votes take one to three."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Counts; None where there is nothing to count, or the ledger could not be verified."""
+
+    commits_old: int | None = None
+    """Commits older than two rounds."""
+    commits_verified: int | None = None
+    """Of those: another peer has replayed a window of it and found it true."""
+    lies_planted: int | None = None
+    """Segments of the liar: it leaves out every second step, so each is false."""
+    lies_caught: int | None = None
+    """Of those: proven false."""
+    lies_late: int | None = None
+    """Of those: so young that they wait for their verdict."""
+    honest_slashed: int | None = None
+    """Peers that lost stake or were found guilty, the liar apart."""
+
+
+def count_checks(row: Picture | None, honest: Mapping[str, int], liar: str | None) -> Checked:
+    """``honest`` are the stakes by PeerID that should still be there."""
+    runs = parts(row, "runs") if row else []
+    if not row or not runs:
+        return Checked()
+    run, stakes = runs[-1], part(row, "stakes")
+    works = part(run, "peers")
+    slashed = sum(
+        whole(stakes, peer) < stake or whole(part(works, peer), "failed") > 0
+        for peer, stake in honest.items()
+    )
+    if liar is None:
+        planted = caught = late = None
+    else:
+        work = part(works, liar)
+        planted, caught = whole(work, "segments"), whole(work, "failed")
+        patience = VERDICT_ROUNDS * whole(run, "round_blocks")
+        ages = items(work, "waiting_blocks")
+        late = sum(isinstance(age, int) and age < patience for age in ages)
+    return Checked(
+        commits_old=whole(run, "old_segments"),
+        commits_verified=whole(run, "old_verified"),
+        lies_planted=planted,
+        lies_caught=caught,
+        lies_late=late,
+        honest_slashed=slashed,
+    )
+
+
+STEP_TIMEOUT_S = 120.0
+"""Each of these takes seconds; a minute on a crowded machine."""
+SAMPLE_PROMPT = "def "
+SAMPLE_BYTES = 240
+Say = Callable[[str], None]
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What separate processes found; None where one failed."""
+
+    initial_loss_nats: float | None
+    final_loss_nats: float | None
+    sample: str | None
+    height: int | None
+    commits: int | None
+    supply_conserved: bool | None
+    export_dir: str | None
+    checked: Checked
+
+
+def measure(children: Children, players: Sequence[DemoPeer], folder: Path, say: Say) -> Measured:
+    """Export, evaluate, sample and verify what lies in the first home; the models go below ``folder``."""
+    final, initial = folder / "model", folder / "model-initial"
+    at = ["--home", str(players[0].home), "--json", "--yes"]
+
+    def run(*words: str) -> Row | None:
+        return run_json(children, [*words, *at], say)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        begun = [
+            pool.submit(run, "export", str(final)),
+            pool.submit(run, "export", str(initial), "--initial"),
+            pool.submit(run, "ledger", "verify"),
+        ]
+        exported, untrained, verified = (job.result() for job in begun)
+        final_job = pool.submit(run, "eval", str(final)) if exported else None
+        initial_job = pool.submit(run, "eval", str(initial)) if untrained else None
+        sample_job = (
+            pool.submit(run, "generate", "--model", str(final), "-p", SAMPLE_PROMPT,
+                        "--count", str(SAMPLE_BYTES), "--temperature", "0.6")
+            if exported else None
+        )  # fmt: skip
+        evaluated = final_job.result() if final_job else None
+        before = initial_job.result() if initial_job else None
+        written = sample_job.result() if sample_job else None
+    ledger = verified or {}
+    return Measured(
+        initial_loss_nats=_float(before, "loss_nats"),
+        final_loss_nats=_float(evaluated, "loss_nats"),
+        sample=f"{SAMPLE_PROMPT}{written.get('text')}" if written else None,
+        height=_int(ledger, "height"),
+        commits=_int(ledger, "commits"),
+        supply_conserved=bool(ledger.get("supply_conserved")) if verified else None,
+        export_dir=str(final) if exported else None,
+        checked=_checked(verified, players),
+    )
+
+
+def _checked(verified: Row | None, players: Sequence[DemoPeer]) -> Checked:
+    honest = {peer_text(player.peer): player.stake for player in players if not player.role.lies}
+    liars = [peer_text(player.peer) for player in players if player.role.lies]
+    return count_checks(verified, honest, liars[0] if liars else None)
+
+
+def run_json(children: Children, words: Sequence[str], say: Say) -> Row | None:
+    """The object that ``swarm WORDS`` prints; None, and its message said, when it fails."""
+    try:
+        done = subprocess.run(  # noqa: S603  our own program, words of our own
+            command(words),
+            capture_output=True,
+            text=True,
+            timeout=STEP_TIMEOUT_S,
+            env=children.environment(),
+            check=False,
+        )
+        found: object = json.loads(done.stdout) if done.returncode == 0 else None
+        problem = done.stderr.strip()[-600:] or f"exit code {done.returncode}"
+    except (subprocess.TimeoutExpired, ValueError) as error:
+        found, problem = None, str(error)[:300]
+    if isinstance(found, dict):
+        return cast("Row", found)
+    say(f"swarm {' '.join(words[:2])} failed: {problem}")
+    return None
+
+
+def _float(row: Row | None, key: str) -> float | None:
+    value = row.get(key) if row else None
+    return round(float(value), 4) if isinstance(value, int | float) else None
+
+
+def _int(row: Row | None, key: str) -> int | None:
+    value = row.get(key) if row else None
+    return value if isinstance(value, int) else None

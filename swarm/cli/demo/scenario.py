@@ -1,0 +1,159 @@
+"""The script of the demo: who takes part, and what happens when.
+
+Core: looks at the run come in with the time, moves go out.
+
+    GATHER --all stages trained by several--> TRAIN --40% of the rounds--> KILLED --5 s--> BACK
+    any --last checkpoints final, or time is up--> DONE
+
+Beside it, once everybody trains and a fifth of the rounds is over, a liar joins.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+REPLICAS = 3
+"""Honest replicas of a stage, where the run has seats for more: the last seat is the liar's."""
+LIE_SHARE = 0.2
+"""The liar starts when this much of the run is done: it loads and waits for a boundary, so that it sits a
+quarter through, and can be convicted long before the end."""
+KILL_SHARE = 0.4
+"""The peer dies when this much of the run is done: late enough to have state, early enough to return."""
+DOWN_S = 5.0
+"""How long it stays dead."""
+SETTLE_S = 30.0
+"""After the last round, the final commits and checkpoints get this long to become final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What one of the peers does."""
+
+    number: int
+    solves: bool
+    validates: bool
+    lies: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Its home, under the folder of the demo."""
+        return f"peer-{self.number}"
+
+    @property
+    def is_launcher(self) -> bool:
+        """Number 0 launches; the others join."""
+        return self.number == 0
+
+
+def num_honest(num_stages: int, replicas_max: int, *, lies: bool) -> int:
+    """Honest replicas of the demo: ``REPLICAS`` a stage, and a seat left for the liar."""
+    return min(num_stages * min(REPLICAS, replicas_max), num_stages * replicas_max - lies)
+
+
+def roles_of(num_replicas: int, *, lies: bool) -> tuple[Role, ...]:
+    """``num_replicas`` with a seat, then two without; those two and two of the replicas validate.
+
+    The launcher does not validate: it could leave without the ledger noticing. The liar is the last.
+    """
+    solvers = [Role(i, True, i in {1, 2}) for i in range(num_replicas)]
+    others = [Role(num_replicas + i, False, True) for i in range(2)]
+    liar = [Role(num_replicas + 2, True, False, lies=True)] if lies else []
+    return (*solvers, *others, *liar)
+
+
+VICTIM = 1
+"""A replica that validates: its return needs both a seat and a vote."""
+
+
+class Phase(Enum):
+    """Where the demo stands."""
+
+    GATHER = auto()
+    TRAIN = auto()
+    KILLED = auto()
+    BACK = auto()
+    DONE = auto()
+
+
+class Move(Enum):
+    """What to do now."""
+
+    LIE = auto()
+    """Let the liar join."""
+    KILL = auto()
+    RESTART = auto()
+    FINISH = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What can be seen of the run."""
+
+    round: int
+    rounds: int
+    is_over: bool
+    """No more rounds."""
+    is_final: bool
+    """The last checkpoint of every stage is on the ledger."""
+    victim_trains: bool
+    """The victim's own counter of steps has risen since its (re)start."""
+
+
+class Scenario:
+    """The plot of one demo."""
+
+    def __init__(self, *, deadline: float, kills: bool, lies: bool) -> None:
+        self.act = Phase.GATHER
+        self.rejoin_s: float | None = None
+        """From the restart of the killed peer to its first step."""
+        self.ended_early = False
+        self._deadline = deadline
+        self._kills = kills
+        self._lies = lies
+        self._killed_at = 0.0
+        self._restarted_at = 0.0
+        self._over_at: float | None = None
+
+    def next_moves(self, look: Observation, now: float) -> list[Move]:
+        """What is due; asking again without doing it is not expected."""
+        if self.act is Phase.DONE:
+            return []
+        if self._is_finished(look, now):
+            self.act = Phase.DONE
+            return [Move.FINISH]
+        return [*self._let_lie(look), *self._move_on(look, now)]
+
+    def _let_lie(self, look: Observation) -> list[Move]:
+        if self._lies and self.act is not Phase.GATHER and look.round >= LIE_SHARE * look.rounds:
+            self._lies = False
+            return [Move.LIE]
+        return []
+
+    def _move_on(self, look: Observation, now: float) -> list[Move]:
+        match self.act:
+            case Phase.GATHER:
+                if look.victim_trains:
+                    self.act = Phase.TRAIN
+            case Phase.TRAIN:
+                if self._kills and look.round >= KILL_SHARE * look.rounds:
+                    self.act, self._killed_at = Phase.KILLED, now
+                    return [Move.KILL]
+            case Phase.KILLED:
+                if now - self._killed_at >= DOWN_S:
+                    self.act, self._restarted_at = Phase.BACK, now
+                    return [Move.RESTART]
+            case Phase.BACK:
+                if self.rejoin_s is None and look.victim_trains:
+                    self.rejoin_s = now - self._restarted_at
+            case Phase.DONE:
+                pass
+        return []
+
+    def _is_finished(self, look: Observation, now: float) -> bool:
+        if now >= self._deadline:
+            self.ended_early = not look.is_over
+            return True
+        if not look.is_over:
+            return False
+        if self._over_at is None:
+            self._over_at = now
+        return look.is_final or now - self._over_at >= SETTLE_S

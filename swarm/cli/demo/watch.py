@@ -1,0 +1,172 @@
+"""Look at the swarm of the demo from outside, and say how it goes.
+
+Shell: polls the local APIs and /proc; keeps what was seen last.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from swarm.cli.client import fetch_state, find_node
+from swarm.cli.demo.peer import DemoPeer
+from swarm.cli.demo.processes import Children
+from swarm.cli.demo.report import Story
+from swarm.cli.demo.scenario import Observation
+from swarm.cli.state_reader import Picture, items, number, part, parts, steps_of, text, whole
+from swarm.cli.style import human_span
+from swarm.cli.terminal import Terminal
+from swarm.cli.views import checking, headline
+from swarm.errors import SwarmError
+from swarm.events import printable
+
+SAY_INTERVAL_S = 5.0
+WEIGH_INTERVAL_S = 4.0
+"""Reading the memory of nine processes costs the kernel some milliseconds."""
+STATE_TIMEOUT_S = 2.0
+OVER = ("finished", "settled")
+
+
+@dataclass(slots=True)
+class DemoWatch:
+    """What was seen of the swarm so far."""
+
+    desk: Terminal
+    began: float = field(default_factory=time.monotonic)
+    picture: Picture = field(default_factory=dict[str, object])
+    peak_mb: float = 0.0
+    num_peers: int = 0
+    round: int = 0
+    """The highest seen: a run that is settled counts no rounds any more."""
+    tokens: int = 0
+    map_url: str = ""
+    curve: list[tuple[float, int, float]] = field(default_factory=list[tuple[float, int, float]])
+    """(seconds since the start, tokens, loss in nats) whenever the tokens rose."""
+    _story: Story = field(default_factory=Story)
+    _weighed_at: float = float("-inf")
+    _said_at: float = float("-inf")
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self.began
+
+    def look(self, first: DemoPeer, victim: DemoPeer, *, asks_victim: bool) -> Observation:
+        """Ask the launcher, and the victim where that matters."""
+        self.picture = _state_of(first) or self.picture
+        run, node = part(self.picture, "run"), part(self.picture, "node")
+        self.num_peers = max(self.num_peers, len(parts(self.picture, "peers")))
+        self.round = max(self.round, whole(run, "round"))
+        self.tokens = max(self.tokens, whole(run, "tokens"))
+        self._note_curve(run)
+        if not self.map_url and (url := text(node, "api_url")):
+            self.map_url = url
+            self.tell(f"map {url}")
+        for sentence in self._story.read(self.picture):
+            self.tell(sentence)
+        rounds, is_over = whole(run, "rounds"), text(run, "phase") in OVER
+        theirs = _state_of(victim) if asks_victim else None
+        return Observation(
+            round=self.round,
+            rounds=max(rounds, 1),
+            is_over=is_over,
+            is_final=is_over and _has_final_model(run, first, whole(run, "final_round")),
+            victim_trains=theirs is not None and steps_of(theirs) > 0,
+        )
+
+    def weigh(self, children: Children) -> None:
+        """Take the memory of everybody now and then."""
+        now = time.monotonic()
+        if now - self._weighed_at >= WEIGH_INTERVAL_S:
+            self._weighed_at = now
+            self.peak_mb = max(self.peak_mb, children.memory_mb())
+
+    def progress(self, waits_for: str = "") -> None:
+        """One line every few seconds; on a terminal it is drawn over."""
+        now = time.monotonic()
+        interval_s = 1.0 if self.desk.is_live else SAY_INTERVAL_S
+        if self.desk.options.quiet or now - self._said_at < interval_s:
+            return
+        self._said_at = now
+        line = f"{human_span(self.seconds):>12}  {waits_for or self._line()}"
+        if self.desk.is_live:
+            sys.stderr.write("\r\x1b[2K" + line[: self.desk.columns - 1])
+            sys.stderr.flush()
+        else:
+            self.desk.say(line)
+
+    def tell(self, sentence: str) -> None:
+        """Something happened."""
+        if self.desk.is_live and not self.desk.options.quiet:
+            sys.stderr.write("\r\x1b[2K")
+        self.desk.say(f"{human_span(self.seconds):>12}  {sentence}")
+
+    def _line(self) -> str:
+        if not part(self.picture, "run"):
+            waits = text(part(self.picture, "node"), "waits_for")
+            return f"waiting for {printable(waits, 80) or 'the peers to load and the run to open'}"
+        traded = sum(whole(peer, "trades") for peer in parts(self.picture, "peers"))
+        return f"{headline(self.picture)}  {traded} trades  {checking(self.picture)}"
+
+    def _note_curve(self, run: Picture) -> None:
+        tokens, loss = whole(run, "tokens"), number(run, "loss_nats")
+        if loss is not None and (not self.curve or tokens > self.curve[-1][1]):
+            self.curve.append((self.seconds, tokens, loss))
+
+
+def wait_for_ticket(
+    children: Children, first: DemoPeer, watch: DemoWatch, patience_s: float
+) -> str:
+    """The launcher's ticket as soon as it has written it; raises ``SwarmError`` if it does not."""
+    path = first.home / "ticket.txt"
+    return wait_for(
+        lambda: path.read_text(encoding="ascii").strip() if path.is_file() else "",
+        children,
+        watch,
+        patience_s,
+        "waiting for the launcher: it loads its libraries, reads the text, draws the model",
+    )
+
+
+def wait_for(
+    find: Callable[[], str], children: Children, watch: DemoWatch, patience_s: float, why: str
+) -> str:
+    """Poll until ``find`` finds something; raises ``SwarmError`` if a child dies or time is up."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        children.check()
+        if found := find():
+            return found
+        watch.weigh(children)
+        watch.progress(why)
+        time.sleep(0.25)
+    logs = sorted({str(child.log) for child in children.running.values()})
+    raise SwarmError(f"nothing came after {patience_s:.0f} s of {why}", hint=f"read {logs[0]}")
+
+
+def _state_of(player: DemoPeer) -> Picture | None:
+    address = find_node(player.home)
+    if address is None:
+        return None
+    try:
+        return fetch_state(address, STATE_TIMEOUT_S)
+    except SwarmError:
+        return None
+
+
+def _has_final_model(run: Picture, first: DemoPeer, rounds: int) -> bool:
+    """Whether the checkpoint of the last boundary is final for every stage, and on the launcher's disk."""
+    stages = items(run, "checkpoints")
+    if len(stages) < whole(run, "num_stages"):
+        return False
+    return all(_holds(stage, first, rounds) for stage in stages)
+
+
+def _holds(stage: object, first: DemoPeer, rounds: int) -> bool:
+    if not isinstance(stage, list) or not stage:
+        return False
+    newest: object = stage[0]
+    if not isinstance(newest, list) or len(newest) < 2 or not isinstance(newest[0], int):
+        return False
+    blobs = first.home / "blobs"
+    return newest[0] >= rounds and (blobs / f"{newest[1]}").is_file()

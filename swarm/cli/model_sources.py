@@ -1,0 +1,192 @@
+"""Where a model comes from: an exported folder, or the run that this home takes part in.
+
+Shell: reads the home's ledger and blobs, also while its node runs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from swarm.cli.ledger_reader import BLOBS, read_head
+from swarm.config.spec import ModelSpec, RunSpec
+from swarm.errors import BadConfig, Corrupt, Unreachable, UsageError
+from swarm.ledger.state.records import Run
+from swarm.ledger.views import common_rounds
+from swarm.primitives.commitments import hash_of
+from swarm.training.data.disk import root_of_file, tokenizer_root
+from swarm.training.data.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer
+from swarm.training.hf.export import (
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    RunFacts,
+    export_files,
+    tokenizer_files,
+    weights,
+)
+from swarm.training.hf.load import open_folder, read_stage
+from swarm.training.model.stages import StagePlan, init_flat, initial_roots, plan_stages
+from swarm.training.record.checkpoint import decode_phi, joined
+from swarm.types import NO_DIGEST, Digest
+
+_WAIT = "keep the node running until it has fetched them: swarm join"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A whole model: its shape and all its parameters, end to end."""
+
+    spec: ModelSpec
+    params_P: Tensor
+    round: int
+    """The boundary whose checkpoint this is; 0 is the initialisation, -1 unknown."""
+    tokenizer: bytes = b""
+    """The ``tokenizers`` file of the text it was trained on; nothing for bytes."""
+    facts: RunFacts | None = None
+    """What the ledger says of it; nothing for a model from a folder."""
+
+
+def load_model(folder: Path) -> Model:
+    """Read a folder in the form of transformers' Llama; raises ``BadConfig`` when it is not one."""
+    torch.set_num_threads(1)  # a command beside running nodes takes one core, not all
+    found = open_folder(folder)
+    (plan,) = plan_stages(found.model, 1)
+    return Model(found.model, read_stage(found, plan), -1, found.tokenizer)
+
+
+def save_model(folder: Path, model: Model, *, weights_only: bool = False) -> None:
+    """Write an exported folder, or its weights alone."""
+    if weights_only:
+        files = {WEIGHTS_FILE: weights(model.spec, [model.params_P])}
+    else:
+        end = _end_token(model)
+        files = export_files(model.spec, [model.params_P], facts=model.facts, end_token=end)
+        files |= tokenizer_files(model.tokenizer)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            if data:
+                (folder / name).write_bytes(data)
+            else:  # one from an earlier export is not this model's
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise BadConfig(f"cannot write {folder}: {error.strerror}", hint="df -h, ls -ld") from None
+
+
+def _end_token(model: Model) -> int | None:
+    """The id between two documents; None where the tokenizer, or the library that reads it, is not here."""
+    try:
+        return tokenizer_of(model).separator
+    except BadConfig:
+        return None
+
+
+def run_of_home(home: Path) -> Run:
+    """The newest run on the ledger of this home; raises ``UsageError`` when there is none."""
+    runs = read_head(home).state.runs()
+    if not runs:
+        raise UsageError(f"the ledger in {home} has no run yet", hint="swarm status")
+    return runs[-1]
+
+
+def model_of_run(home: Path, *, initial: bool) -> Model:
+    """The newest checkpoint of every stage, or the initialisation, of the run of this home.
+
+    All stages come from one boundary: the newest whose checkpoints are on this disk. Raises
+    ``Unreachable`` when there is none.
+    """
+    torch.set_num_threads(1)
+    run = run_of_home(home)
+    plans = plan_stages(run.spec.model, run.spec.num_stages)
+    if initial:
+        roots = initial_roots(run.spec, plans)
+        if run.spec.initial_roots:
+            shards = [_shard(home, plan, root) for plan, root in zip(plans, roots, strict=True)]
+        else:
+            shards = [init_flat(plan, run.spec.seed) for plan in plans]
+        return _model(home, run, shards, 0, roots)
+    if not all(run.checkpoints):
+        raise Unreachable(
+            f"run {run.spec.name} has no checkpoint yet; one comes every"
+            f" {run.spec.checkpoint_rounds} rounds and at the end",
+            hint="swarm run show, or the untrained model: swarm export DIR --initial",
+        )
+    for round_ in common_rounds(run):
+        kept = [next(c for c in stage if c.round == round_) for stage in run.checkpoints]
+        roots = tuple(checkpoint.phi_root for checkpoint in kept)
+        if all((home / BLOBS / root.hex()).is_file() for root in roots):
+            shards = [_shard(home, plan, root) for plan, root in zip(plans, roots, strict=True)]
+            return _model(home, run, shards, round_, roots)
+    raise Unreachable(
+        f"the checkpoints of run {run.spec.name} are not all on this disk", hint=_WAIT
+    )
+
+
+def _model(
+    home: Path, run: Run, shards: list[Tensor], round_: int, roots: Sequence[Digest]
+) -> Model:
+    facts = RunFacts(
+        run.spec.name,
+        run.spec_digest.hex(),
+        round_,
+        run.end_round,
+        run.tokens,
+        run.spec.num_stages,
+        tuple(root.hex() for root in roots),
+    )
+    return Model(run.spec.model, joined(shards), round_, _tokenizer(home, run.spec), facts)
+
+
+def tokenizer_of(model: Model) -> Tokenizer:
+    """What turns text into the tokens of a model; raises ``BadConfig`` when its file is missing."""
+    if not model.tokenizer and model.spec.vocab_size > BytesTokenizer.num_token_ids:
+        raise BadConfig(
+            f"a model of {model.spec.vocab_size} tokens needs its {TOKENIZER_FILE}, which is not there",
+            hint="swarm export DIR, from a home that takes part in its run",
+        )
+    return load_tokenizer(model.tokenizer)
+
+
+def tokenizer_of_run(home: Path) -> Tokenizer:
+    """What turns text into the tokens of the run of this home; raises ``Unreachable`` when it is not here."""
+    return load_tokenizer(_tokenizer(home, run_of_home(home).spec))
+
+
+def heldout_of_run(home: Path) -> tuple[Path, str]:
+    """The held-out text of the run of this home: a file of tokens, checked, and its dtype."""
+    spec: RunSpec = run_of_home(home).spec
+    path = home / BLOBS / spec.data.heldout_root.hex()
+    if not path.is_file():
+        raise Unreachable(
+            f"the held-out text of run {spec.name} is not on this disk",
+            hint="swarm eval DIR --data FILE",
+        )
+    if root_of_file(path, spec.data.dtype, spec.data.num_token_ids) != spec.data.heldout_root:
+        raise Corrupt(f"the held-out text of run {spec.name} is damaged", hint=f"rm {path}")
+    return path, spec.data.dtype
+
+
+def _tokenizer(home: Path, spec: RunSpec) -> bytes:
+    """The tokenizer's file of a run, nothing for bytes; raises ``Unreachable`` when it is not here."""
+    root = spec.data.tokenizer_root
+    if root == NO_DIGEST:
+        return b""
+    path = home / BLOBS / root.hex()
+    if not path.is_file():
+        raise Unreachable(f"the tokenizer of run {spec.name} is not on this disk", hint=_WAIT)
+    raw = path.read_bytes()
+    if tokenizer_root(raw) != root:
+        raise Corrupt(f"the tokenizer of run {spec.name} is damaged", hint=f"rm {path}")
+    return raw
+
+
+def _shard(home: Path, plan: StagePlan, root: Digest) -> Tensor:
+    path = home / BLOBS / root.hex()
+    if not path.is_file():
+        raise Unreachable(f"the weights {root.hex()[:12]} are not on this disk", hint=_WAIT)
+    phi_P = decode_phi(path.read_bytes(), plan.num_parameters)
+    if hash_of(phi_P) != root:
+        raise Corrupt(f"the checkpoint {root.hex()[:12]} is damaged", hint=f"rm {path}")
+    return phi_P

@@ -1,0 +1,276 @@
+"""Run a node in this process: Ctrl-C ends it in time, and it is never silent for long.
+
+Shell: owns the signals, the live display and the last resort.
+
+Decide what to say while a node runs, so that it is never silent and never chatters.
+
+events, pictures and the time in, lines out.
+"""
+
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
+
+import trio
+
+from swarm.cli.client import fetch_state, find_node
+from swarm.cli.errors import INTERRUPTED
+from swarm.cli.state_reader import Picture, part, text
+from swarm.cli.style import Ink
+from swarm.cli.terminal import Terminal
+from swarm.cli.views import headline
+from swarm.errors import SwarmError
+from swarm.events import Event, EventKind, printable, to_json_line
+
+STATUS_INTERVAL_S = 5.0
+"""A status line this often where nobody can redraw one: half of the longest silence allowed."""
+_TOO_MANY = frozenset(
+    {
+        EventKind.STEP,
+        EventKind.BLOCK,
+        EventKind.TRADED,
+        EventKind.SOLO,
+        EventKind.COMMITTED,
+        EventKind.CHECKED,
+    }
+)
+"""Kinds that come many times a round: they show in the status line, and with --verbose."""
+_LABELS = {
+    EventKind.NODE_STARTED: "node",
+    EventKind.NETWORK: "network",
+    EventKind.PEER_FOUND: "peer",
+    EventKind.PEER_LOST: "peer",
+    EventKind.RUN_JOINED: "joined",
+    EventKind.SEAT_TAKEN: "seat",
+    EventKind.SEAT_YIELDED: "seat",
+    EventKind.ROUND_STARTED: "round",
+    EventKind.CHECKPOINT: "state",
+    EventKind.DISPUTED: "dispute",
+    EventKind.JUDGED: "judged",
+    EventKind.CONVICTED: "caught",
+    EventKind.RUN_FINISHED: "run",
+    EventKind.WARNING: "warning",
+    EventKind.ERROR: "error",
+}
+_STYLES = {
+    EventKind.WARNING: "slow",
+    EventKind.ERROR: "gone",
+    EventKind.PEER_LOST: "slow",
+    EventKind.DISPUTED: "slow",
+    EventKind.CONVICTED: "gone",
+}
+
+
+class Progress:
+    """The voice of one running node."""
+
+    def __init__(self, ink: Ink, *, verbose: bool, is_live: bool) -> None:
+        self._ink = ink
+        self._verbose = verbose
+        self._is_live = is_live
+        self._last_said = float("-inf")
+        self._last_event = "starting"
+        self._map_shown = False
+
+    def hear(self, event: Event, now: float) -> list[str]:
+        """The lines an event is worth."""
+        kind = event.kind
+        self._last_event = printable(event.text, 200)
+        is_said_elsewhere = self._last_event.startswith(("map http", "ticket swarm1:"))
+        if is_said_elsewhere or (kind in _TOO_MANY and not self._verbose):
+            return []
+        self._last_said = now
+        label = next((name for known, name in _LABELS.items() if known.value == kind), "")
+        style = next((name for known, name in _STYLES.items() if known.value == kind), "dim")
+        return [f"{self._ink.paint(style, f'{label:<9}')} {self._last_event}"]
+
+    def look(self, picture: Picture | None, now: float) -> list[str]:
+        """The lines that are due now: the map once, and a status when it was quiet long enough."""
+        lines = list[str]()
+        url = text(part(picture or {}, "node"), "api_url")
+        if url and not self._map_shown:
+            self._map_shown = True
+            lines.append(
+                f"{self._ink.paint('dim', 'map      ')} {self._ink.paint('bold', url)}"
+                "   Ctrl-C leaves cleanly   next: swarm map"
+            )
+        if not self._is_live and now - self._last_said >= STATUS_INTERVAL_S:
+            self._last_said = now
+            lines.append(self.status(picture))
+        return lines
+
+    def status(self, picture: Picture | None) -> str:
+        """One line: how it goes, or what the node waits for."""
+        if picture is None and self._map_shown:
+            return f"busy: this node's page is late; last: {self._last_event}"
+        if picture is None:
+            return f"waiting: {self._last_event}"
+        waits = text(part(picture, "node"), "waits_for")
+        if not part(picture, "run"):
+            return f"{headline(picture)}  waiting: {waits or self._last_event}"
+        state = text(part(picture, "node"), "state")
+        return f"{headline(picture)}  {'waiting: ' + waits if waits else state}"
+
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from swarm.node.node import NodeSetup
+
+STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a polite kill, and a terminal that was closed."""
+LOOK_INTERVAL_S = 1.0
+LAST_RESORT_S = 2.5
+"""After a signal the process ends within 3 s, whatever a worker thread is doing."""
+STATE_TIMEOUT_S = 3.0
+PARENT_VARIABLE = "SWARM_PARENT_PID"
+"""A node started by the demo or a bench ends when that process is gone, even by SIGKILL."""
+
+
+_TICKET = re.compile(r"swarm1:[1-9A-HJ-NP-Za-km-z]+")
+
+
+class NodeConsole:
+    """Carries the node's events and the status to the terminal."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._options = terminal.options
+        self._progress = Progress(
+            terminal.ink_err, verbose=terminal.options.verbose, is_live=terminal.is_live
+        )
+        self._live: Live | None = None
+        self._ticket_shown = False
+
+    @contextmanager
+    def opened(self) -> Generator[None]:
+        """Hold the live line, where there is a terminal for one."""
+        if not self._terminal.is_live or self._options.quiet:
+            yield
+            return
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        console = Console(stderr=True, no_color=not self._terminal.ink_err.is_on, highlight=False)
+        with Live(Text("starting"), console=console, refresh_per_second=4, transient=True) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def hear(self, event: Event) -> None:
+        """Report one event of the node."""
+        if self._options.json:
+            print(to_json_line(event), flush=True)
+            return
+        self._show_ticket(event)
+        self._say(self._progress.hear(event, trio.current_time()))
+
+    def look(self, picture: "Picture | None") -> None:
+        """Show how it goes."""
+        self._say(self._progress.look(picture, trio.current_time()))
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.update(
+                Text(self._progress.status(picture), overflow="ellipsis", no_wrap=True)
+            )
+
+    def _say(self, lines: list[str]) -> None:
+        if self._options.json:
+            return
+        for line in lines:
+            if self._live is not None:
+                from rich.text import Text
+
+                self._live.console.print(Text.from_ansi(line), soft_wrap=True)
+            else:
+                self._terminal.say(line)
+
+    def _show_ticket(self, event: Event) -> None:
+        """The ticket is data: it goes to stdout, once."""
+        found = _TICKET.search(event.text)
+        if found and not self._ticket_shown:
+            self._ticket_shown = True
+            print(found[0], flush=True)
+
+
+def run_until_stopped(setup: "NodeSetup", voice: NodeConsole) -> int:
+    """Run the node of ``setup`` until it is stopped; return the exit code. Raises what the node raises."""
+    with voice.opened():
+        return trio.run(_supervise, setup, voice)
+
+
+async def _supervise(setup: "NodeSetup", voice: NodeConsole) -> int:
+    from swarm.node.node import run_node
+
+    stopped_by = 0
+
+    async def watch_signals(scope: trio.CancelScope) -> None:
+        nonlocal stopped_by
+        with trio.open_signal_receiver(*STOPPED_BY) as signals:
+            async for number in signals:
+                stopped_by = int(number)
+                _arm_last_resort(stopped_by)
+                scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_signals, nursery.cancel_scope)
+        nursery.start_soon(_watch_node, setup, voice)
+        nursery.start_soon(_watch_parent, nursery.cancel_scope)
+        await run_node(setup)
+        nursery.cancel_scope.cancel()
+    return _exit_code(stopped_by)
+
+
+def _exit_code(stopped_by: int) -> int:
+    return INTERRUPTED if stopped_by == signal.SIGINT else 0
+
+
+async def _watch_node(setup: "NodeSetup", voice: NodeConsole) -> None:
+    """Look at the node through the same API as everybody else."""
+    while True:
+        picture: Picture | None = None
+        address = find_node(setup.home)
+        if address is not None and address.pid == os.getpid():
+            try:
+                look = partial(fetch_state, address, STATE_TIMEOUT_S)
+                # trio-typing's stubs are older than trio: hence the ignore.
+                picture = await trio.to_thread.run_sync(look, abandon_on_cancel=True)  # type: ignore[call-arg]
+            except SwarmError:
+                picture = None
+        voice.look(picture)
+        await trio.sleep(LOOK_INTERVAL_S)
+
+
+async def _watch_parent(scope: trio.CancelScope) -> None:
+    parent = os.environ.get(PARENT_VARIABLE, "")
+    while parent.isdigit():
+        if os.getppid() != int(parent):
+            scope.cancel()
+            return
+        await trio.sleep(LOOK_INTERVAL_S)
+
+
+def _arm_last_resort(number: int) -> None:
+    """A worker thread in a long operation cannot be cancelled: leave without it, everything is on disk."""
+
+    timer = threading.Timer(LAST_RESORT_S, leave, [_exit_code(number)])
+    timer.daemon = True
+    timer.start()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: taking torch apart costs seconds on a busy machine and saves nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,433 @@
+"""Read run files and node files, and turn a run file into what peers agree on.
+
+Core: TOML text in, checked structs out. Door: pydantic (with config/schema.py).
+
+Whatever is wrong raises ``BadConfig`` with the file, the section, the key and what would be right.
+
+Say what is wrong with a key or a value in the words of the file that it stands in.
+
+pure functions of words.
+
+The shape of a run that goes on from a model: what the run file says, and what the model's folder says.
+
+pure functions of a run file.
+"""
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from swarm.config.bounds import (
+    LEARNING_RATES_MAX,
+    TOKEN_BYTES,
+    check_fit,
+    check_genesis,
+    check_spec,
+    token_dtype,
+)
+from swarm.config.schema import ModelSection, NodeConfig, RunFile, Section, check_data, run_template
+from swarm.config.spec import (
+    NANO,
+    CheckSpec,
+    DataSpec,
+    DeadlineSpec,
+    Genesis,
+    GenesisAccount,
+    ModelSpec,
+    OptimizerSpec,
+    OuterSpec,
+    RunSpec,
+    WireSpec,
+)
+from swarm.errors import BadConfig
+from swarm.primitives.codec import replace
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId
+
+KEY_CHARS_MAX = 60
+"""Shown of what a stranger's file calls a key."""
+_DEVICE = "String should match pattern '^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$'"
+_RUN_NAME = "String should match pattern '^[a-z0-9][a-z0-9-]{0,39}$'"
+_WORDS = {
+    _DEVICE: "must be auto, cpu, cuda, cuda:N or mps",
+    _RUN_NAME: "must be 1 to 40 of a-z, 0-9 and -, not - first",
+    "Input should": "must",
+    "Tuple should": "must",
+    "String should": "must",
+    "a valid tuple": "a list",
+    " after validation": "",
+    "valid integer": "whole number",
+}
+"""What pydantic says, in the words of a TOML file; the longest first."""
+_MENDS = {
+    (
+        "data",
+        "tokenizer",
+    ): "swarm data build FOLDER --tokenizer FILE --out NAME, and dataset = NAME",
+    ("data", "source"): 'source = ["FOLDER", "FILE.txt"] under [data]',
+}
+"""What to do instead, where editing the value does not help."""
+
+
+def in_plain_words(message: str) -> str:
+    """What the library of the forms says of a value, as a person says it."""
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
+
+
+def mend(path: Sequence[str], name: str) -> str:
+    """The one action that mends a setting of the file ``name``; ``path`` is its section and key."""
+    return _MENDS.get((path[0], path[1] if len(path) > 1 else ""), f"edit {name}")
+
+
+def nearest(key: str, known: Sequence[str], *, cutoff: float = 0.6) -> str:
+    """The known key that was meant: spelled alike, or of these initials (``lr``); empty if there is none."""
+    if near := difflib.get_close_matches(key, known, n=1, cutoff=cutoff):
+        return near[0]
+    initials = {"".join(word[0] for word in name.split("_")): name for name in known if "_" in name}
+    return initials.get(key.lower(), "")
+
+
+def advice(key: str, known: Sequence[str], sections: Mapping[str, Sequence[str]]) -> str:
+    """The end of a sentence about an unknown key: the nearest one here, or the section where it belongs.
+
+    ``sections`` are the settings of each section of the file.
+    """
+    if near := nearest(key, known):
+        return f'; did you mean "{near}"?'
+    for section, settings in sections.items():
+        if near := nearest(key, settings, cutoff=0.8):
+            return f'; did you mean "{near}" in [{section}]?'
+    return f"; known are: {', '.join(known)}"
+
+
+__all__ = [
+    "NodeConfig",
+    "RunFile",
+    "genesis_of",
+    "parse_node_file",
+    "parse_run_file",
+    "planned_data",
+    "run_spec",
+    "run_template",
+]
+
+FILE_CHARS_MAX = 64_000
+"""Ten times the longest sensible file."""
+PORT_MAX = 65_535
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+
+_DEFAULTS = RunFile()
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def parse_run_file(text: str, name: str) -> RunFile:
+    """Read a run file; ``name`` is how errors call it.
+
+    Raises ``BadConfig`` for bad TOML, unknown keys (with the nearest known one), values out of bounds,
+    and settings that do not go together (with the bound).
+    """
+    file = _checked(RunFile, _toml(text, name), name)
+    try:
+        spec = _spec(_planned_model(file), planned_data(file), NO_DIGEST)
+        one_peer = PeerId(bytes(32))
+        genesis = _genesis(file, {one_peer: Amount(1)}, {}, bytes(32))
+        check_spec(spec)
+        check_genesis(genesis)
+        check_fit(spec, genesis)
+    except BadConfig as error:
+        raise BadConfig(f"{name}: {error}", hint=error.hint or f"edit {name}") from None
+    check_data(file.data, name)
+    if file.optimizer.warmup_steps > _decay_steps(file):
+        raise BadConfig(
+            f"{name}: warmup_steps {file.optimizer.warmup_steps} must be at most the"
+            f" {_decay_steps(file)} steps of the schedule",
+            hint=f"edit {name}",
+        )
+    return file
+
+
+def parse_node_file(text: str, name: str) -> NodeConfig:
+    """Read a node file; raises ``BadConfig`` like ``parse_run_file``."""
+    node = _checked(NodeConfig, _toml(text, name), name)
+    for entry in node.listen:
+        if not is_place(entry):
+            raise BadConfig(
+                f'{name}: listen = "{entry}" is not host:port, such as "0.0.0.0:4001"',
+                hint=f"edit {name}",
+            )
+    for key, entries in (("announce", node.announce), ("bootstrap", node.bootstrap)):
+        for entry in entries:
+            if not entry.startswith("/"):
+                raise BadConfig(
+                    f'{name}: {key} = "{entry}" is not an address, such as "/ip4/203.0.113.7/tcp/4001"',
+                    hint=f"edit {name}",
+                )
+    return node
+
+
+def is_place(text: str) -> bool:
+    """Whether a text is ``host:port``."""
+    found = _HOST_PORT.fullmatch(text)
+    return found is not None and int(found[2]) <= PORT_MAX
+
+
+def run_spec(
+    file: RunFile, *, data: DataSpec, init_root: Digest, initial_roots: tuple[Digest, ...] = ()
+) -> RunSpec:
+    """What the peers of this run agree on; raises ``BadConfig`` if a bound of ``config/bounds.py`` is
+    broken.
+    """
+    spec = replace(_spec(file, data, init_root), initial_roots=initial_roots)
+    check_spec(spec)
+    return spec
+
+
+def genesis_of(
+    file: RunFile,
+    *,
+    validators: Mapping[PeerId, int],
+    accounts: Mapping[PeerId, int],
+    seed: bytes,
+) -> Genesis:
+    """Block 0 of a network for this run: stakes of the validators, balances of the accounts.
+
+    ``seed`` is 32 random bytes, the first beacon. Raises ``BadConfig`` if a bound is broken.
+    """
+    genesis = _genesis(file, validators, accounts, seed)
+    check_genesis(genesis)
+    return genesis
+
+
+def learning_rates(file: RunFile) -> tuple[tuple[int, ...], int]:
+    """The schedule as (table in billionths, stride): entry i serves steps [i * stride, (i + 1) * stride)."""
+    steps = _decay_steps(file)
+    stride = -(-steps // (LEARNING_RATES_MAX - 1))
+    count = -(-steps // stride) + 1
+    return tuple(_learning_rate_nano(file, i * stride, steps) for i in range(count)), stride
+
+
+def _toml(text: str, name: str) -> dict[str, Any]:
+    if len(text) > FILE_CHARS_MAX:
+        raise BadConfig(f"{name} has {len(text)} characters; at most {FILE_CHARS_MAX} are read")
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadConfig(f"{name} is not TOML: {error}", hint=f"edit {name}") from None
+
+
+def _checked(kind: type[SectionT], raw: dict[str, Any], name: str) -> SectionT:
+    _refuse_unknown(kind, raw, name, where="")
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False)
+        path = [str(part) for part in errors[0]["loc"]]
+        depth = 2 if len(path) > 1 and isinstance(raw.get(path[0]), dict) else 1
+        place = f"[{path[0]}] {path[1]}" if depth == 2 else path[0]
+        same = [e for e in errors if [str(part) for part in e["loc"]][:depth] == path[:depth]]
+        if any(isinstance(e["loc"][-1], int) for e in same):  # an entry of a list, not its length
+            same = [e for e in same if e["type"] != "too_short"]
+        wanted = " or ".join(in_plain_words(e["msg"]) for e in same)
+        given = str(errors[0]["input"])[:60]
+        raise BadConfig(f"{name}: {place} = {given}: {wanted}", hint=mend(path, name)) from None
+
+
+def _refuse_unknown(kind: type[Section], raw: dict[str, Any], name: str, *, where: str) -> None:
+    """Raise ``BadConfig`` for the first key that is not a setting, naming the one that was meant."""
+    known = {field.alias or key: field.annotation for key, field in kind.model_fields.items()}
+    for key, value in raw.items():
+        below = known.get(key)
+        if key not in known:
+            inside = f" in [{where}]" if where else ""
+            raise BadConfig(
+                f'{name}: unknown key "{key[:KEY_CHARS_MAX]}"{inside}'
+                f"{advice(key, sorted(known), _settings(sorted(known), where))}",
+                hint=f"edit {name}",
+            )
+        if isinstance(below, type) and issubclass(below, Section):
+            if not isinstance(value, dict):
+                raise BadConfig(f"{name}: {key} is a section: write [{key}]", hint=f"edit {name}")
+            _refuse_unknown(below, value, name, where=key)
+
+
+def _settings(known: list[str], where: str) -> dict[str, list[str]]:
+    """The settings of each section of a run file; none for a node file."""
+    is_run_file = "run" in known or where in RunFile.model_fields
+    return {
+        section: list(getattr(_DEFAULTS, section).__class__.model_fields)
+        for section in (RunFile.model_fields if is_run_file else ())
+    }
+
+
+def _nano(value: float) -> int:
+    return round(value * NANO)
+
+
+def _decay_steps(file: RunFile) -> int:
+    return file.optimizer.decay_steps or file.run.rounds * file.training.inner_steps_max
+
+
+def _learning_rate_nano(file: RunFile, step: int, steps: int) -> int:
+    """Linear warm-up to the highest rate, then half a cosine down to the floor at ``steps``."""
+    optimizer = file.optimizer
+    if step < optimizer.warmup_steps:
+        share = (step + 1) / optimizer.warmup_steps
+    else:
+        done = (step - optimizer.warmup_steps) / max(steps - optimizer.warmup_steps, 1)
+        floor = optimizer.learning_rate_floor
+        share = floor + (1 - floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+    return max(_nano(optimizer.learning_rate * share), 1)
+
+
+def _planned_model(file: RunFile) -> RunFile:
+    """Where the shape comes from a folder, which a launch reads: what the file leaves open fits the rest."""
+    if not file.model.init_from or file.model.num_layers != _DEFAULTS.model.num_layers:
+        return file
+    layers = max(file.model.num_layers, file.training.num_stages)
+    model = file.model.model_copy(update={"num_layers": layers})
+    return file.model_copy(update={"model": model})
+
+
+def planned_data(file: RunFile) -> DataSpec:
+    """Stands for the text until it is there: whatever its tokens are, they fit the model."""
+    if not file.data.dataset:
+        return DataSpec(file.data.tokenizer, NO_DIGEST, 1, NO_DIGEST, 1)
+    ids = file.model.vocab_size
+    dtype, name = token_dtype(ids), Digest(b"\xff" * len(NO_DIGEST))
+    size = TOKEN_BYTES[dtype]
+    return DataSpec("file", NO_DIGEST, size, NO_DIGEST, size, dtype, ids, name)
+
+
+def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
+    run, training, checks = file.run, file.training, file.checks
+    return RunSpec(
+        name=run.name,
+        model=_model(file),
+        num_stages=training.num_stages,
+        replicas_max=training.replicas_max,
+        microbatch_size=training.microbatch_size,
+        microbatches_per_step=training.microbatches_per_step,
+        inner_steps_max=training.inner_steps_max,
+        round_blocks=training.round_blocks,
+        rounds=run.rounds,
+        checkpoint_rounds=training.checkpoint_rounds,
+        optimizer=_optimizer(file),
+        outer=_outer(file),
+        wire=WireSpec(file.wire.activations),
+        data=data,
+        deadlines=DeadlineSpec(
+            step_ms=round(file.deadlines.step_s * 1000),
+            hop_ms=round(file.deadlines.hop_s * 1000),
+            exchange_ms=round(file.deadlines.exchange_s * 1000),
+        ),
+        checks=CheckSpec(
+            probability_nano=_nano(checks.probability),
+            window_steps=checks.window_steps,
+            challenge_window_blocks=checks.challenge_window_blocks,
+            on_fraud=checks.on_fraud,
+        ),
+        numerics=run.numerics,
+        seed=run.seed,
+        init_root=init_root,
+    )
+
+
+def _model(file: RunFile) -> ModelSpec:
+    model = file.model
+    return ModelSpec(
+        vocab_size=model.vocab_size,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        num_kv_heads=model.num_kv_heads,
+        intermediate_size=model.intermediate_size,
+        seq_len=model.seq_len,
+        rope_theta=model.rope_theta,
+        norm_eps_nano=_nano(model.norm_eps),
+    )
+
+
+def _optimizer(file: RunFile) -> OptimizerSpec:
+    optimizer = file.optimizer
+    rates, stride = learning_rates(file)
+    return OptimizerSpec(
+        beta1_nano=_nano(optimizer.beta1),
+        beta2_nano=_nano(optimizer.beta2),
+        eps_nano=_nano(optimizer.eps),
+        weight_decay_nano=_nano(optimizer.weight_decay),
+        clip_norm_nano=_nano(optimizer.clip_norm),
+        learning_rates_nano=rates,
+        learning_rate_stride=stride,
+    )
+
+
+def _outer(file: RunFile) -> OuterSpec:
+    outer = file.outer
+    return OuterSpec(
+        alpha_nano=_nano(outer.alpha),
+        beta_nano=_nano(outer.beta),
+        gamma_nano=_nano(outer.gamma),
+        alpha_ramp_rounds=outer.alpha_ramp_rounds or file.run.rounds // 5,
+        age_weights_nano=tuple(_nano(age) for age in outer.age_weights),
+        fragments=outer.fragments,
+        pull_only_rounds=outer.pull_only_rounds,
+        num_retries=outer.num_retries,
+        codec=outer.codec,
+        distance_max_nano=_nano(outer.distance_max),
+        loss_margin_nano=_nano(outer.loss_margin),
+    )
+
+
+def _genesis(
+    file: RunFile, validators: Mapping[PeerId, int], accounts: Mapping[PeerId, int], seed: bytes
+) -> Genesis:
+    ledger = file.ledger
+    peers = sorted({*validators, *accounts})
+    return Genesis(
+        name=file.run.name,
+        accounts=tuple(
+            GenesisAccount(p, Amount(accounts.get(p, 0)), Amount(validators.get(p, 0)))
+            for p in peers
+        ),
+        validators=tuple(sorted(validators)),
+        block_interval_ms=round(ledger.block_interval_s * 1000),
+        epoch_blocks=ledger.epoch_blocks,
+        beacon_delay=ledger.beacon_delay,
+        unbonding_epochs=ledger.unbonding_epochs,
+        stake_segments=ledger.stake_segments,
+        fee_min=Amount(ledger.fee_min),
+        fee_per_byte_nano=_nano(ledger.fee_per_byte),
+        seed=seed,
+    )
+
+
+def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
+    """The run file with the shape of the model it starts from, where it says nothing but the defaults.
+
+    ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
+    """
+    known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__}
+    known["norm_eps"] = known.pop("norm_eps_nano") / NANO
+    longest = known.pop("seq_len")
+    defaults = ModelSection()
+    for name, value in known.items():
+        given = getattr(file.model, name)
+        if given not in {value, getattr(defaults, name)}:
+            raise BadConfig(
+                f"[model] {name} = {given}, and the model of init_from has {value}",
+                hint=f"remove {name} from [model]: the shape comes from init_from",
+            )
+    if file.model.seq_len > max(longest, defaults.seq_len):
+        raise BadConfig(
+            f"[model] seq_len = {file.model.seq_len}, and the model of init_from has {longest} positions",
+            hint=f"set seq_len to at most {longest}",
+        )
+    known["seq_len"] = min(file.model.seq_len, longest)
+    return file.model_copy(update={"model": file.model.model_copy(update=known)})

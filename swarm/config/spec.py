@@ -1,0 +1,174 @@
+"""What peers must agree on: the genesis of a network and the spec of a run, hashed.
+
+Core: frozen, integers only. Fractions are counted in billionths (``_nano``) so that every machine reads
+the same number; a real learning-rate schedule is a table of integers, never a live cosine. Files that
+people write are read by ``config/load.py``, which builds these.
+"""
+
+from swarm.primitives.codec import Message, encode
+from swarm.primitives.crypto import digest
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId
+
+NANO = 1_000_000_000
+EXACT_NUMERICS = "seq-f32/1"
+"""The profile that gives the same bits on every machine; all others are native ones, which do not."""
+
+
+class ModelSpec(Message, frozen=True):
+    """A Llama-style decoder: RMSNorm, rotary positions, SwiGLU, untied embeddings."""
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    intermediate_size: int
+    seq_len: int
+    rope_theta: int
+    norm_eps_nano: int
+
+
+class OptimizerSpec(Message, frozen=True):
+    """AdamW with a clip on the norm of each shard's gradient."""
+
+    beta1_nano: int
+    beta2_nano: int
+    eps_nano: int
+    """Epsilon in units of 1e-9 (10 is the usual 1e-8)."""
+    weight_decay_nano: int
+    clip_norm_nano: int
+    learning_rates_nano: tuple[int, ...]
+    """Entry i serves steps [i * stride, (i + 1) * stride); the last entry serves all that follow."""
+    learning_rate_stride: int
+
+
+class OuterSpec(Message, frozen=True):
+    """The outer step of docs/spec/training.md section 3."""
+
+    alpha_nano: int
+    beta_nano: int
+    gamma_nano: int
+    alpha_ramp_rounds: int
+    age_weights_nano: tuple[int, ...]
+    """Factor on the partner's weight by its lag in rounds; a lag past the end gives 0."""
+    fragments: int
+    pull_only_rounds: int
+    num_retries: int
+    codec: str
+    """``int8``, ``int4`` or ``bf16``: how fragments travel where both sides have the same anchor."""
+    distance_max_nano: int = 0
+    """A partner farther away than so many times the median is taken at less than its weight; 0: never."""
+    loss_margin_nano: int = 0
+    """A partner that makes the loss worse by more nats is declined; 0: nobody measures."""
+
+
+class WireSpec(Message, frozen=True):
+    """What crosses a stage boundary (docs/spec/training.md section 5)."""
+
+    activations: str
+    """``bf16`` or ``int8``: activations on their way up, and gradients on their way down."""
+
+
+class DataSpec(Message, frozen=True):
+    """A token file and its held-out twin, named by the Merkle roots of their chunks."""
+
+    tokenizer: str
+    """``bytes``, or ``file`` for that of ``tokenizer_root``."""
+    train_root: Digest
+    train_bytes: int
+    heldout_root: Digest
+    heldout_bytes: int
+    dtype: str = "uint8"
+    """Of one token, little-endian: the narrowest of uint8, uint16 and uint32 that holds every id."""
+    num_token_ids: int = 256
+    """Every token of both files is below this, and this is at most the model's ``vocab_size``."""
+    tokenizer_root: Digest = NO_DIGEST
+    """The blob that holds the ``tokenizers`` file; nothing for bytes."""
+
+
+class DeadlineSpec(Message, frozen=True):
+    """How long a peer waits, in milliseconds."""
+
+    step_ms: int
+    hop_ms: int
+    exchange_ms: int
+
+
+class CheckSpec(Message, frozen=True):
+    """How segments are checked (docs/spec/protocol.md section 6)."""
+
+    probability_nano: int
+    window_steps: int
+    challenge_window_blocks: int
+    on_fraud: str = "evict"
+    """``evict``, or ``rollback``: the stage of a proven lie begins again from the checkpoint before it."""
+
+
+class RunSpec(Message, frozen=True):
+    """Everything that decides what a run computes. Its digest is the run's name."""
+
+    name: str
+    model: ModelSpec
+    num_stages: int
+    replicas_max: int
+    microbatch_size: int
+    microbatches_per_step: int
+    inner_steps_max: int
+    round_blocks: int
+    rounds: int
+    checkpoint_rounds: int
+    optimizer: OptimizerSpec
+    outer: OuterSpec
+    wire: WireSpec
+    data: DataSpec
+    deadlines: DeadlineSpec
+    checks: CheckSpec
+    numerics: str
+    """``native``, ``native-bf16`` or ``seq-f32/1``."""
+    seed: int
+    init_root: Digest
+    """Merkle root over the stages' initial parameter roots."""
+    initial_roots: tuple[Digest, ...] = ()
+    """One per stage, of blobs that peers fetch from each other; none when they are drawn from ``seed``."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether honest machines agree on every bit of this run."""
+        return self.numerics == EXACT_NUMERICS
+
+    @property
+    def digest(self) -> Digest:
+        """The name of this run: the first 16 bytes go into tickets."""
+        return digest("run-spec", encode(self))
+
+
+class GenesisAccount(Message, frozen=True):
+    """An account that exists before the first block."""
+
+    peer: PeerId
+    balance: Amount
+    stake: Amount
+
+
+class Genesis(Message, frozen=True):
+    """Block 0 of a network. Its digest is the chain id that every signature covers."""
+
+    name: str
+    accounts: tuple[GenesisAccount, ...]
+    """Sorted by peer, no duplicates."""
+    validators: tuple[PeerId, ...]
+    """Sorted; each has an account, and its stake is its power."""
+    block_interval_ms: int
+    epoch_blocks: int
+    beacon_delay: int
+    unbonding_epochs: int
+    stake_segments: int
+    fee_min: Amount
+    fee_per_byte_nano: int
+    seed: bytes
+    """32 random bytes: the beacon of height 0."""
+
+    @property
+    def chain(self) -> Digest:
+        """The chain id."""
+        return digest("genesis", encode(self))

@@ -1,0 +1,190 @@
+"""Announcements passed around, and looked up for those we cannot ask.
+
+Shell: one round every few seconds. A connected peer is asked directly over a kept stream (a millisecond);
+Kademlia, where one read costs a dozen fresh streams, serves those we have lost and those we never met.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from swarm.dht.directory import TOPIC, Announcement, PeerMap, fold, measured, parse_announcement
+from swarm.dht.records import RECORD_BYTES_MAX, SignedRecord, check_record, sign_record
+from swarm.errors import PeerFault, Unreachable
+from swarm.host.addresses import believable, is_loopback
+from swarm.host.service import Host
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey, peer_name
+from swarm.types import PeerId
+
+PROTOCOL = "/swarm/announce/1"
+
+ASK_S = 5.0
+CONCURRENCY = 6
+ASKED_MAX = 64
+"""Peers asked in one round, drawn anew each round where there are more."""
+
+TTL_S = 600
+"""An announcement is repeated every few seconds; ten minutes cover a long absence of the reader, not more."""
+
+PUBLISH_INTERVAL_S = 60.0
+LOOKUP_INTERVAL_S = 30.0
+"""How often the DHT is told about us, and asked about peers who do not answer."""
+
+log = logging.getLogger("swarm.dht")
+
+
+@dataclass(frozen=True)
+class Lookups:
+    """What the directory needs of the table: the methods of ``Dht`` of the same names."""
+
+    publish: Callable[[str, bytes, int], Awaitable[None]]
+    read: Callable[[str, PeerId], Awaitable[SignedRecord | None]]
+    provide: Callable[[bytes], Awaitable[None]]
+    find_providers: Callable[[bytes, int], Awaitable[list[PeerId]]]
+
+
+class Directory:
+    """Keeps the peer map up to date."""
+
+    def __init__(
+        self,
+        host: Host,
+        secret: SecretKey,
+        lookups: Lookups,
+        *,
+        current: Callable[[], Announcement],
+        roster: Callable[[], Sequence[PeerId]],
+        interval_s: float,
+    ) -> None:
+        self.peer_map = PeerMap()
+        self._host = host
+        self._secret = secret
+        self._lookups = lookups
+        self._current = current
+        self._roster = roster
+        self._interval_s = interval_s
+        self._providers: list[PeerId] = []
+        self._slots = trio.Semaphore(CONCURRENCY)
+        self._record = b""
+        self._renew()
+        host.serve(
+            PROTOCOL, self._answer, request_limit=RECORD_BYTES_MAX, concurrency=16, per_peer=2
+        )
+
+    async def run(self) -> None:
+        """Ask and publish until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_published)
+            nursery.start_soon(self._keep_looking_up)
+            while True:
+                self._renew()
+                async with trio.open_nursery() as round_nursery:
+                    for peer in self._targets():
+                        round_nursery.start_soon(self._ask, peer)
+                await trio.sleep(self._interval_s * random.uniform(0.9, 1.1))
+
+    def _renew(self) -> None:
+        """Sign what we announce now, and put ourselves on the map."""
+        said, seq = self._current(), time.time_ns()
+        record = sign_record(
+            self._secret, TOPIC, encode(said), seq=seq, expires_at=int(time.time()) + TTL_S
+        )
+        self._record = encode(record)
+        self.peer_map = fold(self.peer_map, self._host.peer, said, seq, trio.current_time())
+        self._measure(self._host.peer)
+
+    def _targets(self) -> list[PeerId]:
+        known = {*self._roster(), *self._providers, *self._host.connected()} - {self._host.peer}
+        found = sorted(known)
+        return random.sample(found, ASKED_MAX) if len(found) > ASKED_MAX else found
+
+    async def _ask(self, peer: PeerId) -> None:
+        async with self._slots:
+            try:
+                reply = await self._host.call(
+                    peer,
+                    PROTOCOL,
+                    self._record,
+                    timeout_s=ASK_S,
+                    reply_limit=RECORD_BYTES_MAX,
+                    idempotent=True,
+                )
+                self._take(peer, reply)
+            except PeerFault as fault:
+                self._host.blame(peer, fault)
+            except Unreachable as error:
+                log.debug("%s", error)
+        self._measure(peer)
+
+    async def _answer(self, peer: PeerId, request: bytes) -> bytes:
+        self._take(peer, request)
+        self._measure(peer)
+        return self._record
+
+    def _take(self, peer: PeerId, data: bytes) -> None:
+        """Fold a record that ``peer`` sent about itself; raises ``PeerFault``."""
+        record = check_record(data, topic=TOPIC, peer=peer, now_s=int(time.time()))
+        self._fold(peer, record)
+
+    def _fold(self, peer: PeerId, record: SignedRecord) -> None:
+        said = parse_announcement(record.payload)
+        self.peer_map = fold(self.peer_map, peer, said, record.seq, trio.current_time())
+
+    def _measure(self, peer: PeerId) -> None:
+        up_bytes, down_bytes = self._host.traffic(peer)
+        self.peer_map = measured(
+            self.peer_map,
+            peer,
+            rtt_ms=0 if peer == self._host.peer else self._host.rtt_ms(peer),
+            up_bytes=up_bytes,
+            down_bytes=down_bytes,
+            is_connected=peer == self._host.peer or self._host.is_connected(peer),
+            now=trio.current_time(),
+        )
+
+    # ---- the table
+
+    async def _keep_published(self) -> None:
+        """Put our announcement on the DHT, and our name under our run."""
+        while True:
+            said = self._current()
+            try:
+                await self._lookups.publish(TOPIC, encode(said), TTL_S)
+                if said.run16:
+                    await self._lookups.provide(said.run16)
+                    self._providers = await self._lookups.find_providers(said.run16, ASKED_MAX)
+            except Unreachable as error:
+                log.debug("not published: %s", error)
+                await trio.sleep(self._interval_s)
+                continue
+            await trio.sleep(PUBLISH_INTERVAL_S * random.uniform(0.9, 1.1))
+
+    async def _keep_looking_up(self) -> None:
+        """Ask the DHT where those are who do not answer."""
+        while True:
+            await trio.sleep(self._interval_s * random.uniform(0.9, 1.1))
+            lost = [peer for peer in self._targets() if not self._host.is_connected(peer)]
+            async with trio.open_nursery() as nursery:
+                for peer in lost:
+                    nursery.start_soon(self._look_up, peer)
+            if lost:
+                await trio.sleep(LOOKUP_INTERVAL_S - self._interval_s)
+
+    async def _look_up(self, peer: PeerId) -> None:
+        try:
+            record = await self._lookups.read(TOPIC, peer)
+            if record is None:
+                return
+            self._fold(peer, record)
+            said = parse_announcement(record.payload)
+        except (Unreachable, PeerFault) as error:
+            log.debug("no announcement of %s: %s", peer_name(peer), error)
+            return
+        # Its loopback addresses mean us only if we listen there, too.
+        here = "127.0.0.1" if any(map(is_loopback, self._host.addresses())) else ""
+        self._host.learn(peer, believable(said.addresses, here))

@@ -1,0 +1,148 @@
+"""Bytes as numbered, hashed chunks, and back.
+
+Core: pure functions.
+
+Two manifests. A trade's ``Manifest`` lists the chunks of one payload in flight, and its root is in the
+signed offer. A ``BlobManifest`` lists the 1 MiB chunks of a tensor or file whose root is
+``swarm.primitives.commitments.tensor_hash``: what the ledger and the run name is what peers fetch. A blob of
+at most one
+chunk travels inside its manifest, because nothing shorter than itself proves it.
+"""
+
+from collections.abc import Sequence
+
+from swarm.errors import BrokenPromise
+from swarm.primitives.codec import Message, encode
+from swarm.primitives.commitments import (
+    TENSOR_CHUNK_BYTES,
+    chunk_digest,
+    chunk_digests,
+    tensor_hash,
+    tensor_root,
+)
+from swarm.primitives.crypto import fast_digest
+from swarm.types import Bytes, Digest
+
+HASH_BYTES = 32
+BLOB_BYTES_MAX = 16 << 30
+"""Largest blob: its manifest is then 512 KiB and fits one reply."""
+DTYPE_CHARS_MAX = 16
+SHAPE_LENGTH_MAX = 8
+
+
+class Manifest(Message, frozen=True):
+    """The chunks of one payload; all have ``chunk_bytes`` but the last, which has what is left."""
+
+    num_bytes: int
+    chunk_bytes: int
+    hashes: bytes
+    """32 bytes for each chunk."""
+
+    @property
+    def root(self) -> Digest:
+        """What the signed offer names."""
+        return fast_digest("manifest", encode((self.num_bytes, self.chunk_bytes)), self.hashes)
+
+    @property
+    def num_chunks(self) -> int:
+        """How many chunks there are."""
+        return -(-self.num_bytes // self.chunk_bytes)
+
+
+def manifest(data: Bytes, chunk_bytes: int) -> Manifest:
+    """List the chunks of ``data``."""
+    view = memoryview(data)
+    starts = range(0, len(view), chunk_bytes)
+    hashes = b"".join(_chunk_hash(view[start : start + chunk_bytes]) for start in starts)
+    return Manifest(len(view), chunk_bytes, hashes)
+
+
+def check_manifest(claimed: Manifest, root: Digest) -> None:
+    """Raise ``BrokenPromise`` unless a manifest is well formed and is the one ``root`` names."""
+    if claimed.num_bytes < 0 or claimed.chunk_bytes < 1:
+        raise BrokenPromise("a manifest of nothing")
+    if len(claimed.hashes) != HASH_BYTES * claimed.num_chunks or claimed.root != root:
+        raise BrokenPromise("a manifest that is not the one promised")
+
+
+def verify_chunk(promised: Manifest, index: int, chunk: Bytes) -> None:
+    """Raise ``BrokenPromise`` unless ``chunk`` is number ``index`` of a checked manifest."""
+    start = index * promised.chunk_bytes
+    expected = min(promised.chunk_bytes, promised.num_bytes - start)
+    place = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
+    if len(chunk) != expected or _chunk_hash(chunk) != promised.hashes[place]:
+        raise BrokenPromise(f"chunk {index} is not the one promised")
+
+
+class BlobManifest(Message, frozen=True):
+    """What a blob is and which chunks it has."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    num_bytes: int
+    hashes: bytes
+    """32 bytes for each 1 MiB chunk; empty if the blob is inline."""
+    inline: bytes
+    """The whole blob if it has at most 1 MiB, else empty."""
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks to fetch; none if the blob is inline."""
+        return len(self.hashes) // HASH_BYTES
+
+    def chunk_length(self, index: int) -> int:
+        """Bytes in chunk ``index``."""
+        return min(TENSOR_CHUNK_BYTES, self.num_bytes - index * TENSOR_CHUNK_BYTES)
+
+
+def inline_manifest(data: bytes, *, dtype: str, shape: Sequence[int]) -> BlobManifest:
+    """The manifest of a blob of at most 1 MiB."""
+    return BlobManifest(dtype, tuple(shape), len(data), b"", data)
+
+
+def chunked_manifest(
+    num_bytes: int, digests: Sequence[Digest], *, dtype: str, shape: Sequence[int]
+) -> BlobManifest:
+    """The manifest of a larger blob from the digests of its 1 MiB chunks."""
+    return BlobManifest(dtype, tuple(shape), num_bytes, b"".join(digests), b"")
+
+
+def blob_manifest(data: Bytes, *, dtype: str, shape: Sequence[int]) -> BlobManifest:
+    """The manifest of bytes in memory."""
+    if len(data) <= TENSOR_CHUNK_BYTES:
+        return inline_manifest(bytes(data), dtype=dtype, shape=shape)
+    return chunked_manifest(len(data), chunk_digests(data), dtype=dtype, shape=shape)
+
+
+def blob_root(blob: BlobManifest) -> Digest:
+    """The name of a blob: ``tensor_hash`` of its bytes."""
+    if blob.num_bytes <= TENSOR_CHUNK_BYTES:
+        return tensor_hash(blob.dtype, blob.shape, blob.inline)
+    step = range(0, len(blob.hashes), HASH_BYTES)
+    digests = [Digest(blob.hashes[i : i + HASH_BYTES]) for i in step]
+    return tensor_root(blob.dtype, blob.shape, blob.num_bytes, digests)
+
+
+def check_blob_manifest(blob: BlobManifest, root: Digest, num_bytes_max: int) -> None:
+    """Raise ``BrokenPromise`` unless a manifest is well formed, small enough and named ``root``."""
+    if not 0 <= blob.num_bytes <= min(num_bytes_max, BLOB_BYTES_MAX):
+        raise BrokenPromise(f"a blob of {blob.num_bytes} bytes where {num_bytes_max} are allowed")
+    if len(blob.dtype) > DTYPE_CHARS_MAX or len(blob.shape) > SHAPE_LENGTH_MAX:
+        raise BrokenPromise("a blob of an absurd type")
+    is_inline = blob.num_bytes <= TENSOR_CHUNK_BYTES
+    chunks = 0 if is_inline else -(-blob.num_bytes // TENSOR_CHUNK_BYTES)
+    if len(blob.hashes) != HASH_BYTES * chunks:
+        raise BrokenPromise("a manifest with the wrong number of chunks")
+    if len(blob.inline) != (blob.num_bytes if is_inline else 0) or blob_root(blob) != root:
+        raise BrokenPromise("a manifest that is not the one asked for")
+
+
+def verify_blob_chunk(blob: BlobManifest, index: int, chunk: Bytes) -> None:
+    """Raise ``BrokenPromise`` unless ``chunk`` is number ``index`` of a checked manifest."""
+    place = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
+    if len(chunk) != blob.chunk_length(index) or chunk_digest(chunk) != blob.hashes[place]:
+        raise BrokenPromise(f"chunk {index} of a blob is not the one promised")
+
+
+def _chunk_hash(chunk: Bytes) -> Digest:
+    return fast_digest("chunk", memoryview(chunk).cast("B"))

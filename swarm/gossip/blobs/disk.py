@@ -1,0 +1,272 @@
+"""The folder of blobs: whole ones, ones on their way, and their manifests.
+
+Shell: disk only; every call blocks and belongs in a worker thread.
+
+``<root>`` is a whole blob, ``<root>.part`` one on its way (its chunks are believed only after hashing them
+again), ``<root>.list`` the manifest of either. A file gets its final name only after it was fsynced. What is
+on its way and nobody fetches any more makes room for what is wanted: the one untouched for longest goes first.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.errors import BadConfig, PeerFault
+from swarm.gossip.blobs.chunks import (
+    BLOB_BYTES_MAX,
+    BlobManifest,
+    blob_root,
+    check_blob_manifest,
+    chunked_manifest,
+    inline_manifest,
+    verify_blob_chunk,
+)
+from swarm.gossip.trade.messages import REPLY_BYTES_MAX
+from swarm.primitives.codec import decode, encode, replace
+from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, chunk_digest
+from swarm.types import NO_DIGEST, Digest
+
+_NAME = re.compile("[0-9a-f]{64}")
+_INCOMING = "incoming.part"
+"""A local file while it is copied in; it has no name yet."""
+_BLOCK_BYTES = 512
+"""Unit of ``st_blocks``, whatever the disk's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A blob on its way: what it will take, what of it may be here, and when that last changed."""
+
+    root: Digest
+    num_bytes: int
+    """All of it: so much of the quota is set aside for it."""
+    held_bytes: int
+    """What the disk has of it; nothing of this is believed before it was hashed again."""
+    touched_s: float
+    """Seconds since 1970."""
+
+
+def partials(folder: Path) -> list[Partial]:
+    """The blobs on their way in a folder, the one untouched for longest first; nothing is changed."""
+    found = list[Partial]()
+    for path in folder.glob("*.part") if folder.is_dir() else ():
+        if not _NAME.fullmatch(path.stem):
+            continue
+        try:
+            status = path.lstat()
+        except FileNotFoundError:  # it has just become whole
+            continue
+        held = min(status.st_blocks * _BLOCK_BYTES, status.st_size)
+        root = Digest(bytes.fromhex(path.stem))
+        found.append(Partial(root, status.st_size, held, status.st_mtime))
+    return sorted(found, key=lambda partial: (partial.touched_s, partial.root))
+
+
+class BlobStore:
+    """One folder with a quota. Calls that change it are made one at a time; reads at any time."""
+
+    def __init__(self, folder: Path, *, quota_bytes: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._quota_bytes = quota_bytes
+        self.in_use: set[Digest] = set()
+        """What is being fetched now: never given up to make room."""
+
+    def path(self, root: Digest) -> Path:
+        """The file of a whole blob."""
+        return self._folder / root.hex()
+
+    def has(self, root: Digest) -> bool:
+        """Whether the whole blob is here."""
+        return self.path(root).is_file() and self._list(root).is_file()
+
+    def roots(self) -> list[Digest]:
+        """All whole blobs, sorted."""
+        names = [path.stem for path in self._folder.glob("*.list") if _NAME.fullmatch(path.stem)]
+        return [root for name in sorted(names) if self.has(root := Digest(bytes.fromhex(name)))]
+
+    def remove(self, root: Digest) -> None:
+        """Forget a blob, whole or partial."""
+        for path in (self.path(root), self._part(root), self._list(root)):
+            path.unlink(missing_ok=True)
+
+    def give_up(self) -> int:
+        """Forget all that is on its way and not in use; returns the bytes that are free again."""
+        freed = self._bytes_used()
+        (self._folder / _INCOMING).unlink(missing_ok=True)
+        for partial in self._idle():
+            self._drop(partial.root)
+        return freed - self._bytes_used()
+
+    def add_bytes(self, data: memoryview, dtype: str, shape: tuple[int, ...]) -> Digest:
+        """Copy bytes in; returns their root. Raises ``BadConfig`` if they do not fit."""
+        size = TENSOR_CHUNK_BYTES
+        chunks = (bytes(data[start : start + size]) for start in range(0, len(data), size))
+        return self._add(chunks, len(data), dtype, shape)
+
+    def add_file(self, source: Path, dtype: str, shape: tuple[int, ...] | None) -> Digest:
+        """Copy a file in; returns its root. Raises ``BadConfig`` if it does not fit."""
+        num_bytes = source.stat().st_size
+        with source.open("rb") as file:
+            chunks = iter(lambda: file.read(TENSOR_CHUNK_BYTES), b"")
+            return self._add(chunks, num_bytes, dtype, (num_bytes,) if shape is None else shape)
+
+    def load(self, root: Digest) -> BlobManifest | None:
+        """The manifest of a blob that is here, whole or partial, with its inline data; None if there is none.
+
+        A manifest or an inline blob that the disk has damaged is removed, and counts as absent.
+        """
+        if not self._list(root).is_file():
+            return None
+        try:
+            stored = decode(BlobManifest, self._list(root).read_bytes(), limit=REPLY_BYTES_MAX)
+            is_inline = stored.num_bytes <= TENSOR_CHUNK_BYTES
+            inline = self.path(root).read_bytes() if is_inline else b""
+            manifest = replace(stored, inline=inline)
+            check_blob_manifest(manifest, root, BLOB_BYTES_MAX)
+        except (PeerFault, FileNotFoundError):
+            self.remove(root)
+            return None
+        return manifest
+
+    def read_chunk(self, root: Digest, manifest: BlobManifest, index: int) -> bytes | None:
+        """A chunk of a whole blob; None, and the blob removed, if the disk has damaged it.
+
+        What is sent is hashed first: a rotten disk would otherwise look like a liar to the others.
+        """
+        try:
+            with self.path(root).open("rb") as file:
+                file.seek(index * TENSOR_CHUNK_BYTES)
+                chunk = file.read(manifest.chunk_length(index))
+            verify_blob_chunk(manifest, index, chunk)
+        except (PeerFault, FileNotFoundError):
+            self.remove(root)
+            return None
+        return chunk
+
+    def begin(self, root: Digest, manifest: BlobManifest) -> frozenset[int]:
+        """Make room for a blob and return the chunks of it that are here already.
+
+        An inline blob is whole at once. Raises ``BadConfig`` if it does not fit.
+        """
+        part = self._part(root)
+        is_begun = part.is_file() and part.stat().st_size == manifest.num_bytes
+        if manifest.num_chunks == 0:
+            self._check_room(manifest.num_bytes, keep=root)
+            part.write_bytes(manifest.inline)
+        elif is_begun:
+            os.utime(part)
+        else:
+            part.unlink(missing_ok=True)
+            self._check_room(manifest.num_bytes, keep=root)
+            with part.open("wb") as file:
+                file.truncate(manifest.num_bytes)
+        self._write_list(root, manifest)
+        return self._held(root, manifest)
+
+    def write_chunk(self, root: Digest, index: int, data: bytes) -> None:
+        """Write a verified chunk to its place."""
+        with self._part(root).open("r+b") as file:
+            file.seek(index * TENSOR_CHUNK_BYTES)
+            file.write(data)
+
+    def keep(self, root: Digest) -> None:
+        """Every chunk is here: make the blob whole, durably."""
+        _sync(self._part(root))
+        self._part(root).replace(self.path(root))
+        _sync(self._folder)
+
+    def _add(
+        self, chunks: Iterator[bytes], num_bytes: int, dtype: str, shape: tuple[int, ...]
+    ) -> Digest:
+        incoming = self._folder / _INCOMING
+        incoming.unlink(missing_ok=True)  # of a process that was killed
+        self._check_room(num_bytes)
+        digests, last, left = list[Digest](), b"", num_bytes
+        with incoming.open("wb") as file:
+            for last in chunks:
+                left -= len(last)
+                if left < 0:
+                    break
+                file.write(last)
+                digests.append(chunk_digest(last))
+        if left:
+            incoming.unlink()
+            raise BadConfig(
+                "a file changed while it was copied", hint="wait until nobody writes it"
+            )
+        if num_bytes <= TENSOR_CHUNK_BYTES:
+            manifest = inline_manifest(last, dtype=dtype, shape=shape)
+        else:
+            manifest = chunked_manifest(num_bytes, digests, dtype=dtype, shape=shape)
+        root = blob_root(manifest)
+        self._write_list(root, manifest)
+        incoming.replace(self._part(root))
+        self.keep(root)
+        return root
+
+    def _held(self, root: Digest, manifest: BlobManifest) -> frozenset[int]:
+        held = set[int]()
+        with self._part(root).open("rb") as file:
+            for index in range(manifest.num_chunks):
+                try:
+                    verify_blob_chunk(manifest, index, file.read(manifest.chunk_length(index)))
+                except PeerFault:
+                    continue
+                held.add(index)
+        return frozenset(held)
+
+    def _check_room(self, num_bytes: int, keep: Digest = NO_DIGEST) -> None:
+        """Raise ``BadConfig`` unless so much fits; idle partial blobs other than ``keep`` make way for it."""
+        over = self._bytes_used() + num_bytes - self._quota_bytes
+        idle = [partial for partial in self._idle() if partial.root != keep]
+        if 0 < over <= sum(partial.num_bytes for partial in idle):
+            for partial in idle:
+                if over <= 0:
+                    break
+                self._drop(partial.root)
+                over -= partial.num_bytes
+        if over > 0:
+            used = self._bytes_used()
+            raise BadConfig(
+                f"{num_bytes >> 20} MiB more do not fit: {used >> 20} of {self._quota_bytes >> 20} MiB"
+                f" of {self._folder} are used",
+                hint="raise disk_quota_mb in node.toml",
+            )
+
+    def _idle(self) -> list[Partial]:
+        return [found for found in partials(self._folder) if found.root not in self.in_use]
+
+    def _drop(self, root: Digest) -> None:
+        """Forget what is on its way, but no whole blob of that name."""
+        self._part(root).unlink(missing_ok=True)
+        if not self.path(root).is_file():
+            self._list(root).unlink(missing_ok=True)
+
+    def _bytes_used(self) -> int:
+        used = 0
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # a blob has just become whole
+                used += path.lstat().st_size
+        return used
+
+    def _write_list(self, root: Digest, manifest: BlobManifest) -> None:
+        self._list(root).write_bytes(encode(replace(manifest, inline=b"")))
+        _sync(self._list(root))
+
+    def _part(self, root: Digest) -> Path:
+        return self._folder / f"{root.hex()}.part"
+
+    def _list(self, root: Digest) -> Path:
+        return self._folder / f"{root.hex()}.list"
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,234 @@
+"""Fetch a blob's chunks from many peers: which chunk next, from whom, and who is not asked again.
+
+Core: time comes in as ``now``; chunks come in verified or not at all.
+
+    manifest, then each chunk:   WANTED --next_task--> ASKED --receive--> HELD
+                                   ^                     |
+                                   +- lost, missing, lie +
+
+A peer that lies is never asked again, a peer that is silent rests longer each time, a peer that has not got
+the blob rests a little: it may still be fetching it.
+"""
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from swarm.errors import OutOfTurn, PeerFault, Unreachable
+from swarm.gossip.blobs.chunks import (
+    BLOB_BYTES_MAX,
+    BlobManifest,
+    check_blob_manifest,
+    verify_blob_chunk,
+)
+from swarm.gossip.trade.messages import (
+    BlobChunk,
+    BlobFound,
+    BlobMissing,
+    BlobReply,
+    decode_blob_reply,
+)
+from swarm.types import Digest, PeerId
+
+PER_PEER_MAX = 2
+"""Chunks asked of one peer at once: one travels while the next is read."""
+IN_FLIGHT_MAX = 8
+"""Chunks asked at once: 8 MiB of memory, and enough links to fill a downlink."""
+REST_S = 0.5
+"""Rest after a first failure; it doubles up to ``REST_S_MAX``."""
+REST_S_MAX = 15.0
+MISSING_REST_S = 3.0
+"""Rest of a peer that has not got the blob yet."""
+
+
+@dataclass(slots=True)
+class _Source:
+    in_flight: int = 0
+    failures: int = 0
+    asked: int = 0
+    resting_until: float = 0.0
+    is_liar: bool = False
+
+
+@dataclass(slots=True)
+class BlobSources:
+    """What one download knows about the peers it may ask."""
+
+    _sources: dict[PeerId, _Source] = field(default_factory=dict[PeerId, _Source])
+
+    def choose(self, peers: Sequence[PeerId], now: float) -> PeerId | None:
+        """The peer to ask next: the least busy, then the most reliable, then the least asked."""
+        able = [(self._of(peer), peer) for peer in peers if self._is_able(peer, now)]
+        if not able:
+            return None
+        return min(able, key=lambda s: (s[0].in_flight, s[0].failures, s[0].asked, s[1]))[1]
+
+    def asked(self, peer: PeerId) -> None:
+        """A request went out."""
+        source = self._of(peer)
+        source.in_flight += 1
+        source.asked += 1
+
+    def answered(self, peer: PeerId) -> None:
+        """It came back good."""
+        source = self._of(peer)
+        source.in_flight -= 1
+        source.failures = 0
+
+    def lost(self, peer: PeerId, now: float) -> None:
+        """It broke, timed out or was refused."""
+        source = self._of(peer)
+        source.in_flight -= 1
+        source.failures += 1
+        source.resting_until = now + min(REST_S * 2.0 ** (source.failures - 1), REST_S_MAX)
+
+    def missing(self, peer: PeerId, now: float) -> None:
+        """The peer has not got it."""
+        source = self._of(peer)
+        source.in_flight -= 1
+        source.resting_until = now + MISSING_REST_S
+
+    def lied(self, peer: PeerId) -> None:
+        """What came is not what was promised: never ask again."""
+        source = self._of(peer)
+        source.in_flight -= 1
+        source.is_liar = True
+
+    def _of(self, peer: PeerId) -> _Source:
+        return self._sources.setdefault(peer, _Source())
+
+    def _is_able(self, peer: PeerId, now: float) -> bool:
+        source = self._of(peer)
+        return (
+            not source.is_liar and source.in_flight < PER_PEER_MAX and source.resting_until <= now
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTask:
+    """Effect: ask ``peer`` for chunk ``index``, or for the manifest if that is None."""
+
+    peer: PeerId
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Effect: make room for this blob, then call ``begin`` with the chunks already held."""
+
+    manifest: BlobManifest
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStore:
+    """Effect: write a verified chunk to its place."""
+
+    index: int
+    data: bytes
+
+
+class Download:
+    """One blob on its way in; first its manifest, then its chunks."""
+
+    def __init__(self, root: Digest, num_bytes_max: int, *, now: float) -> None:
+        self.manifest: BlobManifest | None = None
+        self.num_bytes_held = 0
+        self._root = root
+        self._num_bytes_max = num_bytes_max
+        self._progress_at = now
+        self._sources = BlobSources()
+        self._wanted: deque[int | None] = deque([None])
+        self._missing = 1
+        self._in_flight = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every chunk is held."""
+        return self.manifest is not None and self._missing == 0
+
+    def is_stalled(self, now: float, patience_s: float) -> bool:
+        """Whether nothing new came for ``patience_s``."""
+        return now - self._progress_at > patience_s
+
+    def next_task(self, peers: Sequence[PeerId], now: float) -> ChunkTask | None:
+        """The next request to send; None if there is nothing to ask or nobody to ask now."""
+        if not self._wanted or self._in_flight >= IN_FLIGHT_MAX:
+            return None
+        peer = self._sources.choose(peers, now)
+        if peer is None:
+            return None
+        self._sources.asked(peer)
+        self._in_flight += 1
+        return ChunkTask(peer, self._wanted.popleft())
+
+    def receive(self, task: ChunkTask, raw: bytes, now: float) -> Begin | ChunkStore | None:
+        """Take an answer; raise ``PeerFault`` if it is no honest one (what was asked is wanted again).
+
+        Raises ``Unreachable`` for a true manifest of a larger blob than this download allows: whoever named
+        the blob said a false size, not the peer that has it.
+        """
+        try:
+            effect = self._check(task, decode_blob_reply(raw))
+        except PeerFault:
+            self.lied(task)
+            raise
+        if effect is None:
+            self._again(task)
+            self._sources.missing(task.peer, now)
+            return None
+        self._in_flight -= 1
+        self._sources.answered(task.peer)
+        self._progress_at = now
+        if isinstance(effect, Begin):
+            self._check_size(effect.manifest)
+        else:
+            self._missing -= 1
+            self.num_bytes_held += len(effect.data)
+        return effect
+
+    def begin(self, manifest: BlobManifest, have: Collection[int], now: float) -> None:
+        """The room is made: fetch the chunks that are not in ``have``.
+
+        Raises ``Unreachable`` if the blob is larger than this download allows.
+        """
+        self._check_size(manifest)
+        self.manifest = manifest
+        self._wanted = deque(i for i in range(manifest.num_chunks) if i not in have)
+        self._missing = len(self._wanted)
+        self._progress_at = now
+        self.num_bytes_held = sum(manifest.chunk_length(index) for index in sorted(have))
+
+    def lost(self, task: ChunkTask, now: float) -> None:
+        """The request broke, timed out or was refused."""
+        self._again(task)
+        self._sources.lost(task.peer, now)
+
+    def lied(self, task: ChunkTask) -> None:
+        """The answer was no honest one."""
+        self._again(task)
+        self._sources.lied(task.peer)
+
+    def _check(self, task: ChunkTask, reply: BlobReply) -> Begin | ChunkStore | None:
+        match reply, task.index:
+            case BlobFound(manifest), None:
+                check_blob_manifest(manifest, self._root, BLOB_BYTES_MAX)
+                return Begin(manifest)
+            case BlobChunk(data), int(index):
+                assert self.manifest is not None, "chunks are asked for only under a manifest"
+                verify_blob_chunk(self.manifest, index, data)
+                return ChunkStore(index, data)
+            case BlobMissing(), _:
+                return None
+            case _:
+                raise OutOfTurn(f"{type(reply).__name__} where it was not asked for")
+
+    def _check_size(self, manifest: BlobManifest) -> None:
+        if manifest.num_bytes > self._num_bytes_max:
+            raise Unreachable(
+                f"blob {self._root.hex()[:16]} has {manifest.num_bytes} bytes, and whoever named it"
+                f" promised at most {self._num_bytes_max}"
+            )
+
+    def _again(self, task: ChunkTask) -> None:
+        self._in_flight -= 1
+        self._wanted.appendleft(task.index)

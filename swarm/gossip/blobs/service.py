@@ -1,0 +1,306 @@
+"""Content-addressed chunks from many peers: data, checkpoints, logs.
+
+Shell: owns the streams and the blame; ``gossip/blobs/download.py`` decides whom to ask,
+``gossip/blobs/disk.py`` keeps the files.
+
+A blob is named by ``swarm.primitives.commitments.tensor_hash``: what the run spec and the ledger name can be
+fetched.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from swarm.errors import BadConfig, OutOfTurn, PeerFault, SwarmError, Unreachable, UsageError
+from swarm.gossip.blobs.chunks import BlobManifest
+from swarm.gossip.blobs.disk import BlobStore
+from swarm.gossip.blobs.download import Begin, ChunkStore, ChunkTask, Download
+from swarm.gossip.trade.messages import (
+    REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    BlobChunk,
+    BlobChunkRequest,
+    BlobFound,
+    BlobMissing,
+    ManifestRequest,
+    check_root,
+    decode_blob_request,
+)
+from swarm.gossip.trade.service import TradeLinks
+from swarm.primitives.codec import encode
+from swarm.types import Digest, PeerId
+
+BLOB_PROTOCOL = "/swarm/blob/1"
+CALL_TIMEOUT_S = 30.0
+"""Longest wait for one chunk: 1 MiB at 300 kbit/s."""
+PATIENCE_S = 60.0
+"""A download without anything new for this long is given up (what is held stays on disk)."""
+LOOK_AGAIN_S = 0.5
+"""How often the caller's list of peers is read while nobody on it can be asked."""
+MANIFESTS_CACHED_MAX = 16
+"""Manifests in memory: at most 16 MiB, and one read for each blob served."""
+SERVED_MAX = 16
+"""Chunks read and sent at once: 16 MiB of memory."""
+SERVED_PER_PEER_MAX = 4
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Peers = Callable[[], Sequence[PeerId]]
+Progress = Callable[[int, int], None]
+"""Called with (bytes held, bytes in all)."""
+
+
+class Blobs:
+    """The blobs of one node: serves them, adds local ones, fetches those of others."""
+
+    def __init__(self, folder: Path, host: TradeLinks, *, quota_bytes: int) -> None:
+        self._shelf = BlobStore(folder, quota_bytes=quota_bytes)
+        self._host = host
+        self._manifests: OrderedDict[Digest, BlobManifest] = OrderedDict()
+        self._fetching: dict[Digest, _Turn] = {}
+        self._changing = trio.Lock()
+        host.serve(
+            BLOB_PROTOCOL,
+            self._answer,
+            request_limit=REQUEST_BYTES_MAX,
+            concurrency=SERVED_MAX,
+            per_peer=SERVED_PER_PEER_MAX,
+        )
+
+    def has(self, root: Digest) -> bool:
+        """Whether the whole blob is here."""
+        return self._shelf.has(root)
+
+    def path(self, root: Digest) -> Path:
+        """The file of a blob that is here; raises ``UsageError`` otherwise."""
+        if not self.has(root):
+            raise UsageError(f"blob {root.hex()[:16]} is not here")
+        return self._shelf.path(root)
+
+    async def manifest(self, root: Digest) -> BlobManifest | None:
+        """What a whole blob says it is, checked against its name; None if it is not here, or damaged."""
+        return await self._manifest(root)
+
+    def roots(self) -> list[Digest]:
+        """All whole blobs, sorted."""
+        return self._shelf.roots()
+
+    async def remove(self, root: Digest) -> None:
+        """Forget a blob, whole or partial."""
+        self._manifests.pop(root, None)
+        async with self._changing:
+            await _on_disk(self._shelf.remove, root)
+
+    async def add(
+        self,
+        source: bytes | bytearray | memoryview | Path,
+        *,
+        dtype: str = "uint8",
+        shape: tuple[int, ...] | None = None,
+    ) -> Digest:
+        """Copy bytes or a file into the folder, serve them, and return their root.
+
+        The root is ``tensor_hash(dtype, shape, bytes)``; ``shape`` is by default the number of bytes.
+        Raises ``BadConfig`` if they do not fit the quota or the disk.
+        """
+        async with self._changing:
+            if isinstance(source, Path):
+                return await _on_disk(self._shelf.add_file, source, dtype, shape)
+            view = memoryview(source).cast("B")
+            shape = (len(view),) if shape is None else shape
+            return await _on_disk(self._shelf.add_bytes, view, dtype, shape)
+
+    async def fetch(
+        self,
+        root: Digest,
+        num_bytes_max: int,
+        peers: Peers,
+        progress: Progress | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> Path:
+        """Get a blob of at most ``num_bytes_max`` bytes from any of ``peers()`` and return its file.
+
+        Every chunk is verified; a liar is blamed and the others go on. Cancelling keeps what is held for
+        the next try. Raises ``Unreachable`` after ``patience_s`` without progress or for a blob that is
+        larger, ``BadConfig`` if it does not fit the quota or the disk.
+        """
+        turn = self._fetching.setdefault(root, _Turn())
+        self._shelf.in_use.add(root)
+        try:
+            await turn.take(root, patience_s)
+            try:
+                if not self.has(root):
+                    machine = turn.machine = Download(root, num_bytes_max, now=trio.current_time())
+                    fetching = _Fetching(self._host, self._shelf, self._changing, root, machine)
+                    await fetching.run(peers, progress, patience_s)
+            finally:
+                turn.machine = None
+                turn.lock.release()
+        finally:
+            if not turn.lock.locked() and not turn.lock.statistics().tasks_waiting:
+                self._fetching.pop(root, None)
+                self._shelf.in_use.discard(root)
+        return self.path(root)
+
+    async def _answer(self, peer: PeerId, raw: bytes) -> bytes:
+        del peer  # blobs are for everybody
+        message = decode_blob_request(raw)
+        check_root(message.root)
+        manifest = await self._manifest(message.root)
+        if manifest is None:
+            return encode(BlobMissing())
+        match message:
+            case ManifestRequest():
+                return encode(BlobFound(manifest))
+            case BlobChunkRequest(root, index):
+                if not 0 <= index < manifest.num_chunks:
+                    raise OutOfTurn(f"chunk {index} of a blob of {manifest.num_chunks}")
+                chunk = await _on_disk(self._shelf.read_chunk, root, manifest, index)
+                return encode(BlobMissing() if chunk is None else BlobChunk(chunk))
+
+    async def _manifest(self, root: Digest) -> BlobManifest | None:
+        if not self.has(root):
+            return None
+        manifest = self._manifests.get(root)
+        if manifest is None:
+            manifest = await _on_disk(self._shelf.load, root)
+            if manifest is None:
+                return None
+            self._manifests[root] = manifest
+            if len(self._manifests) > MANIFESTS_CACHED_MAX:
+                self._manifests.popitem(last=False)
+        return manifest
+
+
+class _Turn:
+    """Those who want one blob: one fetches it, the others wait for what it brings."""
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()
+        self.machine: Download | None = None
+        """Of whoever fetches now."""
+
+    async def take(self, root: Digest, patience_s: float) -> None:
+        """Be the one who fetches; raises ``Unreachable`` when who does gets nothing for ``patience_s``."""
+        while True:
+            with trio.move_on_after(LOOK_AGAIN_S):
+                await self.lock.acquire()
+                return
+            machine = self.machine
+            if machine is not None and machine.is_stalled(trio.current_time(), patience_s):
+                raise _unserved(root)
+
+
+def _unserved(root: Digest) -> Unreachable:
+    return Unreachable(f"nobody serves blob {root.hex()[:16]}")
+
+
+class _Fetching:
+    """One blob being fetched: wait, ask, write, blame."""
+
+    def __init__(
+        self,
+        host: TradeLinks,
+        shelf: BlobStore,
+        changing: trio.Lock,
+        root: Digest,
+        machine: Download,
+    ) -> None:
+        self._host = host
+        self._shelf = shelf
+        self._changing = changing
+        self._root = root
+        self._machine = machine
+        self._news = trio.Event()
+        self._failure: SwarmError | None = None
+
+    async def run(self, peers: Peers, progress: Progress | None, patience_s: float) -> None:
+        """Fetch until the blob is whole."""
+        machine = self._machine
+        manifest = await _on_disk(self._shelf.load, self._root)
+        if manifest is not None:
+            await self._begin(manifest)
+        async with trio.open_nursery() as nursery:
+            while self._failure is None and not machine.is_done:
+                now = trio.current_time()
+                if machine.is_stalled(now, patience_s):
+                    self._failure = _unserved(self._root)
+                    break
+                task = machine.next_task(peers(), now)
+                if task is not None:
+                    nursery.start_soon(self._carry, task)
+                    continue
+                with trio.move_on_after(LOOK_AGAIN_S):
+                    await self._news.wait()
+                if machine.manifest is not None and progress is not None:
+                    progress(machine.num_bytes_held, machine.manifest.num_bytes)
+            if self._failure is not None:
+                nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
+        async with self._changing:
+            await _on_disk(self._shelf.keep, self._root)
+
+    async def _carry(self, task: ChunkTask) -> None:
+        machine = self._machine
+        request = (
+            ManifestRequest(self._root)
+            if task.index is None
+            else BlobChunkRequest(self._root, task.index)
+        )
+        try:
+            raw = await self._host.call(
+                task.peer,
+                BLOB_PROTOCOL,
+                encode(request),
+                timeout_s=CALL_TIMEOUT_S,
+                reply_limit=REPLY_BYTES_MAX,
+            )
+        except PeerFault as fault:
+            machine.lied(task)
+            self._host.blame(task.peer, fault)
+        except Unreachable:
+            machine.lost(task, trio.current_time())
+        else:
+            await self._take(task, raw)
+        self._news.set()
+        self._news = trio.Event()
+
+    async def _take(self, task: ChunkTask, raw: bytes) -> None:
+        try:
+            effect = self._machine.receive(task, raw, trio.current_time())
+        except PeerFault as fault:
+            self._host.blame(task.peer, fault)
+            return
+        except Unreachable as failure:
+            self._failure = failure
+            return
+        try:
+            match effect:
+                case Begin(manifest):
+                    await self._begin(manifest)
+                case ChunkStore(index, data):
+                    await _on_disk(self._shelf.write_chunk, self._root, index, data)
+                case None:
+                    pass
+        except BadConfig as failure:
+            self._failure = failure
+
+    async def _begin(self, manifest: BlobManifest) -> None:
+        async with self._changing:
+            held = await _on_disk(self._shelf.begin, self._root, manifest)
+        self._machine.begin(manifest, held, trio.current_time())
+
+
+async def _on_disk(fn: Callable[[*Ts], T], *args: *Ts) -> T:
+    try:
+        return await trio.to_thread.run_sync(fn, *args)
+    except OSError as error:
+        raise BadConfig(
+            f"the folder of blobs cannot be used: {error}",
+            hint="free disk space or check its owner",
+        ) from None

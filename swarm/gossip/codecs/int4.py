@@ -1,0 +1,120 @@
+"""Half the bytes again: blockwise int4, with what was lost carried into the next payload.
+
+Core: pure functions.
+
+Layout of n values in b = ceil(n / 128) blocks: b float16 peaks, then ceil(n / 2) bytes of two levels in
+[-7, 7] each, as four-bit integers, the earlier value in the low half; value = anchor + level * (peak / 7),
+in float32 in that order. The unused half of a last byte is 0.
+
+Error feedback: what is encoded is (theta - anchor) + residual, and the residual of the next payload is what
+this one did not say. ``Coded.residual_N`` takes the old one's place only when the payload was acknowledged:
+what never arrived was never said. It leaves a floor under consensus, so the last tenth of a run travels in
+int8 (``is_coarse``). Source: docs/spec/training.md section 5. Legend: N values, B blocks, K values of a
+block, C values in work at a time.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from swarm.errors import BadEncoding, UsageError
+from swarm.gossip.codecs.int8 import (
+    CHUNK,
+    block_count,
+    check_length,
+    check_peaks_sent,
+    chunks,
+    read_levels,
+    read_peaks,
+    roomy,
+    steps,
+    write_levels,
+)
+from swarm.types import Bytes
+
+LEVELS = 7
+FINE_SHARE = 10
+"""One round in so many, at the end, is traded finely."""
+_LOW, _HIGH = 0x000F, 0x00F0
+_SIGN = 0x0808
+"""Flipping the sign bits of two levels counts them from -8 on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A payload, and the residual that holds once it has been acknowledged."""
+
+    payload: Bytes
+    residual_N: Tensor
+
+
+def int4_bytes(numel: int) -> int:
+    """Length of the payload of ``numel`` values."""
+    return 2 * block_count(numel) + (numel + 1) // 2
+
+
+def is_coarse(round_index: int, rounds: int) -> bool:
+    """Whether a round of a run may trade in int4: all but the last tenth, and never the last one."""
+    return round_index < rounds - -(-rounds // FINE_SHARE)
+
+
+def encode_int4(theta_N: Tensor, anchor_N: Tensor, residual_N: Tensor) -> Coded:
+    """Quantize float32 ``(theta - anchor) + residual`` in blocks of 128; nothing is written in place.
+
+    Raises ``UsageError`` if that is not finite or too large for a float16 peak, or if a shape differs.
+    """
+    numel = theta_N.numel()
+    if not theta_N.shape == anchor_N.shape == residual_N.shape == (numel,):
+        raise UsageError("a fragment, its anchor and its residual are flat and equally long")
+    blocks = block_count(numel)
+    payload = np.empty(int4_bytes(numel), np.uint8)
+    peaks_B, pairs = payload[: 2 * blocks].view("<f2"), payload[2 * blocks :]
+    left_N = roomy(numel)
+    level_C = np.zeros(CHUNK, np.int8)
+    for part, count, rows in chunks(numel):
+        values = (theta_N[part], anchor_N[part], LEVELS, peaks_B[rows], level_C[:count])
+        write_levels(*values, residual_N=residual_N[part], left_N=left_N[part])
+        level_C[count:] = 0  # behind an odd number of levels half a byte is left
+        pairs[part.start // 2 : (part.stop + 1) // 2] = _packed(level_C[: count + count % 2])
+    check_peaks_sent(peaks_B)
+    return Coded(payload.data.toreadonly(), left_N)
+
+
+def decode_int4(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
+    """The float32 (numel,) values of a payload; raises ``BadEncoding`` for anything nobody writes."""
+    check_length(payload, int4_bytes(numel))
+    blocks = block_count(numel)
+    step_B1 = steps(read_peaks(payload, blocks), LEVELS)
+    pairs = np.frombuffer(payload, np.uint8, offset=2 * blocks)
+    if numel % 2 and int(pairs[-1]) & _HIGH:
+        raise BadEncoding("a level behind the last value")
+    theta_N = roomy(numel)
+    for part, count, rows in chunks(numel):
+        level_C = _unpacked(pairs[part.start // 2 : (part.stop + 1) // 2])
+        read_levels(step_B1[rows], level_C[:count], LEVELS, anchor_N[part], theta_N[part])
+    return theta_N
+
+
+def _packed(levels_C: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """An even number of levels, two to a byte."""
+    twice = levels_C.view("<u2")
+    shifted = np.right_shift(twice, 4)
+    shifted &= _HIGH
+    shifted |= twice & _LOW
+    packed: npt.NDArray[np.uint8] = shifted.astype(np.uint8)
+    return packed
+
+
+def _unpacked(pairs: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    """Two levels of each byte; raises ``BadEncoding`` for a level of -8."""
+    twice = pairs.astype("<u2")
+    twice |= np.left_shift(twice, 4)
+    twice &= _LOW << 8 | _LOW
+    twice ^= _SIGN
+    levels_C = twice.view(np.int8)
+    if levels_C.size and int(levels_C.min()) == 0:
+        raise BadEncoding("an int4 level of -8, which nobody writes")
+    levels_C -= 8
+    return levels_C

@@ -1,0 +1,147 @@
+"""Fetch one fragment from one partner: ask, and bring in the chunks, the first of them without an offer.
+
+Shell: one task for each question on its way; the machines say which.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import trio
+
+from swarm.errors import PeerFault, Unreachable
+from swarm.gossip.trade.messages import (
+    ChunkRequest,
+    ExchangeReply,
+    ExchangeRequest,
+    FirstChunks,
+    NotYet,
+)
+from swarm.gossip.trade.pull import (
+    CHUNK_WAIT_S,
+    Accepted,
+    Call,
+    ChunkScheduler,
+    Deliver,
+    Effect,
+    GiveUp,
+    Pull,
+    Wanted,
+)
+from swarm.types import Digest
+
+Ask = Callable[[ExchangeRequest, float], Awaitable[ExchangeReply]]
+"""Ask the partner and wait so many seconds; raises ``Unreachable`` or ``PeerFault``."""
+
+
+async def fetch(
+    ask: Ask,
+    wanted: Wanted,
+    *,
+    chain: Digest,
+    deadline: float,
+    ask_by: float,
+    first_counts: Sequence[int],
+) -> Deliver | None:
+    """The fragment by ``deadline`` (trio's clock), whole and matching its hashes, or None.
+
+    None also when no offer has come by ``ask_by``, which is not after the deadline. So many of the first chunks
+    are asked for together with the offer. Raises ``PeerFault`` for a lie.
+    """
+    pull = Pull(wanted, chain=chain, deadline=ask_by)
+    return await _Fetch(ask, wanted, pull, deadline, first_counts).run()
+
+
+class _Fetch:
+    def __init__(
+        self,
+        ask: Ask,
+        wanted: Wanted,
+        pull: Pull,
+        deadline: float,
+        first_counts: Sequence[int],
+    ) -> None:
+        self._ask = ask
+        self._pull = pull
+        self._deadline = deadline
+        self._wanted = wanted
+        self._first_counts = first_counts
+        self._gather: ChunkScheduler | None = None
+        self._accepted = trio.Event()
+        self._ended: Deliver | GiveUp | PeerFault | None = None
+
+    async def run(self) -> Deliver | None:
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._guarded, self._fetch_offer)
+            for number in range(len(self._first_counts)):
+                self._nursery.start_soon(self._guarded, partial(self._fetch_first, number))
+        if isinstance(self._ended, PeerFault):
+            raise self._ended
+        return self._ended if isinstance(self._ended, Deliver) else None
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """One task; its ``PeerFault`` ends the others and leaves the nursery as it is."""
+        try:
+            await work()
+        except PeerFault as fault:
+            self._end(fault)
+
+    def _end(self, how: Deliver | GiveUp | PeerFault) -> None:
+        self._ended = self._ended or how
+        self._nursery.cancel_scope.cancel()
+
+    async def _fetch_offer(self) -> None:
+        effect: Call | Accepted | GiveUp = self._pull.start(trio.current_time())
+        while isinstance(effect, Call):
+            await trio.sleep_until(effect.start_at)
+            try:
+                reply = await self._ask(effect.message, effect.timeout_s)
+            except Unreachable:
+                effect = self._pull.lost(trio.current_time())
+            else:
+                effect = self._pull.receive(reply, trio.current_time())
+        if isinstance(effect, GiveUp):
+            self._end(effect)
+            return
+        self._gather = ChunkScheduler(
+            effect.offer,
+            effect.promised,
+            deadline=self._deadline,
+            first_counts=self._first_counts,
+        )
+        self._carry_out(self._gather.start(trio.current_time()))
+        self._accepted.set()
+
+    async def _fetch_first(self, number: int) -> None:
+        """Ask for some of the first chunks at once; the answer is looked at when there is an offer."""
+        # The offer takes the stream that is open: to open one costs round trips, and all waits for the offer.
+        await trio.lowlevel.checkpoint()
+        left_s = self._deadline - trio.current_time()
+        if left_s <= 0:
+            return
+        wanted, before = self._wanted, sum(self._first_counts[:number])
+        asked = (wanted.key, wanted.to_seat, wanted.anchor_root, before, self._first_counts[number])
+        reply: ExchangeReply = NotYet()
+        with suppress(Unreachable):  # They are asked for again like any others.
+            reply = await self._ask(FirstChunks(*asked), min(left_s, CHUNK_WAIT_S))
+        await self._accepted.wait()
+        assert self._gather is not None, "accepted"
+        self._carry_out(self._gather.receive_first(number, reply, trio.current_time()))
+
+    async def _fetch_chunks(self, call: Call) -> None:
+        assert self._gather is not None, "calls come from it"
+        assert isinstance(call.message, ChunkRequest), "only chunks are gathered"
+        await trio.sleep_until(call.start_at)
+        try:
+            reply = await self._ask(call.message, call.timeout_s)
+        except Unreachable:
+            self._carry_out(self._gather.lost(call.message, trio.current_time()))
+        else:
+            self._carry_out(self._gather.receive(call.message, reply, trio.current_time()))
+
+    def _carry_out(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            if isinstance(effect, Call):
+                self._nursery.start_soon(self._guarded, partial(self._fetch_chunks, effect))
+            else:
+                self._end(effect)

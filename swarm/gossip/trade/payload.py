@@ -1,0 +1,183 @@
+"""Trade one fragment with one partner: each side pulls the other's.
+
+Core: time comes in as ``now``, wishes go out as effects.
+
+    ASKING --offer--> ACCEPTED
+      |  ^NotYet
+      +--- Busy, the deadline, or too many retries --> FAILED
+
+``Pull`` is the side that asks; ``gossip/trade/pull.py`` then brings in the chunks. What arrives is opened by
+``open_payload``, which is pure and slow and may run in a worker thread. The side that gives is
+``gossip/trade/outbox.py``.
+Source: docs/spec/protocol.md section 4.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swarm.errors import BrokenPromise, UsageError
+from swarm.gossip.blobs.chunks import Manifest, manifest
+from swarm.gossip.codecs.int4 import decode_int4, encode_int4, int4_bytes
+from swarm.gossip.codecs.int8 import (
+    VALUES_MAX,
+    compress,
+    decode_bf16,
+    decode_f32,
+    decode_int8,
+    decompress,
+    encode_bf16,
+    encode_f32,
+    encode_int8,
+    int8_bytes,
+)
+from swarm.gossip.trade.messages import (
+    EXCHANGE_CHUNK_BYTES,
+    NO_SIGNATURE,
+    Codec,
+    FragmentKey,
+    Offer,
+    payload_digest,
+)
+from swarm.types import NO_DIGEST, Bytes, Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentPayload:
+    """A fragment as it was when its optimizer step reached the height of the trade.
+
+    ``theta`` and ``anchor`` are flat float32 of equal length, and nobody writes to them any more. A run that
+    trades slow weights too has them behind the fast ones, in one ``theta``, and the anchor twice.
+    """
+
+    theta: Tensor
+    anchor: Tensor
+    anchor_root: Digest
+    step: int
+    tokens: int
+    codec: Codec = Codec.INT8
+    """What the run says of this round, where both sides have one anchor."""
+    residual: Tensor | None = None
+    """As long as theta: what int4 has not said so far. Only int4 needs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A snapshot under one codec, ready to travel."""
+
+    offer: Offer
+    """Not signed yet."""
+    manifest: Manifest
+    wire: Bytes
+    residual: Tensor | None = None
+    """Of int4: what holds instead of the snapshot's once this payload has been acknowledged."""
+
+
+def choose_codec(common: Codec, mine: Digest, theirs: Digest) -> Codec:
+    """The ``common`` codec of the round where both sides have one anchor or need none, else bfloat16."""
+    is_shared = mine == theirs and mine != NO_DIGEST
+    return common if is_shared or common is Codec.F32 else Codec.BF16
+
+
+def check_codec(offer: Offer, common: Codec, mine: Digest) -> None:
+    """Raise ``BrokenPromise`` unless an offer is in the codec that follows from the round and both anchors."""
+    due = choose_codec(common, offer.anchor_root, mine)
+    if offer.codec is not due:
+        raise BrokenPromise(f"{offer.codec.name} where the round and the anchors say {due.name}")
+
+
+def payload_bytes(codec: Codec, numel: int) -> int:
+    """Length of the quantized bytes of ``numel`` values."""
+    match codec:
+        case Codec.INT8:
+            return int8_bytes(numel)
+        case Codec.INT4:
+            return int4_bytes(numel)
+        case Codec.BF16:
+            return 2 * numel
+        case Codec.F32:
+            return 4 * numel
+
+
+def encode_payload(snapshot: FragmentPayload, codec: Codec) -> tuple[Bytes, Tensor | None]:
+    """The quantized bytes, and the residual that holds once they have been acknowledged. Slow.
+
+    Raises ``UsageError`` if the snapshot is not finite, or too far from its anchor for the codec.
+    """
+    match codec:
+        case Codec.INT8:
+            return encode_int8(snapshot.theta, snapshot.anchor), None
+        case Codec.INT4:
+            if snapshot.residual is None:
+                raise UsageError("int4 needs the residual of what it said before")
+            coded = encode_int4(snapshot.theta, snapshot.anchor, snapshot.residual)
+            return coded.payload, coded.residual_N
+        case Codec.BF16:
+            return encode_bf16(snapshot.theta), None
+        case Codec.F32:
+            return encode_f32(snapshot.theta), None
+
+
+def pack(
+    key: FragmentKey, snapshot: FragmentPayload, codec: Codec, is_plain: bool = False
+) -> Packed:
+    """Quantize, compress unless it is to stay ``is_plain``, and hash a snapshot. Slow.
+
+    Raises ``UsageError`` if it is not finite.
+    """
+    payload, residual = encode_payload(snapshot, codec)
+    wire = payload if is_plain else compress(payload)
+    listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
+    offer = Offer(
+        key,
+        snapshot.step,
+        snapshot.tokens,
+        codec,
+        snapshot.anchor_root,
+        payload_digest(payload),
+        len(payload),
+        len(wire),
+        listed.root,
+        NO_SIGNATURE,
+    )
+    return Packed(offer, listed, wire, residual)
+
+
+def read_payload(codec: Codec, payload: Bytes, anchor_N: Tensor) -> Tensor:
+    """The partner's theta from its quantized bytes: float32 of the anchor's length. Slow.
+
+    The same bits on every machine. Raises ``PeerFault`` for values that no honest peer sends.
+    """
+    match codec:
+        case Codec.INT8:
+            return decode_int8(payload, anchor_N, anchor_N.numel())
+        case Codec.INT4:
+            return decode_int4(payload, anchor_N, anchor_N.numel())
+        case Codec.BF16:
+            return decode_bf16(payload, anchor_N.numel())
+        case Codec.F32:
+            return decode_f32(payload, anchor_N.numel())
+
+
+def open_payload(offer: Offer, wire: Bytes, anchor_N: Tensor) -> tuple[Bytes, Tensor]:
+    """The partner's quantized bytes, and the theta they stand for. Slow.
+
+    Raises ``PeerFault``: it does not unpack to what the offer promised, or has values no honest peer sends.
+    """
+    payload = decompress(wire, offer.num_bytes)
+    if payload_digest(payload) != offer.payload_hash:
+        raise BrokenPromise("a payload that is not the one promised")
+    return payload, read_payload(offer.codec, payload, anchor_N)
+
+
+def check_snapshot(snapshot: FragmentPayload) -> None:
+    """Raise ``UsageError`` unless a snapshot has the form its users rely on."""
+    theta, anchor = snapshot.theta, snapshot.anchor
+    if theta.dtype != torch.float32 or anchor.dtype != torch.float32:
+        raise UsageError("a snapshot is float32")
+    if theta.dim() != 1 or theta.shape != anchor.shape or not 0 < theta.numel() <= VALUES_MAX:
+        raise UsageError("a snapshot is flat, as long as its anchor, and not empty")
+    residual = snapshot.residual
+    if residual is not None and (residual.dtype, residual.shape) != (theta.dtype, theta.shape):
+        raise UsageError("a residual is as long as its snapshot")

@@ -1,0 +1,354 @@
+"""Trade one fragment with one partner: each side pulls the other's.
+
+Core: time comes in as ``now``, wishes go out as effects.
+
+    ASKING --offer--> ACCEPTED
+      |  ^NotYet
+      +--- Busy, the deadline, or too many retries --> FAILED
+
+``Pull`` is the side that asks; ``gossip/trade/pull.py`` then brings in the chunks. What arrives is opened by
+``open_payload``, which is pure and slow and may run in a worker thread. The side that gives is
+``gossip/trade/outbox.py``.
+Source: docs/spec/protocol.md section 4.
+
+Bring in the chunks of one accepted offer, several requests at a time.
+
+time comes in as ``now``, wishes go out as effects.
+
+    each range:   WANTED --call--> ASKED --chunks--> HELD
+                    ^                |
+                    +----- lost -----+        all held: DONE;  deadline, or too many losses: FAILED
+
+One request that waits for another leaves a long line idle for a round trip each time, and too many fill a
+slow one so that nothing else gets through. So the budget of chunks on their way grows while answers are
+quick, is halved when one is slow, and falls to one chunk, after a pause, when one is lost.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import accumulate, count, pairwise
+
+import numpy as np
+
+from swarm.errors import BrokenPromise, OutOfTurn, UsageError
+from swarm.gossip.blobs.chunks import Manifest, check_manifest, verify_chunk
+from swarm.gossip.codecs.int8 import (
+    VALUES_MAX,
+)
+from swarm.gossip.trade.messages import (
+    CHUNKS_PER_REPLY_MAX,
+    EXCHANGE_CHUNK_BYTES,
+    Busy,
+    ChunkRequest,
+    Chunks,
+    Codec,
+    ExchangeReply,
+    FragmentKey,
+    NotYet,
+    Offer,
+    Offered,
+    OfferRequest,
+    verify_offer,
+)
+from swarm.gossip.trade.payload import (
+    check_codec,
+    payload_bytes,
+)
+from swarm.types import Bytes, Digest, PeerId
+
+ASK_WAIT_S = 5.0
+"""How long one ask is parked at the giver: a lost frame costs no more than this before the next ask."""
+ASK_GRACE_S = 2.0
+"""What the asker waits beyond that before it takes silence for loss."""
+ASKS_MAX = 64
+"""Asks answered ``NotYet`` before the giver is taken to be playing: over 5 minutes of honest parking."""
+RETRIES_MAX = 8
+"""Lost calls in one pull before it is given up: at a 10% loss rate one pull in 10^8."""
+PAUSE_S = 0.25
+"""First pause after a lost call; it doubles up to ``PAUSE_S_MAX``."""
+PAUSE_S_MAX = 2.0
+
+
+class Phase(Enum):
+    """Where a pull stands."""
+
+    ASKING = auto()
+    ACCEPTED = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Effect: not before ``start_at``, send this and wait ``timeout_s`` for the answer."""
+
+    message: OfferRequest | ChunkRequest
+    start_at: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Effect: an offer that is what was wanted; gather its chunks."""
+
+    offer: Offer
+    promised: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Effect: everything arrived and matches its hashes; open it."""
+
+    offer: Offer
+    wire: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Effect: no trade this round."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one side wants: the partner's fragment, as seen from here."""
+
+    key: FragmentKey
+    """``key.seat`` is the partner's seat."""
+    partner: PeerId
+    to_seat: int
+    """Index of our own seat."""
+    anchor_root: Digest
+    numel: int
+    codec: Codec = Codec.INT8
+    """What the run says of this round, where both sides have one anchor."""
+
+
+class Pull:
+    """One side of one trade. Feed it answers and the time; carry out what it returns."""
+
+    def __init__(self, wanted: Wanted, *, chain: Digest, deadline: float) -> None:
+        if not 0 < wanted.numel <= VALUES_MAX:
+            raise UsageError(f"a fragment of {wanted.numel} values")
+        self.phase = Phase.ASKING
+        self.deadline: float | None = deadline
+        self._end = deadline
+        self._wanted = wanted
+        self._chain = chain
+        self._asks = 0
+        self._retries = 0
+
+    def start(self, now: float) -> Call | GiveUp:
+        """Return the first thing to do."""
+        return self._next(now)
+
+    def receive(self, message: ExchangeReply, now: float) -> Call | Accepted | GiveUp:
+        """Take one answer; raise ``PeerFault``, changing nothing, if no honest peer sends it."""
+        if now >= self._end:
+            return self.expire(now)
+        match self.phase, message:
+            case Phase.ASKING, NotYet():
+                if self._asks >= ASKS_MAX:
+                    raise OutOfTurn(f"not yet, {ASKS_MAX} times in one trade")
+                return self._next(now)
+            case Phase.ASKING, Busy():
+                return self._fail("the partner gives to others in our place")
+            case Phase.ASKING, Offered(offer, hashes):
+                return self._accept(offer, hashes)
+            case _:
+                raise OutOfTurn(f"{type(message).__name__} while {self.phase.name}")
+
+    def lost(self, now: float) -> Call | GiveUp:
+        """The last call broke or timed out; ask the same again after a pause, within limits."""
+        if now >= self._end:
+            return self.expire(now)
+        self._retries += 1
+        if self._retries > RETRIES_MAX:
+            return self._fail("the partner cannot be reached")
+        pause_s = min(PAUSE_S * 2 ** (self._retries - 1), PAUSE_S_MAX)
+        return self._next(now + pause_s)
+
+    def expire(self, now: float) -> GiveUp:
+        """End a pull whose time has come."""
+        assert now >= self._end, "expired before the deadline"
+        return self._fail("the deadline passed")
+
+    def _accept(self, offer: Offer, hashes: bytes) -> Accepted:
+        wanted = self._wanted
+        if offer.key != wanted.key:
+            raise OutOfTurn("an offer of another fragment than was asked for")
+        verify_offer(wanted.partner, self._chain, offer)
+        check_codec(offer, wanted.codec, wanted.anchor_root)
+        if offer.num_bytes != payload_bytes(offer.codec, wanted.numel):
+            raise BrokenPromise("an offer of the wrong size for this fragment")
+        if not 0 < offer.wire_bytes <= offer.num_bytes:
+            raise BrokenPromise("an offer that grows on the wire")
+        promised = Manifest(offer.wire_bytes, EXCHANGE_CHUNK_BYTES, hashes)
+        check_manifest(promised, offer.chunk_root)
+        self.phase, self.deadline = Phase.ACCEPTED, None
+        return Accepted(offer, promised)
+
+    def _next(self, start_at: float) -> Call | GiveUp:
+        left_s = self._end - start_at
+        if left_s <= 0:
+            return self._fail("the deadline passed")
+        self._asks += 1
+        wait_s = min(left_s, ASK_WAIT_S)
+        wanted = self._wanted
+        ask = OfferRequest(wanted.key, wanted.to_seat, wanted.anchor_root, int(wait_s * 1000))
+        return Call(ask, start_at, min(left_s, wait_s + ASK_GRACE_S))
+
+    def _fail(self, reason: str) -> GiveUp:
+        self.phase, self.deadline = Phase.FAILED, None
+        return GiveUp(reason)
+
+
+BUDGET_FIRST = 32
+"""Chunks on their way at first, 2 MiB: a line of 20 Mbit/s has work until the questions that follow the first
+answers have passed through what our own answers have filled."""
+BUDGET_MAX = 48
+"""3 MiB: fills a line of 100 ms up to 160 Mbit/s, and bounds what a partner makes us hold unverified."""
+FIRST_COUNTS = (8, 8)
+"""Chunks asked for together with the offer, half of the budget: they leave a round trip earlier than any that
+an offer is needed for, and until they are here the other half is asked for."""
+REQUESTS_MAX = 3
+"""A budget is spread over this many requests: two travel while another is answered, and none is small."""
+SLOW_S = 2.0
+"""An answer that takes longer stood in a queue, and so does everything else on that line."""
+CHUNK_WAIT_S = 20.0
+"""Longest wait for one answer: 1 MiB each way at 1 Mbit/s, the slowest line that trades at all."""
+
+Effect = Call | Deliver | GiveUp
+
+
+class ChunkScheduler:
+    """The chunks of one offer on their way in. Feed it answers and the time; carry out what it returns."""
+
+    def __init__(
+        self,
+        offer: Offer,
+        promised: Manifest,
+        *,
+        deadline: float,
+        first_counts: Sequence[int] = (),
+    ) -> None:
+        """``promised`` has been checked against the offer; at ``deadline`` there is no trade.
+
+        So many of the first chunks, or what there is of them, have been asked for already.
+        """
+        self.deadline: float | None = deadline
+        self._end = deadline
+        self._offer = offer
+        self._manifest = promised
+        ends = [min(end, promised.num_chunks) for end in accumulate(first_counts, initial=0)]
+        self._first = [(first, end - first) for first, end in pairwise(ends)]
+        left = promised.num_chunks - ends[-1]
+        self._wanted = deque([(ends[-1], left)] if left else [])
+        self._asked: dict[int, float] = {}
+        # Pages of it are taken when they are first written to, so that it grows with what has arrived.
+        self._wire = np.empty(promised.num_bytes, np.uint8).data
+        self._on_their_way = 0
+        self._budget = BUDGET_FIRST
+        self._losses = 0
+
+    def start(self, now: float) -> tuple[Effect, ...]:
+        """Return the first requests."""
+        for first, size in self._first:
+            if size:
+                self._asked[first] = now
+                self._on_their_way += size
+        return self._more(now)
+
+    def receive_first(self, number: int, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
+        """Take the answer to what was asked for before the offer; ``NotYet`` if there is none."""
+        first, size = self._first[number]
+        if not size:  # There is less than was asked for, and whatever was said of it is nothing.
+            return ()
+        asked = ChunkRequest(self._offer.payload_hash, first, size)
+        if not isinstance(reply, NotYet):
+            return self.receive(asked, reply, now)
+        if now >= self._end:
+            return self.expire(now)
+        self._settle(asked)
+        self._wanted.appendleft((first, size))
+        return self._more(now)
+
+    def receive(self, asked: ChunkRequest, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
+        """Take the answer to one request; raise ``PeerFault``, changing nothing, if no honest peer sends it."""
+        assert asked.first in self._asked, "an answer to nothing that was asked"
+        if now >= self._end:
+            return self.expire(now)
+        if not isinstance(reply, Chunks):
+            raise OutOfTurn(f"{type(reply).__name__} where chunks were asked for")
+        if len(reply.parts) != asked.count:
+            raise OutOfTurn(f"{len(reply.parts)} chunks where {asked.count} were asked for")
+        for index, part in enumerate(reply.parts, start=asked.first):
+            verify_chunk(self._manifest, index, part)
+        took_s = now - self._settle(asked)
+        self._keep(asked.first, reply.parts)
+        if took_s > SLOW_S:
+            self._budget = max(1, self._budget // 2)
+        else:
+            self._budget = min(BUDGET_MAX, self._budget + CHUNKS_PER_REPLY_MAX // 2)
+        if self._wanted or self._asked:
+            return self._more(now)
+        self.deadline = None
+        return (Deliver(self._offer, self._wire.toreadonly()),)
+
+    def lost(self, asked: ChunkRequest, now: float) -> tuple[Effect, ...]:
+        """A request broke or timed out: ask again when all others are back, after a pause, within limits."""
+        if now >= self._end:
+            return self.expire(now)
+        self._settle(asked)
+        self._wanted.appendleft((asked.first, asked.count))
+        self._budget = 1
+        if self._asked:
+            return ()
+        self._losses += 1
+        if self._losses > RETRIES_MAX:
+            return self._fail("the partner cannot be reached")
+        return self._more(now + min(PAUSE_S * 2 ** (self._losses - 1), PAUSE_S_MAX))
+
+    def expire(self, now: float) -> tuple[Effect, ...]:
+        """End what was not done in time."""
+        assert now >= self._end, "expired before the deadline"
+        return self._fail("the deadline passed")
+
+    def _keep(self, first: int, parts: tuple[memoryview, ...]) -> None:
+        size = self._manifest.chunk_bytes
+        for start, part in zip(count(first * size, size), parts, strict=False):
+            self._wire[start : start + len(part)] = part
+
+    def _settle(self, asked: ChunkRequest) -> float:
+        """A request is no longer on its way; returns when it was made."""
+        self._on_their_way -= asked.count
+        return self._asked.pop(asked.first)
+
+    def _more(self, start_at: float) -> tuple[Effect, ...]:
+        """As many requests as the budget has room for, from ``start_at`` on."""
+        left_s = self._end - start_at
+        if left_s <= 0:
+            return self._fail("the deadline passed")
+        calls = list[Effect]()
+        while self._wanted:
+            first, left = self._wanted[0]
+            size = min(left, max(1, self._budget // REQUESTS_MAX))
+            if self._asked:
+                room = self._budget - self._on_their_way
+                if 2 * room < size:  # A question for little costs as much as one for all.
+                    break
+                size = min(size, room)
+            self._wanted.popleft()
+            if size < left:
+                self._wanted.appendleft((first + size, left - size))
+            self._asked[first] = start_at
+            self._on_their_way += size
+            request = ChunkRequest(self._offer.payload_hash, first, size)
+            calls.append(Call(request, start_at, min(left_s, CHUNK_WAIT_S)))
+        return tuple(calls)
+
+    def _fail(self, reason: str) -> tuple[Effect, ...]:
+        self.deadline = None
+        return (GiveUp(reason),)

@@ -1,0 +1,246 @@
+"""Carry trades over real links: the door of the gossip room.
+
+Shell: owns the waiting, the worker threads and the blame; decides nothing. What partners ask of us is in
+``gossip/trade/server.py``, how a fragment of theirs is brought in in ``gossip/trade/client.py``.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+from torch import Tensor
+
+from swarm.errors import PeerFault, Unreachable
+from swarm.executor import ExecutorPort
+from swarm.gossip.trade import pull
+from swarm.gossip.trade.client import fetch
+from swarm.gossip.trade.messages import (
+    NO_SIGNATURE,
+    REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    ExchangeReply,
+    ExchangeRequest,
+    FragmentKey,
+    Offer,
+    Receipt,
+    decode_exchange_reply,
+    sign_receipt,
+)
+from swarm.gossip.trade.outbox import (
+    NO_STANDBY,
+    PARKED_MAX,
+    Outbox,
+    PublishedFragment,
+    StandbyReceivers,
+)
+from swarm.gossip.trade.payload import FragmentPayload, open_payload
+from swarm.gossip.trade.pull import Wanted
+from swarm.gossip.trade.server import TradeServer
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey
+from swarm.types import Bytes, Digest, PeerId
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+EXCHANGE_PROTOCOL = "/swarm/exchange/1"
+RECEIPT_WAIT_S = 5.0
+"""A receipt is a courtesy: its loss costs the giver a proof, not a trade, and no trade waits long for it."""
+EXCHANGES_MAX = PARKED_MAX + 64
+"""Exchange requests served at once: all that may be parked, which cost nothing, and room to serve chunks."""
+EXCHANGES_PER_PEER_MAX = 40
+"""What may be parked for one peer (``desk.PARKED_PER_PEER_MAX``) and room to serve its chunks."""
+
+CHORES_MAX = 256
+"""Chores that wait to be begun, which takes one turn of the loop: two for each fragment of several seats."""
+
+Chore = Callable[[], Awaitable[None]]
+Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
+
+
+class TradeLinks(Protocol):
+    """The part of ``swarm.host.Host`` that this room uses."""
+
+    @property
+    def peer(self) -> PeerId:
+        """Our own key."""
+        ...
+
+    async def call(
+        self,
+        peer: PeerId,
+        protocol: str,
+        request: bytes,
+        *,
+        timeout_s: float,
+        reply_limit: int = ...,
+    ) -> bytes:
+        """Ask and wait for the answer; raises ``Unreachable`` or ``PeerFault``."""
+        ...
+
+    def serve(
+        self,
+        protocol: str,
+        handler: Handler,
+        *,
+        request_limit: int,
+        concurrency: int = ...,
+        per_peer: int = ...,
+    ) -> None:
+        """Answer requests; what the handler raises becomes blame or a refusal."""
+        ...
+
+    def blame(self, peer: PeerId, fault: PeerFault) -> None:
+        """Count a fault against a peer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TradeResult:
+    """A fragment that arrived whole."""
+
+    theta_hat: Tensor
+    """The partner's theta (and phi behind it, where both travel): flat float32, finite."""
+    payload: Bytes
+    """The quantized bytes it was read from: what ``offer.payload_hash`` covers."""
+    offer: Offer
+    receipt: Receipt
+    """What we signed for it."""
+    my_payload_hash: Digest | None
+    """What this partner was offered of ours so far; ``Trades.given`` tells what came later."""
+
+
+class Trades:
+    """Gives our fragments to their partners and pulls theirs."""
+
+    def __init__(
+        self,
+        host: TradeLinks,
+        secret: SecretKey,
+        chain: Digest,
+        compute: ExecutorPort,
+        *,
+        desk: Outbox | None = None,
+    ) -> None:
+        self._host = host
+        self._secret = secret
+        self._chain = chain
+        self._compute = compute
+        self._giver = TradeServer(secret, chain, compute, desk)
+        self._chores, self._todo = trio.open_memory_channel[Chore](CHORES_MAX)
+        host.serve(
+            EXCHANGE_PROTOCOL,
+            self._giver.answer,
+            request_limit=REQUEST_BYTES_MAX,
+            concurrency=EXCHANGES_MAX,
+            per_peer=EXCHANGES_PER_PEER_MAX,
+        )
+
+    async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Do until cancelled what no pull waits for: pack what was published, send receipts."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            async for chore in self._todo:
+                nursery.start_soon(chore)
+
+    def publish(
+        self,
+        key: FragmentKey,
+        snapshot: FragmentPayload,
+        *,
+        partner: PeerId | None,
+        fallbacks: StandbyReceivers = NO_STANDBY,
+    ) -> None:
+        """Put our fragment on the table (``key.seat`` is our seat); wakes whoever waits for it.
+
+        Nobody may write to the snapshot's tensors afterwards. Raises ``UsageError`` if published twice
+        or malformed.
+        """
+        self._giver.desk.publish(key, snapshot, partner, fallbacks)
+        self._giver.published()
+        self._do_soon(lambda: self._giver.prepare(key))
+
+    def given(self, key: FragmentKey) -> PublishedFragment | None:
+        """What became of a fragment of ours; None once it is two rounds old."""
+        return self._giver.desk.given(key)
+
+    def takers(self, key: FragmentKey) -> Mapping[PeerId, int]:
+        """Who was let in besides the drawn partner to a fragment of ours, and in which seat."""
+        given = self.given(key)
+        return {} if given is None else given.takers
+
+    async def acknowledged(self, key: FragmentKey, *, deadline: float) -> PublishedFragment | None:
+        """A fragment of ours once its partner's receipt is here; None when none came by ``deadline``."""
+        return await self._giver.acknowledged(key, deadline)
+
+    async def pull(
+        self,
+        wanted: Wanted,
+        anchor: Tensor,
+        *,
+        mine: FragmentKey | None = None,
+        deadline: float,
+        ask_by: float = math.inf,
+    ) -> TradeResult | None:
+        """Fetch the partner's fragment by ``deadline`` (trio's clock); None if there is no trade.
+
+        Without an offer by ``ask_by`` it is given up, so that somebody else may be asked.
+        The deadline bounds the transfer; opening what arrived in time takes as long as the workers need.
+        ``anchor`` is flat float32 of ``wanted.numel`` values; ``mine`` is what we published in return.
+        Lies are blamed on the partner, silence on nobody.
+        """
+        partner = wanted.partner
+        try:
+            delivered = await fetch(
+                partial(self._call, partner),
+                wanted,
+                chain=self._chain,
+                deadline=deadline,
+                ask_by=min(deadline, ask_by),
+                first_counts=pull.FIRST_COUNTS,
+            )
+            if delivered is None:
+                return None
+            payload, theta_hat = await self._compute.run(
+                open_payload, delivered.offer, delivered.wire, anchor
+            )
+        except PeerFault as fault:
+            self._host.blame(partner, fault)
+            return None
+        unsigned = Receipt(wanted.key, wanted.to_seat, delivered.offer.payload_hash, NO_SIGNATURE)
+        receipt = sign_receipt(self._secret, self._chain, unsigned)
+        self._do_soon(lambda: self._acknowledge(partner, receipt, deadline))
+        given = self.given(mine) if mine is not None else None
+        mine_hash = given.offered.get(partner) if given else None
+        return TradeResult(theta_hat, payload, delivered.offer, receipt, mine_hash)
+
+    def _do_soon(self, chore: Chore) -> None:
+        with suppress(trio.WouldBlock):  # Nobody does chores here: a partner gets less, and later.
+            self._chores.send_nowait(chore)
+
+    async def _call(
+        self, partner: PeerId, message: ExchangeRequest, timeout_s: float
+    ) -> ExchangeReply:
+        raw = await self._host.call(
+            partner,
+            EXCHANGE_PROTOCOL,
+            encode(message),
+            timeout_s=timeout_s,
+            reply_limit=REPLY_BYTES_MAX,
+        )
+        return decode_exchange_reply(raw)
+
+    async def _acknowledge(self, partner: PeerId, receipt: Receipt, deadline: float) -> None:
+        left_s = deadline - trio.current_time()
+        if left_s <= 0:
+            return
+        try:
+            await self._call(partner, receipt, min(RECEIPT_WAIT_S, left_s))
+        except Unreachable:
+            pass
+        except PeerFault as fault:
+            self._host.blame(partner, fault)

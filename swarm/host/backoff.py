@@ -1,0 +1,108 @@
+"""How long to wait before another try, and who is given none.
+
+Core: ``now`` in seconds comes in as an argument.
+
+A breaker spares every caller the wait that the last one had in vain:
+
+    CLOSED --failure--> RESTING (1 s, 2 s, ... 10 s) --time--> CLOSED
+       ^                   |
+       +--- new address, inbound connection, answered ping ---+
+"""
+
+import math
+from dataclasses import dataclass
+
+from swarm.types import PeerId
+
+PEERS_MAX = 4096
+"""Peers remembered in each table; the one noted longest ago makes room."""
+
+REST_MIN_S = 1.0
+REST_MAX_S = 10.0
+"""Rests double from the first to the last: a dead peer costs little, and one that returns on
+its old address without calling us is noticed within ten seconds."""
+
+FAULTS_MAX = 4.5
+"""The fifth fault within seconds is one too many: each counts half after ``FAULT_HALF_LIFE_S``."""
+
+FAULT_HALF_LIFE_S = 60.0
+BAN_S = 60.0
+"""How long a peer over ``FAULTS_MAX`` is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    until: float
+    length_s: float
+
+
+class CircuitBreakers:
+    """Which peers are resting after failures."""
+
+    def __init__(self) -> None:
+        self._rests: dict[PeerId, _Rest] = {}
+
+    def failed(self, peer: PeerId, now: float) -> None:
+        """Note a failure: rest, twice as long as the last time."""
+        last = self._rests.pop(peer, None)
+        if last is not None and now < last.until:
+            self._rests[peer] = last  # calls that began before the rest do not lengthen it
+            return
+        length_s = REST_MIN_S if last is None else min(last.length_s * 2, REST_MAX_S)
+        self._rests[peer] = _Rest(now + length_s, length_s)
+        if len(self._rests) > PEERS_MAX:
+            del self._rests[next(iter(self._rests))]
+
+    def reset(self, peer: PeerId) -> None:
+        """The peer gave a sign of life, or has a new address."""
+        self._rests.pop(peer, None)
+
+    def rest_s(self, peer: PeerId, now: float) -> float:
+        """Seconds until another try is worth it; 0 when it is now."""
+        rest = self._rests.get(peer)
+        return max(0.0, rest.until - now) if rest else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    count: int
+    score: float
+    noted: float
+    exiled_until: float
+
+
+class PeerScores:
+    """Who broke the protocol, how much of it is forgiven, who is refused."""
+
+    def __init__(self) -> None:
+        self._records: dict[PeerId, _Record] = {}
+
+    def blame(self, peer: PeerId, now: float) -> bool:
+        """Note one fault; answer whether the peer is now to be cut off."""
+        old = self._records.pop(peer, None) or _Record(0, 0.0, now, 0.0)
+        faded = old.score * math.pow(0.5, (now - old.noted) / FAULT_HALF_LIFE_S)
+        score = faded + 1.0
+        exiled = score >= FAULTS_MAX
+        until = now + BAN_S if exiled else old.exiled_until
+        self._records[peer] = _Record(old.count + 1, score, now, until)
+        if len(self._records) > PEERS_MAX:
+            del self._records[next(iter(self._records))]
+        return exiled
+
+    def exile_s(self, peer: PeerId, now: float) -> float:
+        """Seconds for which the peer is still refused; 0 if it is not."""
+        record = self._records.get(peer)
+        return max(0.0, record.exiled_until - now) if record else 0.0
+
+    def faults(self) -> dict[PeerId, int]:
+        """Faults noted per peer since the start."""
+        return {peer: record.count for peer, record in self._records.items()}
+
+
+def backoff_s(attempt: int, *, first_s: float, most_s: float, dice: float) -> float:
+    """Seconds before retry number ``attempt`` (from 0): doubling to ``most_s``, +-20% by ``dice`` in [0, 1).
+
+    Jitter keeps a room of peers from knocking at a door that just opened all at once.
+    """
+    plain = min(most_s, first_s * math.pow(2.0, min(attempt, 30)))
+    return plain * (0.8 + 0.4 * dice)

@@ -1,0 +1,315 @@
+"""Questions out: dialling and kept streams.
+
+Shell: coalesced dials, a small pool of streams per peer and protocol, a deadline on everything.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import trio
+from libp2p.abc import INetStream
+from multiaddr.multiaddr import Multiaddr
+
+from swarm.errors import Unreachable
+from swarm.host.addresses import AddressBook
+from swarm.host.backoff import CircuitBreakers, PeerScores
+from swarm.host.connections import Connections, Link, id_of
+from swarm.host.libp2p_patches import GuardedHost
+from swarm.host.streams import LINK_ERRORS, Declined, FrameStream, NoReply
+from swarm.primitives.crypto import peer_name
+from swarm.types import PeerId
+
+DIAL_S = 5.0
+"""Time for TCP, Noise and Yamux at one address; then the next address has its turn."""
+
+GREET_S = 5.0
+"""Time for the hello after that."""
+
+DIALS_MAX = 16
+"""Dials at once: handshakes are arithmetic, and this many already keep a core busy."""
+
+OPEN_S = 5.0
+"""Time to open a stream on a connection: 3 ms when all is well, a second on a starved machine."""
+
+STREAMS_MAX = 8
+"""Kept streams per peer and protocol; the ninth question waits for one of them."""
+
+WIDE_REPLY_BYTES = 256 << 10
+"""Answers that may be longer than this, Yamux's window, get more credit before they are asked for."""
+
+IDLE_S = 120.0
+SWEEP_INTERVAL_S = 30.0
+"""Streams unused for ``IDLE_S`` are closed at the next sweep."""
+
+log = logging.getLogger("swarm.host")
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.slots = trio.Semaphore(STREAMS_MAX)
+        self.idle: deque[FrameStream] = deque()
+        self.num_users = 0
+
+
+class _Dial:
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.error = ""
+
+
+class Client:
+    """Asks peers, connecting to them as needed."""
+
+    def __init__(
+        self,
+        host: GuardedHost,
+        nursery: trio.Nursery,
+        links: Connections,
+        *,
+        book: AddressBook,
+        breakers: CircuitBreakers,
+        fault_book: PeerScores,
+        traffic: "Traffic",
+    ) -> None:
+        self._host = host
+        self._nursery = nursery
+        self._links = links
+        self._book = book
+        self._breakers = breakers
+        self._fault_book = fault_book
+        self._traffic = traffic
+        self._pools: dict[tuple[PeerId, str], _Pool] = {}
+        self._dials: dict[PeerId, _Dial] = {}
+        self._dial_slots = trio.Semaphore(DIALS_MAX)
+        nursery.start_soon(self._sweep)
+
+    # ---- connections
+
+    async def connect(self, peer: PeerId) -> Link:
+        """Return a link to ``peer``, dialling its known addresses if there is none.
+
+        Callers that want the same peer wait for the same dial. Raises ``Unreachable`` with what was tried.
+        """
+        live = self._links.of(peer)
+        if live:
+            return live[-1]
+        dial = self._dials.get(peer)
+        if dial is None:
+            dial = self._dials[peer] = _Dial()
+            self._nursery.start_soon(self._run_dial, peer, dial)
+        await dial.done.wait()
+        live = self._links.of(peer)  # a dial that failed does not matter if the peer came to us
+        if live:
+            return live[-1]
+        raise Unreachable(dial.error or f"{peer_name(peer)} hung up")
+
+    async def _run_dial(self, peer: PeerId, dial: _Dial) -> None:
+        """Dial in a task of its own: a caller that gives up must not take the others' dial along."""
+        try:
+            async with self._dial_slots:
+                dial.error = await self._try_addresses(peer)
+            if dial.error:
+                self._breakers.failed(peer, trio.current_time())
+        finally:
+            del self._dials[peer]
+            dial.done.set()
+
+    async def _try_addresses(self, peer: PeerId) -> str:
+        """Try one address after the other; return what went wrong, or nothing."""
+        exile_s = self._fault_book.exile_s(peer, trio.current_time())
+        if exile_s > 0:
+            return f"{peer_name(peer)} broke the protocol and is refused for {exile_s:.0f} s more"
+        notes: list[str] = []
+        for address in self._book.addresses(peer):
+            note = await self._try_address(peer, address)
+            if self._links.of(peer):
+                self._book.worked(peer, address)
+                return ""
+            if why := self._links.why_parted(peer):
+                return f"{peer_name(peer)} {why}"
+            self._book.failed(peer, address)
+            notes.append(f"{address} ({note})")
+        if not notes:
+            return f"no address is known for {peer_name(peer)}"
+        return f"cannot reach {peer_name(peer)} at {', '.join(notes)}"
+
+    async def _try_address(self, peer: PeerId, address: str) -> str:
+        with trio.move_on_after(DIAL_S):
+            try:
+                conn = await self._host.get_network().dial_addr(Multiaddr(address), id_of(peer))
+            except LINK_ERRORS as error:
+                return _reason(error)
+            link = self._links.link_of(conn)
+            if link is None:
+                return "hung up"
+            with trio.move_on_after(GREET_S):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_wait_then_cancel, link.ended, nursery.cancel_scope)
+                    await link.greeted.wait()
+                    nursery.cancel_scope.cancel()
+                return "" if link.is_live else "hung up"
+            return "no hello in time"
+        return f"no answer within {DIAL_S:g} s"
+
+    async def open_stream(self, peer: PeerId, protocols: Sequence[str]) -> INetStream:
+        """Open a fresh stream; raises ``Unreachable`` at once while the peer rests after a failure."""
+        rest_s = self._breakers.rest_s(peer, trio.current_time())
+        if rest_s > 0:
+            raise Unreachable(f"{peer_name(peer)} did not answer; next try in {rest_s:.1f} s")
+        link = await self.connect(peer)
+        with trio.move_on_after(OPEN_S):
+            return await self._links.open_on(link, protocols)
+        self._breakers.failed(peer, trio.current_time())
+        raise Unreachable(f"{peer_name(peer)} opened no stream within {OPEN_S:g} s")
+
+    # ---- questions
+
+    async def call(
+        self,
+        peer: PeerId,
+        protocol: str,
+        request: bytes,
+        *,
+        timeout_s: float,
+        reply_limit: int,
+        idempotent: bool,
+    ) -> bytes:
+        """Ask one question; see ``Host.call``."""
+        key = (peer, protocol)
+        pool = self._pools.setdefault(key, _Pool())
+        pool.num_users += 1
+        try:
+            with trio.move_on_after(timeout_s):
+                async with pool.slots:
+                    return await self._ask(pool, key, request, reply_limit, idempotent)
+        finally:
+            pool.num_users -= 1
+            if not pool.num_users and not pool.idle and self._pools.get(key) is pool:
+                del self._pools[key]
+        raise Unreachable(f"{peer_name(peer)} did not answer {protocol} within {timeout_s:g} s")
+
+    async def _ask(
+        self,
+        pool: _Pool,
+        key: tuple[PeerId, str],
+        request: bytes,
+        reply_limit: int,
+        idempotent: bool,
+    ) -> bytes:
+        stream = self._take_idle(pool)
+        if stream is not None:
+            try:
+                return await self._exchange(pool, stream, request, reply_limit)
+            except NoReply:
+                if not idempotent:
+                    raise
+        return await self._exchange(pool, await self._open(key), request, reply_limit)
+
+    async def _exchange(
+        self, pool: _Pool, stream: FrameStream, request: bytes, reply_limit: int
+    ) -> bytes:
+        """One question on one stream, which is kept only if it is silent again afterwards."""
+        answered = False
+        try:
+            if reply_limit > WIDE_REPLY_BYTES:
+                await stream.widen(2 * reply_limit)
+            reply = await stream.ask(request, reply_limit=reply_limit)
+            answered = True
+            return reply
+        except Declined:
+            answered = True
+            raise
+        finally:
+            if answered and stream.is_usable:
+                pool.idle.append(stream)
+            else:
+                self._nursery.start_soon(stream.reset)
+
+    def _take_idle(self, pool: _Pool) -> FrameStream | None:
+        while pool.idle:
+            stream = pool.idle.pop()
+            if stream.is_usable:
+                return stream
+            self._nursery.start_soon(stream.reset)
+        return None
+
+    async def _open(self, key: tuple[PeerId, str]) -> FrameStream:
+        peer, protocol = key
+        stream = await self.open_stream(peer, [protocol])
+        return FrameStream(stream, count=partial(self._traffic.add, peer))
+
+    def forget(self, peer: PeerId) -> None:
+        """Let go of the streams of a peer that is gone."""
+        for key in [key for key in self._pools if key[0] == peer]:
+            pool = self._pools[key]
+            while pool.idle:
+                self._nursery.start_soon(pool.idle.pop().reset)
+            if not pool.num_users:
+                del self._pools[key]
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_INTERVAL_S)
+            oldest = trio.current_time() - IDLE_S
+            for key, pool in list(self._pools.items()):
+                for stream in [s for s in pool.idle if s.used_at < oldest or not s.is_usable]:
+                    pool.idle.remove(stream)
+                    self._nursery.start_soon(stream.close)
+                if not pool.num_users and not pool.idle:
+                    del self._pools[key]
+
+
+class Traffic:
+    """Bytes sent to and received from each peer, in our own frames."""
+
+    PEERS_MAX = 4096
+
+    def __init__(self) -> None:
+        self._bytes: dict[PeerId, tuple[int, int]] = {}
+
+    def add(self, peer: PeerId, sent: int, received: int) -> None:
+        """Count bytes; the peer counted first makes room when the table is full."""
+        old = self._bytes.get(peer, (0, 0))
+        self._bytes[peer] = (old[0] + sent, old[1] + received)
+        if len(self._bytes) > self.PEERS_MAX:
+            del self._bytes[next(iter(self._bytes))]
+
+    def of(self, peer: PeerId) -> tuple[int, int]:
+        """(sent, received) bytes."""
+        return self._bytes.get(peer, (0, 0))
+
+
+async def _wait_then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _reason(error: BaseException) -> str:
+    """A short cause from libp2p's chain of errors."""
+    told = " ".join(_chain(error))
+    for sign, text in _SIGNS:
+        if sign in told:
+            return text
+    return "no connection"
+
+
+_SIGNS = (
+    ("Peer ID mismatch", "another peer answers there"),
+    ("PeerIDMismatch", "another peer answers there"),
+    ("refused", "connection refused"),
+    ("unreachable", "no route"),
+    ("DNS", "name not found"),
+    ("upgrade", "handshake failed"),
+)
+"""What libp2p's and trio's errors say, and what it means."""
+
+
+def _chain(error: BaseException) -> Iterator[str]:
+    """The texts and kinds of an error and of everything it came from."""
+    yield f"{type(error).__name__} {error}"
+    below = error.__cause__ or error.__context__
+    inside = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for cause in (*inside, *([below] if below else ())):
+        yield from _chain(cause)

@@ -1,0 +1,407 @@
+"""The connections: greeted, pinged, watched, dropped.
+
+Shell: one task per connection, one watchdog for all.
+
+    OPENED --hello--> GREETED --3 pings unanswered, restart, fault, buffer--> CUT
+       |                                                                        ^
+       +---- 10 s without hello, another network -------------------------------+
+
+One connection to one peer, and the two names a peer has.
+
+plain state around a libp2p connection.
+
+libp2p's notices of connections, reduced to the two we act on.
+
+an adapter.
+"""
+
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee
+from libp2p.custom_types import TProtocol
+from libp2p.peer.id import ID
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.rcmgr import Direction
+from multiaddr.multiaddr import Multiaddr
+
+from swarm.errors import BadEncoding, SwarmError, Unreachable
+from swarm.host import handshake as greeting
+from swarm.host.addresses import AddressBook, believable
+from swarm.host.backoff import CircuitBreakers, PeerScores
+from swarm.host.closing import Untyped, buffered_bytes, cut, open_scope, say_goodbye
+from swarm.host.handshake import Hello, parse_hello, reason_to_part
+from swarm.host.libp2p_patches import NEGOTIATE_S, GuardedHost
+from swarm.host.streams import ANSWER, LINK_ERRORS, REFUSAL, Declined, FrameStream, refusal
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import parse_peer, peer_name, peer_text
+from swarm.types import PeerId
+
+
+class Link:
+    """One connection to one peer."""
+
+    def __init__(self, conn: Untyped, peer: PeerId) -> None:
+        self.conn = conn
+        self.peer = peer
+        self.is_outbound = conn.direction == Direction.OUTBOUND
+        remote = conn.muxed_conn.get_remote_address()
+        self.remote_host: str = remote[0] if remote else ""
+        self.greeted = trio.Event()
+        self.ended = trio.Event()
+        self.session = b""
+        self.rtt_s: float | None = None
+        self.failures = 0
+        self.scope = open_scope()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is greeted and not closed."""
+        closed = self.conn.is_closed or self.conn.muxed_conn.event_shutting_down.is_set()
+        return self.greeted.is_set() and not closed and not self.ended.is_set()
+
+
+def peer_of(peer_id: ID) -> PeerId:
+    """Our name for a libp2p peer; raises ``BadEncoding`` if its key is not Ed25519."""
+    return parse_peer(peer_id.to_base58())
+
+
+def id_of(peer: PeerId) -> ID:
+    """libp2p's name for a peer."""
+    return ID.from_base58(peer_text(peer))
+
+
+class ConnectionNotices(INotifee):
+    """Calls one function when a connection is up and one when it is down."""
+
+    def __init__(
+        self, up: Callable[[INetConn], object], down: Callable[[INetConn], object]
+    ) -> None:
+        self._up = up
+        self._down = down
+
+    async def connected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
+        """A connection is up."""
+        self._up(conn)
+
+    async def disconnected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
+        """A connection is down."""
+        self._down(conn)
+
+    async def opened_stream(self, network: INetwork, stream: INetStream) -> None:
+        """Nothing to do."""
+
+    async def closed_stream(self, network: INetwork, stream: INetStream) -> None:
+        """Nothing to do."""
+
+    async def listen(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        """Nothing to do."""
+
+    async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        """Nothing to do."""
+
+
+PING_PROTOCOL = "/swarm/ping/1"
+PING_BYTES = 8
+PING_INTERVAL_S = 5.0
+PING_TIMEOUT_S = 5.0
+PING_FAILURES_MAX = 3
+"""A frozen peer is dropped after 15 to 30 s. A live one on a starved machine answers one ping in three."""
+
+OWN_DELAY_MAX_S = 1.0
+"""A ping that timed out this much late says that we were the slow ones: it is not counted."""
+
+GREET_S = 10.0
+"""A connection on which nobody said hello by then is closed."""
+
+SPARE_STREAMS = 2
+"""Our ping and theirs."""
+
+FAREWELL_S = 0.3
+"""Time for our reason to arrive before a connection we part from is cut."""
+
+WATCH_INTERVAL_S = 1.0
+BUFFERED_BYTES_MAX = 64 << 20
+"""Unread bytes on one connection. Readers drain at once, so an honest peer stays far below the 16 MiB
+window of a single stream."""
+BUFFERED_BYTES_TOTAL_MAX = 256 << 20
+
+PARTED_MAX = 1024
+"""Reasons kept for peers we parted from at the greeting."""
+
+log = logging.getLogger("swarm.host")
+
+
+class _OtherNetwork(Unreachable):
+    """The peer follows another genesis."""
+
+
+class Connections:
+    """All connections of this host."""
+
+    def __init__(
+        self,
+        host: GuardedHost,
+        nursery: trio.Nursery,
+        *,
+        introduce: Callable[[], Hello],
+        book: AddressBook,
+        breakers: CircuitBreakers,
+        fault_book: PeerScores,
+        changed: Callable[[PeerId, bool], None],
+    ) -> None:
+        """``changed(peer, is_connected)`` is called when a peer's first link is greeted, or its last ends."""
+        self._host = host
+        self._nursery = nursery
+        self._introduce = introduce
+        self._book = book
+        self._breakers = breakers
+        self._fault_book = fault_book
+        self._changed = changed
+        self._links: dict[Any, Link] = {}
+        self._up: set[PeerId] = set()
+        self._own = peer_of(host.get_id())
+        self._parted: dict[PeerId, str] = {}
+        host.set_stream_handler(TProtocol(greeting.PROTOCOL), self._serve_hello)
+        host.get_network().register_notifee(ConnectionNotices(self.link_of, self._forget))
+        nursery.start_soon(self._watch)
+
+    # ---- what is known
+
+    def of(self, peer: PeerId) -> list[Link]:
+        """Greeted, open links to a peer, the best one last.
+
+        Of two that dialled each other at once, both sides prefer the link dialled by the smaller key.
+        """
+        found = [link for link in self._links.values() if link.peer == peer and link.is_live]
+        return sorted(found, key=lambda link: link.is_outbound == (self._own < peer))
+
+    def peers(self) -> list[PeerId]:
+        """Connected peers, in the order of their keys."""
+        return sorted({link.peer for link in self._links.values() if link.is_live})
+
+    def why_parted(self, peer: PeerId) -> str:
+        """Why we did not stay connected to a peer, as the end of a sentence; empty if unknown."""
+        return self._parted.get(peer, "")
+
+    def link_of(self, conn: Untyped) -> Link | None:
+        """The link of a connection; None if it has ended or its key is not Ed25519."""
+        link = self._links.get(conn)
+        if link is None and not conn.is_closed:
+            try:
+                link = Link(conn, peer_of(conn.muxed_conn.peer_id))
+            except BadEncoding:
+                self._nursery.start_soon(cut, conn)
+                return None
+            self._links[conn] = link
+            self._nursery.start_soon(self._tend, link)
+        return link
+
+    async def admit(self, stream: INetStream, protocol: str) -> bool:
+        """Whether a new inbound stream may be served: after the greeting, and not in exile."""
+        conn: Untyped = stream.swarm_conn  # type: ignore[attr-defined]
+        link = self.link_of(conn)
+        if link is None:
+            return False
+        if protocol == greeting.PROTOCOL:
+            return True
+        # The answer to our own hello may still be on its way when the other side begins to talk.
+        with trio.move_on_after(GREET_S):
+            await link.greeted.wait()
+        exiled = self._fault_book.exile_s(link.peer, trio.current_time()) > 0
+        return link.greeted.is_set() and not exiled
+
+    # ---- the life of one connection
+
+    async def _tend(self, link: Link) -> None:
+        try:
+            with link.scope:
+                await self._greet(link)
+                await self._keep_pinging(link)
+        except (SwarmError, *LINK_ERRORS) as error:
+            log.info("dropping %s: %s", peer_name(link.peer), error)
+        await self.drop(link)
+
+    async def _greet(self, link: Link) -> None:
+        with trio.move_on_after(GREET_S):
+            if link.is_outbound:
+                stream = FrameStream(await self.open_on(link, [greeting.PROTOCOL]))
+                try:
+                    answer = await stream.ask(
+                        encode(self._introduce()), reply_limit=greeting.HELLO_BYTES_MAX
+                    )
+                except Declined as refused:
+                    self._part(link.peer, f"refused us: {refused}")
+                    raise
+                await stream.close()
+                self._accept(link, answer)
+            await link.greeted.wait()
+        if not link.greeted.is_set():
+            raise Unreachable("no hello in time")
+
+    async def _serve_hello(self, net_stream: INetStream) -> None:
+        """Answer the hello of whoever dialled us."""
+        conn: Untyped = net_stream.swarm_conn  # type: ignore[attr-defined]
+        link = self.link_of(conn)
+        if link is None:
+            return
+        stream = FrameStream(net_stream)
+        request = await stream.receive(greeting.HELLO_BYTES_MAX)
+        try:
+            self._accept(link, request or b"")
+        except SwarmError as error:
+            log.info("parting from %s: %s", peer_name(link.peer), error)
+            if isinstance(error, _OtherNetwork):
+                await stream.send(encode(self._introduce()), status=ANSWER)  # it sees for itself
+            else:
+                await stream.send(refusal(str(error)), status=REFUSAL)
+            await stream.close()
+            await trio.sleep(FAREWELL_S)
+            await self.drop(link)
+            return
+        await stream.send(encode(self._introduce()), status=ANSWER)
+        await stream.close()
+
+    def _accept(self, link: Link, data: bytes) -> None:
+        """Judge a hello; raises ``PeerFault`` or ``Unreachable`` if we part."""
+        theirs = parse_hello(data)
+        reason = reason_to_part(self._introduce(), theirs)
+        self._part(link.peer, reason)
+        if reason:
+            raise _OtherNetwork(f"{peer_name(link.peer)} {reason}")
+        if self._fault_book.exile_s(link.peer, trio.current_time()) > 0:
+            raise Unreachable("too many faults, try again later")
+        if link.greeted.is_set():
+            return
+        for older in self.of(link.peer):
+            if older.session != theirs.session:  # from before its restart: nobody is there any more
+                self._nursery.start_soon(self.drop, older)
+        link.session = theirs.session
+        self._book.learn(link.peer, believable(theirs.addresses, link.remote_host))
+        self._breakers.reset(link.peer)
+        link.greeted.set()
+        if link.peer not in self._up:
+            self._up.add(link.peer)
+            self._changed(link.peer, True)
+
+    def _part(self, peer: PeerId, reason: str) -> None:
+        """Remember why, or that there is no longer a reason."""
+        self._parted.pop(peer, None)
+        if reason:
+            self._parted[peer] = reason
+            if len(self._parted) > PARTED_MAX:
+                del self._parted[next(iter(self._parted))]
+
+    async def _keep_pinging(self, link: Link) -> None:
+        stream: FrameStream | None = None
+        pause_s = 0.0
+        while link.failures < PING_FAILURES_MAX:
+            await trio.sleep(pause_s)
+            pause_s = PING_INTERVAL_S * random.uniform(0.9, 1.1)
+            began = trio.current_time()
+            is_answered = False
+            with trio.move_on_after(PING_TIMEOUT_S), contextlib.suppress(Unreachable):
+                stream = stream or FrameStream(await self.open_on(link, [PING_PROTOCOL]))
+                asked = trio.current_time()
+                await stream.ask(random.randbytes(PING_BYTES), reply_limit=PING_BYTES)
+                rtt_s = trio.current_time() - asked
+                link.rtt_s = rtt_s if link.rtt_s is None else (link.rtt_s + rtt_s) / 2
+                is_answered = True
+            if is_answered:
+                link.failures = 0
+                self._breakers.reset(link.peer)
+                if self._is_spare(link):
+                    return
+                continue
+            if stream is not None:
+                self._nursery.start_soon(stream.reset)
+                stream = None
+            if trio.current_time() - began < PING_TIMEOUT_S + OWN_DELAY_MAX_S:
+                link.failures += 1
+        raise Unreachable(f"{PING_FAILURES_MAX} pings unanswered")
+
+    def _is_spare(self, link: Link) -> bool:
+        """Whether we dialled this link, another is better, and nothing but pings runs on it."""
+        return (
+            link.is_outbound
+            and self.of(link.peer)[-1:] != [link]
+            and len(link.conn.get_streams()) <= SPARE_STREAMS
+        )
+
+    async def open_on(self, link: Link, protocols: Sequence[str]) -> INetStream:
+        """Open a stream on one connection; raises ``Unreachable``. The caller brings the deadline."""
+        stream: Any = None
+        try:
+            stream = await link.conn.new_stream()
+            chosen = await self._host.multiselect_client.select_one_of(
+                [TProtocol(name) for name in protocols],
+                MultiselectCommunicator(stream),
+                NEGOTIATE_S,
+            )
+        except MultiselectClientError as error:
+            self._nursery.start_soon(stream.reset)
+            broken = any(
+                sign in str(error) for sign in ("read failed", "write failed", "timed out")
+            )
+            what = "broke off on" if broken else "does not speak"
+            raise Unreachable(f"{peer_name(link.peer)} {what} {protocols[0]}") from None
+        except LINK_ERRORS as error:
+            if stream is not None:
+                self._nursery.start_soon(stream.reset)
+            raise Unreachable(f"{peer_name(link.peer)} hung up ({error})") from None
+        except trio.Cancelled:
+            if stream is not None:
+                self._nursery.start_soon(stream.reset)
+            raise
+        stream.set_protocol(chosen)
+        return stream  # type: ignore[no-any-return]
+
+    # ---- endings
+
+    async def drop(self, link: Link) -> None:
+        """End one connection at once."""
+        self._forget(link.conn)
+        await cut(link.conn)
+
+    async def drop_peer(self, peer: PeerId) -> None:
+        """End all connections of a peer."""
+        for link in [link for link in self._links.values() if link.peer == peer]:
+            await self.drop(link)
+
+    async def close(self) -> None:
+        """Close every connection politely, at once and side by side."""
+        async with trio.open_nursery() as nursery:
+            for conn in list(self._links):
+                self._forget(conn)
+                nursery.start_soon(say_goodbye, conn)
+
+    def _forget(self, conn: Untyped) -> None:
+        link = self._links.pop(conn, None)
+        if link is None:
+            return
+        link.ended.set()
+        link.scope.cancel()
+        if link.peer in self._up and not self.of(link.peer):
+            self._up.discard(link.peer)
+            self._changed(link.peer, False)
+
+    async def _watch(self) -> None:
+        """Cut connections that hold too much unread, and forget those that died without a word."""
+        while True:
+            await trio.sleep(WATCH_INTERVAL_S)
+            sizes = [(buffered_bytes(link.conn), link) for link in list(self._links.values())]
+            sizes.sort(key=lambda pair: -pair[0])
+            total = sum(size for size, _ in sizes)
+            for size, link in sizes:
+                if size > BUFFERED_BYTES_MAX or total > BUFFERED_BYTES_TOTAL_MAX:
+                    total -= size
+                    self._fault_book.blame(link.peer, trio.current_time())
+                    log.warning("dropping %s: %d bytes unread", peer_name(link.peer), size)
+                    await self.drop(link)
+                elif link.conn.is_closed:
+                    self._forget(link.conn)

@@ -1,0 +1,54 @@
+"""The first words on a connection, and whether to stay.
+
+Core: pure functions.
+
+Whoever dialled says hello first and the other answers; nothing else is served before that. A peer
+on another network is told apart here, once, so that no other room has to ask.
+"""
+
+from swarm.errors import BadEncoding
+from swarm.host.addresses import ADDRESS_CHARS_MAX, ADDRESSES_MAX
+from swarm.primitives.codec import Message, decode
+
+PROTOCOL = "/swarm/hello/1"
+CHAIN_BYTES = 16
+SESSION_BYTES = 8
+HELLO_BYTES_MAX = 2048
+"""Eight addresses of 160 characters, a version, and the rest."""
+VERSION_CHARS_MAX = 32
+
+
+class Hello(Message, frozen=True):
+    """What a peer says about itself; only its key, which the transport proved, is to be trusted."""
+
+    version: str
+    chain: bytes
+    """First 16 bytes of the genesis digest."""
+    session: bytes
+    """8 random bytes drawn when the process started: a new value means that it restarted."""
+    addresses: tuple[str, ...]
+    """Where it says it can be dialled, multiaddr texts."""
+
+
+def parse_hello(data: bytes) -> Hello:
+    """Read a hello; raises ``BadEncoding`` if a field is out of bounds."""
+    hello = decode(Hello, data, limit=HELLO_BYTES_MAX)
+    if len(hello.chain) != CHAIN_BYTES or len(hello.session) != SESSION_BYTES:
+        raise BadEncoding("a hello names 16 bytes of chain and 8 of session")
+    if len(hello.version) > VERSION_CHARS_MAX or len(hello.addresses) > ADDRESSES_MAX:
+        raise BadEncoding("a hello this long")
+    if any(len(address) > ADDRESS_CHARS_MAX for address in hello.addresses):
+        raise BadEncoding("an address this long")
+    return hello
+
+
+OTHER_NETWORK = "is on another network"
+"""How the reason to part from a peer with another genesis begins."""
+
+
+def reason_to_part(mine: Hello, theirs: Hello) -> str:
+    """Why not to stay connected, as the end of a sentence about the peer; empty to stay."""
+    if mine.chain != theirs.chain:
+        seen, wanted = theirs.chain.hex()[:8], mine.chain.hex()[:8]
+        return f"{OTHER_NETWORK} (genesis {seen}, ours is {wanted})"
+    return ""

@@ -1,0 +1,311 @@
+"""libp2p's classes with every crash, hang and leak we found closed off.
+
+Shell: subclasses of libp2p 0.8.1. Each guard names what happens without it; tests/host/test_libp2p_patches.py
+holds one regression test per guard.
+"""
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import libp2p.network.swarm as libp2p_swarm
+import trio
+from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection, ISecureConn
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key
+from libp2p.custom_types import TProtocol
+from libp2p.host.basic_host import BasicHost
+from libp2p.host.exceptions import StreamFailure
+from libp2p.host.ping import ID as PING_PROTOCOL
+from libp2p.host.ping import PingService
+from libp2p.identity.identify.identify import ID as IDENTIFY_PROTOCOL
+from libp2p.identity.identify.identify import identify_handler_for
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.connection import swarm_connection
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from libp2p.peer.peerstore import PeerStore
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr.multiaddr import Multiaddr
+
+from swarm.errors import Unreachable
+from swarm.host.closing import Untyped, open_scope
+from swarm.host.noise import quick
+from swarm.host.yamux import guarded_streams
+from swarm.primitives.crypto import SecretKey
+
+CONNECTIONS_MAX = 256
+"""Connections in and out: 92 KB each, and more than any node of a few hundred peers needs."""
+
+CONNECTIONS_PER_PEER_MAX = 3
+"""Two peers that dial each other at once hold two; a third may be a fresh one after a restart."""
+
+HANDSHAKES_MAX = 128
+HANDSHAKES_PER_ADDRESS_MAX = 32
+"""Unfinished inbound handshakes, in all and from one address: beyond that the oldest is dropped, which
+is a mute one, since an honest handshake takes well under a second."""
+
+HANDSHAKE_S = 8.0
+"""Time to finish Noise and Yamux, tolerant of a machine that trains on every core."""
+
+INBOUND_STREAMS_PER_PEER_MAX = 256
+"""8 kept streams for each of our protocols, the DHT's short ones, and room."""
+
+NEGOTIATE_S = 8
+"""Time to agree on a protocol on a new stream, whole seconds (libp2p truncates)."""
+
+EYEBALLS_DELAY_S = 0.02
+"""Head start of libp2p's first dial before it tries the next; its own .25 s is paid by every connect."""
+
+log = logging.getLogger("swarm.libp2p")
+
+
+class ConnectionLimits(Protocol):
+    """What the guarded classes ask of the host around them."""
+
+    def addresses(self) -> list[str]:
+        """Where others can dial us."""
+        ...
+
+    async def dial(self, peer_id: ID) -> list[INetConn]:
+        """Connect at known addresses, one at a time; raises ``Unreachable``."""
+        ...
+
+    async def open_stream(self, peer_id: ID, protocols: Sequence[str]) -> INetStream:
+        """Open a stream under deadline and breaker; raises ``Unreachable``."""
+        ...
+
+    async def admit(self, stream: INetStream, protocol: str) -> bool:
+        """Whether this peer may speak this protocol now."""
+        ...
+
+    def handler_failed(self, peer_id: ID, protocol: str, error: Exception) -> None:
+        """A stream handler raised."""
+        ...
+
+
+class GuardedUpgrader(TransportUpgrader):
+    """Remembers the socket under a connection, so that a frozen one can be cut without asking it."""
+
+    async def upgrade_security(
+        self, raw_conn: IRawConnection, is_initiator: bool, peer_id: ID | None = None
+    ) -> ISecureConn:
+        """Secure a connection and keep hold of its socket."""
+        secured: Any = quick(await super().upgrade_security(raw_conn, is_initiator, peer_id))
+        secured.swarm_raw = raw_conn
+        return secured  # type: ignore[no-any-return]
+
+    async def upgrade_connection(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        """Agree on Yamux."""
+        return guarded_streams(await super().upgrade_connection(conn, peer_id))  # type: ignore[no-any-return]
+
+
+class GuardedSwarm(libp2p_swarm.Swarm):
+    """Accepts and dials within limits.
+
+    Unguarded: an inbound slot is held for the life of the node, so after 250 connections, ended or not,
+    nobody gets in; 600 mute sockets keep newcomers out for seconds; only the first address of a peer is
+    tried; a peer that failed is refused for 60 s; it dials anybody it has heard of, 128 at a time.
+    """
+
+    door: ConnectionLimits
+
+    def __init__(self, *args: Untyped, **options: Untyped) -> None:
+        super().__init__(*args, **options)
+        self._handshakes: dict[trio.CancelScope, str] = {}
+        connector: Untyped = self.auto_connector
+        connector.maybe_connect = connector.run_background_task = _do_nothing
+
+    async def _handle_inbound_connection(self, read_write_closer: Untyped, maddr: Untyped) -> None:
+        remote = read_write_closer.get_remote_address()
+        address = remote[0] if remote else ""
+        self._make_room(address)
+        muxed: Any = None
+        with open_scope() as scope:
+            self._handshakes[scope] = address
+            try:
+                raw = RawConnection(read_write_closer, False)
+                muxed = await self.upgrade_inbound_raw_conn(raw, maddr)
+            finally:
+                self._handshakes.pop(scope, None)
+        if muxed is not None:
+            # The listener closes the socket when this returns, and not before.
+            await muxed.event_closed.wait()
+
+    def _make_room(self, address: str) -> None:
+        """Drop the oldest unfinished handshake where a limit is reached."""
+        near = [scope for scope, other in self._handshakes.items() if other == address]
+        if len(near) >= HANDSHAKES_PER_ADDRESS_MAX:
+            self._drop_handshake(near[0])
+        elif len(self._handshakes) >= HANDSHAKES_MAX:
+            self._drop_handshake(next(iter(self._handshakes)))
+
+    def _drop_handshake(self, scope: trio.CancelScope) -> None:
+        self._handshakes.pop(scope, None)
+        scope.cancel()
+
+    async def add_conn(self, muxed_conn: Untyped, direction: str = "unknown") -> Untyped:
+        """Register a connection; its own failure must not be the swarm's."""
+        start = muxed_conn.start
+
+        async def start_guarded() -> None:
+            try:
+                await start()
+            except Exception as error:  # a guard: one connection's failure would end all the others
+                log.warning("connection to %s failed: %r", muxed_conn.peer_id, error)
+
+        muxed_conn.start = start_guarded
+        return await super().add_conn(muxed_conn, direction)
+
+    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
+        """Dial through our own door: every address, one at a time, coalesced, with a deadline."""
+        try:
+            return await self.door.dial(peer_id)
+        except Unreachable as error:
+            raise SwarmException(str(error)) from None
+
+
+class GuardedHost(BasicHost):
+    """Serves and opens streams so that no peer can end the process.
+
+    Unguarded: an exception in any stream handler ends the process; a stream to a frozen peer hangs.
+    """
+
+    door: Untyped = None
+
+    def __init__(self, network: GuardedSwarm) -> None:
+        super().__init__(
+            network=network,
+            default_protocols=OrderedDict([(IDENTIFY_PROTOCOL, _refuse)]),
+            negotiate_timeout=NEGOTIATE_S,
+            disable_identify_address_discovery=True,
+        )
+        self._inbound_streams: Counter[ID] = Counter()
+        # identify/push is left out: it lets any peer write into our peer store.
+        self.set_stream_handler(IDENTIFY_PROTOCOL, identify_handler_for(self))
+        self.set_stream_handler(PING_PROTOCOL, PingService(self).handle_ping)
+
+    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
+        """Our hello replaces the outbound identify: one round trip, and nothing poisons the peer store."""
+
+    async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
+        peer_id = net_stream.muxed_conn.peer_id
+        if self._inbound_streams[peer_id] >= INBOUND_STREAMS_PER_PEER_MAX:
+            await net_stream.reset()
+            return
+        self._inbound_streams[peer_id] += 1
+        protocol = ""
+        try:
+            chosen, handler = await self.multiselect.negotiate(
+                MultiselectCommunicator(net_stream), NEGOTIATE_S
+            )
+            protocol = str(chosen)
+            if chosen is None or handler is None or not await self.door.admit(net_stream, protocol):
+                await net_stream.reset()
+                return
+            net_stream.set_protocol(chosen)
+            await handler(net_stream)
+        except Exception as error:  # the guard: a handler's failure would end the process
+            self.door.handler_failed(peer_id, protocol, error)
+            with trio.move_on_after(1):
+                await net_stream.reset()
+        finally:
+            self._inbound_streams[peer_id] -= 1
+            if not self._inbound_streams[peer_id]:
+                del self._inbound_streams[peer_id]
+
+    def get_addrs(self) -> list[Multiaddr]:
+        """What to tell others: never a wildcard, as libp2p would."""
+        if self.door is None:
+            return []
+        return [Multiaddr(f"{text}/p2p/{self.get_id()}") for text in self.door.addresses()]
+
+    async def connect(self, peer_info: PeerInfo) -> None:
+        """Connect at the addresses given and known; raises ``SwarmException``."""
+        self.peerstore.add_addrs(peer_info.peer_id, peer_info.addrs, 3600)
+        await self.get_network().dial_peer(peer_info.peer_id)
+
+    async def new_stream(self, peer_id: ID, protocol_ids: Sequence[TProtocol]) -> INetStream:
+        """Open a stream for libp2p's own services; raises ``StreamFailure`` within a deadline."""
+        door: ConnectionLimits = self.door
+        try:
+            return await door.open_stream(peer_id, [str(p) for p in protocol_ids])
+        except Unreachable as error:
+            raise StreamFailure(str(error)) from None
+
+
+async def _do_nothing(*_: object) -> None:
+    pass
+
+
+async def _refuse(stream: INetStream) -> None:
+    await stream.reset()
+
+
+def build_host(secret: SecretKey) -> GuardedHost:
+    """A libp2p host over TCP, Noise and Yamux only.
+
+    Unguarded: the default also accepts plaintext, where a PeerID is only a claim.
+    """
+    libp2p_swarm._HAPPY_EYEBALLS_DELAY = EYEBALLS_DELAY_S  # pyright: ignore[reportPrivateUsage]
+    keys = create_new_key_pair(secret.seed)
+    own_id = ID.from_pubkey(keys.public_key)
+    peerstore = PeerStore()
+    peerstore.add_key_pair(own_id, keys)
+    noise = NoiseTransport(keys, noise_privkey=create_noise_key().private_key)
+    upgrader = GuardedUpgrader(
+        secure_transports_by_protocol={NOISE_PROTOCOL: noise},
+        muxer_transports_by_protocol={TProtocol(YAMUX_PROTOCOL): Yamux},
+        negotiate_timeout=NEGOTIATE_S,
+    )
+    network = GuardedSwarm(
+        own_id,
+        peerstore,
+        upgrader,
+        transports=[TCP()],
+        retry_config=RetryConfig(max_retries=0),
+        connection_config=ConnectionConfig(
+            max_connections=CONNECTIONS_MAX,
+            min_connections=0,
+            low_watermark=0,  # no dialling on libp2p's own initiative
+            high_watermark=CONNECTIONS_MAX,
+            max_connections_per_peer=CONNECTIONS_PER_PEER_MAX,
+            inbound_upgrade_timeout=HANDSHAKE_S,
+            outbound_upgrade_timeout=HANDSHAKE_S,
+            outbound_stream_protocol_negotiation_timeout=NEGOTIATE_S,
+            inbound_stream_protocol_negotiation_timeout=NEGOTIATE_S,
+            auto_connect_interval=3600,
+        ),
+    )
+    return GuardedHost(network)
+
+
+def route_logging() -> None:
+    """Send libp2p's records to "swarm.libp2p": it writes them to stderr itself otherwise, or nowhere.
+
+    One of its modules writes to the root logger, which sets up a handler on stderr for the whole process.
+    """
+    swarm_connection.logging = logging.getLogger("libp2p.network.connection")  # type: ignore[assignment, attr-defined]
+    theirs = logging.getLogger("libp2p")
+    ours = logging.getLogger("swarm.libp2p")
+    if not any(isinstance(handler, _Router) for handler in theirs.handlers):
+        theirs.handlers[:] = [_Router()]
+        theirs.propagate = False
+        ours.addHandler(logging.NullHandler())
+        logging.getLogger("swarm").addHandler(logging.NullHandler())
+
+
+class _Router(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        ours = logging.getLogger("swarm.libp2p")
+        if ours.isEnabledFor(record.levelno):
+            ours.handle(record)

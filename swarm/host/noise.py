@@ -1,0 +1,174 @@
+"""A Noise session that moves many messages per turn of the event loop.
+
+Shell: libp2p's own session with other reads and writes; the handshake and the ciphers are libp2p's.
+
+Unguarded: every message costs two reads, one write and a dozen turns of the loop, so that Python, not the
+cipher, sets the pace; and a writer that is cancelled half way leaves half a message on the line, after which
+the other side can decrypt nothing and the connection is lost for all its streams.
+"""
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+from cryptography.exceptions import InvalidTag
+from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
+from libp2p.io.trio import TrioTCPStream
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
+from libp2p.security.secure_session import SecureSession
+
+from swarm.host.closing import Untyped, shielded
+from swarm.types import Bytes
+
+LENGTH_BYTES = 2
+"""Before each message, big-endian: the framing of libp2p's Noise."""
+READ_BYTES = 256 << 10
+"""Asked of the socket at once: four full messages."""
+UNSENT_BYTES = 128 << 10
+UNSENT_OPTION: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+"""A socket takes no more than this before it leaves, where the system can be told: what it has taken nothing
+small passes any more, and by itself it takes seconds of a narrow line."""
+WRITE_S = 10.0
+"""Time for the socket to take what was sealed, at most one frame of 256 KiB: 200 kbit/s. Nobody is interrupted
+before; a peer that takes longer has stopped reading, and loses the connection."""
+
+
+class NoiseSession(SecureSession):
+    """Reads and writes of one secured connection."""
+
+    def __init__(self, secured: SecureSession) -> None:
+        """Take over a session whose handshake is done and that nobody has read from."""
+        super().__init__(
+            local_peer=secured.local_peer,
+            local_private_key=secured.local_private_key,
+            remote_peer=secured.remote_peer,
+            remote_permanent_pubkey=secured.remote_permanent_pubkey,
+            is_initiator=secured.is_initiator,
+            conn=secured.conn,
+        )
+        messages: Any = secured.conn
+        self._raw: Untyped = _unlocked(messages.read_writer.read_write_closer)
+        # The states under libp2p's cipher: they take views, which the noise package's own functions refuse.
+        ciphers: Untyped = messages.noise_state.noise_protocol
+        self._seal, self._open = ciphers.cipher_state_encrypt, ciphers.cipher_state_decrypt
+        self._sealed = memoryview(b"")
+        self._plain = b""
+        self._plain_at = 0
+
+    async def read(self, n: int | None = None) -> bytes:
+        """``n`` bytes, or fewer where the connection ends; without ``n`` what is there."""
+        if n == 0:
+            return b""
+        if n is None:
+            return self._take(MAX_PLAINTEXT_LENGTH) or await self._next()
+        first = self._take(n)
+        if len(first) == n:
+            return first
+        parts, have = [first], len(first)
+        while have < n:
+            self._plain, self._plain_at = await self._next(), 0
+            parts.append(self._take(n - have))
+            have += len(parts[-1])
+        return b"".join(parts)
+
+    async def write(self, data: bytes) -> None:
+        """Seal and send all of ``data``; see ``write_pieces``."""
+        await self.write_pieces((data,))
+
+    async def write_pieces(self, pieces: Sequence[Bytes]) -> None:
+        """Seal and send pieces, each in messages of its own; cancelled meanwhile, it ends first, so that the
+        line stays whole.
+
+        Raises ``ConnectionClosedError`` if the peer does not take it within ``WRITE_S``.
+        """
+        messages = list[bytes]()
+        for piece in pieces:
+            view = memoryview(piece)
+            for start in range(0, len(view), MAX_PLAINTEXT_LENGTH):
+                part = view[start : start + MAX_PLAINTEXT_LENGTH]
+                sealed: bytes = self._seal.encrypt_with_ad(None, part)
+                messages += (len(sealed).to_bytes(LENGTH_BYTES, "big"), sealed)
+        with shielded(WRITE_S):
+            await self._raw.write(b"".join(messages))
+            return
+        with shielded(1):
+            await self._raw.close()
+        raise ConnectionClosedError("the peer stopped reading", transport="tcp")
+
+    def _take(self, most: int) -> bytes:
+        """At most ``most`` bytes of what is decrypted already."""
+        data = self._plain[self._plain_at : self._plain_at + most]
+        self._plain_at += len(data)
+        return data
+
+    async def _next(self) -> bytes:
+        """Decrypt the next message, reading on where it is not whole."""
+        message: Bytes | None = None
+        while message is None:
+            rest, size = self._sealed, LENGTH_BYTES
+            if len(rest) >= LENGTH_BYTES:
+                size += int.from_bytes(rest[:LENGTH_BYTES], "big")
+            missing = size - len(rest)
+            if missing <= 0 and size > LENGTH_BYTES:
+                message, self._sealed = rest[LENGTH_BYTES:size], rest[size:]
+                continue
+            data: bytes = await self._raw.read(READ_BYTES)
+            if not data:
+                raise IncompleteReadError("the connection ended", LENGTH_BYTES, len(rest))
+            if not rest:
+                self._sealed = memoryview(data)
+            elif size > LENGTH_BYTES and missing <= len(data):
+                # Only the message that was cut is put together; the others stay where they were read.
+                message = b"".join((rest[LENGTH_BYTES:], data[:missing]))
+                self._sealed = memoryview(data)[missing:]
+            else:
+                self._sealed = memoryview(b"".join((rest, data)))
+        return self._opened(message)
+
+    def _opened(self, message: Bytes) -> bytes:
+        try:
+            plain: bytes = self._open.decrypt_with_ad(None, message)
+        except InvalidTag:
+            raise ConnectionClosedError("a message that is not whole", transport="tcp") from None
+        if not plain:
+            raise ConnectionClosedError("an empty message", transport="tcp")
+        return plain
+
+
+class _Socket:
+    """A TCP socket as libp2p wraps it, without its locks: one task reads it, and one at a time writes."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.close = stream.aclose
+        if UNSENT_OPTION is not None:
+            stream.setsockopt(socket.IPPROTO_TCP, UNSENT_OPTION, UNSENT_BYTES)
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError(str(error), transport="tcp") from error
+        except trio.ClosedResourceError:
+            return  # We closed it ourselves: nobody waits for these bytes.
+
+    async def read(self, num_bytes: int) -> bytes:
+        try:
+            return await self._stream.receive_some(num_bytes)
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError(str(error), transport="tcp") from error
+        except trio.ClosedResourceError:
+            return b""
+
+
+def _unlocked(raw: Untyped) -> Untyped:
+    stream: Untyped = getattr(raw, "stream", None)
+    return _Socket(stream.stream) if isinstance(stream, TrioTCPStream) else raw
+
+
+def quick(secured: Untyped) -> Untyped:
+    """The same connection with our reads and writes, if it is a Noise session."""
+    if isinstance(secured, SecureSession) and isinstance(secured.conn, NoiseTransportReadWriter):
+        return NoiseSession(secured)
+    return secured

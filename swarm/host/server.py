@@ -1,0 +1,190 @@
+"""Questions in: limits, deadlines and blame.
+
+Shell: one loop per inbound stream; the rules of an answer are the handler's.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.custom_types import TProtocol
+
+from swarm.errors import PeerFault, SwarmError, Unreachable
+from swarm.host.client import Traffic
+from swarm.host.connections import peer_of
+from swarm.host.libp2p_patches import GuardedHost
+from swarm.host.memory_quota import SMALL_BYTES, ByteBudget, bulk_budget, small_budget
+from swarm.host.streams import ANSWER, REFUSAL, FrameStream, refusal
+from swarm.primitives.codec import LONGEST_FRAME_BYTES
+from swarm.primitives.crypto import peer_name
+from swarm.types import PeerId
+
+SEND_S = 30.0
+"""Time for a peer to take our answer; one that stops reading is cut off from this stream."""
+
+RECEIVE_S = 60.0
+"""Time for a question to come in whole once its length was said: the longest frame at 1.2 Mbit/s."""
+
+GONE_POLL_S = 1.0
+"""How often a running handler looks whether its caller is still there."""
+
+log = logging.getLogger("swarm.host")
+
+Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
+
+
+@dataclass
+class _Service:
+    protocol: str
+    handler: Handler
+    request_limit: int
+    per_peer: int
+    slots: trio.Semaphore
+    peer_slots: dict[PeerId, tuple[trio.Semaphore, int]] = field(default_factory=dict)
+
+
+class Server:
+    """Answers peers, protocol by protocol."""
+
+    def __init__(
+        self,
+        host: GuardedHost,
+        *,
+        blame: Callable[[PeerId, PeerFault], None],
+        traffic: Traffic,
+    ) -> None:
+        self._host = host
+        self._blame = blame
+        self._traffic = traffic
+        self.errors: Counter[str] = Counter()
+        """Handler errors that are our own bugs, per protocol."""
+        self._small, self._bulk, self._answers = small_budget(), bulk_budget(), bulk_budget()
+        self._moving: dict[tuple[ByteBudget, int], trio.CancelScope] = {}
+
+    def serve(
+        self,
+        protocol: str,
+        handler: Handler,
+        *,
+        request_limit: int,
+        concurrency: int,
+        per_peer: int,
+    ) -> None:
+        """Answer ``protocol`` with ``handler``; see ``Host.serve``."""
+        assert 0 < request_limit <= LONGEST_FRAME_BYTES, "requests fit in a frame"
+        service = _Service(protocol, handler, request_limit, per_peer, trio.Semaphore(concurrency))
+        self._host.set_stream_handler(TProtocol(protocol), partial(self._converse, service))
+
+    async def _converse(self, service: _Service, net_stream: INetStream) -> None:
+        peer = peer_of(net_stream.muxed_conn.peer_id)
+        stream = FrameStream(net_stream, count=partial(self._traffic.add, peer))
+        try:
+            while True:
+                size = await stream.announced(service.request_limit)
+                if size is None:
+                    break
+                async with self._taken_in(peer, size, stream) as request:
+                    reply = await self._reply(service, peer, request, stream)
+                if reply is None:
+                    break
+                await self._send(peer, reply, stream)
+        except PeerFault as fault:
+            self._blame(peer, fault)
+            await stream.reset()
+        except Unreachable as error:
+            log.debug("%s on %s: %s", peer_name(peer), service.protocol, error)
+            await stream.reset()
+        else:
+            await stream.close()
+
+    @asynccontextmanager
+    async def _taken_in(
+        self, peer: PeerId, size: int, stream: FrameStream
+    ) -> AsyncGenerator[bytes]:
+        """A question, read within the limits of ``host/memory_quota.py``; raises ``Unreachable`` past them."""
+        room = self._small if size <= SMALL_BYTES else self._bulk
+        async with self._admitted(room, peer, size) as number:
+            request: bytes | None = None
+            with self._evictable(room, number, RECEIVE_S):
+                await stream.widen(size)
+                request = await stream.receive(size)
+            if request is None:
+                raise Unreachable("a question that came too slowly, or made room for others")
+            room.arrived(number)
+            yield request
+
+    async def _send(self, peer: PeerId, reply: tuple[int, bytes], stream: FrameStream) -> None:
+        """An answer on its way, as long as its reader takes it and there is room to hold it."""
+        status, body = reply
+        room, is_sent = self._answers, False
+        async with self._admitted(room, peer, len(body)) as number:
+            with self._evictable(room, number, SEND_S):
+                await stream.send(body, status=status)
+                is_sent = True
+        if not is_sent:
+            raise Unreachable("the peer stopped reading")
+
+    @asynccontextmanager
+    async def _admitted(self, room: ByteBudget, peer: PeerId, size: int) -> AsyncGenerator[int]:
+        number, evicted = room.admit(peer, size)
+        try:
+            for other in evicted:
+                self._moving[room, other].cancel()
+            yield number
+        finally:
+            room.release(number)
+
+    @contextmanager
+    def _evictable(self, room: ByteBudget, number: int, timeout_s: float) -> Generator[None]:
+        with trio.move_on_after(timeout_s) as self._moving[room, number]:
+            try:
+                yield
+            finally:
+                del self._moving[room, number]
+
+    async def _reply(
+        self, service: _Service, peer: PeerId, request: bytes, stream: FrameStream
+    ) -> tuple[int, bytes] | None:
+        """Run the handler within the limits; None if the caller left meanwhile."""
+        reply: tuple[int, bytes] | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_gone, stream, nursery.cancel_scope)
+            slots, users = service.peer_slots.get(peer) or (trio.Semaphore(service.per_peer), 0)
+            service.peer_slots[peer] = (slots, users + 1)
+            try:
+                async with slots, service.slots:
+                    reply = await self._answer(service, peer, request)
+            finally:
+                slots, users = service.peer_slots.pop(peer)
+                if users > 1:
+                    service.peer_slots[peer] = (slots, users - 1)
+            nursery.cancel_scope.cancel()
+        return reply
+
+    async def _answer(self, service: _Service, peer: PeerId, request: bytes) -> tuple[int, bytes]:
+        try:
+            reply = await service.handler(peer, request)
+        except PeerFault as fault:
+            self._blame(peer, fault)
+            return REFUSAL, refusal(str(fault))
+        except SwarmError as error:
+            return REFUSAL, refusal(str(error))
+        except Exception:  # the guard: a bug in one room must not silence the others
+            self.errors[service.protocol] += 1
+            log.exception("the handler of %s failed", service.protocol)
+            return REFUSAL, refusal("internal error")
+        assert len(reply) <= LONGEST_FRAME_BYTES, (
+            f"a reply of {len(reply)} bytes does not fit a frame"
+        )
+        return ANSWER, reply
+
+
+async def _cancel_when_gone(stream: FrameStream, scope: trio.CancelScope) -> None:
+    while not stream.is_gone:  # noqa: ASYNC110  Yamux has no event for "closed" that others may wait on
+        await trio.sleep(GONE_POLL_S)
+    scope.cancel()

@@ -1,0 +1,56 @@
+"""Build and judge blocks for consensus: the state machine behind the votes.
+
+Core: keeps the state after every block above the final one, so each block is applied once.
+"""
+
+from swarm.errors import BrokenPromise, InvalidStatement, PeerFault
+from swarm.ledger.blocks import Block, block_digest
+from swarm.ledger.chain import Head, build_block, validate_block
+from swarm.ledger.mempool import Mempool
+from swarm.ledger.state.state import State
+from swarm.primitives.crypto import SecretKey
+from swarm.types import Digest, Height, View
+
+REFUSED_MAX = 64
+"""Bad blocks remembered: as many as the views a proposal may be ahead."""
+
+
+class StateExecutor:
+    """The chamber of one validator, over the pool of its node."""
+
+    def __init__(self, head: Head, pool: Mempool, secret: SecretKey) -> None:
+        self._states = {head.digest: head.state}
+        self._refused: list[Digest] = []
+        self._pool, self._secret = pool, secret
+
+    def build(self, parent: Digest, height: Height, view: View) -> Block:
+        """A block of ours on ``parent``, which was validated before."""
+        state = self._states[parent]
+        assert state.height + 1 == height, "the parent is one below"
+        block, after = build_block(Head(parent, state), self._pool, self._secret, view)
+        self._states[block_digest(block.header)] = after
+        return block
+
+    def validate(self, block: Block) -> None:
+        """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is right on its parent."""
+        name = block_digest(block.header)
+        if name in self._states:
+            return
+        state = self._states.get(block.header.parent)
+        if name in self._refused or state is None:
+            raise BrokenPromise("a block that was refused, or stands on one")
+        try:
+            self._states[name] = validate_block(state, block, known=self._pool.known)
+        except (InvalidStatement, PeerFault):
+            self._refused = [*self._refused, name][-REFUSED_MAX:]
+            raise
+
+    def state_after(self, name: Digest) -> State | None:
+        """The state after a block that was built or validated here."""
+        return self._states.get(name)
+
+    def settle(self, head: Head) -> None:
+        """Forget the states that the new final block leaves behind."""
+        height = head.state.height
+        self._states = {name: s for name, s in self._states.items() if s.height > height}
+        self._states[head.digest] = head.state

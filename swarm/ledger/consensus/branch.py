@@ -1,0 +1,244 @@
+"""The finalised tip, and the blocks above it that may become final.
+
+Core: a small table with a walk down the parents; it judges no block.
+
+What a block may stand on: the newest notarized parent, and proof that every view since was skipped.
+
+questions about a branch and a tally, answered without changing either.
+"""
+
+from dataclasses import dataclass
+
+from swarm.errors import BrokenPromise, VerificationFailed
+from swarm.ledger.blocks import NOTARIZE, NULLIFY, Block, Certificate, block_digest
+from swarm.ledger.consensus.votes import (
+    JUSTIFICATION_MAX,
+    REQUEST_MAX,
+    Proof,
+    Request,
+    Statement,
+    Supply,
+    VoteCounter,
+)
+from swarm.types import Digest, Height, View
+
+RECENT_MAX = 16
+"""Finalised blocks kept to answer validators a few blocks behind; the others sync in bulk."""
+
+WANTED_MAX = 64
+"""Blocks asked for at one time: as many as the views a vote may be ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinalPoint:
+    """The newest finalised block; height 0 and view 0 with the chain id is the genesis."""
+
+    height: Height
+    view: View
+    digest: Digest
+
+
+@dataclass(slots=True)
+class Want:
+    """A block somebody has and we lack."""
+
+    ask_next: int
+    ask_at: float
+
+
+class Branch:
+    """Blocks by digest, from a few below the tip to the newest proposed."""
+
+    def __init__(self, tip: FinalPoint, certificate: Certificate | None) -> None:
+        self.tip = tip
+        self.certificate = certificate
+        self.wanted: dict[Digest, Want] = {}
+        self._blocks: dict[Digest, Block] = {}
+        self._final: set[Digest] = set()
+
+    def add(self, block: Block) -> Digest:
+        """Keep a block; it is not wanted any more."""
+        name = block_digest(block.header)
+        if block.header.height > self.tip.height or name == self.tip.digest:
+            self._blocks[name] = block
+        self.wanted.pop(name, None)
+        return name
+
+    def get(self, name: Digest) -> Block | None:
+        """The block, if kept."""
+        return self._blocks.get(name)
+
+    def view_of(self, name: Digest) -> View | None:
+        """The view of a block that is kept, or of the tip."""
+        if name == self.tip.digest:
+            return self.tip.view
+        block = self._blocks.get(name)
+        return None if block is None else block.header.view
+
+    def height_of(self, name: Digest) -> Height | None:
+        """The height of a block that is kept, or of the tip."""
+        if name == self.tip.digest:
+            return self.tip.height
+        block = self._blocks.get(name)
+        return None if block is None else block.header.height
+
+    def want(self, name: Digest, holder: int, now: float) -> None:
+        """Ask for a block, first from ``holder``; no effect when it is kept or already wanted."""
+        if name not in self._blocks and len(self.wanted) < WANTED_MAX:
+            self.wanted.setdefault(name, Want(holder, now))
+
+    def due(self, others: list[int], now: float, *, retry_s: float) -> list[tuple[Digest, int]]:
+        """Which block to ask of whom now: the likely holder first, then one after the other."""
+        asks = list[tuple[Digest, int]]()
+        for name, want in sorted(self.wanted.items()):
+            if now >= want.ask_at:
+                later = [i for i in others if i >= want.ask_next] or others
+                asks += [(name, i) for i in later[:1]]
+                want.ask_next, want.ask_at = (later or [0])[0] + 1, now + retry_s
+        return asks
+
+    def missing_ancestor(self, name: Digest) -> Digest | None:
+        """The first block that is lacking on the way from ``name`` down to the tip, or None.
+
+        Raises ``VerificationFailed`` if the way leads past the tip: two finalised blocks at one height.
+        """
+        while name != self.tip.digest:
+            block = self._blocks.get(name)
+            if block is None:
+                return name
+            if block.header.height <= self.tip.height:
+                raise VerificationFailed(
+                    f"two final blocks at height {block.header.height}: "
+                    "more than a third of the validators' power signed both",
+                    hint="swarm ledger verify",
+                )
+            name = block.header.parent
+        return None
+
+    def path(self, name: Digest) -> list[Block]:
+        """The blocks above the tip up to ``name``, oldest first; none may be missing."""
+        path = list[Block]()
+        while name != self.tip.digest:
+            path.append(self._blocks[name])
+            name = path[-1].header.parent
+        return path[::-1]
+
+    def advance(self, certificate: Certificate) -> tuple[Block, ...]:
+        """Move the tip to the certified block; return the newly final blocks, oldest first."""
+        path = self.path(certificate.block)
+        names = {block_digest(block.header) for block in path}
+        top = path[-1].header
+        self.tip = FinalPoint(top.height, top.view, certificate.block)
+        self.certificate = certificate
+        self._prune(names)
+        return tuple(path)
+
+    def adopt(self, block: Block, certificate: Certificate) -> None:
+        """Move the tip to a block whose ancestors are kept elsewhere."""
+        self.tip = FinalPoint(block.header.height, block.header.view, certificate.block)
+        self.certificate = certificate
+        self._blocks[certificate.block] = block
+        self._prune({certificate.block})
+
+    def _prune(self, final: set[Digest]) -> None:
+        """Drop rivals of final blocks, and final blocks that are old."""
+        oldest = self.tip.height - RECENT_MAX
+        self._blocks = {
+            name: block
+            for name, block in self._blocks.items()
+            if block.header.height > self.tip.height
+            or name in final
+            or (name in self._final and block.header.height > oldest)
+        }
+        self._final = (self._final | final) & self._blocks.keys()
+        self.wanted.clear()
+
+
+SUPPLIES_MAX = 4
+"""Blocks in one answer: a megabyte at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentProof:
+    """A parent to build on, and the certificates that allow it, oldest first."""
+
+    parent: Digest
+    height: Height
+    """Of the parent."""
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What keeps us from judging a block: nothing, when both are empty."""
+
+    block: Digest | None
+    views: tuple[View, ...]
+
+
+def select_parent(branch: Branch, tally: VoteCounter, view: View) -> ParentProof | View:
+    """The newest ground for a block of ``view``; or the view whose certificate we lack."""
+    found, before = list[Certificate](), View(view - 1)
+    while before > branch.tip.view:
+        certificate = tally.certificate(NOTARIZE, before)
+        if certificate is not None and branch.missing_ancestor(certificate.block) is None:
+            height = branch.height_of(certificate.block)
+            assert height is not None, "a block without missing ancestors is kept"
+            return ParentProof(certificate.block, height, _newest([*found, certificate]))
+        nullification = tally.certificate(NULLIFY, before)
+        if nullification is None:
+            return before
+        found.append(nullification)
+        before = View(before - 1)
+    tip = [] if branch.certificate is None else [branch.certificate]
+    return ParentProof(branch.tip.digest, branch.tip.height, _newest(found + tip))
+
+
+def missing_for(branch: Branch, tally: VoteCounter, block: Block) -> Missing:
+    """What we lack to know that ``block`` stands on good ground.
+
+    Raises ``BrokenPromise`` if nothing could ever show it.
+    """
+    header = block.header
+    is_tip = header.parent == branch.tip.digest
+    view, height = branch.view_of(header.parent), branch.height_of(header.parent)
+    if view is None or height is None:
+        return Missing(header.parent, ())
+    notarization = tally.certificate(NOTARIZE, view)
+    if not is_tip and notarization is not None and notarization.block != header.parent:
+        raise BrokenPromise("its parent lost the view to another block")
+    if view >= header.view or header.height != height + 1 or (view <= branch.tip.view) != is_tip:
+        raise BrokenPromise("it does not follow its parent")
+    views = [] if is_tip or notarization is not None else [view]
+    skipped = (View(v) for v in range(view + 1, header.view))
+    views += [v for v in skipped if tally.certificate(NULLIFY, v) is None]
+    return Missing(branch.missing_ancestor(header.parent), tuple(views[:REQUEST_MAX]))
+
+
+def find_answers(
+    branch: Branch, tally: VoteCounter, request: Request, view: View
+) -> list[Statement]:
+    """What helps a validator that asks, when we stand in ``view``.
+
+    Raises ``BrokenPromise`` if it asks for more than anybody needs.
+    """
+    if max(len(request.blocks), len(request.views)) > REQUEST_MAX:
+        raise BrokenPromise("a request over its bounds")
+    blocks = [branch.get(name) for name in request.blocks[:SUPPLIES_MAX]]
+    answers: list[Statement] = [Supply(block) for block in blocks if block is not None]
+    wanted = list(request.views)
+    if request.view < view:
+        wanted += [request.view, View(view - 1)]
+        if branch.certificate is not None and request.view <= branch.tip.view:
+            answers.append(Proof(branch.certificate))
+    elif request.view > view:
+        answers.append(Request(view))
+    for lacking in sorted(set(wanted)):
+        held = (tally.certificate(kind, lacking) for kind in (NOTARIZE, NULLIFY))
+        answers += [Proof(certificate) for certificate in held if certificate is not None]
+    return answers
+
+
+def _newest(certificates: list[Certificate]) -> tuple[Certificate, ...]:
+    """Newest first in, oldest first out, within bounds: who lacks older ones asks."""
+    return tuple(certificates[:JUSTIFICATION_MAX][::-1])

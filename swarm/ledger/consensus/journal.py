@@ -1,0 +1,208 @@
+"""The words a validator may not take back, chained so that a gap shows.
+
+Core: entries in, table changes out; the shell makes them durable before anything they cover is sent.
+
+    base -> entry -> entry -> ... -> head        every arrow is a hash
+
+The head and the base are rows of their own. A row that is missing, altered or added breaks the chain, and
+a journal that does not hold is worth nothing: the node must not vote with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swarm.errors import BadEncoding, Corrupt
+from swarm.ledger.blocks import FINALIZE, NULLIFY, Block, Certificate
+from swarm.ledger.consensus.votes import Proposal, Vote
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.crypto import digest
+from swarm.types import NO_DIGEST, Digest, View
+
+TABLE = "journal"
+HEAD_KEY = b"head"
+BASE_KEY = b"base"
+Change = tuple[str, bytes, bytes | None]
+
+
+class VoteRecord(Message, frozen=True, tag=1):
+    """We voted; with the block of a notarize vote, which we then vouch to be able to supply."""
+
+    vote: Vote
+    block: Block | None
+
+
+class ProposalRecord(Message, frozen=True, tag=2):
+    """We proposed."""
+
+    proposal: Proposal
+
+
+Record = VoteRecord | ProposalRecord
+
+
+class Entry(Message, frozen=True):
+    """One record in its place."""
+
+    number: int
+    previous: Digest
+    record: Record
+
+
+class Mark(Message, frozen=True):
+    """Where the chain starts or ends."""
+
+    number: int
+    entry: Digest
+
+
+@dataclass(slots=True)
+class Journal:
+    """The chain in memory: what was recorded, and the changes that record more."""
+
+    base: Mark
+    head: Mark
+    entries: list[tuple[int, View, Digest]]
+    records: list[Record]
+    """As loaded; not grown afterwards."""
+
+    @classmethod
+    def empty(cls) -> "Journal":
+        """A journal that never recorded anything."""
+        mark = Mark(0, NO_DIGEST)
+        return cls(mark, mark, [], [])
+
+    def opening(self) -> list[Change]:
+        """The changes that create the journal on disk."""
+        return [
+            (TABLE, BASE_KEY, encode(self.base)),
+            (TABLE, HEAD_KEY, encode(self.head)),
+        ]
+
+    def append(self, record: Record) -> list[Change]:
+        """The changes that record one more word; they go with the head, in one transaction."""
+        entry = Entry(self.head.number + 1, self.head.entry, record)
+        data = encode(entry)
+        name = _entry_digest(data)
+        self.head = Mark(entry.number, name)
+        self.entries.append((entry.number, _view_of(record), name))
+        return [
+            (TABLE, _entry_key(entry.number), data),
+            (TABLE, HEAD_KEY, encode(self.head)),
+        ]
+
+    def prune(self, view: View) -> list[Change]:
+        """The changes that forget the oldest entries, as far as all concern views up to ``view``."""
+        count = 0
+        while count < len(self.entries) and self.entries[count][1] <= view:
+            count += 1
+        if not count:
+            return []
+        gone, self.entries = self.entries[:count], self.entries[count:]
+        self.base = Mark(gone[-1][0], gone[-1][2])
+        changes: list[Change] = [(TABLE, _entry_key(number), None) for number, _, _ in gone]
+        return [*changes, (TABLE, BASE_KEY, encode(self.base))]
+
+
+def load_journal(rows: Sequence[tuple[bytes, bytes]]) -> Journal:
+    """Read the journal table; no rows at all is an empty journal.
+
+    Raises ``Corrupt`` when a row is missing, altered or out of place.
+    """
+    table = dict(rows)
+    if not table:
+        return Journal.empty()
+    try:
+        base = decode(Mark, table.pop(BASE_KEY))
+        head = decode(Mark, table.pop(HEAD_KEY))
+        journal, last = Journal(base, head, [], []), base.entry
+        for number in range(base.number + 1, head.number + 1):
+            data = table.pop(_entry_key(number))
+            entry = decode(Entry, data)
+            if entry.number != number or entry.previous != last:
+                raise _broken(f"entry {number} does not follow the one before it")
+            last = _entry_digest(data)
+            journal.entries.append((number, _view_of(entry.record), last))
+            journal.records.append(entry.record)
+    except KeyError as missing:
+        raise _broken(f"row {missing} is missing") from None
+    except BadEncoding as error:
+        raise _broken(str(error)) from None
+    if last != head.entry or table:
+        raise _broken("it does not end where its head says")
+    return journal
+
+
+def unsettled(
+    records: Sequence[Record], final: View
+) -> tuple[list[Vote], dict[View, Proposal], list[Block]]:
+    """Our votes and proposals in views after ``final``, and the blocks that came with them."""
+    votes = [r.vote for r in records if isinstance(r, VoteRecord) and r.vote.view > final]
+    kept = [
+        r.block
+        for r in records
+        if isinstance(r, VoteRecord) and r.block is not None and r.vote.view > final
+    ]
+    proposals = [r.proposal for r in records if isinstance(r, ProposalRecord)]
+    ours = {View(p.block.header.view): p for p in proposals if p.block.header.view > final}
+    return votes, ours, kept + [proposal.block for proposal in ours.values()]
+
+
+class VoteLog:
+    """What this validator has said in the views that are not final, and what it may still say."""
+
+    def __init__(self) -> None:
+        self._said: dict[View, dict[int, Vote]] = {}
+
+    def add(self, vote: Vote) -> None:
+        """We have said this."""
+        self._said.setdefault(vote.view, {})[vote.kind] = vote
+
+    def has(self, kind: int, view: View) -> bool:
+        """Whether we voted so in ``view``."""
+        return kind in self._said.get(view, {})
+
+    def allow(self, kind: int, view: View) -> bool:
+        """Whether a vote breaks no earlier word: one of a kind, never both nullify and finalize."""
+        rival = {NULLIFY: FINALIZE, FINALIZE: NULLIFY}.get(kind, kind)
+        return not self.has(kind, view) and not self.has(rival, view)
+
+    def lack(self, certificate: Certificate, me: int) -> bool:
+        """Whether a certificate holds a vote of ours that we do not remember."""
+        ours = self._said.get(certificate.view, {}).get(certificate.kind)
+        is_known = ours is not None and ours.block == certificate.block
+        return bool(certificate.bitmap >> me & 1) and not is_known
+
+    def in_view(self, view: View) -> list[Vote]:
+        """Our votes of a view, by kind."""
+        return [vote for _, vote in sorted(self._said.get(view, {}).items())]
+
+    def views(self) -> list[View]:
+        """The views we voted in."""
+        return sorted(self._said)
+
+    def prune(self, floor: View) -> None:
+        """Forget the views up to ``floor``: they are final."""
+        self._said = {view: said for view, said in self._said.items() if view > floor}
+
+
+def _view_of(record: Record) -> View:
+    match record:
+        case VoteRecord(vote):
+            return vote.view
+        case ProposalRecord(proposal):
+            return proposal.block.header.view
+
+
+def _entry_key(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def _entry_digest(data: bytes) -> Digest:
+    return digest("journal-entry", data)
+
+
+def _broken(cause: str) -> Corrupt:
+    return Corrupt(
+        f"the journal of this validator's votes is damaged: {cause}",
+        hint="run the node without `validate`, or with a new identity: voting on could sign twice",
+    )

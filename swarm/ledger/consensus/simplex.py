@@ -1,0 +1,436 @@
+"""Agree on the next block: Simplex (Chan and Pass, 2023), as one validator runs it.
+
+Core: statements and the time come in, effects go out; building and judging blocks is the chamber's.
+
+    view v:  propose --> notarize --quorum--> finalize --quorum--> final
+                |  (timer, or a bad block)       |
+                +--> nullify --quorum------------+--> view v + 1
+
+One notarize vote per view, never both nullify and finalize, and nothing is sent before it is saved: of a
+list of effects, the shell makes every ``Save`` durable before it carries out any ``Send``.
+
+What the consensus machine asks of its shell, and what it needs from the state machine.
+
+pure data, and the order in which wishes are granted.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from swarm.errors import InvalidStatement, OutOfTurn, PeerFault
+from swarm.ledger.blocks import (
+    FINALIZE,
+    NOTARIZE,
+    NULLIFY,
+    Block,
+    Certificate,
+    block_digest,
+    check_block_shape,
+)
+from swarm.ledger.consensus.branch import (
+    Branch,
+    FinalPoint,
+    ParentProof,
+    find_answers,
+    missing_for,
+    select_parent,
+)
+from swarm.ledger.consensus.journal import ProposalRecord, Record, VoteLog, VoteRecord, unsettled
+from swarm.ledger.consensus.timers import RETRY_DELTAS, TimerParams, Timers
+from swarm.ledger.consensus.votes import (
+    VIEWS_AHEAD_MAX,
+    Electorate,
+    Equivocation,
+    Proof,
+    Proposal,
+    Request,
+    Statement,
+    Supply,
+    Vote,
+    VoteCounter,
+    check_vote_shape,
+    first_voter,
+)
+from swarm.primitives.crypto import SecretKey
+from swarm.types import NO_DIGEST, Digest, Height, View
+
+
+class BlockExecutor(Protocol):
+    """The power to build and judge blocks, which takes the ledger's state."""
+
+    def build(self, parent: Digest, height: Height, view: View) -> Block:
+        """A block of ours on ``parent``."""
+        ...
+
+    def validate(self, block: Block) -> None:
+        """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is right on its parent.
+
+        The parent is the final block, or was validated before; asking twice costs nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Effect: make this durable before any ``Send`` of the same list."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Effect: tell one validator, or all others if ``to`` is None."""
+
+    to: int | None
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Finalized:
+    """Effect: these blocks, oldest first, are final; the certificate is the last one's."""
+
+    blocks: tuple[Block, ...]
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Effect: the network has finalised this view, far ahead of us: sync in bulk."""
+
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """Effect: we have signed what our journal does not hold, so we vote no more."""
+
+    view: View
+
+
+Effect = Save | Send | Finalized | Behind | Muted | Equivocation
+
+
+def records_of(effects: Iterable[Effect]) -> list[Record]:
+    """What must be durable before anything is sent."""
+    return [effect.record for effect in effects if isinstance(effect, Save)]
+
+
+def letters_of(effects: Iterable[Effect], *, me: int, count: int) -> dict[int, list[Statement]]:
+    """What goes to whom, by validator: one frame each instead of one per statement, nothing twice."""
+    letters: dict[int, list[Statement]] = {}
+    for effect in effects:
+        if isinstance(effect, Send):
+            everybody = [i for i in range(count) if i != me]
+            for to in everybody if effect.to is None else [effect.to]:
+                letter = letters.setdefault(to, [])
+                if effect.statement not in letter:
+                    letter.append(effect.statement)
+    return letters
+
+
+GAP_VIEWS_MAX = 8
+"""A gap of more views than this is closed by bulk sync, not block by block."""
+
+
+class Simplex:
+    """One validator. Feed it statements and the time; carry out what it returns, in order."""
+
+    def __init__(
+        self,
+        electorate: Electorate,
+        secret: SecretKey,
+        chamber: BlockExecutor,
+        pace: TimerParams,
+        *,
+        tip: FinalPoint,
+        certificate: Certificate | None,
+        records: Sequence[Record] = (),
+    ) -> None:
+        me = electorate.index_of(secret.peer)
+        assert me is not None, "only a validator votes"
+        self.me, self.view, self.is_muted = me, tip.view, False
+        self._electorate, self._secret, self._chamber = electorate, secret, chamber
+        self._timers = Timers(pace)
+        self._branch = Branch(tip, certificate)
+        self._tally = VoteCounter(electorate)
+        self._tally.prune(tip.view)
+        self._words = VoteLog()
+        self._pending_final: Certificate | None = None
+        self._requested = tip.view
+        self._now = 0.0
+        self._effects = list[Effect]()
+        votes, self._proposals, blocks = unsettled(records, tip.view)
+        for vote in votes:
+            self._words.add(vote)
+        for block in blocks:
+            self._branch.add(block)
+
+    @property
+    def tip(self) -> FinalPoint:
+        """The newest finalised block."""
+        return self._branch.tip
+
+    @property
+    def deadline(self) -> float:
+        """When to call ``expire`` if nothing arrives before."""
+        at = self._timers.deadline
+        wants = [want.ask_at for want in self._branch.wanted.values()]
+        return min(wants if at is None else [*wants, at], default=float("inf"))
+
+    def start(self, now: float) -> list[Effect]:
+        """Enter the view after the tip's, and repeat what was said before a restart."""
+        self._now = now
+        self._enter(View(self.tip.view + 1))
+        for view in self._words.views():
+            self._repeat(None, view)
+            for vote in self._words.in_view(view):
+                self._count(vote, is_ours=True)
+        self._send(None, Request(self.view))
+        return self._taken()
+
+    def receive(self, statement: Statement, sender: int, now: float) -> list[Effect]:
+        """Take one statement of validator ``sender``.
+
+        Raises ``PeerFault``, changing nothing, if no honest validator sends it; ``VerificationFailed`` if
+        two final blocks exist at one height.
+        """
+        self._now = now
+        self._timers.hear(sender, self.view)
+        match statement:
+            case Vote():
+                check_vote_shape(statement, sender)
+                if self._is_near(statement.view):
+                    self._count(statement)
+            case Proposal():
+                self._consider(statement, sender)
+            case Proof(certificate):
+                if self._tally.lacks(certificate):
+                    self._electorate.check_certificate(certificate)
+                    self._certified(certificate)
+            case Request():
+                for answer in find_answers(self._branch, self._tally, statement, self.view):
+                    self._send(sender, answer)
+                self._repeat(sender, self.view)
+            case Supply(block):
+                if block_digest(block.header) in self._branch.wanted:
+                    check_block_shape(block)
+                    self._branch.add(block)
+                    self._resume()
+        return self._taken()
+
+    def greet(self, validator: int, now: float) -> list[Effect]:
+        """A link to a validator is new: each may have what the other lacks."""
+        self._now = now
+        self._send(validator, Request(self.view))
+        return self._taken()
+
+    def adopt(self, block: Block, certificate: Certificate, now: float) -> list[Effect]:
+        """Bulk sync has brought a checked final block, with all before it."""
+        self._now = now
+        if certificate.view > self.tip.view:
+            self._branch.adopt(block, certificate)
+            self._settled()
+        return self._taken()
+
+    def expire(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        self._now = now
+        timers = self._timers
+        if timers.propose_at is not None and now >= timers.propose_at:
+            timers.propose_at = None
+            self._propose()
+        if timers.vote_at is not None and now >= timers.vote_at:
+            timers.vote_at = None
+            self._consent()
+        if timers.leader_at is not None and now >= timers.leader_at:
+            timers.leader_at = None
+            if not self._words.has(NOTARIZE, self.view):
+                self._vote(NULLIFY, self.view, NO_DIGEST)
+        if timers.advance_at is not None and now >= timers.advance_at:
+            timers.advance_at = now + RETRY_DELTAS * timers.delta_s
+            self._requested = self.tip.view
+            self._vote(NULLIFY, self.view, NO_DIGEST)
+            self._send(None, Request(self.view))  # the answers repeat what others said in this view
+        others = [i for i in range(len(self._electorate)) if i != self.me]
+        for name, holder in self._branch.due(others, now, retry_s=timers.delta_s):
+            self._send(holder, Request(self.view, blocks=(name,)))
+        return self._taken()
+
+    def _enter(self, view: View) -> None:
+        if view > self.view:
+            self.view = view
+            leader = self._electorate.leader(view)
+            self._timers.enter(view, self.tip.view, leader=leader, me=self.me, now=self._now)
+            self._consent()
+
+    def _propose(self) -> None:
+        """Propose on the newest notarized block; carry the proof that later views were skipped."""
+        if self.view in self._proposals or self.is_muted:
+            return
+        ground = select_parent(self._branch, self._tally, self.view)
+        if not isinstance(ground, ParentProof):
+            self._send(None, Request(self.view, views=(ground,)))
+            self._timers.propose_at = self._now + self._timers.delta_s
+            return
+        try:
+            self._judge(ground.parent)
+        except (InvalidStatement, PeerFault):
+            return  # a quorum notarized a bad block: not with us
+        block = self._chamber.build(ground.parent, Height(ground.height + 1), self.view)
+        proposal = self._electorate.sign_proposal(self._secret, block, ground.certificates)
+        self._proposals[self.view] = proposal
+        self._branch.add(block)
+        self._effects.append(Save(ProposalRecord(proposal)))
+        self._send(None, proposal)
+        self._consent()
+
+    def _consider(self, proposal: Proposal, sender: int) -> None:
+        """Take a leader's proposal: its certificates at once, the block when its view comes."""
+        header = proposal.block.header
+        if header.view < 1 or self._electorate.leader(header.view) != sender:
+            raise OutOfTurn("a proposal comes from the leader of its view")
+        if header.view in self._proposals or not self._is_near(header.view):
+            return
+        self._electorate.check_proposal(proposal)
+        news = [c for c in proposal.certificates if self._tally.lacks(c)]
+        for certificate in news:
+            self._electorate.check_certificate(certificate)
+        self._proposals[header.view] = proposal
+        self._branch.add(proposal.block)
+        for certificate in news:
+            self._certified(certificate)
+        self._resume()
+
+    def _consent(self) -> None:
+        """Vote for the proposal of this view if it is time and it is right; nullify if it is wrong."""
+        proposal, timers = self._proposals.get(self.view), self._timers
+        if proposal is None or self._words.has(NOTARIZE, self.view):
+            return
+        if self._now < timers.hold_until:
+            timers.vote_at = timers.hold_until
+            return
+        try:
+            lack = missing_for(self._branch, self._tally, proposal.block)
+            if lack.block is None and not lack.views:
+                self._judge(block_digest(proposal.block.header))
+        except (InvalidStatement, PeerFault):
+            self._vote(NULLIFY, self.view, NO_DIGEST)
+            return
+        leader = self._electorate.leader(self.view)
+        if lack.block is not None:
+            self._branch.want(lack.block, leader, self._now)
+        elif lack.views and self._requested < self.view:
+            self._requested = self.view
+            self._send(leader, Request(self.view, views=lack.views))
+        elif not lack.views:
+            timers.note(self.view, self._now)
+            self._vote(NOTARIZE, self.view, block_digest(proposal.block.header))
+
+    def _judge(self, name: Digest) -> None:
+        """Raise ``InvalidStatement`` or ``PeerFault`` unless all blocks from the tip to this are right."""
+        for block in self._branch.path(name):
+            self._chamber.validate(block)
+
+    def _vote(self, kind: int, view: View, block: Digest) -> None:
+        """Vote, if that breaks no earlier word."""
+        if self.is_muted or not self._words.allow(kind, view):
+            return
+        vote = self._electorate.sign_vote(self._secret, kind, view, block)
+        self._words.add(vote)
+        kept = self._branch.get(block) if kind == NOTARIZE else None
+        self._effects.append(Save(VoteRecord(vote, kept)))
+        self._send(None, vote)
+        self._count(vote, is_ours=True)
+
+    def _count(self, vote: Vote, *, is_ours: bool = False) -> None:
+        evidence = self._tally.add_vote(vote, is_ours=is_ours)
+        if evidence is not None:
+            self._effects.append(evidence)
+        certificate = self._tally.quorum(vote)
+        if certificate is None:
+            return
+        if certificate.kind != FINALIZE:
+            # Sent once, by those who saw the votes; the next block's finalization covers this one.
+            self._send(None, Proof(certificate))
+        self._certified(certificate)
+
+    def _is_near(self, view: View) -> bool:
+        return self.tip.view < view <= self.view + VIEWS_AHEAD_MAX
+
+    def _certified(self, certificate: Certificate) -> None:
+        """Act on a good certificate."""
+        if certificate.view <= self.tip.view:
+            return
+        self._tally.add_certificate(certificate)
+        if self._words.lack(certificate, self.me) and not self.is_muted:
+            self.is_muted = True
+            self._effects.append(Muted(certificate.view))
+        if certificate.kind == NULLIFY:
+            self._enter(View(certificate.view + 1))
+        elif certificate.kind == NOTARIZE:
+            self._notarized(certificate)
+        else:
+            rivals = [c for c in (self._pending_final, certificate) if c is not None]
+            self._pending_final = max(rivals, key=lambda c: c.view)
+            self._finalize()
+
+    def _notarized(self, certificate: Certificate) -> None:
+        view, block = certificate.view, certificate.block
+        if view <= self.tip.view:
+            return
+        if self._branch.get(block) is None:
+            self._branch.want(block, first_voter(certificate), self._now)
+            return
+        self._timers.note(view, self._now)
+        if self._tally.certificate(NULLIFY, view) is None:
+            self._vote(FINALIZE, view, block)
+        self._enter(View(view + 1))
+
+    def _finalize(self) -> None:
+        """Move the tip to the newest finalization whose ancestors are all here."""
+        certificate = self._pending_final
+        if certificate is None or certificate.view <= self.tip.view:
+            return
+        missing = self._branch.missing_ancestor(certificate.block)
+        if missing is None:
+            self._effects.append(Finalized(self._branch.advance(certificate), certificate))
+            self._settled()
+            return
+        self._branch.want(missing, first_voter(certificate), self._now)
+        if certificate.view - self.tip.view > GAP_VIEWS_MAX:
+            self._effects.append(Behind(certificate.view))
+        self._enter(View(certificate.view + 1))
+
+    def _settled(self) -> None:
+        """Forget what the new tip decides, and go on from it."""
+        final = self.tip.view
+        self._tally.prune(final)
+        self._timers.forget(final)
+        self._words.prune(final)
+        self._proposals = {view: p for view, p in self._proposals.items() if view > final}
+        self._enter(View(final + 1))
+        self._resume()
+
+    def _resume(self) -> None:
+        """A block came in, or the tip moved: what waited for it goes on."""
+        for certificate in self._tally.notarizations():
+            self._notarized(certificate)
+        self._finalize()
+        self._consent()
+
+    def _repeat(self, to: int | None, view: View) -> None:
+        """Say again what we said in a view."""
+        proposal = self._proposals.get(view)
+        if proposal is not None and self._electorate.leader(view) == self.me:
+            self._send(to, proposal)
+        for vote in self._words.in_view(view):
+            self._send(to, vote)
+
+    def _send(self, to: int | None, statement: Statement) -> None:
+        if len(self._electorate) > 1:
+            self._effects.append(Send(to, statement))
+
+    def _taken(self) -> list[Effect]:
+        taken, self._effects = self._effects, []
+        return taken

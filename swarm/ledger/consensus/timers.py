@@ -1,0 +1,85 @@
+"""When a validator proposes, votes and gives up on a view.
+
+Core: times are numbers that come in; nothing here waits.
+
+The block interval is one constant of the genesis, with or without transactions. A voter holds its notarize
+vote until the interval has passed since its vote for the parent, and the timers of a view count from that
+moment; so an idle network makes blocks no faster and no slower than a busy one. While no view is final, the
+timers grow: fixed ones starve when the network is slower than they are.
+"""
+
+from dataclasses import dataclass, field
+
+from swarm.types import View
+
+LEADER_DELTAS = 2
+"""A leader silent for twice the longest delay is not coming."""
+ADVANCE_DELTAS = 3
+"""A view that has not ended one delay later needs a push."""
+IDLE_VIEWS = 6
+"""A leader not heard of for so many views is probably gone: it gets ``IDLE_DELTAS`` instead."""
+IDLE_DELTAS = 1 / 4
+RETRY_DELTAS = 2
+"""A stuck validator repeats itself this often."""
+GRACE_VIEWS = 2
+"""A view is final two views later when all is well: until then the timers do not grow."""
+LEAD_FRACTION = 1 / 4
+"""The leader builds this part of the interval before the votes are due, so that the block has arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerParams:
+    """How fast the chain goes."""
+
+    interval_s: float
+    delta_s: float = 2.0
+    """The longest a message takes between two validators, supposedly."""
+    growth: float = 1.3
+    growth_max: float = 8.0
+
+
+@dataclass(slots=True)
+class Timers:
+    """The moments of the current view; None is over or not pending."""
+
+    pace: TimerParams
+    hold_until: float = 0.0
+    propose_at: float | None = None
+    vote_at: float | None = None
+    leader_at: float | None = None
+    advance_at: float | None = None
+    delta_s: float = 0.0
+    _noted: dict[View, float] = field(default_factory=dict[View, float])
+    _heard: dict[int, View] = field(default_factory=dict[int, View])
+
+    def hear(self, validator: int, view: View) -> None:
+        """A validator said something while we were in ``view``."""
+        self._heard[validator] = view
+
+    def note(self, view: View, now: float) -> None:
+        """The block of ``view`` was voted for, or known to be notarized, at ``now``; the first time counts."""
+        self._noted.setdefault(view, now)
+
+    def forget(self, final: View) -> None:
+        """Only views from the newest final one on can be parents."""
+        self._noted = {view: at for view, at in self._noted.items() if view >= final}
+
+    def enter(self, view: View, final: View, *, leader: int, me: int, now: float) -> None:
+        """Set every timer for ``view``; ``final`` is the newest view known to be final."""
+        parent_at = self._noted[max(self._noted)] if self._noted else now - self.pace.interval_s
+        growth = self.pace.growth ** min(max(0, view - final - GRACE_VIEWS), 64)
+        self.delta_s = self.pace.delta_s * min(growth, self.pace.growth_max)
+        self.hold_until = max(now, parent_at + self.pace.interval_s)
+        lead = self.pace.interval_s * LEAD_FRACTION
+        self.propose_at = max(now, self.hold_until - lead) if leader == me else None
+        self.vote_at = None
+        is_idle = leader != me and view - self._heard.get(leader, 0) > IDLE_VIEWS
+        patience = IDLE_DELTAS if is_idle else LEADER_DELTAS
+        self.leader_at = self.hold_until + patience * self.delta_s
+        self.advance_at = self.hold_until + ADVANCE_DELTAS * self.delta_s
+
+    @property
+    def deadline(self) -> float | None:
+        """The earliest pending moment."""
+        pending = (self.propose_at, self.vote_at, self.leader_at, self.advance_at)
+        return min((at for at in pending if at is not None), default=None)

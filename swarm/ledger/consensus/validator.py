@@ -1,0 +1,299 @@
+"""Run one validator: statements in, votes out, the journal first.
+
+Shell: owns the inbox, the timer, the journal and the blame; the machine decides.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from swarm.errors import BadEncoding, InvalidStatement, OutOfTurn, PeerFault, VerificationFailed
+from swarm.host.service import Host
+from swarm.ledger.blocks import BLOCK_BYTES_MAX
+from swarm.ledger.consensus.block_executor import StateExecutor
+from swarm.ledger.consensus.journal import ProposalRecord
+from swarm.ledger.consensus.simplex import (
+    Behind,
+    Effect,
+    Finalized,
+    Muted,
+    Simplex,
+    letters_of,
+    records_of,
+)
+from swarm.ledger.consensus.timers import TimerParams
+from swarm.ledger.consensus.votes import (
+    BATCH_MESSAGES_MAX,
+    Batch,
+    Electorate,
+    Equivocation,
+    Proposal,
+    Statement,
+    Supply,
+)
+from swarm.ledger.mempool import Mempool
+from swarm.ledger.net.archive import Archive, FinalBlock
+from swarm.ledger.net.relay import Broadcaster
+from swarm.primitives.codec import decode, encode
+from swarm.primitives.crypto import SecretKey, peer_name
+from swarm.store import Change
+from swarm.types import Digest, PeerId
+
+PROTOCOL = "/swarm/consensus/1"
+FRAME_BYTES_MAX = BLOCK_BYTES_MAX + (512 << 10)
+"""One block, and the certificates of a long stall."""
+INBOX_MAX = 1024
+"""Statements waiting to be judged: more than a second of 64 validators; the rest is asked for again."""
+TURN_MAX = 64
+"""Statements judged before their effects are carried out: one write to the disk serves them all."""
+CONCURRENCY = 64
+SMALL_BYTES = 24 << 10
+"""What a vote or certificate of 64 validators takes at most, generously."""
+EVIDENCE_TABLE = "ledger_evidence"
+EVIDENCE_MAX = 256
+FINALITY_SAMPLES = 64
+
+log = logging.getLogger("swarm.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A statement and who sent it."""
+
+    sender: int
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """A validator has just connected."""
+
+    validator: int
+
+
+class ValidatorRunner:
+    """A validator of this node's own. ``run`` serves until cancelled."""
+
+    def __init__(
+        self, archive: Archive, pool: Mempool, secret: SecretKey, host: Host, pace: TimerParams
+    ) -> None:
+        genesis = archive.genesis
+        self._archive, self._pool, self._host = archive, pool, host
+        self._journal = archive.load_journal()
+        self._electorate = Electorate(genesis.chain, archive.head.state.validators, genesis.seed)
+        self._chamber = StateExecutor(archive.head, pool, secret)
+        tip, certificate = archive.final_point()
+        self.machine = Simplex(
+            self._electorate,
+            secret,
+            self._chamber,
+            pace,
+            tip=tip,
+            certificate=certificate,
+            records=self._journal.records,
+        )
+        self._inbox_send, self._inbox = trio.open_memory_channel[_Said | _Met | None](INBOX_MAX)
+        self.courier = Broadcaster[Statement](
+            host,
+            PROTOCOL,
+            _encode_batch,
+            frame_items_max=BATCH_MESSAGES_MAX,
+            frame_bytes_max=FRAME_BYTES_MAX - SMALL_BYTES,
+            size_of=_size_of,
+        )
+        self.is_behind = trio.Event()
+        """Set when bulk sync is needed; the follower replaces it."""
+        self.num_evidence = 0
+        self._first_seen: dict[Digest, float] = {}
+        self._finality_s = deque[float](maxlen=FINALITY_SAMPLES)
+        host.serve(PROTOCOL, self._answer, request_limit=FRAME_BYTES_MAX, concurrency=CONCURRENCY)
+
+    @property
+    def finality_s(self) -> float | None:
+        """Mean time from a block's first sight to its finality, of the last 64 blocks."""
+        samples = self._finality_s
+        return sum(samples) / len(samples) if samples else None
+
+    async def run(self) -> None:
+        """Vote until cancelled.
+
+        Raises ``VerificationFailed`` when more than a third of the power is proved to be dishonest.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.courier.run)
+            nursery.start_soon(self._watch_links)
+            nursery.start_soon(self._watch_archive)
+            await self._carry_out(self.machine.start(trio.current_time()))
+            while True:
+                effects = self._turn(await self._next_items())
+                await self._carry_out(effects)
+
+    async def _answer(self, peer: PeerId, request: bytes) -> bytes:
+        """Take a frame of another validator; it is acknowledged before it is judged."""
+        sender = self._electorate.index_of(peer)
+        if sender is None:
+            raise OutOfTurn("not a validator")
+        batch = decode(Batch, request, limit=FRAME_BYTES_MAX)
+        if len(batch.statements) > BATCH_MESSAGES_MAX:
+            raise BadEncoding("too many statements in a frame")
+        for statement in batch.statements:
+            self._put(_Said(sender, statement))
+        return b""
+
+    def _put(self, item: _Said | _Met | None) -> None:
+        try:
+            self._inbox_send.send_nowait(item)
+        except trio.WouldBlock:
+            log.debug("the inbox is full: a statement is dropped and will be asked for again")
+
+    async def _next_items(self) -> list[_Said | _Met | None]:
+        """What has arrived, once something has or the machine's deadline has come."""
+        items = list[_Said | _Met | None]()
+        with trio.move_on_at(self.machine.deadline):
+            items.append(await self._inbox.receive())
+        while len(items) < TURN_MAX:
+            try:
+                items.append(self._inbox.receive_nowait())
+            except trio.WouldBlock:
+                break
+        return items
+
+    def _turn(self, items: Sequence[_Said | _Met | None]) -> list[Effect]:
+        """Feed the machine what has arrived and the time."""
+        effects = list[Effect]()
+        for item in items:
+            now = trio.current_time()
+            match item:
+                case _Said(sender, statement):
+                    try:
+                        effects += self.machine.receive(statement, sender, now)
+                    except PeerFault as fault:
+                        self._host.blame(self._electorate.validators[sender].peer, fault)
+                        continue
+                    if isinstance(statement, Proposal):
+                        self._see(statement, now)
+                case _Met(validator):
+                    effects += self.machine.greet(validator, now)
+                case None:
+                    effects += self._adopt(now)
+        now = trio.current_time()
+        if now >= self.machine.deadline:
+            effects += self.machine.expire(now)
+        return effects
+
+    async def _carry_out(self, effects: Sequence[Effect]) -> None:
+        changes = list[Change]()
+        for record in records_of(effects):
+            changes += self._journal.append(record)
+            if isinstance(record, ProposalRecord):
+                self._see(record.proposal, trio.current_time())
+        finals = [effect for effect in effects if isinstance(effect, Finalized)]
+        if finals:
+            await self._finalize(finals, changes)
+        elif changes:
+            await self._archive.store.write_soon(changes)
+        for effect in effects:
+            match effect:
+                case Behind():
+                    self.is_behind.set()
+                case Muted(view):
+                    log.error(
+                        "a vote of ours in view %d is not in our journal: we vote no more", view
+                    )
+                case Equivocation():
+                    self._keep(effect)
+                case _:
+                    pass
+        letters = letters_of(effects, me=self.machine.me, count=len(self._electorate))
+        for to, statements in sorted(letters.items()):
+            self.courier.post(self._electorate.validators[to].peer, statements)
+
+    async def _finalize(self, finals: Sequence[Finalized], changes: list[Change]) -> None:
+        """Write votes and final blocks in one transaction per certificate."""
+        for final in finals:
+            changes += self._journal.prune(final.certificate.view)
+            try:
+                news = await self._archive.append(
+                    final.blocks,
+                    final.certificate,
+                    known=self._pool.known,
+                    state_after=self._chamber.state_after,
+                    changes=changes,
+                )
+            except (PeerFault, InvalidStatement) as error:
+                raise VerificationFailed(
+                    f"more than two thirds of the power signed a bad block: {error}",
+                    hint="swarm ledger verify",
+                ) from None
+            changes.clear()
+            self._settle(news)
+
+    def _settle(self, news: Sequence[FinalBlock]) -> None:
+        self._chamber.settle(self._archive.head)
+        now = trio.current_time()
+        for final in news:
+            seen = self._first_seen.pop(final.block.header.parent, None)
+            if seen is not None:
+                self._finality_s.append(now - seen)
+
+    def _see(self, proposal: Proposal, now: float) -> None:
+        """Note when a block was first seen, by its parent: rivals have the same."""
+        self._first_seen.setdefault(proposal.block.header.parent, now)
+        while len(self._first_seen) > FINALITY_SAMPLES:
+            del self._first_seen[next(iter(self._first_seen))]
+
+    def _adopt(self, now: float) -> list[Effect]:
+        """Tell the machine what bulk sync has brought."""
+        tip, certificate = self._archive.final_point()
+        if certificate is None or tip.view <= self.machine.tip.view:
+            return []
+        link = self._archive.block_at(tip.height)
+        assert link is not None, "the last final block is kept"
+        self._chamber.settle(self._archive.head)
+        return self.machine.adopt(link[0], certificate, now)
+
+    def _keep(self, evidence: Equivocation) -> None:
+        """Keep the proof that a validator signed two ways; the ledger judges it."""
+        first, second = evidence.first, evidence.second
+        offender = self._electorate.validators[first.voter].peer
+        log.warning("%s signed two ways in view %d", peer_name(offender), first.view)
+        self.num_evidence += 1
+        if self._archive.store.count(EVIDENCE_TABLE) < EVIDENCE_MAX:
+            key = first.view.to_bytes(8, "big") + offender
+            self._archive.store.put(EVIDENCE_TABLE, key, encode((first, second)))
+
+    async def _watch_links(self) -> None:
+        """Greet every validator that connects: each may have what the other lacks."""
+        async for event in self._host.subscribe():
+            index = self._electorate.index_of(event.peer)
+            if index is not None and self._host.is_connected(event.peer):
+                self._put(_Met(index))
+
+    async def _watch_archive(self) -> None:
+        """Wake the machine when bulk sync has moved the chain past it."""
+        view = self._archive.view
+        while True:
+            async with self._archive.moved:
+                while self._archive.view == view:
+                    await self._archive.moved.wait()
+            view = self._archive.view
+            if view > self.machine.tip.view:
+                self._put(None)
+
+
+def _encode_batch(statements: Sequence[Statement]) -> bytes:
+    return encode(Batch(tuple(statements)))
+
+
+def _size_of(statement: Statement) -> int:
+    """At most how many bytes a statement takes in a frame."""
+    match statement:
+        case Proposal():
+            return len(encode(statement))
+        case Supply(block):
+            return sum(map(len, block.transactions)) + 8 * len(block.transactions) + 1024
+        case _:
+            return SMALL_BYTES

@@ -1,0 +1,277 @@
+"""What validators say to each other, who leads when, and the count of their votes.
+
+Core: verifies before it remembers; a vote or certificate is verified once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
+from swarm.ledger.blocks import (
+    FINALIZE,
+    NOTARIZE,
+    NULLIFY,
+    VOTE_PURPOSES,
+    Block,
+    Certificate,
+    Validator,
+    block_digest,
+    check_block_shape,
+    check_certificate,
+    vote_parts,
+)
+from swarm.primitives.codec import Message
+from swarm.primitives.crypto import SecretKey, verify
+from swarm.primitives.randomness import stream
+from swarm.types import NO_DIGEST, Digest, PeerId, View
+
+BATCH_MESSAGES_MAX = 64
+"""Messages in one frame: a straggler's help and a few votes, not a flood."""
+
+JUSTIFICATION_MAX = 32
+"""Certificates in one proposal; who lacks older ones asks for them."""
+
+REQUEST_MAX = 32
+"""Blocks or views in one request."""
+
+VIEWS_AHEAD_MAX = 64
+"""How far past our own view a vote is kept: more than a restart lasts, less than memory notices."""
+
+BLOCKS_PER_VOTER_MAX = 2
+"""Different blocks counted per voter, kind and view: one is honest, two convict, three add nothing."""
+
+
+class Vote(Message, frozen=True, tag=1):
+    """One validator's word on one view."""
+
+    kind: int
+    view: View
+    block: Digest
+    """``NO_DIGEST`` when it nullifies."""
+    voter: int
+    """Index in the genesis order."""
+    signature: bytes
+
+
+class Proposal(Message, frozen=True, tag=2):
+    """A leader's block, with the certificates that allow it."""
+
+    block: Block
+    certificates: tuple[Certificate, ...]
+    """The parent's notarization, then the nullification of every skipped view, newest last."""
+    signature: bytes
+    """Over the chain and the block's digest, under ``proposal``."""
+
+
+class Proof(Message, frozen=True, tag=3):
+    """A certificate for whoever lacks it."""
+
+    certificate: Certificate
+
+
+class Request(Message, frozen=True, tag=4):
+    """I stand in ``view``: send what moves me on, and these blocks, and certificates of these views."""
+
+    view: View
+    blocks: tuple[Digest, ...] = ()
+    views: tuple[View, ...] = ()
+
+
+class Supply(Message, frozen=True, tag=5):
+    """A block that was asked for."""
+
+    block: Block
+
+
+Statement = Vote | Proposal | Proof | Request | Supply
+
+
+class Batch(Message, frozen=True):
+    """One frame of the consensus protocol."""
+
+    statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Equivocation:
+    """Two votes of one validator that no honest validator signs both of. Proposals never convict."""
+
+    first: Vote
+    second: Vote
+
+
+class Electorate:
+    """The validators of one chain: who they are, who leads, what their signatures say."""
+
+    def __init__(self, chain: Digest, validators: Sequence[Validator], seed: bytes) -> None:
+        self.chain = chain
+        self.validators = tuple(validators)
+        self.total = sum(validator.power for validator in validators)
+        self._seed = seed
+        self._index = {validator.peer: i for i, validator in enumerate(validators)}
+        self._cycle: tuple[int, list[int]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self.validators)
+
+    def index_of(self, peer: PeerId) -> int | None:
+        """The place of ``peer`` among the validators, or None."""
+        return self._index.get(peer)
+
+    def is_quorum(self, voters: Mapping[int, bytes]) -> bool:
+        """Whether these voters hold more than two thirds of the power."""
+        return 3 * sum(self.validators[i].power for i in voters) > 2 * self.total
+
+    def leader(self, view: View) -> int:
+        """Who proposes in ``view``: every cycle of views is a fresh permutation weighted by stake."""
+        able = [i for i, validator in enumerate(self.validators) if validator.power > 0]
+        cycle, place = divmod(view, len(able))
+        if self._cycle[0] != cycle:
+            dice, order = stream(self._seed, "ledger.leaders", cycle), list[int]()
+            while able:
+                order.append(dice.choice(able, [self.validators[i].power for i in able]))
+                able.remove(order[-1])
+            self._cycle = (cycle, order)
+        return self._cycle[1][place]
+
+    def sign_vote(self, secret: SecretKey, kind: int, view: View, block: Digest) -> Vote:
+        """A vote of our own."""
+        parts = vote_parts(self.chain, view, block)
+        signature = secret.sign(VOTE_PURPOSES[kind], *parts)
+        return Vote(kind, view, block, self._index[secret.peer], signature)
+
+    def check_vote(self, vote: Vote) -> None:
+        """Raise ``BadSignature`` unless the voter it names signed it."""
+        peer = self.validators[vote.voter].peer
+        parts = vote_parts(self.chain, vote.view, vote.block)
+        verify(peer, vote.signature, VOTE_PURPOSES[vote.kind], *parts)
+
+    def sign_proposal(
+        self, secret: SecretKey, block: Block, certificates: tuple[Certificate, ...]
+    ) -> Proposal:
+        """A proposal of our own."""
+        signature = secret.sign("proposal", self.chain, block_digest(block.header))
+        return Proposal(block, certificates, signature)
+
+    def check_proposal(self, proposal: Proposal) -> None:
+        """Raise ``PeerFault`` unless it is within bounds and the leader of its view signed it."""
+        header = proposal.block.header
+        if header.chain != self.chain or len(proposal.certificates) > JUSTIFICATION_MAX:
+            raise BrokenPromise("a proposal for another chain, or over its bounds")
+        check_block_shape(proposal.block)
+        peer = self.validators[self.leader(header.view)].peer
+        verify(peer, proposal.signature, "proposal", self.chain, block_digest(header))
+
+    def check_certificate(self, certificate: Certificate) -> None:
+        """Raise ``BadEncoding`` or ``BadSignature`` unless a quorum signed it."""
+        check_certificate(certificate, self.chain, self.validators)
+
+
+def check_vote_shape(vote: Vote, sender: int) -> None:
+    """Raise ``PeerFault`` unless ``vote`` is well formed and ``sender``'s own."""
+    if vote.voter != sender:
+        raise OutOfTurn("a vote comes from its voter")
+    if vote.kind not in {NOTARIZE, NULLIFY, FINALIZE} or vote.view < 1:
+        raise BadEncoding("no such kind of vote")
+    if len(vote.block) != len(NO_DIGEST) or (vote.kind == NULLIFY) != (vote.block == NO_DIGEST):
+        raise BadEncoding("a vote names one block, and none when it nullifies")
+
+
+def first_voter(certificate: Certificate) -> int:
+    """A validator that voted for the certified block, and so keeps it."""
+    return (certificate.bitmap & -certificate.bitmap).bit_length() - 1
+
+
+@dataclass(slots=True)
+class _Ballot:
+    """Votes of one view, by voter; and by block, for the quorum."""
+
+    seen: dict[tuple[int, int], list[Vote]] = field(
+        default_factory=dict[tuple[int, int], list[Vote]]
+    )
+    counts: dict[tuple[int, Digest], dict[int, bytes]] = field(
+        default_factory=dict[tuple[int, Digest], dict[int, bytes]]
+    )
+
+
+class VoteCounter:
+    """Votes counted and certificates held, for the views above ``floor``."""
+
+    def __init__(self, electorate: Electorate) -> None:
+        self.floor = View(0)
+        self._electorate = electorate
+        self._ballots: dict[View, _Ballot] = {}
+        self._certificates: dict[tuple[int, View], Certificate] = {}
+        self._accused: set[tuple[int, View]] = set()
+
+    def certificate(self, kind: int, view: View) -> Certificate | None:
+        """The certificate of that kind and view, if held."""
+        return self._certificates.get((kind, view))
+
+    def add_vote(self, vote: Vote, *, is_ours: bool = False) -> Equivocation | None:
+        """Count a vote; return proof that its voter equivocated, once. Raises ``BadSignature``."""
+        if vote.view <= self.floor:
+            return None
+        ballot = self._ballots.get(vote.view) or _Ballot()
+        earlier = ballot.seen.get((vote.voter, vote.kind), [])
+        known = any(other.block == vote.block for other in earlier)
+        if known or len(earlier) >= BLOCKS_PER_VOTER_MAX:
+            return None
+        needless = (vote.kind, vote.view) in self._certificates
+        conflicting = self._conflicting(ballot, vote)
+        if needless and conflicting is None and vote.kind != FINALIZE:
+            # Its certificate stands already: the signature would be checked for nothing. A finalize
+            # vote is still recorded, it may convict its voter of a nullify vote.
+            return None
+        if not is_ours:
+            self._electorate.check_vote(vote)
+        self._ballots[vote.view] = ballot
+        ballot.seen[vote.voter, vote.kind] = [*earlier, vote]
+        count = ballot.counts.setdefault((vote.kind, vote.block), {})
+        count[vote.voter] = vote.signature
+        if conflicting is None or (vote.voter, vote.view) in self._accused:
+            return None
+        self._accused.add((vote.voter, vote.view))
+        return Equivocation(conflicting, vote)
+
+    def quorum(self, vote: Vote) -> Certificate | None:
+        """The certificate that ``vote`` completes, if there is none yet and its block has a quorum."""
+        ballot = self._ballots.get(vote.view)
+        if ballot is None or (vote.kind, vote.view) in self._certificates:
+            return None
+        count = ballot.counts.get((vote.kind, vote.block), {})
+        if not self._electorate.is_quorum(count):
+            return None
+        bitmap = sum(1 << voter for voter in count)
+        signatures = tuple(count[voter] for voter in sorted(count))
+        return Certificate(vote.kind, vote.view, vote.block, bitmap, signatures)
+
+    def notarizations(self) -> list[Certificate]:
+        """Every notarization held, oldest view first."""
+        held = sorted(self._certificates.items())
+        return [certificate for (kind, _), certificate in held if kind == NOTARIZE]
+
+    def lacks(self, certificate: Certificate) -> bool:
+        """Whether this would be news: its view is not final, and none of its kind is held."""
+        held = (certificate.kind, certificate.view) in self._certificates
+        return certificate.view > self.floor and not held
+
+    def add_certificate(self, certificate: Certificate) -> None:
+        """Hold a certificate that is known to be good."""
+        if certificate.view > self.floor:
+            self._certificates[certificate.kind, certificate.view] = certificate
+
+    def prune(self, floor: View) -> None:
+        """Forget every view up to ``floor``: it is final."""
+        self.floor = floor
+        self._ballots = {v: ballot for v, ballot in self._ballots.items() if v > floor}
+        self._certificates = {k: c for k, c in self._certificates.items() if k[1] > floor}
+        self._accused = {(i, view) for i, view in sorted(self._accused) if view > floor}
+
+    @staticmethod
+    def _conflicting(ballot: _Ballot, vote: Vote) -> Vote | None:
+        rivals = {NOTARIZE: NOTARIZE, NULLIFY: FINALIZE, FINALIZE: NULLIFY}
+        others = list(ballot.seen.get((vote.voter, rivals[vote.kind]), []))
+        if vote.kind == FINALIZE:
+            others += ballot.seen.get((vote.voter, FINALIZE), [])
+        return next((o for o in others if o.kind != vote.kind or o.block != vote.block), None)

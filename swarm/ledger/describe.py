@@ -1,0 +1,501 @@
+"""The ledger in words and rows: what ``swarm ledger`` and ``swarm run`` show.
+
+Core: states and blocks in, plain dictionaries and sentences out. Nothing here decides anything.
+
+Checking in words and rows, for people.
+
+statements and records in, sentences and plain dictionaries out. Nothing here decides anything.
+"""
+
+from swarm.config.spec import RunSpec
+from swarm.errors import BadEncoding
+from swarm.ledger.blocks import Block, Certificate, block_digest
+from swarm.ledger.state.draft import is_confirmed
+from swarm.ledger.state.records import (
+    Account,
+    Contribution,
+    Dispute,
+    Run,
+    RunPhase,
+    Seat,
+    SegmentPhase,
+    SegmentRecord,
+    Verdicts,
+)
+from swarm.ledger.state.state import State, audit_supply
+from swarm.ledger.transactions import (
+    RUN_SPEC_BYTES_MAX,
+    CheckStatement,
+    CloseRun,
+    CommitSegment,
+    DataRequest,
+    DisputeVote,
+    Join,
+    Leave,
+    OpenRun,
+    PauseRun,
+    PostCheckpoint,
+    Report,
+    ResumeRun,
+    RevealSegment,
+    SeatStatement,
+    Stake,
+    Transaction,
+    Transfer,
+    Unstake,
+    VerifyCommit,
+    VerifyReveal,
+    parse_transaction,
+)
+from swarm.ledger.transition.runs import boundary_height, current_round, round_info
+from swarm.ledger.transition.seats import seats_free, seats_of
+from swarm.ledger.transition.spec_check import NAME_LENGTH_MAX
+from swarm.primitives.codec import decode
+from swarm.primitives.crypto import peer_name, peer_text
+from swarm.types import PeerId
+
+CHECK_KINDS: dict[type[object], str] = {
+    DataRequest: "data_request",
+    VerifyCommit: "verify_commit",
+    RevealSegment: "reveal_segment",
+    VerifyReveal: "verify_reveal",
+    DisputeVote: "dispute_vote",
+    Report: "report",
+}
+
+PHASE_TEXTS: dict[SegmentPhase, str] = {
+    SegmentPhase.POSTED: "waits for verifiers",
+    SegmentPhase.SAMPLED: "is replayed",
+    SegmentPhase.SEALED: "must be revealed",
+    SegmentPhase.REVEALED: "is compared",
+    SegmentPhase.DISPUTED: "is disputed",
+    SegmentPhase.VERIFIED: "is verified",
+    SegmentPhase.UNSAMPLED: "was paid unchecked",
+    SegmentPhase.SILENT: "was not shown, and not paid",
+    SegmentPhase.CLEARED: "was accused and cleared",
+    SegmentPhase.GUILTY: "was proven false",
+}
+
+
+def check_text(body: CheckStatement | RevealSegment) -> str:
+    """What somebody said about a segment, without who: ``drawn for window 2 of segment 12/0/1``."""
+    where = f"segment {body.round}/{body.stage}/{body.seat}"
+    match body:
+        case DataRequest(window=window):
+            return f"drawn for window {window} of {where}"
+        case VerifyCommit():
+            return f"answered blind on {where}"
+        case RevealSegment(leaves=leaves):
+            return f"revealed {where}: {len(leaves)} leaves"
+        case VerifyReveal(leaves=leaves):
+            return f"showed its replay of {where}: {len(leaves)} leaves"
+        case DisputeVote(window=window, is_guilty=is_guilty):
+            verdict = "guilty" if is_guilty else "not guilty"
+            return f"found window {window} of {where} {verdict}"
+        case Report(window=window):
+            return f"reported window {window} of {where}"
+
+
+def segment_text(record: SegmentRecord) -> str:
+    """One sentence: ``segment 12/0/1 of hazy-otter-697 is verified (2 of 2 agree)``."""
+    where = f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
+    said = f"{where} {PHASE_TEXTS[record.phase]}"
+    if record.phase is SegmentPhase.VERIFIED:
+        agreed = sum(check.phase == "agreed" for check in record.checks)
+        return f"{said} ({agreed} of {len(record.checks)} agree)"
+    accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
+    if record.dispute is not None:
+        return f"{said}: {accusers} found window {record.dispute.window} false"
+    if record.accusations:
+        return f"{said}: {accusers} reported it"
+    return said
+
+
+def segment_row(record: SegmentRecord) -> dict[str, object]:
+    """One segment and its checks, as JSON."""
+    return {
+        "round": record.round,
+        "stage": record.stage,
+        "seat": record.seat,
+        "name": peer_name(record.peer),
+        "height": record.height,
+        "steps": record.num_steps,
+        "tokens": record.tokens,
+        "start": str(record.start_kind),
+        "phase": str(record.phase),
+        "due": record.due,
+        "throws": len(record.draws),
+        "reward": record.reward,
+        "paid": record.is_paid,
+        "windows": len(record.windows),
+        "verifiers": [
+            {"name": peer_name(check.peer), "window": check.window, "state": str(check.phase)}
+            for check in record.checks
+        ],
+        "accusers": [peer_name(accusation.peer) for accusation in record.accusations],
+        "accusations": [
+            {
+                "name": peer_name(accusation.peer),
+                "window": accusation.window,
+                "report": accusation.is_report,
+                "bond": accusation.bond,
+            }
+            for accusation in record.accusations
+        ],
+        "dispute": _dispute_row(record.dispute),
+        "judged": list(record.judged),
+        "confirmed": is_confirmed(record),
+        "text": segment_text(record),
+    }
+
+
+def _dispute_row(dispute: Dispute | None) -> dict[str, object] | None:
+    if dispute is None:
+        return None
+    guilty = sum(ballot.is_guilty for ballot in dispute.ballots)
+    return {
+        "window": dispute.window,
+        "deadline": dispute.deadline,
+        "guilty": guilty,
+        "not_guilty": len(dispute.ballots) - guilty,
+    }
+
+
+def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
+    """How many segments of a run were judged how, since it began."""
+    return {
+        "verified": verdicts.verified,
+        "cleared": verdicts.cleared,
+        "unsampled": verdicts.unsampled,
+        "silent": verdicts.silent,
+        "guilty": verdicts.guilty,
+    }
+
+
+def verdicts_text(verdicts: Verdicts) -> str:
+    """``checked: 40 verified, 2 cleared, 3 unchecked, 1 silent, 1 proven false``; empty before the first."""
+    words = ("verified", "cleared", "unchecked", "silent", "proven false")
+    counts = zip(verdicts_row(verdicts).values(), words, strict=True)
+    said = ", ".join(f"{number} {word}" for number, word in counts if number)
+    return f"checked: {said}" if said else ""
+
+
+def guilty_rows(verdicts: Verdicts) -> list[dict[str, object]]:
+    """The segments that were proven false, oldest first: the last 32."""
+    return [
+        {
+            "round": found.round,
+            "stage": found.stage,
+            "seat": found.seat,
+            "peer": peer_text(found.peer),
+            "name": peer_name(found.peer),
+            "height": found.height,
+        }
+        for found in verdicts.convictions
+    ]
+
+
+def record_row(work: Contribution) -> dict[str, object]:
+    """How a peer's segments and checks went."""
+    return {
+        "verified": work.verified,
+        "failed": work.failed,
+        "silent": work.silent,
+        "checked": work.checked,
+        "missed": work.missed,
+        "barred": work.is_barred,
+    }
+
+
+def phase_counts(state: State, run: int) -> dict[str, int]:
+    """How many live segments of a run are in each phase."""
+    phases = [record.phase for record in state.live_segments() if record.run == run]
+    return {str(phase): phases.count(phase) for phase in SegmentPhase if phase in phases}
+
+
+Row = dict[str, object]
+"""JSON as it is: text, integers, booleans, None, lists and rows."""
+
+KINDS: dict[type[object], str] = {
+    CommitSegment: "commit_segment",
+    PostCheckpoint: "post_checkpoint",
+    OpenRun: "run_open",
+    CloseRun: "run_close",
+    PauseRun: "run_pause",
+    ResumeRun: "run_resume",
+    Join: "join",
+    Leave: "leave",
+    Transfer: "transfer",
+    Stake: "stake",
+    Unstake: "unstake",
+    **CHECK_KINDS,
+}
+
+
+def short_count(number: int) -> str:
+    """A count people can read: ``940``, ``47k``, ``1.2M``, ``3.0G``."""
+    if number < 1000:
+        return str(number)
+    for unit, letter in ((10**9, "G"), (10**6, "M")):
+        if number >= unit:
+            return f"{number // unit}.{number % unit * 10 // unit}{letter}"
+    return f"{number // 1000}k"
+
+
+def transaction_text(state: State | None, transaction: Transaction) -> str:
+    """One sentence, such as ``hazy-otter-697 committed segment 12/0/1: 23 steps, 47k tokens``.
+
+    A seat statement names its seat only; ``state`` tells who sat there, if it still knows.
+    """
+    body = transaction.body
+    if isinstance(body, SeatStatement):
+        return _statement_text(state, body)
+    match body:
+        case OpenRun(spec=spec, escrow=escrow):
+            said = f"opened run {_spec_name(spec)} with {escrow} in escrow"
+        case CloseRun(run=run):
+            said = f"closed run {run}"
+        case PauseRun(run=run):
+            said = f"pauses run {run}"
+        case ResumeRun(run=run):
+            said = f"goes on with run {run}"
+        case Join(run=run):
+            said = f"asked to join run {run}"
+        case Leave(run=run):
+            said = f"leaves run {run}"
+        case Transfer(to=to, amount=amount):
+            said = f"sent {amount} to {peer_name(to)}"
+        case Stake(amount=amount):
+            said = f"staked {amount}"
+        case Unstake(amount=amount):
+            said = f"began to unstake {amount}"
+        case _:
+            said = check_text(body)
+    return f"{peer_name(PeerId(transaction.sender))} {said}"
+
+
+def transaction_row(state: State | None, data: bytes) -> Row:
+    """Kind and sentence of an encoded transaction."""
+    try:
+        transaction = parse_transaction(data)
+    except BadEncoding as error:
+        return {"kind": "unreadable", "text": str(error)}
+    return {
+        "kind": KINDS[type(transaction.body)],
+        "text": transaction_text(state, transaction),
+        "bytes": len(data),
+    }
+
+
+def block_row(state: State | None, block: Block, certificate: Certificate | None) -> Row:
+    """A block and its transactions."""
+    header = block.header
+    return {
+        "height": header.height,
+        "digest": block_digest(header).hex(),
+        "view": header.view,
+        "leader": peer_name(header.leader),
+        "state_root": header.state_root.hex(),
+        "votes": len(certificate.signatures) if certificate is not None else None,
+        "transactions": [transaction_row(state, data) for data in block.transactions],
+    }
+
+
+def block_lines(state: State | None, block: Block) -> list[str]:
+    """A block as text: one line, and one more per transaction."""
+    header = block.header
+    name = block_digest(header).hex()[:12]
+    lines = [f"#{header.height} {name} by {peer_name(header.leader)}"]
+    lines += [f"    {transaction_row(state, data)['text']}" for data in block.transactions]
+    return lines
+
+
+def ledger_row(state: State) -> Row:
+    """The whole ledger in one row; counts every unit of money."""
+    counted = audit_supply(state)
+    return {
+        "chain": state.chain.hex(),
+        "height": state.height,
+        "state_root": state.root.hex(),
+        "validators": [peer_name(validator.peer) for validator in state.validators],
+        "supply": state.supply,
+        "supply_conserved": counted == state.supply,
+        "runs": state.globals.num_runs,
+        "entries": len(state.entries),
+    }
+
+
+def account_row(peer: PeerId, account: Account) -> Row:
+    """One account."""
+    return {
+        "peer": peer_text(peer),
+        "name": peer_name(peer),
+        "balance": account.balance,
+        "stake": account.stake,
+        "unbonding": sum(part.amount for part in account.unbonding),
+        "nonce": account.nonce,
+    }
+
+
+def run_row(state: State, run: Run) -> Row:
+    """One line of ``swarm run ls``."""
+    peers = {seat.peer for roster in run.seats for seat in roster}
+    return {
+        "run": run.index,
+        "name": run.spec.name,
+        "digest": run.spec_digest.hex(),
+        "phase": str(run.phase),
+        "round": current_round(run, state.height),
+        "rounds": run.end_round,
+        "stages": run.spec.num_stages,
+        "seats": sum(map(len, run.seats)),
+        "peers": len(peers),
+        "waiting": len(run.waiting),
+        "segments": run.num_segments,
+        "tokens": run.tokens,
+        "escrow": run.escrow,
+        "owner": peer_name(run.owner),
+        **verdicts_row(state.verdicts(run.index)),
+    }
+
+
+def run_detail(state: State, run: Run) -> Row:
+    """``swarm run show``: the row, and seats, checkpoints, the queue, checks, work per peer."""
+    row = run_row(state, run)
+    round_ = current_round(run, state.height)
+    row["blocks_to_boundary"] = (
+        boundary_height(run, round_ + 1) - state.height if round_ is not None else None
+    )
+    row["seating"] = [_seat_row(seat) for roster in run.seats for seat in roster]
+    row["queue"] = [peer_name(waiter.peer) for waiter in run.waiting]
+    row["checkpoints"] = [
+        {
+            "stage": stage,
+            "round": checkpoint.round,
+            "phi_root": checkpoint.phi_root.hex(),
+            "bytes": checkpoint.phi_bytes,
+            "by": peer_name(checkpoint.peer),
+            "height": checkpoint.height,
+        }
+        for stage, kept in enumerate(run.checkpoints)
+        for checkpoint in kept
+    ]
+    peers = sorted({seat.peer for roster in run.seats for seat in roster})
+    row["checks"] = phase_counts(state, run.index)
+    verified, old = verified_share(state, run)
+    row["old_segments"] = {"all": old, "verified": verified}
+    row["guilty_segments"] = guilty_rows(state.verdicts(run.index))
+    row["work"] = [_work_row(state, run, peer) for peer in peers]
+    return row
+
+
+def verified_share(state: State, run: Run, older_than_rounds: int = 2) -> tuple[int, int]:
+    """(How many another peer replayed and found true, all) of the segments committed so long ago, or earlier.
+
+    Counted since the run began. What is forgotten already counts as old enough, however short its window was.
+    """
+    newest = state.height - older_than_rounds * run.spec.round_blocks
+    live = [record for record in state.live_segments() if record.run == run.index]
+    young = [record for record in live if record.height > newest]
+    confirmed = state.verdicts(run.index).confirmed - sum(map(is_confirmed, young))
+    return confirmed, state.run(run.index).num_segments - len(young)
+
+
+def run_lines(state: State, run: Run) -> list[str]:
+    """A run as text: what it is, and one line per stage."""
+    round_ = current_round(run, state.height)
+    where = progress_text(run, round_)
+    work = f"{run.num_segments} segments, {short_count(run.tokens)} tokens"
+    lines = [f"{run.spec.name} (run {run.index}): {where}, {work}, escrow {run.escrow}"]
+    for stage, roster in enumerate(run.seats):
+        names = ", ".join(f"{seat.index} {peer_name(seat.peer)}" for seat in roster)
+        lines.append(f"  stage {stage}: {names or 'empty'}")
+    checked = verdicts_text(state.verdicts(run.index))
+    if checked:
+        lines.append(f"  {checked}")
+    if run.waiting:
+        lines.append(f"  waiting: {', '.join(peer_name(w.peer) for w in run.waiting)}")
+    return lines
+
+
+def progress_text(run: Run, round_: int | None) -> str:
+    """Where a run stands, such as ``round 3 of 20``."""
+    if round_ is None:
+        return str(run.phase)
+    if run.phase is RunPhase.COOLING:
+        number = round_ - run.end_round + 1
+        return f"round {number} of {run.consensus_rounds} of consensus"
+    text = f"round {round_} of {run.end_round}"
+    return f"{text}, then a pause" if run.is_pausing else text
+
+
+def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
+    """What a peer may expect: its seats, or its place in the queue and the next boundary."""
+    seats = seats_of(run, peer)
+    if seats:
+        return "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
+    places = [i for i, waiter in enumerate(run.waiting, start=1) if waiter.peer == peer]
+    if not places:
+        return "not in this run"
+    if run.phase not in {RunPhase.OPEN, RunPhase.TRAINING}:
+        return f"the run is {run.phase}"
+    boundary = boundary_height(run, run.next_round)
+    blocks = boundary - state.height
+    if places[0] <= seats_free(run):
+        return f"number {places[0]} in the queue, a seat in {blocks} blocks"
+    return f"number {places[0]} in the queue, every seat is taken; next chance in {blocks} blocks"
+
+
+def _statement_text(state: State | None, body: SeatStatement) -> str:
+    run = state.find_run(body.run) if state is not None else None
+    who = _sitter(run, body)
+    where = f"{body.round}/{body.stage}/{body.seat}"
+    if isinstance(body, RevealSegment):
+        return f"{who} {check_text(body)}"
+    if isinstance(body, CommitSegment):
+        work = f"{body.num_steps} steps, {short_count(body.tokens)} tokens"
+        return f"{who} committed segment {where}: {work}"
+    size = short_count(body.phi_bytes)
+    return f"{who} posted checkpoint {where}: {body.phi_root.hex()[:12]}, {size}B"
+
+
+def _sitter(run: Run | None, body: SeatStatement) -> str:
+    info = round_info(run, body.round) if run is not None else None
+    rosters = [seats for seats in (info.seats if info else (), run.seats if run else ()) if seats]
+    for seats in rosters:
+        for seat in seats[body.stage] if body.stage < len(seats) else ():
+            if seat.index == body.seat:
+                return peer_name(seat.peer)
+    return f"seat {body.seat} of stage {body.stage}"
+
+
+def _seat_row(seat: Seat) -> Row:
+    return {
+        "stage": seat.stage,
+        "index": seat.index,
+        "peer": peer_text(seat.peer),
+        "name": peer_name(seat.peer),
+        "joined_round": seat.joined_round,
+        "last_commit_round": seat.last_commit_round,
+        "tokens": seat.last_tokens,
+    }
+
+
+def _work_row(state: State, run: Run, peer: PeerId) -> Row:
+    work = state.contribution(run.index, peer)
+    return {
+        "name": peer_name(peer),
+        "segments": work.segments,
+        "tokens": work.tokens,
+        "earned": work.earned,
+        "checkpoints": work.checkpoints,
+        **record_row(work),
+    }
+
+
+def _spec_name(spec: bytes) -> str:
+    try:
+        name = decode(RunSpec, spec, limit=RUN_SPEC_BYTES_MAX).name[:NAME_LENGTH_MAX]
+        return "".join(letter if letter.isprintable() else "?" for letter in name)
+    except BadEncoding:
+        return "with an unreadable spec"

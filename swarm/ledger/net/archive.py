@@ -1,0 +1,233 @@
+"""Keep the final chain on disk, and the state after it in memory.
+
+Shell: the only writer of the ledger's tables. A block is in the table once it is final, with its finalization
+if it has one of its own; every hundred blocks the state goes along, so that a restart replays little.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from swarm.config.spec import Genesis
+from swarm.errors import BadEncoding, Corrupt, InvalidStatement, PeerFault, UsageError
+from swarm.ledger.blocks import Block, Certificate, block_digest
+from swarm.ledger.chain import Head, check_final, extend, genesis_head
+from swarm.ledger.consensus.branch import FinalPoint
+from swarm.ledger.consensus.journal import TABLE as JOURNAL_TABLE
+from swarm.ledger.consensus.journal import Journal, load_journal
+from swarm.ledger.state.state import State, decode_state, encode_state
+from swarm.ledger.transition.apply import Known
+from swarm.primitives.codec import decode, encode
+from swarm.store import Change, Store, key_of
+from swarm.types import Digest, Height, View
+
+BLOCKS = "ledger_blocks"
+CERTIFICATES = "ledger_certificates"
+SNAPSHOTS = "ledger_snapshots"
+CHAIN = "ledger_chain"
+GENESIS_KEY = b"genesis"
+SNAPSHOT_BLOCKS = 100
+"""A restart replays at most so many blocks: a tenth of a second of signatures."""
+SNAPSHOTS_KEPT = 2
+READERS_MAX = 64
+"""Subscribers at one time: a handful of duties, and a browser tab or two."""
+READER_BLOCKS_MAX = 64
+"""Final blocks kept for a reader that is late."""
+JOURNAL_ROWS_PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class FinalBlock:
+    """A block that cannot be undone, and the state after it."""
+
+    height: Height
+    block: Block
+    state: State
+
+
+class Archive:
+    """The final chain of one node."""
+
+    def __init__(self, store: Store, genesis: Genesis, head: Head, view: View) -> None:
+        self.store, self.genesis = store, genesis
+        self.head, self.view = head, view
+        """State and name of the last final block, and its view."""
+        self.moved = trio.Condition()
+        """Notified at every new head."""
+        self._lock = trio.Lock()
+        self._readers = list[trio.MemorySendChannel[FinalBlock]]()
+
+    @classmethod
+    def open(cls, store: Store, genesis: Genesis) -> "Archive":
+        """Load the chain; raise ``Corrupt`` if the disk holds anything but one valid chain.
+
+        Raises ``UsageError`` if it is the chain of another network.
+        """
+        own = store.get(CHAIN, GENESIS_KEY)
+        if own is None:
+            store.put(CHAIN, GENESIS_KEY, encode(genesis))
+        elif own != encode(genesis):
+            raise UsageError(
+                "this home belongs to another network", hint="choose another one with --home"
+            )
+        try:
+            head, view = _load(store, genesis)
+        except (BadEncoding, PeerFault, InvalidStatement) as error:
+            raise _damaged(store, str(error)) from None
+        return cls(store, genesis, head, view)
+
+    def block_at(self, height: Height) -> tuple[Block, Certificate | None] | None:
+        """A final block, and its own finalization if it has one; None if there is no such block."""
+        return read_block(self.store, height)
+
+    def final_point(self) -> tuple[FinalPoint, Certificate | None]:
+        """Where consensus goes on from."""
+        height = self.head.state.height
+        link = self.block_at(height)
+        return FinalPoint(height, self.view, self.head.digest), link[1] if link else None
+
+    def load_journal(self) -> Journal:
+        """The journal of our votes, created if there is none; raise ``Corrupt`` if it is damaged."""
+        rows, after = list[tuple[bytes, bytes]](), b""
+        while page := self.store.items(JOURNAL_TABLE, after=after, limit=JOURNAL_ROWS_PAGE):
+            rows, after = rows + page, page[-1][0]
+        journal = load_journal(rows)
+        if not rows:
+            self.store.write(journal.opening())
+        return journal
+
+    async def append(
+        self,
+        blocks: Sequence[Block],
+        certificate: Certificate,
+        *,
+        known: Known,
+        state_after: Callable[[Digest], State | None] = lambda _: None,
+        changes: Sequence[Change] = (),
+    ) -> tuple[FinalBlock, ...]:
+        """Make blocks, proved final by the caller, part of the chain; return those that were new.
+
+        ``certificate`` names one of them, or a later block that vouches for them. ``changes`` are made
+        durable in the same transaction. Raises ``PeerFault`` or ``InvalidStatement`` if a quorum signed
+        what is not valid: the blocks before it stand.
+        """
+        async with self._lock:
+            head, news, writes = self.head, list[FinalBlock](), list(changes)
+            for block in blocks:
+                if block.header.height <= head.state.height:
+                    continue
+                state = state_after(block_digest(block.header))
+                if state is None:
+                    head = extend(head, block, known=known)
+                    await trio.lowlevel.checkpoint()  # a thousand of these block nobody
+                else:
+                    head = Head(block_digest(block.header), state)
+                news.append(FinalBlock(head.state.height, block, head.state))
+                writes += self._writes(
+                    news[-1], certificate if certificate.block == head.digest else None
+                )
+            if writes:
+                await self.store.write_soon(writes)
+            if news:
+                self.head, self.view = head, news[-1].block.header.view
+                await self._tell(news)
+            return tuple(news)
+
+    def subscribe(self) -> trio.MemoryReceiveChannel[FinalBlock]:
+        """A channel of final blocks; a late reader misses some and finds the state in the next."""
+        if len(self._readers) >= READERS_MAX:
+            raise UsageError(f"more than {READERS_MAX} readers of the ledger")
+        send, receive = trio.open_memory_channel[FinalBlock](READER_BLOCKS_MAX)
+        self._readers.append(send)
+        return receive
+
+    async def wait_height(self, height: int) -> State:
+        """The final state, once it is at ``height`` or beyond."""
+        async with self.moved:
+            while self.head.state.height < height:
+                await self.moved.wait()
+        return self.head.state
+
+    def _writes(self, final: FinalBlock, certificate: Certificate | None) -> list[Change]:
+        key = key_of(final.height)
+        writes: list[Change] = [(BLOCKS, key, encode(final.block))]
+        if certificate is not None:
+            writes.append((CERTIFICATES, key, encode(certificate)))
+        if final.height % SNAPSHOT_BLOCKS == 0:
+            writes.append((SNAPSHOTS, key, encode_state(final.state)))
+            old = final.height - SNAPSHOTS_KEPT * SNAPSHOT_BLOCKS
+            if old > 0:
+                writes.append((SNAPSHOTS, key_of(old), None))
+        return writes
+
+    async def _tell(self, news: Sequence[FinalBlock]) -> None:
+        for reader in list(self._readers):
+            try:
+                for final in news:
+                    reader.send_nowait(final)
+            except trio.WouldBlock:
+                pass  # it reads the state when it comes around
+            except trio.BrokenResourceError:
+                self._readers.remove(reader)
+        async with self.moved:
+            self.moved.notify_all()
+
+
+def read_block(store: Store, height: Height) -> tuple[Block, Certificate | None] | None:
+    """A final block from a store, also one opened for reading; raise ``Corrupt`` if it is unreadable."""
+    if height < 1 or (data := store.get(BLOCKS, key_of(height))) is None:
+        return None
+    certificate = store.get(CERTIFICATES, key_of(height))
+    try:
+        block = decode(Block, data)
+        return block, None if certificate is None else decode(Certificate, certificate)
+    except BadEncoding as error:
+        raise _damaged(store, f"block {height}: {error}") from None
+
+
+def newest_height(store: Store) -> Height:
+    """The greatest height of which a store has a block; 0 if it has none."""
+    rows = store.last(BLOCKS)
+    return Height(int.from_bytes(rows[0][0], "big") if rows else 0)
+
+
+def read_genesis(store: Store) -> Genesis | None:
+    """The genesis a store was opened with, or None; raise ``Corrupt`` if it is unreadable."""
+    data = store.get(CHAIN, GENESIS_KEY)
+    try:
+        return None if data is None else decode(Genesis, data, limit=len(data))
+    except BadEncoding as error:
+        raise _damaged(store, f"genesis: {error}") from None
+
+
+def _load(store: Store, genesis: Genesis) -> tuple[Head, View]:
+    """Replay from the newest snapshot; raises what the checks raise."""
+    head, view = genesis_head(genesis), View(0)
+    last = newest_height(store)
+    for key, data in store.last(SNAPSHOTS):
+        height = Height(int.from_bytes(key, "big"))
+        link = read_block(store, height)
+        state = decode_state(data)
+        if link is None or state.root != link[0].header.state_root or state.height != height:
+            raise BadEncoding(f"the snapshot of height {height} is not its block's")
+        head = Head(block_digest(link[0].header), state)
+    for number in range(head.state.height + 1, last + 1):
+        link = read_block(store, Height(number))
+        if link is None:
+            raise BadEncoding(f"block {number} is missing")
+        head = extend(head, link[0])
+    link = read_block(store, last)
+    if link is not None:
+        block, certificate = link
+        view = block.header.view
+        if certificate is not None:
+            check_final(block.header, certificate, head.state.validators)
+    return head, view
+
+
+def _damaged(store: Store, detail: str) -> Corrupt:
+    return Corrupt(
+        f"the ledger on this disk is damaged: {detail}",
+        hint=f"mv {store.path} {store.path}.damaged   (then swarm join TICKET syncs it again)",
+    )

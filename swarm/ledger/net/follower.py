@@ -1,0 +1,154 @@
+"""Follow the chain: ask connected peers what became final, and answer who asks us.
+
+Shell: one question at a time to one peer, held open by it until there is news.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import trio
+
+from swarm.errors import InvalidStatement, PeerFault, Unreachable, VerificationFailed
+from swarm.host.service import Host
+from swarm.ledger.consensus.validator import ValidatorRunner
+from swarm.ledger.mempool import Mempool
+from swarm.ledger.net.archive import Archive
+from swarm.ledger.net.sync import (
+    NOTHING_YET,
+    REPLY_BYTES_MAX,
+    WAIT_MS_MAX,
+    FollowRequest,
+    check_reply,
+    compose_reply,
+    parse_reply,
+    parse_request,
+)
+from swarm.primitives.codec import encode
+from swarm.types import Height, PeerId
+
+PROTOCOL = "/swarm/ledger-sync/1"
+CONCURRENCY = 64
+"""Followers answered at one time; most of them wait, which costs nothing."""
+CALL_SLACK_S = 10.0
+"""On top of the wait: a megabyte over a slow uplink."""
+IDLE_S = 1.0
+"""Rest when nobody is connected, or all have failed."""
+STALL_S = 10.0
+"""A validator without a new block for so long asks like everybody else."""
+NEAR_BLOCKS = 16
+"""A reply of more blocks is composed in a worker thread: reading a thousand takes a while."""
+
+log = logging.getLogger("swarm.ledger")
+
+
+class Follower:
+    """Bulk sync, in both directions."""
+
+    def __init__(
+        self, archive: Archive, pool: Mempool, host: Host, replica: ValidatorRunner | None
+    ) -> None:
+        self._archive, self._pool, self._host, self._replica = archive, pool, host, replica
+        self._turn = sum(host.peer)
+        self.num_bytes = 0
+        self.is_near = False
+        """Whether the last answer had few new blocks, so that we have all there are but a few."""
+        host.serve(PROTOCOL, self._answer, request_limit=64, concurrency=CONCURRENCY)
+
+    async def run(self) -> None:
+        """Keep up with the network until cancelled."""
+        is_first = True
+        while True:
+            if self._replica is not None and not is_first:
+                await self._until_needed(self._replica)
+            is_first = False
+            if not await self._catch_up():
+                await trio.sleep(IDLE_S)
+
+    async def _until_needed(self, replica: ValidatorRunner) -> None:
+        """A validator follows by voting: it asks only when it is behind, or when nothing moves."""
+        height = -1
+        while height < self._archive.head.state.height:
+            height = self._archive.head.state.height
+            with trio.move_on_after(STALL_S):
+                await replica.is_behind.wait()
+                break
+        replica.is_behind = trio.Event()
+
+    async def _catch_up(self) -> bool:
+        """Ask peers, one after the other, until one has nothing new; whether anybody answered."""
+        for peer in self._candidates():
+            while True:
+                num_blocks = await self._ask(peer)
+                if num_blocks is None:
+                    break
+                if num_blocks == 0:
+                    return True
+        return False
+
+    def _candidates(self) -> list[PeerId]:
+        """Connected peers, validators first, starting elsewhere every time."""
+        voters = {voter.peer for voter in self._archive.head.state.validators}
+        peers = self._host.connected()
+        self._turn += 1
+        groups = ([p for p in peers if p in voters], [p for p in peers if p not in voters])
+        return [p for group in groups for p in _rotated(group, self._turn)]
+
+    async def _ask(self, peer: PeerId) -> int | None:
+        """How many new blocks ``peer`` had, None if it could not be asked."""
+        head = self._archive.head
+        height, waits = head.state.height, self._replica is None
+        request = FollowRequest(Height(height + 1), WAIT_MS_MAX if waits else 0)
+        try:
+            data = await self._host.call(
+                peer,
+                PROTOCOL,
+                encode(request),
+                timeout_s=WAIT_MS_MAX / 1000 + CALL_SLACK_S,
+                reply_limit=REPLY_BYTES_MAX,
+            )
+            reply = parse_reply(data)
+            blocks = check_reply(
+                reply,
+                parent=head.digest,
+                height=height,
+                chain=head.state.chain,
+                validators=head.state.validators,
+            )
+        except Unreachable:
+            return None
+        except PeerFault as fault:
+            self._host.blame(peer, fault)
+            return None
+        self.num_bytes += len(data)
+        self.is_near = len(blocks) < NEAR_BLOCKS
+        if reply.certificate is None:
+            return 0
+        try:
+            news = await self._archive.append(blocks, reply.certificate, known=self._pool.known)
+        except (PeerFault, InvalidStatement) as error:
+            raise VerificationFailed(
+                f"more than two thirds of the power signed a bad block: {error}",
+                hint="swarm ledger verify",
+            ) from None
+        return len(news)
+
+    async def _answer(self, peer: PeerId, request: bytes) -> bytes:  # noqa: ARG002  everybody may ask
+        asked = parse_request(request)
+        if asked.from_height == 0:
+            return encode(self._archive.genesis)
+        with trio.move_on_after(asked.wait_ms / 1000):
+            await self._archive.wait_height(asked.from_height)
+        behind = self._archive.head.state.height - asked.from_height
+        if behind < 0:
+            return encode(NOTHING_YET)
+        if behind < NEAR_BLOCKS:
+            return encode(compose_reply(asked.from_height, self._archive.block_at))
+        return await trio.to_thread.run_sync(self._compose_far, asked.from_height)
+
+    def _compose_far(self, height: Height) -> bytes:
+        return encode(compose_reply(height, self._archive.block_at))
+
+
+def _rotated(peers: Sequence[PeerId], by: int) -> list[PeerId]:
+    start = by % len(peers) if peers else 0
+    return [*peers[start:], *peers[:start]]

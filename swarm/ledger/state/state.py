@@ -1,0 +1,340 @@
+"""Everything the ledger knows, as one immutable map with one root.
+
+Core: frozen structs over a sparse Merkle map.
+
+Each entry is proved alone to those who keep no state: an account, a run with its seats, one seat's segment,
+one peer's work for a run. Nothing in a state depends on the order in which it came about, so a
+snapshot is the sorted list of its entries and carries the root of the state it was taken from.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from swarm.config.spec import Genesis
+from swarm.errors import BadEncoding, InvalidStatement, Reason
+from swarm.ledger.blocks import VALIDATORS_MAX, Validator, validators_of
+from swarm.ledger.state.records import (
+    Account,
+    ChainState,
+    Contribution,
+    DueQueue,
+    Entry,
+    Params,
+    RoundInfo,
+    Run,
+    SegmentRecord,
+    Verdicts,
+)
+from swarm.ledger.transactions import AMOUNT_MAX, HEIGHT_MAX
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.merkle import SparseMap
+from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+
+SNAPSHOT_BYTES_MAX = 256 << 20
+"""A million accounts; a node that could not hold this could not hold the state either."""
+
+_GLOBALS_KEY = b"g"
+_KINDS: dict[bytes, type[Entry]] = {
+    b"g": ChainState,
+    b"a": Account,
+    b"r": Run,
+    b"b": RoundInfo,
+    b"s": SegmentRecord,
+    b"c": Contribution,
+    b"v": Verdicts,
+    b"d": DueQueue,
+}
+NOBODY = Account(Amount(0), Amount(0), 0, 0, (), Height(0))
+"""The account of a peer the ledger has not heard of."""
+
+_NOTHING_DONE = Contribution(0, 0, Amount(0), 0, 0, 0, 0, 0, 0, is_barred=False)
+_NOTHING_JUDGED = Verdicts(0, 0, 0, 0, 0, 0, ())
+_NOTHING_DUE = DueQueue((), ())
+
+
+def account_key(peer: PeerId) -> bytes:
+    """Where a peer's account is."""
+    return b"a" + peer
+
+
+def run_key(run: RunIndex) -> bytes:
+    """Where a run is."""
+    return b"r" + run.to_bytes(8, "big")
+
+
+def round_key(run: RunIndex, round_: RoundIndex) -> bytes:
+    """Where the roster and the dice of a round are."""
+    return b"b" + run.to_bytes(8, "big") + round_.to_bytes(8, "big")
+
+
+def segment_key(run: RunIndex, round_: RoundIndex, stage: StageIndex, seat: int) -> bytes:
+    """Where a seat's segment is."""
+    return b"s" + b"".join(part.to_bytes(8, "big") for part in (run, round_, stage, seat))
+
+
+def contribution_key(run: RunIndex, peer: PeerId) -> bytes:
+    """Where a peer's work for a run is counted."""
+    return b"c" + run.to_bytes(8, "big") + peer
+
+
+def verdicts_key(run: RunIndex) -> bytes:
+    """Where it is counted how a run's segments were judged."""
+    return b"v" + run.to_bytes(8, "big")
+
+
+def agenda_key(height: int) -> bytes:
+    """Where it says what is due at a height."""
+    return b"d" + height.to_bytes(8, "big")
+
+
+class Reader(ABC):
+    """Typed reading of entries, shared by finished states and drafts."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def get(self, key: bytes) -> Entry | None:
+        """The entry under ``key``, or None."""
+
+    @property
+    def globals(self) -> ChainState:
+        """What there is one of."""
+        found = self.get(_GLOBALS_KEY)
+        assert isinstance(found, ChainState), "every state has globals"
+        return found
+
+    def account(self, peer: PeerId) -> Account:
+        """A peer's account; ``NOBODY`` if it has none."""
+        found = self.get(account_key(peer))
+        return found if isinstance(found, Account) else NOBODY
+
+    def find_run(self, run: RunIndex) -> Run | None:
+        """A run, or None."""
+        found = self.get(run_key(run))
+        return found if isinstance(found, Run) else None
+
+    def run(self, run: RunIndex) -> Run:
+        """A run; raise ``InvalidStatement`` if there is none of this number."""
+        found = self.find_run(run)
+        if found is None:
+            raise InvalidStatement(Reason.UNKNOWN_RUN, str(run))
+        return found
+
+    def round_info(self, run: RunIndex, round_: RoundIndex) -> RoundInfo | None:
+        """A round as it was frozen, while a segment of it can be checked; None before and after."""
+        found = self.get(round_key(run, round_))
+        return found if isinstance(found, RoundInfo) else None
+
+    def segment(
+        self, run: RunIndex, round_: RoundIndex, stage: StageIndex, seat: int
+    ) -> SegmentRecord | None:
+        """What a seat committed for a round, or None."""
+        found = self.get(segment_key(run, round_, stage, seat))
+        return found if isinstance(found, SegmentRecord) else None
+
+    def contribution(self, run: RunIndex, peer: PeerId) -> Contribution:
+        """What a peer has done for a run; zeros if nothing."""
+        found = self.get(contribution_key(run, peer))
+        return found if isinstance(found, Contribution) else _NOTHING_DONE
+
+    def verdicts(self, run: RunIndex) -> Verdicts:
+        """How the segments of a run were judged since it began."""
+        found = self.get(verdicts_key(run))
+        return found if isinstance(found, Verdicts) else _NOTHING_JUDGED
+
+    def agenda(self, height: int) -> DueQueue:
+        """What is due at a height to come."""
+        found = self.get(agenda_key(height))
+        return found if isinstance(found, DueQueue) else _NOTHING_DUE
+
+
+@dataclass(frozen=True)
+class State(Reader):
+    """The ledger after some block. Cheap to keep: states share what did not change."""
+
+    entries: SparseMap[Entry]
+
+    def get(self, key: bytes) -> Entry | None:
+        """The entry under ``key``, or None."""
+        return self.entries.get(key)
+
+    @property
+    def root(self) -> Digest:
+        """What the header of the block promises."""
+        return self.entries.root
+
+    @property
+    def chain(self) -> Digest:
+        """The chain id."""
+        return self.globals.chain
+
+    @property
+    def height(self) -> Height:
+        """The height of the last block applied; 0 at genesis."""
+        return self.globals.height
+
+    @property
+    def beacon(self) -> Digest:
+        """The randomness after this height."""
+        return self.globals.beacon
+
+    @property
+    def params(self) -> Params:
+        """What the genesis fixed."""
+        return self.globals.params
+
+    @property
+    def validators(self) -> tuple[Validator, ...]:
+        """The voters, in the order of certificates' bitmaps."""
+        return self.globals.validators
+
+    @property
+    def supply(self) -> Amount:
+        """All money there should be; ``audit_supply`` counts what there is."""
+        return self.globals.supply
+
+    def runs(self) -> tuple[Run, ...]:
+        """Every run, by number."""
+        indices = range(1, self.globals.num_runs + 1)
+        return tuple(run for i in indices if (run := self.find_run(RunIndex(i))) is not None)
+
+    def segments(self, run: Run, round_: RoundIndex) -> tuple[SegmentRecord, ...]:
+        """What the roster of a round has committed and can still be checked for, by stage and seat."""
+        info = self.round_info(run.index, round_)
+        seats = [seat for roster in info.seats for seat in roster] if info is not None else []
+        found = (self.segment(run.index, round_, seat.stage, seat.index) for seat in seats)
+        return tuple(record for record in found if record is not None)
+
+    def live_segments(self) -> tuple[SegmentRecord, ...]:
+        """Every segment whose challenge window is open, oldest first: what can still be checked or reported.
+
+        One lookup per height up to the last on which something is due.
+        """
+        found: dict[bytes, SegmentRecord] = {}
+        for height in range(self.height + 1, self.globals.last_due + 1):
+            for place in self.agenda(height).segments:
+                record = self.segment(*place)
+                if record is not None and record.due == height:
+                    found[segment_key(*place)] = record
+        return tuple(sorted(found.values(), key=lambda r: (r.height, r.run, r.stage, r.seat)))
+
+    def accounts(self) -> Iterator[tuple[PeerId, Account]]:
+        """Every account: walks the whole state, for audits and lists."""
+        for key, entry in self.entries.items():
+            if isinstance(entry, Account):
+                yield PeerId(key[1:]), entry
+
+
+MONEY_KINDS = frozenset({b"a", b"r", b"s"})
+"""First bytes of the keys under which there can be money: accounts, runs, segments."""
+
+
+def money_in(entry: Entry | None) -> int:
+    """The money an entry holds."""
+    match entry:
+        case Account():
+            return entry.balance + entry.stake + sum(part.amount for part in entry.unbonding)
+        case Run():
+            return entry.escrow
+        case SegmentRecord():
+            return entry.held + sum(accusation.bond for accusation in entry.accusations)
+        case _:
+            return 0
+
+
+def audit_supply(state: State) -> int:
+    """The money in every account and escrow, counted one by one; equals ``state.supply``."""
+    return sum(money_in(entry) for _, entry in state.entries.items())
+
+
+def check_genesis(genesis: Genesis) -> None:
+    """Raise ``BadEncoding`` if a network could not start from this."""
+    peers = [account.peer for account in genesis.accounts]
+    stakes = {account.peer: account.stake for account in genesis.accounts}
+    money = [value for a in genesis.accounts for value in (a.balance, a.stake)]
+    validators = list(genesis.validators)
+    faults = (
+        (not 1 <= len(genesis.name) <= 64, "its name is empty or longer than 64 characters"),
+        (len(genesis.seed) != 32, "its seed is not 32 bytes"),
+        (len(peers) > 1 << 16, "it has more than 65,536 accounts"),
+        (any(len(peer) != 32 for peer in peers), "an account is not a 32-byte key"),
+        (peers != sorted(set(peers)), "its accounts are not sorted, or one comes twice"),
+        (any(value < 0 for value in money), "an amount is negative"),
+        (sum(money) > AMOUNT_MAX, "its supply is too large"),
+        (not 1 <= len(validators) <= VALIDATORS_MAX, f"not 1 to {VALIDATORS_MAX} validators"),
+        (validators != sorted(set(validators)), "its validators are not sorted, or come twice"),
+        (any(stakes.get(v, 0) < 1 for v in validators), "a validator has no stake"),
+        (not 1 <= genesis.block_interval_ms <= 600_000, "a block interval outside 1 ms to 10 min"),
+        (not 10 <= genesis.epoch_blocks <= 1 << 20, "an epoch outside 10 to 1,048,576 blocks"),
+        (not 1 <= genesis.beacon_delay <= 1024, "a beacon delay outside 1 to 1,024 blocks"),
+        (not 1 <= genesis.unbonding_epochs <= 1024, "unbonding outside 1 to 1,024 epochs"),
+        (not 1 <= genesis.stake_segments <= 1 << 20, "stake segments outside 1 to 1,048,576"),
+        (not 0 <= genesis.fee_min <= AMOUNT_MAX >> 20, "its minimum fee is out of bounds"),
+        (not 0 <= genesis.fee_per_byte_nano <= 10**15, "its fee per byte is out of bounds"),
+    )
+    for is_wrong, fault in faults:
+        if is_wrong:
+            raise BadEncoding(f"a genesis that cannot be used: {fault}")
+
+
+def genesis_state(genesis: Genesis) -> State:
+    """The state of height 0; raise ``BadEncoding`` if the genesis is out of bounds."""
+    check_genesis(genesis)
+    accounts = {
+        account_key(a.peer): Account(a.balance, a.stake, 0, 0, (), Height(0))
+        for a in genesis.accounts
+    }
+    supply = sum(a.balance + a.stake for a in genesis.accounts)
+    params = Params(
+        block_interval_ms=genesis.block_interval_ms,
+        epoch_blocks=genesis.epoch_blocks,
+        beacon_delay=genesis.beacon_delay,
+        unbonding_epochs=genesis.unbonding_epochs,
+        stake_segments=genesis.stake_segments,
+        fee_min=genesis.fee_min,
+        fee_per_byte_nano=genesis.fee_per_byte_nano,
+    )
+    globals_ = ChainState(
+        chain=genesis.chain,
+        height=Height(0),
+        beacon=Digest(genesis.seed),
+        params=params,
+        validators=validators_of(genesis),
+        num_staked=sum(a.stake > 0 for a in genesis.accounts),
+        last_due=Height(0),
+        num_runs=0,
+        active_runs=(),
+        supply=Amount(supply),
+        minted=Amount(0),
+        burned=Amount(0),
+    )
+    return State(SparseMap[Entry]().update({**accounts, _GLOBALS_KEY: globals_}))
+
+
+class _Snapshot(Message, frozen=True):
+    entries: tuple[tuple[bytes, bytes], ...]
+
+
+def encode_state(state: State) -> bytes:
+    """The one byte string of a state: its entries, sorted by key."""
+    entries = sorted((key, encode(entry)) for key, entry in state.entries.items())
+    return encode(_Snapshot(tuple(entries)))
+
+
+def decode_state(data: bytes) -> State:
+    """Read ``encode_state``'s form; raise ``BadEncoding``. Compare the root with a final header's."""
+    snapshot = decode(_Snapshot, data, limit=SNAPSHOT_BYTES_MAX)
+    keys = [key for key, _ in snapshot.entries]
+    if keys != sorted(set(keys)) or _GLOBALS_KEY not in keys:
+        raise BadEncoding("a snapshot out of order, or without its globals")
+    entries: dict[bytes, Entry | None] = {}
+    for key, value in snapshot.entries:
+        kind = _KINDS.get(key[:1])
+        if kind is None or (kind is ChainState) != (key == _GLOBALS_KEY):
+            raise BadEncoding("a snapshot with an unknown kind of entry")
+        entries[key] = decode(kind, value, limit=SNAPSHOT_BYTES_MAX)
+    state = State(SparseMap[Entry]().update(entries))
+    if not 0 <= state.height <= HEIGHT_MAX:
+        raise BadEncoding("a snapshot of an impossible height")
+    return state

@@ -1,0 +1,191 @@
+"""One block makes one state into the next: ``apply_block(state, transactions) -> state``.
+
+Core: pure functions. A block with one invalid transaction is invalid and changes nothing.
+
+In order: the height rises and the leader's dice move the beacon; runs whose boundary this is cross it;
+segments with something due are judged by what was not said; the transactions are applied one after another.
+Signatures come last for each, after every cheap check.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from swarm.errors import BadEncoding, BadSignature, InvalidStatement, Reason
+from swarm.ledger.blocks import next_beacon
+from swarm.ledger.state.draft import Draft
+from swarm.ledger.state.state import State
+from swarm.ledger.transactions import (
+    CloseRun,
+    CommitSegment,
+    DataRequest,
+    DisputeVote,
+    Join,
+    Leave,
+    OpenRun,
+    PaidBody,
+    PauseRun,
+    Report,
+    ResumeRun,
+    RevealSegment,
+    SeatStatement,
+    Stake,
+    Transaction,
+    Transfer,
+    Unstake,
+    VerifyCommit,
+    VerifyReveal,
+    check_signature,
+    parse_transaction,
+    transaction_digest,
+)
+from swarm.ledger.transition.accounts import charge_fee, stake, transfer, unstake, use_nonce
+from swarm.ledger.transition.checks import (
+    commit_check,
+    meet_deadlines,
+    request_data,
+    reveal_check,
+    reveal_segment,
+)
+from swarm.ledger.transition.disputes import Arbiter, cast_ballot, report, settle_dispute
+from swarm.ledger.transition.runs import cross_boundaries, join, leave, open_run, steer_run
+from swarm.ledger.transition.segments import commit_segment, post_checkpoint, statement_seat
+from swarm.primitives.codec import replace
+from swarm.types import Digest, Height, PeerId
+
+Known = Mapping[Digest, PeerId]
+"""Transactions whose signature was verified before, by digest, and the signer it was verified for."""
+
+NOTHING_KNOWN: Known = {}
+
+
+def apply_block(
+    state: State,
+    transactions: Sequence[bytes],
+    *,
+    leader: PeerId,
+    beta: bytes,
+    known: Known = NOTHING_KNOWN,
+    arbiter: Arbiter = settle_dispute,
+) -> State:
+    """The state after a block.
+
+    ``beta`` is the 64-byte VRF output of the leader, proved in the header. Signatures of ``known``
+    transactions are not verified again. ``arbiter`` judges disputes. Raises ``InvalidStatement`` for the
+    first transaction that is invalid where it stands.
+    """
+    draft = begin_block(state, leader=leader, beta=beta, arbiter=arbiter)
+    for data in transactions:
+        apply_transaction(draft, data, known=known, arbiter=arbiter)
+    return draft.finish()
+
+
+def begin_block(
+    state: State, *, leader: PeerId, beta: bytes, arbiter: Arbiter = settle_dispute
+) -> Draft:
+    """A draft of the next block, before its transactions."""
+    draft = _draft_at(state, state.height + 1, leader)
+    beacon = next_beacon(state.beacon, beta)
+    draft.put_globals(replace(draft.globals, beacon=beacon))
+    cross_boundaries(draft)
+    meet_deadlines(draft, arbiter)
+    return draft
+
+
+def check_transaction(
+    state: State, data: bytes, *, known: Known = NOTHING_KNOWN, blocks_ahead: int = 1
+) -> tuple[Transaction, PeerId]:
+    """Raise ``InvalidStatement`` unless this could stand in the block ``blocks_ahead`` from here.
+
+    Returns the transaction and its signer. Boundaries and deadlines in between are not crossed: their dice
+    are not known.
+    """
+    nobody = PeerId(bytes(32))
+    draft = _draft_at(state, state.height + blocks_ahead, nobody)
+    return apply_transaction(draft, data, known=known)
+
+
+def apply_transaction(
+    draft: Draft,
+    data: bytes,
+    *,
+    known: Known = NOTHING_KNOWN,
+    arbiter: Arbiter = settle_dispute,
+) -> tuple[Transaction, PeerId]:
+    """Apply one encoded transaction to the draft; return it and its signer.
+
+    Raises ``InvalidStatement``; the draft is then spoilt, so attempts get a draft of their own.
+    """
+    try:
+        transaction = parse_transaction(data)
+    except BadEncoding as error:
+        raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
+    body = transaction.body
+    if isinstance(body, SeatStatement):
+        signer = _apply_free(draft, body)
+    else:
+        signer = PeerId(transaction.sender)
+        is_sponsored = _charge(draft, transaction, len(data))
+        _apply_paid(draft, body, signer, arbiter, is_sponsored=is_sponsored)
+    if not known or known.get(transaction_digest(data)) != signer:
+        try:
+            check_signature(transaction, draft.globals.chain, signer)
+        except BadSignature as error:
+            raise InvalidStatement(Reason.BAD_SIGNATURE, str(error)) from None
+    return transaction, signer
+
+
+def _apply_free(draft: Draft, body: SeatStatement) -> PeerId:
+    """Apply what a seat says; return who must have signed it."""
+    if isinstance(body, RevealSegment):
+        return reveal_segment(draft, body)
+    seat = statement_seat(draft, body)
+    if isinstance(body, CommitSegment):
+        commit_segment(draft, seat, body)
+    else:
+        post_checkpoint(draft, seat, body)
+    return seat.peer
+
+
+def _charge(draft: Draft, transaction: Transaction, num_bytes: int) -> bool:
+    """Take nonce and fee; whether the run's escrow paid."""
+    height = draft.height
+    if not height <= transaction.expiry <= height + draft.globals.params.epoch_blocks:
+        detail = f"{transaction.expiry} at height {height}"
+        raise InvalidStatement(Reason.EXPIRED, detail)
+    use_nonce(draft, transaction)
+    return charge_fee(draft, transaction, num_bytes)
+
+
+def _apply_paid(
+    draft: Draft, body: PaidBody, sender: PeerId, arbiter: Arbiter, *, is_sponsored: bool
+) -> None:
+    match body:
+        case OpenRun():
+            open_run(draft, sender, body)
+        case CloseRun() | PauseRun() | ResumeRun():
+            steer_run(draft, sender, body)
+        case Join():
+            join(draft, sender, body, is_volunteer=is_sponsored)
+        case Leave():
+            leave(draft, sender, body)
+        case Transfer():
+            transfer(draft, sender, body)
+        case Stake():
+            stake(draft, sender, body)
+        case Unstake():
+            unstake(draft, sender, body)
+        case DataRequest():
+            request_data(draft, sender, body)
+        case VerifyCommit():
+            commit_check(draft, sender, body)
+        case VerifyReveal():
+            reveal_check(draft, sender, body, arbiter)
+        case DisputeVote():
+            cast_ballot(draft, sender, body, arbiter)
+        case Report():
+            report(draft, sender, body)
+
+
+def _draft_at(state: State, height: int, leader: PeerId) -> Draft:
+    draft = Draft(state, leader)
+    draft.put_globals(replace(draft.globals, height=Height(height)))
+    return draft

@@ -1,0 +1,375 @@
+"""How a segment is checked: verifiers ask, answer blind, the solver shows its leaves, they show theirs.
+
+Core: handlers on a draft. Raises ``InvalidStatement``.
+
+    POSTED --request--> SAMPLED --all have answered--> SEALED --reveal--> REVEALED --all agree--> VERIFIED
+       ^ |                 |                             |                    |
+       | '-nobody asks-.   '-nobody answers-.   never shown: SILENT           '-one differs--> DISPUTED
+       '---dice again--'--------------------'--last dice: UNSAMPLED if nobody ever asked, else SILENT
+                       UNSAMPLED and never shown --report--> SEALED --reveal--> UNSAMPLED, or DISPUTED
+
+Silence is judged at the end of a phase, when the record is due. Nobody can hold a segment up: every phase ends.
+
+Judge what a solver shows: its leaves, where its windows begin, and the tokens it is paid for.
+
+pure functions. Raises ``InvalidStatement``.
+
+Steps are numbered from 0 in every segment, and window w begins with step w * window_steps; what happened before
+the first step belongs to window 0. The tokens are part of the state: the totals under the start root and the
+end root differ by what the commit claims. Source: docs/spec/verification.md section 2.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from swarm.errors import BadSignature, BrokenPromise, InvalidStatement, Reason
+from swarm.ledger.state.draft import Draft
+from swarm.ledger.state.records import (
+    Accusation,
+    Check,
+    CheckPhase,
+    SegmentPhase,
+    SegmentRecord,
+    Window,
+)
+from swarm.ledger.state.state import money_in
+from swarm.ledger.transactions import (
+    ATTEMPTS,
+    STATE_COMPONENTS,
+    TOKENS_COMPONENT,
+    DataRequest,
+    Opening,
+    RevealSegment,
+    TokensOpening,
+    VerifyCommit,
+    VerifyReveal,
+)
+from swarm.ledger.transition.accounts import count, pay, return_bonds, void
+from swarm.ledger.transition.disputes import Arbiter, accuse, answer_report, move_dispute
+from swarm.ledger.transition.phases import (
+    answers_end,
+    are_reveals_open,
+    find_segment,
+    forget_height,
+    gather_end,
+    open_checks,
+    reveal_end,
+)
+from swarm.ledger.transition.runs import forget_round
+from swarm.ledger.transition.sampling import (
+    check_eligible,
+    drawn_window,
+    num_windows,
+    redraw_blocks,
+    throw_dice,
+)
+from swarm.primitives.codec import replace
+from swarm.primitives.commitments import (
+    step_leaf_digest,
+    tensor_hash,
+    trace_commit,
+    trace_root,
+    verify_commit,
+    window_claim,
+)
+from swarm.primitives.merkle import blake3_hash, verify_proof
+from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId
+
+COUNT_BYTES = 8
+"""A count is an int64."""
+
+
+def open_windows(
+    record: SegmentRecord, window_steps: int, body: RevealSegment
+) -> tuple[Window, ...]:
+    """The windows of a segment whose leaves are shown; raise unless they are what was committed."""
+    if trace_commit(trace_root(body.leaves), body.salt) != record.trace_commit:
+        raise InvalidStatement(Reason.BAD_PROOF, "not the leaves and the salt of the commit")
+    _check_openings(record, window_steps, body)
+    roots = [record.start_root, *(o.state_root for o in body.openings[1:]), record.end_root]
+    bounds = [0, *(opening.leaf for opening in body.openings[1:]), len(body.leaves)]
+    return tuple(
+        Window(start, end, last - first, window_claim(body.leaves[first:last], Digest(end)))
+        for (first, last), (start, end) in zip(pairwise(bounds), pairwise(roots), strict=True)
+    )
+
+
+def tokens_component(counts: Sequence[int]) -> Digest:
+    """Component 8 of a state: the total, then the total at each fragment's last merge, as int64."""
+    data = b"".join(count.to_bytes(COUNT_BYTES, "little", signed=True) for count in counts)
+    return tensor_hash("int64", (len(counts),), data)
+
+
+def check_tokens(record: SegmentRecord, fragments: int, body: RevealSegment) -> None:
+    """Raise unless the totals are those of the segment's states, and differ by what it claimed."""
+    start, end = body.tokens
+    _check_total(start, record.start_root, fragments)
+    _check_total(end, record.end_root, fragments)
+    trained = end.counts[0] - start.counts[0]
+    if trained != record.tokens:
+        said = f"the state counts {trained} tokens where the commit says {record.tokens}"
+        raise InvalidStatement(Reason.BAD_PROOF, said)
+
+
+def _check_total(opening: TokensOpening, root: Digest, fragments: int) -> None:
+    if len(opening.counts) != 1 + fragments:
+        raise InvalidStatement(Reason.BAD_PROOF, f"not a total and {fragments} fragments")
+    leaf, place = tokens_component(opening.counts), (TOKENS_COMPONENT, STATE_COMPONENTS)
+    try:
+        verify_proof(root, leaf, *place, opening.proof, blake3_hash)
+    except BrokenPromise as error:
+        raise InvalidStatement(Reason.BAD_PROOF, f"not the tokens of its state: {error}") from None
+
+
+def _check_openings(record: SegmentRecord, window_steps: int, body: RevealSegment) -> None:
+    if not record.num_steps:  # Of consensus: one window, from the start root to the end root.
+        if body.openings or not body.leaves:
+            raise InvalidStatement(
+                Reason.BAD_PROOF, "merges alone, and no step that opens a window"
+            )
+        return
+    wanted = num_windows(record.num_steps, window_steps)
+    if len(body.leaves) < record.num_steps or len(body.openings) != wanted:
+        raise InvalidStatement(
+            Reason.BAD_PROOF, f"not {wanted} windows of {record.num_steps} steps"
+        )
+    steps = [opening.step for opening in body.openings]
+    places = [opening.leaf for opening in body.openings]
+    if steps != [w * window_steps for w in range(wanted)] or places != sorted(set(places)):
+        raise InvalidStatement(Reason.BAD_PROOF, "windows begin at other steps")
+    if places[-1] >= len(body.leaves) or not all(map(_has_state, body.openings)):
+        raise InvalidStatement(Reason.BAD_PROOF, "a window without its state")
+    for opening in body.openings:
+        if _leaf_of(opening) != body.leaves[opening.leaf]:
+            raise InvalidStatement(Reason.BAD_PROOF, f"step {opening.step} is not in its leaf")
+
+
+def _has_state(opening: Opening) -> bool:
+    return opening.state_root != NO_DIGEST
+
+
+def _leaf_of(opening: Opening) -> Digest:
+    return step_leaf_digest(opening.step, opening.dropped, opening.state_root, opening.leaves_root)
+
+
+CHECKS_MAX = 4
+"""Verifiers of one throw: twice the usual number of drawn."""
+
+
+def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
+    """Take on a verifier that the dice drew."""
+    record = find_segment(draft, body, SegmentPhase.POSTED, SegmentPhase.SAMPLED)
+    spec, height, under_way = draft.run(record.run).spec, draft.height, open_checks(record)
+    if under_way and height >= gather_end(record, spec):
+        raise InvalidStatement(Reason.WRONG_PHASE, "its verifiers are at work")
+    if any(check.peer == sender for check in under_way):
+        raise InvalidStatement(Reason.DUPLICATE, "it has asked")
+    if len(under_way) >= CHECKS_MAX:
+        raise InvalidStatement(Reason.FULL, f"{CHECKS_MAX} verifiers are at work")
+    if body.attempt >= len(record.draws) or height <= record.draws[body.attempt].height:
+        raise InvalidStatement(Reason.WRONG_PHASE, "these dice are not thrown")
+    check_eligible(draft, record, sender)
+    draw, chain = record.draws[body.attempt], draft.globals.chain
+    try:
+        window = drawn_window(chain, draw, record, spec, sender, body.proof)
+    except BadSignature as error:
+        raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
+    if window is None:
+        raise InvalidStatement(Reason.WRONG_PEER, "the dice did not draw it")
+    if window != body.window:
+        raise InvalidStatement(Reason.BAD_FIELD, f"the dice drew window {window}")
+    check = Check(sender, window, CheckPhase.REQUESTED, height, NO_DIGEST, Height(0))
+    others = tuple(old for old in record.checks if old.peer != sender)
+    record = replace(record, phase=SegmentPhase.SAMPLED, checks=(*others, check))
+    due = record.due if under_way else gather_end(record, spec)
+    draft.put_segment(replace(record, due=due))
+
+
+def commit_check(draft: Draft, sender: PeerId, body: VerifyCommit) -> None:
+    """Take a verifier's blind answer."""
+    record = find_segment(draft, body, SegmentPhase.SAMPLED)
+    check = _check_of(record, sender, CheckPhase.REQUESTED)
+    changed = replace(
+        check, phase=CheckPhase.SEALED, commitment=body.commitment, commit_height=draft.height
+    )
+    record = _with_check(record, changed)
+    spec, under_way = draft.run(record.run).spec, open_checks(record)
+    is_gathered = len(under_way) == CHECKS_MAX or draft.height >= gather_end(record, spec)
+    if is_gathered and _have_answered(record):
+        _seal(draft, record)
+    else:
+        draft.put_segment(record)
+
+
+def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
+    """Take a solver's leaves; return who must have signed this.
+
+    A solver that was not sampled may show its leaves too; it must when it is reported.
+    """
+    record = find_segment(draft, body, SegmentPhase.SEALED, SegmentPhase.UNSAMPLED)
+    if record.windows:
+        raise InvalidStatement(Reason.DUPLICATE, "its leaves are revealed")
+    spec = draft.run(record.run).spec
+    windows = open_windows(record, spec.checks.window_steps, body)
+    check_tokens(record, spec.outer.fragments, body)
+    record = replace(record, windows=windows)
+    if record.phase is SegmentPhase.UNSAMPLED:
+        draft.put_segment(record)
+    elif record.accusations:
+        answer_report(draft, record)
+    else:
+        end = reveal_end(spec, draft.height)
+        opened = replace(record, phase=SegmentPhase.REVEALED, reveals_end=end, due=end)
+        draft.put_segment(opened)
+    return record.peer
+
+
+def reveal_check(draft: Draft, sender: PeerId, body: VerifyReveal, arbiter: Arbiter) -> None:
+    """Take a verifier's answer, and compare."""
+    record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
+    check = _check_of(record, sender, CheckPhase.SEALED)
+    if not are_reveals_open(record, draft.height):
+        raise InvalidStatement(Reason.WRONG_PHASE, "answers are not taken any more")
+    if verify_commit(body.leaves, body.end_root, body.salt, sender) != check.commitment:
+        raise InvalidStatement(Reason.BAD_PROOF, "not the answer it gave blind")
+    claim = window_claim(body.leaves, body.end_root)
+    agrees = claim == record.windows[check.window].claim
+    phase = CheckPhase.AGREED if agrees else CheckPhase.DIFFERED
+    record = _with_check(record, replace(check, phase=phase))
+    count(draft, record, sender, "checked")
+    if agrees:
+        draft.put_segment(record)
+    else:
+        bond, height = Amount(0), check.commit_height
+        accusation = Accusation(sender, check.window, claim, height, is_report=False, bond=bond)
+        accuse(draft, record, accusation)
+    record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
+    if not are_reveals_open(record, draft.height):
+        _end_reveals(draft, record, arbiter)
+
+
+def meet_deadlines(draft: Draft, arbiter: Arbiter) -> None:
+    """Do what the height of this block asks of every segment that is due, and forget old rounds."""
+    records, agenda = draft.take_agenda()
+    for record in records:
+        _meet_deadline(draft, record, arbiter)
+    for place in agenda.rounds:
+        forget_round(draft, *place)
+
+
+def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
+    match record.phase:
+        case SegmentPhase.POSTED:
+            _throw_or_give_up(draft, record)
+        case SegmentPhase.SAMPLED:
+            _end_answers(draft, record)
+        case SegmentPhase.SEALED:
+            _silence(draft, record)
+        case SegmentPhase.REVEALED:
+            _end_reveals(draft, record, arbiter)
+        case SegmentPhase.DISPUTED if any(c.phase is CheckPhase.SEALED for c in record.checks):
+            _end_reveals(draft, record, arbiter)
+        case SegmentPhase.DISPUTED:
+            move_dispute(draft, record, arbiter)
+        case _:
+            assert not money_in(record), "what is judged holds no money"
+            draft.drop_segment(record)
+
+
+def _throw_or_give_up(draft: Draft, record: SegmentRecord) -> None:
+    """Throw the dice of this block: who is drawn may ask from the next block on.
+
+    A verifier that asked and did not answer may be a liar, or was not served. Other dice decide; after the
+    last ones who served nobody counts as silent, or never serving would be a way to be paid.
+    """
+    if len(record.draws) >= ATTEMPTS:
+        if record.checks:
+            _silence(draft, record)
+        else:
+            _trust(draft, record)
+        return
+    due = Height(draft.height + redraw_blocks(draft.run(record.run).spec))
+    draws = (*record.draws, throw_dice(draft, record))
+    draft.put_segment(replace(record, phase=SegmentPhase.POSTED, draws=draws, due=due))
+
+
+def _end_answers(draft: Draft, record: SegmentRecord) -> None:
+    """At the end of the requests, and at the end of the blind answers."""
+    end = answers_end(record, draft.run(record.run).spec)
+    if _have_answered(record):
+        _seal(draft, record)
+    elif draft.height < end:
+        draft.put_segment(replace(record, due=end))
+    elif any(check.phase is CheckPhase.SEALED for check in record.checks):
+        _seal(draft, record)
+    else:
+        _throw_or_give_up(draft, _without_missing(draft, record))
+
+
+def _seal(draft: Draft, record: SegmentRecord) -> None:
+    """Whoever has answered waits for the solver's leaves; the others have missed their check."""
+    record = _without_missing(draft, record)
+    due = reveal_end(draft.run(record.run).spec, draft.height)
+    draft.put_segment(replace(record, phase=SegmentPhase.SEALED, due=due))
+
+
+def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
+    """All answers that will come are there."""
+    record = _without_missing(draft, record)
+    if record.phase is SegmentPhase.DISPUTED:
+        move_dispute(draft, record, arbiter)
+    elif any(check.phase is CheckPhase.AGREED for check in record.checks):
+        count(draft, record, record.peer, "verified")
+        _close(draft, pay(draft, record), SegmentPhase.VERIFIED)
+    else:
+        _trust(draft, record)
+
+
+def _trust(draft: Draft, record: SegmentRecord) -> None:
+    """Nobody checked, and the solver is not to blame: it is paid."""
+    _close(draft, pay(draft, record), SegmentPhase.UNSAMPLED)
+
+
+def _silence(draft: Draft, record: SegmentRecord) -> None:
+    """The solver kept to itself what it must show: no pay, and a strike; who reported it loses nothing."""
+    record = void(draft, return_bonds(draft, _without_missing(draft, record)))
+    count(draft, record, record.peer, "silent")
+    _close(draft, record, SegmentPhase.SILENT)
+
+
+def _close(draft: Draft, record: SegmentRecord, phase: SegmentPhase) -> None:
+    due = forget_height(record, draft.run(record.run).spec, draft.height)
+    draft.put_segment(replace(record, phase=phase, due=due))
+
+
+def _have_answered(record: SegmentRecord) -> bool:
+    return all(check.phase is not CheckPhase.REQUESTED for check in record.checks)
+
+
+def _without_missing(draft: Draft, record: SegmentRecord) -> SegmentRecord:
+    """The record where who should have spoken by now, and did not, has missed its check.
+
+    A solver that never shows its leaves lets nobody down but itself: its verifiers have done their part.
+    """
+    if record.phase is SegmentPhase.SEALED:
+        return record
+    late = CheckPhase.REQUESTED if record.phase is SegmentPhase.SAMPLED else CheckPhase.SEALED
+    for check in record.checks:
+        if check.phase is late:
+            record = _with_check(record, replace(check, phase=CheckPhase.MISSED))
+            count(draft, record, check.peer, "missed")
+    return record
+
+
+def _check_of(record: SegmentRecord, peer: PeerId, phase: CheckPhase) -> Check:
+    for check in record.checks:
+        if check.peer == peer:
+            if check.phase is not phase:
+                raise InvalidStatement(Reason.DUPLICATE, f"its check is {check.phase}")
+            return check
+    raise InvalidStatement(Reason.WRONG_PEER, "it did not ask for a window")
+
+
+def _with_check(record: SegmentRecord, changed: Check) -> SegmentRecord:
+    checks = tuple(changed if check.peer == changed.peer else check for check in record.checks)
+    return replace(record, checks=checks)

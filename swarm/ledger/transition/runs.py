@@ -1,0 +1,301 @@
+"""The life of a run: opened, joined, trained round by round, finished, settled.
+
+Core: handlers on a draft. Raises ``InvalidStatement``.
+
+    OPEN --start_height--> TRAINING --end_round--> COOLING --consensus_rounds--> FINISHED --2 rounds--> SETTLED
+     ^                     |   ^
+     |                     +---|--> PAUSED   at a boundary, when the owner asked for it
+     +--- the owner goes on ---+----'
+
+Round r is current from its boundary, ``start_height + r * round_blocks``, up to the next. The beacon of the
+boundary block is mixed in before the boundary is crossed, and the boundary is crossed before the block's
+transactions: nobody who can see the dice can still change the roster they are thrown for.
+"""
+
+from swarm.config.spec import RunSpec
+from swarm.errors import BadEncoding, InvalidStatement, Reason
+from swarm.gossip.pairing import final_rounds
+from swarm.ledger.state.draft import Draft
+from swarm.ledger.state.records import NO_ROLLBACK, ROUNDS_KEPT, RoundInfo, Run, RunPhase, Waiter
+from swarm.ledger.transactions import (
+    RUN_SPEC_BYTES_MAX,
+    SHORT_MAX,
+    CloseRun,
+    Join,
+    Leave,
+    OpenRun,
+    PauseRun,
+    ResumeRun,
+)
+from swarm.ledger.transition.accounts import run_deposit
+from swarm.ledger.transition.phases import COMMIT_ROUNDS
+from swarm.ledger.transition.seats import (
+    draw_posters,
+    last_roster,
+    next_roster,
+    seats_of,
+    with_seat,
+)
+from swarm.ledger.transition.spec_check import check_run_spec
+from swarm.primitives.codec import decode, replace
+from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex
+
+START_DELAY_BLOCKS = 2
+"""From opening to round 0: one block to become final, one to be told."""
+
+LIVE_PHASES = (RunPhase.OPEN, RunPhase.TRAINING, RunPhase.PAUSED)
+"""It can be joined, left, paused, resumed and closed."""
+
+SETTLE_ROUNDS = 2
+"""From the last boundary to settlement: the last round's commits are accepted for two rounds."""
+
+ACTIVE_RUNS_MAX = 64
+"""Runs with boundaries still to cross: each costs every node work."""
+
+PAUSE_EPOCHS_MAX = 1_000
+"""A pause that lasts longer ends the run: 16 days with the default epoch, and no place is held for ever."""
+
+WAITING_MAX = 128
+"""Peers in the queue of one run."""
+
+VOLUNTEERS_MAX = 64
+"""Seats and places in the queue of one run held without means to pay."""
+
+
+def boundary_height(run: Run, round_: int) -> Height:
+    """The height at which a round begins, or will if nobody pauses; no less for one not kept any more."""
+    info = round_info(run, round_)
+    if info is not None:
+        return info.height
+    return Height(run.start_height + (round_ - run.start_round) * run.spec.round_blocks)
+
+
+def current_round(run: Run, height: int) -> RoundIndex | None:
+    """The round at ``height``, training or consensus; None before the start, in a pause, after the end."""
+    if height < run.start_height or run.phase is RunPhase.PAUSED:
+        return None
+    round_ = RoundIndex(run.start_round + (height - run.start_height) // run.spec.round_blocks)
+    return round_ if round_ < run.final_round else None
+
+
+def round_info(run: Run, round_: int) -> RoundInfo | None:
+    """What was frozen at the boundary of a round; None if not yet, or no longer kept."""
+    return next((info for info in run.rounds if info.round == round_), None)
+
+
+def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
+    """Open a run: the owner sits in every stage, the escrow leaves its balance."""
+    try:
+        spec = decode(RunSpec, body.spec, limit=RUN_SPEC_BYTES_MAX)
+    except BadEncoding as error:
+        raise InvalidStatement(Reason.BAD_FIELD, str(error)) from None
+    check_run_spec(spec)
+    globals_, height = draft.globals, draft.height
+    unbonding = globals_.params.unbonding_epochs * globals_.params.epoch_blocks
+    if spec.checks.challenge_window_blocks >= unbonding:
+        detail = (
+            f"a challenge window of {unbonding} blocks or more: a cheat withdraws its stake first"
+        )
+        raise InvalidStatement(Reason.BAD_FIELD, detail)
+    if len(globals_.active_runs) >= ACTIVE_RUNS_MAX or globals_.num_runs >= SHORT_MAX:
+        raise InvalidStatement(Reason.FULL, f"{ACTIVE_RUNS_MAX} runs are open")
+    deposit = run_deposit(globals_.params)
+    if body.escrow < deposit:
+        raise InvalidStatement(Reason.BALANCE, f"a run opens with at least {deposit} in escrow")
+    draft.debit(sender, body.escrow)
+    index = RunIndex(globals_.num_runs + 1)
+    run = Run(
+        index=index,
+        owner=sender,
+        spec=spec,
+        spec_digest=spec.digest,
+        escrow=body.escrow,
+        opened_height=height,
+        start_height=Height(height + START_DELAY_BLOCKS),
+        start_round=RoundIndex(0),
+        end_round=RoundIndex(spec.rounds),
+        consensus_rounds=0,
+        phase=RunPhase.OPEN,
+        is_pausing=False,
+        paused_height=Height(0),
+        waiting=(),
+        leaving=(),
+        seats=((),) * spec.num_stages,
+        next_seats=(0,) * spec.num_stages,
+        rounds=(),
+        checkpoints=((),) * spec.num_stages,
+        rollbacks=(NO_ROLLBACK,) * spec.num_stages,
+        num_segments=0,
+        tokens=0,
+    )
+    for stage in range(spec.num_stages):
+        run = with_seat(run, stage, sender, RoundIndex(0))
+    draft.put_run(run)
+    active = (*globals_.active_runs, index)
+    draft.put_globals(replace(globals_, num_runs=index, active_runs=active))
+
+
+def steer_run(draft: Draft, sender: PeerId, body: CloseRun | PauseRun | ResumeRun) -> None:
+    """Do what the owner of a run says, and nobody else."""
+    run = _live_run(draft, body.run)
+    if run.owner != sender:
+        raise InvalidStatement(Reason.WRONG_PEER, "only the owner pauses, resumes or closes a run")
+    match body:
+        case CloseRun():
+            draft.put_run(_closed(run, draft.height))
+        case PauseRun():
+            draft.put_run(_pausing(run))
+        case ResumeRun():
+            draft.put_run(_resumed(run, draft.height))
+
+
+def _closed(run: Run, height: Height) -> Run:
+    """Training ends at the next boundary; a run that is paused goes on to agree."""
+    if run.next_round >= run.end_round and run.phase is not RunPhase.PAUSED:
+        raise InvalidStatement(Reason.DUPLICATE, "it ends at the next boundary already")
+    run = replace(run, end_round=run.next_round, is_pausing=False)
+    return _going_on(run, height) if run.phase is RunPhase.PAUSED else run
+
+
+def _pausing(run: Run) -> Run:
+    """It rests from its next boundary on."""
+    if run.is_pausing or run.phase is RunPhase.PAUSED:
+        raise InvalidStatement(Reason.DUPLICATE, "it is paused, or will be at the next boundary")
+    if run.phase is RunPhase.OPEN:
+        raise InvalidStatement(Reason.WRONG_PHASE, "no round is being trained yet")
+    if run.next_round >= run.end_round:
+        raise InvalidStatement(Reason.WRONG_ROUND, "it ends at the next boundary")
+    return replace(run, is_pausing=True)
+
+
+def _resumed(run: Run, height: Height) -> Run:
+    """It goes on, or is not paused after all."""
+    if run.is_pausing:
+        return replace(run, is_pausing=False)
+    if run.phase is not RunPhase.PAUSED:
+        raise InvalidStatement(Reason.WRONG_PHASE, f"it is not paused: the run is {run.phase}")
+    return _going_on(run, height)
+
+
+def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> None:
+    """Put a peer in the queue for a seat."""
+    run = _live_run(draft, body.run)
+    if draft.contribution(run.index, sender).is_barred:
+        raise InvalidStatement(Reason.BARRED, "found guilty in this run")
+    if any(waiter.peer == sender for waiter in run.waiting) or seats_of(run, sender):
+        raise InvalidStatement(Reason.DUPLICATE, "already seated or in the queue")
+    if len(run.waiting) >= WAITING_MAX or (is_volunteer and _volunteers(run) >= VOLUNTEERS_MAX):
+        raise InvalidStatement(Reason.FULL, "the queue for seats is full")
+    waiter = Waiter(sender, draft.height, is_volunteer=is_volunteer)
+    draft.credit(sender, 0)
+    draft.put_run(replace(run, waiting=(*run.waiting, waiter)))
+
+
+def leave(draft: Draft, sender: PeerId, body: Leave) -> None:
+    """Note that a peer gives up its place at the next boundary."""
+    run = _live_run(draft, body.run)
+    if sender == run.owner:
+        raise InvalidStatement(Reason.WRONG_PEER, "the owner closes the run instead")
+    if not (seats_of(run, sender) or any(waiter.peer == sender for waiter in run.waiting)):
+        raise InvalidStatement(Reason.UNKNOWN_SEAT, "neither seated nor in the queue")
+    if sender in run.leaving:
+        raise InvalidStatement(Reason.DUPLICATE, "leaving already")
+    draft.put_run(replace(run, leaving=(*run.leaving, sender)))
+
+
+def cross_boundaries(draft: Draft) -> None:
+    """Do what the height of this block asks of every active run."""
+    height = draft.height
+    for index in draft.globals.active_runs:
+        run = draft.run(index)
+        if run.phase is RunPhase.PAUSED:
+            _end_long_pause(draft, run)
+            continue
+        since = height - run.start_height
+        if since >= 0 and since % run.spec.round_blocks == 0:
+            _cross(draft, run, RoundIndex(run.start_round + since // run.spec.round_blocks))
+
+
+def forget_round(draft: Draft, index: RunIndex, round_: RoundIndex) -> None:
+    """Forget a round whose challenge windows are closed; not while the judges have a segment of it."""
+    info = draft.round_info(index, round_)
+    assert info is not None, "nothing else forgets a round"
+    seats = (seat for roster in info.seats for seat in roster)
+    found = (draft.segment(index, round_, seat.stage, seat.index) for seat in seats)
+    due = [record.due for record in found if record is not None]
+    if due:
+        draft.put_round(index, info, max(due))
+    else:
+        draft.drop_round(index, round_)
+
+
+def _cross(draft: Draft, run: Run, round_: RoundIndex) -> None:
+    if round_ < run.end_round and run.is_pausing:
+        rest = replace(run, phase=RunPhase.PAUSED, is_pausing=False, paused_height=draft.height)
+        draft.put_run(rest)
+    elif round_ < run.end_round:
+        patience = draft.globals.params.epoch_blocks
+        run = next_roster(run, round_, draft.height, patience)
+        _freeze(draft, replace(run, phase=RunPhase.TRAINING), round_)
+    elif round_ == run.end_round and run.rounds:
+        run = last_roster(replace(run, is_pausing=False), round_)
+        rounds = max(final_rounds(len(roster)) for roster in run.seats)
+        phase = RunPhase.COOLING if rounds else RunPhase.FINISHED
+        _freeze(draft, replace(run, phase=phase, consensus_rounds=rounds), round_)
+    elif round_ < run.final_round:
+        _freeze(draft, run, round_)
+    elif round_ == run.final_round:
+        _freeze(draft, replace(run, phase=RunPhase.FINISHED, waiting=(), leaving=()), round_)
+    elif round_ == run.final_round + SETTLE_ROUNDS:
+        _settle(draft, run)
+
+
+def _freeze(draft: Draft, run: Run, round_: RoundIndex) -> None:
+    """Note the roster and the dice of a round; those of the first round of consensus hold for all of them."""
+    drawn = draw_posters(run, round_, draft.globals.beacon)
+    seats, beacon, consensus = run.seats, draft.globals.beacon, -1
+    if run.end_round <= round_ < run.final_round:
+        consensus = round_ - run.end_round
+        if consensus:
+            seats, beacon = run.rounds[-1].seats, run.rounds[-1].beacon
+    info = RoundInfo(round_, draft.height, beacon, seats, drawn, consensus)
+    last_commit = draft.height + (1 + COMMIT_ROUNDS) * run.spec.round_blocks
+    window = run.spec.checks.challenge_window_blocks
+    draft.put_round(run.index, info, Height(last_commit + window))
+    draft.put_run(replace(run, rounds=(*run.rounds[-(ROUNDS_KEPT - 1) :], info)))
+
+
+def _going_on(run: Run, height: Height) -> Run:
+    """A run that was paused, with the boundary of its next round."""
+    start = Height(height + START_DELAY_BLOCKS)
+    return replace(run, phase=RunPhase.OPEN, start_height=start, start_round=run.next_round)
+
+
+def _end_long_pause(draft: Draft, run: Run) -> None:
+    """Nobody comes back: the run ends as if it had been closed, and gives its place to another."""
+    if draft.height >= run.paused_height + PAUSE_EPOCHS_MAX * draft.globals.params.epoch_blocks:
+        draft.put_run(_going_on(replace(run, end_round=run.next_round), draft.height))
+
+
+def _settle(draft: Draft, run: Run) -> None:
+    """Give back what is left and keep the checkpoints; segments stay until they are judged."""
+    draft.credit(run.owner, run.escrow)
+    empty = ((),) * len(run.seats)
+    draft.put_run(
+        replace(run, phase=RunPhase.SETTLED, escrow=Amount(0), seats=empty, rounds=(), waiting=())
+    )
+    globals_ = draft.globals
+    active = tuple(index for index in globals_.active_runs if index != run.index)
+    draft.put_globals(replace(globals_, active_runs=active))
+
+
+def _live_run(draft: Draft, index: RunIndex) -> Run:
+    run = draft.run(index)
+    if run.phase not in LIVE_PHASES:
+        raise InvalidStatement(Reason.WRONG_PHASE, f"the run is {run.phase}")
+    return run
+
+
+def _volunteers(run: Run) -> int:
+    seated = sum(seat.is_volunteer for roster in run.seats for seat in roster)
+    return seated + sum(waiter.is_volunteer for waiter in run.waiting)

@@ -1,0 +1,115 @@
+"""Who checks which segment: dice that only the drawn can read before they speak.
+
+Core: pure functions of a record and a key. Source: docs/spec/verification.md section 3.
+
+Some blocks after a commit the beacon is noted in its record. Every peer with a stake proves by VRF over that
+beacon and the segment whether it is drawn, and for which window; on average 2q are. If nobody asks, the dice
+are thrown again. The solver, those who traded with it in that round, and stakes younger than the commit are
+out: who could choose a key after the beacon would draw itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from swarm.config.spec import NANO, RunSpec
+from swarm.errors import InvalidStatement, Reason
+from swarm.gossip.pairing import SeatKey, final_trades, pair_up
+from swarm.ledger.state.records import Draw, RoundInfo, SegmentRecord
+from swarm.ledger.state.state import Reader
+from swarm.primitives import vrf
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey, framed
+from swarm.types import Digest, PeerId, RoundIndex, StageIndex
+
+REDRAW_BLOCKS_MIN = 3
+"""A request needs a block to become final and one to be made."""
+
+ROSTERS_CACHED = 256
+"""Stages whose partners are remembered: all seats of one commit within the same blocks."""
+
+
+def redraw_blocks(spec: RunSpec) -> int:
+    """Blocks after a throw in which the drawn may ask, and after the first request in which more may."""
+    return max(spec.round_blocks // 2, REDRAW_BLOCKS_MIN)
+
+
+def num_windows(num_steps: int, window_steps: int) -> int:
+    """Windows of a segment, the last of which may be shorter; one of consensus, without a step, is one."""
+    return max(-(-num_steps // window_steps), 1)
+
+
+def draw_alpha(chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
+    """What a verifier's VRF proof covers."""
+    place = encode((record.run, record.round, record.stage, record.seat))
+    return framed("sortition", (chain, draw.beacon, place, record.end_root))
+
+
+def prove_draw(secret: SecretKey, chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
+    """The 80-byte proof for a ``DataRequest``; ``drawn_window`` tells whether it says anything."""
+    return vrf.prove(secret, draw_alpha(chain, draw, record))
+
+
+def drawn_window(
+    chain: Digest, draw: Draw, record: SegmentRecord, spec: RunSpec, peer: PeerId, proof: bytes
+) -> int | None:
+    """The window ``peer`` is drawn for, or None; raise ``BadSignature`` if the proof is not its own."""
+    beta = vrf.verify(peer, draw_alpha(chain, draw, record), proof)
+    dice = int.from_bytes(beta[:8], "big")
+    if dice * max(draw.num_eligible, 1) * NANO >= 2 * spec.checks.probability_nano << 64:
+        return None
+    windows = num_windows(record.num_steps, spec.checks.window_steps)
+    return int.from_bytes(beta[8:16], "big") % windows
+
+
+def is_drawn(
+    chain: Digest, draw: Draw, record: SegmentRecord, spec: RunSpec, peer: PeerId, proof: bytes
+) -> bool:
+    """Whether a throw made ``peer`` a verifier of this segment; raises as ``drawn_window``."""
+    return drawn_window(chain, draw, record, spec, peer, proof) is not None
+
+
+def check_eligible(reader: Reader, record: SegmentRecord, peer: PeerId) -> None:
+    """Raise ``InvalidStatement`` if no dice can make ``peer`` a verifier of this segment."""
+    if peer == record.peer or peer in record.partners:
+        raise InvalidStatement(Reason.WRONG_PEER, "it trained this, or traded with who did")
+    account = reader.account(peer)
+    if account.stake < 1 or account.staked_height >= record.height:
+        raise InvalidStatement(Reason.STAKE, "no stake older than the segment")
+
+
+def throw_dice(reader: Reader, record: SegmentRecord) -> Draw:
+    """The throw of this block, for a segment."""
+    globals_ = reader.globals
+    out = sum(reader.account(peer).stake > 0 for peer in (record.peer, *record.partners))
+    return Draw(globals_.height, globals_.beacon, globals_.num_staked - out)
+
+
+def partners_of(
+    info: RoundInfo, spec: RunSpec, digest: Digest, stage: int, seat: int
+) -> Sequence[PeerId]:
+    """The peers with whom the dice paired a seat in a round, over all fragments, sorted.
+
+    Without the peer of the seat itself, which may hold others.
+    """
+    roster = tuple(SeatKey(other.index, other.peer) for other in info.seats[stage])
+    me = next(key for key in roster if key.index == seat)
+    if info.consensus >= 0:
+        trades = final_trades(roster, info.beacon, digest, StageIndex(stage), info.consensus)
+        return tuple(sorted({trades[me].partner.peer} - {me.peer} if me in trades else ()))
+    pairs = _pairs(roster, info.beacon, digest, StageIndex(stage), spec.outer.fragments, info.round)
+    return tuple(sorted({fragment[me].peer for fragment in pairs if me in fragment}))
+
+
+@lru_cache(maxsize=ROSTERS_CACHED)
+def _pairs(
+    roster: tuple[SeatKey, ...],
+    beacon: Digest,
+    digest: Digest,
+    stage: StageIndex,
+    fragments: int,
+    round_: RoundIndex,
+) -> tuple[Mapping[SeatKey, SeatKey], ...]:
+    """Every fragment's pairs, kept because each seat of the stage asks for the same."""
+    return tuple(
+        pair_up(roster, beacon, digest, stage, fragment, round_) for fragment in range(fragments)
+    )

@@ -1,0 +1,298 @@
+"""What seats say about their work: segment commits and checkpoints, and when they are accepted.
+
+Core: handlers on a draft. Raises ``InvalidStatement``.
+
+Set a stage back behind a proven fraud, in runs that ask for it.
+
+functions on a draft and a run.
+
+    ... C ... lie ... verdict ... | boundary: every seat of the stage begins again from C
+
+C is the newest checkpoint that stands from before the segment that was proven false. What was posted in
+between stays listed, as anchor of segments that can still be checked, and is canonical no more. Other stages go
+on: they have learned nothing but what their own windows show. Source: docs/spec/protocol.md section 6.
+"""
+
+from swarm.errors import BrokenPromise, InvalidStatement, Reason
+from swarm.ledger.state.draft import Draft
+from swarm.ledger.state.records import (
+    Checkpoint,
+    Rollback,
+    RoundInfo,
+    Run,
+    RunPhase,
+    Seat,
+    SegmentPhase,
+    SegmentRecord,
+    StartKind,
+)
+from swarm.ledger.state.state import Reader
+from swarm.ledger.transactions import (
+    PHI_COMPONENT,
+    STATE_COMPONENTS,
+    CommitSegment,
+    PostCheckpoint,
+    RosterStatement,
+)
+from swarm.ledger.transition.accounts import segment_reward
+from swarm.ledger.transition.phases import COMMIT_ROUNDS
+from swarm.ledger.transition.runs import round_info
+from swarm.ledger.transition.sampling import partners_of
+from swarm.ledger.transition.seats import with_changed_seat
+from swarm.ledger.transition.spec_check import checkpoints_kept, segment_tokens_max
+from swarm.primitives.codec import replace
+from swarm.primitives.merkle import blake3_hash, verify_proof
+from swarm.types import Amount, Height, RoundIndex
+
+ROLLBACK = "rollback"
+"""``CheckSpec.on_fraud`` of runs that go back; the others only evict."""
+
+
+def set_back(draft: Draft, record: SegmentRecord) -> None:
+    """Have the stage of a guilty segment begin again at the next boundary, if there is one to train after."""
+    run = draft.run(record.run)
+    is_over = run.phase in {RunPhase.COOLING, RunPhase.FINISHED, RunPhase.SETTLED}
+    old = run.rollbacks[record.stage]
+    is_undone = old.to_round <= record.round < old.boundary
+    if run.spec.checks.on_fraud != ROLLBACK or is_over or is_undone:
+        return
+    earlier = [c.round for c in run.standing(record.stage) if c.round <= record.round]
+    new = Rollback(max(earlier, default=0), run.next_round)
+    rollbacks = tuple(
+        new if stage == record.stage else back for stage, back in enumerate(run.rollbacks)
+    )
+    draft.put_run(replace(run, rollbacks=rollbacks))
+
+
+def is_set_back(run: Run, seat: Seat, stage: int, round_: RoundIndex) -> bool:
+    """Whether a segment of ``round_`` is the first of its seat since its stage was set back."""
+    boundary = run.rollbacks[stage].boundary
+    return seat.last_commit_round < boundary <= round_
+
+
+def check_not_behind(run: Run, body: PostCheckpoint) -> None:
+    """Raise for a checkpoint of what was undone."""
+    back = run.rollbacks[body.stage]
+    if back.to_round < body.round <= back.boundary:
+        raise InvalidStatement(Reason.WRONG_ROUND, "the stage was set back behind this checkpoint")
+
+
+def check_restart(run: Run, seat: Seat, body: CommitSegment, *, is_known_end: bool) -> None:
+    """Raise when a segment goes on from what was undone instead of beginning again."""
+    if is_set_back(run, seat, body.stage, body.round) and is_known_end:
+        to_round = run.rollbacks[body.stage].to_round
+        raise InvalidStatement(
+            Reason.WRONG_START, f"the stage begins again from the checkpoint of round {to_round}"
+        )
+
+
+def statement_seat(reader: Reader, body: RosterStatement) -> Seat:
+    """The seat that must have signed: the one of that number in the frozen roster of its round."""
+    run = reader.run(body.run)
+    info = round_info(run, body.round)
+    if info is None:
+        raise InvalidStatement(Reason.WRONG_ROUND, f"round {body.round} is not kept")
+    roster = info.seats[body.stage] if body.stage < len(info.seats) else ()
+    for seat in roster:
+        if seat.index == body.seat:
+            return seat
+    raise InvalidStatement(Reason.UNKNOWN_SEAT, f"{body.stage}/{body.seat} in round {body.round}")
+
+
+def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
+    """Accept a segment, count it, set its pay aside until it is checked."""
+    run, height = _open_for_work(draft, body), draft.height
+    _check_not_barred(draft, run, seat)
+    info = round_info(run, body.round)
+    assert info is not None, "its seat was found in this round"
+    _within_rounds(run, info.height + run.spec.round_blocks, height)
+    if body.round >= run.final_round:
+        raise InvalidStatement(Reason.WRONG_ROUND, "the run had ended")
+    if draft.segment(run.index, body.round, body.stage, body.seat) is not None:
+        raise InvalidStatement(Reason.DUPLICATE, "this segment is committed")
+    _check_work(run, info, body)
+    held = _held_now(draft, run, seat)
+    kind = _start_kind(draft, run, held, body)
+    reward = segment_reward(body.tokens, run.escrow)
+    record = SegmentRecord(
+        run=run.index,
+        round=body.round,
+        stage=body.stage,
+        seat=body.seat,
+        peer=seat.peer,
+        incarnation=body.incarnation,
+        start_kind=kind,
+        start_root=body.start_root,
+        end_root=body.end_root,
+        trace_commit=body.trace_commit,
+        inbox_root=body.inbox_root,
+        outbox_root=body.outbox_root,
+        gossip_root=body.gossip_root,
+        num_steps=body.num_steps,
+        tokens=body.tokens,
+        height=height,
+        reward=reward,
+        held=reward,
+        is_paid=False,
+        phase=SegmentPhase.POSTED,
+        due=Height(height + draft.globals.params.beacon_delay),
+        partners=tuple(partners_of(info, run.spec, run.spec_digest, body.stage, body.seat)),
+        draws=(),
+        checks=(),
+        reveals_end=Height(0),
+        windows=(),
+        accusations=(),
+        dispute=None,
+        judged=(),
+    )
+    draft.put_segment(record)
+    changed = replace(
+        held,
+        last_commit_round=body.round,
+        last_end_root=body.end_root,
+        last_tokens=body.tokens,
+    )
+    _count(draft, with_changed_seat(run, changed), record)
+
+
+def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
+    """Accept the canonical checkpoint of a stage from the seat that the dice drew."""
+    run, height = _open_for_work(draft, body), draft.height
+    _check_not_barred(draft, run, seat)
+    info = round_info(run, body.round)
+    assert info is not None, "its seat was found in this round"
+    _within_rounds(run, info.height, height)
+    if info.drawn[body.stage] != body.seat:
+        raise InvalidStatement(Reason.WRONG_PEER, "the dice drew another seat")
+    check_not_behind(run, body)
+    kept = run.checkpoints[body.stage]
+    if any(checkpoint.round == body.round for checkpoint in kept):
+        raise InvalidStatement(Reason.DUPLICATE, "this checkpoint is posted")
+    before = RoundIndex(body.round - 1)
+    segment = draft.segment(run.index, before, body.stage, body.seat)
+    if segment is None:
+        raise InvalidStatement(Reason.WRONG_START, f"no segment of round {before} is committed")
+    try:
+        verify_proof(
+            segment.end_root,
+            body.phi_root,
+            PHI_COMPONENT,
+            STATE_COMPONENTS,
+            body.proof,
+            blake3_hash,
+        )
+    except BrokenPromise as error:
+        raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
+    new = Checkpoint(body.round, body.phi_root, body.phi_bytes, seat.peer, seat.index, height)
+    newest = sorted((new, *kept), key=lambda checkpoint: -checkpoint.round)
+    newest = newest[: checkpoints_kept(run.spec)]
+    checkpoints = tuple(
+        tuple(newest) if i == body.stage else old for i, old in enumerate(run.checkpoints)
+    )
+    draft.put_run(replace(run, checkpoints=checkpoints))
+    work = draft.contribution(run.index, seat.peer)
+    draft.put_contribution(run.index, seat.peer, replace(work, checkpoints=work.checkpoints + 1))
+
+
+def _open_for_work(draft: Draft, body: RosterStatement) -> Run:
+    run = draft.run(body.run)
+    if run.phase is RunPhase.SETTLED:
+        raise InvalidStatement(Reason.WRONG_PHASE, f"the run is {run.phase}")
+    return run
+
+
+def _check_work(run: Run, info: RoundInfo, body: CommitSegment) -> None:
+    """A round of training takes steps; one of consensus takes none, and so earns nothing."""
+    steps_max = run.spec.inner_steps_max if info.consensus < 0 else 0
+    if not min(steps_max, 1) <= body.num_steps <= steps_max:
+        detail = f"{body.num_steps} steps where a segment of this round has at most {steps_max}"
+        raise InvalidStatement(Reason.BAD_FIELD, detail)
+    origins = len(info.seats[0])
+    tokens_max = segment_tokens_max(run.spec, origins) if steps_max else 0
+    if body.tokens > tokens_max:
+        raise InvalidStatement(Reason.BAD_FIELD, f"{body.tokens} tokens in one segment")
+
+
+def _check_not_barred(draft: Draft, run: Run, seat: Seat) -> None:
+    """A seat evicted for a proven lie does not keep the right to what it had begun."""
+    if draft.contribution(run.index, seat.peer).is_barred:
+        raise InvalidStatement(Reason.BARRED, "found guilty in this run")
+
+
+def _within_rounds(run: Run, begin: int, height: int) -> None:
+    """Raise unless ``height`` is within ``COMMIT_ROUNDS`` rounds from ``begin``; no pause makes them longer."""
+    end = begin + COMMIT_ROUNDS * run.spec.round_blocks
+    if not begin <= height < end:
+        raise InvalidStatement(Reason.WRONG_ROUND, f"accepted from height {begin} to {end - 1}")
+
+
+def _held_now(draft: Draft, run: Run, seat: Seat) -> Seat:
+    """The seat as it is now; if it was given up since, as its last kept segment left it."""
+    for held in run.seats[seat.stage]:
+        if held.index == seat.index:
+            return held
+    for info in reversed(run.rounds):
+        last = draft.segment(run.index, info.round, seat.stage, seat.index)
+        if last is not None:
+            return replace(seat, last_commit_round=last.round, last_end_root=last.end_root)
+    return seat
+
+
+def _start_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> StartKind:
+    """Where the segment starts; raises if that is none of the three places it may start from."""
+    if seat.last_commit_round >= body.round:
+        raise InvalidStatement(Reason.WRONG_ROUND, "a later segment of this seat is committed")
+    is_own_end = seat.last_commit_round >= 0 and body.start_root == seat.last_end_root
+    is_known_end = is_own_end or _is_committed_end(draft, run, body)
+    check_restart(run, seat, body, is_known_end=is_known_end)
+    if is_set_back(run, seat, body.stage, body.round):
+        return StartKind.JOINED
+    if is_known_end:
+        return StartKind.CONTINUED if is_own_end else StartKind.ADOPTED
+    if seat.last_commit_round < body.round - 1 or seat.last_commit_round < 0:
+        return StartKind.JOINED
+    raise InvalidStatement(Reason.WRONG_START, "not the end of this seat's last segment")
+
+
+def _is_committed_end(draft: Draft, run: Run, body: CommitSegment) -> bool:
+    """Whether a seat of the stage ended where this starts, now or at a kept boundary.
+
+    Rosters carry the ends of those who sit; only for seats given up since are segments looked up, because
+    looking all of them up would make a flood of commits costly.
+    """
+    stage, wanted = body.stage, body.start_root
+    rosters = [run.seats[stage], *(info.seats[stage] for info in run.rounds)]
+    for seat in (seat for roster in rosters for seat in roster):
+        if seat.last_end_root == wanted and seat.last_commit_round >= 0:
+            return True
+    sitting = {seat.index for seat in run.seats[stage]}
+    for info in run.rounds:
+        for seat in info.seats[stage]:
+            if seat.index not in sitting:
+                found = draft.segment(run.index, info.round, stage, seat.index)
+                if found is not None and found.end_root == wanted:
+                    return True
+    return False
+
+
+def _count(draft: Draft, run: Run, record: SegmentRecord) -> None:
+    """Take the reward from the escrow; add the segment to what the run and the peer have done."""
+    is_last_stage = record.stage == len(run.seats) - 1
+    draft.put_run(
+        replace(
+            run,
+            escrow=Amount(run.escrow - record.reward),
+            num_segments=run.num_segments + 1,
+            tokens=run.tokens + (record.tokens if is_last_stage else 0),
+        )
+    )
+    work = draft.contribution(run.index, record.peer)
+    draft.put_contribution(
+        run.index,
+        record.peer,
+        replace(
+            work,
+            segments=work.segments + 1,
+            tokens=work.tokens + record.tokens,
+        ),
+    )

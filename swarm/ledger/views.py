@@ -1,0 +1,134 @@
+"""The rounds of which a whole model can be had: every stage still has its checkpoint.
+
+Core: pure functions of a run as the ledger has it.
+
+How the checking of a run goes, as the map shows it, and who was convicted between two final states.
+
+pure functions of final states; rows of plain values out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swarm.ledger.describe import phase_counts, segment_row, verdicts_row
+from swarm.ledger.state.records import CheckPhase, Conviction, Run, SegmentRecord
+from swarm.ledger.state.state import State
+from swarm.primitives.crypto import peer_name, peer_text
+from swarm.types import Digest, PeerId, RunIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """The weights of all stages at one round."""
+
+    round: int
+    """0 is the initialisation."""
+    roots: tuple[Digest, ...]
+
+
+def common_rounds(run: Run) -> list[int]:
+    """The boundaries of which every stage still has a checkpoint, newest first."""
+    rounds = [
+        {int(kept.round) for kept in run.standing(stage)} for stage in range(len(run.checkpoints))
+    ]
+    return sorted(set.intersection(*rounds), reverse=True)
+
+
+def boundaries(run: Run) -> list[Boundary]:
+    """Their weights, newest first."""
+    found = list[Boundary]()
+    for round_ in common_rounds(run):
+        kept = (next(c for c in stage if c.round == round_) for stage in run.checkpoints)
+        found.append(Boundary(round_, tuple(checkpoint.phi_root for checkpoint in kept)))
+    return found
+
+
+RECENT_MAX = 64
+"""Segments of the list: six seats, from the commit of a round to its verdict four rounds later, and more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvictionView:
+    """A conviction, with what only the blocks around it tell."""
+
+    found: Conviction
+    accuser: PeerId | None
+    """Whose replay differed first; None when that was before this node looked."""
+    stake_taken: int | None
+    """None when the verdict was before this node looked."""
+
+
+def new_convictions(before: State | None, after: State, run: RunIndex) -> list[ConvictionView]:
+    """Who was convicted since ``before``; all that the ledger still tells when that is None."""
+    known = () if before is None else before.verdicts(run).convictions
+    fresh = [found for found in after.verdicts(run).convictions if found not in known]
+    sentences = list[ConvictionView]()
+    charged = set[PeerId]()
+    for found in fresh:
+        taken = None
+        if before is not None:
+            taken = 0 if found.peer in charged else _stake(before, found) - _stake(after, found)
+        charged.add(found.peer)
+        sentences.append(ConvictionView(found, _accuser(before, after, run, found), taken))
+    return sentences
+
+
+def conviction_row(sentence: ConvictionView) -> dict[str, object]:
+    """One conviction, as JSON."""
+    found, accuser, taken = sentence.found, sentence.accuser, sentence.stake_taken
+    where = f"segment {found.round}/{found.stage}/{found.seat}"
+    text = f"{where} of {peer_name(found.peer)} was proven false"
+    text += f" by {peer_name(accuser)}" if accuser is not None else ""
+    text += f"; its stake of {taken:,} was taken" if taken else ""
+    return {
+        "round": found.round,
+        "stage": found.stage,
+        "seat": found.seat,
+        "peer": peer_text(found.peer),
+        "name": peer_name(found.peer),
+        "height": found.height,
+        "accuser": None if accuser is None else peer_name(accuser),
+        "stake_taken": taken,
+        "text": text,
+    }
+
+
+def run_checks(state: State, run: Run) -> dict[str, int]:
+    """How many segments of a run are in each phase: judged ones since it began, the others just now."""
+    counts = {**phase_counts(state, run.index), **verdicts_row(state.verdicts(run.index))}
+    return {phase: count for phase, count in counts.items() if count}
+
+
+def recent_rows(state: State, run: Run) -> list[dict[str, object]]:
+    """The segments whose checks can still change, newest first."""
+    records = [record for record in state.live_segments() if record.run == run.index]
+    return [segment_row(record) for record in _newest(records)]
+
+
+def _newest(records: Sequence[SegmentRecord]) -> list[SegmentRecord]:
+    ordered = sorted(records, key=lambda r: (-r.height, r.stage, r.seat))
+    return ordered[:RECENT_MAX]
+
+
+def _stake(state: State, found: Conviction) -> int:
+    account = state.account(found.peer)
+    return account.stake + sum(part.amount for part in account.unbonding)
+
+
+def _accuser(before: State | None, after: State, run: RunIndex, found: Conviction) -> PeerId | None:
+    """Who gets the reward: the first blind answer that differed, a reporter if there was none."""
+    place = (run, found.round, found.stage, found.seat)
+    now = after.segment(*place)
+    if now is None or not now.judged:
+        return None
+    window = now.judged[-1]
+    blind = [
+        (check.commit_height, check.peer)
+        for check in now.checks
+        if check.window == window and check.phase is CheckPhase.DIFFERED
+    ]
+    if blind:
+        return min(blind)[1]
+    old = None if before is None else before.segment(*place)
+    reports = () if old is None else old.accusations
+    return next((one.peer for one in reports if one.window == window), None)

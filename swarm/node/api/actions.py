@@ -1,0 +1,128 @@
+"""What the person at this machine may ask a running node to do.
+
+Shell: answers the local API; whatever is wrong is raised as a typed error.
+
+Pause a run, go on with it, or end it, when its owner asks: the actions behind the commands.
+
+says it to the ledger, waits until that is final, and tells what follows.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from swarm.errors import InvalidStatement, UsageError
+from swarm.events import EventKind
+from swarm.ledger.describe import progress_text
+from swarm.ledger.state.records import Run, RunPhase
+from swarm.ledger.transactions import CloseRun, PauseRun, ResumeRun
+from swarm.ledger.transition.runs import boundary_height, current_round
+from swarm.node.api.audit import Auditor
+from swarm.node.context import NodeContext
+from swarm.ticket import Ticket, format_ticket
+from swarm.types import RunIndex
+from swarm.web.app import Action
+
+FINAL_WAIT_S = 60.0
+"""A healthy network makes a statement final in a few blocks; a minute says that it does not."""
+Statement = Callable[[RunIndex], PauseRun | ResumeRun | CloseRun]
+STATEMENTS: Mapping[str, Statement] = {"pause": PauseRun, "resume": ResumeRun, "stop": CloseRun}
+
+
+class RunControl:
+    """What the owner of a run may do with it."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+
+    def actions(
+        self,
+    ) -> dict[str, Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]]:
+        """The actions by name."""
+        return {name: self._action(name) for name in STATEMENTS}
+
+    def _action(
+        self, name: str
+    ) -> Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]:
+        async def action(_: Mapping[str, object]) -> Mapping[str, object]:
+            return await self._say(name)
+
+        return action
+
+    async def _say(self, name: str) -> Mapping[str, object]:
+        """Raises ``UsageError`` without a run, for all but its owner, and for what the ledger refuses."""
+        context = self._context
+        run = context.run
+        if run is None:
+            raise UsageError("this node has no run yet", hint="swarm status")
+        if run.owner != context.me:
+            raise UsageError(
+                f"only the owner of run {run.spec.name} may {name} it, and that is another peer",
+                hint="swarm run show",
+            )
+        try:
+            height = await context.ledger.submit_final(STATEMENTS[name](run.index), FINAL_WAIT_S)
+        except InvalidStatement as refused:
+            why = str(refused).removeprefix(f"{refused.reason.value}: ")
+            raise UsageError(
+                f"nothing to {name} in run {run.spec.name}: {why}", hint="swarm run show"
+            ) from None
+        run = context.run
+        assert run is not None, "a run does not go away"
+        text = outlook(run, context.ledger.height)
+        context.report(EventKind.PROGRESS, text)
+        return {
+            "run": run.spec.name,
+            "phase": run.phase.value,
+            "round": run.next_round,
+            "rounds": run.end_round,
+            "height": height,
+            "text": text,
+        }
+
+
+def outlook(run: Run, height: int) -> str:
+    """What a run does now and next, in a sentence."""
+    name, left = run.spec.name, boundary_height(run, run.next_round) - height
+    blocks = f"{left} block{'s' * (left != 1)}"
+    if run.phase is RunPhase.PAUSED:
+        return f"run {name} rests before round {run.next_round}; go on with: swarm resume"
+    if run.is_pausing:
+        return f"run {name} rests from round {run.next_round} on, in {blocks}"
+    if run.next_round >= run.end_round and run.phase in {RunPhase.OPEN, RunPhase.TRAINING}:
+        return f"run {name} trains no more in {blocks}; then its replicas agree on one model"
+    if run.phase is RunPhase.OPEN:
+        return f"run {name} begins round {run.next_round} in {blocks}"
+    return f"run {name}: {progress_text(run, current_round(run, height))}"
+
+
+TICKET_DAYS = 30
+
+
+def actions_of(context: NodeContext) -> dict[str, Action]:
+    """The actions by name."""
+    auditor = Auditor(context)
+
+    async def invite(_: Mapping[str, object]) -> Mapping[str, object]:
+        """The action behind ``swarm ticket new``."""
+        if context.run is None:
+            raise UsageError("this node has no run to invite to yet", hint="swarm status")
+        return {"ticket": make_ticket(context)}
+
+    checking = {"audit": auditor.audit, "report": auditor.report}
+    return {"ticket": invite, **checking, **RunControl(context).actions()}
+
+
+def make_ticket(context: NodeContext) -> str:
+    """An invitation to this node's network and run, good for ``TICKET_DAYS``."""
+    addresses = tuple(context.host.addresses()[:2])
+    if not addresses:
+        raise UsageError("this node has no address to put into a ticket", hint="set listen")
+    return format_ticket(
+        Ticket(
+            genesis16=context.genesis.chain[:16],
+            run16=context.run16,
+            peer=context.me,
+            addresses=addresses,
+            expires=int(time.time()) + TICKET_DAYS * 86_400,
+        )
+    )

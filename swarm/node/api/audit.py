@@ -1,0 +1,218 @@
+"""Audit a window, or report one, when the person at this machine asks: the actions behind the commands.
+
+Shell: chooses what was not named, writes the file of evidence, speaks to the checks and the ledger.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from swarm.errors import BadConfig, PeerFault, UsageError
+from swarm.ledger.state.records import Run, SegmentRecord
+from swarm.ledger.transition.phases import is_reportable_at
+from swarm.ledger.transition.sampling import num_windows
+from swarm.node.context import NodeContext
+from swarm.node.launch.retention import window_bytes
+from swarm.primitives.crypto import peer_name
+from swarm.training.record.window import WindowKey
+from swarm.types import RoundIndex, StageIndex
+from swarm.verify.audit import (
+    EVIDENCE_BYTES_MAX,
+    AuditResult,
+    AuditVerdict,
+    decode_evidence,
+    encode_evidence,
+)
+
+FOLDER = "evidence"
+SUFFIX = ".swarm"
+CHEAP_BYTES = 32 << 20
+"""A segment whose windows are together no longer than this is audited whole; of another, one window."""
+_AGAIN = "swarm audit, without a place: the newest that can be audited"
+
+
+@dataclass(slots=True)
+class Auditor:
+    """One node's audits: one at a time, for each fetches and replays."""
+
+    context: NodeContext
+    is_busy: bool = False
+
+    async def audit(self, asked: Mapping[str, object]) -> Mapping[str, object]:
+        """{round, stage, seat?, window?} -> the verdict on one window, as JSON.
+
+        Without a seat the newest segment of the stage that can be audited; without a window all of them where
+        that is cheap, else one by dice. Raises ``UsageError`` for what is not on the ledger.
+        """
+        run = self._run()
+        record = self._record(run, asked)
+        windows = _windows(run, record, _number(asked, "window"))
+        self._enter()
+        try:
+            result = await self._first_fraud(record, windows)
+        finally:
+            self.is_busy = False
+        lines = list(result.lines)
+        if len(windows) > 1 and result.verdict is AuditVerdict.HONEST:
+            lines.append(f"all {len(windows)} windows of the segment were computed again")
+        is_fraud = result.verdict is AuditVerdict.FRAUD
+        evidence = await self._save(result) if is_fraud else None
+        place = result.place
+        return {
+            "verdict": str(result.verdict),
+            "text": lines,
+            "round": place.round,
+            "stage": place.stage,
+            "seat": place.seat,
+            "window": place.window,
+            "windows": list(windows),
+            "solver": peer_name(record.peer),
+            "claim": _hex(result.said),
+            "replay": _hex(result.found),
+            "first_difference": result.first_difference,
+            "evidence": None if evidence is None else str(evidence),
+        }
+
+    async def report(self, asked: Mapping[str, object]) -> Mapping[str, object]:
+        """{evidence: path} or {round, stage, seat, window} -> the name of the statement that was submitted.
+
+        The window is audited first: who accuses risks a bond. Raises ``UsageError`` when there is nothing to
+        report, and ``InvalidStatement`` when the ledger would not take it.
+        """
+        run = self._run()
+        if "evidence" in asked:
+            place = await trio.to_thread.run_sync(self._place_of, run, str(asked["evidence"]))
+        else:
+            numbers = [_required(asked, name) for name in ("round", "stage", "seat", "window")]
+            round_, stage, seat, window = numbers
+            place = WindowKey(run.index, RoundIndex(round_), StageIndex(stage), seat, window)
+        self._enter()
+        try:
+            name = await self.context.checks.report(place)
+        finally:
+            self.is_busy = False
+        where = f"window {place.window} of segment {place.round}/{place.stage}/{place.seat}"
+        text = f"reported {where}: the validators replay it now; statement {name.hex()[:12]}"
+        return {"submitted": name.hex(), "text": text}
+
+    def _enter(self) -> None:
+        if self.is_busy:
+            raise UsageError(
+                "another audit is under way on this node", hint="try again in a minute"
+            )
+        self.is_busy = True
+
+    async def _first_fraud(self, record: SegmentRecord, windows: list[int]) -> AuditResult:
+        """The result for the first window that is not honest; for the last one if all are."""
+        result: AuditResult | None = None
+        for window in windows:
+            place = WindowKey(record.run, record.round, record.stage, record.seat, window)
+            result = await self.context.checks.audit(place)
+            if result.verdict is not AuditVerdict.HONEST:
+                break
+        assert result is not None, "a segment has windows"
+        return result
+
+    def _run(self) -> Run:
+        run = self.context.run
+        if run is None:
+            raise UsageError("this node has no run yet", hint="swarm status")
+        return run
+
+    def _record(self, run: Run, asked: Mapping[str, object]) -> SegmentRecord:
+        """The segment that is meant: the named one, or the newest of its round and stage to be audited."""
+        round_, stage = _required(asked, "round"), _required(asked, "stage")
+        seat, state = _number(asked, "seat"), self.context.ledger.state
+        meant = [
+            record
+            for record in state.live_segments()
+            if (record.run, record.round, record.stage) == (run.index, round_, stage)
+            and seat in {None, record.seat}
+        ]
+        if not meant:
+            where = f"{round_}/{stage}" if seat is None else f"{round_}/{stage}/{seat}"
+            raise UsageError(f"no segment {where} is on the ledger", hint=_AGAIN)
+        able = [
+            record
+            for record in meant
+            if record.windows
+            and record.peer != self.context.me
+            and is_reportable_at(record, run.spec, state.height)
+        ]
+        return max(able or meant, key=lambda record: (record.height, -record.seat))
+
+    async def _save(self, result: AuditResult) -> Path | None:
+        """Write the evidence where its owner finds it; the same window overwrites its file."""
+        if result.evidence is None:
+            return None
+        place, folder = result.place, self.context.home / FOLDER
+        name = f"segment-{place.round}-{place.stage}-{place.seat}-window-{place.window}{SUFFIX}"
+        path = folder / name
+        try:
+            await trio.to_thread.run_sync(_write, path, encode_evidence(result.evidence))
+        except OSError as error:
+            raise BadConfig(
+                f"the evidence cannot be written to {path}: {error.strerror}",
+                hint=f"df -h {folder}",
+            ) from None
+        return path
+
+    def _place_of(self, run: Run, name: str) -> WindowKey:
+        """The window that a file of evidence is about; raises ``UsageError`` when it is not of this run."""
+        path = Path(name)
+        try:
+            with path.open("rb") as file:
+                evidence = decode_evidence(file.read(EVIDENCE_BYTES_MAX + 1))
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be read: {error.strerror}", hint="swarm audit writes one"
+            ) from None
+        except PeerFault as fault:
+            raise UsageError(
+                f"{path} is no evidence: {fault}", hint="swarm audit writes one"
+            ) from None
+        if (evidence.chain, evidence.run_digest) != (self.context.genesis.chain, run.spec_digest):
+            raise UsageError(f"{path} is about another run than this node's", hint="swarm status")
+        return evidence.place
+
+
+def _windows(run: Run, record: SegmentRecord, wanted: int | None) -> list[int]:
+    """Which windows of a segment to audit."""
+    count = num_windows(record.num_steps, run.spec.checks.window_steps)
+    if wanted is not None:
+        if wanted >= count:
+            raise UsageError(f"there is no window {wanted}: the segment has {count}", hint=_AGAIN)
+        return [wanted]
+    if count * window_bytes(run.spec, record.stage) <= CHEAP_BYTES:
+        return list(range(count))
+    return [random.SystemRandom().randrange(count)]
+
+
+def _number(asked: Mapping[str, object], name: str) -> int | None:
+    value = asked.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 16:
+        raise UsageError(f"{name} is a number from 0 to 65535", hint="swarm audit --help")
+    return value
+
+
+def _required(asked: Mapping[str, object], name: str) -> int:
+    value = _number(asked, name)
+    if value is None:
+        raise UsageError(f"{name} is missing", hint="swarm audit --help")
+    return value
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_bytes(data)
+    draft.replace(path)

@@ -1,0 +1,247 @@
+"""Write texts with the model of a running swarm, for the person at this machine.
+
+Shell: one task per text; the command asks for what was written since, so that it can be shown as it comes.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+import trio
+from torch import Tensor
+
+from swarm.errors import SwarmError, Unreachable, UsageError
+from swarm.executor import ExecutorPort
+from swarm.ledger.state.records import Run
+from swarm.ledger.views import Boundary, boundaries
+from swarm.node.context import NodeContext
+from swarm.node.inference.client import PipelineClient
+from swarm.node.inference.server import PROTOCOL, InferenceServer
+from swarm.primitives.crypto import peer_name
+from swarm.primitives.randomness import stream
+from swarm.training.inference.sampling import Sampling, TokenSampler
+from swarm.training.inference.sessions import REPLY_BYTES_MAX
+from swarm.training.model.stages import plan_stages
+from swarm.types import PeerId, StageIndex
+from swarm.web.app import Action
+
+GENERATIONS_MAX = 4
+"""Texts at once: a person has a few terminals."""
+UNREAD_MAX = 256
+"""Tokens that wait for their reader; then the text waits too."""
+READER_S = 30.0
+"""A text whose reader asks no more is given up after this."""
+LONG_POLL_S = 5.0
+"""How long one question waits for a token."""
+CALL_S = 20.0
+"""For one stage to go on: a first request may read a checkpoint from its disk."""
+TOKENS_MAX = 100_000
+PROMPT_TOKENS_MAX = 8_000
+"""What fits the body of one request."""
+SEED_MAX = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class _Generation:
+    scope: trio.CancelScope
+    send: trio.MemorySendChannel[int]
+    receive: trio.MemoryReceiveChannel[int]
+    round: int = -1
+    """Of the checkpoint it is written with; -1 until the first token."""
+    error: SwarmError | None = None
+    holders: list[str] = field(default_factory=list[str])
+    """Who goes on with it, by stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GenerateRequest:
+    prompt: list[int]
+    count: int
+    seed: int
+    sampling: Sampling
+
+
+class GenerationSessions:
+    """The texts that are being written on this node."""
+
+    def __init__(
+        self, context: NodeContext, inference: InferenceServer, nursery: trio.Nursery
+    ) -> None:
+        self._context, self._inference, self._nursery = context, inference, nursery
+        self._texts: dict[str, _Generation] = {}
+
+    @property
+    def actions(self) -> dict[str, Action]:
+        """What the local API offers: begin a text, read on, end it."""
+        return {"generate": self.begin, "generate-next": self.read, "generate-end": self.end}
+
+    async def begin(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
+        """Begin a text; raises ``UsageError`` for a wish that is none, or for one too many."""
+        run = self._context.run
+        if run is None:
+            raise UsageError("this node has no run yet", hint="swarm status")
+        if len(self._texts) >= GENERATIONS_MAX:
+            raise UsageError(
+                f"{GENERATIONS_MAX} texts are being written already", hint="wait for one"
+            )
+        wish = _wish(wanted)
+        dice = stream(wish.seed.to_bytes(8, "big"), "cli.generate")
+        writer = TokenSampler(run.spec.model, wish.prompt, dice, wish.sampling)
+        send, receive = trio.open_memory_channel[int](UNREAD_MAX)
+        name = secrets.token_hex(8)
+        text = self._texts[name] = _Generation(trio.move_on_after(READER_S), send, receive)
+        self._nursery.start_soon(partial(self._write, name, text, run, writer, wish.count))
+        return {"id": name}
+
+    async def read(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
+        """The tokens since the last question, as soon as there is one; raises what ended the text."""
+        text = self._text(wanted)
+        text.scope.deadline = trio.current_time() + READER_S
+        tokens, is_over = list[int](), False
+        try:
+            with trio.move_on_after(LONG_POLL_S):
+                tokens.append(await text.receive.receive())
+            while tokens:
+                tokens.append(text.receive.receive_nowait())
+        except trio.WouldBlock:
+            pass
+        except trio.EndOfChannel:
+            is_over = True
+        if is_over and not tokens and text.error is not None:
+            self._drop(wanted)
+            raise text.error
+        if is_over and text.error is None:
+            self._drop(wanted)
+        is_over = is_over and text.error is None
+        return {
+            "tokens": tokens, "is_over": is_over, "round": text.round, "peers": text.holders,
+        }  # fmt: skip
+
+    async def end(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
+        """Give a text up."""
+        self._text(wanted)
+        self._drop(wanted)
+        return {}
+
+    # --- writing ---
+
+    async def _write(
+        self, name: str, text: _Generation, run: Run, writer: TokenSampler, count: int
+    ) -> None:
+        with text.scope:
+            with text.send:
+                try:
+                    chain, logits_V = await self._first(run, writer, text)
+                    for number in range(count):
+                        if number:
+                            logits_V = await chain.logits(writer.fresh, writer.position)
+                        text.holders = [peer_name(peer) for peer in chain.holders if peer]
+                        await text.send.send(writer.take(logits_V))
+                except SwarmError as error:
+                    text.error = error
+            await (
+                trio.sleep_forever()
+            )  # until it is read to its end, or nobody asks for it any more
+        self._texts.pop(name, None)
+
+    async def _first(
+        self, run: Run, writer: TokenSampler, text: _Generation
+    ) -> tuple[PipelineClient, Tensor]:
+        """The newest weights that every stage goes on with: peers may not have fetched the last ones yet."""
+        context, plans = self._context, plan_stages(run.spec.model, run.spec.num_stages)
+        refused = Unreachable("no stage has weights to go on with")
+        for boundary in await self._boundaries(run):
+            chain = PipelineClient(
+                run.index,
+                plans,
+                boundary,
+                peers=self._peers,
+                call=self._call,
+                blame=context.host.blame,
+            )
+            try:
+                logits_V = await chain.logits(writer.fresh, writer.position)
+            except Unreachable as error:
+                refused = error
+                continue
+            text.round = boundary.round
+            return chain, logits_V
+        raise refused
+
+    async def _boundaries(self, run: Run) -> list[Boundary]:
+        """What a text can be written with, newest first; last the weights that the run starts from."""
+        library, stages = self._context.library, range(run.spec.num_stages)
+        first = [await library.initial_root(run.spec, StageIndex(stage)) for stage in stages]
+        return [*boundaries(run), Boundary(0, tuple(first))]
+
+    def _peers(self, stage: int) -> list[PeerId]:
+        """Who sits in a stage, or sat there of late: ourselves, then the connected ones, in random order."""
+        context, run = self._context, self._context.run
+        if run is None:
+            return []
+        rosters = [run.seats, *(info.seats for info in run.rounds)]
+        named = {seat.peer for roster in rosters for seat in roster[stage]} | {run.owner}
+        connected = {*context.host.connected(), context.me}
+        mixed = sorted(named)
+        Random(secrets.randbits(64)).shuffle(mixed)
+        return sorted(mixed, key=lambda peer: (peer != context.me, peer not in connected))
+
+    async def _call(self, peer: PeerId, request: bytes) -> bytes:
+        if peer == self._context.me:
+            return await self._inference.answer(peer, request)
+        return await self._context.host.call(
+            peer, PROTOCOL, request, timeout_s=CALL_S, reply_limit=REPLY_BYTES_MAX
+        )
+
+    # --- the desk ---
+
+    def _text(self, wanted: Mapping[str, object]) -> _Generation:
+        text = self._texts.get(str(wanted.get("id")))
+        if text is None:
+            raise UsageError("no such text is being written", hint="swarm generate --swarm")
+        return text
+
+    def _drop(self, wanted: Mapping[str, object]) -> None:
+        text = self._texts.pop(str(wanted.get("id")), None)
+        if text is not None:
+            text.scope.cancel()
+
+
+def sessions_of(
+    context: NodeContext, compute: ExecutorPort, nursery: trio.Nursery
+) -> GenerationSessions:
+    """Write with the model of the run: for others, if the node file allows it, and for who sits here."""
+    inference = InferenceServer(context.host, context.library, compute, lambda: context.run)
+    if context.config.generate:
+        inference.serve()
+    return GenerationSessions(context, inference, nursery)
+
+
+def _wish(wanted: Mapping[str, object]) -> _GenerateRequest:
+    """What a request asks for; raises ``UsageError`` for what cannot be."""
+    given = wanted.get("tokens")
+    items: list[object] = given if isinstance(given, list) else []
+    prompt = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
+    if len(prompt) != len(items) or not 1 <= len(prompt) <= PROMPT_TOKENS_MAX:
+        raise UsageError(f"a prompt is a list of 1 to {PROMPT_TOKENS_MAX} tokens")
+    numbers = {
+        name: _number(wanted.get(name, default), name, most)
+        for name, default, most in (
+            ("count", 100, TOKENS_MAX),
+            ("seed", 0, SEED_MAX),
+            ("top_k", 40, 1 << 30),
+        )
+    }
+    temperature, top_p = (wanted.get(n, d) for n, d in (("temperature", 0.8), ("top_p", 1.0)))
+    if not isinstance(temperature, int | float) or not isinstance(top_p, int | float):
+        raise UsageError("temperature and top_p are numbers")
+    sampling = Sampling(float(temperature), numbers["top_k"], float(top_p))
+    return _GenerateRequest(prompt, numbers["count"], numbers["seed"], sampling)
+
+
+def _number(value: object, name: str, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise UsageError(f"{name} is a whole number from 0 to {most}")
+    return value

@@ -1,0 +1,259 @@
+"""What is known by its hash and the same for everybody: the text of a run, and the anchors of its stages.
+
+Shell: fetches blobs and remembers the last few; whoever asks again costs no disk, no hash, no copy.
+
+Tensors and texts that are handed out are shared: nobody writes to them. Legend: P parameters of a stage.
+"""
+
+from collections import OrderedDict
+from functools import partial
+from pathlib import Path
+
+import trio
+from torch import Tensor
+
+from swarm.config.bounds import TOKEN_BYTES
+from swarm.config.spec import DataSpec, RunSpec
+from swarm.errors import BadConfig, BrokenPromise, Corrupt, Unreachable
+from swarm.executor import ExecutorPort
+from swarm.gossip.blobs.service import PATIENCE_S, Blobs, Progress
+from swarm.host.service import Host
+from swarm.ledger.state.records import Checkpoint, Run
+from swarm.node.artifacts.init_weights import Say, drawn_root
+from swarm.primitives.codec import replace
+from swarm.primitives.commitments import hash_of
+from swarm.store import Store
+from swarm.training.data.corpus import open_tokens
+from swarm.training.data.disk import id_limit, root_of_file
+from swarm.training.data.samples import TokenSource
+from swarm.training.model.stages import init_flat, plan_stages, stage_of
+from swarm.training.record.checkpoint import FLOAT_BYTES, decode_phi
+from swarm.types import Digest, PeerId, StageIndex
+
+TABLE = "checkpoints"
+"""Per blob that is a checkpoint: run, stage and round, so that old ones can be told from data."""
+ANCHORS_KEPT = 6
+"""Tensors in memory: the newest anchor of every stage of a small run, and the one before."""
+ANCHORS_BYTES_MAX = 128 << 20
+"""Of them together, but for the last one asked for."""
+TEXTS_KEPT = 4
+"""Runs whose text is mapped: what is checked is seldom of more."""
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+class ArtifactCache:
+    """One node's shelf of public things."""
+
+    def __init__(
+        self, host: Host, blobs: Blobs, compute: ExecutorPort, store: Store, say: Say = _silent
+    ) -> None:
+        """``say`` is told before what takes long."""
+        self._host, self._blobs, self._compute, self._store = host, blobs, compute, store
+        self._texts: OrderedDict[DataSpec, TokenSource] = OrderedDict()
+        self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
+        self._initial: dict[tuple[Digest, StageIndex], Digest] = {}
+        self._say = say
+
+    def peers_of(self, run: Run | None) -> list[PeerId]:
+        """Everybody the ledger or the network names for a run, connected ones first."""
+        named = {seat.peer for roster in run.seats for seat in roster} if run else set[PeerId]()
+        if run is not None:
+            named.add(run.owner)
+        connected = self._host.connected()
+        return [*connected, *sorted(named - set(connected) - {self._host.peer})]
+
+    # --- the text ---
+
+    async def tokens(self, run: Run, progress: Progress | None = None) -> TokenSource:
+        """The training tokens as a memory-mapped array of the run's dtype, fetched if need be.
+
+        Raises ``Unreachable`` if nobody serves them, ``BadConfig`` if they do not fit the disk or are not what
+        the run says, ``Corrupt`` if our own disk changed them since an earlier start: a text that was just
+        fetched is read again only if its dtype could say more than the vocabulary.
+        """
+        return await self._text(run, run.spec.data, progress)
+
+    async def heldout(self, run: Run) -> TokenSource:
+        """The tokens that nobody trains on; raises as ``tokens`` does."""
+        data = run.spec.data
+        return await self._text(
+            run, replace(data, train_root=data.heldout_root, train_bytes=data.heldout_bytes)
+        )
+
+    async def _text(
+        self, run: Run, data: DataSpec, progress: Progress | None = None
+    ) -> TokenSource:
+        found = self._texts.get(data)
+        if found is None:
+            is_here = self._blobs.has(data.train_root)
+            path = await self._blobs.fetch(
+                data.train_root, data.train_bytes, partial(self.peers_of, run), progress
+            )
+            await self._check_text(data, path, is_here=is_here)
+            found = self._texts[data] = open_tokens(path, data.dtype)
+            if len(self._texts) > TEXTS_KEPT:
+                self._texts.popitem(last=False)
+        return found
+
+    async def _check_text(self, data: DataSpec, path: Path, *, is_here: bool) -> None:
+        """Raise ``BadConfig`` for a run that misnames its text, ``Corrupt`` for a disk that lied."""
+        manifest = await self._blobs.manifest(data.train_root)
+        count = data.train_bytes // TOKEN_BYTES[data.dtype]
+        if manifest is not None and (manifest.dtype, manifest.shape) != (data.dtype, (count,)):
+            raise BadConfig(
+                f"the run calls its text {count} tokens of {data.dtype}, which it is not",
+                hint="swarm join ANOTHER_TICKET",
+            )
+        root = data.train_root
+        if manifest is not None and (is_here or data.num_token_ids < id_limit(data.dtype)):
+            ids = data.num_token_ids
+            root = await trio.to_thread.run_sync(root_of_file, path, data.dtype, ids)
+        if manifest is None or root != data.train_root:
+            raise Corrupt("the text of the run on this disk is damaged", hint=f"rm {path}")
+
+    # --- anchors ---
+
+    async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
+        """The slow weights that ``root`` names: the initial ones, of a canonical checkpoint, or of an older
+        one that is still on this disk.
+
+        Raises ``Unreachable`` if it is none of these or nobody serves it, ``BadConfig`` if it does not fit
+        the disk, ``Corrupt`` if our own disk changed it.
+        """
+        found = self._anchors.get(root)
+        if found is not None:
+            self._anchors.move_to_end(root)
+            return found
+        if root == await self.initial_root(run.spec, stage):
+            return await self.initial(run, stage)
+        for checkpoint in run.checkpoints[stage]:
+            if checkpoint.phi_root == root:
+                return await self.checkpoint(run, stage, checkpoint)
+        if self._blobs.has(root):
+            return await self._read(run, stage, root, self._blobs.path(root))
+        raise Unreachable(f"no checkpoint {root.hex()[:12]} of stage {stage} is on ledger or disk")
+
+    def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
+        """Whether ``root`` names the initial weights of the stage or a checkpoint that the ledger took.
+
+        The initial root is computed here if ``prepare`` was not called and the spec does not name it: that
+        takes a while for a large stage.
+        """
+        if any(checkpoint.phi_root == root for checkpoint in run.checkpoints[stage]):
+            return True
+        if run.spec.initial_roots:
+            return run.spec.initial_roots[stage] == root
+        known = self._initial.get((run.spec_digest, stage))
+        if known is None:
+            known = hash_of(init_flat(stage_of(run.spec, stage).plan, run.spec.seed))
+            self._initial[run.spec_digest, stage] = known
+        return known == root
+
+    async def prepare(self, spec: RunSpec) -> None:
+        """Know the initial roots of a run's stages, so that ``canonical`` need not compute any."""
+        for stage in range(spec.num_stages):
+            await self.initial_root(spec, StageIndex(stage))
+
+    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
+        """The name of the weights a stage starts from."""
+        if spec.initial_roots:
+            return spec.initial_roots[stage]
+        key = (spec.digest, stage)
+        if key not in self._initial:
+            drawn = drawn_root(spec, stage, self._store, self._compute, self._say)
+            self._initial[key] = await drawn
+        return self._initial[key]
+
+    async def initial(self, run: Run, stage: StageIndex) -> Tensor:
+        """The weights a stage starts from: drawn, or those of a model that the run goes on from.
+
+        Raises ``Unreachable`` when these have to be fetched and nobody serves them, and as ``anchor`` does.
+        """
+        spec = run.spec
+        root = await self.initial_root(spec, stage)
+        found = self._anchors.get(root)
+        if found is not None:
+            return found
+        plan = plan_stages(spec.model, spec.num_stages)[stage]
+        if not spec.initial_roots:
+            return self._remember(root, await self._compute.run(init_flat, plan, spec.seed))
+        num_bytes = plan.num_parameters * FLOAT_BYTES
+        path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
+        return await self._read(run, stage, root, path)
+
+    async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
+        """Canonical weights for whoever asks, if they are on this disk or are drawn: nothing is fetched.
+
+        Raises ``Corrupt`` as ``anchor`` does.
+        """
+        if not self.canonical(run, stage, root):
+            return None
+        is_drawn = not run.spec.initial_roots and root == await self.initial_root(run.spec, stage)
+        if not is_drawn and not self._blobs.has(root):
+            return None
+        try:
+            return await self.anchor(run, stage, root)
+        except Unreachable:
+            return None
+
+    async def checkpoint(
+        self,
+        run: Run,
+        stage: StageIndex,
+        checkpoint: Checkpoint,
+        patience_s: float = PATIENCE_S,
+    ) -> Tensor:
+        """The weights of a canonical checkpoint, fetched from peers when they are not here.
+
+        Raises as ``anchor`` does; ``Unreachable`` also when nothing comes for ``patience_s``.
+        """
+        numel = stage_of(run.spec, stage).plan.num_parameters
+        if checkpoint.phi_bytes != numel * FLOAT_BYTES:
+            raise Unreachable(f"the checkpoint of stage {stage} has the wrong size")
+        root = checkpoint.phi_root
+        path = await self._blobs.fetch(
+            root,
+            checkpoint.phi_bytes,
+            lambda: [checkpoint.peer, *self.peers_of(run)],
+            patience_s=patience_s,
+        )
+        await self.note(run, stage, checkpoint.round, root)
+        found = self._anchors.get(root)
+        return await self._read(run, stage, root, path) if found is None else found
+
+    async def note(self, run: Run, stage: StageIndex, round_: int, root: Digest) -> None:
+        """Write down that a blob is a checkpoint, to remove it when it is old."""
+        place = run.spec_digest[:16] + stage.to_bytes(4, "big") + round_.to_bytes(4, "big")
+        if self._store.get(TABLE, root) != place:
+            await self._store.write_soon([(TABLE, root, place)])
+
+    def forget(self, root: Digest) -> None:
+        """A blob has left the disk: nothing of it stays in memory."""
+        self._anchors.pop(root, None)
+
+    async def _read(self, run: Run, stage: StageIndex, root: Digest, path: Path) -> Tensor:
+        numel = stage_of(run.spec, stage).plan.num_parameters
+        data = await trio.to_thread.run_sync(path.read_bytes)
+        try:
+            found = await self._compute.run(decode_phi, data, numel)
+        except BrokenPromise as error:
+            raise Unreachable(f"the weights of stage {stage} are of no use: {error}") from None
+        if await self._compute.run(hash_of, found) != root:
+            raise Corrupt(
+                f"the checkpoint of stage {stage} on this disk is damaged", hint=f"rm {path}"
+            )
+        return self._remember(root, found)
+
+    def _remember(self, root: Digest, anchor_P: Tensor) -> Tensor:
+        self._anchors[root] = anchor_P
+        self._anchors.move_to_end(root)
+        while len(self._anchors) > 1 and self._is_full():
+            self._anchors.popitem(last=False)
+        return anchor_P
+
+    def _is_full(self) -> bool:
+        held = sum(tensor.numel() * FLOAT_BYTES for tensor in self._anchors.values())
+        return len(self._anchors) > ANCHORS_KEPT or held > ANCHORS_BYTES_MAX

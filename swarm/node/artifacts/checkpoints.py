@@ -1,0 +1,140 @@
+"""Post the canonical checkpoint when the dice drew us, start from the newest, and clear away the old.
+
+Shell: carries bytes between the shard, the blob folder and the ledger.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from swarm.errors import BadConfig, InvalidStatement, Unreachable
+from swarm.events import EventKind
+from swarm.gossip.blobs.service import PATIENCE_S
+from swarm.ledger.state.records import Run
+from swarm.ledger.transactions import PHI_COMPONENT, PostCheckpoint
+from swarm.node.artifacts.cache import TABLE
+from swarm.node.context import NodeContext
+from swarm.training.record.checkpoint import phi_bytes
+from swarm.types import Digest, RoundIndex, StageIndex
+from swarm.verify.transcript import component_proof
+
+NEWER_KEPT = 2
+"""A checkpoint goes when so many newer canonical ones are here."""
+NEWEST_TRIED = 3
+"""Checkpoints that a newcomer asks for, newest first: each that nobody serves costs it the patience of a fetch,
+and an older one would be too old to trade against."""
+OLDER_HERE_PATIENCE_S = 10.0
+"""When nothing comes of one checkpoint for so long, and an older one lies on this disk, that one is taken: the
+newest of a stage that was lost may have gone with it."""
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedSegment:
+    """What a checkpoint needs of a segment that ended."""
+
+    round: RoundIndex
+    components: tuple[Digest, ...]
+    phi_P: Tensor
+
+
+async def post(
+    context: NodeContext, stage: StageIndex, index: int, boundary: RoundIndex, closed: ClosedSegment
+) -> None:
+    """Publish phi of ``closed`` as the stage's checkpoint; raises ``InvalidStatement`` when too late."""
+    run = context.run
+    if run is None:
+        return
+    data = phi_bytes(closed.phi_P)
+    root = await context.blobs.add(data, dtype="float32", shape=tuple(closed.phi_P.shape))
+    body = PostCheckpoint(
+        run.index,
+        boundary,
+        stage,
+        index,
+        root,
+        len(data),
+        component_proof(closed.components, PHI_COMPONENT),
+    )
+    await context.library.note(run, stage, boundary, root)
+    await context.ledger.submit(body)
+    context.report(
+        EventKind.CHECKPOINT,
+        f"posted the checkpoint of stage {stage} from round {closed.round}: {root.hex()[:12]}",
+        stage=stage,
+        round=closed.round,
+    )
+
+
+async def newest(
+    context: NodeContext, run: Run, stage: StageIndex
+) -> tuple[Tensor, Digest, RoundIndex]:
+    """(weights, root, round) of the newest canonical checkpoint to be had; round 0 is the initialisation.
+
+    Raises ``Unreachable`` when there is more than the first and none of the ``NEWEST_TRIED`` newest can be had
+    now: initial weights in a run that has come so far would only hold it up.
+    """
+    library, listed = context.library, run.standing(stage)
+    last: Unreachable | None = None
+    for place, checkpoint in enumerate(listed[:NEWEST_TRIED], start=1):
+        is_older_here = any(context.blobs.has(c.phi_root) for c in listed[place:NEWEST_TRIED])
+        patience_s = OLDER_HERE_PATIENCE_S if is_older_here else PATIENCE_S
+        try:
+            phi_P = await library.checkpoint(run, stage, checkpoint, patience_s)
+        except Unreachable as error:
+            last = last or error
+            continue
+        return phi_P, checkpoint.phi_root, checkpoint.round
+    if len(listed) > 1:
+        tried = ", ".join(str(checkpoint.round) for checkpoint in listed[:NEWEST_TRIED])
+        raise Unreachable(
+            f"none of the newest checkpoints of stage {stage} (rounds {tried}) can be had yet: {last}"
+        )
+    phi_P = await library.initial(run, stage)
+    return phi_P, await library.initial_root(run.spec, stage), RoundIndex(0)
+
+
+async def tidy(
+    context: NodeContext, needed: Collection[Digest], followed: Collection[StageIndex]
+) -> None:
+    """Remove checkpoints of the run that the ledger lists no more and nobody here can need.
+
+    What the ledger lists stays, for whoever replays a segment that is anchored to it; so do ``needed``, the
+    anchors of our shards, in memory or saved. Of the stages in ``followed`` one goes when ``NEWER_KEPT``
+    newer ones are on this disk; one of another stage was fetched for a check, and goes at once.
+    """
+    run = context.run
+    if run is None:
+        return
+    held = [
+        [kept.round for kept in stage if context.blobs.has(kept.phi_root)]
+        for stage in run.checkpoints
+    ]
+    canonical = {kept.phi_root for stage in run.checkpoints for kept in stage}
+    for key, place in context.store.items(TABLE, limit=PAGE):
+        root, run16 = Digest(key), place[:16]
+        stage, round_ = (int.from_bytes(place[at : at + 4], "big") for at in (16, 20))
+        if run16 != context.run16 or root in needed or root in canonical:
+            continue
+        if stage not in followed or sum(newer > round_ for newer in held[stage]) >= NEWER_KEPT:
+            await drop(context, root)
+
+
+async def drop(context: NodeContext, root: Digest) -> None:
+    """Forget a blob that was noted as weights of the run: on the disk, in memory, and that it was one."""
+    context.library.forget(root)
+    await context.blobs.remove(root)
+    await context.store.write_soon([(TABLE, root, None)])
+
+
+async def post_quietly(
+    context: NodeContext, stage: StageIndex, index: int, boundary: RoundIndex, closed: ClosedSegment
+) -> bool:
+    """Like ``post``; False when ledger or disk would not have it, which costs nothing but the posting."""
+    try:
+        await post(context, stage, index, boundary, closed)
+    except (InvalidStatement, BadConfig) as error:
+        context.report(EventKind.WARNING, f"checkpoint of stage {stage} not posted: {error}")
+        return False
+    return True

@@ -1,0 +1,166 @@
+"""Measure every new canonical checkpoint on held-out text, and remember what came out.
+
+Shell: whoever launched the run does it, and whoever wants to (``evaluate`` in the node file); one stage is in
+memory at a time, and the arithmetic gives way to training. On a machine whose processors are all busy it would
+cost training what it takes all the same: so it takes little, and rests in between.
+"""
+
+import os
+
+import trio
+from torch import Tensor
+
+from swarm.config.spec import NANO, RunSpec
+from swarm.errors import BadConfig, BadEncoding, Corrupt, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.state.records import Run
+from swarm.ledger.views import common_rounds
+from swarm.node.context import NodeContext
+from swarm.primitives.codec import Message, decode, encode
+from swarm.training.inference.evaluate import (
+    ACTIVATION_BYTES_MAX,
+    WINDOWS_PER_PASS,
+    heldout_passes,
+    mean_loss,
+    pass_on,
+    perplexity,
+)
+from swarm.training.model.profiles import NATIVE
+from swarm.training.model.stages import Stage, plan_stages
+from swarm.types import Digest, StageIndex
+
+TABLE = "evaluations"
+"""By run and round: what a checkpoint lost on held-out text."""
+WINDOWS = 128
+"""Stretches of held-out text: at 128 positions each, the mean is good to about .02 nats."""
+LOOK_S = 2.0
+RETRY_S = 30.0
+"""After a text or a checkpoint that could not be had."""
+SHARE_MAX = 0.01
+"""Of the time of this machine's processors. Of the checkpoints that come meanwhile the newest is measured."""
+SHOWN_MAX = 500
+"""Points that the local page is given: the newest."""
+
+
+class Evaluation(Message, frozen=True):
+    """What one checkpoint lost."""
+
+    loss_nano: int
+    """Mean loss in billionths of a nat per token."""
+    tokens: int
+    """Predictions it is the mean of."""
+
+
+def evaluations_of(context: NodeContext) -> list[dict[str, object]]:
+    """Rows of round, loss and perplexity for this run, oldest first."""
+    run16, rows = context.run16, list[dict[str, object]]()
+    for key, raw in context.store.items(TABLE, after=_before_shown(context), limit=SHOWN_MAX):
+        if key[: len(run16)] != run16:
+            break
+        try:
+            found = decode(Evaluation, raw)
+        except BadEncoding:
+            continue  # of another release: it is measured again with the next checkpoint
+        loss = found.loss_nano / NANO
+        rows.append(
+            {
+                "round": int.from_bytes(key[len(run16) :], "big"),
+                "loss_nats": loss,
+                "perplexity": perplexity(loss),
+                "tokens": found.tokens,
+            }
+        )
+    return rows
+
+
+def measures(context: NodeContext, run: Run) -> bool:
+    """Whether this node measures checkpoints: whoever launched the run does, and who is told to."""
+    return run.owner == context.me or context.config.evaluate
+
+
+async def evaluate_checkpoints(context: NodeContext) -> None:
+    """Measure the initial weights, then the newest checkpoint whenever there is a new one; until cancelled."""
+    while True:
+        await trio.sleep(LOOK_S)
+        run = context.run
+        if run is None or not measures(context, run):
+            continue
+        round_ = next(iter(common_rounds(run)), 0)
+        if context.store.get(TABLE, _key(context, round_)) is not None:
+            continue
+        before_s = _spent_s(context)
+        try:
+            found = await _measure(context, run, round_)
+        except (Unreachable, BadConfig, Corrupt) as error:
+            context.report(EventKind.WARNING, f"round {round_} was not evaluated: {error}")
+            await trio.sleep(RETRY_S)
+            continue
+        await context.store.write_soon([(TABLE, _key(context, round_), encode(found))])
+        loss = found.loss_nano / NANO
+        what = f"the checkpoint of round {round_}" if round_ else "the initial weights"
+        context.report(
+            EventKind.CHECKPOINT,
+            f"held-out loss of {what}: {loss:.3f} nats, perplexity {perplexity(loss):.2f}",
+            round=round_,
+        )
+        await trio.sleep(rest_s(_spent_s(context) - before_s))
+
+
+def rest_s(spent_s: float) -> float:
+    """How long to rest after a measurement that took so many seconds of one processor."""
+    return spent_s / (SHARE_MAX * (os.cpu_count() or 1))
+
+
+def _spent_s(context: NodeContext) -> float:
+    """Processor seconds of all measurements since the start."""
+    spent_s = context.checking.spent_s
+    return sum(spent_s.get(job.__qualname__, 0.0) for job in (heldout_passes, pass_on, mean_loss))
+
+
+async def _measure(context: NodeContext, run: Run, round_: int) -> Evaluation:
+    """Mean loss over the held-out windows, a stage after the other."""
+    spec, run_job = run.spec, context.checking.run
+    tokens = await context.library.heldout(run)
+    passes = await run_job(heldout_passes, tokens, spec.model.seq_len, _windows(spec))
+    rows: list[Tensor] = [inputs_BT for inputs_BT, _ in passes]
+    labels = [labels_BT for _, labels_BT in passes]
+    losses, counts = list[float](), [len(labels_BT) for labels_BT in labels]
+    for plan in plan_stages(spec.model, spec.num_stages):
+        params_P = await _weights(context, run, StageIndex(plan.stage), round_)
+        stage = Stage(plan, NATIVE)
+        for number, inputs in enumerate(rows):
+            if plan.is_last:
+                loss = await run_job(mean_loss, stage, params_P, inputs, labels[number])
+                losses.append(loss)
+            else:
+                rows[number] = await run_job(pass_on, stage, params_P, inputs)
+    mean = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
+    return Evaluation(round(mean * NANO), sum(counts) * spec.model.seq_len)
+
+
+async def _weights(context: NodeContext, run: Run, stage: StageIndex, round_: int) -> Tensor:
+    """What the ledger names for a stage at a boundary; 0 is the initialisation."""
+    root: Digest = await context.library.initial_root(run.spec, stage)
+    if round_:
+        root = next(kept.phi_root for kept in run.checkpoints[stage] if kept.round == round_)
+    return await context.library.anchor(run, stage, root)
+
+
+def _windows(spec: RunSpec) -> int:
+    """As many windows as leave their activations in memory while the stages change."""
+    each = 4 * spec.model.seq_len * spec.model.hidden_size
+    return max(min(WINDOWS, ACTIVATION_BYTES_MAX // each), WINDOWS_PER_PASS)
+
+
+def _before_shown(context: NodeContext) -> bytes:
+    """The key after which at most ``SHOWN_MAX`` boundaries of this run follow."""
+    run = context.run
+    if run is None:
+        return context.run16
+    newest = run.rounds[-1].round if run.rounds else run.final_round
+    earlier = newest - (SHOWN_MAX - 1) * run.spec.checkpoint_rounds
+    return _key(context, earlier) if earlier > 0 else context.run16
+
+
+def _key(context: NodeContext, round_: int) -> bytes:
+    return context.run16 + round_.to_bytes(4, "big")

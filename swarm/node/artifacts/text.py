@@ -1,0 +1,76 @@
+"""Get the run's text: built here by whoever launches, fetched by everybody else.
+
+Shell: says how far it is, and asks again.
+"""
+
+from functools import partial
+
+import trio
+
+from swarm.errors import BadConfig, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.state.records import Run
+from swarm.node.context import NodeContext
+from swarm.training.data.samples import TokenSource
+from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX
+from swarm.types import NO_DIGEST
+
+PROGRESS_S = 3.0
+"""A long fetch says how far it is this often."""
+ASK_AGAIN_S = 30.0
+"""After nobody had the held-out text: it is for measuring, and nothing waits for it."""
+
+
+async def token_source(context: NodeContext, run: Run) -> TokenSource:
+    """The training tokens as a memory-mapped array of the run's dtype.
+
+    Raises ``Unreachable`` if nobody serves them, ``Corrupt`` if our own disk changed them, and ``BadConfig`` if
+    they are not what the run says, or do not fit the disk.
+    """
+    last = float("-inf")
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        now = trio.current_time()
+        if now - last >= PROGRESS_S or done == total:
+            last = now
+            share = 100 * done // max(total, 1)
+            context.report(
+                EventKind.PROGRESS, f"text: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {share}%"
+            )
+
+    if not context.blobs.has(run.spec.data.train_root):
+        context.tally.waits_for = "text from other peers"
+    try:
+        await _tokenizer(context, run)  # whoever holds the text can also read it
+        return await context.library.tokens(run, progress)
+    finally:
+        context.tally.waits_for = ""
+
+
+async def keep_heldout(context: NodeContext, run: Run) -> None:
+    """Bring what a model is measured with here, and serve it: the held-out text and the tokenizer.
+
+    Asks until somebody has them; a disk without room for them is told, and the node goes on without.
+    """
+    data = run.spec.data
+    peers = partial(context.library.peers_of, run)
+    while True:
+        try:
+            await _tokenizer(context, run)
+            await context.blobs.fetch(data.heldout_root, data.heldout_bytes, peers)
+        except Unreachable:
+            await trio.sleep(ASK_AGAIN_S)
+        except BadConfig as error:
+            said = f"no held-out text here, swarm eval needs --data: {error}; {error.hint}"
+            context.report(EventKind.WARNING, said)
+            return
+        else:
+            return
+
+
+async def _tokenizer(context: NodeContext, run: Run) -> None:
+    root = run.spec.data.tokenizer_root
+    if root != NO_DIGEST:
+        peers = partial(context.library.peers_of, run)
+        await context.blobs.fetch(root, TOKENIZER_BYTES_MAX, peers)

@@ -1,0 +1,339 @@
+"""Ask what is due after every block, and see that it is done.
+
+Shell: folds events into knowledge, hands duties out, waits for none of them.
+
+Watch how segments are judged, and say what it means for this node.
+
+compares the final state with the one it saw before; decides nothing.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+
+import trio
+
+from swarm.errors import BadConfig, InvalidStatement, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.describe import progress_text
+from swarm.ledger.state.records import Contribution, Run, RunPhase
+from swarm.ledger.state.state import State
+from swarm.ledger.transactions import Join, Stake
+from swarm.ledger.transition.accounts import sufficient_fee
+from swarm.ledger.views import new_convictions
+from swarm.node.artifacts import checkpoints
+from swarm.node.context import NodeContext
+from swarm.node.control.planner import (
+    ENDED,
+    Action,
+    AskToJoin,
+    BeginRound,
+    CloseRound,
+    FetchCheckpoint,
+    LeaveSeat,
+    NodeView,
+    PostCheckpoint,
+    StakePosition,
+    TakeSeat,
+    TopUpStake,
+    TradeFragment,
+    guarded_stages,
+    is_accused,
+    plan_actions,
+)
+from swarm.node.control.token_rate import TokenRate
+from swarm.node.launch.retention import keeps_windows
+from swarm.node.seat.adoption import StateServer
+from swarm.node.seat.seats import Seats
+from swarm.types import Amount, RoundIndex, StageIndex
+
+
+class VerdictReporter:
+    """One node's memory of verdicts."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._before: State | None = None
+
+    def look(self, run: Run) -> None:
+        """Take note of what the ledger says now."""
+        context, state = self._context, self._context.ledger.state
+        before, self._before = self._before, state
+        if before is state:
+            return
+        context.tally.sentences.extend(new_convictions(before, state, run.index))
+        if before is not None:
+            old = before.contribution(run.index, context.me)
+            self._tell(old, state.contribution(run.index, context.me))
+
+    def _tell(self, old: Contribution, new: Contribution) -> None:
+        report = self._context.report
+        if new.silent > old.silent:
+            report(
+                EventKind.WARNING,
+                "a segment of ours was voided: its windows were not served, or its leaves not shown, in time",
+            )
+        if new.is_barred and not old.is_barred:
+            report(
+                EventKind.ERROR,
+                "a segment of ours was proven false: this node trains no more in this run, and puts up no"
+                " stake. If it is honest, its arithmetic or memory is faulty",
+            )
+
+
+LOOK_S = 2.0
+"""Duties are looked for at least this often, block or no block."""
+JOIN_RETRY_BLOCKS = 5
+STAKE_RETRY_BLOCKS = 10
+"""After a stake that the ledger refused: a balance that was spent meanwhile has to be earned again."""
+POSTED_ROUNDS = 8
+"""Longer than the ledger asks for a checkpoint."""
+RATE_S = 5.0
+"""Tokens per second are looked at this often."""
+
+_FAILED: Mapping[type, str] = {
+    TradeFragment: "a fragment was not traded",
+    BeginRound: "a round was not begun",
+    CloseRound: "a segment was not closed",
+    LeaveSeat: "a seat was not left",
+}
+"""What the network may keep from being done, in words."""
+
+
+class Controller:
+    """One node's conscience."""
+
+    def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
+        self.seats = Seats(context, nursery)
+        self._context = context
+        self._nursery = nursery
+        self._trades: set[tuple[StageIndex, int, RoundIndex, int]] = set()
+        self._posted: set[tuple[StageIndex, RoundIndex]] = set()
+        self._fetching: set[tuple[StageIndex, RoundIndex]] = set()
+        self._witness = VerdictReporter(context)
+        self._joined_at = -JOIN_RETRY_BLOCKS
+        self._is_staking = False
+        self._is_told_short = False
+        self._stake_from = 0
+        self._round: int | None = None
+        self._finished = False
+        self._is_paused = False
+
+    async def serve(self) -> None:
+        """Do duties until cancelled."""
+        StateServer(self._context).serve()
+        blocks = self._context.ledger.subscribe()
+        self._nursery.start_soon(self._measure)
+        while True:
+            run = self._context.run
+            if run is not None:
+                await self._look(run)
+            with trio.move_on_after(LOOK_S):
+                await blocks.receive()
+
+    async def _look(self, run: Run) -> None:
+        self._tell(run)
+        self._witness.look(run)
+        for duty in plan_actions(self._known(run)):
+            self._do(duty)
+        self.seats.tidy(run)
+        await self.seats.commits.resubmit(run)
+
+    def _known(self, run: Run) -> NodeView:
+        context = self._context
+        height = context.ledger.height
+        final = [
+            (seat.stage, seat.index, info.round)
+            for info in run.rounds
+            for roster in info.seats
+            for seat in roster
+            if seat.peer == context.me
+            and context.ledger.state.segment(run.index, info.round, seat.stage, seat.index)
+        ]
+        held = [(stage, RoundIndex(round_)) for stage, round_ in context.checkpoints_held.items()]
+        return NodeView(
+            me=context.me,
+            run=run,
+            height=height,
+            is_solver=context.config.solve,
+            is_archive=self._is_archive(run),
+            is_joining=height - self._joined_at < JOIN_RETRY_BLOCKS,
+            seats=self.seats.locals(),
+            trades_begun=frozenset(self._trades),
+            commits_final=frozenset(final),
+            closed=frozenset(
+                (stage, seat, round_)
+                for index, round_, stage, seat in context.checks.shelf.reveals
+                if index == run.index
+            ),
+            checkpoints_posted=frozenset(self._posted),
+            checkpoints_held=frozenset([*held, *self._fetching]),
+            purse=self._purse(run),
+        )
+
+    def _purse(self, run: Run) -> StakePosition:
+        context, state = self._context, self._context.ledger.state
+        account, wanted = state.account(context.me), context.config.stake
+        is_waiting = state.height < self._stake_from
+        mine = () if account.stake >= wanted else state.live_segments()
+        return StakePosition(
+            balance=account.balance,
+            stake=account.stake,
+            wanted=wanted,
+            fee=sufficient_fee(state.params, Stake(Amount(wanted))),
+            is_staking=self._is_staking or is_waiting,
+            is_accused=any(record.peer == context.me and is_accused(record) for record in mine),
+            is_barred=state.contribution(run.index, context.me).is_barred,
+        )
+
+    def _do(self, duty: Action) -> None:
+        """Note that a duty is under way, so that it is not given again, and start it."""
+        start = self._nursery.start_soon
+        match duty:
+            case TopUpStake():
+                self._top_up(duty)
+            case AskToJoin():
+                self._joined_at = self._context.ledger.height
+                start(self._join)
+            case TakeSeat():
+                self.seats.take(duty)
+            case LeaveSeat():
+                start(self._guarded, self.seats.leave, duty)
+            case CloseRound():
+                start(self._guarded, self.seats.close, duty)
+            case BeginRound():
+                live = self.seats.live[duty.stage, duty.index]
+                live.round_index = duty.info.round
+                start(self._guarded, self.seats.begin, duty)
+            case TradeFragment():
+                self._trades.add((duty.stage, duty.index, duty.round_index, duty.fragment))
+                start(self._guarded, self.seats.trade, duty)
+            case PostCheckpoint():
+                self._posted.add((duty.stage, duty.round_index))
+                start(self._post, duty)
+            case FetchCheckpoint():
+                self._fetching.add((duty.stage, duty.checkpoint.round))
+                start(self._fetch, duty)
+
+    async def _guarded(self, act: "Callable[[Action], Awaitable[None]]", duty: Action) -> None:
+        """The network may fail a duty; the next round brings the next."""
+        try:
+            await act(duty)
+        except Unreachable as error:
+            told = _FAILED.get(type(duty), "a duty was not done")
+            self._context.report(EventKind.WARNING, f"{told}: {error}")
+
+    def _top_up(self, duty: TopUpStake) -> None:
+        if not duty.short:
+            self._is_staking = True
+            self._nursery.start_soon(self._put_up, duty.amount)
+        elif not self._is_told_short:
+            self._is_told_short = True
+            self._context.report(
+                EventKind.PROGRESS,
+                f"node.toml asks for a stake of {self._context.config.stake:,}: the balance lacks"
+                f" {duty.short:,}, and it is put up as soon as that is earned",
+            )
+
+    async def _put_up(self, amount: Amount) -> None:
+        """Stake, and wait until that is final or can be no more: so it is never put up twice."""
+        ledger = self._context.ledger
+        try:
+            await ledger.submit_final(Stake(amount), math.inf)
+        except InvalidStatement as error:
+            self._stake_from = ledger.height + STAKE_RETRY_BLOCKS
+            self._context.report(EventKind.WARNING, f"the stake was not put up yet: {error}")
+        else:
+            self._is_told_short = False
+            self._context.report(EventKind.PROGRESS, f"put up {amount:,} as a stake")
+        finally:
+            self._is_staking = False
+
+    async def _join(self) -> None:
+        run = self._context.run
+        if run is None:
+            return
+        try:
+            await self._context.ledger.submit(Join(run.index))
+        except (InvalidStatement, Unreachable) as error:
+            self._context.report(EventKind.WARNING, f"could not ask for a seat yet: {error}")
+        else:
+            self._context.report(EventKind.PROGRESS, "asked the ledger for a seat")
+
+    async def _post(self, duty: PostCheckpoint) -> None:
+        before = RoundIndex(duty.round_index - 1)
+        closed = self.seats.closed(duty.stage, duty.index, before)
+        if (
+            closed is None
+        ):  # not closed yet; asked again until it is, or the ledger takes it no more
+            self._posted.discard((duty.stage, duty.round_index))
+        else:
+            await checkpoints.post_quietly(
+                self._context, duty.stage, duty.index, duty.round_index, closed
+            )
+
+    async def _fetch(self, duty: FetchCheckpoint) -> None:
+        key = (duty.stage, duty.checkpoint.round)
+        try:
+            run = self._context.run
+            assert run is not None, "a checkpoint belongs to a run"
+            await self._context.library.checkpoint(run, duty.stage, duty.checkpoint)
+        except (Unreachable, BadConfig) as error:
+            self._context.report(EventKind.WARNING, f"checkpoint of stage {duty.stage}: {error}")
+            await trio.sleep(LOOK_S)
+        else:
+            held = self._context.checkpoints_held
+            held[duty.stage] = max(held.get(duty.stage, 0), duty.checkpoint.round)
+            needed = self.seats.anchors()
+            if needed is not None:
+                await checkpoints.tidy(self._context, needed, self._followed(run))
+        finally:
+            self._fetching.discard(key)
+
+    def _followed(self, run: Run) -> set[StageIndex]:
+        """The stages whose checkpoints this node keeps: an archive those of all."""
+        if self._is_archive(run):
+            return {StageIndex(stage) for stage in range(run.spec.num_stages)}
+        mine = {stage for stage, _ in self.seats.live}
+        return mine | guarded_stages(mine, run.spec.num_stages)
+
+    def _is_archive(self, run: Run) -> bool:
+        config = self._context.config
+        return run.owner == self._context.me or not config.solve or config.evaluate
+
+    def _tell(self, run: Run) -> None:
+        """Say what changed for a person: a round began, the run ended."""
+        context = self._context
+        newest = run.rounds[-1].round if run.rounds else None
+        if newest != self._round and newest is not None and newest < run.final_round:
+            self._round = newest
+            peers = {seat.peer for roster in run.rounds[-1].seats for seat in roster}
+            context.report(
+                EventKind.ROUND_STARTED,
+                f"{progress_text(run, newest)} with {len(peers)} peer{'s' * (len(peers) != 1)}",
+                round=newest,
+                peers=len(peers),
+            )
+            self._trades = {key for key in self._trades if key[2] >= newest - 1}
+            self._posted = {key for key in self._posted if key[1] >= newest - POSTED_ROUNDS}
+        if (run.phase is RunPhase.PAUSED) != self._is_paused:
+            self._is_paused = not self._is_paused
+            text = "rests: its owner paused it" if self._is_paused else "goes on after a pause"
+            context.report(EventKind.PROGRESS, f"run {run.spec.name} {text}")
+        if run.phase in ENDED and not self._finished:
+            self._finished = True
+            text = f"the run is over after {run.end_round} rounds"
+            if context.checks.shelf.reveals and keeps_windows(run.spec):
+                text += "; stay for its last segments, which are still being checked"
+            context.report(EventKind.RUN_FINISHED, text)
+
+    async def _measure(self) -> None:
+        rate, tally = TokenRate(trio.current_time()), self._context.tally
+        while True:
+            await trio.sleep(RATE_S)
+            runners = [live.runner for live in self.seats.live.values() if live.runner]
+            tally.tokens = sum(runner.shard.tokens_total for runner in runners)
+            tally.hashing_s = self.seats.hashing_s()
+            tally.open_loss = self.seats.open_loss()
+            tally.steps = sum(runner.steps_total for runner in runners)
+            seats = tuple(map(id, runners))
+            tally.tokens_per_s = rate.measured(tally.tokens, trio.current_time(), seats)

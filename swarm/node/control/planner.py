@@ -1,0 +1,340 @@
+"""Given what I know, what is my next duty?
+
+Core: a pure function from knowledge to duties, in the order in which they are to be done. What a duty
+needs from the network, the disk or the device is the shell's affair; that a duty is due is decided here
+and nowhere else.
+"""
+
+from dataclasses import dataclass
+
+from swarm.ledger.state.records import (
+    CheckPhase,
+    Checkpoint,
+    RoundInfo,
+    Run,
+    RunPhase,
+    Seat,
+    SegmentPhase,
+    SegmentRecord,
+)
+from swarm.ledger.transition.phases import COMMIT_ROUNDS
+from swarm.training.plan import RosterSeat
+from swarm.training.terms import terms_of
+from swarm.types import NO_DIGEST, Amount, Height, PeerId, RoundIndex, StageIndex
+from swarm.verify.round_plan import round_plan
+
+FIRST_TRADE_BLOCKS = 1
+"""Blocks after the boundary before the first fragment is traded: late finishers catch up meanwhile."""
+LAST_TRADE_BLOCKS = 2
+"""No trade starts in the last blocks of a round, so that none is open when the segment closes."""
+
+FEES_KEPT = 20
+"""Fees that stay in the balance when a stake is put up: who checks pays three for a window."""
+
+ENDED = (RunPhase.FINISHED, RunPhase.SETTLED)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSeat:
+    """A seat this node sits in; ``round_index`` is None until its first segment opens."""
+
+    stage: StageIndex
+    index: int
+    round_index: RoundIndex | None
+    is_ready: bool
+    is_open: bool = False
+    """A segment is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class StakePosition:
+    """A node's own money on the ledger, and what it wants of it."""
+
+    balance: Amount
+    stake: Amount
+    wanted: int
+    """The stake it wants to have; 0: it puts up none by itself."""
+    fee: Amount
+    """For one statement."""
+    is_staking: bool
+    """A stake is on its way to the ledger."""
+    is_accused: bool
+    """A segment of its own is disputed: what is put up before the verdict may be taken with it."""
+    is_barred: bool
+    """It was found guilty in this run: it must not lose the next stake as it lost the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What a node knows when it asks for its duties."""
+
+    me: PeerId
+    run: Run
+    height: Height
+    is_solver: bool
+    is_archive: bool
+    is_joining: bool
+    seats: tuple[LocalSeat, ...]
+    trades_begun: frozenset[tuple[StageIndex, int, RoundIndex, int]]
+    commits_final: frozenset[tuple[StageIndex, int, RoundIndex]]
+    """(stage, seat, round) of my own segments that the ledger has."""
+    closed: frozenset[tuple[StageIndex, int, RoundIndex]]
+    """(stage, seat, round) of my segments that were closed to be committed, by this start or an earlier one."""
+    checkpoints_posted: frozenset[tuple[StageIndex, RoundIndex]]
+    checkpoints_held: frozenset[tuple[StageIndex, RoundIndex]]
+    purse: StakePosition
+
+
+@dataclass(frozen=True, slots=True)
+class TopUpStake:
+    """Put up what is missing of the stake this node wants; wait while the balance is ``short``."""
+
+    amount: Amount
+    short: Amount
+    """What the balance lacks to do it and to pay for checks; 0: it can be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskToJoin:
+    """Sign a ``Join`` for this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSeat:
+    """Prepare a shard for a seat the ledger gave us."""
+
+    seat: Seat
+    info: RoundInfo
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveSeat:
+    """Close the open segment, commit it, and free the shard."""
+
+    stage: StageIndex
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRound:
+    """Close the open segment and commit it; the run rests before the next."""
+
+    stage: StageIndex
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class BeginRound:
+    """Close the open segment, commit it, and open the next."""
+
+    stage: StageIndex
+    index: int
+    info: RoundInfo
+
+
+@dataclass(frozen=True, slots=True)
+class TradeFragment:
+    """Snapshot a fragment, offer it, pull the partner's, and take the outer step.
+
+    ``partner`` is None for a step alone. ``weight_allowed`` is False when nothing may be taken from it.
+    """
+
+    stage: StageIndex
+    index: int
+    round_index: RoundIndex
+    fragment: int
+    partner: RosterSeat | None
+    weight_allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PostCheckpoint:
+    """Publish phi as it was at the boundary of ``round_index``: the stage's canonical checkpoint."""
+
+    stage: StageIndex
+    index: int
+    round_index: RoundIndex
+
+
+@dataclass(frozen=True, slots=True)
+class FetchCheckpoint:
+    """Pull the newest canonical checkpoint of a stage."""
+
+    stage: StageIndex
+    checkpoint: Checkpoint
+
+
+Action = (
+    TopUpStake
+    | AskToJoin
+    | TakeSeat
+    | LeaveSeat
+    | CloseRound
+    | BeginRound
+    | TradeFragment
+    | PostCheckpoint
+    | FetchCheckpoint
+)
+
+
+def plan_actions(known: NodeView) -> list[Action]:
+    """All duties that are due now; doing them and asking again gives none of them twice."""
+    info = known.run.rounds[-1] if known.run.rounds else None
+    duties: list[Action] = [*_stake_duties(known)]
+    if _wants_seat(known):
+        duties.append(AskToJoin())
+    if info is None:
+        return duties
+    duties += _seat_duties(known, info)
+    duties += _checkpoint_duties(known, info)
+    if info.round < known.run.final_round and not _is_resting(known.run):
+        duties += _trade_duties(known, info)
+    return duties
+
+
+def fragment_height(info: RoundInfo, fragment: int, fragments: int, round_blocks: int) -> Height:
+    """The height at which a fragment of a round is traded: spread evenly, fixed by the run."""
+    room = max(round_blocks - FIRST_TRADE_BLOCKS - LAST_TRADE_BLOCKS, 1)
+    return Height(info.height + FIRST_TRADE_BLOCKS + fragment * room // fragments)
+
+
+def guarded_stages(mine: set[StageIndex], num_stages: int) -> set[StageIndex]:
+    """The stages whose checkpoints a peer keeps for others: those behind its own.
+
+    A stage that loses all its peers at once is built again from what the peers of another stage hold.
+    """
+    return {StageIndex((stage + 1) % num_stages) for stage in mine}
+
+
+def is_accused(record: SegmentRecord) -> bool:
+    """Whether a segment is before the judges, or on its way there."""
+    differs = any(check.phase is CheckPhase.DIFFERED for check in record.checks)
+    is_shown = record.phase is SegmentPhase.REVEALED
+    return (
+        bool(record.accusations) or record.phase is SegmentPhase.DISPUTED or (is_shown and differs)
+    )
+
+
+def may_be_drawn(
+    run: Run, height: int, stage: StageIndex, index: int, round_index: RoundIndex
+) -> bool:
+    """Whether phi of a closed segment may have to be posted: it is drawn for that, or the dice come yet.
+
+    Also of a seat that was left since: the last boundary of a run draws from those who sat until then.
+    """
+    boundary = round_index + 1
+    is_posted = any(kept.round == boundary for kept in run.checkpoints[stage])
+    if is_posted or boundary > run.final_round or run.phase is RunPhase.SETTLED:
+        return False
+    if boundary >= run.next_round:
+        return True  # also in a pause, however long it is
+    info = next((info for info in run.rounds if info.round == boundary), None)
+    if info is None or height >= info.height + COMMIT_ROUNDS * run.spec.round_blocks:
+        return False
+    return info.drawn[stage] == index
+
+
+def _stake_duties(known: NodeView) -> list[TopUpStake]:
+    purse = known.purse
+    missing = purse.wanted - purse.stake
+    waits = purse.is_staking or purse.is_accused
+    if missing <= 0 or waits or purse.is_barred or known.run.phase in ENDED:
+        return []
+    short = max(missing + FEES_KEPT * purse.fee - purse.balance, 0)
+    return [TopUpStake(Amount(missing), Amount(short))]
+
+
+def _wants_seat(known: NodeView) -> bool:
+    run = known.run
+    if not known.is_solver or known.is_joining or known.purse.is_barred or run.phase in ENDED:
+        return False
+    sits = any(seat.peer == known.me for stage in run.seats for seat in stage)
+    waits = any(waiter.peer == known.me for waiter in run.waiting)
+    return not sits and not waits
+
+
+def _mine(known: NodeView, info: RoundInfo) -> list[Seat]:
+    return [seat for stage in info.seats for seat in stage if seat.peer == known.me]
+
+
+def _seat_duties(known: NodeView, info: RoundInfo) -> list[Action]:
+    duties: list[Action] = []
+    mine = {(seat.stage, seat.index): seat for seat in _mine(known, info)}
+    is_over = info.round >= known.run.final_round
+    is_resting = _is_resting(known.run)
+    here = {(local.stage, local.index): local for local in known.seats}
+    for key, local in sorted(here.items()):
+        if is_over or key not in mine:
+            duties.append(LeaveSeat(local.stage, local.index))
+        elif is_resting:
+            if local.is_open:
+                duties.append(CloseRound(local.stage, local.index))
+        elif (
+            local.is_ready
+            and local.round_index != info.round
+            and not _is_closed(known, local, info)
+        ):
+            duties.append(BeginRound(local.stage, local.index, info))
+    if known.is_solver and not is_over:
+        duties += [TakeSeat(seat, info) for key, seat in sorted(mine.items()) if key not in here]
+    return duties
+
+
+def _is_resting(run: Run) -> bool:
+    """Whether the newest round on the ledger is over and the next has not begun: a pause, or its end."""
+    return run.phase in {RunPhase.PAUSED, RunPhase.OPEN}
+
+
+def _is_closed(known: NodeView, local: LocalSeat, info: RoundInfo) -> bool:
+    """Whether this seat has done its segment of the round: after a restart the ledger may be behind.
+
+    To train it again would be to sign two logs of one segment, which is what liars do.
+    """
+    return (local.stage, local.index, info.round) in known.closed
+
+
+def _checkpoint_duties(known: NodeView, info: RoundInfo) -> list[Action]:
+    duties: list[Action] = []
+    run = known.run
+    for earlier in run.rounds:
+        for stage, index in enumerate(earlier.drawn):
+            key = (StageIndex(stage), earlier.round)
+            is_mine = any(
+                seat.index == index and seat.peer == known.me for seat in earlier.seats[stage]
+            )
+            before = (StageIndex(stage), index, RoundIndex(earlier.round - 1))
+            is_proved = before in known.commits_final and may_be_drawn(run, known.height, *before)
+            if index >= 0 and is_mine and is_proved and key not in known.checkpoints_posted:
+                duties.append(PostCheckpoint(key[0], index, earlier.round))
+    mine = {seat.stage for seat in _mine(known, info)}
+    my_stages = mine | guarded_stages(mine, len(run.checkpoints))
+    is_over = info.round >= run.final_round
+    for stage, checkpoints in enumerate(run.checkpoints):
+        wanted = known.is_archive or is_over or stage in my_stages
+        if wanted and checkpoints:
+            newest = checkpoints[0]
+            if (StageIndex(stage), newest.round) not in known.checkpoints_held:
+                duties.append(FetchCheckpoint(StageIndex(stage), newest))
+    return duties
+
+
+def _trade_duties(known: NodeView, info: RoundInfo) -> list[Action]:
+    duties: list[Action] = []
+    outer = known.run.spec.outer
+    plan = round_plan(known.run, info, NO_DIGEST)  # nothing is signed here
+    here = {(local.stage, local.index): local for local in known.seats}
+    for seat in _mine(known, info):
+        local = here.get((seat.stage, seat.index))
+        if local is None or local.round_index != info.round:
+            continue
+        for fragment in range(outer.fragments):
+            height = fragment_height(info, fragment, outer.fragments, known.run.spec.round_blocks)
+            key = (seat.stage, seat.index, info.round, fragment)
+            if known.height < height or key in known.trades_begun:
+                continue
+            terms = terms_of(plan, seat.stage, seat.index, fragment)
+            partner, gives = (terms.partner, terms.gives) if terms else (None, False)
+            duties.append(
+                TradeFragment(seat.stage, seat.index, info.round, fragment, partner, gives)
+            )
+    return duties

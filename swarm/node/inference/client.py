@@ -1,0 +1,129 @@
+"""One text through the stages of a run, each held by some peer: who asks in ``swarm generate --swarm``.
+
+Shell: calls peers, one stage after the other; when one dies in the middle of a text, a sibling is told the text
+again.
+
+Whoever writes keeps what went into every stage so far, seq_len x hidden_size numbers for each: that is all a
+sibling needs. Legend: T rows, D hidden, V vocabulary.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+
+import torch
+import trio
+from torch import Tensor
+
+from swarm.errors import PeerFault, Unreachable
+from swarm.ledger.views import Boundary
+from swarm.primitives.codec import encode
+from swarm.training.inference.sessions import (
+    SESSION_BYTES,
+    RefusalReason,
+    StageRequest,
+    outputs_of,
+    payload_of,
+    rows_max,
+)
+from swarm.training.model.stages import StagePlan
+from swarm.types import PeerId, RunIndex, StageIndex
+
+PASSES = 3
+"""How often all peers of a stage are asked before a text is given up."""
+PAUSE_S = 1.0
+"""Between two passes: a busy peer has a place again, a restarted one is back."""
+
+Call = Callable[[PeerId, bytes], Awaitable[bytes]]
+"""Send a request to a peer; raises ``Unreachable`` or ``PeerFault``."""
+
+
+class PipelineClient:
+    """The stages of one text."""
+
+    def __init__(
+        self,
+        run: RunIndex,
+        plans: Sequence[StagePlan],
+        boundary: Boundary,
+        *,
+        peers: Callable[[int], Sequence[PeerId]],
+        call: Call,
+        blame: Callable[[PeerId, PeerFault], None],
+    ) -> None:
+        """``peers`` gives who may hold a stage, whom to ask first first."""
+        self._run, self._plans, self._boundary = run, plans, boundary
+        self._peers, self._call, self._blame = peers, call, blame
+        self._session = secrets.token_bytes(SESSION_BYTES)
+        self._said: list[Tensor] = [torch.empty(0)] * len(plans)
+        """What went into each stage."""
+        self._holders: list[PeerId | None] = [None] * len(plans)
+
+    @property
+    def holders(self) -> tuple[PeerId | None, ...]:
+        """Who goes on with the text in each stage."""
+        return tuple(self._holders)
+
+    async def logits(self, fresh: Sequence[int], position: int) -> Tensor:
+        """The logits V after ``fresh``, whose first token stands at ``position``.
+
+        Raises ``Unreachable`` when nobody of a stage answers.
+        """
+        rows = torch.tensor(fresh, dtype=torch.int64)
+        for plan in self._plans:
+            rows = await self._through(plan, rows, position)
+        return rows
+
+    async def _through(self, plan: StagePlan, rows: Tensor, position: int) -> Tensor:
+        """New rows through one stage: by who has the text so far, or by a sibling who hears it again."""
+        stage = plan.stage
+        said = torch.cat((self._said[stage][:position], rows)) if position else rows
+        self._said[stage] = said
+        for number in range(PASSES):
+            if number:
+                await trio.sleep(PAUSE_S)
+            for peer in self._candidates(stage):
+                first = position if peer == self._holders[stage] else 0
+                found = await self._say(peer, plan, said, first)
+                if found is RefusalReason.LOST and first:
+                    found = await self._say(peer, plan, said, 0)
+                if isinstance(found, Tensor):
+                    self._holders[stage] = peer
+                    return found if plan.is_last else found[-len(rows) :]
+                if peer == self._holders[stage]:
+                    self._holders[stage] = None
+        raise Unreachable(
+            f"nobody of stage {stage} goes on with the text",
+            hint="swarm peers, and again in a while",
+        )
+
+    def _candidates(self, stage: int) -> list[PeerId]:
+        holder, peers = self._holders[stage], list(self._peers(stage))
+        return peers if holder is None else [holder, *(p for p in peers if p != holder)]
+
+    async def _say(
+        self, peer: PeerId, plan: StagePlan, said: Tensor, first: int
+    ) -> Tensor | RefusalReason | None:
+        """Tell a peer the rows from ``first`` on, in pieces that fit; its outputs, or why there are none."""
+        step, outputs = rows_max(plan.model), list[Tensor]()
+        for at in range(first, len(said), step):
+            rows = said[at : at + step]
+            request = StageRequest(
+                self._run,
+                StageIndex(plan.stage),
+                self._boundary.roots[plan.stage],
+                self._session,
+                at,
+                len(rows),
+                payload_of(rows),
+            )
+            try:
+                found = outputs_of(plan, len(rows), await self._call(peer, encode(request)))
+            except Unreachable:
+                return None
+            except PeerFault as fault:
+                self._blame(peer, fault)
+                return None
+            if isinstance(found, RefusalReason):
+                return found
+            outputs = [found] if plan.is_last else [*outputs, found]
+        return outputs[0] if plan.is_last else torch.cat(outputs)

@@ -1,0 +1,111 @@
+"""Go on with texts of others through the stages held here: who serves ``swarm generate --swarm``.
+
+Shell: owns the protocol and a worker of its own; ``sessions`` decides who is served.
+
+What is computed with is a canonical checkpoint, or the weights the run starts from, never the weights that
+train: those move, and differ between the replicas of a stage, so that neither a cache nor a sibling could go on
+with a text.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+from torch import Tensor
+
+from swarm.executor import ExecutorPort
+from swarm.ledger.state.records import Run
+from swarm.primitives.codec import decode, encode
+from swarm.training.inference.sampling import advance
+from swarm.training.inference.sessions import (
+    REQUEST_BYTES_MAX,
+    RefusalReason,
+    Session,
+    Sessions,
+    StageRefusal,
+    StageReply,
+    StageRequest,
+    inputs_of,
+    payload_of,
+)
+from swarm.training.model.stages import Stage, stage_of
+from swarm.training.pipeline import StageLinks
+from swarm.types import Digest, PeerId, StageIndex
+
+PROTOCOL = "/swarm/generate/1"
+CONCURRENCY_MAX = 16
+"""Requests in the hands of one node at once; one worker computes them in turn."""
+PER_PEER_MAX = 4
+
+
+class Weights(Protocol):
+    """What this module needs of the library."""
+
+    async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
+        """The canonical weights that ``root`` names, if they are here."""
+        ...
+
+
+class InferenceServer:
+    """The stages of this node, for texts of others and our own."""
+
+    def __init__(
+        self,
+        host: StageLinks,
+        library: Weights,
+        compute: ExecutorPort,
+        current: Callable[[], Run | None],
+    ) -> None:
+        """``current`` gives the run that this node takes part in."""
+        self._host, self._library, self._compute = host, library, compute
+        self._current = current
+        self._sessions = Sessions()
+        self._stages: dict[tuple[Digest, int], Stage] = {}
+
+    def serve(self) -> None:
+        """Start answering."""
+        self._host.serve(
+            PROTOCOL,
+            self.answer,
+            request_limit=REQUEST_BYTES_MAX,
+            concurrency=CONCURRENCY_MAX,
+            per_peer=PER_PEER_MAX,
+        )
+
+    async def answer(self, peer: PeerId, raw: bytes) -> bytes:
+        """Go on with a text; raises ``PeerFault`` for a request that no honest peer sends."""
+        request = decode(StageRequest, raw, limit=REQUEST_BYTES_MAX)
+        run = self._current()
+        if run is None or run.index != request.run or not _is_stage(run, request.stage):
+            return encode(StageRefusal(RefusalReason.UNKNOWN))
+        stage = self._stage(run, request.stage)
+        inputs = inputs_of(stage.plan, request)
+        session = await self._session(peer, run, stage, request)
+        if isinstance(session, RefusalReason):
+            return encode(StageRefusal(session))
+        try:
+            out = await self._compute.run(advance, stage, session.params_P, session.cache, inputs)
+        finally:
+            self._sessions.release(session, trio.current_time())
+        return encode(StageReply(payload_of(out)))
+
+    async def _session(
+        self, peer: PeerId, run: Run, stage: Stage, request: StageRequest
+    ) -> Session | RefusalReason:
+        found = self._sessions.find(peer, request, trio.current_time())
+        if found is not None:
+            return found
+        params_P = await self._library.served(run, request.stage, request.root)
+        if params_P is None:
+            return RefusalReason.UNKNOWN
+        return self._sessions.begin(peer, request, stage.plan, params_P, trio.current_time())
+
+    def _stage(self, run: Run, stage: int) -> Stage:
+        key = (run.spec_digest, stage)
+        if key not in self._stages:
+            self._stages[key] = stage_of(run.spec, stage)
+        return self._stages[key]
+
+
+def _is_stage(run: Run, stage: int) -> bool:
+    return 0 <= stage < run.spec.num_stages

@@ -1,0 +1,63 @@
+"""Tell the directory who this node is and how it goes, again and again.
+
+Shell: reads the context, gives the directory an announcement whenever it wants one.
+"""
+
+from functools import partial
+
+from swarm import __version__
+from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
+from swarm.node.context import NodeContext
+from swarm.node.control.planner import ENDED
+
+
+async def announce(context: NodeContext) -> None:
+    """Announce this node and read who the others are; runs until cancelled."""
+    await context.dht.directory_loop(partial(announcement, context), context.peers_of_run)
+
+
+def announcement(context: NodeContext) -> Announcement:
+    """What this node says it is doing."""
+    run, tally = context.run, context.tally
+    seats = tuple(
+        (seat.stage, seat.index)
+        for roster in (run.seats if run else ())
+        for seat in roster
+        if seat.peer == context.me
+    )
+    loss = tally.training_loss
+    return Announcement(
+        run16=context.run16 if run else b"",
+        roles=_roles(context),
+        seats=seats,
+        tokens_per_s=tally.tokens_per_s,
+        loss_milli=int(loss * 1000) if loss is not None else -1,
+        round=run.rounds[-1].round if run and run.rounds else 0,
+        steps=tally.steps,
+        height=context.ledger.height,
+        reachability="direct",
+        version=__version__,
+        addresses=tuple(context.host.addresses()[:4]),
+        state=_state(context, is_seated=bool(seats)),
+        num_traded=tally.trades,
+        last_partner=tally.last_partner,
+    )
+
+
+def _roles(context: NodeContext) -> int:
+    """A verifier is who has a stake to answer with, and answers."""
+    verifies = context.config.verify and context.ledger.state.account(context.me).stake > 0
+    return (
+        (SOLVE if context.config.solve else 0)
+        | (VALIDATE if context.ledger.is_validator else 0)
+        | (VERIFY if verifies else 0)
+    )
+
+
+def _state(context: NodeContext, *, is_seated: bool) -> str:
+    run = context.run
+    if is_seated and run is not None and run.phase not in ENDED:
+        return "training"
+    if context.checks.jobs:
+        return "verifying"
+    return "idle" if run else "syncing"

@@ -1,0 +1,193 @@
+"""Find the network and the run that a ticket or an earlier start names.
+
+Shell: asks peers for the genesis, waits for the ledger, explains what it waits for.
+"""
+
+from collections.abc import Sequence
+
+import trio
+
+from swarm.config.schema import NodeConfig
+from swarm.config.spec import Genesis
+from swarm.errors import (
+    BadConfig,
+    BadEncoding,
+    BadTicket,
+    Corrupt,
+    PeerFault,
+    Unreachable,
+    UsageError,
+)
+from swarm.events import EventKind
+from swarm.host.bootstrap import Failed, Progress, Reached, bootstrap
+from swarm.host.handshake import OTHER_NETWORK
+from swarm.host.service import Host
+from swarm.ledger.net.sync import GENESIS_BYTES_MAX, FollowRequest, parse_genesis
+from swarm.ledger.service import LedgerService
+from swarm.ledger.state.records import Run
+from swarm.ledger.state.state import State
+from swarm.node.join import known_peers
+from swarm.node.reporting import EventLog
+from swarm.primitives.codec import decode, encode
+from swarm.primitives.crypto import parse_peer, peer_name
+from swarm.store import Store
+from swarm.ticket import Ticket
+from swarm.types import Height, PeerId
+
+TABLE = "node"
+GENESIS_KEY = b"genesis"
+RUN_KEY = b"run"
+INCARNATION_KEY = b"incarnation"
+TICKET_KEY = b"ticket"
+FOLLOW_PROTOCOL = "/swarm/ledger-sync/1"
+ASK_S = 10.0
+RETRY_S = 1.0
+PATIENCE_S = 10.0
+"""A wait longer than this is explained again."""
+NO_RUN = bytes(16)
+"""In a ticket: whatever run is the newest."""
+LATE_BLOCKS = 30
+"""A ledger that is up to date and still lacks the run after so many more blocks will not get it."""
+
+
+def targets_of(
+    ticket: Ticket | None, config: NodeConfig, recalled: Sequence[known_peers.Target]
+) -> list[tuple[PeerId, Sequence[str]]]:
+    """Whom to connect to first; raises ``BadConfig`` for a bootstrap entry without a peer.
+
+    The peer of the ticket comes first, then those of the node file, then those of the last start.
+    """
+    found: list[tuple[PeerId, Sequence[str]]] = []
+    if ticket is not None:
+        found.append((ticket.peer, ticket.addresses))
+    for entry in config.bootstrap:
+        address, mark, peer = entry.rpartition("/p2p/")
+        try:
+            if not mark:
+                raise BadEncoding("no peer")
+            found.append((parse_peer(peer), [address]))
+        except BadEncoding:
+            raise BadConfig(
+                f'bootstrap = "{entry}" does not end with /p2p/PEER', hint="edit node.toml"
+            ) from None
+    named = {peer for peer, _ in found}
+    return [*found, *((peer, addresses) for peer, addresses in recalled if peer not in named)]
+
+
+def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
+    """The genesis this home belongs to; raises ``UsageError`` when the ticket is for another network."""
+    raw = store.get(TABLE, GENESIS_KEY)
+    if raw is None:
+        return None
+    try:
+        genesis = decode(Genesis, raw, limit=GENESIS_BYTES_MAX)
+    except BadEncoding as error:
+        moved = f"mv {store.path} {store.path}.damaged   (then swarm join TICKET syncs it again)"
+        raise Corrupt(f"{store.path} is damaged: its genesis is {error}", hint=moved) from None
+    if ticket is not None and genesis.chain[:16] != ticket.genesis16:
+        raise UsageError(
+            f"this home belongs to the network {genesis.chain.hex()[:12]} and the ticket is for"
+            f" {ticket.genesis16.hex()[:12]}",
+            hint="swarm join TICKET --home ANOTHER_FOLDER",
+        )
+    return genesis
+
+
+def next_incarnation(store: Store) -> int:
+    """Count this start, durably, before anything is signed in it."""
+    raw = store.get(TABLE, INCARNATION_KEY)
+    number = int.from_bytes(raw or b"", "big") + 1
+    store.put(TABLE, INCARNATION_KEY, number.to_bytes(4, "big"))
+    return number
+
+
+async def keep_connected(
+    host: Host, targets: Sequence[tuple[PeerId, Sequence[str]]], report: EventLog
+) -> None:
+    """Stay connected to the named peers and say how that goes; runs until cancelled."""
+    send, receive = trio.open_memory_channel[Progress](16)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bootstrap, host, targets, send)
+        async for progress in receive:
+            match progress:
+                case Failed(_, attempt, _, _) if attempt > 1 and host.connected():
+                    continue  # others are there: one that is gone is not worth a line every time
+                case Failed(_, attempt, reason, retry_s):
+                    report(
+                        EventKind.NETWORK,
+                        f"{reason}; next try in {retry_s:.0f} s",  # it names the peer
+                        attempt=attempt,
+                    )
+                case Reached(peer, _):
+                    report(EventKind.NETWORK, f"connected to {peer_name(peer)}")
+                case _:
+                    continue
+
+
+async def fetch_genesis(host: Host, ticket: Ticket, report: EventLog) -> Genesis:
+    """Ask connected peers for the genesis the ticket names, for as long as it takes.
+
+    Raises ``BadTicket`` when the peer that the ticket names has proved to be on another network.
+    """
+    explained = trio.current_time()
+    while True:
+        reason = host.why_parted(ticket.peer)
+        if reason.startswith(OTHER_NETWORK) and not host.connected():
+            raise BadTicket(
+                f"the ticket does not fit its network: {peer_name(ticket.peer)} {reason}",
+                hint="ask for a new one: swarm ticket new",
+            )
+        for peer in host.connected():
+            try:
+                raw = await host.call(
+                    peer,
+                    FOLLOW_PROTOCOL,
+                    encode(FollowRequest(Height(0), 0)),
+                    timeout_s=ASK_S,
+                    reply_limit=GENESIS_BYTES_MAX,
+                )
+                return parse_genesis(raw, ticket.genesis16)
+            except Unreachable:
+                continue
+            except PeerFault as fault:
+                host.blame(peer, fault)
+        if trio.current_time() - explained > PATIENCE_S:
+            explained = trio.current_time()
+            report(EventKind.NETWORK, "waiting for a peer that can tell this network's genesis")
+        await trio.sleep(RETRY_S)
+
+
+async def find_run(ledger: LedgerService, run16: bytes, report: EventLog) -> Run:
+    """The run of these 16 bytes (zeros: the newest one), as soon as the ledger knows it.
+
+    Raises ``BadConfig`` when the ledger is up to date and, ``LATE_BLOCKS`` later, still lacks the run.
+    """
+    explained, up_to_date = trio.current_time(), None
+    while True:
+        run = named_run(ledger.state, run16)
+        if run is not None:
+            return run
+        if ledger.is_caught_up and run16 != NO_RUN:
+            up_to_date = ledger.height if up_to_date is None else up_to_date
+            if ledger.height - up_to_date >= LATE_BLOCKS:
+                raise BadConfig(
+                    f"the ledger of this network is at block {ledger.height} and has no run"
+                    f" {run16.hex()[:8]}, which the ticket is for",
+                    hint="ask for a new one: swarm ticket new",
+                )
+        if trio.current_time() - explained > PATIENCE_S:
+            explained = trio.current_time()
+            where = "is still catching up" if up_to_date is None else "is up to date"
+            report(
+                EventKind.PROGRESS,
+                f"the ledger {where} at block {ledger.height} and does not know the run yet",
+            )
+        await trio.sleep(RETRY_S / 2)
+
+
+def named_run(state: State, run16: bytes) -> Run | None:
+    """The run whose digest starts with these 16 bytes; the newest one for zeros."""
+    runs = state.runs()
+    if run16 == NO_RUN:
+        return runs[-1] if runs else None
+    return next((run for run in runs if run.spec_digest[:16] == run16), None)

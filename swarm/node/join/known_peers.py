@@ -1,0 +1,131 @@
+"""Remember whom this node was connected to, so that the next start finds its way without a ticket.
+
+Shell: reads the host's links, writes one row of the store.
+
+Listen where the last start listened, when any port will do: those who remember this node find it there.
+
+reads and writes one row of the store, and tries whether the port is free.
+
+Without this a network that everybody left could not meet again: each would call the others where they were.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import trio
+
+from swarm.config.schema import NodeConfig
+from swarm.errors import BadEncoding, DiskFull, UsageError
+from swarm.host.addresses import split_listen
+from swarm.host.listen import bindings
+from swarm.host.service import Host
+from swarm.primitives.codec import Message, decode, encode
+from swarm.store import Store
+from swarm.types import PeerId
+
+PEERS_KEY = b"acquaintances"
+PEERS_MAX = 16
+"""Peers remembered: one of so many is still there after a week."""
+ADDRESSES_MAX = 4
+ADDRESS_CHARS_MAX = 200
+BYTES_MAX = 1 << 14
+FIRST_LOOK_S = 1.0
+LOOK_INTERVAL_S = 20.0
+"""A node that is killed forgets whom it met since then."""
+
+Target = tuple[PeerId, tuple[str, ...]]
+
+
+class KnownPeer(Message, frozen=True):
+    """A peer and where it could be dialled, best first."""
+
+    peer: bytes
+    addresses: tuple[str, ...]
+
+
+class KnownPeers(Message, frozen=True):
+    """Those connected last."""
+
+    peers: tuple[KnownPeer, ...]
+
+
+def recalled(store: Store, table: str) -> list[Target]:
+    """Whom the last start of this home was connected to; nobody when that cannot be read."""
+    raw = store.get(table, PEERS_KEY)
+    try:
+        known = decode(KnownPeers, raw or b"", limit=BYTES_MAX).peers
+    except BadEncoding:
+        return []
+    return [(PeerId(one.peer), one.addresses) for one in known[:PEERS_MAX]]
+
+
+async def keep_recalling(host: Host, store: Store, table: str) -> None:
+    """Write down who is connected whenever that has changed; runs until cancelled."""
+    written, pause_s = b"", FIRST_LOOK_S
+    while True:
+        await trio.sleep(pause_s)
+        now = _connected(host, recalled(store, table))
+        if now.peers and encode(now) != written:
+            written, pause_s = encode(now), LOOK_INTERVAL_S
+            with suppress(DiskFull):  # the old row serves as well
+                await store.write_soon([(table, PEERS_KEY, written)])
+
+
+def _connected(host: Host, before: list[Target]) -> KnownPeers:
+    """The connected peers that can be dialled, then those of earlier, up to the limit."""
+    found = {peer: tuple(host.known_addresses(peer)) for peer in host.connected()}
+    found |= {peer: addresses for peer, addresses in before if not found.get(peer)}
+    kept = [
+        KnownPeer(peer, addresses[:ADDRESSES_MAX])
+        for peer, addresses in found.items()
+        if addresses and all(len(address) <= ADDRESS_CHARS_MAX for address in addresses)
+    ]
+    return KnownPeers(tuple(kept[:PEERS_MAX]))
+
+
+PORT_KEY = b"listening-port"
+PORT_MAX = 65_535
+
+
+def usual_listen(store: Store, table: str, listen: Sequence[str]) -> tuple[str, ...]:
+    """The places to listen at; the one with port 0 has the port of the last start, if that is free.
+
+    More than one such place, or none, is left as it is; so is what cannot be read, for ``open_host`` says why.
+    """
+    place = _open_place(listen)
+    port = int.from_bytes(store.get(table, PORT_KEY) or b"", "big")
+    if place is None or not 0 < port <= PORT_MAX:
+        return tuple(listen)
+    again = f"{place.rpartition(':')[0]}:{port}"
+    try:
+        bindings([again])
+    except UsageError:
+        return tuple(listen)
+    return tuple(again if text == place else text for text in listen)
+
+
+async def remember_port(
+    store: Store, table: str, config: NodeConfig, addresses: Sequence[str]
+) -> None:
+    """Write down which port the place with port 0 got, if the disk takes it.
+
+    ``addresses`` are multiaddr texts of the open host, those that are only announced first.
+    """
+    bound, listen = addresses[len(config.announce) :], config.listen
+    if _open_place(listen) is None:
+        return
+    fixed = {split_listen(text)[1] for text in listen}
+    ports = [int(text.split("/tcp/")[1].split("/")[0]) for text in bound if "/tcp/" in text]
+    found = next((port for port in ports if port not in fixed and 0 < port <= PORT_MAX), None)
+    if found is not None:
+        with suppress(DiskFull):
+            await store.write_soon([(table, PORT_KEY, found.to_bytes(2, "big"))])
+
+
+def _open_place(listen: Sequence[str]) -> str | None:
+    """The one place with port 0."""
+    try:
+        found = [text for text in listen if split_listen(text)[1] == 0]
+    except BadEncoding:
+        return None
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,136 @@
+"""Prepare what a launch publishes: the run spec and the genesis.
+
+Shell: reads this machine's disk and draws the seed of a new network; the text is ``node/launch/publish.py``'s.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from swarm.config.bounds import check_fit
+from swarm.config.load import genesis_of, run_spec, with_shape
+from swarm.config.schema import RunFile
+from swarm.config.spec import Genesis, RunSpec
+from swarm.errors import BadConfig, BadEncoding, Corrupt, InvalidStatement
+from swarm.events import EventKind
+from swarm.executor import ExecutorPort
+from swarm.gossip.blobs.service import Blobs
+from swarm.ledger.state.state import State
+from swarm.ledger.transition.accounts import run_deposit
+from swarm.ledger.transition.spec_check import check_run_spec
+from swarm.node.artifacts.init_weights import drawn_root
+from swarm.node.launch.publish import opened_start, publish_data, publish_start
+from swarm.node.launch.retention import check_window
+from swarm.node.reporting import EventLog
+from swarm.primitives.codec import decode, encode
+from swarm.primitives.crypto import SecretKey
+from swarm.primitives.merkle import merkle_root
+from swarm.store import Store
+from swarm.training.model.profiles import table
+from swarm.types import NO_DIGEST, Amount, PeerId
+
+GENESIS_FILE = "genesis.bin"
+GENESIS_BYTES_MAX = 1 << 20
+"""As long as one that peers send."""
+OWNER_BALANCE = 1_000_000_000_000
+"""What the first account of a new network holds: it pays for runs, and nobody else has any yet."""
+OWNER_STAKE = 1_000_000
+ESCROW_SHARE = 10
+"""A launch puts a tenth of its balance into the run."""
+
+
+async def prepare_spec(
+    file: RunFile,
+    base: Path,
+    genesis: Genesis,
+    blobs: Blobs,
+    compute: ExecutorPort,
+    store: Store,
+    fits: Callable[[RunSpec], Awaitable[None]],
+    report: EventLog,
+) -> RunSpec:
+    """Publish the token files of a run as blobs, and return the spec that names them.
+
+    ``fits`` raises for a run that this machine cannot hold, before anything is computed of it. With
+    ``init_from`` the weights of that folder are published too, a blob for each stage. Raises ``BadConfig`` when
+    there is too little text, a setting is not supported by this build, or the run is larger than the ledger or
+    who checks its windows takes, and ``VerificationFailed`` when its dataset is not what its manifest says.
+    """
+    await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
+    start = None
+    if file.model.init_from:
+        start = await opened_start(base, file.model.init_from)
+        file = with_shape(file, start.model)
+    data = await publish_data(file, base, blobs, report)
+    draft = run_spec(file, data=data, init_root=NO_DIGEST)
+    check_limits(draft, genesis)
+    await fits(draft)
+    if start is None:
+        say = partial(report, EventKind.PROGRESS)
+        drawn = [
+            await drawn_root(draft, stage, store, compute, say) for stage in range(draft.num_stages)
+        ]
+        return run_spec(file, data=data, init_root=merkle_root(drawn))
+    roots = await publish_start(start, draft, blobs, compute, report)
+    return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
+
+
+def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
+    """The genesis of ``home/genesis.bin``, or that of a new network with this node as its validator.
+
+    Raises ``Corrupt`` when the file is there and holds something else.
+    """
+    held = saved_genesis(home)
+    if held is not None:
+        return held
+    return genesis_of(
+        file,
+        validators={secret.peer: OWNER_STAKE},
+        accounts={secret.peer: OWNER_BALANCE},
+        seed=secrets.token_bytes(32),
+    )
+
+
+def saved_genesis(home: Path) -> Genesis | None:
+    """The genesis that lies in a home; raises ``Corrupt`` when the file holds something else."""
+    path = home / GENESIS_FILE
+    if not path.exists():
+        return None
+    try:
+        return decode(Genesis, path.read_bytes(), limit=GENESIS_BYTES_MAX)
+    except BadEncoding as error:
+        raise Corrupt(f"{path} is damaged: {error}", hint=f"mv {path} {path}.damaged") from None
+
+
+def escrow_for(state: State, owner: PeerId) -> Amount:
+    """What a launch puts into its run; raises ``BadConfig`` when the account cannot pay the least."""
+    balance = state.account(owner).balance
+    least = run_deposit(state.params)
+    if balance < least:
+        raise BadConfig(
+            f"this key holds {balance} on the ledger, and a run needs an escrow of at least {least}",
+            hint="ask somebody who holds money on this network for a transfer",
+        )
+    return Amount(max(balance // ESCROW_SHARE, least))
+
+
+def save_genesis(home: Path, genesis: Genesis) -> None:
+    """Keep the genesis beside the store, for people and for tools."""
+    (home / GENESIS_FILE).write_bytes(encode(genesis))
+
+
+def check_limits(spec: RunSpec, genesis: Genesis) -> None:
+    """Raise ``BadConfig``, before anything is computed or opened, for what others would refuse later."""
+    try:
+        check_fit(spec, genesis)
+    except BadConfig as error:
+        raise BadConfig(
+            f"{error}, on the network that this home belongs to",
+            hint="edit the run file, or launch it on a network of its own: --home ANOTHER_FOLDER",
+        ) from None
+    try:
+        check_run_spec(spec)
+    except InvalidStatement as error:
+        raise BadConfig(f"no ledger takes this run: {error}", hint="edit the run file") from None
+    check_window(spec)

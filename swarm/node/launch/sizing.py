@@ -1,0 +1,206 @@
+"""What a run asks of the machines that train it: memory, disk, bytes on the wire, pace.
+
+Core: arithmetic on the spec; raises ``BadConfig`` where a machine cannot hold its part.
+
+What is needed *at least* is counted: it cannot be less. What is needed *about* was measured, and is in
+docs/spec/training.md section 10.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from swarm.config.spec import RunSpec
+from swarm.errors import BadConfig
+from swarm.gossip.trade.payload import payload_bytes
+from swarm.ledger.transition.spec_check import checkpoints_kept
+from swarm.node.control.planner import guarded_stages
+from swarm.node.launch.retention import keeps_windows, log_bytes, retention_of
+from swarm.training.averaging.payload import common_codec, residual_numel, traded_numel
+from swarm.training.messages import activation_bytes, in_flight_max
+from swarm.training.model.stages import plan_stages
+from swarm.types import StageIndex
+
+FLOAT_BYTES = 4
+LEAST_BYTES = 32
+"""Of one parameter: weights, two moments, slow weights, momentum and anchor in float32, and the sum of the
+gradients in 64 bits."""
+BESIDE_BYTES = 12
+"""What of that lies in the machine's own memory where a GPU computes: slow weights, momentum, anchor."""
+STEADY_BYTES = 48
+"""Between two steps: with the slow weights of three closed segments, and the anchor that is also handed out."""
+ABOUT_BYTES = 76
+"""At its highest, measured: with a gradient, its mean, what AdamW computes with, the slow weights of the
+segments that closed last, and the copy that goes to the disk."""
+NODE_BYTES = 600 << 20
+"""Of a node that holds no shard: Python, torch, the libraries."""
+SAVED_TENSORS = 5
+"""Of a shard on the disk: weights, two moments, slow weights, momentum."""
+WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
+"""Floats that a forward pass keeps for its gradient, of each token: so many hidden_size and intermediate_size
+in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
+FLOPS_PER_PARAMETER = 6
+"""Of one token: two forward, four backward."""
+MB = 1 << 20
+GB = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """What a run is, and what it asks of who holds the seats of some stages."""
+
+    parameters: int
+    stages: tuple[int, ...]
+    """Parameters of each."""
+    tokens_per_step: int
+    """With every seat taken."""
+    tokens: int
+    """Of all rounds, if nobody misses a step."""
+    round_s: float
+    run_s: float
+    replica_tokens_per_s: float
+    """Of each replica: what takes every step of a round."""
+    seat_flops_per_s: float
+    """What that is in floating-point operations, in the largest stage."""
+    seat_memory_bytes: int
+    """About: in the largest stage."""
+    alone_memory_bytes: int
+    """About: of whoever launches, while it holds a seat in every stage."""
+    microbatch_bytes_per_round: int
+    """Activations and gradients that a seat sends when it takes every step, where it sends the most."""
+    trade_bytes_per_round: int
+    """Fragments that it gives to partners, before zstandard."""
+    checkpoint_bytes: int
+    """Of the largest stage."""
+    seat_blob_bytes: int
+    """Text, checkpoints and windows that who holds such a seat keeps: they count for disk_quota_mb."""
+    owner_blob_bytes: int
+    """Of whoever launched, who keeps every stage's."""
+    shard_file_bytes: int
+    """Beside them, for its own next start."""
+
+    @property
+    def wire_bits_per_s(self) -> float:
+        """Out of a seat."""
+        return 8 * (self.microbatch_bytes_per_round + self.trade_bytes_per_round) / self.round_s
+
+
+def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
+    """The sizes of a run whose blocks come this often."""
+    numels, stages = _numels(spec), range(spec.num_stages)
+    largest = max(numels)
+    windows = spec.inner_steps_max * spec.microbatches_per_step * spec.microbatch_size
+    round_s = spec.round_blocks * block_interval_ms / 1000
+    pace = windows * spec.model.seq_len / round_s
+    traded = traded_numel(spec, largest)
+    return Sizing(
+        parameters=sum(numels),
+        stages=numels,
+        tokens_per_step=windows * spec.model.seq_len * spec.replicas_max // spec.inner_steps_max,
+        tokens=windows * spec.model.seq_len * spec.replicas_max * spec.rounds,
+        round_s=round_s,
+        run_s=round_s * spec.rounds,
+        replica_tokens_per_s=pace,
+        seat_flops_per_s=FLOPS_PER_PARAMETER * largest * pace,
+        seat_memory_bytes=NODE_BYTES + max(_shard_bytes(spec, stage) for stage in stages),
+        alone_memory_bytes=NODE_BYTES + sum(_shard_bytes(spec, stage) for stage in stages),
+        microbatch_bytes_per_round=_sides(spec)
+        * activation_bytes(spec)
+        * windows
+        // spec.microbatch_size,
+        trade_bytes_per_round=payload_bytes(common_codec(spec, 0), traded),
+        checkpoint_bytes=FLOAT_BYTES * largest,
+        seat_blob_bytes=_log_bytes(spec, is_owner=False)
+        + max(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in stages),
+        owner_blob_bytes=_log_bytes(spec, is_owner=True) + blob_bytes(spec, stages),
+        shard_file_bytes=FLOAT_BYTES * (SAVED_TENSORS * largest + residual_numel(spec, largest)),
+    )
+
+
+def followed(spec: RunSpec, stage: StageIndex) -> frozenset[int]:
+    """The stages whose checkpoints are kept by who holds one seat of ``stage``."""
+    return frozenset({stage} | guarded_stages({stage}, spec.num_stages))
+
+
+def blob_bytes(spec: RunSpec, stages: Collection[int]) -> int:
+    """Text, and as many checkpoints of ``stages`` as the ledger lists, and one more on its way."""
+    numels = _numels(spec)
+    held = FLOAT_BYTES * sum(numels[stage] for stage in stages)
+    return spec.data.train_bytes + spec.data.heldout_bytes + (checkpoints_kept(spec) + 1) * held
+
+
+def check_memory(
+    spec: RunSpec, *, is_owner: bool, memory_bytes: int, devices: tuple[str, ...]
+) -> None:
+    """Raise ``BadConfig`` if this machine cannot hold what it would train: a seat, or one in every stage."""
+    numels = _numels(spec)
+    numel = sum(numels) if is_owner else min(numels)
+    per = LEAST_BYTES if devices == ("cpu",) else BESIDE_BYTES
+    needed = NODE_BYTES + per * numel
+    if needed <= memory_bytes:
+        return
+    who = (
+        "whoever launches holds every stage until others come"
+        if is_owner
+        else "the smallest stage is one seat"
+    )
+    raise BadConfig(
+        f"run {spec.name} needs at least {needed / GB:.0f} GB of memory here ({who}: {numel / 1e6:,.0f}M"
+        f" parameters), and this machine has {memory_bytes / GB:.0f}",
+        hint="solve = false in node.toml: serve and follow, and let others train",
+    )
+
+
+def check_blobs(
+    spec: RunSpec, *, is_owner: bool, quota_mb: int, free_bytes: int, held_bytes: int
+) -> None:
+    """Raise ``BadConfig`` unless quota and disk hold the text and the checkpoints of a seat in this run.
+
+    ``free_bytes`` are free on the disk, ``held_bytes`` are in the folder of blobs already.
+    """
+    every = range(spec.num_stages)
+    needed = (
+        blob_bytes(spec, every)
+        if is_owner
+        else min(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in every)
+    )
+    needed_mb = needed // MB + 1
+    what = (
+        f"who trains in run {spec.name} keeps its text and {checkpoints_kept(spec)} checkpoints of"
+        f" {'every stage' if is_owner else 'its stage and the one behind it'}: {needed_mb} MiB"
+    )
+    if needed_mb > quota_mb:
+        raise BadConfig(
+            f"{what}, and disk_quota_mb is {quota_mb}",
+            hint=f"disk_quota_mb = {needed_mb} in node.toml, or solve = false to follow without training",
+        )
+    if needed > free_bytes + held_bytes:
+        raise BadConfig(
+            f"{what}, and {(free_bytes + held_bytes) // MB} MiB are free on this disk",
+            hint="df -h; or solve = false in node.toml to follow without training",
+        )
+
+
+def _numels(spec: RunSpec) -> tuple[int, ...]:
+    return tuple(plan.num_parameters for plan in plan_stages(spec.model, spec.num_stages))
+
+
+def _shard_bytes(spec: RunSpec, stage: int) -> int:
+    """About: a shard at its highest, or between two steps with the passes that wait for their gradients."""
+    model, plan = spec.model, plan_stages(spec.model, spec.num_stages)[stage]
+    widths = WIDTHS_KEPT * model.hidden_size + INNER_WIDTHS_KEPT * model.intermediate_size
+    floats, passes = plan.num_layers * widths, in_flight_max(spec)
+    if plan.is_last:  # its passes wait for nothing
+        floats, passes = floats + LOGITS_KEPT * model.vocab_size, 1
+    kept = FLOAT_BYTES * floats * spec.microbatch_size * model.seq_len
+    waiting = min(passes, spec.microbatches_per_step) * kept
+    return max(ABOUT_BYTES * plan.num_parameters, STEADY_BYTES * plan.num_parameters + waiting)
+
+
+def _log_bytes(spec: RunSpec, *, is_owner: bool) -> int:
+    """Windows that are kept for those who check; none in a run whose windows nobody can compute again."""
+    return log_bytes(retention_of(spec, is_owner=is_owner)) if keeps_windows(spec) else 0
+
+
+def _sides(spec: RunSpec) -> int:
+    """Neighbours that a seat in the middle sends to: activations up, gradients down."""
+    return min(spec.num_stages - 1, 2)

@@ -1,0 +1,330 @@
+"""One node: every room in one nursery, from the first byte on disk to Ctrl-C.
+
+Shell: composes and decides nothing; what is due is in ``duties``, how it is done in the other modules.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from swarm.config.schema import NodeConfig, RunFile
+from swarm.config.spec import Genesis, RunSpec
+from swarm.dht.service import Dht
+from swarm.errors import UsageError
+from swarm.events import Event, EventKind
+from swarm.gossip.blobs.service import Blobs
+from swarm.gossip.trade.service import Trades
+from swarm.host.identity import lock_home
+from swarm.host.service import Host, open_host
+from swarm.ledger.service import LedgerService
+from swarm.ledger.state.records import Run
+from swarm.ledger.transactions import OpenRun
+from swarm.node.api.actions import actions_of, make_ticket
+from swarm.node.api.generate import sessions_of
+from swarm.node.api.state import StateBuilder
+from swarm.node.artifacts.cache import ArtifactCache
+from swarm.node.artifacts.evaluate import evaluate_checkpoints
+from swarm.node.artifacts.text import keep_heldout
+from swarm.node.context import Executors, NodeContext, NodeStats, open_executors
+from swarm.node.control.controller import Controller
+from swarm.node.join import join, known_peers
+from swarm.node.join.announce import announce
+from swarm.node.launch import launch
+from swarm.node.launch.fit import check_fits
+from swarm.node.launch.publish import adopt_dataset
+from swarm.node.reporting import EventLog
+from swarm.node.seat.compute import find_devices, notice_of
+from swarm.primitives.codec import encode
+from swarm.primitives.crypto import SecretKey, peer_name
+from swarm.store import Store
+from swarm.ticket import Ticket
+from swarm.training.model.profiles import notice
+from swarm.training.pipeline import Pipeline
+from swarm.verify.service import CHECKS_AT_ONCE, Verifier
+from swarm.web.service import Started, bind_loopback, serve_web
+
+STORE_FILE = "store.sqlite"
+API_FILE = "api.json"
+BLOBS = "blobs"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSetup:
+    """What a node starts from; one of ``ticket``, ``launch`` or an earlier start of the home."""
+
+    home: Path
+    config: NodeConfig
+    secret: SecretKey
+    ticket: Ticket | None = None
+    launch: RunFile | None = None
+    launch_base: Path = Path()
+    """Where the paths of a launched file are relative to."""
+    dataset: Path | None = None
+    """A dataset on this disk that the joined run must be about; without one its text comes from peers."""
+    report: Callable[[Event], None] | None = None
+
+
+async def run_node(
+    setup: NodeSetup,
+    *,
+    task_status: Started = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run until cancelled; ``task_status.started`` is given the URL of the local page.
+
+    Raises ``BadIdentity`` when the home is in use, ``UsageError`` for a busy port or a ticket of another
+    network, ``BadConfig`` for a run or a device that cannot be had, ``Corrupt`` when the disk lied.
+    """
+    devices = find_devices(setup.config)
+    setup.home.mkdir(parents=True, exist_ok=True)
+    report = EventLog(setup.home, setup.report)
+    with lock_home(setup.home):
+        store = Store.open(setup.home / STORE_FILE)
+        workers = open_executors(setup.config.threads, devices)
+        try:
+            await _run(setup, report, store, workers, task_status)
+        finally:
+            workers.close()
+            store.close()
+            (setup.home / API_FILE).unlink(missing_ok=True)
+
+
+async def _run(
+    setup: NodeSetup,
+    report: EventLog,
+    store: Store,
+    workers: Executors,
+    task_status: Started,
+) -> None:
+    genesis = join.stored_genesis(store, setup.ticket)
+    if genesis is None and setup.launch is not None:
+        genesis = launch.genesis_for(setup.launch, setup.home, setup.secret)
+    if genesis is None and setup.ticket is None:
+        raise UsageError(
+            "this home has not joined a network yet", hint="swarm join TICKET, or: swarm launch"
+        )
+    chain16 = genesis.chain[:16] if genesis is not None else setup.ticket.genesis16  # type: ignore[union-attr]
+    config = setup.config
+    listen = known_peers.usual_listen(store, join.TABLE, config.listen)
+    async with (
+        open_host(setup.secret, listen=listen, announce=config.announce, chain16=chain16) as host,
+        trio.open_nursery() as nursery,
+    ):
+        report(
+            EventKind.NODE_STARTED,
+            f"{peer_name(setup.secret.peer)} listens on {', '.join(host.addresses()[:2])}",
+        )
+        await known_peers.remember_port(store, join.TABLE, config, host.addresses())
+        recalled = known_peers.recalled(store, join.TABLE)
+        targets = join.targets_of(setup.ticket, config, recalled)
+        if not targets and setup.launch is None:
+            report(EventKind.NETWORK, "this home knows no peer to call: swarm join TICKET")
+        nursery.start_soon(join.keep_connected, host, targets, report)
+        nursery.start_soon(known_peers.keep_recalling, host, store, join.TABLE)
+        if genesis is None:
+            assert setup.ticket is not None, "checked above"
+            genesis = await join.fetch_genesis(host, setup.ticket, report)
+        blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
+        spec = await _prepared(setup, genesis, blobs, workers, store, report)
+        # Only now: a home that could not launch belongs to no network, and a mended file starts afresh.
+        store.put(join.TABLE, join.GENESIS_KEY, encode(genesis))
+        launch.save_genesis(setup.home, genesis)
+        rooms = _rooms(setup, report, store, workers, genesis, host, blobs)
+        async with rooms as (context, steward):
+            snapshots = StateBuilder(context)
+            nursery.start_soon(_find_run, setup, context, spec)
+            nursery.start_soon(steward.serve)
+            token = secrets.token_urlsafe(24)
+            serve = partial(
+                serve_web,
+                snapshots.take,
+                report.lines,
+                port=config.api_port,
+                token=token,
+                actions=actions_of(context)
+                | sessions_of(context, workers.serving, nursery).actions,
+            )
+            url = snapshots.url = await _started(nursery, serve)
+            _write_api(setup.home, url, token)
+            report(EventKind.PROGRESS, f"map {url}")
+            task_status.started(url)
+            await trio.sleep_forever()
+
+
+async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  any service's start value
+    """``nursery.start``, whose overloads the checkers cannot match with a keyword-only argument."""
+    return await nursery.start(serve)
+
+
+@asynccontextmanager
+async def _rooms(
+    setup: NodeSetup,
+    report: EventLog,
+    store: Store,
+    workers: Executors,
+    genesis: Genesis,
+    host: Host,
+    blobs: Blobs,
+) -> AsyncGenerator[tuple[NodeContext, Controller]]:
+    """Open dht, gossip, ledger and training on the host, in the order of the stairs."""
+    config, secret = setup.config, setup.secret
+    async with trio.open_nursery() as nursery:
+        dht = Dht(host, secret)
+        await _started(nursery, dht.run)
+        trades = Trades(host, secret, genesis.chain, workers.trading)
+        await _started(nursery, trades.run)
+        is_alone = genesis.validators == (secret.peer,)  # a launch of its own: nobody else can vote
+        votes = config.validate_ or is_alone
+        ledger = LedgerService.open(store, genesis, secret, host, validate=votes)
+        pipeline = Pipeline(host, secret)
+        pipeline.serve()
+        library = ArtifactCache(
+            host, blobs, workers.compute, store, partial(report, EventKind.PROGRESS)
+        )
+        checks = Verifier(
+            host=host,
+            secret=secret,
+            chain=genesis.chain,
+            ledger=ledger,
+            blobs=blobs,
+            store=store,
+            compute=workers.checking,
+            library=library,
+            report=report,
+            checks_at_once=CHECKS_AT_ONCE if config.verify else 0,
+        )
+        context = NodeContext(
+            home=setup.home,
+            config=config,
+            secret=secret,
+            genesis=genesis,
+            store=store,
+            host=host,
+            ledger=ledger,
+            dht=dht,
+            trades=trades,
+            blobs=blobs,
+            compute=workers.compute,
+            checking=workers.checking,
+            library=library,
+            checks=checks,
+            pipeline=pipeline,
+            report=report,
+            incarnation=join.next_incarnation(store),
+            tally=NodeStats(),
+            devices=workers.devices,
+        )
+        await _started(nursery, ledger.run)
+        for task in (announce, _check, evaluate_checkpoints):
+            nursery.start_soon(task, context)
+        yield context, Controller(context, nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def _check(context: NodeContext) -> None:
+    """Look after the checks once the ledger is the others' too: what an old state asks for is over."""
+    while not (context.ledger.is_caught_up or context.ledger.is_validator):
+        await context.ledger.wait_height(context.ledger.height + 1)
+    await context.checks.run()
+
+
+async def _prepared(
+    setup: NodeSetup,
+    genesis: Genesis,
+    blobs: Blobs,
+    workers: Executors,
+    store: Store,
+    report: EventLog,
+) -> RunSpec | None:
+    """The spec of the run we launch, its text read, checked and published; None for whoever joins.
+
+    Raises ``BadConfig``, ``UsageError`` or ``VerificationFailed`` for whatever can be known to be wrong here.
+    """
+    if setup.launch is None:
+        return None
+    bind_loopback(setup.config.api_port).close()
+    fits = partial(
+        check_fits,
+        is_owner=True,
+        config=setup.config,
+        devices=workers.devices,
+        blobs=setup.home / BLOBS,
+        report=report,
+    )
+    base, compute = setup.launch_base, workers.compute
+    return await launch.prepare_spec(
+        setup.launch, base, genesis, blobs, compute, store, fits, report
+    )
+
+
+async def _find_run(setup: NodeSetup, context: NodeContext, spec: RunSpec | None) -> None:
+    """Open the run we launch, or wait for the one we join; then fetch what its models are measured with."""
+    store, report = context.store, context.report
+    run16 = store.get(join.TABLE, join.RUN_KEY)
+    if setup.ticket is not None and setup.ticket.run16 != join.NO_RUN:
+        run16 = setup.ticket.run16
+    if spec is not None:
+        run = await _launch(context, spec)
+    else:
+        context.tally.waits_for = "the run to appear on the ledger"
+        run = await join.find_run(context.ledger, run16 or join.NO_RUN, report)
+        await check_fits(
+            run.spec,
+            is_owner=run.owner == context.me,
+            config=setup.config,
+            devices=context.devices,
+            blobs=setup.home / BLOBS,
+            report=report,
+        )
+        if setup.dataset is not None:
+            await adopt_dataset(setup.dataset, run.spec.data, context.blobs, report)
+    context.tally.waits_for = ""
+    # Refused here, by name, where this machine would compute other bits than the run is made of.
+    said = await context.compute.run(notice, run.spec.numerics)
+    context.tally.waits_for = "the names of the initial weights"
+    await context.library.prepare(run.spec)
+    context.tally.waits_for = ""
+    context.run16 = run.spec_digest[:16]
+    context.run_index = run.index
+    store.put(join.TABLE, join.RUN_KEY, context.run16)
+    report(
+        EventKind.RUN_JOINED,
+        f"run {run.spec.name}: {run.spec.num_stages} stage{'s' * (run.spec.num_stages != 1)},"
+        f" {run.end_round} round{'s' * (run.end_round != 1)},"
+        f" spec {run.spec_digest.hex()[:8]}",
+        run=run.index,
+    )
+    resting = await context.compute.run(notice_of, run.spec, context.devices)
+    for text in filter(None, (said, resting)):
+        report(EventKind.WARNING, text)
+    await keep_heldout(context, run)
+
+
+async def _launch(context: NodeContext, spec: RunSpec) -> Run:
+    ledger, report = context.ledger, context.report
+    context.run16 = spec.digest[:16]
+    ticket = make_ticket(context)
+    context.store.put(join.TABLE, join.TICKET_KEY, ticket.encode())
+    (context.home / "ticket.txt").write_text(ticket + "\n")
+    report(EventKind.PROGRESS, f"ticket {ticket}", ticket=ticket)
+    if join.named_run(ledger.state, context.run16) is None:
+        escrow = launch.escrow_for(ledger.state, context.me)
+        context.tally.waits_for = "the ledger to accept the run"
+        await ledger.submit(OpenRun(encode(spec), escrow))
+        report(EventKind.PROGRESS, f"opened the run with {escrow:,} in escrow; waiting for a block")
+    return await join.find_run(ledger, context.run16, report)
+
+
+def _write_api(home: Path, url: str, token: str) -> None:
+    path = home / API_FILE
+    draft = path.with_suffix(".part")
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps({"url": url, "token": token, "pid": os.getpid()}))
+    draft.replace(path)

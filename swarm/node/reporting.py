@@ -1,0 +1,79 @@
+"""Where a node's events go: the log in its home, the last few in memory, and whoever listens.
+
+Shell: owns the log file and the clock of its lines.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from swarm.events import Event, EventKind, make_event, to_json_line
+
+LOG_NAME = "events.jsonl"
+LOG_BYTES_MAX = 16 << 20
+"""The log is turned over at this size; one older log is kept."""
+RECENT_MAX = 50
+"""Events kept for the map."""
+LISTENERS_MAX = 32
+"""Open event streams of the local page."""
+LINES_MAX = 256
+"""Lines that a slow listener may be behind; the oldest are skipped."""
+
+
+class EventLog:
+    """One node's voice."""
+
+    def __init__(self, home: Path, also: Callable[[Event], None] | None = None) -> None:
+        self._path = home / LOG_NAME
+        self._also = also
+        self._listeners: list[
+            tuple[trio.MemorySendChannel[str], trio.MemoryReceiveChannel[str]]
+        ] = []
+        self.recent: deque[Event] = deque(maxlen=RECENT_MAX)
+
+    def __call__(self, kind: EventKind, text: str, **fields: str | int) -> None:
+        """Report one event."""
+        event = make_event(int(time.time() * 1000), kind, text, **fields)
+        self.recent.append(event)
+        line = to_json_line(event)
+        self._write(line)
+        for send, receive in list(self._listeners):
+            self._offer(line, send, receive)
+        if self._also is not None:
+            self._also(event)
+
+    def lines(self) -> trio.MemoryReceiveChannel[str]:
+        """A stream of event lines from now on; close it to stop listening."""
+        send, receive = trio.open_memory_channel[str](LINES_MAX)
+        self._listeners.append((send, receive))
+        if len(self._listeners) > LISTENERS_MAX:
+            self._listeners.pop(0)[0].close()
+        return receive
+
+    def _offer(
+        self,
+        line: str,
+        send: trio.MemorySendChannel[str],
+        receive: trio.MemoryReceiveChannel[str],
+    ) -> None:
+        try:
+            if send.statistics().current_buffer_used >= LINES_MAX:
+                receive.receive_nowait()
+            send.send_nowait(line)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._listeners.remove((send, receive))
+        except trio.WouldBlock:
+            return
+
+    def _write(self, line: str) -> None:
+        """Append to the log; a full disk silences the log, not the node."""
+        try:
+            if self._path.exists() and self._path.stat().st_size > LOG_BYTES_MAX:
+                self._path.replace(self._path.with_suffix(".1.jsonl"))
+            with self._path.open("a", encoding="utf-8") as log:
+                log.write(line + "\n")
+        except OSError:
+            return

@@ -1,0 +1,203 @@
+"""Begin from what a sibling committed, and let siblings begin from what we did.
+
+Shell: asks, fetches and serves; ``training.adoption`` says whom, and what proves the answer.
+
+    newcomer, or a seat too far behind -> ask siblings in turn -> wait for the commit -> fetch two tensors
+"""
+
+import trio
+from torch import Tensor
+
+from swarm.errors import BadConfig, Corrupt, PeerFault, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.state.records import Run
+from swarm.node.artifacts.checkpoints import drop
+from swarm.node.context import NodeContext
+from swarm.node.control.planner import is_accused
+from swarm.node.seat.saved import saved_at, saved_shard
+from swarm.primitives.codec import decode, encode
+from swarm.primitives.crypto import peer_name
+from swarm.training.averaging.adoption import (
+    ADOPTION_PROTOCOL,
+    REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    V_COMPONENT,
+    AdoptedState,
+    OfferedState,
+    StateFound,
+    StateMissing,
+    StateRequest,
+    adopt,
+    check_found,
+    decode_reply,
+    parts_given,
+    siblings_of,
+)
+from swarm.training.model.stages import stage_of
+from swarm.training.plan import RosterSeat
+from swarm.training.record.checkpoint import FLOAT_BYTES, SavedShard, decode_phi, phi_bytes
+from swarm.training.record.restore import saved_components
+from swarm.types import Digest, PeerId, RoundIndex, StageIndex
+from swarm.verify.round_plan import round_plan
+
+ASK_TIMEOUT_S = 30.0
+"""A sibling reads its shard from the disk and hashes it before it answers the first who asks."""
+FETCH_PATIENCE_S = 20.0
+"""A sibling that serves nothing for so long is left for the next one."""
+WAIT_ROUNDS = 1
+"""For commits that are on their way, of all siblings together: whoever waits longer trains a round less."""
+CONCURRENCY_MAX = 4
+PER_PEER_MAX = 1
+
+
+async def adopt_from_sibling(
+    context: NodeContext, run: Run, stage: StageIndex
+) -> tuple[AdoptedState, str] | None:
+    """What a seat of the stage may go on with, and in words where it is from; None: nobody gives anything.
+
+    Siblings that lie are blamed, those that are silent passed over.
+    """
+    if not run.rounds:
+        return None
+    plan = round_plan(run, run.rounds[-1], context.genesis.chain)
+    last = context.ledger.height + WAIT_ROUNDS * run.spec.round_blocks
+    for sibling in siblings_of(plan, stage, context.me):
+        try:
+            found, adopted = await _from(context, run, stage, sibling, last)
+        except PeerFault as fault:
+            context.host.blame(sibling.peer, fault)
+        except (Unreachable, BadConfig):
+            continue  # also a disk without room for two tensors: a checkpoint is one
+        else:
+            return adopted, f"what {peer_name(sibling.peer)} committed in round {found.round}"
+    return None
+
+
+async def _from(
+    context: NodeContext, run: Run, stage: StageIndex, sibling: RosterSeat, last: int
+) -> tuple[StateFound, AdoptedState]:
+    """A sibling's state, if its segment is on the ledger at height ``last``.
+
+    Raises ``Unreachable`` or ``BadConfig`` when it is not to be had, ``PeerFault`` when it is not its own.
+    """
+    request = encode(StateRequest(run.index, stage, sibling.index))
+    raw = await context.host.call(
+        sibling.peer,
+        ADOPTION_PROTOCOL,
+        request,
+        timeout_s=ASK_TIMEOUT_S,
+        reply_limit=REPLY_BYTES_MAX,
+    )
+    found = decode_reply(raw)
+    if isinstance(found, StateMissing):
+        raise Unreachable("it has no state to give")
+    check_found(found, await _committed(context, run, stage, sibling, found.round, last))
+    numel = stage_of(run.spec, stage).plan.num_parameters
+    phi_root, v_root = parts_given(found.components)
+    phi_P = await _part(context, phi_root, numel, sibling.peer)
+    v_P = await _part(context, v_root, numel, sibling.peer)
+    return found, await context.compute.run(adopt, OfferedState(phi_P, v_P, found.step), numel)
+
+
+async def _committed(
+    context: NodeContext,
+    run: Run,
+    stage: StageIndex,
+    sibling: RosterSeat,
+    round_: RoundIndex,
+    last: int,
+) -> Digest:
+    """The end root of a sibling's segment, once the ledger has it.
+
+    Raises ``Unreachable`` if it does not come, is disputed, or was undone since.
+    """
+    ledger = context.ledger
+    while (record := ledger.state.segment(run.index, round_, stage, sibling.index)) is None:
+        if ledger.height >= last:
+            raise Unreachable(f"its segment of round {round_} is not on the ledger")
+        await ledger.wait_height(ledger.height + 1)
+    if is_accused(record) or round_ < ledger.state.run(run.index).rollbacks[stage].boundary:
+        raise Unreachable(f"its segment of round {round_} may not stand")
+    return record.end_root
+
+
+async def _part(context: NodeContext, root: Digest, numel: int, peer: PeerId) -> Tensor:
+    """One tensor of a sibling's state; the disk keeps it no longer than it was there before."""
+    blobs = context.blobs
+    was_here = blobs.has(root)
+    path = await blobs.fetch(root, numel * FLOAT_BYTES, lambda: [peer], patience_s=FETCH_PATIENCE_S)
+    data = await trio.to_thread.run_sync(path.read_bytes)
+    if not was_here:
+        await blobs.remove(root)
+    return await context.compute.run(decode_phi, data, numel)
+
+
+class StateServer:
+    """What this node gives to siblings that begin again: the newest state of each of its seats."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._given: dict[tuple[StageIndex, int], tuple[int, StateFound]] = {}
+        """By seat: when what is given was saved, and what it is."""
+        self._turn = trio.Lock()
+        """One shard in memory at a time, however many ask."""
+
+    def serve(self) -> None:
+        """Start answering."""
+        self._context.host.serve(
+            ADOPTION_PROTOCOL,
+            self.answer,
+            request_limit=REQUEST_BYTES_MAX,
+            concurrency=CONCURRENCY_MAX,
+            per_peer=PER_PEER_MAX,
+        )
+
+    async def answer(self, peer: PeerId, raw: bytes) -> bytes:
+        """Say what a seat of ours came to, to whoever sits in its stage; raises ``BadEncoding`` for junk."""
+        request = decode(StateRequest, raw, limit=REQUEST_BYTES_MAX)
+        run = self._context.run
+        if run is None or run.index != request.run or not 0 <= request.stage < len(run.seats):
+            return encode(StateMissing())
+        roster = run.seats[request.stage]
+        is_mine = any((s.index, s.peer) == (request.seat, self._context.me) for s in roster)
+        if not is_mine or all(seat.peer != peer for seat in roster):
+            return encode(StateMissing())
+        async with self._turn:
+            found = await self._found(run, request.stage, request.seat)
+        return encode(StateMissing() if found is None else found)
+
+    async def _found(self, run: Run, stage: StageIndex, index: int) -> StateFound | None:
+        """The newest state of a seat, its two tensors served as blobs; None if there is none, or no room."""
+        context, key = self._context, (stage, index)
+        at = await saved_at(context, stage, index)
+        known_at, given = self._given.get(key, (0, None))
+        is_served = given is not None and all(map(context.blobs.has, parts_given(given.components)))
+        if is_served and at == known_at:
+            return given
+        try:
+            saved = await saved_shard(context, run, stage, index)
+            found = None if saved is None else await self._put(run, stage, saved)
+        except (Corrupt, BadConfig) as error:
+            context.report(EventKind.WARNING, f"no state can be given to siblings: {error}")
+            return None
+        if found is not None:
+            await self._take_back(given, found)
+            self._given[key] = (at, found)
+        return found
+
+    async def _put(self, run: Run, stage: StageIndex, saved: SavedShard) -> StateFound:
+        """Serve the two tensors of a state; they are noted, so that they go when they are old."""
+        context = self._context
+        components = await context.checking.run(saved_components, saved)
+        for tensor_P in (saved.phi_P, saved.v_P):
+            shape = tuple(tensor_P.shape)
+            root = await context.blobs.add(phi_bytes(tensor_P), dtype="float32", shape=shape)
+            await context.library.note(run, stage, saved.round, root)
+        return StateFound(RoundIndex(saved.round), components, saved.step)
+
+    async def _take_back(self, old: StateFound | None, new: StateFound) -> None:
+        """Second moments of an older state are of no use; its slow weights may have become an anchor."""
+        if old is not None:
+            root = old.components[V_COMPONENT]
+            if root != new.components[V_COMPONENT]:
+                await drop(self._context, root)

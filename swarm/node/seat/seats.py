@@ -1,0 +1,322 @@
+"""The seats this node sits in: taken, moved from round to round, traded for, left.
+
+Shell: carries out what ``duties`` asks; one lock per seat keeps its rounds in order.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import trio
+from torch import Tensor
+
+from swarm.errors import DeviceLost, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.state.records import RoundInfo, Run, Seat
+from swarm.node.artifacts.checkpoints import ClosedSegment
+from swarm.node.artifacts.text import token_source
+from swarm.node.context import NodeContext
+from swarm.node.control.planner import (
+    BeginRound,
+    CloseRound,
+    LeaveSeat,
+    LocalSeat,
+    TakeSeat,
+    TradeFragment,
+    may_be_drawn,
+)
+from swarm.node.launch.retention import keeps_windows
+from swarm.node.seat.anchors import is_lasting, lasting
+from swarm.node.seat.commits import Commits, Keeper
+from swarm.node.seat.compute import step_down
+from swarm.node.seat.saved import keep_shard
+from swarm.node.seat.start import find_shard
+from swarm.node.seat.trade import trade
+from swarm.training.seat import SeatWorker
+from swarm.training.shard import Shard
+from swarm.training.terms import Catching, catching_up, lag_rounds
+from swarm.types import NO_DIGEST, Digest, RoundIndex, StageIndex
+from swarm.verify.round_plan import round_plan
+from swarm.verify.transcript import Counts
+
+CLOSED_KEPT = 3
+"""Closed segments whose phi is held: the draw may ask for it until two boundaries later."""
+LOSSES_MAX = 500
+"""Points of the loss curve that are kept."""
+
+
+def _scope() -> trio.CancelScope:
+    return trio.move_on_after(math.inf)
+
+
+@dataclass(slots=True)
+class RunningSeat:
+    """One seat of ours."""
+
+    seat: Seat
+    runner: SeatWorker | None = None
+    keeper: Keeper | None = None
+    """None in a run whose windows nobody can compute again."""
+    round_index: RoundIndex | None = None
+    current: int = 0
+    """The round that its state is of: in which it was found, or closed its last segment."""
+    lock: trio.Lock = field(default_factory=trio.Lock)
+    scope: trio.CancelScope = field(default_factory=_scope)
+    is_shown: bool = True
+    """Whether the open segment can be replayed, so that it is committed: its anchor stays on the ledger."""
+    counts: Counts = ()
+    """The tokens that the open segment began with."""
+    saved_anchor: Digest = NO_DIGEST
+    """The anchor that the shard on disk names."""
+
+
+class Seats:
+    """All seats of this node."""
+
+    def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
+        self.live: dict[tuple[StageIndex, int], RunningSeat] = {}
+        self.commits = Commits(context, nursery)
+        self._closed: dict[tuple[StageIndex, int], list[ClosedSegment]] = {}
+        """Also of seats that were left: the dice may draw them for the checkpoint of the boundary that ended
+        them."""
+        self._context = context
+        self._nursery = nursery
+        self._hashed_s = 0.0
+        """For the seats that were left."""
+
+    def locals(self) -> tuple[LocalSeat, ...]:
+        """What ``duties`` wants to know of them."""
+        return tuple(
+            LocalSeat(
+                stage,
+                index,
+                live.round_index,
+                is_ready=live.runner is not None,
+                is_open=live.runner is not None and live.runner.log is not None,
+            )
+            for (stage, index), live in sorted(self.live.items())
+        )
+
+    def anchors(self) -> set[Digest] | None:
+        """The checkpoints our shards refer to, in memory or saved; None while a seat is being prepared."""
+        runners = [live.runner for live in self.live.values()]
+        found = {runner.shard.anchor_root for runner in runners if runner is not None}
+        saved = {live.saved_anchor for live in self.live.values()}
+        return None if None in runners else found | saved
+
+    def hashing_s(self) -> float:
+        """Processor seconds spent on hashing states since the start."""
+        held = (live.runner.shard.hashing_s for live in self.live.values() if live.runner)
+        return self._hashed_s + sum(held)
+
+    def open_loss(self) -> float | None:
+        """Mean training loss in nats of what is open, as far as it is trained; None before the first."""
+        runners = (live.runner for live in self.live.values())
+        logs = [runner.log for runner in runners if runner is not None and runner.log is not None]
+        count = sum(log.loss_count for log in logs)
+        return sum(log.loss_sum_micro for log in logs) / 1e6 / count if count else None
+
+    # --- taking and leaving ---
+
+    def take(self, duty: TakeSeat) -> None:
+        """Start preparing a seat; it becomes ready when its shard and data are here."""
+        live = RunningSeat(duty.seat, current=duty.info.round)
+        self.live[duty.seat.stage, duty.seat.index] = live
+        self._nursery.start_soon(self._prepare, live)
+
+    async def _prepare(self, live: RunningSeat) -> None:
+        context, seat = self._context, live.seat
+        run = context.run
+        assert run is not None, "a seat belongs to a run"
+        with live.scope:
+            try:
+                tokens = await token_source(context, run)
+                shard, came_from = await find_shard(context, run, seat)
+            except Unreachable as error:
+                context.report(EventKind.WARNING, f"seat {seat.stage}/{seat.index}: {error}")
+                if isinstance(error, DeviceLost):
+                    step_down(context, str(error))
+                self.live.pop((seat.stage, seat.index), None)
+                return
+            live.keeper = self.commits.keeper(run) if keeps_windows(run.spec) else None
+            runner = SeatWorker(
+                shard,
+                seat.index,
+                tokens=tokens,
+                compute=context.compute,
+                forward=context.pipeline.forward,
+                incarnation=context.incarnation,
+                windows=live.keeper.send if live.keeper is not None else None,
+            )
+            context.pipeline.add(runner)
+            live.runner = runner
+            context.report(
+                EventKind.SEAT_TAKEN,
+                f"sits in stage {seat.stage} as replica {seat.index}, starting from {came_from}",
+                stage=seat.stage,
+                seat=seat.index,
+            )
+            try:
+                await runner.run()
+            finally:
+                shard.engine.close()
+
+    async def leave(self, duty: LeaveSeat) -> None:
+        """Close and commit what is open, then free the seat."""
+        live = self.live.get((duty.stage, duty.index))
+        if live is None:
+            return
+        async with live.lock:
+            if self.live.get((duty.stage, duty.index)) is not live:
+                return  # asked for twice
+            if live.runner is not None and live.runner.log is not None:
+                await self._close(live, live.runner)
+            self._drop(live)
+        self._context.report(
+            EventKind.SEAT_YIELDED, f"left stage {duty.stage}, replica {duty.index}"
+        )
+
+    def _drop(self, live: RunningSeat) -> None:
+        """Free a seat and its shard."""
+        live.scope.cancel()
+        if live.runner is not None:
+            self._context.pipeline.remove(live.runner)
+            self._hashed_s += live.runner.shard.hashing_s
+        if live.keeper is not None:
+            live.keeper.send.close()  # what was sent is kept all the same
+        del self.live[live.seat.stage, live.seat.index]
+
+    # --- rounds ---
+
+    async def close(self, duty: CloseRound) -> None:
+        """Close and commit what is open; the seat stays, and waits for the next round."""
+        live = self.live.get((duty.stage, duty.index))
+        if live is None or live.runner is None:
+            return
+        async with live.lock:
+            if live.runner.log is not None:
+                await self._close(live, live.runner)
+
+    async def begin(self, duty: BeginRound) -> None:
+        """Close the open segment, commit it, and open the next."""
+        live = self.live.get((duty.stage, duty.index))
+        if live is None or live.runner is None:
+            return
+        live.round_index = duty.info.round
+        async with live.lock:
+            runner = live.runner
+            if runner.log is not None:
+                await self._close(live, runner)
+            run = self._context.run
+            is_left = self.live.get((duty.stage, duty.index)) is not live
+            if run is None or is_left or live.round_index != duty.info.round:
+                return
+            if _is_outdated(run, live, duty.info):
+                self._drop(live)
+                return  # it is taken again, and begins from another state
+            if not self._computes(runner.shard):
+                self._drop(live)
+                return
+            await self._renew(live, runner.shard, run, duty.info)
+            anchor = await self._anchor(runner.shard, run, duty.info)
+            plan = round_plan(run, duty.info, self._context.genesis.chain)
+            live.counts = _counts(runner.shard)
+            await runner.begin_round(plan, anchor, is_shown=live.is_shown)
+
+    def _computes(self, shard: Shard) -> bool:
+        """Pass on what the devices of a seat say; whether any is left. Without one, this node steps down."""
+        notices = shard.engine.notices
+        while notices:
+            self._context.report(EventKind.WARNING, notices.popleft(), stage=shard.stage)
+        if shard.engine.is_gone:
+            step_down(self._context, "no device is left")
+        return not shard.engine.is_gone
+
+    async def _renew(self, live: RunningSeat, shard: Shard, run: Run, info: RoundInfo) -> None:
+        """Take an anchor so old that the ledger forgets it out of the state, before the segment begins.
+
+        Its judges would find no such checkpoint, and a guilty solver. A state that was changed between two
+        segments is nowhere committed: this segment is trained and not shown, and the next begins afresh.
+        """
+        library, listed = self._context.library, run.checkpoints[shard.stage]
+        initial_root = await library.initial_root(run.spec, shard.stage)
+        was_shown = live.is_shown
+        is_sound = is_lasting(listed, info.height, shard.anchor_root, initial_root)
+        live.is_shown = is_sound or live.keeper is None  # without windows nobody is judged
+        if live.is_shown:
+            return
+        here = [c for c in lasting(listed, info.height) if self._context.blobs.has(c.phi_root)]
+        if here:
+            phi_P = await library.checkpoint(run, shard.stage, here[0])
+            await self._context.compute.run(shard.set_anchor, phi_P, here[0].phi_root)
+        if was_shown:
+            self._context.report(
+                EventKind.WARNING,
+                f"stage {shard.stage}: the checkpoint that replica {live.seat.index} trades against is older"
+                " than the ledger lists for judges; it trains uncommitted until it has a newer one",
+                stage=shard.stage,
+                seat=live.seat.index,
+            )
+
+    async def _anchor(
+        self, shard: Shard, run: Run, info: RoundInfo
+    ) -> tuple[Tensor, Digest] | None:
+        """The canonical checkpoint that was final at the boundary, when it is new and on this disk."""
+        for checkpoint in run.standing(shard.stage):
+            if checkpoint.height <= info.height:
+                is_old = checkpoint.phi_root == shard.anchor_root
+                if is_old or not self._context.blobs.has(checkpoint.phi_root):
+                    return None
+                phi_P = await self._context.library.checkpoint(run, shard.stage, checkpoint)
+                return phi_P, checkpoint.phi_root
+        return None
+
+    async def _close(self, live: RunningSeat, runner: SeatWorker) -> None:
+        context = self._context
+        log = await runner.close_round()
+        live.current = log.round
+        phi_P = await context.compute.run(runner.shard.phi)
+        kept = self._closed.setdefault((live.seat.stage, live.seat.index), [])
+        kept.append(ClosedSegment(log.round, log.end, phi_P))
+        del kept[:-CLOSED_KEPT]
+        if log.loss_count:
+            losses = context.tally.losses
+            losses.append((log.round, log.loss_micro / 1e6))
+            del losses[:-LOSSES_MAX]
+        if log.records and live.is_shown:
+            self.commits.begin(log, (live.counts, _counts(runner.shard)), live.keeper)
+            run = context.run
+            assert run is not None, "a segment belongs to a run"
+            anchor_root = runner.shard.anchor_root
+            await keep_shard(context, run, live.seat, runner.shard, log.round)
+            live.saved_anchor = anchor_root
+
+    def closed(self, stage: StageIndex, index: int, round_: RoundIndex) -> ClosedSegment | None:
+        """What is held of a closed segment, also of a seat that was left."""
+        kept = self._closed.get((stage, index), ())
+        return next((part for part in kept if part.round == round_), None)
+
+    def tidy(self, run: Run) -> None:
+        """Let go of closed segments whose phi nobody can ask for any more."""
+        height = self._context.ledger.height
+        for (stage, index), kept in list(self._closed.items()):
+            kept[:] = [part for part in kept if may_be_drawn(run, height, stage, index, part.round)]
+            if not kept:
+                del self._closed[stage, index]
+
+    async def trade(self, duty: TradeFragment) -> None:
+        """Take one outer step of one fragment, with the partner if it answers."""
+        live = self.live.get((duty.stage, duty.index))
+        if live is not None and live.runner is not None:
+            await trade(self._context, live.runner, duty)
+
+
+def _is_outdated(run: Run, live: RunningSeat, info: RoundInfo) -> bool:
+    """Whether a seat must begin from another state than it has: too far behind, or set back behind a lie."""
+    behind = lag_rounds(live.current, info.round - 1)
+    is_set_back = live.current < run.rollbacks[live.seat.stage].boundary <= info.round
+    return is_set_back or catching_up(behind) is Catching.ADOPT
+
+
+def _counts(shard: Shard) -> Counts:
+    """The tokens of a shard between two segments, as its state has them."""
+    return (shard.tokens_total, *shard.tokens_at_sync)

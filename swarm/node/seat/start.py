@@ -1,0 +1,86 @@
+"""The shard a seat starts from: its own, a sibling's state, or a checkpoint.
+
+Shell: reads what was saved, fetches what was not.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from swarm.errors import Corrupt, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.state.records import Run, RunPhase, Seat
+from swarm.ledger.transition.seats import lag_of
+from swarm.ledger.transition.segments import is_set_back
+from swarm.node.artifacts.checkpoints import newest
+from swarm.node.context import NodeContext
+from swarm.node.seat.adoption import adopt_from_sibling
+from swarm.node.seat.commits import state_root_of
+from swarm.node.seat.compute import open_engine
+from swarm.node.seat.saved import saved_shard
+from swarm.training.devices.engine import Engine
+from swarm.training.record.restore import adopted_shard, resume_shard
+from swarm.training.shard import Shard
+from swarm.training.terms import Catching, catching_up
+from swarm.types import RoundIndex
+
+
+async def find_shard(context: NodeContext, run: Run, seat: Seat) -> tuple[Shard, str]:
+    """Our own saved shard if it is fresh and the one we committed; else a sibling's; else the canonical one.
+
+    One that is too far behind, or that was set back behind a lie, is not fresh. A sibling's state is taken with
+    its second moments, a canonical checkpoint with none: docs/spec/protocol.md section 5.
+
+    The text says which. Raises ``Unreachable`` when it cannot be had from anybody.
+    """
+    newest_round = run.rounds[-1].round if run.rounds else RoundIndex(0)
+    is_fresh = catching_up(lag_of(seat, newest_round)) is Catching.TRADE
+    is_behind = is_set_back(run, seat, seat.stage, newest_round)
+    if seat.last_commit_round >= 0 and is_fresh and not is_behind:
+        try:
+            shard = await _saved(context, run, seat)
+        except (Corrupt, Unreachable) as error:
+            context.report(EventKind.WARNING, f"the saved shard cannot be used: {error}")
+        else:
+            if shard is not None:
+                return shard, f"its own state of round {seat.last_commit_round}"
+    if run.phase is RunPhase.COOLING:
+        raise Unreachable("the replicas agree on their end, and this one has none to bring")
+    phi_P, root, boundary = await newest(context, run, seat.stage)
+    adoption = None if is_behind else await adopt_from_sibling(context, run, seat.stage)
+    if adoption is not None:
+        adopted, came_from = adoption
+        build = partial(
+            adopted_shard, run.spec, seat.stage, adopted, (phi_P, root), time.thread_time
+        )
+        return await _on_engine(context, run, seat, build), came_from
+    begun = partial(Shard, run.spec, seat.stage, phi_P, time.thread_time)
+    shard = await _on_engine(context, run, seat, begun)
+    return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"
+
+
+async def _saved(context: NodeContext, run: Run, seat: Seat) -> Shard | None:
+    """The shard on this disk, if it is the one the ledger has the root of."""
+    saved = await saved_shard(context, run, seat.stage, seat.index)
+    if saved is None:
+        return None
+    anchor_P = await context.library.anchor(run, seat.stage, saved.anchor_root)
+    resumed = partial(resume_shard, run.spec, saved, anchor_P, time.thread_time)
+    shard = await _on_engine(context, run, seat, resumed)
+    root = state_root_of(await context.compute.run(shard.components))
+    if root == seat.last_end_root:
+        return shard
+    shard.engine.close()
+    return None
+
+
+async def _on_engine(
+    context: NodeContext, run: Run, seat: Seat, build: Callable[[Engine], Shard]
+) -> Shard:
+    """A shard on the devices of this node; raises ``DeviceLost`` when none answers."""
+    engine = await context.compute.run(open_engine, context, run.spec, seat.stage)
+    try:
+        return await context.compute.run(build, engine)
+    except BaseException:
+        engine.close()  # also when cancelled: its processes are ours to end
+        raise

@@ -1,0 +1,287 @@
+"""Merkle roots and proofs over lists.
+
+Core: pure functions.
+
+A leaf is hashed with tag 0x00, an inner node with 0x01; the list is padded to a power of two with the
+hash of tag 0x02, so a list and its padded twin have different roots only through the count, which is
+hashed into the root. Source: RFC 6962 section 2.1 for the tags; the padding is ours.
+
+A map whose every version has one root: sparse, immutable, cheap to change.
+
+pure functions over shared nodes.
+
+A key lives at the 256-bit path SHA-256(key). A subtree with one leaf IS that leaf and an empty subtree is
+32 zero bytes, so the root depends on the contents only and never on the order of changes. A change copies
+the path to the root and shares the rest. Source of the compact form: the Jellyfish Merkle tree of Diem.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from blake3 import blake3
+
+from swarm.errors import BrokenPromise
+from swarm.primitives.codec import Message, encode
+from swarm.types import NO_DIGEST, Digest
+
+Hash = Callable[[bytes], bytes]
+PROOF_DEPTH_MAX = 40
+
+
+def sha256_hash(data: bytes) -> bytes:
+    """SHA-256, for the ledger."""
+    return hashlib.sha256(data).digest()
+
+
+def blake3_hash(data: bytes) -> bytes:
+    """BLAKE3, for tensors, chunks and transcripts."""
+    return blake3(data).digest()
+
+
+def merkle_root(leaves: Sequence[bytes], hash_: Hash = blake3_hash) -> Digest:
+    """Root of a list of byte strings; the empty list has a root too."""
+    layer = _padded(leaves, hash_)
+    while len(layer) > 1:
+        layer = _above(layer, hash_)
+    return _seal(layer[0], len(leaves), hash_)
+
+
+def merkle_proof(
+    leaves: Sequence[bytes], index: int, hash_: Hash = blake3_hash
+) -> tuple[bytes, ...]:
+    """The sibling hashes from leaf ``index`` up to the root."""
+    layer, proof = _padded(leaves, hash_), list[bytes]()
+    while len(layer) > 1:
+        proof.append(layer[index ^ 1])
+        layer, index = _above(layer, hash_), index >> 1
+    return tuple(proof)
+
+
+def verify_proof(
+    root: Digest,
+    leaf: bytes,
+    index: int,
+    count: int,
+    proof: Sequence[bytes],
+    hash_: Hash = blake3_hash,
+) -> None:
+    """Raise ``BrokenPromise`` unless ``leaf`` is number ``index`` of the ``count`` under ``root``."""
+    depth = max(count - 1, 0).bit_length()
+    if not 0 <= index < count or len(proof) != depth or depth > PROOF_DEPTH_MAX:
+        raise BrokenPromise("a Merkle proof of the wrong shape")
+    node = hash_(b"\x00" + leaf)
+    for sibling in proof:
+        node = hash_(b"\x01" + (sibling + node if index & 1 else node + sibling))
+        index >>= 1
+    if _seal(node, count, hash_) != root:
+        raise BrokenPromise("a Merkle proof that does not lead to its root")
+
+
+def _padded(leaves: Sequence[bytes], hash_: Hash) -> list[bytes]:
+    width = 1 << max(len(leaves) - 1, 0).bit_length()
+    padding = hash_(b"\x02")
+    return [hash_(b"\x00" + leaf) for leaf in leaves] + [padding] * (width - len(leaves))
+
+
+def _above(layer: list[bytes], hash_: Hash) -> list[bytes]:
+    return [hash_(b"\x01" + layer[i] + layer[i + 1]) for i in range(0, len(layer), 2)]
+
+
+def _seal(top: bytes, count: int, hash_: Hash) -> Digest:
+    return Digest(hash_(b"\x03" + count.to_bytes(8, "big") + top))
+
+
+PATH_BITS = 256
+PROOF_SIBLINGS_MAX = PATH_BITS
+
+V = TypeVar("V")
+
+
+class SparseProof(Message, frozen=True):
+    """Where a key is, or what stands where it would be."""
+
+    siblings: tuple[bytes, ...]
+    """From the root down."""
+    other_path: bytes
+    """For absence beside another leaf: that leaf's path; empty otherwise."""
+    other_value_hash: bytes
+
+
+class _Leaf(Generic[V]):
+    __slots__ = ("digest", "key", "path", "value")
+
+    def __init__(self, path: int, key: bytes, value: V) -> None:
+        self.path, self.key, self.value = path, key, value
+        self.digest = _leaf_digest(path.to_bytes(32, "big"), _value_hash(encode(value)))
+
+
+class _Branch(Generic[V]):
+    __slots__ = ("digest", "left", "right", "size")
+
+    def __init__(self, left: "_Node[V]", right: "_Node[V]") -> None:
+        self.left, self.right = left, right
+        self.size = _size(left) + _size(right)
+        self.digest = _inner_digest(_digest(left), _digest(right))
+
+
+_Node = _Leaf[V] | _Branch[V] | None
+
+
+class SparseMap(Generic[V]):
+    """An immutable map from bytes to values with exactly one encoding; ``update`` makes the next."""
+
+    __slots__ = ("_top",)
+
+    def __init__(self, _top: "_Node[V]" = None) -> None:
+        self._top: _Node[V] = _top
+
+    @property
+    def root(self) -> Digest:
+        """The root; ``NO_DIGEST`` when empty."""
+        return Digest(_digest(self._top))
+
+    def __len__(self) -> int:
+        return _size(self._top)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SparseMap) and self.root == other.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    def get(self, key: bytes) -> V | None:
+        """The value under ``key``, or None."""
+        path, node, bit = _path(key), self._top, PATH_BITS - 1
+        while isinstance(node, _Branch):
+            node = node.right if path >> bit & 1 else node.left
+            bit -= 1
+        return node.value if node is not None and node.path == path else None
+
+    def update(self, changes: Mapping[bytes, V | None]) -> "SparseMap[V]":
+        """Return the map after ``changes``; None deletes, deleting what is absent changes nothing."""
+        edits = {
+            (path := _path(key)): None if value is None else _Leaf(path, key, value)
+            for key, value in changes.items()
+        }
+        return SparseMap(_edited(self._top, edits, PATH_BITS - 1))
+
+    def set(self, key: bytes, value: V) -> "SparseMap[V]":
+        """Return the map with one value changed."""
+        return self.update({key: value})
+
+    def delete(self, key: bytes) -> "SparseMap[V]":
+        """Return the map without one key."""
+        return self.update({key: None})
+
+    def items(self) -> Iterator[tuple[bytes, V]]:
+        """Every key and value, in the order of their paths."""
+        stack: list[_Node[V]] = [self._top]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, _Branch):
+                stack += [node.right, node.left]
+            elif node is not None:
+                yield node.key, node.value
+
+    def prove(self, key: bytes) -> SparseProof:
+        """A proof that ``key`` has its value, or that it is absent."""
+        path, node, bit, siblings = _path(key), self._top, PATH_BITS - 1, list[bytes]()
+        while isinstance(node, _Branch):
+            near, far = (node.right, node.left) if path >> bit & 1 else (node.left, node.right)
+            siblings.append(_digest(far))
+            node, bit = near, bit - 1
+        if node is None or node.path == path:
+            return SparseProof(tuple(siblings), b"", b"")
+        return SparseProof(
+            tuple(siblings), node.path.to_bytes(32, "big"), _value_hash(encode(node.value))
+        )
+
+
+def verify_included(root: Digest, key: bytes, value: bytes, proof: SparseProof) -> None:
+    """Raise ``BrokenPromise`` unless ``key`` holds the value encoded as ``value`` under ``root``."""
+    if proof.other_path or proof.other_value_hash:
+        raise BrokenPromise("a proof of absence where one of presence was promised")
+    path = _path(key)
+    _check(root, path, _leaf_digest(path.to_bytes(32, "big"), _value_hash(value)), proof)
+
+
+def verify_absent(root: Digest, key: bytes, proof: SparseProof) -> None:
+    """Raise ``BrokenPromise`` unless ``key`` is absent under ``root``."""
+    path, found = _path(key), bytes(NO_DIGEST)
+    if proof.other_path:
+        other = int.from_bytes(proof.other_path, "big")
+        shared = PATH_BITS - len(proof.siblings)
+        if len(proof.other_path) != 32 or len(proof.other_value_hash) != 32 or other == path:
+            raise BrokenPromise("not a proof of absence")
+        if shared < 0 or other >> shared != path >> shared:
+            raise BrokenPromise("the other leaf does not stand in the way")
+        found = _leaf_digest(proof.other_path, proof.other_value_hash)
+    elif proof.other_value_hash:
+        raise BrokenPromise("not a proof of absence")
+    _check(root, path, found, proof)
+
+
+def _check(root: Digest, path: int, found: bytes, proof: SparseProof) -> None:
+    depth = len(proof.siblings)
+    if depth > PROOF_SIBLINGS_MAX or any(len(sibling) != 32 for sibling in proof.siblings):
+        raise BrokenPromise("a proof of the wrong shape")
+    for level, sibling in zip(range(depth - 1, -1, -1), reversed(proof.siblings), strict=True):
+        right = path >> (PATH_BITS - 1 - level) & 1
+        found = _inner_digest(sibling, found) if right else _inner_digest(found, sibling)
+    if found != root:
+        raise BrokenPromise("a proof that does not lead to its root")
+
+
+def _edited(node: "_Node[V]", edits: Mapping[int, _Leaf[V] | None], bit: int) -> "_Node[V]":
+    """``node`` after ``edits``; ``bit`` is the bit of the path that decides at this depth."""
+    if not edits:
+        return node
+    if not isinstance(node, _Branch):
+        leaves = [leaf for leaf in edits.values() if leaf is not None]
+        if node is not None and node.path not in edits:
+            leaves.append(node)
+        return _built(leaves, bit)
+    zeros = {path: leaf for path, leaf in edits.items() if not path >> bit & 1}
+    ones = {path: leaf for path, leaf in edits.items() if path >> bit & 1}
+    return _joined(_edited(node.left, zeros, bit - 1), _edited(node.right, ones, bit - 1))
+
+
+def _built(leaves: list[_Leaf[V]], bit: int) -> "_Node[V]":
+    if len(leaves) < 2:
+        return leaves[0] if leaves else None
+    zeros = [leaf for leaf in leaves if not leaf.path >> bit & 1]
+    ones = [leaf for leaf in leaves if leaf.path >> bit & 1]
+    return _joined(_built(zeros, bit - 1), _built(ones, bit - 1))
+
+
+def _joined(left: "_Node[V]", right: "_Node[V]") -> "_Node[V]":
+    if left is None and not isinstance(right, _Branch):
+        return right
+    if right is None and not isinstance(left, _Branch):
+        return left
+    return _Branch(left, right)
+
+
+def _size(node: "_Node[V]") -> int:
+    return node.size if isinstance(node, _Branch) else int(node is not None)
+
+
+def _digest(node: "_Node[V]") -> bytes:
+    return NO_DIGEST if node is None else node.digest
+
+
+def _path(key: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(b"\x04" + key).digest(), "big")
+
+
+def _value_hash(value: bytes) -> bytes:
+    return hashlib.sha256(b"\x05" + value).digest()
+
+
+def _leaf_digest(path: bytes, value_hash: bytes) -> bytes:
+    return hashlib.sha256(b"\x06" + path + value_hash).digest()
+
+
+def _inner_digest(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x07" + left + right).digest()

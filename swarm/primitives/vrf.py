@@ -1,0 +1,120 @@
+"""Draw verifiable dice: a proof that one key, and only that key, could have drawn them.
+
+Core: pure functions. Door: pynacl.
+
+ECVRF-EDWARDS25519-SHA512-TAI of RFC 9381 (suite 3), on libsodium's group operations. The proof is unique:
+a leader cannot try several and keep the one it likes. Hashing to the curve takes a number of tries that
+depends on the input, which is public here.
+"""
+
+import hashlib
+
+import nacl.bindings
+import nacl.exceptions
+
+from swarm.errors import BadSignature
+from swarm.primitives.crypto import PEER_BYTES, SecretKey
+from swarm.types import PeerId
+
+PROOF_BYTES = 80
+OUTPUT_BYTES = 64
+_CHALLENGE_BYTES = 16
+_SUITE = b"\x03"
+_FIELD = 2**255 - 19
+_ORDER = 2**252 + 27742317777372353535851937790883648493
+_D = -121665 * pow(121666, -1, _FIELD) % _FIELD
+"""The curve is -x^2 + y^2 = 1 + d x^2 y^2."""
+_TRIES_MAX = 256
+"""One byte of counter; each try fails half of the time."""
+
+
+def prove(secret: SecretKey, alpha: bytes) -> bytes:
+    """Return the 80-byte proof of ``secret`` over ``alpha`` (RFC 9381 section 5.1)."""
+    expanded = hashlib.sha512(secret.seed).digest()
+    scalar = bytearray(expanded[:32])
+    scalar[0] &= 248
+    scalar[31] = scalar[31] & 127 | 64
+    private = int.from_bytes(scalar, "little")
+    base = _hash_to_curve(secret.peer, alpha)
+    gamma = _times(private, base)
+    nonce = int.from_bytes(hashlib.sha512(expanded[32:] + base).digest(), "little") % _ORDER
+    commitment = nacl.bindings.crypto_scalarmult_ed25519_base_noclamp(_scalar(nonce))
+    challenge = _challenge(secret.peer, base, gamma, commitment, _times(nonce, base))
+    response = (nonce + challenge * private) % _ORDER
+    return gamma + challenge.to_bytes(_CHALLENGE_BYTES, "little") + _scalar(response)
+
+
+def verify(peer: PeerId, alpha: bytes, proof: bytes) -> bytes:
+    """Return the 64-byte output of a proof (section 5.3); raise ``BadSignature`` if it is not ``peer``'s."""
+    if len(proof) != PROOF_BYTES or len(peer) != PEER_BYTES:
+        raise BadSignature(f"a VRF proof has {PROOF_BYTES} bytes and a key {PEER_BYTES}")
+    gamma, challenge = proof[:32], int.from_bytes(proof[32:48], "little")
+    response = int.from_bytes(proof[48:], "little")
+    # is_valid_point also refuses small orders: such a key could give any output it likes (section 5.4.5).
+    if response >= _ORDER or not nacl.bindings.crypto_core_ed25519_is_valid_point(peer):
+        raise BadSignature("a VRF proof out of range")
+    if not _is_on_curve(gamma):
+        raise BadSignature("a VRF proof that is not a point")
+    try:
+        base = _hash_to_curve(peer, alpha)
+        from_key = _minus(
+            nacl.bindings.crypto_scalarmult_ed25519_base_noclamp(_scalar(response)),
+            _times(challenge, peer),
+        )
+        from_base = _minus(_times(response, base), _times(challenge, gamma))
+    except nacl.exceptions.CryptoError:
+        # libsodium refuses what multiplies to the identity: no honest prover meets it but by 2^-252.
+        raise BadSignature("a VRF proof at infinity") from None
+    if _challenge(peer, base, gamma, from_key, from_base) != challenge:
+        raise BadSignature("a VRF proof that does not verify")
+    return output(proof)
+
+
+def output(proof: bytes) -> bytes:
+    """The 64-byte output of a proof already known to be good (section 5.2)."""
+    return hashlib.sha512(_SUITE + b"\x03" + _times_eight(proof[:32]) + b"\x00").digest()
+
+
+def _hash_to_curve(peer: PeerId, alpha: bytes) -> bytes:
+    """Try and increment (section 5.4.1.1), then clear the cofactor."""
+    for counter in range(_TRIES_MAX):
+        text = _SUITE + b"\x01" + peer + alpha + bytes([counter]) + b"\x00"
+        candidate = hashlib.sha512(text).digest()[:32]
+        if _is_on_curve(candidate):
+            return _times_eight(candidate)
+    raise AssertionError("256 coins fell on the same side")
+
+
+def _is_on_curve(point: bytes) -> bool:
+    """Whether 32 bytes decompress to a point, of any order (RFC 8032 section 5.1.3)."""
+    y = int.from_bytes(point, "little") & ((1 << 255) - 1)
+    if y >= _FIELD:
+        return False
+    u, v = (y * y - 1) % _FIELD, (_D * y * y + 1) % _FIELD
+    if u == 0:
+        return point[31] < 128
+    # u/v is a square exactly when u*v is: no division.
+    return pow(u * v, (_FIELD - 1) // 2, _FIELD) == 1
+
+
+def _challenge(*points: bytes) -> int:
+    text = _SUITE + b"\x02" + b"".join(points) + b"\x00"
+    return int.from_bytes(hashlib.sha512(text).digest()[:_CHALLENGE_BYTES], "little")
+
+
+def _times(factor: int, point: bytes) -> bytes:
+    return nacl.bindings.crypto_scalarmult_ed25519_noclamp(_scalar(factor % _ORDER), point)
+
+
+def _times_eight(point: bytes) -> bytes:
+    for _ in range(3):
+        point = nacl.bindings.crypto_core_ed25519_add(point, point)
+    return point
+
+
+def _minus(left: bytes, right: bytes) -> bytes:
+    return nacl.bindings.crypto_core_ed25519_sub(left, right)
+
+
+def _scalar(number: int) -> bytes:
+    return number.to_bytes(32, "little")

@@ -1,0 +1,354 @@
+"""A ledger in one process: real keys, real blocks, real certificates, no consensus and no network.
+
+Core: a function of its arguments. Simulations, dry runs and the tests of every room that reads a state
+stand on it; the keys are made from small numbers and protect nothing.
+
+A segment to be checked, and what its solver and its verifiers would say, for tests and simulations.
+
+pure functions on a rehearsal. The leaves are made up, but they hash to their commit as real ones do.
+"""
+
+from dataclasses import dataclass, replace
+
+from swarm.config.spec import (
+    NANO,
+    CheckSpec,
+    DataSpec,
+    DeadlineSpec,
+    Genesis,
+    GenesisAccount,
+    ModelSpec,
+    OptimizerSpec,
+    OuterSpec,
+    RunSpec,
+    WireSpec,
+)
+from swarm.errors import UsageError
+from swarm.ledger.blocks import (
+    FINALIZE,
+    VOTE_PURPOSES,
+    Block,
+    Certificate,
+    block_digest,
+    vote_parts,
+)
+from swarm.ledger.chain import Head, compose_block, extend, genesis_head
+from swarm.ledger.state.records import Run, SegmentRecord
+from swarm.ledger.state.state import State
+from swarm.ledger.transactions import (
+    STATE_COMPONENTS,
+    TOKENS_COMPONENT,
+    Body,
+    CommitSegment,
+    DataRequest,
+    DisputeVote,
+    Opening,
+    OpenRun,
+    Report,
+    RevealSegment,
+    SeatStatement,
+    TokensOpening,
+    VerifyCommit,
+    VerifyReveal,
+    sign_transaction,
+)
+from swarm.ledger.transition.accounts import sufficient_fee
+from swarm.ledger.transition.checks import tokens_component
+from swarm.ledger.transition.runs import boundary_height
+from swarm.ledger.transition.sampling import check_eligible, drawn_window, prove_draw
+from swarm.primitives.codec import encode
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import step_leaf_digest, trace_commit, trace_root, verify_commit
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.primitives.merkle import merkle_proof, merkle_root
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex, View
+
+BALANCE = Amount(1_000_000)
+STAKE = Amount(1_000)
+
+
+def rehearsal_key(number: int) -> SecretKey:
+    """Key number ``number``: the same everywhere, and therefore worth nothing."""
+    return SecretKey.from_seed(digest("rehearsal-key", number.to_bytes(8, "big")))
+
+
+def small_run_spec(**changes: object) -> RunSpec:
+    """Two stages of up to three replicas, six rounds of four blocks."""
+    spec = RunSpec(
+        name="rehearsal",
+        model=ModelSpec(256, 32, 2, 2, 2, 64, 32, 10_000, 10_000),
+        num_stages=2,
+        replicas_max=3,
+        microbatch_size=2,
+        microbatches_per_step=4,
+        inner_steps_max=50,
+        round_blocks=4,
+        rounds=6,
+        checkpoint_rounds=2,
+        optimizer=OptimizerSpec(
+            beta1_nano=NANO * 9 // 10,
+            beta2_nano=NANO * 95 // 100,
+            eps_nano=10,
+            weight_decay_nano=NANO // 10,
+            clip_norm_nano=NANO,
+            learning_rates_nano=(1_000_000,),
+            learning_rate_stride=1,
+        ),
+        outer=OuterSpec(
+            alpha_nano=NANO // 2,
+            beta_nano=NANO * 7 // 10,
+            gamma_nano=NANO * 7 // 10,
+            alpha_ramp_rounds=1,
+            age_weights_nano=(NANO, NANO // 2),
+            fragments=2,
+            pull_only_rounds=1,
+            num_retries=1,
+            codec="int8",
+        ),
+        wire=WireSpec("bf16"),
+        data=DataSpec("bytes", digest("rehearsal", b"train"), 1 << 20, digest("x", b""), 1 << 16),
+        deadlines=DeadlineSpec(1_000, 300, 2_000),
+        checks=CheckSpec(NANO, 10, 120),
+        numerics="native",
+        seed=0,
+        init_root=digest("rehearsal", b"init"),
+    )
+    return changed(spec, **changes)
+
+
+def rehearsal_genesis(num_accounts: int, num_validators: int, **changes: object) -> Genesis:
+    """A genesis in which the first keys have accounts, and the first of these vote."""
+    peers = [rehearsal_key(i).peer for i in range(num_accounts)]
+    genesis = Genesis(
+        name="rehearsal",
+        accounts=tuple(GenesisAccount(peer, BALANCE, STAKE) for peer in sorted(peers)),
+        validators=tuple(sorted(peers[:num_validators])),
+        block_interval_ms=1_000,
+        epoch_blocks=60,
+        beacon_delay=2,
+        unbonding_epochs=3,
+        stake_segments=60,
+        fee_min=Amount(2),
+        fee_per_byte_nano=NANO // 100,
+        seed=bytes(32),
+    )
+    return changed(genesis, **changes)
+
+
+class InMemoryLedger:
+    """A chain of final blocks, extended by hand."""
+
+    def __init__(self, num_accounts: int = 4, num_validators: int = 1, **changes: object) -> None:
+        self.genesis = rehearsal_genesis(num_accounts, num_validators, **changes)
+        self.head: Head = genesis_head(self.genesis)
+        self.links: list[tuple[Block, Certificate]] = []
+        self.keys = [rehearsal_key(i) for i in range(max(num_accounts, 32))]
+        self.num_validators = num_validators
+        self.ends: dict[Digest, tuple[bytes, int]] = {}
+        """The rehearsed states that a segment may go on from: what they are made of, and their tokens."""
+
+    @property
+    def state(self) -> State:
+        """The latest state."""
+        return self.head.state
+
+    def key_of(self, peer: bytes) -> SecretKey:
+        """The secret of a peer of this rehearsal."""
+        return next(key for key in self.keys if key.peer == peer)
+
+    def sign(self, key: SecretKey, body: Body, **envelope: int) -> bytes:
+        """An encoded transaction with the next nonce and enough fee, unless ``envelope`` says else."""
+        if isinstance(body, SeatStatement):
+            return sign_transaction(key, self.state.chain, body, **envelope)
+        given = {
+            "nonce": self.state.account(key.peer).nonce + 1,
+            "fee": sufficient_fee(self.state.params, body),
+            "expiry": self.state.height + self.genesis.epoch_blocks // 2,
+        }
+        return sign_transaction(key, self.state.chain, body, **{**given, **envelope})
+
+    def block(self, *transactions: bytes) -> State:
+        """Make the next block, check it as a stranger would, and make it final."""
+        leader = self.keys[self.state.height % self.num_validators]
+        view = View(self.state.height + 1)
+        block, _ = compose_block(self.head, transactions, leader, view)
+        self.head = extend(self.head, block)
+        self.links.append((block, self.certificate(block)))
+        return self.state
+
+    def certificate(self, block: Block) -> Certificate:
+        """Every validator's vote to finalize ``block``."""
+        view, name = block.header.view, block_digest(block.header)
+        parts = vote_parts(self.state.chain, view, name)
+        voters = [self.key_of(validator.peer) for validator in self.state.validators]
+        votes = tuple(key.sign(VOTE_PURPOSES[FINALIZE], *parts) for key in voters)
+        return Certificate(FINALIZE, view, name, (1 << len(voters)) - 1, votes)
+
+    def empty_blocks(self, count: int) -> State:
+        """Make blocks without transactions."""
+        for _ in range(count):
+            self.block()
+        return self.state
+
+    def open_run(self, spec: RunSpec, *, escrow: int = 10_000) -> Run:
+        """Open a run of key 0."""
+        self.block(self.sign(self.keys[0], OpenRun(encode(spec), Amount(escrow))))
+        return self.state.run(RunIndex(self.state.globals.num_runs))
+
+    def reach_round(self, run: Run, round_: int) -> Run:
+        """Make empty blocks up to the boundary of a round."""
+        self.empty_blocks(boundary_height(run, round_) - self.state.height)
+        return self.state.run(run.index)
+
+    def commit(
+        self, run: Run, round_: int, stage: int, seat: int, **changes: object
+    ) -> CommitSegment:
+        """What the holder of a seat would say after a round, continuing where it was."""
+        rounds = [RoundIndex(info.round) for info in self.state.run(run.index).rounds]
+        known = [
+            segment.end_root
+            for earlier in rounds
+            if earlier < round_
+            for segment in self.state.segments(self.state.run(run.index), earlier)
+            if (segment.stage, segment.seat) == (stage, seat)
+        ]
+        start = known[-1] if known else run.spec.init_root
+        name = encode((run.index, round_, stage, seat))
+        body = CommitSegment(
+            run=run.index,
+            round=RoundIndex(round_),
+            stage=StageIndex(stage),
+            seat=seat,
+            incarnation=0,
+            start_root=start,
+            end_root=digest("end", name),
+            trace_commit=digest("trace", name),
+            inbox_root=digest("in", name),
+            outbox_root=digest("out", name),
+            gossip_root=digest("gossip", name),
+            num_steps=10,
+            tokens=5_000,
+        )
+        return changed(body, **changes)
+
+    def commit_all(self, run: Run, round_: int) -> tuple[bytes, ...]:
+        """Signed commits of the whole roster of a round."""
+        info = next(i for i in self.state.run(run.index).rounds if i.round == round_)
+        return tuple(
+            self.sign(self.key_of(seat.peer), self.commit(run, round_, seat.stage, seat.index))
+            for roster in info.seats
+            for seat in roster
+        )
+
+
+SALT = bytes(range(32))
+
+
+@dataclass(frozen=True)
+class CheckedSegment:
+    """What a solver knows about one of its segments."""
+
+    commit: CommitSegment
+    leaves: tuple[Digest, ...]
+    openings: tuple[Opening, ...]
+    tokens: tuple[TokensOpening, TokensOpening]
+
+    def reveal(self, **changes: object) -> RevealSegment:
+        """What the solver shows."""
+        c = self.commit
+        shown = SALT, self.leaves, self.openings, self.tokens
+        return changed(RevealSegment(c.run, c.round, c.stage, c.seat, *shown), **changes)
+
+    def window(self, index: int) -> tuple[tuple[Digest, ...], Digest]:
+        """Leaves and end root of a window."""
+        bounds = [0, *(opening.leaf for opening in self.openings[1:]), len(self.leaves)]
+        ends = [*(opening.state_root for opening in self.openings[1:]), self.commit.end_root]
+        return self.leaves[bounds[index] : bounds[index + 1]], ends[index]
+
+    def with_lie(self, window: int) -> "CheckedSegment":
+        """The same segment, but for one leaf of a window."""
+        bounds = [*(opening.leaf for opening in self.openings), len(self.leaves)]
+        wrong = bounds[window + 1] - 1
+        leaves = list(self.leaves)
+        leaves[wrong] = digest("lie", leaves[wrong])
+        commit = changed(self.commit, trace_commit=trace_commit(trace_root(leaves), SALT))
+        return replace(self, commit=commit, leaves=tuple(leaves))
+
+    def record(self, state: State) -> SegmentRecord:
+        """What the ledger holds; raise ``UsageError`` if it has forgotten, or not heard."""
+        c = self.commit
+        found = state.segment(c.run, c.round, c.stage, c.seat)
+        if found is None:
+            raise UsageError("this segment is not on the ledger")
+        return found
+
+    def request(self, state: State, key: SecretKey, attempt: int = 0) -> DataRequest | None:
+        """A verifier's request, if the dice drew it; raises ``InvalidStatement`` if it is not eligible."""
+        record = self.record(state)
+        check_eligible(state, record, key.peer)
+        draw, spec = record.draws[attempt], state.run(record.run).spec
+        proof = prove_draw(key, state.chain, draw, record)
+        window = drawn_window(state.chain, draw, record, spec, key.peer, proof)
+        if window is None:
+            return None
+        c = self.commit
+        return DataRequest(c.run, c.round, c.stage, c.seat, attempt, window, proof)
+
+    def answer(self, peer: PeerId, window: int) -> tuple[VerifyCommit, VerifyReveal]:
+        """What a verifier whose replay gives these leaves says, first blind and then openly."""
+        c, salt = self.commit, digest("verifier-salt", peer)
+        leaves, end = self.window(window)
+        blind = verify_commit(leaves, end, salt, peer)
+        return (
+            VerifyCommit(c.run, c.round, c.stage, c.seat, blind),
+            VerifyReveal(c.run, c.round, c.stage, c.seat, salt, leaves, end),
+        )
+
+    def vote(self, window: int, *, is_guilty: bool) -> DisputeVote:
+        """A validator's verdict."""
+        c = self.commit
+        return DisputeVote(c.run, c.round, c.stage, c.seat, window, is_guilty=is_guilty)
+
+    def report(self, window: int) -> Report:
+        """What a whistleblower says whose replay gives these leaves."""
+        c = self.commit
+        return Report(c.run, c.round, c.stage, c.seat, window, *self.window(window))
+
+
+def rehearse_segment(
+    stage: InMemoryLedger, run: Run, round_: int, stage_index: int, seat: int, **changes: object
+) -> CheckedSegment:
+    """A segment that a seat could commit: its steps, a merge before the first and one in between.
+
+    It goes on from the seat's last rehearsed segment, or from a state that nobody has committed.
+    """
+    commit = stage.commit(run, round_, stage_index, seat, **changes)
+    name = encode((commit.run, commit.round, commit.stage, commit.seat))
+    leaves, openings = [digest("merge", name)], list[Opening]()
+    for step in range(commit.num_steps):
+        mark = name + bytes([step])
+        is_first = step % run.spec.checks.window_steps == 0
+        root = digest("state", mark) if is_first else NO_DIGEST
+        if is_first:
+            openings.append(Opening(len(leaves), step, ((0, step, 1),), root, digest("mb", mark)))
+        leaves.append(step_leaf_digest(step, ((0, step, 1),), root, digest("mb", mark)))
+        if step == commit.num_steps // 2:
+            leaves.append(digest("merge", mark))
+    fragments, first = run.spec.outer.fragments, (commit.start_root, 0)
+    origin, total = stage.ends.get(commit.start_root, first)
+    start_root, start = rehearse_tokens(origin, total, fragments)
+    total += commit.tokens
+    end_root, end = rehearse_tokens(commit.end_root, total, fragments)
+    stage.ends[end_root] = commit.end_root, total
+    hidden = trace_commit(trace_root(leaves), SALT)
+    roots = {"start_root": start_root, "end_root": end_root, "trace_commit": hidden}
+    return CheckedSegment(changed(commit, **roots), tuple(leaves), tuple(openings), (start, end))
+
+
+def rehearse_tokens(name: bytes, total: int, fragments: int) -> tuple[Digest, TokensOpening]:
+    """The root of a made-up state in which a seat has seen so many tokens, and its opening."""
+    counts = (total, *[0] * fragments)
+    components = [digest("component", name, bytes([i])) for i in range(STATE_COMPONENTS)]
+    components[TOKENS_COMPONENT] = tokens_component(counts)
+    proof = merkle_proof(components, TOKENS_COMPONENT)
+    return merkle_root(components), TokensOpening(counts, proof)

@@ -1,0 +1,141 @@
+"""Take over what a sibling committed: whom to ask, what is said, and what proves that it is the sibling's own.
+
+Core: pure functions and messages.
+
+    who begins again                          a sibling that committed lately
+      StateRequest{run, stage, seat}    -->
+                                        <--   StateFound{round, hashes of the ten parts, step}, or StateMissing
+      the ledger has the root of the ten parts as the end of that seat's segment; two of them are
+      fetched as blobs, by their hashes: the slow weights and Adam's second moments
+
+What is taken over is chosen in ``lag.adopt``. Nothing is signed: the root on the ledger is the sibling's word.
+Source: docs/spec/training.md sections 4 and 6, docs/spec/protocol.md section 5 (c).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from swarm.errors import BadEncoding, BrokenPromise, PeerFault
+from swarm.primitives.codec import Message, decode
+from swarm.primitives.merkle import merkle_root
+from swarm.primitives.randomness import stream
+from swarm.training.model.optimizer import AdamState
+from swarm.training.plan import RosterSeat, RoundPlan
+from swarm.training.record.segment import COMPONENTS, number_component
+from swarm.training.terms import (
+    STEPS_MAX,
+    Catching,
+    catching_up,
+)
+from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
+
+ADOPTION_PROTOCOL = "/swarm/adopt/1"
+REQUEST_BYTES_MAX = 256
+REPLY_BYTES_MAX = 1 << 10
+"""Ten hashes and two numbers."""
+SIBLINGS_TRIED = 3
+"""Each that says nothing costs a newcomer the patience of a fetch; then it begins from a checkpoint."""
+V_COMPONENT, STEP_COMPONENT, PHI_COMPONENT = 2, 3, 4
+"""Where Adam's second moments, the step count and the slow weights stand among the parts of a state."""
+_HASH_BYTES = 32
+
+
+class StateRequest(Message, frozen=True):
+    """Ask what a seat's state was at the end of its last segment."""
+
+    run: RunIndex
+    stage: StageIndex
+    seat: int
+    """Index of the seat that is asked."""
+
+
+class StateFound(Message, frozen=True, tag=1):
+    """What it was, and that its parts are served as blobs for a while."""
+
+    round: RoundIndex
+    """Of the segment; its commit may still be on its way to the ledger."""
+    components: tuple[Digest, ...]
+    step: int
+    """Optimizer steps that the moments have seen."""
+
+
+class StateMissing(Message, frozen=True, tag=2):
+    """Nothing is given: no segment was closed here, or it is not for who asks."""
+
+
+StateReply = StateFound | StateMissing
+
+
+def decode_reply(raw: bytes) -> StateReply:
+    """Read an answer; raises ``BadEncoding``."""
+    return decode(cast("type[StateReply]", StateReply), raw, limit=REPLY_BYTES_MAX)
+
+
+def siblings_of(plan: RoundPlan, stage: StageIndex, me: PeerId) -> tuple[RosterSeat, ...]:
+    """Whom a peer asks, in order: replicas of the stage that have committed, and lately.
+
+    In an order that the dice draw for each peer: those who join together do not all ask the same one.
+    """
+    able = [
+        seat
+        for seat in plan.rosters[stage]
+        if seat.peer != me and seat.weight > 0 and catching_up(seat.lag) is Catching.TRADE
+    ]
+    dice = stream(plan.beacon, "training.siblings-asked", plan.run_digest, plan.round, stage, me)
+    return tuple(dice.shuffled(able)[:SIBLINGS_TRIED])
+
+
+def check_found(found: StateFound, end_root: Digest) -> None:
+    """Raise ``PeerFault`` unless a state is the one whose root the sibling committed."""
+    if any(len(part) != _HASH_BYTES for part in found.components):
+        raise BadEncoding("a part of a state whose hash has not 32 bytes")
+    if len(found.components) != COMPONENTS or merkle_root(found.components) != end_root:
+        raise BrokenPromise("a state that is not the one its seat committed")
+    if not 0 <= found.step <= STEPS_MAX:
+        raise BadEncoding(f"a state after {found.step} steps")
+    if number_component(found.step) != found.components[STEP_COMPONENT]:
+        raise BrokenPromise("a step count that is not the one its seat committed")
+
+
+def parts_given(components: Sequence[Digest]) -> tuple[Digest, Digest]:
+    """The hashes of the tensors that travel: (slow weights, second moments)."""
+    return components[PHI_COMPONENT], components[V_COMPONENT]
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedState:
+    """What another replica's committed state gives to one that adopts it."""
+
+    phi_P: Tensor
+    v_P: Tensor
+    """Adam's second moments."""
+    step: int
+    """Steps those moments have seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedState:
+    """A shard that starts again; the fast weights are the slow ones."""
+
+    phi_P: Tensor
+    momentum_P: Tensor
+    adam: AdamState
+
+
+def adopt(given: OfferedState, num_parameters: int) -> AdoptedState:
+    """The state to go on with; nothing is shared with ``given``.
+
+    Raises ``PeerFault`` for tensors of another shape, values that are not finite, negative second moments or
+    a step count that no run reaches.
+    """
+    for tensor_P in (given.phi_P, given.v_P):
+        if tensor_P.shape != (num_parameters,) or not bool(torch.isfinite(tensor_P).all()):
+            raise PeerFault("a state of another shape, or not finite")
+    if bool((given.v_P < 0).any()) or not 0 <= given.step <= STEPS_MAX:
+        raise PeerFault("second moments that no optimizer has")
+    moments = AdamState(torch.zeros(num_parameters), given.v_P.float().clone(), given.step)
+    return AdoptedState(given.phi_P.float().clone(), torch.zeros(num_parameters), moments)

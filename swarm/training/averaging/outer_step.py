@@ -1,0 +1,253 @@
+"""Apply the outer step to one fragment, or decline the partner that would take it too far.
+
+Core: arithmetic on slices; new tensors out. Source: docs/spec/training.md section 3.
+Legend: F values of the fragment.
+
+The outer step: one fragment of two replicas moves towards one, by NoLoCo.
+
+arithmetic on slices of flat vectors; new tensors out, nothing written in place.
+
+phi are the slow weights, theta the fast ones after the inner steps, m the outer momentum:
+
+    target = (1 - w) theta + w theta_hat
+    m     <- alpha m + beta (target - phi)
+    phi   <- phi + m
+    theta <- phi + (theta_now - theta_snapshot)
+
+This one-tensor form is gamma = beta. With the partner's phi as well (needed for another gamma),
+m <- alpha m + beta (target - slow) + gamma (slow - phi) with slow = (1 - w) phi + w phi_hat.
+The rounds of consensus at the end of a run (gossip/pairing.py) set phi <- target and m <- 0: alpha 0, beta 1,
+without the rounding of phi + (target - phi), so that all replicas end with one hash.
+Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911). Legend: F values of one fragment.
+
+A fragment on its way into an outer step: what is offered, and what is applied.
+
+pure data. Legend: P values of the fragment.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swarm.config.spec import NANO, OuterSpec
+from swarm.errors import PeerFault, UsageError
+from swarm.gossip.trade.messages import Offer, Receipt
+from swarm.training.record.segment import are_finite
+from swarm.types import Bytes, Digest, PeerId
+
+WEIGHT_MIN_NANO = NANO // 4
+WEIGHT_MAX_NANO = NANO // 2
+"""A partner counts for at least a quarter, and never for more than oneself, before ageing."""
+
+
+@dataclass(frozen=True, slots=True)
+class OuterState:
+    """The slow half of one fragment; it stays float32."""
+
+    phi_F: Tensor
+    momentum_F: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """What arrived from the partner: ``phi_F`` only in the two-tensor form, which it chooses."""
+
+    theta_F: Tensor
+    weight: float
+    phi_F: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OuterScalars:
+    """The numbers of one outer step."""
+
+    alpha: float
+    beta: float
+    gamma: float
+
+
+PRESETS = {
+    "noloco": OuterScalars(0.5, 0.7, 0.7),
+    "diloco": OuterScalars(0.3, 0.7, 0.7),
+    "gossip": OuterScalars(0.0, 1.0, 1.0),
+}
+"""Good numbers by the name of their method; diloco's belong to an all-reduce (testing/baselines.py)."""
+
+
+def stability_bound(alpha: float) -> float:
+    """Pairs converge iff 0 < gamma < this: 2 (1 - alpha^2), from the exact second moment."""
+    return 2.0 * (1.0 - alpha * alpha)
+
+
+def outer_scalars(spec: OuterSpec, round_index: int) -> OuterScalars:
+    """The numbers of a round: alpha ramps from 0 over the first ``alpha_ramp_rounds``."""
+    ramp = spec.alpha_ramp_rounds
+    reached_nano = spec.alpha_nano * min(round_index, ramp) // ramp if ramp else spec.alpha_nano
+    return OuterScalars(reached_nano / NANO, spec.beta_nano / NANO, spec.gamma_nano / NANO)
+
+
+def weight_nano(
+    my_tokens: int, partner_tokens: int, lag_rounds: int, age_weights_nano: tuple[int, ...]
+) -> int:
+    """The partner's share w in billionths: by tokens since the last trade, then by its lag.
+
+    A lag past the table gives 0, which makes a solo step. For a partner that only pulls, do not ask: w is 0.
+    Raises ``UsageError`` for a negative argument.
+    """
+    if min(my_tokens, partner_tokens, lag_rounds) < 0:
+        raise UsageError("tokens and lags are counted from 0")
+    total = my_tokens + partner_tokens
+    share = NANO * partner_tokens // total if total else WEIGHT_MAX_NANO
+    share = min(max(share, WEIGHT_MIN_NANO), WEIGHT_MAX_NANO)
+    age = age_weights_nano[lag_rounds] if lag_rounds < len(age_weights_nano) else 0
+    return share * age // NANO
+
+
+def outer_step(
+    state: OuterState, theta_F: Tensor, partner: Partner | None, scalars: OuterScalars
+) -> OuterState:
+    """The next slow half; ``theta_F`` is the snapshot that was offered. No partner, or w = 0: solo.
+
+    Raises ``PeerFault`` when a partner's tensor has another shape or is not finite, ``UsageError`` when
+    gamma needs a partner's phi that is not there.
+    """
+    target_F, slow_F = theta_F, state.phi_F
+    if partner is not None and partner.weight > 0.0:
+        target_F = _mixed(theta_F, partner.theta_F, partner.weight)
+        if partner.phi_F is not None:
+            slow_F = _mixed(state.phi_F, partner.phi_F, partner.weight)
+        elif scalars.gamma != scalars.beta:
+            raise UsageError("gamma differs from beta: the partner's slow weights are needed")
+    momentum_F = state.momentum_F * scalars.alpha + (target_F - slow_F) * scalars.beta
+    if slow_F is not state.phi_F:
+        momentum_F = momentum_F + (slow_F - state.phi_F) * scalars.gamma
+    return OuterState(state.phi_F + momentum_F, momentum_F)
+
+
+def consensus_step(theta_F: Tensor, partner: Partner | None) -> OuterState:
+    """One round of consensus: the weighted mean is the new phi, and nothing is carried on.
+
+    Partners whose weights add up to one get the same bits. Raises ``PeerFault`` like ``outer_step``.
+    """
+    target_F = theta_F
+    if partner is not None and partner.weight > 0.0:
+        _check(theta_F, partner.theta_F)
+        theirs = round(partner.weight * NANO)
+        # Each share from its own integer: 1 - w, rounded, is not the weight of the other side.
+        target_F = theta_F * ((NANO - theirs) / NANO) + partner.theta_F * (theirs / NANO)
+        target_F = partner.theta_F.clone() if theirs == NANO else target_F
+    return OuterState(target_F, torch.zeros_like(target_F))
+
+
+def advanced(phi_F: Tensor, theta_now_F: Tensor, theta_snapshot_F: Tensor) -> Tensor:
+    """The fast weights after an outer step: what inner steps moved since the snapshot is kept."""
+    return phi_F + (theta_now_F - theta_snapshot_F)
+
+
+def _mixed(mine_F: Tensor, theirs_F: Tensor, weight: float) -> Tensor:
+    _check(mine_F, theirs_F)
+    # Not lerp: its rounding differs between SIMD widths.
+    return mine_F * (1.0 - weight) + theirs_F * weight
+
+
+def _check(mine_F: Tensor, theirs_F: Tensor) -> None:
+    if theirs_F.shape != mine_F.shape or not bool(torch.isfinite(theirs_F).all()):
+        raise PeerFault("a fragment of another shape, or not finite")
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentSnapshot:
+    """A fragment as it stood between two steps: what is offered and what the merge starts from."""
+
+    fragment: int
+    theta_P: Tensor
+    anchor_P: Tensor
+    anchor_root: Digest
+    tokens: int
+    step: int
+    phi_P: Tensor
+    """The slow weights, which move only when this fragment is merged."""
+    residual_P: Tensor
+    """What int4 has not said so far of all that travels; empty in a run that never trades in int4."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFragment:
+    """What the partner sent, as it was signed: who checks the merge starts from this."""
+
+    offer: Offer
+    payload: Bytes
+    """The quantized bytes, before zstandard."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentFragment:
+    """An int4 payload of ours that its taker has acknowledged: only then the residual moves."""
+
+    receipt: Receipt
+    """Signed by the partner; it names ``Merge.my_payload``."""
+    residual_P: Tensor
+    """What that payload left unsaid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One outer step of one fragment; ``theta_hat_P`` is None for a step alone."""
+
+    snapshot: FragmentSnapshot
+    theta_hat_P: Tensor | None
+    weight_nano: int
+    scalars: OuterScalars
+    partner: PeerId | None
+    partner_seat: int
+    my_payload: Digest
+    partner_payload: Digest
+    received: ReceivedFragment | None = None
+    """None alone."""
+    phi_hat_P: Tensor | None = None
+    """The partner's slow weights, in a run that trades them."""
+    sent: SentFragment | None = None
+    """None where the residual stays as it was: no int4, or no receipt. A step alone may have it."""
+    is_consensus: bool = False
+    """Of a round at the end of the run: phi becomes the mean, and nothing is carried on."""
+
+
+MERGED_MAX = 2.0**30
+"""No weight of a model that learns is near it: a partner that would take us there is declined."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOutcome:
+    """What one fragment is after its outer step."""
+
+    slow: OuterState
+    theta_F: Tensor
+    weight_nano: int
+    """The partner's; 0 when it was declined."""
+
+
+def apply_merge(merge: Merge, slow: OuterState, theta_now_F: Tensor) -> MergeOutcome:
+    """The outer step of docs/spec/training.md section 3, between two optimizer steps.
+
+    A partner that would take a value past ``MERGED_MAX`` is declined: its weight is 0. Raises ``PeerFault``
+    for what it sent in another shape or not finite.
+    """
+    partner, weight_nano = None, merge.weight_nano
+    if merge.theta_hat_P is not None:
+        partner = Partner(merge.theta_hat_P, weight_nano / NANO, merge.phi_hat_P)
+    done = _stepped(merge, slow, theta_now_F, partner, weight_nano)
+    tensors = (done.slow.phi_F, done.slow.momentum_F, done.theta_F)
+    if partner is not None and not are_finite(*tensors, bound=MERGED_MAX):
+        return _stepped(merge, slow, theta_now_F, None, 0)
+    return done
+
+
+def _stepped(
+    merge: Merge, slow: OuterState, now_F: Tensor, partner: Partner | None, weight_nano: int
+) -> MergeOutcome:
+    if merge.is_consensus:
+        slow = consensus_step(merge.snapshot.theta_P, partner)
+    else:
+        slow = outer_step(slow, merge.snapshot.theta_P, partner, merge.scalars)
+    return MergeOutcome(slow, advanced(slow.phi_F, now_F, merge.snapshot.theta_P), weight_nano)

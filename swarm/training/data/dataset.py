@@ -1,0 +1,254 @@
+"""What a dataset is: two token files, the tokenizer they were made with, and a manifest that names them.
+
+Core: pure functions. Source: docs/spec/data.md.
+
+A manifest names no paths: the files of a dataset have fixed names in its folder, so whoever wrote a manifest
+cannot point anywhere else.
+
+Which documents are trained on, which are held out, and which are left out.
+
+pure functions and one small machine.
+
+Documents are named by their hash and dealt in the order of their names, so the order in which they were found
+does not matter, a document that is there twice counts once, and a limit takes a fair sample.
+"""
+
+import re
+from collections.abc import Mapping
+
+from swarm.config.bounds import BOUNDS, TOKEN_BYTES, TOKENIZERS, token_dtype
+from swarm.config.spec import DataSpec
+from swarm.errors import BadConfig, BadEncoding, VerificationFailed
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, tensor_root
+from swarm.primitives.crypto import digest
+from swarm.types import NO_DIGEST, Digest
+
+FORMAT = 1
+"""Of a manifest; another number is another format."""
+MANIFEST_FILE = "manifest.bin"
+TRAIN_FILE = "train.bin"
+HELDOUT_FILE = "heldout.bin"
+TOKENIZER_FILE = "tokenizer.json"
+DATASET_FILES = (MANIFEST_FILE, TRAIN_FILE, HELDOUT_FILE, TOKENIZER_FILE)
+"""What a folder of a dataset holds; the last only if it was not made from bytes."""
+MANIFEST_BYTES_MAX = 2 << 20
+"""Two lists of 16,384 hashes: two halves of 16 GiB."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A dataset of a home; anything else is a path."""
+_HASH_BYTES = 32
+_HINT = "swarm data build it again"
+
+
+class TokenFile(Message, frozen=True):
+    """One half of a dataset: the blob it is for peers, and its chunks."""
+
+    root: Digest
+    """``tensors.tensor_hash``: the name of the blob."""
+    num_bytes: int
+    hashes: bytes
+    """32 bytes for each 1 MiB chunk, also if there is one."""
+
+    @property
+    def num_chunks(self) -> int:
+        """How many chunks there are."""
+        return -(-self.num_bytes // TENSOR_CHUNK_BYTES)
+
+    def chunk_hash(self, index: int) -> bytes:
+        """The digest of chunk ``index``."""
+        return self.hashes[_HASH_BYTES * index : _HASH_BYTES * (index + 1)]
+
+
+class DatasetManifest(Message, frozen=True):
+    """What a dataset holds. It follows from the text and the settings alone, and so does its hash."""
+
+    format: int
+    tokenizer: str
+    """``bytes``, or ``file`` for that beside it."""
+    tokenizer_root: Digest
+    """Of the tokenizer's file; nothing for bytes."""
+    dtype: str
+    num_token_ids: int
+    separator: int
+    """The id that ends every document."""
+    heldout_every: int
+    num_documents: int
+    """Different documents in both halves."""
+    train: TokenFile
+    heldout: TokenFile
+
+    @property
+    def digest(self) -> Digest:
+        """The hash of the dataset."""
+        return digest("dataset", encode(self))
+
+    @property
+    def halves(self) -> tuple[tuple[str, TokenFile], ...]:
+        """Both token files, with their names in the folder."""
+        return ((TRAIN_FILE, self.train), (HELDOUT_FILE, self.heldout))
+
+    def num_tokens(self, half: TokenFile) -> int:
+        """Tokens in one of the halves."""
+        return half.num_bytes // TOKEN_BYTES[self.dtype]
+
+
+def read_manifest(raw: bytes) -> DatasetManifest:
+    """Decode and check a manifest; raises ``BadConfig`` unless every part of it fits every other."""
+    try:
+        manifest = decode(DatasetManifest, raw, limit=MANIFEST_BYTES_MAX)
+    except BadEncoding as error:
+        raise BadConfig(f"not the manifest of a dataset: {error}", hint=_HINT) from None
+    fault = _fault(manifest)
+    if fault:
+        raise BadConfig(f"not the manifest of a dataset: {fault}", hint=_HINT)
+    return manifest
+
+
+def data_spec(manifest: DatasetManifest) -> DataSpec:
+    """What a run says of this dataset."""
+    train, heldout = manifest.train, manifest.heldout
+    return DataSpec(
+        tokenizer=manifest.tokenizer,
+        train_root=train.root,
+        train_bytes=train.num_bytes,
+        heldout_root=heldout.root,
+        heldout_bytes=heldout.num_bytes,
+        dtype=manifest.dtype,
+        num_token_ids=manifest.num_token_ids,
+        tokenizer_root=manifest.tokenizer_root,
+    )
+
+
+def check_hash(
+    manifest: DatasetManifest, pinned: str, where: str, others: Mapping[str, str]
+) -> None:
+    """Raise ``VerificationFailed`` unless a dataset has the hash (hex) that a run file pins; "" takes any.
+
+    ``others`` are known datasets by hash: one that has it is the nearest remedy.
+    """
+    found = manifest.digest.hex()
+    if pinned in ("", found):
+        return
+    build = "swarm data build it again from the same text, or ask whoever pinned it for the folder"
+    raise VerificationFailed(
+        f"the dataset {where} has the hash {found}, and the run file asks for {pinned}",
+        hint=f'dataset = "{others[pinned]}" under [data]' if pinned in others else build,
+    )
+
+
+def check_same(manifest: DatasetManifest, spec: DataSpec, where: str) -> None:
+    """Raise ``VerificationFailed``, naming both hashes, unless a dataset is the one that a run trains on."""
+    mine = data_spec(manifest)
+    if mine == spec:
+        return
+    parts = (
+        (TRAIN_FILE, mine.train_root, spec.train_root),
+        (HELDOUT_FILE, mine.heldout_root, spec.heldout_root),
+        (TOKENIZER_FILE, mine.tokenizer_root, spec.tokenizer_root),
+    )
+    wrong = [
+        f"its {name} is {a.hex()}, and the run's is {b.hex()}" for name, a, b in parts if a != b
+    ]
+    raise VerificationFailed(
+        f"the dataset {where} is not that of the run:"
+        f" {wrong[0] if wrong else 'the files are the same, and the run misnames their sizes or ids'}",
+        hint="join without --dataset: the text then comes from other peers",
+    )
+
+
+def _fault(manifest: DatasetManifest) -> str:
+    """What is wrong; nothing if nothing is."""
+    if manifest.format != FORMAT:
+        return f"format {manifest.format} where {FORMAT} is known"
+    least, most = BOUNDS["num_token_ids"]
+    ids, is_bytes = manifest.num_token_ids, manifest.tokenizer == "bytes"
+    if not least <= ids <= most or manifest.dtype != token_dtype(ids):
+        return f"{ids} token ids as {manifest.dtype[:16]!r}"
+    faults = (
+        (manifest.tokenizer not in TOKENIZERS, "an unknown tokenizer"),
+        (len(manifest.tokenizer_root) != _HASH_BYTES, "a tokenizer's hash of another length"),
+        (is_bytes != (manifest.tokenizer_root == NO_DIGEST), "a tokenizer without its file"),
+        (is_bytes and ids != 256, f"bytes with {ids} ids"),
+        (not 0 <= manifest.separator < ids, "a separator outside the vocabulary"),
+        (manifest.heldout_every < 2 or manifest.num_documents < 2, "counts that no build writes"),
+    )
+    wrong = [fault for is_wrong, fault in faults if is_wrong]
+    wrong += [_file_fault(name, half, manifest.dtype) for name, half in manifest.halves]
+    return next((fault for fault in wrong if fault), "")
+
+
+def _file_fault(name: str, half: TokenFile, dtype: str) -> str:
+    least, most = BOUNDS["train_bytes"]
+    if not least <= half.num_bytes <= most or half.num_bytes % TOKEN_BYTES[dtype]:
+        return f"{name} of {half.num_bytes} bytes"
+    if len(half.hashes) != _HASH_BYTES * half.num_chunks or len(half.root) != _HASH_BYTES:
+        return f"{name} with the wrong number of hashes"
+    if half.num_chunks > 1 and root_of_chunks(half, dtype) != half.root:
+        return f"{name} whose chunks are not those of its root"
+    return ""
+
+
+def root_of_chunks(half: TokenFile, dtype: str) -> Digest:
+    """The root of a token file of more than one chunk, from the digests of its chunks."""
+    digests = [Digest(half.chunk_hash(index)) for index in range(half.num_chunks)]
+    shape = (half.num_bytes // TOKEN_BYTES[dtype],)
+    return tensor_root(dtype, shape, half.num_bytes, digests)
+
+
+SEPARATOR = b"\x00"
+"""Stands between two documents: text does not contain it, so a model can learn that one ends."""
+TRAIN, HELDOUT = 0, 1
+
+
+def document_name(document: bytes) -> Digest:
+    """What a document is sorted by, and known by when it comes again."""
+    return digest("corpus-file", document)
+
+
+class Split:
+    """Deals different documents, in the order of their names, to the two halves."""
+
+    def __init__(self, *, max_bytes: int, heldout_every: int) -> None:
+        self._max_bytes = self._room = max_bytes
+        self._heldout_every = heldout_every
+        self._taken = [0, 0]
+        self._place = 0
+
+    def deal(self, document: bytes) -> tuple[int, bytes] | None:
+        """(``TRAIN`` or ``HELDOUT``, the text without separators); None when it does not fit any more."""
+        place = self._place
+        self._place += 1
+        text = document.replace(SEPARATOR, b"")
+        if len(text) + len(SEPARATOR) > self._room:
+            return None
+        self._room -= len(text) + len(SEPARATOR)
+        half = HELDOUT if place % self._heldout_every == self._heldout_every - 1 else TRAIN
+        self._taken[half] += 1
+        return half, text
+
+    @property
+    def num_taken(self) -> int:
+        """Documents in both halves."""
+        return sum(self._taken)
+
+    @property
+    def num_left_out(self) -> int:
+        """Documents that did not fit."""
+        return self._place - self.num_taken
+
+    def close(self) -> None:
+        """Raise ``BadConfig`` when either half is empty."""
+        if all(self._taken):
+            return
+        found = f"{self._place} different document{'s' * (self._place != 1)}"
+        if self.num_left_out and self._place >= self._heldout_every:
+            raise BadConfig(
+                f"{found} were found, and max_bytes = {self._max_bytes} leaves room for {self.num_taken}:"
+                " too little for both halves",
+                hint="a higher max_bytes (--max-bytes)",
+            )
+        raise BadConfig(
+            f"{found} {'are' if self._place != 1 else 'is'} too few to hold out one in"
+            f" {self._heldout_every}",
+            hint="name more text, or a lower heldout_every (--heldout-every)",
+        )

@@ -1,0 +1,232 @@
+"""Read one column of text from a Parquet file, in a process of its own whose memory has a bound.
+
+Shell: starts that process and reads what it writes. Door: pyarrow, which only that process imports.
+
+A Parquet file states how large its pages become when they are unpacked, and a dictionary can stand for any
+number of copies of its values: a kilobyte can ask for terabytes. So the process that unpacks it has a bound: on
+Linux the kernel refuses it more memory, and everywhere it looks at its own size a hundred times a second and
+ends itself above the bound. What comes out, rows without text included, is counted against what went in.
+
+    to the reader: the file as its standard input
+    from it: for each row 4 bytes of length and the text, then END, or REFUSED with the reason
+"""
+
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import IO, Any, BinaryIO
+
+from swarm.errors import BadConfig
+from swarm.training.data.tokenizer import PIP_LINE
+
+BATCH_ROWS = 256
+BATCH_BYTES = 64 << 20
+"""Fewer rows are read at once where they are long."""
+MEMORY_BYTES = 1 << 30
+"""Of the reader, beside its libraries: row groups as they are usually written need a tenth of it."""
+GROWTH_MAX = 1000
+"""Text from each byte of the file: ten times what zstandard makes of the most monotonous prose."""
+GROWTH_FREE_BYTES = 64 << 20
+"""A small file may hold this much, whatever it repeats."""
+ROW_BYTES = 1
+"""What a row counts at least: a kilobyte can also stand for any number of rows without text."""
+LOOK_S = 0.01
+"""How often the reader looks at its own size: it unpacks some 10 MB in this time."""
+GUARD_SLACK_BYTES = 64 << 20
+"""Above the kernel's bound, which names the row; this one only ends the process."""
+END, REFUSED = 0xFFFFFFFF, 0xFFFFFFFE
+"""In the place of a length."""
+_SAID_MAX = 4096
+_STATM = "/proc/self/statm"
+_LENGTH = struct.Struct(">I")
+_STOP_S = 10.0
+_ONE_HEAP = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+"""An allocator that reserves gigabytes to use megabytes would meet the bound at once."""
+_SMALLER = "write it again with smaller row groups and pages"
+
+
+def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> Iterator[bytes]:
+    """The text of each row as UTF-8; nothing for null.
+
+    Raises ``BadConfig`` when pyarrow is not installed, when this is no Parquet file or has no such column of
+    text, for a row of more than ``row_bytes_max`` bytes, and for a file that wants more memory or grows to
+    more text than any honest one.
+    """
+    if find_spec("pyarrow") is None:
+        raise BadConfig(f"{name} needs the pyarrow library, which is not installed", hint=PIP_LINE)
+    size = os.fstat(file.fileno()).st_size
+    room = GROWTH_FREE_BYTES + GROWTH_MAX * size
+    words = [sys.executable, "-P", "-m", __name__, column, str(MEMORY_BYTES)]
+    reader = subprocess.Popen(  # noqa: S603  our own module
+        words,
+        stdin=file,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **_ONE_HEAP, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert reader.stdout is not None, "it is a pipe"
+    try:
+        row = 0
+        while (length := _length(reader.stdout)) is not None and length < REFUSED:
+            row += 1
+            if length > row_bytes_max:
+                raise BadConfig(
+                    f"{name} row {row} is longer than {row_bytes_max >> 20} MiB",
+                    hint="cut long documents into several rows",
+                )
+            room -= length + ROW_BYTES
+            if room < 0:
+                raise BadConfig(
+                    f"{name} has {size} bytes and grows to more than {GROWTH_MAX} times as much text, at row"
+                    f" {row}",
+                    hint="leave it out, or write it again without the doubles",
+                )
+            yield reader.stdout.read(length)
+        if length is None:
+            raise BadConfig(
+                f"{name} needs more than {MEMORY_BYTES >> 20} MiB of memory to be read, or is damaged, after"
+                f" row {row}",
+                hint=_SMALLER,
+            )
+        if length == REFUSED:
+            said, hint = json.loads(reader.stdout.read(_SAID_MAX))
+            raise BadConfig(f"{name} {said}", hint=hint)
+    finally:
+        reader.kill()
+        reader.stdout.close()
+        reader.wait(_STOP_S)
+
+
+def _length(pipe: IO[bytes]) -> int | None:
+    """The next length; None when the reader has died."""
+    head = pipe.read(_LENGTH.size)
+    return int(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else None
+
+
+# --- the reader ---
+
+
+def main(column: str, memory_bytes: int) -> None:
+    """Write the column of the Parquet file on standard input to standard output."""
+    out = sys.stdout.buffer
+    try:
+        for text in _rows(column, memory_bytes):
+            out.write(_LENGTH.pack(len(text)))
+            out.write(text)
+        out.write(_LENGTH.pack(END))
+    except BadConfig as error:
+        said = json.dumps((str(error)[: _SAID_MAX // 8], error.hint))
+        out.write(_LENGTH.pack(REFUSED) + said.encode("ascii"))
+    out.flush()
+
+
+def _rows(column: str, memory_bytes: int) -> Iterator[bytes]:
+    import pyarrow  # noqa: PLC0415  only the reader needs it
+    from pyarrow import parquet as reader  # noqa: PLC0415
+
+    pa: Any = pyarrow  # which has no types
+    open_file: Any = reader.ParquetFile
+    _bound_memory(memory_bytes)
+    row = 0
+    try:
+        parquet = open_file(sys.stdin.buffer, pre_buffer=False, buffer_size=1 << 20)
+        _check(pa, parquet, column)
+        batches = parquet.iter_batches(
+            batch_size=_rows_at_once(parquet, column), columns=[column], use_threads=False
+        )
+        for batch in batches:
+            for value in batch.column(0):
+                row += 1
+                text: str | None = value.as_py()
+                yield b"" if text is None else text.encode("utf-8")
+    except UnicodeError:
+        raise BadConfig(f"row {row} is not UTF-8", hint="write it again as text") from None
+    except MemoryError:
+        raise BadConfig(
+            f"needs more than {memory_bytes >> 20} MiB of memory to be read, after row {row}",
+            hint=_SMALLER,
+        ) from None
+    except (pa.lib.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise BadConfig(
+            f"is not a whole Parquet file: {said}", hint="write or download it again"
+        ) from None
+
+
+def _bound_memory(num_bytes: int) -> None:
+    """Let this process have so much more than it has now.
+
+    Linux says no to the rest. Elsewhere the kernel takes no such wish (macOS ignores the limit), so a thread
+    looks at what is resident and ends the process: the pipe breaks off, which is told as too much memory.
+    """
+    limit = _resident_bytes() + num_bytes + GUARD_SLACK_BYTES
+    threading.Thread(target=_guard, args=(limit,), name="guard", daemon=True).start()
+    if sys.platform == "linux":
+        most = _pages(0) + num_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _guard(limit_bytes: int) -> None:
+    while _resident_bytes() <= limit_bytes:
+        time.sleep(LOOK_S)
+    os._exit(1)
+
+
+def _resident_bytes() -> int:
+    """What is resident; where no file says it, the most that ever was (macOS: in bytes, others: KiB)."""
+    if os.path.exists(_STATM):
+        return _pages(1)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _pages(column: int) -> int:
+    """Bytes of address space (0) or of memory (1) of this process, as Linux counts them."""
+    with open(_STATM, encoding="ascii") as file:
+        return int(file.read().split()[column]) * resource.getpagesize()
+
+
+def _check(pa: Any, parquet: Any, column: str) -> None:  # noqa: ANN401  untyped library
+    """Raise ``BadConfig`` unless the file has this column, of text."""
+    schema = parquet.schema_arrow
+    texts = [field.name for field in schema if _is_text(pa, field.type)]
+    shown = ", ".join(repr(text[:40]) for text in texts[:8]) or "none"
+    found = [field for field in schema if field.name == column]
+    if len(found) != 1:
+        raise BadConfig(
+            f"has no column {column!r}; its columns of text: {shown}", hint="--column NAME"
+        )
+    if not _is_text(pa, found[0].type):
+        raise BadConfig(
+            f"column {column!r} is not text but {str(found[0].type)[:40]}; columns of text: {shown}",
+            hint="--column NAME",
+        )
+
+
+def _is_text(pa: Any, kind: Any) -> bool:  # noqa: ANN401
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _rows_at_once(parquet: Any, column: str) -> int:  # noqa: ANN401
+    """How many rows make a batch of a bearable size, if the file says the truth about itself."""
+    metadata, longest = parquet.metadata, 1
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        parts = [group.column(leaf) for leaf in range(group.num_columns)]
+        sizes = [p.total_uncompressed_size for p in parts if p.path_in_schema == column]
+        longest = max([longest, *(size // max(group.num_rows, 1) for size in sizes)])
+    return min(max(BATCH_BYTES // longest, 1), BATCH_ROWS)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

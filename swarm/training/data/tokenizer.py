@@ -1,0 +1,218 @@
+"""Text to token ids and back: bytes as they are, or by a ``tokenizers`` file.
+
+Core: pure functions of text. Door: tokenizers, imported when a file asks for it.
+
+Text is text: what spells a special token does not become one, nothing is cut short or padded, and a file that
+throws dice is refused. One id separates documents: 0 for bytes, the end token of a file, or, where a file has
+none, an id of its own after the last.
+
+The text of tokens, a piece at a time, as they are written.
+
+tokens in, pieces of text out.
+
+A token may be a part of a character, and a tokenizer may drop the space before the first word of what it is
+given: so each piece is decoded together with the one before it, and ends where a character ends.
+"""
+
+import json
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from swarm.config.bounds import BOUNDS, token_dtype
+from swarm.errors import BadConfig
+from swarm.training.data.dataset import SEPARATOR
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Library
+
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
+
+TOKENIZER_BYTES_MAX = 64 << 20
+"""Twice the largest that is in use."""
+GROWTH_MAX = 64
+"""Times as long as it was a text may become by replacements: those in use stay far below."""
+PIP_LINE = "pip install 'swarm-train[data]'"
+"""What brings the libraries that bytes do without."""
+END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[SEP]")
+"""The end of a document, as the usual files spell it; the first that a file knows."""
+_HINT = "export it again with tokenizers' Tokenizer.save, or use --tokenizer bytes"
+
+
+class Tokenizer(Protocol):
+    """What turns text into ids."""
+
+    num_token_ids: int
+    """Every id is below this."""
+    separator: int
+    """The id between two documents."""
+    raw: bytes
+    """The file; empty for bytes."""
+
+    def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
+        """The ids of each text, in the dtype of a token file, without the separator."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The text of ids; ids that stand for no text vanish."""
+        ...
+
+
+class BytesTokenizer:
+    """Each byte is its own id."""
+
+    num_token_ids = 256
+    separator = SEPARATOR[0]
+    raw = b""
+
+    def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
+        """See ``Tokenizer``."""
+        return [np.frombuffer(text, dtype=np.uint8) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """See ``Tokenizer``."""
+        return bytes(id_ for id_ in ids if 0 <= id_ < self.num_token_ids)
+
+
+class FileTokenizer:
+    """A ``tokenizers`` file; ``load_tokenizer`` makes one."""
+
+    def __init__(self, raw: bytes, library: "Library") -> None:
+        ids = library.get_vocab(with_added_tokens=True).values()
+        ends = [library.token_to_id(token) for token in END_TOKENS]
+        known = [end for end in ends if end is not None]
+        end = max(ids, default=-1) + 1
+        self.raw = raw
+        self.separator = known[0] if known else end
+        self.num_token_ids = end if known else end + 1
+        self._library = library
+        least, most = BOUNDS["num_token_ids"]
+        if not least <= self.num_token_ids <= most or min(ids) < 0:
+            raise BadConfig(
+                f"the tokenizer has {self.num_token_ids} ids; {least} to {most} can be trained on"
+            )
+        self._dtype = np.dtype(token_dtype(self.num_token_ids)).newbyteorder("<")
+
+    def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
+        """See ``Tokenizer``; the texts are UTF-8, or ``UnicodeDecodeError`` is raised.
+
+        Raises ``BadConfig`` for a text that the file has no tokens for.
+        """
+        words = [text.decode("utf-8") for text in texts]
+        with _told("the tokenizer cannot encode this text"):
+            found = self._library.encode_batch_fast(words, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=self._dtype) for encoding in found]
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """See ``Tokenizer``."""
+        known = [id_ for id_ in ids if 0 <= id_ < self.num_token_ids]
+        with _told("the tokenizer cannot spell these tokens"):
+            text = self._library.decode(known, skip_special_tokens=True)
+        return text.encode("utf-8")
+
+
+def load_tokenizer(raw: bytes) -> Tokenizer:
+    """The tokenizer of a file, or that of bytes for b"".
+
+    Raises ``BadConfig`` when the library is not installed, or when the file is none of its files.
+    """
+    if not raw:
+        return BytesTokenizer()
+    text = _checked(raw)
+    try:
+        from tokenizers import Tokenizer as Library  # noqa: PLC0415  bytes do without it
+    except ImportError:
+        raise BadConfig(
+            "a tokenizer file needs the tokenizers library, which is not installed", hint=PIP_LINE
+        ) from None
+    with _told("not a tokenizers file"):
+        library = Library.from_str(text)
+    library.no_truncation()
+    library.no_padding()
+    library.encode_special_tokens = True
+    return FileTokenizer(raw, library)
+
+
+@contextmanager
+def _told(what: str) -> Generator[None]:
+    """Say in our words what the library says in its own: its errors have no class, and panics no ancestor."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        said = " ".join(str(error).split())[:200]
+        raise BadConfig(f"{what}: {said}", hint=_HINT) from None
+
+
+def _checked(raw: bytes) -> str:
+    """The text of a file that could be one; a file from a stranger is looked at before it is used."""
+    if len(raw) > TOKENIZER_BYTES_MAX:
+        raise BadConfig(f"a tokenizer file has at most {TOKENIZER_BYTES_MAX >> 20} MiB")
+    try:
+        text = raw.decode("utf-8")
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadConfig(f"not a tokenizers file: {str(error)[:200]}", hint=_HINT) from None
+    model = found.get("model") if isinstance(found, dict) else None
+    if not isinstance(model, dict):
+        raise BadConfig("not a tokenizers file: it has no model", hint=_HINT)
+    if model.get("dropout"):
+        raise BadConfig(
+            "the tokenizer drops merges at random: two builds would differ",
+            hint="set model.dropout to null in the file",
+        )
+    if _growth(found.get("normalizer")) > GROWTH_MAX:
+        raise BadConfig(
+            f"the tokenizer's normalizer could make a text more than {GROWTH_MAX} times as long",
+            hint="use the tokenizer of another model, or --tokenizer bytes",
+        )
+    return text
+
+
+def _growth(normalizer: object) -> int:
+    """At most so many times as long a text becomes by replacing; saturates above the limit."""
+    if not isinstance(normalizer, dict):
+        return 1
+    found: dict[str, Any] = normalizer
+    steps = found.get("normalizers")
+    if isinstance(steps, list):
+        grown = 1
+        for step in steps:
+            grown = min(grown * _growth(step), GROWTH_MAX + 1)
+        return grown
+    put, pattern = found.get("content", found.get("prepend", "")), found.get("pattern")
+    length = len(put) if isinstance(put, str) else 0
+    text = pattern.get("String") if isinstance(pattern, dict) else None
+    if isinstance(pattern, dict) and not text:
+        return 1 + length  # an expression, or nothing: it may match between any two characters
+    replaced = len(text) if isinstance(text, str) else 1
+    return max(-(-length // replaced), 1)
+
+
+CUT_TOKENS_MAX = 4
+"""A character has at most four bytes; what is no character after four tokens never will be."""
+_UNKNOWN = "�"
+
+
+def pieces(tokenizer: Tokenizer, begun: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
+    """The text that follows ``begun``, one piece for each token or few."""
+    before, fresh = list(begun), list[int]()
+    for token in tokens:
+        fresh.append(token)
+        text = _after(tokenizer, before, fresh)
+        if text.endswith(_UNKNOWN) and len(fresh) < CUT_TOKENS_MAX:
+            continue
+        yield text
+        before, fresh = fresh, []
+    if fresh:
+        yield _after(tokenizer, before, fresh)
+
+
+def _after(tokenizer: Tokenizer, before: Sequence[int], fresh: Sequence[int]) -> str:
+    """What ``fresh`` adds to the text of ``before``."""
+    known = len(tokenizer.decode(before))
+    return tokenizer.decode([*before, *fresh])[known:].decode("utf-8", "replace")

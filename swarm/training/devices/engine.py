@@ -1,0 +1,278 @@
+"""Where the arithmetic of a shard's micro-batches is done: here on one device, or by processes of this machine.
+
+Core: an interface, and the engine of one device in this process.
+
+Whatever goes in and comes out lies on the CPU in float32: it is hashed, signed and sent. Only the gradient of
+the parameters stays where it was computed, until a step takes the mean. The weights and the moments of a shard
+live on ``home``. Legend: P parameters, B batch, T time, D hidden.
+
+A stage whose passes went through torch.compile.
+
+the same functions, compiled at their first call.
+
+The exact sum of micro-batch gradients on the device that computes them.
+
+a running sum; the rule is ``inner.GradientSum``'s, and so are the values, bit for bit.
+
+Fixed point makes the sums of several devices one sum, whatever the order: they are added as integers.
+Legend: P parameters of the shard.
+"""
+
+import warnings
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from swarm.config.spec import RunSpec
+from swarm.errors import PeerFault, UsageError
+from swarm.training.devices.select import CPU
+from swarm.training.model.exact.reference import FIXED_POINT, GRADIENT_MAX
+from swarm.training.model.optimizer import MICROBATCHES_MAX, GradientSum
+from swarm.training.model.profiles import table_on
+from swarm.training.model.stages import (
+    Forward,
+    Stage,
+    plan_stages,
+    run_backward,
+    run_forward,
+    run_loss,
+    stage_of,
+)
+from swarm.training.record.segment import are_finite
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledStage(Stage):
+    """Raises what the compiler raises, at the first call of a pass or of its backward half."""
+
+    forward_pass: Callable[..., Any]
+    loss_pass: Callable[..., Any]
+
+    @classmethod
+    def of(cls, stage: Stage) -> "CompiledStage":
+        """Nothing is compiled yet; a run has one shape, so it is compiled once."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch's own modules say while they load
+            forward_pass = torch.compile(stage.forward, dynamic=False)
+        return cls(stage.plan, stage.ops, forward_pass, torch.compile(stage.loss, dynamic=False))
+
+    def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
+        """As ``Stage.forward``."""
+        return _quietly(self.forward_pass, params_P, inputs)
+
+    def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
+        """As ``Stage.loss``."""
+        return _quietly(self.loss_pass, params_P, inputs, labels_BT)
+
+
+def _quietly(compiled: Callable[..., Any], *tensors: Tensor) -> Tensor:
+    """The compiler's advice to whoever writes the model is not for whoever runs a node."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: Tensor = compiled(*tensors)
+    return found
+
+
+class DeviceSum:
+    """``GradientSum`` on ``device``, for one of ``num_devices`` that split each micro-batch."""
+
+    def __init__(self, num_parameters: int, device: torch.device, *, num_devices: int = 1) -> None:
+        self.count = 0
+        self.total_P = torch.zeros(num_parameters, dtype=torch.int64, device=device)
+        """In units of 2^-44: add those of the other devices to it before ``mean``."""
+        self._bound = GRADIENT_MAX / num_devices  # so that the sum over devices keeps to 63 bits
+
+    def is_sound(self, grad_P: Tensor) -> bool:
+        """Whether ``add`` would take a gradient."""
+        return are_finite(grad_P, bound=self._bound)
+
+    def add(self, grad_P: Tensor) -> None:
+        """Add one micro-batch, or this device's part of it; raises as ``GradientSum.add``."""
+        if self.count >= MICROBATCHES_MAX or grad_P.shape != self.total_P.shape:
+            raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self.total_P.numel()}")
+        if not self.is_sound(grad_P):
+            raise PeerFault("a micro-batch whose gradient is not finite or far too large")
+        self.total_P.add_(grad_P.double().mul_(FIXED_POINT).round_().to(torch.int64))
+        self.count += 1
+
+    def skip(self) -> None:
+        """Count a micro-batch of which this device had no part."""
+        self.count += 1
+
+    def mean(self) -> Tensor:
+        """The mean gradient_P, float32; raise ``UsageError`` when there was none."""
+        if self.count == 0:
+            raise UsageError("a step needs at least one micro-batch")
+        wide_P = self.total_P.to(torch.float64)
+        return wide_P.mul_(1.0 / FIXED_POINT).div_(float(self.count)).float()
+
+    def clear(self) -> None:
+        """Begin the next step."""
+        self.total_P.zero_()
+        self.count = 0
+
+
+NOTICES_MAX = 16
+"""What an engine has to say and nobody has read yet; more of the same helps nobody."""
+COMPILER_FAULTS = (RuntimeError, OSError, ImportError)
+"""torch.compile fails with these: its own errors, no compiler on the machine, no room for what it made."""
+
+
+class Gradients(Protocol):
+    """The running sum of one step's micro-batch gradients, as ``inner.GradientSum``."""
+
+    count: int
+
+    def add(self, grad_P: Tensor) -> None:
+        """Add one micro-batch; raises ``PeerFault``, changing nothing, when it is not finite or too large."""
+
+    def mean(self) -> Tensor:
+        """The mean gradient_P, float32; raises ``DeviceLost`` when it went with a device."""
+        ...
+
+    def clear(self) -> None:
+        """Begin the next step."""
+
+
+class Engine(Protocol):
+    """What a shard asks for; raises ``DeviceLost`` when the device that should answer is gone."""
+
+    notices: deque[str]
+    """What the person at this machine should read; whoever reads it takes it out."""
+
+    @property
+    def home(self) -> torch.device:
+        """Where the weights and moments of the shard live."""
+        ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether no device is left to compute on."""
+        ...
+
+    def watch(self, forget: Callable[[], None]) -> None:
+        """Have ``forget`` called when gradients and forward passes were lost with a device."""
+
+    def gradients(self, num_parameters: int) -> Gradients:
+        """An empty sum."""
+        ...
+
+    def forward(self, params_P: Tensor, version: int, inputs: Tensor) -> Forward:
+        """``stages.run_forward``; ``version`` names the weights, and changes with them."""
+        ...
+
+    def backward(self, passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
+        """``stages.run_backward``: (gradient of the inputs, gradient_P for ``Gradients.add``)."""
+        ...
+
+    def loss(
+        self, params_P: Tensor, version: int, inputs: Tensor, labels_BT: Tensor
+    ) -> tuple[float, Tensor | None, Tensor]:
+        """``stages.run_loss``."""
+        ...
+
+    def probe(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> float:
+        """The loss alone, in nats; ``params_P`` lies on ``home``."""
+        ...
+
+    def close(self) -> None:
+        """End what was started for this engine."""
+
+
+class LocalEngine:
+    """One device of this process. On the CPU, not compiled, it is what ``stages`` does and nothing else."""
+
+    def __init__(self, stage: Stage, device: str = CPU, *, compiles: bool = False) -> None:
+        self.home = torch.device(device)
+        self.notices: deque[str] = deque(maxlen=NOTICES_MAX)
+        self.is_gone = False
+        self._eager = self._stage = stage
+        if compiles:
+            try:
+                self._stage = CompiledStage.of(stage)
+            except COMPILER_FAULTS as fault:
+                self._say(fault)
+
+    def watch(self, forget: Callable[[], None]) -> None:
+        """Nothing is lost here."""
+
+    def gradients(self, num_parameters: int) -> Gradients:
+        """On the device where it has 64 bits, which Apple's has not."""
+        if self.home.type == "cuda":
+            return DeviceSum(num_parameters, self.home)
+        return GradientSum(num_parameters, self._eager.ops)
+
+    def forward(self, params_P: Tensor, version: int, inputs: Tensor) -> Forward:  # noqa: ARG002
+        """On this device; the output on the CPU."""
+        inputs = inputs.to(self.home)
+        try:
+            passed = run_forward(self._stage, params_P, inputs)
+        except COMPILER_FAULTS as fault:
+            if not self._goes_on_without(fault):
+                raise
+            passed = run_forward(self._stage, params_P, inputs)
+        passed.output = passed.output.cpu()
+        return passed
+
+    def backward(self, passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
+        """On this device; the gradient of the inputs on the CPU."""
+        grad_BTD = grad_BTD.to(self.home)
+        try:
+            grad_inputs, grad_P = run_backward(passed, grad_BTD)
+        except COMPILER_FAULTS as fault:
+            if not self._goes_on_without(fault):
+                raise
+            passed.stage, passed.graph = self._stage, None  # the forward pass is computed again
+            grad_inputs, grad_P = run_backward(passed, grad_BTD)
+        return None if grad_inputs is None else grad_inputs.cpu(), grad_P
+
+    def loss(
+        self,
+        params_P: Tensor,
+        version: int,  # noqa: ARG002
+        inputs: Tensor,
+        labels_BT: Tensor,
+    ) -> tuple[float, Tensor | None, Tensor]:
+        """On this device; the gradient of the inputs on the CPU."""
+        inputs, labels_BT = inputs.to(self.home), labels_BT.to(self.home)
+        try:
+            loss, grad_inputs, grad_P = run_loss(self._stage, params_P, inputs, labels_BT)
+        except COMPILER_FAULTS as fault:
+            if not self._goes_on_without(fault):
+                raise
+            loss, grad_inputs, grad_P = run_loss(self._stage, params_P, inputs, labels_BT)
+        return loss, None if grad_inputs is None else grad_inputs.cpu(), grad_P
+
+    def probe(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> float:
+        """Never compiled: it is rare."""
+        with torch.no_grad():
+            return float(self._eager.loss(params_P, inputs.to(self.home), labels_BT.to(self.home)))
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+    def _goes_on_without(self, fault: BaseException) -> bool:
+        """Leave the compiler, once, with one word about it; False when it was not in use."""
+        if self._stage is self._eager:
+            return False
+        self._stage = self._eager
+        self._say(fault)
+        return True
+
+    def _say(self, fault: BaseException) -> None:
+        first = str(fault).strip().partition("\n")[0][:200]
+        self.notices.append(f"torch.compile failed, going on without it: {first}")
+
+
+def local_engine(
+    spec: RunSpec, stage: int, device: str = CPU, *, compiles: bool = False
+) -> LocalEngine:
+    """The engine of a run's stage on one device; exact runs are computed on the CPU and never compiled."""
+    if spec.is_exact or (device == CPU and not compiles):
+        return LocalEngine(stage_of(spec, stage))
+    plan = plan_stages(spec.model, spec.num_stages)[stage]
+    return LocalEngine(Stage(plan, table_on(spec.numerics, device)), device, compiles=compiles)

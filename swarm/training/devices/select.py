@@ -1,0 +1,100 @@
+"""Which devices a node computes on: what its file wishes for, against what is there.
+
+Core: pure functions over names of torch's devices: ``cpu``, ``cuda:0``, ``mps``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swarm.config.spec import RunSpec
+from swarm.errors import BadConfig
+
+CPU = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What this machine has besides its CPU."""
+
+    cuda: tuple[str, ...] = ()
+    """What the CUDA devices are called, by index."""
+    has_mps: bool = False
+
+    @property
+    def text(self) -> str:
+        """As a list for people."""
+        found = [f"cuda:{index} ({name})" for index, name in enumerate(self.cuda)]
+        return ", ".join([CPU, *found, *(["mps"] if self.has_mps else [])])
+
+
+def chosen(wished: str | Sequence[str], present: Present) -> tuple[str, ...]:
+    """The devices to compute on: one, or several of one kind that share every micro-batch.
+
+    ``auto`` is the first CUDA device, else mps, else the CPU. Raises ``BadConfig``, saying what is present, for
+    a device that is not, for one named twice, and for several that cannot work together.
+    """
+    names = [wished] if isinstance(wished, str) else list(wished)
+    if len(names) > 1 and "auto" in names:
+        raise BadConfig(
+            'device = "auto" stands alone: it is one device', hint="edit [compute] of node.toml"
+        )
+    found = tuple(_resolved(name, present) for name in names)
+    if len(found) > 1:
+        kinds = {name.partition(":")[0] for name in found}
+        if len(kinds) > 1 or "mps" in kinds:
+            raise BadConfig(
+                f"{' and '.join(found)} cannot share a micro-batch: only devices of one kind can, cuda or cpu",
+                hint="edit [compute] of node.toml",
+            )
+        if "cuda" in kinds and len(set(found)) < len(found):
+            raise BadConfig(
+                f"device names {_twice(found)} twice", hint="edit [compute] of node.toml"
+            )
+    return found
+
+
+def devices_for(spec: RunSpec, devices: tuple[str, ...]) -> tuple[str, ...]:
+    """Where a run computes here: exact runs on the CPU, as no other device is known to give the same bits."""
+    return (CPU,) if spec.is_exact else devices
+
+
+def devices_text(devices: Sequence[str]) -> str:
+    """For people: ``cuda:0 + cuda:1``."""
+    return " + ".join(devices)
+
+
+def device_notice(spec: RunSpec, devices: tuple[str, ...], present: Present) -> str:
+    """What the person at this machine should know about the devices of a run, or nothing."""
+    if spec.is_exact and devices != (CPU,):
+        return (
+            f"this run computes in {spec.numerics}, the same bits on every machine: only the CPU is known to"
+            f" give them, so {devices_text(devices)} will rest; native runs use it"
+        )
+    if len(devices) == 1 and devices[0].startswith("cuda") and len(present.cuda) > 1:
+        names = ", ".join(f'"cuda:{index}"' for index in range(len(present.cuda)))
+        return f"computes on {devices[0]} alone; device = [{names}] in node.toml takes all"
+    return ""
+
+
+def shares(rows: int, count: int) -> tuple[tuple[int, int], ...]:
+    """``rows`` sequences for ``count`` devices as (start, stop), as even as can be; some may be empty."""
+    ends = [rows * i // count for i in range(count + 1)]
+    return tuple((ends[i], ends[i + 1]) for i in range(count))
+
+
+def _resolved(name: str, present: Present) -> str:
+    if name == "auto":
+        return "cuda:0" if present.cuda else "mps" if present.has_mps else CPU
+    if name == CPU or (name == "mps" and present.has_mps):
+        return name
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and int(index or 0) < len(present.cuda):
+        return f"cuda:{int(index or 0)}"
+    raise BadConfig(
+        f"this machine has no {name}; present: {present.text}",
+        hint='device = "auto" under [compute] of node.toml',
+    )
+
+
+def _twice(names: Sequence[str]) -> str:
+    return next(name for name in names if names.count(name) > 1)

@@ -1,0 +1,156 @@
+"""The memory that a node and the processes of its devices share, and the frames they send each other.
+
+Shell: files in memory where the system has them, and sockets between processes of one machine.
+Legend: P parameters, B batch, T time, D hidden.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from swarm.config.spec import RunSpec
+from swarm.errors import DeviceLost
+from swarm.training.devices.protocol import FRAME_BYTES
+from swarm.training.model.stages import plan_stages
+
+IN_MEMORY = Path("/dev/shm")  # noqa: S108  (a folder of our own is made in it, for this user alone)
+_LENGTH_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTensors:
+    """Each lies in a file of its own; all processes map the same ones."""
+
+    vector_P: Tensor
+    """New weights on their way out, the mean gradient on its way back."""
+    given: Tensor
+    """Activations or gradients BTD, from the node."""
+    outputs: Tensor
+    """Activations or gradients BTD, from the processes: each writes its own sequences."""
+    tokens: Tensor
+    """int64: token ids BT, then labels BT."""
+    batch: int
+    width: int
+    is_first: bool
+
+    @classmethod
+    def open(cls, folder: Path, spec: RunSpec, stage: int) -> "SharedTensors":
+        """Map the files, which are made where they are not there yet."""
+        sizes = _sizes(spec, stage)
+        vector_P, given, outputs = (
+            torch.from_file(str(folder / name), shared=True, size=sizes[name] // 4)
+            for name in ("vector", "given", "outputs")
+        )
+        tokens = torch.from_file(
+            str(folder / "tokens"), shared=True, size=sizes["tokens"] // 8, dtype=torch.int64
+        )
+        width = spec.model.hidden_size
+        return cls(vector_P, given, outputs, tokens, spec.microbatch_size, width, stage == 0)
+
+    def activations(self, held: Tensor, rows: slice, length: int) -> Tensor:
+        """Sequences of ``given`` or ``outputs`` as a view BTD."""
+        per_row = length * self.width
+        found = held[rows.start * per_row : rows.stop * per_row]
+        return found.view(rows.stop - rows.start, length, self.width)
+
+    def ids(self, rows: slice, length: int) -> Tensor:
+        """Sequences of token ids as a view BT."""
+        found = self.tokens[rows.start * length : rows.stop * length]
+        return found.view(rows.stop - rows.start, length)
+
+    def inputs(self, rows: slice, length: int) -> Tensor:
+        """A copy of what the stage takes: ids BT or activations BTD; the next micro-batch writes over it."""
+        if self.is_first:
+            return self.ids(rows, length).clone()
+        return self.activations(self.given, rows, length).clone()
+
+    def labels(self, rows: slice, length: int) -> Tensor:
+        """A copy of the labels BT."""
+        start = self.tokens.numel() // 2
+        found = self.tokens[start + rows.start * length : start + rows.stop * length]
+        return found.view(rows.stop - rows.start, length).clone()
+
+    def put_labels(self, labels_BT: Tensor) -> None:
+        """Labels of a whole micro-batch."""
+        start = self.tokens.numel() // 2
+        self.tokens[start : start + labels_BT.numel()] = labels_BT.reshape(-1)
+
+    def put_inputs(self, inputs: Tensor) -> None:
+        """Ids or activations of a whole micro-batch, or the gradient of its output."""
+        held = self.given if inputs.dtype == torch.float32 else self.tokens
+        held[: inputs.numel()] = inputs.reshape(-1)
+
+
+def make_folder(spec: RunSpec, stage: int) -> Path:
+    """A folder for this user alone, with room taken for every tensor: memory that runs out later kills.
+
+    Raises ``DeviceLost`` when neither memory nor the disk for temporary files has the room.
+    """
+    needed = sum(_sizes(spec, stage).values())
+    for place in (IN_MEMORY, Path(tempfile.gettempdir())):
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            continue
+        folder = Path(tempfile.mkdtemp(prefix="swarm-", dir=place))
+        try:
+            for name, size in _sizes(spec, stage).items():
+                _reserve(folder / name, size)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            return folder
+    raise DeviceLost(
+        f"several devices share {needed:,} bytes of memory, and there is no room for them",
+        hint="df -h /dev/shm; or one device under [compute] of node.toml",
+    )
+
+
+def forget_files(folder: Path) -> None:
+    """Take the names away once everybody has mapped them: they go with the last process, however it ends."""
+    for name in ("vector", "given", "outputs", "tokens"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def send_frame(link: socket.socket, raw: bytes) -> None:
+    """One frame; raises ``OSError`` when nobody is there."""
+    link.sendall(len(raw).to_bytes(_LENGTH_BYTES, "big") + raw)
+
+
+def receive_frame(link: socket.socket) -> bytes:
+    """One frame; raises ``EOFError`` when the other side is gone, ``ValueError`` for one too long."""
+    length = int.from_bytes(_receive(link, _LENGTH_BYTES), "big")
+    if length > FRAME_BYTES:
+        raise ValueError(f"a frame of {length} bytes")
+    return _receive(link, length)
+
+
+def _receive(link: socket.socket, count: int) -> bytes:
+    found = bytearray()
+    while len(found) < count:
+        piece = link.recv(count - len(found))
+        if not piece:
+            raise EOFError
+        found += piece
+    return bytes(found)
+
+
+def _sizes(spec: RunSpec, stage: int) -> dict[str, int]:
+    """Bytes by name."""
+    positions = spec.microbatch_size * spec.model.seq_len
+    plan = plan_stages(spec.model, spec.num_stages)[stage]
+    rows = 4 * positions * spec.model.hidden_size
+    sizes = {"vector": 4 * plan.num_parameters, "given": rows, "outputs": rows}
+    return sizes | {"tokens": 2 * 8 * positions}
+
+
+def _reserve(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)

@@ -1,0 +1,172 @@
+"""``config.json`` of transformers' Llama: written for an export, read with suspicion for an import.
+
+Core: text in, ``ModelSpec`` out, and back; whatever a folder asks for that this house cannot compute is refused
+by its key.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import cast
+
+from swarm.config.bounds import BOUNDS
+from swarm.config.spec import NANO, ModelSpec
+from swarm.errors import BadConfig
+from swarm.training.model.llama import head_width
+
+CONFIG_FILE = "config.json"
+CONFIG_BYTES_MAX = 1 << 20
+"""A hundred times the longest in use."""
+HINT = "only plain Llama models are read: docs/spec/models.md"
+_DEFAULT_THETA = 10_000
+_REFUSED_WHEN_SET: tuple[str, ...] = (
+    "attention_bias",
+    "mlp_bias",
+    "tie_word_embeddings",
+    "quantization_config",
+    "sliding_window",
+    "rope_scaling",
+)
+"""Features that change the arithmetic, by their key: false, null or absent means plain Llama."""
+_SHAPE = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "intermediate_size": "intermediate_size",
+}
+"""Our name of a size and theirs."""
+
+
+def config_text(model: ModelSpec) -> bytes:
+    """The file that describes ``model`` to transformers."""
+    return as_json(
+        {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": model.vocab_size,
+            "hidden_size": model.hidden_size,
+            "intermediate_size": model.intermediate_size,
+            "num_hidden_layers": model.num_layers,
+            "num_attention_heads": model.num_heads,
+            "num_key_value_heads": model.num_kv_heads,
+            "head_dim": model.hidden_size // model.num_heads,
+            "max_position_embeddings": model.seq_len,
+            "rms_norm_eps": model.norm_eps_nano / NANO,
+            # Older releases of transformers read the first, newer ones the second.
+            "rope_theta": float(model.rope_theta),
+            "rope_parameters": {"rope_type": "default", "rope_theta": float(model.rope_theta)},
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "tie_word_embeddings": False,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "pad_token_id": None,
+            "torch_dtype": "float32",
+            "use_cache": True,
+        }
+    )
+
+
+def read_config(raw: bytes) -> ModelSpec:
+    """The shape that a ``config.json`` describes; ``seq_len`` is the longest context it allows, and we do.
+
+    Raises ``BadConfig`` naming the key that is missing, out of bounds, or asks for another arithmetic.
+    """
+    config = read_object(raw, CONFIG_FILE, CONFIG_BYTES_MAX)
+    if config.get("model_type") != "llama":
+        raise _refused("model_type", config.get("model_type"), 'only "llama" can be computed here')
+    _check_plain(config)
+    sizes = {ours: _whole(config, theirs, ours) for ours, theirs in _SHAPE.items()}
+    longest = BOUNDS["seq_len"][1]
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and positions > longest:
+        config = {**config, "max_position_embeddings": longest}
+    model = ModelSpec(
+        **sizes,
+        seq_len=_whole(config, "max_position_embeddings", "seq_len"),
+        rope_theta=_theta(config),
+        norm_eps_nano=_epsilon(config),
+    )
+    width = head_width(model)
+    if config.get("head_dim") not in (None, width):
+        raise _refused("head_dim", config["head_dim"], f"heads here have {width} features")
+    return model
+
+
+def read_object(raw: bytes, name: str, bytes_max: int) -> dict[str, object]:
+    """The JSON object of a file of unknown origin; raises ``BadConfig`` when it is none."""
+    if len(raw) > bytes_max:
+        raise BadConfig(f"{name} is longer than {bytes_max} bytes", hint=HINT)
+    try:
+        found: object = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadConfig(f"{name} is not JSON: {str(error)[:100]}", hint=HINT) from None
+    if not isinstance(found, dict):
+        raise BadConfig(f"{name} is not a JSON object", hint=HINT)
+    return cast("dict[str, object]", found)
+
+
+def as_json(value: Mapping[str, object]) -> bytes:
+    """A small file, as people read it."""
+    return json.dumps(value, indent=2).encode() + b"\n"
+
+
+def _check_plain(config: Mapping[str, object]) -> None:
+    """Refuse whatever plain Llama does not have."""
+    for key in _REFUSED_WHEN_SET:
+        if config.get(key):
+            raise _refused(key, config[key], "models with it cannot be computed here")
+    if config.get("hidden_act", "silu") != "silu":
+        raise _refused("hidden_act", config["hidden_act"], 'only "silu" can be computed here')
+    if config.get("pretraining_tp") not in {None, 1}:
+        raise _refused("pretraining_tp", config["pretraining_tp"], "only 1 can be computed here")
+    rope = _rope(config)
+    for key, plain in (("rope_type", "default"), ("type", "default"), ("partial_rotary_factor", 1)):
+        if rope.get(key, plain) != plain:
+            name = f"rope_parameters.{key}"
+            raise _refused(name, rope[key], "only plain rotary positions can be computed here")
+
+
+def _rope(config: Mapping[str, object]) -> dict[str, object]:
+    rope = config.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        raise _refused("rope_parameters", rope, "it must be an object")
+    return cast("dict[str, object]", rope)
+
+
+def _theta(config: Mapping[str, object]) -> int:
+    """The base of the rotary positions, which here is a whole number."""
+    value = _rope(config).get("rope_theta", config.get("rope_theta", _DEFAULT_THETA))
+    least, most = BOUNDS["rope_theta"]
+    # One comparison for every kind of number: NaN and infinity fail it too.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise _refused("rope_theta", value, f"it must be from {least} to {most}")
+    if value != int(value):
+        raise _refused("rope_theta", value, "it must be a whole number")
+    return int(value)
+
+
+def _epsilon(config: Mapping[str, object]) -> int:
+    value = config.get("rms_norm_eps", 1e-6)
+    least, most = BOUNDS["norm_eps_nano"]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= cast("float", value) * NANO <= most:
+        raise _refused("rms_norm_eps", value, f"it must be from {least / NANO} to {most / NANO}")
+    return round(cast("float", value) * NANO)
+
+
+def _whole(config: Mapping[str, object], key: str, ours: str) -> int:
+    value = config.get(key)
+    if value is None and key == "num_key_value_heads":
+        value = config.get("num_attention_heads")
+    least, most = BOUNDS[ours]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise _refused(key, value, f"it must be a whole number from {least} to {most}")
+    return value
+
+
+def _refused(key: str, value: object, why: str) -> BadConfig:
+    given = "missing" if value is None else json.dumps(value, default=str)[:60]
+    return BadConfig(f"{CONFIG_FILE}: {key} is {given}: {why}", hint=HINT)

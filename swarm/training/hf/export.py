@@ -1,0 +1,107 @@
+"""The whole model in the layout of transformers' ``LlamaForCausalLM``.
+
+Core: files as a mapping from name to bytes; the caller writes them, ``hf_import`` reads them back.
+
+An exported folder holds ``config.json``, ``generation_config.json``, ``model.safetensors`` (float32) and a
+model card, and loads with ``LlamaForCausalLM.from_pretrained`` with equal logits. Tokens are bytes, or those of
+the ``tokenizer.json`` beside them, which ``AutoTokenizer`` loads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from swarm.config.spec import ModelSpec
+from swarm.training.hf.config import CONFIG_FILE, as_json, config_text
+from swarm.training.model.stages import plan_stages
+from swarm.training.record.checkpoint import joined
+
+GENERATION_FILE = "generation_config.json"
+WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+CARD_FILE = "README.md"
+FORMATS = ("hf", "safetensors")
+"""A folder that transformers loads, or its weights alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """Where a model comes from, for its card: what the ledger says, nothing else."""
+
+    name: str
+    digest: str
+    """Of the run spec, as hex."""
+    round: int
+    rounds: int
+    tokens: int
+    """Trained on by the run so far."""
+    num_stages: int
+    roots: tuple[str, ...]
+    """The name of each stage's weights, as hex: on the ledger, or in the run spec for round 0."""
+
+
+def export_files(
+    model: ModelSpec,
+    shards: Sequence[Tensor],
+    *,
+    facts: RunFacts | None = None,
+    end_token: int | None = None,
+) -> dict[str, bytes]:
+    """The files of an export; ``shards`` are the flat vectors of all stages in order.
+
+    ``end_token`` is the id between two documents, at which transformers stops writing.
+    """
+    generation = {"do_sample": True, "max_length": model.seq_len, "eos_token_id": end_token}
+    return {
+        CONFIG_FILE: config_text(model),
+        GENERATION_FILE: as_json(generation),
+        WEIGHTS_FILE: weights(model, shards),
+        CARD_FILE: card(model, facts).encode(),
+    }
+
+
+def weights(model: ModelSpec, shards: Sequence[Tensor]) -> bytes:
+    """The weights alone, by their names in transformers."""
+    (plan,) = plan_stages(model, 1)
+    named = {name: x.contiguous() for name, x in plan.named(joined(shards)).items()}
+    return save_safetensors(named, metadata={"format": "pt"})
+
+
+def tokenizer_files(raw: bytes) -> dict[str, bytes]:
+    """The files of a tokenizer beside a model; empty ones, which are not written, for bytes."""
+    config = as_json({"tokenizer_class": "PreTrainedTokenizerFast"}) if raw else b""
+    return {TOKENIZER_FILE: raw, TOKENIZER_CONFIG_FILE: config}
+
+
+def card(model: ModelSpec, facts: RunFacts | None) -> str:
+    """The model card: what the model is, where it comes from, how it is loaded."""
+    (plan,) = plan_stages(model, 1)
+    rows = [
+        ("parameters", f"{plan.num_parameters:,}"),
+        ("layers", str(model.num_layers)),
+        ("hidden size", str(model.hidden_size)),
+        ("heads", f"{model.num_heads}, {model.num_kv_heads} of keys and values"),
+        ("vocabulary", str(model.vocab_size)),
+        ("context", f"{model.seq_len} tokens"),
+    ]
+    if facts is not None:
+        when = "before training" if facts.round == 0 else f"{facts.round} of {facts.rounds}"
+        rows += [
+            ("run", facts.name),
+            ("run spec", f"`{facts.digest}`"),
+            ("round", when),
+            ("tokens trained on by the run", f"{facts.tokens:,}"),
+        ]
+        rows += [(f"weights of stage {i}", f"`{root}`") for i, root in enumerate(facts.roots)]
+    name = facts.name if facts is not None else "swarm-model"
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
+    return (
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [llama, swarm]\n---\n\n"
+        f"# {name}\n\nA Llama-style decoder, trained by a swarm and exported with `swarm export`.\n\n"
+        f"| | |\n|---|---|\n{table}\n\n"
+        "```python\nfrom transformers import LlamaForCausalLM\n\n"
+        'model = LlamaForCausalLM.from_pretrained("FOLDER")\n```\n'
+    )

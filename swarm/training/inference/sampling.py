@@ -1,0 +1,214 @@
+"""Sample text, one token at a time: which positions to compute next, and which token follows from their logits.
+
+Core: a function of the parameters, the prompt and the dice.
+
+``TokenSampler`` decides and draws; who computes the logits, here or a stage after the other elsewhere, is not
+its
+affair. Legend: V vocabulary, P parameters of the whole model.
+
+Keys and values of the positions so far, and one stage computed with them.
+
+tensors in, tensors out; a cache grows with its text and is never larger than the context.
+
+Legend: T new positions, S positions held, K key-value heads, E features of one head, D hidden, V vocabulary,
+P parameters of the stage.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swarm.config.spec import ModelSpec
+from swarm.errors import OutOfTurn, UsageError
+from swarm.primitives.randomness import Dice
+from swarm.training.model.llama import head_logits, head_width, layer_forward
+from swarm.training.model.stages import Stage, StagePlan
+
+FLOAT_BYTES = 4
+GROW_MIN = 64
+"""Positions of the first allocation; every next one is twice the last, so that copies stay few."""
+
+
+class KeyValueCache:
+    """Keys and values of the layers of one stage, for one text."""
+
+    def __init__(self, plan: StagePlan) -> None:
+        self.length = 0
+        """Positions held by every layer."""
+        self._longest = plan.model.seq_len
+        self._shape = (plan.model.num_kv_heads, head_width(plan.model))
+        self._room = 0
+        self._layers = [(torch.empty(0), torch.empty(0))] * plan.num_layers
+
+    @property
+    def num_bytes(self) -> int:
+        """What is allocated."""
+        return sum(k.numel() + v.numel() for k, v in self._layers) * FLOAT_BYTES
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the new positions (1 T K E) of one layer and return all of them (1 S K E).
+
+        ``length`` counts them when ``advance`` has been through every layer.
+        """
+        stop = self.length + key.shape[1]
+        self._make_room(stop)
+        keys, values = self._layers[layer]
+        keys[self.length : stop], values[self.length : stop] = key[0], value[0]
+        return keys[None, :stop], values[None, :stop]
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from ``length`` on."""
+        self.length = min(self.length, length)
+
+    def _make_room(self, wanted: int) -> None:
+        if wanted > self._longest:
+            raise UsageError(f"{wanted} positions in a context of {self._longest}")
+        if wanted <= self._room:
+            return
+        self._room = min(max(GROW_MIN, 2 * self._room, wanted), self._longest)
+        self._layers = [(self._grown(k), self._grown(v)) for k, v in self._layers]
+
+    def _grown(self, held: Tensor) -> Tensor:
+        grown = torch.empty(self._room, *self._shape)
+        if self.length:
+            grown[: self.length] = held[: self.length]
+        return grown
+
+
+def cache_bytes(plan: StagePlan, positions: int) -> int:
+    """The most that a cache of so many positions allocates."""
+    model = plan.model
+    room = min(max(2 * positions, GROW_MIN), model.seq_len)
+    return 2 * plan.num_layers * room * model.num_kv_heads * head_width(model) * FLOAT_BYTES
+
+
+def advance(stage: Stage, params_P: Tensor, cache: KeyValueCache, inputs: Tensor) -> Tensor:
+    """The next positions through one stage: ids T (int64, first stage) or activations TD -> activations TD.
+
+    The last stage returns the logits V after the last position. The first of them stands at ``cache.length``.
+    Raises ``UsageError`` past the end of the context, ``OutOfTurn`` for inputs that are not this stage's, and
+    leaves the cache as it was.
+    """
+    plan, ops, model = stage.plan, stage.ops, stage.plan.model
+    _check(plan, inputs)
+    position = cache.length
+    if position + inputs.shape[0] > model.seq_len:
+        raise UsageError(f"a context of {model.seq_len} positions is full")
+    with torch.no_grad():
+        embedding, layers, head = stage.layers(params_P)
+        x_TD = ops.embedding(embedding[0], inputs) if plan.is_first else inputs
+        for number, layer in enumerate(layers):
+            x_TD = layer_forward(ops, model, layer, x_TD, 1, position, (cache, number))
+        if plan.is_last:
+            x_TD = head_logits(ops, model, head[0], head[1], x_TD[-1:])[0]
+    cache.length = position + inputs.shape[0]
+    return x_TD
+
+
+def _check(plan: StagePlan, inputs: Tensor) -> None:
+    model: ModelSpec = plan.model
+    if plan.is_first:
+        fits = inputs.dtype == torch.int64 and inputs.dim() == 1
+        fits = fits and inputs.numel() > 0 and int(inputs.min()) >= 0
+        fits = fits and int(inputs.max()) < model.vocab_size
+    else:
+        fits = inputs.dtype == torch.float32 and inputs.dim() == 2 and inputs.numel() > 0
+        fits = fits and inputs.shape[1] == model.hidden_size
+    if not fits:
+        raise OutOfTurn(f"stage {plan.stage} cannot go on with a {tuple(inputs.shape)} input")
+
+
+_DICE_BITS = 53
+"""As many as a float64 holds: one draw picks one token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a token is drawn from its logits; raises ``UsageError`` for what is no such thing."""
+
+    temperature: float = 0.8
+    """0 takes the likeliest."""
+    top_k: int = 40
+    """Choose among so many of the likeliest."""
+    top_p: float = 1.0
+    """Choose among the likeliest that together are this likely; the likeliest always counts."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < 1e6:  # NaN fails it too
+            raise UsageError("temperature is at least 0", hint="--temperature 0.8")
+        if self.top_k < 1:
+            raise UsageError("top_k is at least 1", hint="--top-k 40")
+        if not 0.0 < self.top_p <= 1.0:
+            raise UsageError("top_p is above 0 and at most 1", hint="--top-p 0.95")
+
+
+class TokenSampler:
+    """A text that grows: compute ``fresh`` at ``position``, give the logits to ``take``, and again.
+
+    ``position`` 0 means that everything before is forgotten. When the context is full, its newer half is kept.
+    """
+
+    def __init__(
+        self, model: ModelSpec, prompt: Sequence[int], dice: Dice, sampling: Sampling
+    ) -> None:
+        """Raises ``UsageError`` for an empty prompt or a token outside the vocabulary."""
+        if not prompt or min(prompt) < 0 or max(prompt) >= model.vocab_size:
+            raise UsageError(f"a prompt needs at least one token, each below {model.vocab_size}")
+        self.context = list(prompt)[-model.seq_len :]
+        self.position = 0
+        """Where the first of ``fresh`` stands."""
+        self._model, self._dice, self._sampling = model, dice, sampling
+
+    @property
+    def fresh(self) -> list[int]:
+        """The tokens whose logits are wanted next."""
+        return self.context[self.position :]
+
+    def take(self, logits_V: Tensor) -> int:
+        """Draw the token that follows ``fresh``."""
+        token = draw_token(logits_V, self._dice, self._sampling)
+        self.position = len(self.context)
+        self.context.append(token)
+        if len(self.context) > self._model.seq_len:
+            self.context = self.context[-self._model.seq_len // 2 :]
+            self.position = 0
+        return token
+
+
+def generate(
+    stage: Stage,
+    flat_P: Tensor,
+    prompt: Sequence[int],
+    count: int,
+    dice: Dice,
+    sampling: Sampling,
+) -> Iterator[int]:
+    """Yield ``count`` tokens after ``prompt``; ``stage`` is ``evaluate.whole_model``. Raises as
+    ``TokenSampler``.
+    """
+    if count < 0:
+        raise UsageError("count is at least 0")
+    writer, cache = (
+        TokenSampler(stage.plan.model, prompt, dice, sampling),
+        KeyValueCache(stage.plan),
+    )
+    for _ in range(count):
+        cache.truncate(writer.position)
+        fresh = torch.tensor(writer.fresh, dtype=torch.int64)
+        yield writer.take(advance(stage, flat_P, cache, fresh))
+
+
+def draw_token(logits_V: Tensor, dice: Dice, sampling: Sampling) -> int:
+    """One token by the dice."""
+    values, tokens = torch.topk(logits_V.double(), min(sampling.top_k, logits_V.numel()))
+    if sampling.temperature == 0.0:
+        return int(tokens[0])
+    shares = torch.softmax(values / sampling.temperature, 0).cumsum(0)
+    if sampling.top_p < 1.0:
+        # As many as it takes to reach top_p: those before which less than that is gathered.
+        shares = shares[: int((shares < sampling.top_p).sum()) + 1]
+    point = dice.below(1 << _DICE_BITS) / (1 << _DICE_BITS) * float(shares[-1])
+    place = int(torch.searchsorted(shares, torch.tensor(point, dtype=torch.float64), right=True))
+    return int(tokens[min(place, len(shares) - 1)])

@@ -1,0 +1,237 @@
+"""Which kernels this machine may be trusted with: every operator against a golden hash, before its first use.
+
+Core: a function of the kernels; inputs are made of integers, so they are the same everywhere.
+
+Compiled kernels are preferred; without them, or when one of them gives another bit, the referee takes over and
+a notice says so and how to mend it. When the referee itself is wrong here (a library switched on flush-to-zero,
+torch or numpy changed an operation), exact runs are refused on this machine.
+Legend: see ``referee``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from swarm.errors import BadConfig
+from swarm.gossip.codecs.activations import from_wire, to_wire
+from swarm.gossip.codecs.int4 import decode_int4, encode_int4
+from swarm.gossip.codecs.int8 import decode_bf16, decode_int8, encode_bf16, encode_int8
+from swarm.primitives.crypto import expand, fast_digest
+from swarm.training.model.exact import native, reference
+from swarm.training.model.exact.operators import EXACT_NAME, Kernels
+from swarm.training.model.exact.rotary import rotary_tables
+
+GOLDEN: dict[str, str] = {
+    "matmul": "62fbe1b819f4fc19",
+    "weight_gradient": "904a0b7ccab5adac",
+    "attention": "ffbc8c45956f2201",
+    "swiglu": "d8ec0e0a75a5bf78",
+    "rms_norm": "e054042014de2b08",
+    "rope": "b71092f133ab84c0",
+    "embedding": "eb55bcb3fae8659b",
+    "cross_entropy": "09964e062f310c5c",
+    "norm": "f606c1b02633a2e4",
+    "adamw": "d8cbc5b0b48a2ef5",
+    "units": "e6c33e7c1ec0714c",
+    "codec": "99fbaabb1d38e2b3",
+    "coarse": "cb977ec616aab6ac",
+}
+"""First 8 bytes of the digest of each operator's answers; they change only with the profile's name."""
+_DIGEST_CHARACTERS = 16
+_SCALARS = (0.004, 0.9, 1.0 - 0.9, 0.95, 1.0 - 0.95, 1e-8, 3.690036900369003, 7.01139)
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Kernels that passed, by name, and what the person at this machine should know ("" for nothing)."""
+
+    kernels: Kernels
+    name: str
+    notice: str
+
+
+@lru_cache(maxsize=1)
+def trusted_kernels() -> Trusted:
+    """The kernels of this process, tested once; raises ``BadConfig`` when none can be trusted here."""
+    return choose(native.load)
+
+
+def choose(load: Callable[[], native.Compiled]) -> Trusted:
+    """The loaded kernels when every bit is right, else the referee and a notice, else ``BadConfig``."""
+    try:
+        fast = load()
+        wrong = wrong_operators(fast)
+        reason = f"the compiled kernels ({fast.isa}) get {', '.join(wrong)} wrong" if wrong else ""
+        if not wrong:
+            return Trusted(fast, f"compiled, {fast.isa}", "")
+    except native.NotBuilt as missing:
+        reason = str(missing)
+    wrong = wrong_operators(reference)
+    if wrong:
+        raise BadConfig(
+            f"this machine computes {', '.join(wrong)} with other bits than {EXACT_NAME} defines, "
+            "so its work in an exact run would look like a lie",
+            hint='join a run with numerics = "native", or reinstall the pinned torch and numpy',
+        )
+    return Trusted(
+        reference,
+        "referee",
+        f"exact arithmetic is done by the slow referee, about a hundred times slower: {reason}. "
+        f"To mend it: {native.REBUILD}",
+    )
+
+
+def wrong_operators(kernels: Kernels) -> tuple[str, ...]:
+    """The operators whose answers do not have the golden hash."""
+    return tuple(name for name, digest in answers(kernels).items() if digest != GOLDEN[name])
+
+
+def answers(kernels: Kernels) -> dict[str, str]:
+    """The digest of each operator's answers to the fixed questions."""
+    return {name: _digest(ask(kernels)) for name, ask in _QUESTIONS.items()}
+
+
+def numbers(seed: int, *shape: int, spread: int = 0) -> Tensor:
+    """float32 in (-1, 1) from integers; with ``spread``, times 2^e for e in [-spread, spread)."""
+    raw = expand(seed.to_bytes(8, "big"), "repops-selftest", 8 * prod(shape))
+    drawn = torch.from_numpy(np.frombuffer(raw, dtype="<u4").astype(np.int64)).view(*shape, 2)
+    values = ((drawn[..., 0] >> 8) * 2 - 0xFFFFFF).float() * 2.0**-24
+    if spread:
+        exponents = drawn[..., 1] % (2 * spread) - spread
+        values = values * ((exponents + 127).to(torch.int32) << 23).view(torch.float32)
+    return values
+
+
+def _matmul(kernels: Kernels) -> Sequence[Tensor]:
+    wild_a, wild_b = numbers(1, 13, 300, spread=70), numbers(2, 300, 37, spread=70)
+    tiny_a, tiny_b = numbers(3, 4, 9) * 2.0**-70, numbers(4, 9, 5) * 2.0**-75
+    batch_a, batch_b = numbers(5, 2, 3, 5, 33), numbers(6, 2, 3, 33, 18)
+    return (
+        kernels.matmul(wild_a, wild_b),
+        kernels.matmul(tiny_a, tiny_b),
+        kernels.matmul(batch_a, batch_b),
+        kernels.matmul(numbers(7, 19, 6).t(), numbers(8, 33, 19).t()),
+    )
+
+
+def _weight_gradient(kernels: Kernels) -> Sequence[Tensor]:
+    grad, x = numbers(9, 300, 7, spread=12), numbers(14, 300, 34, spread=12)
+    return kernels.weight_gradient(grad, x), kernels.weight_gradient(grad[:9], x[:9])
+
+
+def _attention(kernels: Kernels) -> Sequence[Tensor]:
+    q, k, v = numbers(10, 2, 9, 4, 6), numbers(11, 2, 12, 2, 6), numbers(12, 2, 12, 2, 6)
+    grad = numbers(13, 2, 9, 4, 6)
+    sharp = q * 64.0
+    return (
+        kernels.attention(q, k, v),
+        *kernels.attention_backward(grad, q, k, v),
+        kernels.attention(sharp, k, v),
+        *kernels.attention_backward(grad, sharp, k, v),
+    )
+
+
+def _swiglu(kernels: Kernels) -> Sequence[Tensor]:
+    gate, up = numbers(20, 5, 67, spread=7), numbers(21, 5, 67, spread=20)
+    grad = numbers(22, 5, 67)
+    return kernels.swiglu(gate, up), *kernels.swiglu_backward(grad, gate, up)
+
+
+def _rms_norm(kernels: Kernels) -> Sequence[Tensor]:
+    x, weight, grad = numbers(30, 11, 50, spread=20), numbers(31, 50), numbers(32, 11, 50)
+    normed, scale = kernels.rms_norm(x, weight, 1e-5)
+    return normed, scale, *kernels.rms_norm_backward(grad, x, scale, weight)
+
+
+def _rope(kernels: Kernels) -> Sequence[Tensor]:
+    cos_TE, sin_TE = rotary_tables(7, 10, 10_000)
+    return cos_TE, sin_TE, kernels.rotate(numbers(40, 2, 7, 3, 10), cos_TE, sin_TE)
+
+
+def _embedding(kernels: Kernels) -> Sequence[Tensor]:
+    tokens = torch.arange(40, dtype=torch.int64) * 7 % 11
+    return (kernels.gather_rows(numbers(50, 40, 9, spread=9), tokens, 12),)
+
+
+def _cross_entropy(kernels: Kernels) -> Sequence[Tensor]:
+    logits, labels = numbers(60, 21, 45, spread=6), torch.arange(21, dtype=torch.int64) * 5 % 45
+    loss, shares = kernels.cross_entropy(logits, labels)
+    return loss, shares, kernels.cross_entropy_backward(shares, labels, 0.0371)
+
+
+def _norm(kernels: Kernels) -> Sequence[Tensor]:
+    counts = (1, 1000, 1024, 2500)
+    return [torch.tensor(kernels.sum_of_squares(numbers(70, n, spread=9))) for n in counts]
+
+
+def _adamw(kernels: Kernels) -> Sequence[Tensor]:
+    params, m, grad = numbers(80, 301), numbers(81, 301) * 0.01, numbers(82, 301, spread=30)
+    v = numbers(83, 301).abs() * 0.001
+    kernels.adamw(params, m, v, grad, _SCALARS)
+    return params, m, v
+
+
+def _units(kernels: Kernels) -> Sequence[Tensor]:
+    """Sums that end on halves of a unit, and gradients that are refused."""
+    sum_P, halves = torch.zeros(1003, dtype=torch.int64), numbers(85, 1003) * 2.0**-21
+    wild, bad = numbers(84, 1003, spread=50), numbers(84, 1003, spread=9)
+    taken = [kernels.add_units(sum_P, grad) for grad in (bad, halves, wild.clamp(-1024.0, 1024.0))]
+    bad[7] = 1025.0
+    taken.append(kernels.add_units(sum_P, bad))
+    return sum_P, torch.tensor(taken), kernels.mean_units(sum_P, 3)
+
+
+def _codec(_: Kernels) -> Sequence[Tensor]:
+    """What travels and what merges is torch's own arithmetic: the operations it uses, once each."""
+    theta, anchor = numbers(90, 1000, spread=5), numbers(91, 1000, spread=5)
+    tiny, wide = (
+        numbers(92, 1000) * 2.0**-130,
+        (numbers(93, 1000).double() * 2.0**53).to(torch.int64),
+    )
+    return (
+        decode_int8(encode_int8(theta, anchor), anchor, 1000),
+        decode_bf16(encode_bf16(theta), 1000),
+        tiny * 0.5 + tiny,
+        (theta * 0.7 + (anchor - theta) * 0.3) / anchor,
+        wide.double().mul_(2.0**-44).div_(3.0).float(),
+        (theta.double() * 2.0**44).round_().to(torch.int64).float(),
+    )
+
+
+def _coarse(_: Kernels) -> Sequence[Tensor]:
+    """What travels in fewer bits, and what int4 leaves unsaid; activations, tiny and varied."""
+    theta, anchor, residual = (numbers(seed, 1000, spread=5) for seed in (100, 101, 102))
+    coded = encode_int4(theta, anchor, residual * 0.01)
+    tiny, wide = numbers(103, 1000) * 2.0**-120, numbers(104, 1000, spread=20)
+    return (
+        decode_int4(coded.payload, anchor, 1000),
+        coded.residual_N,
+        *(from_wire(to_wire(x, "int8"), (1000,), "int8") for x in (tiny, wide)),
+    )
+
+
+def _digest(tensors: Sequence[Tensor]) -> str:
+    parts = [tensor.contiguous().numpy().tobytes() for tensor in tensors]
+    return fast_digest("repops-selftest", *parts).hex()[:_DIGEST_CHARACTERS]
+
+
+_QUESTIONS: dict[str, Callable[[Kernels], Sequence[Tensor]]] = {
+    "matmul": _matmul,
+    "weight_gradient": _weight_gradient,
+    "attention": _attention,
+    "swiglu": _swiglu,
+    "rms_norm": _rms_norm,
+    "rope": _rope,
+    "embedding": _embedding,
+    "cross_entropy": _cross_entropy,
+    "norm": _norm,
+    "adamw": _adamw,
+    "units": _units,
+    "codec": _codec,
+    "coarse": _coarse,
+}

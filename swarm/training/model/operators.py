@@ -1,0 +1,73 @@
+"""What a table of operators is: the signatures that every numerics profile fills in.
+
+Core: pure data, and the two helpers that autograd functions share.
+
+Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
+H heads, K key-value heads, E features of one head, P parameters of a shard, B batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.autograd import Function
+
+
+@dataclass(frozen=True, slots=True)
+class AdamWScalars:
+    """The numbers of one AdamW update; corrections are 1 / (1 - beta ** step)."""
+
+    rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    correction1: float
+    correction2: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ops:
+    """Every operator a run computes with."""
+
+    name: str
+    linear: Callable[[Tensor, Tensor], Tensor]
+    """(x_ND, weight_OD) -> x @ weight^T, shape NO."""
+    add: Callable[[Tensor, Tensor], Tensor]
+    swiglu: Callable[[Tensor, Tensor], Tensor]
+    """(gate_NI, up_NI) -> silu(gate) * up."""
+    attention: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """(query_BTHE, key_BSKE, value_BSKE) -> mixed_BTHE: causal, the last T of S positions ask."""
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
+    """(x_ND, weight_D, eps)."""
+    rope: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """(x_BTHE, cos_TE, sin_TE): rotate the halves of E against each other (``rotate_half``)."""
+    rope_tables: Callable[[int, int, int], tuple[Tensor, Tensor]]
+    """(positions, E, theta) -> (cos_TE, sin_TE), each half of E holding the same frequencies."""
+    embedding: Callable[[Tensor, Tensor], Tensor]
+    """(weight_VD, tokens_N int64) -> ND."""
+    cross_entropy: Callable[[Tensor, Tensor], Tensor]
+    """(logits_NV, labels_N) -> mean over N, in nats."""
+    norm: Callable[[Tensor], float]
+    """Euclidean norm of a flat tensor."""
+    adamw: Callable[[Tensor, Tensor, Tensor, Tensor, AdamWScalars], None]
+    """(params_P, m_P, v_P, grad_P, scalars): update the first three in place; no weight decay."""
+    add_units: Callable[[Tensor, Tensor], bool]
+    """(sum_P int64, grad_P): add in units of 2^-44, in place; False, adding nothing, if it is no gradient."""
+    mean_units: Callable[[Tensor, int], Tensor]
+    """(sum_P int64, count) -> mean_P."""
+
+
+class OpContext(Protocol):
+    """What autograd hands to both halves of a function."""
+
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep tensors for the backward half."""
+
+
+def apply(function: type[Function], *arguments: object) -> Tensor:
+    """``function.apply`` with a type."""
+    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,319 @@
+"""Cut the model into pipeline stages; a shard is one flat float32 vector, and back, exactly.
+
+Core: pure functions over the flat vector; nothing here holds parameters.
+
+The layers are cut into ``num_stages`` contiguous runs. Stage 0 also holds the embedding, the last stage
+the norm, the head and the loss. Laid end to end, the shards of all stages are the shard of a run with one
+stage. Initial parameters come from a PRF of (seed, tensor name): they do not depend on the cut.
+
+Legend: B batch, T time, N = B x T rows, D hidden, P parameters of the shard.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from swarm.config.spec import ModelSpec, RunSpec
+from swarm.errors import BadConfig, UsageError
+from swarm.primitives.commitments import hash_of
+from swarm.primitives.crypto import expand, framed
+from swarm.primitives.merkle import merkle_root
+from swarm.training.model.llama import (
+    LAYER_BLOCKS,
+    Block,
+    Layer,
+    TensorShape,
+    embedding_blocks,
+    head_blocks,
+    head_logits,
+    layer_blocks,
+    layer_forward,
+)
+from swarm.training.model.profiles import Ops, table
+from swarm.types import Digest
+
+FRAGMENT_ALIGNMENT = 128
+"""Fragments start at multiples of the quantizer's block, so that no block has two partners."""
+_INIT_BITS = 24
+"""Initial values are integers of this many bits, scaled: exact in float32 on every machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open slice [start, stop) of the flat vector, in elements."""
+
+    start: int
+    stop: int
+
+    @property
+    def slice(self) -> slice:
+        """As an index."""
+        return slice(self.start, self.stop)
+
+    @property
+    def numel(self) -> int:
+        """Its length."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage holds and where it lies in the stage's flat vector."""
+
+    model: ModelSpec
+    stage: int
+    num_stages: int
+    first_layer: int
+    num_layers: int
+    blocks: tuple[Block, ...]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this stage takes tokens."""
+        return self.stage == 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this stage holds the head and the loss."""
+        return self.stage == self.num_stages - 1
+
+    @cached_property
+    def tensors(self) -> tuple[TensorShape, ...]:
+        """Every tensor by name, in the order in which they lie in the flat vector."""
+        return tuple(part for block in self.blocks for part in block.parts)
+
+    @cached_property
+    def block_sizes(self) -> tuple[int, ...]:
+        """Elements of each block: what the flat vector is split by."""
+        return tuple(sum(_count(part.shape) for part in block.parts) for block in self.blocks)
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """P, the length of the flat vector."""
+        return sum(self.block_sizes)
+
+    @cached_property
+    def decayed(self) -> tuple[Span, ...]:
+        """Where weight decay applies: everything but the norms."""
+        spans, at = list[Span](), 0
+        for part in self.tensors:
+            end = at + _count(part.shape)
+            if len(part.shape) > 1:
+                if spans and spans[-1].stop == at:
+                    spans[-1] = Span(spans[-1].start, end)
+                else:
+                    spans.append(Span(at, end))
+            at = end
+        return tuple(spans)
+
+    def fragments(self, count: int) -> tuple[Span, ...]:
+        """``count`` contiguous slices that cover the vector, sized alike but for the alignment."""
+        ends = [
+            self.num_parameters * i // count // FRAGMENT_ALIGNMENT * FRAGMENT_ALIGNMENT
+            for i in range(count)
+        ] + [self.num_parameters]
+        return tuple(Span(ends[i], ends[i + 1]) for i in range(count))
+
+    def named(self, flat_P: Tensor) -> dict[str, Tensor]:
+        """Each tensor by name, as views of the flat vector."""
+        pieces = torch.split(flat_P, [_count(part.shape) for part in self.tensors])
+        return {p.name: x.view(p.shape) for p, x in zip(self.tensors, pieces, strict=True)}
+
+    def flat(self, named: dict[str, Tensor]) -> Tensor:
+        """The flat vector of named tensors; raise ``UsageError`` when one is missing or misshapen."""
+        for part in self.tensors:
+            if part.name not in named or tuple(named[part.name].shape) != part.shape:
+                raise UsageError(f"{part.name} is missing or not of shape {part.shape}")
+        return torch.cat([named[part.name].reshape(-1).float() for part in self.tensors])
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage with the operators it computes with."""
+
+    plan: StagePlan
+    ops: Ops
+
+    def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
+        """Tokens BT (int64, first stage) or activations BTD (float32) -> activations BTD.
+
+        The last stage returns logits BTV.
+        """
+        plan, ops = self.plan, self.ops
+        self.check(inputs)
+        batch, times = inputs.shape[:2]
+        pieces = iter(self._views(params_P))
+        if plan.is_first:
+            x_ND = ops.embedding(next(pieces), inputs.reshape(-1))
+        else:
+            x_ND = inputs.reshape(batch * times, -1)
+        for _ in range(plan.num_layers):
+            layer = Layer(*(next(pieces) for _ in range(LAYER_BLOCKS)))
+            x_ND = layer_forward(ops, plan.model, layer, x_ND, batch)
+        if plan.is_last:
+            x_ND = head_logits(ops, plan.model, next(pieces), next(pieces), x_ND)
+        return x_ND.view(batch, times, -1)
+
+    def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
+        """Mean loss over B x T, in nats; only the last stage has one."""
+        if not self.plan.is_last or labels_BT.shape != inputs.shape[:2]:
+            raise UsageError("labels belong to the last stage, one for each position")
+        logits_BTV = self.forward(params_P, inputs)
+        return self.ops.cross_entropy(
+            logits_BTV.view(-1, logits_BTV.shape[-1]), labels_BT.reshape(-1)
+        )
+
+    def layers(self, params_P: Tensor) -> tuple[list[Tensor], list[Layer], list[Tensor]]:
+        """Views for a caller that walks the layers itself: (embedding, layers, norm and head)."""
+        views, skip = self._views(params_P), int(self.plan.is_first)
+        stop = skip + self.plan.num_layers * LAYER_BLOCKS
+        layers = [Layer(*views[at : at + LAYER_BLOCKS]) for at in range(skip, stop, LAYER_BLOCKS)]
+        return views[:skip], layers, views[stop:]
+
+    def _views(self, params_P: Tensor) -> list[Tensor]:
+        """One split of the flat vector: per-slice views make the backward pass three times slower."""
+        if params_P.shape != (self.plan.num_parameters,):
+            raise UsageError(f"a shard of {self.plan.num_parameters} parameters is one flat vector")
+        pieces = torch.split(params_P, list(self.plan.block_sizes))
+        return [x.view(b.shape) for b, x in zip(self.plan.blocks, pieces, strict=True)]
+
+    def check(self, inputs: Tensor) -> None:
+        """Raise ``UsageError`` unless this stage can take ``inputs``."""
+        if self.plan.is_first:
+            fits = inputs.dtype == torch.int64 and inputs.dim() == 2
+        else:
+            width = self.plan.model.hidden_size
+            fits = inputs.dtype == torch.float32 and inputs.dim() == 3 and inputs.shape[2] == width
+        if not fits or inputs.shape[1] > self.plan.model.seq_len:
+            raise UsageError(f"stage {self.plan.stage} cannot take a {tuple(inputs.shape)} input")
+
+
+@dataclass(slots=True)
+class Forward:
+    """A forward pass that waits for its gradient; ``output`` is what went down the path.
+
+    It holds the parameters as they were: run the backward pass before they are stepped.
+    """
+
+    stage: Stage
+    params_P: Tensor
+    inputs: Tensor
+    output: Tensor
+    graph: Tensor | None
+
+
+def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
+    """Cut the model; raise ``BadConfig`` when there are fewer layers than stages."""
+    if not 1 <= num_stages <= model.num_layers:
+        raise BadConfig(f"{model.num_layers} layers cannot be cut into {num_stages} stages")
+    plans = list[StagePlan]()
+    for stage in range(num_stages):
+        first = model.num_layers * stage // num_stages
+        stop = model.num_layers * (stage + 1) // num_stages
+        blocks = embedding_blocks(model) if stage == 0 else ()
+        for layer in range(first, stop):
+            blocks += layer_blocks(model, layer)
+        if stage == num_stages - 1:
+            blocks += head_blocks(model)
+        plans.append(StagePlan(model, stage, num_stages, first, stop - first, blocks))
+    return tuple(plans)
+
+
+def stage_of(spec: RunSpec, stage: int) -> Stage:
+    """The stage of a run with the operators of its numerics profile."""
+    return Stage(plan_stages(spec.model, spec.num_stages)[stage], table(spec.numerics))
+
+
+def init_flat(plan: StagePlan, seed: int) -> Tensor:
+    """The shard every run starts from: uniform values by a PRF of (seed, tensor name), norms at one."""
+    return torch.cat([_init_tensor(part, seed) for part in plan.tensors])
+
+
+def init_root(plans: Sequence[StagePlan], seed: int) -> Digest:
+    """Merkle root over the hashes of the stages' initial shards: ``RunSpec.init_root``."""
+    return merkle_root([hash_of(init_flat(plan, seed)) for plan in plans])
+
+
+def initial_roots(spec: RunSpec, plans: Sequence[StagePlan]) -> tuple[Digest, ...]:
+    """The name of the weights that each stage starts from: in the spec, or drawn and hashed here."""
+    return spec.initial_roots or tuple(hash_of(init_flat(plan, spec.seed)) for plan in plans)
+
+
+def run_forward(
+    stage: Stage, params_P: Tensor, inputs: Tensor, *, keep_graph: bool = True
+) -> Forward:
+    """Pass a micro-batch on: tokens BT or activations BTD -> ``Forward.output`` (detached BTD).
+
+    Without ``keep_graph`` the pass is computed again when its gradient arrives: less memory, same bits.
+    """
+    if not keep_graph:
+        with torch.no_grad():
+            return Forward(stage, params_P, inputs, stage.forward(params_P, inputs), None)
+    leaf_P, entry = _leaves(stage, params_P, inputs)
+    graph = stage.forward(leaf_P, entry)
+    return Forward(stage, leaf_P, entry, graph.detach(), graph)
+
+
+def run_backward(passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
+    """The answer to a micro-batch: (gradient of the inputs or None on stage 0, gradient_P).
+
+    Raises ``UsageError`` when the gradient has another shape than the output; the graph is used up.
+    """
+    if grad_BTD.shape != passed.output.shape:
+        raise UsageError(f"a gradient of shape {tuple(grad_BTD.shape)} for another output")
+    leaf_P, entry, graph = passed.params_P, passed.inputs, passed.graph
+    if graph is None:
+        leaf_P, entry = _leaves(passed.stage, leaf_P, entry)
+        graph = passed.stage.forward(leaf_P, entry)
+    passed.graph = None
+    return _gradients(passed.stage, graph, leaf_P, entry, grad_BTD)
+
+
+def run_loss(
+    stage: Stage, params_P: Tensor, inputs: Tensor, labels_BT: Tensor
+) -> tuple[float, Tensor | None, Tensor]:
+    """The last stage, forward and backward: (loss in nats, gradient of the inputs, gradient_P)."""
+    leaf_P, entry = _leaves(stage, params_P, inputs)
+    loss = stage.loss(leaf_P, entry, labels_BT)
+    grad_inputs, grad_P = _gradients(stage, loss, leaf_P, entry, None)
+    return float(loss.detach()), grad_inputs, grad_P
+
+
+def _leaves(stage: Stage, params_P: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    stage.check(inputs)
+    entry = inputs if stage.plan.is_first else inputs.detach().requires_grad_()
+    return params_P.detach().requires_grad_(), entry
+
+
+def _gradients(
+    stage: Stage, graph: Tensor, leaf_P: Tensor, entry: Tensor, grad: Tensor | None
+) -> tuple[Tensor | None, Tensor]:
+    if stage.plan.is_first:
+        (grad_P,) = torch.autograd.grad(graph, (leaf_P,), grad)
+        return None, grad_P
+    grad_P, grad_inputs = torch.autograd.grad(graph, (leaf_P, entry), grad)
+    return grad_inputs, grad_P
+
+
+def _init_tensor(part: TensorShape, seed: int) -> Tensor:
+    count = _count(part.shape)
+    if part.deviation == 0.0:
+        return torch.ones(count)
+    key = framed("init", (seed.to_bytes(8, "big"), part.name.encode("ascii")))
+    raw = np.frombuffer(expand(key, "training.init", 4 * count), dtype="<u4") >> (32 - _INIT_BITS)
+    centred = raw.astype(np.int64) * 2 - ((1 << _INIT_BITS) - 1)  # odd integers around zero
+    # Uniform on (-w, w) has deviation w / sqrt(3); the products below are rounded once.
+    width = np.float32(part.deviation * sqrt(3.0) / (1 << _INIT_BITS))
+    return torch.from_numpy(centred.astype(np.float32) * width)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count

@@ -1,0 +1,249 @@
+"""Serve the seats of this node and carry micro-batches to the next stage: the door of training.
+
+Shell: owns the protocol, the blame and the deadlines; decides nothing.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from swarm.errors import BadEncoding, OutOfTurn, PeerFault, Unreachable
+from swarm.primitives.codec import LONGEST_FRAME_BYTES, decode, encode
+from swarm.primitives.crypto import SecretKey
+from swarm.training.messages import (
+    MicroBatch,
+    MicroBatchGrad,
+    MicroBatchRefused,
+    Outgoing,
+    Refusal,
+    TooBusy,
+    check_grad,
+    check_microbatch,
+    decode_answer,
+    sign_grad,
+    sign_microbatch,
+)
+from swarm.training.plan import RosterSeat, RoundPlan
+from swarm.training.seat import SeatWorker
+from swarm.types import Digest, PeerId, StageIndex
+
+PROTOCOL = "/swarm/micro-batch/1"
+CONCURRENCY_MAX = 64
+"""Micro-batches in the hands of one node at once: waiting ones cost their payload only."""
+PER_PEER_MAX = 16
+SUSPECT_S = 5.0
+"""How long a sibling that did not answer is asked last."""
+HOP_SHARE = 0.6
+"""The part of the remaining budget that one candidate may use up before the next is asked."""
+HOP_MIN_S = 0.5
+EARLY_STRANGERS_MAX = 8
+"""Micro-batches of the next round that wait here for it, of peers without a seat in this one: they may have one
+then. More would let strangers fill every place of a node."""
+
+
+class StageLinks(Protocol):
+    """What this room needs of the host."""
+
+    @property
+    def peer(self) -> PeerId:
+        """Who we are."""
+        ...
+
+    async def call(
+        self, peer: PeerId, protocol: str, request: bytes, *, timeout_s: float, reply_limit: int
+    ) -> bytes:
+        """Send a request, return the reply; raises ``Unreachable`` or ``PeerFault``."""
+        ...
+
+    def serve(
+        self,
+        protocol: str,
+        handler: Callable[[PeerId, bytes], Awaitable[bytes]],
+        *,
+        request_limit: int,
+        concurrency: int,
+        per_peer: int,
+    ) -> None:
+        """Answer requests of a protocol."""
+        ...
+
+    def blame(self, peer: PeerId, fault: PeerFault) -> None:
+        """Note a fault of a peer."""
+        ...
+
+
+@dataclass(slots=True)
+class Meter:
+    """Where the time went, summed over all seats of this node."""
+
+    call_s: float = 0.0
+    calls: int = 0
+    refused: int = 0
+    unreachable: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    per_peer_failures: dict[PeerId, int] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Every seat of this node, and the way to everybody else's."""
+
+    def __init__(self, links: StageLinks, secret: SecretKey) -> None:
+        self.meter = Meter()
+        self._links = links
+        self._secret = secret
+        self._runners: dict[tuple[int, int], SeatWorker] = {}
+        self._suspects: dict[PeerId, float] = {}
+        self._strangers = 0
+
+    def serve(self) -> None:
+        """Start answering micro-batches."""
+        self._links.serve(
+            PROTOCOL,
+            self._handle,
+            request_limit=LONGEST_FRAME_BYTES,
+            concurrency=CONCURRENCY_MAX,
+            per_peer=PER_PEER_MAX,
+        )
+
+    def add(self, runner: SeatWorker) -> None:
+        """A seat of ours begins."""
+        self._runners[runner.stage, runner.index] = runner
+
+    def remove(self, runner: SeatWorker) -> None:
+        """A seat of ours ended."""
+        self._runners.pop((runner.stage, runner.index), None)
+
+    async def forward(self, out: Outgoing) -> MicroBatchGrad:
+        """Take a micro-batch to the next stage: the drawn replica, then its siblings.
+
+        Raises ``Unreachable`` when nobody answered within the budget.
+        """
+        deadline = trio.current_time() + out.budget_s
+        candidates = out.plan.candidates(
+            origin=out.origin,
+            step=out.step,
+            microbatch=out.microbatch,
+            stage=StageIndex(out.stage),
+        )
+        for seat in self._sorted(candidates):
+            left_s = deadline - trio.current_time()
+            if left_s < HOP_MIN_S:
+                break
+            is_last_hope = seat is candidates[-1]
+            hop_s = left_s if is_last_hope else max(left_s * HOP_SHARE, HOP_MIN_S)
+            reply = await self._try(out, seat, min(hop_s, out.plan.spec.deadlines.hop_ms / 1000))
+            if reply is not None:
+                return reply
+        raise Unreachable(f"no replica of stage {out.stage} took the micro-batch in time")
+
+    def _sorted(self, candidates: tuple[RosterSeat, ...]) -> list[RosterSeat]:
+        now = trio.current_time()
+        return sorted(candidates, key=lambda seat: self._suspects.get(seat.peer, 0.0) > now)
+
+    async def _try(self, out: Outgoing, seat: RosterSeat, hop_s: float) -> MicroBatchGrad | None:
+        message, chain, run_digest = _message(out, seat, hop_s), out.plan.chain, out.plan.run_digest
+        request = sign_microbatch(self._secret, chain, run_digest, message, out.wire)
+        started = trio.current_time()
+        try:
+            raw = await self._exchange(seat.peer, encode(request), hop_s)
+            answer = decode_answer(raw)
+            if isinstance(answer, MicroBatchRefused):
+                self.meter.refused += 1
+                return None
+            check_grad(chain, run_digest, out.plan.spec, request, out.wire, answer, seat.peer)
+        except Unreachable:
+            self.meter.unreachable += 1
+            self._suspects[seat.peer] = trio.current_time() + SUSPECT_S
+            return None
+        except PeerFault as fault:
+            self._links.blame(seat.peer, fault)
+            return None
+        finally:
+            self.meter.call_s += trio.current_time() - started
+            self.meter.calls += 1
+        self.meter.bytes_sent += len(request.payload)
+        self.meter.bytes_received += len(answer.payload)
+        return answer
+
+    async def _exchange(self, peer: PeerId, request: bytes, timeout_s: float) -> bytes:
+        if peer == self._links.peer:
+            return await self._handle(peer, request)
+        return await self._links.call(
+            peer, PROTOCOL, request, timeout_s=timeout_s, reply_limit=LONGEST_FRAME_BYTES
+        )
+
+    async def _handle(self, peer: PeerId, raw: bytes) -> bytes:
+        request = decode(MicroBatch, raw, limit=LONGEST_FRAME_BYTES)
+        runner = self._runners.get((request.stage, request.destination))
+        if runner is None or runner.plan is None:
+            return encode(MicroBatchRefused(Refusal.UNKNOWN))
+        try:
+            wire = await self._admitted(runner, runner.plan, request, peer)
+            plan = runner.plan
+            loss_micro, payload = await runner.answer(request, request.round)
+        except TooBusy:
+            return encode(MicroBatchRefused(Refusal.BUSY))
+        except Unreachable:
+            return encode(MicroBatchRefused(Refusal.LATE))
+        reply = MicroBatchGrad.reply_to(request, wire, loss_micro, payload)
+        return encode(sign_grad(self._secret, plan.chain, plan.run_digest, reply))
+
+    async def _admitted(
+        self, runner: SeatWorker, plan: RoundPlan, request: MicroBatch, peer: PeerId
+    ) -> Digest:
+        """The digest of what a micro-batch carries, once its round is here.
+
+        Raises ``PeerFault`` for what no seat of the stage below sends, ``TooBusy`` when it cannot wait here.
+        """
+        wire = self._check(plan, request, peer) if request.round == plan.round else None
+        if not 0 <= request.round - plan.round <= 1:
+            raise TooBusy(f"round {request.round} is not this one or the next")
+        if not 0 <= request.budget_ms <= plan.spec.deadlines.hop_ms:
+            raise BadEncoding(f"a time budget of {request.budget_ms} ms")
+        is_stranger = all(seat.peer != peer for roster in plan.rosters for seat in roster)
+        if is_stranger and self._strangers >= EARLY_STRANGERS_MAX:
+            raise TooBusy("too many peers without a seat wait here")
+        self._strangers += is_stranger
+        try:
+            await runner.reach(request.round, request.budget_ms / 1000)
+        finally:
+            self._strangers -= is_stranger
+        assert runner.plan is not None, "a round that was reached has a plan"
+        if wire is None or runner.plan is not plan:
+            return self._check(runner.plan, request, peer)
+        return wire
+
+    @staticmethod
+    def _check(plan: RoundPlan, request: MicroBatch, peer: PeerId) -> Digest:
+        """The digest of what the micro-batch carries."""
+        source = plan.seat(request.stage - 1, request.source)
+        if request.run != plan.run or source is None or source.peer != peer:
+            raise OutOfTurn("a micro-batch from somebody who does not sit in the stage below")
+        if plan.seat(0, request.origin) is None:
+            raise BadEncoding("a micro-batch of an origin that does not exist")
+        return check_microbatch(plan.chain, plan.run_digest, plan.spec, request, peer)
+
+
+def _message(out: Outgoing, seat: RosterSeat, hop_s: float) -> MicroBatch:
+    spec = out.plan.spec
+    return MicroBatch(
+        run=out.plan.run,
+        round=out.plan.round,
+        step=out.step,
+        microbatch=out.microbatch,
+        origin=out.origin,
+        stage=StageIndex(out.stage),
+        source=out.source,
+        destination=seat.index,
+        incarnation=out.incarnation,
+        version=out.version,
+        budget_ms=int(hop_s * 1000),
+        batch=spec.microbatch_size,
+        length=spec.model.seq_len,
+        features=spec.model.hidden_size,
+        payload=out.payload,
+        signature=b"",
+    )

@@ -1,0 +1,166 @@
+"""A shard from what is left of it: this node's own saved bytes, a sibling's state, or that of a window.
+
+Core: values and bytes in, a shard out, and back. Legend: P parameters.
+
+Compute a micro-batch again from what was kept of it, in one go.
+
+the same arithmetic as the seat's own, on the shard it is given.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from swarm.config.spec import RunSpec
+from swarm.errors import BadEncoding, Corrupt, OutOfTurn
+from swarm.primitives.commitments import hash_of
+from swarm.training.averaging.adoption import AdoptedState
+from swarm.training.averaging.payload import residual_numel
+from swarm.training.data.samples import TokenSource
+from swarm.training.devices.engine import Engine
+from swarm.training.model.optimizer import AdamState
+from swarm.training.plan import RoundPlan
+from swarm.training.record.checkpoint import RESTART_HINT, SavedShard, encode_shard
+from swarm.training.record.segment import (
+    ShardState,
+    number_component,
+    snapshots_component,
+    tokens_component,
+)
+from swarm.training.record.window import ComputedMicrobatch
+from swarm.training.shard import Shard
+from swarm.types import Digest, RoundIndex, StageIndex
+
+
+def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIndex) -> bytes:
+    """The whole state between two segments, when no fragment is on its way."""
+    saved = SavedShard(
+        run_digest,
+        shard.stage,
+        seat,
+        round_index,
+        shard.adam.step,
+        shard.tokens_total,
+        tuple(shard.tokens_at_sync),
+        shard.anchor_root,
+        shard.params_P.cpu(),
+        shard.adam.m_P.cpu(),
+        shard.adam.v_P.cpu(),
+        shard.phi_P,
+        shard.momentum_P,
+        shard.residual_R,
+    )
+    return b"".join(encode_shard(saved))
+
+
+def resume_shard(
+    spec: RunSpec,
+    saved: SavedShard,
+    anchor_P: Tensor,
+    clock: Callable[[], float],
+    engine: Engine | None = None,
+) -> Shard:
+    """A shard as it was saved; ``anchor_P`` is the tensor that ``saved.anchor_root`` names.
+
+    Raises ``Corrupt`` when the run has another number of fragments, or another residual.
+    """
+    residual = residual_numel(spec, saved.params_P.numel())
+    if (len(saved.tokens_at_sync), saved.residual_P.numel()) != (spec.outer.fragments, residual):
+        raise Corrupt("a saved shard of another run", hint=RESTART_HINT)
+    shard = Shard(spec, StageIndex(saved.stage), saved.params_P, clock, engine)
+    home = shard.engine.home
+    shard.adam = AdamState(saved.m_P.to(home), saved.v_P.to(home), saved.step)
+    shard.phi_P, shard.momentum_P = saved.phi_P, saved.momentum_P
+    shard.residual_R = saved.residual_P
+    shard.set_anchor(anchor_P, saved.anchor_root)
+    shard.tokens_total, shard.tokens_at_sync = saved.tokens, list(saved.tokens_at_sync)
+    return shard
+
+
+def saved_components(saved: SavedShard) -> tuple[Digest, ...]:
+    """The hashes of the ten parts of a state that was saved between two segments (``Shard.components``)."""
+    return (
+        hash_of(saved.params_P),
+        hash_of(saved.m_P),
+        hash_of(saved.v_P),
+        number_component(saved.step),
+        hash_of(saved.phi_P),
+        hash_of(saved.momentum_P),
+        hash_of(saved.residual_P),
+        saved.anchor_root,
+        tokens_component(saved.tokens, saved.tokens_at_sync),
+        snapshots_component(()),
+    )
+
+
+def adopted_shard(
+    spec: RunSpec,
+    stage: StageIndex,
+    adopted: AdoptedState,
+    anchor: tuple[Tensor, Digest],
+    clock: Callable[[], float],
+    engine: Engine | None = None,
+) -> Shard:
+    """A shard that begins from a sibling's state; it trades against the stage's canonical ``anchor``."""
+    shard = Shard(spec, stage, adopted.phi_P, clock, engine)
+    home = shard.engine.home
+    moments = adopted.adam
+    shard.adam = AdamState(moments.m_P.to(home), moments.v_P.to(home), moments.step)
+    shard.momentum_P = adopted.momentum_P
+    shard.set_anchor(*anchor)
+    return shard
+
+
+def restored(spec: RunSpec, stage: StageIndex, state: ShardState, anchor_P: Tensor) -> Shard:
+    """A shard as it stood at a window's start, with the fragments that were on their way.
+
+    ``anchor_P`` is the tensor that ``state.anchor_root`` names; ``state`` stays as it is.
+    """
+    shard = Shard(spec, stage, state.params_P)
+    shard.adam = AdamState(state.m_P.clone(), state.v_P.clone(), state.step)
+    shard.phi_P, shard.momentum_P = state.phi_P, state.momentum_P
+    shard.residual_R = state.residual_R
+    shard.set_anchor(anchor_P, state.anchor_root)
+    shard.tokens_total, shard.tokens_at_sync = state.tokens_total, list(state.tokens_at_sync)
+    shard.snapshots = {fragment: (tokens, theta) for fragment, tokens, theta in state.snapshots}
+    return shard
+
+
+def replay_microbatch(
+    shard: Shard, tokens: TokenSource, plan: RoundPlan, seat: int, computed: ComputedMicrobatch
+) -> None:
+    """Count a micro-batch in the shard's open step, as its seat did.
+
+    Whether others signed the messages is the caller's to know. Raises ``PeerFault``, changing nothing, when
+    they are not those of this stage and micro-batch, when the gradient is for other activations than this
+    shard gives, or when it is not finite.
+    """
+    request, reply, place = computed.request, computed.reply, computed.place
+    is_first, is_last = shard.stage == 0, shard.stage == shard.spec.num_stages - 1
+    if (request is None) != is_first or (reply is None) != is_last:
+        raise OutOfTurn("a micro-batch with the messages of another stage")
+    if is_first and computed.origin != seat:
+        raise OutOfTurn("a micro-batch that another seat sent on its way")
+    if request is not None and (request.place, request.stage) != (place, shard.stage):
+        raise OutOfTurn("activations of another micro-batch or stage")
+    if reply is not None and (reply.place, reply.stage) != (place, shard.stage + 1):
+        raise OutOfTurn("a gradient of another micro-batch or stage")
+    if request is None:
+        if reply is None:
+            shard.whole_job(tokens, plan, computed.step, computed.microbatch, seat)
+            return
+        _, passed = shard.origin_job(tokens, plan, computed.step, computed.microbatch, seat)
+        shard.backward_job(passed, reply)
+        return
+    if request.shape != _shape(plan):
+        raise BadEncoding("activations of another shape than the run's")
+    if reply is None:
+        shard.loss_job(tokens, plan, request, seat)
+        return
+    _, passed = shard.forward_job(request)
+    shard.backward_job(passed, reply)
+
+
+def _shape(plan: RoundPlan) -> tuple[int, int, int]:
+    spec = plan.spec
+    return (spec.microbatch_size, spec.model.seq_len, spec.model.hidden_size)

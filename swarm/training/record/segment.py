@@ -1,0 +1,181 @@
+"""What happened in one segment of one seat, in order: the raw material of its transcript.
+
+Core: pure data. The verify room turns these into leaves and roots; training only writes them down.
+
+The whole state of a seat as values, and the hashes of its counters: what a replay starts from.
+
+pure functions.
+
+The parts are those of protocol.md section 5.
+Legend: P parameters of the shard, F values of one fragment, R values of the residual
+(training/averaging/payload.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from swarm.primitives.codec import encode
+from swarm.primitives.commitments import hash_of, tensor_hash
+from swarm.primitives.crypto import fast_digest
+from swarm.types import Digest, PeerId, RoundIndex, StageIndex
+
+COMPONENTS = 10
+"""params, adam_m, adam_v, step, phi, outer_m, residual, anchor_root, tokens (in all, and at each fragment's
+last merge), snapshot (what is offered and not merged yet)."""
+
+MicrobatchId = tuple[int, int, int]
+"""A micro-batch by its origin's numbers: (origin, step, micro-batch)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicrobatchRecord:
+    """One micro-batch as this seat saw it; a side that does not exist has ``NO_DIGEST``.
+
+    ``step`` and ``microbatch`` are the origin's numbers; the hashes cover the wire bytes.
+    """
+
+    origin: int
+    step: int
+    microbatch: int
+    in_activation: Digest
+    in_gradient: Digest
+    out_activation: Digest
+    out_gradient: Digest
+    source: int
+    destination: int
+    sample_ids_root: Digest
+
+    @property
+    def place(self) -> MicrobatchId:
+        """Which micro-batch it is: what records are sorted by."""
+        return (self.origin, self.step, self.microbatch)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One optimizer step. ``components`` are the state's tensor hashes where they were taken."""
+
+    step: int
+    components: tuple[Digest, ...] | None
+    microbatches: tuple[MicrobatchRecord, ...]
+    dropped: tuple[MicrobatchId, ...]
+    """Those that were sent and never answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRecord:
+    """One application of a fragment, with a partner or alone."""
+
+    fragment: int
+    partner: PeerId | None
+    partner_seat: int
+    my_payload: Digest
+    partner_payload: Digest
+    weight_nano: int
+    components: tuple[Digest, ...]
+
+
+@dataclass(slots=True)
+class SegmentLog:
+    """Everything one seat did in one round."""
+
+    stage: StageIndex
+    seat: int
+    round: RoundIndex
+    start: tuple[Digest, ...]
+    records: list[StepRecord | MergeRecord] = field(default_factory=list)
+    snapshots: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """(number of records before it, fragment) of each copy that was offered to a partner."""
+    end: tuple[Digest, ...] = ()
+    tokens: int = 0
+    loss_sum_micro: int = 0
+    loss_count: int = 0
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps taken."""
+        return sum(isinstance(record, StepRecord) for record in self.records)
+
+    def has_merged(self, fragment: int) -> bool:
+        """Whether a fragment was merged in this segment: at most once, for the shard does it no oftener."""
+        merges = (record for record in self.records if isinstance(record, MergeRecord))
+        return any(record.fragment == fragment for record in merges)
+
+    @property
+    def loss_micro(self) -> int:
+        """Mean training loss in millionths of a nat, -1 when nothing was measured."""
+        return self.loss_sum_micro // self.loss_count if self.loss_count else -1
+
+
+FLOAT_MAX = torch.finfo(torch.float32).max
+COUNT_BYTES = 8
+"""A count is an int64."""
+
+Offered = tuple[int, int, Tensor]
+"""A fragment that was offered and not merged yet: (fragment, tokens it was offered with, theta_F)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """A shard between two steps; nobody writes to these tensors."""
+
+    params_P: Tensor
+    m_P: Tensor
+    v_P: Tensor
+    phi_P: Tensor
+    momentum_P: Tensor
+    step: int
+    """Optimizer steps that the moments have seen."""
+    anchor_root: Digest
+    """The checkpoint that int8 fragments are relative to; its tensor is not part of the state."""
+    tokens_total: int
+    tokens_at_sync: tuple[int, ...]
+    """For each fragment, ``tokens_total`` at its last merge."""
+    snapshots: tuple[Offered, ...]
+    """By fragment, each once."""
+    residual_R: Tensor
+    """What int4 has not said so far; empty in a run that never trades in int4."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those of P values, in the order in which they are written."""
+        return (self.params_P, self.m_P, self.v_P, self.phi_P, self.momentum_P)
+
+
+def are_finite(*tensors: Tensor, bound: float = FLOAT_MAX) -> bool:
+    """Whether no value is larger than ``bound`` in size; a NaN is."""
+    for tensor in tensors:
+        if tensor.numel():
+            least, most = torch.aminmax(tensor)
+            # A NaN anywhere makes both a NaN, which fails any comparison.
+            if not (float(least) >= -bound and float(most) <= bound):
+                return False
+    return True
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, wherever the tensor lies."""
+    return tensor.to("cpu", copy=True)
+
+
+def number_component(value: int) -> Digest:
+    """What the state says of one counter."""
+    return tensor_hash("int64", (), value.to_bytes(COUNT_BYTES, "little", signed=True))
+
+
+def tokens_component(total: int, at_sync: Sequence[int]) -> Digest:
+    """What the state says of tokens: the total, then the total at each fragment's last merge."""
+    counts = (total, *at_sync)
+    data = b"".join(count.to_bytes(COUNT_BYTES, "little", signed=True) for count in counts)
+    return tensor_hash("int64", (len(counts),), data)
+
+
+def snapshots_component(snapshots: Sequence[Offered]) -> Digest:
+    """What the state says of fragments on their way into a merge; by fragment."""
+    if not snapshots:
+        return tensor_hash("float32", (0,), b"")
+    parts = (encode((fragment, tokens, hash_of(theta))) for fragment, tokens, theta in snapshots)
+    return fast_digest("snapshots", *parts)

@@ -1,0 +1,505 @@
+"""What a seat keeps of one window of a segment, so that others can compute it again: values and bytes.
+
+Core: pure functions.
+
+    bytes = magic | length of the header | header | tensors of the start state | payloads, in order
+
+The header is everything but tensors and payloads. Their lengths are not in it: they follow from the run, so a
+stranger's bytes cannot ask for memory. A window has exactly one form, and ``decode_window`` takes no other.
+Whether its messages were signed, and whether it happened like that, is for the verify room to find.
+Legend: P parameters of the shard.
+
+The header of a window's bytes: everything in it but tensors and payloads, and what it may say.
+
+pure functions. Raises ``BadEncoding`` for what no honest seat writes.
+
+A header comes from a stranger, and memory is spent by it: how long it may be, how many events and micro-batches
+it may name, and every number in it is bounded by the run.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from swarm.config.spec import NANO, RunSpec
+from swarm.errors import BadEncoding
+from swarm.gossip.pairing import FINAL_ROUNDS_MAX
+from swarm.gossip.trade.messages import Codec, Offer, Receipt, check_count, check_key, check_root
+from swarm.gossip.trade.payload import payload_bytes
+from swarm.primitives.codec import Message, decode, encode, replace
+from swarm.primitives.crypto import SIGNATURE_BYTES
+from swarm.training.averaging.payload import residual_numel, traded_numel
+from swarm.training.messages import (
+    MicroBatch,
+    MicroBatchGrad,
+    activation_bytes,
+    check_fit,
+    check_numbers,
+)
+from swarm.training.model.optimizer import MICROBATCHES_MAX
+from swarm.training.model.stages import Span, plan_stages
+from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
+from swarm.training.record.segment import MicrobatchId, ShardState, are_finite
+from swarm.training.shard import DROPPED_MAX
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
+
+MAGIC = b"SWARMWN2"
+"""First bytes of a window; the last digit is the version of its form."""
+SNAPSHOTS_MAX = 4
+"""How often a fragment is offered in one segment: once, and rarely again when a trade came late."""
+_LENGTH_BYTES = 4
+_MICROBATCH_BYTES = 512
+"""A micro-batch in a header: two signatures, a digest and thirty numbers of at most 9 bytes."""
+_EVENT_BYTES = 640
+"""Any other event: a merge with an offer and a receipt is the longest."""
+_PLACE_BYTES = 28
+_HEAD_BYTES = 512
+ALONE = -1
+"""Instead of the partner's seat."""
+
+
+class AnchorHead(Message, frozen=True, tag=1):
+    """``window.AnchorSet``."""
+
+    root: bytes
+
+
+class SnapshotHead(Message, frozen=True, tag=2):
+    """``window.SnapshotTaken``."""
+
+    fragment: int
+
+
+class MergeHead(Message, frozen=True, tag=3):
+    """``window.FragmentMerged`` without its payload."""
+
+    fragment: int
+    partner_seat: int
+    weight_nano: int
+    my_payload: bytes
+    offer: Offer | None
+    receipt: Receipt | None
+
+
+class ComputedHead(Message, frozen=True):
+    """``window.ComputedMicrobatch`` without the payloads of its messages."""
+
+    origin: int
+    step: int
+    microbatch: int
+    request: MicroBatch | None
+    reply: MicroBatchGrad | None
+
+    @property
+    def place(self) -> MicrobatchId:
+        """Which micro-batch it is."""
+        return (self.origin, self.step, self.microbatch)
+
+
+class StepHead(Message, frozen=True, tag=4):
+    """``window.StepTaken``."""
+
+    step: int
+    microbatches: tuple[ComputedHead, ...]
+    dropped: tuple[MicrobatchId, ...]
+
+
+EventHead = AnchorHead | SnapshotHead | MergeHead | StepHead
+
+
+class WindowHead(Message, frozen=True):
+    """``window.WindowData``: its key, the numbers of its start state, its events."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+    is_last: bool
+    step: int
+    anchor_root: bytes
+    tokens_total: int
+    tokens_at_sync: tuple[int, ...]
+    snapshots: tuple[tuple[int, int], ...]
+    """(fragment, tokens it was offered with)."""
+    events: tuple[EventHead, ...]
+
+
+class Bulk:
+    """What follows the header, taken piece by piece."""
+
+    def __init__(self, view: memoryview, at: int) -> None:
+        self._view = view
+        self._at = at
+
+    def take(self, num_bytes: int) -> memoryview:
+        """The next bytes; raises ``BadEncoding`` when there are not so many."""
+        if num_bytes > len(self._view) - self._at:
+            raise BadEncoding("a window that was cut short")
+        self._at += num_bytes
+        return self._view[self._at - num_bytes : self._at]
+
+    def tensor(self, numel: int) -> Tensor:
+        """The next values; raises ``BadEncoding`` when one is not finite."""
+        tensor = flat_tensor(self.take(FLOAT_BYTES * numel))
+        if not are_finite(tensor):
+            raise BadEncoding("a window that begins with values that are not finite")
+        return tensor
+
+    def end(self) -> None:
+        """Raise ``BadEncoding`` unless everything was taken."""
+        if self._at != len(self._view):
+            raise BadEncoding("a window with more bytes than its events")
+
+
+def head_bytes(head: WindowHead) -> bytes:
+    """What a window's bytes begin with."""
+    header = encode(head)
+    return MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header
+
+
+def split_window(spec: RunSpec, view: memoryview) -> tuple[WindowHead, Bulk]:
+    """The header of a window, checked, and what follows it."""
+    start = len(MAGIC) + _LENGTH_BYTES
+    length = int.from_bytes(view[len(MAGIC) : start], "big")
+    longest = min(header_bytes_max(spec), len(view) - start)
+    if bytes(view[: len(MAGIC)]) != MAGIC or length > longest:
+        raise BadEncoding("not a window")
+    head = decode(WindowHead, bytes(view[start : start + length]), limit=length)
+    _check_start(spec, head)
+    _check_events(spec, head)
+    return head, Bulk(view, start + length)
+
+
+def header_bytes_max(spec: RunSpec) -> int:
+    """The longest header of a window of this run."""
+    steps, fragments = spec.checks.window_steps, spec.outer.fragments
+    step = _EVENT_BYTES + MICROBATCHES_MAX * _MICROBATCH_BYTES + DROPPED_MAX * _PLACE_BYTES
+    others = 1 + fragments * (SNAPSHOTS_MAX + 1)
+    return _HEAD_BYTES + fragments * 2 * _PLACE_BYTES + steps * step + others * _EVENT_BYTES
+
+
+def _check_start(spec: RunSpec, head: WindowHead) -> None:
+    for name in ("run", "round", "stage", "seat", "window", "step", "tokens_total"):
+        check_count(name, getattr(head, name))
+    if head.stage >= spec.num_stages or head.round >= spec.rounds + FINAL_ROUNDS_MAX:
+        raise BadEncoding("a window of a stage or round that the run does not have")
+    check_root(Digest(head.anchor_root))
+    fragments = [fragment for fragment, _ in head.snapshots]
+    _check_ascending(fragments)
+    for fragment in fragments:
+        _check_fragment(spec, fragment)
+    if len(head.tokens_at_sync) != spec.outer.fragments:
+        raise BadEncoding(f"tokens of {len(head.tokens_at_sync)} fragments")
+    for tokens in (*head.tokens_at_sync, *(tokens for _, tokens in head.snapshots)):
+        if not 0 <= tokens <= head.tokens_total:
+            raise BadEncoding(f"{tokens} tokens of {head.tokens_total}")
+
+
+def _check_events(spec: RunSpec, head: WindowHead) -> None:
+    counts = dict.fromkeys((AnchorHead, SnapshotHead, MergeHead, StepHead), 0)
+    for event in head.events:
+        counts[type(event)] += 1
+        match event:
+            case AnchorHead(root):
+                check_root(Digest(root))
+            case SnapshotHead(fragment):
+                _check_fragment(spec, fragment)
+            case MergeHead():
+                _check_merge(spec, event)
+            case StepHead():
+                _check_step(spec, head.stage, event)
+    fragments = spec.outer.fragments
+    if counts[AnchorHead] > 1 or counts[MergeHead] > fragments:
+        raise BadEncoding("a window with more anchors or merges than a segment has")
+    if counts[SnapshotHead] > SNAPSHOTS_MAX * fragments:
+        raise BadEncoding("a window with more snapshots than a segment has")
+    done = counts[StepHead] + counts[MergeHead]
+    if counts[StepHead] > spec.checks.window_steps or not done:
+        raise BadEncoding(f"a window of {counts[StepHead]} steps")
+
+
+def _check_merge(spec: RunSpec, event: MergeHead) -> None:
+    _check_fragment(spec, event.fragment)
+    check_root(Digest(event.my_payload))
+    offer, seat, receipt = event.offer, event.partner_seat, event.receipt
+    if receipt is not None:
+        check_key(receipt.key)
+        check_count("seat", receipt.to_seat)
+        check_root(receipt.payload_hash)
+        _check_signature(receipt.signature)
+    if not 0 <= event.weight_nano <= NANO or (offer is None) != (seat == ALONE):
+        raise BadEncoding("a merge that is neither with a partner nor alone")
+    if offer is None:
+        return
+    check_count("seat", seat)
+    check_key(offer.key)
+    for name in ("step", "tokens", "num_bytes", "wire_bytes"):
+        check_count(name, getattr(offer, name))
+    for root in (offer.anchor_root, offer.payload_hash, offer.chunk_root):
+        check_root(root)
+    _check_signature(offer.signature)
+
+
+def _check_step(spec: RunSpec, stage: int, event: StepHead) -> None:
+    check_count("step", event.step)
+    if not 1 <= len(event.microbatches) <= MICROBATCHES_MAX:
+        raise BadEncoding(f"a step of {len(event.microbatches)} micro-batches")
+    if len(event.dropped) > DROPPED_MAX:
+        raise BadEncoding(f"a step that dropped {len(event.dropped)} micro-batches")
+    for places in ([one.place for one in event.microbatches], event.dropped):
+        _check_ascending(places)
+        for number in (number for place in places for number in place):
+            check_count("coordinate", number)
+    for one in event.microbatches:
+        if (one.request is None) != (stage == 0):
+            raise BadEncoding("activations where there is no stage below, or none where there is")
+        if (one.reply is None) != (stage == spec.num_stages - 1):
+            raise BadEncoding("a gradient where there is no stage above, or none where there is")
+        if one.request is not None:
+            _check_bare(one.request)
+        if one.reply is not None:
+            _check_bare(one.reply)
+            check_root(one.reply.activations)
+            check_numbers(one.reply)
+
+
+def _check_bare(message: MicroBatch | MicroBatchGrad) -> None:
+    """The payload comes after the header: here it would be a second form of the same window."""
+    _check_signature(message.signature)
+    if message.payload:
+        raise BadEncoding("a payload in a header")
+
+
+def _check_fragment(spec: RunSpec, fragment: int) -> None:
+    if not 0 <= fragment < spec.outer.fragments:
+        raise BadEncoding(f"fragment {fragment} of {spec.outer.fragments}")
+
+
+def _check_signature(signature: bytes) -> None:
+    if len(signature) != SIGNATURE_BYTES:
+        raise BadEncoding(f"a signature of {len(signature)} bytes")
+
+
+def _check_ascending(keys: Sequence[int] | Sequence[MicrobatchId]) -> None:
+    if any(a >= b for a, b in pairwise(keys)):  # type: ignore[operator]
+        raise BadEncoding("out of order, or there twice")
+
+
+WINDOW_BYTES_MAX = 256 << 20
+"""Longest encoded window: what one machine is asked to hold in memory for a stranger."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowKey:
+    """Which window of which segment."""
+
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedMicrobatch:
+    """One micro-batch that was counted in a step, with what others signed for it."""
+
+    origin: int
+    step: int
+    """The origin's number, not that of the step it was counted in."""
+    microbatch: int
+    request: MicroBatch | None
+    """The signed activations from below; None in stage 0."""
+    reply: MicroBatchGrad | None
+    """The signed gradient from above; None in the last stage."""
+
+    @property
+    def place(self) -> MicrobatchId:
+        """Which micro-batch it is."""
+        return (self.origin, self.step, self.microbatch)
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorSet:
+    """A new canonical checkpoint became the anchor; only before a segment's first step."""
+
+    root: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """A fragment was copied between two steps, to be offered."""
+
+    fragment: int
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentMerged:
+    """A fragment's outer step was applied."""
+
+    fragment: int
+    partner_seat: int
+    """-1: alone."""
+    weight_nano: int
+    my_payload: Digest
+    offer: Offer | None
+    """The partner's signed offer; None alone."""
+    payload: bytes
+    """The partner's quantized bytes, before zstandard: what ``offer.payload_hash`` covers; empty alone."""
+    receipt: Receipt | None = None
+    """The drawn partner's, for ``my_payload`` in int4: the residual moved with this merge. Alone too."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """An optimizer step was taken with these micro-batches, sorted by their numbers."""
+
+    step: int
+    """Within the segment, from 0 without a gap."""
+    microbatches: tuple[ComputedMicrobatch, ...]
+    dropped: tuple[MicrobatchId, ...]
+    """Those that were sent and never answered, sorted."""
+
+
+Event = AnchorSet | SnapshotTaken | FragmentMerged | StepTaken
+
+
+@dataclass(frozen=True, slots=True)
+class WindowData:
+    """The state a window began with, and what happened in it, in order."""
+
+    key: WindowKey
+    is_last: bool
+    """Whether the segment ended with this window."""
+    start: ShardState
+    events: tuple[Event, ...]
+
+
+def anchors_named(data: WindowData) -> frozenset[Digest]:
+    """Every anchor whose tensor a replay of this window needs."""
+    later = (event.root for event in data.events if isinstance(event, AnchorSet))
+    return frozenset({data.start.anchor_root, *later})
+
+
+def encode_window(data: WindowData) -> list[bytes | memoryview]:
+    """The pieces of a window's bytes, in order; no tensor is copied."""
+    key, start = data.key, data.start
+    head = WindowHead(
+        key.run,
+        key.round,
+        key.stage,
+        key.seat,
+        key.window,
+        data.is_last,
+        start.step,
+        start.anchor_root,
+        start.tokens_total,
+        start.tokens_at_sync,
+        tuple((fragment, tokens) for fragment, tokens, _ in start.snapshots),
+        tuple(_head_of(event) for event in data.events),
+    )
+    tensors = [*start.tensors, start.residual_R, *(theta for _, _, theta in start.snapshots)]
+    return [head_bytes(head), *(phi_bytes(tensor) for tensor in tensors), *_payloads(data.events)]
+
+
+def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
+    """Read what a stranger says is a window of this run; raises ``PeerFault``.
+
+    Every number is within its bounds, every tensor and payload as long as the run says, and every value of the
+    state finite.
+    """
+    view = memoryview(raw).cast("B")
+    if len(view) > WINDOW_BYTES_MAX:
+        raise BadEncoding(f"a window of {len(view)} bytes")
+    head, bulk = split_window(spec, view)
+    plan = plan_stages(spec.model, spec.num_stages)[head.stage]
+    spans = plan.fragments(spec.outer.fragments)
+    state = _state(spec, head, bulk, spans)
+    events = tuple(_event(spec, event, bulk, spans) for event in head.events)
+    bulk.end()
+    key = WindowKey(head.run, head.round, head.stage, head.seat, head.window)
+    return WindowData(key, head.is_last, state, events)
+
+
+def _head_of(event: Event) -> EventHead:
+    match event:
+        case AnchorSet(root):
+            return AnchorHead(root)
+        case SnapshotTaken(fragment):
+            return SnapshotHead(fragment)
+        case FragmentMerged(fragment, seat, weight_nano, mine, offer, _, receipt):
+            return MergeHead(fragment, seat, weight_nano, mine, offer, receipt)
+        case StepTaken(step, microbatches, dropped):
+            return StepHead(step, tuple(_bare(one) for one in microbatches), dropped)
+
+
+def _bare(one: ComputedMicrobatch) -> ComputedHead:
+    request = None if one.request is None else replace(one.request, payload=b"")
+    reply = None if one.reply is None else replace(one.reply, payload=b"")
+    return ComputedHead(*one.place, request, reply)
+
+
+def _payloads(events: tuple[Event, ...]) -> Iterator[bytes]:
+    for event in events:
+        match event:
+            case FragmentMerged():
+                yield event.payload
+            case StepTaken():
+                for one in event.microbatches:
+                    yield from (m.payload for m in (one.request, one.reply) if m is not None)
+            case _:
+                pass
+
+
+def _state(spec: RunSpec, head: WindowHead, bulk: Bulk, spans: Sequence[Span]) -> ShardState:
+    num_parameters = spans[-1].stop
+    params_P, m_P, v_P, phi_P, momentum_P = (bulk.tensor(num_parameters) for _ in range(5))
+    residual_R = bulk.tensor(residual_numel(spec, num_parameters))
+    return ShardState(
+        params_P,
+        m_P,
+        v_P,
+        phi_P,
+        momentum_P,
+        head.step,
+        Digest(head.anchor_root),
+        head.tokens_total,
+        head.tokens_at_sync,
+        tuple((part, tokens, bulk.tensor(spans[part].numel)) for part, tokens in head.snapshots),
+        residual_R,
+    )
+
+
+def _event(spec: RunSpec, event: EventHead, bulk: Bulk, spans: Sequence[Span]) -> Event:
+    match event:
+        case AnchorHead(root):
+            return AnchorSet(Digest(root))
+        case SnapshotHead(fragment):
+            return SnapshotTaken(fragment)
+        case MergeHead(fragment, seat, weight_nano, mine, offer, receipt):
+            payload = b""
+            if offer is not None:
+                is_consensus = offer.codec is Codec.F32
+                numel = traded_numel(spec, spans[fragment].numel, is_consensus=is_consensus)
+                num_bytes = payload_bytes(offer.codec, numel)
+                if offer.num_bytes != num_bytes:
+                    raise BadEncoding("an offer of another size than its fragment")
+                payload = bytes(bulk.take(num_bytes))
+            mine = Digest(mine)
+            return FragmentMerged(fragment, seat, weight_nano, mine, offer, payload, receipt)
+        case StepHead(step, microbatches, dropped):
+            counted = tuple(_computed(spec, one, bulk) for one in microbatches)
+            return StepTaken(step, counted, dropped)
+
+
+def _computed(spec: RunSpec, one: ComputedHead, bulk: Bulk) -> ComputedMicrobatch:
+    num_bytes, request, reply = activation_bytes(spec), one.request, one.reply
+    if request is not None:
+        request = replace(request, payload=bytes(bulk.take(num_bytes)))
+        check_fit(spec, request)
+    if reply is not None:
+        reply = replace(reply, payload=bytes(bulk.take(num_bytes)))
+    return ComputedMicrobatch(one.origin, one.step, one.microbatch, request, reply)

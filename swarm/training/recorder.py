@@ -1,0 +1,265 @@
+"""Do a seat's arithmetic and write down what happened: the log it commits to, the windows it can show.
+
+Core: a machine; every method runs in one worker thread, one after another, so the order of the records is
+the order in which the state moved.
+
+    CLOSED --begin--> OPEN: micro-batches, steps, snapshots, merges --close--> CLOSED
+
+A window begins with every ``window_steps``-th step; what comes before the first step belongs to the first
+window. A segment in which nothing was done leaves no trace, not even in the state: nobody could commit to it.
+Merges follow a step, but for rounds of consensus, which have none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from swarm.errors import UsageError
+from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
+from swarm.training.averaging.robust import Distances, clip_or_reject, probe_loss
+from swarm.training.data.samples import TokenSource
+from swarm.training.messages import MicroBatch, MicroBatchGrad, Passed, TooBusy
+from swarm.training.plan import RoundPlan
+from swarm.training.record.segment import (
+    MergeRecord,
+    MicrobatchId,
+    SegmentLog,
+    ShardState,
+    StepRecord,
+)
+from swarm.training.record.window import (
+    SNAPSHOTS_MAX,
+    AnchorSet,
+    ComputedMicrobatch,
+    Event,
+    FragmentMerged,
+    SnapshotTaken,
+    StepTaken,
+    WindowData,
+    WindowKey,
+)
+from swarm.training.shard import Shard
+from swarm.types import Digest
+
+
+@dataclass(slots=True)
+class OpenWindow:
+    """The open window: what it began with, and what has happened since."""
+
+    key: WindowKey
+    start: ShardState
+    events: list[Event] = field(default_factory=list[Event])
+    computed: dict[MicrobatchId, ComputedMicrobatch] = field(default_factory=dict)
+    """The messages of micro-batches until their step is taken."""
+
+    def step(self, record: StepRecord) -> None:
+        """A step was taken."""
+        counted = tuple(self.computed[one.place] for one in record.microbatches)
+        self.events.append(StepTaken(record.step, counted, record.dropped))
+        self.computed = {}
+
+    def merge(self, merge: Merge) -> None:
+        """A fragment was merged; raises ``UsageError`` when what the partner signed is not at hand."""
+        received = merge.received
+        if (received is None) != (merge.theta_hat_P is None):
+            raise UsageError("a merge with a partner is recorded with what the partner signed")
+        self.events.append(
+            FragmentMerged(
+                merge.snapshot.fragment,
+                merge.partner_seat,
+                merge.weight_nano,
+                merge.my_payload,
+                None if received is None else received.offer,
+                b"" if received is None else bytes(received.payload),
+                None if merge.sent is None else merge.sent.receipt,
+            )
+        )
+
+    def turn(self, start: ShardState) -> WindowData:
+        """The window is complete; the next begins with ``start`` and the step that is being taken."""
+        done = self.done(is_last=False)
+        self.key = replace(self.key, window=self.key.window + 1)
+        self.start, self.events = start, []
+        return done
+
+    def done(self, *, is_last: bool) -> WindowData:
+        """The window as it stands."""
+        return WindowData(self.key, is_last, self.start, tuple(self.events))
+
+
+@dataclass(slots=True)
+class OpenSegment:
+    """What the scribe holds between begin and close."""
+
+    plan: RoundPlan
+    log: SegmentLog
+    tokens_before: int
+    anchor_before: tuple[Tensor, Digest]
+    window: OpenWindow | None
+    """None: nobody keeps windows."""
+    merged: set[int] = field(default_factory=set[int])
+
+
+class SegmentRecorder:
+    """The jobs of one seat."""
+
+    def __init__(self, shard: Shard, seat: int, *, keeps_windows: bool) -> None:
+        self.shard = shard
+        self._seat = seat
+        self._keeps_windows = keeps_windows
+        self._distances = Distances()
+        self._newest: MicroBatch | None = None
+        """Of the last stage of several: what it can measure its loss on."""
+        self._open: OpenSegment | None = None
+
+    @property
+    def may_merge(self) -> bool:
+        """Whether the segment has a step to show, or needs none, and no gradient waits for the next."""
+        opened = self._open
+        if opened is None or not self.shard.is_between_steps:
+            return False
+        return opened.plan.is_consensus or opened.log.num_steps > 0
+
+    # --- segments ---
+
+    def begin_job(
+        self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None, is_shown: bool = True
+    ) -> SegmentLog:
+        """Open the segment of ``plan.round``. A new anchor counts from after the start root.
+
+        Of a segment that nobody ``is_shown`` no windows are kept.
+        """
+        shard = self.shard
+        shard.begin_segment()
+        log = SegmentLog(shard.stage, self._seat, plan.round, shard.components())
+        window = None
+        if self._keeps_windows and is_shown:
+            key = WindowKey(plan.run, plan.round, shard.stage, self._seat, 0)
+            window = OpenWindow(key, shard.state())
+        before = (shard.anchor_P, shard.anchor_root)
+        self._open = OpenSegment(plan, log, shard.tokens_total, before, window)
+        if anchor is not None:
+            shard.set_anchor(*anchor)
+            if window is not None:
+                window.events.append(AnchorSet(anchor[1]))
+        return log
+
+    def close_job(self, merges: Sequence[Merge]) -> list[WindowData]:
+        """Take the open step with what it has, apply what is left to merge; the windows this completes."""
+        opened, shard = self._opened(), self.shard
+        windows = list[WindowData]()
+        if opened.log.num_steps < opened.plan.steps_max:
+            windows = self.step_job(merges)
+        elif self.may_merge:
+            self._merge(opened, merges)
+        if opened.log.records:
+            if opened.window is not None:
+                windows.append(opened.window.done(is_last=True))
+        else:
+            shard.set_anchor(*opened.anchor_before)
+        shard.begin_segment()
+        opened.log.tokens = shard.tokens_total - opened.tokens_before
+        opened.log.end = shard.components()
+        self._open = None
+        return windows
+
+    # --- steps and fragments ---
+
+    def step_job(self, merges: Sequence[Merge]) -> list[WindowData]:
+        """Take a step if there are gradients, then merge; the windows this completes, at most one."""
+        opened, shard = self._opened(), self.shard
+        windows = list[WindowData]()
+        if not shard.is_between_steps:
+            step, window = opened.log.num_steps, opened.window
+            if window is not None and step and step % shard.spec.checks.window_steps == 0:
+                windows.append(window.turn(shard.state()))
+            record = shard.step(opened.plan, step)
+            if record is not None:  # else a device took the gradients with it
+                opened.log.records.append(record)
+                if window is not None:
+                    window.step(record)
+        if self.may_merge:
+            self._merge(opened, merges)
+        return windows
+
+    def snapshot_job(self, fragment: int) -> FragmentSnapshot:
+        """Copy a fragment to be offered; raises ``TooBusy`` when no segment is open, or too often."""
+        opened = self._open
+        if opened is None:
+            raise TooBusy("the segment is over")
+        log = opened.log
+        if len(log.snapshots) >= SNAPSHOTS_MAX * self.shard.spec.outer.fragments:
+            raise TooBusy(f"a fragment is offered at most {SNAPSHOTS_MAX} times in a segment")
+        snapshot = self.shard.snapshot(fragment)
+        log.snapshots.append((len(log.records), fragment))
+        if opened.window is not None:
+            opened.window.events.append(SnapshotTaken(fragment))
+        return snapshot
+
+    def doubt_job(self, tokens: TokenSource, merge: Merge) -> Merge:
+        """A merge as it is to be applied, once the partner's fragment has been doubted
+        (training/averaging/robust.py).
+        """
+        shard, outer = self.shard, self.shard.spec.outer
+        before: float | None = None
+        after: float | None = None
+        if outer.loss_margin_nano and self._open is not None and not merge.is_consensus:
+            place = (shard, self._open.plan, tokens, self._seat, self._newest)
+            before, after = probe_loss(*place, None), probe_loss(*place, merge)
+        return clip_or_reject(merge, self._distances, before, after, outer)
+
+    def merge_job(self, merges: Sequence[Merge]) -> bool:
+        """Merge between two steps; False, changing nothing, when this is not the time."""
+        if self._open is None or not self.may_merge:
+            return False
+        self._merge(self._open, merges)
+        return True
+
+    def _merge(self, opened: OpenSegment, merges: Sequence[Merge]) -> None:
+        """Each fragment once: the ledger has room for one merge of each among a segment's leaves."""
+        for merge in merges:
+            fragment = merge.snapshot.fragment
+            if fragment in opened.merged or not self.shard.is_offered(merge.snapshot):
+                continue
+            opened.merged.add(fragment)
+            record: MergeRecord = self.shard.merge(merge)
+            opened.log.records.append(record)
+            if opened.window is not None:
+                opened.window.merge(merge)
+
+    # --- micro-batches ---
+
+    def backward_job(
+        self, passed: Passed, request: MicroBatch | None, reply: MicroBatchGrad
+    ) -> bytes:
+        """``Shard.backward_job``; ``request`` is what came from below, if there is a stage below."""
+        answer = self.shard.backward_job(passed, reply)
+        self._keep(passed.place, request, reply)
+        return answer
+
+    def loss_job(self, tokens: TokenSource, request: MicroBatch) -> tuple[int, bytes]:
+        """``Shard.loss_job``."""
+        done = self.shard.loss_job(tokens, self._opened().plan, request, self._seat)
+        self._newest = request
+        self._keep(request.place, request, None)
+        return done
+
+    def whole_job(self, tokens: TokenSource, step: int, microbatch: int) -> int:
+        """``Shard.whole_job``."""
+        plan = self._opened().plan
+        loss_micro = self.shard.whole_job(tokens, plan, step, microbatch, self._seat)
+        self._keep((self._seat, step, microbatch), None, None)
+        return loss_micro
+
+    def _keep(
+        self, place: MicrobatchId, request: MicroBatch | None, reply: MicroBatchGrad | None
+    ) -> None:
+        if self._open is not None and self._open.window is not None:
+            computed = self._open.window.computed
+            computed[place] = ComputedMicrobatch(*place, request, reply)
+
+    def _opened(self) -> OpenSegment:
+        if self._open is None:
+            raise TooBusy("the segment is over")
+        return self._open

@@ -1,0 +1,349 @@
+"""Run one seat: admit micro-batches, compute them, step, and close the segment at the boundary.
+
+Shell: waits and carries; ``stepper`` decides when to step, ``round_plan`` where a micro-batch goes,
+``scribe`` what is computed and written down. All arithmetic goes through one first-come-first-served
+worker, so what enters the queue before a step belongs to that step, and nothing after it does.
+"""
+
+import math
+
+import trio
+from torch import Tensor
+
+from swarm.errors import PeerFault, Unreachable, UsageError
+from swarm.executor import ExecutorPort
+from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
+from swarm.training.data.samples import TokenSource
+from swarm.training.messages import Forward, MicroBatch, Outgoing, Passed, TooBusy, in_flight_max
+from swarm.training.model.optimizer import MICROBATCHES_MAX
+from swarm.training.plan import RoundPlan
+from swarm.training.record.segment import SegmentLog
+from swarm.training.record.window import WindowData
+from swarm.training.recorder import SegmentRecorder
+from swarm.training.shard import Shard
+from swarm.training.step_policy import StepPolicy, StepSlot
+from swarm.types import Digest, RoundIndex
+
+WAITING_MAX_FACTOR = 8
+"""Micro-batches that may wait for the next weight version, in units of the quota."""
+RETRY_S = 0.25
+"""Pause of an origin whose whole step found no path: siblings need a moment to come back."""
+BUDGET_SHRINK_MS = 50
+"""What every hop keeps of the time budget for its own answer."""
+
+
+class SeatWorker:
+    """The living half of a seat; ``shard`` holds its numbers."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        seat_index: int,
+        *,
+        tokens: TokenSource,
+        compute: ExecutorPort,
+        forward: Forward,
+        incarnation: int,
+        windows: trio.MemorySendChannel[WindowData] | None = None,
+    ) -> None:
+        self.shard = shard
+        self.stage = shard.stage
+        self.index = seat_index
+        self.plan: RoundPlan | None = None
+        self.log: SegmentLog | None = None
+        self.steps_total = 0
+        self.loss_micro = -1
+        self.incarnation = incarnation
+        self._tokens = tokens
+        self._compute = compute
+        self._forward = forward
+        self._windows = windows
+        self._scribe = SegmentRecorder(shard, seat_index, keeps_windows=windows is not None)
+        spec = shard.spec
+        self._stepper = StepPolicy(step_s=spec.deadlines.step_ms / 1000)
+        self._changed = trio.Event()
+        self._waiting = self._attempts = 0
+        self._flights = trio.Semaphore(in_flight_max(spec))
+        self._is_last = self.stage == spec.num_stages - 1
+        self._merges: list[tuple[Merge, trio.Event]] = []
+        self._round_scope: trio.CancelScope | None = None
+
+    # --- rounds ---
+
+    async def begin_round(
+        self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None, *, is_shown: bool = True
+    ) -> None:
+        """Open the segment of ``plan.round``; the previous one is closed. It gives windows if it ``is_shown``.
+
+        A new ``anchor`` counts from after the start root: that root must be the last one committed.
+        """
+        if self.log is not None:
+            raise UsageError("close the open segment first")
+        self.log = await self._compute.run(self._scribe.begin_job, plan, anchor, is_shown)
+        self.plan, self._attempts = plan, 0
+        quota = min(plan.quota(self.stage), MICROBATCHES_MAX)
+        self._stepper.begin_round(quota, plan.steps_max)
+        self._notify()
+
+    async def close_round(self) -> SegmentLog:
+        """Take the open step with what it has, apply what is left to merge, and return the log.
+
+        The last window of the segment is on its way before this returns.
+        """
+        if self.log is None:
+            raise UsageError("no segment is open")
+        self._stepper.close_round()
+        if self._round_scope is not None:
+            self._round_scope.cancel()
+        log = self.log
+        done = await self._compute.run(self._scribe.close_job, [merge for merge, _ in self._merges])
+        self.log = None
+        self._finish_merges()
+        self._notify()
+        await self._send(done)
+        return log
+
+    async def reach(self, round_index: RoundIndex, budget_s: float) -> None:
+        """Wait until this seat is in round ``round_index``; raises ``TooBusy`` when it takes too long."""
+        deadline = trio.current_time() + budget_s
+        while self.plan is None or self.plan.round < round_index or self.log is None:
+            if trio.current_time() >= deadline:
+                raise TooBusy(f"round {round_index} has not begun here")
+            await self._wait_for_change(deadline)
+
+    async def run(self) -> None:
+        """Step when steps are due and, in stage 0, send micro-batches; runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._step_when_due)
+            if self.stage == 0:
+                nursery.start_soon(self._originate)
+
+    # --- what the fragments need ---
+
+    async def snapshot(self, fragment: int) -> FragmentSnapshot:
+        """Copy a fragment as it stands between two optimizer steps.
+
+        Raises ``TooBusy`` when no segment is open.
+        """
+        return await self._compute.run(self._scribe.snapshot_job, fragment)
+
+    async def doubted(self, merge: Merge) -> Merge:
+        """A merge as it is to be applied: as it came, weighed less, or alone."""
+        return await self._compute.run(self._scribe.doubt_job, self._tokens, merge)
+
+    async def merge(self, merge: Merge) -> bool:
+        """Hand over a fragment's outer step; wait until it was applied, or False: it never will be."""
+        log, done = self.log, trio.Event()
+        self._merges.append((merge, done))
+        self._notify()
+        await done.wait()
+        return log is not None and log.has_merged(merge.snapshot.fragment)
+
+    # --- one micro-batch, at this stage ---
+
+    async def answer(self, request: MicroBatch, plan_round: RoundIndex) -> tuple[int, bytes]:
+        """Compute a micro-batch from the stage below: (loss in 1e-6 nats, gradient of its input).
+
+        Raises ``TooBusy`` when a sibling should be asked instead, ``OutOfTurn`` for a wrong round.
+        """
+        deadline = trio.current_time() + request.budget_ms / 1000
+        ticket = await self._admission(plan_round, deadline)
+        plan, log = self.plan, self.log
+        assert plan is not None, "an admitted micro-batch has an open round"
+        assert log is not None, "an admitted micro-batch has an open round"
+        answered = False
+        try:
+            self._stepper.see(request.place)
+            if self._is_last:
+                loss_micro, payload = await self._compute.run(
+                    self._scribe.loss_job, self._tokens, request
+                )
+                self._measured(log, loss_micro)
+            else:
+                loss_micro, payload = await self._pass_on(request, plan, ticket, deadline)
+            answered = True
+        finally:
+            self._settle(ticket, answered=answered)
+        return loss_micro, payload
+
+    async def _pass_on(
+        self, request: MicroBatch, plan: RoundPlan, ticket: StepSlot, deadline: float
+    ) -> tuple[int, bytes]:
+        output, passed = await self._compute.run(self.shard.forward_job, request)
+        budget_s = deadline - trio.current_time() - BUDGET_SHRINK_MS / 1000
+        try:
+            return await self._through(
+                self._outgoing(plan, passed, output, budget_s), passed, ticket, request
+            )
+        except PeerFault as fault:
+            # Those below must not be blamed for what came from above.
+            raise TooBusy(f"the gradient from above is of no use: {fault}") from None
+
+    async def _through(
+        self, out: Outgoing, passed: Passed, ticket: StepSlot, request: MicroBatch | None
+    ) -> tuple[int, bytes]:
+        """Through the stages above and back: the loss there, our gradient for below."""
+        reply = await self._forward(out)
+        if not self._stepper.is_current(ticket):
+            raise TooBusy("the answer came after the step")
+        answer = await self._compute.run(self._scribe.backward_job, passed, request, reply)
+        return reply.loss_micro, answer
+
+    def _outgoing(
+        self, plan: RoundPlan, passed: Passed, payload: bytes, budget_s: float
+    ) -> Outgoing:
+        head = (plan, *passed.place, self.stage + 1, self.index, self.incarnation)
+        return Outgoing(*head, self._stepper.version, payload, passed.out_activation, budget_s)
+
+    # --- stage 0: where micro-batches start ---
+
+    async def _originate(self) -> None:
+        while True:
+            while self._stepper.is_full or not self.plan or self._attempts >= self.plan.steps_max:
+                await self._wait_for_change(None)
+            plan, step = self.plan, self._attempts
+            self._attempts += 1
+            with trio.move_on_after(math.inf) as self._round_scope:
+                async with trio.open_nursery() as nursery:
+                    for microbatch in range(plan.spec.microbatches_per_step):
+                        nursery.start_soon(self._send_one, plan, step, microbatch)
+            if self.plan is plan and not self._stepper.is_full:
+                if self._stepper.answered or not self.shard.is_between_steps:
+                    await self._take_step()
+                else:
+                    await trio.sleep(RETRY_S)
+
+    async def _send_one(self, plan: RoundPlan, step: int, microbatch: int) -> None:
+        ticket = self._stepper.admit(trio.current_time())
+        log = self.log
+        if ticket is None or log is None:
+            return
+        answered = False
+        try:
+            if self._is_last:
+                loss = await self._compute.run(
+                    self._scribe.whole_job, self._tokens, step, microbatch
+                )
+            else:
+                loss = await self._send_through(plan, step, microbatch, ticket)
+            self._measured(log, loss)
+            answered = True
+        except (Unreachable, PeerFault):
+            self.shard.drop(self.index, step, microbatch)
+        finally:
+            self._settle(ticket, answered=answered)
+
+    async def _send_through(
+        self, plan: RoundPlan, step: int, microbatch: int, ticket: StepSlot
+    ) -> int:
+        async with self._flights:
+            if trio.current_time() >= (self._stepper.deadline or 0.0):
+                raise TooBusy("the step was over before its turn came")
+            job, place = self.shard.origin_job, (step, microbatch, self.index)
+            output, passed = await self._compute.run(job, self._tokens, plan, *place)
+            out = self._outgoing(plan, passed, output, plan.spec.deadlines.step_ms / 1000)
+            return (await self._through(out, passed, ticket, None))[0]
+
+    # --- steps ---
+
+    async def _step_when_due(self) -> None:
+        while True:
+            now = trio.current_time()
+            if self._merges and self._may_merge:
+                await self._merge_now()
+            elif self.stage > 0 and self._is_due(now):
+                await self._take_step()
+            elif self._stepper.expire(now):
+                self._notify()
+            else:
+                # An origin may be past its deadline, with answers out: that must not become a spin.
+                deadline = self._stepper.deadline or now
+                await self._wait_for_change(deadline if deadline > now else None)
+
+    @property
+    def _may_merge(self) -> bool:
+        """Whether no micro-batch is out and none waits for its step: both belong to the old weights."""
+        is_idle = self._stepper.is_full or self._stepper.deadline is None
+        return is_idle and (self.log is None or self._scribe.may_merge)
+
+    def _is_due(self, now: float) -> bool:
+        """Whether to step: also when only answers of a version that expired are here."""
+        if self._stepper.is_due(now):
+            return True
+        deadline = self._stepper.deadline
+        is_late = deadline is not None and now >= deadline
+        return is_late and not self._stepper.is_full and not self.shard.is_between_steps
+
+    async def _take_step(self) -> None:
+        if self.log is None:
+            return
+        merges, self._merges = self._merges, []
+        self._stepper.stepped()
+        done = await self._compute.run(self._scribe.step_job, [merge for merge, _ in merges])
+        for _, applied in merges:
+            applied.set()
+        self.steps_total += 1
+        self._notify()
+        await self._send(done)
+
+    async def _merge_now(self) -> None:
+        """Apply what waits while no micro-batch is out: nothing computed with the old weights."""
+        if self.log is None:
+            self._finish_merges()
+            return
+        merges, self._merges = self._merges, []
+        if await self._compute.run(self._scribe.merge_job, [merge for merge, _ in merges]):
+            for _, applied in merges:
+                applied.set()
+        else:
+            self._merges = merges + self._merges
+
+    async def _send(self, done: list[WindowData]) -> None:
+        """Give complete windows to who keeps them, in order; wait while there is no room."""
+        if self._windows is not None:
+            for window in done:
+                await self._windows.send(window)
+
+    def _finish_merges(self) -> None:
+        for _, done in self._merges:
+            done.set()
+        self._merges = []
+
+    async def _admission(self, plan_round: RoundIndex, deadline: float) -> StepSlot:
+        """Wait for a place in a weight version of round ``plan_round``."""
+        if self._waiting >= WAITING_MAX_FACTOR * self._stepper.quota:
+            raise TooBusy("too many micro-batches wait here")
+        self._waiting += 1
+        try:
+            while True:
+                now = trio.current_time()
+                if self.plan is not None and self.plan.round > plan_round:
+                    raise TooBusy(f"round {plan_round} is over here")
+                if self.plan is not None and self.plan.round == plan_round:
+                    ticket = self._stepper.admit(now)
+                    if ticket is not None:
+                        return ticket
+                    if self._stepper.is_full:
+                        raise TooBusy("this segment takes no more steps")
+                if now >= deadline:
+                    raise TooBusy("no place before the time budget ran out")
+                await self._wait_for_change(deadline)
+        finally:
+            self._waiting -= 1
+
+    def _settle(self, ticket: StepSlot, *, answered: bool) -> None:
+        self._stepper.settle(ticket, answered=answered)
+        self._notify()
+
+    def _measured(self, log: SegmentLog, loss_micro: int) -> None:
+        log.loss_sum_micro += loss_micro
+        log.loss_count += 1
+        self.loss_micro = loss_micro
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _wait_for_change(self, deadline: float | None) -> None:
+        with trio.move_on_at(deadline if deadline is not None else trio.current_time() + 1.0):
+            await self._changed.wait()

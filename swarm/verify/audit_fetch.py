@@ -1,0 +1,108 @@
+"""Audit any window that is still on the ledger, at one's own choosing.
+
+Shell: asks, fetches, replays, reads blocks; ``audit`` says what it means.
+"""
+
+from collections.abc import Sequence
+
+import trio
+
+from swarm.errors import BadConfig, Unreachable, UsageError
+from swarm.ledger.state.records import Run, SegmentRecord
+from swarm.ledger.transactions import RevealSegment, parse_transaction
+from swarm.ledger.transition.phases import REVEAL_ROUNDS
+from swarm.ledger.transition.sampling import num_windows
+from swarm.primitives.crypto import peer_name
+from swarm.training.record.window import WindowKey
+from swarm.types import Height, PeerId
+from swarm.verify.audit import AuditEvidence, AuditResult, judge_logs, shown_leaves
+from swarm.verify.judging import Sought, key_of, seat_of
+from swarm.verify.log_store import LogStore
+from swarm.verify.logs import Logs
+from swarm.verify.ports import LedgerPort
+from swarm.verify.replay import Answer
+
+BLOCKS_READ_MAX = 4096
+"""Blocks searched for a solver's leaves: the challenge window of a run of a day at twenty seconds."""
+ASK_PATIENCE_S = 15.0
+"""For somebody who has a log and has just come back from a restart, where nobody else has one."""
+ASK_AGAIN_S = 1.0
+
+
+async def inspect(
+    me: PeerId, ledger: LedgerPort, shelf: LogStore, logs: Logs, place: WindowKey
+) -> AuditResult:
+    """Ask everybody who may hold a log of the window, replay what they serve, compare with the ledger."""
+    sought = _find(ledger, place)
+    record, run = sought.record, sought.run
+    silent = await _ask(sought.witnesses(me), sought, shelf, logs)
+    replayed = list[tuple[AuditEvidence, Answer]]()
+    troubles = [f"{peer_name(peer)} does not answer" for peer in silent]
+    for manifest in shelf.manifests(place):
+        try:
+            answer = await logs.replay(manifest, sought, sought.witnesses(me), urgent=False)
+        except (Unreachable, BadConfig) as error:
+            troubles.append(str(error))
+            continue
+        chain, leaves = ledger.state.chain, tuple(answer.leaves)
+        parts = (chain, run.spec_digest, record.peer, manifest, leaves, answer.end_root)
+        replayed.append((AuditEvidence(*parts), answer))
+    # Fetching takes its time: what the solver has shown meanwhile counts.
+    record = ledger.state.segment(*key_of(record)) or record
+    reveal = await _find_reveal(ledger, record, run) if record.windows else None
+    shown = None if reveal is None else shown_leaves(record, place.window, reveal)
+    return judge_logs(record, run.spec, place, replayed, shown, troubles)
+
+
+async def _ask(
+    peers: Sequence[PeerId], sought: Sought, shelf: LogStore, logs: Logs
+) -> list[PeerId]:
+    """Who did not answer, after everybody was asked; again and again as long as nobody has a log."""
+    silent, ends = list(peers), trio.current_time() + ASK_PATIENCE_S
+
+    async def one(peer: PeerId) -> None:
+        if await logs.ask(peer, sought):
+            silent.remove(peer)
+
+    while True:
+        async with trio.open_nursery() as nursery:
+            for peer in silent:
+                nursery.start_soon(one, peer)
+        is_over = not silent or trio.current_time() + ASK_AGAIN_S > ends
+        if is_over or shelf.manifests(sought.key):
+            return silent
+        await trio.sleep(ASK_AGAIN_S)
+
+
+def _find(ledger: LedgerPort, place: WindowKey) -> Sought:
+    record, run = ledger.state.segment(*seat_of(place)), ledger.state.find_run(place.run)
+    if record is None or run is None:
+        raise UsageError(
+            f"segment {place.round}/{place.stage}/{place.seat} of run {place.run} is not on the ledger,"
+            " or its challenge window has passed",
+            hint="swarm ledger tail",
+        )
+    if not run.spec.is_exact:
+        raise UsageError("a run with native numerics cannot be replayed: honest machines differ")
+    windows = num_windows(record.num_steps, run.spec.checks.window_steps)
+    if not 0 <= place.window < windows:
+        raise UsageError(f"the segment has windows 0 to {windows - 1}")
+    return Sought(place, record, run)
+
+
+async def _find_reveal(ledger: LedgerPort, record: SegmentRecord, run: Run) -> RevealSegment | None:
+    """What a solver has shown, out of the block that holds it."""
+    likely = record.reveals_end - REVEAL_ROUNDS * run.spec.round_blocks
+    last = min(ledger.state.height, record.height + BLOCKS_READ_MAX)
+    for height in (likely, *range(record.height + 1, last + 1)):
+        found = ledger.block_at(Height(height)) if height > record.height else None
+        for data in found[0].transactions if found is not None else ():
+            body = parse_transaction(data).body
+            if isinstance(body, RevealSegment) and _is_of(body, record):
+                return body
+        await trio.lowlevel.checkpoint()
+    return None
+
+
+def _is_of(body: RevealSegment, record: SegmentRecord) -> bool:
+    return (body.run, body.round, body.stage, body.seat) == key_of(record)

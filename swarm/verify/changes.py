@@ -1,0 +1,177 @@
+"""What has happened to segments between two final states, as events.
+
+Core: pure functions of the records before and after.
+
+The segments that are being checked now, and what became of those that were.
+
+a machine; feed it final states.
+
+Most of what a ledger remembers is judged and waits to be forgotten. Whatever is still open has something due
+within the longest phase there is, so only that far is looked ahead: a look costs what is open, not what is on
+record.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from swarm.events import EventKind
+from swarm.ledger.describe import segment_text
+from swarm.ledger.state.records import Check, CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import State
+from swarm.ledger.transition.phases import DISPUTE_ROUNDS
+from swarm.primitives.crypto import peer_name
+from swarm.types import PeerId, RunIndex
+from swarm.verify.judging import SegmentKey, key_of
+
+ENDINGS: dict[CheckPhase, str] = {
+    CheckPhase.AGREED: "agrees",
+    CheckPhase.DIFFERED: "differs",
+    CheckPhase.MISSED: "too late",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentChange:
+    """One event; ``ending`` is set where a check of ours has ended."""
+
+    kind: EventKind
+    text: str
+    fields: dict[str, str | int] = field(default_factory=dict[str, str | int])
+    ending: CheckPhase | None = None
+
+
+def find_changes(
+    before: Mapping[SegmentKey, SegmentRecord],
+    after: Mapping[SegmentKey, SegmentRecord],
+    me: PeerId,
+) -> list[SegmentChange]:
+    """What ``after`` holds that ``before`` did not."""
+    found = list[SegmentChange]()
+    for place, record in after.items():
+        old = before.get(place)
+        if old is not record:
+            found += _of_segment(old, record, me)
+    return found
+
+
+def _of_segment(old: SegmentRecord | None, new: SegmentRecord, me: PeerId) -> list[SegmentChange]:
+    found = list[SegmentChange]()
+    was, check = _check_of(old, me), _check_of(new, me)
+    has_ended = check is not None and check.phase in ENDINGS
+    # What opens again because it was reported has had its checks before.
+    if check is not None and has_ended and old is not None and was != check:
+        found.append(_checked(new, check))
+    phase = None if old is None else old.phase
+    if new.phase is SegmentPhase.DISPUTED and phase is not new.phase:
+        found.append(SegmentChange(EventKind.DISPUTED, segment_text(new), _fields(new)))
+    if new.phase is SegmentPhase.GUILTY and phase is not new.phase:
+        found.append(_convicted(old, new))
+    return found
+
+
+def _checked(record: SegmentRecord, check: Check) -> SegmentChange:
+    ending = ENDINGS[check.phase]
+    text = f"verified window {check.window} of {where(record)}: {ending}"
+    fields = {**_fields(record), "window": check.window, "result": ending}
+    return SegmentChange(EventKind.CHECKED, text, fields, check.phase)
+
+
+def _convicted(old: SegmentRecord | None, record: SegmentRecord) -> SegmentChange:
+    window = record.judged[-1]
+    text = f"{peer_name(record.peer)} was convicted: window {window} of {where(record)} is false"
+    fields = {**_fields(record), "window": window}
+    accuser = _accuser(old, record, window)
+    if accuser is not None:
+        text += f", found by {peer_name(accuser)}"
+        fields["accuser"] = peer_name(accuser)
+    return SegmentChange(EventKind.CONVICTED, text, fields)
+
+
+def _accuser(old: SegmentRecord | None, record: SegmentRecord, window: int) -> PeerId | None:
+    """Who is rewarded: the first blind answer that differed, a reporter if there was none."""
+    blind = [
+        (check.commit_height, check.peer)
+        for check in record.checks
+        if check.window == window and check.phase is CheckPhase.DIFFERED
+    ]
+    if blind:
+        return min(blind, key=lambda one: one[0])[1]
+    accusations = () if old is None else old.accusations
+    return next((accused.peer for accused in accusations if accused.window == window), None)
+
+
+def where(record: SegmentRecord) -> str:
+    """``segment 12/0/1 of hazy-otter-697``."""
+    return f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
+
+
+def _fields(record: SegmentRecord) -> dict[str, str | int]:
+    place = {"run": record.run, "round": record.round, "stage": record.stage, "seat": record.seat}
+    return {**place, "solver": peer_name(record.peer)}
+
+
+def _check_of(record: SegmentRecord | None, peer: PeerId) -> Check | None:
+    checks = () if record is None else record.checks
+    return next((check for check in checks if check.peer == peer), None)
+
+
+OPEN = frozenset(
+    {
+        SegmentPhase.POSTED,
+        SegmentPhase.SAMPLED,
+        SegmentPhase.SEALED,
+        SegmentPhase.REVEALED,
+        SegmentPhase.DISPUTED,
+    }
+)
+"""Phases in which somebody must still say something."""
+
+Segments = Mapping[SegmentKey, SegmentRecord]
+
+
+class OpenSegments:
+    """Follows the open segments from one final state to the next."""
+
+    def __init__(self) -> None:
+        self.open: tuple[SegmentRecord, ...] = ()
+        """Those that are open in the state that was looked at last, oldest first."""
+        self._before: dict[SegmentKey, SegmentRecord] | None = None
+        self._num_runs = 0
+        self._round_blocks = 0
+
+    def look(self, state: State) -> tuple[Segments, Segments]:
+        """What was open at the last look, as it was then and as it is now; what is open now is in the second.
+
+        The first look has no before: what it finds counts as known.
+        """
+        found = {key_of(record): record for record in self._find(state)}
+        self.open = tuple(sorted(found.values(), key=lambda r: (r.height, key_of(r))))
+        before = dict(found) if self._before is None else self._before
+        after = dict(found)
+        for place in before:
+            record = state.segment(*place)
+            if record is not None:
+                after[place] = record
+        self._before = found
+        return before, after
+
+    def _find(self, state: State) -> list[SegmentRecord]:
+        """Whatever is due until the end of the longest phase."""
+        found = list[SegmentRecord]()
+        last = min(state.globals.last_due, state.height + self._horizon(state))
+        for height in range(state.height + 1, last + 1):
+            for place in state.agenda(height).segments:
+                record = state.segment(*place)
+                if record is not None and record.due == height and record.phase in OPEN:
+                    found.append(record)
+        return found
+
+    def _horizon(self, state: State) -> int:
+        """Blocks in which the longest phase of any run ends; what a run is, it stays."""
+        num_runs = state.globals.num_runs
+        for index in range(self._num_runs + 1, num_runs + 1):
+            run = state.find_run(RunIndex(index))
+            if run is not None:
+                self._round_blocks = max(self._round_blocks, run.spec.round_blocks)
+        self._num_runs = num_runs
+        return DISPUTE_ROUNDS * self._round_blocks + state.params.beacon_delay

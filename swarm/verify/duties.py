@@ -1,0 +1,339 @@
+"""What does the ledger expect of me now?
+
+Core: a function of the final state, what this node keeps on disk, and what it has under way.
+
+Nothing is remembered but the answers: after a restart the same steps come again, and a step whose statement
+is on the ledger comes no more. A statement that was lost comes again some blocks later, as long as its phase is
+open. A block judges deadlines before it takes statements, so everything is asked of the next height.
+
+Who gets one of the few places for windows that we have promised to replay.
+
+pure functions.
+
+A solver that serves nothing holds its place until the deadline, and that costs it no more than the pay of its
+segment. So nobody has two places, and one place is never given to who is silent rather often: a mute peer, or
+many, cannot keep a verifier from the work of the others.
+
+Which throws of the dice make this node a verifier, and of which window.
+
+a proof is a function of key and record, made once and remembered.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from swarm.config.spec import RunSpec
+from swarm.errors import InvalidStatement
+from swarm.ledger.state.records import (
+    Check,
+    CheckPhase,
+    Contribution,
+    Draw,
+    SegmentPhase,
+    SegmentRecord,
+)
+from swarm.ledger.state.state import State, segment_key
+from swarm.ledger.transactions import (
+    ATTEMPTS,
+    DataRequest,
+    DisputeVote,
+    RevealSegment,
+    VerifyCommit,
+    VerifyReveal,
+)
+from swarm.ledger.transition.accounts import ENVELOPE_BYTES, required_fee
+from swarm.ledger.transition.checks import CHECKS_MAX
+from swarm.ledger.transition.phases import answers_end, are_reveals_open, gather_end, open_checks
+from swarm.ledger.transition.sampling import check_eligible, drawn_window, prove_draw
+from swarm.ledger.transition.spec_check import leaves_max
+from swarm.primitives.crypto import SecretKey
+from swarm.training.record.window import WindowKey
+from swarm.types import Digest, Height, PeerId
+from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, window_of
+
+SILENT_SHARE = 8
+"""A solver is silent rather often with one silent segment for so many verified ones."""
+
+
+def is_often_silent(done: Contribution) -> bool:
+    """Whether a solver has served nothing too often for what stood of its segments in this run."""
+    return done.silent * SILENT_SHARE > done.verified
+
+
+def has_slot(
+    record: SegmentRecord,
+    taken: Sequence[SegmentRecord],
+    places: int,
+    is_silent: Callable[[SegmentRecord], bool],
+) -> bool:
+    """Whether there is a place for a window of ``record`` besides those that are ``taken``."""
+    if len(taken) >= places or any(other.peer == record.peer for other in taken):
+        return False
+    num_silent = sum(map(is_silent, taken))
+    return not is_silent(record) or num_silent < max(places - 1, 1)
+
+
+PROOFS_MAX = 4096
+"""Throws remembered: each costs half a millisecond, and a busy run has some hundreds open at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One throw that chose this node."""
+
+    attempt: int
+    window: int
+    proof: bytes
+
+
+class Draws:
+    """This node's dice."""
+
+    def __init__(self, secret: SecretKey, chain: Digest) -> None:
+        self._secret, self._chain = secret, chain
+        self._proved: OrderedDict[tuple[bytes, int], tuple[int | None, bytes]] = OrderedDict()
+
+    def of(self, record: SegmentRecord, spec: RunSpec) -> tuple[Drawn, ...]:
+        """The throws for this segment that chose us; eligibility is ``check_eligible``'s to say."""
+        found = list[Drawn]()
+        for attempt, draw in enumerate(record.draws):
+            window, proof = self._throw(draw, record, spec)
+            if window is not None:
+                found.append(Drawn(attempt, window, proof))
+        return tuple(found)
+
+    def _throw(self, draw: Draw, record: SegmentRecord, spec: RunSpec) -> tuple[int | None, bytes]:
+        place = segment_key(record.run, record.round, record.stage, record.seat)
+        found = self._proved.get((place, draw.height))
+        if found is None:
+            proof = prove_draw(self._secret, self._chain, draw, record)
+            peer = self._secret.peer
+            found = drawn_window(self._chain, draw, record, spec, peer, proof), proof
+            self._proved[place, draw.height] = found
+            if len(self._proved) > PROOFS_MAX:
+                self._proved.popitem(last=False)
+        return found
+
+
+RESUBMIT_BLOCKS = 4
+"""A statement that has not moved the state after so many blocks is made again."""
+REQUEST_BYTES, COMMIT_BYTES, LEAF_BYTES = 160, 80, 34
+"""Of a verifier's three statements, about: who cannot pay for all of them does not ask."""
+
+Statement = DataRequest | VerifyCommit | VerifyReveal | RevealSegment | DisputeVote
+StepKey = tuple[type[Statement], WindowKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Submit this statement."""
+
+    key: StepKey
+    body: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeWindow:
+    """Fetch and replay what is disputed, and find a verdict; ``Submit`` follows from it."""
+
+    key: WindowKey
+
+
+@dataclass(frozen=True, slots=True)
+class CheckWindow:
+    """Fetch and replay a window we asked for, and keep the answer; ``Submit`` follows from it."""
+
+    key: WindowKey
+
+
+DutyStep = Submit | JudgeWindow | CheckWindow
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierView:
+    """What the next steps depend on."""
+
+    state: State
+    segments: Sequence[SegmentRecord]
+    """Those that are open in it, oldest first: ``watching.Watch``."""
+    me: PeerId
+    draws: Callable[[SegmentRecord, RunSpec], tuple[Drawn, ...]]
+    answers: Mapping[WindowKey, OwnAnswer]
+    reveals: Mapping[SegmentKey, RevealSegment]
+    verdicts: Mapping[WindowKey, bool]
+    """Is it guilty? Of disputed windows this node has judged."""
+    sent: Mapping[StepKey, Height]
+    """The state's height when a statement was last submitted."""
+    checks_max: int
+    """Windows this node takes on at once; a promise that is broken counts against it."""
+
+    @property
+    def next_height(self) -> Height:
+        """Of the first block that can hold what is said now."""
+        return Height(self.state.height + 1)
+
+
+def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
+    """Everything that is due: what is to be said, then windows to judge, then windows to check.
+
+    New requests come only for windows that this node has room for.
+    """
+    says, judged, checked = (
+        list[Submit](),
+        list[tuple[int, DutyStep]](),
+        list[tuple[int, DutyStep]](),
+    )
+    open_dice, owed = list[SegmentRecord](), list[SegmentRecord]()
+    for record in known.segments:
+        spec = known.state.run(record.run).spec
+        says += _show_own(known, record)
+        if not spec.is_exact:
+            continue
+        if _is_judge(known, record):
+            _judge(known, record, says, judged)
+        check = _my_check(known, record)
+        if check is not None:
+            before = len(checked)
+            _check(known, record, spec, check, says, checked)
+            owed += [record] * (len(checked) - before)
+        if _takes_requests(known, record, spec):
+            open_dice.append(record)
+    says += _requests(known, open_dice, owed)
+    due = [say for say in says if not _is_under_way(known, say.key)]
+    return (*due, *_by_deadline(judged), *_by_deadline(checked))
+
+
+def _show_own(known: VerifierView, record: SegmentRecord) -> list[Submit]:
+    """Our leaves, once the blind answers are in, or somebody reports what nobody has checked; never earlier."""
+    is_due = record.phase is SegmentPhase.SEALED and known.next_height < record.due
+    body = known.reveals.get(key_of(record))
+    if record.peer != known.me or not is_due or body is None:
+        return []
+    return [Submit((RevealSegment, window_of(record, 0)), body)]
+
+
+def _is_judge(known: VerifierView, record: SegmentRecord) -> bool:
+    dispute = record.dispute
+    if record.phase is not SegmentPhase.DISPUTED or dispute is None or record.peer == known.me:
+        return False
+    is_validator = any(validator.peer == known.me for validator in known.state.validators)
+    has_voted = any(ballot.peer == known.me for ballot in dispute.ballots)
+    return is_validator and not has_voted and known.next_height < dispute.deadline
+
+
+def _judge(
+    known: VerifierView, record: SegmentRecord, says: list[Submit], work: list[tuple[int, DutyStep]]
+) -> None:
+    dispute = record.dispute
+    assert dispute is not None, "a judge has a dispute"
+    key = window_of(record, dispute.window)
+    is_guilty = known.verdicts.get(key)
+    if is_guilty is None:
+        work.append((dispute.deadline, JudgeWindow(key)))
+    else:
+        body = DisputeVote(*key_of(record), dispute.window, is_guilty=is_guilty)
+        says.append(Submit((DisputeVote, key), body))
+
+
+def _my_check(known: VerifierView, record: SegmentRecord) -> Check | None:
+    return next((check for check in record.checks if check.peer == known.me), None)
+
+
+def _check(
+    known: VerifierView,
+    record: SegmentRecord,
+    spec: RunSpec,
+    check: Check,
+    says: list[Submit],
+    work: list[tuple[int, DutyStep]],
+) -> None:
+    """What we owe as a verifier that asked."""
+    key, height = window_of(record, check.window), known.next_height
+    answer = known.answers.get(key)
+    if check.phase is CheckPhase.REQUESTED and record.phase is SegmentPhase.SAMPLED:
+        deadline = answers_end(record, spec)
+        if height >= deadline:
+            return
+        if answer is None:
+            work.append((deadline, CheckWindow(key)))
+        else:
+            says.append(Submit((VerifyCommit, key), answer.hidden(known.me)))
+    elif check.phase is CheckPhase.SEALED and record.windows and answer is not None:
+        is_mine = answer.commitment(known.me) == check.commitment
+        if is_mine and are_reveals_open(record, height):
+            says.append(Submit((VerifyReveal, key), answer.shown()))
+
+
+def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -> bool:
+    """Whether the next block would take one more verifier of this segment."""
+    if record.phase not in {SegmentPhase.POSTED, SegmentPhase.SAMPLED}:
+        return False
+    under_way = open_checks(record)
+    if len(under_way) >= CHECKS_MAX or any(check.peer == known.me for check in under_way):
+        return False
+    if under_way:
+        return known.next_height < gather_end(record, spec)
+    is_over = len(record.draws) >= ATTEMPTS and known.next_height >= record.due
+    return bool(record.draws) and not is_over
+
+
+def _requests(
+    known: VerifierView, open_dice: Sequence[SegmentRecord], owed: Sequence[SegmentRecord]
+) -> list[Submit]:
+    """Ask for the windows that the dice gave us, as many as we can promise to replay besides those ``owed``."""
+    if len(owed) >= known.checks_max:
+        return []
+    asked = list[tuple[SegmentRecord, Submit]]()
+    for record in open_dice:
+        drawn = _drawn(known, record)
+        if drawn is not None:
+            key = window_of(record, drawn.window)
+            body = DataRequest(*key_of(record), drawn.attempt, drawn.window, drawn.proof)
+            asked.append((record, Submit((DataRequest, key), body)))
+    # Those on their way take their room first: they are promises, too.
+    asked.sort(key=lambda one: not _is_under_way(known, one[1].key))
+    says, taken = list[Submit](), list(owed)
+    for record, say in asked:
+        if has_slot(record, taken, known.checks_max, partial(_is_silent, known)):
+            taken.append(record)
+            says.append(say)
+    return says
+
+
+def _is_silent(known: VerifierView, record: SegmentRecord) -> bool:
+    return is_often_silent(known.state.contribution(record.run, record.peer))
+
+
+def _drawn(known: VerifierView, record: SegmentRecord) -> Drawn | None:
+    """The throw we ask with, if it is ours to ask; who missed asks with a later throw only."""
+    state, spec = known.state, known.state.run(record.run).spec
+    try:
+        check_eligible(state, record, known.me)
+    except InvalidStatement:
+        return None
+    if not _can_pay(known, spec):
+        return None
+    missed = _my_check(known, record)
+    for drawn in known.draws(record, spec):
+        if missed is None or record.draws[drawn.attempt].height > missed.height:
+            return drawn
+    return None
+
+
+def _can_pay(known: VerifierView, spec: RunSpec) -> bool:
+    """Whether we can pay for all three statements of a check: a promise that is broken costs more."""
+    shown = ENVELOPE_BYTES + COMMIT_BYTES + LEAF_BYTES * leaves_max(spec)
+    sizes = (ENVELOPE_BYTES + REQUEST_BYTES, ENVELOPE_BYTES + COMMIT_BYTES, shown)
+    fees = sum(required_fee(known.state.params, size) for size in sizes)
+    return known.state.account(known.me).balance >= fees
+
+
+def _is_under_way(known: VerifierView, key: StepKey) -> bool:
+    sent = known.sent.get(key)
+    return sent is not None and known.state.height - sent < RESUBMIT_BLOCKS
+
+
+def _by_deadline(work: Sequence[tuple[int, DutyStep]]) -> list[DutyStep]:
+    return [step for _, step in sorted(work, key=lambda due: due[0])]

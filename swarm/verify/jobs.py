@@ -1,0 +1,174 @@
+"""The two kinds of work that take long: replay a window we were drawn for, judge one that is disputed.
+
+Shell: tries again until it is done; whoever starts it cancels it when the ledger waits no longer.
+"""
+
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from swarm.errors import BadConfig, SwarmError, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.state.records import SegmentRecord
+from swarm.primitives.commitments import SALT_BYTES, window_claim
+from swarm.training.record.window import WindowKey
+from swarm.types import Digest, PeerId
+from swarm.verify.changes import where
+from swarm.verify.judging import OwnAnswer, SegmentKey, Sought, find_verdict, is_late, seat_of
+from swarm.verify.log_store import LogStore
+from swarm.verify.logs import Logs
+from swarm.verify.manifest import WindowManifest
+from swarm.verify.ports import EventPort, LedgerPort
+from swarm.verify.replay import Answer
+
+TRY_AGAIN_S = 2.0
+"""Between two tries to get what nobody served."""
+
+
+@dataclass(slots=True)
+class _Inbox:
+    """What came in since the last look."""
+
+    peers: set[PeerId] = field(default_factory=set[PeerId])
+    """Who has answered, if only to say that it has nothing."""
+    news: trio.Event = field(default_factory=trio.Event)
+
+    def told(self, peer: PeerId) -> None:
+        """One has answered."""
+        self.peers.add(peer)
+        self.news.set()
+
+    async def wait(self) -> None:
+        """Until there is news, or it is time to try again."""
+        with trio.move_on_after(TRY_AGAIN_S):
+            await self.news.wait()
+        self.news = trio.Event()
+
+
+class Jobs:
+    """Checks and judgements under way, and the verdicts found."""
+
+    def __init__(
+        self, me: PeerId, ledger: LedgerPort, shelf: LogStore, logs: Logs, report: EventPort
+    ) -> None:
+        self.verdicts: dict[WindowKey, bool] = {}
+        """Is it guilty? Of disputed windows."""
+        self._me, self._ledger, self._shelf, self._logs = me, ledger, shelf, logs
+        self._report = report
+        self._warned: set[WindowKey] = set()
+
+    def forget(self, live: Collection[SegmentKey]) -> None:
+        """Drop what belongs to segments the ledger has forgotten."""
+        for key in [key for key in self.verdicts if seat_of(key) not in live]:
+            del self.verdicts[key]
+        self._warned = {key for key in self._warned if seat_of(key) in live}
+
+    async def check(self, key: WindowKey) -> None:
+        """Replay the first log of a window that can be had, and keep the answer on the disk."""
+        sought, heard = self._find(key), _Inbox()
+        if sought is None:
+            return
+        async with trio.open_nursery() as nursery:
+            for peer in sought.sources(self._me):
+                nursery.start_soon(self._logs.keep_asking, peer, sought, heard.told)
+            while not await self._answer(sought):
+                await heard.wait()
+            nursery.cancel_scope.cancel()
+
+    async def judge(self, key: WindowKey) -> None:
+        """Find a verdict on a disputed window: ask everybody who may hold a log of it, and replay them all."""
+        claims, heard, begun = dict[Digest, Digest](), _Inbox(), set[PeerId | Digest]()
+        mine = self._shelf.answers.get(key)
+        if mine is not None:
+            claims[mine.root] = mine.claim
+        async with trio.open_nursery() as nursery:
+            while key not in self.verdicts:
+                sought = self._find(key)
+                if sought is None or sought.record.dispute is None:
+                    break
+                for peer in sought.witnesses(self._me):
+                    if peer not in begun:
+                        begun.add(peer)
+                        nursery.start_soon(self._logs.keep_asking, peer, sought, heard.told)
+                for manifest in self._shelf.manifests(key):
+                    if manifest.root not in begun | claims.keys():
+                        begun.add(manifest.root)
+                        nursery.start_soon(self._claim, manifest, sought, claims, heard)
+                self._decide(sought, claims, heard)
+                if key not in self.verdicts:
+                    await heard.wait()
+            nursery.cancel_scope.cancel()
+
+    def _decide(self, sought: Sought, claims: dict[Digest, Digest], heard: _Inbox) -> None:
+        key, record = sought.key, sought.record
+        roots = {manifest.root for manifest in self._shelf.manifests(key)}
+        is_all = heard.peers >= set(sought.witnesses(self._me)) and claims.keys() >= roots
+        is_complete = is_all or is_late(record, sought.run.spec, self._ledger.state.height)
+        found = tuple(claims.values())
+        is_guilty = find_verdict(record, key.window, found, is_complete=is_complete)
+        if is_guilty is None:
+            return
+        self.verdicts[key] = is_guilty
+        verdict = "guilty" if is_guilty else "not guilty"
+        logs = "one signed log" if len(found) == 1 else f"{len(found)} signed logs"
+        text = f"judged window {key.window} of {where(record)}: {verdict}, by {logs}"
+        place = {"round": key.round, "stage": key.stage, "seat": key.seat, "window": key.window}
+        self._report(EventKind.JUDGED, text, verdict=verdict, **place)
+
+    async def _claim(
+        self,
+        manifest: WindowManifest,
+        sought: Sought,
+        claims: dict[Digest, Digest],
+        heard: _Inbox,
+    ) -> None:
+        """Replay one log for a judge, however often it takes to get it."""
+        while True:
+            answer = await self._try(manifest, sought, sought.witnesses(self._me), urgent=True)
+            if answer is not None:
+                claims[manifest.root] = window_claim(answer.leaves, answer.end_root)
+                heard.news.set()
+                return
+            await trio.sleep(TRY_AGAIN_S)
+
+    async def _answer(self, sought: Sought) -> bool:
+        """Replay the first log there is; whether an answer is on the disk."""
+        key = sought.key
+        for manifest in self._shelf.manifests(key):
+            answer = await self._try(manifest, sought, sought.sources(self._me), urgent=False)
+            if answer is not None:
+                salt, place = secrets.token_bytes(SALT_BYTES), (*seat_of(key), key.window)
+                mine = OwnAnswer(*place, salt, answer.leaves, answer.end_root, manifest.root)
+                return await self._keep(mine, sought.record)
+        return False
+
+    async def _keep(self, answer: OwnAnswer, record: SegmentRecord) -> bool:
+        try:
+            await self._shelf.keep_answer(answer)
+        except BadConfig as error:
+            self._warn(answer.key, record, error)
+            return False
+        return True
+
+    async def _try(
+        self, manifest: WindowManifest, sought: Sought, peers: Sequence[PeerId], *, urgent: bool
+    ) -> Answer | None:
+        try:
+            return await self._logs.replay(manifest, sought, peers, urgent=urgent)
+        except (Unreachable, BadConfig) as error:
+            self._warn(sought.key, sought.record, error)
+            return None
+
+    def _warn(self, key: WindowKey, record: SegmentRecord, error: SwarmError) -> None:
+        """Once for each window: it is tried again."""
+        if key not in self._warned:
+            self._warned.add(key)
+            text = f"window {key.window} of {where(record)} cannot be replayed yet: {error}"
+            self._report(EventKind.WARNING, text)
+
+    def _find(self, key: WindowKey) -> Sought | None:
+        state = self._ledger.state
+        record, run = state.segment(*seat_of(key)), state.find_run(key.run)
+        return None if record is None or run is None else Sought(key, record, run)

@@ -1,0 +1,320 @@
+"""Check that a window's log holds what others signed, where the round allows it, in an order that can be.
+
+Core: pure functions; whatever no honest seat writes down raises ``PeerFault``.
+
+The measure is the honest seat: what its doors let in (training/pipeline.py, gossip/trade/pull.py) passes here,
+or strangers could have it convicted; what neither its doors let in nor its own code does is refused.
+
+That a gradient answers the activations which the seat's weights give is seen when they are computed again
+(``Shard.backward_job``). Not to be seen in one window: a micro-batch that another window of the segment has
+too, and what the seat sent for which nothing came back. Both ends of an edge write those down.
+Source: docs/spec/protocol.md sections 3 and 4, docs/spec/verification.md section 2.
+"""
+
+from collections.abc import Sequence
+
+from swarm.errors import BadEncoding, BrokenPromise, OutOfTurn
+from swarm.gossip.trade.messages import (
+    Codec,
+    FragmentKey,
+    Offer,
+    Receipt,
+    check_root,
+    payload_digest,
+    verify_offer,
+    verify_receipt,
+)
+from swarm.gossip.trade.payload import check_codec, payload_bytes
+from swarm.training.averaging.payload import common_codec, traded_numel
+from swarm.training.messages import (
+    COUNT_MAX,
+    MicroBatch,
+    MicroBatchGrad,
+    check_grad,
+    check_microbatch,
+)
+from swarm.training.model.optimizer import MICROBATCHES_MAX
+from swarm.training.plan import RosterSeat, RoundPlan
+from swarm.training.record.segment import MicrobatchId
+from swarm.training.record.window import (
+    ALONE,
+    AnchorSet,
+    ComputedMicrobatch,
+    FragmentMerged,
+    SnapshotTaken,
+    StepTaken,
+    WindowData,
+    WindowKey,
+)
+from swarm.training.terms import TradeTerms, terms_of, terms_with
+from swarm.types import NO_DIGEST, Digest, StageIndex
+
+
+def check_window(plan: RoundPlan, data: WindowData) -> None:
+    """Raise ``PeerFault`` unless an honest seat could have written the log.
+
+    Places, numbers, order and the messages of micro-batches; those of merges are ``check_merge``'s.
+    """
+    key = data.key
+    if key.run != plan.run or key.round != plan.round or key.window < 0:
+        raise OutOfTurn("a window of another run or round")
+    if plan.seat(key.stage, key.seat) is None:
+        raise OutOfTurn("a window of a seat that is not in the round")
+    steps = [event for event in data.events if isinstance(event, StepTaken)]
+    _check_steps(plan, data, steps)
+    _check_anchors(data)
+    _check_fragments(plan, data)
+    _check_coordinates(plan, key, steps)
+    _check_replies_order(steps)
+    for taken in steps:
+        for computed in taken.microbatches:
+            _check_sides(plan, key, computed)
+            if computed.request is not None:
+                _check_request(plan, key, computed, computed.request)
+            if computed.reply is not None:
+                _check_reply(plan, key, computed, computed.reply)
+
+
+# --- steps ---
+
+
+def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) -> None:
+    """Steps are numbered without a gap, and a window is cut where the run says."""
+    if plan.is_consensus:
+        if steps or data.key.window or not data.is_last:
+            raise OutOfTurn("a step in a round of consensus")
+        return
+    window, width = data.key.window, plan.spec.checks.window_steps
+    first = window * width
+    if [taken.step for taken in steps] != list(range(first, first + len(steps))):
+        raise OutOfTurn("steps that do not follow each other")
+    if len(steps) > width or first + len(steps) > plan.spec.inner_steps_max:
+        raise OutOfTurn(f"{len(steps)} steps in window {window}")
+    if not steps or (not data.is_last and len(steps) < width):
+        raise OutOfTurn("a window that ends before the next one begins")
+    if window > 0 and not isinstance(data.events[0], StepTaken):
+        raise OutOfTurn("a window that does not begin with a step")
+    if any(not 1 <= len(taken.microbatches) <= MICROBATCHES_MAX for taken in steps):
+        raise OutOfTurn("a step of no micro-batches, or of too many")
+
+
+def _check_anchors(data: WindowData) -> None:
+    """An anchor changes when the segment begins, and then never."""
+    places = [at for at, event in enumerate(data.events) if isinstance(event, AnchorSet)]
+    if places not in ([], [0]) or (places and data.key.window > 0):
+        raise OutOfTurn("an anchor that was set in the middle of a segment")
+
+
+def _check_fragments(plan: RoundPlan, data: WindowData) -> None:
+    """A fragment is merged once in a round, after it was copied."""
+    offered = {fragment for fragment, _, _ in data.start.snapshots}
+    merged = set[int]()
+    for event in data.events:
+        match event:
+            case SnapshotTaken(fragment):
+                if not 0 <= fragment < plan.spec.outer.fragments:
+                    raise BadEncoding(f"a copy of fragment {fragment}")
+                offered.add(fragment)
+            case FragmentMerged(fragment):
+                if fragment not in offered or fragment in merged:
+                    raise OutOfTurn("a fragment that was not offered, or was merged before")
+                offered.discard(fragment)
+                merged.add(fragment)
+            case AnchorSet() | StepTaken():
+                pass
+
+
+# --- micro-batches ---
+
+
+def _check_coordinates(plan: RoundPlan, key: WindowKey, steps: Sequence[StepTaken]) -> None:
+    """Each micro-batch is counted once, within the run's numbers; an origin goes through its own in order."""
+    seen = set[MicrobatchId]()
+    newest = -1
+    for taken in steps:
+        computed = [one.place for one in taken.microbatches]
+        for place in (*computed, *taken.dropped):
+            _check_place(plan, place)
+        if len({*computed, *seen}) < len(computed) + len(seen):
+            raise OutOfTurn("a micro-batch that the window had before")
+        seen.update(computed)
+        if taken.dropped and key.stage > 0:
+            raise OutOfTurn("a micro-batch of another origin, dropped")
+        if key.stage == 0:
+            if {origin for origin, _, _ in (*computed, *taken.dropped)} != {key.seat}:
+                raise OutOfTurn("a micro-batch of another origin")
+            # Every attempt ends before a step is taken, so the next step's come from later ones.
+            attempts = [step for _, step, _ in computed]
+            if min(attempts) <= newest or min(attempts) < taken.step:
+                raise OutOfTurn("a micro-batch of an attempt that was over")
+            newest = max(attempts)
+
+
+def _check_place(plan: RoundPlan, place: MicrobatchId) -> None:
+    origin, step, microbatch = place
+    spec = plan.spec
+    if not (0 <= step < spec.inner_steps_max and 0 <= microbatch < spec.microbatches_per_step):
+        raise BadEncoding(f"micro-batch {microbatch} of step {step}")
+    if plan.seat(0, origin) is None:
+        raise BadEncoding("a micro-batch of an origin that does not exist")
+
+
+def _check_sides(plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch) -> None:
+    """The first stage has nothing below it, the last nothing above."""
+    if (computed.request is not None) != (key.stage > 0):
+        raise OutOfTurn("activations from below, where they do not belong or are missing")
+    if (computed.reply is not None) != (key.stage < plan.spec.num_stages - 1):
+        raise OutOfTurn("a gradient from above, where it does not belong or is missing")
+
+
+def _check_request(
+    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, request: MicroBatch
+) -> None:
+    """The activations are for this micro-batch at this seat, and signed by a seat of the stage below."""
+    there = (request.run, request.round, request.stage, request.destination)
+    if there != (plan.run, plan.round, key.stage, key.seat):
+        raise OutOfTurn("activations for another seat or round")
+    if request.place != computed.place:
+        raise OutOfTurn("the activations of another micro-batch")
+    source = plan.seat(key.stage - 1, request.source)
+    if source is None:
+        raise OutOfTurn("activations from somebody who does not sit in the stage below")
+    check_microbatch(plan.chain, plan.run_digest, plan.spec, request, source.peer)
+
+
+def _check_reply(
+    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, reply: MicroBatchGrad
+) -> None:
+    """The gradient is for this micro-batch, and signed by the seat above to which it was sent."""
+    above = plan.seat(key.stage + 1, reply.destination)
+    if above is None:
+        raise OutOfTurn("a gradient from somebody who does not sit in the stage above")
+    request = sent_request(plan, key, computed, reply)
+    rules = (plan.chain, plan.run_digest, plan.spec)
+    check_grad(*rules, request, reply.activations, reply, above.peer)
+
+
+def _check_replies_order(steps: Sequence[StepTaken]) -> None:
+    """One process asked for all gradients of a segment, with a higher weight version in each step."""
+    incarnations = set[int]()
+    newest = -1
+    for taken in steps:
+        replies = [one.reply for one in taken.microbatches if one.reply is not None]
+        numbers = [number for one in replies for number in (one.incarnation, one.version)]
+        if not all(0 <= number <= COUNT_MAX for number in numbers):
+            raise BadEncoding("a gradient with a number that is negative or absurd")
+        versions = [reply.version for reply in replies]
+        incarnations.update(reply.incarnation for reply in replies)
+        if len(incarnations) > 1 or (versions and min(versions) <= newest):
+            raise OutOfTurn("a gradient for other weights than those of its step")
+        newest = max((newest, *versions))
+
+
+def sent_request(
+    plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, reply: MicroBatchGrad
+) -> MicroBatch:
+    """The unsigned request that the seat sent, without its payload.
+
+    To whom, in which life and under which weight version it was sent, only the answer tells.
+    """
+    spec = plan.spec
+    return MicroBatch(
+        run=plan.run,
+        round=plan.round,
+        step=computed.step,
+        microbatch=computed.microbatch,
+        origin=computed.origin,
+        stage=StageIndex(key.stage + 1),
+        source=key.seat,
+        destination=reply.destination,
+        incarnation=reply.incarnation,
+        version=reply.version,
+        budget_ms=0,
+        batch=spec.microbatch_size,
+        length=spec.model.seq_len,
+        features=spec.model.hidden_size,
+        payload=b"",
+        signature=b"",
+    )
+
+
+# --- fragments ---
+
+
+def check_merge(
+    plan: RoundPlan, key: WindowKey, merged: FragmentMerged, anchor_root: Digest, numel: int
+) -> TradeTerms | None:
+    """The terms of a merge, or None for one alone, which nobody needs to allow.
+
+    Raises ``PeerFault`` unless the partner is the one that was drawn or may step in for it, signed what was
+    merged, and could be merged under our ``anchor_root``, and unless a receipt is that of the drawn partner.
+    ``numel`` is that of the fragment.
+    Its weight and what it was given are the caller's to compute.
+    """
+    offer = merged.offer
+    drawn = terms_of(plan, key.stage, key.seat, merged.fragment)
+    given = NO_DIGEST
+    if merged.receipt is not None:
+        partner = None if drawn is None else drawn.partner
+        _check_receipt(plan, key, merged, merged.receipt, partner)
+        given = merged.my_payload
+    if merged.partner_seat == ALONE:
+        said = (offer, merged.payload, merged.weight_nano, merged.my_payload)
+        if said != (None, b"", 0, given):
+            raise OutOfTurn("a step alone that mentions a partner")
+        return None
+    terms = terms_with(plan, key.stage, key.seat, merged.fragment, merged.partner_seat)
+    if offer is None or terms is None:
+        raise OutOfTurn("a merge with somebody whom the beacon did not choose")
+    if not terms.gives:
+        raise OutOfTurn("a merge with a partner that only pulls")
+    wanted = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, terms.partner.index)
+    _check_offer(plan, terms.partner, wanted, offer, anchor_root, numel)
+    if (
+        len(merged.payload) != offer.num_bytes
+        or payload_digest(merged.payload) != offer.payload_hash
+    ):
+        raise BrokenPromise("a payload that is not the one promised")
+    return terms
+
+
+def _check_receipt(
+    plan: RoundPlan,
+    key: WindowKey,
+    merged: FragmentMerged,
+    receipt: Receipt,
+    partner: RosterSeat | None,
+) -> None:
+    """The drawn partner acknowledged a payload of ours, in a round in which that moves a residual."""
+    if partner is None or _codec(plan) is not Codec.INT4:
+        raise OutOfTurn("a receipt where nothing waits for one")
+    ours = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, key.seat)
+    said = (receipt.key, receipt.to_seat, receipt.payload_hash)
+    if said != (ours, partner.index, merged.my_payload):
+        raise OutOfTurn("a receipt for something else")
+    verify_receipt(partner.peer, plan.chain, receipt)
+
+
+def _check_offer(
+    plan: RoundPlan,
+    partner: RosterSeat,
+    wanted: FragmentKey,
+    offer: Offer,
+    anchor_root: Digest,
+    numel: int,
+) -> None:
+    """What a taker asks of an offer (gossip/trade/pull.py)."""
+    if offer.key != wanted:
+        raise OutOfTurn("an offer of another fragment")
+    verify_offer(partner.peer, plan.chain, offer)
+    check_codec(offer, _codec(plan), anchor_root)
+    values = traded_numel(plan.spec, numel, is_consensus=plan.is_consensus)
+    if offer.num_bytes != payload_bytes(offer.codec, values):
+        raise BrokenPromise("an offer of the wrong size for this fragment")
+    if not 0 < offer.wire_bytes <= offer.num_bytes:
+        raise BrokenPromise("an offer that grows on the wire")
+    check_root(offer.chunk_root)
+
+
+def _codec(plan: RoundPlan) -> Codec:
+    return common_codec(plan.spec, plan.round, is_consensus=plan.is_consensus)

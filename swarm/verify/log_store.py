@@ -1,0 +1,211 @@
+"""What this node keeps for checking: logs with their manifests, its own answers, its own reveals.
+
+Shell: three tables of the store and the folder of blobs; all of it is read into memory at the start.
+
+A manifest is on the disk before its blob is, so that whatever is in the folder can be found and removed.
+
+How long a window stays on this disk.
+
+a function of final state.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import trio
+
+from swarm.errors import BadConfig, BadEncoding, Corrupt, DiskFull
+from swarm.ledger.state.records import Run
+from swarm.ledger.state.state import State
+from swarm.ledger.transactions import REVEAL_BYTES_MAX, RevealSegment
+from swarm.ledger.transition.phases import COMMIT_ROUNDS
+from swarm.ledger.transition.runs import boundary_height
+from swarm.primitives.codec import Message, decode, encode
+from swarm.primitives.commitments import tensor_hash
+from swarm.primitives.crypto import SecretKey
+from swarm.store import ITEMS_MAX, Change, Store
+from swarm.training.record.window import WINDOW_BYTES_MAX, WindowData, WindowKey, encode_window
+from swarm.types import Digest, PeerId
+from swarm.verify.judging import ANSWER_BYTES_MAX, OwnAnswer, SegmentKey, seat_of
+from swarm.verify.manifest import MANIFEST_BYTES_MAX, MANIFESTS_MAX, WindowManifest, sign_manifest
+from swarm.verify.ports import BlobsPort
+
+
+def is_needed(state: State, place: SegmentKey, *, is_own: bool) -> bool:
+    """Whether anybody may still ask for a segment's windows, leaves or answers.
+
+    That is as long as the ledger has its record. A segment of our own may not have been committed yet; a run
+    that this state does not know is one it has not come to.
+    """
+    run, round_, stage, seat = place
+    if state.segment(run, round_, stage, seat) is not None:
+        return True
+    known = state.find_run(run)
+    if known is None:
+        return True
+    return is_own and state.height < boundary_height(known, round_ + COMMIT_ROUNDS + 1)
+
+
+MANIFESTS, ANSWERS, REVEALS = "windows", "window_answers", "own_reveals"
+
+
+class _Kept(Message, frozen=True):
+    """A row of the table of manifests."""
+
+    manifest: WindowManifest
+    giver: PeerId
+    """Who handed it to us; ourselves if it is our log."""
+
+
+class LogStore:
+    """One node's logs, answers and reveals."""
+
+    def __init__(self, store: Store, blobs: BlobsPort, secret: SecretKey, chain: Digest) -> None:
+        self.answers: dict[WindowKey, OwnAnswer] = {}
+        self.reveals: dict[SegmentKey, RevealSegment] = {}
+        self.packing_s = 0.0
+        """Processor seconds spent on making blobs of our own logs."""
+        self._kept: dict[WindowKey, dict[Digest, _Kept]] = {}
+        self._store, self._blobs, self._secret, self._chain = store, blobs, secret, chain
+        self._load()
+
+    @property
+    def num_windows(self) -> int:
+        """Windows of which a manifest is kept."""
+        return len(self._kept)
+
+    @property
+    def num_bytes(self) -> int:
+        """What all logs take on the disk, as far as they are here."""
+        logs = (kept for row in self._kept.values() for kept in row.values())
+        return sum(kept.manifest.num_bytes for kept in logs)
+
+    def manifests(self, key: WindowKey) -> tuple[WindowManifest, ...]:
+        """Every manifest of a window that is kept; the log we have replayed comes first."""
+        answer = self.answers.get(key)
+        first = None if answer is None else answer.root
+        row = sorted(self._kept.get(key, {}).items(), key=lambda item: item[0] != first)
+        return tuple(kept.manifest for _, kept in row)
+
+    async def keep_own(self, run: Run, data: WindowData) -> WindowManifest:
+        """Put a log of ours where others can fetch it; raises ``BadConfig`` if it does not fit."""
+        raw, root, spent_s = await trio.to_thread.run_sync(_pack, data)
+        self.packing_s += spent_s
+        if len(raw) > WINDOW_BYTES_MAX:
+            raise BadConfig(
+                f"a window of {len(raw) >> 20} MiB is more than a checker takes:"
+                f" {WINDOW_BYTES_MAX >> 20} MiB",
+                hint="more stages, or a smaller checks.window_steps",
+            )
+        await self._drop_abandoned(data.key)
+        parts = (self._chain, run.spec_digest, data.key, root, len(raw))
+        manifest = sign_manifest(self._secret, *parts)
+        await self._put(_Kept(manifest, self._secret.peer))
+        try:
+            await self._blobs.add(raw)
+        except BadConfig:
+            await self._drop(data.key, root)
+            raise
+        return manifest
+
+    async def note(self, manifest: WindowManifest, giver: PeerId) -> None:
+        """Keep what another solver signed, unless ``giver`` has given enough of this window.
+
+        Nobody can fill the row for others: a solver may sign as many logs as it likes.
+        """
+        row = self._kept.get(manifest.key, {})
+        num_given = sum(kept.giver == giver for kept in row.values())
+        if manifest.root not in row and num_given < MANIFESTS_MAX:
+            await self._put(_Kept(manifest, giver))
+
+    async def keep_answer(self, answer: OwnAnswer) -> None:
+        """Remember what our replay gave, durably."""
+        await self._write([(ANSWERS, _name(answer.key), encode(answer))])
+        self.answers[answer.key] = answer
+
+    async def keep_reveal(self, body: RevealSegment) -> None:
+        """Remember what we must show, durably."""
+        place = (body.run, body.round, body.stage, body.seat)
+        await self._write([(REVEALS, _packed(place), encode(body))])
+        self.reveals[place] = body
+
+    async def tidy(self, state: State) -> None:
+        """Remove whatever nobody can ask for any more."""
+        for key, row in list(self._kept.items()):
+            for root, kept in list(row.items()):
+                if not is_needed(state, seat_of(key), is_own=kept.giver == self._secret.peer):
+                    await self._drop(key, root)
+        stale = [key for key in self.answers if not is_needed(state, seat_of(key), is_own=False)]
+        shown = [place for place in self.reveals if not is_needed(state, place, is_own=True)]
+        changes: list[Change] = [(ANSWERS, _name(key), None) for key in stale]
+        changes += [(REVEALS, _packed(place), None) for place in shown]
+        if changes:
+            await self._write(changes)
+        for key in stale:
+            self.answers.pop(key, None)
+        for place in shown:
+            self.reveals.pop(place, None)
+
+    async def _drop_abandoned(self, key: WindowKey) -> None:
+        """Forget our logs of a segment that this one takes the place of: a crash ended it before its commit."""
+        for other, row in list(self._kept.items()):
+            is_older = other == key or (key.window == 0 and seat_of(other) == seat_of(key))
+            for root, kept in list(row.items()) if is_older else ():
+                if kept.giver == self._secret.peer:
+                    await self._drop(other, root)
+
+    async def _put(self, kept: _Kept) -> None:
+        key, root = kept.manifest.key, kept.manifest.root
+        await self._write([(MANIFESTS, _name(key) + root, encode(kept))])
+        self._kept.setdefault(key, {})[root] = kept
+
+    async def _drop(self, key: WindowKey, root: Digest) -> None:
+        await self._blobs.remove(root)
+        await self._write([(MANIFESTS, _name(key) + root, None)])
+        row = self._kept.get(key, {})
+        row.pop(root, None)
+        if not row:
+            self._kept.pop(key, None)
+
+    async def _write(self, changes: Sequence[Change]) -> None:
+        try:
+            await self._store.write_soon(changes)
+        except DiskFull as error:
+            raise BadConfig(str(error), hint=error.hint) from None
+
+    def _load(self) -> None:
+        try:
+            for raw in _rows(self._store, MANIFESTS):
+                kept = decode(_Kept, raw, limit=2 * MANIFEST_BYTES_MAX)
+                self._kept.setdefault(kept.manifest.key, {})[kept.manifest.root] = kept
+            for raw in _rows(self._store, ANSWERS):
+                answer = decode(OwnAnswer, raw, limit=ANSWER_BYTES_MAX)
+                self.answers[answer.key] = answer
+            for raw in _rows(self._store, REVEALS):
+                body = decode(RevealSegment, raw, limit=REVEAL_BYTES_MAX)
+                self.reveals[body.run, body.round, body.stage, body.seat] = body
+        except BadEncoding as error:
+            raise Corrupt(f"what this node keeps for checking is damaged: {error}") from None
+
+
+def _pack(data: WindowData) -> tuple[bytes, Digest, float]:
+    """The bytes of a window, the name of their blob, and what that took of the processor."""
+    began = time.thread_time()
+    raw = b"".join(encode_window(data))
+    root = tensor_hash("uint8", (len(raw),), raw)
+    return raw, root, time.thread_time() - began
+
+
+def _rows(store: Store, table: str) -> Iterator[bytes]:
+    after = b""
+    while rows := store.items(table, after=after, limit=ITEMS_MAX):
+        yield from (value for _, value in rows)
+        after = rows[-1][0]
+
+
+def _name(key: WindowKey) -> bytes:
+    return _packed((*seat_of(key), key.window))
+
+
+def _packed(numbers: Sequence[int]) -> bytes:
+    return b"".join(number.to_bytes(8, "big") for number in numbers)

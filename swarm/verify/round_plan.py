@@ -1,0 +1,47 @@
+"""A round as training reads it, from what the ledger froze at its boundary.
+
+Core: pure functions of final state. Trainers and those who replay them must read the same.
+"""
+
+from swarm.ledger.state.records import RoundInfo, Run, Seat
+from swarm.ledger.state.state import Reader
+from swarm.ledger.transition.seats import lag_of
+from swarm.training.plan import RosterSeat, RoundPlan
+from swarm.training.terms import is_trailing
+from swarm.types import Digest, RoundIndex
+
+
+def round_plan(run: Run, info: RoundInfo, chain: Digest) -> RoundPlan:
+    """What training reads of a round."""
+    return RoundPlan(
+        chain=chain,
+        run=run.index,
+        run_digest=run.spec_digest,
+        spec=run.spec,
+        round=info.round,
+        beacon=info.beacon,
+        rosters=tuple(_roster(seats, info.round) for seats in info.seats),
+        consensus=info.consensus,
+    )
+
+
+def past_plan(reader: Reader, run: Run, round_: RoundIndex) -> RoundPlan | None:
+    """The plan of a round whose segments can still be checked; None before and after."""
+    info = reader.round_info(run.index, round_)
+    return None if info is None else round_plan(run, info, reader.globals.chain)
+
+
+def _roster(seats: tuple[Seat, ...], round_: RoundIndex) -> tuple[RosterSeat, ...]:
+    """The seats of one stage, each seen among the others."""
+    tokens = [seat.last_tokens for seat in seats]
+    return tuple(
+        RosterSeat(
+            seat.index,
+            seat.peer,
+            seat.last_tokens,
+            seat.joined_round,
+            lag_of(seat, round_),
+            is_trailing(seat.last_tokens, tokens),
+        )
+        for seat in seats
+    )

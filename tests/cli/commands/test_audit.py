@@ -1,0 +1,174 @@
+"""`swarm audit` and `swarm report` speak through the node of the home, and exit with what they found."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from swarm.cli.main import run
+from swarm.errors import UsageError
+from swarm.primitives.crypto import peer_text
+from swarm.web.service import serve_web
+from tests.cli.test_node_api import write_address
+from tests.ledger.checking import Case, a_case
+from tests.web.snapshots import a_snapshot
+
+KEYS = """round stage seat window solver height verdict claim replay first_difference evidence
+text""".split()
+FRAUD = {"verdict": "fraud", "window": 0, "text": ["leaf 4 of 12"], "evidence": "/h/e.swarm"}
+
+
+@dataclass
+class FakeNode:
+    """A node that answers what it is told to, over a ledger with one revealed segment."""
+
+    home: Path
+    case: Case
+    answer: Mapping[str, object] = field(
+        default_factory=lambda: {"verdict": "honest", "window": 0, "text": ["11 leaves equal"]}
+    )
+    asked: list[Mapping[str, object]] = field(default_factory=list)
+    stake: int = 5
+
+    def picture(self) -> dict[str, object]:
+        picture = a_snapshot()
+        peers: list[dict[str, object]] = picture["peers"]  # type: ignore[assignment]
+        me = {**peers[0], "stake": self.stake}
+        spec = self.case.ledger.state.run(self.case.run.index).spec
+        return {
+            **picture,
+            "node": {"peer": peer_text(self.case.ledger.keys[0].peer)},
+            "run": {"name": spec.name, "index": self.case.run.index},
+            "peers": [me, *peers[1:]],
+        }
+
+    async def audit(self, body: Mapping[str, object]) -> Mapping[str, object]:
+        self.asked.append(body)
+        return self.answer
+
+    async def report(self, body: Mapping[str, object]) -> Mapping[str, object]:
+        self.asked.append(body)
+        if body.get("window") == 9:
+            raise UsageError("nothing to report: window 9 is honest")
+        return {"submitted": "ab" * 32, "text": "reported window 0"}
+
+    async def say(self, *words: str) -> int:
+        return await trio.to_thread.run_sync(run, [*words, "--home", str(self.home)])
+
+
+@asynccontextmanager
+async def a_node(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeNode]:
+    import os
+
+    case = a_case()
+    case.up_to_reveal()
+    node = FakeNode(home, case)
+    head = SimpleNamespace(state=case.ledger.state)
+    monkeypatch.setattr("swarm.cli.ledger_reader.read_head", lambda _: head)
+    async with trio.open_nursery() as nursery:
+        serve = partial(
+            serve_web,
+            node.picture,
+            lambda: trio.open_memory_channel[str](1)[1],
+            port=0,
+            token="t",
+            actions={"audit": node.audit, "report": node.report},
+        )
+        write_address(home, await nursery.start(serve), os.getpid())
+        with trio.fail_after(20):
+            yield node
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_newest_revealed_segment_is_audited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node chooses the windows; for people three lines, for programs fixed keys."""
+    async with a_node(tmp_path, monkeypatch) as node:
+        assert await node.say("audit") == 0
+        assert node.asked == [{"round": 1, "stage": 0, "seat": 1}]
+        out = capsys.readouterr().out
+        assert out.startswith("claim   ")
+        assert out.endswith("verdict HONEST\n")
+        assert await node.say("audit", "--round", "1", "--window", "0", "--json") == 0
+        assert node.asked[-1]["window"] == 0
+        assert list(json.loads(capsys.readouterr().out)) == KEYS
+
+
+async def test_fraud_has_an_exit_code_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """6, with the verdict on stdout and the next command in it."""
+    async with a_node(tmp_path, monkeypatch) as node:
+        node.answer = FRAUD
+        assert await node.say("audit") == 6
+        assert "verdict FRAUD -> swarm report /h/e.swarm" in capsys.readouterr().out
+        assert await node.say("audit", "--json") == 6
+        assert json.loads(capsys.readouterr().out)["verdict"] == "fraud"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "code", "cause"),
+    [
+        ({"verdict": "not_served", "text": ["x is gone"]}, [], 3, "x is gone"),
+        ({"verdict": "not_revealed"}, [], 2, "is not revealed yet"),
+        ({}, ["--run", "other"], 2, "this node follows run"),
+        ({}, ["--round", "39"], 2, "is not committed yet"),
+        ({}, ["--stage", "7"], 2, "there is no stage 7"),
+    ],
+)
+async def test_no_verdict_is_one_sentence_and_nothing_on_stdout(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Mapping[str, object],
+    words: list[str],
+    code: int,
+    cause: str,
+) -> None:
+    """With the command that helps."""
+    async with a_node(tmp_path, monkeypatch) as node:
+        node.answer = answer
+        assert await node.say("audit", *words) == code
+        out = capsys.readouterr()
+        assert out.out == ""
+        assert cause in out.err
+        assert "\n  try: swarm " in out.err
+
+
+async def test_without_a_stake_nothing_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would answer; the way to one is named."""
+    async with a_node(tmp_path, monkeypatch) as node:
+        node.stake = 0
+        assert await node.say("audit") == 2
+        assert await node.say("report", "--round=1", "--stage=0", "--seat=1", "--window=0") == 2
+        assert node.asked == []
+        said = capsys.readouterr().err
+        assert said.count("this node has no stake") == 2
+        assert said.count("put stake = N into node.toml") == 2
+
+
+async def test_a_report_goes_by_file_or_by_window(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by both, and a refusal keeps its sentence."""
+    (tmp_path / "e.swarm").write_bytes(b"x")
+    place = ["--round=1", "--stage=0", "--seat=1"]
+    async with a_node(tmp_path, monkeypatch) as node:
+        assert await node.say("report", str(tmp_path / "e.swarm")) == 0
+        assert node.asked == [{"evidence": str(tmp_path / "e.swarm")}]
+        assert "reported window 0" in capsys.readouterr().out
+        assert await node.say("report", *place, "--window=0", "--json") == 0
+        assert list(json.loads(capsys.readouterr().out)) == ["submitted", "text"]
+        assert await node.say("report", *place, "--window=9") == 2
+        assert "window 9 is honest" in capsys.readouterr().err
+        assert await node.say("report", str(tmp_path / "e.swarm"), "--round=1") == 2
+        assert await node.say("report", *place) == 2

@@ -1,0 +1,63 @@
+"""Before a run starts, its file is told in words: how much memory, disk, wire and pace, and what is missing."""
+
+import json
+
+from swarm.cli.commands.dry_run import dry_run_lines, dry_run_notes, dry_run_object
+from swarm.cli.style import Ink
+from swarm.config.schema import NodeConfig
+from swarm.node.launch.sizing import sizing_of
+from tests.node.launch.test_sizing import packaged
+
+SPEC = packaged("run-6b8.toml")
+SIZING = sizing_of(SPEC, 2_000)
+VAST = 1 << 50
+
+
+def test_every_line_says_what_it_is_about() -> None:
+    lines = dry_run_lines(SPEC, SIZING, "9.0 GB to train on", Ink())
+    said = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    assert list(said) == "run text steps rounds pace seat wire disk you".split()
+    assert said["run"].startswith("llama-6b8: 6.74G parameters, native-bf16, 4 stages of up to 16")
+    assert said["text"] == "9.0 GB to train on"
+    assert "2,097,152 tokens each" in said["steps"]
+    assert said["rounds"].startswith("500 of 30 min 0 s: 10 d 10 h, 52.43G tokens")
+    assert "3,641 tokens/s" in said["pace"]
+    assert "38.2 TFLOP/s" in said["pace"]
+    demo = packaged("demo.toml")
+    assert "GFLOP/s" in "".join(dry_run_lines(demo, sizing_of(demo, 1_000), None, Ink()))
+    assert "133.6 GB of memory" in said["seat"]
+    assert "107.4 GB to other stages" in said["wire"]
+    assert "485.1 Mbit/s" in said["wire"]
+    assert "112.0 GB at most" in said["disk"]
+    assert "512.7 GB of memory" in said["you"]
+
+
+def test_a_run_in_one_piece_sends_nothing_between_stages() -> None:
+    spec = packaged("run-125m.toml")
+    lines = dry_run_lines(spec, sizing_of(spec, 2_000), None, Ink())
+    said = {line.split()[0]: line for line in lines}
+    assert "stages" not in said["wire"]
+    assert "1 stage of up to 8 replicas" in said["run"]
+    assert "not there yet" in said["text"]
+
+
+def test_what_is_missing_is_said_with_what_mends_it() -> None:
+    config = NodeConfig()
+    small = dry_run_notes(SPEC, SIZING, config, 24 * 10**9)
+    assert "24.0 GB of memory, too little for a seat; solve = false" in small[0]
+    assert "disk_quota_mb is 8000; who launches this run needs 205641 in node.toml" in small[1]
+    assert "give the ticket to people you trust" in small[2]
+    assert "every stage at once" in dry_run_notes(SPEC, SIZING, config, 150 * 10**9)[0]
+    follower = NodeConfig(solve=False)
+    assert len(dry_run_notes(SPEC, SIZING, follower, 1)) == 1
+    exact = packaged("demo.toml")
+    assert not dry_run_notes(exact, sizing_of(exact, 1_000), config, VAST)
+
+
+def test_the_object_has_fixed_keys_and_is_json() -> None:
+    said = dry_run_object(SPEC, SIZING, None, ["a note"])
+    assert json.loads(json.dumps(said)) == said
+    assert said["stages"] == list(SIZING.stages)
+    assert (said["text"], said["notes"]) == (None, ["a note"])
+    for key in "run numerics parameters seat_memory_bytes run_s wire_bits_per_s".split():
+        assert key in said

@@ -1,0 +1,40 @@
+"""The figures of the checks come from the verified ledger, and nothing is guessed when there is none."""
+
+from swarm.cli.demo.results import VERDICT_ROUNDS, Checked, count_checks
+
+HONEST = {"A": 1000, "B": 1000, "C": 0}
+
+
+def a_row(**changes: object) -> dict[str, object]:
+    peers = {
+        "A": {"segments": 20, "failed": 0, "waiting_blocks": [3]},
+        "L": {"segments": 4, "failed": 2, "waiting_blocks": [15, 80]},
+    }
+    run = {"old_segments": 110, "old_verified": 104, "round_blocks": 10, "peers": peers}
+    return {"runs": [run], "stakes": {"A": 1000, "B": 1000}, **changes}
+
+
+def test_lies_are_the_liars_segments_and_caught_when_proven_false() -> None:
+    """Those that are young and wait for a verdict are told apart."""
+    found = count_checks(a_row(), HONEST, "L")
+    assert found == Checked(110, 104, 4, 2, 1, 0)
+    assert VERDICT_ROUNDS * 10 < 80
+
+
+def test_without_a_liar_there_are_no_lies() -> None:
+    """Null, not zero: nobody lied on purpose."""
+    found = count_checks(a_row(), HONEST, None)
+    assert (found.lies_planted, found.lies_caught) == (None, None)
+    assert found.honest_slashed == 0
+
+
+def test_an_honest_peer_with_less_at_stake_counts_once() -> None:
+    """Lost stake, or a segment found guilty."""
+    assert count_checks(a_row(stakes={"A": 900, "B": 1000}), HONEST, "L").honest_slashed == 1
+    assert count_checks(a_row(stakes={}), HONEST, "L").honest_slashed == 2
+
+
+def test_a_ledger_that_could_not_be_verified_gives_no_figures() -> None:
+    """Nor does one without a run."""
+    assert count_checks(None, HONEST, "L") == Checked()
+    assert count_checks({"runs": []}, HONEST, "L") == Checked()

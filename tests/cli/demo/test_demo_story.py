@@ -1,0 +1,47 @@
+"""What happens in the checks is told once, with names and amounts."""
+
+from swarm.cli.demo.report import Story
+from tests.web.snapshots import a_checked_snapshot, a_snapshot
+
+
+def a_picture(phase: str) -> dict[str, object]:
+    check = {
+        "round": 8,
+        "stage": 0,
+        "seat": 4,
+        "name": "calm-stoat-008",
+        "phase": phase,
+        "accusers": ["brisk-seal-274"],
+        "dispute": {"window": 3} if phase == "disputed" else None,
+    }
+    return {"checks": [check], "peers": [{"name": "calm-stoat-008", "stake": 1_000_000}]}
+
+
+def test_nothing_is_told_while_all_agree() -> None:
+    """Verified segments are not news."""
+    assert Story().read(a_snapshot()) == []
+    assert Story().read({}) == []
+    assert Story().read(a_picture("verified")) == []
+
+
+def test_caught_then_evicted_each_once() -> None:
+    """With the window, who found it, and where the stake went."""
+    story = Story()
+    said = story.read(a_picture("disputed"))
+    assert said == [
+        "caught: window 3 of segment 8/0/4 of calm-stoat-008 differs (brisk-seal-274 found it)"
+    ]
+    assert story.read(a_picture("disputed")) == []
+    conviction = {"round": 8, "stage": 0, "seat": 4, "name": "calm-stoat-008", "height": 120}
+    conviction |= {"accuser": "brisk-seal-274", "stake_taken": 1_000_000}
+    after = {**a_picture("guilty"), "convictions": [conviction]}
+    assert story.read(after) == [
+        "calm-stoat-008 is evicted, its stake of 1.00M is taken: 400 000 to brisk-seal-274,"
+        " the rest to the judges and the fire"
+    ]
+    assert story.read(after) == []
+
+
+def test_a_conviction_seen_late_is_told_all_the_same() -> None:
+    """Nobody watched while it was disputed."""
+    assert any("calm-stoat-008 is evicted" in line for line in Story().read(a_checked_snapshot()))

@@ -1,0 +1,226 @@
+"""A file that people write is understood, or refused with the key and the bound that would mend it."""
+
+from itertools import pairwise
+
+import pytest
+
+from swarm.config.bounds import LEARNING_RATES_MAX, num_parameters
+from swarm.config.load import (
+    NodeConfig,
+    RunFile,
+    genesis_of,
+    learning_rates,
+    parse_node_file,
+    parse_run_file,
+    run_spec,
+    run_template,
+)
+from swarm.config.resources import packaged_file
+from swarm.config.spec import NANO, DataSpec, RunSpec
+from swarm.errors import BadConfig
+from swarm.primitives.codec import decode, encode
+from swarm.types import Digest, PeerId
+
+
+def a_spec(text: str = "") -> RunSpec:
+    return run_spec(
+        parse_run_file(text, "my.toml"),
+        data=DataSpec("bytes", Digest(b"t" * 32), 1000, Digest(b"h" * 32), 100),
+        init_root=Digest(b"i" * 32),
+    )
+
+
+def test_the_demo_is_the_model_it_says() -> None:
+    file = parse_run_file(packaged_file("demo.toml"), "demo.toml")
+    spec = a_spec(packaged_file("demo.toml"))
+    assert round(num_parameters(spec.model) / 1e6, 2) == 0.46
+    assert (spec.num_stages, spec.replicas_max, spec.round_blocks) == (2, 4, 10)
+    assert file.data.source == "python-stdlib"
+
+
+def test_the_node_file_shows_the_defaults() -> None:
+    assert parse_node_file(packaged_file("node.toml"), "node.toml") == NodeConfig()
+    assert parse_node_file("", "node.toml") == NodeConfig()
+    assert parse_node_file("validate = true", "node.toml").validate_
+
+
+def test_an_empty_file_and_the_template_mean_the_defaults() -> None:
+    assert parse_run_file("", "my.toml") == RunFile()
+    assert parse_run_file(run_template(), "my.toml") == RunFile()
+
+
+def test_the_template_explains_every_section() -> None:
+    lines = run_template().splitlines()
+    for section in RunFile.model_fields:
+        at = lines.index(f"[{section}]")
+        assert lines[at - 1].startswith("# ")
+    assert max(len(line) for line in lines) <= 112
+
+
+def test_fractions_become_billionths_and_seconds_milliseconds() -> None:
+    spec = a_spec("[optimizer]\nbeta2 = 0.95\neps = 1e-8\n[deadlines]\nhop_s = 1.5\n")
+    assert spec.optimizer.beta2_nano == 950_000_000
+    assert spec.optimizer.eps_nano == 10
+    assert spec.deadlines.hop_ms == 1500
+    assert decode(RunSpec, encode(spec)) == spec
+
+
+def test_the_same_file_gives_the_same_run_and_another_file_another() -> None:
+    assert a_spec().digest == a_spec().digest
+    assert a_spec().digest != a_spec("[outer]\nalpha = 0.4").digest
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_floor() -> None:
+    file = parse_run_file(
+        "[optimizer]\nlearning_rate = 0.01\nwarmup_steps = 10\ndecay_steps = 100\n", "my.toml"
+    )
+    rates, stride = learning_rates(file)
+    assert stride == 1
+    assert rates[0] == NANO // 1000
+    assert max(rates) == rates[9] == rates[10] == NANO // 100
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+    assert rates[-1] == NANO // 1000
+    assert len(rates) == 101
+
+
+@pytest.mark.parametrize("steps", [1, 2, 1023, 1024, 1025, 100_000, 99_999_999])
+def test_the_schedule_of_any_length_fits_the_table(steps: int) -> None:
+    text = f"[optimizer]\nwarmup_steps = 0\ndecay_steps = {steps}\n"
+    rates, stride = learning_rates(parse_run_file(text, "my.toml"))
+    assert len(rates) <= LEARNING_RATES_MAX
+    assert (len(rates) - 1) * stride >= steps
+    assert rates[-1] == 400_000
+
+
+@pytest.mark.parametrize("vocab_size", [256, 257, 50_304, 128_256])
+def test_a_dataset_may_have_any_vocabulary(vocab_size: int) -> None:
+    """What its tokens are is known when it is opened."""
+    text = f'[data]\ndataset = "d"\n[model]\nvocab_size = {vocab_size}'
+    assert parse_run_file(text, "my.toml").data.dataset == "d"
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("[modle]", 'unknown key "modle"; did you mean "model"?'),
+        (
+            "[model]\nhiden_size = 3",
+            'unknown key "hiden_size" in [model]; did you mean "hidden_size"',
+        ),
+        ("[training]\nlearning_rate = 3", 'did you mean "learning_rate" in [optimizer]?'),
+        ("seed = 3", 'did you mean "seed" in [run]?'),
+        ("[model]\nqqq = 3", "known are: hidden_size"),
+        ("[model]\nhidden_size = 3", "[model] hidden_size = 3: must be greater than or equal to 8"),
+        ("[model]\nhidden_size = 1.5", "must be a whole number"),
+        ("[model]\nhidden_size = true", "must be a whole number"),
+        ("[model]\nhidden_size = 100", "must be a multiple of 2 * num_heads = 8"),
+        ("[model]\nnum_kv_heads = 3", "must be a multiple of num_kv_heads 3"),
+        ("[model]\nnum_layers = 1", "num_stages 2 must be at most num_layers = 1"),
+        ("[model]\nvocab_size = 512", "bytes have a vocab_size of 256"),
+        ("[data]\ndataset = 'd'\nsource = ['x']", "names a dataset and a source"),
+        ("[data]\ndataset = 'd'\ndataset_hash = '12'", "is not 64 digits of 0-9 and a-f"),
+        (f"[data]\ndataset_hash = '{'ab' * 32}'", "names none"),
+        ("[data]\ndataset = 3", "[data] dataset = 3: must be a valid string"),
+        ("[training]\nmicrobatch_size = 1024", "must fit into a frame of 8388608"),
+        ("[outer]\nalpha = 0.9", "gamma 0.7 must be below 2 * (1 - alpha^2) = 0.38"),
+        ("[outer]\nalpha = nan", "finite"),
+        ("[outer]\nage_weights = [2.0]", "age_weights = 2.0: must be less than or equal to 1"),
+        ("[outer]\nage_weights = []", "must have at least 1 item"),
+        ("[data]\nsource = 'web'", "must be 'python-stdlib' or must be a list"),
+        ("[run]\nname = 'My Run'", "name = My Run: must be 1 to 40 of a-z, 0-9 and -"),
+        ("[optimizer]\nlr = 0.1", 'did you mean "learning_rate"'),
+        ("[model]\nlr = 0.1", 'did you mean "learning_rate" in [optimizer]'),
+        ("[run]\nnumerics = 'fast'", "'native', 'native-bf16' or 'seq-f32/1'"),
+        ("[optimizer]\nwarmup_steps = 30000", "at most the 25000 steps"),
+        ("[optimizer]\nlearning_rate = 0.0", "[optimizer] learning_rate"),
+        ("[deadlines]\nhop_s = 20", "hop_s = 20 must be at most the step deadline step_s = 10"),
+        (
+            "[deadlines]\nstep_s = 301.0",
+            "the deadline step_s = 301 must be at most a round = 300 s",
+        ),
+        ("[checks]\nwindow_steps = 51", "at most inner_steps_max = 50"),
+        ("[checks]\nchallenge_window_blocks = 100", "at least 2 epochs = 1440 blocks"),
+        ("[ledger]\nunbonding_epochs = 2", "a cheat withdraws its stake first"),
+        ("[ledger]\nbeacon_delay = 150", "beacon_delay 150 must be below round_blocks = 150"),
+        (
+            "[model]\nhidden_size = 8192\nnum_heads = 64\nnum_kv_heads = 64\nintermediate_size = 22016\n"
+            "[training]\nnum_stages = 1\nmicrobatch_size = 1",
+            "a stage of 3240165376 parameters is larger than 2147483648: use more stages",
+        ),
+        ("model = 3", "model is a section: write [model]"),
+        ("[model", "my.toml is not TOML"),
+        ("[[model]]", "model is a section"),
+        ("x = " + "[" * 5000, "not TOML"),
+        ("#" * 70_000, "at most 64000"),
+    ],
+)
+def test_a_run_file_that_cannot_be_used_names_the_cause(text: str, cause: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        parse_run_file(text, "my.toml")
+    assert cause in str(caught.value)
+    assert "my.toml" in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("valdate = true", 'unknown key "valdate"; did you mean "validate"?'),
+        ("validate_ = true", 'did you mean "validate"?'),
+        ("listen = ['4001']", "is not host:port"),
+        ("listen = ['host:99999']", "is not host:port"),
+        ("listen = []", "must have at least 1 item"),
+        ("listen = '0.0.0.0:1'", "must be a list"),
+        ("bootstrap = ['example.org']", "is not an address"),
+        ("announce = ['1.2.3.4:5']", "is not an address"),
+        ("api_port = 70000", "api_port = 70000: must be less than or equal to 65535"),
+        ("threads = 0", "threads = 0"),
+        ("[compute]\ndevice = 'gpu'", "[compute] device = gpu: must be auto, cpu, cuda"),
+        ("[compute]\ndevice = ['cuda:0', 'gpu']", "must be auto, cpu, cuda, cuda:N or mps"),
+        ("[compute]\ndevice = []", "at least 1 item"),
+        ("[compute]\ndevic = 'cpu'", 'unknown key "devic" in [compute]; did you mean "device"?'),
+        ("[compute]\nround = 3", "known are: compile, device"),
+        ("compute = 'cuda'", "write [compute]"),
+    ],
+)
+def test_a_node_file_that_cannot_be_used_names_the_cause(text: str, cause: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        parse_node_file(text, "node.toml")
+    assert cause in str(caught.value)
+
+
+def test_devices_are_one_name_or_several() -> None:
+    one = parse_node_file("[compute]\ndevice = 'cuda:1'\ncompile = true", "node.toml").compute
+    assert (one.device, one.compile_) == ("cuda:1", True)
+    several = parse_node_file("[compute]\ndevice = ['cuda:0', 'cuda:1']", "node.toml").compute
+    assert several.device == ("cuda:0", "cuda:1")
+
+
+def test_listening_on_ipv6_is_understood() -> None:
+    assert parse_node_file("listen = ['[::1]:4001']", "node.toml").listen == ("[::1]:4001",)
+
+
+def test_a_genesis_is_sorted_whoever_lists_it() -> None:
+    first, second, third = (PeerId(bytes([i]) * 32) for i in (1, 2, 3))
+    seed = b"s" * 32
+    genesis = genesis_of(
+        RunFile(), validators={third: 5, first: 7}, accounts={second: 9, first: 1}, seed=seed
+    )
+    again = genesis_of(
+        RunFile(), validators={first: 7, third: 5}, accounts={first: 1, second: 9}, seed=seed
+    )
+    assert genesis == again
+    assert genesis.validators == (first, third)
+    assert [(a.peer, a.balance, a.stake) for a in genesis.accounts] == [
+        (first, 1, 7),
+        (second, 9, 0),
+        (third, 0, 5),
+    ]
+    assert genesis.chain == again.chain
+
+
+def test_a_genesis_without_validators_or_seed_is_refused() -> None:
+    with pytest.raises(BadConfig, match="validators"):
+        genesis_of(RunFile(), validators={}, accounts={}, seed=bytes(32))
+    with pytest.raises(BadConfig, match="32 bytes"):
+        genesis_of(RunFile(), validators={PeerId(bytes(32)): 1}, accounts={}, seed=b"")

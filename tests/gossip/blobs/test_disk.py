@@ -1,0 +1,200 @@
+"""What is on the shelf is whole, within the quota, and never served rotten."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from swarm.errors import BadConfig
+from swarm.gossip.blobs.chunks import BlobManifest, blob_manifest, blob_root
+from swarm.gossip.blobs.disk import BlobStore, partials
+from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, tensor_hash
+from swarm.types import NO_DIGEST, Digest
+
+SMALL = b"a small blob"
+BIG = bytes(range(251)) * 10_000
+
+
+def a_shelf(tmp_path: Path, *, quota_bytes: int = 1 << 30) -> BlobStore:
+    return BlobStore(tmp_path / "blobs", quota_bytes=quota_bytes)
+
+
+def manifest_of(data: bytes) -> BlobManifest:
+    return blob_manifest(data, dtype="uint8", shape=(len(data),))
+
+
+def add(shelf: BlobStore, data: bytes) -> Digest:
+    return shelf.add_bytes(memoryview(data), "uint8", (len(data),))
+
+
+@pytest.mark.parametrize("data", [b"", SMALL, BIG], ids=["empty", "small", "big"])
+def test_bytes_and_files_have_one_name_and_come_back(tmp_path: Path, data: bytes) -> None:
+    shelf, source = a_shelf(tmp_path), tmp_path / "source"
+    source.write_bytes(data)
+    root = add(shelf, data)
+    assert root == tensor_hash("uint8", (len(data),), data)
+    assert shelf.add_file(source, "uint8", None) == root
+    assert shelf.path(root).read_bytes() == data
+    assert shelf.load(root) == manifest_of(data)
+    assert shelf.roots() == [root]
+
+
+def test_a_tensor_is_named_as_a_tensor(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path)
+    assert shelf.add_bytes(memoryview(SMALL), "float32", (3,)) == tensor_hash(
+        "float32", (3,), SMALL
+    )
+
+
+def test_a_blob_begun_is_not_here_until_it_is_kept(tmp_path: Path) -> None:
+    shelf, manifest = a_shelf(tmp_path), manifest_of(BIG)
+    root = blob_root(manifest)
+    assert shelf.begin(root, manifest) == frozenset()
+    for index in (2, 0):
+        shelf.write_chunk(root, index, BIG[TENSOR_CHUNK_BYTES * index :][:TENSOR_CHUNK_BYTES])
+    assert not shelf.has(root)
+    assert shelf.roots() == []
+    again = a_shelf(tmp_path)
+    assert again.load(root) == manifest
+    assert again.begin(root, manifest) == {0, 2}
+    again.write_chunk(root, 1, BIG[TENSOR_CHUNK_BYTES : 2 * TENSOR_CHUNK_BYTES])
+    again.keep(root)
+    assert again.path(root).read_bytes() == BIG
+
+
+def test_a_partial_chunk_on_the_disk_is_not_believed(tmp_path: Path) -> None:
+    shelf, manifest = a_shelf(tmp_path), manifest_of(BIG)
+    root = blob_root(manifest)
+    shelf.begin(root, manifest)
+    shelf.write_chunk(root, 0, BIG[: TENSOR_CHUNK_BYTES - 1])
+    assert shelf.begin(root, manifest) == frozenset()
+
+
+def test_an_inline_blob_is_whole_at_once(tmp_path: Path) -> None:
+    shelf, manifest = a_shelf(tmp_path), manifest_of(SMALL)
+    root = blob_root(manifest)
+    assert shelf.begin(root, manifest) == frozenset()
+    shelf.keep(root)
+    assert shelf.load(root) == manifest
+
+
+def test_the_quota_is_kept_and_the_message_says_how_to_raise_it(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path, quota_bytes=len(BIG) + 1000)
+    add(shelf, BIG)
+    with pytest.raises(BadConfig) as caught:
+        add(shelf, BIG + b"x")
+    assert "disk_quota_mb" in caught.value.hint
+    other = manifest_of(BIG + b"y")
+    with pytest.raises(BadConfig):
+        shelf.begin(blob_root(other), other)
+    shelf.remove(blob_root(manifest_of(BIG)))
+    add(shelf, BIG + b"x")
+
+
+def test_a_rotten_chunk_is_not_served_and_the_blob_is_forgotten(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path)
+    root = add(shelf, BIG)
+    manifest = shelf.load(root)
+    assert manifest is not None
+    assert shelf.read_chunk(root, manifest, 1) == BIG[TENSOR_CHUNK_BYTES : 2 * TENSOR_CHUNK_BYTES]
+    with shelf.path(root).open("r+b") as file:
+        file.seek(TENSOR_CHUNK_BYTES)
+        file.write(b"rot")
+    assert shelf.read_chunk(root, manifest, 0) is not None
+    assert shelf.read_chunk(root, manifest, 1) is None
+    assert not shelf.has(root)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xc1", b"\x95\xa5uint8\x91\x0c\x0c\xc4\x00\xc4\x00"])
+def test_a_damaged_manifest_counts_as_absent(tmp_path: Path, garbage: bytes) -> None:
+    shelf = a_shelf(tmp_path)
+    root = add(shelf, BIG)
+    (tmp_path / "blobs" / f"{root.hex()}.list").write_bytes(garbage)
+    assert shelf.load(root) is None
+    assert not shelf.has(root)
+
+
+def test_what_is_not_ours_in_the_folder_is_left_alone(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path)
+    (tmp_path / "blobs" / "notes.list").write_text("hello")
+    assert shelf.roots() == []
+    assert shelf.load(NO_DIGEST) is None
+
+
+def begun(shelf: BlobStore, data: bytes, touched_s: float) -> Digest:
+    """A blob of which one chunk came, long ago."""
+    manifest = manifest_of(data)
+    root = blob_root(manifest)
+    shelf.begin(root, manifest)
+    shelf.write_chunk(root, 0, data[:TENSOR_CHUNK_BYTES])
+    os.utime(shelf.path(root).with_suffix(".part"), (touched_s, touched_s))
+    return root
+
+
+def test_an_abandoned_download_makes_room_the_longest_untouched_first(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path, quota_bytes=3 * len(BIG) + 5000)
+    older, newer, used = (begun(shelf, BIG + bytes([n]), 1000.0 * n) for n in (2, 3, 1))
+    shelf.in_use.add(used)
+    assert [found.root for found in partials(tmp_path / "blobs")] == [used, older, newer]
+    root = add(shelf, BIG)
+    assert [found.root for found in partials(tmp_path / "blobs")] == [used, newer]
+    assert (shelf.has(root), shelf.load(older)) == (True, None)
+    assert not list((tmp_path / "blobs").glob(f"{older.hex()}*"))
+    assert shelf.begin(newer, manifest_of(BIG + b"\x03")) == {0}, "what was not in the way stays"
+
+
+def test_nothing_is_given_up_where_that_would_not_be_enough(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path, quota_bytes=2 * len(BIG) + 5000)
+    old, used = begun(shelf, BIG + b"1", 1.0), begun(shelf, BIG + b"2", 2.0)
+    shelf.in_use.add(used)
+    with pytest.raises(BadConfig, match="more do not fit"):
+        add(shelf, BIG * 2)
+    assert [found.root for found in partials(tmp_path / "blobs")] == [old, used]
+
+
+def test_what_is_given_up_on_request_is_all_that_is_not_in_use(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path)
+    whole, old, used = add(shelf, BIG), begun(shelf, BIG + b"1", 1.0), begun(shelf, BIG + b"2", 2.0)
+    (tmp_path / "blobs" / "incoming.part").write_bytes(b"of a process that was killed")
+    shelf.in_use.add(used)
+    assert shelf.give_up() > len(BIG)
+    assert [found.root for found in partials(tmp_path / "blobs")] == [used]
+    assert shelf.has(whole)
+    assert shelf.load(old) is None
+
+
+def test_what_is_on_its_way_says_how_much_of_it_is_here(tmp_path: Path) -> None:
+    shelf = a_shelf(tmp_path)
+    begun(shelf, BIG, 5.0)
+    (found,) = partials(tmp_path / "blobs")
+    assert (found.num_bytes, found.touched_s) == (len(BIG), 5.0)
+    assert TENSOR_CHUNK_BYTES <= found.held_bytes <= len(BIG)
+    assert partials(tmp_path / "nowhere") == []
+
+
+def test_a_part_of_another_length_is_begun_again(tmp_path: Path) -> None:
+    """Whatever is in the folder, a blob becomes as long as its manifest says, and no longer."""
+    shelf = a_shelf(tmp_path)
+    root = begun(shelf, BIG, 5.0)
+    with shelf.path(root).with_suffix(".part").open("ab") as file:
+        file.write(b"more")
+    assert shelf.begin(root, manifest_of(BIG)) == frozenset()
+    assert partials(tmp_path / "blobs")[0].num_bytes == len(BIG)
+
+
+def test_a_file_that_grows_while_it_is_copied_is_refused(tmp_path: Path) -> None:
+    shelf, source = a_shelf(tmp_path), tmp_path / "source"
+    source.write_bytes(BIG)
+    real = Path.stat
+
+    def short(path: Path, **more: Any) -> Any:  # noqa: ANN401
+        found = real(path, **more)
+        return SimpleNamespace(st_size=found.st_size - 1) if path == source else found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "stat", short)
+        with pytest.raises(BadConfig, match="changed while it was copied"):
+            shelf.add_file(source, "uint8", None)
+    assert list((tmp_path / "blobs").iterdir()) == []

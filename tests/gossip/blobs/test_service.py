@@ -1,0 +1,312 @@
+"""Blobs arrive whole from whoever is honest, survive cancellation, and stay within their quota."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from swarm.errors import BadConfig, Unreachable, UsageError
+from swarm.gossip.blobs.disk import partials
+from swarm.gossip.blobs.service import BLOB_PROTOCOL, Blobs
+from swarm.gossip.trade.messages import (
+    BlobChunk,
+    BlobChunkRequest,
+    BlobFound,
+    BlobMissing,
+    ManifestRequest,
+    decode_blob_reply,
+    decode_blob_request,
+)
+from swarm.primitives.codec import encode
+from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, tensor_hash
+from swarm.types import NO_DIGEST, Digest, PeerId
+from tests.fakes import FakeHost, FakeNetwork
+
+SMALL = b"a small blob"
+BIG = bytes(range(251)) * 25_000
+QUOTA = 1 << 30
+
+
+class Node:
+    """A host with blobs."""
+
+    def __init__(
+        self, network: FakeNetwork, number: int, tmp_path: Path, *, quota_bytes: int = QUOTA
+    ) -> None:
+        self.host = network.host(number)
+        self.folder = tmp_path / str(number)
+        self.blobs = Blobs(self.folder, self.host, quota_bytes=quota_bytes)
+
+
+def a_network() -> FakeNetwork:
+    return FakeNetwork(delay_s=0.001)
+
+
+async def fetched(
+    node: Node, root: Digest, peers: Sequence[PeerId], *, patience_s: float = 60.0
+) -> bytes:
+    with trio.fail_after(60):
+        path = await node.blobs.fetch(root, len(BIG), lambda: peers, patience_s=patience_s)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("data", [b"", SMALL, BIG], ids=["empty", "small", "big"])
+async def test_a_blob_is_fetched_and_served_on(tmp_path: Path, data: bytes) -> None:
+    network = a_network()
+    first, second, third = (Node(network, number, tmp_path) for number in (1, 2, 3))
+    root = await first.blobs.add(data)
+    assert await fetched(second, root, [first.host.peer]) == data
+    first.host.is_alive = False
+    assert await fetched(third, root, [first.host.peer, second.host.peer]) == data
+    assert third.blobs.roots() == [root]
+    assert third.blobs.path(root).read_bytes() == data
+
+
+async def test_a_file_is_added_and_a_tensor_keeps_its_own_name(tmp_path: Path) -> None:
+    node = Node(a_network(), 1, tmp_path)
+    (tmp_path / "corpus").write_bytes(BIG)
+    assert await node.blobs.add(tmp_path / "corpus") == tensor_hash("uint8", (len(BIG),), BIG)
+    root = await node.blobs.add(SMALL, dtype="float32", shape=(3,))
+    assert root == tensor_hash("float32", (3,), SMALL)
+    await node.blobs.remove(root)
+    assert not node.blobs.has(root)
+    with pytest.raises(UsageError):
+        node.blobs.path(root)
+
+
+Answer = Callable[[bytes, bytes], bytes]
+
+
+def bend(host: FakeHost, answer: Answer) -> None:
+    honest = host.answer
+
+    async def bent(asker: PeerId, protocol: str, request: bytes) -> bytes:
+        return answer(request, await honest(asker, protocol, request))
+
+    host.answer = bent  # type: ignore[method-assign]
+
+
+def zeros(request: bytes, reply: bytes) -> bytes:
+    said = decode_blob_reply(reply)
+    return encode(BlobChunk(bytes(len(said.data)))) if isinstance(said, BlobChunk) else reply
+
+
+def short(request: bytes, reply: bytes) -> bytes:
+    said = decode_blob_reply(reply)
+    return encode(BlobChunk(said.data[:-1])) if isinstance(said, BlobChunk) else reply
+
+
+def garbage(request: bytes, reply: bytes) -> bytes:
+    return b"\xc1garbage"
+
+
+def oversize(request: bytes, reply: bytes) -> bytes:
+    return encode(BlobChunk(bytes(2 << 20)))
+
+
+def other_blob(request: bytes, reply: bytes) -> bytes:
+    said = decode_blob_reply(reply)
+    if isinstance(said, BlobFound):
+        return encode(BlobFound(said.manifest.__class__("uint8", (1,), 1, b"", b"x")))
+    return reply
+
+
+@pytest.mark.parametrize("lie", [zeros, short, garbage, oversize, other_blob])
+async def test_one_liar_among_three_is_blamed_and_the_blob_arrives(
+    tmp_path: Path, lie: Answer
+) -> None:
+    network = a_network()
+    givers = [Node(network, number, tmp_path) for number in (1, 2, 3)]
+    taker = Node(network, 4, tmp_path)
+    for giver in givers:
+        root = await giver.blobs.add(BIG)
+    peers = sorted(giver.host.peer for giver in givers)
+    liar = next(giver for giver in givers if giver.host.peer == peers[0])
+    bend(liar.host, lie)
+    assert await fetched(taker, root, peers) == BIG
+    assert set(taker.host.faults()) == {liar.host.peer}
+
+
+async def test_a_peer_without_the_blob_and_a_dead_one_cost_only_time(tmp_path: Path) -> None:
+    network = a_network()
+    giver, empty, dead, taker = (Node(network, number, tmp_path) for number in (1, 2, 3, 4))
+    root = await giver.blobs.add(BIG)
+    dead.host.is_alive = False
+    peers = [dead.host.peer, empty.host.peer, giver.host.peer]
+    assert await fetched(taker, root, peers) == BIG
+    assert taker.host.blamed == []
+
+
+async def test_a_cancelled_fetch_goes_on_where_it_was(tmp_path: Path) -> None:
+    network = a_network()
+    giver, taker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await giver.blobs.add(BIG)
+    seen: list[int] = []
+    with trio.fail_after(60), trio.CancelScope() as scope:
+
+        def progress(held: int, total: int) -> None:
+            assert total == len(BIG)
+            seen.append(held)
+            if held >= 2 * TENSOR_CHUNK_BYTES:
+                scope.cancel()
+
+        await taker.blobs.fetch(root, len(BIG), lambda: [giver.host.peer], progress)
+    assert not taker.blobs.has(root)
+    assert seen == sorted(seen)
+    before = giver.host.calls.total() + taker.host.calls.total()
+    again = Blobs(taker.folder, taker.host, quota_bytes=QUOTA)
+    with trio.fail_after(60):
+        path = await again.fetch(root, len(BIG), lambda: [giver.host.peer])
+    assert path.read_bytes() == BIG
+    calls = giver.host.calls.total() + taker.host.calls.total() - before
+    assert calls <= -(-len(BIG) // TENSOR_CHUNK_BYTES) - 2
+
+
+async def test_two_fetches_of_one_blob_are_one(tmp_path: Path) -> None:
+    network = a_network()
+    giver, taker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await giver.blobs.add(BIG)
+    got: list[bytes] = []
+
+    async def one() -> None:
+        got.append(await fetched(taker, root, [giver.host.peer]))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one)
+        nursery.start_soon(one)
+    assert got == [BIG, BIG]
+    assert taker.host.calls.total() == 1 + -(-len(BIG) // TENSOR_CHUNK_BYTES)
+
+
+async def test_a_blob_over_the_quota_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    network = a_network()
+    giver = Node(network, 1, tmp_path)
+    taker = Node(network, 2, tmp_path, quota_bytes=1 << 20)
+    root = await giver.blobs.add(BIG)
+    with pytest.raises(BadConfig) as caught:
+        await fetched(taker, root, [giver.host.peer])
+    assert caught.value.hint
+    with pytest.raises(BadConfig):
+        await taker.blobs.add(BIG)
+
+
+async def test_a_blob_larger_than_expected_is_refused_and_nobody_is_blamed(tmp_path: Path) -> None:
+    """Whoever named it lied about its size; a part that is here already makes no difference."""
+    network = a_network()
+    giver, taker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await giver.blobs.add(BIG)
+    with trio.fail_after(60):
+        with pytest.raises(Unreachable, match="promised at most"):
+            await taker.blobs.fetch(root, len(BIG) - 1, lambda: [giver.host.peer])
+        with trio.CancelScope() as scope:
+            await taker.blobs.fetch(
+                root, len(BIG), lambda: [giver.host.peer], lambda *_: scope.cancel()
+            )
+        assert scope.cancelled_caught
+        with pytest.raises(Unreachable, match="promised at most"):
+            await taker.blobs.fetch(root, len(BIG) - 1, lambda: [giver.host.peer])
+    assert taker.host.faults() == {}
+    assert not taker.blobs.has(root)
+
+
+async def test_nobody_who_has_it_is_said_after_the_patience(tmp_path: Path) -> None:
+    taker = Node(a_network(), 1, tmp_path)
+    with pytest.raises(Unreachable):
+        await fetched(taker, NO_DIGEST, [], patience_s=0.1)
+
+
+async def test_a_rotten_disk_makes_nobody_a_liar(tmp_path: Path) -> None:
+    network = a_network()
+    rotten, good, taker = (Node(network, number, tmp_path) for number in (1, 2, 3))
+    for giver in (rotten, good):
+        root = await giver.blobs.add(BIG)
+    with rotten.blobs.path(root).open("r+b") as file:
+        file.seek(2 * TENSOR_CHUNK_BYTES)
+        file.write(b"rot")
+    assert await fetched(taker, root, [rotten.host.peer, good.host.peer]) == BIG
+    assert taker.host.blamed == []
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"",
+        b"\xc1",
+        bytes(5000),
+        encode(ManifestRequest(Digest(b"../../etc/passwd"))),
+        encode((2, NO_DIGEST, "0")),
+    ],
+    ids=["empty", "garbage", "oversize", "path", "text"],
+)
+async def test_a_hostile_request_is_blamed(tmp_path: Path, request_bytes: bytes) -> None:
+    network = a_network()
+    giver, asker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    with pytest.raises(Unreachable):
+        await asker.host.call(giver.host.peer, BLOB_PROTOCOL, request_bytes, timeout_s=30)
+    assert giver.host.faults() == {asker.host.peer: 1}
+
+
+@pytest.mark.parametrize("index", [-1, 6, 1 << 60])
+async def test_a_chunk_past_the_end_is_the_peers_fault(tmp_path: Path, index: int) -> None:
+    network = a_network()
+    giver, asker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await giver.blobs.add(BIG)
+    request = encode(BlobChunkRequest(root, index))
+    assert decode_blob_request(request) == BlobChunkRequest(root, index)
+    with pytest.raises(Unreachable):
+        await asker.host.call(giver.host.peer, BLOB_PROTOCOL, request, timeout_s=30)
+    assert giver.host.faults() == {asker.host.peer: 1}
+
+
+async def test_what_is_not_here_is_missing_not_an_error(tmp_path: Path) -> None:
+    network = a_network()
+    giver, asker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    for request in (ManifestRequest(NO_DIGEST), BlobChunkRequest(NO_DIGEST, 0)):
+        raw = await asker.host.call(giver.host.peer, BLOB_PROTOCOL, encode(request), timeout_s=30)
+        assert decode_blob_reply(raw) == BlobMissing()
+
+
+async def test_a_download_in_use_keeps_its_place_and_an_abandoned_one_makes_way(
+    tmp_path: Path,
+) -> None:
+    network = a_network()
+    one = Node(network, 1, tmp_path)
+    two = Node(network, 2, tmp_path, quota_bytes=2 * len(BIG))
+    roots = [await one.blobs.add(BIG + bytes([number])) for number in range(2)]
+    with trio.CancelScope() as scope:
+
+        def cut_off(held: int, _: int) -> None:
+            if held:
+                scope.cancel()
+
+        await two.blobs.fetch(roots[0], 2 * len(BIG), lambda: [one.host.peer], cut_off)
+    (left,) = partials(two.folder)
+    assert left.root == roots[0]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(two.blobs.fetch, roots[0], 2 * len(BIG), list)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(BadConfig, match="do not fit"):
+            await two.blobs.add(BIG + b"another")
+        nursery.cancel_scope.cancel()
+    await two.blobs.add(BIG + b"another")
+    assert partials(two.folder) == []
+
+
+async def test_who_waits_for_anothers_download_waits_no_longer_than_its_own_patience(
+    tmp_path: Path,
+) -> None:
+    network = a_network()
+    taker, giver = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await giver.blobs.add(BIG)
+    giver.host.is_alive = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(taker.blobs.fetch, root, len(BIG), lambda: [giver.host.peer])
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(10), pytest.raises(Unreachable, match="nobody serves"):
+            await taker.blobs.fetch(root, len(BIG), list, patience_s=0.2)
+        giver.host.is_alive = True
+        with trio.fail_after(60):
+            await taker.blobs.fetch(root, len(BIG), list)
+    assert taker.blobs.has(root)

@@ -1,0 +1,126 @@
+"""Gossip messages have one byte form, and a signature covers all of it."""
+
+import pytest
+
+from swarm.errors import BadEncoding, BadSignature
+from swarm.gossip.trade.messages import (
+    COUNT_MAX,
+    REQUEST_BYTES_MAX,
+    BlobChunk,
+    BlobChunkRequest,
+    BlobMissing,
+    ChunkRequest,
+    Codec,
+    FirstChunks,
+    ManifestRequest,
+    NotYet,
+    Offered,
+    OfferRequest,
+    Receipt,
+    Taken,
+    check_root,
+    decode_blob_reply,
+    decode_blob_request,
+    decode_exchange_reply,
+    decode_exchange_request,
+    sign_offer,
+    sign_receipt,
+    verify_offer,
+    verify_receipt,
+)
+from swarm.primitives.codec import encode, replace
+from swarm.types import NO_DIGEST, Digest
+from tests.gossip.builders import ANCHOR_ROOT, CHAIN, GIVER, TAKER, a_key, a_packed, some_chunks
+
+RECEIPT = sign_receipt(TAKER, CHAIN, Receipt(a_key(), 4, ANCHOR_ROOT, b""))
+OFFER = a_packed(a_key()).offer
+
+
+def test_every_exchange_message_comes_back_as_it_was() -> None:
+    first = FirstChunks(a_key(), 4, ANCHOR_ROOT, 8, 8)
+    offer = OfferRequest(a_key(), 4, ANCHOR_ROOT, 5)
+    for asked in (offer, first, ChunkRequest(NO_DIGEST, 0, 1), RECEIPT):
+        assert decode_exchange_request(encode(asked)) == asked
+    for said in (Offered(OFFER, b""), NotYet(), some_chunks(b"a", b"b"), Taken()):
+        assert decode_exchange_reply(encode(said)) == said
+
+
+def test_every_blob_message_comes_back_as_it_was() -> None:
+    for asked in (ManifestRequest(NO_DIGEST), BlobChunkRequest(NO_DIGEST, 3)):
+        assert decode_blob_request(encode(asked)) == asked
+    for said in (BlobChunk(b"x"), BlobMissing()):
+        assert decode_blob_reply(encode(said)) == said
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\xc1",
+        encode((9, 1)),
+        encode(Taken()) + b"\x00",
+        bytes(REQUEST_BYTES_MAX + 1),
+        encode((1, (1, 0, 1, 5, 3), 4, ANCHOR_ROOT, 5, 6)),
+        encode((1, (1, 0, 1, "5", 3), 4, ANCHOR_ROOT, 5)),
+    ],
+    ids=["empty", "garbage", "unknown tag", "trailing", "oversize", "extra field", "text"],
+)
+def test_garbage_is_refused(raw: bytes) -> None:
+    with pytest.raises(BadEncoding):
+        decode_exchange_request(raw)
+    with pytest.raises(BadEncoding):
+        decode_blob_request(raw)
+
+
+def test_an_offer_is_its_givers_on_one_chain_only() -> None:
+    verify_offer(GIVER.peer, CHAIN, OFFER)
+    with pytest.raises(BadSignature):
+        verify_offer(TAKER.peer, CHAIN, OFFER)
+    with pytest.raises(BadSignature):
+        verify_offer(GIVER.peer, NO_DIGEST, OFFER)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": a_key(seat=9)},
+        {"step": 51},
+        {"tokens": 1},
+        {"codec": Codec.BF16},
+        {"anchor_root": NO_DIGEST},
+        {"payload_hash": NO_DIGEST},
+        {"num_bytes": 1},
+        {"wire_bytes": 1},
+        {"chunk_root": NO_DIGEST},
+        {"signature": bytes(64)},
+        {"signature": b""},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_no_field_of_an_offer_can_be_changed(changes: dict[str, object]) -> None:
+    with pytest.raises(BadSignature):
+        verify_offer(GIVER.peer, CHAIN, replace(OFFER, **changes))
+
+
+@pytest.mark.parametrize("tokens", [-1, COUNT_MAX + 1])
+def test_absurd_numbers_are_refused_even_when_signed(tokens: int) -> None:
+    with pytest.raises(BadEncoding):
+        verify_offer(GIVER.peer, CHAIN, sign_offer(GIVER, CHAIN, replace(OFFER, tokens=tokens)))
+    with pytest.raises(BadEncoding):
+        verify_receipt(TAKER.peer, CHAIN, replace(RECEIPT, to_seat=tokens))
+    with pytest.raises(BadEncoding):
+        verify_receipt(TAKER.peer, CHAIN, replace(RECEIPT, key=a_key(seat=tokens)))
+
+
+def test_a_receipt_is_its_takers_and_not_an_offer() -> None:
+    verify_receipt(TAKER.peer, CHAIN, RECEIPT)
+    with pytest.raises(BadSignature):
+        verify_receipt(GIVER.peer, CHAIN, RECEIPT)
+    with pytest.raises(BadSignature):
+        verify_receipt(TAKER.peer, CHAIN, replace(RECEIPT, payload_hash=NO_DIGEST))
+
+
+def test_a_root_that_is_not_a_hash_never_becomes_a_file_name() -> None:
+    check_root(NO_DIGEST)
+    with pytest.raises(BadEncoding):
+        check_root(Digest(b"../../etc/passwd"))

@@ -1,0 +1,355 @@
+"""A pull ends with exactly what was signed, or with nothing, and never later than its deadline."""
+
+import dataclasses
+import random
+
+import pytest
+import torch
+
+from swarm.errors import BadEncoding, BadSignature, BrokenPromise, OutOfTurn, PeerFault, UsageError
+from swarm.gossip.blobs.chunks import manifest
+from swarm.gossip.codecs.int8 import encode_bf16
+from swarm.gossip.trade.messages import (
+    EXCHANGE_CHUNK_BYTES,
+    Busy,
+    Codec,
+    ExchangeReply,
+    NotYet,
+    Offer,
+    Offered,
+    OfferRequest,
+    Taken,
+    decode_exchange_reply,
+    payload_digest,
+    sign_offer,
+)
+from swarm.gossip.trade.payload import (
+    FragmentPayload,
+    Packed,
+    check_snapshot,
+    choose_codec,
+    encode_payload,
+    open_payload,
+    pack,
+    read_payload,
+)
+from swarm.gossip.trade.pull import ASKS_MAX, RETRIES_MAX, Accepted, Call, GiveUp, Phase, Pull
+from swarm.primitives.codec import encode, replace
+from swarm.types import NO_DIGEST, Digest
+from tests.gossip.builders import (
+    ANCHOR_ROOT,
+    CHAIN,
+    GIVER,
+    NUMEL,
+    STRANGER,
+    a_key,
+    a_packed,
+    a_snapshot,
+    a_wanted,
+    some_chunks,
+)
+
+OTHER_ROOT = Digest(b"\x0b" * 32)
+
+
+def a_pull(
+    *,
+    numel: int = NUMEL,
+    anchor_root: Digest = ANCHOR_ROOT,
+    deadline: float = 30.0,
+    codec: Codec = Codec.INT8,
+) -> Pull:
+    wanted = a_wanted(numel=numel, anchor_root=anchor_root, codec=codec)
+    return Pull(wanted, chain=CHAIN, deadline=deadline)
+
+
+def offered(packed: Packed) -> Offered:
+    return Offered(packed.offer, packed.manifest.hashes)
+
+
+def resigned(offer: Offer, **changes: object) -> Offer:
+    return sign_offer(GIVER, CHAIN, replace(offer, **changes))
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_an_honest_giver_is_believed(codec: Codec) -> None:
+    packed, pull = a_packed(a_key(), codec=codec), a_pull(codec=codec)
+    first = pull.start(0.0)
+    assert isinstance(first, Call)
+    assert first.message == OfferRequest(a_key(), 4, ANCHOR_ROOT, 5000)
+    assert pull.receive(offered(packed), 1.0) == Accepted(packed.offer, packed.manifest)
+    assert pull.phase is Phase.ACCEPTED
+    assert pull.deadline is None
+    payload, theta = open_payload(packed.offer, packed.wire, a_snapshot().anchor)
+    assert payload_digest(payload) == packed.offer.payload_hash
+    assert float((theta - a_snapshot().theta).abs().max()) < 0.02
+
+
+def test_the_last_ask_waits_no_longer_than_the_deadline() -> None:
+    pull = a_pull(deadline=7.0)
+    assert pull.start(0.0) == Call(OfferRequest(a_key(), 4, ANCHOR_ROOT, 5000), 0.0, 7.0)
+    assert pull.receive(NotYet(), 5.0) == Call(
+        OfferRequest(a_key(), 4, ANCHOR_ROOT, 2000), 5.0, 2.0
+    )
+    assert isinstance(pull.receive(NotYet(), 7.0), GiveUp)
+    assert pull.phase is Phase.FAILED
+
+
+def test_a_giver_that_is_busy_with_others_is_asked_no_more() -> None:
+    pull = a_pull()
+    pull.start(0.0)
+    assert isinstance(pull.receive(Busy(), 1.0), GiveUp)
+    assert pull.phase is Phase.FAILED
+    with pytest.raises(OutOfTurn):
+        pull.receive(Busy(), 2.0)
+
+
+def test_a_giver_that_is_never_ready_is_out_of_turn_in_the_end() -> None:
+    pull = a_pull()
+    pull.start(0.0)
+    for _ in range(ASKS_MAX - 1):
+        assert isinstance(pull.receive(NotYet(), 0.0), Call)
+    with pytest.raises(OutOfTurn):
+        pull.receive(NotYet(), 0.0)
+
+
+def test_a_lost_call_is_repeated_after_growing_pauses_and_then_given_up() -> None:
+    pull = a_pull(deadline=1000.0)
+    pull.start(0.0)
+    starts = []
+    for _ in range(RETRIES_MAX):
+        effect = pull.lost(100.0)
+        assert isinstance(effect, Call)
+        starts.append(effect.start_at - 100.0)
+    assert starts == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    assert isinstance(pull.lost(100.0), GiveUp)
+
+
+def test_a_pull_that_could_only_start_after_its_deadline_gives_up() -> None:
+    assert isinstance(a_pull(deadline=1.0).start(1.0), GiveUp)
+    pull = a_pull(deadline=1.0)
+    pull.start(0.0)
+    assert isinstance(pull.lost(0.9), GiveUp)
+    late = a_pull(deadline=1.0)
+    late.start(0.0)
+    assert isinstance(late.lost(1.5), GiveUp)
+    assert isinstance(late.expire(1.5), GiveUp)
+
+
+def early() -> list[ExchangeReply]:
+    return [some_chunks(b"before any offer"), Taken()]
+
+
+@pytest.mark.parametrize("message", early(), ids=lambda m: type(m).__name__)
+def test_a_message_out_of_place_is_the_peers_fault_and_changes_nothing(
+    message: ExchangeReply,
+) -> None:
+    pull = a_pull()
+    pull.start(0.0)
+    with pytest.raises(OutOfTurn):
+        pull.receive(message, 1.0)
+    assert pull.phase is Phase.ASKING
+    assert isinstance(pull.receive(offered(a_packed(a_key())), 1.0), Accepted)
+
+
+@pytest.mark.parametrize("message", [NotYet(), Taken(), offered(a_packed(a_key()))])
+def test_after_an_offer_nothing_more_is_in_turn(message: ExchangeReply) -> None:
+    pull = a_pull()
+    pull.start(0.0)
+    pull.receive(offered(a_packed(a_key())), 0.0)
+    with pytest.raises(OutOfTurn):
+        pull.receive(message, 1.0)
+    assert pull.phase is Phase.ACCEPTED
+
+
+HONEST = a_packed(a_key()).offer
+
+
+@pytest.mark.parametrize(
+    ("offer", "fault"),
+    [
+        (resigned(HONEST, key=a_key(round_index=6)), OutOfTurn),
+        (resigned(HONEST, key=a_key(seat=2)), OutOfTurn),
+        (resigned(HONEST, key=a_key(fragment=0)), OutOfTurn),
+        (resigned(HONEST, key=a_key(run=2)), OutOfTurn),
+        (replace(HONEST, tokens=1), BadSignature),
+        (sign_offer(STRANGER, CHAIN, HONEST), BadSignature),
+        (sign_offer(GIVER, NO_DIGEST, HONEST), BadSignature),
+        (resigned(HONEST, tokens=-5), BadEncoding),
+        (resigned(HONEST, step=1 << 60), BadEncoding),
+        (resigned(HONEST, anchor_root=OTHER_ROOT), BrokenPromise),
+        (resigned(HONEST, codec=Codec.BF16), BrokenPromise),
+        (resigned(HONEST, num_bytes=HONEST.num_bytes + 1), BrokenPromise),
+        (resigned(HONEST, wire_bytes=HONEST.num_bytes + 1), BrokenPromise),
+        (resigned(HONEST, wire_bytes=0), BrokenPromise),
+        (resigned(HONEST, wire_bytes=-1), BrokenPromise),
+        (resigned(HONEST, chunk_root=NO_DIGEST), BrokenPromise),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else None,
+)
+def test_a_false_offer_is_refused_and_changes_nothing(offer: Offer, fault: type[PeerFault]) -> None:
+    packed, pull = a_packed(a_key()), a_pull()
+    pull.start(0.0)
+    with pytest.raises(fault):
+        pull.receive(Offered(offer, packed.manifest.hashes), 1.0)
+    assert pull.phase is Phase.ASKING
+
+
+@pytest.mark.parametrize("num_bytes", [0, HONEST.num_bytes + 1, 1 << 20])
+def test_an_offer_of_more_wire_than_payload_is_refused_though_all_of_it_fits(
+    num_bytes: int,
+) -> None:
+    """Its chunks are what it says and signed: nobody else would stop what unpacks to less than it takes."""
+    promised = manifest(bytes(num_bytes), EXCHANGE_CHUNK_BYTES)
+    offer = resigned(HONEST, wire_bytes=num_bytes, chunk_root=promised.root)
+    pull = a_pull()
+    pull.start(0.0)
+    with pytest.raises(BrokenPromise, match="grows on the wire"):
+        pull.receive(Offered(offer, promised.hashes), 1.0)
+    assert pull.phase is Phase.ASKING
+
+
+def test_hashes_that_are_not_the_signed_ones_are_refused() -> None:
+    packed, pull = a_packed(a_key()), a_pull()
+    pull.start(0.0)
+    for hashes in (b"", bytes(32), packed.manifest.hashes + bytes(32)):
+        with pytest.raises(BrokenPromise):
+            pull.receive(Offered(packed.offer, hashes), 1.0)
+
+
+def test_an_offer_of_another_fragments_size_is_refused() -> None:
+    pull = a_pull(numel=NUMEL + 1)
+    pull.start(0.0)
+    with pytest.raises(BrokenPromise):
+        pull.receive(offered(a_packed(a_key())), 1.0)
+
+
+def test_a_fragment_of_no_values_is_our_own_mistake() -> None:
+    with pytest.raises(UsageError):
+        a_pull(numel=0)
+
+
+@pytest.mark.parametrize("common", list(Codec))
+def test_the_runs_codec_needs_one_anchor_on_both_sides(common: Codec) -> None:
+    assert choose_codec(common, ANCHOR_ROOT, ANCHOR_ROOT) is common
+    other = Codec.F32 if common is Codec.F32 else Codec.BF16
+    assert choose_codec(common, ANCHOR_ROOT, OTHER_ROOT) is other
+    assert choose_codec(common, NO_DIGEST, NO_DIGEST) is other
+
+
+@pytest.mark.parametrize("common", list(Codec))
+@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("root", [ANCHOR_ROOT, OTHER_ROOT], ids=["same", "other"])
+def test_nobody_chooses_a_codec(common: Codec, codec: Codec, root: Digest) -> None:
+    packed, pull = a_packed(a_key(), codec=codec), a_pull(codec=common)
+    pull.start(0.0)
+    offer = resigned(packed.offer, anchor_root=root)
+    if codec is (common if root == ANCHOR_ROOT or common is Codec.F32 else Codec.BF16):
+        pull.receive(Offered(offer, packed.manifest.hashes), 1.0)
+        return
+    with pytest.raises(BrokenPromise):
+        pull.receive(Offered(offer, packed.manifest.hashes), 1.0)
+
+
+def test_int4_leaves_a_residual_and_needs_one() -> None:
+    snapshot = a_snapshot()
+    packed = a_packed(a_key(), codec=Codec.INT4)
+    assert packed.residual is not None
+    _, theta = open_payload(packed.offer, packed.wire, snapshot.anchor)
+    assert snapshot.residual is not None
+    due = snapshot.theta + snapshot.residual
+    torch.testing.assert_close(theta + packed.residual, due, atol=1e-6, rtol=0)
+    assert a_packed(a_key(), codec=Codec.INT8).residual is None
+    with pytest.raises(UsageError):
+        pack(a_key(), dataclasses.replace(snapshot, residual=None), Codec.INT4)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_a_scale_or_a_length_that_nobody_writes_is_refused(codec: Codec) -> None:
+    """Signed by a partner, with the hash of what it sends: only the values are false."""
+    snapshot = a_snapshot()
+    payload = bytes(encode_payload(snapshot, codec)[0])
+    for bad in (
+        b"\xff\x7f\xff\x7f" + payload[4:],  # not a number, as float16, bfloat16 and float32
+        payload[:-1],
+        payload + b"\x00",
+        b"",
+    ):
+        with pytest.raises(BadEncoding):
+            read_payload(codec, bad, snapshot.anchor)
+    if codec in {Codec.INT8, Codec.INT4}:
+        for scale in (b"\x00\x7c", b"\x00\xbc"):  # infinite; negative
+            with pytest.raises(BadEncoding):
+                read_payload(codec, scale + payload[2:], snapshot.anchor)
+
+
+def test_a_payload_is_hashed_before_zstandard() -> None:
+    snapshot = a_snapshot()
+    flat = FragmentPayload(snapshot.anchor, snapshot.anchor, ANCHOR_ROOT, 1, 1)
+    packed = pack(a_key(), flat, Codec.INT8)
+    assert packed.offer.wire_bytes < packed.offer.num_bytes
+    assert packed.offer.payload_hash == payload_digest(bytes(packed.offer.num_bytes))
+    payload, theta = open_payload(packed.offer, packed.wire, snapshot.anchor)
+    assert torch.equal(theta, snapshot.anchor)
+    assert payload == bytes(packed.offer.num_bytes)
+
+
+def test_a_payload_that_does_not_unpack_to_its_promise_is_refused() -> None:
+    anchor = a_snapshot().anchor
+    honest = a_packed(a_key(), codec=Codec.BF16)
+    wrong = replace(honest.offer, payload_hash=NO_DIGEST)
+    with pytest.raises(BrokenPromise):
+        open_payload(wrong, honest.wire, anchor)
+    with pytest.raises(BadEncoding):
+        open_payload(honest.offer, honest.wire[:-1], anchor)
+
+
+def test_a_payload_with_values_that_are_not_finite_is_refused() -> None:
+    infinite = bytearray(encode_bf16(torch.zeros(NUMEL)))
+    infinite[0:2] = b"\x80\x7f"
+    payload = bytes(infinite)
+    offer = replace(
+        a_packed(a_key(), codec=Codec.BF16).offer,
+        payload_hash=payload_digest(payload),
+        wire_bytes=len(payload),
+        chunk_root=manifest(payload, EXCHANGE_CHUNK_BYTES).root,
+    )
+    with pytest.raises(BadEncoding):
+        open_payload(offer, payload, a_snapshot().anchor)
+
+
+def test_a_snapshot_must_be_flat_float32_as_long_as_its_anchor() -> None:
+    good = a_snapshot()
+    check_snapshot(good)
+    flat = good.theta
+    for theta, anchor in (
+        (flat.double(), good.anchor),
+        (flat, good.anchor.half()),
+        (flat.view(2, -1), good.anchor.view(2, -1)),
+        (flat[1:], good.anchor),
+        (flat[:0], good.anchor[:0]),
+    ):
+        with pytest.raises(UsageError):
+            check_snapshot(FragmentPayload(theta, anchor, ANCHOR_ROOT, 1, 1))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_bent_reply_is_a_fault_or_nothing_new(seed: int) -> None:
+    """Flip, cut or grow the bytes of an honest reply: a typed refusal, never another error."""
+    dice = random.Random(seed)
+    packed, pull = a_packed(a_key()), a_pull()
+    pull.start(0.0)
+    raw = bytearray(encode(offered(packed)))
+    for _ in range(dice.randint(1, 3)):
+        match dice.randrange(3):
+            case 0:
+                raw[dice.randrange(len(raw))] ^= 1 << dice.randrange(8)
+            case 1:
+                del raw[dice.randrange(len(raw)) :]
+            case _:
+                raw.insert(dice.randrange(len(raw) + 1), dice.randrange(256))
+        if not raw:
+            break
+    with pytest.raises(PeerFault):
+        pull.receive(decode_exchange_reply(bytes(raw)), 1.0)
+    assert pull.phase is Phase.ASKING

@@ -1,0 +1,333 @@
+"""Nothing a peer does ends the process, fills the memory or keeps others out (one test per guard)."""
+
+import contextlib
+import logging
+import os
+import socket
+import struct
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+import trio
+from libp2p.custom_types import TProtocol
+
+from swarm.errors import PeerFault, Unreachable
+from swarm.host import connections, libp2p_patches, memory_quota, server
+from swarm.host.service import Host
+from swarm.host.streams import LINK_ERRORS, Declined, FrameStream
+from swarm.types import PeerId
+
+
+async def raw_stream(asker: Host, answerer: Host, protocol: str) -> FrameStream:
+    (link,) = asker._links.of(answerer.peer)
+    return FrameStream(await asker._links.open_on(link, [protocol]))
+
+
+async def still_answers(net: ModuleType, host: Host) -> bool:
+    async with net.a_host(77) as newcomer:
+        await newcomer.connect(host.peer, host.addresses())
+        return bool(await newcomer.call(host.peer, net.UPPER, b"x", timeout_s=5) == b"X")
+
+
+async def test_a_handler_that_raises_ends_nothing_but_its_stream(net: ModuleType) -> None:
+    async def boom(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    async with net.hosts(2) as (alice, mallory):
+        alice.serve("/swarm/boom/1", boom, request_limit=10)
+        alice.libp2p_host.set_stream_handler(TProtocol("/raw-boom/1"), boom)
+        await net.meet(mallory, alice)
+        with pytest.raises(Declined, match="internal error"):
+            await mallory.call(alice.peer, "/swarm/boom/1", b"", timeout_s=5)
+        assert alice.handler_errors() == {"/swarm/boom/1": 1}
+        with contextlib.suppress(Unreachable):
+            await raw_stream(mallory, alice, "/raw-boom/1")
+        assert await still_answers(net, alice)
+
+
+async def test_an_oversized_frame_is_blamed_before_it_is_read(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, mallory):
+        await net.meet(mallory, alice)
+        stream = await raw_stream(mallory, alice, net.UPPER)
+        await stream._stream.write(b"\xff\xff\xff\xff")
+        await net.until(lambda: alice.faults() == {mallory.peer: 1})
+        await net.until(lambda: stream.is_gone)
+
+
+async def test_an_oversized_or_malformed_answer_is_the_peers_fault(net: ModuleType) -> None:
+    async def five(peer: PeerId, request: bytes) -> bytes:
+        return b"x" * 500
+
+    async with net.hosts(2) as (alice, mallory):
+        mallory.serve("/swarm/five/1", five, request_limit=10)
+        await net.meet(alice, mallory)
+        with pytest.raises(PeerFault):
+            await alice.call(mallory.peer, "/swarm/five/1", b"", timeout_s=5, reply_limit=499)
+        assert await alice.call(mallory.peer, "/swarm/five/1", b"", timeout_s=5, reply_limit=500)
+
+
+async def test_a_half_sent_frame_holds_nobody_up(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, mallory):
+        await net.meet(mallory, alice)
+        stream = await raw_stream(mallory, alice, net.UPPER)
+        await stream._stream.write(b"\0\0\0\x09half")
+        assert await mallory.call(alice.peer, net.UPPER, b"a", timeout_s=5) == b"A"
+        await stream.reset()
+        assert alice.faults() == {}
+
+
+async def test_a_peer_that_ignores_the_window_is_cut(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "BUFFERED_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(connections, "WATCH_INTERVAL_S", 0.05)
+
+    async def never_read(*_: object) -> None:
+        await trio.sleep_forever()
+
+    async with net.hosts(2) as (alice, mallory):
+        alice.libp2p_host.set_stream_handler(TProtocol("/mute/1"), never_read)
+        await net.meet(mallory, alice)
+        muxed = (await raw_stream(mallory, alice, "/mute/1"))._muxed
+        frame = struct.pack(">BBHII", 0, 0, 0, muxed.stream_id, 65_000) + bytes(65_000)
+        with trio.move_on_after(5), contextlib.suppress(*LINK_ERRORS):
+            while alice.is_connected(mallory.peer):
+                await muxed.conn._write_frame(frame)
+        assert not alice.is_connected(mallory.peer)
+        assert alice.faults() == {mallory.peer: 1}
+
+
+async def test_mute_sockets_do_not_keep_newcomers_out(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_patches, "HANDSHAKES_PER_ADDRESS_MAX", 8)
+    async with net.a_host(1) as alice:
+        port = int(alice.addresses()[0].rsplit("/", 1)[1])
+        mute = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+        try:
+            with trio.fail_after(3):
+                assert await still_answers(net, alice)
+            assert len(alice.libp2p_host.get_network()._handshakes) <= 8
+        finally:
+            for each in mute:
+                each.close()
+
+
+async def test_ended_connections_give_their_places_back(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_patches, "CONNECTIONS_MAX", 3)
+    async with net.a_host(1) as alice:
+        for _ in range(6):
+            assert await still_answers(net, alice)
+
+
+async def test_a_peer_without_a_hello_is_served_nothing_and_dropped(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "GREET_S", 0.3)
+
+    async def say_nothing(self: object, link: object) -> None:
+        await trio.sleep_forever()
+
+    async with net.hosts(2) as (alice, mallory):
+        monkeypatch.setattr(mallory._links, "_greet", say_nothing.__get__(mallory._links))
+        network = mallory.libp2p_host.get_network()
+        conn = await network.dial_addr(net.multiaddr(alice), net.id_of(alice))
+        link = mallory._links.link_of(conn)
+        assert link is not None
+        stream = FrameStream(await mallory._links.open_on(link, [net.UPPER]))
+        with pytest.raises(Unreachable):
+            await stream.ask(b"x", reply_limit=10)
+        await net.until(lambda: conn.is_closed)
+        assert alice.connected() == []
+
+
+async def test_streams_of_one_peer_are_limited(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_patches, "INBOUND_STREAMS_PER_PEER_MAX", 10)
+    async with net.hosts(2) as (alice, mallory):
+        await net.meet(mallory, alice)
+        (link,) = mallory._links.of(alice.peer)
+        opened = [await link.conn.new_stream() for _ in range(40)]
+        await net.until(lambda: sum(s.muxed_stream.reset_received for s in opened) >= 25)
+        counted = alice.libp2p_host._inbound_streams
+        assert sum(counted.values()) <= 10
+
+
+async def test_plaintext_is_not_spoken(net: ModuleType) -> None:
+    async with net.a_host(1) as alice:
+        port = int(alice.addresses()[0].rsplit("/", 1)[1])
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            for text in (b"/multistream/1.0.0\n", b"/plaintext/2.0.0\n", b"/secio/1.0.0\n"):
+                await stream.send_all(bytes([len(text)]) + text)
+            heard = b""
+            with trio.move_on_after(0.5):
+                while heard.count(b"na\n") < 2:
+                    heard += await stream.receive_some()
+        assert heard.endswith(b"\x03na\n\x03na\n")
+
+
+async def test_nobody_may_write_into_our_peer_store(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, mallory):
+        await net.meet(mallory, alice)
+        with pytest.raises(Unreachable, match="does not speak"):
+            await raw_stream(mallory, alice, "/ipfs/id/push/1.0.0")
+
+
+async def test_libp2p_never_dials_on_its_own(net: ModuleType) -> None:
+    async with net.hosts(2) as (alice, bob):
+        store = alice.libp2p_host.get_peerstore()
+        store.add_addrs(net.id_of(bob), [net.multiaddr(bob)], 60)
+        await alice.libp2p_host.get_network().auto_connector.maybe_connect()
+        assert alice.connected() == []
+
+
+async def test_libp2p_reports_to_our_own_logger_and_sets_nothing_up(net: ModuleType) -> None:
+    handlers = list(logging.getLogger().handlers)
+    heard: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    ear, ours = Ear(), logging.getLogger("swarm.libp2p")
+    ours.addHandler(ear)
+    try:
+        async with net.a_host(1) as alice:
+            logging.getLogger("libp2p.network.connection").warning("told")
+            assert await still_answers(net, alice)
+    finally:
+        ours.removeHandler(ear)
+    assert "told" in heard
+    assert logging.getLogger().handlers == handlers
+
+
+async def test_closing_leaves_no_socket_behind(net: ModuleType) -> None:
+    async with net.a_host(1) as alice:
+        await still_answers(net, alice)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        async with net.hosts(3) as (alice, bob, carol):
+            await net.meet(alice, bob)
+            await net.meet(carol, alice)
+    await trio.sleep(0.2)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+VICTIM = """
+import sys, trio
+sys.path.insert(0, sys.argv[1])
+import conftest as net
+
+async def main():
+    async with net.a_host(5) as host:
+        print(host.addresses()[0], flush=True)
+        await trio.to_thread.run_sync(sys.stdin.read)
+
+trio.run(main)
+"""
+
+
+async def test_a_peer_killed_in_the_middle_comes_back_elsewhere(net: ModuleType) -> None:
+    peer = net.a_secret(5).peer
+
+    def start() -> tuple[subprocess.Popen[str], str]:
+        victim = subprocess.Popen(
+            [sys.executable, "-c", VICTIM, os.path.dirname(__file__)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert victim.stdout is not None
+        return victim, victim.stdout.readline().strip()
+
+    async with net.a_host(1) as alice:
+        for _ in range(2):
+            victim, address = await trio.to_thread.run_sync(start)
+            with victim:
+                try:
+                    alice.learn(peer, [address])
+                    with trio.fail_after(3):
+                        assert await alice.call(peer, net.UPPER, b"a", timeout_s=3) == b"A"
+                    victim.kill()
+                    await net.until(lambda: not alice.is_connected(peer))
+                    with pytest.raises(
+                        Unreachable, match=r"refused|next try|hung up|handshake failed"
+                    ):
+                        await alice.call(peer, net.UPPER, b"a", timeout_s=3)
+                finally:
+                    victim.kill()
+
+
+async def test_half_sent_questions_of_a_crowd_hold_bounded_memory(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One stranger announces long questions on many streams and sends half of each."""
+    with monkeypatch.context() as patch:
+        patch.setattr(memory_quota, "BULK_PER_PEER_BYTES_MAX", 1 << 20)
+        async with net.hosts(2) as (alice, mallory):
+            await net.meet(mallory, alice)
+            half = (200_000).to_bytes(4, "big") + bytes(100_000)
+            streams = [await raw_stream(mallory, alice, net.UPPER) for _ in range(12)]
+            for stream in streams:
+                with contextlib.suppress(*LINK_ERRORS):
+                    await stream._stream.write(half)
+            await net.until(lambda: sum(stream.is_gone for stream in streams) == 12 - 5)
+            assert alice._server._bulk.num_bytes == 5 * 200_000
+            assert await still_answers(net, alice)
+            assert alice.faults() == {}
+            for stream in streams:
+                await stream.reset()
+            await net.until(lambda: alice._server._bulk.num_bytes == 0)
+
+
+async def test_a_question_that_trickles_in_ends_at_its_deadline(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "RECEIVE_S", 0.2)
+    async with net.hosts(2) as (alice, mallory):
+        await net.meet(mallory, alice)
+        stream = await raw_stream(mallory, alice, net.UPPER)
+        with trio.fail_after(5), contextlib.suppress(*LINK_ERRORS):
+            await stream._stream.write((100_000).to_bytes(4, "big"))
+            while not stream.is_gone:
+                await stream._stream.write(b"x")
+                await trio.sleep(0.02)
+        assert stream.is_gone
+        assert alice._server._bulk.num_bytes == 0
+        assert await mallory.call(alice.peer, net.UPPER, b"a", timeout_s=5) == b"A"
+
+
+async def test_answers_that_nobody_reads_hold_bounded_memory(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight long answers are asked for at once where three may be held."""
+
+    asked, all_asked = 0, trio.Event()
+
+    async def large(peer: PeerId, request: bytes) -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked == 8:
+            all_asked.set()
+        await all_asked.wait()
+        return bytes(1 << 20)
+
+    monkeypatch.setattr(memory_quota, "BULK_PER_PEER_BYTES_MAX", 3 << 20)
+    async with net.hosts(2) as (alice, mallory):
+        alice.serve("/swarm/large/1", large, request_limit=10)
+        await net.meet(mallory, alice)
+        streams = [await raw_stream(mallory, alice, "/swarm/large/1") for _ in range(8)]
+        for stream in streams:
+            await stream.widen(2 << 20)  # what is let in fits, and is not held until somebody reads
+            await stream.send(b"")
+        await net.until(lambda: sum(stream.is_gone for stream in streams) == 8 - 3)
+        assert alice._server._answers.num_bytes <= 3 << 20
+        for stream in streams:
+            await stream.reset()
+        await net.until(lambda: alice._server._answers.num_bytes == 0)
+        assert await still_answers(net, alice)

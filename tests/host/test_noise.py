@@ -1,0 +1,164 @@
+"""A session is libp2p's own on the wire, however the bytes are cut, and a cancelled writer breaks nothing."""
+
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from cryptography.exceptions import InvalidTag
+from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
+
+from swarm.host import libp2p_patches, noise
+from swarm.host.noise import NoiseSession
+from swarm.types import Bytes
+
+
+class Pipe:
+    """One end of a connection in memory; reads come in pieces of ``piece`` bytes."""
+
+    def __init__(self, piece: int = 1 << 20) -> None:
+        self.piece = piece
+        self.incoming = bytearray()
+        self.other: Pipe | None = None
+        self.is_closed = False
+        self.taking = trio.Event()
+        self.taking.set()
+
+    async def write(self, data: bytes) -> None:
+        await self.taking.wait()
+        assert self.other is not None
+        self.other.incoming += data
+
+    async def read(self, n: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        taken = bytes(self.incoming[: min(n, self.piece)])
+        del self.incoming[: len(taken)]
+        return taken
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class Plain:
+    """No cipher: 16 bytes longer, like what is sealed; whoever bends them is found out."""
+
+    def encrypt_with_ad(self, _: None, data: Bytes) -> bytes:
+        return bytes(data) + bytes(16)
+
+    def decrypt_with_ad(self, _: None, data: Bytes) -> bytes:
+        if any(data[-16:]):
+            raise InvalidTag
+        return bytes(data[:-16])
+
+
+def a_session(pipe: Pipe) -> NoiseSession:
+    bare: Any = object.__new__(NoiseSession)
+    ciphers = SimpleNamespace(cipher_state_encrypt=Plain(), cipher_state_decrypt=Plain())
+    messages: Any = NoiseTransportReadWriter(pipe, SimpleNamespace(noise_protocol=ciphers))  # type: ignore[arg-type]
+    for name in ("local_peer", "local_private_key", "remote_peer", "remote_permanent_pubkey"):
+        setattr(bare, name, None)
+    bare.is_initiator, bare.conn = True, messages
+    return NoiseSession(bare)
+
+
+def a_pair(piece: int) -> tuple[NoiseSession, NoiseSession, Pipe]:
+    near, far = Pipe(piece), Pipe(piece)
+    near.other, far.other = far, near
+    return a_session(near), a_session(far), near
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000, 65_537, 1 << 20])
+@pytest.mark.parametrize("length", [1, 12, MAX_PLAINTEXT_LENGTH, MAX_PLAINTEXT_LENGTH + 1, 200_000])
+async def test_bytes_arrive_as_they_were_sent(piece: int, length: int) -> None:
+    near, far, _ = a_pair(piece)
+    data = bytes(range(256)) * (length // 256 + 1)
+    await near.write(data[:length])
+    await near.write(b"tail")
+    assert await far.read(0) == b""
+    assert await far.read(length) == data[:length]
+    assert await far.read(1) == b"t"
+    assert await far.read(None) == b"ail"
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000, 65_537, 1 << 20])
+async def test_pieces_arrive_one_behind_the_other(piece: int) -> None:
+    near, far, _ = a_pair(piece)
+    body = bytes(range(256)) * 600
+    await near.write_pieces((b"header", memoryview(body)[1:], b"", body))
+    assert await far.read(6) == b"header"
+    assert await far.read(2 * len(body) - 1) == body[1:] + body
+
+
+async def test_a_message_that_was_bent_on_its_way_ends_the_connection() -> None:
+    near, far, pipe = a_pair(1 << 20)
+    await near.write(b"whole")
+    assert pipe.other is not None
+    pipe.other.incoming[-1] ^= 1
+    with pytest.raises(ConnectionClosedError):
+        await far.read(5)
+
+
+async def test_an_end_between_messages_is_told_from_one_within() -> None:
+    near, far, pipe = a_pair(1 << 20)
+    await near.write(b"whole")
+    assert await far.read(5) == b"whole"
+    with pytest.raises(IncompleteReadError) as clean:
+        await far.read(1)
+    assert clean.value.is_clean_close
+    await near.write(b"half of this")
+    assert pipe.other is not None
+    del pipe.other.incoming[-3:]
+    with pytest.raises(IncompleteReadError) as broken:
+        await far.read(12)
+    assert not broken.value.is_clean_close
+
+
+async def test_an_empty_message_ends_the_connection() -> None:
+    _, far, pipe = a_pair(1 << 20)
+    assert pipe.other is not None
+    pipe.other.incoming += b"\0\x10" + bytes(16)
+    with pytest.raises(ConnectionClosedError):
+        await far.read(1)
+
+
+async def test_a_cancelled_writer_leaves_the_line_whole() -> None:
+    near, far, pipe = a_pair(1 << 20)
+    pipe.taking = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(near.write, b"first")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        pipe.taking.set()
+    await near.write(b"second")
+    assert await far.read(11) == b"firstsecond"
+
+
+async def test_a_peer_that_stops_reading_loses_the_connection(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    near, _, pipe = a_pair(1 << 20)
+    pipe.taking = trio.Event()
+    with pytest.raises(ConnectionClosedError):
+        await near.write(b"never taken")
+    assert trio.current_time() == pytest.approx(noise.WRITE_S)
+    assert pipe.is_closed
+
+
+async def test_libp2ps_own_session_understands_ours(
+    net: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One side with our reads and writes, the other with libp2p's."""
+    async with net.a_host(1) as ours:
+        monkeypatch.setattr(libp2p_patches, "quick", lambda secured: secured)
+        async with net.a_host(2) as theirs:
+            await net.meet(theirs, ours)
+            (link,) = theirs._links.of(ours.peer)
+            assert not isinstance(link.conn.muxed_conn.secured_conn, NoiseSession)
+            question = b"abcdefgh" * 100_000
+            for asker, answerer in ((ours, theirs), (theirs, ours)):
+                answer = await asker.call(
+                    answerer.peer, net.UPPER, question, timeout_s=20, reply_limit=1 << 20
+                )
+                assert answer == question.upper()

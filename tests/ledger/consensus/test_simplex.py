@@ -1,0 +1,523 @@
+"""No fault makes two final blocks at one height or convicts an honest validator, and all heal.
+
+Every validator is the real machine, driven from one heap of (time, number, event). A seed decides the
+scenario, the losses and the crashes; what a validator saved survives its crash, nothing else does.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+
+from swarm.errors import BadSignature, InvalidStatement, OutOfTurn, PeerFault, Reason
+from swarm.ledger.blocks import (
+    FINALIZE,
+    NOTARIZE,
+    NULLIFY,
+    VRF_PROOF_BYTES,
+    Block,
+    Certificate,
+    Header,
+    Validator,
+    block_digest,
+    body_root,
+)
+from swarm.ledger.consensus.branch import FinalPoint
+from swarm.ledger.consensus.journal import Journal, load_journal
+from swarm.ledger.consensus.simplex import (
+    Behind,
+    Effect,
+    Finalized,
+    Muted,
+    Save,
+    Send,
+    Simplex,
+    letters_of,
+    records_of,
+)
+from swarm.ledger.consensus.timers import TimerParams
+from swarm.ledger.consensus.votes import (
+    Electorate,
+    Equivocation,
+    Proof,
+    Proposal,
+    Request,
+    Statement,
+    Vote,
+)
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.types import NO_DIGEST, Amount, Digest, Height, View
+
+CHAIN = digest("genesis", b"a chain")
+PACE = TimerParams(interval_s=1.0, delta_s=1.0)
+NUM_SEEDS = 200
+
+
+class PlainElectorate(Electorate):
+    """Signatures that name their signer and cost nothing; everything else is real."""
+
+    def sign_vote(self, secret: SecretKey, kind: int, view: View, block: Digest) -> Vote:
+        index = self.index_of(secret.peer)
+        assert index is not None
+        return Vote(kind, view, block, index, _mark(index, kind, view, block))
+
+    def check_vote(self, vote: Vote) -> None:
+        if vote.signature != _mark(vote.voter, vote.kind, vote.view, vote.block):
+            raise BadSignature("forged")
+
+    def sign_proposal(
+        self, secret: SecretKey, block: Block, certificates: tuple[Certificate, ...]
+    ) -> Proposal:
+        return Proposal(block, certificates, secret.peer * 2)
+
+    def check_proposal(self, proposal: Proposal) -> None:
+        leader = self.leader(proposal.block.header.view)
+        if proposal.signature != self.validators[leader].peer * 2:
+            raise BadSignature("forged")
+
+    def check_certificate(self, certificate: Certificate) -> None:
+        voters = [i for i in range(len(self)) if certificate.bitmap >> i & 1]
+        marks = [_mark(i, certificate.kind, certificate.view, certificate.block) for i in voters]
+        if list(certificate.signatures) != marks or not self.is_quorum(dict.fromkeys(voters, b"")):
+            raise BadSignature("forged")
+
+
+def _mark(voter: int, kind: int, view: int, block: bytes) -> bytes:
+    return b"%d/%d/%d/" % (voter, kind, view) + block
+
+
+class PlainChamber:
+    """Blocks without transactions; a body that says so is bad."""
+
+    def __init__(self, secret: SecretKey) -> None:
+        self.secret = secret
+        self.twist = b""
+
+    def build(self, parent: Digest, height: Height, view: View) -> Block:
+        transactions = (self.twist,) if self.twist else ()
+        proof = bytes(VRF_PROOF_BYTES)
+        root = body_root(transactions)
+        header = Header(CHAIN, height, view, parent, NO_DIGEST, root, proof, self.secret.peer)
+        return Block(header, transactions)
+
+    def validate(self, block: Block) -> None:
+        if block.transactions == (b"bad",):
+            raise InvalidStatement(Reason.BAD_FIELD, "says so")
+
+
+class Liar(Simplex):
+    """Proposes two blocks in every view it leads, and signs every vote there is."""
+
+    def _propose(self) -> None:
+        chamber = self._chamber
+        assert isinstance(chamber, PlainChamber)
+        for twist in (b"left", b"right"):
+            chamber.twist = twist
+            self._proposals.pop(self.view, None)
+            before = len(self._effects)
+            super()._propose()
+            wishes, self._effects[before:] = self._effects[before:], []
+            half = [i for i in range(len(self._electorate)) if i % 2 == (twist == b"right")]
+            for wish in wishes:
+                if isinstance(wish, Send) and isinstance(wish.statement, Proposal):
+                    self._effects += [Send(i, wish.statement) for i in half if i != self.me]
+                else:
+                    self._effects.append(wish)
+
+    def _vote(self, kind: int, view: View, block: Digest) -> None:
+        for lie in (NOTARIZE, NULLIFY, FINALIZE):
+            name = NO_DIGEST if lie == NULLIFY else block
+            if (lie == NULLIFY) == (name == NO_DIGEST):
+                vote = self._electorate.sign_vote(self._secret, lie, view, name)
+                self._words.add(vote)
+                self._effects.append(Send(None, vote))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What goes wrong, until it heals."""
+
+    count: int = 4
+    powers: tuple[int, ...] = ()
+    loss: float = 0.0
+    delay_max_s: float = 0.3
+    liars: tuple[int, ...] = ()
+    crashes: tuple[int, ...] = ()
+    """Validators that stop at random times, several times, and come back."""
+    dead: tuple[int, ...] = ()
+    """Validators that stop once and stay away."""
+    left_side: tuple[int, ...] = ()
+    """Cut off from the others between 8 s and 20 s."""
+    heals_s: float = 20.0
+    ends_s: float = 60.0
+    height_min: int = 8
+    """Blocks everybody alive must have at the end."""
+
+
+SCENARIOS = {
+    "one validator": Scenario(1, height_min=50),
+    "one validator crashes": Scenario(1, crashes=(0,)),
+    "two validators, loss": Scenario(2, loss=0.1),
+    "two validators, one crashes": Scenario(2, crashes=(1,)),
+    "four, clean": Scenario(4, height_min=45),
+    "four, loss": Scenario(4, loss=0.1),
+    "four, heavy loss": Scenario(4, loss=0.3),
+    "four, slow network": Scenario(4, loss=0.05, delay_max_s=3.0),
+    "four, slower than the timers": Scenario(
+        4, delay_max_s=7.0, heals_s=100.0, ends_s=100.0, height_min=3
+    ),
+    "four, one dead, loss": Scenario(4, loss=0.1, dead=(3,)),
+    "four, one crashes, loss": Scenario(4, loss=0.1, crashes=(2,)),
+    "four, all crash": Scenario(4, loss=0.05, crashes=(0, 1, 2, 3)),
+    "four, equivocator, loss": Scenario(4, loss=0.1, liars=(1,)),
+    "four, equivocator, slow network": Scenario(4, loss=0.05, delay_max_s=3.0, liars=(1,)),
+    "four, halves parted": Scenario(4, left_side=(0, 1)),
+    "four, one parted, loss": Scenario(4, left_side=(2,), loss=0.05),
+    "five, weighted, light equivocator": Scenario(5, (40, 15, 15, 15, 15), 0.1, liars=(2,)),
+    "five, one holds two thirds": Scenario(5, (90, 5, 5, 5, 5), 0.1, crashes=(1, 2), dead=(3,)),
+    "seven, one dead, equivocator, loss": Scenario(7, loss=0.1, liars=(1,), dead=(3,)),
+    "seven, two equivocators, crash": Scenario(7, loss=0.1, liars=(1, 4), crashes=(2,)),
+    "seven, parted": Scenario(7, left_side=(0, 1, 2)),
+}
+
+
+@dataclass
+class Replica:
+    """One validator's process: the machine, and the disk that outlives it."""
+
+    index: int
+    secret: SecretKey
+    machine: Simplex | None = None
+    disk: dict[bytes, bytes] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal.empty)
+    chain: list[Block] = field(default_factory=list)
+    certificates: dict[int, Certificate] = field(default_factory=dict)
+    timer_at: float = float("inf")
+    dies_in_midsentence: bool = False
+
+
+class World:
+    """All replicas, the links between them, and everything that must stay true."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario, self.dice = scenario, random.Random(seed)
+        self.now, self.number, self.num_statements = 0.0, 0, 0
+        self.heap: list[tuple[float, int, Callable[[], None]]] = []
+        secrets = [SecretKey.from_seed(bytes([i]) * 32) for i in range(scenario.count)]
+        powers = scenario.powers or (1,) * scenario.count
+        validators = [Validator(s.peer, Amount(p)) for s, p in zip(secrets, powers, strict=True)]
+        self.electorate = PlainElectorate(CHAIN, validators, bytes(32))
+        self.replicas = [Replica(i, secret) for i, secret in enumerate(secrets)]
+        self.final: dict[int, Digest] = {}
+        self.said: dict[tuple[int, int, int], Digest] = {}
+        self.evidence: list[Equivocation] = []
+        self.log = digest("log")
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        self.number += 1
+        heapq.heappush(self.heap, (when, self.number, what))
+
+    def run(self) -> None:
+        scenario = self.scenario
+        for replica in self.replicas:
+            self.boot(replica)
+        for index in scenario.crashes:
+            when = 2.0
+            while (when := when + self.dice.uniform(1.0, 6.0)) < scenario.heals_s:
+                back = when + self.dice.uniform(0.1, 4.0)
+                self.at(when, partial(self.crash, self.replicas[index]))
+                self.at(back, partial(self.boot, self.replicas[index]))
+                when = back
+        for index in scenario.dead:
+            when = self.dice.uniform(2.0, 10.0)
+            self.at(when, partial(self.crash, self.replicas[index]))
+        while self.heap and self.heap[0][0] < scenario.ends_s:
+            self.now, number, what = heapq.heappop(self.heap)
+            self.log = digest("log", self.log, b"%d %r" % (number, self.now))
+            what()
+
+    def boot(self, replica: Replica) -> None:
+        if replica.machine is not None:
+            return
+        top = replica.chain[-1].header if replica.chain else None
+        tip = (
+            FinalPoint(top.height, top.view, block_digest(top))
+            if top
+            else FinalPoint(Height(0), View(0), CHAIN)
+        )
+        replica.journal = load_journal(sorted(replica.disk.items()))
+        kind = Liar if replica.index in self.scenario.liars else Simplex
+        replica.machine = kind(
+            self.electorate,
+            replica.secret,
+            PlainChamber(replica.secret),
+            PACE,
+            tip=tip,
+            certificate=replica.certificates.get(tip.height),
+            records=replica.journal.records,
+        )
+        replica.timer_at = float("inf")
+        self.carry_out(replica, replica.machine.start(self.now))
+
+    def crash(self, replica: Replica) -> None:
+        """Stop at once, or after the next save and before the sends that follow it."""
+        if self.dice.random() < 0.5:
+            replica.machine = None
+        else:
+            replica.dies_in_midsentence = True
+
+    def carry_out(self, replica: Replica, effects: list[Effect]) -> None:
+        for record in records_of(effects):
+            self.apply(replica, replica.journal.append(record))
+            if replica.dies_in_midsentence:
+                replica.machine, replica.dies_in_midsentence = None, False
+                if replica.index not in self.scenario.dead:
+                    back = self.now + self.dice.uniform(0.1, 4.0)
+                    self.at(back, lambda: self.boot(replica))
+                return
+        for effect in effects:
+            match effect:
+                case Finalized(blocks, certificate):
+                    self.finalize(replica, blocks, certificate)
+                case Behind():
+                    self.at(self.now + 0.2, lambda: self.sync(replica))
+                case Equivocation():
+                    self.evidence.append(effect)
+                case Muted(view):
+                    raise AssertionError(f"validator {replica.index} lost its memory of {view}")
+                case Save() | Send():
+                    pass
+        letters = letters_of(effects, me=replica.index, count=len(self.replicas))
+        for to, statements in sorted(letters.items()):
+            self.deliver(replica.index, to, statements)
+        self.wind(replica)
+
+    def deliver(self, sender: int, to: int, statements: list[Statement]) -> None:
+        scenario, is_healed = self.scenario, self.now >= self.scenario.heals_s
+        for statement in statements:
+            if sender not in scenario.liars and isinstance(statement, Vote):
+                self.remember(statement)
+        self.num_statements += len(statements)
+        is_parted = (sender in scenario.left_side) != (to in scenario.left_side)
+        if is_parted and 8.0 <= self.now < 20.0:
+            return
+        if not is_healed and self.dice.random() < scenario.loss:
+            return
+        slowest = 0.3 if is_healed else scenario.delay_max_s
+        for statement in statements:
+            when = self.now + self.dice.uniform(0.02, slowest)
+            self.at(when, partial(self.receive, self.replicas[to], statement, sender))
+
+    def receive(self, replica: Replica, statement: Statement, sender: int) -> None:
+        if replica.machine is not None:
+            self.carry_out(replica, replica.machine.receive(statement, sender, self.now))
+
+    def wind(self, replica: Replica) -> None:
+        """Set the alarm of a replica to its machine's deadline."""
+        if replica.machine is not None and replica.machine.deadline < replica.timer_at:
+            replica.timer_at = replica.machine.deadline
+            self.at(max(replica.timer_at, self.now), lambda: self.ring(replica, replica.machine))
+
+    def ring(self, replica: Replica, machine: Simplex | None) -> None:
+        if machine is not None and replica.machine is machine:
+            replica.timer_at = float("inf")
+            if machine.deadline <= self.now:
+                self.carry_out(replica, machine.expire(self.now))
+            else:
+                self.wind(replica)
+
+    def sync(self, replica: Replica) -> None:
+        """What the shell's bulk sync does: all final blocks of somebody who is further."""
+        other = max(self.replicas, key=lambda r: len(r.chain) if r.machine else -1)
+        if replica.machine is None or len(other.chain) <= len(replica.chain):
+            return
+        certificate = other.certificates[len(other.chain)]
+        replica.chain = list(other.chain)
+        replica.certificates[len(other.chain)] = certificate
+        self.apply(replica, replica.journal.prune(certificate.view))
+        self.carry_out(replica, replica.machine.adopt(other.chain[-1], certificate, self.now))
+
+    def finalize(self, replica: Replica, blocks: tuple[Block, ...], last: Certificate) -> None:
+        for block in blocks:
+            header, name = block.header, block_digest(block.header)
+            assert header.height == len(replica.chain) + 1
+            assert header.parent == (
+                block_digest(replica.chain[-1].header) if replica.chain else CHAIN
+            )
+            assert self.final.setdefault(header.height, name) == name, "two final blocks"
+            replica.chain.append(block)
+        assert last.block == block_digest(replica.chain[-1].header)
+        replica.certificates[len(replica.chain)] = last
+        self.apply(replica, replica.journal.prune(last.view))
+
+    def apply(self, replica: Replica, changes: list[tuple[str, bytes, bytes | None]]) -> None:
+        for _, key, value in changes:
+            if value is None:
+                del replica.disk[key]
+            else:
+                replica.disk[key] = value
+
+    def remember(self, vote: Vote) -> None:
+        """An honest validator never takes a word back, crash or no crash."""
+        key = (vote.voter, vote.kind, vote.view)
+        assert self.said.setdefault(key, vote.block) == vote.block, "voted twice"
+        rival = {NULLIFY: FINALIZE, FINALIZE: NULLIFY}.get(vote.kind)
+        assert rival is None or (vote.voter, rival, vote.view) not in self.said, (
+            "nullify and finalize"
+        )
+
+
+@pytest.mark.parametrize("seed", range(NUM_SEEDS))
+def test_whatever_fails_there_is_one_chain_and_it_grows_again(seed: int) -> None:
+    name = sorted(SCENARIOS)[seed % len(SCENARIOS)]
+    scenario = SCENARIOS[name]
+    world = World(scenario, seed)
+    replay = f'{name}; replay: pytest "{__file__}" -k "grows_again and {seed}]"'
+    try:
+        world.run()
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {replay}") from error
+    accused = {evidence.first.voter for evidence in world.evidence}
+    assert accused <= set(scenario.liars), f"an honest validator is accused; {replay}"
+    alive = [r for r in world.replicas if r.machine and r.index not in scenario.liars]
+    heights = [len(replica.chain) for replica in alive]
+    assert min(heights) >= scenario.height_min, f"heights {heights}; {replay}"
+    if scenario.liars and scenario.count > 1:
+        assert accused == set(scenario.liars), f"a liar goes free; {replay}"
+
+
+def test_a_seed_is_a_whole_history() -> None:
+    logs = list[bytes]()
+    for seed in (9, 9, 10):
+        world = World(SCENARIOS["four, equivocator, loss"], seed)
+        world.run()
+        logs.append(world.log)
+    assert logs[0] == logs[1] != logs[2]
+
+
+def a_quartet() -> tuple[list[Replica], PlainElectorate]:
+    world = World(Scenario(4), 0)
+    for replica in world.replicas:
+        replica.machine = Simplex(
+            world.electorate,
+            replica.secret,
+            PlainChamber(replica.secret),
+            PACE,
+            tip=FinalPoint(Height(0), View(0), CHAIN),
+            certificate=None,
+        )
+    return world.replicas, world.electorate
+
+
+def votes_in(effects: list[Effect], kind: int) -> list[Vote]:
+    said = [effect.statement for effect in effects if isinstance(effect, Send)]
+    return [vote for vote in said if isinstance(vote, Vote) and vote.kind == kind]
+
+
+def test_a_vote_is_saved_before_it_is_sent() -> None:
+    replicas, electorate = a_quartet()
+    machine = replicas[electorate.leader(View(1))].machine
+    assert machine is not None
+    effects = machine.start(0.0) + machine.expire(0.0)
+    saved = 0
+    for effect in effects:
+        saved += isinstance(effect, Save)
+        is_word = isinstance(effect, Send) and not isinstance(effect.statement, Request)
+        assert not is_word or saved
+    assert votes_in(effects, NOTARIZE)
+
+
+def test_blocks_come_at_the_interval() -> None:
+    world = World(SCENARIOS["four, clean"], 3)
+    world.run()
+    assert 50 <= len(world.replicas[0].chain) <= 60
+
+
+def test_a_proposal_that_comes_early_is_voted_for_when_the_interval_has_passed() -> None:
+    replicas, electorate = a_quartet()
+    leaders = [electorate.leader(View(view)) for view in (1, 2)]
+    me = next(i for i in range(4) if i not in leaders)
+    machine = replicas[me].machine
+    assert machine is not None
+    machine.start(5.0)
+
+    def proposed(height: int, parent: Digest) -> tuple[Proposal, int]:
+        leader = leaders[height - 1]
+        chamber = PlainChamber(replicas[leader].secret)
+        block = chamber.build(parent, Height(height), View(height))
+        return electorate.sign_proposal(replicas[leader].secret, block, ()), leader
+
+    first, leader = proposed(1, CHAIN)
+    name = block_digest(first.block.header)
+    assert votes_in(machine.receive(first, leader, 5.0), NOTARIZE)
+    for other in (i for i in range(4) if i != me):
+        vote = electorate.sign_vote(replicas[other].secret, NOTARIZE, View(1), name)
+        machine.receive(vote, other, 5.1)
+    assert machine.view == 2
+    early = machine.receive(*proposed(2, name), 5.2)
+    assert not votes_in(early + machine.expire(5.9), NOTARIZE)
+    assert machine.deadline == 6.0
+    assert votes_in(machine.expire(6.0), NOTARIZE)
+
+
+def test_a_bad_block_is_nullified_not_notarized() -> None:
+    replicas, electorate = a_quartet()
+    leader = electorate.leader(View(1))
+    chamber = PlainChamber(replicas[leader].secret)
+    chamber.twist = b"bad"
+    block = chamber.build(CHAIN, Height(1), View(1))
+    proposal = electorate.sign_proposal(replicas[leader].secret, block, ())
+    machine = next(r.machine for r in replicas if r.index != leader)
+    assert machine is not None
+    machine.start(0.0)
+    effects = machine.receive(proposal, leader, 0.1)
+    assert votes_in(effects, NULLIFY)
+    assert not votes_in(effects, NOTARIZE)
+
+
+def test_what_no_honest_validator_sends_is_the_peers_fault_and_changes_nothing() -> None:
+    replicas, electorate = a_quartet()
+    machine, me = replicas[0].machine, 0
+    assert machine is not None
+    machine.start(0.0)
+    vote = electorate.sign_vote(replicas[1].secret, NOTARIZE, View(1), CHAIN)
+    leader = electorate.leader(View(1))
+    stranger = next(i for i in range(4) if i not in {leader, me})
+    block = PlainChamber(replicas[leader].secret).build(CHAIN, Height(1), View(1))
+    certificate = Certificate(NULLIFY, View(1), NO_DIGEST, 1, (_mark(0, 1, 1, NO_DIGEST),))
+    cases: list[tuple[Statement, int]] = [
+        (vote, 2),
+        (Vote(NOTARIZE, View(1), CHAIN, 1, b"forged"), 1),
+        (Vote(7, View(1), CHAIN, 1, vote.signature), 1),
+        (Vote(NULLIFY, View(1), CHAIN, 1, vote.signature), 1),
+        (electorate.sign_proposal(replicas[leader].secret, block, ()), stranger),
+        (Proposal(block, (), b"forged"), leader),
+        (Proof(certificate), 1),
+        (Request(View(1), blocks=(CHAIN,) * 33), 1),
+    ]
+    before = machine.deadline
+    for statement, sender in cases:
+        with pytest.raises(PeerFault):
+            machine.receive(statement, sender, 0.1)
+        assert (machine.view, machine.deadline) == (1, before)
+    with pytest.raises(OutOfTurn):
+        machine.receive(vote, 3, 0.1)
+
+
+def test_whoever_signed_what_its_journal_does_not_hold_votes_no_more() -> None:
+    replicas, electorate = a_quartet()
+    machine = replicas[0].machine
+    assert machine is not None
+    machine.start(0.0)
+    signatures = tuple(_mark(i, NULLIFY, 1, NO_DIGEST) for i in (0, 1, 2))
+    effects = machine.receive(
+        Proof(Certificate(NULLIFY, View(1), NO_DIGEST, 7, signatures)), 1, 0.1
+    )
+    assert [effect for effect in effects if isinstance(effect, Muted)]
+    assert machine.view == 2
+    later = machine.expire(100.0)
+    assert not [e for e in later if isinstance(e, Send) and isinstance(e.statement, Vote)]
+    assert electorate.is_quorum(dict.fromkeys((0, 1, 2), b""))

@@ -1,0 +1,152 @@
+"""Votes are counted once, certificates need two thirds, leaders follow stake, and liars show."""
+
+from collections import Counter
+
+import pytest
+
+from swarm.errors import BadSignature, BrokenPromise, PeerFault
+from swarm.ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Validator
+from swarm.ledger.consensus.votes import (
+    Electorate,
+    Equivocation,
+    Vote,
+    VoteCounter,
+    check_vote_shape,
+    first_voter,
+)
+from swarm.primitives.codec import replace
+from swarm.primitives.crypto import digest
+from swarm.testing.ledger import InMemoryLedger, rehearsal_key
+from swarm.types import NO_DIGEST, Amount, Digest, View
+
+CHAIN = digest("genesis", b"x")
+LEFT, RIGHT = digest("block", b"left"), digest("block", b"right")
+KEYS = [rehearsal_key(i) for i in range(4)]
+
+
+def an_electorate(*powers: int) -> Electorate:
+    powers = powers or (1, 1, 1, 1)
+    voters = [Validator(key.peer, Amount(p)) for key, p in zip(KEYS, powers, strict=False)]
+    return Electorate(CHAIN, voters, bytes(32))
+
+
+def a_vote(voter: int, kind: int = NOTARIZE, view: int = 1, block: Digest = LEFT) -> Vote:
+    name = NO_DIGEST if kind == NULLIFY else block
+    return an_electorate().sign_vote(KEYS[voter], kind, View(view), name)
+
+
+def test_three_of_four_make_a_certificate_that_everybody_accepts() -> None:
+    electorate = an_electorate()
+    tally = VoteCounter(electorate)
+    for voter in (3, 0):
+        tally.add_vote(a_vote(voter))
+        assert tally.quorum(a_vote(voter)) is None
+    tally.add_vote(a_vote(1))
+    certificate = tally.quorum(a_vote(1))
+    assert certificate is not None
+    assert (certificate.bitmap, first_voter(certificate)) == (0b1011, 0)
+    electorate.check_certificate(certificate)
+    for bad in (
+        replace(certificate, view=View(2)),
+        replace(certificate, kind=FINALIZE),
+        replace(certificate, block=RIGHT),
+        replace(certificate, bitmap=0b0111),
+        replace(certificate, bitmap=0b0011, signatures=certificate.signatures[:2]),
+        replace(certificate, bitmap=1 << 70),
+    ):
+        with pytest.raises(PeerFault):
+            electorate.check_certificate(bad)
+    assert tally.lacks(certificate)
+    tally.add_certificate(certificate)
+    assert not tally.lacks(certificate)
+    assert tally.quorum(a_vote(1)) is None
+
+
+def test_a_third_of_the_power_is_not_enough_whatever_the_heads() -> None:
+    electorate = an_electorate(66, 17, 17, 1)
+    assert not electorate.is_quorum({0: b""})
+    assert electorate.is_quorum({0: b"", 1: b""})
+    assert not electorate.is_quorum({1: b"", 2: b"", 3: b""})
+
+
+def test_a_forged_vote_is_refused_and_not_counted() -> None:
+    tally = VoteCounter(an_electorate())
+    with pytest.raises(BadSignature):
+        tally.add_vote(replace(a_vote(0), voter=1))
+    for voter in (0, 2):
+        tally.add_vote(a_vote(voter))
+    assert tally.quorum(a_vote(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_guilty"),
+    [
+        (a_vote(0), a_vote(0, block=RIGHT), True),
+        (a_vote(0, FINALIZE), a_vote(0, FINALIZE, block=RIGHT), True),
+        (a_vote(0, NULLIFY), a_vote(0, FINALIZE), True),
+        (a_vote(0, FINALIZE), a_vote(0, NULLIFY), True),
+        (a_vote(0), a_vote(0), False),
+        (a_vote(0), a_vote(0, NULLIFY), False),
+        (a_vote(0), a_vote(0, FINALIZE), False),
+        (a_vote(0), a_vote(0, view=2, block=RIGHT), False),
+        (a_vote(0), a_vote(1, block=RIGHT), False),
+    ],
+)
+def test_conflicting_votes_convict_and_nothing_else_does(
+    first: Vote, second: Vote, is_guilty: bool
+) -> None:
+    tally = VoteCounter(an_electorate())
+    assert tally.add_vote(first) is None
+    assert tally.add_vote(second) == (Equivocation(first, second) if is_guilty else None)
+    assert tally.add_vote(second) is None
+
+
+def test_final_views_are_forgotten() -> None:
+    tally = VoteCounter(an_electorate())
+    tally.add_vote(a_vote(0))
+    tally.add_certificate(Certificate(NOTARIZE, View(1), LEFT, 7, ()))
+    tally.prune(View(1))
+    assert tally.certificate(NOTARIZE, View(1)) is None
+    assert tally.notarizations() == []
+    assert tally.add_vote(a_vote(1)) is None
+    assert tally.quorum(a_vote(1)) is None
+
+
+def test_a_vote_comes_whole_and_from_its_voter() -> None:
+    check_vote_shape(a_vote(2), 2)
+    for bad, sender in (
+        (a_vote(2), 1),
+        (replace(a_vote(2), kind=3), 2),
+        (replace(a_vote(2), view=View(0)), 2),
+        (replace(a_vote(2), block=NO_DIGEST), 2),
+        (replace(a_vote(2, NULLIFY), block=LEFT), 2),
+        (replace(a_vote(2), block=b"short"), 2),
+    ):
+        with pytest.raises(PeerFault):
+            check_vote_shape(bad, sender)
+
+
+def test_everybody_leads_once_a_cycle_and_stake_leads_early() -> None:
+    electorate = an_electorate(70, 10, 10, 10)
+    turns = [electorate.leader(View(view)) for view in range(4 * 200)]
+    assert all(sorted(turns[i : i + 4]) == [0, 1, 2, 3] for i in range(0, 800, 4))
+    first = Counter(turns[i] for i in range(0, 800, 4))
+    assert 120 < first[0] < 160
+    assert turns == [an_electorate(70, 10, 10, 10).leader(View(view)) for view in range(800)]
+
+
+def test_only_the_leaders_signature_makes_a_proposal() -> None:
+    rehearsal = InMemoryLedger(4, 4)
+    rehearsal.block()
+    block, _ = rehearsal.links[0]
+    genesis = rehearsal.genesis
+    electorate = Electorate(genesis.chain, rehearsal.state.validators, genesis.seed)
+    leader = electorate.validators[electorate.leader(block.header.view)].peer
+    others = [key for key in rehearsal.keys[:4] if key.peer != leader]
+    electorate.check_proposal(electorate.sign_proposal(rehearsal.key_of(leader), block, ()))
+    with pytest.raises(BadSignature):
+        electorate.check_proposal(electorate.sign_proposal(others[0], block, ()))
+    certificate = Certificate(NULLIFY, View(1), NO_DIGEST, 7, ())
+    good = electorate.sign_proposal(rehearsal.key_of(leader), block, ())
+    with pytest.raises(BrokenPromise):
+        electorate.check_proposal(replace(good, certificates=(certificate,) * 33))

@@ -1,0 +1,53 @@
+"""A chain whose segments are checked, reported and forgotten is the same from disk as from memory."""
+
+from pathlib import Path
+
+from swarm.ledger.chain import verify_chain
+from swarm.ledger.net.archive import SNAPSHOT_BLOCKS, SNAPSHOTS, Archive
+from swarm.ledger.state.records import SegmentPhase
+from swarm.store import Store
+from swarm.types import Height, RoundIndex
+from tests.ledger.checking import EXACT, Case, a_case
+
+
+def a_long_story() -> Case:
+    """Paid unchecked, reported long after, silent; over more than one snapshot."""
+    case = a_case(num_accounts=6)
+    case.wait(SegmentPhase.UNSAMPLED)
+    case.ledger.empty_blocks(case.record.height + 58 - case.ledger.state.height)
+    case.say(case.ledger.keys[5], case.true.report(0))
+    case.wait(SegmentPhase.SILENT)
+    case.ledger.empty_blocks(SNAPSHOT_BLOCKS + 30 - case.ledger.state.height)
+    return case
+
+
+async def test_a_chain_is_loaded_from_its_snapshot_as_it_was(tmp_path: Path) -> None:
+    ledger = a_long_story().ledger
+    store = Store.open(tmp_path / "store.db")
+    archive = Archive.open(store, ledger.genesis)
+    for block, certificate in ledger.links:
+        await archive.append((block,), certificate, known={})
+    assert archive.head == ledger.head
+    assert store.count(SNAPSHOTS) == 1
+    store.close()
+    again = Archive.open(Store.open(tmp_path / "store.db"), ledger.genesis)
+    assert again.head.state.root == ledger.state.root
+    assert again.head.digest == ledger.head.digest
+    runs = again.head.state.runs()
+    newest = runs[0].rounds[-1]
+    assert again.head.state.round_info(runs[0].index, newest.round) == newest
+    assert again.head.state.verdicts(runs[0].index) == ledger.state.verdicts(runs[0].index)
+    links = [again.block_at(Height(h)) for h in range(1, ledger.state.height + 1)]
+    found = [link for link in links if link is not None]
+    report = verify_chain(ledger.genesis, found)
+    assert report.head.state.root == ledger.state.root
+    assert report.supply == ledger.state.supply
+    again.store.close()
+
+
+def test_what_a_long_chain_keeps_of_its_rounds_does_not_grow() -> None:
+    case = a_long_story()
+    rounds = [r for r in range(40) if case.ledger.state.round_info(case.run.index, RoundIndex(r))]
+    assert rounds == [*range(rounds[0], rounds[-1] + 1)]
+    window = EXACT.checks.challenge_window_blocks // EXACT.round_blocks
+    assert len(rounds) == 3 + window

@@ -1,0 +1,151 @@
+"""A follower believes a reply only as far as one finalization proves it."""
+
+import pytest
+
+from swarm.errors import BadEncoding, PeerFault
+from swarm.ledger.blocks import Block, Certificate
+from swarm.ledger.chain import extend, genesis_head
+from swarm.ledger.net import sync
+from swarm.ledger.net.sync import (
+    NOTHING_YET,
+    WAIT_MS_MAX,
+    FollowReply,
+    FollowRequest,
+    Read,
+    check_reply,
+    compose_reply,
+    parse_genesis,
+    parse_reply,
+    parse_request,
+)
+from swarm.primitives.codec import encode, replace
+from swarm.primitives.crypto import digest
+from swarm.testing.ledger import InMemoryLedger
+from swarm.types import Height
+
+
+def a_chain(count: int = 6) -> InMemoryLedger:
+    stage = InMemoryLedger(num_validators=4)
+    stage.empty_blocks(count)
+    return stage
+
+
+def reader(stage: InMemoryLedger, *certified: int) -> Read:
+    """Reads the chain; only some heights have a finalization of their own."""
+
+    def read(height: Height) -> tuple[Block, Certificate | None] | None:
+        if not 1 <= height <= len(stage.links):
+            return None
+        block, certificate = stage.links[height - 1]
+        return block, certificate if not certified or height in certified else None
+
+    return read
+
+
+def believed(stage: InMemoryLedger, reply: FollowReply, after: int = 0) -> tuple[Block, ...]:
+    parent = stage.links[after][0].header.parent
+    again = parse_reply(encode(reply))
+    return check_reply(
+        again,
+        parent=parent,
+        height=Height(after),
+        chain=stage.genesis.chain,
+        validators=stage.state.validators,
+    )
+
+
+def test_a_follower_catches_up_from_any_height() -> None:
+    stage = a_chain()
+    for after in (0, 3, 5):
+        blocks = believed(stage, compose_reply(Height(after + 1), reader(stage)), after)
+        assert [block.header.height for block in blocks] == list(range(after + 1, 7))
+    head = genesis_head(stage.genesis)
+    for block in believed(stage, compose_reply(Height(1), reader(stage))):
+        head = extend(head, block)
+    assert head == stage.head
+
+
+def test_only_what_a_finalization_covers_is_sent() -> None:
+    stage = a_chain()
+    reply = compose_reply(Height(1), reader(stage, 2, 4))
+    assert len(believed(stage, reply)) == 4
+    assert compose_reply(Height(5), reader(stage, 2, 4)) == NOTHING_YET
+    assert compose_reply(Height(9), reader(stage)) == NOTHING_YET
+    assert believed(stage, NOTHING_YET) == ()
+
+
+def test_headers_bridge_from_a_full_reply_to_a_distant_finalization(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sync, "REPLY_BLOCKS_MAX", 2)
+    stage = a_chain()
+    reply = compose_reply(Height(1), reader(stage, 5))
+    assert (len(reply.blocks), len(reply.headers)) == (2, 3)
+    assert len(believed(stage, reply)) == 2
+    monkeypatch.setattr(sync, "REPLY_HEADERS_MAX", 2)
+    assert compose_reply(Height(1), reader(stage, 5)) == NOTHING_YET
+    with pytest.raises(PeerFault):
+        believed(stage, reply)
+
+
+def lies(stage: InMemoryLedger) -> list[FollowReply]:
+    whole = compose_reply(Height(1), reader(stage))
+    assert whole.certificate is not None
+    blocks = whole.blocks
+    moved = replace(blocks[2], header=replace(blocks[2].header, state_root=digest("x", b"lie")))
+    return [
+        replace(whole, blocks=blocks[1:]),
+        replace(whole, blocks=blocks[:-1]),
+        replace(whole, blocks=(*blocks[:2], *blocks[3:])),
+        replace(whole, blocks=(*blocks[:2], moved, *blocks[3:])),
+        replace(whole, blocks=(replace(blocks[0], transactions=(b"x",)), *blocks[1:])),
+        replace(whole, blocks=()),
+        replace(whole, certificate=None),
+        replace(whole, certificate=stage.links[1][1]),
+        replace(whole, certificate=replace(whole.certificate, signatures=())),
+        replace(whole, headers=(blocks[0].header,)),
+    ]
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_lie_is_the_peers_fault(number: int) -> None:
+    stage = a_chain()
+    with pytest.raises(PeerFault):
+        believed(stage, lies(stage)[number])
+
+
+def test_a_reply_of_another_chain_is_refused() -> None:
+    stage, other = a_chain(), InMemoryLedger(num_validators=4, name="other")
+    other.empty_blocks(3)
+    with pytest.raises(PeerFault):
+        believed(stage, compose_reply(Height(1), reader(other)))
+
+
+def test_requests_are_bounded() -> None:
+    good = FollowRequest(Height(5), WAIT_MS_MAX)
+    assert parse_request(encode(good)) == good
+    for wrong in (
+        replace(good, wait_ms=WAIT_MS_MAX + 1),
+        replace(good, wait_ms=-1),
+        replace(good, from_height=-1),
+    ):
+        with pytest.raises(BadEncoding):
+            parse_request(encode(wrong))
+    with pytest.raises(BadEncoding):
+        parse_request(bytes(65))
+
+
+def test_a_genesis_is_known_by_its_name() -> None:
+    genesis = a_chain(0).genesis
+    assert parse_genesis(encode(genesis), genesis.chain[:16]) == genesis
+    for data, chain16 in (
+        (encode(genesis), bytes(16)),
+        (encode(genesis), b""),
+        (encode(replace(genesis, name="other")), genesis.chain[:16]),
+        (b"junk", genesis.chain[:16]),
+    ):
+        with pytest.raises(PeerFault):
+            parse_genesis(data, chain16)
+    broken = replace(genesis, validators=())
+    with pytest.raises(BadEncoding):
+        parse_genesis(encode(broken), broken.chain[:16])

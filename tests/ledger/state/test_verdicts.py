@@ -1,0 +1,79 @@
+"""Every judged segment of a run is counted once, by its last verdict, also when its record is forgotten."""
+
+from swarm.ledger.state.draft import JUDGED, is_confirmed, recounted
+from swarm.ledger.state.records import (
+    CONVICTIONS_KEPT,
+    Check,
+    CheckPhase,
+    SegmentPhase,
+    SegmentRecord,
+    Verdicts,
+)
+from swarm.primitives.codec import replace
+from swarm.types import NO_DIGEST, Height, PeerId, RoundIndex
+from tests.ledger.checking import EXACT, a_case
+
+NOTHING = Verdicts(0, 0, 0, 0, 0, 0, ())
+
+
+def a_record(phase: SegmentPhase, *checks: CheckPhase) -> SegmentRecord:
+    made = tuple(Check(PeerId(bytes(32)), 0, c, Height(1), NO_DIGEST, Height(2)) for c in checks)
+    return replace(a_case().record, phase=phase, checks=made)
+
+
+def test_a_count_bears_the_name_of_its_phase() -> None:
+    posted = a_record(SegmentPhase.POSTED)
+    for phase in JUDGED:
+        after = recounted(NOTHING, posted, replace(posted, phase=phase), Height(9))
+        assert getattr(after, phase.value) == 1
+        assert (
+            sum((after.verified, after.cleared, after.unsampled, after.silent, after.guilty)) == 1
+        )
+    for phase in {*SegmentPhase} - JUDGED:
+        assert recounted(NOTHING, posted, replace(posted, phase=phase), Height(9)) == NOTHING
+
+
+def test_who_is_accused_again_is_counted_again_by_the_next_verdict() -> None:
+    posted = a_record(SegmentPhase.REVEALED)
+    verified = a_record(SegmentPhase.VERIFIED, CheckPhase.AGREED)
+    disputed = replace(verified, phase=SegmentPhase.DISPUTED)
+    told = recounted(NOTHING, posted, verified, Height(5))
+    assert (told.verified, told.confirmed) == (1, 1)
+    told = recounted(told, verified, disputed, Height(6))
+    assert told == NOTHING
+    cleared = replace(disputed, phase=SegmentPhase.CLEARED)
+    assert recounted(told, disputed, cleared, Height(7)) == replace(NOTHING, cleared=1, confirmed=1)
+    told = recounted(told, disputed, replace(disputed, phase=SegmentPhase.GUILTY), Height(8))
+    (found,) = told.convictions
+    assert (told.guilty, told.verified, told.confirmed) == (1, 0, 0)
+    assert (found.peer, found.round, found.height) == (verified.peer, verified.round, 8)
+
+
+def test_only_the_replay_of_another_peer_confirms() -> None:
+    agreed, missed = CheckPhase.AGREED, CheckPhase.MISSED
+    assert is_confirmed(a_record(SegmentPhase.VERIFIED, missed, agreed))
+    assert is_confirmed(a_record(SegmentPhase.CLEARED, agreed, CheckPhase.DIFFERED))
+    assert not is_confirmed(a_record(SegmentPhase.CLEARED, CheckPhase.DIFFERED))
+    assert not is_confirmed(a_record(SegmentPhase.UNSAMPLED, missed))
+    assert not is_confirmed(a_record(SegmentPhase.REVEALED, agreed))
+    assert not is_confirmed(a_record(SegmentPhase.GUILTY, agreed))
+
+
+def test_the_list_of_convictions_is_bounded_and_keeps_the_newest() -> None:
+    told, before = NOTHING, a_record(SegmentPhase.DISPUTED)
+    for number in range(CONVICTIONS_KEPT + 5):
+        before = replace(before, round=RoundIndex(number))
+        guilty = replace(before, phase=SegmentPhase.GUILTY)
+        told = recounted(told, before, guilty, Height(number))
+    assert told.guilty == CONVICTIONS_KEPT + 5
+    assert [found.round for found in told.convictions] == [*range(5, CONVICTIONS_KEPT + 5)]
+
+
+def test_the_counts_outlive_the_records() -> None:
+    case = a_case()
+    case.show(case.up_to_reveal())
+    wanted = replace(NOTHING, verified=1, confirmed=1)
+    assert case.ledger.state.verdicts(case.run.index) == wanted
+    case.ledger.empty_blocks(EXACT.checks.challenge_window_blocks + 1)
+    assert case.ledger.state.live_segments() == ()
+    assert case.ledger.state.verdicts(case.run.index) == wanted

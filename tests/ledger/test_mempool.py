@@ -1,0 +1,199 @@
+"""The pool is bounded, keeps one transaction per slot, and hands out bodies that are valid in order."""
+
+import pytest
+
+from swarm.errors import InvalidStatement, Reason
+from swarm.ledger import mempool as pool_module
+from swarm.ledger.mempool import EARLY_BLOCKS, Mempool
+from swarm.ledger.transactions import Join, Stake, Transfer, parse_transaction, transaction_digest
+from swarm.ledger.transition.apply import apply_block
+from swarm.primitives import vrf
+from swarm.primitives.codec import encode, replace
+from swarm.testing.ledger import InMemoryLedger, small_run_spec
+from swarm.types import Amount
+from tests.ledger.checking import a_case
+
+BETA = bytes(64)
+
+
+def refused(pool: Mempool, stage: InMemoryLedger, data: bytes) -> Reason:
+    size = len(pool)
+    with pytest.raises(InvalidStatement) as caught:
+        pool.add(data, stage.state)
+    assert len(pool) == size
+    return caught.value.reason
+
+
+def gift(stage: InMemoryLedger, number: int, **envelope: int) -> bytes:
+    return stage.sign(stage.keys[number], Stake(Amount(1)), **envelope)
+
+
+def taken(pool: Mempool, stage: InMemoryLedger, **limits: int) -> tuple[bytes, ...]:
+    body = pool.take(stage.state, leader=stage.keys[0].peer, beta=BETA, **limits)
+    apply_block(stage.state, body, leader=stage.keys[0].peer, beta=BETA)
+    return body
+
+
+def test_what_is_valid_is_taken_once_and_told_apart_from_what_is_known() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    data = gift(stage, 1)
+    assert pool.add(data, stage.state)
+    assert not pool.add(data, stage.state)
+    assert transaction_digest(data) in pool
+    assert pool.get(transaction_digest(data)) == data
+    assert pool.transactions() == (data,)
+    assert pool.known == {transaction_digest(data): stage.keys[1].peer}
+
+
+def test_what_could_not_be_in_the_next_block_is_refused() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    good = gift(stage, 1)
+    forged = encode(replace(parse_transaction(good), signature=bytes(64)))
+    assert refused(pool, stage, b"junk") is Reason.BAD_FIELD
+    assert refused(pool, stage, forged) is Reason.BAD_SIGNATURE
+    assert refused(pool, stage, gift(stage, 1, nonce=99)) is Reason.NONCE
+    assert refused(pool, stage, gift(stage, 1, fee=0)) is Reason.FEE
+
+
+def test_a_nonce_is_replaced_only_by_who_pays_more() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    pool.add(gift(stage, 1, fee=100), stage.state)
+    assert refused(pool, stage, gift(stage, 1, fee=110)) is Reason.DUPLICATE
+    better = gift(stage, 1, fee=111)
+    assert pool.add(better, stage.state)
+    assert pool.transactions() == (better,)
+
+
+def test_a_seat_says_one_thing_about_a_round() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    run = stage.reach_round(stage.open_run(small_run_spec()), 1)
+    first = stage.commit(run, 0, 0, 0)
+    pool.add(stage.sign(stage.keys[0], first), stage.state)
+    other = stage.sign(stage.keys[0], replace(first, incarnation=1))
+    assert refused(pool, stage, other) is Reason.DUPLICATE
+
+
+def test_one_sender_fills_its_window_and_not_the_pool() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    for nonce in range(1, 17):
+        pool.add(gift(stage, 1, nonce=nonce), stage.state)
+    assert refused(pool, stage, gift(stage, 1, nonce=17)) is Reason.NONCE
+    pool.add(gift(stage, 2), stage.state)
+
+
+def test_the_pool_is_bounded_in_all_and_per_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    run = stage.open_run(small_run_spec())
+    monkeypatch.setattr(pool_module, "SPONSORED_MAX", 2)
+    for number in (20, 21):
+        pool.add(stage.sign(stage.keys[number], Join(run.index), fee=0), stage.state)
+    flood = stage.sign(stage.keys[22], Join(run.index), fee=0)
+    assert refused(pool, stage, flood) is Reason.FULL
+    monkeypatch.setattr(pool_module, "PAID_MAX", 3)
+    pool.add(gift(stage, 1), stage.state)
+    assert refused(pool, stage, gift(stage, 2)) is Reason.FULL
+    monkeypatch.setattr(pool_module, "POOL_MAX", 3)
+    assert refused(pool, stage, gift(stage, 3)) is Reason.FULL
+    pool.remove(pool.transactions())
+    assert len(pool) == 0
+    pool.add(flood, stage.state)
+
+
+def test_a_body_is_valid_in_its_order_whatever_order_it_came_in() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    rich, poor = stage.keys[1], stage.keys[20]
+    stage.block(stage.sign(rich, Transfer(poor.peer, Amount(50))))
+    base = stage.state.account(rich.peer).nonce
+    for nonce in (3, 1, 2, 9):
+        pool.add(
+            stage.sign(rich, Stake(Amount(1)), nonce=base + nonce, fee=10 * nonce), stage.state
+        )
+    for nonce in (1, 2, 3):
+        spend = Transfer(rich.peer, Amount(20))
+        pool.add(stage.sign(poor, spend, nonce=nonce, fee=9), stage.state)
+    body = taken(pool, stage)
+    senders = [parse_transaction(data) for data in body]
+    assert [t.nonce - base for t in senders if t.sender == rich.peer] == [1, 2, 3, 9]
+    assert len([t for t in senders if t.sender == poor.peer]) == 1, "the second it cannot afford"
+
+
+def test_statements_come_first_then_the_sponsored_then_who_pays_most() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    run = stage.reach_round(stage.open_run(small_run_spec()), 1)
+    low, high = gift(stage, 1, fee=5), gift(stage, 2, fee=500)
+    free = stage.sign(stage.keys[20], Join(run.index), fee=0)
+    commits = stage.commit_all(run, 0)
+    for data in (low, high, free, *commits[::-1]):
+        pool.add(data, stage.state)
+    assert taken(pool, stage) == (*commits, free, high, low)
+
+
+def test_a_body_keeps_to_its_limits() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    for number in (1, 2, 3):
+        pool.add(gift(stage, number), stage.state)
+    size = len(pool.transactions()[0])
+    assert len(taken(pool, stage, limit_bytes=2 * size + 3)) == 2
+    assert taken(pool, stage, limit_bytes=10) == ()
+
+
+def test_a_commit_may_come_a_little_early_and_waits() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    run = stage.reach_round(stage.open_run(small_run_spec(round_blocks=10)), 0)
+    commit = stage.sign(stage.keys[0], stage.commit(run, 0, 0, 0))
+    assert refused(pool, stage, commit) is Reason.WRONG_ROUND
+    stage.empty_blocks(9 - EARLY_BLOCKS)
+    assert pool.add(commit, stage.state)
+    while not taken(pool, stage):
+        assert pool.prune(stage.state) == 0
+        stage.block()
+    assert stage.state.height + 1 == run.start_height + 10
+
+
+def test_an_expiry_counted_from_a_height_we_have_not_reached_is_no_fault() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    longest = stage.state.height + 1 + stage.genesis.epoch_blocks
+    assert pool.add(gift(stage, 1, expiry=longest + EARLY_BLOCKS), stage.state)
+    assert refused(pool, stage, gift(stage, 2, expiry=longest + EARLY_BLOCKS + 1)) is Reason.EXPIRED
+    assert taken(pool, stage) == ()
+    stage.empty_blocks(EARLY_BLOCKS)
+    assert len(taken(pool, stage)) == 1
+
+
+def test_what_became_impossible_is_pruned() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    pool.add(gift(stage, 1, expiry=3), stage.state)
+    late = gift(stage, 2, nonce=2)
+    pool.add(late, stage.state)
+    stage.block(gift(stage, 3))
+    assert pool.prune(stage.state) == 0
+    stage.empty_blocks(2)
+    assert pool.prune(stage.state) == 1
+    assert pool.transactions() == (late,)
+    stage.block(late)
+    assert pool.prune(stage.state) == 1
+    assert not pool.known
+
+
+def test_a_body_and_its_state_come_together() -> None:
+    stage, pool = InMemoryLedger(), Mempool()
+    pool.add(gift(stage, 1), stage.state)
+    beta = vrf.output(vrf.prove(stage.keys[0], b"alpha"))
+    body, after = pool.assemble(stage.state, leader=stage.keys[0].peer, beta=beta)
+    assert after.root == apply_block(stage.state, body, leader=stage.keys[0].peer, beta=beta).root
+
+
+def test_a_seat_has_one_reveal_on_its_way_beside_its_other_statements() -> None:
+    case = a_case()
+    case.throw()
+    case.seal(case.ask(case.able))
+    pool, state = Mempool(), case.ledger.state
+    reveal = case.ledger.sign(case.solver, case.said.reveal())
+    assert pool.add(reveal, state)
+    assert not pool.add(reveal, state)
+    with pytest.raises(InvalidStatement):
+        pool.add(case.ledger.sign(case.solver, case.said.reveal(salt=bytes(32))), state)
+    leader = case.ledger.keys[0].peer
+    assert pool.take(state, leader=leader, beta=bytes(64)) == (reveal,)
+    case.say(case.solver, case.said.reveal())
+    assert pool.prune(case.ledger.state) == 1

@@ -1,0 +1,395 @@
+"""A segment is checked blind, then openly, and silence at any point ends it without holding anybody up."""
+
+import contextlib
+import random
+
+import pytest
+
+from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.chain import header_alpha
+from swarm.ledger.mempool import Mempool
+from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import State, audit_supply, decode_state, encode_state
+from swarm.ledger.transactions import Body, Join
+from swarm.ledger.transition.checks import CHECKS_MAX
+from swarm.ledger.transition.runs import SETTLE_ROUNDS
+from swarm.ledger.transition.sampling import redraw_blocks
+from swarm.primitives import vrf
+from swarm.primitives.codec import replace
+from swarm.primitives.crypto import SecretKey
+from swarm.testing.ledger import STAKE, CheckedSegment, InMemoryLedger, rehearse_segment
+from swarm.types import RoundIndex, View
+from tests.ledger.checking import EXACT, SOLVER, Case, a_case
+
+ROUND = EXACT.round_blocks
+
+
+def work(case: Case, number: int) -> tuple[int, int, int, int, int]:
+    """verified, failed, silent, checked, missed."""
+    found = case.ledger.state.contribution(case.run.index, case.ledger.keys[number].peer)
+    return found.verified, found.failed, found.silent, found.checked, found.missed
+
+
+def phases(case: Case) -> list[CheckPhase]:
+    return [check.phase for check in case.record.checks]
+
+
+def test_the_honest_path_ends_verified_and_paid() -> None:
+    case = a_case(num_steps=25)
+    escrow = case.ledger.state.run(case.run.index).escrow
+    case.throw()
+    windows = case.ask(case.able)
+    assert (len(windows), case.phase) == (2, SegmentPhase.SAMPLED)
+    case.seal(windows)
+    assert case.is_now(SegmentPhase.SEALED)
+    before = case.balance(case.solver)
+    case.say(case.solver, case.said.reveal())
+    assert (case.phase, len(case.record.windows)) == (SegmentPhase.REVEALED, 3)
+    case.show(windows)
+    assert case.is_now(SegmentPhase.VERIFIED)
+    assert phases(case) == [CheckPhase.AGREED] * 2
+    assert (case.record.held, case.record.is_paid) == (0, True)
+    assert case.balance(case.solver) >= before + 5
+    assert case.ledger.state.run(case.run.index).escrow == escrow
+    assert (work(case, 1), work(case, 2)) == ((1, 0, 0, 0, 0), (0, 0, 0, 1, 0))
+    assert case.said.commit.tokens // 1000 == case.record.reward == 5
+
+
+def test_it_takes_little_more_than_a_round() -> None:
+    case = a_case()
+    height = case.record.height
+    windows = case.up_to_reveal()
+    case.show(windows)
+    assert case.ledger.state.height - height <= 2 * ROUND
+
+
+def test_the_solver_shows_nothing_before_the_blind_answers_are_in() -> None:
+    case = a_case()
+    reveal = case.said.reveal()
+    assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
+    case.throw()
+    assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
+    windows = case.ask(case.able)
+    assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
+    case.say(case.able[0], case.true.answer(case.able[0].peer, windows[case.able[0].peer])[0])
+    assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
+    case.seal({case.able[1].peer: windows[case.able[1].peer]})
+    case.say(case.solver, reveal)
+
+
+def test_no_blind_answer_is_taken_after_the_solver_was_told_to_show() -> None:
+    case = a_case()
+    case.throw()
+    (one, two), windows = case.able, case.ask(case.able)
+    case.say(one, case.true.answer(one.peer, windows[one.peer])[0])
+    late = case.true.answer(two.peer, windows[two.peer])[0]
+    case.wait(SegmentPhase.SEALED)
+    assert case.record.checks[1].phase is CheckPhase.MISSED
+    assert case.refused(two, late) is Reason.WRONG_PHASE
+    case.say(case.solver, case.said.reveal())
+    assert case.refused(two, late) is Reason.WRONG_PHASE
+    case.show({one.peer: windows[one.peer]})
+    assert case.is_now(SegmentPhase.VERIFIED)
+    assert work(case, 3) == (0, 0, 0, 0, 1)
+
+
+def test_an_answer_is_shown_as_it_was_given_blind_by_who_gave_it_and_once() -> None:
+    case = a_case(num_steps=25)
+    windows = case.up_to_reveal()
+    one, two = case.able
+    mine = case.true.answer(one.peer, windows[one.peer])[1]
+    other = (windows[one.peer] + 1) % 3
+    for wrong in (
+        replace(mine, salt=bytes(32)),
+        replace(mine, leaves=mine.leaves[1:]),
+        replace(mine, end_root=bytes(32)),
+        case.true.answer(one.peer, other)[1],
+    ):
+        assert case.refused(one, wrong) is Reason.BAD_PROOF
+    assert case.refused(two, mine) is Reason.BAD_PROOF, "a copy of another's answer"
+    assert case.refused(case.ledger.keys[0], mine) is Reason.WRONG_PEER
+    case.say(one, mine)
+    assert case.refused(one, mine) is Reason.DUPLICATE
+
+
+def test_one_request_each_and_no_more_than_four() -> None:
+    case = a_case(num_accounts=30)
+    case.throw()
+    case.throw()
+    drawn = [
+        (key, body)
+        for attempt in (0, 1)
+        for key in case.able
+        if (body := case.said.request(case.ledger.state, key, attempt)) is not None
+    ]
+    once = dict(reversed(drawn))
+    assert len(once) > CHECKS_MAX
+    data = [case.ledger.sign(key, body) for key, body in once.items()]
+    (first, body), *_ = once.items()
+    case.ledger.block(*data[:CHECKS_MAX])
+    assert len(case.record.checks) == CHECKS_MAX
+    assert case.refused(first, body) is Reason.DUPLICATE
+    with pytest.raises(InvalidStatement) as caught:
+        case.ledger.block(data[CHECKS_MAX])
+    assert caught.value.reason is Reason.FULL
+
+
+def test_requests_end_a_while_after_the_first() -> None:
+    case = a_case()
+    case.throw()
+    one, two = case.able
+    case.ask([one])
+    late = case.said.request(case.ledger.state, two)
+    assert late is not None
+    case.ledger.empty_blocks(redraw_blocks(EXACT) - 1)
+    assert case.refused(two, late) is Reason.WRONG_PHASE
+
+
+def test_a_request_in_the_block_of_the_dice_is_too_early() -> None:
+    case = a_case()
+    case.throw()
+    probe = case.said.request(case.ledger.state, case.able[0])
+    assert probe is not None
+    early = a_case()
+    assert early.refused(early.able[0], probe) is Reason.WRONG_PHASE
+    early.ledger.block()
+    assert early.refused(early.able[0], probe) is Reason.WRONG_PHASE
+
+
+def test_a_solver_that_shows_nothing_is_not_paid_and_has_a_strike() -> None:
+    case = a_case()
+    escrow, before = case.ledger.state.run(case.run.index).escrow, case.balance(case.solver)
+    stake = case.stake(case.solver)
+    case.throw()
+    case.seal(case.ask(case.able))
+    height = case.ledger.state.height
+    case.wait(SegmentPhase.SILENT)
+    assert case.ledger.state.height - height == ROUND
+    assert case.ledger.state.run(case.run.index).escrow == escrow + 5
+    assert (work(case, 1), work(case, 2)) == ((0, 0, 1, 0, 0), (0, 0, 0, 0, 0))
+    assert case.stake(case.solver) == stake, "silence is unpaid, not slashed"
+    assert case.balance(case.solver) - before < 5 + 20
+    assert case.refused(case.solver, case.said.reveal()) is Reason.WRONG_PHASE
+
+
+def test_a_solver_that_serves_nobody_is_silent_after_the_last_dice() -> None:
+    case = a_case()
+    for attempt in range(3):
+        case.throw()
+        assert len(case.ask(case.able, attempt)) == 2, "who was not served may ask again"
+    case.wait(SegmentPhase.SILENT)
+    assert (work(case, 1), work(case, 2)) == ((0, 0, 1, 0, 0), (0, 0, 0, 0, 3))
+    assert case.ledger.state.contribution(case.run.index, case.solver.peer).earned == 0
+
+
+def test_one_request_that_is_never_answered_does_not_pay_a_solver_that_hides() -> None:
+    case = a_case()
+    case.throw()
+    case.ask(case.able[:1])
+    case.wait(SegmentPhase.SILENT)
+    assert len(case.record.draws) == 3
+
+
+def test_another_verifier_saves_a_solver_from_one_that_only_asks() -> None:
+    case = a_case()
+    case.throw()
+    idle, busy = case.able
+    case.ask([idle])
+    case.throw()
+    windows = case.ask([busy], 1)
+    case.seal(windows)
+    case.say(case.solver, case.said.reveal())
+    case.show(windows)
+    assert case.is_now(SegmentPhase.VERIFIED)
+    assert phases(case) == [CheckPhase.MISSED, CheckPhase.AGREED]
+
+
+def test_verifiers_that_never_show_their_answers_leave_the_solver_paid() -> None:
+    case = a_case()
+    case.up_to_reveal()
+    height = case.ledger.state.height
+    case.wait(SegmentPhase.UNSAMPLED)
+    assert case.ledger.state.height - height == ROUND
+    assert case.record.is_paid
+    assert (work(case, 1), work(case, 2)) == ((0, 0, 0, 0, 0), (0, 0, 0, 0, 1))
+    late = case.true.answer(case.able[0].peer, 0)[1]
+    assert case.refused(case.able[0], late) is Reason.WRONG_PHASE
+
+
+def test_one_answer_is_enough() -> None:
+    case = a_case()
+    windows = case.up_to_reveal()
+    case.show({case.able[0].peer: windows[case.able[0].peer]})
+    assert case.is_now(SegmentPhase.REVEALED)
+    case.wait(SegmentPhase.VERIFIED)
+    assert phases(case) == [CheckPhase.AGREED, CheckPhase.MISSED]
+
+
+def test_an_unsampled_solver_may_show_its_leaves_and_only_it() -> None:
+    case = a_case()
+    case.wait(SegmentPhase.UNSAMPLED)
+    assert case.refused(case.able[0], case.said.reveal()) is Reason.BAD_SIGNATURE
+    case.say(case.solver, case.said.reveal())
+    assert (case.phase, len(case.record.windows)) == (SegmentPhase.UNSAMPLED, 1)
+    assert case.refused(case.solver, case.said.reveal()) is Reason.DUPLICATE
+
+
+def test_a_segment_is_checked_and_paid_after_its_run_is_settled() -> None:
+    spec = replace(EXACT, rounds=3, round_blocks=3)
+    case = a_case(spec)
+    case.ledger.reach_round(case.run, 3)
+    case.ledger.empty_blocks(4)
+    case.said = case.true = rehearse_segment(case.ledger, case.run, 2, 0, 1)
+    case.say(case.ledger.keys[SOLVER], case.said.commit)
+    assert case.is_now(SegmentPhase.POSTED)
+    case.ledger.reach_round(case.run, 3 + SETTLE_ROUNDS)
+    owner = case.ledger.keys[0]
+    if not case.record.draws:
+        case.throw()
+    windows = case.ask(case.able)
+    case.seal(windows)
+    before = case.balance(owner)
+    case.wait(SegmentPhase.SILENT)
+    assert case.balance(owner) >= before + 5, "what is not earned goes to the owner"
+    case.ledger.empty_blocks(spec.checks.challenge_window_blocks)
+    assert case.ledger.state.live_segments() == ()
+
+
+def test_the_live_segments_are_listed_until_their_window_has_passed() -> None:
+    case = a_case()
+    other = case.ledger.commit(case.run, 1, 1, 0)
+    case.say(case.ledger.keys[0], other)
+    found = case.ledger.state.live_segments()
+    assert [(record.stage, record.seat) for record in found] == [(0, 1), (1, 0)]
+    case.ledger.empty_blocks(EXACT.checks.challenge_window_blocks + 1)
+    assert case.ledger.state.live_segments() == ()
+    assert case.ledger.state.segment(case.run.index, RoundIndex(1), other.stage, 0) is None
+    assert audit_supply(case.ledger.state) == case.ledger.state.supply
+
+
+@pytest.mark.parametrize("blocks", [0, 3, 6, 9, 12, 20])
+def test_a_snapshot_taken_while_segments_are_checked_goes_on_alike(blocks: int) -> None:
+    case = a_case()
+    case.throw()
+    case.seal(case.ask(case.able)) if blocks > 3 else None
+    case.say(case.solver, case.said.reveal()) if blocks > 6 else None
+    case.ledger.empty_blocks(blocks)
+    state = case.ledger.state
+    again = decode_state(encode_state(state))
+    assert again.root == state.root
+    assert again.live_segments() == state.live_segments()
+    assert encode_state(again) == encode_state(state)
+
+
+def test_nobody_speaks_about_a_segment_that_is_not_there() -> None:
+    case = a_case()
+    ghost = replace(case.said.vote(0, is_guilty=True), seat=9)
+    assert case.refused(case.able[0], ghost) is Reason.UNKNOWN_SEGMENT
+    with pytest.raises(InvalidStatement) as caught:
+        case.say(case.solver, replace(case.said.reveal(), round=9))
+    assert caught.value.reason is Reason.UNKNOWN_SEGMENT
+
+
+JUDGED = {*SegmentPhase} - {*list(SegmentPhase)[:5]}
+
+
+class Crowd:
+    """Everybody says what may be said next, or what may not, or nothing; the keys in ``liars`` lie."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.ledger = InMemoryLedger(8, 4)
+        self.run = self.ledger.open_run(replace(EXACT, round_blocks=12, rounds=200))
+        joins = [self.ledger.sign(self.ledger.keys[i], Join(self.run.index)) for i in (4, 5, 6)]
+        self.ledger.block(*joins)
+        self.liars = {self.ledger.keys[i].peer for i in (5, 6, 7)}
+        self.true: dict[tuple[int, ...], CheckedSegment] = {}
+        self.said: dict[tuple[int, ...], CheckedSegment] = {}
+
+    def turn(self) -> None:
+        """One block of what somebody could think of, as far as it is valid."""
+        pool, state = Mempool(), self.ledger.state
+        live = [
+            r for r in state.live_segments() if r.phase not in JUDGED or self.dice.random() < 0.02
+        ]
+        said = [
+            (key, self.idea(key, self.dice.choice(live[:2])))
+            for key in self.ledger.keys[:8]
+            if live
+        ]
+        for hidden in live[:3]:
+            shown = self.said[hidden.round, hidden.stage, hidden.seat].reveal()
+            said.append((self.ledger.key_of(hidden.peer), shown))
+        for key, body in [*said, *self.commits()]:
+            if body is not None and self.dice.random() < 0.9:
+                with contextlib.suppress(InvalidStatement):
+                    pool.add(self.ledger.sign(key, body), state)
+        leader = self.ledger.keys[state.height % 4].peer
+        self.ledger.block(*pool.take(state, leader=leader, beta=self.beta(leader)))
+        assert audit_supply(self.ledger.state) == self.ledger.state.supply
+
+    def beta(self, leader: bytes) -> bytes:
+        alpha = header_alpha(self.ledger.state, View(self.ledger.state.height + 1))
+        return vrf.output(vrf.prove(self.ledger.key_of(leader), alpha))
+
+    def commits(self) -> list[tuple[SecretKey, Body]]:
+        run, found = self.ledger.state.run(self.run.index), list[tuple[SecretKey, Body]]()
+        seats = [(i.round, s) for i in run.rounds[-2:-1] for roster in i.seats for s in roster]
+        for round_, seat in seats:
+            place = (round_, seat.stage, seat.index)
+            if place not in self.true:
+                true = rehearse_segment(self.ledger, run, *place)
+                lies = seat.peer in self.liars and self.dice.random() < 0.8
+                self.true[place], self.said[place] = true, true.with_lie(0) if lies else true
+            found.append((self.ledger.key_of(seat.peer), self.said[place].commit))
+        return found
+
+    def idea(self, key: SecretKey, record: SegmentRecord) -> Body | None:
+        place = (record.round, record.stage, record.seat)
+        true, said, state = self.true[place], self.said[place], self.ledger.state
+        false = self.dice.choice([said, true.with_lie(0)])
+        view = false if key.peer in self.liars else true
+        blind, shown = view.answer(key.peer, 0)
+        ideas: list[Body] = [blind, shown, *[shown if record.windows else blind] * 3]
+        with contextlib.suppress(InvalidStatement, IndexError):
+            body = true.request(state, key, self.dice.randrange(len(record.draws) + 1))
+            ideas += [body] * 9 if body is not None else []
+        if record.phase is SegmentPhase.DISPUTED and key.peer not in self.liars:
+            return said.vote(0, is_guilty=said.leaves != true.leaves)
+        if key.peer in self.liars and self.dice.random() < 0.3:
+            ideas.append(view.report(0))
+        return self.dice.choice(ideas)
+
+
+def count_open(state: State) -> int:
+    return sum(record.phase not in JUDGED for record in state.live_segments())
+
+
+def test_whatever_is_said_money_is_conserved_and_honest_stakes_are_whole() -> None:
+    """Whom the dice of a crowd convict is theirs to say: of all crowds together, some stand and some fall."""
+    verified, failed = 0, 0
+    for seed in range(4):
+        stood, fell = play_crowd(seed)
+        verified, failed = verified + stood, failed + fell
+    assert min(verified, failed) > 0
+
+
+def play_crowd(seed: int) -> tuple[int, int]:
+    """(segments that stood, segments proven false) after a crowd has said what it likes."""
+    crowd = Crowd(seed)
+    for _ in range(70):
+        crowd.turn()
+    state = crowd.ledger.state
+    for key in crowd.ledger.keys[:8]:
+        assert state.account(key.peer).stake == STAKE or key.peer in crowd.liars
+    assert decode_state(encode_state(state)).root == state.root
+    crowd.ledger.empty_blocks(EXACT.checks.challenge_window_blocks + 40)
+    state = crowd.ledger.state
+    assert audit_supply(state) == state.supply
+    assert all(record.phase is SegmentPhase.UNSAMPLED for record in state.live_segments())
+    found = [state.contribution(crowd.run.index, key.peer) for key in crowd.ledger.keys[:8]]
+    told = state.verdicts(crowd.run.index)
+    judged = told.verified + told.cleared + told.unsampled + told.silent + told.guilty
+    assert judged + count_open(state) == state.run(crowd.run.index).num_segments
+    assert (told.guilty, len(told.convictions)) == (sum(w.failed for w in found),) * 2
+    return sum(w.verified for w in found), told.guilty

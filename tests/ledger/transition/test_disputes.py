@@ -1,0 +1,340 @@
+"""A lie costs stake, pay and seat; a false accusation costs who made it; silence and doubt cost nobody."""
+
+import pytest
+
+from swarm.errors import Reason
+from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
+from swarm.ledger.state.state import Reader, audit_supply
+from swarm.ledger.transactions import Join, Stake, Unstake
+from swarm.ledger.transition.apply import apply_block
+from swarm.ledger.transition.disputes import Verdict, report_bond, settle_dispute
+from swarm.primitives.codec import replace
+from swarm.primitives.crypto import SecretKey
+from swarm.testing.ledger import BALANCE, STAKE, rehearse_segment
+from swarm.types import Amount, RoundIndex
+from tests.ledger.checking import EXACT, Case, a_case
+
+NATIVE = replace(EXACT, numerics="native")
+
+
+def disputed(case: Case) -> dict[bytes, int]:
+    """Up to the first answer that differs, and all others shown."""
+    windows = case.up_to_reveal()
+    case.show(windows)
+    assert case.is_now(SegmentPhase.DISPUTED)
+    return windows
+
+
+def judges(case: Case) -> list[SecretKey]:
+    return [case.ledger.keys[number] for number in (0, 2, 3)]
+
+
+def test_a_lie_is_slashed_shared_burned_and_evicted() -> None:
+    case = a_case(lie=0)
+    disputed(case)
+    accuser, escrow = case.record.accusations[0].peer, case.ledger.state.run(case.run.index).escrow
+    assert accuser == case.able[0].peer, "the first that answered blind"
+    first, last = judges(case)[:2]
+    case.vote([first], is_guilty=True)
+    before = {key.peer: case.ledger.state.account(key.peer) for key in case.ledger.keys[:4]}
+    supply, burned = case.ledger.state.supply, case.ledger.state.globals.burned
+    case.vote([last], is_guilty=True)
+    state = case.ledger.state
+    assert case.is_now(SegmentPhase.GUILTY)
+    solver = state.account(case.solver.peer)
+    assert (solver.stake, solver.unbonding) == (0, ())
+    assert state.run(case.run.index).escrow == escrow + 5
+    assert state.globals.burned - burned == supply - state.supply == STAKE // 2
+    assert audit_supply(state) == state.supply
+    gains = {
+        k.peer: state.account(k.peer).balance - before[k.peer].balance for k in case.ledger.keys[:4]
+    }
+    share = {accuser: STAKE * 40 // 100}
+    for judge in (first, last):
+        share[judge.peer] = share.get(judge.peer, 0) + STAKE // 20
+    for peer, gain in gains.items():
+        assert abs(gain - share.get(peer, 0)) < 10, "but for one fee"
+    assert all(
+        seat.peer != case.solver.peer
+        for roster in state.run(case.run.index).seats
+        for seat in roster
+    )
+    assert state.contribution(case.run.index, case.solver.peer).failed == 1
+
+
+def test_who_is_guilty_may_not_come_back_or_commit_what_it_had_begun() -> None:
+    case = a_case(lie=0)
+    disputed(case)
+    case.vote(judges(case)[:2], is_guilty=True)
+    run = case.ledger.state.run(case.run.index)
+    kept = [info.round for info in run.rounds][-2]
+    assert case.refused(case.solver, Join(case.run.index)) is Reason.BARRED
+    later = case.ledger.commit(run, kept, 0, 1)
+    assert case.refused(case.solver, later) is Reason.BARRED
+    case.ledger.reach_round(run, 8)
+    assert [seat.peer for seat in case.ledger.state.run(run.index).seats[0]] == [run.owner]
+
+
+def accused(case: Case) -> tuple[SecretKey, SecretKey]:
+    """An honest segment, of which the first verifier says something else; liar and honest verifier."""
+    case.throw()
+    liar, honest = case.able
+    windows = case.ask(case.able)
+    false = case.true.with_lie(windows[liar.peer])
+    case.say(liar, false.answer(liar.peer, windows[liar.peer])[0])
+    case.seal({honest.peer: windows[honest.peer]})
+    case.say(case.solver, case.said.reveal())
+    case.say(liar, false.answer(liar.peer, windows[liar.peer])[1])
+    assert case.is_now(SegmentPhase.DISPUTED)
+    case.show({honest.peer: windows[honest.peer]})
+    return liar, honest
+
+
+def test_a_false_accuser_pays_a_tenth_of_its_stake_to_the_solver() -> None:
+    case = a_case()
+    liar, honest = accused(case)
+    case.vote([case.ledger.keys[0]], is_guilty=False)
+    before = case.balance(case.solver)
+    case.vote([honest], is_guilty=False)
+    assert case.is_now(SegmentPhase.CLEARED)
+    assert (case.stake(liar), case.stake(honest)) == (STAKE * 9 // 10, STAKE)
+    assert 0 <= case.balance(case.solver) - before - (STAKE // 10 + 5) < 10, "and the reward"
+    assert case.stake(case.solver) == STAKE
+    assert case.ledger.state.globals.burned == 0
+    assert case.ledger.state.contribution(case.run.index, case.solver.peer).verified == 1
+    seated = [seat.peer for seat in case.ledger.state.run(case.run.index).seats[0]]
+    assert case.solver.peer in seated
+
+
+def test_without_a_majority_in_time_nobody_loses_anything() -> None:
+    for num_votes in (0, 1):
+        case = a_case(lie=0)
+        disputed(case)
+        case.vote(judges(case)[:num_votes], is_guilty=True)
+        opened = case.record.dispute
+        assert opened is not None
+        case.wait(SegmentPhase.CLEARED)
+        assert case.ledger.state.height == opened.deadline
+        assert [case.stake(key) for key in case.ledger.keys[:4]] == [STAKE] * 4
+        assert case.record.is_paid
+        assert case.refused(case.able[0], case.said.vote(0, is_guilty=True)) is Reason.WRONG_PHASE
+
+
+def test_votes_count_by_power_once_and_not_for_oneself() -> None:
+    case = a_case(lie=0, num_accounts=5)
+    windows = case.up_to_reveal(3)
+    case.show(windows)
+    guilty = case.said.vote(0, is_guilty=True)
+    assert case.refused(case.solver, guilty) is Reason.WRONG_PEER
+    assert case.refused(case.ledger.keys[4], guilty) is Reason.WRONG_PEER, "no validator"
+    assert case.refused(case.ledger.keys[0], replace(guilty, window=1)) is Reason.WRONG_PHASE
+    case.say(case.ledger.keys[0], guilty)
+    assert case.refused(case.ledger.keys[0], guilty) is Reason.DUPLICATE
+    assert settle_dispute(case.ledger.state, case.record) is Verdict.OPEN
+    case.vote([case.ledger.keys[2]], is_guilty=False)
+    assert case.is_now(SegmentPhase.DISPUTED), "one against one of three"
+    case.vote([case.ledger.keys[3]], is_guilty=True)
+    assert case.is_now(SegmentPhase.GUILTY)
+
+
+def test_a_verifier_that_agreed_with_a_lie_burns_a_tenth_of_its_stake() -> None:
+    case = a_case(lie=0)
+    case.throw()
+    friend, honest = case.able
+    windows = case.ask(case.able)
+    case.say(friend, case.said.answer(friend.peer, 0)[0])
+    case.seal({honest.peer: windows[honest.peer]})
+    case.say(case.solver, case.said.reveal())
+    case.show({friend.peer: 0}, like=case.said)
+    case.show({honest.peer: 0})
+    assert [check.phase for check in case.record.checks] == [CheckPhase.AGREED, CheckPhase.DIFFERED]
+    case.vote([case.ledger.keys[0], honest], is_guilty=True)
+    assert case.is_now(SegmentPhase.GUILTY)
+    assert case.stake(friend) == STAKE * 9 // 10
+    assert case.ledger.state.globals.burned == STAKE // 2 + STAKE // 10
+
+
+def test_a_stake_on_its_way_back_is_slashed_too() -> None:
+    case = a_case(lie=0)
+    case.say(case.solver, Unstake(Amount(300)))
+    case.say(case.solver, Unstake(Amount(200)))
+    disputed(case)
+    case.vote(judges(case)[:2], is_guilty=True)
+    account = case.ledger.state.account(case.solver.peer)
+    assert (account.stake, account.unbonding) == (0, ())
+    assert case.ledger.state.globals.burned == STAKE // 2
+
+
+def unchecked_lie(window: int = 0, num_steps: int = 10) -> tuple[Case, SecretKey]:
+    """A lie that friends of the solver have approved, and an honest peer that was not drawn."""
+    case = a_case(lie=window, num_steps=num_steps, num_accounts=5)
+    case.throw()
+    windows: dict[bytes, int] = {}
+    while not windows:
+        windows = case.ask(case.able, len(case.record.draws) - 1)
+        case.throw() if not windows else None
+    case.seal(windows, like=case.said)
+    case.say(case.solver, case.said.reveal())
+    case.show(windows, like=case.said)
+    assert case.is_now(SegmentPhase.VERIFIED)
+    return case, next(key for key in [*case.able, case.ledger.keys[0]] if key.peer not in windows)
+
+
+def test_a_whistleblower_brings_down_a_lie_that_was_verified_and_paid() -> None:
+    case, whistle = unchecked_lie()
+    approvers = [check.peer for check in case.record.checks]
+    escrow, before = case.ledger.state.run(case.run.index).escrow, case.balance(whistle)
+    case.say(whistle, case.true.report(0))
+    bond = report_bond(case.ledger.state.params, case.record)
+    assert bond == 20, "ten fees: more than the reward"
+    assert case.is_now(SegmentPhase.DISPUTED)
+    assert case.balance(whistle) <= before - bond + 10
+    voters = [key for key in judges(case) if key.peer != whistle.peer][:2]
+    case.vote(voters, is_guilty=True)
+    assert case.is_now(SegmentPhase.GUILTY)
+    assert abs(case.balance(whistle) - before - STAKE * 40 // 100) < 10
+    assert case.ledger.state.run(case.run.index).escrow == escrow + 5, "paid, and taken back"
+    for peer in approvers:
+        assert case.ledger.state.account(peer).stake == STAKE * 9 // 10
+
+
+def test_a_false_report_costs_its_bond() -> None:
+    case = a_case(num_accounts=5)
+    windows = case.up_to_reveal(3)
+    case.show(windows)
+    assert case.is_now(SegmentPhase.VERIFIED)
+    reporter = case.ledger.keys[0]
+    case.say(reporter, case.true.with_lie(0).report(0))
+    before = case.balance(case.solver)
+    case.vote([case.ledger.keys[2], case.ledger.keys[3]], is_guilty=False)
+    assert case.is_now(SegmentPhase.CLEARED)
+    assert 20 <= case.balance(case.solver) - before < 30
+    assert case.stake(reporter) == STAKE
+    assert case.refused(reporter, case.true.with_lie(0).report(0)) is Reason.DUPLICATE, "judged"
+    assert case.ledger.state.contribution(case.run.index, case.solver.peer).verified == 1
+
+
+def test_a_report_needs_a_stake_a_difference_a_reveal_and_an_open_window() -> None:
+    case = a_case(lie=0, num_accounts=5)
+    reporter, report = case.ledger.keys[0], case.true.report(0)
+    assert case.refused(reporter, report) is Reason.WRONG_PHASE
+    case.wait(SegmentPhase.UNSAMPLED)
+    case.say(case.solver, case.said.reveal())
+    assert case.refused(reporter, case.said.report(0)) is Reason.BAD_FIELD, "it agrees"
+    assert case.refused(case.solver, report) is Reason.STAKE
+    assert case.refused(reporter, replace(report, window=1)) is Reason.BAD_FIELD
+    key = case.ledger.keys[4]
+    case.say(key, Unstake(Amount(case.stake(key))))
+    assert case.refused(key, report) is Reason.STAKE
+    case.say(key, Stake(Amount(1)))
+    end = case.record.height + EXACT.checks.challenge_window_blocks
+    case.ledger.empty_blocks(end - case.ledger.state.height - 1)
+    twin = a_twin(case)
+    case.say(key, report)
+    assert case.is_now(SegmentPhase.DISPUTED)
+    twin.ledger.block()
+    assert twin.refused(key, report) is Reason.UNKNOWN_SEGMENT, "forgotten"
+    case.vote(judges(case)[:2], is_guilty=True)
+    assert case.is_now(SegmentPhase.GUILTY), "settled after the window"
+    case.ledger.block()
+    assert case.ledger.state.live_segments() == ()
+
+
+def a_twin(case: Case) -> Case:
+    twin = Case(type(case.ledger)(5, 4), case.run, case.true, case.said)
+    twin.ledger.head, twin.ledger.links = case.ledger.head, list(case.ledger.links)
+    return twin
+
+
+def test_the_first_blind_answer_is_rewarded_before_the_fastest_report() -> None:
+    case = a_case(lie=0)
+    windows = case.up_to_reveal()
+    case.say(case.ledger.keys[0], case.true.report(0))
+    assert case.is_now(SegmentPhase.DISPUTED)
+    assert case.refused(case.able[0], case.true.report(0)) is Reason.DUPLICATE
+    case.vote([case.ledger.keys[0]], is_guilty=True)
+    case.vote([case.able[0]], is_guilty=True)
+    assert case.is_now(SegmentPhase.DISPUTED), "answers may still come"
+    case.show(windows)
+    assert case.is_now(SegmentPhase.GUILTY)
+    assert case.balance(case.able[0]) > BALANCE + STAKE // 4
+    assert case.balance(case.ledger.keys[0]) < BALANCE, "its bond is back, no more"
+
+
+def test_one_window_after_the_other_is_judged() -> None:
+    case, whistle = unchecked_lie(window=1, num_steps=20)
+    other = next(k for k in judges(case) if k.peer != whistle.peer)
+    case.say(other, case.said.with_lie(0).report(0))
+    case.say(whistle, case.true.report(1))
+    assert case.record.dispute is not None
+    assert case.record.dispute.window == 0
+    before = case.balance(whistle)
+    voters = judges(case)[:2]
+    case.vote(voters, is_guilty=False)
+    assert case.is_now(SegmentPhase.DISPUTED)
+    assert case.record.judged == (0,)
+    assert case.record.dispute.window == 1
+    case.vote(voters, is_guilty=True)
+    assert case.is_now(SegmentPhase.GUILTY)
+    assert case.balance(whistle) > before + STAKE // 4
+
+
+def test_native_runs_void_and_evict_but_never_slash() -> None:
+    case = a_case(NATIVE, lie=0)
+    disputed(case)
+    case.vote(judges(case)[:2], is_guilty=True)
+    assert case.is_now(SegmentPhase.GUILTY)
+    assert [case.stake(key) for key in case.ledger.keys[:4]] == [STAKE] * 4
+    assert (case.record.held, case.record.is_paid) == (0, False)
+    assert case.ledger.state.contribution(case.run.index, case.solver.peer).is_barred
+    cleared = a_case(NATIVE)
+    accused(cleared)
+    cleared.vote(judges(cleared)[:2], is_guilty=False)
+    assert cleared.is_now(SegmentPhase.CLEARED)
+    assert [cleared.stake(key) for key in cleared.ledger.keys[:4]] == [STAKE] * 4
+    assert cleared.ledger.state.globals.burned == 0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "phase"),
+    [(Verdict.GUILTY, SegmentPhase.GUILTY), (Verdict.FALSE, SegmentPhase.CLEARED)],
+)
+def test_another_arbiter_may_judge_without_votes(verdict: Verdict, phase: SegmentPhase) -> None:
+    def arbiter(reader: Reader, record: SegmentRecord) -> Verdict:
+        assert record.dispute is not None
+        return verdict
+
+    case = a_case(lie=0)
+    windows = case.up_to_reveal()
+    answers = [
+        case.ledger.sign(
+            case.ledger.key_of(peer), case.true.answer(case.ledger.key_of(peer).peer, w)[1]
+        )
+        for peer, w in windows.items()
+    ]
+    leader = case.ledger.keys[0].peer
+    after = apply_block(case.ledger.state, answers, leader=leader, beta=bytes(64), arbiter=arbiter)
+    found = after.segment(case.run.index, RoundIndex(1), case.said.commit.stage, 1)
+    assert found is not None
+    assert found.phase is phase
+    assert audit_supply(after) == after.supply
+
+
+def test_an_owner_that_lies_loses_stake_and_seat_and_fills_its_stages_again() -> None:
+    case = a_case()
+    owner = case.ledger.keys[0]
+    case.true = rehearse_segment(case.ledger, case.run, 1, 1, 0)
+    case.said = case.true.with_lie(0)
+    case.say(owner, case.said.commit)
+    case.throw()
+    windows = case.ask(case.able)
+    case.seal(windows)
+    case.say(owner, case.said.reveal())
+    case.show(windows)
+    case.vote(case.ledger.keys[1:3], is_guilty=True)
+    assert case.is_now(SegmentPhase.GUILTY)
+    run = case.ledger.state.run(case.run.index)
+    assert run.seats[1] == ()
+    assert case.stake(owner) == 0
+    after = case.ledger.reach_round(run, 6)
+    assert [seat.peer for seat in after.seats[1]] == [owner.peer]

@@ -1,0 +1,147 @@
+"""Every unit taken goes to somebody or is burned, down to the last one."""
+
+import pytest
+
+from swarm.ledger.state.draft import Draft
+from swarm.ledger.state.records import Accusation, SegmentRecord
+from swarm.ledger.state.state import audit_supply
+from swarm.ledger.transition.accounts import (
+    count,
+    evict,
+    is_exact,
+    pay,
+    punish_accuser,
+    punish_approver,
+    punish_solver,
+    return_bonds,
+    void,
+)
+from swarm.ledger.transition.apply import begin_block
+from swarm.primitives.codec import replace
+from swarm.testing.ledger import STAKE
+from swarm.types import NO_DIGEST, Amount, Height, RoundIndex, RunIndex, StageIndex
+from tests.ledger.checking import Case, a_case
+
+
+def a_draft() -> tuple[Case, Draft]:
+    case = a_case()
+    return case, begin_block(case.ledger.state, leader=case.ledger.keys[0].peer, beta=bytes(64))
+
+
+def finished(draft: Draft) -> None:
+    after = draft.finish()
+    assert audit_supply(after) == after.supply
+
+
+def test_a_segment_is_paid_once() -> None:
+    case, draft = a_draft()
+    paid = pay(draft, case.record)
+    assert (paid.held, paid.is_paid) == (0, True)
+    assert pay(draft, paid) is paid
+    draft.put_segment(paid)
+    assert draft.account(case.solver.peer).balance == case.balance(case.solver) + 5
+    finished(draft)
+
+
+@pytest.mark.parametrize("was_paid", [False, True])
+def test_what_is_voided_returns_to_the_escrow(was_paid: bool) -> None:
+    case, draft = a_draft()
+    record = pay(draft, case.record) if was_paid else case.record
+    record = void(draft, record)
+    draft.put_segment(record)
+    assert draft.run(record.run).escrow == case.ledger.state.run(record.run).escrow + 5
+    assert draft.account(case.solver.peer).balance == case.balance(case.solver)
+    assert draft.contribution(record.run, case.solver.peer).earned == 0
+    finished(draft)
+
+
+def test_who_has_spent_its_pay_gives_back_what_is_there() -> None:
+    case, draft = a_draft()
+    record = pay(draft, case.record)
+    draft.put_segment(record)
+    balance = draft.account(case.solver.peer).balance
+    draft.debit(case.solver.peer, balance - 2)
+    draft.credit(case.ledger.keys[0].peer, balance - 2)
+    draft.put_segment(void(draft, record))
+    assert draft.account(case.solver.peer).balance == 0
+    assert draft.run(record.run).escrow == case.ledger.state.run(record.run).escrow + 2
+    finished(draft)
+
+
+@pytest.mark.parametrize("stake", [0, 1, 7, 99, 1_000])
+def test_a_whole_stake_is_shared_and_burned_without_remainder(stake: int) -> None:
+    case, draft = a_draft()
+    account = draft.account(case.solver.peer)
+    lost = account.stake - stake
+    draft.put_account(case.solver.peer, replace(account, stake=Amount(stake)))
+    draft.credit(case.ledger.keys[0].peer, lost)
+    judges = [key.peer for key in case.ledger.keys[5:8]]
+    accuser = case.ledger.keys[9].peer
+    punish_solver(draft, case.record, accuser, judges)
+    to_accuser, to_judge = stake * 40 // 100, stake * 10 // 100 // 3
+    assert draft.account(accuser).balance == to_accuser
+    assert [draft.account(judge).balance for judge in judges] == [to_judge] * 3
+    assert draft.globals.burned == stake - to_accuser - 3 * to_judge
+    assert draft.account(case.solver.peer).stake == 0
+    finished(draft)
+
+
+def test_without_judges_their_share_is_burned() -> None:
+    case, draft = a_draft()
+    punish_solver(draft, case.record, case.ledger.keys[9].peer, [])
+    assert draft.globals.burned == STAKE * 60 // 100
+    finished(draft)
+
+
+def test_an_approver_burns_and_an_accuser_pays() -> None:
+    case, draft = a_draft()
+    friend, liar = case.able
+    punish_approver(draft, friend.peer)
+    assert draft.globals.burned == STAKE // 10
+    false = Accusation(liar.peer, 0, NO_DIGEST, Height(1), is_report=False, bond=Amount(0))
+    before = draft.account(case.solver.peer).balance
+    punish_accuser(draft, case.record, false)
+    assert draft.account(case.solver.peer).balance == before + STAKE // 10
+    finished(draft)
+
+
+def test_every_bond_goes_back_to_who_put_it_up() -> None:
+    case, draft = a_draft()
+    reporters = [key.peer for key in case.ledger.keys[2:4]]
+    accusations = list[Accusation]()
+    for peer, bond in zip(reporters, (20, 30), strict=True):
+        draft.debit(peer, bond)
+        height, amount = Height(1), Amount(bond)
+        accusations.append(Accusation(peer, 0, NO_DIGEST, height, is_report=True, bond=amount))
+    accused = replace(case.record, accusations=tuple(accusations))
+    draft.put_segment(accused)
+    draft.put_segment(return_bonds(draft, accused))
+    assert draft.segment(*place_of(accused)) == case.record
+    for peer in reporters:
+        assert draft.account(peer) == case.ledger.state.account(peer)
+    finished(draft)
+
+
+def place_of(record: SegmentRecord) -> tuple[RunIndex, RoundIndex, StageIndex, int]:
+    return record.run, record.round, record.stage, record.seat
+
+
+def test_counts_go_up_one_by_one() -> None:
+    case, draft = a_draft()
+    for what in ("verified", "failed", "silent", "checked", "missed", "missed"):
+        count(draft, case.record, case.solver.peer, what)
+    work = draft.contribution(case.run.index, case.solver.peer)
+    counted = (work.verified, work.failed, work.silent, work.checked, work.missed)
+    assert counted == (1, 1, 1, 1, 2)
+
+
+def test_an_evicted_peer_is_barred_and_an_owner_is_not() -> None:
+    case, draft = a_draft()
+    assert is_exact(draft, case.record)
+    evict(draft, case.record)
+    assert draft.contribution(case.run.index, case.solver.peer).is_barred
+    owner = case.run.owner
+    evict(draft, replace(case.record, peer=owner, seat=0))
+    assert not draft.contribution(case.run.index, owner).is_barred
+    assert draft.run(case.run.index).seats[0] == ()
+    assert len(draft.run(case.run.index).seats[1]) == 1

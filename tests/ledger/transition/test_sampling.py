@@ -1,0 +1,160 @@
+"""Only the drawn can check, the dice are fair, and who is close to the solver is not drawn."""
+
+import pytest
+
+from swarm.config.spec import NANO, CheckSpec
+from swarm.errors import BadSignature, InvalidStatement, Reason
+from swarm.ledger.state.records import Draw, SegmentPhase
+from swarm.ledger.transactions import DataRequest, Stake, Unstake
+from swarm.ledger.transition.runs import round_info
+from swarm.ledger.transition.sampling import (
+    check_eligible,
+    drawn_window,
+    is_drawn,
+    num_windows,
+    partners_of,
+    prove_draw,
+    redraw_blocks,
+)
+from swarm.primitives.codec import replace
+from swarm.testing.ledger import rehearsal_key, small_run_spec
+from swarm.types import Amount, Digest, Height
+from tests.ledger.checking import EXACT, a_case
+
+
+def test_windows_and_redraws_are_counted_in_whole_steps_and_blocks() -> None:
+    assert [num_windows(steps, 10) for steps in (1, 10, 11, 50)] == [1, 1, 2, 5]
+    assert [redraw_blocks(small_run_spec(round_blocks=n)) for n in (3, 6, 150)] == [3, 3, 75]
+
+
+def test_on_average_twice_the_probability_is_drawn_and_every_window_alike() -> None:
+    case = a_case(num_steps=40)
+    chain, peers, throws, drawn = case.ledger.state.chain, 10, 20, list[int]()
+    spec = replace(EXACT, checks=CheckSpec(NANO // 2, 10, 120))
+    for throw in range(throws):
+        draw = Draw(Height(9), Digest(bytes([throw]) * 32), peers)
+        for key in (rehearsal_key(100 + i) for i in range(peers)):
+            proof = prove_draw(key, chain, draw, case.record)
+            window = drawn_window(chain, draw, case.record, spec, key.peer, proof)
+            drawn += [] if window is None else [window]
+    assert 11 <= len(drawn) <= 31, "20 expected"
+    assert sorted(set(drawn)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("probability", "eligible", "wanted"), [(0, 1, False), (NANO, 2, True)])
+def test_certain_dice_are_certain(probability: int, eligible: int, wanted: bool) -> None:
+    case = a_case()
+    chain, key = case.ledger.state.chain, case.ledger.keys[3]
+    spec = replace(EXACT, checks=CheckSpec(probability, 10, 120))
+    draw = Draw(Height(9), Digest(bytes(32)), eligible)
+    proof = prove_draw(key, chain, draw, case.record)
+    assert is_drawn(chain, draw, case.record, spec, key.peer, proof) is wanted
+
+
+def test_a_proof_is_worth_nothing_for_another_peer_throw_or_segment() -> None:
+    case = a_case()
+    case.throw()
+    chain, key, record = case.ledger.state.chain, case.ledger.keys[2], case.record
+    draw = record.draws[0]
+    proof = prove_draw(key, chain, draw, record)
+    drawn_window(chain, draw, record, EXACT, key.peer, proof)
+    other = replace(record, end_root=record.start_root)
+    for wrong in (
+        (draw, record, case.ledger.keys[3].peer),
+        (replace(draw, beacon=Digest(bytes(32))), record, key.peer),
+        (draw, other, key.peer),
+        (draw, replace(record, round=9), key.peer),
+    ):
+        with pytest.raises(BadSignature):
+            drawn_window(chain, wrong[0], wrong[1], EXACT, wrong[2], proof)
+
+
+def test_the_dice_are_of_the_block_after_the_delay_and_count_who_is_able() -> None:
+    case = a_case(num_accounts=12)
+    committed = case.record.height
+    case.throw()
+    state = case.ledger.state
+    assert state.height == committed + state.params.beacon_delay
+    assert case.record.draws == (Draw(state.height, state.beacon, len(case.able)),)
+    assert len(case.able) == 10, "neither the solver nor its one partner"
+
+
+def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
+    case = a_case(num_accounts=17, num_steps=40)
+    case.throw()
+    state, took = case.ledger.state, 0
+    for key in case.able:
+        body = case.said.request(state, key)
+        if body is not None:
+            wrong = replace(body, window=(body.window + 1) % 4)
+            assert case.refused(key, wrong) is Reason.BAD_FIELD
+            assert case.refused(key, replace(body, proof=bytes(80))) is Reason.BAD_PROOF
+            took += 1
+            continue
+        proof = prove_draw(key, state.chain, case.record.draws[0], case.record)
+        c = case.said.commit
+        undrawn = DataRequest(c.run, c.round, c.stage, c.seat, 0, 0, proof)
+        assert case.refused(key, undrawn) is Reason.WRONG_PEER
+    assert 0 < took < len(case.able)
+
+
+def test_the_solver_its_partners_and_those_without_stake_are_out() -> None:
+    case = a_case()
+    case.throw()
+    record, state = case.record, case.ledger.state
+    assert record.partners == (case.ledger.keys[0].peer,)
+    for number, reason in ((0, Reason.WRONG_PEER), (1, Reason.WRONG_PEER), (20, Reason.STAKE)):
+        with pytest.raises(InvalidStatement) as caught:
+            check_eligible(state, record, case.ledger.keys[number].peer)
+        assert caught.value.reason is reason
+
+
+def test_a_stake_younger_than_the_segment_does_not_check_it() -> None:
+    case = a_case(num_accounts=5, num_validators=4)
+    key = case.ledger.keys[4]
+    check_eligible(case.ledger.state, case.record, key.peer)
+    assert case.ledger.state.globals.num_staked == 5
+    case.say(key, Unstake(Amount(case.stake(key))))
+    assert case.ledger.state.globals.num_staked == 4
+    case.say(key, Stake(Amount(10)))
+    assert case.ledger.state.globals.num_staked == 5
+    with pytest.raises(InvalidStatement) as caught:
+        check_eligible(case.ledger.state, case.record, key.peer)
+    assert caught.value.reason is Reason.STAKE
+
+
+def test_partners_are_the_same_for_both_and_never_oneself() -> None:
+    case = a_case()
+    info = round_info(case.run, 1)
+    assert info is not None
+    spec, name = case.run.spec, case.run.spec_digest
+    assert partners_of(info, spec, name, 0, 0) == (case.ledger.keys[1].peer,)
+    assert partners_of(info, spec, name, 0, 1) == (case.ledger.keys[0].peer,)
+    assert partners_of(info, spec, name, 1, 0) == (), "alone in its stage"
+
+
+def test_dice_are_thrown_three_times_then_the_segment_is_paid_unchecked() -> None:
+    case = a_case()
+    state, height = case.ledger.state, case.record.height
+    solver, before = case.solver, case.balance(case.solver)
+    case.wait(SegmentPhase.UNSAMPLED)
+    delay, pause = state.params.beacon_delay, redraw_blocks(EXACT)
+    thrown = [draw.height - height for draw in case.record.draws]
+    assert thrown == [delay, delay + pause, delay + 2 * pause]
+    assert case.ledger.state.height - height == delay + 3 * pause
+    assert case.balance(solver) - before >= case.record.reward == 5
+    assert case.ledger.state.contribution(case.run.index, solver.peer).earned == 5
+
+
+def test_each_throw_has_its_own_dice_and_an_older_one_still_counts() -> None:
+    case = a_case(num_accounts=20)
+    case.throw()
+    early = [key for key in case.able if case.said.request(case.ledger.state, key) is not None]
+    case.throw()
+    late = [key for key in case.able if case.said.request(case.ledger.state, key, 1) is not None]
+    assert early != late
+    body = case.said.request(case.ledger.state, late[0], 1)
+    assert body is not None
+    assert case.refused(late[0], replace(body, attempt=2)) is Reason.WRONG_PHASE
+    assert case.ask(early[:1]).keys() == {early[0].peer}
+    assert case.is_now(SegmentPhase.SAMPLED)

@@ -1,0 +1,298 @@
+"""Segments are accepted once, in their two rounds, from where they may start; checkpoints from the drawn."""
+
+import pytest
+
+from swarm.config.spec import NANO, CheckSpec
+from swarm.errors import InvalidStatement, Reason
+from swarm.gossip.pairing import SeatKey, pair_up
+from swarm.ledger.state.records import Run, RunPhase, SegmentPhase, SegmentRecord, StartKind
+from swarm.ledger.state.state import audit_supply
+from swarm.ledger.transactions import (
+    PHI_COMPONENT,
+    STATE_COMPONENTS,
+    Join,
+    Leave,
+    PostCheckpoint,
+    SeatStatement,
+)
+from swarm.ledger.transition.runs import round_info
+from swarm.ledger.transition.spec_check import checkpoints_kept, segment_tokens_max
+from swarm.primitives.codec import replace
+from swarm.primitives.crypto import SecretKey, digest
+from swarm.primitives.merkle import merkle_proof, merkle_root
+from swarm.testing.ledger import InMemoryLedger, small_run_spec
+from swarm.types import RoundIndex, RunIndex, StageIndex
+
+SPEC = small_run_spec(round_blocks=3, rounds=12)
+COMPONENTS = [digest("component", bytes([i])) for i in range(STATE_COMPONENTS)]
+END_ROOT = merkle_root(COMPONENTS)
+
+
+def a_stage(round_: int = 1, joiners: int = 2) -> tuple[InMemoryLedger, Run]:
+    stage = InMemoryLedger()
+    run = stage.open_run(SPEC)
+    stage.block(*(stage.sign(stage.keys[i + 1], Join(run.index)) for i in range(joiners)))
+    return stage, stage.reach_round(run, round_)
+
+
+def refused(stage: InMemoryLedger, body: SeatStatement, key: SecretKey | None = None) -> Reason:
+    root = stage.state.root
+    with pytest.raises(InvalidStatement) as caught:
+        stage.block(stage.sign(key or stage.keys[0], body))
+    assert stage.state.root == root
+    return caught.value.reason
+
+
+def record_of(stage: InMemoryLedger, body: SeatStatement) -> SegmentRecord:
+    found = stage.state.segment(body.run, body.round, body.stage, body.seat)
+    assert found is not None
+    return found
+
+
+def test_a_commit_is_recorded_and_counted_and_its_pay_set_aside() -> None:
+    stage, run = a_stage()
+    body = stage.commit(run, 0, 1, 0, tokens=7_900)
+    balance = stage.state.account(stage.keys[0].peer).balance
+    stage.block(stage.sign(stage.keys[0], body))
+    record, after = record_of(stage, body), stage.state.run(run.index)
+    assert (record.peer, record.phase) == (stage.keys[0].peer, SegmentPhase.POSTED)
+    assert (record.start_kind, record.reward, record.height) == (
+        StartKind.JOINED,
+        7,
+        stage.state.height,
+    )
+    assert (after.escrow, after.num_segments, after.tokens) == (run.escrow - 7, 1, 7_900)
+    seat = after.seats[1][0]
+    assert (seat.last_commit_round, seat.last_end_root, seat.last_tokens) == (
+        0,
+        body.end_root,
+        7_900,
+    )
+    work = stage.state.contribution(run.index, stage.keys[0].peer)
+    assert (work.segments, work.tokens, work.earned) == (1, 7_900, 0)
+    assert (record.held, record.is_paid) == (7, False)
+    assert stage.state.account(stage.keys[0].peer).balance == balance
+    assert audit_supply(stage.state) == stage.state.supply
+
+
+def test_who_traded_with_a_seat_is_noted_with_its_commit() -> None:
+    stage, run = a_stage(joiners=3)
+    info = round_info(run, 0)
+    assert info is not None
+    body = stage.commit(run, 0, 0, 1)
+    stage.block(stage.sign(stage.keys[1], body))
+    roster = [SeatKey(seat.index, seat.peer) for seat in info.seats[0]]
+    me = next(key for key in roster if key.index == 1)
+    wanted = set[bytes]()
+    for fragment in range(SPEC.outer.fragments):
+        pairs = pair_up(roster, info.beacon, run.spec_digest, StageIndex(0), fragment, info.round)
+        wanted |= {pairs[me].peer} if me in pairs else set()
+    assert record_of(stage, body).partners == tuple(sorted(wanted))
+
+
+def test_an_empty_escrow_pays_nothing_and_refuses_nothing() -> None:
+    stage = InMemoryLedger()
+    run = stage.reach_round(stage.open_run(SPEC, escrow=200), 1)
+    most = segment_tokens_max(SPEC, 1)
+    for stage_index in (0, 1):
+        body = stage.commit(run, 0, stage_index, 0, tokens=most)
+        stage.block(stage.sign(stage.keys[0], body))
+    assert stage.state.run(run.index).escrow == 200 - 2 * (most // 1000)
+    for round_ in range(1, 10):
+        run = stage.reach_round(run, round_ + 1)
+        bodies = [stage.commit(run, round_, index, 0, tokens=most) for index in (0, 1)]
+        stage.block(*(stage.sign(stage.keys[0], body) for body in bodies))
+    assert stage.state.run(run.index).escrow == 0
+    stage.empty_blocks(12)
+    assert stage.state.contribution(run.index, stage.keys[0].peer).earned == 200
+
+
+def test_a_commit_is_accepted_for_two_rounds_after_its_own() -> None:
+    stage, run = a_stage(round_=0)
+    body = stage.commit(run, 1, 0, 0)
+    accepted: list[int] = []
+    while stage.state.height < run.start_height + 5 * SPEC.round_blocks:
+        block_height = stage.state.height + 1
+        probe = InMemoryLedger()
+        probe.head, probe.links = stage.head, list(stage.links)
+        try:
+            probe.block(probe.sign(probe.keys[0], body))
+            accepted.append(block_height)
+        except InvalidStatement as error:
+            assert error.reason is Reason.WRONG_ROUND  # noqa: PT017
+        stage.block()
+    first = run.start_height + 2 * SPEC.round_blocks
+    assert accepted == list(range(first, first + 2 * SPEC.round_blocks))
+
+
+def test_a_segment_is_committed_once() -> None:
+    stage, run = a_stage()
+    stage.block(stage.sign(stage.keys[0], stage.commit(run, 0, 0, 0)))
+    again = stage.commit(run, 0, 0, 0, incarnation=1)
+    assert refused(stage, again) is Reason.DUPLICATE
+
+
+def test_only_the_holder_of_the_seat_in_that_round_can_sign() -> None:
+    stage, run = a_stage()
+    body = stage.commit(run, 0, 0, 1)
+    assert refused(stage, body, stage.keys[2]) is Reason.BAD_SIGNATURE
+    stage.block(stage.sign(stage.keys[1], body))
+    assert refused(stage, stage.commit(run, 0, 0, 9)) is Reason.UNKNOWN_SEAT
+    assert refused(stage, replace(stage.commit(run, 0, 1, 0), stage=5)) is Reason.UNKNOWN_SEAT
+    assert (
+        refused(stage, replace(stage.commit(run, 0, 0, 0), run=RunIndex(9))) is Reason.UNKNOWN_RUN
+    )
+    assert refused(stage, stage.commit(run, 9, 0, 0)) is Reason.WRONG_ROUND
+
+
+def test_steps_and_tokens_beyond_what_the_run_allows_are_refused() -> None:
+    stage, run = a_stage()
+    steps = SPEC.inner_steps_max + 1
+    assert refused(stage, stage.commit(run, 0, 0, 0, num_steps=steps)) is Reason.BAD_FIELD
+    most = segment_tokens_max(SPEC, len(run.rounds[0].seats[0]))
+    assert refused(stage, stage.commit(run, 0, 0, 0, tokens=most + 1)) is Reason.BAD_FIELD
+    stage.block(stage.sign(stage.keys[0], stage.commit(run, 0, 0, 0, tokens=most)))
+
+
+def test_a_segment_starts_from_its_own_end_another_end_or_afresh_after_a_pause() -> None:
+    stage, run = a_stage(joiners=3)
+    stage.block(*stage.commit_all(run, 0))
+    run = stage.reach_round(run, 2)
+    ends = {f"{r.stage}/{r.seat}": r.end_root for r in stage.state.segments(run, RoundIndex(0))}
+    own = stage.commit(run, 1, 0, 0)
+    adopted = stage.commit(run, 1, 0, 1, start_root=ends["0/0"])
+    stage.block(stage.sign(stage.keys[0], own), stage.sign(stage.keys[1], adopted))
+    assert record_of(stage, own).start_kind is StartKind.CONTINUED
+    assert record_of(stage, adopted).start_kind is StartKind.ADOPTED
+    stranger = stage.commit(run, 1, 1, 0, start_root=digest("x", b"nowhere"))
+    assert refused(stage, stranger) is Reason.WRONG_START
+    other_stage = stage.commit(run, 1, 1, 0, start_root=ends["0/0"])
+    assert refused(stage, other_stage) is Reason.WRONG_START
+    run = stage.reach_round(run, 3)
+    late = stage.commit(run, 2, 1, 0, start_root=digest("x", b"checkpoint"))
+    stage.block(stage.sign(stage.keys[0], late))
+    assert record_of(stage, late).start_kind is StartKind.JOINED
+
+
+def test_rounds_of_one_seat_only_go_up() -> None:
+    stage, run = a_stage(round_=2)
+    stage.block(stage.sign(stage.keys[0], stage.commit(run, 1, 0, 0)))
+    assert refused(stage, stage.commit(run, 0, 0, 0)) is Reason.WRONG_ROUND
+
+
+def test_who_left_is_still_paid_for_the_round_it_sat_through() -> None:
+    stage, run = a_stage()
+    stage.block(stage.sign(stage.keys[1], Leave(run.index)))
+    body = stage.commit(run, 1, 0, 1)
+    run = stage.reach_round(run, 2)
+    assert all(seat.peer != stage.keys[1].peer for seat in run.seats[0])
+    stage.block(stage.sign(stage.keys[1], body))
+    assert record_of(stage, body).reward == 5
+
+
+def test_segments_are_forgotten_with_their_challenge_window() -> None:
+    stage, run = a_stage()
+    body = stage.commit(run, 0, 0, 0)
+    stage.block(stage.sign(stage.keys[0], body))
+    stage.empty_blocks(SPEC.checks.challenge_window_blocks)
+    record_of(stage, body)
+    stage.block()
+    assert stage.state.segment(run.index, RoundIndex(0), StageIndex(0), 0) is None
+
+
+def checkpointed(stage: InMemoryLedger, run: Run, round_: int, **changes: object) -> PostCheckpoint:
+    info = round_info(run, round_)
+    assert info is not None
+    body = PostCheckpoint(
+        run=run.index,
+        round=RoundIndex(round_),
+        stage=StageIndex(0),
+        seat=info.drawn[0],
+        phi_root=COMPONENTS[PHI_COMPONENT],
+        phi_bytes=4_096,
+        proof=merkle_proof(COMPONENTS, PHI_COMPONENT),
+    )
+    return replace(body, **changes)
+
+
+def at_a_draw() -> tuple[InMemoryLedger, Run, SecretKey]:
+    """Round 2, whose dice drew one of three seats of stage 0; every end root holds the components."""
+    stage, run = a_stage(joiners=3)
+    stage.block(*stage.commit_all(run, 0))
+    run = stage.reach_round(run, 2)
+    info = round_info(run, 2)
+    assert info is not None
+    seat = next(seat for seat in info.seats[0] if seat.index == info.drawn[0])
+    return stage, run, stage.key_of(seat.peer)
+
+
+def test_the_drawn_seat_posts_the_checkpoint_of_its_stage() -> None:
+    stage, run, drawn = at_a_draw()
+    body = checkpointed(stage, run, 2)
+    assert refused(stage, body, drawn) is Reason.WRONG_START, "its segment comes first"
+    stage.block(stage.sign(drawn, stage.commit(run, 1, 0, body.seat, end_root=END_ROOT)))
+    for wrong in (
+        {"phi_root": COMPONENTS[3]},
+        {"proof": merkle_proof(COMPONENTS, 3)},
+        {"proof": (bytes(32),) * 4},
+    ):
+        assert refused(stage, checkpointed(stage, run, 2, **wrong), drawn) is Reason.BAD_PROOF
+    stage.block(stage.sign(drawn, body))
+    newest = stage.state.run(run.index).checkpoints[0][0]
+    assert (newest.round, newest.phi_root, newest.peer) == (2, body.phi_root, drawn.peer)
+    assert stage.state.contribution(run.index, drawn.peer).checkpoints == 1
+    assert refused(stage, body, drawn) is Reason.DUPLICATE
+
+
+def test_nobody_else_and_no_other_round_posts_a_checkpoint() -> None:
+    stage, run, drawn = at_a_draw()
+    body = checkpointed(stage, run, 2)
+    stage.block(
+        *(stage.sign(stage.key_of(seat.peer), stage.commit(run, 1, 0, seat.index, end_root=END_ROOT))
+          for seat in run.seats[0])
+    )  # fmt: skip
+    others = [seat for seat in run.seats[0] if seat.index != body.seat]
+    for seat in others:
+        stolen = replace(body, seat=seat.index)
+        assert refused(stage, stolen, stage.key_of(seat.peer)) is Reason.WRONG_PEER
+        assert refused(stage, body, stage.key_of(seat.peer)) is Reason.BAD_SIGNATURE
+    assert refused(stage, replace(body, round=RoundIndex(1)), drawn) is Reason.WRONG_PEER
+    stage.reach_round(run, 4)
+    assert refused(stage, body, drawn) is Reason.WRONG_ROUND
+
+
+def test_checkpoints_are_kept_newest_first_as_long_as_anybody_may_need_them() -> None:
+    stage = InMemoryLedger()
+    spec = replace(SPEC, rounds=100, checkpoint_rounds=8, checks=CheckSpec(NANO, 10, 3))
+    run = stage.reach_round(stage.open_run(spec), 1)
+    for round_ in range(1, 81):
+        run = stage.reach_round(run, round_)
+        ends = [
+            stage.commit(run, round_ - 1, index, run.seats[index][0].index, end_root=END_ROOT)
+            for index in (0, 1)
+        ]
+        stage.block(*(stage.sign(stage.keys[0], body) for body in ends))
+        if round_ % spec.checkpoint_rounds == 0:
+            stage.block(stage.sign(stage.keys[0], checkpointed(stage, run, round_)))
+    kept = stage.state.run(run.index).checkpoints
+    assert [checkpoint.round for checkpoint in kept[0]] == [80, 72, 64, 56, 48, 40, 32]
+    assert len(kept[0]) == checkpoints_kept(spec)
+    assert kept[1] == ()
+
+
+def test_the_last_round_is_committed_and_checkpointed_after_the_end() -> None:
+    stage = InMemoryLedger()
+    run = stage.reach_round(stage.open_run(SPEC), SPEC.rounds - 1)
+    stage.block(*stage.commit_all(run, SPEC.rounds - 2))
+    run = stage.reach_round(run, SPEC.rounds)
+    assert run.phase is RunPhase.FINISHED
+    last = stage.commit(run, SPEC.rounds - 1, 0, 0, end_root=END_ROOT)
+    stage.block(stage.sign(stage.keys[0], last))
+    stage.block(stage.sign(stage.keys[0], checkpointed(stage, run, SPEC.rounds)))
+    assert stage.state.run(run.index).checkpoints[0][0].round == SPEC.rounds
+    beyond = stage.commit(run, SPEC.rounds, 0, 0)
+    stage.reach_round(run, SPEC.rounds + 1)
+    assert refused(stage, beyond) is Reason.WRONG_ROUND
+    stage.reach_round(run, SPEC.rounds + 2)
+    assert refused(stage, last) in {Reason.WRONG_ROUND, Reason.WRONG_PHASE}
+    assert stage.state.run(run.index).checkpoints[0], "the model outlives the run"

@@ -1,0 +1,169 @@
+"""A hostile run spec is refused by name of its field, and an honest one is not."""
+
+import pytest
+
+from swarm.config.spec import NANO, CheckSpec, RunSpec
+from swarm.errors import InvalidStatement, Reason
+from swarm.ledger.transactions import (
+    REVEAL_BYTES_MAX,
+    TOKENS_TOTAL_MAX,
+    Opening,
+    RevealSegment,
+    TokensOpening,
+)
+from swarm.ledger.transition.spec_check import (
+    JUDGING_ROUNDS,
+    REVEAL_SPARE_BYTES,
+    check_run_spec,
+    checkpoints_kept,
+    leaves_max,
+    reveal_bytes_max,
+    rounds_kept,
+    segment_tokens_max,
+)
+from swarm.primitives.codec import encode, replace
+from swarm.testing.ledger import small_run_spec
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
+
+SPEC = small_run_spec()
+HUGE = (1 << 63) - 1
+
+
+def test_an_honest_spec_passes_small_or_of_the_papers_sizes() -> None:
+    check_run_spec(SPEC)
+    large = replace(SPEC.model, vocab_size=256, hidden_size=2_048, num_layers=24, num_heads=16,
+                    num_kv_heads=16, intermediate_size=5_632, seq_len=1_000)  # fmt: skip
+    check_run_spec(
+        small_run_spec(
+            model=large,
+            num_stages=8,
+            replicas_max=32,
+            rounds=5_000,
+            round_blocks=150,
+            microbatch_size=1,
+            microbatches_per_step=64,
+            inner_steps_max=50,
+        )
+    )
+
+
+def hostile() -> list[tuple[str, RunSpec]]:
+    cases: list[tuple[str, RunSpec]] = []
+    for part in ("model", "optimizer", "outer", "data", "deadlines", "checks"):
+        struct = getattr(SPEC, part)
+        for field in type(struct).__annotations__:
+            if isinstance(getattr(struct, field), int):
+                for value in (-1, HUGE):
+                    changed = replace(struct, **{field: value})
+                    cases.append((f"{part}.{field} {value}", small_run_spec(**{part: changed})))
+    for field in RunSpec.__annotations__:
+        if isinstance(getattr(SPEC, field), int):
+            cases.extend((f"{field} {v}", small_run_spec(**{field: v})) for v in (-1, HUGE + 1))
+    cases.extend(
+        [
+            ("no name", small_run_spec(name="")),
+            ("long name", small_run_spec(name="x" * 65)),
+            ("escape codes", small_run_spec(name="\x1b[2J")),
+            ("no rates", small_run_spec(optimizer=replace(SPEC.optimizer, learning_rates_nano=()))),
+            ("many rates", small_run_spec(
+                optimizer=replace(SPEC.optimizer, learning_rates_nano=(1,) * 1025))),
+            ("negative rate", small_run_spec(
+                optimizer=replace(SPEC.optimizer, learning_rates_nano=(-1,)))),
+            ("many weights", small_run_spec(outer=replace(SPEC.outer, age_weights_nano=(1,) * 17))),
+            ("weight above one", small_run_spec(
+                outer=replace(SPEC.outer, age_weights_nano=(NANO + 1,)))),
+            ("short root", small_run_spec(init_root=b"")),
+            ("leaves", small_run_spec(inner_steps_max=255)),
+            ("windows", small_run_spec(inner_steps_max=200, checks=CheckSpec(NANO, 1, 120))),
+            ("rounds in a window", small_run_spec(
+                round_blocks=3, checks=CheckSpec(NANO, 10, 8_200))),
+            ("checkpoints in a window", small_run_spec(
+                model=replace(SPEC.model, num_layers=64), num_stages=64, checkpoint_rounds=1)),
+            ("numerics", small_run_spec(numerics="float8")),
+            ("tokenizer", small_run_spec(data=replace(SPEC.data, tokenizer="../../etc"))),
+            ("stages", small_run_spec(num_stages=3)),
+            ("heads", small_run_spec(model=replace(SPEC.model, num_heads=5))),
+            ("odd head", small_run_spec(model=replace(SPEC.model, hidden_size=6, num_heads=2))),
+            ("kv heads", small_run_spec(model=replace(SPEC.model, num_heads=4, num_kv_heads=3))),
+            ("seats", small_run_spec(
+                model=replace(SPEC.model, num_layers=64), num_stages=64, replicas_max=17)),
+            ("tokens", small_run_spec(microbatch_size=1 << 16, microbatches_per_step=1 << 16)),
+            ("unstable", small_run_spec(
+                outer=replace(SPEC.outer, alpha_nano=NANO // 2, gamma_nano=NANO * 3 // 2))),
+        ]
+    )  # fmt: skip
+    return cases
+
+
+@pytest.mark.parametrize("spec", [pytest.param(spec, id=name) for name, spec in hostile()])
+def test_a_field_out_of_bounds_is_refused(spec: RunSpec) -> None:
+    with pytest.raises(InvalidStatement) as caught:
+        check_run_spec(spec)
+    assert caught.value.reason is Reason.BAD_FIELD
+
+
+@pytest.mark.parametrize(("alpha", "bound"), [(0, 2.0), (NANO // 2, 1.5), (NANO * 9 // 10, 0.38)])
+def test_gamma_is_held_below_two_times_one_minus_alpha_squared(alpha: int, bound: float) -> None:
+    for gamma, is_stable in ((bound - 1e-6, True), (bound, False)):
+        outer = replace(SPEC.outer, alpha_nano=alpha, gamma_nano=round(gamma * NANO))
+        try:
+            check_run_spec(small_run_spec(outer=outer))
+            assert is_stable
+        except InvalidStatement:
+            assert not is_stable
+
+
+def test_a_segment_holds_what_its_feeders_could_send() -> None:
+    step = SPEC.microbatches_per_step * SPEC.microbatch_size * SPEC.model.seq_len
+    assert segment_tokens_max(SPEC, 3) == 3 * SPEC.inner_steps_max * step
+    assert segment_tokens_max(SPEC, 0) == SPEC.inner_steps_max * step
+
+
+@pytest.mark.parametrize(
+    ("blocks", "window", "every"),
+    [(3, 20, 1), (4, 120, 2), (10, 120, 4), (150, 1440, 8), (6, 1, 3)],
+)
+def test_every_anchor_that_can_be_asked_for_is_still_listed(
+    blocks: int, window: int, every: int
+) -> None:
+    """Against a run that posts each checkpoint as early or as late as it may, whichever hides more."""
+    spec = small_run_spec(
+        round_blocks=blocks, checkpoint_rounds=every, checks=CheckSpec(NANO, 10, window)
+    )
+    kept, rounds = checkpoints_kept(spec), 60 * every + window // blocks + 80
+    for delay in (0, 2 * blocks - 1):
+        posted = [(r * blocks + delay, r) for r in range(every, rounds, every)]
+        posted = sorted([*posted, ((rounds - 1) * blocks, rounds - 1)])
+        for at in range(2 * every, rounds - 40):
+            known = [r for height, r in posted if height <= at * blocks]
+            if len(known) < 2:
+                continue
+            end = (at + 3) * blocks - 1 + window + JUDGING_ROUNDS * blocks
+            listed = sorted((r for height, r in posted if height <= end), reverse=True)[:kept]
+            assert set(known[-2:]) <= set(listed), "its anchor, and that of a peer late by one"
+
+
+def test_what_is_kept_of_common_runs_is_little() -> None:
+    demo = small_run_spec(round_blocks=10, checkpoint_rounds=4, checks=CheckSpec(NANO, 10, 120))
+    assert (rounds_kept(demo), checkpoints_kept(demo)) == (15, 14)
+    usual = small_run_spec(round_blocks=150, checkpoint_rounds=8, checks=CheckSpec(NANO, 10, 1440))
+    assert (rounds_kept(usual), checkpoints_kept(usual)) == (13, 8)
+
+
+def test_a_reveal_of_the_longest_segment_fits_with_its_tokens() -> None:
+    """As many fragments, leaves and windows as a spec may have, and the largest counts."""
+    spec = small_run_spec(
+        inner_steps_max=192,
+        outer=replace(SPEC.outer, fragments=64),
+        checks=CheckSpec(NANO, 20, 120),
+    )
+    check_run_spec(spec)
+    counts = (TOKENS_TOTAL_MAX,) * 65
+    opening = TokensOpening(counts, (bytes(32),) * 4)
+    first = Opening(255, 191, (), Digest(bytes(32)), Digest(bytes(32)))
+    windows = -(-192 // 20)
+    body = RevealSegment(
+        RunIndex(1), RoundIndex(1), StageIndex(0), 0, bytes(32), (bytes(32),) * leaves_max(spec),
+        (first,) * windows, (opening, opening),
+    )  # fmt: skip
+    assert len(encode(body)) + REVEAL_SPARE_BYTES // 2 < reveal_bytes_max(spec) <= REVEAL_BYTES_MAX

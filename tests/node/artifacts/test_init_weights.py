@@ -1,0 +1,105 @@
+"""The weights that a run draws are named once in a home, and never for a run that does not fit the machine."""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple
+
+import pytest
+
+from swarm.config.load import genesis_of, parse_run_file
+from swarm.config.spec import RunSpec
+from swarm.errors import BadConfig
+from swarm.events import Event
+from swarm.gossip.blobs.service import Blobs
+from swarm.node.artifacts import init_weights
+from swarm.node.artifacts.init_weights import drawn_root
+from swarm.node.launch.launch import prepare_spec
+from swarm.node.reporting import EventLog
+from swarm.primitives.codec import replace
+from swarm.primitives.merkle import merkle_root
+from swarm.store import Store
+from swarm.testing.executor import InlineExecutor
+from swarm.training.model.stages import init_root, plan_stages
+from swarm.types import PeerId
+from tests.fakes import FakeNetwork
+from tests.node.artifacts.test_cache import RUN, a_spec
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Counted(InlineExecutor):
+    """Counts the shards that were drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: 0.0)
+        self.drawn = 0
+
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        self.drawn += getattr(fn, "__name__", "") == "_root"
+        return await super().run(fn, *args)
+
+
+async def test_a_stage_is_drawn_once_in_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init_weights, "TOLD_PARAMETERS", 1)
+    compute, spec, said = Counted(), a_spec(), list[str]()
+    for _ in range(2):
+        store = Store.open(tmp_path / "store.sqlite")
+        roots = [await drawn_root(spec, stage, store, compute, said.append) for stage in (0, 1)]
+        store.close()
+    assert merkle_root(roots) == init_root(plan_stages(spec.model, 2), spec.seed)
+    assert compute.drawn == 2
+    assert [text.split(":")[0] for text in said] == [
+        "drawing the initial weights of stage 0 of 2",
+        "drawing the initial weights of stage 1 of 2",
+    ]
+
+
+async def test_another_seed_cut_or_shape_is_another_shard(tmp_path: Path) -> None:
+    compute, spec, said = Counted(), a_spec(), list[str]()
+    store = Store.open(tmp_path / "store.sqlite")
+    others = [
+        spec,
+        replace(spec, seed=spec.seed + 1),
+        replace(spec, num_stages=1),
+        replace(spec, model=replace(spec.model, num_heads=1, num_kv_heads=1)),
+    ]
+    roots = [await drawn_root(one, 0, store, compute, said.append) for one in others]
+    assert len(set(roots[:3])) == 3
+    assert compute.drawn == 4
+    assert await drawn_root(replace(spec, rounds=7), 0, store, compute, said.append) == roots[0]
+    assert compute.drawn == 4
+    assert not said, "a small one is no word worth"
+    store.close()
+
+
+async def test_a_run_that_does_not_fit_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    """A launch of billions of parameters on a small machine is told so at once."""
+    for number in range(4):
+        (tmp_path / f"{number}.txt").write_text(f"text {number} " * 300)
+    text = f'{RUN}[data]\nsource = ["."]\nheldout_every = 2\n'
+    file, peer, compute = parse_run_file(text, "run.toml"), PeerId(bytes(32)), Counted()
+    genesis = genesis_of(file, validators={peer: 1}, accounts={}, seed=secrets.token_bytes(32))
+    host: Any = FakeNetwork().host(1)
+    blobs = Blobs(tmp_path / "home", host, quota_bytes=1 << 24)
+    heard, asked = list[Event](), list[RunSpec]()
+    report = EventLog(tmp_path, heard.append)
+
+    async def fits(spec: RunSpec) -> None:
+        asked.append(spec)
+        if len(asked) == 1:
+            raise BadConfig("too large")
+
+    store = Store.open(tmp_path / "store.sqlite")
+    parts = (file, tmp_path, genesis, blobs, compute, store, fits, report)
+    with pytest.raises(BadConfig, match="too large"):
+        await prepare_spec(*parts)
+    assert compute.drawn == 0
+    assert asked[0].data.train_bytes > 0, "with the sizes of its text"
+    spec = await prepare_spec(*parts)
+    assert compute.drawn == 2
+    assert spec.init_root == init_root(plan_stages(spec.model, 2), spec.seed)
+    store.close()

@@ -1,0 +1,331 @@
+"""What is due follows from the ledger and from what is under way, and nothing is asked for twice."""
+
+from dataclasses import replace
+from types import SimpleNamespace as Some
+from typing import Any
+
+from swarm.config.load import parse_run_file, run_spec
+from swarm.config.spec import DataSpec
+from swarm.gossip.pairing import SeatKey
+from swarm.ledger.state.records import (
+    NO_ROLLBACK,
+    CheckPhase,
+    Checkpoint,
+    RoundInfo,
+    Run,
+    RunPhase,
+    Seat,
+    SegmentPhase,
+    Waiter,
+)
+from swarm.node.control.planner import (
+    FEES_KEPT,
+    AskToJoin,
+    BeginRound,
+    CloseRound,
+    FetchCheckpoint,
+    LeaveSeat,
+    LocalSeat,
+    NodeView,
+    PostCheckpoint,
+    StakePosition,
+    TakeSeat,
+    TopUpStake,
+    TradeFragment,
+    fragment_height,
+    guarded_stages,
+    is_accused,
+    may_be_drawn,
+    plan_actions,
+)
+from swarm.primitives.codec import encode
+from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+
+PEERS = [PeerId(bytes([number]) * 32) for number in range(6)]
+ME, OTHER = PEERS[0], PEERS[1]
+BEACON = Digest(b"\7" * 32)
+
+
+def a_seat(peer: PeerId, index: int, stage: int = 0, joined: int = 0) -> Seat:
+    return Seat(
+        StageIndex(stage), index, peer, RoundIndex(joined), -1, NO_DIGEST, 0, is_volunteer=False
+    )
+
+
+def an_info(*rosters: tuple[Seat, ...], round_: int = 3, drawn: tuple[int, ...] = ()) -> RoundInfo:
+    return RoundInfo(
+        RoundIndex(round_), Height(100), BEACON, rosters, drawn or (-1,) * len(rosters), -1
+    )
+
+
+def replace_info(info: RoundInfo, **changes: object) -> RoundInfo:
+    parts: dict[str, Any] = {name: getattr(info, name) for name in info.__struct_fields__}
+    return RoundInfo(**parts | changes)
+
+
+def a_run(*infos: RoundInfo, waiting: tuple[Waiter, ...] = ()) -> Run:
+    file = parse_run_file("", "test.toml")
+    spec = run_spec(
+        file,
+        data=DataSpec("bytes", NO_DIGEST, 1000, NO_DIGEST, 1000),
+        init_root=NO_DIGEST,
+    )
+    rosters = infos[-1].seats if infos else ((), ())
+    return Run(
+        index=RunIndex(1),
+        owner=OTHER,
+        spec=spec,
+        spec_digest=spec.digest,
+        escrow=Amount(0),
+        opened_height=Height(1),
+        start_height=Height(3),
+        start_round=RoundIndex(0),
+        end_round=RoundIndex(spec.rounds),
+        consensus_rounds=0,
+        phase=RunPhase.TRAINING,
+        is_pausing=False,
+        paused_height=Height(0),
+        waiting=waiting,
+        leaving=(),
+        seats=rosters,
+        next_seats=(9,) * len(rosters),
+        rounds=infos,
+        checkpoints=((),) * len(rosters),
+        rollbacks=(NO_ROLLBACK,) * len(rosters),
+        num_segments=0,
+        tokens=0,
+    )
+
+
+def copied(run: Run, **changes: object) -> Run:
+    """A run with some fields changed."""
+    parts: dict[str, Any] = {name: getattr(run, name) for name in run.__struct_fields__}
+    return Run(**parts | changes)
+
+
+def a_purse(balance: int = 0, stake: int = 0, wanted: int = 0, **changes: bool) -> StakePosition:
+    parts = {"is_staking": False, "is_accused": False, "is_barred": False, **changes}
+    return StakePosition(Amount(balance), Amount(stake), wanted, fee=Amount(2), **parts)
+
+
+def knowledge(run: Run, *seats: LocalSeat, height: int = 100, **changes: object) -> NodeView:
+    known = NodeView(
+        me=ME,
+        run=run,
+        height=Height(height),
+        is_solver=True,
+        is_archive=False,
+        is_joining=False,
+        seats=seats,
+        trades_begun=frozenset(),
+        commits_final=frozenset(),
+        closed=frozenset(),
+        checkpoints_posted=frozenset(),
+        checkpoints_held=frozenset(),
+        purse=a_purse(),
+    )
+    return replace(known, **changes)  # type: ignore[arg-type]
+
+
+def a_local(round_: int | None = 3, *, is_ready: bool = True) -> LocalSeat:
+    index = None if round_ is None else RoundIndex(round_)
+    return LocalSeat(StageIndex(0), 0, index, is_ready=is_ready)
+
+
+TWO = ((a_seat(ME, 0), a_seat(OTHER, 1)), (a_seat(OTHER, 0, stage=1),))
+ALONE = ((a_seat(OTHER, 0),), (a_seat(OTHER, 0, stage=1),))
+
+
+def test_a_solver_without_a_seat_asks_for_one_once() -> None:
+    run = a_run(an_info(*ALONE))
+    assert plan_actions(knowledge(run)) == [AskToJoin()]
+    assert plan_actions(knowledge(run, is_joining=True)) == []
+    waiter = Waiter(ME, Height(1), is_volunteer=True)
+    assert plan_actions(knowledge(a_run(an_info(*ALONE), waiting=(waiter,)))) == []
+    assert plan_actions(knowledge(run, is_solver=False)) == []
+
+
+def test_a_seat_on_the_roster_is_taken_then_begun_then_left() -> None:
+    info = an_info(*TWO)
+    run = a_run(info)
+    assert plan_actions(knowledge(run)) == [TakeSeat(TWO[0][0], info)]
+    assert plan_actions(knowledge(run, a_local(None, is_ready=False))) == []
+    assert plan_actions(knowledge(run, a_local(None))) == [BeginRound(StageIndex(0), 0, info)]
+    assert plan_actions(knowledge(run, a_local(2))) == [BeginRound(StageIndex(0), 0, info)]
+    gone = a_run(an_info(*ALONE), waiting=(Waiter(ME, Height(1), is_volunteer=False),))
+    assert plan_actions(knowledge(gone, a_local())) == [LeaveSeat(StageIndex(0), 0)]
+
+
+def test_a_segment_that_was_closed_is_never_trained_again() -> None:
+    """After a restart the ledger on disk may be a round behind what this node has signed."""
+    info = an_info(*TWO)
+    closed = frozenset([(StageIndex(0), 0, info.round)])
+    assert plan_actions(knowledge(a_run(info), a_local(None), closed=closed)) == []
+    later = an_info(*TWO, round_=4)
+    due = [BeginRound(StageIndex(0), 0, later)]
+    assert plan_actions(knowledge(a_run(later), a_local(None), closed=closed)) == due
+
+
+def test_a_finished_run_is_left_and_nothing_is_traded() -> None:
+    run = a_run(an_info(*TWO, round_=500))
+    over = plan_actions(knowledge(run, a_local(499), height=10_000))
+    assert over == [LeaveSeat(StageIndex(0), 0)]
+
+
+def test_fragments_are_traded_at_their_heights_and_once() -> None:
+    info = an_info(*TWO)
+    run = a_run(info)
+    fragments, blocks = run.spec.outer.fragments, run.spec.round_blocks
+    heights = [fragment_height(info, f, fragments, blocks) for f in range(fragments)]
+    assert heights == sorted(set(heights))
+    assert info.height < heights[0]
+    assert heights[-1] < info.height + blocks
+    first = plan_actions(knowledge(run, a_local(), height=heights[0]))
+    assert [type(duty) for duty in first] == [TradeFragment]
+    begun = frozenset([(StageIndex(0), 0, RoundIndex(3), 0)])
+    assert plan_actions(knowledge(run, a_local(), height=heights[0], trades_begun=begun)) == []
+
+
+def test_partners_agree_and_a_newcomer_is_only_pulled_for() -> None:
+    newcomer = a_seat(OTHER, 1, joined=3)
+    info = an_info((a_seat(ME, 0), newcomer), (a_seat(PEERS[2], 0, stage=1),))
+    run = a_run(info)
+    known = knowledge(run, a_local(), height=10_000)
+    trades = [duty for duty in plan_actions(known) if isinstance(duty, TradeFragment)]
+    assert {trade.weight_allowed for trade in trades} == {False}
+    assert {trade.partner and trade.partner.peer for trade in trades} == {OTHER}
+    assert SeatKey(1, OTHER) != SeatKey(0, OTHER)
+
+
+def test_a_drawn_seat_posts_once_its_segment_is_final() -> None:
+    info = an_info(*TWO, drawn=(0, -1))
+    run = a_run(info)
+    assert plan_actions(knowledge(run, a_local())) == []
+    final = frozenset([(StageIndex(0), 0, RoundIndex(2))])
+    due = PostCheckpoint(StageIndex(0), 0, RoundIndex(3))
+    assert plan_actions(knowledge(run, a_local(), commits_final=final)) == [due]
+    posted = frozenset([(StageIndex(0), RoundIndex(3))])
+    known = knowledge(run, a_local(), commits_final=final, checkpoints_posted=posted)
+    assert plan_actions(known) == []
+
+
+def test_a_checkpoint_is_posted_also_after_the_seat_was_left_and_never_too_late() -> None:
+    """The last boundary draws from those who leave at it."""
+    end = an_info(*TWO, round_=500, drawn=(0, -1))
+    run = a_run(end)
+    assert run.final_round == 500
+    final = frozenset([(StageIndex(0), 0, RoundIndex(499))])
+    due = PostCheckpoint(StageIndex(0), 0, RoundIndex(500))
+    last = end.height + 2 * run.spec.round_blocks - 1
+    assert plan_actions(knowledge(run, commits_final=final, height=last)) == [due]
+    assert plan_actions(knowledge(run, commits_final=final, height=last + 1)) == []
+    kept = ((Checkpoint(RoundIndex(500), BEACON, 4, ME, 0, Height(90)),), ())
+    held = frozenset([(StageIndex(0), RoundIndex(500))])
+    posted = copied(run, checkpoints=kept)
+    known = knowledge(posted, commits_final=final, height=last, checkpoints_held=held)
+    assert plan_actions(known) == []
+
+
+def test_a_seat_rests_while_its_run_does() -> None:
+    """What is open is closed and committed; nothing is begun or traded until the next boundary."""
+    for phase in (RunPhase.PAUSED, RunPhase.OPEN):
+        run = copied(a_run(an_info(*TWO)), phase=phase)
+        resting = knowledge(run, replace(a_local(), is_open=True), height=10_000)
+        assert plan_actions(resting) == [CloseRound(StageIndex(0), 0)]
+        assert plan_actions(knowledge(run, a_local(), height=10_000)) == []
+        assert plan_actions(knowledge(run, a_local(None), height=10_000)) == []
+
+
+def test_rounds_of_consensus_are_begun_and_traded_and_the_last_is_left() -> None:
+    one, other = a_seat(ME, 0), a_seat(OTHER, 1)
+    rosters = ((one, other), (a_seat(PEERS[2], 0, stage=1),))
+    end = a_run().end_round
+    info = replace_info(an_info(*rosters, round_=end), consensus=0)
+    run = copied(a_run(info), consensus_rounds=1, phase=RunPhase.COOLING)
+    begun = plan_actions(knowledge(run, a_local(end - 1)))
+    assert [type(duty) for duty in begun] == [BeginRound]
+    trades = plan_actions(knowledge(run, a_local(end), height=10_000))
+    assert {type(duty) for duty in trades} == {TradeFragment}
+    assert {(t.partner and t.partner.peer, t.weight_allowed) for t in trades} == {(OTHER, True)}  # type: ignore[union-attr]
+    over = a_run(an_info(*rosters, round_=end + 1))
+    over = copied(over, consensus_rounds=1, phase=RunPhase.FINISHED)
+    assert plan_actions(knowledge(over, a_local(end))) == [LeaveSeat(StageIndex(0), 0)]
+
+
+def test_phi_is_held_until_the_dice_or_the_ledger_ask_for_it_no_more() -> None:
+    run = a_run(an_info(*TWO, drawn=(0, -1)))
+
+    def is_held(round_: int, *, run: Run = run, index: int = 0, height: int = 4) -> bool:
+        return may_be_drawn(run, height, StageIndex(0), index, RoundIndex(round_))
+
+    assert is_held(2)
+    assert is_held(3)  # the dice are not thrown
+    assert not is_held(2, index=1)
+    assert not is_held(2, height=100 + 2 * run.spec.round_blocks)
+    assert is_held(3, run=copied(run, phase=RunPhase.PAUSED), height=100_000), "however long"
+    assert not is_held(500)
+    assert not is_held(2, run=copied(run, phase=RunPhase.SETTLED, rounds=()))
+
+
+def test_checkpoints_are_fetched_for_my_stage_and_the_one_behind_it_and_all_by_archives() -> None:
+    """A stage that loses all its peers is built again from what those of another hold."""
+    kept = tuple(
+        (Checkpoint(RoundIndex(2), Digest(bytes([s]) * 32), 4, OTHER, 0, Height(90)),)
+        for s in range(3)
+    )
+    third = (a_seat(PEERS[2], 0, stage=2),)
+    run = copied(a_run(an_info(*TWO, third)), checkpoints=kept)
+    mine = plan_actions(knowledge(run, a_local()))
+    assert mine == [FetchCheckpoint(StageIndex(stage), kept[stage][0]) for stage in (0, 1)]
+    every = plan_actions(knowledge(run, a_local(), is_archive=True))
+    assert [duty.stage for duty in every if isinstance(duty, FetchCheckpoint)] == [0, 1, 2]
+    held = frozenset([(StageIndex(stage), RoundIndex(2)) for stage in (0, 1)])
+    assert plan_actions(knowledge(run, a_local(), checkpoints_held=held)) == []
+    assert guarded_stages({StageIndex(2)}, 3) == {0}
+    assert guarded_stages({StageIndex(0)}, 1) == {0}
+    assert encode(run)
+
+
+def test_a_stake_is_topped_up_once_the_balance_allows() -> None:
+    """The fees of some checks stay in the balance: a stake that cannot pay for them is no verifier."""
+    run, fees = a_run(an_info(*TWO)), 2 * FEES_KEPT
+
+    def due(purse: StakePosition) -> list[TopUpStake]:
+        duties = plan_actions(knowledge(run, a_local(), purse=purse))
+        return [duty for duty in duties if isinstance(duty, TopUpStake)]
+
+    assert due(a_purse(balance=10**6)) == []
+    assert due(a_purse(balance=100 + fees, wanted=100)) == [TopUpStake(Amount(100), Amount(0))]
+    assert due(a_purse(balance=60 + fees, stake=40, wanted=100)) == [
+        TopUpStake(Amount(60), Amount(0))
+    ]
+    assert due(a_purse(balance=60, stake=40, wanted=100)) == [TopUpStake(Amount(60), Amount(fees))]
+    assert due(a_purse(balance=10**6, stake=100, wanted=100)) == []
+    assert due(a_purse(balance=10**6, wanted=100, is_staking=True)) == []
+
+
+def test_nothing_is_put_up_while_the_judges_are_at_work() -> None:
+    """A conviction takes the whole stake: what is missing of it waits for the verdict."""
+    run = a_run(an_info(*TWO))
+    accused = a_purse(balance=10**6, stake=40, wanted=100, is_accused=True)
+    assert plan_actions(knowledge(run, a_local(), purse=accused)) == []
+
+
+def test_a_segment_is_accused_from_the_first_answer_that_differs_to_the_verdict() -> None:
+    def accused(phase: SegmentPhase, check: CheckPhase, accusations: int = 0) -> bool:
+        record: Any = Some(
+            phase=phase, checks=(Some(phase=check),), accusations=(None,) * accusations
+        )
+        return is_accused(record)
+
+    assert not accused(SegmentPhase.REVEALED, CheckPhase.AGREED)
+    assert accused(SegmentPhase.REVEALED, CheckPhase.DIFFERED)
+    assert accused(SegmentPhase.DISPUTED, CheckPhase.AGREED)
+    assert accused(SegmentPhase.SEALED, CheckPhase.SEALED, 1)
+    assert not accused(SegmentPhase.CLEARED, CheckPhase.DIFFERED)
+
+
+def test_who_was_convicted_stakes_and_joins_no_more() -> None:
+    """Whatever made its work false would cost it the next stake, too."""
+    barred = a_purse(balance=10**6, wanted=100, is_barred=True)
+    assert plan_actions(knowledge(a_run(an_info(*ALONE)), purse=barred)) == []

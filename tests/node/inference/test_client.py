@@ -1,0 +1,173 @@
+"""A text through stages elsewhere has the logits it would have here, also when peers die, restart, or lie."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from trio.testing import MockClock
+
+from swarm.errors import Unreachable
+from swarm.ledger.state.records import Run
+from swarm.ledger.views import Boundary
+from swarm.node.inference.client import PipelineClient
+from swarm.node.inference.server import PROTOCOL, InferenceServer
+from swarm.primitives.codec import decode, encode
+from swarm.primitives.commitments import hash_of
+from swarm.primitives.randomness import stream
+from swarm.testing.executor import InlineExecutor
+from swarm.training.inference.evaluate import whole_model
+from swarm.training.inference.sampling import Sampling, TokenSampler, generate
+from swarm.training.inference.sessions import RefusalReason, StageRefusal, StageReply, StageRequest
+from swarm.training.model.profiles import table
+from swarm.training.model.stages import init_flat, plan_stages
+from swarm.types import Digest, PeerId, RunIndex, StageIndex
+from tests.fakes import FakeHost, FakeNetwork
+from tests.training.pipeline import a_spec
+
+Event = Callable[[int, PipelineClient], Awaitable[None]]
+"""Something that happens before a token."""
+EXACT = "seq-f32/1"
+SPEC = a_spec(stages=3, numerics=EXACT)
+PLANS = plan_stages(SPEC.model, 3)
+FLATS = [init_flat(plan, 7) for plan in PLANS]
+ROOTS = tuple(hash_of(flat) for flat in FLATS)
+PROMPT = [3, 1, 4, 1, 5]
+
+
+class FakeLibrary:
+    """The weights of all stages."""
+
+    async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
+        return FLATS[stage] if root == ROOTS[stage] else None
+
+
+class Crowd:
+    """``replicas`` peers for each of three stages, and one who writes."""
+
+    def __init__(self, replicas: int = 2) -> None:
+        self.network = FakeNetwork()
+        self.writer = self.network.host(1)
+        self.hosts: list[list[FakeHost]] = []
+        for stage in range(3):
+            hosts = [self.network.host(10 + stage * replicas + i) for i in range(replicas)]
+            for host in hosts:
+                self.serve(host)
+            self.hosts.append(hosts)
+
+    def serve(self, host: FakeHost) -> None:
+        """As after a start: nothing is remembered."""
+        run: Any = type("R", (), {"index": RunIndex(2), "spec": SPEC, "spec_digest": SPEC.digest})()
+        compute = InlineExecutor(lambda _: 0.01)
+        InferenceServer(host, FakeLibrary(), compute, lambda: run).serve()
+
+    def chain(self, roots: tuple[Digest, ...] = ROOTS) -> PipelineClient:
+        async def call(peer: PeerId, request: bytes) -> bytes:
+            return await self.writer.call(peer, PROTOCOL, request, timeout_s=5.0)
+
+        return PipelineClient(
+            RunIndex(2),
+            PLANS,
+            Boundary(4, roots),
+            peers=lambda stage: [host.peer for host in self.hosts[stage]],
+            call=call,
+            blame=self.writer.blame,
+        )
+
+    def host_of(self, peer: PeerId | None) -> FakeHost:
+        return next(host for hosts in self.hosts for host in hosts if host.peer == peer)
+
+
+async def written(chain: PipelineClient, count: int, each: Event | None = None) -> list[int]:
+    writer = TokenSampler(SPEC.model, PROMPT, stream(b"s", "test"), Sampling())
+    found = list[int]()
+    for number in range(count):
+        if each is not None:
+            await each(number, chain)
+        found.append(writer.take(await chain.logits(writer.fresh, writer.position)))
+    return found
+
+
+def here(count: int) -> list[int]:
+    stage = whole_model(SPEC.model, table(EXACT))
+    return list(generate(stage, torch.cat(FLATS), PROMPT, count, stream(b"s", "test"), Sampling()))
+
+
+async def test_the_swarm_writes_what_the_checkpoint_writes_here(autojump_clock: MockClock) -> None:
+    """Bit for bit with exact operators, past the end of the context too (it has 16 positions)."""
+    crowd = Crowd()
+    chain = crowd.chain()
+    assert await written(chain, 40) == here(40)
+    assert len(set(chain.holders)) == 3
+    calls = sum(crowd.writer.calls.values())
+    assert calls == 3 * 40  # one request for each stage and token: keys and values were kept
+
+
+async def test_a_sibling_goes_on_when_a_peer_dies_in_the_middle(autojump_clock: MockClock) -> None:
+    crowd = Crowd()
+
+    async def kill(number: int, chain: PipelineClient) -> None:
+        if number == 6:
+            crowd.host_of(chain.holders[1]).is_alive = False
+        if number == 9:
+            crowd.host_of(chain.holders[0]).is_alive = False
+
+    assert await written(crowd.chain(), 20, kill) == here(20)
+
+
+async def test_a_peer_that_restarted_hears_the_text_again(autojump_clock: MockClock) -> None:
+    crowd = Crowd(replicas=1)
+
+    async def restart(number: int, chain: PipelineClient) -> None:
+        if number in {4, 11}:
+            crowd.serve(crowd.host_of(chain.holders[2]))
+
+    assert await written(crowd.chain(), 20, restart) == here(20)
+
+
+async def test_a_liar_is_blamed_and_left_out(autojump_clock: MockClock) -> None:
+    crowd = Crowd()
+    liar = crowd.hosts[1][0]
+
+    async def lie(_: PeerId, __: bytes) -> bytes:
+        return encode(StageReply(b"short"))
+
+    liar.serve(PROTOCOL, lie, request_limit=1 << 22)
+    assert await written(crowd.chain(), 8) == here(8)
+    assert crowd.writer.blamed[0][0] == liar.peer
+
+
+async def test_when_nobody_of_a_stage_is_left_it_says_so(autojump_clock: MockClock) -> None:
+    crowd = Crowd()
+    for host in crowd.hosts[2]:
+        host.is_alive = False
+    with pytest.raises(Unreachable, match="nobody of stage 2"):
+        await written(crowd.chain(), 1)
+    with pytest.raises(Unreachable, match="nobody of stage 0"):
+        await written(Crowd().chain((Digest(bytes(32)), *ROOTS[1:])), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"run": 3}, RefusalReason.UNKNOWN), ({"stage": 3}, RefusalReason.UNKNOWN), ({"stage": -1}, RefusalReason.UNKNOWN),
+     ({"root": Digest(b"x" * 32)}, RefusalReason.UNKNOWN), ({"position": 5}, RefusalReason.LOST)],
+)  # fmt: skip
+async def test_what_is_not_here_is_refused(changes: dict[str, Any], reason: RefusalReason) -> None:
+    crowd = Crowd(replicas=1)
+    fields: dict[str, Any] = {
+        "run": 2, "stage": 0, "root": ROOTS[0], "session": bytes(16), "position": 0, "rows": 1,
+        "payload": bytes(4), **changes,
+    }  # fmt: skip
+    request = StageRequest(**fields)
+    raw = await crowd.writer.call(crowd.hosts[0][0].peer, PROTOCOL, encode(request), timeout_s=5.0)
+    assert decode(StageRefusal, raw) == StageRefusal(reason)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff" * 50, encode((1, 2, 3))])
+async def test_junk_is_the_peers_fault(raw: bytes) -> None:
+    crowd = Crowd(replicas=1)
+    host = crowd.hosts[0][0]
+    with pytest.raises(Unreachable):
+        await crowd.writer.call(host.peer, PROTOCOL, raw, timeout_s=5.0)
+    assert host.blamed[0][0] == crowd.writer.peer

@@ -1,0 +1,308 @@
+"""Whoever begins again goes on from a sibling's committed state; liars and the silent cost time only."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace as Some
+from typing import Any
+
+import pytest
+import torch
+import trio
+
+from swarm.errors import Unreachable
+from swarm.events import EventKind
+from swarm.gossip.blobs.service import Blobs
+from swarm.ledger.state.records import NO_ROLLBACK, Rollback, RoundInfo, Seat
+from swarm.node.seat.adoption import StateServer, adopt_from_sibling
+from swarm.node.seat.saved import keep_shard
+from swarm.primitives.codec import encode
+from swarm.primitives.codec import replace as changed
+from swarm.testing.executor import InlineExecutor
+from swarm.training.averaging.adoption import (
+    ADOPTION_PROTOCOL,
+    AdoptedState,
+    StateFound,
+    StateMissing,
+    StateRequest,
+    decode_reply,
+    parts_given,
+)
+from swarm.training.shard import Shard
+from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.verify.transcript import state_root
+from tests.fakes import FakeHost, FakeNetwork
+from tests.training.test_shard import PLAN, SPEC, TOKENS, a_last_stage, a_request
+
+STAGE = StageIndex(1)
+RUN = RunIndex(1)
+ROUND = RoundIndex(6)
+GIVERS = (1, 2)
+NEWCOMER = 3
+
+
+def a_trained_shard(steps: int = 3) -> Shard:
+    shard = a_last_stage()
+    for step in range(steps):
+        shard.loss_job(TOKENS, PLAN, a_request(step), 0)
+        shard.step(PLAN, step)
+    shard.begin_segment()
+    return shard
+
+
+class Ledger:
+    """Final state as far as it is read here; commits appear at the height the test says."""
+
+    def __init__(self, run: Any) -> None:  # noqa: ANN401
+        self.height = Height(100)
+        self.segments: dict[tuple[int, int], tuple[int, Any]] = {}
+        self.state = Some(segment=self._segment, run=lambda _: run)
+
+    def commit(self, index: int, round_: int, root: Digest, height: int = 100) -> None:
+        record = Some(end_root=root, accusations=(), phase=None, checks=())
+        self.segments[index, round_] = (height, record)
+
+    def _segment(self, run: int, round_: int, stage: int, index: int) -> object:
+        assert (run, stage) == (RUN, STAGE)
+        height, record = self.segments.get((index, round_), (0, None))
+        return record if record is not None and self.height >= height else None
+
+    async def wait_height(self, height: int) -> None:
+        await trio.lowlevel.checkpoint()
+        self.height = Height(height)
+
+
+@dataclass
+class Place:
+    """One node."""
+
+    host: FakeHost
+    context: Any
+    said: list[EventKind] = field(default_factory=list)
+
+
+class Hamlet:
+    """Two seats that have committed and a newcomer, all in one stage."""
+
+    def __init__(self, tmp_path: Path, *, rollback: Rollback = NO_ROLLBACK) -> None:
+        self.network = FakeNetwork(delay_s=0.001)
+        self.run: Any = Some(index=RUN, spec=SPEC, spec_digest=SPEC.digest, rollbacks=())
+        self.run.rollbacks = (NO_ROLLBACK, rollback)
+        self.ledger = Ledger(self.run)
+        self.places = {n: self._place(tmp_path, n) for n in (*GIVERS, NEWCOMER)}
+        seats = tuple(self._seat(number) for number in self.places)
+        self.run.seats = ((), seats)
+        self.run.rounds = (
+            RoundInfo(RoundIndex(ROUND + 1), Height(99), NO_DIGEST, ((), seats), (), -1),
+        )
+        self.shards = {number: a_trained_shard(number + 1) for number in GIVERS}
+
+    def _place(self, tmp_path: Path, number: int) -> Place:
+        host = self.network.host(number)
+        place = Place(host, None)
+        blobs = Blobs(tmp_path / str(number) / "blobs", host, quota_bytes=1 << 30)
+
+        async def note(*_: object) -> None:
+            pass
+
+        async def write_soon(_: object) -> None:
+            pass
+
+        place.context = Some(
+            home=tmp_path / str(number),
+            host=host,
+            me=host.peer,
+            run=self.run,
+            run16=SPEC.digest[:16],
+            genesis=Some(chain=NO_DIGEST),
+            ledger=self.ledger,
+            blobs=blobs,
+            compute=InlineExecutor(lambda _: 0.0),
+            checking=InlineExecutor(lambda _: 0.0),
+            library=Some(note=note, forget=lambda _: None),
+            store=Some(write_soon=write_soon),
+            report=lambda kind, *_, **__: place.said.append(kind),
+        )
+        return place
+
+    def _seat(self, number: int) -> Seat:
+        is_new = number == NEWCOMER
+        last = -1 if is_new else ROUND
+        joined = RoundIndex(ROUND + 1 if is_new else 0)
+        peer = self.places[number].host.peer
+        tokens = 0 if is_new else 1000
+        return Seat(STAGE, number, peer, joined, last, NO_DIGEST, tokens, is_volunteer=False)
+
+    async def close(self, number: int, *, round_: int = ROUND, height: int = 100) -> None:
+        """A giver ends a segment: saved on its disk, committed at a height."""
+        shard, context = self.shards[number], self.places[number].context
+        await keep_shard(context, self.run, self._seat(number), shard, RoundIndex(round_))
+        self.ledger.commit(number, round_, state_root(shard.components()), height)
+
+    async def settle(self) -> "Hamlet":
+        for number in GIVERS:
+            await self.close(number)
+            StateServer(self.places[number].context).serve()
+        return self
+
+    async def adopt(self) -> tuple[AdoptedState, str] | None:
+        with trio.fail_after(120):
+            return await adopt_from_sibling(self.places[NEWCOMER].context, self.run, STAGE)
+
+    async def ask(self, giver: int, request: bytes, asker: int = NEWCOMER) -> object:
+        host = self.places[asker].host
+        peer = self.places[giver].host.peer
+        return decode_reply(await host.call(peer, ADOPTION_PROTOCOL, request, timeout_s=30))
+
+    def giver_of(self, adopted: AdoptedState) -> int:
+        (number,) = [n for n in GIVERS if torch.equal(self.shards[n].adam.v_P, adopted.adam.v_P)]
+        return number
+
+
+REQUEST = {n: encode(StateRequest(RUN, STAGE, n)) for n in (*GIVERS, NEWCOMER)}
+
+
+async def test_a_newcomer_goes_on_from_what_a_sibling_committed(
+    tmp_path: Path,
+) -> None:
+    hamlet = await Hamlet(tmp_path).settle()
+    found = await hamlet.adopt()
+    assert found is not None
+    adopted, words = found
+    source = hamlet.shards[hamlet.giver_of(adopted)]
+    assert torch.equal(adopted.phi_P, source.phi_P)
+    assert adopted.adam.step == source.adam.step
+    assert f"committed in round {ROUND}" in words
+    assert hamlet.places[NEWCOMER].context.blobs.roots() == [], "nothing is left on the disk"
+    assert not [place for place in hamlet.places.values() if place.host.blamed or place.said]
+
+
+async def test_a_commit_that_is_still_on_its_way_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    hamlet = await Hamlet(tmp_path).settle()
+    for number in GIVERS:
+        await hamlet.close(number, round_=ROUND + 1, height=103)
+    found = await hamlet.adopt()
+    assert found is not None
+    assert f"round {ROUND + 1}" in found[1]
+    assert hamlet.ledger.height == 103
+
+
+async def test_commits_that_never_come_are_not_waited_for_longer_than_a_round(
+    tmp_path: Path,
+) -> None:
+    hamlet = await Hamlet(tmp_path).settle()
+    for number in GIVERS:
+        await hamlet.close(number, round_=ROUND + 1, height=10_000)
+    assert await hamlet.adopt() is None
+    assert hamlet.ledger.height == 100 + SPEC.round_blocks
+
+
+async def test_the_dead_are_passed_over(
+    tmp_path: Path,
+) -> None:
+    hamlet = await Hamlet(tmp_path).settle()
+    hamlet.places[1].host.is_alive = False
+    found = await hamlet.adopt()
+    assert found is not None
+    assert hamlet.giver_of(found[0]) == 2
+    hamlet.places[2].host.is_alive = False
+    assert await hamlet.adopt() is None
+    assert not hamlet.places[NEWCOMER].host.blamed
+
+
+async def test_a_sibling_that_lies_is_blamed_and_nothing_is_taken(
+    tmp_path: Path,
+) -> None:
+    hamlet = await Hamlet(tmp_path).settle()
+    for number in GIVERS:
+        hamlet.ledger.commit(number, ROUND, Digest(b"\x01" * 32))
+    assert await hamlet.adopt() is None
+    blamed = {peer for peer, _ in hamlet.places[NEWCOMER].host.blamed}
+    assert blamed == {hamlet.places[n].host.peer for n in GIVERS}
+
+
+async def test_nothing_is_taken_from_a_segment_that_is_disputed_or_was_undone(
+    tmp_path: Path,
+) -> None:
+    hamlet = await Hamlet(tmp_path, rollback=Rollback(2, ROUND + 1)).settle()
+    assert await hamlet.adopt() is None
+    hamlet = await Hamlet(tmp_path / "again").settle()
+    for _, record in hamlet.ledger.segments.values():
+        record.accusations = ("one",)
+    assert await hamlet.adopt() is None
+    assert not hamlet.places[NEWCOMER].host.blamed
+
+
+async def test_states_are_for_those_who_sit_in_the_stage(
+    tmp_path: Path,
+) -> None:
+    hamlet = await Hamlet(tmp_path).settle()
+    assert isinstance(await hamlet.ask(1, REQUEST[1]), StateFound)
+    for request in (
+        REQUEST[2],
+        encode(StateRequest(RunIndex(9), STAGE, 1)),
+        encode(StateRequest(RUN, StageIndex(0), 1)),
+        encode(StateRequest(RUN, StageIndex(-1), 1)),
+        encode(StateRequest(RUN, StageIndex(77), 1)),
+    ):
+        assert isinstance(await hamlet.ask(1, request), StateMissing)
+    stranger = hamlet.network.host(9)
+    peer = hamlet.places[1].host.peer
+    raw = await stranger.call(peer, ADOPTION_PROTOCOL, REQUEST[1], timeout_s=30)
+    assert isinstance(decode_reply(raw), StateMissing)
+
+
+async def test_a_newer_state_takes_the_place_of_the_older_one(
+    tmp_path: Path,
+) -> None:
+    hamlet = await Hamlet(tmp_path).settle()
+    first = await hamlet.ask(1, REQUEST[1])
+    assert await hamlet.ask(1, REQUEST[1]) == first
+    hamlet.shards[1] = a_trained_shard(5)
+    await trio.to_thread.run_sync(_later, tmp_path / "1")
+    await hamlet.close(1, round_=ROUND + 1)
+    second = await hamlet.ask(1, REQUEST[1])
+    assert isinstance(first, StateFound)
+    assert isinstance(second, StateFound)
+    assert second.round == ROUND + 1
+    blobs = hamlet.places[1].context.blobs
+    assert all(map(blobs.has, parts_given(second.components)))
+    assert not blobs.has(parts_given(first.components)[1])
+
+
+def _later(home: Path) -> None:
+    """The clocks of some disks are coarse: a file that is replaced must not look unchanged."""
+    for path in (home / "seats").iterdir():
+        path.unlink()
+
+
+async def test_a_damaged_shard_and_a_full_disk_give_nothing_and_are_told(
+    tmp_path: Path,
+) -> None:
+    hamlet = await Hamlet(tmp_path).settle()
+    (path,) = (tmp_path / "1" / "seats").iterdir()
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert isinstance(await hamlet.ask(1, REQUEST[1]), StateMissing)
+    place = hamlet.places[2]
+    place.context.blobs = Blobs(tmp_path / "full", hamlet.network.host(20), quota_bytes=10)
+    assert isinstance(await hamlet.ask(2, REQUEST[2]), StateMissing)
+    assert hamlet.places[1].said == place.said == [EventKind.WARNING]
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xc1", bytes(200), bytes(100_000)])
+async def test_junk_is_blamed(tmp_path: Path, raw: bytes) -> None:
+    hamlet = await Hamlet(tmp_path).settle()
+    with pytest.raises(Unreachable):
+        await hamlet.ask(1, raw)
+    assert [peer for peer, _ in hamlet.places[1].host.blamed] == [hamlet.places[NEWCOMER].host.peer]
+
+
+async def test_without_a_round_or_a_sibling_there_is_nobody_to_ask(tmp_path: Path) -> None:
+    hamlet = Hamlet(tmp_path)
+    rounds, hamlet.run.rounds = hamlet.run.rounds, ()
+    assert await hamlet.adopt() is None
+    (alone,) = [seat for seat in rounds[0].seats[1] if seat.index == NEWCOMER]
+    hamlet.run.rounds = (changed(rounds[0], seats=((), (alone,))),)
+    assert await hamlet.adopt() is None
+    assert PeerId(alone.peer) == hamlet.places[NEWCOMER].context.me

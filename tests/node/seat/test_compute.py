@@ -1,0 +1,81 @@
+"""A node computes on what its file names; what is not there is refused before anything starts."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from swarm.config.load import parse_node_file
+from swarm.config.schema import NodeConfig
+from swarm.errors import BadConfig, DeviceLost
+from swarm.node.seat import compute
+from swarm.node.seat.compute import find_devices, notice_of, open_engine, step_down
+from swarm.primitives.codec import replace
+from swarm.training.devices.group import GroupEngine
+from swarm.training.devices.select import Present
+from swarm.training.shard import Shard
+from swarm.types import StageIndex
+from tests.training.pipeline import a_spec
+from tests.training.test_shard import PLAN, SPEC, TOKENS, a_request
+
+
+def node_file(compute: str, rest: str = "") -> NodeConfig:
+    return parse_node_file(f"{rest}\n[compute]\n{compute}\n", "node.toml")
+
+
+def a_context(compute: str, devices: tuple[str, ...]) -> Any:  # noqa: ANN401
+    said: list[str] = []
+    return SimpleNamespace(
+        config=node_file(compute),
+        devices=devices,
+        said=said,
+        report=lambda _, text: said.append(text),
+    )
+
+
+def test_what_is_not_there_is_refused_with_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "present", lambda: Present(("A100",)))
+    assert find_devices(NodeConfig()) == ("cuda:0",)
+    assert find_devices(node_file('device = "cpu"')) == ("cpu",)
+    with pytest.raises(BadConfig, match=r"no cuda:3; present: cpu, cuda:0 \(A100\)"):
+        find_devices(node_file('device = "cuda:3"'))
+    assert find_devices(node_file('device = "cuda:3"', "solve = false")) == ("cpu",)
+
+
+def test_the_cpu_needs_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "present", lambda: Present(("A100",)))
+    assert not notice_of(SPEC, ("cpu",))
+    assert not notice_of(SPEC, ("cuda:0",))
+    assert "will rest" in notice_of(replace(SPEC, numerics="seq-f32/1"), ("cuda:0",))
+
+
+def test_an_exact_run_stays_on_one_cpu_whatever_the_file_says() -> None:
+    context = a_context('device = ["cpu", "cpu"]', ("cpu", "cpu"))
+    engine = open_engine(context, a_spec(numerics="seq-f32/1"), 0)
+    assert engine.home == torch.device("cpu")
+    assert not isinstance(engine, GroupEngine)
+
+
+def test_several_devices_take_a_step_together_and_end_with_the_seat() -> None:
+    context = a_context('device = ["cpu", "cpu"]', ("cpu", "cpu"))
+    engine = open_engine(context, SPEC, 1)
+    try:
+        assert isinstance(engine, GroupEngine)
+        shard = Shard(
+            SPEC, StageIndex(1), Shard.initial(SPEC, StageIndex(1)).params_P, float, engine
+        )
+        shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+        assert shard.step(PLAN, 0) is not None
+    finally:
+        engine.close()
+    with pytest.raises(DeviceLost):
+        shard.loss_job(TOKENS, PLAN, a_request(1), 0)
+
+
+def test_stepping_down_leaves_everything_but_training() -> None:
+    context = a_context('device = "cuda"', ("cuda:0",))
+    step_down(context, "no device is left")
+    assert not context.config.solve
+    assert context.config.verify
+    assert "goes on with all else: no device is left" in context.said[0]

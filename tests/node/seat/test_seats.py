@@ -1,0 +1,362 @@
+"""Seats are left with what may still be asked of them, and show nothing that nobody could replay."""
+
+from collections import deque
+from types import SimpleNamespace as Some
+from typing import Any
+
+import pytest
+import torch
+import trio
+
+from swarm.config.schema import NodeConfig
+from swarm.events import EventKind
+from swarm.ledger.state.records import NO_ROLLBACK, Checkpoint, Rollback, RunPhase
+from swarm.node.context import NodeStats
+from swarm.node.control.planner import BeginRound, CloseRound, LeaveSeat
+from swarm.node.seat import seats as module
+from swarm.node.seat.seats import CLOSED_KEPT, RunningSeat, Seats
+from swarm.types import Digest, Height, PeerId, RoundIndex, StageIndex
+
+STAGE = StageIndex(0)
+BLOCKS = 10
+INITIAL = Digest(b"\xff" * 32)
+
+
+KEEPER: Any = Some(send=Some(close=lambda: None))
+
+
+def root(round_: int) -> Digest:
+    return Digest(bytes([round_]) * 32)
+
+
+class FakeRunner:
+    """A seat's runner whose segments take no time."""
+
+    def __init__(self, anchor_root: Digest) -> None:
+        self.shard: Any = Some(
+            stage=STAGE,
+            anchor_root=anchor_root,
+            hashing_s=1.0,
+            tokens_total=0,
+            tokens_at_sync=(),
+            phi=lambda: torch.zeros(1),
+            set_anchor=self._set_anchor,
+            engine=Some(notices=deque[str](), is_gone=False),
+        )
+        self.log: Any = None
+        self.begun: list[tuple[int, Digest | None, bool]] = []
+
+    def _set_anchor(self, _: object, anchor_root: Digest) -> None:
+        self.shard.anchor_root = anchor_root
+
+    async def begin_round(self, plan: Any, anchor: Any, *, is_shown: bool) -> None:  # noqa: ANN401
+        self.log = Some(
+            round=plan.round, end=(), loss_count=0, num_steps=3, records=[None], stage=STAGE, seat=0
+        )
+        self.begun.append((plan.round, None if anchor is None else anchor[1], is_shown))
+        if anchor is not None:
+            self.shard.anchor_root = anchor[1]
+
+    async def close_round(self) -> Any:  # noqa: ANN401
+        await trio.lowlevel.checkpoint()
+        log, self.log = self.log, None
+        return log
+
+
+class FakeRun(Some):
+    """A run of one stage that was never set back."""
+
+    @property
+    def next_round(self) -> int:
+        return self.rounds[-1].round + 1 if self.rounds else 0
+
+    def standing(self, stage: int) -> Any:  # noqa: ANN401
+        return self.checkpoints[stage]
+
+
+class Hall:
+    """A node with one seat, a ledger and a disk that the test fills."""
+
+    def __init__(self, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said: list[EventKind] = []
+        self.on_disk: set[Digest] = set()
+        self.saved: list[int] = []
+        self.committed: list[int] = []
+        self.run: Any = FakeRun(
+            spec=Some(round_blocks=BLOCKS),
+            phase=RunPhase.TRAINING,
+            start_height=0,
+            final_round=20,
+            rounds=(),
+            checkpoints=((),),
+            rollbacks=(NO_ROLLBACK,),
+        )
+        ledger = Some(height=0)
+        context: Any = Some(
+            run=self.run,
+            genesis=Some(chain=None),
+            ledger=ledger,
+            blobs=Some(has=lambda found: found in self.on_disk),
+            library=self,
+            compute=Some(run=self.compute),
+            pipeline=Some(remove=lambda _: None),
+            tally=Some(losses=[]),
+            config=NodeConfig(),
+            report=lambda kind, *_, **__: self.said.append(kind),
+        )
+        self.ledger, self.context = ledger, context
+        self.seats = Seats(context, nursery)
+        self.runner = FakeRunner(INITIAL)
+        seat: Any = Some(stage=STAGE, index=0)
+        self.live = RunningSeat(seat, runner=self.runner, keeper=KEEPER)  # type: ignore[arg-type]
+        self.seats.live[STAGE, 0] = self.live
+        monkeypatch.setattr(self.seats.commits, "begin", self._commit)
+        monkeypatch.setattr(module, "round_plan", lambda _, info, __: info)
+        monkeypatch.setattr(module, "keep_shard", self._keep)
+
+    # --- library and compute ---
+
+    async def initial_root(self, *_: object) -> Digest:
+        return INITIAL
+
+    async def checkpoint(self, _: object, __: object, kept: Checkpoint) -> object:
+        assert kept.phi_root in self.on_disk
+        return None
+
+    async def compute(self, job: Any, *arguments: object) -> object:  # noqa: ANN401
+        return job(*arguments)
+
+    # --- what becomes of segments ---
+
+    def _commit(self, log: Any, *_: object) -> None:  # noqa: ANN401
+        self.committed.append(log.round)
+
+    async def _keep(self, *arguments: Any) -> None:  # noqa: ANN401
+        self.saved.append(arguments[-1])
+
+    # --- the ledger ---
+
+    def draw(self, round_: int, seat: int) -> None:
+        """Cross a boundary whose dice draw ``seat`` for the checkpoint."""
+        info = Some(round=round_, height=round_ * BLOCKS, drawn=(seat,))
+        self.run.rounds = (*self.run.rounds[-3:], info)
+        self.ledger.height = info.height
+        self.seats.tidy(self.run)
+
+    def post(self, round_: int) -> None:
+        """The checkpoint of a boundary is final half a round later."""
+        height = Height(round_ * BLOCKS + BLOCKS // 2)
+        kept = Checkpoint(RoundIndex(round_), root(round_), 4, PeerId(bytes(32)), 0, height)
+        self.run.checkpoints = ((kept, *self.run.checkpoints[0]),)
+
+    async def begin(self) -> None:
+        """Open the segment of the newest round; the first time the shard was found in it."""
+        if not self.runner.begun:
+            self.live.current = self.run.rounds[-1].round
+        await self.seats.begin(BeginRound(STAGE, 0, self.run.rounds[-1]))
+
+    def held(self) -> list[int]:
+        """The rounds whose phi is held."""
+        return [r for r in range(30) if self.seats.closed(STAGE, 0, RoundIndex(r)) is not None]
+
+
+async def test_a_seat_that_was_left_posts_the_last_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """The last boundary of a run draws among those who leave at it: their phi is held until it is posted."""
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.run.final_round = 7
+        hall.draw(6, -1)
+        await hall.begin()
+        hall.draw(7, 0)
+        hall.run.phase = RunPhase.FINISHED
+        nursery.start_soon(hall.seats.leave, LeaveSeat(STAGE, 0))
+        await hall.seats.leave(LeaveSeat(STAGE, 0))
+    assert (hall.committed, hall.saved) == ([6], [6])
+    assert hall.said == [EventKind.SEAT_YIELDED]
+    assert not hall.seats.live
+    assert hall.seats.hashing_s() == 1.0
+    hall.seats.tidy(hall.run)
+    assert hall.held() == [6]
+    hall.post(7)
+    hall.seats.tidy(hall.run)
+    assert hall.held() == []
+
+
+async def test_phi_is_held_no_longer_than_it_can_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        for round_, drawn in ((3, -1), (4, 1), (5, 0), (6, 0), (7, 0)):
+            hall.draw(round_, drawn)
+            await hall.begin()
+        hall.seats.tidy(hall.run)
+        assert hall.held() == [5, 6]  # 3 was not drawn, 4 is too late
+        for round_ in (8, 9, 10):
+            hall.ledger.height = round_ * BLOCKS - 1  # nothing is let go of
+            hall.run.rounds = (Some(round=round_, height=round_ * BLOCKS, drawn=(0,)),)
+            await hall.begin()
+        assert len(hall.held()) == CLOSED_KEPT
+        hall.run.phase = RunPhase.SETTLED
+        hall.seats.tidy(hall.run)
+        assert hall.held() == []
+
+
+async def test_an_anchor_that_the_ledger_forgets_is_renewed_and_costs_one_segment(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """A judge would not find it, and find the solver guilty: such a segment is neither kept nor committed."""
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.runner.shard.anchor_root = root(2)
+        for round_ in (2, 3):
+            hall.post(round_)
+        hall.draw(4, -1)
+        await hall.begin()  # late by one, and the newer is not on this disk: that is allowed for
+        hall.post(4)
+        hall.draw(5, -1)
+        await hall.begin()  # late by two
+        hall.post(5)
+        hall.draw(6, -1)
+        await hall.begin()
+        assert hall.said == [EventKind.WARNING]
+        hall.on_disk.add(root(5))
+        hall.post(6)
+        hall.draw(7, -1)
+        await hall.begin()  # the one before the canonical one is here, and lasts
+        hall.draw(8, -1)
+        await hall.begin()
+        hall.on_disk.add(root(6))
+        hall.draw(9, -1)
+        await hall.begin()
+        await hall.seats.leave(LeaveSeat(STAGE, 0))
+    shown = [(round_, is_shown) for round_, _, is_shown in hall.runner.begun]
+    assert shown == [(4, True), (5, False), (6, False), (7, False), (8, True), (9, True)]
+    assert hall.runner.begun[-1][1] == root(6)
+    assert hall.committed == hall.saved == [4, 8, 9]
+    assert hall.said == [EventKind.WARNING, EventKind.SEAT_YIELDED]
+
+
+async def test_without_windows_nobody_is_judged_and_everything_is_committed(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.live.keeper = None
+        hall.runner.shard.anchor_root = root(1)
+        for round_ in (2, 3, 4):
+            hall.post(round_)
+        hall.draw(6, -1)
+        await hall.begin()
+        await hall.seats.leave(LeaveSeat(STAGE, 0))
+    assert hall.committed == [6]
+
+
+async def test_initial_weights_are_an_anchor_for_ever(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        for round_ in (2, 3, 4):
+            hall.post(round_)
+        hall.draw(6, -1)
+        await hall.begin()
+    assert hall.runner.begun == [(6, None, True)]
+
+
+async def test_a_seat_that_slept_too_long_begins_again_from_another_state(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """Up to two rounds behind it goes on; further behind it is dropped, and found again elsewhere."""
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        for round_ in (5, 8, 12):
+            hall.draw(round_, -1)
+            await hall.begin()
+            assert bool(hall.seats.live) == (round_ < 12), (
+                "rounds 6 and 7, then 9, 10 and 11 missed"
+            )
+    assert [round_ for round_, *_ in hall.runner.begun] == [5, 8]
+    assert hall.committed == [5, 8], "what was open is committed all the same"
+
+
+async def test_a_stage_that_is_set_back_takes_its_seats_with_it(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.draw(5, -1)
+        await hall.begin()
+        hall.run.rollbacks = (Rollback(4, 6),)
+        hall.draw(6, -1)
+        await hall.begin()
+        assert not hall.seats.live
+        hall.live.current, hall.runner.begun = 6, []
+        hall.seats.live[STAGE, 0] = hall.live
+        hall.draw(7, -1)
+        await hall.begin()
+        assert hall.seats.live, "it has begun again already"
+
+
+async def test_a_pause_closes_what_is_open_and_keeps_the_seat(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.draw(5, -1)
+        await hall.begin()
+        assert [seat.is_open for seat in hall.seats.locals()] == [True]
+        for _ in range(2):
+            await hall.seats.close(CloseRound(STAGE, 0))
+        assert [seat.is_open for seat in hall.seats.locals()] == [False]
+        hall.ledger.height = 10_000
+        hall.seats.tidy(hall.run)
+        assert hall.held() == [5], "the dice come after the pause"
+        hall.draw(6, 0)
+        await hall.begin()
+    assert (hall.committed, hall.saved) == ([5], [5])
+    assert [round_ for round_, *_ in hall.runner.begun] == [5, 6]
+
+
+async def test_the_loss_of_the_first_round_is_known_before_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.draw(5, -1)
+        await hall.begin()
+        log, tally = hall.runner.log, NodeStats()
+        log.loss_sum_micro = 0
+        tally.open_loss = hall.seats.open_loss()
+        assert tally.training_loss is None, "no micro-batch was answered"
+        log.loss_count, log.loss_sum_micro = 4, 10_000_000
+        tally.open_loss = hall.seats.open_loss()
+        assert tally.training_loss == 2.5
+        tally.losses.append((5, 2.25))
+        assert tally.training_loss == 2.25, "a closed segment counts as a whole"
+        log.loss_count = 0
+
+
+async def test_a_seat_without_a_device_commits_what_it_has_and_the_node_trains_no_more(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery, monkeypatch)
+        hall.draw(6, -1)
+        await hall.begin()
+        engine = hall.runner.shard.engine
+        engine.notices.append("device cuda:0 is lost, going on with cuda:1: its process ended")
+        hall.draw(7, -1)
+        await hall.begin()
+        assert hall.said == [EventKind.WARNING]
+        assert hall.context.config.solve
+        engine.is_gone = True
+        hall.draw(8, -1)
+        await hall.begin()
+    assert hall.committed == [6, 7]
+    assert [round_ for round_, _, _ in hall.runner.begun] == [6, 7]
+    assert not hall.context.config.solve  # so the seat is not taken again
+    assert not hall.seats.live
+    assert hall.said == [EventKind.WARNING] * 2

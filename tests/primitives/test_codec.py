@@ -1,0 +1,94 @@
+"""Every value has one byte string, and nothing else decodes to it."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.errors import BadEncoding
+from swarm.primitives.codec import FRAME_BYTES_MAX, Message, decode, encode
+
+
+class Point(Message, frozen=True):
+    x: int
+    name: str
+    data: bytes
+    path: tuple[int, ...] = ()
+
+
+class Left(Message, frozen=True, tag=1):
+    value: int
+
+
+class Right(Message, frozen=True, tag=2):
+    value: bytes
+
+
+@given(
+    st.integers(-(2**63), 2**64 - 1),
+    st.text(st.characters(codec="utf-8"), max_size=20),
+    st.binary(max_size=50),
+    st.lists(st.integers(-5, 300), max_size=5),
+)
+def test_what_is_encoded_comes_back(x: int, name: str, data: bytes, path: list[int]) -> None:
+    point = Point(x, name, data, tuple(path))
+    assert decode(Point, encode(point)) == point
+
+
+def test_a_union_is_told_apart_by_its_small_tags() -> None:
+    for value in (Left(3), Right(b"x")):
+        assert decode(Left | Right, encode(value)) == value  # type: ignore[arg-type]
+    with pytest.raises(BadEncoding):
+        decode(Left, encode(Right(b"x")))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"\x90",
+        b"\x93\x01\xa1a\xc4\x01",
+        b"\x95\x01\xa1a\xc4\x00\x90\x01",
+        b"\x94\x01\xa1a\xc4\x00\x90\x00",
+        b"\x94\xa1a\x01\xc4\x00\x90",
+        b"\x94\x01\xa1\xff\xc4\x00\x90",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91" * 100_000,
+    ],
+    ids="empty byte none cut long tail swapped utf8 huge deep".split(),
+)
+def test_bytes_that_are_no_message_are_the_peers_fault(data: bytes) -> None:
+    with pytest.raises(BadEncoding):
+        decode(Point, data)
+
+
+def test_a_longer_form_of_the_same_number_is_refused() -> None:
+    honest = encode(Point(1, "a", b""))
+    assert honest == b"\x94\x01\xa1a\xc4\x00\x90"
+    for longer in (b"\x94\xcc\x01\xa1a\xc4\x00\x90", b"\x94\x01\xd9\x01a\xc4\x00\x90"):
+        assert msgspec.msgpack.decode(longer, type=Point) == Point(1, "a", b"")
+        with pytest.raises(BadEncoding, match="canonical"):
+            decode(Point, longer)
+
+
+def test_a_default_left_out_is_refused() -> None:
+    with pytest.raises(BadEncoding, match="canonical"):
+        decode(Point, b"\x93\x01\xa1a\xc4\x00")
+
+
+def test_a_message_beyond_its_limit_is_not_even_looked_at() -> None:
+    data = encode(Point(1, "a", bytes(100)))
+    with pytest.raises(BadEncoding, match="at most 50"):
+        decode(Point, data, limit=50)
+    with pytest.raises(BadEncoding, match="at most"):
+        decode(Point, bytes(FRAME_BYTES_MAX + 1))
+
+
+@given(st.binary(max_size=60))
+def test_whatever_decodes_encodes_to_the_same_bytes(data: bytes) -> None:
+    try:
+        value = decode(Point, data)
+    except BadEncoding:
+        return
+    assert encode(value) == data

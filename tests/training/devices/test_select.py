@@ -1,0 +1,90 @@
+"""A node computes on what its file names, or is told what there is; exact runs stay on the CPU."""
+
+import pytest
+
+from swarm.errors import BadConfig
+from swarm.primitives.codec import replace
+from swarm.training.devices.probe import present
+from swarm.training.devices.select import (
+    Present,
+    chosen,
+    device_notice,
+    devices_for,
+    devices_text,
+    shares,
+)
+from tests.training.pipeline import a_spec
+
+TWO = Present(("A", "B"))
+NONE = Present()
+MAC = Present(has_mps=True)
+NATIVE = a_spec()
+EXACT = replace(NATIVE, numerics="seq-f32/1")
+
+
+@pytest.mark.parametrize(
+    ("wished", "here", "found"),
+    [
+        ("auto", NONE, ("cpu",)),
+        ("auto", MAC, ("mps",)),
+        ("auto", TWO, ("cuda:0",)),
+        ("cuda", TWO, ("cuda:0",)),
+        ("cuda:1", TWO, ("cuda:1",)),
+        ("cpu", TWO, ("cpu",)),
+        ("mps", MAC, ("mps",)),
+        (("auto",), TWO, ("cuda:0",)),
+        (("cuda:0", "cuda:1"), TWO, ("cuda:0", "cuda:1")),
+        (("cpu", "cpu"), NONE, ("cpu", "cpu")),
+    ],
+)
+def test_a_wish_becomes_devices(wished: str, here: Present, found: tuple[str, ...]) -> None:
+    assert chosen(wished, here) == found
+
+
+@pytest.mark.parametrize(
+    ("wished", "here", "cause"),
+    [
+        ("cuda:2", TWO, r"no cuda:2; present: cpu, cuda:0 \(A\), cuda:1 \(B\)"),
+        ("cuda", NONE, "no cuda; present: cpu"),
+        ("mps", TWO, "no mps"),
+        ("cuda", MAC, "present: cpu, mps"),
+        (("cuda:0", "cpu"), TWO, "cannot share"),
+        (("mps", "mps"), MAC, "cannot share"),
+        (("cuda:0", "cuda"), TWO, "cuda:0 twice"),
+        (("auto", "cuda:1"), TWO, "stands alone"),
+    ],
+)
+def test_a_wish_that_cannot_be_granted_says_what_there_is(
+    wished: str, here: Present, cause: str
+) -> None:
+    with pytest.raises(BadConfig, match=cause) as caught:
+        chosen(wished, here)
+    assert "node.toml" in caught.value.hint
+
+
+def test_exact_runs_stay_on_the_cpu_and_the_person_is_told() -> None:
+    assert devices_for(EXACT, ("cuda:0",)) == ("cpu",)
+    assert devices_for(NATIVE, ("cuda:0",)) == ("cuda:0",)
+    said = device_notice(EXACT, ("cuda:0",), TWO)
+    assert "cuda:0 will rest" in said
+    assert "seq-f32/1" in said
+    assert not device_notice(EXACT, ("cpu",), TWO)
+
+
+def test_a_second_gpu_that_is_not_used_is_mentioned() -> None:
+    assert '["cuda:0", "cuda:1"]' in device_notice(NATIVE, ("cuda:0",), TWO)
+    assert not device_notice(NATIVE, ("cuda:0", "cuda:1"), TWO)
+    assert not device_notice(NATIVE, ("cuda:0",), Present(("A",)))
+    assert devices_text(("cuda:0", "cuda:1")) == "cuda:0 + cuda:1"
+
+
+@pytest.mark.parametrize(("rows", "count"), [(8, 2), (8, 3), (1, 2), (5, 4), (2, 16)])
+def test_every_sequence_has_one_device(rows: int, count: int) -> None:
+    parts = shares(rows, count)
+    assert [i for start, stop in parts for i in range(start, stop)] == list(range(rows))
+    sizes = [stop - start for start, stop in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_what_is_present_can_be_chosen() -> None:
+    assert chosen("auto", present())

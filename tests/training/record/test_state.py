@@ -1,0 +1,54 @@
+"""A state names its counters and what is on its way, and tells finite from not."""
+
+import numpy as np
+import torch
+
+from swarm.primitives.commitments import hash_of, tensor_hash
+from swarm.training.record.segment import (
+    are_finite,
+    number_component,
+    snapshots_component,
+    tokens_component,
+)
+
+
+def test_tokens_are_the_total_followed_by_those_at_each_merge() -> None:
+    expected = np.array([700, 0, 500, 1 << 40], dtype="<i8")
+    assert tokens_component(700, (0, 500, 1 << 40)) == hash_of(torch.from_numpy(expected))
+    assert tokens_component(700, (0, 500)) != tokens_component(700, (500, 0))
+
+
+def test_a_number_is_an_int64_scalar() -> None:
+    assert number_component(7) == tensor_hash("int64", (), (7).to_bytes(8, "little"))
+
+
+def test_what_is_on_its_way_is_named_with_its_tokens() -> None:
+    theta = torch.arange(4.0)
+    none = snapshots_component(())
+    assert none == tensor_hash("float32", (0,), b"")
+    names = {
+        none,
+        snapshots_component(((0, 10, theta),)),
+        snapshots_component(((0, 11, theta),)),
+        snapshots_component(((1, 10, theta),)),
+        snapshots_component(((0, 10, theta + 1),)),
+        snapshots_component(((0, 10, theta), (1, 10, theta))),
+    }
+    assert len(names) == 6
+
+
+def test_finite_is_finite() -> None:
+    good = torch.tensor([0.0, -3.0e38])
+    assert are_finite(good, torch.zeros(0))
+    assert not are_finite(good, bound=1.0)
+    for bad in (float("nan"), float("inf"), float("-inf")):
+        assert not are_finite(good, torch.tensor([1.0, bad, 2.0]))
+
+
+def test_one_bad_value_is_found_wherever_it_is() -> None:
+    for numel in (1, 15, 16, 17, 100):
+        for place in range(numel):
+            for bad in (float("nan"), float("inf")):
+                values = torch.linspace(-1, 1, numel)
+                values[place] = bad
+                assert not are_finite(values)

@@ -1,0 +1,245 @@
+"""The windows of a segment cover it, and whoever computes them again finds what the seat committed to."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import trio
+from trio.testing import MockClock
+
+from swarm.config.spec import NANO, RunSpec
+from swarm.errors import UsageError
+from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import hash_of
+from swarm.training.averaging.outer_step import Merge
+from swarm.training.messages import TooBusy, sign_microbatch
+from swarm.training.record.segment import MergeRecord, SegmentLog, StepRecord
+from swarm.training.record.window import (
+    SNAPSHOTS_MAX,
+    AnchorSet,
+    FragmentMerged,
+    StepTaken,
+    WindowData,
+    anchors_named,
+)
+from swarm.training.recorder import SegmentRecorder
+from swarm.training.shard import Shard
+from swarm.types import NO_DIGEST, PeerId, RoundIndex, StageIndex
+from tests.training.pipeline import Swarm, a_spec
+from tests.training.replay import TOKENS, initial_anchors, replayed
+from tests.training.test_shard import SCALARS, a_request
+
+WIDTH = a_spec().checks.window_steps
+
+
+def check_segment(swarm: Swarm, log: SegmentLog, windows: list[WindowData]) -> None:
+    """Replay every window: the records are the log's, in order, and states meet where windows do."""
+    plan = replace(swarm.plan, round=log.round)
+    anchors = initial_anchors(swarm.spec)
+    records: list[StepRecord | MergeRecord] = []
+    begins = [r.components for r in log.records if isinstance(r, StepRecord) and r.components]
+    assert len(begins) == len(windows)
+    end = log.start
+    for number, window in enumerate(windows):
+        key = window.key
+        assert (key.run, key.round, key.stage) == (plan.run, log.round, log.stage)
+        assert (key.seat, key.window) == (log.seat, number)
+        assert window.is_last == (number == len(windows) - 1)
+        again = replayed(plan, window, anchors)
+        assert again.start == end
+        assert number == 0 or again.start == begins[number]
+        records += again.records
+        end = again.end
+    assert records == log.records
+    assert end == log.end
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+async def test_windows_replay_to_the_log(stages: int, autojump_clock: MockClock) -> None:
+    swarm = Swarm(a_spec(stages=stages), replicas=2, buffer=1)
+    rounds = await swarm.train(6.0, rounds=2, trades=True)
+    for key, node in swarm.nodes.items():
+        at = 0
+        for logs in rounds:
+            log = logs[key]
+            count = -(-log.num_steps // WIDTH)
+            assert count > 1
+            assert sum(isinstance(r, MergeRecord) and r.partner_seat >= 0 for r in log.records) == 2
+            check_segment(swarm, log, node.windows[at : at + count])
+            at += count
+        assert at == len(node.windows)
+
+
+async def test_windows_of_a_lossy_network_replay_too(autojump_clock: MockClock) -> None:
+    """Answers that come late, steps at their deadline, drops: none of it is in the state."""
+    swarm = Swarm(a_spec(), replicas=2, buffer=0, loss=0.15, seed=4)
+    (logs,) = await swarm.train(60.0, trades=True)
+    dropped = 0
+    for key, node in swarm.nodes.items():
+        check_segment(swarm, logs[key], node.windows)
+        dropped += sum(len(r.dropped) for r in logs[key].records if isinstance(r, StepRecord))
+    assert dropped > 0
+
+
+# --- one scribe by hand ---
+
+
+def a_scribe(spec: RunSpec | None = None) -> SegmentRecorder:
+    return SegmentRecorder(Shard.initial(spec or a_spec(), StageIndex(1)), 0, keeps_windows=True)
+
+
+PLAN = replace(Swarm(a_spec(), replicas=2).plan, round=RoundIndex(2))
+SECRET = Swarm(a_spec(), replicas=2).nodes[0, 0].host.secret
+
+
+def step(scribe: SegmentRecorder, number: int, merges: tuple[Merge, ...] = ()) -> list[WindowData]:
+    request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, a_request(number % 2))
+    scribe.loss_job(TOKENS, changed(request, step=number))
+    return scribe.step_job(merges)
+
+
+def alone(scribe: SegmentRecorder, fragment: int) -> Merge:
+    taken = scribe.snapshot_job(fragment)
+    return Merge(taken, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST)
+
+
+def test_a_new_anchor_is_the_first_event_and_not_in_the_start() -> None:
+    scribe = a_scribe()
+    before = scribe.shard.anchor_root
+    anchor_P = torch.ones_like(scribe.shard.anchor_P)
+    scribe.begin_job(PLAN, (anchor_P, hash_of(anchor_P)))
+    step(scribe, 0)
+    (window,) = scribe.close_job([])
+    assert window.start.anchor_root == before
+    assert window.events[0] == AnchorSet(hash_of(anchor_P))
+    assert anchors_named(window) == {before, hash_of(anchor_P)}
+    assert scribe.shard.anchor_root == hash_of(anchor_P)
+
+
+def test_a_segment_without_a_step_leaves_no_trace() -> None:
+    scribe = a_scribe()
+    anchor_P = torch.ones_like(scribe.shard.anchor_P)
+    log = scribe.begin_job(PLAN, (anchor_P, hash_of(anchor_P)))
+    merge = alone(scribe, 0)
+    assert not scribe.may_merge
+    assert not scribe.merge_job([merge])
+    scribe.shard.drop(0, 0, 0)
+    assert scribe.close_job([merge]) == []
+    assert log.end == log.start
+    assert (log.records, log.tokens) == ([], 0)
+
+
+def test_windows_begin_with_every_few_steps_and_merges_belong_where_they_happened() -> None:
+    scribe = a_scribe()
+    log = scribe.begin_job(PLAN, None)
+    windows = []
+    for number in range(WIDTH + 1):
+        merges = (alone(scribe, 0),) if number == 1 else ()
+        windows += step(scribe, number, merges)
+    windows += scribe.close_job([alone(scribe, 1)])
+    assert [window.key.window for window in windows] == [0, 1]
+    kinds = [[type(event).__name__ for event in window.events] for window in windows]
+    taken, merged = ["StepTaken"], ["FragmentMerged"]
+    assert kinds[0] == [*taken, "SnapshotTaken", *taken, *merged, *taken * (WIDTH - 2)]
+    assert kinds[1] == [*taken, "SnapshotTaken", *merged]
+    assert log.tokens == (WIDTH + 1) * 4 * 16
+    assert log.num_steps == WIDTH + 1
+
+
+def test_what_was_signed_is_kept_as_it_was_signed_and_only_if_it_counted() -> None:
+    scribe = a_scribe()
+    scribe.begin_job(PLAN, None)
+    request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, a_request(0))
+    scribe.loss_job(TOKENS, request)
+    (window,) = scribe.close_job([])
+    (taken,) = window.events
+    assert isinstance(taken, StepTaken)
+    assert [one.request for one in taken.microbatches] == [request]
+    scribe.begin_job(PLAN, None)
+    assert scribe.close_job([]) == []
+
+
+def test_a_fragment_is_merged_once_in_a_segment_and_offered_a_few_times() -> None:
+    scribe = a_scribe()
+    scribe.begin_job(PLAN, None)
+    step(scribe, 0)
+    assert scribe.merge_job([alone(scribe, 0)])
+    assert scribe.merge_job([alone(scribe, 0)])
+    for _ in range(SNAPSHOTS_MAX * scribe.shard.spec.outer.fragments - 2):
+        scribe.snapshot_job(1)
+    with pytest.raises(TooBusy):
+        scribe.snapshot_job(1)
+    (window,) = scribe.close_job([])
+    assert sum(isinstance(event, FragmentMerged) for event in window.events) == 1
+
+
+def test_a_merge_waits_for_the_step_whose_gradients_are_here() -> None:
+    scribe = a_scribe()
+    scribe.begin_job(PLAN, None)
+    step(scribe, 0)
+    merge = alone(scribe, 0)
+    scribe.loss_job(TOKENS, a_request(1))
+    assert not scribe.merge_job([merge])
+    scribe.step_job([merge])
+    assert not scribe.shard.snapshots
+
+
+def test_a_merge_with_a_partner_needs_what_the_partner_signed() -> None:
+    scribe = a_scribe()
+    scribe.begin_job(PLAN, None)
+    step(scribe, 0)
+    taken = scribe.snapshot_job(0)
+    partner = PeerId(bytes(32))
+    merge = Merge(taken, taken.theta_P, NANO // 2, SCALARS, partner, 1, NO_DIGEST, NO_DIGEST)
+    with pytest.raises(UsageError):
+        scribe.merge_job([merge])
+
+
+def test_nothing_is_kept_for_nobody() -> None:
+    scribe = SegmentRecorder(Shard.initial(a_spec(), StageIndex(1)), 0, keeps_windows=False)
+    scribe.begin_job(PLAN, None)
+    assert step(scribe, 0) == []
+    assert scribe.close_job([]) == []
+
+
+def test_a_closed_segment_takes_nothing() -> None:
+    scribe = a_scribe()
+    for job in (
+        lambda: scribe.snapshot_job(0),
+        lambda: scribe.loss_job(TOKENS, a_request(0)),
+        lambda: scribe.step_job([]),
+    ):
+        with pytest.raises(TooBusy):
+            job()
+    assert not scribe.merge_job([])
+
+
+# --- the channel ---
+
+
+async def test_training_waits_when_nobody_keeps_the_windows(autojump_clock: MockClock) -> None:
+    """Two complete windows: one in the channel, one in the hands of the sender; then no more steps."""
+    swarm = Swarm(a_spec(stages=1), replicas=1, buffer=1)
+    runner = swarm.nodes[0, 0].runner
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.run)
+        await runner.begin_round(swarm.plan, None)
+        await trio.sleep(60)
+        assert runner.steps_total == 2 * WIDTH + 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_segment_cut_off_in_the_middle_sends_no_end(autojump_clock: MockClock) -> None:
+    swarm = Swarm(a_spec(), replicas=1, buffer=100)
+    async with trio.open_nursery() as nursery:
+        for node in swarm.nodes.values():
+            nursery.start_soon(node.runner.run)
+            nursery.start_soon(node.keep_windows)
+            await node.runner.begin_round(swarm.plan, None)
+        await trio.sleep(3)
+        nursery.cancel_scope.cancel()
+    for node in swarm.nodes.values():
+        log = node.runner.log
+        assert log is not None
+        assert len(node.windows) == (log.num_steps - 1) // WIDTH > 0
+        assert not any(window.is_last for window in node.windows)

@@ -1,0 +1,78 @@
+"""A log's bytes give one answer; what our disk has changed accuses nobody."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from swarm.errors import BrokenPromise
+from swarm.primitives.commitments import tensor_hash
+from swarm.primitives.crypto import digest
+from swarm.training.record.window import encode_window
+from swarm.types import Digest, RoundIndex
+from swarm.verify.judging import window_of
+from swarm.verify.manifest import sign_manifest
+from swarm.verify.replay import REFUSED
+from swarm.verify.replay_process import FileReplays, Log
+from swarm.verify.round_plan import past_plan
+from swarm.verify.transcript import state_root
+from tests.ledger.checking import a_case
+from tests.verify.simulated_network import a_window
+from tests.verify.windows import TOKENS as WINDOW_TOKENS
+from tests.verify.windows import honest
+
+TOKENS = np.zeros(9, np.uint8)
+
+
+def a_log(path: Path, raw: bytes, root: Digest | None = None) -> Log:
+    """A signed log with these bytes in it."""
+    case = a_case()
+    path.write_bytes(raw)
+    plan = past_plan(case.ledger.state, case.run, RoundIndex(1))
+    assert plan is not None
+    root = root or tensor_hash("uint8", (len(raw),), raw)
+    parts = (case.ledger.state.chain, case.run.spec_digest, window_of(case.record, 0), root)
+    manifest = sign_manifest(case.solver, *parts, len(raw))
+    return Log(path, manifest, plan, case.record.start_root)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"not a log at all",
+        b"".join(encode_window(a_window(a_case(), 0, is_last=True))),
+        b"".join(encode_window(a_window(a_case(), 1, is_last=True))),
+    ],
+    ids=["empty", "nonsense", "wrong sizes", "another window"],
+)
+def test_signed_bytes_that_are_no_log_have_the_refused_answer(tmp_path: Path, raw: bytes) -> None:
+    log = a_log(tmp_path / "log", raw)
+    assert FileReplays().anchors(log) == frozenset()
+    assert FileReplays().answer(log, TOKENS, {}) == REFUSED
+
+
+def test_a_log_that_the_disk_has_changed_is_no_log_of_its_solver(tmp_path: Path) -> None:
+    log = a_log(tmp_path / "log", b"changed", digest("test", b"what was signed"))
+    with pytest.raises(BrokenPromise):
+        FileReplays().anchors(log)
+    with pytest.raises(BrokenPromise):
+        FileReplays().answer(log, TOKENS, {})
+
+
+def test_a_log_in_a_file_gives_what_its_solver_says(tmp_path: Path) -> None:
+    crop = honest(1, "seq-f32/1")
+    segment = crop.segments[1, 0, 1]
+    for data, said in zip(segment.windows, segment.claims(), strict=True):
+        raw = b"".join(encode_window(data))
+        (tmp_path / "log").write_bytes(raw)
+        root = tensor_hash("uint8", (len(raw),), raw)
+        plan, secret = segment.plan, crop.secrets[0, 1]
+        manifest = sign_manifest(secret, plan.chain, plan.run_digest, data.key, root, len(raw))
+        log = Log(tmp_path / "log", manifest, plan, state_root(segment.log.start))
+        assert FileReplays().anchors(log) <= set(crop.anchors[0])
+        assert FileReplays().answer(log, WINDOW_TOKENS, crop.anchors[0]) == said
+        other = replace(log, start_root=root)
+        is_refused = FileReplays().answer(other, WINDOW_TOKENS, crop.anchors[0]) == REFUSED
+        assert is_refused == (data.key.window == 0)
