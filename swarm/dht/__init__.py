@@ -1,7 +1,9 @@
-"""Find: who is there, where, doing what.
+"""Find peers: signed records, announcements and the peer map.
 
-records.py     C  signed, expiring, sequenced records and the rules that judge them
-directory.py   C  what a peer announces; announcements folded into the peer map
-announcing.py  S  announcements passed around, and looked up for those we cannot ask
-service.py     S  the door: libp2p's Kademlia under our own protocol id
+Modules (C: pure, S: does I/O):
+
+    announcer.py S  Announcements passed around, and looked up for those we cannot ask.
+    directory.py C  What a peer announces; announcements folded into the peer map.
+    records.py   C  Signed, expiring, sequenced records and the rules that judge them.
+    service.py   S  The door: libp2p's Kademlia under our own protocol id.
 """

@@ -1,21 +1,11 @@
-"""Move: fragments between partners, blobs between all.
+"""Move weights and blobs between peers: pairing, trades, codecs and content-addressed chunks.
 
-pairing.py   C  who averages with whom, from the beacon and the roster
-consensus.py C  who trades with whom at the end of a run, until all are one
-quantize.py  C  blockwise int8, bfloat16 and zstandard: fewer bytes for the same weights
-levels.py    C  blockwise levels in one pass, where the C extension was built
-int4.py      C  half the bytes again, with error feedback
-signals.py   C  what crosses a stage boundary: bfloat16, or blockwise int8
-chunks.py    C  bytes as numbered, hashed chunks, and back
-messages.py  C  what is said on a stream, and what its signatures cover
-exchange.py  C  ask one partner for one fragment, as a machine
-gather.py    C  bring in the chunks of one offer, several requests at a time
-lines.py     C  how fast what we gave has arrived, and whether fewer bytes are worth their time
-desk.py      C  what this node has to give: published, handed out, receipted
-download.py  C  which chunk of a blob next, from whom, and who is not asked again
-shelf.py     S  the folder of blobs, whole and partial
-giving.py    S  answers whoever asks for a fragment: packed before it asks, given to nobody else
-fetching.py  S  brings in one fragment, its first chunks before there is an offer
-service.py   S  the door of trades: carries pulls, sends receipts, blames
-blobs.py     S  the door of blobs: serves, adds, fetches from many peers
+Modules (C: pure, S: does I/O):
+
+    pairing.py C  Say who averages with whom, from finalised state alone.
+    blobs/        Store and fetch content-addressed chunks from many peers: data, checkpoints, logs.
+    codecs/       Encode tensors in fewer bytes: int8, int4, bfloat16, and activations between
+                  stages.
+    trade/        Exchange one fragment with one partner: the outbox, the pull machine, the wire
+                  messages.
 """

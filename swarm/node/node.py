@@ -136,7 +136,7 @@ async def _run(
         # Only now: a home that could not launch belongs to no network, and a mended file starts afresh.
         store.put(join.TABLE, join.GENESIS_KEY, encode(genesis))
         launch.save_genesis(setup.home, genesis)
-        rooms = _rooms(setup, report, store, workers, genesis, host, blobs)
+        rooms = _packages(setup, report, store, workers, genesis, host, blobs)
         async with rooms as (context, steward):
             snapshots = StateBuilder(context)
             nursery.start_soon(_find_run, setup, context, spec)
@@ -164,7 +164,7 @@ async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  a
 
 
 @asynccontextmanager
-async def _rooms(
+async def _packages(
     setup: NodeSetup,
     report: EventLog,
     store: Store,
@@ -180,14 +180,12 @@ async def _rooms(
         await _started(nursery, dht.run)
         trades = Trades(host, secret, genesis.chain, workers.trading)
         await _started(nursery, trades.run)
-        is_alone = genesis.validators == (secret.peer,)  # a launch of its own: nobody else can vote
-        votes = config.validate_ or is_alone
+        votes = config.validate_ or genesis.validators == (secret.peer,)  # alone, it has to
         ledger = LedgerService.open(store, genesis, secret, host, validate=votes)
         pipeline = Pipeline(host, secret)
         pipeline.serve()
-        library = ArtifactCache(
-            host, blobs, workers.compute, store, partial(report, EventKind.PROGRESS)
-        )
+        progress = partial(report, EventKind.PROGRESS)
+        library = ArtifactCache(host, blobs, workers.compute, store, progress)
         checks = Verifier(
             host=host,
             secret=secret,

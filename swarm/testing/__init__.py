@@ -1,1 +1,10 @@
-"""testing"""
+"""Help tests and benchmarks: in-memory ledger, inline executor, reference algorithms.
+
+Modules (C: pure, S: does I/O):
+
+    baselines.py C  What the outer step is compared with: an all-reduce every H steps (DiLoCo), and
+                    one at every step.
+    executor.py  S  Run heavy arithmetic where it cannot hold up the event loop.
+    ledger.py    C  A ledger in one process: real keys, real blocks, real certificates, no consensus
+                    and no network.
+"""

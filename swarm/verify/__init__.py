@@ -1,26 +1,28 @@
-"""Doubt: what a trainer commits to, and whether it holds.
+"""Check others' work: transcripts, sampling, replay, judging and audits.
 
-transcript.py  C  leaves, roots and proofs of one segment
-reveal.py      C  what a solver shows of its segment when it is checked
-manifest.py    C  the solver's signed word for a log, and how it is asked for
-inputs.py      C  is a log one that an honest seat could have written
-replay.py      C  compute a window again: its leaves, and its one answer
-rerun.py       S  replay a log that lies in a file
-plans.py       C  a round as training reads it, from what the ledger froze
-sampling.py    C  which throws of the dice make this node a verifier
-answers.py     C  what this node's replay of a window gave, hidden and shown
-agenda.py      C  what the ledger expects of this node now
-places.py      C  who gets one of the few places for windows to replay
-judging.py     C  whom to ask for a window, and what the logs say about its solver
-audit.py       C  what a replay says about a segment, and the evidence of it
-news.py        C  what has happened to segments, as events
-watching.py    C  the segments that are being checked now
-keeping.py     C  how long a window stays on this disk
-shelf.py       S  logs, answers and reveals on this disk
-turns.py       S  one replay at a time, what is urgent first
-logs.py        S  find the log of a window, fetch it, compute it again
-work.py        S  the long work: check a window, judge a window
-inspecting.py  S  audit any window at one's own choosing
-ports.py       S  what this room asks of the node it runs in
-service.py     S  the door: check, show, judge, audit, report
+Modules (C: pure, S: does I/O):
+
+    audit.py          C  What a replay says about a segment, for people and for strangers.
+    audit_fetch.py    S  Audit any window that is still on the ledger, at one's own choosing.
+    changes.py        C  What has happened to segments between two final states, as events.
+    duties.py         C  What does the ledger expect of me now?
+    jobs.py           S  The two kinds of work that take long: replay a window we were drawn for,
+                         judge one that is disputed.
+    judging.py        C  Whom to ask for a window, and what the logs that were served say about its
+                         solver.
+    log_rules.py      C  Check that a window's log holds what others signed, where the round allows
+                         it, in an order that can be.
+    log_store.py      S  What this node keeps for checking: logs with their manifests, its own
+                         answers, its own reveals.
+    logs.py           S  Find the log of a window, fetch it, and compute it again.
+    manifest.py       C  Who keeps which window of a segment: the solver's signed word for a log,
+                         and how it is asked for.
+    ports.py          S  What this room asks of the node it runs in.
+    replay.py         C  Compute a window of a segment again, from its log and from what everybody
+                         knows of the round.
+    replay_process.py S  Replay a log that lies in a file.
+    round_plan.py     C  A round as training reads it, from what the ledger froze at its boundary.
+    service.py        S  Check others' segments, show our own, judge, audit and report: the door of
+                         the verify room.
+    transcript.py     C  What a trainer commits to: leaves, roots and proofs of one segment.
 """

@@ -1,9 +1,8 @@
-"""web: the node's own page, for the people at this machine only.
+"""Serve the page, the local API and the metrics.
 
-    metrics.py   C  a snapshot as Prometheus text
-    app.py       S  the routes, and the guard in front of them (door: starlette)
-    service.py   S  binds a loopback port and serves the app in the node's nursery (door: hypercorn)
+Modules (C: pure, S: does I/O):
 
-static/ holds the page: one HTML file, one stylesheet, hand-written ES modules that draw SVG. Nothing in it
-is fetched from another host, and text that a peer chose enters the page through ``textContent`` only.
+    app.py     S  Answer the people at this machine: state, events, metrics, the page.
+    metrics.py C  Turn a snapshot of a node into the text that Prometheus scrapes.
+    service.py S  Serve the local page in the node's nursery: the door of the web room.
 """

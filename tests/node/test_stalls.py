@@ -19,7 +19,7 @@ import trio._core._run as trio_run
 from trio.testing import MockClock
 
 from swarm.config.spec import RunSpec
-from swarm.gossip.trade import outbox, pull
+from swarm.gossip.trade import outbox, payload, pull
 from swarm.gossip.trade.messages import ChunkRequest, FirstChunks, OfferRequest, Receipt
 from swarm.gossip.trade.service import Trades
 from swarm.node.context import NodeContext, NodeStats
@@ -93,7 +93,7 @@ class Trace:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (pull, outbox):
+    for module in (payload, pull, outbox):
         monkeypatch.setattr(module, "EXCHANGE_CHUNK_BYTES", CHUNK_BYTES)
     for name in ("BUDGET_FIRST", "BUDGET_MAX"):
         monkeypatch.setattr(pull, name, pull.REQUESTS_MAX)

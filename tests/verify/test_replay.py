@@ -351,7 +351,7 @@ def test_a_solver_that_computes_something_else_is_found_in_the_window_where_it_d
     patch: tuple[str, Callable[..., object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        module = "merging" if patch[0] == "outer_step" else "shard"
+        module = "averaging.outer_step" if patch[0] == "outer_step" else "shard"
         patched.setattr(f"swarm.training.{module}.{patch[0]}", patch[1])
         crop = harvest(spec_of(1, EXACT), rounds=1)
     segment = crop.segments[0, 0, 0]

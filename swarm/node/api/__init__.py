@@ -1,1 +1,11 @@
-"""node.api"""
+"""Serve this node's state and accept its owner's commands, over the local HTTP API.
+
+Modules (C: pure, S: does I/O):
+
+    actions.py  S  What the person at this machine may ask a running node to do.
+    audit.py    S  Audit a window, or report one, when the person at this machine asks: the actions
+                   behind the commands.
+    generate.py S  Write texts with the model of a running swarm, for the person at this machine.
+    state.py    S  What a node knows, as the one object behind the map, the page and every read
+                   command.
+"""

@@ -172,7 +172,8 @@ def _spawn(link: socket.socket, errors: int) -> subprocess.Popen[bytes]:
     """A process that holds ``link`` and nothing else of ours."""
     # Not by fork: this process has threads, and its own contexts on devices.
     root = str(Path(swarm.__file__).parents[1])
-    program = f"import sys; sys.path.insert(0, {root!r}); from swarm.training.devices.worker import main; main()"
+    module = "swarm.training.devices.worker"
+    program = f"import sys; sys.path.insert(0, {root!r}); from {module} import main; main()"
     return subprocess.Popen(  # noqa: S603  (our own interpreter and our own module)
         [sys.executable, "-P", "-c", program, str(link.fileno())],
         stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ import trio.testing
 
 from swarm.errors import Unreachable
 from swarm.gossip.codecs.int8 import int8_bytes
-from swarm.gossip.trade import outbox, pull
+from swarm.gossip.trade import outbox, payload, pull
 from swarm.gossip.trade.messages import (
     CHUNKS_PER_REPLY_MAX,
     ChunkRequest,
@@ -42,7 +42,7 @@ WITHIN_S = 30.0
 
 @pytest.fixture(autouse=True)
 def one_small_chunk_in_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (pull, outbox):
+    for module in (payload, pull, outbox):
         monkeypatch.setattr(module, "EXCHANGE_CHUNK_BYTES", CHUNK_BYTES)
     for name in ("BUDGET_FIRST", "BUDGET_MAX"):
         monkeypatch.setattr(pull, name, pull.REQUESTS_MAX)

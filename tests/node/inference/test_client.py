@@ -150,9 +150,14 @@ async def test_when_nobody_of_a_stage_is_left_it_says_so(autojump_clock: MockClo
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"run": 3}, RefusalReason.UNKNOWN), ({"stage": 3}, RefusalReason.UNKNOWN), ({"stage": -1}, RefusalReason.UNKNOWN),
-     ({"root": Digest(b"x" * 32)}, RefusalReason.UNKNOWN), ({"position": 5}, RefusalReason.LOST)],
-)  # fmt: skip
+    [
+        ({"run": 3}, RefusalReason.UNKNOWN),
+        ({"stage": 3}, RefusalReason.UNKNOWN),
+        ({"stage": -1}, RefusalReason.UNKNOWN),
+        ({"root": Digest(b"x" * 32)}, RefusalReason.UNKNOWN),
+        ({"position": 5}, RefusalReason.LOST),
+    ],
+)
 async def test_what_is_not_here_is_refused(changes: dict[str, Any], reason: RefusalReason) -> None:
     crowd = Crowd(replicas=1)
     fields: dict[str, Any] = {

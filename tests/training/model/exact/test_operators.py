@@ -26,7 +26,7 @@ from tests.training.pipeline import Swarm, a_spec
 
 EXACT = table("seq-f32/1")
 BY_THE_BOOK = exact_ops(reference)
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 MODEL = ModelSpec(
     vocab_size=256,
     hidden_size=32,
