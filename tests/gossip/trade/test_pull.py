@@ -113,6 +113,7 @@ def test_a_giver_that_is_never_ready_is_out_of_turn_in_the_end() -> None:
         pull.receive(NotYet(), 0.0)
 
 
+@pytest.mark.rule("G13")
 def test_a_lost_call_is_repeated_after_growing_pauses_and_then_given_up() -> None:
     pull = a_pull(deadline=1000.0)
     pull.start(0.0)
@@ -165,6 +166,7 @@ def test_after_an_offer_nothing_more_is_in_turn(message: ExchangeReply) -> None:
 HONEST = a_packed(a_key()).offer
 
 
+@pytest.mark.rule("G9")
 @pytest.mark.parametrize(
     ("offer", "fault"),
     [
@@ -195,6 +197,7 @@ def test_a_false_offer_is_refused_and_changes_nothing(offer: Offer, fault: type[
     assert pull.phase is Phase.ASKING
 
 
+@pytest.mark.rule("G9")
 @pytest.mark.parametrize("num_bytes", [0, HONEST.num_bytes + 1, 1 << 20])
 def test_an_offer_of_more_wire_than_payload_is_refused_though_all_of_it_fits(
     num_bytes: int,
@@ -209,6 +212,7 @@ def test_an_offer_of_more_wire_than_payload_is_refused_though_all_of_it_fits(
     assert pull.phase is Phase.ASKING
 
 
+@pytest.mark.rule("G9")
 def test_hashes_that_are_not_the_signed_ones_are_refused() -> None:
     packed, pull = a_packed(a_key()), a_pull()
     pull.start(0.0)
@@ -217,6 +221,7 @@ def test_hashes_that_are_not_the_signed_ones_are_refused() -> None:
             pull.receive(Offered(packed.offer, hashes), 1.0)
 
 
+@pytest.mark.rule("G9")
 def test_an_offer_of_another_fragments_size_is_refused() -> None:
     pull = a_pull(numel=NUMEL + 1)
     pull.start(0.0)
@@ -229,6 +234,7 @@ def test_a_fragment_of_no_values_is_our_own_mistake() -> None:
         a_pull(numel=0)
 
 
+@pytest.mark.rule("G5")
 @pytest.mark.parametrize("common", list(Codec))
 def test_the_runs_codec_needs_one_anchor_on_both_sides(common: Codec) -> None:
     assert choose_codec(common, ANCHOR_ROOT, ANCHOR_ROOT) is common
@@ -237,6 +243,7 @@ def test_the_runs_codec_needs_one_anchor_on_both_sides(common: Codec) -> None:
     assert choose_codec(common, NO_DIGEST, NO_DIGEST) is other
 
 
+@pytest.mark.rule("G5")
 @pytest.mark.parametrize("common", list(Codec))
 @pytest.mark.parametrize("codec", list(Codec))
 @pytest.mark.parametrize("root", [ANCHOR_ROOT, OTHER_ROOT], ids=["same", "other"])
@@ -264,6 +271,7 @@ def test_int4_leaves_a_residual_and_needs_one() -> None:
         pack(a_key(), dataclasses.replace(snapshot, residual=None), Codec.INT4)
 
 
+@pytest.mark.rule("S31")
 @pytest.mark.parametrize("codec", list(Codec))
 def test_a_scale_or_a_length_that_nobody_writes_is_refused(codec: Codec) -> None:
     """Signed by a partner, with the hash of what it sends: only the values are false."""
@@ -283,6 +291,7 @@ def test_a_scale_or_a_length_that_nobody_writes_is_refused(codec: Codec) -> None
                 read_payload(codec, scale + payload[2:], snapshot.anchor)
 
 
+@pytest.mark.rule("G8")
 def test_a_payload_is_hashed_before_zstandard() -> None:
     snapshot = a_snapshot()
     flat = FragmentPayload(snapshot.anchor, snapshot.anchor, ANCHOR_ROOT, 1, 1)
@@ -294,6 +303,7 @@ def test_a_payload_is_hashed_before_zstandard() -> None:
     assert payload == bytes(packed.offer.num_bytes)
 
 
+@pytest.mark.rule("G9", "S10")
 def test_a_payload_that_does_not_unpack_to_its_promise_is_refused() -> None:
     anchor = a_snapshot().anchor
     honest = a_packed(a_key(), codec=Codec.BF16)
@@ -304,6 +314,7 @@ def test_a_payload_that_does_not_unpack_to_its_promise_is_refused() -> None:
         open_payload(honest.offer, honest.wire[:-1], anchor)
 
 
+@pytest.mark.rule("S10")
 def test_a_payload_with_values_that_are_not_finite_is_refused() -> None:
     infinite = bytearray(encode_bf16(torch.zeros(NUMEL)))
     infinite[0:2] = b"\x80\x7f"
