@@ -36,6 +36,7 @@ async def test_one_worker_takes_jobs_in_the_order_they_came() -> None:
     compute.close()
 
 
+@pytest.mark.rule("T2")
 async def test_workers_are_our_own_threads_prepared_once_each() -> None:
     prepared = list[int]()
     compute = Executor(num_workers=2, prepare=lambda: prepared.append(threading.get_ident()))

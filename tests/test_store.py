@@ -69,6 +69,7 @@ def test_a_write_is_all_or_nothing(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.rule("S24")
 def test_a_damaged_file_is_refused_with_a_way_out(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     store = Store.open(path)
@@ -124,6 +125,7 @@ def test_a_reader_sees_what_the_writer_has_written(tmp_path: Path) -> None:
     after.close()
 
 
+@pytest.mark.rule("S24")
 def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store.sqlite")
     store.put("blocks", key_of(0), b"kept")
@@ -152,6 +154,7 @@ def test_the_file_is_private(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.rule("S24")
 async def test_write_soon_is_durable_when_it_returns(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store.sqlite")
     await store.write_soon([("votes", b"a", b"1")])
@@ -161,6 +164,7 @@ async def test_write_soon_is_durable_when_it_returns(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.rule("S24")
 def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     process = subprocess.Popen(

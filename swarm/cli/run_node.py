@@ -32,8 +32,6 @@ STATUS_INTERVAL_S = 5.0
 """A status line this often where nobody can redraw one: half of the longest silence allowed."""
 _TOO_MANY = frozenset(
     {
-        EventKind.STEP,
-        EventKind.BLOCK,
         EventKind.TRADED,
         EventKind.SOLO,
         EventKind.COMMITTED,
@@ -44,8 +42,6 @@ _TOO_MANY = frozenset(
 _LABELS = {
     EventKind.NODE_STARTED: "node",
     EventKind.NETWORK: "network",
-    EventKind.PEER_FOUND: "peer",
-    EventKind.PEER_LOST: "peer",
     EventKind.RUN_JOINED: "joined",
     EventKind.SEAT_TAKEN: "seat",
     EventKind.SEAT_YIELDED: "seat",
@@ -61,7 +57,6 @@ _LABELS = {
 _STYLES = {
     EventKind.WARNING: "slow",
     EventKind.ERROR: "gone",
-    EventKind.PEER_LOST: "slow",
     EventKind.DISPUTED: "slow",
     EventKind.CONVICTED: "gone",
 }

@@ -16,6 +16,7 @@ from swarm.errors import (
 )
 
 
+@pytest.mark.rule("C2")
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
@@ -68,6 +69,7 @@ def test_a_file_problem_is_named_by_its_file() -> None:
     assert explained.is_expected
 
 
+@pytest.mark.rule("C2")
 def test_the_trace_goes_to_a_file(tmp_path: Path) -> None:
     """With the command that led to it; a disk that refuses costs nothing but the trace."""
     path = save_trace(ZeroDivisionError("x"), tmp_path / "home")

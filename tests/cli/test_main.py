@@ -39,6 +39,7 @@ def said(
     return say
 
 
+@pytest.mark.rule("C3")
 def test_help_loads_nothing_heavy_and_answers_at_once() -> None:
     """Under .6 s, and without torch, libp2p or hivemind; the best of three, on a busy machine."""
     program = (
@@ -57,6 +58,7 @@ def test_help_loads_nothing_heavy_and_answers_at_once() -> None:
     assert min(seconds) < 0.6
 
 
+@pytest.mark.rule("C1")
 def test_version_is_data_on_stdout(said: Said) -> None:
     """As text and as JSON."""
     code, out, err = said("version")
@@ -72,6 +74,7 @@ def test_a_mistyped_command_names_the_nearest(said: Said) -> None:
     assert err.count("try: ") == 1
 
 
+@pytest.mark.rule("C1", "C2")
 @pytest.mark.parametrize(
     ("words", "code", "cause"),
     [
@@ -253,6 +256,7 @@ def test_a_ticket_is_explained(said: Said) -> None:
     assert row["network"] == "01" * 16
 
 
+@pytest.mark.rule("C2")
 def test_a_bug_leaves_a_trace_in_the_home_and_one_line_here(
     said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:

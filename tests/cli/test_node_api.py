@@ -54,6 +54,7 @@ async def a_node(home: Path) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.rule("C1")
 @pytest.mark.parametrize(
     ("words", "seen"),
     [

@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 from swarm.cli.run_node import STATUS_INTERVAL_S, Progress
 from swarm.cli.style import Ink
 from swarm.events import EventKind, make_event
@@ -12,6 +14,7 @@ def a_voice(*, is_live: bool = False, verbose: bool = False) -> Progress:
     return Progress(Ink(), verbose=verbose, is_live=is_live)
 
 
+@pytest.mark.rule("C4")
 def test_no_silence_longer_than_ten_seconds() -> None:
     """Looked at once a second, with no events at all, there is a line in every ten."""
     voice = a_voice()
@@ -20,6 +23,7 @@ def test_no_silence_longer_than_ten_seconds() -> None:
     assert max(gaps) <= STATUS_INTERVAL_S + 1 < 10
 
 
+@pytest.mark.rule("C4")
 def test_a_wait_names_its_cause() -> None:
     """Before there is a picture, the last event says what is going on."""
     voice = a_voice()
@@ -45,10 +49,10 @@ def test_the_cause_of_the_node_itself_comes_first() -> None:
 
 
 def test_frequent_events_are_left_to_the_status_line() -> None:
-    """Steps and blocks show only with --verbose."""
-    step = make_event(0, EventKind.STEP, "step 3")
-    assert a_voice().hear(step, 0.0) == []
-    assert a_voice(verbose=True).hear(step, 0.0) != []
+    """Trades and commits show only with --verbose."""
+    trade = make_event(0, EventKind.TRADED, "traded fragment 3")
+    assert a_voice().hear(trade, 0.0) == []
+    assert a_voice(verbose=True).hear(trade, 0.0) != []
 
 
 def test_a_conviction_is_told_and_an_agreement_is_not() -> None:

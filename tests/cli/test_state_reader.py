@@ -35,6 +35,7 @@ def test_missing_and_null_read_as_empty() -> None:
     assert name_of(picture) == "?"
 
 
+@pytest.mark.rule("C6", "S23")
 def test_a_strangers_text_cannot_steer_the_terminal() -> None:
     """Escape codes and direction marks become spaces, and length is bounded."""
     shown = text({"name": "\x1b[2Jotter\u202e\n" + "x" * 500}, "name", 20)

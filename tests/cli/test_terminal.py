@@ -9,6 +9,7 @@ from swarm.cli.options import GlobalOptions
 from swarm.cli.terminal import Terminal
 
 
+@pytest.mark.rule("C4")
 def test_a_long_wait_is_told_until_it_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

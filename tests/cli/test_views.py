@@ -183,6 +183,7 @@ def test_a_peer_in_full_says_whether_it_was_measured() -> None:
     assert "1/1" in text
 
 
+@pytest.mark.rule("C6", "S23")
 def test_a_hostile_name_stays_in_its_row() -> None:
     """Control characters cannot move the cursor or add a line."""
     picture = a_snapshot()

@@ -55,12 +55,14 @@ def test_a_usable_spec_and_genesis_pass() -> None:
     check_genesis(GENESIS)
 
 
+@pytest.mark.rule("S1")
 def test_every_integer_has_a_bound() -> None:
     assert [field for _, field in integer_fields() if field not in BOUNDS] == []
     ledger = [f for f in GENESIS.__struct_fields__ if isinstance(getattr(GENESIS, f), int)]
     assert [field for field in ledger if field not in BOUNDS] == []
 
 
+@pytest.mark.rule("S1")
 @pytest.mark.parametrize(("part", "field"), integer_fields())
 def test_no_integer_may_leave_its_bounds(part: str, field: str) -> None:
     least, most = BOUNDS[field]
@@ -69,6 +71,7 @@ def test_no_integer_may_leave_its_bounds(part: str, field: str) -> None:
             check_spec(changed(part, field, value))
 
 
+@pytest.mark.rule("S1")
 @pytest.mark.parametrize(
     ("part", "field", "value"),
     [
@@ -151,6 +154,7 @@ def test_data_that_does_not_fit_itself_or_the_model_is_refused(
         check_spec(with_data(**changes))
 
 
+@pytest.mark.rule("T19")
 def test_the_edge_of_stability_is_outside() -> None:
     with pytest.raises(BadConfig, match=r"must be below .* = 1\.5"):
         check_spec(changed("outer", "gamma_nano", 1_500_000_000))
@@ -192,6 +196,7 @@ def test_amounts_of_a_genesis_cannot_overflow() -> None:
         check_genesis(genesis)
 
 
+@pytest.mark.rule("L13")
 def test_a_run_has_no_more_seats_than_a_node_can_keep() -> None:
     wide = msgspec.structs.replace(SPEC.model, num_layers=64)
     with pytest.raises(BadConfig, match="16384 seats"):
@@ -204,6 +209,7 @@ def test_a_segment_has_no_more_tokens_than_a_commitment_counts() -> None:
         check_spec(many)
 
 
+@pytest.mark.rule("T4")
 def test_weights_of_fewer_or_more_stages_are_refused_though_their_root_fits() -> None:
     for count in (1, 3):
         roots = tuple(Digest(bytes([n]) * 32) for n in range(count))

@@ -30,6 +30,7 @@ def test_the_spec_that_is_bent_is_an_honest_one() -> None:
     assert len(FIELDS) > 45
 
 
+@pytest.mark.rule("S1", "S27")
 @pytest.mark.parametrize("path", sorted(FIELDS), ids=".".join)
 def test_a_field_of_a_run_out_of_bounds_is_refused_by_file_and_by_ledger(
     path: tuple[str, ...],
@@ -48,6 +49,7 @@ def test_a_field_of_a_run_out_of_bounds_is_refused_by_file_and_by_ledger(
         assert refused.value.reason is Reason.BAD_FIELD
 
 
+@pytest.mark.rule("S27")
 @pytest.mark.parametrize("path", sorted(GENESIS_FIELDS), ids=".".join)
 def test_a_field_of_a_genesis_out_of_bounds_is_refused(path: tuple[str, ...]) -> None:
     kind = GENESIS_FIELDS[path]
@@ -79,6 +81,7 @@ def refused(section: str, line: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.rule("S25")
 @pytest.mark.parametrize(("section", "key"), sorted(KEYS), ids="-".join)
 def test_a_misspelt_key_names_the_nearest(section: str, key: str, seed: int) -> None:
     """A letter that is missing, twice, wrong or in its neighbour's place."""
@@ -104,6 +107,7 @@ def numeric() -> Iterator[tuple[str, str]]:
             yield section, key
 
 
+@pytest.mark.rule("S25")
 @pytest.mark.parametrize(("section", "key"), sorted(numeric()), ids="-".join)
 def test_a_number_out_of_bounds_is_told_its_bound(section: str, key: str) -> None:
     field = KEYS[section, key]

@@ -74,6 +74,7 @@ def test_a_field_out_of_bounds_is_refused(change: dict[str, object]) -> None:
         parse_announcement(encode(msgspec.structs.replace(SAID, **change)))
 
 
+@pytest.mark.rule("D11")
 def test_the_newest_announcement_wins_in_any_order() -> None:
     newer = msgspec.structs.replace(SAID, round=4)
     peer_map = fold(PeerMap(), A, newer, 2, 10.0)
@@ -95,6 +96,7 @@ def test_a_connected_training_peer_is_ok() -> None:
     assert (shown.up_bytes, shown.down_bytes, shown.is_measured) == (1, 2, True)
 
 
+@pytest.mark.rule("D11")
 def test_a_peer_gone_silent_is_unreachable_with_its_time() -> None:
     peer_map = seen(fold(PeerMap(), A, SAID, 1, 10.0), A, 10.0, connected=False)
     assert only(peer_map, 12.0).reason == "ok"  # one lost connection is not yet an absence
@@ -102,6 +104,7 @@ def test_a_peer_gone_silent_is_unreachable_with_its_time() -> None:
     assert (shown.state, shown.reason) == ("unreachable", "unreachable 40 s")
 
 
+@pytest.mark.rule("D11")
 def test_a_peer_behind_the_median_is_slow_with_its_lag() -> None:
     peer_map = PeerMap()
     for peer, reached in ((A, 9), (B, 9), (C, 7)):
@@ -109,6 +112,7 @@ def test_a_peer_behind_the_median_is_slow_with_its_lag() -> None:
     assert [shown.reason for shown in view(peer_map, 10.0)] == ["ok", "ok", "slow: 2 rounds behind"]
 
 
+@pytest.mark.rule("D11")
 def test_one_boaster_does_not_make_the_others_slow() -> None:
     peer_map = PeerMap()
     for peer, reached in ((A, 9), (B, 9), (C, 10**6)):
@@ -120,6 +124,7 @@ def test_a_peer_without_an_announcement_is_unknown() -> None:
     assert only(seen(PeerMap(), A, 10.0), 11.0).reason == "no announcement yet"
 
 
+@pytest.mark.rule("D11")
 def test_a_connected_peer_that_stops_announcing_is_named() -> None:
     peer_map = seen(fold(PeerMap(), A, SAID, 1, 0.0), A, 40.0)
     assert only(peer_map, 40.0).reason == "silent 40 s"

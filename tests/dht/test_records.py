@@ -45,6 +45,7 @@ def test_an_honest_record_is_believed() -> None:
     validate(record_key("announce", ALICE.peer), encode(a_record()), NOW_S)
 
 
+@pytest.mark.rule("D2", "D3", "S8")
 def test_nobody_writes_under_anothers_key() -> None:
     with pytest.raises(BrokenPromise):
         check(a_record(secret=BOB))
@@ -53,12 +54,14 @@ def test_nobody_writes_under_anothers_key() -> None:
         check(forged)
 
 
+@pytest.mark.rule("D3", "S8")
 @pytest.mark.parametrize("change", [{"seq": 2}, {"expires_at": NOW_S + 61}, {"payload": b"hellp"}])
 def test_every_field_is_signed(change: dict[str, int | bytes]) -> None:
     with pytest.raises(BadSignature):
         check(msgspec.structs.replace(a_record(), **change))
 
 
+@pytest.mark.rule("D2")
 def test_a_record_of_one_topic_does_not_serve_for_another() -> None:
     with pytest.raises(BrokenPromise):
         check(a_record(_Said(topic="other")))
@@ -66,12 +69,14 @@ def test_a_record_of_one_topic_does_not_serve_for_another() -> None:
         check(msgspec.structs.replace(a_record(_Said(topic="other")), topic="announce"))
 
 
+@pytest.mark.rule("D4", "S8")
 @pytest.mark.parametrize("expires_at", [NOW_S, NOW_S - 5, NOW_S + TTL_MAX_S + 1])
 def test_a_record_holds_from_now_to_a_day_ahead_at_most(expires_at: int) -> None:
     with pytest.raises(BrokenPromise):
         check(a_record(_Said(expires_at=expires_at)))
 
 
+@pytest.mark.rule("D1")
 def test_junk_and_oversize_are_refused() -> None:
     huge = encode(a_record(_Said(payload=b"x" * RECORD_BYTES_MAX)))
     for data in (b"", b"junk", encode(a_record()) + b"\0", huge):
@@ -79,6 +84,7 @@ def test_junk_and_oversize_are_refused() -> None:
             check_record(data, topic="announce", peer=ALICE.peer, now_s=NOW_S)
 
 
+@pytest.mark.rule("D1")
 @pytest.mark.parametrize(
     "key",
     [
@@ -96,10 +102,12 @@ def test_only_our_keys_are_keys(key: str) -> None:
         parse_key(key)
 
 
+@pytest.mark.rule("D2")
 def test_a_key_names_topic_and_peer() -> None:
     assert parse_key(record_key("announce", ALICE.peer)) == ("announce", ALICE.peer)
 
 
+@pytest.mark.rule("D5")
 def test_the_highest_sequence_wins_and_the_last_on_ties() -> None:
     one, two = encode(a_record(_Said(seq=1))), encode(a_record(_Said(seq=2)))
     assert select([one, two]) == 1

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -58,6 +59,7 @@ async def test_a_record_published_by_one_is_read_by_another_who_never_met_it() -
         assert found.payload == b"one"
 
 
+@pytest.mark.rule("D6")
 async def test_a_read_is_fresh_and_never_older_than_what_we_hold() -> None:
     async with tables(3) as ((alice, alices), (bob, bobs), (_, carols)):
         for payload in (b"one", b"two", b"three"):
@@ -69,6 +71,7 @@ async def test_a_read_is_fresh_and_never_older_than_what_we_hold() -> None:
         assert await carols.read("announce", alice.peer) is None
 
 
+@pytest.mark.rule("D3", "D4")
 async def test_a_forged_or_expired_record_is_stored_nowhere() -> None:
     async with tables(3) as ((alice, alices), (_, bobs), _):
         key = record_key("announce", alice.peer)
@@ -92,6 +95,21 @@ async def test_providers_are_found_with_their_addresses() -> None:
             while sorted(await daves.find_providers(b"run", 10)) != expected:  # noqa: ASYNC110
                 await trio.sleep(0.05)
         assert await daves.find_peer_addresses(bob.peer) == bob.addresses()
+
+
+@pytest.mark.rule("D7")
+async def test_an_address_from_hearsay_is_tried_after_those_known_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with tables(3) as (_, (bob, _), (carol, carols)):
+        hearsay = "/ip4/127.0.0.1/tcp/9"
+
+        async def found(_: object) -> SimpleNamespace:
+            return SimpleNamespace(addrs=[hearsay])
+
+        monkeypatch.setattr(carols._kad, "find_peer", found)
+        carol.learn(bob.peer, bob.addresses())
+        assert await carols.find_peer_addresses(bob.peer) == [*bob.addresses(), hearsay]
 
 
 async def test_many_publications_at_once_all_arrive() -> None:

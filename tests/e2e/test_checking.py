@@ -83,6 +83,7 @@ def test_honest_work_is_verified(village: Village) -> None:
     assert any(row["phase"] == "verified" and row["verifiers"] for row in state["checks"])
 
 
+@pytest.mark.rule("S13")
 def test_a_liar_is_convicted(village: Village) -> None:
     """Its stake is taken, its seat given to others, and what found it is in everybody's picture."""
     liar = village.names["liar"]

@@ -146,6 +146,7 @@ def test_only_checkpoints_that_somebody_may_need_are_on_the_disk(launcher: Node)
     assert len(list(blobs.glob("*.list"))) <= 2 + listed + 2 * 2
 
 
+@pytest.mark.rule("C5")
 def test_ctrl_c_ends_a_node_in_time_and_leaves_nothing(joiner: Node) -> None:
     """Under 3 s, exit code 130, no traceback, no child."""
     joiner.wait("a picture", lambda s: s)
@@ -236,6 +237,7 @@ def test_the_owner_pauses_resumes_and_stops_and_the_replicas_end_as_one(net: Loc
     assert export(net, owner, "steered-model").returncode == 0
 
 
+@pytest.mark.rule("N15")
 def test_a_run_that_everybody_left_goes_on_when_they_come_back(net: Localnet) -> None:
     """No process is left; the homes start again, and train from where they were."""
     owner = net.launch("returns")

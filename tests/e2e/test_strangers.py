@@ -41,6 +41,7 @@ async def throw(host: Host, ticket: Ticket, protocol: str, data: bytes) -> None:
             return  # cut off, refused or exiled: all of them are its right
 
 
+@pytest.mark.rule("S3")
 async def test_frames_of_every_wrong_kind_change_nothing(launcher: Node, ticket: str) -> None:
     """Every protocol, every kind of junk, each from a peer with a key of its own, all at once."""
     launcher.wait("a commit", lambda s: last_commit(s) >= 0)

@@ -30,6 +30,7 @@ def doubter(net: Localnet, names: dict[str, str]) -> Node:
     return net.nodes[1]
 
 
+@pytest.mark.rule("S15")
 def test_a_report_makes_a_liar_show_itself(
     net: Localnet, names: dict[str, str], doubter: Node
 ) -> None:

@@ -40,6 +40,7 @@ def agree(
     return values
 
 
+@pytest.mark.rule("G21")
 @pytest.mark.parametrize("count", [*range(1, 18)])
 def test_any_roster_ends_with_one_model_bit_for_bit_and_it_is_the_mean(count: int) -> None:
     values = torch.randn(count, 1000, generator=torch.Generator().manual_seed(count))
@@ -50,12 +51,14 @@ def test_any_roster_ends_with_one_model_bit_for_bit_and_it_is_the_mean(count: in
     torch.testing.assert_close(end[0], mean, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.rule("G21")
 def test_a_power_of_two_takes_its_logarithm_and_others_two_more() -> None:
     taken = [final_rounds(count) for count in range(10)]
     assert taken == [0, 0, 1, 3, 2, 4, 4, 4, 3, 5]
     assert final_rounds(1 << 10) == 10
 
 
+@pytest.mark.rule("G21")
 @pytest.mark.parametrize("count", [2, 3, 5, 8, 13])
 def test_partners_name_each_other_and_share_what_is_one(count: int) -> None:
     for k in range(final_rounds(count)):
@@ -87,6 +90,7 @@ def test_the_order_of_the_roster_does_not_matter_and_the_beacon_does() -> None:
     assert trades_of(roster(8), 0) != trades_of(roster(8), 0, RUN)
 
 
+@pytest.mark.rule("G21")
 def test_after_the_last_round_nobody_trades_and_none_is_before_the_first() -> None:
     assert trades_of(roster(8), 3) == trades_of(roster(1), 0) == trades_of([], 0) == {}
     for bad in (lambda: trades_of(roster(8), -1), lambda: final_rounds(-1)):

@@ -45,6 +45,7 @@ def by_the_book(seats: list[SeatKey]) -> dict[SeatKey, SeatKey]:
     return pairs
 
 
+@pytest.mark.rule("G1")
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 16])
 def test_everybody_but_the_odd_one_has_one_partner(count: int) -> None:
     pairs = pairs_of(roster(count))
@@ -52,6 +53,7 @@ def test_everybody_but_the_odd_one_has_one_partner(count: int) -> None:
     assert all(pairs[partner] == seat and partner != seat for seat, partner in pairs.items())
 
 
+@pytest.mark.rule("G1")
 def test_the_order_of_the_roster_does_not_matter() -> None:
     assert pairs_of(roster(9)) == pairs_of(roster(9)[::-1])
 
@@ -72,6 +74,7 @@ def test_every_pair_comes_up_over_the_rounds() -> None:
     assert len(met) == 15
 
 
+@pytest.mark.rule("G2")
 def test_two_seats_of_one_peer_never_pair() -> None:
     mine = [SeatKey(0, PEERS[0]), SeatKey(1, PEERS[0])]
     assert pairs_of(mine) == {}
@@ -86,6 +89,7 @@ def test_a_seat_listed_twice_counts_once() -> None:
     assert pairs_of([seat, seat]) == {}
 
 
+@pytest.mark.rule("G1")
 @pytest.mark.parametrize("peers", [1, 2, 3, 5, 16])
 def test_the_pairs_are_those_of_the_book(peers: int) -> None:
     """Also where a peer holds many seats, and an index takes one byte, two or three."""
@@ -95,6 +99,7 @@ def test_the_pairs_are_those_of_the_book(peers: int) -> None:
             assert pairs_of(seats) == by_the_book(seats)
 
 
+@pytest.mark.rule("G1")
 def test_these_are_the_pairs() -> None:
     pairs = {seat.index: partner.index for seat, partner in pairs_of(roster(7)).items()}
     assert pairs == GOLDEN
@@ -114,6 +119,7 @@ def edges_of(
     return [other.index for other in heaviest_edges(seat, seats, *where)]
 
 
+@pytest.mark.rule("G29")
 def test_edges_weigh_the_same_from_both_ends_so_the_heaviest_choose_each_other() -> None:
     seats = roster(9)
     order = {seat.index: edges_of(seat, seats) for seat in seats}
@@ -137,6 +143,7 @@ def test_edges_weigh_the_same_from_both_ends_so_the_heaviest_choose_each_other()
     assert order[b][0] == a
 
 
+@pytest.mark.rule("G29")
 def test_edges_are_drawn_anew_for_each_round_and_fragment_and_never_lead_to_oneself() -> None:
     seats = [*roster(12), SeatKey(12, PEERS[0])]
     base = edges_of(seats[0], seats)
@@ -146,5 +153,6 @@ def test_edges_are_drawn_anew_for_each_round_and_fragment_and_never_lead_to_ones
     assert base != edges_of(seats[0], seats, fragment=2)
 
 
+@pytest.mark.rule("G29")
 def test_these_are_the_edges() -> None:
     assert edges_of(roster(7)[2], roster(7)) == GOLDEN_EDGES

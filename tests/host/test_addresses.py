@@ -65,12 +65,14 @@ def test_listen_texts_are_read_in_three_forms() -> None:
     assert not is_loopback(A)
 
 
+@pytest.mark.rule("H15")
 def test_a_remote_peer_cannot_claim_our_own_machine() -> None:
     claimed = ["/ip4/127.0.0.1/tcp/1", A, "junk", A]
     assert believable(claimed, "192.0.2.9") == (A,)
     assert believable(claimed, "127.0.0.1") == ("/ip4/127.0.0.1/tcp/1", A)
 
 
+@pytest.mark.rule("H15")
 def test_the_newest_address_comes_first_and_a_failed_one_last() -> None:
     book = AddressBook()
     assert book.learn(PEER, [A])

@@ -9,6 +9,7 @@ from swarm.types import PeerId
 PEER = PeerId(b"p" * 32)
 
 
+@pytest.mark.rule("H11")
 def test_rests_double_up_to_a_limit_and_end() -> None:
     breakers, now, lengths = CircuitBreakers(), 0.0, []
     for _ in range(6):
@@ -19,6 +20,7 @@ def test_rests_double_up_to_a_limit_and_end() -> None:
     assert lengths == [1, 2, 4, 8, 10, 10]
 
 
+@pytest.mark.rule("H11")
 def test_calls_that_fail_during_a_rest_do_not_lengthen_it() -> None:
     breakers = CircuitBreakers()
     for _ in range(10):
@@ -26,6 +28,7 @@ def test_calls_that_fail_during_a_rest_do_not_lengthen_it() -> None:
     assert breakers.rest_s(PEER, 5.5) == pytest.approx(0.5)
 
 
+@pytest.mark.rule("H11")
 def test_a_sign_of_life_ends_the_rest_and_its_growth() -> None:
     breakers = CircuitBreakers()
     breakers.failed(PEER, 0.0)
@@ -35,6 +38,7 @@ def test_a_sign_of_life_ends_the_rest_and_its_growth() -> None:
     assert breakers.rest_s(PEER, 1.0) == 1
 
 
+@pytest.mark.rule("H12")
 def test_a_peer_that_misbehaves_again_and_again_is_refused_for_a_while() -> None:
     book = PeerScores()
     assert [book.blame(PEER, 0.0) for _ in range(5)] == [False, False, False, False, True]
@@ -43,11 +47,13 @@ def test_a_peer_that_misbehaves_again_and_again_is_refused_for_a_while() -> None
     assert book.faults() == {PEER: 5}
 
 
+@pytest.mark.rule("H12")
 def test_rare_faults_are_forgiven() -> None:
     book = PeerScores()
     assert not any(book.blame(PEER, n * backoff.FAULT_HALF_LIFE_S) for n in range(50))
 
 
+@pytest.mark.rule("H12")
 def test_both_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "PEERS_MAX", 2)
     breakers, book = CircuitBreakers(), PeerScores()
@@ -58,6 +64,7 @@ def test_both_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(book.faults()) == 2
 
 
+@pytest.mark.rule("H18")
 def test_backoff_doubles_to_its_cap_within_a_fifth() -> None:
     waits = [backoff_s(n, first_s=1, most_s=30, dice=0.5) for n in range(8)]
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]

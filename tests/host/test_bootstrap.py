@@ -9,6 +9,7 @@ from swarm.host import bootstrap as way_in
 from swarm.host.bootstrap import Failed, Progress, Reached, Trying, bootstrap
 
 
+@pytest.mark.rule("H18")
 async def test_an_absent_helper_is_retried_until_it_comes(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,6 +40,7 @@ async def test_an_absent_helper_is_retried_until_it_comes(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.rule("H18")
 async def test_a_reader_that_left_stops_nothing(net: ModuleType) -> None:
     send, reports = trio.open_memory_channel[Progress](0)
     reports.close()

@@ -1,5 +1,6 @@
 """A host ends in time, also when everything around it is cancelled at once."""
 
+import pytest
 import trio
 
 from swarm.host.service import open_host
@@ -8,6 +9,7 @@ from tests.host.conftest import CHAIN, a_host, a_secret
 CLOSED_S = 1.5
 
 
+@pytest.mark.rule("H17")
 async def test_a_host_that_is_cancelled_with_open_links_ends_in_time() -> None:
     """The task that reads a connection is cancelled too, so nobody is left to say that it closed."""
     async with a_host(1) as other:

@@ -13,6 +13,7 @@ def test_a_hello_survives_the_wire() -> None:
     assert parse_hello(encode(MINE)) == MINE
 
 
+@pytest.mark.rule("H2")
 @pytest.mark.parametrize(
     "hello",
     [
@@ -35,6 +36,7 @@ def test_junk_is_refused() -> None:
             parse_hello(junk)
 
 
+@pytest.mark.rule("H2")
 def test_only_a_peer_of_our_own_network_is_kept() -> None:
     assert not reason_to_part(MINE, Hello("0.9", b"c" * 16, b"t" * 8, ()))
     assert "another network (genesis 6464" in reason_to_part(

@@ -11,6 +11,7 @@ from swarm.errors import BadIdentity
 from swarm.host.identity import load_identity, lock_home
 
 
+@pytest.mark.rule("H14")
 def test_a_key_is_made_on_first_use_and_found_again(tmp_path: Path) -> None:
     home = tmp_path / "deep" / "home"
     first = load_identity(home)
@@ -19,6 +20,7 @@ def test_a_key_is_made_on_first_use_and_found_again(tmp_path: Path) -> None:
     assert [path.name for path in home.iterdir()] == ["identity.key"]
 
 
+@pytest.mark.rule("H14", "S21")
 def test_a_key_others_can_read_is_refused(tmp_path: Path) -> None:
     load_identity(tmp_path)
     (tmp_path / "identity.key").chmod(0o644)
@@ -27,6 +29,7 @@ def test_a_key_others_can_read_is_refused(tmp_path: Path) -> None:
     assert "chmod 600" in caught.value.hint
 
 
+@pytest.mark.rule("H14", "S21")
 @pytest.mark.parametrize("text", [b"", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff" * 64])
 def test_a_damaged_key_is_refused_and_left_alone(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "identity.key"
@@ -37,12 +40,14 @@ def test_a_damaged_key_is_refused_and_left_alone(tmp_path: Path, text: bytes) ->
     assert path.read_bytes() == text
 
 
+@pytest.mark.rule("H14", "S21")
 def test_a_key_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "identity.key").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BadIdentity):
         load_identity(tmp_path)
 
 
+@pytest.mark.rule("H14")
 def test_a_home_is_held_by_one_process_and_freed_when_it_dies(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib\nfrom swarm.host.identity import lock_home\n"

@@ -31,6 +31,7 @@ async def still_answers(net: ModuleType, host: Host) -> bool:
         return bool(await newcomer.call(host.peer, net.UPPER, b"x", timeout_s=5) == b"X")
 
 
+@pytest.mark.rule("H3")
 async def test_a_handler_that_raises_ends_nothing_but_its_stream(net: ModuleType) -> None:
     async def boom(*_: object) -> bytes:
         raise ZeroDivisionError
@@ -47,6 +48,7 @@ async def test_a_handler_that_raises_ends_nothing_but_its_stream(net: ModuleType
         assert await still_answers(net, alice)
 
 
+@pytest.mark.rule("H4", "S3")
 async def test_an_oversized_frame_is_blamed_before_it_is_read(net: ModuleType) -> None:
     async with net.hosts(2) as (alice, mallory):
         await net.meet(mallory, alice)
@@ -56,6 +58,7 @@ async def test_an_oversized_frame_is_blamed_before_it_is_read(net: ModuleType) -
         await net.until(lambda: stream.is_gone)
 
 
+@pytest.mark.rule("H4")
 async def test_an_oversized_or_malformed_answer_is_the_peers_fault(net: ModuleType) -> None:
     async def five(peer: PeerId, request: bytes) -> bytes:
         return b"x" * 500
@@ -68,6 +71,7 @@ async def test_an_oversized_or_malformed_answer_is_the_peers_fault(net: ModuleTy
         assert await alice.call(mallory.peer, "/swarm/five/1", b"", timeout_s=5, reply_limit=500)
 
 
+@pytest.mark.rule("H4")
 async def test_a_half_sent_frame_holds_nobody_up(net: ModuleType) -> None:
     async with net.hosts(2) as (alice, mallory):
         await net.meet(mallory, alice)
@@ -78,6 +82,7 @@ async def test_a_half_sent_frame_holds_nobody_up(net: ModuleType) -> None:
         assert alice.faults() == {}
 
 
+@pytest.mark.rule("H8", "S5")
 async def test_a_peer_that_ignores_the_window_is_cut(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +104,7 @@ async def test_a_peer_that_ignores_the_window_is_cut(
         assert alice.faults() == {mallory.peer: 1}
 
 
+@pytest.mark.rule("H7", "S4")
 async def test_mute_sockets_do_not_keep_newcomers_out(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +121,7 @@ async def test_mute_sockets_do_not_keep_newcomers_out(
                 each.close()
 
 
+@pytest.mark.rule("H7", "S4")
 async def test_ended_connections_give_their_places_back(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +131,7 @@ async def test_ended_connections_give_their_places_back(
             assert await still_answers(net, alice)
 
 
+@pytest.mark.rule("H2")
 async def test_a_peer_without_a_hello_is_served_nothing_and_dropped(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +153,7 @@ async def test_a_peer_without_a_hello_is_served_nothing_and_dropped(
         assert alice.connected() == []
 
 
+@pytest.mark.rule("H7", "S4")
 async def test_streams_of_one_peer_are_limited(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +167,7 @@ async def test_streams_of_one_peer_are_limited(
         assert sum(counted.values()) <= 10
 
 
+@pytest.mark.rule("H1")
 async def test_plaintext_is_not_spoken(net: ModuleType) -> None:
     async with net.a_host(1) as alice:
         port = int(alice.addresses()[0].rsplit("/", 1)[1])
@@ -171,6 +181,7 @@ async def test_plaintext_is_not_spoken(net: ModuleType) -> None:
         assert heard.endswith(b"\x03na\n\x03na\n")
 
 
+@pytest.mark.rule("H16")
 async def test_nobody_may_write_into_our_peer_store(net: ModuleType) -> None:
     async with net.hosts(2) as (alice, mallory):
         await net.meet(mallory, alice)
@@ -178,6 +189,7 @@ async def test_nobody_may_write_into_our_peer_store(net: ModuleType) -> None:
             await raw_stream(mallory, alice, "/ipfs/id/push/1.0.0")
 
 
+@pytest.mark.rule("H16")
 async def test_libp2p_never_dials_on_its_own(net: ModuleType) -> None:
     async with net.hosts(2) as (alice, bob):
         store = alice.libp2p_host.get_peerstore()
@@ -186,6 +198,7 @@ async def test_libp2p_never_dials_on_its_own(net: ModuleType) -> None:
         assert alice.connected() == []
 
 
+@pytest.mark.rule("H16")
 async def test_libp2p_reports_to_our_own_logger_and_sets_nothing_up(net: ModuleType) -> None:
     handlers = list(logging.getLogger().handlers)
     heard: list[str] = []
@@ -206,6 +219,7 @@ async def test_libp2p_reports_to_our_own_logger_and_sets_nothing_up(net: ModuleT
     assert logging.getLogger().handlers == handlers
 
 
+@pytest.mark.rule("H17")
 async def test_closing_leaves_no_socket_behind(net: ModuleType) -> None:
     async with net.a_host(1) as alice:
         await still_answers(net, alice)
@@ -263,6 +277,7 @@ async def test_a_peer_killed_in_the_middle_comes_back_elsewhere(net: ModuleType)
                     victim.kill()
 
 
+@pytest.mark.rule("H5", "S5")
 async def test_half_sent_questions_of_a_crowd_hold_bounded_memory(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +300,7 @@ async def test_half_sent_questions_of_a_crowd_hold_bounded_memory(
             await net.until(lambda: alice._server._bulk.num_bytes == 0)
 
 
+@pytest.mark.rule("H6", "S5")
 async def test_a_question_that_trickles_in_ends_at_its_deadline(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +318,7 @@ async def test_a_question_that_trickles_in_ends_at_its_deadline(
         assert await mallory.call(alice.peer, net.UPPER, b"a", timeout_s=5) == b"A"
 
 
+@pytest.mark.rule("H5", "S5")
 async def test_answers_that_nobody_reads_hold_bounded_memory(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ def a_room() -> ByteBudget:
     return ByteBudget(per_peer_bytes_max=60, bytes_max=100)
 
 
+@pytest.mark.rule("H5", "S5")
 def test_one_peer_has_its_part_and_gets_it_back() -> None:
     room = a_room()
     number, evicted = room.admit(MALLORY, 60)
@@ -36,6 +37,7 @@ def test_one_peer_has_its_part_and_gets_it_back() -> None:
     assert room.admit(MALLORY, 60)[1] == ()
 
 
+@pytest.mark.rule("H5", "S5")
 def test_whoever_holds_the_most_makes_room_oldest_first() -> None:
     room = a_room()
     first, _ = room.admit(MALLORY, 30)
@@ -49,6 +51,7 @@ def test_whoever_holds_the_most_makes_room_oldest_first() -> None:
         room.admit(ALICE, 40)
 
 
+@pytest.mark.rule("H5")
 def test_what_has_arrived_is_not_pushed_out_and_nobody_pushes_out_the_poorer() -> None:
     room = a_room()
     number, _ = room.admit(MALLORY, 60)
@@ -63,6 +66,7 @@ def test_what_has_arrived_is_not_pushed_out_and_nobody_pushes_out_the_poorer() -
     assert (room.num_bytes, room.of(ALICE), room.of(MALLORY)) == before
 
 
+@pytest.mark.rule("H5", "S5")
 def test_a_peer_may_keep_every_stream_of_micro_batches_full_and_say_more() -> None:
     """And that is all: thirty of the longest frames are the room of everybody together."""
     room = bulk_budget()
@@ -75,6 +79,7 @@ def test_a_peer_may_keep_every_stream_of_micro_batches_full_and_say_more() -> No
     assert BULK_BYTES_MAX == 256 << 20
 
 
+@pytest.mark.rule("H5", "S5")
 @pytest.mark.parametrize("room", [a_room(), small_budget(), bulk_budget()])
 def test_no_order_of_offers_breaks_a_bound(room: ByteBudget, seed: int) -> None:
     dice, held = random.Random(seed), dict[int, None]()
@@ -104,6 +109,7 @@ def test_no_order_of_offers_breaks_a_bound(room: ByteBudget, seed: int) -> None:
     assert not room._held
 
 
+@pytest.mark.rule("H5", "S5")
 def test_a_crowd_that_announces_everything_and_sends_nothing_pushes_out_itself() -> None:
     """Sixteen strangers ask for all they may have; a peer with an honest micro-batch is let in at once."""
     room = bulk_budget()

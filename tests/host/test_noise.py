@@ -91,6 +91,7 @@ async def test_pieces_arrive_one_behind_the_other(piece: int) -> None:
     assert await far.read(2 * len(body) - 1) == body[1:] + body
 
 
+@pytest.mark.rule("H20")
 async def test_a_message_that_was_bent_on_its_way_ends_the_connection() -> None:
     near, far, pipe = a_pair(1 << 20)
     await near.write(b"whole")
@@ -100,6 +101,7 @@ async def test_a_message_that_was_bent_on_its_way_ends_the_connection() -> None:
         await far.read(5)
 
 
+@pytest.mark.rule("H20")
 async def test_an_end_between_messages_is_told_from_one_within() -> None:
     near, far, pipe = a_pair(1 << 20)
     await near.write(b"whole")
@@ -123,6 +125,7 @@ async def test_an_empty_message_ends_the_connection() -> None:
         await far.read(1)
 
 
+@pytest.mark.rule("H20")
 async def test_a_cancelled_writer_leaves_the_line_whole() -> None:
     near, far, pipe = a_pair(1 << 20)
     pipe.taking = trio.Event()
@@ -135,6 +138,7 @@ async def test_a_cancelled_writer_leaves_the_line_whole() -> None:
     assert await far.read(11) == b"firstsecond"
 
 
+@pytest.mark.rule("H6")
 async def test_a_peer_that_stops_reading_loses_the_connection(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -146,6 +150,7 @@ async def test_a_peer_that_stops_reading_loses_the_connection(
     assert pipe.is_closed
 
 
+@pytest.mark.rule("H1")
 async def test_libp2ps_own_session_understands_ours(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

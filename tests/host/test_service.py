@@ -62,6 +62,7 @@ async def test_the_answer_to_a_hello_names_where_the_other_can_be_dialled(net: M
         assert isinstance(bob.events.receive_nowait(), PeerConnected)
 
 
+@pytest.mark.rule("H13")
 async def test_two_peers_that_dial_each_other_at_once_both_get_through(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ async def test_two_peers_that_dial_each_other_at_once_both_get_through(
         assert alice.events.statistics().current_buffer_used == 1
 
 
+@pytest.mark.rule("H3")
 async def test_a_refusal_carries_its_reason(net: ModuleType) -> None:
     async def refuse(peer: PeerId, request: bytes) -> bytes:
         raise InvalidStatement(Reason.NONCE, "7")
@@ -93,6 +95,7 @@ async def test_a_refusal_carries_its_reason(net: ModuleType) -> None:
             await alice.call(bob.peer, "/swarm/unknown/1", b"", timeout_s=5)
 
 
+@pytest.mark.rule("H10")
 async def test_a_call_that_timed_out_never_hands_its_answer_to_the_next(net: ModuleType) -> None:
     release = trio.Event()
     cancelled = trio.Event()
@@ -117,6 +120,7 @@ async def test_a_call_that_timed_out_never_hands_its_answer_to_the_next(net: Mod
             await cancelled.wait()  # the handler whose caller left was told
 
 
+@pytest.mark.rule("H10")
 @pytest.mark.parametrize("idempotent", [True, False])
 async def test_a_question_lost_with_its_stream_is_repeated_only_if_it_may_be(
     net: ModuleType, idempotent: bool
@@ -152,6 +156,7 @@ async def test_a_question_lost_with_its_stream_is_repeated_only_if_it_may_be(
             assert seen == [b"one", b"two"]
 
 
+@pytest.mark.rule("H2")
 async def test_a_peer_of_another_network_is_told_apart_and_not_kept(net: ModuleType) -> None:
     async with net.a_host(1) as alice, net.a_host(2, chain=b"d" * 16) as mallory:
         with pytest.raises(Unreachable, match="is on another network \\(genesis"):
@@ -160,6 +165,7 @@ async def test_a_peer_of_another_network_is_told_apart_and_not_kept(net: ModuleT
         assert alice.connected() == mallory.connected() == []
 
 
+@pytest.mark.rule("H11")
 async def test_a_peer_that_returns_elsewhere_is_reached_within_seconds(net: ModuleType) -> None:
     async with net.a_host(1) as alice:
         async with net.a_host(2) as bob:
@@ -176,6 +182,7 @@ async def test_a_peer_that_returns_elsewhere_is_reached_within_seconds(net: Modu
                 assert await alice.call(peer, net.UPPER, b"c", timeout_s=2) == b"C"
 
 
+@pytest.mark.rule("H13")
 async def test_a_restarted_peer_replaces_its_old_half_dead_connection(net: ModuleType) -> None:
     async with net.a_host(1) as alice, net.a_host(2) as bob:
         await net.meet(bob, alice)
@@ -190,6 +197,7 @@ async def test_a_restarted_peer_replaces_its_old_half_dead_connection(net: Modul
         assert await alice.call(bob.peer, net.UPPER, b"a", timeout_s=5) == b"A"
 
 
+@pytest.mark.rule("H9")
 async def test_every_address_is_tried_one_at_a_time(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +217,7 @@ async def test_every_address_is_tried_one_at_a_time(
             assert alice.known_addresses(bob.peer)[0] == bob.addresses()[0]
 
 
+@pytest.mark.rule("H9")
 async def test_callers_of_one_peer_share_one_dial(net: ModuleType) -> None:
     async with net.hosts(2) as (alice, bob):
         async with trio.open_nursery() as nursery:
@@ -217,6 +226,7 @@ async def test_callers_of_one_peer_share_one_dial(net: ModuleType) -> None:
         assert len(alice.libp2p_host.get_network().get_connections()) == 1
 
 
+@pytest.mark.rule("H9")
 async def test_a_caller_that_gives_up_leaves_the_dial_to_the_others(net: ModuleType) -> None:
     async with net.hosts(2) as (alice, bob):
         async with trio.open_nursery() as nursery:
@@ -246,6 +256,7 @@ async def test_late_readers_miss_the_oldest_events(net: ModuleType) -> None:
         assert alice.events.statistics().current_buffer_used == 256
 
 
+@pytest.mark.rule("H12", "S4")
 async def test_a_peer_over_the_fault_limit_is_cut_off_and_refused(net: ModuleType) -> None:
     async def blame(peer: PeerId, request: bytes) -> bytes:
         raise PeerFault("nonsense")
@@ -264,6 +275,7 @@ async def test_a_peer_over_the_fault_limit_is_cut_off_and_refused(net: ModuleTyp
             await alice.connect(mallory.peer, mallory.addresses())
 
 
+@pytest.mark.rule("H6", "H11")
 async def test_a_frozen_peer_costs_one_wait_and_is_dropped(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +297,7 @@ async def test_a_frozen_peer_costs_one_wait_and_is_dropped(
         await net.until(lambda: not alice.libp2p_host.get_network().get_connections())
 
 
+@pytest.mark.rule("H17")
 async def test_closing_is_quick_even_among_frozen_peers_and_leaves_nothing(net: ModuleType) -> None:
     async with net.hosts(4) as peers:
         async with net.a_host(9) as leaver:
@@ -296,6 +309,7 @@ async def test_closing_is_quick_even_among_frozen_peers_and_leaves_nothing(net: 
         await net.until(lambda: not any(peer.connected() for peer in peers[1:]))
 
 
+@pytest.mark.rule("H17")
 async def test_an_error_in_the_body_comes_out_as_it_is(net: ModuleType) -> None:
     async def fail() -> None:
         async with net.hosts(2) as (alice, bob):
@@ -328,6 +342,7 @@ async def test_a_place_one_cannot_listen_on_is_named(net: ModuleType, listen: st
             pass
 
 
+@pytest.mark.rule("H15")
 async def test_announced_addresses_come_first(net: ModuleType) -> None:
     async with open_host(
         net.a_secret(1), listen=["127.0.0.1:0"], announce=["Example.org:4001"], chain16=net.CHAIN
@@ -336,6 +351,7 @@ async def test_announced_addresses_come_first(net: ModuleType) -> None:
         assert alice.addresses()[1].startswith("/ip4/127.0.0.1/tcp/")
 
 
+@pytest.mark.rule("H15")
 async def test_a_wildcard_is_never_told_to_others(net: ModuleType) -> None:
     async with open_host(net.a_secret(1), listen=["0.0.0.0:0"], chain16=net.CHAIN) as alice:
         assert alice.addresses()

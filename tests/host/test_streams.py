@@ -26,6 +26,7 @@ async def test_frames_of_every_length_come_back_as_they_went(net: ModuleType) ->
         assert alice.faults() == bob.faults() == {}
 
 
+@pytest.mark.rule("H4")
 async def test_an_answer_one_byte_too_long_is_the_peers_fault(net: ModuleType) -> None:
     async with net.hosts(2) as (alice, bob):
         await net.meet(alice, bob)
@@ -33,6 +34,7 @@ async def test_an_answer_one_byte_too_long_is_the_peers_fault(net: ModuleType) -
             await alice.call(bob.peer, net.UPPER, bytes(LARGE + 1), timeout_s=5, reply_limit=LARGE)
 
 
+@pytest.mark.rule("H19")
 async def test_a_ping_passes_between_the_frames_of_large_answers(net: ModuleType) -> None:
     """The reader of eight large answers does not read: the ninth, small one is not behind them."""
 
@@ -54,6 +56,7 @@ async def test_a_ping_passes_between_the_frames_of_large_answers(net: ModuleType
                 assert await stream.receive(2 * LARGE) == b"\0" + bytes(LARGE)
 
 
+@pytest.mark.rule("H8")
 async def test_what_an_asker_grants_is_bounded(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def test_a_frame_that_is_alone_is_not_copied() -> None:
     assert bytes(pile) is frame
 
 
+@pytest.mark.rule("H19")
 def test_frames_of_one_byte_cost_one_byte_each() -> None:
     pile = ReceiveBuffer()
     for _ in range(100_000):
@@ -54,6 +55,7 @@ def test_large_frames_and_small_ones_in_turns_cost_little_more() -> None:
     assert len(pile._parts) == 200
 
 
+@pytest.mark.rule("H19")
 def test_a_pile_of_many_questions_is_read_in_the_time_of_one() -> None:
     """A peer sends megabytes of small questions at once, and each is read alone."""
     pile = ReceiveBuffer()

@@ -30,6 +30,7 @@ def a_block() -> tuple[InMemoryLedger, Block]:
     return stage, stage.links[-1][0]
 
 
+@pytest.mark.rule("L31")
 def test_a_quorum_is_more_than_two_thirds_of_the_power() -> None:
     three = [Validator(PeerId(bytes([i]) * 32), Amount(1)) for i in range(3)]
     assert not is_quorum(2, three)

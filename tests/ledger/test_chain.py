@@ -42,6 +42,7 @@ def test_an_honest_chain_verifies_from_genesis_to_the_same_state() -> None:
     assert seen == list(range(1, stage.state.height + 1))
 
 
+@pytest.mark.rule("L27")
 def test_one_certificate_at_the_end_is_enough_and_none_is_not() -> None:
     stage = a_chain()
     bare: list[tuple[Block, Certificate | None]] = [(block, None) for block, _ in stage.links]
@@ -51,6 +52,7 @@ def test_one_certificate_at_the_end_is_enough_and_none_is_not() -> None:
     assert verify_chain(stage.genesis, []).head == genesis_head(stage.genesis)
 
 
+@pytest.mark.rule("L26")
 @pytest.mark.parametrize("at", [0, 2, -1])
 @pytest.mark.parametrize(
     "field", ["state_root", "body_root", "parent", "vrf_proof", "view", "leader", "height"]
@@ -77,6 +79,7 @@ def test_a_chain_with_a_transaction_added_removed_or_swapped_fails() -> None:
                 verify_chain(stage.genesis, links)
 
 
+@pytest.mark.rule("L26", "S20")
 def test_a_chain_of_another_genesis_fails() -> None:
     stage = a_chain()
     with pytest.raises(VerificationFailed):
@@ -111,6 +114,7 @@ def test_a_leader_builds_what_everybody_accepts() -> None:
     assert validate_block(stage.state, block).root == after.root
 
 
+@pytest.mark.rule("L3", "L26")
 def test_dice_of_another_leader_view_or_parent_are_refused() -> None:
     stage = a_chain()
     block, _ = build_block(stage.head, Mempool(), stage.keys[2], View(50))
@@ -131,6 +135,7 @@ def test_dice_of_another_leader_view_or_parent_are_refused() -> None:
         validate_header(stage.state, block.header)
 
 
+@pytest.mark.rule("L1")
 def test_a_block_with_an_invalid_transaction_is_refused_and_changes_nothing() -> None:
     stage = a_chain()
     good = stage.sign(stage.keys[1], Stake(Amount(1)))

@@ -49,6 +49,7 @@ def with_joiners(count: int, upto: int = 1, **changes: object) -> tuple[InMemory
 # --- pause and resume ---
 
 
+@pytest.mark.rule("L19b")
 def test_a_pause_begins_at_the_boundary_and_the_schedule_goes_on_where_it_stopped() -> None:
     stage, run = with_joiners(1)
     run = say(stage, PauseRun(run.index))
@@ -72,6 +73,7 @@ def test_a_pause_begins_at_the_boundary_and_the_schedule_goes_on_where_it_stoppe
     assert decode_state(encode_state(stage.state)).root == stage.state.root
 
 
+@pytest.mark.rule("L19b")
 def test_what_was_trained_before_a_pause_is_committed_in_it_and_not_for_ever() -> None:
     stage, run = with_joiners(1)
     say(stage, PauseRun(run.index))
@@ -90,6 +92,7 @@ def test_what_was_trained_before_a_pause_is_committed_in_it_and_not_for_ever() -
     assert audit_supply(stage.state) == stage.state.supply
 
 
+@pytest.mark.rule("L19b")
 def test_only_the_owner_pauses_resumes_and_stops_and_only_when_there_is_something_to() -> None:
     stage, run = with_joiners(1)
     for body in (PauseRun(run.index), ResumeRun(run.index), CloseRun(run.index)):
@@ -123,6 +126,7 @@ def test_a_paused_run_takes_joiners_and_lets_who_leaves_go_when_it_goes_on() -> 
     assert seated == {stage.keys[0].peer, stage.keys[2].peer}
 
 
+@pytest.mark.rule("L20")
 def test_a_run_that_is_stopped_while_it_rests_goes_on_to_agree() -> None:
     stage, run = with_joiners(2, upto=3)
     say(stage, PauseRun(run.index))
@@ -134,6 +138,7 @@ def test_a_run_that_is_stopped_while_it_rests_goes_on_to_agree() -> None:
     assert run.phase is RunPhase.COOLING
 
 
+@pytest.mark.rule("L19b")
 def test_a_pause_that_nobody_ends_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "PAUSE_EPOCHS_MAX", 2)
     stage, run = with_joiners(0)
@@ -149,6 +154,7 @@ def test_a_pause_that_nobody_ends_ends_the_run(monkeypatch: pytest.MonkeyPatch) 
 # --- consensus ---
 
 
+@pytest.mark.rule("L19a")
 @pytest.mark.parametrize(("joiners", "rounds"), [(0, 0), (2, 1), (4, 3), (7, 2)])
 def test_a_run_ends_with_as_many_rounds_of_consensus_as_its_largest_stage_takes(
     joiners: int, rounds: int
@@ -171,6 +177,7 @@ def test_a_run_ends_with_as_many_rounds_of_consensus_as_its_largest_stage_takes(
     assert stage.reach_round(run, run.final_round + SETTLE_ROUNDS).phase is RunPhase.SETTLED
 
 
+@pytest.mark.rule("L22")
 def test_a_segment_of_consensus_takes_no_steps_earns_nothing_and_leads_to_the_last_checkpoint() -> (
     None
 ):
@@ -197,12 +204,14 @@ def test_a_segment_of_consensus_takes_no_steps_earns_nothing_and_leads_to_the_la
     assert -1 not in run.rounds[-1].drawn, "everybody agreed, so anybody may post"
 
 
+@pytest.mark.rule("L22")
 def test_a_round_of_training_takes_at_least_a_step() -> None:
     stage, run = with_joiners(0, upto=2)
     with pytest.raises(InvalidStatement):
         stage.block(stage.sign(stage.keys[0], stage.commit(run, 1, 0, 0, num_steps=0, tokens=0)))
 
 
+@pytest.mark.rule("L19a")
 def test_who_was_silent_at_the_end_is_not_waited_for() -> None:
     stage, run = with_joiners(2, upto=1)
     silent = next(s for roster in run.seats for s in roster if s.peer != run.owner)

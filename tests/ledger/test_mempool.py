@@ -55,6 +55,7 @@ def test_what_could_not_be_in_the_next_block_is_refused() -> None:
     assert refused(pool, stage, gift(stage, 1, fee=0)) is Reason.FEE
 
 
+@pytest.mark.rule("L28")
 def test_a_nonce_is_replaced_only_by_who_pays_more() -> None:
     stage, pool = InMemoryLedger(), Mempool()
     pool.add(gift(stage, 1, fee=100), stage.state)
@@ -64,6 +65,7 @@ def test_a_nonce_is_replaced_only_by_who_pays_more() -> None:
     assert pool.transactions() == (better,)
 
 
+@pytest.mark.rule("L28")
 def test_a_seat_says_one_thing_about_a_round() -> None:
     stage, pool = InMemoryLedger(), Mempool()
     run = stage.reach_round(stage.open_run(small_run_spec()), 1)
@@ -73,6 +75,7 @@ def test_a_seat_says_one_thing_about_a_round() -> None:
     assert refused(pool, stage, other) is Reason.DUPLICATE
 
 
+@pytest.mark.rule("L28")
 def test_one_sender_fills_its_window_and_not_the_pool() -> None:
     stage, pool = InMemoryLedger(), Mempool()
     for nonce in range(1, 17):
@@ -81,6 +84,7 @@ def test_one_sender_fills_its_window_and_not_the_pool() -> None:
     pool.add(gift(stage, 2), stage.state)
 
 
+@pytest.mark.rule("L28")
 def test_the_pool_is_bounded_in_all_and_per_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     stage, pool = InMemoryLedger(), Mempool()
     run = stage.open_run(small_run_spec())
@@ -99,6 +103,7 @@ def test_the_pool_is_bounded_in_all_and_per_kind(monkeypatch: pytest.MonkeyPatch
     pool.add(flood, stage.state)
 
 
+@pytest.mark.rule("L29")
 def test_a_body_is_valid_in_its_order_whatever_order_it_came_in() -> None:
     stage, pool = InMemoryLedger(), Mempool()
     rich, poor = stage.keys[1], stage.keys[20]
@@ -117,6 +122,7 @@ def test_a_body_is_valid_in_its_order_whatever_order_it_came_in() -> None:
     assert len([t for t in senders if t.sender == poor.peer]) == 1, "the second it cannot afford"
 
 
+@pytest.mark.rule("L29")
 def test_statements_come_first_then_the_sponsored_then_who_pays_most() -> None:
     stage, pool = InMemoryLedger(), Mempool()
     run = stage.reach_round(stage.open_run(small_run_spec()), 1)
@@ -137,6 +143,7 @@ def test_a_body_keeps_to_its_limits() -> None:
     assert taken(pool, stage, limit_bytes=10) == ()
 
 
+@pytest.mark.rule("L28")
 def test_a_commit_may_come_a_little_early_and_waits() -> None:
     stage, pool = InMemoryLedger(), Mempool()
     run = stage.reach_round(stage.open_run(small_run_spec(round_blocks=10)), 0)

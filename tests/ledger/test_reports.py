@@ -53,6 +53,7 @@ def why_refused(case: Case, key: SecretKey) -> str:
     return str(caught.value)
 
 
+@pytest.mark.rule("L42")
 def test_what_agrees_with_what_is_shown_costs_the_reporter_its_bond() -> None:
     case, reporter = hidden()
     before = case.balance(reporter)
@@ -70,6 +71,7 @@ def test_what_agrees_with_what_is_shown_costs_the_reporter_its_bond() -> None:
     assert case.ledger.state.contribution(case.run.index, case.solver.peer).silent == 0
 
 
+@pytest.mark.rule("L42")
 def test_a_lie_that_must_be_shown_is_judged_like_any_other() -> None:
     case, reporter = hidden(lie=0)
     before, pay = case.balance(reporter), escrow(case)
@@ -97,6 +99,7 @@ def test_a_false_report_of_what_must_be_shown_pays_the_solver_once() -> None:
     assert case.stake(reporter) == STAKE
 
 
+@pytest.mark.rule("V18")
 def test_a_log_that_cannot_be_honest_is_a_claim_like_any_other() -> None:
     case, reporter = hidden()
     refused = replace(case.true.report(0), leaves=(NO_DIGEST,), end_root=NO_DIGEST)
@@ -105,6 +108,7 @@ def test_a_log_that_cannot_be_honest_is_a_claim_like_any_other() -> None:
     assert case.is_now(SegmentPhase.DISPUTED)
 
 
+@pytest.mark.rule("L42", "S15")
 def test_a_solver_that_shows_nothing_is_silent_and_gives_its_pay_back() -> None:
     case, reporter = hidden()
     before, pay = case.balance(reporter), escrow(case)
@@ -137,6 +141,7 @@ def test_who_has_spent_its_pay_gives_back_what_is_left() -> None:
     assert audit_supply(case.ledger.state) == case.ledger.state.supply
 
 
+@pytest.mark.rule("L40")
 def test_a_wrong_count_of_tokens_cannot_be_shown() -> None:
     case = a_case(num_accounts=6)
     owner, found = case.ledger.keys[0], rehearse_segment(case.ledger, case.run, 1, 1, 0)
@@ -185,6 +190,7 @@ def test_a_vote_without_a_dispute_is_refused_with_its_reason() -> None:
         case.say(case.ledger.keys[0], vote)
 
 
+@pytest.mark.rule("L42")
 def test_a_friend_that_reports_at_the_last_moment_opens_the_segment_for_a_round_more() -> None:
     case, friend = hidden(lie=0)
     honest = case.ledger.keys[4]
@@ -204,6 +210,7 @@ def test_a_friend_that_reports_at_the_last_moment_opens_the_segment_for_a_round_
     assert not is_kept(case)
 
 
+@pytest.mark.rule("L18")
 def test_a_round_is_kept_while_the_judges_have_a_segment_of_it() -> None:
     case, reporter = hidden(lie=0)
     run, round_ = case.run, case.said.commit.round
@@ -226,6 +233,7 @@ def test_a_round_is_kept_while_the_judges_have_a_segment_of_it() -> None:
     assert case.ledger.state.round_info(run.index, round_) is None
 
 
+@pytest.mark.rule("L47")
 def test_after_that_round_it_is_forgotten() -> None:
     case, friend = hidden()
     up_to(case, challenge_end(case.record, EXACT) - 1)
@@ -241,6 +249,7 @@ def test_after_that_round_it_is_forgotten() -> None:
     assert not is_kept(case)
 
 
+@pytest.mark.rule("L42")
 def test_one_report_of_a_peer_waits_at_a_time() -> None:
     case, reporter = hidden(num_steps=25)
     case.say(reporter, case.true.report(0))
@@ -270,6 +279,7 @@ def test_a_report_names_a_window_that_can_be_there() -> None:
     assert case.refused(case.able[0], case.said.reveal()) is Reason.BAD_SIGNATURE
 
 
+@pytest.mark.rule("L47")
 def test_a_silent_solver_of_a_settled_run_pays_its_owner() -> None:
     case = a_case(replace(EXACT, rounds=3, round_blocks=3), num_accounts=6)
     case.wait(SegmentPhase.UNSAMPLED)
@@ -294,6 +304,7 @@ def test_a_snapshot_and_the_whole_chain_hold_while_a_report_waits() -> None:
     assert report.head.state.root == case.ledger.state.root
 
 
+@pytest.mark.rule("L47")
 @pytest.mark.parametrize("stream", range(4))
 def test_whatever_is_reported_no_bond_is_lost_and_every_segment_ends(
     stream: int, seed: int

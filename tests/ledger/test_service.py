@@ -224,6 +224,7 @@ async def test_a_joiner_gets_the_genesis_and_a_stranger_cannot_vote(
         assert len(host.blamed) == 3
 
 
+@pytest.mark.rule("L32")
 async def test_a_damaged_disk_stops_the_node_before_it_signs(
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
 ) -> None:

@@ -85,6 +85,7 @@ def test_the_largest_checkpoint_fits_the_limit_of_statements() -> None:
     assert len(signed(CHECKPOINT)) <= SEAT_STATEMENT_BYTES_MAX
 
 
+@pytest.mark.rule("S7")
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: type(body).__name__)
 def test_a_signature_is_bound_to_chain_signer_and_every_field(body: Body) -> None:
     transaction = parse_transaction(signed(body))
@@ -166,6 +167,7 @@ def test_a_seat_statement_with_an_envelope_is_refused(changes: dict[str, object]
         parse_transaction(encode(replace(parse_transaction(signed(COMMIT)), **changes)))
 
 
+@pytest.mark.rule("L7")
 def test_bytes_that_are_too_long_or_have_a_second_form_are_refused() -> None:
     data = signed(Stake(Amount(1)))
     for wrong in (data + b"\x00", b"\x00" * (TRANSACTION_BYTES_MAX + 1), b"", data[:-1]):
@@ -173,6 +175,7 @@ def test_bytes_that_are_too_long_or_have_a_second_form_are_refused() -> None:
             parse_transaction(wrong)
 
 
+@pytest.mark.rule("L7")
 def test_mutated_bytes_only_raise_bad_encoding_or_keep_their_one_form() -> None:
     dice = random.Random(11)
     for body in BODIES:

@@ -114,6 +114,7 @@ def anchors(spec: RunSpec) -> dict[Digest, torch.Tensor]:
     return {shard.anchor_root: shard.anchor_P}
 
 
+@pytest.mark.rule("G21", "T20b")
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_all_seats_end_with_one_model_bit_for_bit_and_it_is_the_mean(count: int) -> None:
     spec = a_run()
@@ -131,6 +132,7 @@ def test_all_seats_end_with_one_model_bit_for_bit_and_it_is_the_mean(count: int)
         assert last.consensus == final_rounds(count) - 1
 
 
+@pytest.mark.rule("T20b", "V13b")
 @pytest.mark.parametrize(
     ("count", "two", "codec", "loss"),
     [(2, False, "int8", 0.0), (3, True, "int8", 0.0), (4, False, "int4", 0.2)],
@@ -160,6 +162,7 @@ def test_a_round_of_consensus_is_one_window_that_anybody_replays(
     assert merges
 
 
+@pytest.mark.rule("L40")
 def test_what_a_round_of_consensus_commits_to_can_be_shown() -> None:
     spec = a_run()
     ending = ended(spec, 2)
@@ -180,6 +183,7 @@ def test_what_a_round_of_consensus_commits_to_can_be_shown() -> None:
     assert window_claim(said.leaves, said.end_root) == window_claim(reveal.leaves, body.end_root)
 
 
+@pytest.mark.rule("V13b")
 def test_a_lie_about_a_round_of_consensus_is_refused() -> None:
     spec = a_run()
     ending = ended(spec, 2)
@@ -215,6 +219,7 @@ def test_a_lie_about_a_round_of_consensus_is_refused() -> None:
         replay(training, data, TOKENS, anchors(spec))
 
 
+@pytest.mark.rule("T20b")
 def test_no_microbatch_is_let_in_while_replicas_agree() -> None:
     async def main() -> None:
         ending = Ending(a_run(), 2)
@@ -231,6 +236,7 @@ def test_no_microbatch_is_let_in_while_replicas_agree() -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
+@pytest.mark.rule("T20b")
 def test_a_step_does_not_belong_into_a_round_of_consensus() -> None:
     ending = ended(a_run(), 2)
     plan, _ = ending.rounds[0]

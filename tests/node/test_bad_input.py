@@ -98,6 +98,7 @@ def test_a_ticket_that_is_mistyped_wrong_or_expired(failed: Failed) -> None:
     assert "expired" in failed(2, "join", format_ticket(a_ticket(expires=1_000_000)))
 
 
+@pytest.mark.rule("S25")
 def test_a_run_file_with_a_mistake(failed: Failed, tmp_path: Path) -> None:
     def launched(text: str) -> str:
         return failed(4, "launch", a_run_file(tmp_path, text), *NODE)
@@ -108,6 +109,7 @@ def test_a_run_file_with_a_mistake(failed: Failed, tmp_path: Path) -> None:
     assert "No such file" in failed(4, "launch", str(tmp_path / "none.toml"))
 
 
+@pytest.mark.rule("S25")
 def test_a_node_file_with_a_mistake(failed: Failed, home: Path) -> None:
     home.mkdir()
     (home / "node.toml").write_text('listn = ["127.0.0.1:0"]\n')
@@ -130,6 +132,7 @@ def test_a_run_whose_windows_the_disk_may_not_hold(
     assert "try: disk_quota_mb = " in told
 
 
+@pytest.mark.rule("N14")
 def test_a_launch_that_fails_leaves_no_network_behind(
     failed: Failed, home: Path, tmp_path: Path
 ) -> None:
@@ -190,6 +193,7 @@ def test_an_identity_that_is_damaged_or_open_to_others(failed: Failed, home: Pat
     assert load_identity(home)
 
 
+@pytest.mark.rule("N14")
 def test_a_second_process_on_one_home(failed: Failed, home: Path) -> None:
     with lock_home(home):
         assert "already in use by pid" in failed(5, "join", format_ticket(a_ticket()), *NODE)
@@ -206,6 +210,7 @@ def test_a_port_that_is_taken_or_impossible(failed: Failed) -> None:
     assert "cannot listen on 203.0.113.9:4001" in failed(2, *words, "203.0.113.9:4001")
 
 
+@pytest.mark.rule("N14")
 def test_a_ticket_of_another_network_for_a_home_that_has_one(
     failed: Failed, home: Path, tmp_path: Path
 ) -> None:
@@ -227,6 +232,7 @@ def replaced(data: bytes) -> bytes:
     return b"junk" * len(data)
 
 
+@pytest.mark.rule("N14", "S24")
 @pytest.mark.parametrize(
     "damage",
     [flipped, halved, replaced],
@@ -249,6 +255,7 @@ def test_a_damaged_database_stops_the_node_and_is_left_alone(
     assert "nowhere.txt" in failed(4, "launch", a_run_file(tmp_path), *NODE)
 
 
+@pytest.mark.rule("N14")
 def test_a_damaged_genesis_file(failed: Failed, home: Path, tmp_path: Path) -> None:
     home.mkdir()
     (home / "genesis.bin").write_bytes(b"junk")

@@ -30,6 +30,7 @@ def a_context(folder: Path, **more: Any) -> Any:  # noqa: ANN401  as many kinds 
     return Some(blobs=blobs, run16=RUN16, store=store, library=library, tally=tally, **more)
 
 
+@pytest.mark.rule("N16", "T13a")
 async def test_a_text_that_the_disk_changed_is_not_trained_on(tmp_path: Path) -> None:
     """It is hashed once a start, and not at all when it was fetched in this one."""
     context = a_context(tmp_path)
@@ -47,6 +48,7 @@ async def test_a_text_that_the_disk_changed_is_not_trained_on(tmp_path: Path) ->
     assert caught.value.hint == f"rm {path}"
 
 
+@pytest.mark.rule("N8")
 async def test_a_checkpoint_goes_when_two_newer_ones_are_here(tmp_path: Path) -> None:
     """Neither the text, nor what the ledger names, nor an anchor, nor another run's."""
     context = a_context(tmp_path, run=None)

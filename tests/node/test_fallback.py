@@ -126,6 +126,7 @@ def alone(village: Village) -> int:
     return sum(record.partner is None for _, _, record in village.merges())
 
 
+@pytest.mark.rule("N12", "T18b")
 @pytest.mark.parametrize("codec", ["int8", "int4"])
 def test_whose_partner_is_dead_trades_with_another_and_both_sides_replay(codec: str) -> None:
     village = trained(a_run(1, codec), dead=(4,))
@@ -145,6 +146,7 @@ def test_whose_partner_is_dead_trades_with_another_and_both_sides_replay(codec: 
     village.check_replays()
 
 
+@pytest.mark.rule("T18b")
 def test_a_merge_with_whom_the_run_lets_nobody_turn_to_is_refused() -> None:
     village = trained(a_run(1), dead=(4,))
     shard = Shard.initial(village.spec, STAGE)
@@ -169,6 +171,7 @@ def test_the_seat_that_is_left_over_is_alone_no_more() -> None:
     village.check_replays()
 
 
+@pytest.mark.rule("N12")
 def test_a_seat_gives_to_so_many_in_place_of_others_as_the_run_says() -> None:
     village = trained(a_run(1), dead=(2, 4))
     for plan, _ in village.rounds:
@@ -183,6 +186,7 @@ def test_a_seat_gives_to_so_many_in_place_of_others_as_the_run_says() -> None:
     village.check_replays()
 
 
+@pytest.mark.rule("N12")
 @pytest.mark.parametrize("loss", [0.2, 0.5])
 def test_over_links_that_lose_everybody_ends_its_trades_in_time_and_replays(loss: float) -> None:
     trained(a_run(2), loss=loss).check_replays()

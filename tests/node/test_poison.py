@@ -124,6 +124,7 @@ def last_loss(rounds: list[tuple[RoundPlan, dict[Any, SegmentLog]]]) -> float:
     return max(log.loss_micro / 1e6 if log.loss_count else math.inf for log in honest)
 
 
+@pytest.mark.rule("S12")
 @pytest.mark.parametrize("factor", [100.0, -3.0])
 def test_a_poisoned_partner_is_survived_where_it_is_doubted(factor: float) -> None:
     doubting = a_run(distance_max=1.5, loss_margin=0.2)

@@ -201,6 +201,7 @@ def longest_gap(times: list[float]) -> float:
     return max(after - before for before, after in pairwise(times))
 
 
+@pytest.mark.rule("G26", "S11")
 def test_an_exchange_that_succeeds_delays_no_step(
     undisturbed: dict[int, list[tuple[str, float]]],
 ) -> None:
@@ -248,6 +249,7 @@ CASES = [
 ]
 
 
+@pytest.mark.rule("G26", "S11", "S33")
 @pytest.mark.parametrize(
     ("manner", "kind"), CASES, ids=[f"{m.__name__}-{k.__name__}" for m, k in CASES]
 )

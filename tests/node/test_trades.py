@@ -168,6 +168,7 @@ def test_what_was_lost_on_the_way_replays_too(loss: float) -> None:
     assert any(isinstance(record, StepRecord) for record in rounds[0][1][0, 0].records)
 
 
+@pytest.mark.rule("T21b")
 def test_what_a_partner_that_only_pulls_acknowledged_moves_the_residual_of_a_step_alone() -> None:
     traders, rounds = trained(a_run("int4", two=False), pulls_only=(1,))
     for plan, logs in rounds:

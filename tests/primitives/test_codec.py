@@ -1,5 +1,8 @@
 """Every value has one byte string, and nothing else decodes to it."""
 
+import ast
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -42,6 +45,7 @@ def test_a_union_is_told_apart_by_its_small_tags() -> None:
         decode(Left, encode(Right(b"x")))
 
 
+@pytest.mark.rule("S3")
 @pytest.mark.parametrize(
     "data",
     [
@@ -63,6 +67,7 @@ def test_bytes_that_are_no_message_are_the_peers_fault(data: bytes) -> None:
         decode(Point, data)
 
 
+@pytest.mark.rule("S3", "S28")
 def test_a_longer_form_of_the_same_number_is_refused() -> None:
     honest = encode(Point(1, "a", b""))
     assert honest == b"\x94\x01\xa1a\xc4\x00\x90"
@@ -77,6 +82,7 @@ def test_a_default_left_out_is_refused() -> None:
         decode(Point, b"\x93\x01\xa1a\xc4\x00")
 
 
+@pytest.mark.rule("S3")
 def test_a_message_beyond_its_limit_is_not_even_looked_at() -> None:
     data = encode(Point(1, "a", bytes(100)))
     with pytest.raises(BadEncoding, match="at most 50"):
@@ -85,6 +91,7 @@ def test_a_message_beyond_its_limit_is_not_even_looked_at() -> None:
         decode(Point, bytes(FRAME_BYTES_MAX + 1))
 
 
+@pytest.mark.rule("S28")
 @given(st.binary(max_size=60))
 def test_whatever_decodes_encodes_to_the_same_bytes(data: bytes) -> None:
     try:
@@ -92,3 +99,17 @@ def test_whatever_decodes_encodes_to_the_same_bytes(data: bytes) -> None:
     except BadEncoding:
         return
     assert encode(value) == data
+
+
+@pytest.mark.rule("S3", "T30")
+def test_nothing_is_read_as_a_pickle() -> None:
+    unsafe = {"pickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+    for path in sorted((Path(__file__).parents[2] / "swarm").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in getattr(node, "names", ()) if hasattr(alias, "name")]
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & unsafe, path
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            assert called not in {"torch.load", "torch.save"}, path
+            allowed = [key for key in getattr(node, "keywords", ()) if key.arg == "allow_pickle"]
+            assert not allowed, path

@@ -20,6 +20,7 @@ END, SALT = fast_digest("test", b"end"), bytes(range(32))
 ALICE, BOB = (SecretKey.from_seed(bytes([i]) * 32).peer for i in (1, 2))
 
 
+@pytest.mark.rule("V8")
 def test_a_root_of_nothing_is_no_digest() -> None:
     assert leaves_root(()) == trace_root(()) == NO_DIGEST
     assert leaves_root(LEAVES) == trace_root(LEAVES) == merkle_root(LEAVES)

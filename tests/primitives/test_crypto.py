@@ -21,6 +21,7 @@ KEY = SecretKey.from_seed(bytes(range(32)))
 OTHER = SecretKey.from_seed(bytes(32))
 
 
+@pytest.mark.rule("S7")
 def test_a_signature_holds_for_its_peer_purpose_and_parts_only() -> None:
     signature = KEY.sign("vote", b"chain", b"block")
     verify(KEY.peer, signature, "vote", b"chain", b"block")
@@ -63,6 +64,7 @@ def test_no_two_inputs_frame_alike() -> None:
     assert len({framed(purpose, parts) for purpose, parts in inputs}) == len(inputs)
 
 
+@pytest.mark.rule("S7")
 def test_hashes_differ_by_purpose_and_kind() -> None:
     made = {digest("a", b"x"), digest("b", b"x"), fast_digest("a", b"x"), fast_digest("b", b"x")}
     assert len(made) == 4
@@ -103,6 +105,7 @@ def test_a_peers_name_is_stable_and_can_be_said() -> None:
     assert len(names) == 200
 
 
+@pytest.mark.rule("S21")
 def test_a_secret_key_never_shows_its_seed() -> None:
     assert KEY.seed.hex() not in repr(KEY)
     assert repr(KEY) == f"SecretKey({peer_text(KEY.peer)})"

@@ -15,6 +15,7 @@ def a_map(count: int) -> SparseMap[bytes]:
     return SparseMap[bytes]().update({b"key%d" % i: b"value%d" % i for i in range(count)})
 
 
+@pytest.mark.rule("L5")
 def test_the_root_depends_on_the_contents_and_not_on_the_order_of_changes() -> None:
     dice = random.Random(7)
     contents = {b"k%d" % i: b"v%d" % i for i in range(200)}

@@ -45,6 +45,7 @@ async def ask(asker: FakeHost, swarm: Swarm, raw: bytes) -> tuple[object, float]
     return decode_answer(answer), trio.current_time() - began
 
 
+@pytest.mark.rule("S6")
 @pytest.mark.parametrize(
     "changes",
     [{"round": RoundIndex(1 << 53)}, {"round": RoundIndex(2)}, {"round": RoundIndex(1)}],
@@ -73,6 +74,7 @@ async def test_the_longest_micro_batch_is_taken_and_answered(autojump_clock: Moc
     assert len(answer.payload) == 8 << 20
 
 
+@pytest.mark.rule("S6")
 @pytest.mark.parametrize("budget_ms", [-1, 1_001, 600_000, 1 << 53])
 @pytest.mark.parametrize("round_index", [0, 1])
 async def test_nobody_asks_for_more_time_than_a_hop(
@@ -87,6 +89,7 @@ async def test_nobody_asks_for_more_time_than_a_hop(
     assert swarm.nodes[1, 0].host.faults() == {seat.peer: 1}
 
 
+@pytest.mark.rule("S6")
 async def test_a_crowd_of_strangers_leaves_places_for_those_who_train(
     autojump_clock: MockClock,
 ) -> None:
@@ -114,6 +117,7 @@ async def test_a_crowd_of_strangers_leaves_places_for_those_who_train(
     assert decode(MicroBatch, raw).round == 0
 
 
+@pytest.mark.rule("S6")
 async def test_a_stranger_in_this_round_is_blamed_at_once(autojump_clock: MockClock) -> None:
     swarm = Swarm(a_spec(), 1)
     await swarm.nodes[1, 0].runner.begin_round(swarm.plan, None)

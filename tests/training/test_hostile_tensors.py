@@ -81,6 +81,7 @@ def a_shard(job: Job) -> Shard:
     return Shard.initial(spec, StageIndex(1))
 
 
+@pytest.mark.rule("S29")
 @pytest.mark.parametrize("job", [job for job, _ in JOBS], ids=lambda job: job.__name__)
 def test_what_is_no_tensor_of_this_run_is_refused_and_changes_nothing(job: Job) -> None:
     shard = a_shard(job)
@@ -92,6 +93,7 @@ def test_what_is_no_tensor_of_this_run_is_refused_and_changes_nothing(job: Job) 
         assert shard.is_between_steps
 
 
+@pytest.mark.rule("S30")
 @pytest.mark.parametrize("job", [job for job, _ in JOBS], ids=lambda job: job.__name__)
 @pytest.mark.parametrize("value", NUMBERS)
 def test_huge_and_tiny_numbers_leave_a_finite_state(job: Job, value: float) -> None:
@@ -114,6 +116,7 @@ def a_merge(shard: Shard, theta_hat: Tensor) -> Merge:
     return Merge(snapshot, theta_hat, NANO // 2, SCALARS, partner, 1, NO_DIGEST, NO_DIGEST)
 
 
+@pytest.mark.rule("T21")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_fragment_that_is_not_finite_changes_nothing(value: float) -> None:
     shard = a_shard(loss)
@@ -126,6 +129,7 @@ def test_a_fragment_that_is_not_finite_changes_nothing(value: float) -> None:
         assert shard.components() == before
 
 
+@pytest.mark.rule("S30", "T21")
 @pytest.mark.parametrize("value", [FLOAT_MAX, -FLOAT_MAX, 1e12, 1e-45])
 @pytest.mark.parametrize("is_consensus", [False, True])
 def test_a_huge_fragment_is_a_step_alone_and_a_tiny_one_a_merge(

@@ -32,18 +32,21 @@ def test_a_lag_counts_the_rounds_behind_the_newest() -> None:
     assert [lag_rounds(mine, 5) for mine in (5, 4, 2, 9)] == [0, 1, 3, 0]
 
 
+@pytest.mark.rule("T20c")
 def test_up_to_two_rounds_a_laggard_trades_and_then_it_adopts() -> None:
     assert [catching_up(lag) for lag in range(5)] == [Catching.TRADE] * 3 + [Catching.ADOPT] * 2
     with pytest.raises(UsageError):
         catching_up(-1)
 
 
+@pytest.mark.rule("T18", "T20c")
 def test_whoever_may_still_trade_weighs_by_the_table_of_the_run() -> None:
     weights = [weight_nano(100, 100, lag, AGES) for lag in range(4)]
     assert weights == [NANO // 2, NANO // 4, NANO // 8, 0]
     assert all((w > 0) == (catching_up(lag) is Catching.TRADE) for lag, w in enumerate(weights))
 
 
+@pytest.mark.rule("T20d")
 def test_adopting_takes_phi_and_second_moments_and_forgets_the_rest() -> None:
     source = given()
     state = adopt(source, 6)
@@ -56,6 +59,7 @@ def test_adopting_takes_phi_and_second_moments_and_forgets_the_rest() -> None:
     assert bool(source.phi_P.all() and source.v_P.all())
 
 
+@pytest.mark.rule("T20d")
 @pytest.mark.parametrize(
     "bad",
     [
@@ -83,6 +87,7 @@ def trailing(*tokens: int) -> list[int]:
     return [at for at, mine in enumerate(tokens) if is_trailing(mine, tokens)]
 
 
+@pytest.mark.rule("T18c")
 def test_with_equal_tokens_nobody_trails() -> None:
     for count in range(1, 9):
         assert trailing(*[640] * count) == []
@@ -91,6 +96,7 @@ def test_with_equal_tokens_nobody_trails() -> None:
     assert trailing(1, 1, 1, 1, 1) == []
 
 
+@pytest.mark.rule("T18c")
 def test_who_has_half_of_the_tokens_of_the_other_half_trails() -> None:
     assert trailing(50, 100, 50, 100) == [0, 2]
     assert trailing(50, 50, 100) == [], "most are as slow as they"
@@ -98,6 +104,7 @@ def test_who_has_half_of_the_tokens_of_the_other_half_trails() -> None:
     assert trailing(1, 2, 3, 4, 5, 6, 7, 8) == [0, 1, 2]
 
 
+@pytest.mark.rule("T18c")
 def test_of_two_nobody_trails_for_the_other_would_be_left_alone() -> None:
     assert trailing(1, 100) == []
     assert trailing(0, 1, 100) == []
@@ -109,12 +116,14 @@ def test_a_seat_without_a_segment_neither_trails_nor_says_what_is_usual() -> Non
     assert trailing() == []
 
 
+@pytest.mark.rule("T18c")
 @pytest.mark.parametrize("others", [3, 4, 7])
 def test_a_minority_that_claims_absurd_tokens_makes_nobody_trail(others: int) -> None:
     liars = [1 << 50] * (others - 1)
     assert trailing(*[640] * others, *liars) == []
 
 
+@pytest.mark.rule("T18c")
 @pytest.mark.parametrize("seed", range(20))
 def test_at_most_half_of_a_stage_trails_and_two_are_left_to_give(seed: int) -> None:
     dice = stream(Digest(bytes(32)), "tests.trailing", seed)

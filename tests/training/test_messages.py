@@ -176,6 +176,7 @@ def test_no_field_of_a_micro_batch_can_be_changed(changes: dict[str, object]) ->
         check(replace(REQUEST, **changes))
 
 
+@pytest.mark.rule("S7")
 def test_a_micro_batch_of_another_run_or_chain_or_sender_is_refused() -> None:
     for message, run, chain in (
         (REQUEST, NO_DIGEST, CHAIN),
@@ -223,6 +224,7 @@ def test_a_request_and_its_answer_are_signed_under_different_purposes() -> None:
         check_answer(replace(ANSWER, signature=REQUEST.signature), BELOW)
 
 
+@pytest.mark.rule("T3a")
 def test_a_gradient_counts_for_the_very_activations_that_its_signature_names() -> None:
     """Neither end can say later that they were others."""
     other = replace(REQUEST, payload=b"\x01" + bytes(47))
@@ -233,10 +235,12 @@ def test_a_gradient_counts_for_the_very_activations_that_its_signature_names() -
         check_grad(CHAIN, RUN, SPEC, other, wire, replace(ANSWER, activations=wire), ABOVE.peer)
 
 
+@pytest.mark.rule("T3a")
 def test_a_digest_that_is_known_is_not_taken_again() -> None:
     assert sign_microbatch(BELOW, CHAIN, RUN, unsigned(), WIRE) == REQUEST
 
 
+@pytest.mark.rule("T3")
 def test_the_wire_digest_names_the_bytes() -> None:
     assert wire_digest(b"a") != wire_digest(b"b")
 

@@ -1,5 +1,7 @@
 """Being too busy is nobody's fault: the sender asks a sibling."""
 
+import pytest
+
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.memory_quota import BULK_BYTES_MAX
 from swarm.primitives.codec import LONGEST_FRAME_BYTES, replace
@@ -20,6 +22,7 @@ def test_an_outgoing_microbatch_carries_its_coordinates() -> None:
     assert (out.incarnation, out.version, out.payload, out.wire) == (7, 9, b"wire", wire)
 
 
+@pytest.mark.rule("T12b")
 def test_an_origin_starts_as_many_as_every_peer_can_hold_for_all_origins() -> None:
     small = a_spec()
     assert in_flight_max(small) > small.microbatches_per_step, "nothing waits in a small run"

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from swarm.training.plan import RosterSeat
 from swarm.types import StageIndex
 from tests.training.pipeline import Swarm, a_spec
@@ -9,6 +11,7 @@ from tests.training.pipeline import Swarm, a_spec
 PLAN = Swarm(a_spec(), replicas=3).plan
 
 
+@pytest.mark.rule("T16")
 def test_candidates_are_the_whole_stage_drawn_replica_first() -> None:
     routes = [
         PLAN.candidates(origin=origin, step=5, microbatch=1, stage=StageIndex(1))

@@ -54,6 +54,7 @@ def check_segment(swarm: Swarm, log: SegmentLog, windows: list[WindowData]) -> N
     assert end == log.end
 
 
+@pytest.mark.rule("T27", "T29")
 @pytest.mark.parametrize("stages", [1, 2, 3])
 async def test_windows_replay_to_the_log(stages: int, autojump_clock: MockClock) -> None:
     swarm = Swarm(a_spec(stages=stages), replicas=2, buffer=1)
@@ -70,6 +71,7 @@ async def test_windows_replay_to_the_log(stages: int, autojump_clock: MockClock)
         assert at == len(node.windows)
 
 
+@pytest.mark.rule("T27")
 async def test_windows_of_a_lossy_network_replay_too(autojump_clock: MockClock) -> None:
     """Answers that come late, steps at their deadline, drops: none of it is in the state."""
     swarm = Swarm(a_spec(), replicas=2, buffer=0, loss=0.15, seed=4)
@@ -103,6 +105,7 @@ def alone(scribe: SegmentRecorder, fragment: int) -> Merge:
     return Merge(taken, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST)
 
 
+@pytest.mark.rule("T25")
 def test_a_new_anchor_is_the_first_event_and_not_in_the_start() -> None:
     scribe = a_scribe()
     before = scribe.shard.anchor_root
@@ -116,6 +119,7 @@ def test_a_new_anchor_is_the_first_event_and_not_in_the_start() -> None:
     assert scribe.shard.anchor_root == hash_of(anchor_P)
 
 
+@pytest.mark.rule("T21a")
 def test_a_segment_without_a_step_leaves_no_trace() -> None:
     scribe = a_scribe()
     anchor_P = torch.ones_like(scribe.shard.anchor_P)
@@ -129,6 +133,7 @@ def test_a_segment_without_a_step_leaves_no_trace() -> None:
     assert (log.records, log.tokens) == ([], 0)
 
 
+@pytest.mark.rule("T25")
 def test_windows_begin_with_every_few_steps_and_merges_belong_where_they_happened() -> None:
     scribe = a_scribe()
     log = scribe.begin_job(PLAN, None)
@@ -146,6 +151,7 @@ def test_windows_begin_with_every_few_steps_and_merges_belong_where_they_happene
     assert log.num_steps == WIDTH + 1
 
 
+@pytest.mark.rule("T26")
 def test_what_was_signed_is_kept_as_it_was_signed_and_only_if_it_counted() -> None:
     scribe = a_scribe()
     scribe.begin_job(PLAN, None)
@@ -159,6 +165,7 @@ def test_what_was_signed_is_kept_as_it_was_signed_and_only_if_it_counted() -> No
     assert scribe.close_job([]) == []
 
 
+@pytest.mark.rule("T21a")
 def test_a_fragment_is_merged_once_in_a_segment_and_offered_a_few_times() -> None:
     scribe = a_scribe()
     scribe.begin_job(PLAN, None)
@@ -173,6 +180,7 @@ def test_a_fragment_is_merged_once_in_a_segment_and_offered_a_few_times() -> Non
     assert sum(isinstance(event, FragmentMerged) for event in window.events) == 1
 
 
+@pytest.mark.rule("T12")
 def test_a_merge_waits_for_the_step_whose_gradients_are_here() -> None:
     scribe = a_scribe()
     scribe.begin_job(PLAN, None)
@@ -184,6 +192,7 @@ def test_a_merge_waits_for_the_step_whose_gradients_are_here() -> None:
     assert not scribe.shard.snapshots
 
 
+@pytest.mark.rule("T26")
 def test_a_merge_with_a_partner_needs_what_the_partner_signed() -> None:
     scribe = a_scribe()
     scribe.begin_job(PLAN, None)
@@ -217,6 +226,7 @@ def test_a_closed_segment_takes_nothing() -> None:
 # --- the channel ---
 
 
+@pytest.mark.rule("T29")
 async def test_training_waits_when_nobody_keeps_the_windows(autojump_clock: MockClock) -> None:
     """Two complete windows: one in the channel, one in the hands of the sender; then no more steps."""
     swarm = Swarm(a_spec(stages=1), replicas=1, buffer=1)

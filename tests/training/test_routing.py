@@ -16,6 +16,7 @@ THREE: Roster = ((0, 0), (2, 0), (5, 0))
 OTHER: Roster = ((1, 0), (3, 0), (7, 0))
 
 
+@pytest.mark.rule("T14")
 @pytest.mark.parametrize("step", range(6))
 def test_equal_weights_make_a_permutation_of_every_micro_batch(step: int) -> None:
     for microbatch in range(5):
@@ -27,6 +28,7 @@ def test_equal_weights_make_a_permutation_of_every_micro_batch(step: int) -> Non
         assert sorted(route[1][0] for route in primaries) == [0, 2, 5]
 
 
+@pytest.mark.rule("T14", "T16")
 def test_every_route_names_each_replica_once_primary_first() -> None:
     for microbatch in range(10):
         ((first, *siblings),) = path(BEACON, RUN, ROUND, 0, microbatch, (THREE, OTHER), 2, 10)
@@ -55,6 +57,7 @@ def test_asking_for_more_slots_does_not_change_the_first() -> None:
     assert len(many) == 64
 
 
+@pytest.mark.rule("T14")
 @pytest.mark.parametrize(
     ("origins", "seats", "per_step"), [(2, 3, 1), (1, 4, 1), (4, 3, 1), (3, 8, 2), (2, 8, 1)]
 )
@@ -82,6 +85,7 @@ def test_a_micro_batch_that_no_step_has_is_refused() -> None:
             path(BEACON, RUN, ROUND, 0, microbatch, (THREE, OTHER), 0, 2)
 
 
+@pytest.mark.rule("T15")
 def test_work_follows_weights_but_only_so_far() -> None:
     roster: Roster = ((0, 1000), (1, 1000), (2, 100_000), (3, 10))
     assert weights_of(roster) == (4, 4, 8, 2)
@@ -96,12 +100,14 @@ def test_work_follows_weights_but_only_so_far() -> None:
         assert counts[seat] / total == pytest.approx(weight / 18, abs=0.04)
 
 
+@pytest.mark.rule("T15")
 def test_a_seat_that_got_little_work_recovers() -> None:
     assert weights_of(((0, 1000), (1, 980), (2, 700))) == (4, 4, 3)
     assert weights_of(((0, 1000), (1, 980), (2, 760))) == (4, 4, 4)
     assert weights_of(((0, 1000), (1, 0))) == (4, 4)
 
 
+@pytest.mark.rule("T14")
 def test_rosters_of_other_sizes_are_shared_over_a_step() -> None:
     alone: Roster = ((9, 0),)
     seen = Counter(

@@ -65,6 +65,7 @@ async def test_the_edges_of_both_ends_agree(autojump_clock: MockClock) -> None:
         assert m.out_gradient == mine.in_gradient != NO_DIGEST
 
 
+@pytest.mark.rule("T16")
 async def test_a_dead_replica_is_routed_around(autojump_clock: MockClock) -> None:
     swarm = Swarm(a_spec(), replicas=2)
     swarm.nodes[1, 1].host.is_alive = False
@@ -101,6 +102,7 @@ async def test_one_stage_trains_alone(autojump_clock: MockClock) -> None:
     assert two[0, 0].loss_micro < one[0, 0].loss_micro
 
 
+@pytest.mark.rule("T12b")
 async def test_an_origin_has_only_so_many_micro_batches_on_their_way(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ async def test_an_origin_has_only_so_many_micro_batches_on_their_way(
     assert {len(step.microbatches) for step in steps[:-1]} == {10}
 
 
+@pytest.mark.rule("T12b")
 async def test_what_waits_for_its_turn_past_the_step_is_not_sent(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +204,7 @@ def answers_other_activations(framer: SecretKey, patch: pytest.MonkeyPatch) -> N
     patch.setattr("swarm.training.pipeline.sign_grad", sign)
 
 
+@pytest.mark.rule("S16", "T3a", "V12a")
 async def test_who_answers_other_activations_is_blamed_and_a_sibling_is_asked(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +237,7 @@ async def test_a_snapshot_needs_an_open_segment(autojump_clock: MockClock) -> No
         await runner.snapshot(0)
 
 
+@pytest.mark.rule("T21a")
 async def test_a_merge_that_comes_before_the_first_step_waits_for_it(
     autojump_clock: MockClock,
 ) -> None:

@@ -51,6 +51,7 @@ def a_last_stage() -> Shard:
     return Shard.initial(SPEC, StageIndex(1))
 
 
+@pytest.mark.rule("T8")
 def test_the_order_of_arrival_leaves_no_trace() -> None:
     shards = [a_last_stage(), a_last_stage()]
     for shard, order in zip(shards, ([0, 1, 2], [2, 0, 1]), strict=True):
@@ -65,6 +66,7 @@ def test_a_step_without_gradients_is_none() -> None:
     assert a_last_stage().step(PLAN, 0) is None
 
 
+@pytest.mark.rule("T3")
 def test_wire_bytes_that_are_not_finite_are_the_peers_fault() -> None:
     shard = a_last_stage()
     before = shard.components()
@@ -106,6 +108,7 @@ def test_progress_during_an_exchange_is_kept() -> None:
     assert torch.equal(shard.params_P[span], shard.phi_P[span] + progress)
 
 
+@pytest.mark.rule("T24")
 def test_an_offered_fragment_is_part_of_the_state_until_it_is_merged_or_abandoned() -> None:
     shard = a_last_stage()
     before = shard.components()
@@ -118,6 +121,7 @@ def test_an_offered_fragment_is_part_of_the_state_until_it_is_merged_or_abandone
     assert shard.components()[9] == before[9]
 
 
+@pytest.mark.rule("T12a")
 def test_tokens_count_when_their_step_is_taken() -> None:
     shard = a_last_stage()
     shard.loss_job(TOKENS, PLAN, a_request(0), 0)
@@ -129,6 +133,7 @@ def test_tokens_count_when_their_step_is_taken() -> None:
     assert shard.tokens_total == 4 * 16
 
 
+@pytest.mark.rule("T24")
 def test_the_state_names_tokens_at_merges_and_those_of_offers() -> None:
     shard = a_last_stage()
     before = shard.components()
@@ -142,6 +147,7 @@ def test_the_state_names_tokens_at_merges_and_those_of_offers() -> None:
     assert shard.components()[:9] == offered[:9]
 
 
+@pytest.mark.rule("T12")
 def test_a_gradient_counts_only_for_the_weights_of_its_forward_pass() -> None:
     shard = Shard.initial(SPEC, StageIndex(0))
     _, early = shard.origin_job(TOKENS, PLAN, 0, 0, 0)
@@ -153,6 +159,7 @@ def test_a_gradient_counts_only_for_the_weights_of_its_forward_pass() -> None:
     assert shard.is_between_steps
 
 
+@pytest.mark.rule("T3a")
 def test_a_gradient_counts_only_for_the_activations_it_names() -> None:
     shard = Shard.initial(SPEC, StageIndex(0))
     _, one = shard.origin_job(TOKENS, PLAN, 0, 0, 0)
@@ -163,6 +170,7 @@ def test_a_gradient_counts_only_for_the_activations_it_names() -> None:
     shard.backward_job(one, a_reply(one.out_activation))
 
 
+@pytest.mark.rule("T12")
 def test_a_merge_in_the_middle_of_a_step_is_our_own_mistake() -> None:
     shard = a_last_stage()
     merge = Merge(shard.snapshot(0), None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST)
@@ -171,6 +179,7 @@ def test_a_merge_in_the_middle_of_a_step_is_our_own_mistake() -> None:
         shard.merge(merge)
 
 
+@pytest.mark.rule("T21")
 @pytest.mark.parametrize("theirs", [MERGED_MAX * 8, 3.0e38])
 def test_a_partner_that_would_take_us_too_far_is_declined(theirs: float) -> None:
     shard, alone = a_last_stage(), a_last_stage()
@@ -192,6 +201,7 @@ def test_a_partner_that_would_take_us_too_far_is_declined(theirs: float) -> None
     assert shard.components() == alone.components()
 
 
+@pytest.mark.rule("T24")
 def test_a_state_that_is_not_finite_has_no_hashes() -> None:
     shard = a_last_stage()
     shard.adam.v_P[3] = float("nan")
@@ -207,6 +217,7 @@ def test_fewer_sequences_than_the_samples_are_the_peers_fault() -> None:
     assert shard.is_between_steps
 
 
+@pytest.mark.rule("T8")
 def test_arithmetic_that_leaves_the_numbers_is_a_fault_and_changes_nothing() -> None:
     first, last = Shard.initial(SPEC, StageIndex(0)), a_last_stage()
     for shard in (first, last):

@@ -42,6 +42,7 @@ def test_partners_name_each_other(consensus: int) -> None:
         assert terms.gives
 
 
+@pytest.mark.rule("G21")
 def test_in_a_round_of_consensus_all_fragments_have_one_partner_and_half_the_weight() -> None:
     plan = a_plan(4, 0)
     all_ = [terms_of(plan, STAGE, 0, fragment) for fragment in range(6)]
@@ -51,6 +52,7 @@ def test_in_a_round_of_consensus_all_fragments_have_one_partner_and_half_the_wei
     assert (plan.steps_max, a_plan(4).steps_max) == (0, SPEC.inner_steps_max)
 
 
+@pytest.mark.rule("G21")
 def test_who_folded_in_takes_the_result_and_gives_nothing_for_it() -> None:
     last = [terms_of(a_plan(3, 2), STAGE, seat, 0) for seat in range(3)]
     weights = sorted(terms.due_nano(1, 1) for terms in last if terms)
@@ -58,6 +60,7 @@ def test_who_folded_in_takes_the_result_and_gives_nothing_for_it() -> None:
     assert sorted(terms.gives for terms in last if terms) == [False, True]
 
 
+@pytest.mark.rule("T18")
 @pytest.mark.parametrize(("lag", "weight"), [(0, NANO // 2), (1, NANO // 4), (2, NANO // 8)])
 def test_a_partner_up_to_two_rounds_behind_weighs_less(lag: int, weight: int) -> None:
     terms = terms_of(a_plan(2, lag=lag), STAGE, 0, 0)
@@ -69,6 +72,7 @@ def test_a_partner_up_to_two_rounds_behind_weighs_less(lag: int, weight: int) ->
     assert mine.due_nano(100, 100) == NANO // 2, "whoever is behind takes all it can get"
 
 
+@pytest.mark.rule("T18", "T20c")
 def test_nothing_is_taken_from_who_is_further_behind_trails_or_joined_lately() -> None:
     for seat in ({"lag": 3}, {"joined_round": 8}, {"joined_round": 9}, {"trails": True}):
         terms = terms_of(a_plan(2, **seat), STAGE, 0, 0)
@@ -86,6 +90,7 @@ def test_who_trails_takes_as_much_as_anybody() -> None:
     assert terms.due_nano(50, 100) == NANO // 2
 
 
+@pytest.mark.rule("T18")
 def test_a_table_that_ends_earlier_ends_the_giving() -> None:
     spec = changed(SPEC, outer=changed(SPEC.outer, age_weights_nano=(NANO,)))
     plan = replace(a_plan(2, lag=1), spec=spec)
@@ -105,6 +110,7 @@ def with_retries(plan: RoundPlan, num_retries: int) -> RoundPlan:
     return replace(plan, spec=changed(plan.spec, outer=outer))
 
 
+@pytest.mark.rule("G29", "T18b")
 @pytest.mark.parametrize("num_retries", [1, 2, 3])
 def test_who_steps_in_is_known_on_both_sides_and_is_never_the_drawn_partner(
     num_retries: int,
@@ -137,6 +143,7 @@ def test_a_seat_of_another_peer_than_it_says_steps_in_for_nobody() -> None:
     assert terms_with(plan, STAGE, 0, 0, 0) is None
 
 
+@pytest.mark.rule("T18b")
 def test_without_retries_and_in_a_round_of_consensus_nobody_steps_in() -> None:
     assert standby_partners(with_retries(a_plan(7), 0), STAGE, 0, 0) == ()
     assert standby_partners(with_retries(a_plan(7, consensus=0), 3), STAGE, 0, 0) == ()
@@ -156,6 +163,7 @@ def test_nobody_asks_a_seat_that_only_pulls_but_it_may_ask_others() -> None:
     assert not back.gives
 
 
+@pytest.mark.rule("T18b")
 def test_who_steps_in_weighs_by_tokens_and_age_like_anybody() -> None:
     plan = with_retries(a_plan(3, lag=1), 2)
     drawn = terms_of(plan, STAGE, 2, 0)

@@ -78,6 +78,7 @@ def test_one_false_log_among_honest_ones_is_a_fraud() -> None:
     assert result.evidence.leaves == (NO_DIGEST,)
 
 
+@pytest.mark.rule("V32")
 def test_what_was_not_shown_yet_can_only_be_false_at_its_end() -> None:
     case = a_case(num_steps=20)
     result = audited(case, true_answer(case))

@@ -75,6 +75,7 @@ def check_replays(harvested: Harvest) -> None:
                 assert result.start_root == state_root(segment.log.start)
 
 
+@pytest.mark.rule("V16")
 @pytest.mark.parametrize("two", [False, True], ids=["one tensor", "two tensors"])
 @pytest.mark.parametrize("codec", ["int4", "int8", "bf16"])
 def test_honest_windows_replay_to_their_solvers_leaves(codec: str, two: bool) -> None:
@@ -88,6 +89,7 @@ def test_honest_windows_replay_to_their_solvers_leaves(codec: str, two: bool) ->
     assert seen == {common, Codec.BF16, None, *late}
 
 
+@pytest.mark.rule("G23")
 def test_the_last_round_of_a_run_in_int4_is_traded_in_int8() -> None:
     for (number, _, _), segment in crop("int4", two=False).segments.items():
         for data in segment.windows:
@@ -127,6 +129,7 @@ def moves(segment: Segment) -> Iterator[tuple[FragmentMerged, bool]]:
         before = after
 
 
+@pytest.mark.rule("T21b", "V13a")
 @pytest.mark.parametrize("two", [False, True], ids=["one tensor", "two tensors"])
 def test_the_residual_moves_with_an_acknowledged_payload_in_int4_and_with_nothing_else(
     two: bool,
@@ -171,6 +174,7 @@ def bent(harvested: Harvest, merged: FragmentMerged, **changes: object) -> Fragm
     return replace(merged, receipt=sign_receipt(secret, CHAIN, receipt))
 
 
+@pytest.mark.rule("V13a")
 def test_a_receipt_that_is_not_the_partners_word_for_this_payload_is_refused() -> None:
     harvested = crop("int4", two=False)
     other = Digest(bytes(reversed(range(32))))
@@ -200,6 +204,7 @@ def test_a_receipt_that_is_not_the_partners_word_for_this_payload_is_refused() -
         assert set(answers) == {REFUSED}
 
 
+@pytest.mark.rule("T21b", "V13a")
 def test_a_receipt_that_is_kept_back_is_another_state() -> None:
     """It costs the solver nothing but accuracy, so it is no lie: but it is not what was committed."""
 
@@ -213,6 +218,7 @@ def test_a_receipt_that_is_kept_back_is_another_state() -> None:
         assert (said == REFUSED) == alone
 
 
+@pytest.mark.rule("V13a")
 def test_a_receipt_in_a_round_that_moves_no_residual_is_refused() -> None:
     harvested = crop("int8", two=False)
     segment = harvested.segments[0, 0, 0]

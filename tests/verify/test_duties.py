@@ -70,6 +70,7 @@ def test_a_lie_in_one_of_three_windows_is_found_by_who_drew_it() -> None:
     assert case.record.judged == (drawn,)
 
 
+@pytest.mark.rule("V26")
 def test_who_is_not_served_is_silent_and_asks_again_with_the_next_dice_only() -> None:
     case = a_case()
     court, actors = peers_of(case, replay=nothing)
@@ -126,6 +127,7 @@ def test_a_verifier_that_comes_to_its_answer_too_late_says_nothing_more() -> Non
     assert kinds(late) == [DataRequest]
 
 
+@pytest.mark.rule("V24")
 @pytest.mark.parametrize("lie", [None, 0])
 def test_a_restart_before_every_block_changes_nothing(lie: int | None) -> None:
     ends = set[SegmentPhase]()
@@ -157,6 +159,7 @@ class LossyCourt(Court):
         super().submit(key, body)
 
 
+@pytest.mark.rule("V25")
 def test_a_lost_statement_comes_again_while_its_phase_is_open() -> None:
     checks = CheckSpec(NANO, 10, 90)
     patient = small_run_spec(round_blocks=12, rounds=40, numerics="seq-f32/1", checks=checks)
@@ -169,6 +172,7 @@ def test_a_lost_statement_comes_again_while_its_phase_is_open() -> None:
     assert any(isinstance(say.body, DisputeVote) for actor in actors for say in actor.said)
 
 
+@pytest.mark.rule("V25")
 def test_a_statement_under_way_is_not_made_twice() -> None:
     case = a_case()
     court, actors = peers_of(case)
@@ -186,6 +190,7 @@ def test_a_statement_under_way_is_not_made_twice() -> None:
     assert [type(step.body) for step in actor.steps() if isinstance(step, Submit)] == [DataRequest]
 
 
+@pytest.mark.rule("V26")
 def test_who_has_no_room_no_stake_older_than_the_segment_or_no_money_does_not_ask() -> None:
     case = a_case()
     court, actors = peers_of(case)
@@ -201,6 +206,7 @@ def test_who_has_no_room_no_stake_older_than_the_segment_or_no_money_does_not_as
     assert actor.steps() == ()
 
 
+@pytest.mark.rule("V24")
 def test_a_check_that_was_asked_for_before_a_crash_is_done_again() -> None:
     case = a_case()
     court, actors = peers_of(case)
@@ -216,6 +222,7 @@ def test_a_check_that_was_asked_for_before_a_crash_is_done_again() -> None:
     assert kinds(again) == [VerifyCommit]
 
 
+@pytest.mark.rule("V27")
 def test_leaves_are_never_shown_before_the_blind_answers_are_in() -> None:
     case = a_case()
     court, actors = peers_of(case)
@@ -245,6 +252,7 @@ def test_a_report_on_what_nobody_checked_makes_the_solver_show_its_leaves(lie: i
     assert_nothing_refused(idle)
 
 
+@pytest.mark.rule("V31")
 def test_nobody_checks_or_judges_native_numerics_but_their_solver_shows_its_leaves() -> None:
     native = small_run_spec(round_blocks=6, rounds=40, checks=CheckSpec(NANO, 10, 60))
     case = a_case(native)

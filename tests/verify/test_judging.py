@@ -1,5 +1,7 @@
 """One signed log that does not give what was shown convicts; nothing else does, and nobody is asked in vain."""
 
+import pytest
+
 from swarm.ledger.state.records import SegmentPhase
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import digest
@@ -19,6 +21,7 @@ def a_disputed_case() -> Case:
     return case
 
 
+@pytest.mark.rule("V28")
 def test_verifiers_ask_the_solver_first_and_judges_ask_the_accusers_first() -> None:
     case = a_disputed_case()
     solver, me = case.record.peer, case.ledger.keys[0].peer
@@ -29,6 +32,7 @@ def test_verifiers_ask_the_solver_first_and_judges_ask_the_accusers_first() -> N
     assert witnesses(case.record, 0, accusers[0]) == (*accusers[1:], solver)
 
 
+@pytest.mark.rule("V28")
 def test_a_reporter_is_a_witness_of_its_window_only() -> None:
     case = a_disputed_case()
     (first, *_) = case.record.accusations
@@ -40,6 +44,7 @@ def test_a_reporter_is_a_witness_of_its_window_only() -> None:
     assert witnesses(record, 1, me)[0] == reporter
 
 
+@pytest.mark.rule("V28")
 def test_one_log_that_differs_convicts_at_once_and_acquittal_waits_for_everybody() -> None:
     case = a_disputed_case()
     said = case.record.windows[0].claim
@@ -51,6 +56,7 @@ def test_one_log_that_differs_convicts_at_once_and_acquittal_waits_for_everybody
     assert find_verdict(case.record, 0, [said], is_complete=False) is None
 
 
+@pytest.mark.rule("V28")
 def test_half_of_the_time_is_for_witnesses() -> None:
     case = a_disputed_case()
     dispute, spec = case.record.dispute, case.run.spec
@@ -61,6 +67,7 @@ def test_half_of_the_time_is_for_witnesses() -> None:
     assert is_late(case.record, spec, opened + 3 * spec.round_blocks // 2)
 
 
+@pytest.mark.rule("V32")
 def test_before_the_reveal_only_the_end_and_the_impossible_tell() -> None:
     case = a_case(num_steps=20)
     record, spec = case.record, case.run.spec

@@ -1,5 +1,7 @@
 """A log stays as long as anybody may ask for it: from before its commit to the end of its challenge window."""
 
+import pytest
+
 from swarm.ledger.state.records import SegmentPhase
 from swarm.types import RunIndex
 from swarm.verify.judging import key_of
@@ -7,6 +9,7 @@ from swarm.verify.log_store import is_needed
 from tests.ledger.checking import a_case
 
 
+@pytest.mark.rule("V23")
 def test_what_is_on_the_ledger_is_kept_until_the_ledger_forgets_it() -> None:
     case = a_case()
     place, last = key_of(case.record), case.record.height + 60
@@ -18,6 +21,7 @@ def test_what_is_on_the_ledger_is_kept_until_the_ledger_forgets_it() -> None:
         assert not is_needed(case.ledger.state, place, is_own=is_own)
 
 
+@pytest.mark.rule("V23")
 def test_a_segment_of_ours_may_still_be_on_its_way_to_the_ledger() -> None:
     case = a_case()
     run, round_, stage, seat = key_of(case.record)

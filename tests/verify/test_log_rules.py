@@ -46,6 +46,7 @@ PLAN = plan_of(3)
 STRANGER = secret(7, 0)
 
 
+@pytest.mark.rule("V16")
 @pytest.mark.parametrize(("stages", "stage"), STAGES)
 def test_an_honest_log_passes_at_every_stage(stages: int, stage: int) -> None:
     plan = plan_of(stages)
@@ -117,12 +118,14 @@ ORDER: dict[str, Lie] = {
 }
 
 
+@pytest.mark.rule("S36", "V11")
 @pytest.mark.parametrize("lie", ORDER.values(), ids=list(ORDER))
 def test_a_log_out_of_place_or_order_is_refused(lie: Lie) -> None:
     with pytest.raises((OutOfTurn, BadEncoding)):
         check_window(PLAN, lie(a_window(PLAN, 1)))
 
 
+@pytest.mark.rule("V11")
 def test_a_later_window_begins_with_its_step() -> None:
     data = a_window(plan_of(1), 0)
     shifted = with_events(
@@ -143,6 +146,7 @@ def test_a_later_window_begins_with_its_step() -> None:
         check_window(plan_of(1), replace(later, is_last=True, events=()))
 
 
+@pytest.mark.rule("V11")
 def test_the_last_window_may_be_short_and_no_window_reaches_past_the_round() -> None:
     data = a_window(PLAN, 1)
     check_window(PLAN, replace(_without_step(1)(data), is_last=True))
@@ -168,6 +172,7 @@ def _same_again(data: WindowData) -> WindowData:
     )  # fmt: skip
 
 
+@pytest.mark.rule("V12")
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_a_micro_batch_counts_once(stage: int) -> None:
     with pytest.raises(OutOfTurn):
@@ -184,6 +189,7 @@ def test_a_step_holds_no_more_micro_batches_than_its_sum() -> None:
         check_window(plan_of(1), crowded)
 
 
+@pytest.mark.rule("V12")
 @pytest.mark.parametrize(
     "changes", [{"microbatch": 2}, {"microbatch": -1}, {"step": 10}, {"step": -1}, {"origin": 0}],
     ids=str,
@@ -207,6 +213,7 @@ def test_an_origin_cannot_go_back_to_an_earlier_attempt_nor_be_faster_than_its_s
         check_window(plan, replace(faster, key=replace(data.key, window=1)))
 
 
+@pytest.mark.rule("V12")
 def test_only_an_origin_drops_its_own_within_the_run() -> None:
     def dropping(stage: int, *dropped: tuple[int, int, int]) -> WindowData:
         return with_events(
@@ -246,6 +253,7 @@ FOREIGN = {
 }
 
 
+@pytest.mark.rule("V12")
 @pytest.mark.parametrize(("field", "value"), FOREIGN.items(), ids=list(FOREIGN))
 def test_activations_signed_for_another_place_are_refused(field: str, value: int) -> None:
     request = a_request(PLAN, 1, (0, 0, 0), **{field: value})
@@ -253,6 +261,7 @@ def test_activations_signed_for_another_place_are_refused(field: str, value: int
         check_window(PLAN, with_microbatch(a_window(PLAN, 1), 0, 0, request=request))
 
 
+@pytest.mark.rule("V12")
 @pytest.mark.parametrize(
     "changes",
     [{"signer": STRANGER}, {"signer": secret(0, 1)}, {"source": 1}, {"source": REPLICAS}],
@@ -287,6 +296,7 @@ def test_activations_of_another_shape_are_refused() -> None:
 # --- gradients ---
 
 
+@pytest.mark.rule("V12")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -336,6 +346,7 @@ def _replied(data: WindowData, versions: list[int], incarnations: list[int]) -> 
     return data
 
 
+@pytest.mark.rule("V12")
 def test_later_steps_have_higher_weight_versions_and_one_incarnation() -> None:
     data, same = a_window(PLAN, 1), [9] * 4
     check_window(PLAN, _replied(data, [3, 4, 5, 7], same))
@@ -355,6 +366,7 @@ def _merged(
     return check_merge(plan, a_window(plan, 1).key, merged, anchor, NUMEL)
 
 
+@pytest.mark.rule("V13")
 @pytest.mark.parametrize("codec", [Codec.INT8, Codec.BF16])
 def test_what_the_drawn_partner_signed_is_merged(codec: Codec) -> None:
     merged = a_merge(PLAN, 1, codec)
@@ -364,6 +376,7 @@ def test_what_the_drawn_partner_signed_is_merged(codec: Codec) -> None:
     assert partner.index == merged.partner_seat == partner_index(PLAN, 1, merged.fragment)
 
 
+@pytest.mark.rule("G5", "V13")
 def test_the_codec_follows_from_the_round_and_both_anchors() -> None:
     other = Digest(bytes(reversed(ANCHOR)))
     _merged(a_merge(PLAN, 1, Codec.BF16), anchor=other)
@@ -377,6 +390,7 @@ def test_the_codec_follows_from_the_round_and_both_anchors() -> None:
             _merged(a_merge(PLAN, 1, codec), anchor=anchor)
 
 
+@pytest.mark.rule("V13")
 def test_a_step_alone_is_always_allowed_and_mentions_nobody() -> None:
     fragment = a_fragment(PLAN, 1)
     alone = FragmentMerged(fragment, -1, 0, NO_DIGEST, None, b"")
@@ -392,6 +406,7 @@ def test_a_step_alone_is_always_allowed_and_mentions_nobody() -> None:
             _merged(replace(alone, **changes))
 
 
+@pytest.mark.rule("V13")
 @pytest.mark.parametrize("seat", [0, 1, 2, REPLICAS, -2])
 def test_nobody_chooses_a_partner(seat: int) -> None:
     merged = a_merge(PLAN, 1)
@@ -400,6 +415,7 @@ def test_nobody_chooses_a_partner(seat: int) -> None:
             _merged(replace(merged, partner_seat=seat))
 
 
+@pytest.mark.rule("V13")
 def test_an_offer_of_somebody_else_to_somebody_else_or_of_something_else_is_refused() -> None:
     merged = a_merge(PLAN, 1)
     assert merged.offer is not None
@@ -434,6 +450,7 @@ def test_one_flipped_bit_of_a_payload_is_always_seen() -> None:
             _merged(replace(merged, payload=wrong))
 
 
+@pytest.mark.rule("V13")
 def test_nothing_is_taken_from_a_partner_that_only_pulls() -> None:
     merged = a_merge(PLAN, 1)
     young = PLAN.spec.outer.pull_only_rounds
@@ -447,6 +464,7 @@ def test_nothing_is_taken_from_a_partner_that_only_pulls() -> None:
                 _merged(merged, plan=plan)
 
 
+@pytest.mark.rule("T18c")
 def test_nothing_is_taken_from_a_partner_that_trails() -> None:
     merged = a_merge(PLAN, 1)
     roster = tuple(replace(seat, trails=True) for seat in PLAN.rosters[1])

@@ -47,6 +47,7 @@ def test_a_question_and_its_answer_are_read_as_they_were_written() -> None:
     assert found[0].key == KEY
 
 
+@pytest.mark.rule("V19")
 def test_only_the_solvers_word_for_this_window_run_and_chain_counts() -> None:
     good = a_manifest()
     check_manifest(good, KEY, SOLVER.peer, CHAIN, RUN)
@@ -64,12 +65,14 @@ def test_only_the_solvers_word_for_this_window_run_and_chain_counts() -> None:
             check_manifest(wrong, KEY, SOLVER.peer, CHAIN, RUN)
 
 
+@pytest.mark.rule("V19")
 @pytest.mark.parametrize("num_bytes", [0, -1, WINDOW_BYTES_MAX + 1])
 def test_nobody_is_asked_to_fetch_more_than_a_window(num_bytes: int) -> None:
     with pytest.raises(BadEncoding):
         check_manifest(a_manifest(num_bytes=num_bytes), KEY, SOLVER.peer, CHAIN, RUN)
 
 
+@pytest.mark.rule("V22")
 def test_a_reply_holds_at_least_one_and_at_most_two_manifests() -> None:
     many = tuple(a_manifest(bytes([i])) for i in range(MANIFESTS_MAX + 1))
     for wrong in (WindowFound(()), WindowFound(many), many[0], "nonsense"):

@@ -18,6 +18,7 @@ def is_mute(record: Any) -> bool:  # noqa: ANN401
     return str(record.peer).startswith("mute")
 
 
+@pytest.mark.rule("V26")
 @pytest.mark.parametrize(
     ("solver", "taken", "places", "wanted"),
     [
@@ -40,6 +41,7 @@ def test_one_place_each_and_one_that_the_mute_never_get(
     assert has_slot(a_record(solver), held, places, is_mute) is wanted
 
 
+@pytest.mark.rule("V26")
 @pytest.mark.parametrize(
     ("silent", "verified", "wanted"),
     [(0, 0, False), (1, 0, True), (1, SILENT_SHARE, False), (2, SILENT_SHARE, True)],

@@ -59,6 +59,7 @@ def windows_of(crop: Harvest, stage: int) -> Iterator[tuple[Segment, int, Window
 # --- the honest ---
 
 
+@pytest.mark.rule("V16")
 @pytest.mark.parametrize(
     ("stages", "numerics", "loss"),
     [(1, "native", 0.0), (1, EXACT, 0.0), (2, EXACT, 0.0), (2, "native", 0.15), (3, EXACT, 0.15)],
@@ -121,6 +122,7 @@ def test_the_order_in_which_micro_batches_arrived_leaves_no_trace() -> None:
         assert crop.answer(shuffled) == claim
 
 
+@pytest.mark.rule("V17")
 def test_a_replay_changes_nothing_that_it_reads() -> None:
     crop = two_stages()
     segment = crop.segments[1, 1, 0]
@@ -130,6 +132,7 @@ def test_a_replay_changes_nothing_that_it_reads() -> None:
     assert [hash_of(x) for x in (*data.start.tensors, *anchors.values())] == before
 
 
+@pytest.mark.rule("S12")
 def test_a_partner_that_was_declined_replays_as_declined() -> None:
     def prepare(swarm: Field) -> None:
         swarm.offered = lambda index, theta_P: torch.full_like(theta_P, 3e38) if index else theta_P
@@ -160,6 +163,7 @@ LIES: list[tuple[int, str, Lie]] = [
 WINDOWS_EACH = 2
 
 
+@pytest.mark.rule("V10")
 @pytest.mark.parametrize(("stage", "name", "lie"), LIES, ids=[f"{s}: {n}" for s, n, _ in LIES])
 def test_a_lie_in_a_log_gives_another_answer_than_the_solvers(
     stage: int, name: str, lie: Lie
@@ -197,6 +201,7 @@ FORGERIES = [
 ]
 
 
+@pytest.mark.rule("V10", "V15")
 @pytest.mark.parametrize(("stage", "name"), FORGERIES, ids=[n for _, n in FORGERIES])
 def test_what_no_honest_seat_writes_is_refused_without_an_answer_of_its_own(
     stage: int, name: str
@@ -213,6 +218,7 @@ def test_what_no_honest_seat_writes_is_refused_without_an_answer_of_its_own(
         return
 
 
+@pytest.mark.rule("V14")
 def test_the_first_window_starts_where_the_commit_says() -> None:
     crop = two_stages()
     first, second = crop.segments[0, 1, 0], crop.segments[1, 1, 0]
@@ -225,6 +231,7 @@ def test_the_first_window_starts_where_the_commit_says() -> None:
     assert crop.answer(later, start_root=NO_DIGEST) == second.claims()[1]
 
 
+@pytest.mark.rule("V11")
 def test_an_anchor_that_is_not_handed_in_is_no_anchor() -> None:
     crop = two_stages()
     segment = crop.segments[1, 1, 0]
@@ -346,6 +353,7 @@ SOLVERS: dict[str, tuple[str, Callable[..., object]]] = {
 }
 
 
+@pytest.mark.rule("S13")
 @pytest.mark.parametrize("patch", SOLVERS.values(), ids=list(SOLVERS))
 def test_a_solver_that_computes_something_else_is_found_in_the_window_where_it_did(
     patch: tuple[str, Callable[..., object]], monkeypatch: pytest.MonkeyPatch
@@ -366,6 +374,7 @@ GARBAGE = b"\x80\x3f"
 """One, over and over: finite, and like no activations."""
 
 
+@pytest.mark.rule("S16", "V9", "V12a")
 @pytest.mark.parametrize("stage", [0, 1])
 def test_a_seat_that_sends_other_activations_than_it_computes_is_found(
     stage: int, monkeypatch: pytest.MonkeyPatch
@@ -468,6 +477,7 @@ def _change_one(node: list[object], dice: random.Random) -> None:
             node[at] = dice.choice(NUMBERS)
 
 
+@pytest.mark.rule("V15")
 def test_any_bytes_are_no_window_or_have_one_answer(seed: int) -> None:
     crop = two_stages()
     dice = random.Random(seed)
@@ -502,6 +512,7 @@ PATTERNS = {
 }
 
 
+@pytest.mark.rule("V15")
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=list(PATTERNS))
 def test_whatever_others_signed_a_replay_ends_with_one_answer(pattern: bytes) -> None:
     crop = two_stages()
@@ -550,6 +561,7 @@ STATES: dict[str, Callable[[ShardState], ShardState]] = {
 }
 
 
+@pytest.mark.rule("V14")
 @pytest.mark.parametrize("change", STATES.values(), ids=list(STATES))
 def test_from_whatever_state_a_replay_ends_with_an_answer(
     change: Callable[[ShardState], ShardState],

@@ -37,6 +37,7 @@ def a_log(path: Path, raw: bytes, root: Digest | None = None) -> Log:
     return Log(path, manifest, plan, case.record.start_root)
 
 
+@pytest.mark.rule("V18")
 @pytest.mark.parametrize(
     "raw",
     [
@@ -53,6 +54,7 @@ def test_signed_bytes_that_are_no_log_have_the_refused_answer(tmp_path: Path, ra
     assert FileReplays().answer(log, TOKENS, {}) == REFUSED
 
 
+@pytest.mark.rule("V20")
 def test_a_log_that_the_disk_has_changed_is_no_log_of_its_solver(tmp_path: Path) -> None:
     log = a_log(tmp_path / "log", b"changed", digest("test", b"what was signed"))
     with pytest.raises(BrokenPromise):
@@ -61,6 +63,7 @@ def test_a_log_that_the_disk_has_changed_is_no_log_of_its_solver(tmp_path: Path)
         FileReplays().answer(log, TOKENS, {})
 
 
+@pytest.mark.rule("V17")
 def test_a_log_in_a_file_gives_what_its_solver_says(tmp_path: Path) -> None:
     crop = honest(1, "seq-f32/1")
     segment = crop.segments[1, 0, 1]

@@ -8,6 +8,7 @@ from swarm.verify.round_plan import past_plan, round_plan
 from tests.ledger.checking import a_case
 
 
+@pytest.mark.rule("V17")
 def test_a_round_is_read_the_same_when_it_is_long_gone() -> None:
     case = a_case()
     state, run = case.ledger.state, case.run

@@ -84,6 +84,7 @@ async def test_a_liar_is_convicted_although_it_never_stops_serving(
         assert sum(node.checks.counts.differed for node in village.able) == 2
 
 
+@pytest.mark.rule("S14", "V18")
 async def test_a_log_that_cannot_be_honest_is_answered_like_any_other_and_convicts(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -100,6 +101,7 @@ def one_judge(lie: int | None) -> Case:
     return a_case(lie=lie, num_accounts=6, num_validators=1)
 
 
+@pytest.mark.rule("S14")
 async def test_a_solver_that_shows_the_judge_another_log_is_guilty_by_its_own_signature(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -119,6 +121,7 @@ async def test_a_solver_that_shows_the_judge_another_log_is_guilty_by_its_own_si
         assert any(": guilty, by" in text for _, text in owner.told.events)
 
 
+@pytest.mark.rule("S17")
 @pytest.mark.parametrize("is_mute", [False, True])
 async def test_a_false_accuser_is_found_out_by_the_log_it_cannot_show(
     tmp_path: Path, autojump_clock: MockClock, is_mute: bool
@@ -148,6 +151,7 @@ async def test_a_false_accuser_is_found_out_by_the_log_it_cannot_show(
         assert any("not guilty, by one signed log" in text for _, text in owner.told.events)
 
 
+@pytest.mark.rule("S14", "V29")
 async def test_a_solver_that_serves_nobody_is_silent_and_no_verifier_hangs(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -160,6 +164,7 @@ async def test_a_solver_that_serves_nobody_is_silent_and_no_verifier_hangs(
             assert node.checks.counts.missed == 3 * (node in village.able)
 
 
+@pytest.mark.rule("V29")
 @pytest.mark.parametrize("protocol", [WINDOW_PROTOCOL, BLOB_PROTOCOL])
 async def test_calls_that_never_return_end_with_their_deadlines(
     tmp_path: Path, autojump_clock: MockClock, protocol: str
@@ -177,6 +182,7 @@ async def test_calls_that_never_return_end_with_their_deadlines(
         assert not [node for node in village.nodes.values() if node.checks.jobs]
 
 
+@pytest.mark.rule("S18")
 async def test_a_judge_who_can_get_no_log_does_not_vote_and_nobody_pays(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -196,6 +202,7 @@ async def test_a_judge_who_can_get_no_log_does_not_vote_and_nobody_pays(
         assert not owner.checks.jobs
 
 
+@pytest.mark.rule("V24")
 @pytest.mark.parametrize("lie", [None, 0])
 async def test_a_restart_in_every_phase_loses_nothing(
     tmp_path: Path, autojump_clock: MockClock, lie: int | None
@@ -227,6 +234,7 @@ async def test_over_links_that_lose_a_fifth_of_all_frames_a_segment_is_verified(
         assert not [node.host.blamed for node in village.nodes.values() if node.host.blamed]
 
 
+@pytest.mark.rule("V24")
 async def test_answers_are_on_the_disk_before_they_are_given(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -239,6 +247,7 @@ async def test_answers_are_on_the_disk_before_they_are_given(
             assert answer.commitment(node.secret.peer) == check.commitment
 
 
+@pytest.mark.rule("V21")
 async def test_only_peers_with_a_stake_are_served_and_nobody_is_blamed_for_asking(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -262,6 +271,7 @@ async def test_only_peers_with_a_stake_are_served_and_nobody_is_blamed_for_askin
         assert len(village.solver.host.blamed) == 1
 
 
+@pytest.mark.rule("V21")
 async def test_a_log_is_shown_to_nobody_before_its_segment_is_committed_and_only_the_last_try(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -289,6 +299,7 @@ async def test_a_log_is_shown_to_nobody_before_its_segment_is_committed_and_only
         assert solver.on_disk().manifests(key) == (kept,)
 
 
+@pytest.mark.rule("V19")
 async def test_a_manifest_its_solver_did_not_sign_is_blamed_on_who_serves_it(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -310,6 +321,7 @@ async def test_a_manifest_its_solver_did_not_sign_is_blamed_on_who_serves_it(
             assert village.solver.secret.peer in node.host.faults()
 
 
+@pytest.mark.rule("S15")
 async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -374,6 +386,7 @@ async def test_an_audit_waits_for_a_solver_that_is_just_coming_back(
         assert back.verdict is AuditVerdict.NOT_REVEALED
 
 
+@pytest.mark.rule("V23")
 async def test_everything_is_forgotten_when_the_ledger_has_forgotten_the_segment(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -388,6 +401,40 @@ async def test_everything_is_forgotten_when_the_ledger_has_forgotten_the_segment
             assert not node.blobs.roots()
             shelf = node.on_disk()
             assert (shelf.answers, shelf.reveals, shelf.num_windows) == ({}, {}, 0)
+
+
+@pytest.mark.rule("V22")
+async def test_who_was_given_a_manifest_serves_it_on_with_its_log(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    case = a_case()
+    async with a_village(case, tmp_path) as village:
+        village.start()
+        await village.until(SegmentPhase.SEALED)
+        village.solver.host.is_alive = False
+        key, (holder, asker) = window_of(case.record, 0), village.able
+        question = encode(request_of(key))
+        raw = await asker.host.call(holder.secret.peer, WINDOW_PROTOCOL, question, timeout_s=5)
+        chain, solver = village.chain.court.state.chain, village.solver.secret.peer
+        (manifest,) = decode_reply(raw, key, solver, chain, case.run.spec_digest)
+        assert holder.blobs.has(manifest.root)
+
+
+@pytest.mark.rule("V22")
+async def test_of_one_giver_two_manifests_of_a_window_are_kept(tmp_path: Path) -> None:
+    case = a_case()
+    async with a_village(case, tmp_path, keeps=False) as village:
+        key, shelf = window_of(case.record, 0), village.able[0].checks.shelf
+        chain, solver = village.chain.court.state.chain, village.solver.secret
+        signed = [
+            sign_manifest(solver, chain, case.run.spec_digest, key, digest("test", name), 100)
+            for name in (b"a", b"b", b"c")
+        ]
+        for manifest in signed:
+            await shelf.note(manifest, solver.peer)
+        assert set(shelf.manifests(key)) == set(signed[:2])
+        await shelf.note(signed[2], village.able[1].secret.peer)
+        assert set(shelf.manifests(key)) == set(signed)
 
 
 async def test_a_full_disk_is_told_and_leaves_nothing_behind(

@@ -56,6 +56,7 @@ def a_log() -> SegmentLog:
     return log
 
 
+@pytest.mark.rule("V1")
 def test_a_state_has_ten_components_and_each_can_be_proven_alone() -> None:
     root = state_root(STATE)
     for index, leaf in enumerate(STATE):
@@ -69,10 +70,12 @@ def test_a_state_has_ten_components_and_each_can_be_proven_alone() -> None:
             component_proof(wrong, 0)
 
 
+@pytest.mark.rule("V1")
 def test_phi_is_component_four() -> None:
     assert COMPONENTS[4] == "phi"
 
 
+@pytest.mark.rule("V2")
 @pytest.mark.parametrize(
     "field",
     list(MicrobatchRecord.__dataclass_fields__),
@@ -83,6 +86,7 @@ def test_every_field_of_a_micro_batch_changes_its_leaf(field: str) -> None:
     assert microbatch_leaf(replace(MIDDLE, **{field: other})) != microbatch_leaf(MIDDLE)  # type: ignore[arg-type]
 
 
+@pytest.mark.rule("V3")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -98,11 +102,13 @@ def test_everything_in_a_step_changes_its_leaf(changes: dict[str, object]) -> No
     assert step_leaf(replace(STEP, **changes)) != step_leaf(STEP)  # type: ignore[arg-type]
 
 
+@pytest.mark.rule("V3")
 def test_the_order_in_which_micro_batches_arrived_does_not_matter() -> None:
     shuffled = replace(STEP, microbatches=STEP.microbatches[::-1], dropped=STEP.dropped[::-1])
     assert step_leaf(shuffled) == step_leaf(STEP)
 
 
+@pytest.mark.rule("V4")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -120,6 +126,7 @@ def test_everything_in_a_merge_changes_its_leaf(changes: dict[str, object]) -> N
     assert merge_leaf(replace(MERGE, **changes)) != merge_leaf(MERGE)  # type: ignore[arg-type]
 
 
+@pytest.mark.rule("V5", "V7")
 def test_a_segment_commits_to_its_leaves_in_their_order() -> None:
     log = a_log()
     roots = segment_roots(log, SALT)
@@ -133,12 +140,14 @@ def test_a_segment_commits_to_its_leaves_in_their_order() -> None:
     assert segment_roots(log, SALT).trace_root != roots.trace_root
 
 
+@pytest.mark.rule("V5")
 def test_the_salt_hides_the_trace() -> None:
     assert trace_commit(some("trace"), SALT) != trace_commit(some("trace"), bytes(32))
     with pytest.raises(UsageError):
         trace_commit(some("trace"), b"short")
 
 
+@pytest.mark.rule("V8")
 def test_nothing_has_no_root() -> None:
     log = SegmentLog(StageIndex(0), 0, RoundIndex(0), STATE)
     log.end = STATE
@@ -147,6 +156,7 @@ def test_nothing_has_no_root() -> None:
     assert roots.trace_root == NO_DIGEST
 
 
+@pytest.mark.rule("V6", "V9")
 def test_both_ends_of_every_edge_write_the_same_leaf() -> None:
     lower = replace(
         MIDDLE,
@@ -173,6 +183,7 @@ def test_both_ends_of_every_edge_write_the_same_leaf() -> None:
     assert edges_root(inbox(below, 3, [lower])) != edges_root(outbox(above, 5, [lie]))
 
 
+@pytest.mark.rule("V6")
 def test_a_seat_in_the_middle_has_two_edges_each_way() -> None:
     assert len(inbox(StageIndex(1), 3, [MIDDLE])) == len(outbox(StageIndex(1), 3, [MIDDLE])) == 2
 

@@ -1,11 +1,13 @@
 """One replay at a time, and a judge waits for no more than the one under way."""
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from swarm.verify.logs import ReplayQueue
 
 
+@pytest.mark.rule("V30")
 async def test_what_is_urgent_goes_before_all_that_waits(autojump_clock: MockClock) -> None:
     turns, order, together = ReplayQueue(), list[str](), list[int]()
 

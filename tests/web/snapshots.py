@@ -144,13 +144,13 @@ def a_snapshot() -> dict[str, object]:
             for i, (kind, text) in enumerate(
                 [
                     ("node_started", "node hazy-otter-697 started"),
-                    ("peer_found", "found glad-raven-113 at 127.0.0.1, 2 ms"),
+                    ("network", "found glad-raven-113 at 127.0.0.1, 2 ms"),
                     ("seat_taken", "took seat 0 of stages 0 and 1"),
                     ("seat_yielded", "yielded stage 1 to keen-quail-306"),
                     ("round_started", "round 40 started: 3 + 3 seats"),
                     ("traded", "traded fragment 0 with glad-raven-113 in 0.4 s"),
                     ("committed", "segment of round 40 committed at height 208"),
-                    ("peer_lost", "lost keen-quail-306: connection reset"),
+                    ("warning", "lost keen-quail-306: connection reset"),
                 ]
             )
         ],

@@ -124,6 +124,7 @@ async def test_every_file_of_the_page_is_served_with_its_type() -> None:
             assert (await site.ask(bad))[0] == 404
 
 
+@pytest.mark.rule("S22", "W1")
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:7420", "127.0.0.1.evil.example", "127.0.0.1:x", ""]
 )
@@ -136,6 +137,7 @@ async def test_a_foreign_host_is_refused(host: str) -> None:
         assert status == 400 or "content-security-policy" in headers
 
 
+@pytest.mark.rule("S22", "W1")
 async def test_a_request_from_another_site_is_refused() -> None:
     """A page of another origin cannot act here, even with this machine's name."""
     async with a_site() as site:
@@ -144,6 +146,7 @@ async def test_a_request_from_another_site_is_refused() -> None:
         assert status == 403
 
 
+@pytest.mark.rule("S22", "W2")
 async def test_every_answer_carries_the_security_headers() -> None:
     """Also refusals and missing pages."""
     async with a_site() as site:
@@ -158,6 +161,7 @@ async def test_every_answer_carries_the_security_headers() -> None:
             assert "access-control-allow-origin" not in headers
 
 
+@pytest.mark.rule("S22", "W3")
 async def test_what_changes_state_needs_the_token() -> None:
     """No token, a wrong token, an unknown action, a good one, and one the node refuses."""
     async with a_site() as site:
@@ -174,6 +178,7 @@ async def test_what_changes_state_needs_the_token() -> None:
         assert (await site.ask("/api/v1/actions/echo", headers=good))[0] == 405
 
 
+@pytest.mark.rule("W5")
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"[" * 30_000, b" " * (BODY_BYTES_MAX + 1)])
 async def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     """Broken, nested or oversized bodies are the sender's problem."""
@@ -202,6 +207,7 @@ async def test_events_are_streamed_as_they_happen() -> None:
         assert site.senders[0].statistics().open_receive_channels == 0
 
 
+@pytest.mark.rule("W5")
 async def test_event_streams_are_counted() -> None:
     """More streams than people have tabs are refused, politely."""
     async with a_site() as site:
@@ -218,6 +224,7 @@ async def test_event_streams_are_counted() -> None:
             await stream.aclose()
 
 
+@pytest.mark.rule("W5")
 async def test_many_readers_cost_one_picture() -> None:
     """Within half a second everybody gets the same snapshot."""
     async with a_site() as site:
@@ -226,6 +233,7 @@ async def test_many_readers_cost_one_picture() -> None:
         assert site.num_pictures <= 2
 
 
+@pytest.mark.rule("S22", "W4")
 async def test_a_hostile_name_arrives_as_text_in_json() -> None:
     """The server never builds markup from it: it travels as a JSON string only."""
     async with a_site() as site:
@@ -236,6 +244,7 @@ async def test_a_hostile_name_arrives_as_text_in_json() -> None:
         assert HOSTILE.encode() not in (await site.ask("/"))[2]
 
 
+@pytest.mark.rule("W6")
 async def test_leaving_the_nursery_closes_the_port() -> None:
     """Nothing listens once the node has stopped, even with a stream open."""
     async with a_site() as site:
@@ -258,6 +267,7 @@ def test_a_chosen_port_that_is_taken_is_named() -> None:
         assert first.getsockname()[1] != second.getsockname()[1]
 
 
+@pytest.mark.rule("S22", "W4")
 def test_the_page_builds_no_markup_and_asks_no_other_host() -> None:
     """No innerHTML, no inline script or style, no address of another machine in any file."""
     for path in sorted(STATIC.iterdir()):
@@ -273,6 +283,7 @@ def test_the_page_builds_no_markup_and_asks_no_other_host() -> None:
     assert page.count("<script") == page.count('<script type="module" src=')
 
 
+@pytest.mark.rule("W1")
 def test_only_names_of_this_machine_are_local() -> None:
     """With or without a port, in any case."""
     assert all(map(is_local, ["127.0.0.1", "localhost:7420", "LOCALHOST", "[::1]:80", "[::1]"]))

@@ -32,7 +32,7 @@ function kindClass(kind) {
 }
 
 export function drawEvents(list, events) {
-  const items = [...(events ?? [])].reverse().map((event) => el("li", { class: /error|warn|lost/.test(event.kind) ? "loud" : "" },
+  const items = [...(events ?? [])].reverse().map((event) => el("li", { class: /error|warn/.test(event.kind) ? "loud" : "" },
     el("span", { class: "mono time" }, clock(event.at)),
     el("p", {}, event.text)));
   list.replaceChildren(...(items.length ? items : [el("li", { class: "idle lone" }, "nothing yet")]));

@@ -49,6 +49,7 @@ def test_no_verdict_is_an_error_with_a_cause() -> None:
         audit_row(PLACE, {})
 
 
+@pytest.mark.rule("C6")
 def test_a_strangers_sentence_is_printable() -> None:
     """Whatever the other side put into it."""
     answer = {"verdict": "fraud", "text": ["\x1b[2Jx\n"], "evidence": "a\x1b]0;b\x07"}

@@ -55,6 +55,7 @@ def test_nothing_has_a_manifest_of_no_chunks() -> None:
     assert manifest(b"", 1000) == Manifest(0, 1000, b"")
 
 
+@pytest.mark.rule("G15")
 @pytest.mark.parametrize("data", [b"", DATA, BIG], ids=["empty", "inline", "chunked"])
 def test_a_blob_is_named_by_its_tensor_hash(data: bytes) -> None:
     blob = blob_manifest(data, dtype="uint8", shape=(len(data),))
@@ -62,6 +63,7 @@ def test_a_blob_is_named_by_its_tensor_hash(data: bytes) -> None:
     check_blob_manifest(blob, blob_root(blob), len(data))
 
 
+@pytest.mark.rule("G15")
 def test_a_float_tensor_is_fetched_under_the_name_the_ledger_knows() -> None:
     shape = (len(BIG) // 8, 2)
     blob = blob_manifest(BIG, dtype="float32", shape=shape)
@@ -97,6 +99,7 @@ def lies() -> list[tuple[str, BlobManifest, BlobManifest]]:
     ]
 
 
+@pytest.mark.rule("G16")
 @pytest.mark.parametrize(
     ("truth", "lie"), [(t, lie) for _, t, lie in lies()], ids=[n for n, _, _ in lies()]
 )
@@ -114,6 +117,7 @@ def test_a_type_without_end_is_refused_though_it_is_what_was_asked_for(
         check_blob_manifest(blob, blob_root(blob), BLOB_BYTES_MAX)
 
 
+@pytest.mark.rule("G16")
 def test_a_blob_larger_than_allowed_is_refused_before_anything_is_fetched() -> None:
     blob = blob_manifest(BIG, dtype="uint8", shape=(len(BIG),))
     with pytest.raises(BrokenPromise):

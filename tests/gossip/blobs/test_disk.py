@@ -29,6 +29,7 @@ def add(shelf: BlobStore, data: bytes) -> Digest:
     return shelf.add_bytes(memoryview(data), "uint8", (len(data),))
 
 
+@pytest.mark.rule("G15")
 @pytest.mark.parametrize("data", [b"", SMALL, BIG], ids=["empty", "small", "big"])
 def test_bytes_and_files_have_one_name_and_come_back(tmp_path: Path, data: bytes) -> None:
     shelf, source = a_shelf(tmp_path), tmp_path / "source"
@@ -48,6 +49,7 @@ def test_a_tensor_is_named_as_a_tensor(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.rule("G18")
 def test_a_blob_begun_is_not_here_until_it_is_kept(tmp_path: Path) -> None:
     shelf, manifest = a_shelf(tmp_path), manifest_of(BIG)
     root = blob_root(manifest)
@@ -64,6 +66,7 @@ def test_a_blob_begun_is_not_here_until_it_is_kept(tmp_path: Path) -> None:
     assert again.path(root).read_bytes() == BIG
 
 
+@pytest.mark.rule("G18")
 def test_a_partial_chunk_on_the_disk_is_not_believed(tmp_path: Path) -> None:
     shelf, manifest = a_shelf(tmp_path), manifest_of(BIG)
     root = blob_root(manifest)
@@ -72,6 +75,7 @@ def test_a_partial_chunk_on_the_disk_is_not_believed(tmp_path: Path) -> None:
     assert shelf.begin(root, manifest) == frozenset()
 
 
+@pytest.mark.rule("G15")
 def test_an_inline_blob_is_whole_at_once(tmp_path: Path) -> None:
     shelf, manifest = a_shelf(tmp_path), manifest_of(SMALL)
     root = blob_root(manifest)
@@ -80,6 +84,7 @@ def test_an_inline_blob_is_whole_at_once(tmp_path: Path) -> None:
     assert shelf.load(root) == manifest
 
 
+@pytest.mark.rule("G20")
 def test_the_quota_is_kept_and_the_message_says_how_to_raise_it(tmp_path: Path) -> None:
     shelf = a_shelf(tmp_path, quota_bytes=len(BIG) + 1000)
     add(shelf, BIG)
@@ -93,6 +98,7 @@ def test_the_quota_is_kept_and_the_message_says_how_to_raise_it(tmp_path: Path) 
     add(shelf, BIG + b"x")
 
 
+@pytest.mark.rule("G19")
 def test_a_rotten_chunk_is_not_served_and_the_blob_is_forgotten(tmp_path: Path) -> None:
     shelf = a_shelf(tmp_path)
     root = add(shelf, BIG)
@@ -133,6 +139,7 @@ def begun(shelf: BlobStore, data: bytes, touched_s: float) -> Digest:
     return root
 
 
+@pytest.mark.rule("G20")
 def test_an_abandoned_download_makes_room_the_longest_untouched_first(tmp_path: Path) -> None:
     shelf = a_shelf(tmp_path, quota_bytes=3 * len(BIG) + 5000)
     older, newer, used = (begun(shelf, BIG + bytes([n]), 1000.0 * n) for n in (2, 3, 1))
@@ -145,6 +152,7 @@ def test_an_abandoned_download_makes_room_the_longest_untouched_first(tmp_path: 
     assert shelf.begin(newer, manifest_of(BIG + b"\x03")) == {0}, "what was not in the way stays"
 
 
+@pytest.mark.rule("G20")
 def test_nothing_is_given_up_where_that_would_not_be_enough(tmp_path: Path) -> None:
     shelf = a_shelf(tmp_path, quota_bytes=2 * len(BIG) + 5000)
     old, used = begun(shelf, BIG + b"1", 1.0), begun(shelf, BIG + b"2", 2.0)
@@ -174,6 +182,7 @@ def test_what_is_on_its_way_says_how_much_of_it_is_here(tmp_path: Path) -> None:
     assert partials(tmp_path / "nowhere") == []
 
 
+@pytest.mark.rule("G18")
 def test_a_part_of_another_length_is_begun_again(tmp_path: Path) -> None:
     """Whatever is in the folder, a blob becomes as long as its manifest says, and no longer."""
     shelf = a_shelf(tmp_path)

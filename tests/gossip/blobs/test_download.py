@@ -81,6 +81,7 @@ def test_what_is_on_the_disk_already_is_not_asked_for() -> None:
     assert a_download(have=frozenset(range(MANIFEST.num_chunks))).is_done
 
 
+@pytest.mark.rule("G16")
 def test_a_larger_blob_than_allowed_is_the_fault_of_whoever_named_it() -> None:
     """Not of the peer that has it, and not of our disk."""
     download = Download(ROOT, len(DATA) - 1, now=0.0)
@@ -92,6 +93,7 @@ def test_a_larger_blob_than_allowed_is_the_fault_of_whoever_named_it() -> None:
         download.receive(task, found(), 0.0)
 
 
+@pytest.mark.rule("G17")
 @pytest.mark.parametrize(
     ("raw", "fault"),
     [
@@ -116,6 +118,7 @@ def test_a_liar_is_never_asked_again_and_its_chunk_comes_from_another(
     assert all(one.peer != task.peer for one in rest)
 
 
+@pytest.mark.rule("G16")
 @pytest.mark.parametrize(
     "manifest",
     [blob_manifest(b"x", dtype="uint8", shape=(1,)), BlobManifest("uint8", (), 5, b"", b"12345")],
@@ -131,6 +134,7 @@ def test_a_false_manifest_is_a_lie(manifest: BlobManifest) -> None:
     assert again.peer != task.peer
 
 
+@pytest.mark.rule("G17")
 def test_a_silent_peer_rests_longer_each_time_and_is_forgiven_when_it_answers() -> None:
     sources, peer = BlobSources(), PEERS[0]
     rests = []
@@ -150,6 +154,7 @@ def test_a_silent_peer_rests_longer_each_time_and_is_forgiven_when_it_answers() 
     assert sources.choose([peer], now + 0.5) == peer
 
 
+@pytest.mark.rule("G17")
 def test_a_peer_without_the_blob_is_asked_again_a_little_later() -> None:
     download = a_download()
     task = download.next_task(PEERS[:1], 0.0)

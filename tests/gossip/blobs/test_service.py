@@ -113,6 +113,7 @@ def other_blob(request: bytes, reply: bytes) -> bytes:
     return reply
 
 
+@pytest.mark.rule("G17")
 @pytest.mark.parametrize("lie", [zeros, short, garbage, oversize, other_blob])
 async def test_one_liar_among_three_is_blamed_and_the_blob_arrives(
     tmp_path: Path, lie: Answer
@@ -139,6 +140,7 @@ async def test_a_peer_without_the_blob_and_a_dead_one_cost_only_time(tmp_path: P
     assert taker.host.blamed == []
 
 
+@pytest.mark.rule("G18")
 async def test_a_cancelled_fetch_goes_on_where_it_was(tmp_path: Path) -> None:
     network = a_network()
     giver, taker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
@@ -192,6 +194,7 @@ async def test_a_blob_over_the_quota_is_refused_with_a_remedy(tmp_path: Path) ->
         await taker.blobs.add(BIG)
 
 
+@pytest.mark.rule("G16")
 async def test_a_blob_larger_than_expected_is_refused_and_nobody_is_blamed(tmp_path: Path) -> None:
     """Whoever named it lied about its size; a part that is here already makes no difference."""
     network = a_network()
@@ -217,6 +220,7 @@ async def test_nobody_who_has_it_is_said_after_the_patience(tmp_path: Path) -> N
         await fetched(taker, NO_DIGEST, [], patience_s=0.1)
 
 
+@pytest.mark.rule("G19")
 async def test_a_rotten_disk_makes_nobody_a_liar(tmp_path: Path) -> None:
     network = a_network()
     rotten, good, taker = (Node(network, number, tmp_path) for number in (1, 2, 3))
@@ -268,6 +272,7 @@ async def test_what_is_not_here_is_missing_not_an_error(tmp_path: Path) -> None:
         assert decode_blob_reply(raw) == BlobMissing()
 
 
+@pytest.mark.rule("G20")
 async def test_a_download_in_use_keeps_its_place_and_an_abandoned_one_makes_way(
     tmp_path: Path,
 ) -> None:

@@ -16,6 +16,7 @@ def some(numel: int, seed: int = 0) -> Tensor:
     return torch.randn(numel, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.rule("G25", "T3")
 @pytest.mark.parametrize("form", FORMS)
 def test_activations_travel_in_their_shape_and_decode_to_what_was_hashed(form: str) -> None:
     x = some(24).view(2, 3, 4)
@@ -32,6 +33,7 @@ def test_activations_of_a_strided_tensor_travel_in_c_order(form: str) -> None:
     assert to_wire(x, form) == to_wire(x.contiguous(), form)
 
 
+@pytest.mark.rule("G25")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shape", [(2, 3, 3), (24,), (25,), (0,)])
 def test_a_payload_of_another_size_is_refused(form: str, shape: tuple[int, ...]) -> None:
@@ -54,6 +56,7 @@ def test_a_form_that_does_not_exist_is_our_own_mistake() -> None:
             call()
 
 
+@pytest.mark.rule("G25")
 @pytest.mark.parametrize("numel", SIZES)
 @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e-30, 1e30])
 def test_int8_keeps_every_value_within_a_level_of_its_block(numel: int, scale: float) -> None:
@@ -71,6 +74,7 @@ def test_int8_costs_two_bytes_a_block_beside_its_levels() -> None:
     assert payload == b"\xfe\x42" + bytes([127, 255])
 
 
+@pytest.mark.rule("G25")
 @pytest.mark.parametrize(
     ("at", "value"),
     [(0, 0x7F80), (0, 0x7FC0), (0, 0xFF80), (0, 0xBF80), (1, 0x7F80)],
@@ -83,6 +87,7 @@ def test_a_scale_that_nobody_writes_is_refused(at: int, value: int) -> None:
         from_wire(bytes(payload), (200,), "int8")
 
 
+@pytest.mark.rule("G25")
 def test_a_level_that_nobody_writes_is_refused() -> None:
     payload = bytearray(to_wire(some(200), "int8"))
     payload[50] = 0x80

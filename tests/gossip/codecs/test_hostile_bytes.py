@@ -82,6 +82,7 @@ def bombs(promised: int) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.rule("G6", "S32")
 @pytest.mark.parametrize("name", bombs(200_000))
 def test_a_bomb_is_refused_in_the_memory_that_was_promised(name: str) -> None:
     promised = 200_000
@@ -90,6 +91,7 @@ def test_a_bomb_is_refused_in_the_memory_that_was_promised(name: str) -> None:
         decompress(wire, promised)
 
 
+@pytest.mark.rule("S3", "S32")
 @pytest.mark.parametrize("codec", ALL)
 def test_no_fragment_is_a_bomb_in_any_codec(codec: Codec) -> None:
     """Signed and hashed by a partner; the taker knows how long a fragment is."""
@@ -129,6 +131,7 @@ def bits_of(codec: Codec, value: float) -> bytes:
                 return np.array([limited], "<f2").tobytes()
 
 
+@pytest.mark.rule("G4", "S10", "S31")
 @pytest.mark.parametrize("codec", ALL)
 @pytest.mark.parametrize(("value", "is_number"), LIES)
 def test_a_value_in_a_fragment_is_finite_or_refused(
@@ -151,6 +154,7 @@ def test_a_value_in_a_fragment_is_finite_or_refused(
         assert float(theta[0]) == float(np.float32(value)), "denormals keep their bits"
 
 
+@pytest.mark.rule("G4", "S31")
 @pytest.mark.parametrize("codec", ALL)
 def test_a_fragment_of_another_dtype_or_length_is_refused(codec: Codec) -> None:
     """The bytes of each codec, read as those of every other; one value more or less."""
@@ -162,6 +166,7 @@ def test_a_fragment_of_another_dtype_or_length_is_refused(codec: Codec) -> None:
                 read_payload(codec, bad, snapshot.anchor)
 
 
+@pytest.mark.rule("S10", "S31")
 @pytest.mark.parametrize("codec", ALL)
 def test_random_bytes_are_a_fragment_of_finite_values_or_refused(codec: Codec, seed: int) -> None:
     dice, anchor = random.Random(seed), a_snapshot().anchor
@@ -211,6 +216,7 @@ CLAIMS = [
 ]
 
 
+@pytest.mark.rule("S3", "S28")
 @pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: decoder.__name__)
 def test_a_length_that_is_claimed_costs_nothing(decoder: Callable[[bytes], object]) -> None:
     """Alone, and wherever a field of a message may stand."""

@@ -33,6 +33,7 @@ def coded(numel: int) -> tuple[Tensor, Tensor, Tensor, Coded]:
     return theta, anchor, residual, encode_int4(theta, anchor, residual)
 
 
+@pytest.mark.rule("G22")
 @pytest.mark.parametrize("numel", SIZES)
 def test_what_is_said_and_what_is_left_are_what_was_to_be_said(numel: int) -> None:
     theta, anchor, residual, sent = coded(numel)
@@ -47,6 +48,7 @@ def test_int4_costs_at_most_point_52_bytes_per_parameter() -> None:
     assert int4_bytes(BLOCK * 100) / (BLOCK * 100) == 0.515625
 
 
+@pytest.mark.rule("G22")
 def test_layout_is_peaks_then_pairs_of_levels_the_earlier_one_low() -> None:
     theta = torch.zeros(131)
     theta[0], theta[1], theta[2], theta[128], theta[130] = 7.0, -1.0, -7.0, 14.0, -14.0
@@ -76,6 +78,7 @@ def test_error_feedback_says_everything_in_the_long_run() -> None:
     assert float((once - theta).abs().max()) > 1e-3
 
 
+@pytest.mark.rule("G22")
 def test_a_payload_that_was_not_acknowledged_leaves_the_residual_as_it_was() -> None:
     theta, anchor, residual, first = coded(1000)
     copies = [x.clone() for x in (theta, anchor, residual)]
@@ -102,6 +105,7 @@ def pieces(peaks: list[float], pairs: bytes) -> bytes:
     return np.array(peaks, "<f2").tobytes() + pairs
 
 
+@pytest.mark.rule("G22")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -145,6 +149,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
     assert torch.equal(again.residual_N, sent.residual_N)
 
 
+@pytest.mark.rule("G23")
 @pytest.mark.parametrize(
     ("rounds", "coarse"), [(1, 0), (2, 1), (10, 9), (11, 9), (22, 19), (500, 450)]
 )

@@ -70,6 +70,7 @@ def test_int8_of_tiny_and_huge_differences_never_leaves_its_peak(scale: float) -
     assert float(back.abs().max()) <= float(theta.abs().max()) * 1.001 + 6e-8
 
 
+@pytest.mark.rule("G3")
 def test_int8_layout_is_peaks_then_levels() -> None:
     theta = torch.zeros(130)
     theta[0], theta[1], theta[129] = 2.0, -1.0, -4.0
@@ -98,6 +99,7 @@ def by_the_book(theta: Tensor, anchor: Tensor) -> bytes:
     return bytes(peaks.tobytes() + native.tobytes())
 
 
+@pytest.mark.rule("G3")
 @pytest.mark.parametrize("numel", SIZES)
 def test_int8_in_chunks_has_the_bits_of_the_definition(numel: int) -> None:
     anchor = some(numel)
@@ -117,6 +119,7 @@ def test_a_bf16_encoder_refuses_what_is_not_finite() -> None:
         encode_bf16(torch.tensor([1.0, float("inf")]))
 
 
+@pytest.mark.rule("G4")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -135,6 +138,7 @@ def test_int8_that_nobody_writes_is_refused(payload: bytes) -> None:
         decode_int8(payload, torch.zeros(200), 200)
 
 
+@pytest.mark.rule("G3")
 @pytest.mark.parametrize("numel", SIZES)
 def test_bf16_keeps_eight_bits_of_every_value(numel: int) -> None:
     theta = some(numel)
@@ -143,6 +147,7 @@ def test_bf16_keeps_eight_bits_of_every_value(numel: int) -> None:
     assert float(((back - theta) / theta).abs().max()) <= 2**-8
 
 
+@pytest.mark.rule("G4")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_bf16_that_is_not_finite_is_refused(value: float) -> None:
     payload = torch.tensor([0.0, value]).to(torch.bfloat16).view(torch.int16).numpy().tobytes()
@@ -150,6 +155,7 @@ def test_bf16_that_is_not_finite_is_refused(value: float) -> None:
         decode_bf16(payload, 2)
 
 
+@pytest.mark.rule("G3")
 def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
     anchor, theta = some(70_000), some(70_000, seed=1)
     before = torch.get_num_threads()
@@ -163,6 +169,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
     assert len(payloads) == 1
 
 
+@pytest.mark.rule("G6")
 def test_zstandard_is_used_where_it_pays_and_undone() -> None:
     dull, noise = bytes(10_000), np.random.default_rng(0).bytes(10_000)
     assert len(compress(dull)) < 100
@@ -181,6 +188,7 @@ def wide_window() -> bytes:
     return writer.compress(bytes(20 << 20)) + writer.flush()
 
 
+@pytest.mark.rule("G6", "S32")
 @pytest.mark.parametrize(
     ("wire", "num_bytes"),
     [
@@ -200,6 +208,7 @@ def test_a_hostile_frame_is_refused_before_it_is_unpacked(wire: bytes, num_bytes
         decompress(wire, num_bytes)
 
 
+@pytest.mark.rule("G4")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_is_neither_sent_nor_read_as_it_is(value: float) -> None:
     theta_N = torch.tensor([1.0, value])

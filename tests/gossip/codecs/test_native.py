@@ -67,6 +67,7 @@ def bits(x: Tensor) -> Tensor:
     return x.view(torch.int32)
 
 
+@pytest.mark.rule("G3")
 @pytest.mark.parametrize("most", [127, 7])
 @pytest.mark.parametrize("numel", SIZES)
 @pytest.mark.parametrize("values", [some, hard])
@@ -124,6 +125,7 @@ def test_peaks_are_rounded_to_float16_like_numpy_rounds(kernels: Levels) -> None
     assert sent.reshape(-1, BLOCK)[finite, 77].tobytes() == due.tobytes()
 
 
+@pytest.mark.rule("G3")
 @pytest.mark.parametrize("numel", SIZES)
 @pytest.mark.parametrize("values", [some, hard])
 def test_values(
@@ -141,6 +143,7 @@ def test_values(
     assert torch.equal(bits(ours), bits(theirs))
 
 
+@pytest.mark.rule("G4")
 @pytest.mark.parametrize("most", [127, 7])
 @pytest.mark.parametrize("at", [0, 127, 128, 999])
 def test_a_level_that_nobody_writes_is_refused_wherever_it_stands(

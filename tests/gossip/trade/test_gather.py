@@ -63,6 +63,7 @@ def test_a_small_fragment_is_one_request() -> None:
     assert gather.deadline is None
 
 
+@pytest.mark.rule("G30")
 @pytest.mark.parametrize("seed", range(50))
 def test_chunks_in_any_order_with_any_losses_give_the_same_bytes(seed: int) -> None:
     dice = random.Random(seed)
@@ -88,6 +89,7 @@ def test_chunks_in_any_order_with_any_losses_give_the_same_bytes(seed: int) -> N
     assert on_their_way_max <= BUDGET_MAX
 
 
+@pytest.mark.rule("G30")
 def test_several_requests_travel_at_once_and_more_while_answers_are_quick() -> None:
     gather, wire = a_gather(1000)
     waiting = requests(gather.start(0.0))
@@ -98,6 +100,7 @@ def test_several_requests_travel_at_once_and_more_while_answers_are_quick() -> N
     assert [asked.count for asked in waiting] == [BUDGET_MAX // REQUESTS_MAX] * REQUESTS_MAX
 
 
+@pytest.mark.rule("G30")
 def test_a_slow_line_is_asked_for_less() -> None:
     gather, wire = a_gather(1000)
     waiting, now = requests(gather.start(0.0)), 0.0
@@ -108,6 +111,7 @@ def test_a_slow_line_is_asked_for_less() -> None:
     assert sum(asked.count for asked in waiting) == 1
 
 
+@pytest.mark.rule("G30")
 def test_after_a_loss_one_chunk_is_asked_for_alone_and_after_growing_pauses() -> None:
     gather, _ = a_gather(100)
     first, *others = requests(gather.start(0.0))
@@ -152,6 +156,7 @@ def test_only_the_chunks_that_were_asked_for_are_in_turn(reply: ExchangeReply) -
     assert requests(gather.receive(asked, chunks(wire, asked), 1.0))
 
 
+@pytest.mark.rule("G9")
 def test_chunks_that_are_wrong_missing_or_too_many_are_refused() -> None:
     gather, wire = a_gather(100)
     asked = requests(gather.start(0.0))[1]
@@ -190,6 +195,7 @@ def first_of(wire: bytes, count: int) -> Chunks:
     return chunks(wire, ChunkRequest(OFFER.payload_hash, 0, count))
 
 
+@pytest.mark.rule("G27")
 def test_chunks_asked_for_with_the_offer_count_in_the_budget_and_are_not_asked_for_again() -> None:
     gather, wire, asked = a_started(100, FIRST_COUNT)
     assert [one.first for one in asked] == [8, 18]
@@ -219,6 +225,7 @@ def test_a_fragment_of_few_chunks_is_whole_with_the_first_answer() -> None:
     assert gather.receive_first(0, first_of(wire, 3), 1.0) == (Deliver(OFFER, wire),)
 
 
+@pytest.mark.rule("G27")
 def test_first_chunks_that_nobody_had_are_asked_for_like_any_others_and_cost_nothing() -> None:
     gather, wire, asked = a_started(100, FIRST_COUNT)
     (again,) = requests(gather.receive_first(0, NotYet(), 1.0))
@@ -245,6 +252,7 @@ def test_first_chunks_behind_the_last_one_are_nothing_whatever_is_said_of_them()
         assert effects == (Deliver(OFFER, wire),)
 
 
+@pytest.mark.rule("G27")
 @pytest.mark.parametrize("count", [0, 1, FIRST_COUNT - 1, FIRST_COUNT + 1])
 def test_another_number_of_first_chunks_than_there_must_be_is_the_peers_fault(count: int) -> None:
     gather, wire, _ = a_started(100, FIRST_COUNT)
@@ -255,6 +263,7 @@ def test_another_number_of_first_chunks_than_there_must_be_is_the_peers_fault(co
         few.receive_first(0, first_of(wire + bytes(100), FIRST_COUNT), 1.0)
 
 
+@pytest.mark.rule("G27")
 def test_false_first_chunks_are_found_out() -> None:
     gather, wire, _ = a_started(100, FIRST_COUNT)
     with pytest.raises(PeerFault):

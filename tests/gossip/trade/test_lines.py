@@ -11,6 +11,7 @@ NAME, OTHER = Digest(b"\x01" * 32), Digest(b"\x02" * 32)
 BYTES = int(FAST_BYTES_PER_S)
 
 
+@pytest.mark.rule("G6")
 def test_a_line_is_what_the_last_payload_says_it_is() -> None:
     lines = LinkSpeeds()
     assert not lines.is_fast(TAKER.peer)
@@ -24,6 +25,7 @@ def test_a_line_is_what_the_last_payload_says_it_is() -> None:
     assert not lines.is_fast(TAKER.peer)
 
 
+@pytest.mark.rule("G6")
 def test_time_runs_from_the_first_chunk_to_the_first_receipt() -> None:
     lines = LinkSpeeds()
     lines.began(NAME, TAKER.peer, 10.0)

@@ -52,6 +52,7 @@ async def test_a_blob_crosses_real_sockets(tmp_path: Path) -> None:
             assert path.read_bytes() == DATA
 
 
+@pytest.mark.rule("G6")
 async def test_trades_cross_real_sockets_shorter_at_first_and_as_they_are_on_a_fast_line(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

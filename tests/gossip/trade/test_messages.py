@@ -72,6 +72,7 @@ def test_garbage_is_refused(raw: bytes) -> None:
         decode_blob_request(raw)
 
 
+@pytest.mark.rule("S7")
 def test_an_offer_is_its_givers_on_one_chain_only() -> None:
     verify_offer(GIVER.peer, CHAIN, OFFER)
     with pytest.raises(BadSignature):
@@ -80,6 +81,7 @@ def test_an_offer_is_its_givers_on_one_chain_only() -> None:
         verify_offer(GIVER.peer, NO_DIGEST, OFFER)
 
 
+@pytest.mark.rule("G8")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -120,6 +122,7 @@ def test_a_receipt_is_its_takers_and_not_an_offer() -> None:
         verify_receipt(TAKER.peer, CHAIN, replace(RECEIPT, payload_hash=NO_DIGEST))
 
 
+@pytest.mark.rule("S1")
 def test_a_root_that_is_not_a_hash_never_becomes_a_file_name() -> None:
     check_root(NO_DIGEST)
     with pytest.raises(BadEncoding):

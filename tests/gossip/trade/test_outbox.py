@@ -22,6 +22,7 @@ def published(desk: Outbox, key: FragmentKey, *, numel: int = NUMEL) -> Publishe
     return given
 
 
+@pytest.mark.rule("G10")
 def test_a_fragment_is_found_by_its_partner_only() -> None:
     desk = Outbox()
     assert desk.find(a_key(), TAKER.peer, SEAT) is None
@@ -36,6 +37,7 @@ def standing_in(*seats: int, most: int = 1) -> StandbyReceivers:
     return StandbyReceivers(lambda seat, _: seat in seats, most)
 
 
+@pytest.mark.rule("G10")
 def test_who_may_step_in_is_let_in_as_long_as_there_is_room() -> None:
     desk, key = Outbox(), a_key()
     desk.publish(key, a_snapshot(), TAKER.peer, standing_in(7, 8))
@@ -53,6 +55,7 @@ def test_who_may_step_in_is_let_in_as_long_as_there_is_room() -> None:
         desk.find(key, another, 9)
 
 
+@pytest.mark.rule("G10")
 def test_where_nobody_was_drawn_only_those_who_step_in_are_served() -> None:
     desk = Outbox()
     desk.publish(a_key(), a_snapshot(), None, standing_in(7))
@@ -61,6 +64,7 @@ def test_where_nobody_was_drawn_only_those_who_step_in_are_served() -> None:
     assert desk.find(a_key(), STRANGER.peer, 7) is desk.given(a_key())
 
 
+@pytest.mark.rule("G10", "G12")
 def test_who_stepped_in_is_given_chunks_and_moves_no_receipt() -> None:
     desk, key = Outbox(), a_key()
     desk.publish(key, a_snapshot(), TAKER.peer, standing_in(7))
@@ -83,6 +87,7 @@ def test_a_fragment_is_published_once() -> None:
         published(desk, a_key())
 
 
+@pytest.mark.rule("G11")
 def test_fragments_are_forgotten_after_two_rounds() -> None:
     desk = Outbox()
     published(desk, a_key(round_index=5))
@@ -101,6 +106,7 @@ def test_the_rounds_of_two_runs_do_not_meet() -> None:
     assert desk.given(a_key(round_index=5, run=1)) is not None
 
 
+@pytest.mark.rule("G11")
 def test_only_the_next_round_may_be_asked_for_early() -> None:
     desk = Outbox()
     assert desk.find(a_key(round_index=70), TAKER.peer, SEAT) is None
@@ -149,6 +155,7 @@ def test_an_absurd_range_is_the_peers_fault(first: int, count: int) -> None:
         desk.chunks(packed.offer.payload_hash, first, count, TAKER.peer)
 
 
+@pytest.mark.rule("G28")
 def test_one_payload_of_two_rounds_travels_in_the_same_bytes() -> None:
     """Plain in one round, compressed in the next: whoever asks for its chunks names its hash and no round."""
     desk, numel = Outbox(), 200_000
@@ -164,6 +171,7 @@ def test_one_payload_of_two_rounds_travels_in_the_same_bytes() -> None:
     assert desk.settled(distinct) is distinct
 
 
+@pytest.mark.rule("G10")
 def test_chunks_of_nothing_and_for_strangers_are_declined() -> None:
     desk = Outbox()
     name = published(desk, a_key()).packed[Codec.INT8].offer.payload_hash
@@ -195,6 +203,7 @@ def test_what_was_acknowledged_is_the_payload_that_the_receipt_names() -> None:
     assert given.num_bytes >= 16 * given.snapshot.theta.numel()
 
 
+@pytest.mark.rule("G12")
 def test_a_receipt_for_what_was_never_offered_is_the_peers_fault() -> None:
     desk = Outbox()
     given = published(desk, a_key())

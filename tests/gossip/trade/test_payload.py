@@ -35,6 +35,7 @@ from tests.gossip.builders import (
 OTHER_ROOT = Digest(b"\x0b" * 32)
 
 
+@pytest.mark.rule("G5")
 @pytest.mark.parametrize("common", list(Codec))
 def test_the_runs_codec_needs_one_anchor_on_both_sides(common: Codec) -> None:
     assert choose_codec(common, ANCHOR_ROOT, ANCHOR_ROOT) is common
@@ -56,6 +57,7 @@ def test_int4_leaves_a_residual_and_needs_one() -> None:
         pack(a_key(), dataclasses.replace(snapshot, residual=None), Codec.INT4)
 
 
+@pytest.mark.rule("S31")
 @pytest.mark.parametrize("codec", list(Codec))
 def test_a_scale_or_a_length_that_nobody_writes_is_refused(codec: Codec) -> None:
     """Signed by a partner, with the hash of what it sends: only the values are false."""
@@ -75,6 +77,7 @@ def test_a_scale_or_a_length_that_nobody_writes_is_refused(codec: Codec) -> None
                 read_payload(codec, scale + payload[2:], snapshot.anchor)
 
 
+@pytest.mark.rule("G8")
 def test_a_payload_is_hashed_before_zstandard() -> None:
     snapshot = a_snapshot()
     flat = FragmentPayload(snapshot.anchor, snapshot.anchor, ANCHOR_ROOT, 1, 1)
@@ -86,6 +89,7 @@ def test_a_payload_is_hashed_before_zstandard() -> None:
     assert payload == bytes(packed.offer.num_bytes)
 
 
+@pytest.mark.rule("G9", "S10")
 def test_a_payload_that_does_not_unpack_to_its_promise_is_refused() -> None:
     anchor = a_snapshot().anchor
     honest = a_packed(a_key(), codec=Codec.BF16)
@@ -96,6 +100,7 @@ def test_a_payload_that_does_not_unpack_to_its_promise_is_refused() -> None:
         open_payload(honest.offer, honest.wire[:-1], anchor)
 
 
+@pytest.mark.rule("S10")
 def test_a_payload_with_values_that_are_not_finite_is_refused() -> None:
     infinite = bytearray(encode_bf16(torch.zeros(NUMEL)))
     infinite[0:2] = b"\x80\x7f"

@@ -104,6 +104,7 @@ def test_a_giver_that_is_never_ready_is_out_of_turn_in_the_end() -> None:
         pull.receive(NotYet(), 0.0)
 
 
+@pytest.mark.rule("G13")
 def test_a_lost_call_is_repeated_after_growing_pauses_and_then_given_up() -> None:
     pull = a_pull(deadline=1000.0)
     pull.start(0.0)
@@ -156,6 +157,7 @@ def test_after_an_offer_nothing_more_is_in_turn(message: ExchangeReply) -> None:
 HONEST = a_packed(a_key()).offer
 
 
+@pytest.mark.rule("G9")
 @pytest.mark.parametrize(
     ("offer", "fault"),
     [
@@ -186,6 +188,7 @@ def test_a_false_offer_is_refused_and_changes_nothing(offer: Offer, fault: type[
     assert pull.phase is Phase.ASKING
 
 
+@pytest.mark.rule("G9")
 @pytest.mark.parametrize("num_bytes", [0, HONEST.num_bytes + 1, 1 << 20])
 def test_an_offer_of_more_wire_than_payload_is_refused_though_all_of_it_fits(
     num_bytes: int,
@@ -200,6 +203,7 @@ def test_an_offer_of_more_wire_than_payload_is_refused_though_all_of_it_fits(
     assert pull.phase is Phase.ASKING
 
 
+@pytest.mark.rule("G9")
 def test_hashes_that_are_not_the_signed_ones_are_refused() -> None:
     packed, pull = a_packed(a_key()), a_pull()
     pull.start(0.0)
@@ -208,6 +212,7 @@ def test_hashes_that_are_not_the_signed_ones_are_refused() -> None:
             pull.receive(Offered(packed.offer, hashes), 1.0)
 
 
+@pytest.mark.rule("G9")
 def test_an_offer_of_another_fragments_size_is_refused() -> None:
     pull = a_pull(numel=NUMEL + 1)
     pull.start(0.0)
@@ -220,6 +225,7 @@ def test_a_fragment_of_no_values_is_our_own_mistake() -> None:
         a_pull(numel=0)
 
 
+@pytest.mark.rule("G5")
 @pytest.mark.parametrize("common", list(Codec))
 @pytest.mark.parametrize("codec", list(Codec))
 @pytest.mark.parametrize("root", [ANCHOR_ROOT, OTHER_ROOT], ids=["same", "other"])

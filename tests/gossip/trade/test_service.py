@@ -115,6 +115,7 @@ async def test_two_partners_trade_and_keep_each_others_receipts(
         assert me.host.blamed == []
 
 
+@pytest.mark.rule("G12")
 async def test_who_waits_for_a_receipt_gets_it_or_goes_on_at_the_deadline(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -135,6 +136,7 @@ async def test_who_waits_for_a_receipt_gets_it_or_goes_on_at_the_deadline(
     assert await left.trades.acknowledged(left.key(), deadline=began) is given
 
 
+@pytest.mark.rule("G11")
 async def test_a_partner_that_publishes_later_is_waited_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -164,6 +166,7 @@ async def test_a_partner_that_never_publishes_costs_no_more_than_the_deadline(
     assert left.host.blamed == right.host.blamed == []
 
 
+@pytest.mark.rule("G26")
 @pytest.mark.parametrize("answered", [0, 1, 2, 4])
 async def test_a_partner_that_stalls_at_any_chunk_costs_no_more_than_the_deadline(
     autojump_clock: trio.testing.MockClock, answered: int
@@ -189,6 +192,7 @@ async def test_a_partner_that_stalls_at_any_chunk_costs_no_more_than_the_deadlin
     assert left.host.blamed == right.host.blamed == []
 
 
+@pytest.mark.rule("G5", "G28")
 async def test_partners_with_different_anchors_trade_in_bf16(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -200,6 +204,7 @@ async def test_partners_with_different_anchors_trade_in_bf16(
     assert torch.equal(traded.theta_hat, right.snapshot().theta.bfloat16().float())
 
 
+@pytest.mark.rule("G13")
 @pytest.mark.parametrize("seed", range(8))
 async def test_loss_delays_a_trade_and_accuses_nobody(
     autojump_clock: trio.testing.MockClock, seed: int
@@ -223,6 +228,7 @@ async def test_most_trades_survive_loss(autojump_clock: trio.testing.MockClock) 
     assert done >= 19
 
 
+@pytest.mark.rule("G13")
 async def test_a_dead_partner_is_silence_not_a_fault(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -248,6 +254,7 @@ async def test_a_partner_that_dies_in_the_middle_leaves_no_trade(
     assert left.host.blamed == []
 
 
+@pytest.mark.rule("G14")
 async def test_a_fragment_that_is_not_finite_is_not_given(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -332,6 +339,7 @@ BENDS = [
 ]
 
 
+@pytest.mark.rule("G13")
 @pytest.mark.parametrize("bend", BENDS, ids=lambda bend: type(bend).__name__)
 async def test_a_liar_is_blamed_and_gives_nothing(
     autojump_clock: trio.testing.MockClock, bend: Bend
@@ -383,6 +391,7 @@ async def test_a_hostile_request_is_blamed_and_the_giver_lives_on(
     assert await left.pull(right) is not None
 
 
+@pytest.mark.rule("G12")
 async def test_a_receipt_for_what_was_not_offered_is_blamed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -395,6 +404,7 @@ async def test_a_receipt_for_what_was_not_offered_is_blamed(
     assert right.host.faults() == {left.host.peer: 1}
 
 
+@pytest.mark.rule("G10")
 async def test_a_stranger_gets_nothing_and_blame_neither(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -429,6 +439,7 @@ async def test_parked_asks_are_limited(autojump_clock: trio.testing.MockClock) -
     )
 
 
+@pytest.mark.rule("G12")
 async def test_a_receipt_lost_on_the_way_costs_no_trade(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -447,6 +458,20 @@ async def test_a_receipt_lost_on_the_way_costs_no_trade(
     assert given is not None
     assert given.receipt is None
     assert given.offered
+
+
+@pytest.mark.rule("G7")
+async def test_one_side_may_succeed_without_the_other(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    left, right = a_pair()
+    left.publish(right)
+    right.publish(left)
+    right.host.answer = silent  # type: ignore[method-assign]
+    results = await both_pull(left, right)
+    assert results[left.seat] is None
+    assert results[right.seat] is not None
+    assert left.host.blamed == right.host.blamed == []
 
 
 def stands_in(seat: int, *, most: int = 1) -> StandbyReceivers:
@@ -472,6 +497,7 @@ async def silent(asker: PeerId, protocol: str, request: bytes) -> bytes:
     raise AssertionError("never")
 
 
+@pytest.mark.rule("G10")
 async def test_who_steps_in_gets_the_fragment_and_the_next_one_is_told_at_once(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -497,6 +523,7 @@ async def test_who_steps_in_gets_the_fragment_and_the_next_one_is_told_at_once(
     assert not [side for side in (giver, drawn, first, second) if side.host.blamed]
 
 
+@pytest.mark.rule("G10")
 async def test_a_seat_that_stands_in_for_nobody_is_declined(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

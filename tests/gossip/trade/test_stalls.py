@@ -82,6 +82,7 @@ async def test_without_a_stall_every_chunk_is_asked_for_alone(
     assert took_s < 1.0
 
 
+@pytest.mark.rule("G26", "S11", "S33")
 @pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: manner.__name__)
 async def test_at_every_chunk_a_pull_ends_by_its_deadline(
     autojump_clock: trio.testing.MockClock, manner: Manner
@@ -95,6 +96,7 @@ async def test_at_every_chunk_a_pull_ends_by_its_deadline(
             assert payload_digest(traded.payload) == traded.offer.payload_hash
 
 
+@pytest.mark.rule("G26", "S33")
 @pytest.mark.parametrize("manner", [stalls, drips, vanishes], ids=lambda manner: manner.__name__)
 async def test_before_the_first_chunk_too(
     autojump_clock: trio.testing.MockClock, manner: Manner
@@ -104,6 +106,7 @@ async def test_before_the_first_chunk_too(
     assert (traded, blamed) == (None, 0)
 
 
+@pytest.mark.rule("G28")
 @pytest.mark.parametrize("manner", [stalls, drips, vanishes], ids=lambda manner: manner.__name__)
 async def test_no_trade_waits_for_its_receipt(
     autojump_clock: trio.testing.MockClock, manner: Manner
@@ -114,6 +117,7 @@ async def test_no_trade_waits_for_its_receipt(
     assert took_s < 1.0
 
 
+@pytest.mark.rule("G26", "G27", "S33")
 @pytest.mark.parametrize("first_count", [1, 3, CHUNKS_PER_REPLY_MAX])
 @pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: manner.__name__)
 async def test_whatever_becomes_of_the_first_chunks_a_pull_ends_by_its_deadline(
@@ -131,6 +135,7 @@ async def test_whatever_becomes_of_the_first_chunks_a_pull_ends_by_its_deadline(
     assert (traded is None) == (manner in {vanishes, mixes_up})
 
 
+@pytest.mark.rule("G27")
 async def test_first_chunks_of_what_is_not_published_yet_are_asked_for_again(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_no_rows_are_an_empty_journal() -> None:
     assert load_journal([]).records == []
 
 
+@pytest.mark.rule("L32")
 @pytest.mark.parametrize("row", range(6))
 def test_a_missing_row_is_corruption(row: int) -> None:
     disk = written(3, pruned=1)
@@ -67,6 +68,7 @@ def test_a_missing_row_is_corruption(row: int) -> None:
         load_journal(sorted(disk.items()))
 
 
+@pytest.mark.rule("L32")
 @pytest.mark.parametrize("row", range(6))
 @pytest.mark.parametrize("where", [0, 9, -1])
 def test_one_turned_bit_or_a_torn_row_is_corruption(row: int, where: int) -> None:
@@ -91,6 +93,7 @@ def test_an_old_head_does_not_hide_newer_words() -> None:
         load_journal(sorted(disk.items()))
 
 
+@pytest.mark.rule("L31")
 @pytest.mark.parametrize(
     ("said", "allowed"),
     [

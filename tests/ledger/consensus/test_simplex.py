@@ -370,6 +370,7 @@ class World:
         )
 
 
+@pytest.mark.rule("S9")
 @pytest.mark.parametrize("seed", range(NUM_SEEDS))
 def test_whatever_fails_there_is_one_chain_and_it_grows_again(seed: int) -> None:
     name = sorted(SCENARIOS)[seed % len(SCENARIOS)]
@@ -417,6 +418,7 @@ def votes_in(effects: list[Effect], kind: int) -> list[Vote]:
     return [vote for vote in said if isinstance(vote, Vote) and vote.kind == kind]
 
 
+@pytest.mark.rule("L32", "S9")
 def test_a_vote_is_saved_before_it_is_sent() -> None:
     replicas, electorate = a_quartet()
     machine = replicas[electorate.leader(View(1))].machine
@@ -430,12 +432,14 @@ def test_a_vote_is_saved_before_it_is_sent() -> None:
     assert votes_in(effects, NOTARIZE)
 
 
+@pytest.mark.rule("L34")
 def test_blocks_come_at_the_interval() -> None:
     world = World(SCENARIOS["four, clean"], 3)
     world.run()
     assert 50 <= len(world.replicas[0].chain) <= 60
 
 
+@pytest.mark.rule("L34")
 def test_a_proposal_that_comes_early_is_voted_for_when_the_interval_has_passed() -> None:
     replicas, electorate = a_quartet()
     leaders = [electorate.leader(View(view)) for view in (1, 2)]
@@ -507,6 +511,7 @@ def test_what_no_honest_validator_sends_is_the_peers_fault_and_changes_nothing()
         machine.receive(vote, 3, 0.1)
 
 
+@pytest.mark.rule("L32")
 def test_whoever_signed_what_its_journal_does_not_hold_votes_no_more() -> None:
     replicas, electorate = a_quartet()
     machine = replicas[0].machine

@@ -13,6 +13,7 @@ def entered(timers: Timers, view: int, *, final: int, now: float, leader: int = 
     return timers
 
 
+@pytest.mark.rule("L34")
 def test_votes_are_held_until_the_interval_has_passed_since_the_parent() -> None:
     timers = Timers(PACE)
     timers.note(View(4), 10.0)

@@ -62,6 +62,7 @@ def test_three_of_four_make_a_certificate_that_everybody_accepts() -> None:
     assert tally.quorum(a_vote(1)) is None
 
 
+@pytest.mark.rule("L31")
 def test_a_third_of_the_power_is_not_enough_whatever_the_heads() -> None:
     electorate = an_electorate(66, 17, 17, 1)
     assert not electorate.is_quorum({0: b""})
@@ -78,6 +79,7 @@ def test_a_forged_vote_is_refused_and_not_counted() -> None:
     assert tally.quorum(a_vote(0)) is None
 
 
+@pytest.mark.rule("L33", "S9")
 @pytest.mark.parametrize(
     ("first", "second", "is_guilty"),
     [

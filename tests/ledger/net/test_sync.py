@@ -65,6 +65,7 @@ def test_a_follower_catches_up_from_any_height() -> None:
     assert head == stage.head
 
 
+@pytest.mark.rule("L30")
 def test_only_what_a_finalization_covers_is_sent() -> None:
     stage = a_chain()
     reply = compose_reply(Height(1), reader(stage, 2, 4))
@@ -107,6 +108,7 @@ def lies(stage: InMemoryLedger) -> list[FollowReply]:
     ]
 
 
+@pytest.mark.rule("L30", "S20")
 @pytest.mark.parametrize("number", range(10))
 def test_a_lie_is_the_peers_fault(number: int) -> None:
     stage = a_chain()
@@ -114,6 +116,7 @@ def test_a_lie_is_the_peers_fault(number: int) -> None:
         believed(stage, lies(stage)[number])
 
 
+@pytest.mark.rule("L30")
 def test_a_reply_of_another_chain_is_refused() -> None:
     stage, other = a_chain(), InMemoryLedger(num_validators=4, name="other")
     other.empty_blocks(3)
@@ -135,6 +138,7 @@ def test_requests_are_bounded() -> None:
         parse_request(bytes(65))
 
 
+@pytest.mark.rule("S20")
 def test_a_genesis_is_known_by_its_name() -> None:
     genesis = a_chain(0).genesis
     assert parse_genesis(encode(genesis), genesis.chain[:16]) == genesis

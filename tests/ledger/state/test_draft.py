@@ -54,6 +54,7 @@ def test_spending_more_than_there_is_is_refused() -> None:
         draft.debit(STRANGER, 1)
 
 
+@pytest.mark.rule("L4")
 @pytest.mark.parametrize("amount", [1, -1])
 def test_a_draft_that_makes_or_loses_money_cannot_finish(amount: int) -> None:
     _, draft = a_draft()
@@ -100,6 +101,7 @@ def test_a_stake_is_taken_from_what_is_staked_first_and_then_from_what_is_on_its
     assert after.globals.num_staked == 1
 
 
+@pytest.mark.rule("L4")
 def test_what_is_counted_as_money_is_all_there_is() -> None:
     stage = InMemoryLedger()
     run = stage.reach_round(stage.open_run(small_run_spec()), 1)

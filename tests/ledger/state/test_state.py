@@ -29,6 +29,7 @@ def a_lived_in_ledger() -> InMemoryLedger:
     return stage
 
 
+@pytest.mark.rule("L5")
 def test_a_state_and_its_root_survive_their_encoding() -> None:
     state = a_lived_in_ledger().state
     again = decode_state(encode_state(state))
@@ -39,6 +40,7 @@ def test_a_state_and_its_root_survive_their_encoding() -> None:
     assert dict(again.accounts()) == dict(state.accounts())
 
 
+@pytest.mark.rule("L6")
 def test_a_ledger_goes_on_from_a_snapshot_as_from_the_original() -> None:
     stage = a_lived_in_ledger()
     before = stage.head
@@ -48,6 +50,7 @@ def test_a_ledger_goes_on_from_a_snapshot_as_from_the_original() -> None:
     assert other.empty_blocks(9).root == after.root
 
 
+@pytest.mark.rule("L6")
 def test_a_changed_snapshot_is_refused_or_has_another_root() -> None:
     state = a_lived_in_ledger().state
     data = encode_state(state)
@@ -59,6 +62,7 @@ def test_a_changed_snapshot_is_refused_or_has_another_root() -> None:
             continue
 
 
+@pytest.mark.rule("L6")
 def test_a_snapshot_out_of_order_or_of_unknown_kinds_is_refused() -> None:
     state = genesis_state(rehearsal_genesis(2, 1))
     entries = sorted((key, encode(entry)) for key, entry in state.entries.items())

@@ -1,5 +1,7 @@
 """Every judged segment of a run is counted once, by its last verdict, also when its record is forgotten."""
 
+import pytest
+
 from swarm.ledger.state.draft import JUDGED, is_confirmed, recounted
 from swarm.ledger.state.records import (
     CONVICTIONS_KEPT,
@@ -59,6 +61,7 @@ def test_only_the_replay_of_another_peer_confirms() -> None:
     assert not is_confirmed(a_record(SegmentPhase.GUILTY, agreed))
 
 
+@pytest.mark.rule("L47")
 def test_the_list_of_convictions_is_bounded_and_keeps_the_newest() -> None:
     told, before = NOTHING, a_record(SegmentPhase.DISPUTED)
     for number in range(CONVICTIONS_KEPT + 5):
@@ -69,6 +72,7 @@ def test_the_list_of_convictions_is_bounded_and_keeps_the_newest() -> None:
     assert [found.round for found in told.convictions] == [*range(5, CONVICTIONS_KEPT + 5)]
 
 
+@pytest.mark.rule("L47")
 def test_the_counts_outlive_the_records() -> None:
     case = a_case()
     case.show(case.up_to_reveal())

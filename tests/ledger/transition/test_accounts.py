@@ -25,6 +25,7 @@ def refused(stage: InMemoryLedger, body: Body, **envelope: int) -> Reason:
     return caught.value.reason
 
 
+@pytest.mark.rule("L10")
 def test_a_transfer_moves_money_and_its_fee_goes_to_the_leader() -> None:
     stage = InMemoryLedger()
     data = stage.sign(stage.keys[1], Transfer(stage.keys[2].peer, Amount(500)))
@@ -35,6 +36,7 @@ def test_a_transfer_moves_money_and_its_fee_goes_to_the_leader() -> None:
     assert stage.state.account(stage.keys[0].peer).balance == BALANCE + paid
 
 
+@pytest.mark.rule("L8")
 def test_a_transaction_is_applied_once() -> None:
     stage = InMemoryLedger()
     data = stage.sign(stage.keys[1], GIFT)
@@ -45,6 +47,7 @@ def test_a_transaction_is_applied_once() -> None:
         stage.block(*[stage.sign(stage.keys[1], GIFT)] * 2)
 
 
+@pytest.mark.rule("L8")
 def test_nonces_come_in_any_order_within_their_window_each_once() -> None:
     stage = InMemoryLedger()
     order = [5, 2, 21, 6, 20]
@@ -57,6 +60,7 @@ def test_nonces_come_in_any_order_within_their_window_each_once() -> None:
     stage.block(stage.sign(stage.keys[1], GIFT, nonce=22))
 
 
+@pytest.mark.rule("L9")
 def test_a_transaction_expires_and_cannot_be_kept_for_longer_than_an_epoch() -> None:
     stage = InMemoryLedger()
     stage.empty_blocks(5)
@@ -66,6 +70,7 @@ def test_a_transaction_expires_and_cannot_be_kept_for_longer_than_an_epoch() -> 
     stage.block(stage.sign(stage.keys[1], GIFT, expiry=6))
 
 
+@pytest.mark.rule("L10")
 def test_a_fee_below_the_least_or_above_the_balance_is_refused() -> None:
     stage = InMemoryLedger()
     assert refused(stage, GIFT, fee=0) is Reason.FEE
@@ -92,6 +97,7 @@ def test_a_transfer_to_oneself_costs_only_its_fee() -> None:
     assert stage.state.account(stage.keys[1].peer).balance == BALANCE - 9
 
 
+@pytest.mark.rule("L12")
 def test_stake_comes_back_after_the_unbonding_time_and_not_before() -> None:
     stage = InMemoryLedger(epoch_blocks=10, unbonding_epochs=1)
     peer = stage.keys[1].peer
@@ -107,8 +113,20 @@ def test_stake_comes_back_after_the_unbonding_time_and_not_before() -> None:
     assert (account.balance, account.unbonding) == (90, ())
 
 
+@pytest.mark.rule("L12")
 def test_the_pieces_of_unbonding_stake_are_bounded() -> None:
     stage = InMemoryLedger()
     for _ in range(UNBONDING_PARTS_MAX):
         stage.block(stage.sign(stage.keys[1], Unstake(Amount(1))))
     assert refused(stage, Unstake(Amount(1))) is Reason.FULL
+
+
+@pytest.mark.rule("L12")
+def test_the_power_of_validators_is_their_stake_at_genesis() -> None:
+    stage = InMemoryLedger(num_validators=3)
+    before = stage.state.validators
+    assert [voter.power for voter in before] == [STAKE] * 3
+    voter = next(key for key in stage.keys if key.peer == before[0].peer)
+    stage.block(stage.sign(voter, Stake(Amount(500)), fee=10))
+    assert stage.state.account(voter.peer).stake == STAKE + 500
+    assert stage.state.validators == before

@@ -24,7 +24,7 @@ from swarm.ledger.transition.apply import apply_block, check_transaction
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
-from swarm.types import Amount, RoundIndex, RunIndex
+from swarm.types import Amount, Height, RoundIndex, RunIndex
 
 BETA = bytes(64)
 NUM_STREAMS = 6
@@ -80,6 +80,7 @@ def a_transaction(dice: random.Random, stage: InMemoryLedger) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.rule("L1", "L4")
 @pytest.mark.parametrize("stream", range(NUM_STREAMS))
 def test_money_is_conserved_and_what_is_invalid_changes_nothing(stream: int, seed: int) -> None:
     dice, stage = (
@@ -111,6 +112,7 @@ def test_money_is_conserved_and_what_is_invalid_changes_nothing(stream: int, see
     assert again.root == stage.state.root
 
 
+@pytest.mark.rule("L1")
 def test_one_invalid_transaction_makes_the_block_invalid() -> None:
     stage = InMemoryLedger()
     good = stage.sign(stage.keys[1], Stake(Amount(1)))
@@ -122,6 +124,7 @@ def test_one_invalid_transaction_makes_the_block_invalid() -> None:
     apply_block(stage.state, (good,), leader=stage.keys[0].peer, beta=BETA)
 
 
+@pytest.mark.rule("L3")
 def test_the_beacon_moves_with_the_leaders_dice_and_nothing_else() -> None:
     stage = InMemoryLedger()
     state, leader = stage.state, stage.keys[0].peer
@@ -133,6 +136,7 @@ def test_the_beacon_moves_with_the_leaders_dice_and_nothing_else() -> None:
     assert apply_block(state, (gift,), leader=leader, beta=BETA).beacon == one.beacon
 
 
+@pytest.mark.rule("L2")
 def test_the_roster_of_a_boundary_is_fixed_before_its_dice_are_known() -> None:
     stage = InMemoryLedger()
     run = stage.open_run(small_run_spec())
@@ -155,6 +159,26 @@ def test_a_known_signature_is_not_verified_again_but_only_for_its_signer() -> No
         with pytest.raises(InvalidStatement) as caught:
             check_transaction(stage.state, forged, known=known)
         assert caught.value.reason is Reason.BAD_SIGNATURE
+
+
+@pytest.mark.rule("L11")
+def test_what_is_cheap_is_checked_before_the_signature() -> None:
+    stage = InMemoryLedger()
+    key = stage.keys[1]
+    good = parse_transaction(stage.sign(key, Stake(Amount(1))))
+    far = Height(stage.genesis.epoch_blocks + 2)
+    cases: tuple[tuple[dict[str, int], Reason], ...] = (
+        ({}, Reason.BAD_SIGNATURE),
+        ({"expiry": far}, Reason.EXPIRED),
+        ({"nonce": 99}, Reason.NONCE),
+        ({"fee": Amount(0)}, Reason.FEE),
+        ({"fee": Amount(10**12)}, Reason.BALANCE),
+    )
+    for change, reason in cases:
+        forged = replace(good, signature=bytes(64), **change)
+        with pytest.raises(InvalidStatement) as caught:
+            check_transaction(stage.state, encode(forged))
+        assert caught.value.reason is reason
 
 
 def test_a_statement_can_be_checked_for_a_later_block() -> None:

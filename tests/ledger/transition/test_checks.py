@@ -34,6 +34,7 @@ def phases(case: Case) -> list[CheckPhase]:
     return [check.phase for check in case.record.checks]
 
 
+@pytest.mark.rule("L38", "L41")
 def test_the_honest_path_ends_verified_and_paid() -> None:
     case = a_case(num_steps=25)
     escrow = case.ledger.state.run(case.run.index).escrow
@@ -63,6 +64,7 @@ def test_it_takes_little_more_than_a_round() -> None:
     assert case.ledger.state.height - height <= 2 * ROUND
 
 
+@pytest.mark.rule("L38", "S17")
 def test_the_solver_shows_nothing_before_the_blind_answers_are_in() -> None:
     case = a_case()
     reveal = case.said.reveal()
@@ -77,6 +79,7 @@ def test_the_solver_shows_nothing_before_the_blind_answers_are_in() -> None:
     case.say(case.solver, reveal)
 
 
+@pytest.mark.rule("L38")
 def test_no_blind_answer_is_taken_after_the_solver_was_told_to_show() -> None:
     case = a_case()
     case.throw()
@@ -93,6 +96,7 @@ def test_no_blind_answer_is_taken_after_the_solver_was_told_to_show() -> None:
     assert work(case, 3) == (0, 0, 0, 0, 1)
 
 
+@pytest.mark.rule("L41", "S17")
 def test_an_answer_is_shown_as_it_was_given_blind_by_who_gave_it_and_once() -> None:
     case = a_case(num_steps=25)
     windows = case.up_to_reveal()
@@ -112,6 +116,7 @@ def test_an_answer_is_shown_as_it_was_given_blind_by_who_gave_it_and_once() -> N
     assert case.refused(one, mine) is Reason.DUPLICATE
 
 
+@pytest.mark.rule("L37")
 def test_one_request_each_and_no_more_than_four() -> None:
     case = a_case(num_accounts=30)
     case.throw()
@@ -134,6 +139,7 @@ def test_one_request_each_and_no_more_than_four() -> None:
     assert caught.value.reason is Reason.FULL
 
 
+@pytest.mark.rule("L37")
 def test_requests_end_a_while_after_the_first() -> None:
     case = a_case()
     case.throw()
@@ -145,6 +151,7 @@ def test_requests_end_a_while_after_the_first() -> None:
     assert case.refused(two, late) is Reason.WRONG_PHASE
 
 
+@pytest.mark.rule("L37")
 def test_a_request_in_the_block_of_the_dice_is_too_early() -> None:
     case = a_case()
     case.throw()
@@ -156,6 +163,7 @@ def test_a_request_in_the_block_of_the_dice_is_too_early() -> None:
     assert early.refused(early.able[0], probe) is Reason.WRONG_PHASE
 
 
+@pytest.mark.rule("L40", "S14")
 def test_a_solver_that_shows_nothing_is_not_paid_and_has_a_strike() -> None:
     case = a_case()
     escrow, before = case.ledger.state.run(case.run.index).escrow, case.balance(case.solver)
@@ -172,6 +180,7 @@ def test_a_solver_that_shows_nothing_is_not_paid_and_has_a_strike() -> None:
     assert case.refused(case.solver, case.said.reveal()) is Reason.WRONG_PHASE
 
 
+@pytest.mark.rule("L37", "L39", "S14")
 def test_a_solver_that_serves_nobody_is_silent_after_the_last_dice() -> None:
     case = a_case()
     for attempt in range(3):
@@ -182,6 +191,7 @@ def test_a_solver_that_serves_nobody_is_silent_after_the_last_dice() -> None:
     assert case.ledger.state.contribution(case.run.index, case.solver.peer).earned == 0
 
 
+@pytest.mark.rule("L39")
 def test_one_request_that_is_never_answered_does_not_pay_a_solver_that_hides() -> None:
     case = a_case()
     case.throw()
@@ -204,6 +214,7 @@ def test_another_verifier_saves_a_solver_from_one_that_only_asks() -> None:
     assert phases(case) == [CheckPhase.MISSED, CheckPhase.AGREED]
 
 
+@pytest.mark.rule("L41")
 def test_verifiers_that_never_show_their_answers_leave_the_solver_paid() -> None:
     case = a_case()
     case.up_to_reveal()
@@ -216,6 +227,7 @@ def test_verifiers_that_never_show_their_answers_leave_the_solver_paid() -> None
     assert case.refused(case.able[0], late) is Reason.WRONG_PHASE
 
 
+@pytest.mark.rule("L41")
 def test_one_answer_is_enough() -> None:
     case = a_case()
     windows = case.up_to_reveal()
@@ -365,6 +377,7 @@ def count_open(state: State) -> int:
     return sum(record.phase not in JUDGED for record in state.live_segments())
 
 
+@pytest.mark.rule("L4")
 def test_whatever_is_said_money_is_conserved_and_honest_stakes_are_whole() -> None:
     """Whom the dice of a crowd convict is theirs to say: of all crowds together, some stand and some fall."""
     verified, failed = 0, 0

@@ -29,6 +29,7 @@ def judges(case: Case) -> list[SecretKey]:
     return [case.ledger.keys[number] for number in (0, 2, 3)]
 
 
+@pytest.mark.rule("L44", "S13")
 def test_a_lie_is_slashed_shared_burned_and_evicted() -> None:
     case = a_case(lie=0)
     disputed(case)
@@ -62,6 +63,7 @@ def test_a_lie_is_slashed_shared_burned_and_evicted() -> None:
     assert state.contribution(case.run.index, case.solver.peer).failed == 1
 
 
+@pytest.mark.rule("L24")
 def test_who_is_guilty_may_not_come_back_or_commit_what_it_had_begun() -> None:
     case = a_case(lie=0)
     disputed(case)
@@ -90,6 +92,7 @@ def accused(case: Case) -> tuple[SecretKey, SecretKey]:
     return liar, honest
 
 
+@pytest.mark.rule("L45", "S17")
 def test_a_false_accuser_pays_a_tenth_of_its_stake_to_the_solver() -> None:
     case = a_case()
     liar, honest = accused(case)
@@ -106,6 +109,7 @@ def test_a_false_accuser_pays_a_tenth_of_its_stake_to_the_solver() -> None:
     assert case.solver.peer in seated
 
 
+@pytest.mark.rule("L43", "S18")
 def test_without_a_majority_in_time_nobody_loses_anything() -> None:
     for num_votes in (0, 1):
         case = a_case(lie=0)
@@ -120,6 +124,7 @@ def test_without_a_majority_in_time_nobody_loses_anything() -> None:
         assert case.refused(case.able[0], case.said.vote(0, is_guilty=True)) is Reason.WRONG_PHASE
 
 
+@pytest.mark.rule("L43", "S18")
 def test_votes_count_by_power_once_and_not_for_oneself() -> None:
     case = a_case(lie=0, num_accounts=5)
     windows = case.up_to_reveal(3)
@@ -137,6 +142,7 @@ def test_votes_count_by_power_once_and_not_for_oneself() -> None:
     assert case.is_now(SegmentPhase.GUILTY)
 
 
+@pytest.mark.rule("L44", "S17")
 def test_a_verifier_that_agreed_with_a_lie_burns_a_tenth_of_its_stake() -> None:
     case = a_case(lie=0)
     case.throw()
@@ -154,6 +160,7 @@ def test_a_verifier_that_agreed_with_a_lie_burns_a_tenth_of_its_stake() -> None:
     assert case.ledger.state.globals.burned == STAKE // 2 + STAKE // 10
 
 
+@pytest.mark.rule("L44")
 def test_a_stake_on_its_way_back_is_slashed_too() -> None:
     case = a_case(lie=0)
     case.say(case.solver, Unstake(Amount(300)))
@@ -180,6 +187,7 @@ def unchecked_lie(window: int = 0, num_steps: int = 10) -> tuple[Case, SecretKey
     return case, next(key for key in [*case.able, case.ledger.keys[0]] if key.peer not in windows)
 
 
+@pytest.mark.rule("L42", "L44", "S15")
 def test_a_whistleblower_brings_down_a_lie_that_was_verified_and_paid() -> None:
     case, whistle = unchecked_lie()
     approvers = [check.peer for check in case.record.checks]
@@ -198,6 +206,7 @@ def test_a_whistleblower_brings_down_a_lie_that_was_verified_and_paid() -> None:
         assert case.ledger.state.account(peer).stake == STAKE * 9 // 10
 
 
+@pytest.mark.rule("L45", "S17")
 def test_a_false_report_costs_its_bond() -> None:
     case = a_case(num_accounts=5)
     windows = case.up_to_reveal(3)
@@ -214,6 +223,7 @@ def test_a_false_report_costs_its_bond() -> None:
     assert case.ledger.state.contribution(case.run.index, case.solver.peer).verified == 1
 
 
+@pytest.mark.rule("L42")
 def test_a_report_needs_a_stake_a_difference_a_reveal_and_an_open_window() -> None:
     case = a_case(lie=0, num_accounts=5)
     reporter, report = case.ledger.keys[0], case.true.report(0)
@@ -246,6 +256,7 @@ def a_twin(case: Case) -> Case:
     return twin
 
 
+@pytest.mark.rule("L43", "L44")
 def test_the_first_blind_answer_is_rewarded_before_the_fastest_report() -> None:
     case = a_case(lie=0)
     windows = case.up_to_reveal()
@@ -261,6 +272,7 @@ def test_the_first_blind_answer_is_rewarded_before_the_fastest_report() -> None:
     assert case.balance(case.ledger.keys[0]) < BALANCE, "its bond is back, no more"
 
 
+@pytest.mark.rule("L43")
 def test_one_window_after_the_other_is_judged() -> None:
     case, whistle = unchecked_lie(window=1, num_steps=20)
     other = next(k for k in judges(case) if k.peer != whistle.peer)
@@ -279,6 +291,7 @@ def test_one_window_after_the_other_is_judged() -> None:
     assert case.balance(whistle) > before + STAKE // 4
 
 
+@pytest.mark.rule("L46", "S13")
 def test_native_runs_void_and_evict_but_never_slash() -> None:
     case = a_case(NATIVE, lie=0)
     disputed(case)

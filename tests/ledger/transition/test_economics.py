@@ -26,6 +26,7 @@ from swarm.types import Amount, RunIndex
 PARAMS = genesis_state(rehearsal_genesis(1, 1)).params
 
 
+@pytest.mark.rule("L10")
 def test_a_fee_has_a_floor_and_rounds_up_per_byte() -> None:
     params = replace(PARAMS, fee_min=3, fee_per_byte_nano=10_000_000)
     assert [required_fee(params, size) for size in (0, 1, 100, 101)] == [3, 4, 4, 5]
@@ -54,6 +55,7 @@ def test_a_sufficient_fee_is_enough_for_the_largest_envelope(body: Body) -> None
 PARAMS_CHAIN = rehearsal_genesis(1, 1).chain
 
 
+@pytest.mark.rule("L10")
 def test_who_cannot_pay_offers_nothing_for_a_seat_and_the_fee_for_anything_else() -> None:
     ask, gift = Join(RunIndex(1)), Transfer(rehearsal_key(1).peer, Amount(1))
     fee = sufficient_fee(PARAMS, ask)

@@ -68,6 +68,7 @@ def test_who_has_spent_its_pay_gives_back_what_is_there() -> None:
     finished(draft)
 
 
+@pytest.mark.rule("L44")
 @pytest.mark.parametrize("stake", [0, 1, 7, 99, 1_000])
 def test_a_whole_stake_is_shared_and_burned_without_remainder(stake: int) -> None:
     case, draft = a_draft()

@@ -41,6 +41,7 @@ def test_answers_are_taken_until_their_end_and_while_somebody_is_waited_for() ->
     assert not are_reveals_open(replace(record, checks=(a_check(1, CheckPhase.AGREED, 20),)), 29)
 
 
+@pytest.mark.rule("L47")
 def test_a_segment_is_kept_as_long_as_it_can_be_reported_or_is_judged() -> None:
     record = replace(a_case().record, height=Height(100))
     assert is_reportable_at(record, EXACT, 160)

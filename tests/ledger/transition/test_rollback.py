@@ -43,17 +43,20 @@ def listed(*rounds: int) -> tuple[Checkpoint, ...]:
     )
 
 
+@pytest.mark.rule("L45a")
 def test_only_a_run_that_says_so_goes_back() -> None:
     case = convicted(EXACT)
     assert set(case.ledger.state.run(case.run.index).rollbacks) == {NO_ROLLBACK}
 
 
+@pytest.mark.rule("L45a")
 def test_the_stage_of_the_lie_begins_again_at_the_next_boundary_and_the_others_go_on() -> None:
     case = convicted()
     run = case.ledger.state.run(case.run.index)
     assert run.rollbacks == (Rollback(0, run.next_round), NO_ROLLBACK), "no checkpoint was posted"
 
 
+@pytest.mark.rule("L45a")
 def test_every_seat_of_the_stage_must_begin_again_and_may() -> None:
     ledger = InMemoryLedger()
     run = ledger.reach_round(ledger.open_run(BACK), 2)
@@ -81,6 +84,7 @@ def test_every_seat_of_the_stage_must_begin_again_and_may() -> None:
     ledger.block(ledger.sign(ledger.keys[0], after))
 
 
+@pytest.mark.rule("L45a")
 def test_the_newest_checkpoint_from_before_the_lie_stands_and_those_after_it_do_not() -> None:
     case = convicted()
     state = case.ledger.state
@@ -102,6 +106,7 @@ def test_the_newest_checkpoint_from_before_the_lie_stands_and_those_after_it_do_
     check_not_behind(run, replace(body, round=RoundIndex(run.next_round + 1)))
 
 
+@pytest.mark.rule("L45a")
 def test_a_lie_that_was_undone_already_and_a_run_that_is_over_set_nothing_back() -> None:
     case = convicted()
     state = case.ledger.state

@@ -8,6 +8,7 @@ from swarm.ledger.chain import verify_chain
 from swarm.ledger.state.records import ROUNDS_KEPT, RunPhase
 from swarm.ledger.state.state import decode_state, encode_state
 from swarm.ledger.transactions import CloseRun, Join, Leave, OpenRun, Transfer
+from swarm.ledger.transition import runs as runs_module
 from swarm.ledger.transition.accounts import run_deposit
 from swarm.ledger.transition.runs import (
     ACTIVE_RUNS_MAX,
@@ -34,6 +35,7 @@ def refuses(stage: InMemoryLedger, data: bytes) -> Reason:
     return caught.value.reason
 
 
+@pytest.mark.rule("L13")
 def test_a_run_opens_with_its_owner_in_every_stage_and_its_escrow_taken() -> None:
     stage = InMemoryLedger()
     before = stage.state.account(stage.keys[0].peer).balance
@@ -59,6 +61,7 @@ def test_a_round_is_current_from_its_boundary_to_the_next() -> None:
     assert current_round(run, boundary_height(run, SPEC.rounds)) is None
 
 
+@pytest.mark.rule("L18")
 def test_each_boundary_freezes_roster_and_beacon_and_four_rounds_are_kept() -> None:
     stage = InMemoryLedger()
     run = stage.open_run(SPEC)
@@ -86,6 +89,7 @@ def kept_rounds(stage: InMemoryLedger) -> list[int]:
     return [r for r in rounds if stage.state.round_info(RunIndex(1), RoundIndex(r)) is not None]
 
 
+@pytest.mark.rule("L18")
 def test_a_round_is_on_record_as_it_was_frozen_until_nobody_can_check_it() -> None:
     spec = small_run_spec(round_blocks=3, rounds=30, checks=CheckSpec(NANO, 10, 20))
     stage = InMemoryLedger()
@@ -122,6 +126,7 @@ def test_the_last_possible_commit_of_a_round_is_forgotten_with_it_and_not_after(
     assert stage.state.round_info(run.index, RoundIndex(1)) is None
 
 
+@pytest.mark.rule("L18", "L20")
 def test_rounds_are_forgotten_after_the_run_is_settled_too() -> None:
     stage = InMemoryLedger()
     run = stage.reach_round(stage.open_run(SPEC), SPEC.rounds + SETTLE_ROUNDS)
@@ -143,6 +148,7 @@ def test_rounds_are_forgotten_after_the_run_is_settled_too() -> None:
     verify_chain(stage.genesis, stage.links)
 
 
+@pytest.mark.rule("L20")
 def test_a_run_finishes_then_settles_and_gives_back_its_escrow() -> None:
     stage = InMemoryLedger()
     owner = stage.keys[0].peer
@@ -158,6 +164,7 @@ def test_a_run_finishes_then_settles_and_gives_back_its_escrow() -> None:
     assert stage.state.run(run.index) == run
 
 
+@pytest.mark.rule("L20")
 def test_a_closed_run_ends_at_its_next_boundary() -> None:
     stage = InMemoryLedger()
     run = stage.reach_round(stage.open_run(SPEC), 1)
@@ -178,6 +185,7 @@ def test_a_run_closed_before_its_start_never_trains() -> None:
     assert stage.reach_round(run, SETTLE_ROUNDS).phase is RunPhase.SETTLED
 
 
+@pytest.mark.rule("L13")
 def test_opening_needs_a_deposit_a_balance_and_a_readable_spec() -> None:
     stage = InMemoryLedger()
     deposit = run_deposit(stage.state.params)
@@ -194,6 +202,7 @@ def test_opening_needs_a_deposit_a_balance_and_a_readable_spec() -> None:
     stage.block(sign(owner, OpenRun(encode(SPEC), deposit)))
 
 
+@pytest.mark.rule("L17")
 def test_the_number_of_open_runs_is_bounded() -> None:
     stage = InMemoryLedger()
     body = OpenRun(encode(SPEC), run_deposit(stage.state.params))
@@ -204,6 +213,7 @@ def test_the_number_of_open_runs_is_bounded() -> None:
     assert refuses(stage, stage.sign(stage.keys[1], body)) is Reason.FULL
 
 
+@pytest.mark.rule("L17", "S19")
 def test_a_peer_waits_once_and_sits_once() -> None:
     stage = InMemoryLedger()
     run = stage.reach_round(stage.open_run(SPEC), 0)
@@ -216,6 +226,16 @@ def test_a_peer_waits_once_and_sits_once() -> None:
     assert refuses(stage, stage.sign(stage.keys[1], Join(RunIndex(7)))) is Reason.UNKNOWN_RUN
 
 
+@pytest.mark.rule("L17", "S19")
+def test_the_queue_for_seats_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_module, "WAITING_MAX", 2)
+    stage = InMemoryLedger()
+    run = stage.reach_round(stage.open_run(SPEC), 0)
+    stage.block(*(stage.sign(key, Join(run.index)) for key in stage.keys[1:3]))
+    assert refuses(stage, stage.sign(stage.keys[3], Join(run.index))) is Reason.FULL
+
+
+@pytest.mark.rule("L10")
 def test_a_volunteer_without_an_account_joins_and_leaves_at_the_expense_of_the_run() -> None:
     stage = InMemoryLedger()
     run, volunteer = stage.open_run(SPEC, escrow=1_000), stage.keys[20]
@@ -233,6 +253,7 @@ def test_a_volunteer_without_an_account_joins_and_leaves_at_the_expense_of_the_r
     assert refuses(stage, stage.sign(volunteer, Leave(run.index), fee=0)) is Reason.UNKNOWN_SEAT
 
 
+@pytest.mark.rule("L10")
 def test_only_joining_and_leaving_are_free_and_only_for_those_who_cannot_pay() -> None:
     stage = InMemoryLedger()
     run = stage.open_run(SPEC)
@@ -242,6 +263,7 @@ def test_only_joining_and_leaving_are_free_and_only_for_those_who_cannot_pay() -
     assert refuses(stage, stage.sign(stage.keys[20], Join(run.index), fee=1)) is Reason.FEE
 
 
+@pytest.mark.rule("L17", "S19")
 def test_volunteers_are_bounded_per_run_and_others_are_not_kept_out() -> None:
     stage = InMemoryLedger()
     run = stage.open_run(small_run_spec(round_blocks=20))

@@ -27,6 +27,7 @@ def test_windows_and_redraws_are_counted_in_whole_steps_and_blocks() -> None:
     assert [redraw_blocks(small_run_spec(round_blocks=n)) for n in (3, 6, 150)] == [3, 3, 75]
 
 
+@pytest.mark.rule("L35")
 def test_on_average_twice_the_probability_is_drawn_and_every_window_alike() -> None:
     case = a_case(num_steps=40)
     chain, peers, throws, drawn = case.ledger.state.chain, 10, 20, list[int]()
@@ -51,6 +52,7 @@ def test_certain_dice_are_certain(probability: int, eligible: int, wanted: bool)
     assert is_drawn(chain, draw, case.record, spec, key.peer, proof) is wanted
 
 
+@pytest.mark.rule("L35")
 def test_a_proof_is_worth_nothing_for_another_peer_throw_or_segment() -> None:
     case = a_case()
     case.throw()
@@ -69,6 +71,7 @@ def test_a_proof_is_worth_nothing_for_another_peer_throw_or_segment() -> None:
             drawn_window(chain, wrong[0], wrong[1], EXACT, wrong[2], proof)
 
 
+@pytest.mark.rule("L35")
 def test_the_dice_are_of_the_block_after_the_delay_and_count_who_is_able() -> None:
     case = a_case(num_accounts=12)
     committed = case.record.height
@@ -79,6 +82,7 @@ def test_the_dice_are_of_the_block_after_the_delay_and_count_who_is_able() -> No
     assert len(case.able) == 10, "neither the solver nor its one partner"
 
 
+@pytest.mark.rule("L37")
 def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
     case = a_case(num_accounts=17, num_steps=40)
     case.throw()
@@ -98,6 +102,7 @@ def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
     assert 0 < took < len(case.able)
 
 
+@pytest.mark.rule("L36")
 def test_the_solver_its_partners_and_those_without_stake_are_out() -> None:
     case = a_case()
     case.throw()
@@ -109,6 +114,7 @@ def test_the_solver_its_partners_and_those_without_stake_are_out() -> None:
         assert caught.value.reason is reason
 
 
+@pytest.mark.rule("L36")
 def test_a_stake_younger_than_the_segment_does_not_check_it() -> None:
     case = a_case(num_accounts=5, num_validators=4)
     key = case.ledger.keys[4]
@@ -133,6 +139,7 @@ def test_partners_are_the_same_for_both_and_never_oneself() -> None:
     assert partners_of(info, spec, name, 1, 0) == (), "alone in its stage"
 
 
+@pytest.mark.rule("L35", "L39")
 def test_dice_are_thrown_three_times_then_the_segment_is_paid_unchecked() -> None:
     case = a_case()
     state, height = case.ledger.state, case.record.height
@@ -146,6 +153,7 @@ def test_dice_are_thrown_three_times_then_the_segment_is_paid_unchecked() -> Non
     assert case.ledger.state.contribution(case.run.index, solver.peer).earned == 5
 
 
+@pytest.mark.rule("L37")
 def test_each_throw_has_its_own_dice_and_an_older_one_still_counts() -> None:
     case = a_case(num_accounts=20)
     case.throw()

@@ -62,10 +62,12 @@ def test_a_lone_launch_sits_in_every_stage() -> None:
     assert who(at(run, 50)) == [[0], [0], [0]], "the owner is never evicted"
 
 
+@pytest.mark.rule("L16")
 def test_joiners_fill_the_thinnest_stage_and_the_lowest_on_ties() -> None:
     assert who(at(waiting(a_run(), 1, 2, 3), 1)) == [[0, 1, 3], [0, 2]]
 
 
+@pytest.mark.rule("L15")
 def test_five_joiners_end_in_two_stages_of_three_with_the_owner_on_one_seat() -> None:
     run = at(waiting(a_run(), 1, 2, 3, 4, 5), 1)
     assert who(run) == [[0, 1, 3], [0, 2, 4]]
@@ -76,18 +78,21 @@ def test_five_joiners_end_in_two_stages_of_three_with_the_owner_on_one_seat() ->
     assert who(at(committed(run, 3), 5)) == [[1, 3, 5], [0, 2, 4]], "it keeps its last seat"
 
 
+@pytest.mark.rule("L15")
 def test_the_owner_does_not_yield_to_a_joiner_that_never_committed() -> None:
     run = at(waiting(a_run(), 1), 1)
     assert who(at(committed(run, 1, 1), 2)) == [[0, 1], [0]]
     assert who(at(committed(run, 1), 2)) == [[1], [0]]
 
 
+@pytest.mark.rule("L15")
 def test_the_owner_yields_the_fullest_stage_first() -> None:
     run = at(waiting(a_run(num_stages=3, replicas_max=4), 1, 2, 3, 4), 1)
     assert who(run) == [[0, 1, 4], [0, 2], [0, 3]]
     assert who(at(committed(run, 1, 2), 3)) == [[1, 4], [0, 2], [3]]
 
 
+@pytest.mark.rule("L16")
 def test_a_full_stage_of_the_owner_takes_its_successor_and_the_owner_keeps_one_seat() -> None:
     run = at(waiting(a_run(replicas_max=1), 1, 2), 1)
     assert who(run) == [[0, 1], [0]]
@@ -99,12 +104,14 @@ def test_a_full_stage_of_the_owner_takes_its_successor_and_the_owner_keeps_one_s
     assert at(run, 4).seats == run.seats
 
 
+@pytest.mark.rule("L16")
 def test_the_owner_of_three_full_stages_spares_two() -> None:
     run = at(waiting(a_run(num_stages=3, replicas_max=1), 1, 2, 3), 1)
     assert who(run) == [[0, 1], [0, 2], [0]]
     assert who(at(committed(run, 2), 3)) == [[1], [2], [0]]
 
 
+@pytest.mark.rule("L16")
 def test_indices_are_never_used_again() -> None:
     run = at(waiting(a_run(), 1), 1)
     run = at(replace(run, leaving=(peer(1),)), 2)
@@ -113,6 +120,7 @@ def test_indices_are_never_used_again() -> None:
     assert run.next_seats == (3, 2)
 
 
+@pytest.mark.rule("L14")
 def test_who_leaves_is_gone_at_the_boundary_from_seat_and_queue() -> None:
     run = at(waiting(a_run(replicas_max=2), 1, 2, 3), 1)
     run = at(replace(run, leaving=(peer(1), peer(3))), 2)
@@ -121,6 +129,7 @@ def test_who_leaves_is_gone_at_the_boundary_from_seat_and_queue() -> None:
     assert not run.leaving
 
 
+@pytest.mark.rule("L14")
 def test_a_silent_seat_is_taken_after_six_rounds_and_a_talking_one_is_not() -> None:
     run = at(waiting(a_run(), 1, 2), 1)
     for round_ in range(2, 30):
@@ -137,6 +146,7 @@ def test_a_round_counts_as_missed_only_when_its_commit_could_be_there() -> None:
     assert rounds_missed(seat, RoundIndex(7)) == 1
 
 
+@pytest.mark.rule("L14")
 def test_the_owner_gets_an_emptied_stage_back() -> None:
     run = at(waiting(a_run(), 1), 1)
     run = at(committed(run, 1), 3)
@@ -146,6 +156,7 @@ def test_the_owner_gets_an_emptied_stage_back() -> None:
     assert run.seats[0][0].index == 2
 
 
+@pytest.mark.rule("L15a")
 def test_an_over_full_stage_gives_its_newest_seat_to_the_thinnest_one_a_round() -> None:
     run = at(waiting(a_run(replicas_max=6), 1, 2, 3, 4, 5, 6), 1)
     run = at(committed(run, 1), 3)
@@ -162,6 +173,7 @@ def test_an_over_full_stage_gives_its_newest_seat_to_the_thinnest_one_a_round() 
     assert sum(s.joined_round == 4 for s in run.seats[thin]) == 1
 
 
+@pytest.mark.rule("L15a")
 def test_seats_stay_where_they_are_while_stages_differ_by_one() -> None:
     run = at(waiting(a_run(), 1, 2), 1)
     run = at(committed(run, 1), 3)
@@ -169,11 +181,13 @@ def test_seats_stay_where_they_are_while_stages_differ_by_one() -> None:
     assert [[s.index for s in r] for r in run.seats] == [[s.index for s in r] for r in again.seats]
 
 
+@pytest.mark.rule("L15a")
 def test_the_owner_is_not_moved_and_a_lone_stage_has_nowhere_to_move_to() -> None:
     run = at(waiting(a_run(num_stages=1, replicas_max=4), 1, 2), 1)
     assert who(at(run, 2)) == [[0, 1, 2]]
 
 
+@pytest.mark.rule("L19a")
 def test_the_last_roster_is_of_those_who_trained_to_the_end() -> None:
     run = at(waiting(a_run(), 1, 2), 1)
     run = replace(committed(run, 4, 2), end_round=RoundIndex(6), leaving=(peer(1),))
@@ -190,22 +204,26 @@ def test_the_last_roster_is_of_those_who_trained_to_the_end() -> None:
     assert peer(2) in {seat.peer for roster in nobody.seats for seat in roster}
 
 
+@pytest.mark.rule("L14")
 def test_who_waited_too_long_must_ask_again() -> None:
     run = waiting(a_run(num_stages=1, replicas_max=1), 1, height=10)
     assert at(run, 1, height=10 + PATIENCE).waiting
     assert not at(run, 1, height=11 + PATIENCE).waiting
 
 
+@pytest.mark.rule("L19")
 @pytest.mark.parametrize("round_", [0, 1, 3])
 def test_no_checkpoint_is_drawn_outside_its_rounds(round_: int) -> None:
     assert draw_posters(a_run(), RoundIndex(round_), digest("beacon")) == (NEVER, NEVER)
 
 
+@pytest.mark.rule("L19")
 def test_the_last_boundary_draws_a_checkpoint_whatever_the_period() -> None:
     run = replace(committed(at(waiting(a_run(), 1), 0), 4), end_round=RoundIndex(5))
     assert NEVER not in draw_posters(run, RoundIndex(5), digest("beacon"))
 
 
+@pytest.mark.rule("L19")
 def test_the_dice_draw_only_seats_that_sat_and_committed_lately() -> None:
     run = at(waiting(a_run(), 1, 2, 3), 1)
     run = committed(committed(run, 1), 3, 1, 2)
@@ -215,6 +233,7 @@ def test_the_dice_draw_only_seats_that_sat_and_committed_lately() -> None:
     assert draw_posters(late, RoundIndex(4), digest("beacon"))[0] == NEVER
 
 
+@pytest.mark.rule("L19")
 def test_the_first_checkpoint_may_come_from_seats_without_a_commit_yet() -> None:
     run = replace(a_run(), spec=replace(a_run().spec, checkpoint_rounds=1))
     assert draw_posters(run, RoundIndex(1), digest("beacon")) == (0, 0)
@@ -224,6 +243,7 @@ def test_the_first_checkpoint_may_come_from_seats_without_a_commit_yet() -> None
     )
 
 
+@pytest.mark.rule("L19")
 def test_the_draw_depends_on_the_beacon_and_repeats_with_it() -> None:
     run = committed(at(waiting(a_run(), 1, 2, 3, 4), 1), 2)
     draws = [draw_posters(run, RoundIndex(4), digest("beacon", bytes([i]))) for i in range(40)]

@@ -49,6 +49,7 @@ def record_of(stage: InMemoryLedger, body: SeatStatement) -> SegmentRecord:
     return found
 
 
+@pytest.mark.rule("L24")
 def test_a_commit_is_recorded_and_counted_and_its_pay_set_aside() -> None:
     stage, run = a_stage()
     body = stage.commit(run, 0, 1, 0, tokens=7_900)
@@ -75,6 +76,7 @@ def test_a_commit_is_recorded_and_counted_and_its_pay_set_aside() -> None:
     assert audit_supply(stage.state) == stage.state.supply
 
 
+@pytest.mark.rule("L36")
 def test_who_traded_with_a_seat_is_noted_with_its_commit() -> None:
     stage, run = a_stage(joiners=3)
     info = round_info(run, 0)
@@ -90,6 +92,7 @@ def test_who_traded_with_a_seat_is_noted_with_its_commit() -> None:
     assert record_of(stage, body).partners == tuple(sorted(wanted))
 
 
+@pytest.mark.rule("L24")
 def test_an_empty_escrow_pays_nothing_and_refuses_nothing() -> None:
     stage = InMemoryLedger()
     run = stage.reach_round(stage.open_run(SPEC, escrow=200), 1)
@@ -107,6 +110,7 @@ def test_an_empty_escrow_pays_nothing_and_refuses_nothing() -> None:
     assert stage.state.contribution(run.index, stage.keys[0].peer).earned == 200
 
 
+@pytest.mark.rule("L22")
 def test_a_commit_is_accepted_for_two_rounds_after_its_own() -> None:
     stage, run = a_stage(round_=0)
     body = stage.commit(run, 1, 0, 0)
@@ -125,6 +129,7 @@ def test_a_commit_is_accepted_for_two_rounds_after_its_own() -> None:
     assert accepted == list(range(first, first + 2 * SPEC.round_blocks))
 
 
+@pytest.mark.rule("L22")
 def test_a_segment_is_committed_once() -> None:
     stage, run = a_stage()
     stage.block(stage.sign(stage.keys[0], stage.commit(run, 0, 0, 0)))
@@ -132,6 +137,7 @@ def test_a_segment_is_committed_once() -> None:
     assert refused(stage, again) is Reason.DUPLICATE
 
 
+@pytest.mark.rule("L21")
 def test_only_the_holder_of_the_seat_in_that_round_can_sign() -> None:
     stage, run = a_stage()
     body = stage.commit(run, 0, 0, 1)
@@ -145,6 +151,7 @@ def test_only_the_holder_of_the_seat_in_that_round_can_sign() -> None:
     assert refused(stage, stage.commit(run, 9, 0, 0)) is Reason.WRONG_ROUND
 
 
+@pytest.mark.rule("L22")
 def test_steps_and_tokens_beyond_what_the_run_allows_are_refused() -> None:
     stage, run = a_stage()
     steps = SPEC.inner_steps_max + 1
@@ -154,6 +161,7 @@ def test_steps_and_tokens_beyond_what_the_run_allows_are_refused() -> None:
     stage.block(stage.sign(stage.keys[0], stage.commit(run, 0, 0, 0, tokens=most)))
 
 
+@pytest.mark.rule("L23")
 def test_a_segment_starts_from_its_own_end_another_end_or_afresh_after_a_pause() -> None:
     stage, run = a_stage(joiners=3)
     stage.block(*stage.commit_all(run, 0))
@@ -174,12 +182,14 @@ def test_a_segment_starts_from_its_own_end_another_end_or_afresh_after_a_pause()
     assert record_of(stage, late).start_kind is StartKind.JOINED
 
 
+@pytest.mark.rule("L22")
 def test_rounds_of_one_seat_only_go_up() -> None:
     stage, run = a_stage(round_=2)
     stage.block(stage.sign(stage.keys[0], stage.commit(run, 1, 0, 0)))
     assert refused(stage, stage.commit(run, 0, 0, 0)) is Reason.WRONG_ROUND
 
 
+@pytest.mark.rule("L21")
 def test_who_left_is_still_paid_for_the_round_it_sat_through() -> None:
     stage, run = a_stage()
     stage.block(stage.sign(stage.keys[1], Leave(run.index)))
@@ -226,6 +236,7 @@ def at_a_draw() -> tuple[InMemoryLedger, Run, SecretKey]:
     return stage, run, stage.key_of(seat.peer)
 
 
+@pytest.mark.rule("L25")
 def test_the_drawn_seat_posts_the_checkpoint_of_its_stage() -> None:
     stage, run, drawn = at_a_draw()
     body = checkpointed(stage, run, 2)
@@ -244,6 +255,7 @@ def test_the_drawn_seat_posts_the_checkpoint_of_its_stage() -> None:
     assert refused(stage, body, drawn) is Reason.DUPLICATE
 
 
+@pytest.mark.rule("L25")
 def test_nobody_else_and_no_other_round_posts_a_checkpoint() -> None:
     stage, run, drawn = at_a_draw()
     body = checkpointed(stage, run, 2)
@@ -261,6 +273,7 @@ def test_nobody_else_and_no_other_round_posts_a_checkpoint() -> None:
     assert refused(stage, body, drawn) is Reason.WRONG_ROUND
 
 
+@pytest.mark.rule("L25")
 def test_checkpoints_are_kept_newest_first_as_long_as_anybody_may_need_them() -> None:
     stage = InMemoryLedger()
     spec = replace(SPEC, rounds=100, checkpoint_rounds=8, checks=CheckSpec(NANO, 10, 3))

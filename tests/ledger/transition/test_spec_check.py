@@ -95,6 +95,7 @@ def hostile() -> list[tuple[str, RunSpec]]:
     return cases
 
 
+@pytest.mark.rule("L13", "S27")
 @pytest.mark.parametrize("spec", [pytest.param(spec, id=name) for name, spec in hostile()])
 def test_a_field_out_of_bounds_is_refused(spec: RunSpec) -> None:
     with pytest.raises(InvalidStatement) as caught:
@@ -102,6 +103,7 @@ def test_a_field_out_of_bounds_is_refused(spec: RunSpec) -> None:
     assert caught.value.reason is Reason.BAD_FIELD
 
 
+@pytest.mark.rule("T19")
 @pytest.mark.parametrize(("alpha", "bound"), [(0, 2.0), (NANO // 2, 1.5), (NANO * 9 // 10, 0.38)])
 def test_gamma_is_held_below_two_times_one_minus_alpha_squared(alpha: int, bound: float) -> None:
     for gamma, is_stable in ((bound - 1e-6, True), (bound, False)):
@@ -113,12 +115,14 @@ def test_gamma_is_held_below_two_times_one_minus_alpha_squared(alpha: int, bound
             assert not is_stable
 
 
+@pytest.mark.rule("L13")
 def test_a_segment_holds_what_its_feeders_could_send() -> None:
     step = SPEC.microbatches_per_step * SPEC.microbatch_size * SPEC.model.seq_len
     assert segment_tokens_max(SPEC, 3) == 3 * SPEC.inner_steps_max * step
     assert segment_tokens_max(SPEC, 0) == SPEC.inner_steps_max * step
 
 
+@pytest.mark.rule("L25")
 @pytest.mark.parametrize(
     ("blocks", "window", "every"),
     [(3, 20, 1), (4, 120, 2), (10, 120, 4), (150, 1440, 8), (6, 1, 3)],
@@ -150,6 +154,7 @@ def test_what_is_kept_of_common_runs_is_little() -> None:
     assert (rounds_kept(usual), checkpoints_kept(usual)) == (13, 8)
 
 
+@pytest.mark.rule("L13")
 def test_a_reveal_of_the_longest_segment_fits_with_its_tokens() -> None:
     """As many fragments, leaves and windows as a spec may have, and the largest counts."""
     spec = small_run_spec(

@@ -38,6 +38,7 @@ def refused(case: Case, **changes: object) -> None:
     assert caught.value.reason is Reason.BAD_PROOF
 
 
+@pytest.mark.rule("L40")
 def test_windows_follow_one_another_from_start_to_end(case: Case) -> None:
     windows = open_windows(case.record, WINDOW, case.said.reveal())
     assert [window.num_leaves for window in windows] == [11, 11, 5], "merges are leaves too"
@@ -48,6 +49,7 @@ def test_windows_follow_one_another_from_start_to_end(case: Case) -> None:
         assert window.claim == window_claim(*case.said.window(index))
 
 
+@pytest.mark.rule("L40")
 def test_another_salt_or_other_leaves_do_not_open_the_commit(case: Case) -> None:
     leaves = case.said.leaves
     refused(case, salt=bytes(32))
@@ -57,6 +59,7 @@ def test_another_salt_or_other_leaves_do_not_open_the_commit(case: Case) -> None
     refused(case, leaves=(*leaves[:-1], digest("x", b"")))
 
 
+@pytest.mark.rule("L40")
 def test_an_opening_that_is_not_in_its_leaf_is_refused(case: Case) -> None:
     first, second, third = case.said.openings
     wrong: list[tuple[Opening, ...]] = [
@@ -89,6 +92,7 @@ def untrue(case: Case, start: TokensOpening, end: TokensOpening) -> None:
     assert caught.value.reason is Reason.BAD_PROOF
 
 
+@pytest.mark.rule("L40")
 def test_the_tokens_of_a_segment_are_those_of_its_states(case: Case) -> None:
     start, end = case.said.tokens
     assert end.counts[0] - start.counts[0] == case.record.tokens == 5_000
@@ -114,6 +118,7 @@ def test_another_component_does_not_pass_for_the_tokens(case: Case) -> None:
         check_tokens(record, FRAGMENTS, case.said.reveal(tokens=(case.said.tokens[0], end)))
 
 
+@pytest.mark.rule("L40")
 def test_a_segment_may_begin_with_tokens_from_before_but_counts_its_own(case: Case) -> None:
     counted = [rehearse_tokens(b"state", total, FRAGMENTS) for total in (7_000, 12_000, 11_999)]
     (start_root, start), (end_root, end), (less_root, less) = counted

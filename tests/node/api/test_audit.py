@@ -71,6 +71,7 @@ def a_revealed_case() -> Case:
     return case
 
 
+@pytest.mark.rule("N19")
 async def test_all_windows_of_a_small_segment_are_audited(tmp_path: Path) -> None:
     """Without seat and window: the segment of that round and stage that can be, and all of it."""
     auditor, checks = an_auditor(a_revealed_case(), tmp_path)
@@ -81,6 +82,7 @@ async def test_all_windows_of_a_small_segment_are_audited(tmp_path: Path) -> Non
     assert names_in(tmp_path) == []
 
 
+@pytest.mark.rule("N19")
 async def test_a_fraud_is_written_down_and_can_be_reported(tmp_path: Path) -> None:
     case = a_revealed_case()
     auditor, checks = an_auditor(case, tmp_path, 1)
@@ -113,6 +115,7 @@ async def test_what_is_no_evidence_is_refused_by_name(tmp_path: Path) -> None:
         await auditor.report({"evidence": found["evidence"]})
 
 
+@pytest.mark.rule("N19")
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -136,6 +139,7 @@ async def test_a_place_that_is_not_there_is_a_usage_error(
     assert not auditor.is_busy
 
 
+@pytest.mark.rule("N19")
 async def test_one_audit_at_a_time(tmp_path: Path) -> None:
     auditor, _ = an_auditor(a_revealed_case(), tmp_path)
     auditor.is_busy = True

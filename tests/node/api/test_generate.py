@@ -116,6 +116,7 @@ def here(round_: int, count: int = 12) -> list[int]:
     return list(generate(stage, torch.cat(WEIGHTS[round_]), PROMPT, count, dice, Sampling()))
 
 
+@pytest.mark.rule("N17", "T32")
 @pytest.mark.parametrize(
     ("listed", "held", "round_"),
     [
@@ -176,6 +177,7 @@ async def test_a_peer_that_dies_ends_no_text(autojump_clock: object) -> None:
         assert [*tokens, *more] == here(8)
 
 
+@pytest.mark.rule("N17")
 async def test_four_texts_at_once_and_a_place_for_each_that_ends(autojump_clock: object) -> None:
     async with trio.open_nursery() as nursery:
         room = Room(nursery, listed=[8], held={8})
@@ -191,6 +193,7 @@ async def test_four_texts_at_once_and_a_place_for_each_that_ends(autojump_clock:
         await room.begin()
 
 
+@pytest.mark.rule("N17")
 @pytest.mark.parametrize("count", [3, 400])
 @pytest.mark.parametrize("is_dead", [False, True])
 async def test_texts_whose_readers_are_gone_make_room(
@@ -211,6 +214,7 @@ async def test_texts_whose_readers_are_gone_make_room(
     assert not nursery.child_tasks, "nothing writes on"
 
 
+@pytest.mark.rule("N17")
 async def test_a_text_waits_for_a_slow_reader(autojump_clock: object) -> None:
     """What is not read yet is bounded; a reader within its patience loses nothing."""
     async with trio.open_nursery() as nursery:

@@ -119,6 +119,7 @@ async def test_few_anchors_stay_in_memory(tmp_path: Path) -> None:
         await shelf.library.anchor(shelf.run, STAGE, NO_DIGEST)
 
 
+@pytest.mark.rule("N16")
 async def test_a_checkpoint_of_another_size_is_not_even_asked_for(tmp_path: Path) -> None:
     """Whoever was drawn to post it wrote its length; the run says how long it is."""
     shelf = Shelf(tmp_path)
@@ -130,6 +131,7 @@ async def test_a_checkpoint_of_another_size_is_not_even_asked_for(tmp_path: Path
             await shelf.library.anchor(shelf.run, STAGE, root)
 
 
+@pytest.mark.rule("N16")
 async def test_an_anchor_that_the_disk_changed_is_named(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     root, _ = await shelf.post(4)
@@ -140,6 +142,7 @@ async def test_an_anchor_that_the_disk_changed_is_named(tmp_path: Path) -> None:
     assert caught.value.hint == f"rm {path}"
 
 
+@pytest.mark.rule("T4")
 async def test_the_weights_that_a_run_goes_on_from_are_fetched_by_their_names(
     tmp_path: Path,
 ) -> None:
@@ -180,6 +183,7 @@ async def test_initial_weights_that_are_not_finite_are_of_no_use(tmp_path: Path)
         await shelf.library.initial(shelf.run, STAGE)
 
 
+@pytest.mark.rule("N16")
 async def test_held_out_text_is_checked_like_the_text(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     heldout = bytes(range(256)) * 4

@@ -49,6 +49,7 @@ def a_run(*rounds: int) -> Any:  # noqa: ANN401
     return Some(spec=None, checkpoints=(kept,), standing=lambda _: kept)
 
 
+@pytest.mark.rule("N9")
 async def test_the_newest_that_somebody_serves() -> None:
     shelves = Shelves(8, 7)
     found: Any = await newest(shelves.context, a_run(9, 8, 7, 6), STAGE)
@@ -62,6 +63,7 @@ async def test_a_young_run_starts_from_its_initial_weights() -> None:
         assert found == ("initial", INITIAL, 0)
 
 
+@pytest.mark.rule("N9")
 async def test_late_in_a_run_a_newcomer_waits_rather_than_begin_from_nothing() -> None:
     """It asks for a few only: a long list of which nobody serves any must not hold it up for an hour."""
     shelves = Shelves(5)

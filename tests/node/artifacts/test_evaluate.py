@@ -128,6 +128,7 @@ def here(round_: int) -> float:
     return heldout_loss(whole_model(SPEC.model, NATIVE), flat, TOKENS, num_windows=WINDOWS)
 
 
+@pytest.mark.rule("N18")
 async def test_each_boundary_that_all_stages_have_is_measured_once(
     tmp_path: Path, autojump_clock: object
 ) -> None:
@@ -155,6 +156,7 @@ async def test_each_boundary_that_all_stages_have_is_measured_once(
     ]
 
 
+@pytest.mark.rule("N18")
 async def test_a_measurement_rests_a_hundred_times_as_long_as_it_took(
     tmp_path: Path, autojump_clock: object
 ) -> None:

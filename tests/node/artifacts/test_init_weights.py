@@ -76,6 +76,7 @@ async def test_another_seed_cut_or_shape_is_another_shard(tmp_path: Path) -> Non
     store.close()
 
 
+@pytest.mark.rule("N13", "S26")
 async def test_a_run_that_does_not_fit_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     """A launch of billions of parameters on a small machine is told so at once."""
     for number in range(4):

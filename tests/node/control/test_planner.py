@@ -4,6 +4,8 @@ from dataclasses import replace
 from types import SimpleNamespace as Some
 from typing import Any
 
+import pytest
+
 from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec
 from swarm.gossip.pairing import SeatKey
@@ -136,6 +138,7 @@ TWO = ((a_seat(ME, 0), a_seat(OTHER, 1)), (a_seat(OTHER, 0, stage=1),))
 ALONE = ((a_seat(OTHER, 0),), (a_seat(OTHER, 0, stage=1),))
 
 
+@pytest.mark.rule("N1")
 def test_a_solver_without_a_seat_asks_for_one_once() -> None:
     run = a_run(an_info(*ALONE))
     assert plan_actions(knowledge(run)) == [AskToJoin()]
@@ -145,6 +148,7 @@ def test_a_solver_without_a_seat_asks_for_one_once() -> None:
     assert plan_actions(knowledge(run, is_solver=False)) == []
 
 
+@pytest.mark.rule("N1")
 def test_a_seat_on_the_roster_is_taken_then_begun_then_left() -> None:
     info = an_info(*TWO)
     run = a_run(info)
@@ -156,6 +160,7 @@ def test_a_seat_on_the_roster_is_taken_then_begun_then_left() -> None:
     assert plan_actions(knowledge(gone, a_local())) == [LeaveSeat(StageIndex(0), 0)]
 
 
+@pytest.mark.rule("N3")
 def test_a_segment_that_was_closed_is_never_trained_again() -> None:
     """After a restart the ledger on disk may be a round behind what this node has signed."""
     info = an_info(*TWO)
@@ -172,6 +177,7 @@ def test_a_finished_run_is_left_and_nothing_is_traded() -> None:
     assert over == [LeaveSeat(StageIndex(0), 0)]
 
 
+@pytest.mark.rule("N1")
 def test_fragments_are_traded_at_their_heights_and_once() -> None:
     info = an_info(*TWO)
     run = a_run(info)
@@ -197,6 +203,7 @@ def test_partners_agree_and_a_newcomer_is_only_pulled_for() -> None:
     assert SeatKey(1, OTHER) != SeatKey(0, OTHER)
 
 
+@pytest.mark.rule("N7")
 def test_a_drawn_seat_posts_once_its_segment_is_final() -> None:
     info = an_info(*TWO, drawn=(0, -1))
     run = a_run(info)
@@ -209,6 +216,7 @@ def test_a_drawn_seat_posts_once_its_segment_is_final() -> None:
     assert plan_actions(known) == []
 
 
+@pytest.mark.rule("N7")
 def test_a_checkpoint_is_posted_also_after_the_seat_was_left_and_never_too_late() -> None:
     """The last boundary draws from those who leave at it."""
     end = an_info(*TWO, round_=500, drawn=(0, -1))
@@ -226,6 +234,7 @@ def test_a_checkpoint_is_posted_also_after_the_seat_was_left_and_never_too_late(
     assert plan_actions(known) == []
 
 
+@pytest.mark.rule("N10")
 def test_a_seat_rests_while_its_run_does() -> None:
     """What is open is closed and committed; nothing is begun or traded until the next boundary."""
     for phase in (RunPhase.PAUSED, RunPhase.OPEN):
@@ -236,6 +245,7 @@ def test_a_seat_rests_while_its_run_does() -> None:
         assert plan_actions(knowledge(run, a_local(None), height=10_000)) == []
 
 
+@pytest.mark.rule("N1")
 def test_rounds_of_consensus_are_begun_and_traded_and_the_last_is_left() -> None:
     one, other = a_seat(ME, 0), a_seat(OTHER, 1)
     rosters = ((one, other), (a_seat(PEERS[2], 0, stage=1),))
@@ -252,6 +262,7 @@ def test_rounds_of_consensus_are_begun_and_traded_and_the_last_is_left() -> None
     assert plan_actions(knowledge(over, a_local(end))) == [LeaveSeat(StageIndex(0), 0)]
 
 
+@pytest.mark.rule("N7")
 def test_phi_is_held_until_the_dice_or_the_ledger_ask_for_it_no_more() -> None:
     run = a_run(an_info(*TWO, drawn=(0, -1)))
 
@@ -267,6 +278,7 @@ def test_phi_is_held_until_the_dice_or_the_ledger_ask_for_it_no_more() -> None:
     assert not is_held(2, run=copied(run, phase=RunPhase.SETTLED, rounds=()))
 
 
+@pytest.mark.rule("N8")
 def test_checkpoints_are_fetched_for_my_stage_and_the_one_behind_it_and_all_by_archives() -> None:
     """A stage that loses all its peers is built again from what those of another hold."""
     kept = tuple(
@@ -286,6 +298,7 @@ def test_checkpoints_are_fetched_for_my_stage_and_the_one_behind_it_and_all_by_a
     assert encode(run)
 
 
+@pytest.mark.rule("N11")
 def test_a_stake_is_topped_up_once_the_balance_allows() -> None:
     """The fees of some checks stay in the balance: a stake that cannot pay for them is no verifier."""
     run, fees = a_run(an_info(*TWO)), 2 * FEES_KEPT
@@ -304,6 +317,7 @@ def test_a_stake_is_topped_up_once_the_balance_allows() -> None:
     assert due(a_purse(balance=10**6, wanted=100, is_staking=True)) == []
 
 
+@pytest.mark.rule("N11")
 def test_nothing_is_put_up_while_the_judges_are_at_work() -> None:
     """A conviction takes the whole stake: what is missing of it waits for the verdict."""
     run = a_run(an_info(*TWO))
@@ -325,6 +339,7 @@ def test_a_segment_is_accused_from_the_first_answer_that_differs_to_the_verdict(
     assert not accused(SegmentPhase.CLEARED, CheckPhase.DIFFERED)
 
 
+@pytest.mark.rule("N11")
 def test_who_was_convicted_stakes_and_joins_no_more() -> None:
     """Whatever made its work false would cost it the next stake, too."""
     barred = a_purse(balance=10**6, wanted=100, is_barred=True)

@@ -94,6 +94,7 @@ def here(count: int) -> list[int]:
     return list(generate(stage, torch.cat(FLATS), PROMPT, count, stream(b"s", "test"), Sampling()))
 
 
+@pytest.mark.rule("N17", "T32")
 async def test_the_swarm_writes_what_the_checkpoint_writes_here(autojump_clock: MockClock) -> None:
     """Bit for bit with exact operators, past the end of the context too (it has 16 positions)."""
     crowd = Crowd()
@@ -104,6 +105,7 @@ async def test_the_swarm_writes_what_the_checkpoint_writes_here(autojump_clock: 
     assert calls == 3 * 40  # one request for each stage and token: keys and values were kept
 
 
+@pytest.mark.rule("N17")
 async def test_a_sibling_goes_on_when_a_peer_dies_in_the_middle(autojump_clock: MockClock) -> None:
     crowd = Crowd()
 
@@ -126,6 +128,7 @@ async def test_a_peer_that_restarted_hears_the_text_again(autojump_clock: MockCl
     assert await written(crowd.chain(), 20, restart) == here(20)
 
 
+@pytest.mark.rule("N17")
 async def test_a_liar_is_blamed_and_left_out(autojump_clock: MockClock) -> None:
     crowd = Crowd()
     liar = crowd.hosts[1][0]

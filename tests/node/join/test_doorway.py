@@ -18,6 +18,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.rule("N15")
 async def test_the_port_of_the_last_start_is_taken_again(tmp_path: Path) -> None:
     store, port = Store.open(tmp_path / "store.sqlite"), free_port()
     listen = ("127.0.0.1:0",)
@@ -45,6 +46,7 @@ async def test_a_port_that_was_asked_for_stays(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.rule("N15")
 @pytest.mark.parametrize("row", [b"", b"\x00", b"\x01\x00\x00\x00", b"junk and more junk"])
 @pytest.mark.parametrize("listen", [("127.0.0.1:0", "[::1]:0"), ("nonsense",), ("127.0.0.1:0",)])
 def test_what_cannot_be_read_changes_nothing(

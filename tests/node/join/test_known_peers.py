@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
@@ -30,6 +31,7 @@ async def remembered(store: Store, links: Links) -> None:
         await keep_recalling(links, store, TABLE)  # type: ignore[arg-type]
 
 
+@pytest.mark.rule("N15")
 async def test_those_connected_come_first_and_earlier_ones_stay(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:

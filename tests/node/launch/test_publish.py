@@ -62,6 +62,7 @@ async def publish(file: Any, base: Path, blobs: Blobs) -> tuple[DataSpec, list[s
     return await publish_data(file, base, blobs, report), said
 
 
+@pytest.mark.rule("N16")
 @pytest.mark.parametrize(
     ("num_words", "dtype", "times"),
     [(0, "uint8", 250), (1000, "uint16", 520), (70_000, "uint32", 260)],
@@ -95,6 +96,7 @@ async def test_tokens_of_any_width_are_fetched_verified_and_mapped(
     assert network.hosts[theirs.peer].blamed == []
 
 
+@pytest.mark.rule("N16")
 async def test_a_fetch_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     texts = write_texts(tmp_path / "in", [t * 1200 for t in some_texts(30)])
     build(tmp_path / "set", texts)
@@ -220,6 +222,7 @@ async def test_a_dataset_that_changed_is_refused_with_its_chunk(tmp_path: Path) 
     assert blobs.roots() == []
 
 
+@pytest.mark.rule("N16", "S2")
 async def test_tokens_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
     """By the model of the run file, by the manifest that lies, and by whoever fetches a lie."""
     texts = write_texts(tmp_path / "in", some_texts(30))

@@ -78,6 +78,7 @@ def test_the_launcher_keeps_a_seat_in_every_stage() -> None:
     assert all_.text.endswith(" GB at most")
 
 
+@pytest.mark.rule("N13", "S26")
 def test_what_does_not_fit_is_refused_with_the_number_that_does() -> None:
     spec = a_spec()
     kept = retention_of(spec, is_owner=True)
@@ -92,6 +93,7 @@ def test_what_does_not_fit_is_refused_with_the_number_that_does() -> None:
     check_retention(spec, kept, quota_mb=8_000, free_bytes=1 << 20, held_bytes=8_000 << 20)
 
 
+@pytest.mark.rule("N13")
 def test_a_window_nobody_checks_is_refused_before_training() -> None:
     spec = a_spec(TEXT.replace("intermediate_size = 344", "intermediate_size = 64000"))
     kept = retention_of(spec, is_owner=False)

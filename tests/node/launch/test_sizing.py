@@ -91,6 +91,7 @@ def test_windows_count_where_others_can_compute_them_again() -> None:
     assert sizing_of(exact, 1_000).seat_blob_bytes > 2 * sizing_of(native, 1_000).seat_blob_bytes
 
 
+@pytest.mark.rule("N13", "S26")
 def test_a_machine_that_is_too_small_is_told_what_it_lacks() -> None:
     spec = packaged("run-6b8.toml")
     sizing = sizing_of(spec, 2_000)
@@ -107,6 +108,7 @@ def test_a_machine_that_is_too_small_is_told_what_it_lacks() -> None:
         check_memory(spec, is_owner=False, memory_bytes=beside - 1, devices=("cuda:0",))
 
 
+@pytest.mark.rule("N13", "S26")
 def test_a_quota_that_is_too_small_is_told_the_one_that_is_not() -> None:
     spec = packaged("run-1b3.toml")
     for is_owner in (False, True):
@@ -119,6 +121,7 @@ def test_a_quota_that_is_too_small_is_told_the_one_that_is_not() -> None:
         check_blobs(spec, is_owner=is_owner, quota_mb=fitting, free_bytes=0, held_bytes=ROOM)
 
 
+@pytest.mark.rule("N13")
 def test_who_does_not_train_may_follow_any_run_and_who_does_is_held_to_the_machine(
     tmp_path: Path,
 ) -> None:

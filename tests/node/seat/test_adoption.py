@@ -161,6 +161,7 @@ class Hamlet:
 REQUEST = {n: encode(StateRequest(RUN, STAGE, n)) for n in (*GIVERS, NEWCOMER)}
 
 
+@pytest.mark.rule("N9")
 async def test_a_newcomer_goes_on_from_what_a_sibling_committed(
     tmp_path: Path,
 ) -> None:
@@ -198,6 +199,7 @@ async def test_commits_that_never_come_are_not_waited_for_longer_than_a_round(
     assert hamlet.ledger.height == 100 + SPEC.round_blocks
 
 
+@pytest.mark.rule("N9")
 async def test_the_dead_are_passed_over(
     tmp_path: Path,
 ) -> None:
@@ -211,6 +213,7 @@ async def test_the_dead_are_passed_over(
     assert not hamlet.places[NEWCOMER].host.blamed
 
 
+@pytest.mark.rule("N9")
 async def test_a_sibling_that_lies_is_blamed_and_nothing_is_taken(
     tmp_path: Path,
 ) -> None:
@@ -222,6 +225,7 @@ async def test_a_sibling_that_lies_is_blamed_and_nothing_is_taken(
     assert blamed == {hamlet.places[n].host.peer for n in GIVERS}
 
 
+@pytest.mark.rule("N9")
 async def test_nothing_is_taken_from_a_segment_that_is_disputed_or_was_undone(
     tmp_path: Path,
 ) -> None:

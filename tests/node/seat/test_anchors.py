@@ -1,5 +1,7 @@
 """A segment stands on an anchor that the ledger lists until its last judge has replayed it, or is not shown."""
 
+import pytest
+
 from swarm.ledger.state.records import Checkpoint
 from swarm.ledger.transition.spec_check import JUDGING_ROUNDS, checkpoints_kept, rounds_kept
 from swarm.node.seat.anchors import LATE_MAX, is_lasting, lasting
@@ -38,6 +40,7 @@ def test_older_ones_do_not_last_and_the_initial_weights_always_do() -> None:
     assert not is_lasting([], 6 * BLOCKS, root(5), INITIAL)
 
 
+@pytest.mark.rule("N6")
 def test_what_lasts_is_listed_until_the_last_judge_is_done() -> None:
     """With a checkpoint at every boundary, none missing: the fastest that the list can move."""
     for every in (1, 2, 3, 7):

@@ -86,6 +86,7 @@ def a_window(window: int, *, is_last: bool, round_: int = 0) -> Any:  # noqa: AN
     return Some(key=key, is_last=is_last)
 
 
+@pytest.mark.rule("N4", "S24")
 async def test_nothing_is_committed_before_it_is_on_the_disk(autojump_clock: object) -> None:
     """Windows in order, then the reveal, then the commit; the runner that closes a segment is not held up."""
     desk = Desk()
@@ -107,6 +108,7 @@ async def test_nothing_is_committed_before_it_is_on_the_disk(autojump_clock: obj
     assert [kind for kind, _ in desk.said] == [EventKind.COMMITTED]
 
 
+@pytest.mark.rule("N4")
 async def test_a_seat_that_is_left_still_commits(autojump_clock: object) -> None:
     """Closing the channel loses nothing that was sent, however slow the disk."""
     desk = Desk()
@@ -123,6 +125,7 @@ async def test_a_seat_that_is_left_still_commits(autojump_clock: object) -> None
     assert len(desk.sent) == 1
 
 
+@pytest.mark.rule("N4", "S24")
 async def test_a_full_disk_costs_the_segment_and_says_what_to_do(autojump_clock: object) -> None:
     """Training goes on, and the next segment that can be kept is committed."""
     desk = Desk()
@@ -147,6 +150,7 @@ async def test_a_full_disk_costs_the_segment_and_says_what_to_do(autojump_clock:
     assert [body.round for body in desk.sent] == [1]
 
 
+@pytest.mark.rule("N5")
 async def test_a_commit_is_sent_again_until_it_is_final_or_hopeless(
     autojump_clock: object,
 ) -> None:
@@ -167,6 +171,7 @@ async def test_a_commit_is_sent_again_until_it_is_final_or_hopeless(
         assert desk.said[-1][0] is EventKind.WARNING
 
 
+@pytest.mark.rule("N5")
 @pytest.mark.parametrize("reason", [Reason.WRONG_START, Reason.WRONG_ROUND, Reason.UNKNOWN_SEAT])
 async def test_a_dead_commit_is_refused_once_and_that_is_said_once(
     autojump_clock: object, reason: Reason
@@ -185,6 +190,7 @@ async def test_a_dead_commit_is_refused_once_and_that_is_said_once(
     assert desk.asked == 1
 
 
+@pytest.mark.rule("N5")
 @pytest.mark.parametrize(("reason", "told"), [(Reason.FULL, 1), (Reason.DUPLICATE, 0)])
 async def test_a_refusal_that_passes_is_tried_again_and_not_said_again(
     autojump_clock: object, reason: Reason, told: int

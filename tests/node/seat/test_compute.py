@@ -34,6 +34,7 @@ def a_context(compute: str, devices: tuple[str, ...]) -> Any:  # noqa: ANN401
     )
 
 
+@pytest.mark.rule("N20")
 def test_what_is_not_there_is_refused_with_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "present", lambda: Present(("A100",)))
     assert find_devices(NodeConfig()) == ("cuda:0",)
@@ -50,6 +51,7 @@ def test_the_cpu_needs_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "will rest" in notice_of(replace(SPEC, numerics="seq-f32/1"), ("cuda:0",))
 
 
+@pytest.mark.rule("T2a")
 def test_an_exact_run_stays_on_one_cpu_whatever_the_file_says() -> None:
     context = a_context('device = ["cpu", "cpu"]', ("cpu", "cpu"))
     engine = open_engine(context, a_spec(numerics="seq-f32/1"), 0)
@@ -57,6 +59,7 @@ def test_an_exact_run_stays_on_one_cpu_whatever_the_file_says() -> None:
     assert not isinstance(engine, GroupEngine)
 
 
+@pytest.mark.rule("N20")
 def test_several_devices_take_a_step_together_and_end_with_the_seat() -> None:
     context = a_context('device = ["cpu", "cpu"]', ("cpu", "cpu"))
     engine = open_engine(context, SPEC, 1)

@@ -160,6 +160,7 @@ class Hall:
         return [r for r in range(30) if self.seats.closed(STAGE, 0, RoundIndex(r)) is not None]
 
 
+@pytest.mark.rule("N7")
 async def test_a_seat_that_was_left_posts_the_last_checkpoint(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
@@ -184,6 +185,7 @@ async def test_a_seat_that_was_left_posts_the_last_checkpoint(
     assert hall.held() == []
 
 
+@pytest.mark.rule("N7")
 async def test_phi_is_held_no_longer_than_it_can_be_asked_for(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
@@ -204,6 +206,7 @@ async def test_phi_is_held_no_longer_than_it_can_be_asked_for(
         assert hall.held() == []
 
 
+@pytest.mark.rule("N6")
 async def test_an_anchor_that_the_ledger_forgets_is_renewed_and_costs_one_segment(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
@@ -239,6 +242,7 @@ async def test_an_anchor_that_the_ledger_forgets_is_renewed_and_costs_one_segmen
     assert hall.said == [EventKind.WARNING, EventKind.SEAT_YIELDED]
 
 
+@pytest.mark.rule("N6")
 async def test_without_windows_nobody_is_judged_and_everything_is_committed(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
@@ -254,6 +258,7 @@ async def test_without_windows_nobody_is_judged_and_everything_is_committed(
     assert hall.committed == [6]
 
 
+@pytest.mark.rule("N6")
 async def test_initial_weights_are_an_anchor_for_ever(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
@@ -266,6 +271,7 @@ async def test_initial_weights_are_an_anchor_for_ever(
     assert hall.runner.begun == [(6, None, True)]
 
 
+@pytest.mark.rule("N10")
 async def test_a_seat_that_slept_too_long_begins_again_from_another_state(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
@@ -282,6 +288,7 @@ async def test_a_seat_that_slept_too_long_begins_again_from_another_state(
     assert hall.committed == [5, 8], "what was open is committed all the same"
 
 
+@pytest.mark.rule("N10")
 async def test_a_stage_that_is_set_back_takes_its_seats_with_it(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
@@ -339,6 +346,7 @@ async def test_the_loss_of_the_first_round_is_known_before_it_is_over(
         log.loss_count = 0
 
 
+@pytest.mark.rule("N20")
 async def test_a_seat_without_a_device_commits_what_it_has_and_the_node_trains_no_more(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:

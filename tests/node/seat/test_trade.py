@@ -12,6 +12,7 @@ from swarm.types import RoundIndex, StageIndex
 from tests.node.launch.test_retention import a_spec
 
 
+@pytest.mark.rule("N12")
 @pytest.mark.parametrize("is_applied", [True, False])
 async def test_a_merge_that_was_abandoned_is_not_counted(*, is_applied: bool) -> None:
     async def reach(*_: object) -> None:

@@ -48,6 +48,7 @@ def test_the_parts_stand_where_the_transcript_has_them() -> None:
     assert [COMPONENTS[place] for place in places] == ["adam_v", "step", "phi"]
 
 
+@pytest.mark.rule("T20d")
 def test_what_was_committed_is_believed_and_its_answer_is_small() -> None:
     found = a_state()
     check_found(found, state_root(found.components))
@@ -57,6 +58,7 @@ def test_what_was_committed_is_believed_and_its_answer_is_small() -> None:
     assert decode_reply(encode(StateMissing())) == StateMissing()
 
 
+@pytest.mark.rule("T20d")
 def test_anything_else_is_the_siblings_fault() -> None:
     found = a_state()
     root = state_root(found.components)
@@ -89,6 +91,7 @@ def test_a_saved_shard_has_the_components_of_the_live_one() -> None:
     assert saved_components(saved) == shard.components()
 
 
+@pytest.mark.rule("T20d")
 def test_who_adopts_goes_on_from_phi_with_the_second_moments_and_trades_against_the_anchor() -> (
     None
 ):

@@ -28,6 +28,7 @@ def noise(seed: int) -> Tensor:
     return torch.randn(64, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.rule("T17")
 def test_a_pair_moves_as_the_specification_says() -> None:
     phi, momentum, theta, theta_hat = (noise(seed) for seed in range(4))
     after = outer_step(OuterState(phi, momentum), theta, Partner(theta_hat, 0.25), NOLOCO)
@@ -37,6 +38,7 @@ def test_a_pair_moves_as_the_specification_says() -> None:
     torch.testing.assert_close(after.phi_F, phi + expected)
 
 
+@pytest.mark.rule("T18")
 @pytest.mark.parametrize("partner", [None, Partner(noise(9), 0.0)], ids=["nobody", "pull only"])
 def test_a_step_alone_takes_ones_own_weights_for_the_target(partner: Partner | None) -> None:
     phi, momentum, theta = (noise(seed) for seed in range(3))
@@ -44,6 +46,7 @@ def test_a_step_alone_takes_ones_own_weights_for_the_target(partner: Partner | N
     torch.testing.assert_close(after.phi_F, phi + 0.5 * momentum + 0.7 * (theta - phi))
 
 
+@pytest.mark.rule("T20a")
 def test_the_two_tensor_form_with_equal_factors_is_the_one_tensor_form() -> None:
     phi, momentum, theta, theta_hat, phi_hat = (noise(seed) for seed in range(5))
     state = OuterState(phi, momentum)
@@ -52,6 +55,7 @@ def test_the_two_tensor_form_with_equal_factors_is_the_one_tensor_form() -> None
     torch.testing.assert_close(one.phi_F, two.phi_F)
 
 
+@pytest.mark.rule("T20a")
 def test_two_tensors_move_by_the_deltas_and_towards_the_partners_slow_weights() -> None:
     phi, momentum, theta, theta_hat, phi_hat = (noise(seed) for seed in range(5))
     scalars = OuterScalars(0.5, 0.7, 0.2)
@@ -72,6 +76,7 @@ def test_gossip_is_the_plain_average() -> None:
     torch.testing.assert_close(after.phi_F, (theta + theta_hat) / 2)
 
 
+@pytest.mark.rule("T20b")
 def test_consensus_gives_both_partners_the_same_bits_and_no_momentum() -> None:
     left, right = noise(0), noise(1)
     mine, theirs = (consensus_step(a, Partner(b, 0.5)) for a, b in ((left, right), (right, left)))
@@ -91,6 +96,7 @@ def test_nothing_is_written_in_place() -> None:
     assert all(torch.equal(x, y) for x, y in zip(tensors, copies, strict=True))
 
 
+@pytest.mark.rule("T17")
 def test_steps_taken_during_the_exchange_are_kept() -> None:
     phi, now, snapshot = (noise(seed) for seed in range(3))
     torch.testing.assert_close(advanced(phi, now, snapshot), phi + now - snapshot)
@@ -103,6 +109,7 @@ def test_a_partners_junk_is_the_partners_fault(bad: Tensor) -> None:
         outer_step(OuterState(noise(0), noise(1)), noise(2), Partner(bad, 0.5), NOLOCO)
 
 
+@pytest.mark.rule("S10", "T18")
 @pytest.mark.parametrize(
     ("mine", "theirs", "lag", "expected"),
     [
@@ -121,11 +128,13 @@ def test_weights_follow_tokens_within_bounds_and_age(
     assert weight_nano(mine, theirs, lag, SPEC.age_weights_nano) == expected
 
 
+@pytest.mark.rule("T20")
 def test_alpha_ramps_up_and_stays() -> None:
     assert [outer_scalars(SPEC, r).alpha for r in range(7)] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5]
     assert outer_scalars(SPEC, 3).beta == outer_scalars(SPEC, 3).gamma == 0.7
 
 
+@pytest.mark.rule("T19")
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5])
 @pytest.mark.parametrize(("share", "stable"), [(0.5, True), (0.9, True), (1.3, False)])
 def test_random_pairs_converge_inside_the_bound_and_not_outside(
@@ -156,6 +165,7 @@ def second_moment_radius(alpha: float, gamma: float) -> float:
     return float(np.abs(np.linalg.eigvals(moves)).max())
 
 
+@pytest.mark.rule("T19")
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 0.7, 0.9])
 def test_the_bound_is_where_the_exact_second_moment_stops_shrinking(alpha: float) -> None:
     bound = stability_bound(alpha)

@@ -43,6 +43,7 @@ def a_merge(
     )
 
 
+@pytest.mark.rule("T17")
 @pytest.mark.parametrize("scalars", [ONE, TWO])
 def test_a_merge_is_the_outer_step_and_what_inner_steps_moved_since(scalars: OuterScalars) -> None:
     theta_hat = noise(4)
@@ -55,6 +56,7 @@ def test_a_merge_is_the_outer_step_and_what_inner_steps_moved_since(scalars: Out
     assert done.weight_nano == NANO // 2
 
 
+@pytest.mark.rule("T21")
 @pytest.mark.parametrize("value", [MERGED_MAX * 64, -3.0e38])
 @pytest.mark.parametrize("is_slow", [False, True])
 def test_a_partner_that_would_take_us_too_far_is_declined(value: float, is_slow: bool) -> None:
@@ -69,6 +71,7 @@ def test_a_partner_that_would_take_us_too_far_is_declined(value: float, is_slow:
     assert torch.equal(done.theta_F, alone.theta_F)
 
 
+@pytest.mark.rule("T21")
 def test_what_is_not_a_fragment_is_the_partners_fault() -> None:
     for bad in (noise(4)[1:], noise(4) * float("nan")):
         with pytest.raises(PeerFault):

@@ -38,6 +38,7 @@ def a_snapshot(residual: Tensor) -> FragmentSnapshot:
     return FragmentSnapshot(0, theta, anchor, NO_DIGEST, 10, 2, phi, residual)
 
 
+@pytest.mark.rule("G23")
 @pytest.mark.parametrize(
     ("name", "early", "late"),
     [
@@ -52,6 +53,7 @@ def test_the_codec_follows_from_the_run_and_the_round(name: str, early: Codec, l
     assert common_codec(a_run(name, rounds=1), 0) is late
 
 
+@pytest.mark.rule("G24")
 def test_slow_weights_travel_only_where_gamma_is_not_beta() -> None:
     assert not trades_slow(a_run().outer)
     assert trades_slow(a_run(two=True).outer)
@@ -73,6 +75,7 @@ def test_one_tensor_travels_as_it_is() -> None:
     assert read_values(spec, values) == (values, None)
 
 
+@pytest.mark.rule("G24", "T20a")
 def test_of_two_tensors_the_slow_one_travels_behind() -> None:
     spec, residual = a_run("int4", two=True), torch.arange(8.0)
     snapshot = a_snapshot(residual)
@@ -87,6 +90,7 @@ def test_of_two_tensors_the_slow_one_travels_behind() -> None:
     assert torch.equal(phi, snapshot.phi_P)
 
 
+@pytest.mark.rule("T21b")
 @pytest.mark.parametrize("copies", [0, 1, 2])
 def test_a_residual_moves_in_its_own_fragment_alone(copies: int) -> None:
     residual = torch.arange(float(copies * PARAMETERS))

@@ -64,6 +64,7 @@ def test_a_partner_at_a_usual_distance_has_its_weight() -> None:
     assert distance_of(torch.zeros(3), torch.full((3,), -2.0)) == 2.0
 
 
+@pytest.mark.rule("S12", "T18a")
 def test_a_far_partner_is_clipped_to_so_many_times_the_median() -> None:
     distances = Distances()
     assert weights(distances, OUTER, 1.0, 1.0, 1.0) == [HALF] * 3
@@ -81,6 +82,7 @@ def test_a_far_partner_is_clipped_to_so_many_times_the_median() -> None:
     torch.testing.assert_close(lower.phi_F, closer.phi_F)
 
 
+@pytest.mark.rule("T18a")
 def test_until_something_is_usual_and_where_it_is_off_nobody_is_clipped() -> None:
     assert weights(Distances(), OUTER, *([1.0] * (RECENT_MIN - 1)), 100.0)[-1] == HALF
     assert set(weights(Distances(), OFF, 1.0, 1.0, 1.0, 1.0, 100.0)) == {HALF}
@@ -99,6 +101,7 @@ def test_fragments_have_distances_of_their_own() -> None:
     assert other.weight_nano == HALF
 
 
+@pytest.mark.rule("S12", "T18a")
 def test_at_the_end_there_is_nothing_between_all_and_none() -> None:
     distances = Distances()
     weights(distances, OUTER, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -111,6 +114,7 @@ def test_at_the_end_there_is_nothing_between_all_and_none() -> None:
     assert far.is_consensus
 
 
+@pytest.mark.rule("S12", "T18a")
 def test_a_partner_that_makes_the_loss_worse_by_the_margin_is_declined() -> None:
     outer = changed(OFF, loss_margin_nano=NANO // 10)
     merge = a_merge(1.0)
@@ -125,6 +129,7 @@ def test_a_partner_that_makes_the_loss_worse_by_the_margin_is_declined() -> None
     assert clip_or_reject(step, Distances(), 1.0, 9.0, outer) is step
 
 
+@pytest.mark.rule("T18a")
 @pytest.mark.parametrize("stages", [1, 2])
 def test_only_who_sees_the_loss_measures_it(stages: int) -> None:
     spec = a_spec(stages=stages)

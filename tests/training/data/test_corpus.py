@@ -60,6 +60,7 @@ def test_what_has_no_end_is_not_read_to_it(tmp_path: Path, monkeypatch: pytest.M
         list(read_source([str(tmp_path / "long")]))
 
 
+@pytest.mark.rule("T13a")
 def test_a_token_file_is_mapped_and_a_missing_one_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_bytes(b"abc")

@@ -43,6 +43,7 @@ def test_a_changed_file_is_named_with_its_chunk(dataset: Dataset, name: str) -> 
     assert caught.value.exit_code == 6
 
 
+@pytest.mark.rule("S2")
 def test_a_link_in_the_place_of_a_file_is_not_followed(dataset: Dataset) -> None:
     for name in ("train.bin", TOKENIZER_FILE):
         path = dataset.folder / name

@@ -15,6 +15,7 @@ from swarm.training.data.disk import TokenWriter, check_token_file, root_of_file
 SIZES = {"uint8": 1, "uint16": 2, "uint32": 4}
 
 
+@pytest.mark.rule("T13a")
 @pytest.mark.parametrize("dtype", SIZES)
 @pytest.mark.parametrize("count", [1, 5, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_000_000])
 def test_what_is_written_is_the_blob_that_peers_fetch(
@@ -36,6 +37,7 @@ def test_what_is_written_is_the_blob_that_peers_fetch(
     assert sum(heard) == half.num_bytes == count * SIZES[dtype]
 
 
+@pytest.mark.rule("S2", "T13a")
 def test_the_first_bad_chunk_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t"
     writer = TokenWriter(path, "uint8")
@@ -67,6 +69,7 @@ def test_a_small_file_of_another_root_is_refused(tmp_path: Path) -> None:
         check_token_file(tmp_path / "t", half.__class__(b"r" * 32, 9, half.hashes), "uint8", 256)  # type: ignore[arg-type]
 
 
+@pytest.mark.rule("S2", "T13a")
 def test_a_token_out_of_the_vocabulary_is_named(tmp_path: Path) -> None:
     tokens = np.zeros(TENSOR_CHUNK_BYTES, dtype=np.uint16)
     tokens[700_000] = 1000
@@ -81,6 +84,7 @@ def test_a_token_out_of_the_vocabulary_is_named(tmp_path: Path) -> None:
         root_of_file(tmp_path / "t", "uint16", 1000)
 
 
+@pytest.mark.rule("S2")
 def test_half_a_token_a_link_and_a_pipe_are_refused(tmp_path: Path) -> None:
     (tmp_path / "odd").write_bytes(b"abc")
     with pytest.raises(BadConfig, match="no whole number of uint16"):

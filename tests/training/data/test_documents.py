@@ -136,6 +136,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: bytes, said: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.rule("S2", "S37")
 def test_a_line_of_a_hundred_megabytes_is_refused_without_being_held(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:
@@ -171,6 +172,7 @@ def test_parquet_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert caught.value.hint == "pip install 'swarm-train[data]'"
 
 
+@pytest.mark.rule("S2")
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
 def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path: Path, name: str) -> None:
     """Before what came later is taken: a log to which somebody writes faster than we read has no end."""

@@ -99,6 +99,7 @@ def a_dictionary_bomb(path: Path, *, value_bytes: int, rows: int) -> Path:
     return path
 
 
+@pytest.mark.rule("S2", "S37")
 def test_a_kilobyte_that_asks_for_gigabytes_is_refused_by_what_comes_out(tmp_path: Path) -> None:
     path = a_dictionary_bomb(tmp_path / "a.parquet", value_bytes=1 << 20, rows=200)
     with pytest.raises(BadConfig, match="grows to more than 1000 times as much text") as caught:
@@ -106,6 +107,7 @@ def test_a_kilobyte_that_asks_for_gigabytes_is_refused_by_what_comes_out(tmp_pat
     assert caught.value.hint
 
 
+@pytest.mark.rule("S2", "S37")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process's memory")
 def test_a_file_that_is_unpacked_into_more_memory_than_there_may_be_is_refused(
     tmp_path: Path,
@@ -148,6 +150,7 @@ def test_a_reader_that_is_left_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert started[0].returncode == -signal.SIGKILL
 
 
+@pytest.mark.rule("S2")
 def test_rows_without_text_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few bytes say that null comes a billion times."""
     monkeypatch.setattr(module, "GROWTH_FREE_BYTES", 1000)
@@ -170,6 +173,7 @@ print("past the bound", len(held))
 """
 
 
+@pytest.mark.rule("S2")
 def test_where_the_kernel_bounds_nobody_the_reader_bounds_itself() -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(

@@ -54,6 +54,7 @@ def draw(
     return sample_ids(beacon, RUN, origin, RoundIndex(3), step, 1, count, 1000)
 
 
+@pytest.mark.rule("T13")
 def test_samples_follow_from_the_beacon_and_the_place() -> None:
     assert draw() == draw()
     others = {draw(), draw(origin=1), draw(step=1), draw(beacon=digest("test", b"x"))}
@@ -93,6 +94,7 @@ def test_an_impossible_draw_is_refused(count: int, num_windows: int) -> None:
 GOLDEN_IDS = (334, 55, 886)
 
 
+@pytest.mark.rule("T13")
 def test_a_microbatch_is_drawn_by_its_place_in_the_round() -> None:
     plan = Swarm(a_spec(), replicas=1).plan
     tokens = np.arange(200, dtype=np.uint8)

@@ -84,6 +84,7 @@ def test_nothing_is_cut_short_padded_or_framed() -> None:
     assert tokenizer.encode([b"w0 w1 w2", b"w3"])[1].tolist() == [4]
 
 
+@pytest.mark.rule("S37")
 @pytest.mark.parametrize(
     "raw",
     [
@@ -128,6 +129,7 @@ def replacing(old: dict[str, str], new: str) -> dict[str, object]:
     return {"type": "Replace", "pattern": old, "content": new}
 
 
+@pytest.mark.rule("S2")
 @pytest.mark.parametrize(
     "steps",
     [

@@ -17,6 +17,7 @@ def gradients(count: int) -> list[Tensor]:
     return [torch.randn(300, generator=dice) for _ in range(count)]
 
 
+@pytest.mark.rule("T2b")
 def test_it_is_the_gradient_sum() -> None:
     mine, theirs = DeviceSum(300, CPU), GradientSum(300)
     for grad_P in gradients(9):
@@ -25,6 +26,7 @@ def test_it_is_the_gradient_sum() -> None:
     assert torch.equal(mine.mean(), theirs.mean())
 
 
+@pytest.mark.rule("T2b")
 def test_the_totals_of_two_devices_add_up_to_one() -> None:
     left, right, one = (DeviceSum(300, CPU, num_devices=n) for n in (2, 2, 1))
     for number, grad_P in enumerate(gradients(8)):

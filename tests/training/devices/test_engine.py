@@ -47,6 +47,7 @@ def test_on_the_cpu_it_is_the_stages_bit_for_bit() -> None:
     assert not engines[0].is_gone
 
 
+@pytest.mark.rule("T2a")
 def test_exact_runs_are_neither_moved_nor_compiled() -> None:
     engine = local_engine(a_spec(numerics=EXACT_NAME), 0, "cuda:0", compiles=True)
     assert engine.home.type == "cpu"

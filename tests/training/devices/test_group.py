@@ -61,6 +61,7 @@ def distance(mine: Tensor, theirs: Tensor) -> float:
     return float((mine - theirs).norm() / theirs.norm())
 
 
+@pytest.mark.rule("T2b")
 @pytest.mark.parametrize("numerics", ["native", BF16_NAME])
 def test_a_first_stage_on_two_processes_is_the_one_on_one(
     groups: list[GroupEngine], numerics: str
@@ -88,6 +89,7 @@ def test_a_first_stage_on_two_processes_is_the_one_on_one(
     assert distance(mine.mean(), theirs.mean()) < bound
 
 
+@pytest.mark.rule("T2b")
 def test_a_shard_on_two_processes_takes_the_step_of_one(groups: list[GroupEngine]) -> None:
     group = started(groups, 1)
     start_P = Shard.initial(SPEC, StageIndex(1)).params_P
@@ -106,6 +108,7 @@ def test_a_shard_on_two_processes_takes_the_step_of_one(groups: list[GroupEngine
     assert not group.notices
 
 
+@pytest.mark.rule("T2c")
 def test_a_process_that_dies_costs_a_step_and_the_other_goes_on(groups: list[GroupEngine]) -> None:
     group = started(groups, 1)
     shard = Shard.initial(SPEC, StageIndex(1))
@@ -134,6 +137,7 @@ def test_a_process_that_dies_costs_a_step_and_the_other_goes_on(groups: list[Gro
     ]
 
 
+@pytest.mark.rule("T2c")
 def test_a_death_at_the_step_costs_that_step(groups: list[GroupEngine]) -> None:
     group = started(groups, 1)
     shard = Shard(SPEC, StageIndex(1), Shard.initial(SPEC, StageIndex(1)).params_P, engine=group)

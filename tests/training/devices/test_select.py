@@ -62,6 +62,7 @@ def test_a_wish_that_cannot_be_granted_says_what_there_is(
     assert "node.toml" in caught.value.hint
 
 
+@pytest.mark.rule("T2a")
 def test_exact_runs_stay_on_the_cpu_and_the_person_is_told() -> None:
     assert devices_for(EXACT, ("cuda:0",)) == ("cpu",)
     assert devices_for(NATIVE, ("cuda:0",)) == ("cuda:0",)

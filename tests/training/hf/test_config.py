@@ -115,6 +115,7 @@ JUNK: tuple[object, ...] = (
 )
 
 
+@pytest.mark.rule("S34", "T30")
 @pytest.mark.parametrize("key", sorted(json.loads(config_text(MODEL))))
 def test_nothing_but_a_typed_refusal_comes_out(key: str) -> None:
     for value in JUNK:

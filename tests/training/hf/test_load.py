@@ -84,6 +84,7 @@ def test_the_tokenizer_comes_along(folder: Path) -> None:
     assert open_folder(folder).tokenizer == b"{}"
 
 
+@pytest.mark.rule("T30")
 @pytest.mark.parametrize(
     ("drop", "more", "said"),
     [
@@ -113,6 +114,7 @@ def test_a_value_that_is_not_finite_is_refused(folder: Path, value: float) -> No
         read_stage(open_folder(folder), PLANS[1])
 
 
+@pytest.mark.rule("S34", "T30")
 def test_a_folder_that_claims_more_than_it_holds_costs_nothing(folder: Path) -> None:
     """Terabytes by its config, a few kilobytes on the disk: refused before anything is allocated."""
     config = json.loads((folder / CONFIG_FILE).read_text())
@@ -127,6 +129,7 @@ def test_a_folder_that_claims_more_than_it_holds_costs_nothing(folder: Path) -> 
         open_folder(folder)
 
 
+@pytest.mark.rule("S34", "T30")
 def test_damaged_missing_and_strange_files_are_refused(folder: Path) -> None:
     good = (folder / WEIGHTS_FILE).read_bytes()
     for bad in (b"", b"junk", good[:-1], good[:1000]):
@@ -149,6 +152,7 @@ def test_damaged_missing_and_strange_files_are_refused(folder: Path) -> None:
     assert "swarm export FOLDER" in caught.value.hint
 
 
+@pytest.mark.rule("T30")
 def test_an_index_that_lies_is_refused(folder: Path) -> None:
     shard_it(folder)
     index = json.loads((folder / INDEX_FILE).read_text())
@@ -180,6 +184,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_named(folder: Path) -> None:
         read_stage(found, PLANS[1])
 
 
+@pytest.mark.rule("T6")
 def test_transformers_and_we_agree_on_every_logit(folder: Path) -> None:
     """An export of ours there, and a model of theirs here: the same logits to 1e-4, and the same bytes back."""
     transformers = pytest.importorskip("transformers")
@@ -198,6 +203,7 @@ def test_transformers_and_we_agree_on_every_logit(folder: Path) -> None:
     assert found.model == MODEL
 
 
+@pytest.mark.rule("T6")
 def test_a_model_born_in_transformers_gives_the_same_logits_here(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(3)

@@ -41,6 +41,7 @@ def test_every_short_float_is_exact(name: str, dtype: torch.dtype) -> None:
     assert np.array_equal(as_float32(raw, name), bits.float().numpy())
 
 
+@pytest.mark.rule("S34", "T30")
 @pytest.mark.parametrize(
     ("head", "file_bytes"),
     [
@@ -56,6 +57,7 @@ def test_a_header_longer_than_its_file_is_refused(head: bytes, file_bytes: int) 
         header_length(head, file_bytes, "x")
 
 
+@pytest.mark.rule("T30")
 def test_a_giant_header_is_refused_before_it_is_read() -> None:
     length = HEADER_BYTES_MAX + 1
     with pytest.raises(BadConfig, match=str(length)):

@@ -47,6 +47,7 @@ def _out(plan: object, outputs: torch.Tensor) -> torch.Tensor:
     return found
 
 
+@pytest.mark.rule("S35")
 @pytest.mark.parametrize(
     ("stage", "changes"),
     [

@@ -28,6 +28,7 @@ def logits_of(stages: list[Stage], pieces: list[int]) -> torch.Tensor:
     return torch.stack(found)
 
 
+@pytest.mark.rule("T31")
 @pytest.mark.parametrize("pieces", [[1] * 80, [80], [13, 1, 1, 64, 1], [63, 1, 1, 15]])
 def test_any_pieces_give_the_logits_of_the_whole(pieces: list[int]) -> None:
     (whole,) = plan_stages(MODEL, 1)
@@ -36,6 +37,7 @@ def test_any_pieces_give_the_logits_of_the_whole(pieces: list[int]) -> None:
     assert torch.allclose(logits_of(STAGES, pieces), expected[ends], rtol=0.0, atol=1e-5)
 
 
+@pytest.mark.rule("T31")
 def test_the_exact_operators_give_the_same_bits_in_any_pieces() -> None:
     exact = [Stage(plan, table(EXACT_NAME)) for plan in PLANS]
     assert torch.equal(logits_of(exact, [1] * 20)[-1], logits_of(exact, [7, 12, 1])[-1])

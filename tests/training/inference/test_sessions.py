@@ -94,6 +94,7 @@ def test_idle_and_old_texts_are_forgotten() -> None:
     assert len(held) == 0
 
 
+@pytest.mark.rule("S35")
 def test_a_peer_keeps_its_newest_texts_and_all_peers_together_no_more_than_the_limit() -> None:
     held = Sessions()
     for name in range(PER_PEER_MAX + 1):
@@ -106,6 +107,7 @@ def test_a_peer_keeps_its_newest_texts_and_all_peers_together_no_more_than_the_l
     assert serve(held, peer(99), ask(), 9.0) is RefusalReason.BUSY
 
 
+@pytest.mark.rule("S35")
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CACHE_BYTES_MAX", cache_bytes(PLAN, 600))
     held = Sessions()
@@ -114,6 +116,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(serve(held, peer(1), ask(400, 100), 0.0), Session)
 
 
+@pytest.mark.rule("S35")
 def test_positions_are_rationed_by_peer() -> None:
     held, asked = Sessions(), 0
     while isinstance(serve(held, peer(1), ask(0, 512), 0.0), Session):

@@ -12,6 +12,7 @@ from swarm.training.model.stages import Stage, init_flat, plan_stages
 MODEL = ModelSpec(40, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
 
 
+@pytest.mark.rule("T6")
 def test_tensors_have_the_names_and_shapes_of_llama() -> None:
     blocks = (*embedding_blocks(MODEL), *layer_blocks(MODEL, 1), *head_blocks(MODEL))
     found = {part.name: part.shape for block in blocks for part in block.parts}

@@ -35,6 +35,7 @@ def gradients(count: int, *, scale: float = 1e-3) -> list[Tensor]:
     return [scale * torch.randn(300, generator=dice) for _ in range(count)]
 
 
+@pytest.mark.rule("T8")
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_of_arrival_cannot_matter(seed: int) -> None:
     arrivals = [*gradients(8), *gradients(8, scale=30.0), *gradients(8, scale=1e-9)]
@@ -47,6 +48,7 @@ def test_the_order_of_arrival_cannot_matter(seed: int) -> None:
     assert torch.equal(in_order.mean(), shuffled.mean())
 
 
+@pytest.mark.rule("T9")
 def test_the_mean_is_over_those_that_arrived() -> None:
     total = GradientSum(300)
     arrived = gradients(3)
@@ -60,6 +62,7 @@ def test_the_mean_is_over_those_that_arrived() -> None:
         total.mean()
 
 
+@pytest.mark.rule("S29", "T8")
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), -float("inf"), 2 * GRADIENT_MAX])
 def test_a_gradient_no_honest_peer_causes_changes_nothing(junk: float) -> None:
     total = GradientSum(300)
@@ -74,6 +77,7 @@ def test_a_gradient_no_honest_peer_causes_changes_nothing(junk: float) -> None:
     assert torch.equal(total.mean(), before)
 
 
+@pytest.mark.rule("T8")
 def test_the_largest_sum_does_not_overflow() -> None:
     total = GradientSum(2)
     extreme = torch.tensor([GRADIENT_MAX, -GRADIENT_MAX])
@@ -84,6 +88,7 @@ def test_the_largest_sum_does_not_overflow() -> None:
         total.add(extreme)
 
 
+@pytest.mark.rule("T11")
 def test_a_step_matches_torchs_adamw_with_its_clip() -> None:
     ours = torch.linspace(-1, 1, 300)
     theirs = ours.clone().requires_grad_()
@@ -100,6 +105,7 @@ def test_a_step_matches_torchs_adamw_with_its_clip() -> None:
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.rule("T11")
 def test_decay_touches_only_its_spans() -> None:
     params_P, zeros_P = torch.ones(300), torch.zeros(300)
     adamw_step(NATIVE, params_P, zeros_P, AdamState.zeros(300), 0.5, SPEC, (Span(10, 20),))
@@ -116,6 +122,7 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
     assert state.step == 0
 
 
+@pytest.mark.rule("T10")
 @pytest.mark.parametrize(
     ("round_index", "step", "rate"),
     [(0, 0, 0.001), (0, 4, 0.001), (0, 5, 0.004), (1, 0, 0.002), (9, 9, 0.002)],
@@ -124,6 +131,7 @@ def test_the_rate_is_read_from_the_runs_table(round_index: int, step: int, rate:
     assert learning_rate(SPEC, 10, round_index, step) == rate
 
 
+@pytest.mark.rule("T2")
 def test_two_trainings_give_the_same_bits() -> None:
     def trained() -> Tensor:
         params_P, state = torch.linspace(-1, 1, 300), AdamState.zeros(300)

@@ -78,6 +78,7 @@ def test_adamw_matches_torch() -> None:
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.rule("T1")
 def test_no_operator_writes_into_its_arguments() -> None:
     cos_TE, sin_TE = NATIVE.rope_tables(4, 6, 10_000)
     q = noise(1, 4, 2, 6)
@@ -97,6 +98,7 @@ def test_no_operator_writes_into_its_arguments() -> None:
     assert all(torch.equal(x, y) for x, y in zip(arguments, before, strict=True))
 
 
+@pytest.mark.rule("T1")
 def test_an_unknown_profile_is_refused_by_name() -> None:
     assert table("native").name == NATIVE.name
     with pytest.raises(BadConfig, match="seq-f64/9"):

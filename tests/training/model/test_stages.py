@@ -48,6 +48,7 @@ def one_micro_batch(num_stages: int, *, keep_graph: bool = True) -> tuple[float,
     return loss, torch.cat(gradients)
 
 
+@pytest.mark.rule("T5")
 @pytest.mark.parametrize("num_stages", [2, 3])
 def test_a_cut_model_computes_what_the_whole_one_does(num_stages: int) -> None:
     whole_loss, whole = one_micro_batch(1)
@@ -56,6 +57,7 @@ def test_a_cut_model_computes_what_the_whole_one_does(num_stages: int) -> None:
     torch.testing.assert_close(gradient, whole, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.rule("T2")
 def test_the_same_micro_batch_twice_gives_the_same_bits() -> None:
     (loss, first), (again, second) = one_micro_batch(2), one_micro_batch(2)
     assert loss == again
@@ -76,6 +78,7 @@ def test_gradients_point_uphill() -> None:
     assert lower < loss
 
 
+@pytest.mark.rule("T5")
 def test_shards_end_to_end_are_the_whole_model() -> None:
     _, shards = pipeline(3)
     _, (whole,) = pipeline(1)
@@ -93,6 +96,7 @@ def test_names_to_flat_and_back_is_exact() -> None:
             plan.flat(named)
 
 
+@pytest.mark.rule("T4")
 def test_initial_values_follow_from_the_seed_alone() -> None:
     plans = plan_stages(MODEL, 2)
     assert init_root(plans, 5) == init_root(plan_stages(MODEL, 2), 5)
@@ -104,6 +108,7 @@ def test_initial_values_follow_from_the_seed_alone() -> None:
     assert abs(float(query.mean())) < 0.05
 
 
+@pytest.mark.rule("T7")
 @pytest.mark.parametrize("count", [1, 3, 4, 8])
 def test_fragments_cover_the_vector_once_at_block_boundaries(count: int) -> None:
     (plan,) = plan_stages(MODEL, 1)

@@ -42,6 +42,7 @@ def file_of(saved: SavedShard) -> bytes:
     return b"".join(encode_shard(saved))
 
 
+@pytest.mark.rule("T23")
 def test_a_shard_comes_back_as_it_was() -> None:
     saved = a_shard()
     again = decode_shard(file_of(saved), 50)
@@ -51,6 +52,7 @@ def test_a_shard_comes_back_as_it_was() -> None:
     assert file_of(again) == file_of(saved)
 
 
+@pytest.mark.rule("T23")
 @pytest.mark.parametrize("place", [0, 9, 20, 300, -1])
 def test_one_changed_byte_is_noticed(place: int) -> None:
     data = bytearray(file_of(a_shard()))
@@ -66,11 +68,13 @@ def test_a_file_cut_short_is_noticed(length: int) -> None:
         decode_shard(file_of(a_shard())[:length], 50)
 
 
+@pytest.mark.rule("T23")
 def test_a_shard_of_another_model_is_refused() -> None:
     with pytest.raises(Corrupt, match="another model"):
         decode_shard(file_of(a_shard()), 51)
 
 
+@pytest.mark.rule("T22")
 def test_slow_weights_are_named_by_their_bytes() -> None:
     phi_P = a_shard().phi_P
     data = phi_bytes(phi_P)
@@ -78,6 +82,7 @@ def test_slow_weights_are_named_by_their_bytes() -> None:
     assert tensor_hash("float32", (50,), data) == hash_of(phi_P)
 
 
+@pytest.mark.rule("S34")
 def test_slow_weights_a_peer_broke_are_refused() -> None:
     with pytest.raises(BrokenPromise):
         decode_phi(bytes(196), 50)

@@ -36,6 +36,7 @@ def refused(stage: int, computed: ComputedMicrobatch) -> None:
     assert shard.is_between_steps
 
 
+@pytest.mark.rule("T27")
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_a_microbatch_is_counted_once_and_alike(stage: int) -> None:
     records = [replay(stage, kept(stage)).step(PLAN, 0) for _ in range(2)]
@@ -81,6 +82,7 @@ def test_payloads_that_make_no_sense_are_refused_and_nothing_is_counted(stage: i
             refused(stage, replace(one, **{name: changed(message, payload=payload)}))
 
 
+@pytest.mark.rule("V12a")
 @pytest.mark.parametrize("stage", [0, 1])
 def test_a_gradient_for_other_activations_than_the_replay_gives_is_refused(stage: int) -> None:
     one = kept(stage)

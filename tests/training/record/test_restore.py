@@ -24,6 +24,7 @@ def go_on(shard: Shard, step: int) -> None:
     shard.step(PLAN, step)
 
 
+@pytest.mark.rule("T23")
 def test_a_saved_shard_resumes_with_the_same_roots_and_steps_alike() -> None:
     shard = a_last_stage()
     shard.loss_job(TOKENS, PLAN, a_request(0), 0)
@@ -56,6 +57,7 @@ def test_a_saved_shard_of_other_fragments_is_refused() -> None:
         resume_shard(SPEC, replace(saved, tokens_at_sync=(0,)), shard.anchor_P, lambda: 0.0)
 
 
+@pytest.mark.rule("T24", "T27")
 def test_a_restored_shard_goes_on_alike_with_what_was_on_its_way() -> None:
     shard = a_last_stage()
     go_on(shard, 0)

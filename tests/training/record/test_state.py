@@ -1,6 +1,7 @@
 """A state names its counters and what is on its way, and tells finite from not."""
 
 import numpy as np
+import pytest
 import torch
 
 from swarm.primitives.commitments import hash_of, tensor_hash
@@ -12,16 +13,19 @@ from swarm.training.record.segment import (
 )
 
 
+@pytest.mark.rule("T24", "V1")
 def test_tokens_are_the_total_followed_by_those_at_each_merge() -> None:
     expected = np.array([700, 0, 500, 1 << 40], dtype="<i8")
     assert tokens_component(700, (0, 500, 1 << 40)) == hash_of(torch.from_numpy(expected))
     assert tokens_component(700, (0, 500)) != tokens_component(700, (500, 0))
 
 
+@pytest.mark.rule("V1")
 def test_a_number_is_an_int64_scalar() -> None:
     assert number_component(7) == tensor_hash("int64", (), (7).to_bytes(8, "little"))
 
 
+@pytest.mark.rule("T24")
 def test_what_is_on_its_way_is_named_with_its_tokens() -> None:
     theta = torch.arange(4.0)
     none = snapshots_component(())

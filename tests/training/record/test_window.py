@@ -57,6 +57,7 @@ def an_offering(theta: torch.Tensor) -> WindowData:
     return replace(data, start=replace(data.start, snapshots=((0, 5, theta),)))
 
 
+@pytest.mark.rule("T28")
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_was_recorded_comes_back_as_it_was(stage: int) -> None:
     assert len(recorded(stage)) > 2
@@ -84,6 +85,7 @@ def test_anchors_are_those_of_the_start_and_those_that_came() -> None:
     }
 
 
+@pytest.mark.rule("S36", "T28")
 @pytest.mark.parametrize("stage", STAGES)
 def test_bytes_that_are_cut_or_grow_are_refused(stage: int) -> None:
     raw = bytes_of(recorded(stage)[0])
@@ -105,6 +107,7 @@ def test_bytes_that_are_cut_or_grow_are_refused(stage: int) -> None:
         decode_window(SPEC, raw + b"\x00")
 
 
+@pytest.mark.rule("T28")
 @pytest.mark.parametrize("stage", STAGES)
 def test_flipped_bits_are_a_fault_or_another_window(stage: int) -> None:
     """Never another error, and never a second form of the same window."""
@@ -123,12 +126,14 @@ def test_flipped_bits_are_a_fault_or_another_window(stage: int) -> None:
         assert bytes_of(data) == bytes(bent)
 
 
+@pytest.mark.rule("S36", "T28")
 def test_a_header_cannot_ask_for_memory() -> None:
     for length in (1 << 31, (1 << 32) - 1, 1 << 24):
         with pytest.raises(BadEncoding):
             decode_window(SPEC, MAGIC + length.to_bytes(4, "big") + bytes(100))
 
 
+@pytest.mark.rule("T28")
 def test_a_window_that_is_too_long_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = bytes_of(recorded(0)[0])
     monkeypatch.setattr(module, "WINDOW_BYTES_MAX", len(raw) - 1)
@@ -136,6 +141,7 @@ def test_a_window_that_is_too_long_is_refused_unread(monkeypatch: pytest.MonkeyP
         decode_window(SPEC, raw)
 
 
+@pytest.mark.rule("V14")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("name", ["params_P", "m_P", "v_P", "phi_P", "momentum_P"])
 def test_a_state_that_is_not_finite_is_refused(name: str, value: float) -> None:
@@ -156,6 +162,7 @@ def test_a_fragment_on_its_way_is_finite_and_as_long_as_it_should_be() -> None:
             decode_window(SPEC, bytes_of(an_offering(bent)))
 
 
+@pytest.mark.rule("T28")
 def test_tensors_of_another_length_are_refused() -> None:
     data = recorded(1)[0]
     longer = torch.cat([data.start.params_P, torch.zeros(1)])

@@ -124,6 +124,7 @@ def test_an_honest_header_is_accepted() -> None:
     assert accept(with_receipt) == with_receipt
 
 
+@pytest.mark.rule("S36")
 @pytest.mark.parametrize(
     "bend",
     [
@@ -204,6 +205,7 @@ def test_too_many_microbatches_are_refused() -> None:
     assert accept(bent_step(microbatches=many[1:])(a_head()))
 
 
+@pytest.mark.rule("T28")
 def test_the_longest_honest_header_fits() -> None:
     """Every number at its largest, every list full."""
     big = COUNT_MAX
@@ -237,6 +239,7 @@ def test_the_longest_honest_header_fits() -> None:
     assert len(encode(head)) < header_bytes_max(SPEC)
 
 
+@pytest.mark.rule("T28")
 def test_another_form_is_not_a_window() -> None:
     raw = head_bytes(a_head())
     assert raw.startswith(MAGIC)

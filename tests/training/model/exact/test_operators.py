@@ -97,6 +97,7 @@ CASES: dict[str, tuple[Callable[[Ops], Callable[..., Tensor]], tuple[Tensor, ...
 }
 
 
+@pytest.mark.rule("T1a")
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_values_and_gradients_match_float64_and_the_book(name: str) -> None:
     pick, arguments = CASES[name]
@@ -124,6 +125,7 @@ def test_adamw_and_the_norm_match_the_native_ones() -> None:
     assert EXACT.norm(grad) == pytest.approx(float(grad.double().norm()), rel=1e-6)
 
 
+@pytest.mark.rule("T1")
 def test_no_operator_writes_into_its_arguments() -> None:
     for pick, arguments in CASES.values():
         before = [x.clone() for x in arguments]
@@ -219,6 +221,7 @@ def trail(kernels: str, threads: int, capability: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.rule("T1a")
 def test_one_hash_over_instruction_sets_threads_and_kernels() -> None:
     built = [(isa, 2, "avx512") for isa in isas_here()]
     hashes = {trail(*where) for where in [("referee", 1, "avx2"), *built[:1], *built[-1:]]}

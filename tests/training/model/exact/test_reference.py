@@ -26,6 +26,7 @@ def rounded(exact: Fraction) -> float:
     return math.copysign(float(round(size / unit) * unit), exact)
 
 
+@pytest.mark.rule("T1a")
 @pytest.mark.parametrize("scale", [1.0, 2.0**-60, 2.0**-75])
 def test_fma_rounds_once(scale: float) -> None:
     a, b = numbers(1, 400, spread=30) * scale, numbers(2, 400, spread=30) * scale
@@ -45,6 +46,7 @@ def test_fma_of_halfway_cases_rounds_to_even() -> None:
     assert float(reference.fma(nudged, tiny[:1], torch.ones(1))) == 1.0 + 2.0**-23
 
 
+@pytest.mark.rule("T1a")
 def test_a_product_adds_in_the_order_of_k() -> None:
     a, b = numbers(1, 3, 40), numbers(2, 40, 5)
     total = torch.zeros(3, 5)
@@ -61,6 +63,7 @@ def test_a_product_of_batches_is_the_product_of_each() -> None:
             assert_same_bits(together[i, j], reference.matmul(a[i, j], b[i, j]))
 
 
+@pytest.mark.rule("T1a")
 def test_a_sum_is_a_tree_over_halves() -> None:
     x = numbers(1, 5)
     a, b, c, d, e = x.tolist()
@@ -96,6 +99,7 @@ def test_a_row_that_is_not_finite_poisons_itself_and_no_other() -> None:
     assert out.isnan().any(1).tolist() == [False, False, True, False]
 
 
+@pytest.mark.rule("T1a")
 def test_masked_positions_are_exactly_nothing() -> None:
     weights = reference.causal_weights(numbers(1, 1, 1, 4, 6), 8)
     assert not weights.triu(3).any()

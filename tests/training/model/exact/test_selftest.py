@@ -25,6 +25,7 @@ def broken(name: str, **more: object) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(reference), name: wrong, **more})
 
 
+@pytest.mark.rule("T1b")
 def test_the_referee_has_the_golden_hashes() -> None:
     assert selftest.answers(reference) == selftest.GOLDEN
 
@@ -34,11 +35,13 @@ def test_so_has_every_instruction_set_of_this_machine(isa: str) -> None:
     assert selftest.wrong_operators(native.load(isa)) == ()
 
 
+@pytest.mark.rule("T1b")
 def test_one_wrong_bit_names_the_operator() -> None:
     assert selftest.wrong_operators(broken("matmul")) == ("matmul",)
     assert selftest.wrong_operators(broken("swiglu")) == ("swiglu",)
 
 
+@pytest.mark.rule("T1b")
 def test_without_the_extension_the_referee_works_and_the_node_says_so() -> None:
     def absent() -> Compiled:
         raise NotBuilt("the compiled kernels cannot be loaded: no such file")
@@ -49,12 +52,14 @@ def test_without_the_extension_the_referee_works_and_the_node_says_so() -> None:
     assert "pip install" in trusted.notice
 
 
+@pytest.mark.rule("T1b")
 def test_compiled_kernels_with_a_wrong_bit_give_way_to_the_referee() -> None:
     trusted = selftest.choose(lambda: broken("swiglu", isa="avx2"))  # type: ignore[arg-type, return-value]
     assert trusted.kernels is reference
     assert "(avx2) get swiglu wrong" in trusted.notice
 
 
+@pytest.mark.rule("T1b")
 def test_a_machine_that_gets_the_referee_wrong_may_not_compute_exactly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,195 @@
+"""Announcements pass between connected peers, each about its sender; the table serves for the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from swarm.dht.announcer import PROTOCOL, PUBLISH_INTERVAL_S, Directory, Lookups
+from swarm.dht.directory import Announcement
+from swarm.dht.records import TTL_MAX_S, SignedRecord, sign_record
+from swarm.errors import Unreachable
+from swarm.primitives.codec import FRAME_BYTES_MAX, encode
+from swarm.primitives.crypto import SecretKey
+from swarm.types import PeerId
+from tests.fakes import FakeHost, FakeNetwork
+
+RUN = b"r" * 16
+SAID = Announcement(
+    run16=RUN,
+    roles=1,
+    seats=((0, 0),),
+    tokens_per_s=5,
+    loss_milli=-1,
+    round=1,
+    steps=2,
+    height=3,
+    reachability="direct",
+    version="1.0",
+    addresses=(),
+    state="training",
+    num_traded=0,
+    last_partner=b"",
+)
+
+
+class Peer(FakeHost):
+    """A fake host as far as a directory uses it."""
+
+    def __init__(self, network: FakeNetwork, number: int) -> None:
+        super().__init__(network, SecretKey.from_seed(bytes([number]) * 32))
+        self.unreachable: set[PeerId] = set()
+        self.asked: list[PeerId] = []
+        network.hosts[self.peer] = self
+
+    def connected(self) -> list[PeerId]:
+        return [peer for peer in super().connected() if peer not in self.unreachable]
+
+    def is_connected(self, peer: PeerId) -> bool:
+        return peer in self.connected()
+
+    def addresses(self) -> list[str]:
+        return []
+
+    def traffic(self, peer: PeerId) -> tuple[int, int]:
+        return 0, 0
+
+    def rtt_ms(self, peer: PeerId) -> int | None:
+        return 1 if self.is_connected(peer) else None
+
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Remember nothing: nobody is dialled here."""
+
+    async def call(
+        self,
+        peer: PeerId,
+        protocol: str,
+        request: bytes,
+        *,
+        timeout_s: float,
+        reply_limit: int = FRAME_BYTES_MAX,
+        idempotent: bool = False,
+    ) -> bytes:
+        self.asked.append(peer)
+        if peer in self.unreachable:
+            raise Unreachable("no way to it")
+        return await super().call(
+            peer, protocol, request, timeout_s=timeout_s, reply_limit=reply_limit
+        )
+
+
+@dataclass
+class Table:
+    """The table as a directory sees it, and what was done with it."""
+
+    providers: list[PeerId] = field(default_factory=list)
+    published: list[float] = field(default_factory=list)
+    provided: list[bytes] = field(default_factory=list)
+    reads: list[PeerId] = field(default_factory=list)
+
+    async def publish(self, topic: str, payload: bytes, ttl_s: int) -> None:
+        assert 0 < ttl_s <= TTL_MAX_S
+        self.published.append(trio.current_time())
+
+    async def read(self, topic: str, peer: PeerId) -> SignedRecord | None:
+        self.reads.append(peer)
+        return None
+
+    async def provide(self, key: bytes) -> None:
+        self.provided.append(key)
+
+    async def find_providers(self, key: bytes, limit: int) -> list[PeerId]:
+        return self.providers
+
+
+def a_directory(peer: Peer, table: Table, roster: Sequence[PeerId] = ()) -> Directory:
+    lookups = Lookups(table.publish, table.read, table.provide, table.find_providers)
+    return Directory(
+        peer,  # type: ignore[arg-type]
+        peer.secret,
+        lookups,
+        current=lambda: SAID,
+        roster=lambda: roster,
+        interval_s=5.0,
+    )
+
+
+def a_record(of: Peer, signer: SecretKey) -> bytes:
+    record = sign_record(signer, "announce", encode(SAID), seq=1, expires_at=1 << 31)
+    return encode(msgspec.structs.replace(record, peer=of.peer))
+
+
+async def run_for(seconds: float, *directories: Directory) -> None:
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for each in directories:
+                nursery.start_soon(each.run)
+
+
+@pytest.mark.rule("D8", "S8")
+async def test_an_announcement_is_about_its_sender_on_both_ways(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: float((1 << 31) - 60))
+    network = FakeNetwork()
+    mine, honest, forger = (Peer(network, number) for number in (1, 2, 3))
+    directory = a_directory(mine, Table())
+    a_directory(honest, Table())
+
+    async def lie(asker: PeerId, request: bytes) -> bytes:
+        return a_record(honest, honest.secret)  # true, signed, and not its own
+
+    forger.serve(PROTOCOL, lie, request_limit=FRAME_BYTES_MAX)
+    await run_for(1.0, directory)
+    known = directory.peer_map.entries
+    assert known[honest.peer].announcement == SAID
+    assert known[forger.peer].announcement is None
+    assert mine.faults() == {forger.peer: 1}
+    for question in (a_record(honest, honest.secret), a_record(forger, honest.secret), b"junk"):
+        with pytest.raises(Unreachable):
+            await forger.call(mine.peer, PROTOCOL, question, timeout_s=5)
+    assert mine.faults() == {forger.peer: 4}
+    assert await forger.call(mine.peer, PROTOCOL, a_record(forger, forger.secret), timeout_s=5), (
+        "its own is answered with ours"
+    )
+    assert directory.peer_map.entries[forger.peer].announcement == SAID
+
+
+@pytest.mark.rule("D9")
+async def test_a_node_publishes_once_a_minute_and_is_listed_under_its_run(
+    autojump_clock: MockClock,
+) -> None:
+    table = Table()
+    await run_for(10 * PUBLISH_INTERVAL_S, a_directory(Peer(FakeNetwork(), 1), table))
+    gaps = [after - before for before, after in pairwise(table.published)]
+    assert 8 <= len(gaps) <= 11
+    assert all(0.9 * PUBLISH_INTERVAL_S <= gap <= 1.1 * PUBLISH_INTERVAL_S for gap in gaps)
+    assert table.provided == [RUN] * len(table.published)
+
+
+@pytest.mark.rule("D10")
+async def test_only_who_is_not_connected_is_read_from_the_table(autojump_clock: MockClock) -> None:
+    network, table = FakeNetwork(), Table()
+    mine, near, far = (Peer(network, number) for number in (1, 2, 3))
+    mine.unreachable.add(far.peer)
+    for peer in (near, far):
+        a_directory(peer, Table())
+    await run_for(60.0, a_directory(mine, table, [near.peer, far.peer]))
+    assert set(table.reads) == {far.peer}
+
+
+@pytest.mark.rule("D7")
+async def test_whoever_is_listed_as_a_provider_is_asked_and_not_believed(
+    autojump_clock: MockClock,
+) -> None:
+    network = FakeNetwork()
+    mine, listed = Peer(network, 1), Peer(network, 2)
+    mine.unreachable.add(listed.peer)
+    directory = a_directory(mine, Table(providers=[listed.peer]))
+    await run_for(20.0, directory)
+    assert listed.peer in mine.asked
+    assert directory.peer_map.entries[listed.peer].announcement is None

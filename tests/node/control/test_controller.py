@@ -1,0 +1,537 @@
+"""After every block the node does what is due, once, waits for nothing, and says what went wrong."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from swarm.config.schema import NodeConfig
+from swarm.errors import InvalidStatement, Reason, SwarmError, Unreachable
+from swarm.events import EventKind
+from swarm.ledger.state.records import Checkpoint, Run
+from swarm.ledger.state.state import State
+from swarm.ledger.transactions import Body, CloseRun, Join, PauseRun, ResumeRun, Stake
+from swarm.node.artifacts import checkpoints
+from swarm.node.context import NodeStats
+from swarm.node.control.controller import (
+    JOIN_RETRY_BLOCKS,
+    LOOK_S,
+    RATE_S,
+    STAKE_RETRY_BLOCKS,
+    Controller,
+)
+from swarm.node.control.planner import (
+    Action,
+    BeginRound,
+    CloseRound,
+    LeaveSeat,
+    LocalSeat,
+    TakeSeat,
+    TradeFragment,
+)
+from swarm.primitives.codec import replace
+from swarm.primitives.crypto import SecretKey
+from swarm.testing.ledger import InMemoryLedger, small_run_spec
+from swarm.types import Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+from tests.fakes import FakeHost, FakeNetwork
+
+SPEC = small_run_spec(round_blocks=6, checkpoint_rounds=1)
+LOST = Unreachable("the partner is gone")
+
+
+@dataclass
+class FakeLedger:
+    """A chain of final blocks that the test makes, and what the node submits to it."""
+
+    chain: InMemoryLedger = field(default_factory=InMemoryLedger)
+    submitted: list[Body] = field(default_factory=list)
+    refusal: SwarmError | None = None
+    is_slow: bool = False
+    """Whether what is submitted stays on its way until the test says ``arrived``."""
+    arrived: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[None](1000)
+
+    @property
+    def state(self) -> State:
+        return self.chain.state
+
+    @property
+    def height(self) -> int:
+        return self.state.height
+
+    def subscribe(self) -> "trio.MemoryReceiveChannel[None]":
+        return self._receive
+
+    async def submit(self, body: Body) -> None:
+        await trio.lowlevel.checkpoint()
+        self.submitted.append(body)
+        if self.is_slow:
+            await self.arrived.wait()
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def submit_final(self, body: Body, timeout_s: float) -> None:
+        await self.submit(body)
+
+    def block(self, *transactions: bytes) -> None:
+        self.chain.block(*transactions)
+        self._send.send_nowait(None)
+
+
+@dataclass
+class FakeShard:
+    tokens_total: int = 0
+
+
+@dataclass
+class FakeRunner:
+    shard: FakeShard = field(default_factory=FakeShard)
+    steps_total: int = 0
+
+
+@dataclass
+class FakeLive:
+    round_index: RoundIndex | None = None
+    runner: FakeRunner = field(default_factory=FakeRunner)
+    is_open: bool = False
+
+
+@dataclass
+class FakeSeats:
+    """Seats that are ready at once and do what they are told, or fail with ``failure``."""
+
+    live: dict[tuple[StageIndex, int], FakeLive] = field(default_factory=dict)
+    done: list[Action] = field(default_factory=list)
+    failure: SwarmError | None = None
+    phi: object | None = None
+    """Of a closed segment; None while it is open."""
+    num_tidied: int = 0
+    num_resubmitted: int = 0
+
+    @property
+    def commits(self) -> "FakeSeats":
+        return self
+
+    async def resubmit(self, run: Run) -> None:
+        self.num_resubmitted += 1
+
+    def tidy(self, run: Run) -> None:
+        self.num_tidied += 1
+
+    def locals(self) -> tuple[LocalSeat, ...]:
+        return tuple(
+            LocalSeat(stage, index, one.round_index, is_ready=True, is_open=one.is_open)
+            for (stage, index), one in sorted(self.live.items())
+        )
+
+    def take(self, duty: TakeSeat) -> None:
+        self.done.append(duty)
+        self.live[duty.seat.stage, duty.seat.index] = FakeLive()
+
+    async def leave(self, duty: LeaveSeat) -> None:
+        await self._do(duty)
+        del self.live[duty.stage, duty.index]
+
+    async def close(self, duty: CloseRound) -> None:
+        await self._do(duty)
+        self.live[duty.stage, duty.index].is_open = False
+
+    async def begin(self, duty: BeginRound) -> None:
+        await self._do(duty)
+        self.live[duty.stage, duty.index].is_open = True
+
+    async def trade(self, duty: TradeFragment) -> None:
+        await self._do(duty)
+
+    async def _do(self, duty: Action) -> None:
+        self.done.append(duty)
+        await trio.lowlevel.checkpoint()
+        if self.failure is not None:
+            raise self.failure
+
+    def closed(self, stage: StageIndex, index: int, round_: RoundIndex) -> object | None:
+        return self.phi
+
+    def anchors(self) -> set[Digest] | None:
+        return None
+
+    def hashing_s(self) -> float:
+        return 0.5
+
+    def open_loss(self) -> float | None:
+        return None
+
+    def of_kind(self, kind: type[Action]) -> list[Action]:
+        return [duty for duty in self.done if isinstance(duty, kind)]
+
+
+@dataclass
+class FakeChecks:
+    reveals: dict[tuple[RunIndex, RoundIndex, StageIndex, int], object] = field(
+        default_factory=dict
+    )
+
+    @property
+    def shelf(self) -> "FakeChecks":
+        return self
+
+
+@dataclass
+class FakeLibrary:
+    fetched: list[tuple[StageIndex, RoundIndex]] = field(default_factory=list)
+    failure: SwarmError | None = None
+
+    async def checkpoint(self, run: Run, stage: StageIndex, kept: Checkpoint) -> None:
+        await trio.lowlevel.checkpoint()
+        self.fetched.append((stage, kept.round))
+        if self.failure is not None:
+            raise self.failure
+
+
+class FakeContext:
+    """What the controller of one node is given; ``key`` is who it is."""
+
+    def __init__(self, key: SecretKey, ledger: FakeLedger, **config: object) -> None:
+        self.me: PeerId = key.peer
+        self.secret = key
+        self.ledger = ledger
+        self.config = NodeConfig(**config)  # type: ignore[arg-type]
+        self.host = FakeHost(FakeNetwork(), key)
+        self.checks = FakeChecks()
+        self.library = FakeLibrary()
+        self.tally = NodeStats()
+        self.checkpoints_held: dict[StageIndex, int] = {}
+        self.said: list[tuple[EventKind, str]] = []
+        self.listed: Checkpoint | None = None
+        """A checkpoint of stage 1 that the run lists, as the test wants it."""
+
+    @property
+    def run(self) -> Run | None:
+        run = self.ledger.state.find_run(RunIndex(1))
+        if run is not None and self.listed is not None:
+            return replace(run, checkpoints=((), (self.listed,)))
+        return run
+
+    def report(self, kind: EventKind, text: str, **fields: str | int) -> None:
+        self.said.append((kind, text))
+
+    def told(self, kind: EventKind) -> list[str]:
+        return [text for said, text in self.said if said is kind]
+
+
+@dataclass
+class Scene:
+    """One node under its controller; it has done what was due when ``block`` returns."""
+
+    context: FakeContext
+    seats: FakeSeats
+    ledger: FakeLedger
+
+    async def block(self, *transactions: bytes, count: int = 1) -> None:
+        for number in range(count):
+            self.ledger.block(*(transactions if number == 0 else ()))
+            await wait_all_tasks_blocked()
+
+    async def say(self, body: Body) -> None:
+        """A block with a statement of the owner of the run."""
+        await self.block(self.ledger.chain.sign(self.ledger.chain.keys[0], body))
+
+    async def reach_round(self, round_: int) -> Run:
+        while not (run := self.run).rounds or run.rounds[-1].round < round_:
+            await self.block()
+        return run
+
+    @property
+    def run(self) -> Run:
+        run = self.context.run
+        assert run is not None
+        return run
+
+    def joins(self) -> int:
+        return sum(isinstance(body, Join) for body in self.ledger.submitted)
+
+    def stakes(self) -> list[int]:
+        return [body.amount for body in self.ledger.submitted if isinstance(body, Stake)]
+
+
+Begin = Callable[..., "Scene"]
+
+
+@pytest.fixture
+async def begin(nursery: trio.Nursery) -> Begin:
+    """Start a node: ``number`` says whose, 0 is the owner of the run."""
+
+    def start(number: int = 0, *, opens: bool = True, **config: object) -> Scene:
+        ledger = FakeLedger()
+        if opens:
+            ledger.chain.open_run(SPEC)
+        context, seats = FakeContext(ledger.chain.keys[number], ledger, **config), FakeSeats()
+        steward = Controller(context, nursery)  # type: ignore[arg-type]
+        steward.seats = seats  # type: ignore[assignment]
+        nursery.start_soon(steward.serve)
+        return Scene(context, seats, ledger)
+
+    return start
+
+
+async def test_without_a_run_nothing_is_done(begin: Begin, autojump_clock: MockClock) -> None:
+    scene = begin(opens=False)
+    await scene.block(count=5)
+    assert (scene.seats.done, scene.ledger.submitted, scene.context.said) == ([], [], [])
+    assert scene.seats.num_tidied == 0
+
+
+@pytest.mark.rule("N1")
+async def test_a_seat_is_taken_begun_and_traded_for_once_each(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin()
+    await scene.reach_round(0)
+    await scene.block(count=SPEC.round_blocks - 1)
+    seats = scene.seats
+    assert len(seats.of_kind(TakeSeat)) == SPEC.num_stages
+    assert len(seats.of_kind(BeginRound)) == SPEC.num_stages
+    assert len(seats.of_kind(TradeFragment)) == SPEC.num_stages * SPEC.outer.fragments
+    await scene.reach_round(1)
+    assert len(seats.of_kind(TakeSeat)) == SPEC.num_stages, "the seats of round 0 are still here"
+    assert len(seats.of_kind(BeginRound)) == 2 * SPEC.num_stages
+
+
+@pytest.mark.rule("N1")
+async def test_every_block_is_looked_at_and_without_one_the_node_looks_by_itself(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin()
+    await wait_all_tasks_blocked()
+    before = scene.seats.num_tidied
+    await scene.block(count=3)
+    assert scene.seats.num_tidied == scene.seats.num_resubmitted == before + 3
+    await trio.sleep(3 * LOOK_S + LOOK_S / 2)
+    assert scene.seats.num_tidied == before + 6
+
+
+async def test_a_seat_is_asked_for_and_again_when_nothing_came_of_it(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin(1)
+    await wait_all_tasks_blocked()
+    assert scene.joins() == 1
+    await scene.block(count=JOIN_RETRY_BLOCKS - 1)
+    assert scene.joins() == 1
+    await scene.block()
+    assert scene.joins() == 2
+    assert scene.context.told(EventKind.PROGRESS).count("asked the ledger for a seat") == 2
+
+
+async def test_who_waits_for_a_seat_does_not_ask_again(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin(1)
+    chain = scene.ledger.chain
+    await wait_all_tasks_blocked()
+    await scene.block(chain.sign(chain.keys[1], Join(RunIndex(1))))
+    await scene.block(count=2 * JOIN_RETRY_BLOCKS)
+    assert scene.joins() == 1
+
+
+async def test_a_seat_that_was_refused_is_told_with_its_reason(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin(1)
+    scene.ledger.refusal = InvalidStatement(Reason.FULL, "the queue for seats is full")
+    await wait_all_tasks_blocked()
+    (said,) = scene.context.told(EventKind.WARNING)
+    assert "could not ask for a seat yet" in said
+    assert "queue" in said
+
+
+@pytest.mark.rule("N2")
+@pytest.mark.parametrize("kind", [BeginRound, TradeFragment])
+async def test_a_duty_that_the_network_failed_is_told_and_ends_nothing(
+    begin: Begin, autojump_clock: MockClock, kind: type[Action]
+) -> None:
+    scene = begin()
+    scene.seats.failure = LOST
+    await scene.reach_round(0)
+    await scene.block(count=SPEC.round_blocks - 1)
+    told = scene.context.told(EventKind.WARNING)
+    what = {BeginRound: "a round was not begun", TradeFragment: "a fragment was not traded"}[kind]
+    assert told.count(f"{what}: {LOST}") == len(scene.seats.of_kind(kind)) > 0
+    scene.seats.failure = None
+    await scene.reach_round(1)
+    assert len(scene.seats.of_kind(BeginRound)) == 2 * SPEC.num_stages, "and the next one is begun"
+
+
+@pytest.mark.rule("N2")
+async def test_an_error_that_nobody_foresaw_is_not_hidden(autojump_clock: MockClock) -> None:
+    ledger = FakeLedger()
+    ledger.chain.open_run(SPEC)
+    seats = FakeSeats(failure=InvalidStatement(Reason.BAD_FIELD, "a bug"))
+    with pytest.RaisesGroup(InvalidStatement, flatten_subgroups=True, allow_unwrapped=True):
+        async with trio.open_nursery() as nursery:
+            context = FakeContext(ledger.chain.keys[0], ledger)
+            steward = Controller(context, nursery)  # type: ignore[arg-type]
+            steward.seats = seats  # type: ignore[assignment]
+            nursery.start_soon(steward.serve)
+            await Scene(context, seats, ledger).reach_round(0)
+            await wait_all_tasks_blocked()
+
+
+@pytest.mark.rule("N11")
+async def test_a_stake_is_put_up_once_while_it_is_on_its_way(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin(2, stake=1_500)
+    scene.ledger.is_slow = True
+    await scene.block(count=4)
+    assert scene.stakes() == [500]
+    assert not scene.context.told(EventKind.PROGRESS)[1:], "nothing is said before it is final"
+    scene.ledger.arrived.set()
+    await wait_all_tasks_blocked()
+    assert "put up 500 as a stake" in scene.context.told(EventKind.PROGRESS)
+
+
+@pytest.mark.rule("N11")
+async def test_a_stake_that_the_ledger_refused_is_tried_again_later(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin(2, stake=1_500, solve=False)
+    scene.ledger.refusal = InvalidStatement(Reason.BALANCE, "spent")
+    await wait_all_tasks_blocked()
+    assert scene.stakes() == [500]
+    (said,) = scene.context.told(EventKind.WARNING)
+    assert "the stake was not put up yet" in said
+    await scene.block(count=STAKE_RETRY_BLOCKS - 1)
+    assert scene.stakes() == [500]
+    await scene.block()
+    assert scene.stakes() == [500, 500]
+
+
+@pytest.mark.rule("N11")
+async def test_a_stake_beyond_the_balance_is_mentioned_once(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin(2, stake=10_000_000, solve=False)
+    await scene.block(count=4)
+    assert scene.stakes() == []
+    (said,) = scene.context.told(EventKind.PROGRESS)
+    assert "asks for a stake of 10,000,000" in said
+
+
+@pytest.mark.rule("N7")
+async def test_a_checkpoint_is_posted_as_soon_as_its_segment_is_closed(
+    begin: Begin, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted: list[tuple[int, int]] = []
+
+    async def post(context: object, stage: int, index: int, boundary: int, closed: object) -> bool:
+        await trio.lowlevel.checkpoint()
+        assert closed is phi
+        posted.append((stage, boundary))
+        return True
+
+    phi = object()
+    monkeypatch.setattr(checkpoints, checkpoints.post_quietly.__name__, post)
+    scene = begin()
+    run = await scene.reach_round(1)
+    await scene.block(*scene.ledger.chain.commit_all(run, 0))
+    await scene.block(count=2)
+    assert posted == [], "the segment is not closed here yet"
+    scene.seats.phi = phi
+    await scene.block()
+    assert sorted(posted) == [(0, 1), (1, 1)]
+    await scene.block(count=2)
+    assert len(posted) == 2
+
+
+def a_checkpoint(round_: int) -> Checkpoint:
+    return Checkpoint(
+        RoundIndex(round_), Digest(bytes(32)), 4, PeerId(bytes(32)), 0, Height(round_)
+    )
+
+
+@pytest.mark.rule("N8")
+async def test_a_checkpoint_is_fetched_until_it_is_here(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin()
+    library = scene.context.library
+    library.failure = Unreachable("nobody serves it")
+    scene.context.listed = a_checkpoint(4)
+    await scene.reach_round(0)
+    assert library.fetched == [(1, 4)], "once while it is under way"
+    assert scene.context.told(EventKind.WARNING) == ["checkpoint of stage 1: nobody serves it"]
+    assert scene.context.checkpoints_held == {}
+    library.failure = None
+    await trio.sleep(2.5 * LOOK_S)
+    assert library.fetched == [(1, 4)] * 2
+    assert scene.context.checkpoints_held == {1: 4}
+    await scene.block(count=2)
+    assert library.fetched == [(1, 4)] * 2
+
+
+@pytest.mark.rule("N2")
+async def test_what_happens_to_the_run_is_told_once(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin()
+    run = await scene.reach_round(1)
+    await scene.block(count=2)
+    assert len(scene.context.told(EventKind.ROUND_STARTED)) == 2
+    await scene.say(PauseRun(run.index))
+    await scene.block(count=SPEC.round_blocks)
+    await scene.say(ResumeRun(run.index))
+    await scene.reach_round(2)
+    told = scene.context.told(EventKind.PROGRESS)
+    assert told.count(f"run {SPEC.name} rests: its owner paused it") == 1
+    assert told.count(f"run {SPEC.name} goes on after a pause") == 1
+    await scene.say(CloseRun(run.index))
+    await scene.block(count=3 * SPEC.round_blocks)
+    (over,) = scene.context.told(EventKind.RUN_FINISHED)
+    assert over == "the run is over after 3 rounds"
+
+
+@pytest.mark.rule("N10")
+async def test_in_a_pause_segments_are_closed_and_seats_kept_and_at_the_end_they_are_left(
+    begin: Begin,
+    autojump_clock: MockClock,
+) -> None:
+    scene = begin()
+    run = await scene.reach_round(1)
+    await scene.say(PauseRun(run.index))
+    await scene.block(count=SPEC.round_blocks)
+    assert len(scene.seats.of_kind(CloseRound)) == SPEC.num_stages
+    assert len(scene.seats.live) == SPEC.num_stages
+    await scene.say(CloseRun(run.index))
+    await scene.block(count=3 * SPEC.round_blocks)
+    assert len(scene.seats.of_kind(LeaveSeat)) == SPEC.num_stages
+    assert scene.seats.live == {}
+
+
+@pytest.mark.rule("N3")
+async def test_a_segment_closed_before_a_restart_is_not_begun_again(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin()
+    for stage in range(SPEC.num_stages):
+        scene.context.checks.reveals[RunIndex(1), RoundIndex(0), StageIndex(stage), 0] = object()
+    await scene.reach_round(0)
+    await scene.block(count=2)
+    assert len(scene.seats.of_kind(TakeSeat)) == SPEC.num_stages
+    assert scene.seats.of_kind(BeginRound) == []
+
+
+async def test_the_rate_is_measured_while_the_node_trains(
+    begin: Begin, autojump_clock: MockClock
+) -> None:
+    scene = begin()
+    await scene.reach_round(0)
+    for one in scene.seats.live.values():
+        one.runner.shard.tokens_total, one.runner.steps_total = 1_000, 3
+    await trio.sleep(1.5 * RATE_S)
+    tally = scene.context.tally
+    assert (tally.tokens, tally.steps, tally.hashing_s) == (2_000, 6, 0.5)
