@@ -1,9 +1,9 @@
-"""What the outer step is compared with: an all-reduce every H steps (DiLoCo), and one at every step.
+"""Baselines for the outer step: an all-reduce every H steps (DiLoCo), and one at every step.
 
-Core: arithmetic on flat vectors; no run uses it, benchmarks and tests do.
+Core: arithmetic on flat vectors, used by benchmarks and tests only.
 
-Both need every replica at once, which is what a swarm of strangers does not have. Source:
-docs/spec/training.md section 3 (DiLoCo, arXiv 2311.08105). Legend: P parameters.
+Both need every replica at once, which an open network cannot guarantee. Source: docs/spec/training.md section 3
+(DiLoCo, arXiv 2311.08105). Legend: P parameters.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from swarm.training.model.optimizer import GradientSum
 
 
 def all_reduced(tensors: Sequence[Tensor]) -> Tensor:
-    """The mean of every replica's tensor, summed in float64; raise ``UsageError`` when there is none."""
+    """Return the mean of all replicas' tensors, summed in float64; raise ``UsageError`` for no tensors."""
     if not tensors:
         raise UsageError("a mean of nothing")
     total_P = torch.zeros_like(tensors[0], dtype=torch.float64)
@@ -28,9 +28,9 @@ def all_reduced(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def shares(numel: int, count: int) -> list[slice]:
-    """Which part of a vector each of ``count`` replicas sums in an all-reduce: as equal as can be, all of it.
+    """Return the slice of a vector that each of ``count`` replicas sums in an all-reduce.
 
-    Raises ``UsageError`` unless there is a value for each.
+    The slices cover the vector and differ by at most one value. Raises ``UsageError`` unless each has a value.
     """
     if not 0 < count <= numel:
         raise UsageError(f"no {count} shares of {numel} values")
@@ -39,12 +39,12 @@ def shares(numel: int, count: int) -> list[slice]:
 
 
 def diloco_step(state: OuterState, thetas: Sequence[Tensor], scalars: OuterScalars) -> OuterState:
-    """The slow half that all replicas share after an all-reduce of their fast weights."""
+    """Return the slow state that all replicas share after an all-reduce of their fast weights."""
     return outer_step(state, all_reduced(thetas), None, scalars)
 
 
 def data_parallel_gradient(gradients: Sequence[Tensor]) -> Tensor:
-    """Synchronous data parallelism: the mean gradient of all replicas, exact as within one step."""
+    """Return the mean gradient of all replicas (synchronous data parallelism), exact as within one step."""
     if not gradients:
         raise UsageError("a mean of nothing")
     total = GradientSum(gradients[0].numel())

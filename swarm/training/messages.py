@@ -1,16 +1,16 @@
-"""What stages say to each other: micro-batches up, gradients down, each signed.
+"""Messages between stages: micro-batches up, gradients down, each signed.
 
 Core: pure functions.
 
-A signature covers the chain, the run, every coordinate and the hash of the wire bytes (``wire_digest``), under
-the purpose "micro-batch" or "micro-batch-grad". The receiver computes from those bytes, so each peer answers
-only for its own arithmetic on inputs that others signed. A gradient names the bytes of the activations that it
-answers: whoever sent them cannot say later that they were others. Source: docs/spec/protocol.md section 3,
-docs/spec/verification.md section 2.
+A signature covers the network, the run, every coordinate and the hash of the wire bytes (``wire_digest``),
+under the purpose "micro-batch" or "micro-batch-grad". The receiver computes from those bytes, so each peer
+answers only for its own arithmetic on inputs that others signed. A gradient names the bytes of the activations
+that it answers: their sender cannot claim later that it had sent others. Source: docs/spec/protocol.md section
+3, docs/spec/verification.md section 2.
 
-A micro-batch on its way to the next stage, and what carries it.
+A micro-batch on its way to the next stage, and the forward pass that waits for its gradient.
 
-pure data, and how much of it may be on its way.
+pure data, and the limit of micro-batches in flight.
 """
 
 import math
@@ -33,12 +33,12 @@ from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 COUNT_MAX = (1 << 53) - 1
 """Largest counter in any message: exact in every language and every float64."""
 BUDGET_MS_MAX = 10 * 60 * 1000
-"""Longest time a micro-batch may ask for: far above any hop deadline."""
+"""Longest time budget of a micro-batch: far above any hop deadline."""
 NO_LOSS = -1
 """Loss of a stage that is not the last."""
 MICRO = 1_000_000
 LOSS_MICRO_MAX = 1000 * MICRO
-"""1000 nats a token: no model is that wrong; it is a bound, not an opinion."""
+"""1000 nats a token: a bound far above the loss of any model."""
 
 
 class MicroBatch(Message, frozen=True):
@@ -53,7 +53,7 @@ class MicroBatch(Message, frozen=True):
     origin: int
     """Index of the stage 0 seat that drew the samples."""
     stage: StageIndex
-    """The stage it goes to."""
+    """The stage that the message is sent to."""
     source: int
     """Index of the sending seat, in stage ``stage - 1``."""
     destination: int
@@ -63,22 +63,22 @@ class MicroBatch(Message, frozen=True):
     version: int
     """The sender's weight version; an answer for an old one is discarded."""
     budget_ms: int
-    """Time left for the answer when this was sent."""
+    """Milliseconds left for the answer when this was sent."""
     batch: int
     length: int
     features: int
     payload: bytes
-    """(batch, length, features) in the form that the run names (gossip/codecs/activations.py)."""
+    """(batch, length, features) in the wire format that the run names (gossip/codecs/activations.py)."""
     signature: bytes
 
     @property
     def place(self) -> tuple[int, int, int]:
-        """Which micro-batch it is: (origin, step, micro-batch)."""
+        """Id of the micro-batch: (origin, step, micro-batch)."""
         return (self.origin, self.step, self.microbatch)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the activations."""
+        """Shape of the activations."""
         return (self.batch, self.length, self.features)
 
 
@@ -98,28 +98,28 @@ class MicroBatchGrad(Message, frozen=True, tag=1):
     activations: Digest
     """``wire_digest`` of the activations that it is the gradient by."""
     loss_micro: int
-    """Mean loss in millionths of a nat a token, as the last stage measured it; ``NO_LOSS`` if nobody did."""
+    """Mean loss in millionths of a nat a token, as the last stage measured it; ``NO_LOSS`` if none was."""
     tokens: int
-    """Tokens the loss is the mean of: batch times length."""
+    """Tokens that the loss is the mean of: batch times length."""
     payload: bytes
     signature: bytes
 
     @property
     def place(self) -> tuple[int, int, int]:
-        """Which micro-batch it is: (origin, step, micro-batch)."""
+        """Id of the micro-batch: (origin, step, micro-batch)."""
         return (self.origin, self.step, self.microbatch)
 
     @classmethod
     def reply_to(
         cls, request: MicroBatch, wire: Digest, loss_micro: int, payload: bytes
     ) -> "MicroBatchGrad":
-        """The unsigned answer to a request whose payload has the digest ``wire``."""
+        """Return the unsigned answer to a request whose payload has the digest ``wire``."""
         tokens = _tokens(request)
         return cls(*_place(request), wire, loss_micro, tokens, payload, signature=b"")
 
 
 class Refusal(IntEnum):
-    """Why a seat does not take a micro-batch; the sender asks a sibling."""
+    """Reasons for which a seat refuses a micro-batch; the sender asks another replica of the stage."""
 
     BUSY = 0
     LATE = 1
@@ -128,7 +128,7 @@ class Refusal(IntEnum):
 
 
 class MicroBatchRefused(Message, frozen=True, tag=2):
-    """The other answer. Nobody's fault, so not signed."""
+    """Refusal instead of a gradient; not signed, because a refusal is no fault."""
 
     reason: Refusal
 
@@ -137,18 +137,21 @@ MicroBatchAnswer = MicroBatchGrad | MicroBatchRefused
 
 
 def decode_answer(raw: bytes) -> MicroBatchAnswer:
-    """Read the answer to a ``MicroBatch``; raises ``BadEncoding``."""
+    """Read the answer to a ``MicroBatch``; raise ``BadEncoding``."""
     kind = cast("type[MicroBatchAnswer]", MicroBatchAnswer)
     return decode(kind, raw, limit=LONGEST_FRAME_BYTES)
 
 
 def wire_digest(payload: bytes) -> Digest:
-    """What signatures and transcripts say of wire bytes."""
+    """Return the digest of wire bytes, as signatures and transcripts carry it."""
     return fast_digest("wire", payload)
 
 
 def wire_of(spec: RunSpec, x: Tensor) -> bytes:
-    """Activations or gradients as they travel; raises ``PeerFault``: honest inputs give finite ones."""
+    """Return activations or gradients in wire format; raise ``PeerFault`` if they are not finite.
+
+    Honest inputs give finite results, so the fault is the sender's.
+    """
     try:
         return to_wire(x, spec.wire.activations)
     except UsageError:
@@ -156,14 +159,14 @@ def wire_of(spec: RunSpec, x: Tensor) -> bytes:
 
 
 def loss_micro_of(loss: float) -> int:
-    """A loss in nats as it travels; raises ``PeerFault`` for one that no model has."""
+    """Return a loss in millionths of a nat; raise ``PeerFault`` if not finite or above ``LOSS_MICRO_MAX``."""
     if not math.isfinite(loss) or loss * MICRO > LOSS_MICRO_MAX:
         raise PeerFault("a micro-batch whose loss is not finite or absurd")
     return max(round(loss * MICRO), 0)
 
 
 def activation_bytes(spec: RunSpec) -> int:
-    """Length of every payload that crosses a stage boundary of a run, up or down."""
+    """Return the bytes of every payload that crosses a stage boundary of a run, up or down."""
     model = spec.model
     numel = spec.microbatch_size * model.seq_len * model.hidden_size
     return wire_bytes(spec.wire.activations, numel)
@@ -176,7 +179,7 @@ def sign_microbatch(
     message: MicroBatch,
     wire: Digest | None = None,
 ) -> MicroBatch:
-    """The message, signed; ``wire`` is its payload's digest, where it is known."""
+    """Return the message with its signature; ``wire`` is its payload's digest, if already known."""
     statement = _request_statement(message, wire or wire_digest(message.payload))
     return replace(message, signature=secret.sign("micro-batch", chain, run_digest, statement))
 
@@ -184,7 +187,7 @@ def sign_microbatch(
 def sign_grad(
     secret: SecretKey, chain: Digest, run_digest: Digest, message: MicroBatchGrad
 ) -> MicroBatchGrad:
-    """The answer, signed."""
+    """Return the answer with its signature."""
     statement = _grad_statement(message)
     return replace(message, signature=secret.sign("micro-batch-grad", chain, run_digest, statement))
 
@@ -192,10 +195,10 @@ def sign_grad(
 def check_microbatch(
     chain: Digest, run_digest: Digest, spec: RunSpec, message: MicroBatch, sender: PeerId
 ) -> Digest:
-    """The digest of a micro-batch's payload.
+    """Verify a micro-batch and return the digest of its payload.
 
-    Raises ``BadEncoding`` unless it fits the run, ``BadSignature`` unless ``sender`` signed it. That the sender
-    sits in the source seat is the caller's to know.
+    Raises ``BadEncoding`` unless it fits the run, ``BadSignature`` unless ``sender`` signed it. The caller must
+    check that ``sender`` holds the source seat.
     """
     check_fit(spec, message)
     wire = wire_digest(message.payload)
@@ -225,7 +228,7 @@ def check_fit(spec: RunSpec, message: MicroBatch) -> None:
 
 
 def check_numbers(answer: MicroBatchGrad) -> None:
-    """Raise ``BadEncoding`` unless every number of a gradient is one that a message may carry."""
+    """Raise ``BadEncoding`` unless every number of a gradient is within the bounds of a message."""
     _check_place(_place(answer))
     if not 0 <= answer.tokens <= COUNT_MAX:
         raise BadEncoding(f"a gradient of {answer.tokens} tokens")
@@ -244,7 +247,7 @@ def check_grad(
 ) -> None:
     """Raise ``PeerFault`` unless ``answer`` is ``sender``'s signed gradient for ``request``.
 
-    The request counts with the digest ``wire`` of its payload; the payload itself is not looked at.
+    The payload of ``request`` is represented by its digest ``wire`` and is not read.
     """
     if _place(answer) != _place(request):
         raise OutOfTurn("a gradient for another micro-batch")
@@ -295,8 +298,9 @@ def _tokens(message: MicroBatch) -> int:
 
 
 IN_FLIGHT_BYTES = 64 << 20
-"""Of the micro-batches that an origin has on their way at once: a quarter of what a peer holds for everybody
-(host/memory_quota.py), since dice may send it those of several origins."""
+"""Bytes of the micro-batches that an origin has in flight at once: a quarter of what a peer holds for all
+others (host/memory_quota.py), since routing may send it those of several origins.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,21 +317,21 @@ class Outgoing:
     version: int
     payload: bytes
     wire: Digest
-    """``wire_digest`` of the payload: an answer to any other is none."""
+    """``wire_digest`` of the payload; an answer must name it."""
     budget_s: float
 
 
 class TooBusy(Unreachable):
-    """This seat cannot take a micro-batch now: try a sibling."""
+    """Refusal of a seat that cannot take a micro-batch now: another replica should be asked."""
 
 
 Forward = Callable[[Outgoing], Awaitable[MicroBatchGrad]]
-"""Take a micro-batch to the next stage and bring its gradient; raises ``Unreachable``."""
+"""Send a micro-batch to the next stage and return its gradient; raises ``Unreachable``."""
 
 
 @dataclass(slots=True)
 class Passed:
-    """A forward pass that waits for its gradient, and what its record will say."""
+    """A forward pass that waits for its gradient, and the values for its record."""
 
     forward: ForwardPass
     shape: tuple[int, int, int]
@@ -339,18 +343,18 @@ class Passed:
     out_activation: Digest
     ids_root: Digest
     weights: int
-    """``Shard.weights`` of the forward pass: the gradient counts for no others."""
+    """``Shard.weights`` of the forward pass; the gradient is rejected after they change."""
 
     @property
     def place(self) -> tuple[int, int, int]:
-        """Which micro-batch it is: (origin, step, micro-batch)."""
+        """Id of the micro-batch: (origin, step, micro-batch)."""
         return (self.origin, self.step, self.microbatch)
 
 
 def in_flight_max(spec: RunSpec) -> int:
-    """Micro-batches that one origin has on their way at once, the others of its step wait.
+    """Return the micro-batches that one origin has in flight at once; the others of its step wait.
 
     Every stage holds each of them, its bytes and its forward pass, until the gradient came back. Two for each
-    stage are enough to keep all stages at work.
+    stage are enough to keep all stages busy.
     """
     return max(IN_FLIGHT_BYTES // activation_bytes(spec), 2 * spec.num_stages)

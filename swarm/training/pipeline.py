@@ -1,4 +1,4 @@
-"""Serve the seats of this node and carry micro-batches to the next stage: the door of training.
+"""Serve the seats of this node and carry micro-batches to the next stage: the entry point of training.
 
 Shell: owns the protocol, the blame and the deadlines; decides nothing.
 """
@@ -31,30 +31,31 @@ from swarm.types import Digest, PeerId, StageIndex
 
 PROTOCOL = "/swarm/micro-batch/1"
 CONCURRENCY_MAX = 64
-"""Micro-batches in the hands of one node at once: waiting ones cost their payload only."""
+"""Micro-batches handled by one node at once: waiting ones cost their payload only."""
 PER_PEER_MAX = 16
 SUSPECT_S = 5.0
-"""How long a sibling that did not answer is asked last."""
+"""Seconds for which a replica that did not answer is asked last."""
 HOP_SHARE = 0.6
 """The part of the remaining budget that one candidate may use up before the next is asked."""
 HOP_MIN_S = 0.5
 EARLY_STRANGERS_MAX = 8
-"""Micro-batches of the next round that wait here for it, of peers without a seat in this one: they may have one
-then. More would let strangers fill every place of a node."""
+"""Micro-batches of the next round that may wait here from peers without a seat in this one: they may have a
+seat in the next. More would let outsiders occupy every slot of a node.
+"""
 
 
 class StageLinks(Protocol):
-    """What this room needs of the host."""
+    """Interface of the host, as far as training uses it."""
 
     @property
     def peer(self) -> PeerId:
-        """Who we are."""
+        """Id of this node."""
         ...
 
     async def call(
         self, peer: PeerId, protocol: str, request: bytes, *, timeout_s: float, reply_limit: int
     ) -> bytes:
-        """Send a request, return the reply; raises ``Unreachable`` or ``PeerFault``."""
+        """Send a request, return the reply; raise ``Unreachable`` or ``PeerFault``."""
         ...
 
     def serve(
@@ -70,13 +71,13 @@ class StageLinks(Protocol):
         ...
 
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
-        """Note a fault of a peer."""
+        """Record a fault of a peer."""
         ...
 
 
 @dataclass(slots=True)
 class Meter:
-    """Where the time went, summed over all seats of this node."""
+    """Times and counts of calls, summed over all seats of this node."""
 
     call_s: float = 0.0
     calls: int = 0
@@ -88,7 +89,7 @@ class Meter:
 
 
 class Pipeline:
-    """Every seat of this node, and the way to everybody else's."""
+    """All seats of this node, and the client for the seats of other peers."""
 
     def __init__(self, links: StageLinks, secret: SecretKey) -> None:
         self.meter = Meter()
@@ -109,17 +110,21 @@ class Pipeline:
         )
 
     def add(self, runner: SeatWorker) -> None:
-        """A seat of ours begins."""
+        """Register a seat of this node."""
         self._runners[runner.stage, runner.index] = runner
 
     def remove(self, runner: SeatWorker) -> None:
-        """A seat of ours ended."""
+        """Unregister a seat of this node."""
         self._runners.pop((runner.stage, runner.index), None)
 
     async def forward(self, out: Outgoing) -> MicroBatchGrad:
-        """Take a micro-batch to the next stage: the drawn replica, then its siblings.
+        """Send a micro-batch to the next stage, to the drawn replica first, and return the gradient.
 
-        Raises ``Unreachable`` when nobody answered within the budget.
+        The other replicas of the stage are tried in order if one refuses, fails or does not answer in its share
+        of the budget. Replicas that were unreachable lately are tried last.
+
+        Raises:
+            Unreachable: No replica answered within the budget.
         """
         deadline = trio.current_time() + out.budget_s
         candidates = out.plan.candidates(
@@ -194,9 +199,10 @@ class Pipeline:
     async def _admitted(
         self, runner: SeatWorker, plan: RoundPlan, request: MicroBatch, peer: PeerId
     ) -> Digest:
-        """The digest of what a micro-batch carries, once its round is here.
+        """Wait until the micro-batch's round has begun here, check it, and return its payload's digest.
 
-        Raises ``PeerFault`` for what no seat of the stage below sends, ``TooBusy`` when it cannot wait here.
+        Raises ``PeerFault`` for a micro-batch that no seat of the stage below sends, ``TooBusy`` if it must not
+        wait.
         """
         wire = self._check(plan, request, peer) if request.round == plan.round else None
         if not 0 <= request.round - plan.round <= 1:
@@ -218,7 +224,7 @@ class Pipeline:
 
     @staticmethod
     def _check(plan: RoundPlan, request: MicroBatch, peer: PeerId) -> Digest:
-        """The digest of what the micro-batch carries."""
+        """Verify sender, origin and signature of a micro-batch; return the digest of its payload."""
         source = plan.seat(request.stage - 1, request.source)
         if request.run != plan.run or source is None or source.peer != peer:
             raise OutOfTurn("a micro-batch from somebody who does not sit in the stage below")

@@ -1,17 +1,17 @@
-"""What every seat of a run reads at a round boundary, and the routes that follow from it.
+"""Ledger facts that every seat of a run reads at a round boundary, and the routes that follow from them.
 
-Core: frozen; everything is a function of finalised ledger state, so all who have it agree.
+Core: frozen; everything is a function of finalised ledger state, so all peers agree.
 
-A micro-batch's path through random replicas of each stage.
+Route micro-batches through random replicas of each stage.
 
-pure functions of (beacon, run, round, step, rosters): everybody computes the same paths.
+pure functions of (beacon, run, round, step, rosters): all peers compute the same paths.
 
 For each stage the slots (step, micro-batch, origin) are dealt to the stage's seats so that every run of
-consecutive slots is shared as the weights say, in random order: with equal weights and as many seats as
-origins, each micro-batch sees a permutation of the stage, and nobody is idle. Where a step has too few slots
-for all, or no multiple of their number, several steps are dealt together: no seat goes short by the dice of a
-round. The seats after the primary are its siblings in a random order, asked when it is dead or late.
-Source: docs/spec/protocol.md section 3.
+consecutive slots is shared in proportion to the weights, in random order: with equal weights and as many seats
+as origins, each micro-batch sees a permutation of the stage, and no seat is idle. If a step has fewer slots
+than seats, or no multiple of their number, several steps are dealt together, so that no seat gets fewer slots
+by a round's draw. The seats after the primary are the other replicas of the stage in a random order, asked when
+it is dead or late. Source: docs/spec/protocol.md section 3.
 """
 
 from collections.abc import Sequence
@@ -29,19 +29,19 @@ Roster = tuple[tuple[int, int], ...]
 """The seats of one stage: (seat index, tokens of its last finalised commit, 0 if none)."""
 
 WEIGHT_UNIT = 4
-"""What a seat of median tokens weighs; differences under a quarter do not matter."""
+"""Weight of a seat of median tokens; differences under a quarter do not matter."""
 WEIGHT_CAP = 2
-"""No seat weighs more than twice, or less than half, of the median."""
+"""Limit of a seat's weight: twice the median, or half of it."""
 _DRAW_BITS = 32
 _SPARE_TURNS = WEIGHT_CAP * WEIGHT_CAP + 2
-"""Past its share, a seat has at most w / min(w) + 1 times before the last slot's, and one for rounding."""
+"""Beyond its share, a seat has at most w / min(w) + 1 times before the last slot's, and one for rounding."""
 
 
 def weights_of(roster: Roster) -> tuple[int, ...]:
-    """Integer weights in [UNIT / CAP, UNIT * CAP], half-way between one's tokens and the median.
+    """Return integer weights in [UNIT / CAP, UNIT * CAP], half-way between a seat's tokens and the median.
 
     Half-way, because a seat that got little work shows few tokens: following them fully would never let it
-    recover. A seat without a commit weighs the median.
+    recover. A seat without a commit has the weight of the median.
     """
     known = [tokens for _, tokens in roster if tokens > 0]
     if not known:
@@ -66,11 +66,11 @@ def path(
     origin: int,
     microbatches_per_step: int,
 ) -> tuple[tuple[int, ...], ...]:
-    """For every stage after the first: the primary seat index, then its siblings in order of fallback.
+    """Return, for every stage after the first, the primary seat index, then the others in order of fallback.
 
-    ``origin`` is a seat index of stage 0; one that is not in the roster shares the first one's slots. An
-    empty stage gives an empty tuple: nobody can compute the micro-batch. Raises ``UsageError`` for a
-    micro-batch that no step has.
+    ``origin`` is a seat index of stage 0; one that is not in the roster shares the first one's slots. An empty
+    stage gives an empty tuple: the micro-batch cannot be computed. Raises ``UsageError`` for a micro-batch that
+    no step has.
     """
     if not 0 <= microbatch < microbatches_per_step:
         raise UsageError(f"a step has {microbatches_per_step} micro-batches of an origin")
@@ -102,10 +102,10 @@ def deal(
     roster: Roster,
     slots: int,
 ) -> tuple[int, ...]:
-    """The primary seat of each of the first ``slots`` slots of one block of steps, in order.
+    """Return the primary seat of each of the first ``slots`` slots of one block of steps, in order.
 
-    A seat of weight w stands at the random times (j + u) / w for j = 0, 1, ...; slots are dealt in the order
-    of time. So any run of slots is shared fairly, and asking for more slots does not change the first.
+    A seat of weight w has the random times (j + u) / w for j = 0, 1, ...; slots are dealt in the order of time.
+    So any run of slots is shared fairly, and asking for more slots does not change the first ones.
     """
     weights = weights_of(roster)
     times = list[tuple[int, int]]()
@@ -118,7 +118,7 @@ def deal(
 
 
 def quota(rosters: Sequence[Sequence[object]], stage: int, microbatches_per_step: int) -> int:
-    """Micro-batches one replica of ``stage`` is expected to answer per step, at least 1."""
+    """Return the micro-batches that one replica of ``stage`` is expected to answer per step, at least 1."""
     if stage == 0:
         return microbatches_per_step
     seats = max(len(rosters[stage]), 1)
@@ -133,11 +133,11 @@ class RosterSeat:
     peer: PeerId
     weight: int
     joined_round: int = 0
-    """The round it joined in: for a few rounds its partners take nothing from it."""
+    """The round it joined in; for a few rounds its partners receive nothing from it."""
     lag: int = 0
-    """Rounds by which its last commit is older than it could be: its partners weigh it by its age."""
+    """Rounds by which its last commit is older than it could be; partners weigh it by this age."""
     trails: bool = False
-    """Its last commit has far fewer tokens than is usual in its stage: its partners take nothing from it."""
+    """True if its last commit has far fewer tokens than usual in its stage; partners then receive nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,22 +152,22 @@ class RoundPlan:
     beacon: Digest
     rosters: tuple[tuple[RosterSeat, ...], ...]
     consensus: int = -1
-    """Which round of consensus this is, at the end of the run; -1: a round of training."""
+    """Number of this round of final averaging, at the end of the run; -1 for a round of training."""
 
     @property
     def is_consensus(self) -> bool:
-        """Whether replicas only become one in this round."""
+        """True if this is a round of final averaging, without training."""
         return self.consensus >= 0
 
     @property
     def steps_max(self) -> int:
-        """Optimizer steps of one segment, at most."""
+        """Upper limit of the optimizer steps of one segment."""
         return 0 if self.is_consensus else self.spec.inner_steps_max
 
     def candidates(
         self, *, origin: int, step: int, microbatch: int, stage: StageIndex
     ) -> tuple[RosterSeat, ...]:
-        """Who may compute a micro-batch at ``stage``: the drawn replica first, then its siblings."""
+        """Return the seats that may compute a micro-batch at ``stage``: the primary, then its fallbacks."""
         rosters = tuple(
             tuple((seat.index, seat.weight) for seat in roster) for roster in self.rosters
         )
@@ -178,11 +178,11 @@ class RoundPlan:
         return tuple(by_index[index] for index in routes[stage - 1])
 
     def seat(self, stage: int, index: int) -> RosterSeat | None:
-        """The seat ``index`` of ``stage`` this round, or None."""
+        """Return the seat ``index`` of ``stage`` this round, or None."""
         if not 0 <= stage < len(self.rosters):
             return None
         return next((seat for seat in self.rosters[stage] if seat.index == index), None)
 
     def quota(self, stage: StageIndex) -> int:
-        """Micro-batches that one replica of ``stage`` is expected to answer per step."""
+        """Return the micro-batches that one replica of ``stage`` is expected to answer per step."""
         return quota(self.rosters, stage, self.spec.microbatches_per_step)

@@ -1,13 +1,13 @@
-"""Do a seat's arithmetic and write down what happened: the log it commits to, the windows it can show.
+"""Run a seat's computations and record them: the log it commits to, and the windows for replays.
 
 Core: a machine; every method runs in one worker thread, one after another, so the order of the records is
-the order in which the state moved.
+the order in which the state changed.
 
     CLOSED --begin--> OPEN: micro-batches, steps, snapshots, merges --close--> CLOSED
 
-A window begins with every ``window_steps``-th step; what comes before the first step belongs to the first
-window. A segment in which nothing was done leaves no trace, not even in the state: nobody could commit to it.
-Merges follow a step, but for rounds of consensus, which have none.
+A window begins with every ``window_steps``-th step; events before the first step belong to the first window. A
+segment without a step or merge leaves no trace, not even in the state: it could not be committed. Merges follow
+a step, except in rounds of final averaging, which have none.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ from swarm.types import Digest
 
 @dataclass(slots=True)
 class OpenWindow:
-    """The open window: what it began with, and what has happened since."""
+    """The open window: its start state, and the events since."""
 
     key: WindowKey
     start: ShardState
@@ -54,13 +54,13 @@ class OpenWindow:
     """The messages of micro-batches until their step is taken."""
 
     def step(self, record: StepRecord) -> None:
-        """A step was taken."""
+        """Record a step with the messages of its micro-batches."""
         counted = tuple(self.computed[one.place] for one in record.microbatches)
         self.events.append(StepTaken(record.step, counted, record.dropped))
         self.computed = {}
 
     def merge(self, merge: Merge) -> None:
-        """A fragment was merged; raises ``UsageError`` when what the partner signed is not at hand."""
+        """Record a merge; raise ``UsageError`` if the partner's signed offer is missing."""
         received = merge.received
         if (received is None) != (merge.theta_hat_P is None):
             raise UsageError("a merge with a partner is recorded with what the partner signed")
@@ -77,32 +77,32 @@ class OpenWindow:
         )
 
     def turn(self, start: ShardState) -> WindowData:
-        """The window is complete; the next begins with ``start`` and the step that is being taken."""
+        """Return the complete window; the next one begins with ``start`` and the step that is being taken."""
         done = self.done(is_last=False)
         self.key = replace(self.key, window=self.key.window + 1)
         self.start, self.events = start, []
         return done
 
     def done(self, *, is_last: bool) -> WindowData:
-        """The window as it stands."""
+        """Return the window up to now."""
         return WindowData(self.key, is_last, self.start, tuple(self.events))
 
 
 @dataclass(slots=True)
 class OpenSegment:
-    """What the scribe holds between begin and close."""
+    """State between begin and close of a segment."""
 
     plan: RoundPlan
     log: SegmentLog
     tokens_before: int
     anchor_before: tuple[Tensor, Digest]
     window: OpenWindow | None
-    """None: nobody keeps windows."""
+    """None if no windows are kept."""
     merged: set[int] = field(default_factory=set[int])
 
 
 class SegmentRecorder:
-    """The jobs of one seat."""
+    """The jobs of one seat, run by its worker thread."""
 
     def __init__(self, shard: Shard, seat: int, *, keeps_windows: bool) -> None:
         self.shard = shard
@@ -110,12 +110,12 @@ class SegmentRecorder:
         self._keeps_windows = keeps_windows
         self._distances = Distances()
         self._newest: MicroBatch | None = None
-        """Of the last stage of several: what it can measure its loss on."""
+        """In the last stage of several, the newest request: the input of its loss check."""
         self._open: OpenSegment | None = None
 
     @property
     def may_merge(self) -> bool:
-        """Whether the segment has a step to show, or needs none, and no gradient waits for the next."""
+        """True if the segment has a step, or needs none, and no gradient waits for the next."""
         opened = self._open
         if opened is None or not self.shard.is_between_steps:
             return False
@@ -126,9 +126,10 @@ class SegmentRecorder:
     def begin_job(
         self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None, is_shown: bool = True
     ) -> SegmentLog:
-        """Open the segment of ``plan.round``. A new anchor counts from after the start root.
+        """Open the segment of ``plan.round`` and return its log.
 
-        Of a segment that nobody ``is_shown`` no windows are kept.
+        ``anchor`` replaces the current anchor after the start root is hashed. If not ``is_shown``, no replay
+        windows are kept.
         """
         shard = self.shard
         shard.begin_segment()
@@ -146,7 +147,7 @@ class SegmentRecorder:
         return log
 
     def close_job(self, merges: Sequence[Merge]) -> list[WindowData]:
-        """Take the open step with what it has, apply what is left to merge; the windows this completes."""
+        """Step with the gradients that have arrived, apply waiting merges, and return the windows completed."""
         opened, shard = self._opened(), self.shard
         windows = list[WindowData]()
         if opened.log.num_steps < opened.plan.steps_max:
@@ -167,7 +168,7 @@ class SegmentRecorder:
     # --- steps and fragments ---
 
     def step_job(self, merges: Sequence[Merge]) -> list[WindowData]:
-        """Take a step if there are gradients, then merge; the windows this completes, at most one."""
+        """Take a step if there are gradients, then merge; return the windows completed, at most one."""
         opened, shard = self._opened(), self.shard
         windows = list[WindowData]()
         if not shard.is_between_steps:
@@ -175,7 +176,7 @@ class SegmentRecorder:
             if window is not None and step and step % shard.spec.checks.window_steps == 0:
                 windows.append(window.turn(shard.state()))
             record = shard.step(opened.plan, step)
-            if record is not None:  # else a device took the gradients with it
+            if record is not None:  # else the gradients were lost with a device
                 opened.log.records.append(record)
                 if window is not None:
                     window.step(record)
@@ -184,7 +185,7 @@ class SegmentRecorder:
         return windows
 
     def snapshot_job(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment to be offered; raises ``TooBusy`` when no segment is open, or too often."""
+        """Copy a fragment to be offered; raise ``TooBusy`` without an open segment, or if offered too often."""
         opened = self._open
         if opened is None:
             raise TooBusy("the segment is over")
@@ -198,7 +199,7 @@ class SegmentRecorder:
         return snapshot
 
     def doubt_job(self, tokens: TokenSource, merge: Merge) -> Merge:
-        """A merge as it is to be applied, once the partner's fragment has been doubted
+        """Return the merge unchanged, with a clipped weight, or as a solo step
         (training/averaging/robust.py).
         """
         shard, outer = self.shard, self.shard.spec.outer
@@ -210,14 +211,14 @@ class SegmentRecorder:
         return clip_or_reject(merge, self._distances, before, after, outer)
 
     def merge_job(self, merges: Sequence[Merge]) -> bool:
-        """Merge between two steps; False, changing nothing, when this is not the time."""
+        """Merge between two steps; return False, changing nothing, if a merge is not possible now."""
         if self._open is None or not self.may_merge:
             return False
         self._merge(self._open, merges)
         return True
 
     def _merge(self, opened: OpenSegment, merges: Sequence[Merge]) -> None:
-        """Each fragment once: the ledger has room for one merge of each among a segment's leaves."""
+        """Apply each fragment once: a segment's leaves on the ledger have room for one merge of each."""
         for merge in merges:
             fragment = merge.snapshot.fragment
             if fragment in opened.merged or not self.shard.is_offered(merge.snapshot):
@@ -233,20 +234,20 @@ class SegmentRecorder:
     def backward_job(
         self, passed: Passed, request: MicroBatch | None, reply: MicroBatchGrad
     ) -> bytes:
-        """``Shard.backward_job``; ``request`` is what came from below, if there is a stage below."""
+        """Compute the backward pass and keep its messages; ``request`` is None without a stage below."""
         answer = self.shard.backward_job(passed, reply)
         self._keep(passed.place, request, reply)
         return answer
 
     def loss_job(self, tokens: TokenSource, request: MicroBatch) -> tuple[int, bytes]:
-        """``Shard.loss_job``."""
+        """Compute loss and gradient in the last stage and keep the request; return (1e-6 nats, gradient)."""
         done = self.shard.loss_job(tokens, self._opened().plan, request, self._seat)
         self._newest = request
         self._keep(request.place, request, None)
         return done
 
     def whole_job(self, tokens: TokenSource, step: int, microbatch: int) -> int:
-        """``Shard.whole_job``."""
+        """Compute a micro-batch of a one-stage run and record it; return the loss in 1e-6 nats."""
         plan = self._opened().plan
         loss_micro = self.shard.whole_job(tokens, plan, step, microbatch, self._seat)
         self._keep((self._seat, step, microbatch), None, None)

@@ -1,8 +1,8 @@
 """Run one seat: admit micro-batches, compute them, step, and close the segment at the boundary.
 
 Shell: waits and carries; ``stepper`` decides when to step, ``round_plan`` where a micro-batch goes,
-``scribe`` what is computed and written down. All arithmetic goes through one first-come-first-served
-worker, so what enters the queue before a step belongs to that step, and nothing after it does.
+``scribe`` computes and records. All arithmetic goes through one first-come-first-served worker, so a job queued
+before a step belongs to that step, and no later one does.
 """
 
 import math
@@ -27,13 +27,13 @@ from swarm.types import Digest, RoundIndex
 WAITING_MAX_FACTOR = 8
 """Micro-batches that may wait for the next weight version, in units of the quota."""
 RETRY_S = 0.25
-"""Pause of an origin whose whole step found no path: siblings need a moment to come back."""
+"""Seconds that an origin pauses after a step without any path: replicas need a moment to come back."""
 BUDGET_SHRINK_MS = 50
-"""What every hop keeps of the time budget for its own answer."""
+"""Milliseconds of the time budget that every hop keeps for its own answer."""
 
 
 class SeatWorker:
-    """The living half of a seat; ``shard`` holds its numbers."""
+    """The running part of a seat: rounds, steps and micro-batches; ``shard`` holds its tensors."""
 
     def __init__(
         self,
@@ -73,9 +73,10 @@ class SeatWorker:
     async def begin_round(
         self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None, *, is_shown: bool = True
     ) -> None:
-        """Open the segment of ``plan.round``; the previous one is closed. It gives windows if it ``is_shown``.
+        """Open the segment of ``plan.round``; raise ``UsageError`` unless the previous one is closed.
 
-        A new ``anchor`` counts from after the start root: that root must be the last one committed.
+        ``anchor`` replaces the current anchor after the start root is hashed, as that root must be the last one
+        committed. If not ``is_shown``, no replay windows are recorded.
         """
         if self.log is not None:
             raise UsageError("close the open segment first")
@@ -86,9 +87,9 @@ class SeatWorker:
         self._notify()
 
     async def close_round(self) -> SegmentLog:
-        """Take the open step with what it has, apply what is left to merge, and return the log.
+        """Step with the gradients that have arrived, apply the waiting merges, and return the log.
 
-        The last window of the segment is on its way before this returns.
+        The last window of the segment is sent before this returns. Raises ``UsageError`` if no segment is open.
         """
         if self.log is None:
             raise UsageError("no segment is open")
@@ -104,7 +105,7 @@ class SeatWorker:
         return log
 
     async def reach(self, round_index: RoundIndex, budget_s: float) -> None:
-        """Wait until this seat is in round ``round_index``; raises ``TooBusy`` when it takes too long."""
+        """Wait until this seat is in round ``round_index``; raise ``TooBusy`` after ``budget_s`` seconds."""
         deadline = trio.current_time() + budget_s
         while self.plan is None or self.plan.round < round_index or self.log is None:
             if trio.current_time() >= deadline:
@@ -118,21 +119,18 @@ class SeatWorker:
             if self.stage == 0:
                 nursery.start_soon(self._originate)
 
-    # --- what the fragments need ---
+    # --- fragments ---
 
     async def snapshot(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment as it stands between two optimizer steps.
-
-        Raises ``TooBusy`` when no segment is open.
-        """
+        """Copy a fragment between two steps; raise ``TooBusy`` without a segment, or if offered too often."""
         return await self._compute.run(self._scribe.snapshot_job, fragment)
 
     async def doubted(self, merge: Merge) -> Merge:
-        """A merge as it is to be applied: as it came, weighed less, or alone."""
+        """Return the merge unchanged, with a clipped weight, or as a solo step (``robust.doubted``)."""
         return await self._compute.run(self._scribe.doubt_job, self._tokens, merge)
 
     async def merge(self, merge: Merge) -> bool:
-        """Hand over a fragment's outer step; wait until it was applied, or False: it never will be."""
+        """Queue a fragment's outer step and wait; return False if it was not and never will be applied."""
         log, done = self.log, trio.Event()
         self._merges.append((merge, done))
         self._notify()
@@ -144,7 +142,8 @@ class SeatWorker:
     async def answer(self, request: MicroBatch, plan_round: RoundIndex) -> tuple[int, bytes]:
         """Compute a micro-batch from the stage below: (loss in 1e-6 nats, gradient of its input).
 
-        Raises ``TooBusy`` when a sibling should be asked instead, ``OutOfTurn`` for a wrong round.
+        Raises ``TooBusy`` if another replica should be asked instead, ``OutOfTurn`` for a micro-batch that was
+        sent before.
         """
         deadline = trio.current_time() + request.budget_ms / 1000
         ticket = await self._admission(plan_round, deadline)
@@ -176,13 +175,13 @@ class SeatWorker:
                 self._outgoing(plan, passed, output, budget_s), passed, ticket, request
             )
         except PeerFault as fault:
-            # Those below must not be blamed for what came from above.
+            # The stage below must not be blamed for a fault of the stage above.
             raise TooBusy(f"the gradient from above is of no use: {fault}") from None
 
     async def _through(
         self, out: Outgoing, passed: Passed, ticket: StepSlot, request: MicroBatch | None
     ) -> tuple[int, bytes]:
-        """Through the stages above and back: the loss there, our gradient for below."""
+        """Send a micro-batch through the stages above; return (their loss, gradient for the stage below)."""
         reply = await self._forward(out)
         if not self._stepper.is_current(ticket):
             raise TooBusy("the answer came after the step")
@@ -195,7 +194,7 @@ class SeatWorker:
         head = (plan, *passed.place, self.stage + 1, self.index, self.incarnation)
         return Outgoing(*head, self._stepper.version, payload, passed.out_activation, budget_s)
 
-    # --- stage 0: where micro-batches start ---
+    # --- stage 0: the origin of micro-batches ---
 
     async def _originate(self) -> None:
         while True:
@@ -256,18 +255,18 @@ class SeatWorker:
             elif self._stepper.expire(now):
                 self._notify()
             else:
-                # An origin may be past its deadline, with answers out: that must not become a spin.
+                # An origin may be past its deadline while answers are missing: not a busy loop then.
                 deadline = self._stepper.deadline or now
                 await self._wait_for_change(deadline if deadline > now else None)
 
     @property
     def _may_merge(self) -> bool:
-        """Whether no micro-batch is out and none waits for its step: both belong to the old weights."""
+        """True if no micro-batch is in flight or waits for its step: both belong to the old weights."""
         is_idle = self._stepper.is_full or self._stepper.deadline is None
         return is_idle and (self.log is None or self._scribe.may_merge)
 
     def _is_due(self, now: float) -> bool:
-        """Whether to step: also when only answers of a version that expired are here."""
+        """Return True if a step is due, also if only answers of an expired version are left."""
         if self._stepper.is_due(now):
             return True
         deadline = self._stepper.deadline
@@ -287,7 +286,7 @@ class SeatWorker:
         await self._send(done)
 
     async def _merge_now(self) -> None:
-        """Apply what waits while no micro-batch is out: nothing computed with the old weights."""
+        """Apply the waiting merges while no micro-batch is in flight that was computed with the old weights."""
         if self.log is None:
             self._finish_merges()
             return
@@ -299,7 +298,7 @@ class SeatWorker:
             self._merges = merges + self._merges
 
     async def _send(self, done: list[WindowData]) -> None:
-        """Give complete windows to who keeps them, in order; wait while there is no room."""
+        """Send complete windows to the recording channel, in order; wait while it is full."""
         if self._windows is not None:
             for window in done:
                 await self._windows.send(window)
@@ -310,7 +309,7 @@ class SeatWorker:
         self._merges = []
 
     async def _admission(self, plan_round: RoundIndex, deadline: float) -> StepSlot:
-        """Wait for a place in a weight version of round ``plan_round``."""
+        """Wait for a slot in a weight version of round ``plan_round``; raise ``TooBusy`` if too late."""
         if self._waiting >= WAITING_MAX_FACTOR * self._stepper.quota:
             raise TooBusy("too many micro-batches wait here")
         self._waiting += 1

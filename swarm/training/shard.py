@@ -2,11 +2,11 @@
 
 Core: a machine of tensors; every method runs in one worker thread, one after another.
 
-What came over the wire is decoded first and computed from, on both sides: a replay from the logs sees
-the same inputs, and the state is a function of them alone. Legend: P parameters, B batch, T time, D hidden,
-R values of the residual.
+Sender and receiver both compute from the decoded wire bytes: a replay from the logs sees the same inputs, and
+the state is a function of them alone. Legend: P parameters, B batch, T time, D hidden, R values of the
+residual.
 
-What the open step has gathered: gradients, the records of their micro-batches, and what never came back.
+Collect the gradients of the open step, the records of their micro-batches, and the unanswered ones.
 
 a container with limits. Legend: P parameters of the shard.
 """
@@ -53,12 +53,12 @@ from swarm.training.record.segment import (
 from swarm.types import NO_DIGEST, Digest, StageIndex
 
 DROPPED_MAX = 1024
-"""Micro-batches one step says it dropped; what is lost beyond that is not worth its bytes on the ledger."""
+"""Dropped micro-batches recorded per step; further ones are not worth their bytes on the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What went into one optimizer step besides its gradient."""
+    """Content of one optimizer step besides its gradient."""
 
     records: tuple[MicrobatchRecord, ...]
     dropped: tuple[MicrobatchId, ...]
@@ -76,11 +76,11 @@ class OpenStep:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no gradient is here."""
+        """True if no gradient was added."""
         return not self._gradients.count
 
     def check_room(self) -> None:
-        """Raise ``TooBusy`` when no more gradients fit into this step."""
+        """Raise ``TooBusy`` if no more gradients fit into this step."""
         if self._gradients.count >= MICROBATCHES_MAX:
             raise TooBusy(f"a step counts at most {MICROBATCHES_MAX} micro-batches")
 
@@ -99,15 +99,15 @@ class OpenStep:
             self._dropped.append(place)
 
     def mean(self) -> Tensor | None:
-        """The mean gradient_P; None when there was none, or it went with the device that held it."""
+        """Return the mean gradient_P; None if there is none, or it was lost with the device that held it."""
         try:
             return None if self.is_empty else self._gradients.mean()
         except DeviceLost:
             return None
 
     def take(self) -> Gathered:
-        """What was gathered, sorted: the order of arrival leaves no trace. The next step begins empty."""
-        # Taken first and read afterwards: drops are noted from another thread.
+        """Return the collected records, sorted to be independent of arrival, and begin the next step."""
+        # Replaced first and read afterwards: drops are noted from another thread.
         records, self._records = self._records, []
         dropped, self._dropped = self._dropped, []
         tokens, self._tokens = self._tokens, 0
@@ -141,20 +141,20 @@ class Shard:
         self.anchor_P = params_P.clone()
         self.anchor_root = hash_of(params_P)
         self.weights = 0
-        """Counts how often the weights moved: a gradient counts only for those of its forward pass."""
+        """Number of weight changes: a gradient counts only with the weights of its forward pass."""
         self.hashing_s = 0.0
-        """Time spent on hashing the state, by ``clock``: the price of being checkable."""
+        """Seconds spent on hashing the state, by ``clock``: the cost of being verifiable."""
         self._clock = clock
         self.tokens_total = 0
         self.tokens_at_sync = [0] * spec.outer.fragments
         self.snapshots: dict[int, tuple[int, Tensor]] = {}
-        """By fragment: the tokens it was offered with, and theta. Offered and not merged yet."""
+        """By fragment: (tokens it was offered with, theta), if offered and not merged yet."""
         self._open = OpenStep(self.engine.gradients(params_P.numel()))
         self._hashed: dict[str, tuple[Tensor, Digest]] = {}
 
     @classmethod
     def initial(cls, spec: RunSpec, stage: StageIndex) -> "Shard":
-        """The shard every run starts from."""
+        """Return the shard that every run starts from."""
         return cls(spec, stage, init_flat(stage_of(spec, stage).plan, spec.seed))
 
     # --- micro-batches ---
@@ -162,21 +162,21 @@ class Shard:
     def origin_job(
         self, tokens: TokenSource, plan: RoundPlan, step: int, microbatch: int, seat: int
     ) -> tuple[bytes, Passed]:
-        """Stage 0 of several: read the inputs and pass them on."""
+        """Compute stage 0 of several: read the inputs; return (output on the wire, pass)."""
         inputs_BT, _, root = draw_samples(tokens, plan, (seat, step, microbatch))
         return self._forward(inputs_BT, (seat, step, microbatch), -1, NO_DIGEST, root)
 
     def forward_job(self, request: MicroBatch) -> tuple[bytes, Passed]:
-        """A middle stage: decode, compute, encode. Raises ``PeerFault`` for what is not finite."""
+        """Compute a middle stage: decode, compute, encode; raise ``PeerFault`` for non-finite values."""
         inputs_BTD = from_wire(request.payload, request.shape, self.spec.wire.activations)
         wire = wire_digest(request.payload)
         return self._forward(inputs_BTD, request.place, request.source, wire, NO_DIGEST)
 
     def backward_job(self, passed: Passed, reply: MicroBatchGrad) -> bytes:
-        """The gradient came back: add ours to the sum, return the one for the stage below (or b"").
+        """Add the gradient of a returned micro-batch to the sum; return the one for the stage below (or b"").
 
-        Raises ``PeerFault``, changing nothing, when it is for other activations or gives no finite gradient,
-        and ``TooBusy`` when the weights have moved since the forward pass.
+        Raises ``PeerFault``, changing nothing, if it is for other activations or gives no finite gradient, and
+        ``TooBusy`` if the weights have changed since the forward pass.
         """
         if reply.activations != passed.out_activation:
             raise OutOfTurn("a gradient for other activations than were computed")
@@ -202,9 +202,9 @@ class Shard:
     def loss_job(
         self, tokens: TokenSource, plan: RoundPlan, request: MicroBatch, seat: int
     ) -> tuple[int, bytes]:
-        """The last stage: labels by sample id, loss in 1e-6 nats and the gradient of the input.
+        """Compute the last stage, with labels by sample id: (loss in 1e-6 nats, gradient of the input).
 
-        Raises ``PeerFault``, changing nothing, when what the peer sent gives no finite gradient.
+        Raises ``PeerFault``, changing nothing, if the peer's activations give no finite gradient.
         """
         self._open.check_room()
         place = request.place
@@ -231,7 +231,7 @@ class Shard:
     def whole_job(
         self, tokens: TokenSource, plan: RoundPlan, step: int, microbatch: int, seat: int
     ) -> int:
-        """A run of one stage: inputs, loss and gradient in one place; returns 1e-6 nats."""
+        """Compute a micro-batch of a one-stage run and add its gradient; return the loss in 1e-6 nats."""
         self._open.check_room()
         place = (seat, step, microbatch)
         inputs_BT, labels_BT, root = draw_samples(tokens, plan, place)
@@ -242,24 +242,24 @@ class Shard:
         return loss_micro
 
     def drop(self, origin: int, step: int, microbatch: int) -> None:
-        """A micro-batch that was sent and never answered: our own statement, unpaid."""
+        """Record a micro-batch that was sent and never answered: an unpaid statement of this seat."""
         self._open.drop((origin, step, microbatch))
 
     # --- steps ---
 
     def begin_segment(self) -> None:
-        """Leave behind what the last segment did not finish: it belongs to no record."""
+        """Drop unfinished work of the last segment, which belongs to no record."""
         self._open.take()
         self.snapshots.clear()
         self.weights += 1
 
     @property
     def is_between_steps(self) -> bool:
-        """Whether no gradient waits for a step: only then may a fragment be merged."""
+        """True if no gradient waits for a step: only then may a fragment be merged."""
         return self._open.is_empty
 
     def step(self, plan: RoundPlan, step: int) -> StepRecord | None:
-        """Take the optimizer step with the gradients there are; None when there are none, or they were lost.
+        """Take the optimizer step with the collected gradients; return None if there are none or they are lost.
 
         The state's hashes are taken before every ``window_steps``-th step.
         """
@@ -293,19 +293,19 @@ class Shard:
         return self._snapshot(fragment, tokens, theta_P)
 
     def offered(self, fragment: int) -> FragmentSnapshot | None:
-        """The snapshot of a fragment that waits for its merge, as the state has it."""
+        """Return the snapshot of a fragment that waits for its merge, from the state; None if there is none."""
         held = self.snapshots.get(fragment)
         return None if held is None else self._snapshot(fragment, *held)
 
     def is_offered(self, snapshot: FragmentSnapshot) -> bool:
-        """Whether a snapshot was taken in this segment and still waits for its merge."""
+        """Return True if a snapshot was taken in this segment and still waits for its merge."""
         held = self.snapshots.get(snapshot.fragment)
         return held is not None and held[1] is snapshot.theta_P
 
     def merge(self, merge: Merge) -> MergeRecord:
         """Apply one outer step to a fragment (``training/averaging/outer_step.py``), between two steps.
 
-        The residual moves here and nowhere else, if what was sent of the fragment has been acknowledged.
+        Only this changes the residual, if the payload sent of the fragment has been acknowledged.
         """
         if not self._open.is_empty:
             raise UsageError("a fragment is merged between two steps")
@@ -313,7 +313,7 @@ class Shard:
         span = self.spans[snapshot.fragment]
         slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])
         done = apply_merge(merge, slow, self.params_P[span.slice].cpu())
-        # Copied, not written to: windows hold the slow half as it was, and it moves only here.
+        # Copied, not written to: windows hold the slow state as it was, and it changes only here.
         self.phi_P, self.momentum_P = self.phi_P.clone(), self.momentum_P.clone()
         self.phi_P[span.slice], self.momentum_P[span.slice] = done.slow.phi_F, done.slow.momentum_F
         self.params_P[span.slice] = done.theta_F
@@ -334,17 +334,17 @@ class Shard:
         )
 
     def set_anchor(self, anchor_P: Tensor, root: Digest) -> None:
-        """A new canonical checkpoint: from the next snapshot on, int8 is relative to it."""
+        """Set a new canonical checkpoint: from the next snapshot on, int8 is relative to it."""
         self.anchor_P, self.anchor_root = anchor_P, root
 
     # --- the state ---
 
     def phi(self) -> Tensor:
-        """A copy of the slow weights: what a checkpoint of this shard is."""
+        """Return a copy of the slow weights, which are the checkpoint of this shard."""
         return self.phi_P.clone()
 
     def state(self) -> ShardState:
-        """Everything that the next step, snapshot or merge depends on, as it is now."""
+        """Return everything that the next step, snapshot or merge depends on, as it is now."""
         return ShardState(
             copied(self.params_P),
             copied(self.adam.m_P),
@@ -360,15 +360,15 @@ class Shard:
         )
 
     def components(self) -> tuple[Digest, ...]:
-        """The hashes of the ten parts of the state, in the order of protocol.md section 5.
+        """Return the hashes of the ten parts of the state, in the order of protocol.md section 5.
 
-        Raises ``PeerFault`` when a value is not finite, which honest steps from an honest state never give.
+        Raises ``PeerFault`` if a value is not finite, which honest steps from an honest state never give.
         """
         began = self._clock()
         fast = (self.params_P.cpu(), self.adam.m_P.cpu(), self.adam.v_P.cpu())
         slow = (self.phi_P, self.momentum_P, self.residual_R)
         if not are_finite(*fast, *slow):
-            # The bits of a NaN differ between machines: what follows from one has no hash to agree on.
+            # The bits of a NaN differ between machines, so peers could not agree on the hash.
             raise PeerFault("a state that is not finite")
         hashes = (
             *map(hash_of, fast),
@@ -386,12 +386,12 @@ class Shard:
     # --- helpers ---
 
     def _forget(self) -> None:
-        """A device is gone, and with it the gradients of this step and the passes that wait for theirs."""
+        """Drop the gradients of this step and invalidate waiting forward passes: a device was lost."""
         self._open.take()
         self.weights += 1
 
     def _slow_hash(self, name: str, tensor: Tensor) -> Digest:
-        """Of what merges move; it is replaced, never written to, so once for each is enough."""
+        """Return the hash of a slow tensor, computed once: merges replace these tensors, never modify them."""
         known = self._hashed.get(name)
         if known is None or known[0] is not tensor:
             known = self._hashed[name] = (tensor, hash_of(tensor))

@@ -19,13 +19,13 @@ from swarm.errors import OutOfTurn, UsageError
 
 @dataclass(frozen=True, slots=True)
 class StepSlot:
-    """Leave to compute one micro-batch with weight version ``version``."""
+    """Permission to compute one micro-batch with weight version ``version``."""
 
     version: int
 
 
 class StepPolicy:
-    """Counts admissions and answers of the open weight version."""
+    """Counter of the admissions and answers of the open weight version."""
 
     def __init__(self, *, step_s: float) -> None:
         self.version = 0
@@ -49,13 +49,13 @@ class StepPolicy:
         self._next_version()
 
     def close_round(self) -> None:
-        """Admit nothing more; what is out is answered for an old version from now on."""
+        """Admit nothing more; micro-batches in flight now belong to an old version."""
         self._closed = True
         self._next_version()
 
     @property
     def is_full(self) -> bool:
-        """Whether this segment takes no more steps."""
+        """True if this segment takes no more steps."""
         return self._closed or self.steps >= self._steps_max
 
     @property
@@ -65,11 +65,11 @@ class StepPolicy:
 
     @property
     def deadline(self) -> float | None:
-        """When the open step is taken with what it has; None while nothing was admitted."""
+        """Time at which the open step is taken with the gradients it has; None before the first admission."""
         return None if self._opened_at is None else self._opened_at + self._step_s
 
     def admit(self, now: float) -> StepSlot | None:
-        """Let one micro-batch in, or None while the open version is full."""
+        """Admit one micro-batch, or return None while the open version is full."""
         if self.is_full or self._admitted >= self.quota:
             return None
         if self._opened_at is None:
@@ -78,7 +78,7 @@ class StepPolicy:
         return StepSlot(self.version)
 
     def see(self, key: tuple[int, int, int]) -> None:
-        """Note (origin, step, micro-batch): a leaf is written once.
+        """Note (origin, step, micro-batch), since each may have one leaf only.
 
         Raises ``OutOfTurn`` if this segment had it before.
         """
@@ -87,11 +87,11 @@ class StepPolicy:
         self._seen.add(key)
 
     def is_current(self, ticket: StepSlot) -> bool:
-        """Whether a gradient under this ticket still belongs to the open step."""
+        """Return True if a gradient under this ticket still belongs to the open step."""
         return ticket.version == self.version
 
     def settle(self, ticket: StepSlot, *, answered: bool) -> None:
-        """One admitted micro-batch came to its end; a failed one frees its place for another."""
+        """Finish one admitted micro-batch; a failed one frees its slot for another."""
         if not self.is_current(ticket):
             return
         if answered:
@@ -100,7 +100,7 @@ class StepPolicy:
             self._admitted -= 1
 
     def is_due(self, now: float) -> bool:
-        """Whether to step now."""
+        """Return True if the step should be taken now."""
         if self.is_full or not self._answered:
             return False
         if self._answered >= self.quota:
@@ -108,14 +108,14 @@ class StepPolicy:
         return self.deadline is not None and now >= self.deadline
 
     def expire(self, now: float) -> bool:
-        """Reopen a step whose deadline passed without one answer; True if it did."""
+        """Reopen a step whose deadline passed without one answer; return True if it did."""
         if self._answered or self.deadline is None or now < self.deadline:
             return False
         self._next_version()
         return True
 
     def stepped(self) -> None:
-        """The step was taken: the next weight version opens."""
+        """Open the next weight version after a step was taken."""
         self.steps += 1
         self._next_version()
 

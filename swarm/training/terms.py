@@ -1,14 +1,15 @@
-"""The terms of a trade: with whom, whether anything may be taken, and how much it weighs.
+"""Derive the terms of a trade: the partner, the direction, and the weight.
 
-Core: pure functions of a round. Those who train and those who replay them read the same terms here.
+Core: pure functions of a round. Training seats and replaying verifiers derive the same terms here.
 
-    a round of training     partners by the beacon, one for each fragment; weighed by tokens and by age.
-                            When one fails, ``num_retries`` seats at the heaviest edges may step in
-    a round of consensus    partners by the butterfly, one for all fragments; weighed by what they stand for
+    a round of training           partners by the beacon, one for each fragment; weighed by tokens and by age.
+                                  If one fails, ``num_retries`` seats at the heaviest edges may replace it
+    a round of final averaging    partners by the butterfly, one for all fragments; weighed by the number of
+                                  seats that their values already average
 
 Source: docs/spec/training.md sections 3 to 5, docs/spec/protocol.md sections 4 and 5.
 
-A replica that fell behind: merged by its age, or, too far behind, started again from another's state.
+Lag rules of a replica: trade weighted by age, or restart from another replica's state if too far behind.
 
 pure functions of round numbers, tokens and tensors.
 
@@ -16,11 +17,11 @@ pure functions of round numbers, tokens and tensors.
     it does        trade, weighed by age    ->   adopt: phi, and Adam's second moments and step count
 
     its tokens     3/4 of the usual, or more     fewer: it trails
-    it does        trade                    ->   take, and give nothing
+    it does        trade                    ->   receive, and send nothing
 
-The outer momentum and the first moments are those of a trajectory it was not on: they start from zero. After
-an adoption it pulls only for ``pull_only_rounds`` rounds. What a replica that trails could give has gone a
-shorter way than what it would be merged with: partners that take it lose more than by going without.
+The outer momentum and the first moments belong to another replica's trajectory: they start from zero. After an
+adoption the replica only receives for ``pull_only_rounds`` rounds. A trailing replica has made less progress
+than the replicas it would be merged with: partners lose more by receiving its fragment than by a solo step.
 Source: docs/spec/training.md sections 4 and 7, docs/spec/protocol.md section 5. Legend: P parameters.
 """
 
@@ -37,44 +38,44 @@ from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.types import PeerId, StageIndex
 
 LAG_ROUNDS_MAX = 2
-"""Rounds behind which a replica's progress is still worth merging."""
+"""Rounds behind at which a replica's progress is still worth merging."""
 STEPS_MAX = (1 << 32) - 1
-"""No run takes more optimizer steps: rounds times inner steps, with room."""
+"""Upper limit of the optimizer steps of a run: above rounds times inner steps of any."""
 TRAILING_QUARTERS = 3
-"""Whoever has fewer quarters of the usual tokens trails (docs/spec/training.md section 7: what it is worth)."""
+"""A replica with fewer quarters of the usual tokens trails (docs/spec/training.md section 7: the gain)."""
 TRAILING_KNOWN_MIN = 3
-"""Of two, the one that does not trail would have nobody to take from, which costs more."""
+"""With two, the one that does not trail would have no sender, which costs more."""
 
 
 class Catching(Enum):
-    """What a replica does about its lag."""
+    """Reaction of a replica to its lag."""
 
     TRADE = "trade"
     ADOPT = "adopt"
 
 
 def lag_rounds(mine: int, newest: int) -> int:
-    """Rounds behind; whoever is ahead is not behind."""
+    """Return the rounds behind the newest, 0 if ahead."""
     return max(newest - mine, 0)
 
 
 def catching_up(lag: int) -> Catching:
-    """What a lag of so many rounds calls for; raise ``UsageError`` for a negative one."""
+    """Return the reaction to a lag of so many rounds; raise ``UsageError`` for a negative one."""
     if lag < 0:
         raise UsageError("lags are counted from 0")
     return Catching.TRADE if lag <= LAG_ROUNDS_MAX else Catching.ADOPT
 
 
 def pulls_only(round_index: int, since_round: int, pull_only_rounds: int) -> bool:
-    """Whether a replica that joined or adopted in ``since_round`` still takes without giving."""
+    """Return True if a replica that joined or adopted in ``since_round`` still receives without sending."""
     return round_index < since_round + pull_only_rounds
 
 
 def is_trailing(tokens: int, stage_tokens: Sequence[int]) -> bool:
-    """Whether a seat trails that had ``tokens`` in its last segment, of a stage that had ``stage_tokens``.
+    """Return True if ``tokens``, of a seat's last segment, are too few for a stage with ``stage_tokens``.
 
-    0 is a seat without a segment yet: it does not trail and says nothing of what is usual. Usual is the upper
-    median, which no minority can move: at most half of a stage trails, and with equal tokens nobody.
+    0 is a seat without a segment yet: it does not trail and is left out of the usual value. Usual is the upper
+    median, which no minority can move: at most half of a stage trails, and with equal tokens no seat does.
     """
     known = [count for count in stage_tokens if count > 0]
     if tokens <= 0 or len(known) < TRAILING_KNOWN_MIN:
@@ -84,16 +85,16 @@ def is_trailing(tokens: int, stage_tokens: Sequence[int]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TradeTerms:
-    """What a seat may do with one fragment in one round."""
+    """Partner, direction and weight of a seat's trade of one fragment in one round."""
 
     partner: RosterSeat
     gives: bool
-    """Whether anything may be taken from the partner; else this side only gives."""
+    """True if the partner's fragment may be merged; else this side only sends."""
     _share_nano: int
     _age_weights_nano: tuple[int, ...]
 
     def due_nano(self, my_tokens: int, partner_tokens: int) -> int:
-        """The partner's weight in billionths: the most at which it may be merged."""
+        """Return the partner's due weight in billionths: the most with which it may be merged."""
         if self._share_nano >= 0:
             return self._share_nano
         lag = self.partner.lag
@@ -101,7 +102,7 @@ class TradeTerms:
 
 
 def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> TradeTerms | None:
-    """With whom the beacon pairs a seat for a fragment, and on which terms; None: with nobody."""
+    """Return the terms with the partner that the beacon pairs a seat with for a fragment; None without one."""
     by_key = _by_key(plan, stage)
     mine = _key_of(by_key, seat)
     if mine is None:
@@ -124,10 +125,10 @@ def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Tr
 def standby_partners(
     plan: RoundPlan, stage: StageIndex, seat: int, fragment: int
 ) -> tuple[TradeTerms, ...]:
-    """Whom a seat may ask for a fragment when its drawn partner fails, in order: at most ``num_retries``.
+    """Return the terms of the seats to ask for a fragment if the drawn partner fails: at most ``num_retries``.
 
-    None of them is the drawn partner, sits for the same peer, or only pulls. There are none in a round of
-    consensus, whose end is exact only between the drawn.
+    In order of preference, without the drawn partner, seats of the same peer, and seats that only receive.
+    Empty in a round of final averaging, whose result is exact only between the drawn partners.
     """
     by_key = _by_key(plan, stage)
     mine = _key_of(by_key, seat)
@@ -147,9 +148,9 @@ def standby_partners(
 def is_standby(
     plan: RoundPlan, stage: StageIndex, fragment: int, seat: int, other: int, peer: PeerId
 ) -> bool:
-    """Whether ``peer`` in seat ``other`` may trade a fragment with ``seat`` in place of its drawn partner.
+    """Return True if ``peer`` in seat ``other`` may replace the drawn partner of ``seat`` for a fragment.
 
-    So it is when either would ask the other: who was asked knows the asker, and may take in return.
+    This holds if either is a fallback of the other, so that a seat that is asked may also receive in return.
     """
     there = plan.seat(stage, other)
     if there is None or there.peer != peer:
@@ -162,7 +163,7 @@ def is_standby(
 def terms_with(
     plan: RoundPlan, stage: StageIndex, seat: int, fragment: int, other: int
 ) -> TradeTerms | None:
-    """The terms on which a seat takes a fragment from seat ``other``; None: it may not trade with it at all."""
+    """Return the terms on which a seat receives a fragment from seat ``other``; None if they may not trade."""
     drawn = terms_of(plan, stage, seat, fragment)
     if drawn is not None and drawn.partner.index == other:
         return drawn
@@ -173,9 +174,10 @@ def terms_with(
 
 
 def is_pull_only(plan: RoundPlan, seat: RosterSeat) -> bool:
-    """Whether partners take nothing from a seat: it joined lately, trails, or is too far behind.
+    """Return True if partners receive nothing from a seat: it joined lately, trails, or is too far behind.
 
-    Who is too far behind begins again from another state, and is behind until the ledger has a segment of it.
+    A seat that is too far behind restarts from another state, and stays behind until the ledger has a segment
+    of it.
     """
     pulls = plan.spec.outer.pull_only_rounds
     is_new = seat.joined_round > 0 and pulls_only(plan.round, seat.joined_round, pulls)

@@ -1,14 +1,15 @@
-"""Take over what a sibling committed: whom to ask, what is said, and what proves that it is the sibling's own.
+"""Request the committed state of a replica of the same stage and verify it against the ledger.
 
 Core: pure functions and messages.
 
-    who begins again                          a sibling that committed lately
+    replica that fell too far behind          replica that committed lately
       StateRequest{run, stage, seat}    -->
                                         <--   StateFound{round, hashes of the ten parts, step}, or StateMissing
       the ledger has the root of the ten parts as the end of that seat's segment; two of them are
       fetched as blobs, by their hashes: the slow weights and Adam's second moments
 
-What is taken over is chosen in ``lag.adopt``. Nothing is signed: the root on the ledger is the sibling's word.
+``lag.adopt`` decides which parts are adopted. The messages are not signed: the replica has already committed
+to its state by the root on the ledger.
 Source: docs/spec/training.md sections 4 and 6, docs/spec/protocol.md section 5 (c).
 """
 
@@ -38,14 +39,14 @@ REQUEST_BYTES_MAX = 256
 REPLY_BYTES_MAX = 1 << 10
 """Ten hashes and two numbers."""
 SIBLINGS_TRIED = 3
-"""Each that says nothing costs a newcomer the patience of a fetch; then it begins from a checkpoint."""
+"""Each silent replica costs the requester one fetch timeout; after so many it starts from a checkpoint."""
 V_COMPONENT, STEP_COMPONENT, PHI_COMPONENT = 2, 3, 4
-"""Where Adam's second moments, the step count and the slow weights stand among the parts of a state."""
+"""Indices of Adam's second moments, the step count and the slow weights among the parts of a state."""
 _HASH_BYTES = 32
 
 
 class StateRequest(Message, frozen=True):
-    """Ask what a seat's state was at the end of its last segment."""
+    """Request for the state that a seat had at the end of its last segment."""
 
     run: RunIndex
     stage: StageIndex
@@ -54,17 +55,17 @@ class StateRequest(Message, frozen=True):
 
 
 class StateFound(Message, frozen=True, tag=1):
-    """What it was, and that its parts are served as blobs for a while."""
+    """Hashes of that state; its parts are served as blobs for a limited time."""
 
     round: RoundIndex
-    """Of the segment; its commit may still be on its way to the ledger."""
+    """Round of the segment; its commit may still be on its way to the ledger."""
     components: tuple[Digest, ...]
     step: int
     """Optimizer steps that the moments have seen."""
 
 
 class StateMissing(Message, frozen=True, tag=2):
-    """Nothing is given: no segment was closed here, or it is not for who asks."""
+    """Refusal: no segment was closed here, or the requester may not have it."""
 
 
 StateReply = StateFound | StateMissing
@@ -76,9 +77,10 @@ def decode_reply(raw: bytes) -> StateReply:
 
 
 def siblings_of(plan: RoundPlan, stage: StageIndex, me: PeerId) -> tuple[RosterSeat, ...]:
-    """Whom a peer asks, in order: replicas of the stage that have committed, and lately.
+    """Return the replicas of ``stage`` to ask for their state, in order: at most ``SIBLINGS_TRIED``.
 
-    In an order that the dice draw for each peer: those who join together do not all ask the same one.
+    Only replicas that have committed lately are listed. The order follows from the beacon and ``me``, so that
+    peers which join together do not all ask the same replica.
     """
     able = [
         seat
@@ -90,7 +92,7 @@ def siblings_of(plan: RoundPlan, stage: StageIndex, me: PeerId) -> tuple[RosterS
 
 
 def check_found(found: StateFound, end_root: Digest) -> None:
-    """Raise ``PeerFault`` unless a state is the one whose root the sibling committed."""
+    """Raise ``PeerFault`` unless a state is the one whose root its seat committed."""
     if any(len(part) != _HASH_BYTES for part in found.components):
         raise BadEncoding("a part of a state whose hash has not 32 bytes")
     if len(found.components) != COMPONENTS or merkle_root(found.components) != end_root:
@@ -102,24 +104,24 @@ def check_found(found: StateFound, end_root: Digest) -> None:
 
 
 def parts_given(components: Sequence[Digest]) -> tuple[Digest, Digest]:
-    """The hashes of the tensors that travel: (slow weights, second moments)."""
+    """Return the hashes of the tensors that travel: (slow weights, second moments)."""
     return components[PHI_COMPONENT], components[V_COMPONENT]
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedState:
-    """What another replica's committed state gives to one that adopts it."""
+    """Tensors of another replica's committed state, to be adopted."""
 
     phi_P: Tensor
     v_P: Tensor
     """Adam's second moments."""
     step: int
-    """Steps those moments have seen."""
+    """Steps that those moments have seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptedState:
-    """A shard that starts again; the fast weights are the slow ones."""
+    """State of a shard that starts again; its fast weights equal the slow ones."""
 
     phi_P: Tensor
     momentum_P: Tensor
@@ -127,10 +129,10 @@ class AdoptedState:
 
 
 def adopt(given: OfferedState, num_parameters: int) -> AdoptedState:
-    """The state to go on with; nothing is shared with ``given``.
+    """Return the state to continue with; it shares no memory with ``given``.
 
-    Raises ``PeerFault`` for tensors of another shape, values that are not finite, negative second moments or
-    a step count that no run reaches.
+    Raises ``PeerFault`` for tensors of another shape, non-finite values, negative second moments or a step
+    count that no run reaches.
     """
     for tensor_P in (given.phi_P, given.v_P):
         if tensor_P.shape != (num_parameters,) or not bool(torch.isfinite(tensor_P).all()):

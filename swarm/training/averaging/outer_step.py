@@ -1,9 +1,9 @@
-"""Apply the outer step to one fragment, or decline the partner that would take it too far.
+"""Apply the outer step to one fragment, or decline a partner whose fragment would make the values too large.
 
 Core: arithmetic on slices; new tensors out. Source: docs/spec/training.md section 3.
 Legend: F values of the fragment.
 
-The outer step: one fragment of two replicas moves towards one, by NoLoCo.
+Compute the outer step: the same fragment of two replicas moves together, by NoLoCo.
 
 arithmetic on slices of flat vectors; new tensors out, nothing written in place.
 
@@ -16,11 +16,11 @@ phi are the slow weights, theta the fast ones after the inner steps, m the outer
 
 This one-tensor form is gamma = beta. With the partner's phi as well (needed for another gamma),
 m <- alpha m + beta (target - slow) + gamma (slow - phi) with slow = (1 - w) phi + w phi_hat.
-The rounds of consensus at the end of a run (gossip/pairing.py) set phi <- target and m <- 0: alpha 0, beta 1,
-without the rounding of phi + (target - phi), so that all replicas end with one hash.
+The rounds of final averaging at the end of a run (gossip/pairing.py) set phi <- target and m <- 0: alpha 0,
+beta 1, without the rounding of phi + (target - phi), so that all replicas end with one hash.
 Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911). Legend: F values of one fragment.
 
-A fragment on its way into an outer step: what is offered, and what is applied.
+Data of a fragment on its way into an outer step: the snapshot, the received payload, the merge.
 
 pure data. Legend: P values of the fragment.
 """
@@ -38,12 +38,12 @@ from swarm.types import Bytes, Digest, PeerId
 
 WEIGHT_MIN_NANO = NANO // 4
 WEIGHT_MAX_NANO = NANO // 2
-"""A partner counts for at least a quarter, and never for more than oneself, before ageing."""
+"""A partner counts for at least a quarter, and never for more than the seat itself, before ageing."""
 
 
 @dataclass(frozen=True, slots=True)
 class OuterState:
-    """The slow half of one fragment; it stays float32."""
+    """The slow weights and the outer momentum of one fragment, always float32."""
 
     phi_F: Tensor
     momentum_F: Tensor
@@ -51,7 +51,7 @@ class OuterState:
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """What arrived from the partner: ``phi_F`` only in the two-tensor form, which it chooses."""
+    """Tensors received from the partner and its weight; ``phi_F`` selects the two-tensor form."""
 
     theta_F: Tensor
     weight: float
@@ -72,16 +72,19 @@ PRESETS = {
     "diloco": OuterScalars(0.3, 0.7, 0.7),
     "gossip": OuterScalars(0.0, 1.0, 1.0),
 }
-"""Good numbers by the name of their method; diloco's belong to an all-reduce (testing/baselines.py)."""
+"""Recommended numbers by method; those of diloco are for an all-reduce (testing/baselines.py)."""
 
 
 def stability_bound(alpha: float) -> float:
-    """Pairs converge iff 0 < gamma < this: 2 (1 - alpha^2), from the exact second moment."""
+    """Return the upper bound of gamma, 2 (1 - alpha^2): pairs converge iff gamma is positive and below it.
+
+    The bound follows from the exact second moment.
+    """
     return 2.0 * (1.0 - alpha * alpha)
 
 
 def outer_scalars(spec: OuterSpec, round_index: int) -> OuterScalars:
-    """The numbers of a round: alpha ramps from 0 over the first ``alpha_ramp_rounds``."""
+    """Return the numbers of a round: alpha ramps from 0 over the first ``alpha_ramp_rounds``."""
     ramp = spec.alpha_ramp_rounds
     reached_nano = spec.alpha_nano * min(round_index, ramp) // ramp if ramp else spec.alpha_nano
     return OuterScalars(reached_nano / NANO, spec.beta_nano / NANO, spec.gamma_nano / NANO)
@@ -90,10 +93,10 @@ def outer_scalars(spec: OuterSpec, round_index: int) -> OuterScalars:
 def weight_nano(
     my_tokens: int, partner_tokens: int, lag_rounds: int, age_weights_nano: tuple[int, ...]
 ) -> int:
-    """The partner's share w in billionths: by tokens since the last trade, then by its lag.
+    """Return the partner's share w in billionths: by tokens since the last trade, then by its lag.
 
-    A lag past the table gives 0, which makes a solo step. For a partner that only pulls, do not ask: w is 0.
-    Raises ``UsageError`` for a negative argument.
+    A lag past the table gives 0, which makes a solo step. Do not call it for a partner that only receives: its
+    w is 0. Raises ``UsageError`` for a negative argument.
     """
     if min(my_tokens, partner_tokens, lag_rounds) < 0:
         raise UsageError("tokens and lags are counted from 0")
@@ -107,10 +110,10 @@ def weight_nano(
 def outer_step(
     state: OuterState, theta_F: Tensor, partner: Partner | None, scalars: OuterScalars
 ) -> OuterState:
-    """The next slow half; ``theta_F`` is the snapshot that was offered. No partner, or w = 0: solo.
+    """Return the next slow state; ``theta_F`` is the offered snapshot. Without a partner, or w = 0, it is solo.
 
-    Raises ``PeerFault`` when a partner's tensor has another shape or is not finite, ``UsageError`` when
-    gamma needs a partner's phi that is not there.
+    Raises ``PeerFault`` if a partner's tensor has another shape or is not finite, ``UsageError`` if gamma needs
+    a partner's phi that is missing.
     """
     target_F, slow_F = theta_F, state.phi_F
     if partner is not None and partner.weight > 0.0:
@@ -126,7 +129,7 @@ def outer_step(
 
 
 def consensus_step(theta_F: Tensor, partner: Partner | None) -> OuterState:
-    """One round of consensus: the weighted mean is the new phi, and nothing is carried on.
+    """Compute one round of final averaging: the weighted mean is the new phi, and the momentum is zero.
 
     Partners whose weights add up to one get the same bits. Raises ``PeerFault`` like ``outer_step``.
     """
@@ -141,7 +144,7 @@ def consensus_step(theta_F: Tensor, partner: Partner | None) -> OuterState:
 
 
 def advanced(phi_F: Tensor, theta_now_F: Tensor, theta_snapshot_F: Tensor) -> Tensor:
-    """The fast weights after an outer step: what inner steps moved since the snapshot is kept."""
+    """Return the fast weights after an outer step, keeping the progress of inner steps since the snapshot."""
     return phi_F + (theta_now_F - theta_snapshot_F)
 
 
@@ -158,7 +161,7 @@ def _check(mine_F: Tensor, theirs_F: Tensor) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FragmentSnapshot:
-    """A fragment as it stood between two steps: what is offered and what the merge starts from."""
+    """A fragment as it was between two steps: it is offered to the partner, and the merge starts from it."""
 
     fragment: int
     theta_P: Tensor
@@ -167,14 +170,14 @@ class FragmentSnapshot:
     tokens: int
     step: int
     phi_P: Tensor
-    """The slow weights, which move only when this fragment is merged."""
+    """The slow weights, which change only when this fragment is merged."""
     residual_P: Tensor
-    """What int4 has not said so far of all that travels; empty in a run that never trades in int4."""
+    """Quantization error of int4 not sent yet, of all that travels; empty in a run that never uses int4."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFragment:
-    """What the partner sent, as it was signed: who checks the merge starts from this."""
+    """The partner's signed offer and payload; a verifier of the merge starts from them."""
 
     offer: Offer
     payload: Bytes
@@ -183,17 +186,17 @@ class ReceivedFragment:
 
 @dataclass(frozen=True, slots=True)
 class SentFragment:
-    """An int4 payload of ours that its taker has acknowledged: only then the residual moves."""
+    """An int4 payload of this seat that its receiver has acknowledged; only then the residual moves."""
 
     receipt: Receipt
     """Signed by the partner; it names ``Merge.my_payload``."""
     residual_P: Tensor
-    """What that payload left unsaid."""
+    """Quantization error that the payload leaves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """One outer step of one fragment; ``theta_hat_P`` is None for a step alone."""
+    """One outer step of one fragment; ``theta_hat_P`` is None for a solo step."""
 
     snapshot: FragmentSnapshot
     theta_hat_P: Tensor | None
@@ -204,34 +207,34 @@ class Merge:
     my_payload: Digest
     partner_payload: Digest
     received: ReceivedFragment | None = None
-    """None alone."""
+    """None in a solo step."""
     phi_hat_P: Tensor | None = None
     """The partner's slow weights, in a run that trades them."""
     sent: SentFragment | None = None
-    """None where the residual stays as it was: no int4, or no receipt. A step alone may have it."""
+    """None if the residual is unchanged: no int4, or no receipt. A solo step may have it."""
     is_consensus: bool = False
-    """Of a round at the end of the run: phi becomes the mean, and nothing is carried on."""
+    """True in a round of final averaging: phi becomes the mean, and no momentum is kept."""
 
 
 MERGED_MAX = 2.0**30
-"""No weight of a model that learns is near it: a partner that would take us there is declined."""
+"""Bound on merged values, far above any weight of a model that learns; a partner beyond it is declined."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergeOutcome:
-    """What one fragment is after its outer step."""
+    """One fragment after its outer step."""
 
     slow: OuterState
     theta_F: Tensor
     weight_nano: int
-    """The partner's; 0 when it was declined."""
+    """The partner's weight in billionths; 0 if it was declined."""
 
 
 def apply_merge(merge: Merge, slow: OuterState, theta_now_F: Tensor) -> MergeOutcome:
-    """The outer step of docs/spec/training.md section 3, between two optimizer steps.
+    """Apply the outer step of docs/spec/training.md section 3, between two optimizer steps.
 
     A partner that would take a value past ``MERGED_MAX`` is declined: its weight is 0. Raises ``PeerFault``
-    for what it sent in another shape or not finite.
+    for a received fragment of another shape or with non-finite values.
     """
     partner, weight_nano = None, merge.weight_nano
     if merge.theta_hat_P is not None:

@@ -1,12 +1,12 @@
-"""What of a fragment travels, in which codec, and how it is read on the other side.
+"""Build the payload of a fragment, choose its codec, and read the payload of a partner.
 
 Core: pure functions of the run and the round: nothing here is negotiated.
 
     gamma = beta     theta travels                                  (one tensor)
     gamma other      theta, and phi behind it, in one payload       (two tensors)
 
-In a round of consensus theta travels alone, in float32. Else the codec of a round is the run's, but int4 gives
-way to int8 in the last tenth of the rounds; where the two sides have different anchors it is bfloat16
+In a round of final averaging theta travels alone, in float32. Otherwise the codec of a round is the run's, but
+int4 is replaced by int8 in the last tenth of the rounds; if the two sides have different anchors it is bfloat16
 (``gossip.exchange.choose_codec``). A run in int4 keeps a residual for everything that travels, as part of its
 state; any other run keeps none.
 Source: docs/spec/training.md sections 3 and 5. Legend: P parameters of the shard, F values of one fragment,
@@ -25,7 +25,7 @@ from swarm.training.model.stages import Span
 
 
 def common_codec(spec: RunSpec, round_index: int, *, is_consensus: bool = False) -> Codec:
-    """How fragments travel in a round where both sides have one anchor."""
+    """Return the codec of a round in which both sides have the same anchor."""
     if is_consensus:
         return Codec.F32
     match spec.outer.codec:
@@ -38,28 +38,28 @@ def common_codec(spec: RunSpec, round_index: int, *, is_consensus: bool = False)
 
 
 def trades_slow(outer: OuterSpec) -> bool:
-    """Whether the slow weights travel too: gamma other than beta needs the partner's."""
+    """Return True if the slow weights travel too: gamma other than beta needs the partner's."""
     return outer.gamma_nano != outer.beta_nano
 
 
 def traded_numel(spec: RunSpec, numel: int, *, is_consensus: bool = False) -> int:
-    """Values that travel of a fragment of ``numel``."""
+    """Return the number of values that travel for a fragment of ``numel``."""
     return 2 * numel if trades_slow(spec.outer) and not is_consensus else numel
 
 
 def residual_numel(spec: RunSpec, num_parameters: int) -> int:
-    """R: values of the residual of a shard; none unless the run trades in int4."""
+    """Return R, the values of a shard's residual; 0 unless the run trades in int4."""
     return traded_numel(spec, num_parameters) if spec.outer.codec == "int4" else 0
 
 
 def residual_of(residual_R: Tensor, span: Span, num_parameters: int) -> Tensor:
-    """The residual of one fragment: of theta, then of phi where it travels. Not to be written to."""
+    """Return the residual of one fragment: of theta, then of phi if it travels. It must not be written to."""
     parts = [residual_R[part] for part in _parts(residual_R, span, num_parameters)]
     return parts[0] if len(parts) == 1 else torch.cat([residual_R[:0], *parts])
 
 
 def with_residual(residual_R: Tensor, span: Span, num_parameters: int, said_F: Tensor) -> Tensor:
-    """A copy of the residual in which one fragment's is ``said_F``."""
+    """Return a copy of the residual in which one fragment's is ``said_F``."""
     moved_R, at = residual_R.clone(), 0
     for part in _parts(residual_R, span, num_parameters):
         moved_R[part] = said_F[at : at + span.numel]
@@ -68,7 +68,7 @@ def with_residual(residual_R: Tensor, span: Span, num_parameters: int, said_F: T
 
 
 def anchor_of(spec: RunSpec, snapshot: FragmentSnapshot, *, is_consensus: bool = False) -> Tensor:
-    """What the values that travel are relative to."""
+    """Return the anchor of the values that travel, to which int8 and int4 are relative."""
     anchor = snapshot.anchor_P
     return torch.cat((anchor, anchor)) if trades_slow(spec.outer) and not is_consensus else anchor
 
@@ -76,7 +76,7 @@ def anchor_of(spec: RunSpec, snapshot: FragmentSnapshot, *, is_consensus: bool =
 def fragment_payload(
     spec: RunSpec, round_index: int, snapshot: FragmentSnapshot, *, is_consensus: bool = False
 ) -> FragmentPayload:
-    """What is offered to a partner of a fragment."""
+    """Return the content of a fragment to be offered to a partner."""
     theta, is_alone = snapshot.theta_P, is_consensus or not trades_slow(spec.outer)
     return FragmentPayload(
         theta=theta if is_alone else torch.cat((theta, snapshot.phi_P)),
@@ -92,7 +92,7 @@ def fragment_payload(
 def read_values(
     spec: RunSpec, values: Tensor, *, is_consensus: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """The partner's theta_F, and its phi_F where both travel, from the values that arrived."""
+    """Return the partner's theta_F, and its phi_F if both travel, from the received values."""
     if is_consensus or not trades_slow(spec.outer):
         return values, None
     half = values.numel() // 2

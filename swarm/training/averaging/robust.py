@@ -1,16 +1,16 @@
-"""Doubt a partner's fragment: how far it is, against how far partners usually are.
+"""Check a partner's fragment: its distance against usual distances, and its effect on the loss.
 
 Core: a machine of distances; and the loss with a fragment and without.
 
-    not finite, or past 2^30       refused where it is read or merged (gossip/codecs/int8.py,
+    not finite, or past 2^30         refused where it is read or merged (gossip/codecs/int8.py,
     training/averaging/outer_step.py)
-    farther than the run says      taken at less than its weight: clipped to so many times the median
-    the loss is worse by a margin  declined: a step alone
-    in a round of consensus        declined when far too far: there is nothing between all and none
+    farther than the run allows      its weight is reduced: clipped to so many times the median distance
+    the loss is worse by a margin    declined: a solo step
+    in a round of final averaging    declined when far too far: partial weights are not possible
 
-Clipping theta_hat to theta + c (theta_hat - theta) and weighing it by w is weighing it by c w: a replay needs
-nothing but the weight in the leaf, which may be lower than the due one and never higher. Distances that were
-clipped are remembered as they came: replicas that drift apart together are not strangers for ever.
+Clipping theta_hat to theta + c (theta_hat - theta) and weighing it by w is the same as weighing it by c w: a
+replay needs only the weight in the leaf, which may be lower than the due one and never higher. The distances
+that enter the median are unclipped, so that replicas that drift apart together are not clipped for ever.
 Source: docs/spec/reliability.md section 4, docs/spec/protocol.md section 4. Legend: F values of one fragment.
 """
 
@@ -33,20 +33,21 @@ from swarm.types import NO_DIGEST
 RECENT = 9
 """Distances of one fragment that the median is taken over: some rounds, and more than half of them honest."""
 RECENT_MIN = 3
-"""Fewer say nothing of what is usual."""
+"""Fewer distances do not define a usual one."""
 CONSENSUS_FACTOR = 4
-"""In a round of consensus a partner is declined at so many times the distance at which it would be clipped: to
-decline there costs the one model that all should end with."""
+"""In a round of final averaging a partner is declined at so many times the clipping distance: declining
+there costs the single model that all replicas should end with.
+"""
 
 
 @dataclass(slots=True)
 class Distances:
-    """How far the partners of one seat were, by fragment."""
+    """Recent distances of the partners of one seat, by fragment."""
 
     _recent: dict[int, deque[float]] = field(default_factory=dict[int, deque[float]])
 
     def weigh(self, outer: OuterSpec, merge: Merge, distance: float) -> int:
-        """The weight in billionths at which a partner so far away is taken; 0: it is declined."""
+        """Return the weight in billionths of a partner at ``distance``, which is remembered; 0 declines it."""
         recent = self._recent.setdefault(merge.snapshot.fragment, deque(maxlen=RECENT))
         usual = median(recent) if len(recent) >= RECENT_MIN else 0.0
         recent.append(distance)
@@ -59,17 +60,17 @@ class Distances:
 
 
 def distance_of(theta_F: Tensor, theta_hat_F: Tensor) -> float:
-    """The root of the mean square of a difference."""
+    """Return the root mean square of the difference."""
     return float((theta_hat_F - theta_F).double().square().mean().sqrt())
 
 
 def clip_or_reject(
     merge: Merge, distances: Distances, before: float | None, after: float | None, outer: OuterSpec
 ) -> Merge:
-    """A merge as it is to be applied: as it came, at less than its weight, or alone.
+    """Return the merge unchanged, with a clipped weight, or as a solo step, by the distance and loss checks.
 
-    ``before`` and ``after`` are what the seat measures of its own loss without the partner and with it, in
-    nats; None: it cannot tell.
+    ``before`` and ``after`` are the seat's own loss without and with the partner, in nats; None if it cannot be
+    measured.
     """
     if merge.theta_hat_P is None or not merge.weight_nano:
         return merge
@@ -84,7 +85,7 @@ def clip_or_reject(
 
 
 def solo_step(merge: Merge) -> Merge:
-    """The same step without the partner; what it acknowledged of ours it has all the same."""
+    """Return the same step without the partner; a payload of this seat that it acknowledged still counts."""
     mine = merge.sent.receipt.payload_hash if merge.sent is not None else NO_DIGEST
     return Merge(
         merge.snapshot,
@@ -108,10 +109,10 @@ def probe_loss(
     request: MicroBatch | None,
     merge: Merge | None,
 ) -> float | None:
-    """The loss of a seat that can tell its own, in nats, with ``merge`` in theta or without.
+    """Return the loss that a seat can measure itself, in nats, with ``merge`` applied to theta or without.
 
-    The only stage of a run draws a micro-batch that nobody trains on; the last of several takes the newest one
-    that it answered; the others cannot tell: None.
+    The only stage of a run draws a micro-batch outside the training steps; the last of several uses the newest
+    one that it answered; other stages return None.
     """
     is_last = shard.stage == shard.spec.num_stages - 1
     if not is_last or (shard.stage > 0 and request is None):

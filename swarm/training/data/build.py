@@ -1,11 +1,11 @@
-"""Build a dataset: find documents, deal them to the halves, encode them, and show the folder when it is whole.
+"""Build a dataset: find documents, assign them to the halves, encode them, and publish the complete folder.
 
 Shell: reads and writes the disk. Memory does not grow with the input.
 
 Everything is written in a hidden folder beside the final one, which is renamed when all of it is durable. A
-build that was killed leaves that folder; the next build of the same name begins with emptying it.
+build that is killed leaves that folder behind; the next build of the same name empties it first.
 
-Sort documents by their names and drop the doubles, in memory that does not grow with them.
+Sort documents by their names and drop duplicates, in bounded memory.
 
 spills sorted runs to a folder and merges them.
 """
@@ -44,9 +44,9 @@ from swarm.training.data.tokenizer import Tokenizer
 from swarm.types import NO_DIGEST
 
 MEMORY_BYTES = 64 << 20
-"""Documents held before they are written to a run."""
+"""Bytes of documents held before they are written to a run."""
 ENTRY_BYTES = 200
-"""What a document costs in memory beside its text."""
+"""Bytes of memory per document beside its text."""
 FAN_IN = 64
 """Runs merged at once: one open file each."""
 _NAME_BYTES = len(NO_DIGEST)
@@ -54,7 +54,7 @@ _LENGTH_BYTES = 8
 
 
 class Sorter:
-    """Takes documents in any order and gives them back by name, each once."""
+    """External sort of documents: takes them in any order and yields each once, by name."""
 
     def __init__(self, folder: Path, *, memory_bytes: int = MEMORY_BYTES) -> None:
         self._folder = folder
@@ -64,10 +64,10 @@ class Sorter:
         self._runs = list[Path]()
         self._num_runs = 0
         self.num_added = 0
-        """Documents that came, doubles included."""
+        """Documents added, duplicates included."""
 
     def add(self, document: bytes) -> None:
-        """Take a document."""
+        """Add a document; a duplicate of one in memory is dropped."""
         self.num_added += 1
         name = document_name(document)
         if name in self._held:
@@ -78,7 +78,7 @@ class Sorter:
             self._spill()
 
     def drain(self, progress: Progress) -> Iterator[bytes]:
-        """All different documents, in the order of their names; the sorter is empty afterwards."""
+        """Yield all distinct documents, in the order of their names; the sorter is empty afterwards."""
         if not self._runs:
             for name in sorted(self._held):
                 yield self._held.pop(name)
@@ -115,7 +115,7 @@ class Sorter:
 
 @dataclass(order=True, slots=True)
 class _Cursor:
-    """The next document of one run: its text stays on the disk until its turn has come."""
+    """The next document of one run; its text stays on the disk until it is yielded."""
 
     name: bytes
     number: int
@@ -124,7 +124,7 @@ class _Cursor:
 
 
 def _merged(runs: Sequence[Path]) -> Generator[tuple[bytes, bytes]]:
-    """The documents of several sorted runs in one order, doubles left out."""
+    """Yield the documents of several sorted runs in one order, duplicates left out."""
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("rb")) for path in runs]
         cursors = [_cursor(number, file) for number, file in enumerate(files)]
@@ -160,16 +160,16 @@ def _exactly(file: BinaryIO, length: int) -> bytes:
 
 
 GROUP_BYTES = 1 << 20
-"""Text encoded at once: enough to share among threads, little enough to hold as numbers."""
+"""Bytes of text encoded at once: enough to share among threads, few enough to hold as token ids."""
 GROUP_DOCUMENTS = 1024
 
 BuildProgress = Callable[[str, int], None]
-"""Called with what is done and the bytes of it so far."""
+"""Called with the name of a phase and the bytes that it has processed so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to build."""
+    """Inputs and settings of a build."""
 
     inputs: Inputs
     form: Form
@@ -181,7 +181,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A new dataset, and what became of the documents."""
+    """A new dataset, and the counts of documents found and left out."""
 
     dataset: Dataset
     num_found: int
@@ -189,10 +189,17 @@ class Built:
 
 
 def build_dataset(out: Path, order: Order, progress: BuildProgress, *, is_replaced: bool) -> Built:
-    """Write a dataset to the folder ``out``, which appears when it is whole.
+    """Write a dataset to the folder ``out``, which appears only when it is complete.
 
-    Raises ``UsageError`` when something is there already (but another dataset, if it may be replaced) or
-    another build of it runs, and ``BadConfig`` for input that cannot be used or a disk without room.
+    Args:
+        out: The folder to create.
+        order: Inputs and settings.
+        progress: Called with the phase and the bytes it has processed.
+        is_replaced: Replace a dataset that is already at ``out``.
+
+    Raises:
+        UsageError: ``out`` is occupied by anything but a replaceable dataset, or another build of it runs.
+        BadConfig: The input cannot be used, or the disk has no room.
     """
     out = Path(os.path.abspath(out))
     try:
@@ -222,9 +229,9 @@ def check_place(out: Path, *, is_replaced: bool) -> None:
 
 @contextmanager
 def _workshop(out: Path) -> Generator[Path]:
-    """An empty folder beside ``out`` that is ours alone, and gone afterwards.
+    """Create and lock an empty folder beside ``out``, and delete it afterwards.
 
-    The kernel lets go of the lock when the process dies, however it dies.
+    The kernel releases the lock when the process dies for any reason.
     """
     if not out.name:
         raise UsageError(f"{out} is there, and is no dataset", hint="choose another --out")
@@ -241,7 +248,7 @@ def _workshop(out: Path) -> Generator[Path]:
         for left in folder.iterdir():
             left.unlink()
         if (old := _old(out)).exists() and not out.exists():
-            old.rename(out)  # a replacement was cut off between its two renames
+            old.rename(out)  # a replacement was interrupted between its two renames
         try:
             yield folder
         finally:
@@ -256,7 +263,7 @@ def _busy(out: Path) -> UsageError:
 
 
 def _is_at(handle: int, folder: Path) -> bool:
-    """Whether a path still names the folder that is open: it may have been renamed."""
+    """Return True if a path still names the folder that is open: it may have been renamed."""
     try:
         return os.path.samestat(os.fstat(handle), folder.stat())
     except FileNotFoundError:
@@ -264,7 +271,7 @@ def _is_at(handle: int, folder: Path) -> bool:
 
 
 def _old(out: Path) -> Path:
-    """Where a dataset waits while another takes its name."""
+    """Return the path to which an old dataset is moved while a new one takes its name."""
     return out.parent / f".{out.name}.replaced"
 
 
@@ -287,7 +294,7 @@ def _build(folder: Path, order: Order, progress: BuildProgress) -> Built:
 
 
 def _counted(what: str, progress: BuildProgress) -> Callable[[int], None]:
-    """Add up the bytes of one part of the work."""
+    """Return a function that adds up the bytes of one phase and reports the total to ``progress``."""
     done = 0
 
     def add(num_bytes: int) -> None:
@@ -342,7 +349,7 @@ def _write_halves(
 
 
 def _groups(dealt: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Documents a megabyte at a time."""
+    """Yield documents in groups of about ``GROUP_BYTES``."""
     for first in dealt:
         group, size = [first], len(first[1])
         while size < GROUP_BYTES and len(group) < GROUP_DOCUMENTS:
@@ -362,7 +369,7 @@ def _save(path: Path, data: bytes) -> None:
 
 
 def _show(folder: Path, out: Path) -> None:
-    """Give a whole folder its name; what had it before goes."""
+    """Rename a complete folder to ``out``; a dataset that was there is deleted."""
     _sync(folder)
     old = _old(out)
     shutil.rmtree(old, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Find and read the files a corpus is made of.
+"""Find and read the files of a corpus.
 
-Shell: reads the disk; what becomes of the bytes is decided in ``training/data/samples.py``.
+Shell: reads the disk; the bytes are split and encoded by ``training/data/samples.py``.
 """
 
 import sysconfig
@@ -17,18 +17,18 @@ from swarm.training.data.samples import TokenSource
 from swarm.training.data.tokenizer import Tokenizer
 
 STDLIB = "python-stdlib"
-"""The name under which a run file asks for the running interpreter's own library."""
+"""Name by which a run file asks for the standard library of the running interpreter."""
 FILE_BYTES_MAX = 256 << 20
-"""A larger text file is a mistake, or wants to be a dataset: it would be held in memory."""
+"""A text file is held in memory; a larger one should be built into a dataset."""
 _SPLIT = (
     "make a dataset of it: swarm data build FILE --out NAME, and [data] dataset of the run file"
 )
 _NOT_PROSE = frozenset({"test", "tests", "idle_test", "site-packages", "__pycache__", "lib2to3"})
-"""Tests repeat themselves, installed packages differ between machines."""
+"""Tests are repetitive, and installed packages differ between machines."""
 
 
 def read_source(source: str | Sequence[str]) -> Iterator[bytes]:
-    """The files a run file's ``[data] source`` names; raise ``BadConfig`` for one that cannot be read."""
+    """Yield the files that a run file's ``[data] source`` names; raise ``BadConfig`` for an unreadable one."""
     if isinstance(source, str):
         if source != STDLIB:
             raise BadConfig(
@@ -41,7 +41,7 @@ def read_source(source: str | Sequence[str]) -> Iterator[bytes]:
 
 
 def stdlib_files() -> Iterator[bytes]:
-    """The source of this interpreter's standard library, in order of path."""
+    """Yield the source files of this interpreter's standard library, in order of path."""
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         if not _NOT_PROSE.intersection(path.relative_to(root).parts):
@@ -49,7 +49,7 @@ def stdlib_files() -> Iterator[bytes]:
 
 
 def open_tokens(path: Path, dtype: str = "uint8") -> TokenSource:
-    """Map a token file: what is not looked at takes no memory. Raise ``Corrupt`` if it is missing or empty."""
+    """Memory-map a token file; raise ``Corrupt`` if it is missing or empty."""
     try:
         return np.memmap(path, dtype=f"<u{TOKEN_BYTES[dtype]}", mode="r")
     except (OSError, ValueError) as error:
@@ -57,9 +57,9 @@ def open_tokens(path: Path, dtype: str = "uint8") -> TokenSource:
 
 
 def encode_file(path: Path, tokenizer: Tokenizer) -> TokenSource:
-    """The tokens of a text file; bytes are mapped, other tokens are held in memory.
+    """Return the tokens of a text file; bytes are mapped, other tokens are held in memory.
 
-    Raises ``BadConfig`` for a file that is too large for that, or not UTF-8.
+    Raises ``BadConfig`` for a file larger than ``FILE_BYTES_MAX`` or not UTF-8, unless the tokens are bytes.
     """
     if not tokenizer.raw:
         return open_tokens(path)
@@ -77,7 +77,7 @@ def encode_file(path: Path, tokenizer: Tokenizer) -> TokenSource:
 
 
 def _read_path(path: Path) -> Iterator[bytes]:
-    """A file, or those below a folder by the rules of ``documents.find_inputs``: no links, nothing hidden."""
+    """Yield a file, or the files below a folder, without links and hidden files (``documents.find_inputs``)."""
     if not path.is_dir():
         yield _read_file(path, follow=True)
         return
@@ -89,7 +89,7 @@ def _read_path(path: Path) -> Iterator[bytes]:
 def _read_file(path: Path, *, follow: bool) -> bytes:
     try:
         with open_regular(path, follow=follow) as file:
-            data = file.read(FILE_BYTES_MAX + 1)  # however long it says it is, or becomes
+            data = file.read(FILE_BYTES_MAX + 1)  # bounded whatever size it states
     except (OSError, BadConfig) as error:
         cause = str(error) if isinstance(error, BadConfig) else f"{path}: {error.strerror}"
         raise BadConfig(

@@ -1,16 +1,16 @@
-"""What a dataset is: two token files, the tokenizer they were made with, and a manifest that names them.
+"""The manifest of a dataset: it names two token files and the tokenizer that encoded them.
 
 Core: pure functions. Source: docs/spec/data.md.
 
-A manifest names no paths: the files of a dataset have fixed names in its folder, so whoever wrote a manifest
-cannot point anywhere else.
+A manifest names no paths: the files of a dataset have fixed names in its folder, so a forged manifest cannot
+point anywhere else.
 
-Which documents are trained on, which are held out, and which are left out.
+Assign documents to the training half, the held-out half, or neither.
 
 pure functions and one small machine.
 
 Documents are named by their hash and dealt in the order of their names, so the order in which they were found
-does not matter, a document that is there twice counts once, and a limit takes a fair sample.
+does not matter, a duplicate counts once, and a limit takes a fair sample.
 """
 
 import re
@@ -25,55 +25,55 @@ from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST, Digest
 
 FORMAT = 1
-"""Of a manifest; another number is another format."""
+"""Version of the manifest format; any other number is rejected."""
 MANIFEST_FILE = "manifest.bin"
 TRAIN_FILE = "train.bin"
 HELDOUT_FILE = "heldout.bin"
 TOKENIZER_FILE = "tokenizer.json"
 DATASET_FILES = (MANIFEST_FILE, TRAIN_FILE, HELDOUT_FILE, TOKENIZER_FILE)
-"""What a folder of a dataset holds; the last only if it was not made from bytes."""
+"""Files in the folder of a dataset; the last one is absent if the dataset was made from bytes."""
 MANIFEST_BYTES_MAX = 2 << 20
 """Two lists of 16,384 hashes: two halves of 16 GiB."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""A dataset of a home; anything else is a path."""
+"""Name of a dataset in a home; anything else is a path."""
 _HASH_BYTES = 32
 _HINT = "swarm data build it again"
 
 
 class TokenFile(Message, frozen=True):
-    """One half of a dataset: the blob it is for peers, and its chunks."""
+    """One half of a dataset: the root that names its blob, its size and the hashes of its chunks."""
 
     root: Digest
     """``tensors.tensor_hash``: the name of the blob."""
     num_bytes: int
     hashes: bytes
-    """32 bytes for each 1 MiB chunk, also if there is one."""
+    """32 bytes for each 1 MiB chunk, also if there is only one."""
 
     @property
     def num_chunks(self) -> int:
-        """How many chunks there are."""
+        """Number of chunks."""
         return -(-self.num_bytes // TENSOR_CHUNK_BYTES)
 
     def chunk_hash(self, index: int) -> bytes:
-        """The digest of chunk ``index``."""
+        """Return the digest of chunk ``index``."""
         return self.hashes[_HASH_BYTES * index : _HASH_BYTES * (index + 1)]
 
 
 class DatasetManifest(Message, frozen=True):
-    """What a dataset holds. It follows from the text and the settings alone, and so does its hash."""
+    """Manifest of a dataset; it and its hash depend on the text and the settings alone."""
 
     format: int
     tokenizer: str
-    """``bytes``, or ``file`` for that beside it."""
+    """``bytes``, or ``file`` for the ``tokenizer.json`` in the folder."""
     tokenizer_root: Digest
-    """Of the tokenizer's file; nothing for bytes."""
+    """Root of the tokenizer's file; ``NO_DIGEST`` for bytes."""
     dtype: str
     num_token_ids: int
     separator: int
     """The id that ends every document."""
     heldout_every: int
     num_documents: int
-    """Different documents in both halves."""
+    """Distinct documents in both halves."""
     train: TokenFile
     heldout: TokenFile
 
@@ -88,12 +88,12 @@ class DatasetManifest(Message, frozen=True):
         return ((TRAIN_FILE, self.train), (HELDOUT_FILE, self.heldout))
 
     def num_tokens(self, half: TokenFile) -> int:
-        """Tokens in one of the halves."""
+        """Return the number of tokens in one of the halves."""
         return half.num_bytes // TOKEN_BYTES[self.dtype]
 
 
 def read_manifest(raw: bytes) -> DatasetManifest:
-    """Decode and check a manifest; raises ``BadConfig`` unless every part of it fits every other."""
+    """Decode and check a manifest; raise ``BadConfig`` unless all of its parts are consistent."""
     try:
         manifest = decode(DatasetManifest, raw, limit=MANIFEST_BYTES_MAX)
     except BadEncoding as error:
@@ -105,7 +105,7 @@ def read_manifest(raw: bytes) -> DatasetManifest:
 
 
 def data_spec(manifest: DatasetManifest) -> DataSpec:
-    """What a run says of this dataset."""
+    """Return the data section of the run spec for this dataset."""
     train, heldout = manifest.train, manifest.heldout
     return DataSpec(
         tokenizer=manifest.tokenizer,
@@ -122,9 +122,9 @@ def data_spec(manifest: DatasetManifest) -> DataSpec:
 def check_hash(
     manifest: DatasetManifest, pinned: str, where: str, others: Mapping[str, str]
 ) -> None:
-    """Raise ``VerificationFailed`` unless a dataset has the hash (hex) that a run file pins; "" takes any.
+    """Raise ``VerificationFailed`` unless a dataset has the hash (hex) that a run file pins; "" accepts any.
 
-    ``others`` are known datasets by hash: one that has it is the nearest remedy.
+    ``others`` are known datasets by hash: if one has the pinned hash, the hint names it.
     """
     found = manifest.digest.hex()
     if pinned in ("", found):
@@ -157,7 +157,7 @@ def check_same(manifest: DatasetManifest, spec: DataSpec, where: str) -> None:
 
 
 def _fault(manifest: DatasetManifest) -> str:
-    """What is wrong; nothing if nothing is."""
+    """Return the first fault of a manifest in words, or "" if it has none."""
     if manifest.format != FORMAT:
         return f"format {manifest.format} where {FORMAT} is known"
     least, most = BOUNDS["num_token_ids"]
@@ -189,24 +189,24 @@ def _file_fault(name: str, half: TokenFile, dtype: str) -> str:
 
 
 def root_of_chunks(half: TokenFile, dtype: str) -> Digest:
-    """The root of a token file of more than one chunk, from the digests of its chunks."""
+    """Return the root of a token file of more than one chunk, from the digests of its chunks."""
     digests = [Digest(half.chunk_hash(index)) for index in range(half.num_chunks)]
     shape = (half.num_bytes // TOKEN_BYTES[dtype],)
     return tensor_root(dtype, shape, half.num_bytes, digests)
 
 
 SEPARATOR = b"\x00"
-"""Stands between two documents: text does not contain it, so a model can learn that one ends."""
+"""Separates documents: text does not contain it, so a model can learn that one ends."""
 TRAIN, HELDOUT = 0, 1
 
 
 def document_name(document: bytes) -> Digest:
-    """What a document is sorted by, and known by when it comes again."""
+    """Return the hash by which a document is sorted and duplicates are found."""
     return digest("corpus-file", document)
 
 
 class Split:
-    """Deals different documents, in the order of their names, to the two halves."""
+    """Assignment of distinct documents, in the order of their names, to the two halves."""
 
     def __init__(self, *, max_bytes: int, heldout_every: int) -> None:
         self._max_bytes = self._room = max_bytes
@@ -215,7 +215,7 @@ class Split:
         self._place = 0
 
     def deal(self, document: bytes) -> tuple[int, bytes] | None:
-        """(``TRAIN`` or ``HELDOUT``, the text without separators); None when it does not fit any more."""
+        """Return (``TRAIN`` or ``HELDOUT``, the text without separators); None if it does not fit any more."""
         place = self._place
         self._place += 1
         text = document.replace(SEPARATOR, b"")
@@ -237,7 +237,7 @@ class Split:
         return self._place - self.num_taken
 
     def close(self) -> None:
-        """Raise ``BadConfig`` when either half is empty."""
+        """Raise ``BadConfig`` if either half is empty."""
         if all(self._taken):
             return
         found = f"{self._place} different document{'s' * (self._place != 1)}"

@@ -6,11 +6,11 @@ Open, list and verify the datasets on this disk.
 
 reads the disk. Nothing in a folder is trusted before it was checked, and no link in it is followed.
 
-Open what is a plain file, and nothing else.
+Open regular files only.
 
 reads the disk.
 
-A folder from a stranger may hold links to files that are none of its business, and pipes that never end.
+An untrusted folder may hold links to files outside it, and pipes that never end.
 """
 
 import os
@@ -42,7 +42,7 @@ from swarm.types import Digest
 def open_regular(path: Path, *, follow: bool = False) -> BinaryIO:
     """Open a file for reading; a link only if ``follow``.
 
-    Raises ``BadConfig`` for what is not there, not readable, a link, or no plain file.
+    Raises ``BadConfig`` if the path is missing, unreadable, a link, or not a regular file.
     """
     # O_NONBLOCK: opening a pipe without a writer would wait for one.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
@@ -66,7 +66,7 @@ Progress = Callable[[int], None]
 
 
 class TokenWriter:
-    """A token file that is being written: chunks are hashed as they fill."""
+    """A token file that is being written; chunks are hashed as they fill."""
 
     def __init__(self, path: Path, dtype: str) -> None:
         self._file = path.open("xb")
@@ -77,7 +77,7 @@ class TokenWriter:
         self._rest = bytearray()
 
     def add(self, tokens: Tokens) -> None:
-        """Append tokens; raises ``BadConfig`` when there are more than one blob can hold."""
+        """Append tokens; raise ``BadConfig`` if there are more than one blob can hold."""
         data = memoryview(tokens.astype(f"<u{TOKEN_BYTES[self._dtype]}", copy=False).tobytes())
         if self._num_bytes + len(self._rest) + len(data) > BOUNDS["train_bytes"][1]:
             raise BadConfig(
@@ -92,7 +92,7 @@ class TokenWriter:
                 self._flush()
 
     def close(self) -> TokenFile:
-        """Make the file durable; returns what it is."""
+        """Make the file durable; return its root, size and chunk hashes."""
         if self._rest:
             self._flush()
         self._file.flush()
@@ -107,7 +107,7 @@ class TokenWriter:
         return TokenFile(root, half.num_bytes, half.hashes)
 
     def abandon(self) -> None:
-        """Close the file as it is."""
+        """Close the file without completing it."""
         self._file.close()
 
     def _flush(self) -> None:
@@ -150,12 +150,12 @@ def check_token_file(
 
 
 def id_limit(dtype: str) -> int:
-    """How many ids a dtype can say."""
+    """Return the number of ids that a dtype can represent."""
     return 1 << (8 * TOKEN_BYTES[dtype])
 
 
 def foreign_id(chunk: bytes, index: int, dtype: str, num_token_ids: int) -> str:
-    """The first token of chunk ``index`` that is out of the vocabulary, in words; "" if there is none."""
+    """Describe the first token of chunk ``index`` that is out of the vocabulary; "" if there is none."""
     if num_token_ids >= id_limit(dtype):
         return ""
     tokens = np.frombuffer(chunk, dtype=f"<u{TOKEN_BYTES[dtype]}")
@@ -167,7 +167,7 @@ def foreign_id(chunk: bytes, index: int, dtype: str, num_token_ids: int) -> str:
 
 
 def root_of_file(path: Path, dtype: str, num_token_ids: int) -> Digest:
-    """The root that the bytes of a token file have now; its memory is one chunk.
+    """Return the root of the current bytes of a token file, with one chunk in memory.
 
     Raises ``BadConfig`` for a token out of the vocabulary, or half a token: no run can use such a file.
     """
@@ -193,26 +193,26 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 FOLDER = "datasets"
-"""Where a home keeps those that were given a name."""
+"""Subfolder of a home that holds its named datasets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A folder whose manifest holds together; ``verify_dataset`` looks at the files."""
+    """A folder whose manifest is consistent; ``verify_dataset`` checks the files."""
 
     folder: Path
     manifest: DatasetManifest
 
     @property
     def num_bytes(self) -> int:
-        """What it takes on the disk, the tokenizer aside."""
+        """Bytes of its token files on disk, without the tokenizer."""
         return sum(half.num_bytes for _, half in self.manifest.halves)
 
 
 def dataset_path(home: Path, base: Path, name: str) -> Path:
-    """The folder that a name (in ``home``) or a path with a / (from ``base``) stands for.
+    """Return the folder of a dataset given by name (in ``home``) or by a path with a / (from ``base``).
 
-    Raises ``BadConfig`` for what is neither: a slip of the pen would become a folder somewhere.
+    Raises ``BadConfig`` for anything else, so that a mistyped name does not create a folder.
     """
     if NAME.fullmatch(name):
         return home / FOLDER / name
@@ -225,7 +225,7 @@ def dataset_path(home: Path, base: Path, name: str) -> Path:
 
 
 def open_dataset(folder: Path) -> Dataset:
-    """Read a manifest; raises ``BadConfig`` when there is none, ``VerificationFailed`` for an unsound one."""
+    """Read a manifest; raise ``BadConfig`` if there is none, ``VerificationFailed`` if it is unsound."""
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise BadConfig(f"there is no dataset {folder}", hint="swarm data ls, or swarm data build")
@@ -238,7 +238,7 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def list_datasets(home: Path) -> Iterator[tuple[Path, Dataset | SwarmError]]:
-    """The datasets of a home by name, and what is wrong with those that cannot be opened."""
+    """Yield the datasets of a home by name, or the error for each that cannot be opened."""
     folder = home / FOLDER
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith(".") or not path.is_dir():
@@ -250,7 +250,7 @@ def list_datasets(home: Path) -> Iterator[tuple[Path, Dataset | SwarmError]]:
 
 
 def names_by_hash(home: Path) -> dict[str, str]:
-    """The names of the sound datasets of a home by their hashes (hex)."""
+    """Return the names of the sound datasets of a home by their hashes (hex)."""
     return {
         found.manifest.digest.hex(): path.name
         for path, found in list_datasets(home)
@@ -259,19 +259,19 @@ def names_by_hash(home: Path) -> dict[str, str]:
 
 
 def verify_dataset(dataset: Dataset, progress: Progress | None = None) -> None:
-    """Hash every file again; raises ``VerificationFailed`` naming the first chunk that is wrong."""
+    """Hash every file again; raise ``VerificationFailed`` naming the first chunk that is wrong."""
     manifest = dataset.manifest
     try:
         read_tokenizer(dataset)
         for name, half in manifest.halves:
             path = dataset.folder / name
             check_token_file(path, half, manifest.dtype, manifest.num_token_ids, progress)
-    except BadConfig as error:  # a file that is gone, or a link
+    except BadConfig as error:  # a missing file, or a link
         raise VerificationFailed(str(error), hint=error.hint) from None
 
 
 def read_tokenizer(dataset: Dataset) -> bytes:
-    """The file a dataset was made with, nothing for bytes; raises ``VerificationFailed`` for another."""
+    """Return the tokenizer file, b"" for bytes; raise ``VerificationFailed`` if it has another hash."""
     if dataset.manifest.tokenizer == "bytes":
         return b""
     path = dataset.folder / TOKENIZER_FILE
@@ -285,5 +285,5 @@ def read_tokenizer(dataset: Dataset) -> bytes:
 
 
 def tokenizer_root(raw: bytes) -> Digest:
-    """The blob that a tokenizer's file is."""
+    """Return the root that names a tokenizer's file as a blob."""
     return tensor_hash("uint8", (len(raw),), raw)

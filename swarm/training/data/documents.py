@@ -2,10 +2,9 @@
 
 Shell: reads the disk, one document in memory at a time.
 
-A text file is a document; a longer one than ``PIECE_BYTES`` is cut at the ends of lines. A line of JSON Lines
-and a row of Parquet are a document each. Input that is not what it says is refused by file and line, not
-skipped; so is a file that somebody writes to while it is read, which would be half of one text and half of
-another.
+A text file is a document; one longer than ``PIECE_BYTES`` is cut at the ends of lines. A line of JSON Lines and
+a row of Parquet are a document each. Malformed input is refused by file and line, not skipped; so is a file
+that is written to while it is read, because the text would mix two versions.
 """
 
 import json
@@ -20,29 +19,29 @@ from swarm.training.data.disk import Progress, open_regular
 from swarm.training.data.parquet import read_column
 
 PIECE_BYTES = 1 << 20
-"""A longer text file becomes several documents, or one book would be a whole half."""
+"""A longer text file becomes several documents; else one book could fill a whole half."""
 DOCUMENT_BYTES_MAX = 16 << 20
-"""Longest line or row: a longer one is no document, and would have to fit into memory."""
+"""Longest line or row: a document has to fit into memory."""
 FILES_MAX = 200_000
-"""Their names are held in memory; more texts than that belong into one file of JSON Lines."""
+"""Their names are held in memory; more texts than that belong in one JSON Lines file."""
 JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = ".parquet"
 PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z", ".rar")
-"""Would be read as text, and is none."""
+"""Refused by suffix: these would otherwise be read as text."""
 _BOM = b"\xef\xbb\xbf"
 _UTF8_BYTES_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How to read inputs."""
+    """Settings for reading inputs."""
 
     field: str = "text"
-    """Of an object in JSON Lines."""
+    """Name of the text field of an object in JSON Lines."""
     column: str = "text"
-    """Of a Parquet file."""
+    """Name of the text column of a Parquet file."""
     is_utf8: bool = False
-    """Whether text files must be UTF-8: bytes take anything."""
+    """True if text files must be UTF-8; byte tokens accept anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,9 @@ class Inputs:
 
 
 def find_inputs(names: Sequence[Path]) -> Inputs:
-    """The files that the names stand for, folders searched, in order; raises ``BadConfig`` for a bad one.
+    """Return the files that the names stand for, folders searched, in order; raise ``BadConfig`` for a bad one.
 
-    Inside a folder neither links nor hidden files nor special files count; what is named itself may be a
-    link.
+    Links, hidden files and special files inside folders are skipped; a name given explicitly may be a link.
     """
     files, num_links = list[Path](), 0
     for name in names:
@@ -84,7 +82,7 @@ def find_inputs(names: Sequence[Path]) -> Inputs:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """What is not hidden in a folder and the folders in it; links to folders are given, not entered."""
+    """Yield the files below a folder, hidden ones excluded; links to folders are yielded, not entered."""
     for at, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(at, name) for name in folders if Path(at, name).is_symlink())
@@ -92,7 +90,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def documents(inputs: Inputs, form: Form, progress: Progress) -> Iterator[bytes]:
-    """Every document that is not empty; raises ``BadConfig`` naming the file and the line of a bad one."""
+    """Yield every non-empty document; raise ``BadConfig`` naming the file and the line of a bad one."""
     for path in inputs.files:
         with open_regular(path) as file:
             before = os.fstat(file.fileno())
@@ -106,7 +104,7 @@ def documents(inputs: Inputs, form: Form, progress: Progress) -> Iterator[bytes]
             done = 0
             for document in found:
                 now = file.tell()
-                if now > before.st_size:  # told at once: a log that is written to has no end
+                if now > before.st_size:  # at once: a growing log has no end
                     raise _changed(path)
                 if document:
                     yield document
@@ -135,7 +133,7 @@ def _pieces(file: BinaryIO, path: Path, *, is_utf8: bool) -> Iterator[bytes]:
 
 
 def _cut(held: bytes) -> int:
-    """Where a piece ends: after a line, else before a character, at most ``PIECE_BYTES`` long."""
+    """Return the length of a piece: after a line, else before a character, at most ``PIECE_BYTES``."""
     if line := held.rfind(b"\n", 0, PIECE_BYTES) + 1:
         return line
     cut = PIECE_BYTES
@@ -171,7 +169,7 @@ def _lines(file: BinaryIO, path: Path, field: str) -> Iterator[bytes]:
 
 
 def _field(line: bytes, field: str, where: str) -> bytes:
-    """The text of one object; nothing for null."""
+    """Return the text of one object; b"" for null."""
     try:
         found: object = json.loads(line.decode("utf-8"))
         if not isinstance(found, dict):

@@ -1,11 +1,11 @@
 """Read one column of text from a Parquet file, in a process of its own whose memory has a bound.
 
-Shell: starts that process and reads what it writes. Door: pyarrow, which only that process imports.
+Shell: starts that process and reads its output. Entry point of pyarrow, which only that process imports.
 
 A Parquet file states how large its pages become when they are unpacked, and a dictionary can stand for any
-number of copies of its values: a kilobyte can ask for terabytes. So the process that unpacks it has a bound: on
-Linux the kernel refuses it more memory, and everywhere it looks at its own size a hundred times a second and
-ends itself above the bound. What comes out, rows without text included, is counted against what went in.
+number of copies of its values: a kilobyte can ask for terabytes. The process that unpacks it is therefore
+bounded: on Linux the kernel limits its memory, and on every system it checks its own size a hundred times a
+second and ends itself above the bound. The output, rows without text included, is bounded by the file's size.
 
     to the reader: the file as its standard input
     from it: for each row 4 bytes of length and the text, then END, or REFUSED with the reason
@@ -28,36 +28,42 @@ from swarm.training.data.tokenizer import PIP_LINE
 
 BATCH_ROWS = 256
 BATCH_BYTES = 64 << 20
-"""Fewer rows are read at once where they are long."""
+"""Bytes per batch; fewer rows are read at once if they are long."""
 MEMORY_BYTES = 1 << 30
-"""Of the reader, beside its libraries: row groups as they are usually written need a tenth of it."""
+"""Memory of the reader beside its libraries: row groups as usually written need a tenth of it."""
 GROWTH_MAX = 1000
-"""Text from each byte of the file: ten times what zstandard makes of the most monotonous prose."""
+"""Bytes of text per byte of the file: ten times the zstandard ratio of the most monotonous prose."""
 GROWTH_FREE_BYTES = 64 << 20
-"""A small file may hold this much, whatever it repeats."""
+"""Bytes of text allowed for a small file, however repetitive."""
 ROW_BYTES = 1
-"""What a row counts at least: a kilobyte can also stand for any number of rows without text."""
+"""Bytes counted for a row at least: a kilobyte can also stand for any number of rows without text."""
 LOOK_S = 0.01
-"""How often the reader looks at its own size: it unpacks some 10 MB in this time."""
+"""Seconds between the reader's checks of its own size: it unpacks some 10 MB in this time."""
 GUARD_SLACK_BYTES = 64 << 20
-"""Above the kernel's bound, which names the row; this one only ends the process."""
+"""Bytes above the kernel's bound, which names the row; this guard only ends the process."""
 END, REFUSED = 0xFFFFFFFF, 0xFFFFFFFE
-"""In the place of a length."""
+"""Markers in place of a length."""
 _SAID_MAX = 4096
 _STATM = "/proc/self/statm"
 _LENGTH = struct.Struct(">I")
 _STOP_S = 10.0
 _ONE_HEAP = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
-"""An allocator that reserves gigabytes to use megabytes would meet the bound at once."""
+"""An allocator that reserves gigabytes to use megabytes would reach the bound at once."""
 _SMALLER = "write it again with smaller row groups and pages"
 
 
 def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> Iterator[bytes]:
-    """The text of each row as UTF-8; nothing for null.
+    """Yield the text of each row as UTF-8; b"" for null.
 
-    Raises ``BadConfig`` when pyarrow is not installed, when this is no Parquet file or has no such column of
-    text, for a row of more than ``row_bytes_max`` bytes, and for a file that wants more memory or grows to
-    more text than any honest one.
+    Args:
+        file: The open Parquet file.
+        name: Its name, for error messages.
+        column: The column of text to read.
+        row_bytes_max: The most bytes of one row.
+
+    Raises:
+        BadConfig: pyarrow is not installed, the file is not Parquet or has no such column of text, a row is too
+            long, or the file needs more memory or expands to more text than any honest one.
     """
     if find_spec("pyarrow") is None:
         raise BadConfig(f"{name} needs the pyarrow library, which is not installed", hint=PIP_LINE)
@@ -105,7 +111,7 @@ def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> I
 
 
 def _length(pipe: IO[bytes]) -> int | None:
-    """The next length; None when the reader has died."""
+    """Return the next length; None if the reader has died."""
     head = pipe.read(_LENGTH.size)
     return int(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else None
 
@@ -161,10 +167,10 @@ def _rows(column: str, memory_bytes: int) -> Iterator[bytes]:
 
 
 def _bound_memory(num_bytes: int) -> None:
-    """Let this process have so much more than it has now.
+    """Limit the memory of this process to ``num_bytes`` more than it has now.
 
-    Linux says no to the rest. Elsewhere the kernel takes no such wish (macOS ignores the limit), so a thread
-    looks at what is resident and ends the process: the pipe breaks off, which is told as too much memory.
+    On Linux the kernel refuses the rest. Other kernels do not enforce the limit (macOS ignores it), so a thread
+    checks the resident size and ends the process: the pipe breaks off, which is reported as too much memory.
     """
     limit = _resident_bytes() + num_bytes + GUARD_SLACK_BYTES
     threading.Thread(target=_guard, args=(limit,), name="guard", daemon=True).start()
@@ -180,7 +186,7 @@ def _guard(limit_bytes: int) -> None:
 
 
 def _resident_bytes() -> int:
-    """What is resident; where no file says it, the most that ever was (macOS: in bytes, others: KiB)."""
+    """Return the resident bytes; without a ``statm`` file, the peak so far (macOS: in bytes, others: KiB)."""
     if os.path.exists(_STATM):
         return _pages(1)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -188,7 +194,7 @@ def _resident_bytes() -> int:
 
 
 def _pages(column: int) -> int:
-    """Bytes of address space (0) or of memory (1) of this process, as Linux counts them."""
+    """Return the bytes of address space (0) or of memory (1) of this process, as Linux counts them."""
     with open(_STATM, encoding="ascii") as file:
         return int(file.read().split()[column]) * resource.getpagesize()
 
@@ -218,7 +224,7 @@ def _is_text(pa: Any, kind: Any) -> bool:  # noqa: ANN401
 
 
 def _rows_at_once(parquet: Any, column: str) -> int:  # noqa: ANN401
-    """How many rows make a batch of a bearable size, if the file says the truth about itself."""
+    """Return the rows per batch of about ``BATCH_BYTES``, if the sizes that the file states are true."""
     metadata, longest = parquet.metadata, 1
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)

@@ -1,10 +1,10 @@
-"""Text to tokens, and a sample id to the window of tokens it names.
+"""Convert text to tokens, and sample ids to the windows of tokens that they name.
 
 Core: pure functions over bytes and arrays; files are read in ``training/data/corpus.py``.
 
-A corpus is a set of files, dealt to its halves by ``training/data/dataset.py``. Which windows a micro-batch
-holds follows
-from finalised state by a PRF, so a solver cannot choose its data and the last stage finds the labels by the
+A corpus is a set of files, assigned to its halves by ``training/data/dataset.py``. The windows of a
+micro-batch follow from
+finalised state by a PRF, so a solver cannot choose its data, and the last stage derives the labels from the
 same ids.
 
 Legend: B sequences of a micro-batch, T time.
@@ -31,22 +31,22 @@ TokenSource = npt.NDArray[np.unsignedinteger[Any]]
 
 SAMPLE_ID_BYTES = 8
 BATCH_MAX = 4096
-"""Most sequences in one micro-batch."""
+"""Upper limit of the sequences in one micro-batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What a launcher publishes: the training file and the held-out file."""
+    """Text that a launcher publishes: the training file and the held-out file."""
 
     train: bytes
     heldout: bytes
 
 
 def build_corpus(files: Iterable[bytes], *, max_bytes: int, heldout_every: int) -> Corpus:
-    """Cut files into training and held-out text; the order in which they come does not matter.
+    """Split files into training and held-out text; the result does not depend on their order.
 
-    ``max_bytes`` bounds both together; the last file that does not fit is left out. Raises ``BadConfig``
-    when either half would be empty.
+    ``max_bytes`` bounds both together; files that do not fit are left out. Raises ``BadConfig`` if either half
+    would be empty.
     """
     by_name = {document_name(data): data for data in files if data}
     halves: tuple[list[bytes], list[bytes]] = ([], [])
@@ -69,16 +69,17 @@ def sample_ids(
     count: int,
     num_windows: int,
 ) -> tuple[int, ...]:
-    """The ``count`` sample ids of a micro-batch, each in [0, num_windows): where its windows start.
+    """Return the ``count`` sample ids of a micro-batch: window starts in [0, num_windows).
 
-    ``num_windows`` is ``len(tokens) - seq_len``. Raises ``UsageError`` when there is no window to draw.
+    ``num_windows`` is ``len(tokens) - seq_len``. Raises ``UsageError`` if there is no window or ``count`` is
+    out of bounds.
     """
     if num_windows < 1 or not 1 <= count <= BATCH_MAX:
         raise UsageError(f"{count} samples of {num_windows} windows")
     where = encode((origin, round_index, step, microbatch))
     seed = fast_digest("training.samples", beacon, run_digest, where)
     raw = expand(seed, "training.samples", SAMPLE_ID_BYTES * count)
-    # The bias of the remainder is num_windows / 2^64: nothing.
+    # The bias of the remainder is num_windows / 2^64: negligible.
     return tuple(
         int.from_bytes(raw[at : at + SAMPLE_ID_BYTES], "big") % num_windows
         for at in range(0, len(raw), SAMPLE_ID_BYTES)
@@ -86,14 +87,14 @@ def sample_ids(
 
 
 def sample_ids_root(ids: Sequence[int]) -> Digest:
-    """What a transcript says of a micro-batch's samples."""
+    """Return the hash of a micro-batch's sample ids, as transcripts carry it."""
     return fast_digest("sample-ids", encode(tuple(ids)))
 
 
 def windows(tokens: TokenSource, ids: Sequence[int], seq_len: int) -> tuple[Tensor, Tensor]:
-    """(inputs_BT, labels_BT), int64: each label is the token after its input.
+    """Return (inputs_BT, labels_BT), int64: each label is the token after its input.
 
-    Raises ``UsageError`` when an id lies outside the file.
+    Raises ``UsageError`` if there are no ids or one lies outside the file.
     """
     if not ids or min(ids) < 0 or max(ids) + seq_len + 1 > len(tokens):
         raise UsageError("a sample id outside the token file")
@@ -105,7 +106,7 @@ def windows(tokens: TokenSource, ids: Sequence[int], seq_len: int) -> tuple[Tens
 def draw_samples(
     tokens: TokenSource, plan: RoundPlan, place: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Digest]:
-    """(inputs_BT, labels_BT, root of the sample ids) of the micro-batch (origin, step, micro-batch)."""
+    """Return (inputs_BT, labels_BT, root of the sample ids) of the micro-batch (origin, step, micro-batch)."""
     spec, (origin, step, microbatch) = plan.spec, place
     ids = sample_ids(
         plan.beacon,

@@ -1,17 +1,17 @@
 """Text to token ids and back: bytes as they are, or by a ``tokenizers`` file.
 
-Core: pure functions of text. Door: tokenizers, imported when a file asks for it.
+Core: pure functions of text. Entry point of tokenizers, imported when a file needs it.
 
-Text is text: what spells a special token does not become one, nothing is cut short or padded, and a file that
-throws dice is refused. One id separates documents: 0 for bytes, the end token of a file, or, where a file has
-none, an id of its own after the last.
+Text that spells a special token is encoded as plain text, nothing is truncated or padded, and a file that
+tokenizes at random is refused. One id separates documents: 0 for bytes, the end token of a file, or, if a file
+has none, an id of its own after the last.
 
-The text of tokens, a piece at a time, as they are written.
+Decode generated tokens to text incrementally.
 
 tokens in, pieces of text out.
 
-A token may be a part of a character, and a tokenizer may drop the space before the first word of what it is
-given: so each piece is decoded together with the one before it, and ends where a character ends.
+A token may be a part of a character, and a tokenizer may drop the space before the first word of its input.
+Each piece is therefore decoded together with the one before it, and ends where a character ends.
 """
 
 import json
@@ -32,53 +32,53 @@ if TYPE_CHECKING:
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
 TOKENIZER_BYTES_MAX = 64 << 20
-"""Twice the largest that is in use."""
+"""Twice the largest in use."""
 GROWTH_MAX = 64
-"""Times as long as it was a text may become by replacements: those in use stay far below."""
+"""Limit of the factor by which replacements may lengthen a text: files in use stay far below."""
 PIP_LINE = "pip install 'swarm-train[data]'"
-"""What brings the libraries that bytes do without."""
+"""Command that installs the libraries for tokenizer and Parquet files; bytes need none."""
 END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[SEP]")
-"""The end of a document, as the usual files spell it; the first that a file knows."""
+"""Names of the end-of-document token in the usual files; the first one that a file has is used."""
 _HINT = "export it again with tokenizers' Tokenizer.save, or use --tokenizer bytes"
 
 
 class Tokenizer(Protocol):
-    """What turns text into ids."""
+    """Conversion between text and token ids."""
 
     num_token_ids: int
-    """Every id is below this."""
+    """Upper bound of the ids, exclusive."""
     separator: int
     """The id between two documents."""
     raw: bytes
-    """The file; empty for bytes."""
+    """The tokenizer's file; empty for bytes."""
 
     def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
-        """The ids of each text, in the dtype of a token file, without the separator."""
+        """Return the ids of each text, in the dtype of a token file, without the separator."""
         ...
 
     def decode(self, ids: Sequence[int]) -> bytes:
-        """The text of ids; ids that stand for no text vanish."""
+        """Return the text of ids; ids without a text are skipped."""
         ...
 
 
 class BytesTokenizer:
-    """Each byte is its own id."""
+    """The tokenizer of bytes: each byte is its own id."""
 
     num_token_ids = 256
     separator = SEPARATOR[0]
     raw = b""
 
     def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
-        """See ``Tokenizer``."""
+        """Return the bytes of each text as ids."""
         return [np.frombuffer(text, dtype=np.uint8) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> bytes:
-        """See ``Tokenizer``."""
+        """Return the ids below 256 as bytes."""
         return bytes(id_ for id_ in ids if 0 <= id_ < self.num_token_ids)
 
 
 class FileTokenizer:
-    """A ``tokenizers`` file; ``load_tokenizer`` makes one."""
+    """The tokenizer of a ``tokenizers`` file; ``load_tokenizer`` makes one."""
 
     def __init__(self, raw: bytes, library: "Library") -> None:
         ids = library.get_vocab(with_added_tokens=True).values()
@@ -97,7 +97,7 @@ class FileTokenizer:
         self._dtype = np.dtype(token_dtype(self.num_token_ids)).newbyteorder("<")
 
     def encode(self, texts: Sequence[bytes]) -> list[Tokens]:
-        """See ``Tokenizer``; the texts are UTF-8, or ``UnicodeDecodeError`` is raised.
+        """Return the ids of each text, which must be UTF-8, or ``UnicodeDecodeError`` is raised.
 
         Raises ``BadConfig`` for a text that the file has no tokens for.
         """
@@ -107,7 +107,7 @@ class FileTokenizer:
         return [np.array(encoding.ids, dtype=self._dtype) for encoding in found]
 
     def decode(self, ids: Sequence[int]) -> bytes:
-        """See ``Tokenizer``."""
+        """Return the text of ids without special tokens; raise ``BadConfig`` if the library fails."""
         known = [id_ for id_ in ids if 0 <= id_ < self.num_token_ids]
         with _told("the tokenizer cannot spell these tokens"):
             text = self._library.decode(known, skip_special_tokens=True)
@@ -115,9 +115,9 @@ class FileTokenizer:
 
 
 def load_tokenizer(raw: bytes) -> Tokenizer:
-    """The tokenizer of a file, or that of bytes for b"".
+    """Return the tokenizer of a file, or that of bytes for b"".
 
-    Raises ``BadConfig`` when the library is not installed, or when the file is none of its files.
+    Raises ``BadConfig`` if the library is not installed, or the file is not a usable tokenizers file.
     """
     if not raw:
         return BytesTokenizer()
@@ -138,7 +138,7 @@ def load_tokenizer(raw: bytes) -> Tokenizer:
 
 @contextmanager
 def _told(what: str) -> Generator[None]:
-    """Say in our words what the library says in its own: its errors have no class, and panics no ancestor."""
+    """Convert the library's errors, which have no common class, and its panics to ``BadConfig``."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -149,7 +149,7 @@ def _told(what: str) -> Generator[None]:
 
 
 def _checked(raw: bytes) -> str:
-    """The text of a file that could be one; a file from a stranger is looked at before it is used."""
+    """Return the text of an untrusted tokenizer file after checking it; raise ``BadConfig``."""
     if len(raw) > TOKENIZER_BYTES_MAX:
         raise BadConfig(f"a tokenizer file has at most {TOKENIZER_BYTES_MAX >> 20} MiB")
     try:
@@ -174,7 +174,7 @@ def _checked(raw: bytes) -> str:
 
 
 def _growth(normalizer: object) -> int:
-    """At most so many times as long a text becomes by replacing; saturates above the limit."""
+    """Return the most times that replacing can lengthen a text; saturates above ``GROWTH_MAX``."""
     if not isinstance(normalizer, dict):
         return 1
     found: dict[str, Any] = normalizer
@@ -194,12 +194,12 @@ def _growth(normalizer: object) -> int:
 
 
 CUT_TOKENS_MAX = 4
-"""A character has at most four bytes; what is no character after four tokens never will be."""
+"""A character has at most four bytes; an incomplete one after four tokens will never be completed."""
 _UNKNOWN = "�"
 
 
 def pieces(tokenizer: Tokenizer, begun: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
-    """The text that follows ``begun``, one piece for each token or few."""
+    """Yield the text that follows ``begun``, one piece for each token or few."""
     before, fresh = list(begun), list[int]()
     for token in tokens:
         fresh.append(token)
@@ -213,6 +213,6 @@ def pieces(tokenizer: Tokenizer, begun: Sequence[int], tokens: Iterable[int]) ->
 
 
 def _after(tokenizer: Tokenizer, before: Sequence[int], fresh: Sequence[int]) -> str:
-    """What ``fresh`` adds to the text of ``before``."""
+    """Return the text that ``fresh`` adds to the text of ``before``."""
     known = len(tokenizer.decode(before))
     return tokenizer.decode([*before, *fresh])[known:].decode("utf-8", "replace")

@@ -1,20 +1,20 @@
-"""Where the arithmetic of a shard's micro-batches is done: here on one device, or by processes of this machine.
+"""The compute engine of a shard: an interface, and its implementation on one device of this process.
 
 Core: an interface, and the engine of one device in this process.
 
-Whatever goes in and comes out lies on the CPU in float32: it is hashed, signed and sent. Only the gradient of
-the parameters stays where it was computed, until a step takes the mean. The weights and the moments of a shard
-live on ``home``. Legend: P parameters, B batch, T time, D hidden.
+Inputs and outputs lie on the CPU in float32, because they are hashed, signed and sent. Only the gradient of the
+parameters stays on the device that computed it, until a step takes the mean. The weights and the moments of a
+shard lie on ``home``. Legend: P parameters, B batch, T time, D hidden.
 
-A stage whose passes went through torch.compile.
+A stage whose passes run through torch.compile.
 
 the same functions, compiled at their first call.
 
 The exact sum of micro-batch gradients on the device that computes them.
 
-a running sum; the rule is ``inner.GradientSum``'s, and so are the values, bit for bit.
+a running sum; rule and values are those of ``inner.GradientSum``, bit for bit.
 
-Fixed point makes the sums of several devices one sum, whatever the order: they are added as integers.
+Fixed point makes the sum over several devices independent of their order: it is a sum of integers.
 Legend: P parameters of the shard.
 """
 
@@ -47,30 +47,30 @@ from swarm.training.record.segment import are_finite
 
 @dataclass(frozen=True, slots=True)
 class CompiledStage(Stage):
-    """Raises what the compiler raises, at the first call of a pass or of its backward half."""
+    """A stage with compiled passes; the first call of a pass or its backward raises the compiler's errors."""
 
     forward_pass: Callable[..., Any]
     loss_pass: Callable[..., Any]
 
     @classmethod
     def of(cls, stage: Stage) -> "CompiledStage":
-        """Nothing is compiled yet; a run has one shape, so it is compiled once."""
+        """Wrap ``stage``; compilation happens once, at the first call, because a run has one tensor shape."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch's own modules say while they load
+            warnings.simplefilter("ignore")  # warnings of torch's own modules while they load
             forward_pass = torch.compile(stage.forward, dynamic=False)
         return cls(stage.plan, stage.ops, forward_pass, torch.compile(stage.loss, dynamic=False))
 
     def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
-        """As ``Stage.forward``."""
+        """Compute ``Stage.forward``, compiled."""
         return _quietly(self.forward_pass, params_P, inputs)
 
     def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
-        """As ``Stage.loss``."""
+        """Compute ``Stage.loss``, compiled."""
         return _quietly(self.loss_pass, params_P, inputs, labels_BT)
 
 
 def _quietly(compiled: Callable[..., Any], *tensors: Tensor) -> Tensor:
-    """The compiler's advice to whoever writes the model is not for whoever runs a node."""
+    """Call a compiled pass without the compiler's warnings, which are of no use to a node operator."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found: Tensor = compiled(*tensors)
@@ -83,11 +83,11 @@ class DeviceSum:
     def __init__(self, num_parameters: int, device: torch.device, *, num_devices: int = 1) -> None:
         self.count = 0
         self.total_P = torch.zeros(num_parameters, dtype=torch.int64, device=device)
-        """In units of 2^-44: add those of the other devices to it before ``mean``."""
+        """Sum in units of 2^-44; the totals of the other devices are added to it before ``mean``."""
         self._bound = GRADIENT_MAX / num_devices  # so that the sum over devices keeps to 63 bits
 
     def is_sound(self, grad_P: Tensor) -> bool:
-        """Whether ``add`` would take a gradient."""
+        """Return True if ``add`` would accept a gradient."""
         return are_finite(grad_P, bound=self._bound)
 
     def add(self, grad_P: Tensor) -> None:
@@ -100,11 +100,11 @@ class DeviceSum:
         self.count += 1
 
     def skip(self) -> None:
-        """Count a micro-batch of which this device had no part."""
+        """Count a micro-batch of which this device had no sequences."""
         self.count += 1
 
     def mean(self) -> Tensor:
-        """The mean gradient_P, float32; raise ``UsageError`` when there was none."""
+        """Return the mean gradient_P, float32; raise ``UsageError`` if nothing was counted."""
         if self.count == 0:
             raise UsageError("a step needs at least one micro-batch")
         wide_P = self.total_P.to(torch.float64)
@@ -117,9 +117,9 @@ class DeviceSum:
 
 
 NOTICES_MAX = 16
-"""What an engine has to say and nobody has read yet; more of the same helps nobody."""
+"""Notices of an engine that are kept until they are read; more would repeat the same."""
 COMPILER_FAULTS = (RuntimeError, OSError, ImportError)
-"""torch.compile fails with these: its own errors, no compiler on the machine, no room for what it made."""
+"""Failures of torch.compile: its own errors, no compiler on the machine, no room for its output."""
 
 
 class Gradients(Protocol):
@@ -128,10 +128,10 @@ class Gradients(Protocol):
     count: int
 
     def add(self, grad_P: Tensor) -> None:
-        """Add one micro-batch; raises ``PeerFault``, changing nothing, when it is not finite or too large."""
+        """Add one micro-batch; raise ``PeerFault``, changing nothing, if it is not finite or too large."""
 
     def mean(self) -> Tensor:
-        """The mean gradient_P, float32; raises ``DeviceLost`` when it went with a device."""
+        """Return the mean gradient_P, float32; raise ``DeviceLost`` if it was lost with a device."""
         ...
 
     def clear(self) -> None:
@@ -139,52 +139,52 @@ class Gradients(Protocol):
 
 
 class Engine(Protocol):
-    """What a shard asks for; raises ``DeviceLost`` when the device that should answer is gone."""
+    """Interface that a shard computes through; calls raise ``DeviceLost`` if the device is gone."""
 
     notices: deque[str]
-    """What the person at this machine should read; whoever reads it takes it out."""
+    """Messages for the node operator; a reader removes them."""
 
     @property
     def home(self) -> torch.device:
-        """Where the weights and moments of the shard live."""
+        """Device on which the weights and moments of the shard lie."""
         ...
 
     @property
     def is_gone(self) -> bool:
-        """Whether no device is left to compute on."""
+        """True if no device is left to compute on."""
         ...
 
     def watch(self, forget: Callable[[], None]) -> None:
-        """Have ``forget`` called when gradients and forward passes were lost with a device."""
+        """Call ``forget`` when gradients and forward passes are lost with a device."""
 
     def gradients(self, num_parameters: int) -> Gradients:
-        """An empty sum."""
+        """Return an empty sum."""
         ...
 
     def forward(self, params_P: Tensor, version: int, inputs: Tensor) -> Forward:
-        """``stages.run_forward``; ``version`` names the weights, and changes with them."""
+        """Compute ``stages.run_forward``; ``version`` identifies the weights and changes with them."""
         ...
 
     def backward(self, passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
-        """``stages.run_backward``: (gradient of the inputs, gradient_P for ``Gradients.add``)."""
+        """Compute ``stages.run_backward``: (gradient of the inputs, gradient_P for ``Gradients.add``)."""
         ...
 
     def loss(
         self, params_P: Tensor, version: int, inputs: Tensor, labels_BT: Tensor
     ) -> tuple[float, Tensor | None, Tensor]:
-        """``stages.run_loss``."""
+        """Compute ``stages.run_loss``."""
         ...
 
     def probe(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> float:
-        """The loss alone, in nats; ``params_P`` lies on ``home``."""
+        """Return the loss alone, in nats; ``params_P`` lies on ``home``."""
         ...
 
     def close(self) -> None:
-        """End what was started for this engine."""
+        """End everything that was started for this engine."""
 
 
 class LocalEngine:
-    """One device of this process. On the CPU, not compiled, it is what ``stages`` does and nothing else."""
+    """One device of this process; on the CPU and uncompiled it is exactly the functions of ``stages``."""
 
     def __init__(self, stage: Stage, device: str = CPU, *, compiles: bool = False) -> None:
         self.home = torch.device(device)
@@ -198,16 +198,16 @@ class LocalEngine:
                 self._say(fault)
 
     def watch(self, forget: Callable[[], None]) -> None:
-        """Nothing is lost here."""
+        """Ignore ``forget``: a device of this process is not lost separately."""
 
     def gradients(self, num_parameters: int) -> Gradients:
-        """On the device where it has 64 bits, which Apple's has not."""
+        """Return a sum on the device if it is CUDA, else on the CPU: Apple's GPU has no 64-bit arithmetic."""
         if self.home.type == "cuda":
             return DeviceSum(num_parameters, self.home)
         return GradientSum(num_parameters, self._eager.ops)
 
     def forward(self, params_P: Tensor, version: int, inputs: Tensor) -> Forward:  # noqa: ARG002
-        """On this device; the output on the CPU."""
+        """Compute the forward pass on this device; the output is moved to the CPU."""
         inputs = inputs.to(self.home)
         try:
             passed = run_forward(self._stage, params_P, inputs)
@@ -219,7 +219,7 @@ class LocalEngine:
         return passed
 
     def backward(self, passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
-        """On this device; the gradient of the inputs on the CPU."""
+        """Compute the backward pass on this device; the gradient of the inputs is moved to the CPU."""
         grad_BTD = grad_BTD.to(self.home)
         try:
             grad_inputs, grad_P = run_backward(passed, grad_BTD)
@@ -237,7 +237,7 @@ class LocalEngine:
         inputs: Tensor,
         labels_BT: Tensor,
     ) -> tuple[float, Tensor | None, Tensor]:
-        """On this device; the gradient of the inputs on the CPU."""
+        """Compute the loss and gradients on this device; the gradient of the inputs is moved to the CPU."""
         inputs, labels_BT = inputs.to(self.home), labels_BT.to(self.home)
         try:
             loss, grad_inputs, grad_P = run_loss(self._stage, params_P, inputs, labels_BT)
@@ -248,15 +248,15 @@ class LocalEngine:
         return loss, None if grad_inputs is None else grad_inputs.cpu(), grad_P
 
     def probe(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> float:
-        """Never compiled: it is rare."""
+        """Return the loss, computed without the compiler because it is rarely needed."""
         with torch.no_grad():
             return float(self._eager.loss(params_P, inputs.to(self.home), labels_BT.to(self.home)))
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: no process was started."""
 
     def _goes_on_without(self, fault: BaseException) -> bool:
-        """Leave the compiler, once, with one word about it; False when it was not in use."""
+        """Stop using the compiler, with one notice; return False if it was not in use."""
         if self._stage is self._eager:
             return False
         self._stage = self._eager
@@ -271,7 +271,7 @@ class LocalEngine:
 def local_engine(
     spec: RunSpec, stage: int, device: str = CPU, *, compiles: bool = False
 ) -> LocalEngine:
-    """The engine of a run's stage on one device; exact runs are computed on the CPU and never compiled."""
+    """Return the engine of a run's stage on one device; exact runs use the CPU and are never compiled."""
     if spec.is_exact or (device == CPU and not compiles):
         return LocalEngine(stage_of(spec, stage))
     plan = plan_stages(spec.model, spec.num_stages)[stage]

@@ -1,18 +1,18 @@
-"""Several devices of one node as one engine: each micro-batch is split over one process per device.
+"""Use several devices of one node as one engine: each micro-batch is split over one process per device.
 
-Shell: starts, asks and ends the processes; what they compute is in ``device_worker``.
+Shell: starts, asks and ends the processes; ``device_worker`` computes.
 
-The sequences of a micro-batch are shared out, not whole micro-batches: a pipeline waits for each of them, and a
-seat computes one after another. Weights and moments stay in the node, on the CPU, where no dying device reaches
-them. Gradients stay on the devices until a step; torch.distributed adds them up as integers.
+Each micro-batch is split by sequences, because a pipeline waits for every micro-batch and a seat computes them
+one after another. Weights and moments stay in the node, on the CPU, so that they survive the loss of a device.
+Gradients stay on the devices until a step; torch.distributed adds them up as integers.
 
-    a process dies or falls silent -> all are ended, the step's gradients are forgotten, DeviceLost is raised
-    next micro-batch               -> the other devices start again, with the weights the node has
-    no device left                 -> DeviceLost for ever: the node steps down at the round's boundary
+    a process dies or falls silent -> all are ended, the step's gradients are dropped, DeviceLost is raised
+    next micro-batch               -> the other devices start again, with the weights that the node holds
+    no device left                 -> DeviceLost at every call: the node steps down at the round boundary
 
 Legend: P parameters, B batch, T time, D hidden.
 
-The processes of a node's devices: started, spoken to, ended.
+Start, address and end the processes of a node's devices.
 
 owns the processes and their links; a process that dies or falls silent is raised as ``ProcessLost``.
 """
@@ -65,15 +65,15 @@ from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.model.stages import Forward, Stage, stage_of
 
 FRAME_S = 10.0
-"""For the rest of a frame that has begun."""
+"""Seconds for the rest of a frame that has begun."""
 END_S = 1.0
-"""For processes that were killed to be gone, all of them: the event loop waits for it."""
+"""Seconds for all killed processes together to end: the event loop waits for it."""
 ERROR_BYTES = 4096
-"""Of what a process wrote before it died, the end is read."""
+"""Bytes read from the end of a dead process's error output."""
 
 
 class ProcessLost(Exception):
-    """The process of rank ``rank`` is gone; ``reason`` is the last it said."""
+    """The process of rank ``rank`` is gone; ``reason`` is its last error, or the cause."""
 
     def __init__(self, rank: int, reason: str) -> None:
         super().__init__(reason)
@@ -81,7 +81,7 @@ class ProcessLost(Exception):
 
 
 class Processes:
-    """One living process per device; raises ``ProcessLost`` for the first that is not."""
+    """One running process per device; calls raise ``ProcessLost`` for the first that fails."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -90,7 +90,7 @@ class Processes:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Their numbers, by rank."""
+        """Process ids, by rank."""
         return tuple(child.pid for child in self._children)
 
     def start(self, setups: Sequence[Setup], timeout_s: float) -> None:
@@ -105,24 +105,24 @@ class Processes:
         self._wait(timeout_s)
 
     def ask(self, command: Command, timeout_s: float) -> list[Done]:
-        """Say something to all, and wait for all; the answers by rank."""
+        """Send a command to all processes, wait for all, and return the answers by rank."""
         self.tell(command)
         return self._wait(timeout_s)
 
     def tell(self, command: Command) -> None:
-        """Say something to all."""
+        """Send a command to all processes."""
         for rank in range(len(self._links)):
             self._send(rank, command)
 
     def close(self) -> None:
-        """End all, and forget what they shared."""
+        """Kill all processes, close their links and delete the shared folder."""
         for child in self._children:
             child.kill()
         for link in self._links:
             link.close()
         deadline = time.monotonic() + END_S
         for child in self._children:
-            with suppress(subprocess.TimeoutExpired):  # a driver may hold it: it ends when it can
+            with suppress(subprocess.TimeoutExpired):  # a driver may delay its end
                 child.wait(max(deadline - time.monotonic(), 0.0))
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -169,7 +169,7 @@ class Processes:
 
 
 def _spawn(link: socket.socket, errors: int) -> subprocess.Popen[bytes]:
-    """A process that holds ``link`` and nothing else of ours."""
+    """Start a process that inherits ``link`` and no other file of this process."""
     # Not by fork: this process has threads, and its own contexts on devices.
     root = str(Path(swarm.__file__).parents[1])
     module = "swarm.training.devices.worker"
@@ -184,16 +184,16 @@ def _spawn(link: socket.socket, errors: int) -> subprocess.Popen[bytes]:
 
 
 START_S = 300.0
-"""For a process to load torch and its device: minutes on a busy machine."""
+"""Seconds for a process to load torch and its device: minutes on a busy machine."""
 REPLY_S = 150.0
-"""For a micro-batch or a sum: longer than the processes wait for each other."""
+"""Seconds for a micro-batch or a sum: longer than the processes wait for each other."""
 COMPILE_S = 900.0
-"""The same where the first of each kind is compiled."""
+"""Seconds for the same if passes are compiled, which happens at the first of each kind."""
 
 
 @dataclass(slots=True)
 class FarForward(Forward):
-    """A forward pass that the processes hold under ``number``; only its output is here."""
+    """A forward pass that the processes hold under ``number``; only its output is in the node."""
 
     number: int = 0
 
@@ -213,7 +213,7 @@ class GroupEngine:
         self.home = torch.device("cpu")
         self.notices: deque[str] = deque(maxlen=NOTICES_MAX)
         self.devices = list(devices)
-        """Those that are left."""
+        """Devices that are still in use."""
         self._spec, self._index = spec, stage
         self._stage: Stage = stage_of(spec, stage)
         self._compiles, self._threads = compiles, threads
@@ -228,20 +228,20 @@ class GroupEngine:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The processes that run now, one per device."""
+        """Ids of the running processes, one per device."""
         return () if self._processes is None else self._processes.pids
 
     @property
     def is_gone(self) -> bool:
-        """Whether no device is left."""
+        """True if no device is left."""
         return not self.devices
 
     def watch(self, forget: Callable[[], None]) -> None:
-        """See ``Engine.watch``."""
+        """Set the callback for lost gradients; see ``Engine.watch``."""
         self._forget = forget
 
     def start(self) -> None:
-        """Start the processes, without those that cannot; raises ``DeviceLost`` when none can."""
+        """Start the processes, dropping devices that fail; raise ``DeviceLost`` if none is left."""
         while self._processes is None:
             if self._is_closed or not self.devices:
                 last = f": {self._last}" if self._last else ""
@@ -261,11 +261,11 @@ class GroupEngine:
                 processes.close()  # the seat was left while they started
 
     def gradients(self, num_parameters: int) -> "GroupSum":
-        """The sum lies on the devices."""
+        """Return a sum that lies on the devices."""
         return GroupSum(self, num_parameters)
 
     def forward(self, params_P: Tensor, version: int, inputs: Tensor) -> Forward:
-        """See ``Engine.forward``; the pass is kept by the processes until the weights move."""
+        """Compute ``Engine.forward``; the processes keep the pass until the weights change."""
         self._stage.check(inputs)
         shared = self._loaded(params_P, version)
         shared.put_inputs(inputs)
@@ -276,7 +276,7 @@ class GroupEngine:
         return FarForward(self._stage, params_P, inputs, output, None, self._number)
 
     def backward(self, passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
-        """See ``Engine.backward``; raises ``UsageError`` for a gradient of another shape."""
+        """Compute ``Engine.backward``; raise ``UsageError`` for a gradient of another shape."""
         if not isinstance(passed, FarForward) or grad_BTD.shape != passed.output.shape:
             raise UsageError(f"a gradient of shape {tuple(grad_BTD.shape)} for another output")
         batch, length = grad_BTD.shape[:2]
@@ -288,7 +288,7 @@ class GroupEngine:
     def loss(
         self, params_P: Tensor, version: int, inputs: Tensor, labels_BT: Tensor
     ) -> tuple[float, Tensor | None, Tensor]:
-        """See ``Engine.loss``."""
+        """Compute ``Engine.loss``."""
         self._stage.check(inputs)
         shared = self._loaded(params_P, version)
         shared.put_inputs(inputs)
@@ -300,30 +300,30 @@ class GroupEngine:
         return (loss, *self._gradients(done, batch, length))
 
     def probe(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> float:
-        """In the node itself, on the CPU: it is rare."""
+        """Return the loss, computed in the node on the CPU because it is rarely needed."""
         with torch.no_grad():
             return float(self._stage.loss(params_P, inputs, labels_BT))
 
     def count(self) -> None:
-        """The last gradient belongs to the step; raises ``PeerFault`` when it is not finite or too large."""
+        """Add the last gradient to the step's sum; raise ``PeerFault`` if it is not finite or too large."""
         if not self._is_sound:
             raise PeerFault("a micro-batch whose gradient is not finite or far too large")
         self._is_sound = False
         self._ask(Count())
 
     def mean(self) -> Tensor:
-        """The mean gradient_P of what was counted; the processes begin the next step."""
+        """Return the mean gradient_P of the counted micro-batches; the processes begin the next step."""
         self._ask(Mean())
         return self._here.vector_P.clone()
 
     def clear(self) -> None:
-        """The processes begin the next step; nothing where there are none."""
+        """Begin the next step in the processes, if any run."""
         if self._processes is not None:
-            with suppress(DeviceLost):  # then there is nothing to clear, and the next call says it
+            with suppress(DeviceLost):  # nothing left to clear; the next call reports it
                 self._ask(Clear())
 
     def close(self) -> None:
-        """End the processes; nothing is started again."""
+        """End the processes and start none again."""
         self._is_closed = True
         if self._processes is not None:
             self._processes.close()
@@ -334,7 +334,7 @@ class GroupEngine:
         return self._shared
 
     def _loaded(self, params_P: Tensor, version: int) -> SharedTensors:
-        """Have the processes compute with these weights."""
+        """Load ``params_P`` into the processes unless they hold this ``version``; return the shared memory."""
         self.start()
         if version != self._version:
             self._here.vector_P.copy_(params_P)
@@ -359,7 +359,10 @@ class GroupEngine:
     def _gradients(
         self, done: Sequence[Done], batch: int, length: int
     ) -> tuple[Tensor | None, Tensor]:
-        """What came back, and a gradient_P without values: those stay on the devices until the step."""
+        """Return the gradient of the inputs (None on stage 0) and a gradient_P without values.
+
+        The values of gradient_P stay on the devices until the step.
+        """
         self._is_sound = all(one.is_sound for one in done)
         grad_P = torch.empty(self._here.vector_P.numel(), device="meta")
         if self._stage.plan.is_first:
@@ -368,7 +371,7 @@ class GroupEngine:
         return shared.activations(shared.outputs, slice(0, batch), length).clone(), grad_P
 
     def _lose(self, died: ProcessLost) -> DeviceLost:
-        """End all processes, go on without the device that is gone, and say so once."""
+        """End all processes, drop the lost device, and return the error after adding it to ``notices``."""
         if self._processes is not None:
             self._processes.close()
         self._processes, self._shared, self._version, self._is_sound = None, None, -1, False
@@ -405,7 +408,7 @@ class GroupSum:
         self.count += 1
 
     def mean(self) -> Tensor:
-        """The mean gradient_P; raises ``DeviceLost`` when it went with a device."""
+        """Return the mean gradient_P; raise ``DeviceLost`` if it was lost with a device."""
         if self.count == 0:
             raise UsageError("a step needs at least one micro-batch")
         return self._engine.mean()

@@ -1,6 +1,6 @@
-"""What a node and the process of one of its devices say to each other.
+"""Messages between a node and the process of one of its devices.
 
-Core: messages and their bounds. Numbers travel in shared memory; these say what is where.
+Core: messages and their bounds. Numbers travel in shared memory; the messages say where they are.
 
     node     Setup, then any of Load Forward Backward Loss Mean, each answered by Done or Failed,
              and Count Clear, which are not answered
@@ -13,12 +13,12 @@ from typing import cast
 from swarm.primitives.codec import Message, decode
 
 FRAME_BYTES = 1 << 20
-"""A run spec with a full table of learning rates fits many times."""
+"""Bytes of one frame: several times a run spec with a full table of learning rates."""
 REASON_CHARS = 300
 
 
 class Setup(Message, frozen=True, tag=0):
-    """Who the process is, among ``world`` of one stage."""
+    """Configuration of a process: its stage, device, and rank among ``world`` processes."""
 
     spec: bytes
     stage: int
@@ -31,11 +31,11 @@ class Setup(Message, frozen=True, tag=0):
 
 
 class Load(Message, frozen=True, tag=1):
-    """New weights are in the vector; forward passes with the old ones are forgotten."""
+    """New weights are in the vector; forward passes with the old ones are dropped."""
 
 
 class Forward(Message, frozen=True, tag=2):
-    """Compute this process' sequences of a micro-batch, remember the pass as ``number``."""
+    """Order to compute this process's sequences of a micro-batch and keep the pass as ``number``."""
 
     number: int
     batch: int
@@ -43,7 +43,7 @@ class Forward(Message, frozen=True, tag=2):
 
 
 class Backward(Message, frozen=True, tag=3):
-    """The gradient of the output of pass ``number`` is in the inputs."""
+    """Order for a backward pass: the gradient of the output of pass ``number`` is in the inputs."""
 
     number: int
     batch: int
@@ -51,22 +51,22 @@ class Backward(Message, frozen=True, tag=3):
 
 
 class Loss(Message, frozen=True, tag=4):
-    """The last stage: inputs and labels are there."""
+    """Order to the last stage: inputs and labels are in shared memory."""
 
     batch: int
     length: int
 
 
 class Count(Message, frozen=True, tag=5):
-    """The gradient computed last belongs to the step."""
+    """Order to add the gradient computed last to the step's sum."""
 
 
 class Mean(Message, frozen=True, tag=6):
-    """Add up the sums of all processes; the mean goes into the vector, and the next step begins."""
+    """Order to add up the sums of all processes, write the mean to the vector and begin the next step."""
 
 
 class Clear(Message, frozen=True, tag=7):
-    """The next step begins."""
+    """Order to drop the sum and begin the next step."""
 
 
 Command = Setup | Load | Forward | Backward | Loss | Count | Mean | Clear
@@ -74,17 +74,17 @@ UNANSWERED = (Count, Clear)
 
 
 class Done(Message, frozen=True, tag=20):
-    """It is done."""
+    """Success."""
 
     is_sound: bool = True
-    """Whether the gradient is finite and not far too large."""
+    """True if the gradient is finite and not far too large."""
     loss: bytes = bytes(8)
     """Mean over the sequences of this process, in nats: a big-endian double."""
     notices: tuple[str, ...] = ()
 
 
 class Failed(Message, frozen=True, tag=21):
-    """It cannot be done, and the process ends."""
+    """Failure; the process ends."""
 
     reason: str
 
@@ -93,21 +93,21 @@ Reply = Done | Failed
 
 
 def command_of(raw: bytes) -> Command:
-    """What the node says; raises ``BadEncoding``."""
+    """Decode a message of the node; raise ``BadEncoding``."""
     return decode(cast("type[Command]", Command), raw, limit=FRAME_BYTES)
 
 
 def reply_of(raw: bytes) -> Reply:
-    """What a process says; raises ``BadEncoding``."""
+    """Decode a message of a process; raise ``BadEncoding``."""
     return decode(cast("type[Reply]", Reply), raw, limit=FRAME_BYTES)
 
 
 def loss_bytes(loss: float) -> bytes:
-    """A loss as ``Done.loss``."""
+    """Return a loss as the bytes of ``Done.loss``."""
     return struct.pack(">d", loss)
 
 
 def loss_of(done: Done) -> float:
-    """The loss of ``Done``, in nats."""
+    """Return the loss of ``Done``, in nats."""
     (loss,) = struct.unpack(">d", done.loss[:8].ljust(8, b"\0"))
     return float(loss)

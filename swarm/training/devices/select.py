@@ -1,4 +1,4 @@
-"""Which devices a node computes on: what its file wishes for, against what is there.
+"""Choose the devices that a node computes on, from its configuration and the devices present.
 
 Core: pure functions over names of torch's devices: ``cpu``, ``cuda:0``, ``mps``.
 """
@@ -14,24 +14,24 @@ CPU = "cpu"
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What this machine has besides its CPU."""
+    """Devices of this machine besides its CPU."""
 
     cuda: tuple[str, ...] = ()
-    """What the CUDA devices are called, by index."""
+    """Names of the CUDA devices, by index."""
     has_mps: bool = False
 
     @property
     def text(self) -> str:
-        """As a list for people."""
+        """List of the devices, for messages."""
         found = [f"cuda:{index} ({name})" for index, name in enumerate(self.cuda)]
         return ", ".join([CPU, *found, *(["mps"] if self.has_mps else [])])
 
 
 def chosen(wished: str | Sequence[str], present: Present) -> tuple[str, ...]:
-    """The devices to compute on: one, or several of one kind that share every micro-batch.
+    """Return the devices to compute on: one, or several of one kind that share every micro-batch.
 
-    ``auto`` is the first CUDA device, else mps, else the CPU. Raises ``BadConfig``, saying what is present, for
-    a device that is not, for one named twice, and for several that cannot work together.
+    ``auto`` is the first CUDA device, else mps, else the CPU. Raises ``BadConfig``, listing the devices
+    present, for a device that is missing, for one named twice, and for several that cannot work together.
     """
     names = [wished] if isinstance(wished, str) else list(wished)
     if len(names) > 1 and "auto" in names:
@@ -54,17 +54,17 @@ def chosen(wished: str | Sequence[str], present: Present) -> tuple[str, ...]:
 
 
 def devices_for(spec: RunSpec, devices: tuple[str, ...]) -> tuple[str, ...]:
-    """Where a run computes here: exact runs on the CPU, as no other device is known to give the same bits."""
+    """Return the devices for a run; exact runs use the CPU: no other device is known to give the same bits."""
     return (CPU,) if spec.is_exact else devices
 
 
 def devices_text(devices: Sequence[str]) -> str:
-    """For people: ``cuda:0 + cuda:1``."""
+    """Return the devices as text for messages: ``cuda:0 + cuda:1``."""
     return " + ".join(devices)
 
 
 def device_notice(spec: RunSpec, devices: tuple[str, ...], present: Present) -> str:
-    """What the person at this machine should know about the devices of a run, or nothing."""
+    """Return a notice for the node operator about the use of the devices by a run, or ""."""
     if spec.is_exact and devices != (CPU,):
         return (
             f"this run computes in {spec.numerics}, the same bits on every machine: only the CPU is known to"
@@ -77,7 +77,10 @@ def device_notice(spec: RunSpec, devices: tuple[str, ...], present: Present) -> 
 
 
 def shares(rows: int, count: int) -> tuple[tuple[int, int], ...]:
-    """``rows`` sequences for ``count`` devices as (start, stop), as even as can be; some may be empty."""
+    """Return the (start, stop) of ``rows`` sequences for each of ``count`` devices, as even as possible.
+
+    A share is empty if there are fewer rows than devices.
+    """
     ends = [rows * i // count for i in range(count + 1)]
     return tuple((ends[i], ends[i + 1]) for i in range(count))
 

@@ -1,6 +1,6 @@
-"""The memory that a node and the processes of its devices share, and the frames they send each other.
+"""Memory that a node shares with the processes of its devices, and the frames that they exchange.
 
-Shell: files in memory where the system has them, and sockets between processes of one machine.
+Shell: files in memory if the system has them, and sockets between processes of one machine.
 Legend: P parameters, B batch, T time, D hidden.
 """
 
@@ -25,10 +25,10 @@ _LENGTH_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class SharedTensors:
-    """Each lies in a file of its own; all processes map the same ones."""
+    """Tensors in shared files, one file each; all processes map the same ones."""
 
     vector_P: Tensor
-    """New weights on their way out, the mean gradient on its way back."""
+    """New weights on the way to the processes, the mean gradient on the way back."""
     given: Tensor
     """Activations or gradients BTD, from the node."""
     outputs: Tensor
@@ -41,7 +41,7 @@ class SharedTensors:
 
     @classmethod
     def open(cls, folder: Path, spec: RunSpec, stage: int) -> "SharedTensors":
-        """Map the files, which are made where they are not there yet."""
+        """Map the files, which are created if missing."""
         sizes = _sizes(spec, stage)
         vector_P, given, outputs = (
             torch.from_file(str(folder / name), shared=True, size=sizes[name] // 4)
@@ -54,43 +54,44 @@ class SharedTensors:
         return cls(vector_P, given, outputs, tokens, spec.microbatch_size, width, stage == 0)
 
     def activations(self, held: Tensor, rows: slice, length: int) -> Tensor:
-        """Sequences of ``given`` or ``outputs`` as a view BTD."""
+        """Return sequences of ``given`` or ``outputs`` as a view BTD."""
         per_row = length * self.width
         found = held[rows.start * per_row : rows.stop * per_row]
         return found.view(rows.stop - rows.start, length, self.width)
 
     def ids(self, rows: slice, length: int) -> Tensor:
-        """Sequences of token ids as a view BT."""
+        """Return sequences of token ids as a view BT."""
         found = self.tokens[rows.start * length : rows.stop * length]
         return found.view(rows.stop - rows.start, length)
 
     def inputs(self, rows: slice, length: int) -> Tensor:
-        """A copy of what the stage takes: ids BT or activations BTD; the next micro-batch writes over it."""
+        """Return a copy of the inputs, ids BT or activations BTD; the next micro-batch overwrites them."""
         if self.is_first:
             return self.ids(rows, length).clone()
         return self.activations(self.given, rows, length).clone()
 
     def labels(self, rows: slice, length: int) -> Tensor:
-        """A copy of the labels BT."""
+        """Return a copy of the labels BT."""
         start = self.tokens.numel() // 2
         found = self.tokens[start + rows.start * length : start + rows.stop * length]
         return found.view(rows.stop - rows.start, length).clone()
 
     def put_labels(self, labels_BT: Tensor) -> None:
-        """Labels of a whole micro-batch."""
+        """Write the labels of a whole micro-batch."""
         start = self.tokens.numel() // 2
         self.tokens[start : start + labels_BT.numel()] = labels_BT.reshape(-1)
 
     def put_inputs(self, inputs: Tensor) -> None:
-        """Ids or activations of a whole micro-batch, or the gradient of its output."""
+        """Write the ids or activations of a whole micro-batch, or the gradient of its output."""
         held = self.given if inputs.dtype == torch.float32 else self.tokens
         held[: inputs.numel()] = inputs.reshape(-1)
 
 
 def make_folder(spec: RunSpec, stage: int) -> Path:
-    """A folder for this user alone, with room taken for every tensor: memory that runs out later kills.
+    """Create a folder for this user alone, with space reserved for every tensor.
 
-    Raises ``DeviceLost`` when neither memory nor the disk for temporary files has the room.
+    Space is reserved because a process is killed if shared memory runs out later. Raises ``DeviceLost`` if
+    neither memory nor the disk for temporary files has enough.
     """
     needed = sum(_sizes(spec, stage).values())
     for place in (IN_MEMORY, Path(tempfile.gettempdir())):
@@ -111,18 +112,18 @@ def make_folder(spec: RunSpec, stage: int) -> Path:
 
 
 def forget_files(folder: Path) -> None:
-    """Take the names away once everybody has mapped them: they go with the last process, however it ends."""
+    """Delete the file names once all processes have mapped them; the memory is freed with the last process."""
     for name in ("vector", "given", "outputs", "tokens"):
         (folder / name).unlink(missing_ok=True)
 
 
 def send_frame(link: socket.socket, raw: bytes) -> None:
-    """One frame; raises ``OSError`` when nobody is there."""
+    """Send one frame; raise ``OSError`` if the other side is gone."""
     link.sendall(len(raw).to_bytes(_LENGTH_BYTES, "big") + raw)
 
 
 def receive_frame(link: socket.socket) -> bytes:
-    """One frame; raises ``EOFError`` when the other side is gone, ``ValueError`` for one too long."""
+    """Receive one frame; raise ``EOFError`` if the other side is gone, ``ValueError`` for one too long."""
     length = int.from_bytes(_receive(link, _LENGTH_BYTES), "big")
     if length > FRAME_BYTES:
         raise ValueError(f"a frame of {length} bytes")
@@ -140,7 +141,7 @@ def _receive(link: socket.socket, count: int) -> bytes:
 
 
 def _sizes(spec: RunSpec, stage: int) -> dict[str, int]:
-    """Bytes by name."""
+    """Return the bytes of each shared file by name."""
     positions = spec.microbatch_size * spec.model.seq_len
     plan = plan_stages(spec.model, spec.num_stages)[stage]
     rows = 4 * positions * spec.model.hidden_size

@@ -1,7 +1,7 @@
-"""The process of one device: its sequences of every micro-batch, its part of the gradient.
+"""Compute on one device, in a process of its own: its sequences of every micro-batch, its part of the gradient.
 
 Shell: obeys the node that started it (``device_group``) and ends with it. It opens nothing but the shared
-memory it is told of and, where there are several processes, torch.distributed's links, on loopback.
+memory named in its setup and, if there are several processes, torch.distributed's links, on loopback.
 Legend: P parameters, B batch, T time, D hidden.
 """
 
@@ -43,12 +43,12 @@ from swarm.training.devices.shared_memory import SharedTensors, receive_frame, s
 from swarm.training.model.stages import Forward as ForwardPass
 
 TOGETHER_S = 120.0
-"""How long the processes of one node wait for each other, at the start and at a step."""
+"""Seconds that the processes of one node wait for each other, at the start and at a step."""
 STORE = "meeting"
 
 
 class Worker:
-    """What one process holds: weights, waiting forward passes, the last gradient, the sum."""
+    """State of one process: weights, forward passes that wait for a gradient, the last gradient, the sum."""
 
     def __init__(self, setup: Setup) -> None:
         spec = decode(RunSpec, setup.spec, limit=FRAME_BYTES)
@@ -69,7 +69,7 @@ class Worker:
             _meet(setup)
 
     def obey(self, command: Command) -> Done | None:
-        """Do what the node says; None where it wants no answer."""
+        """Carry out a command of the node; return None if it is not answered."""
         done: Done | None = Done()
         match command:
             case Load():
@@ -117,7 +117,7 @@ class Worker:
             inputs, labels = self.shared.inputs(rows, length), self.shared.labels(rows, length)
             loss, grad_inputs, self.grad_P = self.engine.loss(self.params_P, 0, inputs, labels)
             share = (rows.stop - rows.start) / self.shared.batch
-            self.grad_P.mul_(share)  # the mean over the whole micro-batch, not over ours
+            self.grad_P.mul_(share)  # the mean over the whole micro-batch, not this part
             if grad_inputs is not None:
                 grad_inputs.mul_(share)
                 self.shared.activations(self.shared.outputs, rows, length).copy_(grad_inputs)
@@ -146,7 +146,7 @@ class Worker:
 
 def main() -> None:
     """Serve one node until it closes the socket whose number is the only argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which then ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which then ends it
     link = socket.socket(fileno=int(sys.argv[1]))
     try:
         setup = command_of(receive_frame(link))
@@ -165,12 +165,12 @@ def main() -> None:
         with suppress(OSError):  # the node may be gone too
             send_frame(link, encode(Failed(first[:REASON_CHARS])))
         code = 1
-    # No farewell to the other processes: one of them may be gone, and the rest would wait for it.
+    # No orderly shutdown with the other processes: if one is gone, the rest would wait for it.
     os._exit(code)
 
 
 def _meet(setup: Setup) -> None:
-    """Find the other processes of this node through a file, and talk over loopback alone."""
+    """Find the other processes of this node through a file, and connect to them over loopback only."""
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ[name] = "lo0" if sys.platform == "darwin" else "lo"
     dist.init_process_group(

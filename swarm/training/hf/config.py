@@ -1,7 +1,6 @@
-"""``config.json`` of transformers' Llama: written for an export, read with suspicion for an import.
+"""Write and read ``config.json`` of transformers' Llama; a file that is read is untrusted.
 
-Core: text in, ``ModelSpec`` out, and back; whatever a folder asks for that this house cannot compute is refused
-by its key.
+Core: text in, ``ModelSpec`` out, and back; a setting that this code cannot compute is refused by its key.
 """
 
 import json
@@ -35,11 +34,11 @@ _SHAPE = {
     "num_kv_heads": "num_key_value_heads",
     "intermediate_size": "intermediate_size",
 }
-"""Our name of a size and theirs."""
+"""Size names here, and in transformers."""
 
 
 def config_text(model: ModelSpec) -> bytes:
-    """The file that describes ``model`` to transformers."""
+    """Return the ``config.json`` that describes ``model`` to transformers."""
     return as_json(
         {
             "architectures": ["LlamaForCausalLM"],
@@ -70,7 +69,7 @@ def config_text(model: ModelSpec) -> bytes:
 
 
 def read_config(raw: bytes) -> ModelSpec:
-    """The shape that a ``config.json`` describes; ``seq_len`` is the longest context it allows, and we do.
+    """Return the shape that a ``config.json`` describes; ``seq_len`` is its longest context, within our bound.
 
     Raises ``BadConfig`` naming the key that is missing, out of bounds, or asks for another arithmetic.
     """
@@ -96,7 +95,7 @@ def read_config(raw: bytes) -> ModelSpec:
 
 
 def read_object(raw: bytes, name: str, bytes_max: int) -> dict[str, object]:
-    """The JSON object of a file of unknown origin; raises ``BadConfig`` when it is none."""
+    """Return the JSON object of an untrusted file; raise ``BadConfig`` if it is not one."""
     if len(raw) > bytes_max:
         raise BadConfig(f"{name} is longer than {bytes_max} bytes", hint=HINT)
     try:
@@ -109,12 +108,12 @@ def read_object(raw: bytes, name: str, bytes_max: int) -> dict[str, object]:
 
 
 def as_json(value: Mapping[str, object]) -> bytes:
-    """A small file, as people read it."""
+    """Return an object as indented JSON."""
     return json.dumps(value, indent=2).encode() + b"\n"
 
 
 def _check_plain(config: Mapping[str, object]) -> None:
-    """Refuse whatever plain Llama does not have."""
+    """Raise ``BadConfig`` for any feature that plain Llama does not have."""
     for key in _REFUSED_WHEN_SET:
         if config.get(key):
             raise _refused(key, config[key], "models with it cannot be computed here")
@@ -137,7 +136,7 @@ def _rope(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def _theta(config: Mapping[str, object]) -> int:
-    """The base of the rotary positions, which here is a whole number."""
+    """Return the base of the rotary positions, which must be a whole number."""
     value = _rope(config).get("rope_theta", config.get("rope_theta", _DEFAULT_THETA))
     least, most = BOUNDS["rope_theta"]
     # One comparison for every kind of number: NaN and infinity fail it too.

@@ -24,20 +24,20 @@ TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 CARD_FILE = "README.md"
 FORMATS = ("hf", "safetensors")
-"""A folder that transformers loads, or its weights alone."""
+"""A folder that transformers loads, or the weights alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """Where a model comes from, for its card: what the ledger says, nothing else."""
+    """Origin of a model, for its card, from the ledger alone."""
 
     name: str
     digest: str
-    """Of the run spec, as hex."""
+    """Digest of the run spec, as hex."""
     round: int
     rounds: int
     tokens: int
-    """Trained on by the run so far."""
+    """Tokens that the run has trained on so far."""
     num_stages: int
     roots: tuple[str, ...]
     """The name of each stage's weights, as hex: on the ledger, or in the run spec for round 0."""
@@ -50,9 +50,9 @@ def export_files(
     facts: RunFacts | None = None,
     end_token: int | None = None,
 ) -> dict[str, bytes]:
-    """The files of an export; ``shards`` are the flat vectors of all stages in order.
+    """Return the files of an export; ``shards`` are the flat vectors of all stages in order.
 
-    ``end_token`` is the id between two documents, at which transformers stops writing.
+    ``end_token`` is the id between two documents, at which transformers stops generating.
     """
     generation = {"do_sample": True, "max_length": model.seq_len, "eos_token_id": end_token}
     return {
@@ -64,20 +64,20 @@ def export_files(
 
 
 def weights(model: ModelSpec, shards: Sequence[Tensor]) -> bytes:
-    """The weights alone, by their names in transformers."""
+    """Return the weights file, with tensors named as in transformers."""
     (plan,) = plan_stages(model, 1)
     named = {name: x.contiguous() for name, x in plan.named(joined(shards)).items()}
     return save_safetensors(named, metadata={"format": "pt"})
 
 
 def tokenizer_files(raw: bytes) -> dict[str, bytes]:
-    """The files of a tokenizer beside a model; empty ones, which are not written, for bytes."""
+    """Return the files of a tokenizer beside a model; empty ones, which are not written, for bytes."""
     config = as_json({"tokenizer_class": "PreTrainedTokenizerFast"}) if raw else b""
     return {TOKENIZER_FILE: raw, TOKENIZER_CONFIG_FILE: config}
 
 
 def card(model: ModelSpec, facts: RunFacts | None) -> str:
-    """The model card: what the model is, where it comes from, how it is loaded."""
+    """Return the model card: what the model is, its origin, and code to load it."""
     (plan,) = plan_stages(model, 1)
     rows = [
         ("parameters", f"{plan.num_parameters:,}"),

@@ -1,6 +1,6 @@
-"""Read a folder in the form of transformers' Llama, in one file or many, into the flat vector of a stage.
+"""Read a folder of transformers' Llama, in one file or many, into the flat vector of a stage.
 
-Shell: reads the disk; what the files say is judged by ``hf_config`` and ``weight_files``.
+Shell: reads the disk; ``hf_config`` and ``weight_files`` check the files' contents.
 
 Nothing is allocated before the shapes in the files' headers are those of the model, and the files are as long
 as the headers say. Pickles are never read. Legend: P parameters of a stage.
@@ -35,27 +35,27 @@ from swarm.training.model.stages import StagePlan, plan_stages
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 PIECE_BYTES = 16 << 20
-"""Read and converted at once."""
+"""Bytes read and converted at once."""
 _IGNORED = (".rotary_emb.inv_freq",)
 """Buffers that old releases saved: they follow from ``rope_theta``."""
 
 
 @dataclass(frozen=True, slots=True)
 class HfFolder:
-    """A folder whose files fit together; the weights are still on the disk."""
+    """A folder whose files are consistent; the weights are still on the disk."""
 
     folder: Path
     model: ModelSpec
     places: dict[str, tuple[str, TensorPlace]]
-    """Tensor name to file and place."""
+    """File and position of each tensor by name."""
     tokenizer: bytes
-    """Its ``tokenizer.json``, or nothing."""
+    """Its ``tokenizer.json``, or b""."""
 
 
 def open_folder(folder: Path) -> HfFolder:
-    """Look at a folder without reading its weights.
+    """Check a folder without reading its weights.
 
-    Raises ``BadConfig`` naming the file and the key, tensor or shape that makes it no Llama of ours.
+    Raises ``BadConfig`` naming the file and the key, tensor or shape that is missing or unsupported.
     """
     if not folder.is_dir():
         raise BadConfig(f"there is no folder {folder}", hint="a folder with config.json")
@@ -77,7 +77,7 @@ def open_folder(folder: Path) -> HfFolder:
 
 
 def read_stage(found: HfFolder, plan: StagePlan) -> Tensor:
-    """The flat vector P of one stage, float32; raises ``BadConfig`` for a value that is not finite."""
+    """Return the flat vector P of one stage, float32; raise ``BadConfig`` for a non-finite value."""
     flat_P, at = np.empty(plan.num_parameters, dtype=np.float32), 0
     for part in plan.tensors:
         file, place = found.places[part.name]
@@ -92,7 +92,7 @@ def _read_into(
     name: str,
     place: TensorPlace,
 ) -> int:
-    """Convert one tensor, a piece at a time; returns where the next one goes."""
+    """Convert one tensor, a piece at a time; return the index for the next one."""
     width = DTYPE_BYTES[place.dtype]
     with open_regular(path, follow=True) as file:
         file.seek(place.start)
@@ -110,7 +110,7 @@ def _read_into(
 
 
 def _places(folder: Path) -> dict[str, tuple[str, TensorPlace]]:
-    """Every tensor of the folder, from its one file or from the files of its index."""
+    """Return the file and position of every tensor, from one weights file or the files of the index."""
     if (folder / WEIGHTS_FILE).exists():
         return {name: (WEIGHTS_FILE, place) for name, place in _header(folder, WEIGHTS_FILE)}
     if not (folder / INDEX_FILE).exists():
@@ -153,6 +153,6 @@ def _check_tensors(model: ModelSpec, places: dict[str, TensorPlace]) -> None:
 
 
 def _small_file(path: Path, bytes_max: int) -> bytes:
-    """A file, or one byte more than it may have, which its reader refuses."""
+    """Return a file, or one byte more than allowed, which its parser refuses."""
     with open_regular(path, follow=True) as file:
         return file.read(bytes_max + 1)

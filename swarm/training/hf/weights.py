@@ -1,9 +1,10 @@
-"""What a safetensors file says it holds, believed only as far as its length allows, and its numbers as float32.
+"""Parse the header of an untrusted safetensors file, and convert its numbers to float32.
 
-Core: bytes in, places and tensors out; files are read by ``hf_import``.
+Core: bytes in, positions and tensors out; files are read by ``hf_import``.
 
-The form: eight bytes with the header's length, the header (JSON: name to dtype, shape and offsets), the data. A
-model in several files has an index, which says in which file each tensor lies.
+The format: eight bytes with the header's length, the header (JSON: name to dtype, shape and offsets), the data.
+No position beyond the file's length is accepted. A model in several files has an index, which names the file of
+each tensor.
 """
 
 from dataclasses import dataclass
@@ -25,13 +26,13 @@ SHARDS_MAX = 1_000
 """The largest models in use come in two hundred files."""
 NAME_CHARS_MAX = 200
 DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
-"""Those that models are kept in, and their width."""
+"""Dtypes of stored weights, and their width in bytes."""
 _FILE_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class TensorPlace:
-    """Where one tensor lies in its file: bytes [start, stop), counted from the file's beginning."""
+    """Position of one tensor in its file: bytes [start, stop), counted from the file's beginning."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -40,7 +41,7 @@ class TensorPlace:
 
 
 def header_length(head: bytes, file_bytes: int, name: str) -> int:
-    """The length of the header that a file's first bytes announce; raises ``BadConfig`` if it cannot be."""
+    """Return the header length that a file's first bytes state; raise ``BadConfig`` if it is impossible."""
     length = int.from_bytes(head, "little")
     if len(head) != LENGTH_BYTES or not 2 <= length <= file_bytes - LENGTH_BYTES:
         raise BadConfig(f"{name} is not a safetensors file")
@@ -50,10 +51,10 @@ def header_length(head: bytes, file_bytes: int, name: str) -> int:
 
 
 def read_header(raw: bytes, file_bytes: int, name: str) -> dict[str, TensorPlace]:
-    """The tensors of a file by name.
+    """Return the tensors of a file by name.
 
-    Raises ``BadConfig`` for a header that is damaged, of a dtype that is no weight's, or that names bytes which
-    the file does not have.
+    Raises ``BadConfig`` for a header that is damaged, has a dtype other than ``DTYPE_BYTES``, or names bytes
+    beyond the file.
     """
     first = LENGTH_BYTES + len(raw)
     places = dict[str, TensorPlace]()
@@ -65,7 +66,7 @@ def read_header(raw: bytes, file_bytes: int, name: str) -> dict[str, TensorPlace
 
 
 def read_index(raw: bytes) -> dict[str, str]:
-    """Tensor name to file name; raises ``BadConfig`` for a name that is not a plain file of the folder."""
+    """Return file name by tensor name; raise ``BadConfig`` for one that is not a plain file of the folder."""
     found = read_object(raw, INDEX_FILE, INDEX_BYTES_MAX).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise BadConfig(f"{INDEX_FILE}: weight_map is missing")
@@ -80,7 +81,7 @@ def read_index(raw: bytes) -> dict[str, str]:
 
 
 def as_float32(raw: bytes, dtype: str) -> npt.NDArray[np.float32]:
-    """The numbers of a piece of a tensor, exactly: every F16 and BF16 is a float32."""
+    """Return the numbers of a piece of a tensor, exactly: every F16 and BF16 is a float32."""
     if dtype == "BF16":
         return (np.frombuffer(raw, dtype="<u2").astype("<u4") << 16).view("<f4")
     found: npt.NDArray[Any] = np.frombuffer(raw, dtype="<f2" if dtype == "F16" else "<f4")
@@ -103,7 +104,7 @@ def _place(said: object, first: int, file_bytes: int, where: str) -> TensorPlace
 
 
 def _counts(value: object, where: str) -> tuple[int, ...]:
-    """A short list of whole numbers, none below 0."""
+    """Return a short list of non-negative integers; raise ``BadConfig`` for anything else."""
     items = cast("list[object]", value) if isinstance(value, list) else [None]
     counts = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
     if len(counts) != len(items) or len(items) > 8 or any(count < 0 for count in counts):

@@ -1,10 +1,10 @@
-"""Sample text, one token at a time: which positions to compute next, and which token follows from their logits.
+"""Sample text, one token at a time: choose the positions to compute next, and a token from their logits.
 
-Core: a function of the parameters, the prompt and the dice.
+Core: a function of the parameters, the prompt and the random stream.
 
-``TokenSampler`` decides and draws; who computes the logits, here or a stage after the other elsewhere, is not
-its
-affair. Legend: V vocabulary, P parameters of the whole model.
+``TokenSampler`` draws tokens from logits; the caller computes the logits, in this process or through the
+stages of
+other peers. Legend: V vocabulary, P parameters of the whole model.
 
 Keys and values of the positions so far, and one stage computed with them.
 
@@ -44,13 +44,13 @@ class KeyValueCache:
 
     @property
     def num_bytes(self) -> int:
-        """What is allocated."""
+        """Bytes allocated."""
         return sum(k.numel() + v.numel() for k, v in self._layers) * FLOAT_BYTES
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append the new positions (1 T K E) of one layer and return all of them (1 S K E).
 
-        ``length`` counts them when ``advance`` has been through every layer.
+        ``length`` counts them only after ``advance`` has processed every layer.
         """
         stop = self.length + key.shape[1]
         self._make_room(stop)
@@ -59,7 +59,7 @@ class KeyValueCache:
         return keys[None, :stop], values[None, :stop]
 
     def truncate(self, length: int) -> None:
-        """Forget every position from ``length`` on."""
+        """Drop every position from ``length`` on."""
         self.length = min(self.length, length)
 
     def _make_room(self, wanted: int) -> None:
@@ -78,18 +78,18 @@ class KeyValueCache:
 
 
 def cache_bytes(plan: StagePlan, positions: int) -> int:
-    """The most that a cache of so many positions allocates."""
+    """Return the most bytes that a cache of so many positions allocates."""
     model = plan.model
     room = min(max(2 * positions, GROW_MIN), model.seq_len)
     return 2 * plan.num_layers * room * model.num_kv_heads * head_width(model) * FLOAT_BYTES
 
 
 def advance(stage: Stage, params_P: Tensor, cache: KeyValueCache, inputs: Tensor) -> Tensor:
-    """The next positions through one stage: ids T (int64, first stage) or activations TD -> activations TD.
+    """Compute the next positions through one stage: ids T (first stage) or activations TD -> activations TD.
 
-    The last stage returns the logits V after the last position. The first of them stands at ``cache.length``.
-    Raises ``UsageError`` past the end of the context, ``OutOfTurn`` for inputs that are not this stage's, and
-    leaves the cache as it was.
+    The first position is ``cache.length``. The last stage returns the logits V after the last position. Raises
+    ``UsageError`` past the end of the context and ``OutOfTurn`` for inputs that are not this stage's, both with
+    the cache unchanged.
     """
     plan, ops, model = stage.plan, stage.ops, stage.plan.model
     _check(plan, inputs)
@@ -121,19 +121,19 @@ def _check(plan: StagePlan, inputs: Tensor) -> None:
 
 
 _DICE_BITS = 53
-"""As many as a float64 holds: one draw picks one token."""
+"""Bits of a float64's significand: one draw picks one token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a token is drawn from its logits; raises ``UsageError`` for what is no such thing."""
+    """Settings for drawing a token from its logits; raises ``UsageError`` for values out of range."""
 
     temperature: float = 0.8
-    """0 takes the likeliest."""
+    """0 selects the likeliest token."""
     top_k: int = 40
-    """Choose among so many of the likeliest."""
+    """Number of likeliest tokens to choose from."""
     top_p: float = 1.0
-    """Choose among the likeliest that together are this likely; the likeliest always counts."""
+    """Choose among the likeliest tokens that together reach this probability, and at least the likeliest."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < 1e6:  # NaN fails it too
@@ -145,25 +145,25 @@ class Sampling:
 
 
 class TokenSampler:
-    """A text that grows: compute ``fresh`` at ``position``, give the logits to ``take``, and again.
+    """A growing token sequence: compute ``fresh`` at ``position``, pass the logits to ``take``, repeat.
 
-    ``position`` 0 means that everything before is forgotten. When the context is full, its newer half is kept.
+    At ``position`` 0 all cached positions must be dropped. When the context is full, its newer half is kept.
     """
 
     def __init__(
         self, model: ModelSpec, prompt: Sequence[int], dice: Dice, sampling: Sampling
     ) -> None:
-        """Raises ``UsageError`` for an empty prompt or a token outside the vocabulary."""
+        """Start with ``prompt``; raise ``UsageError`` if it is empty or has a token outside the vocabulary."""
         if not prompt or min(prompt) < 0 or max(prompt) >= model.vocab_size:
             raise UsageError(f"a prompt needs at least one token, each below {model.vocab_size}")
         self.context = list(prompt)[-model.seq_len :]
         self.position = 0
-        """Where the first of ``fresh`` stands."""
+        """Position of the first token of ``fresh``."""
         self._model, self._dice, self._sampling = model, dice, sampling
 
     @property
     def fresh(self) -> list[int]:
-        """The tokens whose logits are wanted next."""
+        """The tokens that have to be computed next."""
         return self.context[self.position :]
 
     def take(self, logits_V: Tensor) -> int:
@@ -201,13 +201,13 @@ def generate(
 
 
 def draw_token(logits_V: Tensor, dice: Dice, sampling: Sampling) -> int:
-    """One token by the dice."""
+    """Draw one token from its logits with the random stream ``dice``."""
     values, tokens = torch.topk(logits_V.double(), min(sampling.top_k, logits_V.numel()))
     if sampling.temperature == 0.0:
         return int(tokens[0])
     shares = torch.softmax(values / sampling.temperature, 0).cumsum(0)
     if sampling.top_p < 1.0:
-        # As many as it takes to reach top_p: those before which less than that is gathered.
+        # As many as it takes to reach top_p: the tokens before which less than top_p has accumulated.
         shares = shares[: int((shares < sampling.top_p).sum()) + 1]
     point = dice.below(1 << _DICE_BITS) / (1 << _DICE_BITS) * float(shares[-1])
     place = int(torch.searchsorted(shares, torch.tensor(point, dtype=torch.float64), right=True))

@@ -1,19 +1,19 @@
-"""The texts that a stage goes on with for others: bounded in number, bytes, time and rate.
+"""Hold the generation sessions of other peers at a stage: bounded in number, bytes, time and rate.
 
 Core: a machine; time is an argument.
 
     (unknown) --position 0--> held --request--> busy --done--> held --idle or old--> (unknown)
 
-A session is its peer's: another's identifier means nothing. What is not held is LOST, and the peer says its
-text again.
+A session belongs to its peer: the same id from another peer is another session. A session that is not held is
+answered with LOST, and the peer sends its text again.
 
-One stage asked to go on with a text: the messages, what they may say, and the order of their numbers.
+Messages of pipeline inference with one stage, with their bounds and the encoding of their numbers.
 
-messages in, tensors out. Nothing here is signed: an answer is believed no further than the text it gives,
-and the link says who it is from.
+messages in, tensors out. Messages are not signed: a wrong answer affects only the text generated from it,
+and the link authenticates the sender.
 
-Numbers travel as float32, so that stages elsewhere give the bits that they would give here. Legend: T rows, D
-hidden, V vocabulary.
+Numbers travel as float32, so that remote stages give the same bits as local ones. Legend: T rows, D hidden,
+V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ from swarm.training.record.checkpoint import flat_tensor, phi_bytes
 from swarm.types import Digest, PeerId, RunIndex, StageIndex
 
 SESSION_BYTES = 16
-"""Drawn by whoever asks; it means something to that peer alone."""
+"""Random id chosen by the requester; it has a meaning for that peer alone."""
 ROWS_MAX = 512
-"""Positions in one request: a worker is busy with one for a second at most."""
+"""Positions in one request, which occupies a worker for a second at most."""
 PAYLOAD_BYTES_MAX = 2 << 20
-"""Of T x D or V float32: half a frame."""
+"""Bytes of T x D or V float32: half a frame."""
 REQUEST_BYTES_MAX = PAYLOAD_BYTES_MAX + 4096
 REPLY_BYTES_MAX = PAYLOAD_BYTES_MAX + 4096
 _ID_BYTES = 4
@@ -45,14 +45,14 @@ _FLOAT_BYTES = 4
 
 
 class RefusalReason(IntEnum):
-    """Why a stage does not go on."""
+    """Reasons for a refusal."""
 
     BUSY = 0
-    """Too many texts, or too many positions in this minute: ask a sibling."""
+    """Too many sessions, or too many positions in this minute: ask another replica."""
     LOST = 1
-    """The positions before are not held here: say the text again from its beginning."""
+    """The earlier positions are not held here: send the text again from its beginning."""
     UNKNOWN = 2
-    """Not the weights of this node: ask a sibling."""
+    """This node does not have these weights: ask another replica."""
 
 
 class StageRequest(Message, frozen=True):
@@ -64,20 +64,20 @@ class StageRequest(Message, frozen=True):
     """The weights to compute with, as the ledger names them."""
     session: bytes
     position: int
-    """Where the first row stands; what a session holds from there on is forgotten."""
+    """Position of the first row; positions that a session holds from there on are dropped."""
     rows: int
     payload: bytes
     """Ids (int32, stage 0) or activations T x D (float32), little-endian."""
 
 
 class StageReply(Message, frozen=True, tag=1):
-    """Activations T x D, or of the last stage the logits V after the last row: float32, little-endian."""
+    """Activations T x D, or from the last stage the logits V after the last row: float32, little-endian."""
 
     payload: bytes
 
 
 class StageRefusal(Message, frozen=True, tag=2):
-    """No numbers: see ``RefusalReason``."""
+    """Refusal; see ``RefusalReason``."""
 
     reason: int
 
@@ -86,19 +86,19 @@ StageAnswer = StageReply | StageRefusal
 
 
 def rows_max(model: ModelSpec) -> int:
-    """The most positions of one request."""
+    """Return the largest number of positions in one request."""
     return min(ROWS_MAX, PAYLOAD_BYTES_MAX // (_FLOAT_BYTES * model.hidden_size), model.seq_len)
 
 
 def payload_of(inputs: Tensor) -> bytes:
-    """Ids T (int64) or float32 of any shape, as they travel."""
+    """Return ids T (int64) or float32 of any shape as payload bytes."""
     if inputs.dtype == torch.int64:
         return inputs.numpy().astype("<i4").tobytes()
     return bytes(phi_bytes(inputs))
 
 
 def inputs_of(plan: StagePlan, request: StageRequest) -> Tensor:
-    """What a request asks a stage to go on with: ids T or activations TD.
+    """Return the inputs of a request to a stage: ids T or activations TD.
 
     Raises ``BadEncoding`` for numbers that do not fit, ``OutOfTurn`` for positions outside the context.
     """
@@ -118,7 +118,10 @@ def inputs_of(plan: StagePlan, request: StageRequest) -> Tensor:
 
 
 def outputs_of(plan: StagePlan, rows: int, raw: bytes) -> Tensor | RefusalReason:
-    """What a stage answered: activations TD, logits V, or why not; raises ``BadEncoding`` for anything else."""
+    """Return the answer of a stage: activations TD, logits V, or the reason of a refusal.
+
+    An unknown reason counts as ``RefusalReason.UNKNOWN``. Raises ``BadEncoding`` for anything else.
+    """
     answer = decode(cast("type[StageAnswer]", StageAnswer), raw, limit=REPLY_BYTES_MAX)
     if isinstance(answer, StageRefusal):
         known = {int(reason) for reason in RefusalReason}
@@ -142,21 +145,21 @@ def _floats(payload: bytes, shape: tuple[int, ...]) -> Tensor:
 
 SESSIONS_MAX = 32
 PER_PEER_MAX = 4
-"""A peer that begins a fifth text loses its oldest."""
+"""Sessions of one peer; a fifth one replaces the least recently used."""
 CACHE_BYTES_MAX = 256 << 20
-"""Keys and values of all texts together, beside a training that has its own memory to mind."""
+"""Bytes of the keys and values of all sessions, beside the memory that training needs."""
 IDLE_S = 60.0
-"""A person thinks longer over a text than a program; but the text can be said again."""
+"""Seconds: less than some pauses of a person, but the text can be sent again."""
 LIFE_S = 900.0
-"""No text keeps an old checkpoint in memory longer."""
+"""Seconds for which a session may keep an old checkpoint in memory."""
 ROWS_PER_S = 256.0
-"""Positions a peer may ask for, on average: several texts at reading speed, and their prompts."""
+"""Positions a peer may request per second on average: several texts at reading speed, with prompts."""
 ROWS_BURST = 16_384.0
-"""And at once: the longest context."""
+"""Positions that a peer may request at once: the longest context."""
 BEGIN_ROWS = 128.0
-"""What a new text costs beside its positions: its weights may have to be read from the disk."""
+"""Positions charged for a new session: its weights may have to be read from the disk."""
 PEERS_REMEMBERED_MAX = 1_024
-"""Peers whose rate is known; as many as connections, several times over."""
+"""Peers whose rate is known; several times the number of connections."""
 
 
 @dataclass(slots=True)
@@ -183,7 +186,7 @@ class Sessions:
     def __init__(self) -> None:
         self._held: dict[Key, Session] = {}
         self._rates: dict[PeerId, tuple[float, float]] = {}
-        """By peer: rows that it may still ask for, and as of when."""
+        """By peer: rows that it may still request, and the time of that count."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -191,9 +194,9 @@ class Sessions:
     def find(
         self, peer: PeerId, request: StageRequest, now: float
     ) -> Session | RefusalReason | None:
-        """The session that can go on with ``request``, marked busy; None when it is to be begun.
+        """Return the session for ``request``, marked busy; None if a new one has to begin; else the refusal.
 
-        The positions are counted against the peer's rate, whatever follows.
+        The positions are counted against the peer's rate, whatever is returned.
         """
         self.expire(now)
         is_new = request.position == 0
@@ -211,7 +214,7 @@ class Sessions:
     def begin(
         self, peer: PeerId, request: StageRequest, plan: StagePlan, params_P: Tensor, now: float
     ) -> Session | RefusalReason:
-        """A new session, marked busy; the peer's oldest makes room for it."""
+        """Begin a session, marked busy, or return a refusal; a fifth replaces the least recently used."""
         key = _key(peer, request)
         self._drop(key)
         mine = [other for other in self._held if other[0] == peer]
@@ -226,11 +229,11 @@ class Sessions:
         return found
 
     def release(self, session: Session, now: float) -> None:
-        """A request was answered."""
+        """Mark a session as free after a request was answered."""
         session.is_busy, session.used = False, now
 
     def expire(self, now: float) -> None:
-        """Forget what nobody asked for lately, and what is old."""
+        """Drop sessions that are idle or too old, unless busy."""
         for key, session in list(self._held.items()):
             is_over = now - session.used > IDLE_S or now - session.began > LIFE_S
             if is_over and not session.is_busy:
@@ -239,7 +242,9 @@ class Sessions:
     def _occupied(
         self, session: Session, request: StageRequest, now: float
     ) -> Session | RefusalReason:
-        """Make room for the positions of a request, or say that there is none."""
+        """Reserve cache memory for the positions of a request, or return ``RefusalReason.BUSY`` if there is
+        none.
+        """
         room = cache_bytes(session.plan, request.position + request.rows)
         others = sum(held.room for held in self._held.values() if held is not session)
         if others + room > CACHE_BYTES_MAX:
@@ -250,7 +255,7 @@ class Sessions:
         return session
 
     def _take_rows(self, peer: PeerId, rows: float, now: float) -> bool:
-        """A bucket that fills at ``ROWS_PER_S``."""
+        """Charge ``rows`` to a token bucket that fills at ``ROWS_PER_S``; return False if it has too few."""
         left, since = self._rates.pop(peer, (ROWS_BURST, now))
         left = min(left + (now - since) * ROWS_PER_S, ROWS_BURST)
         is_allowed = rows <= left

@@ -25,7 +25,7 @@ from swarm.training.model.profiles import Ops
 
 @dataclass(frozen=True, slots=True)
 class TensorShape:
-    """One named tensor of the model; ``deviation`` is the standard deviation it starts with, 0 for ones."""
+    """One named tensor of the model; ``deviation`` is its initial standard deviation, 0 for ones."""
 
     name: str
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class TensorShape:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Tensors that lie side by side and are computed as one matrix, or a single vector."""
+    """Adjacent tensors that are computed as one matrix, or a single vector."""
 
     parts: tuple[TensorShape, ...]
 
@@ -58,13 +58,13 @@ class Layer:
 
 
 LAYER_BLOCKS = 7
-"""How many blocks a decoder layer has: the fields of ``Layer``, in order."""
+"""Number of blocks of a decoder layer: the fields of ``Layer``, in order."""
 EMBEDDING_DEVIATION = 0.5
 """Larger than the 0.02 of large models: a small model learns faster when tokens start apart."""
 
 
 def head_width(model: ModelSpec) -> int:
-    """E; raise ``BadConfig`` when the heads do not fit the hidden size."""
+    """Return E; raise ``BadConfig`` if the heads do not fit the hidden size."""
     width, rest = divmod(model.hidden_size, model.num_heads)
     if rest or width % 2 or model.num_heads % model.num_kv_heads:
         raise BadConfig(
@@ -75,13 +75,13 @@ def head_width(model: ModelSpec) -> int:
 
 
 def embedding_blocks(model: ModelSpec) -> tuple[Block, ...]:
-    """What stage 0 holds before its layers."""
+    """Return the blocks of stage 0 before its layers."""
     shape = (model.vocab_size, model.hidden_size)
     return (Block((TensorShape("model.embed_tokens.weight", shape, EMBEDDING_DEVIATION),)),)
 
 
 def layer_blocks(model: ModelSpec, layer: int) -> tuple[Block, ...]:
-    """Layer ``layer``, in the order of ``Layer``; names are those of transformers' Llama."""
+    """Return the blocks of layer ``layer``, in the order of ``Layer``, named as in transformers' Llama."""
     D, inner, E = model.hidden_size, model.intermediate_size, head_width(model)
     keys = model.num_kv_heads * E
     prefix = f"model.layers.{layer}."
@@ -108,7 +108,7 @@ def layer_blocks(model: ModelSpec, layer: int) -> tuple[Block, ...]:
 
 
 def head_blocks(model: ModelSpec) -> tuple[Block, ...]:
-    """What the last stage holds after its layers."""
+    """Return the blocks of the last stage after its layers."""
     D = model.hidden_size
     return (
         Block((TensorShape("model.norm.weight", (D,), 0.0),)),
@@ -118,12 +118,12 @@ def head_blocks(model: ModelSpec) -> tuple[Block, ...]:
 
 @lru_cache(maxsize=8)
 def rope_tables(ops: Ops, positions: int, width: int, theta: int) -> tuple[Tensor, Tensor]:
-    """The rotary tables of a run (cos_TE, sin_TE), computed once."""
+    """Return the rotary tables of a run (cos_TE, sin_TE), computed once."""
     return ops.rope_tables(positions, width, theta)
 
 
 class Memory(Protocol):
-    """Where keys and values of earlier positions are kept while generating."""
+    """Storage of the keys and values of earlier positions while generating."""
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append the new positions (1 T K E) and return all of them (1 S K E)."""
@@ -139,10 +139,10 @@ def layer_forward(
     first_position: int = 0,
     memory: tuple[Memory, int] | None = None,
 ) -> Tensor:
-    """One decoder layer over ``batch`` sequences laid end to end.
+    """Compute one decoder layer over ``batch`` sequences laid end to end.
 
     ``memory`` (a cache and this layer's number in it) lets the rows attend to earlier positions; the
-    first row then stands at ``first_position``.
+    first row then has position ``first_position``.
     """
     eps = model.norm_eps_nano / NANO
     normed_ND = ops.rms_norm(x_ND, layer.input_norm_D, eps)
@@ -156,7 +156,7 @@ def layer_forward(
 def head_logits(
     ops: Ops, model: ModelSpec, norm_D: Tensor, head_VD: Tensor, x_ND: Tensor
 ) -> Tensor:
-    """The final norm and the head: logits_NV, float32."""
+    """Return the logits_NV of the final norm and the head, float32."""
     normed_ND = ops.rms_norm(x_ND, norm_D, model.norm_eps_nano / NANO)
     return ops.linear(normed_ND, head_VD).float()
 

@@ -1,4 +1,4 @@
-"""What a table of operators is: the signatures that every numerics profile fills in.
+"""The interface of an operator table: the signatures that every numerics profile implements.
 
 Core: pure data, and the two helpers that autograd functions share.
 
@@ -37,9 +37,9 @@ class Ops:
     swiglu: Callable[[Tensor, Tensor], Tensor]
     """(gate_NI, up_NI) -> silu(gate) * up."""
     attention: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """(query_BTHE, key_BSKE, value_BSKE) -> mixed_BTHE: causal, the last T of S positions ask."""
+    """(query_BTHE, key_BSKE, value_BSKE) -> mixed_BTHE: causal, for queries at the last T of S positions."""
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
-    """(x_ND, weight_D, eps)."""
+    """(x_ND, weight_D, eps) -> ND."""
     rope: Callable[[Tensor, Tensor, Tensor], Tensor]
     """(x_BTHE, cos_TE, sin_TE): rotate the halves of E against each other (``rotate_half``)."""
     rope_tables: Callable[[int, int, int], tuple[Tensor, Tensor]]
@@ -53,13 +53,13 @@ class Ops:
     adamw: Callable[[Tensor, Tensor, Tensor, Tensor, AdamWScalars], None]
     """(params_P, m_P, v_P, grad_P, scalars): update the first three in place; no weight decay."""
     add_units: Callable[[Tensor, Tensor], bool]
-    """(sum_P int64, grad_P): add in units of 2^-44, in place; False, adding nothing, if it is no gradient."""
+    """(sum_P int64, grad_P): add in units of 2^-44, in place; False, adding nothing, if out of bounds."""
     mean_units: Callable[[Tensor, int], Tensor]
     """(sum_P int64, count) -> mean_P."""
 
 
 class OpContext(Protocol):
-    """What autograd hands to both halves of a function."""
+    """The context object that autograd passes to both halves of a function."""
 
     saved_tensors: tuple[Tensor, ...]
 
@@ -68,6 +68,6 @@ class OpContext(Protocol):
 
 
 def apply(function: type[Function], *arguments: object) -> Tensor:
-    """``function.apply`` with a type."""
+    """Call ``function.apply`` with a typed result."""
     result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
     return result

@@ -1,9 +1,9 @@
 """One local step: sum the gradients of micro-batches exactly, clip, update with AdamW.
 
-Core: arithmetic on flat vectors, in place where the docstring says so.
+Core: arithmetic on flat vectors, in place if the docstring says so.
 
-Micro-batch gradients are summed in 64-bit fixed point at 2^-44, so the sum is exact and the order in which
-answers arrive cannot matter. A missing micro-batch renormalises: the mean is over those that arrived.
+Micro-batch gradients are summed in 64-bit fixed point at 2^-44, so the sum is exact and independent of the
+order of arrival. A missing micro-batch renormalises: the mean is over those that arrived.
 
 Legend: P parameters of the shard.
 """
@@ -27,7 +27,7 @@ class GradientSum:
     """The running sum of one step's micro-batch gradients."""
 
     def __init__(self, num_parameters: int, ops: Ops = NATIVE) -> None:
-        """``ops`` computes the sum: each table's has the same bits, in more or less time."""
+        """Start at zero; every ``ops`` table gives a sum of the same bits, at different speed."""
         self.count = 0
         self._ops = ops
         self._sum_P = torch.zeros(num_parameters, dtype=torch.int64)
@@ -35,8 +35,8 @@ class GradientSum:
     def add(self, grad_P: Tensor) -> None:
         """Add one micro-batch.
 
-        Raises ``PeerFault``, changing nothing, when an element is not finite or past ``referee.GRADIENT_MAX``:
-        what a peer sent made the arithmetic fail, and the micro-batch is dropped.
+        Raises ``PeerFault``, changing nothing, if an element is not finite or past ``referee.GRADIENT_MAX``:
+        the data of a peer made the arithmetic fail, and the micro-batch is dropped.
         """
         if self.count >= MICROBATCHES_MAX or grad_P.shape != self._sum_P.shape:
             raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self._sum_P.numel()}")
@@ -45,7 +45,7 @@ class GradientSum:
         self.count += 1
 
     def mean(self) -> Tensor:
-        """The mean gradient_P, float32; raise ``UsageError`` when there was none."""
+        """Return the mean gradient_P, float32; raise ``UsageError`` if nothing was added."""
         if self.count == 0:
             raise UsageError("a step needs at least one micro-batch")
         return self._ops.mean_units(self._sum_P, self.count)
@@ -66,7 +66,7 @@ class AdamState:
 
     @classmethod
     def zeros(cls, num_parameters: int) -> "AdamState":
-        """The state before the first step, and after a join."""
+        """Return the state before the first step, and after a join."""
         return cls(torch.zeros(num_parameters), torch.zeros(num_parameters))
 
 
@@ -81,7 +81,7 @@ def adamw_step(
 ) -> float:
     """Clip the gradient, decay, update ``params_P`` and ``state`` in place; return the norm before the clip.
 
-    ``decayed`` is ``StagePlan.decayed``. Raises ``PeerFault``, changing nothing, when the norm is not finite.
+    ``decayed`` is ``StagePlan.decayed``. Raises ``PeerFault``, changing nothing, if the norm is not finite.
     """
     norm = ops.norm(grad_P)
     if not norm < float("inf"):
@@ -108,14 +108,14 @@ def adamw_step(
 
 
 def learning_rate(spec: OptimizerSpec, inner_steps_max: int, round_index: int, step: int) -> float:
-    """The rate of step ``step`` (from 0) of a round: a table in the run, never a live cosine."""
+    """Return the rate of step ``step`` (from 0) of a round: an entry of the run's table, not a live cosine."""
     entry = (round_index * inner_steps_max + step) // spec.learning_rate_stride
     rates = spec.learning_rates_nano
     return rates[min(entry, len(rates) - 1)] / NANO
 
 
 def _power(base: float, exponent: int) -> float:
-    """base ** exponent by squaring: multiplications alone round alike on every machine."""
+    """Return base ** exponent by squaring: multiplications round the same on every machine."""
     result = 1.0
     while exponent:
         if exponent & 1:

@@ -1,22 +1,22 @@
-"""The one table through which all arithmetic of the model and the optimizer goes.
+"""Provide the table through which all arithmetic of the model and the optimizer goes.
 
-Core: pure functions, usable under autograd; one operator never writes into its arguments, except
-``adamw`` and ``add_units``, whose purpose that is.
+Core: pure functions, usable under autograd; no operator writes into its arguments, except ``adamw`` and
+``add_units``, which work in place.
 
 ``native`` is torch's own arithmetic: fast, the same bits on the same machine with one thread, but not
 between machines (docs/spec/verification.md section 1); ``native-bf16`` is the same with products in bfloat16
-(``device_ops``). ``seq-f32/1`` gives the same bits on every machine and lives in ``repops``.
+(``device_ops``). ``seq-f32/1`` gives the same bits on every machine and is implemented in ``repops``.
 
 Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
 H heads, E features of one head, P parameters of a shard.
 
-The native operators as accelerators want them: torch's fused ones, on one device, in float32 or bfloat16.
+The native operators for accelerators: torch's fused ones, on one device, in float32 or bfloat16.
 
 pure functions, usable under autograd and by torch.compile.
 
-``bf16`` rounds where ``torch.autocast`` does: products and attention take and give bfloat16; norms, rotary
+``bf16`` rounds where ``torch.autocast`` does: products and attention take and return bfloat16; norms, rotary
 positions, the sum of layers and the loss are float32, and so are the weights, their gradient and the optimizer.
-The table says it by itself, so that whoever replays a run needs the table alone.
+The rounding is part of the table, so that a replay needs the table alone.
 Legend: N rows, D hidden, O outputs, V vocabulary, H heads, E features of one head, T time, S time of the keys.
 """
 
@@ -39,7 +39,7 @@ BF16_NAME = "native-bf16"
 
 
 def device_ops(base: Ops, device: str, *, bf16: bool) -> Ops:
-    """The operators of ``base`` for tensors on ``device``; those of the optimizer stay as they are."""
+    """Return the operators of ``base`` for tensors on ``device``; those of the optimizer are unchanged."""
 
     def rope_tables(positions: int, width: int, theta: int) -> tuple[Tensor, Tensor]:
         cos_TE, sin_TE = base.rope_tables(positions, width, theta)
@@ -82,7 +82,7 @@ def _attention(
     value_BSKE: Tensor,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Torch's fused attention; each key-value head is repeated for the query heads it serves."""
+    """Compute torch's fused attention; each key-value head is repeated for the query heads it serves."""
     query, key, value = (x.transpose(1, 2) for x in (query_BTHE, key_BSKE, value_BSKE))
     if (copies := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(copies, 1), value.repeat_interleave(copies, 1)
@@ -106,9 +106,9 @@ def _cross_entropy(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
 
 
 def table(numerics: str) -> Ops:
-    """The operators of a numerics profile, exact ones after their self-test.
+    """Return the operators of a numerics profile, exact ones after their self-test.
 
-    Raises ``BadConfig`` for a profile that this build does not have, or that this machine gets wrong.
+    Raises ``BadConfig`` for a profile that this build does not have, or that fails its self-test here.
     """
     if numerics == NATIVE.name:
         return _native_table()
@@ -123,19 +123,19 @@ def table(numerics: str) -> Ops:
 
 @lru_cache(maxsize=16)
 def table_on(numerics: str, device: str) -> Ops:
-    """The operators of a native profile as an accelerator wants them, for tensors on ``device``."""
+    """Return the accelerator variant of a native profile's operators, for tensors on ``device``."""
     base = _native_table() if device == "cpu" else NATIVE
     return device_ops(base, device, bf16=numerics == BF16_NAME)
 
 
 def notice(numerics: str) -> str:
-    """What the person at this machine should know about a profile, or nothing; raises as ``table`` does."""
+    """Return a notice for the node operator about a profile, or ""; raises as ``table`` does."""
     return "" if table(numerics).name != EXACT_NAME else trusted_kernels().notice
 
 
 @lru_cache(maxsize=1)
 def _native_table() -> Ops:
-    """``NATIVE``, but gradients are summed by the kernels trusted here: integers are alike in any profile."""
+    """Return ``NATIVE`` with gradient sums by self-tested kernels: integer sums are equal in any profile."""
     try:
         kernels = trusted_kernels().kernels
     except BadConfig:
@@ -149,7 +149,7 @@ def _exact_table() -> Ops:
 
 
 class _RmsNorm(Function):
-    """One pass each way; torch's own composite takes three times as long on a CPU."""
+    """RMSNorm, one pass each way; torch's own composite takes three times as long on a CPU."""
 
     @staticmethod
     def forward(ctx: OpContext, x_ND: Tensor, weight_D: Tensor, eps: float) -> Tensor:
@@ -169,7 +169,7 @@ class _RmsNorm(Function):
 
 
 class _Attention(Function):
-    """One sequence at a time, weights computed again in the backward half.
+    """Causal attention of one sequence at a time; the backward half recomputes the weights.
 
     The T x S weights of one sequence stay in a core's cache; those of a whole micro-batch do not, and
     moving them to memory and back takes three times as long as computing them twice.
@@ -211,7 +211,7 @@ def _causal_mask(rows: int, columns: int) -> Tensor:
 
 
 def _by_head(q_THE: Tensor, k_SKE: Tensor, v_SKE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Heads first; each key-value head is repeated for the query heads it serves."""
+    """Return the tensors heads first; each key-value head is repeated for the query heads it serves."""
     copies = q_THE.shape[1] // k_SKE.shape[1]
     if copies > 1:
         k_SKE, v_SKE = k_SKE.repeat_interleave(copies, 1), v_SKE.repeat_interleave(copies, 1)
@@ -233,7 +233,7 @@ def _gather_heads(out_SKE: Tensor, grad_HSE: Tensor) -> None:
 
 
 class _Rope(Function):
-    """A rotation; its backward is the rotation by the opposite angle."""
+    """Rotary positions, a rotation; the backward is the rotation by the opposite angle."""
 
     @staticmethod
     def forward(ctx: OpContext, x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ class _Rope(Function):
 
 
 def _rotated(x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-    """Over whole rows of H x E: loops over half a head's features cost four times as much."""
+    """Rotate over whole rows of H x E: loops over half a head's features cost four times as much."""
     batch, times, heads, width = x_BTHE.shape
     half = width // 2
     swapped = x_BTHE.reshape(batch, times, heads, 2, half).flip(3).view(batch, times, -1)
@@ -271,7 +271,7 @@ def _embedding(weight_VD: Tensor, tokens_N: Tensor) -> Tensor:
 
 
 def _adamw(params_P: Tensor, m_P: Tensor, v_P: Tensor, grad_P: Tensor, s: AdamWScalars) -> None:
-    """Unfused and in one fixed order: each line is an IEEE operation, rounded once."""
+    """Update unfused and in one fixed order: each line is an IEEE operation, rounded once."""
     m_P.mul_(s.beta1).add_(grad_P * (1.0 - s.beta1))
     v_P.mul_(s.beta2).add_((grad_P * grad_P).mul_(1.0 - s.beta2))
     denominator_P = (v_P * s.correction2).sqrt_().add_(s.eps)

@@ -1,10 +1,10 @@
-"""Cut the model into pipeline stages; a shard is one flat float32 vector, and back, exactly.
+"""Cut the model into pipeline stages, and convert a shard between tensors and one flat float32 vector, exactly.
 
 Core: pure functions over the flat vector; nothing here holds parameters.
 
 The layers are cut into ``num_stages`` contiguous runs. Stage 0 also holds the embedding, the last stage
-the norm, the head and the loss. Laid end to end, the shards of all stages are the shard of a run with one
-stage. Initial parameters come from a PRF of (seed, tensor name): they do not depend on the cut.
+the norm, the head and the loss. Concatenated, the shards of all stages are the shard of a one-stage run.
+Initial parameters come from a PRF of (seed, tensor name): they do not depend on the cut.
 
 Legend: B batch, T time, N = B x T rows, D hidden, P parameters of the shard.
 """
@@ -52,18 +52,18 @@ class Span:
 
     @property
     def slice(self) -> slice:
-        """As an index."""
+        """The span as an index."""
         return slice(self.start, self.stop)
 
     @property
     def numel(self) -> int:
-        """Its length."""
+        """Number of elements."""
         return self.stop - self.start
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one stage holds and where it lies in the stage's flat vector."""
+    """Tensors of one stage and their layout in the stage's flat vector."""
 
     model: ModelSpec
     stage: int
@@ -74,22 +74,22 @@ class StagePlan:
 
     @property
     def is_first(self) -> bool:
-        """Whether this stage takes tokens."""
+        """True if this stage takes tokens."""
         return self.stage == 0
 
     @property
     def is_last(self) -> bool:
-        """Whether this stage holds the head and the loss."""
+        """True if this stage holds the head and the loss."""
         return self.stage == self.num_stages - 1
 
     @cached_property
     def tensors(self) -> tuple[TensorShape, ...]:
-        """Every tensor by name, in the order in which they lie in the flat vector."""
+        """Every tensor by name, in the order of the flat vector."""
         return tuple(part for block in self.blocks for part in block.parts)
 
     @cached_property
     def block_sizes(self) -> tuple[int, ...]:
-        """Elements of each block: what the flat vector is split by."""
+        """Elements of each block, by which the flat vector is split."""
         return tuple(sum(_count(part.shape) for part in block.parts) for block in self.blocks)
 
     @cached_property
@@ -99,7 +99,7 @@ class StagePlan:
 
     @cached_property
     def decayed(self) -> tuple[Span, ...]:
-        """Where weight decay applies: everything but the norms."""
+        """Spans with weight decay: everything but the norms."""
         spans, at = list[Span](), 0
         for part in self.tensors:
             end = at + _count(part.shape)
@@ -112,7 +112,7 @@ class StagePlan:
         return tuple(spans)
 
     def fragments(self, count: int) -> tuple[Span, ...]:
-        """``count`` contiguous slices that cover the vector, sized alike but for the alignment."""
+        """Return ``count`` contiguous slices that cover the vector, of equal size except for the alignment."""
         ends = [
             self.num_parameters * i // count // FRAGMENT_ALIGNMENT * FRAGMENT_ALIGNMENT
             for i in range(count)
@@ -120,12 +120,12 @@ class StagePlan:
         return tuple(Span(ends[i], ends[i + 1]) for i in range(count))
 
     def named(self, flat_P: Tensor) -> dict[str, Tensor]:
-        """Each tensor by name, as views of the flat vector."""
+        """Return each tensor by name, as views of the flat vector."""
         pieces = torch.split(flat_P, [_count(part.shape) for part in self.tensors])
         return {p.name: x.view(p.shape) for p, x in zip(self.tensors, pieces, strict=True)}
 
     def flat(self, named: dict[str, Tensor]) -> Tensor:
-        """The flat vector of named tensors; raise ``UsageError`` when one is missing or misshapen."""
+        """Return the flat vector of named tensors; raise ``UsageError`` if one is missing or misshapen."""
         for part in self.tensors:
             if part.name not in named or tuple(named[part.name].shape) != part.shape:
                 raise UsageError(f"{part.name} is missing or not of shape {part.shape}")
@@ -140,7 +140,7 @@ class Stage:
     ops: Ops
 
     def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
-        """Tokens BT (int64, first stage) or activations BTD (float32) -> activations BTD.
+        """Compute tokens BT (int64, first stage) or activations BTD (float32) -> activations BTD.
 
         The last stage returns logits BTV.
         """
@@ -160,7 +160,7 @@ class Stage:
         return x_ND.view(batch, times, -1)
 
     def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
-        """Mean loss over B x T, in nats; only the last stage has one."""
+        """Return the mean loss over B x T, in nats; raise ``UsageError`` in other stages than the last."""
         if not self.plan.is_last or labels_BT.shape != inputs.shape[:2]:
             raise UsageError("labels belong to the last stage, one for each position")
         logits_BTV = self.forward(params_P, inputs)
@@ -169,14 +169,14 @@ class Stage:
         )
 
     def layers(self, params_P: Tensor) -> tuple[list[Tensor], list[Layer], list[Tensor]]:
-        """Views for a caller that walks the layers itself: (embedding, layers, norm and head)."""
+        """Return views for a caller that iterates over the layers: (embedding, layers, norm and head)."""
         views, skip = self._views(params_P), int(self.plan.is_first)
         stop = skip + self.plan.num_layers * LAYER_BLOCKS
         layers = [Layer(*views[at : at + LAYER_BLOCKS]) for at in range(skip, stop, LAYER_BLOCKS)]
         return views[:skip], layers, views[stop:]
 
     def _views(self, params_P: Tensor) -> list[Tensor]:
-        """One split of the flat vector: per-slice views make the backward pass three times slower."""
+        """Split the flat vector once: per-slice views make the backward pass three times slower."""
         if params_P.shape != (self.plan.num_parameters,):
             raise UsageError(f"a shard of {self.plan.num_parameters} parameters is one flat vector")
         pieces = torch.split(params_P, list(self.plan.block_sizes))
@@ -195,9 +195,9 @@ class Stage:
 
 @dataclass(slots=True)
 class Forward:
-    """A forward pass that waits for its gradient; ``output`` is what went down the path.
+    """A forward pass that waits for its gradient; ``output`` was sent to the next stage.
 
-    It holds the parameters as they were: run the backward pass before they are stepped.
+    It refers to the parameters of the pass: run the backward pass before they are stepped.
     """
 
     stage: Stage
@@ -208,7 +208,7 @@ class Forward:
 
 
 def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
-    """Cut the model; raise ``BadConfig`` when there are fewer layers than stages."""
+    """Cut the model; raise ``BadConfig`` if there are fewer layers than stages."""
     if not 1 <= num_stages <= model.num_layers:
         raise BadConfig(f"{model.num_layers} layers cannot be cut into {num_stages} stages")
     plans = list[StagePlan]()
@@ -225,29 +225,29 @@ def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
 
 
 def stage_of(spec: RunSpec, stage: int) -> Stage:
-    """The stage of a run with the operators of its numerics profile."""
+    """Return the stage of a run with the operators of its numerics profile."""
     return Stage(plan_stages(spec.model, spec.num_stages)[stage], table(spec.numerics))
 
 
 def init_flat(plan: StagePlan, seed: int) -> Tensor:
-    """The shard every run starts from: uniform values by a PRF of (seed, tensor name), norms at one."""
+    """Return the initial shard of a run: uniform values by a PRF of (seed, tensor name), norms at one."""
     return torch.cat([_init_tensor(part, seed) for part in plan.tensors])
 
 
 def init_root(plans: Sequence[StagePlan], seed: int) -> Digest:
-    """Merkle root over the hashes of the stages' initial shards: ``RunSpec.init_root``."""
+    """Return the Merkle root over the hashes of the stages' initial shards: ``RunSpec.init_root``."""
     return merkle_root([hash_of(init_flat(plan, seed)) for plan in plans])
 
 
 def initial_roots(spec: RunSpec, plans: Sequence[StagePlan]) -> tuple[Digest, ...]:
-    """The name of the weights that each stage starts from: in the spec, or drawn and hashed here."""
+    """Return the hash of each stage's initial weights, from the spec, or initialised and hashed here."""
     return spec.initial_roots or tuple(hash_of(init_flat(plan, spec.seed)) for plan in plans)
 
 
 def run_forward(
     stage: Stage, params_P: Tensor, inputs: Tensor, *, keep_graph: bool = True
 ) -> Forward:
-    """Pass a micro-batch on: tokens BT or activations BTD -> ``Forward.output`` (detached BTD).
+    """Compute a micro-batch forward: tokens BT or activations BTD -> ``Forward.output`` (detached BTD).
 
     Without ``keep_graph`` the pass is computed again when its gradient arrives: less memory, same bits.
     """
@@ -260,9 +260,9 @@ def run_forward(
 
 
 def run_backward(passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
-    """The answer to a micro-batch: (gradient of the inputs or None on stage 0, gradient_P).
+    """Return (gradient of the inputs or None on stage 0, gradient_P) of a micro-batch.
 
-    Raises ``UsageError`` when the gradient has another shape than the output; the graph is used up.
+    Raises ``UsageError`` if the gradient has another shape than the output; the graph is consumed.
     """
     if grad_BTD.shape != passed.output.shape:
         raise UsageError(f"a gradient of shape {tuple(grad_BTD.shape)} for another output")
@@ -277,7 +277,7 @@ def run_backward(passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tens
 def run_loss(
     stage: Stage, params_P: Tensor, inputs: Tensor, labels_BT: Tensor
 ) -> tuple[float, Tensor | None, Tensor]:
-    """The last stage, forward and backward: (loss in nats, gradient of the inputs, gradient_P)."""
+    """Compute the last stage, forward and backward: (loss in nats, gradient of the inputs, gradient_P)."""
     leaf_P, entry = _leaves(stage, params_P, inputs)
     loss = stage.loss(leaf_P, entry, labels_BT)
     grad_inputs, grad_P = _gradients(stage, loss, leaf_P, entry, None)

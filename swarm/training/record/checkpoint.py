@@ -2,10 +2,10 @@
 
 Core: bytes in, bytes out; files are written by the caller.
 
-Two forms. The slow weights alone, as raw little-endian float32, are what the ledger names, peers fetch and
-joiners start from: their name is ``tensors.hash_of``. The whole state, with moments and counters, is for
-this node's own restart: a magic number, the header's length and hash, the header, which names every tensor by
-its hash, and the tensors.
+There are two forms. The slow weights alone, as raw little-endian float32, are named by the ledger, fetched by
+peers and loaded by joiners: their name is ``tensors.hash_of``. The whole state, with moments and counters, is
+for the restart of this node: a magic number, the header's length and hash, the header, which names every tensor
+by its hash, and the tensors.
 
 Legend: P parameters of the shard.
 """
@@ -24,7 +24,7 @@ from swarm.primitives.crypto import fast_digest
 from swarm.types import Digest
 
 MAGIC = b"SWARMSH3"
-"""First bytes of a saved shard; the last digit is the version of its form."""
+"""First bytes of a saved shard; the last digit is the version of the format."""
 FLOAT_BYTES = 4
 HEADER_BYTES_MAX = 64 << 10
 """A header lists six hashes, a number for each fragment and a few more."""
@@ -35,7 +35,7 @@ RESTART_HINT = "delete the saved shard: the seat starts again from the last chec
 
 @dataclass(frozen=True, slots=True)
 class SavedShard:
-    """What a seat needs to go on where it stopped."""
+    """State that a seat needs to continue after a restart."""
 
     run_digest: Digest
     stage: int
@@ -52,13 +52,13 @@ class SavedShard:
     phi_P: Tensor
     momentum_P: Tensor
     residual_P: Tensor
-    """Of all that travels in int4 (training/averaging/payload.py); empty in other runs, and longer than P in
-    some.
+    """Residual of everything sent in int4 (training/averaging/payload.py); empty in other runs, longer than P
+    in some.
     """
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """In the order in which they are written."""
+        """The six tensors in the order in which they are written."""
         return (
             self.params_P,
             self.m_P,
@@ -86,7 +86,7 @@ _NUM_TENSORS = 6
 
 
 def encode_shard(saved: SavedShard) -> list[bytes | memoryview]:
-    """The pieces of the file, in order: written one after another, no tensor is copied."""
+    """Return the pieces of the file, to be written one after another; no tensor is copied."""
     header = encode(
         _Header(
             saved.run_digest,
@@ -137,16 +137,16 @@ def decode_shard(data: bytes | memoryview, num_parameters: int) -> SavedShard:
 
 
 def phi_bytes(flat_P: Tensor) -> memoryview:
-    """Slow weights as raw little-endian float32: a view of the tensor's own memory."""
+    """Return slow weights as raw little-endian float32: a view of the tensor's own memory."""
     array = flat_P.detach().contiguous().numpy().astype("<f4", copy=False)
-    # An empty array has no bytes to look at, and Python refuses to cast a view of none.
+    # An empty array has no memory to view, and Python refuses to cast an empty view.
     return array.data.cast("B") if array.size else memoryview(b"")
 
 
 def decode_phi(data: bytes | memoryview, num_parameters: int) -> Tensor:
-    """Slow weights that a peer served; raise ``BrokenPromise`` for a wrong length or a value not finite.
+    """Read slow weights served by a peer; raise ``BrokenPromise`` for a wrong length or a non-finite value.
 
-    The caller compares ``tensors.hash_of`` with the root the ledger names.
+    The caller compares ``tensors.hash_of`` with the root that the ledger names.
     """
     view = memoryview(data).cast("B")
     if len(view) != FLOAT_BYTES * num_parameters:
@@ -158,7 +158,7 @@ def decode_phi(data: bytes | memoryview, num_parameters: int) -> Tensor:
 
 
 def joined(shards: Sequence[Tensor]) -> Tensor:
-    """The whole model: the shards of all stages, end to end, are the shard of a run with one stage."""
+    """Return the whole model: the shards of all stages, concatenated, are the shard of a one-stage run."""
     return torch.cat(list(shards))
 
 
@@ -182,6 +182,6 @@ def _header_hash(header: bytes) -> bytes:
 
 
 def flat_tensor(view: memoryview) -> Tensor:
-    """A tensor of raw little-endian float32."""
-    # A copy: the bytes of a file or a frame are not ours to train on.
+    """Return a tensor of raw little-endian float32."""
+    # A copy: the bytes of a file or a frame must not change when the tensor is trained.
     return torch.from_numpy(np.frombuffer(view, dtype="<f4").astype(np.float32))

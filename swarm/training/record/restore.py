@@ -1,10 +1,10 @@
-"""A shard from what is left of it: this node's own saved bytes, a sibling's state, or that of a window.
+"""Restore a shard from this node's saved bytes, from another replica's state, or from a window's start.
 
 Core: values and bytes in, a shard out, and back. Legend: P parameters.
 
-Compute a micro-batch again from what was kept of it, in one go.
+Recompute a recorded micro-batch.
 
-the same arithmetic as the seat's own, on the shard it is given.
+the same arithmetic as the seat's own, on the given shard.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from swarm.types import Digest, RoundIndex, StageIndex
 
 
 def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIndex) -> bytes:
-    """The whole state between two segments, when no fragment is on its way."""
+    """Return the bytes of the whole state between two segments, when no fragment is in flight."""
     saved = SavedShard(
         run_digest,
         shard.stage,
@@ -60,9 +60,9 @@ def resume_shard(
     clock: Callable[[], float],
     engine: Engine | None = None,
 ) -> Shard:
-    """A shard as it was saved; ``anchor_P`` is the tensor that ``saved.anchor_root`` names.
+    """Return a shard as it was saved; ``anchor_P`` is the tensor that ``saved.anchor_root`` names.
 
-    Raises ``Corrupt`` when the run has another number of fragments, or another residual.
+    Raises ``Corrupt`` if the run has another number of fragments, or another residual.
     """
     residual = residual_numel(spec, saved.params_P.numel())
     if (len(saved.tokens_at_sync), saved.residual_P.numel()) != (spec.outer.fragments, residual):
@@ -78,7 +78,7 @@ def resume_shard(
 
 
 def saved_components(saved: SavedShard) -> tuple[Digest, ...]:
-    """The hashes of the ten parts of a state that was saved between two segments (``Shard.components``)."""
+    """Return the hashes of the ten parts of a state saved between two segments (``Shard.components``)."""
     return (
         hash_of(saved.params_P),
         hash_of(saved.m_P),
@@ -101,7 +101,7 @@ def adopted_shard(
     clock: Callable[[], float],
     engine: Engine | None = None,
 ) -> Shard:
-    """A shard that begins from a sibling's state; it trades against the stage's canonical ``anchor``."""
+    """Return a shard that starts from another replica's state and trades against the canonical ``anchor``."""
     shard = Shard(spec, stage, adopted.phi_P, clock, engine)
     home = shard.engine.home
     moments = adopted.adam
@@ -112,9 +112,9 @@ def adopted_shard(
 
 
 def restored(spec: RunSpec, stage: StageIndex, state: ShardState, anchor_P: Tensor) -> Shard:
-    """A shard as it stood at a window's start, with the fragments that were on their way.
+    """Return a shard as it was at a window's start, with the fragments that were in flight.
 
-    ``anchor_P`` is the tensor that ``state.anchor_root`` names; ``state`` stays as it is.
+    ``anchor_P`` is the tensor that ``state.anchor_root`` names; ``state`` is not modified.
     """
     shard = Shard(spec, stage, state.params_P)
     shard.adam = AdamState(state.m_P.clone(), state.v_P.clone(), state.step)
@@ -131,9 +131,9 @@ def replay_microbatch(
 ) -> None:
     """Count a micro-batch in the shard's open step, as its seat did.
 
-    Whether others signed the messages is the caller's to know. Raises ``PeerFault``, changing nothing, when
-    they are not those of this stage and micro-batch, when the gradient is for other activations than this
-    shard gives, or when it is not finite.
+    The caller must verify the signatures of the messages. Raises ``PeerFault``, changing nothing, if the
+    messages are not those of this stage and micro-batch, if the gradient is for other activations than this
+    shard computes, or if it is not finite.
     """
     request, reply, place = computed.request, computed.reply, computed.place
     is_first, is_last = shard.stage == 0, shard.stage == shard.spec.num_stages - 1

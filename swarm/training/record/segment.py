@@ -1,8 +1,8 @@
-"""What happened in one segment of one seat, in order: the raw material of its transcript.
+"""Records of one segment of one seat, in order: the raw material of its transcript.
 
-Core: pure data. The verify room turns these into leaves and roots; training only writes them down.
+Core: pure data. The verify package turns these into leaves and roots; training only records them.
 
-The whole state of a seat as values, and the hashes of its counters: what a replay starts from.
+The whole state of a seat as values, and the hashes of its counters; a replay starts from them.
 
 pure functions.
 
@@ -23,8 +23,9 @@ from swarm.primitives.crypto import fast_digest
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
 COMPONENTS = 10
-"""params, adam_m, adam_v, step, phi, outer_m, residual, anchor_root, tokens (in all, and at each fragment's
-last merge), snapshot (what is offered and not merged yet)."""
+"""Parts of a state: params, adam_m, adam_v, step, phi, outer_m, residual, anchor_root, tokens (the total, and
+at each fragment's last merge), snapshot (offered and not merged yet).
+"""
 
 MicrobatchId = tuple[int, int, int]
 """A micro-batch by its origin's numbers: (origin, step, micro-batch)."""
@@ -32,7 +33,7 @@ MicrobatchId = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class MicrobatchRecord:
-    """One micro-batch as this seat saw it; a side that does not exist has ``NO_DIGEST``.
+    """One micro-batch as this seat saw it; a missing stage above or below has ``NO_DIGEST``.
 
     ``step`` and ``microbatch`` are the origin's numbers; the hashes cover the wire bytes.
     """
@@ -50,24 +51,24 @@ class MicrobatchRecord:
 
     @property
     def place(self) -> MicrobatchId:
-        """Which micro-batch it is: what records are sorted by."""
+        """Id of the micro-batch, by which records are sorted."""
         return (self.origin, self.step, self.microbatch)
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One optimizer step. ``components`` are the state's tensor hashes where they were taken."""
+    """One optimizer step; ``components`` are the state's hashes before it, or None."""
 
     step: int
     components: tuple[Digest, ...] | None
     microbatches: tuple[MicrobatchRecord, ...]
     dropped: tuple[MicrobatchId, ...]
-    """Those that were sent and never answered."""
+    """Micro-batches that were sent and never answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergeRecord:
-    """One application of a fragment, with a partner or alone."""
+    """One merge of a fragment, with a partner or solo."""
 
     fragment: int
     partner: PeerId | None
@@ -100,13 +101,13 @@ class SegmentLog:
         return sum(isinstance(record, StepRecord) for record in self.records)
 
     def has_merged(self, fragment: int) -> bool:
-        """Whether a fragment was merged in this segment: at most once, for the shard does it no oftener."""
+        """Return True if a fragment was merged in this segment, which happens at most once."""
         merges = (record for record in self.records if isinstance(record, MergeRecord))
         return any(record.fragment == fragment for record in merges)
 
     @property
     def loss_micro(self) -> int:
-        """Mean training loss in millionths of a nat, -1 when nothing was measured."""
+        """Mean training loss in millionths of a nat; -1 if none was measured."""
         return self.loss_sum_micro // self.loss_count if self.loss_count else -1
 
 
@@ -120,7 +121,7 @@ Offered = tuple[int, int, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """A shard between two steps; nobody writes to these tensors."""
+    """A shard between two steps; its tensors must not be written to."""
 
     params_P: Tensor
     m_P: Tensor
@@ -137,16 +138,16 @@ class ShardState:
     snapshots: tuple[Offered, ...]
     """By fragment, each once."""
     residual_R: Tensor
-    """What int4 has not said so far; empty in a run that never trades in int4."""
+    """Quantization error of int4 not sent yet; empty in a run that never trades in int4."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Those of P values, in the order in which they are written."""
+        """The tensors of P values, in the order in which they are written."""
         return (self.params_P, self.m_P, self.v_P, self.phi_P, self.momentum_P)
 
 
 def are_finite(*tensors: Tensor, bound: float = FLOAT_MAX) -> bool:
-    """Whether no value is larger than ``bound`` in size; a NaN is."""
+    """Return True if every value lies in [-bound, bound]; NaN and infinity do not."""
     for tensor in tensors:
         if tensor.numel():
             least, most = torch.aminmax(tensor)
@@ -157,24 +158,24 @@ def are_finite(*tensors: Tensor, bound: float = FLOAT_MAX) -> bool:
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """A copy on the CPU, wherever the tensor lies."""
+    """Return a copy on the CPU, from any device."""
     return tensor.to("cpu", copy=True)
 
 
 def number_component(value: int) -> Digest:
-    """What the state says of one counter."""
+    """Return the hash of one counter as a part of the state."""
     return tensor_hash("int64", (), value.to_bytes(COUNT_BYTES, "little", signed=True))
 
 
 def tokens_component(total: int, at_sync: Sequence[int]) -> Digest:
-    """What the state says of tokens: the total, then the total at each fragment's last merge."""
+    """Return the hash of the total tokens and the total at each fragment's last merge."""
     counts = (total, *at_sync)
     data = b"".join(count.to_bytes(COUNT_BYTES, "little", signed=True) for count in counts)
     return tensor_hash("int64", (len(counts),), data)
 
 
 def snapshots_component(snapshots: Sequence[Offered]) -> Digest:
-    """What the state says of fragments on their way into a merge; by fragment."""
+    """Return the hash of the offered fragments, which must be in order of fragment."""
     if not snapshots:
         return tensor_hash("float32", (0,), b"")
     parts = (encode((fragment, tokens, hash_of(theta))) for fragment, tokens, theta in snapshots)

@@ -1,20 +1,20 @@
-"""What a seat keeps of one window of a segment, so that others can compute it again: values and bytes.
+"""The replay record of one window of a segment: a seat's values and their encoding as bytes.
 
 Core: pure functions.
 
     bytes = magic | length of the header | header | tensors of the start state | payloads, in order
 
-The header is everything but tensors and payloads. Their lengths are not in it: they follow from the run, so a
-stranger's bytes cannot ask for memory. A window has exactly one form, and ``decode_window`` takes no other.
-Whether its messages were signed, and whether it happened like that, is for the verify room to find.
-Legend: P parameters of the shard.
+The header is everything but tensors and payloads. Their lengths are not in it: they follow from the run, so
+untrusted bytes cannot ask for memory. A window has exactly one encoding, and ``decode_window`` accepts no
+other. The verify package checks the signatures of its messages and replays its events. Legend: P parameters of
+the shard.
 
-The header of a window's bytes: everything in it but tensors and payloads, and what it may say.
+The header of a window's bytes: everything in it but tensors and payloads, with its bounds.
 
-pure functions. Raises ``BadEncoding`` for what no honest seat writes.
+pure functions. Raises ``BadEncoding`` for a header that no honest seat writes.
 
-A header comes from a stranger, and memory is spent by it: how long it may be, how many events and micro-batches
-it may name, and every number in it is bounded by the run.
+A header comes from another peer and determines how much memory is used: its length, the number of its events
+and micro-batches, and every number in it are bounded by the run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,34 +46,34 @@ from swarm.training.shard import DROPPED_MAX
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
 MAGIC = b"SWARMWN2"
-"""First bytes of a window; the last digit is the version of its form."""
+"""First bytes of a window; the last digit is the version of the format."""
 SNAPSHOTS_MAX = 4
-"""How often a fragment is offered in one segment: once, and rarely again when a trade came late."""
+"""Offers of a fragment in one segment: usually one, rarely more if a trade came late."""
 _LENGTH_BYTES = 4
 _MICROBATCH_BYTES = 512
-"""A micro-batch in a header: two signatures, a digest and thirty numbers of at most 9 bytes."""
+"""Bytes of a micro-batch in a header: two signatures, a digest and thirty numbers of at most 9 bytes."""
 _EVENT_BYTES = 640
-"""Any other event: a merge with an offer and a receipt is the longest."""
+"""Bytes of any other event: a merge with an offer and a receipt is the longest."""
 _PLACE_BYTES = 28
 _HEAD_BYTES = 512
 ALONE = -1
-"""Instead of the partner's seat."""
+"""Partner seat of a solo step."""
 
 
 class AnchorHead(Message, frozen=True, tag=1):
-    """``window.AnchorSet``."""
+    """Encoded ``window.AnchorSet``."""
 
     root: bytes
 
 
 class SnapshotHead(Message, frozen=True, tag=2):
-    """``window.SnapshotTaken``."""
+    """Encoded ``window.SnapshotTaken``."""
 
     fragment: int
 
 
 class MergeHead(Message, frozen=True, tag=3):
-    """``window.FragmentMerged`` without its payload."""
+    """Encoded ``window.FragmentMerged`` without its payload."""
 
     fragment: int
     partner_seat: int
@@ -84,7 +84,7 @@ class MergeHead(Message, frozen=True, tag=3):
 
 
 class ComputedHead(Message, frozen=True):
-    """``window.ComputedMicrobatch`` without the payloads of its messages."""
+    """Encoded ``window.ComputedMicrobatch`` without the payloads of its messages."""
 
     origin: int
     step: int
@@ -94,12 +94,12 @@ class ComputedHead(Message, frozen=True):
 
     @property
     def place(self) -> MicrobatchId:
-        """Which micro-batch it is."""
+        """Id of the micro-batch: (origin, step, micro-batch)."""
         return (self.origin, self.step, self.microbatch)
 
 
 class StepHead(Message, frozen=True, tag=4):
-    """``window.StepTaken``."""
+    """Encoded ``window.StepTaken``, without the payloads of its messages."""
 
     step: int
     microbatches: tuple[ComputedHead, ...]
@@ -110,7 +110,7 @@ EventHead = AnchorHead | SnapshotHead | MergeHead | StepHead
 
 
 class WindowHead(Message, frozen=True):
-    """``window.WindowData``: its key, the numbers of its start state, its events."""
+    """Encoded ``window.WindowData``: its key, the numbers of its start state, its events."""
 
     run: RunIndex
     round: RoundIndex
@@ -128,40 +128,40 @@ class WindowHead(Message, frozen=True):
 
 
 class Bulk:
-    """What follows the header, taken piece by piece."""
+    """Reader of the bytes after the header."""
 
     def __init__(self, view: memoryview, at: int) -> None:
         self._view = view
         self._at = at
 
     def take(self, num_bytes: int) -> memoryview:
-        """The next bytes; raises ``BadEncoding`` when there are not so many."""
+        """Return the next bytes; raise ``BadEncoding`` if there are too few."""
         if num_bytes > len(self._view) - self._at:
             raise BadEncoding("a window that was cut short")
         self._at += num_bytes
         return self._view[self._at - num_bytes : self._at]
 
     def tensor(self, numel: int) -> Tensor:
-        """The next values; raises ``BadEncoding`` when one is not finite."""
+        """Return the next values; raise ``BadEncoding`` if one is not finite."""
         tensor = flat_tensor(self.take(FLOAT_BYTES * numel))
         if not are_finite(tensor):
             raise BadEncoding("a window that begins with values that are not finite")
         return tensor
 
     def end(self) -> None:
-        """Raise ``BadEncoding`` unless everything was taken."""
+        """Raise ``BadEncoding`` unless all bytes were read."""
         if self._at != len(self._view):
             raise BadEncoding("a window with more bytes than its events")
 
 
 def head_bytes(head: WindowHead) -> bytes:
-    """What a window's bytes begin with."""
+    """Return the magic, the length and the header of a window's bytes."""
     header = encode(head)
     return MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header
 
 
 def split_window(spec: RunSpec, view: memoryview) -> tuple[WindowHead, Bulk]:
-    """The header of a window, checked, and what follows it."""
+    """Return the checked header of a window, and a reader for the bytes after it."""
     start = len(MAGIC) + _LENGTH_BYTES
     length = int.from_bytes(view[len(MAGIC) : start], "big")
     longest = min(header_bytes_max(spec), len(view) - start)
@@ -174,7 +174,7 @@ def split_window(spec: RunSpec, view: memoryview) -> tuple[WindowHead, Bulk]:
 
 
 def header_bytes_max(spec: RunSpec) -> int:
-    """The longest header of a window of this run."""
+    """Return the most bytes of a header of a window of this run."""
     steps, fragments = spec.checks.window_steps, spec.outer.fragments
     step = _EVENT_BYTES + MICROBATCHES_MAX * _MICROBATCH_BYTES + DROPPED_MAX * _PLACE_BYTES
     others = 1 + fragments * (SNAPSHOTS_MAX + 1)
@@ -267,7 +267,7 @@ def _check_step(spec: RunSpec, stage: int, event: StepHead) -> None:
 
 
 def _check_bare(message: MicroBatch | MicroBatchGrad) -> None:
-    """The payload comes after the header: here it would be a second form of the same window."""
+    """Refuse a payload in a header: it would be a second encoding of the same window."""
     _check_signature(message.signature)
     if message.payload:
         raise BadEncoding("a payload in a header")
@@ -289,12 +289,12 @@ def _check_ascending(keys: Sequence[int] | Sequence[MicrobatchId]) -> None:
 
 
 WINDOW_BYTES_MAX = 256 << 20
-"""Longest encoded window: what one machine is asked to hold in memory for a stranger."""
+"""Longest encoded window: a verifier holds one of another peer in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowKey:
-    """Which window of which segment."""
+    """Id of a window within a run."""
 
     run: RunIndex
     round: RoundIndex
@@ -305,7 +305,7 @@ class WindowKey:
 
 @dataclass(frozen=True, slots=True)
 class ComputedMicrobatch:
-    """One micro-batch that was counted in a step, with what others signed for it."""
+    """One micro-batch that was counted in a step, with the messages that other peers signed for it."""
 
     origin: int
     step: int
@@ -318,7 +318,7 @@ class ComputedMicrobatch:
 
     @property
     def place(self) -> MicrobatchId:
-        """Which micro-batch it is."""
+        """Id of the micro-batch: (origin, step, micro-batch)."""
         return (self.origin, self.step, self.microbatch)
 
 
@@ -342,15 +342,15 @@ class FragmentMerged:
 
     fragment: int
     partner_seat: int
-    """-1: alone."""
+    """Index of the partner's seat; -1 in a solo step."""
     weight_nano: int
     my_payload: Digest
     offer: Offer | None
-    """The partner's signed offer; None alone."""
+    """The partner's signed offer; None in a solo step."""
     payload: bytes
-    """The partner's quantized bytes, before zstandard: what ``offer.payload_hash`` covers; empty alone."""
+    """The partner's quantized bytes before zstandard, covered by ``offer.payload_hash``; empty if solo."""
     receipt: Receipt | None = None
-    """The drawn partner's, for ``my_payload`` in int4: the residual moved with this merge. Alone too."""
+    """The drawn partner's receipt for ``my_payload`` in int4, which moved the residual; also if solo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,10 +358,10 @@ class StepTaken:
     """An optimizer step was taken with these micro-batches, sorted by their numbers."""
 
     step: int
-    """Within the segment, from 0 without a gap."""
+    """Number within the segment, from 0 without a gap."""
     microbatches: tuple[ComputedMicrobatch, ...]
     dropped: tuple[MicrobatchId, ...]
-    """Those that were sent and never answered, sorted."""
+    """Micro-batches that were sent and never answered, sorted."""
 
 
 Event = AnchorSet | SnapshotTaken | FragmentMerged | StepTaken
@@ -369,23 +369,23 @@ Event = AnchorSet | SnapshotTaken | FragmentMerged | StepTaken
 
 @dataclass(frozen=True, slots=True)
 class WindowData:
-    """The state a window began with, and what happened in it, in order."""
+    """The start state of a window and its events, in order."""
 
     key: WindowKey
     is_last: bool
-    """Whether the segment ended with this window."""
+    """True if the segment ended with this window."""
     start: ShardState
     events: tuple[Event, ...]
 
 
 def anchors_named(data: WindowData) -> frozenset[Digest]:
-    """Every anchor whose tensor a replay of this window needs."""
+    """Return every anchor whose tensor a replay of this window needs."""
     later = (event.root for event in data.events if isinstance(event, AnchorSet))
     return frozenset({data.start.anchor_root, *later})
 
 
 def encode_window(data: WindowData) -> list[bytes | memoryview]:
-    """The pieces of a window's bytes, in order; no tensor is copied."""
+    """Return the pieces of a window's bytes, in order; no tensor is copied."""
     key, start = data.key, data.start
     head = WindowHead(
         key.run,
@@ -406,7 +406,7 @@ def encode_window(data: WindowData) -> list[bytes | memoryview]:
 
 
 def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
-    """Read what a stranger says is a window of this run; raises ``PeerFault``.
+    """Decode and check the bytes of a window of this run from an untrusted peer; raise ``PeerFault``.
 
     Every number is within its bounds, every tensor and payload as long as the run says, and every value of the
     state finite.
