@@ -1,10 +1,10 @@
-"""What the ledger is made of: headers, blocks and the certificates that make them final.
+"""Define and check headers, blocks and the certificates that make blocks final.
 
 Core: pure functions over frozen structs.
 
 Block 0 is the genesis: it has no header, its digest is the chain id, and block 1 names it as its parent.
-A vote is a signature over (chain, epoch, view, block digest) under the purpose of its kind; a certificate is a
-bitmap over the validators, in the order of the genesis, with one vote per set bit, in the same order.
+A vote is a signature over (chain, epoch, view, block digest) under the purpose of its kind; a certificate is
+a bitmap over the validators, in the order of the genesis, with one vote per set bit, in the same order.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from swarm.primitives.merkle import merkle_root, sha256_hash
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, View
 
 BODY_BYTES_MAX = 256 << 10
-"""Sum of a block's transactions: four of them a second fit a home uplink of 10 Mbit/s."""
+"""Bytes of a block's transactions together: four such blocks a second fit a home uplink of 10 Mbit/s."""
 
 BODY_TRANSACTIONS_MAX = 2048
 """Most transactions in one block: under a second of signatures and arithmetic on one core."""
 
 BLOCK_BYTES_MAX = BODY_BYTES_MAX + (16 << 10)
-"""An encoded block: its body, five bytes of length per transaction, and the header."""
+"""Bytes of an encoded block: its body, five bytes of length per transaction, and the header."""
 
 VALIDATORS_MAX = 64
 """Most validators: their bitmap is one 64-bit integer."""
@@ -31,15 +31,15 @@ VALIDATORS_MAX = 64
 VRF_PROOF_BYTES = 80
 
 GENESIS_EPOCH = 0
-"""The validators of the genesis vote in epoch 0 until a later epoch has others."""
+"""Epoch signed by the validators of the genesis, until a later epoch has others."""
 
 NOTARIZE, NULLIFY, FINALIZE = 0, 1, 2
 VOTE_PURPOSES = ("vote-notarize", "vote-nullify", "vote-finalize")
-"""The signing purpose of each kind of vote and certificate, by number."""
+"""Signing purpose of each kind of vote and certificate, by number."""
 
 
 class Header(Message, frozen=True):
-    """Everything that one certificate makes final."""
+    """Header of a block: the part that a certificate makes final."""
 
     chain: Digest
     height: Height
@@ -49,7 +49,7 @@ class Header(Message, frozen=True):
     """Root of the state after this block."""
     body_root: Digest
     vrf_proof: bytes
-    """ECVRF proof of the leader over ``vrf_alpha``: it moves the beacon."""
+    """ECVRF proof of the leader over ``vrf_alpha``; its output updates the beacon."""
     leader: PeerId
 
 
@@ -61,60 +61,60 @@ class Block(Message, frozen=True):
 
 
 class Certificate(Message, frozen=True):
-    """More than two thirds of the power voted alike in one view."""
+    """Equal votes of more than two thirds of the power in one view."""
 
     kind: int
     """``NOTARIZE``, ``NULLIFY`` or ``FINALIZE``."""
     view: View
     block: Digest
-    """The block voted for; ``NO_DIGEST`` when the view is nullified."""
+    """Digest of the block voted for; ``NO_DIGEST`` if the view is nullified."""
     bitmap: int
-    """Bit i is set when validator i of the genesis order voted."""
+    """Bitmap of the voters: bit i is set if validator i of the genesis order voted."""
     signatures: tuple[bytes, ...]
 
 
 class Validator(Message, frozen=True):
-    """One voter."""
+    """A validator and its voting power."""
 
     peer: PeerId
     power: Amount
 
 
 def validators_of(genesis: Genesis) -> tuple[Validator, ...]:
-    """The voters of a genesis, in its order, with their stake as power."""
+    """Return the validators of a genesis, in its order, with their stake as power."""
     stakes = {account.peer: account.stake for account in genesis.accounts}
     return tuple(Validator(peer, Amount(stakes.get(peer, 0))) for peer in genesis.validators)
 
 
 def is_quorum(power: int, validators: Sequence[Validator]) -> bool:
-    """Whether ``power`` is more than two thirds of all."""
+    """Return True if ``power`` is more than two thirds of the power of all validators."""
     return 3 * power > 2 * sum(validator.power for validator in validators)
 
 
 def block_digest(header: Header) -> Digest:
-    """The name of a block."""
+    """Return the digest that identifies a block."""
     return digest("block", encode(header))
 
 
 def body_root(transactions: Sequence[bytes]) -> Digest:
-    """SHA-256 Merkle root over the encoded transactions, in their order."""
+    """Return the SHA-256 Merkle root over the encoded transactions, in their order."""
     return merkle_root(transactions, sha256_hash)
 
 
 def vote_parts(chain: Digest, view: View, block: Digest) -> tuple[bytes, bytes, bytes, bytes]:
-    """What a vote signs, under ``VOTE_PURPOSES[kind]``: chain, epoch of the validators, view, block."""
+    """Return the parts a vote signs under ``VOTE_PURPOSES[kind]``: chain, validators' epoch, view, block."""
     return chain, GENESIS_EPOCH.to_bytes(8, "big"), view.to_bytes(8, "big"), block
 
 
 def vrf_alpha(chain: Digest, epoch: int, view: View, beacon: Digest) -> bytes:
-    """What a leader's VRF proof covers; ``beacon`` is the one after the parent block."""
+    """Return the input of a leader's VRF proof; ``beacon`` is the one after the parent block."""
     return framed(
         "beacon-proof", (chain, epoch.to_bytes(8, "big"), view.to_bytes(8, "big"), beacon)
     )
 
 
 def next_beacon(beacon: Digest, beta: bytes) -> Digest:
-    """R_h from R_{h-1} and the VRF output of the leader of block h."""
+    """Return R_h, computed from R_{h-1} and the VRF output of the leader of block h."""
     return digest("beacon", beacon, beta)
 
 
@@ -126,7 +126,7 @@ def parse_block(data: bytes) -> Block:
 
 
 def check_block_shape(block: Block) -> None:
-    """Raise ``BadEncoding`` unless every size is within bounds and the body is the header's."""
+    """Raise ``BadEncoding`` unless every size is within bounds and the body matches the header's root."""
     header = block.header
     if not all(
         len(part) == 32

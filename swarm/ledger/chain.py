@@ -1,6 +1,6 @@
-"""Blocks one after another: build the next, judge the next, verify them all.
+"""Build the next block, validate a block, verify a whole chain.
 
-Core: pure functions over a head, which is a state and the name of the block that led to it.
+Core: pure functions over a head, which is a state and the digest of the block that led to it.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,44 +38,44 @@ from swarm.types import Digest, Height, PeerId, View
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a chain has got to."""
+    """Tip of a chain: the last block's digest and the state after it."""
 
     digest: Digest
-    """Of the last block; the chain id at height 0."""
+    """Digest of the last block; the chain id at height 0."""
     state: State
 
 
 @dataclass(frozen=True, slots=True)
 class ChainReport:
-    """What ``verify_chain`` found."""
+    """Result of ``verify_chain``: the head and totals over the whole chain."""
 
     head: Head
     num_transactions: int
     num_certificates: int
     supply: int
-    """Counted account by account."""
+    """Units of money, counted account by account."""
 
 
 def genesis_head(genesis: Genesis) -> Head:
-    """The head of height 0; raise ``BadEncoding`` if the genesis is out of bounds."""
+    """Return the head at height 0; raise ``BadEncoding`` if the genesis is out of bounds."""
     return Head(genesis.chain, genesis_state(genesis))
 
 
 def epoch_of(params: Params, height: int) -> int:
-    """The epoch a height is in."""
+    """Return the epoch that contains a height."""
     return height // params.epoch_blocks
 
 
 def header_alpha(state: State, view: View) -> bytes:
-    """What the VRF proof covers in the header of the block after ``state``."""
+    """Return the input of the VRF proof in the header of the block after ``state``."""
     epoch = epoch_of(state.params, state.height + 1)
     return vrf_alpha(state.chain, epoch, view, state.beacon)
 
 
 def validate_header(state: State, header: Header) -> bytes:
-    """The leader's VRF output, 64 bytes; raise ``PeerFault`` unless this header can follow ``state``.
+    """Return the leader's 64-byte VRF output; raise ``PeerFault`` unless this header can follow ``state``.
 
-    That the leader is the view's is for consensus to know.
+    Does not check that the leader is the one of the view: consensus does.
     """
     if header.chain != state.chain or header.height != state.height + 1:
         raise BrokenPromise("a header that does not follow its parent")
@@ -85,7 +85,7 @@ def validate_header(state: State, header: Header) -> bytes:
 
 
 def validate_block(state: State, block: Block, *, known: Known = NOTHING_KNOWN) -> State:
-    """The state after ``block``; raise ``PeerFault`` or ``InvalidStatement`` if it is not valid."""
+    """Return the state after ``block``; raise ``PeerFault`` or ``InvalidStatement`` if it is not valid."""
     check_block_shape(block)
     header = block.header
     beta = validate_header(state, header)
@@ -96,7 +96,7 @@ def validate_block(state: State, block: Block, *, known: Known = NOTHING_KNOWN) 
 
 
 def build_block(head: Head, pool: Mempool, secret: SecretKey, view: View) -> tuple[Block, State]:
-    """A block of ours on ``head`` with what the pool holds, and the state after it."""
+    """Build and sign this node's block on ``head`` from the mempool; return it and the state after it."""
     proof = vrf.prove(secret, header_alpha(head.state, view))
     transactions, after = pool.assemble(head.state, leader=secret.peer, beta=vrf.output(proof))
     return _sealed(head, transactions, after, secret.peer, view, proof), after
@@ -105,7 +105,7 @@ def build_block(head: Head, pool: Mempool, secret: SecretKey, view: View) -> tup
 def compose_block(
     head: Head, transactions: tuple[bytes, ...], secret: SecretKey, view: View
 ) -> tuple[Block, State]:
-    """A block of ours with exactly these transactions; raise ``InvalidStatement`` if one is not valid."""
+    """Build a block with exactly these transactions; raise ``InvalidStatement`` if one is not valid."""
     proof = vrf.prove(secret, header_alpha(head.state, view))
     beta = vrf.output(proof)
     after = apply_block(head.state, transactions, leader=secret.peer, beta=beta)
@@ -134,7 +134,7 @@ def _sealed(
 
 
 def extend(head: Head, block: Block, *, known: Known = NOTHING_KNOWN) -> Head:
-    """The head after ``block``; raise ``PeerFault`` or ``InvalidStatement`` if it does not fit."""
+    """Return the head after ``block``; raise ``PeerFault`` or ``InvalidStatement`` if it does not fit."""
     if block.header.parent != head.digest:
         raise BrokenPromise("a block with another parent")
     return Head(block_digest(block.header), validate_block(head.state, block, known=known))
@@ -157,11 +157,16 @@ def verify_chain(
     *,
     progress: Callable[[Height], None] | None = None,
 ) -> ChainReport:
-    """Check everything from genesis: hashes, dice, signatures, every transaction, finality, supply.
+    """Verify a chain from its genesis: hashes, VRF proofs, signatures, transactions, finality, supply.
 
-    ``links`` are the blocks from height 1 up, each with its finalization if it has one of its own; one
-    finalization covers all before it, so the last block must have one. ``progress`` is told every
-    height. Raises ``VerificationFailed`` with the height and the reason.
+    Args:
+        genesis: The record that defines the network.
+        links: The blocks from height 1 up, each with its finalization if it has one of its own. A finalization
+            covers all blocks before it, so the last block must have one.
+        progress: Called with every height that was checked.
+
+    Raises:
+        VerificationFailed: With the height and the reason.
     """
     try:
         head = genesis_head(genesis)

@@ -1,8 +1,8 @@
-"""The ledger in words and rows: what ``swarm ledger`` and ``swarm run`` show.
+"""Render ledger state as rows and text, for ``swarm ledger`` and ``swarm run``.
 
 Core: states and blocks in, plain dictionaries and sentences out. Nothing here decides anything.
 
-Checking in words and rows, for people.
+Render segment checks as text and as JSON rows, for people.
 
 statements and records in, sentences and plain dictionaries out. Nothing here decides anything.
 """
@@ -78,7 +78,7 @@ PHASE_TEXTS: dict[SegmentPhase, str] = {
 
 
 def check_text(body: CheckStatement | RevealSegment) -> str:
-    """What somebody said about a segment, without who: ``drawn for window 2 of segment 12/0/1``."""
+    """Return a check statement as text, without its signer: ``drawn for window 2 of segment 12/0/1``."""
     where = f"segment {body.round}/{body.stage}/{body.seat}"
     match body:
         case DataRequest(window=window):
@@ -97,7 +97,7 @@ def check_text(body: CheckStatement | RevealSegment) -> str:
 
 
 def segment_text(record: SegmentRecord) -> str:
-    """One sentence: ``segment 12/0/1 of hazy-otter-697 is verified (2 of 2 agree)``."""
+    """Return one sentence: ``segment 12/0/1 of hazy-otter-697 is verified (2 of 2 agree)``."""
     where = f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
     said = f"{where} {PHASE_TEXTS[record.phase]}"
     if record.phase is SegmentPhase.VERIFIED:
@@ -112,7 +112,7 @@ def segment_text(record: SegmentRecord) -> str:
 
 
 def segment_row(record: SegmentRecord) -> dict[str, object]:
-    """One segment and its checks, as JSON."""
+    """Return one segment and its checks as a JSON row."""
     return {
         "round": record.round,
         "stage": record.stage,
@@ -162,7 +162,7 @@ def _dispute_row(dispute: Dispute | None) -> dict[str, object] | None:
 
 
 def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
-    """How many segments of a run were judged how, since it began."""
+    """Return the number of a run's segments per verdict, since the run began."""
     return {
         "verified": verdicts.verified,
         "cleared": verdicts.cleared,
@@ -173,7 +173,10 @@ def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
 
 
 def verdicts_text(verdicts: Verdicts) -> str:
-    """``checked: 40 verified, 2 cleared, 3 unchecked, 1 silent, 1 proven false``; empty before the first."""
+    """Return a summary, empty before the first verdict.
+
+    Example: ``checked: 40 verified, 2 cleared, 3 unchecked, 1 silent, 1 proven false``.
+    """
     words = ("verified", "cleared", "unchecked", "silent", "proven false")
     counts = zip(verdicts_row(verdicts).values(), words, strict=True)
     said = ", ".join(f"{number} {word}" for number, word in counts if number)
@@ -181,7 +184,7 @@ def verdicts_text(verdicts: Verdicts) -> str:
 
 
 def guilty_rows(verdicts: Verdicts) -> list[dict[str, object]]:
-    """The segments that were proven false, oldest first: the last 32."""
+    """Return the last 32 segments that were proven false, oldest first."""
     return [
         {
             "round": found.round,
@@ -196,7 +199,7 @@ def guilty_rows(verdicts: Verdicts) -> list[dict[str, object]]:
 
 
 def record_row(work: Contribution) -> dict[str, object]:
-    """How a peer's segments and checks went."""
+    """Return the outcome counts of a peer's segments and checks."""
     return {
         "verified": work.verified,
         "failed": work.failed,
@@ -208,13 +211,13 @@ def record_row(work: Contribution) -> dict[str, object]:
 
 
 def phase_counts(state: State, run: int) -> dict[str, int]:
-    """How many live segments of a run are in each phase."""
+    """Return the number of live segments of a run in each phase."""
     phases = [record.phase for record in state.live_segments() if record.run == run]
     return {str(phase): phases.count(phase) for phase in SegmentPhase if phase in phases}
 
 
 Row = dict[str, object]
-"""JSON as it is: text, integers, booleans, None, lists and rows."""
+"""A JSON object: text, integers, booleans, None, lists and rows."""
 
 KINDS: dict[type[object], str] = {
     CommitSegment: "commit_segment",
@@ -233,7 +236,7 @@ KINDS: dict[type[object], str] = {
 
 
 def short_count(number: int) -> str:
-    """A count people can read: ``940``, ``47k``, ``1.2M``, ``3.0G``."""
+    """Return a count in a short form: ``940``, ``47k``, ``1.2M``, ``3.0G``."""
     if number < 1000:
         return str(number)
     for unit, letter in ((10**9, "G"), (10**6, "M")):
@@ -243,9 +246,9 @@ def short_count(number: int) -> str:
 
 
 def transaction_text(state: State | None, transaction: Transaction) -> str:
-    """One sentence, such as ``hazy-otter-697 committed segment 12/0/1: 23 steps, 47k tokens``.
+    """Return one sentence, such as ``hazy-otter-697 committed segment 12/0/1: 23 steps, 47k tokens``.
 
-    A seat statement names its seat only; ``state`` tells who sat there, if it still knows.
+    A seat statement names its seat only; the peer's name is looked up in ``state`` while that still has it.
     """
     body = transaction.body
     if isinstance(body, SeatStatement):
@@ -275,7 +278,7 @@ def transaction_text(state: State | None, transaction: Transaction) -> str:
 
 
 def transaction_row(state: State | None, data: bytes) -> Row:
-    """Kind and sentence of an encoded transaction."""
+    """Return kind, sentence and size of an encoded transaction; kind ``unreadable`` if it does not decode."""
     try:
         transaction = parse_transaction(data)
     except BadEncoding as error:
@@ -288,7 +291,7 @@ def transaction_row(state: State | None, data: bytes) -> Row:
 
 
 def block_row(state: State | None, block: Block, certificate: Certificate | None) -> Row:
-    """A block and its transactions."""
+    """Return a block and its transactions as a row."""
     header = block.header
     return {
         "height": header.height,
@@ -302,7 +305,7 @@ def block_row(state: State | None, block: Block, certificate: Certificate | None
 
 
 def block_lines(state: State | None, block: Block) -> list[str]:
-    """A block as text: one line, and one more per transaction."""
+    """Return a block as text: one line, and one more per transaction."""
     header = block.header
     name = block_digest(header).hex()[:12]
     lines = [f"#{header.height} {name} by {peer_name(header.leader)}"]
@@ -311,7 +314,7 @@ def block_lines(state: State | None, block: Block) -> list[str]:
 
 
 def ledger_row(state: State) -> Row:
-    """The whole ledger in one row; counts every unit of money."""
+    """Return the whole ledger as one row; counts every unit of money."""
     counted = audit_supply(state)
     return {
         "chain": state.chain.hex(),
@@ -326,7 +329,7 @@ def ledger_row(state: State) -> Row:
 
 
 def account_row(peer: PeerId, account: Account) -> Row:
-    """One account."""
+    """Return one account as a row."""
     return {
         "peer": peer_text(peer),
         "name": peer_name(peer),
@@ -338,7 +341,7 @@ def account_row(peer: PeerId, account: Account) -> Row:
 
 
 def run_row(state: State, run: Run) -> Row:
-    """One line of ``swarm run ls``."""
+    """Return the row of a run in ``swarm run ls``."""
     peers = {seat.peer for roster in run.seats for seat in roster}
     return {
         "run": run.index,
@@ -360,7 +363,7 @@ def run_row(state: State, run: Run) -> Row:
 
 
 def run_detail(state: State, run: Run) -> Row:
-    """``swarm run show``: the row, and seats, checkpoints, the queue, checks, work per peer."""
+    """Return the row of ``swarm run show``: also seats, checkpoints, the queue, checks, work per peer."""
     row = run_row(state, run)
     round_ = current_round(run, state.height)
     row["blocks_to_boundary"] = (
@@ -390,9 +393,10 @@ def run_detail(state: State, run: Run) -> Row:
 
 
 def verified_share(state: State, run: Run, older_than_rounds: int = 2) -> tuple[int, int]:
-    """(How many another peer replayed and found true, all) of the segments committed so long ago, or earlier.
+    """Return (confirmed, all) counts of the segments committed ``older_than_rounds`` rounds ago or earlier.
 
-    Counted since the run began. What is forgotten already counts as old enough, however short its window was.
+    Confirmed means that another peer's replay agreed. Both are counted since the run began; a segment that is
+    forgotten already counts as old enough, however short its challenge window was.
     """
     newest = state.height - older_than_rounds * run.spec.round_blocks
     live = [record for record in state.live_segments() if record.run == run.index]
@@ -402,7 +406,7 @@ def verified_share(state: State, run: Run, older_than_rounds: int = 2) -> tuple[
 
 
 def run_lines(state: State, run: Run) -> list[str]:
-    """A run as text: what it is, and one line per stage."""
+    """Return a run as text: its progress and work, and one line per stage."""
     round_ = current_round(run, state.height)
     where = progress_text(run, round_)
     work = f"{run.num_segments} segments, {short_count(run.tokens)} tokens"
@@ -419,7 +423,7 @@ def run_lines(state: State, run: Run) -> list[str]:
 
 
 def progress_text(run: Run, round_: int | None) -> str:
-    """Where a run stands, such as ``round 3 of 20``."""
+    """Return the progress of a run, such as ``round 3 of 20``."""
     if round_ is None:
         return str(run.phase)
     if run.phase is RunPhase.COOLING:
@@ -430,7 +434,7 @@ def progress_text(run: Run, round_: int | None) -> str:
 
 
 def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
-    """What a peer may expect: its seats, or its place in the queue and the next boundary."""
+    """Return the prospects of a peer: its seats, or its position in the queue and the next boundary."""
     seats = seats_of(run, peer)
     if seats:
         return "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)

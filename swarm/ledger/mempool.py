@@ -1,9 +1,9 @@
-"""Transactions on their way into a block: bounded, checked, and handed out in an order that is valid.
+"""Hold transactions that wait for a block: bounded, checked, and handed out in a valid order.
 
-Core: a machine without time; the shell tells it what became final.
+Core: a machine without time; the shell reports which transactions became final.
 
 Seat statements first, oldest round first: their number is bounded by the seats. Then the few that a run's
-escrow sponsors. Then whoever pays most per byte, each sender's nonces in order.
+escrow sponsors. Then the others by fee per byte, highest first, each sender's nonces in order.
 """
 
 import heapq
@@ -30,22 +30,22 @@ POOL_MAX = 5_000
 """Transactions held: five full blocks, a few megabytes."""
 
 PAID_MAX = 4_000
-"""Of these, at most so many that pay: the rest is kept for seat statements."""
+"""Transactions held other than seat statements, at most: the rest of the mempool is kept for those."""
 
 SPONSORED_MAX = 256
-"""Of these, at most so many that an escrow pays for: keys are free, so this is what a flood can fill."""
+"""Transactions held that an escrow pays for, at most: keys are free, so a flood can fill this part."""
 
 EARLY_BLOCKS = 4
-"""A transaction may come so many blocks before it is valid: its sender has finalised more than we have."""
+"""Blocks by which a transaction may be early: its sender may have finalised more blocks than this node."""
 
 RAISE_PERCENT = 10
-"""How much more a replacement with the same nonce must pay."""
+"""Percent by which a replacement with the same nonce must raise the fee."""
 
 STATEMENT_KINDS: tuple[type[SeatStatement], ...] = (CommitSegment, PostCheckpoint, RevealSegment)
-"""In the order in which a body takes them: a checkpoint needs its commit."""
+"""Kinds in the order in which a body takes them: a checkpoint needs its commit."""
 
 Slot = tuple[int | bytes, ...]
-"""What only one transaction at a time may claim: a seat's statement of a round, or a sender's nonce."""
+"""Key held by one transaction at a time: a seat's statement of a round, or a sender's nonce."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Item:
 
 
 class Mempool:
-    """The transactions one node holds."""
+    """Mempool of one node."""
 
     def __init__(self) -> None:
         self._items: dict[Digest, _Item] = {}
@@ -83,20 +83,20 @@ class Mempool:
 
     @property
     def known(self) -> Mapping[Digest, PeerId]:
-        """Verified signatures: ``apply_block(..., known=pool.known)`` does not verify them again."""
+        """Signers of verified signatures: ``apply_block(..., known=pool.known)`` does not verify them again."""
         return self._known
 
     def get(self, name: Digest) -> bytes | None:
-        """The encoded transaction of a digest, or None."""
+        """Return the encoded transaction of a digest, or None."""
         item = self._items.get(name)
         return item.data if item is not None else None
 
     def transactions(self) -> tuple[bytes, ...]:
-        """Everything held, in order of arrival: what to offer to a peer that just came."""
+        """Return all transactions in order of arrival, to offer to a newly connected peer."""
         return tuple(item.data for item in self._items.values())
 
     def add(self, data: bytes, state: State) -> bool:
-        """Take a transaction that could stand in the next block; whether it is new to us.
+        """Add a transaction that could be in the next block; return True if it is new.
 
         Raises ``InvalidStatement`` if it could not, if its slot is taken, or if there is no room.
         """
@@ -119,13 +119,20 @@ class Mempool:
     def take(
         self, state: State, *, leader: PeerId, beta: bytes, limit_bytes: int = BODY_BYTES_MAX
     ) -> tuple[bytes, ...]:
-        """A body for the block after ``state``: every transaction valid where it stands."""
+        """Return the body of the block after ``state``: every transaction is valid at its position."""
         return self.assemble(state, leader=leader, beta=beta, limit_bytes=limit_bytes)[0]
 
     def assemble(
         self, state: State, *, leader: PeerId, beta: bytes, limit_bytes: int = BODY_BYTES_MAX
     ) -> tuple[tuple[bytes, ...], State]:
-        """A body for the block after ``state``, and the state after it."""
+        """Return the body of the block after ``state``, and the state after that block.
+
+        Args:
+            state: The state after the parent block.
+            leader: The validator that makes the block.
+            beta: The leader's 64-byte VRF output.
+            limit_bytes: Most bytes of all transactions together.
+        """
         draft, body, left = begin_block(state, leader=leader, beta=beta), list[bytes](), limit_bytes
         for item in self._ordered():
             if len(body) >= BODY_TRANSACTIONS_MAX:
@@ -143,12 +150,12 @@ class Mempool:
         return tuple(body), draft.finish()
 
     def remove(self, transactions: Iterable[bytes]) -> None:
-        """Forget what is in a final block."""
+        """Forget the transactions of a final block."""
         for data in transactions:
             self._drop(transaction_digest(data))
 
     def prune(self, state: State) -> int:
-        """Forget what cannot stand in a block any more; return how many."""
+        """Forget transactions that can be in no future block; return their number."""
         stale: list[Digest] = []
         for name, item in self._items.items():
             try:
@@ -208,7 +215,7 @@ class Mempool:
 def _check_soon(
     state: State, data: bytes, known: Mapping[Digest, PeerId]
 ) -> tuple[Transaction, PeerId]:
-    """Check for the next block, or for one a little later if it is too early for that."""
+    """Check a transaction for the next block, or for one a little later if it is too early for that."""
     try:
         return check_transaction(state, data, known=known)
     except InvalidStatement as error:
@@ -226,5 +233,5 @@ def _slot(transaction: Transaction) -> Slot:
 
 
 def _rank(item: _Item) -> tuple[int, int]:
-    """Lowest first: most fee per byte (in 1/1024), then the lowest nonce."""
+    """Return the sort key, lowest first: most fee per byte (in 1/1024), then the lowest nonce."""
     return -(item.transaction.fee << 10) // len(item.data), item.transaction.nonce

@@ -1,6 +1,7 @@
-"""The ledger as the rest of the node sees it: one final state, and a way to put statements into it.
+"""Serve the ledger to the rest of the node: the final state, and submission of statements.
 
-Shell: the door of the ledger room. Composes archive, follower, relay and, on a validator, the replica.
+Shell: the entry point of the ledger package. Composes archive, follower, relay and, on a validator, the
+replica.
 """
 
 from dataclasses import dataclass
@@ -26,38 +27,38 @@ from swarm.store import Store
 from swarm.types import Digest, Height
 
 TAIL_MAX = 1000
-"""Blocks one ``tail`` returns at most."""
+"""Blocks that one ``tail`` returns at most."""
 
 
 DELTA_S = 2.0
-"""The longest a vote takes between two validators, supposedly: crossing the earth and a busy machine."""
+"""Seconds a vote takes between two validators, at most, by assumption: half the globe and a busy machine."""
 
 
 class Started(Protocol):
-    """What ``nursery.start`` passes in."""
+    """Interface of the ``task_status`` that ``nursery.start`` passes in."""
 
     def started(self, value: None, /) -> None:
-        """The ledger serves."""
+        """Report that the ledger serves."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerStats:
-    """How consensus has gone since the start of this node."""
+    """Consensus and traffic counts since the start of this node."""
 
     finality_s: float | None
-    """Mean over the last 64 blocks from a block's first sight to its finality; None for a follower."""
+    """Mean seconds from a block's first sight to its finality, over the last 64 blocks; None for a follower."""
     views_skipped: int
     """Views without a block since genesis, final ones only."""
     sent_bytes: int
     sent_frames: int
     received_sync_bytes: int
     evidence: int
-    """Validators caught signing two ways."""
+    """Number of validators' equivocations caught: two conflicting votes signed in one view."""
     pooled: int
 
 
 class LedgerService:
-    """One node's ledger. Made by ``open``; ``run`` serves it until cancelled."""
+    """Ledger of one node. Made by ``open``; ``run`` serves it until cancelled."""
 
     def __init__(
         self,
@@ -81,12 +82,21 @@ class LedgerService:
         validate: bool,
         delta_s: float = DELTA_S,
     ) -> "LedgerService":
-        """Load the chain from disk and offer it to peers; vote if ``validate`` and the genesis has us.
+        """Load the chain from disk and offer it to peers.
 
-        ``delta_s`` is the longest a vote is expected to take between two validators; it is this node's own
-        guess, and grows while nothing becomes final. Raises ``Corrupt`` if the disk holds anything but one
-        valid chain, or if the journal of our votes is damaged; ``UsageError`` if it is the chain of another
-        network; ``BadEncoding`` for a bad genesis.
+        Args:
+            store: Database of this node.
+            genesis: The record that defines the network.
+            secret: Key that signs this node's statements and votes.
+            host: Connections to peers.
+            validate: Vote, if the genesis lists this node's key among the validators.
+            delta_s: Seconds a vote is expected to take between two validators at most: this node's own guess,
+                which grows while nothing becomes final.
+
+        Raises:
+            Corrupt: The disk holds anything but one valid chain, or the vote log is damaged.
+            UsageError: The disk holds the chain of another network.
+            BadEncoding: The genesis is out of bounds.
         """
         archive, pool = Archive.open(store, genesis), Mempool()
         is_validator = validate and secret.peer in genesis.validators
@@ -102,8 +112,8 @@ class LedgerService:
     ) -> None:
         """Vote, follow and relay until cancelled.
 
-        Raises ``VerificationFailed`` when more than a third of the validators' power is proved dishonest,
-        ``Corrupt`` or ``DiskFull`` when the disk fails: nothing is signed after that.
+        Raises ``VerificationFailed`` if more than a third of the validators' power is proved dishonest,
+        ``Corrupt`` or ``DiskFull`` if the disk fails: nothing is signed after that.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._relay.run)
@@ -114,7 +124,7 @@ class LedgerService:
 
     @property
     def genesis(self) -> Genesis:
-        """Block 0."""
+        """The genesis of the network, which stands for block 0."""
         return self._archive.genesis
 
     @property
@@ -129,22 +139,22 @@ class LedgerService:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether a peer has told us, since the start, that we have all blocks but the very last ones."""
+        """True if a peer has shown, since the start, that all blocks but the very last ones are here."""
         return self._follower.is_near
 
     @property
     def is_validator(self) -> bool:
-        """Whether this node votes."""
+        """True if this node votes."""
         return self._replica is not None and not self._replica.machine.is_muted
 
     @property
     def finality_s(self) -> float | None:
-        """Mean time from a block's first sight to its finality; None for a follower."""
+        """Mean seconds from a block's first sight to its finality; None for a follower."""
         return None if self._replica is None else self._replica.finality_s
 
     @property
     def stats(self) -> LedgerStats:
-        """How consensus has gone."""
+        """Consensus and traffic counts since the start of this node."""
         couriers: list[Broadcaster[bytes] | Broadcaster[Statement]] = [self._relay.courier]
         if self._replica is not None:
             couriers.append(self._replica.courier)
@@ -159,25 +169,30 @@ class LedgerService:
         )
 
     async def wait_height(self, height: int) -> State:
-        """The final state, once it is at ``height`` or beyond."""
+        """Wait until the final height is ``height`` or more; return the final state."""
         return await self._archive.wait_height(height)
 
     def subscribe(self) -> trio.MemoryReceiveChannel[FinalBlock]:
-        """Final blocks as they come; a late reader misses some and finds the state in the next."""
+        """Return a channel of final blocks; a slow reader misses some and finds the state in the next."""
         return self._archive.subscribe()
 
     async def submit(self, body: Body) -> Digest:
-        """Sign a statement of ours and send it to the validators; return its name.
+        """Sign a statement of this node and send it to the validators; return the transaction's digest.
 
         Raises ``InvalidStatement`` if it cannot be valid now, is under way already, or if too many are.
         """
         return self._relay.submit(body)
 
     async def submit_final(self, body: Body, timeout_s: float) -> Height:
-        """``submit``, then the height of the final block that holds it.
+        """Submit a statement and wait for it; return the height of the final block that holds it.
 
-        Raises ``InvalidStatement`` as ``submit`` does or if no block took it before it expired, and
-        ``Unreachable`` after ``timeout_s``: it may still land.
+        Args:
+            body: The statement to sign.
+            timeout_s: Seconds to wait for a final block.
+
+        Raises:
+            InvalidStatement: As in ``submit``, or no block took it before it expired.
+            Unreachable: The time is over; the statement may still become final.
         """
         name = self._relay.submit(body)
         with trio.move_on_after(timeout_s):
@@ -185,11 +200,11 @@ class LedgerService:
         raise Unreachable(f"the ledger did not take the transaction within {timeout_s:.0f} s")
 
     def block_at(self, height: Height) -> tuple[Block, Certificate | None] | None:
-        """A final block, and its own finalization if it has one; None if there is no such block."""
+        """Return a final block and its own finalization if it has one; None if there is no such block."""
         return self._archive.block_at(height)
 
     def tail(self, count: int) -> list[Block]:
-        """The last final blocks, newest first."""
+        """Return the last final blocks, newest first."""
         lowest = max(self.height - min(count, TAIL_MAX), 0)
         found = (self.block_at(Height(at)) for at in range(self.height, lowest, -1))
         return [link[0] for link in found if link is not None]

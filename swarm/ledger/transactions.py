@@ -1,19 +1,19 @@
-"""Everything a peer can sign for the ledger.
+"""Define and check the transactions of the ledger: all statements that a peer can sign for it.
 
-Core: frozen structs and pure checks of what can be checked without a state.
+Core: frozen structs and pure checks of the fields that need no state.
 
-A *seat statement* (a segment commit, a checkpoint) carries no sender, nonce, fee or expiry: its seat names
-the signer, the round keeps it from being replayed, and the number of seats bounds how many there are.
-Everything else is signed by its sender and pays a fee.
+A *seat statement* (a segment commit, a checkpoint, a reveal) carries no sender, nonce, fee or expiry: its seat
+names the signer, the round keeps it from being replayed, and the seats bound the number of statements.
+Every other statement is signed by its sender and pays a fee.
 
-What solvers, verifiers and validators say while a segment is checked.
+Define the statements of solvers, verifiers and validators while a segment is checked.
 
 frozen structs and the bounds of their fields. Source: docs/spec/protocol.md section 6.
 
-A verifier asks for its window, answers blind, and shows its answer after the solver has shown its own. Only
-the reveal is a seat statement; the others are signed by a peer and pay a fee.
+A verifier requests its window, answers blind, and reveals its answer after the solver has revealed its own.
+Only ``RevealSegment`` is a seat statement; the others are signed by a peer and pay a fee.
 
-Bounds of the fields that statements share.
+Define and check the bounds of fields that statements share.
 
 numbers, and checks that raise ``BadEncoding``.
 """
@@ -28,11 +28,11 @@ from swarm.primitives.vrf import PROOF_BYTES
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 
 AMOUNT_MAX = 1 << 62
-"""Sums of two amounts still fit the 64-bit integers of the encoding."""
+"""Largest amount of money: sums of two amounts still fit the 64-bit integers of the encoding."""
 
 HEIGHT_MAX = 1 << 48
 SHORT_MAX = (1 << 16) - 1
-"""Runs, rounds, seats, steps and incarnations take three bytes: the commit stays within 300."""
+"""Largest run, round, seat, step or incarnation: each takes three bytes, so a commit stays within 300."""
 
 STAGE_MAX = 255
 TOKENS_MAX = (1 << 32) - 1
@@ -44,7 +44,7 @@ PHI_COMPONENT = 4
 TOKENS_COMPONENT = 8
 COMPONENT_PROOF_DEPTH = (STATE_COMPONENTS - 1).bit_length()
 TOKENS_TOTAL_MAX = (1 << 53) - 1
-"""A seat's tokens since it began: exact in every language's numbers, and never reached."""
+"""Most tokens of a seat since it began: exact as a floating-point number in any language, and never reached."""
 
 
 def check_seat(run: int, round_: int, stage: int, seat: int) -> None:
@@ -65,67 +65,67 @@ LEAVES_MAX = 256
 """Steps and merges of one segment: a run that needs more is not opened (``spec_check``)."""
 
 REVEAL_BYTES_MAX = 16 << 10
-"""256 leaves and their openings; 16 reveals fit into a block."""
+"""Bytes of one reveal: 256 leaves and their openings; 16 reveals fit into a block."""
 
 DROPPED_MAX = 1024
-"""Micro-batches one step may say it dropped: more than a reveal has room for."""
+"""Micro-batches that one step may list as dropped: more than a reveal has room for."""
 
 FRAGMENTS_MAX = 64
 """Fragments of one stage, as in every spec (``swarm.config.bounds``)."""
 
 ATTEMPTS = 3
-"""How often the dice that choose verifiers are thrown for one segment."""
+"""Beacon draws of verifiers for one segment, at most."""
 
 
 class DataRequest(Message, frozen=True, tag=20):
-    """A drawn verifier asks for the data of its window."""
+    """Request of a drawn verifier for the data of its window."""
 
     run: RunIndex
     round: RoundIndex
     stage: StageIndex
     seat: int
     attempt: int
-    """Which throw of the dice drew it, from 0."""
+    """Index of the beacon draw that selected it, from 0."""
     window: int
     proof: bytes
-    """80 bytes of VRF: ``sampling.prove_draw``."""
+    """VRF proof of 80 bytes, made by ``sampling.prove_draw``."""
 
 
 class VerifyCommit(Message, frozen=True, tag=21):
-    """A verifier's answer, hidden until the solver has shown its own."""
+    """Blind answer of a verifier: a commitment, opened after the solver's reveal."""
 
     run: RunIndex
     round: RoundIndex
     stage: StageIndex
     seat: int
     commitment: Digest
-    """``leaves.verify_commit`` of its window."""
+    """Salted hash of the leaves of its window (``leaves.verify_commit``)."""
 
 
 class Opening(Message, frozen=True):
-    """What is in the step leaf with which a window begins."""
+    """Contents of the step leaf with which a window begins."""
 
     leaf: int
-    """Its place among the leaves of the segment."""
+    """Index among the leaves of the segment."""
     step: int
     dropped: tuple[tuple[int, int, int], ...]
     state_root: Digest
-    """Before the step."""
+    """Root of the state before the step."""
     leaves_root: Digest
-    """Over its micro-batch leaves."""
+    """Root over the step's micro-batch leaves."""
 
 
 class TokensOpening(Message, frozen=True):
-    """The tokens in the state under a root: what a segment's pay is counted from."""
+    """Token counts under a state root, from which the pay of a segment is computed."""
 
     counts: tuple[int, ...]
     """The seat's total, then the total at each fragment's last merge."""
     proof: tuple[bytes, ...]
-    """Leads from ``windows.tokens_component(counts)``, component 8 of 10, to the state root (BLAKE3)."""
+    """Path from ``windows.tokens_component(counts)``, component 8 of 10, to the state root (BLAKE3)."""
 
 
 class RevealSegment(Message, frozen=True, tag=22):
-    """A solver shows the leaves it committed to; signed by the seat, no fee."""
+    """Reveal of the leaves a solver committed to; signed by the seat, no fee."""
 
     run: RunIndex
     round: RoundIndex
@@ -133,15 +133,15 @@ class RevealSegment(Message, frozen=True, tag=22):
     seat: int
     salt: bytes
     leaves: tuple[bytes, ...]
-    """Of all steps and merges, in the order in which they happened."""
+    """Leaves of all steps and merges, in the order in which they happened."""
     openings: tuple[Opening, ...]
-    """Of the first step of each window."""
+    """Openings of the first step of each window."""
     tokens: tuple[TokensOpening, TokensOpening]
-    """Under the start root and the end root: their difference is what the commit claims."""
+    """Token counts under the start root and the end root: their difference is the commit's token claim."""
 
 
 class VerifyReveal(Message, frozen=True, tag=23):
-    """A verifier shows the answer it committed to."""
+    """Reveal of the answer a verifier committed to."""
 
     run: RunIndex
     round: RoundIndex
@@ -149,25 +149,25 @@ class VerifyReveal(Message, frozen=True, tag=23):
     seat: int
     salt: bytes
     leaves: tuple[bytes, ...]
-    """Of its window."""
+    """Leaves of its window."""
     end_root: Digest
-    """The state at the end of its window."""
+    """Root of the state at the end of its window."""
 
 
 class DisputeVote(Message, frozen=True, tag=24):
-    """A validator says what its own replay of the disputed window found."""
+    """Verdict of a validator, from its own replay of the disputed window."""
 
     run: RunIndex
     round: RoundIndex
     stage: StageIndex
     seat: int
     window: int
-    """The disputed one: a vote that comes too late counts for no other."""
+    """Index of the disputed window: a late vote does not count for another window."""
     is_guilty: bool
 
 
 class Report(Message, frozen=True, tag=25):
-    """A whistleblower's replay of a window that was revealed differs; opens a dispute at its own risk."""
+    """Accusation by a peer whose replay of a window differs; the reporter risks a bond."""
 
     run: RunIndex
     round: RoundIndex
@@ -179,7 +179,7 @@ class Report(Message, frozen=True, tag=25):
 
 
 CheckStatement = DataRequest | VerifyCommit | VerifyReveal | DisputeVote | Report
-"""What is signed by a peer. ``RevealSegment`` is the seat's part."""
+"""Statements signed by a peer; ``RevealSegment`` is signed by the seat."""
 
 
 def check_statement_shape(body: CheckStatement | RevealSegment) -> None:
@@ -246,20 +246,20 @@ def _check_hashes(*hashes: bytes) -> None:
 
 
 TRANSACTION_BYTES_MAX = 64 << 10
-"""A quarter of a block: the largest is a later step's evidence."""
+"""Bytes of an encoded transaction: a quarter of a block; the largest is the evidence of a later version."""
 
 SEAT_STATEMENT_BYTES_MAX = 1024
-"""A checkpoint with its four sibling hashes is about 300 bytes; only a reveal is longer."""
+"""Bytes of a seat statement other than a reveal: a checkpoint with its four sibling hashes has about 300."""
 
 SEGMENT_COMMIT_BYTES_MAX = 300
-"""Every commit within the bounds of its fields fits, signature included."""
+"""Bytes of an encoded commit: every one within the bounds of its fields fits, signature included."""
 
 RUN_SPEC_BYTES_MAX = 16 << 10
-"""A run spec with a full table of 1,024 learning rates is under 7 KiB."""
+"""Bytes of an encoded run spec: one with a full table of 1,024 learning rates is under 7 KiB."""
 
 
 class CommitSegment(Message, frozen=True, tag=1):
-    """What a seat did in one round, as hashes (docs/spec/protocol.md section 5)."""
+    """Work of a seat in one round, as hashes (docs/spec/protocol.md section 5)."""
 
     run: RunIndex
     round: RoundIndex
@@ -274,26 +274,26 @@ class CommitSegment(Message, frozen=True, tag=1):
     outbox_root: Digest
     gossip_root: Digest
     num_steps: int
-    """0 in a round of consensus, and nowhere else."""
+    """Number of optimizer steps; 0 in a round of final averaging only."""
     tokens: int
 
 
 class PostCheckpoint(Message, frozen=True, tag=2):
-    """The slow weights of a stage at the end of the drawn seat's segment."""
+    """Slow weights of a stage at the end of the drawn seat's segment."""
 
     run: RunIndex
     round: RoundIndex
-    """The boundary whose dice drew the seat; the weights are from the end of the round before."""
+    """Round whose boundary beacon drew the seat; the weights are from the end of the round before."""
     stage: StageIndex
     seat: int
     phi_root: Digest
     phi_bytes: int
     proof: tuple[bytes, ...]
-    """Leads from ``phi_root``, component 4 of 10, to the seat's committed end root (BLAKE3)."""
+    """Path from ``phi_root``, component 4 of 10, to the seat's committed end root (BLAKE3)."""
 
 
 class OpenRun(Message, frozen=True, tag=3):
-    """Open a run and put money into it."""
+    """Opening of a run, with money for its escrow."""
 
     spec: bytes
     """An encoded ``RunSpec``."""
@@ -301,56 +301,56 @@ class OpenRun(Message, frozen=True, tag=3):
 
 
 class CloseRun(Message, frozen=True, tag=4):
-    """End a run of one's own at the next round boundary."""
+    """End of the sender's own run at the next round boundary."""
 
     run: RunIndex
 
 
 class PauseRun(Message, frozen=True, tag=10):
-    """Let a run of one's own rest from the next round boundary on."""
+    """Pause of the sender's own run from the next round boundary on."""
 
     run: RunIndex
 
 
 class ResumeRun(Message, frozen=True, tag=11):
-    """Go on with a run of one's own."""
+    """Resumption of the sender's own run."""
 
     run: RunIndex
 
 
 class Join(Message, frozen=True, tag=5):
-    """Ask for a seat. Who cannot pay the fee sends fee 0: the run's escrow pays."""
+    """Request for a seat. A peer that cannot pay the fee sends fee 0: the run's escrow pays."""
 
     run: RunIndex
 
 
 class Leave(Message, frozen=True, tag=6):
-    """Give up seat or place in the queue at the next round boundary."""
+    """Surrender of seat or queue position at the next round boundary."""
 
     run: RunIndex
 
 
 class Transfer(Message, frozen=True, tag=7):
-    """Give money to a peer."""
+    """Payment to another peer."""
 
     to: PeerId
     amount: Amount
 
 
 class Stake(Message, frozen=True, tag=8):
-    """Turn balance into stake."""
+    """Conversion of balance into stake."""
 
     amount: Amount
 
 
 class Unstake(Message, frozen=True, tag=9):
-    """Begin to turn stake back into balance."""
+    """Start of the conversion of stake into balance."""
 
     amount: Amount
 
 
 RosterStatement = CommitSegment | PostCheckpoint
-"""What the roster of a round may say; a reveal may come when the roster is not kept any more."""
+"""Statements valid with a kept roster of their round; a reveal may come after it is forgotten."""
 
 SeatStatement = RosterStatement | RevealSegment
 RunStatement = OpenRun | CloseRun | PauseRun | ResumeRun | Join | Leave
@@ -359,14 +359,14 @@ Body = SeatStatement | PaidBody
 
 
 class Transaction(Message, frozen=True):
-    """A statement and its signature."""
+    """A statement with its envelope and signature."""
 
     sender: bytes
     """The signer's ``PeerId``; empty for seat statements."""
     nonce: int
     fee: Amount
     expiry: Height
-    """The last height whose block may hold it."""
+    """Greatest height of a block that may hold it."""
     body: Body
     signature: bytes
 
@@ -380,7 +380,7 @@ def sign_transaction(
     fee: int = 0,
     expiry: int = 0,
 ) -> bytes:
-    """The encoded transaction, signed; a seat statement takes no nonce, fee or expiry."""
+    """Return the encoded, signed transaction; a seat statement takes no nonce, fee or expiry."""
     sender = b"" if isinstance(body, SeatStatement) else secret.peer
     parts = chain, encode((sender, nonce, fee, expiry, body))
     signature = secret.sign("transaction", *parts)
@@ -395,7 +395,7 @@ def check_signature(transaction: Transaction, chain: Digest, signer: PeerId) -> 
 
 
 def transaction_digest(data: bytes) -> Digest:
-    """The name of an encoded transaction."""
+    """Return the digest that identifies an encoded transaction."""
     return digest("transaction-id", data)
 
 

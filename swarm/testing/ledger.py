@@ -1,11 +1,12 @@
-"""A ledger in one process: real keys, real blocks, real certificates, no consensus and no network.
+"""Run a ledger in memory: real keys, real blocks, real certificates, no consensus and no network.
 
-Core: a function of its arguments. Simulations, dry runs and the tests of every room that reads a state
-stand on it; the keys are made from small numbers and protect nothing.
+Core: a function of its arguments. Simulations, dry runs and the tests of every package that reads a state
+use it; the keys are derived from small numbers and protect nothing.
 
-A segment to be checked, and what its solver and its verifiers would say, for tests and simulations.
+Make synthetic segments and the statements of their solver and verifiers, for tests and simulations.
 
-pure functions on a rehearsal. The leaves are made up, but they hash to their commit as real ones do.
+pure functions on an in-memory test ledger. The leaves are invented, but hash to their commit as real
+ones do.
 """
 
 from dataclasses import dataclass, replace
@@ -68,12 +69,12 @@ STAKE = Amount(1_000)
 
 
 def rehearsal_key(number: int) -> SecretKey:
-    """Key number ``number``: the same everywhere, and therefore worth nothing."""
+    """Return the test key of a number: the same everywhere, and therefore not secret."""
     return SecretKey.from_seed(digest("rehearsal-key", number.to_bytes(8, "big")))
 
 
 def small_run_spec(**changes: object) -> RunSpec:
-    """Two stages of up to three replicas, six rounds of four blocks."""
+    """Return a spec of two stages of up to three replicas and six rounds of four blocks, with ``changes``."""
     spec = RunSpec(
         name="rehearsal",
         model=ModelSpec(256, 32, 2, 2, 2, 64, 32, 10_000, 10_000),
@@ -117,7 +118,7 @@ def small_run_spec(**changes: object) -> RunSpec:
 
 
 def rehearsal_genesis(num_accounts: int, num_validators: int, **changes: object) -> Genesis:
-    """A genesis in which the first keys have accounts, and the first of these vote."""
+    """Return a genesis in which the first keys have accounts, and the first of these are validators."""
     peers = [rehearsal_key(i).peer for i in range(num_accounts)]
     genesis = Genesis(
         name="rehearsal",
@@ -136,7 +137,7 @@ def rehearsal_genesis(num_accounts: int, num_validators: int, **changes: object)
 
 
 class InMemoryLedger:
-    """A chain of final blocks, extended by hand."""
+    """In-memory test ledger: a chain of final blocks, extended by its caller."""
 
     def __init__(self, num_accounts: int = 4, num_validators: int = 1, **changes: object) -> None:
         self.genesis = rehearsal_genesis(num_accounts, num_validators, **changes)
@@ -145,7 +146,7 @@ class InMemoryLedger:
         self.keys = [rehearsal_key(i) for i in range(max(num_accounts, 32))]
         self.num_validators = num_validators
         self.ends: dict[Digest, tuple[bytes, int]] = {}
-        """The rehearsed states that a segment may go on from: what they are made of, and their tokens."""
+        """Invented states from which a segment may continue, by root: the name behind it, and its tokens."""
 
     @property
     def state(self) -> State:
@@ -153,11 +154,11 @@ class InMemoryLedger:
         return self.head.state
 
     def key_of(self, peer: bytes) -> SecretKey:
-        """The secret of a peer of this rehearsal."""
+        """Return the secret key of a peer of this test ledger."""
         return next(key for key in self.keys if key.peer == peer)
 
     def sign(self, key: SecretKey, body: Body, **envelope: int) -> bytes:
-        """An encoded transaction with the next nonce and enough fee, unless ``envelope`` says else."""
+        """Return an encoded transaction with the next nonce and enough fee; ``envelope`` overrides."""
         if isinstance(body, SeatStatement):
             return sign_transaction(key, self.state.chain, body, **envelope)
         given = {
@@ -168,7 +169,7 @@ class InMemoryLedger:
         return sign_transaction(key, self.state.chain, body, **{**given, **envelope})
 
     def block(self, *transactions: bytes) -> State:
-        """Make the next block, check it as a stranger would, and make it final."""
+        """Make the next block, validate it as another node would, and make it final."""
         leader = self.keys[self.state.height % self.num_validators]
         view = View(self.state.height + 1)
         block, _ = compose_block(self.head, transactions, leader, view)
@@ -177,7 +178,7 @@ class InMemoryLedger:
         return self.state
 
     def certificate(self, block: Block) -> Certificate:
-        """Every validator's vote to finalize ``block``."""
+        """Return a finalization of ``block`` with the vote of every validator."""
         view, name = block.header.view, block_digest(block.header)
         parts = vote_parts(self.state.chain, view, name)
         voters = [self.key_of(validator.peer) for validator in self.state.validators]
@@ -185,13 +186,13 @@ class InMemoryLedger:
         return Certificate(FINALIZE, view, name, (1 << len(voters)) - 1, votes)
 
     def empty_blocks(self, count: int) -> State:
-        """Make blocks without transactions."""
+        """Make ``count`` blocks without transactions."""
         for _ in range(count):
             self.block()
         return self.state
 
     def open_run(self, spec: RunSpec, *, escrow: int = 10_000) -> Run:
-        """Open a run of key 0."""
+        """Open a run owned by key 0."""
         self.block(self.sign(self.keys[0], OpenRun(encode(spec), Amount(escrow))))
         return self.state.run(RunIndex(self.state.globals.num_runs))
 
@@ -203,7 +204,7 @@ class InMemoryLedger:
     def commit(
         self, run: Run, round_: int, stage: int, seat: int, **changes: object
     ) -> CommitSegment:
-        """What the holder of a seat would say after a round, continuing where it was."""
+        """Return the commit of a seat for a round, continuing from the seat's last end."""
         rounds = [RoundIndex(info.round) for info in self.state.run(run.index).rounds]
         known = [
             segment.end_root
@@ -232,7 +233,7 @@ class InMemoryLedger:
         return changed(body, **changes)
 
     def commit_all(self, run: Run, round_: int) -> tuple[bytes, ...]:
-        """Signed commits of the whole roster of a round."""
+        """Return signed commits of the whole roster of a round."""
         info = next(i for i in self.state.run(run.index).rounds if i.round == round_)
         return tuple(
             self.sign(self.key_of(seat.peer), self.commit(run, round_, seat.stage, seat.index))
@@ -246,7 +247,7 @@ SALT = bytes(range(32))
 
 @dataclass(frozen=True)
 class CheckedSegment:
-    """What a solver knows about one of its segments."""
+    """A segment with everything its solver knows about it."""
 
     commit: CommitSegment
     leaves: tuple[Digest, ...]
@@ -254,19 +255,19 @@ class CheckedSegment:
     tokens: tuple[TokensOpening, TokensOpening]
 
     def reveal(self, **changes: object) -> RevealSegment:
-        """What the solver shows."""
+        """Return the solver's reveal."""
         c = self.commit
         shown = SALT, self.leaves, self.openings, self.tokens
         return changed(RevealSegment(c.run, c.round, c.stage, c.seat, *shown), **changes)
 
     def window(self, index: int) -> tuple[tuple[Digest, ...], Digest]:
-        """Leaves and end root of a window."""
+        """Return the leaves and the end root of a window."""
         bounds = [0, *(opening.leaf for opening in self.openings[1:]), len(self.leaves)]
         ends = [*(opening.state_root for opening in self.openings[1:]), self.commit.end_root]
         return self.leaves[bounds[index] : bounds[index + 1]], ends[index]
 
     def with_lie(self, window: int) -> "CheckedSegment":
-        """The same segment, but for one leaf of a window."""
+        """Return the same segment with one false leaf in a window, and a matching commit."""
         bounds = [*(opening.leaf for opening in self.openings), len(self.leaves)]
         wrong = bounds[window + 1] - 1
         leaves = list(self.leaves)
@@ -275,7 +276,7 @@ class CheckedSegment:
         return replace(self, commit=commit, leaves=tuple(leaves))
 
     def record(self, state: State) -> SegmentRecord:
-        """What the ledger holds; raise ``UsageError`` if it has forgotten, or not heard."""
+        """Return the record on the ledger; raise ``UsageError`` if there is none, or none any more."""
         c = self.commit
         found = state.segment(c.run, c.round, c.stage, c.seat)
         if found is None:
@@ -283,7 +284,10 @@ class CheckedSegment:
         return found
 
     def request(self, state: State, key: SecretKey, attempt: int = 0) -> DataRequest | None:
-        """A verifier's request, if the dice drew it; raises ``InvalidStatement`` if it is not eligible."""
+        """Return the request of a verifier, or None if it is not drawn.
+
+        Raises ``InvalidStatement`` if it is not eligible.
+        """
         record = self.record(state)
         check_eligible(state, record, key.peer)
         draw, spec = record.draws[attempt], state.run(record.run).spec
@@ -295,7 +299,7 @@ class CheckedSegment:
         return DataRequest(c.run, c.round, c.stage, c.seat, attempt, window, proof)
 
     def answer(self, peer: PeerId, window: int) -> tuple[VerifyCommit, VerifyReveal]:
-        """What a verifier whose replay gives these leaves says, first blind and then openly."""
+        """Return the blind answer and the reveal of a verifier whose replay gives these leaves."""
         c, salt = self.commit, digest("verifier-salt", peer)
         leaves, end = self.window(window)
         blind = verify_commit(leaves, end, salt, peer)
@@ -305,12 +309,12 @@ class CheckedSegment:
         )
 
     def vote(self, window: int, *, is_guilty: bool) -> DisputeVote:
-        """A validator's verdict."""
+        """Return a validator's verdict on a window."""
         c = self.commit
         return DisputeVote(c.run, c.round, c.stage, c.seat, window, is_guilty=is_guilty)
 
     def report(self, window: int) -> Report:
-        """What a whistleblower says whose replay gives these leaves."""
+        """Return the report of a peer whose replay gives these leaves."""
         c = self.commit
         return Report(c.run, c.round, c.stage, c.seat, window, *self.window(window))
 
@@ -318,9 +322,9 @@ class CheckedSegment:
 def rehearse_segment(
     stage: InMemoryLedger, run: Run, round_: int, stage_index: int, seat: int, **changes: object
 ) -> CheckedSegment:
-    """A segment that a seat could commit: its steps, a merge before the first and one in between.
+    """Return a segment that a seat could commit: its steps, a merge before the first and one in between.
 
-    It goes on from the seat's last rehearsed segment, or from a state that nobody has committed.
+    It continues from the seat's last segment made here, or from a state that no seat has committed.
     """
     commit = stage.commit(run, round_, stage_index, seat, **changes)
     name = encode((commit.run, commit.round, commit.stage, commit.seat))
@@ -346,7 +350,7 @@ def rehearse_segment(
 
 
 def rehearse_tokens(name: bytes, total: int, fragments: int) -> tuple[Digest, TokensOpening]:
-    """The root of a made-up state in which a seat has seen so many tokens, and its opening."""
+    """Return the root of an invented state with ``total`` tokens, and the opening of its counts."""
     counts = (total, *[0] * fragments)
     components = [digest("component", name, bytes([i])) for i in range(STATE_COMPONENTS)]
     components[TOKENS_COMPONENT] = tokens_component(counts)

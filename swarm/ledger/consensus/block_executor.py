@@ -1,4 +1,4 @@
-"""Build and judge blocks for consensus: the state machine behind the votes.
+"""Build and validate blocks for consensus.
 
 Core: keeps the state after every block above the final one, so each block is applied once.
 """
@@ -12,11 +12,11 @@ from swarm.primitives.crypto import SecretKey
 from swarm.types import Digest, Height, View
 
 REFUSED_MAX = 64
-"""Bad blocks remembered: as many as the views a proposal may be ahead."""
+"""Invalid blocks remembered: as many as the views a proposal may be ahead."""
 
 
 class StateExecutor:
-    """The chamber of one validator, over the pool of its node."""
+    """Block executor of one validator, over the mempool of its node."""
 
     def __init__(self, head: Head, pool: Mempool, secret: SecretKey) -> None:
         self._states = {head.digest: head.state}
@@ -24,7 +24,7 @@ class StateExecutor:
         self._pool, self._secret = pool, secret
 
     def build(self, parent: Digest, height: Height, view: View) -> Block:
-        """A block of ours on ``parent``, which was validated before."""
+        """Build this node's block on ``parent``, which was validated before."""
         state = self._states[parent]
         assert state.height + 1 == height, "the parent is one below"
         block, after = build_block(Head(parent, state), self._pool, self._secret, view)
@@ -32,7 +32,7 @@ class StateExecutor:
         return block
 
     def validate(self, block: Block) -> None:
-        """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is right on its parent."""
+        """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is valid on its parent."""
         name = block_digest(block.header)
         if name in self._states:
             return
@@ -46,11 +46,11 @@ class StateExecutor:
             raise
 
     def state_after(self, name: Digest) -> State | None:
-        """The state after a block that was built or validated here."""
+        """Return the state after a block that was built or validated here, or None."""
         return self._states.get(name)
 
     def settle(self, head: Head) -> None:
-        """Forget the states that the new final block leaves behind."""
+        """Forget the states at or below the new final block, except the state after that block."""
         height = head.state.height
         self._states = {name: s for name, s in self._states.items() if s.height > height}
         self._states[head.digest] = head.state

@@ -1,10 +1,10 @@
-"""The finalised tip, and the blocks above it that may become final.
+"""Track the finalised tip and the blocks above it that may become final.
 
-Core: a small table with a walk down the parents; it judges no block.
+Core: a table of blocks with a walk along the parents; it validates no block.
 
-What a block may stand on: the newest notarized parent, and proof that every view since was skipped.
+Find the parent of a block: the newest notarized one, with proof that every view since was skipped.
 
-questions about a branch and a tally, answered without changing either.
+questions about a branch and a vote count, answered without changing either.
 """
 
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ from swarm.ledger.consensus.votes import (
 from swarm.types import Digest, Height, View
 
 RECENT_MAX = 16
-"""Finalised blocks kept to answer validators a few blocks behind; the others sync in bulk."""
+"""Finalised blocks kept to answer validators a few blocks behind; others use bulk sync."""
 
 WANTED_MAX = 64
-"""Blocks asked for at one time: as many as the views a vote may be ahead."""
+"""Blocks requested at one time: as many as the views a vote may be ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinalPoint:
-    """The newest finalised block; height 0 and view 0 with the chain id is the genesis."""
+    """Position of the newest finalised block; height 0, view 0 and the chain id stand for the genesis."""
 
     height: Height
     view: View
@@ -40,7 +40,7 @@ class FinalPoint:
 
 @dataclass(slots=True)
 class Want:
-    """A block somebody has and we lack."""
+    """A missing block that is being requested: the next validator to ask, and the time to ask it."""
 
     ask_next: int
     ask_at: float
@@ -57,7 +57,7 @@ class Branch:
         self._final: set[Digest] = set()
 
     def add(self, block: Block) -> Digest:
-        """Keep a block; it is not wanted any more."""
+        """Keep a block and stop requesting it; return its digest."""
         name = block_digest(block.header)
         if block.header.height > self.tip.height or name == self.tip.digest:
             self._blocks[name] = block
@@ -65,30 +65,30 @@ class Branch:
         return name
 
     def get(self, name: Digest) -> Block | None:
-        """The block, if kept."""
+        """Return the block, or None if it is not kept."""
         return self._blocks.get(name)
 
     def view_of(self, name: Digest) -> View | None:
-        """The view of a block that is kept, or of the tip."""
+        """Return the view of a kept block or of the tip; None if the block is not kept."""
         if name == self.tip.digest:
             return self.tip.view
         block = self._blocks.get(name)
         return None if block is None else block.header.view
 
     def height_of(self, name: Digest) -> Height | None:
-        """The height of a block that is kept, or of the tip."""
+        """Return the height of a kept block or of the tip; None if the block is not kept."""
         if name == self.tip.digest:
             return self.tip.height
         block = self._blocks.get(name)
         return None if block is None else block.header.height
 
     def want(self, name: Digest, holder: int, now: float) -> None:
-        """Ask for a block, first from ``holder``; no effect when it is kept or already wanted."""
+        """Request a block, first from ``holder``; no effect if it is kept or already requested."""
         if name not in self._blocks and len(self.wanted) < WANTED_MAX:
             self.wanted.setdefault(name, Want(holder, now))
 
     def due(self, others: list[int], now: float, *, retry_s: float) -> list[tuple[Digest, int]]:
-        """Which block to ask of whom now: the likely holder first, then one after the other."""
+        """Return (block, validator) pairs to request now: the likely holder first, then the others in turn."""
         asks = list[tuple[Digest, int]]()
         for name, want in sorted(self.wanted.items()):
             if now >= want.ask_at:
@@ -98,7 +98,7 @@ class Branch:
         return asks
 
     def missing_ancestor(self, name: Digest) -> Digest | None:
-        """The first block that is lacking on the way from ``name`` down to the tip, or None.
+        """Return the first block that is missing on the way from ``name`` down to the tip, or None.
 
         Raises ``VerificationFailed`` if the way leads past the tip: two finalised blocks at one height.
         """
@@ -116,7 +116,7 @@ class Branch:
         return None
 
     def path(self, name: Digest) -> list[Block]:
-        """The blocks above the tip up to ``name``, oldest first; none may be missing."""
+        """Return the blocks above the tip up to ``name``, oldest first; none may be missing."""
         path = list[Block]()
         while name != self.tip.digest:
             path.append(self._blocks[name])
@@ -134,14 +134,14 @@ class Branch:
         return tuple(path)
 
     def adopt(self, block: Block, certificate: Certificate) -> None:
-        """Move the tip to a block whose ancestors are kept elsewhere."""
+        """Move the tip to a block whose ancestors are stored elsewhere."""
         self.tip = FinalPoint(block.header.height, block.header.view, certificate.block)
         self.certificate = certificate
         self._blocks[certificate.block] = block
         self._prune({certificate.block})
 
     def _prune(self, final: set[Digest]) -> None:
-        """Drop rivals of final blocks, and final blocks that are old."""
+        """Drop blocks that conflict with final ones, and final blocks that are old."""
         oldest = self.tip.height - RECENT_MAX
         self._blocks = {
             name: block
@@ -160,24 +160,24 @@ SUPPLIES_MAX = 4
 
 @dataclass(frozen=True, slots=True)
 class ParentProof:
-    """A parent to build on, and the certificates that allow it, oldest first."""
+    """Justification of a block: its parent, and the certificates that allow it, oldest first."""
 
     parent: Digest
     height: Height
-    """Of the parent."""
+    """Height of the parent."""
     certificates: tuple[Certificate, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What keeps us from judging a block: nothing, when both are empty."""
+    """Block and certificates still missing to validate the parent of a block; both empty if none is."""
 
     block: Digest | None
     views: tuple[View, ...]
 
 
 def select_parent(branch: Branch, tally: VoteCounter, view: View) -> ParentProof | View:
-    """The newest ground for a block of ``view``; or the view whose certificate we lack."""
+    """Return the newest justified parent for a block of ``view``, or the view whose certificate is missing."""
     found, before = list[Certificate](), View(view - 1)
     while before > branch.tip.view:
         certificate = tally.certificate(NOTARIZE, before)
@@ -195,9 +195,9 @@ def select_parent(branch: Branch, tally: VoteCounter, view: View) -> ParentProof
 
 
 def missing_for(branch: Branch, tally: VoteCounter, block: Block) -> Missing:
-    """What we lack to know that ``block`` stands on good ground.
+    """Return the block and certificates still missing to validate the parent of ``block``.
 
-    Raises ``BrokenPromise`` if nothing could ever show it.
+    Raises ``BrokenPromise`` if no certificate could justify it.
     """
     header = block.header
     is_tip = header.parent == branch.tip.digest
@@ -218,9 +218,9 @@ def missing_for(branch: Branch, tally: VoteCounter, block: Block) -> Missing:
 def find_answers(
     branch: Branch, tally: VoteCounter, request: Request, view: View
 ) -> list[Statement]:
-    """What helps a validator that asks, when we stand in ``view``.
+    """Return the statements that help a validator that requests them, if this one is in ``view``.
 
-    Raises ``BrokenPromise`` if it asks for more than anybody needs.
+    Raises ``BrokenPromise`` if the request is over its bounds.
     """
     if max(len(request.blocks), len(request.views)) > REQUEST_MAX:
         raise BrokenPromise("a request over its bounds")
@@ -240,5 +240,8 @@ def find_answers(
 
 
 def _newest(certificates: list[Certificate]) -> tuple[Certificate, ...]:
-    """Newest first in, oldest first out, within bounds: who lacks older ones asks."""
+    """Return the newest certificates, oldest first, from a list that is newest first.
+
+    At most ``JUSTIFICATION_MAX``: a validator that lacks older ones requests them.
+    """
     return tuple(certificates[:JUSTIFICATION_MAX][::-1])

@@ -1,11 +1,11 @@
-"""The words a validator may not take back, chained so that a gap shows.
+"""Keep the log of a validator's votes and proposals, hash-chained so that a gap shows.
 
 Core: entries in, table changes out; the shell makes them durable before anything they cover is sent.
 
     base -> entry -> entry -> ... -> head        every arrow is a hash
 
-The head and the base are rows of their own. A row that is missing, altered or added breaks the chain, and
-a journal that does not hold is worth nothing: the node must not vote with it.
+The head and the base are rows of their own. A row that is missing, altered or added breaks the chain. A node
+whose vote log is broken must not vote: it could contradict a vote it has forgotten.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ Change = tuple[str, bytes, bytes | None]
 
 
 class VoteRecord(Message, frozen=True, tag=1):
-    """We voted; with the block of a notarize vote, which we then vouch to be able to supply."""
+    """A vote of this validator, with the block of a notarize vote, which it must then be able to supply."""
 
     vote: Vote
     block: Block | None
 
 
 class ProposalRecord(Message, frozen=True, tag=2):
-    """We proposed."""
+    """A proposal of this validator."""
 
     proposal: Proposal
 
@@ -41,7 +41,7 @@ Record = VoteRecord | ProposalRecord
 
 
 class Entry(Message, frozen=True):
-    """One record in its place."""
+    """One record, with its number and the digest of the entry before it."""
 
     number: int
     previous: Digest
@@ -49,7 +49,7 @@ class Entry(Message, frozen=True):
 
 
 class Mark(Message, frozen=True):
-    """Where the chain starts or ends."""
+    """Start or end of the hash chain: the number and digest of an entry."""
 
     number: int
     entry: Digest
@@ -57,29 +57,29 @@ class Mark(Message, frozen=True):
 
 @dataclass(slots=True)
 class Journal:
-    """The chain in memory: what was recorded, and the changes that record more."""
+    """Vote log in memory; its methods return the table changes that make it durable."""
 
     base: Mark
     head: Mark
     entries: list[tuple[int, View, Digest]]
     records: list[Record]
-    """As loaded; not grown afterwards."""
+    """Records as loaded; ``append`` does not extend this list."""
 
     @classmethod
     def empty(cls) -> "Journal":
-        """A journal that never recorded anything."""
+        """Return a log without entries."""
         mark = Mark(0, NO_DIGEST)
         return cls(mark, mark, [], [])
 
     def opening(self) -> list[Change]:
-        """The changes that create the journal on disk."""
+        """Return the changes that create the log on disk."""
         return [
             (TABLE, BASE_KEY, encode(self.base)),
             (TABLE, HEAD_KEY, encode(self.head)),
         ]
 
     def append(self, record: Record) -> list[Change]:
-        """The changes that record one more word; they go with the head, in one transaction."""
+        """Append one record; return the changes, head included, to write in one transaction."""
         entry = Entry(self.head.number + 1, self.head.entry, record)
         data = encode(entry)
         name = _entry_digest(data)
@@ -91,7 +91,7 @@ class Journal:
         ]
 
     def prune(self, view: View) -> list[Change]:
-        """The changes that forget the oldest entries, as far as all concern views up to ``view``."""
+        """Forget the oldest entries as long as they concern views up to ``view``; return the changes."""
         count = 0
         while count < len(self.entries) and self.entries[count][1] <= view:
             count += 1
@@ -104,9 +104,9 @@ class Journal:
 
 
 def load_journal(rows: Sequence[tuple[bytes, bytes]]) -> Journal:
-    """Read the journal table; no rows at all is an empty journal.
+    """Read the journal table; no rows at all is an empty log.
 
-    Raises ``Corrupt`` when a row is missing, altered or out of place.
+    Raises ``Corrupt`` if a row is missing, altered or out of order.
     """
     table = dict(rows)
     if not table:
@@ -135,7 +135,7 @@ def load_journal(rows: Sequence[tuple[bytes, bytes]]) -> Journal:
 def unsettled(
     records: Sequence[Record], final: View
 ) -> tuple[list[Vote], dict[View, Proposal], list[Block]]:
-    """Our votes and proposals in views after ``final``, and the blocks that came with them."""
+    """Return the votes and proposals in views after ``final``, and the blocks recorded with them."""
     votes = [r.vote for r in records if isinstance(r, VoteRecord) and r.vote.view > final]
     kept = [
         r.block
@@ -148,36 +148,36 @@ def unsettled(
 
 
 class VoteLog:
-    """What this validator has said in the views that are not final, and what it may still say."""
+    """Votes of this validator in the views that are not final, and the votes they still allow."""
 
     def __init__(self) -> None:
         self._said: dict[View, dict[int, Vote]] = {}
 
     def add(self, vote: Vote) -> None:
-        """We have said this."""
+        """Record a vote."""
         self._said.setdefault(vote.view, {})[vote.kind] = vote
 
     def has(self, kind: int, view: View) -> bool:
-        """Whether we voted so in ``view``."""
+        """Return True if this validator voted with ``kind`` in ``view``."""
         return kind in self._said.get(view, {})
 
     def allow(self, kind: int, view: View) -> bool:
-        """Whether a vote breaks no earlier word: one of a kind, never both nullify and finalize."""
+        """Return True if earlier votes allow this one: one of a kind, never both nullify and finalize."""
         rival = {NULLIFY: FINALIZE, FINALIZE: NULLIFY}.get(kind, kind)
         return not self.has(kind, view) and not self.has(rival, view)
 
     def lack(self, certificate: Certificate, me: int) -> bool:
-        """Whether a certificate holds a vote of ours that we do not remember."""
+        """Return True if a certificate holds a vote of this validator that is not recorded here."""
         ours = self._said.get(certificate.view, {}).get(certificate.kind)
         is_known = ours is not None and ours.block == certificate.block
         return bool(certificate.bitmap >> me & 1) and not is_known
 
     def in_view(self, view: View) -> list[Vote]:
-        """Our votes of a view, by kind."""
+        """Return this validator's votes in a view, by kind."""
         return [vote for _, vote in sorted(self._said.get(view, {}).items())]
 
     def views(self) -> list[View]:
-        """The views we voted in."""
+        """Return the views in which this validator voted."""
         return sorted(self._said)
 
     def prune(self, floor: View) -> None:

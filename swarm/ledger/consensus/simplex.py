@@ -1,6 +1,6 @@
 """Agree on the next block: Simplex (Chan and Pass, 2023), as one validator runs it.
 
-Core: statements and the time come in, effects go out; building and judging blocks is the chamber's.
+Core: statements and the time come in, effects go out; the block executor builds and validates blocks.
 
     view v:  propose --> notarize --quorum--> finalize --quorum--> final
                 |  (timer, or a bad block)       |
@@ -9,9 +9,9 @@ Core: statements and the time come in, effects go out; building and judging bloc
 One notarize vote per view, never both nullify and finalize, and nothing is sent before it is saved: of a
 list of effects, the shell makes every ``Save`` durable before it carries out any ``Send``.
 
-What the consensus machine asks of its shell, and what it needs from the state machine.
+Define the effects of the consensus machine and the interface it needs to the block executor.
 
-pure data, and the order in which wishes are granted.
+pure data, and the order in which effects are carried out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,30 +57,30 @@ from swarm.types import NO_DIGEST, Digest, Height, View
 
 
 class BlockExecutor(Protocol):
-    """The power to build and judge blocks, which takes the ledger's state."""
+    """Block executor: builds and validates blocks on the ledger's state."""
 
     def build(self, parent: Digest, height: Height, view: View) -> Block:
-        """A block of ours on ``parent``."""
+        """Return this node's block on ``parent``."""
         ...
 
     def validate(self, block: Block) -> None:
-        """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is right on its parent.
+        """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is valid on its parent.
 
-        The parent is the final block, or was validated before; asking twice costs nothing.
+        The parent is the final block, or was validated before; validating again costs nothing.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Effect: make this durable before any ``Send`` of the same list."""
+    """Effect: make this record durable before any ``Send`` of the same list."""
 
     record: Record
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Effect: tell one validator, or all others if ``to`` is None."""
+    """Effect: send a statement to one validator, or to all others if ``to`` is None."""
 
     to: int | None
     statement: Statement
@@ -88,7 +88,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Finalized:
-    """Effect: these blocks, oldest first, are final; the certificate is the last one's."""
+    """Effect: these blocks, oldest first, are final; the certificate covers the last one."""
 
     blocks: tuple[Block, ...]
     certificate: Certificate
@@ -96,14 +96,14 @@ class Finalized:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """Effect: the network has finalised this view, far ahead of us: sync in bulk."""
+    """Effect: the network has finalised this view, far ahead of this node: start bulk sync."""
 
     view: View
 
 
 @dataclass(frozen=True, slots=True)
 class Muted:
-    """Effect: we have signed what our journal does not hold, so we vote no more."""
+    """Effect: a vote of this validator is missing from its vote log, so it must not vote any more."""
 
     view: View
 
@@ -112,12 +112,12 @@ Effect = Save | Send | Finalized | Behind | Muted | Equivocation
 
 
 def records_of(effects: Iterable[Effect]) -> list[Record]:
-    """What must be durable before anything is sent."""
+    """Return the records that must be durable before any statement is sent."""
     return [effect.record for effect in effects if isinstance(effect, Save)]
 
 
 def letters_of(effects: Iterable[Effect], *, me: int, count: int) -> dict[int, list[Statement]]:
-    """What goes to whom, by validator: one frame each instead of one per statement, nothing twice."""
+    """Return the statements to send, by validator, without duplicates: one batch each."""
     letters: dict[int, list[Statement]] = {}
     for effect in effects:
         if isinstance(effect, Send):
@@ -130,11 +130,11 @@ def letters_of(effects: Iterable[Effect], *, me: int, count: int) -> dict[int, l
 
 
 GAP_VIEWS_MAX = 8
-"""A gap of more views than this is closed by bulk sync, not block by block."""
+"""Views between the tip and a finalization above which the gap is closed by bulk sync, not block by block."""
 
 
 class Simplex:
-    """One validator. Feed it statements and the time; carry out what it returns, in order."""
+    """Consensus machine of one validator. Feed it statements and the time; carry out its effects in order."""
 
     def __init__(
         self,
@@ -173,13 +173,13 @@ class Simplex:
 
     @property
     def deadline(self) -> float:
-        """When to call ``expire`` if nothing arrives before."""
+        """Time at which to call ``expire`` if nothing arrives before; infinity if nothing is pending."""
         at = self._timers.deadline
         wants = [want.ask_at for want in self._branch.wanted.values()]
         return min(wants if at is None else [*wants, at], default=float("inf"))
 
     def start(self, now: float) -> list[Effect]:
-        """Enter the view after the tip's, and repeat what was said before a restart."""
+        """Enter the view after the tip's, and repeat the votes and proposals made before a restart."""
         self._now = now
         self._enter(View(self.tip.view + 1))
         for view in self._words.views():
@@ -190,7 +190,7 @@ class Simplex:
         return self._taken()
 
     def receive(self, statement: Statement, sender: int, now: float) -> list[Effect]:
-        """Take one statement of validator ``sender``.
+        """Process one statement of validator ``sender``.
 
         Raises ``PeerFault``, changing nothing, if no honest validator sends it; ``VerificationFailed`` if
         two final blocks exist at one height.
@@ -220,13 +220,13 @@ class Simplex:
         return self._taken()
 
     def greet(self, validator: int, now: float) -> list[Effect]:
-        """A link to a validator is new: each may have what the other lacks."""
+        """Send a request to a newly connected validator: each may have what the other lacks."""
         self._now = now
         self._send(validator, Request(self.view))
         return self._taken()
 
     def adopt(self, block: Block, certificate: Certificate, now: float) -> list[Effect]:
-        """Bulk sync has brought a checked final block, with all before it."""
+        """Move the tip to a final block that bulk sync has checked, with all before it; ignore older ones."""
         self._now = now
         if certificate.view > self.tip.view:
             self._branch.adopt(block, certificate)
@@ -234,7 +234,7 @@ class Simplex:
         return self._taken()
 
     def expire(self, now: float) -> list[Effect]:
-        """Do what is due."""
+        """Act on every timer and every block request that is due."""
         self._now = now
         timers = self._timers
         if timers.propose_at is not None and now >= timers.propose_at:
@@ -265,7 +265,7 @@ class Simplex:
             self._consent()
 
     def _propose(self) -> None:
-        """Propose on the newest notarized block; carry the proof that later views were skipped."""
+        """Propose on the newest notarized block, with the proof that later views were skipped."""
         if self.view in self._proposals or self.is_muted:
             return
         ground = select_parent(self._branch, self._tally, self.view)
@@ -276,7 +276,7 @@ class Simplex:
         try:
             self._judge(ground.parent)
         except (InvalidStatement, PeerFault):
-            return  # a quorum notarized a bad block: not with us
+            return  # a quorum notarized an invalid block: do not build on it
         block = self._chamber.build(ground.parent, Height(ground.height + 1), self.view)
         proposal = self._electorate.sign_proposal(self._secret, block, ground.certificates)
         self._proposals[self.view] = proposal
@@ -286,7 +286,7 @@ class Simplex:
         self._consent()
 
     def _consider(self, proposal: Proposal, sender: int) -> None:
-        """Take a leader's proposal: its certificates at once, the block when its view comes."""
+        """Process a leader's proposal: its certificates at once, the block when its view comes."""
         header = proposal.block.header
         if header.view < 1 or self._electorate.leader(header.view) != sender:
             raise OutOfTurn("a proposal comes from the leader of its view")
@@ -303,7 +303,7 @@ class Simplex:
         self._resume()
 
     def _consent(self) -> None:
-        """Vote for the proposal of this view if it is time and it is right; nullify if it is wrong."""
+        """Vote for the proposal of this view when it is time and it is valid; nullify if it is invalid."""
         proposal, timers = self._proposals.get(self.view), self._timers
         if proposal is None or self._words.has(NOTARIZE, self.view):
             return
@@ -328,12 +328,12 @@ class Simplex:
             self._vote(NOTARIZE, self.view, block_digest(proposal.block.header))
 
     def _judge(self, name: Digest) -> None:
-        """Raise ``InvalidStatement`` or ``PeerFault`` unless all blocks from the tip to this are right."""
+        """Raise ``InvalidStatement`` or ``PeerFault`` unless all blocks from the tip to this are valid."""
         for block in self._branch.path(name):
             self._chamber.validate(block)
 
     def _vote(self, kind: int, view: View, block: Digest) -> None:
-        """Vote, if that breaks no earlier word."""
+        """Vote, unless this validator is muted or an earlier vote forbids it."""
         if self.is_muted or not self._words.allow(kind, view):
             return
         vote = self._electorate.sign_vote(self._secret, kind, view, block)
@@ -351,7 +351,7 @@ class Simplex:
         if certificate is None:
             return
         if certificate.kind != FINALIZE:
-            # Sent once, by those who saw the votes; the next block's finalization covers this one.
+            # Sent once, by those that saw the votes; the next block's finalization covers this one.
             self._send(None, Proof(certificate))
         self._certified(certificate)
 
@@ -359,7 +359,7 @@ class Simplex:
         return self.tip.view < view <= self.view + VIEWS_AHEAD_MAX
 
     def _certified(self, certificate: Certificate) -> None:
-        """Act on a good certificate."""
+        """Act on a certificate that was verified."""
         if certificate.view <= self.tip.view:
             return
         self._tally.add_certificate(certificate)
@@ -388,7 +388,7 @@ class Simplex:
         self._enter(View(view + 1))
 
     def _finalize(self) -> None:
-        """Move the tip to the newest finalization whose ancestors are all here."""
+        """Move the tip to the newest finalization if all its ancestors are here; request the missing ones."""
         certificate = self._pending_final
         if certificate is None or certificate.view <= self.tip.view:
             return
@@ -403,7 +403,7 @@ class Simplex:
         self._enter(View(certificate.view + 1))
 
     def _settled(self) -> None:
-        """Forget what the new tip decides, and go on from it."""
+        """Forget the views that the new tip decides, and continue from it."""
         final = self.tip.view
         self._tally.prune(final)
         self._timers.forget(final)
@@ -413,14 +413,14 @@ class Simplex:
         self._resume()
 
     def _resume(self) -> None:
-        """A block came in, or the tip moved: what waited for it goes on."""
+        """Continue what waited for a block to arrive or for the tip to move."""
         for certificate in self._tally.notarizations():
             self._notarized(certificate)
         self._finalize()
         self._consent()
 
     def _repeat(self, to: int | None, view: View) -> None:
-        """Say again what we said in a view."""
+        """Send again what this validator said in a view."""
         proposal = self._proposals.get(view)
         if proposal is not None and self._electorate.leader(view) == self.me:
             self._send(to, proposal)

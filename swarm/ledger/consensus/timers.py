@@ -1,4 +1,4 @@
-"""When a validator proposes, votes and gives up on a view.
+"""Time the proposals, the votes and the end of a validator's views.
 
 Core: times are numbers that come in; nothing here waits.
 
@@ -13,34 +13,34 @@ from dataclasses import dataclass, field
 from swarm.types import View
 
 LEADER_DELTAS = 2
-"""A leader silent for twice the longest delay is not coming."""
+"""Delays to wait for a leader: one that is silent for twice the longest delay is not coming."""
 ADVANCE_DELTAS = 3
-"""A view that has not ended one delay later needs a push."""
+"""Delays after which an unfinished view is nullified: one after its leader is given up."""
 IDLE_VIEWS = 6
-"""A leader not heard of for so many views is probably gone: it gets ``IDLE_DELTAS`` instead."""
+"""Views without a statement of a leader after which it is probably gone: it gets ``IDLE_DELTAS`` instead."""
 IDLE_DELTAS = 1 / 4
 RETRY_DELTAS = 2
-"""A stuck validator repeats itself this often."""
+"""Delays between two repetitions of a stuck validator's statements."""
 GRACE_VIEWS = 2
-"""A view is final two views later when all is well: until then the timers do not grow."""
+"""Views from a block to its finality if all is well: until then the timers do not grow."""
 LEAD_FRACTION = 1 / 4
-"""The leader builds this part of the interval before the votes are due, so that the block has arrived."""
+"""Part of the interval by which a leader builds before the votes are due, so that the block has arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimerParams:
-    """How fast the chain goes."""
+    """Block interval and expected message delay of the network."""
 
     interval_s: float
     delta_s: float = 2.0
-    """The longest a message takes between two validators, supposedly."""
+    """Seconds a message takes between two validators, at most, by assumption."""
     growth: float = 1.3
     growth_max: float = 8.0
 
 
 @dataclass(slots=True)
 class Timers:
-    """The moments of the current view; None is over or not pending."""
+    """Pending times of the current view, in seconds; None is over or not pending."""
 
     pace: TimerParams
     hold_until: float = 0.0
@@ -53,15 +53,15 @@ class Timers:
     _heard: dict[int, View] = field(default_factory=dict[int, View])
 
     def hear(self, validator: int, view: View) -> None:
-        """A validator said something while we were in ``view``."""
+        """Note that a validator sent a statement while this one was in ``view``."""
         self._heard[validator] = view
 
     def note(self, view: View, now: float) -> None:
-        """The block of ``view`` was voted for, or known to be notarized, at ``now``; the first time counts."""
+        """Note the time the block of ``view`` was voted for or known as notarized; the first counts."""
         self._noted.setdefault(view, now)
 
     def forget(self, final: View) -> None:
-        """Only views from the newest final one on can be parents."""
+        """Forget the times of views before ``final``: their blocks cannot be parents any more."""
         self._noted = {view: at for view, at in self._noted.items() if view >= final}
 
     def enter(self, view: View, final: View, *, leader: int, me: int, now: float) -> None:
@@ -80,6 +80,6 @@ class Timers:
 
     @property
     def deadline(self) -> float | None:
-        """The earliest pending moment."""
+        """The earliest pending time; None if there is none."""
         pending = (self.propose_at, self.vote_at, self.leader_at, self.advance_at)
         return min((at for at in pending if at is not None), default=None)

@@ -1,6 +1,6 @@
-"""Run one validator: statements in, votes out, the journal first.
+"""Run one validator: statements in, votes out, each saved in the vote log before it is sent.
 
-Shell: owns the inbox, the timer, the journal and the blame; the machine decides.
+Shell: owns the inbox, the timer, the vote log and the blame; the consensus machine decides.
 """
 
 import logging
@@ -44,14 +44,14 @@ from swarm.types import Digest, PeerId
 
 PROTOCOL = "/swarm/consensus/1"
 FRAME_BYTES_MAX = BLOCK_BYTES_MAX + (512 << 10)
-"""One block, and the certificates of a long stall."""
+"""Bytes of one frame: one block, and the certificates of a long stall."""
 INBOX_MAX = 1024
-"""Statements waiting to be judged: more than a second of 64 validators; the rest is asked for again."""
+"""Statements waiting to be processed: more than a second of 64 validators; the rest is requested again."""
 TURN_MAX = 64
-"""Statements judged before their effects are carried out: one write to the disk serves them all."""
+"""Statements processed before their effects are carried out: one write to the disk serves them all."""
 CONCURRENCY = 64
 SMALL_BYTES = 24 << 10
-"""What a vote or certificate of 64 validators takes at most, generously."""
+"""Bytes of a vote or certificate of 64 validators, generously estimated."""
 EVIDENCE_TABLE = "ledger_evidence"
 EVIDENCE_MAX = 256
 FINALITY_SAMPLES = 64
@@ -61,7 +61,7 @@ log = logging.getLogger("swarm.ledger")
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """A statement and who sent it."""
+    """A statement and the validator that sent it."""
 
     sender: int
     statement: Statement
@@ -69,13 +69,13 @@ class _Said:
 
 @dataclass(frozen=True, slots=True)
 class _Met:
-    """A validator has just connected."""
+    """A validator that has just connected."""
 
     validator: int
 
 
 class ValidatorRunner:
-    """A validator of this node's own. ``run`` serves until cancelled."""
+    """Validator run by this node. ``run`` serves until cancelled."""
 
     def __init__(
         self, archive: Archive, pool: Mempool, secret: SecretKey, host: Host, pace: TimerParams
@@ -105,7 +105,7 @@ class ValidatorRunner:
             size_of=_size_of,
         )
         self.is_behind = trio.Event()
-        """Set when bulk sync is needed; the follower replaces it."""
+        """Event set when bulk sync is needed; the follower replaces it."""
         self.num_evidence = 0
         self._first_seen: dict[Digest, float] = {}
         self._finality_s = deque[float](maxlen=FINALITY_SAMPLES)
@@ -113,14 +113,14 @@ class ValidatorRunner:
 
     @property
     def finality_s(self) -> float | None:
-        """Mean time from a block's first sight to its finality, of the last 64 blocks."""
+        """Mean seconds from a block's first sight to its finality, over the last 64 blocks; None before one."""
         samples = self._finality_s
         return sum(samples) / len(samples) if samples else None
 
     async def run(self) -> None:
         """Vote until cancelled.
 
-        Raises ``VerificationFailed`` when more than a third of the power is proved to be dishonest.
+        Raises ``VerificationFailed`` if more than a third of the power is proved to be dishonest.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.courier.run)
@@ -132,7 +132,7 @@ class ValidatorRunner:
                 await self._carry_out(effects)
 
     async def _answer(self, peer: PeerId, request: bytes) -> bytes:
-        """Take a frame of another validator; it is acknowledged before it is judged."""
+        """Take a frame of another validator into the inbox; it is acknowledged before it is processed."""
         sender = self._electorate.index_of(peer)
         if sender is None:
             raise OutOfTurn("not a validator")
@@ -150,7 +150,7 @@ class ValidatorRunner:
             log.debug("the inbox is full: a statement is dropped and will be asked for again")
 
     async def _next_items(self) -> list[_Said | _Met | None]:
-        """What has arrived, once something has or the machine's deadline has come."""
+        """Wait for an item or the machine's deadline; return the items that have arrived, maybe none."""
         items = list[_Said | _Met | None]()
         with trio.move_on_at(self.machine.deadline):
             items.append(await self._inbox.receive())
@@ -162,7 +162,7 @@ class ValidatorRunner:
         return items
 
     def _turn(self, items: Sequence[_Said | _Met | None]) -> list[Effect]:
-        """Feed the machine what has arrived and the time."""
+        """Feed the items and the time to the machine; return its effects."""
         effects = list[Effect]()
         for item in items:
             now = trio.current_time()
@@ -212,7 +212,7 @@ class ValidatorRunner:
             self.courier.post(self._electorate.validators[to].peer, statements)
 
     async def _finalize(self, finals: Sequence[Finalized], changes: list[Change]) -> None:
-        """Write votes and final blocks in one transaction per certificate."""
+        """Write votes and final blocks in one database transaction per certificate."""
         for final in finals:
             changes += self._journal.prune(final.certificate.view)
             try:
@@ -240,13 +240,13 @@ class ValidatorRunner:
                 self._finality_s.append(now - seen)
 
     def _see(self, proposal: Proposal, now: float) -> None:
-        """Note when a block was first seen, by its parent: rivals have the same."""
+        """Note when a block was first seen, by its parent: competing blocks have the same."""
         self._first_seen.setdefault(proposal.block.header.parent, now)
         while len(self._first_seen) > FINALITY_SAMPLES:
             del self._first_seen[next(iter(self._first_seen))]
 
     def _adopt(self, now: float) -> list[Effect]:
-        """Tell the machine what bulk sync has brought."""
+        """Pass the newest final block of bulk sync to the machine."""
         tip, certificate = self._archive.final_point()
         if certificate is None or tip.view <= self.machine.tip.view:
             return []
@@ -256,7 +256,7 @@ class ValidatorRunner:
         return self.machine.adopt(link[0], certificate, now)
 
     def _keep(self, evidence: Equivocation) -> None:
-        """Keep the proof that a validator signed two ways; the ledger judges it."""
+        """Store the proof that a validator signed two conflicting votes."""
         first, second = evidence.first, evidence.second
         offender = self._electorate.validators[first.voter].peer
         log.warning("%s signed two ways in view %d", peer_name(offender), first.view)
@@ -289,7 +289,7 @@ def _encode_batch(statements: Sequence[Statement]) -> bytes:
 
 
 def _size_of(statement: Statement) -> int:
-    """At most how many bytes a statement takes in a frame."""
+    """Return an upper bound on the bytes of a statement in a frame."""
     match statement:
         case Proposal():
             return len(encode(statement))

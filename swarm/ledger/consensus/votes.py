@@ -1,4 +1,4 @@
-"""What validators say to each other, who leads when, and the count of their votes.
+"""Define consensus messages, the schedule of leaders, and the count of votes.
 
 Core: verifies before it remembers; a vote or certificate is verified once.
 """
@@ -26,51 +26,51 @@ from swarm.primitives.randomness import stream
 from swarm.types import NO_DIGEST, Digest, PeerId, View
 
 BATCH_MESSAGES_MAX = 64
-"""Messages in one frame: a straggler's help and a few votes, not a flood."""
+"""Messages in one frame: the answers to a late validator and a few votes, not a flood."""
 
 JUSTIFICATION_MAX = 32
-"""Certificates in one proposal; who lacks older ones asks for them."""
+"""Certificates in one proposal; a validator that lacks older ones requests them."""
 
 REQUEST_MAX = 32
 """Blocks or views in one request."""
 
 VIEWS_AHEAD_MAX = 64
-"""How far past our own view a vote is kept: more than a restart lasts, less than memory notices."""
+"""Views ahead of the current one up to which votes are kept: longer than a restart, and small in memory."""
 
 BLOCKS_PER_VOTER_MAX = 2
 """Different blocks counted per voter, kind and view: one is honest, two convict, three add nothing."""
 
 
 class Vote(Message, frozen=True, tag=1):
-    """One validator's word on one view."""
+    """One validator's vote in one view."""
 
     kind: int
     view: View
     block: Digest
-    """``NO_DIGEST`` when it nullifies."""
+    """Digest of the block voted for; ``NO_DIGEST`` if it nullifies."""
     voter: int
-    """Index in the genesis order."""
+    """Index of the voter in the genesis order."""
     signature: bytes
 
 
 class Proposal(Message, frozen=True, tag=2):
-    """A leader's block, with the certificates that allow it."""
+    """A leader's block, with the certificates that justify its parent."""
 
     block: Block
     certificates: tuple[Certificate, ...]
-    """The parent's notarization, then the nullification of every skipped view, newest last."""
+    """Notarization of the parent, then the nullification of every skipped view, newest last."""
     signature: bytes
-    """Over the chain and the block's digest, under ``proposal``."""
+    """Signature over the chain and the block's digest, under ``proposal``."""
 
 
 class Proof(Message, frozen=True, tag=3):
-    """A certificate for whoever lacks it."""
+    """A certificate for a validator that lacks it."""
 
     certificate: Certificate
 
 
 class Request(Message, frozen=True, tag=4):
-    """I stand in ``view``: send what moves me on, and these blocks, and certificates of these views."""
+    """Request of a validator in ``view``: statements to move on, these blocks, certificates of these views."""
 
     view: View
     blocks: tuple[Digest, ...] = ()
@@ -78,7 +78,7 @@ class Request(Message, frozen=True, tag=4):
 
 
 class Supply(Message, frozen=True, tag=5):
-    """A block that was asked for."""
+    """A block that was requested."""
 
     block: Block
 
@@ -101,7 +101,7 @@ class Equivocation:
 
 
 class Electorate:
-    """The validators of one chain: who they are, who leads, what their signatures say."""
+    """Validators of one chain: their order, power and leaders, and checks of their signatures."""
 
     def __init__(self, chain: Digest, validators: Sequence[Validator], seed: bytes) -> None:
         self.chain = chain
@@ -115,15 +115,15 @@ class Electorate:
         return len(self.validators)
 
     def index_of(self, peer: PeerId) -> int | None:
-        """The place of ``peer`` among the validators, or None."""
+        """Return the index of ``peer`` among the validators, or None."""
         return self._index.get(peer)
 
     def is_quorum(self, voters: Mapping[int, bytes]) -> bool:
-        """Whether these voters hold more than two thirds of the power."""
+        """Return True if these voters hold more than two thirds of the power."""
         return 3 * sum(self.validators[i].power for i in voters) > 2 * self.total
 
     def leader(self, view: View) -> int:
-        """Who proposes in ``view``: every cycle of views is a fresh permutation weighted by stake."""
+        """Return the leader of ``view``: every cycle of views is a fresh permutation weighted by stake."""
         able = [i for i, validator in enumerate(self.validators) if validator.power > 0]
         cycle, place = divmod(view, len(able))
         if self._cycle[0] != cycle:
@@ -135,7 +135,7 @@ class Electorate:
         return self._cycle[1][place]
 
     def sign_vote(self, secret: SecretKey, kind: int, view: View, block: Digest) -> Vote:
-        """A vote of our own."""
+        """Return a signed vote of the validator that owns ``secret``."""
         parts = vote_parts(self.chain, view, block)
         signature = secret.sign(VOTE_PURPOSES[kind], *parts)
         return Vote(kind, view, block, self._index[secret.peer], signature)
@@ -149,7 +149,7 @@ class Electorate:
     def sign_proposal(
         self, secret: SecretKey, block: Block, certificates: tuple[Certificate, ...]
     ) -> Proposal:
-        """A proposal of our own."""
+        """Return a signed proposal of the validator that owns ``secret``."""
         signature = secret.sign("proposal", self.chain, block_digest(block.header))
         return Proposal(block, certificates, signature)
 
@@ -178,13 +178,13 @@ def check_vote_shape(vote: Vote, sender: int) -> None:
 
 
 def first_voter(certificate: Certificate) -> int:
-    """A validator that voted for the certified block, and so keeps it."""
+    """Return the first validator that voted for the certified block, and so keeps it."""
     return (certificate.bitmap & -certificate.bitmap).bit_length() - 1
 
 
 @dataclass(slots=True)
 class _Ballot:
-    """Votes of one view, by voter; and by block, for the quorum."""
+    """Votes of one view by voter, and by block for the quorum."""
 
     seen: dict[tuple[int, int], list[Vote]] = field(
         default_factory=dict[tuple[int, int], list[Vote]]
@@ -205,7 +205,7 @@ class VoteCounter:
         self._accused: set[tuple[int, View]] = set()
 
     def certificate(self, kind: int, view: View) -> Certificate | None:
-        """The certificate of that kind and view, if held."""
+        """Return the certificate of that kind and view, or None."""
         return self._certificates.get((kind, view))
 
     def add_vote(self, vote: Vote, *, is_ours: bool = False) -> Equivocation | None:
@@ -220,7 +220,7 @@ class VoteCounter:
         needless = (vote.kind, vote.view) in self._certificates
         conflicting = self._conflicting(ballot, vote)
         if needless and conflicting is None and vote.kind != FINALIZE:
-            # Its certificate stands already: the signature would be checked for nothing. A finalize
+            # Its certificate exists already: the signature would be checked for nothing. A finalize
             # vote is still recorded, it may convict its voter of a nullify vote.
             return None
         if not is_ours:
@@ -235,7 +235,7 @@ class VoteCounter:
         return Equivocation(conflicting, vote)
 
     def quorum(self, vote: Vote) -> Certificate | None:
-        """The certificate that ``vote`` completes, if there is none yet and its block has a quorum."""
+        """Return the certificate that ``vote`` completes, or None if one is held or there is no quorum."""
         ballot = self._ballots.get(vote.view)
         if ballot is None or (vote.kind, vote.view) in self._certificates:
             return None
@@ -247,17 +247,17 @@ class VoteCounter:
         return Certificate(vote.kind, vote.view, vote.block, bitmap, signatures)
 
     def notarizations(self) -> list[Certificate]:
-        """Every notarization held, oldest view first."""
+        """Return every notarization held, oldest view first."""
         held = sorted(self._certificates.items())
         return [certificate for (kind, _), certificate in held if kind == NOTARIZE]
 
     def lacks(self, certificate: Certificate) -> bool:
-        """Whether this would be news: its view is not final, and none of its kind is held."""
+        """Return True if the certificate is new: its view is not final, and none of its kind is held."""
         held = (certificate.kind, certificate.view) in self._certificates
         return certificate.view > self.floor and not held
 
     def add_certificate(self, certificate: Certificate) -> None:
-        """Hold a certificate that is known to be good."""
+        """Store a certificate that was verified before."""
         if certificate.view > self.floor:
             self._certificates[certificate.kind, certificate.view] = certificate
 

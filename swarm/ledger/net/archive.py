@@ -1,7 +1,8 @@
-"""Keep the final chain on disk, and the state after it in memory.
+"""Keep the final chain on disk and the state after it in memory.
 
-Shell: the only writer of the ledger's tables. A block is in the table once it is final, with its finalization
-if it has one of its own; every hundred blocks the state goes along, so that a restart replays little.
+Shell: the only writer of the ledger's tables. A block enters the table once it is final, with its
+finalization if it has one of its own; every hundred blocks the state is saved too, so that a restart
+replays little.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,18 +29,18 @@ SNAPSHOTS = "ledger_snapshots"
 CHAIN = "ledger_chain"
 GENESIS_KEY = b"genesis"
 SNAPSHOT_BLOCKS = 100
-"""A restart replays at most so many blocks: a tenth of a second of signatures."""
+"""Blocks between two saved states, the most a restart replays: a tenth of a second of signatures."""
 SNAPSHOTS_KEPT = 2
 READERS_MAX = 64
-"""Subscribers at one time: a handful of duties, and a browser tab or two."""
+"""Subscribers at one time: the node's own tasks, and a browser tab or two."""
 READER_BLOCKS_MAX = 64
-"""Final blocks kept for a reader that is late."""
+"""Final blocks queued for a slow subscriber."""
 JOURNAL_ROWS_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class FinalBlock:
-    """A block that cannot be undone, and the state after it."""
+    """A final block and the state after it."""
 
     height: Height
     block: Block
@@ -47,22 +48,23 @@ class FinalBlock:
 
 
 class Archive:
-    """The final chain of one node."""
+    """The final chain of one node: blocks on disk, the latest state in memory."""
 
     def __init__(self, store: Store, genesis: Genesis, head: Head, view: View) -> None:
         self.store, self.genesis = store, genesis
         self.head, self.view = head, view
-        """State and name of the last final block, and its view."""
+        """State and digest of the last final block, and its view."""
         self.moved = trio.Condition()
-        """Notified at every new head."""
+        """Condition notified at every new head."""
         self._lock = trio.Lock()
         self._readers = list[trio.MemorySendChannel[FinalBlock]]()
 
     @classmethod
     def open(cls, store: Store, genesis: Genesis) -> "Archive":
-        """Load the chain; raise ``Corrupt`` if the disk holds anything but one valid chain.
+        """Load the chain from ``store``, or start it from ``genesis`` if the store is empty.
 
-        Raises ``UsageError`` if it is the chain of another network.
+        Raises ``Corrupt`` if the disk holds anything but one valid chain, and ``UsageError`` if it is the chain
+        of another network.
         """
         own = store.get(CHAIN, GENESIS_KEY)
         if own is None:
@@ -78,17 +80,17 @@ class Archive:
         return cls(store, genesis, head, view)
 
     def block_at(self, height: Height) -> tuple[Block, Certificate | None] | None:
-        """A final block, and its own finalization if it has one; None if there is no such block."""
+        """Return a final block and its own finalization if it has one; None if there is no such block."""
         return read_block(self.store, height)
 
     def final_point(self) -> tuple[FinalPoint, Certificate | None]:
-        """Where consensus goes on from."""
+        """Return the newest final block's position and finalization, from which consensus continues."""
         height = self.head.state.height
         link = self.block_at(height)
         return FinalPoint(height, self.view, self.head.digest), link[1] if link else None
 
     def load_journal(self) -> Journal:
-        """The journal of our votes, created if there is none; raise ``Corrupt`` if it is damaged."""
+        """Load this validator's vote log, created if there is none; raise ``Corrupt`` if it is damaged."""
         rows, after = list[tuple[bytes, bytes]](), b""
         while page := self.store.items(JOURNAL_TABLE, after=after, limit=JOURNAL_ROWS_PAGE):
             rows, after = rows + page, page[-1][0]
@@ -106,11 +108,17 @@ class Archive:
         state_after: Callable[[Digest], State | None] = lambda _: None,
         changes: Sequence[Change] = (),
     ) -> tuple[FinalBlock, ...]:
-        """Make blocks, proved final by the caller, part of the chain; return those that were new.
+        """Append blocks that the caller has proved final; return those that were new.
 
-        ``certificate`` names one of them, or a later block that vouches for them. ``changes`` are made
-        durable in the same transaction. Raises ``PeerFault`` or ``InvalidStatement`` if a quorum signed
-        what is not valid: the blocks before it stand.
+        Args:
+            blocks: Blocks in ascending order; those at or below the current height are skipped.
+            certificate: The finalization of one of them, or of a later block that covers them.
+            known: Transactions whose signatures are not verified again.
+            state_after: Returns the state after a block that was applied before, or None to apply it here.
+            changes: Table changes to make durable in the same database transaction.
+
+        Raises:
+            PeerFault, InvalidStatement: A quorum signed a block that is not valid; nothing is kept.
         """
         async with self._lock:
             head, news, writes = self.head, list[FinalBlock](), list(changes)
@@ -120,7 +128,7 @@ class Archive:
                 state = state_after(block_digest(block.header))
                 if state is None:
                     head = extend(head, block, known=known)
-                    await trio.lowlevel.checkpoint()  # a thousand of these block nobody
+                    await trio.lowlevel.checkpoint()  # a thousand blocks take long
                 else:
                     head = Head(block_digest(block.header), state)
                 news.append(FinalBlock(head.state.height, block, head.state))
@@ -135,7 +143,10 @@ class Archive:
             return tuple(news)
 
     def subscribe(self) -> trio.MemoryReceiveChannel[FinalBlock]:
-        """A channel of final blocks; a late reader misses some and finds the state in the next."""
+        """Return a channel of final blocks; a slow reader misses some and finds the state in the next.
+
+        Raises ``UsageError`` if there are ``READERS_MAX`` subscribers already.
+        """
         if len(self._readers) >= READERS_MAX:
             raise UsageError(f"more than {READERS_MAX} readers of the ledger")
         send, receive = trio.open_memory_channel[FinalBlock](READER_BLOCKS_MAX)
@@ -143,7 +154,7 @@ class Archive:
         return receive
 
     async def wait_height(self, height: int) -> State:
-        """The final state, once it is at ``height`` or beyond."""
+        """Wait until the final height is ``height`` or more; return the final state."""
         async with self.moved:
             while self.head.state.height < height:
                 await self.moved.wait()
@@ -167,7 +178,7 @@ class Archive:
                 for final in news:
                     reader.send_nowait(final)
             except trio.WouldBlock:
-                pass  # it reads the state when it comes around
+                pass  # a slow reader finds the state in the next block it receives
             except trio.BrokenResourceError:
                 self._readers.remove(reader)
         async with self.moved:
@@ -175,7 +186,7 @@ class Archive:
 
 
 def read_block(store: Store, height: Height) -> tuple[Block, Certificate | None] | None:
-    """A final block from a store, also one opened for reading; raise ``Corrupt`` if it is unreadable."""
+    """Return a final block of a store, which may be read-only; raise ``Corrupt`` if it is unreadable."""
     if height < 1 or (data := store.get(BLOCKS, key_of(height))) is None:
         return None
     certificate = store.get(CERTIFICATES, key_of(height))
@@ -187,13 +198,13 @@ def read_block(store: Store, height: Height) -> tuple[Block, Certificate | None]
 
 
 def newest_height(store: Store) -> Height:
-    """The greatest height of which a store has a block; 0 if it has none."""
+    """Return the greatest height at which a store has a block; 0 if it has none."""
     rows = store.last(BLOCKS)
     return Height(int.from_bytes(rows[0][0], "big") if rows else 0)
 
 
 def read_genesis(store: Store) -> Genesis | None:
-    """The genesis a store was opened with, or None; raise ``Corrupt`` if it is unreadable."""
+    """Return the genesis a store was opened with, or None; raise ``Corrupt`` if it is unreadable."""
     data = store.get(CHAIN, GENESIS_KEY)
     try:
         return None if data is None else decode(Genesis, data, limit=len(data))
@@ -202,7 +213,7 @@ def read_genesis(store: Store) -> Genesis | None:
 
 
 def _load(store: Store, genesis: Genesis) -> tuple[Head, View]:
-    """Replay from the newest snapshot; raises what the checks raise."""
+    """Load the newest snapshot and replay the blocks after it; raise what the checks raise."""
     head, view = genesis_head(genesis), View(0)
     last = newest_height(store)
     for key, data in store.last(SNAPSHOTS):

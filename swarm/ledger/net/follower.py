@@ -1,6 +1,6 @@
-"""Follow the chain: ask connected peers what became final, and answer who asks us.
+"""Follow the chain: request newly final blocks from connected peers, and answer such requests.
 
-Shell: one question at a time to one peer, held open by it until there is news.
+Shell: one request at a time to one peer, which holds it open until there is a new block.
 """
 
 import logging
@@ -28,21 +28,21 @@ from swarm.types import Height, PeerId
 
 PROTOCOL = "/swarm/ledger-sync/1"
 CONCURRENCY = 64
-"""Followers answered at one time; most of them wait, which costs nothing."""
+"""Followers answered at one time; most of them wait for a block, which costs nothing."""
 CALL_SLACK_S = 10.0
-"""On top of the wait: a megabyte over a slow uplink."""
+"""Seconds allowed on top of the wait: a megabyte over a slow uplink."""
 IDLE_S = 1.0
-"""Rest when nobody is connected, or all have failed."""
+"""Seconds of rest when no peer is connected, or all have failed."""
 STALL_S = 10.0
-"""A validator without a new block for so long asks like everybody else."""
+"""Seconds without a new block after which a validator requests blocks like every other node."""
 NEAR_BLOCKS = 16
-"""A reply of more blocks is composed in a worker thread: reading a thousand takes a while."""
+"""Blocks from which on a reply is composed in a worker thread: reading a thousand takes a while."""
 
 log = logging.getLogger("swarm.ledger")
 
 
 class Follower:
-    """Bulk sync, in both directions."""
+    """Client and server of bulk sync."""
 
     def __init__(
         self, archive: Archive, pool: Mempool, host: Host, replica: ValidatorRunner | None
@@ -51,7 +51,7 @@ class Follower:
         self._turn = sum(host.peer)
         self.num_bytes = 0
         self.is_near = False
-        """Whether the last answer had few new blocks, so that we have all there are but a few."""
+        """True if the last answer had few new blocks, so that all but the very last ones are here."""
         host.serve(PROTOCOL, self._answer, request_limit=64, concurrency=CONCURRENCY)
 
     async def run(self) -> None:
@@ -65,7 +65,7 @@ class Follower:
                 await trio.sleep(IDLE_S)
 
     async def _until_needed(self, replica: ValidatorRunner) -> None:
-        """A validator follows by voting: it asks only when it is behind, or when nothing moves."""
+        """Wait until this validator is behind, or no block comes: otherwise it follows by voting."""
         height = -1
         while height < self._archive.head.state.height:
             height = self._archive.head.state.height
@@ -75,7 +75,7 @@ class Follower:
         replica.is_behind = trio.Event()
 
     async def _catch_up(self) -> bool:
-        """Ask peers, one after the other, until one has nothing new; whether anybody answered."""
+        """Ask peers in turn until one has nothing new; return True if one answered so."""
         for peer in self._candidates():
             while True:
                 num_blocks = await self._ask(peer)
@@ -86,7 +86,7 @@ class Follower:
         return False
 
     def _candidates(self) -> list[PeerId]:
-        """Connected peers, validators first, starting elsewhere every time."""
+        """Return the connected peers, validators first, starting with another one every time."""
         voters = {voter.peer for voter in self._archive.head.state.validators}
         peers = self._host.connected()
         self._turn += 1
@@ -94,7 +94,7 @@ class Follower:
         return [p for group in groups for p in _rotated(group, self._turn)]
 
     async def _ask(self, peer: PeerId) -> int | None:
-        """How many new blocks ``peer`` had, None if it could not be asked."""
+        """Fetch and append blocks from ``peer``; return the number of new ones, None if it failed to answer."""
         head = self._archive.head
         height, waits = head.state.height, self._replica is None
         request = FollowRequest(Height(height + 1), WAIT_MS_MAX if waits else 0)
@@ -132,7 +132,7 @@ class Follower:
             ) from None
         return len(news)
 
-    async def _answer(self, peer: PeerId, request: bytes) -> bytes:  # noqa: ARG002  everybody may ask
+    async def _answer(self, peer: PeerId, request: bytes) -> bytes:  # noqa: ARG002  any peer may ask
         asked = parse_request(request)
         if asked.from_height == 0:
             return encode(self._archive.genesis)

@@ -1,10 +1,10 @@
-"""Bring transactions to the validators: check, keep, pass on once.
+"""Bring transactions to the validators: check them, hold them, forward each once.
 
-Shell: our own statements are offered again until they are in a block or can be in none.
+Shell: a transaction of this node is offered again until a block has it or no block can.
 
-Send small statements to many peers, several in one frame, without one slow peer holding up the rest.
+Send small statements to many peers, several in one frame, independently of slow peers.
 
-one bounded queue and one task per peer; what is too old is dropped, never waited for.
+one bounded queue and one task per peer; the oldest statements of a full queue are dropped.
 """
 
 import logging
@@ -36,18 +36,18 @@ from swarm.types import Amount, Digest, Height, PeerId
 Item = TypeVar("Item")
 
 QUEUE_MAX = 256
-"""Statements waiting for one peer: minutes of votes; the oldest make room, they are the stalest."""
+"""Statements queued for one peer: minutes of votes; the oldest are dropped first, they are the stalest."""
 REPLY_BYTES_MAX = 16
-"""The answer is an empty acknowledgement."""
+"""Bytes of a reply at most: it is an empty acknowledgement."""
 CALL_TIMEOUT_S = 5.0
 REST_S = 0.25
-"""First rest after a failed call; doubles up to ``REST_MAX_S``."""
+"""Seconds of rest after the first failed call; doubled by every further failure up to ``REST_MAX_S``."""
 REST_MAX_S = 4.0
 PEERS_MAX = 256
 
 
 class BatchSender(Protocol):
-    """The part of the host a courier needs."""
+    """The part of the host that the broadcaster needs."""
 
     async def call(
         self,
@@ -58,16 +58,16 @@ class BatchSender(Protocol):
         timeout_s: float,
         reply_limit: int = ...,
     ) -> bytes:
-        """Ask ``peer`` one question."""
+        """Send ``peer`` one request; return its reply."""
         ...
 
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
-        """Note a fault."""
+        """Record a fault of ``peer``."""
         ...
 
 
 class Broadcaster(Generic[Item]):
-    """Queues by peer; ``run`` serves them until cancelled."""
+    """Batching sender with one queue per peer; ``run`` serves the queues until cancelled."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Broadcaster(Generic[Item]):
         self.num_frames, self.num_bytes, self.num_items = 0, 0, 0
 
     async def run(self) -> None:
-        """Carry what is posted, until cancelled."""
+        """Send what is posted, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for peer in self._queues:
@@ -95,10 +95,13 @@ class Broadcaster(Generic[Item]):
             try:
                 await trio.sleep_forever()
             finally:
-                self._nursery = None  # the host may still bring in what would be passed on
+                self._nursery = None  # items posted after this are only queued
 
     def post(self, peer: PeerId, items: Sequence[Item]) -> None:
-        """Queue items for a peer; the oldest make room when its queue is full."""
+        """Queue items for a peer; the oldest are dropped when its queue is full.
+
+        Ignored for a new peer when ``PEERS_MAX`` queues exist.
+        """
         if peer not in self._queues:
             if len(self._queues) >= PEERS_MAX:
                 return
@@ -129,7 +132,10 @@ class Broadcaster(Generic[Item]):
         return items
 
     async def _deliver(self, peer: PeerId, items: list[Item]) -> bool:
-        """Whether the peer took the frame. A lost frame is not sent again: those who lack it ask."""
+        """Send one frame; return True if the peer accepted it.
+
+        A lost frame is not sent again: peers request what they lack.
+        """
         frame = self._encode(items)
         self.num_frames, self.num_items = self.num_frames + 1, self.num_items + len(items)
         self.num_bytes += len(frame)
@@ -150,15 +156,15 @@ PARCEL_MAX = 256
 """Transactions in one frame."""
 PARCEL_BYTES_MAX = 512 << 10
 FAN_OUT = 3
-"""Validators, or peers if none is connected, that a follower tells: one of them may be dead or silent."""
+"""Validators, or peers if none is connected, that a follower sends to: one may be dead or silent."""
 OWN_MAX = 64
-"""Our own transactions on their way."""
+"""Transactions of this node under way at one time."""
 OFFER_BLOCKS = 3
-"""A transaction of ours that is not in a block after so many is offered again."""
+"""Blocks after which a transaction of this node that is in none of them is offered again."""
 PRUNE_BLOCKS = 10
-"""How often the pool is searched for what can be in no block any more."""
+"""Blocks between two searches of the mempool for transactions that can be in no block any more."""
 FLOOD_MAX = 512
-"""New transactions taken from one peer between two blocks: more than a block's worth comes from many."""
+"""Transactions examined from one peer between two blocks: more than a block's worth comes from many."""
 
 log = logging.getLogger("swarm.ledger")
 
@@ -170,7 +176,7 @@ class TransactionBatch(Message, frozen=True):
 
 
 class Relay:
-    """This node's way into the blocks."""
+    """Submission of this node's transactions and forwarding of other peers'."""
 
     def __init__(self, archive: Archive, pool: Mempool, secret: SecretKey, host: Host) -> None:
         self._archive, self._pool, self._secret, self._host = archive, pool, secret, host
@@ -192,7 +198,7 @@ class Relay:
         host.serve(PROTOCOL, self._answer, request_limit=limit)
 
     async def run(self) -> None:
-        """Pass transactions on, and clean up after every final block, until cancelled."""
+        """Forward transactions, and clean up after every final block, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.courier.run)
             async for final in self._finals:
@@ -201,7 +207,7 @@ class Relay:
                     self._moved.notify_all()
 
     def submit(self, body: Body) -> Digest:
-        """Sign a statement of ours and send it on its way.
+        """Sign a statement of this node and send it to validators; return the transaction's digest.
 
         Raises ``InvalidStatement`` if it cannot be valid now, is under way already, or if too many are.
         """
@@ -217,9 +223,9 @@ class Relay:
         return name
 
     async def wait_final(self, name: Digest) -> Height:
-        """The height of the block that holds a transaction of ours.
+        """Wait for the final block that holds a transaction of this node; return its height.
 
-        Raises ``InvalidStatement`` when it can be in no block any more.
+        Raises ``InvalidStatement`` if it can be in no block any more.
         """
         async with self._moved:
             while True:
@@ -247,7 +253,7 @@ class Relay:
         return nonce, signed
 
     async def _answer(self, peer: PeerId, request: bytes) -> bytes:
-        """Take a peer's transactions: what is new and possible goes on to the others."""
+        """Take a peer's transactions into the mempool; forward those that are new and valid."""
         parcel = decode(TransactionBatch, request)
         if len(parcel.transactions) > PARCEL_MAX:
             raise BadEncoding("too many transactions in a frame")
@@ -261,7 +267,7 @@ class Relay:
                     news.append(data)
             except InvalidStatement as refusal:
                 if refusal.reason is Reason.BAD_SIGNATURE:
-                    # Every other reason can be a difference in height; this one is nobody's honest mistake.
+                    # Other reasons can come from a difference in height; a bad signature never does.
                     raise BadSignature("a transaction nobody signed") from None
             await trio.lowlevel.checkpoint()
         if news:
@@ -269,7 +275,7 @@ class Relay:
         return b""
 
     def _offer(self, transactions: Sequence[bytes], source: PeerId | None) -> None:
-        """Pass on: validators to all validators, others to a few."""
+        """Forward transactions: a validator to all validators, another node to a few."""
         voters = [voter.peer for voter in self._archive.head.state.validators]
         others = [p for p in self._host.connected() if p not in (source, self._host.peer)]
         targets = [peer for peer in others if peer in voters]
@@ -279,7 +285,7 @@ class Relay:
             self.courier.post(peer, transactions)
 
     def _settle(self, final: FinalBlock) -> None:
-        """Forget what has landed; offer again what should have."""
+        """Forget transactions that are final; offer this node's overdue ones again."""
         self._taken.clear()
         self._pool.remove(final.block.transactions)
         for data in final.block.transactions:

@@ -1,4 +1,4 @@
-"""Catching up: what a follower asks, what it is told, and how it knows that this is true.
+"""Define the requests and replies of bulk sync, and prove a reply final.
 
 Core: frozen structs and pure checks.
 
@@ -25,10 +25,10 @@ from swarm.primitives.codec import Message, decode, encode
 from swarm.types import Digest, Height
 
 WAIT_MS_MAX = 5_000
-"""The longest a server holds a request open for the next block."""
+"""Milliseconds a server holds a request open for the next block, at most."""
 
 REPLY_BLOCKS_BYTES = 1 << 20
-"""A reply ends with the first block that crosses this."""
+"""Bytes of blocks in a reply: it ends with the first block that crosses this."""
 
 REPLY_BLOCKS_MAX = 1024
 REPLY_HEADERS_MAX = 256
@@ -39,27 +39,27 @@ GENESIS_BYTES_MAX = 8 << 20
 
 
 class FollowRequest(Message, frozen=True):
-    """Tell me what became final from this height on."""
+    """Request for the final blocks from a height on."""
 
     from_height: Height
-    """0 asks for the genesis instead."""
+    """Height of the first block; 0 asks for the genesis instead."""
     wait_ms: int
-    """How long to wait for the first block if there is none yet; at most ``WAIT_MS_MAX``."""
+    """Milliseconds to wait for the first block if there is none yet; at most ``WAIT_MS_MAX``."""
 
 
 class FollowReply(Message, frozen=True):
-    """Final blocks, oldest first; nothing if there are none yet."""
+    """Final blocks, oldest first; empty if there are none yet."""
 
     blocks: tuple[Block, ...]
     headers: tuple[Header, ...]
-    """After the last block, up to the one that the certificate names; mostly empty."""
+    """Headers after the last block, up to the one that the certificate names; mostly empty."""
     certificate: Certificate | None
 
 
 NOTHING_YET = FollowReply((), (), None)
 
 Read = Callable[[Height], tuple[Block, Certificate | None] | None]
-"""A final block and its own finalization if it has one; None past the end."""
+"""Reader of a final block and its own finalization if it has one; None past the end."""
 
 
 def parse_request(data: bytes) -> FollowRequest:
@@ -76,7 +76,7 @@ def parse_reply(data: bytes) -> FollowReply:
 
 
 def compose_reply(from_height: Height, read: Read) -> FollowReply:
-    """What we can prove from ``from_height`` on; ``NOTHING_YET`` if that is nothing."""
+    """Return the blocks that can be proved final from ``from_height`` on; ``NOTHING_YET`` if none can."""
     blocks, num_bytes, proved = list[Block](), 0, 0
     height, certificate = from_height, None
     while num_bytes < REPLY_BLOCKS_BYTES and len(blocks) < REPLY_BLOCKS_MAX:
@@ -107,9 +107,19 @@ def check_reply(
     chain: Digest,
     validators: tuple[Validator, ...],
 ) -> tuple[Block, ...]:
-    """The blocks of a reply that follow ``parent`` at ``height``, proved final.
+    """Return the blocks of a reply that follow ``parent`` at ``height``, proved final.
 
-    Cheap: hashes and one certificate. The blocks are still to be applied. Raises ``PeerFault``.
+    Cheap: hashes and one certificate. The blocks are still to be applied.
+
+    Args:
+        reply: The decoded reply of a peer.
+        parent: Digest of the newest block here.
+        height: Height of that block.
+        chain: The chain id.
+        validators: The validators whose quorum makes blocks final.
+
+    Raises:
+        PeerFault: The reply is malformed, does not follow ``parent``, or is not proved final.
     """
     if reply == NOTHING_YET:
         return ()
@@ -126,7 +136,7 @@ def check_reply(
 
 
 def parse_genesis(data: bytes, chain16: bytes) -> Genesis:
-    """The genesis of a network whose chain id begins with ``chain16``; raise ``PeerFault``."""
+    """Decode the genesis of a network whose chain id begins with ``chain16``; raise ``PeerFault``."""
     genesis = decode(Genesis, data, limit=GENESIS_BYTES_MAX)
     if len(chain16) < 16 or not genesis.chain.startswith(chain16):
         raise BrokenPromise("the genesis of another network")

@@ -1,15 +1,15 @@
-"""A state under construction: reads fall through, writes stay here until the block is done.
+"""Build the next state: reads fall through to the base, writes stay here until the block is done.
 
 Core: one block, or one attempt at a transaction, in a draft of its own.
 
-A draft on a draft makes an attempt free: if it fails it is dropped and nothing has changed.
+An attempt is a draft on a draft: if it fails it is dropped and nothing has changed.
 
-How the segments of a run were judged, counted while their records come and go.
+Count the judged segments of a run by verdict.
 
 pure functions of records.
 
-A record is forgotten with its challenge window, and its verdict stays in the count. A segment that is accused
-again after its verdict is counted nowhere until there is another.
+A record is forgotten after its challenge window, and its verdict stays in the count. A segment that is accused
+again after its verdict is counted nowhere until the next verdict.
 """
 
 from dataclasses import dataclass, field
@@ -57,11 +57,11 @@ JUDGED = frozenset(
         SegmentPhase.GUILTY,
     }
 )
-"""The phases that are counted; a count bears the name of its phase."""
+"""Phases that are counted; each count has the name of its phase."""
 
 
 def is_confirmed(record: SegmentRecord) -> bool:
-    """Whether the replay of another peer agreed with what the solver has shown, and it stands."""
+    """Return True if the segment stands and another peer's replay agreed with the revealed leaves."""
     stands = record.phase in {SegmentPhase.VERIFIED, SegmentPhase.CLEARED}
     return stands and any(check.phase is CheckPhase.AGREED for check in record.checks)
 
@@ -69,7 +69,7 @@ def is_confirmed(record: SegmentRecord) -> bool:
 def recounted(
     verdicts: Verdicts, before: SegmentRecord, after: SegmentRecord, height: Height
 ) -> Verdicts:
-    """The counts after a segment went from one phase to another."""
+    """Return the counts after a segment moved from one phase to another."""
     changes: dict[str, object] = {}
     for record, step in ((before, -1), (after, 1)):
         if record.phase in JUDGED:
@@ -88,19 +88,19 @@ class Draft(Reader):
 
     base: "State | Draft"
     leader: PeerId
-    """Who made the block, and gets its fees."""
+    """Validator that made the block and receives its fees."""
     changes: dict[bytes, Entry | None] = field(default_factory=dict[bytes, Entry | None])
 
     def get(self, key: bytes) -> Entry | None:
-        """The entry as it is now."""
+        """Return the entry under ``key`` with the changes of this draft, or None."""
         return self.changes[key] if key in self.changes else self.base.get(key)
 
     def attempt(self) -> "Draft":
-        """A draft on this one."""
+        """Return an empty draft on top of this one."""
         return Draft(self, self.leader)
 
     def absorb(self, attempt: "Draft") -> None:
-        """Take over the changes of an attempt on this draft."""
+        """Merge the changes of an attempt on this draft."""
         self.changes.update(attempt.changes)
 
     @property
@@ -109,11 +109,11 @@ class Draft(Reader):
         return self.globals.height
 
     def put_globals(self, globals_: ChainState) -> None:
-        """Change what there is one of."""
+        """Write the chain-wide entry."""
         self.changes[b"g"] = globals_
 
     def put_account(self, peer: PeerId, account: Account) -> None:
-        """Change an account."""
+        """Write an account, and keep the count and the start height of stakes."""
         assert account.balance >= 0 <= account.stake, "checked before it was spent"
         globals_, had_stake = self.globals, self.account(peer).stake > 0
         if account.stake and not had_stake:
@@ -124,12 +124,12 @@ class Draft(Reader):
         self.changes[account_key(peer)] = account
 
     def put_run(self, run: Run) -> None:
-        """Change a run."""
+        """Write a run."""
         assert run.escrow >= 0, "checked before it was spent"
         self.changes[run_key(run.index)] = run
 
     def put_round(self, run: RunIndex, info: RoundInfo, due: Height) -> None:
-        """Keep a round that is frozen now, or keep it longer: until ``due``."""
+        """Keep a frozen round until height ``due``; called again, keep it longer."""
         assert due > self.height, "what is due now is done now"
         self.changes[round_key(run, info.round)] = info
         agenda = self.agenda(due)
@@ -137,11 +137,11 @@ class Draft(Reader):
         self.changes[agenda_key(due)] = replace(agenda, rounds=rounds)
 
     def drop_round(self, run: RunIndex, round_: RoundIndex) -> None:
-        """Forget a round of which no segment is left."""
+        """Forget a round that has no segment left."""
         self.changes[round_key(run, round_)] = None
 
     def put_segment(self, record: SegmentRecord) -> None:
-        """Add or change a segment, count its verdict, and note when it is due."""
+        """Write a segment, count its verdict, and schedule it for the height at which it is due."""
         assert record.held >= 0, "checked before it was paid"
         place = (record.run, record.round, record.stage, record.seat)
         before = self.segment(*place)
@@ -158,11 +158,11 @@ class Draft(Reader):
                 self.put_globals(replace(self.globals, last_due=record.due))
 
     def drop_segment(self, record: SegmentRecord) -> None:
-        """Forget a segment, which holds no money any more."""
+        """Remove a segment, which holds no money any more."""
         self.changes[segment_key(record.run, record.round, record.stage, record.seat)] = None
 
     def take_agenda(self) -> tuple[tuple[SegmentRecord, ...], DueQueue]:
-        """The segments with something due now, and all that was noted, which is forgotten."""
+        """Return the segments that are due now and the due queue of this height, which is removed."""
         height = self.height
         agenda = self.agenda(height)
         found = (self.segment(*place) for place in dict.fromkeys(agenda.segments))
@@ -172,11 +172,11 @@ class Draft(Reader):
         return due, agenda
 
     def put_contribution(self, run: RunIndex, peer: PeerId, contribution: Contribution) -> None:
-        """Change what a peer has done for a run."""
+        """Write the work counts of a peer in a run."""
         self.changes[contribution_key(run, peer)] = contribution
 
     def live_account(self, peer: PeerId) -> Account:
-        """A peer's account with what has unbonded by now back in its balance."""
+        """Return a peer's account with the stake that has unbonded by now back in its balance."""
         account, height = self.account(peer), self.height
         if not any(part.release_height <= height for part in account.unbonding):
             return account
@@ -185,7 +185,7 @@ class Draft(Reader):
         return replace(account, balance=Amount(account.balance + freed), unbonding=left)
 
     def has_account(self, peer: PeerId) -> bool:
-        """Whether the ledger has heard of a peer."""
+        """Return True if the peer has an account."""
         return self.get(account_key(peer)) is not None
 
     def credit(self, peer: PeerId, amount: int) -> None:
@@ -203,7 +203,7 @@ class Draft(Reader):
             self.put_account(peer, replace(account, balance=Amount(account.balance - amount)))
 
     def take_stake(self, peer: PeerId, percent: int) -> Amount:
-        """Take a part of a peer's stake, what is on its way back included; the caller says where it goes."""
+        """Take ``percent`` of a peer's stake, unbonding parts included; the caller credits or burns it."""
         account = self.live_account(peer)
         at_risk = account.stake + sum(part.amount for part in account.unbonding)
         taken = at_risk * percent // 100
@@ -220,13 +220,13 @@ class Draft(Reader):
         return Amount(taken)
 
     def burn(self, amount: int) -> None:
-        """Destroy money that was taken from somebody."""
+        """Destroy money that was taken from an account."""
         globals_ = self.globals
         burned, supply = Amount(globals_.burned + amount), Amount(globals_.supply - amount)
         self.put_globals(replace(globals_, burned=burned, supply=supply))
 
     def finish(self) -> State:
-        """The state after this block. Money was moved, never made or lost."""
+        """Return the state after this block; assert that money was only moved, minted or burned."""
         assert isinstance(self.base, State), "an attempt is absorbed, not finished"
         before, after = self.base.globals, self.globals
         moved = sum(

@@ -1,13 +1,13 @@
-"""What a state is made of: accounts, runs, seats, rounds, segments.
+"""Define the entries of a state: accounts, runs, seats, rounds, segments.
 
 Core: frozen structs.
 
 A run's roster is frozen into a ``RoundInfo`` at every round boundary and kept for four rounds: a node that is
 late by some blocks still pairs, routes and commits with the roster and beacon of the boundary. It stays as an
-entry of its own while a segment of that round can be checked: who replays one needs its roster and dice. A
-segment's record carries its reward and everything said about it until its challenge window has passed.
+entry of its own while a segment of that round can be checked, because a replay needs its roster and beacon. A
+segment's record carries its reward and all statements about it until its challenge window has passed.
 
-What is kept about a segment while it is checked: throws, checks, windows, accusations, ballots.
+Define the parts of a segment's record that concern its check: draws, checks, windows, accusations, votes.
 
 frozen structs, parts of a ``SegmentRecord``.
 """
@@ -21,41 +21,41 @@ from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, St
 
 
 class SegmentPhase(StrEnum):
-    """Where a segment stands (docs/spec/protocol.md section 6)."""
+    """Phase of the check of a segment (docs/spec/protocol.md section 6)."""
 
     POSTED = "posted"
-    """Dice will be thrown, or were: whoever is drawn may ask for its window."""
+    """The verifiers' draw is ahead or done: a drawn verifier may request its window."""
     SAMPLED = "sampled"
-    """Verifiers have asked and answer blind."""
+    """Verifiers have requested their windows and answer blind."""
     SEALED = "sealed"
-    """The blind answers are in, or what nobody checked is reported: the solver must show its leaves."""
+    """The blind answers are in, or an unrevealed segment was reported: the solver must reveal its leaves."""
     REVEALED = "revealed"
-    """The solver has shown its leaves: the verifiers must show theirs."""
+    """The solver has revealed its leaves: the verifiers must reveal theirs."""
     DISPUTED = "disputed"
-    """Somebody's leaves differ: the validators decide."""
+    """An accuser's leaves differ from the solver's: the validators decide."""
     VERIFIED = "verified"
-    """Every answer agreed."""
+    """At least one answer agreed with the solver's and none differed."""
     UNSAMPLED = "unsampled"
-    """Nobody checked it; paid on trust, and open to reports."""
+    """No verifier completed a check: paid on trust, and open to reports."""
     SILENT = "silent"
-    """The solver did not serve, or did not show its leaves: unpaid, a strike."""
+    """The solver did not serve its data or did not reveal its leaves: unpaid, and counted against it."""
     CLEARED = "cleared"
     """The validators did not find it guilty."""
     GUILTY = "guilty"
 
 
 class Draw(Message, frozen=True):
-    """One throw of the dice that choose verifiers."""
+    """One beacon draw of verifiers for a segment."""
 
     height: Height
-    """The block whose beacon it is."""
+    """Height of the block whose beacon it is."""
     beacon: Digest
     num_eligible: int
-    """How many could be drawn."""
+    """Number of peers with a stake that could be drawn."""
 
 
 class CheckPhase(StrEnum):
-    """Where one verifier's check stands."""
+    """Phase of one verifier's check."""
 
     REQUESTED = "requested"
     SEALED = "sealed"
@@ -63,43 +63,43 @@ class CheckPhase(StrEnum):
     AGREED = "agreed"
     DIFFERED = "differed"
     MISSED = "missed"
-    """It fell silent before its answer was there."""
+    """It did not answer or reveal in time."""
 
 
 class Check(Message, frozen=True):
-    """One drawn verifier of a segment."""
+    """One drawn verifier of a segment and its check."""
 
     peer: PeerId
     window: int
     phase: CheckPhase
     height: Height
-    """Of its request."""
+    """Height of its request."""
     commitment: Digest
-    """``NO_DIGEST`` before its blind answer."""
+    """Commitment to its blind answer; ``NO_DIGEST`` before it."""
     commit_height: Height
 
 
 class Window(Message, frozen=True):
-    """What the solver has shown of one window: the leaves themselves are in the block that reveals them."""
+    """One revealed window of a solver; the leaves themselves are in the block that reveals them."""
 
     start_root: Digest
     end_root: Digest
     num_leaves: int
     claim: Digest
-    """``leaves.window_claim``."""
+    """Hash of the window's leaves and end root (``leaves.window_claim``)."""
 
 
 class Accusation(Message, frozen=True):
-    """Somebody's replay of a window differs from what the solver has shown."""
+    """A claim that the replay of a window differs from the leaves the solver revealed."""
 
     peer: PeerId
     window: int
     claim: Digest
     height: Height
-    """Of its blind answer, or of its report."""
+    """Height of its blind answer, or of its report."""
     is_report: bool
     bond: Amount
-    """Of a report; drawn verifiers answer with their stake."""
+    """Amount at risk in a report; 0 for drawn verifiers, which answer with their stake."""
 
 
 class Ballot(Message, frozen=True):
@@ -110,7 +110,7 @@ class Ballot(Message, frozen=True):
 
 
 class Dispute(Message, frozen=True):
-    """One accused window before the validators."""
+    """One accused window, under judgement by the validators."""
 
     window: int
     deadline: Height
@@ -121,11 +121,11 @@ ROUNDS_KEPT = 4
 """Rounds whose roster and beacon stay: two to commit in, one to draw from, one to spare."""
 
 CONVICTIONS_KEPT = 32
-"""Of one run: every stage of a small one twice over, and no list that grows with the lies."""
+"""Convictions listed per run: every stage of a small run twice over, so that frauds grow no list."""
 
 
 class Params(Message, frozen=True):
-    """What the genesis fixed for good."""
+    """Parameters of the ledger, fixed by the genesis."""
 
     block_interval_ms: int
     epoch_blocks: int
@@ -137,7 +137,7 @@ class Params(Message, frozen=True):
 
 
 class ChainState(Message, frozen=True):
-    """What there is one of."""
+    """Chain-wide state: height, beacon, validators, supply. One per ledger."""
 
     chain: Digest
     height: Height
@@ -145,82 +145,84 @@ class ChainState(Message, frozen=True):
     params: Params
     validators: tuple[Validator, ...]
     num_staked: int
-    """Accounts with a stake: among them verifiers are drawn."""
+    """Number of accounts with a stake, from which verifiers are drawn."""
     last_due: Height
-    """No segment has anything due after this height."""
+    """Greatest height at which a segment is due."""
     num_runs: int
     active_runs: tuple[RunIndex, ...]
     """Runs that still have boundaries to cross, by number."""
     supply: Amount
     minted: Amount
-    """Created since genesis."""
+    """Money created since genesis."""
     burned: Amount
-    """Destroyed since genesis."""
+    """Money destroyed since genesis."""
 
 
 class Unbonding(Message, frozen=True):
-    """Stake on its way back."""
+    """A part of a stake that becomes balance at a height."""
 
     amount: Amount
     release_height: Height
 
 
 class Account(Message, frozen=True):
-    """A peer's money, and which of its nonces are used."""
+    """A peer's money, and the nonces it has used."""
 
     balance: Amount
     stake: Amount
     nonce: int
-    """The highest nonce used; 0 before the first."""
+    """Highest nonce used; 0 before the first."""
     recent: int
-    """Bit i is set when nonce ``nonce - i`` was used, for the last 16."""
+    """Bitmap of the last 16 nonces: bit i is set if nonce ``nonce - i`` was used."""
     unbonding: tuple[Unbonding, ...]
     staked_height: Height
-    """Since when it has had a stake without a break; 0 is the genesis, or never."""
+    """Height since which it has had a stake without a break; 0 for the genesis, or if it never had one."""
 
 
 class Seat(Message, frozen=True):
-    """One replica's place in a run. Indices count up within a stage and are never used again."""
+    """One replica of a stage in a run. Indices count up within a stage and are never used again."""
 
     stage: StageIndex
     index: int
     peer: PeerId
     joined_round: RoundIndex
     last_commit_round: int
-    """-1 before the first commit."""
+    """Round of the last commit; -1 before the first."""
     last_end_root: Digest
     last_tokens: int
     is_volunteer: bool
-    """Taken without means to pay: bounded in number."""
+    """True if taken by a peer without means to pay; such seats are bounded in number."""
 
 
 class RoundInfo(Message, frozen=True):
-    """A round as everybody sees it: frozen at its boundary, never changed after."""
+    """A round as frozen at its boundary; never changed after."""
 
     round: RoundIndex
     height: Height
-    """The boundary: the block whose beacon this is."""
+    """Height of the boundary: of the block whose beacon this is."""
     beacon: Digest
     seats: tuple[tuple[Seat, ...], ...]
-    """Per stage, by index."""
+    """Seats per stage, by index."""
     drawn: tuple[int, ...]
-    """Per stage, the seat that posts the checkpoint from the end of the round before; -1: none."""
+    """Seat per stage that posts the checkpoint from the end of the round before; -1 if none."""
     consensus: int
-    """Which round of consensus at the end of the run this is, from 0; -1: a round of training. All of them have
-    the roster and the dice of the first."""
+    """Index of this round in the final averaging, from 0; -1 for a round of training.
+
+    All rounds of the final averaging have the roster and the beacon of the first.
+    """
 
 
 class Checkpoint(Message, frozen=True):
-    """The canonical slow weights of a stage: the next anchor, and where joiners start."""
+    """Canonical slow weights of a stage: the next anchor, and the start of peers that join."""
 
     round: RoundIndex
-    """The boundary that drew it."""
+    """Round at whose boundary its seat was drawn."""
     phi_root: Digest
     phi_bytes: int
     peer: PeerId
     seat: int
     height: Height
-    """Where it was posted."""
+    """Height at which it was posted."""
 
 
 class Waiter(Message, frozen=True):
@@ -232,31 +234,31 @@ class Waiter(Message, frozen=True):
 
 
 class Rollback(Message, frozen=True):
-    """A stage goes back behind a proven fraud (``on_fraud = "rollback"``)."""
+    """Return of a stage to a checkpoint before a proven fraud (``on_fraud = "rollback"``)."""
 
     to_round: int
-    """The boundary of the checkpoint that its seats begin again from; 0: the initial weights; -1: never yet."""
+    """Round of the checkpoint from which its seats restart; 0: the initial weights; -1: never rolled back."""
     boundary: int
-    """The round in which they do."""
+    """Round in which they restart."""
 
 
 NO_ROLLBACK = Rollback(-1, -1)
 
 
 class RunPhase(StrEnum):
-    """The life of a run."""
+    """Phase in the life of a run."""
 
     OPEN = "open"
-    """Its next boundary is fixed, and lies ahead: before the first round, and after a pause."""
+    """Its next boundary is fixed and lies ahead: before the first round, and after a pause."""
     TRAINING = "training"
     PAUSED = "paused"
-    """Between two rounds, until its owner goes on."""
+    """Between two rounds, until its owner resumes it."""
     COOLING = "cooling"
-    """No more steps: the replicas of each stage become one."""
+    """Final averaging: no more steps; the replicas of each stage become one."""
     FINISHED = "finished"
     """No more rounds; the last segments and checkpoints may still come in."""
     SETTLED = "settled"
-    """What was left in escrow is back with the owner; nothing changes any more."""
+    """The rest of the escrow is back with the owner; nothing changes any more."""
 
 
 class Run(Message, frozen=True):
@@ -269,44 +271,47 @@ class Run(Message, frozen=True):
     escrow: Amount
     opened_height: Height
     start_height: Height
-    """The boundary of ``start_round``."""
+    """Height of the boundary of ``start_round``."""
     start_round: RoundIndex
-    """0, or the first round after the last pause."""
+    """Round 0, or the first round after the last pause."""
     end_round: RoundIndex
-    """The first round that will not be trained."""
+    """First round that will not be trained."""
     consensus_rounds: int
-    """Rounds of consensus from ``end_round`` on; 0 until its boundary."""
+    """Rounds of final averaging from ``end_round`` on; 0 until its boundary."""
     phase: RunPhase
     is_pausing: bool
-    """It pauses at the next boundary."""
+    """True if it pauses at the next boundary."""
     paused_height: Height
-    """The boundary at which the last pause began."""
+    """Height of the boundary at which the last pause began."""
     waiting: tuple[Waiter, ...]
-    """In order of arrival."""
+    """Peers that wait for a seat, in order of arrival."""
     leaving: tuple[PeerId, ...]
-    """Gone at the next boundary."""
+    """Peers that leave at the next boundary."""
     seats: tuple[tuple[Seat, ...], ...]
-    """Per stage, by index."""
+    """Seats per stage, by index."""
     next_seats: tuple[int, ...]
-    """Per stage, the index of the next seat."""
+    """Index of the next new seat, per stage."""
     rounds: tuple[RoundInfo, ...]
-    """Oldest first, at most ``ROUNDS_KEPT``."""
+    """Rounds kept, oldest first, at most ``ROUNDS_KEPT``."""
     checkpoints: tuple[tuple[Checkpoint, ...], ...]
-    """Per stage, newest first, at most ``spec_check.checkpoints_kept``: every anchor still asked for."""
+    """Checkpoints per stage, newest first, at most ``spec_check.checkpoints_kept``: every anchor in use."""
     rollbacks: tuple[Rollback, ...]
-    """Per stage, the newest."""
+    """Newest rollback per stage."""
     num_segments: int
     tokens: int
-    """Committed so far, over all seats of the last stage."""
+    """Tokens committed so far, over all seats of the last stage."""
 
     @property
     def final_round(self) -> RoundIndex:
-        """The boundary at which everything is over, consensus included."""
+        """The boundary at which the run is over, final averaging included."""
         return RoundIndex(self.end_round + self.consensus_rounds)
 
     @property
     def consensus_round(self) -> int:
-        """The round of consensus under way, from 1; 0 before the first, ``consensus_rounds`` after the last."""
+        """The round of final averaging under way, from 1.
+
+        0 before the first, ``consensus_rounds`` after the last.
+        """
         if self.phase is RunPhase.COOLING and self.rounds:
             return self.rounds[-1].consensus + 1
         return self.consensus_rounds
@@ -317,25 +322,25 @@ class Run(Message, frozen=True):
         return RoundIndex(self.rounds[-1].round + 1 if self.rounds else 0)
 
     def standing(self, stage: int) -> tuple[Checkpoint, ...]:
-        """The canonical checkpoints of a stage that no rollback went behind, newest first."""
+        """Return the canonical checkpoints of a stage that no rollback undid, newest first."""
         back = self.rollbacks[stage]
         kept = self.checkpoints[stage]
         return tuple(c for c in kept if not back.to_round < c.round <= back.boundary)
 
 
 class StartKind(StrEnum):
-    """Where a segment says it started (docs/spec/protocol.md section 5)."""
+    """Kind of a segment's start state (docs/spec/protocol.md section 5)."""
 
     CONTINUED = "continued"
-    """From the seat's own last committed end."""
+    """The end of the seat's own last committed segment."""
     JOINED = "joined"
-    """From the initialisation or a canonical checkpoint, moments zero; not checkable here."""
+    """The initialisation or a canonical checkpoint, with zero moments; not checkable here."""
     ADOPTED = "adopted"
-    """From another seat's committed end."""
+    """The end of another seat's committed segment."""
 
 
 class SegmentRecord(Message, frozen=True):
-    """A commit on the ledger, and how it was judged."""
+    """A committed segment, and the state of its check."""
 
     run: RunIndex
     round: RoundIndex
@@ -353,49 +358,49 @@ class SegmentRecord(Message, frozen=True):
     num_steps: int
     tokens: int
     height: Height
-    """Where it was committed; the dice that check it fall ``beacon_delay`` blocks later."""
+    """Height of its commit; the beacon that draws its verifiers comes ``beacon_delay`` blocks later."""
     reward: Amount
-    """What it earns."""
+    """Amount it earns."""
     held: Amount
-    """What of it waits in this record."""
+    """Part of the reward that is still held in this record."""
     is_paid: bool
     phase: SegmentPhase
     due: Height
-    """When silence changes its phase, or the record is forgotten."""
+    """Height at which silence changes its phase, or the record is forgotten."""
     partners: tuple[PeerId, ...]
-    """Who traded with it, by the dice: they do not check it."""
+    """Peers the beacon paired with it for a trade: they may not check it."""
     draws: tuple[Draw, ...]
     checks: tuple[Check, ...]
     reveals_end: Height
-    """Verifiers show their answers before this; 0 before the solver has."""
+    """Height before which verifiers reveal their answers; 0 before the solver's reveal."""
     windows: tuple[Window, ...]
-    """Empty before the solver has shown its leaves."""
+    """Revealed windows; empty before the solver's reveal."""
     accusations: tuple[Accusation, ...]
-    """Not settled yet, in order of arrival."""
+    """Accusations without a verdict yet, in order of arrival."""
     dispute: Dispute | None
     judged: tuple[int, ...]
-    """Windows of which a dispute has been settled."""
+    """Windows whose dispute has been settled."""
 
 
 class Contribution(Message, frozen=True):
-    """What one peer has done for one run."""
+    """Work counts of one peer in one run."""
 
     segments: int
     tokens: int
     earned: Amount
     checkpoints: int
     verified: int
-    """Segments that were checked and stood."""
+    """Number of its segments that were checked and stood."""
     failed: int
-    """Segments found guilty."""
+    """Number of its segments found guilty."""
     silent: int
-    """Segments it did not serve or reveal."""
+    """Number of its segments that it did not serve or reveal."""
     checked: int
-    """Windows of others it has replayed."""
+    """Number of other peers' windows it has replayed."""
     missed: int
-    """Checks it asked for and did not finish."""
+    """Number of checks it requested and did not finish."""
     is_barred: bool
-    """Found guilty in this run: it may not join or commit again."""
+    """True if found guilty in this run: it may not join or commit again."""
 
 
 class Conviction(Message, frozen=True):
@@ -406,11 +411,11 @@ class Conviction(Message, frozen=True):
     seat: int
     peer: PeerId
     height: Height
-    """Of the verdict."""
+    """Height of the verdict."""
 
 
 class Verdicts(Message, frozen=True):
-    """How the segments of a run stand that have been judged, those forgotten since included."""
+    """Counts of a run's judged segments by verdict, forgotten ones included."""
 
     verified: int
     cleared: int
@@ -418,18 +423,18 @@ class Verdicts(Message, frozen=True):
     silent: int
     guilty: int
     confirmed: int
-    """Of those verified or cleared: another peer's replay agreed."""
+    """Number of those verified or cleared in which another peer's replay agreed."""
     convictions: tuple[Conviction, ...]
-    """Newest last, at most ``CONVICTIONS_KEPT``."""
+    """Segments proven false, newest last, at most ``CONVICTIONS_KEPT``."""
 
 
 class DueQueue(Message, frozen=True):
-    """What is due at one height."""
+    """Due queue: the segments and rounds that are due at one height."""
 
     segments: tuple[tuple[RunIndex, RoundIndex, StageIndex, int], ...]
-    """By run, round, stage and seat; some have moved on since."""
+    """Segments by run, round, stage and seat; some have moved on since."""
     rounds: tuple[tuple[RunIndex, RoundIndex], ...]
-    """To be forgotten, unless a segment of theirs is still before the judges."""
+    """Rounds to be forgotten, unless a segment of theirs is still in dispute."""
 
 
 Entry = ChainState | Account | Run | RoundInfo | SegmentRecord | Contribution | Verdicts | DueQueue

@@ -1,10 +1,10 @@
-"""Everything the ledger knows, as one immutable map with one root.
+"""Hold the whole ledger as one immutable map with one root.
 
 Core: frozen structs over a sparse Merkle map.
 
-Each entry is proved alone to those who keep no state: an account, a run with its seats, one seat's segment,
-one peer's work for a run. Nothing in a state depends on the order in which it came about, so a
-snapshot is the sorted list of its entries and carries the root of the state it was taken from.
+Each entry can be proved alone to a peer that keeps no state: an account, a run with its seats, one seat's
+segment, one peer's work for a run. A state does not depend on the order in which its entries were written,
+so a snapshot is the sorted list of its entries and carries the root of the state it was taken from.
 """
 
 from abc import ABC, abstractmethod
@@ -32,7 +32,7 @@ from swarm.primitives.merkle import SparseMap
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 
 SNAPSHOT_BYTES_MAX = 256 << 20
-"""A million accounts; a node that could not hold this could not hold the state either."""
+"""Bytes of a snapshot: a million accounts; a node that could not hold this could not hold the state either."""
 
 _GLOBALS_KEY = b"g"
 _KINDS: dict[bytes, type[Entry]] = {
@@ -46,7 +46,7 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"d": DueQueue,
 }
 NOBODY = Account(Amount(0), Amount(0), 0, 0, (), Height(0))
-"""The account of a peer the ledger has not heard of."""
+"""Account of a peer that has none."""
 
 _NOTHING_DONE = Contribution(0, 0, Amount(0), 0, 0, 0, 0, 0, 0, is_barred=False)
 _NOTHING_JUDGED = Verdicts(0, 0, 0, 0, 0, 0, ())
@@ -54,114 +54,114 @@ _NOTHING_DUE = DueQueue((), ())
 
 
 def account_key(peer: PeerId) -> bytes:
-    """Where a peer's account is."""
+    """Return the key of a peer's account."""
     return b"a" + peer
 
 
 def run_key(run: RunIndex) -> bytes:
-    """Where a run is."""
+    """Return the key of a run."""
     return b"r" + run.to_bytes(8, "big")
 
 
 def round_key(run: RunIndex, round_: RoundIndex) -> bytes:
-    """Where the roster and the dice of a round are."""
+    """Return the key of the frozen roster and beacon of a round."""
     return b"b" + run.to_bytes(8, "big") + round_.to_bytes(8, "big")
 
 
 def segment_key(run: RunIndex, round_: RoundIndex, stage: StageIndex, seat: int) -> bytes:
-    """Where a seat's segment is."""
+    """Return the key of a seat's segment."""
     return b"s" + b"".join(part.to_bytes(8, "big") for part in (run, round_, stage, seat))
 
 
 def contribution_key(run: RunIndex, peer: PeerId) -> bytes:
-    """Where a peer's work for a run is counted."""
+    """Return the key of a peer's work counts in a run."""
     return b"c" + run.to_bytes(8, "big") + peer
 
 
 def verdicts_key(run: RunIndex) -> bytes:
-    """Where it is counted how a run's segments were judged."""
+    """Return the key of the verdict counts of a run."""
     return b"v" + run.to_bytes(8, "big")
 
 
 def agenda_key(height: int) -> bytes:
-    """Where it says what is due at a height."""
+    """Return the key of the due queue of a height."""
     return b"d" + height.to_bytes(8, "big")
 
 
 class Reader(ABC):
-    """Typed reading of entries, shared by finished states and drafts."""
+    """Typed access to entries, shared by finished states and drafts."""
 
     __slots__ = ()
 
     @abstractmethod
     def get(self, key: bytes) -> Entry | None:
-        """The entry under ``key``, or None."""
+        """Return the entry under ``key``, or None."""
 
     @property
     def globals(self) -> ChainState:
-        """What there is one of."""
+        """The chain-wide entry."""
         found = self.get(_GLOBALS_KEY)
         assert isinstance(found, ChainState), "every state has globals"
         return found
 
     def account(self, peer: PeerId) -> Account:
-        """A peer's account; ``NOBODY`` if it has none."""
+        """Return a peer's account; ``NOBODY`` if it has none."""
         found = self.get(account_key(peer))
         return found if isinstance(found, Account) else NOBODY
 
     def find_run(self, run: RunIndex) -> Run | None:
-        """A run, or None."""
+        """Return a run, or None."""
         found = self.get(run_key(run))
         return found if isinstance(found, Run) else None
 
     def run(self, run: RunIndex) -> Run:
-        """A run; raise ``InvalidStatement`` if there is none of this number."""
+        """Return a run; raise ``InvalidStatement`` if there is none with this number."""
         found = self.find_run(run)
         if found is None:
             raise InvalidStatement(Reason.UNKNOWN_RUN, str(run))
         return found
 
     def round_info(self, run: RunIndex, round_: RoundIndex) -> RoundInfo | None:
-        """A round as it was frozen, while a segment of it can be checked; None before and after."""
+        """Return a round as it was frozen, while a segment of it can be checked; None before and after."""
         found = self.get(round_key(run, round_))
         return found if isinstance(found, RoundInfo) else None
 
     def segment(
         self, run: RunIndex, round_: RoundIndex, stage: StageIndex, seat: int
     ) -> SegmentRecord | None:
-        """What a seat committed for a round, or None."""
+        """Return the segment that a seat committed for a round, or None."""
         found = self.get(segment_key(run, round_, stage, seat))
         return found if isinstance(found, SegmentRecord) else None
 
     def contribution(self, run: RunIndex, peer: PeerId) -> Contribution:
-        """What a peer has done for a run; zeros if nothing."""
+        """Return the work counts of a peer in a run, zeros if there are none."""
         found = self.get(contribution_key(run, peer))
         return found if isinstance(found, Contribution) else _NOTHING_DONE
 
     def verdicts(self, run: RunIndex) -> Verdicts:
-        """How the segments of a run were judged since it began."""
+        """Return the verdict counts of a run since it began, zeros if there are none."""
         found = self.get(verdicts_key(run))
         return found if isinstance(found, Verdicts) else _NOTHING_JUDGED
 
     def agenda(self, height: int) -> DueQueue:
-        """What is due at a height to come."""
+        """Return the due queue of a future height, empty if there is none."""
         found = self.get(agenda_key(height))
         return found if isinstance(found, DueQueue) else _NOTHING_DUE
 
 
 @dataclass(frozen=True)
 class State(Reader):
-    """The ledger after some block. Cheap to keep: states share what did not change."""
+    """The ledger after some block. Cheap to keep: states share their unchanged entries."""
 
     entries: SparseMap[Entry]
 
     def get(self, key: bytes) -> Entry | None:
-        """The entry under ``key``, or None."""
+        """Return the entry under ``key``, or None."""
         return self.entries.get(key)
 
     @property
     def root(self) -> Digest:
-        """What the header of the block promises."""
+        """The root of the map, which the block's header carries."""
         return self.entries.root
 
     @property
@@ -181,35 +181,35 @@ class State(Reader):
 
     @property
     def params(self) -> Params:
-        """What the genesis fixed."""
+        """The parameters fixed by the genesis."""
         return self.globals.params
 
     @property
     def validators(self) -> tuple[Validator, ...]:
-        """The voters, in the order of certificates' bitmaps."""
+        """The validators, in the order of certificates' bitmaps."""
         return self.globals.validators
 
     @property
     def supply(self) -> Amount:
-        """All money there should be; ``audit_supply`` counts what there is."""
+        """The money there should be in total; ``audit_supply`` counts it."""
         return self.globals.supply
 
     def runs(self) -> tuple[Run, ...]:
-        """Every run, by number."""
+        """Return all runs, by number."""
         indices = range(1, self.globals.num_runs + 1)
         return tuple(run for i in indices if (run := self.find_run(RunIndex(i))) is not None)
 
     def segments(self, run: Run, round_: RoundIndex) -> tuple[SegmentRecord, ...]:
-        """What the roster of a round has committed and can still be checked for, by stage and seat."""
+        """Return the segments of a round's roster that can still be checked, by stage and seat."""
         info = self.round_info(run.index, round_)
         seats = [seat for roster in info.seats for seat in roster] if info is not None else []
         found = (self.segment(run.index, round_, seat.stage, seat.index) for seat in seats)
         return tuple(record for record in found if record is not None)
 
     def live_segments(self) -> tuple[SegmentRecord, ...]:
-        """Every segment whose challenge window is open, oldest first: what can still be checked or reported.
+        """Return all segments that can still be checked or reported, oldest first.
 
-        One lookup per height up to the last on which something is due.
+        One lookup per height up to the last at which something is due.
         """
         found: dict[bytes, SegmentRecord] = {}
         for height in range(self.height + 1, self.globals.last_due + 1):
@@ -220,18 +220,18 @@ class State(Reader):
         return tuple(sorted(found.values(), key=lambda r: (r.height, r.run, r.stage, r.seat)))
 
     def accounts(self) -> Iterator[tuple[PeerId, Account]]:
-        """Every account: walks the whole state, for audits and lists."""
+        """Yield all accounts; walks the whole state, for audits and lists."""
         for key, entry in self.entries.items():
             if isinstance(entry, Account):
                 yield PeerId(key[1:]), entry
 
 
 MONEY_KINDS = frozenset({b"a", b"r", b"s"})
-"""First bytes of the keys under which there can be money: accounts, runs, segments."""
+"""First bytes of the keys of entries that can hold money: accounts, runs, segments."""
 
 
 def money_in(entry: Entry | None) -> int:
-    """The money an entry holds."""
+    """Return the money an entry holds."""
     match entry:
         case Account():
             return entry.balance + entry.stake + sum(part.amount for part in entry.unbonding)
@@ -244,12 +244,12 @@ def money_in(entry: Entry | None) -> int:
 
 
 def audit_supply(state: State) -> int:
-    """The money in every account and escrow, counted one by one; equals ``state.supply``."""
+    """Return the money in all entries, counted one by one; equals ``state.supply``."""
     return sum(money_in(entry) for _, entry in state.entries.items())
 
 
 def check_genesis(genesis: Genesis) -> None:
-    """Raise ``BadEncoding`` if a network could not start from this."""
+    """Raise ``BadEncoding`` if a network could not start from this genesis."""
     peers = [account.peer for account in genesis.accounts]
     stakes = {account.peer: account.stake for account in genesis.accounts}
     money = [value for a in genesis.accounts for value in (a.balance, a.stake)]
@@ -279,7 +279,7 @@ def check_genesis(genesis: Genesis) -> None:
 
 
 def genesis_state(genesis: Genesis) -> State:
-    """The state of height 0; raise ``BadEncoding`` if the genesis is out of bounds."""
+    """Return the state at height 0; raise ``BadEncoding`` if the genesis is out of bounds."""
     check_genesis(genesis)
     accounts = {
         account_key(a.peer): Account(a.balance, a.stake, 0, 0, (), Height(0))
@@ -317,13 +317,16 @@ class _Snapshot(Message, frozen=True):
 
 
 def encode_state(state: State) -> bytes:
-    """The one byte string of a state: its entries, sorted by key."""
+    """Return the one encoding of a state: its entries, sorted by key."""
     entries = sorted((key, encode(entry)) for key, entry in state.entries.items())
     return encode(_Snapshot(tuple(entries)))
 
 
 def decode_state(data: bytes) -> State:
-    """Read ``encode_state``'s form; raise ``BadEncoding``. Compare the root with a final header's."""
+    """Decode the result of ``encode_state``; raise ``BadEncoding``.
+
+    The caller compares the root with that of a final header.
+    """
     snapshot = decode(_Snapshot, data, limit=SNAPSHOT_BYTES_MAX)
     keys = [key for key, _ in snapshot.entries]
     if keys != sorted(set(keys)) or _GLOBALS_KEY not in keys:

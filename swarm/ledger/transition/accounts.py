@@ -1,14 +1,14 @@
-"""Balances, stake and nonces: what every peer's account may do.
+"""Handle balances, stake and nonces of accounts.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
-Fees, rewards and deposits, in integers.
+Compute fees, rewards and deposits, in integers.
 
 pure functions.
 
-Money around a judged segment: paid, given back, taken and shared; and who may not come back.
+Pay, return, take and share the money around a judged segment; evict and bar convicted solvers.
 
-handlers on a draft. Every unit taken goes to somebody or is burned.
+handlers on a draft. Every unit taken is credited to an account or burned.
 """
 
 from collections.abc import Sequence
@@ -23,50 +23,50 @@ from swarm.primitives.codec import encode, replace
 from swarm.types import Amount, Height, PeerId
 
 TOKENS_PER_UNIT = 1000
-"""Committed tokens that earn one unit, until runs post their own price."""
+"""Committed tokens that earn one unit of money, until runs post their own price."""
 
 DEPOSIT_FEES = 100
-"""Minimum fees an open run must hold in escrow: an idle run costs every node work at every boundary."""
+"""Least escrow of an open run, in minimum fees: an idle run costs every node work at every boundary."""
 
 ENVELOPE_BYTES = 192
-"""Room for sender, nonce, fee, expiry and signature around a body (at most 145 bytes)."""
+"""Bytes reserved for sender, nonce, fee, expiry and signature around a body (at most 145 are used)."""
 
 
 def required_fee(params: Params, num_bytes: int) -> Amount:
-    """The least fee for a transaction of ``num_bytes`` encoded bytes, rounded up."""
+    """Return the least fee for a transaction of ``num_bytes`` encoded bytes, rounded up."""
     return Amount(params.fee_min + -(-num_bytes * params.fee_per_byte_nano // NANO))
 
 
 def sufficient_fee(params: Params, body: Body) -> Amount:
-    """A fee that is enough for ``body`` whatever the rest of the transaction is."""
+    """Return a fee that is enough for ``body``, whatever the other fields of the transaction are."""
     return required_fee(params, len(encode(body)) + ENVELOPE_BYTES)
 
 
 def offered_fee(params: Params, body: Body, balance: Amount) -> Amount:
-    """What a sender with this balance should offer: 0 where the run's escrow pays for it."""
+    """Return the fee a sender with this balance should offer: 0 if the run's escrow pays for it."""
     fee = sufficient_fee(params, body)
     return Amount(0) if balance < fee and isinstance(body, Join | Leave) else fee
 
 
 def segment_reward(tokens: int, escrow: Amount) -> Amount:
-    """What a segment of ``tokens`` earns: never more than there is."""
+    """Return the reward of a segment of ``tokens``, at most what is left in ``escrow``."""
     return Amount(min(tokens // TOKENS_PER_UNIT, escrow))
 
 
 def run_deposit(params: Params) -> Amount:
-    """The least escrow a run opens with."""
+    """Return the least escrow a run opens with."""
     return Amount(DEPOSIT_FEES * params.fee_min)
 
 
 NONCE_WINDOW = 16
-"""How far nonces may run ahead of, or lag behind, the highest used: parallel submissions, any order."""
+"""Distance that a nonce may lie above or below the highest used: parallel submissions arrive in any order."""
 
 UNBONDING_PARTS_MAX = 8
-"""Pieces of stake on their way back at once."""
+"""Pieces of stake that may be unbonding at the same time."""
 
 
 def use_nonce(draft: Draft, transaction: Transaction) -> None:
-    """Mark a nonce as used; raise if it was, or is out of the window."""
+    """Mark a nonce as used; raise ``InvalidStatement`` if it was used before or is outside the window."""
     sender = PeerId(transaction.sender)
     account, nonce = draft.account(sender), transaction.nonce
     ahead = nonce - account.nonce
@@ -82,7 +82,7 @@ def use_nonce(draft: Draft, transaction: Transaction) -> None:
 
 
 def charge_fee(draft: Draft, transaction: Transaction, num_bytes: int) -> bool:
-    """Move the fee to the leader; return whether the run's escrow paid because the sender cannot."""
+    """Move the fee to the leader; return True if the run's escrow paid because the sender cannot."""
     sender, body = PeerId(transaction.sender), transaction.body
     required = required_fee(draft.globals.params, num_bytes)
     if transaction.fee >= required:
@@ -100,7 +100,7 @@ def charge_fee(draft: Draft, transaction: Transaction, num_bytes: int) -> bool:
 
 
 def transfer(draft: Draft, sender: PeerId, body: Transfer) -> None:
-    """Move money from one balance to another."""
+    """Move money from the sender's balance to another."""
     draft.debit(sender, body.amount)
     draft.credit(body.to, body.amount)
 
@@ -113,7 +113,7 @@ def stake(draft: Draft, sender: PeerId, body: Stake) -> None:
 
 
 def unstake(draft: Draft, sender: PeerId, body: Unstake) -> None:
-    """Take stake out of use; it is balance again after the unbonding time."""
+    """Begin to unbond stake; it becomes balance again after the unbonding time."""
     account, params = draft.live_account(sender), draft.globals.params
     if account.stake < body.amount:
         raise InvalidStatement(Reason.STAKE, f"{account.stake} where {body.amount} is needed")
@@ -132,13 +132,13 @@ def unstake(draft: Draft, sender: PeerId, body: Unstake) -> None:
 
 
 ACCUSER_PERCENT = 40
-"""Of a cheat's stake to whoever found it; the rest is burned, so that reporting oneself always loses."""
+"""Percent of a convicted solver's stake for its accuser; half or more is burned: self-reporting loses."""
 
 JUDGES_PERCENT = 10
-"""Of a cheat's stake, shared by the validators that voted guilty."""
+"""Percent of a convicted solver's stake, shared by the validators that voted guilty."""
 
 FALSE_WITNESS_PERCENT = 10
-"""Of the stake of who accused falsely, or agreed with what was proven false."""
+"""Percent of the stake of a verifier that accused falsely, or agreed with a window proven false."""
 
 
 def pay(draft: Draft, record: SegmentRecord) -> SegmentRecord:
@@ -153,7 +153,7 @@ def pay(draft: Draft, record: SegmentRecord) -> SegmentRecord:
 
 
 def void(draft: Draft, record: SegmentRecord) -> SegmentRecord:
-    """Give the reward back to the run: from the record, or what is there if it was paid already."""
+    """Return the reward to the run: from the record or, if it was paid, from what the solver's balance has."""
     if record.is_paid:
         balance = draft.live_account(record.peer).balance
         back = min(balance, record.reward)
@@ -172,7 +172,7 @@ def void(draft: Draft, record: SegmentRecord) -> SegmentRecord:
 
 
 def return_bonds(draft: Draft, record: SegmentRecord) -> SegmentRecord:
-    """Give back what was put up with every accusation; none is left."""
+    """Return the bonds of all accusations, and remove the accusations from the record."""
     for accusation in record.accusations:
         draft.credit(accusation.peer, accusation.bond)
     return replace(record, accusations=())
@@ -188,7 +188,7 @@ def count(draft: Draft, record: SegmentRecord, peer: PeerId, what: str) -> None:
 def punish_solver(
     draft: Draft, record: SegmentRecord, accuser: PeerId, judges: Sequence[PeerId]
 ) -> None:
-    """Take the whole stake of a proven cheat and share it out."""
+    """Take the whole stake of a convicted solver and share it out."""
     taken = draft.take_stake(record.peer, 100)
     to_accuser = taken * ACCUSER_PERCENT // 100
     to_judge = taken * JUDGES_PERCENT // 100 // len(judges) if judges else 0
@@ -199,12 +199,15 @@ def punish_solver(
 
 
 def punish_approver(draft: Draft, peer: PeerId) -> None:
-    """Burn a part of the stake of a verifier that agreed with what was proven false."""
+    """Burn a part of the stake of a verifier that agreed with a window proven false."""
     draft.burn(draft.take_stake(peer, FALSE_WITNESS_PERCENT))
 
 
 def punish_accuser(draft: Draft, record: SegmentRecord, false: Accusation) -> None:
-    """A false accuser pays the solver: a reporter its bond, a drawn verifier a part of its stake."""
+    """Make a false accuser pay the solver: a reporter its bond, a drawn verifier a part of its stake.
+
+    A drawn verifier pays in exact runs only.
+    """
     if false.is_report:
         draft.credit(record.peer, false.bond)
     elif is_exact(draft, record):
@@ -212,7 +215,10 @@ def punish_accuser(draft: Draft, record: SegmentRecord, false: Accusation) -> No
 
 
 def evict(draft: Draft, record: SegmentRecord) -> None:
-    """Take the seat of a cheat away and bar its peer; an owner, who may have to fill it, stays."""
+    """Remove a convicted solver from the run and bar it from joining again.
+
+    The owner, which may have to fill empty stages, is not barred and loses only the seat of the segment.
+    """
     run = draft.run(record.run)
     if record.peer != run.owner:
         work = draft.contribution(record.run, record.peer)
@@ -221,5 +227,5 @@ def evict(draft: Draft, record: SegmentRecord) -> None:
 
 
 def is_exact(draft: Draft, record: SegmentRecord) -> bool:
-    """Whether honest machines agree on every bit of this run, so that a difference may cost a stake."""
+    """Return True if honest machines agree on every bit of this run, so that a difference may cost a stake."""
     return draft.run(record.run).spec.is_exact

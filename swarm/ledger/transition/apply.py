@@ -1,10 +1,10 @@
-"""One block makes one state into the next: ``apply_block(state, transactions) -> state``.
+"""Apply one block to a state: ``apply_block(state, transactions) -> state``.
 
 Core: pure functions. A block with one invalid transaction is invalid and changes nothing.
 
-In order: the height rises and the leader's dice move the beacon; runs whose boundary this is cross it;
-segments with something due are judged by what was not said; the transactions are applied one after another.
-Signatures come last for each, after every cheap check.
+In order: the height rises and the leader's VRF output updates the beacon; runs at a round boundary cross it;
+segments that are due change phase, by the statements that are missing; the transactions are applied one after
+another. The signature of each is verified last, after every cheap check.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,11 +66,18 @@ def apply_block(
     known: Known = NOTHING_KNOWN,
     arbiter: Arbiter = settle_dispute,
 ) -> State:
-    """The state after a block.
+    """Return the state after a block.
 
-    ``beta`` is the 64-byte VRF output of the leader, proved in the header. Signatures of ``known``
-    transactions are not verified again. ``arbiter`` judges disputes. Raises ``InvalidStatement`` for the
-    first transaction that is invalid where it stands.
+    Args:
+        state: The state after the parent block.
+        transactions: Encoded transactions, in the order of the block.
+        leader: The validator that made the block and receives the fees.
+        beta: The 64-byte VRF output of the leader, proved in the header.
+        known: Transactions whose signatures are not verified again.
+        arbiter: The function that judges disputes.
+
+    Raises:
+        InvalidStatement: For the first transaction that is invalid at its position.
     """
     draft = begin_block(state, leader=leader, beta=beta, arbiter=arbiter)
     for data in transactions:
@@ -81,7 +88,7 @@ def apply_block(
 def begin_block(
     state: State, *, leader: PeerId, beta: bytes, arbiter: Arbiter = settle_dispute
 ) -> Draft:
-    """A draft of the next block, before its transactions."""
+    """Return a draft of the next block before its transactions: beacon, boundaries and deadlines are done."""
     draft = _draft_at(state, state.height + 1, leader)
     beacon = next_beacon(state.beacon, beta)
     draft.put_globals(replace(draft.globals, beacon=beacon))
@@ -93,9 +100,9 @@ def begin_block(
 def check_transaction(
     state: State, data: bytes, *, known: Known = NOTHING_KNOWN, blocks_ahead: int = 1
 ) -> tuple[Transaction, PeerId]:
-    """Raise ``InvalidStatement`` unless this could stand in the block ``blocks_ahead`` from here.
+    """Raise ``InvalidStatement`` unless this could be in the block ``blocks_ahead`` from here.
 
-    Returns the transaction and its signer. Boundaries and deadlines in between are not crossed: their dice
+    Returns the transaction and its signer. Boundaries and deadlines in between are not crossed: their beacons
     are not known.
     """
     nobody = PeerId(bytes(32))
@@ -112,7 +119,7 @@ def apply_transaction(
 ) -> tuple[Transaction, PeerId]:
     """Apply one encoded transaction to the draft; return it and its signer.
 
-    Raises ``InvalidStatement``; the draft is then spoilt, so attempts get a draft of their own.
+    Raises ``InvalidStatement``; the draft is then unusable, so every attempt gets a draft of its own.
     """
     try:
         transaction = parse_transaction(data)
@@ -134,7 +141,7 @@ def apply_transaction(
 
 
 def _apply_free(draft: Draft, body: SeatStatement) -> PeerId:
-    """Apply what a seat says; return who must have signed it."""
+    """Apply a seat statement; return the peer that must have signed it."""
     if isinstance(body, RevealSegment):
         return reveal_segment(draft, body)
     seat = statement_seat(draft, body)
@@ -146,7 +153,7 @@ def _apply_free(draft: Draft, body: SeatStatement) -> PeerId:
 
 
 def _charge(draft: Draft, transaction: Transaction, num_bytes: int) -> bool:
-    """Take nonce and fee; whether the run's escrow paid."""
+    """Check the expiry, use the nonce and charge the fee; return True if the run's escrow paid."""
     height = draft.height
     if not height <= transaction.expiry <= height + draft.globals.params.epoch_blocks:
         detail = f"{transaction.expiry} at height {height}"

@@ -1,22 +1,23 @@
-"""How a segment is checked: verifiers ask, answer blind, the solver shows its leaves, they show theirs.
+"""Check segments: verifiers request and answer blind, the solver reveals its leaves, the verifiers theirs.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
     POSTED --request--> SAMPLED --all have answered--> SEALED --reveal--> REVEALED --all agree--> VERIFIED
        ^ |                 |                             |                    |
-       | '-nobody asks-.   '-nobody answers-.   never shown: SILENT           '-one differs--> DISPUTED
-       '---dice again--'--------------------'--last dice: UNSAMPLED if nobody ever asked, else SILENT
+       | '-no request--.   '-no answer------.   never shown: SILENT           '-one differs--> DISPUTED
+       '---new draw----'--------------------'--last draw: UNSAMPLED if no verifier asked, else SILENT
                        UNSAMPLED and never shown --report--> SEALED --reveal--> UNSAMPLED, or DISPUTED
 
-Silence is judged at the end of a phase, when the record is due. Nobody can hold a segment up: every phase ends.
+Silence is judged at the end of a phase, when the record is due. No peer can hold a segment up: every phase
+ends.
 
-Judge what a solver shows: its leaves, where its windows begin, and the tokens it is paid for.
+Check a solver's reveal: its leaves, the starts of its windows, and the tokens it is paid for.
 
 pure functions. Raises ``InvalidStatement``.
 
-Steps are numbered from 0 in every segment, and window w begins with step w * window_steps; what happened before
-the first step belongs to window 0. The tokens are part of the state: the totals under the start root and the
-end root differ by what the commit claims. Source: docs/spec/verification.md section 2.
+Steps are numbered from 0 in every segment, and window w begins with step w * window_steps; merges before the
+first step belong to window 0. The tokens are part of the state: the totals under the start root and the
+end root differ by the claim of the commit. Source: docs/spec/verification.md section 2.
 """
 
 from collections.abc import Sequence
@@ -76,13 +77,13 @@ from swarm.primitives.merkle import blake3_hash, verify_proof
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId
 
 COUNT_BYTES = 8
-"""A count is an int64."""
+"""Bytes of a count, an int64."""
 
 
 def open_windows(
     record: SegmentRecord, window_steps: int, body: RevealSegment
 ) -> tuple[Window, ...]:
-    """The windows of a segment whose leaves are shown; raise unless they are what was committed."""
+    """Return the windows of a revealed segment; raise unless leaves and openings match the commit."""
     if trace_commit(trace_root(body.leaves), body.salt) != record.trace_commit:
         raise InvalidStatement(Reason.BAD_PROOF, "not the leaves and the salt of the commit")
     _check_openings(record, window_steps, body)
@@ -95,13 +96,13 @@ def open_windows(
 
 
 def tokens_component(counts: Sequence[int]) -> Digest:
-    """Component 8 of a state: the total, then the total at each fragment's last merge, as int64."""
+    """Return component 8 of a state: the total, then the total at each fragment's last merge, as int64."""
     data = b"".join(count.to_bytes(COUNT_BYTES, "little", signed=True) for count in counts)
     return tensor_hash("int64", (len(counts),), data)
 
 
 def check_tokens(record: SegmentRecord, fragments: int, body: RevealSegment) -> None:
-    """Raise unless the totals are those of the segment's states, and differ by what it claimed."""
+    """Raise unless the totals belong to the segment's states and differ by the tokens it claimed."""
     start, end = body.tokens
     _check_total(start, record.start_root, fragments)
     _check_total(end, record.end_root, fragments)
@@ -122,7 +123,7 @@ def _check_total(opening: TokensOpening, root: Digest, fragments: int) -> None:
 
 
 def _check_openings(record: SegmentRecord, window_steps: int, body: RevealSegment) -> None:
-    if not record.num_steps:  # Of consensus: one window, from the start root to the end root.
+    if not record.num_steps:  # Final averaging: one window from start to end root.
         if body.openings or not body.leaves:
             raise InvalidStatement(
                 Reason.BAD_PROOF, "merges alone, and no step that opens a window"
@@ -153,11 +154,11 @@ def _leaf_of(opening: Opening) -> Digest:
 
 
 CHECKS_MAX = 4
-"""Verifiers of one throw: twice the usual number of drawn."""
+"""Verifiers at work on one segment at a time: twice the number that one draw selects on average."""
 
 
 def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
-    """Take on a verifier that the dice drew."""
+    """Accept the request of a drawn verifier for its window."""
     record = find_segment(draft, body, SegmentPhase.POSTED, SegmentPhase.SAMPLED)
     spec, height, under_way = draft.run(record.run).spec, draft.height, open_checks(record)
     if under_way and height >= gather_end(record, spec):
@@ -186,7 +187,7 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
 
 
 def commit_check(draft: Draft, sender: PeerId, body: VerifyCommit) -> None:
-    """Take a verifier's blind answer."""
+    """Accept a verifier's blind answer."""
     record = find_segment(draft, body, SegmentPhase.SAMPLED)
     check = _check_of(record, sender, CheckPhase.REQUESTED)
     changed = replace(
@@ -202,9 +203,9 @@ def commit_check(draft: Draft, sender: PeerId, body: VerifyCommit) -> None:
 
 
 def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
-    """Take a solver's leaves; return who must have signed this.
+    """Accept a solver's leaves; return the peer that must have signed the statement.
 
-    A solver that was not sampled may show its leaves too; it must when it is reported.
+    A solver that was not sampled may reveal its leaves too; it must once the segment is reported.
     """
     record = find_segment(draft, body, SegmentPhase.SEALED, SegmentPhase.UNSAMPLED)
     if record.windows:
@@ -225,7 +226,7 @@ def reveal_segment(draft: Draft, body: RevealSegment) -> PeerId:
 
 
 def reveal_check(draft: Draft, sender: PeerId, body: VerifyReveal, arbiter: Arbiter) -> None:
-    """Take a verifier's answer, and compare."""
+    """Accept a verifier's revealed answer and compare it with the solver's leaves."""
     record = find_segment(draft, body, SegmentPhase.REVEALED, SegmentPhase.DISPUTED)
     check = _check_of(record, sender, CheckPhase.SEALED)
     if not are_reveals_open(record, draft.height):
@@ -249,7 +250,7 @@ def reveal_check(draft: Draft, sender: PeerId, body: VerifyReveal, arbiter: Arbi
 
 
 def meet_deadlines(draft: Draft, arbiter: Arbiter) -> None:
-    """Do what the height of this block asks of every segment that is due, and forget old rounds."""
+    """Move every segment that is due at this height, and forget the rounds that are due."""
     records, agenda = draft.take_agenda()
     for record in records:
         _meet_deadline(draft, record, arbiter)
@@ -277,10 +278,11 @@ def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> Non
 
 
 def _throw_or_give_up(draft: Draft, record: SegmentRecord) -> None:
-    """Throw the dice of this block: who is drawn may ask from the next block on.
+    """Record the beacon of this block as a draw of verifiers, or close the segment after the last draw.
 
-    A verifier that asked and did not answer may be a liar, or was not served. Other dice decide; after the
-    last ones who served nobody counts as silent, or never serving would be a way to be paid.
+    The drawn may request from the next block on. A verifier that requested and did not answer may be cheating,
+    or may not have been served, so verifiers are drawn again. After the last draw, a segment with requests but
+    no answer counts as silent: otherwise a solver could be paid without ever serving its data.
     """
     if len(record.draws) >= ATTEMPTS:
         if record.checks:
@@ -294,7 +296,7 @@ def _throw_or_give_up(draft: Draft, record: SegmentRecord) -> None:
 
 
 def _end_answers(draft: Draft, record: SegmentRecord) -> None:
-    """At the end of the requests, and at the end of the blind answers."""
+    """Move on when the time for requests, or the time for blind answers, is over."""
     end = answers_end(record, draft.run(record.run).spec)
     if _have_answered(record):
         _seal(draft, record)
@@ -307,14 +309,14 @@ def _end_answers(draft: Draft, record: SegmentRecord) -> None:
 
 
 def _seal(draft: Draft, record: SegmentRecord) -> None:
-    """Whoever has answered waits for the solver's leaves; the others have missed their check."""
+    """Mark missed checks and start the time in which the solver must reveal its leaves."""
     record = _without_missing(draft, record)
     due = reveal_end(draft.run(record.run).spec, draft.height)
     draft.put_segment(replace(record, phase=SegmentPhase.SEALED, due=due))
 
 
 def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
-    """All answers that will come are there."""
+    """End the reveals: continue an open dispute, verify the segment, or pay it on trust."""
     record = _without_missing(draft, record)
     if record.phase is SegmentPhase.DISPUTED:
         move_dispute(draft, record, arbiter)
@@ -326,12 +328,12 @@ def _end_reveals(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
 
 
 def _trust(draft: Draft, record: SegmentRecord) -> None:
-    """Nobody checked, and the solver is not to blame: it is paid."""
+    """Pay the solver and close the segment as unsampled: no check was completed, and not by its fault."""
     _close(draft, pay(draft, record), SegmentPhase.UNSAMPLED)
 
 
 def _silence(draft: Draft, record: SegmentRecord) -> None:
-    """The solver kept to itself what it must show: no pay, and a strike; who reported it loses nothing."""
+    """Close the segment as silent: void its pay, count the silence, and return the bonds of accusers."""
     record = void(draft, return_bonds(draft, _without_missing(draft, record)))
     count(draft, record, record.peer, "silent")
     _close(draft, record, SegmentPhase.SILENT)
@@ -347,9 +349,9 @@ def _have_answered(record: SegmentRecord) -> bool:
 
 
 def _without_missing(draft: Draft, record: SegmentRecord) -> SegmentRecord:
-    """The record where who should have spoken by now, and did not, has missed its check.
+    """Return the record with every overdue check marked as missed.
 
-    A solver that never shows its leaves lets nobody down but itself: its verifiers have done their part.
+    In phase SEALED none is overdue: a solver that never reveals its leaves is not the fault of its verifiers.
     """
     if record.phase is SegmentPhase.SEALED:
         return record

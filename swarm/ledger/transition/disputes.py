@@ -1,4 +1,4 @@
-"""Settle what verifiers and solvers disagree on, and let each bear the cost of being wrong.
+"""Settle disputes between verifiers and solvers, and charge the side that was wrong.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
@@ -7,9 +7,9 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
        +--false, or no verdict in time--> CLEARED
     UNSAMPLED, never shown --report--> SEALED --reveal--> as the report says: UNSAMPLED | it differs: DISPUTED
 
-One accused window at a time is before the validators. ``settle_dispute`` is the only place that knows how a
-verdict comes about; ``apply_block`` takes any other ``Arbiter`` in its stead. No dispute is settled while
-verifiers may still show their answers: the first blind answer that differs wins, not the fastest report.
+One accused window at a time is before the validators. ``settle_dispute`` is the only function that derives a
+verdict; ``apply_block`` accepts any other ``Arbiter`` in its stead. No dispute is settled while verifiers may
+still reveal their answers: the first blind answer that differs wins, not the fastest report.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ from swarm.primitives.commitments import window_claim
 from swarm.types import Amount, Height, PeerId
 
 BOND_FEES = 10
-"""Least bond of a report, in minimum fees: a segment that earned nothing is not accused for nothing."""
+"""Least bond of a report, in minimum fees: accusing a segment that earned nothing costs something too."""
 
 UNREPORTABLE = {
     SegmentPhase.POSTED: "its verifiers come first",
@@ -64,24 +64,24 @@ UNREPORTABLE = {
     SegmentPhase.SILENT: "it is silent: nothing was shown or paid that could be accused",
     SegmentPhase.GUILTY: "it is proven false already",
 }
-"""Why not. A judged segment may be reported, too: the verifiers may have been its friends."""
+"""Reason a report is refused, by phase. Judged segments may be reported: their verifiers may have colluded."""
 
 
 class Verdict(StrEnum):
-    """What is known about an accused window."""
+    """State of judgement of an accused window."""
 
     OPEN = "open"
     GUILTY = "guilty"
     FALSE = "false"
-    """The accusation is."""
+    """The accusation is false."""
 
 
 Arbiter = Callable[[Reader, SegmentRecord], Verdict]
-"""Judges the disputed window of a record from what is on the ledger; a pure function."""
+"""Judge of the disputed window of a record; a pure function of what is on the ledger."""
 
 
 def settle_dispute(reader: Reader, record: SegmentRecord) -> Verdict:
-    """The verdict of more than half of the validators' power; the solver's own does not count."""
+    """Return the verdict of more than half of the validators' power, the solver's own excluded, or ``OPEN``."""
     assert record.dispute is not None, "only disputed segments are judged"
     power = {v.peer: v.power for v in reader.globals.validators if v.peer != record.peer}
     total = sum(power.values())
@@ -93,7 +93,7 @@ def settle_dispute(reader: Reader, record: SegmentRecord) -> Verdict:
 
 
 def report(draft: Draft, sender: PeerId, body: Report) -> None:
-    """Accuse a window at the risk of a bond; a solver that has shown nothing yet must show it now."""
+    """Accuse a window at the risk of a bond; a solver that has revealed nothing yet must do so now."""
     record = find_segment(draft, body, *SegmentPhase)
     spec, height = draft.run(record.run).spec, draft.height
     if record.phase in UNREPORTABLE:
@@ -127,9 +127,10 @@ def report(draft: Draft, sender: PeerId, body: Report) -> None:
 
 
 def answer_report(draft: Draft, record: SegmentRecord) -> None:
-    """Compare what the solver has shown now with the report that made it.
+    """Compare the leaves just revealed with the report that demanded them.
 
-    An accomplice that says the same as the solver has opened the segment to everybody, for a round at least.
+    If they agree, the reporter may be an accomplice that shielded the segment. It stays open to further
+    reports for a round at least.
     """
     (accusation,) = record.accusations
     spec, height = draft.run(record.run).spec, draft.height
@@ -142,12 +143,12 @@ def answer_report(draft: Draft, record: SegmentRecord) -> None:
 
 
 def report_bond(params: Params, record: SegmentRecord) -> Amount:
-    """What a reporter loses if it is wrong: the solver's reward, or a few fees."""
+    """Return the bond a reporter loses if it is wrong: the solver's reward, or a few fees if that is more."""
     return Amount(max(record.reward, BOND_FEES * params.fee_min))
 
 
 def accuse(draft: Draft, record: SegmentRecord, accusation: Accusation) -> None:
-    """Note a difference; the first of a segment opens a dispute."""
+    """Record an accusation; the first of a segment opens a dispute."""
     record = replace(record, accusations=(*record.accusations, accusation))
     if record.dispute is not None:
         draft.put_segment(record)
@@ -156,7 +157,7 @@ def accuse(draft: Draft, record: SegmentRecord, accusation: Accusation) -> None:
 
 
 def cast_ballot(draft: Draft, sender: PeerId, body: DisputeVote, arbiter: Arbiter) -> None:
-    """Count a validator's verdict."""
+    """Count a validator's verdict in the open dispute."""
     record = find_segment(draft, body, *SegmentPhase)
     dispute = record.dispute
     if dispute is None:
@@ -174,7 +175,7 @@ def cast_ballot(draft: Draft, sender: PeerId, body: DisputeVote, arbiter: Arbite
 
 
 def move_dispute(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
-    """Settle a dispute if its time has come; wait for its deadline otherwise."""
+    """Settle a dispute if there is a verdict or its deadline has come; wait otherwise."""
     dispute = record.dispute
     assert dispute is not None, "a disputed segment has a dispute"
     if are_reveals_open(record, draft.height):
@@ -190,7 +191,7 @@ def move_dispute(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
 
 
 def _open_next(draft: Draft, record: SegmentRecord) -> None:
-    """Bring the oldest accusation before the validators."""
+    """Open a dispute about the oldest accusation."""
     height = draft.height
     deadline = Height(height + DISPUTE_ROUNDS * draft.run(record.run).spec.round_blocks)
     dispute = Dispute(record.accusations[0].window, deadline, ())
@@ -199,7 +200,11 @@ def _open_next(draft: Draft, record: SegmentRecord) -> None:
 
 
 def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
-    """The solver loses stake, pay and seat; who was right is rewarded, who approved is not spared."""
+    """Convict the solver: it loses pay and seat, and in exact runs its stake.
+
+    In exact runs the first accuser and the validators that voted guilty are rewarded, and verifiers that
+    approved the window lose a part of their stake.
+    """
     right = [a for a in record.accusations if a.window == dispute.window]
     first = min(right, key=lambda accusation: (accusation.is_report, accusation.height))
     record = void(draft, return_bonds(draft, record))
@@ -217,7 +222,7 @@ def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
 
 
 def _dismiss(draft: Draft, record: SegmentRecord, dispute: Dispute, *, is_false: bool) -> None:
-    """The accusation did not hold: proven false it costs, undecided it does not."""
+    """Dismiss the accusations of the disputed window; an accuser pays only if proven false."""
     left = tuple(a for a in record.accusations if a.window != dispute.window)
     for accusation in (a for a in record.accusations if a.window == dispute.window):
         if is_false:

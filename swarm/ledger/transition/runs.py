@@ -1,15 +1,15 @@
-"""The life of a run: opened, joined, trained round by round, finished, settled.
+"""Move runs through their life cycle: opened, joined, trained round by round, finished, settled.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
     OPEN --start_height--> TRAINING --end_round--> COOLING --consensus_rounds--> FINISHED --2 rounds--> SETTLED
      ^                     |   ^
      |                     +---|--> PAUSED   at a boundary, when the owner asked for it
-     +--- the owner goes on ---+----'
+     +--- the owner resumes ---+----'
 
 Round r is current from its boundary, ``start_height + r * round_blocks``, up to the next. The beacon of the
-boundary block is mixed in before the boundary is crossed, and the boundary is crossed before the block's
-transactions: nobody who can see the dice can still change the roster they are thrown for.
+boundary block is updated before the boundary is crossed, and the boundary is crossed before the block's
+transactions are applied: a peer that can see a beacon cannot change the roster it is used for.
 """
 
 from swarm.config.spec import RunSpec
@@ -41,29 +41,32 @@ from swarm.primitives.codec import decode, replace
 from swarm.types import Amount, Height, PeerId, RoundIndex, RunIndex
 
 START_DELAY_BLOCKS = 2
-"""From opening to round 0: one block to become final, one to be told."""
+"""Blocks from opening to round 0: one to become final, one for peers to learn of it."""
 
 LIVE_PHASES = (RunPhase.OPEN, RunPhase.TRAINING, RunPhase.PAUSED)
-"""It can be joined, left, paused, resumed and closed."""
+"""Phases in which a run can be joined, left, paused, resumed and closed."""
 
 SETTLE_ROUNDS = 2
-"""From the last boundary to settlement: the last round's commits are accepted for two rounds."""
+"""Rounds from the last boundary to settlement: the last round's commits are accepted for two rounds."""
 
 ACTIVE_RUNS_MAX = 64
 """Runs with boundaries still to cross: each costs every node work."""
 
 PAUSE_EPOCHS_MAX = 1_000
-"""A pause that lasts longer ends the run: 16 days with the default epoch, and no place is held for ever."""
+"""Epochs after which a pause ends the run: 16 days with the default epoch, so that no run is held for ever."""
 
 WAITING_MAX = 128
 """Peers in the queue of one run."""
 
 VOLUNTEERS_MAX = 64
-"""Seats and places in the queue of one run held without means to pay."""
+"""Seats and queue positions of one run held by peers without means to pay."""
 
 
 def boundary_height(run: Run, round_: int) -> Height:
-    """The height at which a round begins, or will if nobody pauses; no less for one not kept any more."""
+    """Return the height at which a round begins, or will if the run is not paused before.
+
+    For a past round that is not kept any more it is an upper bound.
+    """
     info = round_info(run, round_)
     if info is not None:
         return info.height
@@ -71,7 +74,10 @@ def boundary_height(run: Run, round_: int) -> Height:
 
 
 def current_round(run: Run, height: int) -> RoundIndex | None:
-    """The round at ``height``, training or consensus; None before the start, in a pause, after the end."""
+    """Return the training or final averaging round at ``height``.
+
+    None before the start, during a pause, and after the end.
+    """
     if height < run.start_height or run.phase is RunPhase.PAUSED:
         return None
     round_ = RoundIndex(run.start_round + (height - run.start_height) // run.spec.round_blocks)
@@ -79,12 +85,12 @@ def current_round(run: Run, height: int) -> RoundIndex | None:
 
 
 def round_info(run: Run, round_: int) -> RoundInfo | None:
-    """What was frozen at the boundary of a round; None if not yet, or no longer kept."""
+    """Return the frozen roster and beacon of a round; None if it has not begun or is not kept any more."""
     return next((info for info in run.rounds if info.round == round_), None)
 
 
 def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
-    """Open a run: the owner sits in every stage, the escrow leaves its balance."""
+    """Open a run: the owner is seated in every stage, the escrow leaves its balance."""
     try:
         spec = decode(RunSpec, body.spec, limit=RUN_SPEC_BYTES_MAX)
     except BadEncoding as error:
@@ -136,7 +142,7 @@ def open_run(draft: Draft, sender: PeerId, body: OpenRun) -> None:
 
 
 def steer_run(draft: Draft, sender: PeerId, body: CloseRun | PauseRun | ResumeRun) -> None:
-    """Do what the owner of a run says, and nobody else."""
+    """Close, pause or resume a run on behalf of its owner; any other sender is refused."""
     run = _live_run(draft, body.run)
     if run.owner != sender:
         raise InvalidStatement(Reason.WRONG_PEER, "only the owner pauses, resumes or closes a run")
@@ -150,7 +156,7 @@ def steer_run(draft: Draft, sender: PeerId, body: CloseRun | PauseRun | ResumeRu
 
 
 def _closed(run: Run, height: Height) -> Run:
-    """Training ends at the next boundary; a run that is paused goes on to agree."""
+    """Return the run ending at its next boundary; a paused run continues to its final averaging."""
     if run.next_round >= run.end_round and run.phase is not RunPhase.PAUSED:
         raise InvalidStatement(Reason.DUPLICATE, "it ends at the next boundary already")
     run = replace(run, end_round=run.next_round, is_pausing=False)
@@ -158,7 +164,7 @@ def _closed(run: Run, height: Height) -> Run:
 
 
 def _pausing(run: Run) -> Run:
-    """It rests from its next boundary on."""
+    """Return the run marked to pause at its next boundary."""
     if run.is_pausing or run.phase is RunPhase.PAUSED:
         raise InvalidStatement(Reason.DUPLICATE, "it is paused, or will be at the next boundary")
     if run.phase is RunPhase.OPEN:
@@ -169,7 +175,7 @@ def _pausing(run: Run) -> Run:
 
 
 def _resumed(run: Run, height: Height) -> Run:
-    """It goes on, or is not paused after all."""
+    """Return the run resumed, or with its requested pause cancelled."""
     if run.is_pausing:
         return replace(run, is_pausing=False)
     if run.phase is not RunPhase.PAUSED:
@@ -192,7 +198,7 @@ def join(draft: Draft, sender: PeerId, body: Join, *, is_volunteer: bool) -> Non
 
 
 def leave(draft: Draft, sender: PeerId, body: Leave) -> None:
-    """Note that a peer gives up its place at the next boundary."""
+    """Note that a peer gives up its seat or its position in the queue at the next boundary."""
     run = _live_run(draft, body.run)
     if sender == run.owner:
         raise InvalidStatement(Reason.WRONG_PEER, "the owner closes the run instead")
@@ -204,7 +210,7 @@ def leave(draft: Draft, sender: PeerId, body: Leave) -> None:
 
 
 def cross_boundaries(draft: Draft) -> None:
-    """Do what the height of this block asks of every active run."""
+    """Cross the round boundary of every active run that has one at this height."""
     height = draft.height
     for index in draft.globals.active_runs:
         run = draft.run(index)
@@ -217,7 +223,7 @@ def cross_boundaries(draft: Draft) -> None:
 
 
 def forget_round(draft: Draft, index: RunIndex, round_: RoundIndex) -> None:
-    """Forget a round whose challenge windows are closed; not while the judges have a segment of it."""
+    """Forget a round whose challenge windows are closed; keep it while a segment of it is in dispute."""
     info = draft.round_info(index, round_)
     assert info is not None, "nothing else forgets a round"
     seats = (seat for roster in info.seats for seat in roster)
@@ -251,7 +257,10 @@ def _cross(draft: Draft, run: Run, round_: RoundIndex) -> None:
 
 
 def _freeze(draft: Draft, run: Run, round_: RoundIndex) -> None:
-    """Note the roster and the dice of a round; those of the first round of consensus hold for all of them."""
+    """Freeze the roster and the beacon of a round.
+
+    Later rounds of the final averaging keep those of its first.
+    """
     drawn = draw_posters(run, round_, draft.globals.beacon)
     seats, beacon, consensus = run.seats, draft.globals.beacon, -1
     if run.end_round <= round_ < run.final_round:
@@ -266,19 +275,19 @@ def _freeze(draft: Draft, run: Run, round_: RoundIndex) -> None:
 
 
 def _going_on(run: Run, height: Height) -> Run:
-    """A run that was paused, with the boundary of its next round."""
+    """Return a paused run with the boundary of its next round set."""
     start = Height(height + START_DELAY_BLOCKS)
     return replace(run, phase=RunPhase.OPEN, start_height=start, start_round=run.next_round)
 
 
 def _end_long_pause(draft: Draft, run: Run) -> None:
-    """Nobody comes back: the run ends as if it had been closed, and gives its place to another."""
+    """Close a run whose pause has lasted too long, so that another run can take its slot."""
     if draft.height >= run.paused_height + PAUSE_EPOCHS_MAX * draft.globals.params.epoch_blocks:
         draft.put_run(_going_on(replace(run, end_round=run.next_round), draft.height))
 
 
 def _settle(draft: Draft, run: Run) -> None:
-    """Give back what is left and keep the checkpoints; segments stay until they are judged."""
+    """Return the rest of the escrow to the owner; checkpoints stay, and segments until they are judged."""
     draft.credit(run.owner, run.escrow)
     empty = ((),) * len(run.seats)
     draft.put_run(

@@ -1,11 +1,11 @@
-"""Who checks which segment: dice that only the drawn can read before they speak.
+"""Select the verifiers of a segment by VRF draws whose result only the drawn peer knows at first.
 
 Core: pure functions of a record and a key. Source: docs/spec/verification.md section 3.
 
 Some blocks after a commit the beacon is noted in its record. Every peer with a stake proves by VRF over that
-beacon and the segment whether it is drawn, and for which window; on average 2q are. If nobody asks, the dice
-are thrown again. The solver, those who traded with it in that round, and stakes younger than the commit are
-out: who could choose a key after the beacon would draw itself.
+beacon and the segment whether it is drawn, and for which window; on average 2q are. If no verifier requests
+its window, verifiers are drawn again. The solver, its trading partners of that round, and stakes younger than
+the commit are excluded: a peer that could choose its key after the beacon would draw itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,37 +22,46 @@ from swarm.primitives.crypto import SecretKey, framed
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
 REDRAW_BLOCKS_MIN = 3
-"""A request needs a block to become final and one to be made."""
+"""Blocks per draw, at least: a request needs a block to become final and one to be made."""
 
 ROSTERS_CACHED = 256
-"""Stages whose partners are remembered: all seats of one commit within the same blocks."""
+"""Stages whose pairs are cached: all seats of a stage commit within the same few blocks."""
 
 
 def redraw_blocks(spec: RunSpec) -> int:
-    """Blocks after a throw in which the drawn may ask, and after the first request in which more may."""
+    """Return the blocks after a draw in which requests are accepted.
+
+    It is also the time after the first request in which more are.
+    """
     return max(spec.round_blocks // 2, REDRAW_BLOCKS_MIN)
 
 
 def num_windows(num_steps: int, window_steps: int) -> int:
-    """Windows of a segment, the last of which may be shorter; one of consensus, without a step, is one."""
+    """Return the number of windows of a segment, the last of which may be shorter.
+
+    A segment of the final averaging, without steps, is one window.
+    """
     return max(-(-num_steps // window_steps), 1)
 
 
 def draw_alpha(chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
-    """What a verifier's VRF proof covers."""
+    """Return the input of a verifier's VRF proof."""
     place = encode((record.run, record.round, record.stage, record.seat))
     return framed("sortition", (chain, draw.beacon, place, record.end_root))
 
 
 def prove_draw(secret: SecretKey, chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
-    """The 80-byte proof for a ``DataRequest``; ``drawn_window`` tells whether it says anything."""
+    """Return the 80-byte proof for a ``DataRequest``; ``drawn_window`` tells whether it selects the peer."""
     return vrf.prove(secret, draw_alpha(chain, draw, record))
 
 
 def drawn_window(
     chain: Digest, draw: Draw, record: SegmentRecord, spec: RunSpec, peer: PeerId, proof: bytes
 ) -> int | None:
-    """The window ``peer`` is drawn for, or None; raise ``BadSignature`` if the proof is not its own."""
+    """Return the window ``peer`` is drawn for, or None if it is not drawn.
+
+    Raises ``BadSignature`` if the proof is not its own.
+    """
     beta = vrf.verify(peer, draw_alpha(chain, draw, record), proof)
     dice = int.from_bytes(beta[:8], "big")
     if dice * max(draw.num_eligible, 1) * NANO >= 2 * spec.checks.probability_nano << 64:
@@ -64,12 +73,12 @@ def drawn_window(
 def is_drawn(
     chain: Digest, draw: Draw, record: SegmentRecord, spec: RunSpec, peer: PeerId, proof: bytes
 ) -> bool:
-    """Whether a throw made ``peer`` a verifier of this segment; raises as ``drawn_window``."""
+    """Return True if a draw made ``peer`` a verifier of this segment; raise as ``drawn_window`` does."""
     return drawn_window(chain, draw, record, spec, peer, proof) is not None
 
 
 def check_eligible(reader: Reader, record: SegmentRecord, peer: PeerId) -> None:
-    """Raise ``InvalidStatement`` if no dice can make ``peer`` a verifier of this segment."""
+    """Raise ``InvalidStatement`` if no draw can make ``peer`` a verifier of this segment."""
     if peer == record.peer or peer in record.partners:
         raise InvalidStatement(Reason.WRONG_PEER, "it trained this, or traded with who did")
     account = reader.account(peer)
@@ -78,7 +87,7 @@ def check_eligible(reader: Reader, record: SegmentRecord, peer: PeerId) -> None:
 
 
 def throw_dice(reader: Reader, record: SegmentRecord) -> Draw:
-    """The throw of this block, for a segment."""
+    """Return the draw of this block for a segment."""
     globals_ = reader.globals
     out = sum(reader.account(peer).stake > 0 for peer in (record.peer, *record.partners))
     return Draw(globals_.height, globals_.beacon, globals_.num_staked - out)
@@ -87,9 +96,9 @@ def throw_dice(reader: Reader, record: SegmentRecord) -> Draw:
 def partners_of(
     info: RoundInfo, spec: RunSpec, digest: Digest, stage: int, seat: int
 ) -> Sequence[PeerId]:
-    """The peers with whom the dice paired a seat in a round, over all fragments, sorted.
+    """Return the peers paired with a seat by the beacon in a round, over all fragments, sorted.
 
-    Without the peer of the seat itself, which may hold others.
+    The peer of the seat itself, which may hold other seats, is not among them.
     """
     roster = tuple(SeatKey(other.index, other.peer) for other in info.seats[stage])
     me = next(key for key in roster if key.index == seat)
@@ -109,7 +118,7 @@ def _pairs(
     fragments: int,
     round_: RoundIndex,
 ) -> tuple[Mapping[SeatKey, SeatKey], ...]:
-    """Every fragment's pairs, kept because each seat of the stage asks for the same."""
+    """Return every fragment's pairs; cached because each seat of the stage asks for the same."""
     return tuple(
         pair_up(roster, beacon, digest, stage, fragment, round_) for fragment in range(fragments)
     )

@@ -1,10 +1,10 @@
-"""Who sits where: the roster of a run changes at round boundaries, by these rules and no others.
+"""Change the roster of a run at its round boundaries, by fixed rules.
 
 Core: functions from a run to a run.
 
-In order: who left goes; who fell silent goes; the owner fills empty stages; the owner yields where others
-have proved themselves; the queue is seated, thinnest stage first; a stage that is over-full even then gives its
-newest seat to the thinnest.
+In order: peers that asked to leave go; seats that fell silent go; the owner fills empty stages; the owner
+yields where others have committed; the queue is seated, thinnest stage first; a stage that is over-full even
+then gives its newest seat to the thinnest.
 """
 
 from swarm.ledger.state.records import Run, Seat
@@ -13,20 +13,22 @@ from swarm.primitives.randomness import stream
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, StageIndex
 
 SILENT_ROUNDS_MAX = 6
-"""Rounds without a commit before a seat is taken away: a reboot and a slow download fit."""
+"""Rounds without a commit before a seat is taken away: enough for a reboot and a slow download."""
 
 LAST_MISSED_MAX = 1
-"""Rounds without a commit that keep a seat in the agreement at the end."""
+"""Rounds without a commit with which a seat still takes part in the final averaging."""
 
 UNEVEN_MIN = 2
-"""Seats that the fullest stage has more than the thinnest before one moves: a move that would only turn the two
-round costs a shard its moments for nothing."""
+"""Difference in seats between the fullest and the thinnest stage from which on one moves.
+
+A smaller difference would only change sides, and the move costs the shard its moments.
+"""
 
 NEVER = -1
 
 
 def next_roster(run: Run, round_: RoundIndex, height: Height, patience_blocks: int) -> Run:
-    """The run with the seats of ``round_``; who waited longer than the patience must ask again."""
+    """Return the run with the seats of ``round_``; peers that waited longer than the patience are dropped."""
     run = _without(run, frozenset(run.leaving))
     run = replace(run, leaving=())
     run = _without_silent(run, round_)
@@ -37,10 +39,10 @@ def next_roster(run: Run, round_: RoundIndex, height: Height, patience_blocks: i
 
 
 def last_roster(run: Run, round_: RoundIndex) -> Run:
-    """The run with the seats that agree at its end: those that trained to the end, as far as is known.
+    """Return the run with the seats of its final averaging: those known to have trained to the end.
 
     A partner that is long gone would only keep others apart. A round without a commit proves nothing: where a
-    step has few micro-batches, the dice may deal a seat none. A stage of which nobody is known keeps all.
+    step has few micro-batches, the deal may leave a seat without any. A stage without such a seat keeps all.
     """
     run = replace(_without(run, frozenset(run.leaving)), leaving=(), waiting=())
     able = (_able(roster, round_, LAST_MISSED_MAX) for roster in run.seats)
@@ -49,14 +51,14 @@ def last_roster(run: Run, round_: RoundIndex) -> Run:
 
 
 def seats_free(run: Run) -> int:
-    """How many who wait would be seated at the next boundary, if nobody left or yielded until then."""
+    """Return the number of waiting peers to be seated at the next boundary if no seat is freed until then."""
     return len(run.waiting) - len(_seated(run, run.next_round).waiting)
 
 
 def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...]:
-    """Per stage, the seat that posts the checkpoint from the end of the round before, or -1.
+    """Return per stage the seat that posts the checkpoint from the end of the round before, or -1.
 
-    Drawn from those who sat through that round and whose last commit is recent.
+    Drawn by the beacon from the seats that were held through that round and whose last commit is recent.
     """
     every = run.spec.checkpoint_rounds
     if round_ == 0 or (round_ % every and round_ != run.final_round):
@@ -70,14 +72,14 @@ def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...
 
 
 def seats_of(run: Run, peer: PeerId) -> tuple[Seat, ...]:
-    """The seats a peer holds now, by stage."""
+    """Return the seats a peer holds now, by stage."""
     return tuple(seat for roster in run.seats for seat in roster if seat.peer == peer)
 
 
 def with_seat(
     run: Run, stage: int, peer: PeerId, round_: RoundIndex, *, is_volunteer: bool = False
 ) -> Run:
-    """The run with one more seat, under an index that was never used."""
+    """Return the run with one more seat, under an index that was never used."""
     index = run.next_seats[stage]
     seat = Seat(
         StageIndex(stage), index, peer, round_, NEVER, NO_DIGEST, 0, is_volunteer=is_volunteer
@@ -88,14 +90,14 @@ def with_seat(
 
 
 def with_changed_seat(run: Run, changed: Seat) -> Run:
-    """The run with one seat's record changed, if it is still there."""
+    """Return the run with one seat's record replaced, if the seat is still there."""
     roster = tuple(changed if s.index == changed.index else s for s in run.seats[changed.stage])
     seats = tuple(roster if i == changed.stage else r for i, r in enumerate(run.seats))
     return replace(run, seats=seats)
 
 
 def evicted(run: Run, peer: PeerId, stage: int, index: int) -> Run:
-    """The run without a peer's seats and its place in the queue; of an owner only the named seat goes."""
+    """Return the run without a peer's seats and queue position; an owner loses only the named seat."""
     if peer != run.owner:
         return _without(run, frozenset({peer}))
     roster = tuple(seat for seat in run.seats[stage] if seat.index != index)
@@ -103,7 +105,7 @@ def evicted(run: Run, peer: PeerId, stage: int, index: int) -> Run:
 
 
 def rounds_missed(seat: Seat, round_: RoundIndex) -> int:
-    """At the boundary of ``round_``: rounds since a commit that could be on the ledger by now.
+    """Return the rounds since the last commit, at the boundary of ``round_``.
 
     The commit of the round before can only come after this boundary, so it does not count.
     """
@@ -111,12 +113,12 @@ def rounds_missed(seat: Seat, round_: RoundIndex) -> int:
 
 
 def lag_of(seat: Seat, round_: RoundIndex) -> int:
-    """Rounds by which a seat is behind at the boundary of ``round_``, as everybody can see it."""
+    """Return the rounds by which a seat is behind at the boundary of ``round_``, as the ledger shows it."""
     return max(rounds_missed(seat, round_), 0)
 
 
 def _able(roster: tuple[Seat, ...], round_: int, missed_max: int = 0) -> tuple[Seat, ...]:
-    """The seats that sat through the round before, and whose last commit is recent.
+    """Return the seats that were held through the round before, and whose last commit is recent.
 
     The commit of the round before is still on its way; ``missed_max`` more may be missing.
     """
@@ -177,10 +179,11 @@ def _seated(run: Run, round_: RoundIndex) -> Run:
 
 
 def _has_to_spare(run: Run, stage: int) -> bool:
-    """Whether the owner alone fills a stage and may yield it: with one replica a stage nobody else could enter.
+    """Return True if the owner alone holds a stage and can yield it.
 
-    The stage has one replica more until its successor has proved itself. The owner keeps one seat, so it spares
-    one fewer than it holds, less those that have a successor already.
+    If one replica is allowed, no other peer could enter the stage otherwise. The stage has one replica more
+    until the successor has committed. The owner keeps one seat, so it can yield one fewer than it holds,
+    less those that have a successor already.
     """
     limit = run.spec.replicas_max
     owned = [roster for roster in run.seats if any(s.peer == run.owner for s in roster)]
@@ -190,9 +193,10 @@ def _has_to_spare(run: Run, stage: int) -> bool:
 
 
 def _evened(run: Run, round_: RoundIndex) -> Run:
-    """Move one seat, the newest, from the fullest stage to the thinnest, if they are too uneven.
+    """Move the newest seat of the fullest stage to the thinnest, if they are too uneven.
 
-    One in a round: a stage never loses half of its replicas at once. The owner stays: it yields otherwise.
+    One in a round: a stage never loses half of its replicas at once. The owner's seats stay: it yields by
+    another rule.
     """
     thin = min((len(roster), stage) for stage, roster in enumerate(run.seats))
     full = max((len(roster), -stage) for stage, roster in enumerate(run.seats))

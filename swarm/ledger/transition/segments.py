@@ -1,16 +1,16 @@
-"""What seats say about their work: segment commits and checkpoints, and when they are accepted.
+"""Accept or refuse segment commits and checkpoints from the seats of a run.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
-Set a stage back behind a proven fraud, in runs that ask for it.
+Set a stage back to a checkpoint before a proven fraud, in runs that ask for it.
 
 functions on a draft and a run.
 
-    ... C ... lie ... verdict ... | boundary: every seat of the stage begins again from C
+    ... C ... fraud ... verdict ... | boundary: every seat of the stage restarts from C
 
-C is the newest checkpoint that stands from before the segment that was proven false. What was posted in
-between stays listed, as anchor of segments that can still be checked, and is canonical no more. Other stages go
-on: they have learned nothing but what their own windows show. Source: docs/spec/protocol.md section 6.
+C is the newest valid checkpoint from before the segment that was proven false. Checkpoints posted in between
+stay listed, as anchors of segments that can still be checked, and are not canonical any more. Other stages
+continue: a conviction shows nothing about their windows. Source: docs/spec/protocol.md section 6.
 """
 
 from swarm.errors import BrokenPromise, InvalidStatement, Reason
@@ -45,11 +45,14 @@ from swarm.primitives.merkle import blake3_hash, verify_proof
 from swarm.types import Amount, Height, RoundIndex
 
 ROLLBACK = "rollback"
-"""``CheckSpec.on_fraud`` of runs that go back; the others only evict."""
+"""Value of ``CheckSpec.on_fraud`` of runs that are set back; the others only evict."""
 
 
 def set_back(draft: Draft, record: SegmentRecord) -> None:
-    """Have the stage of a guilty segment begin again at the next boundary, if there is one to train after."""
+    """Let the stage of a guilty segment restart at the next boundary, unless the run is past training.
+
+    No effect if an earlier rollback undid the segment already.
+    """
     run = draft.run(record.run)
     is_over = run.phase in {RunPhase.COOLING, RunPhase.FINISHED, RunPhase.SETTLED}
     old = run.rollbacks[record.stage]
@@ -65,20 +68,20 @@ def set_back(draft: Draft, record: SegmentRecord) -> None:
 
 
 def is_set_back(run: Run, seat: Seat, stage: int, round_: RoundIndex) -> bool:
-    """Whether a segment of ``round_`` is the first of its seat since its stage was set back."""
+    """Return True if a segment of ``round_`` is the first of its seat since its stage was set back."""
     boundary = run.rollbacks[stage].boundary
     return seat.last_commit_round < boundary <= round_
 
 
 def check_not_behind(run: Run, body: PostCheckpoint) -> None:
-    """Raise for a checkpoint of what was undone."""
+    """Raise ``InvalidStatement`` for a checkpoint that a rollback undid."""
     back = run.rollbacks[body.stage]
     if back.to_round < body.round <= back.boundary:
         raise InvalidStatement(Reason.WRONG_ROUND, "the stage was set back behind this checkpoint")
 
 
 def check_restart(run: Run, seat: Seat, body: CommitSegment, *, is_known_end: bool) -> None:
-    """Raise when a segment goes on from what was undone instead of beginning again."""
+    """Raise ``InvalidStatement`` if a segment continues from an undone state instead of restarting."""
     if is_set_back(run, seat, body.stage, body.round) and is_known_end:
         to_round = run.rollbacks[body.stage].to_round
         raise InvalidStatement(
@@ -87,7 +90,7 @@ def check_restart(run: Run, seat: Seat, body: CommitSegment, *, is_known_end: bo
 
 
 def statement_seat(reader: Reader, body: RosterStatement) -> Seat:
-    """The seat that must have signed: the one of that number in the frozen roster of its round."""
+    """Return the seat that must have signed, from the frozen roster of the statement's round."""
     run = reader.run(body.run)
     info = round_info(run, body.round)
     if info is None:
@@ -100,7 +103,7 @@ def statement_seat(reader: Reader, body: RosterStatement) -> Seat:
 
 
 def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
-    """Accept a segment, count it, set its pay aside until it is checked."""
+    """Accept a segment, count it, and hold its reward until it is checked."""
     run, height = _open_for_work(draft, body), draft.height
     _check_not_barred(draft, run, seat)
     info = round_info(run, body.round)
@@ -156,7 +159,7 @@ def commit_segment(draft: Draft, seat: Seat, body: CommitSegment) -> None:
 
 
 def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
-    """Accept the canonical checkpoint of a stage from the seat that the dice drew."""
+    """Accept the canonical checkpoint of a stage from the seat that the beacon drew."""
     run, height = _open_for_work(draft, body), draft.height
     _check_not_barred(draft, run, seat)
     info = round_info(run, body.round)
@@ -202,7 +205,7 @@ def _open_for_work(draft: Draft, body: RosterStatement) -> Run:
 
 
 def _check_work(run: Run, info: RoundInfo, body: CommitSegment) -> None:
-    """A round of training takes steps; one of consensus takes none, and so earns nothing."""
+    """Raise unless steps and tokens are within bounds: a round of final averaging has neither."""
     steps_max = run.spec.inner_steps_max if info.consensus < 0 else 0
     if not min(steps_max, 1) <= body.num_steps <= steps_max:
         detail = f"{body.num_steps} steps where a segment of this round has at most {steps_max}"
@@ -214,7 +217,7 @@ def _check_work(run: Run, info: RoundInfo, body: CommitSegment) -> None:
 
 
 def _check_not_barred(draft: Draft, run: Run, seat: Seat) -> None:
-    """A seat evicted for a proven lie does not keep the right to what it had begun."""
+    """Raise if the peer is barred, also for a segment it began before it was convicted."""
     if draft.contribution(run.index, seat.peer).is_barred:
         raise InvalidStatement(Reason.BARRED, "found guilty in this run")
 
@@ -227,7 +230,7 @@ def _within_rounds(run: Run, begin: int, height: int) -> None:
 
 
 def _held_now(draft: Draft, run: Run, seat: Seat) -> Seat:
-    """The seat as it is now; if it was given up since, as its last kept segment left it."""
+    """Return the seat as it is now, or, if it was given up since, as its last kept segment left it."""
     for held in run.seats[seat.stage]:
         if held.index == seat.index:
             return held
@@ -239,7 +242,7 @@ def _held_now(draft: Draft, run: Run, seat: Seat) -> Seat:
 
 
 def _start_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> StartKind:
-    """Where the segment starts; raises if that is none of the three places it may start from."""
+    """Return the kind of the segment's start; raise if it may not start from there."""
     if seat.last_commit_round >= body.round:
         raise InvalidStatement(Reason.WRONG_ROUND, "a later segment of this seat is committed")
     is_own_end = seat.last_commit_round >= 0 and body.start_root == seat.last_end_root
@@ -255,10 +258,10 @@ def _start_kind(draft: Draft, run: Run, seat: Seat, body: CommitSegment) -> Star
 
 
 def _is_committed_end(draft: Draft, run: Run, body: CommitSegment) -> bool:
-    """Whether a seat of the stage ended where this starts, now or at a kept boundary.
+    """Return True if a seat of the stage ended in this start root, now or at a kept boundary.
 
-    Rosters carry the ends of those who sit; only for seats given up since are segments looked up, because
-    looking all of them up would make a flood of commits costly.
+    Rosters carry the last end of each seat in them. Segments are looked up only for seats given up since,
+    because looking up all of them would make a flood of commits costly.
     """
     stage, wanted = body.stage, body.start_root
     rosters = [run.seats[stage], *(info.seats[stage] for info in run.rounds)]
@@ -276,7 +279,7 @@ def _is_committed_end(draft: Draft, run: Run, body: CommitSegment) -> bool:
 
 
 def _count(draft: Draft, run: Run, record: SegmentRecord) -> None:
-    """Take the reward from the escrow; add the segment to what the run and the peer have done."""
+    """Take the reward from the escrow; add the segment to the counts of the run and the peer."""
     is_last_stage = record.stage == len(run.seats) - 1
     draft.put_run(
         replace(

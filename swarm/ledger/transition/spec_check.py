@@ -1,6 +1,6 @@
-"""The ledger's own defence against hostile run specs.
+"""Bound the run specs that the ledger accepts from untrusted peers.
 
-Core: the bounds that everybody checks, and those that only the ledger's fields need; and how much a run keeps.
+Core: the bounds of every spec, those that only the ledger's fields need, and the size of a run's history.
 """
 
 from swarm.config.bounds import check_spec
@@ -17,33 +17,33 @@ from swarm.ledger.transition.phases import COMMIT_ROUNDS, DISPUTE_ROUNDS, REPORT
 from swarm.ledger.transition.sampling import num_windows
 
 NAME_LENGTH_MAX = 64
-"""Letters of a name shown to people, whatever a stranger wrote."""
+"""Letters of a name shown to people, however long an untrusted one is."""
 SEATS_MAX = 1024
 """Stages times replicas: a run's entry stays under half a megabyte with four rosters."""
 
 HASH_BYTES = 34
-"""A hash as it is encoded."""
+"""Bytes of an encoded hash."""
 
 OPENING_BYTES = 80
-"""An opening whose step dropped nothing."""
+"""Bytes of an encoded opening whose step dropped nothing."""
 
 COUNT_BYTES_MAX = 9
-"""A count of tokens as it is encoded."""
+"""Bytes of an encoded count of tokens."""
 
 ROUND_SEATS_MAX = 1 << 14
-"""Seats of all rounds that are kept at once: 2 MB of rosters for each run there is."""
+"""Seats of all rounds that are kept at once: 2 MB of rosters for each run."""
 
 CHECKPOINTS_MAX = 1 << 11
-"""Of all stages: they are a part of the run's entry, a quarter of a megabyte of it."""
+"""Checkpoints of all stages: they are a part of the run's entry, a quarter of a megabyte of it."""
 
 JUDGING_ROUNDS = REVEAL_ROUNDS + REPORTS_MAX * DISPUTE_ROUNDS
-"""After the challenge window, until the last report that came in it is judged."""
+"""Rounds after the challenge window until the last report that came within it is judged."""
 
 REVEAL_SPARE_BYTES = 4 << 10
-"""For the envelope, and for micro-batches that were dropped."""
+"""Bytes of a reveal reserved for the envelope, and for dropped micro-batches."""
 
 ROUNDS_MAX = SHORT_MAX - 16
-"""Leaves room for the boundaries after the last round in a 16-bit field."""
+"""Most rounds of a run: leaves room for the boundaries after the last round in a 16-bit field."""
 
 
 def check_run_spec(spec: RunSpec) -> None:
@@ -85,12 +85,12 @@ def check_run_spec(spec: RunSpec) -> None:
 
 
 def leaves_max(spec: RunSpec) -> int:
-    """The most leaves of one segment: its steps, and a merge per fragment."""
+    """Return the most leaves of one segment: its steps, and a merge per fragment."""
     return spec.inner_steps_max + spec.outer.fragments
 
 
 def reveal_bytes_max(spec: RunSpec) -> int:
-    """Bytes with which a segment shows its leaves, and where its windows begin."""
+    """Return the most bytes with which a segment reveals its leaves and the openings of its windows."""
     windows = num_windows(spec.inner_steps_max, spec.checks.window_steps)
     tokens = HASH_BYTES * COMPONENT_PROOF_DEPTH + COUNT_BYTES_MAX * (1 + spec.outer.fragments)
     shown = HASH_BYTES * leaves_max(spec) + OPENING_BYTES * windows + 2 * tokens
@@ -98,22 +98,23 @@ def reveal_bytes_max(spec: RunSpec) -> int:
 
 
 def segment_tokens_max(spec: RunSpec, num_origins: int) -> int:
-    """The most tokens one seat can have seen in a segment that ``num_origins`` seats feed."""
+    """Return the most tokens of one segment of a seat that ``num_origins`` seats feed."""
     step = spec.microbatches_per_step * spec.microbatch_size * spec.model.seq_len
     return spec.inner_steps_max * step * max(num_origins, 1)
 
 
 def rounds_kept(spec: RunSpec) -> int:
-    """Rounds of which a segment can be committed or checked at one time."""
+    """Return the number of rounds of which a segment can be committed or checked at one time."""
     window = -(-spec.checks.challenge_window_blocks // spec.round_blocks)
     return 1 + COMMIT_ROUNDS + window
 
 
 def checkpoints_kept(spec: RunSpec) -> int:
-    """Canonical checkpoints of a stage that stay listed.
+    """Return the number of canonical checkpoints of a stage that stay listed.
 
-    Whatever was canonical at the boundary of a round is listed as long as a segment of that round can be before
-    the judges, and so is the one before it: a peer may be late by one. One more is drawn at the end of the run.
+    A checkpoint that was canonical at the boundary of a round is listed as long as a segment of that round can
+    be in dispute, and so is the one before it: a peer may be late by one. One more is drawn at the end of the
+    run.
     """
     boundaries = rounds_kept(spec) + 1 + JUDGING_ROUNDS
     return -(-boundaries // spec.checkpoint_rounds) + 3
