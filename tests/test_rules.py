@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks.rules import (
+from scripts.rules import (
     ROOT,
     TABLE,
     Rule,
@@ -48,7 +48,7 @@ def test_the_rules_and_the_tests_of_this_repository_are_tied() -> None:
 
 def test_the_table_is_up_to_date() -> None:
     text = TABLE.read_text("utf-8")
-    assert text == table(all_rules(), all_citations()), "run benchmarks/rules.py --write"
+    assert text == table(all_rules(), all_citations()), "run scripts/rules.py --write"
 
 
 def test_rules_are_list_items_and_table_rows() -> None:

@@ -2,15 +2,15 @@
 
 Modules (C: pure, S: does I/O):
 
-    blocks.py       C  What the ledger is made of: headers, blocks and the certificates that make
-                       them final.
-    chain.py        C  Blocks one after another: build the next, judge the next, verify them all.
-    describe.py     C  The ledger in words and rows: what ``swarm ledger`` and ``swarm run`` show.
-    mempool.py      C  Transactions on their way into a block: bounded, checked, and handed out in
-                       an order that is valid.
-    service.py      S  The ledger as the rest of the node sees it: one final state, and a way to put
-                       statements into it.
-    transactions.py C  Everything a peer can sign for the ledger.
+    blocks.py       C  Define and check headers, blocks and the certificates that make blocks final.
+    chain.py        C  Build the next block, validate a block, verify a whole chain.
+    describe.py     C  Render ledger state as rows and text, for ``swarm ledger`` and ``swarm run``.
+    mempool.py      C  Hold transactions that wait for a block: bounded, checked, and handed out in
+                       a valid order.
+    service.py      S  Serve the ledger to the rest of the node: the final state, and submission of
+                       statements.
+    transactions.py C  Define and check the transactions of the ledger: all statements that a peer
+                       can sign for it.
     views.py        C  The rounds of which a whole model can be had: every stage still has its
                        checkpoint.
     consensus/         Run Simplex consensus: propose, vote, certify and finalise blocks.

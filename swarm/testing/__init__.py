@@ -2,9 +2,9 @@
 
 Modules (C: pure, S: does I/O):
 
-    baselines.py C  What the outer step is compared with: an all-reduce every H steps (DiLoCo), and
-                    one at every step.
+    baselines.py C  Baselines for the outer step: an all-reduce every H steps (DiLoCo), and one at
+                    every step.
     executor.py  S  Run heavy arithmetic where it cannot hold up the event loop.
-    ledger.py    C  A ledger in one process: real keys, real blocks, real certificates, no consensus
+    ledger.py    C  Run a ledger in memory: real keys, real blocks, real certificates, no consensus
                     and no network.
 """

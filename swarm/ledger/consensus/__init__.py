@@ -2,13 +2,14 @@
 
 Modules (C: pure, S: does I/O):
 
-    block_executor.py C  Build and judge blocks for consensus: the state machine behind the votes.
-    branch.py         C  The finalised tip, and the blocks above it that may become final.
-    journal.py        C  The words a validator may not take back, chained so that a gap shows.
+    block_executor.py C  Build and validate blocks for consensus.
+    branch.py         C  Track the finalised tip and the blocks above it that may become final.
+    journal.py        C  Keep the log of a validator's votes and proposals, hash-chained so that a
+                         gap shows.
     simplex.py        C  Agree on the next block: Simplex (Chan and Pass, 2023), as one validator
                          runs it.
-    timers.py         C  When a validator proposes, votes and gives up on a view.
-    validator.py      S  Run one validator: statements in, votes out, the journal first.
-    votes.py          C  What validators say to each other, who leads when, and the count of their
-                         votes.
+    timers.py         C  Time the proposals, the votes and the end of a validator's views.
+    validator.py      S  Run one validator: statements in, votes out, each saved in the vote log
+                         before it is sent.
+    votes.py          C  Define consensus messages, the schedule of leaders, and the count of votes.
 """

@@ -2,8 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    draft.py   C  A state under construction: reads fall through, writes stay here until the block
-                  is done.
-    records.py C  What a state is made of: accounts, runs, seats, rounds, segments.
-    state.py   C  Everything the ledger knows, as one immutable map with one root.
+    draft.py   C  Build the next state: reads fall through to the base, writes stay here until the
+                  block is done.
+    records.py C  Define the entries of a state: accounts, runs, seats, rounds, segments.
+    state.py   C  Hold the whole ledger as one immutable map with one root.
 """

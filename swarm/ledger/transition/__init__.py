@@ -2,20 +2,19 @@
 
 Modules (C: pure, S: does I/O):
 
-    accounts.py   C  Balances, stake and nonces: what every peer's account may do.
-    apply.py      C  One block makes one state into the next: ``apply_block(state, transactions) ->
-                     state``.
-    checks.py     C  How a segment is checked: verifiers ask, answer blind, the solver shows its
-                     leaves, they show theirs.
-    disputes.py   C  Settle what verifiers and solvers disagree on, and let each bear the cost of
-                     being wrong.
-    phases.py     C  When the phases of a segment end, in blocks, and which segment a statement is
-                     about.
-    runs.py       C  The life of a run: opened, joined, trained round by round, finished, settled.
-    sampling.py   C  Who checks which segment: dice that only the drawn can read before they speak.
-    seats.py      C  Who sits where: the roster of a run changes at round boundaries, by these rules
-                     and no others.
-    segments.py   C  What seats say about their work: segment commits and checkpoints, and when they
-                     are accepted.
-    spec_check.py C  The ledger's own defence against hostile run specs.
+    accounts.py   C  Handle balances, stake and nonces of accounts.
+    apply.py      C  Apply one block to a state: ``apply_block(state, transactions) -> state``.
+    checks.py     C  Check segments: verifiers request and answer blind, the solver reveals its
+                     leaves, the verifiers theirs.
+    disputes.py   C  Settle disputes between verifiers and solvers, and charge the side that was
+                     wrong.
+    phases.py     C  Compute the heights at which the phases of a segment end, and find the segment
+                     of a statement.
+    runs.py       C  Move runs through their life cycle: opened, joined, trained round by round,
+                     finished, settled.
+    sampling.py   C  Select the verifiers of a segment by VRF draws whose result only the drawn peer
+                     knows at first.
+    seats.py      C  Change the roster of a run at its round boundaries, by fixed rules.
+    segments.py   C  Accept or refuse segment commits and checkpoints from the seats of a run.
+    spec_check.py C  Bound the run specs that the ledger accepts from untrusted peers.
 """

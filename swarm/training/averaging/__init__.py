@@ -2,12 +2,12 @@
 
 Modules (C: pure, S: does I/O):
 
-    adoption.py   C  Take over what a sibling committed: whom to ask, what is said, and what proves
-                     that it is the sibling's own.
-    outer_step.py C  Apply the outer step to one fragment, or decline the partner that would take it
-                     too far.
-    payload.py    C  What of a fragment travels, in which codec, and how it is read on the other
-                     side.
-    robust.py     C  Doubt a partner's fragment: how far it is, against how far partners usually
-                     are.
+    adoption.py   C  Request the committed state of a replica of the same stage and verify it
+                     against the ledger.
+    outer_step.py C  Apply the outer step to one fragment, or decline a partner whose fragment would
+                     make the values too large.
+    payload.py    C  Build the payload of a fragment, choose its codec, and read the payload of a
+                     partner.
+    robust.py     C  Check a partner's fragment: its distance against usual distances, and its
+                     effect on the loss.
 """

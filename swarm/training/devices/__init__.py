@@ -2,16 +2,16 @@
 
 Modules (C: pure, S: does I/O):
 
-    engine.py        C  Where the arithmetic of a shard's micro-batches is done: here on one device,
-                        or by processes of this machine.
-    group.py         S  Several devices of one node as one engine: each micro-batch is split over
-                        one process per device.
-    probe.py         S  Look which devices torch can use on this machine.
-    protocol.py      C  What a node and the process of one of its devices say to each other.
-    select.py        C  Which devices a node computes on: what its file wishes for, against what is
-                        there.
-    shared_memory.py S  The memory that a node and the processes of its devices share, and the
-                        frames they send each other.
-    worker.py        S  The process of one device: its sequences of every micro-batch, its part of
-                        the gradient.
+    engine.py        C  The compute engine of a shard: an interface, and its implementation on one
+                        device of this process.
+    group.py         S  Use several devices of one node as one engine: each micro-batch is split
+                        over one process per device.
+    probe.py         S  List the devices that torch can use on this machine.
+    protocol.py      C  Messages between a node and the process of one of its devices.
+    select.py        C  Choose the devices that a node computes on, from its configuration and the
+                        devices present.
+    shared_memory.py S  Memory that a node shares with the processes of its devices, and the frames
+                        that they exchange.
+    worker.py        S  Compute on one device, in a process of its own: its sequences of every
+                        micro-batch, its part of the gradient.
 """

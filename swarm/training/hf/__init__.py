@@ -2,11 +2,11 @@
 
 Modules (C: pure, S: does I/O):
 
-    config.py  C  ``config.json`` of transformers' Llama: written for an export, read with suspicion
-                  for an import.
+    config.py  C  Write and read ``config.json`` of transformers' Llama; a file that is read is
+                  untrusted.
     export.py  C  The whole model in the layout of transformers' ``LlamaForCausalLM``.
-    load.py    S  Read a folder in the form of transformers' Llama, in one file or many, into the
-                  flat vector of a stage.
-    weights.py C  What a safetensors file says it holds, believed only as far as its length allows,
-                  and its numbers as float32.
+    load.py    S  Read a folder of transformers' Llama, in one file or many, into the flat vector of
+                  a stage.
+    weights.py C  Parse the header of an untrusted safetensors file, and convert its numbers to
+                  float32.
 """

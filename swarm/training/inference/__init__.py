@@ -2,9 +2,9 @@
 
 Modules (C: pure, S: does I/O):
 
-    evaluate.py C  How well a model predicts text it never saw, in nats per token.
-    sampling.py C  Sample text, one token at a time: which positions to compute next, and which
-                   token follows from their logits.
-    sessions.py C  The texts that a stage goes on with for others: bounded in number, bytes, time
-                   and rate.
+    evaluate.py C  Measure the loss of a model on held-out text, in nats per token.
+    sampling.py C  Sample text, one token at a time: choose the positions to compute next, and a
+                   token from their logits.
+    sessions.py C  Hold the generation sessions of other peers at a stage: bounded in number, bytes,
+                   time and rate.
 """

@@ -4,13 +4,14 @@ Modules (C: pure, S: does I/O):
 
     llama.py     C  A Llama-style decoder as a list of layers: tensor shapes, and each layer as a
                     function.
-    operators.py C  What a table of operators is: the signatures that every numerics profile fills
-                    in.
+    operators.py C  The interface of an operator table: the signatures that every numerics profile
+                    implements.
     optimizer.py C  One local step: sum the gradients of micro-batches exactly, clip, update with
                     AdamW.
-    profiles.py  C  The one table through which all arithmetic of the model and the optimizer goes.
-    stages.py    C  Cut the model into pipeline stages; a shard is one flat float32 vector, and
-                    back, exactly.
+    profiles.py  C  Provide the table through which all arithmetic of the model and the optimizer
+                    goes.
+    stages.py    C  Cut the model into pipeline stages, and convert a shard between tensors and one
+                    flat float32 vector, exactly.
     exact/          Compute every operator in one fixed order, so that all machines get the same
                     bits.
 """

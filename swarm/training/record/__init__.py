@@ -3,10 +3,10 @@
 Modules (C: pure, S: does I/O):
 
     checkpoint.py C  A shard's whole state as canonical bytes, and back.
-    restore.py    C  A shard from what is left of it: this node's own saved bytes, a sibling's
-                     state, or that of a window.
-    segment.py    C  What happened in one segment of one seat, in order: the raw material of its
+    restore.py    C  Restore a shard from this node's saved bytes, from another replica's state, or
+                     from a window's start.
+    segment.py    C  Records of one segment of one seat, in order: the raw material of its
                      transcript.
-    window.py     C  What a seat keeps of one window of a segment, so that others can compute it
-                     again: values and bytes.
+    window.py     C  The replay record of one window of a segment: a seat's values and their
+                     encoding as bytes.
 """
