@@ -7,6 +7,7 @@ several byte strings for one value (non-minimal integers), so ``decode`` encodes
 what was signed or hashed has one form, and nobody can mint a second hash for the same statement.
 """
 
+import dataclasses
 from typing import TypeVar
 
 import msgspec
@@ -53,6 +54,8 @@ def decode(kind: type[MessageT], data: bytes, *, limit: int = FRAME_BYTES_MAX) -
     return value
 
 
-def replace(message: MessageT, **changes: object) -> MessageT:
-    """A copy of a message with some fields changed, as in ``replace(offer, signature=b"")``."""
-    return msgspec.structs.replace(message, **changes)  # type: ignore[type-var]
+def replace(value: MessageT, **changes: object) -> MessageT:
+    """Return a copy of a message, or of a frozen dataclass, with some fields changed."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.replace(value, **changes)
+    return dataclasses.replace(value, **changes)  # type: ignore[type-var]

@@ -66,13 +66,13 @@ class OpenWindow:
             raise UsageError("a merge with a partner is recorded with what the partner signed")
         self.events.append(
             FragmentMerged(
-                merge.snapshot.fragment,
-                merge.partner_seat,
-                merge.weight_nano,
-                merge.my_payload,
-                None if received is None else received.offer,
-                b"" if received is None else bytes(received.payload),
-                None if merge.sent is None else merge.sent.receipt,
+                fragment=merge.snapshot.fragment,
+                partner_seat=merge.partner_seat,
+                weight_nano=merge.weight_nano,
+                my_payload=merge.my_payload,
+                offer=None if received is None else received.offer,
+                receipt=None if merge.sent is None else merge.sent.receipt,
+                payload=b"" if received is None else bytes(received.payload),
             )
         )
 

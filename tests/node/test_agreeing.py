@@ -1,6 +1,5 @@
 """Nodes agree at the end as nodes do: no steps, one model bit for bit, and anybody can replay it."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -18,7 +17,7 @@ from swarm.gossip.trade.service import Trades
 from swarm.ledger.transactions import PHI_COMPONENT, check_statement_shape
 from swarm.node.context import NodeContext, NodeStats
 from swarm.node.seat.commits import commit_of
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.primitives.commitments import window_claim
 from swarm.testing.executor import InlineExecutor
 from swarm.training.plan import RoundPlan
@@ -40,9 +39,9 @@ Logs = dict[tuple[int, int], SegmentLog]
 def a_run(*, two: bool = False, codec: str = "int8") -> RunSpec:
     spec = a_spec(stages=1, steps=4, numerics="seq-f32/1")
     gamma = 900_000_000 if two else spec.outer.beta_nano
-    outer = changed(spec.outer, codec=codec, gamma_nano=gamma)
-    return changed(
-        spec, rounds=1, outer=outer, deadlines=changed(spec.deadlines, exchange_ms=8_000)
+    outer = replace(spec.outer, codec=codec, gamma_nano=gamma)
+    return replace(
+        spec, rounds=1, outer=outer, deadlines=replace(spec.deadlines, exchange_ms=8_000)
     )
 
 

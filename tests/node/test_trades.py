@@ -1,7 +1,6 @@
 """Two nodes trade as nodes do, over links that lose, and what they did replays bit for bit."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -17,7 +16,7 @@ from swarm.gossip.trade.service import Trades
 from swarm.node.context import NodeContext, NodeStats
 from swarm.node.control.planner import TradeFragment
 from swarm.node.seat.trade import trade
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.testing.executor import InlineExecutor
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MergeRecord, SegmentLog, StepRecord
@@ -39,9 +38,9 @@ RESIDUAL = COMPONENTS.index("residual")
 def a_run(codec: str, *, two: bool) -> RunSpec:
     spec = a_spec(stages=1, steps=8, numerics="seq-f32/1")
     gamma = 900_000_000 if two else spec.outer.beta_nano
-    outer = changed(spec.outer, codec=codec, gamma_nano=gamma)
-    deadlines = changed(spec.deadlines, exchange_ms=8_000)
-    return changed(spec, rounds=ROUNDS, outer=outer, deadlines=deadlines)
+    outer = replace(spec.outer, codec=codec, gamma_nano=gamma)
+    deadlines = replace(spec.deadlines, exchange_ms=8_000)
+    return replace(spec, rounds=ROUNDS, outer=outer, deadlines=deadlines)
 
 
 class Traders:

@@ -1,7 +1,5 @@
 """The windows of a segment cover it, and whoever computes them again finds what the seat committed to."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 import trio
@@ -9,7 +7,7 @@ from trio.testing import MockClock
 
 from swarm.config.spec import NANO, RunSpec
 from swarm.errors import UsageError
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.messages import TooBusy, sign_microbatch
@@ -96,7 +94,7 @@ SECRET = Swarm(a_spec(), replicas=2).nodes[0, 0].host.secret
 
 def step(scribe: SegmentRecorder, number: int, merges: tuple[Merge, ...] = ()) -> list[WindowData]:
     request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, a_request(number % 2))
-    scribe.loss_job(TOKENS, changed(request, step=number))
+    scribe.loss_job(TOKENS, replace(request, step=number))
     return scribe.step_job(merges)
 
 

@@ -85,7 +85,9 @@ def a_merge(numel: int) -> FragmentMerged:
     plain = replace(packed.offer, wire_bytes=packed.offer.num_bytes, chunk_root=ROOT)
     ours = replace(key, seat=3)
     receipt = sign_receipt(BOB, CHAIN, Receipt(ours, 2, ROOT, b""))
-    return FragmentMerged(0, 2, 400_000_000, ROOT, sign_offer(BOB, CHAIN, plain), payload, receipt)
+    return FragmentMerged(
+        0, 2, 400_000_000, ROOT, sign_offer(BOB, CHAIN, plain), receipt, payload=payload
+    )
 
 
 def windows() -> list[dict[str, object]]:

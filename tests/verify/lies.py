@@ -1,13 +1,12 @@
 """Every kind of lie a log can tell, as a change of an honest one."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from swarm.gossip.trade.messages import Codec, payload_digest, sign_offer
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.primitives.crypto import digest
 from swarm.training.averaging.outer_step import WEIGHT_MIN_NANO
 from swarm.training.messages import sign_grad, sign_microbatch, wire_digest
@@ -39,7 +38,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def with_bit(tensor: Tensor, at: int, bit: int = 0) -> Tensor:
-    """A copy with one bit of one value changed: one ulp, for bit 0."""
+    """A copy with one bit of one value replace: one ulp, for bit 0."""
     out = tensor.clone()
     out.view(torch.int32)[at] ^= 1 << bit
     return out
@@ -90,7 +89,7 @@ def _on_merge(change: Callable[[Harvest, FragmentMerged], Event | None]) -> Lie:
 def forged_request(_: Harvest, data: WindowData) -> WindowData:
     request = _first(data).request
     assert request is not None
-    return _on_first(request=changed(request, signature=flipped(request.signature, 3)))(_, data)
+    return _on_first(request=replace(request, signature=flipped(request.signature, 3)))(_, data)
 
 
 def invented_request(harvest: Harvest, data: WindowData) -> WindowData:
@@ -98,7 +97,7 @@ def invented_request(harvest: Harvest, data: WindowData) -> WindowData:
     one = _first(data)
     assert one.request is not None
     mine = harvest.secrets[data.key.stage, data.key.seat]
-    made_up = changed(one.request, payload=bytes(len(one.request.payload)))
+    made_up = replace(one.request, payload=bytes(len(one.request.payload)))
     request = sign_microbatch(mine, CHAIN, harvest.spec.digest, made_up)
     return _on_first(request=request)(harvest, data)
 
@@ -110,7 +109,7 @@ def colluding_request(harvest: Harvest, data: WindowData) -> WindowData:
     friend = harvest.secrets[data.key.stage - 1, one.request.source]
     payload = flipped(one.request.payload, 0)
     request = sign_microbatch(
-        friend, CHAIN, harvest.spec.digest, changed(one.request, payload=payload)
+        friend, CHAIN, harvest.spec.digest, replace(one.request, payload=payload)
     )
     return _on_first(request=request)(harvest, data)
 
@@ -118,7 +117,7 @@ def colluding_request(harvest: Harvest, data: WindowData) -> WindowData:
 def forged_reply(_: Harvest, data: WindowData) -> WindowData:
     reply = _first(data).reply
     assert reply is not None
-    return _on_first(reply=changed(reply, signature=flipped(reply.signature, 3)))(_, data)
+    return _on_first(reply=replace(reply, signature=flipped(reply.signature, 3)))(_, data)
 
 
 def scaled_reply(harvest: Harvest, data: WindowData) -> WindowData:
@@ -126,7 +125,7 @@ def scaled_reply(harvest: Harvest, data: WindowData) -> WindowData:
     one = _first(data)
     assert one.reply is not None
     mine = harvest.secrets[data.key.stage, data.key.seat]
-    nothing = changed(one.reply, payload=bytes(len(one.reply.payload)))
+    nothing = replace(one.reply, payload=bytes(len(one.reply.payload)))
     return _on_first(reply=sign_grad(mine, CHAIN, harvest.spec.digest, nothing))(harvest, data)
 
 
@@ -140,7 +139,7 @@ def reply_to_others(harvest: Harvest, data: WindowData) -> WindowData:
     one = _first(data)
     assert one.reply is not None
     above = harvest.secrets[data.key.stage + 1, one.reply.destination]
-    garbage = changed(one.reply, activations=wire_digest(bytes(len(one.reply.payload))))
+    garbage = replace(one.reply, activations=wire_digest(bytes(len(one.reply.payload))))
     return _on_first(reply=sign_grad(above, CHAIN, harvest.spec.digest, garbage))(harvest, data)
 
 
@@ -243,7 +242,7 @@ def _resigned(
     """What the seat of a friend would sign for it."""
     assert merged.offer is not None
     friend = harvest.secrets[merged.offer.key.stage, seat]
-    offer = sign_offer(friend, CHAIN, changed(merged.offer, **changes))
+    offer = sign_offer(friend, CHAIN, replace(merged.offer, **changes))
     return replace(merged, offer=offer)
 
 
@@ -251,14 +250,14 @@ def _own_offer(harvest: Harvest, merged: FragmentMerged) -> FragmentMerged:
     """Trade with oneself: the seat is not the partner's."""
     assert merged.offer is not None
     mine = 1 - merged.partner_seat
-    key = changed(merged.offer.key, seat=mine)
+    key = replace(merged.offer.key, seat=mine)
     return replace(_resigned(harvest, merged, mine, key=key), partner_seat=mine)
 
 
 def _forged_offer(_: Harvest, merged: FragmentMerged) -> FragmentMerged:
     assert merged.offer is not None
     signature = flipped(merged.offer.signature, 9)
-    return replace(merged, offer=changed(merged.offer, signature=signature))
+    return replace(merged, offer=replace(merged.offer, signature=signature))
 
 
 def _other_payload(harvest: Harvest, merged: FragmentMerged) -> FragmentMerged:
@@ -278,7 +277,7 @@ def _friendly_tokens(harvest: Harvest, merged: FragmentMerged) -> FragmentMerged
 
 
 def _alone(_: Harvest, merged: FragmentMerged) -> FragmentMerged:
-    return FragmentMerged(merged.fragment, -1, 0, NO_DIGEST, None, b"")
+    return FragmentMerged(merged.fragment, -1, 0, NO_DIGEST, None)
 
 
 def merge_moved(_: Harvest, data: WindowData) -> WindowData:
@@ -405,11 +404,11 @@ def extreme(harvest: Harvest, data: WindowData, pattern: bytes) -> WindowData:
             request, reply = one.request, one.reply
             if request is not None:
                 below = harvest.secrets[data.key.stage - 1, request.source]
-                made = changed(request, payload=filled(len(request.payload)))
+                made = replace(request, payload=filled(len(request.payload)))
                 request = sign_microbatch(below, CHAIN, digest_, made)
             if reply is not None:
                 above = harvest.secrets[data.key.stage + 1, reply.destination]
-                answered = changed(reply, payload=filled(len(reply.payload)))
+                answered = replace(reply, payload=filled(len(reply.payload)))
                 reply = sign_grad(above, CHAIN, digest_, answered)
             listed.append(replace(one, request=request, reply=reply))
         return replace(event, microbatches=tuple(listed))

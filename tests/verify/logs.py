@@ -1,7 +1,6 @@
 """The smallest honest logs of each kind of seat: three stages of two replicas, no arithmetic behind them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import cast
 
@@ -12,7 +11,7 @@ from swarm.gossip.codecs.int8 import decompress
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.gossip.trade.messages import Codec, FragmentKey, Offer, sign_offer
 from swarm.gossip.trade.payload import FragmentPayload, pack
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.training.averaging.payload import common_codec
 from swarm.training.messages import NO_LOSS, MicroBatch, MicroBatchGrad, sign_grad, sign_microbatch
@@ -53,7 +52,7 @@ def secret(stage: int, index: int) -> SecretKey:
 @cache
 def spec_of(stages: int) -> RunSpec:
     spec = a_spec(stages=stages, steps=10)
-    return changed(spec, checks=changed(spec.checks, window_steps=WIDTH))
+    return replace(spec, checks=replace(spec.checks, window_steps=WIDTH))
 
 
 @cache
@@ -96,7 +95,7 @@ def a_request(
         bytes(2 * shape[0] * shape[1] * shape[2]), b"",
     )  # fmt: skip
     signer = cast("SecretKey", changes.pop("signer", secret(stage - 1, 2)))
-    return sign_microbatch(signer, plan.chain, plan.run_digest, changed(request, **changes))
+    return sign_microbatch(signer, plan.chain, plan.run_digest, replace(request, **changes))
 
 
 def a_reply(
@@ -110,7 +109,7 @@ def a_reply(
         ACTIVATIONS, NO_LOSS, tokens, bytes(2 * tokens * plan.spec.model.hidden_size), b"",
     )  # fmt: skip
     signer = cast("SecretKey", changes.pop("signer", secret(stage + 1, 0)))
-    return sign_grad(signer, plan.chain, plan.run_digest, changed(reply, **changes))
+    return sign_grad(signer, plan.chain, plan.run_digest, replace(reply, **changes))
 
 
 def computed(
@@ -136,7 +135,7 @@ def an_offer(
     key = FragmentKey(plan.run, StageIndex(stage), fragment, plan.round, partner)
     packed = pack(key, snapshot, codec)
     signer = cast("SecretKey", changes.pop("signer", secret(stage, partner)))
-    offer = sign_offer(signer, plan.chain, changed(packed.offer, **changes))
+    offer = sign_offer(signer, plan.chain, replace(packed.offer, **changes))
     return offer, bytes(decompress(packed.wire, packed.offer.num_bytes))
 
 
@@ -159,7 +158,7 @@ def a_merge(plan: RoundPlan, stage: int, codec: Codec = Codec.INT8) -> FragmentM
     fragment = a_fragment(plan, stage)
     offer, payload = an_offer(plan, stage, fragment, codec)
     mine = Digest(digest("test", b"mine"))
-    return FragmentMerged(fragment, offer.key.seat, 10, mine, offer, payload)
+    return FragmentMerged(fragment, offer.key.seat, 10, mine, offer, payload=payload)
 
 
 def a_state() -> ShardState:
@@ -199,13 +198,13 @@ def with_events(data: WindowData, change: Callable[[Event], Event | None]) -> Wi
 
 
 def with_microbatch(data: WindowData, at_step: int, index: int, **changes: object) -> WindowData:
-    """The log with some fields of one micro-batch changed."""
+    """The log with some fields of one micro-batch replace."""
 
     def change(event: Event) -> Event:
         if not isinstance(event, StepTaken) or event.step != at_step:
             return event
         listed = list(event.microbatches)
-        listed[index] = replace(listed[index], **changes)  # type: ignore[arg-type]
+        listed[index] = replace(listed[index], **changes)
         return replace(event, microbatches=tuple(listed))
 
     return with_events(data, change)

@@ -1,7 +1,6 @@
 """Runs in every codec, of one tensor or two, replay bit for bit; a residual moves by receipt alone."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from swarm.config.spec import RunSpec
 from swarm.errors import PeerFault
 from swarm.gossip.trade.messages import Codec, Receipt, sign_receipt
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.training.record.segment import MergeRecord
 from swarm.training.record.window import (
@@ -36,9 +35,9 @@ ROUNDS = 4
 def a_run(codec: str, *, two: bool = False, activations: str = "bf16", stages: int = 1) -> RunSpec:
     spec = spec_of(stages, EXACT)
     gamma = 900_000_000 if two else spec.outer.beta_nano
-    outer = changed(spec.outer, codec=codec, gamma_nano=gamma)
-    wire = changed(spec.wire, activations=activations)
-    return changed(spec, rounds=ROUNDS, outer=outer, wire=wire)
+    outer = replace(spec.outer, codec=codec, gamma_nano=gamma)
+    wire = replace(spec.wire, activations=activations)
+    return replace(spec, rounds=ROUNDS, outer=outer, wire=wire)
 
 
 def lossy(swarm: Field) -> None:
@@ -158,7 +157,7 @@ def test_a_run_in_int8_has_no_residual_and_pays_for_none() -> None:
 
 
 def told(change: object, *, two: bool = False) -> Iterator[tuple[Harvest, WindowData, Answer]]:
-    """Windows of the run in int4 in which one merge with a receipt was changed, and the truth of each."""
+    """Windows of the run in int4 in which one merge with a receipt was replace, and the truth of each."""
     harvested = crop("int4", two)
     for segment in harvested.segments.values():
         for data, claim in zip(segment.windows, segment.claims(), strict=True):
@@ -170,7 +169,7 @@ def bent(harvested: Harvest, merged: FragmentMerged, **changes: object) -> Fragm
     """A merge whose receipt says something else, signed by the same partner."""
     assert merged.receipt is not None
     secret = harvested.secrets[merged.receipt.key.stage, merged.receipt.to_seat]
-    receipt = changed(merged.receipt, **changes)
+    receipt = replace(merged.receipt, **changes)
     return replace(merged, receipt=sign_receipt(secret, CHAIN, receipt))
 
 
@@ -184,12 +183,12 @@ def test_a_receipt_that_is_not_the_partners_word_for_this_payload_is_refused() -
         assert isinstance(receipt, Receipt)
         forged = sign_receipt(harvested.secrets[0, receipt.key.seat], CHAIN, receipt)
         return [
-            replace(merged, receipt=changed(receipt, signature=bytes(64))),
+            replace(merged, receipt=replace(receipt, signature=bytes(64))),
             replace(merged, receipt=forged),
             bent(harvested, merged, payload_hash=other),
             bent(harvested, merged, to_seat=receipt.key.seat),
-            bent(harvested, merged, key=changed(receipt.key, round=receipt.key.round + 1)),
-            bent(harvested, merged, key=changed(receipt.key, fragment=1 - receipt.key.fragment)),
+            bent(harvested, merged, key=replace(receipt.key, round=receipt.key.round + 1)),
+            bent(harvested, merged, key=replace(receipt.key, fragment=1 - receipt.key.fragment)),
             replace(bent(harvested, merged, payload_hash=other), my_payload=other),
         ]
 
@@ -227,7 +226,7 @@ def test_a_receipt_in_a_round_that_moves_no_residual_is_refused() -> None:
     def change(event: Event) -> Event:
         if not isinstance(event, FragmentMerged) or event.offer is None:
             return event
-        ours = changed(event.offer.key, seat=0)
+        ours = replace(event.offer.key, seat=0)
         unsigned = Receipt(ours, event.partner_seat, event.my_payload, b"")
         secret = harvested.secrets[0, event.partner_seat]
         return replace(event, receipt=sign_receipt(secret, CHAIN, unsigned))

@@ -1,13 +1,12 @@
 """A log passes when an honest seat could have written it, and any other is a fault of its solver."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
 from swarm.errors import BadEncoding, BadSignature, BrokenPromise, OutOfTurn, PeerFault
 from swarm.gossip.trade.messages import Codec
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RoundPlan
 from swarm.training.record.window import (
@@ -60,7 +59,7 @@ Lie = Callable[[WindowData], WindowData]
 
 
 def _keyed(**changes: int) -> Lie:
-    return lambda data: replace(data, key=replace(data.key, **changes))  # type: ignore[arg-type]
+    return lambda data: replace(data, key=replace(data.key, **changes))
 
 
 def _renumbered(data: WindowData) -> WindowData:
@@ -283,7 +282,7 @@ def test_nothing_of_signed_activations_can_be_changed(changes: dict[str, object]
     request = steps_of(data)[0].microbatches[0].request
     assert request is not None
     with pytest.raises(BadSignature):
-        check_window(PLAN, with_microbatch(data, 0, 0, request=changed(request, **changes)))
+        check_window(PLAN, with_microbatch(data, 0, 0, request=replace(request, **changes)))
 
 
 def test_activations_of_another_shape_are_refused() -> None:
@@ -321,7 +320,7 @@ def test_nothing_of_a_signed_gradient_can_be_changed(field: str) -> None:
         for number, one in enumerate(taken.microbatches):
             value = getattr(one.reply, field)
             lie = value[:-1] + b"\x01" if isinstance(value, bytes) else value + 1
-            reply = changed(one.reply, **{field: lie})
+            reply = replace(one.reply, **{field: lie})
             data = with_microbatch(data, taken.step, number, reply=reply)
     with pytest.raises(BadSignature):
         check_window(PLAN, data)
@@ -393,7 +392,7 @@ def test_the_codec_follows_from_the_round_and_both_anchors() -> None:
 @pytest.mark.rule("V13")
 def test_a_step_alone_is_always_allowed_and_mentions_nobody() -> None:
     fragment = a_fragment(PLAN, 1)
-    alone = FragmentMerged(fragment, -1, 0, NO_DIGEST, None, b"")
+    alone = FragmentMerged(fragment, -1, 0, NO_DIGEST, None)
     assert _merged(alone) is None
     full = a_merge(PLAN, 1)
     for changes in (
@@ -421,8 +420,8 @@ def test_an_offer_of_somebody_else_to_somebody_else_or_of_something_else_is_refu
     assert merged.offer is not None
     key, fragment = merged.offer.key, merged.fragment
     for changes in (
-        {"key": changed(key, run=9)}, {"key": changed(key, stage=0)}, {"key": changed(key, round=4)},
-        {"key": changed(key, fragment=1 - fragment)}, {"key": changed(key, seat=MINE)},
+        {"key": replace(key, run=9)}, {"key": replace(key, stage=0)}, {"key": replace(key, round=4)},
+        {"key": replace(key, fragment=1 - fragment)}, {"key": replace(key, seat=MINE)},
         {"signer": STRANGER}, {"tokens": -1}, {"num_bytes": 7}, {"wire_bytes": 0},
         {"wire_bytes": 1 << 20}, {"codec": Codec.BF16}, {"chunk_root": b"x"},
         {"payload_hash": ANCHOR},
@@ -431,7 +430,7 @@ def test_an_offer_of_somebody_else_to_somebody_else_or_of_something_else_is_refu
         with pytest.raises(PeerFault):
             _merged(replace(merged, offer=offer, payload=payload))
     for field in ("tokens", "step"):
-        lie = changed(merged.offer, **{field: getattr(merged.offer, field) + 1})
+        lie = replace(merged.offer, **{field: getattr(merged.offer, field) + 1})
         with pytest.raises(BadSignature):
             _merged(replace(merged, offer=lie))
     with pytest.raises(OutOfTurn):

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import cast
 
 import pytest
@@ -12,8 +12,7 @@ from torch import Tensor
 from swarm.config.spec import OptimizerSpec
 from swarm.errors import PeerFault
 from swarm.gossip.trade.messages import Codec
-from swarm.primitives.codec import decode, encode
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.commitments import hash_of, window_claim
 from swarm.training.averaging.outer_step import OuterScalars, OuterState, Partner, outer_step
 from swarm.training.data.samples import TokenSource, draw_samples
@@ -254,7 +253,7 @@ def test_one_flipped_bit_of_what_was_signed_is_always_seen(seed: int) -> None:
                     if message is None:
                         continue
                     bit = dice.randrange(8 * len(message.payload))
-                    wrong = changed(message, payload=lies.flipped(message.payload, bit))
+                    wrong = replace(message, payload=lies.flipped(message.payload, bit))
                     lie = with_microbatch(data, taken.step, index, **{side: wrong})
                     assert crop.answer(lie) == REFUSED
 
@@ -389,7 +388,7 @@ def test_a_seat_that_sends_other_activations_than_it_computes_is_found(
         return await honest_forward(self, replace(out, payload=payload, wire=wire_digest(payload)))
 
     def backward_job(self: Shard, passed: Passed, reply: MicroBatchGrad) -> bytes:
-        return honest_backward(self, passed, changed(reply, activations=passed.out_activation))
+        return honest_backward(self, passed, replace(reply, activations=passed.out_activation))
 
     with monkeypatch.context() as patched:
         patched.setattr(Pipeline, "forward", forward)
@@ -430,7 +429,7 @@ HEAD = 12
 
 
 def _damaged(raw: bytes, dice: random.Random) -> bytes:
-    """Some bytes changed, lost or added."""
+    """Some bytes replace, lost or added."""
     where = dice.randrange(len(raw))
     match dice.randrange(4):
         case 0:
@@ -444,7 +443,7 @@ def _damaged(raw: bytes, dice: random.Random) -> bytes:
 
 
 def _rewritten(raw: bytes, dice: random.Random) -> bytes:
-    """One value of the header changed, and all of it well encoded."""
+    """One value of the header replace, and all of it well encoded."""
     length = int.from_bytes(raw[HEAD - 4 : HEAD], "big")
     head = cast("list[object]", decode(object, raw[HEAD : HEAD + length]))
     _change_one(head, dice)
@@ -529,7 +528,7 @@ def _filled(value: float) -> Callable[[ShardState], ShardState]:
     def change(state: ShardState) -> ShardState:
         tensors = [torch.full_like(tensor, value) for tensor in state.tensors]
         names = ("params_P", "m_P", "v_P", "phi_P", "momentum_P")
-        return replace(state, **dict(zip(names, tensors, strict=True)))  # type: ignore[arg-type]
+        return replace(state, **dict(zip(names, tensors, strict=True)))
 
     return change
 

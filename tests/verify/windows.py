@@ -1,7 +1,7 @@
 """Honest windows from real seats: small pipelines in memory under virtual time, which trade as nodes do."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -14,7 +14,7 @@ from swarm.gossip.codecs.int8 import decompress
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.gossip.trade.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
 from swarm.gossip.trade.payload import Packed, pack, read_payload
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.executor import InlineExecutor
@@ -57,8 +57,8 @@ Place = tuple[int, int]
 
 def spec_of(stages: int, numerics: str) -> RunSpec:
     spec = a_spec(stages=stages, numerics=numerics)
-    checks = changed(spec.checks, window_steps=WINDOW_STEPS)
-    return changed(spec, inner_steps_max=STEPS, checks=checks)
+    checks = replace(spec.checks, window_steps=WINDOW_STEPS)
+    return replace(spec, inner_steps_max=STEPS, checks=checks)
 
 
 @dataclass
@@ -183,7 +183,7 @@ class Field:
         offered = fragment_payload(plan.spec, plan.round, snapshot)
         offered = replace(offered, theta=self.offered(index, offered.theta))
         packed = pack(key, offered, codec)
-        offer = changed(packed.offer, anchor_root=root or packed.offer.anchor_root)
+        offer = replace(packed.offer, anchor_root=root or packed.offer.anchor_root)
         signed = sign_offer(self.seats[stage, index].host.secret, plan.chain, offer)
         return replace(packed, offer=signed)
 

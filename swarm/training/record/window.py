@@ -4,17 +4,11 @@ Core: pure functions.
 
     bytes = magic | length of the header | header | tensors of the start state | payloads, in order
 
-The header is everything but tensors and payloads. Their lengths are not in it: they follow from the run, so
-untrusted bytes cannot ask for memory. A window has exactly one encoding, and ``decode_window`` accepts no
-other. The verify package checks the signatures of its messages and replays its events. Legend: P parameters of
-the shard.
-
-The header of a window's bytes: everything in it but tensors and payloads, with its bounds.
-
-pure functions. Raises ``BadEncoding`` for a header that no honest seat writes.
-
-A header comes from another peer and determines how much memory is used: its length, the number of its events
-and micro-batches, and every number in it are bounded by the run.
+The header is the window without its tensors and payloads. Their lengths are not in it: they follow from the
+run, so untrusted bytes cannot ask for memory. A window has exactly one encoding, and ``decode_window`` accepts
+no other. The header comes from another peer and determines how much memory is used: its length, the number of
+its events and micro-batches, and every number in it are bounded by the run. The verify package checks the
+signatures of the messages and replays the events. Legend: P parameters of the shard.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,6 +41,8 @@ from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
 MAGIC = b"SWARMWN2"
 """First bytes of a window; the last digit is the version of the format."""
+WINDOW_BYTES_MAX = 256 << 20
+"""Longest encoded window: a verifier holds one of another peer in memory."""
 SNAPSHOTS_MAX = 4
 """Offers of a fragment in one segment: usually one, rarely more if a trade came late."""
 _LENGTH_BYTES = 4
@@ -60,37 +56,31 @@ ALONE = -1
 """Partner seat of a solo step."""
 
 
-class AnchorHead(Message, frozen=True, tag=1):
-    """Encoded ``window.AnchorSet``."""
+@dataclass(frozen=True, slots=True)
+class WindowKey:
+    """Id of a window within a run."""
 
-    root: bytes
-
-
-class SnapshotHead(Message, frozen=True, tag=2):
-    """Encoded ``window.SnapshotTaken``."""
-
-    fragment: int
-
-
-class MergeHead(Message, frozen=True, tag=3):
-    """Encoded ``window.FragmentMerged`` without its payload."""
-
-    fragment: int
-    partner_seat: int
-    weight_nano: int
-    my_payload: bytes
-    offer: Offer | None
-    receipt: Receipt | None
+    run: RunIndex
+    round: RoundIndex
+    stage: StageIndex
+    seat: int
+    window: int
 
 
-class ComputedHead(Message, frozen=True):
-    """Encoded ``window.ComputedMicrobatch`` without the payloads of its messages."""
+class ComputedMicrobatch(Message, frozen=True):
+    """One micro-batch that was counted in a step, with the messages that other peers signed for it.
+
+    In a header the payloads of both messages are empty: they follow behind it.
+    """
 
     origin: int
     step: int
+    """The origin's number, not that of the step it was counted in."""
     microbatch: int
     request: MicroBatch | None
+    """The signed activations from below; None in stage 0."""
     reply: MicroBatchGrad | None
+    """The signed gradient from above; None in the last stage."""
 
     @property
     def place(self) -> MicrobatchId:
@@ -98,15 +88,62 @@ class ComputedHead(Message, frozen=True):
         return (self.origin, self.step, self.microbatch)
 
 
-class StepHead(Message, frozen=True, tag=4):
-    """Encoded ``window.StepTaken``, without the payloads of its messages."""
+class AnchorSet(Message, frozen=True, tag=1):
+    """A new canonical checkpoint became the anchor; only before a segment's first step."""
+
+    root: Digest
+
+
+class SnapshotTaken(Message, frozen=True, tag=2):
+    """A fragment was copied between two steps, to be offered."""
+
+    fragment: int
+
+
+class MergeHead(Message, frozen=True, tag=3):
+    """A merge as the header has it: all but the partner's payload, which follows behind the header."""
+
+    fragment: int
+    partner_seat: int
+    """Index of the partner's seat; -1 in a solo step."""
+    weight_nano: int
+    my_payload: Digest
+    offer: Offer | None
+    """The partner's signed offer; None in a solo step."""
+    receipt: Receipt | None = None
+    """The drawn partner's receipt for ``my_payload`` in int4, which moved the residual; also if solo."""
+
+
+class FragmentMerged(MergeHead, frozen=True, kw_only=True, tag=3):
+    """A fragment's outer step was applied."""
+
+    payload: bytes = b""
+    """The partner's quantized bytes before zstandard, covered by ``offer.payload_hash``; empty if solo."""
+
+
+class StepTaken(Message, frozen=True, tag=4):
+    """An optimizer step was taken with these micro-batches, sorted by their numbers."""
 
     step: int
-    microbatches: tuple[ComputedHead, ...]
+    """Number within the segment, from 0 without a gap."""
+    microbatches: tuple[ComputedMicrobatch, ...]
     dropped: tuple[MicrobatchId, ...]
+    """Micro-batches that were sent and never answered, sorted."""
 
 
-EventHead = AnchorHead | SnapshotHead | MergeHead | StepHead
+Event = AnchorSet | SnapshotTaken | FragmentMerged | StepTaken
+EventHead = AnchorSet | SnapshotTaken | MergeHead | StepTaken
+
+
+@dataclass(frozen=True, slots=True)
+class WindowData:
+    """The start state of a window and its events, in order."""
+
+    key: WindowKey
+    is_last: bool
+    """True if the segment ended with this window."""
+    start: ShardState
+    events: tuple[Event, ...]
 
 
 class WindowHead(Message, frozen=True):
@@ -199,26 +236,26 @@ def _check_start(spec: RunSpec, head: WindowHead) -> None:
 
 
 def _check_events(spec: RunSpec, head: WindowHead) -> None:
-    counts = dict.fromkeys((AnchorHead, SnapshotHead, MergeHead, StepHead), 0)
+    counts = dict.fromkeys((AnchorSet, SnapshotTaken, MergeHead, StepTaken), 0)
     for event in head.events:
         counts[type(event)] += 1
         match event:
-            case AnchorHead(root):
+            case AnchorSet(root):
                 check_root(Digest(root))
-            case SnapshotHead(fragment):
+            case SnapshotTaken(fragment):
                 _check_fragment(spec, fragment)
             case MergeHead():
                 _check_merge(spec, event)
-            case StepHead():
+            case StepTaken():
                 _check_step(spec, head.stage, event)
     fragments = spec.outer.fragments
-    if counts[AnchorHead] > 1 or counts[MergeHead] > fragments:
+    if counts[AnchorSet] > 1 or counts[MergeHead] > fragments:
         raise BadEncoding("a window with more anchors or merges than a segment has")
-    if counts[SnapshotHead] > SNAPSHOTS_MAX * fragments:
+    if counts[SnapshotTaken] > SNAPSHOTS_MAX * fragments:
         raise BadEncoding("a window with more snapshots than a segment has")
-    done = counts[StepHead] + counts[MergeHead]
-    if counts[StepHead] > spec.checks.window_steps or not done:
-        raise BadEncoding(f"a window of {counts[StepHead]} steps")
+    done = counts[StepTaken] + counts[MergeHead]
+    if counts[StepTaken] > spec.checks.window_steps or not done:
+        raise BadEncoding(f"a window of {counts[StepTaken]} steps")
 
 
 def _check_merge(spec: RunSpec, event: MergeHead) -> None:
@@ -243,15 +280,15 @@ def _check_merge(spec: RunSpec, event: MergeHead) -> None:
     _check_signature(offer.signature)
 
 
-def _check_step(spec: RunSpec, stage: int, event: StepHead) -> None:
+def _check_step(spec: RunSpec, stage: int, event: StepTaken) -> None:
     check_count("step", event.step)
     if not 1 <= len(event.microbatches) <= MICROBATCHES_MAX:
         raise BadEncoding(f"a step of {len(event.microbatches)} micro-batches")
     if len(event.dropped) > DROPPED_MAX:
         raise BadEncoding(f"a step that dropped {len(event.dropped)} micro-batches")
-    for places in ([one.place for one in event.microbatches], event.dropped):
-        _check_ascending(places)
-        for number in (number for place in places for number in place):
+    for ids in ([one.place for one in event.microbatches], event.dropped):
+        _check_ascending(ids)
+        for number in (number for place in ids for number in place):
             check_count("coordinate", number)
     for one in event.microbatches:
         if (one.request is None) != (stage == 0):
@@ -286,96 +323,6 @@ def _check_signature(signature: bytes) -> None:
 def _check_ascending(keys: Sequence[int] | Sequence[MicrobatchId]) -> None:
     if any(a >= b for a, b in pairwise(keys)):  # type: ignore[operator]
         raise BadEncoding("out of order, or there twice")
-
-
-WINDOW_BYTES_MAX = 256 << 20
-"""Longest encoded window: a verifier holds one of another peer in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class WindowKey:
-    """Id of a window within a run."""
-
-    run: RunIndex
-    round: RoundIndex
-    stage: StageIndex
-    seat: int
-    window: int
-
-
-@dataclass(frozen=True, slots=True)
-class ComputedMicrobatch:
-    """One micro-batch that was counted in a step, with the messages that other peers signed for it."""
-
-    origin: int
-    step: int
-    """The origin's number, not that of the step it was counted in."""
-    microbatch: int
-    request: MicroBatch | None
-    """The signed activations from below; None in stage 0."""
-    reply: MicroBatchGrad | None
-    """The signed gradient from above; None in the last stage."""
-
-    @property
-    def place(self) -> MicrobatchId:
-        """Id of the micro-batch: (origin, step, micro-batch)."""
-        return (self.origin, self.step, self.microbatch)
-
-
-@dataclass(frozen=True, slots=True)
-class AnchorSet:
-    """A new canonical checkpoint became the anchor; only before a segment's first step."""
-
-    root: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotTaken:
-    """A fragment was copied between two steps, to be offered."""
-
-    fragment: int
-
-
-@dataclass(frozen=True, slots=True)
-class FragmentMerged:
-    """A fragment's outer step was applied."""
-
-    fragment: int
-    partner_seat: int
-    """Index of the partner's seat; -1 in a solo step."""
-    weight_nano: int
-    my_payload: Digest
-    offer: Offer | None
-    """The partner's signed offer; None in a solo step."""
-    payload: bytes
-    """The partner's quantized bytes before zstandard, covered by ``offer.payload_hash``; empty if solo."""
-    receipt: Receipt | None = None
-    """The drawn partner's receipt for ``my_payload`` in int4, which moved the residual; also if solo."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepTaken:
-    """An optimizer step was taken with these micro-batches, sorted by their numbers."""
-
-    step: int
-    """Number within the segment, from 0 without a gap."""
-    microbatches: tuple[ComputedMicrobatch, ...]
-    dropped: tuple[MicrobatchId, ...]
-    """Micro-batches that were sent and never answered, sorted."""
-
-
-Event = AnchorSet | SnapshotTaken | FragmentMerged | StepTaken
-
-
-@dataclass(frozen=True, slots=True)
-class WindowData:
-    """The start state of a window and its events, in order."""
-
-    key: WindowKey
-    is_last: bool
-    """True if the segment ended with this window."""
-    start: ShardState
-    events: tuple[Event, ...]
 
 
 def anchors_named(data: WindowData) -> frozenset[Digest]:
@@ -426,20 +373,18 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
 
 def _head_of(event: Event) -> EventHead:
     match event:
-        case AnchorSet(root):
-            return AnchorHead(root)
-        case SnapshotTaken(fragment):
-            return SnapshotHead(fragment)
-        case FragmentMerged(fragment, seat, weight_nano, mine, offer, _, receipt):
-            return MergeHead(fragment, seat, weight_nano, mine, offer, receipt)
-        case StepTaken(step, microbatches, dropped):
-            return StepHead(step, tuple(_bare(one) for one in microbatches), dropped)
+        case FragmentMerged():
+            return MergeHead(*(getattr(event, name) for name in MergeHead.__struct_fields__))
+        case StepTaken():
+            return replace(event, microbatches=tuple(map(_bare, event.microbatches)))
+        case _:
+            return event
 
 
-def _bare(one: ComputedMicrobatch) -> ComputedHead:
+def _bare(one: ComputedMicrobatch) -> ComputedMicrobatch:
     request = None if one.request is None else replace(one.request, payload=b"")
     reply = None if one.reply is None else replace(one.reply, payload=b"")
-    return ComputedHead(*one.place, request, reply)
+    return replace(one, request=request, reply=reply)
 
 
 def _payloads(events: tuple[Event, ...]) -> Iterator[bytes]:
@@ -475,11 +420,7 @@ def _state(spec: RunSpec, head: WindowHead, bulk: Bulk, spans: Sequence[Span]) -
 
 def _event(spec: RunSpec, event: EventHead, bulk: Bulk, spans: Sequence[Span]) -> Event:
     match event:
-        case AnchorHead(root):
-            return AnchorSet(Digest(root))
-        case SnapshotHead(fragment):
-            return SnapshotTaken(fragment)
-        case MergeHead(fragment, seat, weight_nano, mine, offer, receipt):
+        case MergeHead(fragment, _, _, _, offer):
             payload = b""
             if offer is not None:
                 is_consensus = offer.codec is Codec.F32
@@ -488,18 +429,20 @@ def _event(spec: RunSpec, event: EventHead, bulk: Bulk, spans: Sequence[Span]) -
                 if offer.num_bytes != num_bytes:
                     raise BadEncoding("an offer of another size than its fragment")
                 payload = bytes(bulk.take(num_bytes))
-            mine = Digest(mine)
-            return FragmentMerged(fragment, seat, weight_nano, mine, offer, payload, receipt)
-        case StepHead(step, microbatches, dropped):
-            counted = tuple(_computed(spec, one, bulk) for one in microbatches)
-            return StepTaken(step, counted, dropped)
+            fields = {name: getattr(event, name) for name in MergeHead.__struct_fields__}
+            return FragmentMerged(**fields, payload=payload)
+        case StepTaken():
+            counted = tuple(_computed(spec, one, bulk) for one in event.microbatches)
+            return replace(event, microbatches=counted)
+        case _:
+            return event
 
 
-def _computed(spec: RunSpec, one: ComputedHead, bulk: Bulk) -> ComputedMicrobatch:
+def _computed(spec: RunSpec, one: ComputedMicrobatch, bulk: Bulk) -> ComputedMicrobatch:
     num_bytes, request, reply = activation_bytes(spec), one.request, one.reply
     if request is not None:
         request = replace(request, payload=bytes(bulk.take(num_bytes)))
         check_fit(spec, request)
     if reply is not None:
         reply = replace(reply, payload=bytes(bulk.take(num_bytes)))
-    return ComputedMicrobatch(one.origin, one.step, one.microbatch, request, reply)
+    return replace(one, request=request, reply=reply)

@@ -1,11 +1,9 @@
 """A kept micro-batch is computed again by the stage it belongs to, or it is its keeper's fault."""
 
-from dataclasses import replace
-
 import pytest
 
 from swarm.errors import PeerFault
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.training.messages import wire_digest
 from swarm.training.record.restore import replay_microbatch
 from swarm.training.record.window import ComputedMicrobatch, StepTaken
@@ -52,7 +50,7 @@ def test_messages_of_another_stage_are_refused(stage: int) -> None:
         refused(stage, kept(other))
     for name in ("request", "reply"):
         if getattr(one, name) is not None:
-            refused(stage, replace(one, **{name: None}))  # type: ignore[arg-type]
+            refused(stage, replace(one, **{name: None}))
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
@@ -62,8 +60,8 @@ def test_messages_of_another_microbatch_are_refused(stage: int) -> None:
     for name in ("request", "reply"):
         message = getattr(one, name)
         if message is not None:
-            refused(stage, replace(one, **{name: changed(message, microbatch=9)}))
-            refused(stage, replace(one, **{name: changed(message, stage=3 - message.stage)}))
+            refused(stage, replace(one, **{name: replace(message, microbatch=9)}))
+            refused(stage, replace(one, **{name: replace(message, stage=3 - message.stage)}))
 
 
 def test_an_origin_counts_only_its_own() -> None:
@@ -79,7 +77,7 @@ def test_payloads_that_make_no_sense_are_refused_and_nothing_is_counted(stage: i
             continue
         not_finite = b"\x80\x7f" * (len(message.payload) // 2)
         for payload in (not_finite, message.payload[:-2], b""):
-            refused(stage, replace(one, **{name: changed(message, payload=payload)}))
+            refused(stage, replace(one, **{name: replace(message, payload=payload)}))
 
 
 @pytest.mark.rule("V12a")
@@ -88,11 +86,11 @@ def test_a_gradient_for_other_activations_than_the_replay_gives_is_refused(stage
     one = kept(stage)
     assert one.reply is not None
     other = wire_digest(bytes(len(one.reply.payload)))
-    refused(stage, replace(one, reply=changed(one.reply, activations=other)))
+    refused(stage, replace(one, reply=replace(one.reply, activations=other)))
 
 
 def test_activations_of_another_shape_are_refused() -> None:
     one = kept(2)
     assert one.request is not None
     half = one.request.payload[: len(one.request.payload) // 2]
-    refused(2, replace(one, request=changed(one.request, batch=2, payload=half)))
+    refused(2, replace(one, request=replace(one.request, batch=2, payload=half)))

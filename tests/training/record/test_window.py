@@ -1,13 +1,12 @@
 """A window has one form, and bytes from a stranger are that form or a fault, never more memory."""
 
 import random
-from dataclasses import replace
 
 import pytest
 import torch
 
 from swarm.errors import BadEncoding, PeerFault
-from swarm.primitives.codec import replace as changed
+from swarm.primitives.codec import replace
 from swarm.training.model.stages import plan_stages
 from swarm.training.record import window as module
 from swarm.training.record.segment import ShardState
@@ -195,15 +194,15 @@ def test_payloads_of_another_length_are_refused() -> None:
     taken = next(event for event in data.events if isinstance(event, StepTaken))
     one = taken.microbatches[0]
     assert one.request is not None
-    shorter = changed(one.request, payload=one.request.payload[:-2])
-    fewer = changed(
+    shorter = replace(one.request, payload=one.request.payload[:-2])
+    fewer = replace(
         one.request, batch=2, payload=one.request.payload[: len(one.request.payload) // 2]
     )
     for bent in (
         with_event(data, merge, replace(merge, payload=merge.payload[:-1])),
         with_event(data, merge, replace(merge, payload=merge.payload + b"\x00")),
         with_event(data, merge, replace(merge, offer=None)),
-        with_event(data, merge, replace(merge, offer=changed(merge.offer, num_bytes=1 << 40))),
+        with_event(data, merge, replace(merge, offer=replace(merge.offer, num_bytes=1 << 40))),
         *(
             with_event(
                 data,
@@ -222,6 +221,6 @@ def test_payloads_of_another_length_are_refused() -> None:
 def test_a_step_alone_has_no_partner() -> None:
     data = a_traded()
     merge = a_merge(data)
-    alone = FragmentMerged(merge.fragment, -1, 0, NO_DIGEST, None, b"")
+    alone = FragmentMerged(merge.fragment, -1, 0, NO_DIGEST, None)
     again = decode_window(SPEC, bytes_of(with_event(data, merge, alone)))
     assert alone in again.events

@@ -15,11 +15,11 @@ from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.record.window import (
     MAGIC,
     SNAPSHOTS_MAX,
-    AnchorHead,
+    AnchorSet,
     EventHead,
     MergeHead,
-    SnapshotHead,
-    StepHead,
+    SnapshotTaken,
+    StepTaken,
     WindowHead,
     encode_window,
     head_bytes,
@@ -49,7 +49,7 @@ def accept(head: WindowHead) -> WindowHead:
 
 
 def bent_step(**changes: object) -> Bend:
-    return bent(StepHead, lambda event: replace(event, **changes))
+    return bent(StepTaken, lambda event: replace(event, **changes))
 
 
 def bent_merge(**changes: object) -> Bend:
@@ -70,7 +70,7 @@ def bent_offer(**changes: object) -> Bend:
 
 def bent_microbatch(**changes: object) -> Bend:
     return bent(
-        StepHead,
+        StepTaken,
         lambda event: replace(
             event, microbatches=(replace(event.microbatches[0], **changes), *event.microbatches[1:])
         ),
@@ -78,14 +78,14 @@ def bent_microbatch(**changes: object) -> Bend:
 
 
 def bent_message(name: str, **changes: object) -> Bend:
-    def bend(event: StepHead) -> StepHead:
+    def bend(event: StepTaken) -> StepTaken:
         one = event.microbatches[0]
         message = replace(getattr(one, name), **changes)
         return replace(
             event, microbatches=(replace(one, **{name: message}), *event.microbatches[1:])
         )
 
-    return bent(StepHead, bend)
+    return bent(StepTaken, bend)
 
 
 def bent(kind: type, change: Callable[..., EventHead]) -> Bend:
@@ -106,7 +106,7 @@ def only(**changes: object) -> Bend:
     return lambda head: replace(head, **changes)
 
 
-A_STEP = next(event for event in a_head().events if isinstance(event, StepHead))
+A_STEP = next(event for event in a_head().events if isinstance(event, StepTaken))
 A_MERGE = next(event for event in a_head().events if isinstance(event, MergeHead))
 A_RECEIPT = Receipt(
     FragmentKey(RunIndex(1), StageIndex(0), 0, RoundIndex(0), 0),
@@ -147,10 +147,10 @@ def test_an_honest_header_is_accepted() -> None:
         only(snapshots=((1, 0), (0, 0))),
         only(snapshots=((0, 0), (0, 0))),
         only(events=()),
-        plus(AnchorHead(bytes(31))),
-        plus(AnchorHead(NO_DIGEST), AnchorHead(NO_DIGEST)),
-        plus(SnapshotHead(FRAGMENTS)),
-        plus(*[SnapshotHead(0)] * (SNAPSHOTS_MAX * FRAGMENTS + 1)),
+        plus(AnchorSet(Digest(bytes(31)))),
+        plus(AnchorSet(NO_DIGEST), AnchorSet(NO_DIGEST)),
+        plus(SnapshotTaken(FRAGMENTS)),
+        plus(*[SnapshotTaken(0)] * (SNAPSHOTS_MAX * FRAGMENTS + 1)),
         plus(*[A_STEP] * WIDTH),
         plus(*[A_MERGE] * FRAGMENTS),
         bent_merge(fragment=FRAGMENTS),
@@ -217,7 +217,7 @@ def test_the_longest_honest_header_fits() -> None:
     request = replace(one.request, **wide, budget_ms=big, batch=big, length=big, features=big)
     reply = replace(one.reply, **wide, loss_micro=big, tokens=big)
     computed = replace(one, origin=big, step=big, microbatch=big, request=request, reply=reply)
-    step = StepHead(big, (computed,) * MICROBATCHES_MAX, ((big, big, big),) * DROPPED_MAX)
+    step = StepTaken(big, (computed,) * MICROBATCHES_MAX, ((big, big, big),) * DROPPED_MAX)
     assert A_MERGE.offer is not None
     key = replace(A_MERGE.offer.key, **dict.fromkeys(A_MERGE.offer.key.__struct_fields__, big))
     counts = dict.fromkeys(("step", "tokens", "num_bytes", "wire_bytes"), big)
@@ -230,8 +230,8 @@ def test_the_longest_honest_header_fits() -> None:
         tokens_at_sync=(big,) * FRAGMENTS,
         snapshots=((FRAGMENTS - 1, big),) * FRAGMENTS,
         events=(
-            AnchorHead(NO_DIGEST),
-            *[SnapshotHead(FRAGMENTS - 1)] * (SNAPSHOTS_MAX * FRAGMENTS),
+            AnchorSet(NO_DIGEST),
+            *[SnapshotTaken(FRAGMENTS - 1)] * (SNAPSHOTS_MAX * FRAGMENTS),
             *[merge] * FRAGMENTS,
             *[step] * WIDTH,
         ),
