@@ -1,7 +1,7 @@
-"""Find: who is there, where, doing what.
+"""Find peers: their addresses, their state, and what they announce.
 
 records.py     C  signed, expiring, sequenced records and the rules that judge them
-directory.py   C  what a peer announces; announcements folded into the peer map
-announcing.py  S  announcements passed around, and looked up for those we cannot ask
-service.py     S  the door: libp2p's Kademlia under our own protocol id
+directory.py   C  announcements of peers, folded into the peer map
+announcing.py  S  announcements exchanged with connected peers, and looked up for the others
+service.py     S  the entry point: libp2p's Kademlia under our own protocol id
 """
