@@ -1,3 +1,3 @@
-"""swarm: train one model together with strangers, and prove it was done honestly."""
+"""swarm: train one model together with strangers, and verify each other's work."""
 
 __version__ = "0.1.0"

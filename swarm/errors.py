@@ -1,19 +1,19 @@
-"""Every error raised on purpose, as a tree; a name says whose fault it is.
+"""Tree of the errors raised on purpose; the name of each says whose fault it is.
 
 Core: pure data.
 
     SwarmError
       PeerFault           the other side broke the protocol: drop it, lower its score, go on
         BadSignature BadEncoding BrokenPromise OutOfTurn
-      Unreachable         the network did what networks do: retry within limits, or go without
+      Unreachable         the network failed: retry within limits, or go on without the peer
         DeviceLost        a device of this machine no longer answers
       InvalidStatement    a statement the ledger must refuse, with a Reason
       UsageError          our caller, or the person at the keyboard, broke the contract
         BadTicket
       BadConfig           a run, a file or a setting cannot be used as it stands
       BadIdentity         the key of this node is unreadable, unsafe or in use
-      VerificationFailed  something that was claimed does not hold
-      Corrupt             our own disk lied: stop this node
+      VerificationFailed  a claim does not hold
+      Corrupt             data on our own disk is damaged: stop this node
       DiskFull            no room to write: stop signing, keep reading, go on when there is room
 """
 
@@ -21,7 +21,7 @@ from enum import StrEnum
 
 
 class SwarmError(Exception):
-    """Base of everything raised on purpose.
+    """Base of every error raised on purpose.
 
     ``hint`` is one command or action that mends the cause, shown under the message.
     """
@@ -34,11 +34,11 @@ class SwarmError(Exception):
 
 
 class PeerFault(SwarmError):
-    """The other side broke the protocol."""
+    """Violation of the protocol by the other side."""
 
 
 class BadSignature(PeerFault):
-    """A signature or proof does not verify."""
+    """Signature or proof that does not verify."""
 
 
 class BadEncoding(PeerFault):
@@ -46,25 +46,25 @@ class BadEncoding(PeerFault):
 
 
 class BrokenPromise(PeerFault):
-    """What arrived is not what was announced."""
+    """Data that does not match what was announced, such as its hash, size or proof."""
 
 
 class OutOfTurn(PeerFault):
-    """A message no honest peer sends at this point."""
+    """Message that no honest peer sends at this point."""
 
 
 class Unreachable(SwarmError):
-    """A peer could not be reached, fell silent, or the link broke."""
+    """Peer that could not be reached or fell silent, or link that broke."""
 
     exit_code = 3
 
 
 class DeviceLost(Unreachable):
-    """A device of this machine, or the process that computes on it, no longer answers: what it held is gone."""
+    """Device of this machine, or its worker process, that no longer answers; what it held is lost."""
 
 
 class Reason(StrEnum):
-    """Why the ledger refuses a statement."""
+    """Reasons for which the ledger refuses a statement."""
 
     BAD_SIGNATURE = "bad signature"
     BAD_FIELD = "a field is out of bounds"
@@ -87,7 +87,7 @@ class Reason(StrEnum):
 
 
 class InvalidStatement(SwarmError):
-    """A statement the ledger must refuse; ``reason`` comes from a closed list."""
+    """Statement that the ledger must refuse; ``reason`` comes from a closed list."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
@@ -95,36 +95,36 @@ class InvalidStatement(SwarmError):
 
 
 class UsageError(SwarmError):
-    """Our caller, or the person at the keyboard, broke the contract."""
+    """Broken contract, by our caller or the person at the keyboard."""
 
     exit_code = 2
 
 
 class BadTicket(UsageError):
-    """A ticket that is mistyped, expired or not ours."""
+    """Ticket that is mistyped, expired or made by another version."""
 
 
 class BadConfig(SwarmError):
-    """A run, a file or a setting cannot be used as it stands."""
+    """Run, file or setting that cannot be used as it stands."""
 
     exit_code = 4
 
 
 class BadIdentity(SwarmError):
-    """The key of this node is unreadable, unsafe or in use."""
+    """Key of this node that is unreadable, unsafe or in use."""
 
     exit_code = 5
 
 
 class VerificationFailed(SwarmError):
-    """Something that was claimed does not hold."""
+    """Claim that does not hold."""
 
     exit_code = 6
 
 
 class Corrupt(SwarmError):
-    """Our own disk lied: the node stops rather than build on it."""
+    """Damaged data on our own disk; the node stops rather than build on it."""
 
 
 class DiskFull(SwarmError):
-    """There is no room to write: nothing was written, and nothing may be signed until there is."""
+    """Full disk: nothing was written, and nothing may be signed until there is room."""

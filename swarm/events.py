@@ -1,4 +1,4 @@
-"""What a node reports about itself: typed, one line of JSON each.
+"""Typed events that a node reports about itself, one line of JSON each.
 
 Core: pure data and text.
 """
@@ -10,15 +10,15 @@ from swarm.errors import Corrupt
 from swarm.primitives.codec import Message
 
 TEXT_CHARS_MAX = 500
-"""Longest sentence of an event: five lines of a terminal."""
+"""Characters of an event's sentence: five lines of a terminal."""
 FIELDS_MAX = 24
-"""Most fields of one event, so that a line of the log stays under 8 KiB."""
+"""Fields of one event, so that a line of the log stays under 8 KiB."""
 FIELD_CHARS_MAX = 200
-"""Longest text in a field: a file name or two multiaddrs."""
+"""Characters of a text in a field: a file name or two multiaddrs."""
 
 
 class EventKind(StrEnum):
-    """Everything a node reports; programs read the kind, people the text."""
+    """Kinds of events; programs read the kind, people the text."""
 
     NODE_STARTED = "node_started"
     NETWORK = "network"
@@ -41,7 +41,7 @@ class EventKind(StrEnum):
 
 
 class Event(Message, frozen=True):
-    """One thing that happened on this node."""
+    """Event that happened on this node."""
 
     at_ms: int
     """Unix time in milliseconds, by this machine's clock."""
@@ -49,11 +49,14 @@ class Event(Message, frozen=True):
     text: str
     """One sentence for a person."""
     fields: tuple[tuple[str, str | int], ...] = ()
-    """The same for a program."""
+    """Same facts for a program, as (name, value) pairs."""
 
 
 def make_event(at_ms: int, kind: EventKind, text: str, **fields: str | int) -> Event:
-    """An event whose texts are printable and short, whoever they came from."""
+    """Return an event whose texts are printable and short, whatever their source.
+
+    At most ``FIELDS_MAX`` fields are kept, the first in the order of their names.
+    """
     cut = sorted(fields.items())[:FIELDS_MAX]
     return Event(
         at_ms,
@@ -64,9 +67,9 @@ def make_event(at_ms: int, kind: EventKind, text: str, **fields: str | int) -> E
 
 
 def printable(text: str, chars_max: int) -> str:
-    """The text with everything that could steer a terminal replaced by spaces, cut to length.
+    """Return the text cut to ``chars_max``, with every unprintable character replaced by a space.
 
-    Control, format and surrogate characters go: names and reasons arrive from strangers.
+    Names and reasons arrive from strangers: control, format and surrogate characters could steer a terminal.
     """
     if len(text) > chars_max:
         text = text[: chars_max - 3] + "..."
@@ -74,7 +77,7 @@ def printable(text: str, chars_max: int) -> str:
 
 
 def to_json_line(event: Event) -> str:
-    """The event as one line of JSON, without the line end."""
+    """Return the event as one line of JSON, without the line end."""
     line = {
         "at_ms": event.at_ms,
         "kind": event.kind,

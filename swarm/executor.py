@@ -1,4 +1,4 @@
-"""Run heavy arithmetic where it cannot hold up the event loop.
+"""Run heavy arithmetic in worker threads, so that it does not hold up the event loop.
 
 Shell: worker threads of lower priority, or virtual time in a simulation.
 """
@@ -21,14 +21,14 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 NICENESS_MAX = 19
 JOBS_AHEAD = 1
-"""Jobs handed over beyond those that run: a worker that ends one begins the next without asking the event loop,
-which may be busy for milliseconds with what the last one made."""
+"""Jobs handed over beyond those that run: a worker that ends one begins the next without waiting for the event
+loop, which may be busy for milliseconds with the result of the last one."""
 CLOSE_TIMEOUT_S = 2.0
-"""How long closing waits for a job that still runs: leaving must take less than 3 s."""
+"""Seconds that closing waits for a job that still runs: leaving must take less than 3 s."""
 
 
 class ExecutorPort(Protocol):
-    """What shells ask for: run a function somewhere, one job per worker at a time, in order."""
+    """Executor as shells see it: runs functions, one job per worker at a time, in order."""
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Return ``fn(*args)``, or raise what it raised."""
@@ -49,11 +49,11 @@ def _nothing() -> None:
 
 
 class Executor:
-    """``num_workers`` threads of our own, each taking one job at a time, first come first served.
+    """Executor of ``num_workers`` threads, each running one job at a time, first come first served.
 
-    ``niceness`` (0 to 19, Linux only) is added to the priority number of each worker, so that arithmetic
-    gives way to the event loop on a busy machine. ``prepare`` runs once in every worker before its first
-    job: the place for ``torch.set_num_threads`` and the like, which count per thread.
+    ``niceness`` (0 to 19, Linux only) is added to the priority number of each worker, so that arithmetic gives
+    way to the event loop on a busy machine. ``prepare`` runs once in every worker before its first job: the
+    place for ``torch.set_num_threads`` and other settings that count per thread.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Executor:
         self._niceness = niceness
         self._prepare = prepare
         self.spent_s: dict[str, float] = {}
-        """Processor seconds by name of the function: where the time of this node went."""
+        """Processor seconds by function name, to see how this node spends its time."""
         self._free = trio.CapacityLimiter(num_workers + JOBS_AHEAD)  # bounds the queue too
         self._jobs = deque[_Job | None]()
         self._changed = threading.Condition()
@@ -78,8 +78,8 @@ class Executor:
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run ``fn(*args)`` in a worker and return its result, or raise what it raised.
 
-        Cancelled while queued: never runs. Cancelled while running: waits for the end of the job, so
-        that nobody touches what it works on meanwhile, and then raises ``Cancelled``.
+        Cancelled while queued, the job never runs. Cancelled while running, the call waits for the end of the
+        job, so that nothing else touches its data meanwhile, and then raises ``Cancelled``.
         """
         async with self._free:
             for thread in self._threads:
@@ -101,7 +101,7 @@ class Executor:
             return result
 
     def close(self) -> None:
-        """End the workers; waits at most ``CLOSE_TIMEOUT_S`` for the jobs that still run."""
+        """End the workers; wait at most ``CLOSE_TIMEOUT_S`` for each one that still runs a job."""
         started = [thread for thread in self._threads if thread.ident is not None]
         for _ in started:
             self._hand_over(None)
@@ -114,7 +114,7 @@ class Executor:
             self._changed.notify()
 
     def _took_back(self, job: _Job) -> bool:
-        """Whether a job had not begun; then it never will."""
+        """Remove a job from the queue; return False if a worker has begun it already."""
         with self._changed:
             is_here = job in self._jobs
             if is_here:
@@ -134,7 +134,7 @@ class Executor:
             began = time.thread_time()
             job.result = ready if isinstance(ready, outcome.Error) else outcome.capture(job.work)
             self.spent_s[job.name] = self.spent_s.get(job.name, 0.0) + time.thread_time() - began
-            with suppress(trio.RunFinishedError):  # the loop is gone, and so is whoever waited
+            with suppress(trio.RunFinishedError):  # the loop has ended: no task waits
                 job.token.run_sync_soon(job.done.set)
             del job  # results can be large: do not hold the last one while idle
 
@@ -144,11 +144,11 @@ def _name(fn: Callable[..., Any]) -> str:
 
 
 def _lower_priority(niceness: int) -> None:
-    """Make the calling thread give way to others, where threads have a priority of their own."""
+    """Make the calling thread give way to others, on systems where threads have their own priority (Linux)."""
     if sys.platform == "linux":
         mine = threading.get_native_id()
         target = min(os.getpriority(os.PRIO_PROCESS, mine) + niceness, NICENESS_MAX)
         with suppress(
             PermissionError
-        ):  # some sandboxes forbid it; we are slower to answer, no more
+        ):  # some sandboxes forbid it; the event loop is then slower, no more
             os.setpriority(os.PRIO_PROCESS, mine, target)

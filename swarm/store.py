@@ -1,9 +1,9 @@
-"""Keep what must survive a crash: one sqlite file per node, tables of bytes.
+"""Keep what must survive a crash: one sqlite file per node, with sorted tables of bytes.
 
 Shell: the only user of sqlite3. Writes are all or nothing, and on the disk when they return.
 
-A table is a sorted map from key to value. The node is the only writer of its file (its home is locked);
-the command line may open the same file for reading while the node runs.
+A table is a sorted map from key to value. The node is the only writer of its file (its home is locked); the
+command line may open the same file for reading while the node runs.
 """
 
 import re
@@ -18,13 +18,13 @@ import trio
 from swarm.errors import Corrupt, DiskFull, UsageError
 
 ITEMS_MAX = 10_000
-"""Most pairs one read returns: a caller that wants more pages with ``after``."""
+"""Most pairs that one read returns: a caller that wants more pages with ``after``."""
 KEY_BYTES_MAX = 1024
-"""Longest key: four hashes and some words, far more than any room needs."""
+"""Bytes of the longest key: four hashes and some words, far more than any package needs."""
 VALUE_BYTES_MAX = 64 << 20
-"""Longest value: a state snapshot; tensors and blobs live in files of their own."""
+"""Bytes of the longest value, a state snapshot; tensors and blobs live in files of their own."""
 BUSY_TIMEOUT_MS = 5_000
-"""How long a reader or writer waits for the other: a checkpoint of the log takes milliseconds."""
+"""Milliseconds that a reader or writer waits for the other: a checkpoint of the log takes a few."""
 _APPLICATION_ID = (
     0x7377726D  # "swrm" in the file header, so that no other database is taken for ours
 )
@@ -36,13 +36,15 @@ Change = tuple[str, bytes, bytes | None]
 
 
 def key_of(number: int) -> bytes:
-    """A height or index as a key of 8 bytes that sorts as the number does."""
+    """Return a height or index as a key of 8 bytes that sorts as the number does."""
     return number.to_bytes(8, "big")
 
 
 class Store:
-    """Tables of bytes in one file. Calls take microseconds to a few milliseconds and may come from any
-    thread, one at a time; use ``write_soon`` where the event loop must not wait for the disk.
+    """Sorted tables of bytes in one sqlite file.
+
+    Calls take microseconds to a few milliseconds and may come from any thread, one at a time; use
+    ``write_soon`` where the event loop must not wait for the disk.
 
     Raises, from every method: ``Corrupt`` if the file is damaged, ``DiskFull`` if there is no room.
     """
@@ -96,12 +98,12 @@ class Store:
         """Fold the log into the file and close it; closing twice is no error."""
         with self._lock:
             if not self.readonly:
-                with suppress(sqlite3.Error):  # closed already, or read by somebody: the log stays
+                with suppress(sqlite3.Error):  # closed already, or open in a reader: the log stays
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
 
     def get(self, table: str, key: bytes) -> bytes | None:
-        """The value of ``key``, or None."""
+        """Return the value of ``key``, or None."""
         rows = self._read(table, "SELECT value FROM {} WHERE key = ?", (key,))
         return rows[0][0] if rows else None
 
@@ -114,17 +116,17 @@ class Store:
         self.write([(table, key, None)])
 
     def items(self, table: str, *, after: bytes = b"", limit: int) -> list[tuple[bytes, bytes]]:
-        """At most ``limit`` pairs with keys beyond ``after``, in order of the keys."""
+        """Return at most ``limit`` pairs with keys beyond ``after``, in order of the keys."""
         query = "SELECT key, value FROM {} WHERE key > ? ORDER BY key LIMIT ?"
         return self._read(table, query, (after, min(limit, ITEMS_MAX)))
 
     def last(self, table: str, *, limit: int = 1) -> list[tuple[bytes, bytes]]:
-        """At most ``limit`` pairs with the greatest keys, greatest first."""
+        """Return at most ``limit`` pairs with the greatest keys, greatest first."""
         query = "SELECT key, value FROM {} ORDER BY key DESC LIMIT ?"
         return self._read(table, query, (min(limit, ITEMS_MAX),))
 
     def count(self, table: str) -> int:
-        """How many keys a table holds."""
+        """Return the number of keys in a table."""
         rows = self._read(table, "SELECT count(*), 0 FROM {}", ())
         return int(rows[0][0]) if rows else 0
 
@@ -151,7 +153,7 @@ class Store:
             self._tables.update(table for table, _, _ in changes)
 
     async def write_soon(self, changes: Sequence[Change]) -> None:
-        """``write`` in a worker thread: durable when it returns, even if cancelled meanwhile."""
+        """Call ``write`` in a worker thread: durable when it returns, even if cancelled meanwhile."""
         await trio.to_thread.run_sync(self.write, changes)
 
     def _change(self, table: str, key: bytes, value: bytes | None) -> None:
@@ -184,7 +186,7 @@ class Store:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Set the file up for durable writes and look it over."""
+    """Set the file up for durable writes and check it for damage."""
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     fresh = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     marked = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -220,7 +222,7 @@ def _check_change(table: str, key: bytes, value: bytes | None) -> None:
 
 
 def _quoted(table: str) -> str:
-    """The SQL name of a table; raise ``UsageError`` unless it is plain lower case."""
+    """Return the SQL name of a table; raise ``UsageError`` unless it is plain lower case."""
     if not _TABLE.fullmatch(table):
         raise UsageError(f"{table!r} is not a table name: 1 to 30 of a-z and _")
     return f'"kv_{table}"'  # the prefix keeps clear of SQL words and sqlite's own tables

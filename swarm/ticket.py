@@ -1,9 +1,9 @@
-"""An invitation as a short string with check digits: ``swarm1:...``.
+"""Write and read tickets: an invitation as a short string with check digits, ``swarm1:...``.
 
 Core: pure functions.
 
-A ticket names the network and the run by the first 16 bytes of their hashes, one peer, and one or two
-addresses of that peer. Payload, then the first 4 bytes of its hash, written in base 58:
+A ticket names the network and the run by the first 16 bytes of their hashes, one peer, and one or two addresses
+of that peer. Payload, then the first 4 bytes of its hash, written in base 58:
 
     version 1 | genesis 16 | run 16 | peer 32 | expires 5 | addresses (kind 1, host, port 2) ...
 """
@@ -19,10 +19,10 @@ from swarm.types import PeerId
 
 PREFIX = "swarm1:"
 TICKET_CHARS_MAX = 300
-"""Fits a chat message, a QR code and two lines of a letter."""
+"""Characters of a ticket: fits a chat message, a QR code and two lines of a letter."""
 ADDRESSES_MAX = 2
 DNS_CHARS_MAX = 60
-"""Two names of this length still fit into a ticket."""
+"""Characters of a host name; two of this length still fit into a ticket."""
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _CHECK_BYTES = 4
 _VERSION = 1
@@ -38,7 +38,7 @@ _COPY_AGAIN = "copy the whole ticket again, from swarm1: to its end"
 
 
 class Ticket(Message, frozen=True):
-    """What a newcomer needs to find a run."""
+    """Invitation to a run: its network, its id, and one peer to connect to."""
 
     genesis16: bytes
     run16: bytes
@@ -47,7 +47,7 @@ class Ticket(Message, frozen=True):
     addresses: tuple[str, ...]
     """One or two of ``/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT``, without ``/p2p/...``."""
     expires: int
-    """Unix seconds; 0 is never."""
+    """Unix seconds; 0: never."""
 
 
 def format_ticket(ticket: Ticket) -> str:
@@ -66,10 +66,10 @@ def format_ticket(ticket: Ticket) -> str:
 
 
 def parse_ticket(text: str, now: int) -> Ticket:
-    """Read a ticket at unix time ``now``; spaces and line breaks inside are forgiven.
+    """Read a ticket at unix time ``now``; spaces and line breaks inside are ignored.
 
-    Raises ``BadTicket`` that names the cause: not a ticket, a mistyped character and where, cut short,
-    expired and since when, made by a newer version.
+    Raises ``BadTicket`` that names the cause: not a ticket, a mistyped character and where, cut short, expired
+    and since when, made by a newer version.
     """
     body = _body(text)
     for position, letter in enumerate(body, 1):
@@ -91,7 +91,7 @@ def parse_ticket(text: str, now: int) -> Ticket:
 
 
 def _body(text: str) -> str:
-    """What follows the prefix, if this is a ticket at all."""
+    """Return the text after the prefix; raise ``BadTicket`` if this is no ticket of this version."""
     squeezed = "".join(text.split()).strip("\"'<>`")
     if not squeezed.lower().startswith(PREFIX):
         if re.match(r"swarm[0-9]+:", squeezed.lower()):
@@ -115,7 +115,7 @@ def _check(payload: bytes) -> bytes:
 
 
 def _to_base58(data: bytes) -> str:
-    """Big-endian base 58; the first byte is never zero, so no leading digits are lost."""
+    """Encode in big-endian base 58; the first byte is never zero, so no leading digits are lost."""
     number, letters = int.from_bytes(data, "big"), list[str]()
     while number:
         number, digit = divmod(number, 58)
@@ -131,17 +131,17 @@ def _number(body: str) -> int:
 
 
 def _open(number: int) -> bytes | None:
-    """The payload, if the check digits hold."""
+    """Return the payload if the check digits hold, else None."""
     data = number.to_bytes((number.bit_length() + 7) // 8, "big")
     payload, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
     return payload if payload and _check(payload) == check else None
 
 
 def _slip(body: str) -> str:
-    """Say what is wrong: find the one slip of the finger after which the check digits hold.
+    """Describe the typing error: find the single slip after which the check digits hold.
 
-    About 25,000 candidates, a tenth of a second; a wrong answer has odds of 1 in 100,000. The ticket is
-    not mended silently: it decides which network is joined.
+    About 25,000 candidates, a tenth of a second; a wrong answer has odds of 1 in 100,000. The ticket is not
+    corrected silently: it decides which network is joined.
     """
     for position, number, what in _one_slip_away(body):
         if number.bit_length() > 8 * _HEAD_BYTES and _open(number) is not None:
@@ -150,7 +150,7 @@ def _slip(body: str) -> str:
 
 
 def _one_slip_away(body: str) -> Iterator[tuple[int, int, str]]:
-    """(position from 1, candidate, description) for every single slip, the likeliest kinds first."""
+    """Yield (position from 1, candidate, description) for every single slip, the likeliest kinds first."""
     count = len(body)
     powers = [58**i for i in range(count + 2)]
     digits = [_ALPHABET.index(letter) for letter in body]
@@ -212,7 +212,7 @@ def _pack_address(address: str) -> bytes:
 
 
 def _unpack_address(data: bytes) -> tuple[str, bytes]:
-    """The first address of ``data``, and the rest."""
+    """Return the first address of ``data``, and the remaining bytes."""
     kind = data[0]
     if kind in _DNS_NAMES:
         start, length = 2, data[1] if len(data) > 1 else 0

@@ -2,12 +2,12 @@
 
 Modules (C: pure, S: does I/O):
 
-    bounds.py    C  What a run and a network may ask of the machines that join them: every field has
-                    a least and a most.
+    bounds.py    C  Bound every field of a run spec and of a genesis, so that any machine that joins
+                    can work with them.
     load.py      C  Read run files and node files, and turn a run file into what peers agree on.
-    resources.py S  Read the files that travel with the package, wherever it is installed.
-    schema.py    C  The form of the files people write: sections, names, defaults and bounds, in
+    resources.py S  Read the files that are installed with the package.
+    schema.py    C  Declare the run file and the node file: sections, names, defaults and bounds, in
                     natural units.
-    spec.py      C  What peers must agree on: the genesis of a network and the spec of a run,
-                    hashed.
+    spec.py      C  Hashed specs that peers must agree on: the genesis of a network and the spec of
+                    a run.
 """

@@ -1,9 +1,9 @@
-"""What a run and a network may ask of the machines that join them: every field has a least and a most.
+"""Bound every field of a run spec and of a genesis, so that any machine that joins can work with them.
 
 Core: integers only, so that every peer and every version of a library gives the same verdict.
 
-A spec arrives in a file from a friend or in a block from a stranger; both are checked here, before anything
-is allocated or computed from it. ``config/load.py`` says the same in the words of the file.
+A spec arrives in a file from a friend or in a block from a stranger; both are checked here, before anything is
+allocated or computed from it. ``config/load.py`` reports the same errors in the terms of the file.
 """
 
 import re
@@ -16,7 +16,7 @@ from swarm.primitives.merkle import merkle_root
 from swarm.types import NO_DIGEST
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-"""A name goes into terminals, file names and metrics: 40 plain characters."""
+"""Names of runs and networks: 40 plain characters, because they go into terminals, file names and metrics."""
 NUMERICS = ("native", "native-bf16", EXACT_NUMERICS)
 TOKENIZERS = ("bytes", "file")
 TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
@@ -27,9 +27,9 @@ ON_FRAUD = ("evict", "rollback")
 LEARNING_RATES_MAX = 1024
 AGE_WEIGHTS_MAX = 8
 VALIDATORS_MAX = 128
-"""A certificate carries a signature of each: 8 KiB at most."""
+"""A certificate carries one signature of each: 8 KiB at most."""
 SEATS_MAX = 1024
-"""Stages times replicas: the rosters of a run are kept for several rounds and hashed every block."""
+"""Stages times replicas: the rosters of a run are kept for several rounds and hashed in every block."""
 SEGMENT_TOKENS_MAX = (1 << 32) - 1
 """A commitment counts its tokens in 32 bits."""
 ACCOUNTS_MAX = 10_000
@@ -37,7 +37,7 @@ AMOUNT_MAX = 1 << 62
 STAGE_PARAMETERS_MAX = 1 << 31
 """8 GiB of float32 weights in one stage, 32 GiB with gradient and optimizer: the largest single machine."""
 _ENVELOPE_BYTES = 4096
-"""Room in a frame beside an activation: ids, routes, hashes, signature."""
+"""Bytes of a frame beside an activation: ids, routes, hashes, signature."""
 
 BOUNDS: dict[str, tuple[int, int]] = {
     # model
@@ -98,7 +98,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "fee_min": (0, 10**12),
     "fee_per_byte_nano": (0, 10**12),
 }
-"""The least and the most of every integer, by its name in the spec."""
+"""Least and greatest value of every integer field, by its name in the spec."""
 
 
 def check_spec(spec: RunSpec) -> None:
@@ -124,7 +124,7 @@ def check_spec(spec: RunSpec) -> None:
 
 
 def check_genesis(genesis: Genesis) -> None:
-    """Raise ``BadConfig`` with the bound unless this is a network that can run."""
+    """Raise ``BadConfig`` with the bound unless this genesis defines a network that can run."""
     _check_name(genesis.name)
     _check_integers(genesis)
     peers = [account.peer for account in genesis.accounts]
@@ -146,7 +146,7 @@ def check_genesis(genesis: Genesis) -> None:
 
 
 def check_fit(spec: RunSpec, genesis: Genesis) -> None:
-    """Raise ``BadConfig`` with the bound unless the run fits the pace of the network."""
+    """Raise ``BadConfig`` with the bound unless the run fits the block times and epochs of the network."""
     window, epoch = spec.checks.challenge_window_blocks, genesis.epoch_blocks
     if window < 2 * epoch:
         raise BadConfig(
@@ -172,12 +172,15 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
 
 
 def token_dtype(num_token_ids: int) -> str:
-    """The narrowest dtype of a token file that holds every id below ``num_token_ids``."""
+    """Return the narrowest dtype of a token file that holds every id below ``num_token_ids``."""
     return next(name for name, size in TOKEN_BYTES.items() if num_token_ids <= 1 << (8 * size))
 
 
 def num_parameters(model: ModelSpec, first: int = 0, last: int | None = None) -> int:
-    """Parameters of layers ``first`` to ``last`` (exclusive; None is the whole model with its ends)."""
+    """Return the number of parameters of layers ``first`` to ``last`` (exclusive).
+
+    ``last`` None counts up to the last layer and adds the embedding, the final norm and the head.
+    """
     width, heads = model.hidden_size, model.num_heads
     keys = width // heads * model.num_kv_heads
     layer = 2 * width * width + 2 * width * keys + 3 * width * model.intermediate_size + 2 * width
@@ -200,7 +203,7 @@ def _check_integers(part: Message) -> None:
 
 
 def _check_initial(spec: RunSpec) -> None:
-    """The weights a run starts from: drawn, or named for each stage and together."""
+    """Check ``initial_roots``: empty, or one hash per stage under ``init_root``."""
     if any(len(root) != 32 for root in (spec.init_root, *spec.initial_roots)):
         raise BadConfig("init_root and each of initial_roots is a hash of 32 bytes")
     if not spec.initial_roots:
@@ -212,7 +215,7 @@ def _check_initial(spec: RunSpec) -> None:
 
 
 def _check_data(data: DataSpec) -> None:
-    """What the token files are said to hold; whether they do is checked where they are opened."""
+    """Check the description of the token files; their contents are checked where they are opened."""
     if data.tokenizer not in TOKENIZERS:
         raise BadConfig(f"tokenizer is one of {', '.join(TOKENIZERS)}")
     for name in ("train_root", "heldout_root", "tokenizer_root"):
@@ -274,7 +277,7 @@ def _check_shape(spec: RunSpec) -> None:
 
 
 def _check_sizes(spec: RunSpec) -> None:
-    """What a seat must hold, send and count."""
+    """Bound the tokens of a segment, the bytes of an activation and the parameters of a stage."""
     model = spec.model
     windows = spec.inner_steps_max * spec.microbatches_per_step * spec.microbatch_size
     if windows * model.seq_len * spec.replicas_max > SEGMENT_TOKENS_MAX:
@@ -297,7 +300,7 @@ def _check_sizes(spec: RunSpec) -> None:
 
 
 def _check_outer(spec: RunSpec) -> None:
-    """The variance of pairwise averaging must shrink. Source: docs/spec/training.md section 3."""
+    """Check that the variance of pairwise averaging shrinks. Source: docs/spec/training.md section 3."""
     alpha, gamma = spec.outer.alpha_nano, spec.outer.gamma_nano
     if gamma * NANO >= 2 * (NANO * NANO - alpha * alpha):
         bound = 2 * (NANO * NANO - alpha * alpha) // NANO

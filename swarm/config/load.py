@@ -2,13 +2,13 @@
 
 Core: TOML text in, checked structs out. Door: pydantic (with config/schema.py).
 
-Whatever is wrong raises ``BadConfig`` with the file, the section, the key and what would be right.
+Every error is a ``BadConfig`` with the file, the section, the key and what would be right.
 
-Say what is wrong with a key or a value in the words of the file that it stands in.
+Word the errors of run files and node files: values in plain words, and the nearest key for a typo.
 
-pure functions of words.
+pure functions of strings.
 
-The shape of a run that goes on from a model: what the run file says, and what the model's folder says.
+Complete a run file from the folder of the model that the run starts from.
 
 pure functions of a run file.
 """
@@ -49,7 +49,7 @@ from swarm.primitives.codec import replace
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 KEY_CHARS_MAX = 60
-"""Shown of what a stranger's file calls a key."""
+"""Characters of an unknown key that are shown; the file may come from a stranger."""
 _DEVICE = "String should match pattern '^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$'"
 _RUN_NAME = "String should match pattern '^[a-z0-9][a-z0-9-]{0,39}$'"
 _WORDS = {
@@ -62,7 +62,7 @@ _WORDS = {
     " after validation": "",
     "valid integer": "whole number",
 }
-"""What pydantic says, in the words of a TOML file; the longest first."""
+"""Phrases of pydantic's messages and their wording for a TOML file, replaced in this order."""
 _MENDS = {
     (
         "data",
@@ -70,23 +70,27 @@ _MENDS = {
     ): "swarm data build FOLDER --tokenizer FILE --out NAME, and dataset = NAME",
     ("data", "source"): 'source = ["FOLDER", "FILE.txt"] under [data]',
 }
-"""What to do instead, where editing the value does not help."""
+"""Hints by (section, key), for settings that editing the value alone does not mend."""
 
 
 def in_plain_words(message: str) -> str:
-    """What the library of the forms says of a value, as a person says it."""
+    """Return a pydantic message in the words of a TOML file."""
     for theirs, ours in _WORDS.items():
         message = message.replace(theirs, ours)
     return message
 
 
 def mend(path: Sequence[str], name: str) -> str:
-    """The one action that mends a setting of the file ``name``; ``path`` is its section and key."""
+    """Return the one action that mends a setting of the file ``name``; ``path`` is its section and key."""
     return _MENDS.get((path[0], path[1] if len(path) > 1 else ""), f"edit {name}")
 
 
 def nearest(key: str, known: Sequence[str], *, cutoff: float = 0.6) -> str:
-    """The known key that was meant: spelled alike, or of these initials (``lr``); empty if there is none."""
+    """Return the known key that was probably meant; empty if none is close.
+
+    A key is close if it is spelled alike (``cutoff`` is difflib's least similarity, 0 to 1) or has these
+    initials (``lr``).
+    """
     if near := difflib.get_close_matches(key, known, n=1, cutoff=cutoff):
         return near[0]
     initials = {"".join(word[0] for word in name.split("_")): name for name in known if "_" in name}
@@ -94,7 +98,7 @@ def nearest(key: str, known: Sequence[str], *, cutoff: float = 0.6) -> str:
 
 
 def advice(key: str, known: Sequence[str], sections: Mapping[str, Sequence[str]]) -> str:
-    """The end of a sentence about an unknown key: the nearest one here, or the section where it belongs.
+    """Return the end of an error about an unknown key: a close key here or in another section, else all keys.
 
     ``sections`` are the settings of each section of the file.
     """
@@ -118,7 +122,7 @@ __all__ = [
 ]
 
 FILE_CHARS_MAX = 64_000
-"""Ten times the longest sensible file."""
+"""Most characters of a file: ten times the longest sensible one."""
 PORT_MAX = 65_535
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
@@ -128,10 +132,10 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def parse_run_file(text: str, name: str) -> RunFile:
-    """Read a run file; ``name`` is how errors call it.
+    """Read a run file; ``name`` is its name in errors.
 
-    Raises ``BadConfig`` for bad TOML, unknown keys (with the nearest known one), values out of bounds,
-    and settings that do not go together (with the bound).
+    Raises ``BadConfig`` for bad TOML, unknown keys (with the nearest known one), values out of bounds, and
+    settings that do not go together (with the bound).
     """
     file = _checked(RunFile, _toml(text, name), name)
     try:
@@ -154,7 +158,7 @@ def parse_run_file(text: str, name: str) -> RunFile:
 
 
 def parse_node_file(text: str, name: str) -> NodeConfig:
-    """Read a node file; raises ``BadConfig`` like ``parse_run_file``."""
+    """Read a node file; raise ``BadConfig`` like ``parse_run_file``."""
     node = _checked(NodeConfig, _toml(text, name), name)
     for entry in node.listen:
         if not is_place(entry):
@@ -173,7 +177,7 @@ def parse_node_file(text: str, name: str) -> NodeConfig:
 
 
 def is_place(text: str) -> bool:
-    """Whether a text is ``host:port``."""
+    """Return True if a text is ``host:port``, with a port of at most ``PORT_MAX``."""
     found = _HOST_PORT.fullmatch(text)
     return found is not None and int(found[2]) <= PORT_MAX
 
@@ -181,8 +185,16 @@ def is_place(text: str) -> bool:
 def run_spec(
     file: RunFile, *, data: DataSpec, init_root: Digest, initial_roots: tuple[Digest, ...] = ()
 ) -> RunSpec:
-    """What the peers of this run agree on; raises ``BadConfig`` if a bound of ``config/bounds.py`` is
-    broken.
+    """Return the spec that the peers of this run agree on.
+
+    Args:
+        file: Run file.
+        data: Description of the token files.
+        init_root: Merkle root over the stages' initial parameter roots.
+        initial_roots: Root of each stage's initial parameters; empty if they are drawn from the seed.
+
+    Raises:
+        BadConfig: A bound of ``config/bounds.py`` is broken.
     """
     spec = replace(_spec(file, data, init_root), initial_roots=initial_roots)
     check_spec(spec)
@@ -196,9 +208,16 @@ def genesis_of(
     accounts: Mapping[PeerId, int],
     seed: bytes,
 ) -> Genesis:
-    """Block 0 of a network for this run: stakes of the validators, balances of the accounts.
+    """Return block 0 of a network for this run.
 
-    ``seed`` is 32 random bytes, the first beacon. Raises ``BadConfig`` if a bound is broken.
+    Args:
+        file: Run file; its ``[ledger]`` section sets the pace and the fees.
+        validators: Stake of each validator.
+        accounts: Balance of each account.
+        seed: 32 random bytes, the first beacon.
+
+    Raises:
+        BadConfig: A bound of ``config/bounds.py`` is broken.
     """
     genesis = _genesis(file, validators, accounts, seed)
     check_genesis(genesis)
@@ -206,7 +225,10 @@ def genesis_of(
 
 
 def learning_rates(file: RunFile) -> tuple[tuple[int, ...], int]:
-    """The schedule as (table in billionths, stride): entry i serves steps [i * stride, (i + 1) * stride)."""
+    """Return the learning-rate schedule as (table in billionths, stride).
+
+    Entry i serves steps [i * stride, (i + 1) * stride).
+    """
     steps = _decay_steps(file)
     stride = -(-steps // (LEARNING_RATES_MAX - 1))
     count = -(-steps // stride) + 1
@@ -240,7 +262,7 @@ def _checked(kind: type[SectionT], raw: dict[str, Any], name: str) -> SectionT:
 
 
 def _refuse_unknown(kind: type[Section], raw: dict[str, Any], name: str, *, where: str) -> None:
-    """Raise ``BadConfig`` for the first key that is not a setting, naming the one that was meant."""
+    """Raise ``BadConfig`` for the first key that is not a setting, with the nearest known key."""
     known = {field.alias or key: field.annotation for key, field in kind.model_fields.items()}
     for key, value in raw.items():
         below = known.get(key)
@@ -258,7 +280,7 @@ def _refuse_unknown(kind: type[Section], raw: dict[str, Any], name: str, *, wher
 
 
 def _settings(known: list[str], where: str) -> dict[str, list[str]]:
-    """The settings of each section of a run file; none for a node file."""
+    """Return the settings of each section of a run file; empty for a node file."""
     is_run_file = "run" in known or where in RunFile.model_fields
     return {
         section: list(getattr(_DEFAULTS, section).__class__.model_fields)
@@ -275,7 +297,7 @@ def _decay_steps(file: RunFile) -> int:
 
 
 def _learning_rate_nano(file: RunFile, step: int, steps: int) -> int:
-    """Linear warm-up to the highest rate, then half a cosine down to the floor at ``steps``."""
+    """Return the rate of ``step``: linear warm-up to the highest, then half a cosine to the floor."""
     optimizer = file.optimizer
     if step < optimizer.warmup_steps:
         share = (step + 1) / optimizer.warmup_steps
@@ -287,7 +309,11 @@ def _learning_rate_nano(file: RunFile, step: int, steps: int) -> int:
 
 
 def _planned_model(file: RunFile) -> RunFile:
-    """Where the shape comes from a folder, which a launch reads: what the file leaves open fits the rest."""
+    """Return the file with enough layers for its stages, if a launch is to read the shape from ``init_from``.
+
+    The number of layers is not known before the launch reads that folder, so the default must not break a
+    bound.
+    """
     if not file.model.init_from or file.model.num_layers != _DEFAULTS.model.num_layers:
         return file
     layers = max(file.model.num_layers, file.training.num_stages)
@@ -296,7 +322,7 @@ def _planned_model(file: RunFile) -> RunFile:
 
 
 def planned_data(file: RunFile) -> DataSpec:
-    """Stands for the text until it is there: whatever its tokens are, they fit the model."""
+    """Return a placeholder for the data of a run that is not built yet; it fits the model of the file."""
     if not file.data.dataset:
         return DataSpec(file.data.tokenizer, NO_DIGEST, 1, NO_DIGEST, 1)
     ids = file.model.vocab_size
@@ -409,7 +435,7 @@ def _genesis(
 
 
 def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
-    """The run file with the shape of the model it starts from, where it says nothing but the defaults.
+    """Return the run file with the shape of the model it starts from, wherever the file has the defaults.
 
     ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
     """

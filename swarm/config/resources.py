@@ -1,4 +1,4 @@
-"""Read the files that travel with the package, wherever it is installed.
+"""Read the files that are installed with the package.
 
 Shell: reads package data; ``swarm/configs`` is a link to the repository's ``configs``, and a copy in a wheel.
 """
@@ -9,9 +9,9 @@ from swarm.errors import UsageError
 
 
 def packaged_file(name: str) -> str:
-    """The text of ``configs/NAME``: ``demo.toml``, ``node.toml``.
+    """Return the text of ``configs/NAME``, such as ``demo.toml`` or ``node.toml``.
 
-    Raises ``UsageError`` with what there is if there is no such file.
+    Raises ``UsageError``, listing the files, if there is no such one.
     """
     folder = resources.files("swarm") / "configs"
     if name not in packaged_names():
@@ -20,6 +20,6 @@ def packaged_file(name: str) -> str:
 
 
 def packaged_names() -> list[str]:
-    """The files of ``configs``, sorted."""
+    """Return the names of the TOML files of ``configs``, sorted."""
     folder = resources.files("swarm") / "configs"
     return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))

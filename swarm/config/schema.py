@@ -1,4 +1,4 @@
-"""The form of the files people write: sections, names, defaults and bounds, in natural units.
+"""Declare the run file and the node file: sections, names, defaults and bounds, in natural units.
 
 Core: pydantic models. Door: pydantic (with config/load.py).
 
@@ -18,7 +18,7 @@ from swarm.config.spec import NANO
 from swarm.errors import BadConfig
 
 PATHS_MAX = 1000
-"""Most files or folders one run file may name as its text."""
+"""Most files or folders that one run file may name as its text."""
 DEVICES_MAX = 16
 """Most devices of one node: as many as the largest machines have."""
 ADDRESSES_MAX = 16
@@ -38,7 +38,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, nothing unknown, nothing converted behind one's back."""
+    """Base of every section: frozen, without unknown keys or silent conversions."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -66,23 +66,23 @@ def _seconds(name: str, default: float) -> Any:  # noqa: ANN401
 
 
 class RunSection(Section):
-    """What the run is called and how long it lasts."""
+    """Name, length, seed and numerics of the run."""
 
     name: str = Field(default="my-run", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     """1 to 40 of a-z, 0-9 and -."""
     rounds: int = _count("rounds", 500)
-    """The run ends after this many rounds."""
+    """Rounds after which the run ends."""
     seed: int = _count("seed", 1)
-    """Draws the initial weights and names the data order."""
+    """Seed of the initial weights and of the data order."""
     numerics: Literal["native", "native-bf16", "seq-f32/1"] = "native"
     """native: fast, on any device; native-bf16: products in bfloat16. seq-f32/1: the same bits everywhere."""
 
 
 class ModelSection(Section):
-    """A Llama-style decoder."""
+    """Shape of the model, a Llama-style decoder."""
 
     vocab_size: int = _count("vocab_size", 256)
-    """256 for bytes; of a dataset, at least what swarm data ls says under IDS."""
+    """256 for bytes; for a dataset, at least what swarm data ls prints under IDS."""
     hidden_size: int = _count("hidden_size", 128)
     """Width; a multiple of 2 * num_heads."""
     num_layers: int = _count("num_layers", 4)
@@ -97,20 +97,20 @@ class ModelSection(Section):
     """Base of the rotary positions."""
     norm_eps: float = _ratio("norm_eps", 1e-5)
     init_from: Text = ""
-    """A folder of transformers' Llama to go on from; its shape counts, but for seq_len."""
+    """Folder of a transformers Llama model to start from; its shape is used, except seq_len."""
 
 
 class TrainingSection(Section):
-    """How the model is cut up and how a round goes."""
+    """Pipeline stages, micro-batches and the length of a round."""
 
     num_stages: int = _count("num_stages", 2)
     """Pipeline shards; at most num_layers."""
     replicas_max: int = _count("replicas_max", 8)
     """Most seats per stage; joiners beyond them wait."""
     microbatch_size: int = _count("microbatch_size", 8)
-    """Windows per micro-batch: what travels between stages at once."""
+    """Windows per micro-batch, the unit that travels between stages."""
     microbatches_per_step: int = _count("microbatches_per_step", 4)
-    """Micro-batches each seat of the first stage starts per optimizer step."""
+    """Micro-batches that each seat of the first stage starts per optimizer step."""
     inner_steps_max: int = _count("inner_steps_max", 50)
     """H: most optimizer steps per round."""
     round_blocks: int = _count("round_blocks", 150)
@@ -123,9 +123,9 @@ class OptimizerSection(Section):
     """AdamW and its schedule: linear warm-up, then a cosine down to the floor."""
 
     learning_rate: float = Field(default=4e-3, ge=1e-8, le=1.0)
-    """The highest."""
+    """Highest learning rate."""
     learning_rate_floor: float = Field(default=0.1, ge=0.001, le=1.0)
-    """The last, as a fraction of the highest."""
+    """Last learning rate, as a fraction of the highest."""
     warmup_steps: int = Field(default=50, ge=0, le=1_000_000)
     decay_steps: int = Field(default=0, ge=0, le=1 << 32)
     """Steps until the floor; 0 stands for rounds * inner_steps_max."""
@@ -134,63 +134,64 @@ class OptimizerSection(Section):
     eps: float = _ratio("eps", 1e-8)
     weight_decay: float = _ratio("weight_decay", 0.01)
     clip_norm: float = _ratio("clip_norm", 1.0)
-    """Longest gradient of a shard."""
+    """Greatest norm of a shard's gradient."""
 
 
 class OuterSection(Section):
-    """The outer step: how a shard and its partner's become one."""
+    """Outer step: averaging of a shard with its trading partner's."""
 
     alpha: float = _ratio("alpha", 0.5)
     """Momentum. noloco .5 .7 .7, gossip 0 1 1 are good triples of alpha, beta, gamma."""
     beta: float = _ratio("beta", 0.7)
     """Step towards the average."""
     gamma: float = _ratio("gamma", 0.7)
-    """Pull towards the partner; below 2 * (1 - alpha^2). Other than beta: twice the bytes."""
+    """Pull towards the partner; below 2 * (1 - alpha^2). If it is not beta, a trade takes twice the bytes."""
     alpha_ramp_rounds: int = _count("alpha_ramp_rounds", 0)
     """Rounds over which alpha grows from 0; 0 stands for a fifth of the run, 1 is at once."""
     age_weights: tuple[Fraction, ...] = Field(
         default=(1.0, 0.5, 0.25), strict=False, min_length=1, max_length=8
     )
-    """Weight of a partner that is 0, 1, 2 ... rounds behind; further behind counts nothing."""
+    """Weight of a partner that is 0, 1, 2 ... rounds behind; one further behind has weight 0."""
     fragments: int = _count("fragments", 6)
     """Parts of a shard, each traded with a partner of its own."""
     pull_only_rounds: int = _count("pull_only_rounds", 2)
-    """Rounds in which a newcomer takes and does not give."""
+    """Rounds in which a newcomer only receives fragments."""
     num_retries: int = _count("num_retries", 1)
-    """Other partners tried when the first does not answer."""
+    """Further partners tried when the first does not answer."""
     codec: Literal["int8", "int4", "bf16"] = "int8"
-    """Of traded fragments. int4 halves int8's bytes, except in the last tenth of the rounds."""
+    """Encoding of traded fragments. int4 halves int8's bytes, except in the last tenth of the rounds."""
     distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
-    """A partner farther away than so many times the median is pulled closer; 0 is never."""
+    """A partner farther away than this many times the median distance gets less weight; 0: never."""
     loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)
-    """A partner that makes the loss worse by so many nats is declined, where a seat can tell; 0 is off."""
+    """A partner that raises the loss by more nats than this is declined, where a seat can measure it; 0:
+    off."""
 
 
 class WireSection(Section):
-    """What travels between the stages of the pipeline."""
+    """Encoding of what travels between pipeline stages."""
 
     activations: Literal["bf16", "int8"] = "bf16"
-    """Of activations and gradients. int8 halves the bytes."""
+    """Encoding of activations and gradients; int8 halves the bytes."""
 
 
 class DataSection(Section):
-    """The text, cut into a training and a held-out part on the machine that launches."""
+    """Text of the run, split into a training and a held-out part on the machine that launches."""
 
     dataset: Text = ""
-    """What swarm data build made: its name, or its path if that has a /; then the rest here is not used."""
+    """Dataset of swarm data build: its name, or a path with a /; the text settings below are then unused."""
     dataset_hash: str = Field(default="", max_length=64)
-    """Its hash, as swarm data build says it: a launch with any other dataset is refused. Empty takes any."""
+    """Hash that swarm data build printed: a launch with any other dataset is refused. Empty accepts any."""
     source: Literal["python-stdlib"] | Paths = "python-stdlib"
     """python-stdlib, or a list of files and folders of text."""
     tokenizer: Literal["bytes"] = "bytes"
     max_bytes: int = Field(default=12_000_000, ge=10_000, le=1 << 34)
-    """Most text to take."""
+    """Most bytes of text to take."""
     heldout_every: int = Field(default=20, ge=2, le=10_000)
-    """Every n-th file is kept for measuring and never trained on."""
+    """Every n-th file is held out for evaluation and never trained on."""
 
 
 class ChecksSection(Section):
-    """How work is checked by others."""
+    """Verification of the work by other peers."""
 
     probability: float = _ratio("probability", 0.5)
     """q: twice this many verifiers are drawn per segment on average."""
@@ -199,38 +200,38 @@ class ChecksSection(Section):
     challenge_window_blocks: int = _count("challenge_window_blocks", 1440)
     """Blocks in which a verified segment can still be challenged; at least 2 epochs."""
     on_fraud: Literal["evict", "rollback"] = "evict"
-    """evict: the liar goes. rollback: its stage also begins again from the checkpoint before the lie."""
+    """evict: the cheating peer is removed. rollback: its stage also restarts from the checkpoint before."""
 
 
 class DeadlinesSection(Section):
-    """How long a peer waits before it goes on without."""
+    """Seconds that a peer waits before it goes on without an answer."""
 
     step_s: float = _seconds("step", 10.0)
-    """For the gradients of one step."""
+    """Wait for the gradients of one step."""
     hop_s: float = _seconds("hop", 4.0)
-    """For one stage to answer."""
+    """Wait for the answer of one stage."""
     exchange_s: float = _seconds("exchange", 60.0)
-    """For one trade with a partner."""
+    """Wait for one trade with a partner."""
 
 
 class LedgerSection(Section):
-    """The network that a launch creates for this run; not used when launching on an existing one."""
+    """Network that a launch creates for this run; not used when launching on an existing one."""
 
     block_interval_s: float = _seconds("block_interval", 2.0)
     epoch_blocks: int = _count("epoch_blocks", 720)
     """Blocks for which the set of validators is fixed."""
     beacon_delay: int = _count("beacon_delay", 2)
-    """Blocks between a commitment and the dice that decide who checks it."""
+    """Blocks between a commitment and the beacon draw of its verifiers."""
     unbonding_epochs: int = _count("unbonding_epochs", 14)
     """Epochs until a withdrawn stake is free."""
     stake_segments: int = _count("stake_segments", 60)
-    """What a solver has at stake, in segments of work."""
+    """Stake of a solver, in segments of work."""
     fee_min: int = _count("fee_min", 1)
     fee_per_byte: float = _ratio("fee_per_byte", 0.0)
 
 
 class RunFile(Section):
-    """A run file: everything its peers must agree on, as a person writes it."""
+    """Run file: everything that the peers of a run must agree on, as a person writes it."""
 
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()
@@ -245,16 +246,16 @@ class RunFile(Section):
 
 
 class ComputeSection(Section):
-    """What this machine computes with; runs whose numerics are exact stay on the CPU."""
+    """Devices that this machine computes with; runs whose numerics are exact stay on the CPU."""
 
     device: DeviceName | Devices = "auto"
     """auto (the best there is), cpu, cuda, cuda:1, mps; or a list: every micro-batch is split over them."""
     compile_: bool = Field(default=False, alias="compile")
-    """torch.compile native stages: some minutes at the start, fewer in every step after."""
+    """torch.compile for native stages: some minutes at the start, faster steps afterwards."""
 
 
 class NodeConfig(Section):
-    """A node file: what concerns this machine and nobody else."""
+    """Node file: settings of this machine only."""
 
     listen: tuple[Text, ...] = Field(
         default=("0.0.0.0:0",), strict=False, min_length=1, max_length=ADDRESSES_MAX
@@ -263,31 +264,32 @@ class NodeConfig(Section):
     announce: tuple[Text, ...] = Field(default=(), strict=False, max_length=ADDRESSES_MAX)
     """More addresses to tell others, such as a forwarded port: /ip4/203.0.113.7/tcp/4001."""
     bootstrap: tuple[Text, ...] = Field(default=(), strict=False, max_length=ADDRESSES_MAX)
-    """Peers to begin with, beside those of the ticket: /ip4/HOST/tcp/PORT/p2p/PEER."""
+    """Peers to connect to first, beside those of the ticket: /ip4/HOST/tcp/PORT/p2p/PEER."""
     api_port: int = Field(default=7420, ge=0, le=65535)
-    """Port of the map on 127.0.0.1; if it is taken, a free one. 0 always takes a free one."""
+    """Port of the local page and API on 127.0.0.1; if it is taken, a free one. 0 always takes a free one."""
     solve: bool = True
     """Train a shard of the run."""
     validate_: bool = Field(default=False, alias="validate")
     """Vote on blocks, if this key is among the validators."""
     verify: bool = True
-    """Check the work of others when the dice draw this node; it takes a stake."""
+    """Check the work of others when this node is drawn as a verifier; it takes a stake."""
     stake: int = Field(default=0, ge=0, le=AMOUNT_MAX)
-    """What to have at stake on the ledger, as soon as the balance allows; 0 stakes nothing by itself."""
+    """Amount to have at stake on the ledger, as soon as the balance allows; 0 stakes nothing by itself."""
     generate: bool = True
-    """Go on with texts for others (swarm generate --swarm), in moderation and after our own training."""
+    """Serve generation requests of others (swarm generate --swarm), in moderation and after our own
+    training."""
     evaluate: bool = False
-    """Fetch every new checkpoint and measure it on held-out text; who launched the run always does."""
+    """Fetch every new checkpoint and measure it on held-out text; the launcher of the run always does."""
     threads: int = Field(default=1, ge=1, le=256)
     """Threads for arithmetic; 1 gives the same bits in every run on this machine."""
     compute: ComputeSection = ComputeSection()
-    """What this machine computes with."""
+    """Devices that this machine computes with."""
     disk_quota_mb: int = Field(default=8_000, ge=100, le=1 << 30)
-    """Most disk for checkpoints, data of others, and what this node keeps so that others can check it."""
+    """Most disk, in MB, for checkpoints, data of others, and what this node keeps for its verifiers."""
 
 
 def check_data(data: DataSection, name: str) -> None:
-    """Raise ``BadConfig`` where the settings of a run's text do not go together; ``name`` is the file's."""
+    """Raise ``BadConfig`` unless the data settings go together; ``name`` is the file's name in errors."""
     if data.dataset and data.source != DataSection().source:
         raise BadConfig(
             f"{name}: [data] names a dataset and a source; a run has one text", hint=f"edit {name}"
@@ -305,7 +307,7 @@ def check_data(data: DataSection, name: str) -> None:
 
 
 def run_template() -> str:
-    """A run file with every setting, its default and its meaning: what ``swarm init`` writes."""
+    """Return a run file with every setting, its default and its meaning, as ``swarm init`` writes it."""
     lines = [
         "# A run file: what all peers of a run agree on. Every line is optional and shows its default.",
         "# Launch it with: swarm launch FILE",

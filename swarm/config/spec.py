@@ -1,8 +1,8 @@
-"""What peers must agree on: the genesis of a network and the spec of a run, hashed.
+"""Hashed specs that peers must agree on: the genesis of a network and the spec of a run.
 
-Core: frozen, integers only. Fractions are counted in billionths (``_nano``) so that every machine reads
-the same number; a real learning-rate schedule is a table of integers, never a live cosine. Files that
-people write are read by ``config/load.py``, which builds these.
+Core: frozen, integers only. Fractions are counted in billionths (``_nano``) so that every machine reads the
+same number; a real learning-rate schedule is a table of integers, never a live cosine. Files that people write
+are read by ``config/load.py``, which builds these.
 """
 
 from swarm.primitives.codec import Message, encode
@@ -11,11 +11,11 @@ from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 NANO = 1_000_000_000
 EXACT_NUMERICS = "seq-f32/1"
-"""The profile that gives the same bits on every machine; all others are native ones, which do not."""
+"""Profile that gives the same bits on every machine; the native profiles do not."""
 
 
 class ModelSpec(Message, frozen=True):
-    """A Llama-style decoder: RMSNorm, rotary positions, SwiGLU, untied embeddings."""
+    """Shape of a Llama-style decoder: RMSNorm, rotary positions, SwiGLU, untied embeddings."""
 
     vocab_size: int
     hidden_size: int
@@ -43,7 +43,7 @@ class OptimizerSpec(Message, frozen=True):
 
 
 class OuterSpec(Message, frozen=True):
-    """The outer step of docs/spec/training.md section 3."""
+    """Outer step of docs/spec/training.md section 3."""
 
     alpha_nano: int
     beta_nano: int
@@ -55,39 +55,39 @@ class OuterSpec(Message, frozen=True):
     pull_only_rounds: int
     num_retries: int
     codec: str
-    """``int8``, ``int4`` or ``bf16``: how fragments travel where both sides have the same anchor."""
+    """``int8``, ``int4`` or ``bf16``: encoding of fragments where both sides have the same anchor."""
     distance_max_nano: int = 0
-    """A partner farther away than so many times the median is taken at less than its weight; 0: never."""
+    """Multiple of the median distance past which a partner gets less than its weight; 0: never."""
     loss_margin_nano: int = 0
-    """A partner that makes the loss worse by more nats is declined; 0: nobody measures."""
+    """Nats by which a partner may raise the loss before it is declined; 0: not measured."""
 
 
 class WireSpec(Message, frozen=True):
-    """What crosses a stage boundary (docs/spec/training.md section 5)."""
+    """Encoding of what crosses a stage boundary (docs/spec/training.md section 5)."""
 
     activations: str
     """``bf16`` or ``int8``: activations on their way up, and gradients on their way down."""
 
 
 class DataSpec(Message, frozen=True):
-    """A token file and its held-out twin, named by the Merkle roots of their chunks."""
+    """Token file and its held-out twin, named by the Merkle roots of their chunks."""
 
     tokenizer: str
-    """``bytes``, or ``file`` for that of ``tokenizer_root``."""
+    """``bytes``, or ``file`` for the tokenizer of ``tokenizer_root``."""
     train_root: Digest
     train_bytes: int
     heldout_root: Digest
     heldout_bytes: int
     dtype: str = "uint8"
-    """Of one token, little-endian: the narrowest of uint8, uint16 and uint32 that holds every id."""
+    """Type of one token, little-endian: the narrowest of uint8, uint16 and uint32 that holds every id."""
     num_token_ids: int = 256
-    """Every token of both files is below this, and this is at most the model's ``vocab_size``."""
+    """Bound that every token id of both files is below; at most the model's ``vocab_size``."""
     tokenizer_root: Digest = NO_DIGEST
-    """The blob that holds the ``tokenizers`` file; nothing for bytes."""
+    """Root of the blob that holds the ``tokenizers`` file; ``NO_DIGEST`` for bytes."""
 
 
 class DeadlineSpec(Message, frozen=True):
-    """How long a peer waits, in milliseconds."""
+    """Deadlines of a peer, in milliseconds."""
 
     step_ms: int
     hop_ms: int
@@ -95,17 +95,17 @@ class DeadlineSpec(Message, frozen=True):
 
 
 class CheckSpec(Message, frozen=True):
-    """How segments are checked (docs/spec/protocol.md section 6)."""
+    """Rules by which segments are checked (docs/spec/protocol.md section 6)."""
 
     probability_nano: int
     window_steps: int
     challenge_window_blocks: int
     on_fraud: str = "evict"
-    """``evict``, or ``rollback``: the stage of a proven lie begins again from the checkpoint before it."""
+    """``evict``, or ``rollback``: the stage of a proven fraud restarts from the checkpoint before it."""
 
 
 class RunSpec(Message, frozen=True):
-    """Everything that decides what a run computes. Its digest is the run's name."""
+    """Everything that decides what a run computes; its digest identifies the run."""
 
     name: str
     model: ModelSpec
@@ -129,21 +129,22 @@ class RunSpec(Message, frozen=True):
     init_root: Digest
     """Merkle root over the stages' initial parameter roots."""
     initial_roots: tuple[Digest, ...] = ()
-    """One per stage, of blobs that peers fetch from each other; none when they are drawn from ``seed``."""
+    """Roots of the stages' initial parameters, blobs that peers fetch from each other; empty when the weights
+    are initialised from ``seed``."""
 
     @property
     def is_exact(self) -> bool:
-        """Whether honest machines agree on every bit of this run."""
+        """True if honest machines agree on every bit of this run."""
         return self.numerics == EXACT_NUMERICS
 
     @property
     def digest(self) -> Digest:
-        """The name of this run: the first 16 bytes go into tickets."""
+        """Digest that identifies this run; its first 16 bytes go into tickets."""
         return digest("run-spec", encode(self))
 
 
 class GenesisAccount(Message, frozen=True):
-    """An account that exists before the first block."""
+    """Account that exists before the first block."""
 
     peer: PeerId
     balance: Amount
@@ -151,13 +152,13 @@ class GenesisAccount(Message, frozen=True):
 
 
 class Genesis(Message, frozen=True):
-    """Block 0 of a network. Its digest is the chain id that every signature covers."""
+    """Block 0 of a network; its digest is the chain id that every signature covers."""
 
     name: str
     accounts: tuple[GenesisAccount, ...]
     """Sorted by peer, no duplicates."""
     validators: tuple[PeerId, ...]
-    """Sorted; each has an account, and its stake is its power."""
+    """Sorted; each has an account, and its stake is its voting power."""
     block_interval_ms: int
     epoch_blocks: int
     beacon_delay: int
@@ -170,5 +171,5 @@ class Genesis(Message, frozen=True):
 
     @property
     def chain(self) -> Digest:
-        """The chain id."""
+        """Chain id: the digest of this genesis."""
         return digest("genesis", encode(self))

@@ -2,8 +2,10 @@
 
 Modules (C: pure, S: does I/O):
 
-    announcer.py S  Announcements passed around, and looked up for those we cannot ask.
-    directory.py C  What a peer announces; announcements folded into the peer map.
-    records.py   C  Signed, expiring, sequenced records and the rules that judge them.
-    service.py   S  The door: libp2p's Kademlia under our own protocol id.
+    announcer.py S  Exchange announcements with connected peers, and look up those of the others in
+                    the DHT.
+    directory.py C  Read announcements of peers and fold them into the peer map.
+    records.py   C  Sign, read and check records of peers: expiring, sequenced statements in the
+                    DHT.
+    service.py   S  Entry point of the DHT: libp2p's Kademlia under our own protocol id.
 """

@@ -1,7 +1,7 @@
-"""Announcements passed around, and looked up for those we cannot ask.
+"""Exchange announcements with connected peers, and look up those of the others in the DHT.
 
 Shell: one round every few seconds. A connected peer is asked directly over a kept stream (a millisecond);
-Kademlia, where one read costs a dozen fresh streams, serves those we have lost and those we never met.
+Kademlia, where one read costs a dozen new streams, serves the peers that are lost or were never met.
 """
 
 import logging
@@ -26,21 +26,23 @@ PROTOCOL = "/swarm/announce/1"
 ASK_S = 5.0
 CONCURRENCY = 6
 ASKED_MAX = 64
-"""Peers asked in one round, drawn anew each round where there are more."""
+"""Peers asked in one round, sampled anew each round where there are more."""
 
 TTL_S = 600
-"""An announcement is repeated every few seconds; ten minutes cover a long absence of the reader, not more."""
+"""Seconds for which an announcement holds. It is repeated every few seconds; ten minutes cover a long absence
+of the reader, not more."""
 
 PUBLISH_INTERVAL_S = 60.0
 LOOKUP_INTERVAL_S = 30.0
-"""How often the DHT is told about us, and asked about peers who do not answer."""
+"""Seconds between two publications of our announcement in the DHT, and between two lookups of peers that do not
+answer."""
 
 log = logging.getLogger("swarm.dht")
 
 
 @dataclass(frozen=True)
 class Lookups:
-    """What the directory needs of the table: the methods of ``Dht`` of the same names."""
+    """Operations of the DHT that the directory needs: the methods of ``Dht`` of the same names."""
 
     publish: Callable[[str, bytes, int], Awaitable[None]]
     read: Callable[[str, PeerId], Awaitable[SignedRecord | None]]
@@ -49,7 +51,7 @@ class Lookups:
 
 
 class Directory:
-    """Keeps the peer map up to date."""
+    """Task that keeps the peer map up to date."""
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class Directory:
         )
 
     async def run(self) -> None:
-        """Ask and publish until cancelled."""
+        """Ask peers, publish and look up until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_published)
             nursery.start_soon(self._keep_looking_up)
@@ -89,7 +91,7 @@ class Directory:
                 await trio.sleep(self._interval_s * random.uniform(0.9, 1.1))
 
     def _renew(self) -> None:
-        """Sign what we announce now, and put ourselves on the map."""
+        """Sign what we announce now, and put this node on the map."""
         said, seq = self._current(), time.time_ns()
         record = sign_record(
             self._secret, TOPIC, encode(said), seq=seq, expires_at=int(time.time()) + TTL_S
@@ -127,7 +129,7 @@ class Directory:
         return self._record
 
     def _take(self, peer: PeerId, data: bytes) -> None:
-        """Fold a record that ``peer`` sent about itself; raises ``PeerFault``."""
+        """Fold a record that ``peer`` sent about itself; raise ``PeerFault``."""
         record = check_record(data, topic=TOPIC, peer=peer, now_s=int(time.time()))
         self._fold(peer, record)
 
@@ -147,10 +149,13 @@ class Directory:
             now=trio.current_time(),
         )
 
-    # ---- the table
+    # ---- the DHT
 
     async def _keep_published(self) -> None:
-        """Put our announcement on the DHT, and our name under our run."""
+        """Put our announcement on the DHT, and this node under its run.
+
+        The other peers of the run are fetched at the same time, to be asked in the next rounds.
+        """
         while True:
             said = self._current()
             try:
@@ -165,7 +170,7 @@ class Directory:
             await trio.sleep(PUBLISH_INTERVAL_S * random.uniform(0.9, 1.1))
 
     async def _keep_looking_up(self) -> None:
-        """Ask the DHT where those are who do not answer."""
+        """Look up the announcements of peers that are not connected."""
         while True:
             await trio.sleep(self._interval_s * random.uniform(0.9, 1.1))
             lost = [peer for peer in self._targets() if not self._host.is_connected(peer)]
@@ -185,6 +190,6 @@ class Directory:
         except (Unreachable, PeerFault) as error:
             log.debug("no announcement of %s: %s", peer_name(peer), error)
             return
-        # Its loopback addresses mean us only if we listen there, too.
+        # Its loopback addresses mean this machine only if we listen on loopback, too.
         here = "127.0.0.1" if any(map(is_loopback, self._host.addresses())) else ""
         self._host.learn(peer, believable(said.addresses, here))

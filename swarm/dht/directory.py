@@ -1,9 +1,9 @@
-"""What a peer announces; announcements folded into the peer map.
+"""Read announcements of peers and fold them into the peer map.
 
 Core: pure functions of the map, the message and ``now`` (seconds of one process's clock).
 
-What a peer says of itself is shown as its claim; what this node measured stands beside it. The state of a
-peer always comes with its reason.
+The statements of a peer about itself are shown as its claims, beside the measurements of this node. The state
+of a peer always comes with its reason.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from swarm.types import PeerId
 TOPIC = "announce"
 
 ANNOUNCEMENT_BYTES_MAX = 3072
-"""Fits a record with room for its frame."""
+"""Bytes of an announcement: it fits a record with room for its frame."""
 
 SOLVE, VALIDATE, VERIFY = 1, 2, 4
 """Roles, one bit each."""
@@ -31,23 +31,24 @@ PEERS_MAX = 1024
 """Peers on the map; the one heard of longest ago makes room."""
 
 FORGET_S = 3600.0
-"""A peer not heard of for an hour is no longer drawn."""
+"""Seconds after which a peer not heard of is no longer shown: an hour."""
 
 SILENT_S = 20.0
-"""Four announcements missed: one may be lost, two may be late on a starved machine."""
+"""Seconds of silence that count: four announcements missed, of which one may be lost and two may be late on a
+starved machine."""
 
 LAG_ROUNDS = 2
-"""Rounds behind the others that are called slow: one is the boundary itself."""
+"""Rounds behind the others from which a peer is called slow: one round is the boundary itself."""
 
 
 class Announcement(Message, frozen=True):
-    """What a peer says it is doing. Signed in a record, yet only its word."""
+    """Statement of a peer about what it is doing: signed in a record, but not verified."""
 
     run16: bytes
     """First 16 bytes of the run's digest; empty outside any run."""
     roles: int
     seats: tuple[tuple[int, int], ...]
-    """(stage, seat index) pairs it holds."""
+    """(stage, seat index) pairs that it holds."""
     tokens_per_s: int
     loss_milli: int
     """Last training loss in thousandths of a nat; -1 if unknown."""
@@ -64,7 +65,7 @@ class Announcement(Message, frozen=True):
 
 
 def parse_announcement(data: bytes) -> Announcement:
-    """Read an announcement; raises ``BadEncoding`` if a field is out of bounds."""
+    """Read an announcement; raise ``BadEncoding`` if a field is out of bounds."""
     said = decode(Announcement, data, limit=ANNOUNCEMENT_BYTES_MAX)
     counts = (said.tokens_per_s, said.round, said.steps, said.height, said.num_traded)
     sound = (
@@ -89,44 +90,44 @@ def parse_announcement(data: bytes) -> Announcement:
 
 @dataclass(frozen=True, slots=True)
 class PeerEntry:
-    """What the map holds of one peer."""
+    """Entry of the map for one peer."""
 
     announcement: Announcement | None = None
     seq: int = 0
     announced_at: float = 0.0
-    """When its last new announcement came; ``now`` of this process."""
+    """Time of its last new announcement; ``now`` of this process."""
     rtt_ms: int | None = None
     up_bytes: int = 0
     down_bytes: int = 0
     is_connected: bool = False
     connected_at: float | None = None
-    """When we were last connected; None if never."""
+    """Time when we were last connected; None if never."""
     first_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PeerMap:
-    """All peers heard of. Change it with ``fold`` and ``measured``."""
+    """All peers heard of; change it with ``fold`` and ``measured``."""
 
     entries: Mapping[PeerId, PeerEntry] = field(default_factory=dict[PeerId, PeerEntry])
 
 
 @dataclass(frozen=True, slots=True)
 class PeerView:
-    """One peer as people see it."""
+    """One peer as shown to people."""
 
     peer: PeerId
     announcement: Announcement | None
     state: str
-    """Its own word (one of ``STATES``), or ``unreachable``, ``slow``, ``unknown`` as we find it."""
+    """State that it announces (one of ``STATES``), or ``unreachable``, ``slow``, ``unknown`` as we find it."""
     reason: str
-    """Why it is in that state: ``ok``, ``unreachable 40 s``, ``slow: 2 rounds behind`` ..."""
+    """Reason for the state: ``ok``, ``unreachable 40 s``, ``slow: 2 rounds behind`` ..."""
     rtt_ms: int | None
     up_bytes: int
     down_bytes: int
     is_connected: bool
     is_measured: bool
-    """Whether the round trip was measured by us and not only claimed."""
+    """True if this node measured the round trip."""
     lag: int
     """Rounds behind the median of its run."""
     age_s: float
@@ -136,7 +137,7 @@ class PeerView:
 def fold(
     peer_map: PeerMap, peer: PeerId, announcement: Announcement, seq: int, now: float
 ) -> PeerMap:
-    """The map after one announcement; an older one, or the same again, changes nothing."""
+    """Return the map after one announcement; an older one, or the same again, changes nothing."""
     old = peer_map.entries.get(peer) or PeerEntry(first_at=now)
     if seq <= old.seq:
         return peer_map
@@ -153,7 +154,7 @@ def measured(
     is_connected: bool,
     now: float,
 ) -> PeerMap:
-    """The map after a look at our own connection to a peer."""
+    """Return the map after a check of our own connection to a peer; ``rtt_ms`` None keeps the last value."""
     old = peer_map.entries.get(peer) or PeerEntry(first_at=now)
     entry = replace(
         old,
@@ -179,7 +180,7 @@ def _heard_at(entry: PeerEntry) -> float:
 
 
 def view(peer_map: PeerMap, now: float) -> tuple[PeerView, ...]:
-    """Every peer heard of within ``FORGET_S``, in the order of their keys, each with state and reason."""
+    """Return every peer heard of within ``FORGET_S``, in the order of their keys, with state and reason."""
     rounds = _median_rounds(peer_map, now)
     return tuple(
         _view_one(peer, peer_map.entries[peer], rounds, now)
@@ -189,7 +190,7 @@ def view(peer_map: PeerMap, now: float) -> tuple[PeerView, ...]:
 
 
 def _median_rounds(peer_map: PeerMap, now: float) -> dict[bytes, int]:
-    """The median round of each run's live peers: a single boaster does not make the others slow."""
+    """Return the median round of each run's live peers: one exaggerated claim does not make the others slow."""
     rounds: dict[bytes, list[int]] = {}
     for entry in peer_map.entries.values():
         said = entry.announcement

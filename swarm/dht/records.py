@@ -1,10 +1,10 @@
-"""Signed, expiring, sequenced records and the rules that judge them.
+"""Sign, read and check records of peers: expiring, sequenced statements in the DHT.
 
 Core: pure functions. Rules D1 to D5 of README.md.
 
-A record says what one peer said about one topic. Its key names both, so nobody can write under another's
-name; the newest sequence number wins; and it says itself when it is no longer true, because the table
-that stores it keeps everything for a day.
+A record is one statement of one peer on one topic. Its key names both, so that no peer can write under
+another's name; the newest sequence number wins; and it carries its own expiry, because the DHT that stores it
+keeps everything for a day.
 """
 
 import re
@@ -19,21 +19,21 @@ PURPOSE = "dht-record"
 NAMESPACE = "swarm"
 
 RECORD_BYTES_MAX = 4096
-"""Small enough to store for thousands of strangers."""
+"""Bytes of a record: small enough to store for thousands of strangers."""
 
 TTL_MAX_S = 86_400
-"""A day: what a peer said yesterday helps nobody to find it."""
+"""Seconds for which a record may hold, a day: what a peer said yesterday does not help to find it."""
 
 _TOPIC = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 class SignedRecord(Message, frozen=True):
-    """One statement of one peer."""
+    """Signed statement of one peer on one topic."""
 
     topic: str
     peer: bytes
     seq: int
-    """Grows with every record of this peer and topic; nanoseconds since 1970 serve."""
+    """Number that grows with every record of this peer and topic; nanoseconds since 1970 serve."""
     expires_at: int
     """Seconds since 1970."""
     payload: bytes
@@ -41,12 +41,12 @@ class SignedRecord(Message, frozen=True):
 
 
 def record_key(topic: str, peer: PeerId) -> str:
-    """``/swarm/<topic>/<peer>``: the only key under which a peer's record is accepted."""
+    """Return ``/swarm/<topic>/<peer>``, the only key under which a peer's record is accepted."""
     return f"/{NAMESPACE}/{topic}/{peer_text(peer)}"
 
 
 def parse_key(key: str) -> tuple[str, PeerId]:
-    """Read a record's key; raises ``BadEncoding``."""
+    """Read the key of a record as (topic, peer); raise ``BadEncoding``."""
     parts = key.split("/")
     if len(parts) != 4 or parts[0] or parts[1] != NAMESPACE or not _TOPIC.fullmatch(parts[2]):
         raise BadEncoding(f"{key[:80]!r} is not the key of a record")
@@ -56,7 +56,7 @@ def parse_key(key: str) -> tuple[str, PeerId]:
 def sign_record(
     secret: SecretKey, topic: str, payload: bytes, *, seq: int, expires_at: int
 ) -> SignedRecord:
-    """Make a record of our own."""
+    """Return a signed record of our own."""
     assert _TOPIC.fullmatch(topic), "topics are short lower-case words"
     signature = secret.sign(PURPOSE, *_signed_parts(topic, seq, expires_at, payload))
     return SignedRecord(topic, secret.peer, seq, expires_at, payload, signature)
@@ -67,7 +67,7 @@ def _signed_parts(topic: str, seq: int, expires_at: int, payload: bytes) -> tupl
 
 
 def parse_record(data: bytes) -> SignedRecord:
-    """Read a record without judging it; raises ``BadEncoding``."""
+    """Read a record without checking its signature or expiry; raise ``BadEncoding``."""
     record = decode(SignedRecord, data, limit=RECORD_BYTES_MAX)
     if not _TOPIC.fullmatch(record.topic) or len(record.signature) != SIGNATURE_BYTES:
         raise BadEncoding("not a record: bad topic or signature length")
@@ -77,10 +77,10 @@ def parse_record(data: bytes) -> SignedRecord:
 
 
 def check_record(data: bytes, *, topic: str, peer: PeerId, now_s: int) -> SignedRecord:
-    """Return the record in ``data`` if ``peer`` really says it about ``topic`` now, seconds since 1970.
+    """Return the record in ``data`` if it is ``peer``'s on ``topic`` and holds at ``now_s`` (since 1970).
 
-    Raises ``BadEncoding``, ``BadSignature``, or ``BrokenPromise`` if it has expired, claims more than a day,
-    or belongs under another key.
+    Raises ``BadEncoding``, ``BadSignature``, or ``BrokenPromise`` if it has expired, claims more than a day, or
+    belongs under another key.
     """
     record = parse_record(data)
     if (record.topic, record.peer) != (topic, peer):
@@ -105,10 +105,10 @@ def validate(key: str, value: bytes, now_s: int) -> None:
 
 
 def select(values: Sequence[bytes]) -> int:
-    """The index of the best of several values: the highest sequence number, the last one on ties.
+    """Return the index of the best of several values: the highest sequence number, the last one on ties.
 
-    On ties the last: libp2p puts the newcomer last, and refreshes a record only if the newcomer wins.
-    What cannot be read loses to everything.
+    libp2p puts the newest value last, and refreshes a record only if that one wins. A value that cannot be read
+    loses to all others.
     """
     best, best_seq = 0, -1
     for index, value in enumerate(values):

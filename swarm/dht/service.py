@@ -1,8 +1,8 @@
-"""The door: libp2p's Kademlia under our own protocol id.
+"""Entry point of the DHT: libp2p's Kademlia under our own protocol id.
 
-Shell: bounds every operation and lets nothing out but ``Unreachable``. What 0.8.1 does unguarded, and is
-mended here: it answers reads from its own store, stale or not; it lives under a protocol id of the
-public IPFS network; more than 12 questions at once are reset; slow peers cost 10 s each.
+Shell: bounds every operation and raises nothing but ``Unreachable``. Faults of 0.8.1 that are mended here: it
+answers reads from its own store, stale or not; it lives under a protocol id of the public IPFS network; more
+than 12 requests at once are reset; slow peers cost 10 s each.
 """
 
 import logging
@@ -45,16 +45,16 @@ from swarm.types import PeerId
 
 PROTOCOL = TProtocol("/swarm/kad/1")
 QUERY_S = 3
-"""Time for one question to one peer, whole seconds."""
+"""Seconds for one request to one peer, a whole number."""
 
 OPERATION_S = 15.0
-"""Time for a whole lookup, publication or listing."""
+"""Seconds for a whole lookup, publication or listing."""
 
 OPERATIONS_MAX = 4
-"""Lookups of our own at once: each asks ten peers side by side."""
+"""Operations of our own at once: each asks ten peers side by side."""
 
 INBOUND_MAX = 256
-"""Questions answered at once; libp2p's own 12 are reset away by one publication in a small swarm."""
+"""Requests answered at once; libp2p's own limit of 12 is exceeded by one publication in a small network."""
 
 VALUES_MAX = 4096
 """Records stored for others, 4 KiB each."""
@@ -63,13 +63,13 @@ QUORUM = 3
 """Copies compared in a read: one may be stale, one may be withheld."""
 
 _KAD_ERRORS = (BaseLibp2pError, ExceptionGroup, OSError, ValueError, LookupError, TypeError)
-"""What libp2p's DHT raises beside its own: junk from a peer reaches its parsers."""
+"""Errors that libp2p's DHT raises, some of them from its parsers, which meet junk from peers."""
 
 log = logging.getLogger("swarm.dht")
 
 
 class Dht:
-    """This node's part of the distributed table. Run ``run`` in a nursery."""
+    """This node's part of the distributed hash table. Run ``run`` in a nursery."""
 
     def __init__(self, host: Host, secret: SecretKey) -> None:
         assert host.peer == secret.peer, "the table speaks with the host's own key"
@@ -89,13 +89,13 @@ class Dht:
         kad._inbound_limiter = trio.CapacityLimiter(INBOUND_MAX)
 
     async def run(self, *, task_status: Untyped = trio.TASK_STATUS_IGNORED) -> None:
-        """Take part until cancelled."""
+        """Take part in the DHT until cancelled."""
         async with background_trio_service(self._kad):
             task_status.started()
             await self._follow_connections()
 
     async def _follow_connections(self) -> None:
-        """Put every connected peer into the routing table: it is empty before that."""
+        """Put every connected peer into the routing table, which is empty before that; remove the lost ones."""
         events = self._host.subscribe()
         for peer in self._host.connected():
             await self._kad.add_peer(id_of(peer), skip_server_mode_check=True)
@@ -108,7 +108,7 @@ class Dht:
     # ---- records
 
     async def publish(self, topic: str, payload: bytes, ttl_s: int) -> None:
-        """Publish ``payload`` as our record on ``topic``, for ``ttl_s`` seconds; raises ``Unreachable``."""
+        """Publish ``payload`` as our record on ``topic``, for ``ttl_s`` seconds; raise ``Unreachable``."""
         assert 0 < ttl_s <= TTL_MAX_S, "a record holds for a day at most"
         record = sign_record(
             self._secret,
@@ -121,10 +121,10 @@ class Dht:
             await self._kad.put_value(record_key(topic, self._host.peer), encode(record))
 
     async def read(self, topic: str, peer: PeerId) -> SignedRecord | None:
-        """The newest record of ``peer`` on ``topic`` that others hold now, or None; raises ``Unreachable``.
+        """Return the newest record of ``peer`` on ``topic`` that others hold now, or None.
 
-        Our own copy is put aside while we ask, since libp2p would answer from it for a day, and is
-        used again if it is newer or nobody has another.
+        Our own copy is put aside while we ask, since libp2p would answer from it for a day, and is used again
+        if it is newer or there is no other. Raises ``Unreachable``.
         """
         key = record_key(topic, peer)
         raw_key = key.encode("utf-8")
@@ -152,12 +152,12 @@ class Dht:
     # ---- providers
 
     async def provide(self, key: bytes) -> None:
-        """Say that we have, or take part in, what ``key`` names; raises ``Unreachable``."""
+        """Publish that this node has, or takes part in, what ``key`` names; raise ``Unreachable``."""
         async with self._operation("provide"):
             await self._kad.provider_store.provide(_content_key(key))
 
     async def find_providers(self, key: bytes, limit: int) -> list[PeerId]:
-        """Peers who said so, at most ``limit``, without ourselves; claims, to be checked by asking them.
+        """Return at most ``limit`` other peers that published ``key``: claims, to be checked by asking them.
 
         Their addresses are remembered. Raises ``Unreachable``.
         """
@@ -173,7 +173,7 @@ class Dht:
         return list(found)[:limit]
 
     async def find_peer_addresses(self, peer: PeerId) -> list[str]:
-        """Addresses under which others know ``peer``; remembered, too. Raises ``Unreachable``."""
+        """Return and remember the addresses under which others know ``peer``; raise ``Unreachable``."""
         async with self._operation("find_peer"):
             info = await self._kad.find_peer(id_of(peer))
             if info is not None:
@@ -181,12 +181,12 @@ class Dht:
         return self._host.known_addresses(peer)
 
     def _remember(self, peer: PeerId, addresses: Sequence[str]) -> None:
-        """Learn addresses from hearsay: behind those we know ourselves."""
+        """Learn addresses from other peers, behind those we know ourselves."""
         self._host.learn(peer, [*self._host.known_addresses(peer), *addresses[:8]])
 
     @asynccontextmanager
     async def _operation(self, name: str) -> AsyncGenerator[None]:
-        """The bounds around every use of the table."""
+        """Bound one use of the DHT in time and number, and turn its errors into ``Unreachable``."""
         if not self._host.connected():
             raise Unreachable("no peer is connected")
         try:
@@ -207,7 +207,13 @@ class Dht:
         *,
         interval_s: float = 5.0,
     ) -> None:
-        """Announce what ``current()`` says, ask those in ``roster()`` and those we meet; until cancelled."""
+        """Keep the peer map up to date: announce ourselves, ask other peers; runs until cancelled.
+
+        Args:
+            current: Function that returns our announcement now.
+            roster: Function that returns peers to ask, beside those that are connected.
+            interval_s: Seconds between two rounds.
+        """
         lookups = Lookups(self.publish, self.read, self.provide, self.find_providers)
         self._directory = Directory(
             self._host, self._secret, lookups, current=current, roster=roster, interval_s=interval_s
@@ -216,12 +222,12 @@ class Dht:
 
     @property
     def peer_map(self) -> PeerMap:
-        """The peers, folded from announcements and our own measurements."""
+        """Peers, folded from announcements and our own measurements."""
         return self._directory.peer_map if self._directory else PeerMap()
 
 
 class _Judge(Validator):
-    """Our record rules in the shape libp2p asks for."""
+    """Validator that gives our record rules the interface of libp2p."""
 
     def validate(self, key: str, value: bytes) -> None:
         validate(key, value, int(time.time()))
@@ -231,7 +237,7 @@ class _Judge(Validator):
 
 
 def _patch() -> None:
-    """Rebind libp2p's constants: it has no settings for them."""
+    """Rebind libp2p's constants, for which it has no settings."""
     kad_common.PROTOCOL_ID = PROTOCOL
     for module in (kad_dht, kad_routing, kad_providers, kad_values):
         for name, value in (("PROTOCOL_ID", PROTOCOL), ("QUERY_TIMEOUT", QUERY_S)):
@@ -241,7 +247,7 @@ def _patch() -> None:
 
 
 def _content_key(key: bytes) -> bytes:
-    """Any name as the SHA-256 multihash that providers are listed under."""
+    """Return the SHA-256 multihash under which the providers of ``key`` are listed."""
     return b"\x12\x20" + digest("dht-provider", key)
 
 

@@ -2,21 +2,29 @@
 
 Modules (C: pure, S: does I/O):
 
-    addresses.py      C  Which addresses a peer may be dialled at, and in which order.
-    backoff.py        C  How long to wait before another try, and who is given none.
-    bootstrap.py      S  The way in: retried for ever, explained, never fatal.
-    client.py         S  Questions out: dialling and kept streams.
-    closing.py        S  Ends that are quick, complete and plain.
-    connections.py    S  The connections: greeted, pinged, watched, dropped.
-    handshake.py      C  The first words on a connection, and whether to stay.
-    identity.py       S  The key of this node on disk, held by one process at a time.
-    libp2p_patches.py S  libp2p's classes with every crash, hang and leak we found closed off.
-    listen.py         S  Where to listen, and what to call it for others.
-    memory_quota.py   C  How much of others' questions, and of answers they do not read, this node
-                         holds: of one peer and of all.
-    noise.py          S  A Noise session that moves many messages per turn of the event loop.
-    server.py         S  Questions in: limits, deadlines and blame.
-    service.py        S  The door of the network: open a host, ask peers, answer them.
-    streams.py        S  Whole frames, in order, over one stream.
-    yamux.py          S  Yamux that copies a byte once on its way in, and not at all on its way out.
+    addresses.py      C  Parse, clean and rank the addresses at which peers may be dialled.
+    backoff.py        C  Rest after failures before the next try, and ban peers that break the
+                         protocol.
+    bootstrap.py      S  Connect to the named peers and stay connected: retry for ever, report every
+                         try, never fail.
+    client.py         S  Send requests to peers: dial them, keep streams open, wait no longer than a
+                         deadline.
+    closing.py        S  Close connections quickly and completely, and raise errors without the
+                         wrapping of nurseries.
+    connections.py    S  Greet, ping, watch and drop the connections of this host.
+    handshake.py      C  Read the hello of a new connection and decide whether to keep the
+                         connection.
+    identity.py       S  Load or create the key of this node, and lock its home for one process at a
+                         time.
+    libp2p_patches.py S  Subclasses of libp2p's classes that close off every crash, hang and leak we
+                         found.
+    listen.py         S  Find the addresses to listen on, and the ones to announce.
+    memory_quota.py   C  Limit the bytes of requests and of unread replies held for other peers, per
+                         peer and in total.
+    noise.py          S  Noise session that moves many messages per turn of the event loop.
+    server.py         S  Answer requests of peers within limits and deadlines, and blame faults.
+    service.py        S  Entry point of the network: open a host, send requests to peers, answer
+                         theirs.
+    streams.py        S  Send and receive length-prefixed frames, in order, over one stream.
+    yamux.py          S  Yamux that copies received bytes once, and sent bytes not at all.
 """

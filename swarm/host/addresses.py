@@ -1,4 +1,4 @@
-"""Which addresses a peer may be dialled at, and in which order.
+"""Parse, clean and rank the addresses at which peers may be dialled.
 
 Core: pure functions and one bounded table. Addresses are multiaddr texts without the peer:
 ``/ip4/192.0.2.1/tcp/4001``, ``/ip6/.../tcp/...``, ``/dns/example.org/tcp/...``.
@@ -12,20 +12,20 @@ from swarm.errors import BadEncoding
 from swarm.types import PeerId
 
 ADDRESSES_MAX = 8
-"""Addresses kept for one peer: a machine with more interfaces than that names its best ones."""
+"""Addresses kept for one peer: a machine with more interfaces than that announces its best ones."""
 
 PEERS_MAX = 4096
-"""Peers whose addresses are kept; the one heard of longest ago makes room."""
+"""Peers whose addresses are kept; the one updated longest ago makes room."""
 
 ADDRESS_CHARS_MAX = 160
-"""A DNS name may have 253 characters, but nobody has to type or store one that long."""
+"""Characters of an address. A DNS name may have 253, but one that long need not be typed or stored."""
 
 _NAMES = ("dns", "dns4", "dns6")
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,120}[a-z0-9])?", re.IGNORECASE)
 
 
 def parse_address(text: str) -> str:
-    """Return ``text`` as we write addresses, without a trailing ``/p2p/...``.
+    """Return ``text`` in the form in which we write addresses, without a trailing ``/p2p/...``.
 
     Raises ``BadEncoding`` if it is not an IP or DNS address with a TCP port in 1..65535.
     """
@@ -51,7 +51,7 @@ def parse_address(text: str) -> str:
 
 
 def format_address(host: str, port: int) -> str:
-    """``("127.0.0.1", 4001)`` as an address text."""
+    """Return host and port as an address: ``("127.0.0.1", 4001)`` is ``/ip4/127.0.0.1/tcp/4001``."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -60,9 +60,9 @@ def format_address(host: str, port: int) -> str:
 
 
 def split_listen(text: str) -> tuple[str, int]:
-    """Read ``host:port``, ``[v6]:port`` or an address text; port 0 is allowed here.
+    """Return (host, port) of ``host:port``, ``[v6]:port`` or an address text; port 0 is allowed here.
 
-    Raises ``BadEncoding``.
+    Raises ``BadEncoding`` if the text is none of these.
     """
     if text.startswith("/"):
         parts = text.split("/")
@@ -76,7 +76,7 @@ def split_listen(text: str) -> tuple[str, int]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address text names the machine itself."""
+    """Return True if an address text names the machine itself."""
     host = address.split("/")[2] if address.count("/") >= 2 else ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -85,10 +85,10 @@ def is_loopback(address: str) -> bool:
 
 
 def believable(claimed: Iterable[str], remote_host: str) -> tuple[str, ...]:
-    """The addresses a peer claims for itself, cleaned.
+    """Return the usable ones of the addresses that a peer claims for itself, at most ``ADDRESSES_MAX``.
 
-    A loopback address means this machine only to a peer that itself came in over loopback.
-    Addresses we cannot parse are left out: a newer version may know kinds that we do not.
+    A loopback address means this machine only to a peer that itself came in over loopback. Addresses that
+    cannot be parsed are left out: a newer version may know kinds that we do not.
     """
     kept: list[str] = []
     near = is_loopback(format_address(remote_host, 1)) if remote_host else False
@@ -103,13 +103,13 @@ def believable(claimed: Iterable[str], remote_host: str) -> tuple[str, ...]:
 
 
 class AddressBook:
-    """Addresses by peer, best first; bounded, and forgetting the one heard of longest ago."""
+    """Addresses by peer, best first; bounded, dropping the peer updated longest ago."""
 
     def __init__(self) -> None:
         self._addresses: dict[PeerId, tuple[str, ...]] = {}
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> bool:
-        """Put clean ``addresses`` first; answer whether one of them is new.
+        """Put ``addresses`` first; return True if one of them is new.
 
         Texts that are not addresses are skipped.
         """
@@ -129,18 +129,18 @@ class AddressBook:
         return not set(fresh) <= set(known)
 
     def addresses(self, peer: PeerId) -> tuple[str, ...]:
-        """What to try, in order."""
+        """Return the addresses to dial, in order."""
         return self._addresses.get(peer, ())
 
     def worked(self, peer: PeerId, address: str) -> None:
-        """Move an address to the front."""
+        """Move an address to the front, after a successful dial."""
         known = self._addresses.get(peer, ())
         if address in known:
             others = (other for other in known if other != address)
             self._addresses[peer] = (address, *others)
 
     def failed(self, peer: PeerId, address: str) -> None:
-        """Move an address to the back."""
+        """Move an address to the back, after a failed dial."""
         known = self._addresses.get(peer, ())
         if address in known:
             others = (other for other in known if other != address)

@@ -1,8 +1,8 @@
-"""How long to wait before another try, and who is given none.
+"""Rest after failures before the next try, and ban peers that break the protocol.
 
 Core: ``now`` in seconds comes in as an argument.
 
-A breaker spares every caller the wait that the last one had in vain:
+A circuit breaker spares every caller the wait that the last one had in vain:
 
     CLOSED --failure--> RESTING (1 s, 2 s, ... 10 s) --time--> CLOSED
        ^                   |
@@ -19,15 +19,16 @@ PEERS_MAX = 4096
 
 REST_MIN_S = 1.0
 REST_MAX_S = 10.0
-"""Rests double from the first to the last: a dead peer costs little, and one that returns on
-its old address without calling us is noticed within ten seconds."""
+"""Seconds of the first and the longest rest; they double in between. A dead peer costs little, and one that
+returns on its old address without calling us is noticed within ten seconds."""
 
 FAULTS_MAX = 4.5
-"""The fifth fault within seconds is one too many: each counts half after ``FAULT_HALF_LIFE_S``."""
+"""Score from which a peer is banned: the fifth fault within seconds, as each counts half after
+``FAULT_HALF_LIFE_S``."""
 
 FAULT_HALF_LIFE_S = 60.0
 BAN_S = 60.0
-"""How long a peer over ``FAULTS_MAX`` is refused."""
+"""Seconds for which a banned peer is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,16 @@ class _Rest:
 
 
 class CircuitBreakers:
-    """Which peers are resting after failures."""
+    """Circuit breakers: peers that rest after failures."""
 
     def __init__(self) -> None:
         self._rests: dict[PeerId, _Rest] = {}
 
     def failed(self, peer: PeerId, now: float) -> None:
-        """Note a failure: rest, twice as long as the last time."""
+        """Note a failure: start a rest, twice as long as the last one.
+
+        A failure during a rest changes nothing.
+        """
         last = self._rests.pop(peer, None)
         if last is not None and now < last.until:
             self._rests[peer] = last  # calls that began before the rest do not lengthen it
@@ -54,11 +58,11 @@ class CircuitBreakers:
             del self._rests[next(iter(self._rests))]
 
     def reset(self, peer: PeerId) -> None:
-        """The peer gave a sign of life, or has a new address."""
+        """Forget the rest of a peer that gave a sign of life or has a new address."""
         self._rests.pop(peer, None)
 
     def rest_s(self, peer: PeerId, now: float) -> float:
-        """Seconds until another try is worth it; 0 when it is now."""
+        """Return the seconds until another try is worth it; 0 when it is now."""
         rest = self._rests.get(peer)
         return max(0.0, rest.until - now) if rest else 0.0
 
@@ -72,13 +76,13 @@ class _Record:
 
 
 class PeerScores:
-    """Who broke the protocol, how much of it is forgiven, who is refused."""
+    """Protocol faults by peer: a score that fades with time, and the bans."""
 
     def __init__(self) -> None:
         self._records: dict[PeerId, _Record] = {}
 
     def blame(self, peer: PeerId, now: float) -> bool:
-        """Note one fault; answer whether the peer is now to be cut off."""
+        """Note one fault; return True if the peer is now to be cut off."""
         old = self._records.pop(peer, None) or _Record(0, 0.0, now, 0.0)
         faded = old.score * math.pow(0.5, (now - old.noted) / FAULT_HALF_LIFE_S)
         score = faded + 1.0
@@ -90,19 +94,20 @@ class PeerScores:
         return exiled
 
     def exile_s(self, peer: PeerId, now: float) -> float:
-        """Seconds for which the peer is still refused; 0 if it is not."""
+        """Return the seconds for which the peer is still banned; 0 if it is not."""
         record = self._records.get(peer)
         return max(0.0, record.exiled_until - now) if record else 0.0
 
     def faults(self) -> dict[PeerId, int]:
-        """Faults noted per peer since the start."""
+        """Return the number of faults noted per peer since the start."""
         return {peer: record.count for peer, record in self._records.items()}
 
 
 def backoff_s(attempt: int, *, first_s: float, most_s: float, dice: float) -> float:
-    """Seconds before retry number ``attempt`` (from 0): doubling to ``most_s``, +-20% by ``dice`` in [0, 1).
+    """Return the seconds before retry number ``attempt`` (from 0), doubling from ``first_s`` to ``most_s``.
 
-    Jitter keeps a room of peers from knocking at a door that just opened all at once.
+    ``dice``, a random number in [0, 1), adds +-20%: this jitter keeps many peers from dialling at once a peer
+    that just came back.
     """
     plain = min(most_s, first_s * math.pow(2.0, min(attempt, 30)))
     return plain * (0.8 + 0.4 * dice)

@@ -1,8 +1,8 @@
-"""The way in: retried for ever, explained, never fatal.
+"""Connect to the named peers and stay connected: retry for ever, report every try, never fail.
 
 Shell: one task per peer that the ticket or the node file names.
 
-What a node may say while it looks for its first peer.
+Reports of a node that looks for its first peer.
 
 pure data.
 """
@@ -21,46 +21,46 @@ from swarm.types import PeerId
 
 @dataclass(frozen=True, slots=True)
 class Trying:
-    """An attempt begins."""
+    """Attempt that begins."""
 
     peer: PeerId
     attempt: int
-    """From 1."""
+    """Number of the attempt, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An attempt ended; another follows."""
+    """Attempt that ended; another follows."""
 
     peer: PeerId
     attempt: int
     reason: str
-    """A sentence that names the cause."""
+    """Sentence that names the cause."""
     retry_s: float
     """Seconds until the next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """We are connected to a peer that was asked for."""
+    """Connection to a peer that was asked for."""
 
     peer: PeerId
     is_first: bool
-    """Whether it is the first of all."""
+    """True for the first peer reached since the start."""
 
 
 Progress = Trying | Failed | Reached
 
 
 TARGETS_MAX = 16
-"""Named peers tried; beyond that the DHT knows better."""
+"""Named peers tried; beyond that the DHT is the better source."""
 
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
-"""A helper that comes back after an hour is found within half a minute."""
+"""Seconds of the longest wait: a peer that comes back after an hour is found within about half a minute."""
 
 CHECK_INTERVAL_S = 5.0
-"""How often a reached peer is looked at, to come back to it after a break."""
+"""Seconds between checks that a reached peer is still connected."""
 
 
 async def bootstrap(
@@ -70,7 +70,7 @@ async def bootstrap(
 ) -> None:
     """Stay connected to the ``targets``, (peer, addresses) each; runs until cancelled and never fails.
 
-    What happens goes to ``reports``; a reader that is late misses reports, never delays a try.
+    Every try and its outcome goes to ``reports``; a reader that is late misses reports, and never delays a try.
     """
     if not targets:
         return

@@ -1,4 +1,4 @@
-"""Questions out: dialling and kept streams.
+"""Send requests to peers: dial them, keep streams open, wait no longer than a deadline.
 
 Shell: coalesced dials, a small pool of streams per peer and protocol, a deadline on everything.
 """
@@ -22,26 +22,26 @@ from swarm.primitives.crypto import peer_name
 from swarm.types import PeerId
 
 DIAL_S = 5.0
-"""Time for TCP, Noise and Yamux at one address; then the next address has its turn."""
+"""Seconds for TCP, Noise and Yamux at one address; then the next address is tried."""
 
 GREET_S = 5.0
-"""Time for the hello after that."""
+"""Seconds for the hello after that."""
 
 DIALS_MAX = 16
 """Dials at once: handshakes are arithmetic, and this many already keep a core busy."""
 
 OPEN_S = 5.0
-"""Time to open a stream on a connection: 3 ms when all is well, a second on a starved machine."""
+"""Seconds to open a stream on a connection: it takes 3 ms when all is well, a second on a starved machine."""
 
 STREAMS_MAX = 8
-"""Kept streams per peer and protocol; the ninth question waits for one of them."""
+"""Kept streams per peer and protocol; the ninth request waits for one of them."""
 
 WIDE_REPLY_BYTES = 256 << 10
-"""Answers that may be longer than this, Yamux's window, get more credit before they are asked for."""
+"""Bytes of Yamux's window: replies that may be longer get more credit before they are requested."""
 
 IDLE_S = 120.0
 SWEEP_INTERVAL_S = 30.0
-"""Streams unused for ``IDLE_S`` are closed at the next sweep."""
+"""Seconds between sweeps; each closes the streams unused for ``IDLE_S``."""
 
 log = logging.getLogger("swarm.host")
 
@@ -60,7 +60,7 @@ class _Dial:
 
 
 class Client:
-    """Asks peers, connecting to them as needed."""
+    """Client side of the host: sends requests, connecting to peers as needed."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Client:
         raise Unreachable(dial.error or f"{peer_name(peer)} hung up")
 
     async def _run_dial(self, peer: PeerId, dial: _Dial) -> None:
-        """Dial in a task of its own: a caller that gives up must not take the others' dial along."""
+        """Dial in a task of its own, so that a caller that gives up does not end the others' dial."""
         try:
             async with self._dial_slots:
                 dial.error = await self._try_addresses(peer)
@@ -117,7 +117,7 @@ class Client:
             dial.done.set()
 
     async def _try_addresses(self, peer: PeerId) -> str:
-        """Try one address after the other; return what went wrong, or nothing."""
+        """Try one address after the other; return what went wrong, or an empty string."""
         exile_s = self._fault_book.exile_s(peer, trio.current_time())
         if exile_s > 0:
             return f"{peer_name(peer)} broke the protocol and is refused for {exile_s:.0f} s more"
@@ -154,7 +154,10 @@ class Client:
         return f"no answer within {DIAL_S:g} s"
 
     async def open_stream(self, peer: PeerId, protocols: Sequence[str]) -> INetStream:
-        """Open a fresh stream; raises ``Unreachable`` at once while the peer rests after a failure."""
+        """Open a new stream to ``peer``, for the first of ``protocols`` that it speaks.
+
+        Raises ``Unreachable``, at once while the peer rests after a failure.
+        """
         rest_s = self._breakers.rest_s(peer, trio.current_time())
         if rest_s > 0:
             raise Unreachable(f"{peer_name(peer)} did not answer; next try in {rest_s:.1f} s")
@@ -164,7 +167,7 @@ class Client:
         self._breakers.failed(peer, trio.current_time())
         raise Unreachable(f"{peer_name(peer)} opened no stream within {OPEN_S:g} s")
 
-    # ---- questions
+    # ---- requests
 
     async def call(
         self,
@@ -176,7 +179,7 @@ class Client:
         reply_limit: int,
         idempotent: bool,
     ) -> bytes:
-        """Ask one question; see ``Host.call``."""
+        """Send one request and return its reply; see ``Host.call``."""
         key = (peer, protocol)
         pool = self._pools.setdefault(key, _Pool())
         pool.num_users += 1
@@ -210,7 +213,7 @@ class Client:
     async def _exchange(
         self, pool: _Pool, stream: FrameStream, request: bytes, reply_limit: int
     ) -> bytes:
-        """One question on one stream, which is kept only if it is silent again afterwards."""
+        """Send one request on one stream, which is kept only if it is silent again afterwards."""
         answered = False
         try:
             if reply_limit > WIDE_REPLY_BYTES:
@@ -241,7 +244,7 @@ class Client:
         return FrameStream(stream, count=partial(self._traffic.add, peer))
 
     def forget(self, peer: PeerId) -> None:
-        """Let go of the streams of a peer that is gone."""
+        """Release the streams of a peer that is gone."""
         for key in [key for key in self._pools if key[0] == peer]:
             pool = self._pools[key]
             while pool.idle:
@@ -270,14 +273,14 @@ class Traffic:
         self._bytes: dict[PeerId, tuple[int, int]] = {}
 
     def add(self, peer: PeerId, sent: int, received: int) -> None:
-        """Count bytes; the peer counted first makes room when the table is full."""
+        """Count bytes; when the table is full, the peer counted first makes room."""
         old = self._bytes.get(peer, (0, 0))
         self._bytes[peer] = (old[0] + sent, old[1] + received)
         if len(self._bytes) > self.PEERS_MAX:
             del self._bytes[next(iter(self._bytes))]
 
     def of(self, peer: PeerId) -> tuple[int, int]:
-        """(sent, received) bytes."""
+        """Return the (sent, received) bytes of a peer."""
         return self._bytes.get(peer, (0, 0))
 
 
@@ -287,7 +290,7 @@ async def _wait_then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """A short cause from libp2p's chain of errors."""
+    """Return a short cause from libp2p's chain of errors."""
     told = " ".join(_chain(error))
     for sign, text in _SIGNS:
         if sign in told:
@@ -303,11 +306,11 @@ _SIGNS = (
     ("DNS", "name not found"),
     ("upgrade", "handshake failed"),
 )
-"""What libp2p's and trio's errors say, and what it means."""
+"""Signs in the errors of libp2p and trio, and the cause that each one means."""
 
 
 def _chain(error: BaseException) -> Iterator[str]:
-    """The texts and kinds of an error and of everything it came from."""
+    """Yield the kind and text of an error and of every error that led to it."""
     yield f"{type(error).__name__} {error}"
     below = error.__cause__ or error.__context__
     inside = error.exceptions if isinstance(error, BaseExceptionGroup) else ()

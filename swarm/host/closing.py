@@ -1,4 +1,4 @@
-"""Ends that are quick, complete and plain.
+"""Close connections quickly and completely, and raise errors without the wrapping of nurseries.
 
 Shell: farewells under a shield, and errors without the wrapping.
 """
@@ -12,16 +12,16 @@ import trio
 from libp2p.abc import INetConn
 
 Untyped = Any
-"""A libp2p object whose declared type lacks the attributes that matter here."""
+"""libp2p object whose declared type lacks the attributes that matter here."""
 
 
 def socket_under(secured: Untyped) -> Untyped:
-    """The ``trio.SocketStream`` under a secured connection."""
+    """Return the ``trio.SocketStream`` under a secured connection."""
     return secured.swarm_raw.stream.stream
 
 
 def buffered_bytes(conn: INetConn) -> int:
-    """Bytes received on a connection and not read by anybody yet.
+    """Return the bytes received on a connection and not read yet.
 
     Unguarded: a peer that ignores the Yamux window makes this grow until the machine swaps.
     """
@@ -30,12 +30,12 @@ def buffered_bytes(conn: INetConn) -> int:
 
 
 def open_scope() -> trio.CancelScope:
-    """A scope without a deadline, to be cancelled by whoever holds it."""
+    """Return a scope without a deadline, to be cancelled by its holder."""
     return trio.move_on_at(math.inf)
 
 
 def shielded(timeout_s: float) -> trio.CancelScope:
-    """A scope for clean-up: it ends after ``timeout_s`` and not because the task around it was cancelled."""
+    """Return a scope for clean-up: it ends after ``timeout_s``, even if the task around it is cancelled."""
     scope = trio.move_on_after(timeout_s)
     scope.shield = True
     return scope
@@ -59,7 +59,7 @@ async def cut(conn: Untyped, timeout_s: float = 2) -> None:
 async def say_goodbye(conn: Untyped, timeout_s: float = 0.5) -> None:
     """Close a connection politely, and cut it if that takes longer than ``timeout_s``.
 
-    At the end of a node its reader may be cancelled already: nobody is left to say that it is closed.
+    At the end of a node its reader may be cancelled already, and then nothing else marks it as closed.
     """
     with shielded(timeout_s):
         await conn.close()
@@ -68,7 +68,7 @@ async def say_goodbye(conn: Untyped, timeout_s: float = 0.5) -> None:
 
 @contextlib.contextmanager
 def plain_errors() -> Generator[list[BaseException]]:
-    """Let the error put in the list out as it is, and not wrapped by every nursery on its way."""
+    """Raise the error put into the list as it is, not wrapped by every nursery on its way."""
     noted: list[BaseException] = []
     try:
         yield noted
@@ -79,7 +79,7 @@ def plain_errors() -> Generator[list[BaseException]]:
 
 
 def _is_only(group: BaseException, error: BaseException) -> bool:
-    """Whether ``group`` holds ``error`` and nothing else, however deep."""
+    """Return True if ``group`` holds ``error`` and nothing else, however deep."""
     while (
         group is not error and isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1
     ):

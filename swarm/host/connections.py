@@ -1,4 +1,4 @@
-"""The connections: greeted, pinged, watched, dropped.
+"""Greet, ping, watch and drop the connections of this host.
 
 Shell: one task per connection, one watchdog for all.
 
@@ -6,11 +6,11 @@ Shell: one task per connection, one watchdog for all.
        |                                                                        ^
        +---- 10 s without hello, another network -------------------------------+
 
-One connection to one peer, and the two names a peer has.
+State of one connection to one peer, and the two ids of a peer.
 
 plain state around a libp2p connection.
 
-libp2p's notices of connections, reduced to the two we act on.
+Reduce libp2p's connection notices to two callbacks.
 
 an adapter.
 """
@@ -44,7 +44,7 @@ from swarm.types import PeerId
 
 
 class Link:
-    """One connection to one peer."""
+    """Connection to one peer: its state, round trip and end."""
 
     def __init__(self, conn: Untyped, peer: PeerId) -> None:
         self.conn = conn
@@ -61,23 +61,23 @@ class Link:
 
     @property
     def is_live(self) -> bool:
-        """Whether it is greeted and not closed."""
+        """True if the connection is greeted and not closed."""
         closed = self.conn.is_closed or self.conn.muxed_conn.event_shutting_down.is_set()
         return self.greeted.is_set() and not closed and not self.ended.is_set()
 
 
 def peer_of(peer_id: ID) -> PeerId:
-    """Our name for a libp2p peer; raises ``BadEncoding`` if its key is not Ed25519."""
+    """Return our id of a libp2p peer; raise ``BadEncoding`` if its key is not Ed25519."""
     return parse_peer(peer_id.to_base58())
 
 
 def id_of(peer: PeerId) -> ID:
-    """libp2p's name for a peer."""
+    """Return libp2p's id of a peer."""
     return ID.from_base58(peer_text(peer))
 
 
 class ConnectionNotices(INotifee):
-    """Calls one function when a connection is up and one when it is down."""
+    """Notifee that calls one function when a connection is up and one when it is down."""
 
     def __init__(
         self, up: Callable[[INetConn], object], down: Callable[[INetConn], object]
@@ -86,24 +86,24 @@ class ConnectionNotices(INotifee):
         self._down = down
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
-        """A connection is up."""
+        """Report that a connection is up."""
         self._up(conn)
 
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
-        """A connection is down."""
+        """Report that a connection is down."""
         self._down(conn)
 
     async def opened_stream(self, network: INetwork, stream: INetStream) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     async def closed_stream(self, network: INetwork, stream: INetStream) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     async def listen(self, network: INetwork, multiaddr: Multiaddr) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 PING_PROTOCOL = "/swarm/ping/1"
@@ -111,24 +111,26 @@ PING_BYTES = 8
 PING_INTERVAL_S = 5.0
 PING_TIMEOUT_S = 5.0
 PING_FAILURES_MAX = 3
-"""A frozen peer is dropped after 15 to 30 s. A live one on a starved machine answers one ping in three."""
+"""Pings in a row without an answer: a frozen peer is dropped after 15 to 30 s, while a live one on a starved
+machine answers one ping in three."""
 
 OWN_DELAY_MAX_S = 1.0
-"""A ping that timed out this much late says that we were the slow ones: it is not counted."""
+"""Seconds by which a timeout of a ping may be late. A later one shows that this machine was slow: the ping is
+not counted."""
 
 GREET_S = 10.0
-"""A connection on which nobody said hello by then is closed."""
+"""Seconds after which a connection without a hello is closed."""
 
 SPARE_STREAMS = 2
-"""Our ping and theirs."""
+"""Streams of a link that carries pings only: ours and theirs."""
 
 FAREWELL_S = 0.3
-"""Time for our reason to arrive before a connection we part from is cut."""
+"""Seconds for our reason to arrive before a connection we part from is cut."""
 
 WATCH_INTERVAL_S = 1.0
 BUFFERED_BYTES_MAX = 64 << 20
-"""Unread bytes on one connection. Readers drain at once, so an honest peer stays far below the 16 MiB
-window of a single stream."""
+"""Unread bytes on one connection. Readers drain at once, so an honest peer stays far below the 16 MiB window of
+a single stream."""
 BUFFERED_BYTES_TOTAL_MAX = 256 << 20
 
 PARTED_MAX = 1024
@@ -138,7 +140,7 @@ log = logging.getLogger("swarm.host")
 
 
 class _OtherNetwork(Unreachable):
-    """The peer follows another genesis."""
+    """Peer that follows another genesis."""
 
 
 class Connections:
@@ -155,7 +157,10 @@ class Connections:
         fault_book: PeerScores,
         changed: Callable[[PeerId, bool], None],
     ) -> None:
-        """``changed(peer, is_connected)`` is called when a peer's first link is greeted, or its last ends."""
+        """Register the hello handler and start the watchdog.
+
+        ``changed(peer, is_connected)`` is called when a peer's first link is greeted, or its last one ends.
+        """
         self._host = host
         self._nursery = nursery
         self._introduce = introduce
@@ -171,10 +176,10 @@ class Connections:
         host.get_network().register_notifee(ConnectionNotices(self.link_of, self._forget))
         nursery.start_soon(self._watch)
 
-    # ---- what is known
+    # ---- lookups
 
     def of(self, peer: PeerId) -> list[Link]:
-        """Greeted, open links to a peer, the best one last.
+        """Return the greeted, open links to a peer, the best one last.
 
         Of two that dialled each other at once, both sides prefer the link dialled by the smaller key.
         """
@@ -182,15 +187,18 @@ class Connections:
         return sorted(found, key=lambda link: link.is_outbound == (self._own < peer))
 
     def peers(self) -> list[PeerId]:
-        """Connected peers, in the order of their keys."""
+        """Return the connected peers, in the order of their keys."""
         return sorted({link.peer for link in self._links.values() if link.is_live})
 
     def why_parted(self, peer: PeerId) -> str:
-        """Why we did not stay connected to a peer, as the end of a sentence; empty if unknown."""
+        """Return why we did not stay connected to a peer, as the end of a sentence; empty if unknown."""
         return self._parted.get(peer, "")
 
     def link_of(self, conn: Untyped) -> Link | None:
-        """The link of a connection; None if it has ended or its key is not Ed25519."""
+        """Return the link of a connection, a new one if it has none yet.
+
+        None if the connection has ended or its key is not Ed25519; the latter is cut.
+        """
         link = self._links.get(conn)
         if link is None and not conn.is_closed:
             try:
@@ -203,20 +211,20 @@ class Connections:
         return link
 
     async def admit(self, stream: INetStream, protocol: str) -> bool:
-        """Whether a new inbound stream may be served: after the greeting, and not in exile."""
+        """Return True if a new inbound stream may be served: after the greeting, unless the peer is banned."""
         conn: Untyped = stream.swarm_conn  # type: ignore[attr-defined]
         link = self.link_of(conn)
         if link is None:
             return False
         if protocol == greeting.PROTOCOL:
             return True
-        # The answer to our own hello may still be on its way when the other side begins to talk.
+        # The answer to our own hello may still be on its way when the other side opens its first stream.
         with trio.move_on_after(GREET_S):
             await link.greeted.wait()
         exiled = self._fault_book.exile_s(link.peer, trio.current_time()) > 0
         return link.greeted.is_set() and not exiled
 
-    # ---- the life of one connection
+    # ---- one connection
 
     async def _tend(self, link: Link) -> None:
         try:
@@ -245,7 +253,7 @@ class Connections:
             raise Unreachable("no hello in time")
 
     async def _serve_hello(self, net_stream: INetStream) -> None:
-        """Answer the hello of whoever dialled us."""
+        """Answer the hello of a peer that dialled us."""
         conn: Untyped = net_stream.swarm_conn  # type: ignore[attr-defined]
         link = self.link_of(conn)
         if link is None:
@@ -268,7 +276,7 @@ class Connections:
         await stream.close()
 
     def _accept(self, link: Link, data: bytes) -> None:
-        """Judge a hello; raises ``PeerFault`` or ``Unreachable`` if we part."""
+        """Judge a hello and mark the link as greeted; raise ``PeerFault`` or ``Unreachable`` if we part."""
         theirs = parse_hello(data)
         reason = reason_to_part(self._introduce(), theirs)
         self._part(link.peer, reason)
@@ -279,7 +287,7 @@ class Connections:
         if link.greeted.is_set():
             return
         for older in self.of(link.peer):
-            if older.session != theirs.session:  # from before its restart: nobody is there any more
+            if older.session != theirs.session:  # from before its restart: it is dead by now
                 self._nursery.start_soon(self.drop, older)
         link.session = theirs.session
         self._book.learn(link.peer, believable(theirs.addresses, link.remote_host))
@@ -290,7 +298,7 @@ class Connections:
             self._changed(link.peer, True)
 
     def _part(self, peer: PeerId, reason: str) -> None:
-        """Remember why, or that there is no longer a reason."""
+        """Remember the reason to part from a peer, or, if it is empty, that there is none any more."""
         self._parted.pop(peer, None)
         if reason:
             self._parted[peer] = reason
@@ -326,7 +334,7 @@ class Connections:
         raise Unreachable(f"{PING_FAILURES_MAX} pings unanswered")
 
     def _is_spare(self, link: Link) -> bool:
-        """Whether we dialled this link, another is better, and nothing but pings runs on it."""
+        """Return True if we dialled this link, another is better, and nothing but pings runs on it."""
         return (
             link.is_outbound
             and self.of(link.peer)[-1:] != [link]
@@ -334,7 +342,10 @@ class Connections:
         )
 
     async def open_on(self, link: Link, protocols: Sequence[str]) -> INetStream:
-        """Open a stream on one connection; raises ``Unreachable``. The caller brings the deadline."""
+        """Open a stream on one connection; raise ``Unreachable``.
+
+        There is no deadline here: the caller sets one.
+        """
         stream: Any = None
         try:
             stream = await link.conn.new_stream()
@@ -361,20 +372,20 @@ class Connections:
         stream.set_protocol(chosen)
         return stream  # type: ignore[no-any-return]
 
-    # ---- endings
+    # ---- closing
 
     async def drop(self, link: Link) -> None:
-        """End one connection at once."""
+        """Cut one connection at once."""
         self._forget(link.conn)
         await cut(link.conn)
 
     async def drop_peer(self, peer: PeerId) -> None:
-        """End all connections of a peer."""
+        """Cut all connections of a peer."""
         for link in [link for link in self._links.values() if link.peer == peer]:
             await self.drop(link)
 
     async def close(self) -> None:
-        """Close every connection politely, at once and side by side."""
+        """Close every connection politely, all of them side by side."""
         async with trio.open_nursery() as nursery:
             for conn in list(self._links):
                 self._forget(conn)
@@ -391,7 +402,7 @@ class Connections:
             self._changed(link.peer, False)
 
     async def _watch(self) -> None:
-        """Cut connections that hold too much unread, and forget those that died without a word."""
+        """Cut connections that hold too much unread, and forget those that ended without notice."""
         while True:
             await trio.sleep(WATCH_INTERVAL_S)
             sizes = [(buffered_bytes(link.conn), link) for link in list(self._links.values())]

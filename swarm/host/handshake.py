@@ -1,9 +1,9 @@
-"""The first words on a connection, and whether to stay.
+"""Read the hello of a new connection and decide whether to keep the connection.
 
 Core: pure functions.
 
-Whoever dialled says hello first and the other answers; nothing else is served before that. A peer
-on another network is told apart here, once, so that no other room has to ask.
+The side that dialled says hello first and the other answers; nothing else is served before that. A peer on
+another network is told apart here, once, so that no other package has to ask.
 """
 
 from swarm.errors import BadEncoding
@@ -14,24 +14,24 @@ PROTOCOL = "/swarm/hello/1"
 CHAIN_BYTES = 16
 SESSION_BYTES = 8
 HELLO_BYTES_MAX = 2048
-"""Eight addresses of 160 characters, a version, and the rest."""
+"""Bytes of a hello: eight addresses of 160 characters, a version, and the rest."""
 VERSION_CHARS_MAX = 32
 
 
 class Hello(Message, frozen=True):
-    """What a peer says about itself; only its key, which the transport proved, is to be trusted."""
+    """Statement of a peer about itself; only its key, which the transport proved, is to be trusted."""
 
     version: str
     chain: bytes
     """First 16 bytes of the genesis digest."""
     session: bytes
-    """8 random bytes drawn when the process started: a new value means that it restarted."""
+    """8 random bytes drawn when the process started: a new value means that the peer restarted."""
     addresses: tuple[str, ...]
-    """Where it says it can be dialled, multiaddr texts."""
+    """Multiaddr texts at which it says it can be dialled."""
 
 
 def parse_hello(data: bytes) -> Hello:
-    """Read a hello; raises ``BadEncoding`` if a field is out of bounds."""
+    """Read a hello; raise ``BadEncoding`` if a field is out of bounds."""
     hello = decode(Hello, data, limit=HELLO_BYTES_MAX)
     if len(hello.chain) != CHAIN_BYTES or len(hello.session) != SESSION_BYTES:
         raise BadEncoding("a hello names 16 bytes of chain and 8 of session")
@@ -43,11 +43,11 @@ def parse_hello(data: bytes) -> Hello:
 
 
 OTHER_NETWORK = "is on another network"
-"""How the reason to part from a peer with another genesis begins."""
+"""Start of the reason to part from a peer with another genesis."""
 
 
 def reason_to_part(mine: Hello, theirs: Hello) -> str:
-    """Why not to stay connected, as the end of a sentence about the peer; empty to stay."""
+    """Return why not to stay connected, as the end of a sentence about the peer; empty to stay."""
     if mine.chain != theirs.chain:
         seen, wanted = theirs.chain.hex()[:8], mine.chain.hex()[:8]
         return f"{OTHER_NETWORK} (genesis {seen}, ours is {wanted})"

@@ -1,4 +1,4 @@
-"""The key of this node on disk, held by one process at a time.
+"""Load or create the key of this node, and lock its home for one process at a time.
 
 Shell: files and one advisory lock.
 """
@@ -18,11 +18,11 @@ KEY_FILE = "identity.key"
 LOCK_FILE = "lock"
 SEED_BYTES = 32
 KEY_CHARS_MAX = 256
-"""More than a key can have: a file longer than this is something else."""
+"""Characters read of the key file, more than a key can have: a longer file is something else."""
 
 
 def load_identity(home: Path) -> SecretKey:
-    """Return the key of ``home/identity.key`` (32-byte seed as hex, mode 0600), made on first use.
+    """Return the key of ``home/identity.key`` (32-byte seed as hex, mode 0600), created on first use.
 
     Raises ``BadIdentity`` with a hint if the file is unreadable, open to others, or not a key.
     """
@@ -62,7 +62,7 @@ def _parse(text: bytes, path: Path) -> SecretKey:
 
 
 def _create(path: Path) -> SecretKey:
-    """Draw a key and write it so that a crash leaves either no file or a whole one.
+    """Create a random key and write it so that a crash leaves either no file or a whole one.
 
     ``link`` refuses to replace, so of two processes that start at once, the second reads the first's key.
     """
@@ -90,9 +90,9 @@ def _create(path: Path) -> SecretKey:
 
 @contextlib.contextmanager
 def lock_home(home: Path) -> Generator[None]:
-    """Hold ``home`` for this process; raises ``BadIdentity`` naming the process that has it.
+    """Hold ``home`` for this process; raise ``BadIdentity`` naming the process that has it.
 
-    The kernel lets go of the lock when the process dies, however it dies.
+    The kernel releases the lock when the process dies, however it dies.
     """
     path = home / LOCK_FILE
     try:

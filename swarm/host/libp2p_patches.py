@@ -1,7 +1,8 @@
-"""libp2p's classes with every crash, hang and leak we found closed off.
+"""Subclasses of libp2p's classes that close off every crash, hang and leak we found.
 
 Shell: subclasses of libp2p 0.8.1. Each guard names what happens without it; tests/host/test_libp2p_patches.py
-holds one regression test per guard.
+holds one
+regression test per guard.
 """
 
 import logging
@@ -51,50 +52,51 @@ CONNECTIONS_PER_PEER_MAX = 3
 
 HANDSHAKES_MAX = 128
 HANDSHAKES_PER_ADDRESS_MAX = 32
-"""Unfinished inbound handshakes, in all and from one address: beyond that the oldest is dropped, which
-is a mute one, since an honest handshake takes well under a second."""
+"""Unfinished inbound handshakes, in all and from one address: beyond that the oldest is dropped. It is a silent
+one, since an honest handshake takes well under a second."""
 
 HANDSHAKE_S = 8.0
-"""Time to finish Noise and Yamux, tolerant of a machine that trains on every core."""
+"""Seconds to finish Noise and Yamux, tolerant of a machine that trains on every core."""
 
 INBOUND_STREAMS_PER_PEER_MAX = 256
-"""8 kept streams for each of our protocols, the DHT's short ones, and room."""
+"""8 kept streams for each of our protocols, the DHT's short ones, and a margin."""
 
 NEGOTIATE_S = 8
-"""Time to agree on a protocol on a new stream, whole seconds (libp2p truncates)."""
+"""Seconds to agree on a protocol on a new stream; a whole number, as libp2p truncates it."""
 
 EYEBALLS_DELAY_S = 0.02
-"""Head start of libp2p's first dial before it tries the next; its own .25 s is paid by every connect."""
+"""Seconds of head start of libp2p's first dial before it tries the next; its own .25 s is paid by every
+connect."""
 
 log = logging.getLogger("swarm.libp2p")
 
 
 class ConnectionLimits(Protocol):
-    """What the guarded classes ask of the host around them."""
+    """Calls that the guarded classes make to the host around them."""
 
     def addresses(self) -> list[str]:
-        """Where others can dial us."""
+        """Return the addresses at which others can dial us."""
         ...
 
     async def dial(self, peer_id: ID) -> list[INetConn]:
-        """Connect at known addresses, one at a time; raises ``Unreachable``."""
+        """Connect at known addresses, one at a time; raise ``Unreachable``."""
         ...
 
     async def open_stream(self, peer_id: ID, protocols: Sequence[str]) -> INetStream:
-        """Open a stream under deadline and breaker; raises ``Unreachable``."""
+        """Open a stream under deadline and circuit breaker; raise ``Unreachable``."""
         ...
 
     async def admit(self, stream: INetStream, protocol: str) -> bool:
-        """Whether this peer may speak this protocol now."""
+        """Return True if this peer may speak this protocol now."""
         ...
 
     def handler_failed(self, peer_id: ID, protocol: str, error: Exception) -> None:
-        """A stream handler raised."""
+        """Take note that a stream handler raised ``error``."""
         ...
 
 
 class GuardedUpgrader(TransportUpgrader):
-    """Remembers the socket under a connection, so that a frozen one can be cut without asking it."""
+    """Upgrader that keeps the socket under a connection, so that a frozen one can be cut without its peer."""
 
     async def upgrade_security(
         self, raw_conn: IRawConnection, is_initiator: bool, peer_id: ID | None = None
@@ -110,11 +112,11 @@ class GuardedUpgrader(TransportUpgrader):
 
 
 class GuardedSwarm(libp2p_swarm.Swarm):
-    """Accepts and dials within limits.
+    """libp2p's swarm, accepting and dialling within limits.
 
-    Unguarded: an inbound slot is held for the life of the node, so after 250 connections, ended or not,
-    nobody gets in; 600 mute sockets keep newcomers out for seconds; only the first address of a peer is
-    tried; a peer that failed is refused for 60 s; it dials anybody it has heard of, 128 at a time.
+    Unguarded: an inbound slot is held for the life of the node, so after 250 connections, ended or not, no peer
+    gets in; 600 silent sockets keep newcomers out for seconds; only the first address of a peer is tried; a
+    peer that failed is refused for 60 s; it dials every peer it has heard of, 128 at a time.
     """
 
     door: ConnectionLimits
@@ -142,7 +144,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
             await muxed.event_closed.wait()
 
     def _make_room(self, address: str) -> None:
-        """Drop the oldest unfinished handshake where a limit is reached."""
+        """Drop the oldest unfinished handshake if a limit is reached."""
         near = [scope for scope, other in self._handshakes.items() if other == address]
         if len(near) >= HANDSHAKES_PER_ADDRESS_MAX:
             self._drop_handshake(near[0])
@@ -154,7 +156,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
         scope.cancel()
 
     async def add_conn(self, muxed_conn: Untyped, direction: str = "unknown") -> Untyped:
-        """Register a connection; its own failure must not be the swarm's."""
+        """Register a connection; its failure does not end the swarm."""
         start = muxed_conn.start
 
         async def start_guarded() -> None:
@@ -167,7 +169,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
         return await super().add_conn(muxed_conn, direction)
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
-        """Dial through our own door: every address, one at a time, coalesced, with a deadline."""
+        """Dial through ``ConnectionLimits``: every address, one at a time, coalesced, with a deadline."""
         try:
             return await self.door.dial(peer_id)
         except Unreachable as error:
@@ -175,7 +177,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
 
 
 class GuardedHost(BasicHost):
-    """Serves and opens streams so that no peer can end the process.
+    """libp2p's host, serving and opening streams so that no peer can end the process.
 
     Unguarded: an exception in any stream handler ends the process; a stream to a frozen peer hangs.
     """
@@ -195,7 +197,10 @@ class GuardedHost(BasicHost):
         self.set_stream_handler(PING_PROTOCOL, PingService(self).handle_ping)
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
-        """Our hello replaces the outbound identify: one round trip, and nothing poisons the peer store."""
+        """Do nothing: our hello replaces the outbound identify.
+
+        It takes one round trip and lets no peer write into the peer store.
+        """
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         peer_id = net_stream.muxed_conn.peer_id
@@ -224,18 +229,18 @@ class GuardedHost(BasicHost):
                 del self._inbound_streams[peer_id]
 
     def get_addrs(self) -> list[Multiaddr]:
-        """What to tell others: never a wildcard, as libp2p would."""
+        """Return the addresses to tell others; never a wildcard, as libp2p would."""
         if self.door is None:
             return []
         return [Multiaddr(f"{text}/p2p/{self.get_id()}") for text in self.door.addresses()]
 
     async def connect(self, peer_info: PeerInfo) -> None:
-        """Connect at the addresses given and known; raises ``SwarmException``."""
+        """Connect at the addresses given and known; raise ``SwarmException``."""
         self.peerstore.add_addrs(peer_info.peer_id, peer_info.addrs, 3600)
         await self.get_network().dial_peer(peer_info.peer_id)
 
     async def new_stream(self, peer_id: ID, protocol_ids: Sequence[TProtocol]) -> INetStream:
-        """Open a stream for libp2p's own services; raises ``StreamFailure`` within a deadline."""
+        """Open a stream for libp2p's own services; raise ``StreamFailure`` within a deadline."""
         door: ConnectionLimits = self.door
         try:
             return await door.open_stream(peer_id, [str(p) for p in protocol_ids])
@@ -252,7 +257,7 @@ async def _refuse(stream: INetStream) -> None:
 
 
 def build_host(secret: SecretKey) -> GuardedHost:
-    """A libp2p host over TCP, Noise and Yamux only.
+    """Return a libp2p host over TCP, Noise and Yamux only.
 
     Unguarded: the default also accepts plaintext, where a PeerID is only a claim.
     """
@@ -290,7 +295,7 @@ def build_host(secret: SecretKey) -> GuardedHost:
 
 
 def route_logging() -> None:
-    """Send libp2p's records to "swarm.libp2p": it writes them to stderr itself otherwise, or nowhere.
+    """Send libp2p's records to "swarm.libp2p": by itself it writes them to stderr, or nowhere.
 
     One of its modules writes to the root logger, which sets up a handler on stderr for the whole process.
     """

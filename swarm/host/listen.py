@@ -1,4 +1,4 @@
-"""Where to listen, and what to call it for others.
+"""Find the addresses to listen on, and the ones to announce.
 
 Shell: looks at the machine's ports and interfaces.
 """
@@ -16,7 +16,10 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not bound to
 
 
 def bindings(listen: Sequence[str]) -> list[tuple[str, int]]:
-    """Read ``host:port`` texts; raises ``UsageError`` if one is malformed or cannot be listened on."""
+    """Read ``host:port`` texts as (host, port) pairs.
+
+    Raises ``UsageError`` if one is malformed or cannot be listened on.
+    """
     try:
         places = [split_listen(text) for text in listen]
     except BadEncoding as error:
@@ -27,7 +30,7 @@ def bindings(listen: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def announced(announce: Sequence[str]) -> tuple[str, ...]:
-    """Read addresses to tell others, ``host:port`` or multiaddr texts; raises ``UsageError``."""
+    """Read the addresses to tell others, ``host:port`` or multiaddr texts; raise ``UsageError``."""
     try:
         return tuple(
             parse_address(text if text.startswith("/") else format_address(*split_listen(text)))
@@ -38,16 +41,17 @@ def announced(announce: Sequence[str]) -> tuple[str, ...]:
 
 
 def expand(bound: str) -> list[str]:
-    """A bound address as others can use it: a wildcard stands for the machine's interfaces."""
+    """Return a bound address as others can use it: a wildcard stands for the machine's interfaces."""
     host, port = split_listen(bound)
     hosts = _interface_hosts(host) if host in WILDCARDS else [host]
     return [format_address(each, port) for each in hosts]
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raise ``UsageError`` if nobody can listen there.
+    """Raise ``UsageError`` if this address cannot be listened on.
 
-    libp2p listens with SO_REUSEPORT, under which two nodes of one user share a port and its callers by chance.
+    libp2p listens with SO_REUSEPORT, under which two nodes of one user would share a port, and each connection
+    would reach one of them by chance.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -71,7 +75,7 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _interface_hosts(wildcard: str) -> list[str]:
-    """The addresses behind 0.0.0.0 or ``::``; loopback only if there is nothing else."""
+    """Return the addresses behind 0.0.0.0 or ``::``; loopback only if there is nothing else."""
     family = socket.AF_INET6 if wildcard == "::" else socket.AF_INET
     found = [
         entry.address

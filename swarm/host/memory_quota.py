@@ -1,14 +1,14 @@
-"""How much of others' questions, and of answers they do not read, this node holds: of one peer and of all.
+"""Limit the bytes of requests and of unread replies held for other peers, per peer and in total.
 
-Core: a table with limits; it says who is let in and who has to go.
+Core: a table with limits; it says which message is admitted and which are evicted.
 
-    question:  announced --admit--> moving --arrived--> in the handler's hands --release--> gone
-    answer:       ready  --admit--> moving ------------------------------------ release--> gone
+    request:   announced --admit--> moving --arrived--> in the handler's hands --release--> gone
+    reply:        ready  --admit--> moving ------------------------------------ release--> gone
                                       |
                                       +-- evicted: its peer holds the most, and another needs the room
 
-A length costs nothing to announce, so room is counted from the announcement on, and whoever holds the most
-makes room: an attacker that fills the table pushes out itself.
+A length costs nothing to announce, so bytes are counted from the announcement on, and the peer that holds the
+most makes room: an attacker that fills the table evicts itself.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from swarm.primitives.codec import FRAME_BYTES_MAX, LONGEST_FRAME_BYTES
 from swarm.types import PeerId
 
 SMALL_BYTES = 64 << 10
-"""Questions up to this length have room of their own: votes must not wait behind activations."""
+"""Bytes up to which a request has a quota of its own: votes must not wait behind activations."""
 SMALL_PER_PEER_BYTES_MAX = 4 << 20
 SMALL_BYTES_MAX = 64 << 20
 BULK_PER_PEER_BYTES_MAX = 8 * LONGEST_FRAME_BYTES + 2 * FRAME_BYTES_MAX
-"""Every stream that a peer keeps for micro-batches, each with the longest there is, and a little of others."""
+"""Bytes of one peer: every stream it keeps for micro-batches, each with the longest frame, and a few others."""
 BULK_BYTES_MAX = 256 << 20
-"""Of everybody: some thirty of the longest frames. A run with such large micro-batches starts few at once
+"""Bytes of all peers: some thirty of the longest frames. A run with such large micro-batches starts few at once
 (training/messages.py)."""
 
 
@@ -36,11 +36,11 @@ class _Held:
 
 
 class ByteBudget:
-    """What is held for others of one kind."""
+    """Byte quota for the messages of one kind, per peer and in total."""
 
     def __init__(self, *, per_peer_bytes_max: int, bytes_max: int) -> None:
         self.num_bytes = 0
-        """What is held, or was announced and may come."""
+        """Bytes held, or announced and still to come."""
         self._per_peer_bytes_max = per_peer_bytes_max
         self._bytes_max = bytes_max
         self._by_peer: dict[PeerId, int] = {}
@@ -48,13 +48,14 @@ class ByteBudget:
         self._next = 0
 
     def of(self, peer: PeerId) -> int:
-        """The part of one peer."""
+        """Return the bytes of one peer."""
         return self._by_peer.get(peer, 0)
 
     def admit(self, peer: PeerId, num_bytes: int) -> tuple[int, tuple[int, ...]]:
-        """Let a message in: its number, and the numbers of those that have to go.
+        """Admit a message; return its number, and the numbers of the messages evicted for it.
 
-        Raises ``Unreachable``, changing nothing, when the peer has too many here, or nobody has more than it.
+        Raises ``Unreachable``, changing nothing, when the peer has too many bytes here, or the total is full
+        and no other peer has more.
         """
         mine = self.of(peer) + num_bytes
         if mine > self._per_peer_bytes_max:
@@ -70,12 +71,12 @@ class ByteBudget:
         return number, evicted
 
     def arrived(self, number: int) -> None:
-        """All of it is here: it will be answered, and is not evicted any more."""
+        """Note that a message is complete: it will be answered, and is not evicted any more."""
         if number in self._held:
             self._held[number].is_moving = False
 
     def release(self, number: int) -> None:
-        """It is done with, one way or another."""
+        """Remove a message that is done with, one way or another; an unknown number changes nothing."""
         held = self._held.pop(number, None)
         if held is None:
             return
@@ -85,7 +86,11 @@ class ByteBudget:
             self._by_peer[held.peer] = left
 
     def _chosen(self, mine: int, over: int) -> tuple[int, ...]:
-        """Messages still moving, of whoever holds more than ``mine`` and the most, oldest first."""
+        """Return the moving messages to evict so that ``over`` bytes fewer are held.
+
+        They belong to the peers that hold the most, and more than ``mine`` bytes; the oldest go first. Raises
+        ``Unreachable`` if there are not enough.
+        """
         if over <= 0:
             return ()
         by_peer, chosen = dict(self._by_peer), list[int]()
@@ -103,10 +108,10 @@ class ByteBudget:
 
 
 def small_budget() -> ByteBudget:
-    """For questions of at most ``SMALL_BYTES``."""
+    """Return the quota for requests of at most ``SMALL_BYTES``."""
     return ByteBudget(per_peer_bytes_max=SMALL_PER_PEER_BYTES_MAX, bytes_max=SMALL_BYTES_MAX)
 
 
 def bulk_budget() -> ByteBudget:
-    """For longer questions; and one more for answers."""
+    """Return a quota for longer requests, or one for replies."""
     return ByteBudget(per_peer_bytes_max=BULK_PER_PEER_BYTES_MAX, bytes_max=BULK_BYTES_MAX)

@@ -1,9 +1,9 @@
-"""A Noise session that moves many messages per turn of the event loop.
+"""Noise session that moves many messages per turn of the event loop.
 
 Shell: libp2p's own session with other reads and writes; the handshake and the ciphers are libp2p's.
 
 Unguarded: every message costs two reads, one write and a dozen turns of the loop, so that Python, not the
-cipher, sets the pace; and a writer that is cancelled half way leaves half a message on the line, after which
+cipher, sets the pace; and a writer that is cancelled half way leaves half a message on the wire, after which
 the other side can decrypt nothing and the connection is lost for all its streams.
 """
 
@@ -22,23 +22,23 @@ from swarm.host.closing import Untyped, shielded
 from swarm.types import Bytes
 
 LENGTH_BYTES = 2
-"""Before each message, big-endian: the framing of libp2p's Noise."""
+"""Bytes of the length before each message, big-endian: the framing of libp2p's Noise."""
 READ_BYTES = 256 << 10
-"""Asked of the socket at once: four full messages."""
+"""Bytes asked of the socket at once: four full messages."""
 UNSENT_BYTES = 128 << 10
 UNSENT_OPTION: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-"""A socket takes no more than this before it leaves, where the system can be told: what it has taken nothing
-small passes any more, and by itself it takes seconds of a narrow line."""
+"""Socket option that limits the unsent bytes to ``UNSENT_BYTES``; None if the system has none. Nothing small
+can overtake what a socket has taken, and by itself it takes seconds of a slow link."""
 WRITE_S = 10.0
-"""Time for the socket to take what was sealed, at most one frame of 256 KiB: 200 kbit/s. Nobody is interrupted
-before; a peer that takes longer has stopped reading, and loses the connection."""
+"""Seconds for the socket to take what was sealed, at most one frame of 256 KiB: 200 kbit/s. No write is
+interrupted before; a peer that takes longer has stopped reading, and loses the connection."""
 
 
 class NoiseSession(SecureSession):
     """Reads and writes of one secured connection."""
 
     def __init__(self, secured: SecureSession) -> None:
-        """Take over a session whose handshake is done and that nobody has read from."""
+        """Take over a session whose handshake is done and of which nothing has been read."""
         super().__init__(
             local_peer=secured.local_peer,
             local_private_key=secured.local_private_key,
@@ -57,7 +57,11 @@ class NoiseSession(SecureSession):
         self._plain_at = 0
 
     async def read(self, n: int | None = None) -> bytes:
-        """``n`` bytes, or fewer where the connection ends; without ``n`` what is there."""
+        """Return ``n`` bytes, waiting for all of them; without ``n``, some bytes.
+
+        The latter are those decrypted already, or the next message. Raises ``IncompleteReadError`` if the
+        connection ends before.
+        """
         if n == 0:
             return b""
         if n is None:
@@ -77,10 +81,10 @@ class NoiseSession(SecureSession):
         await self.write_pieces((data,))
 
     async def write_pieces(self, pieces: Sequence[Bytes]) -> None:
-        """Seal and send pieces, each in messages of its own; cancelled meanwhile, it ends first, so that the
-        line stays whole.
+        """Seal and send pieces, each in messages of its own.
 
-        Raises ``ConnectionClosedError`` if the peer does not take it within ``WRITE_S``.
+        A call that is cancelled finishes the write first, so that no message is cut in half. Raises
+        ``ConnectionClosedError`` if the peer does not take it within ``WRITE_S``.
         """
         messages = list[bytes]()
         for piece in pieces:
@@ -97,7 +101,7 @@ class NoiseSession(SecureSession):
         raise ConnectionClosedError("the peer stopped reading", transport="tcp")
 
     def _take(self, most: int) -> bytes:
-        """At most ``most`` bytes of what is decrypted already."""
+        """Take at most ``most`` bytes of what is decrypted already."""
         data = self._plain[self._plain_at : self._plain_at + most]
         self._plain_at += len(data)
         return data
@@ -137,7 +141,7 @@ class NoiseSession(SecureSession):
 
 
 class _Socket:
-    """A TCP socket as libp2p wraps it, without its locks: one task reads it, and one at a time writes."""
+    """TCP socket as libp2p wraps it, without its locks: one task reads it, and one at a time writes."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
@@ -151,7 +155,7 @@ class _Socket:
         except trio.BrokenResourceError as error:
             raise ConnectionClosedError(str(error), transport="tcp") from error
         except trio.ClosedResourceError:
-            return  # We closed it ourselves: nobody waits for these bytes.
+            return  # We closed it ourselves: these bytes are not needed.
 
     async def read(self, num_bytes: int) -> bytes:
         try:
@@ -168,7 +172,7 @@ def _unlocked(raw: Untyped) -> Untyped:
 
 
 def quick(secured: Untyped) -> Untyped:
-    """The same connection with our reads and writes, if it is a Noise session."""
+    """Return the connection with our reads and writes if it is a Noise session, else as it is."""
     if isinstance(secured, SecureSession) and isinstance(secured.conn, NoiseTransportReadWriter):
         return NoiseSession(secured)
     return secured

@@ -1,4 +1,4 @@
-"""Questions in: limits, deadlines and blame.
+"""Answer requests of peers within limits and deadlines, and blame faults.
 
 Shell: one loop per inbound stream; the rules of an answer are the handler's.
 """
@@ -25,13 +25,13 @@ from swarm.primitives.crypto import peer_name
 from swarm.types import PeerId
 
 SEND_S = 30.0
-"""Time for a peer to take our answer; one that stops reading is cut off from this stream."""
+"""Seconds for a peer to take our reply; one that stops reading is cut off from this stream."""
 
 RECEIVE_S = 60.0
-"""Time for a question to come in whole once its length was said: the longest frame at 1.2 Mbit/s."""
+"""Seconds for a request to come in whole once its length was announced: the longest frame at 1.2 Mbit/s."""
 
 GONE_POLL_S = 1.0
-"""How often a running handler looks whether its caller is still there."""
+"""Seconds between checks that the caller of a running handler is still there."""
 
 log = logging.getLogger("swarm.host")
 
@@ -49,7 +49,7 @@ class _Service:
 
 
 class Server:
-    """Answers peers, protocol by protocol."""
+    """Server side of the host: answers requests, with one handler per protocol."""
 
     def __init__(
         self,
@@ -106,7 +106,9 @@ class Server:
     async def _taken_in(
         self, peer: PeerId, size: int, stream: FrameStream
     ) -> AsyncGenerator[bytes]:
-        """A question, read within the limits of ``host/memory_quota.py``; raises ``Unreachable`` past them."""
+        """Yield a request, read within the limits of ``host/memory_quota.py``; raise ``Unreachable`` past
+        them.
+        """
         room = self._small if size <= SMALL_BYTES else self._bulk
         async with self._admitted(room, peer, size) as number:
             request: bytes | None = None
@@ -119,7 +121,10 @@ class Server:
             yield request
 
     async def _send(self, peer: PeerId, reply: tuple[int, bytes], stream: FrameStream) -> None:
-        """An answer on its way, as long as its reader takes it and there is room to hold it."""
+        """Send a reply, as long as its reader takes it and there is room to hold it.
+
+        Raises ``Unreachable`` otherwise.
+        """
         status, body = reply
         room, is_sent = self._answers, False
         async with self._admitted(room, peer, len(body)) as number:
@@ -150,7 +155,7 @@ class Server:
     async def _reply(
         self, service: _Service, peer: PeerId, request: bytes, stream: FrameStream
     ) -> tuple[int, bytes] | None:
-        """Run the handler within the limits; None if the caller left meanwhile."""
+        """Run the handler within the limits; return None if the caller left meanwhile."""
         reply: tuple[int, bytes] | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_gone, stream, nursery.cancel_scope)
@@ -174,7 +179,7 @@ class Server:
             return REFUSAL, refusal(str(fault))
         except SwarmError as error:
             return REFUSAL, refusal(str(error))
-        except Exception:  # the guard: a bug in one room must not silence the others
+        except Exception:  # the guard: a bug in one package must not silence the others
             self.errors[service.protocol] += 1
             log.exception("the handler of %s failed", service.protocol)
             return REFUSAL, refusal("internal error")

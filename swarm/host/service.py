@@ -1,4 +1,4 @@
-"""The door of the network: open a host, ask peers, answer them.
+"""Entry point of the network: open a host, send requests to peers, answer theirs.
 
 Shell: composes links, caller and server around one libp2p host; decides nothing.
 """
@@ -36,7 +36,7 @@ EVENTS_MAX = 256
 """Events kept for a reader that is late; the oldest make room."""
 
 CLOSE_S = 1.5
-"""Time for all farewells at the end."""
+"""Seconds for all farewells at the end."""
 
 _VERSION = importlib.metadata.version("swarm-train")[:32]
 
@@ -45,20 +45,20 @@ log = logging.getLogger("swarm.host")
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
-    """A peer is connected and on our network."""
+    """Event: a peer is connected and on our network."""
 
     peer: PeerId
 
 
 @dataclass(frozen=True, slots=True)
 class PeerLost:
-    """The last connection to a peer ended."""
+    """Event: the last connection to a peer ended."""
 
     peer: PeerId
 
 
 class Host:
-    """This node among its peers. Made by ``open_host``."""
+    """This node among its peers: connections, requests and replies. Made by ``open_host``."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Host:
     ) -> None:
         self.peer = secret.peer
         self.libp2p_host = libp2p_host
-        """For the DHT's door only."""
+        """libp2p's host, for the DHT only."""
         self.chain16 = chain16
         self._announce = announce
         self._session = secrets.token_bytes(SESSION_BYTES)
@@ -84,7 +84,7 @@ class Host:
             tuple[trio.MemorySendChannel[PeerConnected | PeerLost], trio.MemoryReceiveChannel[Any]]
         ] = []
         self.events = self.subscribe()
-        """``PeerConnected`` and ``PeerLost``, at most ``EVENTS_MAX``, oldest dropped first."""
+        """Channel of ``PeerConnected`` and ``PeerLost``, at most ``EVENTS_MAX``, oldest dropped first."""
         self._links = Connections(
             libp2p_host,
             nursery,
@@ -106,10 +106,10 @@ class Host:
         self._server = Server(libp2p_host, blame=self.blame, traffic=self._traffic)
         self.serve(PING_PROTOCOL, _echo, request_limit=PING_BYTES)
 
-    # ---- who and where
+    # ---- peers and addresses
 
     def addresses(self) -> list[str]:
-        """Where others can dial us: multiaddr texts without the peer.
+        """Return the addresses at which others can dial us: multiaddr texts without the peer.
 
         Announced addresses come first. A wildcard stands for the machine's interface addresses; loopback is
         named only if we listen on it, or if there is nothing else.
@@ -123,16 +123,16 @@ class Host:
         return Hello(_VERSION, self.chain16, self._session, tuple(self.addresses()[:8]))
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
-        """Remember where a peer may be dialled, best first; a new address ends its rest after failures."""
+        """Remember addresses of a peer, best first; a new address ends its rest after failures."""
         if peer != self.peer and self._book.learn(peer, addresses):
             self._breakers.reset(peer)
 
     def known_addresses(self, peer: PeerId) -> list[str]:
-        """What would be dialled, in order."""
+        """Return the addresses that would be dialled, in order."""
         return list(self._book.addresses(peer))
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> None:
-        """Be connected to ``peer``: one address at a time, 5 s each.
+        """Connect to ``peer`` if there is no connection: one address at a time, 5 s each.
 
         Raises ``Unreachable`` naming what was tried and why it failed.
         """
@@ -143,27 +143,30 @@ class Host:
         await self._caller.connect(peer)
 
     def connected(self) -> list[PeerId]:
-        """Peers we are connected to, in the order of their keys."""
+        """Return the peers we are connected to, in the order of their keys."""
         return self._links.peers()
 
     def is_connected(self, peer: PeerId) -> bool:
-        """Whether a greeted connection is open."""
+        """Return True if a greeted connection to ``peer`` is open."""
         return bool(self._links.of(peer))
 
     def why_parted(self, peer: PeerId) -> str:
-        """Why we did not stay connected to a peer, as the end of a sentence; empty if unknown."""
+        """Return why we did not stay connected to a peer, as the end of a sentence; empty if unknown."""
         return self._links.why_parted(peer)
 
     def rtt_ms(self, peer: PeerId) -> int | None:
-        """Smoothed round trip through the peer's event loop, milliseconds; None if not measured yet."""
+        """Return the smoothed round trip through the peer's event loop, in milliseconds.
+
+        The best link counts; None if none is measured yet.
+        """
         times = [link.rtt_s for link in self._links.of(peer) if link.rtt_s is not None]
         return round(min(times) * 1000) if times else None
 
     def traffic(self, peer: PeerId) -> tuple[int, int]:
-        """(sent, received) bytes of questions and answers since the start."""
+        """Return the (sent, received) bytes of requests and replies since the start."""
         return self._traffic.of(peer)
 
-    # ---- questions
+    # ---- requests
 
     async def call(
         self,
@@ -175,12 +178,25 @@ class Host:
         reply_limit: int = FRAME_BYTES_MAX,
         idempotent: bool = False,
     ) -> bytes:
-        """Ask ``peer`` one question, connecting first if need be, over a kept stream.
+        """Send one request to ``peer``, connecting first if need be, over a kept stream.
 
-        Raises ``Unreachable`` on timeout, broken link or dead peer; its subclass ``Declined`` with the other
-        side's words if it refused; ``PeerFault`` on an oversized or malformed reply (blame is the caller's).
-        With ``idempotent`` a question that a kept stream lost before the answer began is asked once more.
         A call that was cancelled or timed out ends its stream, and the handler at the other side with it.
+
+        Args:
+            peer: Peer to ask.
+            protocol: Protocol id that the peer serves.
+            request: Body of the request.
+            timeout_s: Seconds for all of it, a dial included.
+            reply_limit: Most bytes of the reply.
+            idempotent: True to ask once more if a kept stream broke before the reply began.
+
+        Returns:
+            Body of the reply.
+
+        Raises:
+            Unreachable: Timeout, broken link or dead peer.
+            Declined: Refusal, a subclass of ``Unreachable``; the message is the other side's.
+            PeerFault: Oversized or malformed reply; the caller decides whether to blame the peer.
         """
         if peer == self.peer:
             raise Unreachable("that is this node itself")
@@ -202,11 +218,17 @@ class Host:
         concurrency: int = 32,
         per_peer: int = 8,
     ) -> None:
-        """Answer ``protocol`` with ``await handler(peer, request)``, up to ``request_limit`` bytes each.
+        """Answer ``protocol`` with ``await handler(peer, request)``.
 
-        At most ``concurrency`` handlers run at once and ``per_peer`` for one peer; more wait. A handler's
-        ``PeerFault`` is blamed and refused, any other ``SwarmError`` refused with its message; anything else is
-        logged and refused as an internal error. A handler is cancelled when its caller leaves.
+        A handler's ``PeerFault`` is blamed and refused, any other ``SwarmError`` refused with its message;
+        anything else is logged and refused as an internal error. A handler is cancelled when its caller leaves.
+
+        Args:
+            protocol: Protocol id.
+            handler: Function that returns the body of the reply.
+            request_limit: Most bytes of a request; a longer one is a fault.
+            concurrency: Handlers that run at once; further requests wait.
+            per_peer: Handlers that run at once for one peer; further requests wait.
         """
         self._server.serve(
             protocol,
@@ -219,23 +241,23 @@ class Host:
     # ---- blame
 
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
-        """Note that a peer broke the protocol; one that does so again and again is refused for a while."""
+        """Note that a peer broke the protocol; one that does so again and again is banned for a while."""
         log.info("%s broke the protocol: %s", peer_name(peer), fault)
         if self._fault_book.blame(peer, trio.current_time()):
             self._nursery.start_soon(self._links.drop_peer, peer)
 
     def faults(self) -> dict[PeerId, int]:
-        """Faults noted per peer."""
+        """Return the number of faults noted per peer."""
         return self._fault_book.faults()
 
     def handler_errors(self) -> dict[str, int]:
-        """Errors of our own handlers per protocol: each is a bug."""
+        """Return the errors of our own handlers per protocol: each is a bug."""
         return dict(self._server.errors)
 
     # ---- events
 
     def subscribe(self) -> "trio.MemoryReceiveChannel[PeerConnected | PeerLost]":
-        """A channel of connection events for one more reader; a late reader misses the oldest."""
+        """Return a channel of connection events for one more reader; a late reader misses the oldest."""
         send, receive = trio.open_memory_channel[PeerConnected | PeerLost](EVENTS_MAX)
         self._readers.append((send, receive))
         return receive
@@ -257,7 +279,7 @@ class Host:
             except trio.BrokenResourceError:
                 continue
 
-    # ---- what the guarded libp2p classes ask (guards.Door)
+    # ---- calls from the guarded libp2p classes (guards.Door)
 
     async def dial(self, peer_id: ID) -> list[INetConn]:
         """Connect for libp2p's own services."""
@@ -275,7 +297,7 @@ class Host:
         return await self._caller.open_stream(peer, protocols)
 
     def _learn_from_peerstore(self, peer: PeerId, peer_id: ID) -> None:
-        """Take over addresses the DHT heard of, behind those we know ourselves."""
+        """Take over addresses that the DHT heard of, behind those we know ourselves."""
         if self._links.of(peer):
             return
         store = self.libp2p_host.get_peerstore()
@@ -284,15 +306,15 @@ class Host:
             self.learn(peer, [*self._book.addresses(peer), *heard])
 
     async def admit(self, stream: INetStream, protocol: str) -> bool:
-        """Whether an inbound stream may be served."""
+        """Return True if an inbound stream may be served."""
         return await self._links.admit(stream, protocol)
 
     def handler_failed(self, peer_id: ID, protocol: str, error: Exception) -> None:
-        """A libp2p service's handler raised: the peer sent junk, or left."""
+        """Log that a libp2p service's handler raised: the peer sent junk, or left."""
         log.info("%s failed on a stream from %s: %r", protocol or "negotiation", peer_id, error)
 
     async def close(self) -> None:
-        """Say goodbye to everybody, within ``CLOSE_S``."""
+        """Close every connection politely, within ``CLOSE_S``, then libp2p's host."""
         with shielded(CLOSE_S):
             await self._links.close()
         with shielded(CLOSE_S / 3):
@@ -303,10 +325,16 @@ class Host:
 async def open_host(
     secret: SecretKey, *, listen: Sequence[str], announce: Sequence[str] = (), chain16: bytes
 ) -> AsyncGenerator[Host]:
-    """Open this node's host on ``listen`` (``host:port``, port 0 for any) for peers of one network.
+    """Open this node's host for the peers of one network; leaving takes under 2 s and leaves nothing.
 
-    ``announce`` are further addresses to tell others; ``chain16`` is the start of the genesis digest. Raises
-    ``UsageError`` for an address that is malformed or in use. Leaving takes under 2 s and leaves nothing.
+    Args:
+        secret: Key of this node.
+        listen: Addresses to listen on, ``host:port``; port 0 for any.
+        announce: Further addresses to tell others.
+        chain16: First 16 bytes of the genesis digest of the network.
+
+    Raises:
+        UsageError: An address is malformed or in use.
     """
     assert len(chain16) == CHAIN_BYTES, "a network is named by 16 bytes"
     os.environ.setdefault(

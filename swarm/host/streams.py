@@ -1,9 +1,10 @@
-"""Whole frames, in order, over one stream.
+"""Send and receive length-prefixed frames, in order, over one stream.
 
-Shell: the one read loop and the one write loop of the house.
+Shell: the only read loop and the only write loop on streams.
 
-A frame is a 4-byte big-endian length and that many bytes. A reply's first byte says whether it is an
-answer or a refusal. A stream carries one question at a time; it falls silent or breaks, it never lies.
+A frame is a 4-byte big-endian length and that many bytes. A reply's first byte says whether it is an answer or
+a refusal. A stream carries one request at a time; it may fall silent or break, and never delivers a frame in
+part or out of order.
 """
 
 import struct
@@ -20,32 +21,33 @@ from swarm.errors import PeerFault, Unreachable
 from swarm.host.closing import Untyped, shielded
 
 READ_BYTES = 512 * 1024
-"""Read at most this much at once; libp2p's own read_exactly gives up after 100 short reads."""
+"""Most bytes read at once; libp2p's own read_exactly gives up after 100 short reads."""
 
 HEAD_READ_BYTES = 4 * 1024
-"""Read of a question before anybody has agreed to hold it: the whole of a small one."""
+"""Bytes read of a request before it is admitted: the whole of a small one."""
 
 FRAME_BYTES_MAX = 4 * MAX_PLAINTEXT_LENGTH
-"""Payload of one Yamux frame: it fills four Noise messages, behind a short one with its header. What is small
-waits for at most one such frame, a tenth of a second at 20 Mbit/s. libp2p's own 65,524 bytes need two each."""
+"""Payload bytes of one Yamux frame: it fills four Noise messages, behind a short one with its header. A small
+message waits for at most one such frame, a tenth of a second at 20 Mbit/s. libp2p's own 65,524 bytes need two
+each."""
 
 BULK_BYTES = 64 * 1024
-"""Bodies above this go out one after the other on one connection: the first asked for is the first complete,
-and questions, pings and votes pass between their frames."""
+"""Bytes above which bodies go out one after the other on one connection: the first asked for is the first
+complete, and requests, pings and votes pass between their frames."""
 
 WINDOW_BYTES_MAX = 2 << 20
-"""What an asker grants the answers of one stream at once, instead of Yamux's 256 KiB: no answer waits for
-credit in the middle. libp2p doubles windows up to 16 MiB by itself; ``links.BUFFERED_BYTES_MAX`` bounds what is
-held."""
+"""Most bytes that a caller grants the replies of one stream at once, instead of Yamux's 256 KiB: no reply waits
+for credit in the middle. libp2p doubles windows up to 16 MiB by itself; ``links.BUFFERED_BYTES_MAX`` bounds
+what is held."""
 
 WINDOW_POLL_S = 0.005
-"""How often a writer looks whether the reader took something. libp2p's own wait polls every 10 ms and
+"""Seconds between a writer's checks that the reader took something. libp2p's own wait polls every 10 ms and
 fails after 5 s, which a busy machine reaches; ours ends with the caller's deadline."""
 
 HEADER_BYTES = 4
 ANSWER, REFUSAL = 0, 1
 REFUSAL_BYTES_MAX = 400
-"""A refusal is one sentence."""
+"""Bytes of a refusal, which is one sentence."""
 
 LINK_ERRORS = (
     BaseLibp2pError,
@@ -54,15 +56,15 @@ LINK_ERRORS = (
     trio.BrokenResourceError,
     trio.ClosedResourceError,
 )
-"""What libp2p raises when a link breaks under us, in one place or another."""
+"""Errors that libp2p and trio raise, in one place or another, when a link breaks under us."""
 
 
 class Declined(Unreachable):
-    """The other side understood the question and refused to answer; the message is its reason."""
+    """Refusal of a peer that understood the request; the message is its reason."""
 
 
 class NoReply(Unreachable):
-    """The stream broke before the first byte of a reply: asking again cannot repeat an answer."""
+    """Stream that broke before the first byte of a reply: asking again cannot yield a second reply."""
 
 
 class FrameStream:
@@ -71,7 +73,7 @@ class FrameStream:
     def __init__(
         self, stream: INetStream, *, count: Callable[[int, int], None] | None = None
     ) -> None:
-        """``count(sent_bytes, received_bytes)`` is called as bytes move."""
+        """Wrap ``stream``; ``count(sent_bytes, received_bytes)`` is called as bytes move."""
         self._stream = stream
         self._muxed: Any = stream.muxed_stream  # type: ignore[attr-defined]
         self._count = count
@@ -82,14 +84,14 @@ class FrameStream:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the stream is open both ways and silent, as far as we know."""
+        """True if the stream is open both ways and silent, as far as we know."""
         muxed = self._muxed
         ended = muxed.closed or muxed.send_closed or muxed.recv_closed or muxed.reset_received
         return not (ended or self._held or muxed.conn.event_shutting_down.is_set())
 
     @property
     def is_gone(self) -> bool:
-        """Whether the other side closed or reset the stream."""
+        """True if the other side closed or reset the stream."""
         muxed = self._muxed
         return bool(
             muxed.closed
@@ -109,10 +111,10 @@ class FrameStream:
         self.used_at = trio.current_time()
 
     async def _write(self, head: bytes, body: memoryview) -> None:
-        """One frame after the other, each as large as the window allows.
+        """Write one frame after the other, each as large as the window allows.
 
-        libp2p's own write takes five locks and as many turns of the loop for a quarter of a frame; one task
-        at a time writes here, so that none of them protects anything.
+        libp2p's own write takes five locks and as many turns of the loop for a quarter of a frame; one task at
+        a time writes here, so that none of them protects anything.
         """
         sent, total = 0, len(head) + len(body)
         while sent < total:
@@ -126,7 +128,7 @@ class FrameStream:
                 sent = await self._write_frames(head, body, sent)
 
     async def _write_frames(self, head: bytes, body: memoryview, sent: int) -> int:
-        """Write on while the window allows; returns how much has been sent."""
+        """Write on while the window allows; return how many bytes have been sent in all."""
         muxed, total = self._muxed, len(head) + len(body)
         while sent < total and muxed.send_window > 0:
             self._check_open()
@@ -145,7 +147,7 @@ class FrameStream:
             raise Unreachable("the other side closed the stream")
 
     async def widen(self, window_bytes: int) -> None:
-        """Let the other side send this much, at most ``WINDOW_BYTES_MAX``, before we have read any of it."""
+        """Let the other side send ``window_bytes``, at most ``WINDOW_BYTES_MAX``, before we read any."""
         muxed, window = self._muxed, min(window_bytes, WINDOW_BYTES_MAX)
         more = window - muxed.target_recv_window
         if more > 0:
@@ -157,7 +159,7 @@ class FrameStream:
                 raise Unreachable(f"the link broke ({_named(error)})") from None
 
     async def announced(self, limit: int) -> int | None:
-        """The length of the next frame, with little of it read; None if the stream ended before it.
+        """Return the length of the next frame, reading little of it; None if the stream ended before it.
 
         Raises like ``receive``, which reads it.
         """
@@ -174,7 +176,7 @@ class FrameStream:
         return size
 
     async def receive(self, limit: int) -> bytes | None:
-        """Read one frame of at most ``limit`` bytes; None if the stream ended before its first byte.
+        """Read one frame of at most ``limit`` bytes; return None if the stream ended before its first byte.
 
         Raises ``PeerFault`` if a longer one is announced, ``Unreachable`` if the stream breaks.
         """
@@ -182,7 +184,10 @@ class FrameStream:
         return None if frame is None else frame[1]
 
     async def _receive(self, limit: int, head_bytes: int) -> tuple[bytes, bytes] | None:
-        """Read one frame like ``receive``, its first ``head_bytes`` apart: what is large is copied once."""
+        """Read one frame like ``receive``, and return its first ``head_bytes`` apart from the rest.
+
+        A large body is copied only once that way.
+        """
         started = bool(self._held)
         try:
             await self._fill(HEADER_BYTES)
@@ -201,7 +206,7 @@ class FrameStream:
         return self._cut(HEADER_BYTES + size, HEADER_BYTES + min(head_bytes, size))
 
     def _cut(self, end: int, begin: int) -> tuple[bytes, bytes]:
-        """Take a whole frame out of what was read: what stands before ``begin``, and after it."""
+        """Take a whole frame out of what was read: return what stands before ``begin``, and after it."""
         parts = self._parts
         if len(parts[0]) < begin:
             parts = [b"".join(parts)]
@@ -259,7 +264,7 @@ class FrameStream:
 
 
 def _bulk_lock(connection: Untyped) -> trio.Lock:
-    """The turn of large bodies on one connection."""
+    """Return the lock that lets large bodies through one at a time on a connection."""
     if not hasattr(connection, "swarm_bulk"):
         connection.swarm_bulk = trio.Lock()
     lock: trio.Lock = connection.swarm_bulk
@@ -267,12 +272,12 @@ def _bulk_lock(connection: Untyped) -> trio.Lock:
 
 
 def refusal(reason: str) -> bytes:
-    """A reason as the body of a refusal."""
+    """Return a reason as the body of a refusal, cut to ``REFUSAL_BYTES_MAX``."""
     return reason.encode("utf-8")[:REFUSAL_BYTES_MAX].decode("utf-8", "ignore").encode("utf-8")
 
 
 def _readable(reason: bytes) -> str:
-    """A stranger's text, safe to show: printable, on one line."""
+    """Return a stranger's text, safe to show: printable, on one line."""
     text = reason.decode("utf-8", "replace")
     return "".join(c if c.isprintable() else " " for c in text).strip() or "no reason given"
 

@@ -1,9 +1,9 @@
-"""Yamux that copies a byte once on its way in, and not at all on its way out.
+"""Yamux that copies received bytes once, and sent bytes not at all.
 
 Shell: libp2p's own multiplexer with other buffers; its frames, windows and states are libp2p's.
 
-Unguarded: a body is copied five times between the cipher and whoever reads the stream, and every frame is
-described for a log that nobody keeps; both together cost more than the cipher.
+Unguarded: a body is copied five times between the cipher and the reader of the stream, and every frame is
+described for a log that is not kept; both together cost more than the cipher.
 """
 
 from collections import deque
@@ -17,17 +17,17 @@ from swarm.host.noise import NoiseSession
 from swarm.types import Bytes
 
 SMALL_BYTES = 4 << 10
-"""Less than this is copied: to what lies before it in a pile, so that no peer makes us keep an object for each
-byte, and behind its header, so that a short frame is one message of the cipher."""
+"""Bytes below which data is copied: to what lies before it in a pile, so that no peer makes us keep an object
+for each byte, and behind its header, so that a short frame is one message of the cipher."""
 
 _AGREED = ("negotiated_muxer_protocol", "negotiated_security_protocol")
-"""What libp2p writes on a connection."""
+"""Attributes that libp2p sets on a connection when the protocols are agreed."""
 BODY_S = 60.0
-"""Time for the body of a frame once its header is there, as in libp2p."""
+"""Seconds for the body of a frame once its header is there, as in libp2p."""
 
 
 class ReceiveBuffer:
-    """What has arrived on a stream and was not read: a ``bytearray`` as far as Yamux uses it, by reference."""
+    """Received and unread bytes of a stream, by reference: the part of ``bytearray`` that Yamux uses."""
 
     def __init__(self) -> None:
         self._parts = deque[bytes | bytearray]()
@@ -42,7 +42,7 @@ class ReceiveBuffer:
         return self[: self._num_bytes]
 
     def __getitem__(self, part: slice) -> bytes:
-        """The first ``part.stop`` bytes: in the time that these take, however many there are."""
+        """Return the first ``part.stop`` bytes, in time proportional to that many, however long the pile is."""
         wanted, found = min(part.stop, self._num_bytes), list[Bytes]()
         first = self._parts[0] if self._parts else b""
         if wanted == len(first) and isinstance(first, bytes) and not self._at:
@@ -74,12 +74,12 @@ class ReceiveBuffer:
             self._parts.append(bytearray(data))
 
     def clear(self) -> None:
-        """Forget all of it."""
+        """Drop all of it."""
         del self[: self._num_bytes]
 
 
 class WriteLock:
-    """A ``trio.Lock`` that takes no turn of the loop where it is free; whoever waits still comes in order."""
+    """Variant of ``trio.Lock`` that takes no turn of the loop when it is free; waiting tasks come in order."""
 
     def __init__(self) -> None:
         self._lock = trio.Lock()
@@ -95,14 +95,14 @@ class WriteLock:
 
 
 class _Buffers(dict[int, ReceiveBuffer]):
-    """The buffers of one connection: wherever Yamux begins an empty one, a pile."""
+    """Buffers of one connection: where Yamux puts an empty one, there is a ``ReceiveBuffer``."""
 
     def __setitem__(self, stream_id: int, empty: object) -> None:
         super().__setitem__(stream_id, ReceiveBuffer())
 
 
 class GuardedYamux(Yamux):
-    """One connection's streams."""
+    """Streams of one connection, with ``ReceiveBuffer`` buffers and fewer locks."""
 
     def __init__(self, fresh: Yamux) -> None:
         """Take over a connection that has been agreed on and not been started."""
@@ -118,10 +118,10 @@ class GuardedYamux(Yamux):
             setattr(self, name, getattr(fresh, name, None))
 
     async def take(self, stream: Untyped, most: int) -> bytes:
-        """What has arrived on a stream, ``most`` bytes of it, as soon as there is any; one task at a time.
+        """Return at most ``most`` bytes that arrived on a stream, as soon as there are any; one task at a time.
 
-        Raises like libp2p's own read, which takes three locks and gives credit after every frame; ours gives it
-        when half of the window has been read.
+        Raises like libp2p's own read, which takes three locks and gives credit after every frame; this one
+        gives it when half of the window has been read.
         """
         number = stream.stream_id
         while True:
@@ -143,7 +143,7 @@ class GuardedYamux(Yamux):
         return data
 
     async def _taken(self, stream: Untyped, num_bytes: int) -> None:
-        """Keep libp2p's books: what is over is forgotten, and what was read may be sent again."""
+        """Update libp2p's state after a read: finalize a closed stream, give credit for what was read."""
         if stream.closed:
             await self._finalize_stream(stream, fully_closed=True)
         stream._pending_recv_release += num_bytes
@@ -157,7 +157,7 @@ class GuardedYamux(Yamux):
             return await self.secured_conn.read(length)
 
     async def _write_frame(self, data: bytes, body: Bytes = b"") -> None:
-        """Write one frame: its header, and what else there is of it in ``body``."""
+        """Write one frame: ``data`` begins with its header, and ``body`` is the rest of it."""
         async with self._write_lock:
             if len(body) < SMALL_BYTES or not isinstance(self.secured_conn, NoiseSession):
                 await self.secured_conn.write(data + body)
@@ -166,5 +166,5 @@ class GuardedYamux(Yamux):
 
 
 def guarded_streams(fresh: Untyped) -> Untyped:
-    """The same connection with our buffers, if it is Yamux."""
+    """Return the connection with our buffers if it is Yamux, else as it is."""
     return GuardedYamux(fresh) if isinstance(fresh, Yamux) else fresh

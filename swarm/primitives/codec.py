@@ -1,10 +1,10 @@
-"""Turn a frozen struct into exactly one byte string, and back.
+"""Encode a frozen struct as exactly one byte string, and decode it.
 
 Core: pure functions. Door: msgspec.
 
 The form is MessagePack, structs as arrays, integers and bytes and text only. MessagePack decoders accept
-several byte strings for one value (non-minimal integers), so ``decode`` encodes again and compares:
-what was signed or hashed has one form, and nobody can mint a second hash for the same statement.
+several byte strings for one value (non-minimal integers), so ``decode`` encodes again and compares: what was
+signed or hashed has one form, and no second hash of the same statement can be made.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ import msgspec
 from swarm.errors import BadEncoding
 
 FRAME_BYTES_MAX = 4 << 20
-"""Longest message on any stream that asks for no more."""
+"""Longest message on any stream whose protocol asks for no more."""
 LONGEST_FRAME_BYTES = (8 << 20) + (4 << 10)
-"""Most that a protocol may ask for, as micro-batches do: a sequence of 1024 positions by 4096 bf16 features,
-and room for ids, routes, hashes and a signature."""
+"""Most bytes that a protocol may ask for, as micro-batches do: a sequence of 1024 positions by 4096 bf16
+features, and room for ids, routes, hashes and a signature."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Base of everything that leaves the process in our own form.
+    """Base of every struct that leaves the process in this encoding.
 
-    Fields are int, bool, bytes, str, tuple, other messages, or unions of tagged messages
-    (``class A(Message, tag=1)``: small integers).
+    Fields are int, bool, bytes, str, tuple, other messages, or unions of tagged messages (``class A(Message,
+    tag=1)``: small integers).
     """
 
 
@@ -40,7 +40,7 @@ def encode(value: object) -> bytes:
 def decode(kind: type[MessageT], data: bytes, *, limit: int = FRAME_BYTES_MAX) -> MessageT:
     """Return the ``kind`` that ``data`` encodes; ``kind`` may be a union of tagged messages.
 
-    Raises ``BadEncoding`` if it is longer than ``limit`` bytes, does not fit the type, or is not the
+    Raises ``BadEncoding`` if the data is longer than ``limit`` bytes, does not fit the type, or is not the
     canonical form.
     """
     if len(data) > limit:

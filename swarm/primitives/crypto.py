@@ -1,10 +1,10 @@
-"""Hash, sign, verify and draw, always under a named purpose.
+"""Hash, sign, verify and expand seeds, always under a named purpose.
 
 Core: pure functions. Door: pynacl, blake3, base58.
 
-Nothing is hashed or signed bare: every input starts with the length-prefixed purpose, and every part
-carries its own length, so no statement of one kind can be read as another. Ed25519 is libsodium's
-everywhere: other verifiers accept keys that it refuses, and a mixed fleet forks.
+Nothing is hashed or signed bare: every input starts with the length-prefixed purpose, and every part carries
+its own length, so no statement of one kind can be read as another. Ed25519 is libsodium's everywhere: other
+verifiers accept keys that it refuses, and peers with different verifiers would fork.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from swarm.types import Digest, PeerId
 SIGNATURE_BYTES = 64
 PEER_BYTES = 32
 _JOINED_BYTES_MAX = 16 << 10
-"""Up to here one copy is cheaper than several calls of the hasher."""
+"""Bytes up to which one copy is cheaper than several calls of the hasher."""
 _LIBP2P_ED25519 = bytes.fromhex("002408011220")
 """Identity multihash of the protobuf {type: Ed25519, 32 bytes}: the head of every Ed25519 PeerID."""
 
@@ -41,12 +41,12 @@ def _head(purpose: str) -> bytes:
 
 
 def digest(purpose: str, *parts: bytes) -> Digest:
-    """SHA-256 under a purpose: for consensus and ledger state (an EVM can check it)."""
+    """Return the SHA-256 digest under a purpose, for consensus and ledger state (an EVM can check it)."""
     return Digest(hashlib.sha256(framed(purpose, parts)).digest())
 
 
 def digests(purpose: str, shared: tuple[bytes, ...], lasts: Iterable[bytes]) -> list[Digest]:
-    """``digest(purpose, *shared, last)`` of every ``last``: what they share is framed and hashed once."""
+    """Return ``digest(purpose, *shared, last)`` of every ``last``, hashing the shared parts only once."""
     begin, found = hashlib.sha256(framed(purpose, shared)).copy, list[bytes]()
     for last in lasts:
         hasher = begin()
@@ -56,7 +56,10 @@ def digests(purpose: str, shared: tuple[bytes, ...], lasts: Iterable[bytes]) -> 
 
 
 def fast_digest(purpose: str, *parts: bytes | bytearray | memoryview) -> Digest:
-    """BLAKE3 under a purpose: for tensors, chunks and transcripts. The same bytes as ``framed``, not copied."""
+    """Return the BLAKE3 digest under a purpose, for tensors, chunks and transcripts.
+
+    It covers the bytes that ``framed`` gives; large parts are not copied.
+    """
     pieces: list[bytes | bytearray | memoryview] = [_head(purpose)]
     for part in parts:
         pieces += [len(part).to_bytes(8, "big"), part]
@@ -69,13 +72,13 @@ def fast_digest(purpose: str, *parts: bytes | bytearray | memoryview) -> Digest:
 
 
 def expand(seed: bytes, purpose: str, num_bytes: int) -> bytes:
-    """BLAKE3 in extendable-output mode: ``num_bytes`` pseudo-random bytes from a seed."""
+    """Return ``num_bytes`` pseudo-random bytes from a seed: BLAKE3 in extendable-output mode."""
     return blake3(framed(purpose, (seed,))).digest(length=num_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class SecretKey:
-    """An Ed25519 key; ``seed`` is the 32-byte secret of RFC 8032 and is never shown."""
+    """Ed25519 key; ``seed`` is the 32-byte secret of RFC 8032 and is never shown."""
 
     seed: bytes
     peer: PeerId
@@ -109,7 +112,7 @@ def verify(peer: PeerId, signature: bytes, purpose: str, *parts: bytes) -> None:
 
 
 def peer_text(peer: PeerId) -> str:
-    """The libp2p text form of a peer, ``12D3Koo...``."""
+    """Return the libp2p text form of a peer, ``12D3Koo...``."""
     return base58.b58encode(_LIBP2P_ED25519 + peer).decode("ascii")
 
 
@@ -135,7 +138,7 @@ tern tiger trout""".split()
 
 
 def peer_name(peer: PeerId) -> str:
-    """A name people can say, derived from the key: ``hazy-otter-697``. Not unique, never trusted."""
+    """Return a pronounceable name derived from the key, ``hazy-otter-697``: not unique, never trusted."""
     number = int.from_bytes(digest("peer-name", peer)[:8], "big")
     number, adjective = divmod(number, len(_ADJECTIVES))
     number, animal = divmod(number, len(_ANIMALS))

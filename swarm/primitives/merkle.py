@@ -6,13 +6,13 @@ A leaf is hashed with tag 0x00, an inner node with 0x01; the list is padded to a
 hash of tag 0x02, so a list and its padded twin have different roots only through the count, which is
 hashed into the root. Source: RFC 6962 section 2.1 for the tags; the padding is ours.
 
-A map whose every version has one root: sparse, immutable, cheap to change.
+Immutable sparse Merkle map: one root per content, and versions that share their unchanged nodes.
 
 pure functions over shared nodes.
 
-A key lives at the 256-bit path SHA-256(key). A subtree with one leaf IS that leaf and an empty subtree is
-32 zero bytes, so the root depends on the contents only and never on the order of changes. A change copies
-the path to the root and shares the rest. Source of the compact form: the Jellyfish Merkle tree of Diem.
+A key lives at the 256-bit path SHA-256(key). A subtree with one leaf IS that leaf and an empty subtree is 32
+zero bytes, so the root depends on the contents only and never on the order of changes. A change copies the path
+to the root and shares the rest. Source of the compact form: the Jellyfish Merkle tree of Diem.
 """
 
 import hashlib
@@ -30,17 +30,17 @@ PROOF_DEPTH_MAX = 40
 
 
 def sha256_hash(data: bytes) -> bytes:
-    """SHA-256, for the ledger."""
+    """Return the SHA-256 hash, used by the ledger."""
     return hashlib.sha256(data).digest()
 
 
 def blake3_hash(data: bytes) -> bytes:
-    """BLAKE3, for tensors, chunks and transcripts."""
+    """Return the BLAKE3 hash, used for tensors, chunks and transcripts."""
     return blake3(data).digest()
 
 
 def merkle_root(leaves: Sequence[bytes], hash_: Hash = blake3_hash) -> Digest:
-    """Root of a list of byte strings; the empty list has a root too."""
+    """Return the root of a list of byte strings; the empty list has a root too."""
     layer = _padded(leaves, hash_)
     while len(layer) > 1:
         layer = _above(layer, hash_)
@@ -50,7 +50,7 @@ def merkle_root(leaves: Sequence[bytes], hash_: Hash = blake3_hash) -> Digest:
 def merkle_proof(
     leaves: Sequence[bytes], index: int, hash_: Hash = blake3_hash
 ) -> tuple[bytes, ...]:
-    """The sibling hashes from leaf ``index`` up to the root."""
+    """Return the sibling hashes from leaf ``index`` up to the root."""
     layer, proof = _padded(leaves, hash_), list[bytes]()
     while len(layer) > 1:
         proof.append(layer[index ^ 1])
@@ -66,7 +66,7 @@ def verify_proof(
     proof: Sequence[bytes],
     hash_: Hash = blake3_hash,
 ) -> None:
-    """Raise ``BrokenPromise`` unless ``leaf`` is number ``index`` of the ``count`` under ``root``."""
+    """Raise ``BrokenPromise`` unless ``leaf`` is number ``index`` of the ``count`` leaves under ``root``."""
     depth = max(count - 1, 0).bit_length()
     if not 0 <= index < count or len(proof) != depth or depth > PROOF_DEPTH_MAX:
         raise BrokenPromise("a Merkle proof of the wrong shape")
@@ -99,12 +99,12 @@ V = TypeVar("V")
 
 
 class SparseProof(Message, frozen=True):
-    """Where a key is, or what stands where it would be."""
+    """Proof that a key is present, or that it is absent and which leaf, if any, stands in its place."""
 
     siblings: tuple[bytes, ...]
-    """From the root down."""
+    """Sibling hashes, from the root down."""
     other_path: bytes
-    """For absence beside another leaf: that leaf's path; empty otherwise."""
+    """Path of the leaf in the key's place, for absence beside another leaf; empty otherwise."""
     other_value_hash: bytes
 
 
@@ -129,7 +129,7 @@ _Node = _Leaf[V] | _Branch[V] | None
 
 
 class SparseMap(Generic[V]):
-    """An immutable map from bytes to values with exactly one encoding; ``update`` makes the next."""
+    """Immutable map from bytes to values with exactly one encoding; ``update`` makes the next version."""
 
     __slots__ = ("_top",)
 
@@ -138,7 +138,7 @@ class SparseMap(Generic[V]):
 
     @property
     def root(self) -> Digest:
-        """The root; ``NO_DIGEST`` when empty."""
+        """Root hash; ``NO_DIGEST`` when empty."""
         return Digest(_digest(self._top))
 
     def __len__(self) -> int:
@@ -151,7 +151,7 @@ class SparseMap(Generic[V]):
         return hash(self.root)
 
     def get(self, key: bytes) -> V | None:
-        """The value under ``key``, or None."""
+        """Return the value under ``key``, or None."""
         path, node, bit = _path(key), self._top, PATH_BITS - 1
         while isinstance(node, _Branch):
             node = node.right if path >> bit & 1 else node.left
@@ -159,7 +159,7 @@ class SparseMap(Generic[V]):
         return node.value if node is not None and node.path == path else None
 
     def update(self, changes: Mapping[bytes, V | None]) -> "SparseMap[V]":
-        """Return the map after ``changes``; None deletes, deleting what is absent changes nothing."""
+        """Return the map after ``changes``; None deletes, deleting an absent key changes nothing."""
         edits = {
             (path := _path(key)): None if value is None else _Leaf(path, key, value)
             for key, value in changes.items()
@@ -175,7 +175,7 @@ class SparseMap(Generic[V]):
         return self.update({key: None})
 
     def items(self) -> Iterator[tuple[bytes, V]]:
-        """Every key and value, in the order of their paths."""
+        """Yield every key and value, in the order of their paths."""
         stack: list[_Node[V]] = [self._top]
         while stack:
             node = stack.pop()
@@ -185,7 +185,7 @@ class SparseMap(Generic[V]):
                 yield node.key, node.value
 
     def prove(self, key: bytes) -> SparseProof:
-        """A proof that ``key`` has its value, or that it is absent."""
+        """Return a proof that ``key`` has its value, or that it is absent."""
         path, node, bit, siblings = _path(key), self._top, PATH_BITS - 1, list[bytes]()
         while isinstance(node, _Branch):
             near, far = (node.right, node.left) if path >> bit & 1 else (node.left, node.right)
@@ -234,7 +234,7 @@ def _check(root: Digest, path: int, found: bytes, proof: SparseProof) -> None:
 
 
 def _edited(node: "_Node[V]", edits: Mapping[int, _Leaf[V] | None], bit: int) -> "_Node[V]":
-    """``node`` after ``edits``; ``bit`` is the bit of the path that decides at this depth."""
+    """Return ``node`` after ``edits``; ``bit`` is the bit of the path that decides at this depth."""
     if not edits:
         return node
     if not isinstance(node, _Branch):

@@ -1,4 +1,4 @@
-"""Named streams of dice from one seed.
+"""Named streams of random numbers from one seed.
 
 Core: a stream is a function of (seed, purpose, context) and of what was drawn from it before.
 """
@@ -13,7 +13,7 @@ _BLOCK_BYTES = 1024
 
 
 class Dice:
-    """Uniform draws from BLAKE3 in counter mode, without modulo bias."""
+    """Stream of uniform draws: BLAKE3 in counter mode, without modulo bias."""
 
     def __init__(self, seed: bytes) -> None:
         self._seed = seed
@@ -21,7 +21,7 @@ class Dice:
         self._pool = b""
 
     def bytes_(self, count: int) -> bytes:
-        """The next ``count`` bytes of the stream."""
+        """Return the next ``count`` bytes of the stream."""
         while len(self._pool) < count:
             block = self._seed + self._block.to_bytes(8, "big")
             self._pool += expand(block, "dice", _BLOCK_BYTES)
@@ -30,7 +30,7 @@ class Dice:
         return out
 
     def below(self, bound: int) -> int:
-        """A uniform integer in [0, bound)."""
+        """Return a uniform integer in [0, bound)."""
         width = max((bound - 1).bit_length() + 7, 8) // 8
         ceiling = (1 << (8 * width)) // bound * bound
         while True:
@@ -39,7 +39,7 @@ class Dice:
                 return number % bound
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
-        """A uniform permutation (Fisher and Yates)."""
+        """Return a uniform permutation (Fisher and Yates)."""
         out = list(items)
         for i in range(len(out) - 1, 0, -1):
             j = self.below(i + 1)
@@ -47,7 +47,7 @@ class Dice:
         return out
 
     def choice(self, items: Sequence[T], weights: Sequence[int] | None = None) -> T:
-        """One item, uniformly or with integer weights (not all zero)."""
+        """Return one item, drawn uniformly or with integer weights (not all zero)."""
         if weights is None:
             return items[self.below(len(items))]
         ticket = self.below(sum(weights))
@@ -59,7 +59,7 @@ class Dice:
 
 
 def stream(seed: bytes, purpose: str, *context: int | bytes) -> Dice:
-    """The dice of one purpose: ``stream(beacon, "gossip.pairing", run_index, stage, round_index)``."""
+    """Return the stream of one purpose: ``stream(beacon, "gossip.pairing", run_index, stage, round_index)``."""
     parts = tuple(
         part if isinstance(part, bytes) else part.to_bytes(8, "big", signed=True)
         for part in context

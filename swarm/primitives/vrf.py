@@ -1,10 +1,10 @@
-"""Draw verifiable dice: a proof that one key, and only that key, could have drawn them.
+"""Prove and verify VRF draws: random bytes that one key, and only that key, could have drawn.
 
 Core: pure functions. Door: pynacl.
 
-ECVRF-EDWARDS25519-SHA512-TAI of RFC 9381 (suite 3), on libsodium's group operations. The proof is unique:
-a leader cannot try several and keep the one it likes. Hashing to the curve takes a number of tries that
-depends on the input, which is public here.
+ECVRF-EDWARDS25519-SHA512-TAI of RFC 9381 (suite 3), on libsodium's group operations. The proof is unique: a
+leader cannot try several and keep the one it likes. Hashing to the curve takes a number of tries that depends
+on the input, which is public here.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ _SUITE = b"\x03"
 _FIELD = 2**255 - 19
 _ORDER = 2**252 + 27742317777372353535851937790883648493
 _D = -121665 * pow(121666, -1, _FIELD) % _FIELD
-"""The curve is -x^2 + y^2 = 1 + d x^2 y^2."""
+"""Constant d of the curve -x^2 + y^2 = 1 + d x^2 y^2."""
 _TRIES_MAX = 256
-"""One byte of counter; each try fails half of the time."""
+"""Values of the counter, one byte; each try fails half of the time."""
 
 
 def prove(secret: SecretKey, alpha: bytes) -> bytes:
@@ -63,7 +63,7 @@ def verify(peer: PeerId, alpha: bytes, proof: bytes) -> bytes:
         )
         from_base = _minus(_times(response, base), _times(challenge, gamma))
     except nacl.exceptions.CryptoError:
-        # libsodium refuses what multiplies to the identity: no honest prover meets it but by 2^-252.
+        # libsodium refuses products that are the identity: an honest prover meets one with probability 2^-252.
         raise BadSignature("a VRF proof at infinity") from None
     if _challenge(peer, base, gamma, from_key, from_base) != challenge:
         raise BadSignature("a VRF proof that does not verify")
@@ -71,12 +71,12 @@ def verify(peer: PeerId, alpha: bytes, proof: bytes) -> bytes:
 
 
 def output(proof: bytes) -> bytes:
-    """The 64-byte output of a proof already known to be good (section 5.2)."""
+    """Return the 64-byte output of a proof that is already verified (section 5.2)."""
     return hashlib.sha512(_SUITE + b"\x03" + _times_eight(proof[:32]) + b"\x00").digest()
 
 
 def _hash_to_curve(peer: PeerId, alpha: bytes) -> bytes:
-    """Try and increment (section 5.4.1.1), then clear the cofactor."""
+    """Hash to the curve: try and increment (section 5.4.1.1), then clear the cofactor."""
     for counter in range(_TRIES_MAX):
         text = _SUITE + b"\x01" + peer + alpha + bytes([counter]) + b"\x00"
         candidate = hashlib.sha512(text).digest()[:32]
@@ -86,7 +86,7 @@ def _hash_to_curve(peer: PeerId, alpha: bytes) -> bytes:
 
 
 def _is_on_curve(point: bytes) -> bool:
-    """Whether 32 bytes decompress to a point, of any order (RFC 8032 section 5.1.3)."""
+    """Return True if 32 bytes decompress to a point, of any order (RFC 8032 section 5.1.3)."""
     y = int.from_bytes(point, "little") & ((1 << 255) - 1)
     if y >= _FIELD:
         return False

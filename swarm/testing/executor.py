@@ -1,4 +1,4 @@
-"""Run heavy arithmetic where it cannot hold up the event loop.
+"""Run heavy arithmetic in worker threads, so that it does not hold up the event loop.
 
 Shell: worker threads of lower priority, or virtual time in a simulation.
 """
@@ -12,9 +12,9 @@ from swarm.executor import T, Ts, _name
 
 
 class InlineExecutor:
-    """The same door in a simulation: no thread, the cost passes as virtual time, then the job runs.
+    """Executor of a simulation: no thread; the cost of a job passes as virtual time, then the job runs.
 
-    ``cost_s`` maps a function to the seconds one call of it is worth.
+    ``cost_s`` maps a function to the seconds that one call of it takes.
     """
 
     def __init__(
@@ -22,7 +22,7 @@ class InlineExecutor:
     ) -> None:
         self._cost_s = cost_s
         self.spent_s: dict[str, float] = {}
-        """As ``Executor.spent_s``, in virtual time."""
+        """Virtual seconds by function name, as ``Executor.spent_s``."""
         self._free = trio.CapacityLimiter(num_workers)
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -34,4 +34,4 @@ class InlineExecutor:
             return fn(*args)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is no thread to end."""

@@ -1,11 +1,11 @@
-"""Answer the people at this machine: state, events, metrics, the page.
+"""Answer HTTP requests from this machine: state, events, metrics, actions, the page.
 
 Shell: carries snapshots out and actions in; decides nothing about the node.
 
-Any page that a browser on this machine has open can send requests to 127.0.0.1, and a hostile name
-server can point its own name there. So: only the names of this machine are accepted as Host, a foreign
-Origin is refused, nothing is readable across origins, and whatever changes state needs the token that
-lies in the home folder.
+Any page that a browser on this machine has open can send requests to 127.0.0.1, and a hostile name server can
+point its own name there. So: only the names of this machine are accepted as Host, a foreign Origin is refused,
+nothing is readable across origins, and a request that changes state needs the token that lies in the home
+folder.
 """
 
 import hmac
@@ -35,11 +35,11 @@ TOKEN_HEADER = "x-swarm-token"  # noqa: S105  the name of a header
 STREAMS_MAX = 16
 """Event streams at once: a person has a few tabs, and each stream holds a buffer of the node."""
 BODY_BYTES_MAX = 64 << 10
-"""Longest body of an action: a prompt or a path."""
+"""Bytes of the body of an action, which holds a prompt or a path."""
 KEEPALIVE_S = 10.0
-"""A comment goes out on a quiet event stream this often, so that both ends notice a dead one."""
+"""Seconds after which a comment goes out on a quiet event stream, so that both ends notice a dead one."""
 SNAPSHOT_AGE_MAX_S = 0.5
-"""A snapshot serves every reader for this long: many tabs cost the node no more than one."""
+"""Seconds for which one snapshot serves all readers: many tabs cost the node no more than one."""
 STATIC = Path(__file__).parent / "static"
 _MEDIA = {
     ".html": "text/html",
@@ -65,7 +65,7 @@ _SECURITY = (
 
 @dataclass(frozen=True, slots=True)
 class PageSources:
-    """What the node lends the page: its picture, its event lines, its actions and its token."""
+    """Inputs of the page from the node: its snapshot, event lines, actions and token."""
 
     snapshot: Snapshot
     lines: Lines
@@ -74,7 +74,7 @@ class PageSources:
 
 
 def build_app(sources: PageSources) -> ASGIApp:
-    """The whole local site, guarded."""
+    """Return the whole local site, guarded."""
     desk = _Controller(sources)
     routes = [
         Route("/", desk.page),
@@ -88,7 +88,7 @@ def build_app(sources: PageSources) -> ASGIApp:
 
 
 def is_local(host: str) -> bool:
-    """Whether a Host header (or the authority of an Origin) names this machine."""
+    """Return True if a Host header (or the authority of an Origin) names this machine."""
     name, colon, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
     if not colon:
         return host.lower() in _LOCAL_NAMES
@@ -96,7 +96,7 @@ def is_local(host: str) -> bool:
 
 
 class Guard:
-    """Refuse strangers, and put the security headers on every answer."""
+    """ASGI wrapper that refuses strangers and puts the security headers on every response."""
 
     def __init__(self, inner: ASGIApp) -> None:
         self._inner = inner
@@ -141,7 +141,7 @@ class _Streams:
 
 
 class _EventStream(Response):
-    """An answer that goes on until the reader leaves or the node stops."""
+    """Response that goes on until the reader leaves or the node stops."""
 
     media_type = "text/event-stream"
 
@@ -188,7 +188,7 @@ async def _pass_on(channel: trio.MemoryReceiveChannel[str], send: Send) -> None:
 
 
 class _Controller:
-    """The handlers of the routes."""
+    """Handlers of the routes."""
 
     def __init__(self, sources: PageSources) -> None:
         self._sources = sources
@@ -204,11 +204,11 @@ class _Controller:
         return self._latest
 
     async def page(self, _: Request) -> Response:
-        """The page itself."""
+        """Return the page itself."""
         return Response(self._files["index.html"], media_type="text/html")
 
     async def static(self, request: Request) -> Response:
-        """One file of the page; only names that lay in the folder at the start."""
+        """Return one file of the page; only names that lay in the folder at the start."""
         name = str(request.path_params["name"])
         if name not in self._files:
             return _problem("no such file", 404)
@@ -216,15 +216,15 @@ class _Controller:
         return Response(self._files[name], media_type=media)
 
     async def state(self, _: Request) -> Response:
-        """The picture of the node, as JSON."""
+        """Return the snapshot of the node as JSON."""
         return Response(to_json(self._snapshot()), media_type="application/json")
 
     async def metrics(self, _: Request) -> Response:
-        """The same in Prometheus text."""
+        """Return the snapshot of the node as Prometheus text."""
         return Response(prometheus_text(self._snapshot()), headers={"content-type": CONTENT_TYPE})
 
     async def events(self, _: Request) -> Response:
-        """Event lines as they happen (server-sent events)."""
+        """Stream event lines as they happen (server-sent events)."""
         if self._streams.num_open >= STREAMS_MAX:
             return _problem(f"{STREAMS_MAX} event streams are open already", 503)
         return _EventStream(self._sources.lines, self._streams)
@@ -251,7 +251,7 @@ class _Controller:
 
 
 async def _wanted(request: Request) -> dict[str, object] | Response:
-    """The JSON object in the body of a request, or the answer that refuses it."""
+    """Return the JSON object in the body of a request, or the response that refuses it."""
     body = bytearray()
     async with aclosing(request.stream()) as parts:
         async for part in parts:
@@ -272,7 +272,7 @@ def _sse(line: str) -> str:
 
 
 def to_json(value: object) -> str:
-    """JSON without NaN or infinity, which no browser parses: they become null."""
+    """Return JSON without NaN or infinity, which no browser parses: they become null."""
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except ValueError:

@@ -35,7 +35,7 @@ _PEER_GAUGES = (
 
 
 def prometheus_text(snapshot: Mapping[str, object]) -> str:
-    """The metrics of one snapshot (the object of /api/v1/state); what is unknown is left out."""
+    """Return the metrics of one snapshot (the object of /api/v1/state); unknown values are left out."""
     lines: list[str] = []
     for section, key, name, help_text in _GAUGES:
         value = _number(section_of(snapshot, section).get(key))
@@ -65,13 +65,13 @@ def prometheus_text(snapshot: Mapping[str, object]) -> str:
 
 
 def section_of(snapshot: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """One object of the snapshot; empty when it is null or missing."""
+    """Return one object of the snapshot; empty when it is null or missing."""
     found = snapshot.get(name)
     return cast("Mapping[str, object]", found) if isinstance(found, Mapping) else {}
 
 
 def records_of(snapshot: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
-    """One list of objects of the snapshot; what is not an object in it is left out."""
+    """Return one list of objects of the snapshot, without its items that are no objects."""
     found = snapshot.get(name)
     if not isinstance(found, list | tuple):
         return []

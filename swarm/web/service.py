@@ -1,4 +1,4 @@
-"""Serve the local page in the node's nursery: the door of the web room.
+"""Serve the local page in the node's nursery: the entry point of the web package.
 
 Shell: owns the port and the server; decides nothing.
 """
@@ -17,17 +17,17 @@ from swarm.errors import UsageError
 from swarm.web.app import Action, Lines, PageSources, Snapshot, build_app
 
 PORT = 7420
-"""The port people bookmark; a second node on the machine falls back to any free one."""
+"""Port that people bookmark; a second node on the machine falls back to any free one."""
 _BACKLOG = 64
 _GRACE_S = 0.5
-"""How long open requests may take to end when the node stops: it must be gone in two seconds."""
+"""Seconds that open requests may take to end when the node stops: it must be gone in two seconds."""
 
 
 class Started(Protocol):
-    """What ``nursery.start`` passes in: told the URL once the page answers."""
+    """Task status that ``nursery.start`` passes in, told the URL once the page answers."""
 
     def started(self, value: str, /) -> None:
-        """The page answers at ``value``."""
+        """Report that the page answers at ``value``."""
 
 
 async def serve_web(
@@ -39,11 +39,18 @@ async def serve_web(
     actions: Mapping[str, Action] | None = None,
     task_status: Started = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled; ``task_status.started`` is given the URL actually bound.
+    """Serve the page until cancelled; ``task_status.started`` is given the URL actually bound.
 
-    ``snapshot`` returns the object of /api/v1/state; ``lines`` opens one stream of event lines (closed
-    by us when the reader leaves); ``actions`` are what POST /api/v1/actions/NAME may do. ``port`` 0
-    takes any free port, ``PORT`` falls back to any when busy, another one raises ``UsageError``.
+    Args:
+        snapshot: Function that returns the object of /api/v1/state.
+        lines: Function that opens one stream of event lines, closed here when the reader leaves.
+        port: Port on 127.0.0.1; 0 takes any free one, ``PORT`` falls back to any when busy.
+        token: Token that actions need.
+        actions: Actions by the name under which POST /api/v1/actions/NAME calls them.
+        task_status: Set by ``nursery.start``.
+
+    Raises:
+        UsageError: The port cannot be used.
     """
     listener = bind_loopback(port)
     try:
@@ -69,7 +76,7 @@ async def _serve(app: ASGIApp, config: Config, task_status: Any) -> None:  # noq
 
 
 def bind_loopback(port: int) -> socket.socket:
-    """A bound TCP socket on 127.0.0.1; raises ``UsageError`` when a chosen port is taken."""
+    """Return a listening TCP socket on 127.0.0.1; raise ``UsageError`` when a chosen port is taken."""
     for wanted in (port, 0) if port == PORT else (port,):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

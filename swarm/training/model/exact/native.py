@@ -1,11 +1,11 @@
-"""The kernels of ``seq-f32/1`` from the C extension, where it was built: the referee's bits, quickly.
+"""Compute the kernels of ``seq-f32/1`` in C, where the extension was built: the reference bits, quickly.
 
 Core: the same function of its arguments as ``referee``. Loading the library is to this module what loading
-torch's is to the others: whether it is there changes how long an answer takes, never the answer.
+torch's is to the others: whether it is there changes how long a result takes, never the result.
 
-The extension (kernels.c) is optional and is no Python module: it is opened by its path and given pointers,
-so calls release the interpreter's lock. One process may use several instruction sets side by side.
-Legend: see ``referee``.
+The extension (kernels.c) is optional and is no Python module: it is opened by its path and given pointers, so
+calls release the interpreter's lock. One process may use several instruction sets side by side. Legend: see
+``referee``.
 """
 
 import ctypes
@@ -21,9 +21,9 @@ from torch import Tensor
 from swarm.errors import BadConfig, UsageError
 
 VERSION = 2
-"""Of the signatures in kernels.c; a library of another version was built from another source."""
+"""Version of the signatures in kernels.c; a library of another version was built from another source."""
 ISAS = ("portable", "avx2", "avx512", "neon")
-"""Instruction sets in the order of kernels.c."""
+"""Instruction sets, in the order of kernels.c."""
 BEST_FIRST = ("avx512", "neon", "avx2", "portable")
 REBUILD = "python -m pip install --editable .   (with gcc or clang installed)"
 _PATH = __file__.rpartition("native")[0] + "_kernels"
@@ -33,11 +33,11 @@ _ONES, _ZEROS = (1, 1), (0, 0)
 
 
 class NotBuilt(BadConfig):
-    """There is no usable library here; the message says why."""
+    """Missing or unusable library; the message says why."""
 
 
 def load(isa: str | None = None, path: str = "") -> "Compiled":
-    """The kernels for an instruction set, the best of this CPU when None.
+    """Return the kernels for an instruction set; None stands for the best of this CPU.
 
     Raises ``NotBuilt`` when the library is missing, of another version, for another machine, or lacks ``isa``.
     """
@@ -89,13 +89,13 @@ _SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The functions of ``referee`` under the same names, computed by one instruction set."""
+    """Functions of ``referee`` under the same names, computed by one instruction set."""
 
     library: ctypes.CDLL
     isa: str
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """See ``referee.matmul``: up to two leading axes, any strides."""
+        """Compute ``referee.matmul`` in C: up to two leading axes, any strides."""
         *leading, rows, depth = a.shape
         *others, same_depth, columns = b.shape
         if leading != others or depth != same_depth or len(leading) > 2:
@@ -111,7 +111,7 @@ class Compiled:
         return out
 
     def weight_gradient(self, grad_NO: Tensor, x_ND: Tensor) -> Tensor:
-        """See ``referee.weight_gradient``."""
+        """Compute ``referee.weight_gradient`` in C."""
         rows, outputs = grad_NO.shape
         grad_NO, x_ND = grad_NO.contiguous(), _vector(x_ND, rows, x_ND.shape[1])
         out_OD = torch.empty(outputs, x_ND.shape[1])
@@ -122,7 +122,7 @@ class Compiled:
         return out_OD
 
     def swiglu(self, gate_NI: Tensor, up_NI: Tensor) -> Tensor:
-        """See ``referee.swiglu``."""
+        """Compute ``referee.swiglu`` in C."""
         gate_NI, up_NI = _same(gate_NI, up_NI)
         out = torch.empty_like(gate_NI)
         self._call("swiglu", out.numel(), _floats(gate_NI), _floats(up_NI), out.data_ptr())
@@ -131,7 +131,7 @@ class Compiled:
     def swiglu_backward(
         self, grad_NI: Tensor, gate_NI: Tensor, up_NI: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See ``referee.swiglu_backward``."""
+        """Compute ``referee.swiglu_backward`` in C."""
         grad_NI, gate_NI, up_NI = _same(grad_NI, gate_NI, up_NI)
         out = torch.empty_like(gate_NI), torch.empty_like(gate_NI)
         self._call(
@@ -141,7 +141,7 @@ class Compiled:
         return out
 
     def attention(self, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> Tensor:
-        """See ``referee.attention``."""
+        """Compute ``referee.attention`` in C."""
         q, k, v = (_rows(x) for x in (q_BTHE, k_BSGE, v_BSGE))
         numbers, scale = _heads(q, k, v)
         out = torch.empty(q.shape)
@@ -151,7 +151,7 @@ class Compiled:
     def attention_backward(
         self, grad_BTHE: Tensor, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``referee.attention_backward``."""
+        """Compute ``referee.attention_backward`` in C."""
         q, k, v = (_rows(x) for x in (q_BTHE, k_BSGE, v_BSGE))
         grad, _ = _same(grad_BTHE, q)
         numbers, scale = _heads(q, k, v)
@@ -163,7 +163,7 @@ class Compiled:
         return out
 
     def rms_norm(self, x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """See ``referee.rms_norm``."""
+        """Compute ``referee.rms_norm`` in C."""
         x_ND, weight_D = x_ND.contiguous(), _vector(weight_D, x_ND.shape[1])
         out, scale_N = torch.empty_like(x_ND), torch.empty(x_ND.shape[0])
         self._call(
@@ -175,7 +175,7 @@ class Compiled:
     def rms_norm_backward(
         self, grad_ND: Tensor, x_ND: Tensor, scale_N: Tensor, weight_D: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See ``referee.rms_norm_backward``."""
+        """Compute ``referee.rms_norm_backward`` in C."""
         grad_ND, x_ND = _same(grad_ND, x_ND)
         scale_N, weight_D = _vector(scale_N, x_ND.shape[0]), _vector(weight_D, x_ND.shape[1])
         out = torch.empty_like(x_ND), torch.empty_like(weight_D)
@@ -186,7 +186,7 @@ class Compiled:
         return out
 
     def rotate(self, x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-        """See ``referee.rotate``."""
+        """Compute ``referee.rotate`` in C."""
         batch, times, heads, width = x_BTHE.shape
         x_BTHE = _rows(x_BTHE)
         if x_BTHE.stride()[2] != width or x_BTHE.stride()[0] != times * x_BTHE.stride()[1]:
@@ -200,7 +200,7 @@ class Compiled:
         return out
 
     def gather_rows(self, grad_ND: Tensor, tokens_N: Tensor, vocabulary: int) -> Tensor:
-        """See ``referee.gather_rows``."""
+        """Compute ``referee.gather_rows`` in C."""
         grad_ND, tokens_N = grad_ND.contiguous(), _indices(tokens_N, len(grad_ND), vocabulary)
         out = torch.empty(vocabulary, grad_ND.shape[1])
         self._call(
@@ -210,7 +210,7 @@ class Compiled:
         return out
 
     def cross_entropy(self, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``referee.cross_entropy``."""
+        """Compute ``referee.cross_entropy`` in C."""
         logits_NV = logits_NV.contiguous()
         labels_N = _indices(labels_N, *logits_NV.shape)
         loss_N, shares_NV = torch.empty(len(logits_NV)), torch.empty_like(logits_NV)
@@ -221,7 +221,7 @@ class Compiled:
         return loss_N, shares_NV
 
     def cross_entropy_backward(self, shares_NV: Tensor, labels_N: Tensor, factor: float) -> Tensor:
-        """See ``referee.cross_entropy_backward``."""
+        """Compute ``referee.cross_entropy_backward`` in C."""
         shares_NV = shares_NV.contiguous()
         labels_N = _indices(labels_N, *shares_NV.shape)
         out = torch.empty_like(shares_NV)
@@ -232,7 +232,7 @@ class Compiled:
         return out
 
     def sum_of_squares(self, flat_P: Tensor) -> float:
-        """See ``referee.sum_of_squares``."""
+        """Compute ``referee.sum_of_squares`` in C."""
         total = torch.zeros(1)
         flat_P = flat_P.contiguous()
         if flat_P.numel():
@@ -242,7 +242,7 @@ class Compiled:
     def adamw(
         self, params_P: Tensor, m_P: Tensor, v_P: Tensor, grad_P: Tensor, scalars: tuple[float, ...]
     ) -> None:
-        """See ``referee.adamw``."""
+        """Compute ``referee.adamw`` in C."""
         count = params_P.numel()
         if not all(x.is_contiguous() and x.numel() == count for x in (params_P, m_P, v_P)):
             raise UsageError("parameters and moments are contiguous and of one size")
@@ -254,13 +254,13 @@ class Compiled:
         )  # fmt: skip
 
     def add_units(self, sum_P: Tensor, grad_P: Tensor) -> bool:
-        """See ``referee.add_units``."""
+        """Compute ``referee.add_units`` in C."""
         grad_P, fits = _vector(grad_P, *sum_P.shape), ctypes.c_int()
         self._call("add_units", grad_P.numel(), _floats(grad_P), _units(sum_P), ctypes.byref(fits))
         return bool(fits)
 
     def mean_units(self, sum_P: Tensor, count: int) -> Tensor:
-        """See ``referee.mean_units``."""
+        """Compute ``referee.mean_units`` in C."""
         mean_P = torch.empty(sum_P.shape)
         self._call("mean_units", mean_P.numel(), count, _units(sum_P), mean_P.data_ptr())
         return mean_P
@@ -273,14 +273,14 @@ class Compiled:
 
 
 def _floats(x: Tensor) -> int:
-    """Where the values lie; raise ``UsageError`` for anything but float32 on the CPU."""
+    """Return the address of the values; raise ``UsageError`` for anything but float32 on the CPU."""
     if x.dtype is not torch.float32 or x.device.type != "cpu":
         raise UsageError(f"kernels take float32 on the CPU, not {x.dtype} on {x.device}")
     return x.data_ptr()
 
 
 def _units(x: Tensor) -> int:
-    """Where the values lie; raise ``UsageError`` for anything but int64, side by side, on the CPU."""
+    """Return the address of the values; raise ``UsageError`` for anything but contiguous int64 on the CPU."""
     if x.dtype is not torch.int64 or x.device.type != "cpu" or not x.is_contiguous():
         raise UsageError(f"units are contiguous int64 on the CPU, not {x.dtype} on {x.device}")
     return x.data_ptr()
@@ -299,7 +299,7 @@ def _vector(x: Tensor, *shape: int) -> Tensor:
 
 
 def _indices(x_N: Tensor, count: int, limit: int) -> Tensor:
-    """Checked here: the kernels follow an index wherever it points."""
+    """Return the checked indices, contiguous: the kernels follow an index wherever it points."""
     if x_N.dtype is not torch.int64 or x_N.shape != (count,):
         raise UsageError(f"{count} indices are one int64 vector")
     if count and not 0 <= int(x_N.min()) <= int(x_N.max()) < limit:
@@ -308,7 +308,7 @@ def _indices(x_N: Tensor, count: int, limit: int) -> Tensor:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Features side by side; the other axes may have any stride."""
+    """Return the tensor with its features side by side; the other axes may have any stride."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 

@@ -1,10 +1,10 @@
-"""The operators of ``seq-f32/1``, forward and backward: the same bits on every machine.
+"""Operators of ``seq-f32/1``, forward and backward: the same bits on every machine.
 
-Core: functions over a set of kernels (``referee``, or ``compiled``, which has the referee's bits), usable under
+Core: functions over a set of kernels (``referee``, or ``compiled``, which has the same bits), usable under
 autograd. What autograd adds by itself is copies, and sums of two gradients, whose order cannot matter.
 
-Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
-H heads, G key-value heads, E features of one head, P parameters of a shard.
+Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary, H
+heads, G key-value heads, E features of one head, P parameters of a shard.
 """
 
 from functools import partial
@@ -23,83 +23,83 @@ EXACT_NAME = "seq-f32/1"
 
 
 class Kernels(Protocol):
-    """What the operators are made of; shapes and meaning in ``referee``."""
+    """Functions that the operators are made of; shapes and meaning in ``referee``."""
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """Product of matrices."""
+        """Return a product of matrices."""
         ...
 
     def weight_gradient(self, grad_NO: Tensor, x_ND: Tensor) -> Tensor:
-        """Gradient of a weight from all rows of a micro-batch."""
+        """Return the gradient of a weight from all rows of a micro-batch."""
         ...
 
     def swiglu(self, gate_NI: Tensor, up_NI: Tensor) -> Tensor:
-        """Forward half."""
+        """Return silu(gate) * up."""
         ...
 
     def swiglu_backward(
         self, grad_NI: Tensor, gate_NI: Tensor, up_NI: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Backward half."""
+        """Return the gradients of gate and up."""
         ...
 
     def attention(self, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> Tensor:
-        """Forward half."""
+        """Return causal attention."""
         ...
 
     def attention_backward(
         self, grad_BTHE: Tensor, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Backward half."""
+        """Return the gradients of q, k and v."""
         ...
 
     def rms_norm(self, x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """Forward half, and the scale of each row."""
+        """Return the normed rows, and the scale of each row."""
         ...
 
     def rms_norm_backward(
         self, grad_ND: Tensor, x_ND: Tensor, scale_N: Tensor, weight_D: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Backward half."""
+        """Return the gradients of x and of the weight."""
         ...
 
     def rotate(self, x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-        """Rotary positions; backward is the opposite angle."""
+        """Return rows turned by their rotary positions; backward is the opposite angle."""
         ...
 
     def gather_rows(self, grad_ND: Tensor, tokens_N: Tensor, vocabulary: int) -> Tensor:
-        """The embedding's gradient."""
+        """Return the gradient of the embedding."""
         ...
 
     def cross_entropy(self, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Forward half, and the softmax."""
+        """Return the loss of each row in nats, and the softmax."""
         ...
 
     def cross_entropy_backward(self, shares_NV: Tensor, labels_N: Tensor, factor: float) -> Tensor:
-        """Backward half."""
+        """Return the gradient of the logits."""
         ...
 
     def sum_of_squares(self, flat_P: Tensor) -> float:
-        """What the norm is the root of."""
+        """Return the sum of squares, whose root is the norm."""
         ...
 
     def adamw(
         self, params_P: Tensor, m_P: Tensor, v_P: Tensor, grad_P: Tensor, scalars: tuple[float, ...]
     ) -> None:
-        """One update in place."""
+        """Update parameters and moments in place."""
         ...
 
     def add_units(self, sum_P: Tensor, grad_P: Tensor) -> bool:
-        """Add a gradient to the sum of a step, or nothing."""
+        """Add a gradient to the sum of a step; return False, adding nothing, if it is out of bounds."""
         ...
 
     def mean_units(self, sum_P: Tensor, count: int) -> Tensor:
-        """What an update takes."""
+        """Return the mean gradient, which an update takes."""
         ...
 
 
 def exact_ops(kernels: Kernels) -> Ops:
-    """The table of the profile over one set of kernels; whoever calls has tested that set."""
+    """Return the table of the profile over one set of kernels, which the caller has tested."""
     return Ops(
         name=EXACT_NAME,
         linear=partial(apply, _Linear, kernels),

@@ -1,15 +1,15 @@
-"""The kernels of ``seq-f32/1`` by the book: pure torch, slow, and the definition of every bit.
+"""Reference kernels of ``seq-f32/1``: pure torch, slow, and the definition of every bit.
 
 Core: pure functions of tensors; only ``adamw`` and ``add_units`` write into their arguments.
 
 Only operations that round once and alike everywhere are used: add, subtract, multiply, divide, casts,
-comparisons, selections, integers, and numpy's sqrt (torch's comes from a vector library that is off by one
-unit in every hundredth value). Never ``add(alpha=)``, ``addcmul``, ``lerp``, torch's own exp, sums or products
-of matrices: their bits depend on the SIMD width or the number of threads. Not a number or infinite anywhere
-in a row makes that row NaN, so that the gradient is refused further down.
+comparisons, selections, integers, and numpy's sqrt (torch's comes from a vector library that is off by one unit
+in every hundredth value). Never ``add(alpha=)``, ``addcmul``, ``lerp``, torch's own exp, sums or products of
+matrices: their bits depend on the SIMD width or the number of threads. A NaN or infinity anywhere in a row
+makes that row NaN, so that the gradient is refused further down.
 
-Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
-H heads, G key-value heads, E features of one head, P values of a flat vector, B batch, M K N of a product.
+Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary, H
+heads, G key-value heads, E features of one head, P values of a flat vector, B batch, M K N of a product.
 Source: docs/spec/verification.md section 1.
 """
 
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 FIXED_POINT = 2.0**44
-"""Gradients are summed in units of 2^-44: finer than float32 resolves at any size that matters."""
+"""Units of gradient sums per 1.0, 2^-44 each: finer than float32 resolves at any size that matters."""
 GRADIENT_MAX = 1024.0
-"""No element of an honest gradient is larger; 2^10 x 256 micro-batches fit 63 bits at 2^-44."""
+"""Bound on every element of an honest gradient; 2^10 x 256 micro-batches fit 63 bits at 2^-44."""
 GRADIENT_ROWS = 128
-"""Rows of a micro-batch in one product of a weight's gradient: one sum over all of them would round worse
-than torch's own, which is cut up too."""
+"""Rows of a micro-batch in one product of a weight's gradient: one sum over all of them would round worse than
+torch's own, which is cut up too."""
 _ROUNDER = 12582912.0
 """1.5 x 2^23: adding it to a small float32 rounds that to a whole number, halves to even."""
 _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.44269504, 0.693145751953125, 1.42860677e-06
@@ -33,11 +33,14 @@ _EXP_SERIES = (1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)
 _LN2 = 0.6931471805599453
 _SQRT_HALF = 0.7071067811865476
 _TILE_VALUES = 1 << 15
-"""Products and sums are computed in tiles of about this many float64, which stay in a core's cache."""
+"""Values of a tile, float64, in which products and sums are computed: it stays in a core's cache."""
 
 
 def fma(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """float32 a x b + c with one rounding: exact in float64, rounded to odd there, then to float32."""
+    """Return a x b + c in float32 with one rounding.
+
+    It is exact in float64, rounded to odd there, then to float32.
+    """
     product = a.double() * b.double()  # 24 + 24 bits: exact
     wide_c = c.double()
     total = product + wide_c
@@ -64,7 +67,7 @@ def tree_sum(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """exp of float32, between -87 and 88, by a fixed polynomial; about one unit in the last place."""
+    """Return exp of float32, clamped to -87..88, by a fixed polynomial; about one unit in the last place."""
     x = torch.clamp(x, -87.0, 88.0)
     shifted = x * _LOG2_E + _ROUNDER
     whole = shifted - _ROUNDER
@@ -77,7 +80,7 @@ def exp(x: Tensor) -> Tensor:
 
 
 def log(x: Tensor) -> Tensor:
-    """Natural logarithm of positive normal float64: exponent, then the series of atanh."""
+    """Return the natural logarithm of positive normal float64: exponent, then the series of atanh."""
     mantissa, exponent = torch.frexp(x)
     is_low = mantissa < _SQRT_HALF
     mantissa = torch.where(is_low, mantissa * 2.0, mantissa)
@@ -92,12 +95,12 @@ def log(x: Tensor) -> Tensor:
 
 
 def root(x: Tensor) -> Tensor:
-    """Square root of float32, rounded correctly."""
+    """Return the square root of float32, rounded correctly."""
     return torch.from_numpy(np.sqrt(x.numpy()))
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """(..MK, ..KN) -> ..MN: acc = fma(a[i,k], b[k,j], acc) for k ascending from acc = 0.
+    """Return the product of (..MK, ..KN) as ..MN: acc = fma(a[i,k], b[k,j], acc) for k ascending from acc = 0.
 
     Leading axes, at most two, are the same for both; any strides.
     """
@@ -119,26 +122,29 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def weight_gradient(grad_NO: Tensor, x_ND: Tensor) -> Tensor:
-    """grad^T x, shape OD: a tree over the products of ``GRADIENT_ROWS`` rows each."""
+    """Return grad^T x, shape OD: a tree over the products of ``GRADIENT_ROWS`` rows each."""
     pairs = zip(torch.split(grad_NO, GRADIENT_ROWS), torch.split(x_ND, GRADIENT_ROWS), strict=True)
     return tree_sum(torch.stack([matmul(grad.t(), x) for grad, x in pairs]), 0)
 
 
 def swiglu(gate_NI: Tensor, up_NI: Tensor) -> Tensor:
-    """silu(gate) * up."""
+    """Return silu(gate) * up."""
     share = 1.0 / (exp(-gate_NI) + 1.0)
     return (gate_NI * share) * up_NI
 
 
 def swiglu_backward(grad_NI: Tensor, gate_NI: Tensor, up_NI: Tensor) -> tuple[Tensor, Tensor]:
-    """(gradient of gate, gradient of up)."""
+    """Return (gradient of gate, gradient of up)."""
     share = 1.0 / (exp(-gate_NI) + 1.0)
     bend = (gate_NI * (1.0 - share)) + 1.0
     return (grad_NI * up_NI) * (share * bend), grad_NI * (gate_NI * share)
 
 
 def attention(q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> Tensor:
-    """Causal attention, mixed_BTHE: the last T of S positions ask; heads share G keys and values."""
+    """Return causal attention, mixed_BTHE.
+
+    The queries are the last T of S positions; groups of heads share G keys and values.
+    """
     q_BHTE, k_BHSE, v_BHSE = _by_head(q_BTHE, k_BSGE, v_BSGE)
     weights_BHTS = causal_weights(matmul(q_BHTE, k_BHSE.transpose(2, 3)), q_BTHE.shape[3])
     return plus_zero(matmul(weights_BHTS, v_BHSE)).transpose(1, 2).contiguous()
@@ -147,7 +153,7 @@ def attention(q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> Tensor:
 def attention_backward(
     grad_BTHE: Tensor, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of (q, k, v); the weights are computed again."""
+    """Return the gradients of (q, k, v); the attention weights are computed again."""
     q_BHTE, k_BHSE, v_BHSE = _by_head(q_BTHE, k_BSGE, v_BSGE)
     grad_BHTE = grad_BTHE.transpose(1, 2)
     weights_BHTS = causal_weights(matmul(q_BHTE, k_BHSE.transpose(2, 3)), q_BTHE.shape[3])
@@ -165,7 +171,7 @@ def attention_backward(
 
 
 def causal_weights(scores_BHTS: Tensor, width: int) -> Tensor:
-    """Softmax of scores / sqrt(width) over the positions a row may see; exactly 0 elsewhere."""
+    """Return the softmax of scores / sqrt(width) over the positions a row may see; exactly 0 elsewhere."""
     seen_TS = _seen(scores_BHTS)
     finite = (scores_BHTS.isfinite() | ~seen_TS).all(-1, keepdim=True)
     scaled = torch.where(seen_TS, scores_BHTS * (1.0 / sqrt(width)), float("-inf"))
@@ -175,7 +181,7 @@ def causal_weights(scores_BHTS: Tensor, width: int) -> Tensor:
 
 
 def causal_weights_backward(weights_BHTS: Tensor, slope_BHTS: Tensor, width: int) -> Tensor:
-    """From the gradient of the weights to that of the unscaled scores."""
+    """Return the gradient of the unscaled scores from that of the weights."""
     seen_TS = _seen(slope_BHTS)
     weighted = torch.where(seen_TS, weights_BHTS * slope_BHTS, 0.0)
     total = tree_sum(weighted).unsqueeze(-1)
@@ -184,12 +190,12 @@ def causal_weights_backward(weights_BHTS: Tensor, slope_BHTS: Tensor, width: int
 
 
 def plus_zero(x: Tensor) -> Tensor:
-    """-0 becomes +0, so that leaving out masked terms, whose products are zeros, changes nothing."""
+    """Turn -0 into +0, so that leaving out masked terms, whose products are zeros, changes nothing."""
     return x + 0.0
 
 
 def rms_norm(x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """(normed_ND, scale_N): x times scale times weight, scale = 1 / sqrt(mean of squares + eps)."""
+    """Return (normed_ND, scale_N): x times scale times weight, scale = 1 / sqrt(mean of squares + eps)."""
     mean_N = tree_sum(x_ND * x_ND) / x_ND.shape[1]
     scale_N = 1.0 / root(mean_N + eps)
     return (x_ND * scale_N.unsqueeze(1)) * weight_D, scale_N
@@ -198,7 +204,7 @@ def rms_norm(x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor
 def rms_norm_backward(
     grad_ND: Tensor, x_ND: Tensor, scale_N: Tensor, weight_D: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of (x, weight)."""
+    """Return the gradients of (x, weight)."""
     scale_N1 = scale_N.unsqueeze(1)
     unit_ND = x_ND * scale_N1
     pull_ND = grad_ND * unit_ND
@@ -221,7 +227,10 @@ def rotate(x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
 
 
 def gather_rows(grad_ND: Tensor, tokens_N: Tensor, vocabulary: int) -> Tensor:
-    """VD: for each token the sum of its rows, in 64-bit fixed point, so exact in any order."""
+    """Return VD: for each token the sum of its rows, in 64-bit fixed point, so exact in any order.
+
+    A row with a value that is not finite or past ``GRADIENT_MAX`` makes its token's sum NaN.
+    """
     fits_ND = grad_ND.abs() <= GRADIENT_MAX
     whole_ND = (torch.where(fits_ND, grad_ND, 0.0).double() * FIXED_POINT).round()
     sum_VD = torch.zeros(vocabulary, grad_ND.shape[1], dtype=torch.int64)
@@ -232,7 +241,7 @@ def gather_rows(grad_ND: Tensor, tokens_N: Tensor, vocabulary: int) -> Tensor:
 
 
 def cross_entropy(logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-    """(loss_N in nats, softmax shares_NV)."""
+    """Return (loss_N in nats, softmax shares_NV)."""
     finite_N1 = logits_NV.isfinite().all(1, keepdim=True)
     below_NV = logits_NV - logits_NV.amax(1, keepdim=True)
     raised_NV = exp(below_NV)
@@ -243,7 +252,7 @@ def cross_entropy(logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cross_entropy_backward(shares_NV: Tensor, labels_N: Tensor, factor: float) -> Tensor:
-    """(shares - one at the label) x factor."""
+    """Return (shares - one at the label) x factor."""
     grad_NV = shares_NV * factor
     rows_N = torch.arange(len(labels_N))
     grad_NV[rows_N, labels_N] = (shares_NV[rows_N, labels_N] - 1.0) * factor
@@ -251,14 +260,14 @@ def cross_entropy_backward(shares_NV: Tensor, labels_N: Tensor, factor: float) -
 
 
 def sum_of_squares(flat_P: Tensor) -> float:
-    """Of a flat vector, as a float32 number."""
+    """Return the sum of squares of a flat vector, as a float32 number."""
     return float(tree_sum(flat_P * flat_P)) if flat_P.numel() else 0.0
 
 
 def adamw(
     params_P: Tensor, m_P: Tensor, v_P: Tensor, grad_P: Tensor, scalars: tuple[float, ...]
 ) -> None:
-    """One AdamW update in place, each line an IEEE operation that rounds once.
+    """Make one AdamW update in place, each line an IEEE operation that rounds once.
 
     ``scalars``: rate, beta1, 1 - beta1, beta2, 1 - beta2, eps, and the two bias corrections.
     """
@@ -272,7 +281,7 @@ def adamw(
 def add_units(sum_P: Tensor, grad_P: Tensor) -> bool:
     """Add a gradient to an int64 sum in units of 2^-44, halves to even.
 
-    False, adding nothing, when a value is not finite or past ``GRADIENT_MAX``.
+    Returns False, adding nothing, when a value is not finite or past ``GRADIENT_MAX``.
     """
     if grad_P.numel():
         least, most = torch.aminmax(grad_P)
@@ -290,7 +299,10 @@ def add_units(sum_P: Tensor, grad_P: Tensor) -> bool:
 
 
 def mean_units(sum_P: Tensor, count: int) -> Tensor:
-    """The mean of ``count`` gradients from their sum: each line an IEEE operation in float64, then float32."""
+    """Return the mean of ``count`` gradients from their sum.
+
+    Each line is an IEEE operation in float64, then float32.
+    """
     return sum_P.double().mul_(1.0 / FIXED_POINT).div_(float(count)).float()
 
 
@@ -307,6 +319,6 @@ def _over_copies(grad_BHSE: Tensor, groups: int) -> Tensor:
 
 
 def _seen(scores_BHTS: Tensor) -> Tensor:
-    """TS: whether row t, the (S - T + t)-th position, may look at position s."""
+    """Return TS: True where row t, the (S - T + t)-th position, may look at position s."""
     rows, columns = scores_BHTS.shape[-2:]
     return torch.ones(rows, columns, dtype=torch.bool).tril(columns - rows)

@@ -1,10 +1,10 @@
-"""Rotary tables from integer arithmetic: the same bits with any libm.
+"""Build rotary tables from integer arithmetic: the same bits with any libm.
 
 Core: a pure function, slow (about a microsecond a value) and called once per run.
 
-Angle of position p and pair i is p x theta^(-2i/E). Everything is a whole number in units of 2^-160: the
-root by bisection, sine and cosine of one step by their series, then one addition of angles per position.
-The last line rounds to float64 and then to float32. Legend: T positions, E features of one head.
+Angle of position p and pair i is p x theta^(-2i/E). Everything is a whole number in units of 2^-160: the root
+by bisection, sine and cosine of one step by their series, then one addition of angles per position. The last
+line rounds to float64 and then to float32. Legend: T positions, E features of one head.
 """
 
 import numpy as np
@@ -14,12 +14,16 @@ from torch import Tensor
 from swarm.errors import UsageError
 
 _BITS = 160
-"""Far more than 24: errors grow by one unit per position, and there are at most a few million."""
+"""Bits after the point, far more than 24: errors grow by one unit per position, and there are at most a few
+million."""
 _ONE = 1 << _BITS
 
 
 def rotary_tables(positions: int, width: int, theta: int) -> tuple[Tensor, Tensor]:
-    """(cos_TE, sin_TE), each half of E holding the same frequencies; theta at least 1, E even."""
+    """Return (cos_TE, sin_TE), each half of E holding the same frequencies.
+
+    Raises ``UsageError`` unless ``theta`` is at least 1 and ``width`` (E) even and positive.
+    """
     if positions < 0 or width < 2 or width % 2 or theta < 1:
         raise UsageError(f"no rotary tables for {positions} positions of {width}, theta {theta}")
     pairs = width // 2
@@ -45,7 +49,7 @@ def _times(a: int, b: int) -> int:
 
 
 def _inverse_root(theta: int, degree: int) -> int:
-    """The largest r with r^degree x theta <= 1: theta^(-1/degree), rounded down."""
+    """Return the largest r with r^degree x theta <= 1: theta^(-1/degree), rounded down."""
     low, high = 0, _ONE + 1
     limit = _ONE**degree
     while high - low > 1:
@@ -58,7 +62,7 @@ def _inverse_root(theta: int, degree: int) -> int:
 
 
 def _cos_sin(angle: int) -> tuple[int, int]:
-    """Of an angle in [0, 1] radian, by the series of the exponential function."""
+    """Return cosine and sine of an angle in [0, 1] radian, by the series of the exponential function."""
     parts, term, order = [0, 0], _ONE, 0
     while term:
         sign = -1 if order & 2 else 1

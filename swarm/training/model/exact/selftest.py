@@ -1,11 +1,11 @@
-"""Which kernels this machine may be trusted with: every operator against a golden hash, before its first use.
+"""Choose the kernels of this machine: every operator is tested against a golden hash before its first use.
 
 Core: a function of the kernels; inputs are made of integers, so they are the same everywhere.
 
-Compiled kernels are preferred; without them, or when one of them gives another bit, the referee takes over and
-a notice says so and how to mend it. When the referee itself is wrong here (a library switched on flush-to-zero,
-torch or numpy changed an operation), exact runs are refused on this machine.
-Legend: see ``referee``.
+Compiled kernels are preferred; without them, or when one of them gives another bit, the reference takes over
+and a notice says so and how to mend it. When the reference itself is wrong here (a library switched on
+flush-to-zero, torch or numpy changed an operation), exact runs are refused on this machine. Legend: see
+``referee``.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,14 +41,14 @@ GOLDEN: dict[str, str] = {
     "codec": "99fbaabb1d38e2b3",
     "coarse": "cb977ec616aab6ac",
 }
-"""First 8 bytes of the digest of each operator's answers; they change only with the profile's name."""
+"""First 8 bytes of the digest of each operator's results; they change only with the profile's name."""
 _DIGEST_CHARACTERS = 16
 _SCALARS = (0.004, 0.9, 1.0 - 0.9, 0.95, 1.0 - 0.95, 1e-8, 3.690036900369003, 7.01139)
 
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """Kernels that passed, by name, and what the person at this machine should know ("" for nothing)."""
+    """Kernels that passed, their name, and a notice for the person at this machine ("" for none)."""
 
     kernels: Kernels
     name: str
@@ -57,12 +57,15 @@ class Trusted:
 
 @lru_cache(maxsize=1)
 def trusted_kernels() -> Trusted:
-    """The kernels of this process, tested once; raises ``BadConfig`` when none can be trusted here."""
+    """Return the kernels of this process, tested once; raise ``BadConfig`` when none can be trusted here."""
     return choose(native.load)
 
 
 def choose(load: Callable[[], native.Compiled]) -> Trusted:
-    """The loaded kernels when every bit is right, else the referee and a notice, else ``BadConfig``."""
+    """Return the loaded kernels if every bit is right, else the reference and a notice.
+
+    Raises ``BadConfig`` if the reference is wrong here, too.
+    """
     try:
         fast = load()
         wrong = wrong_operators(fast)
@@ -87,17 +90,17 @@ def choose(load: Callable[[], native.Compiled]) -> Trusted:
 
 
 def wrong_operators(kernels: Kernels) -> tuple[str, ...]:
-    """The operators whose answers do not have the golden hash."""
+    """Return the operators whose results do not have the golden hash."""
     return tuple(name for name, digest in answers(kernels).items() if digest != GOLDEN[name])
 
 
 def answers(kernels: Kernels) -> dict[str, str]:
-    """The digest of each operator's answers to the fixed questions."""
+    """Return the digest of each operator's results for the fixed inputs."""
     return {name: _digest(ask(kernels)) for name, ask in _QUESTIONS.items()}
 
 
 def numbers(seed: int, *shape: int, spread: int = 0) -> Tensor:
-    """float32 in (-1, 1) from integers; with ``spread``, times 2^e for e in [-spread, spread)."""
+    """Return float32 in (-1, 1) from integers; with ``spread``, times 2^e for e in [-spread, spread)."""
     raw = expand(seed.to_bytes(8, "big"), "repops-selftest", 8 * prod(shape))
     drawn = torch.from_numpy(np.frombuffer(raw, dtype="<u4").astype(np.int64)).view(*shape, 2)
     values = ((drawn[..., 0] >> 8) * 2 - 0xFFFFFF).float() * 2.0**-24
@@ -177,7 +180,7 @@ def _adamw(kernels: Kernels) -> Sequence[Tensor]:
 
 
 def _units(kernels: Kernels) -> Sequence[Tensor]:
-    """Sums that end on halves of a unit, and gradients that are refused."""
+    """Return sums that end on halves of a unit, and the refusals of gradients."""
     sum_P, halves = torch.zeros(1003, dtype=torch.int64), numbers(85, 1003) * 2.0**-21
     wild, bad = numbers(84, 1003, spread=50), numbers(84, 1003, spread=9)
     taken = [kernels.add_units(sum_P, grad) for grad in (bad, halves, wild.clamp(-1024.0, 1024.0))]
@@ -187,7 +190,7 @@ def _units(kernels: Kernels) -> Sequence[Tensor]:
 
 
 def _codec(_: Kernels) -> Sequence[Tensor]:
-    """What travels and what merges is torch's own arithmetic: the operations it uses, once each."""
+    """Return results of torch's own operations that encode and merge fragments, once each."""
     theta, anchor = numbers(90, 1000, spread=5), numbers(91, 1000, spread=5)
     tiny, wide = (
         numbers(92, 1000) * 2.0**-130,
@@ -204,7 +207,7 @@ def _codec(_: Kernels) -> Sequence[Tensor]:
 
 
 def _coarse(_: Kernels) -> Sequence[Tensor]:
-    """What travels in fewer bits, and what int4 leaves unsaid; activations, tiny and varied."""
+    """Return results of the coarse codecs: int4 with its residual, int8 of tiny and of varied activations."""
     theta, anchor, residual = (numbers(seed, 1000, spread=5) for seed in (100, 101, 102))
     coded = encode_int4(theta, anchor, residual * 0.01)
     tiny, wide = numbers(103, 1000) * 2.0**-120, numbers(104, 1000, spread=20)
