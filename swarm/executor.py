@@ -20,9 +20,6 @@ import trio
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 NICENESS_MAX = 19
-JOBS_AHEAD = 1
-"""Jobs handed over beyond those that run: a worker that ends one begins the next without asking the event loop,
-which may be busy for milliseconds with what the last one made."""
 CLOSE_TIMEOUT_S = 2.0
 """How long closing waits for a job that still runs: leaving must take less than 3 s."""
 
@@ -67,8 +64,7 @@ class Executor:
         self._prepare = prepare
         self.spent_s: dict[str, float] = {}
         """Processor seconds by name of the function: where the time of this node went."""
-        self._free = trio.CapacityLimiter(num_workers + JOBS_AHEAD)  # bounds the queue too
-        self._jobs = deque[_Job | None]()
+        self._jobs = deque[_Job | None]()  # one at most for each task that waits in ``run``
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._work, name=f"compute-{i}", daemon=True)
@@ -78,27 +74,30 @@ class Executor:
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run ``fn(*args)`` in a worker and return its result, or raise what it raised.
 
+        Jobs begin in the order of the calls, and a worker that ends one begins the next without asking the event
+        loop, which may be busy for milliseconds with what the last one made.
+
         Cancelled while queued: never runs. Cancelled while running: waits for the end of the job, so
         that nobody touches what it works on meanwhile, and then raises ``Cancelled``.
         """
-        async with self._free:
-            for thread in self._threads:
-                if thread.ident is None:
-                    thread.start()
-            job = _Job(_name(fn), lambda: fn(*args), trio.lowlevel.current_trio_token())
-            self._hand_over(job)
-            try:
-                await job.done.wait()
-            except trio.Cancelled:
-                if self._took_back(job):
-                    raise
-                with trio.move_on_after(math.inf) as unhurried:
-                    unhurried.shield = True
-                    await job.done.wait()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for thread in self._threads:
+            if thread.ident is None:
+                thread.start()
+        job = _Job(_name(fn), lambda: fn(*args), trio.lowlevel.current_trio_token())
+        self._hand_over(job)  # at once: tasks that wake together run in any order
+        try:
+            await job.done.wait()
+        except trio.Cancelled:
+            if self._took_back(job):
                 raise
-            assert job.result is not None, "a job that is done has a result"
-            result: T = job.result.unwrap()
-            return result
+            with trio.move_on_after(math.inf) as unhurried:
+                unhurried.shield = True
+                await job.done.wait()
+            raise
+        assert job.result is not None, "a job that is done has a result"
+        result: T = job.result.unwrap()
+        return result
 
     def close(self) -> None:
         """End the workers; waits at most ``CLOSE_TIMEOUT_S`` for the jobs that still run."""
