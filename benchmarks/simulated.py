@@ -1,7 +1,7 @@
 """A swarm in one process: replicas of a small model that train, trade, get lost and end as one.
 
 The arithmetic is that of the cores (outer, quantize, int4, pairing, consensus); what is simulated is only which
-trade arrives. Run as a program it is a worker of ``bench_train.py``.
+trade arrives. Run as a program it is a worker of ``benchmarks/train.py``.
 
 Legend: P parameters of a shard, F values of a fragment.
 """

@@ -1,6 +1,6 @@
 """What the runs of benchmark ``train`` showed: its figures, the claims of the specification, every detail.
 
-Pure functions of what the workers of ``bench_train.py`` answered.
+Pure functions of what the workers of ``benchmarks/train.py`` answered.
 """
 
 import statistics

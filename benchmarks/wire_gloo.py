@@ -1,6 +1,6 @@
 """One rank of torch's gloo all-reduce in ``scripts/bench wire``, told what to do on stdin.
 
-Child of ``bench_wire.py``. gloo has no door for a proxy: with ``--narrow`` the address that a rank reads of the
+Child of ``benchmarks/wire.py``. gloo has no door for a proxy: with ``--narrow`` the address that a rank reads of the
 other one is replaced by that of a narrow line to it. The rank with the lower port listens and the other one
 dials, so only one line is used, and its port must keep that order.
 """

@@ -1,6 +1,6 @@
 """One peer of ours in ``scripts/bench wire``: a real host and its trades, told what to do on stdin.
 
-Child of ``bench_wire.py``. Each line in and out is one JSON object. A round is timed from the moment the
+Child of ``benchmarks/wire.py``. Each line in and out is one JSON object. A round is timed from the moment the
 go-ahead is read until the partner's fragment has been mixed into ours.
 
 Legend: N values of a fragment.
