@@ -74,8 +74,8 @@ class Executor:
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run ``fn(*args)`` in a worker and return its result, or raise what it raised.
 
-        Jobs begin in the order of the calls, and a worker that ends one begins the next without asking the event
-        loop, which may be busy for milliseconds with what the last one made.
+        Jobs begin in the order of the calls. A worker that ends one begins the next without asking the event
+        loop, which may be busy for milliseconds with the result of the last one.
 
         Cancelled while queued: never runs. Cancelled while running: waits for the end of the job, so
         that nobody touches what it works on meanwhile, and then raises ``Cancelled``.
