@@ -1,10 +1,13 @@
 """Every file that a document names exists, and the first pages stay as short as they promise."""
 
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 
 import pytest
+
+import swarm
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)#\s]+)")
@@ -46,3 +49,9 @@ def test_every_term_of_the_glossary_stands_there_once() -> None:
     terms = [term.strip() for row in rows if row != "term" for term in row.split(",")]
     assert terms
     assert [term for term, count in Counter(terms).items() if count > 1] == []
+
+
+def test_one_version_is_said_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    newest = re.findall(r"(?m)^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"))[0]
+    assert project["version"] == swarm.__version__ == newest
