@@ -109,7 +109,7 @@ def _parameters(size: Size) -> dict[str, object]:
         " steps; two rounds later they are seen to trail, and only pull; with a third more steps, and as"
         " many tokens, it is halfspeed_same_tokens; what so few"
         " tokens cost when nobody is slow, but the run is shorter, is fewer_steps",
-        "churn25": "2 of 8 vanish at every round boundary; each newcomer adopts another replica's phi and second"
+        "churn25": "2 of 8 vanish at every round boundary; each newcomer adopts a replica's phi and its second"
         f" moments; from the newest checkpoint, one every {CHECKPOINT_ROUNDS} rounds, it is"
         " churn25_checkpoints; with one at every boundary, churn25_new_checkpoints",
         "std_lr_pearson": f"of {PEARSON_POINTS} points, evenly over the run; the first lies at its tenth"

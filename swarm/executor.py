@@ -84,7 +84,7 @@ class Executor:
         for thread in self._threads:
             if thread.ident is None:
                 thread.start()
-        job = _Job(_name(fn), lambda: fn(*args), trio.lowlevel.current_trio_token())
+        job = _Job(job_name(fn), lambda: fn(*args), trio.lowlevel.current_trio_token())
         self._hand_over(job)  # at once: tasks that wake together run in any order
         try:
             await job.done.wait()
@@ -138,7 +138,8 @@ class Executor:
             del job  # results can be large: do not hold the last one while idle
 
 
-def _name(fn: Callable[..., Any]) -> str:
+def job_name(fn: Callable[..., Any]) -> str:
+    """Return the name under which the time of a function is counted."""
     return getattr(fn, "__qualname__", type(fn).__name__)
 
 
