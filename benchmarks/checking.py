@@ -1,4 +1,4 @@
-"""What being checkable costs: a part of the benchmark ``verify``.
+"""Measure what being checkable costs: a part of the benchmark ``verify``.
 
 Two stages of the demo's model train one segment in this thread, with signed micro-batches between them and no
 network. *Plain* takes the steps and keeps nothing. *Committing* hashes the state where a window begins, keeps
@@ -113,7 +113,7 @@ class Bench:
         return RoundPlan(CHAIN, RunIndex(0), spec.digest, spec, RoundIndex(0), beacon, rosters)
 
     def train(self, keep: Callable[[WindowData], None] | None) -> list[SegmentLog]:
-        """One segment of both stages, every window given to ``keep``; without, only the first step hashes."""
+        """Train one segment of both stages; give every window to ``keep`` (without it one step hashes)."""
         spec = self.spec
         if keep is None:
             spec = replace(spec, checks=replace(spec.checks, window_steps=self.steps))
@@ -135,7 +135,7 @@ class Bench:
         return logs
 
     def commit(self) -> tuple[list[Window], float]:
-        """The same, and everything that a commit needs: the windows as they go to the disk, and the seconds."""
+        """Train with all that a commit needs; return the windows as they go to the disk, and the seconds."""
         places = list[tuple[StageIndex, int]]()
         disk_s = 0.0
         with tempfile.TemporaryFile() as disk:

@@ -1,4 +1,4 @@
-"""What every benchmark shares: the shape of its result, the machine, medians, homes and processes."""
+"""Share among benchmarks: the shape of a result, the machine, medians, homes and processes."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(slots=True)
 class Outcome:
-    """What one benchmark found: a figure that could not be measured is None, its reason in ``detail``."""
+    """Result of one benchmark: a figure that could not be measured is None, its reason in ``detail``."""
 
     parameters: dict[str, object] = field(default_factory=dict[str, object])
     figures: dict[str, object] = field(default_factory=dict[str, object])
@@ -27,7 +27,7 @@ class Outcome:
 
 
 def as_object(name: str, quick: bool, outcome: Outcome) -> dict[str, object]:
-    """The object that docs/spec/figures.md describes."""
+    """Return the object that docs/spec/figures.md describes."""
     return {
         "bench": name,
         "version": version("swarm-train"),
@@ -40,7 +40,7 @@ def as_object(name: str, quick: bool, outcome: Outcome) -> dict[str, object]:
 
 
 def say(sentence: str) -> None:
-    """One line of the log."""
+    """Write one line of the log."""
     print(f"{time.strftime('%H:%M:%S')}  {sentence}", file=sys.stderr, flush=True)
 
 
@@ -58,12 +58,12 @@ def spread(values: Sequence[float]) -> dict[str, object]:
 
 
 def median(values: Sequence[float]) -> float | None:
-    """The median, or None when nothing could be measured."""
+    """Return the median, or None if nothing could be measured."""
     return round(statistics.median(values), 4) if values else None
 
 
 def machine() -> Mapping[str, object]:
-    """Where this was measured."""
+    """Describe the machine of the measurement."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),

@@ -1,4 +1,4 @@
-"""How long a newcomer waits: for the help text, and for its first optimizer step in a running swarm."""
+"""Measure how long a newcomer waits: for the help text, and for its first optimizer step in a running swarm."""
 
 import secrets
 import subprocess

@@ -1,7 +1,7 @@
 """Run one benchmark by name and print one JSON object.
 
-Each benchmark lies in ``bench_NAME.py`` beside this file and has ``measure(quick) -> Outcome``; one that can be
-drawn has ``plot(outcome, folder)`` as well.
+A benchmark is a module of this folder with ``measure(quick) -> Outcome``; one that can be drawn has
+``plot(outcome, folder)`` as well.
 """
 
 import argparse
@@ -14,20 +14,18 @@ from benchmarks.common import as_object
 from benchmarks.plots import require
 from swarm.errors import UsageError
 
-HERE = Path(__file__).parent
-SHARED = ("bench_main", "bench_common", "bench_plain")
+NAMES = ("join", "scale", "throughput", "train", "verify", "wire")
 
 
 def main() -> int:
     """Parse the command line, measure, print."""
-    names = sorted(p.stem[6:] for p in HERE.glob("bench_*.py") if p.stem not in SHARED)
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("name", choices=names)
+    parser.add_argument("name", choices=NAMES)
     parser.add_argument("--quick", action="store_true", help="a smoke test: less work")
     parser.add_argument("--json", action="store_true", help="the default, and the only form")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the result as PNG files")
     words = parser.parse_args()
-    bench = importlib.import_module(f"scripts.bench_{words.name}")
+    bench = importlib.import_module(f"benchmarks.{words.name}")
     if words.plot is not None:
         if not hasattr(bench, "plot"):
             parser.error(f"{words.name} has nothing to draw")

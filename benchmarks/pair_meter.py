@@ -17,7 +17,7 @@ from swarm.cli.state_reader import Picture, number, part
 from swarm.errors import SwarmError
 
 KINDS = ("compute", "wire", "wait", "commit", "check")
-"""What a node says of its time: ``node/api/state.py``."""
+"""Kinds of time that a node reports (``node/api/state.py``)."""
 LOOK_S = 3.0
 """A look costs a node some milliseconds."""
 ANSWER_S = 5.0
@@ -40,12 +40,12 @@ class Sight:
 
     @property
     def is_steady(self) -> bool:
-        """Whether every peer has one seat, each in another stage."""
+        """True if every peer has one seat, each in another stage."""
         return sorted(self.stages) == [(stage,) for stage in range(len(self.stages))]
 
 
 def shares(first: Sight, last: Sight) -> dict[str, dict[str, float]]:
-    """By stage: the part of the time between two sights that its peer spent on each kind."""
+    """Return, by stage, the part of the time between two sights that its peer spent on each kind."""
     passed_s, found = last.at_s - first.at_s, dict[str, dict[str, float]]()
     for stages, before, after in zip(last.stages, first.seconds, last.seconds, strict=True):
         spent = {kind: round((after[kind] - before[kind]) / passed_s, 4) for kind in KINDS}
@@ -54,7 +54,7 @@ def shares(first: Sight, last: Sight) -> dict[str, dict[str, float]]:
 
 
 def others_share(first: Sight, last: Sight) -> float | None:
-    """The part of this machine that other processes took between two sights; None where nobody counts."""
+    """Return the part of this machine that other processes took between two sights; None if not counted."""
     if not last.busy_s:
         return None
     theirs_s = (last.busy_s - first.busy_s) - (last.ours_s - first.ours_s)
@@ -86,7 +86,7 @@ class PairMeter:
         self._thread.join()
 
     def steady(self, since_s: float, until_s: float) -> tuple[Sight, Sight] | None:
-        """The first and the last steady sight within a time, or None."""
+        """Return the first and the last steady sight within a time, or None."""
         found = [x for x in self.sights if x.is_steady and since_s <= x.at_s <= until_s]
         return (found[0], found[-1]) if len(found) > 1 else None
 

@@ -47,7 +47,7 @@ class Layer(nn.Module):
         self.down = nn.Linear(model.intermediate_size, width, bias=False)
 
     def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-        """One layer."""
+        """Compute one layer."""
         count, length, width = x_BTD.shape
         y = functional.rms_norm(x_BTD, (width,), self.norm1, self.eps)
         q, k, v = (
@@ -121,7 +121,7 @@ class Trainer:
         )
 
     def step(self, batch: int, piece: int, rate: float) -> None:
-        """One step on ``batch`` sequences, ``piece`` of them at a time."""
+        """Take one step on ``batch`` sequences, ``piece`` of them at a time."""
         length = self._spec.model.seq_len
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -138,7 +138,7 @@ class Trainer:
 
 
 def fastest_piece(spec: RunSpec, tokens: TokenSource, batch: int) -> int:
-    """How many sequences at a time are fastest on this machine: all, a quarter, or a micro-batch.
+    """Return the number of sequences that is fastest on this machine: all, a quarter, or a micro-batch.
 
     A piece that stays in the cache may beat a batch that does not; each has its best of some steps.
     """

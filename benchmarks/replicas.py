@@ -56,12 +56,12 @@ class Seat:
     last_tokens: int = 0
     """Tokens of the last commit that is: what the roster of this round shows; 0: none yet."""
     since_round: int | None = None
-    """When it joined; one that was there from the beginning never only pulls."""
+    """Round in which it joined; a replica of the first round never only pulls."""
 
 
 @dataclass(slots=True)
 class Found:
-    """What one simulated run showed."""
+    """Result of one simulated run."""
 
     nats: float = math.nan
     """Held-out, of the mean of all replicas: what consensus ends with."""
@@ -107,7 +107,7 @@ class Replicas:
     # --- what is measured ---
 
     def mean(self) -> Tensor:
-        """The whole model, averaged over replicas."""
+        """Return the whole model, averaged over replicas."""
         return torch.cat([torch.stack([s.params_P for s in row]).mean(0) for row in self.seats])
 
     def std(self) -> float:
@@ -124,13 +124,13 @@ class Replicas:
         return heldout_loss(self.whole, flat_P, self.heldout, num_windows=num_windows)
 
     def rate(self, round_index: int, inner: int) -> float:
-        """The learning rate of one inner step."""
+        """Return the learning rate of one inner step."""
         return learning_rate(self.spec.optimizer, self.variant.inner_steps, round_index, inner)
 
     # --- who is there ---
 
     def begin_round(self, round_index: int) -> None:
-        """Commits become final, checkpoints are made, some vanish, newcomers take their places."""
+        """Cross a boundary: commits become final, checkpoints are made, newcomers replace those that vanish."""
         for seat in (seat for row in self.seats for seat in row):
             seat.last_tokens = seat.on_its_way
             seat.on_its_way = seat.tokens - seat.tokens_at_boundary
@@ -150,11 +150,11 @@ class Replicas:
                         _adopt(row[i], row[dice.choice(self._settled(left, round_index))])
 
     def _settled(self, order: list[int], round_index: int) -> list[int]:
-        """Those who give already; if there are none, all of them."""
+        """Return the replicas that give already; all of them if there are none."""
         return [i for i in order if not self.is_new(i, round_index)] or order
 
     def _newcomer(self, stage: int, since_round: int | None) -> Seat:
-        """The join transform: the newest checkpoint, moments, momentum and residual zero."""
+        """Apply the join transform: the newest checkpoint, moments, momentum and residual zero."""
         start_P = self.anchors[stage]
         count = start_P.numel()
         return Seat(
@@ -168,14 +168,14 @@ class Replicas:
         )
 
     def is_new(self, index: int, round_index: int) -> bool:
-        """Whether a replica takes and does not give yet."""
+        """Return True if a replica takes and does not give yet."""
         since = self.seats[0][index].since_round
         return since is not None and pulls_only(
             round_index, since, self.spec.outer.pull_only_rounds
         )
 
     def gives(self, stage: int, index: int, round_index: int) -> bool:
-        """Whether anything may be taken from a replica: it is not new, and does not trail."""
+        """Return True if a replica may give: it is not new, and does not trail."""
         row = self.seats[stage]
         trails = is_trailing(row[index].last_tokens, [seat.last_tokens for seat in row])
         return not trails and not self.is_new(index, round_index)
@@ -183,7 +183,7 @@ class Replicas:
     # --- inner steps ---
 
     def inner_step(self, step: int, round_index: int, inner: int) -> float:
-        """One tick: a step of everybody who takes one; returns the mean training loss."""
+        """Take the steps of one tick; return the mean training loss."""
         if self.variant.method == "sync":
             return self._sync_step(step, round_index, inner)
         awake = [
@@ -199,7 +199,7 @@ class Replicas:
         return loss
 
     def _sync_step(self, step: int, round_index: int, inner: int) -> float:
-        """The micro-batches of all replicas, one model."""
+        """Compute the micro-batches of all replicas with one model."""
         seat, stage, gradients, loss_sum = self.seats[0][0], self.stages[0], list[Tensor](), 0.0
         for i in range(REPLICAS):
             inputs_BT, labels_BT = self._samples(i, step)
@@ -213,7 +213,7 @@ class Replicas:
     def _microbatch(
         self, origin: int, step: int, round_index: int, sums: list[list[GradientSum]]
     ) -> float:
-        """One micro-batch down its path and back; what each stage learns goes into ``sums``."""
+        """Send one micro-batch down its path and back; add the gradients of each stage to ``sums``."""
         inputs, labels_BT = self._samples(origin, step)
         indices = [origin, *self._route(origin, step, round_index)]
         seats = [row[i] for row, i in zip(self.seats, indices, strict=True)]
@@ -232,7 +232,7 @@ class Replicas:
         return loss
 
     def _route(self, origin: int, step: int, round_index: int) -> list[int]:
-        """Who computes the later stages: drawn, or always the same."""
+        """Return the replicas of the later stages: drawn, or always the same."""
         if self.variant.stages == 1 or not self.variant.random_paths:
             return [origin] * (self.variant.stages - 1)
         roster = tuple((i, 0) for i in range(REPLICAS))
@@ -242,7 +242,7 @@ class Replicas:
         return [route[0] for route in routes]
 
     def _samples(self, origin: int, step: int) -> tuple[Tensor, Tensor]:
-        """The same for all variants: the round is left out, because its length is a setting."""
+        """Return samples, the same for all variants: the round is left out, as its length is a setting."""
         room = len(self.train) - self.spec.model.seq_len
         ids = sample_ids(self.beacon, self.beacon, origin, RoundIndex(0), step, 0, BATCH, room)
         inputs_BT, labels_BT = windows(self.train, ids, self.spec.model.seq_len)
@@ -256,7 +256,7 @@ class Replicas:
 
 
 def _adopt(seat: Seat, sibling: Seat) -> None:
-    """A newcomer goes on with what a sibling committed at this boundary."""
+    """Let a newcomer go on with the state that another replica committed at this boundary."""
     given = OfferedState(sibling.phi_P, sibling.adam.v_P, sibling.adam.step)
     adopted = adopt(given, seat.params_P.numel())
     seat.params_P, seat.phi_P = adopted.phi_P.clone(), adopted.phi_P

@@ -1,7 +1,7 @@
 """A swarm in one process: replicas of a small model that train, trade, get lost and end as one.
 
 The arithmetic is that of the cores (outer, quantize, int4, pairing, consensus); what is simulated is only which
-trade arrives. Run as a program it is a worker of ``bench_train.py``.
+trade arrives. Run as a program it is a worker of ``benchmarks/train.py``.
 
 Legend: P parameters of a shard, F values of a fragment.
 """
@@ -123,7 +123,7 @@ class Swarm(Replicas):
                 seat.params_P = after.phi_F.clone()
 
     def _trade(self, offered: Offered) -> None:
-        """One fragment of every replica: pull from the partner, or step alone."""
+        """Trade one fragment of every replica: pull from the partner, or take a solo step."""
         stage, fragment, round_index = offered.stage, offered.fragment, offered.round_index
         row, span = self.seats[stage], self.spans[stage][fragment].slice
         pairs = pair_up(
@@ -154,7 +154,7 @@ class Swarm(Replicas):
     def _heard(
         self, pairs: Mapping[SeatKey, SeatKey], stage: int, fragment: int, round_index: int
     ) -> dict[int, int]:
-        """From whom everybody who hears anything hears: the drawn partner, or who steps in for it."""
+        """Return the sender of each replica that receives: the drawn partner, or a standby partner."""
         heard, taken = dict[int, int](), Counter[int]()
         where = (self.beacon, self.beacon, StageIndex(stage), fragment, RoundIndex(round_index))
         givers = {key for key in self.keys if self.gives(stage, key.index, round_index)}
@@ -174,7 +174,7 @@ class Swarm(Replicas):
         return heard
 
     def _share(self, offered: Offered, taker: int, giver: int) -> float:
-        """How much of the giver's weights the taker takes."""
+        """Return the weight at which the receiver takes the sender's values."""
         row, f = self.seats[offered.stage], offered.fragment
         mine, theirs = (row[i].tokens - row[i].tokens_at_sync[f] for i in (taker, giver))
         return weight_nano(mine, theirs, 0, self.spec.outer.age_weights_nano) / NANO
@@ -218,7 +218,7 @@ class Swarm(Replicas):
     # --- the end ---
 
     def _agree(self) -> None:
-        """The last rounds: whole shards, float32, until all replicas are one."""
+        """Play the rounds of final averaging: whole shards, float32, until all replicas are one."""
         for r in range(final_rounds(self.count)):
             for s, row in enumerate(self.seats):
                 trades = final_trades(self.keys, self.beacon, self.beacon, StageIndex(s), r)
@@ -234,7 +234,7 @@ class Swarm(Replicas):
 
 
 def main() -> int:
-    """A worker: one JSON object per line on stdin names a run, one per line on stdout is what it showed."""
+    """Work: one JSON object per line on stdin names a run, one per line on stdout is its result."""
     torch.set_num_threads(1)
     train, heldout = (open_tokens(Path(name)) for name in sys.argv[1:3])
     for line in sys.stdin:

@@ -42,7 +42,7 @@ MILLION = 1_000_000
 
 @dataclass(slots=True)
 class Series:
-    """What repeated measurements gave."""
+    """Results of repeated measurements."""
 
     swarm_rate: list[float] = field(default_factory=list[float])
     plain_rate: list[float] = field(default_factory=list[float])
@@ -86,7 +86,7 @@ def measure(quick: bool) -> Outcome:
 
 
 def _explain(series: Series, outcome: Outcome) -> None:
-    """Where the rest goes, and how quiet this machine was."""
+    """Return the shares of the time, and how quiet this machine was."""
     for name in ("swarm_rate", "plain_rate", "swarm_nats", "plain_nats"):
         outcome.detail[name] = spread(getattr(series, name))
     outcome.detail["shares_by_stage"] = {
@@ -104,7 +104,7 @@ def _explain(series: Series, outcome: Outcome) -> None:
 
 
 def _alternate(folder: Path, threads: int, series: Series, outcome: Outcome) -> None:
-    """One swarm and one baseline for as many tokens."""
+    """Measure one swarm and one baseline for as many tokens."""
     desk = Terminal(GlobalOptions(plain=True))
     with PairMeter([folder / role.folder for role in CAST]) as meter:
         result, watch = play(desk, folder, str(PAIR), minutes=MINUTES, kills=False, cast=CAST)
@@ -129,7 +129,7 @@ def _alternate(folder: Path, threads: int, series: Series, outcome: Outcome) -> 
 def _note_swarm(
     meter: PairMeter, watch: DemoWatch, result: Result, series: Series, outcome: Outcome
 ) -> None:
-    """The speed between the first and the last commit that was seen while each peer held one seat."""
+    """Return the speed between the first and the last commit that was seen while each peer held one seat."""
     if result.final_loss_nats is not None:
         series.swarm_nats.append(result.final_loss_nats)
     alone = meter.steady(0.0, time.monotonic())

@@ -46,7 +46,7 @@ WINDOWS, WINDOWS_QUICK = 256, 16
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is run."""
+    """Amount of work."""
 
     seeds: tuple[int, ...]
     steps: int
@@ -109,7 +109,7 @@ def _parameters(size: Size) -> dict[str, object]:
         " steps; two rounds later they are seen to trail, and only pull; with a third more steps, and as"
         " many tokens, it is halfspeed_same_tokens; what so few"
         " tokens cost when nobody is slow, but the run is shorter, is fewer_steps",
-        "churn25": "2 of 8 vanish at every round boundary; each newcomer adopts a sibling's phi and second"
+        "churn25": "2 of 8 vanish at every round boundary; each newcomer adopts a replica's phi and its second"
         f" moments; from the newest checkpoint, one every {CHECKPOINT_ROUNDS} rounds, it is"
         " churn25_checkpoints; with one at every boundary, churn25_new_checkpoints",
         "std_lr_pearson": f"of {PEARSON_POINTS} points, evenly over the run; the first lies at its tenth"
@@ -119,7 +119,7 @@ def _parameters(size: Size) -> dict[str, object]:
 
 
 def _run_all(folder: Path, size: Size, outcome: Outcome) -> Runs:
-    """Every variant and seed through one worker per core; a run that fails leaves its reason."""
+    """Run every variant and seed, one worker per core; a run that fails leaves its reason."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     workers = max(min(cores, 8), 1)
     outcome.parameters["workers"] = workers
@@ -175,7 +175,7 @@ def _worker(folder: Path) -> subprocess.Popen[str]:
 
 
 def _ask(worker: subprocess.Popen[str], job: dict[str, object]) -> dict[str, Any] | None:
-    """One run in a worker; None when the worker is gone."""
+    """Run one variant in a worker; return None if the worker is gone."""
     assert worker.stdin is not None, "a worker is asked through a pipe"
     assert worker.stdout is not None, "a worker answers through a pipe"
     try:

@@ -1,6 +1,6 @@
-"""What the runs of benchmark ``train`` showed: its figures, the claims of the specification, every detail.
+"""Read the runs of benchmark ``train``: its figures, the claims of the specification, every detail.
 
-Pure functions of what the workers of ``bench_train.py`` answered.
+Pure functions of what the workers of ``benchmarks/train.py`` answered.
 """
 
 import statistics
@@ -19,7 +19,7 @@ ALONE = ("isolated", "fixed_paths", "random_paths")
 """These never trade: what counts is the mean of the replicas' own losses, not the loss of their mean."""
 
 Runs = dict[str, list[dict[str, Any]]]
-"""What each variant showed, one entry per seed."""
+"""Results of each variant, one entry per seed."""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Reading:
         return found
 
     def figures(self) -> dict[str, object]:
-        """The keys of docs/spec/figures.md."""
+        """Return the keys of docs/spec/figures.md."""
         named = [f"{variant.name}_nats" for variant in FIGURES]
         named = [key for key in named if key not in {"two_tensor_nats", "gamma0_nats"}]
         return {
@@ -121,7 +121,7 @@ class Reading:
         }
 
     def detail(self) -> dict[str, object]:
-        """Every seed of everything, the claims, and the curves."""
+        """Return every seed of every variant, the claims, and the curves."""
         bars = dict[str, object]()
         for claim, (values, bar, is_ceiling) in self.claims().items():
             if values:

@@ -42,15 +42,15 @@ class Variant:
     fragments: int = 1
     codec: Literal["float32", "int8", "int4"] = "float32"
     lost_percent: int = 0
-    """How many of 100 pulls never arrive, each drawn by itself."""
+    """Percentage of pulls that never arrive, each drawn by itself."""
     num_retries: int = 1
-    """Who may step in for a partner that was not heard, as in configs/demo.toml."""
+    """Number of standby partners for a partner that was not heard, as in configs/demo.toml."""
     slow_from: int = REPLICAS
     """Replicas from this number on take every second step only."""
     churn: int = 0
     """Replicas that vanish at every round boundary, each replaced by a newcomer."""
     newcomers: Literal["adopt", "checkpoint"] = "adopt"
-    """Whether who replaces a lost replica copies a sibling, as section 6 says, or the newest checkpoint."""
+    """True if a new replica copies another one, as section 6 says; False: the newest checkpoint."""
     checkpoint_rounds: int = CHECKPOINT_ROUNDS
     """Rounds between two checkpoints: how old they are at most."""
     steps_ratio: tuple[int, int] = (1, 1)
@@ -59,7 +59,7 @@ class Variant:
     """Inner steps between a snapshot and its merge."""
     stages: int = 1
     random_paths: bool = False
-    """Whether micro-batches are routed, or stay with one replica of each stage."""
+    """True if micro-batches are routed; False: they stay with one replica of each stage."""
 
 
 FIGURES = (
@@ -77,7 +77,7 @@ FIGURES = (
     Variant("two_tensor", tensors=2),
     Variant("gamma0", gamma=0.0, tensors=2),
 )
-"""What the keys of docs/spec/figures.md need."""
+"""Variants that the keys of docs/spec/figures.md need."""
 EXTRAS = (
     Variant("lost30_alone", lost_percent=30, num_retries=0),
     Variant("halfspeed_same_tokens", slow_from=REPLICAS // 2, steps_ratio=(4, 3)),
@@ -94,18 +94,18 @@ EXTRAS = (
     Variant("fixed_paths", "isolated", stages=2),
     Variant("random_paths", "isolated", stages=2, random_paths=True),
 )
-"""What else section 7 of docs/spec/training.md compares; reported in "detail"."""
+"""Further variants of section 7 of docs/spec/training.md; reported in "detail"."""
 VARIANTS = {variant.name: variant for variant in (*FIGURES, *EXTRAS)}
 
 
 def steps_of(variant: Variant, steps: int) -> int:
-    """The steps of a variant, in whole rounds, when the others take ``steps``."""
+    """Return the steps of a variant, in whole rounds, when the others take ``steps``."""
     more, than = variant.steps_ratio
     return max(steps * more // than // variant.inner_steps, 1) * variant.inner_steps
 
 
 def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
-    """The run that a variant is, through the same reader and the same bounds as any run file."""
+    """Return the run of a variant, through the same reader and the same bounds as any run file."""
     scalars = PRESETS[variant.preset]
     text = f"""
         [run]

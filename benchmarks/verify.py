@@ -81,7 +81,7 @@ def measure(quick: bool) -> Outcome:
 
 
 def trail(ops: Ops) -> str:
-    """The digest of two stages trained for two steps of two micro-batches, then merged with a partner."""
+    """Return the digest of two stages: two steps of two micro-batches, then a merge with a partner."""
     model = a_model(48, 2, 16, kv_heads=2)
     stages = [Stage(plan, ops) for plan in plan_stages(model, 2)]
     states = [State(stage) for stage in stages]
@@ -122,7 +122,7 @@ class State:
         self.gradients = GradientSum(self.params_P.numel())
 
     def step(self) -> None:
-        """One optimizer step with what was added."""
+        """Take one optimizer step with the gradients that were added."""
         plan, mean_P = self.stage.plan, self.gradients.mean()
         adamw_step(self.stage.ops, self.params_P, mean_P, self.adam, RATE, OPTIMIZER, plan.decayed)
         self.gradients.clear()
@@ -139,12 +139,12 @@ class State:
 
 
 def kernels_named(name: str) -> Ops:
-    """The exact table over the referee or over one instruction set; raises ``NotBuilt``."""
+    """Return the exact table over the reference or over one instruction set; raise ``NotBuilt`` without it."""
     return exact_ops(reference if name == "referee" else native.load(name))
 
 
 def a_model(hidden: int, layers: int, times: int, *, kv_heads: int = 4) -> ModelSpec:
-    """A small Llama with four heads."""
+    """Return a small Llama with four heads."""
     return ModelSpec(
         vocab_size=256,
         hidden_size=hidden,
@@ -244,7 +244,7 @@ def _times(outcome: Outcome, quick: bool) -> None:
 
 
 def _stepper(model: ModelSpec, ops: Ops, sequences: int) -> Callable[[int], float]:
-    """A function that takes step ``n`` and returns its processor seconds."""
+    """Return a function that takes step ``n`` and returns its processor seconds."""
     state = State(Stage(plan_stages(model, 1)[0], ops))
 
     def step(number: int) -> float:

@@ -1,4 +1,4 @@
-"""What one exchange of weights costs: ours against hivemind's averager and torch's gloo, near and far.
+"""Measure one exchange of weights: ours, hivemind's averager and torch's gloo, on loopback and a narrow line.
 
 Two peers swap 10M float32 parameters, both directions at once, over kept connections: on loopback, and through
 a proxy of 100 ms round trip and 20 Mbit/s each way. Ours includes quantizing, signing, encrypting, checking and
@@ -38,7 +38,7 @@ Play = Callable[[], float]
 
 
 def measure(quick: bool) -> Outcome:
-    """All systems in turns: near, far, four."""
+    """Measure all systems in turns: near, far, four."""
     numel, repeats = (NUMEL_QUICK, REPEATS_QUICK) if quick else (NUMEL, REPEATS)
     outcome = Outcome(
         {
@@ -106,7 +106,7 @@ class _Table:
             self._failed(key, error)
 
     def play(self, where: str) -> None:
-        """A B C A B C ..., warm-ups first; medians become figures."""
+        """Run A B C A B C ..., warm-ups first; medians become figures."""
         for number in range(-WARM_UPS, self._repeats):
             for key in list(self._plays):
                 try:
@@ -205,7 +205,7 @@ class _OuterSteps:
         return partial(self._play, kind, *self._peers)
 
     def _play(self, kind: str, children: list[Child], names: list[str]) -> float:
-        """One step of all four; what each sent is noted."""
+        """Take one step of all four; note what each sent."""
         number = self._rounds
         self._rounds += 1
         orders: list[dict[str, object]] = [
@@ -221,7 +221,7 @@ class _OuterSteps:
 
 
 def _far_swarm(stack: ExitStack, numel: int, codec: str, outcome: Outcome) -> Play:
-    """Two of ours through the proxy; what it carried gives the bytes per parameter."""
+    """Measure two of ours through the proxy; what it carried gives the bytes per parameter."""
     key = f"bytes_per_param_{codec.lower()}"
     outcome.figures[key] = None
     lines = list[Line]()
@@ -292,7 +292,7 @@ def _check_proxied(carried: int, least_each_way: int) -> None:
 
 
 def _line(stack: ExitStack, address: str) -> Line:
-    """A narrow line to a multiaddr ``/ip4/HOST/tcp/PORT...``."""
+    """Open a narrow line to a multiaddr ``/ip4/HOST/tcp/PORT...``."""
     parts = address.split("/")
     line = Line(parts[2], int(parts[4]), delay_ms=DELAY_MS, bytes_per_s=BYTES_PER_S)
     stack.callback(line.close)
@@ -305,7 +305,7 @@ def _moved(address: str, port: int) -> str:
 
 
 def _errors(numel: int, outcome: Outcome) -> None:
-    """What the codecs lose: |decoded - theta| over |theta - anchor|, by the functions that exchanges use."""
+    """Return the codecs' error, |decoded - theta| over |theta - anchor|, by the functions of exchanges."""
     generator = torch.Generator().manual_seed(7)
     anchor_N = torch.randn(numel, generator=generator)
     delta_N = torch.empty(numel).normal_(0.0, DELTA_STD, generator=generator)
@@ -327,7 +327,7 @@ def _errors(numel: int, outcome: Outcome) -> None:
 
 
 def _ratios(outcome: Outcome) -> None:
-    """How many times faster than hivemind, for those who read one number."""
+    """Return how many times faster than hivemind an exchange is."""
     for ours, theirs in (
         ("pair_10m_s", "hivemind_10m_s"),
         ("pair_10m_s", "hivemind_fp16_10m_s"),

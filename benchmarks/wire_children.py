@@ -52,7 +52,7 @@ class Child:
             raise ChildError(self._tail()) from None
 
     def hear(self, timeout_s: float = ROUND_S) -> Words:
-        """The next answer; raises ``ChildError`` if there is none in time."""
+        """Return the next answer; raise ``ChildError`` if there is none in time."""
         assert self._process.stdout is not None, "opened with a pipe"
         watch = threading.Timer(timeout_s, self._process.kill)
         watch.start()
@@ -112,7 +112,7 @@ class Line:
 
 
 def together(children: Sequence[Child], orders: Sequence[Mapping[str, object]]) -> list[Words]:
-    """One round: all prepare, all go, all answer."""
+    """Play one round: all prepare, all go, all answer."""
     for child, order in zip(children, orders, strict=True):
         child.tell(order)
     for child in children:
@@ -131,5 +131,5 @@ def slowest_s(answers: Sequence[Words]) -> float:
 
 
 def scratch() -> Path:
-    """An empty folder for one group of children."""
+    """Make an empty folder for one group of children."""
     return Path(tempfile.mkdtemp(prefix="swarm-wire-"))

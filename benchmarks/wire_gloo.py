@@ -1,6 +1,6 @@
 """One rank of torch's gloo all-reduce in ``scripts/bench wire``, told what to do on stdin.
 
-Child of ``bench_wire.py``. gloo has no door for a proxy: with ``--narrow`` the address that a rank reads of the
+Child of ``benchmarks/wire.py``. gloo takes no proxy: with ``--narrow`` the address that a rank reads of the
 other one is replaced by that of a narrow line to it. The rank with the lower port listens and the other one
 dials, so only one line is used, and its port must keep that order.
 """
@@ -22,7 +22,7 @@ from benchmarks.wire_children import Line
 ADDRESS = re.compile(rb"\x02\x00(..)\x7f\x00\x00\x01", re.DOTALL)
 """An IPv4 loopback address among the bytes that gloo puts into its store."""
 NOBODY = 65_535
-"""What the listening rank is told: it never dials."""
+"""Address for the listening rank, which never dials."""
 
 
 class Detour(Store):
@@ -63,7 +63,7 @@ class Detour(Store):
         return self._inside.add(key, amount)
 
     def check(self, keys: list[str]) -> bool:
-        """Whether keys are there."""
+        """Return True if keys are there."""
         return self._inside.check(keys)
 
 

@@ -1,6 +1,6 @@
 """One hivemind averager in ``scripts/bench wire``, told what to do on stdin.
 
-Child of ``bench_wire.py``: hivemind and libp2p cannot live in one process. Its defaults are kept but for
+Child of ``benchmarks/wire.py``: hivemind and libp2p cannot live in one process. Its defaults are kept but for
 a short matchmaking; a group starts when it is complete, so that nothing waits for these seconds here.
 """
 

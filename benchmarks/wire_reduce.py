@@ -25,7 +25,7 @@ from swarm.types import NO_DIGEST, PeerId, RoundIndex, RunIndex, StageIndex
 
 Mean = Callable[[Sequence[Tensor]], Tensor]
 MEANS: dict[str, Mean] = {"diloco": all_reduced, "sync": data_parallel_gradient}
-"""What is done with what all replicas say: deltas of an outer step, or gradients of one step."""
+"""Content of an all-reduce: deltas of an outer step, or gradients of one step."""
 
 
 class AllReduce:
@@ -44,7 +44,7 @@ class AllReduce:
     async def mean(
         self, mine_N: Tensor, round_index: RoundIndex, how: Mean, deadline: float
     ) -> Tensor | None:
-        """The mean of everybody's vector; None if somebody did not get through by ``deadline``."""
+        """Return the mean of all vectors; None if one did not arrive by ``deadline``."""
         spans, seat = shares(mine_N.numel(), len(self._peers)), self._seat
         said_S, mean_N = {seat: mine_N[spans[seat]]}, torch.empty_like(mine_N)
         for other in self._others:

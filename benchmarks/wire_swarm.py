@@ -1,6 +1,6 @@
 """One peer of ours in ``scripts/bench wire``: a real host and its trades, told what to do on stdin.
 
-Child of ``bench_wire.py``. Each line in and out is one JSON object. A round is timed from the moment the
+Child of ``benchmarks/wire.py``. Each line in and out is one JSON object. A round is timed from the moment the
 go-ahead is read until the partner's fragment has been mixed into ours.
 
 Legend: N values of a fragment.
@@ -30,7 +30,7 @@ from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 CHAIN, ANCHOR_ROOT = Digest(b"\x0c" * 32), Digest(b"\x0a" * 32)
 DELTA_STD = 0.01
-"""How far a replica is from its anchor; only its shape matters to the codecs: each block has a scale."""
+"""Distance of a replica from its anchor; only its shape matters to the codecs: each block has a scale."""
 TRADE_S = 120.0
 
 
@@ -74,7 +74,7 @@ async def _serve(seat: int, numel: int) -> None:
 
 
 class _Peer:
-    """What one seat holds: its anchor and its parameters."""
+    """State of one seat: its anchor and its parameters."""
 
     def __init__(self, seat: int, numel: int) -> None:
         self._seat = seat
@@ -84,7 +84,7 @@ class _Peer:
         self.theta_N: Tensor = self._anchor_N.clone()
 
     async def trade(self, host: Host, trades: Trades, order: Mapping[str, object]) -> None:
-        """One round with one partner; says what it cost and how well it arrived."""
+        """Trade once with one partner; return what it cost and how well it arrived."""
         if order["fresh"]:
             self._train()
         round_index = RoundIndex(int(str(order["round"])))
@@ -118,7 +118,7 @@ class _Peer:
     async def reduce(
         self, host: Host, trades: Trades, compute: Executor, order: Mapping[str, object]
     ) -> None:
-        """One all-reduce with all peers; says what it cost."""
+        """Average once with all peers by all-reduce; return what it cost."""
         self._train()
         names: Any = order["peers"]
         peers = [PeerId(bytes.fromhex(name)) for name in names]
@@ -140,7 +140,7 @@ class _Peer:
         _say({"seconds": seconds if is_done else None, "sent": sent})
 
     def _coded(self, codec: str) -> dict[str, Any]:
-        """What a snapshot says beside its values where the round is not traded in int8."""
+        """Return the fields of a snapshot beside its values where the round is not traded in int8."""
         if codec == Codec.INT8.name:
             return {}
         return {"codec": Codec[codec], "residual": torch.zeros_like(self.theta_N)}
@@ -155,7 +155,7 @@ def _key(round_index: RoundIndex, seat: int) -> FragmentKey:
 
 
 async def _hear() -> dict[str, object] | None:
-    """The next order; None when the parent is done."""
+    """Return the next order; None when the parent is done."""
     line = await trio.to_thread.run_sync(sys.stdin.readline)
     order: dict[str, object] | None = json.loads(line) if line else None
     return order

@@ -20,9 +20,6 @@ import trio
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 NICENESS_MAX = 19
-JOBS_AHEAD = 1
-"""Jobs handed over beyond those that run: a worker that ends one begins the next without waiting for the event
-loop, which may be busy for milliseconds with the result of the last one."""
 CLOSE_TIMEOUT_S = 2.0
 """Seconds that closing waits for a job that still runs: leaving must take less than 3 s."""
 
@@ -66,9 +63,8 @@ class Executor:
         self._niceness = niceness
         self._prepare = prepare
         self.spent_s: dict[str, float] = {}
-        """Processor seconds by function name, to see how this node spends its time."""
-        self._free = trio.CapacityLimiter(num_workers + JOBS_AHEAD)  # bounds the queue too
-        self._jobs = deque[_Job | None]()
+        """Processor seconds by name of the function: where the time of this node went."""
+        self._jobs = deque[_Job | None]()  # one at most for each task that waits in ``run``
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._work, name=f"compute-{i}", daemon=True)
@@ -78,27 +74,30 @@ class Executor:
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run ``fn(*args)`` in a worker and return its result, or raise what it raised.
 
-        Cancelled while queued, the job never runs. Cancelled while running, the call waits for the end of the
-        job, so that nothing else touches its data meanwhile, and then raises ``Cancelled``.
+        Jobs begin in the order of the calls. A worker that ends one begins the next without asking the event
+        loop, which may be busy for milliseconds with the result of the last one.
+
+        Cancelled while queued: never runs. Cancelled while running: waits for the end of the job, so
+        that nobody touches what it works on meanwhile, and then raises ``Cancelled``.
         """
-        async with self._free:
-            for thread in self._threads:
-                if thread.ident is None:
-                    thread.start()
-            job = _Job(_name(fn), lambda: fn(*args), trio.lowlevel.current_trio_token())
-            self._hand_over(job)
-            try:
-                await job.done.wait()
-            except trio.Cancelled:
-                if self._took_back(job):
-                    raise
-                with trio.move_on_after(math.inf) as unhurried:
-                    unhurried.shield = True
-                    await job.done.wait()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for thread in self._threads:
+            if thread.ident is None:
+                thread.start()
+        job = _Job(job_name(fn), lambda: fn(*args), trio.lowlevel.current_trio_token())
+        self._hand_over(job)  # at once: tasks that wake together run in any order
+        try:
+            await job.done.wait()
+        except trio.Cancelled:
+            if self._took_back(job):
                 raise
-            assert job.result is not None, "a job that is done has a result"
-            result: T = job.result.unwrap()
-            return result
+            with trio.move_on_after(math.inf) as unhurried:
+                unhurried.shield = True
+                await job.done.wait()
+            raise
+        assert job.result is not None, "a job that is done has a result"
+        result: T = job.result.unwrap()
+        return result
 
     def close(self) -> None:
         """End the workers; wait at most ``CLOSE_TIMEOUT_S`` for each one that still runs a job."""
@@ -139,7 +138,8 @@ class Executor:
             del job  # results can be large: do not hold the last one while idle
 
 
-def _name(fn: Callable[..., Any]) -> str:
+def job_name(fn: Callable[..., Any]) -> str:
+    """Return the name under which the time of a function is counted."""
     return getattr(fn, "__qualname__", type(fn).__name__)
 
 

@@ -1,6 +1,6 @@
 """Make every test a pure function of its seed, and print the seed of a failure.
 
-``SWARM_TEST_SEED=N scripts/test -k NAME`` runs a test under another seed, or again under a failing one.
+``SWARM_TEST_SEED=N scripts/t PATH::NAME`` runs a test under another seed, or again under a failing one.
 """
 
 import os
@@ -43,5 +43,5 @@ def pytest_runtest_makereport(
     """Put the line that repeats a failure under the failure."""
     report = yield
     if report.failed:
-        report.sections.append(("seed", f'SWARM_TEST_SEED={SEED} scripts/test "{item.nodeid}"'))
+        report.sections.append(("seed", f'SWARM_TEST_SEED={SEED} scripts/t "{item.nodeid}"'))
     return report

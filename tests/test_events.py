@@ -73,6 +73,6 @@ def emitted(tree: ast.AST) -> Iterator[str]:
 
 
 def test_every_kind_is_emitted_somewhere() -> None:
-    house = Path(__file__).parents[2] / "swarm"
-    trees = [ast.parse(path.read_text("utf-8")) for path in sorted(house.rglob("*.py"))]
+    swarm = Path(__file__).parents[1] / "swarm"
+    trees = [ast.parse(path.read_text("utf-8")) for path in sorted(swarm.rglob("*.py"))]
     assert {kind.name for kind in EventKind} == {name for tree in trees for name in emitted(tree)}

@@ -36,6 +36,30 @@ async def test_one_worker_takes_jobs_in_the_order_they_came() -> None:
     compute.close()
 
 
+@pytest.mark.parametrize("round_number", range(5))
+async def test_the_order_holds_when_jobs_end_while_the_event_loop_is_busy(
+    round_number: int,
+) -> None:
+    """Tasks that are woken together run in any order; trio shuffles them."""
+    compute, order = Executor(), list[int]()
+    release, ended = threading.Event(), threading.Event()
+
+    async def ask(number: int) -> None:
+        await compute.run(order.append, number)
+
+    async with trio.open_nursery() as nursery:
+        for fn in (lambda: release.wait(5), ended.set):
+            nursery.start_soon(compute.run, fn)
+            await trio.testing.wait_all_tasks_blocked()
+        for number in range(8 + round_number):
+            nursery.start_soon(ask, number)
+            await trio.testing.wait_all_tasks_blocked()
+        release.set()
+        assert ended.wait(5), "the event loop has not turned since the first job was done"
+    assert order == sorted(order)
+    compute.close()
+
+
 @pytest.mark.rule("T2")
 async def test_workers_are_our_own_threads_prepared_once_each() -> None:
     prepared = list[int]()

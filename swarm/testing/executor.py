@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from swarm.executor import T, Ts, _name
+from swarm.executor import T, Ts, job_name
 
 
 class InlineExecutor:
@@ -30,7 +30,7 @@ class InlineExecutor:
         async with self._free:
             cost_s = self._cost_s(fn)
             await trio.sleep(cost_s)
-            self.spent_s[_name(fn)] = self.spent_s.get(_name(fn), 0.0) + cost_s
+            self.spent_s[job_name(fn)] = self.spent_s.get(job_name(fn), 0.0) + cost_s
             return fn(*args)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ Every validator is the real machine, driven from one heap of (time, number, even
 scenario, the losses and the crashes; what a validator saved survives its crash, nothing else does.
 """
 
+import hashlib
 import heapq
 import random
 from collections.abc import Callable
@@ -214,7 +215,7 @@ class World:
         self.final: dict[int, Digest] = {}
         self.said: dict[tuple[int, int, int], Digest] = {}
         self.evidence: list[Equivocation] = []
-        self.log = digest("log")
+        self.log = hashlib.sha256()
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         self.number += 1
@@ -236,7 +237,7 @@ class World:
             self.at(when, partial(self.crash, self.replicas[index]))
         while self.heap and self.heap[0][0] < scenario.ends_s:
             self.now, number, what = heapq.heappop(self.heap)
-            self.log = digest("log", self.log, b"%d %r" % (number, self.now))
+            self.log.update(b"%d %r;" % (number, self.now))
             what()
 
     def boot(self, replica: Replica) -> None:
@@ -316,13 +317,14 @@ class World:
             self.carry_out(replica, replica.machine.receive(statement, sender, self.now))
 
     def wind(self, replica: Replica) -> None:
-        """Set the alarm of a replica to its machine's deadline."""
-        if replica.machine is not None and replica.machine.deadline < replica.timer_at:
-            replica.timer_at = replica.machine.deadline
-            self.at(max(replica.timer_at, self.now), lambda: self.ring(replica, replica.machine))
+        """Set the alarm of a replica to its machine's deadline; a later alarm is superseded."""
+        machine = replica.machine
+        if machine is not None and (deadline := machine.deadline) < replica.timer_at:
+            replica.timer_at = deadline
+            self.at(max(deadline, self.now), partial(self.ring, replica, machine, deadline))
 
-    def ring(self, replica: Replica, machine: Simplex | None) -> None:
-        if machine is not None and replica.machine is machine:
+    def ring(self, replica: Replica, machine: Simplex, timer_at: float) -> None:
+        if replica.machine is machine and replica.timer_at == timer_at:
             replica.timer_at = float("inf")
             if machine.deadline <= self.now:
                 self.carry_out(replica, machine.expire(self.now))
@@ -395,7 +397,7 @@ def test_a_seed_is_a_whole_history() -> None:
     for seed in (9, 9, 10):
         world = World(SCENARIOS["four, equivocator, loss"], seed)
         world.run()
-        logs.append(world.log)
+        logs.append(world.log.digest())
     assert logs[0] == logs[1] != logs[2]
 
 
