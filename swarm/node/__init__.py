@@ -25,6 +25,7 @@ workers.py      S  the threads it computes in, and which gives way to which
 acquaintances.py  S  whom the last start was connected to
 doorway.py      S  the port of the last start, again
 entrance.py     S  the way into a network and a run
+home_genesis.py S  the genesis of the network of a home, on its disk
 launching.py    S  the run spec and the genesis of a launch
 drawing.py      S  the names of weights that a run draws, computed once
 fitting.py      S  a run that this machine cannot hold is refused
