@@ -112,6 +112,7 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
         name = "bench-train"
         rounds = {steps // variant.inner_steps}
         seed = {seed}
+        numerics = "native"
         [model]
         hidden_size = 64
         num_layers = 3

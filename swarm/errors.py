@@ -10,6 +10,7 @@ Core: pure data.
       InvalidStatement    a statement the ledger must refuse, with a Reason
       UsageError          our caller, or the person at the keyboard, broke the contract
         BadTicket
+          ExpiredTicket   it was good once: another one gets in
       BadConfig           a run, a file or a setting cannot be used as it stands
       BadIdentity         the key of this node is unreadable, unsafe or in use
       VerificationFailed  a claim does not hold
@@ -102,6 +103,12 @@ class UsageError(SwarmError):
 
 class BadTicket(UsageError):
     """Ticket that is mistyped, expired or made by another version."""
+
+
+class ExpiredTicket(BadTicket):
+    """An invitation whose time is over; the program ends as for a peer that is gone."""
+
+    exit_code = 3
 
 
 class BadConfig(SwarmError):

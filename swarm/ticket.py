@@ -10,9 +10,10 @@ of that peer. Payload, then the first 4 bytes of its hash, written in base 58:
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
 
-from swarm.errors import BadTicket
+from swarm.errors import BadTicket, ExpiredTicket
 from swarm.primitives.codec import Message
 from swarm.primitives.crypto import digest
 from swarm.types import PeerId
@@ -68,8 +69,8 @@ def format_ticket(ticket: Ticket) -> str:
 def parse_ticket(text: str, now: int) -> Ticket:
     """Read a ticket at unix time ``now``; spaces and line breaks inside are ignored.
 
-    Raises ``BadTicket`` that names the cause: not a ticket, a mistyped character and where, cut short, expired
-    and since when, made by a newer version.
+    Raises ``BadTicket`` that names the cause: not a ticket, a mistyped character and where, cut short,
+    made by a newer version; and ``ExpiredTicket`` that says since when.
     """
     body = _body(text)
     for position, letter in enumerate(body, 1):
@@ -86,8 +87,51 @@ def parse_ticket(text: str, now: int) -> Ticket:
         raise BadTicket("the ticket was made by a newer version", hint="pipx upgrade swarm-train")
     ticket = _unpack(payload)
     if 0 < ticket.expires <= now:
-        raise BadTicket(f"the ticket expired {_ago(now - ticket.expires)} ago", hint=_ASK_AGAIN)
+        raise ExpiredTicket(f"the ticket expired {_ago(now - ticket.expires)} ago", hint=_ASK_AGAIN)
     return ticket
+
+
+class Reach(IntEnum):
+    """The machines to which an address means the peer it belongs to, the most of them first."""
+
+    ANYWHERE = 0
+    PRIVATE = 1
+    """Machines of one private network."""
+    MACHINE = 2
+    """The peer's own machine."""
+
+
+def reach_of(address: str) -> Reach:
+    """Return who can dial an address of the form in a ticket; a host name may lie anywhere."""
+    try:
+        host = ipaddress.ip_address(_host_of(address))
+    except ValueError:
+        return Reach.MACHINE if _host_of(address) == "localhost" else Reach.ANYWHERE
+    if host.is_loopback:
+        return Reach.MACHINE
+    return Reach.ANYWHERE if host.is_global else Reach.PRIVATE
+
+
+def widest(addresses: Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses for a ticket: as many as fit, those that most machines can dial first."""
+    return tuple(sorted(addresses, key=reach_of)[:ADDRESSES_MAX])
+
+
+def reach_text(addresses: Sequence[str], machine: str = "this machine") -> str:
+    """Return a sentence that says who can use a ticket with these addresses; empty for anybody.
+
+    ``machine`` is what the machine that made it is called.
+    """
+    reach = min(map(reach_of, addresses), default=Reach.ANYWHERE)
+    if reach is Reach.ANYWHERE:
+        return ""
+    hosts = " and ".join(dict.fromkeys(map(_host_of, addresses)))
+    who = machine if reach is Reach.MACHINE else f"machines of a private network with {machine}"
+    return f"only {who} can use this ticket: its address is {hosts}"
+
+
+def _host_of(address: str) -> str:
+    return address.split("/")[2] if address.count("/") > 1 else ""
 
 
 def _body(text: str) -> str:

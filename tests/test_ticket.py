@@ -14,6 +14,8 @@ from swarm.ticket import (
     _to_base58,
     format_ticket,
     parse_ticket,
+    reach_text,
+    widest,
 )
 from swarm.types import PeerId
 
@@ -55,6 +57,30 @@ def test_spaces_quotes_and_line_breaks_are_forgiven() -> None:
     wrapped = f'  "{text[:40]}\n   {text[40:90]}\r\n{text[90:]}"\n'
     assert parse_ticket(wrapped, now=0) == ticket
     assert parse_ticket(text.replace("swarm1", "SWARM1"), now=0) == ticket
+
+
+@pytest.mark.parametrize(
+    ("addresses", "who"),
+    [
+        (("/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"), "only this machine can use this ticket"),
+        (("/dns/localhost/tcp/1",), "only this machine"),
+        (("/ip4/192.168.1.7/tcp/1",), "only machines of a private network with this machine"),
+        (("/ip4/127.0.0.1/tcp/1", "/ip6/fe80::1/tcp/1"), "only machines of a private network"),
+        (("/ip4/192.168.1.7/tcp/1", "/ip4/8.8.8.8/tcp/1"), ""),
+        (("/dns4/swarm.example.org/tcp/1",), ""),
+    ],
+)
+def test_a_ticket_says_who_can_use_it(addresses: tuple[str, ...], who: str) -> None:
+    said = reach_text(addresses)
+    assert said.startswith(who)
+    assert bool(said) is bool(who)
+
+
+def test_the_addresses_that_most_can_dial_go_into_a_ticket_first() -> None:
+    near = ("/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/tcp/1")
+    far = "/ip4/8.8.8.8/tcp/1"
+    assert widest((*near, far)) == (far, near[1])
+    assert widest(near[:1]) == near[:1]
 
 
 def test_an_expired_ticket_says_since_when() -> None:

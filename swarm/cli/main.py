@@ -4,6 +4,7 @@ Shell: finds the command, runs it, turns every failure into a sentence and an ex
 imported here: a command imports what it needs when it runs.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from swarm.cli.demo import command
 from swarm.cli.errors import INTERRUPTED, Explained, explain, is_reader_gone, save_trace
 from swarm.cli.options import HELP, split_globals
 from swarm.cli.terminal import terminal, use
+from swarm.config.load import nearest
 from swarm.errors import UsageError
 
 _SECTIONS = {
@@ -25,6 +27,11 @@ _SECTIONS = {
     "Doubt": ("audit", "report"),
     "Use the model": ("export", "eval", "generate"),
 }
+
+
+IRREVERSIBLE = frozenset({"stop", "clean", "report"})
+"""What cannot be taken back is done by whoever spells it, and is never guessed from something else."""
+_NO_COMMAND = re.compile("No such command '(.{1,60})'")
 
 
 class _Sections(TyperGroup):
@@ -48,6 +55,7 @@ app = typer.Typer(
     "Begin with: swarm demo, or swarm launch, or swarm join TICKET.",
     epilog=HELP,
     add_completion=False,
+    suggest_commands=False,  # ``_near_command`` does, and leaves some out
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -120,8 +128,17 @@ def _usage_kind() -> type[BaseException]:
 
 def _usage_sentence(error: BaseException) -> str:
     formatted = getattr(error, "format_message", None)
-    words = str(formatted() if callable(formatted) else error)
-    return " ".join(words.split()).rstrip(".")
+    words = " ".join(str(formatted() if callable(formatted) else error).split()).rstrip(".")
+    near = _near_command(error)
+    return f"{words}. Did you mean {near!r}?" if near else words
+
+
+def _near_command(error: BaseException) -> str:
+    """The command that was meant by a word that is none; empty if none is near, or it is ``IRREVERSIBLE``."""
+    context, found = getattr(error, "ctx", None), _NO_COMMAND.match(str(error))
+    if found is None or not isinstance(group := getattr(context, "command", None), TyperGroup):
+        return ""
+    return nearest(found[1], [name for name in group.commands if name not in IRREVERSIBLE])
 
 
 def _broken_pipe() -> int:

@@ -63,7 +63,7 @@ def save_model(folder: Path, model: Model, *, weights_only: bool = False) -> Non
     else:
         end = _end_token(model)
         files = export_files(model.spec, [model.params_P], facts=model.facts, end_token=end)
-        files |= tokenizer_files(model.tokenizer)
+        files |= tokenizer_files(model.tokenizer, model.spec)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():

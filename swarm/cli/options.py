@@ -10,8 +10,8 @@ from typing import Any
 from swarm.errors import UsageError
 
 HELP = (
-    "Anywhere on the line: --json (one object on stdout), --plain (no live display), --quiet, --verbose,"
-    " --home DIR (default $SWARM_HOME or ~/.swarm), --no-color, --yes."
+    "Anywhere on the line: --json (for programs, on stdout), --plain (no live display), --quiet, --verbose,"
+    " --home DIR (default $SWARM_HOME or ~/.swarm), --no-color, --yes (answers every question, overwrites)."
 )
 _SWITCHES = {
     "--json": "json",

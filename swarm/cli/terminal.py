@@ -5,6 +5,8 @@ Shell: owns the two streams.
 
 import json
 import os
+import re
+import shlex
 import shutil
 import sys
 import threading
@@ -15,9 +17,31 @@ from pathlib import Path
 from swarm.cli.errors import Explained
 from swarm.cli.options import GlobalOptions
 from swarm.cli.style import Ink
+from swarm.errors import UsageError
 
 PATIENCE_S = 7.0
 """A message this often is heard before anybody gives up after 10 s."""
+
+
+PROGRAM = "swarm"
+COMMANDS = (
+    *("demo", "launch", "join", "init", "data", "ticket", "id", "pause", "resume", "stop", "status", "map"),
+    *("peers", "run", "ledger", "audit", "report", "export", "eval", "generate", "version"),
+)  # fmt: skip
+"""What follows the name of the program in a command that a message offers."""
+_OFFERED = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{'|'.join(COMMANDS)})\b)")
+
+
+def called_as() -> str:
+    """Return how to call this program from this shell: ``swarm`` where that is found, else the path in use."""
+    used = Path(sys.argv[0])
+    if used.name != PROGRAM or not used.is_file():
+        return PROGRAM  # python -m, or a test
+    found = shutil.which(PROGRAM)
+    if found is not None and Path(found).samefile(used):
+        return PROGRAM
+    here, whole = Path.cwd(), used.absolute()
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
 
 
 class Terminal:
@@ -25,6 +49,7 @@ class Terminal:
 
     def __init__(self, options: GlobalOptions) -> None:
         self.options = options
+        self.program = called_as()
         plain = options.plain or options.no_color or "NO_COLOR" in os.environ
         is_dumb = os.environ.get("TERM", "") == "dumb"
         self.ink = Ink(sys.stdout.isatty() and not plain and not is_dumb)
@@ -36,6 +61,11 @@ class Terminal:
         """The folder of the node: --home, or $SWARM_HOME, or ~/.swarm."""
         chosen = self.options.home or os.environ.get("SWARM_HOME", "") or "~/.swarm"
         return Path(chosen).expanduser().absolute()
+
+    @property
+    def same_home(self) -> str:
+        """The words that make another command use the home of this one; none for the default."""
+        return f" --home {shlex.quote(self.options.home)}" if self.options.home else ""
 
     @property
     def columns(self) -> int:
@@ -53,7 +83,11 @@ class Terminal:
         """A message to the person; silent with --quiet, and when nobody listens any more."""
         if not self.options.quiet:
             with suppress(OSError):
-                print(message, file=sys.stderr, flush=True)
+                print(self.offered(message), file=sys.stderr, flush=True)
+
+    def offered(self, message: str) -> str:
+        """The message with its commands as they work in this shell."""
+        return message if self.program == PROGRAM else _OFFERED.sub(f"{self.program} ", message)
 
     @contextmanager
     def patient(self, message: str) -> Generator[None]:
@@ -72,6 +106,19 @@ class Terminal:
             over.set()
             teller.join()
 
+    def confirms(self, question: str, command: str) -> bool:
+        """Ask the person, on the stream of messages; --yes answers for them.
+
+        Raises ``UsageError`` with the ``command`` that needs no answer where nobody can be asked: without a
+        terminal, and with --json, whose output is for a program.
+        """
+        if self.options.yes:
+            return True
+        if self.options.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(f"nobody is here to answer: {question}", hint=command)
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
     def detail(self, message: str) -> None:
         """A message for those who asked for more with --verbose."""
         if self.options.verbose:
@@ -80,12 +127,15 @@ class Terminal:
     def fail(self, explained: Explained) -> None:
         """One sentence of cause, one line that mends it."""
         if self.options.json:
-            error = {"error": explained.message, "hint": explained.hint}
+            error = {"error": explained.message, "hint": self.offered(explained.hint)}
             print(json.dumps({**error, "exit_code": explained.exit_code}), file=sys.stderr)
             return
         print(f"{self.ink_err.paint('gone', 'error')}: {explained.message}", file=sys.stderr)
         if explained.hint:
-            print(f"  {self.ink_err.paint('bold', 'try')}: {explained.hint}", file=sys.stderr)
+            print(
+                f"  {self.ink_err.paint('bold', 'try')}: {self.offered(explained.hint)}",
+                file=sys.stderr,
+            )
 
 
 _current = Terminal(GlobalOptions())

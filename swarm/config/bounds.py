@@ -36,6 +36,8 @@ ACCOUNTS_MAX = 10_000
 AMOUNT_MAX = 1 << 62
 STAGE_PARAMETERS_MAX = 1 << 31
 """8 GiB of float32 weights in one stage, 32 GiB with gradient and optimizer: the largest single machine."""
+SHORTEST_WINDOW_EPOCHS = 2
+"""Validators who leave a challenge out are followed by those of the next epoch before its window closes."""
 _ENVELOPE_BYTES = 4096
 """Bytes of a frame beside an activation: ids, routes, hashes, signature."""
 
@@ -148,9 +150,10 @@ def check_genesis(genesis: Genesis) -> None:
 def check_fit(spec: RunSpec, genesis: Genesis) -> None:
     """Raise ``BadConfig`` with the bound unless the run fits the block times and epochs of the network."""
     window, epoch = spec.checks.challenge_window_blocks, genesis.epoch_blocks
-    if window < 2 * epoch:
+    if window < SHORTEST_WINDOW_EPOCHS * epoch:
         raise BadConfig(
-            f"challenge_window_blocks {window} must be at least 2 epochs = {2 * epoch} blocks"
+            f"challenge_window_blocks {window} must be at least {SHORTEST_WINDOW_EPOCHS} epochs ="
+            f" {SHORTEST_WINDOW_EPOCHS * epoch} blocks"
         )
     if window >= genesis.unbonding_epochs * epoch:
         raise BadConfig(

@@ -8,7 +8,7 @@ Word the errors of run files and node files: values in plain words, and the near
 
 pure functions of strings.
 
-Complete a run file from the folder of the model that the run starts from.
+What a run file takes over: the shape of the model that it goes on from, the pace of a network that is there.
 
 pure functions of a run file.
 """
@@ -24,13 +24,22 @@ from pydantic import ValidationError
 
 from swarm.config.bounds import (
     LEARNING_RATES_MAX,
+    SHORTEST_WINDOW_EPOCHS,
     TOKEN_BYTES,
     check_fit,
     check_genesis,
     check_spec,
     token_dtype,
 )
-from swarm.config.schema import ModelSection, NodeConfig, RunFile, Section, check_data, run_template
+from swarm.config.schema import (
+    LedgerSection,
+    ModelSection,
+    NodeConfig,
+    RunFile,
+    Section,
+    check_data,
+    run_template,
+)
 from swarm.config.spec import (
     NANO,
     CheckSpec,
@@ -110,9 +119,49 @@ def advice(key: str, known: Sequence[str], sections: Mapping[str, Sequence[str]]
     return f"; known are: {', '.join(known)}"
 
 
+def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
+    """The run file with the shape of the model it starts from, where it says nothing but the defaults.
+
+    ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
+    """
+    known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__}
+    known["norm_eps"] = known.pop("norm_eps_nano") / NANO
+    longest = known.pop("seq_len")
+    defaults = ModelSection()
+    for name, value in known.items():
+        given = getattr(file.model, name)
+        if given not in {value, getattr(defaults, name)}:
+            raise BadConfig(
+                f"[model] {name} = {given}, and the model of init_from has {value}",
+                hint=f"remove {name} from [model]: the shape comes from init_from",
+            )
+    if file.model.seq_len > max(longest, defaults.seq_len):
+        raise BadConfig(
+            f"[model] seq_len = {file.model.seq_len}, and the model of init_from has {longest} positions",
+            hint=f"set seq_len to at most {longest}",
+        )
+    known["seq_len"] = min(file.model.seq_len, longest)
+    return file.model_copy(update={"model": file.model.model_copy(update=known)})
+
+
+def on_network(file: RunFile, network: Genesis) -> RunFile:
+    """Return the run file with the [ledger] section of a network that exists already."""
+    ledger = LedgerSection(
+        block_interval_s=network.block_interval_ms / 1000,
+        epoch_blocks=network.epoch_blocks,
+        beacon_delay=network.beacon_delay,
+        unbonding_epochs=network.unbonding_epochs,
+        stake_segments=network.stake_segments,
+        fee_min=network.fee_min,
+        fee_per_byte=network.fee_per_byte_nano / NANO,
+    )
+    return file.model_copy(update={"ledger": ledger})
+
+
 __all__ = [
     "NodeConfig",
     "RunFile",
+    "check_network",
     "genesis_of",
     "parse_node_file",
     "parse_run_file",
@@ -127,24 +176,25 @@ PORT_MAX = 65_535
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 _DEFAULTS = RunFile()
-
 SectionT = TypeVar("SectionT", bound=Section)
 
 
-def parse_run_file(text: str, name: str) -> RunFile:
-    """Read a run file; ``name`` is its name in errors.
+def parse_run_file(text: str, name: str, network: Genesis | None = None) -> RunFile:
+    """Read a run file; ``name`` is how errors call it.
 
-    Raises ``BadConfig`` for bad TOML, unknown keys (with the nearest known one), values out of bounds, and
-    settings that do not go together (with the bound).
+    For a run on a ``network`` that is there, ``check_network`` says whether it fits. Raises ``BadConfig`` for
+    bad TOML, unknown keys, values out of bounds, and settings that do not go together (with the bound).
     """
     file = _checked(RunFile, _toml(text, name), name)
+    file = file if network is None else on_network(file, network)
     try:
         spec = _spec(_planned_model(file), planned_data(file), NO_DIGEST)
         one_peer = PeerId(bytes(32))
         genesis = _genesis(file, {one_peer: Amount(1)}, {}, bytes(32))
         check_spec(spec)
         check_genesis(genesis)
-        check_fit(spec, genesis)
+        if network is None:
+            check_fit(spec, genesis)
     except BadConfig as error:
         raise BadConfig(f"{name}: {error}", hint=error.hint or f"edit {name}") from None
     check_data(file.data, name)
@@ -155,6 +205,11 @@ def parse_run_file(text: str, name: str) -> RunFile:
             hint=f"edit {name}",
         )
     return file
+
+
+def check_network(file: RunFile, network: Genesis) -> None:
+    """Raise ``BadConfig`` with the bound unless the run of ``file`` fits the pace of ``network``."""
+    check_fit(_spec(_planned_model(file), planned_data(file), NO_DIGEST), network)
 
 
 def parse_node_file(text: str, name: str) -> NodeConfig:
@@ -333,6 +388,7 @@ def planned_data(file: RunFile) -> DataSpec:
 
 def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
     run, training, checks = file.run, file.training, file.checks
+    shortest_window = SHORTEST_WINDOW_EPOCHS * file.ledger.epoch_blocks
     return RunSpec(
         name=run.name,
         model=_model(file),
@@ -356,7 +412,7 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         checks=CheckSpec(
             probability_nano=_nano(checks.probability),
             window_steps=checks.window_steps,
-            challenge_window_blocks=checks.challenge_window_blocks,
+            challenge_window_blocks=checks.challenge_window_blocks or shortest_window,
             on_fraud=checks.on_fraud,
         ),
         numerics=run.numerics,
@@ -432,28 +488,3 @@ def _genesis(
         fee_per_byte_nano=_nano(ledger.fee_per_byte),
         seed=seed,
     )
-
-
-def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
-    """Return the run file with the shape of the model it starts from, wherever the file has the defaults.
-
-    ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
-    """
-    known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__}
-    known["norm_eps"] = known.pop("norm_eps_nano") / NANO
-    longest = known.pop("seq_len")
-    defaults = ModelSection()
-    for name, value in known.items():
-        given = getattr(file.model, name)
-        if given not in {value, getattr(defaults, name)}:
-            raise BadConfig(
-                f"[model] {name} = {given}, and the model of init_from has {value}",
-                hint=f"remove {name} from [model]: the shape comes from init_from",
-            )
-    if file.model.seq_len > max(longest, defaults.seq_len):
-        raise BadConfig(
-            f"[model] seq_len = {file.model.seq_len}, and the model of init_from has {longest} positions",
-            hint=f"set seq_len to at most {longest}",
-        )
-    known["seq_len"] = min(file.model.seq_len, longest)
-    return file.model_copy(update={"model": file.model.model_copy(update=known)})

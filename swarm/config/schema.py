@@ -5,7 +5,7 @@ Core: pydantic models. Door: pydantic (with config/load.py).
 Each setting is declared once, here, with its meaning under it; ``swarm init`` prints these lines as the
 comments of a new run file. Bounds are those of ``config/bounds.py``, divided by a billion where a person
 writes a
-fraction. Defaults suit a run over the internet; configs/demo.toml is quicker.
+fraction. Defaults suit a small model whose work is checked, and its first checkpoint comes within two minutes.
 """
 
 import re
@@ -73,9 +73,9 @@ class RunSection(Section):
     rounds: int = _count("rounds", 500)
     """Rounds after which the run ends."""
     seed: int = _count("seed", 1)
-    """Seed of the initial weights and of the data order."""
-    numerics: Literal["native", "native-bf16", "seq-f32/1"] = "native"
-    """native: fast, on any device; native-bf16: products in bfloat16. seq-f32/1: the same bits everywhere."""
+    """Draws the initial weights and names the data order."""
+    numerics: Literal["native", "native-bf16", "seq-f32/1"] = "seq-f32/1"
+    """seq-f32/1: the same bits on any CPU: others can check it. native, native-bf16: any device, unchecked."""
 
 
 class ModelSection(Section):
@@ -113,10 +113,10 @@ class TrainingSection(Section):
     """Micro-batches that each seat of the first stage starts per optimizer step."""
     inner_steps_max: int = _count("inner_steps_max", 50)
     """H: most optimizer steps per round."""
-    round_blocks: int = _count("round_blocks", 150)
+    round_blocks: int = _count("round_blocks", 20)
     """Ledger blocks per round; times block_interval_s this is the length of a round."""
-    checkpoint_rounds: int = _count("checkpoint_rounds", 8)
-    """Rounds between two canonical checkpoints."""
+    checkpoint_rounds: int = _count("checkpoint_rounds", 2)
+    """Rounds between two canonical checkpoints; swarm launch --dry-run says when the first one comes."""
 
 
 class OptimizerSection(Section):
@@ -197,8 +197,8 @@ class ChecksSection(Section):
     """q: twice this many verifiers are drawn per segment on average."""
     window_steps: int = _count("window_steps", 10)
     """Steps replayed in one check."""
-    challenge_window_blocks: int = _count("challenge_window_blocks", 1440)
-    """Blocks in which a verified segment can still be challenged; at least 2 epochs."""
+    challenge_window_blocks: int = Field(default=0, ge=0, le=BOUNDS["challenge_window_blocks"][1])
+    """Blocks in which a verified segment can still be challenged; 0 stands for the least: 2 epochs."""
     on_fraud: Literal["evict", "rollback"] = "evict"
     """evict: the cheating peer is removed. rollback: its stage also restarts from the checkpoint before."""
 
@@ -209,16 +209,16 @@ class DeadlinesSection(Section):
     step_s: float = _seconds("step", 10.0)
     """Wait for the gradients of one step."""
     hop_s: float = _seconds("hop", 4.0)
-    """Wait for the answer of one stage."""
-    exchange_s: float = _seconds("exchange", 60.0)
-    """Wait for one trade with a partner."""
+    """For one stage to answer."""
+    exchange_s: float = _seconds("exchange", 15.0)
+    """For one trade with a partner."""
 
 
 class LedgerSection(Section):
-    """Network that a launch creates for this run; not used when launching on an existing one."""
+    """The network that a launch creates for this run; in a home that has a network already, that one counts."""
 
     block_interval_s: float = _seconds("block_interval", 2.0)
-    epoch_blocks: int = _count("epoch_blocks", 720)
+    epoch_blocks: int = _count("epoch_blocks", 120)
     """Blocks for which the set of validators is fixed."""
     beacon_delay: int = _count("beacon_delay", 2)
     """Blocks between a commitment and the beacon draw of its verifiers."""
@@ -306,13 +306,21 @@ def check_data(data: DataSection, name: str) -> None:
         )
 
 
-def run_template() -> str:
-    """Return a run file with every setting, its default and its meaning, as ``swarm init`` writes it."""
+def run_template(file: RunFile | None = None) -> str:
+    """A run file with every setting and its meaning: what ``swarm init`` writes.
+
+    Shows the settings of ``file`` where it is given, and the defaults where it is not.
+    """
     lines = [
         "# A run file: what all peers of a run agree on. Every line is optional and shows its default.",
         "# Launch it with: swarm launch FILE",
     ]
-    default = RunFile()
+    if file is not None:
+        lines[0] = lines[0].replace(
+            "shows its default.",
+            "shows its default, except\n# round_blocks and [ledger]: they fit the network of this home.",
+        )
+    default = file or RunFile()
     for section_name in RunFile.model_fields:
         section: Section = getattr(default, section_name)
         lines += ["", f"# {(section.__doc__ or '').strip()}", f"[{section_name}]"]

@@ -428,7 +428,7 @@ def progress_text(run: Run, round_: int | None) -> str:
         return str(run.phase)
     if run.phase is RunPhase.COOLING:
         number = round_ - run.end_round + 1
-        return f"round {number} of {run.consensus_rounds} of consensus"
+        return f"round {number} of {run.consensus_rounds} of final averaging"
     text = f"round {round_} of {run.end_round}"
     return f"{text}, then a pause" if run.is_pausing else text
 

@@ -39,15 +39,17 @@ from swarm.node.join import join, known_peers
 from swarm.node.join.announce import announce
 from swarm.node.launch import launch
 from swarm.node.launch.fit import check_fits
+from swarm.node.launch.home_genesis import save_genesis
 from swarm.node.launch.publish import adopt_dataset
 from swarm.node.reporting import EventLog
 from swarm.node.seat.compute import find_devices, notice_of
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.store import Store
-from swarm.ticket import Ticket
+from swarm.ticket import Ticket, reach_text, widest
 from swarm.training.model.profiles import notice
 from swarm.training.pipeline import Pipeline
+from swarm.types import Amount, PeerId
 from swarm.verify.service import CHECKS_AT_ONCE, Verifier
 from swarm.web.service import Started, bind_loopback, serve_web
 
@@ -122,20 +124,12 @@ async def _run(
             f"{peer_name(setup.secret.peer)} listens on {', '.join(host.addresses()[:2])}",
         )
         await known_peers.remember_port(store, join.TABLE, config, host.addresses())
-        recalled = known_peers.recalled(store, join.TABLE)
-        targets = join.targets_of(setup.ticket, config, recalled)
-        if not targets and setup.launch is None:
-            report(EventKind.NETWORK, "this home knows no peer to call: swarm join TICKET")
-        nursery.start_soon(join.keep_connected, host, targets, report)
-        nursery.start_soon(known_peers.keep_recalling, host, store, join.TABLE)
-        if genesis is None:
-            assert setup.ticket is not None, "checked above"
-            genesis = await join.fetch_genesis(host, setup.ticket, report)
+        genesis = await _met(setup, genesis, host, nursery, store, report)
         blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
         spec = await _prepared(setup, genesis, blobs, workers, store, report)
         # Only now: a home that could not launch belongs to no network, and a mended file starts afresh.
         store.put(join.TABLE, join.GENESIS_KEY, encode(genesis))
-        launch.save_genesis(setup.home, genesis)
+        save_genesis(setup.home, genesis)
         rooms = _packages(setup, report, store, workers, genesis, host, blobs)
         async with rooms as (context, steward):
             snapshots = StateBuilder(context)
@@ -156,6 +150,28 @@ async def _run(
             report(EventKind.PROGRESS, f"map {url}")
             task_status.started(url)
             await trio.sleep_forever()
+
+
+async def _met(
+    setup: NodeSetup,
+    genesis: Genesis | None,
+    host: Host,
+    nursery: trio.Nursery,
+    store: Store,
+    report: EventLog,
+) -> Genesis:
+    """Begin to connect to the peers this start knows of; return the genesis, from one of them if need be."""
+    recalled = known_peers.recalled(store, join.TABLE)
+    targets = join.targets_of(setup.ticket, setup.config, recalled)
+    if not targets and setup.launch is None:
+        report(EventKind.NETWORK, "this home knows no peer to call: swarm join TICKET")
+    failures = dict[PeerId, str]()
+    nursery.start_soon(join.keep_connected, host, targets, report, genesis is None, failures)
+    nursery.start_soon(known_peers.keep_recalling, host, store, join.TABLE)
+    if genesis is not None:
+        return genesis
+    assert setup.ticket is not None, "checked by the caller"
+    return await join.fetch_genesis(host, setup.ticket, report, failures)
 
 
 async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  any service's start value
@@ -306,16 +322,21 @@ async def _find_run(setup: NodeSetup, context: NodeContext, spec: RunSpec | None
 
 
 async def _launch(context: NodeContext, spec: RunSpec) -> Run:
+    """Write the ticket and open the run; raises ``BadConfig`` before both where this key cannot pay."""
     ledger, report = context.ledger, context.report
     context.run16 = spec.digest[:16]
+    is_open = join.named_run(ledger.state, context.run16) is not None
+    escrow = 0 if is_open else launch.escrow_for(ledger.state, context.me)
     ticket = make_ticket(context)
     context.store.put(join.TABLE, join.TICKET_KEY, ticket.encode())
     (context.home / "ticket.txt").write_text(ticket + "\n")
     report(EventKind.PROGRESS, f"ticket {ticket}", ticket=ticket)
-    if join.named_run(ledger.state, context.run16) is None:
-        escrow = launch.escrow_for(ledger.state, context.me)
+    others = "" if is_open else launch.left_text(ledger.state, context.me)
+    for text in filter(None, (reach_text(widest(context.host.addresses())), others)):
+        report(EventKind.WARNING, text)
+    if not is_open:
         context.tally.waits_for = "the ledger to accept the run"
-        await ledger.submit(OpenRun(encode(spec), escrow))
+        await ledger.submit(OpenRun(encode(spec), Amount(escrow)))
         report(EventKind.PROGRESS, f"opened the run with {escrow:,} in escrow; waiting for a block")
     return await join.find_run(ledger, context.run16, report)
 

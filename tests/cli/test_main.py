@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.cli.main import run
+from swarm.cli.main import IRREVERSIBLE, run
 from swarm.config.load import genesis_of, parse_run_file
 from swarm.primitives.codec import encode
 from swarm.ticket import Ticket, format_ticket
@@ -72,6 +72,18 @@ def test_a_mistyped_command_names_the_nearest(said: Said) -> None:
     assert (code, out) == (2, "")
     assert "Did you mean 'launch'" in err
     assert err.count("try: ") == 1
+    assert "Did you mean 'tail'" in said("ledger", "tial")[2]
+
+
+@pytest.mark.rule("C9")
+@pytest.mark.parametrize("words", [("top",), ("stp",), ("data", "cleen"), ("reprot",)])
+def test_what_cannot_be_taken_back_is_never_suggested(said: Said, words: tuple[str, ...]) -> None:
+    code, _, err = said(*words)
+    assert code == 2
+    assert "No such command" in err
+    assert not any(
+        f"'{name}'" in err.split("command")[1][len(words[-1]) + 3 :] for name in IRREVERSIBLE
+    )
 
 
 @pytest.mark.rule("C1", "C2")
@@ -134,7 +146,7 @@ def test_an_expired_ticket_says_since_when(said: Said) -> None:
     """And asks for a new one."""
     old = Ticket(bytes(16), bytes(16), PeerId(b"\1" * 32), ("/ip4/127.0.0.1/tcp/1",), 1)
     code, _, err = said("join", format_ticket(old))
-    assert code == 2
+    assert code == 3
     assert "expired" in err
     assert "swarm ticket new" in err
 
@@ -209,14 +221,22 @@ def test_a_dry_run_in_a_home_with_a_network_is_held_to_its_pace(said: Said, tmp_
     )
     genesis = genesis_of(file, validators={PeerId(bytes(32)): 1}, accounts={}, seed=bytes(32))
     (tmp_path / "home" / "genesis.bin").write_bytes(encode(genesis))
-    (tmp_path / "a.toml").write_text('[data]\ndataset = "none"')
+    wide = "[checks]\nchallenge_window_blocks = 1440\n"
+    (tmp_path / "a.toml").write_text(f'{wide}[data]\ndataset = "none"')
     code, out, err = said("launch", "a.toml", "--dry-run")
     assert (code, out) == (4, "")
-    assert (
-        "must be at least 2 epochs = 2000 blocks, on the network that this home belongs to" in err
-    )
-    assert "--home ANOTHER_FOLDER" in err
-    assert said("launch", "a.toml", "--dry-run", "--home", str(tmp_path / "other"))[0] == 0
+    assert "must be at least 2 epochs = 2000 blocks, on the network of this home" in err
+    dataset = tmp_path / "home" / "datasets" / "none"
+    command = f"launch a.toml --home {tmp_path / 'home-2'} --dataset {dataset}"
+    assert err.endswith(f"try: swarm {command}\n")
+    assert said(*command.split(), "--dry-run")[0] == 0
+    assert said("init", "b.toml")[0] == 0
+    text = Path("b.toml").read_text()
+    assert "epoch_blocks = 1000 " in text
+    assert "except\n# round_blocks and [ledger]: they fit the network of this home" in text
+    plan = json.loads(said("launch", "b.toml", "--dry-run", "--json")[1])
+    assert plan["numerics"] == "seq-f32/1"
+    assert plan["first_checkpoint_s"] < 120
 
 
 def test_init_does_not_overwrite(said: Said) -> None:
@@ -224,6 +244,18 @@ def test_init_does_not_overwrite(said: Said) -> None:
     assert said("init", "a.toml")[0] == 0
     assert said("init", "a.toml")[0] == 2
     assert said("init", "a.toml", "--yes")[0] == 0
+
+
+def test_init_writes_a_run_that_can_be_checked_and_has_a_model_within_two_minutes(
+    said: Said,
+) -> None:
+    """On two cores it fits, and the dry run has nothing to warn of."""
+    said("init", "a.toml")
+    code, out, err = said("launch", "a.toml", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "the first checkpoint comes about 1 min 30 s after the run is opened" in out
+    plan = json.loads(said("launch", "a.toml", "--dry-run", "--json")[1])
+    assert (plan["numerics"], plan["notes"], plan["first_checkpoint_s"]) == ("seq-f32/1", [], 90.0)
 
 
 def test_the_identity_is_made_once_and_exported_privately(said: Said) -> None:

@@ -14,8 +14,14 @@ import trio
 from swarm.cli.client import act, fetch_state, find_node, node_of
 from swarm.cli.main import run
 from swarm.errors import BadConfig, Unreachable
+from swarm.ticket import Ticket, format_ticket
+from swarm.types import PeerId
 from swarm.web.service import serve_web
 from tests.web.snapshots import a_snapshot
+
+TICKET = format_ticket(
+    Ticket(bytes(16), bytes(16), PeerId(b"\1" * 32), ("/ip4/127.0.0.1/tcp/1",), 0)
+)
 
 
 def write_address(home: Path, url: str, pid: int, token: str = "t") -> None:
@@ -27,7 +33,11 @@ async def refuse(body: Mapping[str, object]) -> Mapping[str, object]:
 
 
 async def a_ticket(body: Mapping[str, object]) -> Mapping[str, object]:
-    return {"ticket": "swarm1:abc"}
+    return {"ticket": TICKET}
+
+
+async def a_stop(body: Mapping[str, object]) -> Mapping[str, object]:
+    return {"text": "it ends"}
 
 
 @asynccontextmanager
@@ -45,7 +55,7 @@ async def a_node(home: Path) -> AsyncIterator[None]:
                 no_lines,
                 port=0,
                 token="t",
-                actions={"refuse": refuse, "ticket": a_ticket},
+                actions={"refuse": refuse, "ticket": a_ticket, "stop": a_stop},
             )
         )
         write_address(home, url, os.getpid())
@@ -64,7 +74,7 @@ async def a_node(home: Path) -> AsyncIterator[None]:
         (["peers", "show", "icy"], "slow: 2 rounds behind"),
         (["run", "ls"], "round 41/80"),
         (["run", "show"], "last commit"),
-        (["ticket", "new"], "swarm1:abc"),
+        (["ticket", "new"], TICKET),
     ],
 )
 async def test_every_read_command_has_words_and_json(
@@ -77,6 +87,35 @@ async def test_every_read_command_has_words_and_json(
         assert seen in capsys.readouterr().out
         assert await trio.to_thread.run_sync(run, [*words, *home, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
+
+
+async def test_a_ticket_that_only_this_machine_can_use_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Aloud, beside the data."""
+    async with a_node(tmp_path):
+        words = ["ticket", "new", "--home", str(tmp_path)]
+        assert await trio.to_thread.run_sync(run, words) == 0
+    out = capsys.readouterr()
+    assert out.out.strip() == TICKET
+    assert "only this machine can use this ticket: its address is 127.0.0.1" in out.err
+
+
+@pytest.mark.rule("C9")
+async def test_stop_asks_and_ends_nothing_where_nobody_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names the run, and the command that needs no answer, for people and for programs."""
+    async with a_node(tmp_path):
+        for more in ([], ["--json"]):
+            words = ["stop", "--home", str(tmp_path), *more]
+            assert await trio.to_thread.run_sync(run, words) == 2
+            out = capsys.readouterr()
+            assert out.out == ""
+            assert "End run pydocs-demo for everybody?" in out.err
+            assert "swarm stop --yes" in out.err
+        assert await trio.to_thread.run_sync(run, ["stop", "--yes", "--home", str(tmp_path)]) == 0
+        assert "it ends" in capsys.readouterr().out
 
 
 async def test_a_refusal_keeps_its_kind_and_hint(tmp_path: Path) -> None:

@@ -8,17 +8,20 @@ from swarm.config.bounds import LEARNING_RATES_MAX, num_parameters
 from swarm.config.load import (
     NodeConfig,
     RunFile,
+    check_network,
     genesis_of,
     learning_rates,
+    on_network,
     parse_node_file,
     parse_run_file,
+    planned_data,
     run_spec,
     run_template,
 )
 from swarm.config.resources import packaged_file
 from swarm.config.spec import NANO, DataSpec, RunSpec
 from swarm.errors import BadConfig
-from swarm.primitives.codec import decode, encode
+from swarm.primitives.codec import decode, encode, replace
 from swarm.types import Digest, PeerId
 
 
@@ -135,13 +138,13 @@ def test_a_dataset_may_have_any_vocabulary(vocab_size: int) -> None:
         ("[optimizer]\nlearning_rate = 0.0", "[optimizer] learning_rate"),
         ("[deadlines]\nhop_s = 20", "hop_s = 20 must be at most the step deadline step_s = 10"),
         (
-            "[deadlines]\nstep_s = 301.0",
-            "the deadline step_s = 301 must be at most a round = 300 s",
+            "[deadlines]\nstep_s = 41.0",
+            "the deadline step_s = 41 must be at most a round = 40 s",
         ),
         ("[checks]\nwindow_steps = 51", "at most inner_steps_max = 50"),
-        ("[checks]\nchallenge_window_blocks = 100", "at least 2 epochs = 1440 blocks"),
+        ("[checks]\nchallenge_window_blocks = 100", "at least 2 epochs = 240 blocks"),
         ("[ledger]\nunbonding_epochs = 2", "a cheat withdraws its stake first"),
-        ("[ledger]\nbeacon_delay = 150", "beacon_delay 150 must be below round_blocks = 150"),
+        ("[ledger]\nbeacon_delay = 20", "beacon_delay 20 must be below round_blocks = 20"),
         (
             "[model]\nhidden_size = 8192\nnum_heads = 64\nnum_kv_heads = 64\nintermediate_size = 22016\n"
             "[training]\nnum_stages = 1\nmicrobatch_size = 1",
@@ -160,6 +163,26 @@ def test_a_run_file_that_cannot_be_used_names_the_cause(text: str, cause: str) -
     assert cause in str(caught.value)
     assert "my.toml" in str(caught.value)
     assert caught.value.exit_code == 4
+
+
+def test_a_run_on_a_network_that_is_there_keeps_to_its_pace_and_not_to_its_own_ledger() -> None:
+    """What the file says of a ledger is not used: no pair of bounds contradict each other."""
+    demo = parse_run_file(packaged_file("demo.toml"), "demo.toml")
+    network = genesis_of(demo, validators={PeerId(bytes(32)): 1}, accounts={}, seed=bytes(32))
+    file = parse_run_file("[ledger]\nepoch_blocks = 5000\n", "my.toml", network)
+    check_network(file, network)
+    spec = run_spec(file, data=planned_data(file), init_root=Digest(bytes(32)))
+    assert spec.checks.challenge_window_blocks == 2 * network.epoch_blocks
+    again = genesis_of(
+        on_network(file, network), validators={PeerId(bytes(32)): 1}, accounts={}, seed=bytes(32)
+    )
+    assert replace(again, name=network.name) == network
+    for wide, cause in ((180, "must be below unbonding_epochs"), (119, "at least 2 epochs = 120")):
+        text = f"[checks]\nchallenge_window_blocks = {wide}\n"
+        with pytest.raises(BadConfig, match=cause):
+            check_network(parse_run_file(text, "my.toml", network), network)
+    with pytest.raises(BadConfig, match="hidden_size"):
+        parse_run_file("[model]\nhidden_size = 100", "my.toml", network)
 
 
 @pytest.mark.parametrize(

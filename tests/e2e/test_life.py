@@ -220,7 +220,7 @@ def test_the_owner_pauses_resumes_and_stops_and_the_replicas_end_as_one(net: Loc
     assert net.read("resume", home=owner.home)["text"]
     other.wait("a segment from after the pause", lambda s: last_commit(s) > held and s)
 
-    assert "agree on one model" in net.read("stop", home=owner.home)["text"]
+    assert "agree on one model" in net.read("stop", "--yes", home=owner.home)["text"]
     for node in (owner, other, third):
         node.wait_event("run_finished")
         node.wait_event("committed", "without a step")

@@ -12,6 +12,7 @@ from swarm.ledger.transition.runs import (
     START_DELAY_BLOCKS,
     boundary_height,
     current_round,
+    first_checkpoint_blocks,
     round_info,
 )
 from swarm.primitives.codec import replace
@@ -44,6 +45,21 @@ def with_joiners(count: int, upto: int = 1, **changes: object) -> tuple[InMemory
         stage.block(*stage.commit_all(run, round_))
         run = stage.reach_round(run, round_ + 2)
     return stage, run
+
+
+@pytest.mark.parametrize(("every", "rounds"), [(1, 8), (3, 8), (4, 4), (9, 3)])
+def test_the_first_checkpoint_is_drawn_when_a_dry_run_says(every: int, rounds: int) -> None:
+    """Counted in blocks from the opening of the run; a short run has its only one at the end."""
+    stage = InMemoryLedger(8)
+    run = stage.open_run(replace(SPEC, checkpoint_rounds=every, rounds=rounds))
+    for round_ in range(rounds):
+        run = stage.reach_round(run, round_ + 1)
+        drawn = [info for info in run.rounds if max(info.drawn) >= 0]
+        if drawn:
+            break
+        stage.block(*stage.commit_all(run, round_))
+    (first,) = drawn
+    assert first.height == run.opened_height + first_checkpoint_blocks(run.spec)
 
 
 # --- pause and resume ---

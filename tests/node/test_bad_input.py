@@ -14,7 +14,8 @@ from swarm.cli.main import run
 from swarm.config.load import parse_run_file
 from swarm.host.identity import load_identity, lock_home
 from swarm.node.join.join import GENESIS_KEY, TABLE
-from swarm.node.launch.launch import genesis_for, save_genesis
+from swarm.node.launch.home_genesis import save_genesis
+from swarm.node.launch.launch import genesis_for
 from swarm.node.node import STORE_FILE
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey
@@ -95,7 +96,7 @@ def test_a_ticket_that_is_mistyped_wrong_or_expired(failed: Failed) -> None:
     assert "near character 24" in failed(2, "join", wrong)
     assert "not a ticket" in failed(2, "join", "hello")
     assert "mistyped" in failed(2, "join", good[:-9])
-    assert "expired" in failed(2, "join", format_ticket(a_ticket(expires=1_000_000)))
+    assert "expired" in failed(3, "join", format_ticket(a_ticket(expires=1_000_000)))
 
 
 @pytest.mark.rule("S25")
@@ -128,7 +129,7 @@ def test_a_run_whose_windows_the_disk_may_not_hold(
     exact = '[run]\nnumerics = "seq-f32/1"\n[checks]\nwindow_steps = 1\n'
     told = failed(4, "launch", a_run_file(tmp_path, exact + text), *NODE)
     assert "disk_quota_mb is 100" in told
-    assert "keeps 650 windows of 0.4 MB for 13 rounds" in told
+    assert "keeps 750 windows of 0.4 MB for 15 rounds" in told
     assert "try: disk_quota_mb = " in told
 
 
@@ -140,7 +141,7 @@ def test_a_launch_that_fails_leaves_no_network_behind(
     (tmp_path / "text.txt").write_text("text " * 10_000)
     (tmp_path / "other.txt").write_text("more " * 10_000)
     good = FILE.replace('"nowhere.txt"', '"text.txt", "other.txt"') + "heldout_every = 2\n"
-    crowd = "[training]\nreplicas_max = 256\nround_blocks = 20\n[deadlines]\nexchange_s = 20\n"
+    crowd = "[training]\nreplicas_max = 256\n[ledger]\nepoch_blocks = 720\n"
 
     def launched(text: str, *words: str) -> str:
         return failed(4, "launch", a_run_file(tmp_path, text), *NODE, *words)
@@ -154,6 +155,8 @@ def test_a_launch_that_fails_leaves_no_network_behind(
         words = ("launch", a_run_file(tmp_path, good), *NODE[:2], "--api-port", port, "--plain")
         assert f"port {port}" in failed(2, *words)
     assert not (home / "genesis.bin").exists()
+    assert not list((home / "blobs").iterdir()), "the text of a run that was refused is not kept"
+    assert not (home / "ticket.txt").exists()
     store = Store.open(home / STORE_FILE)
     assert store.get(TABLE, GENESIS_KEY) is None
     store.close()

@@ -47,6 +47,8 @@ num_stages = {stages}
 microbatch_size = 4
 microbatches_per_step = 2
 inner_steps_max = {steps}
+round_blocks = 150
+checkpoint_rounds = 8
 [optimizer]
 learning_rate = 0.01
 warmup_steps = 0
@@ -57,6 +59,9 @@ window_steps = 4
 [deadlines]
 step_s = 3.0
 hop_s = 1.0
+exchange_s = 60.0
+[ledger]
+epoch_blocks = 720
 """
 
 

@@ -36,7 +36,9 @@ def audit(
     round_: Annotated[int | None, typer.Option("--round", min=0, help="Of the segment.")] = None,
     stage: Number = None,
     seat: Number = None,
-    window: Annotated[int | None, typer.Option(min=0, help="Without one: all, or by dice.")] = None,
+    window: Annotated[
+        int | None, typer.Option(min=0, help="Without one: all, or one of a large segment.")
+    ] = None,
 ) -> None:
     """Replay somebody's segment, or one window of it, and compare it with what its solver has shown.
 

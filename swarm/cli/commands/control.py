@@ -5,7 +5,11 @@ Shell: asks the node of this home, prints what follows.
 
 import typer
 
-from swarm.cli.terminal import terminal
+from swarm.cli.terminal import Terminal, terminal
+from swarm.errors import SwarmError
+
+REPEAT = "swarm stop --yes"
+"""Ends the run without a question."""
 
 TIMEOUT_S = 90.0
 """Longer than the node waits for the ledger."""
@@ -15,7 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("pause", short_help="Let your run rest from the next round boundary on.")(pause)
     app.command("resume", short_help="Go on with your run after a pause.")(resume)
-    app.command("stop", short_help="End your run at the next boundary, with one model.")(stop)
+    app.command("stop", short_help="End your run for everybody, with one model.")(stop)
 
 
 def pause() -> None:
@@ -29,8 +33,24 @@ def resume() -> None:
 
 
 def stop() -> None:
-    """End the run at the next round boundary: its replicas agree on one model, the last checkpoint."""
+    """End the run at the next round boundary, for everybody; its replicas average into the last checkpoint.
+
+    Asks first; --yes answers. There is no way back: swarm pause lets it rest, and Ctrl-C only leaves it.
+    """
+    desk = terminal()
+    if not desk.confirms(f"End run {_run_name(desk)} for everybody?", REPEAT + desk.same_home):
+        raise SwarmError(
+            "nothing was stopped", hint="swarm pause lets the run rest; Ctrl-C only leaves it"
+        )
     _steer("stop")
+
+
+def _run_name(desk: Terminal) -> str:
+    """The run of this home's node, as it is called on screen."""
+    from swarm.cli.client import fetch_state, node_of
+    from swarm.cli.state_reader import part, text
+
+    return text(part(fetch_state(node_of(desk.home)), "run"), "name") or "of this node"
 
 
 def _steer(action: str) -> None:

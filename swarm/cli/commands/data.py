@@ -217,7 +217,9 @@ def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
     )
     named = row["name"] if built.dataset.folder.parent == desk.home / "datasets" else row["dir"]
     size = f", and vocab_size = {ids} or more under [model]" if ids != 256 else ""
-    desk.say(f'train on it with: dataset = "{named}" under [data] of a run file{size}')
+    desk.say(
+        f'train on it: swarm launch FILE --dataset {named}, or dataset = "{named}" under [data]{size}'
+    )
     desk.say(f'and on nothing else: dataset_hash = "{row["hash"]}"')
 
 

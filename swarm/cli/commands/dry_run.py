@@ -16,7 +16,8 @@ from swarm.config.load import genesis_of, planned_data, run_spec, with_shape
 from swarm.config.schema import NodeConfig, RunFile
 from swarm.config.spec import DataSpec, Genesis, RunSpec
 from swarm.node.launch.fit import memory_bytes
-from swarm.node.launch.launch import check_limits, saved_genesis
+from swarm.node.launch.home_genesis import saved_genesis
+from swarm.node.launch.launch import check_limits
 from swarm.node.launch.publish import check_length, described, read_corpus
 from swarm.node.launch.sizing import MB, Sizing, sizing_of
 from swarm.training.data.dataset import MANIFEST_FILE, check_hash, data_spec
@@ -64,6 +65,11 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
             "rounds",
             f"{spec.rounds} of {human_span(sizing.round_s)}: {human_span(sizing.run_s)},"
             f" {human_count(sizing.tokens)} tokens if nobody misses a step",
+        ),
+        (
+            "model",
+            f"the first checkpoint comes about {human_span(sizing.first_checkpoint_s)} after the run is opened,"
+            f" then one every {counted(spec.checkpoint_rounds, 'round')} and one at the end",
         ),
         (
             "pace",

@@ -6,6 +6,8 @@ Shell: reads files and keys, hands them to the node.
 import difflib
 import time
 from dataclasses import replace
+from itertools import count
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,7 @@ from swarm.errors import BadConfig, UsageError
 
 if TYPE_CHECKING:
     from swarm.config.schema import NodeConfig, RunFile
+    from swarm.config.spec import Genesis
     from swarm.node.node import NodeSetup
     from swarm.ticket import Ticket
 
@@ -37,7 +40,7 @@ Listen = Annotated[
     list[str] | None, typer.Option(help="host:port to listen on; may be given more than once.")
 ]
 Validate = Annotated[
-    bool, typer.Option("--validate", help="Vote on blocks, if the genesis names us.")
+    bool, typer.Option("--validate", help="Vote on blocks, if this key is among the validators.")
 ]
 NoSolve = Annotated[bool, typer.Option("--no-solve", help="Follow and serve, train nothing.")]
 ApiPort = Annotated[int | None, typer.Option(help="Port of the map on 127.0.0.1; 0 takes any.")]
@@ -52,7 +55,8 @@ def register(app: typer.Typer) -> None:
 
 def join(
     ticket: Annotated[
-        str, typer.Argument(help="swarm1:... from whoever launched; @FILE waits for one.")
+        str,
+        typer.Argument(help="swarm1:... from anybody in the run; @FILE waits for one in a file."),
     ] = "",
     listen: Listen = None,
     validate: Validate = False,
@@ -69,7 +73,7 @@ def join(
     if not ticket and not known:
         raise UsageError(
             f"no ticket was given, and {desk.home} has joined no network yet",
-            hint="swarm join swarm1:... (ask whoever launched for it), or start alone: swarm launch",
+            hint="swarm join swarm1:... (ask somebody in the run for it), or start alone: swarm launch",
         )
     folder = _opened_dataset(desk.home, dataset) if dataset else None
     parsed = _parsed(ticket) if ticket and not ticket.startswith("@") else None
@@ -85,14 +89,21 @@ def launch(
     ] = "",
     listen: Listen = None,
     api_port: ApiPort = None,
+    dataset: Annotated[
+        str,
+        typer.Option(help="Train on this one: a name, or a path with a /; the file may name none."),
+    ] = "",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check the file and say what the run takes; start nothing."),
     ] = False,
 ) -> None:
-    """Start a run and train it at once, alone if need be; prints the ticket that others join with."""
+    """Start a run and train it at once, alone if need be; prints the ticket that others join with.
+
+    In a home that belongs to a network the run is opened on that one, and [ledger] of the file is not used.
+    """
     desk = terminal()
-    run_file, base = load_run_file(file)
+    run_file, base = load_run_file(file, desk.home, dataset)
     if dry_run:
         from swarm.cli.commands.dry_run import rehearse
 
@@ -109,9 +120,11 @@ def init(
         str, typer.Option(help=f"Begin with a run that is ready: {', '.join(SIZES)}.")
     ] = "",
 ) -> None:
-    """Write a run file: every setting with its default and its meaning, or with --size a run that is ready."""
+    """Write a run file: every setting with its meaning, or with --size a run that is ready.
+
+    Without --size it is a small run whose work others can check, with a first checkpoint within two minutes.
+    """
     from swarm.config.resources import packaged_file
-    from swarm.config.schema import run_template
 
     desk, path = terminal(), Path(file)
     if size and size not in SIZES:
@@ -125,24 +138,84 @@ def init(
     if path.exists() and not desk.options.yes:
         raise UsageError(f"{path} exists already", hint=f"swarm init {path} --yes, or another name")
     try:
-        path.write_text(packaged_file(SIZES[size]) if size else run_template(), encoding="utf-8")
+        text = packaged_file(SIZES[size]) if size else _template(desk.home)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         where = f"ls -ld {path.parent}, or another name"
         raise UsageError(f"cannot write {path}: {error.strerror}", hint=where) from None
-    desk.say(f"wrote {path}; edit it, see what it takes: swarm launch {path} --dry-run")
-    desk.say(f"and start it: swarm launch {path}")
+    desk.say(f"wrote {path}; see what it takes: swarm launch {path} --dry-run{desk.same_home}")
+    desk.say(f"and start it: swarm launch {path}{desk.same_home}")
     if desk.options.json:
         desk.data({"file": str(path)}, [])
 
 
-def load_run_file(file: str) -> "tuple[RunFile, Path]":
-    """The checked run file and the folder its paths are relative to; the packaged demo for ''."""
+def load_run_file(file: str, home: Path | None = None, dataset: str = "") -> "tuple[RunFile, Path]":
+    """The checked run file and the folder its paths are relative to; the packaged demo for ''.
+
+    With a ``home`` that belongs to a network, it is a file for a run on that one. ``dataset`` is what the
+    person said to train on, instead of what the file says.
+    """
     from swarm.config.load import parse_run_file
     from swarm.config.resources import packaged_file
+    from swarm.node.launch.home_genesis import saved_genesis
 
-    if not file:
-        return parse_run_file(packaged_file(STEP_DEMO), STEP_DEMO), Path.cwd()
-    return parse_run_file(read_text(Path(file), "swarm init run.toml"), file), Path(file).parent
+    name, base = file or STEP_DEMO, Path(file).parent if file else Path.cwd()
+    text = read_text(Path(file), f"swarm init {file}") if file else packaged_file(STEP_DEMO)
+    network = None if home is None else saved_genesis(home)
+    run_file = parse_run_file(text, name, network)
+    if dataset:
+        run_file = _on_dataset(run_file, dataset, name)
+    if network is not None and home is not None:
+        _check_home(run_file, network, home, file, base)
+    return run_file, base
+
+
+def _on_dataset(file: "RunFile", dataset: str, name: str) -> "RunFile":
+    """The run file with the dataset that the command line names."""
+    from swarm.config.schema import check_data
+
+    chosen = str(Path(dataset).expanduser().absolute()) if "/" in dataset else dataset
+    data = file.data.model_copy(update={"dataset": chosen})
+    check_data(data, name)
+    return file.model_copy(update={"data": data})
+
+
+def _check_home(file: "RunFile", network: "Genesis", home: Path, path: str, base: Path) -> None:
+    """Raise ``BadConfig`` for a run that does not fit the network of ``home``, with the launch that works."""
+    from swarm.config.load import check_network
+    from swarm.training.data.disk import dataset_path
+
+    try:
+        check_network(file, network)
+    except BadConfig as error:
+        command = f"swarm launch {path} --home {_free_home(home)}".replace("  ", " ")
+        if file.data.dataset:
+            command += f" --dataset {dataset_path(home, base, file.data.dataset).absolute()}"
+        raise BadConfig(f"{error}, on the network of this home", hint=command) from None
+
+
+def _free_home(home: Path) -> Path:
+    """A folder beside ``home`` that is not there yet."""
+    numbers = (
+        number for number in count(2) if not home.with_name(f"{home.name}-{number}").exists()
+    )
+    return home.with_name(f"{home.name}-{next(numbers)}")
+
+
+def _template(home: Path) -> str:
+    """The run file that ``swarm init`` writes; on the network of this home rounds are as long as elsewhere."""
+    from swarm.config.load import on_network
+    from swarm.config.schema import RunFile, run_template
+    from swarm.node.launch.home_genesis import saved_genesis
+
+    network = saved_genesis(home)
+    if network is None:
+        return run_template()
+    default = RunFile()
+    round_s = default.training.round_blocks * default.ledger.block_interval_s
+    blocks = max(ceil(round_s / network.block_interval_ms * 1000), network.beacon_delay + 1)
+    training = default.training.model_copy(update={"round_blocks": blocks})
+    return run_template(on_network(default, network).model_copy(update={"training": training}))
 
 
 def _opened_dataset(home: Path, name: str) -> Path:
@@ -251,5 +324,5 @@ def _run(desk: Terminal, setup: "NodeSetup") -> None:
 
     voice = NodeConsole(desk)
     code = run_until_stopped(replace(setup, report=voice.hear), voice)
-    desk.say("left cleanly; come back with: swarm join")
+    desk.say(f"left cleanly; come back with: swarm join{desk.same_home}")
     leave(code)

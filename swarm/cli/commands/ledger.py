@@ -53,7 +53,7 @@ def tail(
 def show(
     height: Annotated[int, typer.Argument(help="A height; without one, the whole ledger.")] = -1,
 ) -> None:
-    """Show one block, or the ledger as a whole: chain, height, validators, supply."""
+    """Show one block, or the ledger as a whole: network, height, validators, supply."""
     from swarm.cli.ledger_reader import block_of, opened, read_head
     from swarm.ledger.describe import block_lines, block_row, ledger_row
 
@@ -61,7 +61,7 @@ def show(
     state = read_head(desk.home).state
     if height < 0:
         row = ledger_row(state)
-        desk.data(row, [f"{name.replace('_', ' '):<17} {_plain(row[name])}" for name in row])
+        desk.data(row, [f"{_label(name):<17} {_plain(row[name])}" for name in row])
         return
     with opened(desk.home) as (store, _):
         block, certificate = block_of(store, height)
@@ -74,7 +74,7 @@ def show(
 
 @ledger_app.command("verify")
 def verify() -> None:
-    """Check every block from genesis: hashes, dice, signatures, transactions, finality, supply."""
+    """Check every block from the first: hashes, the beacon, signatures, transactions, finality, supply."""
     from swarm.cli.commands.ledger_views import checked_line, run_rows, stake_rows
     from swarm.cli.ledger_reader import opened, proved_links
     from swarm.ledger.chain import verify_chain
@@ -107,7 +107,7 @@ def verify() -> None:
         "seconds": round(time.monotonic() - began, 2),
     }
     lines = [
-        f"{state.height} blocks from genesis {genesis.chain.hex()[:16]} are valid and final",
+        f"{state.height} blocks of the network {genesis.chain.hex()[:16]} are valid and final",
         f"{report.num_transactions} transactions, {row['commits']} commits,"
         f" {report.num_certificates} finalizations, supply {report.supply} conserved",
     ]
@@ -137,6 +137,11 @@ def _reported(links: "Iterator[Link]", desk: Terminal) -> "Iterator[Link]":
             told = now
             desk.say(f"checked up to block {link[0].header.height}")
         yield link
+
+
+def _label(name: str) -> str:
+    """What a key of the row is called on screen."""
+    return "network" if name == "chain" else name.replace("_", " ")
 
 
 def _plain(value: object) -> str:

@@ -295,9 +295,9 @@ def stake_rows(state: State) -> ReportRow:
 
 
 def checked_line(row: ReportRow) -> str:
-    """A run in one line: ``pydocs-demo: 120 segments, 110 of 114 older than two rounds verified, 3 false``."""
-    said = f"{row['name']}: {row['segments']} segments"
-    said += f", {row['old_verified']} of {row['old_segments']} older than two rounds verified by another peer"
+    """A run in one line: ``pydocs-demo: 120 segments; another peer replayed a window of 110 of 114 ...``."""
+    said = f"{row['name']}: {row['segments']} segments; of {row['old_segments']} older than two rounds,"
+    said += f" another peer replayed a window of {row['old_verified']} and found it true"
     counts = ((row["guilty"], "proven false"), (row["silent"], "never shown"))
     return ", ".join([said, *(f"{count} {what}" for count, what in counts if count)])
 

@@ -98,7 +98,7 @@ def export(
         str, typer.Option("--format", help="hf: for transformers; safetensors: the weights alone.")
     ] = "hf",
 ) -> None:
-    """Write the run's newest checkpoint as a folder that transformers' LlamaForCausalLM loads."""
+    """Write the run's newest checkpoint as a folder that transformers loads, with its tokenizer."""
     from swarm.cli.model_sources import model_of_run, save_model
     from swarm.training.hf.export import FORMATS
 
@@ -118,7 +118,7 @@ def export(
     where = "before training" if initial else f"of round {model.round}"
     desk.data({**row, "format": format_}, [f"{out}: {row['parameters']:,} parameters {where}"])
     if format_ == "hf":
-        desk.say(f'load it: transformers.LlamaForCausalLM.from_pretrained("{out}")')
+        desk.say(f'load it: transformers.pipeline("text-generation", model="{out}")')
 
 
 def eval_(

@@ -27,6 +27,7 @@ def ticket_new() -> None:
     """Make an invitation to the run that this node takes part in."""
     from swarm.cli.client import act, fetch_state, node_of
     from swarm.cli.state_reader import part, text
+    from swarm.ticket import parse_ticket, reach_text
 
     desk = terminal()
     address = node_of(desk.home)
@@ -36,6 +37,8 @@ def ticket_new() -> None:
     if not ticket:
         raise UsageError("this node has no run to invite to yet", hint="swarm status")
     desk.data({"ticket": ticket}, [ticket, *_qr_lines(desk, ticket)])
+    if limits := reach_text(parse_ticket(ticket, int(time.time())).addresses):
+        desk.say(f"note: {limits}")
 
 
 @ticket_app.command("show")
@@ -44,7 +47,7 @@ def ticket_show(
 ) -> None:
     """Say what is in a ticket, and check it."""
     from swarm.primitives.crypto import peer_name, peer_text
-    from swarm.ticket import parse_ticket
+    from swarm.ticket import parse_ticket, reach_text
 
     desk, now = terminal(), int(time.time())
     parsed = parse_ticket(ticket, now)
@@ -65,6 +68,8 @@ def ticket_show(
         f"expires   {left}",
     ]
     desk.data(row, [*lines, *_qr_lines(desk, "".join(ticket.split()))])
+    if limits := reach_text(parsed.addresses, "the machine that it was made on"):
+        desk.say(f"note: {limits}")
 
 
 @id_app.command("show")

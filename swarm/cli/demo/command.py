@@ -5,6 +5,7 @@ Shell: starts, kills, restarts, measures, cleans up. What happens when is in cli
 
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swarm.cli.terminal import Terminal, terminal
+from swarm.cli.terminal import PROGRAM, Terminal, terminal
 from swarm.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -46,7 +47,12 @@ def demo(
         str, typer.Argument(help="A run file; without one, the packaged demo run.")
     ] = "",
     minutes: Annotated[
-        float, typer.Option(help="Everything is over by then.", min=0.5, max=600.0)
+        float,
+        typer.Option(
+            help="About when everything is over; 35 s of it are kept for measuring.",
+            min=0.5,
+            max=600.0,
+        ),
     ] = 5.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep homes and logs.")] = False,
     kill: Annotated[
@@ -80,6 +86,17 @@ def demo(
     desk.data(result_object(result), result_lines(result, desk.ink))
     if faults:
         raise SwarmError(f"the demo failed: {'; '.join(faults)}", hint=f"read {folder}/logs")
+    _say_next(desk)
+
+
+def _say_next(desk: Terminal) -> None:
+    """Say how the program is called from here, and what comes after the demo."""
+    activate = Path(sys.prefix) / "bin" / "activate"
+    if desk.program != PROGRAM and activate.is_file():
+        here = Path.cwd()
+        shown = activate.relative_to(here) if activate.is_relative_to(here) else activate
+        desk.say(f"call it as {desk.program}, or as swarm after: source {shown}")
+    desk.say("next, a run of your own: swarm launch")
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,10 +89,9 @@ def result_lines(result: Result, ink: Ink) -> list[str]:
                  " on held-out text, measured by a separate process"),
         ("trained", f"{human_count(result.tokens)} tokens in {result.rounds} rounds by"
                     f" {result.peers} peers, {human_span(result.seconds)} in all"),
-        ("killed", "one peer was killed and trained again after"
-                   f" {_seconds(result.rejoin_s)}"),
-        ("checked", f"{_of(result.commits_verified, result.commits_old)} commits older than two rounds were"
-                    " verified by another peer"),
+        ("killed", _killed(result.rejoin_s)),
+        ("checked", f"{_of(result.commits_verified, result.commits_old)} commits older than two rounds: another"
+                    " peer replayed a window of each, and found it true"),
         ("liar", _liar(result)),
         ("ledger", f"height {human_count(result.ledger_height)},"
                    f" {human_count(result.commits_final)} commits final,"
@@ -124,8 +123,11 @@ def _nats(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _seconds(value: float | None) -> str:
-    return "no time that could be measured" if value is None else f"{value:.1f} s"
+def _killed(rejoin_s: float | None) -> str:
+    """Whether a peer was killed is not among the figures: only how long one took to come back."""
+    if rejoin_s is None:
+        return "no peer was seen to train again after a kill"
+    return f"one peer was killed and trained again after {rejoin_s:.1f} s"
 
 
 def _quoted(text: str) -> list[str]:
@@ -167,7 +169,7 @@ class Story:
         finder = text(conviction, "accuser", NAME_CHARS_MAX)
         taken = whole(conviction, "stake_taken", self._stakes.get(name, 0))
         share = human_count(taken * ACCUSER_PERCENT // 100)
-        to = f": {share} to {finder}, the rest to the judges and the fire" if finder else ""
+        to = f": {share} to {finder}, the rest to the judges or burnt" if finder else ""
         return f"{name} is evicted, its stake of {human_count(taken)} is taken{to}"
 
 

@@ -84,6 +84,15 @@ def current_round(run: Run, height: int) -> RoundIndex | None:
     return round_ if round_ < run.final_round else None
 
 
+def first_checkpoint_blocks(spec: RunSpec) -> int:
+    """Return the blocks from the opening of a run to the boundary whose checkpoint is the first.
+
+    It is that of ``seats.draw_posters`` where nobody pauses. A run too short for a boundary of that kind has
+    one at its end: at once where nobody averages, which is a run of one replica.
+    """
+    return START_DELAY_BLOCKS + min(spec.checkpoint_rounds, spec.rounds) * spec.round_blocks
+
+
 def round_info(run: Run, round_: int) -> RoundInfo | None:
     """Return the frozen roster and beacon of a round; None if it has not begun or is not kept any more."""
     return next((info for info in run.rounds if info.round == round_), None)

@@ -18,7 +18,7 @@ from swarm.ledger.transactions import CloseRun, PauseRun, ResumeRun
 from swarm.ledger.transition.runs import boundary_height, current_round
 from swarm.node.api.audit import Auditor
 from swarm.node.context import NodeContext
-from swarm.ticket import Ticket, format_ticket
+from swarm.ticket import Ticket, format_ticket, widest
 from swarm.types import RunIndex
 from swarm.web.app import Action
 
@@ -114,7 +114,7 @@ def actions_of(context: NodeContext) -> dict[str, Action]:
 
 def make_ticket(context: NodeContext) -> str:
     """An invitation to this node's network and run, good for ``TICKET_DAYS``."""
-    addresses = tuple(context.host.addresses()[:2])
+    addresses = widest(context.host.addresses())
     if not addresses:
         raise UsageError("this node has no address to put into a ticket", hint="set listen")
     return format_ticket(

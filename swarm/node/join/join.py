@@ -3,7 +3,7 @@
 Shell: asks peers for the genesis, waits for the ledger, explains what it waits for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 
@@ -31,7 +31,7 @@ from swarm.node.reporting import EventLog
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import parse_peer, peer_name
 from swarm.store import Store
-from swarm.ticket import Ticket
+from swarm.ticket import Reach, Ticket, reach_of
 from swarm.types import Height, PeerId
 
 TABLE = "node"
@@ -41,6 +41,9 @@ INCARNATION_KEY = b"incarnation"
 TICKET_KEY = b"ticket"
 FOLLOW_PROTOCOL = "/swarm/ledger-sync/1"
 ASK_S = 10.0
+MEET_S = 60.0
+"""A newcomer gives up when nobody is connected for so long: three tries of both addresses of a ticket, up to
+10 s each, and the waits between them would take no longer."""
 RETRY_S = 1.0
 PATIENCE_S = 10.0
 """A wait longer than this is explained again."""
@@ -102,20 +105,34 @@ def next_incarnation(store: Store) -> int:
 
 
 async def keep_connected(
-    host: Host, targets: Sequence[tuple[PeerId, Sequence[str]]], report: EventLog
+    host: Host,
+    targets: Sequence[tuple[PeerId, Sequence[str]]],
+    report: EventLog,
+    is_new: bool,
+    failures: dict[PeerId, str],
 ) -> None:
-    """Stay connected to the named peers and say how that goes; runs until cancelled."""
+    """Stay connected to the named peers and say how that goes; runs until cancelled.
+
+    Args:
+        host: The host of this node.
+        targets: The peers to be connected to, and where.
+        report: Where it is said.
+        is_new: Whether this home has been in no network yet: then ``fetch_genesis`` ends the tries.
+        failures: Given the last reason why each of them could not be reached.
+    """
     send, receive = trio.open_memory_channel[Progress](16)
+    until = f" for up to {MEET_S:.0f} s" if is_new else ", and again until somebody answers"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bootstrap, host, targets, send)
         async for progress in receive:
             match progress:
-                case Failed(_, attempt, _, _) if attempt > 1 and host.connected():
-                    continue  # others are there: one that is gone is not worth a line every time
-                case Failed(_, attempt, reason, retry_s):
+                case Failed(peer, attempt, reason, retry_s):
+                    failures[peer] = reason
+                    if attempt > 1 and host.connected():
+                        continue  # others are there: one that is gone is not worth a line every time
                     report(
                         EventKind.NETWORK,
-                        f"{reason}; next try in {retry_s:.0f} s",  # it names the peer
+                        f"{reason}; next try in {retry_s:.0f} s{until}",  # it names the peer
                         attempt=attempt,
                     )
                 case Reached(peer, _):
@@ -124,12 +141,15 @@ async def keep_connected(
                     continue
 
 
-async def fetch_genesis(host: Host, ticket: Ticket, report: EventLog) -> Genesis:
-    """Ask connected peers for the genesis the ticket names, for as long as it takes.
+async def fetch_genesis(
+    host: Host, ticket: Ticket, report: EventLog, failures: Mapping[PeerId, str]
+) -> Genesis:
+    """Ask connected peers for the genesis the ticket names.
 
-    Raises ``BadTicket`` when the peer that the ticket names has proved to be on another network.
+    ``failures`` has the last reason why a peer could not be reached. Raises ``BadTicket`` when the peer that
+    the ticket names has proved to be on another network, and ``Unreachable`` after ``MEET_S`` without anybody.
     """
-    explained = trio.current_time()
+    explained = met = trio.current_time()
     while True:
         reason = host.why_parted(ticket.peer)
         if reason.startswith(OTHER_NETWORK) and not host.connected():
@@ -151,10 +171,35 @@ async def fetch_genesis(host: Host, ticket: Ticket, report: EventLog) -> Genesis
                 continue
             except PeerFault as fault:
                 host.blame(peer, fault)
-        if trio.current_time() - explained > PATIENCE_S:
-            explained = trio.current_time()
-            report(EventKind.NETWORK, "waiting for a peer that can tell this network's genesis")
+        now = trio.current_time()
+        met = now if host.connected() else met
+        if now - met >= MEET_S:
+            raise nobody_there(ticket, failures.get(ticket.peer, ""))
+        if now - explained > PATIENCE_S:
+            explained = now
+            report(EventKind.NETWORK, "no peer has told the first block of this network yet")
         await trio.sleep(RETRY_S)
+
+
+def nobody_there(ticket: Ticket, reason: str) -> Unreachable:
+    """Return the error for a ticket that led to nobody; ``reason`` is why its peer could not be reached."""
+    reach = min(map(reach_of, ticket.addresses), default=Reach.ANYWHERE)
+    cause, hint = {
+        Reach.MACHINE: (
+            "it is of use only on the machine that it was made on",
+            "ask for one that other machines can use, from: swarm launch --listen 0.0.0.0:4001",
+        ),
+        Reach.PRIVATE: (
+            "it is of use only in the private network of its peer",
+            "ask for one with a public address (announce in node.toml): swarm ticket new",
+        ),
+        Reach.ANYWHERE: (
+            "its peer is gone or cannot be dialled",
+            "ask for a new one: swarm ticket new",
+        ),
+    }[reach]
+    told = reason or f"{peer_name(ticket.peer)} did not answer"
+    return Unreachable(f"this ticket led to nobody in {MEET_S:.0f} s: {told}; {cause}", hint=hint)
 
 
 async def find_run(ledger: LedgerService, run16: bytes, report: EventLog) -> Run:

@@ -12,27 +12,25 @@ from swarm.config.bounds import check_fit
 from swarm.config.load import genesis_of, run_spec, with_shape
 from swarm.config.schema import RunFile
 from swarm.config.spec import Genesis, RunSpec
-from swarm.errors import BadConfig, BadEncoding, Corrupt, InvalidStatement
+from swarm.errors import BadConfig, InvalidStatement, SwarmError
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.accounts import run_deposit
+from swarm.ledger.transition.runs import LIVE_PHASES
 from swarm.ledger.transition.spec_check import check_run_spec
 from swarm.node.artifacts.init_weights import drawn_root
+from swarm.node.launch.home_genesis import saved_genesis
 from swarm.node.launch.publish import opened_start, publish_data, publish_start
 from swarm.node.launch.retention import check_window
 from swarm.node.reporting import EventLog
-from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import SecretKey
 from swarm.primitives.merkle import merkle_root
 from swarm.store import Store
 from swarm.training.model.profiles import table
 from swarm.types import NO_DIGEST, Amount, PeerId
 
-GENESIS_FILE = "genesis.bin"
-GENESIS_BYTES_MAX = 1 << 20
-"""As long as one that peers send."""
 OWNER_BALANCE = 1_000_000_000_000
 """What the first account of a new network holds: it pays for runs, and nobody else has any yet."""
 OWNER_STAKE = 1_000_000
@@ -56,7 +54,28 @@ async def prepare_spec(
     ``init_from`` the weights of that folder are published too, a blob for each stage. Raises ``BadConfig`` when
     there is too little text, a setting is not supported by this build, or the run is larger than the ledger or
     who checks its windows takes, and ``VerificationFailed`` when its dataset is not what its manifest says.
+    Nothing stays among the blobs of a run that is refused.
     """
+    held = frozenset(blobs.roots())
+    try:
+        return await _published_spec(file, base, genesis, blobs, compute, store, fits, report)
+    except SwarmError:
+        for root in blobs.roots():
+            if root not in held:
+                await blobs.remove(root)
+        raise
+
+
+async def _published_spec(
+    file: RunFile,
+    base: Path,
+    genesis: Genesis,
+    blobs: Blobs,
+    compute: ExecutorPort,
+    store: Store,
+    fits: Callable[[RunSpec], Awaitable[None]],
+    report: EventLog,
+) -> RunSpec:
     await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
     start = None
     if file.model.init_from:
@@ -92,17 +111,6 @@ def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
     )
 
 
-def saved_genesis(home: Path) -> Genesis | None:
-    """The genesis that lies in a home; raises ``Corrupt`` when the file holds something else."""
-    path = home / GENESIS_FILE
-    if not path.exists():
-        return None
-    try:
-        return decode(Genesis, path.read_bytes(), limit=GENESIS_BYTES_MAX)
-    except BadEncoding as error:
-        raise Corrupt(f"{path} is damaged: {error}", hint=f"mv {path} {path}.damaged") from None
-
-
 def escrow_for(state: State, owner: PeerId) -> Amount:
     """What a launch puts into its run; raises ``BadConfig`` when the account cannot pay the least."""
     balance = state.account(owner).balance
@@ -115,9 +123,12 @@ def escrow_for(state: State, owner: PeerId) -> Amount:
     return Amount(max(balance // ESCROW_SHARE, least))
 
 
-def save_genesis(home: Path, genesis: Genesis) -> None:
-    """Keep the genesis beside the store, for people and for tools."""
-    (home / GENESIS_FILE).write_bytes(encode(genesis))
+def left_text(state: State, owner: PeerId) -> str:
+    """Return a sentence on the runs of ``owner`` that have not ended: a node trains one run at a time."""
+    names = [
+        run.spec.name for run in state.runs() if run.owner == owner and run.phase in LIVE_PHASES
+    ]
+    return f"this home now trains the new run only, and leaves {', '.join(names)}" if names else ""
 
 
 def check_limits(spec: RunSpec, genesis: Genesis) -> None:
@@ -126,8 +137,8 @@ def check_limits(spec: RunSpec, genesis: Genesis) -> None:
         check_fit(spec, genesis)
     except BadConfig as error:
         raise BadConfig(
-            f"{error}, on the network that this home belongs to",
-            hint="edit the run file, or launch it on a network of its own: --home ANOTHER_FOLDER",
+            f"{error}, on the network of this home",
+            hint="launch it on a network of its own: --home ANOTHER_FOLDER",
         ) from None
     try:
         check_run_spec(spec)

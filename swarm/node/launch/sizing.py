@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig
 from swarm.gossip.trade.payload import payload_bytes
+from swarm.ledger.transition.runs import first_checkpoint_blocks
 from swarm.ledger.transition.spec_check import checkpoints_kept
 from swarm.node.control.planner import guarded_stages
 from swarm.node.launch.retention import keeps_windows, log_bytes, retention_of
@@ -40,6 +41,9 @@ WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
 in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
 FLOPS_PER_PARAMETER = 6
 """Of one token: two forward, four backward."""
+POSTING_BLOCKS = 3
+"""From the boundary to the checkpoint on the ledger: a block for the commit of the round that ended, one for
+the checkpoint, one to be final."""
 MB = 1 << 20
 GB = 10**9
 
@@ -57,6 +61,8 @@ class Sizing:
     """Of all rounds, if nobody misses a step."""
     round_s: float
     run_s: float
+    first_checkpoint_s: float
+    """From the opening of the run until its first checkpoint is on the ledger, if blocks come in time."""
     replica_tokens_per_s: float
     """Of each replica: what takes every step of a round."""
     seat_flops_per_s: float
@@ -99,6 +105,9 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         tokens=windows * spec.model.seq_len * spec.replicas_max * spec.rounds,
         round_s=round_s,
         run_s=round_s * spec.rounds,
+        first_checkpoint_s=(first_checkpoint_blocks(spec) + POSTING_BLOCKS)
+        * block_interval_ms
+        / 1000,
         replica_tokens_per_s=pace,
         seat_flops_per_s=FLOPS_PER_PARAMETER * largest * pace,
         seat_memory_bytes=NODE_BYTES + max(_shard_bytes(spec, stage) for stage in stages),

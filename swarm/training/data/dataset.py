@@ -250,5 +250,8 @@ class Split:
         raise BadConfig(
             f"{found} {'are' if self._place != 1 else 'is'} too few to hold out one in"
             f" {self._heldout_every}",
-            hint="name more text, or a lower heldout_every (--heldout-every)",
+            hint="name more text"
+            if self._place < 2
+            else f"heldout_every = {self._place} under [data], or with swarm data build: --heldout-every"
+            f" {self._place}",
         )

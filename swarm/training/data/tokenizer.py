@@ -114,6 +114,49 @@ class FileTokenizer:
         return text.encode("utf-8")
 
 
+def bytes_file() -> bytes:
+    """Return the ``tokenizers`` file of ``BytesTokenizer``, for libraries that read nothing else.
+
+    The letters are GPT-2's, one for each byte; no letters merge, so that the id of each is its byte. It has no
+    special token: text that spells one would otherwise not come back as its bytes.
+    """
+    level = {"add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    file: dict[str, object] = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", **level},
+        "post_processor": None,
+        "decoder": {"type": "ByteLevel", **level},
+        "model": _bytes_model(),
+    }
+    return json.dumps(file, ensure_ascii=False, indent=1).encode()
+
+
+def is_bytes_file(raw: bytes) -> bool:
+    """Whether a ``tokenizers`` file is that of bytes, however a library wrote it again."""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(found, dict) or found.get("added_tokens") or found.get("normalizer"):
+        return False
+    model = found.get("model")
+    return isinstance(model, dict) and model.get("vocab") == _bytes_model()["vocab"]
+
+
+def _bytes_model() -> dict[str, Any]:
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(BytesTokenizer.num_token_ids) if byte not in shown]
+    letters = {byte: chr(byte) for byte in shown}
+    letters |= {byte: chr(0x100 + place) for place, byte in enumerate(hidden)}
+    vocabulary = {letters[byte]: byte for byte in range(BytesTokenizer.num_token_ids)}
+    plain = {"dropout": None, "unk_token": None, "byte_fallback": False, "ignore_merges": False}
+    return {"type": "BPE", **plain, "vocab": vocabulary, "merges": []}
+
+
 def load_tokenizer(raw: bytes) -> Tokenizer:
     """Return the tokenizer of a file, or that of bytes for b"".
 

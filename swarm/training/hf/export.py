@@ -2,9 +2,9 @@
 
 Core: files as a mapping from name to bytes; the caller writes them, ``hf_import`` reads them back.
 
-An exported folder holds ``config.json``, ``generation_config.json``, ``model.safetensors`` (float32) and a
-model card, and loads with ``LlamaForCausalLM.from_pretrained`` with equal logits. Tokens are bytes, or those of
-the ``tokenizer.json`` beside them, which ``AutoTokenizer`` loads.
+An exported folder holds ``config.json``, ``generation_config.json``, ``model.safetensors`` (float32), a model
+card and the tokenizer, also that of bytes. ``LlamaForCausalLM.from_pretrained`` loads it with equal logits,
+``AutoTokenizer`` with equal ids, and ``pipeline("text-generation", model=FOLDER)`` writes with it.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from swarm.config.spec import ModelSpec
+from swarm.training.data.tokenizer import BytesTokenizer, bytes_file
 from swarm.training.hf.config import CONFIG_FILE, as_json, config_text
 from swarm.training.model.stages import plan_stages
 from swarm.training.record.checkpoint import joined
@@ -70,10 +71,21 @@ def weights(model: ModelSpec, shards: Sequence[Tensor]) -> bytes:
     return save_safetensors(named, metadata={"format": "pt"})
 
 
-def tokenizer_files(raw: bytes) -> dict[str, bytes]:
-    """Return the files of a tokenizer beside a model; empty ones, which are not written, for bytes."""
-    config = as_json({"tokenizer_class": "PreTrainedTokenizerFast"}) if raw else b""
-    return {TOKENIZER_FILE: raw, TOKENIZER_CONFIG_FILE: config}
+def tokenizer_files(raw: bytes, model: ModelSpec) -> dict[str, bytes]:
+    """Return the files of a tokenizer beside a model.
+
+    ``raw`` is its ``tokenizers`` file, and nothing for bytes. The files are empty, and not written, for a
+    model of other tokens than bytes whose file is not here.
+    """
+    if not raw and model.vocab_size != BytesTokenizer.num_token_ids:
+        return {TOKENIZER_FILE: b"", TOKENIZER_CONFIG_FILE: b""}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.seq_len,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+    }
+    return {TOKENIZER_FILE: raw or bytes_file(), TOKENIZER_CONFIG_FILE: as_json(config)}
 
 
 def card(model: ModelSpec, facts: RunFacts | None) -> str:
@@ -102,6 +114,6 @@ def card(model: ModelSpec, facts: RunFacts | None) -> str:
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [llama, swarm]\n---\n\n"
         f"# {name}\n\nA Llama-style decoder, trained by a swarm and exported with `swarm export`.\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
-        "```python\nfrom transformers import LlamaForCausalLM\n\n"
-        'model = LlamaForCausalLM.from_pretrained("FOLDER")\n```\n'
+        "```python\nfrom transformers import pipeline\n\n"
+        'write = pipeline("text-generation", model="FOLDER")\nprint(write("def "))\n```\n'
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from swarm.config.spec import ModelSpec
 from swarm.errors import BadConfig
 from swarm.training.data.disk import open_regular
-from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX
+from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX, is_bytes_file
 from swarm.training.hf.config import CONFIG_BYTES_MAX, CONFIG_FILE, HINT, read_config
 from swarm.training.hf.weights import (
     DTYPE_BYTES,
@@ -49,7 +49,7 @@ class HfFolder:
     places: dict[str, tuple[str, TensorPlace]]
     """File and position of each tensor by name."""
     tokenizer: bytes
-    """Its ``tokenizer.json``, or b""."""
+    """Its ``tokenizer.json``, or nothing where there is none, or the one of bytes."""
 
 
 def open_folder(folder: Path) -> HfFolder:
@@ -73,6 +73,7 @@ def open_folder(folder: Path) -> HfFolder:
     raw = b""
     if (folder / TOKENIZER_FILE).is_file():
         raw = _small_file(folder / TOKENIZER_FILE, TOKENIZER_BYTES_MAX)
+    raw = b"" if is_bytes_file(raw) else raw
     return HfFolder(folder, model, places, raw)
 
 

@@ -16,11 +16,12 @@ VAST = 1 << 50
 def test_every_line_says_what_it_is_about() -> None:
     lines = dry_run_lines(SPEC, SIZING, "9.0 GB to train on", Ink())
     said = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
-    assert list(said) == "run text steps rounds pace seat wire disk you".split()
+    assert list(said) == "run text steps rounds model pace seat wire disk you".split()
     assert said["run"].startswith("llama-6b8: 6.74G parameters, native-bf16, 4 stages of up to 16")
     assert said["text"] == "9.0 GB to train on"
     assert "2,097,152 tokens each" in said["steps"]
     assert said["rounds"].startswith("500 of 30 min 0 s: 10 d 10 h, 52.43G tokens")
+    assert said["model"].startswith("the first checkpoint comes about 4 h 0 min after the run is")
     assert "3,641 tokens/s" in said["pace"]
     assert "38.2 TFLOP/s" in said["pace"]
     demo = packaged("demo.toml")

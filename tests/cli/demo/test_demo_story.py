@@ -37,7 +37,7 @@ def test_caught_then_evicted_each_once() -> None:
     after = {**a_picture("guilty"), "convictions": [conviction]}
     assert story.read(after) == [
         "calm-stoat-008 is evicted, its stake of 1.00M is taken: 400 000 to brisk-seal-274,"
-        " the rest to the judges and the fire"
+        " the rest to the judges or burnt"
     ]
     assert story.read(after) == []
 

@@ -67,4 +67,4 @@ def test_the_words_for_people_survive_what_is_missing() -> None:
     poor = replace(
         a_result(), final_loss_nats=None, rejoin_s=None, peak_memory_mb=None, sample=None
     )
-    assert "no time that could be measured" in "\n".join(result_lines(poor, Ink()))
+    assert "no peer was seen to train again after a kill" in "\n".join(result_lines(poor, Ink()))

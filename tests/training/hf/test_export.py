@@ -1,10 +1,17 @@
 """An export holds what transformers' Llama reads: names, shapes, settings; and says where it comes from."""
 
 import json
+import socket
+from pathlib import Path
 
+import pytest
 from safetensors.torch import load
+from transformers import AutoTokenizer, pipeline
 
+from swarm.cli.model_sources import Model, load_model, save_model
 from swarm.config.spec import ModelSpec
+from swarm.primitives.codec import replace
+from swarm.training.data.tokenizer import BytesTokenizer, bytes_file
 from swarm.training.hf.config import CONFIG_FILE
 from swarm.training.hf.export import (
     CARD_FILE,
@@ -47,10 +54,73 @@ def test_the_card_says_what_the_ledger_says() -> None:
     assert "run spec" not in export_files(MODEL, SHARDS)[CARD_FILE].decode()
 
 
-def test_a_tokenizer_goes_with_its_model_and_bytes_have_none() -> None:
-    files = tokenizer_files(b"{}")
+def test_a_tokenizer_goes_with_its_model() -> None:
+    files = tokenizer_files(b"{}", MODEL)
     assert files["tokenizer.json"] == b"{}"
     assert (
         json.loads(files["tokenizer_config.json"])["tokenizer_class"] == "PreTrainedTokenizerFast"
     )
-    assert set(tokenizer_files(b"").values()) == {b""}
+    assert tokenizer_files(b"", MODEL)["tokenizer.json"] == bytes_file()
+    lost = tokenizer_files(b"", replace(MODEL, vocab_size=512))
+    assert set(lost.values()) == {b""}, "a model of other tokens is not one of bytes"
+
+
+@pytest.fixture
+def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model of bytes as ``swarm export`` leaves it; whatever reads it has no network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    monkeypatch.setattr(socket.socket, "connect", _no_network)
+    (plan,) = plan_stages(MODEL, 1)
+    save_model(tmp_path, Model(MODEL, init_flat(plan, 5), 0))
+    return tmp_path
+
+
+def _no_network(*_: object) -> None:
+    raise AssertionError("an export is loaded without a network")
+
+
+TEXTS = [
+    "def f(x):\n\treturn x  # plain\r\n",
+    "  two spaces , and  n't 's at the seams ",
+    "äöü ß Ā ą 漢字 🐝 \u0000 \u007f \u00ad \ufeff",
+    "".join(map(chr, range(0x800))),
+    "",
+]
+
+
+def test_transformers_reads_the_bytes_of_any_text_and_writes_them_again(exported: Path) -> None:
+    """The ids are ours, byte for byte: all 256 of them, and UTF-8 there and back."""
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    ours = BytesTokenizer()
+    for text in TEXTS:
+        (ids,) = ours.encode([text.encode()])
+        assert tokenizer(text)["input_ids"] == ids.tolist()
+        assert tokenizer.decode(ids.tolist()) == text
+    assert len(tokenizer) == ours.num_token_ids == MODEL.vocab_size
+    letters = tokenizer.convert_ids_to_tokens(list(range(256)))
+    assert len(set(letters)) == 256
+    assert tokenizer.convert_tokens_to_ids(letters) == list(range(256))
+    seen = {byte for text in TEXTS for byte in text.encode()}
+    never = {0xC0, 0xC1, *range(0xF5, 0x100)}  # no UTF-8 has these
+    astral = "".join(
+        chr(point) for point in range(0x800, 0x110000, 0x101) if not 0xD800 <= point < 0xE000
+    )
+    assert tokenizer(astral)["input_ids"] == list(astral.encode())
+    assert seen | set(astral.encode()) == set(range(256)) - never
+
+
+def test_the_pipeline_of_transformers_writes_with_an_export(exported: Path) -> None:
+    """As the card says; what it writes begins with the prompt."""
+    write = pipeline("text-generation", model=str(exported))
+    (said,) = write("def ", max_new_tokens=6, do_sample=False)
+    assert said["generated_text"].startswith("def ")
+
+
+def test_an_export_read_again_is_one_of_bytes(exported: Path, tmp_path: Path) -> None:
+    """Also after transformers wrote it: no file stands for the tokenizer of bytes."""
+    assert load_model(exported).tokenizer == b""
+    AutoTokenizer.from_pretrained(exported).save_pretrained(exported)
+    assert load_model(exported).tokenizer == b""
+    (exported / "tokenizer.json").write_bytes(b'{"model": {"vocab": {"a": 0}}}')
+    assert load_model(exported).tokenizer

@@ -80,7 +80,7 @@ def test_buffers_that_follow_from_the_config_are_left_out(folder: Path) -> None:
 
 def test_the_tokenizer_comes_along(folder: Path) -> None:
     assert open_folder(folder).tokenizer == b""
-    (folder / "tokenizer.json").write_bytes(tokenizer_files(b"{}")["tokenizer.json"])
+    (folder / "tokenizer.json").write_bytes(tokenizer_files(b"{}", MODEL)["tokenizer.json"])
     assert open_folder(folder).tokenizer == b"{}"
 
 
