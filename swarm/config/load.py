@@ -6,11 +6,7 @@ Every error is a ``BadConfig`` with the file, the section, the key and what woul
 
 Word the errors of run files and node files: values in plain words, and the nearest key for a typo.
 
-pure functions of strings.
-
 What a run file takes over: the shape of the model that it goes on from, the pace of a network that is there.
-
-pure functions of a run file.
 """
 
 import difflib

@@ -9,8 +9,6 @@ locally heaviest one: Hoepman 2004). Source: docs/spec/training.md section 4, do
 
 Say who trades with whom at the end of a run, until all replicas of a stage are one.
 
-pure functions of the beacon and the roster.
-
     2^k seats       k rounds: in each, places whose numbers differ in one bit alone
     other rosters   one round more before, in which whoever is past the largest 2^k folds into a place of it,
                     and one more after, in which it takes the result

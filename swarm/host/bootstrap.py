@@ -3,8 +3,6 @@
 Shell: one task per peer that the ticket or the node file names.
 
 Reports of a node that looks for its first peer.
-
-pure data.
 """
 
 import random

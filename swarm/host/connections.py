@@ -8,11 +8,7 @@ Shell: one task per connection, one watchdog for all.
 
 State of one connection to one peer, and the two ids of a peer.
 
-plain state around a libp2p connection.
-
 Reduce libp2p's connection notices to two callbacks.
-
-an adapter.
 """
 
 import contextlib

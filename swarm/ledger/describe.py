@@ -4,7 +4,7 @@ Core: states and blocks in, plain dictionaries and sentences out. Nothing here d
 
 Render segment checks as text and as JSON rows, for people.
 
-statements and records in, sentences and plain dictionaries out. Nothing here decides anything.
+Nothing here decides anything.
 """
 
 from swarm.config.spec import RunSpec

@@ -8,14 +8,12 @@ Every other statement is signed by its sender and pays a fee.
 
 Define the statements of solvers, verifiers and validators while a segment is checked.
 
-frozen structs and the bounds of their fields. Source: docs/spec/protocol.md section 6.
+Source: docs/spec/protocol.md section 6.
 
 A verifier requests its window, answers blind, and reveals its answer after the solver has revealed its own.
 Only ``RevealSegment`` is a seat statement; the others are signed by a peer and pay a fee.
 
 Define and check the bounds of fields that statements share.
-
-numbers, and checks that raise ``BadEncoding``.
 """
 
 from collections.abc import Sequence

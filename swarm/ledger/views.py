@@ -3,8 +3,6 @@
 Core: pure functions of a run as the ledger has it.
 
 How the checking of a run goes, as the map shows it, and who was convicted between two final states.
-
-pure functions of final states; rows of plain values out.
 """
 
 from collections.abc import Sequence

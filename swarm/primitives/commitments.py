@@ -13,8 +13,6 @@ in its commitment, so copying another's is worth nothing. Source: docs/spec/prot
 
 Hash a tensor by its bytes: one digest for checkpoints, transcripts and downloads.
 
-pure functions.
-
 Up to 1 MiB the hash covers dtype, shape and little-endian bytes directly; above that it covers the Merkle root
 of the digests of 1 MiB chunks, so that a stranger can fetch and check one chunk at a time and a dispute can
 open one chunk alone. Source: docs/spec/verification.md section 2.

@@ -8,8 +8,6 @@ hashed into the root. Source: RFC 6962 section 2.1 for the tags; the padding is 
 
 Immutable sparse Merkle map: one root per content, and versions that share their unchanged nodes.
 
-pure functions over shared nodes.
-
 A key lives at the 256-bit path SHA-256(key). A subtree with one leaf IS that leaf and an empty subtree is 32
 zero bytes, so the root depends on the contents only and never on the order of changes. A change copies the path
 to the root and shares the rest. Source of the compact form: the Jellyfish Merkle tree of Diem.

@@ -5,7 +5,7 @@ use it; the keys are derived from small numbers and protect nothing.
 
 Make synthetic segments and the statements of their solver and verifiers, for tests and simulations.
 
-pure functions on an in-memory test ledger. The leaves are invented, but hash to their commit as real
+The leaves are invented, but hash to their commit as real
 ones do.
 """
 

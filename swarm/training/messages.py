@@ -9,8 +9,6 @@ that it answers: their sender cannot claim later that it had sent others. Source
 3, docs/spec/verification.md section 2.
 
 A micro-batch on its way to the next stage, and the forward pass that waits for its gradient.
-
-pure data, and the limit of micro-batches in flight.
 """
 
 import math

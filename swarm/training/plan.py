@@ -4,8 +4,6 @@ Core: frozen; everything is a function of finalised ledger state, so all peers a
 
 Route micro-batches through random replicas of each stage.
 
-pure functions of (beacon, run, round, step, rosters): all peers compute the same paths.
-
 For each stage the slots (step, micro-batch, origin) are dealt to the stage's seats so that every run of
 consecutive slots is shared in proportion to the weights, in random order: with equal weights and as many seats
 as origins, each micro-batch sees a permutation of the stage, and no seat is idle. If a step has fewer slots

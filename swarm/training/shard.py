@@ -8,7 +8,7 @@ residual.
 
 Collect the gradients of the open step, the records of their micro-batches, and the unanswered ones.
 
-a container with limits. Legend: P parameters of the shard.
+Legend: P parameters of the shard.
 """
 
 from collections.abc import Callable

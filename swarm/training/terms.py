@@ -11,8 +11,6 @@ Source: docs/spec/training.md sections 3 to 5, docs/spec/protocol.md sections 4 
 
 Lag rules of a replica: trade weighted by age, or restart from another replica's state if too far behind.
 
-pure functions of round numbers, tokens and tensors.
-
     behind by      0 .. 2 rounds                 more
     it does        trade, weighed by age    ->   adopt: phi, and Adam's second moments and step count
 

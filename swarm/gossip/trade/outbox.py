@@ -10,8 +10,6 @@ within limits, by the shell; this file says who may park.
 
 How fast what we gave has reached each partner, and so whether fewer bytes are worth the time to make them.
 
-a table with limits.
-
     given --first chunk handed out--> on its way --receipt--> measured
 
 Nobody tells us the speed of a line, and no partner has to be believed: one that delays its receipt gets fewer

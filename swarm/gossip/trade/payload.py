@@ -1,14 +1,9 @@
-"""Trade one fragment with one partner: each side pulls the other's.
+"""A fragment as it travels: the copy that is published, its payload under a codec, and its reading.
 
-Core: time comes in as ``now``, wishes go out as effects.
+Core: pure functions. ``pack``, ``read_payload`` and ``open_payload`` are slow and may run in a worker thread.
 
-    ASKING --offer--> ACCEPTED
-      |  ^NotYet
-      +--- Busy, the deadline, or too many retries --> FAILED
-
-``Pull`` is the side that asks; ``gossip/trade/pull.py`` then brings in the chunks. What arrives is opened by
-``open_payload``, which is pure and slow and may run in a worker thread. The side that gives is
-``gossip/trade/outbox.py``.
+The codec of a payload follows from the run, the round and both anchors: neither side chooses it. A payload is
+hashed before compression, so the hash that an offer signs is that of the bytes whose values are merged.
 Source: docs/spec/protocol.md section 4.
 """
 

@@ -6,14 +6,12 @@ Core: time comes in as ``now``, wishes go out as effects.
       |  ^NotYet
       +--- Busy, the deadline, or too many retries --> FAILED
 
-``Pull`` is the side that asks; ``gossip/trade/pull.py`` then brings in the chunks. What arrives is opened by
+``Pull`` is the side that asks; ``ChunkScheduler`` then brings in the chunks. What arrives is opened by
 ``open_payload``, which is pure and slow and may run in a worker thread. The side that gives is
 ``gossip/trade/outbox.py``.
 Source: docs/spec/protocol.md section 4.
 
 Bring in the chunks of one accepted offer, several requests at a time.
-
-time comes in as ``now``, wishes go out as effects.
 
     each range:   WANTED --call--> ASKED --chunks--> HELD
                     ^                |

@@ -3,8 +3,6 @@
 Core: a table of blocks with a walk along the parents; it validates no block.
 
 Find the parent of a block: the newest notarized one, with proof that every view since was skipped.
-
-questions about a branch and a vote count, answered without changing either.
 """
 
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ One notarize vote per view, never both nullify and finalize, and nothing is sent
 list of effects, the shell makes every ``Save`` durable before it carries out any ``Send``.
 
 Define the effects of the consensus machine and the interface it needs to the block executor.
-
-pure data, and the order in which effects are carried out.
 """
 
 from collections.abc import Iterable, Sequence

@@ -3,8 +3,6 @@
 Shell: a transaction of this node is offered again until a block has it or no block can.
 
 Send small statements to many peers, several in one frame, independently of slow peers.
-
-one bounded queue and one task per peer; the oldest statements of a full queue are dropped.
 """
 
 import logging

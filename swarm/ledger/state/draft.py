@@ -6,8 +6,6 @@ An attempt is a draft on a draft: if it fails it is dropped and nothing has chan
 
 Count the judged segments of a run by verdict.
 
-pure functions of records.
-
 A record is forgotten after its challenge window, and its verdict stays in the count. A segment that is accused
 again after its verdict is counted nowhere until the next verdict.
 """

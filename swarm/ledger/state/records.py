@@ -8,8 +8,6 @@ entry of its own while a segment of that round can be checked, because a replay 
 segment's record carries its reward and all statements about it until its challenge window has passed.
 
 Define the parts of a segment's record that concern its check: draws, checks, windows, accusations, votes.
-
-frozen structs, parts of a ``SegmentRecord``.
 """
 
 from enum import StrEnum

@@ -4,11 +4,9 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
 
 Compute fees, rewards and deposits, in integers.
 
-pure functions.
-
 Pay, return, take and share the money around a judged segment; evict and bar convicted solvers.
 
-handlers on a draft. Every unit taken is credited to an account or burned.
+Every unit taken is credited to an account or burned.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ ends.
 
 Check a solver's reveal: its leaves, the starts of its windows, and the tokens it is paid for.
 
-pure functions. Raises ``InvalidStatement``.
+Raises ``InvalidStatement``.
 
 Steps are numbered from 0 in every segment, and window w begins with step w * window_steps; merges before the
 first step belong to window 0. The tokens are part of the state: the totals under the start root and the

@@ -4,8 +4,6 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
 
 Set a stage back to a checkpoint before a proven fraud, in runs that ask for it.
 
-functions on a draft and a run.
-
     ... C ... fraud ... verdict ... | boundary: every seat of the stage restarts from C
 
 C is the newest valid checkpoint from before the segment that was proven false. Checkpoints posted in between

@@ -5,10 +5,6 @@ Legend: F values of the fragment.
 
 Compute the outer step: the same fragment of two replicas moves together, by NoLoCo.
 
-arithmetic on slices of flat vectors; new tensors out, nothing written in place.
-
-phi are the slow weights, theta the fast ones after the inner steps, m the outer momentum:
-
     target = (1 - w) theta + w theta_hat
     m     <- alpha m + beta (target - phi)
     phi   <- phi + m
@@ -22,7 +18,7 @@ Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911). Legend: F va
 
 Data of a fragment on its way into an outer step: the snapshot, the received payload, the merge.
 
-pure data. Legend: P values of the fragment.
+Legend: P values of the fragment.
 """
 
 from dataclasses import dataclass

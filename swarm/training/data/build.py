@@ -6,8 +6,6 @@ Everything is written in a hidden folder beside the final one, which is renamed 
 build that is killed leaves that folder behind; the next build of the same name empties it first.
 
 Sort documents by their names and drop duplicates, in bounded memory.
-
-spills sorted runs to a folder and merges them.
 """
 
 import errno

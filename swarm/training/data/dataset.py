@@ -7,8 +7,6 @@ point anywhere else.
 
 Assign documents to the training half, the held-out half, or neither.
 
-pure functions and one small machine.
-
 Documents are named by their hash and dealt in the order of their names, so the order in which they were found
 does not matter, a duplicate counts once, and a limit takes a fair sample.
 """

@@ -4,11 +4,9 @@ Shell: reads and writes the disk.
 
 Open, list and verify the datasets on this disk.
 
-reads the disk. Nothing in a folder is trusted before it was checked, and no link in it is followed.
+Nothing in a folder is trusted before it was checked, and no link in it is followed.
 
 Open regular files only.
-
-reads the disk.
 
 An untrusted folder may hold links to files outside it, and pipes that never end.
 """

@@ -8,8 +8,6 @@ has none, an id of its own after the last.
 
 Decode generated tokens to text incrementally.
 
-tokens in, pieces of text out.
-
 A token may be a part of a character, and a tokenizer may drop the space before the first word of its input.
 Each piece is therefore decoded together with the one before it, and ends where a character ends.
 """

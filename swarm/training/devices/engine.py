@@ -8,11 +8,9 @@ shard lie on ``home``. Legend: P parameters, B batch, T time, D hidden.
 
 A stage whose passes run through torch.compile.
 
-the same functions, compiled at their first call.
-
 The exact sum of micro-batch gradients on the device that computes them.
 
-a running sum; rule and values are those of ``inner.GradientSum``, bit for bit.
+GradientSum``, bit for bit.
 
 Fixed point makes the sum over several devices independent of their order: it is a sum of integers.
 Legend: P parameters of the shard.

@@ -13,8 +13,6 @@ Gradients stay on the devices until a step; torch.distributed adds them up as in
 Legend: P parameters, B batch, T time, D hidden.
 
 Start, address and end the processes of a node's devices.
-
-owns the processes and their links; a process that dies or falls silent is raised as ``ProcessLost``.
 """
 
 import select

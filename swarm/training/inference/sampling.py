@@ -8,8 +8,6 @@ other peers. Legend: V vocabulary, P parameters of the whole model.
 
 Keys and values of the positions so far, and one stage computed with them.
 
-tensors in, tensors out; a cache grows with its text and is never larger than the context.
-
 Legend: T new positions, S positions held, K key-value heads, E features of one head, D hidden, V vocabulary,
 P parameters of the stage.
 """

@@ -9,7 +9,7 @@ answered with LOST, and the peer sends its text again.
 
 Messages of pipeline inference with one stage, with their bounds and the encoding of their numbers.
 
-messages in, tensors out. Messages are not signed: a wrong answer affects only the text generated from it,
+Messages are not signed: a wrong answer affects only the text generated from it,
 and the link authenticates the sender.
 
 Numbers travel as float32, so that remote stages give the same bits as local ones. Legend: T rows, D hidden,

@@ -12,7 +12,7 @@ H heads, E features of one head, P parameters of a shard.
 
 The native operators for accelerators: torch's fused ones, on one device, in float32 or bfloat16.
 
-pure functions, usable under autograd and by torch.compile.
+compile.
 
 ``bf16`` rounds where ``torch.autocast`` does: products and attention take and return bfloat16; norms, rotary
 positions, the sum of layers and the loss are float32, and so are the weights, their gradient and the optimizer.

@@ -3,8 +3,6 @@
 Core: values and bytes in, a shard out, and back. Legend: P parameters.
 
 Recompute a recorded micro-batch.
-
-the same arithmetic as the seat's own, on the given shard.
 """
 
 from collections.abc import Callable

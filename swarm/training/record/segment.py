@@ -4,8 +4,6 @@ Core: pure data. The verify package turns these into leaves and roots; training 
 
 The whole state of a seat as values, and the hashes of its counters; a replay starts from them.
 
-pure functions.
-
 The parts are those of protocol.md section 5.
 Legend: P parameters of the shard, F values of one fragment, R values of the residual
 (training/averaging/payload.py).
