@@ -1,21 +1,21 @@
-"""Move: fragments between partners, blobs between all.
+"""Fragment trades between partners, and content-addressed blobs between all peers.
 
-pairing.py   C  who averages with whom, from the beacon and the roster
-consensus.py C  who trades with whom at the end of a run, until all are one
-quantize.py  C  blockwise int8, bfloat16 and zstandard: fewer bytes for the same weights
-levels.py    C  blockwise levels in one pass, where the C extension was built
-int4.py      C  half the bytes again, with error feedback
-signals.py   C  what crosses a stage boundary: bfloat16, or blockwise int8
-chunks.py    C  bytes as numbered, hashed chunks, and back
-messages.py  C  what is said on a stream, and what its signatures cover
-exchange.py  C  ask one partner for one fragment, as a machine
-gather.py    C  bring in the chunks of one offer, several requests at a time
-lines.py     C  how fast what we gave has arrived, and whether fewer bytes are worth their time
-desk.py      C  what this node has to give: published, handed out, receipted
-download.py  C  which chunk of a blob next, from whom, and who is not asked again
-shelf.py     S  the folder of blobs, whole and partial
-giving.py    S  answers whoever asks for a fragment: packed before it asks, given to nobody else
-fetching.py  S  brings in one fragment, its first chunks before there is an offer
-service.py   S  the door of trades: carries pulls, sends receipts, blames
-blobs.py     S  the door of blobs: serves, adds, fetches from many peers
+pairing.py   C  partners of a round, from the beacon and the roster
+consensus.py C  partners of the final averaging, round by round
+quantize.py  C  blockwise int8, bfloat16, float32 and zstandard encodings
+levels.py    C  blockwise quantization in one pass, if the C extension was built
+int4.py      C  blockwise int4 with error feedback
+signals.py   C  encodings of activations and gradients: bfloat16 or blockwise int8
+chunks.py    C  numbered, hashed chunks of bytes, and their manifests
+messages.py  C  messages of the protocols, and what their signatures cover
+exchange.py  C  state machine that requests one fragment from one partner
+gather.py    C  windowed download of the chunks of one offer
+lines.py     C  link speed estimates, to choose whether to compress
+desk.py      C  outbox: fragments published, sent, acknowledged
+download.py  C  scheduler of a blob's chunks: next chunk, peer to ask, peers excluded
+shelf.py     S  blob store: the folder of whole and partial blobs
+giving.py    S  trade server: answers requests for fragments
+fetching.py  S  trade client: fetches one fragment, its first chunks before the offer
+service.py   S  entry point of trades: publishes, pulls, sends receipts, blames
+blobs.py     S  entry point of blobs: serves, adds, fetches from many peers
 """
