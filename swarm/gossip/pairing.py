@@ -1,21 +1,23 @@
-"""Say who averages with whom, from finalised state alone.
+"""Pair the seats of a stage for a trade, from finalised state alone.
 
 Core: pure functions of the beacon and the roster.
 
-Everybody sorts the roster by a hash that the beacon seeds and pairs neighbours: no messages, nobody
-chooses a partner, anyone can recheck. For a partner that fails, every two seats have an edge, whose weight is
-a hash of both, the same from either end: who steps in is read off the heaviest edges (both ends choose a
-locally heaviest one: Hoepman 2004). Source: docs/spec/training.md section 4, docs/spec/protocol.md section 4.
+Every node sorts the roster by a hash seeded by the beacon and pairs neighbours: no messages are needed, no peer
+chooses its partner, and every peer can check the result. For a partner that fails, every two seats have an
+edge, whose weight is a hash of both, the same from either end: fallback partners are read off the heaviest
+edges (both ends choose a locally heaviest one: Hoepman 2004). Source: docs/spec/training.md section 4,
+docs/spec/protocol.md section 4.
 
-Say who trades with whom at the end of a run, until all replicas of a stage are one.
+Pair the replicas of a stage at the end of a run, round after round, until all hold the same mean.
 
-    2^k seats       k rounds: in each, places whose numbers differ in one bit alone
-    other rosters   one round more before, in which whoever is past the largest 2^k folds into a place of it,
-                    and one more after, in which it takes the result
+    2^k seats       k rounds: each pairs the positions whose numbers differ in exactly one bit
+    other rosters   one more round before, in which each seat beyond the largest 2^k folds into one of the
+                    positions, and one more after, in which it takes the result
 
-Places are the seats in the order of a hash that the beacon seeds. A place weighs as many seats as it stands
-for, so the end is the mean of all. Trades are float32 and the two shares of a trade add up to one, so both
-partners end a round with the same bits, and the last round with one hash.
+Positions are the seats in the order of a hash seeded by the beacon. A position is weighted by the number of
+seats it stands for, so the result is the mean of all. Trades are float32 and the two weights of a trade add up
+to one, so both partners end a round with the same bits, and all replicas end the last round with one hash.
+
 Source: docs/spec/training.md section 5, docs/spec/protocol.md section 4; the folding is that of an all-reduce
 by recursive doubling (Thakur, Rabenseifner, Gropp 2005).
 """
@@ -33,13 +35,13 @@ from swarm.primitives.crypto import digest, digests
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
 EDGES_CACHED = 256
-"""Seats whose edges of one fragment are remembered: each asks for its own several times in a trade."""
+"""Seats whose edges of one fragment are cached: each needs its own several times in a trade."""
 PAIRINGS_CACHED = 256
-"""Fragments of stages and rounds whose pairs are remembered: every seat of a stage asks for the same ones."""
+"""Pairings cached, by stage, round and fragment: every seat of a stage needs the same ones."""
 
 
 class SeatKey(Message, frozen=True, order=True):
-    """A seat of one stage and the peer that sits in it; its encoding is what the draw hashes."""
+    """Seat of one stage and the peer that holds it; the beacon draw hashes its encoding."""
 
     index: int
     peer: PeerId
@@ -53,10 +55,10 @@ def pair_up(
     fragment: int,
     round: RoundIndex,  # noqa: A002 - the word of the protocol
 ) -> Mapping[SeatKey, SeatKey]:
-    """Map each paired seat of a stage's roster to its partner; whoever is left over is absent.
+    """Return the partner of each paired seat of a stage's roster; a seat that is left over is absent.
 
-    Two seats of one peer never pair: a peer trading with itself moves nothing. The order of ``peers``
-    does not matter. Takes one hash per seat and one sort; the answer is remembered, and cannot be changed.
+    Two seats of one peer never pair: a peer trading with itself moves nothing. The order of ``peers`` does not
+    matter. Takes one hash per seat and one sort; the result is cached and cannot be changed.
     """
     return _pairs(tuple(peers), beacon, run_digest, encode((stage, fragment, round)))
 
@@ -67,7 +69,7 @@ def _pairs(
 ) -> Mapping[SeatKey, SeatKey]:
     seats = list(dict.fromkeys(peers))
     draws = digests("pairing", (beacon, run_digest, context), map(encode, seats))
-    held: deque[SeatKey] = deque()  # not paired yet, first come first; all of one peer
+    held: deque[SeatKey] = deque()  # not paired yet, oldest first; all seats of one peer
     pairs: dict[SeatKey, SeatKey] = {}
     for place in sorted(range(len(seats)), key=draws.__getitem__):
         seat = seats[place]
@@ -88,10 +90,10 @@ def heaviest_edges(
     fragment: int,
     round: RoundIndex,  # noqa: A002 - the word of the protocol
 ) -> tuple[SeatKey, ...]:
-    """All seats of other peers, the one with the heaviest edge to ``seat`` first.
+    """Return all seats of other peers, the one with the heaviest edge to ``seat`` first.
 
-    An edge weighs the same from both ends, so where one is heaviest for both they choose each other. The
-    order of ``peers`` does not matter. Takes one hash per seat; the answer is remembered.
+    An edge weighs the same from both ends, so two seats that are each other's heaviest choose each other. The
+    order of ``peers`` does not matter. Takes one hash per seat; the result is cached.
     """
     return _edges(seat, tuple(peers), beacon, run_digest, encode((stage, fragment, round)))
 
@@ -108,20 +110,24 @@ def _edges(
 
 
 FINAL_ROUNDS_MAX = 16
-"""More than any roster takes: a bound for what strangers say of their round."""
+"""Rounds of final averaging that a peer may claim: more than any roster takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinalTrade:
-    """One side of one trade."""
+    """One side of one trade of the final averaging."""
 
     partner: SeatKey
     weight_nano: int
-    """The partner's share in billionths; 0: this side only gives."""
+    """Weight of the partner's state in billionths; 0 if this side only sends."""
 
 
 def final_rounds(num_seats: int) -> int:
-    """How many rounds of consensus a roster takes: log2 of its size, or two more than its integer part."""
+    """Return the number of rounds that the final averaging of a roster takes.
+
+    This is log2 of its size, or two more than its integer part if the size is not a power of two; 0 for fewer
+    than two seats. Raises ``UsageError`` for a negative size.
+    """
     if num_seats < 0:
         raise UsageError("a roster has no negative size")
     if num_seats <= 1:
@@ -137,10 +143,17 @@ def final_trades(
     stage: StageIndex,
     round: int,  # noqa: A002 - the word of the protocol
 ) -> dict[SeatKey, FinalTrade]:
-    """Map each seat that trades in round ``round`` of consensus to its trade; the others are absent.
+    """Return the trade of each seat in one round of the final averaging; seats that do not trade are absent.
 
-    Neither the order of ``seats`` matters, nor how far ``round`` goes: after the last one nobody trades. All
-    rounds take the same ``beacon`` and the same seats. Raises ``UsageError`` for a negative round.
+    Args:
+        seats: roster of the stage, in any order; the same in all rounds.
+        beacon: seed of the order; the same in all rounds.
+        run_digest: digest of the run spec.
+        stage: index of the stage.
+        round: round of the final averaging, counted from 0; after the last one no seat trades.
+
+    Raises:
+        UsageError: ``round`` is negative.
     """
     if round < 0:
         raise UsageError("rounds of consensus are counted from 0")
@@ -165,7 +178,7 @@ def final_trades(
 
 
 def _butterfly(places: Sequence[SeatKey], folded: int, bit: int) -> dict[SeatKey, FinalTrade]:
-    """The trades between places that differ in ``bit``; the first ``folded`` stand for two seats each."""
+    """Return the trades of positions that differ in ``bit``; the first ``folded`` stand for two seats each."""
     width = 1 << bit
     groups = range(0, len(places), width)
     stands = [width + max(min(folded - start, width), 0) for start in groups]

@@ -2,9 +2,9 @@
 
 Modules (C: pure, S: does I/O):
 
-    chunks.py   C  Bytes as numbered, hashed chunks, and back.
-    disk.py     S  The folder of blobs: whole ones, ones on their way, and their manifests.
-    download.py C  Fetch a blob's chunks from many peers: which chunk next, from whom, and who is
-                   not asked again.
-    service.py  S  Content-addressed chunks from many peers: data, checkpoints, logs.
+    chunks.py   C  Split bytes into numbered, hashed chunks, and verify them.
+    disk.py     S  Store blobs in a folder: whole ones, partial ones, and their manifests.
+    download.py C  Schedule the download of one blob from many peers: the next chunk, and the peer
+                   to ask for it.
+    service.py  S  Serve, add and fetch content-addressed blobs: data, checkpoints, logs.
 """

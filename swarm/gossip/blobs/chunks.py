@@ -1,12 +1,12 @@
-"""Bytes as numbered, hashed chunks, and back.
+"""Split bytes into numbered, hashed chunks, and verify them.
 
 Core: pure functions.
 
-Two manifests. A trade's ``Manifest`` lists the chunks of one payload in flight, and its root is in the
-signed offer. A ``BlobManifest`` lists the 1 MiB chunks of a tensor or file whose root is
-``swarm.primitives.commitments.tensor_hash``: what the ledger and the run name is what peers fetch. A blob of
-at most one
-chunk travels inside its manifest, because nothing shorter than itself proves it.
+There are two kinds of manifest. A ``Manifest`` lists the chunks of one trade payload; its root is in the signed
+offer. A ``BlobManifest`` lists the 1 MiB chunks of a tensor or file whose root is
+``swarm.primitives.commitments.tensor_hash``, the name that the ledger and the run spec use for it. A blob of
+at most one chunk
+travels inside its manifest, because no proof of it is shorter than the blob itself.
 """
 
 from collections.abc import Sequence
@@ -25,32 +25,32 @@ from swarm.types import Bytes, Digest
 
 HASH_BYTES = 32
 BLOB_BYTES_MAX = 16 << 30
-"""Largest blob: its manifest is then 512 KiB and fits one reply."""
+"""Bytes of the largest blob: its manifest is then 512 KiB and fits one reply."""
 DTYPE_CHARS_MAX = 16
 SHAPE_LENGTH_MAX = 8
 
 
 class Manifest(Message, frozen=True):
-    """The chunks of one payload; all have ``chunk_bytes`` but the last, which has what is left."""
+    """Chunk list of one payload; all chunks have ``chunk_bytes`` bytes but the last, which has the rest."""
 
     num_bytes: int
     chunk_bytes: int
     hashes: bytes
-    """32 bytes for each chunk."""
+    """Hashes of the chunks, 32 bytes each."""
 
     @property
     def root(self) -> Digest:
-        """What the signed offer names."""
+        """Hash that the signed offer names."""
         return fast_digest("manifest", encode((self.num_bytes, self.chunk_bytes)), self.hashes)
 
     @property
     def num_chunks(self) -> int:
-        """How many chunks there are."""
+        """Number of chunks."""
         return -(-self.num_bytes // self.chunk_bytes)
 
 
 def manifest(data: Bytes, chunk_bytes: int) -> Manifest:
-    """List the chunks of ``data``."""
+    """Return the chunk list of ``data``."""
     view = memoryview(data)
     starts = range(0, len(view), chunk_bytes)
     hashes = b"".join(_chunk_hash(view[start : start + chunk_bytes]) for start in starts)
@@ -58,7 +58,7 @@ def manifest(data: Bytes, chunk_bytes: int) -> Manifest:
 
 
 def check_manifest(claimed: Manifest, root: Digest) -> None:
-    """Raise ``BrokenPromise`` unless a manifest is well formed and is the one ``root`` names."""
+    """Raise ``BrokenPromise`` unless a manifest is well formed and has the root ``root``."""
     if claimed.num_bytes < 0 or claimed.chunk_bytes < 1:
         raise BrokenPromise("a manifest of nothing")
     if len(claimed.hashes) != HASH_BYTES * claimed.num_chunks or claimed.root != root:
@@ -75,47 +75,47 @@ def verify_chunk(promised: Manifest, index: int, chunk: Bytes) -> None:
 
 
 class BlobManifest(Message, frozen=True):
-    """What a blob is and which chunks it has."""
+    """Type, shape, size and chunk hashes of a blob."""
 
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
     hashes: bytes
-    """32 bytes for each 1 MiB chunk; empty if the blob is inline."""
+    """Hashes of the 1 MiB chunks, 32 bytes each; empty if the blob is inline."""
     inline: bytes
-    """The whole blob if it has at most 1 MiB, else empty."""
+    """Bytes of the blob if it has at most 1 MiB, else empty."""
 
     @property
     def num_chunks(self) -> int:
-        """Chunks to fetch; none if the blob is inline."""
+        """Number of chunks to fetch; 0 if the blob is inline."""
         return len(self.hashes) // HASH_BYTES
 
     def chunk_length(self, index: int) -> int:
-        """Bytes in chunk ``index``."""
+        """Return the number of bytes in chunk ``index``."""
         return min(TENSOR_CHUNK_BYTES, self.num_bytes - index * TENSOR_CHUNK_BYTES)
 
 
 def inline_manifest(data: bytes, *, dtype: str, shape: Sequence[int]) -> BlobManifest:
-    """The manifest of a blob of at most 1 MiB."""
+    """Return the manifest of a blob of at most 1 MiB."""
     return BlobManifest(dtype, tuple(shape), len(data), b"", data)
 
 
 def chunked_manifest(
     num_bytes: int, digests: Sequence[Digest], *, dtype: str, shape: Sequence[int]
 ) -> BlobManifest:
-    """The manifest of a larger blob from the digests of its 1 MiB chunks."""
+    """Return the manifest of a larger blob from the digests of its 1 MiB chunks."""
     return BlobManifest(dtype, tuple(shape), num_bytes, b"".join(digests), b"")
 
 
 def blob_manifest(data: Bytes, *, dtype: str, shape: Sequence[int]) -> BlobManifest:
-    """The manifest of bytes in memory."""
+    """Return the manifest of bytes in memory."""
     if len(data) <= TENSOR_CHUNK_BYTES:
         return inline_manifest(bytes(data), dtype=dtype, shape=shape)
     return chunked_manifest(len(data), chunk_digests(data), dtype=dtype, shape=shape)
 
 
 def blob_root(blob: BlobManifest) -> Digest:
-    """The name of a blob: ``tensor_hash`` of its bytes."""
+    """Return the name of a blob: ``tensor_hash`` of its bytes."""
     if blob.num_bytes <= TENSOR_CHUNK_BYTES:
         return tensor_hash(blob.dtype, blob.shape, blob.inline)
     step = range(0, len(blob.hashes), HASH_BYTES)
@@ -124,7 +124,7 @@ def blob_root(blob: BlobManifest) -> Digest:
 
 
 def check_blob_manifest(blob: BlobManifest, root: Digest, num_bytes_max: int) -> None:
-    """Raise ``BrokenPromise`` unless a manifest is well formed, small enough and named ``root``."""
+    """Raise ``BrokenPromise`` unless a manifest is well formed, small enough and has the root ``root``."""
     if not 0 <= blob.num_bytes <= min(num_bytes_max, BLOB_BYTES_MAX):
         raise BrokenPromise(f"a blob of {blob.num_bytes} bytes where {num_bytes_max} are allowed")
     if len(blob.dtype) > DTYPE_CHARS_MAX or len(blob.shape) > SHAPE_LENGTH_MAX:

@@ -1,10 +1,10 @@
-"""The folder of blobs: whole ones, ones on their way, and their manifests.
+"""Store blobs in a folder: whole ones, partial ones, and their manifests.
 
 Shell: disk only; every call blocks and belongs in a worker thread.
 
-``<root>`` is a whole blob, ``<root>.part`` one on its way (its chunks are believed only after hashing them
-again), ``<root>.list`` the manifest of either. A file gets its final name only after it was fsynced. What is
-on its way and nobody fetches any more makes room for what is wanted: the one untouched for longest goes first.
+``<root>`` is a whole blob, ``<root>.part`` a partial one (its chunks are trusted only after hashing them
+again), ``<root>.list`` the manifest of either. A file gets its final name only after it was fsynced. Partial
+blobs that are not being fetched make room for new ones, the one untouched for longest first.
 """
 
 import os
@@ -31,33 +31,33 @@ from swarm.types import NO_DIGEST, Digest
 
 _NAME = re.compile("[0-9a-f]{64}")
 _INCOMING = "incoming.part"
-"""A local file while it is copied in; it has no name yet."""
+"""Name of a local file while it is copied in, before its root is known."""
 _BLOCK_BYTES = 512
-"""Unit of ``st_blocks``, whatever the disk's own."""
+"""Bytes in a unit of ``st_blocks``, whatever the block size of the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A blob on its way: what it will take, what of it may be here, and when that last changed."""
+    """Partial blob: its size, the bytes of it that may be on disk, and the time of the last change."""
 
     root: Digest
     num_bytes: int
-    """All of it: so much of the quota is set aside for it."""
+    """Bytes of the whole blob; so much of the quota is reserved for it."""
     held_bytes: int
-    """What the disk has of it; nothing of this is believed before it was hashed again."""
+    """Bytes allocated on disk; none of them is trusted before it was hashed again."""
     touched_s: float
-    """Seconds since 1970."""
+    """Seconds since 1970 at the last change."""
 
 
 def partials(folder: Path) -> list[Partial]:
-    """The blobs on their way in a folder, the one untouched for longest first; nothing is changed."""
+    """Return the partial blobs in a folder, the one untouched for longest first; nothing is changed."""
     found = list[Partial]()
     for path in folder.glob("*.part") if folder.is_dir() else ():
         if not _NAME.fullmatch(path.stem):
             continue
         try:
             status = path.lstat()
-        except FileNotFoundError:  # it has just become whole
+        except FileNotFoundError:  # the blob has just become whole
             continue
         held = min(status.st_blocks * _BLOCK_BYTES, status.st_size)
         root = Digest(bytes.fromhex(path.stem))
@@ -66,35 +66,35 @@ def partials(folder: Path) -> list[Partial]:
 
 
 class BlobStore:
-    """One folder with a quota. Calls that change it are made one at a time; reads at any time."""
+    """Blob store in one folder with a quota. Calls that change it are made one at a time, reads at any time."""
 
     def __init__(self, folder: Path, *, quota_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._quota_bytes = quota_bytes
         self.in_use: set[Digest] = set()
-        """What is being fetched now: never given up to make room."""
+        """Roots of the blobs being fetched now: never deleted to make room."""
 
     def path(self, root: Digest) -> Path:
-        """The file of a whole blob."""
+        """Return the file of a whole blob."""
         return self._folder / root.hex()
 
     def has(self, root: Digest) -> bool:
-        """Whether the whole blob is here."""
+        """Return True if the whole blob is here."""
         return self.path(root).is_file() and self._list(root).is_file()
 
     def roots(self) -> list[Digest]:
-        """All whole blobs, sorted."""
+        """Return the roots of all whole blobs, sorted."""
         names = [path.stem for path in self._folder.glob("*.list") if _NAME.fullmatch(path.stem)]
         return [root for name in sorted(names) if self.has(root := Digest(bytes.fromhex(name)))]
 
     def remove(self, root: Digest) -> None:
-        """Forget a blob, whole or partial."""
+        """Delete a blob, whole or partial."""
         for path in (self.path(root), self._part(root), self._list(root)):
             path.unlink(missing_ok=True)
 
     def give_up(self) -> int:
-        """Forget all that is on its way and not in use; returns the bytes that are free again."""
+        """Delete all partial blobs that are not in use; return the number of bytes freed."""
         freed = self._bytes_used()
         (self._folder / _INCOMING).unlink(missing_ok=True)
         for partial in self._idle():
@@ -102,22 +102,22 @@ class BlobStore:
         return freed - self._bytes_used()
 
     def add_bytes(self, data: memoryview, dtype: str, shape: tuple[int, ...]) -> Digest:
-        """Copy bytes in; returns their root. Raises ``BadConfig`` if they do not fit."""
+        """Copy bytes in and return their root; raises ``BadConfig`` if they do not fit."""
         size = TENSOR_CHUNK_BYTES
         chunks = (bytes(data[start : start + size]) for start in range(0, len(data), size))
         return self._add(chunks, len(data), dtype, shape)
 
     def add_file(self, source: Path, dtype: str, shape: tuple[int, ...] | None) -> Digest:
-        """Copy a file in; returns its root. Raises ``BadConfig`` if it does not fit."""
+        """Copy a file in and return its root; raises ``BadConfig`` if it does not fit or changes meanwhile."""
         num_bytes = source.stat().st_size
         with source.open("rb") as file:
             chunks = iter(lambda: file.read(TENSOR_CHUNK_BYTES), b"")
             return self._add(chunks, num_bytes, dtype, (num_bytes,) if shape is None else shape)
 
     def load(self, root: Digest) -> BlobManifest | None:
-        """The manifest of a blob that is here, whole or partial, with its inline data; None if there is none.
+        """Return the manifest of a blob, whole or partial, with its inline data; None if there is none.
 
-        A manifest or an inline blob that the disk has damaged is removed, and counts as absent.
+        A manifest or an inline blob that the disk has damaged is deleted, and counts as absent.
         """
         if not self._list(root).is_file():
             return None
@@ -133,9 +133,10 @@ class BlobStore:
         return manifest
 
     def read_chunk(self, root: Digest, manifest: BlobManifest, index: int) -> bytes | None:
-        """A chunk of a whole blob; None, and the blob removed, if the disk has damaged it.
+        """Return a chunk of a whole blob; None, and the blob is deleted, if the disk has damaged it.
 
-        What is sent is hashed first: a rotten disk would otherwise look like a liar to the others.
+        Chunks are hashed before they are sent: with a damaged disk this node would otherwise look like a
+        cheating peer.
         """
         try:
             with self.path(root).open("rb") as file:
@@ -150,7 +151,7 @@ class BlobStore:
     def begin(self, root: Digest, manifest: BlobManifest) -> frozenset[int]:
         """Make room for a blob and return the chunks of it that are here already.
 
-        An inline blob is whole at once. Raises ``BadConfig`` if it does not fit.
+        An inline blob is complete at once. Raises ``BadConfig`` if it does not fit.
         """
         part = self._part(root)
         is_begun = part.is_file() and part.stat().st_size == manifest.num_bytes
@@ -168,13 +169,13 @@ class BlobStore:
         return self._held(root, manifest)
 
     def write_chunk(self, root: Digest, index: int, data: bytes) -> None:
-        """Write a verified chunk to its place."""
+        """Write a verified chunk at its position."""
         with self._part(root).open("r+b") as file:
             file.seek(index * TENSOR_CHUNK_BYTES)
             file.write(data)
 
     def keep(self, root: Digest) -> None:
-        """Every chunk is here: make the blob whole, durably."""
+        """Make a blob whole, durably, once every chunk is here."""
         _sync(self._part(root))
         self._part(root).replace(self.path(root))
         _sync(self._folder)
@@ -183,7 +184,7 @@ class BlobStore:
         self, chunks: Iterator[bytes], num_bytes: int, dtype: str, shape: tuple[int, ...]
     ) -> Digest:
         incoming = self._folder / _INCOMING
-        incoming.unlink(missing_ok=True)  # of a process that was killed
+        incoming.unlink(missing_ok=True)  # left by a process that was killed
         self._check_room(num_bytes)
         digests, last, left = list[Digest](), b"", num_bytes
         with incoming.open("wb") as file:
@@ -220,7 +221,8 @@ class BlobStore:
         return frozenset(held)
 
     def _check_room(self, num_bytes: int, keep: Digest = NO_DIGEST) -> None:
-        """Raise ``BadConfig`` unless so much fits; idle partial blobs other than ``keep`` make way for it."""
+        """Raise ``BadConfig`` unless so much fits; idle partial blobs other than ``keep`` are deleted for
+        it."""
         over = self._bytes_used() + num_bytes - self._quota_bytes
         idle = [partial for partial in self._idle() if partial.root != keep]
         if 0 < over <= sum(partial.num_bytes for partial in idle):
@@ -241,7 +243,7 @@ class BlobStore:
         return [found for found in partials(self._folder) if found.root not in self.in_use]
 
     def _drop(self, root: Digest) -> None:
-        """Forget what is on its way, but no whole blob of that name."""
+        """Delete a partial blob, but not a whole blob of the same root."""
         self._part(root).unlink(missing_ok=True)
         if not self.path(root).is_file():
             self._list(root).unlink(missing_ok=True)

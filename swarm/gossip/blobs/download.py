@@ -1,13 +1,13 @@
-"""Fetch a blob's chunks from many peers: which chunk next, from whom, and who is not asked again.
+"""Schedule the download of one blob from many peers: the next chunk, and the peer to ask for it.
 
-Core: time comes in as ``now``; chunks come in verified or not at all.
+Core: time comes in as ``now``; only verified chunks go out.
 
     manifest, then each chunk:   WANTED --next_task--> ASKED --receive--> HELD
                                    ^                     |
-                                   +- lost, missing, lie +
+                                   +-lost, missing, lied-+
 
-A peer that lies is never asked again, a peer that is silent rests longer each time, a peer that has not got
-the blob rests a little: it may still be fetching it.
+A peer that sends wrong data is never asked again. A silent peer rests longer after each failure. A peer without
+the blob rests briefly, because it may still be fetching it.
 """
 
 from collections import deque
@@ -31,14 +31,14 @@ from swarm.gossip.trade.messages import (
 from swarm.types import Digest, PeerId
 
 PER_PEER_MAX = 2
-"""Chunks asked of one peer at once: one travels while the next is read."""
+"""Chunks requested from one peer at once: one travels while the next is read."""
 IN_FLIGHT_MAX = 8
-"""Chunks asked at once: 8 MiB of memory, and enough links to fill a downlink."""
+"""Chunks requested at once: 8 MiB of memory, and enough links to fill a downlink."""
 REST_S = 0.5
-"""Rest after a first failure; it doubles up to ``REST_S_MAX``."""
+"""Seconds that a peer rests after its first failure; doubles with each one up to ``REST_S_MAX``."""
 REST_S_MAX = 15.0
 MISSING_REST_S = 3.0
-"""Rest of a peer that has not got the blob yet."""
+"""Seconds that a peer rests if it does not have the blob yet."""
 
 
 @dataclass(slots=True)
@@ -52,44 +52,44 @@ class _Source:
 
 @dataclass(slots=True)
 class BlobSources:
-    """What one download knows about the peers it may ask."""
+    """Peers of one download, with their open requests, failures and rests."""
 
     _sources: dict[PeerId, _Source] = field(default_factory=dict[PeerId, _Source])
 
     def choose(self, peers: Sequence[PeerId], now: float) -> PeerId | None:
-        """The peer to ask next: the least busy, then the most reliable, then the least asked."""
+        """Return the least busy, then most reliable, then least asked peer; None if none can be asked now."""
         able = [(self._of(peer), peer) for peer in peers if self._is_able(peer, now)]
         if not able:
             return None
         return min(able, key=lambda s: (s[0].in_flight, s[0].failures, s[0].asked, s[1]))[1]
 
     def asked(self, peer: PeerId) -> None:
-        """A request went out."""
+        """Count a request to ``peer``."""
         source = self._of(peer)
         source.in_flight += 1
         source.asked += 1
 
     def answered(self, peer: PeerId) -> None:
-        """It came back good."""
+        """Count a valid answer of ``peer``, and forget its failures."""
         source = self._of(peer)
         source.in_flight -= 1
         source.failures = 0
 
     def lost(self, peer: PeerId, now: float) -> None:
-        """It broke, timed out or was refused."""
+        """Count a request that broke, timed out or was refused, and let ``peer`` rest."""
         source = self._of(peer)
         source.in_flight -= 1
         source.failures += 1
         source.resting_until = now + min(REST_S * 2.0 ** (source.failures - 1), REST_S_MAX)
 
     def missing(self, peer: PeerId, now: float) -> None:
-        """The peer has not got it."""
+        """Count an answer that ``peer`` does not have the blob, and let it rest."""
         source = self._of(peer)
         source.in_flight -= 1
         source.resting_until = now + MISSING_REST_S
 
     def lied(self, peer: PeerId) -> None:
-        """What came is not what was promised: never ask again."""
+        """Exclude ``peer`` for good: its answer was invalid."""
         source = self._of(peer)
         source.in_flight -= 1
         source.is_liar = True
@@ -106,7 +106,7 @@ class BlobSources:
 
 @dataclass(frozen=True, slots=True)
 class ChunkTask:
-    """Effect: ask ``peer`` for chunk ``index``, or for the manifest if that is None."""
+    """Effect: ask ``peer`` for chunk ``index``, or for the manifest if ``index`` is None."""
 
     peer: PeerId
     index: int | None
@@ -121,14 +121,14 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class ChunkStore:
-    """Effect: write a verified chunk to its place."""
+    """Effect: write a verified chunk at its position."""
 
     index: int
     data: bytes
 
 
 class Download:
-    """One blob on its way in; first its manifest, then its chunks."""
+    """State machine that fetches one blob: first its manifest, then its chunks."""
 
     def __init__(self, root: Digest, num_bytes_max: int, *, now: float) -> None:
         self.manifest: BlobManifest | None = None
@@ -143,15 +143,15 @@ class Download:
 
     @property
     def is_done(self) -> bool:
-        """Whether every chunk is held."""
+        """True if every chunk is held."""
         return self.manifest is not None and self._missing == 0
 
     def is_stalled(self, now: float, patience_s: float) -> bool:
-        """Whether nothing new came for ``patience_s``."""
+        """Return True if nothing new came for ``patience_s``."""
         return now - self._progress_at > patience_s
 
     def next_task(self, peers: Sequence[PeerId], now: float) -> ChunkTask | None:
-        """The next request to send; None if there is nothing to ask or nobody to ask now."""
+        """Return the next request to send; None if nothing is left to ask for or no peer can be asked now."""
         if not self._wanted or self._in_flight >= IN_FLIGHT_MAX:
             return None
         peer = self._sources.choose(peers, now)
@@ -162,10 +162,11 @@ class Download:
         return ChunkTask(peer, self._wanted.popleft())
 
     def receive(self, task: ChunkTask, raw: bytes, now: float) -> Begin | ChunkStore | None:
-        """Take an answer; raise ``PeerFault`` if it is no honest one (what was asked is wanted again).
+        """Process an answer and return its effect; None if the peer does not have the blob.
 
-        Raises ``Unreachable`` for a true manifest of a larger blob than this download allows: whoever named
-        the blob said a false size, not the peer that has it.
+        Raises ``PeerFault`` if no honest peer sends it; the request is then queued again. Raises
+        ``Unreachable`` for a valid manifest of a larger blob than this download allows: the size was misstated
+        where the blob was named, not by the peer that serves it.
         """
         try:
             effect = self._check(task, decode_blob_reply(raw))
@@ -187,7 +188,7 @@ class Download:
         return effect
 
     def begin(self, manifest: BlobManifest, have: Collection[int], now: float) -> None:
-        """The room is made: fetch the chunks that are not in ``have``.
+        """Start fetching the chunks that are not in ``have``, after room was made.
 
         Raises ``Unreachable`` if the blob is larger than this download allows.
         """
@@ -199,12 +200,12 @@ class Download:
         self.num_bytes_held = sum(manifest.chunk_length(index) for index in sorted(have))
 
     def lost(self, task: ChunkTask, now: float) -> None:
-        """The request broke, timed out or was refused."""
+        """Queue a request again that broke, timed out or was refused."""
         self._again(task)
         self._sources.lost(task.peer, now)
 
     def lied(self, task: ChunkTask) -> None:
-        """The answer was no honest one."""
+        """Queue a request again whose answer was invalid, and exclude the peer."""
         self._again(task)
         self._sources.lied(task.peer)
 

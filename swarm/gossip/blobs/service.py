@@ -1,10 +1,11 @@
-"""Content-addressed chunks from many peers: data, checkpoints, logs.
+"""Serve, add and fetch content-addressed blobs: data, checkpoints, logs.
 
-Shell: owns the streams and the blame; ``gossip/blobs/download.py`` decides whom to ask,
-``gossip/blobs/disk.py`` keeps the files.
+Shell: owns the streams and the blame; ``gossip/blobs/download.py`` decides which peer to ask,
+``gossip/blobs/disk.py`` stores the files.
 
-A blob is named by ``swarm.primitives.commitments.tensor_hash``: what the run spec and the ledger name can be
-fetched.
+A blob is named by ``swarm.primitives.commitments.tensor_hash`` of its bytes, so every such hash in a run spec
+or on the ledger
+can be fetched.
 """
 
 from collections import OrderedDict
@@ -35,13 +36,13 @@ from swarm.types import Digest, PeerId
 
 BLOB_PROTOCOL = "/swarm/blob/1"
 CALL_TIMEOUT_S = 30.0
-"""Longest wait for one chunk: 1 MiB at 300 kbit/s."""
+"""Seconds to wait for one chunk at most: 1 MiB at 300 kbit/s."""
 PATIENCE_S = 60.0
-"""A download without anything new for this long is given up (what is held stays on disk)."""
+"""Seconds without anything new after which a download is given up; chunks on disk stay there."""
 LOOK_AGAIN_S = 0.5
-"""How often the caller's list of peers is read while nobody on it can be asked."""
+"""Seconds between two reads of the caller's list of peers while none on it can be asked."""
 MANIFESTS_CACHED_MAX = 16
-"""Manifests in memory: at most 16 MiB, and one read for each blob served."""
+"""Manifests in memory: at most 16 MiB, and one disk read per blob served instead of one per chunk."""
 SERVED_MAX = 16
 """Chunks read and sent at once: 16 MiB of memory."""
 SERVED_PER_PEER_MAX = 4
@@ -50,11 +51,11 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 Peers = Callable[[], Sequence[PeerId]]
 Progress = Callable[[int, int], None]
-"""Called with (bytes held, bytes in all)."""
+"""Callback with (bytes held, bytes in total)."""
 
 
 class Blobs:
-    """The blobs of one node: serves them, adds local ones, fetches those of others."""
+    """Blobs of one node: serves them, adds local ones, fetches those of other peers."""
 
     def __init__(self, folder: Path, host: TradeLinks, *, quota_bytes: int) -> None:
         self._shelf = BlobStore(folder, quota_bytes=quota_bytes)
@@ -71,25 +72,25 @@ class Blobs:
         )
 
     def has(self, root: Digest) -> bool:
-        """Whether the whole blob is here."""
+        """Return True if the whole blob is on this disk."""
         return self._shelf.has(root)
 
     def path(self, root: Digest) -> Path:
-        """The file of a blob that is here; raises ``UsageError`` otherwise."""
+        """Return the file of a blob on this disk; raises ``UsageError`` if it is not here."""
         if not self.has(root):
             raise UsageError(f"blob {root.hex()[:16]} is not here")
         return self._shelf.path(root)
 
     async def manifest(self, root: Digest) -> BlobManifest | None:
-        """What a whole blob says it is, checked against its name; None if it is not here, or damaged."""
+        """Return the manifest of a whole blob, checked against its root; None if it is absent or damaged."""
         return await self._manifest(root)
 
     def roots(self) -> list[Digest]:
-        """All whole blobs, sorted."""
+        """Return the roots of all whole blobs, sorted."""
         return self._shelf.roots()
 
     async def remove(self, root: Digest) -> None:
-        """Forget a blob, whole or partial."""
+        """Delete a blob, whole or partial."""
         self._manifests.pop(root, None)
         async with self._changing:
             await _on_disk(self._shelf.remove, root)
@@ -103,8 +104,16 @@ class Blobs:
     ) -> Digest:
         """Copy bytes or a file into the folder, serve them, and return their root.
 
-        The root is ``tensor_hash(dtype, shape, bytes)``; ``shape`` is by default the number of bytes.
-        Raises ``BadConfig`` if they do not fit the quota or the disk.
+        Args:
+            source: bytes in memory, or the path of a file.
+            dtype: element type; part of the root.
+            shape: shape; part of the root. By default the number of bytes.
+
+        Returns:
+            ``tensor_hash(dtype, shape, bytes)``.
+
+        Raises:
+            BadConfig: the blob does not fit the quota or the disk, or the file changed while it was copied.
         """
         async with self._changing:
             if isinstance(source, Path):
@@ -122,11 +131,21 @@ class Blobs:
         *,
         patience_s: float = PATIENCE_S,
     ) -> Path:
-        """Get a blob of at most ``num_bytes_max`` bytes from any of ``peers()`` and return its file.
+        """Fetch a blob from any of ``peers()`` and return its file.
 
-        Every chunk is verified; a liar is blamed and the others go on. Cancelling keeps what is held for
-        the next try. Raises ``Unreachable`` after ``patience_s`` without progress or for a blob that is
-        larger, ``BadConfig`` if it does not fit the quota or the disk.
+        Every chunk is verified; a peer that sends wrong bytes is blamed, and the others go on. Cancelling keeps
+        what has arrived for the next call. Concurrent calls for one root share one download.
+
+        Args:
+            root: name of the blob.
+            num_bytes_max: largest size to accept.
+            peers: returns the peers that may be asked; called again while the download runs.
+            progress: called with (bytes held, bytes in total).
+            patience_s: seconds without anything new after which the download is given up.
+
+        Raises:
+            Unreachable: nothing new came for ``patience_s``, or the blob is larger than ``num_bytes_max``.
+            BadConfig: the blob does not fit the quota or the disk.
         """
         turn = self._fetching.setdefault(root, _Turn())
         self._shelf.in_use.add(root)
@@ -147,7 +166,7 @@ class Blobs:
         return self.path(root)
 
     async def _answer(self, peer: PeerId, raw: bytes) -> bytes:
-        del peer  # blobs are for everybody
+        del peer  # blobs are served to every peer
         message = decode_blob_request(raw)
         check_root(message.root)
         manifest = await self._manifest(message.root)
@@ -177,15 +196,16 @@ class Blobs:
 
 
 class _Turn:
-    """Those who want one blob: one fetches it, the others wait for what it brings."""
+    """Queue of the tasks that want one blob: one task fetches it, the others wait for the result."""
 
     def __init__(self) -> None:
         self.lock = trio.Lock()
         self.machine: Download | None = None
-        """Of whoever fetches now."""
+        """Download of the task that fetches now; None if there is none."""
 
     async def take(self, root: Digest, patience_s: float) -> None:
-        """Be the one who fetches; raises ``Unreachable`` when who does gets nothing for ``patience_s``."""
+        """Become the fetching task; raises ``Unreachable`` if the current one gets nothing for
+        ``patience_s``."""
         while True:
             with trio.move_on_after(LOOK_AGAIN_S):
                 await self.lock.acquire()
@@ -200,7 +220,7 @@ def _unserved(root: Digest) -> Unreachable:
 
 
 class _Fetching:
-    """One blob being fetched: wait, ask, write, blame."""
+    """Download of one blob: sends requests, writes chunks, blames peers."""
 
     def __init__(
         self,
@@ -219,7 +239,7 @@ class _Fetching:
         self._failure: SwarmError | None = None
 
     async def run(self, peers: Peers, progress: Progress | None, patience_s: float) -> None:
-        """Fetch until the blob is whole."""
+        """Fetch until the blob is whole; raises ``Unreachable`` or ``BadConfig`` if that fails."""
         machine = self._machine
         manifest = await _on_disk(self._shelf.load, self._root)
         if manifest is not None:

@@ -2,12 +2,12 @@
 
 Modules (C: pure, S: does I/O):
 
-    activations.py C  Activations and gradients in half the bytes: blockwise int8 with a scale for
-                      every block.
-    int4.py        C  Half the bytes again: blockwise int4, with what was lost carried into the next
-                      payload.
-    int8.py        C  Fewer bytes for the same weights: blockwise int8, bfloat16, and zstandard on
-                      top where it pays.
-    native.py      C  Blockwise levels from the C extension, where it was built: the bits of
-                      ``gossip/codecs/int8.py``, but sooner.
+    activations.py C  Encode activations and gradients as bfloat16, or as blockwise int8 with a
+                      scale for every block.
+    int4.py        C  Encode fragments as blockwise int4, and carry the quantization error into the
+                      next payload.
+    int8.py        C  Encode fragments as blockwise int8, bfloat16 or float32, with zstandard on top
+                      if that is shorter.
+    native.py      C  Quantize blockwise in the optional C extension: the same bits as
+                      ``gossip/codecs/int8.py``, but faster.
 """

@@ -1,13 +1,14 @@
-"""Activations and gradients in half the bytes: blockwise int8 with a scale for every block.
+"""Encode activations and gradients as bfloat16, or as blockwise int8 with a scale for every block.
 
 Core: pure functions.
 
 Layout of n values in b = ceil(n / 128) blocks: b bfloat16 peaks (largest magnitude of the block), then n int8
-levels in [-127, 127]; value = level * (peak / 127) in float32. A peak is bfloat16 where a fragment's is
+levels in [-127, 127]; value = level * (peak / 127) in float32. A peak is bfloat16 where that of a fragment is
 float16 (gossip/codecs/int8.py): the gradient of a mean over many tokens is below 6e-5, where a float16 begins
 to lose
-precision. What is decoded is what both sides compute from. Source: docs/spec/training.md section 5.
-Legend: N values, B blocks, K values of a block, C values in work at a time.
+precision. Both sides compute from the decoded values. Source: docs/spec/training.md section 5.
+
+Legend: N values, B blocks, K values of a block, C values processed at a time.
 """
 
 from collections.abc import Sequence
@@ -33,21 +34,22 @@ from swarm.gossip.codecs.int8 import (
 )
 
 FORMS = ("bf16", "int8")
-"""What a run may say of its activations."""
+"""Encodings that a run may choose for its activations."""
 
 
 def wire_bytes(form: str, numel: int) -> int:
-    """Length of ``to_wire`` of ``numel`` values; raises ``UsageError`` for a form that does not exist."""
+    """Return the length in bytes of ``to_wire`` of ``numel`` values; raises ``UsageError`` for an unknown
+    form."""
     return int8_bytes(numel) if _is_int8(form) else 2 * numel
 
 
 def to_wire(x: Tensor, form: str = "bf16") -> bytes:
-    """Activations or gradients as they travel, in C order. Raises ``UsageError`` if not finite."""
+    """Encode activations or gradients in C order; raises ``UsageError`` if they are not finite."""
     return encode_signal(x) if _is_int8(form) else encode_bf16(x)
 
 
 def from_wire(payload: bytes, shape: Sequence[int], form: str = "bf16") -> Tensor:
-    """What the receiver computes from: float32 of ``shape``.
+    """Decode ``to_wire`` to float32 of ``shape``, the values that the receiver computes from.
 
     Raises ``BadEncoding`` for anything ``to_wire`` never writes.
     """
@@ -82,7 +84,7 @@ def encode_signal(x: Tensor) -> bytes:
 
 
 def decode_signal(payload: bytes, numel: int) -> Tensor:
-    """The float32 (numel,) values of ``encode_signal``; raises ``BadEncoding`` for what it never writes."""
+    """Decode ``encode_signal`` to float32 (numel,) values; raises ``BadEncoding`` for what it never writes."""
     check_length(payload, int8_bytes(numel))
     blocks = block_count(numel)
     peak_B = decode_bf16(payload[: 2 * blocks], blocks)

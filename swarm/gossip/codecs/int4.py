@@ -1,16 +1,17 @@
-"""Half the bytes again: blockwise int4, with what was lost carried into the next payload.
+"""Encode fragments as blockwise int4, and carry the quantization error into the next payload.
 
 Core: pure functions.
 
-Layout of n values in b = ceil(n / 128) blocks: b float16 peaks, then ceil(n / 2) bytes of two levels in
-[-7, 7] each, as four-bit integers, the earlier value in the low half; value = anchor + level * (peak / 7),
-in float32 in that order. The unused half of a last byte is 0.
+Layout of n values in b = ceil(n / 128) blocks: b float16 peaks, then ceil(n / 2) bytes of two levels in [-7, 7]
+each, as four-bit integers, the earlier value in the low half; value = anchor + level * (peak / 7), in float32
+in that order. The unused half of a last byte is 0.
 
-Error feedback: what is encoded is (theta - anchor) + residual, and the residual of the next payload is what
-this one did not say. ``Coded.residual_N`` takes the old one's place only when the payload was acknowledged:
-what never arrived was never said. It leaves a floor under consensus, so the last tenth of a run travels in
-int8 (``is_coarse``). Source: docs/spec/training.md section 5. Legend: N values, B blocks, K values of a
-block, C values in work at a time.
+Error feedback: the encoded values are (theta - anchor) + residual, and the residual of the next payload is the
+error of this one. ``Coded.residual_N`` replaces the old residual only when the payload was acknowledged: a
+payload that never arrived transferred nothing. The error keeps replicas from agreeing below a floor, so the
+last tenth of a run is traded in int8 (``is_coarse``). Source: docs/spec/training.md section 5.
+
+Legend: N values, B blocks, K values of a block, C values processed at a time.
 """
 
 from dataclasses import dataclass
@@ -36,27 +37,27 @@ from swarm.types import Bytes
 
 LEVELS = 7
 FINE_SHARE = 10
-"""One round in so many, at the end, is traded finely."""
+"""Divisor of a run's rounds: one in so many, at the end, is traded in the finer codec."""
 _LOW, _HIGH = 0x000F, 0x00F0
 _SIGN = 0x0808
-"""Flipping the sign bits of two levels counts them from -8 on."""
+"""Sign bits of two levels; flipping them counts the levels from -8 on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """A payload, and the residual that holds once it has been acknowledged."""
+    """Payload, and the residual to keep once it was acknowledged."""
 
     payload: Bytes
     residual_N: Tensor
 
 
 def int4_bytes(numel: int) -> int:
-    """Length of the payload of ``numel`` values."""
+    """Return the length in bytes of the payload of ``numel`` values."""
     return 2 * block_count(numel) + (numel + 1) // 2
 
 
 def is_coarse(round_index: int, rounds: int) -> bool:
-    """Whether a round of a run may trade in int4: all but the last tenth, and never the last one."""
+    """Return True if a round may trade in int4: all but the last tenth of a run, and never the last one."""
     return round_index < rounds - -(-rounds // FINE_SHARE)
 
 
@@ -76,14 +77,14 @@ def encode_int4(theta_N: Tensor, anchor_N: Tensor, residual_N: Tensor) -> Coded:
     for part, count, rows in chunks(numel):
         values = (theta_N[part], anchor_N[part], LEVELS, peaks_B[rows], level_C[:count])
         write_levels(*values, residual_N=residual_N[part], left_N=left_N[part])
-        level_C[count:] = 0  # behind an odd number of levels half a byte is left
+        level_C[count:] = 0  # an odd number of levels leaves half a byte unused
         pairs[part.start // 2 : (part.stop + 1) // 2] = _packed(level_C[: count + count % 2])
     check_peaks_sent(peaks_B)
     return Coded(payload.data.toreadonly(), left_N)
 
 
 def decode_int4(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
-    """The float32 (numel,) values of a payload; raises ``BadEncoding`` for anything nobody writes."""
+    """Decode a payload to float32 (numel,) values; raises ``BadEncoding`` for what no encoder writes."""
     check_length(payload, int4_bytes(numel))
     blocks = block_count(numel)
     step_B1 = steps(read_peaks(payload, blocks), LEVELS)
@@ -98,7 +99,7 @@ def decode_int4(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
 
 
 def _packed(levels_C: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
-    """An even number of levels, two to a byte."""
+    """Pack an even number of levels, two to a byte."""
     twice = levels_C.view("<u2")
     shifted = np.right_shift(twice, 4)
     shifted &= _HIGH
@@ -108,7 +109,7 @@ def _packed(levels_C: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
 
 
 def _unpacked(pairs: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
-    """Two levels of each byte; raises ``BadEncoding`` for a level of -8."""
+    """Unpack the two levels of each byte; raises ``BadEncoding`` for a level of -8."""
     twice = pairs.astype("<u2")
     twice |= np.left_shift(twice, 4)
     twice &= _LOW << 8 | _LOW

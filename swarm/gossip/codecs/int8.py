@@ -1,12 +1,12 @@
-"""Fewer bytes for the same weights: blockwise int8, bfloat16, and zstandard on top where it pays.
+"""Encode fragments as blockwise int8, bfloat16 or float32, with zstandard on top if that is shorter.
 
-Core: pure functions. Door: zstandard.
+Core: pure functions. The only module that imports zstandard.
 
-int8 layout of n values in b = ceil(n / 128) blocks: b float16 peaks (largest magnitude of the block),
-then n int8 levels in [-127, 127]; value = anchor + level * (peak / 127), computed in float32 in exactly
-that order, so both sides and every verifier get the same bits. bfloat16 layout: n values, rounded to
-nearest even. Everything is little-endian. Legend: N values, B blocks,
-K values of a block, C values in work at a time.
+int8 layout of n values in b = ceil(n / 128) blocks: b float16 peaks (largest magnitude of the block), then n
+int8 levels in [-127, 127]; value = anchor + level * (peak / 127), computed in float32 in exactly that order, so
+both sides and every verifier get the same bits. bfloat16 layout: n values, rounded to nearest even. Everything
+is little-endian. Legend: N values, B blocks, K values of a block, C values processed at a time.
+
 Source: docs/spec/training.md section 5; the zstandard guards: docs/spec/reliability.md section 1.
 """
 
@@ -26,18 +26,18 @@ from swarm.types import Bytes
 BLOCK = native.BLOCK
 LEVELS = 127
 CHUNK = 1 << 16
-"""Values in work at a time: every pass over them stays in a core's cache, four times as fast as memory."""
+"""Values processed at a time: every pass over them stays in a core's cache, four times as fast as memory."""
 VALUES_MAX = 1 << 31
 """Values in one fragment: 8 GiB of float32, far above any fragment one machine trades in a round."""
 _BF16_EXPONENT = 0x7F80
 ZSTD_LEVEL = 1
-"""Levels above 1 win under 1% on int8 noise and cost several times the time."""
+"""Compression level: levels above 1 win under 1% on int8 noise and cost several times the time."""
 ZSTD_WINDOW_BYTES_MAX = 8 << 20
-"""What level 1 can ever ask for is far less; a frame that wants more memory is hostile."""
+"""Bytes of the largest window accepted: level 1 needs far less, and a frame that wants more is hostile."""
 
 
 def int8_bytes(numel: int) -> int:
-    """Length of ``encode_int8`` of ``numel`` values."""
+    """Return the length in bytes of ``encode_int8`` of ``numel`` values."""
     return 2 * block_count(numel) + numel
 
 
@@ -57,7 +57,7 @@ def encode_int8(theta_N: Tensor, anchor_N: Tensor) -> Bytes:
 
 
 def decode_int8(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
-    """The float32 (numel,) values of ``encode_int8``; raises ``BadEncoding`` for anything it never writes."""
+    """Decode ``encode_int8`` to float32 (numel,) values; raises ``BadEncoding`` for what it never writes."""
     check_length(payload, int8_bytes(numel))
     blocks = block_count(numel)
     step_B1 = steps(read_peaks(payload, blocks), LEVELS)
@@ -68,7 +68,7 @@ def decode_int8(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
 
 
 def encode_bf16(theta_N: Tensor) -> bytes:
-    """``theta`` as bfloat16; raises ``UsageError`` if it is not finite there."""
+    """Encode ``theta`` as bfloat16; raises ``UsageError`` if it is not finite there."""
     half_N = theta_N.detach().reshape(-1).to(torch.bfloat16)
     bits_N = half_N.view(torch.int16).numpy().view("<u2")
     if not _is_finite_bf16(bits_N):
@@ -77,7 +77,7 @@ def encode_bf16(theta_N: Tensor) -> bytes:
 
 
 def decode_bf16(payload: Bytes, numel: int) -> Tensor:
-    """The float32 (numel,) values of ``encode_bf16``; else ``BadEncoding``."""
+    """Decode ``encode_bf16`` to float32 (numel,) values; raises ``BadEncoding`` for what it never writes."""
     check_length(payload, 2 * numel)
     bits_N = np.frombuffer(payload, "<u2")
     if not _is_finite_bf16(bits_N):
@@ -87,17 +87,17 @@ def decode_bf16(payload: Bytes, numel: int) -> Tensor:
 
 
 def encode_f32(theta_N: Tensor) -> Bytes:
-    """``theta`` as it is, little-endian, not copied; raises ``UsageError`` if it is not finite."""
+    """Return ``theta`` as little-endian float32, not copied; raises ``UsageError`` if it is not finite."""
     flat_N = theta_N.detach().reshape(-1).contiguous()
     if not is_finite(flat_N):
         raise UsageError("a tensor that is not finite cannot be sent")
     values_N = flat_N.numpy().astype("<f4", copy=False)
-    # Python refuses to cast a view of nothing.
+    # Python refuses to cast an empty view.
     return values_N.data.cast("B").toreadonly() if values_N.size else b""
 
 
 def decode_f32(payload: Bytes, numel: int) -> Tensor:
-    """The float32 (numel,) values of ``encode_f32``; else ``BadEncoding``."""
+    """Decode ``encode_f32`` to float32 (numel,) values; raises ``BadEncoding`` for what it never writes."""
     check_length(payload, 4 * numel)
     theta_N = torch.from_numpy(np.frombuffer(payload, "<f4").astype(np.float32))
     if not is_finite(theta_N):
@@ -106,7 +106,7 @@ def decode_f32(payload: Bytes, numel: int) -> Tensor:
 
 
 def compress(payload: Bytes) -> Bytes:
-    """zstandard of ``payload``, or ``payload`` itself where that is not shorter."""
+    """Return ``payload`` as a zstandard frame, or unchanged if that is not shorter."""
     packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True).compress(payload)
     return packed if len(packed) < len(payload) else payload
 
@@ -114,8 +114,8 @@ def compress(payload: Bytes) -> Bytes:
 def decompress(wire: Bytes, num_bytes: int) -> Bytes:
     """Undo ``compress``, given the length it was called with; raises ``BadEncoding``.
 
-    The library ignores ``max_output_size`` when the frame states a size, so the stated size and window
-    are checked before a byte is allocated.
+    The library ignores ``max_output_size`` when the frame states a size, so the stated size and window are
+    checked before a byte is allocated.
     """
     if len(wire) == num_bytes:
         return wire
@@ -132,19 +132,21 @@ def decompress(wire: Bytes, num_bytes: int) -> Bytes:
 
 
 def roomy(numel: int) -> Tensor:
-    """Room for float32 values, written by nobody yet: numpy asks the system for large pages, torch does not,
-    and what costs most of a new vector of 40 MB is its first touch.
+    """Return an uninitialised float32 vector of ``numel`` values.
+
+    It is allocated by numpy, which asks the system for large pages as torch does not: the first touch costs
+    most of a new vector of 40 MB.
     """
     return torch.from_numpy(np.empty(numel, np.float32))
 
 
 def block_count(numel: int) -> int:
-    """Blocks that hold ``numel`` values; the last may be partly filled."""
+    """Return the number of blocks that hold ``numel`` values; the last may be partly filled."""
     return -(-numel // BLOCK)
 
 
 def chunks(numel: int) -> Iterator[tuple[slice, int, slice]]:
-    """Walk over ``numel`` values: (which values, how many, which blocks)."""
+    """Yield (slice of values, their number, slice of blocks) for each ``CHUNK`` of ``numel`` values."""
     for start in range(0, numel, CHUNK):
         count = min(CHUNK, numel - start)
         first = start // BLOCK
@@ -152,7 +154,7 @@ def chunks(numel: int) -> Iterator[tuple[slice, int, slice]]:
 
 
 def whole_blocks(delta_C: Tensor, count: int) -> Tensor:
-    """The first ``count`` values as BK, with zeros behind them in the last block."""
+    """Return the first ``count`` values as BK, after writing zeros behind them in the last block."""
     length = block_count(count) * BLOCK
     delta_C[count:length] = 0.0
     return delta_C[:length].view(-1, BLOCK)
@@ -170,8 +172,8 @@ def write_levels(
 ) -> None:
     """Quantize float32 ``(theta - anchor) + residual`` to levels in [-most, most] of a peak for each block.
 
-    What the levels do not say goes to ``left_N``. Values that are not finite, or too large, make peaks that are
-    not finite.
+    The quantization error goes to ``left_N``. Values that are not finite, or too large, make peaks that are not
+    finite.
     """
     kernels = native.load()
     if kernels is not None:
@@ -202,7 +204,7 @@ def write_levels(
 def read_levels(
     step_B1: Tensor, levels_N: npt.NDArray[np.int8], most: int, anchor_N: Tensor, theta_N: Tensor
 ) -> None:
-    """Write ``anchor + level * step``; raises ``BadEncoding`` for levels below -most and what is not finite."""
+    """Write ``anchor + level * step``; raises ``BadEncoding`` for levels below -most or a result not finite."""
     kernels = native.load()
     if kernels is not None:
         kernels.decode(step_B1.view(-1), levels_N, most, anchor_N, theta_N)
@@ -219,17 +221,20 @@ def read_levels(
 
 
 def is_finite(values_C: Tensor) -> bool:
-    """Whether all values are: a sum is finite only if its terms are, and costs a thirtieth of asking each."""
+    """Return True if all values are finite.
+
+    A sum is finite only if its terms are, and costs a thirtieth of testing each value.
+    """
     return isfinite(float(values_C.sum())) or bool(torch.isfinite(values_C).all())
 
 
 def steps(peak_B: Tensor, most: int) -> Tensor:
-    """step_B1: what one level is worth in each block."""
+    """Return step_B1: the value of one level in each block."""
     return (peak_B / most).unsqueeze(1)
 
 
 def read_peaks(payload: Bytes, blocks: int) -> Tensor:
-    """The float32 peaks at the head of a payload; raises ``BadEncoding`` for what no encoder writes."""
+    """Read the float32 peaks at the head of a payload; raises ``BadEncoding`` for what no encoder writes."""
     peak_B = np.frombuffer(payload, "<f2", blocks).astype(np.float32)
     if not bool((np.isfinite(peak_B) & (peak_B >= 0)).all()):
         raise BadEncoding("blocks with peaks that are negative or not finite")
@@ -237,7 +242,7 @@ def read_peaks(payload: Bytes, blocks: int) -> Tensor:
 
 
 def check_peaks_sent(peaks_B: npt.NDArray[np.float16]) -> None:
-    """Raise ``UsageError`` when a block cannot be sent."""
+    """Raise ``UsageError`` if a peak is not finite, so that its block cannot be sent."""
     if not np.isfinite(peaks_B).all():
         raise UsageError(
             "a fragment that is not finite, or too far from its anchor to be quantized"
@@ -251,5 +256,5 @@ def check_length(payload: Bytes, expected: int) -> None:
 
 
 def _is_finite_bf16(bits_N: npt.NDArray[np.uint16]) -> bool:
-    """Whether no exponent is all ones: an eighth of the time of torch's own question."""
+    """Return True if no exponent is all ones; takes an eighth of the time of torch's own test."""
     return not bits_N.size or int((bits_N & _BF16_EXPONENT).max()) < _BF16_EXPONENT

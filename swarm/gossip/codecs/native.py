@@ -1,10 +1,9 @@
-"""Blockwise levels from the C extension, where it was built: the bits of ``gossip/codecs/int8.py``, but sooner.
+"""Quantize blockwise in the optional C extension: the same bits as ``gossip/codecs/int8.py``, but faster.
 
-Core: the same function of its arguments as the tensor operations it stands for. Loading the library is to this
-module what loading torch's is to the others: whether it is there changes how long an answer takes, never the
-answer.
+Core: the same function of its arguments as the tensor operations it replaces. Loading the library is like
+loading torch's: its presence changes how long an answer takes, never the answer.
 
-The extension (levels.c) is optional and is no Python module: it is opened by its path and given pointers, so
+The extension (levels.c) is optional and is not a Python module: it is opened by its path and given pointers, so
 calls release the interpreter's lock. Legend: N values, B blocks of 128.
 """
 
@@ -21,7 +20,7 @@ from torch import Tensor
 from swarm.errors import BadEncoding
 
 VERSION = 1
-"""Of the signatures in levels.c; a library of another version was built from another source."""
+"""Version of the signatures in levels.c; a library of another version was built from another source."""
 ISAS = ("portable", "avx2", "avx512")
 """Instruction sets in the order of levels.c."""
 BLOCK = 128
@@ -32,7 +31,7 @@ _INT, _LONG, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """The kernels of one instruction set."""
+    """Quantization kernels of one instruction set."""
 
     library: ctypes.CDLL
     isa: int
@@ -48,7 +47,7 @@ class Levels:
         residual_N: Tensor | None = None,
         left_N: Tensor | None = None,
     ) -> None:
-        """Write the peaks and levels of float32 ``(theta - anchor) + residual``, and what they leave unsaid."""
+        """Write the peaks and levels of float32 ``(theta - anchor) + residual``, and the error they leave."""
         numel = len(theta_N)
         theta_N, anchor_N = _floats(theta_N, numel), _floats(anchor_N, numel)
         more = None if residual_N is None else _floats(residual_N, numel)
@@ -76,7 +75,8 @@ class Levels:
         anchor_N: Tensor,
         theta_N: Tensor,
     ) -> None:
-        """Write ``anchor + level * step``; raises ``BadEncoding`` for a level nobody writes or no number."""
+        """Write ``anchor + level * step``; raises ``BadEncoding`` for an invalid level or a result not
+        finite."""
         numel = len(levels_N)
         anchor_N, step_B = _floats(anchor_N, numel), _floats(step_B, -(-numel // BLOCK))
         assert _floats(theta_N, numel) is theta_N, "room for the values"
@@ -98,7 +98,8 @@ class Levels:
 
 @lru_cache(maxsize=8)
 def load(isa: str | None = None, path: str = "") -> Levels | None:
-    """The kernels of an instruction set, the best of this CPU when None; None where there are none to use."""
+    """Return the kernels of an instruction set (None: the best of this CPU), or None if they are not
+    available."""
     library = _open(path or _PATH + str(sysconfig.get_config_var("EXT_SUFFIX")))
     if library is None:
         return None
@@ -120,7 +121,7 @@ def _open(path: str) -> ctypes.CDLL | None:
 
 
 def _floats(x_N: Tensor, numel: int) -> Tensor:
-    """The same values side by side."""
+    """Return flat float32 values in memory as a contiguous tensor of ``numel`` values."""
     assert x_N.dtype is torch.float32, "kernels take float32"
     assert x_N.device.type == "cpu", "kernels take what lies in memory"
     assert x_N.shape == (numel,), "flat, and as long as the others"

@@ -2,14 +2,15 @@
 
 Modules (C: pure, S: does I/O):
 
-    client.py   S  Fetch one fragment from one partner: ask, and bring in the chunks, the first of
-                   them without an offer.
-    messages.py C  Everything the gossip room says on a stream, and what its signatures cover.
-    outbox.py   C  What this node has to give: fragments published, asked for, handed out and
-                   receipted.
-    payload.py  C  Trade one fragment with one partner: each side pulls the other's.
+    client.py   S  Fetch one fragment from one partner: request the offer, then its chunks, the
+                   first of them before the offer.
+    messages.py C  Define the messages of the gossip protocols, and what their signatures cover.
+    outbox.py   C  Hold the outgoing fragments of this node: publish, match to a requester, serve
+                   chunks, record the receipt.
+    payload.py  C  A fragment as it travels: the copy that is published, its payload under a codec,
+                   and its reading.
     pull.py     C  Trade one fragment with one partner: each side pulls the other's.
-    server.py   S  Answer a partner who asks for a fragment of ours: packed before it asks, given to
-                   few others.
-    service.py  S  Carry trades over real links: the door of the gossip room.
+    server.py   S  Serve our fragments to the partners that request them, packed in advance.
+    service.py  S  Trade fragments with partners over real links: the entry point of the gossip
+                   package.
 """

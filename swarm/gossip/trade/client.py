@@ -1,6 +1,6 @@
-"""Fetch one fragment from one partner: ask, and bring in the chunks, the first of them without an offer.
+"""Fetch one fragment from one partner: request the offer, then its chunks, the first of them before the offer.
 
-Shell: one task for each question on its way; the machines say which.
+Shell: one task for each open request; the state machines decide what to send.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,7 +31,7 @@ from swarm.gossip.trade.pull import (
 from swarm.types import Digest
 
 Ask = Callable[[ExchangeRequest, float], Awaitable[ExchangeReply]]
-"""Ask the partner and wait so many seconds; raises ``Unreachable`` or ``PeerFault``."""
+"""Function that sends a message and waits so many seconds; raises ``Unreachable`` or ``PeerFault``."""
 
 
 async def fetch(
@@ -43,10 +43,18 @@ async def fetch(
     ask_by: float,
     first_counts: Sequence[int],
 ) -> Deliver | None:
-    """The fragment by ``deadline`` (trio's clock), whole and matching its hashes, or None.
+    """Return the fragment, whole and matching its hashes; None if it does not arrive in time.
 
-    None also when no offer has come by ``ask_by``, which is not after the deadline. So many of the first chunks
-    are asked for together with the offer. Raises ``PeerFault`` for a lie.
+    Args:
+        ask: sends one message to the partner and returns its answer.
+        wanted: fragment to fetch.
+        chain: digest of the network's genesis, covered by the offer's signature.
+        deadline: time on trio's clock by which the fragment must be whole.
+        ask_by: time by which an offer must have come; not after ``deadline``.
+        first_counts: numbers of first chunks to request together with the offer, one request each.
+
+    Raises:
+        PeerFault: the partner sent what no honest peer sends.
     """
     pull = Pull(wanted, chain=chain, deadline=ask_by)
     return await _Fetch(ask, wanted, pull, deadline, first_counts).run()
@@ -80,7 +88,7 @@ class _Fetch:
         return self._ended if isinstance(self._ended, Deliver) else None
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """One task; its ``PeerFault`` ends the others and leaves the nursery as it is."""
+        """Run one task; its ``PeerFault`` ends the others without escaping the nursery."""
         try:
             await work()
         except PeerFault as fault:
@@ -113,8 +121,9 @@ class _Fetch:
         self._accepted.set()
 
     async def _fetch_first(self, number: int) -> None:
-        """Ask for some of the first chunks at once; the answer is looked at when there is an offer."""
-        # The offer takes the stream that is open: to open one costs round trips, and all waits for the offer.
+        """Request some of the first chunks at once; process the answer when there is an offer."""
+        # Leave the open stream to the offer request: opening another costs round trips, and all waits for the
+        # offer.
         await trio.lowlevel.checkpoint()
         left_s = self._deadline - trio.current_time()
         if left_s <= 0:
@@ -122,7 +131,7 @@ class _Fetch:
         wanted, before = self._wanted, sum(self._first_counts[:number])
         asked = (wanted.key, wanted.to_seat, wanted.anchor_root, before, self._first_counts[number])
         reply: ExchangeReply = NotYet()
-        with suppress(Unreachable):  # They are asked for again like any others.
+        with suppress(Unreachable):  # These chunks are requested again like any others.
             reply = await self._ask(FirstChunks(*asked), min(left_s, CHUNK_WAIT_S))
         await self._accepted.wait()
         assert self._gather is not None, "accepted"

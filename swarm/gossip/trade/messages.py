@@ -1,11 +1,10 @@
-"""Everything the gossip room says on a stream, and what its signatures cover.
+"""Define the messages of the gossip protocols, and what their signatures cover.
 
 Core: pure functions.
 
-A signature covers the chain id and the encoding of the message with an empty signature, under the purpose
-"offer" or "receipt". Bounds that do not depend on the conversation are checked here; ``gossip/trade/pull.py``
-checks
-the rest.
+A signature covers the digest of the network's genesis and the encoding of the message with an empty signature,
+under the purpose "offer" or "receipt". Bounds that do not depend on the conversation are checked here;
+``gossip/trade/pull.py`` checks the rest.
 """
 
 from enum import IntEnum
@@ -18,53 +17,53 @@ from swarm.primitives.crypto import SecretKey, fast_digest, verify
 from swarm.types import Bytes, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 REQUEST_BYTES_MAX = 4 << 10
-"""Longest request on "exchange" or "blob": a few numbers, two hashes and a signature."""
+"""Bytes of the longest request on "exchange" or "blob": a few numbers, two hashes and a signature."""
 REPLY_BYTES_MAX = (1 << 20) + (4 << 10)
-"""Longest reply: 1 MiB of chunks or chunk hashes, and what wraps them."""
+"""Bytes of the longest reply: 1 MiB of chunks or chunk hashes, and their envelope."""
 EXCHANGE_CHUNK_BYTES = 64 << 10
-"""A trade's chunk: what a 1 Mbit/s uplink sends in half a second (docs/spec/training.md section 4)."""
+"""Bytes of a trade's chunk: sent by a 1 Mbit/s uplink in half a second (docs/spec/training.md section 4)."""
 CHUNKS_PER_REPLY_MAX = 16
 """Chunks in one reply: 1 MiB."""
 NO_SIGNATURE = b""
-"""What stands in a message before it is signed, and in the bytes that are signed."""
+"""Signature of a message before it is signed, and in the bytes that are signed."""
 COUNT_MAX = (1 << 53) - 1
 """Largest counter in any message: exact in every language and every float64."""
 
 
 class Codec(IntEnum):
-    """How a payload is encoded (``gossip/codecs/int8.py``, ``gossip/codecs/int4.py``)."""
+    """Encoding of a payload (``gossip/codecs/int8.py``, ``gossip/codecs/int4.py``)."""
 
     INT8 = 0
     BF16 = 1
     INT4 = 2
     F32 = 3
-    """Of the rounds of consensus alone: whoever agrees, agrees on every bit."""
+    """Codec of the final averaging only: its replicas must agree on every bit."""
 
 
 class FragmentKey(Message, frozen=True):
-    """Which fragment of which seat in which round."""
+    """Identity of a fragment: run, stage, fragment, round and seat."""
 
     run: RunIndex
     stage: StageIndex
     fragment: int
     round: RoundIndex
     seat: int
-    """Index of the seat that gives it."""
+    """Index of the seat that sends it."""
 
 
 class OfferRequest(Message, frozen=True, tag=1):
-    """Ask a seat for its fragment; it may answer ``NotYet`` after ``wait_ms``."""
+    """Request for a seat's fragment; the seat may answer ``NotYet`` after ``wait_ms``."""
 
     key: FragmentKey
     to_seat: int
     """Index of the seat that asks."""
     anchor_root: Digest
-    """The asker's anchor of this fragment: int8 needs the same one on both sides."""
+    """Root of the requester's anchor of this fragment: int8 needs the same one on both sides."""
     wait_ms: int
 
 
 class ChunkRequest(Message, frozen=True, tag=2):
-    """Ask for ``count`` chunks of an offered payload, from number ``first`` on."""
+    """Request for ``count`` chunks of an offered payload, from number ``first`` on."""
 
     payload_hash: Digest
     first: int
@@ -72,7 +71,7 @@ class ChunkRequest(Message, frozen=True, tag=2):
 
 
 class Receipt(Message, frozen=True, tag=3):
-    """The asker's word that the payload arrived whole; the giver keeps it."""
+    """Signed confirmation by the receiver that the payload arrived whole; the sender keeps it."""
 
     key: FragmentKey
     to_seat: int
@@ -81,7 +80,7 @@ class Receipt(Message, frozen=True, tag=3):
 
 
 class FirstChunks(Message, frozen=True, tag=4):
-    """Ask for chunks, as many as there are, of what an ``OfferRequest`` in the same words is offered."""
+    """Request for chunks, as many as there are, of the payload that an equal ``OfferRequest`` is offered."""
 
     key: FragmentKey
     to_seat: int
@@ -94,23 +93,23 @@ ExchangeRequest = OfferRequest | ChunkRequest | Receipt | FirstChunks
 
 
 class Offer(Message, frozen=True):
-    """A giver's signed word: this is my fragment, in these bytes."""
+    """Signed statement by the sender that these bytes are its fragment."""
 
     key: FragmentKey
     step: int
-    """Optimizer steps the seat has taken in this run when it took the snapshot."""
+    """Optimizer steps that the seat had taken in this run at the snapshot."""
     tokens: int
-    """Tokens the seat trained on since its last sync: its weight."""
+    """Tokens that the seat trained on since its last sync: its weight."""
     codec: Codec
     anchor_root: Digest
     payload_hash: Digest
-    """Over the quantized bytes, before zstandard."""
+    """Hash of the quantized bytes, before zstandard."""
     num_bytes: int
-    """Length of the quantized bytes."""
+    """Bytes of the quantized payload."""
     wire_bytes: int
-    """Length of what travels; equal to ``num_bytes`` if it is not compressed."""
+    """Bytes on the wire; equal to ``num_bytes`` if the payload is not compressed."""
     chunk_root: Digest
-    """Root of the manifest of what travels, in chunks of 64 KiB."""
+    """Root of the manifest of the bytes on the wire, in chunks of 64 KiB."""
     signature: bytes
 
 
@@ -129,7 +128,7 @@ class Chunks(Message, frozen=True, tag=3):
     """Answer to ``ChunkRequest`` and ``FirstChunks``."""
 
     parts: tuple[memoryview, ...]
-    """Views of the message that was read, or of the payload they are taken from: not copied."""
+    """Views of the message that was read, or of the payload they are taken from; not copied."""
 
 
 class Taken(Message, frozen=True, tag=4):
@@ -137,20 +136,20 @@ class Taken(Message, frozen=True, tag=4):
 
 
 class Busy(Message, frozen=True, tag=5):
-    """Answer to ``OfferRequest`` of a fallback partner: others like it were given this fragment already."""
+    """Answer to ``OfferRequest`` of a fallback partner: enough others were admitted before."""
 
 
 ExchangeReply = Offered | NotYet | Chunks | Taken | Busy
 
 
 class ManifestRequest(Message, frozen=True, tag=1):
-    """Ask what a blob is."""
+    """Request for the manifest of a blob."""
 
     root: Digest
 
 
 class BlobChunkRequest(Message, frozen=True, tag=2):
-    """Ask for one 1 MiB chunk of a blob."""
+    """Request for one 1 MiB chunk of a blob."""
 
     root: Digest
     index: int
@@ -172,40 +171,40 @@ class BlobChunk(Message, frozen=True, tag=2):
 
 
 class BlobMissing(Message, frozen=True, tag=3):
-    """Answer to both: not here."""
+    """Answer to ``ManifestRequest`` and ``BlobChunkRequest``: the blob is not here."""
 
 
 BlobReply = BlobFound | BlobChunk | BlobMissing
 
 
 def decode_exchange_request(raw: bytes) -> ExchangeRequest:
-    """Read what came on "exchange"; raises ``BadEncoding``."""
+    """Decode a request on "exchange"; raises ``BadEncoding``."""
     kind = cast("type[ExchangeRequest]", ExchangeRequest)
     return decode(kind, raw, limit=REQUEST_BYTES_MAX)
 
 
 def decode_exchange_reply(raw: bytes) -> ExchangeReply:
-    """Read the answer on "exchange"; raises ``BadEncoding``."""
+    """Decode a reply on "exchange"; raises ``BadEncoding``."""
     return decode(cast("type[ExchangeReply]", ExchangeReply), raw, limit=REPLY_BYTES_MAX)
 
 
 def decode_blob_request(raw: bytes) -> BlobRequest:
-    """Read what came on "blob"; raises ``BadEncoding``."""
+    """Decode a request on "blob"; raises ``BadEncoding``."""
     return decode(cast("type[BlobRequest]", BlobRequest), raw, limit=REQUEST_BYTES_MAX)
 
 
 def decode_blob_reply(raw: bytes) -> BlobReply:
-    """Read the answer on "blob"; raises ``BadEncoding``."""
+    """Decode a reply on "blob"; raises ``BadEncoding``."""
     return decode(cast("type[BlobReply]", BlobReply), raw, limit=REPLY_BYTES_MAX)
 
 
 def payload_digest(payload: Bytes) -> Digest:
-    """What an offer and a receipt name: the quantized bytes, before zstandard."""
+    """Return the hash of a payload that offers and receipts name: of the quantized bytes, before zstandard."""
     return fast_digest("payload", payload)
 
 
 def sign_offer(secret: SecretKey, chain: Digest, offer: Offer) -> Offer:
-    """The offer, signed."""
+    """Return the offer, signed."""
     return replace(offer, signature=secret.sign("offer", chain, _unsigned(offer)))
 
 
@@ -218,7 +217,7 @@ def verify_offer(giver: PeerId, chain: Digest, offer: Offer) -> None:
 
 
 def sign_receipt(secret: SecretKey, chain: Digest, receipt: Receipt) -> Receipt:
-    """The receipt, signed."""
+    """Return the receipt, signed."""
     return replace(receipt, signature=secret.sign("receipt", chain, _unsigned(receipt)))
 
 
@@ -230,7 +229,7 @@ def verify_receipt(taker: PeerId, chain: Digest, receipt: Receipt) -> None:
 
 
 def check_key(key: FragmentKey) -> None:
-    """Raise ``BadEncoding`` if a coordinate is negative or absurd."""
+    """Raise ``BadEncoding`` if a coordinate is not in [0, 2^53)."""
     for name in ("run", "stage", "fragment", "round", "seat"):
         check_count(name, getattr(key, name))
 

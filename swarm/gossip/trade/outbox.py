@@ -1,19 +1,19 @@
-"""What this node has to give: fragments published, asked for, handed out and receipted.
+"""Hold the outgoing fragments of this node: publish, match to a requester, serve chunks, record the receipt.
 
 Core: a table with limits.
 
-    published --ask--> packed under the codec both sides can use --chunks--> handed out --receipt--> given
+    published --request--> packed with the codec both sides can use --chunks--> sent --receipt--> acknowledged
 
-A fragment is for the partner that was drawn, and for a few of those who may step in for one that failed: the
-first who ask. Fragments are kept for the round they belong to and the next one. Who asks too early is parked,
-within limits, by the shell; this file says who may park.
+A fragment is for the partner that the beacon drew and, first come first served, for a limited number of
+fallback partners: peers whose own partner failed. Fragments are kept for their round and the next one. A
+request that comes too early is parked by the shell; this module limits how many are parked.
 
-How fast what we gave has reached each partner, and so whether fewer bytes are worth the time to make them.
+Estimate the link speed to each partner, and so whether compression is worth its time.
 
-    given --first chunk handed out--> on its way --receipt--> measured
+    packed --first chunk sent--> in transit --receipt--> measured
 
-Nobody tells us the speed of a line, and no partner has to be believed: one that delays its receipt gets fewer
-bytes, which is what is done for everybody whose line has not been measured.
+Link speeds are not announced, and no partner has to be trusted: one that delays its receipt gets compressed
+payloads, as does every partner whose link has not been measured.
 """
 
 from collections.abc import Callable
@@ -36,56 +36,57 @@ from swarm.primitives.codec import replace as changed
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex
 
 ROUNDS_KEPT = 2
-"""Fragments of this round and the one before: a later asker is a laggard and adopts instead."""
+"""Rounds whose fragments are kept, the newest and the one before: a later requester adopts a state instead."""
 EARLY_ROUNDS_MAX = 1
-"""An ask may come this many rounds before its fragment (docs/spec/protocol.md section 4)."""
+"""Rounds by which a request may precede its fragment (docs/spec/protocol.md section 4)."""
 FRAGMENTS_MAX = 256
 """Published fragments: several seats of eight fragments for two rounds."""
 PUBLISHED_BYTES_MAX = 4 << 30
-"""Memory for what is published; the oldest goes first."""
+"""Bytes of memory for published fragments; the oldest are dropped first."""
 PARKED_MAX = 256
-"""Asks parked at once, from everybody."""
+"""Requests parked at once, of all peers together."""
 PARKED_PER_PEER_MAX = 32
-"""Asks parked at once from one peer: several seats of eight fragments."""
+"""Requests parked at once from one peer: several seats of eight fragments."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandbyReceivers:
-    """Who besides the drawn partner may have a fragment: whoever lost its own partner, within a limit."""
+    """Rule that admits fallback partners: peers that lost their own partner, up to a limit."""
 
     is_one: Callable[[int, PeerId], bool]
-    """Whether a peer in a seat may step in; a function of the round, asked only when somebody asks."""
+    """Predicate of (seat, peer): True if that peer may step in. Called only when a peer asks."""
     most: int
 
 
 NO_STANDBY = StandbyReceivers(lambda _seat, _peer: False, 0)
-"""Only the drawn partner gets the fragment."""
+"""Rule without fallback partners: only the drawn partner gets the fragment."""
 
 
 @dataclass(slots=True)
 class PublishedFragment:
-    """One published fragment and what became of it."""
+    """Published fragment and its delivery state."""
 
     key: FragmentKey
     snapshot: FragmentPayload
     partner: PeerId | None
-    """Whom the beacon drew; None where it drew nobody."""
+    """Partner that the beacon drew; None if it drew none."""
     fallbacks: StandbyReceivers = NO_STANDBY
     takers: dict[PeerId, int] = field(default_factory=dict[PeerId, int])
-    """Who stepped in so far, and in which seat."""
+    """Seats of the fallback partners admitted so far, by peer."""
     packed: dict[Codec, Packed] = field(default_factory=dict[Codec, Packed])
     offers: dict[Codec, Offer] = field(default_factory=dict[Codec, Offer])
     offered: dict[PeerId, Digest] = field(default_factory=dict[PeerId, Digest])
-    """The payload that each who asked was offered last."""
+    """Hash of the payload that each requester was offered last, by peer."""
     receipt: Receipt | None = None
-    """The drawn partner's."""
+    """Receipt of the drawn partner; None until it arrives."""
 
     def is_for(self, peer: PeerId) -> bool:
-        """Whether a peer has been let in."""
+        """Return True if a peer is the drawn partner or an admitted fallback partner."""
         return peer == self.partner or peer in self.takers
 
     def admit(self, peer: PeerId, seat: int) -> bool:
-        """Let in who asked and may have it; False when too many stepped in before."""
+        """Admit a requester that may have the fragment; return False if too many fallback partners came
+        before."""
         if not self.is_for(peer):
             if len(self.takers) >= self.fallbacks.most:
                 return False
@@ -94,7 +95,7 @@ class PublishedFragment:
 
     @property
     def num_bytes(self) -> int:
-        """Memory this takes: theta, its share of the anchor, residuals, and what was packed."""
+        """Bytes of memory this takes: theta, its share of the anchor, residuals, and packed payloads."""
         numel, packed = self.snapshot.theta.numel(), self.packed.values()
         residuals = (self.snapshot.residual, *(one.residual for one in packed))
         left = sum(residual is not None for residual in residuals)
@@ -102,14 +103,14 @@ class PublishedFragment:
 
     @property
     def acknowledged(self) -> Packed | None:
-        """What the partner's receipt is for; None as long as there is none."""
+        """Payload that the partner's receipt names; None until there is a receipt."""
         name = None if self.receipt is None else self.receipt.payload_hash
         packed = self.packed.values()
         return next((one for one in packed if one.offer.payload_hash == name), None)
 
 
 class Outbox:
-    """The giver's table."""
+    """Outgoing fragments of this node, by key."""
 
     def __init__(self, *, bytes_max: int = PUBLISHED_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
@@ -124,9 +125,9 @@ class Outbox:
         partner: PeerId | None,
         fallbacks: StandbyReceivers = NO_STANDBY,
     ) -> None:
-        """Put a fragment on the table for ``partner``, and for who may step in; drop what is too old.
+        """Add a fragment for ``partner`` and its fallback partners; drop fragments that are too old.
 
-        Raises ``UsageError`` if it is there already, malformed, or too old itself.
+        Raises ``UsageError`` if it is already published, malformed, or too old itself.
         """
         check_snapshot(snapshot)
         if key in self._given:
@@ -142,9 +143,9 @@ class Outbox:
         self._make_room(key)
 
     def find(self, key: FragmentKey, peer: PeerId, seat: int) -> PublishedFragment | None:
-        """The fragment that ``peer`` asks for in a seat; None if it is not published yet.
+        """Return the fragment that ``peer`` in seat ``seat`` asks for; None if it is not published yet.
 
-        Raises ``Unreachable`` if it never will be: it is another's, too old, or too far ahead.
+        Raises ``Unreachable`` if it never will be: it is for another partner, too old, or too far ahead.
         """
         given = self._given.get(key)
         if given is None:
@@ -157,13 +158,14 @@ class Outbox:
         return given
 
     def given(self, key: FragmentKey) -> PublishedFragment | None:
-        """What became of a fragment of ours; None if it was never published or is too old."""
+        """Return a fragment of ours with its delivery state; None if it was never published or is too old."""
         return self._given.get(key)
 
     def chunks(self, payload_hash: Digest, first: int, count: int, peer: PeerId) -> Chunks:
-        """The chunks a partner asks for.
+        """Return the chunks that a partner asks for.
 
-        Raises ``OutOfTurn`` for a range outside the payload, ``Unreachable`` if it is gone.
+        Raises ``OutOfTurn`` for a range outside the payload, ``Unreachable`` if the payload is gone or not for
+        ``peer``.
         """
         packed = self._packed(payload_hash, peer)
         check_range(first, count)
@@ -175,7 +177,10 @@ class Outbox:
         return Chunks(tuple(wire[start : start + size] for start in starts))
 
     def settled(self, packed: Packed) -> Packed:
-        """The same payload in the bytes in which it is here already: chunks are asked for by its hash alone."""
+        """Return ``packed`` with the wire bytes of an equal payload that is already here, if there is one.
+
+        Chunks are requested by payload hash alone, so one payload may have only one form on the wire.
+        """
         for one in (one for given in self._given.values() for one in given.packed.values()):
             if one.offer.payload_hash == packed.offer.payload_hash:
                 changes = {"wire_bytes": one.offer.wire_bytes, "chunk_root": one.offer.chunk_root}
@@ -184,10 +189,14 @@ class Outbox:
         return packed
 
     def acknowledge(self, receipt: Receipt, peer: PeerId) -> None:
-        """Keep a verified receipt; raise ``OutOfTurn`` if it is for nothing we gave to ``peer``."""
+        """Record a verified receipt of the drawn partner.
+
+        Receipts of fallback partners, and of fragments that are no longer kept, are ignored. Raises
+        ``OutOfTurn`` if the payload was never offered or ``peer`` was not admitted.
+        """
         given = self._given.get(receipt.key)
         if given is None:
-            return  # It came after the round was over; nobody needs it any more.
+            return  # The round is over, and the receipt is of no use any more.
         offered = {packed.offer.payload_hash for packed in given.packed.values()}
         if not given.is_for(peer) or receipt.payload_hash not in offered:
             raise OutOfTurn("a receipt for what was never offered")
@@ -195,14 +204,14 @@ class Outbox:
             given.receipt, given.offered[peer] = receipt, receipt.payload_hash
 
     def park(self, peer: PeerId) -> None:
-        """Count one more parked ask; raise ``Unreachable`` if there is no room."""
+        """Count one more parked request; raises ``Unreachable`` if there is no room."""
         mine = self._parked.get(peer, 0)
         if mine >= PARKED_PER_PEER_MAX or sum(self._parked.values()) >= PARKED_MAX:
             raise Unreachable("too many asks are waiting here")
         self._parked[peer] = mine + 1
 
     def unpark(self, peer: PeerId) -> None:
-        """One parked ask was answered or went away."""
+        """Count one parked request less: it was answered or went away."""
         self._parked[peer] -= 1
         if not self._parked[peer]:
             del self._parked[peer]
@@ -224,7 +233,7 @@ class Outbox:
 
 
 def check_range(first: int, count: int) -> None:
-    """Raise ``OutOfTurn`` for chunks that no honest peer asks for, whatever the payload."""
+    """Raise ``OutOfTurn`` for a range of chunks that no honest peer requests, whatever the payload."""
     if not (1 <= count <= CHUNKS_PER_REPLY_MAX and 0 <= first <= VALUES_MAX):
         raise OutOfTurn("an absurd range of chunks")
 
@@ -233,12 +242,13 @@ KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 
 FAST_BYTES_PER_S = 12.5e6
-"""100 Mbit/s. zstandard takes 2.3 ns for a byte of int8, both ends together, and saves a seventeenth of it,
-which such a line carries in 4.7 ns. On a faster one a trade gains less than 3%, and processors are wanted."""
+"""Bytes per second above which payloads are not compressed, 100 Mbit/s. zstandard takes 2.3 ns for a byte of
+int8, both ends together, and saves a seventeenth of it, which such a link carries in 4.7 ns. On a faster one a
+trade gains less than 3%, and processor time is scarce."""
 PEERS_MAX = 1024
-"""Partners remembered; the one measured first makes room."""
+"""Partners remembered; the one measured longest ago is dropped first."""
 UNDERWAY_MAX = 256
-"""Payloads on their way: as many as fragments are kept."""
+"""Payloads in transit: as many as fragments are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,20 +258,20 @@ class _Underway:
 
 
 class LinkSpeeds:
-    """Measured lines to partners, in bytes per second of the last payload."""
+    """Link speed estimates by partner, in bytes per second of the last payload."""
 
     def __init__(self) -> None:
         self._underway: dict[Digest, _Underway] = {}
         self._bytes_per_s: dict[PeerId, float] = {}
 
     def began(self, payload_hash: Digest, peer: PeerId, now: float) -> None:
-        """A chunk of a payload is handed out; only the first counts."""
+        """Record that a chunk of a payload was sent; only the first one counts."""
         if payload_hash not in self._underway:
             self._underway[payload_hash] = _Underway(peer, now)
             _limit(self._underway, UNDERWAY_MAX)
 
     def arrived(self, payload_hash: Digest, peer: PeerId, wire_bytes: int, now: float) -> None:
-        """The partner's receipt for a payload is here."""
+        """Record that the partner's receipt for a payload arrived."""
         underway = self._underway.pop(payload_hash, None)
         if underway is None or underway.peer != peer or now <= underway.began_at:
             return
@@ -270,11 +280,11 @@ class LinkSpeeds:
         _limit(self._bytes_per_s, PEERS_MAX)
 
     def is_fast(self, peer: PeerId) -> bool:
-        """Whether a payload had better travel as it is; False for a line that was never measured."""
+        """Return True if a payload should travel uncompressed; False for a link that was never measured."""
         return self._bytes_per_s.get(peer, 0.0) > FAST_BYTES_PER_S
 
 
 def _limit(table: dict[KeyT, ValueT], most: int) -> None:
-    """Let go of what came first."""
+    """Drop the oldest entries."""
     while len(table) > most:
         del table[next(iter(table))]

@@ -40,10 +40,11 @@ from swarm.types import NO_DIGEST, Bytes, Digest
 
 @dataclass(frozen=True, slots=True)
 class FragmentPayload:
-    """A fragment as it was when its optimizer step reached the height of the trade.
+    """Values of a fragment at the optimizer step that reached the height of the trade.
 
-    ``theta`` and ``anchor`` are flat float32 of equal length, and nobody writes to them any more. A run that
-    trades slow weights too has them behind the fast ones, in one ``theta``, and the anchor twice.
+    ``theta`` and ``anchor`` are flat float32 of equal length and are not written to afterwards. In a run that
+    also trades slow weights, ``theta`` is the fast weights followed by the slow ones, and ``anchor`` is the
+    anchor twice.
     """
 
     theta: Tensor
@@ -52,25 +53,25 @@ class FragmentPayload:
     step: int
     tokens: int
     codec: Codec = Codec.INT8
-    """What the run says of this round, where both sides have one anchor."""
+    """Codec that the run prescribes for this round if both sides have one anchor."""
     residual: Tensor | None = None
-    """As long as theta: what int4 has not said so far. Only int4 needs it."""
+    """Error that earlier int4 payloads left, as long as ``theta``; only int4 needs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A snapshot under one codec, ready to travel."""
+    """Snapshot encoded with one codec, ready to send."""
 
     offer: Offer
-    """Not signed yet."""
+    """Offer, not signed yet."""
     manifest: Manifest
     wire: Bytes
     residual: Tensor | None = None
-    """Of int4: what holds instead of the snapshot's once this payload has been acknowledged."""
+    """Residual that replaces the snapshot's once this payload was acknowledged; None but for int4."""
 
 
 def choose_codec(common: Codec, mine: Digest, theirs: Digest) -> Codec:
-    """The ``common`` codec of the round where both sides have one anchor or need none, else bfloat16."""
+    """Return the round's ``common`` codec if both sides have one anchor or need none, else bfloat16."""
     is_shared = mine == theirs and mine != NO_DIGEST
     return common if is_shared or common is Codec.F32 else Codec.BF16
 
@@ -83,7 +84,7 @@ def check_codec(offer: Offer, common: Codec, mine: Digest) -> None:
 
 
 def payload_bytes(codec: Codec, numel: int) -> int:
-    """Length of the quantized bytes of ``numel`` values."""
+    """Return the length in bytes of the quantized payload of ``numel`` values."""
     match codec:
         case Codec.INT8:
             return int8_bytes(numel)
@@ -96,9 +97,10 @@ def payload_bytes(codec: Codec, numel: int) -> int:
 
 
 def encode_payload(snapshot: FragmentPayload, codec: Codec) -> tuple[Bytes, Tensor | None]:
-    """The quantized bytes, and the residual that holds once they have been acknowledged. Slow.
+    """Return the quantized bytes, and the residual to keep once they were acknowledged. Slow.
 
-    Raises ``UsageError`` if the snapshot is not finite, or too far from its anchor for the codec.
+    The residual is None but for int4. Raises ``UsageError`` if the snapshot is not finite, too far from its
+    anchor for the codec, or without the residual that int4 needs.
     """
     match codec:
         case Codec.INT8:
@@ -117,9 +119,9 @@ def encode_payload(snapshot: FragmentPayload, codec: Codec) -> tuple[Bytes, Tens
 def pack(
     key: FragmentKey, snapshot: FragmentPayload, codec: Codec, is_plain: bool = False
 ) -> Packed:
-    """Quantize, compress unless it is to stay ``is_plain``, and hash a snapshot. Slow.
+    """Quantize, compress unless ``is_plain``, and hash a snapshot. Slow.
 
-    Raises ``UsageError`` if it is not finite.
+    Raises ``UsageError`` if it cannot be encoded, as ``encode_payload`` does.
     """
     payload, residual = encode_payload(snapshot, codec)
     wire = payload if is_plain else compress(payload)
@@ -140,9 +142,9 @@ def pack(
 
 
 def read_payload(codec: Codec, payload: Bytes, anchor_N: Tensor) -> Tensor:
-    """The partner's theta from its quantized bytes: float32 of the anchor's length. Slow.
+    """Return the partner's theta from its quantized bytes: float32 of the anchor's length. Slow.
 
-    The same bits on every machine. Raises ``PeerFault`` for values that no honest peer sends.
+    The bits are the same on every machine. Raises ``PeerFault`` for values that no honest peer sends.
     """
     match codec:
         case Codec.INT8:
@@ -156,9 +158,10 @@ def read_payload(codec: Codec, payload: Bytes, anchor_N: Tensor) -> Tensor:
 
 
 def open_payload(offer: Offer, wire: Bytes, anchor_N: Tensor) -> tuple[Bytes, Tensor]:
-    """The partner's quantized bytes, and the theta they stand for. Slow.
+    """Return the partner's quantized bytes, and the theta they encode. Slow.
 
-    Raises ``PeerFault``: it does not unpack to what the offer promised, or has values no honest peer sends.
+    Raises ``PeerFault`` if they do not unpack to what the offer promised, or hold values that no honest peer
+    sends.
     """
     payload = decompress(wire, offer.num_bytes)
     if payload_digest(payload) != offer.payload_hash:
@@ -167,7 +170,7 @@ def open_payload(offer: Offer, wire: Bytes, anchor_N: Tensor) -> tuple[Bytes, Te
 
 
 def check_snapshot(snapshot: FragmentPayload) -> None:
-    """Raise ``UsageError`` unless a snapshot has the form its users rely on."""
+    """Raise ``UsageError`` unless a snapshot is flat float32, not empty, and as long as anchor and residual."""
     theta, anchor = snapshot.theta, snapshot.anchor
     if theta.dtype != torch.float32 or anchor.dtype != torch.float32:
         raise UsageError("a snapshot is float32")

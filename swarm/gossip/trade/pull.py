@@ -1,25 +1,26 @@
 """Trade one fragment with one partner: each side pulls the other's.
 
-Core: time comes in as ``now``, wishes go out as effects.
+Core: time comes in as ``now``, actions go out as effects.
 
     ASKING --offer--> ACCEPTED
       |  ^NotYet
       +--- Busy, the deadline, or too many retries --> FAILED
 
-``Pull`` is the side that asks; ``ChunkScheduler`` then brings in the chunks. What arrives is opened by
-``open_payload``, which is pure and slow and may run in a worker thread. The side that gives is
-``gossip/trade/outbox.py``.
+``Pull`` is the requesting side; ``gossip/trade/pull.py`` then fetches the chunks. ``open_payload`` decodes
+what arrived;
+it is pure and slow and may run in a worker thread. The sending side is ``gossip/trade/outbox.py``.
+
 Source: docs/spec/protocol.md section 4.
 
-Bring in the chunks of one accepted offer, several requests at a time.
+Download the chunks of one accepted offer, several requests at a time.
 
     each range:   WANTED --call--> ASKED --chunks--> HELD
                     ^                |
                     +----- lost -----+        all held: DONE;  deadline, or too many losses: FAILED
 
-One request that waits for another leaves a long line idle for a round trip each time, and too many fill a
-slow one so that nothing else gets through. So the budget of chunks on their way grows while answers are
-quick, is halved when one is slow, and falls to one chunk, after a pause, when one is lost.
+One request at a time leaves a link with a long delay idle for a round trip each time, and too many fill a slow
+link so that nothing else gets through. So the budget of chunks in flight grows while answers are quick, is
+halved after a slow one, and falls to one chunk, after a pause, when one is lost.
 """
 
 from collections import deque
@@ -57,20 +58,20 @@ from swarm.gossip.trade.payload import (
 from swarm.types import Bytes, Digest, PeerId
 
 ASK_WAIT_S = 5.0
-"""How long one ask is parked at the giver: a lost frame costs no more than this before the next ask."""
+"""Seconds that one request is parked at the sender: a lost frame costs no more before the next request."""
 ASK_GRACE_S = 2.0
-"""What the asker waits beyond that before it takes silence for loss."""
+"""Seconds that the receiver waits beyond that before it takes silence for loss."""
 ASKS_MAX = 64
-"""Asks answered ``NotYet`` before the giver is taken to be playing: over 5 minutes of honest parking."""
+"""Requests answered ``NotYet`` before the sender counts as cheating: over 5 minutes of honest parking."""
 RETRIES_MAX = 8
 """Lost calls in one pull before it is given up: at a 10% loss rate one pull in 10^8."""
 PAUSE_S = 0.25
-"""First pause after a lost call; it doubles up to ``PAUSE_S_MAX``."""
+"""Seconds to pause after a first lost call; doubles with each one up to ``PAUSE_S_MAX``."""
 PAUSE_S_MAX = 2.0
 
 
 class Phase(Enum):
-    """Where a pull stands."""
+    """State of a pull."""
 
     ASKING = auto()
     ACCEPTED = auto()
@@ -79,7 +80,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Effect: not before ``start_at``, send this and wait ``timeout_s`` for the answer."""
+    """Effect: not before ``start_at``, send this message and wait ``timeout_s`` for the answer."""
 
     message: OfferRequest | ChunkRequest
     start_at: float
@@ -88,7 +89,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Effect: an offer that is what was wanted; gather its chunks."""
+    """Effect: the offer is what was wanted; fetch its chunks."""
 
     offer: Offer
     promised: Manifest
@@ -96,7 +97,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Effect: everything arrived and matches its hashes; open it."""
+    """Effect: all chunks arrived and match their hashes; decode the payload."""
 
     offer: Offer
     wire: Bytes
@@ -104,28 +105,28 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Effect: no trade this round."""
+    """Effect: no trade in this round."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one side wants: the partner's fragment, as seen from here."""
+    """Description of the partner's fragment that one side wants."""
 
     key: FragmentKey
-    """``key.seat`` is the partner's seat."""
+    """Key of the fragment; ``key.seat`` is the partner's seat."""
     partner: PeerId
     to_seat: int
     """Index of our own seat."""
     anchor_root: Digest
     numel: int
     codec: Codec = Codec.INT8
-    """What the run says of this round, where both sides have one anchor."""
+    """Codec that the run prescribes for this round if both sides have one anchor."""
 
 
 class Pull:
-    """One side of one trade. Feed it answers and the time; carry out what it returns."""
+    """State machine of the requesting side of a trade: takes answers and the time, returns effects."""
 
     def __init__(self, wanted: Wanted, *, chain: Digest, deadline: float) -> None:
         if not 0 < wanted.numel <= VALUES_MAX:
@@ -139,11 +140,11 @@ class Pull:
         self._retries = 0
 
     def start(self, now: float) -> Call | GiveUp:
-        """Return the first thing to do."""
+        """Return the first effect."""
         return self._next(now)
 
     def receive(self, message: ExchangeReply, now: float) -> Call | Accepted | GiveUp:
-        """Take one answer; raise ``PeerFault``, changing nothing, if no honest peer sends it."""
+        """Process one answer; raises ``PeerFault``, changing nothing, if no honest peer sends it."""
         if now >= self._end:
             return self.expire(now)
         match self.phase, message:
@@ -159,7 +160,7 @@ class Pull:
                 raise OutOfTurn(f"{type(message).__name__} while {self.phase.name}")
 
     def lost(self, now: float) -> Call | GiveUp:
-        """The last call broke or timed out; ask the same again after a pause, within limits."""
+        """Repeat the last call, which broke or timed out, after a pause; give up at the limits."""
         if now >= self._end:
             return self.expire(now)
         self._retries += 1
@@ -169,7 +170,7 @@ class Pull:
         return self._next(now + pause_s)
 
     def expire(self, now: float) -> GiveUp:
-        """End a pull whose time has come."""
+        """End a pull whose deadline has passed."""
         assert now >= self._end, "expired before the deadline"
         return self._fail("the deadline passed")
 
@@ -204,25 +205,26 @@ class Pull:
 
 
 BUDGET_FIRST = 32
-"""Chunks on their way at first, 2 MiB: a line of 20 Mbit/s has work until the questions that follow the first
-answers have passed through what our own answers have filled."""
+"""Chunks in flight at first, 2 MiB: a link of 20 Mbit/s stays busy until the requests that follow the first
+answers have passed the queue that our own answers fill."""
 BUDGET_MAX = 48
-"""3 MiB: fills a line of 100 ms up to 160 Mbit/s, and bounds what a partner makes us hold unverified."""
+"""Chunks in flight at most, 3 MiB: fills a link of 100 ms up to 160 Mbit/s, and bounds the unverified bytes
+that a partner makes us hold."""
 FIRST_COUNTS = (8, 8)
-"""Chunks asked for together with the offer, half of the budget: they leave a round trip earlier than any that
-an offer is needed for, and until they are here the other half is asked for."""
+"""Chunks requested together with the offer, half of the budget: they leave a round trip earlier than any that
+need an offer, and while they travel the other half is requested."""
 REQUESTS_MAX = 3
-"""A budget is spread over this many requests: two travel while another is answered, and none is small."""
+"""Requests over which the budget is spread: two travel while another is answered, and none is small."""
 SLOW_S = 2.0
-"""An answer that takes longer stood in a queue, and so does everything else on that line."""
+"""Seconds above which an answer stood in a queue, as everything else on that link does."""
 CHUNK_WAIT_S = 20.0
-"""Longest wait for one answer: 1 MiB each way at 1 Mbit/s, the slowest line that trades at all."""
+"""Seconds to wait for one answer at most: 1 MiB each way at 1 Mbit/s, the slowest link that trades at all."""
 
 Effect = Call | Deliver | GiveUp
 
 
 class ChunkScheduler:
-    """The chunks of one offer on their way in. Feed it answers and the time; carry out what it returns."""
+    """State machine that downloads the chunks of one offer: takes answers and the time, returns effects."""
 
     def __init__(
         self,
@@ -232,9 +234,15 @@ class ChunkScheduler:
         deadline: float,
         first_counts: Sequence[int] = (),
     ) -> None:
-        """``promised`` has been checked against the offer; at ``deadline`` there is no trade.
+        """Prepare the download of an accepted offer.
 
-        So many of the first chunks, or what there is of them, have been asked for already.
+        Args:
+            offer: accepted offer.
+            promised: manifest, already checked against the offer.
+            deadline: time at which the download fails.
+            first_counts: numbers of first chunks already requested before the offer, one request each; the
+            payload may
+                have fewer.
         """
         self.deadline: float | None = deadline
         self._end = deadline
@@ -245,7 +253,7 @@ class ChunkScheduler:
         left = promised.num_chunks - ends[-1]
         self._wanted = deque([(ends[-1], left)] if left else [])
         self._asked: dict[int, float] = {}
-        # Pages of it are taken when they are first written to, so that it grows with what has arrived.
+        # The system commits its pages at the first write, so memory grows with what has arrived.
         self._wire = np.empty(promised.num_bytes, np.uint8).data
         self._on_their_way = 0
         self._budget = BUDGET_FIRST
@@ -260,9 +268,9 @@ class ChunkScheduler:
         return self._more(now)
 
     def receive_first(self, number: int, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
-        """Take the answer to what was asked for before the offer; ``NotYet`` if there is none."""
+        """Process the answer to a request made before the offer; ``NotYet`` if there is none."""
         first, size = self._first[number]
-        if not size:  # There is less than was asked for, and whatever was said of it is nothing.
+        if not size:  # The payload ends before these chunks, so any answer about them is ignored.
             return ()
         asked = ChunkRequest(self._offer.payload_hash, first, size)
         if not isinstance(reply, NotYet):
@@ -274,7 +282,8 @@ class ChunkScheduler:
         return self._more(now)
 
     def receive(self, asked: ChunkRequest, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
-        """Take the answer to one request; raise ``PeerFault``, changing nothing, if no honest peer sends it."""
+        """Process the answer to one request; raises ``PeerFault``, changing nothing, if no honest peer sends
+        it."""
         assert asked.first in self._asked, "an answer to nothing that was asked"
         if now >= self._end:
             return self.expire(now)
@@ -296,7 +305,10 @@ class ChunkScheduler:
         return (Deliver(self._offer, self._wire.toreadonly()),)
 
     def lost(self, asked: ChunkRequest, now: float) -> tuple[Effect, ...]:
-        """A request broke or timed out: ask again when all others are back, after a pause, within limits."""
+        """Queue a request again that broke or timed out.
+
+        It is repeated when all others are back, after a pause; the download fails after too many losses.
+        """
         if now >= self._end:
             return self.expire(now)
         self._settle(asked)
@@ -310,7 +322,7 @@ class ChunkScheduler:
         return self._more(now + min(PAUSE_S * 2 ** (self._losses - 1), PAUSE_S_MAX))
 
     def expire(self, now: float) -> tuple[Effect, ...]:
-        """End what was not done in time."""
+        """End a download whose deadline has passed."""
         assert now >= self._end, "expired before the deadline"
         return self._fail("the deadline passed")
 
@@ -320,12 +332,12 @@ class ChunkScheduler:
             self._wire[start : start + len(part)] = part
 
     def _settle(self, asked: ChunkRequest) -> float:
-        """A request is no longer on its way; returns when it was made."""
+        """Remove a request from those in flight and return the time at which it was made."""
         self._on_their_way -= asked.count
         return self._asked.pop(asked.first)
 
     def _more(self, start_at: float) -> tuple[Effect, ...]:
-        """As many requests as the budget has room for, from ``start_at`` on."""
+        """Return as many requests as the budget has room for, to be sent from ``start_at`` on."""
         left_s = self._end - start_at
         if left_s <= 0:
             return self._fail("the deadline passed")
@@ -335,7 +347,7 @@ class ChunkScheduler:
             size = min(left, max(1, self._budget // REQUESTS_MAX))
             if self._asked:
                 room = self._budget - self._on_their_way
-                if 2 * room < size:  # A question for little costs as much as one for all.
+                if 2 * room < size:  # A small request costs as much as a large one.
                     break
                 size = min(size, room)
             self._wanted.popleft()

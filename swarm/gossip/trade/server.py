@@ -1,4 +1,4 @@
-"""Answer a partner who asks for a fragment of ours: packed before it asks, given to few others.
+"""Serve our fragments to the partners that request them, packed in advance.
 
 Shell: owns the waiting and the worker threads; decides nothing.
 """
@@ -33,12 +33,12 @@ from swarm.primitives.crypto import SecretKey
 from swarm.types import Digest, PeerId
 
 OFFER_TURNS = 5
-"""Turns of the loop that an answer takes from its handler to its line: an offer that leaves behind the first
-frame of chunks is read a tenth of a second later on a line of 20 Mbit/s, and so is the next question."""
+"""Turns of the event loop that an answer takes from its handler to the link: an offer sent behind the first
+frame of chunks is read a tenth of a second later on a link of 20 Mbit/s, and so is the next request."""
 
 
 class TradeServer:
-    """Our side of what partners ask."""
+    """Server side of trades: answers requests for offers and chunks, and receipts."""
 
     def __init__(
         self, secret: SecretKey, chain: Digest, compute: ExecutorPort, desk: Outbox | None
@@ -54,12 +54,12 @@ class TradeServer:
         self._packing = trio.Lock()
 
     def published(self) -> None:
-        """Wake whoever waits for a fragment."""
+        """Wake the requests that are parked for a fragment."""
         self._news.set()
         self._news = trio.Event()
 
     async def prepare(self, key: FragmentKey) -> None:
-        """Pack a fragment as a partner with our anchor wants it, while its question is on its way."""
+        """Pack a fragment for a partner with our anchor, while its request is on its way."""
         given = self.desk.given(key)
         if given is None or given.partner is None:
             return
@@ -68,10 +68,10 @@ class TradeServer:
             codec = choose_codec(given.snapshot.codec, anchor_root, anchor_root)
             await self._pack(given, codec, given.partner)
         except Unreachable:
-            return  # Whoever asks is told.
+            return  # The partner is told when it asks.
 
     async def acknowledged(self, key: FragmentKey, deadline: float) -> PublishedFragment | None:
-        """A fragment of ours once its partner's receipt is here; None when none came by ``deadline``."""
+        """Return a fragment of ours once its partner's receipt is here; None if none came by ``deadline``."""
         with trio.move_on_at(deadline):
             while (given := self.desk.given(key)) is not None:
                 if given.receipt is not None:
@@ -80,7 +80,7 @@ class TradeServer:
         return None
 
     async def answer(self, peer: PeerId, raw: bytes) -> bytes:
-        """Answer one question; raises ``PeerFault`` for what nobody honest asks, ``Unreachable`` to decline."""
+        """Answer one request; raises ``PeerFault`` if no honest peer sends it, ``Unreachable`` to decline."""
         message = decode_exchange_request(raw)
         match message:
             case OfferRequest():
@@ -129,7 +129,11 @@ class TradeServer:
         return given
 
     async def _first(self, peer: PeerId, asked: FirstChunks) -> bytes:
-        """The first chunks of what an offer to ``peer`` names, behind the offer. Nobody is parked here."""
+        """Return the first chunks of the payload offered to ``peer``, after its offer was answered.
+
+        Requests are not parked: ``NotYet`` if the fragment is not published, or not offered within
+        ``ASK_GRACE_S``.
+        """
         check_key(asked.key)
         check_count("seat", asked.to_seat)
         check_range(asked.first, asked.count)
@@ -164,8 +168,11 @@ class TradeServer:
             self._lines.arrived(receipt.payload_hash, peer, len(packed.wire), now)
 
     async def _pack(self, given: PublishedFragment, codec: Codec, peer: PeerId) -> None:
-        """Have it packed for a line like that to ``peer``; raises ``Unreachable`` if it is nothing to send."""
-        async with self._packing:  # One at a time: a second asker waits for the first one's result.
+        """Pack a fragment for the link to ``peer``, if not done yet; raises ``Unreachable`` if it cannot be
+        encoded."""
+        async with (
+            self._packing
+        ):  # One at a time: a second request waits for the result of the first.
             if codec in given.packed:
                 return
             is_plain = self._lines.is_fast(peer)

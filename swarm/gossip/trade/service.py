@@ -1,7 +1,8 @@
-"""Carry trades over real links: the door of the gossip room.
+"""Trade fragments with partners over real links: the entry point of the gossip package.
 
-Shell: owns the waiting, the worker threads and the blame; decides nothing. What partners ask of us is in
-``gossip/trade/server.py``, how a fragment of theirs is brought in in ``gossip/trade/client.py``.
+Shell: owns the waiting, the worker threads and the blame; decides nothing. ``gossip/trade/server.py`` answers
+the requests
+of partners, ``gossip/trade/client.py`` fetches their fragments.
 """
 
 import math
@@ -49,25 +50,27 @@ if TYPE_CHECKING:
 
 EXCHANGE_PROTOCOL = "/swarm/exchange/1"
 RECEIPT_WAIT_S = 5.0
-"""A receipt is a courtesy: its loss costs the giver a proof, not a trade, and no trade waits long for it."""
+"""Seconds to wait while sending a receipt: its loss costs the partner a proof, not a trade."""
 EXCHANGES_MAX = PARKED_MAX + 64
 """Exchange requests served at once: all that may be parked, which cost nothing, and room to serve chunks."""
 EXCHANGES_PER_PEER_MAX = 40
-"""What may be parked for one peer (``desk.PARKED_PER_PEER_MAX``) and room to serve its chunks."""
+"""Exchange requests of one peer served at once: ``desk.PARKED_PER_PEER_MAX`` parked, and room to serve
+chunks."""
 
 CHORES_MAX = 256
-"""Chores that wait to be begun, which takes one turn of the loop: two for each fragment of several seats."""
+"""Background jobs that wait to be started, which takes one turn of the loop: two for each fragment of several
+seats."""
 
 Chore = Callable[[], Awaitable[None]]
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 
 
 class TradeLinks(Protocol):
-    """The part of ``swarm.host.Host`` that this room uses."""
+    """Part of ``swarm.host.Host`` that this package uses."""
 
     @property
     def peer(self) -> PeerId:
-        """Our own key."""
+        """Public key of this node."""
         ...
 
     async def call(
@@ -79,7 +82,7 @@ class TradeLinks(Protocol):
         timeout_s: float,
         reply_limit: int = ...,
     ) -> bytes:
-        """Ask and wait for the answer; raises ``Unreachable`` or ``PeerFault``."""
+        """Send a request and return the answer; raises ``Unreachable`` or ``PeerFault``."""
         ...
 
     def serve(
@@ -91,7 +94,7 @@ class TradeLinks(Protocol):
         concurrency: int = ...,
         per_peer: int = ...,
     ) -> None:
-        """Answer requests; what the handler raises becomes blame or a refusal."""
+        """Answer requests with ``handler``; errors that it raises become blame or a refusal."""
         ...
 
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
@@ -101,21 +104,22 @@ class TradeLinks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TradeResult:
-    """A fragment that arrived whole."""
+    """Fragment of a partner that arrived whole."""
 
     theta_hat: Tensor
-    """The partner's theta (and phi behind it, where both travel): flat float32, finite."""
+    """Partner's theta (followed by phi if both are traded): flat float32, finite."""
     payload: Bytes
-    """The quantized bytes it was read from: what ``offer.payload_hash`` covers."""
+    """Quantized bytes from which it was decoded; ``offer.payload_hash`` covers them."""
     offer: Offer
     receipt: Receipt
-    """What we signed for it."""
+    """Receipt that we signed for it."""
     my_payload_hash: Digest | None
-    """What this partner was offered of ours so far; ``Trades.given`` tells what came later."""
+    """Hash of our payload last offered to this partner; None if none was so far. ``Trades.given`` has later
+    ones."""
 
 
 class Trades:
-    """Gives our fragments to their partners and pulls theirs."""
+    """Trades of one node: sends our fragments to their partners and pulls theirs."""
 
     def __init__(
         self,
@@ -141,7 +145,7 @@ class Trades:
         )
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
-        """Do until cancelled what no pull waits for: pack what was published, send receipts."""
+        """Run background jobs until cancelled: pack published fragments, send receipts."""
         async with trio.open_nursery() as nursery:
             task_status.started()
             async for chore in self._todo:
@@ -155,26 +159,32 @@ class Trades:
         partner: PeerId | None,
         fallbacks: StandbyReceivers = NO_STANDBY,
     ) -> None:
-        """Put our fragment on the table (``key.seat`` is our seat); wakes whoever waits for it.
+        """Publish our fragment and wake the requests that are parked for it.
 
-        Nobody may write to the snapshot's tensors afterwards. Raises ``UsageError`` if published twice
-        or malformed.
+        Args:
+            key: key of the fragment; ``key.seat`` is our seat.
+            snapshot: values of the fragment; its tensors must not be written to afterwards.
+            partner: peer that the beacon drew; None if it drew none.
+            fallbacks: rule for the peers that may have it besides.
+
+        Raises:
+            UsageError: the fragment was published before, is malformed, or is too old.
         """
         self._giver.desk.publish(key, snapshot, partner, fallbacks)
         self._giver.published()
         self._do_soon(lambda: self._giver.prepare(key))
 
     def given(self, key: FragmentKey) -> PublishedFragment | None:
-        """What became of a fragment of ours; None once it is two rounds old."""
+        """Return a fragment of ours with its delivery state; None once it is two rounds old."""
         return self._giver.desk.given(key)
 
     def takers(self, key: FragmentKey) -> Mapping[PeerId, int]:
-        """Who was let in besides the drawn partner to a fragment of ours, and in which seat."""
+        """Return the fallback partners that were admitted to a fragment of ours, with their seats."""
         given = self.given(key)
         return {} if given is None else given.takers
 
     async def acknowledged(self, key: FragmentKey, *, deadline: float) -> PublishedFragment | None:
-        """A fragment of ours once its partner's receipt is here; None when none came by ``deadline``."""
+        """Return a fragment of ours once its partner's receipt is here; None if none came by ``deadline``."""
         return await self._giver.acknowledged(key, deadline)
 
     async def pull(
@@ -186,12 +196,18 @@ class Trades:
         deadline: float,
         ask_by: float = math.inf,
     ) -> TradeResult | None:
-        """Fetch the partner's fragment by ``deadline`` (trio's clock); None if there is no trade.
+        """Fetch and decode the partner's fragment; return None if there is no trade.
 
-        Without an offer by ``ask_by`` it is given up, so that somebody else may be asked.
-        The deadline bounds the transfer; opening what arrived in time takes as long as the workers need.
-        ``anchor`` is flat float32 of ``wanted.numel`` values; ``mine`` is what we published in return.
-        Lies are blamed on the partner, silence on nobody.
+        An invalid answer is blamed on the partner, silence is not.
+
+        Args:
+            wanted: fragment to fetch.
+            anchor: flat float32 of ``wanted.numel`` values.
+            mine: key of the fragment that we published in return.
+            deadline: time on trio's clock that bounds the transfer; decoding what arrived in time takes as
+            long as the
+                workers need.
+            ask_by: time by which an offer must have come, so that another partner may be asked.
         """
         partner = wanted.partner
         try:
@@ -219,7 +235,9 @@ class Trades:
         return TradeResult(theta_hat, payload, delivered.offer, receipt, mine_hash)
 
     def _do_soon(self, chore: Chore) -> None:
-        with suppress(trio.WouldBlock):  # Nobody does chores here: a partner gets less, and later.
+        with suppress(
+            trio.WouldBlock
+        ):  # The queue is full: the partner waits for packing, or gets no receipt.
             self._chores.send_nowait(chore)
 
     async def _call(
