@@ -2,9 +2,10 @@
 
 options.py        C  the flags that every command takes, wherever they stand
 ink.py            C  colours, columns and numbers as people read them
-picture.py        C  careful reads of the object of /api/v1/state
+picture.py        C  what a node says of itself, read into structs
 standing.py       C  where a run stands, and how good its model is, in words
-views.py          C  that object as lines: status, map, peers, run
+views.py          C  that document as lines: status, map, peers, run
+peer_tables.py    C  peers as tables that fit the terminal
 failures.py       S  one sentence of cause, one command that mends it, the exit code
 terminal.py       S  data on stdout, messages on stderr
 api.py            S  HTTP to the node that runs on this machine

@@ -39,6 +39,10 @@ evaluating.py   S  every new checkpoint, measured on held-out text
 steering.py     S  pause, resume and stop, for who owns the run
 actions.py      S  what the local page may ask
 computing.py    S  the devices of this node, and an engine for each seat
-snapshot.py     S  the object behind the map
+schema.py       C  the document of /api/v1/state: every figure, defined once
+health.py       C  whether tokens and height move; cause and command when not
+figures.py      C  figures of several peers; those of peers that are gone left out
+vitals.py       S  what moves, watched once a second
+snapshot.py     S  the document behind the map
 service.py      S  the door: run_node
 """

@@ -7,7 +7,7 @@ several byte strings for one value (non-minimal integers), so ``decode`` encodes
 what was signed or hashed has one form, and nobody can mint a second hash for the same statement.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -56,3 +56,34 @@ def decode(kind: type[MessageT], data: bytes, *, limit: int = FRAME_BYTES_MAX) -
 def replace(message: MessageT, **changes: object) -> MessageT:
     """A copy of a message with some fields changed, as in ``replace(offer, signature=b"")``."""
     return msgspec.structs.replace(message, **changes)  # type: ignore[type-var]
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of a JSON object for people and their programs: fields by name, each with a default.
+
+    A reader ignores the fields it does not know, and takes the default of one that is missing.
+    """
+
+
+DocumentT = TypeVar("DocumentT")
+
+
+def encode_document(value: object) -> bytes:
+    """Return ``value`` as JSON; a number that is not finite becomes null."""
+    return msgspec.json.encode(value)
+
+
+def read_document(kind: type[DocumentT], fields: object) -> DocumentT:
+    """Return the ``kind`` that plain JSON values describe.
+
+    Raises ``BadEncoding`` naming the field that has another type.
+    """
+    try:
+        return msgspec.convert(fields, kind)
+    except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
+        raise BadEncoding(f"not a {getattr(kind, '__name__', 'document')}: {error}") from None
+
+
+def fields_of(value: object) -> Any:  # noqa: ANN401  JSON of any shape
+    """Return a document, or a list of them, as plain JSON values."""
+    return msgspec.json.decode(encode_document(value))

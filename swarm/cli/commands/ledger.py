@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PROGRESS_INTERVAL_S = 2.0
 TAIL_BLOCKS = 20
+_LABELS = {"chain": "network"}
+"""What a person reads where a key says it otherwise."""
 
 ledger_app = typer.Typer(help="What everybody agreed on: tail, show, verify.", no_args_is_help=True)
 
@@ -53,7 +55,7 @@ def tail(
 def show(
     height: Annotated[int, typer.Argument(help="A height; without one, the whole ledger.")] = -1,
 ) -> None:
-    """Show one block, or the ledger as a whole: chain, height, validators, supply."""
+    """Show one block, or the ledger as a whole: network, height, validators, supply."""
     from swarm.cli.ledger_reader import block_of, opened, read_head
     from swarm.ledger.describe import block_lines, block_row, ledger_row
 
@@ -61,7 +63,13 @@ def show(
     state = read_head(desk.home).state
     if height < 0:
         row = ledger_row(state)
-        desk.data(row, [f"{name.replace('_', ' '):<17} {_plain(row[name])}" for name in row])
+        desk.data(
+            row,
+            [
+                f"{_LABELS.get(name, name.replace('_', ' ')):<17} {_plain(row[name])}"
+                for name in row
+            ],
+        )
         return
     with opened(desk.home) as (store, _):
         block, certificate = block_of(store, height)
@@ -74,7 +82,7 @@ def show(
 
 @ledger_app.command("verify")
 def verify() -> None:
-    """Check every block from genesis: hashes, dice, signatures, transactions, finality, supply."""
+    """Check every block from the first: hashes, dice, signatures, transactions, finality, supply."""
     from swarm.cli.commands.ledger_views import checked_line, run_rows, stake_rows
     from swarm.cli.ledger_reader import opened, proved_links
     from swarm.ledger.chain import verify_chain
@@ -107,7 +115,7 @@ def verify() -> None:
         "seconds": round(time.monotonic() - began, 2),
     }
     lines = [
-        f"{state.height} blocks from genesis {genesis.chain.hex()[:16]} are valid and final",
+        f"{state.height} blocks of network {genesis.chain.hex()[:16]} are valid and final",
         f"{report.num_transactions} transactions, {row['commits']} commits,"
         f" {report.num_certificates} finalizations, supply {report.supply} conserved",
     ]

@@ -83,7 +83,9 @@ def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
         genesis = decode(Genesis, raw, limit=GENESIS_BYTES_MAX)
     except BadEncoding as error:
         moved = f"mv {store.path} {store.path}.damaged   (then swarm join TICKET syncs it again)"
-        raise Corrupt(f"{store.path} is damaged: its genesis is {error}", hint=moved) from None
+        raise Corrupt(
+            f"{store.path} is damaged: its network's first block is {error}", hint=moved
+        ) from None
     if ticket is not None and genesis.chain[:16] != ticket.genesis16:
         raise UsageError(
             f"this home belongs to the network {genesis.chain.hex()[:12]} and the ticket is for"
@@ -153,7 +155,7 @@ async def fetch_genesis(host: Host, ticket: Ticket, report: EventLog) -> Genesis
                 host.blame(peer, fault)
         if trio.current_time() - explained > PATIENCE_S:
             explained = trio.current_time()
-            report(EventKind.NETWORK, "waiting for a peer that can tell this network's genesis")
+            report(EventKind.NETWORK, "waiting for a peer that can tell this network's first block")
         await trio.sleep(RETRY_S)
 
 
