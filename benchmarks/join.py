@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.common import Outcome, median, say, spread
 from swarm.cli.client import fetch_state, find_node
 from swarm.cli.demo.processes import Children, last_lines
-from swarm.cli.state_reader import part, steps_of, text
 from swarm.errors import SwarmError
+from swarm.node.api.schema import StateDocument
 
 HEAVY = ("torch", "libp2p", "hivemind")
 LAUNCH_S = 120.0
@@ -88,20 +88,20 @@ def _make_home(home: Path) -> None:
 
 
 def _trains(home: Path) -> bool:
-    return steps_of(_state(home)) > 0
+    return _state(home).node.steps > 0
 
 
 def _phase(home: Path) -> str:
-    run = part(_state(home), "run")
-    return f"round {run.get('round')}, {text(run, 'phase')}"
+    run = _state(home).run
+    return f"round {run.round}, {run.phase}" if run else "no run yet"
 
 
-def _state(home: Path) -> dict[str, object]:
+def _state(home: Path) -> StateDocument:
     address = find_node(home)
     try:
-        return {} if address is None else fetch_state(address, 3.0)
+        return StateDocument() if address is None else fetch_state(address, 3.0)
     except SwarmError:
-        return {}
+        return StateDocument()
 
 
 def _wait(children: Children, is_true: Callable[[], bool], patience_s: float) -> bool:

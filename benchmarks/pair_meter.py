@@ -13,8 +13,8 @@ from types import TracebackType
 
 from benchmarks.common import TICKS, busy_s
 from swarm.cli.client import fetch_state, find_node
-from swarm.cli.state_reader import Picture, number, part
 from swarm.errors import SwarmError
+from swarm.node.api.schema import NodeRow
 
 KINDS = ("compute", "wire", "wait", "commit", "check")
 """Kinds of time that a node reports (``node/api/state.py``)."""
@@ -97,30 +97,27 @@ class PairMeter:
                 self.sights.append(sight)
 
     def _look(self) -> Sight | None:
-        pictures, ours_s = list[Picture](), 0.0
+        nodes, ours_s = list[NodeRow](), 0.0
         try:
             for home in self._homes:
                 address = find_node(home)
                 if address is None:
                     return None
-                pictures.append(fetch_state(address, ANSWER_S))
+                nodes.append(fetch_state(address, ANSWER_S).node)
                 ours_s += _process_s(address.pid)
         except (SwarmError, OSError):
             return None
-        nodes = [part(picture, "node") for picture in pictures]
         stages = tuple(_stages_of(node) for node in nodes)
         seconds = tuple(_seconds_of(node) for node in nodes)
         return Sight(time.monotonic(), stages, seconds, ours_s, busy_s())
 
 
-def _stages_of(node: Picture) -> tuple[int, ...]:
-    seats = node.get("seats")
-    return tuple(sorted(seat[0] for seat in seats)) if isinstance(seats, list) else ()
+def _stages_of(node: NodeRow) -> tuple[int, ...]:
+    return tuple(sorted(stage for stage, _ in node.seats))
 
 
-def _seconds_of(node: Picture) -> dict[str, float]:
-    said = part(node, "seconds")
-    return {kind: number(said, kind) or 0.0 for kind in KINDS}
+def _seconds_of(node: NodeRow) -> dict[str, float]:
+    return {kind: getattr(node.seconds, kind) for kind in KINDS}
 
 
 def _process_s(pid: int) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from swarm.cli.state_reader import read_state
 from swarm.errors import (
     BadConfig,
     BadIdentity,
@@ -20,6 +21,7 @@ from swarm.errors import (
     UsageError,
     VerificationFailed,
 )
+from swarm.node.api.schema import StateDocument
 
 READ_TIMEOUT_S = 5.0
 """A busy node answers a read within a second; five mean it hangs."""
@@ -76,9 +78,9 @@ def node_of(home: Path) -> NodeAddress:
     return address
 
 
-def fetch_state(address: NodeAddress, timeout_s: float = READ_TIMEOUT_S) -> dict[str, object]:
-    """The picture of the node; raises ``Unreachable`` if it does not answer."""
-    return _request(address, "GET", "/api/v1/state", None, timeout_s)
+def fetch_state(address: NodeAddress, timeout_s: float = READ_TIMEOUT_S) -> StateDocument:
+    """The document of the node; raises ``Unreachable`` if it does not answer, or in another form."""
+    return read_state(_request(address, "GET", "/api/v1/state", None, timeout_s))
 
 
 def act(

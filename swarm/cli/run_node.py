@@ -4,7 +4,7 @@ Shell: owns the signals, the live display and the last resort.
 
 Decide what to say while a node runs, so that it is never silent and never chatters.
 
-events, pictures and the time in, lines out.
+events, documents and the time in, lines out.
 """
 
 import os
@@ -21,12 +21,18 @@ import trio
 
 from swarm.cli.client import fetch_state, find_node
 from swarm.cli.errors import INTERRUPTED
-from swarm.cli.state_reader import Picture, part, text
+from swarm.cli.state_reader import verdict
 from swarm.cli.style import Ink
 from swarm.cli.terminal import Terminal
 from swarm.cli.views import headline
 from swarm.errors import SwarmError
 from swarm.events import Event, EventKind, printable, to_json_line
+from swarm.node.api.schema import StateDocument
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from swarm.node.node import NodeSetup
 
 STATUS_INTERVAL_S = 5.0
 """A status line this often where nobody can redraw one: half of the longest silence allowed."""
@@ -85,10 +91,10 @@ class Progress:
         style = next((name for known, name in _STYLES.items() if known.value == kind), "dim")
         return [f"{self._ink.paint(style, f'{label:<9}')} {self._last_event}"]
 
-    def look(self, picture: Picture | None, now: float) -> list[str]:
+    def look(self, state: StateDocument | None, now: float) -> list[str]:
         """The lines that are due now: the map once, and a status when it was quiet long enough."""
         lines = list[str]()
-        url = text(part(picture or {}, "node"), "api_url")
+        url = state.node.api_url if state else ""
         if url and not self._map_shown:
             self._map_shown = True
             lines.append(
@@ -97,26 +103,27 @@ class Progress:
             )
         if not self._is_live and now - self._last_said >= STATUS_INTERVAL_S:
             self._last_said = now
-            lines.append(self.status(picture))
+            lines.append(self.status(state))
         return lines
 
-    def status(self, picture: Picture | None) -> str:
-        """One line: how it goes, or what the node waits for."""
-        if picture is None and self._map_shown:
+    def status(self, state: StateDocument | None, columns: int = 0) -> str:
+        """One line: how it goes, or what stands still and what helps."""
+        if state is None and self._map_shown:
             return f"busy: this node's page is late; last: {self._last_event}"
-        if picture is None:
+        if state is None:
             return f"waiting: {self._last_event}"
-        waits = text(part(picture, "node"), "waits_for")
-        if not part(picture, "run"):
-            return f"{headline(picture)}  waiting: {waits or self._last_event}"
-        state = text(part(picture, "node"), "state")
-        return f"{headline(picture)}  {'waiting: ' + waits if waits else state}"
+        said = self._verdict(state)
+        room = max(columns - len(said) - 2, 1) if columns else 0
+        return f"{headline(state, room)}  {said}".strip()
 
+    def _verdict(self, state: StateDocument) -> str:
+        """What the node does while its figures move; else its verdict, cause and command."""
+        if state.node.waits_for:
+            return f"waiting: {state.node.waits_for}"
+        if state.run is None and state.health.verdict != "stalled":
+            return f"waiting: {self._last_event}"
+        return state.node.state if state.health.verdict == "progressing" else verdict(state.health)
 
-if TYPE_CHECKING:
-    from rich.live import Live
-
-    from swarm.node.node import NodeSetup
 
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a polite kill, and a terminal that was closed."""
@@ -169,14 +176,14 @@ class NodeConsole:
         self._show_ticket(event)
         self._say(self._progress.hear(event, trio.current_time()))
 
-    def look(self, picture: "Picture | None") -> None:
+    def look(self, state: "StateDocument | None") -> None:
         """Show how it goes."""
-        self._say(self._progress.look(picture, trio.current_time()))
+        self._say(self._progress.look(state, trio.current_time()))
         if self._live is not None:
             from rich.text import Text
 
             self._live.update(
-                Text(self._progress.status(picture), overflow="ellipsis", no_wrap=True)
+                Text(self._progress.status(state, self._terminal.columns), overflow="fold")
             )
 
     def _say(self, lines: list[str]) -> None:
@@ -186,7 +193,7 @@ class NodeConsole:
             if self._live is not None:
                 from rich.text import Text
 
-                self._live.console.print(Text.from_ansi(line), soft_wrap=True)
+                self._live.console.print(Text.from_ansi(self._terminal.offered(line)), soft_wrap=True)
             else:
                 self._terminal.say(line)
 
@@ -233,16 +240,16 @@ def _exit_code(stopped_by: int) -> int:
 async def _watch_node(setup: "NodeSetup", voice: NodeConsole) -> None:
     """Look at the node through the same API as everybody else."""
     while True:
-        picture: Picture | None = None
+        state: StateDocument | None = None
         address = find_node(setup.home)
         if address is not None and address.pid == os.getpid():
             try:
                 look = partial(fetch_state, address, STATE_TIMEOUT_S)
                 # trio-typing's stubs are older than trio: hence the ignore.
-                picture = await trio.to_thread.run_sync(look, abandon_on_cancel=True)  # type: ignore[call-arg]
+                state = await trio.to_thread.run_sync(look, abandon_on_cancel=True)  # type: ignore[call-arg]
             except SwarmError:
-                picture = None
-        voice.look(picture)
+                state = None
+        voice.look(state)
         await trio.sleep(LOOK_INTERVAL_S)
 
 

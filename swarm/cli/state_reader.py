@@ -1,168 +1,159 @@
-"""Read the object of /api/v1/state without trusting its shape.
+"""Read what a node says of itself into the structs of ``swarm.node.api.schema``.
 
-Core: pure reads. A peer of another version, or a node that is still starting, leaves fields out.
+Core: pure reads. A field that is missing takes its default and one that is unknown is ignored; one of another
+type is an error that names it. Every text is made printable here: names and reasons come from strangers.
 
-Say where a run stands and how good its model is: the same words in every view.
+Say where a run stands, how good its model is and whether it moves: the same words in every view.
 
-the ``run`` of /api/v1/state in, words out.
+the document of /api/v1/state in, words out.
 """
 
-import math
-import re
 from collections.abc import Mapping
-from typing import cast
+from typing import TypeVar, cast
 
+from swarm.cli.style import human_span
+from swarm.errors import BadEncoding, Unreachable
 from swarm.events import printable
+from swarm.node.api.health import STANDSTILL_S
+from swarm.node.api.schema import HealthRow, PeerRow, RunRow, StateDocument
+from swarm.primitives.codec import read_document
 
-Picture = Mapping[str, object]
-NAME_CHARS_MAX = 40
-_GONE = re.compile(r"unreachable|gone|lost|offline")
-_SLOW = re.compile(r"slow|behind|lag")
-_BUSY = re.compile(r"sync|verif|join|start|load")
+TEXT_CHARS_MAX = 4096
+"""Of one text: a ticket is the longest that a node sends, at a tenth of this."""
+DEPTH_MAX = 16
+"""The document is six deep."""
 
-
-def part(picture: Picture, name: str) -> Picture:
-    """One object of it; empty when null or missing."""
-    found = picture.get(name)
-    return cast("Picture", found) if isinstance(found, Mapping) else {}
+DocumentT = TypeVar("DocumentT")
 
 
-def parts(picture: Picture, name: str) -> list[Picture]:
-    """One list of objects of it."""
-    return [cast("Picture", one) for one in items(picture, name) if isinstance(one, Mapping)]
+def read_state(fields: object) -> StateDocument:
+    """Return the document of /api/v1/state; raise ``Unreachable`` if it is none."""
+    return read_answer(StateDocument, fields)
 
 
-def items(picture: Picture, name: str) -> list[object]:
-    """One list of it."""
-    found = picture.get(name)
-    return list(cast("list[object]", found)) if isinstance(found, list | tuple) else []
+def read_answer(kind: type[DocumentT], fields: object) -> DocumentT:
+    """Return an answer of a node as a ``kind``; raise ``Unreachable`` naming the field that is wrong."""
+    try:
+        return read_document(kind, _clean(fields))
+    except BadEncoding as error:
+        raise Unreachable(
+            f"the node answers in a form that this swarm does not read: {error}",
+            hint="swarm --version   (stop the node and start it again with this version)",
+        ) from None
 
 
-def number(picture: Picture, name: str) -> float | None:
-    """One number of it; None when unknown."""
-    found = picture.get(name)
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return None
-    return float(found) if math.isfinite(found) else None
+def _clean(value: object, depth: int = 0) -> object:
+    """The same JSON without anything that steers a terminal, and of bounded depth."""
+    if isinstance(value, str):
+        return printable(value, TEXT_CHARS_MAX)
+    if depth >= DEPTH_MAX:
+        return value if isinstance(value, int | float | None) else None
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, object]", value)
+        return {printable(key, 200): _clean(item, depth + 1) for key, item in pairs.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item, depth + 1) for item in cast("list[object]", value)]
+    return value
 
 
-def whole(picture: Picture, name: str, default: int = 0) -> int:
-    """One integer of it."""
-    found = number(picture, name)
-    return default if found is None else int(found)
+def me(state: StateDocument) -> PeerRow | None:
+    """This node among the peers; None if it is not there yet."""
+    return next((peer for peer in state.peers if peer.me), None)
 
 
-def text(picture: Picture, name: str, chars_max: int = 200) -> str:
-    """One text of it, printable: names and reasons come from strangers."""
-    found = picture.get(name)
-    return printable(found, chars_max) if isinstance(found, str) else ""
-
-
-def me(picture: Picture) -> Picture:
-    """This node among the peers; empty if it is not there yet."""
-    return next((peer for peer in parts(picture, "peers") if peer.get("me") is True), {})
-
-
-def steps_of(picture: Picture) -> int:
-    """Inner steps this node has made since it started."""
-    return whole(part(picture, "node"), "steps", whole(me(picture), "steps"))
-
-
-def condition(peer: Picture) -> str:
-    """``ok``, ``busy``, ``slow``, ``gone`` or ``out`` (proven false): what the shapes of the map stand for."""
-    if part(peer, "audits").get("barred") is True:
-        return "out"
-    state = text(peer, "state")
-    said = f"{state} {text(peer, 'reason')}"
-    if _GONE.search(said):
-        return "gone"
-    if _SLOW.search(said):
-        return "slow"
-    return "busy" if _BUSY.search(state) else "ok"
-
-
-def remark(peer: Picture) -> str:
+def remark(peer: PeerRow) -> str:
     """The state in words: the reason when there is one to give."""
-    if condition(peer) == "out":
+    if peer.condition == "out":
         return "proven false, evicted"
-    reason = text(peer, "reason")
-    return reason if reason and reason != "ok" else text(peer, "state")
+    return peer.reason if peer.reason and peer.reason != "ok" else peer.state
 
 
-def audits(peer: Picture) -> str:
+def audits(peer: PeerRow) -> str:
     """``12/12``: of its segments that were judged, those that stood; a dash before the first."""
-    record = part(peer, "audits")
-    judged = sum(whole(record, name) for name in ("verified", "failed", "silent"))
-    return f"{whole(record, 'verified')}/{judged}" if judged else "-"
+    record = peer.audits
+    judged = record.verified + record.failed + record.silent
+    return f"{record.verified}/{judged}" if judged else "-"
 
 
-def name_of(peer: Picture) -> str:
-    """Its human name."""
-    return text(peer, "name", NAME_CHARS_MAX) or "?"
-
-
-def progress(run: Picture) -> str:
-    """Which round it is in, or what else happens to it: ``round 7/22``, ``agreeing: round 1 of 3``."""
-    phase, round_, rounds = text(run, "phase"), whole(run, "round"), whole(run, "rounds")
-    of = f"round {round_}/{rounds}" if rounds else f"round {round_}"
-    if phase == "open" and not round_:
-        return f"{rounds} rounds, the first begins soon"
-    if phase == "open":
+def progress(run: RunRow) -> str:
+    """Which round it is in, or what else happens to it: ``round 7/22``, ``final averaging: round 1 of 3``."""
+    of = f"round {run.round}/{run.rounds}" if run.rounds else f"round {run.round}"
+    if run.phase == "open" and not run.round:
+        return f"{run.rounds} rounds, the first begins soon"
+    if run.phase == "open":
         return f"{of}, goes on soon"
-    if phase == "paused":
+    if run.phase == "paused":
         return f"paused after {of}"
+    if run.phase == "cooling":
+        step = f"round {run.consensus_round} of {run.consensus_rounds}"
+        return f"{run.rounds} rounds trained, final averaging: {step}"
+    if run.phase in {"finished", "settled"}:
+        averaged = run.consensus_rounds
+        return f"{run.rounds} rounds done" + (f", averaged in {averaged} more" if averaged else "")
+    return f"{of}, then a pause" if run.is_pausing else of
+
+
+def moves(state: StateDocument) -> bool:
+    """Whether the ledger and the tokens of a run that trains have risen lately."""
+    run = state.run
+    is_still = run is not None and run.phase == "training" and run.tokens_age_s >= STANDSTILL_S
+    return not (is_still or state.ledger.is_still)
+
+
+def phase_text(state: StateDocument) -> str:
+    """The phase of the run in words; a run that stands still is not said to train."""
+    phase = state.run.phase if state.run else ""
     if phase == "cooling":
-        step, steps = whole(run, "consensus_round"), whole(run, "consensus_rounds")
-        return f"{rounds} rounds trained, agreeing: round {step} of {steps}"
-    if phase in {"finished", "settled"}:
-        agreed = whole(run, "consensus_rounds")
-        return f"{rounds} rounds done" + (f", agreed in {agreed} more" if agreed else "")
-    return f"{of}, then a pause" if run.get("is_pausing") is True else of
+        return "final averaging: the replicas of each stage become one"
+    return "standing still" if phase == "training" and not moves(state) else phase
 
 
-def phase_text(run: Picture) -> str:
-    """The phase on the ledger, with what it means where the word does not say it."""
-    phase = text(run, "phase")
-    return "cooling: the replicas of each stage become one" if phase == "cooling" else phase
+def verdict(health: HealthRow) -> str:
+    """``stalled for 23 s: no token was trained; try: swarm peers ls``; ``healthy`` while it progresses."""
+    if health.verdict == "progressing":
+        return "healthy"
+    is_aged = health.verdict in {"stalled", "waiting"} and health.age_s > 0
+    since = f" for {human_span(health.age_s)}" if is_aged else ""
+    said = f"{health.verdict}{since}"
+    said += f": {health.cause}" if health.cause else ""
+    return f"{said}; try: {health.command}" if health.command else said
 
 
-def training_loss(run: Picture) -> str:
-    """``training loss 1.579``: the mean of what the peers report of their own steps."""
-    loss = number(run, "loss_nats")
-    return f"training loss {loss:.3f}" if loss is not None else "training loss -"
+def training_loss(run: RunRow) -> str:
+    """``training loss 1.579``, as ``RunRow.loss_nats`` defines it."""
+    return f"training loss {run.loss_nats:.3f}" if run.loss_nats is not None else "training loss -"
 
 
-def quality(run: Picture) -> str:
+def quality(run: RunRow) -> str:
     """``held-out loss 1.612 nats, perplexity 5.01: round 20, measured by this node``."""
-    loss = number(run, "heldout")
-    if loss is None and run.get("is_measured_here") is True:
+    if run.heldout is None and run.is_measured_here:
         return "not measured on held-out text yet"
-    if loss is None:
+    if run.heldout is None:
         return "not measured on held-out text by this node; swarm eval does it"
-    return f"held-out loss {loss:.3f} nats, {_perplexity(run)}: {measured_at(run)}, measured by this node"
+    return (
+        f"held-out loss {run.heldout:.3f} nats, {_perplexity(run)}: {measured_at(run)},"
+        " measured by this node"
+    )
 
 
-def quality_brief(run: Picture) -> str:
+def quality_brief(run: RunRow) -> str:
     """The same for a line that says much else: ``perplexity 5.01 here, round 20``."""
-    is_known = number(run, "perplexity") is not None
-    return f"{_perplexity(run)} here, {measured_at(run)}" if is_known else ""
+    return f"{_perplexity(run)} here, {measured_at(run)}" if run.perplexity is not None else ""
 
 
-def measured_at(run: Picture) -> str:
-    """Of which weights the held-out loss is: ``before training``, ``round 20``, ``all agreed``."""
-    if number(run, "heldout_round") is None:
+def measured_at(run: RunRow) -> str:
+    """Of which weights the held-out loss is: ``before training``, ``round 20``, ``fully averaged``."""
+    if run.heldout_round is None:
         return "round unknown"
-    round_, rounds = whole(run, "heldout_round"), whole(run, "rounds")
-    if not round_:
+    if not run.heldout_round:
         return "before training"
-    into = round_ - rounds
-    if not rounds or into <= 0:
-        return f"round {round_}"
-    if into >= whole(run, "consensus_rounds"):
-        return "all agreed"
-    return f"{into} of {whole(run, 'consensus_rounds')} rounds agreed"
+    into = run.heldout_round - run.rounds
+    if not run.rounds or into <= 0:
+        return f"round {run.heldout_round}"
+    if into >= run.consensus_rounds:
+        return "fully averaged"
+    return f"{into} of {run.consensus_rounds} averaging rounds"
 
 
-def _perplexity(run: Picture) -> str:
-    found = number(run, "perplexity")
-    return "perplexity -" if found is None else f"perplexity {found:.2f}"
+def _perplexity(run: RunRow) -> str:
+    return "perplexity -" if run.perplexity is None else f"perplexity {run.perplexity:.2f}"

@@ -6,6 +6,7 @@ Core: text in, text out. Colour only repeats what the words already say.
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _CODES = {
@@ -44,19 +45,98 @@ def pad(text: str, columns: int, *, right: bool = False) -> str:
     return space + text if right else text + space
 
 
+def cut(text: str, columns: int) -> str:
+    """The text in at most so many columns, an ellipsis at its end if some is missing; colour stays."""
+    if width_of(text) <= columns:
+        return text
+    paint = _ESCAPES.match(text)
+    kept, used = "", 0
+    for letter in _ESCAPES.sub("", text):
+        used += width_of(letter)
+        if used > max(columns - 1, 0):
+            break
+        kept += letter
+    kept += "…" if columns > 0 else ""
+    return f"{paint[0]}{kept}\x1b[0m" if paint and kept else kept
+
+
 def table(
     heads: list[str], rows: list[list[str]], *, numbers: frozenset[int], ink: Ink
 ) -> list[str]:
     """Aligned columns; the columns in ``numbers`` are aligned to the right."""
-    widths = [
+    return _lines(heads, rows, _widths(heads, rows), numbers, ink, 2)
+
+
+def fitted(
+    heads: list[str],
+    rows: list[list[str]],
+    *,
+    numbers: frozenset[int],
+    cuts: list[tuple[int, int]],
+    columns: int,
+    ink: Ink,
+) -> list[str] | None:
+    """The table in ``columns``, or None if it does not fit.
+
+    ``cuts`` names the columns of text that may be cut, in this order, each with the width that it keeps.
+    """
+    for gap in (2, 1):
+        widths = _widths(heads, rows)
+        excess = sum(widths) + gap * (len(widths) - 1) - columns
+        for index, least in cuts:
+            given = min(max(excess, 0), max(widths[index] - least, 0))
+            widths[index] -= given
+            excess -= given
+        if excess <= 0:
+            return _lines(heads, rows, widths, numbers, ink, gap)
+    return None
+
+
+def _widths(heads: list[str], rows: list[list[str]]) -> list[int]:
+    return [
         max([width_of(heads[i]), *(width_of(row[i]) for row in rows)]) for i in range(len(heads))
     ]
 
+
+def _lines(
+    heads: list[str],
+    rows: list[list[str]],
+    widths: list[int],
+    numbers: frozenset[int],
+    ink: Ink,
+    gap: int,
+) -> list[str]:
     def line(cells: list[str]) -> str:
-        padded = [pad(c, widths[i], right=i in numbers) for i, c in enumerate(cells)]
-        return "  ".join(padded).rstrip()
+        fitting = (cut(cell, widths[i]) for i, cell in enumerate(cells))
+        padded = [pad(cell, widths[i], right=i in numbers) for i, cell in enumerate(fitting)]
+        return (" " * gap).join(padded).rstrip()
 
     return [ink.paint("dim", line(heads)), *(line(row) for row in rows)]
+
+
+def wrapped(bits: Iterable[str], columns: int, *, indent: str = "", gap: str = "  ") -> list[str]:
+    """The bits in lines of at most ``columns``; no bit is cut or broken."""
+    lines = list[str]()
+    for bit in bits:
+        longer = f"{lines[-1]}{gap}{bit}" if lines else indent + bit
+        if lines and width_of(longer) > columns:
+            lines.append(indent + bit)
+        elif lines:
+            lines[-1] = longer
+        else:
+            lines.append(longer)
+    return lines
+
+
+def one_line(bits: list[str], columns: int, *, least: list[int]) -> str:
+    """The bits in one line; what does not fit is left out, the bits in ``least`` first, and never cut."""
+    left_out = set[int]()
+    for index in [-1, *least]:
+        left_out.add(index)
+        line = "  ".join(bit for i, bit in enumerate(bits) if bit and i not in left_out)
+        if width_of(line) <= columns:
+            return line
+    return line
 
 
 def human_count(value: object) -> str:

@@ -1,301 +1,252 @@
-"""The picture of a node as lines of text: status, map, peers, run.
+"""What a node knows as lines of text: status, map, peers, run.
 
-Core: the object of /api/v1/state in, lines out.
+Core: the document of /api/v1/state in, lines out.
 """
 
+from swarm.cli.peer_tables import map_table, rtt_text, seats_text
 from swarm.cli.state_reader import (
-    Picture,
     audits,
-    condition,
-    items,
-    name_of,
-    number,
-    part,
-    parts,
+    moves,
     phase_text,
     progress,
     quality,
     quality_brief,
     remark,
-    text,
     training_loss,
-    whole,
+    verdict,
 )
-from swarm.cli.style import Ink, counted, human_bytes, human_count, human_span, pad, table
+from swarm.cli.style import (
+    Ink,
+    counted,
+    human_bytes,
+    human_count,
+    human_span,
+    one_line,
+    pad,
+    table,
+    wrapped,
+)
 from swarm.errors import UsageError
+from swarm.node.api.schema import LedgerRow, PeerRow, RunRow, StateDocument
 
-LANE_COLUMNS = 9
+NAMES_SHOWN = 3
 CHECKS_SHOWN = 8
-_MARKS = {"ok": "█", "busy": "░", "slow": "▓", "gone": "▒", "out": "▚"}
-_SHAPES = {"ok": "●", "busy": "○", "slow": "▲", "gone": "✕", "out": "⊘"}
-PHASES = {
-    "verified": "verified",
-    "cleared": "cleared",
+_PASSED = ("verified", "cleared")
+_ENDINGS = {
     "guilty": "proven false",
     "silent": "not shown",
     "unsampled": "unchecked",
     "disputed": "disputed",
 }
-"""How a segment can have ended, or be about to, in words; the rest is under way."""
+"""How else a segment can have ended, or be about to, in words; the rest is under way."""
+_LEAST = [2, 5, 4, 6, 3, 1]
+"""Bits of the headline in the order in which a narrow line does without them: the held-out figure first."""
 
 
-def status_lines(picture: Picture, ink: Ink) -> list[str]:
-    """What ``swarm status`` says: who, where, how it goes."""
-    node, run, ledger = part(picture, "node"), part(picture, "run"), part(picture, "ledger")
-    peers = parts(picture, "peers")
+def status_lines(state: StateDocument, ink: Ink) -> list[str]:
+    """``swarm status``: who, where, how it goes."""
+    node, run, ledger = state.node, state.run, state.ledger
+    gone = sum(peer.gone_s is not None for peer in state.peers)
+    peers = counted(len(state.peers), "peer") + (f" ({gone} gone)" if gone else "")
     rows = [
-        ("node", f"{text(node, 'name')} {text(node, 'version')}, {text(node, 'state')}"),
-        ("home", text(node, "home")),
-        ("device", text(node, "device") or "cpu"),
-        ("up", human_span(number(node, "uptime_s") or 0.0)),
-        (
-            "network",
-            f"{counted(len(peers), 'peer')}, {', '.join(_addresses(node)) or 'no address yet'}",
-        ),
+        ("node", f"{node.name} {node.version}, {node.state}"),
+        ("home", node.home),
+        ("device", node.device or "cpu"),
+        ("up", human_span(node.uptime_s)),
+        ("network", f"{peers}, {', '.join(node.addresses[:2]) or 'no address yet'}"),
     ]
     if run:
         rows += [
-            ("run", f"{text(run, 'name')}, {human_count(run.get('parameters'))} parameters,"
-                    f" {counted(whole(run, 'num_stages'), 'stage')}, {phase_text(run)}"),
-            ("round", headline(picture)),
+            ("run", f"{run.name}, {human_count(run.parameters)} parameters,"
+                    f" {counted(run.num_stages, 'stage')}, {phase_text(state)}"),
+            ("round", headline(state)),
             ("model", quality(run)),
-            ("checks", checking(picture)),
+            ("checks", checking(run)),
         ]  # fmt: skip
     else:
         rows.append(("run", "none yet"))
-    held = "supply conserved" if ledger.get("supply_conserved") else "SUPPLY NOT CONSERVED"
-    rows.append(("ledger", f"height {whole(ledger, 'height')}, {_finality(ledger)}{held}"))
-    if waits := text(node, "waits_for"):
-        rows.append(("waits", waits))
-    rows.append(("health", health(picture, ink)))
-    rows.append(("map", text(node, "api_url")))
+    rows.append(("ledger", ledger_text(ledger)))
+    if node.waits_for:
+        rows.append(("waits", node.waits_for))
+    rows.append(("health", health(state, ink)))
+    rows.append(("map", node.api_url))
     return [f"{ink.paint('dim', pad(label, 9))} {value}" for label, value in rows]
 
 
-def headline(picture: Picture) -> str:
-    """One line about the run: round, loss, perplexity, speed, peers, ledger."""
-    run, ledger = part(picture, "run"), part(picture, "ledger")
-    if not run:
-        return f"no run yet, ledger {whole(ledger, 'height')}"
-    bits = [
+def headline(state: StateDocument, columns: int = 0) -> str:
+    """One line about the run: round, loss, perplexity, speed, peers, ledger.
+
+    With ``columns`` it does without what does not fit; no figure is ever cut.
+    """
+    bits = _headline_bits(state)
+    return one_line(bits, columns, least=_LEAST) if columns else "  ".join(filter(None, bits))
+
+
+def _headline_bits(state: StateDocument) -> list[str]:
+    run, ledger = state.run, state.ledger
+    height = f"ledger {ledger.height}"
+    height += f", still for {human_span(ledger.age_s)}" if ledger.is_still else ""
+    if run is None:
+        return [f"no run yet, {height}"]
+    gone = sum(peer.gone_s is not None for peer in state.peers)
+    return [
         progress(run),
         training_loss(run),
         quality_brief(run),
-        f"{human_count(run.get('tokens_per_s'))} tok/s",
-        f"{human_count(run.get('tokens'))} tokens",
-        counted(len(parts(picture, "peers")), "peer"),
-        f"ledger {whole(ledger, 'height')}",
+        f"{human_count(run.tokens_per_s)} tok/s",
+        f"{human_count(run.tokens)} tokens",
+        counted(len(state.peers), "peer") + (f" ({gone} gone)" if gone else ""),
+        height,
     ]
-    return "  ".join(bit for bit in bits if bit)
 
 
-def checking(picture: Picture) -> str:
-    """How much of the work was checked: ``37 of 41 segments verified, 1 proven false, 3 under way``."""
-    counts = part(part(picture, "run"), "checks")
-    total = sum(whole(counts, phase) for phase in counts)
-    if not total:
+def ledger_text(ledger: LedgerRow) -> str:
+    """``height 212, final in 0.4 s, supply conserved``; since when it stands still, and who does not vote."""
+    held = "supply conserved" if ledger.supply_conserved else "SUPPLY NOT CONSERVED"
+    if not ledger.is_still:
+        final = f"final in {ledger.finality_s:.1f} s, " if ledger.finality_s is not None else ""
+        return f"height {ledger.height}, {final}{held}"
+    said = f"height {ledger.height} stands still for {human_span(ledger.age_s)}, {held}"
+    missing = ledger.validators_missing
+    return f"{said}; not heard: {_named(missing)}, who vote" if missing else said
+
+
+def checking(run: RunRow | None) -> str:
+    """``37 of 41 segments passed a sampled check (12% of ...), 1 proven false, 3 under way``."""
+    counts = run.checks if run else {}
+    total = sum(counts.values())
+    if not run or not total:
         return "nothing to check yet"
-    stood = whole(counts, "verified") + whole(counts, "cleared")
-    said = [f"{stood} of {total} segments verified"]
-    said += [
-        f"{whole(counts, phase)} {word}"
-        for phase, word in list(PHASES.items())[2:]
-        if whole(counts, phase)
-    ]
-    waiting = total - sum(whole(counts, phase) for phase in PHASES)
+    passed = sum(counts.get(phase, 0) for phase in _PASSED)
+    said = [f"{passed} of {total} segments passed a sampled check{_share(run)}"]
+    said += [f"{counts[phase]} {word}" for phase, word in _ENDINGS.items() if counts.get(phase)]
+    waiting = total - passed - sum(counts.get(phase, 0) for phase in _ENDINGS)
     return ", ".join([*said, f"{waiting} under way"] if waiting else said)
 
 
-def health(picture: Picture, ink: Ink) -> str:
-    """``healthy``, or what is wrong; who was evicted is no harm any more."""
-    peers = parts(picture, "peers")
+def _share(run: RunRow) -> str:
+    """How much of what passed was computed again; empty if the ledger does not tell."""
+    if not run.judged_steps or run.replayed_steps is None:
+        return ""
+    percent = 100 * run.replayed_steps / run.judged_steps
+    return f" ({percent:.0f}% of the steps on record replayed)"
+
+
+def health(state: StateDocument, ink: Ink) -> str:
+    """Return ``healthy``, or what stands still and what helps; who was evicted does no harm any more."""
     faults = list[str]()
-    for kind, word in (("gone", "unreachable"), ("slow", "behind")):
-        named = [name_of(peer) for peer in peers if condition(peer) == kind]
+    for kind, word in (("gone", "gone"), ("slow", "behind or silent")):
+        named = tuple(peer.name for peer in state.peers if peer.condition == kind)
         if named:
-            who = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
-            faults.append(ink.paint(kind, f"{who} {word}"))
-    said = "degraded: " + "; ".join(faults) if faults else ink.paint("ok", "healthy")
-    out = sum(condition(peer) == "out" for peer in peers)
+            faults.append(ink.paint(kind, f"{_named(named)} {word}"))
+    said, is_well = verdict(state.health), state.health.verdict == "progressing" and moves(state)
+    if not is_well:
+        style = "slow" if state.health.verdict in {"waiting", "paused", "ended"} else "gone"
+        said = ink.paint(style, said if said != "healthy" else "stalled")
+        said = "; ".join([said, *faults])
+    else:
+        said = "degraded: " + "; ".join(faults) if faults else ink.paint("ok", said)
+    out = sum(peer.condition == "out" for peer in state.peers)
     return f"{said}; {out} proven false and evicted" if out else said
 
 
-def map_lines(picture: Picture, ink: Ink, columns: int) -> list[str]:
-    """The peer map: a row per peer, a lane per stage. Narrow terminals lose the last columns."""
-    run = part(picture, "run")
-    seated = [stage + 1 for peer in parts(picture, "peers") for stage in _stages(peer)]
-    num_stages = max([whole(run, "num_stages"), *seated])
-    lanes = [f"stage {stage}" for stage in range(num_stages)]
-    heads = ["", "peer", *lanes, "path", "rtt", "tok/s", "trades", "audits", "state"]
-    rows = [_map_row(peer, num_stages, picture, ink) for peer in _ordered(picture)]
-    title = f"{text(run, 'name') or 'no run yet'}  {headline(picture)}"
-    first = 2 + num_stages
-    lines = table(heads, rows, numbers=frozenset(range(first + 1, first + 5)), ink=ink)
-    if columns < 90:
-        keep = [0, 1, *range(2, first), len(heads) - 1]
-        slim = [[row[i] for i in keep] for row in rows]
-        lines = table([heads[i] for i in keep], slim, numbers=frozenset(), ink=ink)
-    said = f"   {checking(picture)}" if part(run, "checks") else ""
-    return [ink.paint("bold", title), health(picture, ink) + said, "", *lines]
+def _named(names: tuple[str, ...]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _map_row(peer: Picture, num_stages: int, picture: Picture, ink: Ink) -> list[str]:
-    kind, stages = condition(peer), set(_stages(peer))
-    bar = ink.paint(kind, _MARKS[kind] * LANE_COLUMNS)
-    lanes = [bar if stage in stages else "" for stage in range(num_stages)]
-    mine = peer.get("me") is True
-    validator = "◆" if text(peer, "name") in items(part(picture, "ledger"), "validators") else " "
-    return [
-        ink.paint(kind, _SHAPES[kind]) + validator,
-        ink.paint("bold", name_of(peer)) if mine else name_of(peer),
-        *lanes,
-        "you" if mine else text(peer, "path", 12) or "-",
-        "-" if mine or number(peer, "rtt_ms") is None else f"{whole(peer, 'rtt_ms')} ms",
-        human_count(peer.get("tokens_per_s")) if stages else "-",
-        human_count(peer.get("trades")) if stages else "-",
-        audits(peer),
-        ink.paint(kind, remark(peer)) if kind != "ok" else remark(peer),
-    ]
+def map_lines(state: StateDocument, ink: Ink, columns: int) -> list[str]:
+    """The peer map: a row per peer, a lane per stage. In a narrow terminal text gives way, never a number."""
+    run = state.run
+    title = [ink.paint("bold", run.name if run else "no run yet"), *_headline_bits(state)]
+    lines = wrapped(filter(None, title), columns)
+    lines += wrapped(health(state, ink).split(" "), columns, gap=" ")
+    if run and run.checks:
+        lines += wrapped(checking(run).split(" "), columns, gap=" ")
+    return [*lines, "", *map_table(state, ink, columns)]
 
 
-def peer_table(picture: Picture, ink: Ink) -> list[str]:
-    """``swarm peers ls``."""
-    words = "peer role seats path rtt up down tok/s round trades solo audits stake state"
-    heads = ["", *words.split()]
-    rows = [
-        [
-            ink.paint(condition(peer), _SHAPES[condition(peer)]),
-            name_of(peer) + (" (you)" if peer.get("me") is True else ""),
-            text(peer, "role", 30),
-            _seats(peer) or "-",
-            text(peer, "path", 12) or "-",
-            "-" if number(peer, "rtt_ms") is None else f"{whole(peer, 'rtt_ms')} ms",
-            human_bytes(peer.get("up_bytes")),
-            human_bytes(peer.get("down_bytes")),
-            human_count(peer.get("tokens_per_s")),
-            human_count(peer.get("round")),
-            human_count(peer.get("trades")),
-            human_count(peer.get("solo")),
-            audits(peer),
-            human_count(peer.get("stake")),
-            remark(peer),
-        ]
-        for peer in _ordered(picture)
-    ]
-    return table(heads, rows, numbers=frozenset(range(5, 14)), ink=ink)
-
-
-def find_peer(picture: Picture, wanted: str) -> Picture:
+def find_peer(state: StateDocument, wanted: str) -> PeerRow:
     """The one peer whose name or id begins with ``wanted``; raises ``UsageError`` naming the nearest."""
-    peers = parts(picture, "peers")
-    exact = [p for p in peers if wanted in (p.get("name"), p.get("peer"))]
+    exact = [peer for peer in state.peers if wanted in (peer.name, peer.peer)]
     found = exact or [
-        p for p in peers if name_of(p).startswith(wanted) or text(p, "peer").startswith(wanted)
+        peer for peer in state.peers if peer.name.startswith(wanted) or peer.peer.startswith(wanted)
     ]
     if len(found) == 1:
         return found[0]
-    names = ", ".join(name_of(peer) for peer in (found or peers)[:5])
+    names = ", ".join(peer.name for peer in (found or state.peers)[:5])
     problem = "several peers begin with" if found else "no peer is called"
     raise UsageError(f"{problem} {wanted!r}; there are {names or 'none'}", hint="swarm peers ls")
 
 
-def peer_lines(peer: Picture, ink: Ink) -> list[str]:
+def peer_lines(peer: PeerRow, ink: Ink) -> list[str]:
     """``swarm peers show``: everything known about one peer."""
-    loss, record = number(peer, "loss_nats"), part(peer, "audits")
+    loss, record = peer.loss_nats, peer.audits
+    lag = f", {peer.lag} behind" if peer.lag else ""
+    solo = "" if peer.solo is None else f", {peer.solo} solo"
     rows = [
-        ("peer", text(peer, "peer")),
-        ("state", ink.paint(condition(peer), remark(peer))),
-        ("role", text(peer, "role")),
-        ("seats", _seats(peer) or "none"),
-        ("path", f"{text(peer, 'path') or '-'}, {whole(peer, 'rtt_ms')} ms"),
-        ("sent", human_bytes(peer.get("up_bytes"))),
-        ("received", human_bytes(peer.get("down_bytes"))),
-        ("speed", f"{human_count(peer.get('tokens_per_s'))} tok/s"),
+        ("peer", peer.peer),
+        ("state", ink.paint(peer.condition, remark(peer))),
+        ("role", peer.role),
+        ("seats", seats_text(peer) or "none"),
+        ("path", f"{peer.path or '-'}, {rtt_text(peer)}"),
+        ("sent", human_bytes(peer.up_bytes)),
+        ("received", human_bytes(peer.down_bytes)),
+        ("speed", f"{human_count(peer.tokens_per_s)} tok/s"),
         ("loss", f"{loss:.3f} nats, training" if loss is not None and loss > 0 else "-"),
-        ("round", f"{whole(peer, 'round')}, {whole(peer, 'lag')} behind"),
-        ("trades", f"{whole(peer, 'trades')} with a partner, {whole(peer, 'solo')} solo"),
-        ("audits", f"{audits(peer)} of its segments stood: {whole(record, 'failed')} proven false,"
-                   f" {whole(record, 'silent')} not shown"),
-        ("checks", f"{whole(record, 'checked')} windows of others, {whole(record, 'missed')} missed"),
-        ("stake", human_count(peer.get("stake"))),
-        ("earned", human_count(peer.get("earned"))),
-        ("version", text(peer, "version")),
-        ("known", "measured by this node" if peer.get("measured") else "as it claims"),
-        ("heard", f"{human_span(number(peer, 'age_s') or 0.0)} ago"),
+        ("round", f"{human_count(peer.round)}{lag}"),
+        ("trades", f"{peer.trades} with a partner{solo}"),
+        ("audits", f"{audits(peer)} of its segments stood a sampled check: {record.failed} proven false,"
+                   f" {record.silent} not shown"),
+        ("checks", f"{record.checked} windows of others, {record.missed} missed"),
+        ("stake", human_count(peer.stake)),
+        ("earned", human_count(peer.earned)),
+        ("version", peer.version),
+        ("known", "measured by this node" if peer.measured else "as it claims"),
+        ("heard", f"{human_span(peer.age_s)} ago"),
     ]  # fmt: skip
-    head = ink.paint("bold", name_of(peer) + (" (you)" if peer.get("me") is True else ""))
+    head = ink.paint("bold", peer.name + (" (you)" if peer.me else ""))
     return [head, *(f"  {ink.paint('dim', pad(label, 9))} {value}" for label, value in rows)]
 
 
-def run_list(picture: Picture) -> list[str]:
+def run_list(state: StateDocument) -> list[str]:
     """``swarm run ls``: the run that a node follows, in a line."""
-    run = part(picture, "run")
-    return [f"{text(run, 'name')}  {headline(picture)}" if run else "no run yet"]
+    return [f"{state.run.name}  {headline(state)}" if state.run else "no run yet"]
 
 
-def run_lines(picture: Picture, ink: Ink) -> list[str]:
+def run_lines(state: StateDocument, ink: Ink) -> list[str]:
     """``swarm run show``: the run and who sits where."""
-    run = part(picture, "run")
-    if not run:
+    run = state.run
+    if run is None:
         return ["no run yet"]
-    lines = [ink.paint("bold", text(run, "name")) + f"  {headline(picture)}"]
-    lines.append(f"  digest    {text(run, 'digest')}")
-    lines.append(
-        f"  size      {human_count(run.get('parameters'))} parameters in"
-        f" {counted(whole(run, 'num_stages'), 'stage')}"
-    )
-    lines.append(f"  phase     {phase_text(run)}")
-    lines.append(f"  checks    {checking(picture)}")
-    lines += [f"  false     {ink.paint('out', said)}" for said in conviction_lines(picture)]
+    lines = [ink.paint("bold", run.name) + f"  {headline(state)}"]
+    lines.append(f"  digest    {run.digest}")
+    size = f"{human_count(run.parameters)} parameters in {counted(run.num_stages, 'stage')}"
+    lines.append(f"  size      {size}")
+    lines.append(f"  phase     {phase_text(state)}")
+    lines.append(f"  checks    {checking(run)}")
+    lines += [f"  false     {ink.paint('out', said)}" for said in conviction_lines(state)]
     lines.append(f"  model     {quality(run)}")
     rows = [
         [
-            f"{whole(seat, 'stage')}/{whole(seat, 'index')}",
-            name_of(seat),
-            "-"
-            if whole(seat, "last_commit_round", -1) < 0
-            else str(whole(seat, "last_commit_round")),
-            human_count(seat.get("tokens")),
+            f"{seat.stage}/{seat.index}",
+            seat.name,
+            "-" if seat.last_commit_round < 0 else str(seat.last_commit_round),
+            human_count(seat.tokens),
         ]
-        for seat in parts(picture, "seats")
+        for seat in state.seats
     ]
     heads = ["seat", "peer", "last commit", "tokens"]
     lines += ["", *table(heads, rows, numbers=frozenset({2, 3}), ink=ink)]
-    checks = [text(check, "text") for check in parts(picture, "checks")[:CHECKS_SHOWN]]
+    checks = [check.text for check in state.checks[:CHECKS_SHOWN]]
     return [*lines, "", ink.paint("dim", "newest checks"), *checks] if checks else lines
 
 
-def conviction_lines(picture: Picture) -> list[str]:
+def conviction_lines(state: StateDocument) -> list[str]:
     """Who was proven false, where, and when."""
     return [
-        text(one, "text")
-        or f"segment {whole(one, 'round')}/{whole(one, 'stage')}/{whole(one, 'seat')} of {name_of(one)}"
-        f" was proven false at height {whole(one, 'height')}"
-        for one in parts(picture, "convictions")
+        one.text
+        or f"segment {one.round}/{one.stage}/{one.seat} of {one.name}"
+        f" was proven false at height {one.height}"
+        for one in state.convictions
     ]
-
-
-def _ordered(picture: Picture) -> list[Picture]:
-    """Me first, then by stage and name, those without a seat last."""
-    return sorted(
-        parts(picture, "peers"),
-        key=lambda p: (p.get("me") is not True, min(_stages(p), default=1 << 30), name_of(p)),
-    )
-
-
-def _stages(peer: Picture) -> list[int]:
-    return [stage for stage in items(peer, "stages") if isinstance(stage, int)]
-
-
-def _seats(peer: Picture) -> str:
-    pairs = [seat for seat in items(peer, "seats") if isinstance(seat, list | tuple)]
-    return " ".join("/".join(str(number) for number in seat) for seat in pairs)
-
-
-def _addresses(node: Picture) -> list[str]:
-    return [str(address)[:80] for address in items(node, "addresses")[:2]]
-
-
-def _finality(ledger: Picture) -> str:
-    seconds = number(ledger, "finality_s")
-    return f"final in {seconds:.1f} s, " if seconds is not None else ""

@@ -13,6 +13,7 @@ from swarm.ledger.blocks import Block, Certificate, block_digest
 from swarm.ledger.state.draft import is_confirmed
 from swarm.ledger.state.records import (
     Account,
+    CheckPhase,
     Contribution,
     Dispute,
     Run,
@@ -69,7 +70,7 @@ PHASE_TEXTS: dict[SegmentPhase, str] = {
     SegmentPhase.SEALED: "must be revealed",
     SegmentPhase.REVEALED: "is compared",
     SegmentPhase.DISPUTED: "is disputed",
-    SegmentPhase.VERIFIED: "is verified",
+    SegmentPhase.VERIFIED: "passed its sampled check",
     SegmentPhase.UNSAMPLED: "was paid unchecked",
     SegmentPhase.SILENT: "was not shown, and not paid",
     SegmentPhase.CLEARED: "was accused and cleared",
@@ -96,13 +97,22 @@ def check_text(body: CheckStatement | RevealSegment) -> str:
             return f"reported window {window} of {where}"
 
 
-def segment_text(record: SegmentRecord) -> str:
-    """Return one sentence: ``segment 12/0/1 of hazy-otter-697 is verified (2 of 2 agree)``."""
+def replayed_steps(record: SegmentRecord, window_steps: int) -> int:
+    """Count the steps of the windows that another peer replayed and agreed with."""
+    agreed = {check.window for check in record.checks if check.phase is CheckPhase.AGREED}
+    left = (record.num_steps - window * window_steps for window in sorted(agreed))
+    return sum(max(min(window_steps, steps), 0) for steps in left)
+
+
+def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
+    """Return a sentence: ``segment 12/0/1 of ... passed its sampled check: 2 of 10 steps replayed by 1 peer``.
+
+    Without ``window_steps``, of the run, the share is left out.
+    """
     where = f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
     said = f"{where} {PHASE_TEXTS[record.phase]}"
     if record.phase is SegmentPhase.VERIFIED:
-        agreed = sum(check.phase == "agreed" for check in record.checks)
-        return f"{said} ({agreed} of {len(record.checks)} agree)"
+        return f"{said}{_replayed_text(record, window_steps)}"
     accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
     if record.dispute is not None:
         return f"{said}: {accusers} found window {record.dispute.window} false"
@@ -111,7 +121,18 @@ def segment_text(record: SegmentRecord) -> str:
     return said
 
 
-def segment_row(record: SegmentRecord) -> dict[str, object]:
+def _replayed_text(record: SegmentRecord, window_steps: int) -> str:
+    """Return the share of a segment that was replayed, and by how many peers; empty if by none."""
+    agreed = sum(check.phase is CheckPhase.AGREED for check in record.checks)
+    if not agreed or not window_steps:
+        return ""
+    by = f"{agreed} peer{'s' * (agreed != 1)}"
+    if not record.num_steps:  # final averaging: one window, no step
+        return f": replayed by {by}"
+    return f": {replayed_steps(record, window_steps)} of {record.num_steps} steps replayed by {by}"
+
+
+def segment_row(record: SegmentRecord, window_steps: int) -> dict[str, object]:
     """Return one segment and its checks as a JSON row."""
     return {
         "round": record.round,
@@ -120,6 +141,7 @@ def segment_row(record: SegmentRecord) -> dict[str, object]:
         "name": peer_name(record.peer),
         "height": record.height,
         "steps": record.num_steps,
+        "replayed_steps": replayed_steps(record, window_steps),
         "tokens": record.tokens,
         "start": str(record.start_kind),
         "phase": str(record.phase),
@@ -145,7 +167,7 @@ def segment_row(record: SegmentRecord) -> dict[str, object]:
         "dispute": _dispute_row(record.dispute),
         "judged": list(record.judged),
         "confirmed": is_confirmed(record),
-        "text": segment_text(record),
+        "text": segment_text(record, window_steps),
     }
 
 
@@ -173,11 +195,8 @@ def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
 
 
 def verdicts_text(verdicts: Verdicts) -> str:
-    """Return a summary, empty before the first verdict.
-
-    Example: ``checked: 40 verified, 2 cleared, 3 unchecked, 1 silent, 1 proven false``.
-    """
-    words = ("verified", "cleared", "unchecked", "silent", "proven false")
+    """Return ``checked: 40 passed a sampled check, 2 cleared ...``; empty before the first verdict."""
+    words = ("passed a sampled check", "cleared", "unchecked", "not shown", "proven false")
     counts = zip(verdicts_row(verdicts).values(), words, strict=True)
     said = ", ".join(f"{number} {word}" for number, word in counts if number)
     return f"checked: {said}" if said else ""
@@ -428,7 +447,7 @@ def progress_text(run: Run, round_: int | None) -> str:
         return str(run.phase)
     if run.phase is RunPhase.COOLING:
         number = round_ - run.end_round + 1
-        return f"round {number} of {run.consensus_rounds} of final averaging"
+        return f"final averaging, round {number} of {run.consensus_rounds}"
     text = f"round {round_} of {run.end_round}"
     return f"{text}, then a pause" if run.is_pausing else text
 

@@ -100,7 +100,8 @@ def run_checks(state: State, run: Run) -> dict[str, int]:
 def recent_rows(state: State, run: Run) -> list[dict[str, object]]:
     """The segments whose checks can still change, newest first."""
     records = [record for record in state.live_segments() if record.run == run.index]
-    return [segment_row(record) for record in _newest(records)]
+    window_steps = run.spec.checks.window_steps
+    return [segment_row(record, window_steps) for record in _newest(records)]
 
 
 def _newest(records: Sequence[SegmentRecord]) -> list[SegmentRecord]:

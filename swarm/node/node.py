@@ -132,7 +132,7 @@ async def _run(
         save_genesis(setup.home, genesis)
         rooms = _packages(setup, report, store, workers, genesis, host, blobs)
         async with rooms as (context, steward):
-            snapshots = StateBuilder(context)
+            snapshots = _watched(context, nursery)
             nursery.start_soon(_find_run, setup, context, spec)
             nursery.start_soon(steward.serve)
             token = secrets.token_urlsafe(24)
@@ -172,6 +172,13 @@ async def _met(
         return genesis
     assert setup.ticket is not None, "checked by the caller"
     return await join.fetch_genesis(host, setup.ticket, report, failures)
+
+
+def _watched(context: NodeContext, nursery: trio.Nursery) -> StateBuilder:
+    """The node's document, whose figures are watched from now on."""
+    snapshots = StateBuilder(context)
+    nursery.start_soon(snapshots.watch)
+    return snapshots
 
 
 async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  any service's start value

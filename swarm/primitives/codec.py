@@ -8,7 +8,7 @@ signed or hashed has one form, and no second hash of the same statement can be m
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -59,3 +59,34 @@ def replace(value: MessageT, **changes: object) -> MessageT:
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.replace(value, **changes)
     return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of a JSON object for people and their programs: fields by name, each with a default.
+
+    A reader ignores the fields it does not know, and takes the default of one that is missing.
+    """
+
+
+DocumentT = TypeVar("DocumentT")
+
+
+def encode_document(value: object) -> bytes:
+    """Return ``value`` as JSON; a number that is not finite becomes null."""
+    return msgspec.json.encode(value)
+
+
+def read_document(kind: type[DocumentT], fields: object) -> DocumentT:
+    """Return the ``kind`` that plain JSON values describe.
+
+    Raises ``BadEncoding`` naming the field that has another type.
+    """
+    try:
+        return msgspec.convert(fields, kind)
+    except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
+        raise BadEncoding(f"not a {getattr(kind, '__name__', 'document')}: {error}") from None
+
+
+def fields_of(value: object) -> Any:  # noqa: ANN401  JSON of any shape
+    """Return a document, or a list of them, as plain JSON values."""
+    return msgspec.json.decode(encode_document(value))

@@ -25,9 +25,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from swarm.errors import SwarmError
+from swarm.node.api.schema import StateDocument
+from swarm.primitives.codec import encode_document
 from swarm.web.metrics import CONTENT_TYPE, prometheus_text
 
-Snapshot = Callable[[], dict[str, object]]
+Snapshot = Callable[[], StateDocument]
 Lines = Callable[[], trio.MemoryReceiveChannel[str]]
 Action = Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]
 
@@ -194,10 +196,10 @@ class _Controller:
         self._sources = sources
         self._files = {path.name: path.read_bytes() for path in sorted(STATIC.iterdir())}
         self._streams = _Streams()
-        self._latest: dict[str, object] = {}
+        self._latest = StateDocument()
         self._latest_at = -math.inf
 
-    def _snapshot(self) -> dict[str, object]:
+    def _snapshot(self) -> StateDocument:
         now = trio.current_time()
         if now - self._latest_at > SNAPSHOT_AGE_MAX_S:
             self._latest, self._latest_at = self._sources.snapshot(), now
@@ -216,8 +218,8 @@ class _Controller:
         return Response(self._files[name], media_type=media)
 
     async def state(self, _: Request) -> Response:
-        """Return the snapshot of the node as JSON."""
-        return Response(to_json(self._snapshot()), media_type="application/json")
+        """Return the state document of the node as JSON."""
+        return Response(encode_document(self._snapshot()), media_type="application/json")
 
     async def metrics(self, _: Request) -> Response:
         """Return the snapshot of the node as Prometheus text."""

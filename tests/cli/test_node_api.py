@@ -13,6 +13,7 @@ import trio
 
 from swarm.cli.client import act, fetch_state, find_node, node_of
 from swarm.cli.main import run
+from swarm.cli.state_reader import read_state
 from swarm.errors import BadConfig, Unreachable
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
@@ -51,7 +52,7 @@ async def a_node(home: Path) -> AsyncIterator[None]:
         url = await nursery.start(
             partial(
                 serve_web,
-                lambda: picture,
+                lambda: read_state(picture),
                 no_lines,
                 port=0,
                 token="t",
@@ -125,7 +126,7 @@ async def test_a_refusal_keeps_its_kind_and_hint(tmp_path: Path) -> None:
         with pytest.raises(BadConfig, match="no room") as caught:
             await trio.to_thread.run_sync(act, address, "refuse", {})
         assert caught.value.hint == "df -h"
-        assert (await trio.to_thread.run_sync(fetch_state, address))["events"]
+        assert (await trio.to_thread.run_sync(fetch_state, address)).events
 
 
 def test_a_node_that_died_is_not_asked(tmp_path: Path) -> None:

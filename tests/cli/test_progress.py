@@ -7,7 +7,9 @@ import pytest
 from swarm.cli.run_node import STATUS_INTERVAL_S, Progress
 from swarm.cli.style import Ink
 from swarm.events import EventKind, make_event
-from tests.web.snapshots import a_snapshot
+from swarm.node.api.schema import NodeRow
+from swarm.primitives.codec import replace
+from tests.web.snapshots import a_stalled_snapshot, a_state
 
 
 def a_voice(*, is_live: bool = False, verbose: bool = False) -> Progress:
@@ -35,7 +37,7 @@ def test_a_wait_names_its_cause() -> None:
 def test_a_node_that_is_late_to_say_how_it_is_does_not_wait_for_its_last_event() -> None:
     """It was up before: what it did last is no cause."""
     voice = a_voice()
-    voice.look(a_snapshot(), 0.0)
+    voice.look(a_state(), 0.0)
     voice.hear(make_event(0, EventKind.CHECKPOINT, "posted the checkpoint of stage 0"), 1.0)
     (line,) = voice.look(None, 100.0)
     assert line == "busy: this node's page is late; last: posted the checkpoint of stage 0"
@@ -43,9 +45,24 @@ def test_a_node_that_is_late_to_say_how_it_is_does_not_wait_for_its_last_event()
 
 def test_the_cause_of_the_node_itself_comes_first() -> None:
     """What the node says it waits for is what is shown."""
-    picture = a_snapshot()
-    picture["node"] = {"waits_for": "text from other peers"}
-    assert a_voice().status(picture).endswith("waiting: text from other peers")
+    state = replace(a_state(), node=NodeRow(waits_for="text from other peers"))
+    assert a_voice().status(state).endswith("waiting: text from other peers")
+
+
+def test_a_network_that_stands_still_is_not_said_to_train() -> None:
+    """The line of a running node has no rate then, but cause, age and one command."""
+    assert a_voice().status(a_state()).endswith("  training")
+    line = a_voice().status(a_state(a_stalled_snapshot()))
+    assert "  - tok/s  " in line
+    assert "training" not in line.replace("training loss -", "")
+    assert "stalled for 40 s: the ledger stands still at height 212" in line
+    assert line.endswith("try: swarm join")
+
+
+def test_the_live_line_of_a_narrow_terminal_cuts_no_figure() -> None:
+    line = a_voice().status(a_state(), 60)
+    assert len(line) <= 60
+    assert line.startswith("round 41/80  training loss 1.9")
 
 
 def test_frequent_events_are_left_to_the_status_line() -> None:
@@ -57,7 +74,7 @@ def test_frequent_events_are_left_to_the_status_line() -> None:
 
 def test_a_conviction_is_told_and_an_agreement_is_not() -> None:
     """Checks that agree come many times a round; who was caught, and by whom, is news."""
-    checked = make_event(0, EventKind.CHECKED, "verified window 3 of segment 8/0/1: agrees")
+    checked = make_event(0, EventKind.CHECKED, "replayed window 3 of segment 8/0/1: agrees")
     assert a_voice().hear(checked, 0.0) == []
     caught = make_event(0, EventKind.CONVICTED, "calm-stoat-008 was convicted: window 3 is false")
     (line,) = a_voice().hear(caught, 0.0)
@@ -66,7 +83,7 @@ def test_a_conviction_is_told_and_an_agreement_is_not() -> None:
 
 def test_the_map_is_told_once() -> None:
     """As soon as it is known, and not again."""
-    voice, picture = a_voice(is_live=True), a_snapshot()
+    voice, picture = a_voice(is_live=True), a_state()
     assert any("http://127.0.0.1:7420/" in line for line in voice.look(picture, 0.0))
     assert voice.look(picture, 60.0) == []
 

@@ -4,7 +4,20 @@ import math
 
 import pytest
 
-from swarm.cli.style import Ink, counted, human_bytes, human_count, human_span, pad, table, width_of
+from swarm.cli.style import (
+    Ink,
+    counted,
+    cut,
+    fitted,
+    human_bytes,
+    human_count,
+    human_span,
+    one_line,
+    pad,
+    table,
+    width_of,
+    wrapped,
+)
 
 
 def test_colour_is_off_unless_wanted() -> None:
@@ -71,3 +84,34 @@ def test_spans_and_sizes_read_well() -> None:
         "2.0 GB",
         "-",
     ]
+
+
+def test_a_text_is_cut_with_an_ellipsis_and_keeps_its_colour() -> None:
+    assert cut("otter", 5) == "otter"
+    assert cut("otters", 5) == "otte…"
+    assert cut(Ink(True).paint("gone", "otters"), 4) == "\x1b[31mott…\x1b[0m"
+    assert width_of(cut("日本語", 4)) <= 4
+
+
+def test_only_columns_that_may_be_cut_are() -> None:
+    """First the space between them gives way, then there is no such table."""
+    heads, rows = ["peer", "n"], [["a-long-name", "12 345"]]
+
+    def lines(columns: int) -> list[str] | None:
+        return fitted(
+            heads, rows, numbers=frozenset({1}), cuts=[(0, 4)], columns=columns, ink=Ink()
+        )
+
+    assert lines(19) == ["peer              n", "a-long-name  12 345"]
+    assert lines(12) == ["peer       n", "a-l…  12 345"]
+    assert lines(11) == ["peer      n", "a-l… 12 345"]
+    assert lines(10) is None
+
+
+def test_bits_are_wrapped_or_left_out_and_never_cut() -> None:
+    bits = ["round 3", "loss 2.1", "7 peers"]
+    assert wrapped(bits, 18) == ["round 3  loss 2.1", "7 peers"]
+    assert wrapped(bits, 3, indent=" ") == [" round 3", " loss 2.1", " 7 peers"]
+    assert one_line(bits, 40, least=[1, 2]) == "round 3  loss 2.1  7 peers"
+    assert one_line(bits, 20, least=[1, 2]) == "round 3  7 peers"
+    assert one_line(bits, 3, least=[1, 2]) == "round 3"

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from swarm.cli.client import fetch_state, find_node
 from swarm.config.load import genesis_of, parse_run_file
 from swarm.errors import SwarmError
 from swarm.host.identity import load_identity
-from swarm.primitives.codec import encode
+from swarm.primitives.codec import encode, fields_of
 from swarm.primitives.crypto import peer_name
 
 SWARM = (sys.executable, "-m", "swarm.cli.main")
@@ -133,7 +133,7 @@ class Node:
         if address is None or address.pid != self.process.pid:
             return None
         try:
-            return fetch_state(address, 10.0)
+            return cast("State", fields_of(fetch_state(address, 10.0)))
         except SwarmError:
             return None
 

@@ -9,6 +9,7 @@ from swarm.ledger.describe import (
     guilty_rows,
     phase_counts,
     record_row,
+    replayed_steps,
     run_detail,
     segment_row,
     segment_text,
@@ -21,9 +22,10 @@ from swarm.ledger.transactions import CheckStatement, RevealSegment
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.testing.ledger import rehearsal_key
 from swarm.types import Height, RoundIndex, StageIndex
-from tests.ledger.checking import a_case
+from tests.ledger.checking import EXACT, a_case
 
 ALICE = rehearsal_key(1).peer
+WINDOW_STEPS = EXACT.checks.window_steps
 
 
 def test_every_statement_reads_as_a_sentence() -> None:
@@ -55,9 +57,25 @@ def test_every_phase_has_words_and_a_verified_segment_says_by_how_many() -> None
     assert set(PHASE_TEXTS) == set(SegmentPhase)
     case = a_case()
     name = peer_name(case.solver.peer)
-    assert segment_text(case.record) == f"segment 1/0/1 of {name} waits for verifiers"
+    assert segment_text(case.record, WINDOW_STEPS) == f"segment 1/0/1 of {name} waits for verifiers"
     case.show(case.up_to_reveal())
-    assert segment_text(case.record) == f"segment 1/0/1 of {name} is verified (2 of 2 agree)"
+    passed = f"segment 1/0/1 of {name} passed its sampled check"
+    assert (
+        segment_text(case.record, WINDOW_STEPS) == f"{passed}: 10 of 10 steps replayed by 2 peers"
+    )
+
+
+def test_the_share_that_was_replayed_is_counted_in_steps() -> None:
+    """Two peers that replayed the same window computed its steps once; the last window may be shorter."""
+    case = a_case(num_steps=25)
+    assert replayed_steps(case.record, WINDOW_STEPS) == 0
+    windows = case.up_to_reveal()
+    assert replayed_steps(case.record, WINDOW_STEPS) == 0, "an answer that nobody saw yet"
+    case.show(windows)
+    steps = sum({0: 10, 1: 10, 2: 5}[window] for window in set(windows.values()))
+    assert replayed_steps(case.record, WINDOW_STEPS) == steps
+    assert f": {steps} of 25 steps replayed by 2 peers" in segment_text(case.record, WINDOW_STEPS)
+    assert segment_row(case.record, WINDOW_STEPS)["replayed_steps"] == steps
 
 
 def test_a_dispute_names_who_accuses() -> None:
@@ -65,13 +83,15 @@ def test_a_dispute_names_who_accuses() -> None:
     windows = case.up_to_reveal()
     case.show({case.able[0].peer: windows[case.able[0].peer]})
     accuser = peer_name(case.able[0].peer)
-    assert segment_text(case.record).endswith(f"is disputed: {accuser} found window 0 false")
+    assert segment_text(case.record, WINDOW_STEPS).endswith(
+        f"is disputed: {accuser} found window 0 false"
+    )
 
 
 def test_rows_are_json_and_count_what_was_done() -> None:
     case = a_case()
     case.show(case.up_to_reveal())
-    row = segment_row(case.record)
+    row = segment_row(case.record, WINDOW_STEPS)
     json.dumps(row)
     assert (row["phase"], row["paid"], row["reward"]) == ("verified", True, 5)
     assert [v["state"] for v in row["verifiers"]] == ["agreed", "agreed"]  # type: ignore[attr-defined]
@@ -89,18 +109,18 @@ def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
     case.wait(SegmentPhase.UNSAMPLED)
     reporter, name = case.ledger.keys[5], peer_name(case.ledger.keys[5].peer)
     case.say(reporter, case.true.report(0))
-    assert segment_text(case.record).endswith(f"must be revealed: {name} reported it")
+    assert segment_text(case.record, WINDOW_STEPS).endswith(f"must be revealed: {name} reported it")
     told = [{"name": name, "window": 0, "report": True, "bond": 20}]
-    assert segment_row(case.record)["accusations"] == told
-    assert segment_row(case.record)["dispute"] is None
+    assert segment_row(case.record, WINDOW_STEPS)["accusations"] == told
+    assert segment_row(case.record, WINDOW_STEPS)["dispute"] is None
     case.say(case.solver, case.said.reveal())
     case.vote([case.ledger.keys[2]], is_guilty=True)
-    row = segment_row(case.record)
+    row = segment_row(case.record, WINDOW_STEPS)
     deadline = case.ledger.state.height + 3 * 6 - 1
     assert row["dispute"] == {"window": 0, "deadline": deadline, "guilty": 1, "not_guilty": 0}
     json.dumps(row)
     case.vote([case.ledger.keys[3]], is_guilty=True)
-    row = segment_row(case.record)
+    row = segment_row(case.record, WINDOW_STEPS)
     assert (row["judged"], row["accusations"], row["confirmed"]) == ([0], [], False)
 
 
@@ -111,7 +131,7 @@ def test_verdicts_are_counted_and_named_and_the_guilty_are_listed() -> None:
     assert verdicts_row(told) == {
         "verified": 4, "cleared": 1, "unsampled": 3, "silent": 2, "guilty": 1,
     }  # fmt: skip
-    text = "checked: 4 verified, 1 cleared, 3 unchecked, 2 silent, 1 proven false"
+    text = "checked: 4 passed a sampled check, 1 cleared, 3 unchecked, 2 not shown, 1 proven false"
     assert verdicts_text(told) == text
     assert not verdicts_text(Verdicts(0, 0, 0, 0, 0, 0, ()))
     (row,) = guilty_rows(told)

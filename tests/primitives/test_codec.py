@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.errors import BadEncoding
-from swarm.primitives.codec import FRAME_BYTES_MAX, Message, decode, encode
+from swarm.primitives.codec import (
+    FRAME_BYTES_MAX,
+    Document,
+    Message,
+    decode,
+    encode,
+    encode_document,
+    fields_of,
+    read_document,
+)
 
 
 class Point(Message, frozen=True):
@@ -113,3 +122,24 @@ def test_nothing_is_read_as_a_pickle() -> None:
             assert called not in {"torch.load", "torch.save"}, path
             allowed = [key for key in getattr(node, "keywords", ()) if key.arg == "allow_pickle"]
             assert not allowed, path
+
+
+class Place(Document, frozen=True):
+    height: int = 0
+    share: float | None = None
+    names: tuple[str, ...] = ()
+
+
+def test_a_document_is_json_by_names_and_reads_what_it_knows() -> None:
+    """A number that is not finite is null; unknown fields are ignored, missing ones have their default."""
+    assert encode_document(Place(height=3, share=float("nan"))) == (
+        b'{"height":3,"share":null,"names":[]}'
+    )
+    assert read_document(Place, {"names": ["a"], "novelty": 1}) == Place(names=("a",))
+    assert fields_of([Place(names=("a",))]) == [{"height": 0, "share": None, "names": ["a"]}]
+
+
+@pytest.mark.parametrize("fields", [[], {"height": "x"}, {"names": [1]}, None])
+def test_a_document_of_another_type_is_refused(fields: object) -> None:
+    with pytest.raises(BadEncoding, match="not a Place"):
+        read_document(Place, fields)

@@ -32,7 +32,7 @@ def test_a_check_of_ours_is_told_when_it_has_ended() -> None:
     assert news.kind is EventKind.CHECKED
     assert news.ending is CheckPhase.AGREED
     name = peer_name(case.record.peer)
-    assert news.text == f"verified window 0 of segment 1/0/1 of {name}: agrees"
+    assert news.text == f"replayed window 0 of segment 1/0/1 of {name}: agrees"
     assert news.fields["window"] == 0
     assert not history(a_case(), me=1)
 

@@ -3,6 +3,9 @@
 import math
 import random
 
+from swarm.cli.state_reader import read_state
+from swarm.node.api.schema import StateDocument
+
 NAMES = """hazy-otter-697 glad-raven-113 icy-newt-042 amber-lynx-880 keen-quail-306 mild-heron-551
 brisk-seal-274 lucid-owl-919""".split()
 
@@ -20,12 +23,14 @@ def peer_of(position: int, *, seats: list[tuple[int, int]], **more: object) -> d
         "seats": [list(seat) for seat in seats],
         "state": "training" if seats else "idle",
         "reason": "ok",
+        "condition": "ok",
+        "gone_s": None,
         "path": "direct",
         "rtt_ms": dice.randint(1, 40),
         "up_bytes": dice.randint(10**6, 10**8),
         "down_bytes": dice.randint(10**6, 10**8),
-        "tokens_per_s": speed,
-        "loss_nats": 2.0 + dice.random() / 10 if seats else -1,
+        "tokens_per_s": speed if seats else None,
+        "loss_nats": 2.0 + dice.random() / 10 if seats else None,
         "round": 41,
         "lag": 0,
         "last_partner": "",
@@ -45,9 +50,29 @@ def a_snapshot() -> dict[str, object]:
     peers = [
         peer_of(0, seats=[(0, 0)]),
         peer_of(1, seats=[(0, 1)]),
-        peer_of(2, seats=[(0, 2)], state="slow", reason="slow: 2 rounds behind", lag=2),
+        peer_of(
+            2,
+            seats=[(0, 2)],
+            state="slow",
+            reason="slow: 2 rounds behind",
+            condition="slow",
+            lag=2,
+        ),
         peer_of(3, seats=[(1, 1)]),
-        peer_of(4, seats=[(1, 2)], state="unreachable", reason="unreachable 14 s", tokens_per_s=0),
+        peer_of(
+            4,
+            seats=[(1, 2)],
+            state="unreachable",
+            reason="gone for 44 s",
+            condition="gone",
+            gone_s=44,
+            age_s=44,
+            path="-",
+            rtt_ms=None,
+            tokens_per_s=None,
+            loss_nats=None,
+            round=None,
+        ),
         peer_of(5, seats=[(1, 3)]),
         peer_of(6, seats=[]),
         peer_of(7, seats=[]),
@@ -71,6 +96,7 @@ def a_snapshot() -> dict[str, object]:
         for s, a, b, ok in ((0, 0, 1 if r % 2 else 2, True), (1, 3, 5, True), (1, 4, 5, r < 40))
     ]
     return {
+        "health": {"verdict": "progressing", "cause": "", "command": "", "age_s": 1},
         "node": {
             "peer": peers[0]["peer"],
             "name": NAMES[0],
@@ -98,6 +124,7 @@ def a_snapshot() -> dict[str, object]:
             "loss_nats": curve[-1][1],
             "tokens": 12_400_000,
             "tokens_per_s": 7_412,
+            "tokens_age_s": 1,
             "heldout": 2.214,
             "perplexity": math.exp(2.214),
             "heldout_round": 40,
@@ -118,6 +145,9 @@ def a_snapshot() -> dict[str, object]:
         "ledger": {
             "chain": "ab" * 32,
             "height": 212,
+            "age_s": 1,
+            "is_still": False,
+            "validators_missing": [],
             "finality_s": 0.42,
             "validators": [NAMES[1], NAMES[4], NAMES[6], NAMES[7]],
             "supply": 4_000_000,
@@ -174,7 +204,7 @@ def a_first_snapshot() -> dict[str, object]:
 def an_ending_snapshot() -> dict[str, object]:
     """The same after the last round of training, while the replicas of each stage become one."""
     picture = a_snapshot()
-    end = {"phase": "cooling", "round": 81, "final_round": 84, "tokens_per_s": 0}
+    end = {"phase": "cooling", "round": 81, "final_round": 84, "tokens_per_s": None}
     count = {"consensus_round": 2, "consensus_rounds": 4}
     return {**picture, "run": {**picture["run"], **end, **count}}  # type: ignore[dict-item]
 
@@ -186,6 +216,7 @@ def a_checked_snapshot() -> dict[str, object]:
         8,
         seats=[],
         stake=0,
+        condition="out",
         audits={
             "verified": 1,
             "failed": 2,
@@ -223,6 +254,8 @@ def a_checked_snapshot() -> dict[str, object]:
             "dispute": {"window": 2} if phase == "disputed" else None,
             "judged": [],
             "text": f"segment {40 - number // 6}/{number % 2}/1 of {NAMES[number % 6]} is {phase}",
+            "steps": 10,
+            "replayed_steps": 2 if phase == "verified" else 0,
         }
         for number, phase in enumerate(phases)
     ]
@@ -240,8 +273,47 @@ def a_checked_snapshot() -> dict[str, object]:
     counts = {"verified": 71, "guilty": 2, "unsampled": 1, "silent": 1, "disputed": 1, "posted": 6}
     return {
         **picture,
-        "run": {**picture["run"], "checks": counts, "confirmed": 70},  # type: ignore[dict-item]
+        "run": {
+            **picture["run"],  # type: ignore[dict-item]
+            "checks": counts,
+            "confirmed": 70,
+            "judged_steps": 410,
+            "replayed_steps": 82,
+        },
         "peers": peers,
         "checks": checks,
         "convictions": [conviction],
     }
+
+
+def a_stalled_snapshot() -> dict[str, object]:
+    """The same 40 s after two of four validators were gone: neither height nor tokens rise."""
+    picture = a_snapshot()
+    cause = "the ledger stands still at height 212: the votes of 2 of 4 validators are missing"
+    health = {"verdict": "stalled", "cause": cause, "command": "swarm join", "age_s": 40}
+    peers: list[dict[str, object]] = picture["peers"]  # type: ignore[assignment]
+    still = {"tokens_per_s": None, "state": "stalled", "condition": "slow"}
+    still["reason"] = "the ledger stands still"
+    seated = [
+        {**peer, **still} if peer["seats"] and peer["gone_s"] is None else peer for peer in peers
+    ]
+    still_ledger: dict[str, object] = {"age_s": 40, "is_still": True, "finality_s": None}
+    still_ledger["validators_missing"] = [NAMES[4], NAMES[6]]
+    return {
+        **picture,
+        "health": health,
+        "node": {**picture["node"], "state": "stalled", "tokens_per_s": None},  # type: ignore[dict-item]
+        "run": {
+            **picture["run"],  # type: ignore[dict-item]
+            "tokens_per_s": None,
+            "loss_nats": None,
+            "tokens_age_s": 38,
+        },
+        "ledger": {**picture["ledger"], **still_ledger},  # type: ignore[dict-item]
+        "peers": seated,
+    }
+
+
+def a_state(picture: dict[str, object] | None = None) -> StateDocument:
+    """A picture as the structs that the views read."""
+    return read_state(a_snapshot() if picture is None else picture)

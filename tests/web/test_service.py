@@ -14,6 +14,8 @@ import pytest
 import trio
 
 from swarm.errors import UsageError
+from swarm.node.api.schema import StateDocument
+from swarm.primitives.codec import fields_of, read_document
 from swarm.web.app import BODY_BYTES_MAX, STATIC, STREAMS_MAX, is_local, to_json
 from swarm.web.service import PORT, bind_loopback, serve_web
 from tests.web.snapshots import a_snapshot
@@ -32,9 +34,9 @@ class Site:
     senders: list[trio.MemorySendChannel[str]] = field(default_factory=list)
     num_pictures: int = 0
 
-    def snapshot(self) -> dict[str, object]:
+    def snapshot(self) -> StateDocument:
         self.num_pictures += 1
-        return self.picture
+        return read_document(StateDocument, self.picture)
 
     def lines(self) -> trio.MemoryReceiveChannel[str]:
         send, receive = trio.open_memory_channel[str](8)
@@ -101,7 +103,7 @@ async def test_the_picture_the_page_and_the_metrics_are_served() -> None:
     """State is the snapshot, the page is HTML, the metrics are text."""
     async with a_site() as site:
         status, _, body = await site.ask("/api/v1/state")
-        assert (status, json.loads(body)) == (200, site.picture)
+        assert (status, json.loads(body)) == (200, fields_of(site.snapshot()))
         status, headers, page = await site.ask("/")
         assert status == 200
         assert headers["content-type"].startswith("text/html")

@@ -10,11 +10,12 @@ import typer
 
 from swarm.cli.terminal import terminal
 from swarm.errors import UsageError, VerificationFailed
+from swarm.events import printable
 
 if TYPE_CHECKING:
-    from swarm.cli.state_reader import Picture
     from swarm.ledger.state.records import Run
     from swarm.ledger.state.state import State
+    from swarm.node.api.schema import StateDocument
     from swarm.types import PeerId
 
 AUDIT_TIMEOUT_S = 600.0
@@ -58,10 +59,10 @@ def audit(
 
     desk = terminal()
     address = node_of(desk.home)
-    picture = fetch_state(address)
-    state, found = _ledger_of(desk.home, picture, run)
-    _check_stake(picture, "solvers show their logs to peers with a stake only")
-    place = choose_target(state, found, SegmentQuery(round_, stage, seat, window), _me(picture))
+    seen = fetch_state(address)
+    state, found = _ledger_of(desk.home, seen, run)
+    _check_stake(seen, "solvers show their logs to peers with a stake only")
+    place = choose_target(state, found, SegmentQuery(round_, stage, seat, window), _me(seen))
     desk.say(f"replaying {where(place)} of {place.solver}")
     wanted = {"round": place.round, "stage": place.stage, "seat": place.seat}
     wanted |= {} if window is None else {"window": window}
@@ -88,7 +89,6 @@ def report(
     the solver if it does not.
     """
     from swarm.cli.client import act, fetch_state, node_of
-    from swarm.cli.state_reader import text
 
     desk = terminal()
     places = {"round": round_, "stage": stage, "seat": seat, "window": window}
@@ -97,7 +97,7 @@ def report(
     _check_stake(fetch_state(address), "who reports risks a bond, and has a stake")
     with desk.patient("still at it: the window is replayed, and the report waits for a block"):
         answer = act(address, "report", wanted, AUDIT_TIMEOUT_S)
-    said = text(answer, "text", 400) or "reported: the validators replay it now"
+    said = printable(str(answer.get("text") or ""), 400) or "reported: the validators replay it now"
     desk.data({"submitted": answer.get("submitted"), "text": said}, [said])
 
 
@@ -118,42 +118,40 @@ def _accusation(evidence: str, places: "dict[str, int | None]") -> "dict[str, ob
     return {**named}
 
 
-def _ledger_of(home: Path, picture: "Picture", name: str) -> "tuple[State, Run]":
+def _ledger_of(home: Path, seen: "StateDocument", name: str) -> "tuple[State, Run]":
     """The final state on this disk and the run the node follows; raises ``UsageError`` if there is none."""
     from swarm.cli.ledger_reader import read_head
-    from swarm.cli.state_reader import part, text, whole
     from swarm.types import RunIndex
 
-    followed = part(picture, "run")
-    mine = text(followed, "name")
-    if not followed:
+    followed = seen.run
+    if followed is None:
         raise UsageError("this node follows no run yet", hint="swarm status")
+    mine = followed.name
     if name and name != mine:
         raise UsageError(
             f"this node follows run {mine}, not {name}", hint=f"swarm audit --run {mine}"
         )
     state = read_head(home).state
-    found = state.find_run(RunIndex(whole(followed, "index")))
+    found = state.find_run(RunIndex(followed.index))
     if found is None:
         raise UsageError(f"the ledger in {home} has no run yet", hint="swarm status")
     return state, found
 
 
-def _me(picture: "Picture") -> "PeerId | None":
-    from swarm.cli.state_reader import part, text
+def _me(seen: "StateDocument") -> "PeerId | None":
     from swarm.errors import BadEncoding
     from swarm.primitives.crypto import parse_peer
 
     try:
-        return parse_peer(text(part(picture, "node"), "peer"))
+        return parse_peer(seen.node.peer)
     except BadEncoding:
         return None
 
 
-def _check_stake(picture: "Picture", why: str) -> None:
-    """Say at once what every peer would answer; a picture without this node says nothing."""
-    from swarm.cli.state_reader import me, whole
+def _check_stake(seen: "StateDocument", why: str) -> None:
+    """Say at once what every peer would answer; a document without this node says nothing."""
+    from swarm.cli.state_reader import me
 
-    mine = me(picture)
-    if mine and whole(mine, "stake") < 1:
+    mine = me(seen)
+    if mine is not None and mine.stake < 1:
         raise UsageError(f"this node has no stake: {why}", hint=_STAKE)

@@ -48,9 +48,9 @@ def stop() -> None:
 def _run_name(desk: Terminal) -> str:
     """The run of this home's node, as it is called on screen."""
     from swarm.cli.client import fetch_state, node_of
-    from swarm.cli.state_reader import part, text
 
-    return text(part(fetch_state(node_of(desk.home)), "run"), "name") or "of this node"
+    run = fetch_state(node_of(desk.home)).run
+    return run.name if run and run.name else "of this node"
 
 
 def _steer(action: str) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PROGRESS_INTERVAL_S = 2.0
 TAIL_BLOCKS = 20
+_LABELS = {"chain": "network"}
+"""What a person reads where a key says it otherwise."""
 
 ledger_app = typer.Typer(help="What everybody agreed on: tail, show, verify.", no_args_is_help=True)
 

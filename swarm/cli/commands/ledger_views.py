@@ -11,10 +11,11 @@ How the work on a ledger was checked, counted from its final state.
 a state in, rows out. What ``swarm ledger verify --json`` says about runs and stakes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from swarm.cli.state_reader import Picture, items, text
+from swarm.cli.state_reader import read_answer
 from swarm.cli.style import Ink, pad
 from swarm.errors import SwarmError, Unreachable, UsageError
 from swarm.events import printable
@@ -25,6 +26,7 @@ from swarm.ledger.state.state import State
 from swarm.ledger.transition.phases import is_reportable_at
 from swarm.ledger.transition.runs import current_round
 from swarm.ledger.transition.sampling import num_windows
+from swarm.primitives.codec import Document
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import PeerId
 
@@ -193,26 +195,39 @@ LINE_CHARS_MAX = 400
 Row = dict[str, object]
 
 
-def audit_row(place: AuditTarget, answer: Picture) -> Row:
+class AuditAnswer(Document, frozen=True):
+    """What the node answers to an audit."""
+
+    verdict: str = ""
+    text: str | tuple[str, ...] = ()
+    window: int | None = None
+    claim: str | int | None = None
+    replay: str | int | None = None
+    first_difference: str | int | None = None
+    evidence: str | None = None
+
+
+def audit_row(place: AuditTarget, fields: Mapping[str, object]) -> Row:
     """The object of ``swarm audit --json``: these keys, always; null where there is nothing to say.
 
     Raises ``UsageError`` or ``Unreachable`` when there is no verdict.
     """
-    verdict, said = text(answer, "verdict"), _sentences(answer)
+    answer = read_answer(AuditAnswer, fields)
+    verdict, said = answer.verdict, _sentences(answer)
     if verdict not in {HONEST, FRAUD}:
         raise no_verdict(place, verdict, said)
     return {
         "round": place.round,
         "stage": place.stage,
         "seat": place.seat,
-        "window": answer.get("window", place.window),
+        "window": place.window if answer.window is None else answer.window,
         "solver": place.solver,
         "height": place.height,
         "verdict": verdict,
-        "claim": _plain(answer.get("claim")),
-        "replay": _plain(answer.get("replay")),
-        "first_difference": _plain(answer.get("first_difference")),
-        "evidence": text(answer, "evidence", LINE_CHARS_MAX) or None,
+        "claim": _plain(answer.claim),
+        "replay": _plain(answer.replay),
+        "first_difference": _plain(answer.first_difference),
+        "evidence": answer.evidence or None,
         "text": said,
     }
 
@@ -237,7 +252,7 @@ def audit_lines(row: Row, place: AuditTarget, ink: Ink) -> list[str]:
     claim = f"{place.solver} #{place.height} {where(place)}, window {row['window']} of {place.num_windows}"
     if said := _short(row["claim"]):
         claim += f", {said}"
-    told = [str(line) for line in items(row, "text")]
+    told = [str(line) for line in cast("list[str]", row["text"])]
     if row["verdict"] == FRAUD:
         told = told or [f"first difference: leaf {row['first_difference']}"]
         verdict = ink.paint("gone", "FRAUD")
@@ -256,13 +271,9 @@ def where(place: AuditTarget) -> str:
     return f"segment {place.round}/{place.stage}/{place.seat}"
 
 
-def _sentences(answer: Picture) -> list[str]:
-    found = items(answer, "text") or [answer.get("text")]
-    return [
-        printable(line, LINE_CHARS_MAX)
-        for line in found[:LINES_MAX]
-        if isinstance(line, str) and line
-    ]
+def _sentences(answer: AuditAnswer) -> list[str]:
+    found = (answer.text,) if isinstance(answer.text, str) else answer.text
+    return [printable(line, LINE_CHARS_MAX) for line in found[:LINES_MAX] if line]
 
 
 def _plain(value: object) -> object:

@@ -1,14 +1,17 @@
 """Look at the node that runs here: status, map, peers, run.
 
-Shell: fetches the picture, prints the view.
+Shell: fetches the document, prints the view.
 """
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swarm.cli.terminal import Terminal, terminal
+
+if TYPE_CHECKING:
+    from swarm.node.api.schema import StateDocument
 
 WATCH_INTERVAL_S = 2.0
 
@@ -24,7 +27,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(run_app, name="run")
 
 
-def _picture(desk: Terminal) -> dict[str, object]:
+def _state(desk: Terminal) -> "StateDocument":
     from swarm.cli.client import fetch_state, node_of
 
     return fetch_state(node_of(desk.home))
@@ -35,9 +38,8 @@ def status() -> None:
     from swarm.cli.views import status_lines
 
     desk = terminal()
-    picture = _picture(desk)
-    wanted = {name: picture.get(name) for name in ("node", "run", "ledger")}
-    desk.data(wanted, status_lines(picture, desk.ink))
+    state = _state(desk)
+    desk.data(_parts(state, "health", "node", "run", "ledger"), status_lines(state, desk.ink))
 
 
 def map_(
@@ -48,12 +50,12 @@ def map_(
 
     desk = terminal()
     while True:
-        picture = _picture(desk)
-        lines = map_lines(picture, desk.ink, desk.columns)
+        state = _state(desk)
+        lines = map_lines(state, desk.ink, desk.columns)
         if watch and desk.ink.is_on:
             lines = ["\x1b[H\x1b[2J" + lines[0], *lines[1:]]
-        names = ("run", "ledger", "peers", "seats", "trades", "convictions")
-        desk.data({name: picture.get(name) for name in names}, lines)
+        names = ("health", "run", "ledger", "peers", "seats", "trades", "convictions")
+        desk.data(_parts(state, *names), lines)
         if not watch:
             return
         time.sleep(WATCH_INTERVAL_S)
@@ -62,11 +64,12 @@ def map_(
 @peers_app.command("ls")
 def peers_list() -> None:
     """List the peers this node knows."""
-    from swarm.cli.views import peer_table
+    from swarm.cli.peer_tables import peer_table
+    from swarm.primitives.codec import fields_of
 
     desk = terminal()
-    picture = _picture(desk)
-    desk.data(picture.get("peers"), peer_table(picture, desk.ink))
+    state = _state(desk)
+    desk.data(fields_of(state.peers), peer_table(state, desk.ink, desk.columns))
 
 
 @peers_app.command("show")
@@ -75,21 +78,22 @@ def peers_show(
 ) -> None:
     """Tell everything known about one peer."""
     from swarm.cli.views import find_peer, peer_lines
+    from swarm.primitives.codec import fields_of
 
     desk = terminal()
-    found = find_peer(_picture(desk), peer)
-    desk.data(found, peer_lines(found, desk.ink))
+    found = find_peer(_state(desk), peer)
+    desk.data(fields_of(found), peer_lines(found, desk.ink))
 
 
 @run_app.command("ls")
 def run_list() -> None:
     """List the runs this node follows."""
     from swarm.cli.views import run_list as lines_of
+    from swarm.primitives.codec import fields_of
 
     desk = terminal()
-    picture = _picture(desk)
-    run = picture.get("run")
-    desk.data([run] if run else [], lines_of(picture))
+    state = _state(desk)
+    desk.data([fields_of(state.run)] if state.run else [], lines_of(state))
 
 
 @run_app.command("show")
@@ -98,7 +102,13 @@ def run_show() -> None:
     from swarm.cli.views import run_lines
 
     desk = terminal()
-    picture = _picture(desk)
+    state = _state(desk)
     names = ("run", "seats", "loss_curve", "checks", "convictions")
-    wanted = {name: picture.get(name) for name in names}
-    desk.data(wanted, run_lines(picture, desk.ink))
+    desk.data(_parts(state, *names), run_lines(state, desk.ink))
+
+
+def _parts(state: "StateDocument", *names: str) -> dict[str, object]:
+    """Some sections of the document as plain JSON values."""
+    from swarm.primitives.codec import fields_of
+
+    return {name: fields_of(getattr(state, name)) for name in names}

@@ -26,12 +26,12 @@ def register(app: typer.Typer) -> None:
 def ticket_new() -> None:
     """Make an invitation to the run that this node takes part in."""
     from swarm.cli.client import act, fetch_state, node_of
-    from swarm.cli.state_reader import part, text
     from swarm.ticket import parse_ticket, reach_text
 
     desk = terminal()
     address = node_of(desk.home)
-    ticket = text(part(fetch_state(address), "run"), "ticket", 400)
+    run = fetch_state(address).run
+    ticket = run.ticket if run else None
     if not ticket:
         ticket = str(act(address, "ticket", {}).get("ticket", ""))
     if not ticket:

@@ -239,15 +239,14 @@ def _perform(troupe: DemoPeers) -> None:
 
 def _result(troupe: DemoPeers, measured: "Measured") -> "Result":
     from swarm.cli.demo.report import Result
-    from swarm.cli.state_reader import part, whole
 
     watch, script = troupe.watch, troupe.script
-    run = part(watch.picture, "run")
+    run = watch.state.run
     return Result(
         initial_loss_nats=measured.initial_loss_nats,
         final_loss_nats=measured.final_loss_nats,
         tokens=watch.tokens,
-        rounds=min(watch.round, whole(run, "rounds")),
+        rounds=min(watch.round, run.rounds if run else 0),
         peers=watch.num_peers,
         commits_final=measured.commits,
         commits_verified=measured.checked.commits_verified,

@@ -4,25 +4,14 @@ Core: figures in, text out. Source of the keys: docs/spec/figures.md.
 
 What to tell of the checks while the demo runs: who is caught, who is evicted, whose stake went where.
 
-pictures in, sentences out, each once.
+documents of a node in, sentences out, each once.
 """
 
 from dataclasses import asdict, dataclass
 
-from swarm.cli.state_reader import (
-    NAME_CHARS_MAX,
-    Picture,
-    items,
-    name_of,
-    number,
-    part,
-    parts,
-    text,
-    whole,
-)
 from swarm.cli.style import Ink, human_count, human_span
-from swarm.events import printable
 from swarm.ledger.transition.accounts import ACCUSER_PERCENT
+from swarm.node.api.schema import CheckRow, ConvictionRow, StateDocument
 
 LOSS_WANTED_NATS = 2.1
 REJOIN_WANTED_S = 30.0
@@ -142,40 +131,35 @@ class Story:
         self._told = set[str]()
         self._stakes: dict[str, int] = {}
 
-    def read(self, picture: Picture) -> list[str]:
-        """The sentences that this picture adds."""
+    def read(self, state: StateDocument) -> list[str]:
+        """The sentences that this document adds."""
         found = list[tuple[str, str]]()
-        for check in parts(picture, "checks"):
-            if text(check, "phase") == "disputed":
+        for check in state.checks:
+            if check.phase == "disputed":
                 found.append((f"caught {_place(check)}", self._caught(check)))
-        for conviction in reversed(parts(picture, "convictions")):
-            found.append((f"evicted {name_of(conviction)}", self._evicted(conviction)))
-        for peer in parts(picture, "peers"):
-            stake = whole(peer, "stake")
-            self._stakes[name_of(peer)] = max(stake, self._stakes.get(name_of(peer), 0))
+        for conviction in reversed(state.convictions):
+            found.append((f"evicted {conviction.name}", self._evicted(conviction)))
+        for peer in state.peers:
+            self._stakes[peer.name] = max(peer.stake, self._stakes.get(peer.name, 0))
         fresh = [(key, said) for key, said in found if key not in self._told]
         self._told.update(key for key, _ in fresh)
         return [said for _, said in fresh]
 
-    def _caught(self, check: Picture) -> str:
-        window = number(part(check, "dispute"), "window")
-        which = "a window" if window is None else f"window {window:.0f}"
-        finders = ", ".join(_names(check, "accusers"))
+    def _caught(self, check: CheckRow) -> str:
+        window = (check.dispute or {}).get("window")
+        which = "a window" if window is None else f"window {window}"
+        finders = ", ".join(check.accusers)
         by = f" ({finders} found it)" if finders else ""
-        return f"caught: {which} of segment {_place(check)} of {name_of(check)} differs{by}"
+        return f"caught: {which} of segment {_place(check)} of {check.name} differs{by}"
 
-    def _evicted(self, conviction: Picture) -> str:
-        name = name_of(conviction)
-        finder = text(conviction, "accuser", NAME_CHARS_MAX)
-        taken = whole(conviction, "stake_taken", self._stakes.get(name, 0))
+    def _evicted(self, conviction: ConvictionRow) -> str:
+        name, finder, taken = conviction.name, conviction.accuser, conviction.stake_taken
+        if taken is None:
+            taken = self._stakes.get(name, 0)
         share = human_count(taken * ACCUSER_PERCENT // 100)
         to = f": {share} to {finder}, the rest to the judges or burnt" if finder else ""
         return f"{name} is evicted, its stake of {human_count(taken)} is taken{to}"
 
 
-def _place(row: Picture) -> str:
-    return f"{whole(row, 'round')}/{whole(row, 'stage')}/{whole(row, 'seat')}"
-
-
-def _names(row: Picture, key: str) -> list[str]:
-    return [printable(name, NAME_CHARS_MAX) for name in items(row, key) if isinstance(name, str)]
+def _place(row: CheckRow) -> str:
+    return f"{row.round}/{row.stage}/{row.seat}"

@@ -17,11 +17,36 @@ from typing import cast
 
 from swarm.cli.demo.peer import DemoPeer
 from swarm.cli.demo.processes import Children, command
-from swarm.cli.state_reader import Picture, items, part, parts, whole
+from swarm.cli.state_reader import read_answer
+from swarm.primitives.codec import Document
 from swarm.primitives.crypto import peer_text
 
 VERDICT_ROUNDS = 6
 """From a commit to its verdict, with time to spare: dice, blind answers, reveals, votes take one to three."""
+
+
+class VerifiedPeer(Document, frozen=True):
+    """What one peer did for a run."""
+
+    segments: int = 0
+    failed: int = 0
+    waiting_blocks: tuple[int, ...] = ()
+
+
+class VerifiedRun(Document, frozen=True):
+    """One run of a verified ledger."""
+
+    old_segments: int = 0
+    old_verified: int = 0
+    round_blocks: int = 0
+    peers: dict[str, VerifiedPeer] = {}  # noqa: RUF012  msgspec copies an empty default
+
+
+class VerifiedLedger(Document, frozen=True):
+    """The object of ``swarm ledger verify --json``, as far as it is needed here."""
+
+    runs: tuple[VerifiedRun, ...] = ()
+    stakes: dict[str, int] = {}  # noqa: RUF012  msgspec copies an empty default
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +67,27 @@ class Checked:
     """Peers that lost stake or were found guilty, the liar apart."""
 
 
-def count_checks(row: Picture | None, honest: Mapping[str, int], liar: str | None) -> Checked:
+def count_checks(
+    row: Mapping[str, object] | None, honest: Mapping[str, int], liar: str | None
+) -> Checked:
     """``honest`` are the stakes by PeerID that should still be there."""
-    runs = parts(row, "runs") if row else []
-    if not row or not runs:
+    ledger = read_answer(VerifiedLedger, row or {})
+    if not ledger.runs:
         return Checked()
-    run, stakes = runs[-1], part(row, "stakes")
-    works = part(run, "peers")
+    run, nothing = ledger.runs[-1], VerifiedPeer()
     slashed = sum(
-        whole(stakes, peer) < stake or whole(part(works, peer), "failed") > 0
+        ledger.stakes.get(peer, 0) < stake or run.peers.get(peer, nothing).failed > 0
         for peer, stake in honest.items()
     )
     if liar is None:
         planted = caught = late = None
     else:
-        work = part(works, liar)
-        planted, caught = whole(work, "segments"), whole(work, "failed")
-        patience = VERDICT_ROUNDS * whole(run, "round_blocks")
-        ages = items(work, "waiting_blocks")
-        late = sum(isinstance(age, int) and age < patience for age in ages)
+        work = run.peers.get(liar, nothing)
+        planted, caught = work.segments, work.failed
+        late = sum(age < VERDICT_ROUNDS * run.round_blocks for age in work.waiting_blocks)
     return Checked(
-        commits_old=whole(run, "old_segments"),
-        commits_verified=whole(run, "old_verified"),
+        commits_old=run.old_segments,
+        commits_verified=run.old_verified,
         lies_planted=planted,
         lies_caught=caught,
         lies_late=late,

@@ -13,18 +13,22 @@ from swarm.cli.demo.peer import DemoPeer
 from swarm.cli.demo.processes import Children
 from swarm.cli.demo.report import Story
 from swarm.cli.demo.scenario import Observation
-from swarm.cli.state_reader import Picture, items, number, part, parts, steps_of, text, whole
+from swarm.cli.state_reader import verdict
 from swarm.cli.style import human_span
 from swarm.cli.terminal import Terminal
 from swarm.cli.views import checking, headline
 from swarm.errors import SwarmError
 from swarm.events import printable
+from swarm.node.api.health import STANDSTILL_S
+from swarm.node.api.schema import RunRow, StateDocument
 
 SAY_INTERVAL_S = 5.0
 WEIGH_INTERVAL_S = 4.0
 """Reading the memory of nine processes costs the kernel some milliseconds."""
 STATE_TIMEOUT_S = 2.0
 OVER = ("finished", "settled")
+INDENT = 14
+"""Columns of the time in front of a line."""
 
 
 @dataclass(slots=True)
@@ -33,7 +37,9 @@ class DemoWatch:
 
     desk: Terminal
     began: float = field(default_factory=time.monotonic)
-    picture: Picture = field(default_factory=dict[str, object])
+    state: StateDocument = field(default_factory=StateDocument)
+    answered_at: float = field(default_factory=time.monotonic)
+    """When the launcher last answered."""
     peak_mb: float = 0.0
     num_peers: int = 0
     round: int = 0
@@ -53,25 +59,27 @@ class DemoWatch:
 
     def look(self, first: DemoPeer, victim: DemoPeer, *, asks_victim: bool) -> Observation:
         """Ask the launcher, and the victim where that matters."""
-        self.picture = _state_of(first) or self.picture
-        run, node = part(self.picture, "run"), part(self.picture, "node")
-        self.num_peers = max(self.num_peers, len(parts(self.picture, "peers")))
-        self.round = max(self.round, whole(run, "round"))
-        self.tokens = max(self.tokens, whole(run, "tokens"))
+        answer = _state_of(first)
+        if answer is not None:
+            self.state, self.answered_at = answer, time.monotonic()
+        run = self.state.run or RunRow()
+        self.num_peers = max(self.num_peers, len(self.state.peers))
+        self.round = max(self.round, run.round)
+        self.tokens = max(self.tokens, run.tokens)
         self._note_curve(run)
-        if not self.map_url and (url := text(node, "api_url")):
+        if not self.map_url and (url := self.state.node.api_url):
             self.map_url = url
             self.tell(f"map {url}")
-        for sentence in self._story.read(self.picture):
+        for sentence in self._story.read(self.state):
             self.tell(sentence)
-        rounds, is_over = whole(run, "rounds"), text(run, "phase") in OVER
+        is_over = run.phase in OVER
         theirs = _state_of(victim) if asks_victim else None
         return Observation(
             round=self.round,
-            rounds=max(rounds, 1),
+            rounds=max(run.rounds, 1),
             is_over=is_over,
-            is_final=is_over and _has_final_model(run, first, whole(run, "final_round")),
-            victim_trains=theirs is not None and steps_of(theirs) > 0,
+            is_final=is_over and _has_final_model(run, first, run.final_round),
+            victim_trains=theirs is not None and theirs.node.steps > 0,
         )
 
     def weigh(self, children: Children) -> None:
@@ -88,7 +96,7 @@ class DemoWatch:
         if self.desk.options.quiet or now - self._said_at < interval_s:
             return
         self._said_at = now
-        line = f"{human_span(self.seconds):>12}  {waits_for or self._line()}"
+        line = f"{human_span(self.seconds):>{INDENT - 2}}  {waits_for or self._line()}"
         if self.desk.is_live:
             sys.stderr.write("\r\x1b[2K" + line[: self.desk.columns - 1])
             sys.stderr.flush()
@@ -102,16 +110,24 @@ class DemoWatch:
         self.desk.say(f"{human_span(self.seconds):>12}  {sentence}")
 
     def _line(self) -> str:
-        if not part(self.picture, "run"):
-            waits = text(part(self.picture, "node"), "waits_for")
-            return f"waiting for {printable(waits, 80) or 'the peers to load and the run to open'}"
-        traded = sum(whole(peer, "trades") for peer in parts(self.picture, "peers"))
-        return f"{headline(self.picture)}  {traded} trades  {checking(self.picture)}"
+        silent_s = time.monotonic() - self.answered_at
+        if silent_s >= STANDSTILL_S:
+            return f"the launcher has not answered for {human_span(silent_s)}; try: swarm status"
+        run = self.state.run
+        if run is None:
+            waits = printable(self.state.node.waits_for, 80)
+            return f"waiting for {waits or 'the peers to load and the run to open'}"
+        traded = sum(peer.trades for peer in self.state.peers)
+        columns = self.desk.columns - INDENT if self.desk.is_live else 0
+        if self.state.health.verdict != "progressing":
+            return f"{headline(self.state)}  {verdict(self.state.health)}"
+        if columns:
+            return headline(self.state, columns)
+        return f"{headline(self.state)}  {traded} trades  {checking(run)}"
 
-    def _note_curve(self, run: Picture) -> None:
-        tokens, loss = whole(run, "tokens"), number(run, "loss_nats")
-        if loss is not None and (not self.curve or tokens > self.curve[-1][1]):
-            self.curve.append((self.seconds, tokens, loss))
+    def _note_curve(self, run: RunRow) -> None:
+        if run.loss_nats is not None and (not self.curve or run.tokens > self.curve[-1][1]):
+            self.curve.append((self.seconds, run.tokens, run.loss_nats))
 
 
 def wait_for_ticket(
@@ -144,7 +160,7 @@ def wait_for(
     raise SwarmError(f"nothing came after {patience_s:.0f} s of {why}", hint=f"read {logs[0]}")
 
 
-def _state_of(player: DemoPeer) -> Picture | None:
+def _state_of(player: DemoPeer) -> StateDocument | None:
     address = find_node(player.home)
     if address is None:
         return None
@@ -154,19 +170,15 @@ def _state_of(player: DemoPeer) -> Picture | None:
         return None
 
 
-def _has_final_model(run: Picture, first: DemoPeer, rounds: int) -> bool:
+def _has_final_model(run: RunRow, first: DemoPeer, rounds: int) -> bool:
     """Whether the checkpoint of the last boundary is final for every stage, and on the launcher's disk."""
-    stages = items(run, "checkpoints")
-    if len(stages) < whole(run, "num_stages"):
+    if len(run.checkpoints) < run.num_stages:
         return False
-    return all(_holds(stage, first, rounds) for stage in stages)
+    return all(_holds(stage, first, rounds) for stage in run.checkpoints)
 
 
-def _holds(stage: object, first: DemoPeer, rounds: int) -> bool:
-    if not isinstance(stage, list) or not stage:
+def _holds(stage: tuple[tuple[int, str], ...], first: DemoPeer, rounds: int) -> bool:
+    if not stage:
         return False
-    newest: object = stage[0]
-    if not isinstance(newest, list) or len(newest) < 2 or not isinstance(newest[0], int):
-        return False
-    blobs = first.home / "blobs"
-    return newest[0] >= rounds and (blobs / f"{newest[1]}").is_file()
+    round_, root = stage[0]
+    return round_ >= rounds and (first.home / "blobs" / root).is_file()

@@ -6,6 +6,9 @@ Modules (C: pure, S: does I/O):
     audit.py    S  Audit a window, or report one, when the person at this machine asks: the actions
                    behind the commands.
     generate.py S  Write texts with the model of a running swarm, for the person at this machine.
-    state.py    S  What a node knows, as the one object behind the map, the page and every read
+    health.py   C  Say whether a node's work moves, and what to do when it does not.
+    schema.py   C  The document of GET /api/v1/state: every figure that any screen shows, defined
+                   once.
+    state.py    S  What a node knows, as the one document behind the map, the page and every read
                    command.
 """

@@ -89,7 +89,7 @@ def outlook(run: Run, height: int) -> str:
     if run.is_pausing:
         return f"run {name} rests from round {run.next_round} on, in {blocks}"
     if run.next_round >= run.end_round and run.phase in {RunPhase.OPEN, RunPhase.TRAINING}:
-        return f"run {name} trains no more in {blocks}; then its replicas agree on one model"
+        return f"run {name} trains no more in {blocks}; then final averaging makes one model of its replicas"
     if run.phase is RunPhase.OPEN:
         return f"run {name} begins round {run.next_round} in {blocks}"
     return f"run {name}: {progress_text(run, current_round(run, height))}"

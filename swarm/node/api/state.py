@@ -1,6 +1,6 @@
-"""What a node knows, as the one object behind the map, the page and every read command.
+"""What a node knows, as the one document behind the map, the page and every read command.
 
-Shell: reads the rooms; decides nothing. The shape is that of GET /api/v1/state.
+Shell: reads the rooms and the clock; ``figures`` and ``health`` decide, ``schema`` defines.
 """
 
 import os
@@ -9,15 +9,37 @@ import time
 import trio
 
 from swarm import __version__
-from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement, PeerView, view
+from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
 from swarm.ledger.describe import record_row, transaction_row
-from swarm.ledger.state.records import Run, RunPhase
+from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.views import conviction_row, recent_rows, run_checks
+from swarm.node.api.schema import (
+    AuditRecord,
+    BlockRow,
+    CheckRow,
+    ConvictionRow,
+    EvaluationRow,
+    EventRow,
+    HealthRow,
+    LedgerRow,
+    NodeRow,
+    OwnChecks,
+    OwnSeconds,
+    PeerRow,
+    RunRow,
+    SeatRow,
+    StateDocument,
+    TradeRow,
+    TransactionRow,
+)
 from swarm.node.artifacts.evaluate import evaluations_of, measures
 from swarm.node.context import NodeContext
 from swarm.node.control.planner import ENDED
+from swarm.node.figures import node_state, replayed_share, swarm_rate
 from swarm.node.join.join import TABLE, TICKET_KEY
+from swarm.node.vitals import Look, SeenPeer, Vitals
+from swarm.primitives.codec import read_document
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.training.devices.select import devices_for, devices_text
 from swarm.training.model.stages import plan_stages
@@ -31,72 +53,99 @@ SUPPLY_CHECK_S = 5.0
 
 
 class StateBuilder:
-    """Builds the state object on demand; slow parts are remembered for a few seconds."""
+    """Builds the document on demand, and watches in between whether height and tokens rise."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._started = trio.current_time()
+        self._vitals = Vitals(context)
         self._supply: tuple[float, bool] = (float("-inf"), True)
         """When it was counted, and whether it was what that state says: a stake that is burned changes it."""
         self._parameters: dict[bytes, int] = {}
         self.url = ""
 
-    def take(self) -> dict[str, object]:
-        """The object of GET /api/v1/state."""
-        context, run = self._context, self._context.run
-        return {
-            "node": self._node(),
-            "run": None if run is None else self._run(run),
-            "ledger": self._ledger(),
-            "peers": [self._peer(seen, run) for seen in self._views()],
-            "seats": [] if run is None else _seats(run),
-            "checks": [] if run is None else recent_rows(context.ledger.state, run),
-            "convictions": [conviction_row(one) for one in reversed(context.tally.sentences)],
-            "loss_curve": self._curve(),
-            "trades": [
-                {
-                    "round": note.round,
-                    "fragment": note.fragment,
-                    "stage": note.stage,
-                    "from": peer_name(note.source),
-                    "to": peer_name(note.target) if note.target else None,
-                    "ok": note.is_done,
-                }
-                for note in context.tally.notes
-            ],
-            "events": [
-                {"at": event.at_ms, "kind": event.kind, "text": event.text}
-                for event in context.report.recent
-            ],
-        }
+    async def watch(self) -> None:
+        """Look again and again, so that every figure has a true age; until cancelled."""
+        await self._vitals.watch()
 
-    def _node(self) -> dict[str, object]:
-        context = self._context
-        seats = sorted(seat for seat in self._my_seats())
-        return {
-            "peer": peer_text(context.me),
-            "name": peer_name(context.me),
-            "version": __version__,
-            "home": str(context.home),
-            "state": self._state(),
-            "waits_for": context.tally.waits_for,
-            "uptime_s": int(trio.current_time() - self._started),
-            "addresses": context.host.addresses(),
-            "api_url": self.url,
-            "pid": os.getpid(),
-            "device": self._device(),
-            "steps": context.tally.steps,
-            "loss_nats": context.tally.training_loss,
-            "tokens": context.tally.tokens,
-            "trades": context.tally.trades,
-            "solo": context.tally.solo,
-            "seats": [list(seat) for seat in seats],
-            "validates": context.ledger.is_validator,
-            "checks": self._own_checks(),
-            "seconds": self._seconds(),
-            "calls": context.pipeline.meter.calls,
-            "calls_s": round(context.pipeline.meter.call_s, 3),
-        }
+    def take(self) -> StateDocument:
+        """The document of GET /api/v1/state."""
+        context, look = self._context, self._vitals.look()
+        run, state = look.run, context.ledger.state
+        health = look.health
+        return StateDocument(
+            health=HealthRow(
+                verdict=health.verdict.value,
+                cause=health.cause,
+                command=health.command,
+                age_s=int(health.age_s),
+            ),
+            node=self._node(look),
+            run=None if run is None else self._run(run, look),
+            ledger=self._ledger(look),
+            peers=tuple(self._peer(peer, run) for peer in look.peers),
+            seats=() if run is None else _seats(run),
+            checks=()
+            if run is None
+            else read_document(tuple[CheckRow, ...], recent_rows(state, run)),
+            convictions=tuple(
+                read_document(ConvictionRow, conviction_row(one))
+                for one in reversed(context.tally.sentences)
+            ),
+            loss_curve=tuple(
+                (float(round_), loss)
+                for round_, loss in sorted(self._vitals.curve.items())[-CURVE_POINTS_MAX:]
+            ),
+            trades=tuple(
+                TradeRow(
+                    round=note.round,
+                    fragment=note.fragment,
+                    stage=note.stage,
+                    source=peer_name(note.source),
+                    target=peer_name(note.target) if note.target else None,
+                    ok=note.is_done,
+                )
+                for note in context.tally.notes
+            ),
+            events=tuple(
+                EventRow(at=event.at_ms, kind=event.kind, text=event.text)
+                for event in context.report.recent
+            ),
+        )
+
+    def _node(self, look: Look) -> NodeRow:
+        context, tally = self._context, self._context.tally
+        return NodeRow(
+            peer=peer_text(context.me),
+            name=peer_name(context.me),
+            version=__version__,
+            home=str(context.home),
+            state=node_state(
+                look.health.verdict,
+                look.run,
+                is_seated=bool(look.seats),
+                solves=context.config.solve,
+            ),
+            waits_for=tally.waits_for,
+            uptime_s=int(look.now - self._started),
+            addresses=tuple(context.host.addresses()),
+            api_url=self.url,
+            pid=os.getpid(),
+            device=self._device(),
+            steps=tally.steps,
+            loss_nats=look.own_loss,
+            tokens=tally.tokens,
+            tokens_per_s=look.own_rate,
+            tokens_age_s=int(look.own_age_s),
+            trades=tally.trades,
+            solo=tally.solo,
+            seats=tuple(sorted(look.seats)),
+            validates=context.ledger.is_validator,
+            checks=self._own_checks(),
+            seconds=self._seconds(),
+            calls=context.pipeline.meter.calls,
+            calls_s=round(context.pipeline.meter.call_s, 3),
+        )
 
     def _device(self) -> str:
         """What this node computes on; of an exact run the CPU, whatever else there is."""
@@ -105,101 +154,73 @@ class StateBuilder:
         threads = context.config.threads
         return f"{devices_text(devices)}, {threads} thread{'s' * (threads > 1)}"
 
-    def _own_checks(self) -> dict[str, int]:
-        """What this node did about the work of others since it started."""
+    def _own_checks(self) -> OwnChecks:
         counts = self._context.checks.counts
-        return {
-            "done": counts.done,
-            "agreed": counts.agreed,
-            "differed": counts.differed,
-            "missed": counts.missed,
-            "judged": counts.judged,
-        }
+        return OwnChecks(
+            done=counts.done,
+            agreed=counts.agreed,
+            differed=counts.differed,
+            missed=counts.missed,
+            judged=counts.judged,
+        )
 
-    def _seconds(self) -> dict[str, float]:
-        """Where the time since the start went: the parts add up to it, as long as one core does.
-
-        ``commit`` is what being checkable costs a solver: hashing, and recording windows; ``check`` is the
-        replay of others' windows; ``wire`` the rest: links, signatures, ledger, fragments packed and opened.
-        """
+    def _seconds(self) -> OwnSeconds:
         context = self._context
         hashing_s, packing_s = context.tally.hashing_s, context.checks.shelf.packing_s
         worker_s, checker_s = (
             sum(worker.spent_s.values()) for worker in (context.compute, context.checking)
         )
         cpu_s, passed_s = time.process_time(), trio.current_time() - self._started
-        return {
-            "compute": round(worker_s - hashing_s, 3),
-            "commit": round(hashing_s + packing_s, 3),
-            "check": round(checker_s, 3),
-            "wire": round(max(cpu_s - worker_s - checker_s - packing_s, 0.0), 3),
-            "wait": round(max(passed_s - cpu_s, 0.0), 3),
-        }
+        return OwnSeconds(
+            compute=round(worker_s - hashing_s, 3),
+            commit=round(hashing_s + packing_s, 3),
+            check=round(checker_s, 3),
+            wire=round(max(cpu_s - worker_s - checker_s - packing_s, 0.0), 3),
+            wait=round(max(passed_s - cpu_s, 0.0), 3),
+        )
 
-    def _state(self) -> str:
-        context, run = self._context, self._context.run
-        if run is None:
-            return "syncing"
-        if run.phase is RunPhase.PAUSED:
-            return "paused"
-        if run.phase in ENDED:
-            return "finished"
-        if self._my_seats():
-            trains = "agreeing" if run.phase is RunPhase.COOLING else "training"
-            has_begun = context.tally.steps or context.tally.open_loss is not None
-            return trains if has_begun else "preparing"
-        return "waiting for a seat" if context.config.solve else "following"
-
-    def _my_seats(self) -> list[tuple[int, int]]:
-        run = self._context.run
-        if run is None:
-            return []
-        return [
-            (seat.stage, seat.index)
-            for roster in run.seats
-            for seat in roster
-            if seat.peer == self._context.me
-        ]
-
-    def _run(self, run: Run) -> dict[str, object]:
-        said = [view.announcement for view in self._views() if view.announcement]
-        losses = [one.loss_milli for one in said if one.loss_milli >= 0 and one.seats]
-        evaluations = evaluations_of(self._context)
+    def _run(self, run: Run, look: Look) -> RunRow:
+        context, state = self._context, self._context.ledger.state
+        evaluations = read_document(tuple[EvaluationRow, ...], evaluations_of(context))
+        newest = evaluations[-1] if evaluations else None
         last, ended = run.spec.num_stages - 1, run.phase in ENDED
-        newest, tally = evaluations[-1] if evaluations else {}, self._context.tally
-        rates = [one.tokens_per_s for one in said if last in {stage for stage, _ in one.seats}]
-        return {
-            "index": run.index,
-            "name": run.spec.name,
-            "digest": run.spec_digest.hex(),
-            "phase": run.phase.value,
-            "round": run.rounds[-1].round if run.rounds else run.end_round if ended else 0,
-            "rounds": run.end_round,
-            "final_round": run.final_round,
-            "consensus_round": run.consensus_round,
-            "consensus_rounds": run.consensus_rounds,
-            "is_pausing": run.is_pausing,
-            "num_stages": run.spec.num_stages,
-            "parameters": self._count(run),
-            "loss_nats": sum(losses) / len(losses) / 1000 if losses else tally.training_loss,
-            "tokens": run.tokens,
-            "tokens_per_s": sum(rates),
-            "heldout": newest.get("loss_nats"),
-            "perplexity": newest.get("perplexity"),
-            "heldout_round": newest.get("round"),
-            "evaluations": evaluations,
-            "is_measured_here": measures(self._context, run),
-            "segments": run.num_segments,
-            "checks": run_checks(self._context.ledger.state, run),
-            "confirmed": self._context.ledger.state.verdicts(run.index).confirmed,
-            "owner": peer_name(run.owner),
-            "checkpoints": [
-                [[checkpoint.round, checkpoint.phi_root.hex()] for checkpoint in kept]
+        replayed, judged = replayed_share(state, run)
+        rates = [one.rate for one in look.peers if last in {stage for stage, _ in one.seats}]
+        return RunRow(
+            index=run.index,
+            name=run.spec.name,
+            digest=run.spec_digest.hex(),
+            phase=run.phase.value,
+            round=run.rounds[-1].round if run.rounds else run.end_round if ended else 0,
+            rounds=run.end_round,
+            final_round=run.final_round,
+            consensus_round=run.consensus_round,
+            consensus_rounds=run.consensus_rounds,
+            is_pausing=run.is_pausing,
+            num_stages=run.spec.num_stages,
+            parameters=self._count(run),
+            loss_nats=look.loss,
+            tokens=run.tokens,
+            tokens_age_s=int(look.work_age_s),
+            tokens_per_s=swarm_rate(rates),
+            heldout=newest.loss_nats if newest else None,
+            perplexity=newest.perplexity if newest else None,
+            heldout_round=newest.round if newest else None,
+            evaluations=evaluations,
+            is_measured_here=measures(context, run),
+            segments=run.num_segments,
+            checks=run_checks(state, run),
+            confirmed=state.verdicts(run.index).confirmed,
+            judged_steps=judged,
+            replayed_steps=replayed,
+            owner=peer_name(run.owner),
+            checkpoints=tuple(
+                tuple((checkpoint.round, checkpoint.phi_root.hex()) for checkpoint in kept)
                 for kept in run.checkpoints
-            ],
-            "waiting": len(run.waiting),
-            "ticket": self._ticket(),
-        }
+            ),
+            waiting=len(run.waiting),
+            ticket=self._ticket(),
+        )
 
     def _ticket(self) -> str | None:
         raw = self._context.store.get(TABLE, TICKET_KEY)
@@ -211,121 +232,97 @@ class StateBuilder:
             self._parameters[run.spec_digest] = sum(plan.num_parameters for plan in plans)
         return self._parameters[run.spec_digest]
 
-    def _ledger(self) -> dict[str, object]:
+    def _ledger(self, look: Look) -> LedgerRow:
         ledger = self._context.ledger
-        state, now = ledger.state, trio.current_time()
+        state, now = ledger.state, look.now
         if now - self._supply[0] > SUPPLY_CHECK_S:
             self._supply = (now, audit_supply(state) == state.supply)
-        return {
-            "chain": state.chain.hex(),
-            "height": state.height,
-            "finality_s": ledger.finality_s,
-            "validators": [peer_name(voter.peer) for voter in state.validators],
-            "supply": state.supply,
-            "supply_conserved": self._supply[1],
-            "tail": self._tail(state.height),
-        }
+        return LedgerRow(
+            chain=state.chain.hex(),
+            height=state.height,
+            age_s=int(look.height_age_s),
+            is_still=look.is_ledger_still,
+            finality_s=None if look.is_ledger_still else ledger.finality_s,
+            validators=tuple(peer_name(voter.peer) for voter in state.validators),
+            validators_missing=look.missing,
+            supply=state.supply,
+            supply_conserved=self._supply[1],
+            tail=self._tail(state.height),
+        )
 
-    def _tail(self, height: Height) -> list[dict[str, object]]:
-        rows: list[dict[str, object]] = []
+    def _tail(self, height: Height) -> tuple[BlockRow, ...]:
+        ledger, rows = self._context.ledger, list[BlockRow]()
         for at in range(height, max(height - TAIL_BLOCKS, 0), -1):
-            final = self._context.ledger.block_at(Height(at))
+            final = ledger.block_at(Height(at))
             if final is None:
                 continue
             block, _ = final
+            transactions = [transaction_row(ledger.state, data) for data in block.transactions]
             rows.append(
-                {
-                    "height": at,
-                    "leader": peer_name(block.header.leader),
-                    "transactions": [
-                        transaction_row(self._context.ledger.state, data)
-                        for data in block.transactions
-                    ],
-                }
+                BlockRow(
+                    height=at,
+                    leader=peer_name(block.header.leader),
+                    transactions=read_document(tuple[TransactionRow, ...], transactions),
+                )
             )
-        return rows
+        return tuple(rows)
 
-    def _views(self) -> tuple[PeerView, ...]:
-        return view(self._context.dht.peer_map, trio.current_time())
-
-    def _peer(self, seen: PeerView, run: Run | None) -> dict[str, object]:
-        context, state = self._context, self._context.ledger.state
-        is_me = seen.peer == context.me
-        seats = [
-            (seat.stage, seat.index)
-            for roster in (run.seats if run else ())
-            for seat in roster
-            if seat.peer == seen.peer
-        ]
+    def _peer(self, one: SeenPeer, run: Run | None) -> PeerRow:
+        context, state, seen = self._context, self._context.ledger.state, one.seen
+        standing, said = one.standing, one.seen.announcement
         work = state.contribution(run.index, seen.peer) if run else None
-        path = "you" if is_me else "direct" if seen.is_connected else "-"
-        return {
-            "peer": peer_text(seen.peer),
-            "name": peer_name(seen.peer),
-            "me": is_me,
-            "stages": sorted({stage for stage, _ in seats}),
-            "seats": [list(seat) for seat in seats],
-            "state": _state_in(run, seen.state) if seats else seen.state,
-            "reason": seen.reason,
-            "path": path,
-            "rtt_ms": None if is_me else seen.rtt_ms,
-            "up_bytes": seen.up_bytes,
-            "down_bytes": seen.down_bytes,
-            "lag": seen.lag,
-            "stake": state.account(seen.peer).stake,
-            "earned": work.earned if work else 0,
-            "segments": work.segments if work else 0,
-            "audits": record_row(work) if work else {},
-            "measured": seen.is_measured or is_me,
-            "age_s": int(seen.age_s),
-            **_claims(seen.announcement),
-        }
+        path = "you" if one.is_me else "direct" if seen.is_connected else "-"
+        return PeerRow(
+            peer=peer_text(seen.peer),
+            name=peer_name(seen.peer),
+            me=one.is_me,
+            stages=tuple(sorted({stage for stage, _ in one.seats})),
+            seats=one.seats,
+            state=standing.state,
+            reason=standing.reason,
+            condition=standing.condition,
+            gone_s=standing.gone_s,
+            path=path,
+            rtt_ms=seen.rtt_ms if seen.is_connected and not one.is_me else None,
+            up_bytes=seen.up_bytes,
+            down_bytes=seen.down_bytes,
+            lag=seen.lag if standing.has_figures else 0,
+            stake=state.account(seen.peer).stake,
+            earned=work.earned if work else 0,
+            segments=work.segments if work else 0,
+            audits=read_document(AuditRecord, record_row(work) if work else {}),
+            measured=seen.is_measured or one.is_me,
+            age_s=int(seen.age_s),
+            role=_role(said),
+            tokens_per_s=one.rate,
+            loss_nats=one.loss,
+            round=said.round if said and standing.has_figures else None,
+            steps=said.steps if said else 0,
+            last_partner=peer_name(PeerId(said.last_partner))
+            if said and said.last_partner
+            else None,
+            trades=said.num_traded if said else 0,
+            solo=context.tally.solo if one.is_me else None,
+            version=said.version if said else "",
+        )
 
-    def _curve(self) -> list[list[float]]:
-        return [[float(r), loss] for r, loss in self._context.tally.losses[-CURVE_POINTS_MAX:]]
 
-
-def _state_in(run: Run | None, said: str) -> str:
-    """What a peer with a seat does: it says training as long as it has one, whatever the run does."""
-    if run is None or said != "training":
-        return said
-    return {RunPhase.PAUSED: "paused", RunPhase.COOLING: "agreeing"}.get(run.phase, said)
-
-
-def _seats(run: Run) -> list[dict[str, object]]:
-    return [
-        {
-            "stage": seat.stage,
-            "index": seat.index,
-            "name": peer_name(seat.peer),
-            "peer": peer_text(seat.peer),
-            "last_commit_round": seat.last_commit_round,
-            "tokens": seat.last_tokens,
-        }
+def _seats(run: Run) -> tuple[SeatRow, ...]:
+    return tuple(
+        SeatRow(
+            stage=seat.stage,
+            index=seat.index,
+            name=peer_name(seat.peer),
+            peer=peer_text(seat.peer),
+            last_commit_round=seat.last_commit_round,
+            tokens=seat.last_tokens,
+        )
         for roster in run.seats
         for seat in roster
-    ]
+    )
 
 
-def _claims(said: Announcement | None) -> dict[str, object]:
-    """What a peer says of itself; nothing when it has said nothing yet."""
-    if said is None:
-        return {
-            "role": "peer",
-            "tokens_per_s": 0,
-            "loss_nats": None,
-            "round": 0,
-            "last_partner": None,
-            "trades": 0,
-            "version": "",
-        }
-    roles = [name for bit, name in ROLES if said.roles & bit]
-    return {
-        "role": ", ".join(roles) or "peer",
-        "tokens_per_s": said.tokens_per_s,
-        "loss_nats": said.loss_milli / 1000 if said.loss_milli >= 0 else None,
-        "round": said.round,
-        "last_partner": peer_name(PeerId(said.last_partner)) if said.last_partner else None,
-        "trades": said.num_traded,
-        "version": said.version,
-    }
+def _role(said: Announcement | None) -> str:
+    """What a peer says that it is for."""
+    roles = [name for bit, name in ROLES if said.roles & bit] if said else []
+    return ", ".join(roles) or "peer"

@@ -86,7 +86,9 @@ def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
         genesis = decode(Genesis, raw, limit=GENESIS_BYTES_MAX)
     except BadEncoding as error:
         moved = f"mv {store.path} {store.path}.damaged   (then swarm join TICKET syncs it again)"
-        raise Corrupt(f"{store.path} is damaged: its genesis is {error}", hint=moved) from None
+        raise Corrupt(
+            f"{store.path} is damaged: its network's first block is {error}", hint=moved
+        ) from None
     if ticket is not None and genesis.chain[:16] != ticket.genesis16:
         raise UsageError(
             f"this home belongs to the network {genesis.chain.hex()[:12]} and the ticket is for"

@@ -167,7 +167,7 @@ class Commits:
             return
         work = f"took {log.num_steps} steps, {log.tokens:,} tokens, loss {log.loss_micro / 1e6:.3f}"
         if not log.num_steps:
-            work = "agreed with its partner, without a step"
+            work = "averaged with its partner, without a step"
         context.report(
             EventKind.COMMITTED,
             f"round {log.round}: stage {log.stage} {work}",

@@ -1,62 +1,69 @@
 // Ask the node for its picture every second and draw it; event lines ask for a fresh one at once.
 
 import { checkedOf, drawChecks, noteChecks } from "./checks.js";
-import { byId, el, setText, svg } from "./dom.js";
+import { byId, el, setText, svg, update } from "./dom.js";
 import { DASH, count, counted, loss, perplexity, span } from "./format.js";
 import { drawDrawer, drawEvents, drawLedger, drawPeers } from "./lists.js";
 import { drawLoss } from "./loss.js";
 import { drawMap } from "./map.js";
 import { CONDITIONS, badge, conditionOf, icon } from "./peers.js";
-import { measuredAt, phaseText, progressOf, progressText } from "./standing.js";
+import { STANDSTILL_S, measuredAt, phaseText, progressOf, progressText, silenced, verdictOf } from "./standing.js";
 
 const POLL_MS = 1500, STALE_MS = 5000;
-let state = null, picked = null, answeredAt = Date.now(), asking = false;
+let state = null, picked = null, opener = null, answeredAt = Date.now(), asking = false;
 
 function stat(name, value, note) {
-  return el("div", { class: "stat" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), note ? el("span", { class: "of" }, note) : null);
+  return el("div", { class: "stat", "data-key": name }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), note ? el("span", { class: "of" }, note) : null);
 }
 
 function drawHead() {
   const { node = {}, run, ledger = {}, peers = [] } = state;
   setText("run-name", run?.name ?? "no run yet");
   const parts = run
-    ? [`${count(run.parameters)} parameters`, counted(run.num_stages, "stage"), phaseText(run)]
+    ? [`${count(run.parameters)} parameters`, counted(run.num_stages, "stage"), phaseText(state)]
     : [node.state ?? "starting"];
   setText("run-line", parts.filter(Boolean).join(" · "));
   document.title = run ? `${run.name} · ${progressText(run)} · ${loss(run.loss_nats)}` : "swarm";
   const { label, value, note } = progressOf(run), at = measuredAt(run, run?.heldout_round);
-  byId("stats").replaceChildren(
+  const checked = checkedOf(run), gone = peers.filter((peer) => peer.gone_s !== null && peer.gone_s !== undefined).length;
+  update(byId("stats"),
     stat(label, value, note),
     stat("training loss", loss(run?.loss_nats), "nats"),
     ...(Number.isFinite(run?.perplexity) ? [stat("perplexity", perplexity(run.perplexity), ["here", at].filter(Boolean).join(", "))] : []),
     stat("speed", count(run?.tokens_per_s), "tok/s"),
     stat("trained", count(run?.tokens), "tokens"),
-    checkedOf(run).all ? stat("verified", count(checkedOf(run).verified), `of ${count(checkedOf(run).all)}`) : stat("verified", DASH),
-    stat("peers", count(peers.length)),
-    stat("ledger", `#${count(ledger.height)}`));
+    checked.all ? stat("checks passed", count(checked.passed), [`of ${count(checked.all)}`, checked.share].filter(Boolean).join(", ")) : stat("checks passed", DASH),
+    stat("peers", count(peers.length - gone), gone ? `+ ${count(gone)} gone` : null),
+    stat("ledger", `#${count(ledger.height)}`, ledger.is_still ? `still for ${span(ledger.age_s)}` : null));
   const share = run?.rounds ? Math.max(0, Math.min(1, run.round / run.rounds)) : 0;
   byId("round-bar").firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
-  drawHealth(peers, ledger);
+  drawHealth();
 }
 
-function drawHealth(peers, ledger) {
+// What stands still and what helps comes first; then who is missing. "healthy" is only what progresses.
+function drawHealth() {
+  const { peers = [], ledger = {} } = state, verdict = verdictOf(state);
   const of = (condition) => peers.filter((peer) => conditionOf(peer) === condition);
-  const gone = of("gone"), slow = of("slow"), health = byId("health");
-  const out = of("out").length;
+  const gone = of("gone"), slow = of("slow"), out = of("out").length, missing = ledger.validators_missing ?? [];
   const faults = [];
   if (ledger.supply_conserved === false) faults.push("supply not conserved");
-  if (gone.length) faults.push(gone.length === 1 ? `${gone[0].name} unreachable` : `${gone.length} unreachable`);
-  if (slow.length) faults.push(slow.length === 1 ? `${slow[0].name} behind` : `${slow.length} behind`);
-  health.textContent = [...(faults.length ? faults : ["healthy"]), ...(out ? [`${out} evicted`] : [])].join(" · ");
-  health.className = `chip ${ledger.supply_conserved === false || gone.length ? "gone" : slow.length ? "slow" : "ok"}`;
+  if (gone.length) faults.push(gone.length === 1 ? `${gone[0].name} gone` : `${gone.length} peers gone`);
+  if (slow.length && verdict.isWell) faults.push(slow.length === 1 ? `${slow[0].name} behind or silent` : `${slow.length} behind or silent`);
+  const isLost = ledger.supply_conserved === false, parts = verdict.isWell && faults.length ? faults : [verdict.text, ...faults];
+  setText("health", [...parts, ...(out ? [`${out} evicted`] : [])].join(" · "));
+  byId("health").className = `chip ${isLost || gone.length || verdict.isBad ? "gone" : slow.length || !verdict.isWell ? "slow" : "ok"}`;
+  document.body.classList.toggle("is-still", !verdict.isWell);
+  byId("trouble").hidden = verdict.isWell || !verdict.cause;
+  update(byId("trouble"), verdict.cause, ledger.is_still && missing.length ? ` · not heard: ${missing.join(", ")}` : null,
+    verdict.command ? [" · try ", el("code", {}, verdict.command)] : null);
 }
 
 function drawLegend() {
   const entries = Object.entries(CONDITIONS).map(([condition, { label }]) => el("span", {}, icon(condition, false), label));
   const sample = (...inside) => svg("svg", { class: "icon", viewBox: "0 0 26 20", width: 24, height: 18 }, ...inside);
-  byId("legend").replaceChildren(...entries,
+  update(byId("legend"), entries,
     el("span", {}, sample(badge(13, 10, 6)), "validator"),
-    el("span", {}, sample(svg("circle", { class: "flash passed still", cx: 13, cy: 10, r: 7 })), "just verified"),
+    el("span", {}, sample(svg("circle", { class: "flash passed still", cx: 13, cy: 10, r: 7 })), "check just passed"),
     el("span", {}, sample(svg("path", { class: "arc done age0", d: "M3 15C8 3 18 3 23 15" })), "traded"),
     el("span", {}, sample(svg("path", { class: "arc failed age0", d: "M3 15C8 3 18 3 23 15" })), "trade missed"),
     el("span", { class: "quiet" }, "size = tokens a second"));
@@ -69,7 +76,7 @@ function draw() {
   drawMap(byId("map"), state, pick);
   setText("map-note", tradesNote(state.trades ?? []));
   drawLoss(byId("loss"), state);
-  setText("loss-note", "nats per token, by round, at this node");
+  setText("loss-note", "nats per token, by round: mean of the live peers");
   drawChecks(byId("checks-bar"), byId("checks"), byId("checks-note"), state);
   drawLedger(byId("ledger"), state.ledger);
   setText("ledger-note", ledgerNote(state.ledger ?? {}));
@@ -87,13 +94,20 @@ function tradesNote(trades) {
 }
 
 function ledgerNote(ledger) {
+  if (ledger.is_still) return `stands still for ${span(ledger.age_s)}`;
   const final = typeof ledger.finality_s === "number" ? `final in ${ledger.finality_s.toFixed(1)} s` : null;
   return [final, ledger.supply_conserved ? `supply conserved: ${count(ledger.supply)}` : null].filter(Boolean).join(" · ");
 }
 
+// The drawer takes the focus, and gives it back to where it was.
 function pick(id) {
+  const before = picked;
   picked = id;
   if (state) drawDrawer(state, picked, () => pick(null));
+  if (id !== null && !byId("drawer").hidden) {
+    if (before === null) opener = document.activeElement;
+    byId("drawer").querySelector(".close")?.focus();
+  } else if (opener?.isConnected) opener.focus();
 }
 
 async function ask() {
@@ -112,7 +126,11 @@ async function ask() {
     const silent = Date.now() - answeredAt, stale = byId("stale");
     stale.hidden = silent < STALE_MS;
     document.body.classList.toggle("is-stale", silent >= STALE_MS);
-    if (silent >= STALE_MS) stale.textContent = `The node has not answered for ${span(silent / 1000)}: this is its last picture. It stopped, or it is very busy.`;
+    if (silent >= STALE_MS) setText("stale", `The node has not answered for ${span(silent / 1000)}: these are its last figures. It stopped, or it is very busy; try swarm status.`);
+    if (state && silent >= STANDSTILL_S * 1000) {
+      state = silenced(state, silent / 1000);
+      draw();
+    }
   }
 }
 

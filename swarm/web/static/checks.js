@@ -1,6 +1,6 @@
 // How work is checked: what an audit came to, which seats to flash, who is struck out.
 
-import { el, svg } from "./dom.js";
+import { el, svg, update } from "./dom.js";
 import { DASH, count } from "./format.js";
 
 const FLASH_MS = 3500, FLASHES_MAX = 64;
@@ -21,12 +21,12 @@ export function auditsText(peer) {
   return judged ? `${count(verified)}/${count(judged)}` : DASH;
 }
 
-const GROUPS = [["verified", ["verified", "cleared"]], ["under way", ["posted", "sampled", "sealed", "revealed"]], ["disputed", ["disputed"]], ["unchecked", ["unsampled"]], ["not shown", ["silent"]], ["false", ["guilty"]]];
+const GROUPS = [["passed", ["verified", "cleared"]], ["under way", ["posted", "sampled", "sealed", "revealed"]], ["disputed", ["disputed"]], ["unchecked", ["unsampled"]], ["not shown", ["silent"]], ["false", ["guilty"]]];
 const ROWS_MAX = 40;
 
 export function checkedOf(run) {
-  const phases = run?.checks ?? {};
-  return { verified: number(phases.verified) + number(phases.cleared), all: Object.values(phases).reduce((sum, value) => sum + number(value), 0) };
+  const phases = run?.checks ?? {}, replayed = run?.judged_steps > 0 ? (100 * number(run.replayed_steps)) / run.judged_steps : null;
+  return { passed: number(phases.verified) + number(phases.cleared), all: Object.values(phases).reduce((sum, value) => sum + number(value), 0), share: replayed === null ? "" : `${Math.round(replayed)}% of steps replayed` };
 }
 
 export function drawChecks(bar, list, note, state) {
@@ -40,18 +40,19 @@ export function drawChecks(bar, list, note, state) {
     picture.append(svg("rect", { class: `share ${name.replaceAll(" ", "-")}`, x: left, y: 0, width, height: 3 }, svg("title", {}, `${value} ${name}`)));
     left += width;
   }
-  bar.replaceChildren(...(all ? [picture] : []));
-  note.textContent = groups.map(([name, value]) => `${count(value)} ${name}`).join(" · ");
-  const rows = [...(state.convictions ?? []).map((one) => ({ ...one, phase: "guilty", text: convictionText(one) })), ...(state.checks ?? [])];
-  const items = rows.slice(0, ROWS_MAX).map((one) => el("li", { class: FALSE.has(one.phase) ? "loud" : PASSED.has(one.phase) ? "" : "idle" },
-    el("span", { class: "mono time" }, `${one.round}/${one.stage}/${one.seat}`), el("p", {}, one.text)));
-  list.replaceChildren(...(items.length ? items : [el("li", { class: "idle lone" }, "nothing is checked yet")]));
+  update(bar, all ? picture : null);
+  const said = groups.map(([name, value]) => `${count(value)} ${name === "passed" ? "passed a sampled check" : name}`);
+  update(note, [...said, checkedOf(state.run).share].filter(Boolean).join(" · "));
+  const rows = [...(state.convictions ?? []).map((conviction) => ({ ...conviction, phase: "guilty", text: convictionText(conviction) })), ...(state.checks ?? [])];
+  const items = rows.slice(0, ROWS_MAX).map((check, i) => el("li", { class: FALSE.has(check.phase) ? "loud" : PASSED.has(check.phase) ? "" : "idle", "data-key": `${check.round}/${check.stage}/${check.seat}/${i < (state.convictions ?? []).length}` },
+    el("span", { class: "mono time" }, `${check.round}/${check.stage}/${check.seat}`), el("p", {}, check.text)));
+  update(list, items.length ? items : el("li", { class: "idle lone" }, "nothing is checked yet"));
 }
 
-export const convictionText = (one) => one.text ?? `${one.name} was proven false in stage ${one.stage}, round ${one.round}, and evicted at height ${one.height}`;
+export const convictionText = (conviction) => conviction.text || `${conviction.name} was proven false in stage ${conviction.stage}, round ${conviction.round}, and evicted at height ${conviction.height}`;
 
 export function convictionOf(state, peer) {
-  return (state.convictions ?? []).find((one) => one.name === peer.name) ?? null;
+  return (state.convictions ?? []).find((conviction) => conviction.name === peer.name) ?? null;
 }
 
 export const isConvicted = (state, peer) => auditsOf(peer).isBarred || convictionOf(state, peer) !== null;
@@ -60,29 +61,30 @@ export const isConvicted = (state, peer) => auditsOf(peer).isBarred || convictio
 export function lostSeats(state) {
   const taken = new Set((state.peers ?? []).flatMap((peer) => (peer.seats ?? []).map(([stage, index]) => `${stage}/${index}`)));
   return (state.convictions ?? [])
-    .filter((one, i, all) => !taken.has(`${one.stage}/${one.seat}`) && all.findIndex((other) => other.stage === one.stage && other.seat === one.seat) === i)
-    .map((one) => ({ conviction: one, peer: (state.peers ?? []).find((peer) => peer.name === one.name) ?? { name: one.name, peer: one.peer ?? one.name }, stage: one.stage, index: one.seat }));
+    .filter((conviction, i, all) => !taken.has(`${conviction.stage}/${conviction.seat}`) && all.findIndex((other) => other.stage === conviction.stage && other.seat === conviction.seat) === i)
+    .map((conviction) => ({ conviction, peer: (state.peers ?? []).find((peer) => peer.name === conviction.name) ?? { name: conviction.name, peer: conviction.peer ?? conviction.name }, stage: conviction.stage, index: conviction.seat }));
 }
 
 export function noteChecks(state) {
   const now = performance.now();
-  for (const one of state.checks ?? []) {
-    const key = `${one.round}/${one.stage}/${one.seat}`, before = seen.get(key);
-    seen.set(key, one.phase);
-    const kind = PASSED.has(one.phase) ? "passed" : FALSE.has(one.phase) ? "false" : null;
-    if (!kind || before === one.phase || isFirst) continue;
-    flashes.delete(`${one.stage}/${one.seat}`);
-    flashes.set(`${one.stage}/${one.seat}`, { kind, at: now, verifiers: (one.verifiers ?? []).map((check) => check.name), text: one.text });
+  for (const check of state.checks ?? []) {
+    const key = `${check.round}/${check.stage}/${check.seat}`, before = seen.get(key);
+    seen.set(key, check.phase);
+    const kind = PASSED.has(check.phase) ? "passed" : FALSE.has(check.phase) ? "false" : null;
+    if (!kind || before === check.phase || isFirst) continue;
+    flashes.delete(`${check.stage}/${check.seat}`);
+    flashes.set(`${check.stage}/${check.seat}`, { kind, at: now, verifiers: (check.verifiers ?? []).map((verifier) => verifier.name), text: check.text });
   }
   isFirst = isFirst && !state.checks;
   for (const [key, flash] of flashes) if (now - flash.at > FLASH_MS || flashes.size > FLASHES_MAX) flashes.delete(key);
   if (seen.size > 4096) seen.clear();
 }
 
-// Drawn anew with every picture: the delay makes it go on where it was.
-function going(node, flash) {
-  node.style.animationDelay = `${Math.round(flash.at - performance.now())}ms`;
-  return node;
+// A map that is drawn anew has the animation go on where it was; one that is kept does so by itself.
+function going(shape, flash, part) {
+  shape.setAttribute("data-key", `${part} ${flash.at}`);
+  shape.style.animationDelay = `${Math.round(flash.at - performance.now())}ms`;
+  return shape;
 }
 
 export function drawFlashes(lanes) {
@@ -93,13 +95,13 @@ export function drawFlashes(lanes) {
     if (!target) continue;
     for (const name of flash.verifiers) {
       const from = marks.find((mark) => mark.peer.name === name);
-      if (from && from !== target) group.append(going(svg("line", { class: `beam ${flash.kind}`, x1: from.x, y1: from.y, x2: target.x, y2: target.y }), flash));
+      if (from && from !== target) group.append(going(svg("line", { class: `beam ${flash.kind}`, x1: from.x, y1: from.y, x2: target.x, y2: target.y }), flash, `beam ${name}`));
     }
     const k = 6, x = target.x - target.r - 21, y = target.y - target.r + 2;
     const sign = flash.kind === "passed" ? `M${x - k} ${y}l${k * 0.7} ${k * 0.8}l${k * 1.1} ${-k * 1.5}` : `M${x - k} ${y - k}l${2 * k} ${2 * k}M${x + k} ${y - k}l${-2 * k} ${2 * k}`;
     group.append(
-      going(svg("circle", { class: `flash ${flash.kind}`, cx: target.x, cy: target.y, r: target.r + 9 }, svg("title", {}, flash.text ?? "")), flash),
-      going(svg("path", { class: `sign ${flash.kind}`, d: sign }), flash));
+      going(svg("circle", { class: `flash ${flash.kind}`, cx: target.x, cy: target.y, r: target.r + 9 }, svg("title", {}, flash.text ?? "")), flash, "flash"),
+      going(svg("path", { class: `sign ${flash.kind}`, d: sign }), flash, "sign"));
   }
   return group;
 }

@@ -1,7 +1,7 @@
 // The ledger tail, the node's events, the table of peers and the drawer of one peer.
 
 import { auditsOf, auditsText, convictionOf, convictionText } from "./checks.js";
-import { byId, el, svg } from "./dom.js";
+import { byId, el, svg, update } from "./dom.js";
 import { DASH, bytes, clock, count, loss, ms, short, span } from "./format.js";
 import { conditionOf, icon, remark, validates } from "./peers.js";
 import { roundOf } from "./standing.js";
@@ -12,13 +12,13 @@ export function drawLedger(list, ledger) {
   const blocks = [...(ledger?.tail ?? [])].sort((a, b) => b.height - a.height);
   const items = blocks.map((block) => {
     const transactions = block.transactions ?? [];
-    return el("li", { class: transactions.length ? "" : "idle" },
+    return el("li", { class: transactions.length ? "" : "idle", "data-key": block.height },
       el("span", { class: "mono height" }, `#${block.height}`),
       el("div", {},
         el("p", { class: "by" }, `by ${block.leader ?? DASH}`, transactions.length ? null : " · empty"),
-        transactions.map((one) => el("p", { class: "tx" }, el("b", { class: `kind ${kindClass(one.kind)}` }, String(one.kind).replaceAll("_", " ")), " ", one.text))));
+        transactions.map((transaction) => el("p", { class: "tx" }, el("b", { class: `kind ${kindClass(transaction.kind)}` }, String(transaction.kind).replaceAll("_", " ")), " ", transaction.text))));
   });
-  list.replaceChildren(...(items.length ? items : [el("li", { class: "idle lone" }, "no block yet")]));
+  update(list, items.length ? items : el("li", { class: "idle lone" }, "no block yet"));
 }
 
 function kindClass(kind) {
@@ -32,10 +32,15 @@ function kindClass(kind) {
 }
 
 export function drawEvents(list, events) {
-  const items = [...(events ?? [])].reverse().map((event) => el("li", { class: /error|warn/.test(event.kind) ? "loud" : "" },
-    el("span", { class: "mono time" }, clock(event.at)),
-    el("p", {}, event.text)));
-  list.replaceChildren(...(items.length ? items : [el("li", { class: "idle lone" }, "nothing yet")]));
+  const seen = new Map();
+  const items = (events ?? []).map((report) => {
+    const twin = seen.get(report.at) ?? 0;
+    seen.set(report.at, twin + 1);
+    return el("li", { class: /error|warn/.test(report.kind) ? "loud" : "", "data-key": `${report.at}/${twin}` },
+      el("span", { class: "mono time" }, clock(report.at)),
+      el("p", {}, report.text));
+  });
+  update(list, items.length ? items.reverse() : el("li", { class: "idle lone" }, "nothing yet"));
 }
 
 const HEADS = [["", ""], ["peer", ""], ["stage", ""], ["state", ""], ["path", ""], ["up / down", "n"], ["tok/s", "n"], ["round", "n"], ["trades + solo", "n"], ["audits", "n"], ["stake", "n"], ["earned", "n"]];
@@ -51,28 +56,32 @@ function peerRow(peer, state, fastest, onPick) {
   const condition = conditionOf(peer);
   const stages = peer.stages?.length ? peer.stages.join(", ") : DASH;
   const pick = () => onPick(peer.peer);
-  return el("tr", { class: peer.me ? "me" : "", tabindex: 0, on: { click: pick, keydown: (event) => event.key === "Enter" && pick() } },
-    el("td", {}, icon(condition, validates(state, peer))),
+  return el("tr", { class: peer.me ? "me" : "", "data-key": peer.peer, tabindex: 0, on: { click: pick, keydown: (event) => event.key === "Enter" && pick() } },
+    el("td", { class: "shape" }, icon(condition, validates(state, peer))),
     el("td", { class: "who" }, peer.name, peer.me ? el("i", { class: "you" }, "you") : null),
-    el("td", {}, stages),
-    el("td", { class: `state ${condition}` }, remark(peer)),
-    el("td", {}, peer.me ? DASH : `${peer.path || DASH} ${ms(peer.rtt_ms)}`),
-    el("td", { class: "n" }, peer.me ? DASH : `${bytes(peer.up_bytes)} / ${bytes(peer.down_bytes)}`),
-    el("td", { class: "n speed" }, count(peer.tokens_per_s), " ", speedBar(peer.tokens_per_s, fastest)),
-    el("td", { class: "n" }, roundOf(state.run, peer.round), peer.lag > 0 ? el("span", { class: "lag" }, ` −${peer.lag}`) : null),
-    el("td", { class: "n" }, count(peer.trades), peer.solo > 0 ? el("span", { class: "lag" }, ` +${peer.solo}`) : null),
-    el("td", { class: "n" }, auditsText(peer)),
-    el("td", { class: "n" }, peer.stake ? count(peer.stake) : DASH),
-    el("td", { class: "n" }, peer.earned ? count(peer.earned) : DASH));
+    cell("stage", "", stages),
+    cell("state", `state ${condition}`, remark(peer)),
+    cell("path", "", pathOf(peer)),
+    cell("up / down", "n", peer.me ? DASH : `${bytes(peer.up_bytes)} / ${bytes(peer.down_bytes)}`),
+    cell("tok/s", "n speed", count(peer.tokens_per_s), " ", speedBar(peer.tokens_per_s, fastest)),
+    cell("round", "n", roundOf(state.run, peer.round), peer.lag > 0 ? el("span", { class: "lag" }, ` −${peer.lag}`) : null),
+    cell("trades + solo", "n", count(peer.trades), peer.solo > 0 ? el("span", { class: "lag" }, ` +${peer.solo}`) : null),
+    cell("audits", "n", auditsText(peer)),
+    cell("stake", "n", peer.stake ? count(peer.stake) : DASH),
+    cell("earned", "n", peer.earned ? count(peer.earned) : DASH));
 }
+
+// The way to it, and the round trip where there is one.
+const pathOf = (peer) => (peer.me || !peer.path || peer.path === "-" ? DASH : [peer.path, Number.isFinite(peer.rtt_ms) ? ms(peer.rtt_ms) : ""].join(" "));
+
+// A narrow page shows the head of the column beside each cell.
+const cell = (head, kind, ...inside) => el("td", { class: kind, "data-head": head }, ...inside);
 
 export function drawPeers(table, state, onPick) {
   const peers = [...(state.peers ?? [])].sort((a, b) => Number(b.me) - Number(a.me) || (a.stages?.[0] ?? 99) - (b.stages?.[0] ?? 99) || (a.name < b.name ? -1 : 1));
   const fastest = Math.max(0, ...peers.map((peer) => Number(peer.tokens_per_s) || 0));
-  const focused = table.contains(document.activeElement) ? [...table.tBodies[0].rows].indexOf(document.activeElement) : -1;
-  table.tHead.replaceChildren(el("tr", {}, HEADS.map(([name, kind]) => el("th", { class: kind, scope: "col" }, name))));
-  table.tBodies[0].replaceChildren(...peers.slice(0, ROWS_MAX).map((peer) => peerRow(peer, state, fastest, onPick)));
-  if (focused >= 0) table.tBodies[0].rows[focused]?.focus();
+  update(table.tHead, el("tr", {}, HEADS.map(([name, kind]) => el("th", { class: kind, scope: "col" }, name))));
+  update(table.tBodies[0], peers.slice(0, ROWS_MAX).map((peer) => peerRow(peer, state, fastest, onPick)));
 }
 
 function pair(name, value) {
@@ -80,16 +89,16 @@ function pair(name, value) {
 }
 
 export function drawDrawer(state, id, onClose) {
-  const drawer = byId("drawer"), peer = (state.peers ?? []).find((one) => one.peer === id);
+  const drawer = byId("drawer"), peer = (state.peers ?? []).find((another) => another.peer === id);
   drawer.hidden = !peer;
   if (!peer) return;
   const condition = conditionOf(peer);
-  const trades = (state.trades ?? []).filter((one) => [one.from, one.to].some((who) => who === peer.peer || who === peer.name)).slice(-8).reverse();
-  const other = (one) => (one.from === peer.peer || one.from === peer.name ? one.to : one.from);
+  const trades = (state.trades ?? []).filter((trade) => [trade.from, trade.to].some((who) => who === peer.peer || who === peer.name)).slice(-8).reverse();
+  const other = (trade) => (trade.from === peer.peer || trade.from === peer.name ? trade.to : trade.from);
   const audits = auditsOf(peer), conviction = convictionOf(state, peer);
-  const seen = (state.checks ?? []).filter((one) => one.name === peer.name || (one.verifiers ?? []).some((check) => check.name === peer.name)).slice(0, 8);
-  const nameOf = (who) => (state.peers ?? []).find((one) => one.peer === who)?.name ?? short(who);
-  drawer.replaceChildren(...[
+  const seen = (state.checks ?? []).filter((check) => check.name === peer.name || (check.verifiers ?? []).some((verifier) => verifier.name === peer.name)).slice(0, 8);
+  const nameOf = (who) => (state.peers ?? []).find((another) => another.peer === who)?.name ?? short(who);
+  update(drawer, [
     el("button", { class: "close", "aria-label": "close", on: { click: onClose } }, "×"),
     el("h2", {}, icon(condition, validates(state, peer)), " ", peer.name, peer.me ? el("i", { class: "you" }, "you") : null),
     el("p", { class: `state ${condition}` }, remark(peer)),
@@ -101,19 +110,19 @@ export function drawDrawer(state, id, onClose) {
       pair("speed", `${count(peer.tokens_per_s)} tok/s`),
       pair("training loss", peer.loss_nats > 0 ? `${loss(peer.loss_nats)} nats` : DASH),
       pair("round", `${roundOf(state.run, peer.round)}${peer.lag > 0 ? `, ${peer.lag} behind` : ""}`),
-      pair("path", `${peer.path || DASH}, ${ms(peer.rtt_ms)}`),
+      pair("path", pathOf(peer)),
       pair("sent / received", `${bytes(peer.up_bytes)} / ${bytes(peer.down_bytes)}`),
-      pair("trades", `${count(peer.trades)} with a partner, ${count(peer.solo)} solo`),
+      pair("trades", `${count(peer.trades)} with a partner${peer.solo === null || peer.solo === undefined ? "" : `, ${count(peer.solo)} solo`}`),
       pair("last partner", peer.last_partner ? nameOf(peer.last_partner) : DASH),
-      pair("audits", audits.judged ? `${count(audits.verified)} of ${count(audits.judged)} verified${audits.failed ? `, ${count(audits.failed)} proven false` : ""}${audits.silent ? `, ${count(audits.silent)} not shown` : ""}` : "none yet"),
+      pair("audits", audits.judged ? `${count(audits.verified)} of ${count(audits.judged)} passed a sampled check${audits.failed ? `, ${count(audits.failed)} proven false` : ""}${audits.silent ? `, ${count(audits.silent)} not shown` : ""}` : "none yet"),
       pair("checked others", audits.checked || audits.missed ? `${count(audits.checked)} windows${audits.missed ? `, ${count(audits.missed)} missed` : ""}` : "none yet"),
       pair("stake", conviction && !peer.stake ? "0: taken" : count(peer.stake)),
       pair("earned", count(peer.earned)),
       pair("version", peer.version || DASH),
       pair("heard of", peer.me ? "this node" : `${span(peer.age_s)} ago, ${peer.measured ? "measured by this node" : "as it claims"}`)),
     seen.length ? el("h3", {}, "Last audits") : null,
-    seen.length ? el("ul", {}, seen.map((one) => el("li", { class: one.phase === "guilty" ? "bad" : "" }, one.text))) : null,
+    seen.length ? el("ul", {}, seen.map((check) => el("li", { class: check.phase === "guilty" ? "bad" : "" }, check.text))) : null,
     trades.length ? el("h3", {}, "Last trades") : null,
-    trades.length ? el("ul", {}, trades.map((one) => el("li", {}, `round ${one.round}, stage ${one.stage}, fragment ${one.fragment}: ${nameOf(other(one))} ${one.ok ? "✓" : "✗ solo"}`))) : null,
-  ].filter(Boolean));
+    trades.length ? el("ul", {}, trades.map((trade) => el("li", {}, `round ${trade.round}, stage ${trade.stage}, fragment ${trade.fragment}: ${nameOf(other(trade))} ${trade.ok ? "✓" : "✗ solo"}`))) : null,
+  ]);
 }

@@ -1,6 +1,6 @@
 // The loss by round: training loss as a line, held-out loss as dashes and dots, a reading under the pointer.
 
-import { svg } from "./dom.js";
+import { handle, svg, update } from "./dom.js";
 import { loss as show, perplexity } from "./format.js";
 import { measuredAt } from "./standing.js";
 
@@ -15,16 +15,6 @@ function ticks(low, high, wanted) {
   const step = niceStep(high - low || 1, wanted), found = [];
   for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-6; value += step) found.push(value);
   return found;
-}
-
-// A node with several seats reports several losses for one round: the curve shows their mean.
-function byRound(pairs) {
-  const sums = new Map();
-  for (const [round, value] of pairs) {
-    const [sum, count] = sums.get(round) ?? [0, 0];
-    sums.set(round, [sum + value, count + 1]);
-  }
-  return [...sums].map(([round, [sum, count]]) => [round, sum / count]).sort((a, b) => a[0] - b[0]);
 }
 
 function thin(points) {
@@ -43,12 +33,16 @@ function nothingYet(state) {
 
 export function drawLoss(box, state) {
   const run = state.run, isPair = (pair) => Number.isFinite(pair?.[0]) && Number.isFinite(pair?.[1]);
-  const points = thin(byRound((state.loss_curve ?? []).filter(isPair)));
-  const measured = thin((run?.evaluations ?? []).map((one) => [one.round, one.loss_nats]).filter(isPair));
+  const points = thin((state.loss_curve ?? []).filter(isPair));
+  const measured = thin((run?.evaluations ?? []).map((evaluation) => [evaluation.round, evaluation.loss_nats]).filter(isPair));
   const all = [...points, ...measured];
   const width = Math.max(260, box.clientWidth);
   const picture = svg("svg", { class: "loss", viewBox: `0 0 ${width} ${HEIGHT}`, width: "100%", height: HEIGHT, role: "img", "aria-label": "training and held-out loss by round" });
-  box.replaceChildren(picture);
+  drawInto(picture, { state, run, points, measured, all, width });
+  update(box, picture);
+}
+
+function drawInto(picture, { state, run, points, measured, all, width }) {
   if (points.length === 0 && measured.length < 2) {
     picture.append(svg("text", { class: "empty", x: width / 2, y: HEIGHT / 2 }, nothingYet(state)));
     if (measured.length) picture.append(svg("text", { class: "heldout-text", x: width / 2, y: HEIGHT / 2 + 24, "text-anchor": "middle" }, heldoutText(run, measured[0])));
@@ -76,7 +70,8 @@ export function drawLoss(box, state) {
       ...measured.map(([round, value]) => svg("circle", { class: "heldout-dot", cx: x(round), cy: y(value), r: 2.6 })));
   }
   drawKey(picture, width, points, measured, run);
-  listen(picture, width, { all, points, measured, run, x });
+  picture.append(svg("g", { "data-own": true }, svg("line", { class: "hair", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" }), svg("text", { class: "reading", visibility: "hidden", y: HEIGHT - BOTTOM - 8 })));
+  onPointer(picture, width, { all, points, measured, run, x });
 }
 
 function drawTraining(picture, points, line, x, y) {
@@ -93,27 +88,28 @@ const heldoutText = (run, [round, value]) => `held-out ${show(value)}, perplexit
 // Which line is which, in the corner that a falling loss leaves free.
 function drawKey(picture, width, points, measured, run) {
   const right = width - RIGHT;
-  if (points.length) picture.append(svg("text", { class: "training-text", x: right, y: TOP + 8, "text-anchor": "end" }, `training ${show(points[points.length - 1][1])}`));
+  if (points.length) picture.append(svg("text", { class: "training-text", x: right, y: TOP + 8, "text-anchor": "end" }, `training ${show(run?.loss_nats)}`));
   if (measured.length) picture.append(svg("text", { class: "heldout-text", x: right, y: TOP + 24, "text-anchor": "end" }, heldoutText(run, measured[measured.length - 1])));
 }
 
-function listen(picture, width, { all, points, measured, run, x }) {
-  const hair = svg("line", { class: "hair", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
-  const reading = svg("text", { class: "reading", visibility: "hidden", y: HEIGHT - BOTTOM - 8 });
-  picture.append(hair, reading);
-  picture.addEventListener("pointermove", (event) => {
-    const at = ((event.clientX - picture.getBoundingClientRect().left) / picture.getBoundingClientRect().width) * width;
+// The hair and its reading belong to the pointer: a redraw leaves them where they are.
+function onPointer(picture, width, { all, points, measured, run, x }) {
+  const reveal = (box, visibility) => { for (const shape of box.querySelectorAll(".hair, .reading")) shape.setAttribute("visibility", visibility); };
+  const move = (event) => {
+    const box = event.currentTarget, bounds = box.getBoundingClientRect();
+    const hair = box.querySelector(".hair"), reading = box.querySelector(".reading");
+    const at = ((event.clientX - bounds.left) / bounds.width) * width;
     const [round] = all.reduce((best, pair) => (Math.abs(x(pair[0]) - at) < Math.abs(x(best[0]) - at) ? pair : best));
     const of = (pairs) => pairs.find((pair) => pair[0] === round)?.[1];
     const said = [["training", of(points)], ["held-out", of(measured)]].filter(([, value]) => value !== undefined);
     const right = x(round) > width * 0.6;
-    for (const node of [hair, reading]) node.setAttribute("visibility", "visible");
+    reveal(box, "visible");
     hair.setAttribute("x1", x(round));
     hair.setAttribute("x2", x(round));
     reading.setAttribute("x", x(round) + (right ? -8 : 8));
     reading.setAttribute("text-anchor", right ? "end" : "start");
     const place = run?.rounds && round > run.rounds ? measuredAt(run, round) : `round ${round}`;
     reading.textContent = `${place}: ${said.map(([name, value]) => `${name} ${show(value)}`).join(", ")}`;
-  });
-  picture.addEventListener("pointerleave", () => { for (const node of [hair, reading]) node.setAttribute("visibility", "hidden"); });
+  };
+  handle(picture, { pointermove: move, pointerleave: (event) => reveal(event.currentTarget, "hidden") });
 }

@@ -1,11 +1,12 @@
 // The peer map: one lane per stage, a mark per seat sized by tokens a second, arcs for the last trades.
 
 import { drawFlashes, lostSeats } from "./checks.js";
-import { svg } from "./dom.js";
+import { svg, update } from "./dom.js";
 import { count, counted } from "./format.js";
 import { badge, conditionOf, glyph, remark, validates } from "./peers.js";
 
 const GUTTER = 132, PAD = 18, GAP = 26, HEAD = 54, ROW = 112, DENSE_ROW = 46;
+const NARROW = 560, LABEL = 34; // below so many pixels the name of a lane stands above its marks
 const ARCS_MAX = 60;
 
 function lanesOf(state) {
@@ -15,11 +16,11 @@ function lanesOf(state) {
   const lanes = Array.from({ length: stages }, (_, stage) => ({ stage, marks: [] }));
   const free = { stage: null, marks: [] };
   const lost = lostSeats(state);
-  for (const one of lost) lanes[one.stage]?.marks.push({ ...one, isLost: true });
+  for (const seat of lost) lanes[seat.stage]?.marks.push({ ...seat, isLost: true });
   for (const peer of peers) {
     const seats = peer.seats ?? [];
     for (const [stage, index] of seats) lanes[stage]?.marks.push({ peer, stage, index });
-    if (!seats.length && !lost.some((one) => one.peer === peer)) free.marks.push({ peer, stage: null, index: 0 });
+    if (!seats.length && !lost.some((seat) => seat.peer === peer)) free.marks.push({ peer, stage: null, index: 0 });
   }
   for (const lane of lanes) lane.marks.sort((a, b) => a.index - b.index);
   free.marks.sort((a, b) => (a.peer.peer < b.peer.peer ? -1 : 1));
@@ -27,26 +28,27 @@ function lanesOf(state) {
 }
 
 function place(lanes, width) {
+  const isNarrow = width < NARROW, gutter = isNarrow ? 0 : GUTTER, label = isNarrow ? LABEL : 0;
   const most = Math.max(1, ...lanes.map((lane) => lane.marks.length));
   const dense = most > 24;
-  const cell = dense ? 44 : 128, inner = width - GUTTER - 2 * PAD;
+  const cell = dense ? 44 : isNarrow ? 112 : 128, inner = width - gutter - 2 * PAD;
   const capacity = Math.max(1, Math.floor(inner / cell));
   let top = 4;
   for (const lane of lanes) {
     const rows = Math.max(1, Math.ceil(lane.marks.length / capacity));
     lane.top = top;
-    const head = lane.stage === null ? 24 : HEAD;
-    lane.height = (dense ? 30 : head) + rows * (dense ? DENSE_ROW : ROW) - (dense ? 0 : 8);
+    const head = (lane.stage === null ? 24 : HEAD) + label;
+    lane.height = (dense ? 30 + label : head) + rows * (dense ? DENSE_ROW : ROW) - (dense ? 0 : 8);
     lane.marks.forEach((mark, i) => {
       const row = Math.floor(i / capacity);
       const inRow = Math.min(capacity, lane.marks.length - row * capacity);
       const pitch = Math.min(inner / inRow, cell * 1.7);
-      mark.x = GUTTER + PAD + inner / 2 + (i - row * capacity - (inRow - 1) / 2) * pitch;
-      mark.y = top + (dense ? 34 : head + 26) + row * (dense ? DENSE_ROW : ROW);
+      mark.x = gutter + PAD + inner / 2 + (i - row * capacity - (inRow - 1) / 2) * pitch;
+      mark.y = top + (dense ? 34 + label : head + 26) + row * (dense ? DENSE_ROW : ROW);
     });
     top += lane.height + GAP;
   }
-  return { dense, height: top - GAP + 4 };
+  return { dense, isNarrow, height: top - GAP + 4 };
 }
 
 function radius(peer, fastest, dense, isLost) {
@@ -56,16 +58,16 @@ function radius(peer, fastest, dense, isLost) {
   return least + (most - least) * Math.sqrt(fastest > 0 ? speed / fastest : 0);
 }
 
-function laneLabel(lane, state) {
-  const y = lane.top + lane.height / 2;
+function laneLabel(lane, state, isNarrow) {
+  const y = isNarrow ? lane.top + 32 : lane.top + lane.height / 2;
   const last = (state.run?.num_stages ?? 0) - 1;
   const free = lane.stage === null, held = lane.marks.filter((mark) => !mark.isLost).length;
   const what = free ? "follow and validate" : last === 0 ? "the whole model" : lane.stage === 0 ? "embedding, first layers" : lane.stage === last ? "last layers, loss" : "middle layers";
-  const speed = lane.marks.reduce((sum, mark) => sum + (mark.isLost ? 0 : Number(mark.peer.tokens_per_s) || 0) / Math.max(1, mark.peer.seats?.length ?? 1), 0);
-  return svg("g", {},
+  const speed = lane.marks.reduce((sum, { peer, isLost }) => sum + (isLost ? 0 : Number(peer.tokens_per_s) || 0) / Math.max(1, peer.seats?.length ?? 1), 0);
+  return svg("g", { "data-key": `label ${lane.stage}` },
     svg("text", { class: "lane-name", x: PAD, y: y - 12 }, free ? "no seat" : `stage ${lane.stage}`),
-    svg("text", { class: "lane-note", x: PAD, y: y + 5 }, what),
-    svg("text", { class: "lane-note", x: PAD, y: y + 21 }, free ? counted(lane.marks.length, "peer") : `${counted(held, "seat")}${speed > 0 ? ` · ${count(speed)} tok/s` : ""}`));
+    svg("text", { class: "lane-note", x: isNarrow ? PAD + 66 : PAD, y: isNarrow ? y - 12 : y + 5 }, what),
+    svg("text", { class: "lane-note", x: PAD, y: isNarrow ? y + 5 : y + 21 }, free ? counted(lane.marks.length, "peer") : `${counted(held, "seat")}${speed > 0 ? ` · ${count(speed)} tok/s` : ""}`));
 }
 
 function arc(a, b, top) {
@@ -84,14 +86,14 @@ function drawTrades(state, lanes) {
   const drawn = new Set();
   for (const trade of [...trades].reverse()) {
     const age = newest - (trade.round ?? 0);
-    const lane = lanes.find((one) => one.stage === trade.stage);
+    const lane = lanes.find((other) => other.stage === trade.stage);
     if (age > 2 || !lane) continue;
-    const find = (who) => lane.marks.find((mark) => mark.peer.peer === who || mark.peer.name === who);
+    const find = (who) => lane.marks.find(({ peer }) => peer.peer === who || peer.name === who);
     const [a, b] = [find(trade.from), find(trade.to)];
     const key = [trade.stage, ...[trade.from, trade.to].sort()].join("|");
     if (!a || !b || a === b || drawn.has(key)) continue;
     drawn.add(key);
-    group.append(svg("path", { class: `arc ${trade.ok ? "done" : "failed"} age${age}`, d: arc(a, b, lane.top) },
+    group.append(svg("path", { "data-key": key, class: `arc ${trade.ok ? "done" : "failed"} age${age}`, d: arc(a, b, lane.top) },
       svg("title", {}, `round ${trade.round}, fragment ${trade.fragment}: ${trade.from} and ${trade.to} ${trade.ok ? "traded" : "did not trade"}`)));
   }
   return group;
@@ -104,7 +106,7 @@ function drawMark(mark, state, dense, onPick) {
   const about = `${peer.name}${peer.me ? " (you)" : ""}, ${note}, ${speech}`;
   const pick = () => onPick(peer.peer);
   const group = svg("g", {
-    class: `mark ${condition}${peer.me ? " me" : ""}`, tabindex: 0, role: "button", "aria-label": about,
+    "data-key": `${peer.peer} ${mark.stage}/${mark.index}`, class: `mark ${condition}${peer.me ? " me" : ""}`, tabindex: 0, role: "button", "aria-label": about,
     on: { click: pick, keydown: (event) => (event.key === "Enter" || event.key === " ") && pick() },
   }, svg("title", {}, about));
   if (peer.me) group.append(svg("circle", { class: "ring", cx: x, cy: y, r: r + 6 }));
@@ -120,19 +122,19 @@ function drawMark(mark, state, dense, onPick) {
 }
 
 export function drawMap(box, state, onPick) {
-  const width = Math.max(560, box.clientWidth);
+  const width = Math.max(300, box.clientWidth);
   const lanes = lanesOf(state);
-  const { dense, height } = place(lanes, width);
+  const { dense, isNarrow, height } = place(lanes, width);
   const fastest = Math.max(0, ...(state.peers ?? []).map((peer) => Number(peer.tokens_per_s) || 0));
   for (const lane of lanes) for (const mark of lane.marks) mark.r = radius(mark.peer, fastest, dense, mark.isLost);
   const picture = svg("svg", { class: "map", viewBox: `0 0 ${width} ${height}`, width: "100%", height, role: "group", "aria-label": "peers by stage" });
   lanes.forEach((lane, i) => {
-    picture.append(svg("rect", { class: `lane ${lane.stage === null ? "free" : `hue${lane.stage % 6}`}`, x: 0.5, y: lane.top, width: width - 1, height: lane.height, rx: 12 }));
-    picture.append(laneLabel(lane, state));
+    picture.append(svg("rect", { "data-key": `lane ${lane.stage}`, class: `lane ${lane.stage === null ? "free" : `hue${lane.stage % 6}`}`, x: 0.5, y: lane.top, width: width - 1, height: lane.height, rx: 12 }));
+    picture.append(laneLabel(lane, state, isNarrow));
     const next = lanes[i + 1];
     if (next && next.stage !== null) {
       const y = lane.top + lane.height + GAP / 2 + 4;
-      picture.append(svg("text", { class: "flow", x: PAD, y }, "↓ activations   ↑ gradients"));
+      picture.append(svg("text", { "data-key": `flow ${lane.stage}`, class: "flow", x: PAD, y }, "↓ activations   ↑ gradients"));
     }
   });
   const links = svg("g", { class: "links" });
@@ -146,5 +148,5 @@ export function drawMap(box, state, onPick) {
   picture.append(links, drawTrades(state, lanes));
   for (const lane of lanes) for (const mark of lane.marks) picture.append(drawMark(mark, state, dense, onPick));
   picture.append(drawFlashes(lanes));
-  box.replaceChildren(picture);
+  update(box, picture);
 }

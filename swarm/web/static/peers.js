@@ -5,20 +5,13 @@ import { svg } from "./dom.js";
 export const CONDITIONS = {
   ok: { label: "working" },
   busy: { label: "syncing, verifying" },
-  slow: { label: "slow or behind" },
-  gone: { label: "unreachable" },
+  slow: { label: "behind, silent or stalled" },
+  gone: { label: "gone" },
   out: { label: "proven false" },
 };
 
-export function conditionOf(peer) {
-  if (peer.audits?.barred === true) return "out";
-  const state = String(peer.state ?? ""), reason = String(peer.reason ?? "");
-  const said = `${state} ${reason}`;
-  if (/unreachable|gone|lost|offline/.test(said)) return "gone";
-  if (/slow|behind|lag/.test(said)) return "slow";
-  if (/sync|verif|join|start|load/.test(state)) return "busy";
-  return "ok";
-}
+// The node decides, in one place for every screen.
+export const conditionOf = (peer) => (peer.condition in CONDITIONS ? peer.condition : "ok");
 
 export const remark = (peer) => {
   if (conditionOf(peer) === "out") return "proven false, evicted";

@@ -13,11 +13,12 @@ import trio
 
 from swarm.cli.main import run
 from swarm.errors import UsageError
+from swarm.node.api.schema import StateDocument
 from swarm.primitives.crypto import peer_text
 from swarm.web.service import serve_web
 from tests.cli.test_node_api import write_address
 from tests.ledger.checking import Case, a_case
-from tests.web.snapshots import a_snapshot
+from tests.web.snapshots import a_snapshot, a_state
 
 KEYS = """round stage seat window solver height verdict claim replay first_difference evidence
 text""".split()
@@ -36,17 +37,18 @@ class FakeNode:
     asked: list[Mapping[str, object]] = field(default_factory=list)
     stake: int = 5
 
-    def picture(self) -> dict[str, object]:
+    def picture(self) -> StateDocument:
         picture = a_snapshot()
         peers: list[dict[str, object]] = picture["peers"]  # type: ignore[assignment]
         me = {**peers[0], "stake": self.stake}
         spec = self.case.ledger.state.run(self.case.run.index).spec
-        return {
+        changed = {
             **picture,
             "node": {"peer": peer_text(self.case.ledger.keys[0].peer)},
             "run": {"name": spec.name, "index": self.case.run.index},
             "peers": [me, *peers[1:]],
         }
+        return a_state(changed)
 
     async def audit(self, body: Mapping[str, object]) -> Mapping[str, object]:
         self.asked.append(body)

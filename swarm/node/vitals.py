@@ -1,0 +1,203 @@
+"""Watch what of a node and its run moves: height, steps of every peer, losses.
+
+Shell: reads the rooms and the clock once a second, so that every figure has a true age; ``health`` and
+``figures`` decide.
+"""
+
+from dataclasses import dataclass
+
+import trio
+
+from swarm.dht.directory import Announcement, PeerView, view
+from swarm.ledger.state.records import Run, RunPhase
+from swarm.node.api.health import Health, HealthWatch, Motion, Sight
+from swarm.node.context import NodeContext
+from swarm.node.figures import (
+    Standing,
+    closed_round,
+    empty_stages,
+    mean_loss,
+    names_missing,
+    standing_of,
+)
+from swarm.primitives.crypto import peer_name
+from swarm.types import PeerId
+
+LOOK_S = 1.0
+"""Ages are as exact as this; a look reads the peer map and some counters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPeer:
+    """One peer at one look; ``rate`` and ``loss`` are None when stale."""
+
+    seen: PeerView
+    is_me: bool
+    seats: tuple[tuple[int, int], ...]
+    standing: Standing
+    rate: int | None
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look at the node, its run and its peers."""
+
+    now: float
+    run: Run | None
+    health: Health
+    peers: tuple[SeenPeer, ...]
+    missing: tuple[str, ...]
+    """Validators that are not heard."""
+    seats: tuple[tuple[int, int], ...]
+    """Of this node."""
+    loss: float | None
+    """``schema.RunRow.loss_nats``."""
+    own_loss: float | None
+    own_rate: int | None
+    height_age_s: float
+    work_age_s: float
+    own_age_s: float
+    is_ledger_still: bool
+
+
+class Vitals:
+    """Remembers since when which figure stands still, and the training loss of every round."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._watch = HealthWatch(trio.current_time())
+        self._steps: dict[PeerId, Motion] = {}
+        self.curve: dict[int, float] = {}
+        """The run's training loss at the end of each round that was watched."""
+
+    async def watch(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            self.look()
+            await trio.sleep(LOOK_S)
+
+    def look(self) -> Look:
+        """See what has moved since the last look, and judge."""
+        context, now, watch = self._context, trio.current_time(), self._watch
+        run = context.run
+        watch.height.see(context.ledger.height, now)
+        interval_s = context.genesis.block_interval_ms / 1000
+        is_ledger_still = watch.is_ledger_still(now, interval_s)
+        views = view(context.dht.peer_map, now)
+        self._note_steps(views, now)
+        peers = tuple(self._seen(one, run, now, is_moving=not is_ledger_still) for one in views)
+        missing, seats = self._missing(peers), _seats(run, context.me)
+        health = watch.look(
+            self._sight(run, peers, missing, is_seated=bool(seats)), now, interval_s
+        )
+        loss = self._loss(run, peers, now)
+        if run is not None and loss is not None and (closed := closed_round(run)) is not None:
+            self.curve[closed] = loss
+        trains = run is not None and run.phase is RunPhase.TRAINING
+        is_own_still = trains and (watch.own.is_still(now) or is_ledger_still)
+        return Look(
+            now=now,
+            run=run,
+            health=health,
+            peers=peers,
+            missing=missing,
+            seats=seats,
+            loss=loss,
+            own_loss=None if is_own_still else context.tally.training_loss,
+            own_rate=context.tally.tokens_per_s if seats and trains and not is_own_still else None,
+            height_age_s=watch.height.age_s(now),
+            work_age_s=watch.work.age_s(now),
+            own_age_s=watch.own.age_s(now),
+            is_ledger_still=is_ledger_still,
+        )
+
+    def _note_steps(self, views: tuple[PeerView, ...], now: float) -> None:
+        """Keep a clock for the steps of each peer on the map."""
+        known = dict[PeerId, Motion]()
+        for seen in views:
+            steps = self._context.tally.steps if seen.peer == self._context.me else _steps_of(seen)
+            known[seen.peer] = self._steps.get(seen.peer) or Motion(now)
+            known[seen.peer].see(steps, now)
+        self._steps = known
+
+    def _sight(
+        self,
+        run: Run | None,
+        peers: tuple[SeenPeer, ...],
+        missing: tuple[str, ...],
+        *,
+        is_seated: bool,
+    ) -> Sight:
+        context = self._context
+        own = (context.tally.steps, context.tally.tokens)
+        useless = {one.seen.peer for one in peers if one.standing.condition in {"gone", "out"}}
+        others = tuple(_steps_of(one.seen) for one in peers if not one.is_me)
+        return Sight(
+            height=context.ledger.height,
+            work=(run.tokens if run else 0, own, sum(others)),
+            own_work=own,
+            phase=run.phase.value if run else "",
+            is_seated=is_seated,
+            waits_for=context.tally.waits_for,
+            is_alone=bool(missing) and not context.host.connected(),
+            missing=missing,
+            num_validators=len(context.ledger.state.validators),
+            empty_stages=empty_stages(run, frozenset(useless)) if run else (),
+        )
+
+    def _seen(self, seen: PeerView, run: Run | None, now: float, *, is_moving: bool) -> SeenPeer:
+        context = self._context
+        is_me, tally, said = seen.peer == context.me, context.tally, seen.announcement
+        work = context.ledger.state.contribution(run.index, seen.peer) if run else None
+        standing = standing_of(
+            seen,
+            run,
+            is_barred=work is not None and work.is_barred,
+            is_me=is_me,
+            is_moving=is_moving,
+            still_s=self._steps[seen.peer].age_s(now),
+        )
+        rate = tally.tokens_per_s if is_me else said.tokens_per_s if said else None
+        loss = tally.training_loss if is_me else _loss_of(said)
+        seats = _seats(run, seen.peer)
+        return SeenPeer(
+            seen=seen,
+            is_me=is_me,
+            seats=seats,
+            standing=standing,
+            rate=rate if standing.has_rate and seats else None,
+            loss=loss if standing.has_figures else None,
+        )
+
+    def _missing(self, peers: tuple[SeenPeer, ...]) -> tuple[str, ...]:
+        """The validators that this node neither is connected to nor hears of."""
+        context = self._context
+        heard = {one.seen.peer for one in peers if one.standing.gone_s is None and not one.is_me}
+        heard.update(context.host.connected())
+        if context.ledger.is_validator:
+            heard.add(context.me)
+        voters = [(one.peer, peer_name(one.peer)) for one in context.ledger.state.validators]
+        return names_missing(voters, frozenset(heard))
+
+    def _loss(self, run: Run | None, peers: tuple[SeenPeer, ...], now: float) -> float | None:
+        if run is None or (run.phase is RunPhase.TRAINING and self._watch.work.is_still(now)):
+            return None
+        last = run.spec.num_stages - 1
+        seated = [one for one in peers if last in {stage for stage, _ in one.seats}]
+        return mean_loss(one.loss for one in seated)
+
+
+def _seats(run: Run | None, peer: PeerId) -> tuple[tuple[int, int], ...]:
+    rosters = run.seats if run else ()
+    return tuple(
+        (seat.stage, seat.index) for roster in rosters for seat in roster if seat.peer == peer
+    )
+
+
+def _steps_of(seen: PeerView) -> int:
+    return seen.announcement.steps if seen.announcement else 0
+
+
+def _loss_of(said: Announcement | None) -> float | None:
+    return said.loss_milli / 1000 if said is not None and said.loss_milli >= 0 else None
