@@ -130,12 +130,12 @@ def wrapped(bits: Iterable[str], columns: int, *, indent: str = "", gap: str = "
 
 def one_line(bits: list[str], columns: int, *, least: list[int]) -> str:
     """The bits in one line; what does not fit is left out, the bits in ``least`` first, and never cut."""
-    left_out = set[int]()
-    for index in [-1, *least]:
+    left_out, line = set[int](), "  ".join(filter(None, bits))
+    for index in least:
+        if width_of(line) <= columns:
+            break
         left_out.add(index)
         line = "  ".join(bit for i, bit in enumerate(bits) if bit and i not in left_out)
-        if width_of(line) <= columns:
-            return line
     return line
 
 

@@ -108,7 +108,7 @@ def ledger_text(ledger: LedgerRow) -> str:
         return f"height {ledger.height}, {final}{held}"
     said = f"height {ledger.height} stands still for {human_span(ledger.age_s)}, {held}"
     missing = ledger.validators_missing
-    return f"{said}; not heard: {_named(missing)}, who vote" if missing else said
+    return f"{said}; validators not heard: {_named(missing)}" if missing else said
 
 
 def checking(run: RunRow | None) -> str:
@@ -135,11 +135,11 @@ def _share(run: RunRow) -> str:
 def health(state: StateDocument, ink: Ink) -> str:
     """Return ``healthy``, or what stands still and what helps; who was evicted does no harm any more."""
     faults = list[str]()
+    said, is_well = verdict(state.health), state.health.verdict == "progressing" and moves(state)
     for kind, word in (("gone", "gone"), ("slow", "behind or silent")):
         named = tuple(peer.name for peer in state.peers if peer.condition == kind)
-        if named:
+        if named and (kind == "gone" or is_well):  # where nothing moves, everybody is behind
             faults.append(ink.paint(kind, f"{_named(named)} {word}"))
-    said, is_well = verdict(state.health), state.health.verdict == "progressing" and moves(state)
     if not is_well:
         style = "slow" if state.health.verdict in {"waiting", "paused", "ended"} else "gone"
         said = ink.paint(style, said if said != "healthy" else "stalled")

@@ -163,7 +163,7 @@ def test_a_network_that_stands_still_says_so_on_every_screen() -> None:
     assert "stalled for 40 s: the ledger stands still at height 212" in status
     assert "try: swarm join" in status
     assert (
-        "stands still for 40 s, supply conserved; not heard: keen-quail-306, brisk-seal-274"
+        "stands still for 40 s, supply conserved; validators not heard: keen-quail-306, brisk-seal-274"
         in status
     )
     assert "- tok/s" in headline(state)

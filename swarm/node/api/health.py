@@ -127,13 +127,13 @@ class HealthWatch:
         age_s = self.height.age_s(now)
         cause = f"the ledger stands still at height {sight.height}"
         command = "swarm peers ls"
-        if sight.is_alone:
-            cause += ": this node is connected to nobody"
-            command = "swarm join TICKET"
-        elif sight.missing:
+        if sight.missing:
             count = f"{len(sight.missing)} of {sight.num_validators}"
             cause += f": the votes of {count} validators are missing ({names(sight.missing)})"
             command = "swarm join   (on their machines)"
+        if sight.is_alone:
+            cause += ", and this node is connected to nobody"
+            command = "swarm join TICKET"
         if sight.waits_for:
             cause += f"; this node waits for {sight.waits_for}"
         # A node that joins and was given no block yet has nothing that could stand still.

@@ -257,7 +257,7 @@ async def test_tokens_that_stand_still_take_rates_and_losses_with_them(
 ) -> None:
     """Peers go on to announce what they last had: that is no progress."""
     room = Room(tmp_path)
-    await a_busy_room(room)
+    state = await a_busy_room(room)
     for _ in range(16):
         room.hear(room.other, 3, rate=300, loss_milli=2500)
         room.hear(room.me, room.tally.steps)
@@ -276,7 +276,7 @@ async def test_this_node_may_stand_still_while_others_train(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     room = Room(tmp_path)
-    await a_busy_room(room)
+    state = await a_busy_room(room)
     for _ in range(15):
         room.hear(room.me, room.tally.steps)
         state = await room.go(1, "height", "other")
