@@ -25,7 +25,7 @@ class Boundary:
 
 
 def common_rounds(run: Run) -> list[int]:
-    """The boundaries of which every stage still has a checkpoint, newest first."""
+    """Return the boundaries of which every stage still has a checkpoint, newest first."""
     rounds = [
         {int(kept.round) for kept in run.standing(stage)} for stage in range(len(run.checkpoints))
     ]
@@ -33,7 +33,7 @@ def common_rounds(run: Run) -> list[int]:
 
 
 def boundaries(run: Run) -> list[Boundary]:
-    """Their weights, newest first."""
+    """Return their weights, newest first."""
     found = list[Boundary]()
     for round_ in common_rounds(run):
         kept = (next(c for c in stage if c.round == round_) for stage in run.checkpoints)
@@ -72,7 +72,7 @@ def new_convictions(before: State | None, after: State, run: RunIndex) -> list[C
 
 
 def conviction_row(sentence: ConvictionView) -> dict[str, object]:
-    """One conviction, as JSON."""
+    """Return one conviction, as JSON."""
     found, accuser, taken = sentence.found, sentence.accuser, sentence.stake_taken
     where = f"segment {found.round}/{found.stage}/{found.seat}"
     text = f"{where} of {peer_name(found.peer)} was proven false"
@@ -98,7 +98,7 @@ def run_checks(state: State, run: Run) -> dict[str, int]:
 
 
 def recent_rows(state: State, run: Run) -> list[dict[str, object]]:
-    """The segments whose checks can still change, newest first."""
+    """Return the segments whose checks can still change, newest first."""
     records = [record for record in state.live_segments() if record.run == run.index]
     window_steps = run.spec.checks.window_steps
     return [segment_row(record, window_steps) for record in _newest(records)]

@@ -134,7 +134,7 @@ def bytes_file() -> bytes:
 
 
 def is_bytes_file(raw: bytes) -> bool:
-    """Whether a ``tokenizers`` file is that of bytes, however a library wrote it again."""
+    """Return True if a ``tokenizers`` file is that of bytes, however a library wrote it again."""
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError):
