@@ -1,44 +1,44 @@
-"""The composition: one node made of every room.
+"""Composition of one node from all packages.
 
-duties.py       C  given what I know, what is my next duty?
-recorder.py     C  what a seat wrote down becomes a commit
-retention.py    C  what it takes to keep windows until nobody asks for them
-sizing.py       C  what a run asks of a machine: memory, disk, wire, pace
-pacing.py       C  tokens per second, however long a step takes
-anchoring.py    C  which anchors those who replay a segment will find
-audits.py       C  how checking goes, as rows; who was convicted
-boundaries.py   C  the rounds of which a whole model can be had
-context.py      S  what the parts of a node share
-reports.py      S  where events go
-library.py      S  texts and anchors, known by their hashes
-datasets.py     S  the run's text, fetched
-checkpoints.py  S  canonical checkpoints, posted and cleared away
-saving.py       S  the shard a seat leaves on this disk
-adopting.py     S  begin from what a sibling committed, and give
-shards.py       S  what a seat starts from
+duties.py       C  planner: the duties that are due, from what the node knows
+recorder.py     C  commit of a closed segment, from its log
+retention.py    C  disk space to keep replay windows as long as they may be asked for
+sizing.py       C  memory, disk, traffic and pace that a run requires
+pacing.py       C  estimate of tokens per second
+anchoring.py    C  anchors that the checkers of a segment will find on the ledger
+audits.py       C  checks and convictions of a run, as rows for the map
+boundaries.py   C  rounds of which every stage still has a checkpoint
+context.py      S  references that the parts of a node share
+reports.py      S  event log: file, recent events, listeners
+library.py      S  artifact cache: token files and checkpoint tensors, by their hashes
+datasets.py     S  token files and tokenizer of the run, fetched from peers
+checkpoints.py  S  canonical checkpoints: posting, starting from the newest, deletion
+saving.py       S  shard of a seat, saved on this disk
+adopting.py     S  adoption of a replica's committed state, and serving our own
+shards.py       S  shard that a seat starts from: saved, adopted or checkpoint
 commits.py      S  windows to the disk, then the commit to the ledger
-seats.py        S  the seats of this node
+seats.py        S  seats of this node: taken, moved through rounds, left
 trading.py      S  one outer step of one fragment
-witness.py      S  verdicts, and what they mean for this node
-steward.py      S  ask what is due, see that it is done
-workers.py      S  the threads it computes in, and which gives way to which
-acquaintances.py  S  whom the last start was connected to
-doorway.py      S  the port of the last start, again
-entrance.py     S  the way into a network and a run
-launching.py    S  the run spec and the genesis of a launch
-drawing.py      S  the names of weights that a run draws, computed once
-fitting.py      S  a run that this machine cannot hold is refused
-publishing.py   S  the text of a launch, as blobs
-starting.py     S  the weights that a run goes on from, as blobs
-announcing.py   S  what this node says of itself
-auditing.py     S  audits and reports that a person asks for
-inference.py    S  go on with texts of others through the stages held here
-chain.py        S  one text through the stages of a run, each at some peer
-speaking.py     S  texts written with the live model, for the local API
-evaluating.py   S  every new checkpoint, measured on held-out text
-steering.py     S  pause, resume and stop, for who owns the run
-actions.py      S  what the local page may ask
-computing.py    S  the devices of this node, and an engine for each seat
-snapshot.py     S  the object behind the map
-service.py      S  the door: run_node
+witness.py      S  verdict reporter: judgements, and what they mean for this node
+steward.py      S  controller: derives the due duties after every block and starts them
+workers.py      S  worker threads and their priorities
+acquaintances.py  S  peers of the last start, to reconnect to
+doorway.py      S  listen port of the last start, reused
+entrance.py     S  join: network and run that a ticket or an earlier start names
+launching.py    S  run spec and genesis of a launch
+drawing.py      S  roots of seeded initial weights, computed once
+fitting.py      S  check that a run fits this machine
+publishing.py   S  text of a launch, published as blobs
+starting.py     S  pretrained weights of a launch, published as blobs
+announcing.py   S  announcements of this node in the directory
+auditing.py     S  audits and reports that the user asks for
+inference.py    S  distributed generation, server side: the stages held here
+chain.py        S  distributed generation, client side: one request through all stages
+speaking.py     S  generation requests of the local API
+evaluating.py   S  held-out loss of every new checkpoint
+steering.py     S  pause, resume and stop of a run by its owner
+actions.py      S  actions of the local API
+computing.py    S  devices of this node, and an engine for each seat
+snapshot.py     S  state object behind the map and the page
+service.py      S  entry point: run_node
 """

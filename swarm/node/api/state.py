@@ -1,6 +1,6 @@
-"""What a node knows, as the one object behind the map, the page and every read command.
+"""Build the state object behind the map, the page and every read command.
 
-Shell: reads the rooms; decides nothing. The shape is that of GET /api/v1/state.
+Shell: reads all packages; decides nothing. The shape is that of GET /api/v1/state.
 """
 
 import os
@@ -27,22 +27,23 @@ ROLES = ((SOLVE, "solver"), (VALIDATE, "validator"), (VERIFY, "verifier"))
 TAIL_BLOCKS = 20
 CURVE_POINTS_MAX = 500
 SUPPLY_CHECK_S = 5.0
-"""Counting every account walks the whole state: not on every poll."""
+"""Seconds between two supply checks: counting every account walks the whole state, too slow for every poll."""
 
 
 class StateBuilder:
-    """Builds the state object on demand; slow parts are remembered for a few seconds."""
+    """Builder of the state object; slow parts are cached for a few seconds."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._started = trio.current_time()
         self._supply: tuple[float, bool] = (float("-inf"), True)
-        """When it was counted, and whether it was what that state says: a stake that is burned changes it."""
+        """Time of the last count, and True if it gave the supply that the state says: burned stake changes
+        it."""
         self._parameters: dict[bytes, int] = {}
         self.url = ""
 
     def take(self) -> dict[str, object]:
-        """The object of GET /api/v1/state."""
+        """Return the object of GET /api/v1/state."""
         context, run = self._context, self._context.run
         return {
             "node": self._node(),
@@ -99,14 +100,14 @@ class StateBuilder:
         }
 
     def _device(self) -> str:
-        """What this node computes on; of an exact run the CPU, whatever else there is."""
+        """Return the devices this node computes on; for an exact run the CPU, whatever else there is."""
         context, run = self._context, self._context.run
         devices = context.devices if run is None else devices_for(run.spec, context.devices)
         threads = context.config.threads
         return f"{devices_text(devices)}, {threads} thread{'s' * (threads > 1)}"
 
     def _own_checks(self) -> dict[str, int]:
-        """What this node did about the work of others since it started."""
+        """Return counts of the checks this node made of others' work since it started."""
         counts = self._context.checks.counts
         return {
             "done": counts.done,
@@ -117,7 +118,7 @@ class StateBuilder:
         }
 
     def _seconds(self) -> dict[str, float]:
-        """Where the time since the start went: the parts add up to it, as long as one core does.
+        """Return the seconds since the start, by use; they add up as long as one core does all.
 
         ``commit`` is what being checkable costs a solver: hashing, and recording windows; ``check`` is the
         replay of others' windows; ``wire`` the rest: links, signatures, ledger, fragments packed and opened.
@@ -286,7 +287,7 @@ class StateBuilder:
 
 
 def _state_in(run: Run | None, said: str) -> str:
-    """What a peer with a seat does: it says training as long as it has one, whatever the run does."""
+    """Return the state of a peer with a seat: it announces training even if the run is paused or averages."""
     if run is None or said != "training":
         return said
     return {RunPhase.PAUSED: "paused", RunPhase.COOLING: "agreeing"}.get(run.phase, said)
@@ -308,7 +309,7 @@ def _seats(run: Run) -> list[dict[str, object]]:
 
 
 def _claims(said: Announcement | None) -> dict[str, object]:
-    """What a peer says of itself; nothing when it has said nothing yet."""
+    """Return what a peer announces of itself; defaults if it has announced nothing yet."""
     if said is None:
         return {
             "role": "peer",

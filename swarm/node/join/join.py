@@ -43,17 +43,17 @@ FOLLOW_PROTOCOL = "/swarm/ledger-sync/1"
 ASK_S = 10.0
 RETRY_S = 1.0
 PATIENCE_S = 10.0
-"""A wait longer than this is explained again."""
+"""Seconds of waiting after which the reason is reported again."""
 NO_RUN = bytes(16)
-"""In a ticket: whatever run is the newest."""
+"""Run of a ticket that stands for the newest one."""
 LATE_BLOCKS = 30
-"""A ledger that is up to date and still lacks the run after so many more blocks will not get it."""
+"""Blocks after which a ledger that is up to date and still lacks the run will not get it."""
 
 
 def targets_of(
     ticket: Ticket | None, config: NodeConfig, recalled: Sequence[known_peers.Target]
 ) -> list[tuple[PeerId, Sequence[str]]]:
-    """Whom to connect to first; raises ``BadConfig`` for a bootstrap entry without a peer.
+    """Return the peers to connect to first; raises ``BadConfig`` for a bootstrap entry without a peer.
 
     The peer of the ticket comes first, then those of the node file, then those of the last start.
     """
@@ -75,7 +75,10 @@ def targets_of(
 
 
 def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
-    """The genesis this home belongs to; raises ``UsageError`` when the ticket is for another network."""
+    """Return the genesis this home belongs to; None if it belongs to no network yet.
+
+    Raises ``UsageError`` if the ticket is for another network, ``Corrupt`` if the stored genesis is damaged.
+    """
     raw = store.get(TABLE, GENESIS_KEY)
     if raw is None:
         return None
@@ -94,7 +97,7 @@ def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
 
 
 def next_incarnation(store: Store) -> int:
-    """Count this start, durably, before anything is signed in it."""
+    """Count this start, durably, before anything is signed in it; return its number."""
     raw = store.get(TABLE, INCARNATION_KEY)
     number = int.from_bytes(raw or b"", "big") + 1
     store.put(TABLE, INCARNATION_KEY, number.to_bytes(4, "big"))
@@ -104,18 +107,18 @@ def next_incarnation(store: Store) -> int:
 async def keep_connected(
     host: Host, targets: Sequence[tuple[PeerId, Sequence[str]]], report: EventLog
 ) -> None:
-    """Stay connected to the named peers and say how that goes; runs until cancelled."""
+    """Stay connected to the named peers and report how that goes; runs until cancelled."""
     send, receive = trio.open_memory_channel[Progress](16)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bootstrap, host, targets, send)
         async for progress in receive:
             match progress:
                 case Failed(_, attempt, _, _) if attempt > 1 and host.connected():
-                    continue  # others are there: one that is gone is not worth a line every time
+                    continue  # other peers are connected: a lost one is not reported every time
                 case Failed(_, attempt, reason, retry_s):
                     report(
                         EventKind.NETWORK,
-                        f"{reason}; next try in {retry_s:.0f} s",  # it names the peer
+                        f"{reason}; next try in {retry_s:.0f} s",  # the reason names the peer
                         attempt=attempt,
                     )
                 case Reached(peer, _):
@@ -127,7 +130,7 @@ async def keep_connected(
 async def fetch_genesis(host: Host, ticket: Ticket, report: EventLog) -> Genesis:
     """Ask connected peers for the genesis the ticket names, for as long as it takes.
 
-    Raises ``BadTicket`` when the peer that the ticket names has proved to be on another network.
+    Raises ``BadTicket`` if the peer that the ticket names has proved to be on another network.
     """
     explained = trio.current_time()
     while True:
@@ -158,9 +161,9 @@ async def fetch_genesis(host: Host, ticket: Ticket, report: EventLog) -> Genesis
 
 
 async def find_run(ledger: LedgerService, run16: bytes, report: EventLog) -> Run:
-    """The run of these 16 bytes (zeros: the newest one), as soon as the ledger knows it.
+    """Return the run of these 16 bytes (zeros: the newest one), as soon as the ledger knows it.
 
-    Raises ``BadConfig`` when the ledger is up to date and, ``LATE_BLOCKS`` later, still lacks the run.
+    Raises ``BadConfig`` if the ledger is up to date and, ``LATE_BLOCKS`` later, still lacks the run.
     """
     explained, up_to_date = trio.current_time(), None
     while True:
@@ -186,7 +189,7 @@ async def find_run(ledger: LedgerService, run16: bytes, report: EventLog) -> Run
 
 
 def named_run(state: State, run16: bytes) -> Run | None:
-    """The run whose digest starts with these 16 bytes; the newest one for zeros."""
+    """Return the run whose digest starts with these 16 bytes (zeros: the newest one); None if unknown."""
     runs = state.runs()
     if run16 == NO_RUN:
         return runs[-1] if runs else None

@@ -1,6 +1,7 @@
 """Prepare what a launch publishes: the run spec and the genesis.
 
-Shell: reads this machine's disk and draws the seed of a new network; the text is ``node/launch/publish.py``'s.
+Shell: reads this machine's disk and chooses the seed of a new network; ``node/launch/publish.py`` handles the
+text.
 """
 
 import secrets
@@ -32,12 +33,12 @@ from swarm.types import NO_DIGEST, Amount, PeerId
 
 GENESIS_FILE = "genesis.bin"
 GENESIS_BYTES_MAX = 1 << 20
-"""As long as one that peers send."""
+"""Bytes of the longest genesis file: the limit of one that peers send."""
 OWNER_BALANCE = 1_000_000_000_000
-"""What the first account of a new network holds: it pays for runs, and nobody else has any yet."""
+"""Balance of the first account of a new network: it pays for runs, and no other account has any yet."""
 OWNER_STAKE = 1_000_000
 ESCROW_SHARE = 10
-"""A launch puts a tenth of its balance into the run."""
+"""Divisor of the balance for the escrow of a launch: a tenth of it."""
 
 
 async def prepare_spec(
@@ -52,12 +53,24 @@ async def prepare_spec(
 ) -> RunSpec:
     """Publish the token files of a run as blobs, and return the spec that names them.
 
-    ``fits`` raises for a run that this machine cannot hold, before anything is computed of it. With
-    ``init_from`` the weights of that folder are published too, a blob for each stage. Raises ``BadConfig`` when
-    there is too little text, a setting is not supported by this build, or the run is larger than the ledger or
-    who checks its windows takes, and ``VerificationFailed`` when its dataset is not what its manifest says.
+    With ``init_from`` the weights of that folder are published too, a blob for each stage.
+
+    Args:
+        file: run file.
+        base: folder that its paths are relative to.
+        genesis: genesis of the network.
+        blobs: blob service.
+        compute: worker for the arithmetic.
+        store: remembers the roots of initial weights.
+        fits: raises for a run that this machine cannot hold, before anything of it is computed.
+        report: event log.
+
+    Raises:
+        BadConfig: there is too little text, this build does not support a setting, or the run is larger than
+            the ledger or its checkers take.
+        VerificationFailed: the dataset is not what its manifest says.
     """
-    await compute.run(table, file.run.numerics)  # exact runs only where this machine has the bits
+    await compute.run(table, file.run.numerics)  # exact runs only if the bits agree here
     start = None
     if file.model.init_from:
         start = await opened_start(base, file.model.init_from)
@@ -77,9 +90,9 @@ async def prepare_spec(
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
-    """The genesis of ``home/genesis.bin``, or that of a new network with this node as its validator.
+    """Return the genesis of ``home/genesis.bin``, or that of a new network with this node as its validator.
 
-    Raises ``Corrupt`` when the file is there and holds something else.
+    Raises ``Corrupt`` if the file is there and holds something else.
     """
     held = saved_genesis(home)
     if held is not None:
@@ -93,7 +106,7 @@ def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
 
 
 def saved_genesis(home: Path) -> Genesis | None:
-    """The genesis that lies in a home; raises ``Corrupt`` when the file holds something else."""
+    """Return the genesis saved in a home, or None; raises ``Corrupt`` if the file holds something else."""
     path = home / GENESIS_FILE
     if not path.exists():
         return None
@@ -104,7 +117,7 @@ def saved_genesis(home: Path) -> Genesis | None:
 
 
 def escrow_for(state: State, owner: PeerId) -> Amount:
-    """What a launch puts into its run; raises ``BadConfig`` when the account cannot pay the least."""
+    """Return the escrow of a launch; raises ``BadConfig`` if the account cannot pay the minimum."""
     balance = state.account(owner).balance
     least = run_deposit(state.params)
     if balance < least:
@@ -116,7 +129,7 @@ def escrow_for(state: State, owner: PeerId) -> Amount:
 
 
 def save_genesis(home: Path, genesis: Genesis) -> None:
-    """Keep the genesis beside the store, for people and for tools."""
+    """Write the genesis beside the store, for users and tools."""
     (home / GENESIS_FILE).write_bytes(encode(genesis))
 
 
