@@ -193,7 +193,9 @@ class NodeConsole:
             if self._live is not None:
                 from rich.text import Text
 
-                self._live.console.print(Text.from_ansi(self._terminal.offered(line)), soft_wrap=True)
+                self._live.console.print(
+                    Text.from_ansi(self._terminal.offered(line)), soft_wrap=True
+                )
             else:
                 self._terminal.say(line)
 

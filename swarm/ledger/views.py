@@ -1,8 +1,10 @@
-"""The rounds of which a whole model can be had: every stage still has its checkpoint.
+"""Find the rounds of which every stage still has its checkpoint, so that a whole model can be built.
 
 Core: pure functions of a run as the ledger has it.
 
-How the checking of a run goes, as the map shows it, and who was convicted between two final states.
+Summarise the checks of a run for the map, and find the convictions between two final states.
+
+pure functions of final states; rows of plain values out.
 """
 
 from collections.abc import Sequence
@@ -17,15 +19,15 @@ from swarm.types import Digest, PeerId, RunIndex
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """The weights of all stages at one round."""
+    """Weights of all stages at one round."""
 
     round: int
-    """0 is the initialisation."""
+    """Round number; 0 is the initialisation."""
     roots: tuple[Digest, ...]
 
 
 def common_rounds(run: Run) -> list[int]:
-    """Return the boundaries of which every stage still has a checkpoint, newest first."""
+    """Return the rounds of which every stage still has a checkpoint, newest first."""
     rounds = [
         {int(kept.round) for kept in run.standing(stage)} for stage in range(len(run.checkpoints))
     ]
@@ -33,7 +35,7 @@ def common_rounds(run: Run) -> list[int]:
 
 
 def boundaries(run: Run) -> list[Boundary]:
-    """Return their weights, newest first."""
+    """Return the weights of all stages at these rounds, newest first."""
     found = list[Boundary]()
     for round_ in common_rounds(run):
         kept = (next(c for c in stage if c.round == round_) for stage in run.checkpoints)
@@ -42,22 +44,22 @@ def boundaries(run: Run) -> list[Boundary]:
 
 
 RECENT_MAX = 64
-"""Segments of the list: six seats, from the commit of a round to its verdict four rounds later, and more."""
+"""Segments listed: six seats, from the commit of a round to its verdict four rounds later, and more."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvictionView:
-    """A conviction, with what only the blocks around it tell."""
+    """Conviction, with the details that only the blocks around it tell."""
 
     found: Conviction
     accuser: PeerId | None
-    """Whose replay differed first; None when that was before this node looked."""
+    """Peer whose replay differed first; None if that was before this node watched."""
     stake_taken: int | None
-    """None when the verdict was before this node looked."""
+    """Stake that was taken; None if the verdict was before this node watched."""
 
 
 def new_convictions(before: State | None, after: State, run: RunIndex) -> list[ConvictionView]:
-    """Who was convicted since ``before``; all that the ledger still tells when that is None."""
+    """Return the convictions since ``before``; all that the ledger still lists if that is None."""
     known = () if before is None else before.verdicts(run).convictions
     fresh = [found for found in after.verdicts(run).convictions if found not in known]
     sentences = list[ConvictionView]()
@@ -92,13 +94,13 @@ def conviction_row(sentence: ConvictionView) -> dict[str, object]:
 
 
 def run_checks(state: State, run: Run) -> dict[str, int]:
-    """How many segments of a run are in each phase: judged ones since it began, the others just now."""
+    """Return the number of a run's segments by phase: judged ones since it began, the others as of now."""
     counts = {**phase_counts(state, run.index), **verdicts_row(state.verdicts(run.index))}
     return {phase: count for phase, count in counts.items() if count}
 
 
 def recent_rows(state: State, run: Run) -> list[dict[str, object]]:
-    """Return the segments whose checks can still change, newest first."""
+    """Return rows of the segments whose checks can still change, newest first."""
     records = [record for record in state.live_segments() if record.run == run.index]
     window_steps = run.spec.checks.window_steps
     return [segment_row(record, window_steps) for record in _newest(records)]
@@ -115,7 +117,7 @@ def _stake(state: State, found: Conviction) -> int:
 
 
 def _accuser(before: State | None, after: State, run: RunIndex, found: Conviction) -> PeerId | None:
-    """Who gets the reward: the first blind answer that differed, a reporter if there was none."""
+    """Return the rewarded peer: the first blind answer that differed, a reporter if there was none."""
     place = (run, found.round, found.stage, found.seat)
     now = after.segment(*place)
     if now is None or not now.judged:

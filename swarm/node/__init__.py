@@ -2,13 +2,11 @@
 
 Modules (C: pure, S: does I/O):
 
-    context.py   S  What the parts of a running node share.
-    figures.py   C  Compute the figures that more than one screen shows, and forget those of peers
-                    that are gone.
-    node.py      S  One node: every room in one nursery, from the first byte on disk to Ctrl-C.
-    reporting.py S  Where a node's events go: the log in its home, the last few in memory, and
-                    whoever listens.
-    vitals.py    S  Watch what of a node and its run moves: height, steps of every peer, losses.
+    context.py   S  Share references between the parts of a running node.
+    node.py      S  Run one node: all packages in one nursery, from the first byte on disk to
+                    Ctrl-C.
+    reporting.py S  Write a node's events to the log in its home, keep the last few in memory, and
+                    stream them to listeners.
     api/            Serve this node's state and accept its owner's commands, over the local HTTP
                     API.
     artifacts/      Fetch, verify and cache what a run is made of: tokens, checkpoints, evaluations.

@@ -1,10 +1,8 @@
-"""What the parts of a running node share.
+"""Share references between the parts of a running node.
 
-Shell: references to every room; decides nothing.
+Shell: references to every package; decides nothing.
 
-The threads in which a node computes, and which of them gives way to which.
-
-opens and closes them.
+Open the worker threads in which a node computes, with their priorities.
 """
 
 from collections import deque
@@ -33,12 +31,12 @@ from swarm.types import PeerId, RunIndex, StageIndex
 from swarm.verify.service import Verifier
 
 SENTENCES_KEPT = 32
-"""As many convictions as the ledger remembers of one run."""
+"""Convictions kept: as many as the ledger remembers of one run."""
 
 
 @dataclass(slots=True)
 class TradeRecord:
-    """One trade as the map shows it."""
+    """Trade as the map shows it."""
 
     round: int
     fragment: int
@@ -50,7 +48,7 @@ class TradeRecord:
 
 @dataclass(slots=True)
 class NodeStats:
-    """What this node measured itself since it started."""
+    """Figures that this node has measured itself since it started."""
 
     tokens: int = 0
     tokens_per_s: int = 0
@@ -59,7 +57,7 @@ class NodeStats:
     solo: int = 0
     last_partner: bytes = b""
     losses: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
-    """(round, mean training loss in nats) of closed segments."""
+    """Pairs (round, mean training loss in nats) of closed segments."""
     open_loss: float | None = None
     """Mean training loss in nats of the open segments so far; None before their first micro-batch."""
     notes: list[TradeRecord] = field(default_factory=list[TradeRecord])
@@ -69,17 +67,17 @@ class NodeStats:
     """Convictions, oldest first."""
     hashing_s: float = 0.0
     waits_for: str = ""
-    """What the node is waiting for, as a sentence, or empty."""
+    """Event that the node is waiting for, in words; empty if none."""
 
     @property
     def training_loss(self) -> float | None:
-        """Of the last closed segment, in nats; until there is one, of what is open."""
+        """Mean training loss in nats of the last closed segment; until there is one, of the open ones."""
         return self.losses[-1][1] if self.losses else self.open_loss
 
 
 @dataclass(slots=True)
 class NodeContext:
-    """Everything a duty may need. Built once by ``service.run_node``."""
+    """References that a duty may need; built once by ``service.run_node``."""
 
     home: Path
     config: NodeConfig
@@ -93,7 +91,7 @@ class NodeContext:
     blobs: Blobs
     compute: Executor
     checking: Executor
-    """For replays of others' work: a worker of lower priority, so that training never waits for it."""
+    """Worker of lower priority for replays of others' work, so that training never waits for it."""
     library: ArtifactCache
     checks: Verifier
     pipeline: Pipeline
@@ -101,57 +99,58 @@ class NodeContext:
     incarnation: int
     tally: NodeStats
     devices: tuple[str, ...] = ("cpu",)
-    """What native runs are computed on here."""
+    """Devices on which native runs are computed here."""
     run_index: RunIndex | None = None
     run16: bytes = bytes(16)
     checkpoints_held: dict[StageIndex, int] = field(default_factory=dict[StageIndex, int])
-    """Per stage, the round of the newest canonical checkpoint on this disk."""
+    """Round of the newest canonical checkpoint on this disk, by stage."""
 
     @property
     def me(self) -> PeerId:
-        """This node."""
+        """Public key of this node."""
         return self.secret.peer
 
     @property
     def run(self) -> Run | None:
-        """The run as of the last finalised block."""
+        """Run as of the last finalised block; None until it is known."""
         return None if self.run_index is None else self.ledger.state.find_run(self.run_index)
 
     def peers_of_run(self) -> list[PeerId]:
-        """Everybody the ledger or the network names for this run, connected ones first."""
+        """Return all peers that the ledger or the network names for this run, connected ones first."""
         return self.library.peers_of(self.run)
 
 
 TRADING_NICENESS = 12
-"""Gives way to training a little; a partner waits for it, but not long."""
+"""Niceness of trading: gives way to training a little; a partner waits for it, but not long."""
 SERVING_NICENESS = 15
-"""Between our own training and the checks: somebody waits for the text."""
+"""Niceness of generation, between our own training and the checks: a user waits for the tokens."""
 CHECKING_NICENESS = 19
-"""The least there is, below the 10 of our own training: a check never delays a step."""
+"""Niceness of checks: the lowest priority there is, below the 10 of our own training, so they never delay a
+step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Executors:
-    """Where arithmetic runs: our own training, and what gives way to it."""
+    """Workers of one node: our own training, and the work that gives way to it."""
 
     compute: Executor
     checking: Executor
-    """Replays the work of others."""
+    """Worker that replays the work of others."""
     serving: Executor
-    """For texts that are written with the model: a replay that takes seconds must not hold up a token."""
+    """Worker of generation requests: a replay that takes seconds must not hold up a token."""
     trading: Executor
-    """Packs and opens fragments: an inner step must not wait for an exchange."""
+    """Worker that packs and opens fragments: an inner step must not wait for an exchange."""
     devices: tuple[str, ...]
-    """What our own training of native runs computes on."""
+    """Devices on which our own training of native runs computes."""
 
     def close(self) -> None:
-        """End them; each waits a little for the job that still runs."""
+        """End all workers; each waits a little for the job that still runs."""
         for worker in (self.compute, self.checking, self.serving, self.trading):
             worker.close()
 
 
 def open_executors(threads: int, devices: tuple[str, ...]) -> Executors:
-    """The workers of one node, none of them started; each computes with ``threads`` threads."""
+    """Return the workers of one node, none of them started; each computes with ``threads`` threads."""
     prepare = partial(_prepare_torch, threads)
     return Executors(
         compute=Executor(prepare=prepare),
@@ -163,6 +162,6 @@ def open_executors(threads: int, devices: tuple[str, ...]) -> Executors:
 
 
 def _prepare_torch(threads: int) -> None:
-    """Once per worker: explicit threads give the same bits in every run on this machine."""
+    """Set the threads of torch, once per worker: a fixed number gives the same bits in every run here."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)

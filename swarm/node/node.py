@@ -1,6 +1,6 @@
-"""One node: every room in one nursery, from the first byte on disk to Ctrl-C.
+"""Run one node: all packages in one nursery, from the first byte on disk to Ctrl-C.
 
-Shell: composes and decides nothing; what is due is in ``duties``, how it is done in the other modules.
+Shell: composes and decides nothing; ``duties`` decides what is due, the other modules carry it out.
 """
 
 import json
@@ -60,7 +60,7 @@ BLOBS = "blobs"
 
 @dataclass(frozen=True, slots=True)
 class NodeSetup:
-    """What a node starts from; one of ``ticket``, ``launch`` or an earlier start of the home."""
+    """Inputs of a node's start: ``ticket``, ``launch``, or neither to go on from the last start."""
 
     home: Path
     config: NodeConfig
@@ -68,9 +68,9 @@ class NodeSetup:
     ticket: Ticket | None = None
     launch: RunFile | None = None
     launch_base: Path = Path()
-    """Where the paths of a launched file are relative to."""
+    """Folder that the paths of a launched file are relative to."""
     dataset: Path | None = None
-    """A dataset on this disk that the joined run must be about; without one its text comes from peers."""
+    """Dataset on this disk that the joined run must be about; None to fetch its text from peers."""
     report: Callable[[Event], None] | None = None
 
 
@@ -81,8 +81,11 @@ async def run_node(
 ) -> None:
     """Run until cancelled; ``task_status.started`` is given the URL of the local page.
 
-    Raises ``BadIdentity`` when the home is in use, ``UsageError`` for a busy port or a ticket of another
-    network, ``BadConfig`` for a run or a device that cannot be had, ``Corrupt`` when the disk lied.
+    Raises:
+        BadIdentity: the home is in use.
+        UsageError: a port is busy, or the ticket is for another network.
+        BadConfig: a run or a device cannot be had.
+        Corrupt: the disk has damaged what was stored.
     """
     devices = find_devices(setup.config)
     setup.home.mkdir(parents=True, exist_ok=True)
@@ -127,7 +130,7 @@ async def _run(
         genesis = await _met(setup, genesis, host, nursery, store, report)
         blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
         spec = await _prepared(setup, genesis, blobs, workers, store, report)
-        # Only now: a home that could not launch belongs to no network, and a mended file starts afresh.
+        # Only now: a home whose launch failed belongs to no network, and a corrected file starts afresh.
         store.put(join.TABLE, join.GENESIS_KEY, encode(genesis))
         save_genesis(setup.home, genesis)
         rooms = _packages(setup, report, store, workers, genesis, host, blobs)
@@ -175,14 +178,14 @@ async def _met(
 
 
 def _watched(context: NodeContext, nursery: trio.Nursery) -> StateBuilder:
-    """The node's document, whose figures are watched from now on."""
+    """Return the builder of the node's document; its figures are watched from now on."""
     snapshots = StateBuilder(context)
     nursery.start_soon(snapshots.watch)
     return snapshots
 
 
 async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  any service's start value
-    """``nursery.start``, whose overloads the checkers cannot match with a keyword-only argument."""
+    """Call ``nursery.start``, whose overloads the checkers cannot match with a keyword-only argument."""
     return await nursery.start(serve)
 
 
@@ -196,7 +199,7 @@ async def _packages(
     host: Host,
     blobs: Blobs,
 ) -> AsyncGenerator[tuple[NodeContext, Controller]]:
-    """Open dht, gossip, ledger and training on the host, in the order of the stairs."""
+    """Open dht, gossip, ledger and training on the host, lower layers first."""
     config, secret = setup.config, setup.secret
     async with trio.open_nursery() as nursery:
         dht = Dht(host, secret)
@@ -250,7 +253,7 @@ async def _packages(
 
 
 async def _check(context: NodeContext) -> None:
-    """Look after the checks once the ledger is the others' too: what an old state asks for is over."""
+    """Run the checks once the ledger has caught up: those that an old state asks for are over."""
     while not (context.ledger.is_caught_up or context.ledger.is_validator):
         await context.ledger.wait_height(context.ledger.height + 1)
     await context.checks.run()
@@ -264,9 +267,9 @@ async def _prepared(
     store: Store,
     report: EventLog,
 ) -> RunSpec | None:
-    """The spec of the run we launch, its text read, checked and published; None for whoever joins.
+    """Publish the text of the run to launch and return its spec; None if nothing is launched.
 
-    Raises ``BadConfig``, ``UsageError`` or ``VerificationFailed`` for whatever can be known to be wrong here.
+    Raises ``BadConfig``, ``UsageError`` or ``VerificationFailed`` for every error that can be found here.
     """
     if setup.launch is None:
         return None
@@ -286,7 +289,7 @@ async def _prepared(
 
 
 async def _find_run(setup: NodeSetup, context: NodeContext, spec: RunSpec | None) -> None:
-    """Open the run we launch, or wait for the one we join; then fetch what its models are measured with."""
+    """Open the run to launch, or wait for the one to join; then fetch the held-out text and the tokenizer."""
     store, report = context.store, context.report
     run16 = store.get(join.TABLE, join.RUN_KEY)
     if setup.ticket is not None and setup.ticket.run16 != join.NO_RUN:
@@ -307,7 +310,7 @@ async def _find_run(setup: NodeSetup, context: NodeContext, spec: RunSpec | None
         if setup.dataset is not None:
             await adopt_dataset(setup.dataset, run.spec.data, context.blobs, report)
     context.tally.waits_for = ""
-    # Refused here, by name, where this machine would compute other bits than the run is made of.
+    # Refuse here, with a clear error, if this machine computes other bits than the run requires.
     said = await context.compute.run(notice, run.spec.numerics)
     context.tally.waits_for = "the names of the initial weights"
     await context.library.prepare(run.spec)

@@ -1,4 +1,4 @@
-"""Where a node's events go: the log in its home, the last few in memory, and whoever listens.
+"""Write a node's events to the log in its home, keep the last few in memory, and stream them to listeners.
 
 Shell: owns the log file and the clock of its lines.
 """
@@ -14,17 +14,17 @@ from swarm.events import Event, EventKind, make_event, to_json_line
 
 LOG_NAME = "events.jsonl"
 LOG_BYTES_MAX = 16 << 20
-"""The log is turned over at this size; one older log is kept."""
+"""Bytes at which the log is rotated; one older log is kept."""
 RECENT_MAX = 50
 """Events kept for the map."""
 LISTENERS_MAX = 32
-"""Open event streams of the local page."""
+"""Event streams of the local page that are open at once; the oldest is closed for a new one."""
 LINES_MAX = 256
 """Lines that a slow listener may be behind; the oldest are skipped."""
 
 
 class EventLog:
-    """One node's voice."""
+    """Event log of one node; a call reports one event."""
 
     def __init__(self, home: Path, also: Callable[[Event], None] | None = None) -> None:
         self._path = home / LOG_NAME
@@ -46,7 +46,7 @@ class EventLog:
             self._also(event)
 
     def lines(self) -> trio.MemoryReceiveChannel[str]:
-        """A stream of event lines from now on; close it to stop listening."""
+        """Return a stream of event lines from now on; close it to stop listening."""
         send, receive = trio.open_memory_channel[str](LINES_MAX)
         self._listeners.append((send, receive))
         if len(self._listeners) > LISTENERS_MAX:

@@ -221,8 +221,7 @@ class BlobStore:
         return frozenset(held)
 
     def _check_room(self, num_bytes: int, keep: Digest = NO_DIGEST) -> None:
-        """Raise ``BadConfig`` unless so much fits; idle partial blobs other than ``keep`` are deleted for
-        it."""
+        """Raise ``BadConfig`` unless so much fits; delete idle partial blobs other than ``keep`` for it."""
         over = self._bytes_used() + num_bytes - self._quota_bytes
         idle = [partial for partial in self._idle() if partial.root != keep]
         if 0 < over <= sum(partial.num_bytes for partial in idle):

@@ -204,8 +204,7 @@ class _Turn:
         """Download of the task that fetches now; None if there is none."""
 
     async def take(self, root: Digest, patience_s: float) -> None:
-        """Become the fetching task; raises ``Unreachable`` if the current one gets nothing for
-        ``patience_s``."""
+        """Become the fetching task; raises ``Unreachable`` if the present one stalls for ``patience_s``."""
         while True:
             with trio.move_on_after(LOOK_AGAIN_S):
                 await self.lock.acquire()

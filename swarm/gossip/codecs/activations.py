@@ -38,8 +38,7 @@ FORMS = ("bf16", "int8")
 
 
 def wire_bytes(form: str, numel: int) -> int:
-    """Return the length in bytes of ``to_wire`` of ``numel`` values; raises ``UsageError`` for an unknown
-    form."""
+    """Return the bytes in ``to_wire`` of ``numel`` values; raises ``UsageError`` for an unknown form."""
     return int8_bytes(numel) if _is_int8(form) else 2 * numel
 
 

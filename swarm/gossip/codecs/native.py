@@ -75,8 +75,7 @@ class Levels:
         anchor_N: Tensor,
         theta_N: Tensor,
     ) -> None:
-        """Write ``anchor + level * step``; raises ``BadEncoding`` for an invalid level or a result not
-        finite."""
+        """Write ``anchor + level * step``; raises ``BadEncoding`` for an invalid level or value."""
         numel = len(levels_N)
         anchor_N, step_B = _floats(anchor_N, numel), _floats(step_B, -(-numel // BLOCK))
         assert _floats(theta_N, numel) is theta_N, "room for the values"
@@ -98,8 +97,7 @@ class Levels:
 
 @lru_cache(maxsize=8)
 def load(isa: str | None = None, path: str = "") -> Levels | None:
-    """Return the kernels of an instruction set (None: the best of this CPU), or None if they are not
-    available."""
+    """Return the kernels of an instruction set, by default the best of this CPU; None if unavailable."""
     library = _open(path or _PATH + str(sysconfig.get_config_var("EXT_SUFFIX")))
     if library is None:
         return None

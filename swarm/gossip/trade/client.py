@@ -122,8 +122,7 @@ class _Fetch:
 
     async def _fetch_first(self, number: int) -> None:
         """Request some of the first chunks at once; process the answer when there is an offer."""
-        # Leave the open stream to the offer request: opening another costs round trips, and all waits for the
-        # offer.
+        # The offer request takes the open stream: opening one costs round trips, and all waits for the offer.
         await trio.lowlevel.checkpoint()
         left_s = self._deadline - trio.current_time()
         if left_s <= 0:

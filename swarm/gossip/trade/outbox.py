@@ -85,8 +85,7 @@ class PublishedFragment:
         return peer == self.partner or peer in self.takers
 
     def admit(self, peer: PeerId, seat: int) -> bool:
-        """Admit a requester that may have the fragment; return False if too many fallback partners came
-        before."""
+        """Admit a requester that may have the fragment; return False if too many others were admitted."""
         if not self.is_for(peer):
             if len(self.takers) >= self.fallbacks.most:
                 return False

@@ -241,8 +241,7 @@ class ChunkScheduler:
             promised: manifest, already checked against the offer.
             deadline: time at which the download fails.
             first_counts: numbers of first chunks already requested before the offer, one request each; the
-            payload may
-                have fewer.
+                payload may have fewer.
         """
         self.deadline: float | None = deadline
         self._end = deadline
@@ -282,8 +281,7 @@ class ChunkScheduler:
         return self._more(now)
 
     def receive(self, asked: ChunkRequest, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
-        """Process the answer to one request; raises ``PeerFault``, changing nothing, if no honest peer sends
-        it."""
+        """Process one answer; raises ``PeerFault``, changing nothing, if no honest peer sends it."""
         assert asked.first in self._asked, "an answer to nothing that was asked"
         if now >= self._end:
             return self.expire(now)

@@ -168,11 +168,8 @@ class TradeServer:
             self._lines.arrived(receipt.payload_hash, peer, len(packed.wire), now)
 
     async def _pack(self, given: PublishedFragment, codec: Codec, peer: PeerId) -> None:
-        """Pack a fragment for the link to ``peer``, if not done yet; raises ``Unreachable`` if it cannot be
-        encoded."""
-        async with (
-            self._packing
-        ):  # One at a time: a second request waits for the result of the first.
+        """Pack a fragment for the link to ``peer``, once; raises ``Unreachable`` if it cannot be encoded."""
+        async with self._packing:  # One at a time: a second request waits for the first result.
             if codec in given.packed:
                 return
             is_plain = self._lines.is_fast(peer)

@@ -204,9 +204,8 @@ class Trades:
             wanted: fragment to fetch.
             anchor: flat float32 of ``wanted.numel`` values.
             mine: key of the fragment that we published in return.
-            deadline: time on trio's clock that bounds the transfer; decoding what arrived in time takes as
-            long as the
-                workers need.
+            deadline: time on trio's clock that bounds the transfer; decoding what arrived in time
+                takes as long as the workers need.
             ask_by: time by which an offer must have come, so that another partner may be asked.
         """
         partner = wanted.partner
@@ -235,9 +234,7 @@ class Trades:
         return TradeResult(theta_hat, payload, delivered.offer, receipt, mine_hash)
 
     def _do_soon(self, chore: Chore) -> None:
-        with suppress(
-            trio.WouldBlock
-        ):  # The queue is full: the partner waits for packing, or gets no receipt.
+        with suppress(trio.WouldBlock):  # Full: packing waits for a request, a receipt is lost.
             self._chores.send_nowait(chore)
 
     async def _call(

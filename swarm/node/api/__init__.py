@@ -2,13 +2,16 @@
 
 Modules (C: pure, S: does I/O):
 
-    actions.py  S  What the person at this machine may ask a running node to do.
-    audit.py    S  Audit a window, or report one, when the person at this machine asks: the actions
-                   behind the commands.
-    generate.py S  Write texts with the model of a running swarm, for the person at this machine.
+    actions.py  S  Offer the actions that the user of this machine may ask of a running node.
+    audit.py    S  Audit or report a window when the user of this machine asks: the actions behind
+                   the commands.
+    figures.py  C  Compute the figures that more than one screen shows, and forget those of peers
+                   that are gone.
+    generate.py S  Serve generation requests of the local API with the model of a running swarm.
     health.py   C  Say whether a node's work moves, and what to do when it does not.
     schema.py   C  The document of GET /api/v1/state: every figure that any screen shows, defined
                    once.
-    state.py    S  What a node knows, as the one document behind the map, the page and every read
-                   command.
+    state.py    S  Build the one document behind the map, the page and every read command, from what
+                   a node knows.
+    vitals.py   S  Watch what of a node and its run moves: height, steps of every peer, losses.
 """

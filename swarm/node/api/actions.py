@@ -1,10 +1,8 @@
-"""What the person at this machine may ask a running node to do.
+"""Offer the actions that the user of this machine may ask of a running node.
 
-Shell: answers the local API; whatever is wrong is raised as a typed error.
+Shell: answers the local API; every failure is raised as a typed error.
 
-Pause a run, go on with it, or end it, when its owner asks: the actions behind the commands.
-
-says it to the ledger, waits until that is final, and tells what follows.
+Pause a run, resume it, or end it, when its owner asks: the actions behind the commands.
 """
 
 import time
@@ -23,13 +21,13 @@ from swarm.types import RunIndex
 from swarm.web.app import Action
 
 FINAL_WAIT_S = 60.0
-"""A healthy network makes a statement final in a few blocks; a minute says that it does not."""
+"""Seconds to wait for finality: a healthy network takes a few blocks; a minute says that it is not healthy."""
 Statement = Callable[[RunIndex], PauseRun | ResumeRun | CloseRun]
 STATEMENTS: Mapping[str, Statement] = {"pause": PauseRun, "resume": ResumeRun, "stop": CloseRun}
 
 
 class RunControl:
-    """What the owner of a run may do with it."""
+    """Actions of a run's owner."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
@@ -37,7 +35,7 @@ class RunControl:
     def actions(
         self,
     ) -> dict[str, Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]]:
-        """The actions by name."""
+        """Return the actions by name."""
         return {name: self._action(name) for name in STATEMENTS}
 
     def _action(
@@ -49,7 +47,10 @@ class RunControl:
         return action
 
     async def _say(self, name: str) -> Mapping[str, object]:
-        """Raises ``UsageError`` without a run, for all but its owner, and for what the ledger refuses."""
+        """Submit a statement, wait until it is final, and return what follows.
+
+        Raises ``UsageError`` without a run, for all but its owner, and for what the ledger refuses.
+        """
         context = self._context
         run = context.run
         if run is None:
@@ -81,7 +82,7 @@ class RunControl:
 
 
 def outlook(run: Run, height: int) -> str:
-    """What a run does now and next, in a sentence."""
+    """Return a sentence about what a run does now and next."""
     name, left = run.spec.name, boundary_height(run, run.next_round) - height
     blocks = f"{left} block{'s' * (left != 1)}"
     if run.phase is RunPhase.PAUSED:
@@ -99,11 +100,11 @@ TICKET_DAYS = 30
 
 
 def actions_of(context: NodeContext) -> dict[str, Action]:
-    """The actions by name."""
+    """Return the actions by name."""
     auditor = Auditor(context)
 
     async def invite(_: Mapping[str, object]) -> Mapping[str, object]:
-        """The action behind ``swarm ticket new``."""
+        """Return a new ticket; the action behind ``swarm ticket new``."""
         if context.run is None:
             raise UsageError("this node has no run to invite to yet", hint="swarm status")
         return {"ticket": make_ticket(context)}
@@ -113,7 +114,7 @@ def actions_of(context: NodeContext) -> dict[str, Action]:
 
 
 def make_ticket(context: NodeContext) -> str:
-    """An invitation to this node's network and run, good for ``TICKET_DAYS``."""
+    """Return an invitation to this node's network and run, good for ``TICKET_DAYS``."""
     addresses = widest(context.host.addresses())
     if not addresses:
         raise UsageError("this node has no address to put into a ticket", hint="set listen")

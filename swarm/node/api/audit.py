@@ -1,6 +1,6 @@
-"""Audit a window, or report one, when the person at this machine asks: the actions behind the commands.
+"""Audit or report a window when the user of this machine asks: the actions behind the commands.
 
-Shell: chooses what was not named, writes the file of evidence, speaks to the checks and the ledger.
+Shell: chooses what was not named, writes the evidence file, calls the checks and the ledger.
 """
 
 import random
@@ -30,22 +30,23 @@ from swarm.verify.audit import (
 FOLDER = "evidence"
 SUFFIX = ".swarm"
 CHEAP_BYTES = 32 << 20
-"""A segment whose windows are together no longer than this is audited whole; of another, one window."""
+"""Bytes of all windows of a segment up to which all are audited; of a larger segment, one window is."""
 _AGAIN = "swarm audit, without a place: the newest that can be audited"
 
 
 @dataclass(slots=True)
 class Auditor:
-    """One node's audits: one at a time, for each fetches and replays."""
+    """Audits of one node: one at a time, because each fetches and replays."""
 
     context: NodeContext
     is_busy: bool = False
 
     async def audit(self, asked: Mapping[str, object]) -> Mapping[str, object]:
-        """{round, stage, seat?, window?} -> the verdict on one window, as JSON.
+        """Audit ``{round, stage, seat?, window?}`` and return the verdict on one window, as JSON.
 
-        Without a seat the newest segment of the stage that can be audited; without a window all of them where
-        that is cheap, else one by dice. Raises ``UsageError`` for what is not on the ledger.
+        Without a seat, the newest segment of the stage that can be audited is taken; without a window, all of
+        them if that is cheap, else a random one. Raises ``UsageError`` for a segment or window that is not on
+        the ledger.
         """
         run = self._run()
         record = self._record(run, asked)
@@ -77,10 +78,10 @@ class Auditor:
         }
 
     async def report(self, asked: Mapping[str, object]) -> Mapping[str, object]:
-        """{evidence: path} or {round, stage, seat, window} -> the name of the statement that was submitted.
+        """Report ``{evidence: path}`` or ``{round, stage, seat, window}`` and return the statement submitted.
 
-        The window is audited first: who accuses risks a bond. Raises ``UsageError`` when there is nothing to
-        report, and ``InvalidStatement`` when the ledger would not take it.
+        The window is audited first, because an accuser risks a bond. Raises ``UsageError`` if there is nothing
+        to report, and ``InvalidStatement`` if the ledger would not take it.
         """
         run = self._run()
         if "evidence" in asked:
@@ -106,7 +107,7 @@ class Auditor:
         self.is_busy = True
 
     async def _first_fraud(self, record: SegmentRecord, windows: list[int]) -> AuditResult:
-        """The result for the first window that is not honest; for the last one if all are."""
+        """Return the result for the first window that is not honest; for the last one if all are."""
         result: AuditResult | None = None
         for window in windows:
             place = WindowKey(record.run, record.round, record.stage, record.seat, window)
@@ -123,7 +124,7 @@ class Auditor:
         return run
 
     def _record(self, run: Run, asked: Mapping[str, object]) -> SegmentRecord:
-        """The segment that is meant: the named one, or the newest of its round and stage to be audited."""
+        """Return the named segment, or the newest of its round and stage that can be audited."""
         round_, stage = _required(asked, "round"), _required(asked, "stage")
         seat, state = _number(asked, "seat"), self.context.ledger.state
         meant = [
@@ -145,7 +146,7 @@ class Auditor:
         return max(able or meant, key=lambda record: (record.height, -record.seat))
 
     async def _save(self, result: AuditResult) -> Path | None:
-        """Write the evidence where its owner finds it; the same window overwrites its file."""
+        """Write the evidence to a file in the home and return its path; the same window overwrites its file."""
         if result.evidence is None:
             return None
         place, folder = result.place, self.context.home / FOLDER
@@ -161,7 +162,7 @@ class Auditor:
         return path
 
     def _place_of(self, run: Run, name: str) -> WindowKey:
-        """The window that a file of evidence is about; raises ``UsageError`` when it is not of this run."""
+        """Return the window that an evidence file is about; raises ``UsageError`` if it is not of this run."""
         path = Path(name)
         try:
             with path.open("rb") as file:
@@ -180,7 +181,7 @@ class Auditor:
 
 
 def _windows(run: Run, record: SegmentRecord, wanted: int | None) -> list[int]:
-    """Which windows of a segment to audit."""
+    """Return the windows of a segment to audit."""
     count = num_windows(record.num_steps, run.spec.checks.window_steps)
     if wanted is not None:
         if wanted >= count:

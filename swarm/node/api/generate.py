@@ -1,6 +1,6 @@
-"""Write texts with the model of a running swarm, for the person at this machine.
+"""Serve generation requests of the local API with the model of a running swarm.
 
-Shell: one task per text; the command asks for what was written since, so that it can be shown as it comes.
+Shell: one task per request; the client polls for new tokens, so that they can be shown as they come.
 """
 
 import secrets
@@ -28,18 +28,18 @@ from swarm.types import PeerId, StageIndex
 from swarm.web.app import Action
 
 GENERATIONS_MAX = 4
-"""Texts at once: a person has a few terminals."""
+"""Requests at once: a person has a few terminals."""
 UNREAD_MAX = 256
-"""Tokens that wait for their reader; then the text waits too."""
+"""Tokens that wait for the client; then the generation waits too."""
 READER_S = 30.0
-"""A text whose reader asks no more is given up after this."""
+"""Seconds without a poll after which a request is abandoned."""
 LONG_POLL_S = 5.0
-"""How long one question waits for a token."""
+"""Seconds that one poll waits for a token."""
 CALL_S = 20.0
-"""For one stage to go on: a first request may read a checkpoint from its disk."""
+"""Seconds to wait for one stage: a first request may read a checkpoint from its disk."""
 TOKENS_MAX = 100_000
 PROMPT_TOKENS_MAX = 8_000
-"""What fits the body of one request."""
+"""Prompt tokens that fit the body of one request."""
 SEED_MAX = (1 << 64) - 1
 
 
@@ -49,10 +49,10 @@ class _Generation:
     send: trio.MemorySendChannel[int]
     receive: trio.MemoryReceiveChannel[int]
     round: int = -1
-    """Of the checkpoint it is written with; -1 until the first token."""
+    """Round of the checkpoint in use; -1 until the first token."""
     error: SwarmError | None = None
     holders: list[str] = field(default_factory=list[str])
-    """Who goes on with it, by stage."""
+    """Names of the peers that hold its session, by stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _GenerateRequest:
 
 
 class GenerationSessions:
-    """The texts that are being written on this node."""
+    """Generation requests in progress on this node."""
 
     def __init__(
         self, context: NodeContext, inference: InferenceServer, nursery: trio.Nursery
@@ -74,11 +74,11 @@ class GenerationSessions:
 
     @property
     def actions(self) -> dict[str, Action]:
-        """What the local API offers: begin a text, read on, end it."""
+        """Actions of the local API: begin a request, read on, end it."""
         return {"generate": self.begin, "generate-next": self.read, "generate-end": self.end}
 
     async def begin(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
-        """Begin a text; raises ``UsageError`` for a wish that is none, or for one too many."""
+        """Begin a generation request; raises ``UsageError`` for an invalid one, or for one too many."""
         run = self._context.run
         if run is None:
             raise UsageError("this node has no run yet", hint="swarm status")
@@ -96,7 +96,7 @@ class GenerationSessions:
         return {"id": name}
 
     async def read(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
-        """The tokens since the last question, as soon as there is one; raises what ended the text."""
+        """Return the tokens since the last poll, as soon as there is one; raises what ended the request."""
         text = self._text(wanted)
         text.scope.deadline = trio.current_time() + READER_S
         tokens, is_over = list[int](), False
@@ -120,12 +120,12 @@ class GenerationSessions:
         }  # fmt: skip
 
     async def end(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
-        """Give a text up."""
+        """Abandon a request."""
         self._text(wanted)
         self._drop(wanted)
         return {}
 
-    # --- writing ---
+    # --- generating ---
 
     async def _write(
         self, name: str, text: _Generation, run: Run, writer: TokenSampler, count: int
@@ -141,15 +141,16 @@ class GenerationSessions:
                         await text.send.send(writer.take(logits_V))
                 except SwarmError as error:
                     text.error = error
-            await (
-                trio.sleep_forever()
-            )  # until it is read to its end, or nobody asks for it any more
+            await trio.sleep_forever()  # until it is read to its end, or abandoned
         self._texts.pop(name, None)
 
     async def _first(
         self, run: Run, writer: TokenSampler, text: _Generation
     ) -> tuple[PipelineClient, Tensor]:
-        """The newest weights that every stage goes on with: peers may not have fetched the last ones yet."""
+        """Return a client and its first logits, with the newest weights that every stage can use.
+
+        Peers may not have fetched the last checkpoints yet. Raises ``Unreachable`` if no weights can be used.
+        """
         context, plans = self._context, plan_stages(run.spec.model, run.spec.num_stages)
         refused = Unreachable("no stage has weights to go on with")
         for boundary in await self._boundaries(run):
@@ -171,13 +172,13 @@ class GenerationSessions:
         raise refused
 
     async def _boundaries(self, run: Run) -> list[Boundary]:
-        """What a text can be written with, newest first; last the weights that the run starts from."""
+        """Return the weights to generate with, newest first; last those that the run starts from."""
         library, stages = self._context.library, range(run.spec.num_stages)
         first = [await library.initial_root(run.spec, StageIndex(stage)) for stage in stages]
         return [*boundaries(run), Boundary(0, tuple(first))]
 
     def _peers(self, stage: int) -> list[PeerId]:
-        """Who sits in a stage, or sat there of late: ourselves, then the connected ones, in random order."""
+        """Return the peers of a stage, present and recent: ourselves, then connected ones, in random order."""
         context, run = self._context, self._context.run
         if run is None:
             return []
@@ -195,7 +196,7 @@ class GenerationSessions:
             peer, PROTOCOL, request, timeout_s=CALL_S, reply_limit=REPLY_BYTES_MAX
         )
 
-    # --- the desk ---
+    # --- lookup ---
 
     def _text(self, wanted: Mapping[str, object]) -> _Generation:
         text = self._texts.get(str(wanted.get("id")))
@@ -212,7 +213,7 @@ class GenerationSessions:
 def sessions_of(
     context: NodeContext, compute: ExecutorPort, nursery: trio.Nursery
 ) -> GenerationSessions:
-    """Write with the model of the run: for others, if the node file allows it, and for who sits here."""
+    """Serve the model of the run: to the local user, and to peers if the node file allows it."""
     inference = InferenceServer(context.host, context.library, compute, lambda: context.run)
     if context.config.generate:
         inference.serve()
@@ -220,7 +221,7 @@ def sessions_of(
 
 
 def _wish(wanted: Mapping[str, object]) -> _GenerateRequest:
-    """What a request asks for; raises ``UsageError`` for what cannot be."""
+    """Parse a generation request; raises ``UsageError`` if it is invalid."""
     given = wanted.get("tokens")
     items: list[object] = given if isinstance(given, list) else []
     prompt = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]

@@ -23,7 +23,7 @@ NAMES_SHOWN = 3
 
 
 class Verdict(StrEnum):
-    """What a node's work does."""
+    """Verdict on a node's progress."""
 
     PROGRESSING = "progressing"
     WAITING = "waiting"
@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 
 class Motion:
-    """How long a value has stood still."""
+    """Clock of one value: seconds since it last changed."""
 
     def __init__(self, now: float) -> None:
         self.has_moved = False
@@ -56,7 +56,7 @@ class Motion:
         return max(now - self._moved_at, 0.0)
 
     def is_still(self, now: float) -> bool:
-        """True if nothing has changed for ``STANDSTILL_S``."""
+        """Return True if nothing has changed for ``STANDSTILL_S``."""
         return self.age_s(now) >= STANDSTILL_S
 
 
@@ -73,7 +73,7 @@ class Sight:
     """Of the run, as the ledger calls it; empty before there is a run."""
     is_seated: bool = False
     waits_for: str = ""
-    """What this node says it waits for."""
+    """The node's own account of what it waits for."""
     is_alone: bool = False
     """Connected to nobody, and others are known or wanted."""
     missing: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ class HealthWatch:
         return Health(verdict, cause, command, age_s)
 
     def _resting(self, sight: Sight, now: float) -> Health:
-        """The run has no steps to make now: only its height tells whether it moves."""
+        """Judge a run without steps to make: only the height of the ledger shows progress."""
         if sight.phase == "paused":
             cause = "the owner paused the run"
             return Health(Verdict.PAUSED, cause, "swarm resume", self.height.age_s(now))
@@ -168,7 +168,7 @@ class HealthWatch:
         return Health(Verdict.PROGRESSING, age_s=max(age_s, self.height.age_s(now)))
 
     def _no_tokens(self, sight: Sight, age_s: float) -> Health:
-        """Nobody has finished a step lately, or at all since this node looks."""
+        """Judge a run in which no peer has finished a step lately, or since this node watches."""
         command = "swarm peers ls"
         cause = "no token was trained" if self.work.has_moved else "no step was finished yet"
         if sight.empty_stages:
@@ -182,7 +182,7 @@ class HealthWatch:
 
 
 def names(found: tuple[str, ...]) -> str:
-    """The first names, and the number of the others: ``a, b, c and 2 more``."""
+    """List the first names, and count the others: ``a, b, c and 2 more``."""
     shown = ", ".join(found[:NAMES_SHOWN])
     more = len(found) - NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown

@@ -12,7 +12,7 @@ from swarm.primitives.codec import Document
 
 
 class AuditRecord(Document, frozen=True):
-    """How a peer's segments and checks went, from the ledger."""
+    """Counts of a peer's segments and checks by outcome, from the ledger."""
 
     verified: int = 0
     """Segments of this peer that stood: their sampled check found no difference."""
@@ -29,12 +29,12 @@ class AuditRecord(Document, frozen=True):
 
 
 class HealthRow(Document, frozen=True):
-    """Whether tokens and ledger move, and what to do when they do not."""
+    """Verdict on the progress of tokens and ledger, with cause and remedy when they stand still."""
 
     verdict: str = "unknown"
     """``progressing``, ``waiting``, ``stalled``, ``paused`` or ``ended`` (``health.Verdict``)."""
     cause: str = "the node does not say"
-    """Why it is not progressing, as a clause without the age; empty while it is."""
+    """Cause of the standstill, as a clause without the age; empty while there is progress."""
     command: str = ""
     """The one command that helps; empty where none does."""
     age_s: int = 0
@@ -52,7 +52,7 @@ class OwnChecks(Document, frozen=True):
 
 
 class OwnSeconds(Document, frozen=True):
-    """Where the time since the start went: the parts add up to it, as long as one core works."""
+    """Seconds since the start, by activity: the parts add up to the whole, as long as one core works."""
 
     compute: float = 0.0
     commit: float = 0.0
@@ -72,9 +72,9 @@ class NodeRow(Document, frozen=True):
     version: str = ""
     home: str = ""
     state: str = ""
-    """What it does, in one word or three; never ``training`` while its tokens or the ledger stand still."""
+    """Activity in one to three words; never ``training`` while its tokens or the ledger stand still."""
     waits_for: str = ""
-    """What it is waiting for, as a noun phrase; empty if for nothing."""
+    """Object of its wait, as a noun phrase; empty if it waits for nothing."""
     uptime_s: int = 0
     addresses: tuple[str, ...] = ()
     api_url: str = ""
@@ -209,9 +209,9 @@ class PeerRow(Document, frozen=True):
     stages: tuple[int, ...] = ()
     seats: tuple[tuple[int, int], ...] = ()
     state: str = ""
-    """What it says it does, as far as its figures bear it out."""
+    """Activity that it reports, as far as its figures bear it out."""
     reason: str = ""
-    """Why that is not what it should do; ``ok`` if nothing is wrong."""
+    """Reason why that is not as it should be; ``ok`` if nothing is wrong."""
     condition: str = "ok"
     """ok, busy, slow, gone or out (proven false): what the shapes of the map stand for."""
     gone_s: int | None = None

@@ -1,4 +1,4 @@
-"""What a node knows, as the one document behind the map, the page and every read command.
+"""Build the one document behind the map, the page and every read command, from what a node knows.
 
 Shell: reads the rooms and the clock; ``figures`` and ``health`` decide, ``schema`` defines.
 """
@@ -14,6 +14,7 @@ from swarm.ledger.describe import record_row, transaction_row
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.views import conviction_row, recent_rows, run_checks
+from swarm.node.api.figures import node_state, replayed_share, swarm_rate
 from swarm.node.api.schema import (
     AuditRecord,
     BlockRow,
@@ -33,12 +34,11 @@ from swarm.node.api.schema import (
     TradeRow,
     TransactionRow,
 )
+from swarm.node.api.vitals import Look, SeenPeer, Vitals
 from swarm.node.artifacts.evaluate import evaluations_of, measures
 from swarm.node.context import NodeContext
 from swarm.node.control.planner import ENDED
-from swarm.node.figures import node_state, replayed_share, swarm_rate
 from swarm.node.join.join import TABLE, TICKET_KEY
-from swarm.node.vitals import Look, SeenPeer, Vitals
 from swarm.primitives.codec import read_document
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.training.devices.select import devices_for, devices_text
@@ -49,7 +49,7 @@ ROLES = ((SOLVE, "solver"), (VALIDATE, "validator"), (VERIFY, "verifier"))
 TAIL_BLOCKS = 20
 CURVE_POINTS_MAX = 500
 SUPPLY_CHECK_S = 5.0
-"""Counting every account walks the whole state: not on every poll."""
+"""Seconds between two supply checks: counting every account walks the whole state, too slow for every poll."""
 
 
 class StateBuilder:
@@ -60,7 +60,8 @@ class StateBuilder:
         self._started = trio.current_time()
         self._vitals = Vitals(context)
         self._supply: tuple[float, bool] = (float("-inf"), True)
-        """When it was counted, and whether it was what that state says: a stake that is burned changes it."""
+        """Time of the last count, and True if it gave the supply that the state says: burned stake changes
+        it."""
         self._parameters: dict[bytes, int] = {}
         self.url = ""
 
@@ -69,7 +70,7 @@ class StateBuilder:
         await self._vitals.watch()
 
     def take(self) -> StateDocument:
-        """The document of GET /api/v1/state."""
+        """Return the document of GET /api/v1/state."""
         context, look = self._context, self._vitals.look()
         run, state = look.run, context.ledger.state
         health = look.health
@@ -148,7 +149,7 @@ class StateBuilder:
         )
 
     def _device(self) -> str:
-        """What this node computes on; of an exact run the CPU, whatever else there is."""
+        """Return the devices this node computes on; for an exact run the CPU, whatever else there is."""
         context, run = self._context, self._context.run
         devices = context.devices if run is None else devices_for(run.spec, context.devices)
         threads = context.config.threads
@@ -323,6 +324,6 @@ def _seats(run: Run) -> tuple[SeatRow, ...]:
 
 
 def _role(said: Announcement | None) -> str:
-    """What a peer says that it is for."""
+    """Return the roles that a peer announces."""
     roles = [name for bit, name in ROLES if said.roles & bit] if said else []
     return ", ".join(roles) or "peer"

@@ -1,8 +1,9 @@
-"""What is known by its hash and the same for everybody: the text of a run, and the anchors of its stages.
+"""Cache the content-addressed artifacts of a run: token files and checkpoint tensors.
 
-Shell: fetches blobs and remembers the last few; whoever asks again costs no disk, no hash, no copy.
+Shell: fetches blobs and keeps the last few in memory; asking again costs no disk access, no hash and no copy.
 
-Tensors and texts that are handed out are shared: nobody writes to them. Legend: P parameters of a stage.
+Tensors and token arrays that are returned are shared and must not be written to. Legend: P parameters of a
+stage.
 """
 
 from collections import OrderedDict
@@ -31,13 +32,14 @@ from swarm.training.record.checkpoint import FLOAT_BYTES, decode_phi
 from swarm.types import Digest, PeerId, StageIndex
 
 TABLE = "checkpoints"
-"""Per blob that is a checkpoint: run, stage and round, so that old ones can be told from data."""
+"""Table of the blobs that are checkpoints, with run, stage and round, so that old ones can be told from
+data."""
 ANCHORS_KEPT = 6
 """Tensors in memory: the newest anchor of every stage of a small run, and the one before."""
 ANCHORS_BYTES_MAX = 128 << 20
-"""Of them together, but for the last one asked for."""
+"""Bytes of these tensors together, but for the last one asked for."""
 TEXTS_KEPT = 4
-"""Runs whose text is mapped: what is checked is seldom of more."""
+"""Token files that stay mapped: checks seldom concern more."""
 
 
 def _silent(_: str) -> None:
@@ -45,12 +47,12 @@ def _silent(_: str) -> None:
 
 
 class ArtifactCache:
-    """One node's shelf of public things."""
+    """Cache of content-addressed artifacts of runs: token files and checkpoint tensors."""
 
     def __init__(
         self, host: Host, blobs: Blobs, compute: ExecutorPort, store: Store, say: Say = _silent
     ) -> None:
-        """``say`` is told before what takes long."""
+        """Open an empty cache; ``say`` is called with a message before slow work."""
         self._host, self._blobs, self._compute, self._store = host, blobs, compute, store
         self._texts: OrderedDict[DataSpec, TokenSource] = OrderedDict()
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
@@ -58,26 +60,26 @@ class ArtifactCache:
         self._say = say
 
     def peers_of(self, run: Run | None) -> list[PeerId]:
-        """Everybody the ledger or the network names for a run, connected ones first."""
+        """Return all peers that the ledger or the network names for a run, connected ones first."""
         named = {seat.peer for roster in run.seats for seat in roster} if run else set[PeerId]()
         if run is not None:
             named.add(run.owner)
         connected = self._host.connected()
         return [*connected, *sorted(named - set(connected) - {self._host.peer})]
 
-    # --- the text ---
+    # --- token files ---
 
     async def tokens(self, run: Run, progress: Progress | None = None) -> TokenSource:
-        """The training tokens as a memory-mapped array of the run's dtype, fetched if need be.
+        """Return the training tokens as a memory-mapped array of the run's dtype, fetched if need be.
 
-        Raises ``Unreachable`` if nobody serves them, ``BadConfig`` if they do not fit the disk or are not what
-        the run says, ``Corrupt`` if our own disk changed them since an earlier start: a text that was just
-        fetched is read again only if its dtype could say more than the vocabulary.
+        Raises ``Unreachable`` if no peer serves them, ``BadConfig`` if they do not fit the disk or are not what
+        the run says, ``Corrupt`` if our own disk changed them since an earlier start: a file that was just
+        fetched is read again only if its dtype could hold ids beyond the vocabulary.
         """
         return await self._text(run, run.spec.data, progress)
 
     async def heldout(self, run: Run) -> TokenSource:
-        """The tokens that nobody trains on; raises as ``tokens`` does."""
+        """Return the held-out tokens, which are not trained on; raises as ``tokens`` does."""
         data = run.spec.data
         return await self._text(
             run, replace(data, train_root=data.heldout_root, train_bytes=data.heldout_bytes)
@@ -99,7 +101,7 @@ class ArtifactCache:
         return found
 
     async def _check_text(self, data: DataSpec, path: Path, *, is_here: bool) -> None:
-        """Raise ``BadConfig`` for a run that misnames its text, ``Corrupt`` for a disk that lied."""
+        """Raise ``BadConfig`` if the run misdescribes its tokens, ``Corrupt`` if the disk has damaged them."""
         manifest = await self._blobs.manifest(data.train_root)
         count = data.train_bytes // TOKEN_BYTES[data.dtype]
         if manifest is not None and (manifest.dtype, manifest.shape) != (data.dtype, (count,)):
@@ -117,11 +119,11 @@ class ArtifactCache:
     # --- anchors ---
 
     async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
-        """The slow weights that ``root`` names: the initial ones, of a canonical checkpoint, or of an older
-        one that is still on this disk.
+        """Return the slow weights that ``root`` names.
 
-        Raises ``Unreachable`` if it is none of these or nobody serves it, ``BadConfig`` if it does not fit
-        the disk, ``Corrupt`` if our own disk changed it.
+        They are the initial ones, those of a canonical checkpoint, or those of an older one that is still on
+        this disk. Raises ``Unreachable`` if ``root`` is none of these or no peer serves it, ``BadConfig`` if it
+        does not fit the disk, ``Corrupt`` if our own disk changed it.
         """
         found = self._anchors.get(root)
         if found is not None:
@@ -137,7 +139,7 @@ class ArtifactCache:
         raise Unreachable(f"no checkpoint {root.hex()[:12]} of stage {stage} is on ledger or disk")
 
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
-        """Whether ``root`` names the initial weights of the stage or a checkpoint that the ledger took.
+        """Return True if ``root`` names the initial weights of the stage or a checkpoint that the ledger took.
 
         The initial root is computed here if ``prepare`` was not called and the spec does not name it: that
         takes a while for a large stage.
@@ -153,12 +155,12 @@ class ArtifactCache:
         return known == root
 
     async def prepare(self, spec: RunSpec) -> None:
-        """Know the initial roots of a run's stages, so that ``canonical`` need not compute any."""
+        """Compute the initial roots of a run's stages, so that ``canonical`` need not compute any."""
         for stage in range(spec.num_stages):
             await self.initial_root(spec, StageIndex(stage))
 
     async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
-        """The name of the weights a stage starts from."""
+        """Return the root of the weights that a stage starts from."""
         if spec.initial_roots:
             return spec.initial_roots[stage]
         key = (spec.digest, stage)
@@ -168,9 +170,9 @@ class ArtifactCache:
         return self._initial[key]
 
     async def initial(self, run: Run, stage: StageIndex) -> Tensor:
-        """The weights a stage starts from: drawn, or those of a model that the run goes on from.
+        """Return the weights that a stage starts from: seeded, or those of a pretrained model.
 
-        Raises ``Unreachable`` when these have to be fetched and nobody serves them, and as ``anchor`` does.
+        Raises ``Unreachable`` if these have to be fetched and no peer serves them, and as ``anchor`` does.
         """
         spec = run.spec
         root = await self.initial_root(spec, stage)
@@ -185,7 +187,7 @@ class ArtifactCache:
         return await self._read(run, stage, root, path)
 
     async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
-        """Canonical weights for whoever asks, if they are on this disk or are drawn: nothing is fetched.
+        """Return canonical weights if they are on this disk or seeded, else None; nothing is fetched.
 
         Raises ``Corrupt`` as ``anchor`` does.
         """
@@ -206,9 +208,9 @@ class ArtifactCache:
         checkpoint: Checkpoint,
         patience_s: float = PATIENCE_S,
     ) -> Tensor:
-        """The weights of a canonical checkpoint, fetched from peers when they are not here.
+        """Return the weights of a canonical checkpoint, fetched from peers if they are not here.
 
-        Raises as ``anchor`` does; ``Unreachable`` also when nothing comes for ``patience_s``.
+        Raises as ``anchor`` does; ``Unreachable`` also if nothing comes for ``patience_s``.
         """
         numel = stage_of(run.spec, stage).plan.num_parameters
         if checkpoint.phi_bytes != numel * FLOAT_BYTES:
@@ -225,13 +227,13 @@ class ArtifactCache:
         return await self._read(run, stage, root, path) if found is None else found
 
     async def note(self, run: Run, stage: StageIndex, round_: int, root: Digest) -> None:
-        """Write down that a blob is a checkpoint, to remove it when it is old."""
+        """Record that a blob is a checkpoint, so that it is deleted when it is old."""
         place = run.spec_digest[:16] + stage.to_bytes(4, "big") + round_.to_bytes(4, "big")
         if self._store.get(TABLE, root) != place:
             await self._store.write_soon([(TABLE, root, place)])
 
     def forget(self, root: Digest) -> None:
-        """A blob has left the disk: nothing of it stays in memory."""
+        """Drop the tensor of a blob that has left the disk."""
         self._anchors.pop(root, None)
 
     async def _read(self, run: Run, stage: StageIndex, root: Digest, path: Path) -> Tensor:

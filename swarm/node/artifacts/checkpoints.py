@@ -1,6 +1,6 @@
-"""Post the canonical checkpoint when the dice drew us, start from the newest, and clear away the old.
+"""Post the canonical checkpoint if the beacon drew our seat, start from the newest, and delete old ones.
 
-Shell: carries bytes between the shard, the blob folder and the ledger.
+Shell: moves bytes between the shard, the blob folder and the ledger.
 """
 
 from collections.abc import Collection
@@ -20,19 +20,19 @@ from swarm.types import Digest, RoundIndex, StageIndex
 from swarm.verify.transcript import component_proof
 
 NEWER_KEPT = 2
-"""A checkpoint goes when so many newer canonical ones are here."""
+"""Newer canonical checkpoints on this disk at which an unlisted one is deleted."""
 NEWEST_TRIED = 3
-"""Checkpoints that a newcomer asks for, newest first: each that nobody serves costs it the patience of a fetch,
-and an older one would be too old to trade against."""
+"""Checkpoints that a newcomer asks for, newest first: each that no peer serves costs it the patience of a
+fetch, and an older one would be too old to trade against."""
 OLDER_HERE_PATIENCE_S = 10.0
-"""When nothing comes of one checkpoint for so long, and an older one lies on this disk, that one is taken: the
-newest of a stage that was lost may have gone with it."""
+"""Seconds without data after which an older checkpoint on this disk is taken instead: the newest of a stage
+that was lost may be lost with it."""
 PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedSegment:
-    """What a checkpoint needs of a segment that ended."""
+    """Part of a closed segment that its checkpoint needs."""
 
     round: RoundIndex
     components: tuple[Digest, ...]
@@ -42,7 +42,7 @@ class ClosedSegment:
 async def post(
     context: NodeContext, stage: StageIndex, index: int, boundary: RoundIndex, closed: ClosedSegment
 ) -> None:
-    """Publish phi of ``closed`` as the stage's checkpoint; raises ``InvalidStatement`` when too late."""
+    """Publish phi of ``closed`` as the stage's checkpoint; raises ``InvalidStatement`` if it is too late."""
     run = context.run
     if run is None:
         return
@@ -70,10 +70,10 @@ async def post(
 async def newest(
     context: NodeContext, run: Run, stage: StageIndex
 ) -> tuple[Tensor, Digest, RoundIndex]:
-    """(weights, root, round) of the newest canonical checkpoint to be had; round 0 is the initialisation.
+    """Return (weights, root, round) of the newest canonical checkpoint available; round 0: the initial weights.
 
-    Raises ``Unreachable`` when there is more than the first and none of the ``NEWEST_TRIED`` newest can be had
-    now: initial weights in a run that has come so far would only hold it up.
+    Raises ``Unreachable`` if there is more than the first and none of the ``NEWEST_TRIED`` newest can be had
+    now: initial weights would only slow down a run that has come so far.
     """
     library, listed = context.library, run.standing(stage)
     last: Unreachable | None = None
@@ -98,11 +98,11 @@ async def newest(
 async def tidy(
     context: NodeContext, needed: Collection[Digest], followed: Collection[StageIndex]
 ) -> None:
-    """Remove checkpoints of the run that the ledger lists no more and nobody here can need.
+    """Delete checkpoints of the run that the ledger lists no more and this node cannot need.
 
-    What the ledger lists stays, for whoever replays a segment that is anchored to it; so do ``needed``, the
-    anchors of our shards, in memory or saved. Of the stages in ``followed`` one goes when ``NEWER_KEPT``
-    newer ones are on this disk; one of another stage was fetched for a check, and goes at once.
+    Listed checkpoints stay, for replays of segments that are anchored to them; so do ``needed``, the anchors of
+    our shards, in memory or saved. Of the stages in ``followed`` one is deleted when ``NEWER_KEPT`` newer ones
+    are on this disk; one of another stage was fetched for a check, and is deleted at once.
     """
     run = context.run
     if run is None:
@@ -122,7 +122,7 @@ async def tidy(
 
 
 async def drop(context: NodeContext, root: Digest) -> None:
-    """Forget a blob that was noted as weights of the run: on the disk, in memory, and that it was one."""
+    """Delete a blob that was noted as weights of the run: its file, its tensor in memory, and the note."""
     context.library.forget(root)
     await context.blobs.remove(root)
     await context.store.write_soon([(TABLE, root, None)])
@@ -131,7 +131,7 @@ async def drop(context: NodeContext, root: Digest) -> None:
 async def post_quietly(
     context: NodeContext, stage: StageIndex, index: int, boundary: RoundIndex, closed: ClosedSegment
 ) -> bool:
-    """Like ``post``; False when ledger or disk would not have it, which costs nothing but the posting."""
+    """Publish as ``post`` does; return False if ledger or disk refuse, which costs only the posting."""
     try:
         await post(context, stage, index, boundary, closed)
     except (InvalidStatement, BadConfig) as error:

@@ -1,8 +1,8 @@
-"""Measure every new canonical checkpoint on held-out text, and remember what came out.
+"""Measure the held-out loss of every new canonical checkpoint, and remember the results.
 
-Shell: whoever launched the run does it, and whoever wants to (``evaluate`` in the node file); one stage is in
-memory at a time, and the arithmetic gives way to training. On a machine whose processors are all busy it would
-cost training what it takes all the same: so it takes little, and rests in between.
+Shell: runs at the node that launched the run, and where the node file says ``evaluate``; one stage is in memory
+at a time, and the arithmetic gives way to training. On a machine whose processors are all busy it still takes
+time from training, so it takes a small share and rests in between.
 """
 
 import os
@@ -30,29 +30,29 @@ from swarm.training.model.stages import Stage, plan_stages
 from swarm.types import Digest, StageIndex
 
 TABLE = "evaluations"
-"""By run and round: what a checkpoint lost on held-out text."""
+"""Table of held-out losses, by run and round."""
 WINDOWS = 128
-"""Stretches of held-out text: at 128 positions each, the mean is good to about .02 nats."""
+"""Windows of held-out text: at 128 positions each, the mean is good to about .02 nats."""
 LOOK_S = 2.0
 RETRY_S = 30.0
-"""After a text or a checkpoint that could not be had."""
+"""Seconds to wait after a text or a checkpoint could not be had."""
 SHARE_MAX = 0.01
-"""Of the time of this machine's processors. Of the checkpoints that come meanwhile the newest is measured."""
+"""Share of this machine's processor time. Of the checkpoints that come meanwhile the newest is measured."""
 SHOWN_MAX = 500
-"""Points that the local page is given: the newest."""
+"""Points given to the local page: the newest."""
 
 
 class Evaluation(Message, frozen=True):
-    """What one checkpoint lost."""
+    """Held-out loss of one checkpoint."""
 
     loss_nano: int
     """Mean loss in billionths of a nat per token."""
     tokens: int
-    """Predictions it is the mean of."""
+    """Predictions over which the mean is taken."""
 
 
 def evaluations_of(context: NodeContext) -> list[dict[str, object]]:
-    """Rows of round, loss and perplexity for this run, oldest first."""
+    """Return rows of round, loss and perplexity for this run, oldest first."""
     run16, rows = context.run16, list[dict[str, object]]()
     for key, raw in context.store.items(TABLE, after=_before_shown(context), limit=SHOWN_MAX):
         if key[: len(run16)] != run16:
@@ -60,7 +60,7 @@ def evaluations_of(context: NodeContext) -> list[dict[str, object]]:
         try:
             found = decode(Evaluation, raw)
         except BadEncoding:
-            continue  # of another release: it is measured again with the next checkpoint
+            continue  # written by another release
         loss = found.loss_nano / NANO
         rows.append(
             {
@@ -74,12 +74,12 @@ def evaluations_of(context: NodeContext) -> list[dict[str, object]]:
 
 
 def measures(context: NodeContext, run: Run) -> bool:
-    """Whether this node measures checkpoints: whoever launched the run does, and who is told to."""
+    """Return True if this node measures checkpoints: it launched the run, or its node file says so."""
     return run.owner == context.me or context.config.evaluate
 
 
 async def evaluate_checkpoints(context: NodeContext) -> None:
-    """Measure the initial weights, then the newest checkpoint whenever there is a new one; until cancelled."""
+    """Measure the initial weights, then the newest checkpoint whenever there is one; runs until cancelled."""
     while True:
         await trio.sleep(LOOK_S)
         run = context.run
@@ -107,18 +107,18 @@ async def evaluate_checkpoints(context: NodeContext) -> None:
 
 
 def rest_s(spent_s: float) -> float:
-    """How long to rest after a measurement that took so many seconds of one processor."""
+    """Return the seconds to rest after a measurement that took so many seconds of one processor."""
     return spent_s / (SHARE_MAX * (os.cpu_count() or 1))
 
 
 def _spent_s(context: NodeContext) -> float:
-    """Processor seconds of all measurements since the start."""
+    """Return the processor seconds of all measurements since the start."""
     spent_s = context.checking.spent_s
     return sum(spent_s.get(job.__qualname__, 0.0) for job in (heldout_passes, pass_on, mean_loss))
 
 
 async def _measure(context: NodeContext, run: Run, round_: int) -> Evaluation:
-    """Mean loss over the held-out windows, a stage after the other."""
+    """Return the mean loss over the held-out windows, computed one stage after the other."""
     spec, run_job = run.spec, context.checking.run
     tokens = await context.library.heldout(run)
     passes = await run_job(heldout_passes, tokens, spec.model.seq_len, _windows(spec))
@@ -139,7 +139,7 @@ async def _measure(context: NodeContext, run: Run, round_: int) -> Evaluation:
 
 
 async def _weights(context: NodeContext, run: Run, stage: StageIndex, round_: int) -> Tensor:
-    """What the ledger names for a stage at a boundary; 0 is the initialisation."""
+    """Return the weights that the ledger names for a stage at a boundary; 0 is the initialisation."""
     root: Digest = await context.library.initial_root(run.spec, stage)
     if round_:
         root = next(kept.phi_root for kept in run.checkpoints[stage] if kept.round == round_)
@@ -147,13 +147,13 @@ async def _weights(context: NodeContext, run: Run, stage: StageIndex, round_: in
 
 
 def _windows(spec: RunSpec) -> int:
-    """As many windows as leave their activations in memory while the stages change."""
+    """Return the number of windows whose activations fit in memory while the stages change."""
     each = 4 * spec.model.seq_len * spec.model.hidden_size
     return max(min(WINDOWS, ACTIVATION_BYTES_MAX // each), WINDOWS_PER_PASS)
 
 
 def _before_shown(context: NodeContext) -> bytes:
-    """The key after which at most ``SHOWN_MAX`` boundaries of this run follow."""
+    """Return the key after which at most ``SHOWN_MAX`` boundaries of this run follow."""
     run = context.run
     if run is None:
         return context.run16

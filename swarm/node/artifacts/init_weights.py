@@ -1,4 +1,4 @@
-"""Name the weights that a run draws for its stages, once: drawing and hashing a billion of them takes minutes.
+"""Compute the roots of a run's seeded initial weights once: for a billion weights that takes minutes.
 
 Shell: computes in a worker, remembers in the store.
 """
@@ -15,9 +15,9 @@ from swarm.training.model.stages import StagePlan, init_flat, plan_stages
 from swarm.types import Digest
 
 TABLE = "drawn"
-"""Per model, cut, stage and seed: the name of the weights."""
+"""Table of weight roots, by model, number of stages, stage and seed."""
 TOLD_PARAMETERS = 20_000_000
-"""A stage of so many takes a second: worth a word."""
+"""Parameters of a stage from which the work is reported, because it takes a second."""
 
 Say = Callable[[str], None]
 
@@ -25,9 +25,9 @@ Say = Callable[[str], None]
 async def drawn_root(
     spec: RunSpec, stage: int, store: Store, compute: ExecutorPort, say: Say
 ) -> Digest:
-    """The root of the weights that ``stage`` starts from in a run that draws them.
+    """Return the root of the seeded initial weights of ``stage``.
 
-    It is asked for at every start, and follows from the model, the cut and the seed: computed once in a home.
+    It is needed at every start, and follows from the model, the cut and the seed: a home computes it once.
     """
     plan = plan_stages(spec.model, spec.num_stages)[stage]
     key = fast_digest("drawn-weights", encode((spec.model, spec.num_stages, stage, spec.seed)))

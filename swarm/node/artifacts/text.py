@@ -1,6 +1,6 @@
-"""Get the run's text: built here by whoever launches, fetched by everybody else.
+"""Fetch the token files and the tokenizer of the run from peers.
 
-Shell: says how far it is, and asks again.
+Shell: reports progress, and asks again.
 """
 
 from functools import partial
@@ -16,16 +16,17 @@ from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX
 from swarm.types import NO_DIGEST
 
 PROGRESS_S = 3.0
-"""A long fetch says how far it is this often."""
+"""Seconds between two progress reports of a long fetch."""
 ASK_AGAIN_S = 30.0
-"""After nobody had the held-out text: it is for measuring, and nothing waits for it."""
+"""Seconds until held-out text that no peer had is asked for again: it is for evaluation, and nothing waits for
+it."""
 
 
 async def token_source(context: NodeContext, run: Run) -> TokenSource:
-    """The training tokens as a memory-mapped array of the run's dtype.
+    """Return the training tokens as a memory-mapped array of the run's dtype.
 
-    Raises ``Unreachable`` if nobody serves them, ``Corrupt`` if our own disk changed them, and ``BadConfig`` if
-    they are not what the run says, or do not fit the disk.
+    Raises ``Unreachable`` if no peer serves them, ``Corrupt`` if our own disk changed them, and ``BadConfig``
+    if they are not what the run says, or do not fit the disk.
     """
     last = float("-inf")
 
@@ -42,16 +43,16 @@ async def token_source(context: NodeContext, run: Run) -> TokenSource:
     if not context.blobs.has(run.spec.data.train_root):
         context.tally.waits_for = "text from other peers"
     try:
-        await _tokenizer(context, run)  # whoever holds the text can also read it
+        await _tokenizer(context, run)  # a node that holds the tokens can also decode them
         return await context.library.tokens(run, progress)
     finally:
         context.tally.waits_for = ""
 
 
 async def keep_heldout(context: NodeContext, run: Run) -> None:
-    """Bring what a model is measured with here, and serve it: the held-out text and the tokenizer.
+    """Fetch and serve the held-out text and the tokenizer, with which models are evaluated.
 
-    Asks until somebody has them; a disk without room for them is told, and the node goes on without.
+    Asks until some peer has them; a disk without room for them is reported, and the node goes on without.
     """
     data = run.spec.data
     peers = partial(context.library.peers_of, run)

@@ -2,7 +2,7 @@
 
 Modules (C: pure, S: does I/O):
 
-    controller.py S  Ask what is due after every block, and see that it is done.
-    planner.py    C  Given what I know, what is my next duty?
-    token_rate.py C  Tokens per second, however long a step takes.
+    controller.py S  Derive the due duties after every block, and start them.
+    planner.py    C  Plan the duties of a node that are due, from what it knows.
+    token_rate.py C  Estimate tokens per second, however long a step takes.
 """

@@ -1,10 +1,8 @@
-"""Ask what is due after every block, and see that it is done.
+"""Derive the due duties after every block, and start them.
 
-Shell: folds events into knowledge, hands duties out, waits for none of them.
+Shell: collects knowledge, starts duties, waits for none of them.
 
-Watch how segments are judged, and say what it means for this node.
-
-compares the final state with the one it saw before; decides nothing.
+Report the verdicts on segments, and what they mean for this node.
 """
 
 import math
@@ -48,14 +46,14 @@ from swarm.types import Amount, RoundIndex, StageIndex
 
 
 class VerdictReporter:
-    """One node's memory of verdicts."""
+    """Reporter of verdicts on one node."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._before: State | None = None
 
     def look(self, run: Run) -> None:
-        """Take note of what the ledger says now."""
+        """Compare the ledger's final state with the previous one, and report new verdicts."""
         context, state = self._context, self._context.ledger.state
         before, self._before = self._before, state
         if before is state:
@@ -81,14 +79,14 @@ class VerdictReporter:
 
 
 LOOK_S = 2.0
-"""Duties are looked for at least this often, block or no block."""
+"""Seconds after which duties are derived even without a block."""
 JOIN_RETRY_BLOCKS = 5
 STAKE_RETRY_BLOCKS = 10
-"""After a stake that the ledger refused: a balance that was spent meanwhile has to be earned again."""
+"""Blocks after a stake that the ledger refused: a balance that was spent meanwhile has to be earned again."""
 POSTED_ROUNDS = 8
-"""Longer than the ledger asks for a checkpoint."""
+"""Rounds that posted checkpoints are remembered: longer than the ledger asks for one."""
 RATE_S = 5.0
-"""Tokens per second are looked at this often."""
+"""Seconds between two measurements of tokens per second."""
 
 _FAILED: Mapping[type, str] = {
     TradeFragment: "a fragment was not traded",
@@ -96,11 +94,11 @@ _FAILED: Mapping[type, str] = {
     CloseRound: "a segment was not closed",
     LeaveSeat: "a seat was not left",
 }
-"""What the network may keep from being done, in words."""
+"""Messages for the duties that the network may make fail."""
 
 
 class Controller:
-    """One node's conscience."""
+    """Control loop: after every block, derive the due duties from final state and start them."""
 
     def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
         self.seats = Seats(context, nursery)
@@ -215,7 +213,7 @@ class Controller:
                 start(self._fetch, duty)
 
     async def _guarded(self, act: "Callable[[Action], Awaitable[None]]", duty: Action) -> None:
-        """The network may fail a duty; the next round brings the next."""
+        """Carry out a duty; a failure of the network is reported, and the next round brings the next duty."""
         try:
             await act(duty)
         except Unreachable as error:
@@ -235,7 +233,7 @@ class Controller:
             )
 
     async def _put_up(self, amount: Amount) -> None:
-        """Stake, and wait until that is final or can be no more: so it is never put up twice."""
+        """Stake, and wait until that is final or cannot be any more, so that it is never put up twice."""
         ledger = self._context.ledger
         try:
             await ledger.submit_final(Stake(amount), math.inf)
@@ -264,7 +262,7 @@ class Controller:
         closed = self.seats.closed(duty.stage, duty.index, before)
         if (
             closed is None
-        ):  # not closed yet; asked again until it is, or the ledger takes it no more
+        ):  # not closed yet; derived again until it is, or the ledger takes it no more
             self._posted.discard((duty.stage, duty.round_index))
         else:
             await checkpoints.post_quietly(
@@ -290,7 +288,7 @@ class Controller:
             self._fetching.discard(key)
 
     def _followed(self, run: Run) -> set[StageIndex]:
-        """The stages whose checkpoints this node keeps: an archive those of all."""
+        """Return the stages whose checkpoints this node keeps: all of them for an archive."""
         if self._is_archive(run):
             return {StageIndex(stage) for stage in range(run.spec.num_stages)}
         mine = {stage for stage, _ in self.seats.live}
@@ -301,7 +299,7 @@ class Controller:
         return run.owner == self._context.me or not config.solve or config.evaluate
 
     def _tell(self, run: Run) -> None:
-        """Say what changed for a person: a round began, the run ended."""
+        """Report what changed for the user: a round began, the run paused, resumed or ended."""
         context = self._context
         newest = run.rounds[-1].round if run.rounds else None
         if newest != self._round and newest is not None and newest < run.final_round:

@@ -1,8 +1,7 @@
-"""Given what I know, what is my next duty?
+"""Plan the duties of a node that are due, from what it knows.
 
-Core: a pure function from knowledge to duties, in the order in which they are to be done. What a duty
-needs from the network, the disk or the device is the shell's affair; that a duty is due is decided here
-and nowhere else.
+Core: a pure function from knowledge to duties, in the order in which they are to be done. Only this module
+decides that a duty is due; the shell gets what it needs from the network, the disk or the device.
 """
 
 from dataclasses import dataclass
@@ -24,49 +23,49 @@ from swarm.types import NO_DIGEST, Amount, Height, PeerId, RoundIndex, StageInde
 from swarm.verify.round_plan import round_plan
 
 FIRST_TRADE_BLOCKS = 1
-"""Blocks after the boundary before the first fragment is traded: late finishers catch up meanwhile."""
+"""Blocks after the boundary before the first fragment is traded: late seats catch up meanwhile."""
 LAST_TRADE_BLOCKS = 2
-"""No trade starts in the last blocks of a round, so that none is open when the segment closes."""
+"""Last blocks of a round in which no trade starts, so that none is open when the segment closes."""
 
 FEES_KEPT = 20
-"""Fees that stay in the balance when a stake is put up: who checks pays three for a window."""
+"""Fees that stay in the balance when a stake is put up: a checker pays three for a window."""
 
 ENDED = (RunPhase.FINISHED, RunPhase.SETTLED)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalSeat:
-    """A seat this node sits in; ``round_index`` is None until its first segment opens."""
+    """Seat that this node holds; ``round_index`` is None until its first segment opens."""
 
     stage: StageIndex
     index: int
     round_index: RoundIndex | None
     is_ready: bool
     is_open: bool = False
-    """A segment is open."""
+    """True if a segment is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class StakePosition:
-    """A node's own money on the ledger, and what it wants of it."""
+    """Balance and stake of a node on the ledger, and the stake it wants."""
 
     balance: Amount
     stake: Amount
     wanted: int
-    """The stake it wants to have; 0: it puts up none by itself."""
+    """Stake that it wants to have; 0 if it puts up none by itself."""
     fee: Amount
-    """For one statement."""
+    """Fee for one statement."""
     is_staking: bool
-    """A stake is on its way to the ledger."""
+    """True if a stake is on its way to the ledger."""
     is_accused: bool
-    """A segment of its own is disputed: what is put up before the verdict may be taken with it."""
+    """True if a segment of its own is disputed: a stake put up before the verdict may be taken with it."""
     is_barred: bool
-    """It was found guilty in this run: it must not lose the next stake as it lost the first."""
+    """True if it was convicted in this run: it must not lose the next stake as it lost the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What a node knows when it asks for its duties."""
+    """Knowledge of a node from which its duties follow."""
 
     me: PeerId
     run: Run
@@ -77,9 +76,9 @@ class NodeView:
     seats: tuple[LocalSeat, ...]
     trades_begun: frozenset[tuple[StageIndex, int, RoundIndex, int]]
     commits_final: frozenset[tuple[StageIndex, int, RoundIndex]]
-    """(stage, seat, round) of my own segments that the ledger has."""
+    """Tuples (stage, seat, round) of own segments that the ledger has."""
     closed: frozenset[tuple[StageIndex, int, RoundIndex]]
-    """(stage, seat, round) of my segments that were closed to be committed, by this start or an earlier one."""
+    """Tuples (stage, seat, round) of own segments closed to be committed, by this start or an earlier one."""
     checkpoints_posted: frozenset[tuple[StageIndex, RoundIndex]]
     checkpoints_held: frozenset[tuple[StageIndex, RoundIndex]]
     purse: StakePosition
@@ -87,21 +86,21 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class TopUpStake:
-    """Put up what is missing of the stake this node wants; wait while the balance is ``short``."""
+    """Duty: put up what is missing of the wanted stake; wait while the balance is ``short``."""
 
     amount: Amount
     short: Amount
-    """What the balance lacks to do it and to pay for checks; 0: it can be done."""
+    """Amount that the balance lacks to do it and to pay for checks; 0 if it suffices."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskToJoin:
-    """Sign a ``Join`` for this run."""
+    """Duty: sign a ``Join`` for this run."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakeSeat:
-    """Prepare a shard for a seat the ledger gave us."""
+    """Duty: prepare a shard for a seat that the ledger gave this node."""
 
     seat: Seat
     info: RoundInfo
@@ -109,7 +108,7 @@ class TakeSeat:
 
 @dataclass(frozen=True, slots=True)
 class LeaveSeat:
-    """Close the open segment, commit it, and free the shard."""
+    """Duty: close the open segment, commit it, and free the shard."""
 
     stage: StageIndex
     index: int
@@ -117,7 +116,7 @@ class LeaveSeat:
 
 @dataclass(frozen=True, slots=True)
 class CloseRound:
-    """Close the open segment and commit it; the run rests before the next."""
+    """Duty: close the open segment and commit it; the run pauses before the next."""
 
     stage: StageIndex
     index: int
@@ -125,7 +124,7 @@ class CloseRound:
 
 @dataclass(frozen=True, slots=True)
 class BeginRound:
-    """Close the open segment, commit it, and open the next."""
+    """Duty: close the open segment, commit it, and open the next."""
 
     stage: StageIndex
     index: int
@@ -134,9 +133,9 @@ class BeginRound:
 
 @dataclass(frozen=True, slots=True)
 class TradeFragment:
-    """Snapshot a fragment, offer it, pull the partner's, and take the outer step.
+    """Duty: snapshot a fragment, offer it, pull the partner's, and take the outer step.
 
-    ``partner`` is None for a step alone. ``weight_allowed`` is False when nothing may be taken from it.
+    ``partner`` is None for a solo step. ``weight_allowed`` is False if nothing may be merged from it.
     """
 
     stage: StageIndex
@@ -149,7 +148,7 @@ class TradeFragment:
 
 @dataclass(frozen=True, slots=True)
 class PostCheckpoint:
-    """Publish phi as it was at the boundary of ``round_index``: the stage's canonical checkpoint."""
+    """Duty: publish phi as it was at the boundary of ``round_index``, the stage's canonical checkpoint."""
 
     stage: StageIndex
     index: int
@@ -158,7 +157,7 @@ class PostCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class FetchCheckpoint:
-    """Pull the newest canonical checkpoint of a stage."""
+    """Duty: fetch the newest canonical checkpoint of a stage."""
 
     stage: StageIndex
     checkpoint: Checkpoint
@@ -178,7 +177,7 @@ Action = (
 
 
 def plan_actions(known: NodeView) -> list[Action]:
-    """All duties that are due now; doing them and asking again gives none of them twice."""
+    """Return all duties that are due now; doing them and asking again returns none twice."""
     info = known.run.rounds[-1] if known.run.rounds else None
     duties: list[Action] = [*_stake_duties(known)]
     if _wants_seat(known):
@@ -193,21 +192,21 @@ def plan_actions(known: NodeView) -> list[Action]:
 
 
 def fragment_height(info: RoundInfo, fragment: int, fragments: int, round_blocks: int) -> Height:
-    """The height at which a fragment of a round is traded: spread evenly, fixed by the run."""
+    """Return the height at which a fragment of a round is traded: spread evenly, fixed by the run."""
     room = max(round_blocks - FIRST_TRADE_BLOCKS - LAST_TRADE_BLOCKS, 1)
     return Height(info.height + FIRST_TRADE_BLOCKS + fragment * room // fragments)
 
 
 def guarded_stages(mine: set[StageIndex], num_stages: int) -> set[StageIndex]:
-    """The stages whose checkpoints a peer keeps for others: those behind its own.
+    """Return the stages whose checkpoints a peer keeps for others: those behind its own.
 
-    A stage that loses all its peers at once is built again from what the peers of another stage hold.
+    A stage that loses all its peers at once is rebuilt from what the peers of another stage hold.
     """
     return {StageIndex((stage + 1) % num_stages) for stage in mine}
 
 
 def is_accused(record: SegmentRecord) -> bool:
-    """Whether a segment is before the judges, or on its way there."""
+    """Return True if a segment is disputed, or about to be."""
     differs = any(check.phase is CheckPhase.DIFFERED for check in record.checks)
     is_shown = record.phase is SegmentPhase.REVEALED
     return (
@@ -218,9 +217,9 @@ def is_accused(record: SegmentRecord) -> bool:
 def may_be_drawn(
     run: Run, height: int, stage: StageIndex, index: int, round_index: RoundIndex
 ) -> bool:
-    """Whether phi of a closed segment may have to be posted: it is drawn for that, or the dice come yet.
+    """Return True if phi of a closed segment may have to be posted: drawn already, or the draw is still ahead.
 
-    Also of a seat that was left since: the last boundary of a run draws from those who sat until then.
+    Also of a seat that was left since: the last boundary of a run draws from the seats held until then.
     """
     boundary = round_index + 1
     is_posted = any(kept.round == boundary for kept in run.checkpoints[stage])
@@ -281,14 +280,14 @@ def _seat_duties(known: NodeView, info: RoundInfo) -> list[Action]:
 
 
 def _is_resting(run: Run) -> bool:
-    """Whether the newest round on the ledger is over and the next has not begun: a pause, or its end."""
+    """Return True if the newest round on the ledger is over and the next has not begun: a pause, or its end."""
     return run.phase in {RunPhase.PAUSED, RunPhase.OPEN}
 
 
 def _is_closed(known: NodeView, local: LocalSeat, info: RoundInfo) -> bool:
-    """Whether this seat has done its segment of the round: after a restart the ledger may be behind.
+    """Return True if this seat has done its segment of the round: after a restart the ledger may be behind.
 
-    To train it again would be to sign two logs of one segment, which is what liars do.
+    Training it again would sign two logs of one segment, which counts as cheating.
     """
     return (local.stage, local.index, info.round) in known.closed
 

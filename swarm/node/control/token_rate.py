@@ -1,9 +1,9 @@
-"""Tokens per second, however long a step takes.
+"""Estimate tokens per second, however long a step takes.
 
 Core: a machine; counts and the time in, a rate out.
 
-Tokens come a step at a time, and a large model takes minutes for one: counted over a few seconds they would
-be none, or many times too many. So the rate is what came between two steps, over at least ``SPAN_S``; while
+Tokens come a step at a time, and a large model takes minutes for one: counted over a few seconds the rate would
+be zero, or many times too high. So the rate is what came between two steps, over at least ``SPAN_S``; while
 nothing comes it falls as the silence grows longer than that.
 """
 
@@ -11,23 +11,23 @@ from collections import deque
 from collections.abc import Hashable
 
 SPAN_S = 5.0
-"""Shorter than this a rate is noise; looked at more seldom, it is the time between two looks."""
+"""Seconds below which a rate is noise; if polled more seldom, the time between two polls is used."""
 SILENCES_MAX = 4
-"""After a silence of so many times what the rate was counted over there is none: the run rests, or is over."""
+"""Spans of the count after which a silence makes the rate 0: the run is paused, or over."""
 MARKS_MAX = 64
-"""Steps remembered: more than there are looks in ``SPAN_S``."""
+"""Steps remembered: more than there are polls in ``SPAN_S``."""
 
 
 class TokenRate:
-    """The pace of one node."""
+    """Estimator of one node's tokens per second."""
 
     def __init__(self, now: float) -> None:
         self._marks = deque([(now, 0)], maxlen=MARKS_MAX)
-        """When more tokens were seen than before, and how many in all."""
+        """Times at which more tokens were seen than before, with the totals."""
         self._seats: Hashable = ()
 
     def measured(self, tokens: int, now: float, seats: Hashable = ()) -> int:
-        """Tokens per second; with other ``seats`` counting begins again: a shard brings what it has seen."""
+        """Return tokens per second; other ``seats`` restart the count, because a shard brings its own total."""
         marks = self._marks
         if seats != self._seats:
             self._seats = seats

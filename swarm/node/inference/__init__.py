@@ -2,8 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    client.py S  One text through the stages of a run, each held by some peer: who asks in ``swarm
-                 generate --swarm``.
-    server.py S  Go on with texts of others through the stages held here: who serves ``swarm
-                 generate --swarm``.
+    client.py S  Pass one generation request through the stages of a run, each held by some peer
+                 (``swarm generate --swarm``).
+    server.py S  Serve the stages held here to generation requests of peers (``swarm generate
+                 --swarm``).
 """

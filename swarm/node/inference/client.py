@@ -1,10 +1,10 @@
-"""One text through the stages of a run, each held by some peer: who asks in ``swarm generate --swarm``.
+"""Pass one generation request through the stages of a run, each held by some peer (``swarm generate --swarm``).
 
-Shell: calls peers, one stage after the other; when one dies in the middle of a text, a sibling is told the text
-again.
+Shell: calls peers, one stage after the other; if one fails during a request, a replica of its stage is sent the
+whole sequence again.
 
-Whoever writes keeps what went into every stage so far, seq_len x hidden_size numbers for each: that is all a
-sibling needs. Legend: T rows, D hidden, V vocabulary.
+The client keeps the inputs of every stage so far, seq_len x hidden_size numbers for each: a replica needs
+nothing else. Legend: T rows, D hidden, V vocabulary.
 """
 
 import secrets
@@ -29,16 +29,16 @@ from swarm.training.model.stages import StagePlan
 from swarm.types import PeerId, RunIndex, StageIndex
 
 PASSES = 3
-"""How often all peers of a stage are asked before a text is given up."""
+"""Times that all peers of a stage are asked before a request is given up."""
 PAUSE_S = 1.0
-"""Between two passes: a busy peer has a place again, a restarted one is back."""
+"""Seconds between two passes: meanwhile a busy peer gets a free session, a restarted one is back."""
 
 Call = Callable[[PeerId, bytes], Awaitable[bytes]]
-"""Send a request to a peer; raises ``Unreachable`` or ``PeerFault``."""
+"""Function that sends a request to a peer; raises ``Unreachable`` or ``PeerFault``."""
 
 
 class PipelineClient:
-    """The stages of one text."""
+    """Client of the stages for one generation request."""
 
     def __init__(
         self,
@@ -50,23 +50,32 @@ class PipelineClient:
         call: Call,
         blame: Callable[[PeerId, PeerFault], None],
     ) -> None:
-        """``peers`` gives who may hold a stage, whom to ask first first."""
+        """Prepare a request.
+
+        Args:
+            run: index of the run.
+            plans: plans of all stages, in order.
+            boundary: weights to generate with.
+            peers: returns the peers that may hold a stage, the one to ask first first.
+            call: sends a request to a peer.
+            blame: counts a fault against a peer.
+        """
         self._run, self._plans, self._boundary = run, plans, boundary
         self._peers, self._call, self._blame = peers, call, blame
         self._session = secrets.token_bytes(SESSION_BYTES)
         self._said: list[Tensor] = [torch.empty(0)] * len(plans)
-        """What went into each stage."""
+        """Inputs of each stage so far."""
         self._holders: list[PeerId | None] = [None] * len(plans)
 
     @property
     def holders(self) -> tuple[PeerId | None, ...]:
-        """Who goes on with the text in each stage."""
+        """Peer that holds the session in each stage; None if there is none."""
         return tuple(self._holders)
 
     async def logits(self, fresh: Sequence[int], position: int) -> Tensor:
-        """The logits V after ``fresh``, whose first token stands at ``position``.
+        """Return the logits V after ``fresh``, whose first token stands at ``position``.
 
-        Raises ``Unreachable`` when nobody of a stage answers.
+        Raises ``Unreachable`` if no peer of a stage answers.
         """
         rows = torch.tensor(fresh, dtype=torch.int64)
         for plan in self._plans:
@@ -74,7 +83,7 @@ class PipelineClient:
         return rows
 
     async def _through(self, plan: StagePlan, rows: Tensor, position: int) -> Tensor:
-        """New rows through one stage: by who has the text so far, or by a sibling who hears it again."""
+        """Pass new rows through one stage: at the session's holder, or at a replica sent all rows again."""
         stage = plan.stage
         said = torch.cat((self._said[stage][:position], rows)) if position else rows
         self._said[stage] = said
@@ -103,7 +112,7 @@ class PipelineClient:
     async def _say(
         self, peer: PeerId, plan: StagePlan, said: Tensor, first: int
     ) -> Tensor | RefusalReason | None:
-        """Tell a peer the rows from ``first`` on, in pieces that fit; its outputs, or why there are none."""
+        """Send a peer the rows from ``first`` on, in pieces; return its outputs, a refusal, or None."""
         step, outputs = rows_max(plan.model), list[Tensor]()
         for at in range(first, len(said), step):
             rows = said[at : at + step]

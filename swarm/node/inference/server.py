@@ -1,10 +1,10 @@
-"""Go on with texts of others through the stages held here: who serves ``swarm generate --swarm``.
+"""Serve the stages held here to generation requests of peers (``swarm generate --swarm``).
 
-Shell: owns the protocol and a worker of its own; ``sessions`` decides who is served.
+Shell: owns the protocol and a worker of its own; ``sessions`` decides which requests are served.
 
-What is computed with is a canonical checkpoint, or the weights the run starts from, never the weights that
-train: those move, and differ between the replicas of a stage, so that neither a cache nor a sibling could go on
-with a text.
+The weights are a canonical checkpoint or those the run starts from, never the weights in training: these
+change, and differ between the replicas of a stage, so that neither a cache nor another replica could continue a
+request.
 """
 
 from collections.abc import Callable
@@ -34,20 +34,20 @@ from swarm.types import Digest, PeerId, StageIndex
 
 PROTOCOL = "/swarm/generate/1"
 CONCURRENCY_MAX = 16
-"""Requests in the hands of one node at once; one worker computes them in turn."""
+"""Requests that one node handles at once; one worker computes them in turn."""
 PER_PEER_MAX = 4
 
 
 class Weights(Protocol):
-    """What this module needs of the library."""
+    """Part of the artifact cache that this module needs."""
 
     async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
-        """The canonical weights that ``root`` names, if they are here."""
+        """Return the canonical weights that ``root`` names; None if they are not here."""
         ...
 
 
 class InferenceServer:
-    """The stages of this node, for texts of others and our own."""
+    """Server of this node's stages, for generation requests of peers and our own."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class InferenceServer:
         compute: ExecutorPort,
         current: Callable[[], Run | None],
     ) -> None:
-        """``current`` gives the run that this node takes part in."""
+        """Prepare the server; ``current`` returns the run that this node takes part in."""
         self._host, self._library, self._compute = host, library, compute
         self._current = current
         self._sessions = Sessions()
         self._stages: dict[tuple[Digest, int], Stage] = {}
 
     def serve(self) -> None:
-        """Start answering."""
+        """Start answering requests."""
         self._host.serve(
             PROTOCOL,
             self.answer,
@@ -73,7 +73,7 @@ class InferenceServer:
         )
 
     async def answer(self, peer: PeerId, raw: bytes) -> bytes:
-        """Go on with a text; raises ``PeerFault`` for a request that no honest peer sends."""
+        """Continue a generation request; raises ``PeerFault`` for a message that no honest peer sends."""
         request = decode(StageRequest, raw, limit=REQUEST_BYTES_MAX)
         run = self._current()
         if run is None or run.index != request.run or not _is_stage(run, request.stage):

@@ -2,8 +2,9 @@
 
 Modules (C: pure, S: does I/O):
 
-    announce.py    S  Tell the directory who this node is and how it goes, again and again.
+    announce.py    S  Announce this node's roles, seats and progress in the directory, again and
+                      again.
     join.py        S  Find the network and the run that a ticket or an earlier start names.
-    known_peers.py S  Remember whom this node was connected to, so that the next start finds its way
-                      without a ticket.
+    known_peers.py S  Remember the peers this node was connected to, so that the next start needs no
+                      ticket.
 """

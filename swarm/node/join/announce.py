@@ -1,4 +1,4 @@
-"""Tell the directory who this node is and how it goes, again and again.
+"""Announce this node's roles, seats and progress in the directory, again and again.
 
 Shell: reads the context, gives the directory an announcement whenever it wants one.
 """
@@ -12,12 +12,12 @@ from swarm.node.control.planner import ENDED
 
 
 async def announce(context: NodeContext) -> None:
-    """Announce this node and read who the others are; runs until cancelled."""
+    """Announce this node and read the announcements of others; runs until cancelled."""
     await context.dht.directory_loop(partial(announcement, context), context.peers_of_run)
 
 
 def announcement(context: NodeContext) -> Announcement:
-    """What this node says it is doing."""
+    """Return the announcement of what this node is doing now."""
     run, tally = context.run, context.tally
     seats = tuple(
         (seat.stage, seat.index)
@@ -45,7 +45,7 @@ def announcement(context: NodeContext) -> Announcement:
 
 
 def _roles(context: NodeContext) -> int:
-    """A verifier is who has a stake to answer with, and answers."""
+    """Return the roles as a bit set; a verifier has a stake to be liable with, and is configured to verify."""
     verifies = context.config.verify and context.ledger.state.account(context.me).stake > 0
     return (
         (SOLVE if context.config.solve else 0)

@@ -46,17 +46,17 @@ MEET_S = 60.0
 10 s each, and the waits between them would take no longer."""
 RETRY_S = 1.0
 PATIENCE_S = 10.0
-"""A wait longer than this is explained again."""
+"""Seconds of waiting after which the reason is reported again."""
 NO_RUN = bytes(16)
-"""In a ticket: whatever run is the newest."""
+"""Run of a ticket that stands for the newest one."""
 LATE_BLOCKS = 30
-"""A ledger that is up to date and still lacks the run after so many more blocks will not get it."""
+"""Blocks after which a ledger that is up to date and still lacks the run will not get it."""
 
 
 def targets_of(
     ticket: Ticket | None, config: NodeConfig, recalled: Sequence[known_peers.Target]
 ) -> list[tuple[PeerId, Sequence[str]]]:
-    """Whom to connect to first; raises ``BadConfig`` for a bootstrap entry without a peer.
+    """Return the peers to connect to first; raises ``BadConfig`` for a bootstrap entry without a peer.
 
     The peer of the ticket comes first, then those of the node file, then those of the last start.
     """
@@ -78,7 +78,10 @@ def targets_of(
 
 
 def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
-    """The genesis this home belongs to; raises ``UsageError`` when the ticket is for another network."""
+    """Return the genesis this home belongs to; None if it belongs to no network yet.
+
+    Raises ``UsageError`` if the ticket is for another network, ``Corrupt`` if the stored genesis is damaged.
+    """
     raw = store.get(TABLE, GENESIS_KEY)
     if raw is None:
         return None
@@ -99,7 +102,7 @@ def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
 
 
 def next_incarnation(store: Store) -> int:
-    """Count this start, durably, before anything is signed in it."""
+    """Count this start, durably, before anything is signed in it; return its number."""
     raw = store.get(TABLE, INCARNATION_KEY)
     number = int.from_bytes(raw or b"", "big") + 1
     store.put(TABLE, INCARNATION_KEY, number.to_bytes(4, "big"))
@@ -205,9 +208,9 @@ def nobody_there(ticket: Ticket, reason: str) -> Unreachable:
 
 
 async def find_run(ledger: LedgerService, run16: bytes, report: EventLog) -> Run:
-    """The run of these 16 bytes (zeros: the newest one), as soon as the ledger knows it.
+    """Return the run of these 16 bytes (zeros: the newest one), as soon as the ledger knows it.
 
-    Raises ``BadConfig`` when the ledger is up to date and, ``LATE_BLOCKS`` later, still lacks the run.
+    Raises ``BadConfig`` if the ledger is up to date and, ``LATE_BLOCKS`` later, still lacks the run.
     """
     explained, up_to_date = trio.current_time(), None
     while True:
@@ -233,7 +236,7 @@ async def find_run(ledger: LedgerService, run16: bytes, report: EventLog) -> Run
 
 
 def named_run(state: State, run16: bytes) -> Run | None:
-    """The run whose digest starts with these 16 bytes; the newest one for zeros."""
+    """Return the run whose digest starts with these 16 bytes (zeros: the newest one); None if unknown."""
     runs = state.runs()
     if run16 == NO_RUN:
         return runs[-1] if runs else None

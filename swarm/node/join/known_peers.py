@@ -1,12 +1,10 @@
-"""Remember whom this node was connected to, so that the next start finds its way without a ticket.
+"""Remember the peers this node was connected to, so that the next start needs no ticket.
 
 Shell: reads the host's links, writes one row of the store.
 
-Listen where the last start listened, when any port will do: those who remember this node find it there.
+Listen at the port of the last start if any port will do: peers that remember this node find it there.
 
-reads and writes one row of the store, and tries whether the port is free.
-
-Without this a network that everybody left could not meet again: each would call the others where they were.
+Without this a network that all peers left could not form again: each would dial the others at their old ports.
 """
 
 from collections.abc import Sequence
@@ -25,32 +23,32 @@ from swarm.types import PeerId
 
 PEERS_KEY = b"acquaintances"
 PEERS_MAX = 16
-"""Peers remembered: one of so many is still there after a week."""
+"""Peers remembered: of so many one is still there after a week."""
 ADDRESSES_MAX = 4
 ADDRESS_CHARS_MAX = 200
 BYTES_MAX = 1 << 14
 FIRST_LOOK_S = 1.0
 LOOK_INTERVAL_S = 20.0
-"""A node that is killed forgets whom it met since then."""
+"""Seconds between two checks; a node that is killed forgets the peers it met since the last one."""
 
 Target = tuple[PeerId, tuple[str, ...]]
 
 
 class KnownPeer(Message, frozen=True):
-    """A peer and where it could be dialled, best first."""
+    """Peer and the addresses at which it could be dialled, best first."""
 
     peer: bytes
     addresses: tuple[str, ...]
 
 
 class KnownPeers(Message, frozen=True):
-    """Those connected last."""
+    """Peers connected last."""
 
     peers: tuple[KnownPeer, ...]
 
 
 def recalled(store: Store, table: str) -> list[Target]:
-    """Whom the last start of this home was connected to; nobody when that cannot be read."""
+    """Return the peers that the last start of this home was connected to; none if the row cannot be read."""
     raw = store.get(table, PEERS_KEY)
     try:
         known = decode(KnownPeers, raw or b"", limit=BYTES_MAX).peers
@@ -60,19 +58,19 @@ def recalled(store: Store, table: str) -> list[Target]:
 
 
 async def keep_recalling(host: Host, store: Store, table: str) -> None:
-    """Write down who is connected whenever that has changed; runs until cancelled."""
+    """Write down the connected peers whenever they have changed; runs until cancelled."""
     written, pause_s = b"", FIRST_LOOK_S
     while True:
         await trio.sleep(pause_s)
         now = _connected(host, recalled(store, table))
         if now.peers and encode(now) != written:
             written, pause_s = encode(now), LOOK_INTERVAL_S
-            with suppress(DiskFull):  # the old row serves as well
+            with suppress(DiskFull):  # the old row remains usable
                 await store.write_soon([(table, PEERS_KEY, written)])
 
 
 def _connected(host: Host, before: list[Target]) -> KnownPeers:
-    """The connected peers that can be dialled, then those of earlier, up to the limit."""
+    """Return the connected peers that can be dialled, then the earlier ones, up to ``PEERS_MAX``."""
     found = {peer: tuple(host.known_addresses(peer)) for peer in host.connected()}
     found |= {peer: addresses for peer, addresses in before if not found.get(peer)}
     kept = [
@@ -88,9 +86,10 @@ PORT_MAX = 65_535
 
 
 def usual_listen(store: Store, table: str, listen: Sequence[str]) -> tuple[str, ...]:
-    """The places to listen at; the one with port 0 has the port of the last start, if that is free.
+    """Return the addresses to listen at, port 0 replaced by the port of the last start if that is free.
 
-    More than one such place, or none, is left as it is; so is what cannot be read, for ``open_host`` says why.
+    The list is unchanged if not exactly one address has port 0, or if one cannot be parsed: ``open_host`` says
+    why.
     """
     place = _open_place(listen)
     port = int.from_bytes(store.get(table, PORT_KEY) or b"", "big")
@@ -107,9 +106,9 @@ def usual_listen(store: Store, table: str, listen: Sequence[str]) -> tuple[str, 
 async def remember_port(
     store: Store, table: str, config: NodeConfig, addresses: Sequence[str]
 ) -> None:
-    """Write down which port the place with port 0 got, if the disk takes it.
+    """Write down the port that the address with port 0 got, if the disk has room.
 
-    ``addresses`` are multiaddr texts of the open host, those that are only announced first.
+    ``addresses`` are the multiaddrs of the open host, those that are only announced first.
     """
     bound, listen = addresses[len(config.announce) :], config.listen
     if _open_place(listen) is None:
@@ -123,7 +122,7 @@ async def remember_port(
 
 
 def _open_place(listen: Sequence[str]) -> str | None:
-    """The one place with port 0."""
+    """Return the only address with port 0; None if there is none or more, or one cannot be parsed."""
     try:
         found = [text for text in listen if split_listen(text)[1] == 0]
     except BadEncoding:

@@ -2,15 +2,15 @@
 
 Modules (C: pure, S: does I/O):
 
-    fit.py          S  Refuse a run that this machine cannot hold, before it begins: its memory, its
-                       disk, its quota.
+    fit.py          S  Refuse a run that does not fit this machine's memory, disk or quota, before
+                       it begins.
     home_genesis.py S  Keep the genesis of the network that a home belongs to, and read it without
                        loading a library.
     launch.py       S  Prepare what a launch publishes: the run spec and the genesis.
-    publish.py      S  Publish the text of a run: a corpus cut here, or a dataset that was built
-                       before.
-    retention.py    C  What it takes to keep the windows of a run until nobody may ask for them any
-                       more.
-    sizing.py       C  What a run asks of the machines that train it: memory, disk, bytes on the
-                       wire, pace.
+    publish.py      S  Publish the text of a run as blobs: a corpus split here, or a dataset that
+                       was built before.
+    retention.py    C  Compute the disk space to keep a run's windows until they cannot be asked for
+                       any more.
+    sizing.py       C  Compute what a run requires of the machines that train it: memory, disk,
+                       bytes on the wire, pace.
 """

@@ -1,6 +1,7 @@
-"""Refuse a run that this machine cannot hold, before it begins: its memory, its disk, its quota.
+"""Refuse a run that does not fit this machine's memory, disk or quota, before it begins.
 
-Shell: asks the machine; how much a run takes is in ``node/launch/retention.py`` and ``node/launch/sizing.py``.
+Shell: queries the machine; ``node/launch/retention.py`` and ``node/launch/sizing.py`` compute how much a run
+takes.
 """
 
 import os
@@ -19,7 +20,7 @@ from swarm.training.devices.select import devices_for
 
 
 def memory_bytes() -> int:
-    """Memory of this machine, as its kernel says."""
+    """Return the bytes of memory of this machine, as its kernel says."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -32,9 +33,15 @@ async def check_fits(
     blobs: Path,
     report: EventLog,
 ) -> None:
-    """Say what a solver keeps for those who check it; raises ``BadConfig`` when the run does not fit here.
+    """Report what a solver keeps for its checkers; raises ``BadConfig`` if the run does not fit here.
 
-    ``devices`` are those of the node, ``blobs`` is its folder of blobs.
+    Args:
+        spec: run to check.
+        is_owner: True if this node launched the run, and so keeps every stage.
+        config: configuration of the node; without ``solve`` nothing is checked.
+        devices: devices of the node.
+        blobs: folder of blobs.
+        report: event log.
     """
     if not config.solve:
         return

@@ -1,6 +1,7 @@
 """Prepare what a launch publishes: the run spec and the genesis.
 
-Shell: reads this machine's disk and draws the seed of a new network; the text is ``node/launch/publish.py``'s.
+Shell: reads this machine's disk and chooses the seed of a new network; ``node/launch/publish.py`` handles the
+text.
 """
 
 import secrets
@@ -32,10 +33,10 @@ from swarm.training.model.profiles import table
 from swarm.types import NO_DIGEST, Amount, PeerId
 
 OWNER_BALANCE = 1_000_000_000_000
-"""What the first account of a new network holds: it pays for runs, and nobody else has any yet."""
+"""Balance of the first account of a new network: it pays for runs, and no other account has any yet."""
 OWNER_STAKE = 1_000_000
 ESCROW_SHARE = 10
-"""A launch puts a tenth of its balance into the run."""
+"""Divisor of the balance for the escrow of a launch: a tenth of it."""
 
 
 async def prepare_spec(
@@ -96,9 +97,9 @@ async def _published_spec(
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
-    """The genesis of ``home/genesis.bin``, or that of a new network with this node as its validator.
+    """Return the genesis of ``home/genesis.bin``, or that of a new network with this node as its validator.
 
-    Raises ``Corrupt`` when the file is there and holds something else.
+    Raises ``Corrupt`` if the file is there and holds something else.
     """
     held = saved_genesis(home)
     if held is not None:
@@ -112,7 +113,7 @@ def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:
 
 
 def escrow_for(state: State, owner: PeerId) -> Amount:
-    """What a launch puts into its run; raises ``BadConfig`` when the account cannot pay the least."""
+    """Return the escrow of a launch; raises ``BadConfig`` if the account cannot pay the minimum."""
     balance = state.account(owner).balance
     least = run_deposit(state.params)
     if balance < least:

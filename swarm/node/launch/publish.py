@@ -1,10 +1,8 @@
-"""Publish the text of a run: a corpus cut here, or a dataset that was built before.
+"""Publish the text of a run as blobs: a corpus split here, or a dataset that was built before.
 
 Shell: reads this machine's disk and adds blobs.
 
-Publish the weights that a run goes on from: a folder of transformers' Llama, cut into stages.
-
-reads this machine's disk and adds blobs.
+Publish the weights that a run starts from: a folder of transformers' Llama, cut into stages.
 """
 
 from collections.abc import Awaitable, Callable
@@ -40,17 +38,17 @@ from swarm.training.record.checkpoint import phi_bytes
 from swarm.types import NO_DIGEST, Digest
 
 TELL_INTERVAL_S = 5.0
-"""A large dataset says that it is being read this often."""
+"""Seconds between two reports while a large dataset is read."""
 
 T = TypeVar("T")
 
 
 async def publish_data(file: RunFile, base: Path, blobs: Blobs, report: EventLog) -> DataSpec:
-    """Make the text of a run file fetchable and return its names; paths are relative to ``base``.
+    """Publish the text of a run file as blobs and return its data spec; paths are relative to ``base``.
 
-    Raises ``BadConfig`` for text that is too short or does not fit the model, and ``VerificationFailed``
-    for a dataset of another hash than the run file pins, or naming the first chunk of one that is not what its
-    manifest says.
+    Raises ``BadConfig`` for text that is too short or does not fit the model, and ``VerificationFailed`` for a
+    dataset of another hash than the run file pins, or naming the first chunk that is not what the manifest
+    says.
     """
     if file.data.dataset:
         dataset = await trio.to_thread.run_sync(_opened, base, file.data.dataset)
@@ -80,10 +78,11 @@ async def publish_data(file: RunFile, base: Path, blobs: Blobs, report: EventLog
 
 
 async def adopt_dataset(folder: Path, data: DataSpec, blobs: Blobs, report: EventLog) -> None:
-    """Take the text of a run that others launched from a dataset on this disk, and serve it.
+    """Publish the text of a run that others launched, from a dataset on this disk.
 
-    Raises ``VerificationFailed``, naming both hashes, for another dataset than the run's, or the first chunk
-    that is not its manifest's, and ``BadConfig`` for a folder that is none, or a disk without room.
+    Raises ``VerificationFailed``, naming both hashes, for another dataset than the run's, or naming the first
+    chunk that is not what its manifest says, and ``BadConfig`` for a folder that is no dataset, or a disk
+    without room.
     """
     dataset = await trio.to_thread.run_sync(open_dataset, folder)
     check_same(dataset.manifest, data, str(folder))
@@ -103,7 +102,7 @@ def check_length(file: RunFile, data: DataSpec) -> None:
 
 
 async def _publish_dataset(dataset: Dataset, blobs: Blobs, report: EventLog) -> None:
-    """Check every chunk, then copy what is not among the blobs yet."""
+    """Check every chunk, then copy the files that are not among the blobs yet."""
     manifest, name = dataset.manifest, dataset.folder.name
 
     async def check() -> bytes:
@@ -128,7 +127,7 @@ async def _publish_dataset(dataset: Dataset, blobs: Blobs, report: EventLog) -> 
 
 
 async def _telling(report: EventLog, what: str, work: Callable[[], Awaitable[T]]) -> T:
-    """Do something that takes long, and say so while it does."""
+    """Await ``work`` and return its result; report every ``TELL_INTERVAL_S`` that it goes on."""
 
     async def tell() -> None:
         began = trio.current_time()
@@ -149,14 +148,14 @@ def _opened(base: Path, name: str) -> Dataset:
 
 
 def described(data: DataSpec) -> str:
-    """How much text a run has, in words."""
+    """Return the amount of text of a run, in words."""
     return (
         f"{data.train_bytes / 1e6:.1f} MB to train on, {data.heldout_bytes / 1e6:.1f} MB held out"
     )
 
 
 def read_corpus(file: RunFile, base: Path) -> Corpus:
-    """The text that ``[data] source`` names, cut into its halves; raises ``BadConfig`` as a launch does."""
+    """Return the text that ``[data] source`` names, cut into its halves; raises ``BadConfig``."""
     source = file.data.source
     names = source if isinstance(source, str) else [str(base / name) for name in source]
     data = file.data
@@ -166,14 +165,14 @@ def read_corpus(file: RunFile, base: Path) -> Corpus:
 
 
 async def opened_start(base: Path, name: str) -> HfFolder:
-    """The folder of ``init_from``, looked at; raises ``BadConfig`` when it is no Llama of ours."""
+    """Open the folder of ``init_from``; raises ``BadConfig`` if it is not a Llama that this build supports."""
     return await trio.to_thread.run_sync(_opened_start, base, name)
 
 
 async def publish_start(
     start: HfFolder, spec: RunSpec, blobs: Blobs, compute: ExecutorPort, report: EventLog
 ) -> tuple[Digest, ...]:
-    """Make the initial weights of every stage fetchable, one stage in memory at a time; returns their names.
+    """Publish the initial weights of every stage, one stage in memory at a time; return their roots.
 
     Raises ``BadConfig`` for a value that is not finite, or a disk that is full.
     """

@@ -1,4 +1,4 @@
-"""What it takes to keep the windows of a run until nobody may ask for them any more.
+"""Compute the disk space to keep a run's windows until they cannot be asked for any more.
 
 Core: arithmetic on the spec; raises ``BadConfig`` where the disk cannot hold it.
 """
@@ -14,30 +14,30 @@ from swarm.training.model.stages import plan_stages
 from swarm.training.record.window import WINDOW_BYTES_MAX
 
 STATE_TENSORS = 5
-"""Weights, two moments, slow weights, momentum: the state that a window begins with."""
+"""Tensors of the state that a window begins with: weights, two moments, slow weights, momentum."""
 FLOAT_BYTES = 4
 FRAGMENT_BYTES = 2
-"""Of one value of a fragment where it is longest: bfloat16."""
+"""Bytes of one value of a fragment in its longest encoding, bfloat16."""
 CHECKED_PER_ROUND = 4
-"""Windows of others a node fetches a round, and keeps as long: twice the usual draw, and disputes."""
+"""Windows of others that a node fetches per round, and keeps as long: twice the usual draw, and disputes."""
 MB, GB = 10**6, 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What one node keeps at most, by what it may have to show."""
+    """Upper bounds of the windows that one node keeps of its own segments."""
 
     windows: int
     window_bytes: int
-    """Of the largest."""
+    """Bytes of the largest window."""
     rounds: int
     seats: int
     num_bytes: int
-    """All of it."""
+    """Bytes of all windows."""
 
     @property
     def text(self) -> str:
-        """One sentence."""
+        """Summary in one sentence."""
         per = f" for each of {self.seats} seats" if self.seats > 1 else ""
         return (
             f"keeps {self.windows} windows of {self.window_bytes / MB:.1f} MB for {self.rounds} rounds{per}:"
@@ -46,17 +46,17 @@ class Retention:
 
 
 def log_bytes(kept: Retention) -> int:
-    """Of the windows it may have to show, and of those of others that it checks."""
+    """Return the bytes of a node's own windows and of those of others that it checks."""
     return kept.num_bytes + CHECKED_PER_ROUND * kept.rounds * kept.window_bytes
 
 
 def keeps_windows(spec: RunSpec) -> bool:
-    """Whether others can compute a window of this run again, so that it has to be kept for them."""
+    """Return True if windows of this run can be replayed by others, so that they have to be kept."""
     return spec.is_exact
 
 
 def retention_of(spec: RunSpec, *, is_owner: bool) -> Retention:
-    """What a solver of this run keeps: one seat, or, of whoever launched it, one in every stage."""
+    """Return the windows that a solver of this run keeps: of one seat, or for the launcher of one per stage."""
     sizes = [window_bytes(spec, stage) for stage in range(spec.num_stages)]
     rounds = rounds_kept(spec)
     windows = windows_per_round(spec) * rounds
@@ -66,12 +66,12 @@ def retention_of(spec: RunSpec, *, is_owner: bool) -> Retention:
 
 
 def windows_per_round(spec: RunSpec) -> int:
-    """Windows of a segment that takes every step it may."""
+    """Return the windows of a segment that takes every step it may."""
     return -(-spec.inner_steps_max // spec.checks.window_steps)
 
 
 def window_bytes(spec: RunSpec, stage: int) -> int:
-    """About how long an encoded window is: the state, what was signed for it, the fragments merged."""
+    """Return the approximate bytes of an encoded window: state, signed activations, merged fragments."""
     numel = plan_stages(spec.model, spec.num_stages)[stage].num_parameters
     state = FLOAT_BYTES * (STATE_TENSORS * numel + residual_numel(spec, numel))
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
@@ -80,7 +80,7 @@ def window_bytes(spec: RunSpec, stage: int) -> int:
 
 
 def check_window(spec: RunSpec) -> None:
-    """Raise ``BadConfig`` with the bound and the nearest key if a window is longer than anybody checks."""
+    """Raise ``BadConfig``, with the bound and the nearest key, if a window is longer than checkers accept."""
     if not keeps_windows(spec):
         return
     sizes = [window_bytes(spec, stage) for stage in range(spec.num_stages)]
@@ -108,7 +108,7 @@ def check_window(spec: RunSpec) -> None:
 def check_retention(
     spec: RunSpec, kept: Retention, *, quota_mb: int, free_bytes: int, held_bytes: int
 ) -> None:
-    """Raise ``BadConfig`` unless quota and disk hold the windows of this run beside its text and weights.
+    """Raise ``BadConfig`` unless quota and disk hold the windows of this run beside its text.
 
     ``free_bytes`` are free on the disk, ``held_bytes`` are in the folder of blobs already.
     """
@@ -132,13 +132,13 @@ def check_retention(
 
 
 def _agreeing_bytes(spec: RunSpec, stage: int) -> int:
-    """The one window of a round of consensus: the state, and the partner's shard as it is."""
+    """Return the bytes of a final averaging window: the state, and the partner's shard in float32."""
     numel = plan_stages(spec.model, spec.num_stages)[stage].num_parameters
     return FLOAT_BYTES * ((STATE_TENSORS + 1) * numel + residual_numel(spec, numel))
 
 
 def _step_bytes(spec: RunSpec, stage: int) -> int:
-    """What is signed for one step: activations and gradients, at every side that has a neighbour."""
+    """Return the bytes signed for one step: activations and gradients, at every side that has a neighbour."""
     sides = (stage > 0) + (stage < spec.num_stages - 1)
     return spec.microbatches_per_step * sides * activation_bytes(spec)
 

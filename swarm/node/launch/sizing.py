@@ -1,8 +1,8 @@
-"""What a run asks of the machines that train it: memory, disk, bytes on the wire, pace.
+"""Compute what a run requires of the machines that train it: memory, disk, bytes on the wire, pace.
 
 Core: arithmetic on the spec; raises ``BadConfig`` where a machine cannot hold its part.
 
-What is needed *at least* is counted: it cannot be less. What is needed *about* was measured, and is in
+Figures given as a minimum are counted: a run cannot take less. Approximate figures were measured, and are in
 docs/spec/training.md section 10.
 """
 
@@ -23,19 +23,20 @@ from swarm.types import StageIndex
 
 FLOAT_BYTES = 4
 LEAST_BYTES = 32
-"""Of one parameter: weights, two moments, slow weights, momentum and anchor in float32, and the sum of the
-gradients in 64 bits."""
+"""Bytes of one parameter at least: weights, two moments, slow weights, momentum and anchor in float32, and the
+sum of the gradients in 64 bits."""
 BESIDE_BYTES = 12
-"""What of that lies in the machine's own memory where a GPU computes: slow weights, momentum, anchor."""
+"""Bytes of these in the machine's own memory if a GPU computes: slow weights, momentum, anchor."""
 STEADY_BYTES = 48
-"""Between two steps: with the slow weights of three closed segments, and the anchor that is also handed out."""
+"""Bytes of one parameter between two steps: with the slow weights of three closed segments, and the anchor that
+is also handed out."""
 ABOUT_BYTES = 76
-"""At its highest, measured: with a gradient, its mean, what AdamW computes with, the slow weights of the
-segments that closed last, and the copy that goes to the disk."""
+"""Bytes of one parameter at the peak, measured: with a gradient, its mean, the temporaries of AdamW, the slow
+weights of the segments that closed last, and the copy that goes to the disk."""
 NODE_BYTES = 600 << 20
-"""Of a node that holds no shard: Python, torch, the libraries."""
+"""Bytes of a node that holds no shard: Python, torch, the libraries."""
 SAVED_TENSORS = 5
-"""Of a shard on the disk: weights, two moments, slow weights, momentum."""
+"""Tensors of a shard on the disk: weights, two moments, slow weights, momentum."""
 WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
 """Floats that a forward pass keeps for its gradient, of each token: so many hidden_size and intermediate_size
 in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
@@ -50,48 +51,49 @@ GB = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What a run is, and what it asks of who holds the seats of some stages."""
+    """Size of a run, and its requirements for the peers that hold seats."""
 
     parameters: int
     stages: tuple[int, ...]
-    """Parameters of each."""
+    """Parameters of each stage."""
     tokens_per_step: int
-    """With every seat taken."""
+    """Tokens of one optimizer step with every seat taken."""
     tokens: int
-    """Of all rounds, if nobody misses a step."""
+    """Tokens of all rounds, if no seat misses a step."""
     round_s: float
     run_s: float
     first_checkpoint_s: float
     """From the opening of the run until its first checkpoint is on the ledger, if blocks come in time."""
     replica_tokens_per_s: float
-    """Of each replica: what takes every step of a round."""
+    """Tokens per second of a replica that takes every step of a round."""
     seat_flops_per_s: float
-    """What that is in floating-point operations, in the largest stage."""
+    """Floating-point operations per second at that pace, in the largest stage."""
     seat_memory_bytes: int
-    """About: in the largest stage."""
+    """Approximate bytes of memory for a seat in the largest stage."""
     alone_memory_bytes: int
-    """About: of whoever launches, while it holds a seat in every stage."""
+    """Approximate bytes of memory for the launcher, while it holds a seat in every stage."""
     microbatch_bytes_per_round: int
-    """Activations and gradients that a seat sends when it takes every step, where it sends the most."""
+    """Bytes of activations and gradients that a seat sends if it takes every step, in the stage that sends the
+    most."""
     trade_bytes_per_round: int
-    """Fragments that it gives to partners, before zstandard."""
+    """Bytes of fragments that it sends to partners, before zstandard."""
     checkpoint_bytes: int
-    """Of the largest stage."""
+    """Bytes of a checkpoint of the largest stage."""
     seat_blob_bytes: int
-    """Text, checkpoints and windows that who holds such a seat keeps: they count for disk_quota_mb."""
+    """Bytes of text, checkpoints and windows that the holder of a seat keeps: they count for disk_quota_mb."""
     owner_blob_bytes: int
-    """Of whoever launched, who keeps every stage's."""
+    """Bytes of the same for the launcher, which keeps every stage's."""
     shard_file_bytes: int
-    """Beside them, for its own next start."""
+    """Bytes of the saved shard beside them, for its own next start."""
 
     @property
     def wire_bits_per_s(self) -> float:
-        """Out of a seat."""
+        """Bits per second that a seat sends."""
         return 8 * (self.microbatch_bytes_per_round + self.trade_bytes_per_round) / self.round_s
 
 
 def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
-    """The sizes of a run whose blocks come this often."""
+    """Return the sizes of a run on a network with this block interval, in milliseconds."""
     numels, stages = _numels(spec), range(spec.num_stages)
     largest = max(numels)
     windows = spec.inner_steps_max * spec.microbatches_per_step * spec.microbatch_size
@@ -126,12 +128,12 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
 
 
 def followed(spec: RunSpec, stage: StageIndex) -> frozenset[int]:
-    """The stages whose checkpoints are kept by who holds one seat of ``stage``."""
+    """Return the stages whose checkpoints the holder of a seat of ``stage`` keeps."""
     return frozenset({stage} | guarded_stages({stage}, spec.num_stages))
 
 
 def blob_bytes(spec: RunSpec, stages: Collection[int]) -> int:
-    """Text, and as many checkpoints of ``stages`` as the ledger lists, and one more on its way."""
+    """Return the bytes of the text, the listed checkpoints of ``stages``, and one more each on its way."""
     numels = _numels(spec)
     held = FLOAT_BYTES * sum(numels[stage] for stage in stages)
     return spec.data.train_bytes + spec.data.heldout_bytes + (checkpoints_kept(spec) + 1) * held
@@ -194,11 +196,14 @@ def _numels(spec: RunSpec) -> tuple[int, ...]:
 
 
 def _shard_bytes(spec: RunSpec, stage: int) -> int:
-    """About: a shard at its highest, or between two steps with the passes that wait for their gradients."""
+    """Return the approximate bytes of a shard's memory.
+
+    The larger of its peak in a step, and its size between two steps with the passes that wait for gradients.
+    """
     model, plan = spec.model, plan_stages(spec.model, spec.num_stages)[stage]
     widths = WIDTHS_KEPT * model.hidden_size + INNER_WIDTHS_KEPT * model.intermediate_size
     floats, passes = plan.num_layers * widths, in_flight_max(spec)
-    if plan.is_last:  # its passes wait for nothing
+    if plan.is_last:  # its passes do not wait for gradients
         floats, passes = floats + LOGITS_KEPT * model.vocab_size, 1
     kept = FLOAT_BYTES * floats * spec.microbatch_size * model.seq_len
     waiting = min(passes, spec.microbatches_per_step) * kept
@@ -206,10 +211,10 @@ def _shard_bytes(spec: RunSpec, stage: int) -> int:
 
 
 def _log_bytes(spec: RunSpec, *, is_owner: bool) -> int:
-    """Windows that are kept for those who check; none in a run whose windows nobody can compute again."""
+    """Return the bytes of windows kept for checkers; 0 in a run whose windows cannot be replayed."""
     return log_bytes(retention_of(spec, is_owner=is_owner)) if keeps_windows(spec) else 0
 
 
 def _sides(spec: RunSpec) -> int:
-    """Neighbours that a seat in the middle sends to: activations up, gradients down."""
+    """Return the number of neighbours that a middle seat sends to: activations up, gradients down."""
     return min(spec.num_stages - 1, 2)

@@ -1,8 +1,8 @@
-"""Begin from what a sibling committed, and let siblings begin from what we did.
+"""Adopt the state that a replica of the same stage committed, and serve our own states to replicas.
 
-Shell: asks, fetches and serves; ``training.adoption`` says whom, and what proves the answer.
+Shell: asks, fetches and serves; ``training.adoption`` says which peers to ask, and what proves the answer.
 
-    newcomer, or a seat too far behind -> ask siblings in turn -> wait for the commit -> fetch two tensors
+    newcomer, or a seat too far behind -> ask replicas in turn -> wait for the commit -> fetch two tensors
 """
 
 import trio
@@ -41,11 +41,12 @@ from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 from swarm.verify.round_plan import round_plan
 
 ASK_TIMEOUT_S = 30.0
-"""A sibling reads its shard from the disk and hashes it before it answers the first who asks."""
+"""Seconds to wait for an answer: a replica reads its shard from disk and hashes it before its first one."""
 FETCH_PATIENCE_S = 20.0
-"""A sibling that serves nothing for so long is left for the next one."""
+"""Seconds without data after which the next replica is asked."""
 WAIT_ROUNDS = 1
-"""For commits that are on their way, of all siblings together: whoever waits longer trains a round less."""
+"""Rounds to wait for commits on their way, of all replicas together: a longer wait costs a round of
+training."""
 CONCURRENCY_MAX = 4
 PER_PEER_MAX = 1
 
@@ -53,9 +54,9 @@ PER_PEER_MAX = 1
 async def adopt_from_sibling(
     context: NodeContext, run: Run, stage: StageIndex
 ) -> tuple[AdoptedState, str] | None:
-    """What a seat of the stage may go on with, and in words where it is from; None: nobody gives anything.
+    """Return a state for a seat of the stage, and its source in words; None if no replica has one.
 
-    Siblings that lie are blamed, those that are silent passed over.
+    Replicas that send false data are blamed, silent ones are skipped.
     """
     if not run.rounds:
         return None
@@ -67,7 +68,7 @@ async def adopt_from_sibling(
         except PeerFault as fault:
             context.host.blame(sibling.peer, fault)
         except (Unreachable, BadConfig):
-            continue  # also a disk without room for two tensors: a checkpoint is one
+            continue  # also if the disk has no room for two tensors: a checkpoint is one
         else:
             return adopted, f"what {peer_name(sibling.peer)} committed in round {found.round}"
     return None
@@ -76,9 +77,9 @@ async def adopt_from_sibling(
 async def _from(
     context: NodeContext, run: Run, stage: StageIndex, sibling: RosterSeat, last: int
 ) -> tuple[StateFound, AdoptedState]:
-    """A sibling's state, if its segment is on the ledger at height ``last``.
+    """Return a replica's state, if its segment is on the ledger by height ``last``.
 
-    Raises ``Unreachable`` or ``BadConfig`` when it is not to be had, ``PeerFault`` when it is not its own.
+    Raises ``Unreachable`` or ``BadConfig`` if it cannot be had, ``PeerFault`` if it is not the committed one.
     """
     request = encode(StateRequest(run.index, stage, sibling.index))
     raw = await context.host.call(
@@ -107,9 +108,9 @@ async def _committed(
     round_: RoundIndex,
     last: int,
 ) -> Digest:
-    """The end root of a sibling's segment, once the ledger has it.
+    """Return the end root of a replica's segment, once the ledger has it.
 
-    Raises ``Unreachable`` if it does not come, is disputed, or was undone since.
+    Raises ``Unreachable`` if it does not come by height ``last``, is disputed, or was rolled back since.
     """
     ledger = context.ledger
     while (record := ledger.state.segment(run.index, round_, stage, sibling.index)) is None:
@@ -122,7 +123,7 @@ async def _committed(
 
 
 async def _part(context: NodeContext, root: Digest, numel: int, peer: PeerId) -> Tensor:
-    """One tensor of a sibling's state; the disk keeps it no longer than it was there before."""
+    """Return one tensor of a replica's state; its blob is deleted again unless it was here before."""
     blobs = context.blobs
     was_here = blobs.has(root)
     path = await blobs.fetch(root, numel * FLOAT_BYTES, lambda: [peer], patience_s=FETCH_PATIENCE_S)
@@ -133,17 +134,17 @@ async def _part(context: NodeContext, root: Digest, numel: int, peer: PeerId) ->
 
 
 class StateServer:
-    """What this node gives to siblings that begin again: the newest state of each of its seats."""
+    """Server of the newest state of each of this node's seats, for replicas that start over."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._given: dict[tuple[StageIndex, int], tuple[int, StateFound]] = {}
-        """By seat: when what is given was saved, and what it is."""
+        """Time of saving and description of the state served, by seat."""
         self._turn = trio.Lock()
-        """One shard in memory at a time, however many ask."""
+        """Lock that keeps one shard in memory at a time, however many peers ask."""
 
     def serve(self) -> None:
-        """Start answering."""
+        """Start answering requests."""
         self._context.host.serve(
             ADOPTION_PROTOCOL,
             self.answer,
@@ -153,7 +154,7 @@ class StateServer:
         )
 
     async def answer(self, peer: PeerId, raw: bytes) -> bytes:
-        """Say what a seat of ours came to, to whoever sits in its stage; raises ``BadEncoding`` for junk."""
+        """Describe a seat's newest state to a peer of its stage; raises ``BadEncoding`` for junk."""
         request = decode(StateRequest, raw, limit=REQUEST_BYTES_MAX)
         run = self._context.run
         if run is None or run.index != request.run or not 0 <= request.stage < len(run.seats):
@@ -167,7 +168,7 @@ class StateServer:
         return encode(StateMissing() if found is None else found)
 
     async def _found(self, run: Run, stage: StageIndex, index: int) -> StateFound | None:
-        """The newest state of a seat, its two tensors served as blobs; None if there is none, or no room."""
+        """Return a seat's newest state, its two tensors served as blobs; None if there is none, or no room."""
         context, key = self._context, (stage, index)
         at = await saved_at(context, stage, index)
         known_at, given = self._given.get(key, (0, None))
@@ -186,7 +187,7 @@ class StateServer:
         return found
 
     async def _put(self, run: Run, stage: StageIndex, saved: SavedShard) -> StateFound:
-        """Serve the two tensors of a state; they are noted, so that they go when they are old."""
+        """Serve the two tensors of a state, and note them, so that they are deleted when they are old."""
         context = self._context
         components = await context.checking.run(saved_components, saved)
         for tensor_P in (saved.phi_P, saved.v_P):
@@ -196,7 +197,7 @@ class StateServer:
         return StateFound(RoundIndex(saved.round), components, saved.step)
 
     async def _take_back(self, old: StateFound | None, new: StateFound) -> None:
-        """Second moments of an older state are of no use; its slow weights may have become an anchor."""
+        """Delete the second moments of an older state; its slow weights may have become an anchor."""
         if old is not None:
             root = old.components[V_COMPONENT]
             if root != new.components[V_COMPONENT]:

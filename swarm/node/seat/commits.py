@@ -1,13 +1,11 @@
-"""The way of a closed segment: its windows to the disk, its reveal behind them, its commit to the ledger.
+"""Write the windows and the reveal of a closed segment to disk, then its commit to the ledger.
 
-Shell: waits for the disk and submits; a segment that could not be shown later is never committed.
+Shell: waits for the disk and submits; a segment that could not be revealed later is never committed.
 
     runner --WindowData--> Keeper --Checks.keep_window--> disk
     close ------------------------> Commits: all windows kept? --keep_reveal--> disk --CommitSegment--> ledger
 
-Turn what a seat wrote down into what the ledger is told.
-
-pure functions.
+Turn the log of a segment into its commit on the ledger.
 """
 
 from collections.abc import Sequence
@@ -28,7 +26,7 @@ from swarm.verify.transcript import Counts, reveal_of, segment_roots, state_root
 
 
 def commit_of(log: SegmentLog, run: RunIndex, incarnation: int, salt: bytes) -> CommitSegment:
-    """The commit of a closed segment (docs/spec/protocol.md section 5)."""
+    """Return the commit of a closed segment (docs/spec/protocol.md section 5)."""
     roots = segment_roots(log, salt)
     return CommitSegment(
         run=run,
@@ -48,21 +46,21 @@ def commit_of(log: SegmentLog, run: RunIndex, incarnation: int, salt: bytes) -> 
 
 
 def state_root_of(components: Sequence[Digest]) -> Digest:
-    """The root of a state, to compare with what was committed."""
+    """Return the root of a state, to compare with the committed one."""
     return state_root(components)
 
 
 RESUBMIT_BLOCKS = 4
-"""A commit that is not on the ledger after this many blocks is sent again."""
+"""Blocks after which a commit that is not on the ledger is sent again."""
 PASSING = frozenset({Reason.FULL, Reason.DUPLICATE})
-"""Refusals that time mends: no room on the way, or still on the way. After any other the commit is dead."""
+"""Temporary refusals: no room at the moment, or already on its way. Any other refusal is final."""
 WINDOWS_WAITING_MAX = 1
-"""Complete windows in memory behind the one on its way to the disk: training waits rather than fill it."""
+"""Complete windows in memory behind the one being written: training waits rather than fill memory."""
 
 
 @dataclass(slots=True)
 class Pending:
-    """A commit on its way to the ledger."""
+    """Commit on its way to the ledger."""
 
     body: CommitSegment
     sent_height: int
@@ -71,7 +69,7 @@ class Pending:
 
 @dataclass(slots=True)
 class _Kept:
-    """How far the windows of one segment are."""
+    """Progress of writing the windows of one segment."""
 
     settled: trio.Event = field(default_factory=trio.Event)
     count: int = 0
@@ -79,10 +77,10 @@ class _Kept:
 
 
 class Keeper:
-    """Brings the windows of one seat to the disk, in the order in which they come.
+    """Writer of the windows of one seat, in the order in which they come.
 
-    The seat's runner sends; nothing here waits for the runner, so closing a segment cannot lock up. The end
-    of the channel is the end of the seat: what was sent before is kept all the same.
+    The seat's runner sends; nothing here waits for the runner, so closing a segment cannot deadlock. The end of
+    the channel is the end of the seat; windows sent before are still written.
     """
 
     def __init__(self, context: NodeContext, run: Run) -> None:
@@ -92,13 +90,13 @@ class Keeper:
         self._kept: dict[RoundIndex, _Kept] = {}
 
     async def serve(self) -> None:
-        """Keep what comes until the seat is left."""
+        """Write windows until the seat is left."""
         async with self._receive:
             async for data in self._receive:
                 await self._keep(data)
 
     async def failure(self, round_index: RoundIndex) -> SwarmError | None:
-        """Wait until every window of a closed segment is on the disk; what kept it from that, or None."""
+        """Wait until a closed segment's windows are on disk; return the error that prevented it, or None."""
         kept = self._of(round_index)
         await kept.settled.wait()
         del self._kept[round_index]
@@ -121,7 +119,7 @@ class Keeper:
 
 
 class Commits:
-    """What this node's seats have closed, and the ledger does not have yet."""
+    """Closed segments of this node's seats that the ledger does not have yet."""
 
     def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
         self.pending: dict[tuple[StageIndex, int, RoundIndex], Pending] = {}
@@ -129,15 +127,16 @@ class Commits:
         self._nursery = nursery
 
     def keeper(self, run: Run) -> Keeper:
-        """Somebody who keeps the windows of one seat until its channel is closed."""
+        """Start and return a writer for the windows of one seat; it runs until its channel is closed."""
         keeper = Keeper(self._context, run)
         self._nursery.start_soon(keeper.serve)
         return keeper
 
     def begin(self, log: SegmentLog, counts: tuple[Counts, Counts], keeper: Keeper | None) -> None:
-        """Commit a closed segment as soon as it can be shown.
+        """Commit a closed segment as soon as it can be revealed.
 
-        ``counts`` are the tokens of its first and its last state; ``keeper`` is None in a run without windows.
+        ``counts`` are the token counts of its first and its last state; ``keeper`` is None in a run without
+        windows.
         """
         self._nursery.start_soon(self._commit, log, counts, keeper)
 
@@ -191,7 +190,7 @@ class Commits:
         )
 
     async def _submit(self, pending: Pending) -> bool:
-        """Send a commit; False if the ledger will never take it, which is said once."""
+        """Send a commit; return False if the ledger will never take it, which is reported once."""
         body = pending.body
         try:
             await self._context.ledger.submit(body)
@@ -206,7 +205,7 @@ class Commits:
         return True
 
     async def resubmit(self, run: Run) -> None:
-        """Send again what the ledger should have by now; forget what it has or never will."""
+        """Send again the commits that the ledger should have by now; forget those it has or never will."""
         height = self._context.ledger.height
         kept = {info.round for info in run.rounds}
         for key, pending in list(self.pending.items()):

@@ -1,6 +1,6 @@
-"""What this node computes with: the devices of its file, and an engine for each seat.
+"""Find the devices of the node file, and open an engine for each seat.
 
-Shell: starts the processes of devices; which there are to be is decided in ``training/devices/select.py``.
+Shell: starts the processes of devices; ``training/devices/select.py`` decides which there are to be.
 """
 
 from swarm.config.schema import NodeConfig
@@ -14,21 +14,21 @@ from swarm.training.devices.select import CPU, chosen, device_notice, devices_fo
 
 
 def find_devices(config: NodeConfig) -> tuple[str, ...]:
-    """The devices of the node file; raises ``BadConfig``, naming those present, for one that is not there."""
+    """Return the devices of the node file; raises ``BadConfig``, naming those present, if one is missing."""
     if not config.solve or config.compute.device == CPU:
-        return (CPU,)  # no driver is asked for what is not used
+        return (CPU,)  # no driver is loaded for a device that is not used
     return chosen(config.compute.device, present())
 
 
 def notice_of(spec: RunSpec, devices: tuple[str, ...]) -> str:
-    """What to tell about the devices of a run, or nothing."""
+    """Return a notice about the devices of a run, or an empty string."""
     return device_notice(spec, devices, present()) if devices != (CPU,) else ""
 
 
 def open_engine(context: NodeContext, spec: RunSpec, stage: int) -> Engine:
-    """Where a seat computes. It takes seconds: it runs in a worker; close the engine with the seat.
+    """Open the engine of a seat. Takes seconds: call it in a worker, and close the engine with the seat.
 
-    Raises ``DeviceLost`` when no device answers.
+    Raises ``DeviceLost`` if no device answers.
     """
     config = context.config
     devices, compiles = devices_for(spec, context.devices), config.compute.compile_
@@ -40,9 +40,9 @@ def open_engine(context: NodeContext, spec: RunSpec, stage: int) -> Engine:
 
 
 def step_down(context: NodeContext, reason: str) -> None:
-    """Train no more until the next start: all else that this node does, it goes on doing.
+    """Stop training until the next start; everything else that this node does goes on.
 
-    Its seat is not taken again, and the ledger gives it to another after some rounds of silence.
+    Its seat is not taken again, and the ledger gives it to another peer after some rounds of silence.
     """
     context.config = context.config.model_copy(update={"solve": False})
     context.report(

@@ -1,4 +1,4 @@
-"""The shard that a seat leaves on this disk between two segments: for its own next start, and for siblings.
+"""Save a seat's shard on this disk between two segments: for its own next start, and for replicas.
 
 Shell: reads and writes one file per seat.
 """
@@ -23,7 +23,7 @@ FOLDER = "seats"
 async def keep_shard(
     context: NodeContext, run: Run, seat: Seat, shard: Shard, round_: RoundIndex
 ) -> None:
-    """Save the state between two segments; a full disk costs no more than that."""
+    """Save the state between two segments; a full disk is reported, and loses only the copy."""
     saved = await context.compute.run(save_shard, shard, run.spec_digest, seat.index, round_)
     path = _file(context, seat.stage, seat.index)
     try:
@@ -36,14 +36,14 @@ async def keep_shard(
 
 
 async def saved_at(context: NodeContext, stage: StageIndex, index: int) -> int:
-    """When a seat was saved last, in nanoseconds of the disk's clock; 0: never."""
+    """Return the time a seat was saved last, in nanoseconds of the disk's clock; 0 if never."""
     return await trio.to_thread.run_sync(_changed_ns, _file(context, stage, index))
 
 
 async def saved_shard(
     context: NodeContext, run: Run, stage: StageIndex, index: int
 ) -> SavedShard | None:
-    """What was saved of a seat; None if nothing was. Raises ``Corrupt`` if the disk has changed it."""
+    """Return the saved shard of a seat, or None; raises ``Corrupt`` if the disk has changed it."""
     data = await trio.to_thread.run_sync(_read, _file(context, stage, index))
     if not data:
         return None
@@ -70,7 +70,7 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replace a file at once: a crash leaves the old one or the new one."""
+    """Replace a file atomically: a crash leaves the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     draft.write_bytes(data)

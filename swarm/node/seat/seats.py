@@ -1,6 +1,6 @@
-"""The seats this node sits in: taken, moved from round to round, traded for, left.
+"""Manage the seats of this node: take them, move them from round to round, trade, leave.
 
-Shell: carries out what ``duties`` asks; one lock per seat keeps its rounds in order.
+Shell: carries out what ``duties`` decides; one lock per seat keeps its rounds in order.
 """
 
 import math
@@ -39,7 +39,7 @@ from swarm.verify.round_plan import round_plan
 from swarm.verify.transcript import Counts
 
 CLOSED_KEPT = 3
-"""Closed segments whose phi is held: the draw may ask for it until two boundaries later."""
+"""Closed segments whose phi is held: the draw may select it until two boundaries later."""
 LOSSES_MAX = 500
 """Points of the loss curve that are kept."""
 
@@ -50,41 +50,41 @@ def _scope() -> trio.CancelScope:
 
 @dataclass(slots=True)
 class RunningSeat:
-    """One seat of ours."""
+    """Seat that this node holds, with its runner and its progress."""
 
     seat: Seat
     runner: SeatWorker | None = None
     keeper: Keeper | None = None
-    """None in a run whose windows nobody can compute again."""
+    """Writer of its windows; None in a run whose windows cannot be replayed."""
     round_index: RoundIndex | None = None
     current: int = 0
-    """The round that its state is of: in which it was found, or closed its last segment."""
+    """Round of its state: the one in which it was found, or closed its last segment."""
     lock: trio.Lock = field(default_factory=trio.Lock)
     scope: trio.CancelScope = field(default_factory=_scope)
     is_shown: bool = True
-    """Whether the open segment can be replayed, so that it is committed: its anchor stays on the ledger."""
+    """True if the open segment can be replayed, so that it is committed: its anchor stays on the ledger."""
     counts: Counts = ()
-    """The tokens that the open segment began with."""
+    """Token counts at the start of the open segment."""
     saved_anchor: Digest = NO_DIGEST
-    """The anchor that the shard on disk names."""
+    """Root of the anchor that the shard on disk names."""
 
 
 class Seats:
-    """All seats of this node."""
+    """Seats of this node."""
 
     def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
         self.live: dict[tuple[StageIndex, int], RunningSeat] = {}
         self.commits = Commits(context, nursery)
         self._closed: dict[tuple[StageIndex, int], list[ClosedSegment]] = {}
-        """Also of seats that were left: the dice may draw them for the checkpoint of the boundary that ended
-        them."""
+        """Closed segments by seat, also of seats that were left: the beacon may draw them for the checkpoint of
+        the boundary that ended them."""
         self._context = context
         self._nursery = nursery
         self._hashed_s = 0.0
-        """For the seats that were left."""
+        """Processor seconds spent on hashing by the seats that were left."""
 
     def locals(self) -> tuple[LocalSeat, ...]:
-        """What ``duties`` wants to know of them."""
+        """Return the state of each seat as ``duties`` needs it."""
         return tuple(
             LocalSeat(
                 stage,
@@ -97,19 +97,19 @@ class Seats:
         )
 
     def anchors(self) -> set[Digest] | None:
-        """The checkpoints our shards refer to, in memory or saved; None while a seat is being prepared."""
+        """Return the checkpoints our shards refer to, in memory or saved; None while a seat is prepared."""
         runners = [live.runner for live in self.live.values()]
         found = {runner.shard.anchor_root for runner in runners if runner is not None}
         saved = {live.saved_anchor for live in self.live.values()}
         return None if None in runners else found | saved
 
     def hashing_s(self) -> float:
-        """Processor seconds spent on hashing states since the start."""
+        """Return the processor seconds spent on hashing states since the start."""
         held = (live.runner.shard.hashing_s for live in self.live.values() if live.runner)
         return self._hashed_s + sum(held)
 
     def open_loss(self) -> float | None:
-        """Mean training loss in nats of what is open, as far as it is trained; None before the first."""
+        """Return the mean training loss of the open segments in nats; None before their first micro-batch."""
         runners = (live.runner for live in self.live.values())
         logs = [runner.log for runner in runners if runner is not None and runner.log is not None]
         count = sum(log.loss_count for log in logs)
@@ -161,13 +161,13 @@ class Seats:
                 shard.engine.close()
 
     async def leave(self, duty: LeaveSeat) -> None:
-        """Close and commit what is open, then free the seat."""
+        """Close and commit the open segment, then free the seat."""
         live = self.live.get((duty.stage, duty.index))
         if live is None:
             return
         async with live.lock:
             if self.live.get((duty.stage, duty.index)) is not live:
-                return  # asked for twice
+                return  # already left by an earlier call
             if live.runner is not None and live.runner.log is not None:
                 await self._close(live, live.runner)
             self._drop(live)
@@ -182,13 +182,13 @@ class Seats:
             self._context.pipeline.remove(live.runner)
             self._hashed_s += live.runner.shard.hashing_s
         if live.keeper is not None:
-            live.keeper.send.close()  # what was sent is kept all the same
+            live.keeper.send.close()  # windows already sent are still written
         del self.live[live.seat.stage, live.seat.index]
 
     # --- rounds ---
 
     async def close(self, duty: CloseRound) -> None:
-        """Close and commit what is open; the seat stays, and waits for the next round."""
+        """Close and commit the open segment; the seat stays, and waits for the next round."""
         live = self.live.get((duty.stage, duty.index))
         if live is None or live.runner is None:
             return
@@ -212,7 +212,7 @@ class Seats:
                 return
             if _is_outdated(run, live, duty.info):
                 self._drop(live)
-                return  # it is taken again, and begins from another state
+                return  # the seat is taken again, and begins from another state
             if not self._computes(runner.shard):
                 self._drop(live)
                 return
@@ -223,7 +223,7 @@ class Seats:
             await runner.begin_round(plan, anchor, is_shown=live.is_shown)
 
     def _computes(self, shard: Shard) -> bool:
-        """Pass on what the devices of a seat say; whether any is left. Without one, this node steps down."""
+        """Report the notices of a seat's devices; if none is left, step down and return False."""
         notices = shard.engine.notices
         while notices:
             self._context.report(EventKind.WARNING, notices.popleft(), stage=shard.stage)
@@ -232,16 +232,17 @@ class Seats:
         return not shard.engine.is_gone
 
     async def _renew(self, live: RunningSeat, shard: Shard, run: Run, info: RoundInfo) -> None:
-        """Take an anchor so old that the ledger forgets it out of the state, before the segment begins.
+        """Replace an anchor so old that the ledger forgets it, before the segment begins.
 
-        Its judges would find no such checkpoint, and a guilty solver. A state that was changed between two
-        segments is nowhere committed: this segment is trained and not shown, and the next begins afresh.
+        Its checkers would find no such checkpoint and convict an honest solver. A state that was changed
+        between two segments is committed nowhere: this segment is trained but not committed, and the next
+        begins afresh.
         """
         library, listed = self._context.library, run.checkpoints[shard.stage]
         initial_root = await library.initial_root(run.spec, shard.stage)
         was_shown = live.is_shown
         is_sound = is_lasting(listed, info.height, shard.anchor_root, initial_root)
-        live.is_shown = is_sound or live.keeper is None  # without windows nobody is judged
+        live.is_shown = is_sound or live.keeper is None  # a segment without windows is not judged
         if live.is_shown:
             return
         here = [c for c in lasting(listed, info.height) if self._context.blobs.has(c.phi_root)]
@@ -260,7 +261,7 @@ class Seats:
     async def _anchor(
         self, shard: Shard, run: Run, info: RoundInfo
     ) -> tuple[Tensor, Digest] | None:
-        """The canonical checkpoint that was final at the boundary, when it is new and on this disk."""
+        """Return the canonical checkpoint final at the boundary, if it is new and on this disk, else None."""
         for checkpoint in run.standing(shard.stage):
             if checkpoint.height <= info.height:
                 is_old = checkpoint.phi_root == shard.anchor_root
@@ -291,12 +292,12 @@ class Seats:
             live.saved_anchor = anchor_root
 
     def closed(self, stage: StageIndex, index: int, round_: RoundIndex) -> ClosedSegment | None:
-        """What is held of a closed segment, also of a seat that was left."""
+        """Return the data of a closed segment, also of a seat that was left; None if it is not held."""
         kept = self._closed.get((stage, index), ())
         return next((part for part in kept if part.round == round_), None)
 
     def tidy(self, run: Run) -> None:
-        """Let go of closed segments whose phi nobody can ask for any more."""
+        """Drop closed segments whose phi cannot be asked for any more."""
         height = self._context.ledger.height
         for (stage, index), kept in list(self._closed.items()):
             kept[:] = [part for part in kept if may_be_drawn(run, height, stage, index, part.round)]
@@ -311,12 +312,12 @@ class Seats:
 
 
 def _is_outdated(run: Run, live: RunningSeat, info: RoundInfo) -> bool:
-    """Whether a seat must begin from another state than it has: too far behind, or set back behind a lie."""
+    """Return True if a seat must begin from another state: it is too far behind, or was rolled back."""
     behind = lag_rounds(live.current, info.round - 1)
     is_set_back = live.current < run.rollbacks[live.seat.stage].boundary <= info.round
     return is_set_back or catching_up(behind) is Catching.ADOPT
 
 
 def _counts(shard: Shard) -> Counts:
-    """The tokens of a shard between two segments, as its state has them."""
+    """Return the token counts of a shard between two segments, as its state has them."""
     return (shard.tokens_total, *shard.tokens_at_sync)

@@ -1,4 +1,4 @@
-"""The shard a seat starts from: its own, a sibling's state, or a checkpoint.
+"""Find the shard a seat starts from: its own, a replica's state, or a checkpoint.
 
 Shell: reads what was saved, fetches what was not.
 """
@@ -26,12 +26,12 @@ from swarm.types import RoundIndex
 
 
 async def find_shard(context: NodeContext, run: Run, seat: Seat) -> tuple[Shard, str]:
-    """Our own saved shard if it is fresh and the one we committed; else a sibling's; else the canonical one.
+    """Return our own saved shard if it is fresh and committed; else a replica's state; else the checkpoint's.
 
-    One that is too far behind, or that was set back behind a lie, is not fresh. A sibling's state is taken with
-    its second moments, a canonical checkpoint with none: docs/spec/protocol.md section 5.
+    A shard that is too far behind, or was rolled back after fraud, is not fresh. A replica's state is taken
+    with its second moments, a canonical checkpoint with none: docs/spec/protocol.md section 5.
 
-    The text says which. Raises ``Unreachable`` when it cannot be had from anybody.
+    The text names the source. Raises ``Unreachable`` if no shard can be had.
     """
     newest_round = run.rounds[-1].round if run.rounds else RoundIndex(0)
     is_fresh = catching_up(lag_of(seat, newest_round)) is Catching.TRADE
@@ -60,7 +60,7 @@ async def find_shard(context: NodeContext, run: Run, seat: Seat) -> tuple[Shard,
 
 
 async def _saved(context: NodeContext, run: Run, seat: Seat) -> Shard | None:
-    """The shard on this disk, if it is the one the ledger has the root of."""
+    """Return the shard on this disk, if it is the one the ledger has the root of; else None."""
     saved = await saved_shard(context, run, seat.stage, seat.index)
     if saved is None:
         return None
@@ -77,10 +77,10 @@ async def _saved(context: NodeContext, run: Run, seat: Seat) -> Shard | None:
 async def _on_engine(
     context: NodeContext, run: Run, seat: Seat, build: Callable[[Engine], Shard]
 ) -> Shard:
-    """A shard on the devices of this node; raises ``DeviceLost`` when none answers."""
+    """Build a shard on the devices of this node; raises ``DeviceLost`` if none answers."""
     engine = await context.compute.run(open_engine, context, run.spec, seat.stage)
     try:
         return await context.compute.run(build, engine)
     except BaseException:
-        engine.close()  # also when cancelled: its processes are ours to end
+        engine.close()  # also when cancelled, so that its processes end
         raise

@@ -1,6 +1,6 @@
-"""Trade one fragment: offer ours, pull a partner's, apply the outer step between two steps.
+"""Trade one fragment: offer ours, pull a partner's, apply the outer step between two inner steps.
 
-Shell: carries what ``duties`` decided; who the partner is and when was decided there.
+Shell: carries out what ``duties`` decided, the partner and the time included.
 """
 
 from collections.abc import Sequence
@@ -36,17 +36,18 @@ from swarm.types import NO_DIGEST, PeerId
 NOTES_MAX = 50
 """Trades the map shows."""
 DRAWN_SHARE = 0.5
-"""The part of the time for a trade in which the drawn partner must have offered; then another is asked, which
-needs the rest."""
+"""Share of the time for a trade in which the drawn partner must have offered; then a fallback partner is asked,
+which needs the rest."""
 ACKNOWLEDGE_WAIT_S = 5.0
-"""Both sides pull at once, so a partner's receipt comes about when our own pull ends, or is lost. What is said
-twice for want of a receipt costs a little accuracy; a merge that waits for it costs steps."""
+"""Seconds to wait for a partner's receipt: both sides pull at once, so it comes about when our own pull ends,
+or is lost. Sending the same twice for want of a receipt costs a little accuracy; a merge that waits for it
+costs steps."""
 
 
 async def trade(context: NodeContext, runner: SeatWorker, duty: TradeFragment) -> None:
-    """Offer a fragment, pull the partner's, and take the outer step, alone if need be.
+    """Offer a fragment, pull the partner's, and take the outer step, solo if need be.
 
-    Raises ``Unreachable`` when this seat does not get to the round in time.
+    Raises ``Unreachable`` if this seat does not get to the round in time.
     """
     run = context.run
     if run is None:
@@ -54,7 +55,7 @@ async def trade(context: NodeContext, runner: SeatWorker, duty: TradeFragment) -
     await runner.reach(duty.round_index, run.spec.deadlines.exchange_ms / 1000)
     plan = runner.plan
     if plan is None or plan.round != duty.round_index:
-        return  # It is over already.
+        return  # The round is over already.
     snapshot = await runner.snapshot(duty.fragment)
     merge = await runner.doubted(await _merge(context, run, plan, duty, snapshot))
     if runner.plan is None or runner.plan.round != duty.round_index:
@@ -112,13 +113,13 @@ async def _merge(
 
 
 def _may_step_in(plan: RoundPlan, mine: FragmentKey, seat: int, peer: PeerId) -> bool:
-    """Whether a peer may have our fragment in the place of a partner that failed it."""
+    """Return True if a peer may have our fragment in the place of a partner that failed it."""
     return is_standby(plan, mine.stage, mine.fragment, mine.seat, seat, peer)
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """One fragment of ours on the table, and what is taken for it."""
+    """Trade of one fragment of ours, and the pulls it needs."""
 
     context: NodeContext
     plan: RoundPlan
@@ -129,7 +130,7 @@ class _Table:
     async def pull(
         self, drawn: TradeTerms | None, standby: Sequence[TradeTerms]
     ) -> tuple[TradeTerms | None, TradeResult | None]:
-        """From the drawn partner, if it gives; where it fails, from one that steps in; else from nobody."""
+        """Pull from the drawn partner, or from fallback partners in turn; (None, None) if all fail."""
         now = trio.current_time()
         if drawn is not None:
             share = DRAWN_SHARE if standby else 1.0
@@ -145,7 +146,10 @@ class _Table:
         return None, None
 
     def _next(self, standby: Sequence[TradeTerms], tried: set[int]) -> TradeTerms | None:
-        """Who is asked next: first whoever has asked us, for it is there and wants a partner too."""
+        """Return the fallback partner to ask next; None if none is left or the time is up.
+
+        Peers that asked us come first, because they are reachable and want a partner too.
+        """
         if len(tried) >= len(standby) or trio.current_time() >= self.deadline:
             return None
         mine = self.mine
@@ -173,7 +177,7 @@ class _Table:
 
 
 async def _sent(context: NodeContext, mine: FragmentKey, deadline: float) -> SentFragment | None:
-    """What of ours in int4 has been acknowledged, once it has, or None when that takes too long."""
+    """Return the receipt and residual of our int4 payload, once acknowledged; None if that takes too long."""
     until = min(deadline, trio.current_time() + ACKNOWLEDGE_WAIT_S)
     given = await context.trades.acknowledged(mine, deadline=until)
     packed = None if given is None else given.acknowledged
@@ -183,7 +187,7 @@ async def _sent(context: NodeContext, mine: FragmentKey, deadline: float) -> Sen
 
 
 def _note(context: NodeContext, duty: TradeFragment, merge: Merge) -> None:
-    """Remember for the map what was merged, and say it."""
+    """Record a trade for the map, and report it."""
     tally, drawn = context.tally, duty.partner.peer if duty.partner else None
     is_done = merge.theta_hat_P is not None
     peer = merge.partner if is_done else drawn

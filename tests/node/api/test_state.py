@@ -16,9 +16,9 @@ from swarm.ledger.state.records import Run
 from swarm.ledger.views import ConvictionView
 from swarm.node.api.schema import PeerRow, RunRow, StateDocument
 from swarm.node.api.state import StateBuilder
+from swarm.node.api.vitals import LOOK_S
 from swarm.node.context import NodeStats, TradeRecord
 from swarm.node.join.join import TABLE, TICKET_KEY
-from swarm.node.vitals import LOOK_S
 from swarm.primitives.codec import encode_document, fields_of, replace
 from swarm.primitives.crypto import peer_name
 from swarm.store import Store

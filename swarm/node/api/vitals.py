@@ -10,9 +10,7 @@ import trio
 
 from swarm.dht.directory import Announcement, PeerView, view
 from swarm.ledger.state.records import Run, RunPhase
-from swarm.node.api.health import Health, HealthWatch, Motion, Sight
-from swarm.node.context import NodeContext
-from swarm.node.figures import (
+from swarm.node.api.figures import (
     Standing,
     closed_round,
     empty_stages,
@@ -20,6 +18,8 @@ from swarm.node.figures import (
     names_missing,
     standing_of,
 )
+from swarm.node.api.health import Health, HealthWatch, Motion, Sight
+from swarm.node.context import NodeContext
 from swarm.primitives.crypto import peer_name
 from swarm.types import PeerId
 
@@ -171,7 +171,7 @@ class Vitals:
         )
 
     def _missing(self, peers: tuple[SeenPeer, ...]) -> tuple[str, ...]:
-        """The validators that this node neither is connected to nor hears of."""
+        """Return the validators that this node neither is connected to nor hears of."""
         context = self._context
         heard = {one.seen.peer for one in peers if one.standing.gone_s is None and not one.is_me}
         heard.update(context.host.connected())

@@ -7,8 +7,7 @@ import pytest
 
 from swarm.dht.directory import Announcement, PeerView
 from swarm.ledger.state.records import RunPhase
-from swarm.node.api.health import STANDSTILL_S, Verdict
-from swarm.node.figures import (
+from swarm.node.api.figures import (
     Standing,
     closed_round,
     empty_stages,
@@ -19,6 +18,7 @@ from swarm.node.figures import (
     standing_of,
     swarm_rate,
 )
+from swarm.node.api.health import STANDSTILL_S, Verdict
 from swarm.types import PeerId
 from tests.ledger.checking import a_case
 

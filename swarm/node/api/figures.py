@@ -25,16 +25,16 @@ _RESTING = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What may be said of one peer now."""
+    """Figures of one peer that may be shown now."""
 
     state: str
     reason: str
     condition: str
     gone_s: int | None
     has_figures: bool
-    """Whether its loss and round may be shown: it is there, and spoke lately."""
+    """True if its loss and round may be shown: it is connected, and reported lately."""
     has_rate: bool
-    """Whether its rate may: its steps and the ledger move, too."""
+    """True if its rate may be shown: its steps and the ledger move, too."""
 
 
 def standing_of(
@@ -82,7 +82,7 @@ def standing_of(
 
 
 def _state_in(run: Run | None, said: str) -> str:
-    """What a peer with a seat does: it says training as long as it has one, whatever the run does."""
+    """Return the activity of a peer with a seat: a peer claims ``training`` as long as it has one."""
     if run is None or said != "training":
         return said
     return {
@@ -95,26 +95,26 @@ def _state_in(run: Run | None, said: str) -> str:
 
 
 def swarm_rate(rates: Iterable[int | None]) -> int | None:
-    """The sum of the rates that are known; None if none is."""
+    """Return the sum of the rates that are known; None if none is."""
     known = [rate for rate in rates if rate is not None]
     return sum(known) if known else None
 
 
 def mean_loss(losses: Iterable[float | None]) -> float | None:
-    """The mean of the losses that are known; None if none is."""
+    """Return the mean of the losses that are known; None if none is."""
     known = [loss for loss in losses if loss is not None]
     return sum(known) / len(known) if known else None
 
 
 def empty_stages(run: Run, gone: frozenset[bytes]) -> tuple[int, ...]:
-    """The stages in which nobody has a seat, or only peers that are ``gone``."""
+    """Return the stages without a seat, or with seats of peers that are ``gone`` only."""
     return tuple(
         stage for stage, roster in enumerate(run.seats) if all(seat.peer in gone for seat in roster)
     )
 
 
 def closed_round(run: Run) -> int | None:
-    """The newest round that trained and is over; None in the first one."""
+    """Return the newest round of training that is over; None in the first one."""
     if not run.rounds:
         return None
     closed = min(run.rounds[-1].round, run.end_round) - 1
@@ -130,7 +130,7 @@ def replayed_share(state: State, run: Run) -> tuple[int, int]:
 
 
 def node_state(verdict: Verdict, run: Run | None, *, is_seated: bool, solves: bool) -> str:
-    """What this node does, in a word or three; ``training`` only while it is."""
+    """Return this node's activity in one to three words; ``training`` only while its tokens rise."""
     if run is None:
         return "syncing"
     if verdict in _RESTING:
@@ -143,5 +143,5 @@ def node_state(verdict: Verdict, run: Run | None, *, is_seated: bool, solves: bo
 
 
 def names_missing(voters: Sequence[tuple[bytes, str]], heard: frozenset[bytes]) -> tuple[str, ...]:
-    """The names of the validators that are not ``heard``, in the order of the ledger."""
+    """Return the names of the validators that are not ``heard``, in the order of the ledger."""
     return tuple(name for peer, name in voters if peer not in heard)
