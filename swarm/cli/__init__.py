@@ -7,8 +7,8 @@ Modules (C: pure, S: does I/O):
     errors.py        S  Say what went wrong in one sentence, and what mends it in one command.
     ledger_reader.py S  Read the ledger of a home from its disk, whether or not a node runs there.
     main.py          S  The command line: ``swarm COMMAND``.
-    model_sources.py S  Where a model comes from: an exported folder, or the run that this home
-                        takes part in.
+    model_sources.py S  Read a model from an exported folder, or from the run that this home takes
+                        part in.
     options.py       C  The flags that every command takes, wherever on the line they stand.
     peer_tables.py   C  Peers as tables that fit the terminal: text gives way where it is narrow, a
                         number never.
@@ -17,9 +17,9 @@ Modules (C: pure, S: does I/O):
     state_reader.py  C  Read what a node says of itself into the structs of
                         ``swarm.node.api.schema``.
     style.py         C  Colours for a terminal, or none at all.
-    terminal.py      S  What a command prints: data on stdout, messages on stderr, colour only where
-                        it is wanted.
-    views.py         C  What a node knows as lines of text: status, map, peers, run.
+    terminal.py      S  Print the output of a command: data on stdout, messages on stderr, colour
+                        only where it is wanted.
+    views.py         C  Render a node's state as lines of text: status, map, peers, run.
     commands/           Implement the subcommands of `swarm`, one module per group.
     demo/               Run the demo: peers on this machine, one of them killed, one of them
                         cheating.

@@ -39,7 +39,7 @@ _KINDS: dict[int, type[SwarmError]] = {
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """Where a running node answers."""
+    """Address of a running node's local API."""
 
     host: str
     port: int
@@ -53,7 +53,7 @@ class NodeAddress:
 
 
 def find_node(home: Path) -> NodeAddress | None:
-    """The node that says it runs in ``home``; None if it left no address or its process is gone."""
+    """Return the node that says it runs in ``home``; None if it left no address or its process is gone."""
     try:
         raw: object = json.loads((home / "api.json").read_text(encoding="utf-8"))
         fields = cast("dict[str, object]", raw) if isinstance(raw, dict) else {}
@@ -79,7 +79,7 @@ def node_of(home: Path) -> NodeAddress:
 
 
 def fetch_state(address: NodeAddress, timeout_s: float = READ_TIMEOUT_S) -> StateDocument:
-    """The document of the node; raises ``Unreachable`` if it does not answer, or in another form."""
+    """Return the document of the node; raises ``Unreachable`` if it does not answer, or in another form."""
     return read_state(_request(address, "GET", "/api/v1/state", None, timeout_s))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from swarm.errors import SwarmError
 
 INTERRUPTED = 130
-"""What a shell expects of a command that Ctrl-C ended."""
+"""Exit code that a shell expects of a command ended by Ctrl-C."""
 MESSAGE_CHARS_MAX = 600
 
 
@@ -28,7 +28,7 @@ class Explained:
 
 
 def explain(error: BaseException) -> Explained:
-    """The sentence, the mending command and the exit code of an error, out of whatever groups it.
+    """Return the sentence, the mending command and the exit code of an error, out of whatever groups it.
 
     Of several errors at once, one raised on purpose speaks for all: the others are its consequences.
     """
@@ -50,7 +50,7 @@ def explain(error: BaseException) -> Explained:
 
 
 def is_reader_gone(error: BaseException) -> bool:
-    """Whether all that happened is that nobody reads our output any more."""
+    """Return True if all that happened is that nobody reads our output any more."""
     return all(isinstance(leaf, BrokenPipeError) for leaf in _leaves(error))
 
 

@@ -23,7 +23,7 @@ Link = tuple[Block, Certificate | None]
 
 @contextmanager
 def opened(home: Path) -> Generator[tuple[Store, Genesis]]:
-    """The store of a home and its genesis; raises ``UsageError`` when no ledger is there yet."""
+    """Open the store of a home, with its genesis; raises ``UsageError`` when no ledger is there yet."""
     store = Store.open_readonly(home / STORE_FILE)
     try:
         genesis = read_genesis(store)
@@ -35,20 +35,20 @@ def opened(home: Path) -> Generator[tuple[Store, Genesis]]:
 
 
 def read_head(home: Path) -> Head:
-    """The last final state on this disk."""
+    """Return the last final state on this disk."""
     with opened(home) as (store, genesis):
         return Archive.open(store, genesis).head
 
 
 def links_from(store: Store, height: int) -> Iterator[Link]:
-    """The blocks from ``height`` on, as far as the disk has them."""
+    """Yield the blocks from ``height`` on, as far as the disk has them."""
     while (link := read_block(store, Height(height))) is not None:
         yield link
         height += 1
 
 
 def proved_links(store: Store, problem: list[int]) -> Iterator[Link]:
-    """The blocks from height 1 to the last one that a finalization on this disk covers.
+    """Yield the blocks from height 1 to the last one that a finalization on this disk covers.
 
     The newest blocks of a follower may be vouched for by a block it does not have yet; how many were
     left out is appended to ``problem``. Raises ``VerificationFailed`` when one in the middle is missing.
@@ -69,7 +69,7 @@ def proved_links(store: Store, problem: list[int]) -> Iterator[Link]:
 
 
 def block_of(store: Store, height: int) -> Link:
-    """One block; raises ``UsageError`` when the disk does not have it."""
+    """Return one block; raises ``UsageError`` when the disk does not have it."""
     link = read_block(store, Height(height))
     if link is None:
         raise UsageError(f"there is no block {height} here", hint="swarm ledger tail")

@@ -17,7 +17,7 @@ from swarm.cli.demo import command
 from swarm.cli.errors import INTERRUPTED, Explained, explain, is_reader_gone, save_trace
 from swarm.cli.options import HELP, split_globals
 from swarm.cli.terminal import terminal, use
-from swarm.config.load import nearest
+from swarm.config.advice import nearest
 from swarm.errors import UsageError
 
 _SECTIONS = {
@@ -30,7 +30,7 @@ _SECTIONS = {
 
 
 IRREVERSIBLE = frozenset({"stop", "clean", "report"})
-"""What cannot be taken back is done by whoever spells it, and is never guessed from something else."""
+"""Commands whose effect cannot be undone: they are never suggested for a mistyped word."""
 _NO_COMMAND = re.compile("No such command '(.{1,60})'")
 
 
@@ -122,7 +122,7 @@ def _failed(error: BaseException) -> int:
 
 
 def _usage_kind() -> type[BaseException]:
-    """What the parser raises for a bad command line: the base class of ``typer.BadParameter``."""
+    """Return the parser's error for a bad command line: the base class of ``typer.BadParameter``."""
     return typer.BadParameter.__mro__[2]
 
 
@@ -134,7 +134,7 @@ def _usage_sentence(error: BaseException) -> str:
 
 
 def _near_command(error: BaseException) -> str:
-    """The command that was meant by a word that is none; empty if none is near, or it is ``IRREVERSIBLE``."""
+    """Return the command nearest to a mistyped word; empty if none is near, or it is ``IRREVERSIBLE``."""
     context, found = getattr(error, "ctx", None), _NO_COMMAND.match(str(error))
     if found is None or not isinstance(group := getattr(context, "command", None), TyperGroup):
         return ""
@@ -142,7 +142,7 @@ def _near_command(error: BaseException) -> str:
 
 
 def _broken_pipe() -> int:
-    """The reader of our output left: nothing to say, and nobody to say it to."""
+    """Return the reader of our output left: nothing to say, and nobody to say it to."""
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

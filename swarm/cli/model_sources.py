@@ -1,4 +1,4 @@
-"""Where a model comes from: an exported folder, or the run that this home takes part in.
+"""Read a model from an exported folder, or from the run that this home takes part in.
 
 Shell: reads the home's ledger and blobs, also while its node runs.
 """
@@ -45,7 +45,7 @@ class Model:
     tokenizer: bytes = b""
     """The ``tokenizers`` file of the text it was trained on; nothing for bytes."""
     facts: RunFacts | None = None
-    """What the ledger says of it; nothing for a model from a folder."""
+    """Facts from the ledger; None for a model from a folder."""
 
 
 def load_model(folder: Path) -> Model:
@@ -76,7 +76,7 @@ def save_model(folder: Path, model: Model, *, weights_only: bool = False) -> Non
 
 
 def _end_token(model: Model) -> int | None:
-    """The id between two documents; None where the tokenizer, or the library that reads it, is not here."""
+    """Return the id between two documents; None if the tokenizer, or the library that reads it, is missing."""
     try:
         return tokenizer_of(model).separator
     except BadConfig:
@@ -84,7 +84,7 @@ def _end_token(model: Model) -> int | None:
 
 
 def run_of_home(home: Path) -> Run:
-    """The newest run on the ledger of this home; raises ``UsageError`` when there is none."""
+    """Return the newest run on the ledger of this home; raises ``UsageError`` when there is none."""
     runs = read_head(home).state.runs()
     if not runs:
         raise UsageError(f"the ledger in {home} has no run yet", hint="swarm status")
@@ -92,7 +92,7 @@ def run_of_home(home: Path) -> Run:
 
 
 def model_of_run(home: Path, *, initial: bool) -> Model:
-    """The newest checkpoint of every stage, or the initialisation, of the run of this home.
+    """Return the newest checkpoint of every stage, or the initialisation, of the run of this home.
 
     All stages come from one boundary: the newest whose checkpoints are on this disk. Raises
     ``Unreachable`` when there is none.
@@ -140,7 +140,7 @@ def _model(
 
 
 def tokenizer_of(model: Model) -> Tokenizer:
-    """What turns text into the tokens of a model; raises ``BadConfig`` when its file is missing."""
+    """Return the tokenizer of a model; raises ``BadConfig`` when its file is missing."""
     if not model.tokenizer and model.spec.vocab_size > BytesTokenizer.num_token_ids:
         raise BadConfig(
             f"a model of {model.spec.vocab_size} tokens needs its {TOKENIZER_FILE}, which is not there",
@@ -150,12 +150,12 @@ def tokenizer_of(model: Model) -> Tokenizer:
 
 
 def tokenizer_of_run(home: Path) -> Tokenizer:
-    """What turns text into the tokens of the run of this home; raises ``Unreachable`` when it is not here."""
+    """Return the tokenizer of this home's run; raises ``Unreachable`` when it is not on this disk."""
     return load_tokenizer(_tokenizer(home, run_of_home(home).spec))
 
 
 def heldout_of_run(home: Path) -> tuple[Path, str]:
-    """The held-out text of the run of this home: a file of tokens, checked, and its dtype."""
+    """Return the held-out text of the run of this home: a file of tokens, checked, and its dtype."""
     spec: RunSpec = run_of_home(home).spec
     path = home / BLOBS / spec.data.heldout_root.hex()
     if not path.is_file():
@@ -169,7 +169,7 @@ def heldout_of_run(home: Path) -> tuple[Path, str]:
 
 
 def _tokenizer(home: Path, spec: RunSpec) -> bytes:
-    """The tokenizer's file of a run, nothing for bytes; raises ``Unreachable`` when it is not here."""
+    """Return the tokenizer's file of a run, nothing for bytes; raises ``Unreachable`` when it is not here."""
     root = spec.data.tokenizer_root
     if root == NO_DIGEST:
         return b""

@@ -28,7 +28,7 @@ _SWITCHES = {
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """What holds for any command."""
+    """Options that hold for any command."""
 
     json: bool = False
     plain: bool = False

@@ -17,7 +17,7 @@ _SHAPES = {"ok": "●", "busy": "○", "slow": "▲", "gone": "✕", "out": "⊘
 
 
 def map_table(state: StateDocument, ink: Ink, columns: int) -> list[str]:
-    """The map's table, in the widest of some layouts that fits."""
+    """Return the map's table, in the widest of some layouts that fits."""
     layouts = [
         (LANE_COLUMNS[0], True, 22),
         (LANE_COLUMNS[1], True, 22),
@@ -69,7 +69,7 @@ def _map_cells(
 
 
 def peer_table(state: StateDocument, ink: Ink, columns: int = 0) -> list[str]:
-    """``swarm peers ls``: a table; where that does not fit, some lines per peer."""
+    """Return the lines of ``swarm peers ls``: a table, or some lines per peer if that does not fit."""
     texts = ["", "peer", "role", "seats", "path", "state"]
     peers = ordered(state)
     heads = [*texts[:-1], *(name for name, _ in _numbers(PeerRow())), "state"]
@@ -130,10 +130,10 @@ def ordered(state: StateDocument) -> list[PeerRow]:
 
 
 def seats_text(peer: PeerRow) -> str:
-    """``0/1 1/2``: its seats by stage and index."""
+    """Return a peer's seats by stage and index: ``0/1 1/2``."""
     return " ".join(f"{stage}/{index}" for stage, index in peer.seats)
 
 
 def rtt_text(peer: PeerRow) -> str:
-    """The round trip to it; a dash for this node, and where it was not measured."""
+    """Return the round trip to it; a dash for this node, and where it was not measured."""
     return "-" if peer.me or peer.rtt_ms is None else f"{peer.rtt_ms} ms"

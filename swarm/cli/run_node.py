@@ -3,8 +3,6 @@
 Shell: owns the signals, the live display and the last resort.
 
 Decide what to say while a node runs, so that it is never silent and never chatters.
-
-events, documents and the time in, lines out.
 """
 
 import os
@@ -80,7 +78,7 @@ class Progress:
         self._map_shown = False
 
     def hear(self, event: Event, now: float) -> list[str]:
-        """The lines an event is worth."""
+        """Return the lines an event is worth."""
         kind = event.kind
         self._last_event = printable(event.text, 200)
         is_said_elsewhere = self._last_event.startswith(("map http", "ticket swarm1:"))
@@ -92,7 +90,7 @@ class Progress:
         return [f"{self._ink.paint(style, f'{label:<9}')} {self._last_event}"]
 
     def look(self, state: StateDocument | None, now: float) -> list[str]:
-        """The lines that are due now: the map once, and a status when it was quiet long enough."""
+        """Return the lines that are due now: the map once, and a status when it was quiet long enough."""
         lines = list[str]()
         url = state.node.api_url if state else ""
         if url and not self._map_shown:
@@ -107,7 +105,7 @@ class Progress:
         return lines
 
     def status(self, state: StateDocument | None, columns: int = 0) -> str:
-        """One line: how it goes, or what stands still and what helps."""
+        """Return one line: how it goes, or what stands still and what helps."""
         if state is None and self._map_shown:
             return f"busy: this node's page is late; last: {self._last_event}"
         if state is None:
@@ -117,7 +115,7 @@ class Progress:
         return f"{headline(state, room)}  {said}".strip()
 
     def _verdict(self, state: StateDocument) -> str:
-        """What the node does while its figures move; else its verdict, cause and command."""
+        """Return the node's activity while its figures move, else its verdict, cause and command."""
         if state.node.waits_for:
             return f"waiting: {state.node.waits_for}"
         if state.run is None and state.health.verdict != "stalled":
@@ -200,7 +198,7 @@ class NodeConsole:
                 self._terminal.say(line)
 
     def _show_ticket(self, event: Event) -> None:
-        """The ticket is data: it goes to stdout, once."""
+        """Print the ticket to stdout, once: it is data."""
         found = _TICKET.search(event.text)
         if found and not self._ticket_shown:
             self._ticket_shown = True
@@ -265,7 +263,7 @@ async def _watch_parent(scope: trio.CancelScope) -> None:
 
 
 def _arm_last_resort(number: int) -> None:
-    """A worker thread in a long operation cannot be cancelled: leave without it, everything is on disk."""
+    """End the process although a worker thread cannot be cancelled: everything is on disk."""
 
     timer = threading.Timer(LAST_RESORT_S, leave, [_exit_code(number)])
     timer.daemon = True

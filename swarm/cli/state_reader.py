@@ -4,8 +4,6 @@ Core: pure reads. A field that is missing takes its default and one that is unkn
 type is an error that names it. Every text is made printable here: names and reasons come from strangers.
 
 Say where a run stands, how good its model is and whether it moves: the same words in every view.
-
-the document of /api/v1/state in, words out.
 """
 
 from collections.abc import Mapping
@@ -43,7 +41,7 @@ def read_answer(kind: type[DocumentT], fields: object) -> DocumentT:
 
 
 def _clean(value: object, depth: int = 0) -> object:
-    """The same JSON without anything that steers a terminal, and of bounded depth."""
+    """Return the same JSON without anything that steers a terminal, and of bounded depth."""
     if isinstance(value, str):
         return printable(value, TEXT_CHARS_MAX)
     if depth >= DEPTH_MAX:
@@ -57,26 +55,26 @@ def _clean(value: object, depth: int = 0) -> object:
 
 
 def me(state: StateDocument) -> PeerRow | None:
-    """This node among the peers; None if it is not there yet."""
+    """Return this node among the peers; None if it is not there yet."""
     return next((peer for peer in state.peers if peer.me), None)
 
 
 def remark(peer: PeerRow) -> str:
-    """The state in words: the reason when there is one to give."""
+    """Return the state in words: the reason when there is one to give."""
     if peer.condition == "out":
         return "proven false, evicted"
     return peer.reason if peer.reason and peer.reason != "ok" else peer.state
 
 
 def audits(peer: PeerRow) -> str:
-    """``12/12``: of its segments that were judged, those that stood; a dash before the first."""
+    """Return ``12/12``: the judged segments of a peer that stood; a dash before the first verdict."""
     record = peer.audits
     judged = record.verified + record.failed + record.silent
     return f"{record.verified}/{judged}" if judged else "-"
 
 
 def progress(run: RunRow) -> str:
-    """Which round it is in, or what else happens to it: ``round 7/22``, ``final averaging: round 1 of 3``."""
+    """Return the round or phase of a run: ``round 7/22``, ``final averaging: round 1 of 3``."""
     of = f"round {run.round}/{run.rounds}" if run.rounds else f"round {run.round}"
     if run.phase == "open" and not run.round:
         return f"{run.rounds} rounds, the first begins soon"
@@ -94,14 +92,14 @@ def progress(run: RunRow) -> str:
 
 
 def moves(state: StateDocument) -> bool:
-    """Whether the ledger and the tokens of a run that trains have risen lately."""
+    """Return True if the ledger and the tokens of a run that trains have risen lately."""
     run = state.run
     is_still = run is not None and run.phase == "training" and run.tokens_age_s >= STANDSTILL_S
     return not (is_still or state.ledger.is_still)
 
 
 def phase_text(state: StateDocument) -> str:
-    """The phase of the run in words; a run that stands still is not said to train."""
+    """Return the phase of the run in words; a run that stands still is not said to train."""
     phase = state.run.phase if state.run else ""
     if phase == "cooling":
         return "final averaging: the replicas of each stage become one"
@@ -109,7 +107,7 @@ def phase_text(state: StateDocument) -> str:
 
 
 def verdict(health: HealthRow) -> str:
-    """``stalled for 23 s: no token was trained; try: swarm peers ls``; ``healthy`` while it progresses."""
+    """Return ``stalled for 23 s: no token was trained; try: swarm peers ls``, or ``healthy``."""
     if health.verdict == "progressing":
         return "healthy"
     is_aged = health.verdict in {"stalled", "waiting"} and health.age_s > 0
@@ -120,12 +118,12 @@ def verdict(health: HealthRow) -> str:
 
 
 def training_loss(run: RunRow) -> str:
-    """``training loss 1.579``, as ``RunRow.loss_nats`` defines it."""
+    """Return ``training loss 1.579``, as ``RunRow.loss_nats`` defines it."""
     return f"training loss {run.loss_nats:.3f}" if run.loss_nats is not None else "training loss -"
 
 
 def quality(run: RunRow) -> str:
-    """``held-out loss 1.612 nats, perplexity 5.01: round 20, measured by this node``."""
+    """Return ``held-out loss 1.612 nats, perplexity 5.01: round 20, measured by this node``."""
     if run.heldout is None and run.is_measured_here:
         return "not measured on held-out text yet"
     if run.heldout is None:
@@ -137,12 +135,12 @@ def quality(run: RunRow) -> str:
 
 
 def quality_brief(run: RunRow) -> str:
-    """The same for a line that says much else: ``perplexity 5.01 here, round 20``."""
+    """Return the same for a line that says much else: ``perplexity 5.01 here, round 20``."""
     return f"{_perplexity(run)} here, {measured_at(run)}" if run.perplexity is not None else ""
 
 
 def measured_at(run: RunRow) -> str:
-    """Of which weights the held-out loss is: ``before training``, ``round 20``, ``fully averaged``."""
+    """Name the weights of the held-out loss: ``before training``, ``round 20``, ``fully averaged``."""
     if run.heldout_round is None:
         return "round unknown"
     if not run.heldout_round:

@@ -29,7 +29,7 @@ class Ink:
     is_on: bool = False
 
     def paint(self, style: str, text: str) -> str:
-        """The text in a style: ok, slow, gone, busy, dim, bold or head."""
+        """Return the text in a style: ok, slow, gone, busy, dim, bold or head."""
         return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.is_on and text else text
 
 
@@ -40,13 +40,13 @@ def width_of(text: str) -> int:
 
 
 def pad(text: str, columns: int, *, right: bool = False) -> str:
-    """The text filled up with spaces; never cut."""
+    """Return the text filled up with spaces; never cut."""
     space = " " * max(0, columns - width_of(text))
     return space + text if right else text + space
 
 
 def cut(text: str, columns: int) -> str:
-    """The text in at most so many columns, an ellipsis at its end if some is missing; colour stays."""
+    """Return the text in at most so many columns, an ellipsis at its end if some is missing; colour stays."""
     if width_of(text) <= columns:
         return text
     paint = _ESCAPES.match(text)
@@ -76,7 +76,7 @@ def fitted(
     columns: int,
     ink: Ink,
 ) -> list[str] | None:
-    """The table in ``columns``, or None if it does not fit.
+    """Return the table in ``columns``, or None if it does not fit.
 
     ``cuts`` names the columns of text that may be cut, in this order, each with the width that it keeps.
     """
@@ -115,7 +115,7 @@ def _lines(
 
 
 def wrapped(bits: Iterable[str], columns: int, *, indent: str = "", gap: str = "  ") -> list[str]:
-    """The bits in lines of at most ``columns``; no bit is cut or broken."""
+    """Return the bits in lines of at most ``columns``; no bit is cut or broken."""
     lines = list[str]()
     for bit in bits:
         longer = f"{lines[-1]}{gap}{bit}" if lines else indent + bit
@@ -129,7 +129,7 @@ def wrapped(bits: Iterable[str], columns: int, *, indent: str = "", gap: str = "
 
 
 def one_line(bits: list[str], columns: int, *, least: list[int]) -> str:
-    """The bits in one line; what does not fit is left out, the bits in ``least`` first, and never cut."""
+    """Join the bits in one line; bits that do not fit are left out, those in ``least`` first, never cut."""
     left_out, line = set[int](), "  ".join(filter(None, bits))
     for index in least:
         if width_of(line) <= columns:
@@ -140,7 +140,7 @@ def one_line(bits: list[str], columns: int, *, least: list[int]) -> str:
 
 
 def human_count(value: object) -> str:
-    """``940``, ``12 400``, ``1.24M``; a dash for what is unknown."""
+    """Format a count: ``940``, ``12 400``, ``1.24M``; a dash if unknown."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "-"
     if not math.isfinite(value):
@@ -152,12 +152,12 @@ def human_count(value: object) -> str:
 
 
 def counted(count: int, word: str) -> str:
-    """``1 stage``, ``2 stages``, ``12 400 tokens``."""
+    """Format a count with its noun: ``1 stage``, ``2 stages``, ``12 400 tokens``."""
     return f"{human_count(count)} {word}{'s' * (count != 1)}"
 
 
 def human_span(seconds: float) -> str:
-    """``14 s``, ``3 min 4 s``, ``2 h 10 min``, ``10 d 4 h``."""
+    """Format seconds: ``14 s``, ``3 min 4 s``, ``2 h 10 min``, ``10 d 4 h``."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -169,7 +169,7 @@ def human_span(seconds: float) -> str:
 
 
 def human_bytes(value: object) -> str:
-    """``12 kB``, ``3.4 MB``."""
+    """Format bytes: ``12 kB``, ``3.4 MB``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "-"
     for size, unit in ((1e9, "GB"), (1e6, "MB")):

@@ -1,4 +1,4 @@
-"""What a command prints: data on stdout, messages on stderr, colour only where it is wanted.
+"""Print the output of a command: data on stdout, messages on stderr, colour only where it is wanted.
 
 Shell: owns the two streams.
 """
@@ -28,7 +28,7 @@ COMMANDS = (
     *("demo", "launch", "join", "init", "data", "ticket", "id", "pause", "resume", "stop", "status", "map"),
     *("peers", "run", "ledger", "audit", "report", "export", "eval", "generate", "version"),
 )  # fmt: skip
-"""What follows the name of the program in a command that a message offers."""
+"""Pattern of the rest of a command, after the name of the program, in a message."""
 _OFFERED = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{'|'.join(COMMANDS)})\b)")
 
 
@@ -73,20 +73,20 @@ class Terminal:
         return shutil.get_terminal_size((110, 40)).columns
 
     def data(self, value: object, lines: Sequence[str]) -> None:
-        """The result: ``value`` as JSON with --json, else the lines."""
+        """Print the result: ``value`` as JSON with --json, else the lines."""
         if self.options.json:
             print(json.dumps(value, ensure_ascii=False), flush=True)
         else:
             print("\n".join(lines), flush=True)
 
     def say(self, message: str) -> None:
-        """A message to the person; silent with --quiet, and when nobody listens any more."""
+        """Print a message to the user; silent with --quiet, and after stderr was closed."""
         if not self.options.quiet:
             with suppress(OSError):
                 print(self.offered(message), file=sys.stderr, flush=True)
 
     def offered(self, message: str) -> str:
-        """The message with its commands as they work in this shell."""
+        """Return the message with its commands as they work in this shell."""
         return message if self.program == PROGRAM else _OFFERED.sub(f"{self.program} ", message)
 
     @contextmanager
@@ -120,12 +120,12 @@ class Terminal:
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def detail(self, message: str) -> None:
-        """A message for those who asked for more with --verbose."""
+        """Print a message that only --verbose shows."""
         if self.options.verbose:
             print(message, file=sys.stderr, flush=True)
 
     def fail(self, explained: Explained) -> None:
-        """One sentence of cause, one line that mends it."""
+        """Print an error: one sentence of cause, and one line with a remedy."""
         if self.options.json:
             error = {"error": explained.message, "hint": self.offered(explained.hint)}
             print(json.dumps({**error, "exit_code": explained.exit_code}), file=sys.stderr)
@@ -149,5 +149,5 @@ def use(options: GlobalOptions) -> Terminal:
 
 
 def terminal() -> Terminal:
-    """The terminal of this process."""
+    """Return the terminal of this process."""
     return _current

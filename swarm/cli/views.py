@@ -1,4 +1,4 @@
-"""What a node knows as lines of text: status, map, peers, run.
+"""Render a node's state as lines of text: status, map, peers, run.
 
 Core: the document of /api/v1/state in, lines out.
 """
@@ -38,13 +38,13 @@ _ENDINGS = {
     "unsampled": "unchecked",
     "disputed": "disputed",
 }
-"""How else a segment can have ended, or be about to, in words; the rest is under way."""
+"""Words for the other outcomes of a segment; all others are under way."""
 _LEAST = [2, 5, 4, 6, 3, 1]
 """Bits of the headline in the order in which a narrow line does without them: the held-out figure first."""
 
 
 def status_lines(state: StateDocument, ink: Ink) -> list[str]:
-    """``swarm status``: who, where, how it goes."""
+    """Return the lines of ``swarm status``."""
     node, run, ledger = state.node, state.run, state.ledger
     gone = sum(peer.gone_s is not None for peer in state.peers)
     peers = counted(len(state.peers), "peer") + (f" ({gone} gone)" if gone else "")
@@ -74,7 +74,7 @@ def status_lines(state: StateDocument, ink: Ink) -> list[str]:
 
 
 def headline(state: StateDocument, columns: int = 0) -> str:
-    """One line about the run: round, loss, perplexity, speed, peers, ledger.
+    """Return one line about the run: round, loss, perplexity, speed, peers, ledger.
 
     With ``columns`` it does without what does not fit; no figure is ever cut.
     """
@@ -101,7 +101,7 @@ def _headline_bits(state: StateDocument) -> list[str]:
 
 
 def ledger_text(ledger: LedgerRow) -> str:
-    """``height 212, final in 0.4 s, supply conserved``; since when it stands still, and who does not vote."""
+    """Return ``height 212, final in 0.4 s, supply conserved``, or the standstill and the missing votes."""
     held = "supply conserved" if ledger.supply_conserved else "SUPPLY NOT CONSERVED"
     if not ledger.is_still:
         final = f"final in {ledger.finality_s:.1f} s, " if ledger.finality_s is not None else ""
@@ -112,7 +112,7 @@ def ledger_text(ledger: LedgerRow) -> str:
 
 
 def checking(run: RunRow | None) -> str:
-    """``37 of 41 segments passed a sampled check (12% of ...), 1 proven false, 3 under way``."""
+    """Return ``37 of 41 segments passed a sampled check (12% of ...), 1 proven false, 3 under way``."""
     counts = run.checks if run else {}
     total = sum(counts.values())
     if not run or not total:
@@ -125,7 +125,7 @@ def checking(run: RunRow | None) -> str:
 
 
 def _share(run: RunRow) -> str:
-    """How much of what passed was computed again; empty if the ledger does not tell."""
+    """Return the replayed share of the segments that passed; empty if the ledger does not tell."""
     if not run.judged_steps or run.replayed_steps is None:
         return ""
     percent = 100 * run.replayed_steps / run.judged_steps
@@ -156,7 +156,7 @@ def _named(names: tuple[str, ...]) -> str:
 
 
 def map_lines(state: StateDocument, ink: Ink, columns: int) -> list[str]:
-    """The peer map: a row per peer, a lane per stage. In a narrow terminal text gives way, never a number."""
+    """Return the peer map: a row per peer, a lane per stage. Narrow terminals cut text, never a number."""
     run = state.run
     title = [ink.paint("bold", run.name if run else "no run yet"), *_headline_bits(state)]
     lines = wrapped(filter(None, title), columns)
@@ -167,7 +167,7 @@ def map_lines(state: StateDocument, ink: Ink, columns: int) -> list[str]:
 
 
 def find_peer(state: StateDocument, wanted: str) -> PeerRow:
-    """The one peer whose name or id begins with ``wanted``; raises ``UsageError`` naming the nearest."""
+    """Return the one peer whose name or id begins with ``wanted``; raises ``UsageError`` naming the nearest."""
     exact = [peer for peer in state.peers if wanted in (peer.name, peer.peer)]
     found = exact or [
         peer for peer in state.peers if peer.name.startswith(wanted) or peer.peer.startswith(wanted)
@@ -180,7 +180,7 @@ def find_peer(state: StateDocument, wanted: str) -> PeerRow:
 
 
 def peer_lines(peer: PeerRow, ink: Ink) -> list[str]:
-    """``swarm peers show``: everything known about one peer."""
+    """Return the lines of ``swarm peers show``: everything known about one peer."""
     loss, record = peer.loss_nats, peer.audits
     lag = f", {peer.lag} behind" if peer.lag else ""
     solo = "" if peer.solo is None else f", {peer.solo} solo"
@@ -210,12 +210,12 @@ def peer_lines(peer: PeerRow, ink: Ink) -> list[str]:
 
 
 def run_list(state: StateDocument) -> list[str]:
-    """``swarm run ls``: the run that a node follows, in a line."""
+    """Return the line of ``swarm run ls``: the run that a node follows."""
     return [f"{state.run.name}  {headline(state)}" if state.run else "no run yet"]
 
 
 def run_lines(state: StateDocument, ink: Ink) -> list[str]:
-    """``swarm run show``: the run and who sits where."""
+    """Return the lines of ``swarm run show``: the run and its seats."""
     run = state.run
     if run is None:
         return ["no run yet"]
@@ -243,7 +243,7 @@ def run_lines(state: StateDocument, ink: Ink) -> list[str]:
 
 
 def conviction_lines(state: StateDocument) -> list[str]:
-    """Who was proven false, where, and when."""
+    """List the convictions: peer, segment, height."""
     return [
         one.text
         or f"segment {one.round}/{one.stage}/{one.seat} of {one.name}"

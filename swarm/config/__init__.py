@@ -2,6 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
+    advice.py    C  Word the errors of run files and node files: values in plain words, and the
+                    nearest key for a typo.
     bounds.py    C  Bound every field of a run spec and of a genesis, so that any machine that joins
                     can work with them.
     load.py      C  Read run files and node files, and turn a run file into what peers agree on.

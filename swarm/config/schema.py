@@ -307,7 +307,7 @@ def check_data(data: DataSection, name: str) -> None:
 
 
 def run_template(file: RunFile | None = None) -> str:
-    """A run file with every setting and its meaning: what ``swarm init`` writes.
+    """Return a run file with every setting and its meaning, as ``swarm init`` writes it.
 
     Shows the settings of ``file`` where it is given, and the defaults where it is not.
     """

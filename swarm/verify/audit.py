@@ -1,4 +1,4 @@
-"""What a replay says about a segment, for people and for strangers.
+"""Compare a replay with a segment's commitments: verdict for users, evidence for other peers.
 
 Core: pure functions; formats with bounds.
 
@@ -45,7 +45,7 @@ class AuditEvidence(Message, frozen=True):
 
 
 def encode_evidence(evidence: AuditEvidence) -> bytes:
-    """The one byte string of it."""
+    """Return the one byte string of it."""
     return encode(evidence)
 
 
@@ -62,7 +62,7 @@ def decode_evidence(raw: bytes) -> AuditEvidence:
 
 
 class AuditVerdict(StrEnum):
-    """What an audit of one window found."""
+    """Result of the audit of one window."""
 
     HONEST = "honest"
     """Every log that is served gives what the solver has shown."""
@@ -76,12 +76,12 @@ class AuditVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
-    """What an audit of one window found."""
+    """Result of the audit of one window."""
 
     place: WindowKey
     verdict: AuditVerdict
     answer: Answer | None
-    """What the log gives: the first that differs, if one does; None if none is served."""
+    """Claim that the log gives: the first that differs, if one does; None if none is served."""
     said: Digest | None
     """The claim the solver has shown; None before its reveal."""
     found: Digest | None
@@ -99,7 +99,7 @@ class AuditResult:
         return "\n".join(self.lines)
 
     def accusation(self) -> Report | None:
-        """What is said to the ledger; None if there is nothing to accuse anybody of."""
+        """Accusation for the ledger; None if the audit found no fault."""
         if self.answer is None or self.verdict in {AuditVerdict.HONEST, AuditVerdict.NOT_SERVED}:
             return None
         p = self.place
@@ -142,13 +142,13 @@ def judge_logs(
 
 
 def shown_leaves(record: SegmentRecord, window: int, body: RevealSegment) -> tuple[bytes, ...]:
-    """The solver's leaves of one window, out of those of the segment."""
+    """Return the solver's leaves of one window, out of those of the segment."""
     first = sum(earlier.num_leaves for earlier in record.windows[:window])
     return body.leaves[first : first + record.windows[window].num_leaves]
 
 
 def first_difference(mine: Sequence[bytes], shown: Sequence[bytes]) -> int | None:
-    """The first leaf that differs; the first that one of both does not have, if they begin alike."""
+    """Return the first leaf that differs; the first that one of both does not have, if they begin alike."""
     for number, (my_leaf, their_leaf) in enumerate(zip(mine, shown, strict=False)):
         if my_leaf != their_leaf:
             return number

@@ -57,7 +57,7 @@ async def inspect(
 async def _ask(
     peers: Sequence[PeerId], sought: Sought, shelf: LogStore, logs: Logs
 ) -> list[PeerId]:
-    """Who did not answer, after everybody was asked; again and again as long as nobody has a log."""
+    """Return the peers that did not answer, after all were asked, repeatedly while none has a log."""
     silent, ends = list(peers), trio.current_time() + ASK_PATIENCE_S
 
     async def one(peer: PeerId) -> None:
@@ -91,7 +91,7 @@ def _find(ledger: LedgerPort, place: WindowKey) -> Sought:
 
 
 async def _find_reveal(ledger: LedgerPort, record: SegmentRecord, run: Run) -> RevealSegment | None:
-    """What a solver has shown, out of the block that holds it."""
+    """Return a solver's reveal from the block that holds it."""
     likely = record.reveals_end - REVEAL_ROUNDS * run.spec.round_blocks
     last = min(ledger.state.height, record.height + BLOCKS_READ_MAX)
     for height in (likely, *range(record.height + 1, last + 1)):

@@ -1,10 +1,8 @@
-"""What has happened to segments between two final states, as events.
+"""Derive events from the changes of segments between two final states.
 
 Core: pure functions of the records before and after.
 
 The segments that are being checked now, and what became of those that were.
-
-a machine; feed it final states.
 
 Most of what a ledger remembers is judged and waits to be forgotten. Whatever is still open has something due
 within the longest phase there is, so only that far is looked ahead: a look costs what is open, not what is on
@@ -45,7 +43,7 @@ def find_changes(
     after: Mapping[SegmentKey, SegmentRecord],
     me: PeerId,
 ) -> list[SegmentChange]:
-    """What ``after`` holds that ``before`` did not."""
+    """Return the changes from ``before`` to ``after``."""
     found = list[SegmentChange]()
     for place, record in after.items():
         old = before.get(place)
@@ -88,7 +86,7 @@ def _convicted(old: SegmentRecord | None, record: SegmentRecord) -> SegmentChang
 
 
 def _accuser(old: SegmentRecord | None, record: SegmentRecord, window: int) -> PeerId | None:
-    """Who is rewarded: the first blind answer that differed, a reporter if there was none."""
+    """Return the rewarded accuser: the first blind answer that differed, else the reporter."""
     blind = [
         (check.commit_height, check.peer)
         for check in record.checks
@@ -101,7 +99,7 @@ def _accuser(old: SegmentRecord | None, record: SegmentRecord, window: int) -> P
 
 
 def where(record: SegmentRecord) -> str:
-    """``segment 12/0/1 of hazy-otter-697``."""
+    """Return ``segment 12/0/1 of hazy-otter-697``."""
     return f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
 
 
@@ -140,7 +138,7 @@ class OpenSegments:
         self._round_blocks = 0
 
     def look(self, state: State) -> tuple[Segments, Segments]:
-        """What was open at the last look, as it was then and as it is now; what is open now is in the second.
+        """Return (previous, current) records of the segments that were open at the last call or are open now.
 
         The first look has no before: what it finds counts as known.
         """
@@ -156,7 +154,7 @@ class OpenSegments:
         return before, after
 
     def _find(self, state: State) -> list[SegmentRecord]:
-        """Whatever is due until the end of the longest phase."""
+        """Return the segments due until the end of the longest phase."""
         found = list[SegmentRecord]()
         last = min(state.globals.last_due, state.height + self._horizon(state))
         for height in range(state.height + 1, last + 1):

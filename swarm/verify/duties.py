@@ -1,4 +1,4 @@
-"""What does the ledger expect of me now?
+"""Derive the verification duties that the ledger expects of this node now.
 
 Core: a function of the final state, what this node keeps on disk, and what it has under way.
 
@@ -8,15 +8,11 @@ open. A block judges deadlines before it takes statements, so everything is aske
 
 Who gets one of the few places for windows that we have promised to replay.
 
-pure functions.
-
 A solver that serves nothing holds its place until the deadline, and that costs it no more than the pay of its
 segment. So nobody has two places, and one place is never given to who is silent rather often: a mute peer, or
 many, cannot keep a verifier from the work of the others.
 
 Which throws of the dice make this node a verifier, and of which window.
-
-a proof is a function of key and record, made once and remembered.
 """
 
 from collections import OrderedDict
@@ -58,7 +54,7 @@ SILENT_SHARE = 8
 
 
 def is_often_silent(done: Contribution) -> bool:
-    """Whether a solver has served nothing too often for what stood of its segments in this run."""
+    """Return True if a solver has served nothing too often for what stood of its segments in this run."""
     return done.silent * SILENT_SHARE > done.verified
 
 
@@ -68,7 +64,7 @@ def has_slot(
     places: int,
     is_silent: Callable[[SegmentRecord], bool],
 ) -> bool:
-    """Whether there is a place for a window of ``record`` besides those that are ``taken``."""
+    """Return True if there is a place for a window of ``record`` besides those that are ``taken``."""
     if len(taken) >= places or any(other.peer == record.peer for other in taken):
         return False
     num_silent = sum(map(is_silent, taken))
@@ -96,7 +92,7 @@ class Draws:
         self._proved: OrderedDict[tuple[bytes, int], tuple[int | None, bytes]] = OrderedDict()
 
     def of(self, record: SegmentRecord, spec: RunSpec) -> tuple[Drawn, ...]:
-        """The throws for this segment that chose us; eligibility is ``check_eligible``'s to say."""
+        """Return the throws for this segment that chose us; eligibility is ``check_eligible``'s to say."""
         found = list[Drawn]()
         for attempt, draw in enumerate(record.draws):
             window, proof = self._throw(draw, record, spec)
@@ -153,7 +149,7 @@ DutyStep = Submit | JudgeWindow | CheckWindow
 
 @dataclass(frozen=True, slots=True)
 class VerifierView:
-    """What the next steps depend on."""
+    """Input of ``next_duties``: the state and this node's work so far."""
 
     state: State
     segments: Sequence[SegmentRecord]
@@ -176,7 +172,7 @@ class VerifierView:
 
 
 def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
-    """Everything that is due: what is to be said, then windows to judge, then windows to check.
+    """Return all due steps: statements to submit, then windows to judge, then windows to check.
 
     New requests come only for windows that this node has room for.
     """
@@ -206,7 +202,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
 
 
 def _show_own(known: VerifierView, record: SegmentRecord) -> list[Submit]:
-    """Our leaves, once the blind answers are in, or somebody reports what nobody has checked; never earlier."""
+    """Reveal our leaves once the blind answers are in, or an unchecked segment is reported; never earlier."""
     is_due = record.phase is SegmentPhase.SEALED and known.next_height < record.due
     body = known.reveals.get(key_of(record))
     if record.peer != known.me or not is_due or body is None:
@@ -249,7 +245,7 @@ def _check(
     says: list[Submit],
     work: list[tuple[int, DutyStep]],
 ) -> None:
-    """What we owe as a verifier that asked."""
+    """Return the statements due from this node as a verifier that requested a window."""
     key, height = window_of(record, check.window), known.next_height
     answer = known.answers.get(key)
     if check.phase is CheckPhase.REQUESTED and record.phase is SegmentPhase.SAMPLED:
@@ -267,7 +263,7 @@ def _check(
 
 
 def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -> bool:
-    """Whether the next block would take one more verifier of this segment."""
+    """Return True if the next block would take one more verifier of this segment."""
     if record.phase not in {SegmentPhase.POSTED, SegmentPhase.SAMPLED}:
         return False
     under_way = open_checks(record)
@@ -307,7 +303,7 @@ def _is_silent(known: VerifierView, record: SegmentRecord) -> bool:
 
 
 def _drawn(known: VerifierView, record: SegmentRecord) -> Drawn | None:
-    """The throw we ask with, if it is ours to ask; who missed asks with a later throw only."""
+    """Return the throw we ask with, if it is ours to ask; who missed asks with a later throw only."""
     state, spec = known.state, known.state.run(record.run).spec
     try:
         check_eligible(state, record, known.me)
@@ -323,7 +319,7 @@ def _drawn(known: VerifierView, record: SegmentRecord) -> Drawn | None:
 
 
 def _can_pay(known: VerifierView, spec: RunSpec) -> bool:
-    """Whether we can pay for all three statements of a check: a promise that is broken costs more."""
+    """Return True if we can pay for all three statements of a check: a promise that is broken costs more."""
     shown = ENVELOPE_BYTES + COMMIT_BYTES + LEAF_BYTES * leaves_max(spec)
     sizes = (ENVELOPE_BYTES + REQUEST_BYTES, ENVELOPE_BYTES + COMMIT_BYTES, shown)
     fees = sum(required_fee(known.state.params, size) for size in sizes)

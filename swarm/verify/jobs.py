@@ -29,14 +29,14 @@ TRY_AGAIN_S = 2.0
 
 @dataclass(slots=True)
 class _Inbox:
-    """What came in since the last look."""
+    """Replies that arrived since the last pass."""
 
     peers: set[PeerId] = field(default_factory=set[PeerId])
-    """Who has answered, if only to say that it has nothing."""
+    """Peers that have answered, with a log or without one."""
     news: trio.Event = field(default_factory=trio.Event)
 
     def told(self, peer: PeerId) -> None:
-        """One has answered."""
+        """Record the answer of a peer."""
         self.peers.add(peer)
         self.news.set()
 

@@ -1,4 +1,4 @@
-"""Whom to ask for a window, and what the logs that were served say about its solver.
+"""Choose the peers to ask for a window, and judge its solver by the logs that they serve.
 
 Core: pure functions of a record.
 
@@ -7,8 +7,6 @@ signed manifest, and judges ask everybody who may hold one: any signed log that 
 convicts.
 
 What this node's own replay of a window gave, from its blind commitment to the day it shows it.
-
-a frozen struct; the salt is the shell's to draw.
 """
 
 from collections.abc import Sequence
@@ -35,27 +33,27 @@ class Sought:
     run: Run
 
     def sources(self, me: PeerId) -> tuple[PeerId, ...]:
-        """Whom a verifier asks."""
+        """Peers that a verifier asks."""
         return sources(self.record, self.key.window, me)
 
     def witnesses(self, me: PeerId) -> tuple[PeerId, ...]:
-        """Whom a judge asks."""
+        """Peers that a judge asks."""
         return witnesses(self.record, self.key.window, me)
 
 
 def sources(record: SegmentRecord, window: int, me: PeerId) -> tuple[PeerId, ...]:
-    """Who may hold a window, for a verifier: its solver first, then whoever has answered for it."""
+    """Return the possible holders of a window, for a verifier: its solver, then peers that have answered."""
     return _others(me, [record.peer, *_verifiers(record, window)])
 
 
 def witnesses(record: SegmentRecord, window: int, me: PeerId) -> tuple[PeerId, ...]:
-    """Who may hold a window, for a judge: its accusers first, its solver last."""
+    """Return the possible holders of a window, for a judge: its accusers first, its solver last."""
     accusers = [accusation.peer for accusation in record.accusations if accusation.window == window]
     return _others(me, [*accusers, *_verifiers(record, window), record.peer])
 
 
 def _verifiers(record: SegmentRecord, window: int) -> list[PeerId]:
-    """Verifiers of a window, those that have answered before those that have not."""
+    """Return the verifiers of a window, those that have answered first."""
     checks = [check for check in record.checks if check.window == window]
     silent = {CheckPhase.REQUESTED, CheckPhase.MISSED}
     return [check.peer for check in sorted(checks, key=lambda check: check.phase in silent)]
@@ -68,7 +66,7 @@ def _others(me: PeerId, peers: Sequence[PeerId]) -> tuple[PeerId, ...]:
 def differs(
     record: SegmentRecord, spec: RunSpec, window: int, leaves: Sequence[Digest], end_root: Digest
 ) -> bool | None:
-    """Whether the replay of a signed log contradicts its solver; None while too little is shown to tell.
+    """Return True if the replay of a signed log contradicts its solver; None while too little is shown to tell.
 
     Before its reveal a segment has shown one thing, the state at its end; and no reveal can ever say what is
     said of a log that nobody honest writes.
@@ -83,7 +81,7 @@ def differs(
 def find_verdict(
     record: SegmentRecord, window: int, claims: Sequence[Digest], *, is_complete: bool
 ) -> bool | None:
-    """Is the solver guilty? None while it cannot be said.
+    """Return True if the solver is guilty; None while that is open.
 
     ``claims`` are those of every log that its solver signed and we could replay; ``is_complete`` says that
     nobody who may hold another still owes an answer.
@@ -95,13 +93,13 @@ def find_verdict(
 
 
 def is_late(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
-    """Whether a judge waits no longer for those who do not answer: half of the time is over."""
+    """Return True if a judge waits no longer for those who do not answer: half of the time is over."""
     assert record.dispute is not None, "only disputed segments are judged"
     return height >= record.dispute.deadline - DISPUTE_ROUNDS * spec.round_blocks // 2
 
 
 SegmentKey = tuple[RunIndex, RoundIndex, StageIndex, int]
-"""Which segment: run, round, stage, seat."""
+"""Id of the segment: run, round, stage, seat."""
 
 ANSWER_BYTES_MAX = 16 << 10
 """256 leaves, and what surrounds them."""
@@ -128,33 +126,33 @@ class OwnAnswer(Message, frozen=True):
 
     @property
     def claim(self) -> Digest:
-        """What it says, as one hash: equal for those who agree."""
+        """Hash of the answer: equal for verifiers that agree."""
         return window_claim(self.leaves, self.end_root)
 
     def commitment(self, me: PeerId) -> Digest:
-        """What hides it."""
+        """Salt that hides it until the reveal."""
         return verify_commit(self.leaves, self.end_root, self.salt, me)
 
     def hidden(self, me: PeerId) -> VerifyCommit:
-        """The statement that gives it blind."""
+        """Return the statement that gives it blind."""
         return VerifyCommit(self.run, self.round, self.stage, self.seat, self.commitment(me))
 
     def shown(self) -> VerifyReveal:
-        """The statement that shows it."""
+        """Return the statement that shows it."""
         place = (self.run, self.round, self.stage, self.seat)
         return VerifyReveal(*place, self.salt, self.leaves, self.end_root)
 
 
 def key_of(record: SegmentRecord) -> SegmentKey:
-    """Which segment a record is about."""
+    """Return the id of a record's segment."""
     return record.run, record.round, record.stage, record.seat
 
 
 def window_of(record: SegmentRecord, window: int) -> WindowKey:
-    """The name of a window of a segment."""
+    """Return the name of a window of a segment."""
     return WindowKey(*key_of(record), window)
 
 
 def seat_of(key: WindowKey) -> SegmentKey:
-    """Which segment a window is of."""
+    """Return the id of a window's segment."""
     return key.run, key.round, key.stage, key.seat

@@ -79,7 +79,7 @@ def check_window(plan: RoundPlan, data: WindowData) -> None:
 
 
 def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) -> None:
-    """Steps are numbered without a gap, and a window is cut where the run says."""
+    """Check that steps are numbered without a gap and the window has the run's length."""
     if plan.is_consensus:
         if steps or data.key.window or not data.is_last:
             raise OutOfTurn("a step in a round of consensus")
@@ -99,14 +99,14 @@ def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) 
 
 
 def _check_anchors(data: WindowData) -> None:
-    """An anchor changes when the segment begins, and then never."""
+    """Check that the anchor changes at the beginning of the segment only."""
     places = [at for at, event in enumerate(data.events) if isinstance(event, AnchorSet)]
     if places not in ([], [0]) or (places and data.key.window > 0):
         raise OutOfTurn("an anchor that was set in the middle of a segment")
 
 
 def _check_fragments(plan: RoundPlan, data: WindowData) -> None:
-    """A fragment is merged once in a round, after it was copied."""
+    """Check that a fragment is merged once in a round, after it was copied."""
     offered = {fragment for fragment, _, _ in data.start.snapshots}
     merged = set[int]()
     for event in data.events:
@@ -128,7 +128,7 @@ def _check_fragments(plan: RoundPlan, data: WindowData) -> None:
 
 
 def _check_coordinates(plan: RoundPlan, key: WindowKey, steps: Sequence[StepTaken]) -> None:
-    """Each micro-batch is counted once, within the run's numbers; an origin goes through its own in order."""
+    """Check that each micro-batch is counted once, within the run's numbers, in order of each origin."""
     seen = set[MicrobatchId]()
     newest = -1
     for taken in steps:
@@ -160,7 +160,7 @@ def _check_place(plan: RoundPlan, place: MicrobatchId) -> None:
 
 
 def _check_sides(plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch) -> None:
-    """The first stage has nothing below it, the last nothing above."""
+    """Check that the first stage has no request from below, and the last no reply from above."""
     if (computed.request is not None) != (key.stage > 0):
         raise OutOfTurn("activations from below, where they do not belong or are missing")
     if (computed.reply is not None) != (key.stage < plan.spec.num_stages - 1):
@@ -170,7 +170,7 @@ def _check_sides(plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch) 
 def _check_request(
     plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, request: MicroBatch
 ) -> None:
-    """The activations are for this micro-batch at this seat, and signed by a seat of the stage below."""
+    """Check that activations are for this micro-batch and seat, signed by a seat of the stage below."""
     there = (request.run, request.round, request.stage, request.destination)
     if there != (plan.run, plan.round, key.stage, key.seat):
         raise OutOfTurn("activations for another seat or round")
@@ -185,7 +185,7 @@ def _check_request(
 def _check_reply(
     plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, reply: MicroBatchGrad
 ) -> None:
-    """The gradient is for this micro-batch, and signed by the seat above to which it was sent."""
+    """Check that a gradient is for this micro-batch, signed by the seat above that received it."""
     above = plan.seat(key.stage + 1, reply.destination)
     if above is None:
         raise OutOfTurn("a gradient from somebody who does not sit in the stage above")
@@ -195,7 +195,7 @@ def _check_reply(
 
 
 def _check_replies_order(steps: Sequence[StepTaken]) -> None:
-    """One process asked for all gradients of a segment, with a higher weight version in each step."""
+    """Check that one process requested all gradients, with a higher weight version in each step."""
     incarnations = set[int]()
     newest = -1
     for taken in steps:
@@ -213,7 +213,7 @@ def _check_replies_order(steps: Sequence[StepTaken]) -> None:
 def sent_request(
     plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch, reply: MicroBatchGrad
 ) -> MicroBatch:
-    """The unsigned request that the seat sent, without its payload.
+    """Return the unsigned request that the seat sent, without its payload.
 
     To whom, in which life and under which weight version it was sent, only the answer tells.
     """
@@ -244,7 +244,7 @@ def sent_request(
 def check_merge(
     plan: RoundPlan, key: WindowKey, merged: FragmentMerged, anchor_root: Digest, numel: int
 ) -> TradeTerms | None:
-    """The terms of a merge, or None for one alone, which nobody needs to allow.
+    """Return the terms of a merge, or None for one alone, which nobody needs to allow.
 
     Raises ``PeerFault`` unless the partner is the one that was drawn or may step in for it, signed what was
     merged, and could be merged under our ``anchor_root``, and unless a receipt is that of the drawn partner.
@@ -285,7 +285,7 @@ def _check_receipt(
     receipt: Receipt,
     partner: RosterSeat | None,
 ) -> None:
-    """The drawn partner acknowledged a payload of ours, in a round in which that moves a residual."""
+    """Check the drawn partner's receipt for a payload of ours, in a round in which it moves a residual."""
     if partner is None or _codec(plan) is not Codec.INT4:
         raise OutOfTurn("a receipt where nothing waits for one")
     ours = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, key.seat)
@@ -303,7 +303,7 @@ def _check_offer(
     anchor_root: Digest,
     numel: int,
 ) -> None:
-    """What a taker asks of an offer (gossip/trade/pull.py)."""
+    """Check an offer as its receiver does (gossip/trade/pull.py)."""
     if offer.key != wanted:
         raise OutOfTurn("an offer of another fragment")
     verify_offer(partner.peer, plan.chain, offer)

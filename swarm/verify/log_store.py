@@ -1,12 +1,10 @@
-"""What this node keeps for checking: logs with their manifests, its own answers, its own reveals.
+"""Keep logs with their manifests, own answers and own reveals for checks.
 
 Shell: three tables of the store and the folder of blobs; all of it is read into memory at the start.
 
 A manifest is on the disk before its blob is, so that whatever is in the folder can be found and removed.
 
 How long a window stays on this disk.
-
-a function of final state.
 """
 
 import time
@@ -32,7 +30,7 @@ from swarm.verify.ports import BlobsPort
 
 
 def is_needed(state: State, place: SegmentKey, *, is_own: bool) -> bool:
-    """Whether anybody may still ask for a segment's windows, leaves or answers.
+    """Return True if anybody may still ask for a segment's windows, leaves or answers.
 
     That is as long as the ledger has its record. A segment of our own may not have been committed yet; a run
     that this state does not know is one it has not come to.
@@ -54,7 +52,7 @@ class _Kept(Message, frozen=True):
 
     manifest: WindowManifest
     giver: PeerId
-    """Who handed it to us; ourselves if it is our log."""
+    """Peer that sent the log; this node if it is its own."""
 
 
 class LogStore:
@@ -76,12 +74,12 @@ class LogStore:
 
     @property
     def num_bytes(self) -> int:
-        """What all logs take on the disk, as far as they are here."""
+        """Return the bytes on disk of all logs that are here."""
         logs = (kept for row in self._kept.values() for kept in row.values())
         return sum(kept.manifest.num_bytes for kept in logs)
 
     def manifests(self, key: WindowKey) -> tuple[WindowManifest, ...]:
-        """Every manifest of a window that is kept; the log we have replayed comes first."""
+        """Return every manifest of a window that is kept; the log we have replayed comes first."""
         answer = self.answers.get(key)
         first = None if answer is None else answer.root
         row = sorted(self._kept.get(key, {}).items(), key=lambda item: item[0] != first)
@@ -189,7 +187,7 @@ class LogStore:
 
 
 def _pack(data: WindowData) -> tuple[bytes, Digest, float]:
-    """The bytes of a window, the name of their blob, and what that took of the processor."""
+    """Return the bytes of a window, the name of their blob, and what that took of the processor."""
     began = time.thread_time()
     raw = b"".join(encode_window(data))
     root = tensor_hash("uint8", (len(raw),), raw)

@@ -3,8 +3,6 @@
 Shell: asks whoever may hold it, blames liars; every wait has an end.
 
 One replay at a time, what is urgent first.
-
-waiting only.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -192,7 +190,7 @@ class Logs:
     async def _anchors(
         self, named: frozenset[Digest], run: Run, manifest: WindowManifest
     ) -> dict[Digest, Tensor]:
-        """Those that are canonical: a log that needs another one is refused by its replay."""
+        """Return those that are canonical: a log that needs another one is refused by its replay."""
         anchors = dict[Digest, Tensor]()
         for root in sorted(named):
             # In the worker: it may have to compute the initial weights of a stage.
@@ -224,7 +222,7 @@ class Logs:
             self._report(EventKind.WARNING, f"others' segments cannot be checked here: {error}")
 
     async def _serve(self, peer: PeerId, raw: bytes) -> bytes:
-        """Logs are for who may check, judge or report, and of segments that are committed.
+        """Refuse requests from peers that may not check, judge or report, and for segments not committed.
 
         Before that a crash can still make a seat begin its round again, and whoever held its word for the log
         of the first try could accuse the second.

@@ -1,4 +1,4 @@
-"""Who keeps which window of a segment: the solver's signed word for a log, and how it is asked for.
+"""Define the solver's signed manifest of a window's log, and the messages that request it.
 
 Core: frozen structs and pure checks.
 
@@ -69,12 +69,12 @@ WindowReply = WindowFound | WindowMissing
 
 
 def request_of(key: WindowKey) -> WindowRequest:
-    """The question for a window."""
+    """Return the question for a window."""
     return WindowRequest(key.run, key.round, key.stage, key.seat, key.window)
 
 
 def decode_request(raw: bytes) -> WindowKey:
-    """Which window is asked for; raise ``BadEncoding``."""
+    """Decode the requested window; raise ``BadEncoding``."""
     asked = decode(WindowRequest, raw, limit=REQUEST_BYTES_MAX)
     check_seat(asked.run, asked.round, asked.stage, asked.seat)
     within("window", asked.window, 0, LEAVES_MAX - 1)
@@ -84,7 +84,7 @@ def decode_request(raw: bytes) -> WindowKey:
 def decode_reply(
     raw: bytes, key: WindowKey, peer: PeerId, chain: Digest, run_digest: Digest
 ) -> tuple[WindowManifest, ...]:
-    """The manifests of a reply about ``key``, all signed by its solver ``peer``; raise ``PeerFault``."""
+    """Return the manifests of a reply about ``key``, all signed by its solver ``peer``; raise ``PeerFault``."""
     reply = decode(cast("type[WindowReply]", WindowReply), raw, limit=REPLY_BYTES_MAX)
     if isinstance(reply, WindowMissing):
         return ()
@@ -103,7 +103,7 @@ def sign_manifest(
     root: Digest,
     num_bytes: int,
 ) -> WindowManifest:
-    """Our word for a log of ours."""
+    """Return our word for a log of ours."""
     place = (key.run, key.round, key.stage, key.seat, key.window)
     unsigned = WindowManifest(*place, root, num_bytes, signature=b"")
     signature = secret.sign("window", chain, run_digest, encode(unsigned))

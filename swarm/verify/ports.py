@@ -1,4 +1,4 @@
-"""What this room asks of the node it runs in.
+"""Declare the ports of the verify package: its requirements of the node.
 
 Shell: names of powers only; the node gives them.
 """
@@ -19,24 +19,24 @@ from swarm.types import Digest, Height, PeerId, StageIndex
 
 
 class ArtifactPort(Protocol):
-    """What a replay reads besides the log of the window: known by its hash, the same for everybody."""
+    """Content-addressed inputs of a replay besides the window's log."""
 
     async def tokens(self, run: Run) -> TokenSource:
-        """The training tokens of a run, fetched if need be.
+        """Return the training tokens of a run, fetched if need be.
 
         Raises ``Unreachable`` if nobody serves them, ``BadConfig`` if they do not fit the disk.
         """
         ...
 
     async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
-        """The flat float32 slow weights of a canonical checkpoint, or the initial weights.
+        """Return the flat float32 slow weights of a canonical checkpoint, or the initial weights.
 
         Raises as ``tokens`` does.
         """
         ...
 
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
-        """Whether ``root`` names the initial weights of the stage or a checkpoint that the ledger took.
+        """Return True if ``root`` names the initial weights of the stage or a checkpoint that the ledger took.
 
         A function of the final state: every node must give the same answer.
         """
@@ -44,7 +44,7 @@ class ArtifactPort(Protocol):
 
 
 class EventPort(Protocol):
-    """Where events go: ``node.reports.EventLog``."""
+    """Sink for events, as ``EventLog`` of node/reporting.py."""
 
     def __call__(self, kind: EventKind, text: str, **fields: str | int) -> None:
         """Report one event."""
@@ -60,7 +60,7 @@ class LedgerPort(Protocol):
         ...
 
     async def wait_height(self, height: int) -> State:
-        """The final state, once it is at ``height`` or beyond."""
+        """Return the final state, once it is at ``height`` or beyond."""
         ...
 
     async def submit(self, body: Body) -> Digest:
@@ -68,7 +68,7 @@ class LedgerPort(Protocol):
         ...
 
     def block_at(self, height: Height) -> tuple[Block, Certificate | None] | None:
-        """A final block, or None."""
+        """Return a final block, or None."""
         ...
 
 
@@ -76,11 +76,11 @@ class BlobsPort(Protocol):
     """The part of ``gossip.blobs.Blobs`` that this room uses."""
 
     def has(self, root: Digest) -> bool:
-        """Whether the whole blob is here."""
+        """Return True if the whole blob is here."""
         ...
 
     def path(self, root: Digest) -> Path:
-        """The file of a blob that is here."""
+        """Return the file of a blob that is here."""
         ...
 
     async def add(self, source: bytes | bytearray | memoryview | Path) -> Digest:

@@ -48,7 +48,7 @@ REFUSED_LEAVES: tuple[Digest, ...] = (NO_DIGEST,)
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What a window comes to."""
+    """Result of the replay of a window."""
 
     leaves: tuple[Digest, ...]
     start_root: Digest
@@ -58,14 +58,14 @@ class ReplayResult:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a log of a window says, whoever replays it: the two parts of a claim on the ledger."""
+    """Answer of a window's log, the same for every replayer: the two parts of a claim on the ledger."""
 
     leaves: tuple[Digest, ...]
     end_root: Digest
 
     @property
     def is_refused(self) -> bool:
-        """Whether the log could not be an honest one."""
+        """True if the log could not be an honest one."""
         return self.leaves == REFUSED_LEAVES
 
 
@@ -79,7 +79,7 @@ def answer(
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
 ) -> Answer:
-    """``replay``, with the refused answer for a log that cannot be an honest one.
+    """Replay a window; return the refused answer for a log that no honest solver writes.
 
     ``record_start_root`` is where the segment's commit says that it starts: the first window must.
     """
@@ -146,7 +146,7 @@ def check_start(spec: RunSpec, data: WindowData) -> None:
 
 
 def _check_parts(shard: Shard, start: ShardState) -> None:
-    """What is on its way into a merge, or waits to be said, fits the shard and its counters."""
+    """Check that published copies and residuals fit the shard and its counters."""
     residual_R = start.residual_R
     if residual_R.shape != (residual_numel(shard.spec, start.params_P.numel()),):
         raise BadEncoding("a residual of another length than the run's")
@@ -221,7 +221,7 @@ def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged
 
 
 def _check_weight(plan: RoundPlan, due: int, said: int) -> None:
-    """A partner may be pulled closer where the run says so, which is to say taken at less than its weight.
+    """Check the weight of a merge: a run with clipping allows less than the terms' weight.
 
     Never at more; and where all are to become one there is nothing between the due weight and none.
     """
@@ -232,7 +232,7 @@ def _check_weight(plan: RoundPlan, due: int, said: int) -> None:
 
 
 def _sent(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
-    """What our own payload moves; raises ``OutOfTurn`` when the one that is named cannot be ours.
+    """Return the residual that our own payload leaves; raises ``OutOfTurn`` for a payload that is not ours.
 
     Which of the two codecs it was in depends on the partner's anchor. Only int4 moves anything, and only with
     the partner's receipt.

@@ -43,11 +43,11 @@ class ReplayPort(Protocol):
     """
 
     def anchors(self, log: Log) -> frozenset[Digest]:
-        """The anchors that its replay reads."""
+        """Return the anchors that its replay reads."""
         ...
 
     def answer(self, log: Log, tokens: TokenSource, anchors: Mapping[Digest, Tensor]) -> Answer:
-        """What it gives; a log that cannot be an honest one gives ``REFUSED``."""
+        """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes."""
         ...
 
 
@@ -55,12 +55,12 @@ class FileReplays:
     """The real ones."""
 
     def anchors(self, log: Log) -> frozenset[Digest]:
-        """The anchors that its replay reads."""
+        """Return the anchors that its replay reads."""
         data = _read(log.path, log.manifest, log.plan.spec)
         return frozenset() if data is None else anchors_named(data)
 
     def answer(self, log: Log, tokens: TokenSource, anchors: Mapping[Digest, Tensor]) -> Answer:
-        """What it gives; a log that cannot be an honest one gives ``REFUSED``."""
+        """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes."""
         data = _read(log.path, log.manifest, log.plan.spec)
         if data is None:
             return REFUSED
@@ -68,7 +68,7 @@ class FileReplays:
 
 
 def _read(path: Path, manifest: WindowManifest, spec: RunSpec) -> WindowData | None:
-    """The log in a file; None if its bytes are not one of this window."""
+    """Return the log in a file; None if its bytes are not one of this window."""
     raw = path.read_bytes()
     if tensor_hash("uint8", (len(raw),), raw) != manifest.root:
         raise BrokenPromise("a log that is not what its manifest names")

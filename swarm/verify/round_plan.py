@@ -12,7 +12,7 @@ from swarm.types import Digest, RoundIndex
 
 
 def round_plan(run: Run, info: RoundInfo, chain: Digest) -> RoundPlan:
-    """What training reads of a round."""
+    """Return the plan of a round that training reads."""
     return RoundPlan(
         chain=chain,
         run=run.index,
@@ -26,13 +26,13 @@ def round_plan(run: Run, info: RoundInfo, chain: Digest) -> RoundPlan:
 
 
 def past_plan(reader: Reader, run: Run, round_: RoundIndex) -> RoundPlan | None:
-    """The plan of a round whose segments can still be checked; None before and after."""
+    """Return the plan of a round whose segments can still be checked; None before and after."""
     info = reader.round_info(run.index, round_)
     return None if info is None else round_plan(run, info, reader.globals.chain)
 
 
 def _roster(seats: tuple[Seat, ...], round_: RoundIndex) -> tuple[RosterSeat, ...]:
-    """The seats of one stage, each seen among the others."""
+    """Return the seats of one stage, each seen among the others."""
     tokens = [seat.last_tokens for seat in seats]
     return tuple(
         RosterSeat(

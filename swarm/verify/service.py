@@ -54,22 +54,22 @@ LOOK_S = 2.0
 JUMP_BLOCKS = 16
 """A state that moved so far at once is that of a node that catches up: it waits for the end of it."""
 TIDY_BLOCKS = 20
-"""How often the disk is searched for what nobody can ask for any more."""
+"""Blocks between two searches of the disk for logs that can no longer be requested."""
 
 QUIET = frozenset({Reason.DUPLICATE, Reason.WRONG_PHASE, Reason.FULL, Reason.UNKNOWN_SEGMENT})
 """Refusals that are a difference in height, or a statement on its way."""
 
 
 class Started(Protocol):
-    """What ``nursery.start`` passes in."""
+    """Argument that ``nursery.start`` passes in."""
 
     def started(self, value: None, /) -> None:
-        """The checks are looked after."""
+        """Report that the verifier is running."""
 
 
 @dataclass(slots=True)
 class VerifierCounts:
-    """What this node has done since it started."""
+    """Counts of this node's verification work since it started."""
 
     done: int = 0
     """Windows of others replayed, answered and shown."""

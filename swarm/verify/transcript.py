@@ -1,4 +1,4 @@
-"""What a trainer commits to: leaves, roots and proofs of one segment.
+"""Compute the commitments of one segment: leaves, roots and proofs.
 
 Core: pure functions of the log that training wrote.
 
@@ -15,8 +15,6 @@ write the same bytes for it, so a leaf of one inbox that differs from the other'
 Source: docs/spec/protocol.md section 5, docs/spec/verification.md section 2.
 
 What a solver shows of a segment: its leaves, where its windows begin, the tokens it is paid for.
-
-a pure function of the log that training wrote.
 """
 
 from collections.abc import Iterable, Sequence
@@ -73,7 +71,7 @@ class SegmentRoots:
 
 
 def segment_roots(log: SegmentLog, salt: bytes) -> SegmentRoots:
-    """The roots of a closed segment; ``salt`` is 32 secret random bytes."""
+    """Return the roots of a closed segment; ``salt`` is 32 secret random bytes."""
     microbatches = [
         microbatch
         for record in log.records
@@ -96,7 +94,7 @@ def segment_roots(log: SegmentLog, salt: bytes) -> SegmentRoots:
 
 
 def segment_leaves(log: SegmentLog) -> list[Digest]:
-    """The leaves of a segment, in the order in which things happened."""
+    """Return the leaves of a segment, in the order in which things happened."""
     return [
         step_leaf(record) if isinstance(record, StepRecord) else merge_leaf(record)
         for record in log.records
@@ -118,7 +116,7 @@ def component_proof(components: Sequence[Digest], index: int) -> tuple[bytes, ..
 
 
 def microbatch_leaf(record: MicrobatchRecord) -> Digest:
-    """One micro-batch as this seat saw it."""
+    """Return one micro-batch as this seat saw it."""
     return fast_digest(
         "microbatch-leaf",
         encode((*_coordinates(record), record.source, record.destination)),
@@ -131,7 +129,7 @@ def microbatch_leaf(record: MicrobatchRecord) -> Digest:
 
 
 def step_leaf(record: StepRecord) -> Digest:
-    """One optimizer step; its state root is taken before the step, and only every few steps."""
+    """Return one optimizer step; its state root is taken before the step, and only every few steps."""
     root = NO_DIGEST if record.components is None else state_root(record.components)
     microbatches = [(_coordinates(one), microbatch_leaf(one)) for one in record.microbatches]
     leaves = leaves_root([leaf for _, leaf in sorted(microbatches)])
@@ -139,7 +137,7 @@ def step_leaf(record: StepRecord) -> Digest:
 
 
 def merge_leaf(record: MergeRecord) -> Digest:
-    """One application of a fragment. Alone: no partner, no payloads; declined: a partner and weight 0."""
+    """Hash one merge. A solo step has no partner and no payloads; a declined one a partner and weight 0."""
     place = (record.fragment, record.partner or b"", record.partner_seat, record.weight_nano)
     return fast_digest(
         "merge-leaf",
@@ -151,7 +149,7 @@ def merge_leaf(record: MergeRecord) -> Digest:
 
 
 def inbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) -> list[Edge]:
-    """What a seat received: activations from below, gradients from above."""
+    """Return the edges that a seat received: activations from below, gradients from above."""
     above = StageIndex(stage + 1)
     edges = list[Edge]()
     for record in records:
@@ -166,7 +164,7 @@ def inbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) -> 
 
 
 def outbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) -> list[Edge]:
-    """What a seat sent: activations to above, gradients to below."""
+    """Return the edges that a seat sent: activations to above, gradients to below."""
     above = StageIndex(stage + 1)
     edges = list[Edge]()
     for record in records:
@@ -185,7 +183,7 @@ def edges_root(edges: Iterable[Edge]) -> Digest:
 
 
 def edge_leaf(edge: Edge) -> Digest:
-    """One edge, the same from both ends."""
+    """Return one edge, the same from both ends."""
     seats = (edge.kind, edge.boundary, edge.lower, edge.upper)
     place = (edge.origin, edge.step, edge.microbatch)
     return fast_digest("edge-leaf", encode((*seats, *place)), edge.wire)
@@ -202,7 +200,7 @@ Counts = tuple[int, ...]
 def reveal_of(
     log: SegmentLog, run: RunIndex, salt: bytes, counts: tuple[Counts, Counts]
 ) -> RevealSegment:
-    """The statement that opens a closed segment; ``salt`` is that of its commit.
+    """Return the statement that opens a closed segment; ``salt`` is that of its commit.
 
     ``counts`` are the tokens at its start and at its end. Raises ``UsageError`` if they are not those that the
     log's states have: nobody could show such a segment.
@@ -219,7 +217,7 @@ def reveal_of(
 
 
 def _opening(leaf: int, record: StepRecord, components: Sequence[Digest]) -> Opening:
-    """What ``transcript.step_leaf`` hashes."""
+    """Return the input of ``transcript.step_leaf``."""
     microbatches = sorted((one.place, microbatch_leaf(one)) for one in record.microbatches)
     root = leaves_root([digest for _, digest in microbatches])
     dropped = tuple(sorted(record.dropped))

@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,20 +39,26 @@ def said(
     return say
 
 
+def processor_s() -> float:
+    """Seconds of processor time that ended children took: other work on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.rule("C3")
 def test_help_loads_nothing_heavy_and_answers_at_once() -> None:
-    """Under .6 s, and without torch, libp2p or hivemind; the best of three, on a busy machine."""
+    """Under .6 s of processor time (the best of three), and without torch, libp2p or hivemind."""
     program = (
         "import sys; from swarm.cli.main import run; code = run(['--help']);"
         f"print(code, [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = processor_s()
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
         )
-        seconds.append(time.perf_counter() - began)
+        seconds.append(processor_s() - began)
         assert done.stderr.strip() == "0 []"
         assert all(f"  {name} " in done.stdout for name in COMMANDS)
     assert min(seconds) < 0.6

@@ -2,7 +2,8 @@
 
 import pytest
 
-from swarm.config.load import advice, in_plain_words, mend, nearest, parse_run_file
+from swarm.config.advice import advice, in_plain_words, mend, nearest
+from swarm.config.load import parse_run_file
 from swarm.errors import BadConfig
 
 KNOWN = ["beta1", "learning_rate", "warmup_steps", "weight_decay"]

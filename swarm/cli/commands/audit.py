@@ -102,7 +102,7 @@ def report(
 
 
 def _accusation(evidence: str, places: "dict[str, int | None]") -> "dict[str, object]":
-    """What the node is asked: by the file, or by the window; raises ``UsageError`` for neither or both."""
+    """Return the request to the node, by file or by window; raises ``UsageError`` for neither or both."""
     named = {name: value for name, value in places.items() if value is not None}
     if evidence and not named:
         path = Path(evidence).expanduser().absolute()
@@ -119,7 +119,7 @@ def _accusation(evidence: str, places: "dict[str, int | None]") -> "dict[str, ob
 
 
 def _ledger_of(home: Path, seen: "StateDocument", name: str) -> "tuple[State, Run]":
-    """The final state on this disk and the run the node follows; raises ``UsageError`` if there is none."""
+    """Return the final state and the run the node follows; raises ``UsageError`` if there is none."""
     from swarm.cli.ledger_reader import read_head
     from swarm.types import RunIndex
 

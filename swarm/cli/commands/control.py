@@ -46,7 +46,7 @@ def stop() -> None:
 
 
 def _run_name(desk: Terminal) -> str:
-    """The run of this home's node, as it is called on screen."""
+    """Return the run of this home's node, as it is called on screen."""
     from swarm.cli.client import fetch_state, node_of
 
     run = fetch_state(node_of(desk.home)).run

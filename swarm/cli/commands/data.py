@@ -166,7 +166,7 @@ class _Voice:
         self._told = time.monotonic()
 
     def hear(self, what: str, num_bytes: int) -> None:
-        """Called often; speaks seldom."""
+        """Report progress; called often, prints seldom."""
         now = time.monotonic()
         if now - self._told >= TELL_INTERVAL_S:
             self._told = now
@@ -194,7 +194,7 @@ def _tokenizer_file(path: Path) -> bytes:
 
 
 def _loaded(raw: bytes, name: str) -> "Tokenizer":
-    """The tokenizer of a file; raises ``BadConfig`` naming it."""
+    """Return the tokenizer of a file; raises ``BadConfig`` naming it."""
     from swarm.training.data.tokenizer import load_tokenizer
 
     try:
@@ -224,7 +224,7 @@ def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
 
 
 def _documents(built: "Built") -> str:
-    """How many there are, and what became of the others."""
+    """Return the number of documents taken, and the fate of the others."""
     taken, left_out = built.dataset.manifest.num_documents, built.num_left_out
     said, doubles = f"{taken:,} documents", built.num_found - taken - left_out
     said += f" ({doubles:,} more were there twice)" if doubles else ""
@@ -272,7 +272,7 @@ def _columns(row: dict[str, object]) -> list[str]:
 
 
 def _used_by(home: Path) -> dict[str, list[str]]:
-    """The runs on this home's ledger by the roots of their text; none without a ledger."""
+    """Return the runs on this home's ledger by the roots of their text; none without a ledger."""
     from swarm.cli.ledger_reader import STORE_FILE, read_head
 
     if not (home / STORE_FILE).is_file():
@@ -290,7 +290,7 @@ def _used_by(home: Path) -> dict[str, list[str]]:
 
 
 def _unfinished(home: Path, used: dict[str, list[str]]) -> list[dict[str, object]]:
-    """Downloads that are not whole, the one untouched for longest first."""
+    """List unfinished downloads, the one untouched for longest first."""
     from swarm.cli.ledger_reader import BLOBS
     from swarm.gossip.blobs.disk import partials
 

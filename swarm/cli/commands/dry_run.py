@@ -3,8 +3,6 @@
 Shell: reads this machine's disk; the words are ``cli/commands/dry_run.py``'s.
 
 Say what a run file asks for, before anything starts: the words of ``swarm launch --dry-run``.
-
-sizes in, lines and one object with fixed keys out.
 """
 
 from dataclasses import asdict
@@ -31,7 +29,7 @@ SOLVE_HINT = "solve = false in node.toml serves and follows, and lets others tra
 def dry_run_object(
     spec: RunSpec, sizing: Sizing, text: str | None, notes: list[str]
 ) -> dict[str, object]:
-    """What ``--json`` prints; ``text`` is where the text comes from, None if it is not there yet."""
+    """Return the object of ``--json``; ``text`` is the source of the text, None if it is not there yet."""
     return {
         "run": spec.name,
         "numerics": spec.numerics,
@@ -47,7 +45,7 @@ def dry_run_object(
 
 
 def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> list[str]:
-    """The same for people, a line for each thing a run takes."""
+    """Return the same for people, a line for each thing a run takes."""
     stages, replicas = spec.num_stages, spec.replicas_max
     rows = [
         (
@@ -100,7 +98,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
 def dry_run_notes(
     spec: RunSpec, sizing: Sizing, config: NodeConfig, memory_bytes: int
 ) -> list[str]:
-    """What would keep this machine from launching it, and what to know before; one sentence each."""
+    """List the obstacles to launching it here, and the facts to know before; one sentence each."""
     notes = list[str]()
     if config.solve and memory_bytes < sizing.alone_memory_bytes:
         what = "a seat" if memory_bytes < sizing.seat_memory_bytes else "every stage at once"
@@ -165,13 +163,13 @@ def rehearse(desk: Terminal, file: RunFile, base: Path, config: NodeConfig) -> N
 
 
 def _own_genesis(file: RunFile) -> Genesis:
-    """Of the network that a launch would create, but for whose it is."""
+    """Return the genesis that a launch would create, for a placeholder key."""
     nobody = PeerId(bytes(32))
     return genesis_of(file, validators={nobody: 1}, accounts={}, seed=bytes(32))
 
 
 def _data(desk: Terminal, file: RunFile, base: Path) -> DataSpec | None:
-    """What the text of the run is; None for a dataset that is not there."""
+    """Describe the text of the run; None for a dataset that is not there."""
     if not file.data.dataset:
         with desk.patient("reading the text of the run"):
             corpus = read_corpus(file, base)

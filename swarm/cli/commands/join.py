@@ -150,7 +150,7 @@ def init(
 
 
 def load_run_file(file: str, home: Path | None = None, dataset: str = "") -> "tuple[RunFile, Path]":
-    """The checked run file and the folder its paths are relative to; the packaged demo for ''.
+    """Return the checked run file and the folder its paths are relative to; the packaged demo for ''.
 
     With a ``home`` that belongs to a network, it is a file for a run on that one. ``dataset`` is what the
     person said to train on, instead of what the file says.
@@ -171,7 +171,7 @@ def load_run_file(file: str, home: Path | None = None, dataset: str = "") -> "tu
 
 
 def _on_dataset(file: "RunFile", dataset: str, name: str) -> "RunFile":
-    """The run file with the dataset that the command line names."""
+    """Return the run file with the dataset that the command line names."""
     from swarm.config.schema import check_data
 
     chosen = str(Path(dataset).expanduser().absolute()) if "/" in dataset else dataset
@@ -195,7 +195,7 @@ def _check_home(file: "RunFile", network: "Genesis", home: Path, path: str, base
 
 
 def _free_home(home: Path) -> Path:
-    """A folder beside ``home`` that is not there yet."""
+    """Return a folder beside ``home`` that is not there yet."""
     numbers = (
         number for number in count(2) if not home.with_name(f"{home.name}-{number}").exists()
     )
@@ -203,7 +203,7 @@ def _free_home(home: Path) -> Path:
 
 
 def _template(home: Path) -> str:
-    """The run file that ``swarm init`` writes; on the network of this home rounds are as long as elsewhere."""
+    """Return the run file that ``swarm init`` writes, with rounds fitted to an existing network."""
     from swarm.config.load import on_network
     from swarm.config.schema import RunFile, run_template
     from swarm.node.launch.home_genesis import saved_genesis
@@ -219,14 +219,14 @@ def _template(home: Path) -> str:
 
 
 def _opened_dataset(home: Path, name: str) -> Path:
-    """The folder of a dataset to join with; told early if there is none."""
+    """Return the folder of a dataset to join with; told early if there is none."""
     from swarm.training.data.disk import dataset_path, open_dataset
 
     return open_dataset(dataset_path(home, Path(), name).absolute()).folder
 
 
 def with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
-    """The run file with the folder of its dataset instead of the name; told early if there is none."""
+    """Return the run file with the folder of its dataset instead of the name; told early if there is none."""
     if not file.data.dataset:
         return file
     from swarm.training.data.dataset import check_hash
@@ -239,7 +239,7 @@ def with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
 
 
 def read_text(path: Path, hint: str) -> str:
-    """The text of a file a person named; raises ``BadConfig`` with what is wrong with it."""
+    """Return the text of a file a person named; raises ``BadConfig`` with what is wrong with it."""
     try:
         with path.open("rb") as file:
             return file.read(FILE_BYTES_MAX).decode("utf-8")
@@ -256,7 +256,7 @@ def _parsed(ticket: str) -> "Ticket":
 
 
 def _ticket_from(desk: Terminal, path: Path) -> str:
-    """The ticket in a file, as soon as somebody writes it; raises ``UsageError`` if nobody does."""
+    """Return the ticket in a file, as soon as somebody writes it; raises ``UsageError`` if nobody does."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder, and no ticket is in one", hint="swarm join @FILE")
     began = told = time.monotonic()
@@ -297,7 +297,7 @@ def _setup(
 def _node_config(
     home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
 ) -> "NodeConfig":
-    """``home/node.toml``, if there is one, with what the command line overrides."""
+    """Read ``home/node.toml``, if there is one, and apply the options of the command line."""
     from swarm.config.load import is_place, parse_node_file
 
     path = home / "node.toml"

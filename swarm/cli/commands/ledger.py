@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PROGRESS_INTERVAL_S = 2.0
 TAIL_BLOCKS = 20
 _LABELS = {"chain": "network"}
-"""What a person reads where a key says it otherwise."""
+"""Labels on screen of keys that read differently in JSON."""
 
 ledger_app = typer.Typer(help="What everybody agreed on: tail, show, verify.", no_args_is_help=True)
 
@@ -142,7 +142,7 @@ def _reported(links: "Iterator[Link]", desk: Terminal) -> "Iterator[Link]":
 
 
 def _label(name: str) -> str:
-    """What a key of the row is called on screen."""
+    """Return the label on screen of a key of the row."""
     return "network" if name == "chain" else name.replace("_", " ")
 
 

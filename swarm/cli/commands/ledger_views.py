@@ -4,11 +4,11 @@ Core: the final state and the wish in, a place out. Raises ``UsageError`` with t
 
 What an audit found: one object with fixed keys, and the same in three lines.
 
-the node's answer in, text out. Names and sentences in it may come from strangers.
+Names and sentences in it may come from strangers.
 
 How the work on a ledger was checked, counted from its final state.
 
-a state in, rows out. What ``swarm ledger verify --json`` says about runs and stakes.
+What ``swarm ledger verify --json`` says about runs and stakes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ _AGAIN = "swarm audit   (without a place: the newest that can be audited)"
 
 @dataclass(frozen=True, slots=True)
 class SegmentQuery:
-    """What the person named; None where anything will do."""
+    """Segment that the user named; None in a field stands for any."""
 
     round: int | None = None
     stage: int | None = None
@@ -49,11 +49,11 @@ class SegmentQuery:
 
     @property
     def names_nothing(self) -> bool:
-        """Whether the choice is ours."""
+        """True if the choice is ours."""
         return (self.round, self.stage, self.seat) == (None, None, None)
 
     def fits(self, record: SegmentRecord) -> bool:
-        """Whether a segment is one of those meant."""
+        """Return True if a segment is one of those meant."""
         return (
             self.round in {None, record.round}
             and self.stage in {None, record.stage}
@@ -77,11 +77,11 @@ class AuditTarget:
     solver: str
     """The name of the peer whose work it is."""
     height: int
-    """Where it was committed."""
+    """Height of the block with its commit."""
 
 
 def choose_target(state: State, run: Run, wish: SegmentQuery, me: PeerId | None) -> AuditTarget:
-    """What to audit.
+    """Return the segment to audit.
 
     Left to choose, it takes the newest segment that is revealed, still inside its challenge window and not
     ``me``'s own. By name, one that nobody checked will do.
@@ -126,7 +126,7 @@ def _place(record: SegmentRecord, run: Run, window: int | None) -> AuditTarget:
 def _unknown(
     state: State, run: Run, wish: SegmentQuery, known: Sequence[SegmentRecord]
 ) -> UsageError:
-    """No segment on the ledger is the one meant: too early, too late, or never there."""
+    """Return no segment on the ledger is the one meant: too early, too late, or never there."""
     name, now = run.spec.name, current_round(run, state.height)
     if wish.names_nothing:
         return UsageError(f"no segment of run {name} is on the ledger yet", hint="swarm run show")
@@ -150,7 +150,7 @@ def _unknown(
 
 
 def _not_yet(state: State, run: Run, meant: Sequence[SegmentRecord]) -> UsageError:
-    """Nothing of what is meant is revealed and open: say it of the one that will be next."""
+    """Return nothing of what is meant is revealed and open: say it of the one that will be next."""
     waiting = [record for record in meant if record.phase in _WAITS]
     if waiting:
         record = min(waiting, key=lambda r: (r.due, r.round, r.stage, r.seat))
@@ -179,7 +179,7 @@ def _is_open(state: State, run: Run, record: SegmentRecord) -> bool:
 
 
 def _is_in_doubt(record: SegmentRecord) -> bool:
-    """What is proven false needs no second auditor."""
+    """Refuse a segment that is proven false already: it needs no second audit."""
     return record.phase is not SegmentPhase.GUILTY
 
 
@@ -196,7 +196,7 @@ Row = dict[str, object]
 
 
 class AuditAnswer(Document, frozen=True):
-    """What the node answers to an audit."""
+    """Answer of the node to an audit."""
 
     verdict: str = ""
     text: str | tuple[str, ...] = ()
@@ -208,7 +208,7 @@ class AuditAnswer(Document, frozen=True):
 
 
 def audit_row(place: AuditTarget, fields: Mapping[str, object]) -> Row:
-    """The object of ``swarm audit --json``: these keys, always; null where there is nothing to say.
+    """Return the object of ``swarm audit --json``: these keys, always; null where there is nothing to say.
 
     Raises ``UsageError`` or ``Unreachable`` when there is no verdict.
     """
@@ -233,7 +233,7 @@ def audit_row(place: AuditTarget, fields: Mapping[str, object]) -> Row:
 
 
 def no_verdict(place: AuditTarget, verdict: str, said: list[str]) -> SwarmError:
-    """Why there is none: not shown yet, or not served."""
+    """Explain a missing verdict: not shown yet, or not served."""
     sentence = "; ".join(said)
     named = f"--round {place.round} --stage {place.stage} --seat {place.seat}"
     if verdict == NOT_REVEALED:
@@ -248,7 +248,7 @@ def no_verdict(place: AuditTarget, verdict: str, said: list[str]) -> SwarmError:
 
 
 def audit_lines(row: Row, place: AuditTarget, ink: Ink) -> list[str]:
-    """The same for people: the claim, the replay, the verdict."""
+    """Return the same for people: the claim, the replay, the verdict."""
     claim = f"{place.solver} #{place.height} {where(place)}, window {row['window']} of {place.num_windows}"
     if said := _short(row["claim"]):
         claim += f", {said}"
@@ -267,7 +267,7 @@ def audit_lines(row: Row, place: AuditTarget, ink: Ink) -> list[str]:
 
 
 def where(place: AuditTarget) -> str:
-    """``segment 40/1/0``: round, stage, seat."""
+    """Return ``segment 40/1/0``: round, stage, seat."""
     return f"segment {place.round}/{place.stage}/{place.seat}"
 
 
@@ -281,7 +281,7 @@ def _plain(value: object) -> object:
 
 
 def _short(value: object) -> str:
-    """A hash by its beginning, anything else as it is."""
+    """Return a hash by its beginning, anything else as it is."""
     if value is None:
         return ""
     said = str(value)
@@ -293,12 +293,12 @@ ReportRow = dict[str, object]
 
 
 def run_rows(state: State) -> list[ReportRow]:
-    """Each run: its verdicts, the share verified of what is older than two rounds, every peer's record."""
+    """Return each run's verdicts, the verified share of segments older than two rounds, every peer's record."""
     return [_run_row(state, run) for run in state.runs()]
 
 
 def stake_rows(state: State) -> ReportRow:
-    """Whoever has something at stake, on its way back included: by PeerID."""
+    """Return the stakes by PeerID, those on their way back included."""
     rows = (
         (peer, a.stake + sum(part.amount for part in a.unbonding)) for peer, a in _accounts(state)
     )
@@ -306,7 +306,7 @@ def stake_rows(state: State) -> ReportRow:
 
 
 def checked_line(row: ReportRow) -> str:
-    """A run in one line: ``pydocs-demo: 120 segments; another peer replayed a window of 110 of 114 ...``."""
+    """Describe a run: ``pydocs-demo: 120 segments; another peer replayed a window of 110 of 114 ...``."""
     said = f"{row['name']}: {row['segments']} segments; of {row['old_segments']} older than two rounds,"
     said += f" another peer replayed a window of {row['old_verified']} and found it true"
     counts = ((row["guilty"], "proven false"), (row["silent"], "never shown"))
@@ -342,7 +342,7 @@ def _peer_row(
 
 
 def _work(state: State, run: Run) -> Iterator[tuple[PeerId, Contribution]]:
-    """Everybody who has done something, checks included: sorted by key."""
+    """List the peers that did any work, checks included, sorted by key."""
     for peer, _ in _accounts(state):
         work = state.contribution(run.index, peer)
         if work.segments or work.checked or work.missed:

@@ -4,8 +4,6 @@ Shell: reads and writes model folders; the arithmetic is training's.
 
 Measure how fast a text is written, from the first question to the last token.
 
-a machine; the clock is an argument, and is read when a token comes.
-
 The first token waits for the prompt, and in the swarm for peers that may read a checkpoint from their disk:
 it is told apart, and the rate of the whole counts it in.
 """
@@ -27,13 +25,13 @@ class Throughput:
     """The tokens of one text and their time."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """``clock`` gives seconds; the time counts from now on."""
+        """Start to measure; ``clock`` returns seconds."""
         self._clock = clock
         self._began = self._first = self._last = clock()
         self.tokens = 0
 
     def timed(self, tokens: Iterable[int]) -> Iterator[int]:
-        """The same tokens, each counted as it comes."""
+        """Yield the same tokens, each counted as it comes."""
         for token in tokens:
             self._last = self._clock()
             if not self.tokens:
@@ -52,7 +50,7 @@ class Throughput:
         return self.tokens / self.seconds if self.tokens and self.seconds > 0 else None
 
     def row(self) -> dict[str, object]:
-        """What ``--json`` says of it: tokens, seconds, first_token_s, tokens_per_s."""
+        """Return the keys of ``--json``: tokens, seconds, first_token_s, tokens_per_s."""
         rate = self.tokens_per_s
         return {
             "tokens": self.tokens,
@@ -62,7 +60,7 @@ class Throughput:
         }
 
     def text(self, where: str) -> str:
-        """``12 tokens in 1.4 s, 8.6 tok/s on this machine (first after 0.31 s)``; ``where`` is in words."""
+        """Return ``12 tokens in 1.4 s, 8.6 tok/s on this machine (first after 0.31 s)``."""
         rate = self.tokens_per_s
         if rate is None:
             return f"{self.tokens} tokens {where}"
@@ -237,7 +235,7 @@ def generate(
 
 
 Writing = tuple["Tokenizer", list[int], Iterator[int], dict[str, object]]
-"""What reads the tokens, the prompt as tokens, the tokens that follow, and what is known of the model."""
+"""Tokenizer, prompt tokens, generated tokens, and the facts of the model."""
 
 
 def _from_disk(home: Path, folder: str, prompt: str, wish: Mapping[str, object]) -> Writing:
@@ -298,7 +296,7 @@ def _tokens_of(tokenizer: "Tokenizer", prompt: str) -> list[int]:
 
 
 def _told(tokenizer: "Tokenizer", begun: list[int], tokens: Iterable[int]) -> str:
-    """The text after the prompt, each piece of it shown as it comes."""
+    """Return the text after the prompt, each piece of it shown as it comes."""
     from swarm.training.data.tokenizer import pieces
 
     desk, told = terminal(), list[str]()
@@ -310,5 +308,5 @@ def _told(tokenizer: "Tokenizer", begun: list[int], tokens: Iterable[int]) -> st
 
 
 def _shown(text: str) -> str:
-    """The text without what could steer the terminal: a model may write any byte."""
+    """Return the text without what could steer the terminal: a model may write any byte."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text.replace("\t", "    "))

@@ -108,7 +108,7 @@ def run_show() -> None:
 
 
 def _parts(state: "StateDocument", *names: str) -> dict[str, object]:
-    """Some sections of the document as plain JSON values."""
+    """Return some sections of the document as plain JSON values."""
     from swarm.primitives.codec import fields_of
 
     return {name: fields_of(getattr(state, name)) for name in names}

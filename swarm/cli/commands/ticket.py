@@ -115,7 +115,7 @@ def id_export(
 
 
 def _qr_lines(desk: Terminal, ticket: str) -> list[str]:
-    """The ticket as a QR code, for a person at a terminal with a phone in reach."""
+    """Return the ticket as a QR code, for a person at a terminal with a phone in reach."""
     if not desk.ink.is_on or desk.options.json:
         return []
     import io

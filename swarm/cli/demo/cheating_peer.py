@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def lazy(honest_step: "Step") -> "Step":
-    """The same step, but every second one only counts itself: half of the work, all of the pay."""
+    """Return the same step, but every second one only counts itself: half of the work, all of the pay."""
 
     def step(
         ops: "Ops",
@@ -41,7 +41,7 @@ def lazy(honest_step: "Step") -> "Step":
 
 
 def become_byzantine() -> None:
-    """From now on this process trains lazily, and replays others' work as lazily."""
+    """Make this process skip every second step from now on, in training and in replays alike."""
     from swarm.training import shard
     from swarm.training.model.optimizer import adamw_step
 

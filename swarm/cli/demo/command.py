@@ -275,5 +275,5 @@ def _clean(folder: Path) -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """A request to stop is handled like Ctrl-C: the children go first."""
+    """Handle a request to stop like Ctrl-C: the child processes end first."""
     raise KeyboardInterrupt

@@ -47,7 +47,7 @@ class DemoPeer:
 
     @property
     def stake(self) -> int:
-        """What it has to lose."""
+        """Stake of this peer."""
         return STAKE if self.role.validates or self.role.lies else 0
 
     @property
@@ -84,7 +84,7 @@ def prepare_peers(folder: Path, roles: tuple[Role, ...], file: RunFile) -> list[
 
 
 def _balance(player: DemoPeer) -> int:
-    """The liar stakes out of its balance, and what is left must not be enough to do it again."""
+    """Return the liar stakes out of its balance, and what is left must not be enough to do it again."""
     if player.role.lies:
         return player.stake + PEER_BALANCE // 2
     return LAUNCHER_BALANCE if player.role.is_launcher else PEER_BALANCE

@@ -58,7 +58,7 @@ class Children:
         return child
 
     def environment(self) -> dict[str, str]:
-        """What every child starts with: one thread per torch call, no colours, our mark."""
+        """Return the environment of a child process: one thread per torch call, no colours, the demo's mark."""
         settings = {
             "OMP_NUM_THREADS": "1",
             "NO_COLOR": "1",
@@ -69,7 +69,7 @@ class Children:
         return {**os.environ, **settings}
 
     def let_go(self, label: str) -> None:
-        """From now on this one may end without being asked to."""
+        """Allow this process to end by itself from now on."""
         self.running[label].is_expected_to_end = True
 
     def kill(self, label: str) -> None:
@@ -115,7 +115,7 @@ class Children:
         return sum(_pss_kb(pid) for pid in pids) / 1000
 
     def left_running(self) -> int:
-        """How many processes still carry our mark, apart from this one."""
+        """Count the processes that carry the demo's mark, apart from this one."""
         wanted = f"{MARK_VARIABLE}={self.mark}".encode()
         found = 0
         for entry in Path("/proc").glob("[0-9]*"):
@@ -129,12 +129,12 @@ class Children:
 
 
 def command(words: Sequence[str], program: str = SWARM) -> list[str]:
-    """The command line that runs this very program, or another module of it."""
+    """Return the command line that runs this very program, or another module of it."""
     return [sys.executable, "-m", program, *words]
 
 
 def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
-    """The end of a log."""
+    """Return the end of a log."""
     try:
         raw = log.read_bytes()[-LOG_TAIL_BYTES:]
     except OSError:

@@ -3,8 +3,6 @@
 Core: figures in, text out. Source of the keys: docs/spec/figures.md.
 
 What to tell of the checks while the demo runs: who is caught, who is evicted, whose stake went where.
-
-documents of a node in, sentences out, each once.
 """
 
 from dataclasses import asdict, dataclass
@@ -50,12 +48,12 @@ class Result:
 
 
 def result_object(result: Result) -> dict[str, object]:
-    """The object of ``swarm demo --json``."""
+    """Return the object of ``swarm demo --json``."""
     return dict(asdict(result))
 
 
 def shortfalls(result: Result) -> list[str]:
-    """What went wrong enough to be a failure of the demo, not of its figures."""
+    """List the faults that fail the demo itself, not only its figures."""
     faults = list[str]()
     if result.left_running:
         faults.append(f"{result.left_running} processes are still running")
@@ -72,7 +70,7 @@ def shortfalls(result: Result) -> list[str]:
 
 
 def result_lines(result: Result, ink: Ink) -> list[str]:
-    """The same for people."""
+    """Return the same for people."""
     rows = [
         ("loss", f"{_nats(result.initial_loss_nats)} -> {_nats(result.final_loss_nats)} nats per byte,"
                  " on held-out text, measured by a separate process"),
@@ -113,7 +111,7 @@ def _nats(value: float | None) -> str:
 
 
 def _killed(rejoin_s: float | None) -> str:
-    """Whether a peer was killed is not among the figures: only how long one took to come back."""
+    """Return True if a peer was killed is not among the figures: only how long one took to come back."""
     if rejoin_s is None:
         return "no peer was seen to train again after a kill"
     return f"one peer was killed and trained again after {rejoin_s:.1f} s"
@@ -132,7 +130,7 @@ class Story:
         self._stakes: dict[str, int] = {}
 
     def read(self, state: StateDocument) -> list[str]:
-        """The sentences that this document adds."""
+        """Return the sentences that this document adds."""
         found = list[tuple[str, str]]()
         for check in state.checks:
             if check.phase == "disputed":

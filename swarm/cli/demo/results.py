@@ -3,8 +3,6 @@
 Shell: runs `swarm export`, `eval`, `generate` and `ledger verify`, two at a time.
 
 What the checks of the demo came to, out of what ``swarm ledger verify --json`` says.
-
-a row in, counts out.
 """
 
 import json
@@ -26,7 +24,7 @@ VERDICT_ROUNDS = 6
 
 
 class VerifiedPeer(Document, frozen=True):
-    """What one peer did for a run."""
+    """Work of one peer in a run."""
 
     segments: int = 0
     failed: int = 0
@@ -70,7 +68,7 @@ class Checked:
 def count_checks(
     row: Mapping[str, object] | None, honest: Mapping[str, int], liar: str | None
 ) -> Checked:
-    """``honest`` are the stakes by PeerID that should still be there."""
+    """Count the checks; ``honest`` are the stakes by PeerID that should still be there."""
     ledger = read_answer(VerifiedLedger, row or {})
     if not ledger.runs:
         return Checked()
@@ -105,7 +103,7 @@ Row = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What separate processes found; None where one failed."""
+    """Results of separate processes; None for one that failed."""
 
     initial_loss_nats: float | None
     final_loss_nats: float | None
@@ -162,7 +160,7 @@ def _checked(verified: Row | None, players: Sequence[DemoPeer]) -> Checked:
 
 
 def run_json(children: Children, words: Sequence[str], say: Say) -> Row | None:
-    """The object that ``swarm WORDS`` prints; None, and its message said, when it fails."""
+    """Return the object that ``swarm WORDS`` prints; None, and its message said, when it fails."""
     try:
         done = subprocess.run(  # noqa: S603  our own program, words of our own
             command(words),

@@ -19,14 +19,14 @@ quarter through, and can be convicted long before the end."""
 KILL_SHARE = 0.4
 """The peer dies when this much of the run is done: late enough to have state, early enough to return."""
 DOWN_S = 5.0
-"""How long it stays dead."""
+"""Seconds for which the killed peer stays down."""
 SETTLE_S = 30.0
 """After the last round, the final commits and checkpoints get this long to become final."""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What one of the peers does."""
+    """Role of one of the demo's peers."""
 
     number: int
     solves: bool
@@ -50,7 +50,7 @@ def num_honest(num_stages: int, replicas_max: int, *, lies: bool) -> int:
 
 
 def roles_of(num_replicas: int, *, lies: bool) -> tuple[Role, ...]:
-    """``num_replicas`` with a seat, then two without; those two and two of the replicas validate.
+    """Return ``num_replicas`` roles with a seat, then two without; those two and two of the replicas validate.
 
     The launcher does not validate: it could leave without the ledger noticing. The liar is the last.
     """
@@ -65,7 +65,7 @@ VICTIM = 1
 
 
 class Phase(Enum):
-    """Where the demo stands."""
+    """Phase of the demo."""
 
     GATHER = auto()
     TRAIN = auto()
@@ -75,7 +75,7 @@ class Phase(Enum):
 
 
 class Move(Enum):
-    """What to do now."""
+    """Action that is due now."""
 
     LIE = auto()
     """Let the liar join."""
@@ -86,7 +86,7 @@ class Move(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What can be seen of the run."""
+    """Observation of the run from outside."""
 
     round: int
     rounds: int
@@ -114,7 +114,7 @@ class Scenario:
         self._over_at: float | None = None
 
     def next_moves(self, look: Observation, now: float) -> list[Move]:
-        """What is due; asking again without doing it is not expected."""
+        """Return the due action; the caller carries it out before it asks again."""
         if self.act is Phase.DONE:
             return []
         if self._is_finished(look, now):

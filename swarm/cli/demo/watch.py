@@ -33,13 +33,13 @@ INDENT = 14
 
 @dataclass(slots=True)
 class DemoWatch:
-    """What was seen of the swarm so far."""
+    """Observations of the swarm so far."""
 
     desk: Terminal
     began: float = field(default_factory=time.monotonic)
     state: StateDocument = field(default_factory=StateDocument)
     answered_at: float = field(default_factory=time.monotonic)
-    """When the launcher last answered."""
+    """Time of the launcher's last answer."""
     peak_mb: float = 0.0
     num_peers: int = 0
     round: int = 0
@@ -90,7 +90,7 @@ class DemoWatch:
             self.peak_mb = max(self.peak_mb, children.memory_mb())
 
     def progress(self, waits_for: str = "") -> None:
-        """One line every few seconds; on a terminal it is drawn over."""
+        """Print one line every few seconds; on a terminal it is overwritten."""
         now = time.monotonic()
         interval_s = 1.0 if self.desk.is_live else SAY_INTERVAL_S
         if self.desk.options.quiet or now - self._said_at < interval_s:
@@ -104,7 +104,7 @@ class DemoWatch:
             self.desk.say(line)
 
     def tell(self, sentence: str) -> None:
-        """Something happened."""
+        """Print an event."""
         if self.desk.is_live and not self.desk.options.quiet:
             sys.stderr.write("\r\x1b[2K")
         self.desk.say(f"{human_span(self.seconds):>12}  {sentence}")
@@ -133,7 +133,7 @@ class DemoWatch:
 def wait_for_ticket(
     children: Children, first: DemoPeer, watch: DemoWatch, patience_s: float
 ) -> str:
-    """The launcher's ticket as soon as it has written it; raises ``SwarmError`` if it does not."""
+    """Return the launcher's ticket as soon as it has written it; raises ``SwarmError`` if it does not."""
     path = first.home / "ticket.txt"
     return wait_for(
         lambda: path.read_text(encoding="ascii").strip() if path.is_file() else "",
@@ -171,7 +171,7 @@ def _state_of(player: DemoPeer) -> StateDocument | None:
 
 
 def _has_final_model(run: RunRow, first: DemoPeer, rounds: int) -> bool:
-    """Whether the checkpoint of the last boundary is final for every stage, and on the launcher's disk."""
+    """Return True if the last boundary's checkpoint is final for every stage, and on the launcher's disk."""
     if len(run.checkpoints) < run.num_stages:
         return False
     return all(_holds(stage, first, rounds) for stage in run.checkpoints)
