@@ -169,7 +169,8 @@ async def _met(
     if not targets and setup.launch is None:
         report(EventKind.NETWORK, "this home knows no peer to call: swarm join TICKET")
     failures = dict[PeerId, str]()
-    nursery.start_soon(join.keep_connected, host, targets, report, genesis is None, failures)
+    connect = partial(join.keep_connected, host, targets, report, genesis is None, failures)
+    nursery.start_soon(connect)
     nursery.start_soon(known_peers.keep_recalling, host, store, join.TABLE)
     if genesis is not None:
         return genesis
