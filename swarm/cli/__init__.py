@@ -1,22 +1,22 @@
-"""Be the `swarm` command: entry point, options, terminal and shared views.
+"""Provide the `swarm` command: entry point, options, terminal and shared views.
 
 Modules (C: pure, S: does I/O):
 
-    client.py        S  Talk to the node that runs on this machine: its address and token lie in its
+    client.py        S  Talk to the node that runs on this machine, by the address and token in its
                         home folder.
-    errors.py        S  Say what went wrong in one sentence, and what mends it in one command.
+    errors.py        S  Explain a failure in one sentence, with one command that helps.
     ledger_reader.py S  Read the ledger of a home from its disk, whether or not a node runs there.
-    main.py          S  The command line: ``swarm COMMAND``.
+    main.py          S  Run the command line: ``swarm COMMAND``.
     model_sources.py S  Read a model from an exported folder, or from the run that this home takes
                         part in.
-    options.py       C  The flags that every command takes, wherever on the line they stand.
+    options.py       C  Parse the flags that every command takes, wherever on the line they stand.
     peer_tables.py   C  Peers as tables that fit the terminal: text gives way where it is narrow, a
                         number never.
     run_node.py      S  Run a node in this process: Ctrl-C ends it in time, and it is never silent
                         for long.
-    state_reader.py  C  Read what a node says of itself into the structs of
-                        ``swarm.node.api.schema``.
-    style.py         C  Colours for a terminal, or none at all.
+    state_reader.py  C  Read the state document of a node into the structs of
+                        ``swarm.node.api.schema``, and describe it in words.
+    style.py         C  Format text for a terminal: colours, columns, numbers.
     terminal.py      S  Print the output of a command: data on stdout, messages on stderr, colour
                         only where it is wanted.
     views.py         C  Render a node's state as lines of text: status, map, peers, run.

@@ -1,4 +1,4 @@
-"""Talk to the node that runs on this machine: its address and token lie in its home folder.
+"""Talk to the node that runs on this machine, by the address and token in its home folder.
 
 Shell: one HTTP request over loopback at a time.
 """
@@ -24,9 +24,9 @@ from swarm.errors import (
 from swarm.node.api.schema import StateDocument
 
 READ_TIMEOUT_S = 5.0
-"""A busy node answers a read within a second; five mean it hangs."""
+"""Seconds for a read: a busy node answers within one; five mean it hangs."""
 ACTION_TIMEOUT_S = 120.0
-"""An action may fetch a checkpoint from other peers first."""
+"""Seconds for an action, which may fetch a checkpoint from other peers first."""
 REPLY_BYTES_MAX = 32 << 20
 _KINDS: dict[int, type[SwarmError]] = {
     2: UsageError,
@@ -48,12 +48,12 @@ class NodeAddress:
 
     @property
     def url(self) -> str:
-        """The page with the map."""
+        """URL of the page with the map."""
         return f"http://{self.host}:{self.port}/"
 
 
 def find_node(home: Path) -> NodeAddress | None:
-    """Return the node that says it runs in ``home``; None if it left no address or its process is gone."""
+    """Return the address of the node in ``home``; None if it left no address or its process is gone."""
     try:
         raw: object = json.loads((home / "api.json").read_text(encoding="utf-8"))
         fields = cast("dict[str, object]", raw) if isinstance(raw, dict) else {}
@@ -66,7 +66,7 @@ def find_node(home: Path) -> NodeAddress | None:
 
 
 def node_of(home: Path) -> NodeAddress:
-    """Like ``find_node``; raises ``Unreachable`` with what starts one."""
+    """Return the address of the node in ``home``; raises ``Unreachable`` with the command that starts one."""
     address = find_node(home)
     if address is None:
         is_known = (home / "genesis.bin").exists()
@@ -89,7 +89,7 @@ def act(
     body: Mapping[str, object],
     timeout_s: float = ACTION_TIMEOUT_S,
 ) -> dict[str, object]:
-    """Ask the node for an action; a refusal is raised here as it was there."""
+    """Have the node perform an action; its refusal is raised here as the same error."""
     return _request(address, "POST", f"/api/v1/actions/{action}", dict(body), timeout_s)
 
 

@@ -1,4 +1,4 @@
-"""Say what went wrong in one sentence, and what mends it in one command.
+"""Explain a failure in one sentence, with one command that helps.
 
 Shell: writes the trace of an unexpected failure to a file, so that the terminal stays readable.
 """
@@ -19,7 +19,7 @@ MESSAGE_CHARS_MAX = 600
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A failure as a person meets it."""
+    """Failure as shown to a person."""
 
     message: str
     hint: str
@@ -28,9 +28,10 @@ class Explained:
 
 
 def explain(error: BaseException) -> Explained:
-    """Return the sentence, the mending command and the exit code of an error, out of whatever groups it.
+    """Return the sentence, the command that helps and the exit code of an error, or of a group of them.
 
-    Of several errors at once, one raised on purpose speaks for all: the others are its consequences.
+    If all errors of a group were raised on purpose, the one with the highest exit code is explained: the others
+    are its consequences.
     """
     from swarm.events import printable  # it needs libraries, and `swarm --help` does without them
 
@@ -50,12 +51,12 @@ def explain(error: BaseException) -> Explained:
 
 
 def is_reader_gone(error: BaseException) -> bool:
-    """Return True if all that happened is that nobody reads our output any more."""
+    """Return True if all errors say that the reader of our output has gone."""
     return all(isinstance(leaf, BrokenPipeError) for leaf in _leaves(error))
 
 
 def save_trace(error: BaseException, home: Path) -> Path | None:
-    """Write the whole trace under ``home``; None when even that fails."""
+    """Write the whole trace under ``home`` and return its path; None when even that fails."""
     path = home / f"trace-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)

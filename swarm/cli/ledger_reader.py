@@ -17,7 +17,7 @@ from swarm.types import Height
 
 STORE_FILE = "store.sqlite"
 BLOBS = "blobs"
-"""Folder of what travels by its hash: text, checkpoints, what others check."""
+"""Folder of content-addressed files: text, checkpoints, logs of windows."""
 Link = tuple[Block, Certificate | None]
 
 
@@ -50,8 +50,8 @@ def links_from(store: Store, height: int) -> Iterator[Link]:
 def proved_links(store: Store, problem: list[int]) -> Iterator[Link]:
     """Yield the blocks from height 1 to the last one that a finalization on this disk covers.
 
-    The newest blocks of a follower may be vouched for by a block it does not have yet; how many were
-    left out is appended to ``problem``. Raises ``VerificationFailed`` when one in the middle is missing.
+    The newest blocks of a follower may be covered only by a block that it does not have yet; the number of
+    blocks left out is appended to ``problem``. Raises ``VerificationFailed`` if one in the middle is missing.
     """
     newest = newest_height(store)  # read first: a running node adds blocks meanwhile
     waiting, height = list[Link](), 0

@@ -1,4 +1,4 @@
-"""The command line: ``swarm COMMAND``.
+"""Run the command line: ``swarm COMMAND``.
 
 Shell: finds the command, runs it, turns every failure into a sentence and an exit code. Nothing heavy is
 imported here: a command imports what it needs when it runs.
@@ -35,7 +35,7 @@ _NO_COMMAND = re.compile("No such command '(.{1,60})'")
 
 
 class _Sections(TyperGroup):
-    """The commands by what people come for, instead of in one long list."""
+    """Command group that lists its commands by purpose, instead of in one long list."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
         """Write the list of commands of ``swarm --help``."""
@@ -97,7 +97,7 @@ def run(words: Sequence[str]) -> int:
         return stop.exit_code
     except typer.Abort:
         return INTERRUPTED
-    except BaseException as error:  # the last door: a sentence instead of a traceback
+    except BaseException as error:  # last resort: a sentence instead of a traceback
         return _broken_pipe() if is_reader_gone(error) else _failed(error)
 
 
@@ -142,7 +142,7 @@ def _near_command(error: BaseException) -> str:
 
 
 def _broken_pipe() -> int:
-    """Return the reader of our output left: nothing to say, and nobody to say it to."""
+    """Discard the remaining output, because its reader has gone; return the exit code."""
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

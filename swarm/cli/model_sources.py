@@ -36,14 +36,14 @@ _WAIT = "keep the node running until it has fetched them: swarm join"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A whole model: its shape and all its parameters, end to end."""
+    """Whole model: its shape and all its parameters, end to end."""
 
     spec: ModelSpec
     params_P: Tensor
     round: int
-    """The boundary whose checkpoint this is; 0 is the initialisation, -1 unknown."""
+    """Boundary of the checkpoint; 0 is the initialisation, -1 unknown."""
     tokenizer: bytes = b""
-    """The ``tokenizers`` file of the text it was trained on; nothing for bytes."""
+    """Bytes of the ``tokenizers`` file of the text it was trained on; empty for text as bytes."""
     facts: RunFacts | None = None
     """Facts from the ledger; None for a model from a folder."""
 
@@ -57,7 +57,7 @@ def load_model(folder: Path) -> Model:
 
 
 def save_model(folder: Path, model: Model, *, weights_only: bool = False) -> None:
-    """Write an exported folder, or its weights alone."""
+    """Write a model as an exported folder, or its weights alone."""
     if weights_only:
         files = {WEIGHTS_FILE: weights(model.spec, [model.params_P])}
     else:
@@ -76,7 +76,7 @@ def save_model(folder: Path, model: Model, *, weights_only: bool = False) -> Non
 
 
 def _end_token(model: Model) -> int | None:
-    """Return the id between two documents; None if the tokenizer, or the library that reads it, is missing."""
+    """Return the id between two documents; None if the tokenizer, or the library that reads it, is not here."""
     try:
         return tokenizer_of(model).separator
     except BadConfig:
@@ -94,8 +94,8 @@ def run_of_home(home: Path) -> Run:
 def model_of_run(home: Path, *, initial: bool) -> Model:
     """Return the newest checkpoint of every stage, or the initialisation, of the run of this home.
 
-    All stages come from one boundary: the newest whose checkpoints are on this disk. Raises
-    ``Unreachable`` when there is none.
+    All stages come from one boundary: the newest whose checkpoints are on this disk. Raises ``Unreachable``
+    when there is none.
     """
     torch.set_num_threads(1)
     run = run_of_home(home)
@@ -150,12 +150,15 @@ def tokenizer_of(model: Model) -> Tokenizer:
 
 
 def tokenizer_of_run(home: Path) -> Tokenizer:
-    """Return the tokenizer of this home's run; raises ``Unreachable`` when it is not on this disk."""
+    """Return the tokenizer of the run of this home; raises ``Unreachable`` when it is not here."""
     return load_tokenizer(_tokenizer(home, run_of_home(home).spec))
 
 
 def heldout_of_run(home: Path) -> tuple[Path, str]:
-    """Return the held-out text of the run of this home: a file of tokens, checked, and its dtype."""
+    """Return the held-out text of the run of this home: a file of tokens, checked, and its dtype.
+
+    Raises ``Unreachable`` when it is not on this disk, and ``Corrupt`` when it is damaged.
+    """
     spec: RunSpec = run_of_home(home).spec
     path = home / BLOBS / spec.data.heldout_root.hex()
     if not path.is_file():
@@ -169,7 +172,7 @@ def heldout_of_run(home: Path) -> tuple[Path, str]:
 
 
 def _tokenizer(home: Path, spec: RunSpec) -> bytes:
-    """Return the tokenizer's file of a run, nothing for bytes; raises ``Unreachable`` when it is not here."""
+    """Return the tokenizer's file of a run, empty for bytes; raises ``Unreachable`` when it is not here."""
     root = spec.data.tokenizer_root
     if root == NO_DIGEST:
         return b""

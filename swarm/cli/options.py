@@ -1,4 +1,4 @@
-"""The flags that every command takes, wherever on the line they stand.
+"""Parse the flags that every command takes, wherever on the line they stand.
 
 Core: the words of a command line in, flags and the remaining words out.
 """
@@ -28,7 +28,7 @@ _SWITCHES = {
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """Options that hold for any command."""
+    """Flags that hold for every command."""
 
     json: bool = False
     plain: bool = False
@@ -37,11 +37,11 @@ class GlobalOptions:
     no_color: bool = False
     yes: bool = False
     home: str = ""
-    """Empty stands for the default."""
+    """Home folder; empty for the default."""
 
 
 def split_globals(words: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
-    """Take the global flags out of a command line; what follows ``--`` is left alone.
+    """Split the global flags from the rest of a command line; words after ``--`` are left alone.
 
     Raises ``UsageError`` if --home has no folder after it.
     """

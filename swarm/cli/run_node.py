@@ -1,8 +1,6 @@
 """Run a node in this process: Ctrl-C ends it in time, and it is never silent for long.
 
 Shell: owns the signals, the live display and the last resort.
-
-Decide what to say while a node runs, so that it is never silent and never chatters.
 """
 
 import os
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from swarm.node.node import NodeSetup
 
 STATUS_INTERVAL_S = 5.0
-"""A status line this often where nobody can redraw one: half of the longest silence allowed."""
+"""Seconds between status lines where none can be redrawn: half of the longest silence allowed."""
 _TOO_MANY = frozenset(
     {
         EventKind.TRADED,
@@ -42,7 +40,7 @@ _TOO_MANY = frozenset(
         EventKind.CHECKED,
     }
 )
-"""Kinds that come many times a round: they show in the status line, and with --verbose."""
+"""Kinds of event that come many times a round: they show in the status line, and with --verbose."""
 _LABELS = {
     EventKind.NODE_STARTED: "node",
     EventKind.NETWORK: "network",
@@ -67,7 +65,7 @@ _STYLES = {
 
 
 class Progress:
-    """The voice of one running node."""
+    """Messages of one running node."""
 
     def __init__(self, ink: Ink, *, verbose: bool, is_live: bool) -> None:
         self._ink = ink
@@ -78,7 +76,7 @@ class Progress:
         self._map_shown = False
 
     def hear(self, event: Event, now: float) -> list[str]:
-        """Return the lines an event is worth."""
+        """Return the lines to print for an event."""
         kind = event.kind
         self._last_event = printable(event.text, 200)
         is_said_elsewhere = self._last_event.startswith(("map http", "ticket swarm1:"))
@@ -124,20 +122,20 @@ class Progress:
 
 
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a polite kill, and a terminal that was closed."""
+"""Signals that stop the node: Ctrl-C, a plain kill, and a terminal that was closed."""
 LOOK_INTERVAL_S = 1.0
 LAST_RESORT_S = 2.5
-"""After a signal the process ends within 3 s, whatever a worker thread is doing."""
+"""Seconds from a signal to a forced end: the process ends within 3 s, whatever a worker thread is doing."""
 STATE_TIMEOUT_S = 3.0
 PARENT_VARIABLE = "SWARM_PARENT_PID"
-"""A node started by the demo or a bench ends when that process is gone, even by SIGKILL."""
+"""Environment variable with the process id of a demo or bench: the node ends with it, even by SIGKILL."""
 
 
 _TICKET = re.compile(r"swarm1:[1-9A-HJ-NP-Za-km-z]+")
 
 
 class NodeConsole:
-    """Carries the node's events and the status to the terminal."""
+    """Output of one node's events and status to the terminal."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
@@ -167,7 +165,7 @@ class NodeConsole:
                 self._live = None
 
     def hear(self, event: Event) -> None:
-        """Report one event of the node."""
+        """Print one event of the node."""
         if self._options.json:
             print(to_json_line(event), flush=True)
             return
@@ -175,7 +173,7 @@ class NodeConsole:
         self._say(self._progress.hear(event, trio.current_time()))
 
     def look(self, state: "StateDocument | None") -> None:
-        """Show how it goes."""
+        """Show the status of the node."""
         self._say(self._progress.look(state, trio.current_time()))
         if self._live is not None:
             from rich.text import Text
@@ -198,7 +196,7 @@ class NodeConsole:
                 self._terminal.say(line)
 
     def _show_ticket(self, event: Event) -> None:
-        """Print the ticket to stdout, once: it is data."""
+        """Print a ticket in the event to stdout, once: it is data."""
         found = _TICKET.search(event.text)
         if found and not self._ticket_shown:
             self._ticket_shown = True
@@ -238,7 +236,7 @@ def _exit_code(stopped_by: int) -> int:
 
 
 async def _watch_node(setup: "NodeSetup", voice: NodeConsole) -> None:
-    """Look at the node through the same API as everybody else."""
+    """Poll the node through the same API as every other client."""
     while True:
         state: StateDocument | None = None
         address = find_node(setup.home)
@@ -263,7 +261,7 @@ async def _watch_parent(scope: trio.CancelScope) -> None:
 
 
 def _arm_last_resort(number: int) -> None:
-    """End the process although a worker thread cannot be cancelled: everything is on disk."""
+    """End the process soon: a busy worker thread cannot be cancelled, and all data is on disk."""
 
     timer = threading.Timer(LAST_RESORT_S, leave, [_exit_code(number)])
     timer.daemon = True
@@ -271,7 +269,7 @@ def _arm_last_resort(number: int) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process at once: taking torch apart costs seconds on a busy machine and saves nothing."""
+    """End the process at once: unloading torch costs seconds on a busy machine and saves nothing."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()

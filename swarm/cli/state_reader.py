@@ -1,9 +1,9 @@
-"""Read what a node says of itself into the structs of ``swarm.node.api.schema``.
+"""Read the state document of a node into the structs of ``swarm.node.api.schema``, and describe it in words.
 
 Core: pure reads. A field that is missing takes its default and one that is unknown is ignored; one of another
-type is an error that names it. Every text is made printable here: names and reasons come from strangers.
+type is an error that names it. Every text is made printable here: names and reasons come from other peers.
 
-Say where a run stands, how good its model is and whether it moves: the same words in every view.
+The progress of a run, the quality of its model and its health have the same words in every view.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Colours for a terminal, or none at all.
+"""Format text for a terminal: colours, columns, numbers.
 
 Core: text in, text out. Colour only repeats what the words already say.
 """
@@ -24,23 +24,23 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True, slots=True)
 class Ink:
-    """Paints when the stream is a terminal that wants it."""
+    """Painter of text; paints only if the stream is a terminal that wants it."""
 
     is_on: bool = False
 
     def paint(self, style: str, text: str) -> str:
-        """Return the text in a style: ok, slow, gone, busy, dim, bold or head."""
+        """Return the text in a style: ok, slow, gone, out, busy, dim, bold or head."""
         return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.is_on and text else text
 
 
 def width_of(text: str) -> int:
-    """Columns the text takes, without its colours."""
+    """Return the columns that the text takes, without its colours."""
     plain = _ESCAPES.sub("", text)
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in plain)
 
 
 def pad(text: str, columns: int, *, right: bool = False) -> str:
-    """Return the text filled up with spaces; never cut."""
+    """Fill the text up with spaces; never cut it."""
     space = " " * max(0, columns - width_of(text))
     return space + text if right else text + space
 
@@ -63,7 +63,7 @@ def cut(text: str, columns: int) -> str:
 def table(
     heads: list[str], rows: list[list[str]], *, numbers: frozenset[int], ink: Ink
 ) -> list[str]:
-    """Aligned columns; the columns in ``numbers`` are aligned to the right."""
+    """Align rows in columns; the columns in ``numbers`` are aligned to the right."""
     return _lines(heads, rows, _widths(heads, rows), numbers, ink, 2)
 
 
@@ -169,7 +169,7 @@ def human_span(seconds: float) -> str:
 
 
 def human_bytes(value: object) -> str:
-    """Format bytes: ``12 kB``, ``3.4 MB``."""
+    """Format bytes: ``12 kB``, ``3.4 MB``; a dash if unknown."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "-"
     for size, unit in ((1e9, "GB"), (1e6, "MB")):

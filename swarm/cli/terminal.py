@@ -20,7 +20,7 @@ from swarm.cli.style import Ink
 from swarm.errors import UsageError
 
 PATIENCE_S = 7.0
-"""A message this often is heard before anybody gives up after 10 s."""
+"""Seconds between repetitions of a message: a user sees one before giving up after 10 s."""
 
 
 PROGRAM = "swarm"
@@ -45,7 +45,7 @@ def called_as() -> str:
 
 
 class Terminal:
-    """The two streams of one command."""
+    """Output streams of one command."""
 
     def __init__(self, options: GlobalOptions) -> None:
         self.options = options
@@ -58,7 +58,7 @@ class Terminal:
 
     @property
     def home(self) -> Path:
-        """The folder of the node: --home, or $SWARM_HOME, or ~/.swarm."""
+        """Folder of the node: --home, or $SWARM_HOME, or ~/.swarm."""
         chosen = self.options.home or os.environ.get("SWARM_HOME", "") or "~/.swarm"
         return Path(chosen).expanduser().absolute()
 
@@ -69,7 +69,7 @@ class Terminal:
 
     @property
     def columns(self) -> int:
-        """Width of the terminal."""
+        """Width of the terminal in columns."""
         return shutil.get_terminal_size((110, 40)).columns
 
     def data(self, value: object, lines: Sequence[str]) -> None:
@@ -91,7 +91,7 @@ class Terminal:
 
     @contextmanager
     def patient(self, message: str) -> Generator[None]:
-        """Say ``message`` every few seconds while something blocks: nothing is silent for 10 s."""
+        """Print ``message`` every few seconds while something blocks: nothing is silent for 10 s."""
         over = threading.Event()
 
         def tell() -> None:

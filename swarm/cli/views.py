@@ -167,7 +167,7 @@ def map_lines(state: StateDocument, ink: Ink, columns: int) -> list[str]:
 
 
 def find_peer(state: StateDocument, wanted: str) -> PeerRow:
-    """Return the one peer whose name or id begins with ``wanted``; raises ``UsageError`` naming the nearest."""
+    """Return the one peer whose name or id begins with ``wanted``; raises ``UsageError`` with candidates."""
     exact = [peer for peer in state.peers if wanted in (peer.name, peer.peer)]
     found = exact or [
         peer for peer in state.peers if peer.name.startswith(wanted) or peer.peer.startswith(wanted)

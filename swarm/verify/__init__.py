@@ -1,28 +1,33 @@
-"""Check others' work: transcripts, sampling, replay, judging and audits.
+"""Verify the work of other peers: transcripts, sampling, replay, judging and audits.
 
 Modules (C: pure, S: does I/O):
 
     audit.py          C  Compare a replay with a segment's commitments: verdict for users, evidence
                          for other peers.
-    audit_fetch.py    S  Audit any window that is still on the ledger, at one's own choosing.
-    changes.py        C  Derive events from the changes of segments between two final states.
+    audit_fetch.py    S  Audit any window that is still on the ledger, chosen by the caller instead
+                         of a draw.
+    changes.py        C  Track the open segments, and describe the changes of segments between two
+                         final states as events.
     duties.py         C  Derive the verification duties that the ledger expects of this node now.
-    jobs.py           S  The two kinds of work that take long: replay a window we were drawn for,
-                         judge one that is disputed.
+    jobs.py           S  Run the two long jobs: replay a window that this node was drawn for, judge
+                         a window that is disputed.
     judging.py        C  Choose the peers to ask for a window, and judge its solver by the logs that
                          they serve.
-    log_rules.py      C  Check that a window's log holds what others signed, where the round allows
-                         it, in an order that can be.
-    log_store.py      S  Keep logs with their manifests, own answers and own reveals for checks.
-    logs.py           S  Find the log of a window, fetch it, and compute it again.
+    log_rules.py      C  Check that a window's log holds signed messages that the round allows, in a
+                         possible order.
+    log_store.py      S  Store what this node keeps for verification: logs with their manifests, its
+                         own answers and reveals.
+    logs.py           S  Find, fetch and replay the logs of windows, and serve the manifests kept
+                         here.
     manifest.py       C  Define the solver's signed manifest of a window's log, and the messages
                          that request it.
-    ports.py          S  Declare the ports of the verify package: its requirements of the node.
-    replay.py         C  Compute a window of a segment again, from its log and from what everybody
-                         knows of the round.
-    replay_process.py S  Replay a log that lies in a file.
-    round_plan.py     C  A round as training reads it, from what the ledger froze at its boundary.
-    service.py        S  Check others' segments, show our own, judge, audit and report: the door of
-                         the verify room.
-    transcript.py     C  Compute the commitments of one segment: leaves, roots and proofs.
+    ports.py          S  Declare the interfaces that verification needs from the node it runs in.
+    replay.py         C  Compute a window of a segment again, from its log and the public data of
+                         the round.
+    replay_process.py S  Replay a log that is stored in a file.
+    round_plan.py     C  Build the round plan that training reads, from the state that the ledger
+                         froze at the round's boundary.
+    service.py        S  Check other peers' segments, reveal our own, judge, audit and report: the
+                         entry point of verification.
+    transcript.py     C  Compute the commitments to one segment, and the statement that reveals it.
 """

@@ -1,9 +1,9 @@
 """Compare a replay with a segment's commitments: verdict for users, evidence for other peers.
 
-Core: pure functions; formats with bounds.
+Core: pure functions; bounded formats.
 
-Evidence is a manifest that the solver signed and what a replay of its blob gives: whoever has the blob, the
-text of the run and the ledger can compute it again.
+Evidence is a manifest that the solver signed and the answer from the replay of its blob. A peer that has the
+blob, the text of the run and the ledger can compute it again.
 """
 
 from collections.abc import Sequence
@@ -24,33 +24,36 @@ from swarm.verify.manifest import WindowManifest, check_manifest
 from swarm.verify.replay import REFUSED_LEAVES, Answer
 
 EVIDENCE_BYTES_MAX = 16 << 10
-"""256 leaves, and a manifest."""
+"""Bytes of encoded evidence: 256 leaves and a manifest."""
 
 
 class AuditEvidence(Message, frozen=True):
-    """A log its solver has signed, and what it gives."""
+    """Manifest that a solver signed, and the answer that the replay of its log gives."""
 
     chain: Digest
     run_digest: Digest
     peer: PeerId
-    """The solver."""
+    """PeerID of the solver."""
     manifest: WindowManifest
     leaves: tuple[bytes, ...]
     end_root: Digest
 
     @property
     def place(self) -> WindowKey:
-        """The window."""
+        """Key of the window."""
         return self.manifest.key
 
 
 def encode_evidence(evidence: AuditEvidence) -> bytes:
-    """Return the one byte string of it."""
+    """Encode evidence as the bytes that ``decode_evidence`` reads."""
     return encode(evidence)
 
 
 def decode_evidence(raw: bytes) -> AuditEvidence:
-    """Read ``encode_evidence``'s form and check the solver's signature; raise ``PeerFault``."""
+    """Decode the bytes of ``encode_evidence`` and verify the solver's signature.
+
+    Raises ``PeerFault`` if the form, a bound or the signature is wrong.
+    """
     evidence = decode(AuditEvidence, raw, limit=EVIDENCE_BYTES_MAX)
     within("leaves", len(evidence.leaves), 1, LEAVES_MAX)
     hashes = (evidence.chain, evidence.run_digest, evidence.peer, evidence.end_root)
@@ -62,16 +65,16 @@ def decode_evidence(raw: bytes) -> AuditEvidence:
 
 
 class AuditVerdict(StrEnum):
-    """Result of the audit of one window."""
+    """Verdict of an audit on one window."""
 
     HONEST = "honest"
-    """Every log that is served gives what the solver has shown."""
+    """Every log that was replayed gives what the solver has revealed."""
     FRAUD = "fraud"
-    """A log that the solver signed does not."""
+    """A log that the solver signed contradicts its commitments."""
     NOT_REVEALED = "not_revealed"
-    """The log is there and could be an honest one, but the solver has not had to show its leaves."""
+    """A log was replayed and contradicts nothing, but the solver has not had to reveal its leaves."""
     NOT_SERVED = "not_served"
-    """Nobody serves a log of this window."""
+    """No log of this window could be replayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +84,25 @@ class AuditResult:
     place: WindowKey
     verdict: AuditVerdict
     answer: Answer | None
-    """Claim that the log gives: the first that differs, if one does; None if none is served."""
+    """Answer of the first log that differs, else of the first log; None if no log was replayed."""
     said: Digest | None
-    """The claim the solver has shown; None before its reveal."""
+    """Claim that the solver has revealed; None before its reveal."""
     found: Digest | None
-    """The claim of our replay."""
+    """Claim of our replay; None if no log was replayed."""
     first_difference: int | None
-    """Number of the first leaf of the window that differs, from 0; None if it is not known."""
+    """Index in the window, from 0, of the first leaf that differs; None if it is not known."""
     lines: tuple[str, ...]
-    """For people."""
+    """Sentences for people."""
     evidence: AuditEvidence | None
-    """None if no log is served."""
+    """Evidence for ``answer``; None if no log was replayed."""
 
     @property
     def text(self) -> str:
-        """All lines."""
+        """All sentences as one text."""
         return "\n".join(self.lines)
 
     def accusation(self) -> Report | None:
-        """Accusation for the ledger; None if the audit found no fault."""
+        """Return the report to submit to the ledger; None if the window is honest or no log was replayed."""
         if self.answer is None or self.verdict in {AuditVerdict.HONEST, AuditVerdict.NOT_SERVED}:
             return None
         p = self.place
@@ -115,9 +118,15 @@ def judge_logs(
     shown: Sequence[bytes] | None,
     troubles: Sequence[str] = (),
 ) -> AuditResult:
-    """Compare every log that is served with the ledger.
+    """Compare every replayed log of a window with the segment's record.
 
-    ``shown`` are the solver's leaves of the window, if they are known; ``troubles`` say why logs are missing.
+    Args:
+        record: Record of the segment on the ledger.
+        spec: Specification of its run.
+        place: Window that is audited.
+        replayed: Evidence and answer of every log that was replayed.
+        shown: The solver's leaves of the window; None if they are not known.
+        troubles: Reasons why logs are missing, as sentences.
     """
     window = place.window
     said = record.windows[window].claim if record.windows else None
@@ -142,13 +151,16 @@ def judge_logs(
 
 
 def shown_leaves(record: SegmentRecord, window: int, body: RevealSegment) -> tuple[bytes, ...]:
-    """Return the solver's leaves of one window, out of those of the segment."""
+    """Return the solver's leaves of one window, out of those of the revealed segment."""
     first = sum(earlier.num_leaves for earlier in record.windows[:window])
     return body.leaves[first : first + record.windows[window].num_leaves]
 
 
 def first_difference(mine: Sequence[bytes], shown: Sequence[bytes]) -> int | None:
-    """Return the first leaf that differs; the first that one of both does not have, if they begin alike."""
+    """Return the index of the first leaf that differs; None if all are equal.
+
+    If one sequence is the beginning of the other, it is the length of the shorter one.
+    """
     for number, (my_leaf, their_leaf) in enumerate(zip(mine, shown, strict=False)):
         if my_leaf != their_leaf:
             return number

@@ -1,6 +1,6 @@
-"""Audit any window that is still on the ledger, at one's own choosing.
+"""Audit any window that is still on the ledger, chosen by the caller instead of a draw.
 
-Shell: asks, fetches, replays, reads blocks; ``audit`` says what it means.
+Shell: requests and replays logs, reads blocks; ``audit`` derives the verdict.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,19 @@ from swarm.verify.ports import LedgerPort
 from swarm.verify.replay import Answer
 
 BLOCKS_READ_MAX = 4096
-"""Blocks searched for a solver's leaves: the challenge window of a run of a day at twenty seconds."""
+"""Blocks searched for a solver's reveal: a challenge window of most of a day, with a block every 20 s."""
 ASK_PATIENCE_S = 15.0
-"""For somebody who has a log and has just come back from a restart, where nobody else has one."""
+"""Seconds to keep asking while no log is known: its only holder may have just come back from a restart."""
 ASK_AGAIN_S = 1.0
 
 
 async def inspect(
     me: PeerId, ledger: LedgerPort, shelf: LogStore, logs: Logs, place: WindowKey
 ) -> AuditResult:
-    """Ask everybody who may hold a log of the window, replay what they serve, compare with the ledger."""
+    """Replay every log of a window that its possible holders serve, and compare with the ledger.
+
+    Raises ``UsageError`` if the window is not on the ledger, or its run has native numerics.
+    """
     sought = _find(ledger, place)
     record, run = sought.record, sought.run
     silent = await _ask(sought.witnesses(me), sought, shelf, logs)
@@ -47,7 +50,7 @@ async def inspect(
         chain, leaves = ledger.state.chain, tuple(answer.leaves)
         parts = (chain, run.spec_digest, record.peer, manifest, leaves, answer.end_root)
         replayed.append((AuditEvidence(*parts), answer))
-    # Fetching takes its time: what the solver has shown meanwhile counts.
+    # Fetching may take long: a reveal that became final meanwhile counts.
     record = ledger.state.segment(*key_of(record)) or record
     reveal = await _find_reveal(ledger, record, run) if record.windows else None
     shown = None if reveal is None else shown_leaves(record, place.window, reveal)
@@ -57,7 +60,7 @@ async def inspect(
 async def _ask(
     peers: Sequence[PeerId], sought: Sought, shelf: LogStore, logs: Logs
 ) -> list[PeerId]:
-    """Return the peers that did not answer, after all were asked, repeatedly while none has a log."""
+    """Ask all peers, repeatedly while no log is known; return those that did not answer."""
     silent, ends = list(peers), trio.current_time() + ASK_PATIENCE_S
 
     async def one(peer: PeerId) -> None:
@@ -91,7 +94,7 @@ def _find(ledger: LedgerPort, place: WindowKey) -> Sought:
 
 
 async def _find_reveal(ledger: LedgerPort, record: SegmentRecord, run: Run) -> RevealSegment | None:
-    """Return a solver's reveal from the block that holds it."""
+    """Return a solver's reveal from the block that holds it; None if it is in none of the blocks read."""
     likely = record.reveals_end - REVEAL_ROUNDS * run.spec.round_blocks
     last = min(ledger.state.height, record.height + BLOCKS_READ_MAX)
     for height in (likely, *range(record.height + 1, last + 1)):

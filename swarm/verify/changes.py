@@ -1,12 +1,10 @@
-"""Derive events from the changes of segments between two final states.
+"""Track the open segments, and describe the changes of segments between two final states as events.
 
-Core: pure functions of the records before and after.
+Core: pure functions of the records before and after, and a machine that is fed final states.
 
-The segments that are being checked now, and what became of those that were.
-
-Most of what a ledger remembers is judged and waits to be forgotten. Whatever is still open has something due
-within the longest phase there is, so only that far is looked ahead: a look costs what is open, not what is on
-record.
+Most segments on the ledger are judged and wait to be forgotten. Every segment that is still open has something
+due within the longest phase, so only that many blocks ahead are searched: a call costs in proportion to the
+open segments, not to all on record.
 """
 
 from collections.abc import Mapping
@@ -30,7 +28,7 @@ ENDINGS: dict[CheckPhase, str] = {
 
 @dataclass(frozen=True, slots=True)
 class SegmentChange:
-    """One event; ``ending`` is set where a check of ours has ended."""
+    """Event about a segment; ``ending`` is set if a check by this node has ended."""
 
     kind: EventKind
     text: str
@@ -43,7 +41,7 @@ def find_changes(
     after: Mapping[SegmentKey, SegmentRecord],
     me: PeerId,
 ) -> list[SegmentChange]:
-    """Return the changes from ``before`` to ``after``."""
+    """Return the events for all that changed from ``before`` to ``after``."""
     found = list[SegmentChange]()
     for place, record in after.items():
         old = before.get(place)
@@ -56,7 +54,7 @@ def _of_segment(old: SegmentRecord | None, new: SegmentRecord, me: PeerId) -> li
     found = list[SegmentChange]()
     was, check = _check_of(old, me), _check_of(new, me)
     has_ended = check is not None and check.phase in ENDINGS
-    # What opens again because it was reported has had its checks before.
+    # A segment that a report opened again has no earlier record here: its checks ended before.
     if check is not None and has_ended and old is not None and was != check:
         found.append(_checked(new, check))
     phase = None if old is None else old.phase
@@ -86,7 +84,7 @@ def _convicted(old: SegmentRecord | None, record: SegmentRecord) -> SegmentChang
 
 
 def _accuser(old: SegmentRecord | None, record: SegmentRecord, window: int) -> PeerId | None:
-    """Return the rewarded accuser: the first blind answer that differed, else the reporter."""
+    """Return the rewarded accuser: the first blind answer that differed, else the reporter; None if neither."""
     blind = [
         (check.commit_height, check.peer)
         for check in record.checks
@@ -99,7 +97,7 @@ def _accuser(old: SegmentRecord | None, record: SegmentRecord, window: int) -> P
 
 
 def where(record: SegmentRecord) -> str:
-    """Return ``segment 12/0/1 of hazy-otter-697``."""
+    """Return ``segment 12/0/1 of hazy-otter-697``: round, stage, seat and solver."""
     return f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
 
 
@@ -122,17 +120,17 @@ OPEN = frozenset(
         SegmentPhase.DISPUTED,
     }
 )
-"""Phases in which somebody must still say something."""
+"""Phases in which a statement is still missing."""
 
 Segments = Mapping[SegmentKey, SegmentRecord]
 
 
 class OpenSegments:
-    """Follows the open segments from one final state to the next."""
+    """Tracker of the open segments from one final state to the next."""
 
     def __init__(self) -> None:
         self.open: tuple[SegmentRecord, ...] = ()
-        """Those that are open in the state that was looked at last, oldest first."""
+        """Segments that were open in the last state given to ``look``, oldest first."""
         self._before: dict[SegmentKey, SegmentRecord] | None = None
         self._num_runs = 0
         self._round_blocks = 0
@@ -140,7 +138,8 @@ class OpenSegments:
     def look(self, state: State) -> tuple[Segments, Segments]:
         """Return (previous, current) records of the segments that were open at the last call or are open now.
 
-        The first look has no before: what it finds counts as known.
+        The previous ones hold only segments that were open at the last call. The first call has none: what it
+        finds counts as known.
         """
         found = {key_of(record): record for record in self._find(state)}
         self.open = tuple(sorted(found.values(), key=lambda r: (r.height, key_of(r))))
@@ -154,7 +153,7 @@ class OpenSegments:
         return before, after
 
     def _find(self, state: State) -> list[SegmentRecord]:
-        """Return the segments due until the end of the longest phase."""
+        """Return the open segments with something due before the end of the longest phase."""
         found = list[SegmentRecord]()
         last = min(state.globals.last_due, state.height + self._horizon(state))
         for height in range(state.height + 1, last + 1):
@@ -165,7 +164,7 @@ class OpenSegments:
         return found
 
     def _horizon(self, state: State) -> int:
-        """Blocks in which the longest phase of any run ends; what a run is, it stays."""
+        """Return the number of blocks in which the longest phase of any run ends; a run never changes it."""
         num_runs = state.globals.num_runs
         for index in range(self._num_runs + 1, num_runs + 1):
             run = state.find_run(RunIndex(index))

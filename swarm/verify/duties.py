@@ -1,18 +1,15 @@
 """Derive the verification duties that the ledger expects of this node now.
 
-Core: a function of the final state, what this node keeps on disk, and what it has under way.
+Core: a function of the final state, what this node has stored, and the statements it has under way.
 
-Nothing is remembered but the answers: after a restart the same steps come again, and a step whose statement
-is on the ledger comes no more. A statement that was lost comes again some blocks later, as long as its phase is
-open. A block judges deadlines before it takes statements, so everything is asked of the next height.
+After a restart the same steps are derived again, except those whose statement is already on the ledger. A
+statement that got lost is repeated some blocks later, as long as its phase is open. A block applies deadlines
+before it takes statements, so every condition is evaluated at the next height.
 
-Who gets one of the few places for windows that we have promised to replay.
-
-A solver that serves nothing holds its place until the deadline, and that costs it no more than the pay of its
-segment. So nobody has two places, and one place is never given to who is silent rather often: a mute peer, or
-many, cannot keep a verifier from the work of the others.
-
-Which throws of the dice make this node a verifier, and of which window.
+VRF draws decide which windows this node may check; few of them are replayed at a time. A solver that serves
+nothing holds its slot until the deadline, and that costs it no more than the pay of its segment. So no solver
+gets two slots, and one slot is never given to a solver that is often silent: silent peers, one or many, cannot
+keep a verifier from the work of the others.
 """
 
 from collections import OrderedDict
@@ -50,11 +47,11 @@ from swarm.types import Digest, Height, PeerId
 from swarm.verify.judging import OwnAnswer, SegmentKey, key_of, window_of
 
 SILENT_SHARE = 8
-"""A solver is silent rather often with one silent segment for so many verified ones."""
+"""Verified segments that outweigh one silent segment: a solver with fewer of them is often silent."""
 
 
 def is_often_silent(done: Contribution) -> bool:
-    """Return True if a solver has served nothing too often for what stood of its segments in this run."""
+    """Return True if a solver was silent too often for the number of its verified segments in this run."""
     return done.silent * SILENT_SHARE > done.verified
 
 
@@ -64,7 +61,7 @@ def has_slot(
     places: int,
     is_silent: Callable[[SegmentRecord], bool],
 ) -> bool:
-    """Return True if there is a place for a window of ``record`` besides those that are ``taken``."""
+    """Return True if one of the ``places`` slots is free for a window of ``record`` besides those ``taken``."""
     if len(taken) >= places or any(other.peer == record.peer for other in taken):
         return False
     num_silent = sum(map(is_silent, taken))
@@ -72,12 +69,12 @@ def has_slot(
 
 
 PROOFS_MAX = 4096
-"""Throws remembered: each costs half a millisecond, and a busy run has some hundreds open at once."""
+"""VRF proofs in the cache: each costs half a millisecond, and a busy run has some hundreds open at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One throw that chose this node."""
+    """VRF draw that selected this node."""
 
     attempt: int
     window: int
@@ -85,14 +82,14 @@ class Drawn:
 
 
 class Draws:
-    """This node's dice."""
+    """VRF draws of this node, with a cache of their proofs."""
 
     def __init__(self, secret: SecretKey, chain: Digest) -> None:
         self._secret, self._chain = secret, chain
         self._proved: OrderedDict[tuple[bytes, int], tuple[int | None, bytes]] = OrderedDict()
 
     def of(self, record: SegmentRecord, spec: RunSpec) -> tuple[Drawn, ...]:
-        """Return the throws for this segment that chose us; eligibility is ``check_eligible``'s to say."""
+        """Return the draws that selected this node for a segment; the caller checks that it is eligible."""
         found = list[Drawn]()
         for attempt, draw in enumerate(record.draws):
             window, proof = self._throw(draw, record, spec)
@@ -114,9 +111,12 @@ class Draws:
 
 
 RESUBMIT_BLOCKS = 4
-"""A statement that has not moved the state after so many blocks is made again."""
+"""Blocks after which a statement that has not changed the state is submitted again."""
 REQUEST_BYTES, COMMIT_BYTES, LEAF_BYTES = 160, 80, 34
-"""Of a verifier's three statements, about: who cannot pay for all of them does not ask."""
+"""Approximate bytes of a request, of a blind answer and of each revealed leaf.
+
+A node that cannot pay for all three statements of a check does not request a window.
+"""
 
 Statement = DataRequest | VerifyCommit | VerifyReveal | RevealSegment | DisputeVote
 StepKey = tuple[type[Statement], WindowKey]
@@ -124,7 +124,7 @@ StepKey = tuple[type[Statement], WindowKey]
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Submit this statement."""
+    """Step that submits a statement to the ledger."""
 
     key: StepKey
     body: Statement
@@ -132,14 +132,14 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class JudgeWindow:
-    """Fetch and replay what is disputed, and find a verdict; ``Submit`` follows from it."""
+    """Step that fetches and replays a disputed window and finds a verdict; a ``Submit`` follows from it."""
 
     key: WindowKey
 
 
 @dataclass(frozen=True, slots=True)
 class CheckWindow:
-    """Fetch and replay a window we asked for, and keep the answer; ``Submit`` follows from it."""
+    """Step that fetches and replays a requested window and stores the answer; a ``Submit`` follows from it."""
 
     key: WindowKey
 
@@ -149,32 +149,33 @@ DutyStep = Submit | JudgeWindow | CheckWindow
 
 @dataclass(frozen=True, slots=True)
 class VerifierView:
-    """Input of ``next_duties``: the state and this node's work so far."""
+    """Inputs of ``next_duties``."""
 
     state: State
     segments: Sequence[SegmentRecord]
-    """Those that are open in it, oldest first: ``watching.Watch``."""
+    """Segments that are open in ``state``, oldest first: ``changes.OpenSegments``."""
     me: PeerId
     draws: Callable[[SegmentRecord, RunSpec], tuple[Drawn, ...]]
     answers: Mapping[WindowKey, OwnAnswer]
     reveals: Mapping[SegmentKey, RevealSegment]
     verdicts: Mapping[WindowKey, bool]
-    """Is it guilty? Of disputed windows this node has judged."""
+    """Verdicts of this node on disputed windows: True if the solver is guilty."""
     sent: Mapping[StepKey, Height]
-    """The state's height when a statement was last submitted."""
+    """Height of the state at which each statement was last submitted."""
     checks_max: int
-    """Windows this node takes on at once; a promise that is broken counts against it."""
+    """Windows that this node replays at a time; one that it requests and does not answer counts against it."""
 
     @property
     def next_height(self) -> Height:
-        """Of the first block that can hold what is said now."""
+        """Height of the first block that can hold a statement submitted now."""
         return Height(self.state.height + 1)
 
 
 def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
-    """Return all due steps: statements to submit, then windows to judge, then windows to check.
+    """Return all steps that are due: statements to submit, then windows to judge, then windows to check.
 
-    New requests come only for windows that this node has room for.
+    Judgements and checks come in the order of their deadlines. New windows are requested only while this node
+    has the capacity to replay them.
     """
     says, judged, checked = (
         list[Submit](),
@@ -202,7 +203,7 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
 
 
 def _show_own(known: VerifierView, record: SegmentRecord) -> list[Submit]:
-    """Reveal our leaves once the blind answers are in, or an unchecked segment is reported; never earlier."""
+    """Return our reveal once the blind answers are in or the unchecked segment is reported; never earlier."""
     is_due = record.phase is SegmentPhase.SEALED and known.next_height < record.due
     body = known.reveals.get(key_of(record))
     if record.peer != known.me or not is_due or body is None:
@@ -245,7 +246,7 @@ def _check(
     says: list[Submit],
     work: list[tuple[int, DutyStep]],
 ) -> None:
-    """Return the statements due from this node as a verifier that requested a window."""
+    """Add the step that is due from this node as a verifier that requested a window."""
     key, height = window_of(record, check.window), known.next_height
     answer = known.answers.get(key)
     if check.phase is CheckPhase.REQUESTED and record.phase is SegmentPhase.SAMPLED:
@@ -278,7 +279,7 @@ def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -
 def _requests(
     known: VerifierView, open_dice: Sequence[SegmentRecord], owed: Sequence[SegmentRecord]
 ) -> list[Submit]:
-    """Ask for the windows that the dice gave us, as many as we can promise to replay besides those ``owed``."""
+    """Return requests for the windows of our VRF draws, as many as we can replay besides those ``owed``."""
     if len(owed) >= known.checks_max:
         return []
     asked = list[tuple[SegmentRecord, Submit]]()
@@ -288,7 +289,7 @@ def _requests(
             key = window_of(record, drawn.window)
             body = DataRequest(*key_of(record), drawn.attempt, drawn.window, drawn.proof)
             asked.append((record, Submit((DataRequest, key), body)))
-    # Those on their way take their room first: they are promises, too.
+    # Requests that are already submitted take capacity first: their answers are owed, too.
     asked.sort(key=lambda one: not _is_under_way(known, one[1].key))
     says, taken = list[Submit](), list(owed)
     for record, say in asked:
@@ -303,7 +304,10 @@ def _is_silent(known: VerifierView, record: SegmentRecord) -> bool:
 
 
 def _drawn(known: VerifierView, record: SegmentRecord) -> Drawn | None:
-    """Return the throw we ask with, if it is ours to ask; who missed asks with a later throw only."""
+    """Return the first VRF draw with which this node may request a window; None if there is none.
+
+    A verifier that missed its check needs a beacon draw later than its request.
+    """
     state, spec = known.state, known.state.run(record.run).spec
     try:
         check_eligible(state, record, known.me)
@@ -319,7 +323,7 @@ def _drawn(known: VerifierView, record: SegmentRecord) -> Drawn | None:
 
 
 def _can_pay(known: VerifierView, spec: RunSpec) -> bool:
-    """Return True if we can pay for all three statements of a check: a promise that is broken costs more."""
+    """Return True if the balance covers all three statements of a check: an unanswered request costs more."""
     shown = ENVELOPE_BYTES + COMMIT_BYTES + LEAF_BYTES * leaves_max(spec)
     sizes = (ENVELOPE_BYTES + REQUEST_BYTES, ENVELOPE_BYTES + COMMIT_BYTES, shown)
     fees = sum(required_fee(known.state.params, size) for size in sizes)

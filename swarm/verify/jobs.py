@@ -1,6 +1,6 @@
-"""The two kinds of work that take long: replay a window we were drawn for, judge one that is disputed.
+"""Run the two long jobs: replay a window that this node was drawn for, judge a window that is disputed.
 
-Shell: tries again until it is done; whoever starts it cancels it when the ledger waits no longer.
+Shell: retries until done; the caller cancels a job when the ledger waits for it no longer.
 """
 
 import secrets
@@ -24,24 +24,24 @@ from swarm.verify.ports import EventPort, LedgerPort
 from swarm.verify.replay import Answer
 
 TRY_AGAIN_S = 2.0
-"""Between two tries to get what nobody served."""
+"""Seconds between two tries to get a log that no peer served."""
 
 
 @dataclass(slots=True)
 class _Inbox:
-    """Replies that arrived since the last pass."""
+    """Peers that have answered one job, and the event that wakes it."""
 
     peers: set[PeerId] = field(default_factory=set[PeerId])
-    """Peers that have answered, with a log or without one."""
+    """Peers that have answered, if only to say that they have no log."""
     news: trio.Event = field(default_factory=trio.Event)
 
     def told(self, peer: PeerId) -> None:
-        """Record the answer of a peer."""
+        """Note that a peer has answered."""
         self.peers.add(peer)
         self.news.set()
 
     async def wait(self) -> None:
-        """Until there is news, or it is time to try again."""
+        """Wait until there is news, or it is time to try again."""
         with trio.move_on_after(TRY_AGAIN_S):
             await self.news.wait()
         self.news = trio.Event()
@@ -54,19 +54,19 @@ class Jobs:
         self, me: PeerId, ledger: LedgerPort, shelf: LogStore, logs: Logs, report: EventPort
     ) -> None:
         self.verdicts: dict[WindowKey, bool] = {}
-        """Is it guilty? Of disputed windows."""
+        """Verdicts on disputed windows: True if the solver is guilty."""
         self._me, self._ledger, self._shelf, self._logs = me, ledger, shelf, logs
         self._report = report
         self._warned: set[WindowKey] = set()
 
     def forget(self, live: Collection[SegmentKey]) -> None:
-        """Drop what belongs to segments the ledger has forgotten."""
+        """Drop the data of segments that are not in ``live``."""
         for key in [key for key in self.verdicts if seat_of(key) not in live]:
             del self.verdicts[key]
         self._warned = {key for key in self._warned if seat_of(key) in live}
 
     async def check(self, key: WindowKey) -> None:
-        """Replay the first log of a window that can be had, and keep the answer on the disk."""
+        """Replay the first log of a window that can be had, and store the answer on the disk."""
         sought, heard = self._find(key), _Inbox()
         if sought is None:
             return
@@ -78,7 +78,7 @@ class Jobs:
             nursery.cancel_scope.cancel()
 
     async def judge(self, key: WindowKey) -> None:
-        """Find a verdict on a disputed window: ask everybody who may hold a log of it, and replay them all."""
+        """Find a verdict on a disputed window: ask all possible holders of a log, and replay every log."""
         claims, heard, begun = dict[Digest, Digest](), _Inbox(), set[PeerId | Digest]()
         mine = self._shelf.answers.get(key)
         if mine is not None:
@@ -124,7 +124,7 @@ class Jobs:
         claims: dict[Digest, Digest],
         heard: _Inbox,
     ) -> None:
-        """Replay one log for a judge, however often it takes to get it."""
+        """Replay one log for a judge, as often as it takes to get it."""
         while True:
             answer = await self._try(manifest, sought, sought.witnesses(self._me), urgent=True)
             if answer is not None:
@@ -134,7 +134,7 @@ class Jobs:
             await trio.sleep(TRY_AGAIN_S)
 
     async def _answer(self, sought: Sought) -> bool:
-        """Replay the first log there is; whether an answer is on the disk."""
+        """Replay the first log that can be had; return True if an answer is on the disk."""
         key = sought.key
         for manifest in self._shelf.manifests(key):
             answer = await self._try(manifest, sought, sought.sources(self._me), urgent=False)
@@ -162,7 +162,7 @@ class Jobs:
             return None
 
     def _warn(self, key: WindowKey, record: SegmentRecord, error: SwarmError) -> None:
-        """Once for each window: it is tried again."""
+        """Warn once for each window that cannot be replayed yet: it is tried again."""
         if key not in self._warned:
             self._warned.add(key)
             text = f"window {key.window} of {where(record)} cannot be replayed yet: {error}"

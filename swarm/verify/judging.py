@@ -1,12 +1,10 @@
 """Choose the peers to ask for a window, and judge its solver by the logs that they serve.
 
-Core: pure functions of a record.
+Core: pure functions of a record, and this node's own answer; the caller draws its salt.
 
-A solver could serve one log to a verifier and another to the judges. So whoever was served keeps the solver's
-signed manifest, and judges ask everybody who may hold one: any signed log that does not give what was revealed
-convicts.
-
-What this node's own replay of a window gave, from its blind commitment to the day it shows it.
+A solver could serve one log to a verifier and another to the judges. So every peer keeps the solver's signed
+manifest of the log that it was served, and judges ask all peers that may hold one: any signed log that does not
+give what was revealed convicts.
 """
 
 from collections.abc import Sequence
@@ -26,23 +24,23 @@ from swarm.verify.replay import REFUSED_LEAVES
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """A window whose log is looked for."""
+    """Window whose log is needed, with its segment and run."""
 
     key: WindowKey
     record: SegmentRecord
     run: Run
 
     def sources(self, me: PeerId) -> tuple[PeerId, ...]:
-        """Peers that a verifier asks."""
+        """Return the peers that a verifier asks, in this order."""
         return sources(self.record, self.key.window, me)
 
     def witnesses(self, me: PeerId) -> tuple[PeerId, ...]:
-        """Peers that a judge asks."""
+        """Return the peers that a judge asks, in this order."""
         return witnesses(self.record, self.key.window, me)
 
 
 def sources(record: SegmentRecord, window: int, me: PeerId) -> tuple[PeerId, ...]:
-    """Return the possible holders of a window, for a verifier: its solver, then peers that have answered."""
+    """Return the possible holders of a window, for a verifier: its solver first, then its verifiers."""
     return _others(me, [record.peer, *_verifiers(record, window)])
 
 
@@ -68,8 +66,8 @@ def differs(
 ) -> bool | None:
     """Return True if the replay of a signed log contradicts its solver; None while too little is shown to tell.
 
-    Before its reveal a segment has shown one thing, the state at its end; and no reveal can ever say what is
-    said of a log that nobody honest writes.
+    Before its reveal a segment has shown only the state at its end. The answer to a log that no honest solver
+    writes contradicts every reveal.
     """
     if record.windows:
         return window_claim(leaves, end_root) != record.windows[window].claim
@@ -81,10 +79,10 @@ def differs(
 def find_verdict(
     record: SegmentRecord, window: int, claims: Sequence[Digest], *, is_complete: bool
 ) -> bool | None:
-    """Return True if the solver is guilty; None while that is open.
+    """Return True if the solver is guilty, False if it is not; None while that is open.
 
-    ``claims`` are those of every log that its solver signed and we could replay; ``is_complete`` says that
-    nobody who may hold another still owes an answer.
+    ``claims`` are those of all logs that its solver signed and this node could replay; ``is_complete`` says
+    that no possible holder of another log is waited for any longer.
     """
     said = record.windows[window].claim
     if any(claim != said for claim in claims):
@@ -93,20 +91,20 @@ def find_verdict(
 
 
 def is_late(record: SegmentRecord, spec: RunSpec, height: int) -> bool:
-    """Return True if a judge waits no longer for those who do not answer: half of the time is over."""
+    """Return True if a judge waits no longer for silent peers: half of the dispute's time is over."""
     assert record.dispute is not None, "only disputed segments are judged"
     return height >= record.dispute.deadline - DISPUTE_ROUNDS * spec.round_blocks // 2
 
 
 SegmentKey = tuple[RunIndex, RoundIndex, StageIndex, int]
-"""Id of the segment: run, round, stage, seat."""
+"""Id of a segment: run, round, stage, seat."""
 
 ANSWER_BYTES_MAX = 16 << 10
-"""256 leaves, and what surrounds them."""
+"""Bytes of a stored answer: 256 leaves and the fields around them."""
 
 
 class OwnAnswer(Message, frozen=True):
-    """One window, replayed."""
+    """Answer of this node about one window, from its own replay."""
 
     run: RunIndex
     round: RoundIndex
@@ -117,11 +115,11 @@ class OwnAnswer(Message, frozen=True):
     leaves: tuple[bytes, ...]
     end_root: Digest
     root: Digest
-    """Of the log that was replayed."""
+    """Root of the log that was replayed."""
 
     @property
     def key(self) -> WindowKey:
-        """The window."""
+        """Key of the window."""
         return WindowKey(self.run, self.round, self.stage, self.seat, self.window)
 
     @property
@@ -130,15 +128,15 @@ class OwnAnswer(Message, frozen=True):
         return window_claim(self.leaves, self.end_root)
 
     def commitment(self, me: PeerId) -> Digest:
-        """Salt that hides it until the reveal."""
+        """Return the salted hash that commits verifier ``me`` to the answer and hides it."""
         return verify_commit(self.leaves, self.end_root, self.salt, me)
 
     def hidden(self, me: PeerId) -> VerifyCommit:
-        """Return the statement that gives it blind."""
+        """Return the statement that commits to the answer blindly."""
         return VerifyCommit(self.run, self.round, self.stage, self.seat, self.commitment(me))
 
     def shown(self) -> VerifyReveal:
-        """Return the statement that shows it."""
+        """Return the statement that reveals the answer and its salt."""
         place = (self.run, self.round, self.stage, self.seat)
         return VerifyReveal(*place, self.salt, self.leaves, self.end_root)
 
@@ -149,7 +147,7 @@ def key_of(record: SegmentRecord) -> SegmentKey:
 
 
 def window_of(record: SegmentRecord, window: int) -> WindowKey:
-    """Return the name of a window of a segment."""
+    """Return the key of one window of a record's segment."""
     return WindowKey(*key_of(record), window)
 
 

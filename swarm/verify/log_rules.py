@@ -1,13 +1,14 @@
-"""Check that a window's log holds what others signed, where the round allows it, in an order that can be.
+"""Check that a window's log holds signed messages that the round allows, in a possible order.
 
-Core: pure functions; whatever no honest seat writes down raises ``PeerFault``.
+Core: pure functions; anything that no honest seat writes down raises ``PeerFault``.
 
-The measure is the honest seat: what its doors let in (training/pipeline.py, gossip/trade/pull.py) passes here,
-or strangers could have it convicted; what neither its doors let in nor its own code does is refused.
+The measure is the honest seat. Every message that its entry points accept (training/pipeline.py,
+gossip/trade/pull.py) passes here, or other peers could have it convicted; anything that neither its entry
+points accept nor its own code produces is refused.
 
-That a gradient answers the activations which the seat's weights give is seen when they are computed again
-(``Shard.backward_job``). Not to be seen in one window: a micro-batch that another window of the segment has
-too, and what the seat sent for which nothing came back. Both ends of an edge write those down.
+Whether a gradient answers the activations that the seat's weights give is seen when they are computed again
+(``Shard.backward_job``). Two things cannot be seen in one window: a micro-batch that another window of the
+segment has too, and payloads that the seat sent without getting a reply. Both ends of an edge record those.
 Source: docs/spec/protocol.md sections 3 and 4, docs/spec/verification.md section 2.
 """
 
@@ -53,7 +54,7 @@ from swarm.types import NO_DIGEST, Digest, StageIndex
 def check_window(plan: RoundPlan, data: WindowData) -> None:
     """Raise ``PeerFault`` unless an honest seat could have written the log.
 
-    Places, numbers, order and the messages of micro-batches; those of merges are ``check_merge``'s.
+    Checks ids, counts, order and the messages of micro-batches; ``check_merge`` checks those of merges.
     """
     key = data.key
     if key.run != plan.run or key.round != plan.round or key.window < 0:
@@ -79,7 +80,7 @@ def check_window(plan: RoundPlan, data: WindowData) -> None:
 
 
 def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) -> None:
-    """Check that steps are numbered without a gap and the window has the run's length."""
+    """Check that steps are numbered without a gap and the window ends where the run's width says."""
     if plan.is_consensus:
         if steps or data.key.window or not data.is_last:
             raise OutOfTurn("a step in a round of consensus")
@@ -106,7 +107,7 @@ def _check_anchors(data: WindowData) -> None:
 
 
 def _check_fragments(plan: RoundPlan, data: WindowData) -> None:
-    """Check that a fragment is merged once in a round, after it was copied."""
+    """Check that a fragment is merged at most once, after it was copied."""
     offered = {fragment for fragment, _, _ in data.start.snapshots}
     merged = set[int]()
     for event in data.events:
@@ -128,7 +129,7 @@ def _check_fragments(plan: RoundPlan, data: WindowData) -> None:
 
 
 def _check_coordinates(plan: RoundPlan, key: WindowKey, steps: Sequence[StepTaken]) -> None:
-    """Check that each micro-batch is counted once, within the run's numbers, in order of each origin."""
+    """Check that each micro-batch is counted once, within the run's numbers, in the order of its origin."""
     seen = set[MicrobatchId]()
     newest = -1
     for taken in steps:
@@ -143,7 +144,7 @@ def _check_coordinates(plan: RoundPlan, key: WindowKey, steps: Sequence[StepTake
         if key.stage == 0:
             if {origin for origin, _, _ in (*computed, *taken.dropped)} != {key.seat}:
                 raise OutOfTurn("a micro-batch of another origin")
-            # Every attempt ends before a step is taken, so the next step's come from later ones.
+            # Every attempt ends before a step is taken, so the next step has later attempts.
             attempts = [step for _, step, _ in computed]
             if min(attempts) <= newest or min(attempts) < taken.step:
                 raise OutOfTurn("a micro-batch of an attempt that was over")
@@ -160,7 +161,7 @@ def _check_place(plan: RoundPlan, place: MicrobatchId) -> None:
 
 
 def _check_sides(plan: RoundPlan, key: WindowKey, computed: ComputedMicrobatch) -> None:
-    """Check that the first stage has no request from below, and the last no reply from above."""
+    """Check that every stage but the first has a request, and every stage but the last a reply."""
     if (computed.request is not None) != (key.stage > 0):
         raise OutOfTurn("activations from below, where they do not belong or are missing")
     if (computed.reply is not None) != (key.stage < plan.spec.num_stages - 1):
@@ -215,7 +216,7 @@ def sent_request(
 ) -> MicroBatch:
     """Return the unsigned request that the seat sent, without its payload.
 
-    To whom, in which life and under which weight version it was sent, only the answer tells.
+    Its destination, incarnation and weight version are known from the reply alone.
     """
     spec = plan.spec
     return MicroBatch(
@@ -244,12 +245,12 @@ def sent_request(
 def check_merge(
     plan: RoundPlan, key: WindowKey, merged: FragmentMerged, anchor_root: Digest, numel: int
 ) -> TradeTerms | None:
-    """Return the terms of a merge, or None for one alone, which nobody needs to allow.
+    """Return the terms of a merge; None for a solo step, which is always allowed.
 
-    Raises ``PeerFault`` unless the partner is the one that was drawn or may step in for it, signed what was
-    merged, and could be merged under our ``anchor_root``, and unless a receipt is that of the drawn partner.
-    ``numel`` is that of the fragment.
-    Its weight and what it was given are the caller's to compute.
+    Raises ``PeerFault`` unless the partner is the drawn one or may step in for it, it signed the merged
+    payload, the payload could be merged under our ``anchor_root``, and a receipt is that of the drawn partner.
+    ``numel`` is the number of elements of the fragment. The caller computes the weight and the payload that the
+    partner was given.
     """
     offer = merged.offer
     drawn = terms_of(plan, key.stage, key.seat, merged.fragment)

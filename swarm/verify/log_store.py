@@ -1,10 +1,9 @@
-"""Keep logs with their manifests, own answers and own reveals for checks.
+"""Store what this node keeps for verification: logs with their manifests, its own answers and reveals.
 
-Shell: three tables of the store and the folder of blobs; all of it is read into memory at the start.
+Shell: three tables of the store and the folder of blobs; the tables are read into memory at the start.
 
-A manifest is on the disk before its blob is, so that whatever is in the folder can be found and removed.
-
-How long a window stays on this disk.
+A manifest is on the disk before its blob, so every log in the folder can be found and removed. All of it stays
+while the ledger may still ask for it.
 """
 
 import time
@@ -30,10 +29,10 @@ from swarm.verify.ports import BlobsPort
 
 
 def is_needed(state: State, place: SegmentKey, *, is_own: bool) -> bool:
-    """Return True if anybody may still ask for a segment's windows, leaves or answers.
+    """Return True if a segment's windows, leaves or answers may still be requested.
 
-    That is as long as the ledger has its record. A segment of our own may not have been committed yet; a run
-    that this state does not know is one it has not come to.
+    They may be as long as the ledger has its record. A segment of our own may not have been committed yet; a
+    run that this state does not know may be created by a later block.
     """
     run, round_, stage, seat = place
     if state.segment(run, round_, stage, seat) is not None:
@@ -48,45 +47,48 @@ MANIFESTS, ANSWERS, REVEALS = "windows", "window_answers", "own_reveals"
 
 
 class _Kept(Message, frozen=True):
-    """A row of the table of manifests."""
+    """Row of the table of manifests."""
 
     manifest: WindowManifest
     giver: PeerId
-    """Peer that sent the log; this node if it is its own."""
+    """Peer that sent the manifest; this node if the log is its own."""
 
 
 class LogStore:
-    """One node's logs, answers and reveals."""
+    """Logs, answers and reveals that one node stores."""
 
     def __init__(self, store: Store, blobs: BlobsPort, secret: SecretKey, chain: Digest) -> None:
         self.answers: dict[WindowKey, OwnAnswer] = {}
         self.reveals: dict[SegmentKey, RevealSegment] = {}
         self.packing_s = 0.0
-        """Processor seconds spent on making blobs of our own logs."""
+        """Processor seconds spent on packing our own logs into blobs."""
         self._kept: dict[WindowKey, dict[Digest, _Kept]] = {}
         self._store, self._blobs, self._secret, self._chain = store, blobs, secret, chain
         self._load()
 
     @property
     def num_windows(self) -> int:
-        """Windows of which a manifest is kept."""
+        """Number of windows of which a manifest is stored."""
         return len(self._kept)
 
     @property
     def num_bytes(self) -> int:
-        """Return the bytes on disk of all logs that are here."""
+        """Bytes of all logs whose manifests are stored."""
         logs = (kept for row in self._kept.values() for kept in row.values())
         return sum(kept.manifest.num_bytes for kept in logs)
 
     def manifests(self, key: WindowKey) -> tuple[WindowManifest, ...]:
-        """Return every manifest of a window that is kept; the log we have replayed comes first."""
+        """Return all stored manifests of a window; that of the log we have replayed comes first."""
         answer = self.answers.get(key)
         first = None if answer is None else answer.root
         row = sorted(self._kept.get(key, {}).items(), key=lambda item: item[0] != first)
         return tuple(kept.manifest for _, kept in row)
 
     async def keep_own(self, run: Run, data: WindowData) -> WindowManifest:
-        """Put a log of ours where others can fetch it; raises ``BadConfig`` if it does not fit."""
+        """Store a log of our own as a blob that others can fetch, and return its manifest.
+
+        Raises ``BadConfig`` if the log is larger than a verifier accepts, or does not fit on the disk.
+        """
         raw, root, spent_s = await trio.to_thread.run_sync(_pack, data)
         self.packing_s += spent_s
         if len(raw) > WINDOW_BYTES_MAX:
@@ -107,9 +109,10 @@ class LogStore:
         return manifest
 
     async def note(self, manifest: WindowManifest, giver: PeerId) -> None:
-        """Keep what another solver signed, unless ``giver`` has given enough of this window.
+        """Store another solver's manifest, unless ``giver`` has sent enough manifests of this window.
 
-        Nobody can fill the row for others: a solver may sign as many logs as it likes.
+        A solver may sign as many logs as it likes; the limit per sender leaves room for manifests from other
+        peers.
         """
         row = self._kept.get(manifest.key, {})
         num_given = sum(kept.giver == giver for kept in row.values())
@@ -117,18 +120,18 @@ class LogStore:
             await self._put(_Kept(manifest, giver))
 
     async def keep_answer(self, answer: OwnAnswer) -> None:
-        """Remember what our replay gave, durably."""
+        """Store the answer of our replay, durably."""
         await self._write([(ANSWERS, _name(answer.key), encode(answer))])
         self.answers[answer.key] = answer
 
     async def keep_reveal(self, body: RevealSegment) -> None:
-        """Remember what we must show, durably."""
+        """Store the reveal of a segment of our own, durably."""
         place = (body.run, body.round, body.stage, body.seat)
         await self._write([(REVEALS, _packed(place), encode(body))])
         self.reveals[place] = body
 
     async def tidy(self, state: State) -> None:
-        """Remove whatever nobody can ask for any more."""
+        """Remove everything that can no longer be requested."""
         for key, row in list(self._kept.items()):
             for root, kept in list(row.items()):
                 if not is_needed(state, seat_of(key), is_own=kept.giver == self._secret.peer):
@@ -145,7 +148,7 @@ class LogStore:
             self.reveals.pop(place, None)
 
     async def _drop_abandoned(self, key: WindowKey) -> None:
-        """Forget our logs of a segment that this one takes the place of: a crash ended it before its commit."""
+        """Drop our logs that the window ``key`` replaces: a crash ended their segment before its commit."""
         for other, row in list(self._kept.items()):
             is_older = other == key or (key.window == 0 and seat_of(other) == seat_of(key))
             for root, kept in list(row.items()) if is_older else ():
@@ -187,7 +190,7 @@ class LogStore:
 
 
 def _pack(data: WindowData) -> tuple[bytes, Digest, float]:
-    """Return the bytes of a window, the name of their blob, and what that took of the processor."""
+    """Return the bytes of a window, the root of their blob, and the processor seconds that took."""
     began = time.thread_time()
     raw = b"".join(encode_window(data))
     root = tensor_hash("uint8", (len(raw),), raw)

@@ -1,8 +1,7 @@
-"""Find the log of a window, fetch it, and compute it again.
+"""Find, fetch and replay the logs of windows, and serve the manifests kept here.
 
-Shell: asks whoever may hold it, blames liars; every wait has an end.
-
-One replay at a time, what is urgent first.
+Shell: asks the possible holders, blames peers for their faults; every wait has an end. One replay runs at a
+time, urgent ones first.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -42,7 +41,7 @@ from swarm.verify.round_plan import past_plan
 
 
 class ReplayQueue:
-    """A lock with two queues: a judge is at most one replay away from its own."""
+    """Lock with two queues: a judge waits for at most one replay that is not urgent."""
 
     def __init__(self) -> None:
         self._is_taken = False
@@ -51,7 +50,7 @@ class ReplayQueue:
 
     @asynccontextmanager
     async def take(self, *, urgent: bool) -> AsyncGenerator[None]:
-        """Have the turn for the length of the block."""
+        """Hold the lock for the length of the block."""
         self._num_urgent += urgent
         try:
             while self._is_taken or (self._num_urgent and not urgent):
@@ -72,21 +71,21 @@ class ReplayQueue:
 
 
 ASK_TIMEOUT_S = 10.0
-"""For a few hundred bytes, over a link that may have to be dialled."""
+"""Seconds for a reply of a few hundred bytes, over a link that may have to be dialled first."""
 ASK_AGAIN_S = 3.0
-"""A solver may still be writing the log, a verifier fetching it."""
+"""Seconds between two requests to a peer: a solver may still be writing the log, a verifier fetching it."""
 FETCH_PATIENCE_S = 20.0
-"""A log of which nothing new comes is given up for now; what has come is kept for the next try."""
+"""Seconds without progress after which a fetch is given up for now; received chunks stay for the next try."""
 FETCH_S_MAX = 900.0
-"""The largest log at 2.5 Mbit/s; who serves more slowly does not serve."""
+"""Seconds for one fetch: the largest log at 2.5 Mbit/s. A slower peer counts as one that does not serve."""
 ANCHORS_MAX = 2
-"""The anchor a segment began with, and the one that replaced it at the boundary."""
+"""Anchors of one log: the one the segment began with, and the one that replaced it at the boundary."""
 SERVED_MAX = 16
 SERVED_PER_PEER_MAX = 4
 
 
 class Logs:
-    """This node's way to the logs of others, and theirs to ours."""
+    """Client and server for the logs of windows."""
 
     def __init__(
         self,
@@ -114,7 +113,10 @@ class Logs:
         )
 
     async def ask(self, peer: PeerId, sought: Sought) -> bool:
-        """Ask one peer for the manifests of a window and keep them; False if it did not answer."""
+        """Ask one peer for the manifests of a window and keep them.
+
+        Returns False if the peer did not answer, or if the disk could not take the manifests.
+        """
         chain, key = self._ledger.state.chain, sought.key
         solver, run_digest = sought.record.peer, sought.run.spec_digest
         try:
@@ -142,7 +144,7 @@ class Logs:
     async def keep_asking(
         self, peer: PeerId, sought: Sought, told: Callable[[PeerId], None]
     ) -> None:
-        """Ask one peer again and again, until cancelled; ``told`` hears of each answer."""
+        """Ask one peer repeatedly until cancelled; call ``told`` with it after each answer."""
         while True:
             if await self.ask(peer, sought):
                 told(peer)
@@ -156,10 +158,20 @@ class Logs:
         *,
         urgent: bool,
     ) -> Answer:
-        """Fetch a signed log and compute what it gives.
+        """Fetch a signed log and replay it.
 
-        Raises ``Unreachable`` if the log, the text or an anchor cannot be had now, ``BadConfig`` if the disk
-        cannot take them.
+        Args:
+            manifest: Manifest of the log.
+            sought: Window of the log, with its segment and run.
+            holders: Peers to fetch the log from.
+            urgent: True to go before all replays that are not urgent.
+
+        Returns:
+            The answer of the log; ``REFUSED`` if no honest solver could have written it.
+
+        Raises:
+            Unreachable: If the log, the text or an anchor is not available now.
+            BadConfig: If the disk cannot take them.
         """
         record, run = sought.record, sought.run
         plan = past_plan(self._ledger.state, run, manifest.round)
@@ -190,10 +202,10 @@ class Logs:
     async def _anchors(
         self, named: frozenset[Digest], run: Run, manifest: WindowManifest
     ) -> dict[Digest, Tensor]:
-        """Return those that are canonical: a log that needs another one is refused by its replay."""
+        """Return the named anchors that are canonical; the replay refuses a log that needs another one."""
         anchors = dict[Digest, Tensor]()
         for root in sorted(named):
-            # In the worker: it may have to compute the initial weights of a stage.
+            # In the worker: this may compute the initial weights of a stage.
             is_canonical = await self._compute.run(
                 self._library.canonical, run, manifest.stage, root
             )
@@ -216,16 +228,16 @@ class Logs:
             )
 
     def _tell_full(self, error: BadConfig) -> None:
-        """Once: it will not be better the next time."""
+        """Warn once that the disk is full: it will not be better the next time."""
         if not self._is_full_told:
             self._is_full_told = True
             self._report(EventKind.WARNING, f"others' segments cannot be checked here: {error}")
 
     async def _serve(self, peer: PeerId, raw: bytes) -> bytes:
-        """Refuse requests from peers that may not check, judge or report, and for segments not committed.
+        """Serve the manifests of a committed segment's window to validators and peers with a stake.
 
-        Before that a crash can still make a seat begin its round again, and whoever held its word for the log
-        of the first try could accuse the second.
+        Before the commit a crash can make a seat begin its round again, and a peer that held its manifest of
+        the first try could accuse the second.
         """
         key = decode_request(raw)
         state = self._ledger.state

@@ -3,7 +3,7 @@
 Core: frozen structs and pure checks.
 
 A manifest names the blob that holds the encoded window. Its signature covers (chain, run digest, the encoding
-without the signature) under the purpose "window", so whoever holds it can show a stranger what the solver has
+without the signature) under the purpose "window", so every holder can prove to others what the solver has
 served. Two manifests of one window with different roots prove that its solver keeps two logs.
 """
 
@@ -18,16 +18,16 @@ from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 WINDOW_PROTOCOL = "/swarm/window/1"
 REQUEST_BYTES_MAX = 128
-"""Five numbers."""
+"""Bytes of an encoded request: five numbers."""
 MANIFEST_BYTES_MAX = 1 << 10
-"""One manifest is about 130 bytes."""
+"""Bytes of an encoded manifest; one takes about 130."""
 MANIFESTS_MAX = 2
-"""In one answer, and kept of what one peer gives: two prove that the solver keeps two logs."""
+"""Manifests of a window in one reply, and kept from one peer: two prove that the solver keeps two logs."""
 REPLY_BYTES_MAX = MANIFESTS_MAX * MANIFEST_BYTES_MAX
 
 
 class WindowRequest(Message, frozen=True, tag=1):
-    """Ask for the manifests of a window."""
+    """Request for the manifests of a window."""
 
     run: RunIndex
     round: RoundIndex
@@ -37,7 +37,7 @@ class WindowRequest(Message, frozen=True, tag=1):
 
 
 class WindowManifest(Message, frozen=True):
-    """A solver's word: this blob is my log of this window."""
+    """Signed statement of a solver: this blob is my log of this window."""
 
     run: RunIndex
     round: RoundIndex
@@ -45,36 +45,36 @@ class WindowManifest(Message, frozen=True):
     seat: int
     window: int
     root: Digest
-    """Of the blob that holds the encoded window."""
+    """Root of the blob that holds the encoded window."""
     num_bytes: int
     signature: bytes
 
     @property
     def key(self) -> WindowKey:
-        """The window it is about."""
+        """Key of the window."""
         return WindowKey(self.run, self.round, self.stage, self.seat, self.window)
 
 
 class WindowFound(Message, frozen=True, tag=1):
-    """All manifests of the window that the answering peer holds; the one it has replayed comes first."""
+    """Reply with the manifests that the peer holds; that of the log it has replayed comes first."""
 
     manifests: tuple[WindowManifest, ...]
 
 
 class WindowMissing(Message, frozen=True, tag=2):
-    """The answering peer holds none, or not any more."""
+    """Reply of a peer that holds no manifest of the window, or none any more."""
 
 
 WindowReply = WindowFound | WindowMissing
 
 
 def request_of(key: WindowKey) -> WindowRequest:
-    """Return the question for a window."""
+    """Return the request for a window."""
     return WindowRequest(key.run, key.round, key.stage, key.seat, key.window)
 
 
 def decode_request(raw: bytes) -> WindowKey:
-    """Decode the requested window; raise ``BadEncoding``."""
+    """Decode a request and return the key of its window; raise ``BadEncoding``."""
     asked = decode(WindowRequest, raw, limit=REQUEST_BYTES_MAX)
     check_seat(asked.run, asked.round, asked.stage, asked.seat)
     within("window", asked.window, 0, LEAVES_MAX - 1)
@@ -84,7 +84,10 @@ def decode_request(raw: bytes) -> WindowKey:
 def decode_reply(
     raw: bytes, key: WindowKey, peer: PeerId, chain: Digest, run_digest: Digest
 ) -> tuple[WindowManifest, ...]:
-    """Return the manifests of a reply about ``key``, all signed by its solver ``peer``; raise ``PeerFault``."""
+    """Decode a reply about ``key`` and return its manifests, all signed by the solver ``peer``.
+
+    Returns an empty tuple for ``WindowMissing``. Raises ``PeerFault``.
+    """
     reply = decode(cast("type[WindowReply]", WindowReply), raw, limit=REPLY_BYTES_MAX)
     if isinstance(reply, WindowMissing):
         return ()
@@ -103,7 +106,7 @@ def sign_manifest(
     root: Digest,
     num_bytes: int,
 ) -> WindowManifest:
-    """Return our word for a log of ours."""
+    """Return this node's signed manifest of its own log."""
     place = (key.run, key.round, key.stage, key.seat, key.window)
     unsigned = WindowManifest(*place, root, num_bytes, signature=b"")
     signature = secret.sign("window", chain, run_digest, encode(unsigned))
@@ -113,7 +116,7 @@ def sign_manifest(
 def check_manifest(
     manifest: WindowManifest, key: WindowKey, peer: PeerId, chain: Digest, run_digest: Digest
 ) -> None:
-    """Raise ``PeerFault`` unless this is ``peer``'s signed word for a window that can be asked for."""
+    """Raise ``PeerFault`` unless ``peer`` signed this manifest of ``key`` and its bounds hold."""
     if manifest.key != key:
         raise BrokenPromise("a manifest of another window")
     within("root bytes", len(manifest.root), 32, 32)

@@ -1,6 +1,6 @@
-"""Declare the ports of the verify package: its requirements of the node.
+"""Declare the interfaces that verification needs from the node it runs in.
 
-Shell: names of powers only; the node gives them.
+Shell: protocols only; the node implements them.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ from swarm.types import Digest, Height, PeerId, StageIndex
 
 
 class ArtifactPort(Protocol):
-    """Content-addressed inputs of a replay besides the window's log."""
+    """Source of what a replay reads besides the log: identified by hash, the same for all peers."""
 
     async def tokens(self, run: Run) -> TokenSource:
-        """Return the training tokens of a run, fetched if need be.
+        """Return the training tokens of a run, fetched if necessary.
 
-        Raises ``Unreachable`` if nobody serves them, ``BadConfig`` if they do not fit the disk.
+        Raises ``Unreachable`` if no peer serves them, ``BadConfig`` if they do not fit on the disk.
         """
         ...
 
@@ -36,7 +36,7 @@ class ArtifactPort(Protocol):
         ...
 
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
-        """Return True if ``root`` names the initial weights of the stage or a checkpoint that the ledger took.
+        """Return True if ``root`` names the stage's initial weights or a checkpoint that the ledger accepted.
 
         A function of the final state: every node must give the same answer.
         """
@@ -44,7 +44,7 @@ class ArtifactPort(Protocol):
 
 
 class EventPort(Protocol):
-    """Sink for events, as ``EventLog`` of node/reporting.py."""
+    """Receiver of events: ``node.reporting.EventLog``."""
 
     def __call__(self, kind: EventKind, text: str, **fields: str | int) -> None:
         """Report one event."""
@@ -52,7 +52,7 @@ class EventPort(Protocol):
 
 
 class LedgerPort(Protocol):
-    """The part of ``LedgerService`` that this room uses."""
+    """Part of ``LedgerService`` that verification uses."""
 
     @property
     def state(self) -> State:
@@ -60,20 +60,20 @@ class LedgerPort(Protocol):
         ...
 
     async def wait_height(self, height: int) -> State:
-        """Return the final state, once it is at ``height`` or beyond."""
+        """Wait until the final state is at ``height`` or beyond, and return it."""
         ...
 
     async def submit(self, body: Body) -> Digest:
-        """Sign a statement of ours and send it; raises ``InvalidStatement``."""
+        """Sign a statement of this node, send it and return its name; raises ``InvalidStatement``."""
         ...
 
     def block_at(self, height: Height) -> tuple[Block, Certificate | None] | None:
-        """Return a final block, or None."""
+        """Return a final block, with its finalization if it has one; None if there is no such block."""
         ...
 
 
 class BlobsPort(Protocol):
-    """The part of ``gossip.blobs.Blobs`` that this room uses."""
+    """Part of ``gossip.blobs.service.Blobs`` that verification uses."""
 
     def has(self, root: Digest) -> bool:
         """Return True if the whole blob is here."""
@@ -84,7 +84,7 @@ class BlobsPort(Protocol):
         ...
 
     async def add(self, source: bytes | bytearray | memoryview | Path) -> Digest:
-        """Keep and serve bytes; raises ``BadConfig`` if they do not fit."""
+        """Store and serve bytes, and return the root of their blob; raises ``BadConfig`` if they do not fit."""
         ...
 
     async def fetch(
@@ -95,9 +95,9 @@ class BlobsPort(Protocol):
         *,
         patience_s: float,
     ) -> Path:
-        """Get a blob; raises ``Unreachable`` or ``BadConfig``."""
+        """Fetch a blob and return its file; raises ``Unreachable`` or ``BadConfig``."""
         ...
 
     async def remove(self, root: Digest) -> None:
-        """Forget a blob, whole or partial."""
+        """Remove a blob, whole or partial."""
         ...

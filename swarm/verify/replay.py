@@ -1,10 +1,11 @@
-"""Compute a window of a segment again, from its log and from what everybody knows of the round.
+"""Compute a window of a segment again, from its log and the public data of the round.
 
 Core: pure functions; the same bits as the solver's where the run's numerics are exact.
 
-Nothing that can be derived is believed: the learning rate, the samples, the tokens, the partner, its weight
-and the numbers of the outer step all come from the round. What is left is the state at the start and what
-others signed. ``answer`` gives every signed log exactly one answer, on every machine.
+Values that can be derived are never taken from the log: the learning rate, the samples, the tokens, the
+partner, its weight and the numbers of the outer step all come from the round. The log supplies the state at the
+start and the messages that others signed. ``answer`` gives every signed log exactly one answer, on every
+machine.
 """
 
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ from swarm.verify.log_rules import check_merge, check_window
 from swarm.verify.transcript import merge_leaf, state_root, step_leaf
 
 REFUSED_LEAVES: tuple[Digest, ...] = (NO_DIGEST,)
-"""The leaves of a log that no honest seat writes: no window has them, for ``NO_DIGEST`` hashes nothing."""
+"""Leaves of the refused answer: no window has them, for nothing hashes to ``NO_DIGEST``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Answer:
 
     @property
     def is_refused(self) -> bool:
-        """True if the log could not be an honest one."""
+        """True if no honest seat could have written the log."""
         return self.leaves == REFUSED_LEAVES
 
 
@@ -79,9 +80,9 @@ def answer(
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
 ) -> Answer:
-    """Replay a window; return the refused answer for a log that no honest solver writes.
+    """Replay a window; return ``REFUSED`` for a log that no honest seat writes.
 
-    ``record_start_root`` is where the segment's commit says that it starts: the first window must.
+    ``record_start_root`` is the start root in the segment's commit, which the first window must have.
     """
     try:
         result = replay(plan, data, tokens, anchors)
@@ -98,11 +99,16 @@ def replay(
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
 ) -> ReplayResult:
-    """Do again what the log says was done.
+    """Replay the events of a window's log.
 
-    ``plan`` is the round of the window that was asked for, ``tokens`` the training file of its run;
-    ``anchors`` has every canonical checkpoint among ``anchors_named(data)`` and nothing that is not one.
-    Raises ``PeerFault`` when no honest seat writes such a log.
+    Args:
+        plan: Plan of the round of the window that was asked for.
+        data: Log of the window.
+        tokens: Training tokens of the run.
+        anchors: Every canonical checkpoint among ``anchors_named(data)``, and no other, by root.
+
+    Raises:
+        PeerFault: If no honest seat writes such a log.
     """
     check_window(plan, data)
     check_start(plan.spec, data)
@@ -122,13 +128,13 @@ def replay(
             case StepTaken():
                 leaves.append(_step(shard, plan, data.key, tokens, event))
     if data.is_last:
-        shard.begin_segment()  # What was offered and not merged is left behind, before the end root.
+        shard.begin_segment()  # Fragments offered and not merged are dropped before the end root.
     counted = shard.tokens_total - data.start.tokens_total
     return ReplayResult(tuple(leaves), start_root, state_root(shard.components()), counted)
 
 
 def check_start(spec: RunSpec, data: WindowData) -> None:
-    """Raise ``PeerFault`` unless a seat can stand where the window starts."""
+    """Raise ``PeerFault`` unless the state at the start of the window is possible for a seat."""
     start = data.start
     counts = (start.step, start.tokens_total, *start.tokens_at_sync)
     if not all(0 <= count <= COUNT_MAX for count in counts):
@@ -146,7 +152,7 @@ def check_start(spec: RunSpec, data: WindowData) -> None:
 
 
 def _check_parts(shard: Shard, start: ShardState) -> None:
-    """Check that published copies and residuals fit the shard and its counters."""
+    """Raise ``PeerFault`` unless the residual and the copied fragments fit the shard and its counters."""
     residual_R = start.residual_R
     if residual_R.shape != (residual_numel(shard.spec, start.params_P.numel()),):
         raise BadEncoding("a residual of another length than the run's")
@@ -221,9 +227,9 @@ def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged
 
 
 def _check_weight(plan: RoundPlan, due: int, said: int) -> None:
-    """Check the weight of a merge: a run with clipping allows less than the terms' weight.
+    """Raise ``OutOfTurn`` unless a merge has the weight ``due``, or less where the run limits distances.
 
-    Never at more; and where all are to become one there is nothing between the due weight and none.
+    The weight is never more than due. In a round of final averaging it is exactly the due one.
     """
     is_free = plan.spec.outer.distance_max_nano > 0 and not plan.is_consensus
     least = min(due, 1) if is_free else due
@@ -232,10 +238,10 @@ def _check_weight(plan: RoundPlan, due: int, said: int) -> None:
 
 
 def _sent(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
-    """Return the residual that our own payload leaves; raises ``OutOfTurn`` for a payload that is not ours.
+    """Return the residual that our own payload leaves, with its receipt; None if it leaves none.
 
-    Which of the two codecs it was in depends on the partner's anchor. Only int4 moves anything, and only with
-    the partner's receipt.
+    Raises ``OutOfTurn`` if the payload that is named cannot be ours. Which of the two codecs it was in depends
+    on the partner's anchor. Only int4 leaves a residual, and only with the partner's receipt.
     """
     if merged.my_payload == NO_DIGEST:
         return None
@@ -244,7 +250,7 @@ def _sent(mine: FragmentPayload, merged: FragmentMerged) -> SentFragment | None:
         try:
             payload, residual = encode_payload(mine, codec)
         except UsageError:
-            continue  # Nobody was given what this encoding cannot hold.
+            continue  # A payload that this codec cannot encode was never sent.
         if payload_digest(payload) == merged.my_payload:
             if merged.receipt is None or residual is None:
                 return None

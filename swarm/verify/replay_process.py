@@ -1,9 +1,9 @@
-"""Replay a log that lies in a file.
+"""Replay a log that is stored in a file.
 
-Shell: reads the file; the rest is ``replay``'s. Runs in a worker thread, never in the event loop.
+Shell: reads the file; ``replay`` does the rest. Runs in a worker thread, never in the event loop.
 
-What a blob gives depends on its bytes alone, so that it is the same for a verifier, a judge and an auditor:
-bytes that are no log at all, or another window's, give the answer of a log that nobody honest writes.
+The answer of a blob depends on its bytes alone, so it is the same for a verifier, a judge and an auditor: bytes
+that are no log at all, or the log of another window, give the answer of a log that no honest solver writes.
 """
 
 from collections.abc import Mapping
@@ -26,24 +26,24 @@ from swarm.verify.replay import REFUSED, Answer, answer
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A log in a file, and what its replay depends on."""
+    """Log in a file, with the manifest, the plan and the start root that its replay needs."""
 
     path: Path
     manifest: WindowManifest
     plan: RoundPlan
     start_root: Digest
-    """Of its segment, as committed."""
+    """Start root of its segment, as committed."""
 
 
 class ReplayPort(Protocol):
-    """The two things that are done with a log; ``FileReplays``, or a stand-in where a real one would be slow.
+    """Interface of the two operations on a log: ``FileReplays``, or a fake where a real replay would be slow.
 
-    Both raise ``BrokenPromise`` if the file is not what the manifest names: our disk has changed it, or its
-    solver gave it a form that is not a log's.
+    Both raise ``BrokenPromise`` if the file is not what the manifest names: the disk has changed it, or its
+    solver gave the blob a form that is not a log's.
     """
 
     def anchors(self, log: Log) -> frozenset[Digest]:
-        """Return the anchors that its replay reads."""
+        """Return the roots of the anchors that the replay reads."""
         ...
 
     def answer(self, log: Log, tokens: TokenSource, anchors: Mapping[Digest, Tensor]) -> Answer:
@@ -52,10 +52,10 @@ class ReplayPort(Protocol):
 
 
 class FileReplays:
-    """The real ones."""
+    """Implementation of ``ReplayPort`` that reads the files."""
 
     def anchors(self, log: Log) -> frozenset[Digest]:
-        """Return the anchors that its replay reads."""
+        """Return the roots of the anchors that the replay reads; none if the bytes are no log of the window."""
         data = _read(log.path, log.manifest, log.plan.spec)
         return frozenset() if data is None else anchors_named(data)
 
@@ -68,7 +68,7 @@ class FileReplays:
 
 
 def _read(path: Path, manifest: WindowManifest, spec: RunSpec) -> WindowData | None:
-    """Return the log in a file; None if its bytes are not one of this window."""
+    """Return the log in a file; None if its bytes are no log of the manifest's window."""
     raw = path.read_bytes()
     if tensor_hash("uint8", (len(raw),), raw) != manifest.root:
         raise BrokenPromise("a log that is not what its manifest names")

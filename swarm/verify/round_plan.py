@@ -1,6 +1,6 @@
-"""A round as training reads it, from what the ledger froze at its boundary.
+"""Build the round plan that training reads, from the state that the ledger froze at the round's boundary.
 
-Core: pure functions of final state. Trainers and those who replay them must read the same.
+Core: pure functions of final state. Training and replay must read the same plan.
 """
 
 from swarm.ledger.state.records import RoundInfo, Run, Seat
@@ -26,13 +26,13 @@ def round_plan(run: Run, info: RoundInfo, chain: Digest) -> RoundPlan:
 
 
 def past_plan(reader: Reader, run: Run, round_: RoundIndex) -> RoundPlan | None:
-    """Return the plan of a round whose segments can still be checked; None before and after."""
+    """Return the plan of a round whose segments can still be checked; None before and after that."""
     info = reader.round_info(run.index, round_)
     return None if info is None else round_plan(run, info, reader.globals.chain)
 
 
 def _roster(seats: tuple[Seat, ...], round_: RoundIndex) -> tuple[RosterSeat, ...]:
-    """Return the seats of one stage, each seen among the others."""
+    """Return the roster of one stage; its seats are marked as trailing by comparison with each other."""
     tokens = [seat.last_tokens for seat in seats]
     return tuple(
         RosterSeat(

@@ -1,10 +1,10 @@
-"""Check others' segments, show our own, judge, audit and report: the door of the verify room.
+"""Check other peers' segments, reveal our own, judge, audit and report: the entry point of verification.
 
-Shell: does what ``agenda`` says after every final block; decides nothing.
+Shell: carries out the duties from ``duties`` after every final block; decides nothing.
 
-    final state --next_steps--> Say          --> ledger
-                                JudgeWindow  --> logs: fetch, replay --> verdict --> Say
-                                CheckWindow  --> logs: fetch, replay --> answer, on the disk --> Say
+    final state --next_duties--> Submit       --> ledger
+                                 JudgeWindow  --> logs: fetch, replay --> verdict --> Submit
+                                 CheckWindow  --> logs: fetch, replay --> answer, on the disk --> Submit
 """
 
 import math
@@ -46,45 +46,45 @@ from swarm.verify.ports import ArtifactPort, BlobsPort, EventPort, LedgerPort
 from swarm.verify.replay_process import FileReplays, ReplayPort
 
 CHECKS_AT_ONCE = 2
-"""Windows this node promises to replay: both fit into a round on a machine that also trains."""
+"""Windows that this node promises to replay at a time: two fit into a round on a machine that also trains."""
 JUDGED_AT_ONCE = 2
 """Disputed windows fetched at a time; the next waits for one of them."""
 LOOK_S = 2.0
-"""The state is looked at so often, block or no block."""
+"""Seconds after which the state is checked, even without a new block."""
 JUMP_BLOCKS = 16
-"""A state that moved so far at once is that of a node that catches up: it waits for the end of it."""
+"""Blocks that the state moves at once only while the node catches up: nothing is done until it has."""
 TIDY_BLOCKS = 20
-"""Blocks between two searches of the disk for logs that can no longer be requested."""
+"""Blocks between two searches of the disk for data that can no longer be requested."""
 
 QUIET = frozenset({Reason.DUPLICATE, Reason.WRONG_PHASE, Reason.FULL, Reason.UNKNOWN_SEGMENT})
-"""Refusals that are a difference in height, or a statement on its way."""
+"""Refusals that are not reported: heights differ, or the statement is already on its way."""
 
 
 class Started(Protocol):
-    """Argument that ``nursery.start`` passes in."""
+    """Argument ``task_status`` of ``nursery.start``."""
 
     def started(self, value: None, /) -> None:
-        """Report that the verifier is running."""
+        """Report that the checks are running."""
 
 
 @dataclass(slots=True)
 class VerifierCounts:
-    """Counts of this node's verification work since it started."""
+    """Counters of this node since it started."""
 
     done: int = 0
-    """Windows of others replayed, answered and shown."""
+    """Windows of others that were replayed, answered and revealed."""
     agreed: int = 0
     differed: int = 0
     missed: int = 0
-    """Windows asked for and not answered or not shown in time."""
+    """Windows that were requested and not answered or not revealed in time."""
     judged: int = 0
-    """Disputed windows a verdict was found on."""
+    """Disputed windows on which this node found a verdict."""
     convicted: int = 0
-    """Segments of anybody that were proven false."""
+    """Segments of any peer that were proven false."""
 
 
 class Verifier:
-    """One node's part in checking. ``run`` looks after it until cancelled."""
+    """Verification service of one node; ``run`` carries out its duties until cancelled."""
 
     def __init__(
         self,
@@ -101,14 +101,27 @@ class Verifier:
         checks_at_once: int = CHECKS_AT_ONCE,
         replays: ReplayPort | None = None,
     ) -> None:
-        """Read what is kept from the disk and serve it; raises ``Corrupt`` if it is damaged.
+        """Load what is stored on the disk and serve it.
 
-        ``checks_at_once`` 0: never ask for a window. ``compute`` needs a worker of its own: a replay may take
-        a minute, and training does not wait for it.
+        Args:
+            host: Links to the other peers.
+            secret: Key of this node.
+            chain: Id of the network, the digest of its genesis.
+            ledger: Final state, and the way to submit statements.
+            blobs: Store of the logs.
+            store: Database of manifests, answers and reveals.
+            compute: Executor with a worker of its own: training cannot wait for a replay of up to a minute.
+            library: Source of training tokens and anchors.
+            report: Receiver of events.
+            checks_at_once: Windows replayed at a time; 0: never request a window.
+            replays: Implementation of the replay; None for ``FileReplays``.
+
+        Raises:
+            Corrupt: If the stored data is damaged.
         """
         self.counts = VerifierCounts()
         self.shelf = LogStore(store, blobs, secret, chain)
-        """Every log, answer and reveal on this disk."""
+        """Store of every log, answer and reveal on this disk."""
         self._me, self._ledger, self._tell = secret.peer, ledger, report
         self._checks_at_once = checks_at_once
         self._draws = Draws(secret, chain)
@@ -133,7 +146,7 @@ class Verifier:
 
     @property
     def jobs(self) -> Sequence[DutyStep]:
-        """The windows being fetched or replayed now."""
+        """Windows being fetched or replayed now."""
         return tuple(self._jobs)
 
     async def run(self, *, task_status: Started = trio.TASK_STATUS_IGNORED) -> None:
@@ -151,29 +164,44 @@ class Verifier:
                     await self._news.wait()
 
     async def keep_window(self, run: Run, data: WindowData) -> None:
-        """Keep a window of our own and serve it; raises ``BadConfig`` when the disk or the quota is full."""
+        """Store a window of our own and serve it; raises ``BadConfig`` when the disk or the quota is full."""
         await self.shelf.keep_own(run, data)
 
     async def keep_reveal(self, body: RevealSegment) -> None:
-        """Keep what we must show if a segment of ours is checked; to be called before its commit is submitted.
+        """Store the reveal of a segment of our own; to be called before its commit is submitted.
 
         Raises ``BadConfig`` when the disk is full.
         """
         await self.shelf.keep_reveal(body)
 
     async def audit(self, place: WindowKey) -> AuditResult:
-        """Fetch and replay any window on the ledger, and compare it with what its solver has shown.
+        """Fetch and replay any window on the ledger, and compare it with what its solver has revealed.
 
-        Takes as long as fetching and replaying take. Raises ``UsageError`` if there is no such window on the
-        ledger, or its run has native numerics; ``Unreachable`` if the run's text cannot be had.
+        It takes as long as fetching and replaying take. A log that cannot be replayed is named in the result.
+
+        Args:
+            place: Window to audit.
+
+        Returns:
+            The verdict, with the evidence if a log was replayed.
+
+        Raises:
+            UsageError: If the ledger has no such window, or its run has native numerics.
         """
         return await inspect(self._me, self._ledger, self.shelf, self._logs, place)
 
     async def report(self, found: AuditResult | WindowKey) -> Digest:
-        """Accuse a window before the ledger, at the risk of a bond; returns the statement's name.
+        """Accuse the solver of a window on the ledger, at the risk of a bond.
 
-        A place is audited first. Raises ``UsageError`` if there is nothing to accuse anybody of, and
-        ``InvalidStatement`` as the ledger's ``submit`` does.
+        Args:
+            found: Result of an audit, or a window, which is audited first.
+
+        Returns:
+            The name of the submitted statement.
+
+        Raises:
+            UsageError: If there is nothing to report.
+            InvalidStatement: As the ledger's ``submit`` does.
         """
         if isinstance(found, WindowKey):
             found = await self.audit(found)
@@ -182,10 +210,10 @@ class Verifier:
             raise UsageError(f"nothing to report: {found.text}")
         return await self._ledger.submit(accusation)
 
-    # --- looking ---
+    # --- duties ---
 
     async def _wake(self) -> None:
-        """Look at once when a block is final."""
+        """Wake ``run`` when a block is final."""
         height = self._ledger.state.height
         while True:
             height = (await self._ledger.wait_height(height + 1)).height
@@ -237,7 +265,7 @@ class Verifier:
                 self._tell(EventKind.WARNING, f"{kind} about {where} not accepted: {refusal}")
 
     def _set_to_work(self, nursery: trio.Nursery, wanted: Sequence[DutyStep]) -> None:
-        """Begin what is wanted and end what is not any more: its time is over, or others have decided."""
+        """Start the jobs that are due; cancel those that are too late or decided by others."""
         for step, scope in self._jobs.items():
             if step not in wanted:
                 scope.cancel()
@@ -262,7 +290,7 @@ class Verifier:
         self._news.set()
 
     def _tell_news(self, state: State) -> None:
-        """Report what has happened since the last look; what happened before the first one is old."""
+        """Report what has happened since the last call; what happened before the first one is old."""
         for one in find_changes(*self._watch.look(state), self._me):
             self.counts.done += one.ending in {CheckPhase.AGREED, CheckPhase.DIFFERED}
             self.counts.agreed += one.ending is CheckPhase.AGREED

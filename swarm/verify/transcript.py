@@ -1,4 +1,4 @@
-"""Compute the commitments of one segment: leaves, roots and proofs.
+"""Compute the commitments to one segment, and the statement that reveals it.
 
 Core: pure functions of the log that training wrote.
 
@@ -13,8 +13,6 @@ Core: pure functions of the log that training wrote.
 H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``. Both ends of an edge
 write the same bytes for it, so a leaf of one inbox that differs from the other's outbox proves equivocation.
 Source: docs/spec/protocol.md section 5, docs/spec/verification.md section 2.
-
-What a solver shows of a segment: its leaves, where its windows begin, the tokens it is paid for.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,18 +31,18 @@ from swarm.types import NO_DIGEST, Digest, RunIndex, StageIndex
 COMPONENTS = tuple(
     "params adam_m adam_v step phi outer_m residual anchor_root tokens snapshot".split()
 )
-"""The state of a seat: tensors of float32, absent is empty; ``training.state`` says what the counters are."""
+"""Components of a seat's state: float32 tensors, empty if absent; ``ShardState`` has the counters."""
 ACTIVATION, GRADIENT = 0, 1
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """One signed payload that crossed a stage boundary, as both of its ends write it down."""
+    """Signed payload that crossed a stage boundary, as both of its ends record it."""
 
     kind: int
     """``ACTIVATION`` (upwards) or ``GRADIENT`` (downwards)."""
     boundary: StageIndex
-    """The upper of the two stages."""
+    """Index of the upper of the two stages."""
     lower: int
     """Index of the seat in stage ``boundary - 1``."""
     upper: int
@@ -57,7 +55,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRoots:
-    """Everything a ``SegmentCommit`` says about a segment, and the trace root its salt hides."""
+    """Content of a ``SegmentCommit`` about a segment, and the trace root that its salt hides."""
 
     start_root: Digest
     end_root: Digest
@@ -94,7 +92,7 @@ def segment_roots(log: SegmentLog, salt: bytes) -> SegmentRoots:
 
 
 def segment_leaves(log: SegmentLog) -> list[Digest]:
-    """Return the leaves of a segment, in the order in which things happened."""
+    """Return the leaves of a segment, in the order in which they happened."""
     return [
         step_leaf(record) if isinstance(record, StepRecord) else merge_leaf(record)
         for record in log.records
@@ -102,21 +100,21 @@ def segment_leaves(log: SegmentLog) -> list[Digest]:
 
 
 def state_root(components: Sequence[Digest]) -> Digest:
-    """Root over the ten components' tensor hashes; raises ``UsageError`` unless there are ten."""
+    """Return the root over the ten components' tensor hashes; raises ``UsageError`` unless there are ten."""
     if len(components) != len(COMPONENTS):
         raise UsageError(f"a state has {len(COMPONENTS)} components, not {len(components)}")
     return merkle_root(components)
 
 
 def component_proof(components: Sequence[Digest], index: int) -> tuple[bytes, ...]:
-    """Proof for ``merkle.verify_proof(state_root, components[index], index, 10, proof)``."""
+    """Return the proof for ``merkle.verify_proof(state_root, components[index], index, 10, proof)``."""
     if len(components) != len(COMPONENTS):
         raise UsageError(f"a state has {len(COMPONENTS)} components, not {len(components)}")
     return merkle_proof(components, index)
 
 
 def microbatch_leaf(record: MicrobatchRecord) -> Digest:
-    """Return one micro-batch as this seat saw it."""
+    """Hash one micro-batch as this seat saw it."""
     return fast_digest(
         "microbatch-leaf",
         encode((*_coordinates(record), record.source, record.destination)),
@@ -129,7 +127,7 @@ def microbatch_leaf(record: MicrobatchRecord) -> Digest:
 
 
 def step_leaf(record: StepRecord) -> Digest:
-    """Return one optimizer step; its state root is taken before the step, and only every few steps."""
+    """Hash one optimizer step; its state root is taken before the step, and only every few steps."""
     root = NO_DIGEST if record.components is None else state_root(record.components)
     microbatches = [(_coordinates(one), microbatch_leaf(one)) for one in record.microbatches]
     leaves = leaves_root([leaf for _, leaf in sorted(microbatches)])
@@ -178,12 +176,12 @@ def outbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) ->
 
 
 def edges_root(edges: Iterable[Edge]) -> Digest:
-    """Root over edges, sorted. One may be there twice: an origin that found no path sends again."""
+    """Return the root over edges, sorted. One may occur twice: an origin that found no path sends again."""
     return leaves_root([edge_leaf(edge) for edge in sorted(edges)])
 
 
 def edge_leaf(edge: Edge) -> Digest:
-    """Return one edge, the same from both ends."""
+    """Hash one edge; both of its ends get the same leaf."""
     seats = (edge.kind, edge.boundary, edge.lower, edge.upper)
     place = (edge.origin, edge.step, edge.microbatch)
     return fast_digest("edge-leaf", encode((*seats, *place)), edge.wire)
@@ -194,7 +192,7 @@ def _coordinates(record: MicrobatchRecord) -> tuple[int, int, int]:
 
 
 Counts = tuple[int, ...]
-"""Tokens of a state: the total, then the total at each fragment's last merge."""
+"""Token counts of a state: the total, then the total at each fragment's last merge."""
 
 
 def reveal_of(
@@ -202,8 +200,8 @@ def reveal_of(
 ) -> RevealSegment:
     """Return the statement that opens a closed segment; ``salt`` is that of its commit.
 
-    ``counts`` are the tokens at its start and at its end. Raises ``UsageError`` if they are not those that the
-    log's states have: nobody could show such a segment.
+    ``counts`` are the token counts at its start and at its end. Raises ``UsageError`` if the states of the log
+    have others: such a segment could not be revealed.
     """
     openings = [
         _opening(leaf, record, record.components)
@@ -217,7 +215,7 @@ def reveal_of(
 
 
 def _opening(leaf: int, record: StepRecord, components: Sequence[Digest]) -> Opening:
-    """Return the input of ``transcript.step_leaf``."""
+    """Return the values that ``transcript.step_leaf`` hashes for a step."""
     microbatches = sorted((one.place, microbatch_leaf(one)) for one in record.microbatches)
     root = leaves_root([digest for _, digest in microbatches])
     dropped = tuple(sorted(record.dropped))

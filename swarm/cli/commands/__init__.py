@@ -2,18 +2,20 @@
 
 Modules (C: pure, S: does I/O):
 
-    audit.py        S  Doubt: have the node replay what a stranger says it computed, and report what
-                       is false.
-    control.py      S  Steer a run of one's own: pause, resume, stop.
-    data.py         S  Make datasets, and see what of others is here: data build, ls, verify, clean.
-    dry_run.py      S  Go through a launch without starting anything: read the file, the text, the
-                       model; say what it takes.
+    audit.py        S  Audit the work of other peers through the node of this home, and report a
+                       false window.
+    control.py      S  Control a run that this node launched: pause, resume, stop.
+    data.py         S  Build datasets, and list, verify or clean up those on this disk: data build,
+                       ls, verify, clean.
+    dry_run.py      S  Check a launch without starting anything: read the file, the text, the model;
+                       say what it takes.
     join.py         S  Take part: join a run, launch one, write a run file.
-    ledger.py       S  Read and check the ledger: tail, show, verify. From this home's disk, so no
-                       node needs to run.
-    ledger_views.py C  Choose the segment to audit: the one that was named, or the newest that can
-                       be.
-    models.py       S  Take the model out and use it: export, eval, generate.
-    status.py       S  Look at the node that runs here: status, map, peers, run.
-    ticket.py       S  Invite others, and show who this node is: tickets and identity.
+    ledger.py       S  Read and check the ledger on this home's disk, so that no node needs to run:
+                       tail, show, verify.
+    ledger_views.py C  Choose the segment to audit, and render the verdict of an audit and the
+                       checks of a ledger.
+    models.py       S  Export the run's model, evaluate a model, and let it write: export, eval,
+                       generate.
+    status.py       S  Show the node that runs here: status, map, peers, run.
+    ticket.py       S  Make and show tickets, and show or export the identity of this node.
 """

@@ -1,4 +1,4 @@
-"""Doubt: have the node replay what a stranger says it computed, and report what is false.
+"""Audit the work of other peers through the node of this home, and report a false window.
 
 Shell: chooses a window from the ledger on disk, asks the node that runs in this home, prints.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from swarm.types import PeerId
 
 AUDIT_TIMEOUT_S = 600.0
-"""Fetching a window of a large model over a slow line, and replaying it behind one's own training."""
+"""Seconds to fetch a window of a large model over a slow link, and replay it while the node also trains."""
 _STAKE = "put stake = N into node.toml of the home, and start the node again"
 
 RunName = Annotated[str, typer.Option("--run", help="Its name; without one, the node's run.")]
@@ -41,11 +41,11 @@ def audit(
         int | None, typer.Option(min=0, help="Without one: all, or one of a large segment.")
     ] = None,
 ) -> None:
-    """Replay somebody's segment, or one window of it, and compare it with what its solver has shown.
+    """Replay a segment, or one window of it, and compare it with what its solver has revealed.
 
-    Without a place: the newest segment that is revealed and can still be reported. The node that runs in
-    this home fetches the logs, checks every signature in them and computes the window again. Exit code 6
-    and a file of evidence if it is false.
+    Without a round, stage or seat: the newest segment that is revealed and can still be reported. The node that
+    runs in this home fetches the logs, checks every signature in them and computes the window again. Exit code
+    6 and a file of evidence if it is false.
     """
     from swarm.cli.client import act, fetch_state, node_of
     from swarm.cli.commands.ledger_views import (
@@ -119,7 +119,7 @@ def _accusation(evidence: str, places: "dict[str, int | None]") -> "dict[str, ob
 
 
 def _ledger_of(home: Path, seen: "StateDocument", name: str) -> "tuple[State, Run]":
-    """Return the final state and the run the node follows; raises ``UsageError`` if there is none."""
+    """Return the final state and the run that the node follows; raises ``UsageError`` if there is none."""
     from swarm.cli.ledger_reader import read_head
     from swarm.types import RunIndex
 
@@ -149,7 +149,10 @@ def _me(seen: "StateDocument") -> "PeerId | None":
 
 
 def _check_stake(seen: "StateDocument", why: str) -> None:
-    """Say at once what every peer would answer; a document without this node says nothing."""
+    """Raise ``UsageError`` at once if this node has no stake: every peer would refuse it.
+
+    A state document without this node's own row passes.
+    """
     from swarm.cli.state_reader import me
 
     mine = me(seen)

@@ -1,4 +1,4 @@
-"""Steer a run of one's own: pause, resume, stop.
+"""Control a run that this node launched: pause, resume, stop.
 
 Shell: asks the node of this home, prints what follows.
 """
@@ -12,7 +12,7 @@ REPEAT = "swarm stop --yes"
 """Ends the run without a question."""
 
 TIMEOUT_S = 90.0
-"""Longer than the node waits for the ledger."""
+"""Seconds for an action: longer than the node waits for the ledger."""
 
 
 def register(app: typer.Typer) -> None:

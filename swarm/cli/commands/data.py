@@ -1,6 +1,6 @@
-"""Make datasets, and see what of others is here: data build, ls, verify, clean.
+"""Build datasets, and list, verify or clean up those on this disk: data build, ls, verify, clean.
 
-Shell: reads and writes datasets; the work is training's.
+Shell: reads and writes datasets; ``swarm.training`` does the work.
 """
 
 import time
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 TELL_INTERVAL_S = 3.0
 TEXT_BYTES_MAX = 1 << 44
-"""Stands for no limit."""
+"""Bytes that stand for no limit."""
 BYTES_MAX = 1 << 34
-"""Of text as bytes: a token file has at most 16 GiB."""
+"""Bytes of text that is read as bytes: a token file has at most 16 GiB."""
 _NONE = "no datasets here; make one: swarm data build"
 
 data_app = typer.Typer(help="Datasets to train on: build, ls, verify, clean.", no_args_is_help=True)
@@ -56,7 +56,7 @@ def build(
         ),
     ] = TEXT_BYTES_MAX,
 ) -> None:
-    """Make a dataset of text: a training and a held-out half, as tokens."""
+    """Make a dataset of text: a training and a held-out part, as tokens."""
     from swarm.training.data.build import Order, build_dataset
     from swarm.training.data.documents import Form, find_inputs
 
@@ -135,7 +135,7 @@ def verify(
         list[str] | None, typer.Argument(help="Names or paths; without any, all of this home.")
     ] = None,
 ) -> None:
-    """Hash datasets again; names the first chunk that is not its manifest's."""
+    """Hash datasets again; names the first chunk that differs from its manifest."""
     from swarm.training.data.disk import list_datasets, open_dataset, verify_dataset
 
     desk = terminal()
@@ -158,7 +158,7 @@ def verify(
 
 
 class _Voice:
-    """Says now and then how far a build is."""
+    """Progress messages of a build, some seconds apart."""
 
     def __init__(self, desk: Terminal, order: "Order") -> None:
         self._desk = desk
@@ -194,7 +194,7 @@ def _tokenizer_file(path: Path) -> bytes:
 
 
 def _loaded(raw: bytes, name: str) -> "Tokenizer":
-    """Return the tokenizer of a file; raises ``BadConfig`` naming it."""
+    """Return the tokenizer of a file; raises ``BadConfig`` that names the file."""
     from swarm.training.data.tokenizer import load_tokenizer
 
     try:
@@ -224,7 +224,7 @@ def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
 
 
 def _documents(built: "Built") -> str:
-    """Return the number of documents taken, and the fate of the others."""
+    """Return the numbers of documents taken, found twice and left out, in words."""
     taken, left_out = built.dataset.manifest.num_documents, built.num_left_out
     said, doubles = f"{taken:,} documents", built.num_found - taken - left_out
     said += f" ({doubles:,} more were there twice)" if doubles else ""
@@ -272,7 +272,7 @@ def _columns(row: dict[str, object]) -> list[str]:
 
 
 def _used_by(home: Path) -> dict[str, list[str]]:
-    """Return the runs on this home's ledger by the roots of their text; none without a ledger."""
+    """Return the names of the runs on this home's ledger by the roots of their text; none without a ledger."""
     from swarm.cli.ledger_reader import STORE_FILE, read_head
 
     if not (home / STORE_FILE).is_file():

@@ -1,8 +1,6 @@
-"""Go through a launch without starting anything: read the file, the text, the model; say what it takes.
+"""Check a launch without starting anything: read the file, the text, the model; say what it takes.
 
-Shell: reads this machine's disk; the words are ``cli/commands/dry_run.py``'s.
-
-Say what a run file asks for, before anything starts: the words of ``swarm launch --dry-run``.
+Shell: reads this machine's disk and prints; the lines and the object of ``--json`` are pure functions of sizes.
 """
 
 from dataclasses import asdict
@@ -138,7 +136,7 @@ def _flops(per_s: float) -> str:
 def rehearse(desk: Terminal, file: RunFile, base: Path, config: NodeConfig) -> None:
     """Print what a launch of ``file`` takes; paths in it are relative to ``base``.
 
-    Raises what the launch would raise before it starts, but for a dataset that is not there yet.
+    Raises what the launch would raise before it starts, except for a dataset that is not there yet.
     """
     if file.model.init_from:
         file = with_shape(file, open_folder(base / Path(file.model.init_from).expanduser()).model)

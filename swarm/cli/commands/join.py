@@ -29,10 +29,10 @@ SIZES = {
     "1b3": "run-1b3.toml",
     "6b8": "run-6b8.toml",
 }
-"""The runs that are ready, by the size of their model."""
+"""Packaged run files by the size of their model."""
 FILE_BYTES_MAX = 1 << 20
 TICKET_FILE_S = 120
-"""A launch on a crowded machine writes its ticket well within this."""
+"""Seconds to wait for a ticket file: a launch on a crowded machine writes it well within this."""
 TICKET_LOOK_S = 0.2
 TELL_INTERVAL_S = 5.0
 
@@ -219,14 +219,14 @@ def _template(home: Path) -> str:
 
 
 def _opened_dataset(home: Path, name: str) -> Path:
-    """Return the folder of a dataset to join with; told early if there is none."""
+    """Return the folder of a dataset to join with; raises early if there is none."""
     from swarm.training.data.disk import dataset_path, open_dataset
 
     return open_dataset(dataset_path(home, Path(), name).absolute()).folder
 
 
 def with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
-    """Return the run file with the folder of its dataset instead of the name; told early if there is none."""
+    """Return the run file with the folder of its dataset instead of the name; raises early if there is none."""
     if not file.data.dataset:
         return file
     from swarm.training.data.dataset import check_hash
@@ -239,7 +239,7 @@ def with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
 
 
 def read_text(path: Path, hint: str) -> str:
-    """Return the text of a file a person named; raises ``BadConfig`` with what is wrong with it."""
+    """Return the text of a file that the user named; raises ``BadConfig`` with the reason if it cannot."""
     try:
         with path.open("rb") as file:
             return file.read(FILE_BYTES_MAX).decode("utf-8")
@@ -256,7 +256,7 @@ def _parsed(ticket: str) -> "Ticket":
 
 
 def _ticket_from(desk: Terminal, path: Path) -> str:
-    """Return the ticket in a file, as soon as somebody writes it; raises ``UsageError`` if nobody does."""
+    """Wait for the ticket in a file and return it; raises ``UsageError`` if none comes in time."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder, and no ticket is in one", hint="swarm join @FILE")
     began = told = time.monotonic()
@@ -282,7 +282,7 @@ def _setup(
     is_new = not (desk.home / "identity.key").exists()
     secret = load_identity(desk.home)
     with lock_home(desk.home):
-        pass  # a home in use is told here, before the libraries load; the node takes the lock for good
+        pass  # a home in use fails here, before the libraries load; the node takes the lock for good
     from swarm.primitives.crypto import peer_name
 
     note = " (new; back it up: swarm id export)" if is_new else ""

@@ -1,4 +1,4 @@
-"""Read and check the ledger: tail, show, verify. From this home's disk, so no node needs to run.
+"""Read and check the ledger on this home's disk, so that no node needs to run: tail, show, verify.
 
 Shell: reads the store, prints.
 """
@@ -120,7 +120,7 @@ def verify() -> None:
 
 
 def _counted(links: "Iterator[Link]", counts: dict[str, int]) -> "Iterator[Link]":
-    """Pass the blocks on, counting their transactions by kind."""
+    """Yield the blocks, counting their transactions by kind."""
     from swarm.ledger.describe import transaction_row
 
     for link in links:
@@ -131,7 +131,7 @@ def _counted(links: "Iterator[Link]", counts: dict[str, int]) -> "Iterator[Link]
 
 
 def _reported(links: "Iterator[Link]", desk: Terminal) -> "Iterator[Link]":
-    """Pass the blocks on, telling how far the check is."""
+    """Yield the blocks, reporting how far the check is."""
     told = time.monotonic()
     for link in links:
         now = time.monotonic()

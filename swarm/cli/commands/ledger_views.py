@@ -1,14 +1,9 @@
-"""Choose the segment to audit: the one that was named, or the newest that can be.
+"""Choose the segment to audit, and render the verdict of an audit and the checks of a ledger.
 
-Core: the final state and the wish in, a place out. Raises ``UsageError`` with the reason, or how long to wait.
+Core: the final state, the user's choice and the node's answer in, a segment, rows and lines out.
 
-What an audit found: one object with fixed keys, and the same in three lines.
-
-Names and sentences in it may come from strangers.
-
-How the work on a ledger was checked, counted from its final state.
-
-What ``swarm ledger verify --json`` says about runs and stakes.
+The segment is the one that was named, or the newest that can be audited; ``UsageError`` has the reason why
+there is none, or how long to wait. Names and sentences in the node's answer may come from other peers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +35,7 @@ _AGAIN = "swarm audit   (without a place: the newest that can be audited)"
 
 @dataclass(frozen=True, slots=True)
 class SegmentQuery:
-    """Segment that the user named; None in a field stands for any."""
+    """Segment and window that the user named; None for a part that was left open."""
 
     round: int | None = None
     stage: int | None = None
@@ -49,11 +44,11 @@ class SegmentQuery:
 
     @property
     def names_nothing(self) -> bool:
-        """True if the choice is ours."""
+        """True if the user named no segment."""
         return (self.round, self.stage, self.seat) == (None, None, None)
 
     def fits(self, record: SegmentRecord) -> bool:
-        """Return True if a segment is one of those meant."""
+        """Return True if a segment is one of those that the user means."""
         return (
             self.round in {None, record.round}
             and self.stage in {None, record.stage}
@@ -67,7 +62,7 @@ class SegmentQuery:
 
 @dataclass(frozen=True, slots=True)
 class AuditTarget:
-    """One segment on the ledger, and a window of it if one was named."""
+    """Segment on the ledger, and a window of it if one was named."""
 
     round: int
     stage: int
@@ -75,16 +70,16 @@ class AuditTarget:
     window: int | None
     num_windows: int
     solver: str
-    """The name of the peer whose work it is."""
+    """Name of the peer that computed it."""
     height: int
-    """Height of the block with its commit."""
+    """Height at which it was committed."""
 
 
 def choose_target(state: State, run: Run, wish: SegmentQuery, me: PeerId | None) -> AuditTarget:
-    """Return the segment to audit.
+    """Return the segment to audit; raises ``UsageError`` if there is none.
 
-    Left to choose, it takes the newest segment that is revealed, still inside its challenge window and not
-    ``me``'s own. By name, one that nobody checked will do.
+    If the user named none, it is the newest segment that is revealed, still inside its challenge window and not
+    ``me``'s own. A named one may also be unchecked.
     """
     if wish.stage is not None and not 0 <= wish.stage < run.spec.num_stages:
         raise UsageError(
@@ -126,7 +121,7 @@ def _place(record: SegmentRecord, run: Run, window: int | None) -> AuditTarget:
 def _unknown(
     state: State, run: Run, wish: SegmentQuery, known: Sequence[SegmentRecord]
 ) -> UsageError:
-    """Return no segment on the ledger is the one meant: too early, too late, or never there."""
+    """Return the error for a segment that is not on the ledger: too early, too late, or never there."""
     name, now = run.spec.name, current_round(run, state.height)
     if wish.names_nothing:
         return UsageError(f"no segment of run {name} is on the ledger yet", hint="swarm run show")
@@ -150,7 +145,7 @@ def _unknown(
 
 
 def _not_yet(state: State, run: Run, meant: Sequence[SegmentRecord]) -> UsageError:
-    """Return nothing of what is meant is revealed and open: say it of the one that will be next."""
+    """Return the error for segments of which none can be audited now; it describes the next one that can."""
     waiting = [record for record in meant if record.phase in _WAITS]
     if waiting:
         record = min(waiting, key=lambda r: (r.due, r.round, r.stage, r.seat))
@@ -179,7 +174,7 @@ def _is_open(state: State, run: Run, record: SegmentRecord) -> bool:
 
 
 def _is_in_doubt(record: SegmentRecord) -> bool:
-    """Refuse a segment that is proven false already: it needs no second audit."""
+    """Return True unless the segment is proven false: it needs no second auditor."""
     return record.phase is not SegmentPhase.GUILTY
 
 
@@ -233,7 +228,7 @@ def audit_row(place: AuditTarget, fields: Mapping[str, object]) -> Row:
 
 
 def no_verdict(place: AuditTarget, verdict: str, said: list[str]) -> SwarmError:
-    """Explain a missing verdict: not shown yet, or not served."""
+    """Return the error for a missing verdict: leaves not revealed yet, or logs not served."""
     sentence = "; ".join(said)
     named = f"--round {place.round} --stage {place.stage} --seat {place.seat}"
     if verdict == NOT_REVEALED:
@@ -281,7 +276,7 @@ def _plain(value: object) -> object:
 
 
 def _short(value: object) -> str:
-    """Return a hash by its beginning, anything else as it is."""
+    """Return the beginning of a hash, and any other value as it is; empty for None."""
     if value is None:
         return ""
     said = str(value)
@@ -298,7 +293,7 @@ def run_rows(state: State) -> list[ReportRow]:
 
 
 def stake_rows(state: State) -> ReportRow:
-    """Return the stakes by PeerID, those on their way back included."""
+    """Return the stakes by PeerID, those on their way back included; peers without one are left out."""
     rows = (
         (peer, a.stake + sum(part.amount for part in a.unbonding)) for peer, a in _accounts(state)
     )
@@ -342,7 +337,7 @@ def _peer_row(
 
 
 def _work(state: State, run: Run) -> Iterator[tuple[PeerId, Contribution]]:
-    """List the peers that did any work, checks included, sorted by key."""
+    """Yield the peers that did any work, checks included, sorted by key."""
     for peer, _ in _accounts(state):
         work = state.contribution(run.index, peer)
         if work.segments or work.checked or work.missed:

@@ -1,11 +1,9 @@
-"""Take the model out and use it: export, eval, generate.
+"""Export the run's model, evaluate a model, and let it write: export, eval, generate.
 
-Shell: reads and writes model folders; the arithmetic is training's.
+Shell: reads and writes model folders; ``swarm.training`` does the arithmetic.
 
-Measure how fast a text is written, from the first question to the last token.
-
-The first token waits for the prompt, and in the swarm for peers that may read a checkpoint from their disk:
-it is told apart, and the rate of the whole counts it in.
+The first token of a text waits for the prompt, and in the swarm for peers that may read a checkpoint from their
+disk: its time is given separately, and the overall rate includes it.
 """
 
 import math
@@ -22,10 +20,10 @@ from swarm.errors import SwarmError, UsageError
 
 
 class Throughput:
-    """The tokens of one text and their time."""
+    """Tokens of one text and their time."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Start to measure; ``clock`` returns seconds."""
+        """Start the time; ``clock`` returns seconds."""
         self._clock = clock
         self._began = self._first = self._last = clock()
         self.tokens = 0
@@ -41,16 +39,16 @@ class Throughput:
 
     @property
     def seconds(self) -> float:
-        """From the first question to the last token so far."""
+        """Seconds from the first request to the last token so far."""
         return self._last - self._began
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Over all of it; None before a token came, or when no time passed."""
+        """Tokens per second over all of it; None before a token came, or when no time passed."""
         return self.tokens / self.seconds if self.tokens and self.seconds > 0 else None
 
     def row(self) -> dict[str, object]:
-        """Return the keys of ``--json``: tokens, seconds, first_token_s, tokens_per_s."""
+        """Return the fields of ``--json``: tokens, seconds, first_token_s, tokens_per_s."""
         rate = self.tokens_per_s
         return {
             "tokens": self.tokens,
@@ -60,7 +58,10 @@ class Throughput:
         }
 
     def text(self, where: str) -> str:
-        """Return ``12 tokens in 1.4 s, 8.6 tok/s on this machine (first after 0.31 s)``."""
+        """Return ``12 tokens in 1.4 s, 8.6 tok/s on this machine (first after 0.31 s)``.
+
+        ``where`` is the part in words, such as "on this machine".
+        """
         rate = self.tokens_per_s
         if rate is None:
             return f"{self.tokens} tokens {where}"
@@ -73,11 +74,11 @@ if TYPE_CHECKING:
     from swarm.training.data.tokenizer import Tokenizer
 
 HELDOUT_WINDOWS = 512
-"""The standard error of the mean over 65,000 predictions is below a hundredth of a nat."""
+"""Windows of held-out text: the standard error over their 65,000 predictions is below a hundredth of a nat."""
 PROMPT_TOKENS_MAX = 8_000
-"""The newest of a long prompt: what one request to a node may hold."""
+"""Newest tokens of a long prompt that are used: as many as one request to a node may hold."""
 POLL_TIMEOUT_S = 60.0
-"""A question for the next tokens is answered within seconds."""
+"""Seconds for a request of the next tokens: it is answered within seconds."""
 
 
 def register(app: typer.Typer) -> None:
@@ -205,8 +206,8 @@ def generate(
 ) -> None:
     """Let the model write; the text appears as it is written.
 
-    With --swarm the node of this home asks the peers of its run, a stage after the other, to go on with the
-    text: nothing has to be pulled. They use the newest checkpoint.
+    With --swarm the node of this home has the peers of its run continue the text, one stage after the other: no
+    weights are downloaded. They use the newest checkpoint.
     """
     from swarm.training.inference.sampling import Sampling
 
@@ -235,7 +236,7 @@ def generate(
 
 
 Writing = tuple["Tokenizer", list[int], Iterator[int], dict[str, object]]
-"""Tokenizer, prompt tokens, generated tokens, and the facts of the model."""
+"""Tokenizer, prompt tokens, generated tokens, and the facts about the model."""
 
 
 def _from_disk(home: Path, folder: str, prompt: str, wish: Mapping[str, object]) -> Writing:
@@ -285,7 +286,7 @@ def _from_swarm(home: Path, prompt: str, wish: Mapping[str, object]) -> Writing:
 
 
 def _way(facts: Mapping[str, object]) -> str:
-    """Through how many peers a text went, in words."""
+    """Return the number of peers that a text went through, in words."""
     count = len(set(cast("list[str]", facts["peers"])))
     return f"through {count} peer{'s' if count != 1 else ''} of the swarm"
 
@@ -296,7 +297,7 @@ def _tokens_of(tokenizer: "Tokenizer", prompt: str) -> list[int]:
 
 
 def _told(tokenizer: "Tokenizer", begun: list[int], tokens: Iterable[int]) -> str:
-    """Return the text after the prompt, each piece of it shown as it comes."""
+    """Print the text after the prompt piece by piece as it comes, and return it; --json prints no pieces."""
     from swarm.training.data.tokenizer import pieces
 
     desk, told = terminal(), list[str]()
@@ -308,5 +309,5 @@ def _told(tokenizer: "Tokenizer", begun: list[int], tokens: Iterable[int]) -> st
 
 
 def _shown(text: str) -> str:
-    """Return the text without what could steer the terminal: a model may write any byte."""
+    """Return the text without characters that could steer the terminal: a model may write any byte."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text.replace("\t", "    "))

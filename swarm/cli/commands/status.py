@@ -1,6 +1,6 @@
-"""Look at the node that runs here: status, map, peers, run.
+"""Show the node that runs here: status, map, peers, run.
 
-Shell: fetches the document, prints the view.
+Shell: fetches the state document, prints the view.
 """
 
 import time
@@ -76,7 +76,7 @@ def peers_list() -> None:
 def peers_show(
     peer: Annotated[str, typer.Argument(help="A name or PeerID, or how it begins.")],
 ) -> None:
-    """Tell everything known about one peer."""
+    """Show everything known about one peer."""
     from swarm.cli.views import find_peer, peer_lines
     from swarm.primitives.codec import fields_of
 

@@ -1,4 +1,4 @@
-"""Invite others, and show who this node is: tickets and identity.
+"""Make and show tickets, and show or export the identity of this node.
 
 Shell: reads the home folder and prints.
 """
@@ -91,7 +91,7 @@ def id_show() -> None:
 def id_export(
     file: Annotated[str, typer.Argument(help="Where to; without one, to the terminal.")] = "",
 ) -> None:
-    """Copy the secret key, for a backup. Whoever has it is this node."""
+    """Copy the secret key, for a backup. Anyone who has it can act as this node."""
     from swarm.host.identity import load_identity
 
     desk = terminal()
@@ -115,7 +115,7 @@ def id_export(
 
 
 def _qr_lines(desk: Terminal, ticket: str) -> list[str]:
-    """Return the ticket as a QR code, for a person at a terminal with a phone in reach."""
+    """Return the ticket as a QR code for a phone; empty with --json or if stdout is no terminal."""
     if not desk.ink.is_on or desk.options.json:
         return []
     import io

@@ -2,17 +2,18 @@
 
 Modules (C: pure, S: does I/O):
 
-    cheating_peer.py S  A peer of the demo that cheats: it skips every second optimizer step, and
+    cheating_peer.py S  Run the cheating peer of the demo: it skips every second optimizer step, and
                         commits as if it had taken it.
-    command.py       S  The main job: nine peers on this machine train one model; one is killed and
-                        returns, one lies and is caught.
-    peer.py          S  Set the stage of the demo: homes, keys, one genesis, the run file, a folder
-                        for the logs.
-    processes.py     S  The processes of the demo: start them, watch them, weigh them, and leave
+    command.py       S  Run the demo: nine peers on this machine train a model; one is killed and
+                        returns, one cheats and is caught.
+    peer.py          S  Prepare the demo: homes, keys, one genesis, the settings of each node, a
+                        folder for the logs.
+    processes.py     S  Manage the processes of the demo: start, watch and measure them, and leave
                         none behind.
-    report.py        C  The closing words of the demo: one object, and the same for people.
-    results.py       S  Find out what the demo achieved, by separate processes that read what it
-                        left on disk.
-    scenario.py      C  The script of the demo: who takes part, and what happens when.
-    watch.py         S  Look at the swarm of the demo from outside, and say how it goes.
+    report.py        C  Render the result of the demo, and describe the checks while it runs.
+    results.py       S  Measure the results of the demo in separate processes that read what it left
+                        on disk.
+    scenario.py      C  Decide the scenario of the demo: the roles of its peers, and the moment of
+                        each move.
+    watch.py         S  Observe the swarm of the demo from outside, and report its progress.
 """

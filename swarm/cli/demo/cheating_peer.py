@@ -1,7 +1,7 @@
-"""A peer of the demo that cheats: it skips every second optimizer step, and commits as if it had taken it.
+"""Run the cheating peer of the demo: it skips every second optimizer step, and commits as if it had taken it.
 
-Shell: replaces one function of its own process, then is the ordinary program. Run as
-``python -m swarm.cli.demo.cheating_peer join ...``; the product has no switch for this.
+Shell: replaces one function of its own process, then runs the ordinary program. Start it as ``python -m
+swarm.cli.demo.cheating_peer join ...``; the product has no switch for this.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def lazy(honest_step: "Step") -> "Step":
-    """Return the same step, but every second one only counts itself: half of the work, all of the pay."""
+    """Return a step function that only counts every second step: half of the work, all of the pay."""
 
     def step(
         ops: "Ops",
@@ -41,7 +41,7 @@ def lazy(honest_step: "Step") -> "Step":
 
 
 def become_byzantine() -> None:
-    """Make this process skip every second step from now on, in training and in replays alike."""
+    """Make this process skip every second step from now on, in training and in its replays of others' work."""
     from swarm.training import shard
     from swarm.training.model.optimizer import adamw_step
 

@@ -1,6 +1,6 @@
-"""The main job: nine peers on this machine train one model; one is killed and returns, one lies and is caught.
+"""Run the demo: nine peers on this machine train a model; one is killed and returns, one cheats and is caught.
 
-Shell: starts, kills, restarts, measures, cleans up. What happens when is in cli/demo/scenario.py.
+Shell: starts, kills, restarts, measures, cleans up. The scenario is in cli/demo/scenario.py.
 """
 
 import shutil
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 LOOK_INTERVAL_S = 1.0
 TICKET_S = 90.0
-"""The launcher loads its libraries, reads the text and draws the model before it can invite anybody."""
+"""Seconds until the ticket: the launcher first loads libraries, reads the text and initialises the model."""
 CLOSING_S = 35.0
-"""Of the time asked for, kept for export and measurement by separate processes."""
+"""Seconds of the time asked for that are kept for export and measurement by separate processes."""
 DISK_BYTES = 8 << 30
-"""All homes of the packaged run take 7.3 GB at most on two idle cores: windows that may be checked."""
+"""Bytes for all homes: the packaged run takes 7.3 GB at most on two idle cores, for windows to be checked."""
 HURRY_S = 1.8
-"""After Ctrl-C, children get this long before SIGKILL: all is over in 3 s."""
+"""Seconds between Ctrl-C and SIGKILL for the child processes: all is over in 3 s."""
 
 
 def register(app: typer.Typer) -> None:
@@ -62,7 +62,7 @@ def demo(
         bool, typer.Option("--liar/--no-liar", help="Let one peer cheat, and be caught.")
     ] = True,
 ) -> None:
-    """Watch a swarm train: 2 stages x 3 replicas, two more peers and a liar, as processes on this machine."""
+    """Watch a swarm train: 2 stages x 3 replicas, two more peers and a cheating one, all on this machine."""
     from swarm.cli.demo.report import result_lines, result_object, shortfalls
 
     desk = terminal()
@@ -101,7 +101,7 @@ def _say_next(desk: Terminal) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DemoPeers:
-    """Everybody and everything on the stage."""
+    """Peers, processes, scenario and observations of one demo."""
 
     players: "list[DemoPeer]"
     children: "Children"
@@ -120,9 +120,19 @@ def play(
     lies: bool = False,
     cast: "tuple[Role, ...]" = (),
 ) -> "tuple[Result, DemoWatch]":
-    """Run the whole demo below ``folder``; afterwards nothing of it runs any more.
+    """Run the whole demo below ``folder``; afterwards no process of it is left.
 
-    ``cast`` is who takes part, the launcher first; without one, those of the demo.
+    Args:
+        desk: Terminal for messages.
+        folder: Folder of the homes, logs and models.
+        file: Path of a run file; '' for the packaged demo run.
+        minutes: Minutes after which everything is over.
+        kills: True to kill one peer and start it again.
+        lies: True to let one peer cheat.
+        cast: Roles of the peers, the launcher first; () for those of the demo.
+
+    Returns:
+        The result of the demo, and what was observed while it ran.
     """
     from swarm.cli.demo.processes import STOP_S
     from swarm.cli.demo.results import measure
@@ -178,7 +188,7 @@ def _gather(
 
 
 def _open(troupe: DemoPeers) -> None:
-    """Start everybody, validators before the rest: they load while the launcher prepares the run."""
+    """Start the launcher, then the honest peers, validators first: they load while it prepares the run."""
     from swarm.cli.demo.watch import wait_for_ticket
 
     first, *rest = (player for player in troupe.players if not player.role.lies)
@@ -201,7 +211,7 @@ def _join(troupe: DemoPeers, player: "DemoPeer") -> None:
 
 
 def _perform(troupe: DemoPeers) -> None:
-    """Watch until the script is over, making its moves."""
+    """Observe the run until the scenario is over, and make its moves."""
     from swarm.cli.demo.scenario import VICTIM, Move, Phase
 
     players, script, watch, children = (

@@ -1,4 +1,4 @@
-"""Set the stage of the demo: homes, keys, one genesis, the run file, a folder for the logs.
+"""Prepare the demo: homes, keys, one genesis, the settings of each node, a folder for the logs.
 
 Shell: writes files below one folder and nothing else.
 """
@@ -16,14 +16,14 @@ from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.types import PeerId
 
 LAUNCHER_BALANCE = 1_000_000_000_000
-"""Pays for the run; the others earn."""
+"""Balance of the launcher, which pays for the run; the others earn."""
 PEER_BALANCE = 1_000_000
-"""Enough for every fee of a few minutes."""
+"""Balance of every other peer: enough for all fees of a few minutes."""
 STAKE = 1_000_000
-"""The same for each validator, one vote each, and for the liar, who has something to lose.
+"""Stake of each validator, one vote each, and of the cheating peer, which so has something to lose.
 
-Who has a stake is drawn to check: these five. Two of them on average replay a segment, however many there are;
-more would only hand the work to the replicas, which train on the same two cores.
+Peers with a stake are drawn to check: these five. Two of them on average replay a segment, however many there
+are; more would only move the work to the replicas, which train on the same two cores.
 """
 NODE_FILE = """# One peer of the demo: on this machine only.
 listen = ["127.0.0.1:0"]
@@ -33,12 +33,15 @@ validate = {validate}
 verify = {verify}
 stake = {stake}
 """
-"""The liar does not check others: its replays would be as false as its training, and accuse the honest."""
+"""Settings of one peer.
+
+The cheating peer does not check others: its replays would be as false as its training, and accuse honest peers.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoPeer:
-    """One peer of the demo with its home."""
+    """Peer of the demo with its home."""
 
     role: Role
     home: Path
@@ -47,17 +50,17 @@ class DemoPeer:
 
     @property
     def stake(self) -> int:
-        """Stake of this peer."""
+        """Stake that it can lose."""
         return STAKE if self.role.validates or self.role.lies else 0
 
     @property
     def name(self) -> str:
-        """Its human name."""
+        """Human-readable name of the peer."""
         return peer_name(self.peer)
 
 
 def prepare_peers(folder: Path, roles: tuple[Role, ...], file: RunFile) -> list[DemoPeer]:
-    """Write everything the peers start from; returns them in the order of their roles."""
+    """Write the files that the peers start from; return the peers in the order of their roles."""
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     players = list[DemoPeer]()
     for role in roles:
@@ -84,7 +87,7 @@ def prepare_peers(folder: Path, roles: tuple[Role, ...], file: RunFile) -> list[
 
 
 def _balance(player: DemoPeer) -> int:
-    """Return the liar stakes out of its balance, and what is left must not be enough to do it again."""
+    """Return the balance of a peer; what the cheating peer keeps is too little to stake a second time."""
     if player.role.lies:
         return player.stake + PEER_BALANCE // 2
     return LAUNCHER_BALANCE if player.role.is_launcher else PEER_BALANCE

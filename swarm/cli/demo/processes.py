@@ -1,4 +1,4 @@
-"""The processes of the demo: start them, watch them, weigh them, and leave none behind.
+"""Manage the processes of the demo: start, watch and measure them, and leave none behind.
 
 Shell: process groups and /proc.
 """
@@ -16,18 +16,18 @@ from swarm.cli.run_node import PARENT_VARIABLE
 from swarm.errors import SwarmError
 
 STOP_S = 4.0
-"""A node ends within 3 s of a signal; what is left a second later is killed."""
+"""Seconds to wait for children: a node ends within 3 s of a signal; one left a second later is killed."""
 LOG_LINES = 12
 LOG_TAIL_BYTES = 8_000
 SWARM, LIAR = "swarm.cli.main", "swarm.cli.demo.cheating_peer"
-"""The program, and the same with one step in two left out."""
+"""Modules to run: the program, and the program of the cheating peer."""
 MARK_VARIABLE = "SWARM_DEMO_MARK"
-"""Set for every child and inherited by theirs: what still carries it at the end was left behind."""
+"""Environment variable of every child, inherited by theirs: a process with it at the end was left behind."""
 
 
 @dataclass(slots=True)
 class Child:
-    """One process group."""
+    """Process group of one peer."""
 
     label: str
     process: "subprocess.Popen[bytes]"
@@ -37,13 +37,13 @@ class Child:
 
 @dataclass(slots=True)
 class Children:
-    """All processes of one demo or bench."""
+    """All processes of one demo or benchmark."""
 
     mark: str
     running: dict[str, Child] = field(default_factory=dict[str, Child])
 
     def start(self, label: str, words: Sequence[str], log: Path, program: str = SWARM) -> Child:
-        """Start ``swarm WORDS`` in a process group of its own, its output in ``log``."""
+        """Start ``swarm WORDS`` in a process group of its own, with its output in ``log``."""
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603  our own program, words of our own
                 command(words, program),
@@ -73,14 +73,14 @@ class Children:
         self.running[label].is_expected_to_end = True
 
     def kill(self, label: str) -> None:
-        """SIGKILL, as a power cut would."""
+        """Kill a process with SIGKILL, as a power cut would."""
         child = self.running[label]
         child.is_expected_to_end = True
         _signal(child, signal.SIGKILL)
         child.process.wait()
 
     def check(self) -> None:
-        """Raise ``SwarmError`` with its last words if a child died that should not have."""
+        """Raise ``SwarmError`` with the end of its log if a process ended that should not have."""
         for child in self.running.values():
             code = child.process.poll()
             if code is not None and not child.is_expected_to_end:
@@ -91,7 +91,7 @@ class Children:
                 )
 
     def stop(self, patience_s: float = STOP_S) -> None:
-        """Ask everybody to leave, then make sure."""
+        """Ask all processes to end; kill those that are left after ``patience_s`` seconds."""
         alive = [child for child in self.running.values() if child.process.poll() is None]
         for child in alive:
             child.is_expected_to_end = True
@@ -107,7 +107,7 @@ class Children:
             _signal(child, signal.SIGKILL)  # what a child may have started in its group
 
     def memory_mb(self) -> float:
-        """Sum of the proportional set sizes of this process and all children, in MB; 0 without /proc."""
+        """Return the proportional set size of this process and all children, in MB; 0 without /proc."""
         pids = [
             os.getpid(),
             *(c.process.pid for c in self.running.values() if c.process.poll() is None),
@@ -129,12 +129,12 @@ class Children:
 
 
 def command(words: Sequence[str], program: str = SWARM) -> list[str]:
-    """Return the command line that runs this very program, or another module of it."""
+    """Return the command line that runs this program, or another module of it."""
     return [sys.executable, "-m", program, *words]
 
 
 def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
-    """Return the end of a log."""
+    """Return the last lines of a log; none if it cannot be read."""
     try:
         raw = log.read_bytes()[-LOG_TAIL_BYTES:]
     except OSError:

@@ -1,8 +1,6 @@
-"""The closing words of the demo: one object, and the same for people.
+"""Render the result of the demo, and describe the checks while it runs.
 
-Core: figures in, text out. Source of the keys: docs/spec/figures.md.
-
-What to tell of the checks while the demo runs: who is caught, who is evicted, whose stake went where.
+Core: figures and state documents in, text out. Source of the keys: docs/spec/figures.md.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,11 +16,11 @@ MEMORY_WANTED_MB = 6000.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything the demo found out; None where it could not be measured."""
+    """Figures of one demo; None where one could not be measured."""
 
     initial_loss_nats: float | None
     final_loss_nats: float | None
-    """Both on held-out text, by a separate process, from the exported models."""
+    """Held-out loss, as the initial one: by a separate process, from the exported models."""
     tokens: int
     rounds: int
     peers: int
@@ -42,9 +40,9 @@ class Result:
     commits_old: int | None = None
     """Commits older than two rounds at the end: as many could have been verified."""
     honest_slashed: int | None = None
-    """Peers that lost stake and are not the liar."""
+    """Peers that lost stake, apart from the cheating one."""
     lies_late: int | None = None
-    """Lies committed so near the end that there was no time to judge them."""
+    """False segments committed so near the end that there was no time to judge them."""
 
 
 def result_object(result: Result) -> dict[str, object]:
@@ -70,7 +68,7 @@ def shortfalls(result: Result) -> list[str]:
 
 
 def result_lines(result: Result, ink: Ink) -> list[str]:
-    """Return the same for people."""
+    """Return the result as lines for people."""
     rows = [
         ("loss", f"{_nats(result.initial_loss_nats)} -> {_nats(result.final_loss_nats)} nats per byte,"
                  " on held-out text, measured by a separate process"),
@@ -123,14 +121,14 @@ def _quoted(text: str) -> list[str]:
 
 
 class Story:
-    """Remembers what was told, and what was at stake."""
+    """Sentences told so far, and the largest stake seen of each peer."""
 
     def __init__(self) -> None:
         self._told = set[str]()
         self._stakes: dict[str, int] = {}
 
     def read(self, state: StateDocument) -> list[str]:
-        """Return the sentences that this document adds."""
+        """Return the sentences that this state document adds."""
         found = list[tuple[str, str]]()
         for check in state.checks:
             if check.phase == "disputed":

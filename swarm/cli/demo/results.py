@@ -1,8 +1,7 @@
-"""Find out what the demo achieved, by separate processes that read what it left on disk.
+"""Measure the results of the demo in separate processes that read what it left on disk.
 
-Shell: runs `swarm export`, `eval`, `generate` and `ledger verify`, two at a time.
-
-What the checks of the demo came to, out of what ``swarm ledger verify --json`` says.
+Shell: runs `swarm export`, `eval`, `generate` and `ledger verify`, two at a time. The last one's object has the
+results of the checks.
 """
 
 import json
@@ -20,7 +19,7 @@ from swarm.primitives.codec import Document
 from swarm.primitives.crypto import peer_text
 
 VERDICT_ROUNDS = 6
-"""From a commit to its verdict, with time to spare: dice, blind answers, reveals, votes take one to three."""
+"""Rounds from commit to verdict, with a margin: draws, blind answers, reveals, votes take one to three."""
 
 
 class VerifiedPeer(Document, frozen=True):
@@ -49,26 +48,30 @@ class VerifiedLedger(Document, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Counts; None where there is nothing to count, or the ledger could not be verified."""
+    """Counts of checks; None where there is nothing to count, or the ledger could not be verified."""
 
     commits_old: int | None = None
     """Commits older than two rounds."""
     commits_verified: int | None = None
-    """Of those: another peer has replayed a window of it and found it true."""
+    """Commits older than two rounds of which another peer has replayed a window and found it true."""
     lies_planted: int | None = None
-    """Segments of the liar: it leaves out every second step, so each is false."""
+    """Segments of the cheating peer: it skips every second step, so each is false."""
     lies_caught: int | None = None
-    """Of those: proven false."""
+    """Segments of the cheating peer that were proven false."""
     lies_late: int | None = None
-    """Of those: so young that they wait for their verdict."""
+    """Segments of the cheating peer that are so young that they wait for their verdict."""
     honest_slashed: int | None = None
-    """Peers that lost stake or were found guilty, the liar apart."""
+    """Honest peers that lost stake or were found guilty."""
 
 
 def count_checks(
     row: Mapping[str, object] | None, honest: Mapping[str, int], liar: str | None
 ) -> Checked:
-    """Count the checks; ``honest`` are the stakes by PeerID that should still be there."""
+    """Count the checks in ``row``.
+
+    ``honest`` maps the PeerID of each honest peer to the stake that it should still have; ``liar`` is the
+    PeerID of the cheating peer, None without one.
+    """
     ledger = read_answer(VerifiedLedger, row or {})
     if not ledger.runs:
         return Checked()
@@ -94,7 +97,7 @@ def count_checks(
 
 
 STEP_TIMEOUT_S = 120.0
-"""Each of these takes seconds; a minute on a crowded machine."""
+"""Seconds for one such process: each takes seconds; a minute on a crowded machine."""
 SAMPLE_PROMPT = "def "
 SAMPLE_BYTES = 240
 Say = Callable[[str], None]
@@ -116,7 +119,7 @@ class Measured:
 
 
 def measure(children: Children, players: Sequence[DemoPeer], folder: Path, say: Say) -> Measured:
-    """Export, evaluate, sample and verify what lies in the first home; the models go below ``folder``."""
+    """Export, evaluate, sample and verify the data in the first home; the models go below ``folder``."""
     final, initial = folder / "model", folder / "model-initial"
     at = ["--home", str(players[0].home), "--json", "--yes"]
 
@@ -160,7 +163,7 @@ def _checked(verified: Row | None, players: Sequence[DemoPeer]) -> Checked:
 
 
 def run_json(children: Children, words: Sequence[str], say: Say) -> Row | None:
-    """Return the object that ``swarm WORDS`` prints; None, and its message said, when it fails."""
+    """Return the object that ``swarm WORDS`` prints; if it fails, print its message and return None."""
     try:
         done = subprocess.run(  # noqa: S603  our own program, words of our own
             command(words),

@@ -1,27 +1,30 @@
-"""The script of the demo: who takes part, and what happens when.
+"""Decide the scenario of the demo: the roles of its peers, and the moment of each move.
 
-Core: looks at the run come in with the time, moves go out.
+Core: observations of the run and the time come in, moves go out.
 
     GATHER --all stages trained by several--> TRAIN --40% of the rounds--> KILLED --5 s--> BACK
     any --last checkpoints final, or time is up--> DONE
 
-Beside it, once everybody trains and a fifth of the rounds is over, a liar joins.
+Beside it, once every stage trains and a fifth of the rounds is over, a cheating peer joins.
 """
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
 REPLICAS = 3
-"""Honest replicas of a stage, where the run has seats for more: the last seat is the liar's."""
+"""Honest replicas of a stage, if the run has seats for more: the last seat is the cheating peer's."""
 LIE_SHARE = 0.2
-"""The liar starts when this much of the run is done: it loads and waits for a boundary, so that it sits a
-quarter through, and can be convicted long before the end."""
+"""Share of the run after which the cheating peer starts.
+
+It loads and waits for a boundary, so that it has a seat a quarter through, and can be convicted long before the
+end.
+"""
 KILL_SHARE = 0.4
-"""The peer dies when this much of the run is done: late enough to have state, early enough to return."""
+"""Share of the run after which the peer is killed: late enough to have state, early enough to return."""
 DOWN_S = 5.0
 """Seconds for which the killed peer stays down."""
 SETTLE_S = 30.0
-"""After the last round, the final commits and checkpoints get this long to become final."""
+"""Seconds after the last round in which the last commits and checkpoints can become final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +38,25 @@ class Role:
 
     @property
     def folder(self) -> str:
-        """Its home, under the folder of the demo."""
+        """Name of its home, below the folder of the demo."""
         return f"peer-{self.number}"
 
     @property
     def is_launcher(self) -> bool:
-        """Number 0 launches; the others join."""
+        """True for number 0, which launches; the others join."""
         return self.number == 0
 
 
 def num_honest(num_stages: int, replicas_max: int, *, lies: bool) -> int:
-    """Honest replicas of the demo: ``REPLICAS`` a stage, and a seat left for the liar."""
+    """Return the number of honest replicas: ``REPLICAS`` a stage, with a seat left for the cheating peer."""
     return min(num_stages * min(REPLICAS, replicas_max), num_stages * replicas_max - lies)
 
 
 def roles_of(num_replicas: int, *, lies: bool) -> tuple[Role, ...]:
-    """Return ``num_replicas`` roles with a seat, then two without; those two and two of the replicas validate.
+    """Return the roles: ``num_replicas`` with a seat, then two without, the cheating peer last.
 
-    The launcher does not validate: it could leave without the ledger noticing. The liar is the last.
+    The two without a seat and two of the replicas validate. The launcher does not: it could leave without the
+    ledger noticing.
     """
     solvers = [Role(i, True, i in {1, 2}) for i in range(num_replicas)]
     others = [Role(num_replicas + i, False, True) for i in range(2)]
@@ -61,7 +65,7 @@ def roles_of(num_replicas: int, *, lies: bool) -> tuple[Role, ...]:
 
 
 VICTIM = 1
-"""A replica that validates: its return needs both a seat and a vote."""
+"""Number of the peer that is killed: a replica that validates, so its return needs both a seat and a vote."""
 
 
 class Phase(Enum):
@@ -78,7 +82,7 @@ class Move(Enum):
     """Action that is due now."""
 
     LIE = auto()
-    """Let the liar join."""
+    """Let the cheating peer join."""
     KILL = auto()
     RESTART = auto()
     FINISH = auto()
@@ -86,25 +90,25 @@ class Move(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Observation of the run from outside."""
+    """Observation of the run."""
 
     round: int
     rounds: int
     is_over: bool
-    """No more rounds."""
+    """True if there are no more rounds."""
     is_final: bool
-    """The last checkpoint of every stage is on the ledger."""
+    """True if the last checkpoint of every stage is on the ledger."""
     victim_trains: bool
-    """The victim's own counter of steps has risen since its (re)start."""
+    """True if the victim's own step counter has risen since its (re)start."""
 
 
 class Scenario:
-    """The plot of one demo."""
+    """Scenario of one demo."""
 
     def __init__(self, *, deadline: float, kills: bool, lies: bool) -> None:
         self.act = Phase.GATHER
         self.rejoin_s: float | None = None
-        """From the restart of the killed peer to its first step."""
+        """Seconds from the restart of the killed peer to its first step; None before that."""
         self.ended_early = False
         self._deadline = deadline
         self._kills = kills
@@ -114,7 +118,7 @@ class Scenario:
         self._over_at: float | None = None
 
     def next_moves(self, look: Observation, now: float) -> list[Move]:
-        """Return the due action; the caller carries it out before it asks again."""
+        """Return the moves that are due now; the caller must make them, for each is returned once."""
         if self.act is Phase.DONE:
             return []
         if self._is_finished(look, now):

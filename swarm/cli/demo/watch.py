@@ -1,6 +1,6 @@
-"""Look at the swarm of the demo from outside, and say how it goes.
+"""Observe the swarm of the demo from outside, and report its progress.
 
-Shell: polls the local APIs and /proc; keeps what was seen last.
+Shell: polls the local APIs and /proc; keeps the last observation.
 """
 
 import sys
@@ -24,7 +24,7 @@ from swarm.node.api.schema import RunRow, StateDocument
 
 SAY_INTERVAL_S = 5.0
 WEIGH_INTERVAL_S = 4.0
-"""Reading the memory of nine processes costs the kernel some milliseconds."""
+"""Seconds between measurements of memory: reading that of nine processes costs the kernel some milliseconds."""
 STATE_TIMEOUT_S = 2.0
 OVER = ("finished", "settled")
 INDENT = 14
@@ -43,22 +43,22 @@ class DemoWatch:
     peak_mb: float = 0.0
     num_peers: int = 0
     round: int = 0
-    """The highest seen: a run that is settled counts no rounds any more."""
+    """Highest round seen: a run that is settled counts no rounds any more."""
     tokens: int = 0
     map_url: str = ""
     curve: list[tuple[float, int, float]] = field(default_factory=list[tuple[float, int, float]])
-    """(seconds since the start, tokens, loss in nats) whenever the tokens rose."""
+    """(Seconds since the start, tokens, loss in nats) whenever the tokens rose."""
     _story: Story = field(default_factory=Story)
     _weighed_at: float = float("-inf")
     _said_at: float = float("-inf")
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self.began
 
     def look(self, first: DemoPeer, victim: DemoPeer, *, asks_victim: bool) -> Observation:
-        """Ask the launcher, and the victim where that matters."""
+        """Poll the launcher, and the victim if ``asks_victim``; return the observation."""
         answer = _state_of(first)
         if answer is not None:
             self.state, self.answered_at = answer, time.monotonic()
@@ -83,7 +83,7 @@ class DemoWatch:
         )
 
     def weigh(self, children: Children) -> None:
-        """Take the memory of everybody now and then."""
+        """Measure the memory of all processes, some seconds apart."""
         now = time.monotonic()
         if now - self._weighed_at >= WEIGH_INTERVAL_S:
             self._weighed_at = now
@@ -104,7 +104,7 @@ class DemoWatch:
             self.desk.say(line)
 
     def tell(self, sentence: str) -> None:
-        """Print an event."""
+        """Print a sentence about an event."""
         if self.desk.is_live and not self.desk.options.quiet:
             sys.stderr.write("\r\x1b[2K")
         self.desk.say(f"{human_span(self.seconds):>12}  {sentence}")
@@ -133,7 +133,7 @@ class DemoWatch:
 def wait_for_ticket(
     children: Children, first: DemoPeer, watch: DemoWatch, patience_s: float
 ) -> str:
-    """Return the launcher's ticket as soon as it has written it; raises ``SwarmError`` if it does not."""
+    """Wait for the launcher's ticket and return it; raises ``SwarmError`` if it does not come."""
     path = first.home / "ticket.txt"
     return wait_for(
         lambda: path.read_text(encoding="ascii").strip() if path.is_file() else "",
@@ -147,7 +147,10 @@ def wait_for_ticket(
 def wait_for(
     find: Callable[[], str], children: Children, watch: DemoWatch, patience_s: float, why: str
 ) -> str:
-    """Poll until ``find`` finds something; raises ``SwarmError`` if a child dies or time is up."""
+    """Poll until ``find`` returns something, and return it.
+
+    Raises ``SwarmError`` if a child process dies or time is up.
+    """
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         children.check()
