@@ -7,7 +7,6 @@ Shell: owns the waiting, the worker threads and the blame; decides nothing. What
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +24,6 @@ from swarm.gossip.trade.messages import (
     ExchangeReply,
     ExchangeRequest,
     FragmentKey,
-    Offer,
     Receipt,
     decode_exchange_reply,
     sign_receipt,
@@ -37,12 +35,12 @@ from swarm.gossip.trade.outbox import (
     PublishedFragment,
     StandbyReceivers,
 )
-from swarm.gossip.trade.payload import FragmentPayload, open_payload
+from swarm.gossip.trade.payload import FragmentPayload, ReceivedFragment, open_payload
 from swarm.gossip.trade.pull import Wanted
 from swarm.gossip.trade.server import TradeServer
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey
-from swarm.types import Bytes, Digest, PeerId
+from swarm.types import Digest, PeerId
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -97,21 +95,6 @@ class TradeLinks(Protocol):
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
         """Count a fault against a peer."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class TradeResult:
-    """A fragment that arrived whole."""
-
-    theta_hat: Tensor
-    """The partner's theta (and phi behind it, where both travel): flat float32, finite."""
-    payload: Bytes
-    """The quantized bytes it was read from: what ``offer.payload_hash`` covers."""
-    offer: Offer
-    receipt: Receipt
-    """What we signed for it."""
-    my_payload_hash: Digest | None
-    """What this partner was offered of ours so far; ``Trades.given`` tells what came later."""
 
 
 class Trades:
@@ -182,15 +165,14 @@ class Trades:
         wanted: Wanted,
         anchor: Tensor,
         *,
-        mine: FragmentKey | None = None,
         deadline: float,
         ask_by: float = math.inf,
-    ) -> TradeResult | None:
+    ) -> ReceivedFragment | None:
         """Fetch the partner's fragment by ``deadline`` (trio's clock); None if there is no trade.
 
         Without an offer by ``ask_by`` it is given up, so that somebody else may be asked.
         The deadline bounds the transfer; opening what arrived in time takes as long as the workers need.
-        ``anchor`` is flat float32 of ``wanted.numel`` values; ``mine`` is what we published in return.
+        ``anchor`` is flat float32 of ``wanted.numel`` values.
         Lies are blamed on the partner, silence on nobody.
         """
         partner = wanted.partner
@@ -214,9 +196,7 @@ class Trades:
         unsigned = Receipt(wanted.key, wanted.to_seat, delivered.offer.payload_hash, NO_SIGNATURE)
         receipt = sign_receipt(self._secret, self._chain, unsigned)
         self._do_soon(lambda: self._acknowledge(partner, receipt, deadline))
-        given = self.given(mine) if mine is not None else None
-        mine_hash = given.offered.get(partner) if given else None
-        return TradeResult(theta_hat, payload, delivered.offer, receipt, mine_hash)
+        return ReceivedFragment(delivered.offer, payload, theta_hat)
 
     def _do_soon(self, chore: Chore) -> None:
         with suppress(trio.WouldBlock):  # Nobody does chores here: a partner gets less, and later.
