@@ -89,7 +89,7 @@ class AllReduce:
         numel, peer = anchor_S.numel(), self._peers[other]
         wanted = Wanted(key, peer, self._seat, NO_DIGEST, numel, Codec.F32)
         traded = await self._trades.pull(wanted, anchor_S, deadline=deadline)
-        return None if traded is None else traded.theta_hat
+        return None if traded is None else traded.values
 
     @staticmethod
     def _key(round_index: RoundIndex, share: int, seat: int) -> FragmentKey:

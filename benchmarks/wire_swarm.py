@@ -98,11 +98,10 @@ class _Peer:
         await _hear()
         began, worked, moved = time.perf_counter(), time.process_time(), host.traffic(partner)
         trades.publish(mine, snapshot, partner=partner)
-        traded = await trades.pull(
-            wanted, self._anchor_N, mine=mine, deadline=trio.current_time() + TRADE_S
-        )
+        deadline = trio.current_time() + TRADE_S
+        traded = await trades.pull(wanted, self._anchor_N, deadline=deadline)
         if traded is not None:
-            self.theta_N = torch.lerp(traded.theta_hat, self.theta_N, 0.5, out=traded.theta_hat)
+            self.theta_N = torch.lerp(traded.values, self.theta_N, 0.5, out=traded.values)
         seconds, cpu_s = time.perf_counter() - began, time.process_time() - worked
         sent, received = host.traffic(partner)
         _say(

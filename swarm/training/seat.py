@@ -47,6 +47,7 @@ class SeatWorker:
         windows: trio.MemorySendChannel[WindowData] | None = None,
     ) -> None:
         self.shard = shard
+        self.spec = shard.spec
         self.stage = shard.stage
         self.index = seat_index
         self.plan: RoundPlan | None = None
@@ -59,7 +60,7 @@ class SeatWorker:
         self._forward = forward
         self._windows = windows
         self._scribe = SegmentRecorder(shard, seat_index, keeps_windows=windows is not None)
-        spec = shard.spec
+        spec = self.spec
         self._stepper = StepPolicy(step_s=spec.deadlines.step_ms / 1000)
         self._changed = trio.Event()
         self._waiting = self._attempts = 0

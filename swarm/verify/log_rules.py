@@ -36,9 +36,8 @@ from swarm.training.messages import (
 )
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RosterSeat, RoundPlan
-from swarm.training.record.segment import MicrobatchId
+from swarm.training.record.segment import ALONE, MicrobatchId
 from swarm.training.record.window import (
-    ALONE,
     AnchorSet,
     ComputedMicrobatch,
     FragmentMerged,

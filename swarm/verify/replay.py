@@ -9,15 +9,20 @@ machine.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault, UsageError
 from swarm.gossip.trade.messages import Codec, payload_digest
-from swarm.gossip.trade.payload import FragmentPayload, encode_payload, read_payload
-from swarm.training.averaging.outer_step import Merge, ReceivedFragment, SentFragment, outer_scalars
+from swarm.gossip.trade.payload import (
+    FragmentPayload,
+    ReceivedFragment,
+    encode_payload,
+    read_payload,
+)
+from swarm.training.averaging.outer_step import Merge, SentFragment, outer_scalars
 from swarm.training.averaging.payload import (
     anchor_of,
     fragment_payload,
@@ -30,7 +35,6 @@ from swarm.training.plan import RoundPlan
 from swarm.training.record.restore import replay_microbatch, restored
 from swarm.training.record.segment import MergeRecord, ShardState, are_finite
 from swarm.training.record.window import (
-    ALONE,
     AnchorSet,
     FragmentMerged,
     SnapshotTaken,
@@ -200,14 +204,12 @@ def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged
     scalars = outer_scalars(spec.outer, plan.round)
     sent = _sent(fragment_payload(spec, plan.round, snapshot, is_consensus=is_consensus), merged)
     if terms is None or offer is None:
-        mine = merged.my_payload
-        alone = Merge(snapshot, None, 0, scalars, None, ALONE, mine, NO_DIGEST, sent=sent)
-        return shard.merge(replace(alone, is_consensus=is_consensus))
+        return shard.merge(Merge.solo(snapshot, scalars, sent, is_consensus=is_consensus))
     _check_weight(plan, terms.due_nano(snapshot.tokens, offer.tokens), merged.weight_nano)
     anchor = anchor_of(spec, snapshot, is_consensus=is_consensus)
     values = read_payload(offer.codec, merged.payload, anchor)
     theta_hat_P, phi_hat_P = read_values(spec, values, is_consensus=is_consensus)
-    received = ReceivedFragment(offer, merged.payload)
+    received = ReceivedFragment(offer, merged.payload, values)
     return shard.merge(
         Merge(
             snapshot,

@@ -1,8 +1,5 @@
 """Nodes agree at the end as nodes do: no steps, one model bit for bit, and anybody can replay it."""
 
-from types import SimpleNamespace
-from typing import cast
-
 import numpy as np
 import pytest
 import torch
@@ -13,13 +10,10 @@ from swarm.config.spec import NANO, RunSpec
 from swarm.errors import OutOfTurn, PeerFault
 from swarm.gossip.pairing import final_rounds
 from swarm.gossip.trade.messages import Codec
-from swarm.gossip.trade.service import Trades
 from swarm.ledger.transactions import PHI_COMPONENT, check_statement_shape
-from swarm.node.context import NodeContext, NodeStats
 from swarm.node.seat.commits import commit_of
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import window_claim
-from swarm.testing.executor import InlineExecutor
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import SegmentLog
 from swarm.training.record.window import FragmentMerged, WindowData, decode_window, encode_window
@@ -28,7 +22,8 @@ from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED, answer, replay
 from swarm.verify.transcript import reveal_of, segment_leaves, state_root
 from tests.node.drawn import trade_drawn
-from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
+from tests.node.fakes import a_trading_node
+from tests.training.pipeline import TEXT, Swarm, a_spec
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
 STAGE = StageIndex(0)
@@ -52,20 +47,8 @@ class Ending:
         self.spec, self.count = spec, count
         self.swarm = Swarm(spec, count, buffer=100)
         self.swarm.network.loss = loss
-        self.contexts = [self._context(index) for index in range(count)]
+        self.contexts = [a_trading_node(self.swarm.nodes[0, index].host) for index in range(count)]
         self.rounds: list[tuple[RoundPlan, Logs]] = []
-
-    def _context(self, index: int) -> NodeContext:
-        host = self.swarm.nodes[0, index].host
-        trades = Trades(host, host.secret, CHAIN, InlineExecutor(lambda _: 0.01))
-        context = SimpleNamespace(
-            run=SimpleNamespace(spec=self.spec, index=self.swarm.plan.run),
-            trades=trades,
-            tally=NodeStats(),
-            me=host.peer,
-            report=lambda *_, **__: None,
-        )
-        return cast("NodeContext", context)
 
     async def train(self) -> None:
         nodes = self.swarm.nodes

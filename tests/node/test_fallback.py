@@ -1,8 +1,6 @@
 """When a drawn partner fails, its place is taken: along edges that everybody can recheck, and it replays."""
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,11 +9,7 @@ from trio.testing import MockClock
 
 from swarm.config.spec import RunSpec
 from swarm.errors import OutOfTurn
-from swarm.events import EventKind
-from swarm.gossip.trade.service import Trades
-from swarm.node.context import NodeContext, NodeStats
 from swarm.primitives.codec import replace as changed
-from swarm.testing.executor import InlineExecutor
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MergeRecord, SegmentLog
 from swarm.training.shard import Shard
@@ -24,7 +18,8 @@ from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves, state_root
 from tests.node.drawn import trade_drawn
-from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
+from tests.node.fakes import a_trading_node
+from tests.training.pipeline import TEXT, Swarm, a_spec
 
 SEATS, ROUNDS = 5, 4
 ROUND_S = 20.0
@@ -45,25 +40,13 @@ class Village:
     def __init__(self, spec: RunSpec, dead: tuple[int, ...], loss: float) -> None:
         self.spec, self.swarm = spec, Swarm(spec, SEATS, buffer=200)
         self.swarm.network.loss = loss
-        self.said = list[str]()
         self.alive = [index for index in range(SEATS) if index not in dead]
         for index in dead:
             self.swarm.nodes[0, index].host.is_alive = False
-        self.contexts = {index: self._context(index) for index in self.alive}
+        self.contexts = {
+            index: a_trading_node(self.swarm.nodes[0, index].host) for index in self.alive
+        }
         self.rounds = list[tuple[RoundPlan, dict[int, SegmentLog]]]()
-
-    def _context(self, index: int) -> NodeContext:
-        host = self.swarm.nodes[0, index].host
-        run = SimpleNamespace(spec=self.spec, index=self.swarm.plan.run)
-        trades = Trades(host, host.secret, CHAIN, InlineExecutor(lambda _: 0.01))
-
-        def report(kind: EventKind, text: str, **_: object) -> None:
-            self.said.append(text)
-
-        parts: Any = SimpleNamespace(
-            run=run, trades=trades, tally=NodeStats(), me=host.peer, report=report
-        )
-        return cast("NodeContext", parts)
 
     async def train(self) -> None:
         runners = {index: self.swarm.nodes[0, index].runner for index in self.alive}
@@ -142,7 +125,9 @@ def test_whose_partner_is_dead_trades_with_another_and_both_sides_replay(codec: 
             where = (record.fragment, index, record.partner_seat, record.partner)
             assert is_standby(plan, STAGE, *where)
     assert stepped_in
-    assert any("in place of" in text for text in village.said)
+    assert any(
+        "in place of" in text for one in village.contexts.values() for text in one.report.texts()
+    )
     village.check_replays()
 
 

@@ -2,8 +2,7 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +15,7 @@ from swarm.gossip.trade.messages import FragmentKey
 from swarm.gossip.trade.outbox import NO_STANDBY, StandbyReceivers
 from swarm.gossip.trade.payload import FragmentPayload
 from swarm.gossip.trade.service import Trades
-from swarm.node.context import NodeContext, NodeStats
 from swarm.primitives.codec import replace as changed
-from swarm.testing.executor import InlineExecutor
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import SegmentLog
 from swarm.training.shard import Shard
@@ -26,7 +23,8 @@ from swarm.types import PeerId, RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves
 from tests.node.drawn import trade_drawn
-from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
+from tests.node.fakes import TradingNode, a_trading_node
+from tests.training.pipeline import TEXT, Swarm, a_spec
 
 ROUNDS = 10
 CLEAN_ROUNDS = 4
@@ -75,21 +73,13 @@ def trained(
 ) -> tuple[Swarm, list[tuple[RoundPlan, dict[Any, SegmentLog]]]]:
     """Ten rounds; the last seat multiplies what it offers from the fifth on."""
     swarm, out = Swarm(spec, SEATS, buffer=200), list[tuple[RoundPlan, dict[Any, SegmentLog]]]()
-    contexts = list[NodeContext]()
+    contexts = list[TradingNode]()
     for index in range(SEATS):
         host = swarm.nodes[0, index].host
-        kind = Poisoned if index == LIAR else Trades
-        trades = kind(host, host.secret, CHAIN, InlineExecutor(lambda _: 0.01))
-        if isinstance(trades, Poisoned):
-            trades.factor = factor
-        parts = SimpleNamespace(
-            run=SimpleNamespace(spec=spec, index=swarm.plan.run),
-            trades=trades,
-            tally=NodeStats(),
-            me=host.peer,
-            report=lambda *_, **__: None,
-        )
-        contexts.append(cast("NodeContext", parts))
+        node = a_trading_node(host, Poisoned if index == LIAR else Trades)
+        if isinstance(node.trades, Poisoned):
+            node.trades.factor = factor
+        contexts.append(node)
 
     async def one(plan: RoundPlan, me: int, fragment: int) -> None:
         await trade_drawn(contexts[me], swarm.nodes[0, me].runner, plan, fragment)

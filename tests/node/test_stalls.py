@@ -8,8 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,16 +20,11 @@ from trio.testing import MockClock
 from swarm.config.spec import RunSpec
 from swarm.gossip.trade import outbox, payload, pull
 from swarm.gossip.trade.messages import ChunkRequest, FirstChunks, OfferRequest, Receipt
-from swarm.gossip.trade.service import Trades
-from swarm.node.context import NodeContext, NodeStats
-from swarm.node.control.planner import TradeFragment
-from swarm.node.seat.trade import trade
 from swarm.primitives.codec import replace as changed
 from swarm.testing.executor import InlineExecutor
 from swarm.training.averaging.outer_step import Merge, OuterState, apply_merge
 from swarm.training.record.segment import MergeRecord
 from swarm.training.shard import Shard
-from swarm.training.terms import terms_of
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves
@@ -44,7 +38,9 @@ from tests.gossip.trade.stalling import (
     stalls,
     vanishes,
 )
-from tests.training.pipeline import CHAIN, JOB_S, TEXT, Swarm, a_spec
+from tests.node.drawn import trade_drawn
+from tests.node.fakes import a_trading_node
+from tests.training.pipeline import JOB_S, TEXT, Swarm, a_spec
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
 ROUND = RoundIndex(0)
@@ -115,26 +111,13 @@ class Replica:
             trace = self.trace if node is self.me else Trace()
             node.runner._compute = InlineExecutor(trace.cost_s)
         self.trace.watch(self.me.runner.shard)
-        self.contexts = [self._context(index) for index in (0, 1)]
-
-    def _context(self, index: int) -> NodeContext:
-        host = self.swarm.nodes[0, index].host
-        trades = Trades(host, host.secret, CHAIN, InlineExecutor(lambda _: 0.01))
-        parts = SimpleNamespace(
-            run=SimpleNamespace(spec=self.spec, index=self.swarm.plan.run),
-            trades=trades,
-            tally=NodeStats(),
-            me=host.peer,
-            report=lambda *_, **__: None,
-        )
-        return cast("NodeContext", parts)
+        self.contexts = [a_trading_node(self.swarm.nodes[0, index].host) for index in (0, 1)]
 
     async def _trade(self, me: int, fragment: int) -> None:
-        terms = terms_of(self.swarm.plan, StageIndex(0), me, fragment)
-        assert terms is not None
-        duty = TradeFragment(StageIndex(0), me, ROUND, fragment, terms.partner, terms.gives)
         began = trio.current_time()
-        await trade(self.contexts[me], self.swarm.nodes[0, me].runner, duty)
+        await trade_drawn(
+            self.contexts[me], self.swarm.nodes[0, me].runner, self.swarm.plan, fragment
+        )
         if me == 0:
             self.trace.took_s.append(trio.current_time() - began)
 

@@ -1,8 +1,6 @@
 """Two nodes trade as nodes do, over links that lose, and what they did replays bit for bit."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -10,14 +8,8 @@ import trio
 from trio.testing import MockClock
 
 from swarm.config.spec import RunSpec
-from swarm.events import EventKind
 from swarm.gossip.trade.messages import Codec
-from swarm.gossip.trade.service import Trades
-from swarm.node.context import NodeContext, NodeStats
-from swarm.node.control.planner import TradeFragment
-from swarm.node.seat.trade import trade
 from swarm.primitives.codec import replace
-from swarm.testing.executor import InlineExecutor
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MergeRecord, SegmentLog, StepRecord
 from swarm.training.record.window import FragmentMerged, StepTaken, WindowData
@@ -25,7 +17,9 @@ from swarm.training.shard import Shard
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import COMPONENTS, segment_leaves, state_root
-from tests.training.pipeline import CHAIN, TEXT, Swarm, a_spec
+from tests.node.drawn import trade_drawn
+from tests.node.fakes import a_trading_node
+from tests.training.pipeline import TEXT, Swarm, a_spec
 
 ROUNDS = 3
 """The last tenth is one of them."""
@@ -50,21 +44,7 @@ class Traders:
         self.spec, self.pulls_only = spec, pulls_only
         self.swarm = Swarm(spec, 2, buffer=100)
         self.swarm.network.loss = loss
-        self.contexts = [self._context(index) for index in (0, 1)]
-
-    def _context(self, index: int) -> NodeContext:
-        host = self.swarm.nodes[0, index].host
-        run = SimpleNamespace(spec=self.spec, index=self.swarm.plan.run)
-        compute = InlineExecutor(lambda _: 0.01)
-        trades = Trades(host, host.secret, CHAIN, compute)
-
-        def report(kind: EventKind, text: str, **fields: object) -> None:
-            assert kind in {EventKind.TRADED, EventKind.SOLO}
-
-        context = SimpleNamespace(
-            run=run, trades=trades, tally=NodeStats(), me=host.peer, report=report
-        )
-        return cast("NodeContext", context)
+        self.contexts = [a_trading_node(self.swarm.nodes[0, index].host) for index in (0, 1)]
 
     async def train(self) -> list[tuple[RoundPlan, dict[tuple[int, int], SegmentLog]]]:
         done, nodes = [], self.swarm.nodes
@@ -75,7 +55,10 @@ class Traders:
                 nursery.start_soon(node.runner.run)
                 nursery.start_soon(node.keep_windows)
             for number in range(ROUNDS):
-                plan = replace(self.swarm.plan, round=RoundIndex(number))
+                seats = self.swarm.plan.rosters[0]
+                trailing = (replace(s, trails=s.index in self.pulls_only) for s in seats)
+                rosters = (tuple(trailing),)
+                plan = replace(self.swarm.plan, round=RoundIndex(number), rosters=rosters)
                 for node in nodes.values():
                     await node.runner.begin_round(plan, None)
                 await trio.sleep(1.0)
@@ -90,10 +73,7 @@ class Traders:
         return done
 
     async def _trade(self, plan: RoundPlan, me: int, fragment: int) -> None:
-        partner = plan.rosters[0][1 - me]
-        allowed = partner.index not in self.pulls_only
-        duty = TradeFragment(STAGE, me, plan.round, fragment, partner, allowed)
-        await trade(self.contexts[me], self.swarm.nodes[0, me].runner, duty)
+        await trade_drawn(self.contexts[me], self.swarm.nodes[0, me].runner, plan, fragment)
 
 
 def trained(

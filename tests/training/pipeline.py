@@ -9,13 +9,12 @@ import trio
 from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec, RunSpec
 from swarm.gossip.trade.messages import FragmentKey, payload_digest, sign_offer
-from swarm.gossip.trade.payload import open_payload, pack
+from swarm.gossip.trade.payload import ReceivedFragment, open_payload, pack
 from swarm.primitives.crypto import digest
 from swarm.testing.executor import InlineExecutor
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,
-    ReceivedFragment,
     outer_scalars,
     weight_nano,
 )
@@ -220,7 +219,7 @@ class Swarm:
             partner,
             ours,
             offer.payload_hash,
-            ReceivedFragment(offer, payload),
+            ReceivedFragment(offer, payload, theta_hat_P),
         )
 
 

@@ -13,7 +13,7 @@ from swarm.config.spec import RunSpec
 from swarm.gossip.codecs.int8 import decompress
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.gossip.trade.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
-from swarm.gossip.trade.payload import Packed, pack, read_payload
+from swarm.gossip.trade.payload import Packed, ReceivedFragment, pack, read_payload
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import SecretKey, digest
@@ -21,7 +21,6 @@ from swarm.testing.executor import InlineExecutor
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,
-    ReceivedFragment,
     SentFragment,
     outer_scalars,
     weight_nano,
@@ -220,7 +219,7 @@ class Field:
             partner.index,
             mine.offer.payload_hash,
             offer.payload_hash,
-            ReceivedFragment(offer, payload),
+            ReceivedFragment(offer, payload, values),
             phi_hat,
             sent,
         )

@@ -70,6 +70,18 @@ class Packed:
     """Residual that replaces the snapshot's once this payload was acknowledged; None but for int4."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedFragment:
+    """A partner's fragment that arrived whole; a verifier of its merge starts from offer and payload."""
+
+    offer: Offer
+    """Signed by the partner."""
+    payload: Bytes
+    """The quantized bytes, before zstandard: the preimage of ``offer.payload_hash``."""
+    values: Tensor
+    """The partner's theta (and phi behind it, where both travel): flat float32, finite."""
+
+
 def choose_codec(common: Codec, mine: Digest, theirs: Digest) -> Codec:
     """Return the round's ``common`` codec if both sides have one anchor or need none, else bfloat16."""
     is_shared = mine == theirs and mine != NO_DIGEST

@@ -8,7 +8,6 @@ of partners, ``gossip/trade/client.py`` fetches their fragments.
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,7 +25,6 @@ from swarm.gossip.trade.messages import (
     ExchangeReply,
     ExchangeRequest,
     FragmentKey,
-    Offer,
     Receipt,
     decode_exchange_reply,
     sign_receipt,
@@ -38,12 +36,12 @@ from swarm.gossip.trade.outbox import (
     PublishedFragment,
     StandbyReceivers,
 )
-from swarm.gossip.trade.payload import FragmentPayload, open_payload
+from swarm.gossip.trade.payload import FragmentPayload, ReceivedFragment, open_payload
 from swarm.gossip.trade.pull import Wanted
 from swarm.gossip.trade.server import TradeServer
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey
-from swarm.types import Bytes, Digest, PeerId
+from swarm.types import Digest, PeerId
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -100,22 +98,6 @@ class TradeLinks(Protocol):
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
         """Count a fault against a peer."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class TradeResult:
-    """Fragment of a partner that arrived whole."""
-
-    theta_hat: Tensor
-    """Partner's theta (followed by phi if both are traded): flat float32, finite."""
-    payload: Bytes
-    """Quantized bytes from which it was decoded; ``offer.payload_hash`` covers them."""
-    offer: Offer
-    receipt: Receipt
-    """Receipt that we signed for it."""
-    my_payload_hash: Digest | None
-    """Hash of our payload last offered to this partner; None if none was so far. ``Trades.given`` has later
-    ones."""
 
 
 class Trades:
@@ -192,10 +174,9 @@ class Trades:
         wanted: Wanted,
         anchor: Tensor,
         *,
-        mine: FragmentKey | None = None,
         deadline: float,
         ask_by: float = math.inf,
-    ) -> TradeResult | None:
+    ) -> ReceivedFragment | None:
         """Fetch and decode the partner's fragment; return None if there is no trade.
 
         An invalid answer is blamed on the partner, silence is not.
@@ -203,7 +184,6 @@ class Trades:
         Args:
             wanted: fragment to fetch.
             anchor: flat float32 of ``wanted.numel`` values.
-            mine: key of the fragment that we published in return.
             deadline: time on trio's clock that bounds the transfer; decoding what arrived in time
                 takes as long as the workers need.
             ask_by: time by which an offer must have come, so that another partner may be asked.
@@ -229,9 +209,7 @@ class Trades:
         unsigned = Receipt(wanted.key, wanted.to_seat, delivered.offer.payload_hash, NO_SIGNATURE)
         receipt = sign_receipt(self._secret, self._chain, unsigned)
         self._do_soon(lambda: self._acknowledge(partner, receipt, deadline))
-        given = self.given(mine) if mine is not None else None
-        mine_hash = given.offered.get(partner) if given else None
-        return TradeResult(theta_hat, payload, delivered.offer, receipt, mine_hash)
+        return ReceivedFragment(delivered.offer, payload, theta_hat)
 
     def _do_soon(self, chore: Chore) -> None:
         with suppress(trio.WouldBlock):  # Full: packing waits for a request, a receipt is lost.

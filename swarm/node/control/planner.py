@@ -17,10 +17,7 @@ from swarm.ledger.state.records import (
     SegmentRecord,
 )
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
-from swarm.training.plan import RosterSeat
-from swarm.training.terms import terms_of
-from swarm.types import NO_DIGEST, Amount, Height, PeerId, RoundIndex, StageIndex
-from swarm.verify.round_plan import round_plan
+from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex
 
 FIRST_TRADE_BLOCKS = 1
 """Blocks after the boundary before the first fragment is traded: late seats catch up meanwhile."""
@@ -133,17 +130,12 @@ class BeginRound:
 
 @dataclass(frozen=True, slots=True)
 class TradeFragment:
-    """Duty: snapshot a fragment, offer it, pull the partner's, and take the outer step.
-
-    ``partner`` is None for a solo step. ``weight_allowed`` is False if nothing may be merged from it.
-    """
+    """Duty: begin the trade of a fragment; ``training.averaging.trade_plan`` decides with whom."""
 
     stage: StageIndex
     index: int
     round_index: RoundIndex
     fragment: int
-    partner: RosterSeat | None
-    weight_allowed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +312,6 @@ def _checkpoint_duties(known: NodeView, info: RoundInfo) -> list[Action]:
 def _trade_duties(known: NodeView, info: RoundInfo) -> list[Action]:
     duties: list[Action] = []
     outer = known.run.spec.outer
-    plan = round_plan(known.run, info, NO_DIGEST)  # nothing is signed here
     here = {(local.stage, local.index): local for local in known.seats}
     for seat in _mine(known, info):
         local = here.get((seat.stage, seat.index))
@@ -331,9 +322,5 @@ def _trade_duties(known: NodeView, info: RoundInfo) -> list[Action]:
             key = (seat.stage, seat.index, info.round, fragment)
             if known.height < height or key in known.trades_begun:
                 continue
-            terms = terms_of(plan, seat.stage, seat.index, fragment)
-            partner, gives = (terms.partner, terms.gives) if terms else (None, False)
-            duties.append(
-                TradeFragment(seat.stage, seat.index, info.round, fragment, partner, gives)
-            )
+            duties.append(TradeFragment(seat.stage, seat.index, info.round, fragment))
     return duties

@@ -10,4 +10,6 @@ Modules (C: pure, S: does I/O):
                      partner.
     robust.py     C  Check a partner's fragment: its distance against usual distances, and its
                      effect on the loss.
+    trade_plan.py C  Decide one trade: publish a fragment, pull the partner's or a standby's, and
+                     merge it or step alone.
 """

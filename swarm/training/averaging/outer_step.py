@@ -28,9 +28,10 @@ from torch import Tensor
 
 from swarm.config.spec import NANO, OuterSpec
 from swarm.errors import PeerFault, UsageError
-from swarm.gossip.trade.messages import Offer, Receipt
-from swarm.training.record.segment import are_finite
-from swarm.types import Bytes, Digest, PeerId
+from swarm.gossip.trade.messages import Receipt
+from swarm.gossip.trade.payload import ReceivedFragment
+from swarm.training.record.segment import ALONE, are_finite
+from swarm.types import NO_DIGEST, Digest, PeerId
 
 WEIGHT_MIN_NANO = NANO // 4
 WEIGHT_MAX_NANO = NANO // 2
@@ -172,15 +173,6 @@ class FragmentSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivedFragment:
-    """The partner's signed offer and payload; a verifier of the merge starts from them."""
-
-    offer: Offer
-    payload: Bytes
-    """The quantized bytes, before zstandard."""
-
-
-@dataclass(frozen=True, slots=True)
 class SentFragment:
     """An int4 payload of this seat that its receiver has acknowledged; only then the residual moves."""
 
@@ -210,6 +202,30 @@ class Merge:
     """None if the residual is unchanged: no int4, or no receipt. A solo step may have it."""
     is_consensus: bool = False
     """True in a round of final averaging: phi becomes the mean, and no momentum is kept."""
+
+    @classmethod
+    def solo(
+        cls,
+        snapshot: FragmentSnapshot,
+        scalars: OuterScalars,
+        sent: SentFragment | None = None,
+        *,
+        is_consensus: bool = False,
+    ) -> "Merge":
+        """Return the step without a partner; a payload of this seat that one acknowledged still counts."""
+        mine = NO_DIGEST if sent is None else sent.receipt.payload_hash
+        return cls(
+            snapshot,
+            None,
+            0,
+            scalars,
+            None,
+            ALONE,
+            mine,
+            NO_DIGEST,
+            sent=sent,
+            is_consensus=is_consensus,
+        )
 
 
 MERGED_MAX = 2.0**30

@@ -26,9 +26,7 @@ from swarm.training.averaging.outer_step import Merge
 from swarm.training.data.samples import TokenSource, draw_samples
 from swarm.training.messages import MicroBatch
 from swarm.training.plan import RoundPlan
-from swarm.training.record.window import ALONE
 from swarm.training.shard import Shard
-from swarm.types import NO_DIGEST
 
 RECENT = 9
 """Distances of one fragment that the median is taken over: some rounds, and more than half of them honest."""
@@ -79,26 +77,11 @@ def clip_or_reject(
     is_worse = False
     if before is not None and after is not None and outer.loss_margin_nano:
         is_worse = not after <= before + outer.loss_margin_nano / NANO
-    return (
-        solo_step(merge) if is_worse or not weight_nano else replace(merge, weight_nano=weight_nano)
-    )
-
-
-def solo_step(merge: Merge) -> Merge:
-    """Return the same step without the partner; a payload of this seat that it acknowledged still counts."""
-    mine = merge.sent.receipt.payload_hash if merge.sent is not None else NO_DIGEST
-    return Merge(
-        merge.snapshot,
-        None,
-        0,
-        merge.scalars,
-        None,
-        ALONE,
-        mine,
-        NO_DIGEST,
-        sent=merge.sent,
-        is_consensus=merge.is_consensus,
-    )
+    if is_worse or not weight_nano:
+        return Merge.solo(
+            merge.snapshot, merge.scalars, merge.sent, is_consensus=merge.is_consensus
+        )
+    return replace(merge, weight_nano=weight_nano)
 
 
 def probe_loss(

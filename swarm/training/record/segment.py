@@ -64,6 +64,10 @@ class StepRecord:
     """Micro-batches that were sent and never answered."""
 
 
+ALONE = -1
+"""Partner seat of a solo step."""
+
+
 @dataclass(frozen=True, slots=True)
 class MergeRecord:
     """One merge of a fragment, with a partner or solo."""

@@ -35,7 +35,7 @@ from swarm.training.messages import (
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.model.stages import Span, plan_stages
 from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
-from swarm.training.record.segment import MicrobatchId, ShardState, are_finite
+from swarm.training.record.segment import ALONE, MicrobatchId, ShardState, are_finite
 from swarm.training.shard import DROPPED_MAX
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
@@ -52,8 +52,6 @@ _EVENT_BYTES = 640
 """Bytes of any other event: a merge with an offer and a receipt is the longest."""
 _PLACE_BYTES = 28
 _HEAD_BYTES = 512
-ALONE = -1
-"""Partner seat of a solo step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ async def test_trades_cross_real_sockets_shorter_at_first_and_as_they_are_on_a_f
                     publishing.start_soon(_publish_late, trades[0], key, snapshot)
                     traded = await trades[1].pull(wanted, snapshot.anchor, deadline=deadline)
                 assert traded is not None
-                assert float((traded.theta_hat - snapshot.theta).abs().max()) < 0.01
+                assert float((traded.values - snapshot.theta).abs().max()) < 0.01
                 assert payload_digest(traded.payload) == traded.offer.payload_hash
                 assert await trades[0].acknowledged(key, deadline=deadline) is not None
                 lengths.append(traded.offer.wire_bytes)

@@ -24,9 +24,9 @@ from swarm.gossip.trade.messages import (
     verify_receipt,
 )
 from swarm.gossip.trade.outbox import StandbyReceivers
-from swarm.gossip.trade.payload import FragmentPayload, read_payload
+from swarm.gossip.trade.payload import FragmentPayload, ReceivedFragment, read_payload
 from swarm.gossip.trade.pull import Wanted
-from swarm.gossip.trade.service import EXCHANGE_PROTOCOL, TradeResult, Trades
+from swarm.gossip.trade.service import EXCHANGE_PROTOCOL, Trades
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey
 from swarm.testing.executor import InlineExecutor
@@ -58,11 +58,11 @@ class Side:
 
     async def pull(
         self, partner: "Side", *, within_s: float = 20.0, anchor_root: Digest = ANCHOR_ROOT
-    ) -> TradeResult | None:
+    ) -> ReceivedFragment | None:
         wanted = Wanted(partner.key(), partner.host.peer, self.seat, anchor_root, NUMEL)
         deadline = trio.current_time() + within_s
         anchor = a_snapshot().anchor
-        return await self.trades.pull(wanted, anchor, mine=self.key(), deadline=deadline)
+        return await self.trades.pull(wanted, anchor, deadline=deadline)
 
 
 def a_side(network: FakeNetwork, number: int) -> Side:
@@ -76,8 +76,8 @@ def a_pair(*, seed: int = 0, loss: float = 0.0) -> tuple[Side, Side]:
     return a_side(network, 1), a_side(network, 2)
 
 
-async def both_pull(left: Side, right: Side) -> dict[int, TradeResult | None]:
-    results: dict[int, TradeResult | None] = {}
+async def both_pull(left: Side, right: Side) -> dict[int, ReceivedFragment | None]:
+    results: dict[int, ReceivedFragment | None] = {}
 
     async def one(me: Side, partner: Side) -> None:
         results[me.seat] = await me.pull(partner)
@@ -103,11 +103,11 @@ async def test_two_partners_trade_and_keep_each_others_receipts(
         assert traded is not None
         assert given is not None
         assert given.receipt is not None
-        assert float((traded.theta_hat - partner.snapshot().theta).abs().max()) < 0.01
+        assert float((traded.values - partner.snapshot().theta).abs().max()) < 0.01
         assert traded.offer.tokens == 100 * partner.seat
         assert payload_digest(traded.payload) == traded.offer.payload_hash
         again = read_payload(traded.offer.codec, traded.payload, a_snapshot().anchor)
-        assert torch.equal(again, traded.theta_hat)
+        assert torch.equal(again, traded.values)
         verify_receipt(partner.host.peer, CHAIN, given.receipt)
         assert given.offered == {partner.host.peer: given.receipt.payload_hash}
         assert results[partner.seat] is not None
@@ -141,7 +141,7 @@ async def test_a_partner_that_publishes_later_is_waited_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     left, right = a_pair()
-    results: list[TradeResult | None] = []
+    results: list[ReceivedFragment | None] = []
 
     async def pull() -> None:
         results.append(await left.pull(right))
@@ -201,7 +201,7 @@ async def test_partners_with_different_anchors_trade_in_bf16(
     traded = await left.pull(right)
     assert traded is not None
     assert traded.offer.num_bytes == 2 * NUMEL
-    assert torch.equal(traded.theta_hat, right.snapshot().theta.bfloat16().float())
+    assert torch.equal(traded.values, right.snapshot().theta.bfloat16().float())
 
 
 @pytest.mark.rule("G13")
@@ -216,7 +216,7 @@ async def test_loss_delays_a_trade_and_accuses_nobody(
     assert left.host.blamed == right.host.blamed == []
     for me in (left, right):
         if (traded := results[me.seat]) is not None:
-            assert torch.isfinite(traded.theta_hat).all()
+            assert torch.isfinite(traded.values).all()
 
 
 async def test_most_trades_survive_loss(autojump_clock: trio.testing.MockClock) -> None:

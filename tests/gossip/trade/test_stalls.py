@@ -17,8 +17,9 @@ from swarm.gossip.trade.messages import (
     Receipt,
     payload_digest,
 )
+from swarm.gossip.trade.payload import ReceivedFragment
 from swarm.gossip.trade.pull import Wanted
-from swarm.gossip.trade.service import EXCHANGE_PROTOCOL, TradeResult, Trades
+from swarm.gossip.trade.service import EXCHANGE_PROTOCOL, Trades
 from swarm.primitives.codec import encode
 from swarm.testing.executor import InlineExecutor
 from tests.fakes import FakeHost, FakeNetwork
@@ -53,7 +54,7 @@ async def pulled(
     manner: Manner,
     at: int,
     kind: type[OfferRequest | ChunkRequest | Receipt | FirstChunks] = ChunkRequest,
-) -> tuple[TradeResult | None, float, int, Stalling]:
+) -> tuple[ReceivedFragment | None, float, int, Stalling]:
     """What came of one pull, when it ended, and how often the partner was blamed."""
     network = FakeNetwork()
     left, right = network.host(1), network.host(2)

@@ -8,7 +8,6 @@ import pytest
 
 from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec
-from swarm.gossip.pairing import SeatKey
 from swarm.ledger.state.records import (
     NO_ROLLBACK,
     CheckPhase,
@@ -192,17 +191,6 @@ def test_fragments_are_traded_at_their_heights_and_once() -> None:
     assert plan_actions(knowledge(run, a_local(), height=heights[0], trades_begun=begun)) == []
 
 
-def test_partners_agree_and_a_newcomer_is_only_pulled_for() -> None:
-    newcomer = a_seat(OTHER, 1, joined=3)
-    info = an_info((a_seat(ME, 0), newcomer), (a_seat(PEERS[2], 0, stage=1),))
-    run = a_run(info)
-    known = knowledge(run, a_local(), height=10_000)
-    trades = [duty for duty in plan_actions(known) if isinstance(duty, TradeFragment)]
-    assert {trade.weight_allowed for trade in trades} == {False}
-    assert {trade.partner and trade.partner.peer for trade in trades} == {OTHER}
-    assert SeatKey(1, OTHER) != SeatKey(0, OTHER)
-
-
 @pytest.mark.rule("N7")
 def test_a_drawn_seat_posts_once_its_segment_is_final() -> None:
     info = an_info(*TWO, drawn=(0, -1))
@@ -256,7 +244,6 @@ def test_rounds_of_consensus_are_begun_and_traded_and_the_last_is_left() -> None
     assert [type(duty) for duty in begun] == [BeginRound]
     trades = plan_actions(knowledge(run, a_local(end), height=10_000))
     assert {type(duty) for duty in trades} == {TradeFragment}
-    assert {(t.partner and t.partner.peer, t.weight_allowed) for t in trades} == {(OTHER, True)}  # type: ignore[union-attr]
     over = a_run(an_info(*rosters, round_=end + 1))
     over = copied(over, consensus_rounds=1, phase=RunPhase.FINISHED)
     assert plan_actions(knowledge(over, a_local(end))) == [LeaveSeat(StageIndex(0), 0)]

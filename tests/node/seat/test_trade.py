@@ -1,44 +1,62 @@
 """The map counts what was merged: a trade that the end of its segment overtook is none."""
 
-from types import SimpleNamespace as Some
-from typing import Any
+from dataclasses import dataclass, field
 
 import pytest
+import torch
 
+from swarm.config.spec import RunSpec
 from swarm.node.control.planner import TradeFragment
 from swarm.node.seat.trade import trade
-from swarm.training.averaging.outer_step import outer_scalars
-from swarm.types import RoundIndex, StageIndex
+from swarm.training.averaging.outer_step import FragmentSnapshot, Merge, outer_scalars
+from swarm.training.plan import RosterSeat, RoundPlan
+from swarm.types import NO_DIGEST, RoundIndex, RunIndex, StageIndex
+from tests.fakes import FakeNetwork
+from tests.node.fakes import a_trading_node
 from tests.node.launch.test_retention import a_spec
+from tests.training.pipeline import CHAIN
+
+ROUND, STAGE = RoundIndex(3), StageIndex(0)
+HOST = FakeNetwork().host(1)
+
+
+@dataclass
+class OneSeat:
+    """A seat that nobody is paired with."""
+
+    is_applied: bool
+    spec: RunSpec = field(default_factory=a_spec)
+    merged: list[Merge] = field(default_factory=list)
+
+    @property
+    def plan(self) -> RoundPlan:
+        """A round with nobody else."""
+        spec, rosters = self.spec, ((RosterSeat(0, HOST.peer, 1),),)
+        return RoundPlan(CHAIN, RunIndex(1), spec.digest, spec, ROUND, NO_DIGEST, rosters)
+
+    async def reach(self, round_index: RoundIndex, budget_s: float) -> None:
+        """It is there."""
+
+    async def snapshot(self, fragment: int) -> FragmentSnapshot:
+        """Two values."""
+        none, two = torch.zeros(0), torch.zeros(2)
+        return FragmentSnapshot(fragment, two, two, NO_DIGEST, 1, 1, two, none)
+
+    async def doubted(self, merge: Merge) -> Merge:
+        """Nothing is doubted."""
+        return merge
+
+    async def merge(self, merge: Merge) -> bool:
+        """Note it."""
+        self.merged.append(merge)
+        return self.is_applied
 
 
 @pytest.mark.rule("N12")
 @pytest.mark.parametrize("is_applied", [True, False])
 async def test_a_merge_that_was_abandoned_is_not_counted(*, is_applied: bool) -> None:
-    async def reach(*_: object) -> None:
-        pass
-
-    async def snapshot(_: int) -> object:
-        return None
-
-    async def merge(given: Any) -> bool:  # noqa: ANN401
-        assert given.scalars == outer_scalars(a_spec().outer, 3)
-        return is_applied
-
-    tally, said = Some(notes=[], trades=0, solo=0), list[object]()
-    context: Any = Some(
-        run=Some(spec=a_spec()), me=None, tally=tally, report=lambda *parts: said.append(parts)
-    )
-
-    async def doubted(given: Any) -> Any:  # noqa: ANN401
-        return given
-
-    plan = Some(round=3, is_consensus=False, rosters=((),))
-    runner: Any = Some(reach=reach, snapshot=snapshot, doubted=doubted, merge=merge, plan=plan)
-    await trade(
-        context,
-        runner,
-        TradeFragment(StageIndex(0), 0, RoundIndex(3), 0, None, weight_allowed=False),
-    )
-    assert tally.solo == len(tally.notes) == len(said) == is_applied
-    assert tally.trades == 0
+    node, seat = a_trading_node(HOST), OneSeat(is_applied)
+    await trade(node, seat, TradeFragment(STAGE, 0, ROUND, 0))
+    assert [merge.scalars for merge in seat.merged] == [outer_scalars(seat.spec.outer, ROUND)]
+    assert node.tally.solo == len(node.tally.notes) == len(node.report.events) == is_applied
+    assert node.tally.trades == 0

@@ -24,7 +24,6 @@ from swarm.training.averaging.robust import (
     clip_or_reject,
     distance_of,
     probe_loss,
-    solo_step,
 )
 from swarm.training.plan import RoundPlan
 from swarm.training.shard import Shard
@@ -124,8 +123,8 @@ def test_a_partner_that_makes_the_loss_worse_by_the_margin_is_declined() -> None
         done = clip_or_reject(merge, Distances(), before, after, outer)
         assert (done.theta_hat_P is not None) == is_taken
     assert clip_or_reject(merge, Distances(), 1.0, 9.0, OFF).theta_hat_P is not None
-    assert solo_step(merge).my_payload == NO_DIGEST
-    step = solo_step(merge)
+    step = Merge.solo(merge.snapshot, merge.scalars)
+    assert step.my_payload == NO_DIGEST
     assert clip_or_reject(step, Distances(), 1.0, 9.0, outer) is step
 
 
