@@ -119,17 +119,17 @@ class Bench:
             spec = replace(spec, checks=replace(spec.checks, window_steps=self.steps))
         plan = self.plan(spec)
         shards = [Shard.initial(spec, StageIndex(stage)) for stage in range(2)]
-        scribes = [SegmentRecorder(shard, 0, keeps_windows=keep is not None) for shard in shards]
-        logs = [scribe.begin_job(plan, None) for scribe in scribes]
+        recorders = [SegmentRecorder(shard, 0, keeps_windows=keep is not None) for shard in shards]
+        logs = [recorder.begin(plan, None) for recorder in recorders]
         for step in range(self.steps):
             for microbatch in range(spec.microbatches_per_step):
-                self._carry(plan, scribes, step, microbatch)
-            for scribe in scribes:
-                for window in scribe.step_job([]):
+                self._carry(plan, recorders, step, microbatch)
+            for recorder in recorders:
+                for window in recorder.step([]):
                     assert keep is not None, "only who keeps windows completes any"
                     keep(window)
-        for scribe in scribes:
-            for window in scribe.close_job([]):
+        for recorder in recorders:
+            for window in recorder.close([]):
                 assert keep is not None, "only who keeps windows completes any"
                 keep(window)
         return logs
@@ -163,10 +163,10 @@ class Bench:
             replay(plan, decode_window(self.spec, data), self.tokens, self.anchors)
 
     def _carry(
-        self, plan: RoundPlan, scribes: list[SegmentRecorder], step: int, microbatch: int
+        self, plan: RoundPlan, recorders: list[SegmentRecorder], step: int, microbatch: int
     ) -> None:
-        lower, upper = scribes
-        payload, passed = lower.shard.origin_job(self.tokens, plan, step, microbatch, 0)
+        lower, upper = recorders
+        payload, passed = lower.shard.forward_tokens(self.tokens, plan, step, microbatch, 0)
         spec = plan.spec
         unsigned = MicroBatch(
             run=plan.run,
@@ -186,9 +186,9 @@ class Bench:
             payload=payload,
             signature=b"",
         )
-        wire = passed.out_activation
+        wire = passed.record.out_activation
         request = sign_microbatch(self.secrets[0], plan.chain, plan.run_digest, unsigned, wire)
-        loss_micro, gradient = upper.loss_job(self.tokens, request)
+        loss_micro, gradient = upper.loss(self.tokens, request)
         answer = MicroBatchGrad.reply_to(request, wire, loss_micro, gradient)
         reply = sign_grad(self.secrets[1], plan.chain, plan.run_digest, answer)
-        lower.backward_job(passed, None, reply)
+        lower.backward(passed, None, reply)

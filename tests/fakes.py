@@ -66,6 +66,10 @@ class FakeHost:
         """Everybody else who is alive, sorted."""
         return sorted(p for p, h in self._network.hosts.items() if h.is_alive and p != self.peer)
 
+    def addresses(self) -> list[str]:
+        """None: nobody dials it."""
+        return []
+
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
         """Remember a fault."""
         self.blamed.append((peer, fault))

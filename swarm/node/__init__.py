@@ -5,6 +5,7 @@ Modules (C: pure, S: does I/O):
     context.py   S  Share references between the parts of a running node.
     node.py      S  Run one node: all packages in one nursery, from the first byte on disk to
                     Ctrl-C.
+    ports.py     S  Declare the parts of a node that its modules ask for, one interface each.
     reporting.py S  Write a node's events to the log in its home, keep the last few in memory, and
                     stream them to listeners.
     api/            Serve this node's state and accept its owner's commands, over the local HTTP

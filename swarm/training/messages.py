@@ -26,6 +26,7 @@ from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message, decode, encode,
 from swarm.primitives.crypto import SecretKey, fast_digest, verify
 from swarm.training.model.stages import Forward as ForwardPass
 from swarm.training.plan import RoundPlan
+from swarm.training.record.segment import MicrobatchId, MicrobatchRecord
 from swarm.types import Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 COUNT_MAX = (1 << 53) - 1
@@ -301,52 +302,69 @@ others (host/memory_quota.py), since routing may send it those of several origin
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A micro-batch on its way to the next stage."""
+NO_SEAT = -1
+"""Destination of a micro-batch before a replica is chosen."""
 
-    plan: RoundPlan
-    origin: int
-    step: int
-    microbatch: int
-    stage: int
-    source: int
-    incarnation: int
-    version: int
-    payload: bytes
-    wire: Digest
-    """``wire_digest`` of the payload; an answer must name it."""
-    budget_s: float
+
+def request_of(
+    plan: RoundPlan,
+    place: MicrobatchId,
+    *,
+    stage: int,
+    source: int,
+    incarnation: int,
+    version: int,
+    payload: bytes,
+) -> MicroBatch:
+    """Return an unsigned micro-batch for ``stage``: its destination and time budget are set when it is sent."""
+    origin, step, microbatch = place
+    spec = plan.spec
+    return MicroBatch(
+        run=plan.run,
+        round=plan.round,
+        step=step,
+        microbatch=microbatch,
+        origin=origin,
+        stage=StageIndex(stage),
+        source=source,
+        destination=NO_SEAT,
+        incarnation=incarnation,
+        version=version,
+        budget_ms=0,
+        batch=spec.microbatch_size,
+        length=spec.model.seq_len,
+        features=spec.model.hidden_size,
+        payload=payload,
+        signature=b"",
+    )
 
 
 class TooBusy(Unreachable):
     """Refusal of a seat that cannot take a micro-batch now: another replica should be asked."""
 
 
-Forward = Callable[[Outgoing], Awaitable[MicroBatchGrad]]
-"""Send a micro-batch to the next stage and return its gradient; raises ``Unreachable``."""
+Forward = Callable[[RoundPlan, MicroBatch, Digest, float], Awaitable[MicroBatchGrad]]
+"""Send a micro-batch to the next stage and return its gradient; raises ``Unreachable``.
+
+Given are the plan, the unsigned request, the ``wire_digest`` of its payload, and the seconds left.
+"""
 
 
 @dataclass(slots=True)
 class Passed:
-    """A forward pass that waits for its gradient, and the values for its record."""
+    """A forward pass that waits for its gradient."""
 
     forward: ForwardPass
     shape: tuple[int, int, int]
-    origin: int
-    step: int
-    microbatch: int
-    source: int
-    in_activation: Digest
-    out_activation: Digest
-    ids_root: Digest
+    record: MicrobatchRecord
+    """Its record but for the gradients and the destination, which are not known yet."""
     weights: int
     """``Shard.weights`` of the forward pass; the gradient is rejected after they change."""
 
     @property
-    def place(self) -> tuple[int, int, int]:
+    def place(self) -> MicrobatchId:
         """Id of the micro-batch: (origin, step, micro-batch)."""
-        return (self.origin, self.step, self.microbatch)
+        return self.record.place
 
 
 def in_flight_max(spec: RunSpec) -> int:

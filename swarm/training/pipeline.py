@@ -10,13 +10,12 @@ from typing import Protocol
 import trio
 
 from swarm.errors import BadEncoding, OutOfTurn, PeerFault, Unreachable
-from swarm.primitives.codec import LONGEST_FRAME_BYTES, decode, encode
+from swarm.primitives.codec import LONGEST_FRAME_BYTES, decode, encode, replace
 from swarm.primitives.crypto import SecretKey
 from swarm.training.messages import (
     MicroBatch,
     MicroBatchGrad,
     MicroBatchRefused,
-    Outgoing,
     Refusal,
     TooBusy,
     check_grad,
@@ -27,7 +26,7 @@ from swarm.training.messages import (
 )
 from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.training.seat import SeatWorker
-from swarm.types import Digest, PeerId, StageIndex
+from swarm.types import Digest, PeerId
 
 PROTOCOL = "/swarm/micro-batch/1"
 CONCURRENCY_MAX = 64
@@ -117,21 +116,29 @@ class Pipeline:
         """Unregister a seat of this node."""
         self._runners.pop((runner.stage, runner.index), None)
 
-    async def forward(self, out: Outgoing) -> MicroBatchGrad:
+    async def forward(
+        self, plan: RoundPlan, request: MicroBatch, wire: Digest, budget_s: float
+    ) -> MicroBatchGrad:
         """Send a micro-batch to the next stage, to the drawn replica first, and return the gradient.
 
         The other replicas of the stage are tried in order if one refuses, fails or does not answer in its share
         of the budget. Replicas that were unreachable lately are tried last.
 
+        Args:
+            plan: The round that the micro-batch belongs to.
+            request: The micro-batch as ``request_of`` gives it.
+            wire: ``wire_digest`` of its payload; an answer must name it.
+            budget_s: Seconds that all replicas together may take.
+
         Raises:
             Unreachable: No replica answered within the budget.
         """
-        deadline = trio.current_time() + out.budget_s
-        candidates = out.plan.candidates(
-            origin=out.origin,
-            step=out.step,
-            microbatch=out.microbatch,
-            stage=StageIndex(out.stage),
+        deadline = trio.current_time() + budget_s
+        candidates = plan.candidates(
+            origin=request.origin,
+            step=request.step,
+            microbatch=request.microbatch,
+            stage=request.stage,
         )
         for seat in self._sorted(candidates):
             left_s = deadline - trio.current_time()
@@ -139,32 +146,36 @@ class Pipeline:
                 break
             is_last_hope = seat is candidates[-1]
             hop_s = left_s if is_last_hope else max(left_s * HOP_SHARE, HOP_MIN_S)
-            reply = await self._try(out, seat, min(hop_s, out.plan.spec.deadlines.hop_ms / 1000))
+            hop_s = min(hop_s, plan.spec.deadlines.hop_ms / 1000)
+            sent = replace(request, destination=seat.index, budget_ms=int(hop_s * 1000))
+            reply = await self._try(plan, sent, wire, seat.peer, hop_s)
             if reply is not None:
                 return reply
-        raise Unreachable(f"no replica of stage {out.stage} took the micro-batch in time")
+        raise Unreachable(f"no replica of stage {request.stage} took the micro-batch in time")
 
     def _sorted(self, candidates: tuple[RosterSeat, ...]) -> list[RosterSeat]:
         now = trio.current_time()
         return sorted(candidates, key=lambda seat: self._suspects.get(seat.peer, 0.0) > now)
 
-    async def _try(self, out: Outgoing, seat: RosterSeat, hop_s: float) -> MicroBatchGrad | None:
-        message, chain, run_digest = _message(out, seat, hop_s), out.plan.chain, out.plan.run_digest
-        request = sign_microbatch(self._secret, chain, run_digest, message, out.wire)
+    async def _try(
+        self, plan: RoundPlan, unsigned: MicroBatch, wire: Digest, peer: PeerId, hop_s: float
+    ) -> MicroBatchGrad | None:
+        chain, run_digest = plan.chain, plan.run_digest
+        request = sign_microbatch(self._secret, chain, run_digest, unsigned, wire)
         started = trio.current_time()
         try:
-            raw = await self._exchange(seat.peer, encode(request), hop_s)
+            raw = await self._exchange(peer, encode(request), hop_s)
             answer = decode_answer(raw)
             if isinstance(answer, MicroBatchRefused):
                 self.meter.refused += 1
                 return None
-            check_grad(chain, run_digest, out.plan.spec, request, out.wire, answer, seat.peer)
+            check_grad(chain, run_digest, plan.spec, request, wire, answer, peer)
         except Unreachable:
             self.meter.unreachable += 1
-            self._suspects[seat.peer] = trio.current_time() + SUSPECT_S
+            self._suspects[peer] = trio.current_time() + SUSPECT_S
             return None
         except PeerFault as fault:
-            self._links.blame(seat.peer, fault)
+            self._links.blame(peer, fault)
             return None
         finally:
             self.meter.call_s += trio.current_time() - started
@@ -231,25 +242,3 @@ class Pipeline:
         if plan.seat(0, request.origin) is None:
             raise BadEncoding("a micro-batch of an origin that does not exist")
         return check_microbatch(plan.chain, plan.run_digest, plan.spec, request, peer)
-
-
-def _message(out: Outgoing, seat: RosterSeat, hop_s: float) -> MicroBatch:
-    spec = out.plan.spec
-    return MicroBatch(
-        run=out.plan.run,
-        round=out.plan.round,
-        step=out.step,
-        microbatch=out.microbatch,
-        origin=out.origin,
-        stage=StageIndex(out.stage),
-        source=out.source,
-        destination=seat.index,
-        incarnation=out.incarnation,
-        version=out.version,
-        budget_ms=int(hop_s * 1000),
-        batch=spec.microbatch_size,
-        length=spec.model.seq_len,
-        features=spec.model.hidden_size,
-        payload=out.payload,
-        signature=b"",
-    )

@@ -123,7 +123,7 @@ class SegmentRecorder:
 
     # --- segments ---
 
-    def begin_job(
+    def begin(
         self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None, is_shown: bool = True
     ) -> SegmentLog:
         """Open the segment of ``plan.round`` and return its log.
@@ -146,12 +146,12 @@ class SegmentRecorder:
                 window.events.append(AnchorSet(anchor[1]))
         return log
 
-    def close_job(self, merges: Sequence[Merge]) -> list[WindowData]:
+    def close(self, merges: Sequence[Merge]) -> list[WindowData]:
         """Step with the gradients that have arrived, apply waiting merges, and return the windows completed."""
         opened, shard = self._opened(), self.shard
         windows = list[WindowData]()
         if opened.log.num_steps < opened.plan.steps_max:
-            windows = self.step_job(merges)
+            windows = self.step(merges)
         elif self.may_merge:
             self._merge(opened, merges)
         if opened.log.records:
@@ -167,7 +167,7 @@ class SegmentRecorder:
 
     # --- steps and fragments ---
 
-    def step_job(self, merges: Sequence[Merge]) -> list[WindowData]:
+    def step(self, merges: Sequence[Merge]) -> list[WindowData]:
         """Take a step if there are gradients, then merge; return the windows completed, at most one."""
         opened, shard = self._opened(), self.shard
         windows = list[WindowData]()
@@ -184,7 +184,7 @@ class SegmentRecorder:
             self._merge(opened, merges)
         return windows
 
-    def snapshot_job(self, fragment: int) -> FragmentSnapshot:
+    def snapshot(self, fragment: int) -> FragmentSnapshot:
         """Copy a fragment to be offered; raise ``TooBusy`` without an open segment, or if offered too often."""
         opened = self._open
         if opened is None:
@@ -198,7 +198,7 @@ class SegmentRecorder:
             opened.window.events.append(SnapshotTaken(fragment))
         return snapshot
 
-    def doubt_job(self, tokens: TokenSource, merge: Merge) -> Merge:
+    def clip_or_reject(self, tokens: TokenSource, merge: Merge) -> Merge:
         """Return the merge unchanged, with a clipped weight, or as a solo step
         (training/averaging/robust.py).
         """
@@ -210,7 +210,7 @@ class SegmentRecorder:
             before, after = probe_loss(*place, None), probe_loss(*place, merge)
         return clip_or_reject(merge, self._distances, before, after, outer)
 
-    def merge_job(self, merges: Sequence[Merge]) -> bool:
+    def merge(self, merges: Sequence[Merge]) -> bool:
         """Merge between two steps; return False, changing nothing, if a merge is not possible now."""
         if self._open is None or not self.may_merge:
             return False
@@ -231,25 +231,23 @@ class SegmentRecorder:
 
     # --- micro-batches ---
 
-    def backward_job(
-        self, passed: Passed, request: MicroBatch | None, reply: MicroBatchGrad
-    ) -> bytes:
+    def backward(self, passed: Passed, request: MicroBatch | None, reply: MicroBatchGrad) -> bytes:
         """Compute the backward pass and keep its messages; ``request`` is None without a stage below."""
-        answer = self.shard.backward_job(passed, reply)
+        answer = self.shard.backward(passed, reply)
         self._keep(passed.place, request, reply)
         return answer
 
-    def loss_job(self, tokens: TokenSource, request: MicroBatch) -> tuple[int, bytes]:
+    def loss(self, tokens: TokenSource, request: MicroBatch) -> tuple[int, bytes]:
         """Compute loss and gradient in the last stage and keep the request; return (1e-6 nats, gradient)."""
-        done = self.shard.loss_job(tokens, self._opened().plan, request, self._seat)
+        done = self.shard.loss(tokens, self._opened().plan, request, self._seat)
         self._newest = request
         self._keep(request.place, request, None)
         return done
 
-    def whole_job(self, tokens: TokenSource, step: int, microbatch: int) -> int:
+    def loss_tokens(self, tokens: TokenSource, step: int, microbatch: int) -> int:
         """Compute a micro-batch of a one-stage run and record it; return the loss in 1e-6 nats."""
         plan = self._opened().plan
-        loss_micro = self.shard.whole_job(tokens, plan, step, microbatch, self._seat)
+        loss_micro = self.shard.loss_tokens(tokens, plan, step, microbatch, self._seat)
         self._keep((self._seat, step, microbatch), None, None)
         return loss_micro
 

@@ -1,11 +1,11 @@
 """Run one seat: admit micro-batches, compute them, step, and close the segment at the boundary.
 
-Shell: waits and carries; ``stepper`` decides when to step, ``round_plan`` where a micro-batch goes,
-``scribe`` computes and records. All arithmetic goes through one first-come-first-served worker, so a job queued
-before a step belongs to that step, and no later one does.
+Shell: waits and carries; ``StepPolicy`` decides when to step, ``RoundPlan`` where a micro-batch goes,
+``SegmentRecorder`` computes and records. All arithmetic goes through ``SeatExecutor``.
 """
 
 import math
+from collections.abc import Sequence
 
 import trio
 from torch import Tensor
@@ -14,7 +14,15 @@ from swarm.errors import PeerFault, Unreachable, UsageError
 from swarm.executor import ExecutorPort
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.data.samples import TokenSource
-from swarm.training.messages import Forward, MicroBatch, Outgoing, Passed, TooBusy, in_flight_max
+from swarm.training.messages import (
+    Forward,
+    MicroBatch,
+    MicroBatchGrad,
+    Passed,
+    TooBusy,
+    in_flight_max,
+    request_of,
+)
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import SegmentLog
@@ -30,6 +38,88 @@ RETRY_S = 0.25
 """Seconds that an origin pauses after a step without any path: replicas need a moment to come back."""
 BUDGET_SHRINK_MS = 50
 """Milliseconds of the time budget that every hop keeps for its own answer."""
+
+
+class SeatExecutor:
+    """The worker thread of one seat: each method runs one job there, first come, first served.
+
+    A job queued before a step belongs to that step, and no later one does.
+    """
+
+    def __init__(
+        self, recorder: SegmentRecorder, tokens: TokenSource, compute: ExecutorPort
+    ) -> None:
+        self._recorder = recorder
+        self._shard = recorder.shard
+        self._tokens = tokens
+        self._compute = compute
+
+    # --- segments ---
+
+    async def begin(
+        self, plan: RoundPlan, anchor: tuple[Tensor, Digest] | None, *, is_shown: bool
+    ) -> SegmentLog:
+        """Open the segment of ``plan.round`` and return its log."""
+        return await self._compute.run(self._recorder.begin, plan, anchor, is_shown)
+
+    async def close(self, merges: Sequence[Merge]) -> list[WindowData]:
+        """Take the last step, apply the waiting merges, and return the windows completed."""
+        return await self._compute.run(self._recorder.close, merges)
+
+    async def step(self, merges: Sequence[Merge]) -> list[WindowData]:
+        """Take a step if there are gradients, then merge; return the windows completed."""
+        return await self._compute.run(self._recorder.step, merges)
+
+    # --- micro-batches ---
+
+    async def forward(self, request: MicroBatch) -> tuple[bytes, Passed]:
+        """Compute a micro-batch in a middle stage: (output on the wire, pass)."""
+        return await self._compute.run(self._shard.forward, request)
+
+    async def forward_tokens(
+        self, plan: RoundPlan, step: int, microbatch: int, seat: int
+    ) -> tuple[bytes, Passed]:
+        """Compute a micro-batch in the first stage of several: (output on the wire, pass)."""
+        job = self._shard.forward_tokens
+        return await self._compute.run(job, self._tokens, plan, step, microbatch, seat)
+
+    async def backward(
+        self, passed: Passed, request: MicroBatch | None, reply: MicroBatchGrad
+    ) -> bytes:
+        """Count the gradient of a returned micro-batch; return the one for the stage below (or b"")."""
+        return await self._compute.run(self._recorder.backward, passed, request, reply)
+
+    async def loss(self, request: MicroBatch) -> tuple[int, bytes]:
+        """Compute a micro-batch in the last stage: (loss in 1e-6 nats, gradient of its input)."""
+        return await self._compute.run(self._recorder.loss, self._tokens, request)
+
+    async def loss_tokens(self, step: int, microbatch: int) -> int:
+        """Compute a micro-batch of a one-stage run: its loss in 1e-6 nats."""
+        return await self._compute.run(self._recorder.loss_tokens, self._tokens, step, microbatch)
+
+    # --- fragments ---
+
+    async def snapshot(self, fragment: int) -> FragmentSnapshot:
+        """Copy a fragment between two steps; raise ``TooBusy`` without a segment, or if offered too often."""
+        return await self._compute.run(self._recorder.snapshot, fragment)
+
+    async def clip_or_reject(self, merge: Merge) -> Merge:
+        """Return the merge unchanged, with a clipped weight, or as a solo step."""
+        return await self._compute.run(self._recorder.clip_or_reject, self._tokens, merge)
+
+    async def merge(self, merges: Sequence[Merge]) -> bool:
+        """Merge between two steps; return False, changing nothing, if a merge is not possible now."""
+        return await self._compute.run(self._recorder.merge, merges)
+
+    # --- the slow weights ---
+
+    async def phi(self) -> Tensor:
+        """Return a copy of the slow weights."""
+        return await self._compute.run(self._shard.phi)
+
+    async def set_anchor(self, anchor_P: Tensor, root: Digest) -> None:
+        """Replace the canonical checkpoint that fragments are relative to."""
+        await self._compute.run(self._shard.set_anchor, anchor_P, root)
 
 
 class SeatWorker:
@@ -55,11 +145,10 @@ class SeatWorker:
         self.steps_total = 0
         self.loss_micro = -1
         self.incarnation = incarnation
-        self._tokens = tokens
-        self._compute = compute
         self._forward = forward
         self._windows = windows
-        self._scribe = SegmentRecorder(shard, seat_index, keeps_windows=windows is not None)
+        self._recorder = SegmentRecorder(shard, seat_index, keeps_windows=windows is not None)
+        self.jobs = SeatExecutor(self._recorder, tokens, compute)
         spec = self.spec
         self._stepper = StepPolicy(step_s=spec.deadlines.step_ms / 1000)
         self._changed = trio.Event()
@@ -81,7 +170,7 @@ class SeatWorker:
         """
         if self.log is not None:
             raise UsageError("close the open segment first")
-        self.log = await self._compute.run(self._scribe.begin_job, plan, anchor, is_shown)
+        self.log = await self.jobs.begin(plan, anchor, is_shown=is_shown)
         self.plan, self._attempts = plan, 0
         quota = min(plan.quota(self.stage), MICROBATCHES_MAX)
         self._stepper.begin_round(quota, plan.steps_max)
@@ -98,7 +187,7 @@ class SeatWorker:
         if self._round_scope is not None:
             self._round_scope.cancel()
         log = self.log
-        done = await self._compute.run(self._scribe.close_job, [merge for merge, _ in self._merges])
+        done = await self.jobs.close([merge for merge, _ in self._merges])
         self.log = None
         self._finish_merges()
         self._notify()
@@ -121,14 +210,6 @@ class SeatWorker:
                 nursery.start_soon(self._originate)
 
     # --- fragments ---
-
-    async def snapshot(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment between two steps; raise ``TooBusy`` without a segment, or if offered too often."""
-        return await self._compute.run(self._scribe.snapshot_job, fragment)
-
-    async def doubted(self, merge: Merge) -> Merge:
-        """Return the merge unchanged, with a clipped weight, or as a solo step (``robust.doubted``)."""
-        return await self._compute.run(self._scribe.doubt_job, self._tokens, merge)
 
     async def merge(self, merge: Merge) -> bool:
         """Queue a fragment's outer step and wait; return False if it was not and never will be applied."""
@@ -155,9 +236,7 @@ class SeatWorker:
         try:
             self._stepper.see(request.place)
             if self._is_last:
-                loss_micro, payload = await self._compute.run(
-                    self._scribe.loss_job, self._tokens, request
-                )
+                loss_micro, payload = await self.jobs.loss(request)
                 self._measured(log, loss_micro)
             else:
                 loss_micro, payload = await self._pass_on(request, plan, ticket, deadline)
@@ -169,31 +248,37 @@ class SeatWorker:
     async def _pass_on(
         self, request: MicroBatch, plan: RoundPlan, ticket: StepSlot, deadline: float
     ) -> tuple[int, bytes]:
-        output, passed = await self._compute.run(self.shard.forward_job, request)
+        output, passed = await self.jobs.forward(request)
         budget_s = deadline - trio.current_time() - BUDGET_SHRINK_MS / 1000
         try:
-            return await self._through(
-                self._outgoing(plan, passed, output, budget_s), passed, ticket, request
-            )
+            return await self._through(plan, passed, output, budget_s, ticket, request)
         except PeerFault as fault:
             # The stage below must not be blamed for a fault of the stage above.
             raise TooBusy(f"the gradient from above is of no use: {fault}") from None
 
     async def _through(
-        self, out: Outgoing, passed: Passed, ticket: StepSlot, request: MicroBatch | None
+        self,
+        plan: RoundPlan,
+        passed: Passed,
+        output: bytes,
+        budget_s: float,
+        ticket: StepSlot,
+        below: MicroBatch | None,
     ) -> tuple[int, bytes]:
         """Send a micro-batch through the stages above; return (their loss, gradient for the stage below)."""
-        reply = await self._forward(out)
+        request = request_of(
+            plan,
+            passed.place,
+            stage=self.stage + 1,
+            source=self.index,
+            incarnation=self.incarnation,
+            version=self._stepper.version,
+            payload=output,
+        )
+        reply = await self._forward(plan, request, passed.record.out_activation, budget_s)
         if not self._stepper.is_current(ticket):
             raise TooBusy("the answer came after the step")
-        answer = await self._compute.run(self._scribe.backward_job, passed, request, reply)
-        return reply.loss_micro, answer
-
-    def _outgoing(
-        self, plan: RoundPlan, passed: Passed, payload: bytes, budget_s: float
-    ) -> Outgoing:
-        head = (plan, *passed.place, self.stage + 1, self.index, self.incarnation)
-        return Outgoing(*head, self._stepper.version, payload, passed.out_activation, budget_s)
+        return reply.loss_micro, await self.jobs.backward(passed, below, reply)
 
     # --- stage 0: the origin of micro-batches ---
 
@@ -221,9 +306,7 @@ class SeatWorker:
         answered = False
         try:
             if self._is_last:
-                loss = await self._compute.run(
-                    self._scribe.whole_job, self._tokens, step, microbatch
-                )
+                loss = await self.jobs.loss_tokens(step, microbatch)
             else:
                 loss = await self._send_through(plan, step, microbatch, ticket)
             self._measured(log, loss)
@@ -239,10 +322,10 @@ class SeatWorker:
         async with self._flights:
             if trio.current_time() >= (self._stepper.deadline or 0.0):
                 raise TooBusy("the step was over before its turn came")
-            job, place = self.shard.origin_job, (step, microbatch, self.index)
-            output, passed = await self._compute.run(job, self._tokens, plan, *place)
-            out = self._outgoing(plan, passed, output, plan.spec.deadlines.step_ms / 1000)
-            return (await self._through(out, passed, ticket, None))[0]
+            output, passed = await self.jobs.forward_tokens(plan, step, microbatch, self.index)
+            budget_s = plan.spec.deadlines.step_ms / 1000
+            loss_micro, _ = await self._through(plan, passed, output, budget_s, ticket, None)
+            return loss_micro
 
     # --- steps ---
 
@@ -264,7 +347,7 @@ class SeatWorker:
     def _may_merge(self) -> bool:
         """True if no micro-batch is in flight or waits for its step: both belong to the old weights."""
         is_idle = self._stepper.is_full or self._stepper.deadline is None
-        return is_idle and (self.log is None or self._scribe.may_merge)
+        return is_idle and (self.log is None or self._recorder.may_merge)
 
     def _is_due(self, now: float) -> bool:
         """Return True if a step is due, also if only answers of an expired version are left."""
@@ -279,7 +362,7 @@ class SeatWorker:
             return
         merges, self._merges = self._merges, []
         self._stepper.stepped()
-        done = await self._compute.run(self._scribe.step_job, [merge for merge, _ in merges])
+        done = await self.jobs.step([merge for merge, _ in merges])
         for _, applied in merges:
             applied.set()
         self.steps_total += 1
@@ -292,7 +375,7 @@ class SeatWorker:
             self._finish_merges()
             return
         merges, self._merges = self._merges, []
-        if await self._compute.run(self._scribe.merge_job, [merge for merge, _ in merges]):
+        if await self.jobs.merge([merge for merge, _ in merges]):
             for _, applied in merges:
                 applied.set()
         else:

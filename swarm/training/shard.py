@@ -12,7 +12,7 @@ Legend: P parameters of the shard.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from swarm.training.averaging.payload import residual_numel, residual_of, with_r
 from swarm.training.data.samples import TokenSource, draw_samples
 from swarm.training.devices.engine import Engine, Gradients, LocalEngine
 from swarm.training.messages import (
+    NO_SEAT,
     MicroBatch,
     MicroBatchGrad,
     Passed,
@@ -41,7 +42,7 @@ from swarm.training.record.segment import (
     MergeRecord,
     MicrobatchId,
     MicrobatchRecord,
-    Offered,
+    PendingFragment,
     ShardState,
     StepRecord,
     are_finite,
@@ -159,26 +160,26 @@ class Shard:
 
     # --- micro-batches ---
 
-    def origin_job(
+    def forward_tokens(
         self, tokens: TokenSource, plan: RoundPlan, step: int, microbatch: int, seat: int
     ) -> tuple[bytes, Passed]:
         """Compute stage 0 of several: read the inputs; return (output on the wire, pass)."""
         inputs_BT, _, root = draw_samples(tokens, plan, (seat, step, microbatch))
         return self._forward(inputs_BT, (seat, step, microbatch), -1, NO_DIGEST, root)
 
-    def forward_job(self, request: MicroBatch) -> tuple[bytes, Passed]:
+    def forward(self, request: MicroBatch) -> tuple[bytes, Passed]:
         """Compute a middle stage: decode, compute, encode; raise ``PeerFault`` for non-finite values."""
         inputs_BTD = from_wire(request.payload, request.shape, self.spec.wire.activations)
         wire = wire_digest(request.payload)
         return self._forward(inputs_BTD, request.place, request.source, wire, NO_DIGEST)
 
-    def backward_job(self, passed: Passed, reply: MicroBatchGrad) -> bytes:
+    def backward(self, passed: Passed, reply: MicroBatchGrad) -> bytes:
         """Add the gradient of a returned micro-batch to the sum; return the one for the stage below (or b"").
 
         Raises ``PeerFault``, changing nothing, if it is for other activations or gives no finite gradient, and
         ``TooBusy`` if the weights have changed since the forward pass.
         """
-        if reply.activations != passed.out_activation:
+        if reply.activations != passed.record.out_activation:
             raise OutOfTurn("a gradient for other activations than were computed")
         if passed.weights != self.weights:
             raise TooBusy("the weights moved before the answer came")
@@ -186,20 +187,16 @@ class Shard:
         received = from_wire(reply.payload, passed.shape, self.spec.wire.activations)
         grad_inputs, grad_P = self.engine.backward(passed.forward, received)
         answer = b"" if grad_inputs is None else wire_of(self.spec, grad_inputs)
-        record = MicrobatchRecord(
-            *passed.place,
-            passed.in_activation,
-            wire_digest(reply.payload),
-            passed.out_activation,
-            wire_digest(answer) if answer else NO_DIGEST,
-            passed.source,
-            reply.destination,
-            passed.ids_root,
+        record = replace(
+            passed.record,
+            in_gradient=wire_digest(reply.payload),
+            out_gradient=wire_digest(answer) if answer else NO_DIGEST,
+            destination=reply.destination,
         )
         self._open.add(grad_P, passed.shape[0] * passed.shape[1], record)
         return answer
 
-    def loss_job(
+    def loss(
         self, tokens: TokenSource, plan: RoundPlan, request: MicroBatch, seat: int
     ) -> tuple[int, bytes]:
         """Compute the last stage, with labels by sample id: (loss in 1e-6 nats, gradient of the input).
@@ -228,7 +225,7 @@ class Shard:
         self._open.add(grad_P, labels_BT.numel(), record)
         return loss_micro, answer
 
-    def whole_job(
+    def loss_tokens(
         self, tokens: TokenSource, plan: RoundPlan, step: int, microbatch: int, seat: int
     ) -> int:
         """Compute a micro-batch of a one-stage run and add its gradient; return the loss in 1e-6 nats."""
@@ -312,11 +309,11 @@ class Shard:
         snapshot = merge.snapshot
         span = self.spans[snapshot.fragment]
         slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])
-        done = apply_merge(merge, slow, self.params_P[span.slice].cpu())
+        slow, theta_F, weight_nano = apply_merge(merge, slow, self.params_P[span.slice].cpu())
         # Copied, not written to: windows hold the slow state as it was, and it changes only here.
         self.phi_P, self.momentum_P = self.phi_P.clone(), self.momentum_P.clone()
-        self.phi_P[span.slice], self.momentum_P[span.slice] = done.slow.phi_F, done.slow.momentum_F
-        self.params_P[span.slice] = done.theta_F
+        self.phi_P[span.slice], self.momentum_P[span.slice] = slow.phi_F, slow.momentum_F
+        self.params_P[span.slice] = theta_F
         if merge.sent is not None:
             said_F, numel = merge.sent.residual_P, self.params_P.numel()
             self.residual_R = with_residual(self.residual_R, span, numel, said_F)
@@ -329,7 +326,7 @@ class Shard:
             merge.partner_seat,
             merge.my_payload,
             merge.partner_payload,
-            done.weight_nano,
+            weight_nano,
             self.components(),
         )
 
@@ -408,9 +405,9 @@ class Shard:
         forward = self.engine.forward(self.params_P, self.weights, inputs)
         payload = wire_of(self.spec, forward.output)
         batch, times, width = forward.output.shape
-        shape, wire = (batch, times, width), wire_digest(payload)
-        ends = (in_activation, wire, ids_root)
-        return payload, Passed(forward, shape, *place, source, *ends, self.weights)
+        digests = (in_activation, NO_DIGEST, wire_digest(payload), NO_DIGEST)
+        record = MicrobatchRecord(*place, *digests, source, NO_SEAT, ids_root)
+        return payload, Passed(forward, (batch, times, width), record, self.weights)
 
     def _snapshot(self, fragment: int, tokens: int, theta_P: Tensor) -> FragmentSnapshot:
         span = self.spans[fragment]
@@ -419,6 +416,6 @@ class Shard:
         root, step = self.anchor_root, self.adam.step
         return FragmentSnapshot(fragment, theta_P, anchor_P, root, tokens, step, phi_P, residual_P)
 
-    def _offered_by_fragment(self) -> tuple[Offered, ...]:
+    def _offered_by_fragment(self) -> tuple[PendingFragment, ...]:
         held = sorted(self.snapshots.items())
         return tuple((fragment, tokens, theta_P) for fragment, (tokens, theta_P) in held)

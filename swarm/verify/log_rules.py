@@ -7,7 +7,7 @@ gossip/trade/pull.py) passes here, or other peers could have it convicted; anyth
 points accept nor its own code produces is refused.
 
 Whether a gradient answers the activations that the seat's weights give is seen when they are computed again
-(``Shard.backward_job``). Two things cannot be seen in one window: a micro-batch that another window of the
+(``Shard.backward``). Two things cannot be seen in one window: a micro-batch that another window of the
 segment has too, and payloads that the seat sent without getting a reply. Both ends of an edge record those.
 Source: docs/spec/protocol.md sections 3 and 4, docs/spec/verification.md section 2.
 """
@@ -26,6 +26,7 @@ from swarm.gossip.trade.messages import (
     verify_receipt,
 )
 from swarm.gossip.trade.payload import check_codec, payload_bytes
+from swarm.primitives.codec import replace
 from swarm.training.averaging.payload import common_codec, traded_numel
 from swarm.training.messages import (
     COUNT_MAX,
@@ -33,6 +34,7 @@ from swarm.training.messages import (
     MicroBatchGrad,
     check_grad,
     check_microbatch,
+    request_of,
 )
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RosterSeat, RoundPlan
@@ -47,7 +49,7 @@ from swarm.training.record.window import (
     WindowKey,
 )
 from swarm.training.terms import TradeTerms, terms_of, terms_with
-from swarm.types import NO_DIGEST, Digest, StageIndex
+from swarm.types import NO_DIGEST, Digest
 
 
 def check_window(plan: RoundPlan, data: WindowData) -> None:
@@ -217,25 +219,16 @@ def sent_request(
 
     Its destination, incarnation and weight version are known from the reply alone.
     """
-    spec = plan.spec
-    return MicroBatch(
-        run=plan.run,
-        round=plan.round,
-        step=computed.step,
-        microbatch=computed.microbatch,
-        origin=computed.origin,
-        stage=StageIndex(key.stage + 1),
+    request = request_of(
+        plan,
+        computed.place,
+        stage=key.stage + 1,
         source=key.seat,
-        destination=reply.destination,
         incarnation=reply.incarnation,
         version=reply.version,
-        budget_ms=0,
-        batch=spec.microbatch_size,
-        length=spec.model.seq_len,
-        features=spec.model.hidden_size,
         payload=b"",
-        signature=b"",
     )
+    return replace(request, destination=reply.destination)
 
 
 # --- fragments ---

@@ -219,7 +219,6 @@ def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged
             terms.partner.peer,
             terms.partner.index,
             merged.my_payload,
-            offer.payload_hash,
             received,
             phi_hat_P,
             sent,

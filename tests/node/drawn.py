@@ -5,13 +5,11 @@ from swarm.node.seat.trade import trade
 from swarm.training.plan import RoundPlan
 from swarm.training.seat import SeatWorker
 from swarm.types import StageIndex
-from tests.node.fakes import TradingNode
+from tests.node.fakes import FakeNode
 
 STAGE = StageIndex(0)
 
 
-async def trade_drawn(
-    node: TradingNode, runner: SeatWorker, plan: RoundPlan, fragment: int
-) -> None:
+async def trade_drawn(node: FakeNode, runner: SeatWorker, plan: RoundPlan, fragment: int) -> None:
     """Trade one fragment of the runner's seat in the first stage."""
     await trade(node, runner, TradeFragment(STAGE, runner.index, plan.round, fragment))

@@ -23,7 +23,7 @@ from swarm.types import PeerId, RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves
 from tests.node.drawn import trade_drawn
-from tests.node.fakes import TradingNode, a_trading_node
+from tests.node.fakes import FakeNode, a_trading_node
 from tests.training.pipeline import TEXT, Swarm, a_spec
 
 ROUNDS = 10
@@ -73,7 +73,7 @@ def trained(
 ) -> tuple[Swarm, list[tuple[RoundPlan, dict[Any, SegmentLog]]]]:
     """Ten rounds; the last seat multiplies what it offers from the fifth on."""
     swarm, out = Swarm(spec, SEATS, buffer=200), list[tuple[RoundPlan, dict[Any, SegmentLog]]]()
-    contexts = list[TradingNode]()
+    contexts = list[FakeNode]()
     for index in range(SEATS):
         host = swarm.nodes[0, index].host
         node = a_trading_node(host, Poisoned if index == LIAR else Trades)

@@ -47,7 +47,7 @@ ROUND = RoundIndex(0)
 EXCHANGE_S = 0.4
 ROUND_S = 1.0
 STEPS = 10
-TRAINING = ("whole_job", "origin_job", "loss_job", "backward_job", "forward_job", "step_job")
+TRAINING = ("loss_tokens", "forward_tokens", "loss", "backward", "forward", "step")
 """What an inner step is made of; the rest costs nothing here, so that only waiting could show."""
 CHUNK_BYTES = 2048
 """A fragment is three of them, and each is asked for alone."""
@@ -78,7 +78,7 @@ class Trace:
             given = merge
             part = shard.spans[given.snapshot.fragment].slice
             before = OuterState(shard.phi_P[part].clone(), shard.momentum_P[part].clone())
-            due = apply_merge(given, before, shard.params_P[part].clone()).slow
+            due = apply_merge(given, before, shard.params_P[part].clone())[0]
             record = merge_it(given)
             after = OuterState(shard.phi_P[part].clone(), shard.momentum_P[part].clone())
             self.moved.append((given, before, after, due))
@@ -109,7 +109,7 @@ class Replica:
         self.me = self.swarm.nodes[0, 0]
         for node in self.swarm.nodes.values():
             trace = self.trace if node is self.me else Trace()
-            node.runner._compute = InlineExecutor(trace.cost_s)
+            node.runner.jobs._compute = InlineExecutor(trace.cost_s)
         self.trace.watch(self.me.runner.shard)
         self.contexts = [a_trading_node(self.swarm.nodes[0, index].host) for index in (0, 1)]
 
@@ -177,7 +177,7 @@ def undisturbed() -> dict[int, list[tuple[str, float]]]:
 
 
 def step_times(jobs: list[tuple[str, float]]) -> list[float]:
-    return [at for name, at in jobs if name == "step_job"]
+    return [at for name, at in jobs if name == "step"]
 
 
 def longest_gap(times: list[float]) -> float:

@@ -184,7 +184,7 @@ class Swarm:
 
     async def _trade(self, plan: RoundPlan, stage: StageIndex, fragment: int) -> None:
         runners = [self.nodes[stage, index].runner for index in (0, 1)]
-        snapshots = [await runner.snapshot(fragment) for runner in runners]
+        snapshots = [await runner.jobs.snapshot(fragment) for runner in runners]
         await trio.sleep(3 * JOB_S)  # Both go on meanwhile.
         async with trio.open_nursery() as nursery:
             for me in (0, 1):
@@ -218,7 +218,6 @@ class Swarm:
             plan.rosters[stage][partner].peer,
             partner,
             ours,
-            offer.payload_hash,
             ReceivedFragment(offer, payload, theta_hat_P),
         )
 

@@ -1,13 +1,13 @@
 """The shortest replay of a window: no signature is checked, nothing is derived that the log has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
-from swarm.gossip.trade.payload import read_payload
+from swarm.gossip.trade.payload import ReceivedFragment, read_payload
 from swarm.training.averaging.outer_step import Merge, outer_scalars
 from swarm.training.averaging.payload import anchor_of, read_values
 from swarm.training.plan import RoundPlan
@@ -21,7 +21,7 @@ from swarm.training.record.window import (
     WindowData,
 )
 from swarm.training.shard import Shard
-from swarm.types import NO_DIGEST, Digest, StageIndex
+from swarm.types import Digest, StageIndex
 from tests.training.pipeline import TEXT
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
@@ -74,7 +74,7 @@ def _merge(shard: Shard, plan: RoundPlan, data: WindowData, event: FragmentMerge
     scalars = outer_scalars(plan.spec.outer, plan.round)
     assert snapshot is not None
     if offer is None:
-        return Merge(snapshot, None, 0, scalars, None, -1, event.my_payload, NO_DIGEST)
+        return replace(Merge.solo(snapshot, scalars), my_payload=event.my_payload)
     values = read_payload(offer.codec, event.payload, anchor_of(plan.spec, snapshot))
     theta_P, phi_P = read_values(plan.spec, values)
     peer = plan.rosters[data.key.stage][event.partner_seat].peer
@@ -86,6 +86,6 @@ def _merge(shard: Shard, plan: RoundPlan, data: WindowData, event: FragmentMerge
         peer,
         event.partner_seat,
         event.my_payload,
-        offer.payload_hash,
-        phi_hat_P=phi_P,
+        ReceivedFragment(offer, event.payload, values),
+        phi_P,
     )

@@ -26,7 +26,7 @@ HOP_S = 1.0
 def a_request(swarm: Swarm, secret: SecretKey, **changes: object) -> bytes:
     """An honest micro-batch of round 0 from seat 0 of stage 0, before ``changes``."""
     shard, plan = swarm.nodes[0, 0].runner.shard, swarm.plan
-    payload, _ = shard.origin_job(swarm.nodes[0, 0].runner._tokens, plan, 0, 0, 0)
+    payload, _ = shard.forward_tokens(swarm.nodes[0, 0].runner.jobs._tokens, plan, 0, 0, 0)
     spec = swarm.spec
     shape = (spec.microbatch_size, spec.model.seq_len, spec.model.hidden_size)
     place = (plan.run, plan.round, 0, 0, 0, 1, 0, 0, 1, 0)

@@ -58,18 +58,18 @@ Job = Callable[[Shard, bytes], object]
 
 
 def loss(shard: Shard, payload: bytes) -> object:
-    return shard.loss_job(TOKENS, PLAN, a_request(0, payload), 0)
+    return shard.loss(TOKENS, PLAN, a_request(0, payload), 0)
 
 
 def forward(shard: Shard, payload: bytes) -> object:
-    return shard.forward_job(a_request(0, payload))
+    return shard.forward(a_request(0, payload))
 
 
 def backward(shard: Shard, payload: bytes) -> object:
     request: MicroBatch = a_request(0)
-    _, passed = shard.forward_job(request)
-    answer = MicroBatchGrad.reply_to(request, passed.out_activation, NO_LOSS, payload)
-    return shard.backward_job(passed, answer)
+    _, passed = shard.forward(request)
+    answer = MicroBatchGrad.reply_to(request, passed.record.out_activation, NO_LOSS, payload)
+    return shard.backward(passed, answer)
 
 
 JOBS: list[tuple[Job, int]] = [(loss, 1), (forward, 1), (backward, 1)]
@@ -113,7 +113,7 @@ def test_huge_and_tiny_numbers_leave_a_finite_state(job: Job, value: float) -> N
 
 def a_merge(shard: Shard, theta_hat: Tensor) -> Merge:
     snapshot, partner = shard.snapshot(0), PeerId(bytes(32))
-    return Merge(snapshot, theta_hat, NANO // 2, SCALARS, partner, 1, NO_DIGEST, NO_DIGEST)
+    return Merge(snapshot, theta_hat, NANO // 2, SCALARS, partner, 1, NO_DIGEST)
 
 
 @pytest.mark.rule("T21")

@@ -5,7 +5,7 @@ import pytest
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.memory_quota import BULK_BYTES_MAX
 from swarm.primitives.codec import LONGEST_FRAME_BYTES, replace
-from swarm.training.messages import IN_FLIGHT_BYTES, Outgoing, TooBusy, in_flight_max, wire_digest
+from swarm.training.messages import IN_FLIGHT_BYTES, NO_SEAT, TooBusy, in_flight_max, request_of
 from tests.training.pipeline import Swarm, a_spec
 
 
@@ -14,12 +14,14 @@ def test_too_busy_is_a_kind_of_unreachable() -> None:
     assert not issubclass(TooBusy, PeerFault)
 
 
-def test_an_outgoing_microbatch_carries_its_coordinates() -> None:
+def test_a_request_is_for_nobody_until_a_replica_is_chosen() -> None:
     plan = Swarm(a_spec(), replicas=1).plan
-    wire = wire_digest(b"wire")
-    out = Outgoing(plan, 0, 3, 1, 1, 0, 7, 9, b"wire", wire, 2.0)
-    assert (out.origin, out.step, out.microbatch, out.stage) == (0, 3, 1, 1)
-    assert (out.incarnation, out.version, out.payload, out.wire) == (7, 9, b"wire", wire)
+    ends = {"stage": 1, "source": 0, "incarnation": 7, "version": 9}
+    request = request_of(plan, (0, 3, 1), **ends, payload=b"wire")
+    assert request.place == (0, 3, 1)
+    assert (request.stage, request.source, request.destination) == (1, 0, NO_SEAT)
+    assert (request.incarnation, request.version, request.payload) == (7, 9, b"wire")
+    assert (request.budget_ms, request.signature) == (0, b"")
 
 
 @pytest.mark.rule("T12b")

@@ -81,10 +81,10 @@ async def test_windows_of_a_lossy_network_replay_too(autojump_clock: MockClock) 
     assert dropped > 0
 
 
-# --- one scribe by hand ---
+# --- one recorder by hand ---
 
 
-def a_scribe(spec: RunSpec | None = None) -> SegmentRecorder:
+def a_recorder(spec: RunSpec | None = None) -> SegmentRecorder:
     return SegmentRecorder(Shard.initial(spec or a_spec(), StageIndex(1)), 0, keeps_windows=True)
 
 
@@ -92,54 +92,56 @@ PLAN = replace(Swarm(a_spec(), replicas=2).plan, round=RoundIndex(2))
 SECRET = Swarm(a_spec(), replicas=2).nodes[0, 0].host.secret
 
 
-def step(scribe: SegmentRecorder, number: int, merges: tuple[Merge, ...] = ()) -> list[WindowData]:
+def step(
+    recorder: SegmentRecorder, number: int, merges: tuple[Merge, ...] = ()
+) -> list[WindowData]:
     request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, a_request(number % 2))
-    scribe.loss_job(TOKENS, replace(request, step=number))
-    return scribe.step_job(merges)
+    recorder.loss(TOKENS, replace(request, step=number))
+    return recorder.step(merges)
 
 
-def alone(scribe: SegmentRecorder, fragment: int) -> Merge:
-    taken = scribe.snapshot_job(fragment)
-    return Merge(taken, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST)
+def alone(recorder: SegmentRecorder, fragment: int) -> Merge:
+    taken = recorder.snapshot(fragment)
+    return Merge.solo(taken, SCALARS)
 
 
 @pytest.mark.rule("T25")
 def test_a_new_anchor_is_the_first_event_and_not_in_the_start() -> None:
-    scribe = a_scribe()
-    before = scribe.shard.anchor_root
-    anchor_P = torch.ones_like(scribe.shard.anchor_P)
-    scribe.begin_job(PLAN, (anchor_P, hash_of(anchor_P)))
-    step(scribe, 0)
-    (window,) = scribe.close_job([])
+    recorder = a_recorder()
+    before = recorder.shard.anchor_root
+    anchor_P = torch.ones_like(recorder.shard.anchor_P)
+    recorder.begin(PLAN, (anchor_P, hash_of(anchor_P)))
+    step(recorder, 0)
+    (window,) = recorder.close([])
     assert window.start.anchor_root == before
     assert window.events[0] == AnchorSet(hash_of(anchor_P))
     assert anchors_named(window) == {before, hash_of(anchor_P)}
-    assert scribe.shard.anchor_root == hash_of(anchor_P)
+    assert recorder.shard.anchor_root == hash_of(anchor_P)
 
 
 @pytest.mark.rule("T21a")
 def test_a_segment_without_a_step_leaves_no_trace() -> None:
-    scribe = a_scribe()
-    anchor_P = torch.ones_like(scribe.shard.anchor_P)
-    log = scribe.begin_job(PLAN, (anchor_P, hash_of(anchor_P)))
-    merge = alone(scribe, 0)
-    assert not scribe.may_merge
-    assert not scribe.merge_job([merge])
-    scribe.shard.drop(0, 0, 0)
-    assert scribe.close_job([merge]) == []
+    recorder = a_recorder()
+    anchor_P = torch.ones_like(recorder.shard.anchor_P)
+    log = recorder.begin(PLAN, (anchor_P, hash_of(anchor_P)))
+    merge = alone(recorder, 0)
+    assert not recorder.may_merge
+    assert not recorder.merge([merge])
+    recorder.shard.drop(0, 0, 0)
+    assert recorder.close([merge]) == []
     assert log.end == log.start
     assert (log.records, log.tokens) == ([], 0)
 
 
 @pytest.mark.rule("T25")
 def test_windows_begin_with_every_few_steps_and_merges_belong_where_they_happened() -> None:
-    scribe = a_scribe()
-    log = scribe.begin_job(PLAN, None)
+    recorder = a_recorder()
+    log = recorder.begin(PLAN, None)
     windows = []
     for number in range(WIDTH + 1):
-        merges = (alone(scribe, 0),) if number == 1 else ()
-        windows += step(scribe, number, merges)
-    windows += scribe.close_job([alone(scribe, 1)])
+        merges = (alone(recorder, 0),) if number == 1 else ()
+        windows += step(recorder, number, merges)
+    windows += recorder.close([alone(recorder, 1)])
     assert [window.key.window for window in windows] == [0, 1]
     kinds = [[type(event).__name__ for event in window.events] for window in windows]
     taken, merged = ["StepTaken"], ["FragmentMerged"]
@@ -151,74 +153,74 @@ def test_windows_begin_with_every_few_steps_and_merges_belong_where_they_happene
 
 @pytest.mark.rule("T26")
 def test_what_was_signed_is_kept_as_it_was_signed_and_only_if_it_counted() -> None:
-    scribe = a_scribe()
-    scribe.begin_job(PLAN, None)
+    recorder = a_recorder()
+    recorder.begin(PLAN, None)
     request = sign_microbatch(SECRET, PLAN.chain, PLAN.run_digest, a_request(0))
-    scribe.loss_job(TOKENS, request)
-    (window,) = scribe.close_job([])
+    recorder.loss(TOKENS, request)
+    (window,) = recorder.close([])
     (taken,) = window.events
     assert isinstance(taken, StepTaken)
     assert [one.request for one in taken.microbatches] == [request]
-    scribe.begin_job(PLAN, None)
-    assert scribe.close_job([]) == []
+    recorder.begin(PLAN, None)
+    assert recorder.close([]) == []
 
 
 @pytest.mark.rule("T21a")
 def test_a_fragment_is_merged_once_in_a_segment_and_offered_a_few_times() -> None:
-    scribe = a_scribe()
-    scribe.begin_job(PLAN, None)
-    step(scribe, 0)
-    assert scribe.merge_job([alone(scribe, 0)])
-    assert scribe.merge_job([alone(scribe, 0)])
-    for _ in range(SNAPSHOTS_MAX * scribe.shard.spec.outer.fragments - 2):
-        scribe.snapshot_job(1)
+    recorder = a_recorder()
+    recorder.begin(PLAN, None)
+    step(recorder, 0)
+    assert recorder.merge([alone(recorder, 0)])
+    assert recorder.merge([alone(recorder, 0)])
+    for _ in range(SNAPSHOTS_MAX * recorder.shard.spec.outer.fragments - 2):
+        recorder.snapshot(1)
     with pytest.raises(TooBusy):
-        scribe.snapshot_job(1)
-    (window,) = scribe.close_job([])
+        recorder.snapshot(1)
+    (window,) = recorder.close([])
     assert sum(isinstance(event, FragmentMerged) for event in window.events) == 1
 
 
 @pytest.mark.rule("T12")
 def test_a_merge_waits_for_the_step_whose_gradients_are_here() -> None:
-    scribe = a_scribe()
-    scribe.begin_job(PLAN, None)
-    step(scribe, 0)
-    merge = alone(scribe, 0)
-    scribe.loss_job(TOKENS, a_request(1))
-    assert not scribe.merge_job([merge])
-    scribe.step_job([merge])
-    assert not scribe.shard.snapshots
+    recorder = a_recorder()
+    recorder.begin(PLAN, None)
+    step(recorder, 0)
+    merge = alone(recorder, 0)
+    recorder.loss(TOKENS, a_request(1))
+    assert not recorder.merge([merge])
+    recorder.step([merge])
+    assert not recorder.shard.snapshots
 
 
 @pytest.mark.rule("T26")
 def test_a_merge_with_a_partner_needs_what_the_partner_signed() -> None:
-    scribe = a_scribe()
-    scribe.begin_job(PLAN, None)
-    step(scribe, 0)
-    taken = scribe.snapshot_job(0)
+    recorder = a_recorder()
+    recorder.begin(PLAN, None)
+    step(recorder, 0)
+    taken = recorder.snapshot(0)
     partner = PeerId(bytes(32))
-    merge = Merge(taken, taken.theta_P, NANO // 2, SCALARS, partner, 1, NO_DIGEST, NO_DIGEST)
+    merge = Merge(taken, taken.theta_P, NANO // 2, SCALARS, partner, 1, NO_DIGEST)
     with pytest.raises(UsageError):
-        scribe.merge_job([merge])
+        recorder.merge([merge])
 
 
 def test_nothing_is_kept_for_nobody() -> None:
-    scribe = SegmentRecorder(Shard.initial(a_spec(), StageIndex(1)), 0, keeps_windows=False)
-    scribe.begin_job(PLAN, None)
-    assert step(scribe, 0) == []
-    assert scribe.close_job([]) == []
+    recorder = SegmentRecorder(Shard.initial(a_spec(), StageIndex(1)), 0, keeps_windows=False)
+    recorder.begin(PLAN, None)
+    assert step(recorder, 0) == []
+    assert recorder.close([]) == []
 
 
 def test_a_closed_segment_takes_nothing() -> None:
-    scribe = a_scribe()
+    recorder = a_recorder()
     for job in (
-        lambda: scribe.snapshot_job(0),
-        lambda: scribe.loss_job(TOKENS, a_request(0)),
-        lambda: scribe.step_job([]),
+        lambda: recorder.snapshot(0),
+        lambda: recorder.loss(TOKENS, a_request(0)),
+        lambda: recorder.step([]),
     ):
         with pytest.raises(TooBusy):
             job()
-    assert not scribe.merge_job([])
+    assert not recorder.merge([])
 
 
 # --- the channel ---

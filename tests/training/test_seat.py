@@ -10,11 +10,11 @@ from swarm.training.averaging.outer_step import Merge
 from swarm.training.messages import (
     MicroBatch,
     MicroBatchGrad,
-    Outgoing,
     TooBusy,
     sign_grad,
     wire_digest,
 )
+from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MergeRecord, StepRecord
 from swarm.training.record.window import StepTaken
 from swarm.types import NO_DIGEST, Digest, RoundIndex
@@ -112,13 +112,15 @@ async def test_an_origin_has_only_so_many_micro_batches_on_their_way(
     runner, out, most = swarm.nodes[0, 0].runner, 0, 0
     forward = runner._forward
 
-    async def slowly(outgoing: Outgoing) -> MicroBatchGrad:
+    async def slowly(
+        plan: RoundPlan, request: MicroBatch, wire: Digest, budget_s: float
+    ) -> MicroBatchGrad:
         nonlocal out, most
         out += 1
         most = max(most, out)
         try:
             await trio.sleep(0.4)
-            return await forward(outgoing)
+            return await forward(plan, request, wire, budget_s)
         finally:
             out -= 1
 
@@ -140,9 +142,11 @@ async def test_what_waits_for_its_turn_past_the_step_is_not_sent(
     runner, sent = swarm.nodes[0, 0].runner, dict[int, list[float]]()
     forward = runner._forward
 
-    async def noted(outgoing: Outgoing) -> MicroBatchGrad:
-        sent.setdefault(outgoing.step, []).append(trio.current_time())
-        return await forward(outgoing)
+    async def noted(
+        plan: RoundPlan, request: MicroBatch, wire: Digest, budget_s: float
+    ) -> MicroBatchGrad:
+        sent.setdefault(request.step, []).append(trio.current_time())
+        return await forward(plan, request, wire, budget_s)
 
     runner._forward = noted
     (logs,) = await swarm.train(13.0)
@@ -234,7 +238,7 @@ async def test_a_micro_batch_that_only_such_an_answer_came_back_for_is_dropped(
 async def test_a_snapshot_needs_an_open_segment(autojump_clock: MockClock) -> None:
     runner = Swarm(a_spec(), replicas=1).nodes[1, 0].runner
     with pytest.raises(TooBusy):
-        await runner.snapshot(0)
+        await runner.jobs.snapshot(0)
 
 
 @pytest.mark.rule("T21a")
@@ -246,8 +250,8 @@ async def test_a_merge_that_comes_before_the_first_step_waits_for_it(
     merged = trio.Event()
 
     async def merge() -> None:
-        snapshot = await above.runner.snapshot(0)
-        alone = Merge(snapshot, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST)
+        snapshot = await above.runner.jobs.snapshot(0)
+        alone = Merge.solo(snapshot, SCALARS)
         await above.runner.merge(alone)
         merged.set()
 

@@ -56,7 +56,7 @@ def test_the_order_of_arrival_leaves_no_trace() -> None:
     shards = [a_last_stage(), a_last_stage()]
     for shard, order in zip(shards, ([0, 1, 2], [2, 0, 1]), strict=True):
         for number in order:
-            shard.loss_job(TOKENS, PLAN, a_request(number), 0)
+            shard.loss(TOKENS, PLAN, a_request(number), 0)
     records = [shard.step(PLAN, 0) for shard in shards]
     assert shards[0].components() == shards[1].components()
     assert records[0] == records[1]
@@ -72,22 +72,20 @@ def test_wire_bytes_that_are_not_finite_are_the_peers_fault() -> None:
     before = shard.components()
     junk = b"\xff\x7f" * (len(a_request(0).payload) // 2)
     with pytest.raises(PeerFault):
-        shard.loss_job(TOKENS, PLAN, a_request(0, junk), 0)
+        shard.loss(TOKENS, PLAN, a_request(0, junk), 0)
     assert shard.components() == before
     assert shard.step(PLAN, 0) is None
 
 
 def test_a_merge_moves_a_fragment_and_nothing_else() -> None:
     shard = a_last_stage()
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     shard.step(PLAN, 0)
     snapshot = shard.snapshot(1)
     theirs = snapshot.theta_P + 1.0
     rest = shard.params_P[shard.spans[0].slice].clone()
     partner = PeerId(bytes(32))
-    record = shard.merge(
-        Merge(snapshot, theirs, NANO // 2, SCALARS, partner, 1, NO_DIGEST, NO_DIGEST)
-    )
+    record = shard.merge(Merge(snapshot, theirs, NANO // 2, SCALARS, partner, 1, NO_DIGEST))
     assert record.weight_nano == NANO // 2
     assert torch.equal(shard.params_P[shard.spans[0].slice], rest)
     moved = shard.phi_P[shard.spans[1].slice]
@@ -100,11 +98,11 @@ def test_a_merge_moves_a_fragment_and_nothing_else() -> None:
 def test_progress_during_an_exchange_is_kept() -> None:
     shard = a_last_stage()
     snapshot = shard.snapshot(0)
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     shard.step(PLAN, 0)
     span = shard.spans[0].slice
     progress = shard.params_P[span] - snapshot.theta_P
-    shard.merge(Merge(snapshot, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
+    shard.merge(Merge.solo(snapshot, SCALARS))
     assert torch.equal(shard.params_P[span], shard.phi_P[span] + progress)
 
 
@@ -114,7 +112,7 @@ def test_an_offered_fragment_is_part_of_the_state_until_it_is_merged_or_abandone
     before = shard.components()
     snapshot = shard.snapshot(1)
     assert shard.components()[9] != before[9]
-    shard.merge(Merge(snapshot, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
+    shard.merge(Merge.solo(snapshot, SCALARS))
     assert shard.components()[9] == before[9]
     shard.snapshot(0)
     shard.begin_segment()
@@ -124,11 +122,11 @@ def test_an_offered_fragment_is_part_of_the_state_until_it_is_merged_or_abandone
 @pytest.mark.rule("T12a")
 def test_tokens_count_when_their_step_is_taken() -> None:
     shard = a_last_stage()
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     assert shard.tokens_total == 0
     shard.begin_segment()
     assert shard.step(PLAN, 0) is None
-    shard.loss_job(TOKENS, PLAN, a_request(1), 0)
+    shard.loss(TOKENS, PLAN, a_request(1), 0)
     shard.step(PLAN, 0)
     assert shard.tokens_total == 4 * 16
 
@@ -150,31 +148,31 @@ def test_the_state_names_tokens_at_merges_and_those_of_offers() -> None:
 @pytest.mark.rule("T12")
 def test_a_gradient_counts_only_for_the_weights_of_its_forward_pass() -> None:
     shard = Shard.initial(SPEC, StageIndex(0))
-    _, early = shard.origin_job(TOKENS, PLAN, 0, 0, 0)
-    _, late = shard.origin_job(TOKENS, PLAN, 0, 1, 0)
-    shard.backward_job(early, a_reply(early.out_activation))
+    _, early = shard.forward_tokens(TOKENS, PLAN, 0, 0, 0)
+    _, late = shard.forward_tokens(TOKENS, PLAN, 0, 1, 0)
+    shard.backward(early, a_reply(early.record.out_activation))
     shard.step(PLAN, 0)
     with pytest.raises(TooBusy):
-        shard.backward_job(late, a_reply(late.out_activation))
+        shard.backward(late, a_reply(late.record.out_activation))
     assert shard.is_between_steps
 
 
 @pytest.mark.rule("T3a")
 def test_a_gradient_counts_only_for_the_activations_it_names() -> None:
     shard = Shard.initial(SPEC, StageIndex(0))
-    _, one = shard.origin_job(TOKENS, PLAN, 0, 0, 0)
-    _, other = shard.origin_job(TOKENS, PLAN, 0, 1, 0)
+    _, one = shard.forward_tokens(TOKENS, PLAN, 0, 0, 0)
+    _, other = shard.forward_tokens(TOKENS, PLAN, 0, 1, 0)
     with pytest.raises(PeerFault):
-        shard.backward_job(one, a_reply(other.out_activation))
+        shard.backward(one, a_reply(other.record.out_activation))
     assert shard.is_between_steps
-    shard.backward_job(one, a_reply(one.out_activation))
+    shard.backward(one, a_reply(one.record.out_activation))
 
 
 @pytest.mark.rule("T12")
 def test_a_merge_in_the_middle_of_a_step_is_our_own_mistake() -> None:
     shard = a_last_stage()
-    merge = Merge(shard.snapshot(0), None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST)
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    merge = Merge.solo(shard.snapshot(0), SCALARS)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     with pytest.raises(UsageError):
         shard.merge(merge)
 
@@ -193,10 +191,9 @@ def test_a_partner_that_would_take_us_too_far_is_declined(theirs: float) -> None
             peer,
             1,
             NO_DIGEST,
-            NO_DIGEST,
         )
     )
-    alone.merge(Merge(alone.snapshot(0), None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
+    alone.merge(Merge.solo(alone.snapshot(0), SCALARS))
     assert (record.partner, record.weight_nano) == (peer, 0)
     assert shard.components() == alone.components()
 
@@ -213,7 +210,7 @@ def test_fewer_sequences_than_the_samples_are_the_peers_fault() -> None:
     shard, request = a_last_stage(), a_request(0)
     half = replace(request, batch=2, payload=request.payload[: len(request.payload) // 2])
     with pytest.raises(PeerFault):
-        shard.loss_job(TOKENS, PLAN, half, 0)
+        shard.loss(TOKENS, PLAN, half, 0)
     assert shard.is_between_steps
 
 
@@ -223,16 +220,16 @@ def test_arithmetic_that_leaves_the_numbers_is_a_fault_and_changes_nothing() -> 
     for shard in (first, last):
         shard.params_P.fill_(float("inf"))
     with pytest.raises(PeerFault):
-        first.origin_job(TOKENS, PLAN, 0, 0, 0)
+        first.forward_tokens(TOKENS, PLAN, 0, 0, 0)
     with pytest.raises(PeerFault):
-        last.loss_job(TOKENS, PLAN, a_request(0), 0)
+        last.loss(TOKENS, PLAN, a_request(0), 0)
     assert last.is_between_steps
 
 
 def test_a_state_is_a_copy() -> None:
     shard = a_last_stage()
     state, before = shard.state(), shard.components()
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     shard.step(PLAN, 0)
     assert torch.equal(state.params_P, a_last_stage().params_P)
     assert shard.components() != before
@@ -241,10 +238,10 @@ def test_a_state_is_a_copy() -> None:
 def test_slow_weights_are_replaced_and_hashed_as_they_are() -> None:
     shard = a_last_stage()
     before, state = shard.components(), shard.state()
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     shard.step(PLAN, 0)
     assert shard.components()[4:6] == before[4:6]
-    shard.merge(Merge(shard.snapshot(0), None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
+    shard.merge(Merge.solo(shard.snapshot(0), SCALARS))
     after = shard.components()
     assert after[4:6] == (hash_of(shard.phi_P), hash_of(shard.momentum_P)) != before[4:6]
     assert (hash_of(state.phi_P), hash_of(state.momentum_P)) == before[4:6]

@@ -16,7 +16,7 @@ from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.commitments import hash_of, window_claim
 from swarm.training.averaging.outer_step import OuterScalars, OuterState, Partner, outer_step
 from swarm.training.data.samples import TokenSource, draw_samples
-from swarm.training.messages import MicroBatchGrad, Outgoing, Passed, wire_digest
+from swarm.training.messages import MicroBatch, MicroBatchGrad, Passed, wire_digest
 from swarm.training.model.operators import Ops
 from swarm.training.model.optimizer import AdamState, adamw_step
 from swarm.training.model.stages import Span
@@ -379,20 +379,24 @@ def test_a_seat_that_sends_other_activations_than_it_computes_is_found(
     stage: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its weights and leaves are what follows from an honest forward pass: only the answers betray it."""
-    honest_forward, honest_backward = Pipeline.forward, Shard.backward_job
+    honest_forward, honest_backward = Pipeline.forward, Shard.backward
 
-    async def forward(self: Pipeline, out: Outgoing) -> MicroBatchGrad:
-        if (out.stage - 1, out.source, out.step) != (stage, 0, LIE_STEP):
-            return await honest_forward(self, out)
-        payload = GARBAGE * (len(out.payload) // 2)
-        return await honest_forward(self, replace(out, payload=payload, wire=wire_digest(payload)))
+    async def forward(
+        self: Pipeline, plan: RoundPlan, request: MicroBatch, wire: Digest, budget_s: float
+    ) -> MicroBatchGrad:
+        if (request.stage - 1, request.source, request.step) == (stage, 0, LIE_STEP):
+            request = replace(request, payload=GARBAGE * (len(request.payload) // 2))
+            wire = wire_digest(request.payload)
+        return await honest_forward(self, plan, request, wire, budget_s)
 
-    def backward_job(self: Shard, passed: Passed, reply: MicroBatchGrad) -> bytes:
-        return honest_backward(self, passed, replace(reply, activations=passed.out_activation))
+    def backward(self: Shard, passed: Passed, reply: MicroBatchGrad) -> bytes:
+        return honest_backward(
+            self, passed, replace(reply, activations=passed.record.out_activation)
+        )
 
     with monkeypatch.context() as patched:
         patched.setattr(Pipeline, "forward", forward)
-        patched.setattr(Shard, "backward_job", backward_job)
+        patched.setattr(Shard, "backward", backward)
         crop = harvest(spec_of(3, EXACT), rounds=1)
     guilty = 0
     for (_, where, index), segment in crop.segments.items():

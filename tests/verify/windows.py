@@ -32,7 +32,7 @@ from swarm.training.record.segment import SegmentLog, StepRecord
 from swarm.training.record.window import FragmentMerged, StepTaken, WindowData
 from swarm.training.seat import SeatWorker
 from swarm.training.shard import Shard
-from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
+from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import Answer, answer
 from swarm.verify.transcript import segment_leaves, state_root
 from tests.fakes import FakeHost, FakeNetwork
@@ -155,7 +155,7 @@ class Field:
         keys = [SeatKey(seat.index, seat.peer) for seat in plan.rosters[stage]]
         pairs = pair_up(keys, plan.beacon, plan.run_digest, StageIndex(stage), fragment, plan.round)
         snapshots = {
-            key: await self.seats[stage, key.index].runner.snapshot(fragment) for key in keys
+            key: await self.seats[stage, key.index].runner.jobs.snapshot(fragment) for key in keys
         }
         common = common_codec(plan.spec, plan.round)
         used = codec if codec is Codec.BF16 else common
@@ -198,14 +198,11 @@ class Field:
     ) -> Merge:
         scalars = outer_scalars(plan.spec.outer, plan.round)
         snapshot, mine = snapshots[me], given[me]
-        sent, my_payload = None, NO_DIGEST
+        sent: SentFragment | None = None
         if partner is not None:
             sent = self._sent(plan, stage, partner.index, mine)
         if partner is None or codec is None:
-            if sent is not None:
-                my_payload = sent.receipt.payload_hash
-            alone = Merge(snapshot, None, 0, scalars, None, -1, my_payload, NO_DIGEST)
-            return replace(alone, sent=sent)
+            return Merge.solo(snapshot, scalars, sent)
         taken, spec = given[partner], plan.spec
         offer, payload = taken.offer, decompress(taken.wire, taken.offer.num_bytes)
         values = read_payload(offer.codec, payload, anchor_of(spec, snapshot))
@@ -218,7 +215,6 @@ class Field:
             partner.peer,
             partner.index,
             mine.offer.payload_hash,
-            offer.payload_hash,
             ReceivedFragment(offer, payload, values),
             phi_hat,
             sent,

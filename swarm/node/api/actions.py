@@ -7,6 +7,7 @@ Pause a run, resume it, or end it, when its owner asks: the actions behind the c
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from swarm.errors import InvalidStatement, UsageError
 from swarm.events import EventKind
@@ -14,8 +15,8 @@ from swarm.ledger.describe import progress_text
 from swarm.ledger.state.records import Run, RunPhase
 from swarm.ledger.transactions import CloseRun, PauseRun, ResumeRun
 from swarm.ledger.transition.runs import boundary_height, current_round
-from swarm.node.api.audit import Auditor
-from swarm.node.context import NodeContext
+from swarm.node.api.audit import AuditingNode, Auditor
+from swarm.node.ports import HasGenesis, HasHost, HasLedger, HasMe, HasReport, HasRun
 from swarm.ticket import Ticket, format_ticket, widest
 from swarm.types import RunIndex
 from swarm.web.app import Action
@@ -26,10 +27,22 @@ Statement = Callable[[RunIndex], PauseRun | ResumeRun | CloseRun]
 STATEMENTS: Mapping[str, Statement] = {"pause": PauseRun, "resume": ResumeRun, "stop": CloseRun}
 
 
+class OwningNode(HasMe, HasRun, HasLedger, HasReport, Protocol):
+    """Parts of a node that steer its run."""
+
+
+class InvitingNode(HasMe, HasRun, HasHost, HasGenesis, Protocol):
+    """Parts of a node that a ticket names."""
+
+
+class ActingNode(OwningNode, InvitingNode, AuditingNode, Protocol):
+    """Parts of a node that the local API acts on."""
+
+
 class RunControl:
     """Actions of a run's owner."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(self, context: OwningNode) -> None:
         self._context = context
 
     def actions(
@@ -99,7 +112,7 @@ def outlook(run: Run, height: int) -> str:
 TICKET_DAYS = 30
 
 
-def actions_of(context: NodeContext) -> dict[str, Action]:
+def actions_of(context: ActingNode) -> dict[str, Action]:
     """Return the actions by name."""
     auditor = Auditor(context)
 
@@ -113,7 +126,7 @@ def actions_of(context: NodeContext) -> dict[str, Action]:
     return {"ticket": invite, **checking, **RunControl(context).actions()}
 
 
-def make_ticket(context: NodeContext) -> str:
+def make_ticket(context: InvitingNode) -> str:
     """Return an invitation to this node's network and run, good for ``TICKET_DAYS``."""
     addresses = widest(context.host.addresses())
     if not addresses:

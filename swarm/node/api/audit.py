@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
@@ -14,11 +15,11 @@ from swarm.errors import BadConfig, PeerFault, UsageError
 from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.ledger.transition.phases import is_reportable_at
 from swarm.ledger.transition.sampling import num_windows
-from swarm.node.context import NodeContext
 from swarm.node.launch.retention import window_bytes
+from swarm.node.ports import HasGenesis, HasHome, HasLedger, HasMe, HasRun
 from swarm.primitives.crypto import peer_name
 from swarm.training.record.window import WindowKey
-from swarm.types import RoundIndex, StageIndex
+from swarm.types import Digest, RoundIndex, StageIndex
 from swarm.verify.audit import (
     EVIDENCE_BYTES_MAX,
     AuditResult,
@@ -34,11 +35,32 @@ CHEAP_BYTES = 32 << 20
 _AGAIN = "swarm audit, without a place: the newest that can be audited"
 
 
+class AuditsPort(Protocol):
+    """Checks of single windows: ``swarm.verify.service.Verifier``."""
+
+    async def audit(self, place: WindowKey) -> AuditResult:
+        """Fetch and replay a window on the ledger."""
+        ...
+
+    async def report(self, found: WindowKey) -> Digest:
+        """Accuse a window; return the digest of the statement."""
+        ...
+
+
+class AuditingNode(HasMe, HasHome, HasRun, HasLedger, HasGenesis, Protocol):
+    """Parts of a node that audit segments."""
+
+    @property
+    def checks(self) -> AuditsPort:
+        """Checks of single windows."""
+        ...
+
+
 @dataclass(slots=True)
 class Auditor:
     """Audits of one node: one at a time, because each fetches and replays."""
 
-    context: NodeContext
+    context: AuditingNode
     is_busy: bool = False
 
     async def audit(self, asked: Mapping[str, object]) -> Mapping[str, object]:

@@ -8,23 +8,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
+from typing import Protocol
 
 import trio
 from torch import Tensor
 
+from swarm.config.spec import RunSpec
 from swarm.errors import SwarmError, Unreachable, UsageError
 from swarm.executor import ExecutorPort
 from swarm.ledger.state.records import Run
 from swarm.ledger.views import Boundary, boundaries
-from swarm.node.context import NodeContext
 from swarm.node.inference.client import PipelineClient
-from swarm.node.inference.server import PROTOCOL, InferenceServer
+from swarm.node.inference.server import PROTOCOL, InferenceServer, Weights
+from swarm.node.ports import HasConfig, HasHost, HasMe, HasRun
 from swarm.primitives.crypto import peer_name
 from swarm.primitives.randomness import stream
 from swarm.training.inference.sampling import Sampling, TokenSampler
 from swarm.training.inference.sessions import REPLY_BYTES_MAX
 from swarm.training.model.stages import plan_stages
-from swarm.types import PeerId, StageIndex
+from swarm.types import Digest, PeerId, StageIndex
 from swarm.web.app import Action
 
 GENERATIONS_MAX = 4
@@ -41,6 +43,27 @@ TOKENS_MAX = 100_000
 PROMPT_TOKENS_MAX = 8_000
 """Prompt tokens that fit the body of one request."""
 SEED_MAX = (1 << 64) - 1
+
+
+class RootLibrary(Weights, Protocol):
+    """Weights by their hashes: ``ArtifactCache``."""
+
+    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
+        """Return the hash of the weights that a stage starts from."""
+        ...
+
+
+class GeneratingNode(HasMe, HasRun, HasHost, Protocol):
+    """Parts of a node that write texts with the model of its run."""
+
+    @property
+    def library(self) -> RootLibrary:
+        """Weights by their hashes."""
+        ...
+
+
+class SharingNode(GeneratingNode, HasConfig, Protocol):
+    """Parts of a node that may write texts for others too."""
 
 
 @dataclass(slots=True)
@@ -67,7 +90,7 @@ class GenerationSessions:
     """Generation requests in progress on this node."""
 
     def __init__(
-        self, context: NodeContext, inference: InferenceServer, nursery: trio.Nursery
+        self, context: GeneratingNode, inference: InferenceServer, nursery: trio.Nursery
     ) -> None:
         self._context, self._inference, self._nursery = context, inference, nursery
         self._texts: dict[str, _Generation] = {}
@@ -211,7 +234,7 @@ class GenerationSessions:
 
 
 def sessions_of(
-    context: NodeContext, compute: ExecutorPort, nursery: trio.Nursery
+    context: SharingNode, compute: ExecutorPort, nursery: trio.Nursery
 ) -> GenerationSessions:
     """Serve the model of the run: to the local user, and to peers if the node file allows it."""
     inference = InferenceServer(context.host, context.library, compute, lambda: context.run)

@@ -5,6 +5,7 @@ Shell: moves bytes between the shard, the blob folder and the ledger.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from swarm.gossip.blobs.service import PATIENCE_S
 from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import PHI_COMPONENT, PostCheckpoint
 from swarm.node.artifacts.cache import TABLE
-from swarm.node.context import NodeContext
+from swarm.node.ports import HasBlobs, HasLedger, HasReport, HasRun, HasStore, HasWeights
 from swarm.training.record.checkpoint import phi_bytes
 from swarm.types import Digest, RoundIndex, StageIndex
 from swarm.verify.transcript import component_proof
@@ -30,6 +31,22 @@ that was lost may be lost with it."""
 PAGE = 1_000
 
 
+class WeightsNode(HasBlobs, HasWeights, Protocol):
+    """Parts of a node that read weights."""
+
+
+class DroppingNode(HasBlobs, HasStore, HasWeights, Protocol):
+    """Parts of a node that keep and remove weights."""
+
+
+class TidyingNode(HasRun, HasBlobs, HasStore, HasWeights, Protocol):
+    """Parts of a node that tell old weights from needed ones."""
+
+
+class PostingNode(HasRun, HasLedger, HasBlobs, HasWeights, HasReport, Protocol):
+    """Parts of a node that publish a checkpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClosedSegment:
     """Part of a closed segment that its checkpoint needs."""
@@ -40,7 +57,7 @@ class ClosedSegment:
 
 
 async def post(
-    context: NodeContext, stage: StageIndex, index: int, boundary: RoundIndex, closed: ClosedSegment
+    context: PostingNode, stage: StageIndex, index: int, boundary: RoundIndex, closed: ClosedSegment
 ) -> None:
     """Publish phi of ``closed`` as the stage's checkpoint; raises ``InvalidStatement`` if it is too late."""
     run = context.run
@@ -68,7 +85,7 @@ async def post(
 
 
 async def newest(
-    context: NodeContext, run: Run, stage: StageIndex
+    context: WeightsNode, run: Run, stage: StageIndex
 ) -> tuple[Tensor, Digest, RoundIndex]:
     """Return (weights, root, round) of the newest canonical checkpoint available; round 0: the initial weights.
 
@@ -96,7 +113,7 @@ async def newest(
 
 
 async def tidy(
-    context: NodeContext, needed: Collection[Digest], followed: Collection[StageIndex]
+    context: TidyingNode, needed: Collection[Digest], followed: Collection[StageIndex]
 ) -> None:
     """Delete checkpoints of the run that the ledger lists no more and this node cannot need.
 
@@ -121,7 +138,7 @@ async def tidy(
             await drop(context, root)
 
 
-async def drop(context: NodeContext, root: Digest) -> None:
+async def drop(context: DroppingNode, root: Digest) -> None:
     """Delete a blob that was noted as weights of the run: its file, its tensor in memory, and the note."""
     context.library.forget(root)
     await context.blobs.remove(root)
@@ -129,7 +146,7 @@ async def drop(context: NodeContext, root: Digest) -> None:
 
 
 async def post_quietly(
-    context: NodeContext, stage: StageIndex, index: int, boundary: RoundIndex, closed: ClosedSegment
+    context: PostingNode, stage: StageIndex, index: int, boundary: RoundIndex, closed: ClosedSegment
 ) -> bool:
     """Publish as ``post`` does; return False if ledger or disk refuse, which costs only the posting."""
     try:

@@ -6,6 +6,7 @@ time from training, so it takes a small share and rests in between.
 """
 
 import os
+from typing import Protocol
 
 import trio
 from torch import Tensor
@@ -13,10 +14,12 @@ from torch import Tensor
 from swarm.config.spec import NANO, RunSpec
 from swarm.errors import BadConfig, BadEncoding, Corrupt, Unreachable
 from swarm.events import EventKind
+from swarm.executor import ExecutorPort
 from swarm.ledger.state.records import Run
 from swarm.ledger.views import common_rounds
-from swarm.node.context import NodeContext
+from swarm.node.ports import HasConfig, HasMe, HasReport, HasRun, HasStore
 from swarm.primitives.codec import Message, decode, encode
+from swarm.training.data.samples import TokenSource
 from swarm.training.inference.evaluate import (
     ACTIVATION_BYTES_MAX,
     WINDOWS_PER_PASS,
@@ -51,7 +54,54 @@ class Evaluation(Message, frozen=True):
     """Predictions over which the mean is taken."""
 
 
-def evaluations_of(context: NodeContext) -> list[dict[str, object]]:
+class HeldoutLibrary(Protocol):
+    """Reader of what a model is measured with: ``ArtifactCache``."""
+
+    async def heldout(self, run: Run) -> TokenSource:
+        """Return the held-out tokens."""
+        ...
+
+    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
+        """Return the hash of the weights that a stage starts from."""
+        ...
+
+    async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
+        """Return the weights that ``root`` names."""
+        ...
+
+
+class MeasuredExecutor(ExecutorPort, Protocol):
+    """Worker that counts its time: ``swarm.executor.Executor``."""
+
+    @property
+    def spent_s(self) -> dict[str, float]:
+        """Processor seconds by name of the function."""
+        ...
+
+
+class RowsNode(HasRun, HasStore, Protocol):
+    """Parts of a node that hold measurements."""
+
+
+class OwnerNode(HasMe, HasConfig, Protocol):
+    """Parts of a node that say whether it measures."""
+
+
+class EvaluatingNode(RowsNode, OwnerNode, HasReport, Protocol):
+    """Parts of a node that measure checkpoints."""
+
+    @property
+    def library(self) -> HeldoutLibrary:
+        """Reader of weights and held-out text."""
+        ...
+
+    @property
+    def checking(self) -> MeasuredExecutor:
+        """Worker that gives way to training."""
+        ...
+
+
+def evaluations_of(context: RowsNode) -> list[dict[str, object]]:
     """Return rows of round, loss and perplexity for this run, oldest first."""
     run16, rows = context.run16, list[dict[str, object]]()
     for key, raw in context.store.items(TABLE, after=_before_shown(context), limit=SHOWN_MAX):
@@ -73,12 +123,12 @@ def evaluations_of(context: NodeContext) -> list[dict[str, object]]:
     return rows
 
 
-def measures(context: NodeContext, run: Run) -> bool:
+def measures(context: OwnerNode, run: Run) -> bool:
     """Return True if this node measures checkpoints: it launched the run, or its node file says so."""
     return run.owner == context.me or context.config.evaluate
 
 
-async def evaluate_checkpoints(context: NodeContext) -> None:
+async def evaluate_checkpoints(context: EvaluatingNode) -> None:
     """Measure the initial weights, then the newest checkpoint whenever there is one; runs until cancelled."""
     while True:
         await trio.sleep(LOOK_S)
@@ -111,13 +161,13 @@ def rest_s(spent_s: float) -> float:
     return spent_s / (SHARE_MAX * (os.cpu_count() or 1))
 
 
-def _spent_s(context: NodeContext) -> float:
+def _spent_s(context: EvaluatingNode) -> float:
     """Return the processor seconds of all measurements since the start."""
     spent_s = context.checking.spent_s
     return sum(spent_s.get(job.__qualname__, 0.0) for job in (heldout_passes, pass_on, mean_loss))
 
 
-async def _measure(context: NodeContext, run: Run, round_: int) -> Evaluation:
+async def _measure(context: EvaluatingNode, run: Run, round_: int) -> Evaluation:
     """Return the mean loss over the held-out windows, computed one stage after the other."""
     spec, run_job = run.spec, context.checking.run
     tokens = await context.library.heldout(run)
@@ -138,7 +188,7 @@ async def _measure(context: NodeContext, run: Run, round_: int) -> Evaluation:
     return Evaluation(round(mean * NANO), sum(counts) * spec.model.seq_len)
 
 
-async def _weights(context: NodeContext, run: Run, stage: StageIndex, round_: int) -> Tensor:
+async def _weights(context: EvaluatingNode, run: Run, stage: StageIndex, round_: int) -> Tensor:
     """Return the weights that the ledger names for a stage at a boundary; 0 is the initialisation."""
     root: Digest = await context.library.initial_root(run.spec, stage)
     if round_:
@@ -152,7 +202,7 @@ def _windows(spec: RunSpec) -> int:
     return max(min(WINDOWS, ACTIVATION_BYTES_MAX // each), WINDOWS_PER_PASS)
 
 
-def _before_shown(context: NodeContext) -> bytes:
+def _before_shown(context: RowsNode) -> bytes:
     """Return the key after which at most ``SHOWN_MAX`` boundaries of this run follow."""
     run = context.run
     if run is None:
@@ -162,5 +212,5 @@ def _before_shown(context: NodeContext) -> bytes:
     return _key(context, earlier) if earlier > 0 else context.run16
 
 
-def _key(context: NodeContext, round_: int) -> bytes:
+def _key(context: HasRun, round_: int) -> bytes:
     return context.run16 + round_.to_bytes(4, "big")

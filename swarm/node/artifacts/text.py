@@ -4,16 +4,18 @@ Shell: reports progress, and asks again.
 """
 
 from functools import partial
+from typing import Protocol
 
 import trio
 
 from swarm.errors import BadConfig, Unreachable
 from swarm.events import EventKind
+from swarm.gossip.blobs.service import Progress
 from swarm.ledger.state.records import Run
-from swarm.node.context import NodeContext
+from swarm.node.ports import HasBlobs, HasReport, HasStats
 from swarm.training.data.samples import TokenSource
 from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX
-from swarm.types import NO_DIGEST
+from swarm.types import NO_DIGEST, PeerId
 
 PROGRESS_S = 3.0
 """Seconds between two progress reports of a long fetch."""
@@ -22,7 +24,32 @@ ASK_AGAIN_S = 30.0
 it."""
 
 
-async def token_source(context: NodeContext, run: Run) -> TokenSource:
+class TextLibrary(Protocol):
+    """Reader of texts: ``ArtifactCache``."""
+
+    def peers_of(self, run: Run | None) -> list[PeerId]:
+        """Return the peers to ask for the data of a run."""
+        ...
+
+    async def tokens(self, run: Run, progress: Progress | None = ...) -> TokenSource:
+        """Return the training tokens, fetched if need be."""
+        ...
+
+
+class HeldoutNode(HasBlobs, HasReport, Protocol):
+    """Parts of a node that fetch the data of a run."""
+
+    @property
+    def library(self) -> TextLibrary:
+        """Reader of texts."""
+        ...
+
+
+class TextNode(HeldoutNode, HasStats, Protocol):
+    """Parts of a node that fetch the text it trains on."""
+
+
+async def token_source(context: TextNode, run: Run) -> TokenSource:
     """Return the training tokens as a memory-mapped array of the run's dtype.
 
     Raises ``Unreachable`` if no peer serves them, ``Corrupt`` if our own disk changed them, and ``BadConfig``
@@ -49,7 +76,7 @@ async def token_source(context: NodeContext, run: Run) -> TokenSource:
         context.tally.waits_for = ""
 
 
-async def keep_heldout(context: NodeContext, run: Run) -> None:
+async def keep_heldout(context: HeldoutNode, run: Run) -> None:
     """Fetch and serve the held-out text and the tokenizer, with which models are evaluated.
 
     Asks until some peer has them; a disk without room for them is reported, and the node goes on without.
@@ -70,7 +97,7 @@ async def keep_heldout(context: NodeContext, run: Run) -> None:
             return
 
 
-async def _tokenizer(context: NodeContext, run: Run) -> None:
+async def _tokenizer(context: HeldoutNode, run: Run) -> None:
     root = run.spec.data.tokenizer_root
     if root != NO_DIGEST:
         peers = partial(context.library.peers_of, run)

@@ -3,20 +3,55 @@
 Shell: reads the context, gives the directory an announcement whenever it wants one.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 from swarm import __version__
 from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
-from swarm.node.context import NodeContext
+from swarm.dht.service import Dht
 from swarm.node.control.planner import ENDED
+from swarm.node.ports import HasConfig, HasHost, HasLedger, HasMe, HasRun, HasStats
+from swarm.types import PeerId
 
 
-async def announce(context: NodeContext) -> None:
+class BusyChecks(Protocol):
+    """Checks of others' work: ``swarm.verify.service.Verifier``."""
+
+    @property
+    def jobs(self) -> Sequence[object]:
+        """The windows that are being fetched or replayed now."""
+        ...
+
+
+class DescribedNode(HasMe, HasRun, HasConfig, HasStats, HasLedger, HasHost, Protocol):
+    """Parts of a node that an announcement describes."""
+
+    @property
+    def checks(self) -> BusyChecks:
+        """Checks of others' work."""
+        ...
+
+
+class AnnouncingNode(DescribedNode, Protocol):
+    """Parts of a node that announces itself."""
+
+    @property
+    def dht(self) -> Dht:
+        """The directory of peers."""
+        ...
+
+    def peers_of_run(self) -> list[PeerId]:
+        """Return the peers that the ledger or the network names for this run."""
+        ...
+
+
+async def announce(context: AnnouncingNode) -> None:
     """Announce this node and read the announcements of others; runs until cancelled."""
     await context.dht.directory_loop(partial(announcement, context), context.peers_of_run)
 
 
-def announcement(context: NodeContext) -> Announcement:
+def announcement(context: DescribedNode) -> Announcement:
     """Return the announcement of what this node is doing now."""
     run, tally = context.run, context.tally
     seats = tuple(
@@ -44,7 +79,7 @@ def announcement(context: NodeContext) -> Announcement:
     )
 
 
-def _roles(context: NodeContext) -> int:
+def _roles(context: DescribedNode) -> int:
     """Return the roles as a bit set; a verifier has a stake to be liable with, and is configured to verify."""
     verifies = context.config.verify and context.ledger.state.account(context.me).stake > 0
     return (
@@ -54,7 +89,7 @@ def _roles(context: NodeContext) -> int:
     )
 
 
-def _state(context: NodeContext, *, is_seated: bool) -> str:
+def _state(context: DescribedNode, *, is_seated: bool) -> str:
     run = context.run
     if is_seated and run is not None and run.phase not in ENDED:
         return "training"

@@ -5,15 +5,30 @@ Shell: asks, fetches and serves; ``training.adoption`` says which peers to ask, 
     newcomer, or a seat too far behind -> ask replicas in turn -> wait for the commit -> fetch two tensors
 """
 
+from typing import Protocol
+
 import trio
 from torch import Tensor
 
 from swarm.errors import BadConfig, Corrupt, PeerFault, Unreachable
 from swarm.events import EventKind
+from swarm.executor import ExecutorPort
 from swarm.ledger.state.records import Run
 from swarm.node.artifacts.checkpoints import drop
-from swarm.node.context import NodeContext
 from swarm.node.control.planner import is_accused
+from swarm.node.ports import (
+    HasBlobs,
+    HasCompute,
+    HasGenesis,
+    HasHome,
+    HasHost,
+    HasLedger,
+    HasMe,
+    HasReport,
+    HasRun,
+    HasStore,
+    HasWeights,
+)
 from swarm.node.seat.saved import saved_at, saved_shard
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import peer_name
@@ -51,8 +66,32 @@ CONCURRENCY_MAX = 4
 PER_PEER_MAX = 1
 
 
+class AdoptingNode(HasMe, HasGenesis, HasHost, HasLedger, HasBlobs, HasCompute, Protocol):
+    """Parts of a node that ask other replicas for their state."""
+
+
+class ServingNode(
+    HasMe,
+    HasHome,
+    HasRun,
+    HasHost,
+    HasBlobs,
+    HasStore,
+    HasWeights,
+    HasCompute,
+    HasReport,
+    Protocol,
+):
+    """Parts of a node that give the states of its seats to other replicas."""
+
+    @property
+    def checking(self) -> ExecutorPort:
+        """Worker that gives way to training."""
+        ...
+
+
 async def adopt_from_sibling(
-    context: NodeContext, run: Run, stage: StageIndex
+    context: AdoptingNode, run: Run, stage: StageIndex
 ) -> tuple[AdoptedState, str] | None:
     """Return a state for a seat of the stage, and its source in words; None if no replica has one.
 
@@ -75,7 +114,7 @@ async def adopt_from_sibling(
 
 
 async def _from(
-    context: NodeContext, run: Run, stage: StageIndex, sibling: RosterSeat, last: int
+    context: AdoptingNode, run: Run, stage: StageIndex, sibling: RosterSeat, last: int
 ) -> tuple[StateFound, AdoptedState]:
     """Return a replica's state, if its segment is on the ledger by height ``last``.
 
@@ -101,7 +140,7 @@ async def _from(
 
 
 async def _committed(
-    context: NodeContext,
+    context: HasLedger,
     run: Run,
     stage: StageIndex,
     sibling: RosterSeat,
@@ -122,7 +161,7 @@ async def _committed(
     return record.end_root
 
 
-async def _part(context: NodeContext, root: Digest, numel: int, peer: PeerId) -> Tensor:
+async def _part(context: AdoptingNode, root: Digest, numel: int, peer: PeerId) -> Tensor:
     """Return one tensor of a replica's state; its blob is deleted again unless it was here before."""
     blobs = context.blobs
     was_here = blobs.has(root)
@@ -136,7 +175,7 @@ async def _part(context: NodeContext, root: Digest, numel: int, peer: PeerId) ->
 class StateServer:
     """Server of the newest state of each of this node's seats, for replicas that start over."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(self, context: ServingNode) -> None:
         self._context = context
         self._given: dict[tuple[StageIndex, int], tuple[int, StateFound]] = {}
         """Time of saving and description of the state served, by seat."""

@@ -10,15 +10,16 @@ Turn the log of a segment into its commit on the ledger.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
 from swarm.errors import BadConfig, DiskFull, InvalidStatement, Reason, SwarmError
 from swarm.events import EventKind
 from swarm.ledger.state.records import Run
-from swarm.ledger.transactions import CommitSegment
-from swarm.node.context import NodeContext
-from swarm.primitives.crypto import digest
+from swarm.ledger.transactions import CommitSegment, RevealSegment
+from swarm.node.ports import HasGenesis, HasLedger, HasReport
+from swarm.primitives.crypto import SecretKey, digest
 from swarm.training.record.segment import SegmentLog
 from swarm.training.record.window import WindowData
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
@@ -48,6 +49,50 @@ def commit_of(log: SegmentLog, run: RunIndex, incarnation: int, salt: bytes) -> 
 def state_root_of(components: Sequence[Digest]) -> Digest:
     """Return the root of a state, to compare with the committed one."""
     return state_root(components)
+
+
+class EvidencePort(Protocol):
+    """Keeper of what a checker may ask for: ``swarm.verify.service.Verifier``."""
+
+    async def keep_window(self, run: Run, data: WindowData) -> None:
+        """Keep a window of a seat here; raise ``BadConfig`` or ``DiskFull``."""
+        ...
+
+    async def keep_reveal(self, body: RevealSegment) -> None:
+        """Keep the leaves of a segment; raise ``BadConfig`` or ``DiskFull``."""
+        ...
+
+
+class HasEvidence(Protocol):
+    """Owner of evidence."""
+
+    @property
+    def checks(self) -> EvidencePort:
+        """Keeper of windows and reveals."""
+        ...
+
+
+class HasSignature(Protocol):
+    """Signer of segments of a run."""
+
+    @property
+    def secret(self) -> SecretKey:
+        """Key of this node."""
+        ...
+
+    @property
+    def incarnation(self) -> int:
+        """Number of starts of this node."""
+        ...
+
+    @property
+    def run_index(self) -> RunIndex | None:
+        """The run on the ledger; None before it is found."""
+        ...
+
+
+class CommittingNode(HasSignature, HasGenesis, HasLedger, HasEvidence, HasReport, Protocol):
+    """Parts of a node that commit segments."""
 
 
 RESUBMIT_BLOCKS = 4
@@ -83,7 +128,7 @@ class Keeper:
     the channel is the end of the seat; windows sent before are still written.
     """
 
-    def __init__(self, context: NodeContext, run: Run) -> None:
+    def __init__(self, context: HasEvidence, run: Run) -> None:
         self.send, self._receive = trio.open_memory_channel[WindowData](WINDOWS_WAITING_MAX)
         self._context = context
         self._run = run
@@ -121,7 +166,7 @@ class Keeper:
 class Commits:
     """Closed segments of this node's seats that the ledger does not have yet."""
 
-    def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
+    def __init__(self, context: CommittingNode, nursery: trio.Nursery) -> None:
         self.pending: dict[tuple[StageIndex, int, RoundIndex], Pending] = {}
         self._context = context
         self._nursery = nursery

@@ -3,14 +3,33 @@
 Shell: starts the processes of devices; ``training/devices/select.py`` decides which there are to be.
 """
 
+from typing import Protocol
+
 from swarm.config.schema import NodeConfig
 from swarm.config.spec import RunSpec
 from swarm.events import EventKind
-from swarm.node.context import NodeContext
+from swarm.node.ports import HasConfig, HasReport
 from swarm.training.devices.engine import Engine, local_engine
 from swarm.training.devices.group import GroupEngine
 from swarm.training.devices.probe import present
 from swarm.training.devices.select import CPU, chosen, device_notice, devices_for
+
+
+class HasDevices(Protocol):
+    """Owner of devices."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Devices of the node file."""
+        ...
+
+
+class DeviceNode(HasConfig, HasDevices, Protocol):
+    """Parts of a node that say what it computes with."""
+
+
+class SteppingNode(HasConfig, HasReport, Protocol):
+    """Parts of a node that may stop training."""
 
 
 def find_devices(config: NodeConfig) -> tuple[str, ...]:
@@ -25,7 +44,7 @@ def notice_of(spec: RunSpec, devices: tuple[str, ...]) -> str:
     return device_notice(spec, devices, present()) if devices != (CPU,) else ""
 
 
-def open_engine(context: NodeContext, spec: RunSpec, stage: int) -> Engine:
+def open_engine(context: DeviceNode, spec: RunSpec, stage: int) -> Engine:
     """Open the engine of a seat. Takes seconds: call it in a worker, and close the engine with the seat.
 
     Raises ``DeviceLost`` if no device answers.
@@ -39,7 +58,7 @@ def open_engine(context: NodeContext, spec: RunSpec, stage: int) -> Engine:
     return group
 
 
-def step_down(context: NodeContext, reason: str) -> None:
+def step_down(context: SteppingNode, reason: str) -> None:
     """Stop training until the next start; everything else that this node does goes on.
 
     Its seat is not taken again, and the ledger gives it to another peer after some rounds of silence.

@@ -4,13 +4,14 @@ Shell: reads and writes one file per seat.
 """
 
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
 from swarm.errors import Corrupt
 from swarm.events import EventKind
 from swarm.ledger.state.records import Run, Seat
-from swarm.node.context import NodeContext
+from swarm.node.ports import HasCompute, HasHome, HasReport, HasRun
 from swarm.training.model.stages import stage_of
 from swarm.training.record.checkpoint import SavedShard, decode_shard
 from swarm.training.record.restore import save_shard
@@ -20,8 +21,16 @@ from swarm.types import RoundIndex, StageIndex
 FOLDER = "seats"
 
 
+class SavedFolder(HasHome, HasRun, Protocol):
+    """Parts of a node that name the file of a seat."""
+
+
+class SavingNode(HasHome, HasRun, HasCompute, HasReport, Protocol):
+    """Parts of a node that write and read shards."""
+
+
 async def keep_shard(
-    context: NodeContext, run: Run, seat: Seat, shard: Shard, round_: RoundIndex
+    context: SavingNode, run: Run, seat: Seat, shard: Shard, round_: RoundIndex
 ) -> None:
     """Save the state between two segments; a full disk is reported, and loses only the copy."""
     saved = await context.compute.run(save_shard, shard, run.spec_digest, seat.index, round_)
@@ -35,13 +44,13 @@ async def keep_shard(
         )
 
 
-async def saved_at(context: NodeContext, stage: StageIndex, index: int) -> int:
+async def saved_at(context: SavedFolder, stage: StageIndex, index: int) -> int:
     """Return the time a seat was saved last, in nanoseconds of the disk's clock; 0 if never."""
     return await trio.to_thread.run_sync(_changed_ns, _file(context, stage, index))
 
 
 async def saved_shard(
-    context: NodeContext, run: Run, stage: StageIndex, index: int
+    context: SavingNode, run: Run, stage: StageIndex, index: int
 ) -> SavedShard | None:
     """Return the saved shard of a seat, or None; raises ``Corrupt`` if the disk has changed it."""
     data = await trio.to_thread.run_sync(_read, _file(context, stage, index))
@@ -54,7 +63,7 @@ async def saved_shard(
     return saved
 
 
-def _file(context: NodeContext, stage: StageIndex, index: int) -> Path:
+def _file(context: SavedFolder, stage: StageIndex, index: int) -> Path:
     return context.home / FOLDER / f"{context.run16.hex()}-{stage}-{index}.bin"
 
 

@@ -5,6 +5,7 @@ Shell: carries out what ``duties`` decides; one lock per seat keeps its rounds i
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 from torch import Tensor
@@ -13,8 +14,7 @@ from swarm.errors import DeviceLost, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import RoundInfo, Run, Seat
 from swarm.node.artifacts.checkpoints import ClosedSegment
-from swarm.node.artifacts.text import token_source
-from swarm.node.context import NodeContext
+from swarm.node.artifacts.text import TextLibrary, token_source
 from swarm.node.control.planner import (
     BeginRound,
     CloseRound,
@@ -25,12 +25,27 @@ from swarm.node.control.planner import (
     may_be_drawn,
 )
 from swarm.node.launch.retention import keeps_windows
+from swarm.node.ports import (
+    HasBlobs,
+    HasCompute,
+    HasConfig,
+    HasGenesis,
+    HasHome,
+    HasHost,
+    HasLedger,
+    HasMe,
+    HasReport,
+    HasRun,
+    HasStats,
+    WeightsPort,
+)
 from swarm.node.seat.anchors import is_lasting, lasting
-from swarm.node.seat.commits import Commits, Keeper
-from swarm.node.seat.compute import step_down
+from swarm.node.seat.commits import Commits, HasEvidence, HasSignature, Keeper
+from swarm.node.seat.compute import HasDevices, step_down
 from swarm.node.seat.saved import keep_shard
 from swarm.node.seat.start import find_shard
-from swarm.node.seat.trade import trade
+from swarm.node.seat.trade import HasTrades, trade
+from swarm.training.pipeline import Pipeline
 from swarm.training.seat import SeatWorker
 from swarm.training.shard import Shard
 from swarm.training.terms import Catching, catching_up, lag_rounds
@@ -69,10 +84,45 @@ class RunningSeat:
     """Root of the anchor that the shard on disk names."""
 
 
+class SeatsLibrary(WeightsPort, TextLibrary, Protocol):
+    """Weights and texts of a run: ``ArtifactCache``."""
+
+
+class SeatsNode(
+    HasMe,
+    HasHome,
+    HasConfig,
+    HasRun,
+    HasSignature,
+    HasGenesis,
+    HasHost,
+    HasLedger,
+    HasEvidence,
+    HasTrades,
+    HasBlobs,
+    HasCompute,
+    HasDevices,
+    HasStats,
+    HasReport,
+    Protocol,
+):
+    """Parts of a node that its seats use."""
+
+    @property
+    def library(self) -> SeatsLibrary:
+        """Weights and texts of the run."""
+        ...
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Carrier of micro-batches between stages."""
+        ...
+
+
 class Seats:
     """Seats of this node."""
 
-    def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
+    def __init__(self, context: SeatsNode, nursery: trio.Nursery) -> None:
         self.live: dict[tuple[StageIndex, int], RunningSeat] = {}
         self.commits = Commits(context, nursery)
         self._closed: dict[tuple[StageIndex, int], list[ClosedSegment]] = {}
@@ -216,7 +266,7 @@ class Seats:
             if not self._computes(runner.shard):
                 self._drop(live)
                 return
-            await self._renew(live, runner.shard, run, duty.info)
+            await self._renew(live, runner, run, duty.info)
             anchor = await self._anchor(runner.shard, run, duty.info)
             plan = round_plan(run, duty.info, self._context.genesis.chain)
             live.counts = _counts(runner.shard)
@@ -231,14 +281,17 @@ class Seats:
             step_down(self._context, "no device is left")
         return not shard.engine.is_gone
 
-    async def _renew(self, live: RunningSeat, shard: Shard, run: Run, info: RoundInfo) -> None:
+    async def _renew(
+        self, live: RunningSeat, runner: SeatWorker, run: Run, info: RoundInfo
+    ) -> None:
         """Replace an anchor so old that the ledger forgets it, before the segment begins.
 
         Its checkers would find no such checkpoint and convict an honest solver. A state that was changed
         between two segments is committed nowhere: this segment is trained but not committed, and the next
         begins afresh.
         """
-        library, listed = self._context.library, run.checkpoints[shard.stage]
+        library, shard = self._context.library, runner.shard
+        listed = run.checkpoints[shard.stage]
         initial_root = await library.initial_root(run.spec, shard.stage)
         was_shown = live.is_shown
         is_sound = is_lasting(listed, info.height, shard.anchor_root, initial_root)
@@ -248,7 +301,7 @@ class Seats:
         here = [c for c in lasting(listed, info.height) if self._context.blobs.has(c.phi_root)]
         if here:
             phi_P = await library.checkpoint(run, shard.stage, here[0])
-            await self._context.compute.run(shard.set_anchor, phi_P, here[0].phi_root)
+            await runner.jobs.set_anchor(phi_P, here[0].phi_root)
         if was_shown:
             self._context.report(
                 EventKind.WARNING,
@@ -275,7 +328,7 @@ class Seats:
         context = self._context
         log = await runner.close_round()
         live.current = log.round
-        phi_P = await context.compute.run(runner.shard.phi)
+        phi_P = await runner.jobs.phi()
         kept = self._closed.setdefault((live.seat.stage, live.seat.index), [])
         kept.append(ClosedSegment(log.round, log.end, phi_P))
         del kept[:-CLOSED_KEPT]

@@ -6,6 +6,7 @@ Shell: reads what was saved, fetches what was not.
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from swarm.errors import Corrupt, Unreachable
 from swarm.events import EventKind
@@ -13,10 +14,22 @@ from swarm.ledger.state.records import Run, RunPhase, Seat
 from swarm.ledger.transition.seats import lag_of
 from swarm.ledger.transition.segments import is_set_back
 from swarm.node.artifacts.checkpoints import newest
-from swarm.node.context import NodeContext
+from swarm.node.ports import (
+    HasBlobs,
+    HasCompute,
+    HasConfig,
+    HasGenesis,
+    HasHome,
+    HasHost,
+    HasLedger,
+    HasMe,
+    HasReport,
+    HasRun,
+    HasWeights,
+)
 from swarm.node.seat.adoption import adopt_from_sibling
 from swarm.node.seat.commits import state_root_of
-from swarm.node.seat.compute import open_engine
+from swarm.node.seat.compute import HasDevices, open_engine
 from swarm.node.seat.saved import saved_shard
 from swarm.training.devices.engine import Engine
 from swarm.training.record.restore import adopted_shard, resume_shard
@@ -25,7 +38,25 @@ from swarm.training.terms import Catching, catching_up
 from swarm.types import RoundIndex
 
 
-async def find_shard(context: NodeContext, run: Run, seat: Seat) -> tuple[Shard, str]:
+class StartingNode(
+    HasMe,
+    HasHome,
+    HasConfig,
+    HasRun,
+    HasGenesis,
+    HasHost,
+    HasLedger,
+    HasBlobs,
+    HasWeights,
+    HasCompute,
+    HasDevices,
+    HasReport,
+    Protocol,
+):
+    """Parts of a node that find the shard of a seat."""
+
+
+async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard, str]:
     """Return our own saved shard if it is fresh and committed; else a replica's state; else the checkpoint's.
 
     A shard that is too far behind, or was rolled back after fraud, is not fresh. A replica's state is taken
@@ -59,7 +90,7 @@ async def find_shard(context: NodeContext, run: Run, seat: Seat) -> tuple[Shard,
     return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"
 
 
-async def _saved(context: NodeContext, run: Run, seat: Seat) -> Shard | None:
+async def _saved(context: StartingNode, run: Run, seat: Seat) -> Shard | None:
     """Return the shard on this disk, if it is the one the ledger has the root of; else None."""
     saved = await saved_shard(context, run, seat.stage, seat.index)
     if saved is None:
@@ -75,7 +106,7 @@ async def _saved(context: NodeContext, run: Run, seat: Seat) -> Shard | None:
 
 
 async def _on_engine(
-    context: NodeContext, run: Run, seat: Seat, build: Callable[[Engine], Shard]
+    context: StartingNode, run: Run, seat: Seat, build: Callable[[Engine], Shard]
 ) -> Shard:
     """Build a shard on the devices of this node; raises ``DeviceLost`` if none answers."""
     engine = await context.compute.run(open_engine, context, run.spec, seat.stage)

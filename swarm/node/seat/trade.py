@@ -10,8 +10,9 @@ import trio
 from swarm.config.spec import RunSpec
 from swarm.events import EventKind
 from swarm.gossip.trade.service import Trades
-from swarm.node.context import NodeStats, TradeRecord
+from swarm.node.context import TradeRecord
 from swarm.node.control.planner import TradeFragment
+from swarm.node.ports import HasMe, HasReport, HasStats
 from swarm.primitives.crypto import peer_name
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.averaging.trade_plan import (
@@ -24,33 +25,33 @@ from swarm.training.averaging.trade_plan import (
 )
 from swarm.training.plan import RoundPlan
 from swarm.types import PeerId, RoundIndex
-from swarm.verify.ports import EventPort
 
 NOTES_MAX = 50
 """Trades the map shows."""
 
 
-class TradeNode(Protocol):
-    """Parts of a node that a trade uses."""
-
-    @property
-    def me(self) -> PeerId:
-        """Id of this node."""
-        ...
+class HasTrades(Protocol):
+    """Trader of fragments."""
 
     @property
     def trades(self) -> Trades:
         """The exchange of fragments with other peers."""
         ...
 
-    @property
-    def tally(self) -> NodeStats:
-        """Counters that the map shows."""
+
+class TradeNode(HasMe, HasTrades, HasStats, HasReport, Protocol):
+    """Parts of a node that a trade uses."""
+
+
+class FragmentJobs(Protocol):
+    """Jobs of a seat that a trade asks for: ``training.seat.SeatExecutor``."""
+
+    async def snapshot(self, fragment: int) -> FragmentSnapshot:
+        """Copy a fragment between two steps."""
         ...
 
-    @property
-    def report(self) -> EventPort:
-        """Reporter of events."""
+    async def clip_or_reject(self, merge: Merge) -> Merge:
+        """Return the merge unchanged, with a clipped weight, or as a solo step."""
         ...
 
 
@@ -67,16 +68,13 @@ class TradeSeat(Protocol):
         """The round it is in; None before the first."""
         ...
 
+    @property
+    def jobs(self) -> FragmentJobs:
+        """Its worker thread."""
+        ...
+
     async def reach(self, round_index: RoundIndex, budget_s: float) -> None:
         """Wait for a round; raise ``Unreachable`` after ``budget_s`` seconds."""
-        ...
-
-    async def snapshot(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment between two steps."""
-        ...
-
-    async def doubted(self, merge: Merge) -> Merge:
-        """Return the merge unchanged, with a clipped weight, or as a solo step."""
         ...
 
     async def merge(self, merge: Merge) -> bool:
@@ -93,9 +91,9 @@ async def trade(node: TradeNode, seat: TradeSeat, duty: TradeFragment) -> None:
     plan = seat.plan
     if plan is None or plan.round != duty.round_index:
         return  # The round is over already.
-    snapshot = await seat.snapshot(duty.fragment)
+    snapshot = await seat.jobs.snapshot(duty.fragment)
     trade_plan = TradePlan(plan, duty.stage, duty.index, duty.fragment)
-    merge = await seat.doubted(await _settled(node.trades, trade_plan, snapshot))
+    merge = await seat.jobs.clip_or_reject(await _settled(node.trades, trade_plan, snapshot))
     if seat.plan is None or seat.plan.round != duty.round_index:
         return  # The segment closed meanwhile: the next round trades this fragment again.
     if await seat.merge(merge):

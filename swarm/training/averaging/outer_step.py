@@ -193,7 +193,6 @@ class Merge:
     partner: PeerId | None
     partner_seat: int
     my_payload: Digest
-    partner_payload: Digest
     received: ReceivedFragment | None = None
     """None in a solo step."""
     phi_hat_P: Tensor | None = None
@@ -202,6 +201,11 @@ class Merge:
     """None if the residual is unchanged: no int4, or no receipt. A solo step may have it."""
     is_consensus: bool = False
     """True in a round of final averaging: phi becomes the mean, and no momentum is kept."""
+
+    @property
+    def partner_payload(self) -> Digest:
+        """Digest of the partner's payload; ``NO_DIGEST`` in a solo step."""
+        return NO_DIGEST if self.received is None else self.received.offer.payload_hash
 
     @classmethod
     def solo(
@@ -222,7 +226,6 @@ class Merge:
             None,
             ALONE,
             mine,
-            NO_DIGEST,
             sent=sent,
             is_consensus=is_consensus,
         )
@@ -232,18 +235,13 @@ MERGED_MAX = 2.0**30
 """Bound on merged values, far above any weight of a model that learns; a partner beyond it is declined."""
 
 
-@dataclass(frozen=True, slots=True)
-class MergeOutcome:
-    """One fragment after its outer step."""
-
-    slow: OuterState
-    theta_F: Tensor
-    weight_nano: int
-    """The partner's weight in billionths; 0 if it was declined."""
-
-
-def apply_merge(merge: Merge, slow: OuterState, theta_now_F: Tensor) -> MergeOutcome:
+def apply_merge(
+    merge: Merge, slow: OuterState, theta_now_F: Tensor
+) -> tuple[OuterState, Tensor, int]:
     """Apply the outer step of docs/spec/training.md section 3, between two optimizer steps.
+
+    Returns the next slow state, the next fast weights, and the weight of the partner in billionths: 0 if it was
+    declined.
 
     A partner that would take a value past ``MERGED_MAX`` is declined: its weight is 0. Raises ``PeerFault``
     for a received fragment of another shape or with non-finite values.
@@ -251,18 +249,18 @@ def apply_merge(merge: Merge, slow: OuterState, theta_now_F: Tensor) -> MergeOut
     partner, weight_nano = None, merge.weight_nano
     if merge.theta_hat_P is not None:
         partner = Partner(merge.theta_hat_P, weight_nano / NANO, merge.phi_hat_P)
-    done = _stepped(merge, slow, theta_now_F, partner, weight_nano)
-    tensors = (done.slow.phi_F, done.slow.momentum_F, done.theta_F)
+    after, theta_F = _stepped(merge, slow, theta_now_F, partner)
+    tensors = (after.phi_F, after.momentum_F, theta_F)
     if partner is not None and not are_finite(*tensors, bound=MERGED_MAX):
-        return _stepped(merge, slow, theta_now_F, None, 0)
-    return done
+        return *_stepped(merge, slow, theta_now_F, None), 0
+    return after, theta_F, weight_nano
 
 
 def _stepped(
-    merge: Merge, slow: OuterState, now_F: Tensor, partner: Partner | None, weight_nano: int
-) -> MergeOutcome:
+    merge: Merge, slow: OuterState, now_F: Tensor, partner: Partner | None
+) -> tuple[OuterState, Tensor]:
     if merge.is_consensus:
         slow = consensus_step(merge.snapshot.theta_P, partner)
     else:
         slow = outer_step(slow, merge.snapshot.theta_P, partner, merge.scalars)
-    return MergeOutcome(slow, advanced(slow.phi_F, now_F, merge.snapshot.theta_P), weight_nano)
+    return slow, advanced(slow.phi_F, now_F, merge.snapshot.theta_P)

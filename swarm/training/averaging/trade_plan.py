@@ -228,7 +228,6 @@ class TradePlan:
                 partner.peer,
                 partner.index,
                 self._shown if sent is None else sent.receipt.payload_hash,
-                received.offer.payload_hash,
                 received,
                 phi_hat,
                 sent,

@@ -145,18 +145,18 @@ def replay_microbatch(
         raise OutOfTurn("a gradient of another micro-batch or stage")
     if request is None:
         if reply is None:
-            shard.whole_job(tokens, plan, computed.step, computed.microbatch, seat)
+            shard.loss_tokens(tokens, plan, computed.step, computed.microbatch, seat)
             return
-        _, passed = shard.origin_job(tokens, plan, computed.step, computed.microbatch, seat)
-        shard.backward_job(passed, reply)
+        _, passed = shard.forward_tokens(tokens, plan, computed.step, computed.microbatch, seat)
+        shard.backward(passed, reply)
         return
     if request.shape != _shape(plan):
         raise BadEncoding("activations of another shape than the run's")
     if reply is None:
-        shard.loss_job(tokens, plan, request, seat)
+        shard.loss(tokens, plan, request, seat)
         return
-    _, passed = shard.forward_job(request)
-    shard.backward_job(passed, reply)
+    _, passed = shard.forward(request)
+    shard.backward(passed, reply)
 
 
 def _shape(plan: RoundPlan) -> tuple[int, int, int]:

@@ -117,7 +117,7 @@ FLOAT_MAX = torch.finfo(torch.float32).max
 COUNT_BYTES = 8
 """A count is an int64."""
 
-Offered = tuple[int, int, Tensor]
+PendingFragment = tuple[int, int, Tensor]
 """A fragment that was offered and not merged yet: (fragment, tokens it was offered with, theta_F)."""
 
 
@@ -137,7 +137,7 @@ class ShardState:
     tokens_total: int
     tokens_at_sync: tuple[int, ...]
     """For each fragment, ``tokens_total`` at its last merge."""
-    snapshots: tuple[Offered, ...]
+    snapshots: tuple[PendingFragment, ...]
     """By fragment, each once."""
     residual_R: Tensor
     """Quantization error of int4 not sent yet; empty in a run that never trades in int4."""
@@ -176,7 +176,7 @@ def tokens_component(total: int, at_sync: Sequence[int]) -> Digest:
     return tensor_hash("int64", (len(counts),), data)
 
 
-def snapshots_component(snapshots: Sequence[Offered]) -> Digest:
+def snapshots_component(snapshots: Sequence[PendingFragment]) -> Digest:
     """Return the hash of the offered fragments, which must be in order of fragment."""
     if not snapshots:
         return tensor_hash("float32", (0,), b"")

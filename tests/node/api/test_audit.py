@@ -1,19 +1,21 @@
 """What a person asks of the node about the work of others: bounded, typed, with a file that shows a fraud."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace as Some
-from typing import Any
 
 import pytest
 
+from swarm.config.spec import Genesis
 from swarm.errors import UsageError
+from swarm.ledger.state.records import Run
 from swarm.node.api.audit import Auditor
 from swarm.training.record.window import WindowKey
-from swarm.types import Digest
+from swarm.types import Digest, PeerId
 from swarm.verify.audit import AuditEvidence, AuditResult, AuditVerdict, decode_evidence
 from swarm.verify.manifest import sign_manifest
 from swarm.verify.replay import Answer
 from tests.ledger.checking import Case, a_case
+from tests.node.fakes import GENESIS, FakeLedger
 
 LEAF = Digest(b"l" * 32)
 ROOT = Digest(b"r" * 32)
@@ -38,23 +40,31 @@ class Checks:
             place, verdict, Answer((LEAF,), ROOT), LEAF, ROOT, 0, ("a line",), evidence
         )
 
-    async def report(self, place: WindowKey) -> Digest:
-        self.reported.append(place)
+    async def report(self, found: WindowKey) -> Digest:
+        self.reported.append(found)
         return Digest(b"n" * 32)
+
+
+@dataclass
+class Audited:
+    """A node whose checks find what the test says."""
+
+    home: Path
+    me: PeerId
+    run: Run
+    ledger: FakeLedger
+    genesis: Genesis
+    checks: Checks
+    run16: bytes = bytes(16)
 
 
 def an_auditor(case: Case, home: Path, *false: int) -> tuple[Auditor, Checks]:
     checks = Checks(case, frozenset(false))
     state = case.ledger.state
-    context: Any = Some(
-        home=home,
-        me=case.ledger.keys[0].peer,
-        run=state.run(case.run.index),
-        ledger=Some(state=state),
-        genesis=Some(chain=state.chain),
-        checks=checks,
-    )
-    return Auditor(context), checks
+    ledger = FakeLedger()
+    ledger.state = state
+    run, me = state.run(case.run.index), case.ledger.keys[0].peer
+    return Auditor(Audited(home, me, run, ledger, case.ledger.genesis, checks)), checks
 
 
 def names_in(folder: Path) -> list[str]:
@@ -110,7 +120,7 @@ async def test_what_is_no_evidence_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no evidence"):
         await auditor.report({"evidence": str(junk)})
     found = await auditor.audit({"round": 1, "stage": 0, "window": 0})
-    auditor.context.genesis = Some(chain=Digest(b"o" * 32))  # type: ignore[assignment]
+    auditor.context = replace(auditor.context, genesis=GENESIS)  # type: ignore[type-var]
     with pytest.raises(UsageError, match="another run"):
         await auditor.report({"evidence": found["evidence"]})
 

@@ -1,6 +1,6 @@
 """A person's texts are written with the newest weights that the swarm has, and none outlives its reader."""
 
-from types import SimpleNamespace as Some
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -9,7 +9,7 @@ import trio
 from torch import Tensor
 
 from swarm.errors import Unreachable, UsageError
-from swarm.ledger.state.records import Run
+from swarm.ledger.state.records import Checkpoint, Run, Seat
 from swarm.node.api.generate import (
     GENERATIONS_MAX,
     PROMPT_TOKENS_MAX,
@@ -18,6 +18,7 @@ from swarm.node.api.generate import (
     GenerationSessions,
 )
 from swarm.node.inference.server import PROTOCOL, InferenceServer
+from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import peer_name
 from swarm.primitives.randomness import stream
@@ -26,8 +27,9 @@ from swarm.training.inference.evaluate import whole_model
 from swarm.training.inference.sampling import Sampling, generate
 from swarm.training.model.profiles import table
 from swarm.training.model.stages import init_flat, plan_stages
-from swarm.types import Digest, PeerId, RunIndex, StageIndex
+from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
+from tests.node.fakes import a_run
 from tests.training.pipeline import a_spec
 
 EXACT = "seq-f32/1"
@@ -38,21 +40,30 @@ ROOTS = {round_: [hash_of(flat) for flat in flats] for round_, flats in WEIGHTS.
 PROMPT = [3, 1, 4, 1, 5]
 
 
-class FakeRun:
-    """A run of two stages whose ledger lists the checkpoints of some rounds."""
+def a_seat(stage: int, index: int, peer: PeerId) -> Seat:
+    start = RoundIndex(0)
+    return Seat(StageIndex(stage), index, peer, start, start, NO_DIGEST, 0, is_volunteer=False)
 
-    def __init__(self, rounds: list[int], seats: list[list[PeerId]]) -> None:
-        self.index, self.spec, self.spec_digest = RunIndex(2), SPEC, SPEC.digest
-        self.seats = [[Some(peer=peer) for peer in peers] for peers in seats]
-        self.rounds: list[object] = []
-        self.owner = PeerId(b"o" * 32)  # gone since
-        self.checkpoints = [
-            [Some(round=round_, phi_root=ROOTS[round_][stage]) for round_ in rounds]
-            for stage in range(2)
-        ]
 
-    def standing(self, stage: int) -> Any:  # noqa: ANN401
-        return self.checkpoints[stage]
+def some_run(rounds: list[int], seats: list[list[PeerId]]) -> Run:
+    """A run of two stages whose ledger lists the checkpoints of some rounds; its owner is gone since."""
+    checkpoints = tuple(
+        tuple(
+            Checkpoint(RoundIndex(r), ROOTS[r][stage], 4, seats[stage][0], 0, Height(0))
+            for r in rounds
+        )
+        for stage in range(2)
+    )
+    return a_run(
+        SPEC,
+        index=RunIndex(2),
+        owner=PeerId(b"o" * 32),
+        seats=tuple(
+            tuple(a_seat(stage, index, peer) for index, peer in enumerate(peers))
+            for stage, peers in enumerate(seats)
+        ),
+        checkpoints=checkpoints,
+    )
 
 
 class FakeLibrary:
@@ -69,6 +80,17 @@ class FakeLibrary:
         return held.get(root)
 
 
+@dataclass
+class Writing:
+    """A node that writes texts."""
+
+    me: PeerId
+    host: FakeHost
+    run: Run | None
+    library: FakeLibrary
+    run16: bytes = bytes(16)
+
+
 class Room:
     """A writer without a seat, and two peers in each of two stages."""
 
@@ -78,17 +100,16 @@ class Room:
         self.stages = [
             [self.network.host(10 + 2 * stage + i) for i in range(2)] for stage in (0, 1)
         ]
-        self.run: Any = FakeRun(listed, [[host.peer for host in hosts] for hosts in self.stages])
+        run = some_run(listed, [[host.peer for host in hosts] for hosts in self.stages])
         for hosts in self.stages:
             for host in hosts:
                 self.inference(host, held).serve()
-        context: Any = Some(run=self.run, library=FakeLibrary(set()), host=self.me, me=self.me.peer)
-        self.context = context
-        self.speaking = GenerationSessions(context, self.inference(self.me, set()), nursery)
+        self.node = Writing(self.me.peer, self.me, run, FakeLibrary(set()))
+        self.speaking = GenerationSessions(self.node, self.inference(self.me, set()), nursery)
 
     def inference(self, host: FakeHost, held: set[int]) -> InferenceServer:
         return InferenceServer(
-            host, FakeLibrary(held), InlineExecutor(lambda _: 0.01), lambda: self.context.run
+            host, FakeLibrary(held), InlineExecutor(lambda _: 0.01), lambda: self.node.run
         )
 
     async def begin(self, **wish: object) -> dict[str, object]:
@@ -142,8 +163,11 @@ async def test_whoever_writes_goes_on_with_its_own_stages_itself(autojump_clock:
     async with trio.open_nursery() as nursery:
         room = Room(nursery, listed=[8], held={8})
         mine = room.inference(room.me, {8})
-        room.run.seats[0].append(Some(peer=room.me.peer))
-        speaking = GenerationSessions(room.context, mine, nursery)
+        assert room.node.run is not None
+        first, second = room.node.run.seats
+        seats = ((*first, a_seat(0, 9, room.me.peer)), second)
+        room.node.run = replace(room.node.run, seats=seats)
+        speaking = GenerationSessions(room.node, mine, nursery)
         room.speaking = speaking
         tokens, said = await room.whole(await room.begin())
         assert tokens == here(8)
@@ -263,7 +287,7 @@ async def test_a_wish_that_cannot_be_is_refused_and_leaves_nothing(
 async def test_without_a_run_there_is_nothing_to_write_with(autojump_clock: object) -> None:
     async with trio.open_nursery() as nursery:
         room = Room(nursery, listed=[8], held={8})
-        room.context.run = None
+        room.node.run = None
         with pytest.raises(UsageError, match="no run yet"):
             await room.begin()
         with pytest.raises(UsageError, match="no such text"):

@@ -1,8 +1,8 @@
 """A node measures each new checkpoint once, with the loss that the whole model has, and shows the newest."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace as Some
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ import torch
 import trio
 from torch import Tensor
 
+from swarm.config.schema import NodeConfig
 from swarm.config.spec import NANO
 from swarm.errors import Unreachable
 from swarm.events import EventKind
+from swarm.ledger.state.records import Checkpoint, Run
 from swarm.node.artifacts.evaluate import (
     LOOK_S,
     RETRY_S,
@@ -24,7 +26,7 @@ from swarm.node.artifacts.evaluate import (
     evaluate_checkpoints,
     evaluations_of,
 )
-from swarm.primitives.codec import encode
+from swarm.primitives.codec import encode, replace
 from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
 from swarm.training.inference.evaluate import (
@@ -35,7 +37,9 @@ from swarm.training.inference.evaluate import (
 )
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import init_flat, plan_stages
-from swarm.types import Digest, PeerId, StageIndex
+from swarm.types import Digest, Height, PeerId, RoundIndex, StageIndex
+from swarm.verify.ports import EventPort
+from tests.node.fakes import a_round, a_run
 from tests.training.pipeline import TEXT, a_spec
 
 SPEC = a_spec(stages=2)
@@ -77,30 +81,35 @@ class FakeLibrary:
         return weights(wanted[0], stage)
 
 
+@dataclass
+class Measuring:
+    """A node that measures checkpoints."""
+
+    run: Run | None
+    store: Store
+    config: NodeConfig
+    checking: InlineExecutor
+    library: FakeLibrary
+    report: EventPort
+    me: PeerId = ME
+    run16: bytes = RUN16
+
+
 class Desk:
     """What the loop needs of a node."""
 
     def __init__(self, folder: Path, *, owner: PeerId = ME, evaluate: bool = False) -> None:
         self.store = Store.open(folder / "store.sqlite")
         self.said: list[tuple[EventKind, str]] = []
-        self.run: Any = Some(
-            owner=owner, spec=SPEC, rounds=[Some(round=0)], final_round=0, checkpoints=[[], []]
-        )
-        self.run.standing = lambda stage: self.run.checkpoints[stage]
         self.library = FakeLibrary()
-        self.context: Any = Some(
-            me=ME,
-            run=self.run,
-            run16=RUN16,
-            store=self.store,
-            config=Some(evaluate=evaluate),
-            checking=InlineExecutor(lambda _: COST_S),
-            library=self.library,
-            report=self.report,
+        checking = InlineExecutor(lambda _: COST_S)
+        config = NodeConfig(evaluate=evaluate)
+        self.node = Measuring(
+            a_run(SPEC, owner=owner), self.store, config, checking, self.library, self.report
         )
         self.heard = trio.Event()
 
-    def report(self, kind: EventKind, text: str, **_: object) -> None:
+    def report(self, kind: EventKind, text: str, **fields: str | int) -> None:
         self.said.append((kind, text))
         self.heard.set()
 
@@ -109,13 +118,20 @@ class Desk:
         self.heard = trio.Event()
         await self.heard.wait()
 
+    def change(self, **facts: object) -> None:
+        """Let the ledger go on."""
+        assert self.node.run is not None
+        self.node.run = replace(self.node.run, **facts)
+
     def post(self, stage: int, round_: int) -> None:
-        found = Some(round=round_, phi_root=root(round_, stage))
-        self.run.checkpoints[stage].insert(0, found)
-        self.run.rounds = [Some(round=round_)]
+        assert self.node.run is not None
+        listed = list(self.node.run.checkpoints)
+        found = Checkpoint(RoundIndex(round_), root(round_, stage), 4, ME, 0, Height(0))
+        listed[stage] = (found, *listed[stage])
+        self.change(checkpoints=tuple(listed), rounds=(a_round(round_, 0),))
 
     def rows(self) -> list[dict[str, Any]]:
-        return evaluations_of(self.context)
+        return evaluations_of(self.node)
 
     def write(self, round_: int, loss: float = 2.0, run16: bytes = RUN16) -> None:
         raw = encode(Evaluation(round(loss * NANO), 100))
@@ -134,7 +150,7 @@ async def test_each_boundary_that_all_stages_have_is_measured_once(
 ) -> None:
     desk = Desk(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(evaluate_checkpoints, desk.context)
+        nursery.start_soon(evaluate_checkpoints, desk.node)
         await desk.hear()
         assert [row["round"] for row in desk.rows()] == [0]
         desk.post(0, 8)
@@ -162,7 +178,7 @@ async def test_a_measurement_rests_a_hundred_times_as_long_as_it_took(
 ) -> None:
     desk = Desk(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(evaluate_checkpoints, desk.context)
+        nursery.start_soon(evaluate_checkpoints, desk.node)
         await desk.hear()
         began = trio.current_time()
         for round_ in (8, 16):
@@ -171,7 +187,7 @@ async def test_a_measurement_rests_a_hundred_times_as_long_as_it_took(
         await desk.hear()
         nursery.cancel_scope.cancel()
     jobs = 1 + 2 * WINDOWS // WINDOWS_PER_PASS
-    assert sum(desk.context.checking.spent_s.values()) == pytest.approx(2 * jobs * COST_S)
+    assert sum(desk.node.checking.spent_s.values()) == pytest.approx(2 * jobs * COST_S)
     rested_s = trio.current_time() - began - jobs * COST_S
     assert 0 <= rested_s - 100 * jobs * COST_S / (os.cpu_count() or 1) <= 2 * LOOK_S
     assert [row["round"] for row in desk.rows()] == [0, 16], "the newest, and not the one before"
@@ -183,7 +199,7 @@ async def test_the_owner_measures_and_who_is_told_to(
 ) -> None:
     desk = Desk(tmp_path, owner=owner, evaluate=evaluate)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(evaluate_checkpoints, desk.context)
+        nursery.start_soon(evaluate_checkpoints, desk.node)
         if owner == ME or evaluate:
             await desk.hear()
         await trio.sleep(20)
@@ -198,7 +214,7 @@ async def test_what_cannot_be_had_is_asked_for_again_in_a_while(
     desk.library.failures = 2
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(evaluate_checkpoints, desk.context)
+        nursery.start_soon(evaluate_checkpoints, desk.node)
         for _ in range(3):
             await desk.hear()
         nursery.cancel_scope.cancel()
@@ -212,9 +228,9 @@ async def test_before_there_is_a_run_nothing_is_measured(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     desk = Desk(tmp_path)
-    desk.context.run = None
+    desk.node.run = None
     with trio.move_on_after(20):
-        await evaluate_checkpoints(desk.context)
+        await evaluate_checkpoints(desk.node)
     assert desk.rows() == []
     assert desk.said == []
 
@@ -238,8 +254,7 @@ def test_of_a_long_run_the_newest_are_shown(tmp_path: Path, is_settled: bool) ->
             for at in range(0, last + 1, every)
         ]
     )
-    desk.run.rounds = [] if is_settled else [Some(round=last)]
-    desk.run.final_round = last
+    desk.change(rounds=() if is_settled else (a_round(last, 0),), end_round=RoundIndex(last))
     shown = [row["round"] for row in desk.rows()]
     assert shown[-1] == last
     assert len(shown) == SHOWN_MAX - 1

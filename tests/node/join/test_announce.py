@@ -1,41 +1,60 @@
 """What a node says of itself is so: a loss as soon as it has one, and no training after the end."""
 
-from types import SimpleNamespace as Some
-from typing import Any
+from dataclasses import dataclass, field
 
 import pytest
 
+from swarm.config.schema import NodeConfig
 from swarm.dht.directory import STATES
-from swarm.ledger.state.records import RunPhase
+from swarm.ledger.state.records import Run, RunPhase, Seat
+from swarm.ledger.state.state import genesis_state
 from swarm.node.context import NodeStats
 from swarm.node.join.announce import announcement
-from swarm.types import PeerId
+from swarm.testing.ledger import small_run_spec
+from swarm.types import NO_DIGEST, PeerId, RoundIndex, StageIndex
+from tests.fakes import FakeHost, FakeNetwork
+from tests.node.fakes import GENESIS, FakeLedger, a_round, a_run
 
 ME = PeerId(b"m" * 32)
 
 
-def a_context(phase: RunPhase = RunPhase.TRAINING, *, is_seated: bool = True) -> Any:  # noqa: ANN401
-    seat = Some(stage=0, index=2, peer=ME if is_seated else PeerId(b"o" * 32))
-    account = Some(stake=0)
-    return Some(
-        me=ME,
-        run=Some(seats=((seat,),), rounds=(Some(round=3),), phase=phase),
-        run16=bytes(16),
-        tally=NodeStats(),
-        config=Some(solve=True, verify=True),
-        ledger=Some(height=9, is_validator=False, state=Some(account=lambda _: account)),
-        host=Some(addresses=list),
-        checks=Some(jobs=()),
+@dataclass
+class Described:
+    """What an announcement describes."""
+
+    run: Run
+    me: PeerId = ME
+    run16: bytes = bytes(16)
+    config: NodeConfig = field(default_factory=NodeConfig)
+    tally: NodeStats = field(default_factory=NodeStats)
+    host: FakeHost = field(default_factory=lambda: FakeNetwork().host(1))
+    ledger: FakeLedger = field(default_factory=FakeLedger)
+    jobs: tuple[object, ...] = ()
+
+    @property
+    def checks(self) -> "Described":
+        """Nothing is checked."""
+        return self
+
+
+def a_node(phase: RunPhase = RunPhase.TRAINING, *, is_seated: bool = True) -> Described:
+    peer = ME if is_seated else PeerId(b"o" * 32)
+    seat = Seat(
+        StageIndex(0), 2, peer, RoundIndex(0), RoundIndex(0), NO_DIGEST, 0, is_volunteer=False
     )
+    rounds = (a_round(3, 9),)
+    node = Described(a_run(small_run_spec(), phase=phase, seats=((seat,),), rounds=rounds))
+    node.ledger.state = genesis_state(GENESIS)
+    return node
 
 
 def test_the_loss_of_the_first_round_is_announced_before_it_is_over() -> None:
-    context = a_context()
-    assert announcement(context).loss_milli == -1
-    context.tally.open_loss = 4.3125
-    assert announcement(context).loss_milli == 4312
-    context.tally.losses.append((0, 3.5))
-    assert announcement(context).loss_milli == 3500, "a whole round counts more than a part of one"
+    node = a_node()
+    assert announcement(node).loss_milli == -1
+    node.tally.open_loss = 4.3125
+    assert announcement(node).loss_milli == 4312
+    node.tally.losses.append((0, 3.5))
+    assert announcement(node).loss_milli == 3500, "a whole round counts more than a part of one"
 
 
 @pytest.mark.parametrize(
@@ -49,8 +68,8 @@ def test_the_loss_of_the_first_round_is_announced_before_it_is_over() -> None:
 )
 def test_nobody_is_training_after_the_end(phase: RunPhase, state: str) -> None:
     """The ledger keeps the seats until the run is settled."""
-    said = announcement(a_context(phase))
+    said = announcement(a_node(phase))
     assert said.state == state
     assert said.state in STATES
     assert said.seats == ((0, 2),)
-    assert announcement(a_context(phase, is_seated=False)).state == "idle"
+    assert announcement(a_node(phase, is_seated=False)).state == "idle"

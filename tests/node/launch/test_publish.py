@@ -1,7 +1,7 @@
 """A dataset of any width goes from a launch to the others as blobs, and a bad one is refused before that."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace as Some
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ import trio
 import trio.testing
 
 from swarm.config.load import parse_run_file, run_spec
+from swarm.config.schema import RunFile
 from swarm.config.spec import DataSpec
 from swarm.errors import BadConfig, BrokenPromise, Unreachable, VerificationFailed
 from swarm.gossip.blobs.service import Blobs
+from swarm.ledger.state.records import Run
 from swarm.node.artifacts.cache import ArtifactCache
 from swarm.node.artifacts.text import keep_heldout, token_source
 from swarm.node.launch.publish import adopt_dataset, publish_data
@@ -20,11 +22,14 @@ from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import TENSOR_CHUNK_BYTES
 from swarm.testing.executor import InlineExecutor
+from swarm.testing.ledger import small_run_spec
 from swarm.training.data.corpus import open_tokens
 from swarm.training.data.disk import open_dataset
 from swarm.training.data.samples import windows
 from swarm.types import NO_DIGEST, Digest, PeerId
 from tests.fakes import FakeHost, FakeNetwork
+from tests.node import fakes
+from tests.node.fakes import FakeNode, unused
 from tests.training.datasets import a_tokenizer, build, some_texts, write_texts
 
 QUOTA = 64 << 20
@@ -41,19 +46,23 @@ def some_blobs(tmp_path: Path, host: FakeHost, quota: int = QUOTA) -> Blobs:
     return Blobs(tmp_path / f"blobs-{host.peer.hex()[:8]}", host, quota_bytes=quota)
 
 
-def a_context(blobs: Blobs, host: FakeHost) -> Any:  # noqa: ANN401
-    """As much of a node's context as fetching a text looks at; everybody in the network is asked."""
+@dataclass
+class Fetching(FakeNode):
+    """A node that fetches a text."""
+
+    library: ArtifactCache = field(default_factory=unused)
+    blobs: Blobs = field(default_factory=unused)
+
+
+def a_node(blobs: Blobs, host: FakeHost) -> Fetching:
+    """Everybody in the network is asked."""
     port: Any = host
-    store: Any = None
-    library = ArtifactCache(port, blobs, InlineExecutor(lambda _: 0.0), store)
-    said: list[str] = []
-    report: Any = lambda _, text, **__: said.append(text)  # noqa: E731
-    return Some(blobs=blobs, library=library, report=report, said=said, tally=Some(waits_for=""))
+    library = ArtifactCache(port, blobs, InlineExecutor(lambda _: 0.0), unused())
+    return Fetching(blobs=blobs, library=library)
 
 
-def a_run(file: Any, data: DataSpec) -> Any:  # noqa: ANN401
-    spec = run_spec(file, data=data, init_root=NO_DIGEST)
-    return Some(spec=spec, seats=(), owner=b"")
+def a_run(file: RunFile, data: DataSpec) -> Run:
+    return fakes.a_run(run_spec(file, data=data, init_root=NO_DIGEST))
 
 
 async def publish(file: Any, base: Path, blobs: Blobs) -> tuple[DataSpec, list[str]]:  # noqa: ANN401
@@ -82,46 +91,48 @@ async def test_tokens_of_any_width_are_fetched_verified_and_mapped(
     assert data.train_bytes > 1 << 20
     assert any("checking the dataset set" in text for text in said)
 
-    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    node = a_node(some_blobs(tmp_path, theirs), theirs)
     run = a_run(a_file("./set", ids), data)
-    tokens = await token_source(context, run)
-    assert await token_source(context, run) is tokens
+    tokens = await token_source(node, run)
+    assert await token_source(node, run) is tokens
     assert tokens.dtype == np.dtype(dtype)
     assert isinstance(tokens, np.memmap)
     assert np.array_equal(tokens, open_tokens(tmp_path / "set" / "train.bin", dtype))
     inputs_BT, labels_BT = windows(tokens, [0, len(tokens) - 17], 16)
     assert int(labels_BT[1, -1]) == int(tokens[-1])
     assert inputs_BT.shape == (2, 16)
-    assert not num_words or context.blobs.path(data.tokenizer_root).read_bytes() == raw
+    assert not num_words or node.blobs.path(data.tokenizer_root).read_bytes() == raw
     assert network.hosts[theirs.peer].blamed == []
 
 
 @pytest.mark.rule("N16")
-async def test_a_fetch_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+async def test_a_fetch_goes_on_where_it_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = write_texts(tmp_path / "in", [t * 1200 for t in some_texts(30)])
     build(tmp_path / "set", texts)
     network = FakeNetwork()
     ours, theirs = network.host(1), network.host(2)
     data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
-    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    node = a_node(some_blobs(tmp_path, theirs), theirs)
     run = a_run(a_file("./set", 256), data)
     chunks = -(-data.train_bytes // (1 << 20))
     assert chunks >= 5
     asked = "/swarm/blob/1"
     with trio.CancelScope() as scope:
 
-        def peers(_: object) -> list[Any]:
+        def peers(_: object) -> list[PeerId]:
             if theirs.calls[ours.peer, asked] >= 5:
                 scope.cancel()
             return [ours.peer]
 
-        context.library.peers_of = peers
-        await token_source(context, run)
+        monkeypatch.setattr(node.library, "peers_of", peers)
+        await token_source(node, run)
     assert scope.cancelled_caught
-    assert not context.blobs.has(data.train_root)
+    assert not node.blobs.has(data.train_root)
     before = theirs.calls[ours.peer, asked]
-    context.library.peers_of = lambda _: [ours.peer]
-    await token_source(context, run)
+    monkeypatch.setattr(node.library, "peers_of", lambda _: [ours.peer])
+    await token_source(node, run)
     assert theirs.calls[ours.peer, asked] - before < chunks, "what is held is not asked for again"
 
 
@@ -135,14 +146,14 @@ async def test_what_a_peer_fetched_it_gives_on_held_out_text_and_tokenizer_too(
     data, _ = await publish(a_file("./set"), tmp_path, some_blobs(tmp_path, first))
     run = a_run(a_file("./set"), data)
     for host in (second, third):
-        context = a_context(some_blobs(tmp_path, host), host)
-        tokens = await token_source(context, run)
-        await keep_heldout(context, run)
+        node = a_node(some_blobs(tmp_path, host), host)
+        tokens = await token_source(node, run)
+        await keep_heldout(node, run)
         first.is_alive = False
     assert np.array_equal(tokens, open_tokens(tmp_path / "set" / "train.bin", data.dtype))
-    heldout = context.blobs.path(data.heldout_root).read_bytes()
+    heldout = node.blobs.path(data.heldout_root).read_bytes()
     assert heldout == (tmp_path / "set" / "heldout.bin").read_bytes()
-    assert context.blobs.has(data.tokenizer_root)
+    assert node.blobs.has(data.tokenizer_root)
     assert third.calls[second.peer, "/swarm/blob/1"] > data.train_bytes // TENSOR_CHUNK_BYTES
 
 
@@ -165,8 +176,8 @@ async def test_a_peer_that_serves_another_text_is_named_and_the_text_comes_from_
         return raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
 
     liar.answer = lie  # type: ignore[method-assign]
-    context = a_context(some_blobs(tmp_path, theirs), theirs)
-    tokens = await token_source(context, a_run(a_file("./set", 256), data))
+    node = a_node(some_blobs(tmp_path, theirs), theirs)
+    tokens = await token_source(node, a_run(a_file("./set", 256), data))
     assert np.array_equal(tokens, open_tokens(tmp_path / "set" / "train.bin"))
     assert [peer for peer, _ in theirs.blamed] == [liar.peer]
     assert isinstance(theirs.blamed[0][1], BrokenPromise)
@@ -181,17 +192,17 @@ async def test_a_text_over_the_quota_is_refused_with_the_bound_and_its_key(tmp_p
     data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
     run = a_run(a_file("./set", 256), data)
     small = data.train_bytes - 1
-    context = a_context(some_blobs(tmp_path, theirs, quota=small), theirs)
+    node = a_node(some_blobs(tmp_path, theirs, quota=small), theirs)
     with pytest.raises(BadConfig, match=rf"do not fit: 0 of {small >> 20} MiB") as caught:
-        await token_source(context, run)
+        await token_source(node, run)
     assert caught.value.hint == "raise disk_quota_mb in node.toml"
-    assert context.tally.waits_for == ""
+    assert node.tally.waits_for == ""
 
-    context = a_context(some_blobs(tmp_path, theirs, quota=data.train_bytes + 4096), theirs)
-    await token_source(context, run)
-    await keep_heldout(context, run)
-    assert "disk_quota_mb" in context.said[-1]
-    assert not context.blobs.has(data.heldout_root)
+    node = a_node(some_blobs(tmp_path, theirs, quota=data.train_bytes + 4096), theirs)
+    await token_source(node, run)
+    await keep_heldout(node, run)
+    assert "disk_quota_mb" in node.report.texts()[-1]
+    assert not node.blobs.has(data.heldout_root)
 
 
 async def test_a_part_of_a_text_is_no_text_of_a_run_that_calls_it_smaller(tmp_path: Path) -> None:
@@ -201,10 +212,10 @@ async def test_a_part_of_a_text_is_no_text_of_a_run_that_calls_it_smaller(tmp_pa
     network = FakeNetwork()
     ours, theirs = network.host(1), network.host(2)
     data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
-    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    node = a_node(some_blobs(tmp_path, theirs), theirs)
     less = a_run(a_file("./set", 256), replace(data, train_bytes=data.train_bytes - 1))
     with pytest.raises(Unreachable, match="whoever named it promised at most"):
-        await token_source(context, less)
+        await token_source(node, less)
     assert theirs.blamed == []
 
 
@@ -245,9 +256,9 @@ async def test_tokens_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
     root = await blobs.add(tmp_path / "set" / "train.bin", dtype="uint16", shape=shape)
     tokenizer = await blobs.add(a_tokenizer())
     data = DataSpec("file", root, 2 * shape[0], root, 2, "uint16", 300, tokenizer)
-    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    node = a_node(some_blobs(tmp_path, theirs), theirs)
     with pytest.raises(BadConfig, match="and there are 300 ids"):
-        await token_source(context, a_run(a_file("./set", 512), data))
+        await token_source(node, a_run(a_file("./set", 512), data))
 
 
 async def test_a_run_that_calls_its_text_another_width_is_refused_and_the_disk_is_not_blamed(
@@ -257,14 +268,14 @@ async def test_a_run_that_calls_its_text_another_width_is_refused_and_the_disk_i
     network = FakeNetwork()
     ours, theirs = network.host(1), network.host(2)
     root = await some_blobs(tmp_path, ours).add(bytes(range(200)) * 10)
-    context = a_context(some_blobs(tmp_path, theirs), theirs)
+    node = a_node(some_blobs(tmp_path, theirs), theirs)
     honest = DataSpec("bytes", root, 2000, NO_DIGEST, 1)
     wide = DataSpec("file", root, 2000, root, 2, "uint16", 60_000, Digest(b"t" * 32))
     for data in (wide, replace(honest, train_bytes=2400)):
         for _ in range(2):
             with pytest.raises(BadConfig, match="which it is not"):
-                await context.library.tokens(Some(spec=Some(data=data), seats=(), owner=b""))
-    tokens = await context.library.tokens(Some(spec=Some(data=honest), seats=(), owner=b""))
+                await node.library.tokens(fakes.a_run(small_run_spec(data=data)))
+    tokens = await node.library.tokens(fakes.a_run(small_run_spec(data=honest)))
     assert len(tokens) == 2000
 
 
@@ -299,7 +310,7 @@ async def test_a_tokenizer_that_nobody_serves_is_waited_for_in_vain(
     blobs = some_blobs(tmp_path, host)
     data = DataSpec("file", NO_DIGEST, 2, NO_DIGEST, 2, "uint16", 300, Digest(b"t" * 32))
     with pytest.raises(Unreachable, match="nobody serves"):
-        await token_source(a_context(blobs, host), a_run(a_file("./set"), data))
+        await token_source(a_node(blobs, host), a_run(a_file("./set"), data))
 
 
 async def test_a_dataset_of_another_hash_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
@@ -339,4 +350,4 @@ async def test_a_joiner_serves_its_own_dataset_if_it_is_that_of_the_run(tmp_path
     path.write_bytes(whole)
     await adopt_dataset(tmp_path / "set", data, blobs, report)
     assert set(blobs.roots()) == {data.train_root, data.heldout_root, data.tokenizer_root}
-    assert len(await token_source(a_context(blobs, theirs), a_run(a_file("./set"), data))) > 0
+    assert len(await token_source(a_node(blobs, theirs), a_run(a_file("./set"), data))) > 0

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace as Some
-from typing import Any
 
 import pytest
 import torch
@@ -12,12 +10,11 @@ import trio
 from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import Blobs
-from swarm.ledger.state.records import NO_ROLLBACK, Rollback, RoundInfo, Seat
+from swarm.ledger.state.records import NO_ROLLBACK, Rollback, RoundInfo, Run, Seat, SegmentPhase
 from swarm.node.seat.adoption import StateServer, adopt_from_sibling
 from swarm.node.seat.saved import keep_shard
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
-from swarm.testing.executor import InlineExecutor
 from swarm.training.averaging.adoption import (
     ADOPTION_PROTOCOL,
     AdoptedState,
@@ -31,6 +28,7 @@ from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.transcript import state_root
 from tests.fakes import FakeHost, FakeNetwork
+from tests.node.fakes import FakeLedger, FakeLibrary, FakeNode, FakeStore, a_run, unused
 from tests.training.test_shard import PLAN, SPEC, TOKENS, a_last_stage, a_request
 
 STAGE = StageIndex(1)
@@ -43,41 +41,49 @@ NEWCOMER = 3
 def a_trained_shard(steps: int = 3) -> Shard:
     shard = a_last_stage()
     for step in range(steps):
-        shard.loss_job(TOKENS, PLAN, a_request(step), 0)
+        shard.loss(TOKENS, PLAN, a_request(step), 0)
         shard.step(PLAN, step)
     shard.begin_segment()
     return shard
 
 
-class Ledger:
+@dataclass
+class FakeSegment:
+    """A committed segment, as far as it is read here."""
+
+    end_root: Digest
+    accusations: tuple[str, ...] = ()
+    phase: SegmentPhase | None = None
+    checks: tuple[object, ...] = ()
+
+
+class Ledger(FakeLedger):
     """Final state as far as it is read here; commits appear at the height the test says."""
 
-    def __init__(self, run: Any) -> None:  # noqa: ANN401
+    def __init__(self, run: Run) -> None:
         self.height = Height(100)
-        self.segments: dict[tuple[int, int], tuple[int, Any]] = {}
-        self.state = Some(segment=self._segment, run=lambda _: run)
+        self.segments: dict[tuple[int, int], tuple[int, FakeSegment]] = {}
+        self.current = run
+        self.state = self
 
     def commit(self, index: int, round_: int, root: Digest, height: int = 100) -> None:
-        record = Some(end_root=root, accusations=(), phase=None, checks=())
-        self.segments[index, round_] = (height, record)
+        self.segments[index, round_] = (height, FakeSegment(root))
 
-    def _segment(self, run: int, round_: int, stage: int, index: int) -> object:
+    def segment(self, run: int, round_: int, stage: int, index: int) -> FakeSegment | None:
         assert (run, stage) == (RUN, STAGE)
         height, record = self.segments.get((index, round_), (0, None))
         return record if record is not None and self.height >= height else None
 
-    async def wait_height(self, height: int) -> None:
-        await trio.lowlevel.checkpoint()
-        self.height = Height(height)
+    def run(self, _: RunIndex) -> Run:
+        return self.current
 
 
 @dataclass
-class Place:
-    """One node."""
+class Adopter(FakeNode):
+    """A node with real blobs on fake links."""
 
-    host: FakeHost
-    context: Any
-    said: list[EventKind] = field(default_factory=list)
+    host: FakeHost = field(default_factory=unused)
+    blobs: Blobs = field(default_factory=unused)
 
 
 class Hamlet:
@@ -85,44 +91,35 @@ class Hamlet:
 
     def __init__(self, tmp_path: Path, *, rollback: Rollback = NO_ROLLBACK) -> None:
         self.network = FakeNetwork(delay_s=0.001)
-        self.run: Any = Some(index=RUN, spec=SPEC, spec_digest=SPEC.digest, rollbacks=())
-        self.run.rollbacks = (NO_ROLLBACK, rollback)
+        rollbacks = (NO_ROLLBACK, rollback)
+        self.run = a_run(SPEC, rollbacks=rollbacks)
         self.ledger = Ledger(self.run)
         self.places = {n: self._place(tmp_path, n) for n in (*GIVERS, NEWCOMER)}
         seats = tuple(self._seat(number) for number in self.places)
-        self.run.seats = ((), seats)
-        self.run.rounds = (
-            RoundInfo(RoundIndex(ROUND + 1), Height(99), NO_DIGEST, ((), seats), (), -1),
-        )
+        self.change(((), seats))
         self.shards = {number: a_trained_shard(number + 1) for number in GIVERS}
 
-    def _place(self, tmp_path: Path, number: int) -> Place:
-        host = self.network.host(number)
-        place = Place(host, None)
-        blobs = Blobs(tmp_path / str(number) / "blobs", host, quota_bytes=1 << 30)
+    def change(self, seats: tuple[tuple[Seat, ...], ...], *, is_begun: bool = True) -> None:
+        """Let everybody see a roster."""
+        begun = RoundInfo(RoundIndex(ROUND + 1), Height(99), NO_DIGEST, seats, (), -1)
+        self.run = changed(self.run, seats=seats, rounds=(begun,) if is_begun else ())
+        self.ledger.current = self.run
+        for place in self.places.values():
+            place.run = self.run
 
-        async def note(*_: object) -> None:
-            pass
-
-        async def write_soon(_: object) -> None:
-            pass
-
-        place.context = Some(
-            home=tmp_path / str(number),
-            host=host,
-            me=host.peer,
+    def _place(self, tmp_path: Path, number: int) -> Adopter:
+        host, home = self.network.host(number), tmp_path / str(number)
+        return Adopter(
+            host.peer,
+            home,
             run=self.run,
             run16=SPEC.digest[:16],
-            genesis=Some(chain=NO_DIGEST),
+            host=host,
             ledger=self.ledger,
-            blobs=blobs,
-            compute=InlineExecutor(lambda _: 0.0),
-            checking=InlineExecutor(lambda _: 0.0),
-            library=Some(note=note, forget=lambda _: None),
-            store=Some(write_soon=write_soon),
-            report=lambda kind, *_, **__: place.said.append(kind),
+            blobs=Blobs(home / "blobs", host, quota_bytes=1 << 30),
+            library=FakeLibrary(),
+            store=FakeStore(),
         )
-        return place
 
     def _seat(self, number: int) -> Seat:
         is_new = number == NEWCOMER
@@ -134,19 +131,19 @@ class Hamlet:
 
     async def close(self, number: int, *, round_: int = ROUND, height: int = 100) -> None:
         """A giver ends a segment: saved on its disk, committed at a height."""
-        shard, context = self.shards[number], self.places[number].context
-        await keep_shard(context, self.run, self._seat(number), shard, RoundIndex(round_))
+        shard, place = self.shards[number], self.places[number]
+        await keep_shard(place, self.run, self._seat(number), shard, RoundIndex(round_))
         self.ledger.commit(number, round_, state_root(shard.components()), height)
 
     async def settle(self) -> "Hamlet":
         for number in GIVERS:
             await self.close(number)
-            StateServer(self.places[number].context).serve()
+            StateServer(self.places[number]).serve()
         return self
 
     async def adopt(self) -> tuple[AdoptedState, str] | None:
         with trio.fail_after(120):
-            return await adopt_from_sibling(self.places[NEWCOMER].context, self.run, STAGE)
+            return await adopt_from_sibling(self.places[NEWCOMER], self.run, STAGE)
 
     async def ask(self, giver: int, request: bytes, asker: int = NEWCOMER) -> object:
         host = self.places[asker].host
@@ -173,8 +170,10 @@ async def test_a_newcomer_goes_on_from_what_a_sibling_committed(
     assert torch.equal(adopted.phi_P, source.phi_P)
     assert adopted.adam.step == source.adam.step
     assert f"committed in round {ROUND}" in words
-    assert hamlet.places[NEWCOMER].context.blobs.roots() == [], "nothing is left on the disk"
-    assert not [place for place in hamlet.places.values() if place.host.blamed or place.said]
+    assert hamlet.places[NEWCOMER].blobs.roots() == [], "nothing is left on the disk"
+    assert not [
+        place for place in hamlet.places.values() if place.host.blamed or place.report.events
+    ]
 
 
 async def test_a_commit_that_is_still_on_its_way_is_waited_for(
@@ -270,7 +269,7 @@ async def test_a_newer_state_takes_the_place_of_the_older_one(
     assert isinstance(first, StateFound)
     assert isinstance(second, StateFound)
     assert second.round == ROUND + 1
-    blobs = hamlet.places[1].context.blobs
+    blobs = hamlet.places[1].blobs
     assert all(map(blobs.has, parts_given(second.components)))
     assert not blobs.has(parts_given(first.components)[1])
 
@@ -289,9 +288,9 @@ async def test_a_damaged_shard_and_a_full_disk_give_nothing_and_are_told(
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert isinstance(await hamlet.ask(1, REQUEST[1]), StateMissing)
     place = hamlet.places[2]
-    place.context.blobs = Blobs(tmp_path / "full", hamlet.network.host(20), quota_bytes=10)
+    place.blobs = Blobs(tmp_path / "full", hamlet.network.host(20), quota_bytes=10)
     assert isinstance(await hamlet.ask(2, REQUEST[2]), StateMissing)
-    assert hamlet.places[1].said == place.said == [EventKind.WARNING]
+    assert hamlet.places[1].report.kinds() == place.report.kinds() == [EventKind.WARNING]
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xc1", bytes(200), bytes(100_000)])
@@ -304,9 +303,10 @@ async def test_junk_is_blamed(tmp_path: Path, raw: bytes) -> None:
 
 async def test_without_a_round_or_a_sibling_there_is_nobody_to_ask(tmp_path: Path) -> None:
     hamlet = Hamlet(tmp_path)
-    rounds, hamlet.run.rounds = hamlet.run.rounds, ()
+    seats = hamlet.run.seats
+    hamlet.change(seats, is_begun=False)
     assert await hamlet.adopt() is None
-    (alone,) = [seat for seat in rounds[0].seats[1] if seat.index == NEWCOMER]
-    hamlet.run.rounds = (changed(rounds[0], seats=((), (alone,))),)
+    (alone,) = [seat for seat in seats[1] if seat.index == NEWCOMER]
+    hamlet.change(((), (alone,)))
     assert await hamlet.adopt() is None
-    assert PeerId(alone.peer) == hamlet.places[NEWCOMER].context.me
+    assert PeerId(alone.peer) == hamlet.places[NEWCOMER].me

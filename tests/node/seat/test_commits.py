@@ -1,56 +1,49 @@
 """A segment is committed when all of it can be shown, and not before; a full disk costs it and nothing else."""
 
-from types import SimpleNamespace as Some
-from typing import Any
-
 import pytest
 import trio
 import trio.testing
 
 from swarm.errors import BadConfig, InvalidStatement, Reason
 from swarm.events import EventKind
-from swarm.ledger.transactions import CommitSegment, RevealSegment
+from swarm.ledger.state.records import Run
+from swarm.ledger.transactions import Body, CommitSegment, RevealSegment
 from swarm.ledger.transition.checks import tokens_component
 from swarm.node.seat.commits import RESUBMIT_BLOCKS, WINDOWS_WAITING_MAX, Commits
-from swarm.primitives.crypto import SecretKey
+from swarm.testing.ledger import small_run_spec
 from swarm.training.record.segment import COMPONENTS, SegmentLog, StepRecord
-from swarm.training.record.window import WindowKey
-from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
+from swarm.training.record.window import WindowData, WindowKey
+from swarm.types import Digest, Height, RoundIndex, StageIndex
+from tests.node.fakes import FakeLedger, FakeNode, a_round, a_run, unused
 
-RUN: Any = Some(index=RunIndex(1), rounds=[Some(round=RoundIndex(0)), Some(round=RoundIndex(1))])
+RUN = a_run(small_run_spec(), rounds=(a_round(0, 0), a_round(1, 4)))
 COUNTS = ((0, 0), (64, 0))
 FULL = BadConfig("7 MiB more do not fit", hint="raise disk_quota_mb in node.toml")
 
 
-class Desk:
-    """A context whose disk and ledger the test opens and shuts."""
+class Desk(FakeLedger):
+    """A disk and a ledger that the test opens and shuts."""
 
     def __init__(self) -> None:
         self.disk_is_open = trio.Event()
         self.kept: list[int] = []
         self.reveals: list[RevealSegment] = []
         self.sent: list[CommitSegment] = []
-        self.said: list[tuple[EventKind, str]] = []
         self.is_full = False
         self.asked = 0
         self.refusal: Reason | None = None
-        self.height = 10
-        self.final: object = None
-        self.context: Any = Some(
-            run_index=RUN.index,
-            incarnation=1,
-            secret=SecretKey.from_seed(bytes(32)),
-            genesis=Some(chain=Digest(bytes(32))),
-            checks=self,
-            ledger=self,
-            report=lambda kind, text, **_: self.said.append((kind, text)),
-        )
+        self.height = Height(10)
+        self.state = self
+        self.node = FakeNode(run_index=RUN.index, checks=self, ledger=self)
 
-    @property
-    def state(self) -> Any:  # noqa: ANN401
-        return Some(segment=lambda *_: self.final)
+    def segment(self, *_: object) -> None:
+        """Nothing is final."""
 
-    async def keep_window(self, _: object, data: Any) -> None:  # noqa: ANN401
+    def pass_blocks(self) -> None:
+        """As many blocks as a commit is waited for."""
+        self.height = Height(self.height + RESUBMIT_BLOCKS)
+
+    async def keep_window(self, run: Run, data: WindowData) -> None:
         await self.disk_is_open.wait()
         if self.is_full:
             raise FULL
@@ -60,7 +53,8 @@ class Desk:
         assert not self.sent, "first the disk, then the ledger"
         self.reveals.append(body)
 
-    async def submit(self, body: CommitSegment) -> Digest:
+    async def submit(self, body: Body) -> Digest:
+        assert isinstance(body, CommitSegment)
         self.asked += 1
         if self.refusal is not None:
             raise InvalidStatement(self.refusal)
@@ -81,9 +75,9 @@ def a_log(round_: int = 0) -> SegmentLog:
     return log
 
 
-def a_window(window: int, *, is_last: bool, round_: int = 0) -> Any:  # noqa: ANN401
+def a_window(window: int, *, is_last: bool, round_: int = 0) -> WindowData:
     key = WindowKey(RUN.index, RoundIndex(round_), StageIndex(0), 1, window)
-    return Some(key=key, is_last=is_last)
+    return WindowData(key, is_last, unused(), ())
 
 
 @pytest.mark.rule("N4", "S24")
@@ -91,7 +85,7 @@ async def test_nothing_is_committed_before_it_is_on_the_disk(autojump_clock: obj
     """Windows in order, then the reveal, then the commit; the runner that closes a segment is not held up."""
     desk = Desk()
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.context, nursery)
+        commits = Commits(desk.node, nursery)
         keeper = commits.keeper(RUN)
         for window in range(3):
             await keeper.send.send(a_window(window, is_last=window == 2))
@@ -105,7 +99,7 @@ async def test_nothing_is_committed_before_it_is_on_the_disk(autojump_clock: obj
     assert desk.kept == [0, 1, 2]
     assert len(desk.reveals) == len(desk.sent) == 1
     assert desk.reveals[0].round == desk.sent[0].round == 0
-    assert [kind for kind, _ in desk.said] == [EventKind.COMMITTED]
+    assert desk.node.report.kinds() == [EventKind.COMMITTED]
 
 
 @pytest.mark.rule("N4")
@@ -113,7 +107,7 @@ async def test_a_seat_that_is_left_still_commits(autojump_clock: object) -> None
     """Closing the channel loses nothing that was sent, however slow the disk."""
     desk = Desk()
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.context, nursery)
+        commits = Commits(desk.node, nursery)
         keeper = commits.keeper(RUN)
         await keeper.send.send(a_window(0, is_last=True))
         commits.begin(a_log(), COUNTS, keeper)
@@ -131,7 +125,7 @@ async def test_a_full_disk_costs_the_segment_and_says_what_to_do(autojump_clock:
     desk = Desk()
     desk.disk_is_open.set()
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.context, nursery)
+        commits = Commits(desk.node, nursery)
         keeper = commits.keeper(RUN)
         desk.is_full = True
         await keeper.send.send(a_window(0, is_last=False))
@@ -139,7 +133,7 @@ async def test_a_full_disk_costs_the_segment_and_says_what_to_do(autojump_clock:
         commits.begin(a_log(0), COUNTS, keeper)
         await trio.testing.wait_all_tasks_blocked()
         assert (desk.sent, desk.reveals, desk.kept) == ([], [], [])
-        kind, text = desk.said.pop()
+        kind, text = desk.node.report.events.pop()
         assert kind is EventKind.WARNING
         assert "not committed" in text
         assert text.endswith("try: raise disk_quota_mb in node.toml")
@@ -156,19 +150,19 @@ async def test_a_commit_is_sent_again_until_it_is_final_or_hopeless(
 ) -> None:
     desk = Desk()
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.context, nursery)
+        commits = Commits(desk.node, nursery)
         commits.begin(a_log(), COUNTS, None)
         await trio.testing.wait_all_tasks_blocked()
         await commits.resubmit(RUN)
         assert len(desk.sent) == 1
-        desk.height += RESUBMIT_BLOCKS
+        desk.pass_blocks()
         await commits.resubmit(RUN)
         assert len(desk.sent) == 2
         desk.refusal = Reason.BARRED
-        desk.height += RESUBMIT_BLOCKS
+        desk.pass_blocks()
         await commits.resubmit(RUN)
         assert not commits.pending
-        assert desk.said[-1][0] is EventKind.WARNING
+        assert desk.node.report.kinds()[-1] is EventKind.WARNING
 
 
 @pytest.mark.rule("N5")
@@ -180,13 +174,13 @@ async def test_a_dead_commit_is_refused_once_and_that_is_said_once(
     desk = Desk()
     desk.refusal = reason
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.context, nursery)
+        commits = Commits(desk.node, nursery)
         commits.begin(a_log(), COUNTS, None)
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(8):
-            desk.height += RESUBMIT_BLOCKS
+            desk.pass_blocks()
             await commits.resubmit(RUN)
-    assert [kind for kind, _ in desk.said] == [EventKind.WARNING]
+    assert desk.node.report.kinds() == [EventKind.WARNING]
     assert desk.asked == 1
 
 
@@ -198,14 +192,14 @@ async def test_a_refusal_that_passes_is_tried_again_and_not_said_again(
     desk = Desk()
     desk.refusal = reason
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.context, nursery)
+        commits = Commits(desk.node, nursery)
         commits.begin(a_log(), COUNTS, None)
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(3):
-            desk.height += RESUBMIT_BLOCKS
+            desk.pass_blocks()
             await commits.resubmit(RUN)
         desk.refusal = None
-        desk.height += RESUBMIT_BLOCKS
+        desk.pass_blocks()
         await commits.resubmit(RUN)
-    assert [kind for kind, _ in desk.said].count(EventKind.WARNING) == told
+    assert desk.node.report.kinds().count(EventKind.WARNING) == told
     assert (desk.asked, len(desk.sent)) == (5, 1)

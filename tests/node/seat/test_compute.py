@@ -1,8 +1,5 @@
 """A node computes on what its file names; what is not there is refused before anything starts."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
 
@@ -16,6 +13,7 @@ from swarm.training.devices.group import GroupEngine
 from swarm.training.devices.select import Present
 from swarm.training.shard import Shard
 from swarm.types import StageIndex
+from tests.node.fakes import FakeNode
 from tests.training.pipeline import a_spec
 from tests.training.test_shard import PLAN, SPEC, TOKENS, a_request
 
@@ -24,14 +22,8 @@ def node_file(compute: str, rest: str = "") -> NodeConfig:
     return parse_node_file(f"{rest}\n[compute]\n{compute}\n", "node.toml")
 
 
-def a_context(compute: str, devices: tuple[str, ...]) -> Any:  # noqa: ANN401
-    said: list[str] = []
-    return SimpleNamespace(
-        config=node_file(compute),
-        devices=devices,
-        said=said,
-        report=lambda _, text: said.append(text),
-    )
+def a_node(compute: str, devices: tuple[str, ...]) -> FakeNode:
+    return FakeNode(config=node_file(compute), devices=devices)
 
 
 @pytest.mark.rule("N20")
@@ -53,32 +45,32 @@ def test_the_cpu_needs_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.rule("T2a")
 def test_an_exact_run_stays_on_one_cpu_whatever_the_file_says() -> None:
-    context = a_context('device = ["cpu", "cpu"]', ("cpu", "cpu"))
-    engine = open_engine(context, a_spec(numerics="seq-f32/1"), 0)
+    node = a_node('device = ["cpu", "cpu"]', ("cpu", "cpu"))
+    engine = open_engine(node, a_spec(numerics="seq-f32/1"), 0)
     assert engine.home == torch.device("cpu")
     assert not isinstance(engine, GroupEngine)
 
 
 @pytest.mark.rule("N20")
 def test_several_devices_take_a_step_together_and_end_with_the_seat() -> None:
-    context = a_context('device = ["cpu", "cpu"]', ("cpu", "cpu"))
-    engine = open_engine(context, SPEC, 1)
+    node = a_node('device = ["cpu", "cpu"]', ("cpu", "cpu"))
+    engine = open_engine(node, SPEC, 1)
     try:
         assert isinstance(engine, GroupEngine)
         shard = Shard(
             SPEC, StageIndex(1), Shard.initial(SPEC, StageIndex(1)).params_P, float, engine
         )
-        shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+        shard.loss(TOKENS, PLAN, a_request(0), 0)
         assert shard.step(PLAN, 0) is not None
     finally:
         engine.close()
     with pytest.raises(DeviceLost):
-        shard.loss_job(TOKENS, PLAN, a_request(1), 0)
+        shard.loss(TOKENS, PLAN, a_request(1), 0)
 
 
 def test_stepping_down_leaves_everything_but_training() -> None:
-    context = a_context('device = "cuda"', ("cuda:0",))
-    step_down(context, "no device is left")
-    assert not context.config.solve
-    assert context.config.verify
-    assert "goes on with all else: no device is left" in context.said[0]
+    node = a_node('device = "cuda"', ("cuda:0",))
+    step_down(node, "no device is left")
+    assert not node.config.solve
+    assert node.config.verify
+    assert "goes on with all else: no device is left" in node.report.texts()[0]

@@ -1,134 +1,163 @@
 """Seats are left with what may still be asked of them, and show nothing that nobody could replay."""
 
 from collections import deque
-from types import SimpleNamespace as Some
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 import torch
 import trio
 
-from swarm.config.schema import NodeConfig
+from swarm.config.spec import RunSpec
 from swarm.events import EventKind
-from swarm.ledger.state.records import NO_ROLLBACK, Checkpoint, Rollback, RunPhase
+from swarm.ledger.state.records import Checkpoint, Rollback, RoundInfo, Run, RunPhase, Seat
 from swarm.node.context import NodeStats
 from swarm.node.control.planner import BeginRound, CloseRound, LeaveSeat
 from swarm.node.seat import seats as module
 from swarm.node.seat.seats import CLOSED_KEPT, RunningSeat, Seats
-from swarm.types import Digest, Height, PeerId, RoundIndex, StageIndex
+from swarm.primitives.codec import replace
+from swarm.testing.ledger import small_run_spec
+from swarm.training.pipeline import Pipeline
+from swarm.training.record.segment import MergeRecord, SegmentLog, StepRecord
+from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, StageIndex
+from tests.node.fakes import KEY, FakeBlobs, FakeLedger, FakeLibrary, FakeNode, a_round, a_run
 
 STAGE = StageIndex(0)
 BLOCKS = 10
 INITIAL = Digest(b"\xff" * 32)
 
 
-KEEPER: Any = Some(send=Some(close=lambda: None))
+class FakeKeeper:
+    """Keeps nothing, and can be closed."""
+
+    @property
+    def send(self) -> "FakeKeeper":
+        return self
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class FakePipeline:
+    """Carries nothing."""
+
+    def remove(self, _: object) -> None:
+        """Nothing to remove."""
+
+
+KEEPER, PIPELINE = FakeKeeper(), cast("Pipeline", FakePipeline())
+SPEC = small_run_spec(num_stages=1, round_blocks=10, rounds=20)
 
 
 def root(round_: int) -> Digest:
     return Digest(bytes([round_]) * 32)
 
 
+@dataclass
+class FakeEngine:
+    """Devices that the test takes away."""
+
+    notices: deque[str] = field(default_factory=deque)
+    is_gone: bool = False
+
+
+@dataclass
+class FakeShard:
+    """A shard without weights."""
+
+    anchor_root: Digest
+    stage: StageIndex = STAGE
+    hashing_s: float = 1.0
+    tokens_total: int = 0
+    tokens_at_sync: tuple[int, ...] = ()
+    engine: FakeEngine = field(default_factory=FakeEngine)
+
+
 class FakeRunner:
     """A seat's runner whose segments take no time."""
 
     def __init__(self, anchor_root: Digest) -> None:
-        self.shard: Any = Some(
-            stage=STAGE,
-            anchor_root=anchor_root,
-            hashing_s=1.0,
-            tokens_total=0,
-            tokens_at_sync=(),
-            phi=lambda: torch.zeros(1),
-            set_anchor=self._set_anchor,
-            engine=Some(notices=deque[str](), is_gone=False),
-        )
-        self.log: Any = None
+        self.shard = FakeShard(anchor_root)
+        self.log: SegmentLog | None = None
         self.begun: list[tuple[int, Digest | None, bool]] = []
 
-    def _set_anchor(self, _: object, anchor_root: Digest) -> None:
+    @property
+    def jobs(self) -> "FakeRunner":
+        """Its jobs take no thread."""
+        return self
+
+    async def phi(self) -> torch.Tensor:
+        return torch.zeros(1)
+
+    async def set_anchor(self, _: object, anchor_root: Digest) -> None:
         self.shard.anchor_root = anchor_root
 
-    async def begin_round(self, plan: Any, anchor: Any, *, is_shown: bool) -> None:  # noqa: ANN401
-        self.log = Some(
-            round=plan.round, end=(), loss_count=0, num_steps=3, records=[None], stage=STAGE, seat=0
-        )
+    async def begin_round(
+        self, plan: RoundInfo, anchor: tuple[torch.Tensor, Digest] | None, *, is_shown: bool
+    ) -> None:
+        steps: list[StepRecord | MergeRecord] = [StepRecord(n, None, (), ()) for n in range(3)]
+        self.log = SegmentLog(STAGE, 0, plan.round, (), steps)
         self.begun.append((plan.round, None if anchor is None else anchor[1], is_shown))
         if anchor is not None:
             self.shard.anchor_root = anchor[1]
 
-    async def close_round(self) -> Any:  # noqa: ANN401
+    async def close_round(self) -> SegmentLog:
         await trio.lowlevel.checkpoint()
         log, self.log = self.log, None
+        assert log is not None
         return log
 
 
-class FakeRun(Some):
-    """A run of one stage that was never set back."""
-
-    @property
-    def next_round(self) -> int:
-        return self.rounds[-1].round + 1 if self.rounds else 0
-
-    def standing(self, stage: int) -> Any:  # noqa: ANN401
-        return self.checkpoints[stage]
-
-
-class Hall:
+class Hall(FakeLibrary):
     """A node with one seat, a ledger and a disk that the test fills."""
 
     def __init__(self, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.said: list[EventKind] = []
-        self.on_disk: set[Digest] = set()
         self.saved: list[int] = []
         self.committed: list[int] = []
-        self.run: Any = FakeRun(
-            spec=Some(round_blocks=BLOCKS),
-            phase=RunPhase.TRAINING,
-            start_height=0,
-            final_round=20,
-            rounds=(),
-            checkpoints=((),),
-            rollbacks=(NO_ROLLBACK,),
+        self.ledger, self.blobs = FakeLedger(), FakeBlobs()
+        self.node = FakeNode(
+            run=a_run(SPEC), ledger=self.ledger, blobs=self.blobs, library=self, pipeline=PIPELINE
         )
-        ledger = Some(height=0)
-        context: Any = Some(
-            run=self.run,
-            genesis=Some(chain=None),
-            ledger=ledger,
-            blobs=Some(has=lambda found: found in self.on_disk),
-            library=self,
-            compute=Some(run=self.compute),
-            pipeline=Some(remove=lambda _: None),
-            tally=Some(losses=[]),
-            config=NodeConfig(),
-            report=lambda kind, *_, **__: self.said.append(kind),
-        )
-        self.ledger, self.context = ledger, context
-        self.seats = Seats(context, nursery)
+        self.seats = Seats(self.node, nursery)
         self.runner = FakeRunner(INITIAL)
-        seat: Any = Some(stage=STAGE, index=0)
+        seat = Seat(
+            STAGE, 0, KEY.peer, RoundIndex(0), RoundIndex(0), NO_DIGEST, 0, is_volunteer=False
+        )
         self.live = RunningSeat(seat, runner=self.runner, keeper=KEEPER)  # type: ignore[arg-type]
         self.seats.live[STAGE, 0] = self.live
         monkeypatch.setattr(self.seats.commits, "begin", self._commit)
         monkeypatch.setattr(module, "round_plan", lambda _, info, __: info)
         monkeypatch.setattr(module, "keep_shard", self._keep)
 
-    # --- library and compute ---
+    @property
+    def run(self) -> Run:
+        """The run as the node sees it."""
+        assert self.node.run is not None
+        return self.node.run
 
-    async def initial_root(self, *_: object) -> Digest:
+    @property
+    def said(self) -> list[EventKind]:
+        """The kinds of what was reported."""
+        return self.node.report.kinds()
+
+    def change(self, **facts: object) -> None:
+        """Let the ledger go on."""
+        self.node.run = replace(self.run, **facts)
+
+    # --- library ---
+
+    async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
         return INITIAL
 
-    async def checkpoint(self, _: object, __: object, kept: Checkpoint) -> object:
-        assert kept.phi_root in self.on_disk
-        return None
-
-    async def compute(self, job: Any, *arguments: object) -> object:  # noqa: ANN401
-        return job(*arguments)
+    async def checkpoint(
+        self, run: Run, stage: StageIndex, checkpoint: Checkpoint, patience_s: float = 0.0
+    ) -> torch.Tensor:
+        assert checkpoint.phi_root in self.blobs.here
+        return torch.zeros(1)
 
     # --- what becomes of segments ---
 
-    def _commit(self, log: Any, *_: object) -> None:  # noqa: ANN401
+    def _commit(self, log: SegmentLog, *_: object) -> None:
         self.committed.append(log.round)
 
     async def _keep(self, *arguments: Any) -> None:  # noqa: ANN401
@@ -138,8 +167,8 @@ class Hall:
 
     def draw(self, round_: int, seat: int) -> None:
         """Cross a boundary whose dice draw ``seat`` for the checkpoint."""
-        info = Some(round=round_, height=round_ * BLOCKS, drawn=(seat,))
-        self.run.rounds = (*self.run.rounds[-3:], info)
+        info = a_round(round_, round_ * BLOCKS, drawn=(seat,))
+        self.change(rounds=(*self.run.rounds[-3:], info))
         self.ledger.height = info.height
         self.seats.tidy(self.run)
 
@@ -147,7 +176,7 @@ class Hall:
         """The checkpoint of a boundary is final half a round later."""
         height = Height(round_ * BLOCKS + BLOCKS // 2)
         kept = Checkpoint(RoundIndex(round_), root(round_), 4, PeerId(bytes(32)), 0, height)
-        self.run.checkpoints = ((kept, *self.run.checkpoints[0]),)
+        self.change(checkpoints=((kept, *self.run.checkpoints[0]),))
 
     async def begin(self) -> None:
         """Open the segment of the newest round; the first time the shard was found in it."""
@@ -167,11 +196,11 @@ async def test_a_seat_that_was_left_posts_the_last_checkpoint(
     """The last boundary of a run draws among those who leave at it: their phi is held until it is posted."""
     async with trio.open_nursery() as nursery:
         hall = Hall(nursery, monkeypatch)
-        hall.run.final_round = 7
+        hall.change(end_round=RoundIndex(7))
         hall.draw(6, -1)
         await hall.begin()
         hall.draw(7, 0)
-        hall.run.phase = RunPhase.FINISHED
+        hall.change(phase=RunPhase.FINISHED)
         nursery.start_soon(hall.seats.leave, LeaveSeat(STAGE, 0))
         await hall.seats.leave(LeaveSeat(STAGE, 0))
     assert (hall.committed, hall.saved) == ([6], [6])
@@ -197,11 +226,11 @@ async def test_phi_is_held_no_longer_than_it_can_be_asked_for(
         hall.seats.tidy(hall.run)
         assert hall.held() == [5, 6]  # 3 was not drawn, 4 is too late
         for round_ in (8, 9, 10):
-            hall.ledger.height = round_ * BLOCKS - 1  # nothing is let go of
-            hall.run.rounds = (Some(round=round_, height=round_ * BLOCKS, drawn=(0,)),)
+            hall.ledger.height = Height(round_ * BLOCKS - 1)  # nothing is let go of
+            hall.change(rounds=(a_round(round_, round_ * BLOCKS, drawn=(0,)),))
             await hall.begin()
         assert len(hall.held()) == CLOSED_KEPT
-        hall.run.phase = RunPhase.SETTLED
+        hall.change(phase=RunPhase.SETTLED)
         hall.seats.tidy(hall.run)
         assert hall.held() == []
 
@@ -225,13 +254,13 @@ async def test_an_anchor_that_the_ledger_forgets_is_renewed_and_costs_one_segmen
         hall.draw(6, -1)
         await hall.begin()
         assert hall.said == [EventKind.WARNING]
-        hall.on_disk.add(root(5))
+        hall.blobs.here.add(root(5))
         hall.post(6)
         hall.draw(7, -1)
         await hall.begin()  # the one before the canonical one is here, and lasts
         hall.draw(8, -1)
         await hall.begin()
-        hall.on_disk.add(root(6))
+        hall.blobs.here.add(root(6))
         hall.draw(9, -1)
         await hall.begin()
         await hall.seats.leave(LeaveSeat(STAGE, 0))
@@ -296,7 +325,7 @@ async def test_a_stage_that_is_set_back_takes_its_seats_with_it(
         hall = Hall(nursery, monkeypatch)
         hall.draw(5, -1)
         await hall.begin()
-        hall.run.rollbacks = (Rollback(4, 6),)
+        hall.change(rollbacks=(Rollback(4, 6),))
         hall.draw(6, -1)
         await hall.begin()
         assert not hall.seats.live
@@ -318,7 +347,7 @@ async def test_a_pause_closes_what_is_open_and_keeps_the_seat(
         for _ in range(2):
             await hall.seats.close(CloseRound(STAGE, 0))
         assert [seat.is_open for seat in hall.seats.locals()] == [False]
-        hall.ledger.height = 10_000
+        hall.ledger.height = Height(10_000)
         hall.seats.tidy(hall.run)
         assert hall.held() == [5], "the dice come after the pause"
         hall.draw(6, 0)
@@ -335,6 +364,7 @@ async def test_the_loss_of_the_first_round_is_known_before_it_is_over(
         hall.draw(5, -1)
         await hall.begin()
         log, tally = hall.runner.log, NodeStats()
+        assert log is not None
         log.loss_sum_micro = 0
         tally.open_loss = hall.seats.open_loss()
         assert tally.training_loss is None, "no micro-batch was answered"
@@ -359,12 +389,12 @@ async def test_a_seat_without_a_device_commits_what_it_has_and_the_node_trains_n
         hall.draw(7, -1)
         await hall.begin()
         assert hall.said == [EventKind.WARNING]
-        assert hall.context.config.solve
+        assert hall.node.config.solve
         engine.is_gone = True
         hall.draw(8, -1)
         await hall.begin()
     assert hall.committed == [6, 7]
     assert [round_ for round_, _, _ in hall.runner.begun] == [6, 7]
-    assert not hall.context.config.solve  # so the seat is not taken again
+    assert not hall.node.config.solve  # so the seat is not taken again
     assert not hall.seats.live
     assert hall.said == [EventKind.WARNING] * 2

@@ -34,6 +34,11 @@ class OneSeat:
         spec, rosters = self.spec, ((RosterSeat(0, HOST.peer, 1),),)
         return RoundPlan(CHAIN, RunIndex(1), spec.digest, spec, ROUND, NO_DIGEST, rosters)
 
+    @property
+    def jobs(self) -> "OneSeat":
+        """Its own worker."""
+        return self
+
     async def reach(self, round_index: RoundIndex, budget_s: float) -> None:
         """It is there."""
 
@@ -42,7 +47,7 @@ class OneSeat:
         none, two = torch.zeros(0), torch.zeros(2)
         return FragmentSnapshot(fragment, two, two, NO_DIGEST, 1, 1, two, none)
 
-    async def doubted(self, merge: Merge) -> Merge:
+    async def clip_or_reject(self, merge: Merge) -> Merge:
         """Nothing is doubted."""
         return merge
 

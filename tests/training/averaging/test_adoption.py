@@ -33,7 +33,7 @@ from tests.training.test_terms import PEERS, STAGE, a_plan
 def a_trained_shard() -> Shard:
     shard = a_last_stage()
     for step in range(3):
-        shard.loss_job(TOKENS, PLAN, a_request(step), 0)
+        shard.loss(TOKENS, PLAN, a_request(step), 0)
         shard.step(PLAN, step)
     return shard
 
@@ -106,7 +106,7 @@ def test_who_adopts_goes_on_from_phi_with_the_second_moments_and_trades_against_
     assert (again.adam.step, again.anchor_root) == (3, root)
     assert not bool(again.adam.m_P.any() or again.momentum_P.any())
     assert (again.tokens_total, set(again.tokens_at_sync)) == (0, {0})
-    again.loss_job(TOKENS, PLAN, a_request(0), 0)
+    again.loss(TOKENS, PLAN, a_request(0), 0)
     again.step(PLAN, 0)
     assert again.adam.step == 4
     names = parts_given(again.components())

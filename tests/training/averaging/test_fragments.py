@@ -17,7 +17,7 @@ def test_a_merge_alone_names_nobody() -> None:
         phi_P=torch.zeros(4),
         residual_P=torch.zeros(0),
     )
-    merge = Merge(snapshot, None, 0, OuterScalars(0.5, 0.7, 0.7), None, -1, NO_DIGEST, NO_DIGEST)
+    merge = Merge.solo(snapshot, OuterScalars(0.5, 0.7, 0.7))
     assert merge.partner is None
     assert merge.theta_hat_P is None
     assert merge.snapshot.tokens == 10

@@ -49,7 +49,6 @@ def a_merge(distance: float, *, is_consensus: bool = False, fragment: int = 0) -
         None,
         1,
         NO_DIGEST,
-        NO_DIGEST,
         is_consensus=is_consensus,
     )
 

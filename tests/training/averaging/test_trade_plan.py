@@ -135,7 +135,7 @@ def test_the_drawn_partner_has_all_the_time_unless_another_may_take_its_place(
 def test_a_partner_that_only_receives_is_offered_to_and_not_pulled_from(
     last: dict[str, Any],
 ) -> None:
-    trade, action = begun(a_plan(2, **last))
+    trade, action = begun(a_plan(2, codec="int8", **last))
     assert trade.partner == PEERS[1]
     assert isinstance(action, Settle)
     assert action.merge.theta_hat_P is None

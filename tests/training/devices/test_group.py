@@ -97,8 +97,8 @@ def test_a_shard_on_two_processes_takes_the_step_of_one(groups: list[GroupEngine
     theirs = Shard(SPEC, StageIndex(1), start_P)
     for step in range(2):
         for number in range(3):
-            loss, answer = mine.loss_job(TOKENS, PLAN, a_request(number), 0)
-            expected, payload = theirs.loss_job(TOKENS, PLAN, a_request(number), 0)
+            loss, answer = mine.loss(TOKENS, PLAN, a_request(number), 0)
+            expected, payload = theirs.loss(TOKENS, PLAN, a_request(number), 0)
             assert abs(loss - expected) <= 1 + step  # in 1e-6 nats
             assert len(answer) == len(payload)
         records = [shard.step(PLAN, step) for shard in (mine, theirs)]
@@ -113,15 +113,15 @@ def test_a_process_that_dies_costs_a_step_and_the_other_goes_on(groups: list[Gro
     group = started(groups, 1)
     shard = Shard.initial(SPEC, StageIndex(1))
     shard = Shard(SPEC, StageIndex(1), shard.params_P, engine=group)
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     before, version = shard.components(), shard.weights
     kill(group, 1)
     with pytest.raises(DeviceLost, match="going on with cpu"):
-        shard.loss_job(TOKENS, PLAN, a_request(1), 0)
+        shard.loss(TOKENS, PLAN, a_request(1), 0)
     assert shard.is_between_steps  # what was gathered went with it
     assert shard.weights > version  # and so did passes that waited
     assert shard.components() == before
-    shard.loss_job(TOKENS, PLAN, a_request(2), 0)
+    shard.loss(TOKENS, PLAN, a_request(2), 0)
     record = shard.step(PLAN, 0)
     assert record is not None
     assert len(record.microbatches) == 1
@@ -129,7 +129,7 @@ def test_a_process_that_dies_costs_a_step_and_the_other_goes_on(groups: list[Gro
     kill(group, 0)
     for _ in range(2):
         with pytest.raises(DeviceLost):
-            shard.loss_job(TOKENS, PLAN, a_request(3), 0)
+            shard.loss(TOKENS, PLAN, a_request(3), 0)
     assert group.is_gone
     assert [text.partition(":")[0] for text in group.notices] == [
         "device cpu is lost, going on with cpu",
@@ -141,14 +141,14 @@ def test_a_process_that_dies_costs_a_step_and_the_other_goes_on(groups: list[Gro
 def test_a_death_at_the_step_costs_that_step(groups: list[GroupEngine]) -> None:
     group = started(groups, 1)
     shard = Shard(SPEC, StageIndex(1), Shard.initial(SPEC, StageIndex(1)).params_P, engine=group)
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     before = shard.components()
     kill(group, 0)
     assert shard.step(PLAN, 0) is None
     assert shard.components() == before
     assert shard.is_between_steps
     shard.begin_segment()
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     assert shard.step(PLAN, 0) is not None
 
 

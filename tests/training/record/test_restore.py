@@ -16,24 +16,24 @@ from tests.training.test_shard import PLAN, SCALARS, SPEC, TOKENS, a_last_stage,
 
 def alone(shard: Shard, fragment: int) -> None:
     taken = shard.offered(fragment) or shard.snapshot(fragment)
-    shard.merge(Merge(taken, None, 0, SCALARS, None, -1, NO_DIGEST, NO_DIGEST))
+    shard.merge(Merge.solo(taken, SCALARS))
 
 
 def go_on(shard: Shard, step: int) -> None:
-    shard.loss_job(TOKENS, PLAN, a_request(step), 0)
+    shard.loss(TOKENS, PLAN, a_request(step), 0)
     shard.step(PLAN, step)
 
 
 @pytest.mark.rule("T23")
 def test_a_saved_shard_resumes_with_the_same_roots_and_steps_alike() -> None:
     shard = a_last_stage()
-    shard.loss_job(TOKENS, PLAN, a_request(0), 0)
+    shard.loss(TOKENS, PLAN, a_request(0), 0)
     shard.step(PLAN, 0)
     saved = decode_shard(save_shard(shard, SPEC.digest, 0, RoundIndex(0)), shard.params_P.numel())
     again = resume_shard(SPEC, saved, shard.anchor_P, lambda: 0.0)
     assert again.components() == shard.components()
     for one in (shard, again):
-        one.loss_job(TOKENS, PLAN, a_request(1), 0)
+        one.loss(TOKENS, PLAN, a_request(1), 0)
         one.step(PLAN, 1)
     assert again.components() == shard.components()
 
