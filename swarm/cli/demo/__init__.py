@@ -2,8 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    cheating_peer.py S  Run the cheating peer of the demo: it skips every second optimizer step, and
-                        commits as if it had taken it.
+    cheating_peer.py S  Run the cheating peer of the demo: it takes no optimizer step, and commits
+                        as if it had taken each.
     command.py       S  Run the demo: nine peers on this machine train a model; one is killed and
                         returns, one cheats and is caught.
     peer.py          S  Prepare the demo: homes, keys, one genesis, the settings of each node, a

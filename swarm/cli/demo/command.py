@@ -229,7 +229,9 @@ def _perform(troupe: DemoPeers) -> None:
                 case Move.LIE:
                     _join(troupe, players[-1])
                     troupe.children.let_go(players[-1].role.folder)
-                    watch.tell(f"{players[-1].name} joins, a liar: it skips every second step")
+                    watch.tell(
+                        f"{players[-1].name} joins, a cheat: it counts its steps and takes none"
+                    )
                 case Move.KILL:
                     children.kill(victim.role.folder)
                     (victim.home / "api.json").unlink(missing_ok=True)

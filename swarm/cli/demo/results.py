@@ -55,7 +55,7 @@ class Checked:
     commits_verified: int | None = None
     """Commits older than two rounds of which another peer has replayed a window and found it true."""
     lies_planted: int | None = None
-    """Segments of the cheating peer: it skips every second step, so each is false."""
+    """Segments of the cheating peer: it takes none of the steps it commits to, so each is false."""
     lies_caught: int | None = None
     """Segments of the cheating peer that were proven false."""
     lies_late: int | None = None

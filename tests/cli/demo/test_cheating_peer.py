@@ -1,26 +1,29 @@
-"""The liar does every second step only, and counts all of them."""
+"""The cheating peer counts every step and takes none."""
 
-from typing import Any, cast
+import torch
 
-from swarm.cli.demo.cheating_peer import lazy
+from swarm.cli.demo.cheating_peer import count_only
+from swarm.config.spec import NANO, OptimizerSpec
+from swarm.training.model.optimizer import AdamState
+from swarm.training.model.profiles import table
+
+OPTIMIZER = OptimizerSpec(
+    beta1_nano=900_000_000,
+    beta2_nano=950_000_000,
+    eps_nano=10,
+    weight_decay_nano=0,
+    clip_norm_nano=NANO,
+    learning_rates_nano=(2_000_000,),
+    learning_rate_stride=1,
+)
 
 
-class Steps:
-    def __init__(self) -> None:
-        self.step = 0
-        self.done = list[int]()
-
-    def honest(self, *_: Any) -> float:  # noqa: ANN401
-        self.done.append(self.step)
-        self.step += 1
-        return 1.0
-
-
-def test_every_second_step_is_skipped_and_counted() -> None:
-    """Nobody sees it from the number of steps."""
-    steps = Steps()
-    liar = cast("Any", lazy(cast("Any", steps.honest)))
-    for _ in range(6):
-        liar(None, None, None, steps, 0.1, None, ())
-    assert steps.step == 6
-    assert steps.done == [0, 2, 4]
+def test_a_step_is_counted_and_not_taken() -> None:
+    """The number of steps does not show it; every segment that holds a step is false."""
+    params = torch.ones(4)
+    state = AdamState.zeros(4)
+    for _ in range(3):
+        count_only(table("native"), params, torch.ones(4), state, 0.1, OPTIMIZER, ())
+    assert state.step == 3
+    assert torch.equal(params, torch.ones(4))
+    assert not state.m_P.any()
