@@ -23,8 +23,9 @@ from swarm.config.spec import DataSpec, RunSpec
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.training.data.corpus import read_source
-from swarm.training.data.samples import TokenSource, build_corpus
+from swarm.training.data.dataset import TokenSource
+from swarm.training.data.documents import read_source
+from swarm.training.data.samples import build_corpus
 from swarm.training.messages import MicroBatch, MicroBatchGrad, sign_grad, sign_microbatch
 from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.training.record.segment import SegmentLog

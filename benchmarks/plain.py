@@ -22,7 +22,8 @@ from torch.nn import functional
 from benchmarks.common import busy_s
 from swarm.config.spec import NANO, RunSpec
 from swarm.primitives.codec import decode
-from swarm.training.data.samples import TokenSource, windows
+from swarm.training.data.dataset import TokenSource
+from swarm.training.data.samples import windows
 from swarm.training.inference.evaluate import heldout_starts
 
 TRIALS = 4

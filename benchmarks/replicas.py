@@ -18,7 +18,8 @@ from swarm.primitives.crypto import digest, fast_digest
 from swarm.primitives.randomness import stream
 from swarm.testing.baselines import data_parallel_gradient
 from swarm.training.averaging.adoption import OfferedState, adopt
-from swarm.training.data.samples import TokenSource, sample_ids, windows
+from swarm.training.data.dataset import TokenSource
+from swarm.training.data.samples import sample_ids, windows
 from swarm.training.inference.evaluate import heldout_loss, whole_model
 from swarm.training.model.optimizer import AdamState, GradientSum, adamw_step, learning_rate
 from swarm.training.model.profiles import NATIVE

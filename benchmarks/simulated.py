@@ -36,8 +36,8 @@ from swarm.training.averaging.outer_step import (
     outer_step,
     weight_nano,
 )
-from swarm.training.data.corpus import open_tokens
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
+from swarm.training.data.disk import open_tokens
 from swarm.types import RoundIndex, StageIndex
 
 CURVE_POINTS = 10

@@ -33,7 +33,7 @@ from benchmarks.variants import (
     Variant,
     spec_of,
 )
-from swarm.training.data.corpus import stdlib_files
+from swarm.training.data.documents import stdlib_files
 from swarm.training.data.samples import build_corpus
 from swarm.training.model.stages import plan_stages
 

@@ -52,7 +52,7 @@ CODE = sorted(here for here in MODULES if not here.endswith("__init__.py"))
 PACKAGES = sorted({here.rpartition("/")[0] for here in CODE if "/" in here})
 LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
-MODULES_MAX = 240
+MODULES_MAX = 215
 """More files than this, and ideas are being cut by the ruler."""
 
 

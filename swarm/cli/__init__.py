@@ -10,8 +10,6 @@ Modules (C: pure, S: does I/O):
     model_sources.py S  Read a model from an exported folder, or from the run that this home takes
                         part in.
     options.py       C  Parse the flags that every command takes, wherever on the line they stand.
-    peer_tables.py   C  Peers as tables that fit the terminal: text gives way where it is narrow, a
-                        number never.
     run_node.py      S  Run a node in this process: Ctrl-C ends it in time, and it is never silent
                         for long.
     state_reader.py  C  Read the state document of a node into the structs of
@@ -19,7 +17,8 @@ Modules (C: pure, S: does I/O):
     style.py         C  Format text for a terminal: colours, columns, numbers.
     terminal.py      S  Print the output of a command: data on stdout, messages on stderr, colour
                         only where it is wanted.
-    views.py         C  Render a node's state as lines of text: status, map, peers, run.
+    views.py         C  Render a node's state as lines of text: status, map, run, and the table of
+                        peers.
     commands/           Implement the subcommands of `swarm`, one module per group.
     demo/               Run the demo: peers on this machine, one of them killed, one of them
                         cheating.

@@ -11,8 +11,8 @@ Modules (C: pure, S: does I/O):
                        statements.
     transactions.py C  Define and check the transactions of the ledger: all statements that a peer
                        can sign for it.
-    views.py        C  Find the rounds of which every stage still has its checkpoint, so that a
-                       whole model can be built.
+    views.py        C  Answer questions about a run from the ledger: whole models, checks,
+                       convictions, lasting anchors.
     consensus/         Run Simplex consensus: propose, vote, certify and finalise blocks.
     net/               Carry the ledger between peers: sync, relay and broadcast.
     state/             Hold the ledger's records and state, and the draft in which a block changes

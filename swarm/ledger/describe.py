@@ -48,9 +48,8 @@ from swarm.ledger.transactions import (
     VerifyReveal,
     parse_transaction,
 )
-from swarm.ledger.transition.runs import boundary_height, current_round, round_info
+from swarm.ledger.transition.runs import NAME_LENGTH_MAX, boundary_height, current_round, round_info
 from swarm.ledger.transition.seats import seats_free, seats_of
-from swarm.ledger.transition.spec_check import NAME_LENGTH_MAX
 from swarm.primitives.codec import decode
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import PeerId

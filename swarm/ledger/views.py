@@ -1,17 +1,13 @@
-"""Find the rounds of which every stage still has its checkpoint, so that a whole model can be built.
+"""Answer questions about a run from the ledger: whole models, checks, convictions, lasting anchors.
 
-Core: pure functions of a run as the ledger has it.
-
-Summarise the checks of a run for the map, and find the convictions between two final states.
-
-pure functions of final states; rows of plain values out.
+Core: pure functions of final states; rows of plain values out.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarm.ledger.describe import phase_counts, segment_row, verdicts_row
-from swarm.ledger.state.records import CheckPhase, Conviction, Run, SegmentRecord
+from swarm.ledger.state.records import CheckPhase, Checkpoint, Conviction, Run, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import Digest, PeerId, RunIndex
@@ -133,3 +129,31 @@ def _accuser(before: State | None, after: State, run: RunIndex, found: Convictio
     old = None if before is None else before.segment(*place)
     reports = () if old is None else old.accusations
     return next((one.peer for one in reports if one.window == window), None)
+
+
+LATE_MAX = 1
+"""Checkpoints by which a seat may be late: so many before the canonical one are listed as long as it can be
+asked for (``spec_check.checkpoints_kept``)."""
+
+
+def lasting(checkpoints: Sequence[Checkpoint], height: int) -> list[Checkpoint]:
+    """Return the anchors for a segment that opens at the boundary at ``height``, the canonical one first.
+
+    ``checkpoints`` are those of its stage as the ledger lists them, newest first. A checkpoint that became
+    final after the boundary is listed longer still, and comes last: not every seat had it when the segment
+    opened.
+    """
+    settled = [kept for kept in checkpoints if kept.height <= height]
+    later = [kept for kept in checkpoints if kept.height > height]
+    return [*settled[: 1 + LATE_MAX], *later]
+
+
+def is_lasting(
+    checkpoints: Sequence[Checkpoint], height: int, anchor_root: Digest, initial_root: Digest
+) -> bool:
+    """Return True if ``anchor_root`` is available until all replays of a segment opened at ``height`` are done.
+
+    The initial weights are: every node can compute them.
+    """
+    roots = {kept.phi_root for kept in lasting(checkpoints, height)}
+    return anchor_root == initial_root or anchor_root in roots

@@ -2,7 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    context.py   S  Share references between the parts of a running node.
+    context.py   S  Share references between the parts of a running node, and open its worker
+                    threads with their priorities.
     node.py      S  Run one node: all packages in one nursery, from the first byte on disk to
                     Ctrl-C.
     ports.py     S  Declare the parts of a node that its modules ask for, one interface each.

@@ -1,8 +1,6 @@
-"""Share references between the parts of a running node.
+"""Share references between the parts of a running node, and open its worker threads with their priorities.
 
 Shell: references to every package; decides nothing.
-
-Open the worker threads in which a node computes, with their priorities.
 """
 
 from collections import deque

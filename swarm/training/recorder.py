@@ -18,7 +18,7 @@ from torch import Tensor
 from swarm.errors import UsageError
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.averaging.robust import Distances, clip_or_reject, probe_loss
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.training.messages import MicroBatch, MicroBatchGrad, Passed, TooBusy
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import (

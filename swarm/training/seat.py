@@ -13,7 +13,7 @@ from torch import Tensor
 from swarm.errors import PeerFault, Unreachable, UsageError
 from swarm.executor import ExecutorPort
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.training.messages import (
     Forward,
     MicroBatch,

@@ -23,7 +23,8 @@ from swarm.gossip.codecs.activations import from_wire
 from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge, OuterState, apply_merge
 from swarm.training.averaging.payload import residual_numel, residual_of, with_residual
-from swarm.training.data.samples import TokenSource, draw_samples
+from swarm.training.data.dataset import TokenSource
+from swarm.training.data.samples import draw_samples
 from swarm.training.devices.engine import Engine, Gradients, LocalEngine
 from swarm.training.messages import (
     NO_SEAT,

@@ -39,8 +39,8 @@ from swarm.ledger.transactions import (
 from swarm.ledger.transition.accounts import ENVELOPE_BYTES, required_fee
 from swarm.ledger.transition.checks import CHECKS_MAX
 from swarm.ledger.transition.phases import answers_end, are_reveals_open, gather_end, open_checks
+from swarm.ledger.transition.runs import leaves_max
 from swarm.ledger.transition.sampling import check_eligible, drawn_window, prove_draw
-from swarm.ledger.transition.spec_check import leaves_max
 from swarm.primitives.crypto import SecretKey
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, Height, PeerId

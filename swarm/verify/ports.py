@@ -14,7 +14,7 @@ from swarm.ledger.blocks import Block, Certificate
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.types import Digest, Height, PeerId, StageIndex
 
 

@@ -29,7 +29,7 @@ from swarm.training.averaging.payload import (
     read_values,
     residual_numel,
 )
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.training.messages import COUNT_MAX
 from swarm.training.plan import RoundPlan
 from swarm.training.record.restore import replay_microbatch, restored

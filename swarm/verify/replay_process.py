@@ -16,7 +16,7 @@ from torch import Tensor
 from swarm.config.spec import RunSpec
 from swarm.errors import BrokenPromise, PeerFault
 from swarm.primitives.commitments import tensor_hash
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.training.plan import RoundPlan
 from swarm.training.record.window import WindowData, anchors_named, decode_window
 from swarm.types import Digest

@@ -4,9 +4,8 @@ import re
 
 import pytest
 
-from swarm.cli.peer_tables import peer_table
 from swarm.cli.style import Ink, width_of
-from swarm.cli.views import map_lines
+from swarm.cli.views import map_lines, peer_table
 from tests.web.snapshots import a_checked_snapshot, a_snapshot, a_state, peer_of
 
 INK = Ink()

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from swarm.cli.peer_tables import peer_table
 from swarm.cli.state_reader import read_state
 from swarm.cli.style import Ink, width_of
 from swarm.cli.views import (
@@ -16,6 +15,7 @@ from swarm.cli.views import (
     ledger_text,
     map_lines,
     peer_lines,
+    peer_table,
     run_lines,
     run_list,
     status_lines,

@@ -12,7 +12,7 @@ from swarm.config.load import parse_node_file, parse_run_file
 from swarm.config.schema import NodeConfig, RunFile, Section
 from swarm.config.spec import Genesis, RunSpec
 from swarm.errors import BadConfig, InvalidStatement, Reason
-from swarm.ledger.transition.spec_check import check_run_spec
+from swarm.ledger.transition.runs import check_run_spec
 from swarm.testing.ledger import small_run_spec
 from tests.config.declared import leaves, outside, with_value
 from tests.config.test_bounds import GENESIS

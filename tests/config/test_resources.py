@@ -10,8 +10,8 @@ from swarm.config.resources import packaged_file, packaged_names
 from swarm.config.schema import NodeConfig
 from swarm.config.spec import RunSpec
 from swarm.errors import UsageError
-from swarm.ledger.transition.spec_check import check_run_spec
-from swarm.node.launch.retention import check_window
+from swarm.ledger.transition.runs import check_run_spec
+from swarm.node.launch.sizing import check_window
 from swarm.primitives.codec import LONGEST_FRAME_BYTES, decode, encode
 from swarm.training.messages import activation_bytes
 from swarm.training.model.optimizer import learning_rate

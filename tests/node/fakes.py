@@ -25,7 +25,7 @@ from swarm.primitives.crypto import SecretKey
 from swarm.store import Change
 from swarm.testing.executor import InlineExecutor
 from swarm.testing.ledger import rehearsal_genesis
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.training.pipeline import Pipeline
 from swarm.types import (
     NO_DIGEST,

@@ -1,7 +1,7 @@
 """A rehearsed ledger is a real one: the same genesis and steps give the same chain, and it verifies."""
 
 from swarm.ledger.chain import verify_chain
-from swarm.ledger.transition.spec_check import check_run_spec
+from swarm.ledger.transition.runs import check_run_spec
 from swarm.testing.ledger import InMemoryLedger, rehearsal_key, small_run_spec
 
 

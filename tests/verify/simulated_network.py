@@ -20,7 +20,7 @@ from swarm.ledger.transactions import Body
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.training.record.segment import ShardState
 from swarm.training.record.window import WindowData, WindowKey
 from swarm.types import NO_DIGEST, Digest, Height, StageIndex

@@ -15,7 +15,8 @@ from swarm.gossip.trade.messages import Codec
 from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.commitments import hash_of, window_claim
 from swarm.training.averaging.outer_step import OuterScalars, OuterState, Partner, outer_step
-from swarm.training.data.samples import TokenSource, draw_samples
+from swarm.training.data.dataset import TokenSource
+from swarm.training.data.samples import draw_samples
 from swarm.training.messages import MicroBatch, MicroBatchGrad, Passed, wire_digest
 from swarm.training.model.operators import Ops
 from swarm.training.model.optimizer import AdamState, adamw_step

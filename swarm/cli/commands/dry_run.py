@@ -15,7 +15,7 @@ from swarm.node.launch.fit import memory_bytes
 from swarm.node.launch.home_genesis import saved_genesis
 from swarm.node.launch.launch import check_limits
 from swarm.node.launch.publish import check_length, described, read_corpus
-from swarm.node.launch.sizing import MB, Sizing, sizing_of
+from swarm.node.launch.sizing import MIB, Sizing, sizing_of
 from swarm.training.data.dataset import MANIFEST_FILE, check_hash, data_spec
 from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
 from swarm.training.hf.load import open_folder
@@ -103,10 +103,10 @@ def dry_run_notes(
         notes.append(
             f"this machine has {human_bytes(memory_bytes)} of memory, too little for {what}; {SOLVE_HINT}"
         )
-    if config.solve and sizing.owner_blob_bytes // MB >= config.disk_quota_mb:
+    if config.solve and sizing.owner_blob_bytes // MIB >= config.disk_quota_mb:
         notes.append(
             f"disk_quota_mb is {config.disk_quota_mb}; who launches this run needs"
-            f" {sizing.owner_blob_bytes // MB + 1} in node.toml"
+            f" {sizing.owner_blob_bytes // MIB + 1} in node.toml"
         )
     if not spec.is_exact:
         notes.append(

@@ -136,7 +136,7 @@ def eval_(
 ) -> None:
     """Measure how well a model predicts text it was not trained on: loss and perplexity."""
     from swarm.cli.model_sources import heldout_of_run, load_model, model_of_run, tokenizer_of
-    from swarm.training.data.corpus import encode_file, open_tokens
+    from swarm.training.data.disk import encode_file, open_tokens
     from swarm.training.inference.evaluate import heldout_loss, perplexity, whole_model
     from swarm.training.model.profiles import table
 

@@ -64,7 +64,7 @@ def map_(
 @peers_app.command("ls")
 def peers_list() -> None:
     """List the peers this node knows."""
-    from swarm.cli.peer_tables import peer_table
+    from swarm.cli.views import peer_table
     from swarm.primitives.codec import fields_of
 
     desk = terminal()

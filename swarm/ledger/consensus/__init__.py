@@ -2,14 +2,13 @@
 
 Modules (C: pure, S: does I/O):
 
-    block_executor.py C  Build and validate blocks for consensus.
-    branch.py         C  Track the finalised tip and the blocks above it that may become final.
-    journal.py        C  Keep the log of a validator's votes and proposals, hash-chained so that a
-                         gap shows.
-    simplex.py        C  Agree on the next block: Simplex (Chan and Pass, 2023), as one validator
-                         runs it.
-    timers.py         C  Time the proposals, the votes and the end of a validator's views.
-    validator.py      S  Run one validator: statements in, votes out, each saved in the vote log
-                         before it is sent.
-    votes.py          C  Define consensus messages, the schedule of leaders, and the count of votes.
+    branch.py    C  Track the finalised tip and the blocks above it that may become final.
+    journal.py   C  Keep the log of a validator's votes and proposals, hash-chained so that a gap
+                    shows.
+    simplex.py   C  Agree on the next block: Simplex (Chan and Pass, 2023), as one validator runs
+                    it.
+    timers.py    C  Time the proposals, the votes and the end of a validator's views.
+    validator.py S  Run one validator: statements in, votes out, each saved in the vote log before
+                    it is sent.
+    votes.py     C  Define consensus messages, the schedule of leaders, and the count of votes.
 """

@@ -1,6 +1,9 @@
 """Run one validator: statements in, votes out, each saved in the vote log before it is sent.
 
 Shell: owns the inbox, the timer, the vote log and the blame; the consensus machine decides.
+
+The block executor builds and validates blocks: it keeps the state after every block above the final one, so
+each block is applied once.
 """
 
 import logging
@@ -10,10 +13,17 @@ from dataclasses import dataclass
 
 import trio
 
-from swarm.errors import BadEncoding, InvalidStatement, OutOfTurn, PeerFault, VerificationFailed
+from swarm.errors import (
+    BadEncoding,
+    BrokenPromise,
+    InvalidStatement,
+    OutOfTurn,
+    PeerFault,
+    VerificationFailed,
+)
 from swarm.host.service import Host
-from swarm.ledger.blocks import BLOCK_BYTES_MAX
-from swarm.ledger.consensus.block_executor import StateExecutor
+from swarm.ledger.blocks import BLOCK_BYTES_MAX, Block, block_digest
+from swarm.ledger.chain import Head, build_block, validate_block
 from swarm.ledger.consensus.journal import ProposalRecord
 from swarm.ledger.consensus.simplex import (
     Behind,
@@ -37,10 +47,11 @@ from swarm.ledger.consensus.votes import (
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
 from swarm.ledger.net.relay import Broadcaster
+from swarm.ledger.state.state import State
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.store import Change
-from swarm.types import Digest, PeerId
+from swarm.types import Digest, Height, PeerId, View
 
 PROTOCOL = "/swarm/consensus/1"
 FRAME_BYTES_MAX = BLOCK_BYTES_MAX + (512 << 10)
@@ -297,3 +308,48 @@ def _size_of(statement: Statement) -> int:
             return sum(map(len, block.transactions)) + 8 * len(block.transactions) + 1024
         case _:
             return SMALL_BYTES
+
+
+REFUSED_MAX = 64
+"""Invalid blocks remembered: as many as the views a proposal may be ahead."""
+
+
+class StateExecutor:
+    """Block executor of one validator, over the mempool of its node."""
+
+    def __init__(self, head: Head, pool: Mempool, secret: SecretKey) -> None:
+        self._states = {head.digest: head.state}
+        self._refused: list[Digest] = []
+        self._pool, self._secret = pool, secret
+
+    def build(self, parent: Digest, height: Height, view: View) -> Block:
+        """Build this node's block on ``parent``, which was validated before."""
+        state = self._states[parent]
+        assert state.height + 1 == height, "the parent is one below"
+        block, after = build_block(Head(parent, state), self._pool, self._secret, view)
+        self._states[block_digest(block.header)] = after
+        return block
+
+    def validate(self, block: Block) -> None:
+        """Raise ``InvalidStatement`` or ``PeerFault`` unless ``block`` is valid on its parent."""
+        name = block_digest(block.header)
+        if name in self._states:
+            return
+        state = self._states.get(block.header.parent)
+        if name in self._refused or state is None:
+            raise BrokenPromise("a block that was refused, or stands on one")
+        try:
+            self._states[name] = validate_block(state, block, known=self._pool.known)
+        except (InvalidStatement, PeerFault):
+            self._refused = [*self._refused, name][-REFUSED_MAX:]
+            raise
+
+    def state_after(self, name: Digest) -> State | None:
+        """Return the state after a block that was built or validated here, or None."""
+        return self._states.get(name)
+
+    def settle(self, head: Head) -> None:
+        """Forget the states at or below the new final block, except the state after that block."""
+        height = head.state.height
+        self._states = {name: s for name, s in self._states.items() if s.height > height}
+        self._states[head.digest] = head.state

@@ -2,19 +2,18 @@
 
 Modules (C: pure, S: does I/O):
 
-    accounts.py   C  Handle balances, stake and nonces of accounts.
-    apply.py      C  Apply one block to a state: ``apply_block(state, transactions) -> state``.
-    checks.py     C  Check segments: verifiers request and answer blind, the solver reveals its
-                     leaves, the verifiers theirs.
-    disputes.py   C  Settle disputes between verifiers and solvers, and charge the side that was
-                     wrong.
-    phases.py     C  Compute the heights at which the phases of a segment end, and find the segment
-                     of a statement.
-    runs.py       C  Move runs through their life cycle: opened, joined, trained round by round,
-                     finished, settled.
-    sampling.py   C  Select the verifiers of a segment by VRF draws whose result only the drawn peer
-                     knows at first.
-    seats.py      C  Change the roster of a run at its round boundaries, by fixed rules.
-    segments.py   C  Accept or refuse segment commits and checkpoints from the seats of a run.
-    spec_check.py C  Bound the run specs that the ledger accepts from untrusted peers.
+    accounts.py C  Handle balances, stake and nonces of accounts.
+    apply.py    C  Apply one block to a state: ``apply_block(state, transactions) -> state``.
+    checks.py   C  Check segments: verifiers request and answer blind, the solver reveals its
+                   leaves, the verifiers theirs.
+    disputes.py C  Settle disputes between verifiers and solvers, and charge the side that was
+                   wrong.
+    phases.py   C  Compute the heights at which the phases of a segment end, and find the segment of
+                   a statement.
+    runs.py     C  Move runs through their life cycle: opened, joined, trained round by round,
+                   finished, settled.
+    sampling.py C  Select the verifiers of a segment by VRF draws whose result only the drawn peer
+                   knows at first.
+    seats.py    C  Change the roster of a run at its round boundaries, by fixed rules.
+    segments.py C  Accept or refuse segment commits and checkpoints from the seats of a run.
 """

@@ -34,10 +34,9 @@ from swarm.ledger.transactions import (
 )
 from swarm.ledger.transition.accounts import segment_reward
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
-from swarm.ledger.transition.runs import round_info
+from swarm.ledger.transition.runs import checkpoints_kept, round_info, segment_tokens_max
 from swarm.ledger.transition.sampling import partners_of
 from swarm.ledger.transition.seats import with_changed_seat
-from swarm.ledger.transition.spec_check import checkpoints_kept, segment_tokens_max
 from swarm.primitives.codec import replace
 from swarm.primitives.merkle import blake3_hash, verify_proof
 from swarm.types import Amount, Height, RoundIndex

@@ -15,7 +15,7 @@ from swarm.errors import BadConfig, PeerFault, UsageError
 from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.ledger.transition.phases import is_reportable_at
 from swarm.ledger.transition.sampling import num_windows
-from swarm.node.launch.retention import window_bytes
+from swarm.node.launch.sizing import window_bytes
 from swarm.node.ports import HasGenesis, HasHome, HasLedger, HasMe, HasRun
 from swarm.primitives.crypto import peer_name
 from swarm.training.record.window import WindowKey

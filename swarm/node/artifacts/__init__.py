@@ -2,13 +2,11 @@
 
 Modules (C: pure, S: does I/O):
 
-    cache.py        S  Cache the content-addressed artifacts of a run: token files and checkpoint
-                       tensors.
-    checkpoints.py  S  Post the canonical checkpoint if the beacon drew our seat, start from the
-                       newest, and delete old ones.
-    evaluate.py     S  Measure the held-out loss of every new canonical checkpoint, and remember the
-                       results.
-    init_weights.py S  Compute the roots of a run's seeded initial weights once: for a billion
-                       weights that takes minutes.
-    text.py         S  Fetch the token files and the tokenizer of the run from peers.
+    cache.py       S  Cache the artifacts of a run: token files, checkpoint tensors, and the roots
+                      of its initial weights.
+    checkpoints.py S  Post the canonical checkpoint if the beacon drew our seat, start from the
+                      newest, and delete old ones.
+    evaluate.py    S  Measure the held-out loss of every new canonical checkpoint, and remember the
+                      results.
+    text.py        S  Fetch the token files and the tokenizer of the run from peers.
 """

@@ -1,12 +1,14 @@
-"""Cache the content-addressed artifacts of a run: token files and checkpoint tensors.
+"""Cache the artifacts of a run: token files, checkpoint tensors, and the roots of its initial weights.
 
-Shell: fetches blobs and keeps the last few in memory; asking again costs no disk access, no hash and no copy.
+Shell: fetches blobs, keeps the last few in memory, and remembers roots in the store; asking again costs no
+disk access, no hash and no copy.
 
 Tensors and token arrays that are returned are shared and must not be written to. Legend: P parameters of a
 stage.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +22,13 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import PATIENCE_S, Blobs, Progress
 from swarm.host.service import Host
 from swarm.ledger.state.records import Checkpoint, Run
-from swarm.node.artifacts.init_weights import Say, drawn_root
-from swarm.primitives.codec import replace
+from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
+from swarm.primitives.crypto import fast_digest
 from swarm.store import Store
-from swarm.training.data.corpus import open_tokens
-from swarm.training.data.disk import id_limit, root_of_file
-from swarm.training.data.samples import TokenSource
-from swarm.training.model.stages import init_flat, plan_stages, stage_of
+from swarm.training.data.dataset import TokenSource
+from swarm.training.data.disk import id_limit, open_tokens, root_of_file
+from swarm.training.model.stages import StagePlan, init_flat, plan_stages, stage_of
 from swarm.training.record.checkpoint import FLOAT_BYTES, decode_phi
 from swarm.types import Digest, PeerId, StageIndex
 
@@ -40,6 +41,9 @@ ANCHORS_BYTES_MAX = 128 << 20
 """Bytes of these tensors together, but for the last one asked for."""
 TEXTS_KEPT = 4
 """Token files that stay mapped: checks seldom concern more."""
+
+
+Say = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
@@ -259,3 +263,35 @@ class ArtifactCache:
     def _is_full(self) -> bool:
         held = sum(tensor.numel() * FLOAT_BYTES for tensor in self._anchors.values())
         return len(self._anchors) > ANCHORS_KEPT or held > ANCHORS_BYTES_MAX
+
+
+WEIGHTS_TABLE = "drawn"
+"""Table of weight roots, by model, number of stages, stage and seed."""
+TOLD_PARAMETERS = 20_000_000
+"""Parameters of a stage from which the work is reported, because it takes a second."""
+
+
+async def drawn_root(
+    spec: RunSpec, stage: int, store: Store, compute: ExecutorPort, say: Say
+) -> Digest:
+    """Return the root of the seeded initial weights of ``stage``.
+
+    It is needed at every start, and follows from the model, the cut and the seed: a home computes it once.
+    """
+    plan = plan_stages(spec.model, spec.num_stages)[stage]
+    key = fast_digest("drawn-weights", encode((spec.model, spec.num_stages, stage, spec.seed)))
+    held = store.get(WEIGHTS_TABLE, key)
+    if held is not None:
+        return Digest(held)
+    if plan.num_parameters >= TOLD_PARAMETERS:
+        say(
+            f"drawing the initial weights of stage {stage} of {spec.num_stages}:"
+            f" {plan.num_parameters / 1e6:,.0f}M parameters"
+        )
+    root = await compute.run(_root, plan, spec.seed)
+    await store.write_soon([(WEIGHTS_TABLE, key, root)])
+    return root
+
+
+def _root(plan: StagePlan, seed: int) -> Digest:
+    return hash_of(init_flat(plan, seed))

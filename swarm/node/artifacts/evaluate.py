@@ -19,7 +19,7 @@ from swarm.ledger.state.records import Run
 from swarm.ledger.views import common_rounds
 from swarm.node.ports import HasConfig, HasMe, HasReport, HasRun, HasStore
 from swarm.primitives.codec import Message, decode, encode
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.training.inference.evaluate import (
     ACTIVATION_BYTES_MAX,
     WINDOWS_PER_PASS,

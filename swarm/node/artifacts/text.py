@@ -13,7 +13,7 @@ from swarm.events import EventKind
 from swarm.gossip.blobs.service import Progress
 from swarm.ledger.state.records import Run
 from swarm.node.ports import HasBlobs, HasReport, HasStats
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX
 from swarm.types import NO_DIGEST, PeerId
 

@@ -39,7 +39,7 @@ from swarm.node.control.planner import (
     plan_actions,
 )
 from swarm.node.control.token_rate import TokenRate
-from swarm.node.launch.retention import keeps_windows
+from swarm.node.launch.sizing import keeps_windows
 from swarm.node.seat.adoption import StateServer
 from swarm.node.seat.seats import Seats
 from swarm.types import Amount, RoundIndex, StageIndex

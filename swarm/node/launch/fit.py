@@ -1,6 +1,6 @@
 """Refuse a run that does not fit this machine's memory, disk or quota, before it begins.
 
-Shell: queries the machine; ``node/launch/retention.py`` and ``node/launch/sizing.py`` compute how much a run
+Shell: queries the machine; ``node/launch/sizing.py`` and ``node/launch/sizing.py`` compute how much a run
 takes.
 """
 
@@ -13,8 +13,13 @@ import trio
 from swarm.config.schema import NodeConfig
 from swarm.config.spec import RunSpec
 from swarm.events import EventKind
-from swarm.node.launch.retention import check_retention, keeps_windows, retention_of
-from swarm.node.launch.sizing import check_blobs, check_memory
+from swarm.node.launch.sizing import (
+    check_blobs,
+    check_memory,
+    check_retention,
+    keeps_windows,
+    retention_of,
+)
 from swarm.node.reporting import EventLog
 from swarm.training.devices.select import devices_for
 

@@ -19,12 +19,11 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.accounts import run_deposit
-from swarm.ledger.transition.runs import LIVE_PHASES
-from swarm.ledger.transition.spec_check import check_run_spec
-from swarm.node.artifacts.init_weights import drawn_root
+from swarm.ledger.transition.runs import LIVE_PHASES, check_run_spec
+from swarm.node.artifacts.cache import drawn_root
 from swarm.node.launch.home_genesis import saved_genesis
 from swarm.node.launch.publish import opened_start, publish_data, publish_start
-from swarm.node.launch.retention import check_window
+from swarm.node.launch.sizing import check_window
 from swarm.node.reporting import EventLog
 from swarm.primitives.crypto import SecretKey
 from swarm.primitives.merkle import merkle_root

@@ -22,7 +22,6 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import Blobs
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
-from swarm.training.data.corpus import read_source
 from swarm.training.data.dataset import check_hash, check_same, data_spec
 from swarm.training.data.disk import (
     Dataset,
@@ -31,6 +30,7 @@ from swarm.training.data.disk import (
     tokenizer_root,
     verify_dataset,
 )
+from swarm.training.data.documents import read_source
 from swarm.training.data.samples import Corpus, build_corpus
 from swarm.training.hf.load import HfFolder, open_folder, read_stage
 from swarm.training.model.stages import plan_stages

@@ -2,14 +2,11 @@
 
 Modules (C: pure, S: does I/O):
 
-    adoption.py S  Adopt the state that a replica of the same stage committed, and serve our own
-                   states to replicas.
-    anchors.py  C  Choose the anchor of a segment so that its checkers will find it on the ledger.
+    adoption.py S  Save a seat's shard, serve it to replicas of the same stage, and adopt the state
+                   that a replica committed.
     commits.py  S  Write the windows and the reveal of a closed segment to disk, then its commit to
                    the ledger.
     compute.py  S  Find the devices of the node file, and open an engine for each seat.
-    saved.py    S  Save a seat's shard on this disk between two segments: for its own next start,
-                   and for replicas.
     seats.py    S  Manage the seats of this node: take them, move them from round to round, trade,
                    leave.
     start.py    S  Find the shard a seat starts from: its own, a replica's state, or a checkpoint.

@@ -5,14 +5,22 @@ Shell: starts the processes of devices; ``training/devices/select.py`` decides w
 
 from typing import Protocol
 
+import torch
+
 from swarm.config.schema import NodeConfig
 from swarm.config.spec import RunSpec
 from swarm.events import EventKind
 from swarm.node.ports import HasConfig, HasReport
 from swarm.training.devices.engine import Engine, local_engine
 from swarm.training.devices.group import GroupEngine
-from swarm.training.devices.probe import present
-from swarm.training.devices.select import CPU, chosen, device_notice, devices_for
+from swarm.training.devices.select import CPU, Present, chosen, device_notice, devices_for
+
+
+def present() -> Present:
+    """Return the CUDA devices that torch can use, and the availability of Apple's GPU."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = tuple(torch.cuda.get_device_name(index) for index in range(count))
+    return Present(names, torch.backends.mps.is_available())
 
 
 class HasDevices(Protocol):

@@ -13,6 +13,7 @@ from torch import Tensor
 from swarm.errors import DeviceLost, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import RoundInfo, Run, Seat
+from swarm.ledger.views import is_lasting, lasting
 from swarm.node.artifacts.checkpoints import ClosedSegment
 from swarm.node.artifacts.text import TextLibrary, token_source
 from swarm.node.control.planner import (
@@ -24,7 +25,7 @@ from swarm.node.control.planner import (
     TradeFragment,
     may_be_drawn,
 )
-from swarm.node.launch.retention import keeps_windows
+from swarm.node.launch.sizing import keeps_windows
 from swarm.node.ports import (
     HasBlobs,
     HasCompute,
@@ -39,10 +40,9 @@ from swarm.node.ports import (
     HasStats,
     WeightsPort,
 )
-from swarm.node.seat.anchors import is_lasting, lasting
+from swarm.node.seat.adoption import keep_shard
 from swarm.node.seat.commits import Commits, HasEvidence, HasSignature, Keeper
 from swarm.node.seat.compute import HasDevices, step_down
-from swarm.node.seat.saved import keep_shard
 from swarm.node.seat.start import find_shard
 from swarm.node.seat.trade import HasTrades, trade
 from swarm.training.pipeline import Pipeline

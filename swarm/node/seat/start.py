@@ -27,10 +27,9 @@ from swarm.node.ports import (
     HasRun,
     HasWeights,
 )
-from swarm.node.seat.adoption import adopt_from_sibling
+from swarm.node.seat.adoption import adopt_from_sibling, saved_shard
 from swarm.node.seat.commits import state_root_of
 from swarm.node.seat.compute import HasDevices, open_engine
-from swarm.node.seat.saved import saved_shard
 from swarm.training.devices.engine import Engine
 from swarm.training.record.restore import adopted_shard, resume_shard
 from swarm.training.shard import Shard

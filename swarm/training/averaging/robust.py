@@ -23,7 +23,8 @@ from torch import Tensor
 from swarm.config.spec import NANO, OuterSpec
 from swarm.gossip.codecs.activations import from_wire
 from swarm.training.averaging.outer_step import Merge
-from swarm.training.data.samples import TokenSource, draw_samples
+from swarm.training.data.dataset import TokenSource
+from swarm.training.data.samples import draw_samples
 from swarm.training.messages import MicroBatch
 from swarm.training.plan import RoundPlan
 from swarm.training.shard import Shard

@@ -4,11 +4,12 @@ Modules (C: pure, S: does I/O):
 
     build.py     S  Build a dataset: find documents, assign them to the halves, encode them, and
                     publish the complete folder.
-    corpus.py    S  Find and read the files of a corpus.
-    dataset.py   C  The manifest of a dataset: it names two token files and the tokenizer that
-                    encoded them.
-    disk.py      S  Write and check token files, one chunk in memory at a time.
-    documents.py S  Find documents in text, JSON Lines and Parquet files, one after another.
+    dataset.py   C  Datasets: the manifest that names two token files and their tokenizer, and the
+                    half of each document.
+    disk.py      S  Token files and datasets on this disk: write, open, list and check them, one
+                    chunk in memory at a time.
+    documents.py S  Find the documents of a corpus in text, JSON Lines and Parquet files, and the
+                    files of a data source.
     parquet.py   S  Read one column of text from a Parquet file, in a process of its own whose
                     memory has a bound.
     samples.py   C  Convert text to tokens, and sample ids to the windows of tokens that they name.

@@ -1,18 +1,18 @@
-"""The manifest of a dataset: it names two token files and the tokenizer that encoded them.
+"""Datasets: the manifest that names two token files and their tokenizer, and the half of each document.
 
 Core: pure functions. Source: docs/spec/data.md.
 
 A manifest names no paths: the files of a dataset have fixed names in its folder, so a forged manifest cannot
-point anywhere else.
-
-Assign documents to the training half, the held-out half, or neither.
-
-Documents are named by their hash and dealt in the order of their names, so the order in which they were found
-does not matter, a duplicate counts once, and a limit takes a fair sample.
+point anywhere else. Documents are named by their hash and dealt in the order of their names, so the order in
+which they were found does not matter, a duplicate counts once, and a limit takes a fair sample.
 """
 
 import re
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from swarm.config.bounds import BOUNDS, TOKEN_BYTES, TOKENIZERS, token_dtype
 from swarm.config.spec import DataSpec
@@ -21,6 +21,9 @@ from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, tensor_root
 from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST, Digest
+
+TokenSource = npt.NDArray[np.unsignedinteger[Any]]
+"""The token file of a run, uint8, uint16 or uint32; usually a read-only memory map."""
 
 FORMAT = 1
 """Version of the manifest format; any other number is rejected."""

@@ -1,14 +1,9 @@
-"""Write and check token files, one chunk in memory at a time.
+"""Token files and datasets on this disk: write, open, list and check them, one chunk in memory at a time.
 
 Shell: reads and writes the disk.
 
-Open, list and verify the datasets on this disk.
-
-Nothing in a folder is trusted before it was checked, and no link in it is followed.
-
-Open regular files only.
-
-An untrusted folder may hold links to files outside it, and pipes that never end.
+Nothing in a folder is trusted before it was checked. Only regular files are opened: an untrusted folder may
+hold links to files outside it, and pipes that never end.
 """
 
 import os
@@ -21,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from swarm.config.bounds import BOUNDS, TOKEN_BYTES
-from swarm.errors import BadConfig, SwarmError, VerificationFailed
+from swarm.errors import BadConfig, Corrupt, SwarmError, VerificationFailed
 from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, chunk_digest, tensor_hash, tensor_root
 from swarm.training.data.dataset import (
     MANIFEST_BYTES_MAX,
@@ -30,11 +25,18 @@ from swarm.training.data.dataset import (
     TOKENIZER_FILE,
     DatasetManifest,
     TokenFile,
+    TokenSource,
     read_manifest,
     root_of_chunks,
 )
-from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX, Tokens
+from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX, Tokenizer, Tokens
 from swarm.types import Digest
+
+FILE_BYTES_MAX = 256 << 20
+"""A text file is held in memory; a larger one should be built into a dataset."""
+SPLIT_HINT = (
+    "make a dataset of it: swarm data build FILE --out NAME, and [data] dataset of the run file"
+)
 
 
 def open_regular(path: Path, *, follow: bool = False) -> BinaryIO:
@@ -285,3 +287,31 @@ def read_tokenizer(dataset: Dataset) -> bytes:
 def tokenizer_root(raw: bytes) -> Digest:
     """Return the root that names a tokenizer's file as a blob."""
     return tensor_hash("uint8", (len(raw),), raw)
+
+
+def open_tokens(path: Path, dtype: str = "uint8") -> TokenSource:
+    """Memory-map a token file; raise ``Corrupt`` if it is missing or empty."""
+    try:
+        return np.memmap(path, dtype=f"<u{TOKEN_BYTES[dtype]}", mode="r")
+    except (OSError, ValueError) as error:
+        raise Corrupt(f"the token file {path} cannot be read: {error}") from None
+
+
+def encode_file(path: Path, tokenizer: Tokenizer) -> TokenSource:
+    """Return the tokens of a text file; bytes are mapped, other tokens are held in memory.
+
+    Raises ``BadConfig`` for a file larger than ``FILE_BYTES_MAX`` or not UTF-8, unless the tokens are bytes.
+    """
+    if not tokenizer.raw:
+        return open_tokens(path)
+    with open_regular(path, follow=True) as file:
+        text = file.read(FILE_BYTES_MAX + 1)
+    if len(text) > FILE_BYTES_MAX:
+        raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB", hint=SPLIT_HINT)
+    try:
+        (tokens,) = tokenizer.encode([text])
+    except UnicodeDecodeError as error:
+        raise BadConfig(
+            f"{path} is not UTF-8 at byte {error.start}", hint="iconv -t utf8"
+        ) from None
+    return tokens

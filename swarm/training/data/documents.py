@@ -1,21 +1,22 @@
-"""Find documents in text, JSON Lines and Parquet files, one after another.
+"""Find the documents of a corpus in text, JSON Lines and Parquet files, and the files of a data source.
 
 Shell: reads the disk, one document in memory at a time.
 
-A text file is a document; one longer than ``PIECE_BYTES`` is cut at the ends of lines. A line of JSON Lines and
-a row of Parquet are a document each. Malformed input is refused by file and line, not skipped; so is a file
-that is written to while it is read, because the text would mix two versions.
+A text file is a document; one longer than ``PIECE_BYTES`` is cut at the ends of lines. A line of JSON Lines
+and a row of Parquet are a document each. Malformed input is refused by file and line, not skipped; so is a
+file that is written to while it is read, because the text would mix two versions.
 """
 
 import json
 import os
+import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from swarm.errors import BadConfig
-from swarm.training.data.disk import Progress, open_regular
+from swarm.training.data.disk import FILE_BYTES_MAX, SPLIT_HINT, Progress, open_regular
 from swarm.training.data.parquet import read_column
 
 PIECE_BYTES = 1 << 20
@@ -30,6 +31,10 @@ PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z", ".rar")
 """Refused by suffix: these would otherwise be read as text."""
 _BOM = b"\xef\xbb\xbf"
 _UTF8_BYTES_MAX = 4
+STDLIB = "python-stdlib"
+"""Name by which a run file asks for the standard library of the running interpreter."""
+_NOT_PROSE = frozenset({"test", "tests", "idle_test", "site-packages", "__pycache__", "lib2to3"})
+"""Tests are repetitive, and installed packages differ between machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +196,49 @@ def _field(line: bytes, field: str, where: str) -> bytes:
         ) from None
     except (ValueError, RecursionError) as error:
         raise BadConfig(f"{where} is not JSON: {str(error)[:100]}", hint="jq . FILE") from None
+
+
+def read_source(source: str | Sequence[str]) -> Iterator[bytes]:
+    """Yield the files that a run file's ``[data] source`` names; raise ``BadConfig`` for an unreadable one."""
+    if isinstance(source, str):
+        if source != STDLIB:
+            raise BadConfig(
+                f"unknown data source {source!r}", hint=f'use "{STDLIB}" or a list of paths'
+            )
+        yield from stdlib_files()
+        return
+    for name in source:
+        yield from _read_path(Path(name).expanduser())
+
+
+def stdlib_files() -> Iterator[bytes]:
+    """Yield the source files of this interpreter's standard library, in order of path."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        if not _NOT_PROSE.intersection(path.relative_to(root).parts):
+            yield path.read_bytes()
+
+
+def _read_path(path: Path) -> Iterator[bytes]:
+    """Yield a file, or the files below a folder, without links and hidden files (``find_inputs``)."""
+    if not path.is_dir():
+        yield _read_file(path, follow=True)
+        return
+    for below in files_below(path):
+        if below.is_file() and not below.is_symlink():
+            yield _read_file(below, follow=False)
+
+
+def _read_file(path: Path, *, follow: bool) -> bytes:
+    try:
+        with open_regular(path, follow=follow) as file:
+            data = file.read(FILE_BYTES_MAX + 1)  # bounded whatever size it states
+    except (OSError, BadConfig) as error:
+        cause = str(error) if isinstance(error, BadConfig) else f"{path}: {error.strerror}"
+        raise BadConfig(
+            f"the data file cannot be used: {cause}",
+            hint="name files that are there under [data] source of the run file",
+        ) from None
+    if len(data) > FILE_BYTES_MAX:
+        raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB", hint=SPLIT_HINT)
+    return data

@@ -1,6 +1,6 @@
 """Convert text to tokens, and sample ids to the windows of tokens that they name.
 
-Core: pure functions over bytes and arrays; files are read in ``training/data/corpus.py``.
+Core: pure functions over bytes and arrays; files are read in ``training/data/disk.py``.
 
 A corpus is a set of files, assigned to its halves by ``training/data/dataset.py``. The windows of a
 micro-batch follow from
@@ -12,22 +12,17 @@ Legend: B sequences of a micro-batch, T time.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from swarm.errors import UsageError
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import expand, fast_digest
-from swarm.training.data.dataset import HELDOUT, SEPARATOR, TRAIN, Split, document_name
+from swarm.training.data.dataset import HELDOUT, SEPARATOR, TRAIN, Split, TokenSource, document_name
 from swarm.training.plan import RoundPlan
 from swarm.types import Digest, RoundIndex
-
-TokenSource = npt.NDArray[np.unsignedinteger[Any]]
-"""The token file of a run, uint8, uint16 or uint32; usually a read-only memory map."""
 
 SAMPLE_ID_BYTES = 8
 BATCH_MAX = 4096

@@ -6,7 +6,6 @@ Modules (C: pure, S: does I/O):
                         device of this process.
     group.py         S  Use several devices of one node as one engine: each micro-batch is split
                         over one process per device.
-    probe.py         S  List the devices that torch can use on this machine.
     protocol.py      C  Messages between a node and the process of one of its devices.
     select.py        C  Choose the devices that a node computes on, from its configuration and the
                         devices present.

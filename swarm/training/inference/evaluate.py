@@ -13,7 +13,8 @@ from torch import Tensor
 
 from swarm.config.spec import ModelSpec
 from swarm.errors import UsageError
-from swarm.training.data.samples import TokenSource, windows
+from swarm.training.data.dataset import TokenSource
+from swarm.training.data.samples import windows
 from swarm.training.model.profiles import Ops
 from swarm.training.model.stages import Stage, plan_stages
 

@@ -8,8 +8,8 @@ Modules (C: pure, S: does I/O):
                     implements.
     optimizer.py C  One local step: sum the gradients of micro-batches exactly, clip, update with
                     AdamW.
-    profiles.py  C  Provide the table through which all arithmetic of the model and the optimizer
-                    goes.
+    profiles.py  C  Numerics profiles: tables of the operators through which all arithmetic of model
+                    and optimizer goes.
     stages.py    C  Cut the model into pipeline stages, and convert a shard between tensors and one
                     flat float32 vector, exactly.
     exact/          Compute every operator in one fixed order, so that all machines get the same

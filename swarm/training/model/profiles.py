@@ -1,23 +1,18 @@
-"""Provide the table through which all arithmetic of the model and the optimizer goes.
+"""Numerics profiles: tables of the operators through which all arithmetic of model and optimizer goes.
 
 Core: pure functions, usable under autograd; no operator writes into its arguments, except ``adamw`` and
 ``add_units``, which work in place.
 
 ``native`` is torch's own arithmetic: fast, the same bits on the same machine with one thread, but not
-between machines (docs/spec/verification.md section 1); ``native-bf16`` is the same with products in bfloat16
-(``device_ops``). ``seq-f32/1`` gives the same bits on every machine and is implemented in ``repops``.
+between machines (docs/spec/verification.md section 1). ``native-bf16`` is the same with products in
+bfloat16: it rounds where ``torch.autocast`` does. Products and attention take and return bfloat16; norms,
+rotary positions, the sum of layers and the loss are float32, and so are the weights, their gradient and the
+optimizer. The rounding is part of the table, so that a replay needs the table alone. On an accelerator both
+use torch's fused operators (``device_ops``). ``seq-f32/1`` gives the same bits on every machine and is
+implemented in ``exact``.
 
-Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
-H heads, E features of one head, P parameters of a shard.
-
-The native operators for accelerators: torch's fused ones, on one device, in float32 or bfloat16.
-
-compile.
-
-``bf16`` rounds where ``torch.autocast`` does: products and attention take and return bfloat16; norms, rotary
-positions, the sum of layers and the loss are float32, and so are the weights, their gradient and the optimizer.
-The rounding is part of the table, so that a replay needs the table alone.
-Legend: N rows, D hidden, O outputs, V vocabulary, H heads, E features of one head, T time, S time of the keys.
+Legend: N rows (batch x time), B batch, T time, S time of the keys, D hidden, O outputs, I intermediate, V
+vocabulary, H heads, K key-value heads, E features of one head, P parameters of a shard.
 """
 
 from dataclasses import replace

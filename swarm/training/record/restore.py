@@ -14,7 +14,7 @@ from swarm.errors import BadEncoding, Corrupt, OutOfTurn
 from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.adoption import AdoptedState
 from swarm.training.averaging.payload import residual_numel
-from swarm.training.data.samples import TokenSource
+from swarm.training.data.dataset import TokenSource
 from swarm.training.devices.engine import Engine
 from swarm.training.model.optimizer import AdamState
 from swarm.training.plan import RoundPlan

@@ -5,7 +5,7 @@ import pytest
 from swarm.errors import PeerFault
 from swarm.ledger.blocks import block_digest
 from swarm.ledger.chain import Head, extend
-from swarm.ledger.consensus.block_executor import REFUSED_MAX, StateExecutor
+from swarm.ledger.consensus.validator import REFUSED_MAX, StateExecutor
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.transactions import Transfer
 from swarm.primitives.codec import replace

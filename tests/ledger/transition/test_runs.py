@@ -18,8 +18,8 @@ from swarm.ledger.transition.runs import (
     boundary_height,
     current_round,
     round_info,
+    rounds_kept,
 )
-from swarm.ledger.transition.spec_check import rounds_kept
 from swarm.primitives.codec import encode
 from swarm.testing.ledger import InMemoryLedger, small_run_spec
 from swarm.types import Amount, RoundIndex, RunIndex, StageIndex

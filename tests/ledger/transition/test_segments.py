@@ -15,8 +15,7 @@ from swarm.ledger.transactions import (
     PostCheckpoint,
     SeatStatement,
 )
-from swarm.ledger.transition.runs import round_info
-from swarm.ledger.transition.spec_check import checkpoints_kept, segment_tokens_max
+from swarm.ledger.transition.runs import checkpoints_kept, round_info, segment_tokens_max
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.primitives.merkle import merkle_proof, merkle_root

@@ -11,7 +11,7 @@ from swarm.ledger.transactions import (
     RevealSegment,
     TokensOpening,
 )
-from swarm.ledger.transition.spec_check import (
+from swarm.ledger.transition.runs import (
     JUDGING_ROUNDS,
     REVEAL_SPARE_BYTES,
     check_run_spec,

@@ -12,8 +12,8 @@ from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig
 from swarm.events import Event
 from swarm.gossip.blobs.service import Blobs
-from swarm.node.artifacts import init_weights
-from swarm.node.artifacts.init_weights import drawn_root
+from swarm.node.artifacts import cache as init_weights
+from swarm.node.artifacts.cache import drawn_root
 from swarm.node.launch.launch import prepare_spec
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace

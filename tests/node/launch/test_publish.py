@@ -23,8 +23,7 @@ from swarm.primitives.codec import replace
 from swarm.primitives.commitments import TENSOR_CHUNK_BYTES
 from swarm.testing.executor import InlineExecutor
 from swarm.testing.ledger import small_run_spec
-from swarm.training.data.corpus import open_tokens
-from swarm.training.data.disk import open_dataset
+from swarm.training.data.disk import open_dataset, open_tokens
 from swarm.training.data.samples import windows
 from swarm.types import NO_DIGEST, Digest, PeerId
 from tests.fakes import FakeHost, FakeNetwork

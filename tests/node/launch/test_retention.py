@@ -5,8 +5,8 @@ import pytest
 from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec, RunSpec
 from swarm.errors import BadConfig
-from swarm.ledger.transition.spec_check import rounds_kept
-from swarm.node.launch.retention import (
+from swarm.ledger.transition.runs import rounds_kept
+from swarm.node.launch.sizing import (
     check_retention,
     check_window,
     keeps_windows,

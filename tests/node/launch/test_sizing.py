@@ -11,7 +11,7 @@ from swarm.config.schema import NodeConfig
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig
 from swarm.events import Event
-from swarm.ledger.transition.spec_check import checkpoints_kept
+from swarm.ledger.transition.runs import checkpoints_kept
 from swarm.node.launch.fit import check_fits, memory_bytes
 from swarm.node.launch.sizing import (
     ABOUT_BYTES,

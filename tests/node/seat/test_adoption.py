@@ -11,8 +11,7 @@ from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.state.records import NO_ROLLBACK, Rollback, RoundInfo, Run, Seat, SegmentPhase
-from swarm.node.seat.adoption import StateServer, adopt_from_sibling
-from swarm.node.seat.saved import keep_shard
+from swarm.node.seat.adoption import StateServer, adopt_from_sibling, keep_shard
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.training.averaging.adoption import (

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from swarm.errors import BadConfig, UsageError
-from swarm.training.data.corpus import open_tokens
-from swarm.training.data.disk import TokenWriter, open_dataset, verify_dataset
+from swarm.training.data.disk import TokenWriter, open_dataset, open_tokens, verify_dataset
 from swarm.training.data.samples import build_corpus
 from swarm.training.data.tokenizer import load_tokenizer
 from tests.training.datasets import a_tokenizer, build, some_texts, write_texts

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from swarm.errors import BadConfig, Corrupt
-from swarm.training.data import corpus as module
-from swarm.training.data.corpus import encode_file, open_tokens, read_source, stdlib_files
+from swarm.training.data import disk, documents
+from swarm.training.data.disk import encode_file, open_tokens
+from swarm.training.data.documents import read_source, stdlib_files
 from swarm.training.data.tokenizer import load_tokenizer
 from tests.training.datasets import a_tokenizer
 
@@ -54,7 +55,7 @@ def test_what_has_no_end_is_not_read_to_it(tmp_path: Path, monkeypatch: pytest.M
     for name in (str(tmp_path / "pipe"), "/dev/zero"):
         with pytest.raises(BadConfig, match="not a plain file"):
             list(read_source([name]))
-    monkeypatch.setattr(module, "FILE_BYTES_MAX", 3)
+    monkeypatch.setattr(documents, "FILE_BYTES_MAX", 3)
     (tmp_path / "long").write_text("long")
     with pytest.raises(BadConfig, match="larger than"):
         list(read_source([str(tmp_path / "long")]))
@@ -85,7 +86,7 @@ def test_ten_gigabytes_of_tokens_take_no_memory(tmp_path: Path) -> None:
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from swarm.training.data.samples import windows\n"
-        "from swarm.training.data.corpus import open_tokens\n"
+        "from swarm.training.data.disk import open_tokens\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "tokens = open_tokens(Path(sys.argv[1]), 'uint16')\n"
         "for start in range(0, len(tokens) - 2000, len(tokens) // 100):\n"
@@ -117,7 +118,7 @@ def test_a_text_too_long_to_be_encoded_at_once_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As bytes it is mapped, however long."""
-    monkeypatch.setattr(module, "FILE_BYTES_MAX", 5)
+    monkeypatch.setattr(disk, "FILE_BYTES_MAX", 5)
     path = tmp_path / "text"
     path.write_bytes(b"w0 w1 w2")
     with pytest.raises(BadConfig, match="is larger than"):

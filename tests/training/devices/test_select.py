@@ -3,8 +3,8 @@
 import pytest
 
 from swarm.errors import BadConfig
+from swarm.node.seat.compute import present
 from swarm.primitives.codec import replace
-from swarm.training.devices.probe import present
 from swarm.training.devices.select import (
     Present,
     chosen,

@@ -8,7 +8,6 @@ Modules (C: pure, S: does I/O):
                     machine.
     reference.py C  Reference kernels of ``seq-f32/1``: pure torch, slow, and the definition of
                     every bit.
-    rotary.py    C  Build rotary tables from integer arithmetic: the same bits with any libm.
     selftest.py  C  Choose the kernels of this machine: every operator is tested against a golden
                     hash before its first use.
 """

@@ -23,8 +23,7 @@ from swarm.gossip.codecs.int4 import decode_int4, encode_int4
 from swarm.gossip.codecs.int8 import decode_bf16, decode_int8, encode_bf16, encode_int8
 from swarm.primitives.crypto import expand, fast_digest
 from swarm.training.model.exact import native, reference
-from swarm.training.model.exact.operators import EXACT_NAME, Kernels
-from swarm.training.model.exact.rotary import rotary_tables
+from swarm.training.model.exact.operators import EXACT_NAME, Kernels, rotary_tables
 
 GOLDEN: dict[str, str] = {
     "matmul": "62fbe1b819f4fc19",

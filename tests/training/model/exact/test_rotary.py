@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from swarm.errors import UsageError
-from swarm.training.model.exact.rotary import rotary_tables
+from swarm.training.model.exact.operators import rotary_tables
 
 
 @pytest.mark.parametrize(

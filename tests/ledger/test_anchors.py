@@ -3,8 +3,8 @@
 import pytest
 
 from swarm.ledger.state.records import Checkpoint
-from swarm.ledger.transition.spec_check import JUDGING_ROUNDS, checkpoints_kept, rounds_kept
-from swarm.node.seat.anchors import LATE_MAX, is_lasting, lasting
+from swarm.ledger.transition.runs import JUDGING_ROUNDS, checkpoints_kept, rounds_kept
+from swarm.ledger.views import LATE_MAX, is_lasting, lasting
 from swarm.testing.ledger import small_run_spec
 from swarm.types import Digest, Height, PeerId, RoundIndex
 
