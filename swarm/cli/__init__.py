@@ -5,7 +5,6 @@ Modules (C: pure, S: does I/O):
     client.py        S  Talk to the node that runs on this machine: its address and token lie in its
                         home folder.
     errors.py        S  Say what went wrong in one sentence, and what mends it in one command.
-    ledger_reader.py S  Read the ledger of a home from its disk, whether or not a node runs there.
     main.py          S  The command line: ``swarm COMMAND``.
     model_sources.py S  Where a model comes from: an exported folder, or the run that this home
                         takes part in.

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
@@ -116,7 +117,8 @@ class Progress:
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from swarm.node.node import NodeSetup
+    from swarm.config.schema import NodeConfig
+    from swarm.node.start import Start
 
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a polite kill, and a terminal that was closed."""
@@ -198,14 +200,16 @@ class NodeConsole:
             print(found[0], flush=True)
 
 
-def run_until_stopped(setup: "NodeSetup", voice: NodeConsole) -> int:
-    """Run the node of ``setup`` until it is stopped; return the exit code. Raises what the node raises."""
-    with voice.opened():
-        return trio.run(_supervise, setup, voice)
+def run_until_stopped(
+    config: "NodeConfig", home: Path, start: "Start", console: NodeConsole
+) -> int:
+    """Run a node until it is stopped; return the exit code. Raises what ``open_node`` raises."""
+    with console.opened():
+        return trio.run(_supervise, config, home, start, console)
 
 
-async def _supervise(setup: "NodeSetup", voice: NodeConsole) -> int:
-    from swarm.node.node import run_node
+async def _supervise(config: "NodeConfig", home: Path, start: "Start", console: NodeConsole) -> int:
+    from swarm.node.open import open_node
 
     stopped_by = 0
 
@@ -219,10 +223,10 @@ async def _supervise(setup: "NodeSetup", voice: NodeConsole) -> int:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_signals, nursery.cancel_scope)
-        nursery.start_soon(_watch_node, setup, voice)
+        nursery.start_soon(_watch_node, home, console)
         nursery.start_soon(_watch_parent, nursery.cancel_scope)
-        await run_node(setup)
-        nursery.cancel_scope.cancel()
+        async with open_node(config, home=home, start=start, on_event=console.hear):
+            await trio.sleep_forever()
     return _exit_code(stopped_by)
 
 
@@ -230,11 +234,11 @@ def _exit_code(stopped_by: int) -> int:
     return INTERRUPTED if stopped_by == signal.SIGINT else 0
 
 
-async def _watch_node(setup: "NodeSetup", voice: NodeConsole) -> None:
+async def _watch_node(home: Path, console: NodeConsole) -> None:
     """Look at the node through the same API as everybody else."""
     while True:
         picture: Picture | None = None
-        address = find_node(setup.home)
+        address = find_node(home)
         if address is not None and address.pid == os.getpid():
             try:
                 look = partial(fetch_state, address, STATE_TIMEOUT_S)
@@ -242,7 +246,7 @@ async def _watch_node(setup: "NodeSetup", voice: NodeConsole) -> None:
                 picture = await trio.to_thread.run_sync(look, abandon_on_cancel=True)  # type: ignore[call-arg]
             except SwarmError:
                 picture = None
-        voice.look(picture)
+        console.look(picture)
         await trio.sleep(LOOK_INTERVAL_S)
 
 

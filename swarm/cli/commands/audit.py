@@ -118,8 +118,8 @@ def _accusation(evidence: str, places: "dict[str, int | None]") -> "dict[str, ob
 
 def _ledger_of(home: Path, picture: "Picture", name: str) -> "tuple[State, Run]":
     """The final state on this disk and the run the node follows; raises ``UsageError`` if there is none."""
-    from swarm.cli.ledger_reader import read_head
     from swarm.cli.state_reader import part, text, whole
+    from swarm.ledger.reader import read_state
     from swarm.types import RunIndex
 
     followed = part(picture, "run")
@@ -130,7 +130,7 @@ def _ledger_of(home: Path, picture: "Picture", name: str) -> "tuple[State, Run]"
         raise UsageError(
             f"this node follows run {mine}, not {name}", hint=f"swarm audit --run {mine}"
         )
-    state = read_head(home).state
+    state = read_state(home)
     found = state.find_run(RunIndex(whole(followed, "index")))
     if found is None:
         raise UsageError(f"the ledger in {home} has no run yet", hint="swarm status")

@@ -5,21 +5,18 @@ Shell: reads files and keys, hands them to the node.
 
 import difflib
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swarm.cli.terminal import Terminal, terminal
-from swarm.errors import BadConfig, UsageError
+from swarm.errors import UsageError
 
 if TYPE_CHECKING:
-    from swarm.config.schema import NodeConfig, RunFile
-    from swarm.node.node import NodeSetup
-    from swarm.ticket import Ticket
+    from swarm.config.schema import NodeConfig
+    from swarm.node.start import Start
 
-STEP_DEMO = "demo.toml"
 SIZES = {
     "demo": "demo.toml",
     "125m": "run-125m.toml",
@@ -27,7 +24,6 @@ SIZES = {
     "6b8": "run-6b8.toml",
 }
 """The runs that are ready, by the size of their model."""
-FILE_BYTES_MAX = 1 << 20
 TICKET_FILE_S = 120
 """A launch on a crowded machine writes its ticket well within this."""
 TICKET_LOOK_S = 0.2
@@ -71,12 +67,15 @@ def join(
             f"no ticket was given, and {desk.home} has joined no network yet",
             hint="swarm join swarm1:... (ask whoever launched for it), or start alone: swarm launch",
         )
-    folder = _opened_dataset(desk.home, dataset) if dataset else None
-    parsed = _parsed(ticket) if ticket and not ticket.startswith("@") else None
-    setup = _setup(desk, listen, validate, no_solve, api_port)
-    if ticket.startswith("@"):
-        parsed = _parsed(_ticket_from(desk, Path(ticket[1:])))
-    _run(desk, replace(setup, ticket=parsed, dataset=folder))
+    from swarm.node.start import Join, Resume, Start, with_dataset
+
+    waits = ticket.startswith("@")
+    start: Start = Join(ticket, dataset=dataset) if ticket and not waits else Resume(dataset)
+    start = with_dataset(start, desk.home)
+    config = _prepared(desk, listen, validate, no_solve, api_port)
+    if waits:
+        start = Join(_ticket_from(desk, Path(ticket[1:])), dataset=dataset)
+    _run(desk, config, start)
 
 
 def launch(
@@ -92,15 +91,17 @@ def launch(
 ) -> None:
     """Start a run and train it at once, alone if need be; prints the ticket that others join with."""
     desk = terminal()
-    run_file, base = load_run_file(file)
+    from swarm.node.start import Launch, with_dataset
+
+    start = Launch(file)
     if dry_run:
         from swarm.cli.commands.dry_run import rehearse
 
-        rehearse(desk, run_file, base, _node_config(desk.home, None, False, False, None))
+        config = _node_config(desk.home, None, False, False, None)
+        rehearse(desk, start.file, start.base, config)
         return
-    run_file = with_dataset(desk.home, run_file, base)
-    setup = _setup(desk, listen, False, False, api_port)
-    _run(desk, replace(setup, launch=run_file, launch_base=base))
+    found = with_dataset(start, desk.home)
+    _run(desk, _prepared(desk, listen, False, False, api_port), found)
 
 
 def init(
@@ -135,57 +136,12 @@ def init(
         desk.data({"file": str(path)}, [])
 
 
-def load_run_file(file: str) -> "tuple[RunFile, Path]":
-    """The checked run file and the folder its paths are relative to; the packaged demo for ''."""
-    from swarm.config.load import parse_run_file
-    from swarm.config.resources import packaged_file
-
-    if not file:
-        return parse_run_file(packaged_file(STEP_DEMO), STEP_DEMO), Path.cwd()
-    return parse_run_file(read_text(Path(file), "swarm init run.toml"), file), Path(file).parent
-
-
-def _opened_dataset(home: Path, name: str) -> Path:
-    """The folder of a dataset to join with; told early if there is none."""
-    from swarm.training.data.disk import dataset_path, open_dataset
-
-    return open_dataset(dataset_path(home, Path(), name).absolute()).folder
-
-
-def with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
-    """The run file with the folder of its dataset instead of the name; told early if there is none."""
-    if not file.data.dataset:
-        return file
-    from swarm.training.data.dataset import check_hash
-    from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
-
-    folder = dataset_path(home, base, file.data.dataset).absolute()
-    dataset, pinned = open_dataset(folder), file.data.dataset_hash
-    check_hash(dataset.manifest, pinned, str(folder), names_by_hash(home) if pinned else {})
-    return file.model_copy(update={"data": file.data.model_copy(update={"dataset": str(folder)})})
-
-
-def read_text(path: Path, hint: str) -> str:
-    """The text of a file a person named; raises ``BadConfig`` with what is wrong with it."""
-    try:
-        with path.open("rb") as file:
-            return file.read(FILE_BYTES_MAX).decode("utf-8")
-    except OSError as error:
-        raise BadConfig(f"cannot read {path}: {error.strerror}", hint=hint) from None
-    except UnicodeDecodeError:
-        raise BadConfig(f"{path} is not a text file", hint=hint) from None
-
-
-def _parsed(ticket: str) -> "Ticket":
-    from swarm.ticket import parse_ticket
-
-    return parse_ticket(ticket, int(time.time()))
-
-
 def _ticket_from(desk: Terminal, path: Path) -> str:
     """The ticket in a file, as soon as somebody writes it; raises ``UsageError`` if nobody does."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder, and no ticket is in one", hint="swarm join @FILE")
+    from swarm.config.resources import read_text
+
     began = told = time.monotonic()
     while not (path.is_file() and (found := read_text(path, f"check {path}").strip())):
         now = time.monotonic()
@@ -200,9 +156,10 @@ def _ticket_from(desk: Terminal, path: Path) -> str:
     return found
 
 
-def _setup(
+def _prepared(
     desk: Terminal, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
-) -> "NodeSetup":
+) -> "NodeConfig":
+    """Return the settings of the node, with its identity told and its libraries loaded."""
     config = _node_config(desk.home, listen, validate, no_solve, api_port)
     from swarm.host.identity import load_identity, lock_home
 
@@ -216,20 +173,21 @@ def _setup(
     desk.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
     desk.say(f"{'starting':<9} loading the libraries takes a few seconds")
     with desk.patient(f"{'':<9} still loading: this machine is busy"):
-        from swarm.node.node import NodeSetup
+        import swarm.node.open  # noqa: F401  a few seconds of torch
 
-    return NodeSetup(home=desk.home, config=config, secret=secret)
+    return config
 
 
 def _node_config(
     home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
 ) -> "NodeConfig":
     """``home/node.toml``, if there is one, with what the command line overrides."""
-    from swarm.config.load import is_place, parse_node_file
+    from swarm.config.load import is_place
+    from swarm.config.resources import load_node
+    from swarm.config.schema import NodeConfig
 
     path = home / "node.toml"
-    written = read_text(path, f"check {path}") if path.exists() else ""
-    config = parse_node_file(written, str(path))
+    config = load_node(path) if path.exists() else NodeConfig()
     changes: dict[str, object] = {}
     if listen:
         if wrong := next((entry for entry in listen if not is_place(entry)), ""):
@@ -246,10 +204,9 @@ def _node_config(
     return config.model_copy(update=changes)
 
 
-def _run(desk: Terminal, setup: "NodeSetup") -> None:
+def _run(desk: Terminal, config: "NodeConfig", start: "Start") -> None:
     from swarm.cli.run_node import NodeConsole, leave, run_until_stopped
 
-    voice = NodeConsole(desk)
-    code = run_until_stopped(replace(setup, report=voice.hear), voice)
+    code = run_until_stopped(config, desk.home, start, NodeConsole(desk))
     desk.say("left cleanly; come back with: swarm join")
     leave(code)

@@ -19,7 +19,7 @@ from swarm.ledger.transition.runs import boundary_height, current_round
 from swarm.node.api.audit import Auditor
 from swarm.node.context import NodeContext
 from swarm.ticket import Ticket, format_ticket
-from swarm.types import RunIndex
+from swarm.types import Height, RunIndex
 from swarm.web.app import Action
 
 FINAL_WAIT_S = 60.0
@@ -49,7 +49,28 @@ class RunControl:
         return action
 
     async def _say(self, name: str) -> Mapping[str, object]:
-        """Raises ``UsageError`` without a run, for all but its owner, and for what the ledger refuses."""
+        run, height = await self.change(name)
+        text = outlook(run, self._context.ledger.height)
+        self._context.report(EventKind.PROGRESS, text)
+        return {
+            "run": run.spec.name,
+            "phase": run.phase.value,
+            "round": run.next_round,
+            "rounds": run.end_round,
+            "height": height,
+            "text": text,
+        }
+
+    async def change(self, name: str) -> tuple[Run, Height]:
+        """Say ``pause``, ``resume`` or ``stop`` to the ledger and wait until that is final.
+
+        Returns:
+            The run afterwards, and the height of the block that holds the statement.
+
+        Raises:
+            UsageError: This node has no run or does not own it, or the ledger refuses the statement.
+            Unreachable: It was not final within ``FINAL_WAIT_S``.
+        """
         context = self._context
         run = context.run
         if run is None:
@@ -68,16 +89,7 @@ class RunControl:
             ) from None
         run = context.run
         assert run is not None, "a run does not go away"
-        text = outlook(run, context.ledger.height)
-        context.report(EventKind.PROGRESS, text)
-        return {
-            "run": run.spec.name,
-            "phase": run.phase.value,
-            "round": run.next_round,
-            "rounds": run.end_round,
-            "height": height,
-            "text": text,
-        }
+        return run, height
 
 
 def outlook(run: Run, height: int) -> str:
@@ -98,18 +110,22 @@ def outlook(run: Run, height: int) -> str:
 TICKET_DAYS = 30
 
 
-def actions_of(context: NodeContext) -> dict[str, Action]:
-    """The actions by name."""
-    auditor = Auditor(context)
+def actions_of(context: NodeContext, auditor: Auditor, control: RunControl) -> dict[str, Action]:
+    """Return the actions by name."""
 
     async def invite(_: Mapping[str, object]) -> Mapping[str, object]:
-        """The action behind ``swarm ticket new``."""
-        if context.run is None:
-            raise UsageError("this node has no run to invite to yet", hint="swarm status")
-        return {"ticket": make_ticket(context)}
+        """Answer ``swarm ticket new``."""
+        return {"ticket": ticket_of(context)}
 
     checking = {"audit": auditor.audit, "report": auditor.report}
-    return {"ticket": invite, **checking, **RunControl(context).actions()}
+    return {"ticket": invite, **checking, **control.actions()}
+
+
+def ticket_of(context: NodeContext) -> str:
+    """Return an invitation to this node's run; raise ``UsageError`` as long as it has none."""
+    if context.run is None:
+        raise UsageError("this node has no run to invite to yet", hint="swarm status")
+    return make_ticket(context)
 
 
 def make_ticket(context: NodeContext) -> str:
