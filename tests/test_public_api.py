@@ -1,5 +1,6 @@
 """``import swarm`` gives a few documented names at once and loads what they need when they are used."""
 
+import ast
 import inspect
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import swarm
+from scripts import api_docs
 
 HEAVY = ("torch", "libp2p", "hivemind", "pydantic", "rich", "trio", "numpy", "nacl", "starlette")
 IMPORT_S = 0.1
@@ -92,3 +94,17 @@ def test_type_checkers_see_the_types() -> None:
     assert (ROOT / "swarm" / "py.typed").is_file()
     hints = inspect.get_annotations(swarm.open_node)
     assert set(inspect.signature(swarm.open_node).parameters) < set(hints)
+
+
+def test_the_page_of_the_api_is_what_the_docstrings_say() -> None:
+    assert api_docs.PAGE.read_text("utf-8") == api_docs.drawn(), "run scripts/api_docs.py --write"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+def test_python_in_the_documents_compiles_and_uses_names_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        compile(block, page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        assert set(re.findall(r"\bswarm\.(\w+)", block)) <= set(NAMES)
+        assert set(re.findall(r"\bnode\.(\w+)", block)) <= set(members(swarm.Node))
+        assert set(re.findall(r"\bledger\.(\w+)", block)) <= set(members(swarm.Ledger))

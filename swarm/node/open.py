@@ -41,7 +41,14 @@ class PeerMap:
     """Peers that a node has heard of within the last hour, itself among them; ``str`` gives a table."""
 
     me: PeerId
+    """Public key of the node that drew the map."""
     peers: tuple[PeerView, ...]
+    """All peers, in the order of their keys; iterating over the map gives the same."""
+
+    @property
+    def others(self) -> tuple[PeerView, ...]:
+        """The peers without the node that drew the map."""
+        return tuple(peer for peer in self.peers if peer.peer != self.me)
 
     def __iter__(self) -> Iterator[PeerView]:
         return iter(self.peers)
@@ -79,12 +86,13 @@ class _Events:
     def __init__(self, also: Callable[[Event], None] | None) -> None:
         self._also = also
         self._kept = deque[Event](maxlen=EVENTS_KEPT)
-        self._total = 0
+        self.total = 0
+        """Number of events so far."""
         self._changed = trio.Event()
 
     def add(self, event: Event) -> None:
         self._kept.append(event)
-        self._total += 1
+        self.total += 1
         self._changed.set()
         self._changed = trio.Event()
         if self._also is not None:
@@ -93,10 +101,10 @@ class _Events:
     async def item_after(self, number: int) -> tuple[int, Event]:
         """Wait for the event of this number, or the oldest one kept after it; return it and the next number."""
         await trio.lowlevel.checkpoint()
-        while number >= self._total:
+        while number >= self.total:
             await self._changed.wait()
-        number = max(number, self._total - len(self._kept))
-        return number + 1, self._kept[number - self._total]
+        number = max(number, self.total - len(self._kept))
+        return number + 1, self._kept[number - self.total]
 
 
 class Node:
@@ -105,13 +113,17 @@ class Node:
     def __init__(self, opened: OpenedNode, events: _Events) -> None:
         self._opened, self._context, self._events = opened, opened.context, events
         context = opened.context
-        self.ledger = Ledger(context.store, context.genesis, lambda: context.ledger.state)
-        """The ledger as far as this node knows it; it moves on with every block."""
+        self._ledger = Ledger(context.store, context.genesis, lambda: context.ledger.state)
 
     @property
     def peer_id(self) -> str:
         """Identifier of this node among its peers: its key, as ``12D3Koo...``."""
         return peer_text(self._context.me)
+
+    @property
+    def key(self) -> PeerId:
+        """Public key of this node, by which the records of the ledger name it."""
+        return self._context.me
 
     @property
     def name(self) -> str:
@@ -127,6 +139,11 @@ class Node:
     def url(self) -> str:
         """Address of the local page with the map."""
         return self._opened.url
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as far as this node knows it; it moves on with every block."""
+        return self._ledger
 
     @property
     def run(self) -> Run | None:
@@ -165,12 +182,15 @@ class Node:
         assert run is not None, "a run that was joined does not go away"
         return run
 
-    def events(self) -> AsyncIterator[Event]:
-        """Iterate over the events of this node since it was opened, then over new ones as they come.
+    def events(self, *, past: bool = False) -> AsyncIterator[Event]:
+        """Iterate over the events of this node as they come; the iterator does not end.
 
-        A reader that is more than ``EVENTS_KEPT`` events behind misses the oldest. The iterator does not end.
+        A reader that is more than ``EVENTS_KEPT`` events behind misses the oldest.
+
+        Args:
+            past: Begin with those since the node was opened, as far as they are kept.
         """
-        return Follower(self._events.item_after, 0)
+        return Follower(self._events.item_after, 0 if past else self._events.total)
 
     async def wait_for(self, kind: EventKind | str, text: str = "") -> Event:
         """Wait for an event; one that has happened since the node was opened counts.
@@ -189,7 +209,7 @@ class Node:
         if kind not in kinds:
             near = nearest(str(kind), kinds) or ", ".join(kinds)
             raise UsageError(f"no event is called {str(kind)[:40]!r}", hint=f"did you mean: {near}")
-        async for event in self.events():
+        async for event in self.events(past=True):
             if event.kind == kind and text in event.text:
                 return event
         raise AssertionError("events do not end")
