@@ -26,7 +26,9 @@ async def train(launcher: swarm.Node, joiner: swarm.Node) -> None:
             break
     # Only the owner of a run may end it. After the last round the replicas of a stage are averaged.
     run = await launcher.stop_run()
-    print(f"{run.spec.name} ends after round {run.end_round}: {run.tokens} tokens are on the ledger")
+    print(
+        f"{run.spec.name} ends after round {run.end_round}: {run.tokens} tokens are on the ledger"
+    )
 
 
 async def main() -> None:
