@@ -12,10 +12,10 @@ import swarm
 async def show(node: swarm.Node) -> None:
     """Print the map as soon as another peer has been measured: as a table, and field by field."""
     # A map is a snapshot, and a new block is a good moment to look again.
-    async for _ in node.blocks():
+    peer_map, blocks = node.peer_map(), node.blocks()
+    while not any(peer.is_measured for peer in peer_map.others):
+        await anext(blocks)
         peer_map = node.peer_map()
-        if any(peer.is_measured for peer in peer_map.others):
-            break
     print(peer_map)
     for peer in peer_map.others:
         print(f"{peer.name} is {peer.id}")

@@ -7,6 +7,7 @@ import trio
 from tiny_swarm import tiny_swarm
 
 import swarm
+from swarm.ledger.state.records import SegmentRecord
 
 
 async def replay(node: swarm.Node) -> None:
@@ -15,11 +16,11 @@ async def replay(node: swarm.Node) -> None:
     A segment is the work of one seat in one round. Its solver commits to it at the end of the round, and shows
     the hashes of its steps once a checker was drawn and has answered: nobody could copy them until then.
     """
-    async for _ in node.blocks():
-        segments = [one for one in node.ledger.segments() if one.peer != node.key and one.windows]
-        if segments:
-            break
-    segment = segments[-1]
+    blocks, shown = node.blocks(), list[SegmentRecord]()
+    while not shown:
+        await anext(blocks)
+        shown = [one for one in node.ledger.segments() if one.peer != node.key and one.windows]
+    segment = shown[-1]
     print(f"round {segment.round}, stage {segment.stage}: {segment.num_steps} steps were committed")
     result = await node.audit(segment, window=0)
     print("\n".join(result.lines))

@@ -31,7 +31,7 @@ def test_the_public_names_are_these() -> None:
     for name in NAMES:
         assert getattr(swarm, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = swarm.nothing  # type: ignore[attr-defined]
+        _ = swarm.nothing
 
 
 def test_an_import_loads_nothing_heavy_and_takes_no_time() -> None:

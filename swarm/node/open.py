@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import trio
 
@@ -304,7 +304,9 @@ async def open_node(
     setup = _setup(config, home, start or Resume(), events.add)
     try:
         async with trio.open_nursery() as nursery:
-            opened: OpenedNode = await nursery.start(partial(run_node, setup))
+            # The overloads of start cannot be matched with a keyword-only argument.
+            serve: Any = partial(run_node, setup)
+            opened: OpenedNode = await nursery.start(serve)
             try:
                 yield Node(opened, events)
             finally:

@@ -5,6 +5,7 @@ Shell: reads files and keys, hands them to the node.
 
 import difflib
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -173,7 +174,7 @@ def _prepared(
     desk.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
     desk.say(f"{'starting':<9} loading the libraries takes a few seconds")
     with desk.patient(f"{'':<9} still loading: this machine is busy"):
-        import swarm.node.open  # noqa: F401  a few seconds of torch
+        import_module("swarm.node.open")
 
     return config
 
