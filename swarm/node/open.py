@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from swarm.config.load import nearest
+from swarm.config.advice import nearest
 from swarm.config.resources import load_node
 from swarm.config.schema import NodeConfig
 from swarm.dht.directory import PeerView, view

@@ -85,7 +85,7 @@ def test_a_dataset_is_found_by_name_before_the_start(tmp_path: Path) -> None:
         with pytest.raises(BadConfig, match="there is no dataset"):
             prepared(start, home)
     with pytest.raises(BadConfig, match="a dataset and a source"):
-        Launch(parse_run_file('[data]\nsource = "texts"', "mine.toml"), dataset="mine")
+        Launch(parse_run_file('[data]\nsource = ["texts"]', "mine.toml"), dataset="mine")
     data = launch.file.data.model_copy(update={"dataset_hash": "0" * 64})
     with pytest.raises(VerificationFailed):
         prepared(Launch(launch.file.model_copy(update={"data": data})), home)
