@@ -8,7 +8,7 @@ from tiny_swarm import tiny_swarm
 
 import swarm
 
-ROUNDS = 4
+ROUNDS = 3
 
 
 async def train(launcher: swarm.Node, joiner: swarm.Node) -> None:

@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import swarm
@@ -15,11 +16,20 @@ from swarm import errors
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 SECTIONS = {
-    "Open": ("open_node", "open_ledger", "load_node", "load_run"),
+    "Open": ("open_node", "open_ledger"),
     "Start": ("Join", "Launch", "Resume"),
-    "Use": ("Node", "Ledger", "PeerMap"),
+    "Use": ("Node", "Ledger"),
 }
 """Names with everything they can do; of the others the first sentence is enough."""
+RETURNED = {
+    "swarm.dht.directory": ("PeerView",),
+    "swarm.events": ("Event", "EventKind"),
+    "swarm.ledger.reader": ("LedgerBlock", "LedgerReport"),
+    "swarm.ledger.state.records": ("Run", "SegmentRecord"),
+    "swarm.node.open": ("PeerMap",),
+    "swarm.verify.audit": ("AuditResult",),
+}
+"""Classes of what methods return, by their modules: read their fields, import them for annotations alone."""
 HEAD = """# Python API
 
 This page is written by `scripts/api_docs.py` from the docstrings. The programs in [examples/](../examples)
@@ -78,6 +88,11 @@ def entry(name: str) -> Iterator[str]:
         yield from members(thing)
 
 
+def row(name: str, value: object) -> str:
+    """Return a list item with the first paragraph of a docstring."""
+    return f"- `{name}`: {' '.join(text_of(value).split(chr(10) * 2, maxsplit=1)[0].split())}"
+
+
 def drawn() -> str:
     """Return the page."""
     parts = [HEAD, f"```python\n{example()}```\n"]
@@ -85,14 +100,20 @@ def drawn() -> str:
         parts.append(f"## {title}\n")
         parts += [part for name in names for part in entry(name)]
     listed = {name for names in SECTIONS.values() for name in names}
-    others = [name for name in swarm.__all__ if name not in listed]
-    first = [text_of(getattr(swarm, name)).split("\n\n", maxsplit=1)[0] for name in others]
-    rows = [f"- `{name}`: {' '.join(t.split())}" for name, t in zip(others, first, strict=True)]
+    others = [name for name in swarm.__all__ if name not in listed and not name.startswith("_")]
+    rows = [row(name, getattr(swarm, name)) for name in others]
+    returned = [
+        row(f"{module}.{name}", getattr(import_module(module), name))
+        for module, names in RETURNED.items()
+        for name in names
+    ]
     tree = (inspect.getdoc(errors) or "").partition("Core: pure data.\n\n")[2]
     parts += [
-        "## Values\n",
+        "## Settings and errors\n",
         *rows,
-        f"\n## Errors\n\n```text\n{inspect.cleandoc(chr(10) + tree)}\n```\n",
+        "\n## What methods return\n",
+        *returned,
+        f"\n## Tree of errors\n\n```text\n{inspect.cleandoc(chr(10) + tree)}\n```\n",
     ]
     return "\n".join(parts)
 

@@ -24,7 +24,7 @@ from swarm.types import Height
 
 @dataclass(frozen=True, slots=True)
 class LedgerBlock:
-    """A final block, with what is needed to say it in words."""
+    """Final block, as a record, as JSON and as text."""
 
     block: Block
     certificate: Certificate | None
@@ -55,7 +55,7 @@ class LedgerBlock:
 
 @dataclass(frozen=True, slots=True)
 class LedgerReport:
-    """Result of ``Ledger.verify``: every block from genesis on is valid and final."""
+    """Result of ``Ledger.verify``: all blocks from genesis on are valid and final."""
 
     chain: ChainReport
     """Head of the verified blocks, and totals over them."""
@@ -157,11 +157,11 @@ def open_ledger(home: str | Path) -> Generator[Ledger]:
         home: Folder of a node, such as ``~/.swarm``.
 
     Returns:
-        A context manager that gives the ``Ledger`` and closes its file.
+        A context manager that enters with the ``Ledger``, and closes its file at the end.
 
     Raises:
         UsageError: No node has run in this home, or it has joined no network yet.
-        Corrupt: The file is damaged; told when the damaged part is read.
+        Corrupt: The file is damaged; raised when the damaged part is read.
     """
     folder = Path(home).expanduser()
     store = Store.open_readonly(folder / STORE_FILE)

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PeerMap:
-    """Peers that a node has heard of within the last hour, itself among them; ``str`` gives a table."""
+    """Peers that a node has heard of within the last hour, itself among them; ``str`` makes a table of them."""
 
     me: PeerId
     """Public key of the node that drew the map."""
@@ -42,7 +42,7 @@ class PeerMap:
 
     @property
     def others(self) -> tuple[PeerView, ...]:
-        """The peers without the node that drew the map."""
+        """Peers without the node that drew the map."""
         return tuple(peer for peer in self.peers if peer.peer != self.me)
 
     def __iter__(self) -> Iterator[PeerView]:
@@ -110,12 +110,12 @@ class Node:
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger as far as this node knows it; it moves on with every block."""
+        """Ledger as far as this node knows it; it moves on with every block."""
         return self._ledger
 
     @property
     def run(self) -> Run | None:
-        """The run of this node as of the last final block; None before it has joined one."""
+        """Run of this node as of the last final block; None before it has joined one."""
         return self._context.run
 
     @property
@@ -273,14 +273,14 @@ async def open_node(
         on_event: Called with every event from the first on; it must neither block nor raise.
 
     Returns:
-        An asynchronous context manager that gives the ``Node`` as soon as it serves; it may have no run yet.
+        An asynchronous context manager that enters with the ``Node`` once it serves; it may have no run yet.
 
     Raises:
         BadIdentity: Another process uses the home, or its key is unreadable.
         UsageError: Nothing to resume, a ticket of another network, or a busy port.
         BadTicket: No peer of the ticket's network knows the ticket.
         BadConfig: A run, a setting or a device that cannot be had here.
-        Corrupt: The disk lied.
+        Corrupt: The disk has damaged what was stored.
     """
     setup = _setup(config, Path(home), start or Resume(), on_event)
     try:
