@@ -22,11 +22,11 @@ from swarm.cli.demo.command import play
 from swarm.cli.demo.report import Result
 from swarm.cli.demo.scenario import Role
 from swarm.cli.demo.watch import DemoWatch
-from swarm.cli.ledger_reader import BLOBS
 from swarm.cli.model_sources import run_of_home
 from swarm.cli.options import GlobalOptions
 from swarm.cli.terminal import Terminal
 from swarm.config.spec import RunSpec
+from swarm.gossip.blobs.disk import BLOBS
 from swarm.primitives.codec import encode
 
 PLAIN_TIMEOUT_S = 1200

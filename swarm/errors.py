@@ -34,6 +34,25 @@ class SwarmError(Exception):
         self.hint = hint
 
 
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """Return the errors in a group of groups, or the one error, in order."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves_of(inner)]
+    return [error]
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return the error that speaks for a group: the only one in it, or the gravest of those raised on purpose.
+
+    A group that holds several errors and among them one that nobody raised on purpose stays as it is.
+    """
+    leaves = leaves_of(error)
+    if len(leaves) == 1:
+        return leaves[0]
+    ours = [leaf for leaf in leaves if isinstance(leaf, SwarmError)]
+    return max(ours, key=lambda leaf: leaf.exit_code) if len(ours) == len(leaves) else error
+
+
 class PeerFault(SwarmError):
     """Violation of the protocol by the other side."""
 

@@ -17,6 +17,8 @@ import trio
 
 from swarm.errors import Corrupt, DiskFull, UsageError
 
+STORE_FILE = "store.sqlite"
+"""Name of the file in the home of a node."""
 ITEMS_MAX = 10_000
 """Most pairs that one read returns: a caller that wants more pages with ``after``."""
 KEY_BYTES_MAX = 1024

@@ -5,7 +5,6 @@ Modules (C: pure, S: does I/O):
     client.py        S  Talk to the node that runs on this machine, by the address and token in its
                         home folder.
     errors.py        S  Explain a failure in one sentence, with one command that helps.
-    ledger_reader.py S  Read the ledger of a home from its disk, whether or not a node runs there.
     main.py          S  Run the command line: ``swarm COMMAND``.
     model_sources.py S  Read a model from an exported folder, or from the run that this home takes
                         part in.

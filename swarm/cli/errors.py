@@ -10,7 +10,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.errors import SwarmError
+from swarm.errors import SwarmError, leaves_of
 
 INTERRUPTED = 130
 """Exit code that a shell expects of a command ended by Ctrl-C."""
@@ -35,7 +35,7 @@ def explain(error: BaseException) -> Explained:
     """
     from swarm.events import printable  # it needs libraries, and `swarm --help` does without them
 
-    leaves = list(_leaves(error))
+    leaves = list(leaves_of(error))
     ours = [leaf for leaf in leaves if isinstance(leaf, SwarmError)]
     if ours and all(isinstance(leaf, SwarmError | KeyboardInterrupt) for leaf in leaves):
         first = max(ours, key=lambda leaf: leaf.exit_code)
@@ -52,7 +52,7 @@ def explain(error: BaseException) -> Explained:
 
 def is_reader_gone(error: BaseException) -> bool:
     """Return True if all errors say that the reader of our output has gone."""
-    return all(isinstance(leaf, BrokenPipeError) for leaf in _leaves(error))
+    return all(isinstance(leaf, BrokenPipeError) for leaf in leaves_of(error))
 
 
 def save_trace(error: BaseException, home: Path) -> Path | None:
@@ -65,12 +65,6 @@ def save_trace(error: BaseException, home: Path) -> Path | None:
     except OSError:
         return None
     return path
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
 
 
 def _sentence(error: BaseException) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from swarm.cli.ledger_reader import BLOBS, read_head
 from swarm.config.spec import ModelSpec, RunSpec
 from swarm.errors import BadConfig, Corrupt, Unreachable, UsageError
+from swarm.gossip.blobs.disk import BLOBS
+from swarm.ledger.reader import read_state
 from swarm.ledger.state.records import Run
 from swarm.ledger.views import common_rounds
 from swarm.primitives.commitments import hash_of
@@ -85,7 +86,7 @@ def _end_token(model: Model) -> int | None:
 
 def run_of_home(home: Path) -> Run:
     """Return the newest run on the ledger of this home; raises ``UsageError`` when there is none."""
-    runs = read_head(home).state.runs()
+    runs = read_state(home).runs()
     if not runs:
         raise UsageError(f"the ledger in {home} has no run yet", hint="swarm status")
     return runs[-1]

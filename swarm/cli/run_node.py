@@ -11,6 +11,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
@@ -28,7 +29,8 @@ from swarm.node.api.schema import StateDocument
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from swarm.node.node import NodeSetup
+    from swarm.config.schema import NodeConfig
+    from swarm.node.start import Start
 
 STATUS_INTERVAL_S = 5.0
 """Seconds between status lines where none can be redrawn: half of the longest silence allowed."""
@@ -203,14 +205,16 @@ class NodeConsole:
             print(found[0], flush=True)
 
 
-def run_until_stopped(setup: "NodeSetup", voice: NodeConsole) -> int:
-    """Run the node of ``setup`` until it is stopped; return the exit code. Raises what the node raises."""
-    with voice.opened():
-        return trio.run(_supervise, setup, voice)
+def run_until_stopped(
+    config: "NodeConfig", home: Path, start: "Start", console: NodeConsole
+) -> int:
+    """Run a node until it is stopped; return the exit code. Raises what ``open_node`` raises."""
+    with console.opened():
+        return trio.run(_supervise, config, home, start, console)
 
 
-async def _supervise(setup: "NodeSetup", voice: NodeConsole) -> int:
-    from swarm.node.node import run_node
+async def _supervise(config: "NodeConfig", home: Path, start: "Start", console: NodeConsole) -> int:
+    from swarm.node.open import open_node
 
     stopped_by = 0
 
@@ -224,10 +228,10 @@ async def _supervise(setup: "NodeSetup", voice: NodeConsole) -> int:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_signals, nursery.cancel_scope)
-        nursery.start_soon(_watch_node, setup, voice)
+        nursery.start_soon(_watch_node, home, console)
         nursery.start_soon(_watch_parent, nursery.cancel_scope)
-        await run_node(setup)
-        nursery.cancel_scope.cancel()
+        async with open_node(config, home=home, start=start, on_event=console.hear):
+            await trio.sleep_forever()
     return _exit_code(stopped_by)
 
 
@@ -235,11 +239,11 @@ def _exit_code(stopped_by: int) -> int:
     return INTERRUPTED if stopped_by == signal.SIGINT else 0
 
 
-async def _watch_node(setup: "NodeSetup", voice: NodeConsole) -> None:
+async def _watch_node(home: Path, console: NodeConsole) -> None:
     """Poll the node through the same API as every other client."""
     while True:
         state: StateDocument | None = None
-        address = find_node(setup.home)
+        address = find_node(home)
         if address is not None and address.pid == os.getpid():
             try:
                 look = partial(fetch_state, address, STATE_TIMEOUT_S)
@@ -247,7 +251,7 @@ async def _watch_node(setup: "NodeSetup", voice: NodeConsole) -> None:
                 state = await trio.to_thread.run_sync(look, abandon_on_cancel=True)  # type: ignore[call-arg]
             except SwarmError:
                 state = None
-        voice.look(state)
+        console.look(state)
         await trio.sleep(LOOK_INTERVAL_S)
 
 

@@ -95,10 +95,12 @@ __all__ = [
     "NodeConfig",
     "RunFile",
     "check_network",
+    "check_run_file",
     "genesis_of",
     "parse_node_file",
     "parse_run_file",
     "planned_data",
+    "read_run_file",
     "run_spec",
     "run_template",
 ]
@@ -118,7 +120,19 @@ def parse_run_file(text: str, name: str, network: Genesis | None = None) -> RunF
     For a run on a ``network`` that is there, ``check_network`` says whether it fits. Raises ``BadConfig`` for
     bad TOML, unknown keys, values out of bounds, and settings that do not go together (with the bound).
     """
-    file = _checked(RunFile, _toml(text, name), name)
+    return check_run_file(read_run_file(text, name), name, network)
+
+
+def read_run_file(text: str, name: str) -> RunFile:
+    """Read a run file, each setting by itself; raises ``BadConfig`` for bad TOML, keys and values."""
+    return _checked(RunFile, _toml(text, name), name)
+
+
+def check_run_file(file: RunFile, name: str, network: Genesis | None = None) -> RunFile:
+    """Return the settings of a run with the ``[ledger]`` section of a network that is there.
+
+    Raises ``BadConfig`` for settings that do not go together, with the bound.
+    """
     file = file if network is None else on_network(file, network)
     try:
         spec = _spec(_planned_model(file), planned_data(file), NO_DIGEST)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
-from swarm.dht.directory import TOPIC, Announcement, PeerMap, fold, measured, parse_announcement
+from swarm.dht.directory import TOPIC, Announcement, PeerTable, fold, measured, parse_announcement
 from swarm.dht.records import RECORD_BYTES_MAX, SignedRecord, check_record, sign_record
 from swarm.errors import PeerFault, Unreachable
 from swarm.host.addresses import believable, is_loopback
@@ -63,7 +63,7 @@ class Directory:
         roster: Callable[[], Sequence[PeerId]],
         interval_s: float,
     ) -> None:
-        self.peer_map = PeerMap()
+        self.peer_map = PeerTable()
         self._host = host
         self._secret = secret
         self._lookups = lookups

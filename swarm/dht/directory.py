@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from swarm.errors import BadEncoding
 from swarm.host.addresses import ADDRESS_CHARS_MAX, ADDRESSES_MAX
 from swarm.primitives.codec import Message, decode
+from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import PeerId
 
 TOPIC = "announce"
@@ -106,7 +107,7 @@ class PeerEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class PeerMap:
+class PeerTable:
     """All peers heard of; change it with ``fold`` and ``measured``."""
 
     entries: Mapping[PeerId, PeerEntry] = field(default_factory=dict[PeerId, PeerEntry])
@@ -133,10 +134,20 @@ class PeerView:
     age_s: float
     """Seconds since its last announcement or, without one, since it was first heard of."""
 
+    @property
+    def id(self) -> str:
+        """Its key as ``12D3Koo...``."""
+        return peer_text(self.peer)
+
+    @property
+    def name(self) -> str:
+        """Its human name, made from its key."""
+        return peer_name(self.peer)
+
 
 def fold(
-    peer_map: PeerMap, peer: PeerId, announcement: Announcement, seq: int, now: float
-) -> PeerMap:
+    peer_map: PeerTable, peer: PeerId, announcement: Announcement, seq: int, now: float
+) -> PeerTable:
     """Return the map after one announcement; an older one, or the same again, changes nothing."""
     old = peer_map.entries.get(peer) or PeerEntry(first_at=now)
     if seq <= old.seq:
@@ -145,7 +156,7 @@ def fold(
 
 
 def measured(
-    peer_map: PeerMap,
+    peer_map: PeerTable,
     peer: PeerId,
     *,
     rtt_ms: int | None,
@@ -153,7 +164,7 @@ def measured(
     down_bytes: int,
     is_connected: bool,
     now: float,
-) -> PeerMap:
+) -> PeerTable:
     """Return the map after a check of our own connection to a peer; ``rtt_ms`` None keeps the last value."""
     old = peer_map.entries.get(peer) or PeerEntry(first_at=now)
     entry = replace(
@@ -167,19 +178,19 @@ def measured(
     return _with(peer_map, peer, entry)
 
 
-def _with(peer_map: PeerMap, peer: PeerId, entry: PeerEntry) -> PeerMap:
+def _with(peer_map: PeerTable, peer: PeerId, entry: PeerEntry) -> PeerTable:
     entries = {**peer_map.entries, peer: entry}
     if len(entries) > PEERS_MAX:
         others = (other for other in entries if other != peer)
         del entries[min(others, key=lambda other: (_heard_at(entries[other]), other))]
-    return PeerMap(entries)
+    return PeerTable(entries)
 
 
 def _heard_at(entry: PeerEntry) -> float:
     return max(entry.announced_at, entry.connected_at or 0.0, entry.first_at)
 
 
-def view(peer_map: PeerMap, now: float) -> tuple[PeerView, ...]:
+def view(peer_map: PeerTable, now: float) -> tuple[PeerView, ...]:
     """Return every peer heard of within ``FORGET_S``, in the order of their keys, with state and reason."""
     rounds = _median_rounds(peer_map, now)
     return tuple(
@@ -189,7 +200,7 @@ def view(peer_map: PeerMap, now: float) -> tuple[PeerView, ...]:
     )
 
 
-def _median_rounds(peer_map: PeerMap, now: float) -> dict[bytes, int]:
+def _median_rounds(peer_map: PeerTable, now: float) -> dict[bytes, int]:
     """Return the median round of each run's live peers: one exaggerated claim does not make the others slow."""
     rounds: dict[bytes, list[int]] = {}
     for entry in peer_map.entries.values():

@@ -24,7 +24,7 @@ from libp2p.records.validator import NamespacedValidator, Validator
 from libp2p.tools.anyio_service import background_trio_service
 
 from swarm.dht.announcer import Directory, Lookups
-from swarm.dht.directory import Announcement, PeerMap
+from swarm.dht.directory import Announcement, PeerTable
 from swarm.dht.records import (
     NAMESPACE,
     TTL_MAX_S,
@@ -221,9 +221,9 @@ class Dht:
         await self._directory.run()
 
     @property
-    def peer_map(self) -> PeerMap:
+    def peer_map(self) -> PeerTable:
         """Peers, folded from announcements and our own measurements."""
-        return self._directory.peer_map if self._directory else PeerMap()
+        return self._directory.peer_map if self._directory else PeerTable()
 
 
 class _Judge(Validator):

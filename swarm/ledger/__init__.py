@@ -7,6 +7,7 @@ Modules (C: pure, S: does I/O):
     describe.py     C  Render ledger state as rows and text, for ``swarm ledger`` and ``swarm run``.
     mempool.py      C  Hold transactions that wait for a block: bounded, checked, and handed out in
                        a valid order.
+    reader.py       S  Read the ledger of a home from its disk, whether or not a node runs there.
     service.py      S  Serve the ledger to the rest of the node: the final state, and submission of
                        statements.
     transactions.py C  Define and check the transactions of the ledger: all statements that a peer

@@ -60,7 +60,7 @@ def within(what: str, value: int, low: int, high: int) -> None:
 
 
 LEAVES_MAX = 256
-"""Steps and merges of one segment: a run that needs more is not opened (``spec_check``)."""
+"""Steps and merges of one segment: a run that needs more is not opened (``transition/runs.py``)."""
 
 REVEAL_BYTES_MAX = 16 << 10
 """Bytes of one reveal: 256 leaves and their openings; 16 reveals fit into a block."""

@@ -133,7 +133,7 @@ def _accuser(before: State | None, after: State, run: RunIndex, found: Convictio
 
 LATE_MAX = 1
 """Checkpoints by which a seat may be late: so many before the canonical one are listed as long as it can be
-asked for (``spec_check.checkpoints_kept``)."""
+asked for (``runs.checkpoints_kept``)."""
 
 
 def lasting(checkpoints: Sequence[Checkpoint], height: int) -> list[Checkpoint]:

@@ -11,15 +11,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, assert_never
 
 import trio
 
-from swarm.config.schema import NodeConfig, RunFile
+from swarm.config.schema import NodeConfig
 from swarm.config.spec import Genesis, RunSpec
 from swarm.dht.service import Dht
 from swarm.errors import UsageError
 from swarm.events import Event, EventKind
+from swarm.gossip.blobs.disk import BLOBS
 from swarm.gossip.blobs.service import Blobs
 from swarm.gossip.trade.service import Trades
 from swarm.host.identity import lock_home
@@ -27,7 +28,8 @@ from swarm.host.service import Host, open_host
 from swarm.ledger.service import LedgerService
 from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import OpenRun
-from swarm.node.api.actions import actions_of, make_ticket
+from swarm.node.api.actions import RunControl, actions_of, make_ticket
+from swarm.node.api.audit import Auditor
 from swarm.node.api.generate import sessions_of
 from swarm.node.api.state import StateBuilder
 from swarm.node.artifacts.cache import ArtifactCache
@@ -39,39 +41,51 @@ from swarm.node.join import join, known_peers
 from swarm.node.join.announce import announce
 from swarm.node.launch import launch
 from swarm.node.launch.fit import check_fits
-from swarm.node.launch.home_genesis import save_genesis
 from swarm.node.launch.publish import adopt_dataset
 from swarm.node.reporting import EventLog
 from swarm.node.seat.compute import find_devices, notice_of
+from swarm.node.start import Join, Launch, Resume, Start, save_genesis
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, peer_name
-from swarm.store import Store
+from swarm.store import STORE_FILE, Store
 from swarm.ticket import Ticket, reach_text, widest
 from swarm.training.model.profiles import notice
 from swarm.training.pipeline import Pipeline
 from swarm.types import Amount, PeerId
 from swarm.verify.service import CHECKS_AT_ONCE, Verifier
-from swarm.web.service import Started, bind_loopback, serve_web
+from swarm.web.service import bind_loopback, serve_web
 
-STORE_FILE = "store.sqlite"
 API_FILE = "api.json"
-BLOBS = "blobs"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSetup:
-    """Inputs of a node's start: ``ticket``, ``launch``, or neither to go on from the last start."""
+    """Inputs of one start of a node."""
 
     home: Path
     config: NodeConfig
     secret: SecretKey
-    ticket: Ticket | None = None
-    launch: RunFile | None = None
-    launch_base: Path = Path()
-    """Folder that the paths of a launched file are relative to."""
-    dataset: Path | None = None
-    """Dataset on this disk that the joined run must be about; None to fetch its text from peers."""
+    start: Start
     report: Callable[[Event], None] | None = None
+    """Function called with every event, besides the log in the home."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedNode:
+    """Running node, for the other tasks of its process."""
+
+    context: NodeContext
+    auditor: Auditor
+    control: RunControl
+    url: str
+    """Address of the local page."""
+
+
+class Started(Protocol):
+    """Interface of the ``task_status`` that ``nursery.start`` passes in."""
+
+    def started(self, value: OpenedNode, /) -> None:
+        """Report that the node runs and its page answers."""
 
 
 async def run_node(
@@ -79,7 +93,7 @@ async def run_node(
     *,
     task_status: Started = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run until cancelled; ``task_status.started`` is given the URL of the local page.
+    """Run until cancelled; ``task_status.started`` is given the ``OpenedNode`` once its page answers.
 
     Raises:
         BadIdentity: the home is in use.
@@ -108,14 +122,8 @@ async def _run(
     workers: Executors,
     task_status: Started,
 ) -> None:
-    genesis = join.stored_genesis(store, setup.ticket)
-    if genesis is None and setup.launch is not None:
-        genesis = launch.genesis_for(setup.launch, setup.home, setup.secret)
-    if genesis is None and setup.ticket is None:
-        raise UsageError(
-            "this home has not joined a network yet", hint="swarm join TICKET, or: swarm launch"
-        )
-    chain16 = genesis.chain[:16] if genesis is not None else setup.ticket.genesis16  # type: ignore[union-attr]
+    network = _network_of(setup, store)
+    chain16 = network.chain[:16] if isinstance(network, Genesis) else network.genesis16
     config = setup.config
     listen = known_peers.usual_listen(store, join.TABLE, config.listen)
     async with (
@@ -127,16 +135,17 @@ async def _run(
             f"{peer_name(setup.secret.peer)} listens on {', '.join(host.addresses()[:2])}",
         )
         await known_peers.remember_port(store, join.TABLE, config, host.addresses())
-        genesis = await _met(setup, genesis, host, nursery, store, report)
+        genesis = await _met(setup, network, host, nursery, store, report)
         blobs = Blobs(setup.home / BLOBS, host, quota_bytes=config.disk_quota_mb << 20)
-        spec = await _prepared(setup, genesis, blobs, workers, store, report)
+        wanted = await _wanted(setup, genesis, blobs, workers, store, report)
         # Only now: a home whose launch failed belongs to no network, and a corrected file starts afresh.
         store.put(join.TABLE, join.GENESIS_KEY, encode(genesis))
         save_genesis(setup.home, genesis)
         rooms = _packages(setup, report, store, workers, genesis, host, blobs)
         async with rooms as (context, steward):
             snapshots = _watched(context, nursery)
-            nursery.start_soon(_find_run, setup, context, spec)
+            auditor, control = Auditor(context), RunControl(context)
+            nursery.start_soon(_find_run, setup, context, wanted)
             nursery.start_soon(steward.serve)
             token = secrets.token_urlsafe(24)
             serve = partial(
@@ -145,19 +154,43 @@ async def _run(
                 report.lines,
                 port=config.api_port,
                 token=token,
-                actions=actions_of(context)
+                actions=actions_of(context, auditor, control)
                 | sessions_of(context, workers.serving, nursery).actions,
             )
             url = snapshots.url = await _started(nursery, serve)
             _write_api(setup.home, url, token)
             report(EventKind.PROGRESS, f"map {url}")
-            task_status.started(url)
+            task_status.started(OpenedNode(context, auditor, control, url))
             await trio.sleep_forever()
+
+
+def _network_of(setup: NodeSetup, store: Store) -> Genesis | Ticket:
+    """Return the genesis of the network, or the ticket whose peer is asked for it.
+
+    Raises ``UsageError`` for a ticket of another network than the home's, and for a home to resume without any.
+    """
+    stored = join.stored_genesis(store)
+    match setup.start:
+        case Join(ticket):
+            if stored is not None:
+                join.check_network(stored, ticket)
+            return stored or ticket
+        case Launch(file):
+            return stored or launch.genesis_for(file, setup.home, setup.secret)
+        case Resume():
+            if stored is None:
+                raise UsageError(
+                    "this home has not joined a network yet",
+                    hint="swarm join TICKET, or: swarm launch",
+                )
+            return stored
+        case _:
+            assert_never(setup.start)
 
 
 async def _met(
     setup: NodeSetup,
-    genesis: Genesis | None,
+    network: Genesis | Ticket,
     host: Host,
     nursery: trio.Nursery,
     store: Store,
@@ -165,17 +198,16 @@ async def _met(
 ) -> Genesis:
     """Begin to connect to the peers this start knows of; return the genesis, from one of them if need be."""
     recalled = known_peers.recalled(store, join.TABLE)
-    targets = join.targets_of(setup.ticket, setup.config, recalled)
-    if not targets and setup.launch is None:
+    targets = join.targets_of(setup.start, setup.config, recalled)
+    if not targets and not isinstance(setup.start, Launch):
         report(EventKind.NETWORK, "this home knows no peer to call: swarm join TICKET")
-    failures = dict[PeerId, str]()
-    connect = partial(join.keep_connected, host, targets, report, genesis is None, failures)
+    failures, is_new = dict[PeerId, str](), isinstance(network, Ticket)
+    connect = partial(join.keep_connected, host, targets, report, is_new, failures)
     nursery.start_soon(connect)
     nursery.start_soon(known_peers.keep_recalling, host, store, join.TABLE)
-    if genesis is not None:
-        return genesis
-    assert setup.ticket is not None, "checked by the caller"
-    return await join.fetch_genesis(host, setup.ticket, report, failures)
+    if isinstance(network, Genesis):
+        return network
+    return await join.fetch_genesis(host, network, report, failures)
 
 
 def _watched(context: NodeContext, nursery: trio.Nursery) -> StateBuilder:
@@ -260,20 +292,27 @@ async def _check(context: NodeContext) -> None:
     await context.checks.run()
 
 
-async def _prepared(
+async def _wanted(
     setup: NodeSetup,
     genesis: Genesis,
     blobs: Blobs,
     workers: Executors,
     store: Store,
     report: EventLog,
-) -> RunSpec | None:
-    """Publish the text of the run to launch and return its spec; None if nothing is launched.
+) -> RunSpec | bytes:
+    """Publish the text of the run to launch and return its spec; or return the digest of the run to wait for.
+
+    The digest is cut to 16 bytes, and may be ``NO_RUN``.
 
     Raises ``BadConfig``, ``UsageError`` or ``VerificationFailed`` for every error that can be found here.
     """
-    if setup.launch is None:
-        return None
+    match setup.start:
+        case Launch(file, base):
+            pass
+        case Join() | Resume():
+            return join.wanted_run(store, setup.start)
+        case _:
+            assert_never(setup.start)
     bind_loopback(setup.config.api_port).close()
     fits = partial(
         check_fits,
@@ -283,33 +322,21 @@ async def _prepared(
         blobs=setup.home / BLOBS,
         report=report,
     )
-    base, compute = setup.launch_base, workers.compute
     return await launch.prepare_spec(
-        setup.launch, base, genesis, blobs, compute, store, fits, report
+        file, base, genesis, blobs, workers.compute, store, fits, report
     )
 
 
-async def _find_run(setup: NodeSetup, context: NodeContext, spec: RunSpec | None) -> None:
+async def _find_run(setup: NodeSetup, context: NodeContext, wanted: RunSpec | bytes) -> None:
     """Open the run to launch, or wait for the one to join; then fetch the held-out text and the tokenizer."""
     store, report = context.store, context.report
-    run16 = store.get(join.TABLE, join.RUN_KEY)
-    if setup.ticket is not None and setup.ticket.run16 != join.NO_RUN:
-        run16 = setup.ticket.run16
-    if spec is not None:
-        run = await _launch(context, spec)
-    else:
-        context.tally.waits_for = "the run to appear on the ledger"
-        run = await join.find_run(context.ledger, run16 or join.NO_RUN, report)
-        await check_fits(
-            run.spec,
-            is_owner=run.owner == context.me,
-            config=setup.config,
-            devices=context.devices,
-            blobs=setup.home / BLOBS,
-            report=report,
-        )
-        if setup.dataset is not None:
-            await adopt_dataset(setup.dataset, run.spec.data, context.blobs, report)
+    match wanted:
+        case RunSpec():
+            run = await _launch(context, wanted)
+        case bytes():
+            run = await _await_run(setup, context, wanted)
+        case _:
+            assert_never(wanted)
     context.tally.waits_for = ""
     # Refuse here, with a clear error, if this machine computes other bits than the run requires.
     said = await context.compute.run(notice, run.spec.numerics)
@@ -330,6 +357,24 @@ async def _find_run(setup: NodeSetup, context: NodeContext, spec: RunSpec | None
     for text in filter(None, (said, resting)):
         report(EventKind.WARNING, text)
     await keep_heldout(context, run)
+
+
+async def _await_run(setup: NodeSetup, context: NodeContext, run16: bytes) -> Run:
+    """Wait for the run of these 16 bytes; check that it fits here, and take its text from this disk."""
+    report = context.report
+    context.tally.waits_for = "the run to appear on the ledger"
+    run = await join.find_run(context.ledger, run16, report)
+    await check_fits(
+        run.spec,
+        is_owner=run.owner == context.me,
+        config=setup.config,
+        devices=context.devices,
+        blobs=setup.home / BLOBS,
+        report=report,
+    )
+    if not isinstance(setup.start, Launch) and setup.start.dataset:
+        await adopt_dataset(Path(setup.start.dataset), run.spec.data, context.blobs, report)
+    return run
 
 
 async def _launch(context: NodeContext, spec: RunSpec) -> Run:

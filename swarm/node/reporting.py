@@ -1,4 +1,4 @@
-"""Write a node's events to the log in its home, keep the last few in memory, and stream them to listeners.
+"""Write a node's events to the log in its home, keep the last in memory, and stream them to listeners.
 
 Shell: owns the log file and the clock of its lines.
 """
@@ -15,8 +15,10 @@ from swarm.events import Event, EventKind, make_event, to_json_line
 LOG_NAME = "events.jsonl"
 LOG_BYTES_MAX = 16 << 20
 """Bytes at which the log is rotated; one older log is kept."""
+EVENTS_KEPT = 1024
+"""Events that a reader may be behind: minutes of a busy node, in less than a megabyte."""
 RECENT_MAX = 50
-"""Events kept for the map."""
+"""Events shown on the map."""
 LISTENERS_MAX = 32
 """Event streams of the local page that are open at once; the oldest is closed for a new one."""
 LINES_MAX = 256
@@ -32,18 +34,41 @@ class EventLog:
         self._listeners: list[
             tuple[trio.MemorySendChannel[str], trio.MemoryReceiveChannel[str]]
         ] = []
-        self.recent: deque[Event] = deque(maxlen=RECENT_MAX)
+        self._kept = deque[Event](maxlen=EVENTS_KEPT)
+        self._added = trio.Event()
+        self.total = 0
+        """Number of events so far."""
 
     def __call__(self, kind: EventKind, text: str, **fields: str | int) -> None:
         """Report one event."""
         event = make_event(int(time.time() * 1000), kind, text, **fields)
-        self.recent.append(event)
+        self._kept.append(event)
+        self.total += 1
+        self._added.set()
+        self._added = trio.Event()
         line = to_json_line(event)
         self._write(line)
         for send, receive in list(self._listeners):
             self._offer(line, send, receive)
         if self._also is not None:
             self._also(event)
+
+    @property
+    def recent(self) -> list[Event]:
+        """Newest events, oldest first: at most ``RECENT_MAX``."""
+        return list(self._kept)[-RECENT_MAX:]
+
+    async def event_after(self, number: int) -> tuple[int, Event]:
+        """Wait for an event by its number, from 0, or for the oldest kept after it.
+
+        Returns:
+            The number to ask for next, and the event.
+        """
+        await trio.lowlevel.checkpoint()
+        while number >= self.total:
+            await self._added.wait()
+        number = max(number, self.total - len(self._kept))
+        return number + 1, self._kept[number - self.total]
 
     def lines(self) -> trio.MemoryReceiveChannel[str]:
         """Return a stream of event lines from now on; close it to stop listening."""

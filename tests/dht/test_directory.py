@@ -6,7 +6,7 @@ import pytest
 from swarm.dht import directory
 from swarm.dht.directory import (
     Announcement,
-    PeerMap,
+    PeerTable,
     PeerView,
     fold,
     measured,
@@ -36,13 +36,13 @@ SAID = Announcement(
 A, B, C = (PeerId(bytes([n]) * 32) for n in (1, 2, 3))
 
 
-def seen(peer_map: PeerMap, peer: PeerId, now: float, *, connected: bool = True) -> PeerMap:
+def seen(peer_map: PeerTable, peer: PeerId, now: float, *, connected: bool = True) -> PeerTable:
     return measured(
         peer_map, peer, rtt_ms=7, up_bytes=1, down_bytes=2, is_connected=connected, now=now
     )
 
 
-def only(peer_map: PeerMap, now: float) -> PeerView:
+def only(peer_map: PeerTable, now: float) -> PeerView:
     (shown,) = view(peer_map, now)
     return shown
 
@@ -77,7 +77,7 @@ def test_a_field_out_of_bounds_is_refused(change: dict[str, object]) -> None:
 @pytest.mark.rule("D11")
 def test_the_newest_announcement_wins_in_any_order() -> None:
     newer = msgspec.structs.replace(SAID, round=4)
-    peer_map = fold(PeerMap(), A, newer, 2, 10.0)
+    peer_map = fold(PeerTable(), A, newer, 2, 10.0)
     assert fold(peer_map, A, SAID, 1, 11.0) is peer_map
     assert fold(peer_map, A, SAID, 2, 11.0) is peer_map
     assert only(peer_map, 12.0).announcement == newer
@@ -85,20 +85,20 @@ def test_the_newest_announcement_wins_in_any_order() -> None:
 
 
 def test_folding_leaves_the_old_map_as_it_was() -> None:
-    empty = PeerMap()
+    empty = PeerTable()
     fold(empty, A, SAID, 1, 0.0)
     assert view(empty, 0.0) == ()
 
 
 def test_a_connected_training_peer_is_ok() -> None:
-    shown = only(seen(fold(PeerMap(), A, SAID, 1, 10.0), A, 10.0), 12.0)
+    shown = only(seen(fold(PeerTable(), A, SAID, 1, 10.0), A, 10.0), 12.0)
     assert (shown.state, shown.reason, shown.rtt_ms) == ("training", "ok", 7)
     assert (shown.up_bytes, shown.down_bytes, shown.is_measured) == (1, 2, True)
 
 
 @pytest.mark.rule("D11")
 def test_a_peer_gone_silent_is_unreachable_with_its_time() -> None:
-    peer_map = seen(fold(PeerMap(), A, SAID, 1, 10.0), A, 10.0, connected=False)
+    peer_map = seen(fold(PeerTable(), A, SAID, 1, 10.0), A, 10.0, connected=False)
     assert only(peer_map, 12.0).reason == "ok"  # one lost connection is not yet an absence
     shown = only(peer_map, 50.0)
     assert (shown.state, shown.reason) == ("unreachable", "unreachable 40 s")
@@ -106,7 +106,7 @@ def test_a_peer_gone_silent_is_unreachable_with_its_time() -> None:
 
 @pytest.mark.rule("D11")
 def test_a_peer_behind_the_median_is_slow_with_its_lag() -> None:
-    peer_map = PeerMap()
+    peer_map = PeerTable()
     for peer, reached in ((A, 9), (B, 9), (C, 7)):
         peer_map = fold(peer_map, peer, msgspec.structs.replace(SAID, round=reached), 1, 10.0)
     assert [shown.reason for shown in view(peer_map, 10.0)] == ["ok", "ok", "slow: 2 rounds behind"]
@@ -114,25 +114,25 @@ def test_a_peer_behind_the_median_is_slow_with_its_lag() -> None:
 
 @pytest.mark.rule("D11")
 def test_one_boaster_does_not_make_the_others_slow() -> None:
-    peer_map = PeerMap()
+    peer_map = PeerTable()
     for peer, reached in ((A, 9), (B, 9), (C, 10**6)):
         peer_map = fold(peer_map, peer, msgspec.structs.replace(SAID, round=reached), 1, 10.0)
     assert {shown.reason for shown in view(peer_map, 10.0)} == {"ok"}
 
 
 def test_a_peer_without_an_announcement_is_unknown() -> None:
-    assert only(seen(PeerMap(), A, 10.0), 11.0).reason == "no announcement yet"
+    assert only(seen(PeerTable(), A, 10.0), 11.0).reason == "no announcement yet"
 
 
 @pytest.mark.rule("D11")
 def test_a_connected_peer_that_stops_announcing_is_named() -> None:
-    peer_map = seen(fold(PeerMap(), A, SAID, 1, 0.0), A, 40.0)
+    peer_map = seen(fold(PeerTable(), A, SAID, 1, 0.0), A, 40.0)
     assert only(peer_map, 40.0).reason == "silent 40 s"
 
 
 def test_the_map_is_ordered_bounded_and_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "PEERS_MAX", 2)
-    peer_map = PeerMap()
+    peer_map = PeerTable()
     for number, peer in enumerate((C, A, B)):
         peer_map = fold(peer_map, peer, SAID, 1, float(number))
     assert [shown.peer for shown in view(peer_map, 3.0)] == [A, B]

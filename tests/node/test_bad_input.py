@@ -14,12 +14,11 @@ from swarm.cli.main import run
 from swarm.config.load import parse_run_file
 from swarm.host.identity import load_identity, lock_home
 from swarm.node.join.join import GENESIS_KEY, TABLE
-from swarm.node.launch.home_genesis import save_genesis
 from swarm.node.launch.launch import genesis_for
-from swarm.node.node import STORE_FILE
+from swarm.node.start import save_genesis
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey
-from swarm.store import Store
+from swarm.store import STORE_FILE, Store
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
 

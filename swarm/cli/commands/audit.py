@@ -120,7 +120,7 @@ def _accusation(evidence: str, places: "dict[str, int | None]") -> "dict[str, ob
 
 def _ledger_of(home: Path, seen: "StateDocument", name: str) -> "tuple[State, Run]":
     """Return the final state and the run that the node follows; raises ``UsageError`` if there is none."""
-    from swarm.cli.ledger_reader import read_head
+    from swarm.ledger.reader import read_state
     from swarm.types import RunIndex
 
     followed = seen.run
@@ -131,7 +131,7 @@ def _ledger_of(home: Path, seen: "StateDocument", name: str) -> "tuple[State, Ru
         raise UsageError(
             f"this node follows run {mine}, not {name}", hint=f"swarm audit --run {mine}"
         )
-    state = read_head(home).state
+    state = read_state(home)
     found = state.find_run(RunIndex(followed.index))
     if found is None:
         raise UsageError(f"the ledger in {home} has no run yet", hint="swarm status")

@@ -113,9 +113,8 @@ def list_() -> None:
 @data_app.command("clean")
 def clean() -> None:
     """Give up unfinished downloads. What is whole stays; the node must be stopped."""
-    from swarm.cli.ledger_reader import BLOBS
     from swarm.cli.style import human_bytes
-    from swarm.gossip.blobs.disk import BlobStore
+    from swarm.gossip.blobs.disk import BLOBS, BlobStore
     from swarm.host.identity import lock_home
 
     desk, num_bytes = terminal(), 0
@@ -273,12 +272,13 @@ def _columns(row: dict[str, object]) -> list[str]:
 
 def _used_by(home: Path) -> dict[str, list[str]]:
     """Return the names of the runs on this home's ledger by the roots of their text; none without a ledger."""
-    from swarm.cli.ledger_reader import STORE_FILE, read_head
+    from swarm.ledger.reader import read_state
+    from swarm.store import STORE_FILE
 
     if not (home / STORE_FILE).is_file():
         return {}
     try:
-        runs = read_head(home).state.runs()
+        runs = read_state(home).runs()
     except UsageError:
         return {}
     used: dict[str, list[str]] = {}
@@ -291,8 +291,7 @@ def _used_by(home: Path) -> dict[str, list[str]]:
 
 def _unfinished(home: Path, used: dict[str, list[str]]) -> list[dict[str, object]]:
     """List unfinished downloads, the one untouched for longest first."""
-    from swarm.cli.ledger_reader import BLOBS
-    from swarm.gossip.blobs.disk import partials
+    from swarm.gossip.blobs.disk import BLOBS, partials
 
     return [
         {

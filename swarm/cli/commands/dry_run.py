@@ -12,10 +12,10 @@ from swarm.config.load import genesis_of, planned_data, run_spec, with_shape
 from swarm.config.schema import NodeConfig, RunFile
 from swarm.config.spec import DataSpec, Genesis, RunSpec
 from swarm.node.launch.fit import memory_bytes
-from swarm.node.launch.home_genesis import saved_genesis
 from swarm.node.launch.launch import check_limits
 from swarm.node.launch.publish import check_length, described, read_corpus
 from swarm.node.launch.sizing import MIB, Sizing, sizing_of
+from swarm.node.start import Launch, saved_genesis
 from swarm.training.data.dataset import MANIFEST_FILE, check_hash, data_spec
 from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
 from swarm.training.hf.load import open_folder
@@ -133,11 +133,12 @@ def _flops(per_s: float) -> str:
     return f"{per_s / (size or 1e6):,.1f} {unit}"
 
 
-def rehearse(desk: Terminal, file: RunFile, base: Path, config: NodeConfig) -> None:
-    """Print what a launch of ``file`` takes; paths in it are relative to ``base``.
+def rehearse(desk: Terminal, start: Launch, config: NodeConfig) -> None:
+    """Print what a launch takes.
 
     Raises what the launch would raise before it starts, except for a dataset that is not there yet.
     """
+    file, base = start.file, start.base
     if file.model.init_from:
         file = with_shape(file, open_folder(base / Path(file.model.init_from).expanduser()).model)
     notes = list[str]()

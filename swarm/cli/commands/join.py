@@ -5,8 +5,7 @@ Shell: reads files and keys, hands them to the node.
 
 import difflib
 import time
-from dataclasses import replace
-from itertools import count
+from importlib import import_module
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,15 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarm.cli.terminal import Terminal, terminal
-from swarm.errors import BadConfig, UsageError
+from swarm.errors import UsageError
 
 if TYPE_CHECKING:
-    from swarm.config.schema import NodeConfig, RunFile
-    from swarm.config.spec import Genesis
-    from swarm.node.node import NodeSetup
-    from swarm.ticket import Ticket
+    from swarm.config.schema import NodeConfig
+    from swarm.node.start import Start
 
-STEP_DEMO = "demo.toml"
 SIZES = {
     "demo": "demo.toml",
     "125m": "run-125m.toml",
@@ -30,7 +26,6 @@ SIZES = {
     "6b8": "run-6b8.toml",
 }
 """Packaged run files by the size of their model."""
-FILE_BYTES_MAX = 1 << 20
 TICKET_FILE_S = 120
 """Seconds to wait for a ticket file: a launch on a crowded machine writes it well within this."""
 TICKET_LOOK_S = 0.2
@@ -75,12 +70,16 @@ def join(
             f"no ticket was given, and {desk.home} has joined no network yet",
             hint="swarm join swarm1:... (ask somebody in the run for it), or start alone: swarm launch",
         )
-    folder = _opened_dataset(desk.home, dataset) if dataset else None
-    parsed = _parsed(ticket) if ticket and not ticket.startswith("@") else None
-    setup = _setup(desk, listen, validate, no_solve, api_port)
-    if ticket.startswith("@"):
-        parsed = _parsed(_ticket_from(desk, Path(ticket[1:])))
-    _run(desk, replace(setup, ticket=parsed, dataset=folder))
+    from swarm.node.start import Join, Resume, Start, prepared
+
+    waits = ticket.startswith("@")
+    start: Start = Join(ticket, dataset=dataset) if ticket and not waits else Resume(dataset)
+    start = prepared(start, desk.home)
+    config = _node_config(desk.home, listen, validate, no_solve, api_port)
+    _introduce(desk)
+    if waits:
+        start = Join(_ticket_from(desk, Path(ticket[1:])), dataset=dataset)
+    _run(desk, config, start)
 
 
 def launch(
@@ -102,16 +101,19 @@ def launch(
 
     In a home that belongs to a network the run is opened on that one, and [ledger] of the file is not used.
     """
-    desk = terminal()
-    run_file, base = load_run_file(file, desk.home, dataset)
+    from swarm.node.start import Launch, fitted, prepared
+
+    desk, start = terminal(), Launch(file, dataset=dataset)
     if dry_run:
         from swarm.cli.commands.dry_run import rehearse
 
-        rehearse(desk, run_file, base, _node_config(desk.home, None, False, False, None))
+        config = _node_config(desk.home, None, False, False, None)
+        rehearse(desk, fitted(start, desk.home), config)
         return
-    run_file = with_dataset(desk.home, run_file, base)
-    setup = _setup(desk, listen, False, False, api_port)
-    _run(desk, replace(setup, launch=run_file, launch_base=base))
+    ready = prepared(start, desk.home)
+    config = _node_config(desk.home, listen, False, False, api_port)
+    _introduce(desk)
+    _run(desk, config, ready)
 
 
 def init(
@@ -149,64 +151,11 @@ def init(
         desk.data({"file": str(path)}, [])
 
 
-def load_run_file(file: str, home: Path | None = None, dataset: str = "") -> "tuple[RunFile, Path]":
-    """Return the checked run file and the folder its paths are relative to; the packaged demo for ''.
-
-    With a ``home`` that belongs to a network, it is a file for a run on that one. ``dataset`` is what the
-    person said to train on, instead of what the file says.
-    """
-    from swarm.config.load import parse_run_file
-    from swarm.config.resources import packaged_file
-    from swarm.node.launch.home_genesis import saved_genesis
-
-    name, base = file or STEP_DEMO, Path(file).parent if file else Path.cwd()
-    text = read_text(Path(file), f"swarm init {file}") if file else packaged_file(STEP_DEMO)
-    network = None if home is None else saved_genesis(home)
-    run_file = parse_run_file(text, name, network)
-    if dataset:
-        run_file = _on_dataset(run_file, dataset, name)
-    if network is not None and home is not None:
-        _check_home(run_file, network, home, file, base)
-    return run_file, base
-
-
-def _on_dataset(file: "RunFile", dataset: str, name: str) -> "RunFile":
-    """Return the run file with the dataset that the command line names."""
-    from swarm.config.schema import check_data
-
-    chosen = str(Path(dataset).expanduser().absolute()) if "/" in dataset else dataset
-    data = file.data.model_copy(update={"dataset": chosen})
-    check_data(data, name)
-    return file.model_copy(update={"data": data})
-
-
-def _check_home(file: "RunFile", network: "Genesis", home: Path, path: str, base: Path) -> None:
-    """Raise ``BadConfig`` for a run that does not fit the network of ``home``, with the launch that works."""
-    from swarm.config.load import check_network
-    from swarm.training.data.disk import dataset_path
-
-    try:
-        check_network(file, network)
-    except BadConfig as error:
-        command = f"swarm launch {path} --home {_free_home(home)}".replace("  ", " ")
-        if file.data.dataset:
-            command += f" --dataset {dataset_path(home, base, file.data.dataset).absolute()}"
-        raise BadConfig(f"{error}, on the network of this home", hint=command) from None
-
-
-def _free_home(home: Path) -> Path:
-    """Return a folder beside ``home`` that is not there yet."""
-    numbers = (
-        number for number in count(2) if not home.with_name(f"{home.name}-{number}").exists()
-    )
-    return home.with_name(f"{home.name}-{next(numbers)}")
-
-
 def _template(home: Path) -> str:
     """Return the run file that ``swarm init`` writes, with rounds fitted to an existing network."""
     from swarm.config.load import on_network
     from swarm.config.schema import RunFile, run_template
-    from swarm.node.launch.home_genesis import saved_genesis
+    from swarm.node.start import saved_genesis
 
     network = saved_genesis(home)
     if network is None:
@@ -218,47 +167,12 @@ def _template(home: Path) -> str:
     return run_template(on_network(default, network).model_copy(update={"training": training}))
 
 
-def _opened_dataset(home: Path, name: str) -> Path:
-    """Return the folder of a dataset to join with; raises early if there is none."""
-    from swarm.training.data.disk import dataset_path, open_dataset
-
-    return open_dataset(dataset_path(home, Path(), name).absolute()).folder
-
-
-def with_dataset(home: Path, file: "RunFile", base: Path) -> "RunFile":
-    """Return the run file with the folder of its dataset instead of the name; raises early if there is none."""
-    if not file.data.dataset:
-        return file
-    from swarm.training.data.dataset import check_hash
-    from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
-
-    folder = dataset_path(home, base, file.data.dataset).absolute()
-    dataset, pinned = open_dataset(folder), file.data.dataset_hash
-    check_hash(dataset.manifest, pinned, str(folder), names_by_hash(home) if pinned else {})
-    return file.model_copy(update={"data": file.data.model_copy(update={"dataset": str(folder)})})
-
-
-def read_text(path: Path, hint: str) -> str:
-    """Return the text of a file that the user named; raises ``BadConfig`` with the reason if it cannot."""
-    try:
-        with path.open("rb") as file:
-            return file.read(FILE_BYTES_MAX).decode("utf-8")
-    except OSError as error:
-        raise BadConfig(f"cannot read {path}: {error.strerror}", hint=hint) from None
-    except UnicodeDecodeError:
-        raise BadConfig(f"{path} is not a text file", hint=hint) from None
-
-
-def _parsed(ticket: str) -> "Ticket":
-    from swarm.ticket import parse_ticket
-
-    return parse_ticket(ticket, int(time.time()))
-
-
 def _ticket_from(desk: Terminal, path: Path) -> str:
     """Wait for the ticket in a file and return it; raises ``UsageError`` if none comes in time."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder, and no ticket is in one", hint="swarm join @FILE")
+    from swarm.config.resources import read_text
+
     began = told = time.monotonic()
     while not (path.is_file() and (found := read_text(path, f"check {path}").strip())):
         now = time.monotonic()
@@ -273,10 +187,8 @@ def _ticket_from(desk: Terminal, path: Path) -> str:
     return found
 
 
-def _setup(
-    desk: Terminal, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
-) -> "NodeSetup":
-    config = _node_config(desk.home, listen, validate, no_solve, api_port)
+def _introduce(desk: Terminal) -> None:
+    """Print the identity of the home, created if there is none, and load the libraries of a node."""
     from swarm.host.identity import load_identity, lock_home
 
     is_new = not (desk.home / "identity.key").exists()
@@ -289,21 +201,17 @@ def _setup(
     desk.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
     desk.say(f"{'starting':<9} loading the libraries takes a few seconds")
     with desk.patient(f"{'':<9} still loading: this machine is busy"):
-        from swarm.node.node import NodeSetup
-
-    return NodeSetup(home=desk.home, config=config, secret=secret)
+        import_module("swarm.node.open")
 
 
 def _node_config(
     home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
 ) -> "NodeConfig":
     """Read ``home/node.toml``, if there is one, and apply the options of the command line."""
-    from swarm.config.load import is_place, parse_node_file
+    from swarm.config.load import is_place
+    from swarm.config.resources import load_node
 
-    path = home / "node.toml"
-    written = read_text(path, f"check {path}") if path.exists() else ""
-    config = parse_node_file(written, str(path))
-    changes: dict[str, object] = {}
+    config, changes = load_node(home), dict[str, object]()
     if listen:
         if wrong := next((entry for entry in listen if not is_place(entry)), ""):
             raise UsageError(
@@ -319,10 +227,9 @@ def _node_config(
     return config.model_copy(update=changes)
 
 
-def _run(desk: Terminal, setup: "NodeSetup") -> None:
+def _run(desk: Terminal, config: "NodeConfig", start: "Start") -> None:
     from swarm.cli.run_node import NodeConsole, leave, run_until_stopped
 
-    voice = NodeConsole(desk)
-    code = run_until_stopped(replace(setup, report=voice.hear), voice)
+    code = run_until_stopped(config, desk.home, start, NodeConsole(desk))
     desk.say(f"left cleanly; come back with: swarm join{desk.same_home}")
     leave(code)

@@ -4,16 +4,15 @@ Shell: reads the store, prints.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swarm.cli.terminal import Terminal, terminal
-from swarm.errors import VerificationFailed
 
 if TYPE_CHECKING:
-    from swarm.cli.ledger_reader import Link
+    from swarm.ledger.blocks import Block
 
 PROGRESS_INTERVAL_S = 2.0
 TAIL_BLOCKS = 20
@@ -35,20 +34,13 @@ def tail(
     ),
 ) -> None:
     """Show the newest final blocks and what is in them."""
-    from swarm.cli.ledger_reader import opened, read_head
-    from swarm.ledger.describe import block_lines, block_row
-    from swarm.ledger.net.archive import read_block
-    from swarm.types import Height
+    from swarm.ledger.reader import open_ledger
 
     desk = terminal()
-    state = read_head(desk.home).state
-    with opened(desk.home) as (store, _):
-        first = max(state.height - count + 1, 1)
-        heights = range(first, state.height + 1)
-        links = [link for h in heights if (link := read_block(store, Height(h))) is not None]
-    rows = [block_row(state, block, certificate) for block, certificate in links]
-    lines = [line for block, _ in links for line in block_lines(state, block)]
-    desk.data(rows, lines or ["no block yet"])
+    with open_ledger(desk.home) as ledger:
+        blocks = list(ledger.blocks(ledger.height - count + 1))
+    lines = [line for block in blocks for line in block.lines]
+    desk.data([block.row for block in blocks], lines or ["no block yet"])
 
 
 @ledger_app.command("show")
@@ -56,21 +48,19 @@ def show(
     height: Annotated[int, typer.Argument(help="A height; without one, the whole ledger.")] = -1,
 ) -> None:
     """Show one block, or the ledger as a whole: network, height, validators, supply."""
-    from swarm.cli.ledger_reader import block_of, opened, read_head
-    from swarm.ledger.describe import block_lines, block_row, ledger_row
+    from swarm.ledger.describe import ledger_row
+    from swarm.ledger.reader import open_ledger
 
     desk = terminal()
-    state = read_head(desk.home).state
-    if height < 0:
-        row = ledger_row(state)
-        desk.data(row, [f"{_label(name):<17} {_plain(row[name])}" for name in row])
-        return
-    with opened(desk.home) as (store, _):
-        block, certificate = block_of(store, height)
-    row = block_row(state, block, certificate)
+    with open_ledger(desk.home) as ledger:
+        if height < 0:
+            row = ledger_row(ledger.state)
+            desk.data(row, [f"{_label(name):<17} {_plain(row[name])}" for name in row])
+            return
+        block = ledger.block(height)
+        row, lines = block.row, block.lines
     votes = "covered by a later finalization" if row["votes"] is None else f"{row['votes']} votes"
     roots = [f"    state {row['state_root']}", f"    view {row['view']}, {votes}"]
-    lines = block_lines(state, block)
     desk.data(row, [lines[0], *roots, *lines[1:]])
 
 
@@ -78,21 +68,13 @@ def show(
 def verify() -> None:
     """Check every block from the first: hashes, the beacon, signatures, transactions, finality, supply."""
     from swarm.cli.commands.ledger_views import checked_line, run_rows, stake_rows
-    from swarm.cli.ledger_reader import opened, proved_links
-    from swarm.ledger.chain import verify_chain
+    from swarm.ledger.reader import open_ledger
 
-    desk, left_out, counts = terminal(), list[int](), dict[str, int]()
+    desk, counts = terminal(), dict[str, int]()
     began = time.monotonic()
-    with opened(desk.home) as (store, genesis):
-        links = _counted(_reported(proved_links(store, left_out), desk), counts)
-        try:
-            report = verify_chain(genesis, links)
-        except VerificationFailed as error:
-            again = (
-                f"mv {store.path} {store.path}.damaged   (then swarm join TICKET syncs it again)"
-            )
-            raise VerificationFailed(str(error), hint=again) from None
-    state = report.head.state
+    with open_ledger(desk.home) as ledger:
+        genesis, verified = ledger.genesis, ledger.verify(_counter(counts, desk))
+    report, state = verified.chain, verified.chain.head.state
     row: dict[str, object] = {
         "chain": genesis.chain.hex(),
         "height": state.height,
@@ -105,7 +87,7 @@ def verify() -> None:
         "supply_conserved": report.supply == state.supply,
         "runs": run_rows(state),
         "stakes": stake_rows(state),
-        "unproved_blocks": sum(left_out),
+        "unproved_blocks": verified.num_unproved,
         "seconds": round(time.monotonic() - began, 2),
     }
     lines = [
@@ -119,26 +101,23 @@ def verify() -> None:
     desk.data(row, lines)
 
 
-def _counted(links: "Iterator[Link]", counts: dict[str, int]) -> "Iterator[Link]":
-    """Yield the blocks, counting their transactions by kind."""
+def _counter(counts: dict[str, int], desk: Terminal) -> "Callable[[Block], None]":
+    """Return a function that counts the transactions of blocks by kind, and reports how far the check is."""
     from swarm.ledger.describe import transaction_row
 
-    for link in links:
-        for data in link[0].transactions:
+    told = time.monotonic()
+
+    def count(block: "Block") -> None:
+        nonlocal told
+        for data in block.transactions:
             kind = str(transaction_row(None, data)["kind"])
             counts[kind] = counts.get(kind, 0) + 1
-        yield link
-
-
-def _reported(links: "Iterator[Link]", desk: Terminal) -> "Iterator[Link]":
-    """Yield the blocks, reporting how far the check is."""
-    told = time.monotonic()
-    for link in links:
         now = time.monotonic()
         if now - told > PROGRESS_INTERVAL_S:
             told = now
-            desk.say(f"checked up to block {link[0].header.height}")
-        yield link
+            desk.say(f"checked up to block {block.header.height}")
+
+    return count
 
 
 def _label(name: str) -> str:

@@ -163,19 +163,19 @@ def _gather(
 ) -> DemoPeers:
     import secrets
 
-    from swarm.cli.commands.join import STEP_DEMO, load_run_file
     from swarm.cli.demo.peer import prepare_peers
     from swarm.cli.demo.processes import Children
     from swarm.cli.demo.scenario import Scenario, num_honest, roles_of
     from swarm.cli.demo.watch import DemoWatch
     from swarm.config.resources import packaged_file
     from swarm.config.spec import EXACT_NUMERICS
+    from swarm.node.start import DEMO_FILE, Launch
 
     watch = DemoWatch(desk)
-    run_file, _ = load_run_file(file)
+    run_file = Launch(file).file
     run_path = Path(file).absolute() if file else folder / "run.toml"
     if not file:
-        run_path.write_text(packaged_file(STEP_DEMO), encoding="utf-8")
+        run_path.write_text(packaged_file(DEMO_FILE), encoding="utf-8")
     if lies and run_file.run.numerics != EXACT_NUMERICS:
         lies = False
         watch.tell(f"no liar: {run_file.run.numerics} numerics are not checked bit for bit")

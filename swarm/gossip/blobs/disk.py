@@ -29,6 +29,8 @@ from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, chunk_digest
 from swarm.types import NO_DIGEST, Digest
 
+BLOBS = "blobs"
+"""Name of the folder in the home of a node: text, checkpoints, what others check."""
 _NAME = re.compile("[0-9a-f]{64}")
 _INCOMING = "incoming.part"
 """Name of a local file while it is copied in, before its root is known."""

@@ -292,7 +292,7 @@ class Run(Message, frozen=True):
     rounds: tuple[RoundInfo, ...]
     """Rounds kept, oldest first, at most ``ROUNDS_KEPT``."""
     checkpoints: tuple[tuple[Checkpoint, ...], ...]
-    """Checkpoints per stage, newest first, at most ``spec_check.checkpoints_kept``: every anchor in use."""
+    """Checkpoints per stage, newest first, at most ``runs.checkpoints_kept``: every anchor in use."""
     rollbacks: tuple[Rollback, ...]
     """Newest rollback per stage."""
     num_segments: int

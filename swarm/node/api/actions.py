@@ -15,10 +15,10 @@ from swarm.ledger.describe import progress_text
 from swarm.ledger.state.records import Run, RunPhase
 from swarm.ledger.transactions import CloseRun, PauseRun, ResumeRun
 from swarm.ledger.transition.runs import boundary_height, current_round
-from swarm.node.api.audit import AuditingNode, Auditor
+from swarm.node.api.audit import Auditor
 from swarm.node.ports import HasGenesis, HasHost, HasLedger, HasMe, HasReport, HasRun
 from swarm.ticket import Ticket, format_ticket, widest
-from swarm.types import RunIndex
+from swarm.types import Height, RunIndex
 from swarm.web.app import Action
 
 FINAL_WAIT_S = 60.0
@@ -33,10 +33,6 @@ class OwningNode(HasMe, HasRun, HasLedger, HasReport, Protocol):
 
 class InvitingNode(HasMe, HasRun, HasHost, HasGenesis, Protocol):
     """Parts of a node that a ticket names."""
-
-
-class ActingNode(OwningNode, InvitingNode, AuditingNode, Protocol):
-    """Parts of a node that the local API acts on."""
 
 
 class RunControl:
@@ -60,9 +56,27 @@ class RunControl:
         return action
 
     async def _say(self, name: str) -> Mapping[str, object]:
-        """Submit a statement, wait until it is final, and return what follows.
+        run, height = await self.change(name)
+        text = outlook(run, self._context.ledger.height)
+        self._context.report(EventKind.PROGRESS, text)
+        return {
+            "run": run.spec.name,
+            "phase": run.phase.value,
+            "round": run.next_round,
+            "rounds": run.end_round,
+            "height": height,
+            "text": text,
+        }
 
-        Raises ``UsageError`` without a run, for all but its owner, and for what the ledger refuses.
+    async def change(self, name: str) -> tuple[Run, Height]:
+        """Submit a statement to pause, resume or stop the run, and wait until it is final.
+
+        Returns:
+            The run afterwards, and the height of the block that holds the statement.
+
+        Raises:
+            UsageError: This node has no run or does not own it, or the ledger refuses the statement.
+            Unreachable: It was not final within ``FINAL_WAIT_S``.
         """
         context = self._context
         run = context.run
@@ -82,16 +96,7 @@ class RunControl:
             ) from None
         run = context.run
         assert run is not None, "a run does not go away"
-        text = outlook(run, context.ledger.height)
-        context.report(EventKind.PROGRESS, text)
-        return {
-            "run": run.spec.name,
-            "phase": run.phase.value,
-            "round": run.next_round,
-            "rounds": run.end_round,
-            "height": height,
-            "text": text,
-        }
+        return run, height
 
 
 def outlook(run: Run, height: int) -> str:
@@ -112,18 +117,22 @@ def outlook(run: Run, height: int) -> str:
 TICKET_DAYS = 30
 
 
-def actions_of(context: ActingNode) -> dict[str, Action]:
+def actions_of(context: InvitingNode, auditor: Auditor, control: RunControl) -> dict[str, Action]:
     """Return the actions by name."""
-    auditor = Auditor(context)
 
     async def invite(_: Mapping[str, object]) -> Mapping[str, object]:
         """Return a new ticket; the action behind ``swarm ticket new``."""
-        if context.run is None:
-            raise UsageError("this node has no run to invite to yet", hint="swarm status")
-        return {"ticket": make_ticket(context)}
+        return {"ticket": ticket_of(context)}
 
     checking = {"audit": auditor.audit, "report": auditor.report}
-    return {"ticket": invite, **checking, **RunControl(context).actions()}
+    return {"ticket": invite, **checking, **control.actions()}
+
+
+def ticket_of(context: InvitingNode) -> str:
+    """Return an invitation to this node's run; raises ``UsageError`` as long as it has none."""
+    if context.run is None:
+        raise UsageError("this node has no run to invite to yet", hint="swarm status")
+    return make_ticket(context)
 
 
 def make_ticket(context: InvitingNode) -> str:

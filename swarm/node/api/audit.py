@@ -70,14 +70,8 @@ class Auditor:
         them if that is cheap, else a random one. Raises ``UsageError`` for a segment or window that is not on
         the ledger.
         """
-        run = self._run()
-        record = self._record(run, asked)
-        windows = _windows(run, record, _number(asked, "window"))
-        self._enter()
-        try:
-            result = await self._first_fraud(record, windows)
-        finally:
-            self.is_busy = False
+        record = self._record(self._run(), asked)
+        result, windows = await self.replay(record, _number(asked, "window"))
         lines = list(result.lines)
         if len(windows) > 1 and result.verdict is AuditVerdict.HONEST:
             lines.append(f"all {len(windows)} windows of the segment were computed again")
@@ -98,6 +92,25 @@ class Auditor:
             "first_difference": result.first_difference,
             "evidence": None if evidence is None else str(evidence),
         }
+
+    async def replay(
+        self, record: SegmentRecord, window: int | None
+    ) -> tuple[AuditResult, list[int]]:
+        """Audit one window of a segment; without one all of them where that is cheap, else a random one.
+
+        Returns:
+            The result for the first window that is not honest, or for the last one, and the windows chosen.
+
+        Raises:
+            UsageError: There is no such window, the run cannot be replayed, or another audit is under way.
+            Unreachable: The run's text cannot be had.
+        """
+        windows = _windows(self._run(), record, window)
+        self._enter()
+        try:
+            return await self._first_fraud(record, windows), windows
+        finally:
+            self.is_busy = False
 
     async def report(self, asked: Mapping[str, object]) -> Mapping[str, object]:
         """Report ``{evidence: path}`` or ``{round, stage, seat, window}`` and return the statement submitted.

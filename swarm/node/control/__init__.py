@@ -4,5 +4,4 @@ Modules (C: pure, S: does I/O):
 
     controller.py S  Derive the due duties after every block, and start them.
     planner.py    C  Plan the duties of a node that are due, from what it knows.
-    token_rate.py C  Estimate tokens per second, however long a step takes.
 """

@@ -19,7 +19,7 @@ from swarm.ledger.transactions import Join, Stake
 from swarm.ledger.transition.accounts import sufficient_fee
 from swarm.ledger.views import new_convictions
 from swarm.node.artifacts import checkpoints
-from swarm.node.context import NodeContext
+from swarm.node.context import NodeContext, TokenRate
 from swarm.node.control.planner import (
     ENDED,
     Action,
@@ -38,7 +38,6 @@ from swarm.node.control.planner import (
     is_accused,
     plan_actions,
 )
-from swarm.node.control.token_rate import TokenRate
 from swarm.node.launch.sizing import keeps_windows
 from swarm.node.seat.adoption import StateServer
 from swarm.node.seat.seats import Seats

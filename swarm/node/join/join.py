@@ -28,6 +28,7 @@ from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
 from swarm.node.join import known_peers
 from swarm.node.reporting import EventLog
+from swarm.node.start import Join, Resume, Start
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import parse_peer, peer_name
 from swarm.store import Store
@@ -54,15 +55,15 @@ LATE_BLOCKS = 30
 
 
 def targets_of(
-    ticket: Ticket | None, config: NodeConfig, recalled: Sequence[known_peers.Target]
+    start: Start, config: NodeConfig, recalled: Sequence[known_peers.Target]
 ) -> list[tuple[PeerId, Sequence[str]]]:
     """Return the peers to connect to first; raises ``BadConfig`` for a bootstrap entry without a peer.
 
     The peer of the ticket comes first, then those of the node file, then those of the last start.
     """
     found: list[tuple[PeerId, Sequence[str]]] = []
-    if ticket is not None:
-        found.append((ticket.peer, ticket.addresses))
+    if isinstance(start, Join):
+        found.append((start.ticket.peer, start.ticket.addresses))
     for entry in config.bootstrap:
         address, mark, peer = entry.rpartition("/p2p/")
         try:
@@ -77,28 +78,41 @@ def targets_of(
     return [*found, *((peer, addresses) for peer, addresses in recalled if peer not in named)]
 
 
-def stored_genesis(store: Store, ticket: Ticket | None) -> Genesis | None:
+def stored_genesis(store: Store) -> Genesis | None:
     """Return the genesis this home belongs to; None if it belongs to no network yet.
 
-    Raises ``UsageError`` if the ticket is for another network, ``Corrupt`` if the stored genesis is damaged.
+    Raises ``Corrupt`` if the stored genesis is damaged.
     """
     raw = store.get(TABLE, GENESIS_KEY)
     if raw is None:
         return None
     try:
-        genesis = decode(Genesis, raw, limit=GENESIS_BYTES_MAX)
+        return decode(Genesis, raw, limit=GENESIS_BYTES_MAX)
     except BadEncoding as error:
         moved = f"mv {store.path} {store.path}.damaged   (then swarm join TICKET syncs it again)"
         raise Corrupt(
             f"{store.path} is damaged: its network's first block is {error}", hint=moved
         ) from None
-    if ticket is not None and genesis.chain[:16] != ticket.genesis16:
+
+
+def check_network(genesis: Genesis, ticket: Ticket) -> None:
+    """Raise ``UsageError`` if the ticket is for another network than this home's."""
+    if genesis.chain[:16] != ticket.genesis16:
         raise UsageError(
             f"this home belongs to the network {genesis.chain.hex()[:12]} and the ticket is for"
             f" {ticket.genesis16.hex()[:12]}",
             hint="swarm join TICKET --home ANOTHER_FOLDER",
         )
-    return genesis
+
+
+def wanted_run(store: Store, start: Join | Resume) -> bytes:
+    """Return the first 16 bytes of the digest of the run to wait for; ``NO_RUN`` takes any.
+
+    The run of the ticket comes before that of the last start.
+    """
+    if isinstance(start, Join) and start.ticket.run16 != NO_RUN:
+        return start.ticket.run16
+    return store.get(TABLE, RUN_KEY) or NO_RUN
 
 
 def next_incarnation(store: Store) -> int:

@@ -21,10 +21,10 @@ from swarm.ledger.state.state import State
 from swarm.ledger.transition.accounts import run_deposit
 from swarm.ledger.transition.runs import LIVE_PHASES, check_run_spec
 from swarm.node.artifacts.cache import drawn_root
-from swarm.node.launch.home_genesis import saved_genesis
 from swarm.node.launch.publish import opened_start, publish_data, publish_start
 from swarm.node.launch.sizing import check_window
 from swarm.node.reporting import EventLog
+from swarm.node.start import saved_genesis
 from swarm.primitives.crypto import SecretKey
 from swarm.primitives.merkle import merkle_root
 from swarm.store import Store

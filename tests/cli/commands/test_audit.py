@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import trio
@@ -71,8 +70,7 @@ async def a_node(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[F
     case = a_case()
     case.up_to_reveal()
     node = FakeNode(home, case)
-    head = SimpleNamespace(state=case.ledger.state)
-    monkeypatch.setattr("swarm.cli.ledger_reader.read_head", lambda _: head)
+    monkeypatch.setattr("swarm.ledger.reader.read_state", lambda _: case.ledger.state)
     async with trio.open_nursery() as nursery:
         serve = partial(
             serve_web,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from swarm.dht.directory import Announcement, PeerMap, fold, measured
+from swarm.dht.directory import Announcement, PeerTable, fold, measured
 from swarm.events import EventKind, make_event
 from swarm.ledger.state.records import Run
 from swarm.ledger.views import ConvictionView
@@ -55,7 +55,7 @@ class Room:
     def __init__(self, folder: Path, case: Case | None = None) -> None:
         self.case = case or a_case(ONE_STAGE)
         self.tally = NodeStats()
-        self.map = PeerMap()
+        self.map = PeerTable()
         self.connected: list[PeerId] = []
         self.seq = 0
         ledger = self.case.ledger

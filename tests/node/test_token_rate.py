@@ -1,6 +1,6 @@
 """How fast a node trains is told as well for steps of minutes as for steps of milliseconds."""
 
-from swarm.node.control.token_rate import SPAN_S, TokenRate
+from swarm.node.context import SPAN_S, TokenRate
 
 
 def looks(rate: TokenRate, tokens: list[int], each_s: float = 5.0, start: float = 0.0) -> list[int]:

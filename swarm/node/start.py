@@ -1,0 +1,198 @@
+"""Define how a node starts: it joins a network, launches a run, or resumes where its home left off.
+
+Shell: reads run files, datasets, the genesis of a home and, for a ticket's expiry, the clock.
+
+Everything here is read before torch and libp2p are loaded, so that a mistake is told at once.
+"""
+
+import time
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TypeAlias, assert_never
+
+from swarm.config.load import check_network, check_run_file, read_run_file
+from swarm.config.resources import packaged_file, read_text
+from swarm.config.schema import RunFile, check_data
+from swarm.config.spec import Genesis
+from swarm.errors import BadConfig, BadEncoding, Corrupt
+from swarm.primitives.codec import decode, encode
+from swarm.ticket import Ticket, parse_ticket
+from swarm.training.data.dataset import check_hash
+from swarm.training.data.disk import dataset_path, names_by_hash, open_dataset
+
+DEMO_FILE = "demo.toml"
+UNNAMED = "the run file"
+"""Name in errors of settings that were not read from a path."""
+GENESIS_FILE = "genesis.bin"
+GENESIS_BYTES_MAX = 1 << 20
+"""As long as one that peers send."""
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Join:
+    """Start that joins the network and the run of a ticket."""
+
+    ticket: Ticket
+    dataset: str
+    """Dataset on this disk that the run must be about, a name or a path with a /; if empty, peers send it."""
+
+    def __init__(self, ticket: str | Ticket, *, dataset: str | Path = "") -> None:
+        """Read the ticket.
+
+        Args:
+            ticket: ``swarm1:...``, as ``Node.ticket`` and ``swarm ticket new`` return it.
+            dataset: Name of a dataset of the home, or the path of one; without it peers send the text.
+
+        Raises:
+            BadTicket: It is mistyped, cut short, expired or made by a newer version.
+        """
+        parsed = ticket if isinstance(ticket, Ticket) else parse_ticket(ticket, int(time.time()))
+        object.__setattr__(self, "ticket", parsed)
+        object.__setattr__(self, "dataset", str(dataset))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Launch:
+    """Start that opens a run, on the network of the home or, where it has none, on a new one."""
+
+    file: RunFile
+    """Settings of the run, each within its bounds; whether they go together is checked at the start."""
+    base: Path
+    """Folder that the paths in ``file`` are relative to."""
+    path: str
+    """Path of the run file; empty for the packaged one, and for settings that are no file."""
+
+    def __init__(
+        self,
+        file: RunFile | str | Path = "",
+        *,
+        base: str | Path | None = None,
+        dataset: str | Path = "",
+    ) -> None:
+        """Read the run file, if it is named by its path.
+
+        Args:
+            file: Settings of the run, or the path of a run file; empty stands for the packaged demo run.
+            base: Folder that the paths in it are relative to. By default that of the run file, and the current
+                one for settings that are no file.
+            dataset: Dataset to train on, as a name or a path with a /; by default what the file says.
+
+        Raises:
+            BadConfig: The file is unreadable, names an unknown setting, or has a value out of bounds.
+        """
+        path = "" if isinstance(file, RunFile) else str(file)
+        if not isinstance(file, RunFile):
+            text = read_text(Path(path), f"swarm init {path}") if path else packaged_file(DEMO_FILE)
+            file = read_run_file(text, path or DEMO_FILE)
+        if dataset:
+            file = _on_dataset(file, str(dataset), path or DEMO_FILE)
+        object.__setattr__(self, "file", file)
+        object.__setattr__(self, "base", Path(path).parent if base is None else Path(base))
+        object.__setattr__(self, "path", path)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Start that goes on with the network and the run of the home."""
+
+    dataset: str = ""
+    """Dataset on this disk that the run must be about, as in ``Join``."""
+
+
+Start: TypeAlias = Join | Launch | Resume
+
+
+def prepared(start: Start, home: Path) -> Start:
+    """Return the start with the folder of its dataset in place of a name, and a run that fits the home.
+
+    Raises:
+        BadConfig: There is no such dataset, or the settings of the run fit neither each other nor the network.
+        VerificationFailed: A launch pins the hash of a dataset, and this one has another.
+    """
+    match start:
+        case Join(ticket, dataset):
+            return Join(ticket, dataset=_folder(home, dataset)) if dataset else start
+        case Resume(dataset):
+            return Resume(_folder(home, dataset)) if dataset else start
+        case Launch():
+            return _with_dataset(fitted(start, home), home)
+        case _:
+            assert_never(start)
+
+
+def fitted(start: Launch, home: Path) -> Launch:
+    """Return the launch with the ``[ledger]`` section of the home's network, if the home belongs to one.
+
+    Raises ``BadConfig`` for settings that do not go together, or a run that does not fit that network, then
+    with the launch that works.
+    """
+    network = saved_genesis(home)
+    file = check_run_file(start.file, start.path or UNNAMED, network)
+    if network is not None:
+        try:
+            check_network(file, network)
+        except BadConfig as error:
+            command = f"swarm launch {start.path} --home {_free_home(home)}".replace("  ", " ")
+            if file.data.dataset:
+                folder = dataset_path(home, start.base, file.data.dataset).absolute()
+                command += f" --dataset {folder}"
+            raise BadConfig(f"{error}, on the network of this home", hint=command) from None
+    return _with_file(start, file)
+
+
+def saved_genesis(home: Path) -> Genesis | None:
+    """Read the genesis of the network of a home; None for a home that belongs to none yet.
+
+    Raises ``Corrupt`` when the file holds something else.
+    """
+    path = home / GENESIS_FILE
+    if not path.exists():
+        return None
+    try:
+        return decode(Genesis, path.read_bytes(), limit=GENESIS_BYTES_MAX)
+    except BadEncoding as error:
+        raise Corrupt(f"{path} is damaged: {error}", hint=f"mv {path} {path}.damaged") from None
+
+
+def save_genesis(home: Path, genesis: Genesis) -> None:
+    """Write the genesis beside the store, for people and for tools."""
+    (home / GENESIS_FILE).write_bytes(encode(genesis))
+
+
+def _on_dataset(file: RunFile, dataset: str, name: str) -> RunFile:
+    """Return the settings of a run with another dataset; raise ``BadConfig`` where they name a source too."""
+    chosen = str(Path(dataset).expanduser().absolute()) if "/" in dataset else dataset
+    data = file.data.model_copy(update={"dataset": chosen})
+    check_data(data, name)
+    return file.model_copy(update={"data": data})
+
+
+def _with_dataset(start: Launch, home: Path) -> Launch:
+    """Return the launch with the folder of its dataset in place of a name, and its hash checked."""
+    data = start.file.data
+    if not data.dataset:
+        return start
+    folder = dataset_path(home, start.base, data.dataset).absolute()
+    known = names_by_hash(home) if data.dataset_hash else {}
+    check_hash(open_dataset(folder).manifest, data.dataset_hash, str(folder), known)
+    data = data.model_copy(update={"dataset": str(folder)})
+    return _with_file(start, start.file.model_copy(update={"data": data}))
+
+
+def _with_file(start: Launch, file: RunFile) -> Launch:
+    changed = Launch(file, base=start.base)
+    object.__setattr__(changed, "path", start.path)
+    return changed
+
+
+def _folder(home: Path, dataset: str) -> str:
+    return str(open_dataset(dataset_path(home, Path(), dataset).absolute()).folder)
+
+
+def _free_home(home: Path) -> Path:
+    """Return a folder beside ``home`` that is not there yet."""
+    numbers = (
+        number for number in count(2) if not home.with_name(f"{home.name}-{number}").exists()
+    )
+    return home.with_name(f"{home.name}-{next(numbers)}")
