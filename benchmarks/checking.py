@@ -111,7 +111,15 @@ class Bench:
         """Round 0 with one seat in each stage."""
         rosters = tuple((RosterSeat(0, secret.peer, 0),) for secret in self.secrets)
         beacon = digest("test", b"beacon")
-        return RoundPlan(CHAIN, RunIndex(0), spec.digest, spec, RoundIndex(0), beacon, rosters)
+        return RoundPlan(
+            chain=CHAIN,
+            run=RunIndex(0),
+            run_digest=spec.digest,
+            spec=spec,
+            round=RoundIndex(0),
+            beacon=beacon,
+            rosters=rosters,
+        )
 
     def train(self, keep: Callable[[WindowData], None] | None) -> list[SegmentLog]:
         """Train one segment of both stages; give every window to ``keep`` (without it one step hashes)."""

@@ -87,7 +87,14 @@ class AllReduce:
     ) -> Tensor | None:
         key = self._key(round_index, share, other)
         numel, peer = anchor_S.numel(), self._peers[other]
-        wanted = Wanted(key, peer, self._seat, NO_DIGEST, numel, Codec.F32)
+        wanted = Wanted(
+            key=key,
+            partner=peer,
+            to_seat=self._seat,
+            anchor_root=NO_DIGEST,
+            numel=numel,
+            codec=Codec.F32,
+        )
         traded = await self._trades.pull(wanted, anchor_S, deadline=deadline)
         return None if traded is None else traded.values
 
@@ -98,4 +105,6 @@ class AllReduce:
 
 
 def _snapshot(share_S: Tensor) -> FragmentPayload:
-    return FragmentPayload(share_S, share_S, NO_DIGEST, 1, 1, Codec.F32)
+    return FragmentPayload(
+        theta=share_S, anchor=share_S, anchor_root=NO_DIGEST, step=1, tokens=1, codec=Codec.F32
+    )

@@ -52,6 +52,7 @@ CODE = sorted(here for here in MODULES if not here.endswith("__init__.py"))
 PACKAGES = sorted({here.rpartition("/")[0] for here in CODE if "/" in here})
 LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
+FIELDS_BY_POSITION_MAX = 5
 MODULES_MAX = 215
 """More files than this, and ideas are being cut by the ruler."""
 
@@ -150,6 +151,33 @@ def test_a_module_fits_in_the_mind_and_a_function_on_the_screen(here: str) -> No
     assert (SWARM / here).read_text("utf-8").count("\n") <= LINES_MAX
     for node in functions(here):
         assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES_MAX, f"{node.name} in {here}"
+
+
+def wide_records() -> dict[str, int]:
+    """Return the number of fields of every record of swarm/ that has more than ``FIELDS_BY_POSITION_MAX``."""
+    found = dict[str, int]()
+    for tree in MODULES.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                marks = " ".join(map(ast.unparse, [*node.bases, *node.decorator_list]))
+                is_record = any(word in marks for word in ("Message", "Struct", "dataclass"))
+                fields = sum(isinstance(part, ast.AnnAssign) for part in node.body)
+                if is_record and fields > FIELDS_BY_POSITION_MAX:
+                    found[node.name] = fields
+    return found
+
+
+WIDE = wide_records()
+
+
+@pytest.mark.parametrize("here", CODE)
+def test_a_wide_record_is_built_by_keyword(here: str) -> None:
+    """A shape that is unpacked (``*values``) is exempt: its order is the declaration's."""
+    for node in ast.walk(MODULES[here]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in WIDE:
+            is_unpacked = any(isinstance(value, ast.Starred) for value in node.args)
+            is_short = len(node.args) <= FIELDS_BY_POSITION_MAX
+            assert is_unpacked or is_short, f"{here}:{node.lineno}: {node.func.id} by keyword"
 
 
 @pytest.mark.parametrize("here", CODE)

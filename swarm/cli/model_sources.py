@@ -129,13 +129,13 @@ def _model(
     home: Path, run: Run, shards: list[Tensor], round_: int, roots: Sequence[Digest]
 ) -> Model:
     facts = RunFacts(
-        run.spec.name,
-        run.spec_digest.hex(),
-        round_,
-        run.end_round,
-        run.tokens,
-        run.spec.num_stages,
-        tuple(root.hex() for root in roots),
+        name=run.spec.name,
+        digest=run.spec_digest.hex(),
+        round=round_,
+        rounds=run.end_round,
+        tokens=run.tokens,
+        num_stages=run.spec.num_stages,
+        roots=tuple(root.hex() for root in roots),
     )
     return Model(run.spec.model, joined(shards), round_, _tokenizer(home, run.spec), facts)
 

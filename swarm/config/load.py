@@ -330,7 +330,16 @@ def planned_data(file: RunFile) -> DataSpec:
     ids = file.model.vocab_size
     dtype, name = token_dtype(ids), Digest(b"\xff" * len(NO_DIGEST))
     size = TOKEN_BYTES[dtype]
-    return DataSpec("file", NO_DIGEST, size, NO_DIGEST, size, dtype, ids, name)
+    return DataSpec(
+        tokenizer="file",
+        train_root=NO_DIGEST,
+        train_bytes=size,
+        heldout_root=NO_DIGEST,
+        heldout_bytes=size,
+        dtype=dtype,
+        num_token_ids=ids,
+        tokenizer_root=name,
+    )
 
 
 def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:

@@ -59,7 +59,14 @@ def sign_record(
     """Return a signed record of our own."""
     assert _TOPIC.fullmatch(topic), "topics are short lower-case words"
     signature = secret.sign(PURPOSE, *_signed_parts(topic, seq, expires_at, payload))
-    return SignedRecord(topic, secret.peer, seq, expires_at, payload, signature)
+    return SignedRecord(
+        topic=topic,
+        peer=secret.peer,
+        seq=seq,
+        expires_at=expires_at,
+        payload=payload,
+        signature=signature,
+    )
 
 
 def _signed_parts(topic: str, seq: int, expires_at: int, payload: bytes) -> tuple[bytes, ...]:

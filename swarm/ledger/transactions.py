@@ -382,7 +382,16 @@ def sign_transaction(
     sender = b"" if isinstance(body, SeatStatement) else secret.peer
     parts = chain, encode((sender, nonce, fee, expiry, body))
     signature = secret.sign("transaction", *parts)
-    return encode(Transaction(sender, nonce, Amount(fee), Height(expiry), body, signature))
+    return encode(
+        Transaction(
+            sender=sender,
+            nonce=nonce,
+            fee=Amount(fee),
+            expiry=Height(expiry),
+            body=body,
+            signature=signature,
+        )
+    )
 
 
 def check_signature(transaction: Transaction, chain: Digest, signer: PeerId) -> None:

@@ -81,7 +81,17 @@ def small_run_spec(**changes: object) -> RunSpec:
     """Return a spec of two stages of up to three replicas and six rounds of four blocks, with ``changes``."""
     spec = RunSpec(
         name="rehearsal",
-        model=ModelSpec(256, 32, 2, 2, 2, 64, 32, 10_000, 10_000),
+        model=ModelSpec(
+            vocab_size=256,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=2,
+            num_kv_heads=2,
+            intermediate_size=64,
+            seq_len=32,
+            rope_theta=10_000,
+            norm_eps_nano=10_000,
+        ),
         num_stages=2,
         replicas_max=3,
         microbatch_size=2,
@@ -306,7 +316,15 @@ class CheckedSegment:
         if window is None:
             return None
         c = self.commit
-        return DataRequest(c.run, c.round, c.stage, c.seat, attempt, window, proof)
+        return DataRequest(
+            run=c.run,
+            round=c.round,
+            stage=c.stage,
+            seat=c.seat,
+            attempt=attempt,
+            window=window,
+            proof=proof,
+        )
 
     def answer(self, peer: PeerId, window: int) -> tuple[VerifyCommit, VerifyReveal]:
         """Return the blind answer and the reveal of a verifier whose replay gives these leaves."""
@@ -315,7 +333,15 @@ class CheckedSegment:
         blind = verify_commit(leaves, end, salt, peer)
         return (
             VerifyCommit(c.run, c.round, c.stage, c.seat, blind),
-            VerifyReveal(c.run, c.round, c.stage, c.seat, salt, leaves, end),
+            VerifyReveal(
+                run=c.run,
+                round=c.round,
+                stage=c.stage,
+                seat=c.seat,
+                salt=salt,
+                leaves=leaves,
+                end_root=end,
+            ),
         )
 
     def vote(self, window: int, *, is_guilty: bool) -> DisputeVote:

@@ -322,13 +322,13 @@ class Shard:
         self.tokens_at_sync[snapshot.fragment] = self.tokens_total
         self.snapshots.pop(snapshot.fragment, None)
         return MergeRecord(
-            snapshot.fragment,
-            merge.partner,
-            merge.partner_seat,
-            merge.my_payload,
-            merge.partner_payload,
-            weight_nano,
-            self.components(),
+            fragment=snapshot.fragment,
+            partner=merge.partner,
+            partner_seat=merge.partner_seat,
+            my_payload=merge.my_payload,
+            partner_payload=merge.partner_payload,
+            weight_nano=weight_nano,
+            components=self.components(),
         )
 
     def set_anchor(self, anchor_P: Tensor, root: Digest) -> None:
@@ -344,17 +344,17 @@ class Shard:
     def state(self) -> ShardState:
         """Return everything that the next step, snapshot or merge depends on, as it is now."""
         return ShardState(
-            copied(self.params_P),
-            copied(self.adam.m_P),
-            copied(self.adam.v_P),
-            self.phi_P,
-            self.momentum_P,
-            self.adam.step,
-            self.anchor_root,
-            self.tokens_total,
-            tuple(self.tokens_at_sync),
-            self._offered_by_fragment(),
-            self.residual_R,
+            params_P=copied(self.params_P),
+            m_P=copied(self.adam.m_P),
+            v_P=copied(self.adam.v_P),
+            phi_P=self.phi_P,
+            momentum_P=self.momentum_P,
+            step=self.adam.step,
+            anchor_root=self.anchor_root,
+            tokens_total=self.tokens_total,
+            tokens_at_sync=tuple(self.tokens_at_sync),
+            snapshots=self._offered_by_fragment(),
+            residual_R=self.residual_R,
         )
 
     def components(self) -> tuple[Digest, ...]:
@@ -415,7 +415,16 @@ class Shard:
         anchor_P, phi_P = self.anchor_P[span.slice], self.phi_P[span.slice]
         residual_P = residual_of(self.residual_R, span, self.params_P.numel())
         root, step = self.anchor_root, self.adam.step
-        return FragmentSnapshot(fragment, theta_P, anchor_P, root, tokens, step, phi_P, residual_P)
+        return FragmentSnapshot(
+            fragment=fragment,
+            theta_P=theta_P,
+            anchor_P=anchor_P,
+            anchor_root=root,
+            tokens=tokens,
+            step=step,
+            phi_P=phi_P,
+            residual_P=residual_P,
+        )
 
     def _offered_by_fragment(self) -> tuple[PendingFragment, ...]:
         held = sorted(self.snapshots.items())

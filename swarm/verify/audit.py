@@ -107,7 +107,15 @@ class AuditResult:
             return None
         p = self.place
         leaves, end_root = self.answer.leaves, self.answer.end_root
-        return Report(p.run, p.round, p.stage, p.seat, p.window, tuple(leaves), end_root)
+        return Report(
+            run=p.run,
+            round=p.round,
+            stage=p.stage,
+            seat=p.seat,
+            window=p.window,
+            leaves=tuple(leaves),
+            end_root=end_root,
+        )
 
 
 def judge_logs(
@@ -180,7 +188,16 @@ def _result(
     first = None
     if answer is not None and shown is not None:
         first = first_difference(answer.leaves, shown)
-    return AuditResult(place, verdict, answer, said, found, first, tuple(lines), evidence)
+    return AuditResult(
+        place=place,
+        verdict=verdict,
+        answer=answer,
+        said=said,
+        found=found,
+        first_difference=first,
+        lines=tuple(lines),
+        evidence=evidence,
+    )
 
 
 def _fraud(

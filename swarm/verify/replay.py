@@ -212,17 +212,17 @@ def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged
     received = ReceivedFragment(offer, merged.payload, values)
     return shard.merge(
         Merge(
-            snapshot,
-            theta_hat_P,
-            merged.weight_nano,
-            scalars,
-            terms.partner.peer,
-            terms.partner.index,
-            merged.my_payload,
-            received,
-            phi_hat_P,
-            sent,
-            is_consensus,
+            snapshot=snapshot,
+            theta_hat_P=theta_hat_P,
+            weight_nano=merged.weight_nano,
+            scalars=scalars,
+            partner=terms.partner.peer,
+            partner_seat=terms.partner.index,
+            my_payload=merged.my_payload,
+            received=received,
+            phi_hat_P=phi_hat_P,
+            sent=sent,
+            is_consensus=is_consensus,
         )
     )
 

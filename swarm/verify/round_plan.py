@@ -36,12 +36,12 @@ def _roster(seats: tuple[Seat, ...], round_: RoundIndex) -> tuple[RosterSeat, ..
     tokens = [seat.last_tokens for seat in seats]
     return tuple(
         RosterSeat(
-            seat.index,
-            seat.peer,
-            seat.last_tokens,
-            seat.joined_round,
-            lag_of(seat, round_),
-            is_trailing(seat.last_tokens, tokens),
+            index=seat.index,
+            peer=seat.peer,
+            weight=seat.last_tokens,
+            joined_round=seat.joined_round,
+            lag=lag_of(seat, round_),
+            trails=is_trailing(seat.last_tokens, tokens),
         )
         for seat in seats
     )

@@ -7,7 +7,17 @@ from swarm.config.schema import RunFile, run_template
 from swarm.config.spec import ModelSpec
 from swarm.errors import BadConfig
 
-SHAPE = ModelSpec(300, 64, 9, 8, 2, 160, 512, 500_000, 1_000)
+SHAPE = ModelSpec(
+    vocab_size=300,
+    hidden_size=64,
+    num_layers=9,
+    num_heads=8,
+    num_kv_heads=2,
+    intermediate_size=160,
+    seq_len=512,
+    rope_theta=500_000,
+    norm_eps_nano=1_000,
+)
 
 
 def a_file(text: str = "") -> RunFile:

@@ -12,7 +12,17 @@ from swarm.training.model.stages import init_flat, plan_stages
 from tests.e2e.localnet import Localnet, Part, last_commit
 
 pytestmark = pytest.mark.e2e
-MODEL = ModelSpec(256, 48, 3, 4, 2, 80, 64, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=256,
+    hidden_size=48,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=80,
+    seq_len=64,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 
 
 def a_folder(folder: Path) -> torch.Tensor:

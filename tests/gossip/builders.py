@@ -48,4 +48,11 @@ def a_wanted(
     anchor_root: Digest = ANCHOR_ROOT,
     codec: Codec = Codec.INT8,
 ) -> Wanted:
-    return Wanted(key or a_key(), GIVER.peer, 4, anchor_root, numel, codec)
+    return Wanted(
+        key=key or a_key(),
+        partner=GIVER.peer,
+        to_seat=4,
+        anchor_root=anchor_root,
+        numel=numel,
+        codec=codec,
+    )

@@ -20,7 +20,14 @@ def root(round_: int) -> Digest:
 def listed(*rounds: int) -> list[Checkpoint]:
     """Checkpoints of these boundaries, each final half a round after its own."""
     return [
-        Checkpoint(RoundIndex(r), root(r), 4, PEER, 0, Height(r * BLOCKS + BLOCKS // 2))
+        Checkpoint(
+            round=RoundIndex(r),
+            phi_root=root(r),
+            phi_bytes=4,
+            peer=PEER,
+            seat=0,
+            height=Height(r * BLOCKS + BLOCKS // 2),
+        )
         for r in rounds
     ]
 

@@ -126,14 +126,24 @@ def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
 
 def test_verdicts_are_counted_and_named_and_the_guilty_are_listed() -> None:
     told = Verdicts(
-        4, 1, 3, 2, 1, 5, (Conviction(RoundIndex(7), StageIndex(1), 2, ALICE, Height(9)),)
+        verified=4,
+        cleared=1,
+        unsampled=3,
+        silent=2,
+        guilty=1,
+        confirmed=5,
+        convictions=(Conviction(RoundIndex(7), StageIndex(1), 2, ALICE, Height(9)),),
     )
     assert verdicts_row(told) == {
         "verified": 4, "cleared": 1, "unsampled": 3, "silent": 2, "guilty": 1,
     }  # fmt: skip
     text = "checked: 4 passed a sampled check, 1 cleared, 3 unchecked, 2 not shown, 1 proven false"
     assert verdicts_text(told) == text
-    assert not verdicts_text(Verdicts(0, 0, 0, 0, 0, 0, ()))
+    assert not verdicts_text(
+        Verdicts(
+            verified=0, cleared=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=()
+        )
+    )
     (row,) = guilty_rows(told)
     assert (row["round"], row["stage"], row["seat"], row["height"]) == (7, 1, 2, 9)
     assert (row["name"], row["peer"]) == (peer_name(ALICE), peer_text(ALICE))

@@ -43,11 +43,28 @@ KEY = rehearsal_key(1)
 ROOT = digest("x", b"root")
 RUN = RunIndex(SHORT_MAX)
 COMMIT = CommitSegment(
-    RUN, RoundIndex(SHORT_MAX), StageIndex(STAGE_MAX), SHORT_MAX, SHORT_MAX,
-    ROOT, ROOT, ROOT, ROOT, ROOT, ROOT, SHORT_MAX, TOKENS_MAX,
-)  # fmt: skip
+    run=RUN,
+    round=RoundIndex(SHORT_MAX),
+    stage=StageIndex(STAGE_MAX),
+    seat=SHORT_MAX,
+    incarnation=SHORT_MAX,
+    start_root=ROOT,
+    end_root=ROOT,
+    trace_commit=ROOT,
+    inbox_root=ROOT,
+    outbox_root=ROOT,
+    gossip_root=ROOT,
+    num_steps=SHORT_MAX,
+    tokens=TOKENS_MAX,
+)
 CHECKPOINT = PostCheckpoint(
-    RUN, RoundIndex(SHORT_MAX), StageIndex(STAGE_MAX), SHORT_MAX, ROOT, PHI_BYTES_MAX, (ROOT,) * 4
+    run=RUN,
+    round=RoundIndex(SHORT_MAX),
+    stage=StageIndex(STAGE_MAX),
+    seat=SHORT_MAX,
+    phi_root=ROOT,
+    phi_bytes=PHI_BYTES_MAX,
+    proof=(ROOT,) * 4,
 )
 BODIES: list[Body] = [
     COMMIT,

@@ -263,7 +263,14 @@ def a_run(spec: RunSpec, **facts: object) -> Run:
 
 def a_round(round_: int, height: int, *, drawn: tuple[int, ...] = (-1,)) -> RoundInfo:
     """A round of a run without seats."""
-    return RoundInfo(RoundIndex(round_), Height(height), NO_DIGEST, (), drawn, -1)
+    return RoundInfo(
+        round=RoundIndex(round_),
+        height=Height(height),
+        beacon=NO_DIGEST,
+        seats=(),
+        drawn=drawn,
+        consensus=-1,
+    )
 
 
 def a_digest(number: int) -> Digest:

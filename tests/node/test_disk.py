@@ -73,7 +73,14 @@ async def test_a_checkpoint_goes_when_two_newer_ones_are_here(tmp_path: Path) ->
     elsewhere = await checkpoint(1, b"q" * 16)
     roots = [await checkpoint(round_) for round_ in range(1, 7)]
     canonical = tuple(
-        Checkpoint(RoundIndex(round_), roots[round_ - 1], 4, KEY.peer, 0, Height(0))
+        Checkpoint(
+            round=RoundIndex(round_),
+            phi_root=roots[round_ - 1],
+            phi_bytes=4,
+            peer=KEY.peer,
+            seat=0,
+            height=Height(0),
+        )
         for round_ in (5, 4)
     )
     node.run = a_run(small_run_spec(), checkpoints=(canonical,))

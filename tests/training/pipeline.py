@@ -211,14 +211,16 @@ class Swarm:
         ours = pack(replace_seat(key, me), given, given.codec).offer.payload_hash
         assert payload_digest(payload) == offer.payload_hash
         return Merge(
-            mine,
-            theta_hat_P,
-            weight_nano(mine.tokens, theirs.tokens, 0, plan.spec.outer.age_weights_nano),
-            outer_scalars(plan.spec.outer, plan.round),
-            plan.rosters[stage][partner].peer,
-            partner,
-            ours,
-            ReceivedFragment(offer, payload, theta_hat_P),
+            snapshot=mine,
+            theta_hat_P=theta_hat_P,
+            weight_nano=weight_nano(
+                mine.tokens, theirs.tokens, 0, plan.spec.outer.age_weights_nano
+            ),
+            scalars=outer_scalars(plan.spec.outer, plan.round),
+            partner=plan.rosters[stage][partner].peer,
+            partner_seat=partner,
+            my_payload=ours,
+            received=ReceivedFragment(offer, payload, theta_hat_P),
         )
 
 

@@ -79,13 +79,13 @@ def _merge(shard: Shard, plan: RoundPlan, data: WindowData, event: FragmentMerge
     theta_P, phi_P = read_values(plan.spec, values)
     peer = plan.rosters[data.key.stage][event.partner_seat].peer
     return Merge(
-        snapshot,
-        theta_P,
-        event.weight_nano,
-        scalars,
-        peer,
-        event.partner_seat,
-        event.my_payload,
-        ReceivedFragment(offer, event.payload, values),
-        phi_P,
+        snapshot=snapshot,
+        theta_hat_P=theta_P,
+        weight_nano=event.weight_nano,
+        scalars=scalars,
+        partner=peer,
+        partner_seat=event.partner_seat,
+        my_payload=event.my_payload,
+        received=ReceivedFragment(offer, event.payload, values),
+        phi_hat_P=phi_P,
     )

@@ -113,7 +113,15 @@ def test_huge_and_tiny_numbers_leave_a_finite_state(job: Job, value: float) -> N
 
 def a_merge(shard: Shard, theta_hat: Tensor) -> Merge:
     snapshot, partner = shard.snapshot(0), PeerId(bytes(32))
-    return Merge(snapshot, theta_hat, NANO // 2, SCALARS, partner, 1, NO_DIGEST)
+    return Merge(
+        snapshot=snapshot,
+        theta_hat_P=theta_hat,
+        weight_nano=NANO // 2,
+        scalars=SCALARS,
+        partner=partner,
+        partner_seat=1,
+        my_payload=NO_DIGEST,
+    )
 
 
 @pytest.mark.rule("T21")

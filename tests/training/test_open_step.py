@@ -14,7 +14,18 @@ from swarm.types import NO_DIGEST
 def a_record(*place: int) -> MicrobatchRecord:
     origin, step, microbatch = place
     none = NO_DIGEST
-    return MicrobatchRecord(origin, step, microbatch, none, none, none, none, -1, -1, none)
+    return MicrobatchRecord(
+        origin=origin,
+        step=step,
+        microbatch=microbatch,
+        in_activation=none,
+        in_gradient=none,
+        out_activation=none,
+        out_gradient=none,
+        source=-1,
+        destination=-1,
+        sample_ids_root=none,
+    )
 
 
 def test_the_order_of_arrival_leaves_no_trace() -> None:

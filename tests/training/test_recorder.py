@@ -199,7 +199,15 @@ def test_a_merge_with_a_partner_needs_what_the_partner_signed() -> None:
     step(recorder, 0)
     taken = recorder.snapshot(0)
     partner = PeerId(bytes(32))
-    merge = Merge(taken, taken.theta_P, NANO // 2, SCALARS, partner, 1, NO_DIGEST)
+    merge = Merge(
+        snapshot=taken,
+        theta_hat_P=taken.theta_P,
+        weight_nano=NANO // 2,
+        scalars=SCALARS,
+        partner=partner,
+        partner_seat=1,
+        my_payload=NO_DIGEST,
+    )
     with pytest.raises(UsageError):
         recorder.merge([merge])
 

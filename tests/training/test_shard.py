@@ -85,7 +85,17 @@ def test_a_merge_moves_a_fragment_and_nothing_else() -> None:
     theirs = snapshot.theta_P + 1.0
     rest = shard.params_P[shard.spans[0].slice].clone()
     partner = PeerId(bytes(32))
-    record = shard.merge(Merge(snapshot, theirs, NANO // 2, SCALARS, partner, 1, NO_DIGEST))
+    record = shard.merge(
+        Merge(
+            snapshot=snapshot,
+            theta_hat_P=theirs,
+            weight_nano=NANO // 2,
+            scalars=SCALARS,
+            partner=partner,
+            partner_seat=1,
+            my_payload=NO_DIGEST,
+        )
+    )
     assert record.weight_nano == NANO // 2
     assert torch.equal(shard.params_P[shard.spans[0].slice], rest)
     moved = shard.phi_P[shard.spans[1].slice]
@@ -184,13 +194,13 @@ def test_a_partner_that_would_take_us_too_far_is_declined(theirs: float) -> None
     peer = PeerId(bytes(32))
     record = shard.merge(
         Merge(
-            shard.snapshot(0),
-            torch.full((shard.spans[0].numel,), theirs),
-            NANO // 2,
-            SCALARS,
-            peer,
-            1,
-            NO_DIGEST,
+            snapshot=shard.snapshot(0),
+            theta_hat_P=torch.full((shard.spans[0].numel,), theirs),
+            weight_nano=NANO // 2,
+            scalars=SCALARS,
+            partner=peer,
+            partner_seat=1,
+            my_payload=NO_DIGEST,
         )
     )
     alone.merge(Merge.solo(alone.snapshot(0), SCALARS))

@@ -25,9 +25,15 @@ def a_plan(count: int, consensus: int = -1, round_: int = 9, **seat: int) -> Rou
     if seat:
         seats = (*seats[:-1], replace(seats[-1], **seat))  # type: ignore[arg-type]
     return RoundPlan(
-        Digest(bytes(32)), RunIndex(1), SPEC.digest, SPEC, RoundIndex(round_), BEACON, (seats, seats),
-        consensus,
-    )  # fmt: skip
+        chain=Digest(bytes(32)),
+        run=RunIndex(1),
+        run_digest=SPEC.digest,
+        spec=SPEC,
+        round=RoundIndex(round_),
+        beacon=BEACON,
+        rosters=(seats, seats),
+        consensus=consensus,
+    )
 
 
 @pytest.mark.parametrize("consensus", [-1, 0, 1])

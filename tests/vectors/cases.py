@@ -314,8 +314,24 @@ def transcript() -> list[Json]:
     )
     step = StepRecord(5, state, (one, changed(one, microbatch=0)), ((0, 5, 3),))
     bare = StepRecord(6, None, (), ())
-    merge = MergeRecord(1, BOB.peer, 6, some("mine"), some("theirs"), 500_000_000, state)
-    alone = MergeRecord(2, None, -1, NO_DIGEST, NO_DIGEST, 0, state)
+    merge = MergeRecord(
+        fragment=1,
+        partner=BOB.peer,
+        partner_seat=6,
+        my_payload=some("mine"),
+        partner_payload=some("theirs"),
+        weight_nano=500_000_000,
+        components=state,
+    )
+    alone = MergeRecord(
+        fragment=2,
+        partner=None,
+        partner_seat=-1,
+        my_payload=NO_DIGEST,
+        partner_payload=NO_DIGEST,
+        weight_nano=0,
+        components=state,
+    )
     log = SegmentLog(StageIndex(1), 3, RoundIndex(7), state)
     log.records += [step, merge, bare, alone]
     log.end, log.tokens = state[::-1], 4096
@@ -352,7 +368,13 @@ def transactions() -> list[Json]:
             tokens=409_600,
         ),
         PostCheckpoint(
-            RunIndex(1), RoundIndex(8), StageIndex(1), 3, some("phi"), 400, (bytes(32),) * 4
+            run=RunIndex(1),
+            round=RoundIndex(8),
+            stage=StageIndex(1),
+            seat=3,
+            phi_root=some("phi"),
+            phi_bytes=400,
+            proof=(bytes(32),) * 4,
         ),
         OpenRun(b"an encoded spec", Amount(1_000_000)),
         CloseRun(RunIndex(1)),

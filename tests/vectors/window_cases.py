@@ -77,7 +77,15 @@ def a_merge(numel: int) -> FragmentMerged:
     """A fragment taken from a partner in int4, which acknowledged ours."""
     anchor = torch.zeros(numel)
     theta, residual = torch.arange(float(numel)) / 16, torch.zeros(numel)
-    offered = FragmentPayload(theta, anchor, ROOT, 40, 512, Codec.INT4, residual)
+    offered = FragmentPayload(
+        theta=theta,
+        anchor=anchor,
+        anchor_root=ROOT,
+        step=40,
+        tokens=512,
+        codec=Codec.INT4,
+        residual=residual,
+    )
     key = FragmentKey(RUN, STAGE, 0, ROUND, 2)
     packed = pack(key, offered, Codec.INT4)
     payload = bytes(decompress(packed.wire, packed.offer.num_bytes))

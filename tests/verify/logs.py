@@ -105,9 +105,22 @@ def a_reply(
     origin, step, microbatch = numbers
     tokens = plan.spec.microbatch_size * plan.spec.model.seq_len
     reply = MicroBatchGrad(
-        plan.run, plan.round, step, microbatch, origin, StageIndex(stage + 1), MINE, 0, 9, version,
-        ACTIVATIONS, NO_LOSS, tokens, bytes(2 * tokens * plan.spec.model.hidden_size), b"",
-    )  # fmt: skip
+        run=plan.run,
+        round=plan.round,
+        step=step,
+        microbatch=microbatch,
+        origin=origin,
+        stage=StageIndex(stage + 1),
+        source=MINE,
+        destination=0,
+        incarnation=9,
+        version=version,
+        activations=ACTIVATIONS,
+        loss_micro=NO_LOSS,
+        tokens=tokens,
+        payload=bytes(2 * tokens * plan.spec.model.hidden_size),
+        signature=b"",
+    )
     signer = cast("SecretKey", changes.pop("signer", secret(stage + 1, 0)))
     return sign_grad(signer, plan.chain, plan.run_digest, replace(reply, **changes))
 
@@ -164,7 +177,17 @@ def a_merge(plan: RoundPlan, stage: int, codec: Codec = Codec.INT8) -> FragmentM
 def a_state() -> ShardState:
     nothing = torch.zeros(4)
     return ShardState(
-        nothing, nothing, nothing, nothing, nothing, 0, ANCHOR, 0, (0, 0), (), torch.zeros(0)
+        params_P=nothing,
+        m_P=nothing,
+        v_P=nothing,
+        phi_P=nothing,
+        momentum_P=nothing,
+        step=0,
+        anchor_root=ANCHOR,
+        tokens_total=0,
+        tokens_at_sync=(0, 0),
+        snapshots=(),
+        residual_R=torch.zeros(0),
     )
 
 

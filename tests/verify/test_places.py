@@ -47,5 +47,16 @@ def test_one_place_each_and_one_that_the_mute_never_get(
     [(0, 0, False), (1, 0, True), (1, SILENT_SHARE, False), (2, SILENT_SHARE, True)],
 )
 def test_who_is_silent_rather_often(silent: int, verified: int, wanted: bool) -> None:
-    done = Contribution(9, 9, Amount(0), 0, verified, 0, silent, 0, 0, is_barred=False)
+    done = Contribution(
+        segments=9,
+        tokens=9,
+        earned=Amount(0),
+        checkpoints=0,
+        verified=verified,
+        failed=0,
+        silent=silent,
+        checked=0,
+        missed=0,
+        is_barred=False,
+    )
     assert is_often_silent(done) is wanted

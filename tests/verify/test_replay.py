@@ -296,7 +296,15 @@ def _adamw(change: Callable[[Update], Update | None]) -> Callable[..., float]:
         spec: OptimizerSpec,
         decayed: Sequence[Span],
     ) -> float:
-        update: Update | None = Update(ops, params_P, grad_P, state, rate, spec, decayed)
+        update: Update | None = Update(
+            ops=ops,
+            params_P=params_P,
+            grad_P=grad_P,
+            state=state,
+            rate=rate,
+            spec=spec,
+            decayed=decayed,
+        )
         if state.step == LIE_STEP and update is not None:
             update = change(update)
         if update is None:

@@ -38,7 +38,18 @@ def a_state(name: str, counts: tuple[int, ...] | None = None) -> tuple[Digest, .
 def a_microbatch(step: int, number: int) -> MicrobatchRecord:
     name = f"{step}/{number}"
     a, b, c, d = (some(f"{name}{side}") for side in range(4))
-    return MicrobatchRecord(2, step, number, a, b, c, d, 4, 5, some(name))
+    return MicrobatchRecord(
+        origin=2,
+        step=step,
+        microbatch=number,
+        in_activation=a,
+        in_gradient=b,
+        out_activation=c,
+        out_gradient=d,
+        source=4,
+        destination=5,
+        sample_ids_root=some(name),
+    )
 
 
 def a_log(num_steps: int, dice: random.Random) -> SegmentLog:

@@ -46,7 +46,15 @@ MIDDLE = MicrobatchRecord(
 )
 STEP = StepRecord(7, STATE, (MIDDLE, replace(MIDDLE, microbatch=0)), ((1, 7, 3), (0, 7, 2)))
 PARTNER = SecretKey.from_seed(b"\x05" * 32).peer
-MERGE = MergeRecord(1, PARTNER, 6, some("mine"), some("theirs"), 500_000_000, STATE)
+MERGE = MergeRecord(
+    fragment=1,
+    partner=PARTNER,
+    partner_seat=6,
+    my_payload=some("mine"),
+    partner_payload=some("theirs"),
+    weight_nano=500_000_000,
+    components=STATE,
+)
 
 
 def a_log() -> SegmentLog:

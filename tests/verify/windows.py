@@ -208,16 +208,16 @@ class Field:
         values = read_payload(offer.codec, payload, anchor_of(spec, snapshot))
         theta_hat, phi_hat = read_values(spec, values)
         return Merge(
-            snapshot,
-            theta_hat,
-            weight_nano(snapshot.tokens, offer.tokens, 0, spec.outer.age_weights_nano),
-            scalars,
-            partner.peer,
-            partner.index,
-            mine.offer.payload_hash,
-            ReceivedFragment(offer, payload, values),
-            phi_hat,
-            sent,
+            snapshot=snapshot,
+            theta_hat_P=theta_hat,
+            weight_nano=weight_nano(snapshot.tokens, offer.tokens, 0, spec.outer.age_weights_nano),
+            scalars=scalars,
+            partner=partner.peer,
+            partner_seat=partner.index,
+            my_payload=mine.offer.payload_hash,
+            received=ReceivedFragment(offer, payload, values),
+            phi_hat_P=phi_hat,
+            sent=sent,
         )
 
     def _sent(self, plan: RoundPlan, stage: int, taker: int, mine: Packed) -> SentFragment | None:

@@ -139,16 +139,16 @@ def pack(
     wire = payload if is_plain else compress(payload)
     listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
     offer = Offer(
-        key,
-        snapshot.step,
-        snapshot.tokens,
-        codec,
-        snapshot.anchor_root,
-        payload_digest(payload),
-        len(payload),
-        len(wire),
-        listed.root,
-        NO_SIGNATURE,
+        key=key,
+        step=snapshot.step,
+        tokens=snapshot.tokens,
+        codec=codec,
+        anchor_root=snapshot.anchor_root,
+        payload_hash=payload_digest(payload),
+        num_bytes=len(payload),
+        wire_bytes=len(wire),
+        chunk_root=listed.root,
+        signature=NO_SIGNATURE,
     )
     return Packed(offer, listed, wire, residual)
 

@@ -45,11 +45,26 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"v": Verdicts,
     b"d": DueQueue,
 }
-NOBODY = Account(Amount(0), Amount(0), 0, 0, (), Height(0))
+NOBODY = Account(
+    balance=Amount(0), stake=Amount(0), nonce=0, recent=0, unbonding=(), staked_height=Height(0)
+)
 """Account of a peer that has none."""
 
-_NOTHING_DONE = Contribution(0, 0, Amount(0), 0, 0, 0, 0, 0, 0, is_barred=False)
-_NOTHING_JUDGED = Verdicts(0, 0, 0, 0, 0, 0, ())
+_NOTHING_DONE = Contribution(
+    segments=0,
+    tokens=0,
+    earned=Amount(0),
+    checkpoints=0,
+    verified=0,
+    failed=0,
+    silent=0,
+    checked=0,
+    missed=0,
+    is_barred=False,
+)
+_NOTHING_JUDGED = Verdicts(
+    verified=0, cleared=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=()
+)
 _NOTHING_DUE = DueQueue((), ())
 
 
@@ -282,7 +297,14 @@ def genesis_state(genesis: Genesis) -> State:
     """Return the state at height 0; raise ``BadEncoding`` if the genesis is out of bounds."""
     check_genesis(genesis)
     accounts = {
-        account_key(a.peer): Account(a.balance, a.stake, 0, 0, (), Height(0))
+        account_key(a.peer): Account(
+            balance=a.balance,
+            stake=a.stake,
+            nonce=0,
+            recent=0,
+            unbonding=(),
+            staked_height=Height(0),
+        )
         for a in genesis.accounts
     }
     supply = sum(a.balance + a.stake for a in genesis.accounts)

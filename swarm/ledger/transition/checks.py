@@ -179,7 +179,14 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
         raise InvalidStatement(Reason.WRONG_PEER, "the dice did not draw it")
     if window != body.window:
         raise InvalidStatement(Reason.BAD_FIELD, f"the dice drew window {window}")
-    check = Check(sender, window, CheckPhase.REQUESTED, height, NO_DIGEST, Height(0))
+    check = Check(
+        peer=sender,
+        window=window,
+        phase=CheckPhase.REQUESTED,
+        height=height,
+        commitment=NO_DIGEST,
+        commit_height=Height(0),
+    )
     others = tuple(old for old in record.checks if old.peer != sender)
     record = replace(record, phase=SegmentPhase.SAMPLED, checks=(*others, check))
     due = record.due if under_way else gather_end(record, spec)

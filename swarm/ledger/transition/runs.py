@@ -282,7 +282,14 @@ def _freeze(draft: Draft, run: Run, round_: RoundIndex) -> None:
         consensus = round_ - run.end_round
         if consensus:
             seats, beacon = run.rounds[-1].seats, run.rounds[-1].beacon
-    info = RoundInfo(round_, draft.height, beacon, seats, drawn, consensus)
+    info = RoundInfo(
+        round=round_,
+        height=draft.height,
+        beacon=beacon,
+        seats=seats,
+        drawn=drawn,
+        consensus=consensus,
+    )
     last_commit = draft.height + (1 + COMMIT_ROUNDS) * run.spec.round_blocks
     window = run.spec.checks.challenge_window_blocks
     draft.put_round(run.index, info, Height(last_commit + window))

@@ -82,7 +82,14 @@ def with_seat(
     """Return the run with one more seat, under an index that was never used."""
     index = run.next_seats[stage]
     seat = Seat(
-        StageIndex(stage), index, peer, round_, NEVER, NO_DIGEST, 0, is_volunteer=is_volunteer
+        stage=StageIndex(stage),
+        index=index,
+        peer=peer,
+        joined_round=round_,
+        last_commit_round=NEVER,
+        last_end_root=NO_DIGEST,
+        last_tokens=0,
+        is_volunteer=is_volunteer,
     )
     seats = tuple((*r, seat) if i == stage else r for i, r in enumerate(run.seats))
     following = tuple(n + 1 if i == stage else n for i, n in enumerate(run.next_seats))

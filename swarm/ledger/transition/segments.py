@@ -183,7 +183,14 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
         )
     except BrokenPromise as error:
         raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
-    new = Checkpoint(body.round, body.phi_root, body.phi_bytes, seat.peer, seat.index, height)
+    new = Checkpoint(
+        round=body.round,
+        phi_root=body.phi_root,
+        phi_bytes=body.phi_bytes,
+        peer=seat.peer,
+        seat=seat.index,
+        height=height,
+    )
     newest = sorted((new, *kept), key=lambda checkpoint: -checkpoint.round)
     newest = newest[: checkpoints_kept(run.spec)]
     checkpoints = tuple(

@@ -66,13 +66,13 @@ async def post(
     data = phi_bytes(closed.phi_P)
     root = await context.blobs.add(data, dtype="float32", shape=tuple(closed.phi_P.shape))
     body = PostCheckpoint(
-        run.index,
-        boundary,
-        stage,
-        index,
-        root,
-        len(data),
-        component_proof(closed.components, PHI_COMPONENT),
+        run=run.index,
+        round=boundary,
+        stage=stage,
+        seat=index,
+        phi_root=root,
+        phi_bytes=len(data),
+        proof=component_proof(closed.components, PHI_COMPONENT),
     )
     await context.library.note(run, stage, boundary, root)
     await context.ledger.submit(body)

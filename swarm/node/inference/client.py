@@ -117,13 +117,13 @@ class PipelineClient:
         for at in range(first, len(said), step):
             rows = said[at : at + step]
             request = StageRequest(
-                self._run,
-                StageIndex(plan.stage),
-                self._boundary.roots[plan.stage],
-                self._session,
-                at,
-                len(rows),
-                payload_of(rows),
+                run=self._run,
+                stage=StageIndex(plan.stage),
+                root=self._boundary.roots[plan.stage],
+                session=self._session,
+                position=at,
+                rows=len(rows),
+                payload=payload_of(rows),
             )
             try:
                 found = outputs_of(plan, len(rows), await self._call(peer, encode(request)))

@@ -132,7 +132,14 @@ def _note(node: TradeNode, duty: TradeFragment, drawn: PeerId | None, merge: Mer
     tally = node.tally
     is_done = merge.theta_hat_P is not None
     peer = merge.partner if is_done else drawn
-    note = TradeRecord(duty.round_index, duty.fragment, duty.stage, node.me, peer, is_done)
+    note = TradeRecord(
+        round=duty.round_index,
+        fragment=duty.fragment,
+        stage=duty.stage,
+        source=node.me,
+        target=peer,
+        is_done=is_done,
+    )
     tally.notes = [*tally.notes, note][-NOTES_MAX:]
     where = f"round {duty.round_index}, stage {duty.stage}, fragment {duty.fragment}"
     if is_done and peer is not None:

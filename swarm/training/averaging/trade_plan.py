@@ -195,12 +195,12 @@ class TradePlan:
         self._asked, mine, payload = terms, self.key, self._payload
         theirs = FragmentKey(mine.run, mine.stage, mine.fragment, mine.round, terms.partner.index)
         wanted = Wanted(
-            theirs,
-            terms.partner.peer,
-            mine.seat,
-            payload.anchor_root,
-            payload.theta.numel(),
-            payload.codec,
+            key=theirs,
+            partner=terms.partner.peer,
+            to_seat=mine.seat,
+            anchor_root=payload.anchor_root,
+            numel=payload.theta.numel(),
+            codec=payload.codec,
         )
         return PullFrom(wanted, payload.anchor, ask_by, self._deadline)
 
@@ -221,17 +221,17 @@ class TradePlan:
         theta_hat, phi_hat = read_values(plan.spec, received.values, is_consensus=plan.is_consensus)
         return Settle(
             Merge(
-                snapshot,
-                theta_hat,
-                self._asked.due_nano(snapshot.tokens, received.offer.tokens),
-                scalars,
-                partner.peer,
-                partner.index,
-                self._shown if sent is None else sent.receipt.payload_hash,
-                received,
-                phi_hat,
-                sent,
-                plan.is_consensus,
+                snapshot=snapshot,
+                theta_hat_P=theta_hat,
+                weight_nano=self._asked.due_nano(snapshot.tokens, received.offer.tokens),
+                scalars=scalars,
+                partner=partner.peer,
+                partner_seat=partner.index,
+                my_payload=self._shown if sent is None else sent.receipt.payload_hash,
+                received=received,
+                phi_hat_P=phi_hat,
+                sent=sent,
+                is_consensus=plan.is_consensus,
             )
         )
 

@@ -222,7 +222,14 @@ class Sessions:
             self._drop(min(mine, key=lambda other: self._held[other].used))
         if len(self._held) >= SESSIONS_MAX:
             return RefusalReason.BUSY
-        session = Session(plan, params_P, request.root, KeyValueCache(plan), now, now)
+        session = Session(
+            plan=plan,
+            params_P=params_P,
+            root=request.root,
+            cache=KeyValueCache(plan),
+            began=now,
+            used=now,
+        )
         found = self._occupied(session, request, now)
         if isinstance(found, Session):
             self._held[key] = found

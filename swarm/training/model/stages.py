@@ -220,7 +220,16 @@ def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
             blocks += layer_blocks(model, layer)
         if stage == num_stages - 1:
             blocks += head_blocks(model)
-        plans.append(StagePlan(model, stage, num_stages, first, stop - first, blocks))
+        plans.append(
+            StagePlan(
+                model=model,
+                stage=stage,
+                num_stages=num_stages,
+                first_layer=first,
+                num_layers=stop - first,
+                blocks=blocks,
+            )
+        )
     return tuple(plans)
 
 

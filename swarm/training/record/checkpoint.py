@@ -89,16 +89,16 @@ def encode_shard(saved: SavedShard) -> list[bytes | memoryview]:
     """Return the pieces of the file, to be written one after another; no tensor is copied."""
     header = encode(
         _Header(
-            saved.run_digest,
-            saved.stage,
-            saved.seat,
-            saved.round,
-            saved.step,
-            saved.tokens,
-            saved.tokens_at_sync,
-            saved.anchor_root,
-            tuple(tensor.numel() for tensor in saved.tensors),
-            tuple(hash_of(tensor) for tensor in saved.tensors),
+            run_digest=saved.run_digest,
+            stage=saved.stage,
+            seat=saved.seat,
+            round=saved.round,
+            step=saved.step,
+            tokens=saved.tokens,
+            tokens_at_sync=saved.tokens_at_sync,
+            anchor_root=saved.anchor_root,
+            lengths=tuple(tensor.numel() for tensor in saved.tensors),
+            hashes=tuple(hash_of(tensor) for tensor in saved.tensors),
         )
     )
     head = MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + _header_hash(header) + header

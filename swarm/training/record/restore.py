@@ -33,20 +33,20 @@ from swarm.types import Digest, RoundIndex, StageIndex
 def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIndex) -> bytes:
     """Return the bytes of the whole state between two segments, when no fragment is in flight."""
     saved = SavedShard(
-        run_digest,
-        shard.stage,
-        seat,
-        round_index,
-        shard.adam.step,
-        shard.tokens_total,
-        tuple(shard.tokens_at_sync),
-        shard.anchor_root,
-        shard.params_P.cpu(),
-        shard.adam.m_P.cpu(),
-        shard.adam.v_P.cpu(),
-        shard.phi_P,
-        shard.momentum_P,
-        shard.residual_R,
+        run_digest=run_digest,
+        stage=shard.stage,
+        seat=seat,
+        round=round_index,
+        step=shard.adam.step,
+        tokens=shard.tokens_total,
+        tokens_at_sync=tuple(shard.tokens_at_sync),
+        anchor_root=shard.anchor_root,
+        params_P=shard.params_P.cpu(),
+        m_P=shard.adam.m_P.cpu(),
+        v_P=shard.adam.v_P.cpu(),
+        phi_P=shard.phi_P,
+        momentum_P=shard.momentum_P,
+        residual_P=shard.residual_R,
     )
     return b"".join(encode_shard(saved))
 

@@ -333,18 +333,18 @@ def encode_window(data: WindowData) -> list[bytes | memoryview]:
     """Return the pieces of a window's bytes, in order; no tensor is copied."""
     key, start = data.key, data.start
     head = WindowHead(
-        key.run,
-        key.round,
-        key.stage,
-        key.seat,
-        key.window,
-        data.is_last,
-        start.step,
-        start.anchor_root,
-        start.tokens_total,
-        start.tokens_at_sync,
-        tuple((fragment, tokens) for fragment, tokens, _ in start.snapshots),
-        tuple(_head_of(event) for event in data.events),
+        run=key.run,
+        round=key.round,
+        stage=key.stage,
+        seat=key.seat,
+        window=key.window,
+        is_last=data.is_last,
+        step=start.step,
+        anchor_root=start.anchor_root,
+        tokens_total=start.tokens_total,
+        tokens_at_sync=start.tokens_at_sync,
+        snapshots=tuple((fragment, tokens) for fragment, tokens, _ in start.snapshots),
+        events=tuple(_head_of(event) for event in data.events),
     )
     tensors = [*start.tensors, start.residual_R, *(theta for _, _, theta in start.snapshots)]
     return [head_bytes(head), *(phi_bytes(tensor) for tensor in tensors), *_payloads(data.events)]
@@ -402,17 +402,19 @@ def _state(spec: RunSpec, head: WindowHead, bulk: Bulk, spans: Sequence[Span]) -
     params_P, m_P, v_P, phi_P, momentum_P = (bulk.tensor(num_parameters) for _ in range(5))
     residual_R = bulk.tensor(residual_numel(spec, num_parameters))
     return ShardState(
-        params_P,
-        m_P,
-        v_P,
-        phi_P,
-        momentum_P,
-        head.step,
-        Digest(head.anchor_root),
-        head.tokens_total,
-        head.tokens_at_sync,
-        tuple((part, tokens, bulk.tensor(spans[part].numel)) for part, tokens in head.snapshots),
-        residual_R,
+        params_P=params_P,
+        m_P=m_P,
+        v_P=v_P,
+        phi_P=phi_P,
+        momentum_P=momentum_P,
+        step=head.step,
+        anchor_root=Digest(head.anchor_root),
+        tokens_total=head.tokens_total,
+        tokens_at_sync=head.tokens_at_sync,
+        snapshots=tuple(
+            (part, tokens, bulk.tensor(spans[part].numel)) for part, tokens in head.snapshots
+        ),
+        residual_R=residual_R,
     )
 
 

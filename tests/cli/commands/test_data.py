@@ -21,7 +21,17 @@ from swarm.training.model.stages import init_flat, plan_stages
 from tests.training.datasets import a_tokenizer, some_texts, write_texts
 
 Said = Callable[..., tuple[int, str, str]]
-MODEL = ModelSpec(1008, 16, 2, 4, 2, 24, 16, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=1008,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=16,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 
 
 @pytest.fixture
@@ -217,7 +227,20 @@ def test_a_model_without_its_tokenizer_says_so(said: Said, tmp_path: Path) -> No
 
 
 def test_a_model_of_bytes_needs_none(said: Said, tmp_path: Path) -> None:
-    a_model(tmp_path / "model", model=ModelSpec(256, 16, 2, 4, 2, 24, 16, 10_000, 10_000))
+    a_model(
+        tmp_path / "model",
+        model=ModelSpec(
+            vocab_size=256,
+            hidden_size=16,
+            num_layers=2,
+            num_heads=4,
+            num_kv_heads=2,
+            intermediate_size=24,
+            seq_len=16,
+            rope_theta=10_000,
+            norm_eps_nano=10_000,
+        ),
+    )
     (tmp_path / "text").write_bytes(b"x" * 100)
     row = json.loads(said("eval", "model", "--data", "text", "--json")[1])
     assert row["bytes"] == row["tokens"] == 100

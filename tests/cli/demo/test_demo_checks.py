@@ -17,7 +17,14 @@ def a_row(**changes: object) -> dict[str, object]:
 def test_lies_are_the_liars_segments_and_caught_when_proven_false() -> None:
     """Those that are young and wait for a verdict are told apart."""
     found = count_checks(a_row(), HONEST, "L")
-    assert found == Checked(110, 104, 4, 2, 1, 0)
+    assert found == Checked(
+        commits_old=110,
+        commits_verified=104,
+        lies_planted=4,
+        lies_caught=2,
+        lies_late=1,
+        honest_slashed=0,
+    )
     assert VERDICT_ROUNDS * 10 < 80
 
 

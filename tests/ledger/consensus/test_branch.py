@@ -16,14 +16,14 @@ def a_chain(length: int, *, parent: Digest = CHAIN, height: int = 0, view: int =
     for step in range(1, length + 1):
         proof, leader = bytes(VRF_PROOF_BYTES), PeerId(bytes(32))
         header = Header(
-            CHAIN,
-            Height(height + step),
-            View(view + step),
-            parent,
-            NO_DIGEST,
-            NO_DIGEST,
-            proof,
-            leader,
+            chain=CHAIN,
+            height=Height(height + step),
+            view=View(view + step),
+            parent=parent,
+            state_root=NO_DIGEST,
+            body_root=NO_DIGEST,
+            vrf_proof=proof,
+            leader=leader,
         )
         blocks.append(Block(header, ()))
         parent = block_digest(header)

@@ -41,7 +41,16 @@ CHAIN = digest("genesis", b"x")
 
 def a_block(height: int, view: int, parent: Digest = CHAIN) -> Block:
     proof, leader = bytes(VRF_PROOF_BYTES), PeerId(bytes(32))
-    header = Header(CHAIN, Height(height), View(view), parent, NO_DIGEST, NO_DIGEST, proof, leader)
+    header = Header(
+        chain=CHAIN,
+        height=Height(height),
+        view=View(view),
+        parent=parent,
+        state_root=NO_DIGEST,
+        body_root=NO_DIGEST,
+        vrf_proof=proof,
+        leader=leader,
+    )
     return Block(header, ())
 
 

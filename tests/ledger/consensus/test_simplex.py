@@ -101,7 +101,16 @@ class PlainChamber:
         transactions = (self.twist,) if self.twist else ()
         proof = bytes(VRF_PROOF_BYTES)
         root = body_root(transactions)
-        header = Header(CHAIN, height, view, parent, NO_DIGEST, root, proof, self.secret.peer)
+        header = Header(
+            chain=CHAIN,
+            height=height,
+            view=view,
+            parent=parent,
+            state_root=NO_DIGEST,
+            body_root=root,
+            vrf_proof=proof,
+            leader=self.secret.peer,
+        )
         return Block(header, transactions)
 
     def validate(self, block: Block) -> None:

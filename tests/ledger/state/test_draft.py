@@ -76,7 +76,17 @@ def test_a_credit_of_nothing_only_opens_an_account() -> None:
 def test_what_has_unbonded_counts_as_balance_from_its_height_on() -> None:
     state, draft = a_draft()
     parts = (Unbonding(Amount(5), Height(3)), Unbonding(Amount(7), Height(4)))
-    draft.put_account(A, Account(Amount(1), Amount(0), 0, 0, parts, Height(0)))
+    draft.put_account(
+        A,
+        Account(
+            balance=Amount(1),
+            stake=Amount(0),
+            nonce=0,
+            recent=0,
+            unbonding=parts,
+            staked_height=Height(0),
+        ),
+    )
     draft.put_globals(replace(state.globals, height=Height(3)))
     live = draft.live_account(A)
     assert (live.balance, live.unbonding) == (6, parts[1:])
@@ -116,7 +126,14 @@ def test_what_is_counted_as_money_is_all_there_is() -> None:
 
 def test_a_round_is_noted_where_it_is_due() -> None:
     state, draft = a_draft()
-    info = RoundInfo(RoundIndex(3), Height(1), Digest(bytes(32)), (), (), -1)
+    info = RoundInfo(
+        round=RoundIndex(3),
+        height=Height(1),
+        beacon=Digest(bytes(32)),
+        seats=(),
+        drawn=(),
+        consensus=-1,
+    )
     draft.put_round(RunIndex(1), info, Height(1))
     draft.put_round(RunIndex(2), info, Height(1))
     assert draft.round_info(RunIndex(1), RoundIndex(3)) == info

@@ -15,11 +15,23 @@ from swarm.primitives.codec import replace
 from swarm.types import NO_DIGEST, Height, PeerId, RoundIndex
 from tests.ledger.checking import EXACT, a_case
 
-NOTHING = Verdicts(0, 0, 0, 0, 0, 0, ())
+NOTHING = Verdicts(
+    verified=0, cleared=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=()
+)
 
 
 def a_record(phase: SegmentPhase, *checks: CheckPhase) -> SegmentRecord:
-    made = tuple(Check(PeerId(bytes(32)), 0, c, Height(1), NO_DIGEST, Height(2)) for c in checks)
+    made = tuple(
+        Check(
+            peer=PeerId(bytes(32)),
+            window=0,
+            phase=c,
+            height=Height(1),
+            commitment=NO_DIGEST,
+            commit_height=Height(2),
+        )
+        for c in checks
+    )
     return replace(a_case().record, phase=phase, checks=made)
 
 

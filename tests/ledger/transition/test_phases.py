@@ -21,7 +21,14 @@ from tests.ledger.checking import EXACT, a_case
 
 
 def a_check(number: int, phase: CheckPhase, height: int) -> Check:
-    return Check(PeerId(bytes([number]) * 32), 0, phase, Height(height), NO_DIGEST, Height(0))
+    return Check(
+        peer=PeerId(bytes([number]) * 32),
+        window=0,
+        phase=phase,
+        height=Height(height),
+        commitment=NO_DIGEST,
+        commit_height=Height(0),
+    )
 
 
 def test_only_checks_under_way_set_the_pace() -> None:

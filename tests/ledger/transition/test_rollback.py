@@ -20,7 +20,7 @@ from swarm.ledger.transition.seats import NEVER, draw_posters
 from swarm.ledger.transition.segments import check_not_behind, is_set_back, set_back
 from swarm.primitives.codec import replace
 from swarm.testing.ledger import InMemoryLedger
-from swarm.types import NO_DIGEST, Digest, Height, RoundIndex, StageIndex
+from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, StageIndex
 from tests.ledger.checking import EXACT, Case, a_case
 
 BACK = replace(EXACT, checks=replace(EXACT.checks, on_fraud="rollback"))
@@ -38,7 +38,14 @@ def convicted(spec: RunSpec = BACK) -> Case:
 
 def listed(*rounds: int) -> tuple[Checkpoint, ...]:
     return tuple(
-        Checkpoint(RoundIndex(r), Digest(bytes([r]) * 32), 4, b"", 0, Height(1))  # type: ignore[arg-type]
+        Checkpoint(
+            round=RoundIndex(r),
+            phi_root=Digest(bytes([r]) * 32),
+            phi_bytes=4,
+            peer=PeerId(b""),
+            seat=0,
+            height=Height(1),
+        )
         for r in sorted(rounds, reverse=True)
     )
 
@@ -100,7 +107,15 @@ def test_the_newest_checkpoint_from_before_the_lie_stands_and_those_after_it_do_
     assert len(run.checkpoints[0]) == 2, "still an anchor for who replays"
     proof = (b"",) * 4
     for round_ in (late, run.next_round):
-        body = PostCheckpoint(run.index, RoundIndex(round_), StageIndex(0), 0, NO_DIGEST, 4, proof)
+        body = PostCheckpoint(
+            run=run.index,
+            round=RoundIndex(round_),
+            stage=StageIndex(0),
+            seat=0,
+            phi_root=NO_DIGEST,
+            phi_bytes=4,
+            proof=proof,
+        )
         with pytest.raises(InvalidStatement):
             check_not_behind(run, body)
     check_not_behind(run, replace(body, round=RoundIndex(run.next_round + 1)))

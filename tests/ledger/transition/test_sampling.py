@@ -97,7 +97,9 @@ def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
             continue
         proof = prove_draw(key, state.chain, case.record.draws[0], case.record)
         c = case.said.commit
-        undrawn = DataRequest(c.run, c.round, c.stage, c.seat, 0, 0, proof)
+        undrawn = DataRequest(
+            run=c.run, round=c.round, stage=c.stage, seat=c.seat, attempt=0, window=0, proof=proof
+        )
         assert case.refused(key, undrawn) is Reason.WRONG_PEER
     assert 0 < took < len(case.able)
 

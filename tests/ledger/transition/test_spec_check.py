@@ -168,7 +168,13 @@ def test_a_reveal_of_the_longest_segment_fits_with_its_tokens() -> None:
     first = Opening(255, 191, (), Digest(bytes(32)), Digest(bytes(32)))
     windows = -(-192 // 20)
     body = RevealSegment(
-        RunIndex(1), RoundIndex(1), StageIndex(0), 0, bytes(32), (bytes(32),) * leaves_max(spec),
-        (first,) * windows, (opening, opening),
-    )  # fmt: skip
+        run=RunIndex(1),
+        round=RoundIndex(1),
+        stage=StageIndex(0),
+        seat=0,
+        salt=bytes(32),
+        leaves=(bytes(32),) * leaves_max(spec),
+        openings=(first,) * windows,
+        tokens=(opening, opening),
+    )
     assert len(encode(body)) + REVEAL_SPARE_BYTES // 2 < reveal_bytes_max(spec) <= REVEAL_BYTES_MAX

@@ -34,10 +34,24 @@ class Checks:
         run, chain = self.case.run, self.case.ledger.state.chain
         manifest = sign_manifest(self.case.solver, chain, run.spec_digest, place, ROOT, 1)
         peer = self.case.solver.peer
-        evidence = AuditEvidence(chain, run.spec_digest, peer, manifest, (LEAF,), ROOT)
+        evidence = AuditEvidence(
+            chain=chain,
+            run_digest=run.spec_digest,
+            peer=peer,
+            manifest=manifest,
+            leaves=(LEAF,),
+            end_root=ROOT,
+        )
         verdict = AuditVerdict.FRAUD if place.window in self.false else AuditVerdict.HONEST
         return AuditResult(
-            place, verdict, Answer((LEAF,), ROOT), LEAF, ROOT, 0, ("a line",), evidence
+            place=place,
+            verdict=verdict,
+            answer=Answer((LEAF,), ROOT),
+            said=LEAF,
+            found=ROOT,
+            first_difference=0,
+            lines=("a line",),
+            evidence=evidence,
         )
 
     async def report(self, found: WindowKey) -> Digest:
@@ -64,7 +78,11 @@ def an_auditor(case: Case, home: Path, *false: int) -> tuple[Auditor, Checks]:
     ledger = FakeLedger()
     ledger.state = state
     run, me = state.run(case.run.index), case.ledger.keys[0].peer
-    return Auditor(Audited(home, me, run, ledger, case.ledger.genesis, checks)), checks
+    return Auditor(
+        Audited(
+            home=home, me=me, run=run, ledger=ledger, genesis=case.ledger.genesis, checks=checks
+        )
+    ), checks
 
 
 def names_in(folder: Path) -> list[str]:

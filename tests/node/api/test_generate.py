@@ -42,14 +42,30 @@ PROMPT = [3, 1, 4, 1, 5]
 
 def a_seat(stage: int, index: int, peer: PeerId) -> Seat:
     start = RoundIndex(0)
-    return Seat(StageIndex(stage), index, peer, start, start, NO_DIGEST, 0, is_volunteer=False)
+    return Seat(
+        stage=StageIndex(stage),
+        index=index,
+        peer=peer,
+        joined_round=start,
+        last_commit_round=start,
+        last_end_root=NO_DIGEST,
+        last_tokens=0,
+        is_volunteer=False,
+    )
 
 
 def some_run(rounds: list[int], seats: list[list[PeerId]]) -> Run:
     """A run of two stages whose ledger lists the checkpoints of some rounds; its owner is gone since."""
     checkpoints = tuple(
         tuple(
-            Checkpoint(RoundIndex(r), ROOTS[r][stage], 4, seats[stage][0], 0, Height(0))
+            Checkpoint(
+                round=RoundIndex(r),
+                phi_root=ROOTS[r][stage],
+                phi_bytes=4,
+                peer=seats[stage][0],
+                seat=0,
+                height=Height(0),
+            )
             for r in rounds
         )
         for stage in range(2)

@@ -182,7 +182,9 @@ async def test_every_key_that_was_served_is_served(tmp_path: Path, autojump_cloc
     room = Room(tmp_path, a_case(lie=0))
     case = room.case
     case.show(case.up_to_reveal())
-    room.tally.notes = [TradeRecord(1, 0, 0, room.me, room.other, True)]
+    room.tally.notes = [
+        TradeRecord(round=1, fragment=0, stage=0, source=room.me, target=room.other, is_done=True)
+    ]
     state = fields_of(await a_busy_room(room))
     assert encode_document(room.snapshots.take())
     for section, names in KEYS_BEFORE.items():

@@ -44,7 +44,17 @@ class Shelves(FakeLibrary):
 
 
 def some_rounds(*rounds: int) -> Run:
-    kept = tuple(Checkpoint(RoundIndex(r), a_digest(r), 4, KEY.peer, 0, Height(0)) for r in rounds)
+    kept = tuple(
+        Checkpoint(
+            round=RoundIndex(r),
+            phi_root=a_digest(r),
+            phi_bytes=4,
+            peer=KEY.peer,
+            seat=0,
+            height=Height(0),
+        )
+        for r in rounds
+    )
     return a_run(small_run_spec(num_stages=1), checkpoints=(kept,))
 
 

@@ -105,7 +105,12 @@ class Desk:
         checking = InlineExecutor(lambda _: COST_S)
         config = NodeConfig(evaluate=evaluate)
         self.node = Measuring(
-            a_run(SPEC, owner=owner), self.store, config, checking, self.library, self.report
+            run=a_run(SPEC, owner=owner),
+            store=self.store,
+            config=config,
+            checking=checking,
+            library=self.library,
+            report=self.report,
         )
         self.heard = trio.Event()
 
@@ -126,7 +131,14 @@ class Desk:
     def post(self, stage: int, round_: int) -> None:
         assert self.node.run is not None
         listed = list(self.node.run.checkpoints)
-        found = Checkpoint(RoundIndex(round_), root(round_, stage), 4, ME, 0, Height(0))
+        found = Checkpoint(
+            round=RoundIndex(round_),
+            phi_root=root(round_, stage),
+            phi_bytes=4,
+            peer=ME,
+            seat=0,
+            height=Height(0),
+        )
         listed[stage] = (found, *listed[stage])
         self.change(checkpoints=tuple(listed), rounds=(a_round(round_, 0),))
 

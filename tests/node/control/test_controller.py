@@ -450,7 +450,12 @@ async def test_a_checkpoint_is_posted_as_soon_as_its_segment_is_closed(
 
 def a_checkpoint(round_: int) -> Checkpoint:
     return Checkpoint(
-        RoundIndex(round_), Digest(bytes(32)), 4, PeerId(bytes(32)), 0, Height(round_)
+        round=RoundIndex(round_),
+        phi_root=Digest(bytes(32)),
+        phi_bytes=4,
+        peer=PeerId(bytes(32)),
+        seat=0,
+        height=Height(round_),
     )
 
 

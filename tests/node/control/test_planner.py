@@ -49,13 +49,25 @@ BEACON = Digest(b"\7" * 32)
 
 def a_seat(peer: PeerId, index: int, stage: int = 0, joined: int = 0) -> Seat:
     return Seat(
-        StageIndex(stage), index, peer, RoundIndex(joined), -1, NO_DIGEST, 0, is_volunteer=False
+        stage=StageIndex(stage),
+        index=index,
+        peer=peer,
+        joined_round=RoundIndex(joined),
+        last_commit_round=-1,
+        last_end_root=NO_DIGEST,
+        last_tokens=0,
+        is_volunteer=False,
     )
 
 
 def an_info(*rosters: tuple[Seat, ...], round_: int = 3, drawn: tuple[int, ...] = ()) -> RoundInfo:
     return RoundInfo(
-        RoundIndex(round_), Height(100), BEACON, rosters, drawn or (-1,) * len(rosters), -1
+        round=RoundIndex(round_),
+        height=Height(100),
+        beacon=BEACON,
+        seats=rosters,
+        drawn=drawn or (-1,) * len(rosters),
+        consensus=-1,
     )
 
 
@@ -215,7 +227,19 @@ def test_a_checkpoint_is_posted_also_after_the_seat_was_left_and_never_too_late(
     last = end.height + 2 * run.spec.round_blocks - 1
     assert plan_actions(knowledge(run, commits_final=final, height=last)) == [due]
     assert plan_actions(knowledge(run, commits_final=final, height=last + 1)) == []
-    kept = ((Checkpoint(RoundIndex(500), BEACON, 4, ME, 0, Height(90)),), ())
+    kept = (
+        (
+            Checkpoint(
+                round=RoundIndex(500),
+                phi_root=BEACON,
+                phi_bytes=4,
+                peer=ME,
+                seat=0,
+                height=Height(90),
+            ),
+        ),
+        (),
+    )
     held = frozenset([(StageIndex(0), RoundIndex(500))])
     posted = copied(run, checkpoints=kept)
     known = knowledge(posted, commits_final=final, height=last, checkpoints_held=held)
@@ -269,7 +293,16 @@ def test_phi_is_held_until_the_dice_or_the_ledger_ask_for_it_no_more() -> None:
 def test_checkpoints_are_fetched_for_my_stage_and_the_one_behind_it_and_all_by_archives() -> None:
     """A stage that loses all its peers is built again from what those of another hold."""
     kept = tuple(
-        (Checkpoint(RoundIndex(2), Digest(bytes([s]) * 32), 4, OTHER, 0, Height(90)),)
+        (
+            Checkpoint(
+                round=RoundIndex(2),
+                phi_root=Digest(bytes([s]) * 32),
+                phi_bytes=4,
+                peer=OTHER,
+                seat=0,
+                height=Height(90),
+            ),
+        )
         for s in range(3)
     )
     third = (a_seat(PEERS[2], 0, stage=2),)

@@ -40,7 +40,14 @@ class Described:
 def a_node(phase: RunPhase = RunPhase.TRAINING, *, is_seated: bool = True) -> Described:
     peer = ME if is_seated else PeerId(b"o" * 32)
     seat = Seat(
-        StageIndex(0), 2, peer, RoundIndex(0), RoundIndex(0), NO_DIGEST, 0, is_volunteer=False
+        stage=StageIndex(0),
+        index=2,
+        peer=peer,
+        joined_round=RoundIndex(0),
+        last_commit_round=RoundIndex(0),
+        last_end_root=NO_DIGEST,
+        last_tokens=0,
+        is_volunteer=False,
     )
     rounds = (a_round(3, 9),)
     node = Described(a_run(small_run_spec(), phase=phase, seats=((seat,),), rounds=rounds))

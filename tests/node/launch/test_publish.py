@@ -254,7 +254,16 @@ async def test_tokens_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
     shape = (manifest.num_tokens(manifest.train),)
     root = await blobs.add(tmp_path / "set" / "train.bin", dtype="uint16", shape=shape)
     tokenizer = await blobs.add(a_tokenizer())
-    data = DataSpec("file", root, 2 * shape[0], root, 2, "uint16", 300, tokenizer)
+    data = DataSpec(
+        tokenizer="file",
+        train_root=root,
+        train_bytes=2 * shape[0],
+        heldout_root=root,
+        heldout_bytes=2,
+        dtype="uint16",
+        num_token_ids=300,
+        tokenizer_root=tokenizer,
+    )
     node = a_node(some_blobs(tmp_path, theirs), theirs)
     with pytest.raises(BadConfig, match="and there are 300 ids"):
         await token_source(node, a_run(a_file("./set", 512), data))
@@ -269,7 +278,16 @@ async def test_a_run_that_calls_its_text_another_width_is_refused_and_the_disk_i
     root = await some_blobs(tmp_path, ours).add(bytes(range(200)) * 10)
     node = a_node(some_blobs(tmp_path, theirs), theirs)
     honest = DataSpec("bytes", root, 2000, NO_DIGEST, 1)
-    wide = DataSpec("file", root, 2000, root, 2, "uint16", 60_000, Digest(b"t" * 32))
+    wide = DataSpec(
+        tokenizer="file",
+        train_root=root,
+        train_bytes=2000,
+        heldout_root=root,
+        heldout_bytes=2,
+        dtype="uint16",
+        num_token_ids=60_000,
+        tokenizer_root=Digest(b"t" * 32),
+    )
     for data in (wide, replace(honest, train_bytes=2400)):
         for _ in range(2):
             with pytest.raises(BadConfig, match="which it is not"):
@@ -307,7 +325,16 @@ async def test_a_tokenizer_that_nobody_serves_is_waited_for_in_vain(
 ) -> None:
     host = FakeNetwork().host(1)
     blobs = some_blobs(tmp_path, host)
-    data = DataSpec("file", NO_DIGEST, 2, NO_DIGEST, 2, "uint16", 300, Digest(b"t" * 32))
+    data = DataSpec(
+        tokenizer="file",
+        train_root=NO_DIGEST,
+        train_bytes=2,
+        heldout_root=NO_DIGEST,
+        heldout_bytes=2,
+        dtype="uint16",
+        num_token_ids=300,
+        tokenizer_root=Digest(b"t" * 32),
+    )
     with pytest.raises(Unreachable, match="nobody serves"):
         await token_source(a_node(blobs, host), a_run(a_file("./set"), data))
 

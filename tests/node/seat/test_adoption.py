@@ -100,7 +100,14 @@ class Hamlet:
 
     def change(self, seats: tuple[tuple[Seat, ...], ...], *, is_begun: bool = True) -> None:
         """Let everybody see a roster."""
-        begun = RoundInfo(RoundIndex(ROUND + 1), Height(99), NO_DIGEST, seats, (), -1)
+        begun = RoundInfo(
+            round=RoundIndex(ROUND + 1),
+            height=Height(99),
+            beacon=NO_DIGEST,
+            seats=seats,
+            drawn=(),
+            consensus=-1,
+        )
         self.run = changed(self.run, seats=seats, rounds=(begun,) if is_begun else ())
         self.ledger.current = self.run
         for place in self.places.values():
@@ -126,7 +133,16 @@ class Hamlet:
         joined = RoundIndex(ROUND + 1 if is_new else 0)
         peer = self.places[number].host.peer
         tokens = 0 if is_new else 1000
-        return Seat(STAGE, number, peer, joined, last, NO_DIGEST, tokens, is_volunteer=False)
+        return Seat(
+            stage=STAGE,
+            index=number,
+            peer=peer,
+            joined_round=joined,
+            last_commit_round=last,
+            last_end_root=NO_DIGEST,
+            last_tokens=tokens,
+            is_volunteer=False,
+        )
 
     async def close(self, number: int, *, round_: int = ROUND, height: int = 100) -> None:
         """A giver ends a segment: saved on its disk, committed at a height."""

@@ -121,7 +121,14 @@ class Hall(FakeLibrary):
         self.seats = Seats(self.node, nursery)
         self.runner = FakeRunner(INITIAL)
         seat = Seat(
-            STAGE, 0, KEY.peer, RoundIndex(0), RoundIndex(0), NO_DIGEST, 0, is_volunteer=False
+            stage=STAGE,
+            index=0,
+            peer=KEY.peer,
+            joined_round=RoundIndex(0),
+            last_commit_round=RoundIndex(0),
+            last_end_root=NO_DIGEST,
+            last_tokens=0,
+            is_volunteer=False,
         )
         self.live = RunningSeat(seat, runner=self.runner, keeper=KEEPER)  # type: ignore[arg-type]
         self.seats.live[STAGE, 0] = self.live
@@ -175,7 +182,14 @@ class Hall(FakeLibrary):
     def post(self, round_: int) -> None:
         """The checkpoint of a boundary is final half a round later."""
         height = Height(round_ * BLOCKS + BLOCKS // 2)
-        kept = Checkpoint(RoundIndex(round_), root(round_), 4, PeerId(bytes(32)), 0, height)
+        kept = Checkpoint(
+            round=RoundIndex(round_),
+            phi_root=root(round_),
+            phi_bytes=4,
+            peer=PeerId(bytes(32)),
+            seat=0,
+            height=height,
+        )
         self.change(checkpoints=((kept, *self.run.checkpoints[0]),))
 
     async def begin(self) -> None:

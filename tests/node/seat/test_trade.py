@@ -32,7 +32,15 @@ class OneSeat:
     def plan(self) -> RoundPlan:
         """A round with nobody else."""
         spec, rosters = self.spec, ((RosterSeat(0, HOST.peer, 1),),)
-        return RoundPlan(CHAIN, RunIndex(1), spec.digest, spec, ROUND, NO_DIGEST, rosters)
+        return RoundPlan(
+            chain=CHAIN,
+            run=RunIndex(1),
+            run_digest=spec.digest,
+            spec=spec,
+            round=ROUND,
+            beacon=NO_DIGEST,
+            rosters=rosters,
+        )
 
     @property
     def jobs(self) -> "OneSeat":
@@ -45,7 +53,16 @@ class OneSeat:
     async def snapshot(self, fragment: int) -> FragmentSnapshot:
         """Two values."""
         none, two = torch.zeros(0), torch.zeros(2)
-        return FragmentSnapshot(fragment, two, two, NO_DIGEST, 1, 1, two, none)
+        return FragmentSnapshot(
+            fragment=fragment,
+            theta_P=two,
+            anchor_P=two,
+            anchor_root=NO_DIGEST,
+            tokens=1,
+            step=1,
+            phi_P=two,
+            residual_P=none,
+        )
 
     async def clip_or_reject(self, merge: Merge) -> Merge:
         """Nothing is doubted."""

@@ -21,7 +21,17 @@ from swarm.training.averaging.outer_step import (
 )
 
 NOLOCO = PRESETS["noloco"]
-SPEC = OuterSpec(500_000_000, 700_000_000, 700_000_000, 5, (NANO, NANO // 2), 4, 1, 1, "int8")
+SPEC = OuterSpec(
+    alpha_nano=500_000_000,
+    beta_nano=700_000_000,
+    gamma_nano=700_000_000,
+    alpha_ramp_rounds=5,
+    age_weights_nano=(NANO, NANO // 2),
+    fragments=4,
+    pull_only_rounds=1,
+    num_retries=1,
+    codec="int8",
+)
 
 
 def noise(seed: int) -> Tensor:

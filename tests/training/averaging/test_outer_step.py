@@ -35,10 +35,28 @@ def a_merge(
     scalars: OuterScalars, theta_hat: Tensor | None, phi_hat: Tensor | None = None
 ) -> Merge:
     none = torch.zeros(0)
-    snapshot = FragmentSnapshot(0, THETA, torch.zeros(SIZE), NO_DIGEST, 10, 2, SLOW.phi_F, none)
+    snapshot = FragmentSnapshot(
+        fragment=0,
+        theta_P=THETA,
+        anchor_P=torch.zeros(SIZE),
+        anchor_root=NO_DIGEST,
+        tokens=10,
+        step=2,
+        phi_P=SLOW.phi_F,
+        residual_P=none,
+    )
     peer = None if theta_hat is None else PeerId(bytes(32))
     weight = 0 if theta_hat is None else NANO // 2
-    return Merge(snapshot, theta_hat, weight, scalars, peer, 1, NO_DIGEST, phi_hat_P=phi_hat)
+    return Merge(
+        snapshot=snapshot,
+        theta_hat_P=theta_hat,
+        weight_nano=weight,
+        scalars=scalars,
+        partner=peer,
+        partner_seat=1,
+        my_payload=NO_DIGEST,
+        phi_hat_P=phi_hat,
+    )
 
 
 @pytest.mark.rule("T17")

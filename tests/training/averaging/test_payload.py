@@ -35,7 +35,16 @@ def a_run(codec: str = "int8", *, two: bool = False, rounds: int = 20) -> RunSpe
 
 def a_snapshot(residual: Tensor) -> FragmentSnapshot:
     theta, anchor, phi = torch.ones(4), torch.full((4,), 2.0), torch.full((4,), 3.0)
-    return FragmentSnapshot(0, theta, anchor, NO_DIGEST, 10, 2, phi, residual)
+    return FragmentSnapshot(
+        fragment=0,
+        theta_P=theta,
+        anchor_P=anchor,
+        anchor_root=NO_DIGEST,
+        tokens=10,
+        step=2,
+        phi_P=phi,
+        residual_P=residual,
+    )
 
 
 @pytest.mark.rule("G23")

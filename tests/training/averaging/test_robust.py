@@ -38,17 +38,24 @@ HALF = NANO // 2
 def a_merge(distance: float, *, is_consensus: bool = False, fragment: int = 0) -> Merge:
     theta = torch.zeros(8)
     snapshot = FragmentSnapshot(
-        fragment, theta, theta, NO_DIGEST, 5, 1, theta.clone(), torch.empty(0)
+        fragment=fragment,
+        theta_P=theta,
+        anchor_P=theta,
+        anchor_root=NO_DIGEST,
+        tokens=5,
+        step=1,
+        phi_P=theta.clone(),
+        residual_P=torch.empty(0),
     )
     scalars = OuterScalars(0.0, 0.7, 0.7)
     return Merge(
-        snapshot,
-        theta + distance,
-        HALF,
-        scalars,
-        None,
-        1,
-        NO_DIGEST,
+        snapshot=snapshot,
+        theta_hat_P=theta + distance,
+        weight_nano=HALF,
+        scalars=scalars,
+        partner=None,
+        partner_seat=1,
+        my_payload=NO_DIGEST,
         is_consensus=is_consensus,
     )
 
@@ -132,7 +139,13 @@ def test_a_partner_that_makes_the_loss_worse_by_the_margin_is_declined() -> None
 def test_only_who_sees_the_loss_measures_it(stages: int) -> None:
     spec = a_spec(stages=stages)
     plan = RoundPlan(
-        CHAIN, RunIndex(1), spec.digest, spec, RoundIndex(0), NO_DIGEST, ((),) * stages
+        chain=CHAIN,
+        run=RunIndex(1),
+        run_digest=spec.digest,
+        spec=spec,
+        round=RoundIndex(0),
+        beacon=NO_DIGEST,
+        rosters=((),) * stages,
     )
     tokens = np.frombuffer(TEXT, dtype=np.uint8)
     first = Shard.initial(spec, StageIndex(0))

@@ -55,13 +55,29 @@ def a_plan(
         seats = (*seats[:-1], replace(seats[-1], **last))  # type: ignore[arg-type]
     beacon = Digest(digest("test", b"beacon"))
     return RoundPlan(
-        Digest(bytes(32)), RunIndex(1), spec.digest, spec, RoundIndex(9), beacon, (seats,), consensus
-    )  # fmt: skip
+        chain=Digest(bytes(32)),
+        run=RunIndex(1),
+        run_digest=spec.digest,
+        spec=spec,
+        round=RoundIndex(9),
+        beacon=beacon,
+        rosters=(seats,),
+        consensus=consensus,
+    )
 
 
 def a_snapshot() -> FragmentSnapshot:
     theta, none = torch.arange(SIZE) / 64.0, torch.zeros(SIZE)
-    return FragmentSnapshot(FRAGMENT, theta, torch.zeros(SIZE), ANCHOR, 100, 5, theta.clone(), none)
+    return FragmentSnapshot(
+        fragment=FRAGMENT,
+        theta_P=theta,
+        anchor_P=torch.zeros(SIZE),
+        anchor_root=ANCHOR,
+        tokens=100,
+        step=5,
+        phi_P=theta.clone(),
+        residual_P=none,
+    )
 
 
 def a_trade(plan: RoundPlan, seat: int = SEAT) -> TradePlan:

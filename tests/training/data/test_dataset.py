@@ -69,14 +69,14 @@ def test_a_manifest_is_read_as_it_was_written(manifest: DatasetManifest) -> None
 def test_the_spec_of_a_run_says_the_same() -> None:
     data = data_spec(of_a_file())
     assert data == DataSpec(
-        "file",
-        of_a_file().train.root,
-        len(BIG),
-        of_a_file().heldout.root,
-        6,
-        "uint16",
-        1000,
-        Digest(b"t" * 32),
+        tokenizer="file",
+        train_root=of_a_file().train.root,
+        train_bytes=len(BIG),
+        heldout_root=of_a_file().heldout.root,
+        heldout_bytes=6,
+        dtype="uint16",
+        num_token_ids=1000,
+        tokenizer_root=Digest(b"t" * 32),
     )
     file = RunFile.model_validate({"model": {"vocab_size": 1024}})
     check_spec(run_spec(file, data=data, init_root=NO_DIGEST))

@@ -26,7 +26,16 @@ from swarm.training.devices.protocol import (
 )
 
 COMMANDS: tuple[Command, ...] = (
-    Setup(b"spec", 1, "cuda:1", 1, 2, "/folder", True, 4),
+    Setup(
+        spec=b"spec",
+        stage=1,
+        device="cuda:1",
+        rank=1,
+        world=2,
+        folder="/folder",
+        compiles=True,
+        threads=4,
+    ),
     Load(),
     Forward(7, 8, 128),
     Backward(7, 8, 128),

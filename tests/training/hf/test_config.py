@@ -9,7 +9,17 @@ from swarm.config.spec import ModelSpec
 from swarm.errors import BadConfig
 from swarm.training.hf.config import CONFIG_BYTES_MAX, config_text, read_config
 
-MODEL = ModelSpec(256, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=256,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=12,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 
 
 def changed(**changes: object) -> bytes:

@@ -24,9 +24,27 @@ from swarm.training.hf.export import (
 )
 from swarm.training.model.stages import init_flat, plan_stages
 
-MODEL = ModelSpec(256, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=256,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=12,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 SHARDS = [init_flat(plan, 5) for plan in plan_stages(MODEL, 2)]
-FACTS = RunFacts("tiny", "ab" * 32, 4, 9, 123_456, 2, ("cd" * 32, "ef" * 32))
+FACTS = RunFacts(
+    name="tiny",
+    digest="ab" * 32,
+    round=4,
+    rounds=9,
+    tokens=123_456,
+    num_stages=2,
+    roots=("cd" * 32, "ef" * 32),
+)
 
 
 def test_it_says_what_llama_needs_to_know() -> None:

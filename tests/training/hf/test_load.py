@@ -18,7 +18,17 @@ from swarm.training.hf.weights import INDEX_FILE
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import Stage, init_flat, plan_stages
 
-MODEL = ModelSpec(256, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=256,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=12,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 PLANS = plan_stages(MODEL, 2)
 SHARDS = [init_flat(plan, 5) for plan in PLANS]
 

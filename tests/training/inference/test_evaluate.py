@@ -14,7 +14,17 @@ from swarm.training.inference.evaluate import heldout_loss, heldout_starts, whol
 from swarm.training.model.profiles import EXACT_NAME, NATIVE, table
 from swarm.training.model.stages import init_flat
 
-MODEL = ModelSpec(40, 16, 2, 4, 2, 24, 12, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=40,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=12,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 TOKENS = (np.arange(2000) * 7 % 40).astype(np.uint8)
 
 
@@ -46,7 +56,17 @@ def test_the_width_of_a_token_changes_nothing(dtype: Any) -> None:  # noqa: ANN4
 @pytest.mark.parametrize("numerics", ["native", EXACT_NAME])
 def test_a_model_of_a_thousand_tokens_learns_them(numerics: str) -> None:
     """Both tables of operators, ids up to the last."""
-    model = ModelSpec(1000, 16, 2, 4, 2, 24, 12, 10_000, 10_000)
+    model = ModelSpec(
+        vocab_size=1000,
+        hidden_size=16,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        intermediate_size=24,
+        seq_len=12,
+        rope_theta=10_000,
+        norm_eps_nano=10_000,
+    )
     tokens = (np.arange(500) * 333 % 1000).astype(np.uint16)
     stage = whole_model(model, table(numerics))
     flat = init_flat(stage.plan, 1).requires_grad_()

@@ -20,7 +20,17 @@ from swarm.training.inference.sessions import (
 from swarm.training.model.stages import plan_stages
 from swarm.types import Digest, RunIndex, StageIndex
 
-MODEL = ModelSpec(256, 16, 3, 4, 2, 24, 100, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=256,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=100,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 FIRST, LAST = plan_stages(MODEL, 2)
 IDS = torch.tensor([3, 255, 0])
 ROWS = torch.linspace(-1, 1, 3 * 16).view(3, 16)
@@ -29,7 +39,13 @@ ROWS = torch.linspace(-1, 1, 3 * 16).view(3, 16)
 def a_request(stage: int, inputs: torch.Tensor, position: int = 0) -> StageRequest:
     root, session = Digest(bytes(32)), bytes(16)
     return StageRequest(
-        RunIndex(0), StageIndex(stage), root, session, position, len(inputs), payload_of(inputs)
+        run=RunIndex(0),
+        stage=StageIndex(stage),
+        root=root,
+        session=session,
+        position=position,
+        rows=len(inputs),
+        payload=payload_of(inputs),
     )
 
 
@@ -92,7 +108,17 @@ def test_a_refusal_has_a_reason_even_if_it_is_new_to_us() -> None:
 
 
 def test_the_longest_request_fits_its_limit() -> None:
-    wide = ModelSpec(256, 16_384, 1, 64, 64, 24, 16_384, 10_000, 10_000)
+    wide = ModelSpec(
+        vocab_size=256,
+        hidden_size=16_384,
+        num_layers=1,
+        num_heads=64,
+        num_kv_heads=64,
+        intermediate_size=24,
+        seq_len=16_384,
+        rope_theta=10_000,
+        norm_eps_nano=10_000,
+    )
     assert rows_max(MODEL) == 100
     request = a_request(1, torch.zeros(rows_max(wide), 16_384))
     assert len(encode(request)) <= REQUEST_BYTES_MAX

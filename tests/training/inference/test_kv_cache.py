@@ -9,7 +9,17 @@ from swarm.training.inference.sampling import KeyValueCache, advance, cache_byte
 from swarm.training.model.profiles import EXACT_NAME, NATIVE, table
 from swarm.training.model.stages import Stage, init_flat, plan_stages
 
-MODEL = ModelSpec(256, 16, 3, 4, 2, 24, 100, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=256,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=100,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 PLANS = plan_stages(MODEL, 2)
 FLATS = [init_flat(plan, 5) for plan in PLANS]
 STAGES = [Stage(plan, NATIVE) for plan in PLANS]

@@ -11,7 +11,17 @@ from swarm.training.inference.sampling import Sampling, draw_token, generate
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import init_flat
 
-MODEL = ModelSpec(40, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=40,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=12,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 STAGE = whole_model(MODEL, NATIVE)
 FLAT = init_flat(STAGE.plan, 5)
 

@@ -24,7 +24,17 @@ from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import Stage, init_flat, plan_stages
 from swarm.types import Digest, PeerId, RunIndex, StageIndex
 
-MODEL = ModelSpec(256, 16, 2, 4, 2, 24, 600, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=256,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=600,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 PLAN, _ = plan_stages(MODEL, 2)
 FLAT = init_flat(PLAN, 1)
 ROOT = Digest(b"r" * 32)
@@ -36,7 +46,15 @@ def peer(number: int) -> PeerId:
 
 def ask(position: int = 0, rows: int = 1, *, name: int = 0) -> StageRequest:
     session = name.to_bytes(16, "big")
-    return StageRequest(RunIndex(0), StageIndex(0), ROOT, session, position, rows, b"")
+    return StageRequest(
+        run=RunIndex(0),
+        stage=StageIndex(0),
+        root=ROOT,
+        session=session,
+        position=position,
+        rows=rows,
+        payload=b"",
+    )
 
 
 def serve(

@@ -10,10 +10,28 @@ from swarm.training.model.optimizer import AdamState, adamw_step
 from swarm.training.model.profiles import BF16_NAME, NATIVE, table, table_on
 from swarm.training.model.stages import Stage, init_flat, plan_stages, run_loss
 
-MODEL = ModelSpec(40, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=40,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=12,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 PLAN = plan_stages(MODEL, 1)[0]
 FLOAT32, BF16 = table_on("native", "cpu"), table(BF16_NAME)
-OPTIMIZER = OptimizerSpec(900_000_000, 950_000_000, 10, 10_000_000, 10**9, (2_000_000,), 1)
+OPTIMIZER = OptimizerSpec(
+    beta1_nano=900_000_000,
+    beta2_nano=950_000_000,
+    eps_nano=10,
+    weight_decay_nano=10_000_000,
+    clip_norm_nano=10**9,
+    learning_rates_nano=(2_000_000,),
+    learning_rate_stride=1,
+)
 STEPS = 20
 """As many as a window has at most."""
 BF16_DRIFT = 0.1

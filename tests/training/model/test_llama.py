@@ -9,7 +9,17 @@ from swarm.training.model.llama import embedding_blocks, head_blocks, head_width
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import Stage, init_flat, plan_stages
 
-MODEL = ModelSpec(40, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=40,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=12,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 
 
 @pytest.mark.rule("T6")
@@ -35,7 +45,19 @@ def test_tensors_have_the_names_and_shapes_of_llama() -> None:
 @pytest.mark.parametrize(("heads", "kv_heads"), [(3, 3), (4, 3), (16, 16)])
 def test_heads_that_do_not_fit_are_refused(heads: int, kv_heads: int) -> None:
     with pytest.raises(BadConfig):
-        head_width(ModelSpec(40, 16, 3, heads, kv_heads, 24, 12, 10_000, 10_000))
+        head_width(
+            ModelSpec(
+                vocab_size=40,
+                hidden_size=16,
+                num_layers=3,
+                num_heads=heads,
+                num_kv_heads=kv_heads,
+                intermediate_size=24,
+                seq_len=12,
+                rope_theta=10_000,
+                norm_eps_nano=10_000,
+            )
+        )
 
 
 def test_a_later_token_changes_no_earlier_logit() -> None:

@@ -22,7 +22,17 @@ from swarm.training.model.stages import (
     run_loss,
 )
 
-MODEL = ModelSpec(40, 16, 3, 4, 2, 24, 12, 10_000, 10_000)
+MODEL = ModelSpec(
+    vocab_size=40,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    intermediate_size=24,
+    seq_len=12,
+    rope_theta=10_000,
+    norm_eps_nano=10_000,
+)
 TOKENS = (torch.arange(48) * 7 % 40).view(4, 12)
 LABELS = (torch.arange(48) * 11 % 40).view(4, 12)
 

@@ -223,7 +223,14 @@ def test_the_longest_honest_header_fits() -> None:
     counts = dict.fromkeys(("step", "tokens", "num_bytes", "wire_bytes"), big)
     offer = replace(A_MERGE.offer, key=key, **counts)
     receipt = Receipt(key, big, NO_DIGEST, bytes(SIGNATURE_BYTES))
-    merge = MergeHead(FRAGMENTS - 1, big, NANO, NO_DIGEST, offer, receipt)
+    merge = MergeHead(
+        fragment=FRAGMENTS - 1,
+        partner_seat=big,
+        weight_nano=NANO,
+        my_payload=NO_DIGEST,
+        offer=offer,
+        receipt=receipt,
+    )
     head = replace(
         a_head(),
         **dict.fromkeys(("run", "round", "stage", "seat", "window", "step", "tokens_total"), big),
