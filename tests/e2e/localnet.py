@@ -288,6 +288,10 @@ class Localnet:
         assert done.returncode == 0, f"swarm {' '.join(words)}: {done.stderr}"
         return json.loads(done.stdout)
 
+    def export(self, node: Node, name: str, *words: str) -> "subprocess.CompletedProcess[str]":
+        """``swarm export`` into a folder of the network."""
+        return self.swarm("export", str(self.folder / name), "--yes", *words, home=node.home)
+
     def wait(
         self,
         what: str,
