@@ -55,10 +55,10 @@ async def test_frames_of_every_wrong_kind_change_nothing(launcher: Node, ticket:
     async def mallory(junk: bytes) -> None:
         secret = SecretKey.from_seed(secrets.token_bytes(32))
         chain16 = goal.genesis16
-        async with open_host(secret, listen=["127.0.0.1:0"], chain16=chain16) as host:
-            for name in SPOKEN:
-                await throw(host, goal, f"/swarm/{name}/1", junk)
-            await throw(host, goal, "/swarm/no-such-thing/1", junk)
+        host_of = open_host(secret, listen=["127.0.0.1:0"], chain16=chain16)
+        async with host_of as host, trio.open_nursery() as throws:
+            for name in (*SPOKEN, "no-such-thing"):
+                throws.start_soon(throw, host, goal, f"/swarm/{name}/1", junk)
 
     async with trio.open_nursery() as nursery:
         for junk in JUNK.values():
