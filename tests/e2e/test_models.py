@@ -5,23 +5,27 @@ Strangers fetch its weights and its tokens, train, check, and write.
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from swarm.config.spec import ModelSpec
-from swarm.training.hf.export import export_files
-from swarm.training.hf.load import open_folder, read_stage
-from swarm.training.model.stages import init_flat, plan_stages
 from tests.e2e.localnet import Localnet, Part, last_commit
 from tests.training.datasets import a_tokenizer, some_texts, write_texts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 pytestmark = pytest.mark.e2e
 MODEL = ModelSpec(512, 48, 3, 4, 2, 80, 64, 10_000, 10_000)
 
 
-def a_folder(folder: Path) -> torch.Tensor:
+def a_folder(folder: Path) -> "Tensor":
     """A model in the form of transformers; its weights."""
+    # With torch: loaded here, and not in the worker that only collects this file.
+    from swarm.training.hf.export import export_files
+    from swarm.training.model.stages import init_flat, plan_stages
+
     (plan,) = plan_stages(MODEL, 1)
     flat_P = init_flat(plan, 77)
     folder.mkdir()
@@ -68,6 +72,11 @@ def test_from_texts_and_a_folder_to_a_tuned_model_with_its_tokenizer(net: Localn
     said = net.read(*wish, home=watcher.home)
     assert len(said["peers"]) == 2
     assert said["text"].strip()
+
+    import torch
+
+    from swarm.training.hf.load import open_folder, read_stage
+    from swarm.training.model.stages import plan_stages
 
     out = folder / "initial"
     net.read("export", str(out), "--initial", home=joiner.home)
