@@ -103,8 +103,8 @@ def test_from_texts_and_a_folder_to_a_tuned_model_with_its_tokenizer(net: Localn
     assert net.read("eval", home=launcher.home)["perplexity"] < row["perplexity"]
 
     weights = folder / "weights"
-    words = ("export", str(weights), "--format", "safetensors")
-    assert net.read(*words, home=launcher.home)["round"] > 0
+    bare = ("export", str(weights), "--format", "safetensors")
+    assert net.read(*bare, home=launcher.home)["round"] > 0
     assert [file.name for file in weights.iterdir()] == ["model.safetensors"]
 
     # Whoever replays reads the same tokens of two bytes that the solver read.
