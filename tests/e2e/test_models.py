@@ -78,8 +78,8 @@ def test_from_texts_and_a_folder_to_a_tuned_model_with_its_tokenizer(net: Localn
     from swarm.training.hf.load import open_folder, read_stage
     from swarm.training.model.stages import plan_stages
 
-    out = folder / "initial"
-    net.read("export", str(out), "--initial", home=home)  # a joiner has the weights of its own stage
+    out = folder / "initial"  # from the launcher: a joiner has the weights of its own stage
+    net.read("export", str(out), "--initial", home=home)
     found = open_folder(out)
     (plan,) = plan_stages(found.model, 1)
     assert torch.equal(read_stage(found, plan), flat_P)
