@@ -224,17 +224,25 @@ class Localnet:
             (corpus / f"text-{number}.txt").write_text("\n".join(words))
 
     def run_file(
-        self, *, rounds: int = 60_000, is_exact: bool = False, probability: float = 1.0
+        self,
+        *,
+        rounds: int = 60_000,
+        is_exact: bool = False,
+        probability: float = 1.0,
+        round_blocks: int = 0,
     ) -> Path:
-        """A run that a lone slow core trains in fractions of a second per round."""
-        path = self.folder / f"run-{rounds}{'-exact' * is_exact}.toml"
+        """A run that a lone slow core trains in fractions of a second per round.
+
+        ``round_blocks``: blocks of half a second per round; 0 stands for as few as the steps need.
+        """
+        path = self.folder / f"run-{rounds}{'-exact' * is_exact}{round_blocks or ''}.toml"
         numerics = "seq-f32/1" if is_exact else "native"
-        steps, round_blocks, window_steps = (6, 6, 2) if is_exact else (5, 4, 5)
+        steps, least, window_steps = (6, 6, 2) if is_exact else (5, 4, 5)
         text = RUN_FILE.format(
             rounds=rounds,
             numerics=numerics,
             steps=steps,
-            round_blocks=round_blocks,
+            round_blocks=round_blocks or least,
             probability=probability,
             window_steps=window_steps,
         )
@@ -287,6 +295,10 @@ class Localnet:
         done = self.swarm(*words, "--json", home=home)
         assert done.returncode == 0, f"swarm {' '.join(words)}: {done.stderr}"
         return json.loads(done.stdout)
+
+    def export(self, node: Node, name: str, *words: str) -> "subprocess.CompletedProcess[str]":
+        """``swarm export`` into a folder of the network."""
+        return self.swarm("export", str(self.folder / name), "--yes", *words, home=node.home)
 
     def wait(
         self,

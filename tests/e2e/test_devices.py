@@ -20,6 +20,9 @@ device = ["cpu", "cpu"]
 """
 SEATS = 2
 """A lone launcher sits in both stages of its run, and each seat has a process per device."""
+ROUND_BLOCKS = 12
+"""Rounds of 6 s: a seat that opens more than two rounds late begins again, and on a busy machine four processes
+load torch for three rounds of the other tests."""
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def node(net: Localnet) -> Iterator[Node]:
     home = net.folder / "split"
     home.mkdir()
     (home / "node.toml").write_text(NODE_FILE)
-    found = net.launch("split")
+    found = net.start("split", "launch", str(net.run_file(round_blocks=ROUND_BLOCKS)))
     yield found
     found.kill()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from swarm.gossip.blobs.service import Blobs
 from swarm.host.service import open_host
 from swarm.primitives.crypto import SecretKey
 from tests.e2e.localnet import environment
@@ -51,6 +50,9 @@ class Wire:
 
 
 async def test_a_cut_link_and_a_kill_cost_only_what_was_on_its_way(tmp_path: Path) -> None:
+    # With torch: loaded here, and not in the worker that only collects this file.
+    from swarm.gossip.blobs.service import Blobs
+
     secret = SecretKey.from_seed(b"\x06" * 32)
     with trio.fail_after(WAIT_S):
         async with open_host(secret, listen=["127.0.0.1:0"], chain16=bytes(16)) as giver:

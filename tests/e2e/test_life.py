@@ -2,7 +2,6 @@
 
 import signal
 import sqlite3
-from subprocess import CompletedProcess
 
 import pytest
 
@@ -15,7 +14,6 @@ pytestmark = pytest.mark.e2e
 GONE_S = 30.0
 """A killed peer shows on the map within 15 s on a free machine."""
 STOP_S = 3.0
-ROUNDS = 4
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +64,9 @@ def test_the_read_commands_agree(net: Localnet, launcher: Node, joiner: Node) ->
     assert verified["height"] + verified["unproved_blocks"] >= tail[-1]["height"]
     assert verified["supply_conserved"]
     assert verified["commits"] > 0
+
+    wish = ("generate", "--swarm", "-p", "def f(", "--count", "12", "--temperature", "0")
+    assert net.swarm(*wish, home=joiner.home).stdout.startswith("def f(")
 
 
 def test_after_kill_minus_nine_it_comes_back_as_itself(launcher: Node, joiner: Node) -> None:
@@ -159,100 +160,22 @@ def test_ctrl_c_ends_a_node_in_time_and_leaves_nothing(joiner: Node) -> None:
     assert not (joiner.home / "api.json").exists()
 
 
-def test_the_model_of_a_finished_run_can_be_used(net: Localnet) -> None:
-    """Export, measure, generate; the trained model predicts better than the untrained one."""
-    short = net.launch("short", rounds=ROUNDS)
-    short.wait_event("run_finished")
-    short.wait(
-        "a checkpoint of the last boundary from every stage",
-        lambda s: [stage[:1] and stage[0][0] for stage in s["run"]["checkpoints"]] == [ROUNDS] * 2,
-    )
-    exported = net.wait(
-        "the last checkpoint",
-        lambda: (done := export(net, short, "model")).returncode == 0 and done,
-        node=short,
-    )
-    assert exported.returncode == 0
-    assert export(net, short, "initial", "--initial").returncode == 0
-    short.stop()
-    loss = {
-        name: net.read("eval", str(net.folder / name), "--windows", "16", home=short.home)
-        for name in ("model", "initial")
-    }
-    assert loss["model"]["loss_nats"] < loss["initial"]["loss_nats"]
-    model = str(net.folder / "model")
-    written = net.read("generate", "-p", "line", "-m", model, "--count", "20", home=short.home)
-    assert written["prompt"] == "line"
-    assert written["text"]
-
-
-def export(net: Localnet, node: Node, name: str, *words: str) -> CompletedProcess[str]:
-    """``swarm export`` into a folder of the network."""
-    return net.swarm("export", str(net.folder / name), "--yes", *words, home=node.home)
-
-
-def test_the_owner_pauses_resumes_and_stops_and_the_replicas_end_as_one(net: Localnet) -> None:
-    """Seats rest in the pause; others are refused; the last checkpoint comes after the rounds of consensus."""
-    owner = net.launch("steered")
-    other = net.join("guest", owner.ticket())
-    third = net.join("second-guest", owner.ticket())
-    for node in (other, third):
-        node.wait("a segment of the guest", lambda s: last_commit(s) >= 0 and s)
-    refused = net.swarm("pause", home=other.home)
-    assert refused.returncode == 2
-    assert "only the owner" in refused.stderr
-    early = net.swarm("resume", home=owner.home)
-    assert early.returncode == 2
-    assert "nothing to resume in run tiny: it is not paused: the run is training" in early.stderr
-
-    said = net.read("pause", home=owner.home)
-    assert said["phase"] == "training"
-    assert "rests from round" in said["text"]
-    rests = owner.wait("the pause", lambda s: s["run"]["phase"] == "paused" and s)
-    held = rests["run"]["round"]
-    height = rests["ledger"]["height"]
-    owner.wait("blocks in the pause", lambda s: s["ledger"]["height"] > height + 8)
-    assert owner.wait("a picture", lambda s: s)["run"]["round"] == held
-    rest = other.wait("what the peers do", lambda s: s["peers"])
-    assert {peer["state"] for peer in rest if peer["seats"]} == {"paused"}
-    again = net.swarm("pause", home=owner.home)
-    assert (again.returncode, "nothing to pause" in again.stderr) == (2, True)
-    assert net.read("resume", home=owner.home)["text"]
-    other.wait("a segment from after the pause", lambda s: last_commit(s) > held and s)
-
-    assert "makes one model" in net.read("stop", "--yes", home=owner.home)["text"]
-    for node in (owner, other, third):
-        node.wait_event("run_finished")
-        node.wait_event("committed", "without a step")
-    over = owner.wait(
-        "the last checkpoint of every stage",
-        lambda s: (
-            [stage[:1] and stage[0][0] for stage in s["run"]["checkpoints"]]
-            == [s["run"]["final_round"]] * 2
-            and s
-        ),
-    )
-    last = over["run"]["final_round"]
-    assert last == over["run"]["rounds"] + 1, "three peers in two stages: one pair"
-    assert export(net, owner, "steered-model").returncode == 0
-
-
 @pytest.mark.rule("N15")
-def test_a_run_that_everybody_left_goes_on_when_they_come_back(net: Localnet) -> None:
+def test_a_run_that_everybody_left_goes_on_when_they_come_back(
+    launcher: Node, joiner: Node
+) -> None:
     """No process is left; the homes start again, and train from where they were."""
-    owner = net.launch("returns")
-    other = net.join("returns-too", owner.ticket())
-    before = other.wait("a commit of the joiner", lambda s: last_commit(s) >= 1 and s)
-    other.stop()
-    owner.kill()
-    seen = {node: len(node.events()) for node in (owner, other)}
-    owner.resume()
-    other.resume()
-    for node in (owner, other):
+    before = launcher.wait("a picture", lambda s: s["run"] and s)
+    if joiner.is_running:  # where this test runs without the one before it
+        joiner.wait("a commit of the joiner", lambda s: last_commit(s) >= 1)
+        joiner.stop()
+    launcher.kill()
+    seen = {node: len(node.events()) for node in (launcher, joiner)}
+    launcher.resume()
+    joiner.resume()
+    for node in (launcher, joiner):
         taken = node.wait_event("seat_taken", after=seen[node])
         assert "its own state" in taken["text"] or "checkpoint" in taken["text"], taken["text"]
     round_ = before["run"]["round"]
-    for node in (owner, other):
+    for node in (launcher, joiner):
         node.wait("commits after the return", lambda s: last_commit(s) > round_ + 1 and s)
-    owner.stop()
-    other.stop()

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.e2e
 
 REFUSED, RUN_OR_SETTINGS = 6, 4
 """Exit codes: not what it says; a run or setting that cannot be used."""
+PLACE = ("--listen", "127.0.0.1:0", "--api-port", "0", "--plain")
 
 
 def built(net: Localnet, home: Path, texts: Path, name: str) -> Any:  # noqa: ANN401  any JSON
@@ -26,12 +27,23 @@ def words(net: Localnet) -> Any:  # noqa: ANN401  any JSON
 
 @pytest.fixture(scope="module")
 def launcher(net: Localnet, words: Any) -> Node:  # noqa: ANN401  it is there when this starts
-    """A launch on it that has no text to give away any more: its own it has mapped."""
+    """A launch on it that has no text to give away any more: its own it has mapped.
+
+    The first launch of this home failed on a damaged dataset; it launches once that is mended.
+    """
     head, _, tail = net.run_file().read_text().partition("[data]")
-    path = net.folder / "words.toml"
+    path, home = net.folder / "words.toml", net.folder / "launcher"
     path.write_text(
         f'{head}[data]\ndataset = "words"\n[deadlines]{tail.partition("[deadlines]")[2]}'
     )
+    train = home / "datasets" / "words" / "train.bin"
+    whole = train.read_bytes()
+    train.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    done = net.swarm("launch", str(path), *PLACE, home=home)
+    assert done.returncode == REFUSED
+    assert f"{train}: chunk 0 of 1" in done.stderr
+    assert not (home / "genesis.bin").exists()
+    train.write_bytes(whole)
     node = net.start("launcher", "launch", str(path))
     node.wait("a segment of the launcher", lambda s: last_commit(s) >= 0 and s)
     for root in (words["train_root"], words["heldout_root"]):
@@ -69,15 +81,14 @@ def test_another_text_is_refused_with_both_hashes(
     for number in range(4):
         (texts / f"{number}.txt").write_text(f"another text, number {number}\n" * 200)
     other = built(net, home, texts, "mine")
-    place = ("--listen", "127.0.0.1:0", "--api-port", "0", "--plain")
-    done = net.swarm("join", launcher.ticket(), "--dataset", "mine", *place, home=home)
+    done = net.swarm("join", launcher.ticket(), "--dataset", "mine", *PLACE, home=home)
     assert done.returncode == REFUSED, done.stderr
     assert other["train_root"] in done.stderr
     assert words["train_root"] in done.stderr
     assert "join without --dataset" in done.stderr
     assert "Traceback" not in done.stderr
 
-    done = net.swarm("join", "--dataset", "mine", *place, "--json", home=home)
+    done = net.swarm("join", "--dataset", "mine", *PLACE, "--json", home=home)
     assert done.returncode == REFUSED, "and again, when it resumes"
     error = json.loads(done.stderr.splitlines()[-1])
     assert error["exit_code"] == REFUSED
@@ -98,7 +109,6 @@ def test_a_dataset_that_is_not_there_or_damaged_is_told_before_anything_starts(
     train = home / "datasets" / "mine" / "train.bin"
     whole = train.read_bytes()
     train.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-    place = ("--listen", "127.0.0.1:0", "--api-port", "0", "--plain")
-    done = net.swarm(*words, "mine", *place, home=home)
+    done = net.swarm(*words, "mine", *PLACE, home=home)
     assert done.returncode == REFUSED, done.stderr
     assert f"{train}: chunk 0 of 1" in done.stderr

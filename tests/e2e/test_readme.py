@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, LlamaForCausalLM
 
 from swarm.ticket import Ticket, format_ticket
 from swarm.types import PeerId
@@ -103,6 +102,9 @@ def test_a_file_of_ones_own_is_launched_in_the_home_of_the_first_launch(
 
     measured = net.read("eval", home=home)
     assert measured["round"] >= 1
+    # Loaded here, and not in the worker that only collects this file.
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
     out = net.folder / "model"
     net.read("export", str(out), home=home)
     model: Any = LlamaForCausalLM.from_pretrained(out)

@@ -1,7 +1,11 @@
-"""Whatever a stranger sends, the node answers others, trains on, and its data stays whole."""
+"""A lone launch, and who comes to it: whatever a stranger sends, it trains on and its data stays whole; and who
+cannot find the network or the run says why, and what to do, and never hangs silently.
+"""
 
 import secrets
+import signal
 import socket
+import time
 
 import pytest
 import trio
@@ -9,9 +13,10 @@ import trio
 from swarm.errors import SwarmError
 from swarm.host.service import Host, open_host
 from swarm.host.streams import LINK_ERRORS, FrameStream
+from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
-from swarm.ticket import Ticket, parse_ticket
-from tests.e2e.localnet import Localnet, Node, last_commit
+from swarm.ticket import Ticket, format_ticket, parse_ticket
+from tests.e2e.localnet import WAIT_S, Localnet, Node, last_commit
 
 pytestmark = pytest.mark.e2e
 
@@ -50,10 +55,10 @@ async def test_frames_of_every_wrong_kind_change_nothing(launcher: Node, ticket:
     async def mallory(junk: bytes) -> None:
         secret = SecretKey.from_seed(secrets.token_bytes(32))
         chain16 = goal.genesis16
-        async with open_host(secret, listen=["127.0.0.1:0"], chain16=chain16) as host:
-            for name in SPOKEN:
-                await throw(host, goal, f"/swarm/{name}/1", junk)
-            await throw(host, goal, "/swarm/no-such-thing/1", junk)
+        host_of = open_host(secret, listen=["127.0.0.1:0"], chain16=chain16)
+        async with host_of as host, trio.open_nursery() as throws:
+            for name in (*SPOKEN, "no-such-thing"):
+                throws.start_soon(throw, host, goal, f"/swarm/{name}/1", junk)
 
     async with trio.open_nursery() as nursery:
         for junk in JUNK.values():
@@ -94,3 +99,46 @@ def test_its_ledger_is_whole_afterwards(net: Localnet, launcher: Node) -> None:
     """Every block from genesis, read while the node runs."""
     launcher.wait("a commit", lambda s: last_commit(s) >= 0)
     assert net.read("ledger", "verify", home=launcher.home)["supply_conserved"]
+
+
+@pytest.fixture(scope="module")
+def goal(ticket: str) -> Ticket:
+    return parse_ticket(ticket, int(time.time()))
+
+
+def told(node: Node, code: int) -> str:
+    """What a node that gives up by itself says at its end."""
+    assert node.process.wait(WAIT_S) == code, node.tail()
+    words = node.log.read_text()
+    assert "Traceback" not in words
+    assert not list(node.home.glob("trace-*"))
+    return words[words.index("error: ") :]
+
+
+def test_a_ticket_that_fits_no_network_run_or_address(net: Localnet, goal: Ticket) -> None:
+    """Wrong genesis and wrong run end with a sentence; an address where nobody answers is tried for ever."""
+    elsewhere = net.join("elsewhere", format_ticket(replace(goal, genesis16=bytes(16))))
+    no_run = net.join("no-run", format_ticket(replace(goal, run16=b"r" * 16)))
+    nobody = replace(goal, addresses=("/ip4/127.0.0.1/tcp/9",))
+    alone = net.join("alone", format_ticket(nobody))
+
+    words = told(elsewhere, 2)
+    assert "is on another network" in words
+    assert "try: ask for a new one: swarm ticket new" in words
+
+    alone.wait_event("network", "connection refused")
+    again = alone.wait_event("network", "next try in", after=3)
+    assert "cannot reach" in again["text"]
+    assert alone.stop(signal.SIGINT)[0] == 130
+
+    words = told(no_run, 4)
+    assert f"has no run {(b'r' * 4).hex()}" in words
+    assert "try: ask for a new one: swarm ticket new" in words
+    assert net.read("ledger", "verify", home=no_run.home)["height"] > 0
+
+
+def test_the_same_home_joins_when_the_peer_is_there(net: Localnet, goal: Ticket) -> None:
+    """What was tried in vain before costs a home nothing."""
+    node = net.join("alone", format_ticket(goal), "--no-solve")
+    node.wait("the run", lambda s: s["run"] is not None)
+    node.stop()

@@ -55,7 +55,7 @@ def check_segment(swarm: Swarm, log: SegmentLog, windows: list[WindowData]) -> N
 @pytest.mark.rule("T27", "T29")
 @pytest.mark.parametrize("stages", [1, 2, 3])
 async def test_windows_replay_to_the_log(stages: int, autojump_clock: MockClock) -> None:
-    swarm = Swarm(a_spec(stages=stages), replicas=2, buffer=1)
+    swarm = Swarm(a_spec(stages=stages, steps=3 * WIDTH + 2), replicas=2, buffer=1)
     rounds = await swarm.train(6.0, rounds=2, trades=True)
     for key, node in swarm.nodes.items():
         at = 0

@@ -75,18 +75,16 @@ async def test_a_dead_replica_is_routed_around(autojump_clock: MockClock) -> Non
     assert (1, 1) not in logs
 
 
-@pytest.mark.parametrize("slow", [(0, 1), (1, 1)])
-async def test_a_peer_at_half_speed_neither_blocks_nor_starves(
-    autojump_clock: MockClock, slow: tuple[int, int]
-) -> None:
+async def test_a_peer_at_half_speed_neither_blocks_nor_starves(autojump_clock: MockClock) -> None:
     """In whatever stage: its sibling goes on nearly as before, and it takes more than half of its steps."""
     spec = a_spec(steps=400)
     (even,) = await Swarm(spec, replicas=2).train(10.0)
-    (logs,) = await Swarm(spec, replicas=2, slow={slow: 2.0}).train(10.0)
-    kept = {key: logs[key].num_steps / even[key].num_steps for key in logs}
-    assert kept[slow] > 0.5
-    assert kept[slow[0], 0] > 0.75
-    assert min(kept.values()) > 0.5
+    for slow in ((0, 1), (1, 1)):
+        (logs,) = await Swarm(spec, replicas=2, slow={slow: 2.0}).train(10.0)
+        kept = {key: logs[key].num_steps / even[key].num_steps for key in logs}
+        assert kept[slow] > 0.5, slow
+        assert kept[slow[0], 0] > 0.75, slow
+        assert min(kept.values()) > 0.5, slow
 
 
 async def test_three_stages_pass_gradients_back(autojump_clock: MockClock) -> None:

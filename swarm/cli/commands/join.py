@@ -4,6 +4,7 @@ Shell: reads files and keys, hands them to the node.
 """
 
 import difflib
+import gc
 import time
 from importlib import import_module
 from math import ceil
@@ -200,8 +201,13 @@ def _introduce(desk: Terminal) -> None:
     note = " (new; back it up: swarm id export)" if is_new else ""
     desk.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
     desk.say(f"{'starting':<9} loading the libraries takes a few seconds")
+    # The libraries make a quarter of a million objects that stay. A search for garbage among them takes a sixth
+    # of a start, and later a third of a second each time, in which the node answers nobody.
+    gc.disable()
     with desk.patient(f"{'':<9} still loading: this machine is busy"):
         import_module("swarm.node.open")
+    gc.freeze()
+    gc.enable()
 
 
 def _node_config(
