@@ -21,7 +21,7 @@ from swarm.training.averaging.adoption import OfferedState, adopt
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import sample_ids, windows
 from swarm.training.inference.evaluate import heldout_loss, whole_model
-from swarm.training.model.optimizer import AdamState, GradientSum, adamw_step, learning_rate
+from swarm.training.model.optimizer import OptimizerState, GradientSum, optimizer_step, learning_rate
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import (
     Forward,
@@ -48,7 +48,7 @@ class Seat:
     phi_P: Tensor
     momentum_P: Tensor
     residual_P: Tensor
-    adam: AdamState
+    optimizer: OptimizerState
     tokens_at_sync: list[int]
     tokens: int = 0
     tokens_at_boundary: int = 0
@@ -163,7 +163,7 @@ class Replicas:
             phi_P=start_P.clone(),
             momentum_P=torch.zeros(count),
             residual_P=torch.zeros(count),
-            adam=AdamState.zeros(count),
+            adam=OptimizerState.zeros(count),
             tokens_at_sync=[0] * self.variant.fragments,
             since_round=since_round,
         )
@@ -251,17 +251,17 @@ class Replicas:
         return inputs_BT, labels_BT
 
     def _optimize(self, stage: Stage, seat: Seat, grad_P: Tensor, rate: float) -> None:
-        adamw_step(
-            NATIVE, seat.params_P, grad_P, seat.adam, rate, self.spec.optimizer, stage.plan.decayed
+        optimizer_step(
+            NATIVE, seat.params_P, grad_P, seat.optimizer, rate, self.spec.optimizer, stage.plan.decayed
         )
 
 
 def _adopt(seat: Seat, sibling: Seat) -> None:
     """Let a newcomer go on with the state that another replica committed at this boundary."""
-    given = OfferedState(sibling.phi_P, sibling.adam.v_P, sibling.adam.step)
+    given = OfferedState(sibling.phi_P, sibling.optimizer.v_A, sibling.optimizer.step)
     adopted = adopt(given, seat.params_P.numel())
     seat.params_P, seat.phi_P = adopted.phi_P.clone(), adopted.phi_P
-    seat.momentum_P, seat.adam = adopted.momentum_P, adopted.adam
+    seat.momentum_P, seat.optimizer = adopted.momentum_P, adopted.optimizer
 
 
 def _peer(index: int) -> PeerId:

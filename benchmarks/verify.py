@@ -32,7 +32,7 @@ from swarm.training.averaging.outer_step import (
 )
 from swarm.training.model.exact import native, reference
 from swarm.training.model.exact.operators import exact_ops
-from swarm.training.model.optimizer import AdamState, GradientSum, adamw_step
+from swarm.training.model.optimizer import OptimizerState, GradientSum, optimizer_step
 from swarm.training.model.profiles import NATIVE, Ops, table
 from swarm.training.model.stages import (
     Stage,
@@ -103,7 +103,7 @@ def trail(ops: Ops) -> str:
         for state in states:
             state.step()
     for state in states:
-        seen += [_bytes(x) for x in (*state.merged(), state.adam.m_P, state.adam.v_P)]
+        seen += [_bytes(x) for x in (*state.merged(), state.optimizer.m_P, state.optimizer.v_A)]
     return fast_digest("bench-trail", *seen).hex()[:16]
 
 
@@ -113,18 +113,18 @@ class State:
 
     stage: Stage
     params_P: Tensor = field(init=False)
-    adam: AdamState = field(init=False)
+    optimizer: OptimizerState = field(init=False)
     gradients: GradientSum = field(init=False)
 
     def __post_init__(self) -> None:
         self.params_P = init_flat(self.stage.plan, 1)
-        self.adam = AdamState.zeros(self.params_P.numel())
+        self.optimizer = OptimizerState.zeros(self.params_P.numel())
         self.gradients = GradientSum(self.params_P.numel())
 
     def step(self) -> None:
         """Take one optimizer step with the gradients that were added."""
         plan, mean_P = self.stage.plan, self.gradients.mean()
-        adamw_step(self.stage.ops, self.params_P, mean_P, self.adam, RATE, OPTIMIZER, plan.decayed)
+        optimizer_step(self.stage.ops, self.params_P, mean_P, self.optimizer, RATE, OPTIMIZER, plan.decayed)
         self.gradients.clear()
 
     def merged(self) -> tuple[Tensor, Tensor, Tensor]:

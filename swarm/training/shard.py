@@ -36,7 +36,7 @@ from swarm.training.messages import (
     wire_digest,
     wire_of,
 )
-from swarm.training.model.optimizer import MICROBATCHES_MAX, AdamState, adamw_step, learning_rate
+from swarm.training.model.optimizer import MICROBATCHES_MAX, OptimizerState, optimizer_step, learning_rate
 from swarm.training.model.stages import init_flat, stage_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import (
@@ -136,7 +136,7 @@ class Shard:
         self.engine: Engine = engine or LocalEngine(self.module)
         self.engine.watch(self._forget)
         self.params_P = params_P.to(self.engine.home, copy=True)
-        self.adam = AdamState(torch.zeros_like(self.params_P), torch.zeros_like(self.params_P))
+        self.optimizer = OptimizerState(torch.zeros_like(self.params_P), torch.zeros_like(self.params_P))
         self.phi_P = params_P.clone()
         self.momentum_P = torch.zeros_like(params_P)
         self.residual_R = torch.zeros(residual_numel(spec, params_P.numel()))
@@ -267,11 +267,11 @@ class Shard:
         components = self.components() if step % plan.spec.checks.window_steps == 0 else None
         spec = self.spec
         rate = learning_rate(spec.optimizer, spec.inner_steps_max, plan.round, step)
-        adamw_step(
+        optimizer_step(
             self.module.ops,
             self.params_P,
             mean_P.to(self.engine.home),
-            self.adam,
+            self.optimizer,
             rate,
             spec.optimizer,
             self.module.plan.decayed,
@@ -345,11 +345,11 @@ class Shard:
         """Return everything that the next step, snapshot or merge depends on, as it is now."""
         return ShardState(
             params_P=copied(self.params_P),
-            m_P=copied(self.adam.m_P),
-            v_P=copied(self.adam.v_P),
+            m_P=copied(self.optimizer.m_P),
+            v_A=copied(self.optimizer.v_A),
             phi_P=self.phi_P,
             momentum_P=self.momentum_P,
-            step=self.adam.step,
+            step=self.optimizer.step,
             anchor_root=self.anchor_root,
             tokens_total=self.tokens_total,
             tokens_at_sync=tuple(self.tokens_at_sync),
@@ -363,14 +363,14 @@ class Shard:
         Raises ``PeerFault`` if a value is not finite, which honest steps from an honest state never give.
         """
         began = self._clock()
-        fast = (self.params_P.cpu(), self.adam.m_P.cpu(), self.adam.v_P.cpu())
+        fast = (self.params_P.cpu(), self.optimizer.m_P.cpu(), self.optimizer.v_A.cpu())
         slow = (self.phi_P, self.momentum_P, self.residual_R)
         if not are_finite(*fast, *slow):
             # The bits of a NaN differ between machines, so peers could not agree on the hash.
             raise PeerFault("a state that is not finite")
         hashes = (
             *map(hash_of, fast),
-            number_component(self.adam.step),
+            number_component(self.optimizer.step),
             self._slow_hash("phi", self.phi_P),
             self._slow_hash("momentum", self.momentum_P),
             self._slow_hash("residual", self.residual_R),
@@ -414,7 +414,7 @@ class Shard:
         span = self.spans[fragment]
         anchor_P, phi_P = self.anchor_P[span.slice], self.phi_P[span.slice]
         residual_P = residual_of(self.residual_R, span, self.params_P.numel())
-        root, step = self.anchor_root, self.adam.step
+        root, step = self.anchor_root, self.optimizer.step
         return FragmentSnapshot(
             fragment=fragment,
             theta_P=theta_P,

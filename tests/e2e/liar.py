@@ -10,7 +10,7 @@ from torch import Tensor
 from swarm.cli.main import main
 from swarm.config.spec import OptimizerSpec
 from swarm.training import shard
-from swarm.training.model.optimizer import AdamState, adamw_step
+from swarm.training.model.optimizer import OptimizerState, optimizer_step
 from swarm.training.model.profiles import Ops
 from swarm.training.model.stages import Span
 
@@ -19,7 +19,7 @@ def lazy_step(
     ops: Ops,
     params_P: Tensor,
     grad_P: Tensor,
-    state: AdamState,
+    state: OptimizerState,
     rate: float,
     spec: OptimizerSpec,
     decayed: Sequence[Span],
@@ -28,9 +28,9 @@ def lazy_step(
     if state.step % 2:
         state.step += 1
         return 0.0
-    return adamw_step(ops, params_P, grad_P, state, rate, spec, decayed)
+    return optimizer_step(ops, params_P, grad_P, state, rate, spec, decayed)
 
 
 if __name__ == "__main__":
-    vars(shard)["adamw_step"] = lazy_step
+    vars(shard)["optimizer_step"] = lazy_step
     main()

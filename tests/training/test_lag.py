@@ -51,12 +51,12 @@ def test_adopting_takes_phi_and_second_moments_and_forgets_the_rest() -> None:
     source = given()
     state = adopt(source, 6)
     assert torch.equal(state.phi_P, source.phi_P)
-    assert torch.equal(state.adam.v_P, source.v_P)
-    assert state.adam.step == 7
-    assert not bool(state.momentum_P.any() or state.adam.m_P.any())
+    assert torch.equal(state.optimizer.v_A, source.v_A)
+    assert state.optimizer.step == 7
+    assert not bool(state.momentum_P.any() or state.optimizer.m_P.any())
     state.phi_P.zero_()
-    state.adam.v_P.zero_()
-    assert bool(source.phi_P.all() and source.v_P.all())
+    state.optimizer.v_A.zero_()
+    assert bool(source.phi_P.all() and source.v_A.all())
 
 
 @pytest.mark.rule("T20d")

@@ -211,7 +211,7 @@ def test_a_partner_that_would_take_us_too_far_is_declined(theirs: float) -> None
 @pytest.mark.rule("T24")
 def test_a_state_that_is_not_finite_has_no_hashes() -> None:
     shard = a_last_stage()
-    shard.adam.v_P[3] = float("nan")
+    shard.optimizer.v_A[3] = float("nan")
     with pytest.raises(PeerFault):
         shard.components()
 

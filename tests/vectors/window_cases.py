@@ -47,11 +47,11 @@ RUN, ROUND, STAGE = RunIndex(1), RoundIndex(7), StageIndex(1)
 
 def a_state(num_parameters: int, fragment: int) -> ShardState:
     """Tensors that count up in eighths, with one fragment on its way and something unsaid."""
-    params_P, m_P, v_P, phi_P, momentum_P = (
+    params_P, m_P, v_A, phi_P, momentum_P = (
         (torch.arange(num_parameters) % 64 + number) / 8 for number in range(5)
     )
     offered = ((0, 300, torch.arange(float(fragment)) / 4),)
-    five, counts = (params_P, m_P, v_P, phi_P, momentum_P), (2000, 1500)
+    five, counts = (params_P, m_P, v_A, phi_P, momentum_P), (2000, 1500)
     return ShardState(*five, 40, ROOT, 2560, counts, offered, torch.arange(num_parameters) % 8 / 16)
 
 

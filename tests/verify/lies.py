@@ -333,7 +333,7 @@ def _with_params(data: ShardState) -> ShardState:
 STATES: dict[str, Lie] = {
     "a bit of a weight": _on_start(_with_params),
     "a bit of a first moment": _on_start(lambda s: replace(s, m_P=with_bit(s.m_P, 7))),
-    "a bit of a second moment": _on_start(lambda s: replace(s, v_P=with_bit(s.v_P, 7))),
+    "a bit of a second moment": _on_start(lambda s: replace(s, v_A=with_bit(s.v_A, 7))),
     "a bit of phi": _on_start(lambda s: replace(s, phi_P=with_bit(s.phi_P, 99))),
     "a bit of the outer momentum": _on_start(
         lambda s: replace(s, momentum_P=with_bit(s.momentum_P, 99))

@@ -179,7 +179,7 @@ def a_state() -> ShardState:
     return ShardState(
         params_P=nothing,
         m_P=nothing,
-        v_P=nothing,
+        v_A=nothing,
         phi_P=nothing,
         momentum_P=nothing,
         step=0,

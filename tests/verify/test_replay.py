@@ -19,7 +19,7 @@ from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
 from swarm.training.messages import MicroBatch, MicroBatchGrad, Passed, wire_digest
 from swarm.training.model.operators import Ops
-from swarm.training.model.optimizer import AdamState, adamw_step
+from swarm.training.model.optimizer import OptimizerState, optimizer_step
 from swarm.training.model.stages import Span
 from swarm.training.pipeline import Pipeline
 from swarm.training.plan import RoundPlan
@@ -278,7 +278,7 @@ class Update:
     ops: Ops
     params_P: Tensor
     grad_P: Tensor
-    state: AdamState
+    state: OptimizerState
     rate: float
     spec: OptimizerSpec
     decayed: Sequence[Span]
@@ -291,7 +291,7 @@ def _adamw(change: Callable[[Update], Update | None]) -> Callable[..., float]:
         ops: Ops,
         params_P: Tensor,
         grad_P: Tensor,
-        state: AdamState,
+        state: OptimizerState,
         rate: float,
         spec: OptimizerSpec,
         decayed: Sequence[Span],
@@ -310,7 +310,7 @@ def _adamw(change: Callable[[Update], Update | None]) -> Callable[..., float]:
         if update is None:
             state.step += 1
             return 0.0
-        return adamw_step(**{field.name: getattr(update, field.name) for field in fields(update)})
+        return optimizer_step(**{field.name: getattr(update, field.name) for field in fields(update)})
 
     return adamw
 
@@ -346,14 +346,14 @@ def _longer(
 
 
 SOLVERS: dict[str, tuple[str, Callable[..., object]]] = {
-    "skips a step": ("adamw_step", _adamw(lambda _: None)),
-    "scales a gradient": ("adamw_step", _adamw(lambda u: replace(u, grad_P=u.grad_P * 1.01))),
+    "skips a step": ("optimizer_step", _adamw(lambda _: None)),
+    "scales a gradient": ("optimizer_step", _adamw(lambda u: replace(u, grad_P=u.grad_P * 1.01))),
     "takes another learning rate": (
-        "adamw_step",
+        "optimizer_step",
         _adamw(lambda u: replace(u, rate=u.rate * 1.001)),
     ),
-    "does not decay": ("adamw_step", _adamw(lambda u: replace(u, decayed=()))),
-    "is one ulp off": ("adamw_step", _adamw(_one_ulp)),
+    "does not decay": ("optimizer_step", _adamw(lambda u: replace(u, decayed=()))),
+    "is one ulp off": ("optimizer_step", _adamw(_one_ulp)),
     "takes other samples": ("draw_samples", _other_samples),
     "takes other data": ("draw_samples", _other_data),
     "ignores its partner": ("outer_step", _ignoring),
@@ -540,7 +540,7 @@ def test_whatever_others_signed_a_replay_ends_with_one_answer(pattern: bytes) ->
 def _filled(value: float) -> Callable[[ShardState], ShardState]:
     def change(state: ShardState) -> ShardState:
         tensors = [torch.full_like(tensor, value) for tensor in state.tensors]
-        names = ("params_P", "m_P", "v_P", "phi_P", "momentum_P")
+        names = ("params_P", "m_P", "v_A", "phi_P", "momentum_P")
         return replace(state, **dict(zip(names, tensors, strict=True)))
 
     return change
@@ -553,7 +553,7 @@ STATES: dict[str, Callable[[ShardState], ShardState]] = {
     "infinite": _filled(float("inf")),
     "not a number": _filled(float("nan")),
     "a huge momentum": lambda s: replace(s, momentum_P=torch.full_like(s.momentum_P, 3e38)),
-    "a negative second moment": lambda s: replace(s, v_P=-torch.ones_like(s.v_P)),
+    "a negative second moment": lambda s: replace(s, v_A=-torch.ones_like(s.v_A)),
     "many steps": lambda s: replace(s, step=(1 << 53) - 1),
     "negative steps": lambda s: replace(s, step=-1),
     "endless steps": lambda s: replace(s, step=1 << 70),
@@ -564,11 +564,11 @@ STATES: dict[str, Callable[[ShardState], ShardState]] = {
     "a copy of nothing": lambda s: replace(s, snapshots=((0, 0, torch.zeros(3)),)),
     "a copy of another fragment": lambda s: replace(s, snapshots=((7, 0, torch.zeros(3)),)),
     "a copy with too many tokens": lambda s: replace(
-        s, snapshots=tuple((f, 1 << 60, x) for f, _, x in s.snapshots) or ((9, 0, s.v_P),)
+        s, snapshots=tuple((f, 1 << 60, x) for f, _, x in s.snapshots) or ((9, 0, s.v_A),)
     ),
     "a short tensor": lambda s: replace(s, m_P=s.m_P[1:]),
     "short tensors": lambda s: replace(
-        s, params_P=s.v_P[1:], m_P=s.v_P[1:], v_P=s.v_P[1:], phi_P=s.v_P[1:], momentum_P=s.v_P[1:]
+        s, params_P=s.v_A[1:], m_P=s.v_A[1:], v_A=s.v_A[1:], phi_P=s.v_A[1:], momentum_P=s.v_A[1:]
     ),
 }
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from swarm.config.spec import OptimizerSpec
-    from swarm.training.model.optimizer import AdamState
+    from swarm.training.model.optimizer import OptimizerState
     from swarm.training.model.profiles import Ops
     from swarm.training.model.stages import Span
 
@@ -23,7 +23,7 @@ def count_only(
     _ops: "Ops",
     _params_P: "Tensor",
     _grad_P: "Tensor",
-    state: "AdamState",
+    state: "OptimizerState",
     _rate: float,
     _spec: "OptimizerSpec",
     _decayed: "Sequence[Span]",
@@ -36,11 +36,11 @@ def count_only(
 def become_byzantine() -> None:
     """Make this process take no step from now on, in training and in its replays of others' work."""
     from swarm.training import shard
-    from swarm.training.model.optimizer import adamw_step
+    from swarm.training.model.optimizer import optimizer_step
 
     used = vars(shard)
-    assert used["adamw_step"] is adamw_step, "the cheating function replaces the step that is taken"
-    used["adamw_step"] = count_only
+    assert used["optimizer_step"] is optimizer_step, "the cheating function replaces the step that is taken"
+    used["optimizer_step"] = count_only
 
 
 if __name__ == "__main__":

@@ -211,8 +211,8 @@ async def _from(
     numel = stage_of(run.spec, stage).plan.num_parameters
     phi_root, v_root = parts_given(found.components)
     phi_P = await _part(context, phi_root, numel, sibling.peer)
-    v_P = await _part(context, v_root, numel, sibling.peer)
-    return found, await context.compute.run(adopt, OfferedState(phi_P, v_P, found.step), numel)
+    v_A = await _part(context, v_root, numel, sibling.peer)
+    return found, await context.compute.run(adopt, OfferedState(phi_P, v_A, found.step), numel)
 
 
 async def _committed(
@@ -305,7 +305,7 @@ class StateServer:
         """Serve the two tensors of a state, and note them, so that they are deleted when they are old."""
         context = self._context
         components = await context.checking.run(saved_components, saved)
-        for tensor_P in (saved.phi_P, saved.v_P):
+        for tensor_P in (saved.phi_P, saved.v_A):
             shape = tuple(tensor_P.shape)
             root = await context.blobs.add(phi_bytes(tensor_P), dtype="float32", shape=shape)
             await context.library.note(run, stage, saved.round, root)

@@ -24,7 +24,7 @@ from swarm.errors import BadEncoding, BrokenPromise, PeerFault
 from swarm.primitives.codec import Message, decode
 from swarm.primitives.merkle import merkle_root
 from swarm.primitives.randomness import stream
-from swarm.training.model.optimizer import AdamState
+from swarm.training.model.optimizer import OptimizerState
 from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.training.record.segment import COMPONENTS, number_component
 from swarm.training.terms import (
@@ -113,7 +113,7 @@ class OfferedState:
     """Tensors of another replica's committed state, to be adopted."""
 
     phi_P: Tensor
-    v_P: Tensor
+    v_A: Tensor
     """Adam's second moments."""
     step: int
     """Steps that those moments have seen."""
@@ -125,7 +125,7 @@ class AdoptedState:
 
     phi_P: Tensor
     momentum_P: Tensor
-    adam: AdamState
+    optimizer: OptimizerState
 
 
 def adopt(given: OfferedState, num_parameters: int) -> AdoptedState:
@@ -134,10 +134,10 @@ def adopt(given: OfferedState, num_parameters: int) -> AdoptedState:
     Raises ``PeerFault`` for tensors of another shape, non-finite values, negative second moments or a step
     count that no run reaches.
     """
-    for tensor_P in (given.phi_P, given.v_P):
+    for tensor_P in (given.phi_P, given.v_A):
         if tensor_P.shape != (num_parameters,) or not bool(torch.isfinite(tensor_P).all()):
             raise PeerFault("a state of another shape, or not finite")
-    if bool((given.v_P < 0).any()) or not 0 <= given.step <= STEPS_MAX:
+    if bool((given.v_A < 0).any()) or not 0 <= given.step <= STEPS_MAX:
         raise PeerFault("second moments that no optimizer has")
-    moments = AdamState(torch.zeros(num_parameters), given.v_P.float().clone(), given.step)
+    moments = OptimizerState(torch.zeros(num_parameters), given.v_A.float().clone(), given.step)
     return AdoptedState(given.phi_P.float().clone(), torch.zeros(num_parameters), moments)

@@ -57,6 +57,8 @@ class Layer:
     down: Tensor
 
 
+LAYER_PREFIX = "model.layers."
+"""Beginning of the name of every tensor of a decoder layer."""
 LAYER_BLOCKS = 7
 """Number of blocks of a decoder layer: the fields of ``Layer``, in order."""
 EMBEDDING_DEVIATION = 0.5
@@ -84,7 +86,7 @@ def layer_blocks(model: ModelSpec, layer: int) -> tuple[Block, ...]:
     """Return the blocks of layer ``layer``, in the order of ``Layer``, named as in transformers' Llama."""
     D, inner, E = model.hidden_size, model.intermediate_size, head_width(model)
     keys = model.num_kv_heads * E
-    prefix = f"model.layers.{layer}."
+    prefix = f"{LAYER_PREFIX}{layer}."
     into, back = 1.0 / sqrt(D), 1.0 / sqrt(2 * model.num_layers)
 
     def matrix(name: str, rows: int, columns: int, deviation: float) -> TensorShape:

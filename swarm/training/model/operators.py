@@ -3,7 +3,7 @@
 Core: pure data, and the two helpers that autograd functions share.
 
 Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
-H heads, K key-value heads, E features of one head, P parameters of a shard, B batch.
+H heads, K key-value heads, E features of one head, P parameters of a shard, B batch, R rows and C columns of a matrix.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,13 @@ from typing import Protocol
 
 from torch import Tensor
 from torch.autograd import Function
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients a, b, c of one step, X -> (a I + b G + c G^2) X with G = X X^T. Source: docs/spec/training.md
+section 2a."""
+NEWTON_SCHULZ_STEPS = 5
+NEWTON_SCHULZ_EPS = 1e-7
+"""Added to the norm that a matrix is divided by: a matrix of zeros stays one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,8 @@ class Ops:
     """Euclidean norm of a flat tensor."""
     adamw: Callable[[Tensor, Tensor, Tensor, Tensor, AdamWScalars], None]
     """(params_P, m_P, v_P, grad_P, scalars): update the first three in place; no weight decay."""
+    orthogonal: Callable[[Tensor], Tensor]
+    """(update_RC) -> nearly orthogonal RC, singular values near 1: ``NEWTON_SCHULZ_STEPS`` steps, wide side up."""
     add_units: Callable[[Tensor, Tensor], bool]
     """(sum_P int64, grad_P): add in units of 2^-44, in place; False, adding nothing, if out of bounds."""
     mean_units: Callable[[Tensor, int], Tensor]

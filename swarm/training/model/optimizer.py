@@ -1,23 +1,28 @@
-"""One local step: sum the gradients of micro-batches exactly, clip, update with AdamW.
+"""One local step: sum the gradients of micro-batches exactly, clip, update with AdamW, or with Muon and AdamW.
 
 Core: arithmetic on flat vectors, in place if the docstring says so.
 
 Micro-batch gradients are summed in 64-bit fixed point at 2^-44, so the sum is exact and independent of the
 order of arrival. A missing micro-batch renormalises: the mean is over those that arrived.
 
-Legend: P parameters of the shard.
+Muon moves each matrix of a decoder layer by its momentum with all singular values pressed towards 1, and keeps
+no second moments for it; embedding, head and norms stay with AdamW. Source: docs/spec/training.md section 2a.
+
+Legend: P parameters of the shard, A those that AdamW rules, M those that Muon rules, R rows and C columns of a
+matrix.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import torch
 from torch import Tensor
 
-from swarm.config.spec import NANO, OptimizerSpec
+from swarm.config.spec import MUON, NANO, OptimizerSpec
 from swarm.errors import PeerFault, UsageError
 from swarm.training.model.profiles import NATIVE, AdamWScalars, Ops
-from swarm.training.model.stages import Span
+from swarm.training.model.stages import Matrix, Span, StagePlan
 
 MICROBATCHES_MAX = 256
 """Most micro-batches in one sum, so that it cannot overflow."""
@@ -57,31 +62,56 @@ class GradientSum:
 
 
 @dataclass(slots=True)
-class AdamState:
-    """Moments of AdamW and the number of steps they have seen."""
+class OptimizerState:
+    """Moments and the number of steps they have seen."""
 
     m_P: Tensor
-    v_P: Tensor
+    """First moments of AdamW, momentum of Muon."""
+    v_A: Tensor
+    """Second moments of AdamW, in the order of the flat vector: matrices of Muon are left out."""
     step: int = 0
 
     @classmethod
-    def zeros(cls, num_parameters: int) -> "AdamState":
-        """Return the state before the first step, and after a join."""
-        return cls(torch.zeros(num_parameters), torch.zeros(num_parameters))
+    def zeros(
+        cls,
+        num_parameters: int,
+        matrices: Sequence[Matrix] = (),
+        device: torch.device | None = None,
+    ) -> "OptimizerState":
+        """Return the state before the first step, and after a join; ``matrices`` are those of Muon."""
+        rest = num_parameters - numel_of(matrices)
+        return cls(torch.zeros(num_parameters, device=device), torch.zeros(rest, device=device))
 
 
-def adamw_step(
+def muon_matrices(spec: OptimizerSpec, plan: StagePlan) -> tuple[Matrix, ...]:
+    """Return the matrices of a stage that Muon rules; none in a run with AdamW."""
+    return plan.matrices if spec.name == MUON else ()
+
+
+def num_second_moments(spec: OptimizerSpec, plan: StagePlan) -> int:
+    """Return A, the second moments that the optimizer of a stage keeps."""
+    return plan.num_parameters - numel_of(muon_matrices(spec, plan))
+
+
+def numel_of(matrices: Sequence[Matrix]) -> int:
+    """Return the number of values of some matrices."""
+    return sum(matrix.span.numel for matrix in matrices)
+
+
+def optimizer_step(
     ops: Ops,
     params_P: Tensor,
     grad_P: Tensor,
-    state: AdamState,
+    state: OptimizerState,
     rate: float,
     spec: OptimizerSpec,
     decayed: Sequence[Span],
+    matrices: Sequence[Matrix] = (),
 ) -> float:
     """Clip the gradient, decay, update ``params_P`` and ``state`` in place; return the norm before the clip.
 
-    ``decayed`` is ``StagePlan.decayed``. Raises ``PeerFault``, changing nothing, if the norm is not finite.
+    ``decayed`` is ``StagePlan.decayed``, ``matrices`` are ``muon_matrices``. Raises ``PeerFault``, changing
+    nothing, if the norm or the update of a matrix is not finite.
     """
     norm = ops.norm(grad_P)
     if not norm < float("inf"):
@@ -89,12 +119,16 @@ def adamw_step(
     clip = spec.clip_norm_nano / NANO
     if clip and norm > clip:
         grad_P = grad_P * (clip / norm)
+    updates_M = _muon_updates(ops, grad_P, state, spec, matrices)
     state.step += 1
-    beta1, beta2 = spec.beta1_nano / NANO, spec.beta2_nano / NANO
+    if spec.name == MUON:
+        _apply_muon(params_P, grad_P, updates_M, state, rate, spec, decayed, matrices)
+        rate *= spec.adamw_rate_nano / NANO
     if spec.weight_decay_nano:
-        keep = 1.0 - rate * (spec.weight_decay_nano / NANO)
-        for span in decayed:
+        keep = _keep(spec, rate)
+        for span in _outside(decayed, matrices):
             params_P[span.slice].mul_(keep)
+    beta1, beta2 = spec.beta1_nano / NANO, spec.beta2_nano / NANO
     scalars = AdamWScalars(
         rate=rate,
         beta1=beta1,
@@ -103,8 +137,82 @@ def adamw_step(
         correction1=1.0 / (1.0 - _power(beta1, state.step)),
         correction2=1.0 / (1.0 - _power(beta2, state.step)),
     )
-    ops.adamw(params_P, state.m_P, state.v_P, grad_P, scalars)
+    at = 0
+    for span in _outside((Span(0, params_P.numel()),), matrices):
+        here, v_A = span.slice, state.v_A[at : at + span.numel]
+        ops.adamw(params_P[here], state.m_P[here], v_A, grad_P[here], scalars)
+        at += span.numel
     return norm
+
+
+def _muon_updates(
+    ops: Ops,
+    grad_P: Tensor,
+    state: OptimizerState,
+    spec: OptimizerSpec,
+    matrices: Sequence[Matrix],
+) -> Tensor:
+    """Return the orthogonal updates of all matrices, one after another; the state is only read.
+
+    With ``mu`` the momentum: m' = mu m + (1 - mu) g, and the matrix that is made orthogonal looks one step
+    ahead (Nesterov): mu m' + (1 - mu) g. Raises ``PeerFault`` if a value is not finite.
+    """
+    updates_M = grad_P.new_empty(numel_of(matrices))
+    mu = spec.momentum_nano / NANO
+    at = 0
+    for matrix in matrices:
+        here = matrix.span.slice
+        fresh = grad_P[here] * (1.0 - mu)
+        ahead = (state.m_P[here] * mu).add_(fresh).mul_(mu).add_(fresh)
+        update_RC = ops.orthogonal(ahead.view(matrix.rows, matrix.columns))
+        updates_M[at : at + matrix.span.numel] = update_RC.reshape(-1)
+        at += matrix.span.numel
+    if not bool(torch.isfinite(updates_M).all()):
+        raise PeerFault("the orthogonal update of a step is not finite")
+    return updates_M
+
+
+def _apply_muon(
+    params_P: Tensor,
+    grad_P: Tensor,
+    updates_M: Tensor,
+    state: OptimizerState,
+    rate: float,
+    spec: OptimizerSpec,
+    decayed: Sequence[Span],
+    matrices: Sequence[Matrix],
+) -> None:
+    """Decay the matrices and move them by their updates, scaled by sqrt(max(1, rows / columns))."""
+    mu, keep = spec.momentum_nano / NANO, _keep(spec, rate)
+    at = 0
+    for matrix in matrices:
+        here, numel = matrix.span.slice, matrix.span.numel
+        state.m_P[here].mul_(mu).add_(grad_P[here] * (1.0 - mu))
+        if spec.weight_decay_nano and decayed:
+            params_P[here].mul_(keep)
+        scale = sqrt(max(1.0, matrix.rows / matrix.columns))
+        params_P[here].sub_(updates_M[at : at + numel].mul_(rate * scale))
+        at += numel
+
+
+def _keep(spec: OptimizerSpec, rate: float) -> float:
+    """Return the factor of the weights in a decay."""
+    return 1.0 - rate * (spec.weight_decay_nano / NANO)
+
+
+def _outside(spans: Sequence[Span], matrices: Sequence[Matrix]) -> list[Span]:
+    """Return what is left of ``spans`` without the matrices; both in order, a matrix in one span or in none."""
+    left = list[Span]()
+    for span in spans:
+        at = span.start
+        for matrix in matrices:
+            if at <= matrix.span.start and matrix.span.stop <= span.stop:
+                if at < matrix.span.start:
+                    left.append(Span(at, matrix.span.start))
+                at = matrix.span.stop
+        if at < span.stop:
+            left.append(Span(at, span.stop))
+    return left
 
 
 def learning_rate(spec: OptimizerSpec, inner_steps_max: int, round_index: int, step: int) -> float:

@@ -28,13 +28,24 @@ from swarm.errors import BadConfig
 from swarm.training.model.exact.operators import EXACT_NAME, exact_ops
 from swarm.training.model.exact.reference import add_units, mean_units
 from swarm.training.model.exact.selftest import trusted_kernels
-from swarm.training.model.operators import AdamWScalars, OpContext, Ops, apply
+from swarm.training.model.operators import (
+    NEWTON_SCHULZ,
+    NEWTON_SCHULZ_EPS,
+    NEWTON_SCHULZ_STEPS,
+    AdamWScalars,
+    OpContext,
+    Ops,
+    apply,
+)
 
 BF16_NAME = "native-bf16"
 
 
 def device_ops(base: Ops, device: str, *, bf16: bool) -> Ops:
-    """Return the operators of ``base`` for tensors on ``device``; those of the optimizer are unchanged."""
+    """Return the operators of ``base`` for tensors on ``device``; those of the optimizer are unchanged.
+
+    With ``bf16`` the products of Muon are in bfloat16, too.
+    """
 
     def rope_tables(positions: int, width: int, theta: int) -> tuple[Tensor, Tensor]:
         cos_TE, sin_TE = base.rope_tables(positions, width, theta)
@@ -50,6 +61,7 @@ def device_ops(base: Ops, device: str, *, bf16: bool) -> Ops:
         rope=_rope,
         rope_tables=rope_tables,
         cross_entropy=_cross_entropy,
+        orthogonal=_bf16_orthogonal if bf16 else base.orthogonal,
     )
 
 
@@ -273,6 +285,29 @@ def _adamw(params_P: Tensor, m_P: Tensor, v_P: Tensor, grad_P: Tensor, s: AdamWS
     params_P.sub_((m_P * s.correction1).div_(denominator_P).mul_(s.rate))
 
 
+def _orthogonal(update_RC: Tensor) -> Tensor:
+    return _newton_schulz(_unit(update_RC))
+
+
+def _bf16_orthogonal(update_RC: Tensor) -> Tensor:
+    return _newton_schulz(_unit(update_RC).bfloat16()).float()
+
+
+def _unit(update_RC: Tensor) -> Tensor:
+    return update_RC / (torch.linalg.vector_norm(update_RC) + NEWTON_SCHULZ_EPS)
+
+
+def _newton_schulz(x_RC: Tensor) -> Tensor:
+    a, b, c = NEWTON_SCHULZ
+    is_tall = x_RC.shape[0] > x_RC.shape[1]
+    x = x_RC.t().contiguous() if is_tall else x_RC
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.t()
+        bend = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.addmm(x, bend, x, beta=a)
+    return x.t().contiguous() if is_tall else x
+
+
 NATIVE = Ops(
     name="native",
     linear=F.linear,
@@ -286,6 +321,7 @@ NATIVE = Ops(
     cross_entropy=F.cross_entropy,
     norm=lambda flat: float(torch.linalg.vector_norm(flat)),
     adamw=_adamw,
+    orthogonal=_orthogonal,
     add_units=add_units,
     mean_units=mean_units,
 )

@@ -25,6 +25,7 @@ from swarm.primitives.crypto import expand, framed
 from swarm.primitives.merkle import merkle_root
 from swarm.training.model.llama import (
     LAYER_BLOCKS,
+    LAYER_PREFIX,
     Block,
     Layer,
     TensorShape,
@@ -59,6 +60,15 @@ class Span:
     def numel(self) -> int:
         """Number of elements."""
         return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A matrix of rows x columns in the flat vector."""
+
+    span: Span
+    rows: int
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,17 @@ class StagePlan:
                     spans.append(Span(at, end))
             at = end
         return tuple(spans)
+
+    @cached_property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Matrices of the decoder layers, each by itself: what Muon rules. Queries, keys and values are three."""
+        found, at = list[Matrix](), 0
+        for part in self.tensors:
+            end = at + _count(part.shape)
+            if len(part.shape) == 2 and part.name.startswith(LAYER_PREFIX):
+                found.append(Matrix(Span(at, end), *part.shape))
+            at = end
+        return tuple(found)
 
     def fragments(self, count: int) -> tuple[Span, ...]:
         """Return ``count`` contiguous slices that cover the vector, of equal size except for the alignment."""

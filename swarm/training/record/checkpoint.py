@@ -48,7 +48,7 @@ class SavedShard:
     anchor_root: Digest
     params_P: Tensor
     m_P: Tensor
-    v_P: Tensor
+    v_A: Tensor
     phi_P: Tensor
     momentum_P: Tensor
     residual_P: Tensor
@@ -62,7 +62,7 @@ class SavedShard:
         return (
             self.params_P,
             self.m_P,
-            self.v_P,
+            self.v_A,
             self.phi_P,
             self.momentum_P,
             self.residual_P,

@@ -16,7 +16,7 @@ from swarm.training.averaging.adoption import AdoptedState
 from swarm.training.averaging.payload import residual_numel
 from swarm.training.data.dataset import TokenSource
 from swarm.training.devices.engine import Engine
-from swarm.training.model.optimizer import AdamState
+from swarm.training.model.optimizer import OptimizerState
 from swarm.training.plan import RoundPlan
 from swarm.training.record.checkpoint import RESTART_HINT, SavedShard, encode_shard
 from swarm.training.record.segment import (
@@ -37,13 +37,13 @@ def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIn
         stage=shard.stage,
         seat=seat,
         round=round_index,
-        step=shard.adam.step,
+        step=shard.optimizer.step,
         tokens=shard.tokens_total,
         tokens_at_sync=tuple(shard.tokens_at_sync),
         anchor_root=shard.anchor_root,
         params_P=shard.params_P.cpu(),
-        m_P=shard.adam.m_P.cpu(),
-        v_P=shard.adam.v_P.cpu(),
+        m_P=shard.optimizer.m_P.cpu(),
+        v_A=shard.optimizer.v_A.cpu(),
         phi_P=shard.phi_P,
         momentum_P=shard.momentum_P,
         residual_P=shard.residual_R,
@@ -67,7 +67,7 @@ def resume_shard(
         raise Corrupt("a saved shard of another run", hint=RESTART_HINT)
     shard = Shard(spec, StageIndex(saved.stage), saved.params_P, clock, engine)
     home = shard.engine.home
-    shard.adam = AdamState(saved.m_P.to(home), saved.v_P.to(home), saved.step)
+    shard.optimizer = OptimizerState(saved.m_P.to(home), saved.v_A.to(home), saved.step)
     shard.phi_P, shard.momentum_P = saved.phi_P, saved.momentum_P
     shard.residual_R = saved.residual_P
     shard.set_anchor(anchor_P, saved.anchor_root)
@@ -80,7 +80,7 @@ def saved_components(saved: SavedShard) -> tuple[Digest, ...]:
     return (
         hash_of(saved.params_P),
         hash_of(saved.m_P),
-        hash_of(saved.v_P),
+        hash_of(saved.v_A),
         number_component(saved.step),
         hash_of(saved.phi_P),
         hash_of(saved.momentum_P),
@@ -102,8 +102,8 @@ def adopted_shard(
     """Return a shard that starts from another replica's state and trades against the canonical ``anchor``."""
     shard = Shard(spec, stage, adopted.phi_P, clock, engine)
     home = shard.engine.home
-    moments = adopted.adam
-    shard.adam = AdamState(moments.m_P.to(home), moments.v_P.to(home), moments.step)
+    moments = adopted.optimizer
+    shard.optimizer = OptimizerState(moments.m_P.to(home), moments.v_A.to(home), moments.step)
     shard.momentum_P = adopted.momentum_P
     shard.set_anchor(*anchor)
     return shard
@@ -115,7 +115,7 @@ def restored(spec: RunSpec, stage: StageIndex, state: ShardState, anchor_P: Tens
     ``anchor_P`` is the tensor that ``state.anchor_root`` names; ``state`` is not modified.
     """
     shard = Shard(spec, stage, state.params_P)
-    shard.adam = AdamState(state.m_P.clone(), state.v_P.clone(), state.step)
+    shard.optimizer = OptimizerState(state.m_P.clone(), state.v_A.clone(), state.step)
     shard.phi_P, shard.momentum_P = state.phi_P, state.momentum_P
     shard.residual_R = state.residual_R
     shard.set_anchor(anchor_P, state.anchor_root)

@@ -127,7 +127,7 @@ class ShardState:
 
     params_P: Tensor
     m_P: Tensor
-    v_P: Tensor
+    v_A: Tensor
     phi_P: Tensor
     momentum_P: Tensor
     step: int
@@ -145,7 +145,7 @@ class ShardState:
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors of P values, in the order in which they are written."""
-        return (self.params_P, self.m_P, self.v_P, self.phi_P, self.momentum_P)
+        return (self.params_P, self.m_P, self.v_A, self.phi_P, self.momentum_P)
 
 
 def are_finite(*tensors: Tensor, bound: float = FLOAT_MAX) -> bool:

@@ -399,12 +399,12 @@ def _payloads(events: tuple[Event, ...]) -> Iterator[bytes]:
 
 def _state(spec: RunSpec, head: WindowHead, bulk: Bulk, spans: Sequence[Span]) -> ShardState:
     num_parameters = spans[-1].stop
-    params_P, m_P, v_P, phi_P, momentum_P = (bulk.tensor(num_parameters) for _ in range(5))
+    params_P, m_P, v_A, phi_P, momentum_P = (bulk.tensor(num_parameters) for _ in range(5))
     residual_R = bulk.tensor(residual_numel(spec, num_parameters))
     return ShardState(
         params_P=params_P,
         m_P=m_P,
-        v_P=v_P,
+        v_A=v_A,
         phi_P=phi_P,
         momentum_P=momentum_P,
         step=head.step,

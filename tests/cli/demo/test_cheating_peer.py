@@ -4,7 +4,7 @@ import torch
 
 from swarm.cli.demo.cheating_peer import count_only
 from swarm.config.spec import NANO, OptimizerSpec
-from swarm.training.model.optimizer import AdamState
+from swarm.training.model.optimizer import OptimizerState
 from swarm.training.model.profiles import table
 
 OPTIMIZER = OptimizerSpec(
@@ -21,7 +21,7 @@ OPTIMIZER = OptimizerSpec(
 def test_a_step_is_counted_and_not_taken() -> None:
     """The number of steps does not show it; every segment that holds a step is false."""
     params = torch.ones(4)
-    state = AdamState.zeros(4)
+    state = OptimizerState.zeros(4)
     for _ in range(3):
         count_only(table("native"), params, torch.ones(4), state, 0.1, OPTIMIZER, ())
     assert state.step == 3

@@ -166,7 +166,7 @@ class Hamlet:
         return decode_reply(await host.call(peer, ADOPTION_PROTOCOL, request, timeout_s=30))
 
     def giver_of(self, adopted: AdoptedState) -> int:
-        (number,) = [n for n in GIVERS if torch.equal(self.shards[n].adam.v_P, adopted.adam.v_P)]
+        (number,) = [n for n in GIVERS if torch.equal(self.shards[n].optimizer.v_A, adopted.optimizer.v_A)]
         return number
 
 
@@ -183,7 +183,7 @@ async def test_a_newcomer_goes_on_from_what_a_sibling_committed(
     adopted, words = found
     source = hamlet.shards[hamlet.giver_of(adopted)]
     assert torch.equal(adopted.phi_P, source.phi_P)
-    assert adopted.adam.step == source.adam.step
+    assert adopted.optimizer.step == source.optimizer.step
     assert f"committed in round {ROUND}" in words
     assert hamlet.places[NEWCOMER].blobs.roots() == [], "nothing is left on the disk"
     assert not [

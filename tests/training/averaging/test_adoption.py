@@ -40,7 +40,7 @@ def a_trained_shard() -> Shard:
 
 def a_state() -> StateFound:
     shard = a_trained_shard()
-    return StateFound(RoundIndex(4), shard.components(), shard.adam.step)
+    return StateFound(RoundIndex(4), shard.components(), shard.optimizer.step)
 
 
 def test_the_parts_stand_where_the_transcript_has_them() -> None:
@@ -96,19 +96,19 @@ def test_who_adopts_goes_on_from_phi_with_the_second_moments_and_trades_against_
     None
 ):
     shard, anchor_P = a_trained_shard(), torch.ones_like(a_last_stage().params_P)
-    given = OfferedState(shard.phi(), shard.adam.v_P, shard.adam.step)
+    given = OfferedState(shard.phi(), shard.optimizer.v_A, shard.optimizer.step)
     adopted = adopt(given, shard.params_P.numel())
     root = Digest(b"\x07" * 32)
     again = adopted_shard(SPEC, shard.stage, adopted, (anchor_P, root), lambda: 0.0)
     assert torch.equal(again.params_P, shard.phi_P)
     assert torch.equal(again.phi_P, shard.phi_P)
-    assert torch.equal(again.adam.v_P, shard.adam.v_P)
-    assert (again.adam.step, again.anchor_root) == (3, root)
-    assert not bool(again.adam.m_P.any() or again.momentum_P.any())
+    assert torch.equal(again.optimizer.v_A, shard.optimizer.v_A)
+    assert (again.optimizer.step, again.anchor_root) == (3, root)
+    assert not bool(again.optimizer.m_P.any() or again.momentum_P.any())
     assert (again.tokens_total, set(again.tokens_at_sync)) == (0, {0})
     again.loss(TOKENS, PLAN, a_request(0), 0)
     again.step(PLAN, 0)
-    assert again.adam.step == 4
+    assert again.optimizer.step == 4
     names = parts_given(again.components())
     assert names == (again.components()[4], again.components()[2])
 

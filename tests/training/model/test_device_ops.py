@@ -6,7 +6,7 @@ from torch import Tensor
 
 from swarm.config.spec import ModelSpec, OptimizerSpec
 from swarm.training.inference.sampling import KeyValueCache, advance
-from swarm.training.model.optimizer import AdamState, adamw_step
+from swarm.training.model.optimizer import OptimizerState, optimizer_step
 from swarm.training.model.profiles import BF16_NAME, NATIVE, table, table_on
 from swarm.training.model.stages import Stage, init_flat, plan_stages, run_loss
 
@@ -51,10 +51,10 @@ def gradients(stage: Stage) -> tuple[float, Tensor]:
 
 def trained(stage: Stage) -> Tensor:
     params_P = init_flat(PLAN, 3)
-    state = AdamState.zeros(params_P.numel())
+    state = OptimizerState.zeros(params_P.numel())
     for step in range(STEPS):
         _, _, grad_P = run_loss(stage, params_P, *tokens(step))
-        adamw_step(stage.ops, params_P, grad_P, state, 2e-3, OPTIMIZER, PLAN.decayed)
+        optimizer_step(stage.ops, params_P, grad_P, state, 2e-3, OPTIMIZER, PLAN.decayed)
     return params_P
 
 

@@ -11,9 +11,9 @@ from swarm.errors import PeerFault, UsageError
 from swarm.training.model.exact.reference import GRADIENT_MAX
 from swarm.training.model.optimizer import (
     MICROBATCHES_MAX,
-    AdamState,
+    OptimizerState,
     GradientSum,
-    adamw_step,
+    optimizer_step,
     learning_rate,
 )
 from swarm.training.model.profiles import NATIVE
@@ -93,13 +93,13 @@ def test_a_step_matches_torchs_adamw_with_its_clip() -> None:
     ours = torch.linspace(-1, 1, 300)
     theirs = ours.clone().requires_grad_()
     optimizer = torch.optim.AdamW([theirs], lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
-    state = AdamState.zeros(300)
+    state = OptimizerState.zeros(300)
     for scale in (1e-3, 5.0, 1e-2):
         (grad_P,) = gradients(1, scale=scale)
         theirs.grad = grad_P.clone()
         torch.nn.utils.clip_grad_norm_([theirs], 1.0)
         optimizer.step()
-        norm = adamw_step(NATIVE, ours, grad_P, state, 0.01, SPEC, (Span(0, 300),))
+        norm = optimizer_step(NATIVE, ours, grad_P, state, 0.01, SPEC, (Span(0, 300),))
         assert norm == pytest.approx(float(grad_P.norm()))
     assert state.step == 3
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
@@ -108,16 +108,16 @@ def test_a_step_matches_torchs_adamw_with_its_clip() -> None:
 @pytest.mark.rule("T11")
 def test_decay_touches_only_its_spans() -> None:
     params_P, zeros_P = torch.ones(300), torch.zeros(300)
-    adamw_step(NATIVE, params_P, zeros_P, AdamState.zeros(300), 0.5, SPEC, (Span(10, 20),))
+    optimizer_step(NATIVE, params_P, zeros_P, OptimizerState.zeros(300), 0.5, SPEC, (Span(10, 20),))
     assert torch.equal(params_P[:10], torch.ones(10))
     assert torch.equal(params_P[20:], torch.ones(280))
     torch.testing.assert_close(params_P[10:20], torch.full((10,), 0.95))
 
 
 def test_a_step_that_is_not_finite_changes_nothing() -> None:
-    params_P, state = torch.ones(4), AdamState.zeros(4)
+    params_P, state = torch.ones(4), OptimizerState.zeros(4)
     with pytest.raises(PeerFault):
-        adamw_step(NATIVE, params_P, torch.full((4,), float("nan")), state, 0.1, SPEC, ())
+        optimizer_step(NATIVE, params_P, torch.full((4,), float("nan")), state, 0.1, SPEC, ())
     assert torch.equal(params_P, torch.ones(4))
     assert state.step == 0
 
@@ -134,12 +134,12 @@ def test_the_rate_is_read_from_the_runs_table(round_index: int, step: int, rate:
 @pytest.mark.rule("T2")
 def test_two_trainings_give_the_same_bits() -> None:
     def trained() -> Tensor:
-        params_P, state = torch.linspace(-1, 1, 300), AdamState.zeros(300)
+        params_P, state = torch.linspace(-1, 1, 300), OptimizerState.zeros(300)
         for step in range(5):
             total = GradientSum(300)
             for grad_P in gradients(4):
                 total.add(grad_P * (params_P + step))
-            adamw_step(NATIVE, params_P, total.mean(), state, 0.01, SPEC, (Span(0, 128),))
+            optimizer_step(NATIVE, params_P, total.mean(), state, 0.01, SPEC, (Span(0, 128),))
         return params_P
 
     assert torch.equal(trained(), trained())

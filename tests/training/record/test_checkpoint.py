@@ -19,7 +19,7 @@ from swarm.types import Digest
 def a_shard(numel: int = 50) -> SavedShard:
     dice = torch.Generator().manual_seed(0)
     tensors = [torch.randn(numel, generator=dice) for _ in range(5)]
-    params_P, m_P, v_P, phi_P, momentum_P = tensors
+    params_P, m_P, v_A, phi_P, momentum_P = tensors
     return SavedShard(
         run_digest=Digest(bytes(32)),
         stage=1,
@@ -31,7 +31,7 @@ def a_shard(numel: int = 50) -> SavedShard:
         anchor_root=Digest(b"\x01" * 32),
         params_P=params_P,
         m_P=m_P,
-        v_P=v_P,
+        v_A=v_A,
         phi_P=phi_P,
         momentum_P=momentum_P,
         residual_P=torch.zeros(0),

@@ -142,7 +142,7 @@ def test_a_window_that_is_too_long_is_refused_unread(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.rule("V14")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("name", ["params_P", "m_P", "v_P", "phi_P", "momentum_P"])
+@pytest.mark.parametrize("name", ["params_P", "m_P", "v_A", "phi_P", "momentum_P"])
 def test_a_state_that_is_not_finite_is_refused(name: str, value: float) -> None:
     data = recorded(1)[0]
     bent = getattr(data.start, name).clone()

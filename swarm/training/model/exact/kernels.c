@@ -41,7 +41,7 @@
 #endif
 
 /* Changed with every change of a signature below: compiled.py refuses a library of another version. */
-enum { VERSION = 2 };
+enum { VERSION = 3 };
 enum { PORTABLE = 0, AVX2 = 1, AVX512 = 2, NEON = 3 };
 enum { OK = 0, NO_MEMORY = 1, NO_SUCH_ISA = 2 };
 
@@ -310,6 +310,13 @@ EXPORT int repops_sum_of_squares(int isa, int64_t n, const float *x, float *tota
 EXPORT int repops_adamw(int isa, int64_t n, const float *scalars, float *params, float *m, float *v,
                         const float *grad) {
 #define CALL(which) adamw_##which(n, scalars, params, m, v, grad)
+    DISPATCH(CALL);
+#undef CALL
+}
+
+EXPORT int repops_orthogonal(int isa, int64_t rows, int64_t columns, int64_t steps, const float *numbers,
+                             const float *x, float *out) {
+#define CALL(which) orthogonal_##which(rows, columns, steps, numbers, x, out)
     DISPATCH(CALL);
 #undef CALL
 }

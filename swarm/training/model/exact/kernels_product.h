@@ -164,3 +164,66 @@ static int NAME(weight_gradient)(int64_t rows, int64_t outputs, int64_t inputs, 
     free(scratch);
     return OK;
 }
+
+/* --- Muon: the nearest orthogonal matrix, nearly, by steps of Newton and Schulz --- */
+
+/* to = from^T, in squares that stay in the first-level cache. */
+static void NAME(transposed)(int64_t rows, int64_t columns, const float *from, float *to) {
+    enum { SIDE = 32 };
+    for (int64_t i0 = 0; i0 < rows; i0 += SIDE)
+        for (int64_t j0 = 0; j0 < columns; j0 += SIDE)
+            for (int64_t i = i0; i < smaller(i0 + SIDE, rows); i++)
+                for (int64_t j = j0; j < smaller(j0 + SIDE, columns); j++)
+                    to[j * rows + i] = from[i * columns + j];
+}
+
+/* c = a b for a c that is symmetric bit for bit: what lies above the diagonal is copied from below it. */
+static void NAME(symmetric)(int64_t side, int64_t depth, const float *a, const float *b, int64_t b_depth,
+                            int64_t b_column, float *c) {
+    enum { SIDE = 32 };
+    Product p = {side, side, depth, a, depth, 1, b, b_depth, b_column, c, side, LOWER, 0};
+    NAME(product)(&p);
+    for (int64_t i0 = 0; i0 < side; i0 += SIDE)
+        for (int64_t j0 = 0; j0 <= i0; j0 += SIDE)
+            for (int64_t i = i0; i < smaller(i0 + SIDE, side); i++)
+                for (int64_t j = j0; j < smaller(j0 + SIDE, i); j++) c[j * side + i] = c[i * side + j];
+}
+
+static int NAME(sum_of_squares)(int64_t n, const float *x, float *total);
+
+/* numbers: the three coefficients, and what keeps a matrix of zeros finite. */
+static int NAME(orthogonal)(int64_t rows, int64_t columns, int64_t steps, const float *numbers,
+                            const float *x, float *out) {
+    int64_t side = smaller(rows, columns), depth = larger(rows, columns), count = rows * columns;
+    int64_t square = side * side;
+    float total, *scratch = malloc((size_t)(2 * count + 2 * square + 1) * sizeof(float));
+    if (scratch == NULL || NAME(sum_of_squares)(count, x, &total) != OK) {
+        free(scratch);
+        return NO_MEMORY;
+    }
+    float *wide = scratch, *next = wide + count, *gram = next + count, *gram2 = gram + square;
+    float a = numbers[0], b = numbers[1], c = numbers[2], scale = 1.0f / (sqrtf(total) + numbers[3]);
+    if (rows > columns)
+        NAME(transposed)(rows, columns, x, wide);
+    else
+        memcpy(wide, x, (size_t)count * sizeof(float));
+    LANEWISE
+    for (int64_t i = 0; i < count; i++) wide[i] = wide[i] * scale;
+    for (int64_t step = 0; step < steps; step++) {
+        NAME(symmetric)(side, depth, wide, wide, 1, depth, gram);
+        NAME(symmetric)(side, side, gram, gram, side, 1, gram2);
+        LANEWISE
+        for (int64_t i = 0; i < square; i++) gram[i] = gram[i] * b + gram2[i] * c;
+        for (int64_t i = 0; i < side; i++) gram[i * side + i] = gram[i * side + i] + a;
+        Product p = {side, depth, side, gram, side, 1, wide, depth, 1, next, depth, WHOLE, 0};
+        NAME(product)(&p);
+        float *spare = wide;
+        wide = next, next = spare;
+    }
+    if (rows > columns)
+        NAME(transposed)(columns, rows, wide, out);
+    else
+        memcpy(out, wide, (size_t)count * sizeof(float));
+    free(scratch);
+    return OK;
+}

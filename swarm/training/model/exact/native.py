@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from swarm.errors import BadConfig, UsageError
+from swarm.training.model.operators import NEWTON_SCHULZ, NEWTON_SCHULZ_EPS, NEWTON_SCHULZ_STEPS
 
-VERSION = 2
+VERSION = 3
 """Version of the signatures in kernels.c; a library of another version was built from another source."""
 ISAS = ("portable", "avx2", "avx512", "neon")
 """Instruction sets, in the order of kernels.c."""
@@ -82,6 +83,7 @@ _SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
     ("cross_entropy_backward", _INT, [_INT, _LONG, _LONG, _FLOAT] + [_POINTER] * 3),
     ("sum_of_squares", _INT, [_INT, _LONG] + [_POINTER] * 2),
     ("adamw", _INT, [_INT, _LONG] + [_POINTER] * 5),
+    ("orthogonal", _INT, [_INT] + [_LONG] * 3 + [_POINTER] * 3),
     ("add_units", _INT, [_INT, _LONG] + [_POINTER] * 3),
     ("mean_units", _INT, [_INT, _LONG, ctypes.c_double] + [_POINTER] * 2),
 )
@@ -252,6 +254,16 @@ class Compiled:
             "adamw", count, numbers,
             _floats(params_P), _floats(m_P), _floats(v_P), _floats(grad_P),
         )  # fmt: skip
+
+    def orthogonal(self, update_RC: Tensor) -> Tensor:
+        """Compute ``referee.orthogonal`` in C."""
+        update_RC, out_RC = update_RC.contiguous(), torch.empty(update_RC.shape)
+        numbers = (ctypes.c_float * 4)(*NEWTON_SCHULZ, NEWTON_SCHULZ_EPS)
+        self._call(
+            "orthogonal", *out_RC.shape, NEWTON_SCHULZ_STEPS, numbers,
+            _floats(update_RC), out_RC.data_ptr(),
+        )  # fmt: skip
+        return out_RC
 
     def add_units(self, sum_P: Tensor, grad_P: Tensor) -> bool:
         """Compute ``referee.add_units`` in C."""

@@ -154,6 +154,10 @@ class Kernels(Protocol):
         """Update parameters and moments in place."""
         ...
 
+    def orthogonal(self, update_RC: Tensor) -> Tensor:
+        """Return a matrix with its singular values pressed towards 1."""
+        ...
+
     def add_units(self, sum_P: Tensor, grad_P: Tensor) -> bool:
         """Add a gradient to the sum of a step; return False, adding nothing, if it is out of bounds."""
         ...
@@ -178,6 +182,7 @@ def exact_ops(kernels: Kernels) -> Ops:
         cross_entropy=partial(apply, _CrossEntropy, kernels),
         norm=partial(_norm, kernels),
         adamw=partial(_adamw, kernels),
+        orthogonal=kernels.orthogonal,
         add_units=kernels.add_units,
         mean_units=kernels.mean_units,
     )

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from swarm.training.model.operators import NEWTON_SCHULZ, NEWTON_SCHULZ_EPS, NEWTON_SCHULZ_STEPS
+
 FIXED_POINT = 2.0**44
 """Units of gradient sums per 1.0, 2^-44 each: finer than float32 resolves at any size that matters."""
 GRADIENT_MAX = 1024.0
@@ -276,6 +278,26 @@ def adamw(
     v_P.mul_(keep2).add_((grad_P * grad_P) * new2)
     below_P = root(v_P * correction2) + eps
     params_P.sub_((m_P * correction1) / below_P * rate)
+
+
+def orthogonal(update_RC: Tensor) -> Tensor:
+    """Return the matrix with its singular values pressed towards 1, by steps of Newton and Schulz.
+
+    Each step is X = (a I + b G + c G^2) X with G = X X^T, after X = update / (norm + eps); a matrix with more
+    rows than columns is transposed for the steps.
+    """
+    a, b, c = NEWTON_SCHULZ
+    total = tree_sum((update_RC * update_RC).flatten()).view(1)
+    x = update_RC * (1.0 / (root(total) + NEWTON_SCHULZ_EPS))
+    is_tall = update_RC.shape[0] > update_RC.shape[1]
+    if is_tall:
+        x = x.t().contiguous()
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = matmul(x, x.t())
+        bend = gram * b + matmul(gram, gram) * c
+        bend.diagonal().add_(a)
+        x = matmul(bend, x)
+    return x.t().contiguous() if is_tall else x
 
 
 def add_units(sum_P: Tensor, grad_P: Tensor) -> bool:

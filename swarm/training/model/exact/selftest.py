@@ -36,6 +36,7 @@ GOLDEN: dict[str, str] = {
     "cross_entropy": "09964e062f310c5c",
     "norm": "f606c1b02633a2e4",
     "adamw": "d8cbc5b0b48a2ef5",
+    "orthogonal": "72fdea21af47fdde",
     "units": "e6c33e7c1ec0714c",
     "codec": "99fbaabb1d38e2b3",
     "coarse": "cb977ec616aab6ac",
@@ -178,6 +179,16 @@ def _adamw(kernels: Kernels) -> Sequence[Tensor]:
     return params, m, v
 
 
+def _orthogonal(kernels: Kernels) -> Sequence[Tensor]:
+    """Return wide, tall and square matrices, one of them tiny, one of zeros."""
+    return (
+        kernels.orthogonal(numbers(86, 13, 37, spread=4)),
+        kernels.orthogonal(numbers(87, 40, 9)),
+        kernels.orthogonal(numbers(88, 19, 19) * 2.0**-60),
+        kernels.orthogonal(torch.zeros(3, 5)),
+    )
+
+
 def _units(kernels: Kernels) -> Sequence[Tensor]:
     """Return sums that end on halves of a unit, and the refusals of gradients."""
     sum_P, halves = torch.zeros(1003, dtype=torch.int64), numbers(85, 1003) * 2.0**-21
@@ -233,6 +244,7 @@ _QUESTIONS: dict[str, Callable[[Kernels], Sequence[Tensor]]] = {
     "cross_entropy": _cross_entropy,
     "norm": _norm,
     "adamw": _adamw,
+    "orthogonal": _orthogonal,
     "units": _units,
     "codec": _codec,
     "coarse": _coarse,

@@ -18,7 +18,7 @@ from swarm.errors import PeerFault
 from swarm.training.model.exact import reference
 from swarm.training.model.exact.operators import exact_ops
 from swarm.training.model.exact.selftest import numbers
-from swarm.training.model.optimizer import AdamState, GradientSum, adamw_step
+from swarm.training.model.optimizer import OptimizerState, GradientSum, optimizer_step
 from swarm.training.model.profiles import NATIVE, AdamWScalars, Ops, table
 from swarm.training.model.stages import Stage, init_flat, plan_stages, run_loss
 from tests.training.model.exact.inputs import assert_same_bits, isas_here
@@ -168,12 +168,12 @@ def trained(ops: Ops, steps: int) -> float:
     """The mean loss of the last 20 steps."""
     stage = Stage(plan_stages(MODEL, 1)[0], ops)
     params_P = init_flat(stage.plan, 1)
-    adam, total = AdamState.zeros(params_P.numel()), GradientSum(params_P.numel())
+    adam, total = OptimizerState.zeros(params_P.numel()), GradientSum(params_P.numel())
     losses = list[float]()
     for step in range(steps):
         loss, _, grad_P = run_loss(stage, params_P, *windows(step, 4))
         total.add(grad_P)
-        adamw_step(ops, params_P, total.mean(), adam, 0.002, OPTIMIZER, stage.plan.decayed)
+        optimizer_step(ops, params_P, total.mean(), adam, 0.002, OPTIMIZER, stage.plan.decayed)
         total.clear()
         losses.append(loss)
     return sum(losses[-20:]) / 20
