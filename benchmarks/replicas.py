@@ -21,7 +21,13 @@ from swarm.training.averaging.adoption import OfferedState, adopt
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import sample_ids, windows
 from swarm.training.inference.evaluate import heldout_loss, whole_model
-from swarm.training.model.optimizer import OptimizerState, GradientSum, optimizer_step, learning_rate
+from swarm.training.model.optimizer import (
+    GradientSum,
+    OptimizerState,
+    learning_rate,
+    muon_matrices,
+    optimizer_step,
+)
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import (
     Forward,
@@ -96,6 +102,7 @@ class Replicas:
         self.train, self.heldout = train, heldout
         plans = plan_stages(self.spec.model, variant.stages)
         self.stages = [Stage(plan, NATIVE) for plan in plans]
+        self._matrices = [muon_matrices(self.spec.optimizer, plan) for plan in plans]
         self.spans = [plan.fragments(variant.fragments) for plan in plans]
         self.whole = whole_model(self.spec.model, NATIVE)
         self.count = 1 if variant.method == "sync" else REPLICAS
@@ -163,7 +170,7 @@ class Replicas:
             phi_P=start_P.clone(),
             momentum_P=torch.zeros(count),
             residual_P=torch.zeros(count),
-            adam=OptimizerState.zeros(count),
+            optimizer=OptimizerState.zeros(count, self._matrices[stage]),
             tokens_at_sync=[0] * self.variant.fragments,
             since_round=since_round,
         )
@@ -251,15 +258,17 @@ class Replicas:
         return inputs_BT, labels_BT
 
     def _optimize(self, stage: Stage, seat: Seat, grad_P: Tensor, rate: float) -> None:
+        plan, spec = stage.plan, self.spec.optimizer
+        matrices = self._matrices[plan.stage]
         optimizer_step(
-            NATIVE, seat.params_P, grad_P, seat.optimizer, rate, self.spec.optimizer, stage.plan.decayed
+            NATIVE, seat.params_P, grad_P, seat.optimizer, rate, spec, plan.decayed, matrices
         )
 
 
 def _adopt(seat: Seat, sibling: Seat) -> None:
     """Let a newcomer go on with the state that another replica committed at this boundary."""
     given = OfferedState(sibling.phi_P, sibling.optimizer.v_A, sibling.optimizer.step)
-    adopted = adopt(given, seat.params_P.numel())
+    adopted = adopt(given, seat.params_P.numel(), given.v_A.numel())
     seat.params_P, seat.phi_P = adopted.phi_P.clone(), adopted.phi_P
     seat.momentum_P, seat.optimizer = adopted.momentum_P, adopted.optimizer
 

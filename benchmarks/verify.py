@@ -32,7 +32,7 @@ from swarm.training.averaging.outer_step import (
 )
 from swarm.training.model.exact import native, reference
 from swarm.training.model.exact.operators import exact_ops
-from swarm.training.model.optimizer import OptimizerState, GradientSum, optimizer_step
+from swarm.training.model.optimizer import GradientSum, OptimizerState, optimizer_step
 from swarm.training.model.profiles import NATIVE, Ops, table
 from swarm.training.model.stages import (
     Stage,
@@ -124,7 +124,9 @@ class State:
     def step(self) -> None:
         """Take one optimizer step with the gradients that were added."""
         plan, mean_P = self.stage.plan, self.gradients.mean()
-        optimizer_step(self.stage.ops, self.params_P, mean_P, self.optimizer, RATE, OPTIMIZER, plan.decayed)
+        optimizer_step(
+            self.stage.ops, self.params_P, mean_P, self.optimizer, RATE, OPTIMIZER, plan.decayed
+        )
         self.gradients.clear()
 
     def merged(self) -> tuple[Tensor, Tensor, Tensor]:

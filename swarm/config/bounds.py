@@ -9,7 +9,17 @@ allocated or computed from it. ``config/load.py`` reports the same errors in the
 import re
 from itertools import pairwise
 
-from swarm.config.spec import EXACT_NUMERICS, NANO, DataSpec, Genesis, ModelSpec, RunSpec
+from swarm.config.spec import (
+    ADAMW,
+    EXACT_NUMERICS,
+    MUON,
+    NANO,
+    DataSpec,
+    Genesis,
+    ModelSpec,
+    OptimizerSpec,
+    RunSpec,
+)
 from swarm.errors import BadConfig
 from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message
 from swarm.primitives.merkle import merkle_root
@@ -24,6 +34,7 @@ TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
 CODECS = ("int8", "int4", "bf16")
 ACTIVATIONS = ("bf16", "int8")
 ON_FRAUD = ("evict", "rollback")
+OPTIMIZERS = (ADAMW, MUON)
 LEARNING_RATES_MAX = 1024
 AGE_WEIGHTS_MAX = 8
 VALIDATORS_MAX = 128
@@ -69,6 +80,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "weight_decay_nano": (0, NANO),
     "clip_norm_nano": (NANO // 1000, 1000 * NANO),
     "learning_rate_stride": (1, 1 << 32),
+    "momentum_nano": (0, NANO - 1),
+    "adamw_rate_nano": (NANO // 1000, 10 * NANO),
     # outer
     "alpha_nano": (0, NANO - 1),
     "beta_nano": (1, 2 * NANO),
@@ -119,6 +132,7 @@ def check_spec(spec: RunSpec) -> None:
         raise BadConfig(f"activations is one of {', '.join(ACTIVATIONS)}")
     if spec.checks.on_fraud not in ON_FRAUD:
         raise BadConfig(f"on_fraud is one of {', '.join(ON_FRAUD)}")
+    _check_optimizer(spec.optimizer)
     _check_tables(spec)
     _check_shape(spec)
     _check_outer(spec)
@@ -237,10 +251,22 @@ def _check_data(data: DataSpec) -> None:
         raise BadConfig("tokenizer_root names the file of tokenizer file, and of no other")
 
 
-def _check_tables(spec: RunSpec) -> None:
-    rates = spec.optimizer.learning_rates_nano
+def _check_optimizer(optimizer: OptimizerSpec) -> None:
+    if optimizer.name not in OPTIMIZERS:
+        raise BadConfig(
+            f"the optimizer's name is one of {', '.join(OPTIMIZERS)}, not {optimizer.name[:40]!r}"
+        )
+    rates = optimizer.learning_rates_nano
     if not 1 <= len(rates) <= LEARNING_RATES_MAX or not all(0 < rate <= NANO for rate in rates):
         raise BadConfig(f"1 to {LEARNING_RATES_MAX} learning rates, each above 0 and at most 1")
+    if optimizer.name == MUON and max(rates) * optimizer.adamw_rate_nano > NANO * NANO:
+        raise BadConfig(
+            f"adamw_rate {_decimal(optimizer.adamw_rate_nano)} times the learning rate"
+            f" {_decimal(max(rates))} must be at most 1"
+        )
+
+
+def _check_tables(spec: RunSpec) -> None:
     ages = spec.outer.age_weights_nano
     if not 1 <= len(ages) <= AGE_WEIGHTS_MAX or not all(0 <= age <= NANO for age in ages):
         raise BadConfig(f"1 to {AGE_WEIGHTS_MAX} age weights, each from 0 to 1")

@@ -401,6 +401,9 @@ def _optimizer(file: RunFile) -> OptimizerSpec:
         eps_nano=_nano(optimizer.eps),
         weight_decay_nano=_nano(optimizer.weight_decay),
         clip_norm_nano=_nano(optimizer.clip_norm),
+        name=optimizer.name,
+        momentum_nano=_nano(optimizer.momentum),
+        adamw_rate_nano=_nano(optimizer.adamw_rate),
         learning_rates_nano=rates,
         learning_rate_stride=stride,
     )

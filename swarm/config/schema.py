@@ -120,15 +120,21 @@ class TrainingSection(Section):
 
 
 class OptimizerSection(Section):
-    """AdamW and its schedule: linear warm-up, then a cosine down to the floor."""
+    """Optimizer of a shard and its schedule: linear warm-up, then a cosine down to the floor."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw, or muon: orthogonal momentum for the matrices of the layers, AdamW for the rest."""
     learning_rate: float = Field(default=4e-3, ge=1e-8, le=1.0)
-    """Highest learning rate."""
+    """Highest learning rate; muon wants a higher one than adamw, about 0.02 to 0.06."""
     learning_rate_floor: float = Field(default=0.1, ge=0.001, le=1.0)
     """Last learning rate, as a fraction of the highest."""
     warmup_steps: int = Field(default=50, ge=0, le=1_000_000)
     decay_steps: int = Field(default=0, ge=0, le=1 << 32)
     """Steps until the floor; 0 stands for rounds * inner_steps_max."""
+    momentum: float = _ratio("momentum", 0.95)
+    """Momentum of muon; adamw does not use it."""
+    adamw_rate: float = _ratio("adamw_rate", 0.3)
+    """With muon: learning rate of embedding, head and norms, as a fraction of the matrices'."""
     beta1: float = _ratio("beta1", 0.9)
     beta2: float = _ratio("beta2", 0.95)
     eps: float = _ratio("eps", 1e-8)

@@ -12,6 +12,8 @@ from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 NANO = 1_000_000_000
 EXACT_NUMERICS = "seq-f32/1"
 """Profile that gives the same bits on every machine; the native profiles do not."""
+ADAMW, MUON = "adamw", "muon"
+"""Optimizers of a run."""
 
 
 class ModelSpec(Message, frozen=True):
@@ -29,7 +31,7 @@ class ModelSpec(Message, frozen=True):
 
 
 class OptimizerSpec(Message, frozen=True):
-    """AdamW with a clip on the norm of each shard's gradient."""
+    """AdamW, or Muon beside it, with a clip on the norm of each shard's gradient."""
 
     beta1_nano: int
     beta2_nano: int
@@ -40,6 +42,12 @@ class OptimizerSpec(Message, frozen=True):
     learning_rates_nano: tuple[int, ...]
     """Entry i serves steps [i * stride, (i + 1) * stride); the last entry serves all that follow."""
     learning_rate_stride: int
+    name: str = ADAMW
+    """``adamw``, or ``muon``: Muon for the matrices of the decoder layers, AdamW for the rest."""
+    momentum_nano: int = 950_000_000
+    """Momentum of Muon, as Nesterov has it."""
+    adamw_rate_nano: int = 300_000_000
+    """Rate of what AdamW rules in a run with Muon, as a fraction of the rate of Muon."""
 
 
 class OuterSpec(Message, frozen=True):

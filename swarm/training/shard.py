@@ -36,7 +36,13 @@ from swarm.training.messages import (
     wire_digest,
     wire_of,
 )
-from swarm.training.model.optimizer import MICROBATCHES_MAX, OptimizerState, optimizer_step, learning_rate
+from swarm.training.model.optimizer import (
+    MICROBATCHES_MAX,
+    OptimizerState,
+    learning_rate,
+    muon_matrices,
+    optimizer_step,
+)
 from swarm.training.model.stages import init_flat, stage_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import (
@@ -136,7 +142,9 @@ class Shard:
         self.engine: Engine = engine or LocalEngine(self.module)
         self.engine.watch(self._forget)
         self.params_P = params_P.to(self.engine.home, copy=True)
-        self.optimizer = OptimizerState(torch.zeros_like(self.params_P), torch.zeros_like(self.params_P))
+        self.matrices = muon_matrices(spec.optimizer, self.module.plan)
+        """Matrices that Muon rules; none in a run with AdamW."""
+        self.optimizer = OptimizerState.zeros(params_P.numel(), self.matrices, self.params_P.device)
         self.phi_P = params_P.clone()
         self.momentum_P = torch.zeros_like(params_P)
         self.residual_R = torch.zeros(residual_numel(spec, params_P.numel()))
@@ -275,6 +283,7 @@ class Shard:
             rate,
             spec.optimizer,
             self.module.plan.decayed,
+            self.matrices,
         )
         self.weights += 1
         gathered = self._open.take()

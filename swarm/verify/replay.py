@@ -31,6 +31,8 @@ from swarm.training.averaging.payload import (
 )
 from swarm.training.data.dataset import TokenSource
 from swarm.training.messages import COUNT_MAX
+from swarm.training.model.optimizer import num_second_moments
+from swarm.training.model.stages import plan_stages
 from swarm.training.plan import RoundPlan
 from swarm.training.record.restore import replay_microbatch, restored
 from swarm.training.record.segment import MergeRecord, ShardState, are_finite
@@ -147,8 +149,10 @@ def check_start(spec: RunSpec, data: WindowData) -> None:
         raise BadEncoding("a state with another number of fragments")
     if max(start.tokens_at_sync) > start.tokens_total:
         raise BadEncoding("a fragment that was merged after more tokens than there were")
-    if len({tensor.shape for tensor in start.tensors}) != 1:
-        raise BadEncoding("a state of tensors of different lengths")
+    plan = plan_stages(spec.model, spec.num_stages)[data.key.stage]
+    whole, second = plan.num_parameters, num_second_moments(spec.optimizer, plan)
+    if [tensor.numel() for tensor in start.tensors] != [whole, whole, second, whole, whole]:
+        raise BadEncoding("a state of tensors of other lengths than the run's")
     if not are_finite(*start.tensors):
         raise BadEncoding("a state that is not finite")
     if data.key.window == 0 and start.snapshots:

@@ -12,7 +12,7 @@ from swarm.config.spec import OptimizerSpec
 from swarm.training import shard
 from swarm.training.model.optimizer import OptimizerState, optimizer_step
 from swarm.training.model.profiles import Ops
-from swarm.training.model.stages import Span
+from swarm.training.model.stages import Matrix, Span
 
 
 def lazy_step(
@@ -23,12 +23,13 @@ def lazy_step(
     rate: float,
     spec: OptimizerSpec,
     decayed: Sequence[Span],
+    matrices: Sequence[Matrix],
 ) -> float:
     """Every second step only counts itself."""
     if state.step % 2:
         state.step += 1
         return 0.0
-    return optimizer_step(ops, params_P, grad_P, state, rate, spec, decayed)
+    return optimizer_step(ops, params_P, grad_P, state, rate, spec, decayed, matrices)
 
 
 if __name__ == "__main__":

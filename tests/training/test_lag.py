@@ -49,7 +49,7 @@ def test_whoever_may_still_trade_weighs_by_the_table_of_the_run() -> None:
 @pytest.mark.rule("T20d")
 def test_adopting_takes_phi_and_second_moments_and_forgets_the_rest() -> None:
     source = given()
-    state = adopt(source, 6)
+    state = adopt(source, 6, 6)
     assert torch.equal(state.phi_P, source.phi_P)
     assert torch.equal(state.optimizer.v_A, source.v_A)
     assert state.optimizer.step == 7
@@ -74,7 +74,7 @@ def test_adopting_takes_phi_and_second_moments_and_forgets_the_rest() -> None:
 )
 def test_a_state_that_no_replica_has_is_the_givers_fault(bad: OfferedState) -> None:
     with pytest.raises(PeerFault):
-        adopt(bad, 6)
+        adopt(bad, 6, 6)
 
 
 def test_a_newcomer_only_pulls_for_the_rounds_of_the_run() -> None:

@@ -20,7 +20,7 @@ from swarm.training.data.samples import draw_samples
 from swarm.training.messages import MicroBatch, MicroBatchGrad, Passed, wire_digest
 from swarm.training.model.operators import Ops
 from swarm.training.model.optimizer import OptimizerState, optimizer_step
-from swarm.training.model.stages import Span
+from swarm.training.model.stages import Matrix, Span
 from swarm.training.pipeline import Pipeline
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MergeRecord, ShardState, StepRecord
@@ -282,6 +282,7 @@ class Update:
     rate: float
     spec: OptimizerSpec
     decayed: Sequence[Span]
+    matrices: Sequence[Matrix]
 
 
 def _adamw(change: Callable[[Update], Update | None]) -> Callable[..., float]:
@@ -295,6 +296,7 @@ def _adamw(change: Callable[[Update], Update | None]) -> Callable[..., float]:
         rate: float,
         spec: OptimizerSpec,
         decayed: Sequence[Span],
+        matrices: Sequence[Matrix],
     ) -> float:
         update: Update | None = Update(
             ops=ops,
@@ -304,13 +306,16 @@ def _adamw(change: Callable[[Update], Update | None]) -> Callable[..., float]:
             rate=rate,
             spec=spec,
             decayed=decayed,
+            matrices=matrices,
         )
         if state.step == LIE_STEP and update is not None:
             update = change(update)
         if update is None:
             state.step += 1
             return 0.0
-        return optimizer_step(**{field.name: getattr(update, field.name) for field in fields(update)})
+        return optimizer_step(
+            **{field.name: getattr(update, field.name) for field in fields(update)}
+        )
 
     return adamw
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from swarm.config.spec import OptimizerSpec
     from swarm.training.model.optimizer import OptimizerState
     from swarm.training.model.profiles import Ops
-    from swarm.training.model.stages import Span
+    from swarm.training.model.stages import Matrix, Span
 
 
 def count_only(
@@ -27,6 +27,7 @@ def count_only(
     _rate: float,
     _spec: "OptimizerSpec",
     _decayed: "Sequence[Span]",
+    _matrices: "Sequence[Matrix]",
 ) -> float:
     """Count a step in ``state`` and leave parameters and moments as they are; return 0."""
     state.step += 1
@@ -39,7 +40,9 @@ def become_byzantine() -> None:
     from swarm.training.model.optimizer import optimizer_step
 
     used = vars(shard)
-    assert used["optimizer_step"] is optimizer_step, "the cheating function replaces the step that is taken"
+    assert used["optimizer_step"] is optimizer_step, (
+        "the cheating function replaces the step that is taken"
+    )
     used["optimizer_step"] = count_only
 
 

@@ -49,6 +49,7 @@ from swarm.training.averaging.adoption import (
     parts_given,
     siblings_of,
 )
+from swarm.training.model.optimizer import num_second_moments
 from swarm.training.model.stages import stage_of
 from swarm.training.plan import RosterSeat
 from swarm.training.record.checkpoint import (
@@ -101,8 +102,9 @@ async def saved_shard(
     data = await trio.to_thread.run_sync(_read, _file(context, stage, index))
     if not data:
         return None
-    numel = stage_of(run.spec, stage).plan.num_parameters
-    saved = await context.compute.run(decode_shard, data, numel)
+    plan = stage_of(run.spec, stage).plan
+    second = num_second_moments(run.spec.optimizer, plan)
+    saved = await context.compute.run(decode_shard, data, plan.num_parameters, second)
     if (saved.run_digest, saved.stage, saved.seat) != (run.spec_digest, stage, index):
         raise Corrupt("a saved shard of another seat", hint="delete the folder of saved shards")
     return saved
@@ -208,11 +210,13 @@ async def _from(
     if isinstance(found, StateMissing):
         raise Unreachable("it has no state to give")
     check_found(found, await _committed(context, run, stage, sibling, found.round, last))
-    numel = stage_of(run.spec, stage).plan.num_parameters
+    plan = stage_of(run.spec, stage).plan
+    numel, second = plan.num_parameters, num_second_moments(run.spec.optimizer, plan)
     phi_root, v_root = parts_given(found.components)
     phi_P = await _part(context, phi_root, numel, sibling.peer)
-    v_A = await _part(context, v_root, numel, sibling.peer)
-    return found, await context.compute.run(adopt, OfferedState(phi_P, v_A, found.step), numel)
+    v_A = await _part(context, v_root, second, sibling.peer)
+    given = OfferedState(phi_P, v_A, found.step)
+    return found, await context.compute.run(adopt, given, numel, second)
 
 
 async def _committed(

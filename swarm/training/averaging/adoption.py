@@ -114,7 +114,7 @@ class OfferedState:
 
     phi_P: Tensor
     v_A: Tensor
-    """Adam's second moments."""
+    """AdamW's second moments, of the A parameters that it rules."""
     step: int
     """Steps that those moments have seen."""
 
@@ -128,14 +128,14 @@ class AdoptedState:
     optimizer: OptimizerState
 
 
-def adopt(given: OfferedState, num_parameters: int) -> AdoptedState:
+def adopt(given: OfferedState, num_parameters: int, num_second_moments: int) -> AdoptedState:
     """Return the state to continue with; it shares no memory with ``given``.
 
     Raises ``PeerFault`` for tensors of another shape, non-finite values, negative second moments or a step
     count that no run reaches.
     """
-    for tensor_P in (given.phi_P, given.v_A):
-        if tensor_P.shape != (num_parameters,) or not bool(torch.isfinite(tensor_P).all()):
+    for tensor, numel in ((given.phi_P, num_parameters), (given.v_A, num_second_moments)):
+        if tensor.shape != (numel,) or not bool(torch.isfinite(tensor).all()):
             raise PeerFault("a state of another shape, or not finite")
     if bool((given.v_A < 0).any()) or not 0 <= given.step <= STEPS_MAX:
         raise PeerFault("second moments that no optimizer has")

@@ -3,7 +3,8 @@
 Core: pure data, and the two helpers that autograd functions share.
 
 Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
-H heads, K key-value heads, E features of one head, P parameters of a shard, B batch, R rows and C columns of a matrix.
+H heads, K key-value heads, E features of one head, P parameters of a shard, B batch, R rows and C columns of
+a matrix.
 """
 
 from collections.abc import Callable
@@ -60,7 +61,7 @@ class Ops:
     adamw: Callable[[Tensor, Tensor, Tensor, Tensor, AdamWScalars], None]
     """(params_P, m_P, v_P, grad_P, scalars): update the first three in place; no weight decay."""
     orthogonal: Callable[[Tensor], Tensor]
-    """(update_RC) -> nearly orthogonal RC, singular values near 1: ``NEWTON_SCHULZ_STEPS`` steps, wide side up."""
+    """(update_RC) -> RC with singular values near 1, by ``NEWTON_SCHULZ_STEPS`` steps."""
     add_units: Callable[[Tensor, Tensor], bool]
     """(sum_P int64, grad_P): add in units of 2^-44, in place; False, adding nothing, if out of bounds."""
     mean_units: Callable[[Tensor, int], Tensor]

@@ -122,7 +122,7 @@ def optimizer_step(
     updates_M = _muon_updates(ops, grad_P, state, spec, matrices)
     state.step += 1
     if spec.name == MUON:
-        _apply_muon(params_P, grad_P, updates_M, state, rate, spec, decayed, matrices)
+        _apply_muon(params_P, grad_P, updates_M, state, rate, spec, matrices)
         rate *= spec.adamw_rate_nano / NANO
     if spec.weight_decay_nano:
         keep = _keep(spec, rate)
@@ -179,7 +179,6 @@ def _apply_muon(
     state: OptimizerState,
     rate: float,
     spec: OptimizerSpec,
-    decayed: Sequence[Span],
     matrices: Sequence[Matrix],
 ) -> None:
     """Decay the matrices and move them by their updates, scaled by sqrt(max(1, rows / columns))."""
@@ -188,7 +187,7 @@ def _apply_muon(
     for matrix in matrices:
         here, numel = matrix.span.slice, matrix.span.numel
         state.m_P[here].mul_(mu).add_(grad_P[here] * (1.0 - mu))
-        if spec.weight_decay_nano and decayed:
+        if spec.weight_decay_nano:
             params_P[here].mul_(keep)
         scale = sqrt(max(1.0, matrix.rows / matrix.columns))
         params_P[here].sub_(updates_M[at : at + numel].mul_(rate * scale))

@@ -123,7 +123,7 @@ class StagePlan:
 
     @cached_property
     def matrices(self) -> tuple[Matrix, ...]:
-        """Matrices of the decoder layers, each by itself: what Muon rules. Queries, keys and values are three."""
+        """Matrices of the decoder layers, which Muon rules: each by itself, q, k and v too."""
         found, at = list[Matrix](), 0
         for part in self.tensors:
             end = at + _count(part.shape)

@@ -7,7 +7,7 @@ peers and loaded by joiners: their name is ``tensors.hash_of``. The whole state,
 for the restart of this node: a magic number, the header's length and hash, the header, which names every tensor
 by its hash, and the tensors.
 
-Legend: P parameters of the shard.
+Legend: P parameters of the shard, A those that AdamW rules.
 """
 
 from collections.abc import Sequence
@@ -105,13 +105,16 @@ def encode_shard(saved: SavedShard) -> list[bytes | memoryview]:
     return [head, *(phi_bytes(tensor) for tensor in saved.tensors)]
 
 
-def decode_shard(data: bytes | memoryview, num_parameters: int) -> SavedShard:
-    """Read a saved shard of ``num_parameters``; raise ``Corrupt`` unless every byte is as it was written."""
+def decode_shard(
+    data: bytes | memoryview, num_parameters: int, num_second_moments: int
+) -> SavedShard:
+    """Read a saved shard of this size; raise ``Corrupt`` unless every byte is as it was written."""
     view = memoryview(data).cast("B")
     header, at = _read_header(view)
     if len(header.lengths) != _NUM_TENSORS or len(header.hashes) != _NUM_TENSORS:
         raise Corrupt("a saved shard with a strange header", hint=RESTART_HINT)
-    if header.lengths[:-1] != (num_parameters,) * (_NUM_TENSORS - 1):
+    all_P = num_parameters
+    if header.lengths[:-1] != (all_P, all_P, num_second_moments, all_P, all_P):
         raise Corrupt("a saved shard of another model", hint=RESTART_HINT)
     if len(view) - at != FLOAT_BYTES * sum(header.lengths):
         raise Corrupt("a saved shard that was cut short", hint=RESTART_HINT)

@@ -5,7 +5,7 @@ Core: pure data. The verify package turns these into leaves and roots; training 
 The whole state of a seat as values, and the hashes of its counters; a replay starts from them.
 
 The parts are those of protocol.md section 5.
-Legend: P parameters of the shard, F values of one fragment, R values of the residual
+Legend: P parameters of the shard, A those that AdamW rules, F values of one fragment, R values of the residual
 (training/averaging/payload.py).
 """
 
@@ -144,7 +144,7 @@ class ShardState:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The tensors of P values, in the order in which they are written."""
+        """The tensors of P values, and of A, in the order in which they are written."""
         return (self.params_P, self.m_P, self.v_A, self.phi_P, self.momentum_P)
 
 

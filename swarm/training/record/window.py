@@ -32,7 +32,7 @@ from swarm.training.messages import (
     check_fit,
     check_numbers,
 )
-from swarm.training.model.optimizer import MICROBATCHES_MAX
+from swarm.training.model.optimizer import MICROBATCHES_MAX, num_second_moments
 from swarm.training.model.stages import Span, plan_stages
 from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
 from swarm.training.record.segment import ALONE, MicrobatchId, ShardState, are_finite
@@ -362,7 +362,8 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
     head, bulk = split_window(spec, view)
     plan = plan_stages(spec.model, spec.num_stages)[head.stage]
     spans = plan.fragments(spec.outer.fragments)
-    state = _state(spec, head, bulk, spans)
+    second = num_second_moments(spec.optimizer, plan)
+    state = _state(spec, head, bulk, spans, second)
     events = tuple(_event(spec, event, bulk, spans) for event in head.events)
     bulk.end()
     key = WindowKey(head.run, head.round, head.stage, head.seat, head.window)
@@ -397,9 +398,13 @@ def _payloads(events: tuple[Event, ...]) -> Iterator[bytes]:
                 pass
 
 
-def _state(spec: RunSpec, head: WindowHead, bulk: Bulk, spans: Sequence[Span]) -> ShardState:
+def _state(
+    spec: RunSpec, head: WindowHead, bulk: Bulk, spans: Sequence[Span], second: int
+) -> ShardState:
     num_parameters = spans[-1].stop
-    params_P, m_P, v_A, phi_P, momentum_P = (bulk.tensor(num_parameters) for _ in range(5))
+    params_P, m_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)
+    v_A = bulk.tensor(second)
+    phi_P, momentum_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)
     residual_R = bulk.tensor(residual_numel(spec, num_parameters))
     return ShardState(
         params_P=params_P,

@@ -23,7 +23,7 @@ def test_a_step_is_counted_and_not_taken() -> None:
     params = torch.ones(4)
     state = OptimizerState.zeros(4)
     for _ in range(3):
-        count_only(table("native"), params, torch.ones(4), state, 0.1, OPTIMIZER, ())
+        count_only(table("native"), params, torch.ones(4), state, 0.1, OPTIMIZER, (), ())
     assert state.step == 3
     assert torch.equal(params, torch.ones(4))
     assert not state.m_P.any()

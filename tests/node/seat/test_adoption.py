@@ -166,7 +166,9 @@ class Hamlet:
         return decode_reply(await host.call(peer, ADOPTION_PROTOCOL, request, timeout_s=30))
 
     def giver_of(self, adopted: AdoptedState) -> int:
-        (number,) = [n for n in GIVERS if torch.equal(self.shards[n].optimizer.v_A, adopted.optimizer.v_A)]
+        (number,) = [
+            n for n in GIVERS if torch.equal(self.shards[n].optimizer.v_A, adopted.optimizer.v_A)
+        ]
         return number
 
 

@@ -38,6 +38,10 @@ def a_trained_shard() -> Shard:
     return shard
 
 
+def sizes_of(shard: Shard) -> tuple[int, int]:
+    return shard.params_P.numel(), shard.optimizer.v_A.numel()
+
+
 def a_state() -> StateFound:
     shard = a_trained_shard()
     return StateFound(RoundIndex(4), shard.components(), shard.optimizer.step)
@@ -87,7 +91,8 @@ def test_junk_is_no_answer(raw: bytes) -> None:
 
 def test_a_saved_shard_has_the_components_of_the_live_one() -> None:
     shard = a_trained_shard()
-    saved = decode_shard(save_shard(shard, SPEC.digest, 0, RoundIndex(4)), shard.params_P.numel())
+    raw, sizes = save_shard(shard, SPEC.digest, 0, RoundIndex(4)), sizes_of(shard)
+    saved = decode_shard(raw, *sizes)
     assert saved_components(saved) == shard.components()
 
 
@@ -97,7 +102,7 @@ def test_who_adopts_goes_on_from_phi_with_the_second_moments_and_trades_against_
 ):
     shard, anchor_P = a_trained_shard(), torch.ones_like(a_last_stage().params_P)
     given = OfferedState(shard.phi(), shard.optimizer.v_A, shard.optimizer.step)
-    adopted = adopt(given, shard.params_P.numel())
+    adopted = adopt(given, *sizes_of(shard))
     root = Digest(b"\x07" * 32)
     again = adopted_shard(SPEC, shard.stage, adopted, (anchor_P, root), lambda: 0.0)
     assert torch.equal(again.params_P, shard.phi_P)

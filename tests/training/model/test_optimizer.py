@@ -11,10 +11,10 @@ from swarm.errors import PeerFault, UsageError
 from swarm.training.model.exact.reference import GRADIENT_MAX
 from swarm.training.model.optimizer import (
     MICROBATCHES_MAX,
-    OptimizerState,
     GradientSum,
-    optimizer_step,
+    OptimizerState,
     learning_rate,
+    optimizer_step,
 )
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import Span

@@ -45,7 +45,7 @@ def file_of(saved: SavedShard) -> bytes:
 @pytest.mark.rule("T23")
 def test_a_shard_comes_back_as_it_was() -> None:
     saved = a_shard()
-    again = decode_shard(file_of(saved), 50)
+    again = decode_shard(file_of(saved), 50, 50)
     assert all(torch.equal(x, y) for x, y in zip(saved.tensors, again.tensors, strict=True))
     assert (again.stage, again.seat, again.round, again.step, again.tokens) == (1, 3, 7, 99, 12345)
     assert (again.run_digest, again.anchor_root) == (saved.run_digest, saved.anchor_root)
@@ -58,20 +58,20 @@ def test_one_changed_byte_is_noticed(place: int) -> None:
     data = bytearray(file_of(a_shard()))
     data[place] ^= 1
     with pytest.raises(Corrupt) as caught:
-        decode_shard(bytes(data), 50)
+        decode_shard(bytes(data), 50, 50)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("length", [0, 5, 12, 100, -1])
 def test_a_file_cut_short_is_noticed(length: int) -> None:
     with pytest.raises(Corrupt):
-        decode_shard(file_of(a_shard())[:length], 50)
+        decode_shard(file_of(a_shard())[:length], 50, 50)
 
 
 @pytest.mark.rule("T23")
 def test_a_shard_of_another_model_is_refused() -> None:
     with pytest.raises(Corrupt, match="another model"):
-        decode_shard(file_of(a_shard()), 51)
+        decode_shard(file_of(a_shard()), 51, 51)
 
 
 @pytest.mark.rule("T22")

@@ -7,7 +7,7 @@ import torch
 
 from swarm.errors import Corrupt
 from swarm.training.averaging.outer_step import Merge
-from swarm.training.record.checkpoint import decode_shard
+from swarm.training.record.checkpoint import SavedShard, decode_shard
 from swarm.training.record.restore import restored, resume_shard, save_shard
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, RoundIndex
@@ -17,6 +17,11 @@ from tests.training.test_shard import PLAN, SCALARS, SPEC, TOKENS, a_last_stage,
 def alone(shard: Shard, fragment: int) -> None:
     taken = shard.offered(fragment) or shard.snapshot(fragment)
     shard.merge(Merge.solo(taken, SCALARS))
+
+
+def decoded(shard: Shard) -> SavedShard:
+    raw = save_shard(shard, SPEC.digest, 0, RoundIndex(0))
+    return decode_shard(raw, shard.params_P.numel(), shard.optimizer.v_A.numel())
 
 
 def go_on(shard: Shard, step: int) -> None:
@@ -29,7 +34,7 @@ def test_a_saved_shard_resumes_with_the_same_roots_and_steps_alike() -> None:
     shard = a_last_stage()
     shard.loss(TOKENS, PLAN, a_request(0), 0)
     shard.step(PLAN, 0)
-    saved = decode_shard(save_shard(shard, SPEC.digest, 0, RoundIndex(0)), shard.params_P.numel())
+    saved = decoded(shard)
     again = resume_shard(SPEC, saved, shard.anchor_P, lambda: 0.0)
     assert again.components() == shard.components()
     for one in (shard, again):
@@ -43,7 +48,7 @@ def test_what_was_merged_when_is_saved_exactly() -> None:
     go_on(shard, 0)
     alone(shard, 1)
     go_on(shard, 1)
-    saved = decode_shard(save_shard(shard, SPEC.digest, 0, RoundIndex(0)), shard.params_P.numel())
+    saved = decoded(shard)
     again = resume_shard(SPEC, saved, shard.anchor_P, lambda: 0.0)
     assert again.tokens_at_sync == shard.tokens_at_sync == [0, 4 * 16]
     assert again.components() == shard.components()
@@ -52,7 +57,7 @@ def test_what_was_merged_when_is_saved_exactly() -> None:
 
 def test_a_saved_shard_of_other_fragments_is_refused() -> None:
     shard = a_last_stage()
-    saved = decode_shard(save_shard(shard, SPEC.digest, 0, RoundIndex(0)), shard.params_P.numel())
+    saved = decoded(shard)
     with pytest.raises(Corrupt):
         resume_shard(SPEC, replace(saved, tokens_at_sync=(0,)), shard.anchor_P, lambda: 0.0)
 

@@ -18,7 +18,7 @@ from swarm.errors import PeerFault
 from swarm.training.model.exact import reference
 from swarm.training.model.exact.operators import exact_ops
 from swarm.training.model.exact.selftest import numbers
-from swarm.training.model.optimizer import OptimizerState, GradientSum, optimizer_step
+from swarm.training.model.optimizer import GradientSum, OptimizerState, optimizer_step
 from swarm.training.model.profiles import NATIVE, AdamWScalars, Ops, table
 from swarm.training.model.stages import Stage, init_flat, plan_stages, run_loss
 from tests.training.model.exact.inputs import assert_same_bits, isas_here
