@@ -19,9 +19,10 @@ from torch import Tensor
 
 from benchmarks.checking import measure_checking
 from benchmarks.common import ROOT, Outcome, say, spread
-from swarm.config.spec import NANO, ModelSpec, OptimizerSpec
+from swarm.config.spec import MUON, NANO, ModelSpec, OptimizerSpec
 from swarm.gossip.codecs.activations import from_wire, to_wire
 from swarm.gossip.codecs.int8 import decode_int8, encode_int8
+from swarm.primitives.codec import replace
 from swarm.primitives.crypto import expand, fast_digest
 from swarm.training.averaging.outer_step import (
     OuterScalars,
@@ -32,7 +33,12 @@ from swarm.training.averaging.outer_step import (
 )
 from swarm.training.model.exact import native, reference
 from swarm.training.model.exact.operators import exact_ops
-from swarm.training.model.optimizer import GradientSum, OptimizerState, optimizer_step
+from swarm.training.model.optimizer import (
+    GradientSum,
+    OptimizerState,
+    muon_matrices,
+    optimizer_step,
+)
 from swarm.training.model.profiles import NATIVE, Ops, table
 from swarm.training.model.stages import (
     Stage,
@@ -53,9 +59,12 @@ OPTIMIZER = OptimizerSpec(
     learning_rates_nano=(4_000_000,),
     learning_rate_stride=1,
 )
+WITH_MUON = replace(OPTIMIZER, name=MUON)
 RATE = 0.004
 SIZES = ((128, 4, 8), (256, 2, 16))
 """(hidden size, layers, sequences) of the steps that are timed, all with 128 positions."""
+MUON_SIZES = ((128, 4, 16), (256, 2, 16))
+"""The same for Muon against AdamW: 2,048 tokens a step, as its cost is in proportion to width over tokens."""
 NOT_YET = "the protocol that this measures is not built yet"
 LATER = (
     *("dispute_rounds", "dispute_bytes", "dispute_s"),
@@ -81,10 +90,16 @@ def measure(quick: bool) -> Outcome:
 
 
 def trail(ops: Ops) -> str:
-    """Return the digest of two stages: two steps of two micro-batches, then a merge with a partner."""
+    """Return the digest of two short trainings, with AdamW and with Muon."""
+    seen = [part for optimizer in (OPTIMIZER, WITH_MUON) for part in _trained(ops, optimizer)]
+    return fast_digest("bench-trail", *seen).hex()[:16]
+
+
+def _trained(ops: Ops, optimizer: OptimizerSpec) -> list[bytes]:
+    """Return what two stages compute in two steps of two micro-batches and a merge with a partner."""
     model = a_model(48, 2, 16, kv_heads=2)
     stages = [Stage(plan, ops) for plan in plan_stages(model, 2)]
-    states = [State(stage) for stage in stages]
+    states = [State(stage, optimizer) for stage in stages]
     seen = list[bytes]()
     for step in range(2):
         for part in range(2):
@@ -104,7 +119,7 @@ def trail(ops: Ops) -> str:
             state.step()
     for state in states:
         seen += [_bytes(x) for x in (*state.merged(), state.optimizer.m_P, state.optimizer.v_A)]
-    return fast_digest("bench-trail", *seen).hex()[:16]
+    return seen
 
 
 @dataclass(slots=True)
@@ -112,20 +127,30 @@ class State:
     """One stage being trained; more than 32,768 values, so that torch uses all its threads."""
 
     stage: Stage
+    spec: OptimizerSpec = OPTIMIZER
     params_P: Tensor = field(init=False)
     optimizer: OptimizerState = field(init=False)
     gradients: GradientSum = field(init=False)
 
     def __post_init__(self) -> None:
         self.params_P = init_flat(self.stage.plan, 1)
-        self.optimizer = OptimizerState.zeros(self.params_P.numel())
+        matrices = muon_matrices(self.spec, self.stage.plan)
+        self.optimizer = OptimizerState.zeros(self.params_P.numel(), matrices)
         self.gradients = GradientSum(self.params_P.numel())
 
     def step(self) -> None:
         """Take one optimizer step with the gradients that were added."""
         plan, mean_P = self.stage.plan, self.gradients.mean()
+        matrices = muon_matrices(self.spec, plan)
         optimizer_step(
-            self.stage.ops, self.params_P, mean_P, self.optimizer, RATE, OPTIMIZER, plan.decayed
+            self.stage.ops,
+            self.params_P,
+            mean_P,
+            self.optimizer,
+            RATE,
+            self.spec,
+            plan.decayed,
+            matrices,
         )
         self.gradients.clear()
 
@@ -229,25 +254,44 @@ def _times(outcome: Outcome, quick: bool) -> None:
     try:
         native.load()
     except native.NotBuilt as missing:
-        outcome.detail["exact_over_native"] = str(missing)
+        outcome.detail["exact_over_native"] = outcome.detail["muon_over_adamw"] = str(missing)
+        outcome.figures["muon_over_adamw"] = None
     else:
+        _muon_times(outcome, quick, repetitions)
         for hidden, layers, sequences in SIZES[: 1 if quick else None]:
             model = a_model(hidden, layers, 128)
             steps = [_stepper(model, ops, sequences) for ops in (NATIVE, table("seq-f32/1"))]
-            ratio = _alternate(outcome, f"d{hidden}", steps, repetitions, "exact_s")
+            names = ("native_s", "exact_s")
+            ratio = _alternate(outcome, f"d{hidden}", steps, repetitions, names)
             say(f"d = {hidden}: an exact step takes {ratio:.3f} of a native one")
             ratios.append(ratio)
     # The bar holds for every size, so the figure is the worst.
     outcome.figures["exact_over_native"] = round(max(ratios), 4) if ratios else None
     steps = [_stepper(a_model(64, 2, 32), ops, 4) for ops in (NATIVE, kernels_named("referee"))]
-    ratio = _alternate(outcome, "d64_referee", steps, 1 if quick else 5, "referee_s")
+    names = ("native_s", "referee_s")
+    ratio = _alternate(outcome, "d64_referee", steps, 1 if quick else 5, names)
     say(f"d = 64: a step by the referee takes {ratio:.0f} native ones")
     outcome.figures["referee_over_native"] = round(ratio, 2)
 
 
-def _stepper(model: ModelSpec, ops: Ops, sequences: int) -> Callable[[int], float]:
+def _muon_times(outcome: Outcome, quick: bool, repetitions: int) -> None:
+    """Time whole steps, forward and backward included, with Muon and with AdamW; the figure is the worst."""
+    ops, ratios = table("seq-f32/1"), list[float]()
+    for hidden, layers, sequences in MUON_SIZES[: 1 if quick else None]:
+        model = a_model(hidden, layers, 128)
+        steps = [_stepper(model, ops, sequences, spec) for spec in (OPTIMIZER, WITH_MUON)]
+        names = ("adamw_s", "muon_s")
+        ratio = _alternate(outcome, f"d{hidden}_muon", steps, repetitions, names)
+        say(f"d = {hidden}: an exact step with Muon takes {ratio:.3f} of one with AdamW")
+        ratios.append(ratio)
+    outcome.figures["muon_over_adamw"] = round(max(ratios), 4)
+
+
+def _stepper(
+    model: ModelSpec, ops: Ops, sequences: int, optimizer: OptimizerSpec = OPTIMIZER
+) -> Callable[[int], float]:
     """Return a function that takes step ``n`` and returns its processor seconds."""
-    state = State(Stage(plan_stages(model, 1)[0], ops))
+    state = State(Stage(plan_stages(model, 1)[0], ops), optimizer)
 
     def step(number: int) -> float:
         tokens_BT = _tokens(number, sequences, model.seq_len + 1, model.vocab_size)
@@ -265,7 +309,7 @@ def _alternate(
     name: str,
     steps: Sequence[Callable[[int], float]],
     repetitions: int,
-    key: str,
+    keys: tuple[str, str],
 ) -> float:
     """Median of the second over median of the first, run in turns after one warm-up each."""
     taken: list[list[float]] = [[] for _ in steps]
@@ -273,7 +317,7 @@ def _alternate(
         for step, times in zip(steps, taken, strict=True):
             times.append(step(number))
     base, ours = (times[1:] for times in taken)
-    outcome.detail[name] = {"native_s": spread(base), key: spread(ours)}
+    outcome.detail[name] = {keys[0]: spread(base), keys[1]: spread(ours)}
     return statistics.median(ours) / statistics.median(base)
 
 

@@ -215,6 +215,8 @@ def ended(_: Harvest, data: WindowData) -> WindowData:
 def dropping(_: Harvest, data: WindowData) -> WindowData:
     place = (data.key.seat, _first(data).step, 0)
     first = steps_of(data)[0].step
+    if steps_of(data)[0].dropped == (place,):
+        raise NotHere
     return _on_steps(lambda e: replace(e, dropped=(place,)) if e.step == first else e)(_, data)
 
 

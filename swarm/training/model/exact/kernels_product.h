@@ -177,7 +177,7 @@ static void NAME(transposed)(int64_t rows, int64_t columns, const float *from, f
                     to[j * rows + i] = from[i * columns + j];
 }
 
-/* c = a b for a c that is symmetric bit for bit: what lies above the diagonal is copied from below it. */
+/* c = a b where the product is symmetric: what lies above the diagonal is copied from below it. */
 static void NAME(symmetric)(int64_t side, int64_t depth, const float *a, const float *b, int64_t b_depth,
                             int64_t b_column, float *c) {
     enum { SIDE = 32 };
@@ -191,17 +191,20 @@ static void NAME(symmetric)(int64_t side, int64_t depth, const float *a, const f
 
 static int NAME(sum_of_squares)(int64_t n, const float *x, float *total);
 
-/* numbers: the three coefficients, and what keeps a matrix of zeros finite. */
+/* numbers: the coefficients a, b, c of a step, and what keeps a matrix of zeros finite. A step is
+ * X = B X with B = a I + b G + c G^2 and G = X X^T. All B are polynomials of the first G and commute, so
+ * only G and the product q of all B are carried along, on the short side; X is multiplied once. */
 static int NAME(orthogonal)(int64_t rows, int64_t columns, int64_t steps, const float *numbers,
                             const float *x, float *out) {
     int64_t side = smaller(rows, columns), depth = larger(rows, columns), count = rows * columns;
     int64_t square = side * side;
-    float total, *scratch = malloc((size_t)(2 * count + 2 * square + 1) * sizeof(float));
+    float total, *scratch = malloc((size_t)(2 * count + 5 * square + 1) * sizeof(float));
     if (scratch == NULL || NAME(sum_of_squares)(count, x, &total) != OK) {
         free(scratch);
         return NO_MEMORY;
     }
-    float *wide = scratch, *next = wide + count, *gram = next + count, *gram2 = gram + square;
+    float *wide = scratch, *last = wide + count, *g = last + count, *bend = g + square;
+    float *q = bend + square, *spare = q + square, *turned = spare + square;
     float a = numbers[0], b = numbers[1], c = numbers[2], scale = 1.0f / (sqrtf(total) + numbers[3]);
     if (rows > columns)
         NAME(transposed)(rows, columns, x, wide);
@@ -209,21 +212,28 @@ static int NAME(orthogonal)(int64_t rows, int64_t columns, int64_t steps, const 
         memcpy(wide, x, (size_t)count * sizeof(float));
     LANEWISE
     for (int64_t i = 0; i < count; i++) wide[i] = wide[i] * scale;
+    NAME(symmetric)(side, depth, wide, wide, 1, depth, g);
     for (int64_t step = 0; step < steps; step++) {
-        NAME(symmetric)(side, depth, wide, wide, 1, depth, gram);
-        NAME(symmetric)(side, side, gram, gram, side, 1, gram2);
+        NAME(symmetric)(side, side, g, g, side, 1, bend);
         LANEWISE
-        for (int64_t i = 0; i < square; i++) gram[i] = gram[i] * b + gram2[i] * c;
-        for (int64_t i = 0; i < side; i++) gram[i * side + i] = gram[i * side + i] + a;
-        Product p = {side, depth, side, gram, side, 1, wide, depth, 1, next, depth, WHOLE, 0};
-        NAME(product)(&p);
-        float *spare = wide;
-        wide = next, next = spare;
+        for (int64_t i = 0; i < square; i++) bend[i] = g[i] * b + bend[i] * c;
+        for (int64_t i = 0; i < side; i++) bend[i * side + i] = bend[i * side + i] + a;
+        if (step == 0) {
+            memcpy(q, bend, (size_t)square * sizeof(float));
+        } else {
+            NAME(symmetric)(side, side, bend, q, side, 1, spare);
+            float *old = q;
+            q = spare, spare = old;
+        }
+        if (step + 1 < steps) {
+            NAME(symmetric)(side, side, bend, g, side, 1, turned);
+            NAME(symmetric)(side, side, turned, bend, side, 1, g);
+        }
     }
-    if (rows > columns)
-        NAME(transposed)(columns, rows, wide, out);
-    else
-        memcpy(out, wide, (size_t)count * sizeof(float));
+    Product p = {side, depth, side, q, side, 1, wide, depth, 1, last, depth, WHOLE, 0};
+    if (rows <= columns) p.c = out;
+    NAME(product)(&p);
+    if (rows > columns) NAME(transposed)(columns, rows, last, out);
     free(scratch);
     return OK;
 }

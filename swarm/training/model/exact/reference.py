@@ -283,8 +283,9 @@ def adamw(
 def orthogonal(update_RC: Tensor) -> Tensor:
     """Return the matrix with its singular values pressed towards 1, by steps of Newton and Schulz.
 
-    Each step is X = (a I + b G + c G^2) X with G = X X^T, after X = update / (norm + eps); a matrix with more
-    rows than columns is transposed for the steps.
+    A step is X = B X with B = a I + b G + c G^2 and G = X X^T, from X = update / (norm + eps); a matrix with
+    more rows than columns is transposed. All B are polynomials of the first G and commute: G and the product Q
+    of all B are carried along, each by its lower half, and X is multiplied once.
     """
     a, b, c = NEWTON_SCHULZ
     total = tree_sum((update_RC * update_RC).flatten()).view(1)
@@ -292,12 +293,14 @@ def orthogonal(update_RC: Tensor) -> Tensor:
     is_tall = update_RC.shape[0] > update_RC.shape[1]
     if is_tall:
         x = x.t().contiguous()
-    for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = matmul(x, x.t())
-        bend = gram * b + matmul(gram, gram) * c
+    g, q = _symmetric(x, x.t()), torch.empty(0)
+    for step in range(NEWTON_SCHULZ_STEPS):
+        bend = g * b + _symmetric(g, g) * c
         bend.diagonal().add_(a)
-        x = matmul(bend, x)
-    return x.t().contiguous() if is_tall else x
+        q = _symmetric(bend, q) if step else bend
+        g = _symmetric(_symmetric(bend, g), bend)
+    product = matmul(q, x)
+    return product.t().contiguous() if is_tall else product
 
 
 def add_units(sum_P: Tensor, grad_P: Tensor) -> bool:
@@ -344,3 +347,10 @@ def _seen(scores_BHTS: Tensor) -> Tensor:
     """Return TS: True where row t, the (S - T + t)-th position, may look at position s."""
     rows, columns = scores_BHTS.shape[-2:]
     return torch.ones(rows, columns, dtype=torch.bool).tril(columns - rows)
+
+
+def _symmetric(a: Tensor, b: Tensor) -> Tensor:
+    """Return a product that is symmetric: what lies above the diagonal is copied from below it."""
+    product = matmul(a, b)
+    is_above = torch.ones(product.shape, dtype=torch.bool).triu(1)
+    return torch.where(is_above, product.t(), product)

@@ -36,7 +36,7 @@ GOLDEN: dict[str, str] = {
     "cross_entropy": "09964e062f310c5c",
     "norm": "f606c1b02633a2e4",
     "adamw": "d8cbc5b0b48a2ef5",
-    "orthogonal": "72fdea21af47fdde",
+    "orthogonal": "88a74a731121d17b",
     "units": "e6c33e7c1ec0714c",
     "codec": "99fbaabb1d38e2b3",
     "coarse": "cb977ec616aab6ac",
