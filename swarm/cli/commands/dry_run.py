@@ -33,6 +33,7 @@ def dry_run_object(
         "numerics": spec.numerics,
         "num_stages": spec.num_stages,
         "replicas_max": spec.replicas_max,
+        "optimizer": spec.optimizer.name,
         "rounds": spec.rounds,
         "inner_steps_max": spec.inner_steps_max,
         **{key: list(value) if key == "stages" else value for key, value in asdict(sizing).items()},
@@ -72,6 +73,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
             f"{sizing.replica_tokens_per_s:,.0f} tokens/s of each replica take every step"
             f" ({_flops(sizing.seat_flops_per_s)} in a seat); slower ones take fewer",
         ),
+        ("update", _update(spec, sizing)),
         (
             "seat",
             f"{human_count(max(sizing.stages))} parameters in the largest stage: about"
@@ -113,6 +115,18 @@ def dry_run_notes(
             f"nobody can check work in {spec.numerics}: give the ticket to people you trust"
         )
     return notes
+
+
+def _update(spec: RunSpec, sizing: Sizing) -> str:
+    """Return the optimizer and the cost of its step: Muon's grows with the width, over the tokens of a step."""
+    name, tokens = spec.optimizer.name, sizing.replica_tokens_per_step
+    if not sizing.optimizer_cost:
+        return f"{name}: little beside forward and backward"
+    width = spec.model.hidden_size / tokens
+    return (
+        f"{name}: {100 * sizing.optimizer_cost:.1f}% of forward and backward by count,"
+        f" {sizing.optimizer_cost / width:.2f} d / N at d {spec.model.hidden_size} and N {tokens:,} tokens"
+    )
 
 
 def _wire(sizing: Sizing) -> str:

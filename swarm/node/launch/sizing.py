@@ -17,7 +17,9 @@ from swarm.ledger.transition.runs import checkpoints_kept, first_checkpoint_bloc
 from swarm.node.control.planner import guarded_stages
 from swarm.training.averaging.payload import common_codec, residual_numel, traded_numel
 from swarm.training.messages import activation_bytes, in_flight_max
-from swarm.training.model.stages import plan_stages
+from swarm.training.model.operators import NEWTON_SCHULZ_STEPS
+from swarm.training.model.optimizer import muon_matrices, num_second_moments
+from swarm.training.model.stages import StagePlan, plan_stages
 from swarm.training.record.window import WINDOW_BYTES_MAX
 from swarm.types import StageIndex
 
@@ -35,8 +37,9 @@ ABOUT_BYTES = 76
 weights of the segments that closed last, and the copy that goes to the disk."""
 NODE_BYTES = 600 << 20
 """Bytes of a node that holds no shard: Python, torch, the libraries."""
-SAVED_TENSORS = 5
-"""Tensors of a shard on the disk: weights, two moments, slow weights, momentum."""
+STATE_TENSORS = 5
+"""Tensors of a state, on the disk and where a window begins: weights, two moments, slow weights, momentum. Muon
+keeps no second moment of its matrices."""
 WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
 """Floats that a forward pass keeps for its gradient, of each token: so many hidden_size and intermediate_size
 in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
@@ -58,6 +61,8 @@ class Sizing:
     """Parameters of each stage."""
     tokens_per_step: int
     """Tokens of one optimizer step with every seat taken."""
+    replica_tokens_per_step: int
+    """Tokens of one optimizer step of one replica."""
     tokens: int
     """Tokens of all rounds, if no seat misses a step."""
     round_s: float
@@ -68,6 +73,8 @@ class Sizing:
     """Tokens per second of a replica that takes every step of a round."""
     seat_flops_per_s: float
     """Floating-point operations per second at that pace, in the largest stage."""
+    optimizer_cost: float
+    """Products of Muon over those of forward and backward, by count, where they are the most; 0 with AdamW."""
     seat_memory_bytes: int
     """Approximate bytes of memory for a seat in the largest stage."""
     alone_memory_bytes: int
@@ -104,6 +111,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         parameters=sum(numels),
         stages=numels,
         tokens_per_step=windows * spec.model.seq_len * spec.replicas_max // spec.inner_steps_max,
+        replica_tokens_per_step=_step_tokens(spec),
         tokens=windows * spec.model.seq_len * spec.replicas_max * spec.rounds,
         round_s=round_s,
         run_s=round_s * spec.rounds,
@@ -112,6 +120,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         / 1000,
         replica_tokens_per_s=pace,
         seat_flops_per_s=FLOPS_PER_PARAMETER * largest * pace,
+        optimizer_cost=max(_muon_cost(spec, plan) for plan in _plans(spec)),
         seat_memory_bytes=NODE_BYTES + max(_shard_bytes(spec, stage) for stage in stages),
         alone_memory_bytes=NODE_BYTES + sum(_shard_bytes(spec, stage) for stage in stages),
         microbatch_bytes_per_round=_sides(spec)
@@ -123,7 +132,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         seat_blob_bytes=_log_bytes(spec, is_owner=False)
         + max(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in stages),
         owner_blob_bytes=_log_bytes(spec, is_owner=True) + blob_bytes(spec, stages),
-        shard_file_bytes=FLOAT_BYTES * (SAVED_TENSORS * largest + residual_numel(spec, largest)),
+        shard_file_bytes=max(_state_bytes(spec, plan) for plan in _plans(spec)),
     )
 
 
@@ -143,10 +152,9 @@ def check_memory(
     spec: RunSpec, *, is_owner: bool, memory_bytes: int, devices: tuple[str, ...]
 ) -> None:
     """Raise ``BadConfig`` if this machine cannot hold what it would train: a seat, or one in every stage."""
-    numels = _numels(spec)
-    numel = sum(numels) if is_owner else min(numels)
-    per = LEAST_BYTES if devices == ("cpu",) else BESIDE_BYTES
-    needed = NODE_BYTES + per * numel
+    least, seats = [_least_bytes(spec, plan, devices) for plan in _plans(spec)], _numels(spec)
+    numel = sum(seats) if is_owner else min(seats)
+    needed = NODE_BYTES + (sum(least) if is_owner else min(least))
     if needed <= memory_bytes:
         return
     who = (
@@ -191,8 +199,47 @@ def check_blobs(
         )
 
 
+def _plans(spec: RunSpec) -> tuple[StagePlan, ...]:
+    return plan_stages(spec.model, spec.num_stages)
+
+
 def _numels(spec: RunSpec) -> tuple[int, ...]:
-    return tuple(plan.num_parameters for plan in plan_stages(spec.model, spec.num_stages))
+    return tuple(plan.num_parameters for plan in _plans(spec))
+
+
+def _least_bytes(spec: RunSpec, plan: StagePlan, devices: tuple[str, ...]) -> int:
+    """Return the bytes of a shard at least, in the memory of the machine."""
+    if devices != ("cpu",):
+        return BESIDE_BYTES * plan.num_parameters
+    return LEAST_BYTES * plan.num_parameters - _spared_bytes(spec, plan)
+
+
+def _spared_bytes(spec: RunSpec, plan: StagePlan) -> int:
+    """Return the bytes of second moments that Muon does not keep; 0 with AdamW."""
+    return FLOAT_BYTES * (plan.num_parameters - num_second_moments(spec.optimizer, plan))
+
+
+def _state_bytes(spec: RunSpec, plan: StagePlan) -> int:
+    """Return the bytes of the tensors of a state."""
+    numel = plan.num_parameters
+    tensors = STATE_TENSORS * numel + residual_numel(spec, numel)
+    return FLOAT_BYTES * tensors - _spared_bytes(spec, plan)
+
+
+def _muon_cost(spec: RunSpec, plan: StagePlan) -> float:
+    """Return the operations of Newton-Schulz over those of forward and backward of a step: 3.75 to 5 d / N.
+
+    Counted as the definition has it: exact kernels, which use that G is symmetric, take fewer.
+    """
+    operations = 0
+    for matrix in muon_matrices(spec.optimizer, plan):
+        short, long = sorted((matrix.rows, matrix.columns))
+        operations += NEWTON_SCHULZ_STEPS * (4 * short * short * long + 2 * short**3)
+    return operations / (FLOPS_PER_PARAMETER * plan.num_parameters * _step_tokens(spec))
+
+
+def _step_tokens(spec: RunSpec) -> int:
+    return spec.microbatches_per_step * spec.microbatch_size * spec.model.seq_len
 
 
 def _shard_bytes(spec: RunSpec, stage: int) -> int:
@@ -200,14 +247,15 @@ def _shard_bytes(spec: RunSpec, stage: int) -> int:
 
     The larger of its peak in a step, and its size between two steps with the passes that wait for gradients.
     """
-    model, plan = spec.model, plan_stages(spec.model, spec.num_stages)[stage]
+    model, plan = spec.model, _plans(spec)[stage]
     widths = WIDTHS_KEPT * model.hidden_size + INNER_WIDTHS_KEPT * model.intermediate_size
     floats, passes = plan.num_layers * widths, in_flight_max(spec)
     if plan.is_last:  # its passes do not wait for gradients
         floats, passes = floats + LOGITS_KEPT * model.vocab_size, 1
     kept = FLOAT_BYTES * floats * spec.microbatch_size * model.seq_len
     waiting = min(passes, spec.microbatches_per_step) * kept
-    return max(ABOUT_BYTES * plan.num_parameters, STEADY_BYTES * plan.num_parameters + waiting)
+    about, steady = ABOUT_BYTES * plan.num_parameters, STEADY_BYTES * plan.num_parameters
+    return max(about, steady + waiting) - _spared_bytes(spec, plan)
 
 
 def _log_bytes(spec: RunSpec, *, is_owner: bool) -> int:
@@ -220,8 +268,6 @@ def _sides(spec: RunSpec) -> int:
     return min(spec.num_stages - 1, 2)
 
 
-STATE_TENSORS = 5
-"""Tensors of the state that a window begins with: weights, two moments, slow weights, momentum."""
 FRAGMENT_BYTES = 2
 """Bytes of one value of a fragment in its longest encoding, bfloat16."""
 CHECKED_PER_ROUND = 4
@@ -277,8 +323,8 @@ def windows_per_round(spec: RunSpec) -> int:
 
 def window_bytes(spec: RunSpec, stage: int) -> int:
     """Return the approximate bytes of an encoded window: state, signed activations, merged fragments."""
-    numel = plan_stages(spec.model, spec.num_stages)[stage].num_parameters
-    state = FLOAT_BYTES * (STATE_TENSORS * numel + residual_numel(spec, numel))
+    plan = _plans(spec)[stage]
+    numel, state = plan.num_parameters, _state_bytes(spec, plan)
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
     fragments = -(-traded_numel(spec, numel) * FRAGMENT_BYTES // windows_per_round(spec))
     return state + steps * _step_bytes(spec, stage) + fragments
@@ -338,8 +384,8 @@ def check_retention(
 
 def _agreeing_bytes(spec: RunSpec, stage: int) -> int:
     """Return the bytes of a final averaging window: the state, and the partner's shard in float32."""
-    numel = plan_stages(spec.model, spec.num_stages)[stage].num_parameters
-    return FLOAT_BYTES * ((STATE_TENSORS + 1) * numel + residual_numel(spec, numel))
+    plan = _plans(spec)[stage]
+    return _state_bytes(spec, plan) + FLOAT_BYTES * plan.num_parameters
 
 
 def _step_bytes(spec: RunSpec, stage: int) -> int:
