@@ -231,3 +231,25 @@ def test_a_genesis_names_at_most_so_many_accounts() -> None:
     accounts = {PeerId(n.to_bytes(32, "big")): 1 for n in range(1, ACCOUNTS_MAX + 2)}
     with pytest.raises(BadConfig, match=f"at most {ACCOUNTS_MAX} accounts"):
         genesis_of(RunFile(), validators={PEERS[0]: 5}, accounts=accounts, seed=bytes(32))
+
+
+def test_an_optimizer_that_nobody_has_is_refused_by_name() -> None:
+    check_spec(changed("optimizer", "name", "muon"))
+    with pytest.raises(BadConfig, match="adamw, muon, not 'sgd'"):
+        check_spec(changed("optimizer", "name", "sgd"))
+
+
+def test_rates_of_muon_are_bounded() -> None:
+    spec = changed("optimizer", "name", "muon")
+    for wrong in ({"momentum_nano": 10**9}, {"momentum_nano": -1}, {"adamw_rate_nano": 0}):
+        optimizer = msgspec.structs.replace(spec.optimizer, **wrong)
+        with pytest.raises(BadConfig, match=f"{next(iter(wrong))} must be from"):
+            check_spec(msgspec.structs.replace(spec, optimizer=optimizer))
+    fast = msgspec.structs.replace(
+        spec.optimizer, learning_rates_nano=(200_000_000,), adamw_rate_nano=6 * 10**9
+    )
+    with pytest.raises(
+        BadConfig, match=r"adamw_rate 6 times the learning rate 0\.2 must be at most 1"
+    ):
+        check_spec(msgspec.structs.replace(spec, optimizer=fast))
+    check_spec(msgspec.structs.replace(spec, optimizer=msgspec.structs.replace(fast, name="adamw")))

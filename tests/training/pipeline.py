@@ -49,6 +49,7 @@ inner_steps_max = {steps}
 round_blocks = 150
 checkpoint_rounds = 8
 [optimizer]
+name = "{optimizer}"
 learning_rate = 0.01
 warmup_steps = 0
 [outer]
@@ -64,8 +65,16 @@ epoch_blocks = 720
 """
 
 
-def a_spec(*, stages: int = 2, steps: int = 50, numerics: str = "native") -> RunSpec:
-    text = SMALL.format(stages=stages, layers=max(stages, 2), steps=steps, numerics=numerics)
+def a_spec(
+    *, stages: int = 2, steps: int = 50, numerics: str = "native", optimizer: str = "adamw"
+) -> RunSpec:
+    text = SMALL.format(
+        stages=stages,
+        layers=max(stages, 2),
+        steps=steps,
+        numerics=numerics,
+        optimizer=optimizer,
+    )
     return run_spec(
         parse_run_file(text, "test.toml"),
         data=DataSpec("bytes", NO_DIGEST, len(TEXT), NO_DIGEST, 1000),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from swarm.config.spec import NANO
+from swarm.config.spec import NANO, RunSpec
 from swarm.errors import PeerFault, UsageError
 from swarm.gossip.codecs.activations import to_wire
 from swarm.primitives.codec import replace
@@ -28,6 +28,7 @@ PLAN = RoundPlan(
     beacon=Digest(digest("test", b"beacon")),
     rosters=((), ()),
 )
+MUON_SPEC = a_spec(optimizer="muon")
 SCALARS = OuterScalars(0.5, 0.7, 0.7)
 
 
@@ -47,8 +48,8 @@ def a_reply(activations: Digest) -> MicroBatchGrad:
     return MicroBatchGrad.reply_to(a_request(0), activations, NO_LOSS, a_request(1).payload)
 
 
-def a_last_stage() -> Shard:
-    return Shard.initial(SPEC, StageIndex(1))
+def a_last_stage(spec: RunSpec = SPEC) -> Shard:
+    return Shard.initial(spec, StageIndex(1))
 
 
 @pytest.mark.rule("T8")

@@ -61,13 +61,21 @@ def windows_of(crop: Harvest, stage: int) -> Iterator[tuple[Segment, int, Window
 
 @pytest.mark.rule("V16")
 @pytest.mark.parametrize(
-    ("stages", "numerics", "loss"),
-    [(1, "native", 0.0), (1, EXACT, 0.0), (2, EXACT, 0.0), (2, "native", 0.15), (3, EXACT, 0.15)],
+    ("stages", "numerics", "loss", "optimizer"),
+    [
+        (1, "native", 0.0, "adamw"),
+        (1, EXACT, 0.0, "adamw"),
+        (2, EXACT, 0.0, "adamw"),
+        (2, "native", 0.15, "adamw"),
+        (3, EXACT, 0.15, "adamw"),
+        (1, "native", 0.0, "muon"),
+        (2, EXACT, 0.15, "muon"),
+    ],
 )
 def test_honest_windows_replay_to_their_solvers_leaves(
-    stages: int, numerics: str, loss: float
+    stages: int, numerics: str, loss: float, optimizer: str
 ) -> None:
-    crop = honest(stages, numerics, loss=loss)
+    crop = honest(stages, numerics, loss=loss, optimizer=optimizer)
     for (_, stage, _), segment in crop.segments.items():
         assert segment.windows[-1].is_last
         tokens = 0
@@ -102,8 +110,9 @@ def test_the_honest_windows_of_these_tests_have_everything_a_window_can_have() -
     assert in_the_middle
 
 
-def test_a_window_replays_from_its_bytes() -> None:
-    crop = two_stages()
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_window_replays_from_its_bytes(optimizer: str) -> None:
+    crop = honest(2, EXACT, optimizer=optimizer)
     for stage in (0, 1):
         for segment, number, data in windows_of(crop, stage):
             raw = b"".join(bytes(piece) for piece in encode_window(data))
@@ -579,11 +588,12 @@ STATES: dict[str, Callable[[ShardState], ShardState]] = {
 
 
 @pytest.mark.rule("V14")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("change", STATES.values(), ids=list(STATES))
 def test_from_whatever_state_a_replay_ends_with_an_answer(
-    change: Callable[[ShardState], ShardState],
+    change: Callable[[ShardState], ShardState], optimizer: str
 ) -> None:
-    crop = two_stages()
+    crop = honest(2, EXACT, optimizer=optimizer)
     for stage in (0, 1):
         segment = crop.segments[0, stage, 0]
         data = replace(segment.windows[1], start=change(segment.windows[1].start))

@@ -54,8 +54,8 @@ Place = tuple[int, int]
 """(stage, index)."""
 
 
-def spec_of(stages: int, numerics: str) -> RunSpec:
-    spec = a_spec(stages=stages, numerics=numerics)
+def spec_of(stages: int, numerics: str, optimizer: str = "adamw") -> RunSpec:
+    spec = a_spec(stages=stages, numerics=numerics, optimizer=optimizer)
     checks = replace(spec.checks, window_steps=WINDOW_STEPS)
     return replace(spec, inner_steps_max=STEPS, checks=checks)
 
@@ -296,6 +296,8 @@ async def _train(
 
 
 @cache
-def honest(stages: int, numerics: str = "native", *, loss: float = 0.0) -> Harvest:
+def honest(
+    stages: int, numerics: str = "native", *, loss: float = 0.0, optimizer: str = "adamw"
+) -> Harvest:
     """Two rounds of two replicas a stage."""
-    return harvest(spec_of(stages, numerics), loss=loss)
+    return harvest(spec_of(stages, numerics, optimizer), loss=loss)

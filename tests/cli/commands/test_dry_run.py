@@ -6,6 +6,7 @@ from swarm.cli.commands.dry_run import dry_run_lines, dry_run_notes, dry_run_obj
 from swarm.cli.style import Ink
 from swarm.config.schema import NodeConfig
 from swarm.node.launch.sizing import sizing_of
+from swarm.primitives.codec import replace
 from tests.node.launch.test_sizing import packaged
 
 SPEC = packaged("run-6b8.toml")
@@ -16,7 +17,7 @@ VAST = 1 << 50
 def test_every_line_says_what_it_is_about() -> None:
     lines = dry_run_lines(SPEC, SIZING, "9.0 GB to train on", Ink())
     said = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
-    assert list(said) == "run text steps rounds model pace seat wire disk you".split()
+    assert list(said) == "run text steps rounds model pace update seat wire disk you".split()
     assert said["run"].startswith("llama-6b8: 6.74G parameters, native-bf16, 4 stages of up to 16")
     assert said["text"] == "9.0 GB to train on"
     assert "2,097,152 tokens each" in said["steps"]
@@ -31,6 +32,18 @@ def test_every_line_says_what_it_is_about() -> None:
     assert "485.1 Mbit/s" in said["wire"]
     assert "112.0 GB at most" in said["disk"]
     assert "512.7 GB of memory" in said["you"]
+    assert said["update"].startswith("adamw: little")
+
+
+def test_muon_says_what_its_step_costs() -> None:
+    """In proportion to the width over the tokens of a step: 3.75 to 5 of them, less what the embedding adds."""
+    spec = replace(SPEC, optimizer=replace(SPEC.optimizer, name="muon"))
+    sizing = sizing_of(spec, 2_000)
+    said = "".join(dry_run_lines(spec, sizing, None, Ink()))
+    assert (
+        "muon: 13.4% of forward and backward by count, 4.30 d / N at d 4096 and N 131,072" in said
+    )
+    assert dry_run_object(spec, sizing, None, [])["optimizer"] == "muon"
 
 
 def test_a_run_in_one_piece_sends_nothing_between_stages() -> None:

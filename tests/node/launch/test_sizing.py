@@ -24,6 +24,7 @@ from swarm.node.launch.sizing import (
     check_memory,
     followed,
     sizing_of,
+    window_bytes,
 )
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
@@ -66,6 +67,23 @@ def test_passes_that_wait_for_their_gradients_count_where_they_are_more_than_a_s
     waiting = 10 * 4 * 4096 * 6 * (10 * 768 + 4 * 2048)
     numel = sizing_of(two, 2_000).stages[0]
     assert sizing_of(two, 2_000).seat_memory_bytes == NODE_BYTES + STEADY_BYTES * numel + waiting
+
+
+def test_muon_keeps_no_second_moments_of_its_matrices() -> None:
+    adamw = replace(packaged("run-125m.toml"), numerics="seq-f32/1")
+    muon = replace(adamw, optimizer=replace(adamw.optimizer, name="muon"))
+    (plan,) = plan_stages(muon.model, 1)
+    spared = 4 * sum(matrix.span.numel for matrix in plan.matrices)
+    more, less = sizing_of(adamw, 2_000), sizing_of(muon, 2_000)
+    assert 0.5 < spared / (4 * plan.num_parameters) < 0.7
+    assert more.seat_memory_bytes - less.seat_memory_bytes == spared
+    assert more.shard_file_bytes - less.shard_file_bytes == spared
+    assert window_bytes(adamw, 0) - window_bytes(muon, 0) == spared
+    assert (more.optimizer_cost, more.replica_tokens_per_step) == (0.0, 1 << 16)
+    least = NODE_BYTES + LEAST_BYTES * plan.num_parameters - spared
+    check_memory(muon, is_owner=False, memory_bytes=least, devices=("cpu",))
+    with pytest.raises(BadConfig):
+        check_memory(muon, is_owner=False, memory_bytes=least - 1, devices=("cpu",))
 
 
 @pytest.mark.parametrize(("num_stages", "sides"), [(1, 0), (2, 1), (3, 2), (4, 2)])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, BrokenPromise, PeerFault
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
@@ -26,12 +27,14 @@ from swarm.training.record.restore import adopted_shard, save_shard, saved_compo
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex
 from swarm.verify.transcript import COMPONENTS, state_root
-from tests.training.test_shard import PLAN, SPEC, TOKENS, a_last_stage, a_request
+from tests.training.test_shard import MUON_SPEC, PLAN, SPEC, TOKENS, a_last_stage, a_request
 from tests.training.test_terms import PEERS, STAGE, a_plan
 
+both_optimizers = pytest.mark.parametrize("spec", [SPEC, MUON_SPEC], ids=["adamw", "muon"])
 
-def a_trained_shard() -> Shard:
-    shard = a_last_stage()
+
+def a_trained_shard(spec: RunSpec = SPEC) -> Shard:
+    shard = a_last_stage(spec)
     for step in range(3):
         shard.loss(TOKENS, PLAN, a_request(step), 0)
         shard.step(PLAN, step)
@@ -89,22 +92,24 @@ def test_junk_is_no_answer(raw: bytes) -> None:
         decode_reply(raw)
 
 
-def test_a_saved_shard_has_the_components_of_the_live_one() -> None:
-    shard = a_trained_shard()
+@both_optimizers
+def test_a_saved_shard_has_the_components_of_the_live_one(spec: RunSpec) -> None:
+    shard = a_trained_shard(spec)
     raw, sizes = save_shard(shard, SPEC.digest, 0, RoundIndex(4)), sizes_of(shard)
     saved = decode_shard(raw, *sizes)
     assert saved_components(saved) == shard.components()
 
 
 @pytest.mark.rule("T20d")
-def test_who_adopts_goes_on_from_phi_with_the_second_moments_and_trades_against_the_anchor() -> (
-    None
-):
-    shard, anchor_P = a_trained_shard(), torch.ones_like(a_last_stage().params_P)
+@both_optimizers
+def test_who_adopts_goes_on_from_phi_with_the_second_moments_and_trades_against_the_anchor(
+    spec: RunSpec,
+) -> None:
+    shard, anchor_P = a_trained_shard(spec), torch.ones_like(a_last_stage().params_P)
     given = OfferedState(shard.phi(), shard.optimizer.v_A, shard.optimizer.step)
     adopted = adopt(given, *sizes_of(shard))
     root = Digest(b"\x07" * 32)
-    again = adopted_shard(SPEC, shard.stage, adopted, (anchor_P, root), lambda: 0.0)
+    again = adopted_shard(spec, shard.stage, adopted, (anchor_P, root), lambda: 0.0)
     assert torch.equal(again.params_P, shard.phi_P)
     assert torch.equal(again.phi_P, shard.phi_P)
     assert torch.equal(again.optimizer.v_A, shard.optimizer.v_A)

@@ -5,13 +5,24 @@ from dataclasses import replace
 import pytest
 import torch
 
+from swarm.config.spec import RunSpec
 from swarm.errors import Corrupt
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.record.checkpoint import SavedShard, decode_shard
 from swarm.training.record.restore import restored, resume_shard, save_shard
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, RoundIndex
-from tests.training.test_shard import PLAN, SCALARS, SPEC, TOKENS, a_last_stage, a_request
+from tests.training.test_shard import (
+    MUON_SPEC,
+    PLAN,
+    SCALARS,
+    SPEC,
+    TOKENS,
+    a_last_stage,
+    a_request,
+)
+
+both_optimizers = pytest.mark.parametrize("spec", [SPEC, MUON_SPEC], ids=["adamw", "muon"])
 
 
 def alone(shard: Shard, fragment: int) -> None:
@@ -29,13 +40,14 @@ def go_on(shard: Shard, step: int) -> None:
     shard.step(PLAN, step)
 
 
+@both_optimizers
 @pytest.mark.rule("T23")
-def test_a_saved_shard_resumes_with_the_same_roots_and_steps_alike() -> None:
-    shard = a_last_stage()
+def test_a_saved_shard_resumes_with_the_same_roots_and_steps_alike(spec: RunSpec) -> None:
+    shard = a_last_stage(spec)
     shard.loss(TOKENS, PLAN, a_request(0), 0)
     shard.step(PLAN, 0)
     saved = decoded(shard)
-    again = resume_shard(SPEC, saved, shard.anchor_P, lambda: 0.0)
+    again = resume_shard(spec, saved, shard.anchor_P, lambda: 0.0)
     assert again.components() == shard.components()
     for one in (shard, again):
         one.loss(TOKENS, PLAN, a_request(1), 0)
@@ -62,22 +74,23 @@ def test_a_saved_shard_of_other_fragments_is_refused() -> None:
         resume_shard(SPEC, replace(saved, tokens_at_sync=(0,)), shard.anchor_P, lambda: 0.0)
 
 
+@both_optimizers
 @pytest.mark.rule("T24", "T27")
-def test_a_restored_shard_goes_on_alike_with_what_was_on_its_way() -> None:
-    shard = a_last_stage()
+def test_a_restored_shard_goes_on_alike_with_what_was_on_its_way(spec: RunSpec) -> None:
+    shard = a_last_stage(spec)
     go_on(shard, 0)
     alone(shard, 0)
     shard.set_anchor(torch.ones_like(shard.anchor_P), NO_DIGEST)
     shard.snapshot(1)
     go_on(shard, 1)
     state = shard.state()
-    again = restored(SPEC, shard.stage, state, shard.anchor_P)
+    again = restored(spec, shard.stage, state, shard.anchor_P)
     for one in (shard, again):
         go_on(one, 2)
         alone(one, 1)
         go_on(one, 3)
     assert again.components() == shard.components()
-    third = restored(SPEC, shard.stage, state, shard.anchor_P)
+    third = restored(spec, shard.stage, state, shard.anchor_P)
     assert third.components() != shard.components()
     go_on(third, 2)
     alone(third, 1)

@@ -96,6 +96,14 @@ def test_element_by_element(kernels: Compiled, wild: bool) -> None:
     assert_same_bits(mine, theirs)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (13, 37), (40, 9), (33, 33), (64, 300)])
+def test_orthogonal_matrices(kernels: Compiled, shape: tuple[int, int]) -> None:
+    for update in (numbers(1, *shape), hard(2, *shape), numbers(3, *shape) * 1e-25):
+        for view in (update, update.t().contiguous().t()):
+            assert_same_bits(kernels.orthogonal(view), reference.orthogonal(update))
+    assert not bool(kernels.orthogonal(torch.zeros(shape)).any())
+
+
 @pytest.mark.parametrize("width", [1, 5, 16, 33, 200])
 @pytest.mark.parametrize("rows", [1, 9])
 def test_norms(kernels: Compiled, rows: int, width: int) -> None:

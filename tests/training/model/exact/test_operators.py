@@ -19,7 +19,7 @@ from swarm.training.model.exact import reference
 from swarm.training.model.exact.operators import exact_ops
 from swarm.training.model.exact.selftest import numbers
 from swarm.training.model.optimizer import GradientSum, OptimizerState, optimizer_step
-from swarm.training.model.profiles import NATIVE, AdamWScalars, Ops, table
+from swarm.training.model.profiles import BF16_NAME, NATIVE, AdamWScalars, Ops, table
 from swarm.training.model.stages import Stage, init_flat, plan_stages, run_loss
 from tests.training.model.exact.inputs import assert_same_bits, isas_here
 from tests.training.pipeline import Swarm, a_spec
@@ -112,6 +112,18 @@ def test_values_and_gradients_match_float64_and_the_book(name: str) -> None:
     for ours, truth in zip(exact, both_ways(WIDE, torch.float64), strict=True):
         torch.testing.assert_close(ours, truth.float(), rtol=2e-5, atol=2e-6)
     assert_same_bits(tuple(exact), tuple(both_ways(BY_THE_BOOK, torch.float32)))
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (16, 60), (60, 16)])
+def test_an_orthogonal_matrix_matches_float64_and_the_native_one(shape: tuple[int, int]) -> None:
+    update = numbers(1, *shape)
+    truth = NATIVE.orthogonal(update.double()).float()
+    for ops in (EXACT, NATIVE, BY_THE_BOOK):
+        torch.testing.assert_close(ops.orthogonal(update), truth, rtol=1e-3, atol=1e-4)
+    rounded = table(BF16_NAME).orthogonal(update)
+    assert float((rounded - truth).norm() / truth.norm()) < 0.05
+    values = torch.linalg.svdvals(EXACT.orthogonal(update))
+    assert 0.3 < float(values.min()) < float(values.max()) < 1.25
 
 
 def test_adamw_and_the_norm_match_the_native_ones() -> None:
