@@ -2,6 +2,7 @@
 
 import torch
 
+from swarm.config.spec import MUON
 from swarm.gossip.codecs.int8 import decompress
 from swarm.gossip.trade.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
 from swarm.gossip.trade.payload import FragmentPayload, pack
@@ -16,7 +17,14 @@ from swarm.training.messages import (
     sign_microbatch,
     wire_digest,
 )
-from swarm.training.model.stages import plan_stages
+from swarm.training.model.optimizer import (
+    OptimizerState,
+    muon_matrices,
+    num_second_moments,
+    optimizer_step,
+)
+from swarm.training.model.profiles import EXACT_NAME, table
+from swarm.training.model.stages import init_flat, plan_stages
 from swarm.training.record.segment import (
     ShardState,
     number_component,
@@ -45,11 +53,18 @@ SPEC = replace(INT8_SPEC, outer=replace(INT8_SPEC.outer, codec="int4"))
 RUN, ROUND, STAGE = RunIndex(1), RoundIndex(7), StageIndex(1)
 
 
-def a_state(num_parameters: int, fragment: int) -> ShardState:
-    """Tensors that count up in eighths, with one fragment on its way and something unsaid."""
+MUON_SPEC = replace(SPEC, optimizer=replace(SPEC.optimizer, name=MUON))
+
+
+def a_state(num_parameters: int, fragment: int, second: int | None = None) -> ShardState:
+    """Tensors that count up in eighths, with one fragment on its way and something unsaid.
+
+    ``second``: the second moments, where there are fewer than parameters.
+    """
     params_P, m_P, v_A, phi_P, momentum_P = (
         (torch.arange(num_parameters) % 64 + number) / 8 for number in range(5)
     )
+    v_A = v_A[:second]
     offered = ((0, 300, torch.arange(float(fragment)) / 4),)
     five, counts = (params_P, m_P, v_A, phi_P, momentum_P), (2000, 1500)
     return ShardState(*five, 40, ROOT, 2560, counts, offered, torch.arange(num_parameters) % 8 / 16)
@@ -98,6 +113,36 @@ def a_merge(numel: int) -> FragmentMerged:
     )
 
 
+def muon_cases() -> list[dict[str, object]]:
+    """The same window in a run with Muon, and two exact steps of the stage's optimizer."""
+    plan = plan_stages(MUON_SPEC.model, MUON_SPEC.num_stages)[STAGE]
+    spec, matrices = MUON_SPEC.optimizer, muon_matrices(MUON_SPEC.optimizer, plan)
+    numel = plan.fragments(MUON_SPEC.outer.fragments)[0].numel
+    second = num_second_moments(spec, plan)
+    data = WindowData(
+        WindowKey(RUN, ROUND, STAGE, 3, 0),
+        True,
+        a_state(plan.num_parameters, numel, second),
+        (StepTaken(0, (a_microbatch(),), ()),),
+    )
+    head, *bulk = encode_window(data)
+    params_P = init_flat(plan, 1)
+    optimizer = OptimizerState.zeros(plan.num_parameters, matrices)
+    exact = table(EXACT_NAME)
+    for seed in (2, 3):
+        grad_P = init_flat(plan, seed) * 0.0078125
+        optimizer_step(exact, params_P, grad_P, optimizer, 0.03, spec, plan.decayed, matrices)
+    after = {"params": params_P, "adam_m": optimizer.m_P, "adam_v": optimizer.v_A}
+    return [
+        {"kind": "window with muon", "parameters": plan.num_parameters, "second_moments": second,
+         "matrices": [[m.span.start, m.rows, m.columns] for m in matrices],
+         "pieces": [len(piece) for piece in bulk],
+         "digest_of_all": fast_digest("vector", b"".join((head, *bulk))).hex()},
+        {"kind": "two steps with muon", "numerics": EXACT_NAME, "steps": optimizer.step,
+         **{name: hash_of(tensor).hex() for name, tensor in after.items()}},
+    ]  # fmt: skip
+
+
 def windows() -> list[dict[str, object]]:
     """A window of a middle stage with every event, and the components of its start."""
     plan = plan_stages(SPEC.model, SPEC.num_stages)[STAGE]
@@ -118,4 +163,5 @@ def windows() -> list[dict[str, object]]:
         {"kind": "window", "parameters": plan.num_parameters, "head": bytes(head).hex(),
          "pieces": [len(piece) for piece in bulk], "num_bytes": len(raw),
          "digest_of_all": fast_digest("vector", raw).hex()},
+        *muon_cases(),
     ]  # fmt: skip
