@@ -7,7 +7,7 @@ Modules (C: pure, S: does I/O):
     operators.py C  The interface of an operator table: the signatures that every numerics profile
                     implements.
     optimizer.py C  One local step: sum the gradients of micro-batches exactly, clip, update with
-                    AdamW.
+                    AdamW, or with Muon and AdamW.
     profiles.py  C  Numerics profiles: tables of the operators through which all arithmetic of model
                     and optimizer goes.
     stages.py    C  Cut the model into pipeline stages, and convert a shard between tensors and one

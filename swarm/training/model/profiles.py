@@ -294,7 +294,8 @@ def _bf16_orthogonal(update_RC: Tensor) -> Tensor:
 
 
 def _unit(update_RC: Tensor) -> Tensor:
-    return update_RC / (torch.linalg.vector_norm(update_RC) + NEWTON_SCHULZ_EPS)
+    norm: Tensor = torch.linalg.vector_norm(update_RC)
+    return update_RC / (norm + NEWTON_SCHULZ_EPS)
 
 
 def _newton_schulz(x_RC: Tensor) -> Tensor:
