@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swarm.config.spec import RunSpec
 from swarm.errors import DeviceLost, PeerFault, UsageError
 from swarm.training.devices.engine import local_engine
 from swarm.training.devices.group import GroupEngine
@@ -22,7 +23,7 @@ from swarm.training.model.stages import init_flat, stage_of
 from swarm.training.shard import Shard
 from swarm.types import StageIndex
 from tests.training.pipeline import a_spec
-from tests.training.test_shard import PLAN, SPEC, TOKENS, a_request
+from tests.training.test_shard import MUON_SPEC, PLAN, SPEC, TOKENS, a_request
 
 SHAPE = (SPEC.microbatch_size, SPEC.model.seq_len)
 TOLERANCE = 1e-5
@@ -90,11 +91,14 @@ def test_a_first_stage_on_two_processes_is_the_one_on_one(
 
 
 @pytest.mark.rule("T2b")
-def test_a_shard_on_two_processes_takes_the_step_of_one(groups: list[GroupEngine]) -> None:
+@pytest.mark.parametrize("spec", [SPEC, MUON_SPEC], ids=["adamw", "muon"])
+def test_a_shard_on_two_processes_takes_the_step_of_one(
+    groups: list[GroupEngine], spec: RunSpec
+) -> None:
     group = started(groups, 1)
-    start_P = Shard.initial(SPEC, StageIndex(1)).params_P
-    mine = Shard(SPEC, StageIndex(1), start_P, engine=group)
-    theirs = Shard(SPEC, StageIndex(1), start_P)
+    start_P = Shard.initial(spec, StageIndex(1)).params_P
+    mine = Shard(spec, StageIndex(1), start_P, engine=group)
+    theirs = Shard(spec, StageIndex(1), start_P)
     for step in range(2):
         for number in range(3):
             loss, answer = mine.loss(TOKENS, PLAN, a_request(number), 0)
