@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from swarm.errors import BadConfig
+from swarm.training.model.exact.native import Compiled
 from swarm.training.model.exact.operators import EXACT_NAME, exact_ops
 from swarm.training.model.exact.reference import add_units, mean_units
 from swarm.training.model.exact.selftest import trusted_kernels
@@ -142,12 +143,24 @@ def notice(numerics: str) -> str:
 
 @lru_cache(maxsize=1)
 def _native_table() -> Ops:
-    """Return ``NATIVE`` with gradient sums by self-tested kernels: integer sums are equal in any profile."""
+    """Return ``NATIVE`` with gradient sums by self-tested kernels: integer sums are equal in any profile.
+
+    Compiled kernels make matrices orthogonal, too, in a process of one thread: they need two thirds of the
+    operations. With more threads torch is faster.
+    """
     try:
         kernels = trusted_kernels().kernels
     except BadConfig:
         return NATIVE
-    return replace(NATIVE, add_units=kernels.add_units, mean_units=kernels.mean_units)
+    ops = replace(NATIVE, add_units=kernels.add_units, mean_units=kernels.mean_units)
+    if not isinstance(kernels, Compiled):
+        return ops
+
+    def orthogonal(update_RC: Tensor) -> Tensor:
+        alone = torch.get_num_threads() == 1
+        return kernels.orthogonal(update_RC) if alone else _orthogonal(update_RC)
+
+    return replace(ops, orthogonal=orthogonal)
 
 
 @lru_cache(maxsize=1)
