@@ -39,9 +39,9 @@ def as_object(name: str, quick: bool, outcome: Outcome) -> dict[str, object]:
     }
 
 
-def say(sentence: str) -> None:
+def say(message: str) -> None:
     """Write one line of the log."""
-    print(f"{time.strftime('%H:%M:%S')}  {sentence}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')}  {message}", file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float]) -> dict[str, object]:

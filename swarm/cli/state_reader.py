@@ -112,9 +112,9 @@ def verdict(health: HealthRow) -> str:
         return "healthy"
     is_aged = health.verdict in {"stalled", "waiting"} and health.age_s > 0
     since = f" for {human_span(health.age_s)}" if is_aged else ""
-    said = f"{health.verdict}{since}"
-    said += f": {health.cause}" if health.cause else ""
-    return f"{said}; try: {health.command}" if health.command else said
+    message = f"{health.verdict}{since}"
+    message += f": {health.cause}" if health.cause else ""
+    return f"{message}; try: {health.command}" if health.command else message
 
 
 def training_loss(run: RunRow) -> str:

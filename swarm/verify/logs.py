@@ -95,12 +95,12 @@ class Logs:
         blobs: BlobsPort,
         shelf: LogStore,
         compute: ExecutorPort,
-        library: ArtifactPort,
+        artifacts: ArtifactPort,
         replays: ReplayPort,
         report: EventPort,
     ) -> None:
         self._host, self._ledger, self._blobs, self._shelf = host, ledger, blobs, shelf
-        self._compute, self._library, self._replays = compute, library, replays
+        self._compute, self._artifacts, self._replays = compute, artifacts, replays
         self._report = report
         self._turns = ReplayQueue()
         self._is_full_told = False
@@ -177,7 +177,7 @@ class Logs:
         plan = past_plan(self._ledger.state, run, manifest.round)
         if plan is None:
             raise Unreachable(f"the ledger has forgotten round {manifest.round}")
-        tokens = await self._library.tokens(run)
+        tokens = await self._artifacts.tokens(run)
         path = await self._fetch(manifest, record, holders)
         log = Log(path, manifest, plan, record.start_root)
         try:
@@ -207,10 +207,10 @@ class Logs:
         for root in sorted(named):
             # In the worker: this may compute the initial weights of a stage.
             is_canonical = await self._compute.run(
-                self._library.canonical, run, manifest.stage, root
+                self._artifacts.canonical, run, manifest.stage, root
             )
             if is_canonical and len(anchors) < ANCHORS_MAX:
-                anchors[root] = await self._library.anchor(run, manifest.stage, root)
+                anchors[root] = await self._artifacts.anchor(run, manifest.stage, root)
         return anchors
 
     async def _note(self, manifest: WindowManifest, record: SegmentRecord, giver: PeerId) -> None:

@@ -96,7 +96,7 @@ class Verifier:
         blobs: BlobsPort,
         store: Store,
         compute: ExecutorPort,
-        library: ArtifactPort,
+        artifacts: ArtifactPort,
         report: EventPort,
         checks_at_once: int = CHECKS_AT_ONCE,
         replays: ReplayPort | None = None,
@@ -111,7 +111,7 @@ class Verifier:
             blobs: Store of the logs.
             store: Database of manifests, answers and reveals.
             compute: Executor with a worker of its own: training cannot wait for a replay of up to a minute.
-            library: Source of training tokens and anchors.
+            artifacts: Source of training tokens and anchors.
             report: Receiver of events.
             checks_at_once: Windows replayed at a time; 0: never request a window.
             replays: Implementation of the replay; None for ``FileReplays``.
@@ -131,7 +131,7 @@ class Verifier:
             blobs=blobs,
             shelf=self.shelf,
             compute=compute,
-            library=library,
+            artifacts=artifacts,
             replays=replays or FileReplays(),
             report=report,
         )

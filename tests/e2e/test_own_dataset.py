@@ -1,4 +1,4 @@
-"""Who joins with the run's text on its disk needs nobody for it, and is told when it is another text."""
+"""A joiner with the run's text on its disk fetches nothing, and is refused if it is another text."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_the_same_text_made_anywhere_is_taken_from_this_disk(
     launcher: Node,
     words: Any,  # noqa: ANN401
 ) -> None:
-    """Nobody serves it, and yet the joiner trains: its own build has the hash of the launcher's."""
+    """No peer serves it, and yet the joiner trains: its own build has the hash of the launcher's."""
     home = net.folder / "joiner"
     again = built(net, home, net.folder / "corpus", "mine")
     assert again["hash"] == words["hash"]

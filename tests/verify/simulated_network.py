@@ -152,7 +152,7 @@ class Node:
             blobs=self.blobs,
             store=self.store,
             compute=InlineExecutor(lambda _: REPLAY_S),
-            library=Shelves(),
+            artifacts=Shelves(),
             report=self.told,
             checks_at_once=self.checks_at_once,
             replays=self.replays,

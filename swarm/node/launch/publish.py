@@ -129,7 +129,7 @@ async def _publish_dataset(dataset: Dataset, blobs: Blobs, report: EventLog) -> 
 async def _telling(report: EventLog, what: str, work: Callable[[], Awaitable[T]]) -> T:
     """Await ``work`` and return its result; report every ``TELL_INTERVAL_S`` that it goes on."""
 
-    async def tell() -> None:
+    async def report_waits() -> None:
         began = trio.current_time()
         report(EventKind.PROGRESS, what)
         while True:
@@ -137,7 +137,7 @@ async def _telling(report: EventLog, what: str, work: Callable[[], Awaitable[T]]
             report(EventKind.PROGRESS, f"{what}: {trio.current_time() - began:.0f} s so far")
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell)
+        nursery.start_soon(report_waits)
         result = await outcome.acapture(work)
         nursery.cancel_scope.cancel()
     return result.unwrap()

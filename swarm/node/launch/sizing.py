@@ -150,7 +150,7 @@ def check_memory(
     if needed <= memory_bytes:
         return
     who = (
-        "whoever launches holds every stage until others come"
+        "the launcher holds every stage until others come"
         if is_owner
         else "the smallest stage is one seat"
     )
@@ -176,7 +176,7 @@ def check_blobs(
     )
     needed_mb = needed // MIB + 1
     what = (
-        f"who trains in run {spec.name} keeps its text and {checkpoints_kept(spec)} checkpoints of"
+        f"a solver of run {spec.name} keeps its text and {checkpoints_kept(spec)} checkpoints of"
         f" {'every stage' if is_owner else 'its stage and the one behind it'}: {needed_mb} MiB"
     )
     if needed_mb > quota_mb:
@@ -293,7 +293,7 @@ def check_window(spec: RunSpec) -> None:
     if agreeing > max(largest, WINDOW_BYTES_MAX):
         raise BadConfig(
             f"a window of run {spec.name} in which replicas agree, a state and a shard in float32, takes"
-            f" {agreeing / MB:.0f} MB, and nobody checks more than {WINDOW_BYTES_MAX / MB:.0f}",
+            f" {agreeing / MB:.0f} MB, and no peer checks more than {WINDOW_BYTES_MAX / MB:.0f}",
             hint="more [training] num_stages, a smaller [model], or numerics = native in the run file",
         )
     if largest <= WINDOW_BYTES_MAX:
@@ -305,7 +305,7 @@ def check_window(spec: RunSpec) -> None:
     hint = "more [training] num_stages, a smaller [model], or numerics = native in the run file"
     raise BadConfig(
         f"a window of run {spec.name}, the state of stage {stage} and {steps} steps, takes"
-        f" {largest / MB:.0f} MB, and nobody checks more than {WINDOW_BYTES_MAX / MB:.0f}",
+        f" {largest / MB:.0f} MB, and no peer checks more than {WINDOW_BYTES_MAX / MB:.0f}",
         hint=f"[checks] window_steps = {fitting} in the run file" if fitting > 0 else hint,
     )
 
@@ -321,7 +321,7 @@ def check_retention(
     needed = log_bytes(kept) + spec.data.train_bytes + spec.data.heldout_bytes
     needed_mb = (needed >> 20) + 1
     who = (
-        f"who trains in run {spec.name} {kept.text}; with the text and what it checks of others that is"
+        f"a solver of run {spec.name} {kept.text}; with the text and what it checks of others that is"
         f" {needed_mb} MiB"
     )
     if needed > quota_mb << 20:
