@@ -1,6 +1,6 @@
 """Build the one document behind the map, the page and every read command, from what a node knows.
 
-Shell: reads the rooms and the clock; ``figures`` and ``health`` decide, ``schema`` defines.
+Shell: reads the packages and the clock; ``figures`` and ``health`` decide, ``schema`` defines.
 """
 
 import os

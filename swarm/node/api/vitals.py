@@ -1,6 +1,6 @@
 """Watch what of a node and its run moves: height, steps of every peer, losses.
 
-Shell: reads the rooms and the clock once a second, so that every figure has a true age; ``health`` and
+Shell: reads the packages and the clock once a second, so that every figure has a true age; ``health`` and
 ``figures`` decide.
 """
 
