@@ -1,6 +1,6 @@
 """Print the output of a command: data on stdout, messages on stderr, colour only where it is wanted.
 
-Shell: owns the two streams.
+Shell: owns the two streams. Commands named in a message are written as they work in this shell.
 """
 
 import json

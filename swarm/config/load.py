@@ -1,10 +1,9 @@
 """Read run files and node files, and turn a run file into what peers agree on.
 
-Core: TOML text in, checked structs out. Door: pydantic (with config/schema.py).
+Core: TOML text in, checked structs out. Entry point of pydantic, with config/schema.py.
 
-Every error is a ``BadConfig`` with the file, the section, the key and what would be right.
-
-A run file takes over the shape of the model that it starts from, and the pace of an existing network.
+Every error is a ``BadConfig`` with the file, the section, the key and what would be right. A run file takes
+over the shape of the model that it starts from, and the pace of an existing network.
 """
 
 import math

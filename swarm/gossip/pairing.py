@@ -1,25 +1,25 @@
-"""Pair the seats of a stage for a trade, from finalised state alone.
+"""Pair the seats of a stage for trades and for the final averaging, from finalised state alone.
 
 Core: pure functions of the beacon and the roster.
 
-Every node sorts the roster by a hash seeded by the beacon and pairs neighbours: no messages are needed, no peer
-chooses its partner, and every peer can check the result. For a partner that fails, every two seats have an
-edge, whose weight is a hash of both, the same from either end: fallback partners are read off the heaviest
-edges (both ends choose a locally heaviest one: Hoepman 2004). Source: docs/spec/training.md section 4,
-docs/spec/protocol.md section 4.
+Every node sorts the roster by a hash seeded by the beacon and, in a round of training, pairs neighbours: no
+messages are needed, no peer chooses its partner, and every peer can check the result. For a partner that fails,
+every two seats have an edge, whose weight is a hash of both, the same from either end: fallback partners are
+read off the heaviest edges (both ends choose a locally heaviest one: Hoepman 2004).
 
-Pair the replicas of a stage at the end of a run, round after round, until all hold the same mean.
+At the end of a run the replicas of a stage are averaged, round after round, until all hold the same mean.
+Positions are the seats in the order of another such hash:
 
     2^k seats       k rounds: each pairs the positions whose numbers differ in exactly one bit
     other rosters   one more round before, in which each seat beyond the largest 2^k folds into one of the
                     positions, and one more after, in which it takes the result
 
-Positions are the seats in the order of a hash seeded by the beacon. A position is weighted by the number of
-seats it stands for, so the result is the mean of all. Trades are float32 and the two weights of a trade add up
-to one, so both partners end a round with the same bits, and all replicas end the last round with one hash.
+A position is weighted by the number of seats it stands for, so the result is the mean of all. Trades are
+float32 and the two weights of a trade add up to one, so both partners end a round with the same bits, and all
+replicas end the last round with one hash.
 
-Source: docs/spec/training.md section 5, docs/spec/protocol.md section 4; the folding is that of an all-reduce
-by recursive doubling (Thakur, Rabenseifner, Gropp 2005).
+Source: docs/spec/training.md sections 4 and 5, docs/spec/protocol.md section 4; the folding is that of an
+all-reduce by recursive doubling (Thakur, Rabenseifner, Gropp 2005).
 """
 
 from collections import deque

@@ -7,6 +7,9 @@ A circuit breaker spares every caller the wait that the last one had in vain:
     CLOSED --failure--> RESTING (1 s, 2 s, ... 10 s) --time--> CLOSED
        ^                   |
        +--- new address, inbound connection, answered ping ---+
+
+Faults of the protocol are counted apart from failures: each raises a score that fades with time, and a peer
+whose score is too high is banned for a while.
 """
 
 import math

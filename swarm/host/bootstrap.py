@@ -2,7 +2,7 @@
 
 Shell: one task per peer that the ticket or the node file names.
 
-Reports of a node that looks for its first peer.
+The reports ``Trying``, ``Failed`` and ``Reached`` show how a node looks for its first peer.
 """
 
 import random

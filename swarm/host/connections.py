@@ -6,9 +6,8 @@ Shell: one task per connection, one watchdog for all.
        |                                                                        ^
        +---- 10 s without hello, another network -------------------------------+
 
-State of one connection to one peer, and the two ids of a peer.
-
-Reduce libp2p's connection notices to two callbacks.
+``Link`` is the state of one connection to one peer, and ``ConnectionNotices`` reduces libp2p's notices of
+connections to two callbacks. A peer has two ids, ours and libp2p's: ``peer_of`` and ``id_of`` convert them.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
 """Subclasses of libp2p's classes that close off every crash, hang and leak we found.
 
 Shell: subclasses of libp2p 0.8.1. Each guard names what happens without it; tests/host/test_libp2p_patches.py
-holds one
-regression test per guard.
+holds one regression test per guard.
 """
 
 import logging

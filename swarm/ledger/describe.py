@@ -1,10 +1,6 @@
-"""Render ledger state as rows and text, for ``swarm ledger`` and ``swarm run``.
+"""Render ledger state and segment checks as JSON rows and text, for ``swarm ledger`` and ``swarm run``.
 
-Core: states and blocks in, plain dictionaries and sentences out. Nothing here decides anything.
-
-Render segment checks as text and as JSON rows, for people.
-
-Nothing here decides anything.
+Core: states and blocks in, plain dictionaries and sentences for people out. Nothing here decides anything.
 """
 
 from swarm.config.spec import RunSpec

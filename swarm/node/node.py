@@ -1,6 +1,7 @@
 """Run one node: all packages in one nursery, from the first byte on disk to Ctrl-C.
 
-Shell: composes and decides nothing; ``duties`` decides what is due, the other modules carry it out.
+Shell: composes and decides nothing; ``node/control/planner.py`` decides what is due, the other modules carry it
+out.
 """
 
 import json

@@ -1,12 +1,11 @@
-"""Run a ledger in memory: real keys, real blocks, real certificates, no consensus and no network.
+"""Run a ledger in memory, without consensus or network, and make synthetic segments and their statements.
 
-Core: a function of its arguments. Simulations, dry runs and the tests of every package that reads a state
-use it; the keys are derived from small numbers and protect nothing.
+Core: a function of its arguments: real keys, real blocks, real certificates. The keys are derived from small
+numbers and protect nothing.
 
-Make synthetic segments and the statements of their solver and verifiers, for tests and simulations.
-
-The leaves are invented, but hash to their commit as real
-ones do.
+Simulations, dry runs and the tests of every package that reads a state use it. The leaves of a synthetic
+segment are invented, but hash to its commit as real ones do; the statements are those of its solver and
+verifiers.
 """
 
 from dataclasses import dataclass, replace

@@ -1,14 +1,14 @@
-"""Messages between stages: micro-batches up, gradients down, each signed.
+"""Define the messages between stages: micro-batches up, gradients down, each signed.
 
 Core: pure functions.
 
 A signature covers the network, the run, every coordinate and the hash of the wire bytes (``wire_digest``),
 under the purpose "micro-batch" or "micro-batch-grad". The receiver computes from those bytes, so each peer
 answers only for its own arithmetic on inputs that others signed. A gradient names the bytes of the activations
-that it answers: their sender cannot claim later that it had sent others. Source: docs/spec/protocol.md section
-3, docs/spec/verification.md section 2.
+that it answers: their sender cannot claim later that it had sent others. ``Passed`` is a micro-batch on its way
+to the next stage, with the forward pass that waits for its gradient.
 
-A micro-batch on its way to the next stage, and the forward pass that waits for its gradient.
+Source: docs/spec/protocol.md section 3, docs/spec/verification.md section 2.
 """
 
 import math

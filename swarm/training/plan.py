@@ -1,15 +1,15 @@
-"""Ledger facts that every seat of a run reads at a round boundary, and the routes that follow from them.
+"""Plan one round of a run: ledger facts that every seat reads at the boundary, and routes of micro-batches.
 
 Core: frozen; everything is a function of finalised ledger state, so all peers agree.
 
-Route micro-batches through random replicas of each stage.
+Each micro-batch takes a route through random replicas of each stage. For each stage the slots (step,
+micro-batch, origin) are dealt to the stage's seats so that every run of consecutive slots is shared in
+proportion to the weights, in random order: with equal weights and as many seats as origins, each micro-batch
+sees a permutation of the stage, and no seat is idle. If a step has fewer slots than seats, or no multiple of
+their number, several steps are dealt together, so that no seat gets fewer slots by a round's draw. The seats
+after the primary are the other replicas of the stage in a random order, asked when it is dead or late.
 
-For each stage the slots (step, micro-batch, origin) are dealt to the stage's seats so that every run of
-consecutive slots is shared in proportion to the weights, in random order: with equal weights and as many seats
-as origins, each micro-batch sees a permutation of the stage, and no seat is idle. If a step has fewer slots
-than seats, or no multiple of their number, several steps are dealt together, so that no seat gets fewer slots
-by a round's draw. The seats after the primary are the other replicas of the stage in a random order, asked when
-it is dead or late. Source: docs/spec/protocol.md section 3.
+Source: docs/spec/protocol.md section 3.
 """
 
 from collections.abc import Sequence

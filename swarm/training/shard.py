@@ -3,12 +3,10 @@
 Core: a machine of tensors; every method runs in one worker thread, one after another.
 
 Sender and receiver both compute from the decoded wire bytes: a replay from the logs sees the same inputs, and
-the state is a function of them alone. Legend: P parameters, B batch, T time, D hidden, R values of the
-residual.
+the state is a function of them alone. ``OpenStep`` collects the gradients since the last optimizer step, the
+records of their micro-batches, and the unanswered ones.
 
-Collect the gradients of the open step, the records of their micro-batches, and the unanswered ones.
-
-Legend: P parameters of the shard.
+Legend: P parameters of the shard, B batch, T time, D hidden, R values of the residual.
 """
 
 from collections.abc import Callable

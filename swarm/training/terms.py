@@ -1,4 +1,4 @@
-"""Derive the terms of a trade: the partner, the direction, and the weight.
+"""Derive the terms of a trade (partner, direction, weight), and the reaction of a replica to its lag.
 
 Core: pure functions of a round. Training seats and replaying verifiers derive the same terms here.
 
@@ -7,9 +7,8 @@ Core: pure functions of a round. Training seats and replaying verifiers derive t
     a round of final averaging    partners by the butterfly, one for all fragments; weighed by the number of
                                   seats that their values already average
 
-Source: docs/spec/training.md sections 3 to 5, docs/spec/protocol.md sections 4 and 5.
-
-Lag rules of a replica: trade weighted by age, or restart from another replica's state if too far behind.
+A replica that lags trades with a weight reduced by age, or restarts from another replica's state if it is too
+far behind:
 
     behind by      0 .. 2 rounds                 more
     it does        trade, weighed by age    ->   adopt: phi, and Adam's second moments and step count
@@ -20,7 +19,8 @@ Lag rules of a replica: trade weighted by age, or restart from another replica's
 The outer momentum and the first moments belong to another replica's trajectory: they start from zero. After an
 adoption the replica only receives for ``pull_only_rounds`` rounds. A trailing replica has made less progress
 than the replicas it would be merged with: partners lose more by receiving its fragment than by a solo step.
-Source: docs/spec/training.md sections 4 and 7, docs/spec/protocol.md section 5. Legend: P parameters.
+
+Source: docs/spec/training.md sections 3 to 5 and 7, docs/spec/protocol.md sections 4 and 5.
 """
 
 from collections.abc import Mapping, Sequence

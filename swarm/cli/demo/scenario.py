@@ -5,7 +5,7 @@ Core: observations of the run and the time come in, moves go out.
     GATHER --all stages trained by several--> TRAIN --40% of the rounds--> KILLED --5 s--> BACK
     any --last checkpoints final, or time is up--> DONE
 
-Beside it, once every stage trains and a fifth of the rounds is over, a cheating peer joins.
+Independently of these phases, once every stage trains and a fifth of the rounds is over, a cheating peer joins.
 """
 
 from dataclasses import dataclass

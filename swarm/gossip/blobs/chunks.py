@@ -4,9 +4,8 @@ Core: pure functions.
 
 There are two kinds of manifest. A ``Manifest`` lists the chunks of one trade payload; its root is in the signed
 offer. A ``BlobManifest`` lists the 1 MiB chunks of a tensor or file whose root is
-``swarm.primitives.commitments.tensor_hash``, the name that the ledger and the run spec use for it. A blob of
-at most one chunk
-travels inside its manifest, because no proof of it is shorter than the blob itself.
+``swarm.primitives.commitments.tensor_hash``, the name that the ledger and the run spec use for it. A blob of at
+most one chunk travels inside its manifest, because no proof of it is shorter than the blob itself.
 """
 
 from collections.abc import Sequence

@@ -4,8 +4,7 @@ Shell: owns the streams and the blame; ``gossip/blobs/download.py`` decides whic
 ``gossip/blobs/disk.py`` stores the files.
 
 A blob is named by ``swarm.primitives.commitments.tensor_hash`` of its bytes, so every such hash in a run spec
-or on the ledger
-can be fetched.
+or on the ledger can be fetched.
 """
 
 from collections import OrderedDict

@@ -5,8 +5,7 @@ Core: pure functions.
 Layout of n values in b = ceil(n / 128) blocks: b bfloat16 peaks (largest magnitude of the block), then n int8
 levels in [-127, 127]; value = level * (peak / 127) in float32. A peak is bfloat16 where that of a fragment is
 float16 (gossip/codecs/int8.py): the gradient of a mean over many tokens is below 6e-5, where a float16 begins
-to lose
-precision. Both sides compute from the decoded values. Source: docs/spec/training.md section 5.
+to lose precision. Both sides compute from the decoded values. Source: docs/spec/training.md section 5.
 
 Legend: N values, B blocks, K values of a block, C values processed at a time.
 """

@@ -1,19 +1,17 @@
-"""Hold the outgoing fragments of this node: publish, match to a requester, serve chunks, record the receipt.
+"""Hold the outgoing fragments of this node until their receipts, and estimate each partner's link speed.
 
-Core: a table with limits.
+Core: tables with limits.
 
     published --request--> packed with the codec both sides can use --chunks--> sent --receipt--> acknowledged
+    link speed:            packed --first chunk sent--> in transit --receipt--> measured
 
 A fragment is for the partner that the beacon drew and, first come first served, for a limited number of
 fallback partners: peers whose own partner failed. Fragments are kept for their round and the next one. A
 request that comes too early is parked by the shell; this module limits how many are parked.
 
-Estimate the link speed to each partner, and so whether compression is worth its time.
-
-    packed --first chunk sent--> in transit --receipt--> measured
-
-Link speeds are not announced, and no partner has to be trusted: one that delays its receipt gets compressed
-payloads, as does every partner whose link has not been measured.
+The link speed decides whether compression is worth its time. It is not announced, and no partner has to be
+trusted: one that delays its receipt gets compressed payloads, as does every partner whose link has not been
+measured.
 """
 
 from collections.abc import Callable

@@ -1,26 +1,25 @@
-"""Trade one fragment with one partner: each side pulls the other's.
+"""Decide the pull of one fragment: request the partner's offer, then its chunks, several at a time.
 
 Core: time comes in as ``now``, actions go out as effects.
 
-    ASKING --offer--> ACCEPTED
-      |  ^NotYet
-      +--- Busy, the deadline, or too many retries --> FAILED
+    Pull:   ASKING --offer--> ACCEPTED
+              |  ^NotYet
+              +--- Busy, the deadline, or too many retries --> FAILED
 
-``Pull`` is the requesting side; ``gossip/trade/pull.py`` then fetches the chunks. ``open_payload`` decodes
-what arrived;
-it is pure and slow and may run in a worker thread. The sending side is ``gossip/trade/outbox.py``.
+    ChunkScheduler, each range:   WANTED --call--> ASKED --chunks--> HELD
+                                    ^                |
+                                    +----- lost -----+
+                    all held: DONE;  deadline, or too many losses: FAILED
 
-Source: docs/spec/protocol.md section 4.
-
-Download the chunks of one accepted offer, several requests at a time.
-
-    each range:   WANTED --call--> ASKED --chunks--> HELD
-                    ^                |
-                    +----- lost -----+        all held: DONE;  deadline, or too many losses: FAILED
+In a trade each side pulls the other's fragment. ``Pull`` is the requesting side, ``ChunkScheduler`` downloads
+the chunks of the accepted offer, and the sending side is ``gossip/trade/outbox.py``. ``open_payload`` decodes
+what arrived; it is pure and slow and may run in a worker thread.
 
 One request at a time leaves a link with a long delay idle for a round trip each time, and too many fill a slow
 link so that nothing else gets through. So the budget of chunks in flight grows while answers are quick, is
 halved after a slow one, and falls to one chunk, after a pause, when one is lost.
+
+Source: docs/spec/protocol.md section 4.
 """
 
 from collections import deque

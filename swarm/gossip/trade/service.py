@@ -1,8 +1,7 @@
 """Trade fragments with partners over real links: the entry point of the gossip package.
 
 Shell: owns the waiting, the worker threads and the blame; decides nothing. ``gossip/trade/server.py`` answers
-the requests
-of partners, ``gossip/trade/client.py`` fetches their fragments.
+the requests of partners, ``gossip/trade/client.py`` fetches their fragments.
 """
 
 import math

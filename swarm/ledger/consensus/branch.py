@@ -1,8 +1,8 @@
-"""Track the finalised tip and the blocks above it that may become final.
+"""Track the finalised tip and the blocks above it, and select the justified parent of the next block.
 
 Core: a table of blocks with a walk along the parents; it validates no block.
 
-Find the parent of a block: the newest notarized one, with proof that every view since was skipped.
+The parent of a block is the newest notarized one, with proof that every view since was skipped.
 """
 
 from dataclasses import dataclass

@@ -6,10 +6,9 @@ Core: statements and the time come in, effects go out; the block executor builds
                 |  (timer, or a bad block)       |
                 +--> nullify --quorum------------+--> view v + 1
 
-One notarize vote per view, never both nullify and finalize, and nothing is sent before it is saved: of a
-list of effects, the shell makes every ``Save`` durable before it carries out any ``Send``.
-
-Define the effects of the consensus machine and the interface it needs to the block executor.
+One notarize vote per view, never both nullify and finalize, and nothing is sent before it is saved: of a list
+of effects, the shell makes every ``Save`` durable before it carries out any ``Send``. The effects are defined
+here, and so is ``BlockExecutor``, the interface that the machine needs.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,8 +1,9 @@
-"""Bring transactions to the validators: check them, hold them, forward each once.
+"""Bring transactions to the validators, and send small statements to many peers in batches.
 
 Shell: a transaction of this node is offered again until a block has it or no block can.
 
-Send small statements to many peers, several in one frame, independently of slow peers.
+``Relay`` checks transactions, holds them and forwards each once. ``Broadcaster`` sends several statements in
+one frame, and a slow peer does not hold up the others.
 """
 
 import logging

@@ -2,12 +2,9 @@
 
 Core: one block, or one attempt at a transaction, in a draft of its own.
 
-An attempt is a draft on a draft: if it fails it is dropped and nothing has changed.
-
-Count the judged segments of a run by verdict.
-
-A record is forgotten after its challenge window, and its verdict stays in the count. A segment that is accused
-again after its verdict is counted nowhere until the next verdict.
+An attempt is a draft on a draft: if it fails it is dropped and nothing has changed. The judged segments of a
+run are counted by verdict: a record is forgotten after its challenge window, and its verdict stays in the
+count. A segment that is accused again after its verdict is counted nowhere until the next verdict.
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Check segments: verifiers request and answer blind, the solver reveals its leaves, the verifiers theirs.
+"""Check segments: verifiers answer blind, the solver reveals its leaves, then the verifiers their answers.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
@@ -11,13 +11,12 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
 Silence is judged at the end of a phase, when the record is due. No peer can hold a segment up: every phase
 ends.
 
-Check a solver's reveal: its leaves, the starts of its windows, and the tokens it is paid for.
-
-Raises ``InvalidStatement``.
-
+A solver's reveal must match its commit: its leaves, the starts of its windows, and the tokens it is paid for.
 Steps are numbered from 0 in every segment, and window w begins with step w * window_steps; merges before the
-first step belong to window 0. The tokens are part of the state: the totals under the start root and the
-end root differ by the claim of the commit. Source: docs/spec/verification.md section 2.
+first step belong to window 0. The tokens are part of the state: the totals under the start root and the end
+root differ by the claim of the commit.
+
+Source: docs/spec/verification.md section 2.
 """
 
 from collections.abc import Sequence

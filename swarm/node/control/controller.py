@@ -1,8 +1,8 @@
-"""Derive the due duties after every block, and start them.
+"""Derive the due duties after every block and start them, and report verdicts that concern this node.
 
 Shell: collects knowledge, starts duties, waits for none of them.
 
-Report the verdicts on segments, and what they mean for this node.
+Verdicts on segments are reported together with what they mean for this node.
 """
 
 import math

@@ -1,10 +1,9 @@
-"""Remember the peers this node was connected to, so that the next start needs no ticket.
+"""Remember the connected peers and the port of the last start, so that the next start needs no ticket.
 
-Shell: reads the host's links, writes one row of the store.
+Shell: reads the host's links, writes rows of the store.
 
-Listen at the port of the last start if any port will do: peers that remember this node find it there.
-
-Without this a network that all peers left could not form again: each would dial the others at their old ports.
+If any port will do, a node listens at the port of its last start, where peers that remember it find it. Without
+this a network that all peers left could not form again: each would dial the others at their old ports.
 """
 
 from collections.abc import Sequence

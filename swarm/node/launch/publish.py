@@ -1,8 +1,9 @@
-"""Publish the text of a run as blobs: a corpus split here, or a dataset that was built before.
+"""Publish as blobs the text of a run and, if it has any, the weights that it starts from.
 
 Shell: reads this machine's disk and adds blobs.
 
-Publish the weights that a run starts from: a folder of transformers' Llama, cut into stages.
+The text is a corpus split here, or a dataset that was built before. The weights are a folder of transformers'
+Llama, cut into stages.
 """
 
 from collections.abc import Awaitable, Callable

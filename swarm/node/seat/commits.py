@@ -1,11 +1,9 @@
-"""Write the windows and the reveal of a closed segment to disk, then its commit to the ledger.
+"""Commit closed segments: write windows and reveal to disk, then submit the commit of the log.
 
 Shell: waits for the disk and submits; a segment that could not be revealed later is never committed.
 
     runner --WindowData--> Keeper --Checks.keep_window--> disk
     close ------------------------> Commits: all windows kept? --keep_reveal--> disk --CommitSegment--> ledger
-
-Turn the log of a segment into its commit on the ledger.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Manage the seats of this node: take them, move them from round to round, trade, leave.
 
-Shell: carries out what ``duties`` decides; one lock per seat keeps its rounds in order.
+Shell: carries out what ``node/control/planner.py`` decides; one lock per seat keeps its rounds in order.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Request the committed state of a replica of the same stage and verify it against the ledger.
+"""Request a replica's committed state, verify it against the ledger, and derive the state to continue with.
 
 Core: pure functions and messages.
 
@@ -8,8 +8,9 @@ Core: pure functions and messages.
       the ledger has the root of the ten parts as the end of that seat's segment; two of them are
       fetched as blobs, by their hashes: the slow weights and Adam's second moments
 
-``lag.adopt`` decides which parts are adopted. The messages are not signed: the replica has already committed
-to its state by the root on the ledger.
+Both replicas hold the same stage. ``adopt`` decides which parts are adopted. The messages are not signed: the
+replica has already committed to its state by the root on the ledger.
+
 Source: docs/spec/training.md sections 4 and 6, docs/spec/protocol.md section 5 (c).
 """
 

@@ -1,24 +1,24 @@
-"""Apply the outer step to one fragment, or decline a partner whose fragment would make the values too large.
+"""Apply the outer step of NoLoCo to one fragment: two replicas move together, or one takes a solo step.
 
-Core: arithmetic on slices; new tensors out. Source: docs/spec/training.md section 3.
-Legend: F values of the fragment.
-
-Compute the outer step: the same fragment of two replicas moves together, by NoLoCo.
+Core: arithmetic on slices; new tensors out.
 
     target = (1 - w) theta + w theta_hat
     m     <- alpha m + beta (target - phi)
     phi   <- phi + m
     theta <- phi + (theta_now - theta_snapshot)
 
-This one-tensor form is gamma = beta. With the partner's phi as well (needed for another gamma),
-m <- alpha m + beta (target - slow) + gamma (slow - phi) with slow = (1 - w) phi + w phi_hat.
+This one-tensor form is gamma = beta. With the partner's phi as well (needed for another gamma):
+
+    m     <- alpha m + beta (target - slow) + gamma (slow - phi)    with slow = (1 - w) phi + w phi_hat
+
 The rounds of final averaging at the end of a run (gossip/pairing.py) set phi <- target and m <- 0: alpha 0,
 beta 1, without the rounding of phi + (target - phi), so that all replicas end with one hash.
-Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911). Legend: F values of one fragment.
 
-Data of a fragment on its way into an outer step: the snapshot, the received payload, the merge.
+``FragmentSnapshot``, ``SentFragment`` and ``Merge`` hold the data of a fragment on its way into an outer step.
+A partner whose fragment would make the values too large is declined.
 
-Legend: P values of the fragment.
+Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911).
+Legend: F values of one fragment; P the same in snapshots and merges.
 """
 
 from dataclasses import dataclass

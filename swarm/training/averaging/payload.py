@@ -7,10 +7,10 @@ Core: pure functions of the run and the round: nothing here is negotiated.
 
 In a round of final averaging theta travels alone, in float32. Otherwise the codec of a round is the run's, but
 int4 is replaced by int8 in the last tenth of the rounds; if the two sides have different anchors it is bfloat16
-(``gossip.exchange.choose_codec``). A run in int4 keeps a residual for everything that travels, as part of its
-state; any other run keeps none.
-Source: docs/spec/training.md sections 3 and 5. Legend: P parameters of the shard, F values of one fragment,
-R values of a residual: 0, P or 2 P.
+(``choose_codec`` of gossip/trade/payload.py). A run in int4 keeps a residual for everything that travels, as
+part of its state; any other run keeps none.
+Source: docs/spec/training.md sections 3 and 5. Legend: P parameters of the shard, F values of one fragment, R
+values of a residual: 0, P or 2 P.
 """
 
 import torch

@@ -2,8 +2,8 @@
 
 Core: a machine of distances; and the loss with a fragment and without.
 
-    not finite, or past 2^30         refused where it is read or merged (gossip/codecs/int8.py,
-    training/averaging/outer_step.py)
+    not finite, or past 2^30         refused where it is read (gossip/codecs/int8.py) or merged
+                                     (training/averaging/outer_step.py)
     farther than the run allows      its weight is reduced: clipped to so many times the median distance
     the loss is worse by a margin    declined: a solo step
     in a round of final averaging    declined when far too far: partial weights are not possible
@@ -11,7 +11,9 @@ Core: a machine of distances; and the loss with a fragment and without.
 Clipping theta_hat to theta + c (theta_hat - theta) and weighing it by w is the same as weighing it by c w: a
 replay needs only the weight in the leaf, which may be lower than the due one and never higher. The distances
 that enter the median are unclipped, so that replicas that drift apart together are not clipped for ever.
-Source: docs/spec/reliability.md section 4, docs/spec/protocol.md section 4. Legend: F values of one fragment.
+
+Source: docs/spec/reliability.md section 4, docs/spec/protocol.md section 4.
+Legend: F values of one fragment.
 """
 
 from collections import deque

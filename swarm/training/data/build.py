@@ -2,10 +2,9 @@
 
 Shell: reads and writes the disk. Memory does not grow with the input.
 
-Everything is written in a hidden folder beside the final one, which is renamed when all of it is durable. A
-build that is killed leaves that folder behind; the next build of the same name empties it first.
-
-Sort documents by their names and drop duplicates, in bounded memory.
+Documents are sorted by their names and duplicates dropped, in bounded memory. Everything is written in a hidden
+folder beside the final one, which is renamed when all of it is durable. A build that is killed leaves that
+folder behind; the next build of the same name empties it first.
 """
 
 import errno

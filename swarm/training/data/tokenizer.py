@@ -1,4 +1,4 @@
-"""Text to token ids and back: bytes as they are, or by a ``tokenizers`` file.
+"""Convert text to token ids and back, by bytes or by a ``tokenizers`` file, also while text is generated.
 
 Core: pure functions of text. Entry point of tokenizers, imported when a file needs it.
 
@@ -6,10 +6,9 @@ Text that spells a special token is encoded as plain text, nothing is truncated 
 tokenizes at random is refused. One id separates documents: 0 for bytes, the end token of a file, or, if a file
 has none, an id of its own after the last.
 
-Decode generated tokens to text incrementally.
-
-A token may be a part of a character, and a tokenizer may drop the space before the first word of its input.
-Each piece is therefore decoded together with the one before it, and ends where a character ends.
+Generated tokens are decoded incrementally. A token may be a part of a character, and a tokenizer may drop the
+space before the first word of its input. Each piece is therefore decoded together with the one before it, and
+ends where a character ends.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Use several devices of one node as one engine: each micro-batch is split over one process per device.
 
-Shell: starts, asks and ends the processes; ``device_worker`` computes.
+Shell: starts, addresses and ends the processes; ``training/devices/worker.py`` computes.
 
 Each micro-batch is split by sequences, because a pipeline waits for every micro-batch and a seat computes them
 one after another. Weights and moments stay in the node, on the CPU, so that they survive the loss of a device.
@@ -11,8 +11,6 @@ Gradients stay on the devices until a step; torch.distributed adds them up as in
     no device left                 -> DeviceLost at every call: the node steps down at the round boundary
 
 Legend: P parameters, B batch, T time, D hidden.
-
-Start, address and end the processes of a node's devices.
 """
 
 import select

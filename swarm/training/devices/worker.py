@@ -1,7 +1,7 @@
-"""Compute on one device, in a process of its own: its sequences of every micro-batch, its part of the gradient.
+"""Compute on one device, in a process of its own: its share of each micro-batch and gradient.
 
-Shell: obeys the node that started it (``device_group``) and ends with it. It opens nothing but the shared
-memory named in its setup and, if there are several processes, torch.distributed's links, on loopback.
+Shell: obeys the node that started it (``training/devices/group.py``) and ends with it. It opens nothing but the
+shared memory named in its setup and, if there are several processes, torch.distributed's links, on loopback.
 Legend: P parameters, B batch, T time, D hidden.
 """
 

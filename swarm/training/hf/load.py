@@ -1,6 +1,6 @@
 """Read a folder of transformers' Llama, in one file or many, into the flat vector of a stage.
 
-Shell: reads the disk; ``hf_config`` and ``weight_files`` check the files' contents.
+Shell: reads the disk; ``training/hf/config.py`` and ``training/hf/weights.py`` check the files' contents.
 
 Nothing is allocated before the shapes in the files' headers are those of the model, and the files are as long
 as the headers say. Pickles are never read. Legend: P parameters of a stage.

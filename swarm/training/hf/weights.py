@@ -1,6 +1,6 @@
 """Parse the header of an untrusted safetensors file, and convert its numbers to float32.
 
-Core: bytes in, positions and tensors out; files are read by ``hf_import``.
+Core: bytes in, positions and tensors out; files are read by ``training/hf/load.py``.
 
 The format: eight bytes with the header's length, the header (JSON: name to dtype, shape and offsets), the data.
 No position beyond the file's length is accepted. A model in several files has an index, which names the file of

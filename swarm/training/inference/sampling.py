@@ -1,15 +1,13 @@
-"""Sample text, one token at a time: choose the positions to compute next, and a token from their logits.
+"""Sample text, one token at a time, through stages that cache the keys and values of the positions so far.
 
 Core: a function of the parameters, the prompt and the random stream.
 
-``TokenSampler`` draws tokens from logits; the caller computes the logits, in this process or through the
-stages of
-other peers. Legend: V vocabulary, P parameters of the whole model.
+``TokenSampler`` chooses the positions to compute next, and draws a token from their logits; the caller computes
+the logits, in this process or through the stages of other peers. ``advance`` computes one stage with its
+``KeyValueCache``.
 
-Keys and values of the positions so far, and one stage computed with them.
-
-Legend: T new positions, S positions held, K key-value heads, E features of one head, D hidden, V vocabulary,
-P parameters of the stage.
+Legend: T new positions, S positions held, K key-value heads, E features of one head, D hidden, V vocabulary, P
+parameters of the stage (in ``generate``, of the whole model).
 """
 
 from collections.abc import Iterator, Sequence

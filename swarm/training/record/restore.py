@@ -1,8 +1,11 @@
-"""Restore a shard from this node's saved bytes, from another replica's state, or from a window's start.
+"""Save a shard; restore it from bytes, a replica's state or a window's start; replay micro-batches.
 
-Core: values and bytes in, a shard out, and back. Legend: P parameters.
+Core: values and bytes in, a shard out, and back.
 
-Recompute a recorded micro-batch.
+The bytes are those that this node saved, the state is that of another replica of the stage, and a replayed
+micro-batch is one that a window recorded.
+
+Legend: P parameters.
 """
 
 from collections.abc import Callable

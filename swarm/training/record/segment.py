@@ -1,10 +1,10 @@
-"""Records of one segment of one seat, in order: the raw material of its transcript.
+"""Records of one segment of one seat, in order, and the seat's whole state as values and hashes.
 
 Core: pure data. The verify package turns these into leaves and roots; training only records them.
 
-The whole state of a seat as values, and the hashes of its counters; a replay starts from them.
+The records are the raw material of the segment's transcript. A replay starts from the state, whose parts are
+those of docs/spec/protocol.md section 5; its counters are hashed here.
 
-The parts are those of protocol.md section 5.
 Legend: P parameters of the shard, F values of one fragment, R values of the residual
 (training/averaging/payload.py).
 """

@@ -1,11 +1,11 @@
 """Compute the kernels of ``seq-f32/1`` in C, where the extension was built: the reference bits, quickly.
 
-Core: the same function of its arguments as ``referee``. Loading the library is to this module what loading
+Core: the same function of its arguments as ``reference``. Loading the library is to this module what loading
 torch's is to the others: whether it is there changes how long a result takes, never the result.
 
 The extension (kernels.c) is optional and is no Python module: it is opened by its path and given pointers, so
 calls release the interpreter's lock. One process may use several instruction sets side by side. Legend: see
-``referee``.
+``reference``.
 """
 
 import ctypes
