@@ -30,7 +30,7 @@ _WAITS = {
     SegmentPhase.SAMPLED: "its verifiers answer blind first",
     SegmentPhase.SEALED: "its solver has yet to show its leaves",
 }
-_AGAIN = "swarm audit   (without a place: the newest that can be audited)"
+_AGAIN = "swarm audit   (without a segment: the newest that can be audited)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,6 @@ def _qr_lines(screen: Terminal, ticket: str) -> list[str]:
 
     import segno
 
-    drawn = io.StringIO()
-    segno.make(ticket, error="l").terminal(drawn, compact=True)
-    return ["", drawn.getvalue()]
+    rendered = io.StringIO()
+    segno.make(ticket, error="l").terminal(rendered, compact=True)
+    return ["", rendered.getvalue()]

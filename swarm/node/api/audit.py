@@ -32,7 +32,7 @@ FOLDER = "evidence"
 SUFFIX = ".swarm"
 CHEAP_BYTES = 32 << 20
 """Bytes of all windows of a segment up to which all are audited; of a larger segment, one window is."""
-_AGAIN = "swarm audit, without a place: the newest that can be audited"
+_AGAIN = "swarm audit, without a segment: the newest that can be audited"
 
 
 class AuditsPort(Protocol):

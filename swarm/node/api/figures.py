@@ -46,10 +46,10 @@ def standing_of(
     is_moving: bool,
     still_s: float,
 ) -> Standing:
-    """Return what may be said of a peer.
+    """Return the state of a peer that is shown.
 
     ``still_s`` is how long its steps have stood still, ``is_moving`` whether the ledger moves. A peer that says
-    it trains while they do not is said to be stalled.
+    it trains while they do not is shown as stalled.
     """
     silent_s = 0.0 if is_me else seen.age_s
     is_gone = not is_me and seen.state == GONE
