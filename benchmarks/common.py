@@ -76,7 +76,9 @@ def machine() -> Mapping[str, object]:
 
 
 def busy_s() -> float:
-    """Processor seconds that were used on this machine since it was started; 0 where nobody counts them."""
+    """Processor seconds that were used on this machine since it was started; 0 where the system does not count
+    them.
+    """
     try:
         line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
     except OSError:

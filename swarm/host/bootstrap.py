@@ -90,7 +90,7 @@ async def _keep(
             await host.connect(peer, host.known_addresses(peer))
         except Unreachable as error:
             wait_s = backoff_s(
-                attempt - 1, first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S, dice=random.random()
+                attempt - 1, first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S, jitter=random.random()
             )
             _report(reports, Failed(peer, attempt, str(error), wait_s))
             await trio.sleep(wait_s)

@@ -191,7 +191,7 @@ def test_an_exchange_that_succeeds_delays_no_step(
     replica = Replica(a_run(1))
     watching = Stalling(replica.swarm.nodes[0, 1].host, stalls, 1_000)
     trace = replica.run()
-    assert watching.asked == CHUNKS * replica.spec.outer.fragments
+    assert watching.num_requests == CHUNKS * replica.spec.outer.fragments
     assert trace.jobs == undisturbed[1]
     assert len(step_times(trace.jobs)) == STEPS
     assert all(merge.theta_hat_P is not None for merge, *_ in trace.moved)

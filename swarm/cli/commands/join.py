@@ -214,12 +214,12 @@ def _node_config(
     home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
 ) -> "NodeConfig":
     """Read ``home/node.toml``, if there is one, and apply the options of the command line."""
-    from swarm.config.load import is_place
+    from swarm.config.load import is_listen_address
     from swarm.config.resources import load_node
 
     config, changes = load_node(home), dict[str, object]()
     if listen:
-        if wrong := next((entry for entry in listen if not is_place(entry)), ""):
+        if wrong := next((entry for entry in listen if not is_listen_address(entry)), ""):
             raise UsageError(
                 f"--listen {wrong[:80]} is not host:port", hint="swarm join --listen 0.0.0.0:4001"
             )

@@ -64,12 +64,12 @@ def check_manifest(claimed: Manifest, root: Digest) -> None:
         raise BrokenPromise("a manifest that is not the one promised")
 
 
-def verify_chunk(promised: Manifest, index: int, chunk: Bytes) -> None:
+def verify_chunk(listed: Manifest, index: int, chunk: Bytes) -> None:
     """Raise ``BrokenPromise`` unless ``chunk`` is number ``index`` of a checked manifest."""
-    start = index * promised.chunk_bytes
-    expected = min(promised.chunk_bytes, promised.num_bytes - start)
-    place = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
-    if len(chunk) != expected or _chunk_hash(chunk) != promised.hashes[place]:
+    start = index * listed.chunk_bytes
+    expected = min(listed.chunk_bytes, listed.num_bytes - start)
+    span = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
+    if len(chunk) != expected or _chunk_hash(chunk) != listed.hashes[span]:
         raise BrokenPromise(f"chunk {index} is not the one promised")
 
 
@@ -138,8 +138,8 @@ def check_blob_manifest(blob: BlobManifest, root: Digest, num_bytes_max: int) ->
 
 def verify_blob_chunk(blob: BlobManifest, index: int, chunk: Bytes) -> None:
     """Raise ``BrokenPromise`` unless ``chunk`` is number ``index`` of a checked manifest."""
-    place = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
-    if len(chunk) != blob.chunk_length(index) or chunk_digest(chunk) != blob.hashes[place]:
+    span = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
+    if len(chunk) != blob.chunk_length(index) or chunk_digest(chunk) != blob.hashes[span]:
         raise BrokenPromise(f"chunk {index} of a blob is not the one promised")
 
 

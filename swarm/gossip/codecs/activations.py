@@ -91,7 +91,7 @@ def decode_signal(payload: bytes, numel: int) -> Tensor:
     step_B1 = steps(peak_B, LEVELS)
     level_N = np.frombuffer(payload, np.int8, numel, 2 * blocks)
     if numel and int(level_N.min()) < -LEVELS:
-        raise BadEncoding("an int8 level of -128, which nobody writes")
+        raise BadEncoding("an int8 level of -128, which no encoder writes")
     x_N = torch.empty(blocks * BLOCK)
     for part, count, rows in chunks(numel):
         values_C = x_N[part.start : rows.stop * BLOCK]

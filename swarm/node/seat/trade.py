@@ -116,11 +116,11 @@ async def _carried_out(
         case Publish(key, payload, partner, standby):
             trades.publish(key, payload, partner=partner, fallbacks=standby)
             return plan.published(trio.current_time())
-        case PullFrom(wanted, anchor, ask_by, deadline):
-            received = await trades.pull(wanted, anchor, deadline=deadline, ask_by=ask_by)
+        case PullFrom(wanted, anchor, offer_by, deadline):
+            received = await trades.pull(wanted, anchor, deadline=deadline, offer_by=offer_by)
             if received is None:
-                return plan.failed(trio.current_time(), trades.takers(plan.key).values())
-            published = trades.given(plan.key)
+                return plan.failed(trio.current_time(), trades.receivers(plan.key).values())
+            published = trades.published(plan.key)
             shown = None if published is None else published.offered.get(wanted.partner)
             return plan.delivered(trio.current_time(), received, shown)
         case AwaitReceipt(until):

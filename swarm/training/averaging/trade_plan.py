@@ -65,7 +65,7 @@ class PullFrom:
 
     wanted: Wanted
     anchor: Tensor
-    ask_by: float
+    offer_by: float
     """Time by which its owner must have made an offer."""
     deadline: float
 
@@ -191,7 +191,7 @@ class TradePlan:
         self._asked = None
         return self._heard(now)
 
-    def _pull(self, terms: TradeTerms, ask_by: float) -> PullFrom:
+    def _pull(self, terms: TradeTerms, offer_by: float) -> PullFrom:
         self._asked, mine, payload = terms, self.key, self._payload
         theirs = FragmentKey(mine.run, mine.stage, mine.fragment, mine.round, terms.partner.index)
         wanted = Wanted(
@@ -202,7 +202,7 @@ class TradePlan:
             numel=payload.theta.numel(),
             codec=payload.codec,
         )
-        return PullFrom(wanted, payload.anchor, ask_by, self._deadline)
+        return PullFrom(wanted, payload.anchor, offer_by, self._deadline)
 
     def _heard(self, now: float) -> AwaitReceipt | Settle:
         """Wait for the receipt of an int4 payload, which alone moves the residual."""

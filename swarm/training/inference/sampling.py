@@ -18,7 +18,7 @@ from torch import Tensor
 
 from swarm.config.spec import ModelSpec
 from swarm.errors import OutOfTurn, UsageError
-from swarm.primitives.randomness import Dice
+from swarm.primitives.randomness import RandomStream
 from swarm.training.model.llama import head_logits, head_width, layer_forward
 from swarm.training.model.stages import Stage, StagePlan
 
@@ -147,7 +147,7 @@ class TokenSampler:
     """
 
     def __init__(
-        self, model: ModelSpec, prompt: Sequence[int], dice: Dice, sampling: Sampling
+        self, model: ModelSpec, prompt: Sequence[int], dice: RandomStream, sampling: Sampling
     ) -> None:
         """Start with ``prompt``; raise ``UsageError`` if it is empty or has a token outside the vocabulary."""
         if not prompt or min(prompt) < 0 or max(prompt) >= model.vocab_size:
@@ -178,7 +178,7 @@ def generate(
     flat_P: Tensor,
     prompt: Sequence[int],
     count: int,
-    dice: Dice,
+    dice: RandomStream,
     sampling: Sampling,
 ) -> Iterator[int]:
     """Yield ``count`` tokens after ``prompt``; ``stage`` is ``evaluate.whole_model``. Raises as
@@ -196,7 +196,7 @@ def generate(
         yield writer.take(advance(stage, flat_P, cache, fresh))
 
 
-def draw_token(logits_V: Tensor, dice: Dice, sampling: Sampling) -> int:
+def draw_token(logits_V: Tensor, dice: RandomStream, sampling: Sampling) -> int:
     """Draw one token from its logits with the random stream ``dice``."""
     values, tokens = torch.topk(logits_V.double(), min(sampling.top_k, logits_V.numel()))
     if sampling.temperature == 0.0:

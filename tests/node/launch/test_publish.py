@@ -335,7 +335,7 @@ async def test_a_tokenizer_that_no_peer_serves_is_waited_for_in_vain(
         num_token_ids=300,
         tokenizer_root=Digest(b"t" * 32),
     )
-    with pytest.raises(Unreachable, match="nobody serves"):
+    with pytest.raises(Unreachable, match="no peer serves"):
         await token_source(a_node(blobs, host), a_run(a_file("./set"), data))
 
 

@@ -143,7 +143,7 @@ def test_the_drawn_partner_has_all_the_time_unless_another_may_take_its_place(
     assert drawn is not None
     assert asked(action) == drawn.partner.index
     assert isinstance(action, PullFrom)
-    assert (action.ask_by, action.deadline) == (NOW + share * EXCHANGE_S, DEADLINE)
+    assert (action.offer_by, action.deadline) == (NOW + share * EXCHANGE_S, DEADLINE)
     assert action.wanted.to_seat == SEAT
 
 
@@ -165,7 +165,7 @@ def test_standby_partners_are_asked_in_order_each_once_and_then_nobody() -> None
         action = trade.failed(NOW + 6, ())
         assert asked(action) == expected
         assert isinstance(action, PullFrom)
-        assert action.ask_by == action.deadline == DEADLINE
+        assert action.offer_by == action.deadline == DEADLINE
     assert isinstance(trade.failed(NOW + 7, ()), Settle)
 
 
