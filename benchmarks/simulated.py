@@ -31,7 +31,7 @@ from swarm.training.averaging.outer_step import (
     OuterState,
     Partner,
     advanced,
-    consensus_step,
+    final_averaging_step,
     outer_scalars,
     outer_step,
     weight_nano,
@@ -229,7 +229,7 @@ class Swarm(Replicas):
                     if trade is not None:
                         weight = trade.weight_nano / NANO
                         partner = Partner(before[trade.partner.index], weight)
-                    after = consensus_step(before[i], partner)
+                    after = final_averaging_step(before[i], partner)
                     seat.params_P = after.phi_F
 
 

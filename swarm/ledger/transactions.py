@@ -213,7 +213,7 @@ def _check_opening(opening: Opening) -> None:
     within("dropped", len(opening.dropped), 0, DROPPED_MAX)
     if list(opening.dropped) != sorted(opening.dropped):
         raise BadEncoding("dropped micro-batches out of order")
-    for part in (number for place in opening.dropped for number in place):
+    for part in (number for microbatch_id in opening.dropped for number in microbatch_id):
         within("coordinate", part, 0, SHORT_MAX)
     _check_hashes(opening.state_root, opening.leaves_root)
 

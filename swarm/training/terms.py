@@ -106,7 +106,7 @@ def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Tr
     if mine is None:
         return None
     ages = plan.spec.outer.age_weights_nano
-    if plan.is_consensus:
+    if plan.is_final_averaging:
         seats, number = list(by_key), plan.consensus
         trade = final_trades(seats, plan.beacon, plan.run_digest, stage, number).get(mine)
         if trade is None:
@@ -130,16 +130,16 @@ def standby_partners(
     """
     by_key = _by_key(plan, stage)
     mine = _key_of(by_key, seat)
-    if mine is None or plan.is_consensus or not plan.spec.outer.num_retries:
+    if mine is None or plan.is_final_averaging or not plan.spec.outer.num_retries:
         return ()
     drawn = terms_of(plan, stage, seat, fragment)
     partner = None if drawn is None else drawn.partner
     where = (plan.beacon, plan.run_digest, stage, fragment, plan.round)
     others = (by_key[key] for key in heaviest_edges(mine, list(by_key), *where))
     ages = plan.spec.outer.age_weights_nano
-    givers = (other for other in others if other != partner and not is_pull_only(plan, other))
+    senders = (other for other in others if other != partner and not is_pull_only(plan, other))
     return tuple(
-        TradeTerms(other, True, -1, ages) for other in islice(givers, plan.spec.outer.num_retries)
+        TradeTerms(other, True, -1, ages) for other in islice(senders, plan.spec.outer.num_retries)
     )
 
 

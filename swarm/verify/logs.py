@@ -46,7 +46,7 @@ class ReplayQueue:
     def __init__(self) -> None:
         self._is_taken = False
         self._num_urgent = 0
-        self._news = trio.Event()
+        self._changed = trio.Event()
 
     @asynccontextmanager
     async def take(self, *, urgent: bool) -> AsyncGenerator[None]:
@@ -54,20 +54,20 @@ class ReplayQueue:
         self._num_urgent += urgent
         try:
             while self._is_taken or (self._num_urgent and not urgent):
-                await self._news.wait()
+                await self._changed.wait()
             self._is_taken = True
         finally:
             self._num_urgent -= urgent
-            self._tell()
+            self._notify()
         try:
             yield
         finally:
             self._is_taken = False
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
 
 ASK_TIMEOUT_S = 10.0
@@ -93,17 +93,17 @@ class Logs:
         host: TradeLinks,
         ledger: LedgerPort,
         blobs: BlobsPort,
-        shelf: LogStore,
+        log_store: LogStore,
         compute: ExecutorPort,
         artifacts: ArtifactPort,
         replays: ReplayPort,
         report: EventPort,
     ) -> None:
-        self._host, self._ledger, self._blobs, self._shelf = host, ledger, blobs, shelf
+        self._host, self._ledger, self._blobs, self._log_store = host, ledger, blobs, log_store
         self._compute, self._artifacts, self._replays = compute, artifacts, replays
         self._report = report
         self._turns = ReplayQueue()
-        self._is_full_told = False
+        self._is_full_reported = False
         host.serve(
             WINDOW_PROTOCOL,
             self._serve,
@@ -137,17 +137,17 @@ class Logs:
             for manifest in manifests:
                 await self._note(manifest, sought.record, peer)
         except BadConfig as error:
-            self._tell_full(error)
+            self._warn_full(error)
             return False
         return True
 
     async def keep_asking(
-        self, peer: PeerId, sought: Sought, told: Callable[[PeerId], None]
+        self, peer: PeerId, sought: Sought, on_answer: Callable[[PeerId], None]
     ) -> None:
-        """Ask one peer repeatedly until cancelled; call ``told`` with it after each answer."""
+        """Ask one peer repeatedly until cancelled; call ``on_answer`` with it after each answer."""
         while True:
             if await self.ask(peer, sought):
-                told(peer)
+                on_answer(peer)
             await trio.sleep(ASK_AGAIN_S)
 
     async def replay(
@@ -213,9 +213,9 @@ class Logs:
                 anchors[root] = await self._artifacts.anchor(run, manifest.stage, root)
         return anchors
 
-    async def _note(self, manifest: WindowManifest, record: SegmentRecord, giver: PeerId) -> None:
-        before = self._shelf.manifests(manifest.key)
-        await self._shelf.note(manifest, giver)
+    async def _note(self, manifest: WindowManifest, record: SegmentRecord, sender: PeerId) -> None:
+        before = self._log_store.manifests(manifest.key)
+        await self._log_store.note(manifest, sender)
         if len(before) == 1 and before[0].root != manifest.root:
             name, window = peer_name(record.peer), manifest.window
             self._report(
@@ -227,10 +227,10 @@ class Logs:
                 window=window,
             )
 
-    def _tell_full(self, error: BadConfig) -> None:
+    def _warn_full(self, error: BadConfig) -> None:
         """Warn once that the disk is full: it will not be better the next time."""
-        if not self._is_full_told:
-            self._is_full_told = True
+        if not self._is_full_reported:
+            self._is_full_reported = True
             self._report(EventKind.WARNING, f"others' segments cannot be checked here: {error}")
 
     async def _serve(self, peer: PeerId, raw: bytes) -> bytes:
@@ -245,5 +245,5 @@ class Logs:
         if not is_validator and state.account(peer).stake < 1:
             raise Unreachable("logs of windows are for peers with a stake")
         is_committed = state.segment(*seat_of(key)) is not None
-        manifests = self._shelf.manifests(key)[:MANIFESTS_MAX] if is_committed else ()
+        manifests = self._log_store.manifests(key)[:MANIFESTS_MAX] if is_committed else ()
         return encode(WindowFound(manifests) if manifests else WindowMissing())

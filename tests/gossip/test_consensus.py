@@ -7,7 +7,7 @@ from swarm.config.spec import NANO
 from swarm.errors import UsageError
 from swarm.gossip.pairing import FinalTrade, SeatKey, final_rounds, final_trades
 from swarm.primitives.crypto import SecretKey
-from swarm.training.averaging.outer_step import Partner, consensus_step
+from swarm.training.averaging.outer_step import Partner, final_averaging_step
 from swarm.types import Digest, StageIndex
 
 BEACON = Digest(b"\x01" * 32)
@@ -36,7 +36,7 @@ def agree(
             partner = None
             if trade is not None and not {i, trade.partner.index} & lost:
                 partner = Partner(before[trade.partner.index], trade.weight_nano / NANO)
-            values[i] = consensus_step(before[i], partner).phi_F
+            values[i] = final_averaging_step(before[i], partner).phi_F
     return values
 
 

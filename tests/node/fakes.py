@@ -24,7 +24,7 @@ from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Change
 from swarm.testing.executor import InlineExecutor
-from swarm.testing.ledger import rehearsal_genesis
+from swarm.testing.ledger import make_genesis
 from swarm.training.data.dataset import TokenSource
 from swarm.training.pipeline import Pipeline
 from swarm.types import (
@@ -41,7 +41,7 @@ from tests.fakes import FakeHost
 from tests.training.pipeline import CHAIN
 
 KEY = SecretKey.from_seed(bytes(32))
-GENESIS = rehearsal_genesis(1, 1)
+GENESIS = make_genesis(1, 1)
 
 
 class Unused:

@@ -62,7 +62,7 @@ class Ending:
                 plan = replace(self.swarm.plan, round=RoundIndex(number), consensus=number - 1)
                 for node in nodes.values():
                     await node.runner.begin_round(plan, None)
-                if plan.is_consensus:
+                if plan.is_final_averaging:
                     for index in range(self.count):
                         for fragment in range(self.spec.outer.fragments):
                             nursery.start_soon(self._trade, plan, index, fragment)

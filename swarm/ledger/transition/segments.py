@@ -165,7 +165,7 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
     assert info is not None, "its seat was found in this round"
     _within_rounds(run, info.height, height)
     if info.drawn[body.stage] != body.seat:
-        raise InvalidStatement(Reason.WRONG_PEER, "the dice drew another seat")
+        raise InvalidStatement(Reason.WRONG_PEER, "the draw selected another seat")
     check_not_behind(run, body)
     kept = run.checkpoints[body.stage]
     if any(checkpoint.round == body.round for checkpoint in kept):

@@ -77,7 +77,7 @@ class Auditor:
             lines.append(f"all {len(windows)} windows of the segment were computed again")
         is_fraud = result.verdict is AuditVerdict.FRAUD
         evidence = await self._save(result) if is_fraud else None
-        place = result.place
+        place = result.key
         return {
             "verdict": str(result.verdict),
             "text": lines,
@@ -87,7 +87,7 @@ class Auditor:
             "window": place.window,
             "windows": list(windows),
             "solver": peer_name(record.peer),
-            "claim": _hex(result.said),
+            "claim": _hex(result.claim),
             "replay": _hex(result.found),
             "first_difference": result.first_difference,
             "evidence": None if evidence is None else str(evidence),
@@ -184,7 +184,7 @@ class Auditor:
         """Write the evidence to a file in the home and return its path; the same window overwrites its file."""
         if result.evidence is None:
             return None
-        place, folder = result.place, self.context.home / FOLDER
+        place, folder = result.key, self.context.home / FOLDER
         name = f"segment-{place.round}-{place.stage}-{place.seat}-window-{place.window}{SUFFIX}"
         path = folder / name
         try:
@@ -212,7 +212,7 @@ class Auditor:
             ) from None
         if (evidence.chain, evidence.run_digest) != (self.context.genesis.chain, run.spec_digest):
             raise UsageError(f"{path} is about another run than this node's", hint="swarm status")
-        return evidence.place
+        return evidence.key
 
 
 def _windows(run: Run, record: SegmentRecord, wanted: int | None) -> list[int]:

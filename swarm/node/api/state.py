@@ -167,7 +167,7 @@ class StateBuilder:
 
     def _seconds(self) -> OwnSeconds:
         context = self._context
-        hashing_s, packing_s = context.stats.hashing_s, context.checks.shelf.packing_s
+        hashing_s, packing_s = context.stats.hashing_s, context.checks.log_store.packing_s
         worker_s, checker_s = (
             sum(worker.spent_s.values()) for worker in (context.compute, context.checking)
         )

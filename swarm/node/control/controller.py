@@ -159,7 +159,7 @@ class Controller:
             commits_final=frozenset(final),
             closed=frozenset(
                 (stage, seat, round_)
-                for index, round_, stage, seat in context.checks.shelf.reveals
+                for index, round_, stage, seat in context.checks.log_store.reveals
                 if index == run.index
             ),
             checkpoints_posted=frozenset(self._posted),
@@ -321,7 +321,7 @@ class Controller:
         if run.phase in ENDED and not self._finished:
             self._finished = True
             text = f"the run is over after {run.end_round} rounds"
-            if context.checks.shelf.reveals and keeps_windows(run.spec):
+            if context.checks.log_store.reveals and keeps_windows(run.spec):
                 text += "; stay for its last segments, which are still being checked"
             context.report(EventKind.RUN_FINISHED, text)
 

@@ -47,7 +47,7 @@ from swarm.training.averaging.adoption import (
     check_found,
     decode_reply,
     parts_given,
-    siblings_of,
+    replicas_to_ask,
 )
 from swarm.training.model.stages import stage_of
 from swarm.training.plan import RosterSeat
@@ -177,7 +177,7 @@ async def adopt_from_replica(
         return None
     plan = round_plan(run, run.rounds[-1], context.genesis.chain)
     last = context.ledger.height + WAIT_ROUNDS * run.spec.round_blocks
-    for replica in siblings_of(plan, stage, context.me):
+    for replica in replicas_to_ask(plan, stage, context.me):
         try:
             found, adopted = await _from(context, run, stage, replica, last)
         except PeerFault as fault:

@@ -39,7 +39,7 @@ ADOPTION_PROTOCOL = "/swarm/adopt/1"
 REQUEST_BYTES_MAX = 256
 REPLY_BYTES_MAX = 1 << 10
 """Ten hashes and two numbers."""
-SIBLINGS_TRIED = 3
+REPLICAS_TRIED = 3
 """Each silent replica costs the requester one fetch timeout; after so many it starts from a checkpoint."""
 V_COMPONENT, STEP_COMPONENT, PHI_COMPONENT = 2, 3, 4
 """Indices of Adam's second moments, the step count and the slow weights among the parts of a state."""
@@ -77,8 +77,8 @@ def decode_reply(raw: bytes) -> StateReply:
     return decode(cast("type[StateReply]", StateReply), raw, limit=REPLY_BYTES_MAX)
 
 
-def siblings_of(plan: RoundPlan, stage: StageIndex, me: PeerId) -> tuple[RosterSeat, ...]:
-    """Return the replicas of ``stage`` to ask for their state, in order: at most ``SIBLINGS_TRIED``.
+def replicas_to_ask(plan: RoundPlan, stage: StageIndex, me: PeerId) -> tuple[RosterSeat, ...]:
+    """Return the replicas of ``stage`` to ask for their state, in order: at most ``REPLICAS_TRIED``.
 
     Only replicas that have committed lately are listed. The order follows from the beacon and ``me``, so that
     peers which join together do not all ask the same replica.
@@ -88,8 +88,8 @@ def siblings_of(plan: RoundPlan, stage: StageIndex, me: PeerId) -> tuple[RosterS
         for seat in plan.rosters[stage]
         if seat.peer != me and seat.weight > 0 and catching_up(seat.lag) is Catching.TRADE
     ]
-    dice = stream(plan.beacon, "training.siblings-asked", plan.run_digest, plan.round, stage, me)
-    return tuple(dice.shuffled(able)[:SIBLINGS_TRIED])
+    rng = stream(plan.beacon, "training.siblings-asked", plan.run_digest, plan.round, stage, me)
+    return tuple(rng.shuffled(able)[:REPLICAS_TRIED])
 
 
 def check_found(found: StateFound, end_root: Digest) -> None:
@@ -129,16 +129,16 @@ class AdoptedState:
     adam: AdamState
 
 
-def adopt(given: OfferedState, num_parameters: int) -> AdoptedState:
-    """Return the state to continue with; it shares no memory with ``given``.
+def adopt(offered: OfferedState, num_parameters: int) -> AdoptedState:
+    """Return the state to continue with; it shares no memory with ``offered``.
 
     Raises ``PeerFault`` for tensors of another shape, non-finite values, negative second moments or a step
     count that no run reaches.
     """
-    for tensor_P in (given.phi_P, given.v_P):
+    for tensor_P in (offered.phi_P, offered.v_P):
         if tensor_P.shape != (num_parameters,) or not bool(torch.isfinite(tensor_P).all()):
             raise PeerFault("a state of another shape, or not finite")
-    if bool((given.v_P < 0).any()) or not 0 <= given.step <= STEPS_MAX:
+    if bool((offered.v_P < 0).any()) or not 0 <= offered.step <= STEPS_MAX:
         raise PeerFault("second moments that no optimizer has")
-    moments = AdamState(torch.zeros(num_parameters), given.v_P.float().clone(), given.step)
-    return AdoptedState(given.phi_P.float().clone(), torch.zeros(num_parameters), moments)
+    moments = AdamState(torch.zeros(num_parameters), offered.v_P.float().clone(), offered.step)
+    return AdoptedState(offered.phi_P.float().clone(), torch.zeros(num_parameters), moments)

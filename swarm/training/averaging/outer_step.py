@@ -30,7 +30,7 @@ from swarm.config.spec import NANO, OuterSpec
 from swarm.errors import PeerFault, UsageError
 from swarm.gossip.trade.messages import Receipt
 from swarm.gossip.trade.payload import ReceivedFragment
-from swarm.training.record.segment import ALONE, are_finite
+from swarm.training.record.segment import NO_PARTNER, are_finite
 from swarm.types import NO_DIGEST, Digest, PeerId
 
 WEIGHT_MIN_NANO = NANO // 4
@@ -125,7 +125,7 @@ def outer_step(
     return OuterState(state.phi_F + momentum_F, momentum_F)
 
 
-def consensus_step(theta_F: Tensor, partner: Partner | None) -> OuterState:
+def final_averaging_step(theta_F: Tensor, partner: Partner | None) -> OuterState:
     """Compute one round of final averaging: the weighted mean is the new phi, and the momentum is zero.
 
     Partners whose weights add up to one get the same bits. Raises ``PeerFault`` like ``outer_step``.
@@ -199,7 +199,7 @@ class Merge:
     """The partner's slow weights, in a run that trades them."""
     sent: SentFragment | None = None
     """None if the residual is unchanged: no int4, or no receipt. A solo step may have it."""
-    is_consensus: bool = False
+    is_final_averaging: bool = False
     """True in a round of final averaging: phi becomes the mean, and no momentum is kept."""
 
     @property
@@ -214,7 +214,7 @@ class Merge:
         scalars: OuterScalars,
         sent: SentFragment | None = None,
         *,
-        is_consensus: bool = False,
+        is_final_averaging: bool = False,
     ) -> "Merge":
         """Return the step without a partner; a payload of this seat that one acknowledged still counts."""
         mine = NO_DIGEST if sent is None else sent.receipt.payload_hash
@@ -224,10 +224,10 @@ class Merge:
             0,
             scalars,
             None,
-            ALONE,
+            NO_PARTNER,
             mine,
             sent=sent,
-            is_consensus=is_consensus,
+            is_final_averaging=is_final_averaging,
         )
 
 
@@ -259,8 +259,8 @@ def apply_merge(
 def _stepped(
     merge: Merge, slow: OuterState, now_F: Tensor, partner: Partner | None
 ) -> tuple[OuterState, Tensor]:
-    if merge.is_consensus:
-        slow = consensus_step(merge.snapshot.theta_P, partner)
+    if merge.is_final_averaging:
+        slow = final_averaging_step(merge.snapshot.theta_P, partner)
     else:
         slow = outer_step(slow, merge.snapshot.theta_P, partner, merge.scalars)
     return slow, advanced(slow.phi_F, now_F, merge.snapshot.theta_P)

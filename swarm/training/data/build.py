@@ -201,9 +201,9 @@ def build_dataset(out: Path, order: Order, progress: BuildProgress, *, is_replac
     out = Path(os.path.abspath(out))
     try:
         with _workshop(out) as folder:
-            check_place(out, is_replaced=is_replaced)
+            check_target(out, is_replaced=is_replaced)
             built = _build(folder, order, progress)
-            check_place(out, is_replaced=is_replaced)
+            check_target(out, is_replaced=is_replaced)
             _show(folder, out)
     except OSError as error:
         hint = "df -h" if error.errno == errno.ENOSPC else "check the path and who owns it"
@@ -212,7 +212,7 @@ def build_dataset(out: Path, order: Order, progress: BuildProgress, *, is_replac
     return replace(built, dataset=Dataset(out, built.dataset.manifest))
 
 
-def check_place(out: Path, *, is_replaced: bool) -> None:
+def check_target(out: Path, *, is_replaced: bool) -> None:
     """Raise ``UsageError`` unless a dataset may be written to ``out``."""
     if not os.path.lexists(out):
         return

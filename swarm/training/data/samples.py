@@ -98,10 +98,10 @@ def windows(tokens: TokenSource, ids: Sequence[int], seq_len: int) -> tuple[Tens
 
 
 def draw_samples(
-    tokens: TokenSource, plan: RoundPlan, place: tuple[int, int, int]
+    tokens: TokenSource, plan: RoundPlan, microbatch_id: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Digest]:
     """Return (inputs_BT, labels_BT, root of the sample ids) of the micro-batch (origin, step, micro-batch)."""
-    spec, (origin, step, microbatch) = plan.spec, place
+    spec, (origin, step, microbatch) = plan.spec, microbatch_id
     ids = sample_ids(
         plan.beacon,
         plan.run_digest,

@@ -190,7 +190,7 @@ class LocalEngine:
             try:
                 self._stage = CompiledStage.of(stage)
             except COMPILER_FAULTS as fault:
-                self._say(fault)
+                self._report(fault)
 
     def watch(self, forget: Callable[[], None]) -> None:
         """Ignore ``forget``: a device of this process is not lost separately."""
@@ -255,10 +255,10 @@ class LocalEngine:
         if self._stage is self._eager:
             return False
         self._stage = self._eager
-        self._say(fault)
+        self._report(fault)
         return True
 
-    def _say(self, fault: BaseException) -> None:
+    def _report(self, fault: BaseException) -> None:
         first = str(fault).strip().partition("\n")[0][:200]
         self.notices.append(f"torch.compile failed, going on without it: {first}")
 

@@ -48,7 +48,7 @@ class MicrobatchRecord:
     sample_ids_root: Digest
 
     @property
-    def place(self) -> MicrobatchId:
+    def microbatch_id(self) -> MicrobatchId:
         """Id of the micro-batch, by which records are sorted."""
         return (self.origin, self.step, self.microbatch)
 
@@ -64,7 +64,7 @@ class StepRecord:
     """Micro-batches that were sent and never answered."""
 
 
-ALONE = -1
+NO_PARTNER = -1
 """Partner seat of a solo step."""
 
 

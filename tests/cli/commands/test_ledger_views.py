@@ -71,7 +71,7 @@ def test_before_the_reveal_it_says_what_it_waits_for_and_how_long() -> None:
     case = a_case()
     with pytest.raises(UsageError, match=r"not revealed yet: its verifiers are still .* in \d+ bl"):
         choose(case)
-    case.throw()
+    case.draw_verifiers()
     windows = case.ask(case.able[:2])
     with pytest.raises(UsageError, match="its verifiers answer blind first"):
         choose(case)
@@ -83,7 +83,7 @@ def test_before_the_reveal_it_says_what_it_waits_for_and_how_long() -> None:
 def test_silence_and_trust_are_told_apart() -> None:
     """Never shown: nothing to audit. Never asked: its logs can be replayed all the same, by name."""
     silent = a_case()
-    silent.throw()
+    silent.draw_verifiers()
     silent.seal(silent.ask(silent.able[:2]))
     silent.wait(SegmentPhase.SILENT)
     with pytest.raises(UsageError, match="was never shown, and never paid"):

@@ -44,10 +44,10 @@ class Checks:
         )
         verdict = AuditVerdict.FRAUD if place.window in self.false else AuditVerdict.HONEST
         return AuditResult(
-            place=place,
+            key=place,
             verdict=verdict,
             answer=Answer((LEAF,), ROOT),
-            said=LEAF,
+            claim=LEAF,
             found=ROOT,
             first_difference=0,
             lines=("a line",),

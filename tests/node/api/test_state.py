@@ -92,7 +92,7 @@ class Harness:
             "host": Some(
                 addresses=lambda: ["/ip4/127.0.0.1/tcp/1"], connected=lambda: self.connected
             ),
-            "checks": Some(counts=VerifierCounts(done=2, agreed=1), shelf=Some(packing_s=0.0)),
+            "checks": Some(counts=VerifierCounts(done=2, agreed=1), log_store=Some(packing_s=0.0)),
             "compute": Some(spent_s={"x": 0.5}),
             "checking": Some(spent_s={}),
             "pipeline": Some(meter=Meter(calls=3)),

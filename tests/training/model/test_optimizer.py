@@ -31,8 +31,8 @@ SPEC = OptimizerSpec(
 
 
 def gradients(count: int, *, scale: float = 1e-3) -> list[Tensor]:
-    dice = torch.Generator().manual_seed(7)
-    return [scale * torch.randn(300, generator=dice) for _ in range(count)]
+    rng = torch.Generator().manual_seed(7)
+    return [scale * torch.randn(300, generator=rng) for _ in range(count)]
 
 
 @pytest.mark.rule("T8")
