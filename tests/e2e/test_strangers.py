@@ -43,7 +43,7 @@ async def send_junk(host: Host, ticket: Ticket, protocol: str, data: bytes) -> N
             await stream.write(data)
             await FrameStream(stream).receive(1 << 20)
         except (SwarmError, ValueError, *LINK_ERRORS):
-            return  # cut off, refused or exiled: all of them are its right
+            return  # cut off, refused or banned: all of them are its right
 
 
 @pytest.mark.rule("S3")

@@ -213,7 +213,7 @@ async def test_a_part_of_a_text_is_no_text_of_a_run_that_calls_it_smaller(tmp_pa
     data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
     node = a_node(some_blobs(tmp_path, theirs), theirs)
     less = a_run(a_file("./set", 256), replace(data, train_bytes=data.train_bytes - 1))
-    with pytest.raises(Unreachable, match="whoever named it promised at most"):
+    with pytest.raises(Unreachable, match="the peer that named it promised at most"):
         await token_source(node, less)
     assert theirs.blamed == []
 
