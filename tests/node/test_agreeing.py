@@ -225,5 +225,5 @@ def test_a_step_does_not_belong_into_a_round_of_consensus() -> None:
     ending = ended(a_run(), 2)
     plan, _ = ending.rounds[0]
     data = ending.windows(0, 0)[0]
-    with pytest.raises(OutOfTurn, match="consensus"):
+    with pytest.raises(OutOfTurn, match="final averaging"):
         replay(replace(plan, consensus=0), data, TOKENS, anchors(ending.spec))

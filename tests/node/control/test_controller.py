@@ -176,7 +176,7 @@ class FakeChecks:
     )
 
     @property
-    def shelf(self) -> "FakeChecks":
+    def log_store(self) -> "FakeChecks":
         return self
 
 
