@@ -38,7 +38,7 @@ def become_byzantine() -> None:
     from swarm.training import shard
     from swarm.training.model.optimizer import adamw_step
 
-    used = vars(shard)
+    used = shard.__dict__
     assert used["adamw_step"] is adamw_step, "the cheating function replaces the step that is taken"
     used["adamw_step"] = count_only
 
