@@ -12,6 +12,10 @@ from swarm.ledger.state.state import State
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import Digest, PeerId, RunIndex
 
+LATE_MAX = 1
+"""Checkpoints by which a seat may be late: so many before the canonical one are listed as long as it can be
+asked for (``runs.checkpoints_kept``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
@@ -129,11 +133,6 @@ def _accuser(before: State | None, after: State, run: RunIndex, found: Convictio
     old = None if before is None else before.segment(*segment_id)
     reports = () if old is None else old.accusations
     return next((one.peer for one in reports if one.window == window), None)
-
-
-LATE_MAX = 1
-"""Checkpoints by which a seat may be late: so many before the canonical one are listed as long as it can be
-asked for (``runs.checkpoints_kept``)."""
 
 
 def lasting(checkpoints: Sequence[Checkpoint], height: int) -> list[Checkpoint]:

@@ -17,7 +17,6 @@ from swarm.primitives.crypto import PEER_BYTES, SecretKey
 from swarm.types import PeerId
 
 PROOF_BYTES = 80
-OUTPUT_BYTES = 64
 _CHALLENGE_BYTES = 16
 _SUITE = b"\x03"
 _FIELD = 2**255 - 19

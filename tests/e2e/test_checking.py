@@ -1,6 +1,6 @@
 """Real processes with stakes: honest work is verified, a lie costs the stake, silence the pay, truth nothing.
 
-A launcher that votes, an honest peer, a watcher that only checks, a cheating one (``cheating_peer.py``) and one
+A launcher that votes, an honest peer, a watcher that only checks, the cheating one of the demo and one
 that serves no logs (``mute.py``). They start once; every test looks at what they have come to.
 """
 
@@ -15,7 +15,7 @@ from tests.e2e.localnet import STAKE, SWARM, HomeSetup, Localnet, Node, State, p
 
 pytestmark = pytest.mark.e2e
 
-CHEATING_PEER = (sys.executable, str(Path(__file__).with_name("cheating_peer.py")))
+CHEATING_PEER = (sys.executable, "-m", "swarm.cli.demo.cheating_peer")
 MUTE = (sys.executable, str(Path(__file__).with_name("mute.py")))
 HONEST = ("launcher", "honest", "watcher")
 FRAUD = 6

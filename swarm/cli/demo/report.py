@@ -9,10 +9,6 @@ from swarm.cli.style import Ink, human_count, human_span
 from swarm.ledger.transition.accounts import ACCUSER_PERCENT
 from swarm.node.api.schema import CheckRow, ConvictionRow, StateDocument
 
-LOSS_WANTED_NATS = 2.1
-REJOIN_WANTED_S = 30.0
-MEMORY_WANTED_MB = 6000.0
-
 
 @dataclass(frozen=True, slots=True)
 class Result:

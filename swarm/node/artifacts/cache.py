@@ -42,6 +42,10 @@ ANCHORS_BYTES_MAX = 128 << 20
 TOKEN_FILES_KEPT = 4
 """Token files that stay mapped: checks seldom concern more."""
 
+WEIGHTS_TABLE = "drawn"
+"""Table of weight roots, by model, number of stages, stage and seed."""
+REPORTED_PARAMETERS = 20_000_000
+"""Parameters of a stage from which the work is reported, because it takes a second."""
 
 Say = Callable[[str], None]
 
@@ -263,12 +267,6 @@ class ArtifactCache:
     def _is_full(self) -> bool:
         held = sum(tensor.numel() * FLOAT_BYTES for tensor in self._anchors.values())
         return len(self._anchors) > ANCHORS_KEPT or held > ANCHORS_BYTES_MAX
-
-
-WEIGHTS_TABLE = "drawn"
-"""Table of weight roots, by model, number of stages, stage and seed."""
-REPORTED_PARAMETERS = 20_000_000
-"""Parameters of a stage from which the work is reported, because it takes a second."""
 
 
 async def seeded_root(

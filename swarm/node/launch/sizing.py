@@ -35,8 +35,13 @@ ABOUT_BYTES = 76
 weights of the segments that closed last, and the copy that goes to the disk."""
 NODE_BYTES = 600 << 20
 """Bytes of a node that holds no shard: Python, torch, the libraries."""
-SAVED_TENSORS = 5
-"""Tensors of a shard on the disk: weights, two moments, slow weights, momentum."""
+STATE_TENSORS = 5
+"""Tensors of a shard's state, on the disk and at the start of a window: weights, two moments, slow weights,
+momentum."""
+FRAGMENT_BYTES = 2
+"""Bytes of one value of a fragment in its longest encoding, bfloat16."""
+CHECKED_PER_ROUND = 4
+"""Windows of others that a node fetches per round, and keeps as long: twice the usual draw, and disputes."""
 WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
 """Floats that a forward pass keeps for its gradient, of each token: so many hidden_size and intermediate_size
 in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
@@ -123,7 +128,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         seat_blob_bytes=_log_bytes(spec, is_owner=False)
         + max(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in stages),
         owner_blob_bytes=_log_bytes(spec, is_owner=True) + blob_bytes(spec, stages),
-        shard_file_bytes=FLOAT_BYTES * (SAVED_TENSORS * largest + residual_numel(spec, largest)),
+        shard_file_bytes=FLOAT_BYTES * (STATE_TENSORS * largest + residual_numel(spec, largest)),
     )
 
 
@@ -179,16 +184,13 @@ def check_blobs(
         f"a solver of run {spec.name} keeps its text and {checkpoints_kept(spec)} checkpoints of"
         f" {'every stage' if is_owner else 'its stage and the one behind it'}: {needed_mb} MiB"
     )
-    if needed_mb > quota_mb:
-        raise BadConfig(
-            f"{what}, and disk_quota_mb is {quota_mb}",
-            hint=f"disk_quota_mb = {needed_mb} in node.toml, or solve = false to follow without training",
-        )
-    if needed > free_bytes + held_bytes:
-        raise BadConfig(
-            f"{what}, and {(free_bytes + held_bytes) // MB} MiB are free on this disk",
-            hint="df -h; or solve = false in node.toml to follow without training",
-        )
+    _check_room(
+        what,
+        needed,
+        fits_quota=needed_mb <= quota_mb,
+        quota_mb=quota_mb,
+        room_bytes=free_bytes + held_bytes,
+    )
 
 
 def _numels(spec: RunSpec) -> tuple[int, ...]:
@@ -218,14 +220,6 @@ def _log_bytes(spec: RunSpec, *, is_owner: bool) -> int:
 def _sides(spec: RunSpec) -> int:
     """Return the number of neighbours that a middle seat sends to: activations up, gradients down."""
     return min(spec.num_stages - 1, 2)
-
-
-STATE_TENSORS = 5
-"""Tensors of the state that a window begins with: weights, two moments, slow weights, momentum."""
-FRAGMENT_BYTES = 2
-"""Bytes of one value of a fragment in its longest encoding, bfloat16."""
-CHECKED_PER_ROUND = 4
-"""Windows of others that a node fetches per round, and keeps as long: twice the usual draw, and disputes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,19 +313,36 @@ def check_retention(
     """
     check_window(spec)
     needed = log_bytes(kept) + spec.data.train_bytes + spec.data.heldout_bytes
-    needed_mb = (needed >> 20) + 1
+    needed_mb = needed // MIB + 1
     who = (
         f"a solver of run {spec.name} {kept.text}; with the text and what it checks of others that is"
         f" {needed_mb} MiB"
     )
-    if needed > quota_mb << 20:
+    _check_room(
+        who,
+        needed,
+        fits_quota=needed <= quota_mb * MIB,
+        quota_mb=quota_mb,
+        room_bytes=free_bytes + held_bytes,
+    )
+
+
+def _check_room(
+    what: str, needed: int, *, fits_quota: bool, quota_mb: int, room_bytes: int
+) -> None:
+    """Raise ``BadConfig``, beginning with ``what``, unless quota and disk have room for ``needed`` bytes.
+
+    ``room_bytes`` are those that are free on the disk or in the folder of blobs already.
+    """
+    if not fits_quota:
+        setting = f"disk_quota_mb = {needed // MIB + 1} in node.toml"
         raise BadConfig(
-            f"{who}, and disk_quota_mb is {quota_mb}",
-            hint=f"disk_quota_mb = {needed_mb} in node.toml, or solve = false to follow without training",
+            f"{what}, and disk_quota_mb is {quota_mb}",
+            hint=f"{setting}, or solve = false to follow without training",
         )
-    if needed > free_bytes + held_bytes:
+    if needed > room_bytes:
         raise BadConfig(
-            f"{who}, and {(free_bytes + held_bytes) >> 20} MiB are free on this disk",
+            f"{what}, and {room_bytes // MIB} MiB are free on this disk",
             hint="df -h; or solve = false in node.toml to follow without training",
         )
 

@@ -78,7 +78,7 @@ def test_who_is_guilty_may_not_come_back_or_commit_what_it_had_begun() -> None:
 
 
 def accused(case: Case) -> tuple[SecretKey, SecretKey]:
-    """An honest segment, of which the first verifier says something else; liar and honest verifier."""
+    """An honest segment, of which the first verifier answers something else; cheating and honest verifier."""
     case.draw_verifiers()
     cheat, honest = case.able
     windows = case.ask(case.able)
