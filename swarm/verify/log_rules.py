@@ -180,7 +180,7 @@ def _check_request(
         raise OutOfTurn("the activations of another micro-batch")
     source = plan.seat(key.stage - 1, request.source)
     if source is None:
-        raise OutOfTurn("activations from somebody who does not sit in the stage below")
+        raise OutOfTurn("activations from a peer without a seat in the stage below")
     check_microbatch(plan.chain, plan.run_digest, plan.spec, request, source.peer)
 
 
@@ -190,7 +190,7 @@ def _check_reply(
     """Check that a gradient is for this micro-batch, signed by the seat above that received it."""
     above = plan.seat(key.stage + 1, reply.destination)
     if above is None:
-        raise OutOfTurn("a gradient from somebody who does not sit in the stage above")
+        raise OutOfTurn("a gradient from a peer without a seat in the stage above")
     request = sent_request(plan, key, computed, reply)
     rules = (plan.chain, plan.run_digest, plan.spec)
     check_grad(*rules, request, reply.activations, reply, above.peer)
@@ -258,7 +258,7 @@ def check_merge(
         return None
     terms = terms_with(plan, key.stage, key.seat, merged.fragment, merged.partner_seat)
     if offer is None or terms is None:
-        raise OutOfTurn("a merge with somebody whom the beacon did not choose")
+        raise OutOfTurn("a merge with a peer that the beacon did not choose")
     if not terms.gives:
         raise OutOfTurn("a merge with a partner that only pulls")
     wanted = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, terms.partner.index)

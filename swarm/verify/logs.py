@@ -197,7 +197,7 @@ class Logs:
             return await self._blobs.fetch(
                 manifest.root, manifest.num_bytes, lambda: holders, patience_s=FETCH_PATIENCE_S
             )
-        raise Unreachable(f"nobody serves the log of {where(record)} fast enough")
+        raise Unreachable(f"no peer serves the log of {where(record)} fast enough")
 
     async def _anchors(
         self, named: frozenset[Digest], run: Run, manifest: WindowManifest

@@ -238,7 +238,9 @@ class Verifier:
         try:
             await self.log_store.tidy(state)
         except BadConfig as error:
-            self._report(EventKind.WARNING, f"logs that nobody asks for stay on this disk: {error}")
+            self._report(
+                EventKind.WARNING, f"logs that no verifier asks for stay on this disk: {error}"
+            )
 
     def _known(self, state: State) -> VerifierView:
         return VerifierView(

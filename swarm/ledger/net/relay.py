@@ -267,7 +267,7 @@ class Relay:
             except InvalidStatement as refusal:
                 if refusal.reason is Reason.BAD_SIGNATURE:
                     # Other reasons can come from a difference in height; a bad signature never does.
-                    raise BadSignature("a transaction nobody signed") from None
+                    raise BadSignature("a transaction without a valid signature") from None
             await trio.lowlevel.checkpoint()
         if accepted:
             self._offer(accepted, peer)

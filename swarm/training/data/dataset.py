@@ -130,7 +130,7 @@ def check_hash(
     found = manifest.digest.hex()
     if pinned in ("", found):
         return
-    build = "swarm data build it again from the same text, or ask whoever pinned it for the folder"
+    build = "swarm data build it again from the same text, or ask the peer that pinned it for the folder"
     raise VerificationFailed(
         f"the dataset {where} has the hash {found}, and the run file asks for {pinned}",
         hint=f'dataset = "{others[pinned]}" under [data]' if pinned in others else build,

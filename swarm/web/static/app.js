@@ -90,7 +90,7 @@ function draw() {
 function tradesNote(trades) {
   const meant = trades.filter((trade) => trade.to), solo = trades.length - meant.length;
   const found = meant.length ? `${meant.filter((trade) => trade.ok).length} of the last ${meant.length} trades found their partner` : "";
-  return [found, solo ? `${solo} solo steps by draw` : ""].filter(Boolean).join(" · ");
+  return [found, solo ? `${solo} solo ${solo === 1 ? "step" : "steps"} by draw` : ""].filter(Boolean).join(" · ");
 }
 
 function ledgerNote(ledger) {
