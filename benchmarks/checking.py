@@ -145,7 +145,7 @@ class Bench:
 
     def commit(self) -> tuple[list[Window], float]:
         """Train with all that a commit needs; return the windows as they go to the disk, and the seconds."""
-        places = list[tuple[StageIndex, int]]()
+        reads = list[tuple[StageIndex, int]]()
         disk_s = 0.0
         with tempfile.TemporaryFile() as disk:
 
@@ -155,7 +155,7 @@ class Bench:
                 tensor_hash("uint8", (len(data),), data)  # the name under which it is served
                 began = time.thread_time()
                 disk.write(data)
-                places.append((window.key.stage, len(data)))
+                reads.append((window.key.stage, len(data)))
                 disk_s += time.thread_time() - began
 
             began = time.thread_time()
@@ -163,7 +163,7 @@ class Bench:
                 segment_roots(log, SALT)
             spent_s = time.thread_time() - began - disk_s
             disk.seek(0)
-            return [(stage, disk.read(size)) for stage, size in places], spent_s
+            return [(stage, disk.read(size)) for stage, size in reads], spent_s
 
     def replay(self, windows: list[Window]) -> None:
         """Compute every window again."""

@@ -39,9 +39,9 @@ def as_object(name: str, quick: bool, outcome: Outcome) -> dict[str, object]:
     }
 
 
-def say(sentence: str) -> None:
+def say(message: str) -> None:
     """Write one line of the log."""
-    print(f"{time.strftime('%H:%M:%S')}  {sentence}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')}  {message}", file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float]) -> dict[str, object]:
@@ -76,7 +76,9 @@ def machine() -> Mapping[str, object]:
 
 
 def busy_s() -> float:
-    """Processor seconds that were used on this machine since it was started; 0 where nobody counts them."""
+    """Processor seconds that were used on this machine since it was started; 0 where the system does not count
+    them.
+    """
     try:
         line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
     except OSError:

@@ -24,19 +24,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke test: less work")
     parser.add_argument("--json", action="store_true", help="the default, and the only form")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the result as PNG files")
-    words = parser.parse_args()
-    bench = importlib.import_module(f"benchmarks.{words.name}")
-    if words.plot is not None:
+    args = parser.parse_args()
+    bench = importlib.import_module(f"benchmarks.{args.name}")
+    if args.plot is not None:
         if not hasattr(bench, "plot"):
-            parser.error(f"{words.name} has nothing to draw")
+            parser.error(f"{args.name} has nothing to draw")
         try:
             require()
         except UsageError as error:
             parser.error(f"{error}: {error.hint}")
-    outcome = bench.measure(words.quick)
-    if words.plot is not None:
-        bench.plot(outcome, words.plot)
-    print(json.dumps(as_object(words.name, words.quick, outcome)))
+    outcome = bench.measure(args.quick)
+    if args.plot is not None:
+        bench.plot(outcome, args.plot)
+    print(json.dumps(as_object(args.name, args.quick, outcome)))
     return 0
 
 

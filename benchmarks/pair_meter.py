@@ -18,7 +18,7 @@ from swarm.node.api.schema import NodeRow
 
 KINDS = ("compute", "wire", "wait", "commit", "check")
 """Kinds of time that a node reports (``node/api/state.py``)."""
-LOOK_S = 3.0
+POLL_S = 3.0
 """A look costs a node some milliseconds."""
 ANSWER_S = 5.0
 
@@ -68,7 +68,7 @@ class PairMeter:
         self.sights: list[Sight] = []
         self._homes = homes
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, daemon=True)
+        self._thread = threading.Thread(target=self._poll_loop, daemon=True)
 
     def __enter__(self) -> "PairMeter":
         """Begin to look."""
@@ -90,13 +90,13 @@ class PairMeter:
         found = [x for x in self.sights if x.is_steady and since_s <= x.at_s <= until_s]
         return (found[0], found[-1]) if len(found) > 1 else None
 
-    def _look_on(self) -> None:
-        while not self._over.wait(LOOK_S):
-            sight = self._look()
+    def _poll_loop(self) -> None:
+        while not self._over.wait(POLL_S):
+            sight = self._read_sight()
             if sight is not None:
                 self.sights.append(sight)
 
-    def _look(self) -> Sight | None:
+    def _read_sight(self) -> Sight | None:
         nodes, ours_s = list[NodeRow](), 0.0
         try:
             for home in self._homes:
@@ -121,7 +121,7 @@ def _seconds_of(node: NodeRow) -> dict[str, float]:
 
 
 def _process_s(pid: int) -> float:
-    """Processor seconds of a process since its start; 0 where nobody counts them."""
+    """Processor seconds of a process since its start; 0 where the system does not count them."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:

@@ -105,13 +105,13 @@ def _turned(x_BHTE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
 
 
 class Trainer:
-    """A model, its optimizer and the dice that draw its windows."""
+    """A model, its optimizer and the random numbers that draw its windows."""
 
     def __init__(self, spec: RunSpec, tokens: TokenSource) -> None:
         torch.manual_seed(spec.seed)
         self.model = Plain(spec)
         self._spec, self._tokens = spec, tokens
-        self._dice = np.random.default_rng(spec.seed)
+        self._rng = np.random.default_rng(spec.seed)
         chosen = spec.optimizer
         self._optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -126,8 +126,8 @@ class Trainer:
         length = self._spec.model.seq_len
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        drawn = self._dice.integers(0, len(self._tokens) - length - 1, batch)
-        starts = [int(start) for start in drawn]
+        offsets = self._rng.integers(0, len(self._tokens) - length - 1, batch)
+        starts = [int(start) for start in offsets]
         self._optimizer.zero_grad(set_to_none=True)
         for at in range(0, batch, piece):
             part = starts[at : at + piece]
@@ -206,17 +206,17 @@ def main() -> int:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--piece", type=int, default=0, help="0: whatever is fastest here")
-    words = parser.parse_args()
-    torch.set_num_threads(words.threads)
-    spec = decode(RunSpec, words.spec.read_bytes(), limit=1 << 20)
-    tokens = np.memmap(words.train, dtype=np.uint8, mode="r")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    spec = decode(RunSpec, args.spec.read_bytes(), limit=1 << 20)
+    tokens = np.memmap(args.train, dtype=np.uint8, mode="r")
     found = train(
         spec,
         tokens,
-        np.memmap(words.heldout, dtype=np.uint8, mode="r"),
-        num_tokens=words.tokens,
-        batch=words.batch,
-        piece=words.piece or fastest_piece(spec, tokens, words.batch),
+        np.memmap(args.heldout, dtype=np.uint8, mode="r"),
+        num_tokens=args.tokens,
+        batch=args.batch,
+        piece=args.piece or fastest_piece(spec, tokens, args.batch),
     )
     print(json.dumps(found))
     return 0

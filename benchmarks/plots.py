@@ -6,7 +6,7 @@ from typing import Any
 
 from swarm.errors import UsageError
 
-DRAWN = (
+PLOTTED = (
     "isolated gossip diloco noloco noloco_int4 noloco_lost30 noloco_churn25 noloco_fragments5 sync"
 ).split()
 """The variants whose curves are worth telling apart by eye."""
@@ -46,7 +46,7 @@ def _pyplot() -> Any:  # noqa: ANN401  (matplotlib is optional)
 
 def _curves(plt: Any, curves: Mapping[str, Any], path: Path) -> None:  # noqa: ANN401
     figure, axes = plt.subplots(figsize=(7, 4.5))
-    for name in DRAWN:
+    for name in PLOTTED:
         if name in curves:
             steps, nats = zip(*curves[name], strict=True)
             axes.plot(steps, nats, label=name.replace("_", " "), linewidth=1.4)

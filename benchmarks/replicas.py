@@ -73,7 +73,7 @@ class Found:
     nats: float = math.nan
     """Held-out, of the mean of all replicas: what consensus ends with."""
     replica_nats: list[float] = field(default_factory=list[float])
-    """Held-out, of each replica alone, before consensus."""
+    """Held-out, of each replica alone, before the final averaging."""
     stds: list[float] = field(default_factory=list[float])
     """Across replicas, at the end of each round."""
     rates: list[float] = field(default_factory=list[float])
@@ -143,19 +143,19 @@ class Replicas:
             seat.last_tokens = seat.on_its_way
             seat.on_its_way = seat.tokens - seat.tokens_at_boundary
             seat.tokens_at_boundary = seat.tokens
-        dice = stream(self.beacon, "bench.boundary", round_index)
-        order = dice.shuffled(range(self.count))
+        rng = stream(self.beacon, "bench.boundary", round_index)
+        order = rng.shuffled(range(self.count))
         if round_index and round_index % self.spec.checkpoint_rounds == 0:
-            drawn = self._settled(order, round_index)[0]
+            chosen = self._settled(order, round_index)[0]
             for s, row in enumerate(self.seats):
-                self.anchors[s] = row[drawn].phi_P.clone()
+                self.anchors[s] = row[chosen].phi_P.clone()
         if round_index:
             gone, left = order[: self.variant.churn], order[self.variant.churn :]
             for i in gone:
                 for s, row in enumerate(self.seats):
                     row[i] = self._newcomer(s, round_index)
                     if self.variant.newcomers == "adopt":
-                        _adopt(row[i], row[dice.choice(self._settled(left, round_index))])
+                        _adopt(row[i], row[rng.choice(self._settled(left, round_index))])
 
     def _settled(self, order: list[int], round_index: int) -> list[int]:
         """Return the replicas that give already; all of them if there are none."""
@@ -251,8 +251,10 @@ class Replicas:
 
     def _samples(self, origin: int, step: int) -> tuple[Tensor, Tensor]:
         """Return samples, the same for all variants: the round is left out, as its length is a setting."""
-        room = len(self.train) - self.spec.model.seq_len
-        ids = sample_ids(self.beacon, self.beacon, origin, RoundIndex(0), step, 0, BATCH, room)
+        num_starts = len(self.train) - self.spec.model.seq_len
+        ids = sample_ids(
+            self.beacon, self.beacon, origin, RoundIndex(0), step, 0, BATCH, num_starts
+        )
         inputs_BT, labels_BT = windows(self.train, ids, self.spec.model.seq_len)
         self.found.tokens += labels_BT.numel()
         return inputs_BT, labels_BT
@@ -265,10 +267,10 @@ class Replicas:
         )
 
 
-def _adopt(seat: Seat, sibling: Seat) -> None:
+def _adopt(seat: Seat, source: Seat) -> None:
     """Let a newcomer go on with the state that another replica committed at this boundary."""
-    given = OfferedState(sibling.phi_P, sibling.optimizer.v_A, sibling.optimizer.step)
-    adopted = adopt(given, seat.params_P.numel(), given.v_A.numel())
+    offered = OfferedState(source.phi_P, source.optimizer.v_A, source.optimizer.step)
+    adopted = adopt(offered, seat.params_P.numel(), offered.v_A.numel())
     seat.params_P, seat.phi_P = adopted.phi_P.clone(), adopted.phi_P
     seat.momentum_P, seat.optimizer = adopted.momentum_P, adopted.optimizer
 

@@ -72,13 +72,13 @@ def measure(quick: bool) -> Outcome:
         "message_variation_measured": round(statistics.pstdev(costs) / mean_s, 3),
         "pairing_ms": {size: round(seconds * 1000, 3) for size, seconds in pairing.items()},
     }
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     tables = dict[str, object]()
     for variation in VARIATIONS:
         say(f"syncs with a variation of {variation}")
-        waits = {n: _pair_s(n, mean_s, variation, trades, dice) for n in SIZES}
+        waits = {n: _pair_s(n, mean_s, variation, trades, rng) for n in SIZES}
         pairs = {n: wait_s + pairing[n] for n, wait_s in waits.items()}
-        tree = {n: _tree_s(n, mean_s, variation, trees, dice) for n in SIZES}
+        tree = {n: _tree_s(n, mean_s, variation, trees, rng) for n in SIZES}
         tables[str(variation)] = {
             "pair_s": {n: round(value, 5) for n, value in pairs.items()},
             "tree_s": {n: round(value, 5) for n, value in tree.items()},
@@ -104,9 +104,9 @@ def pair_formula_s(mean_s: float, variation: float) -> float:
 
 async def _message_costs(pulls: int) -> list[float]:
     """Seconds of each pull, both hosts in this process: what both ends compute is in it."""
-    costs, dice = list[float](), torch.Generator().manual_seed(0)
+    costs, rng = list[float](), torch.Generator().manual_seed(0)
     compute = Executor(niceness=0, prepare=partial(torch.set_num_threads, 1))
-    anchor = torch.randn(NUMEL, generator=dice)
+    anchor = torch.randn(NUMEL, generator=rng)
     async with AsyncExitStack() as stack:
         stack.callback(compute.close)
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -117,15 +117,17 @@ async def _message_costs(pulls: int) -> list[float]:
             hosts.append(await stack.enter_async_context(opened))
             trades.append(Trades(hosts[-1], secret, RUN, compute))
             await nursery.start(trades[-1].run)
-        (giver, taker), (giving, taking) = hosts, trades
-        await taker.connect(giver.peer, giver.addresses())
+        (sender, receiver), (sending, receiving) = hosts, trades
+        await receiver.connect(sender.peer, sender.addresses())
         for number in range(WARM_PULLS + pulls):
-            theta = anchor + 0.01 * torch.randn(NUMEL, generator=dice)
+            theta = anchor + 0.01 * torch.randn(NUMEL, generator=rng)
             key = FragmentKey(RunIndex(1), StageIndex(0), 0, RoundIndex(number), 0)
-            wanted = Wanted(key, giver.peer, 1, BEACON, NUMEL)
+            wanted = Wanted(key, sender.peer, 1, BEACON, NUMEL)
             began = time.perf_counter()
-            giving.publish(key, FragmentPayload(theta, anchor, BEACON, 1, 1), partner=taker.peer)
-            pulled = await taking.pull(
+            sending.publish(
+                key, FragmentPayload(theta, anchor, BEACON, 1, 1), partner=receiver.peer
+            )
+            pulled = await receiving.pull(
                 wanted, anchor, deadline=trio.current_time() + PULL_TIMEOUT_S
             )
             assert pulled is not None, "a pull on loopback"
@@ -152,14 +154,14 @@ def _pairing_s(count: int) -> float:
 
 
 def _pair_s(
-    count: int, mean_s: float, variation: float, trades: int, dice: np.random.Generator
+    count: int, mean_s: float, variation: float, trades: int, rng: np.random.Generator
 ) -> float:
     """Mean over replicas and rounds of a pair's sync: the pairs are those of the protocol."""
     seats, total, done, round_index = _seats(count), 0.0, 0, 0
     while done < trades:
         pairs = pair_up(seats, BEACON, RUN, StageIndex(0), 0, RoundIndex(round_index))
         repeats = max(trades // (4 * count), 1)
-        there = _times(mean_s, variation, (2, repeats, count), dice)
+        there = _times(mean_s, variation, (2, repeats, count), rng)
         partner = np.array([pairs[seat].index for seat in seats])
         # Both halves of a trade end when the slower direction has ended.
         total += float(np.maximum(there, there[:, :, partner]).sum(0).sum())
@@ -169,24 +171,24 @@ def _pair_s(
 
 
 def _tree_s(
-    count: int, mean_s: float, variation: float, trees: int, dice: np.random.Generator
+    count: int, mean_s: float, variation: float, trees: int, rng: np.random.Generator
 ) -> float:
     """Mean time until the last of ``count`` replicas has the sum: up a binary tree, and down again."""
     ready = np.zeros((trees, count))
     while ready.shape[1] > 1:
         half = ready.shape[1] // 2
-        sent = ready + _times(mean_s, variation, ready.shape, dice)
+        sent = ready + _times(mean_s, variation, ready.shape, rng)
         # A parent waits for two children; one of them is the parent itself and has nothing to send.
         ready = np.maximum(ready[:, :half], sent[:, half:])
     while ready.shape[1] < count:
-        received = ready + _times(mean_s, variation, ready.shape, dice)
+        received = ready + _times(mean_s, variation, ready.shape, rng)
         ready = np.concatenate([ready, received], 1)
     return float(ready.max(1).mean())
 
 
 def _times(
-    mean_s: float, variation: float, shape: tuple[int, ...], dice: np.random.Generator
+    mean_s: float, variation: float, shape: tuple[int, ...], rng: np.random.Generator
 ) -> Floats:
     """Log-normal times of one mean, whatever their variation."""
     sigma = math.sqrt(math.log(1 + variation * variation))
-    return dice.lognormal(math.log(mean_s) - sigma * sigma / 2, sigma, shape)
+    return rng.lognormal(math.log(mean_s) - sigma * sigma / 2, sigma, shape)

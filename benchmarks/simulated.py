@@ -31,7 +31,7 @@ from swarm.training.averaging.outer_step import (
     OuterState,
     Partner,
     advanced,
-    consensus_step,
+    final_averaging_step,
     outer_scalars,
     outer_step,
     weight_nano,
@@ -84,8 +84,8 @@ class Swarm(Replicas):
                 found.curve.append((step + 1, self.nats(self.mean(), CURVE_WINDOWS)))
         found.nats = self.nats(self.mean(), heldout_windows)
         for i in range(self.count):
-            alone_P = torch.cat([row[i].params_P for row in self.seats])
-            found.replica_nats.append(self.nats(alone_P, heldout_windows))
+            solo_P = torch.cat([row[i].params_P for row in self.seats])
+            found.replica_nats.append(self.nats(solo_P, heldout_windows))
         self._agree()
         found.butterfly_std = self.std()
         found.cpu_seconds = time.process_time() - began
@@ -157,14 +157,14 @@ class Swarm(Replicas):
         """Return the sender of each replica that receives: the drawn partner, or a standby partner."""
         heard, taken = dict[int, int](), Counter[int]()
         where = (self.beacon, self.beacon, StageIndex(stage), fragment, RoundIndex(round_index))
-        givers = {key for key in self.keys if self.gives(stage, key.index, round_index)}
+        senders = {key for key in self.keys if self.gives(stage, key.index, round_index)}
         for i, key in enumerate(self.keys):
-            drawn = pairs.get(key)
-            if drawn in givers and not self._is_lost(i, round_index, fragment):
-                heard[i] = drawn.index
+            partner = pairs.get(key)
+            if partner in senders and not self._is_lost(i, round_index, fragment):
+                heard[i] = partner.index
                 continue
             edges = heaviest_edges(key, self.keys, *where)
-            others = (other for other in edges if other != drawn and other in givers)
+            others = (other for other in edges if other != partner and other in senders)
             for attempt, other in enumerate(islice(others, self.variant.num_retries), start=1):
                 is_free = taken[other.index] < self.variant.num_retries
                 if is_free and not self._is_lost(i, round_index, fragment, attempt):
@@ -173,18 +173,18 @@ class Swarm(Replicas):
                     break
         return heard
 
-    def _share(self, offered: Offered, taker: int, giver: int) -> float:
+    def _share(self, offered: Offered, receiver: int, sender: int) -> float:
         """Return the weight at which the receiver takes the sender's values."""
         row, f = self.seats[offered.stage], offered.fragment
-        mine, theirs = (row[i].tokens - row[i].tokens_at_sync[f] for i in (taker, giver))
+        mine, theirs = (row[i].tokens - row[i].tokens_at_sync[f] for i in (receiver, sender))
         return weight_nano(mine, theirs, 0, self.spec.outer.age_weights_nano) / NANO
 
-    def _received(self, offered: Offered, givers: list[int]) -> dict[int, Tensor]:
-        """theta_hat of everybody whose payload arrived; a residual moves with its payload only."""
+    def _received(self, offered: Offered, senders: list[int]) -> dict[int, Tensor]:
+        """theta_hat of every replica whose payload arrived; a residual moves with its payload only."""
         stage, span = offered.stage, self.spans[offered.stage][offered.fragment].slice
         anchor_F = self.anchors[stage][span]
         hats = dict[int, Tensor]()
-        for i in givers:
+        for i in senders:
             theta_F = offered.thetas[i]
             codec = self.variant.codec
             if codec == "int4" and not is_coarse(offered.round_index, self.spec.rounds):
@@ -205,10 +205,10 @@ class Swarm(Replicas):
             self.found.wire_values += theta_F.numel()
         return hats
 
-    def _is_lost(self, taker: int, round_index: int, fragment: int, attempt: int = 0) -> bool:
+    def _is_lost(self, receiver: int, round_index: int, fragment: int, attempt: int = 0) -> bool:
         again = (attempt,) if attempt else ()
-        dice = stream(self.beacon, "bench.lost", round_index, fragment, taker, *again)
-        return dice.below(100) < self.variant.lost_percent
+        rng = stream(self.beacon, "bench.lost", round_index, fragment, receiver, *again)
+        return rng.below(100) < self.variant.lost_percent
 
     def _scalars(self, round_index: int) -> OuterScalars:
         scalars = outer_scalars(self.spec.outer, round_index)
@@ -229,7 +229,7 @@ class Swarm(Replicas):
                     if trade is not None:
                         weight = trade.weight_nano / NANO
                         partner = Partner(before[trade.partner.index], weight)
-                    after = consensus_step(before[i], partner)
+                    after = final_averaging_step(before[i], partner)
                     seat.params_P = after.phi_F
 
 

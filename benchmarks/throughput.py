@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Outcome, busy_s, median, say, spread
 from benchmarks.pair_meter import KINDS, PairMeter, Sight, others_share, shares
-from swarm.cli.demo.command import play
+from swarm.cli.demo.command import run_demo
 from swarm.cli.demo.report import Result
 from swarm.cli.demo.scenario import Role
 from swarm.cli.demo.watch import DemoWatch
@@ -36,7 +36,7 @@ REPEATS, REPEATS_QUICK = 3, 1
 MINUTES = 4.0
 """Nothing of one swarm runs longer: six rounds of 15 s, the start and the end."""
 PAIR = ROOT / "scripts" / "pair.toml"
-CAST = (Role(0, solves=True, validates=True), Role(1, solves=True, validates=False))
+ROLES = (Role(0, solves=True, validates=True), Role(1, solves=True, validates=False))
 MILLION = 1_000_000
 
 
@@ -62,7 +62,7 @@ def measure(quick: bool) -> Outcome:
     """Alternate the two; quote medians."""
     repeats = REPEATS_QUICK if quick else REPEATS
     threads = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    outcome = Outcome({"repeats": repeats, "peers": len(CAST), "plain_threads": threads})
+    outcome = Outcome({"repeats": repeats, "peers": len(ROLES), "plain_threads": threads})
     series = Series()
     for number in range(repeats):
         say(f"swarm, {number + 1} of {repeats}")
@@ -105,11 +105,13 @@ def _explain(series: Series, outcome: Outcome) -> None:
 
 def _alternate(folder: Path, threads: int, series: Series, outcome: Outcome) -> None:
     """Measure one swarm and one baseline for as many tokens."""
-    desk = Terminal(GlobalOptions(plain=True))
-    with PairMeter([folder / role.folder for role in CAST]) as meter:
-        result, watch = play(desk, folder, str(PAIR), minutes=MINUTES, kills=False, cast=CAST)
+    screen = Terminal(GlobalOptions(plain=True))
+    with PairMeter([folder / role.folder for role in ROLES]) as meter:
+        result, watch = run_demo(
+            screen, folder, str(PAIR), minutes=MINUTES, kills=False, roles=ROLES
+        )
     _note_swarm(meter, watch, result, series, outcome)
-    spec = run_of_home(folder / CAST[0].folder).spec
+    spec = run_of_home(folder / ROLES[0].folder).spec
     batch = spec.microbatch_size * spec.microbatches_per_step
     outcome.parameters |= {
         "stages": spec.num_stages,
@@ -162,16 +164,16 @@ def _plain(
     folder: Path, spec: RunSpec, tokens: int, threads: int, series: Series, outcome: Outcome
 ) -> None:
     (folder / "spec.bin").write_bytes(encode(spec))
-    blobs = folder / CAST[0].folder / BLOBS
-    words = [sys.executable, "-m", "benchmarks.plain"]
-    words += ["--spec", str(folder / "spec.bin"), "--tokens", str(tokens)]
-    words += ["--train", str(blobs / spec.data.train_root.hex())]
-    words += ["--heldout", str(blobs / spec.data.heldout_root.hex())]
-    words += ["--batch", str(spec.microbatch_size * spec.microbatches_per_step)]
-    words += ["--threads", str(threads), "--piece", str(outcome.parameters.get("plain_piece", 0))]
+    blobs = folder / ROLES[0].folder / BLOBS
+    args = [sys.executable, "-m", "benchmarks.plain"]
+    args += ["--spec", str(folder / "spec.bin"), "--tokens", str(tokens)]
+    args += ["--train", str(blobs / spec.data.train_root.hex())]
+    args += ["--heldout", str(blobs / spec.data.heldout_root.hex())]
+    args += ["--batch", str(spec.microbatch_size * spec.microbatches_per_step)]
+    args += ["--threads", str(threads), "--piece", str(outcome.parameters.get("plain_piece", 0))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
-        words, capture_output=True, text=True, timeout=PLAIN_TIMEOUT_S, check=False,
+        args, capture_output=True, text=True, timeout=PLAIN_TIMEOUT_S, check=False,
         env=environment, cwd=ROOT,
     )  # fmt: skip
     if done.returncode:

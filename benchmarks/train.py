@@ -41,7 +41,7 @@ TEXT_BYTES, TEXT_BYTES_QUICK = 12_000_000, 2_000_000
 SEEDS, SEEDS_QUICK = (1, 2, 3), (1,)
 STEPS_QUICK = 20
 WINDOWS, WINDOWS_QUICK = 256, 16
-"""Held-out windows per measurement: 16,384 predictions, the same ones for everybody."""
+"""Held-out windows per measurement: 16,384 predictions, the same ones for all variants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _parameters(size: Size) -> dict[str, object]:
         "halfspeed": "half of the replicas take every second step: a quarter fewer tokens in as many"
         " steps; two rounds later they are seen to trail, and only pull; with a third more steps, and as"
         " many tokens, it is halfspeed_same_tokens; what so few"
-        " tokens cost when nobody is slow, but the run is shorter, is fewer_steps",
+        " tokens cost when no replica is slow, but the run is shorter, is fewer_steps",
         "churn25": "2 of 8 vanish at every round boundary; each newcomer adopts a replica's phi and its second"
         f" moments; from the newest checkpoint, one every {CHECKPOINT_ROUNDS} rounds, it is"
         " churn25_checkpoints; with one at every boundary, churn25_new_checkpoints",
@@ -138,7 +138,7 @@ def _run_all(folder: Path, size: Size, outcome: Outcome) -> Runs:
                 except queue.Empty:
                     break
                 job: dict[str, object] = {"variant": name, "seed": seed, "steps": size.steps}
-                answer = _ask(worker, job | {"heldout_windows": size.windows})
+                answer = _request(worker, job | {"heldout_windows": size.windows})
                 if answer is None:
                     failures.append(f"{name}, seed {seed}: the worker ended")
                     break
@@ -162,10 +162,10 @@ def _run_all(folder: Path, size: Size, outcome: Outcome) -> Runs:
 
 
 def _worker(folder: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "benchmarks.simulated"]
-    words += [str(folder / "train"), str(folder / "heldout")]
+    args = [sys.executable, "-m", "benchmarks.simulated"]
+    args += [str(folder / "train"), str(folder / "heldout")]
     return subprocess.Popen(
-        words,
+        args,
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -174,7 +174,7 @@ def _worker(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def _ask(worker: subprocess.Popen[str], job: dict[str, object]) -> dict[str, Any] | None:
+def _request(worker: subprocess.Popen[str], job: dict[str, object]) -> dict[str, Any] | None:
     """Run one variant in a worker; return None if the worker is gone."""
     assert worker.stdin is not None, "a worker is asked through a pipe"
     assert worker.stdout is not None, "a worker answers through a pipe"

@@ -15,7 +15,7 @@ from benchmarks.variants import FIGURES
 
 PEARSON_POINTS = 10
 """Distance and learning rate are compared at so many points, as when the bar of section 7 was set."""
-ALONE = ("isolated", "fixed_paths", "random_paths")
+WITHOUT_TRADES = ("isolated", "fixed_paths", "random_paths")
 """These never trade: what counts is the mean of the replicas' own losses, not the loss of their mean."""
 
 Runs = dict[str, list[dict[str, Any]]]
@@ -30,7 +30,7 @@ class Reading:
 
     def nats(self, name: str) -> list[float]:
         """Held-out loss of each seed."""
-        if name in ALONE:
+        if name in WITHOUT_TRADES:
             return [statistics.fmean(run["replica_nats"]) for run in self.runs.get(name, [])]
         return [run["nats"] for run in self.runs.get(name, [])]
 

@@ -270,7 +270,7 @@ def _times(outcome: Outcome, quick: bool) -> None:
     steps = [_stepper(a_model(64, 2, 32), ops, 4) for ops in (NATIVE, kernels_named("referee"))]
     names = ("native_s", "referee_s")
     ratio = _alternate(outcome, "d64_referee", steps, 1 if quick else 5, names)
-    say(f"d = 64: a step by the referee takes {ratio:.0f} native ones")
+    say(f"d = 64: a step by the reference takes {ratio:.0f} native ones")
     outcome.figures["referee_over_native"] = round(ratio, 2)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.common import Outcome, median, say, spread
-from benchmarks.wire_children import START_S, Child, ChildError, Line, scratch, slowest_s, together
+from benchmarks.wire_children import START_S, Child, ChildError, Proxy, scratch, slowest_s, together
 from swarm.gossip.trade.messages import Codec, FragmentKey
 from swarm.gossip.trade.payload import FragmentPayload, open_payload, pack
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
@@ -116,10 +116,10 @@ class _Table:
                     continue
                 if number >= 0:
                     self._seconds[key].append(seconds)
-            told = ", ".join(
+            medians = ", ".join(
                 f"{key} {values[-1]:.3f}" for key, values in self._seconds.items() if values
             )
-            say(f"{where}, {number + 1 + WARM_UPS} of {self._repeats + WARM_UPS}: {told}")
+            say(f"{where}, {number + 1 + WARM_UPS} of {self._repeats + WARM_UPS}: {medians}")
         for key, values in self._seconds.items():
             if key not in self._details:
                 self._outcome.figures[key] = median(values)
@@ -144,12 +144,12 @@ def _swarm(
     *,
     peers: int = 2,
     codec: str = "INT8",
-    line: list[Line] | None = None,
+    proxy: list[Proxy] | None = None,
 ) -> Play:
-    """Peers of ours, each connected to all others; with ``line`` through a proxy, which is put into it."""
+    """Peers of ours, each connected to all others; with ``proxy`` through a proxy, which is put into it."""
     if codec not in Codec.__members__:
         raise ChildError(f"{codec} is not traded by this version")
-    children, names = _met(stack, numel, peers, line)
+    children, names = _met(stack, numel, peers, proxy)
     rounds = 0
 
     def play() -> float:
@@ -166,27 +166,27 @@ def _swarm(
 
 
 def _met(
-    stack: ExitStack, numel: int, peers: int, line: list[Line] | None = None
+    stack: ExitStack, numel: int, peers: int, proxy: list[Proxy] | None = None
 ) -> tuple[list[Child], list[str]]:
     """Peers of ours, each connected to all others, and their names."""
-    words = [("--seat", seat, "--numel", numel) for seat in range(peers)]
-    children = [_start(stack, "benchmarks.wire_swarm", *each) for each in words]
-    said = [child.hear(START_S) for child in children]
-    for seat, name in enumerate(said):
+    args = [("--seat", seat, "--numel", numel) for seat in range(peers)]
+    children = [_start(stack, "benchmarks.wire_swarm", *each) for each in args]
+    greetings = [child.receive(START_S) for child in children]
+    for seat, name in enumerate(greetings):
         address = str(name["addresses"][0])  # type: ignore[index]
-        if line is not None and seat == 0:
-            line.append(_line(stack, address))
-            address = _moved(address, line[0].port)
+        if proxy is not None and seat == 0:
+            proxy.append(_open_proxy(stack, address))
+            address = _moved(address, proxy[0].port)
         for child in children[seat + 1 :]:
-            child.ask({"do": "connect", "peer": name["peer"], "address": address})
-    return children, [str(name["peer"]) for name in said]
+            child.request({"do": "connect", "peer": name["peer"], "address": address})
+    return children, [str(name["peer"]) for name in greetings]
 
 
 def _trade(
     round_index: int, partner: int, names: list[str], codec: str, is_fresh: bool
 ) -> dict[str, object]:
-    words = {"peer": names[partner], "seat": partner, "fresh": is_fresh, "codec": codec}
-    return {"do": "trade", "round": round_index, **words}
+    args = {"peer": names[partner], "seat": partner, "fresh": is_fresh, "codec": codec}
+    return {"do": "trade", "round": round_index, **args}
 
 
 class _OuterSteps:
@@ -224,17 +224,17 @@ def _far_swarm(stack: ExitStack, numel: int, codec: str, outcome: Outcome) -> Pl
     """Measure two of ours through the proxy; what it carried gives the bytes per parameter."""
     key = f"bytes_per_param_{codec.lower()}"
     outcome.figures[key] = None
-    lines = list[Line]()
-    inner = _swarm(stack, numel, codec=codec, line=lines)
+    proxies = list[Proxy]()
+    inner = _swarm(stack, numel, codec=codec, proxy=proxies)
     rounds, series = 0, list[float]()
 
     def play() -> float:
         nonlocal rounds
-        before = sum(lines[0].carried())
+        before = sum(proxies[0].carried())
         seconds = inner()
         rounds += 1
         if rounds > WARM_UPS:
-            series.append((sum(lines[0].carried()) - before) / 2 / numel)
+            series.append((sum(proxies[0].carried()) - before) / 2 / numel)
             outcome.figures[key], outcome.detail[key] = median(series), spread(series)
         return seconds
 
@@ -244,25 +244,23 @@ def _far_swarm(stack: ExitStack, numel: int, codec: str, outcome: Outcome) -> Pl
 def _hivemind(
     stack: ExitStack, numel: int, *, peers: int = 2, fp16: bool = False, is_far: bool = False
 ) -> Play:
-    words = ["--numel", numel, "--group", peers, *(["--fp16"] if fp16 else [])]
-    first = _start(stack, "benchmarks.wire_hivemind", "--seat", 0, *words)
-    address = str(first.hear(START_S)["addresses"][0])  # type: ignore[index]
-    line = _line(stack, address) if is_far else None
-    if line is not None:
-        address = _moved(address, line.port)
+    args = ["--numel", numel, "--group", peers, *(["--fp16"] if fp16 else [])]
+    first = _start(stack, "benchmarks.wire_hivemind", "--seat", 0, *args)
+    address = str(first.receive(START_S)["addresses"][0])  # type: ignore[index]
+    proxy = _open_proxy(stack, address) if is_far else None
+    if proxy is not None:
+        address = _moved(address, proxy.port)
     children = [first]
     for seat in range(1, peers):
-        child = _start(
-            stack, "benchmarks.wire_hivemind", "--seat", seat, "--first", address, *words
-        )
-        child.hear(START_S)
+        child = _start(stack, "benchmarks.wire_hivemind", "--seat", seat, "--first", address, *args)
+        child.receive(START_S)
         children.append(child)
 
     def play() -> float:
-        before = sum(line.carried()) if line is not None else 0
+        before = sum(proxy.carried()) if proxy is not None else 0
         seconds = slowest_s(together(children, [{}] * peers))
-        if line is not None and numel > TINY:
-            _check_proxied(sum(line.carried()) - before, numel * (2 if fp16 else 4))
+        if proxy is not None and numel > TINY:
+            _check_proxied(sum(proxy.carried()) - before, numel * (2 if fp16 else 4))
         return seconds
 
     return play
@@ -272,10 +270,10 @@ def _gloo(stack: ExitStack, numel: int, *, is_far: bool = False) -> Play:
     folder = scratch()
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     narrow = ["--narrow", DELAY_MS, BYTES_PER_S] if is_far else []
-    words = ["--numel", numel, "--store", folder / "store", *narrow]
-    children = [_start(stack, "benchmarks.wire_gloo", "--seat", seat, *words) for seat in range(2)]
+    args = ["--numel", numel, "--store", folder / "store", *narrow]
+    children = [_start(stack, "benchmarks.wire_gloo", "--seat", seat, *args) for seat in range(2)]
     for child in children:
-        child.hear(START_S)
+        child.receive(START_S)
 
     def play() -> float:
         answers = together(children, [{}] * 2)
@@ -291,12 +289,12 @@ def _check_proxied(carried: int, least_each_way: int) -> None:
         raise ChildError(f"only {carried} bytes went through the proxy")
 
 
-def _line(stack: ExitStack, address: str) -> Line:
+def _open_proxy(stack: ExitStack, address: str) -> Proxy:
     """Open a narrow line to a multiaddr ``/ip4/HOST/tcp/PORT...``."""
     parts = address.split("/")
-    line = Line(parts[2], int(parts[4]), delay_ms=DELAY_MS, bytes_per_s=BYTES_PER_S)
-    stack.callback(line.close)
-    return line
+    proxy = Proxy(parts[2], int(parts[4]), delay_ms=DELAY_MS, bytes_per_s=BYTES_PER_S)
+    stack.callback(proxy.close)
+    return proxy
 
 
 def _moved(address: str, port: int) -> str:

@@ -20,7 +20,7 @@ ROUND_S = 180.0
 STOP_S = 10.0
 TAIL_CHARS = 600
 
-Words = dict[str, object]
+Answer = dict[str, object]
 
 
 class ChildError(Exception):
@@ -28,7 +28,7 @@ class ChildError(Exception):
 
 
 class Child:
-    """One process and the line to it."""
+    """One process and the pipes to it."""
 
     def __init__(self, module: str, *arguments: str) -> None:
         """Start ``python -m module`` in the repository."""
@@ -42,7 +42,7 @@ class Child:
             text=True,
         )
 
-    def tell(self, order: Mapping[str, object]) -> None:
+    def send(self, order: Mapping[str, object]) -> None:
         """Send one order."""
         assert self._process.stdin is not None, "opened with a pipe"
         try:
@@ -51,7 +51,7 @@ class Child:
         except OSError:
             raise ChildError(self._tail()) from None
 
-    def hear(self, timeout_s: float = ROUND_S) -> Words:
+    def receive(self, timeout_s: float = ROUND_S) -> Answer:
         """Return the next answer; raise ``ChildError`` if there is none in time."""
         assert self._process.stdout is not None, "opened with a pipe"
         watch = threading.Timer(timeout_s, self._process.kill)
@@ -62,13 +62,13 @@ class Child:
             watch.cancel()
         if not line:
             raise ChildError(self._tail())
-        words: Words = json.loads(line)
-        return words
+        answer: Answer = json.loads(line)
+        return answer
 
-    def ask(self, order: Mapping[str, object]) -> Words:
+    def request(self, order: Mapping[str, object]) -> Answer:
         """Send one order and wait for its answer."""
-        self.tell(order)
-        return self.hear()
+        self.send(order)
+        return self.receive()
 
     def close(self) -> None:
         """Let it end, and end it if it does not."""
@@ -86,8 +86,8 @@ class Child:
         return self._log.read()[-TAIL_CHARS:].strip() or "it said nothing"
 
 
-class Line:
-    """A narrow line to one address, as a child process."""
+class Proxy:
+    """Proxy that narrows the link to one address, as a child process."""
 
     def __init__(
         self, host: str, port: int, *, delay_ms: float, bytes_per_s: float, below: int = 0
@@ -99,30 +99,30 @@ class Line:
             *("--delay-ms", str(delay_ms), "--bytes-per-s", str(bytes_per_s)),
             *("--below", str(below)),
         )
-        self.port = int(str(self._child.hear(START_S)["port"]))
+        self.port = int(str(self._child.receive(START_S)["port"]))
 
     def carried(self) -> tuple[int, int]:
-        """Bytes so far, from and to whoever dialled."""
-        words = self._child.ask({})
-        return int(str(words["there"])), int(str(words["back"]))
+        """Bytes so far, from and to the dialling side."""
+        answer = self._child.request({})
+        return int(str(answer["there"])), int(str(answer["back"]))
 
     def close(self) -> None:
-        """Cut the line."""
+        """End the proxy."""
         self._child.close()
 
 
-def together(children: Sequence[Child], orders: Sequence[Mapping[str, object]]) -> list[Words]:
-    """Play one round: all prepare, all go, all answer."""
+def together(children: Sequence[Child], orders: Sequence[Mapping[str, object]]) -> list[Answer]:
+    """Run one round: all prepare, all go, all answer."""
     for child, order in zip(children, orders, strict=True):
-        child.tell(order)
+        child.send(order)
     for child in children:
-        child.hear()
+        child.receive()
     for child in children:
-        child.tell({})
-    return [child.hear() for child in children]
+        child.send({})
+    return [child.receive() for child in children]
 
 
-def slowest_s(answers: Sequence[Words]) -> float:
+def slowest_s(answers: Sequence[Answer]) -> float:
     """Seconds of the slowest child; raises ``ChildError`` if one of them did not get through."""
     seconds = [answer.get("seconds") for answer in answers]
     if not all(isinstance(each, float) for each in seconds):

@@ -17,23 +17,23 @@ import torch
 from torch._C._distributed_c10d import FileStore, Store
 from torch.distributed import all_reduce, barrier, init_process_group
 
-from benchmarks.wire_children import Line
+from benchmarks.wire_children import Proxy
 
 ADDRESS = re.compile(rb"\x02\x00(..)\x7f\x00\x00\x01", re.DOTALL)
 """An IPv4 loopback address among the bytes that gloo puts into its store."""
-NOBODY = 65_535
+NO_PORT = 65_535
 """Address for the listening rank, which never dials."""
 
 
 class Detour(Store):
-    """A store in which the other rank's address is that of a line to it."""
+    """A store in which the other rank's address is that of a proxy to it."""
 
     def __init__(self, inside: Store, delay_ms: float, bytes_per_s: float) -> None:
         super().__init__()
         self._inside = inside
         self._weather = {"delay_ms": delay_ms, "bytes_per_s": bytes_per_s}
         self._own: dict[str, int] = {}
-        self.line: Line | None = None
+        self.proxy: Proxy | None = None
 
     def set(self, key: str, value: bytes) -> None:  # type: ignore[override]
         """Publish a value; remember our own port."""
@@ -48,10 +48,10 @@ class Detour(Store):
         if found is None or key in self._own:
             return value
         theirs, ours = int.from_bytes(found[1], "big"), max(self._own.values())
-        port = NOBODY
+        port = NO_PORT
         if theirs < ours:
-            self.line = self.line or Line("127.0.0.1", theirs, below=ours, **self._weather)
-            port = self.line.port
+            self.proxy = self.proxy or Proxy("127.0.0.1", theirs, below=ours, **self._weather)
+            port = self.proxy.port
         return value[: found.start(1)] + port.to_bytes(2, "big") + value[found.end(1) :]
 
     def wait(self, keys: list[str], *timeout: object) -> None:
@@ -75,35 +75,35 @@ def main() -> None:
     parser.add_argument("--group", type=int, default=2)
     parser.add_argument("--store", required=True, help="a file that both ranks name")
     parser.add_argument("--narrow", nargs=2, type=float, metavar=("MS", "BYTES_PER_S"))
-    words = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    store: Store = FileStore(words.store, words.group)
-    detour = Detour(store, *words.narrow) if words.narrow else None
-    init_process_group("gloo", store=detour or store, rank=words.seat, world_size=words.group)
-    theta_N = torch.empty(words.numel)
-    own = torch.Generator().manual_seed(words.seat + 1)
-    _say({"up": True})
+    store: Store = FileStore(args.store, args.group)
+    detour = Detour(store, *args.narrow) if args.narrow else None
+    init_process_group("gloo", store=detour or store, rank=args.seat, world_size=args.group)
+    theta_N = torch.empty(args.numel)
+    own = torch.Generator().manual_seed(args.seat + 1)
+    _send({"up": True})
     while sys.stdin.readline():
         theta_N.normal_(generator=own)
         before = _carried(detour)
         barrier()
-        _say({"ready": True})
+        _send({"ready": True})
         sys.stdin.readline()
         began = time.perf_counter()
         all_reduce(theta_N)
-        theta_N /= words.group
-        _say({"seconds": time.perf_counter() - began, "carried": _carried(detour) - before})
-    if detour is not None and detour.line is not None:
-        detour.line.close()
+        theta_N /= args.group
+        _send({"seconds": time.perf_counter() - began, "carried": _carried(detour) - before})
+    if detour is not None and detour.proxy is not None:
+        detour.proxy.close()
 
 
 def _carried(detour: Detour | None) -> int:
-    return sum(detour.line.carried()) if detour is not None and detour.line is not None else 0
+    return sum(detour.proxy.carried()) if detour is not None and detour.proxy is not None else 0
 
 
-def _say(words: Mapping[str, object]) -> None:
-    print(json.dumps(words), flush=True)
+def _send(answer: Mapping[str, object]) -> None:
+    print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--group", type=int, default=2)
     parser.add_argument("--fp16", action="store_true")
     parser.add_argument("--first", default="", help="the address of the first peer")
-    words = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     # After the threads are set; hivemind's own types are incomplete.
     from hivemind.averaging.averager import DecentralizedAverager  # noqa: PLC0415
@@ -34,38 +34,38 @@ def main() -> None:
     from hivemind.dht.dht import DHT  # noqa: PLC0415
 
     dht: Any = DHT(
-        initial_peers=[words.first] if words.first else None,
+        initial_peers=[args.first] if args.first else None,
         host_maddrs=["/ip4/127.0.0.1/tcp/0"],
         start=True,
     )
     averager: Any = DecentralizedAverager(
-        [torch.zeros(words.numel)],
+        [torch.zeros(args.numel)],
         dht,
         start=True,
         prefix="bench",
-        target_group_size=words.group,
+        target_group_size=args.group,
         min_matchmaking_time=MATCHMAKING_S,
         request_timeout=REQUEST_S,
-        compression=Float16Compression() if words.fp16 else NoCompression(),
+        compression=Float16Compression() if args.fp16 else NoCompression(),
     )
-    _say({"addresses": [str(address) for address in dht.get_visible_maddrs()]})
-    own = torch.Generator().manual_seed(words.seat + 1)
+    _send({"addresses": [str(address) for address in dht.get_visible_maddrs()]})
+    own = torch.Generator().manual_seed(args.seat + 1)
     while sys.stdin.readline():
         with averager.get_tensors() as (theta_N,):
             theta_N.normal_(generator=own)
-        _say({"ready": True})
+        _send({"ready": True})
         sys.stdin.readline()
         began = time.perf_counter()
         group = averager.step(timeout=STEP_S)
         seconds = time.perf_counter() - began
-        is_whole = group is not None and len(group) == words.group
-        _say({"seconds": seconds if is_whole else None})
+        is_whole = group is not None and len(group) == args.group
+        _send({"seconds": seconds if is_whole else None})
     averager.shutdown()
     dht.shutdown()
 
 
-def _say(words: Mapping[str, object]) -> None:
-    print(json.dumps(words), flush=True)
+def _send(answer: Mapping[str, object]) -> None:
+    print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """An all-reduce among a few peers over our own trades, for ``scripts/bench wire``: what DiLoCo needs.
 
 No node does this; it is the baseline of NoLoCo's pairs over the same sockets, ciphers, hashes and signatures.
-Each peer sums one share of the vector: it pulls that share from everybody (reduce-scatter), and everybody pulls
-the mean from it (all-gather). Every share is a fragment in float32, published for whoever pulls it.
+Each peer sums one share of the vector: it pulls that share from all others (reduce-scatter), and all others
+pull the mean from it (all-gather). Every share is a fragment in float32, published for every peer.
 
 Legend: N values of the vector, S of one share.
 """
@@ -39,14 +39,14 @@ class AllReduce:
         self._seat = seat
         self._peers = peers
         self._others = [other for other in range(len(peers)) if other != seat]
-        self._everybody = StandbyReceivers(lambda _seat, peer: peer in peers, len(peers))
+        self._all_others = StandbyReceivers(lambda _seat, peer: peer in peers, len(peers))
 
     async def mean(
         self, mine_N: Tensor, round_index: RoundIndex, how: Mean, deadline: float
     ) -> Tensor | None:
         """Return the mean of all vectors; None if one did not arrive by ``deadline``."""
         spans, seat = shares(mine_N.numel(), len(self._peers)), self._seat
-        said_S, mean_N = {seat: mine_N[spans[seat]]}, torch.empty_like(mine_N)
+        shares_S, mean_N = {seat: mine_N[spans[seat]]}, torch.empty_like(mine_N)
         for other in self._others:
             key = self._key(round_index, other, seat)
             snapshot = _snapshot(mine_N[spans[other]])
@@ -55,11 +55,11 @@ class AllReduce:
         async def scatter(other: int, anchor_S: Tensor) -> None:
             share_S = await self._pull(round_index, seat, other, anchor_S, deadline)
             if share_S is not None:
-                said_S[other] = share_S
+                shares_S[other] = share_S
 
         async def gather(other: int, anchor_S: Tensor) -> None:
-            asked = len(self._peers) + other
-            share_S = await self._pull(round_index, asked, other, anchor_S, deadline)
+            requested = len(self._peers) + other
+            share_S = await self._pull(round_index, requested, other, anchor_S, deadline)
             if share_S is not None:
                 mean_N[spans[other]] = share_S
                 arrived.append(other)
@@ -71,14 +71,14 @@ class AllReduce:
             async with trio.open_nursery() as scattering:
                 for other in self._others:
                     scattering.start_soon(scatter, other, mine_N[spans[seat]])
-            if len(said_S) < len(self._peers):
+            if len(shares_S) < len(self._peers):
                 gathering.cancel_scope.cancel()
                 return None
-            every_S = [said_S[other] for other in sorted(said_S)]
+            every_S = [shares_S[other] for other in sorted(shares_S)]
             share_S = await self._compute.run(partial(how, every_S))
             key = self._key(round_index, len(self._peers) + seat, seat)
             snapshot = _snapshot(share_S)
-            self._trades.publish(key, snapshot, partner=None, fallbacks=self._everybody)
+            self._trades.publish(key, snapshot, partner=None, fallbacks=self._all_others)
             mean_N[spans[seat]] = share_S
         return mean_N if len(arrived) == len(self._others) else None
 

@@ -39,9 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seat", type=int, required=True)
     parser.add_argument("--numel", type=int, required=True)
-    words = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    trio.run(_serve, words.seat, words.numel)
+    trio.run(_serve, args.seat, args.numel)
 
 
 async def _serve(seat: int, numel: int) -> None:
@@ -55,13 +55,13 @@ async def _serve(seat: int, numel: int) -> None:
         ):
             trades = Trades(host, secret, CHAIN, compute)
             await nursery.start(trades.run)
-            _say({"peer": host.peer.hex(), "addresses": host.addresses()})
-            while (order := await _hear()) is not None:
+            _send({"peer": host.peer.hex(), "addresses": host.addresses()})
+            while (order := await _receive()) is not None:
                 match order["do"]:
                     case "connect":
                         partner = PeerId(bytes.fromhex(str(order["peer"])))
                         await host.connect(partner, [str(order["address"])])
-                        _say({"connected": True})
+                        _send({"connected": True})
                     case "trade":
                         await peer.trade(host, trades, order)
                     case "reduce":
@@ -94,8 +94,8 @@ class _Peer:
         mine, theirs = _key(round_index, self._seat), _key(round_index, int(str(order["seat"])))
         common = {"codec": more["codec"]} if more else {}
         wanted = Wanted(theirs, partner, self._seat, ANCHOR_ROOT, self.theta_N.numel(), **common)
-        _say({"ready": True})
-        await _hear()
+        _send({"ready": True})
+        await _receive()
         began, worked, moved = time.perf_counter(), time.process_time(), host.traffic(partner)
         trades.publish(mine, snapshot, partner=partner)
         deadline = trio.current_time() + TRADE_S
@@ -104,7 +104,7 @@ class _Peer:
             self.theta_N = torch.lerp(traded.values, self.theta_N, 0.5, out=traded.values)
         seconds, cpu_s = time.perf_counter() - began, time.process_time() - worked
         sent, received = host.traffic(partner)
-        _say(
+        _send(
             {
                 "seconds": seconds if traded is not None else None,
                 "cpu_s": cpu_s,
@@ -121,14 +121,14 @@ class _Peer:
         self._train()
         names: Any = order["peers"]
         peers = [PeerId(bytes.fromhex(name)) for name in names]
-        everybody = AllReduce(trades, compute, self._seat, peers)
+        all_reduce = AllReduce(trades, compute, self._seat, peers)
         delta_N, how = self.theta_N.sub_(self._anchor_N), MEANS[str(order["kind"])]
         round_index = RoundIndex(int(str(order["round"])))
-        _say({"ready": True})
-        await _hear()
+        _send({"ready": True})
+        await _receive()
         began, before = time.perf_counter(), [host.traffic(peer) for peer in peers]
         deadline = trio.current_time() + TRADE_S
-        mean_N = await everybody.mean(delta_N, round_index, how, deadline)
+        mean_N = await all_reduce.mean(delta_N, round_index, how, deadline)
         seconds = time.perf_counter() - began
         after = [host.traffic(peer) for peer in peers]
         sent = sum(now[0] - then[0] for now, then in zip(after, before, strict=True))
@@ -136,7 +136,7 @@ class _Peer:
         # The vectors of the peers are independent noise: so wide is their mean.
         width = DELTA_STD / len(peers) ** 0.5
         is_done = mean_N is not None and abs(float(mean_N.std()) - width) < width / 10
-        _say({"seconds": seconds if is_done else None, "sent": sent})
+        _send({"seconds": seconds if is_done else None, "sent": sent})
 
     def _coded(self, codec: str) -> dict[str, Any]:
         """Return the fields of a snapshot beside its values where the round is not traded in int8."""
@@ -153,15 +153,15 @@ def _key(round_index: RoundIndex, seat: int) -> FragmentKey:
     return FragmentKey(RunIndex(1), StageIndex(0), 0, round_index, seat)
 
 
-async def _hear() -> dict[str, object] | None:
+async def _receive() -> dict[str, object] | None:
     """Return the next order; None when the parent is done."""
     line = await trio.to_thread.run_sync(sys.stdin.readline)
     order: dict[str, object] | None = json.loads(line) if line else None
     return order
 
 
-def _say(words: Mapping[str, object]) -> None:
-    print(json.dumps(words), flush=True)
+def _send(answer: Mapping[str, object]) -> None:
+    print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ async def replay(node: swarm.Node) -> None:
     print(f"round {segment.round}, stage {segment.stage}: {segment.num_steps} steps were committed")
     result = await node.audit(segment, window=0)
     print("\n".join(result.lines))
-    print(f"committed {(result.said or b'').hex()}")
+    print(f"committed {(result.claim or b'').hex()}")
     print(f"replayed  {(result.found or b'').hex()}")
     assert result.verdict == "honest"
-    assert result.said == result.found
+    assert result.claim == result.found
 
 
 async def main() -> None:

@@ -1,8 +1,9 @@
 """A long, narrow line on one machine: a TCP proxy with delay, rate, jitter and stalls, each way on its own.
 
-Runs without privileges, on real sockets. Whoever dials the proxy reaches the target behind it; all connections
-of one proxy share its line, as the peers of one household share theirs. As a program it prints one JSON object
-with its port, then one more with the bytes it carried for each line it reads on stdin, and ends with stdin.
+Runs without privileges, on real sockets. A connection to the proxy reaches the target behind it; all
+connections of one proxy share its line, as the peers of one household share theirs. As a program it prints one
+JSON object with its port, then one more with the bytes it carried for each line it reads on stdin, and ends
+with stdin.
 """
 
 import argparse
@@ -43,19 +44,19 @@ class Weather:
     carried: int = 0
     """Bytes that have passed."""
     _free_at: float = field(default=0.0, init=False)
-    _dice: random.Random = field(init=False)
+    _rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self._dice = random.Random(self.seed)
+        self._rng = random.Random(self.seed)
 
     def admit(self, num_bytes: int, now: float) -> tuple[float, float]:
         """When these bytes have left the narrow place, and when they arrive."""
         self._free_at = max(self._free_at, now)
         if self.bytes_per_s > 0:
             self._free_at += num_bytes / self.bytes_per_s
-        if self._dice.random() < self.stall_share:
+        if self._rng.random() < self.stall_share:
             self._free_at += self.stall_s
-        late_s = self._dice.expovariate(1 / self.jitter_s) if self.jitter_s > 0 else 0.0
+        late_s = self._rng.expovariate(1 / self.jitter_s) if self.jitter_s > 0 else 0.0
         self.carried += num_bytes
         return self._free_at, self._free_at + self.delay_s + late_s
 
@@ -141,17 +142,17 @@ async def _pump(
                 await trio.sleep_until(left_at - QUEUE_S)
 
 
-async def _main(words: argparse.Namespace) -> None:
-    host, _, port = words.to.rpartition(":")
+async def _main(args: argparse.Namespace) -> None:
+    host, _, port = args.to.rpartition(":")
     kept = {
-        "delay_s": words.delay_ms / 1000,
-        "bytes_per_s": words.bytes_per_s,
-        "jitter_s": words.jitter_ms / 1000,
-        "stall_share": words.stall_share,
+        "delay_s": args.delay_ms / 1000,
+        "bytes_per_s": args.bytes_per_s,
+        "jitter_s": args.jitter_ms / 1000,
+        "stall_share": args.stall_share,
     }
     there, back = Weather(seed=1, **kept), Weather(seed=2, **kept)
     async with trio.open_nursery() as nursery:
-        own = await nursery.start(serve_proxy, host, int(port), there, back, words.below)
+        own = await nursery.start(serve_proxy, host, int(port), there, back, args.below)
         print(json.dumps({"port": own}), flush=True)
         while await trio.to_thread.run_sync(sys.stdin.readline):
             print(json.dumps({"there": there.carried, "back": back.carried}), flush=True)

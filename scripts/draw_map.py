@@ -42,15 +42,15 @@ def rows(package: Path) -> Iterator[tuple[str, str]]:
         yield f"{path.parent.name}/", caption(doc)
 
 
-def drawn(package: Path) -> str:
+def rendered(package: Path) -> str:
     """Return the text that the ``__init__.py`` of ``package`` should have."""
     doc = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8"))) or ""
     listed = list(rows(package))
     width = max(len(name) for name, _ in listed)
     lines = [f'"""{doc.partition(TITLE)[0].strip()}', "", TITLE, ""]
     for name, text in listed:
-        head, _, letter = name.partition(" ")
-        start = f"    {head:{width - 2}} {letter:1}  "
+        head, _, kind = name.partition(" ")
+        start = f"    {head:{width - 2}} {kind:1}  "
         lines += textwrap.wrap(
             text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start)
         )
@@ -59,10 +59,10 @@ def drawn(package: Path) -> str:
 
 def main() -> int:
     """List, or write, the maps that are out of date; return 1 if any is left so."""
-    stale = [p for p in packages() if (p / "__init__.py").read_text("utf-8") != drawn(p)]
+    stale = [p for p in packages() if (p / "__init__.py").read_text("utf-8") != rendered(p)]
     for package in stale:
         if "--write" in sys.argv[1:]:
-            (package / "__init__.py").write_text(drawn(package), "utf-8")
+            (package / "__init__.py").write_text(rendered(package), "utf-8")
         else:
             print(f"out of date: {package.relative_to(ROOT)}/__init__.py")
     return int(bool(stale) and "--write" not in sys.argv[1:])

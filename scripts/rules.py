@@ -143,8 +143,8 @@ def _link(citation: Citation) -> str:
 
 def _caption(rule: Rule) -> str:
     """Return the first sentence of a rule, or the first cell of a row, without links: they are relative."""
-    said = SENTENCE_END.split(rule.text.partition(" | ")[0], maxsplit=1)[0]
-    return LINK.sub(r"\1", said).rstrip(".").replace("|", "\\|")
+    caption = SENTENCE_END.split(rule.text.partition(" | ")[0], maxsplit=1)[0]
+    return LINK.sub(r"\1", caption).rstrip(".").replace("|", "\\|")
 
 
 def all_rules(root: Path = ROOT) -> list[Rule]:

@@ -1,6 +1,6 @@
 """Run heavy arithmetic in worker threads, so that it does not hold up the event loop.
 
-Shell: worker threads of lower priority, or virtual time in a simulation.
+Shell: worker threads of lower priority.
 """
 
 import math

@@ -11,8 +11,8 @@ Modules (C: pure, S: does I/O):
     options.py       C  Parse the flags that every command takes, wherever on the line they stand.
     run_node.py      S  Run a node in this process: Ctrl-C ends it in time, and it is never silent
                         for long.
-    state_reader.py  C  Read the state document of a node into the structs of
-                        ``swarm.node.api.schema``, and describe it in words.
+    state_reader.py  C  Read a node's state document into the structs of ``swarm.node.api.schema``,
+                        and describe it in words.
     style.py         C  Format text for a terminal: colours, columns, numbers.
     terminal.py      S  Print the output of a command: data on stdout, messages on stderr, colour
                         only where it is wanted.

@@ -40,14 +40,14 @@ def explain(error: BaseException) -> Explained:
     if ours and all(isinstance(leaf, SwarmError | KeyboardInterrupt) for leaf in leaves):
         first = max(ours, key=lambda leaf: leaf.exit_code)
         hint = printable(first.hint, MESSAGE_CHARS_MAX)
-        return Explained(_sentence(first), hint, first.exit_code, True)
+        return Explained(_message_of(first), hint, first.exit_code, True)
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         return Explained("stopped", "", INTERRUPTED, True)
     strange = next((leaf for leaf in leaves if not isinstance(leaf, SwarmError)), error)
     if isinstance(strange, OSError) and strange.filename is not None:
         where = f"{strange.strerror}: {strange.filename}"
-        return Explained(where, "check the path and who owns it", 1, True)
-    return Explained(f"{type(strange).__name__}: {_sentence(strange)}", "", 1, False)
+        return Explained(where, "check the path and its owner", 1, True)
+    return Explained(f"{type(strange).__name__}: {_message_of(strange)}", "", 1, False)
 
 
 def is_reader_gone(error: BaseException) -> bool:
@@ -60,15 +60,15 @@ def save_trace(error: BaseException, home: Path) -> Path | None:
     path = home / f"trace-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        words = [f"swarm {' '.join(sys.argv[1:])}\n\n", *traceback.format_exception(error)]
-        path.write_text("".join(words), encoding="utf-8")
+        text = [f"swarm {' '.join(sys.argv[1:])}\n\n", *traceback.format_exception(error)]
+        path.write_text("".join(text), encoding="utf-8")
     except OSError:
         return None
     return path
 
 
-def _sentence(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     from swarm.events import printable
 
-    words = " ".join(str(error).split())
-    return printable(words, MESSAGE_CHARS_MAX) or type(error).__name__
+    text = " ".join(str(error).split())
+    return printable(text, MESSAGE_CHARS_MAX) or type(error).__name__

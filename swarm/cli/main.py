@@ -86,10 +86,10 @@ def main() -> NoReturn:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(words: Sequence[str]) -> int:
+def run(args: Sequence[str]) -> int:
     """Run one command line; return its exit code."""
     try:
-        options, rest = split_globals(words)
+        options, rest = split_globals(args)
         use(options)
         code = app(args=rest or ["--help"], prog_name="swarm", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -110,14 +110,14 @@ def _failed(error: BaseException) -> int:
             print(error, file=sys.stderr)
             return UsageError.exit_code
         path = getattr(getattr(error, "ctx", None), "command_path", "swarm")
-        error = UsageError(_usage_sentence(error), hint=f"{path} --help")
-    explained, desk = explain(error), terminal()
+        error = UsageError(_usage_message(error), hint=f"{path} --help")
+    explained, screen = explain(error), terminal()
     if not explained.is_expected:
-        trace = save_trace(error, desk.home)
+        trace = save_trace(error, screen.home)
         message = f"this should not have happened: {explained.message}"
         hint = f"send {trace} with a bug report" if trace else "run it again with --verbose"
         explained = Explained(message, hint, explained.exit_code, False)
-    desk.fail(explained)
+    screen.fail(explained)
     return explained.exit_code
 
 
@@ -126,11 +126,11 @@ def _usage_kind() -> type[BaseException]:
     return typer.BadParameter.__mro__[2]
 
 
-def _usage_sentence(error: BaseException) -> str:
+def _usage_message(error: BaseException) -> str:
     formatted = getattr(error, "format_message", None)
-    words = " ".join(str(formatted() if callable(formatted) else error).split()).rstrip(".")
+    message = " ".join(str(formatted() if callable(formatted) else error).split()).rstrip(".")
     near = _near_command(error)
-    return f"{words}. Did you mean {near!r}?" if near else words
+    return f"{message}. Did you mean {near!r}?" if near else message
 
 
 def _near_command(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """Parse the flags that every command takes, wherever on the line they stand.
 
-Core: the words of a command line in, flags and the remaining words out.
+Core: the arguments of a command line in, flags and the remaining arguments out.
 """
 
 from collections.abc import Sequence
@@ -40,24 +40,24 @@ class GlobalOptions:
     """Home folder; empty for the default."""
 
 
-def split_globals(words: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
-    """Split the global flags from the rest of a command line; words after ``--`` are left alone.
+def split_globals(args: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
+    """Split the global flags from the rest of a command line; arguments after ``--`` are left as they are.
 
     Raises ``UsageError`` if --home has no folder after it.
     """
     found, rest = GlobalOptions(), list[str]()
-    waiting = iter(words)
-    for word in waiting:
-        if word == "--":
-            return found, [*rest, word, *waiting]
-        if word in _SWITCHES:
-            flags: dict[str, Any] = {_SWITCHES[word]: True}
+    waiting = iter(args)
+    for arg in waiting:
+        if arg == "--":
+            return found, [*rest, arg, *waiting]
+        if arg in _SWITCHES:
+            flags: dict[str, Any] = {_SWITCHES[arg]: True}
             found = replace(found, **flags)
-        elif word == "--home" or word.startswith("--home="):
-            folder = word.partition("=")[2] if "=" in word else next(waiting, "")
+        elif arg == "--home" or arg.startswith("--home="):
+            folder = arg.partition("=")[2] if "=" in arg else next(waiting, "")
             if not folder or folder.startswith("-"):
                 raise UsageError("--home needs a folder", hint="swarm status --home ~/.swarm")
             found = replace(found, home=folder)
         else:
-            rest.append(word)
+            rest.append(arg)
     return found, rest

@@ -73,24 +73,26 @@ class Progress:
         self._ink = ink
         self._verbose = verbose
         self._is_live = is_live
-        self._last_said = float("-inf")
+        self._last_status_at = float("-inf")
         self._last_event = "starting"
         self._map_shown = False
 
-    def hear(self, event: Event, now: float) -> list[str]:
+    def on_event(self, event: Event, now: float) -> list[str]:
         """Return the lines to print for an event."""
         kind = event.kind
         self._last_event = printable(event.text, 200)
         is_said_elsewhere = self._last_event.startswith(("map http", "ticket swarm1:"))
         if is_said_elsewhere or (kind in _TOO_MANY and not self._verbose):
             return []
-        self._last_said = now
+        self._last_status_at = now
         label = next((name for known, name in _LABELS.items() if known.value == kind), "")
         style = next((name for known, name in _STYLES.items() if known.value == kind), "dim")
         return [f"{self._ink.paint(style, f'{label:<9}')} {self._last_event}"]
 
-    def look(self, state: StateDocument | None, now: float) -> list[str]:
-        """Return the lines that are due now: the map once, and a status when it was quiet long enough."""
+    def on_state(self, state: StateDocument | None, now: float) -> list[str]:
+        """Return the lines that are due now: the map once, and a status line when nothing was printed for long
+        enough.
+        """
         lines = list[str]()
         url = state.node.api_url if state else ""
         if url and not self._map_shown:
@@ -99,8 +101,8 @@ class Progress:
                 f"{self._ink.paint('dim', 'map      ')} {self._ink.paint('bold', url)}"
                 "   Ctrl-C leaves cleanly   next: swarm map"
             )
-        if not self._is_live and now - self._last_said >= STATUS_INTERVAL_S:
-            self._last_said = now
+        if not self._is_live and now - self._last_status_at >= STATUS_INTERVAL_S:
+            self._last_status_at = now
             lines.append(self.status(state))
         return lines
 
@@ -110,9 +112,9 @@ class Progress:
             return f"busy: this node's page is late; last: {self._last_event}"
         if state is None:
             return f"waiting: {self._last_event}"
-        said = self._verdict(state)
-        room = max(columns - len(said) - 2, 1) if columns else 0
-        return f"{headline(state, room)}  {said}".strip()
+        verdict_text = self._verdict(state)
+        columns_left = max(columns - len(verdict_text) - 2, 1) if columns else 0
+        return f"{headline(state, columns_left)}  {verdict_text}".strip()
 
     def _verdict(self, state: StateDocument) -> str:
         """Return the node's activity while its figures move, else its verdict, cause and command."""
@@ -125,7 +127,7 @@ class Progress:
 
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that stop the node: Ctrl-C, a plain kill, and a terminal that was closed."""
-LOOK_INTERVAL_S = 1.0
+POLL_INTERVAL_S = 1.0
 LAST_RESORT_S = 2.5
 """Seconds from a signal to a forced end: the process ends within 3 s, whatever a worker thread is doing."""
 STATE_TIMEOUT_S = 3.0
@@ -166,17 +168,17 @@ class NodeConsole:
             finally:
                 self._live = None
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Print one event of the node."""
         if self._options.json:
             print(to_json_line(event), flush=True)
             return
         self._show_ticket(event)
-        self._say(self._progress.hear(event, trio.current_time()))
+        self._say(self._progress.on_event(event, trio.current_time()))
 
-    def look(self, state: "StateDocument | None") -> None:
+    def on_state(self, state: "StateDocument | None") -> None:
         """Show the status of the node."""
-        self._say(self._progress.look(state, trio.current_time()))
+        self._say(self._progress.on_state(state, trio.current_time()))
         if self._live is not None:
             from rich.text import Text
 
@@ -230,7 +232,7 @@ async def _supervise(config: "NodeConfig", home: Path, start: "Start", console: 
         nursery.start_soon(watch_signals, nursery.cancel_scope)
         nursery.start_soon(_watch_node, home, console)
         nursery.start_soon(_watch_parent, nursery.cancel_scope)
-        async with open_node(config, home=home, start=start, on_event=console.hear):
+        async with open_node(config, home=home, start=start, on_event=console.on_event):
             await trio.sleep_forever()
     return _exit_code(stopped_by)
 
@@ -246,13 +248,13 @@ async def _watch_node(home: Path, console: NodeConsole) -> None:
         address = find_node(home)
         if address is not None and address.pid == os.getpid():
             try:
-                look = partial(fetch_state, address, STATE_TIMEOUT_S)
+                poll = partial(fetch_state, address, STATE_TIMEOUT_S)
                 # trio-typing's stubs are older than trio: hence the ignore.
-                state = await trio.to_thread.run_sync(look, abandon_on_cancel=True)  # type: ignore[call-arg]
+                state = await trio.to_thread.run_sync(poll, abandon_on_cancel=True)  # type: ignore[call-arg]
             except SwarmError:
                 state = None
-        console.look(state)
-        await trio.sleep(LOOK_INTERVAL_S)
+        console.on_state(state)
+        await trio.sleep(POLL_INTERVAL_S)
 
 
 async def _watch_parent(scope: trio.CancelScope) -> None:
@@ -261,7 +263,7 @@ async def _watch_parent(scope: trio.CancelScope) -> None:
         if os.getppid() != int(parent):
             scope.cancel()
             return
-        await trio.sleep(LOOK_INTERVAL_S)
+        await trio.sleep(POLL_INTERVAL_S)
 
 
 def _arm_last_resort(number: int) -> None:

@@ -1,9 +1,10 @@
-"""Read the state document of a node into the structs of ``swarm.node.api.schema``, and describe it in words.
+"""Read a node's state document into the structs of ``swarm.node.api.schema``, and describe it in words.
 
-Core: pure reads. A field that is missing takes its default and one that is unknown is ignored; one of another
-type is an error that names it. Every text is made printable here: names and reasons come from other peers.
+Core: pure reads.
 
-The progress of a run, the quality of its model and its health have the same words in every view.
+A field that is missing takes its default and one that is unknown is ignored; one of another type is an error
+that names it. Every text is made printable here: names and reasons come from other peers. The progress of a
+run, the quality of its model and its health have the same words in every view.
 """
 
 from collections.abc import Mapping
@@ -112,9 +113,9 @@ def verdict(health: HealthRow) -> str:
         return "healthy"
     is_aged = health.verdict in {"stalled", "waiting"} and health.age_s > 0
     since = f" for {human_span(health.age_s)}" if is_aged else ""
-    said = f"{health.verdict}{since}"
-    said += f": {health.cause}" if health.cause else ""
-    return f"{said}; try: {health.command}" if health.command else said
+    message = f"{health.verdict}{since}"
+    message += f": {health.cause}" if health.cause else ""
+    return f"{message}; try: {health.command}" if health.command else message
 
 
 def training_loss(run: RunRow) -> str:

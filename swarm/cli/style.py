@@ -51,11 +51,11 @@ def cut(text: str, columns: int) -> str:
         return text
     paint = _ESCAPES.match(text)
     kept, used = "", 0
-    for letter in _ESCAPES.sub("", text):
-        used += width_of(letter)
+    for character in _ESCAPES.sub("", text):
+        used += width_of(character)
         if used > max(columns - 1, 0):
             break
-        kept += letter
+        kept += character
     kept += "…" if columns > 0 else ""
     return f"{paint[0]}{kept}\x1b[0m" if paint and kept else kept
 
@@ -84,9 +84,9 @@ def fitted(
         widths = _widths(heads, rows)
         excess = sum(widths) + gap * (len(widths) - 1) - columns
         for index, least in cuts:
-            given = min(max(excess, 0), max(widths[index] - least, 0))
-            widths[index] -= given
-            excess -= given
+            removed = min(max(excess, 0), max(widths[index] - least, 0))
+            widths[index] -= removed
+            excess -= removed
         if excess <= 0:
             return _lines(heads, rows, widths, numbers, ink, gap)
     return None
@@ -145,15 +145,15 @@ def human_count(value: object) -> str:
         return "-"
     if not math.isfinite(value):
         return "-"
-    for size, letter in ((1e9, "G"), (1e6, "M")):
+    for size, unit in ((1e9, "G"), (1e6, "M")):
         if abs(value) >= size:
-            return f"{value / size:.2f}{letter}"
+            return f"{value / size:.2f}{unit}"
     return f"{round(value):,}".replace(",", " ")
 
 
-def counted(count: int, word: str) -> str:
+def counted(count: int, noun: str) -> str:
     """Format a count with its noun: ``1 stage``, ``2 stages``, ``12 400 tokens``."""
-    return f"{human_count(count)} {word}{'s' * (count != 1)}"
+    return f"{human_count(count)} {noun}{'s' * (count != 1)}"
 
 
 def human_span(seconds: float) -> str:

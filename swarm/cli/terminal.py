@@ -1,6 +1,6 @@
 """Print the output of a command: data on stdout, messages on stderr, colour only where it is wanted.
 
-Shell: owns the two streams.
+Shell: owns the two streams. Commands named in a message are written as they work in this shell.
 """
 
 import json
@@ -64,7 +64,7 @@ class Terminal:
 
     @property
     def same_home(self) -> str:
-        """The words that make another command use the home of this one; none for the default."""
+        """Options that make another command use the home of this one; none for the default."""
         return f" --home {shlex.quote(self.options.home)}" if self.options.home else ""
 
     @property
@@ -94,28 +94,28 @@ class Terminal:
         """Print ``message`` every few seconds while something blocks: nothing is silent for 10 s."""
         over = threading.Event()
 
-        def tell() -> None:
+        def repeat() -> None:
             while not over.wait(PATIENCE_S):
                 self.say(message)
 
-        teller = threading.Thread(target=tell, name="patience", daemon=True)
-        teller.start()
+        repeater = threading.Thread(target=repeat, name="patience", daemon=True)
+        repeater.start()
         try:
             yield
         finally:
             over.set()
-            teller.join()
+            repeater.join()
 
     def confirms(self, question: str, command: str) -> bool:
         """Ask the person, on the stream of messages; --yes answers for them.
 
-        Raises ``UsageError`` with the ``command`` that needs no answer where nobody can be asked: without a
+        Raises ``UsageError`` with the ``command`` that needs no answer if there is no person to ask: without a
         terminal, and with --json, whose output is for a program.
         """
         if self.options.yes:
             return True
         if self.options.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UsageError(f"nobody is here to answer: {question}", hint=command)
+            raise UsageError(f"there is no terminal to ask on: {question}", hint=command)
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 

@@ -34,7 +34,7 @@ from swarm.node.api.schema import LedgerRow, PeerRow, RunRow, StateDocument
 LANE_COLUMNS = (9, 3)
 """Of a bar that marks a seat: wide, and where that does not fit."""
 NAME_COLUMNS_MIN = 12
-"""A name is cut to this: enough to tell two peers apart, and `swarm peers show` finds one by its beginning."""
+"""A name is cut to this: enough to distinguish two peers, and `swarm peers show` finds one by its beginning."""
 STATE_COLUMNS_MIN = 10
 _MARKS = {"ok": "█", "busy": "░", "slow": "▓", "gone": "▒", "out": "▚"}
 _SHAPES = {"ok": "●", "busy": "○", "slow": "▲", "gone": "✕", "out": "⊘"}
@@ -66,7 +66,7 @@ def map_table(state: StateDocument, ink: Ink, columns: int) -> list[str]:
 def _map_cells(
     state: StateDocument, ink: Ink, lane: int, *, has_path: bool, has_state: bool
 ) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows; a ``lane`` of no width is told in one column that lists the stages."""
+    """Heads and rows; a ``lane`` of no width becomes one column that lists the stages."""
     seated = [stage + 1 for peer in state.peers for stage in peer.stages]
     num_stages = max([state.run.num_stages if state.run else 0, *seated])
     lanes = [f"stage {n}" if lane >= len("stage 0") else f"s{n}" for n in range(num_stages)]
@@ -77,11 +77,11 @@ def _map_cells(
         kind, is_seated = peer.condition, bool(peer.stages)
         bar = ink.paint(kind, _MARKS.get(kind, "█") * lane)
         mark = "◆" if peer.name in state.ledger.validators else " "
-        told = [bar if stage in peer.stages else "" for stage in range(num_stages)]
+        bars = [bar if stage in peer.stages else "" for stage in range(num_stages)]
         rows.append([
             ink.paint(kind, _SHAPES.get(kind, "●")) + mark,
             ink.paint("bold", peer.name) if peer.me else peer.name,
-            *(told if lane else [",".join(map(str, peer.stages)) or "-"]),
+            *(bars if lane else [",".join(map(str, peer.stages)) or "-"]),
             *(["you" if peer.me else peer.path or "-"] if has_path else []),
             rtt_text(peer),
             human_count(peer.tokens_per_s) if is_seated else "-",
@@ -120,8 +120,8 @@ def peer_table(state: StateDocument, ink: Ink, columns: int = 0) -> list[str]:
     lines = list[str]()
     for peer in peers:
         shape, name, role, seats, path = _texts(peer, ink)
-        said = [f"{shape} {name}", role, f"seats {seats}", *([path] if path != "-" else [])]
-        lines += [cut("  ".join([*said, remark(peer)]), columns)]
+        parts = [f"{shape} {name}", role, f"seats {seats}", *([path] if path != "-" else [])]
+        lines += [cut("  ".join([*parts, remark(peer)]), columns)]
         lines += wrapped(
             (f"{label} {value}" for label, value in _numbers(peer)), columns, indent="    "
         )
@@ -240,9 +240,9 @@ def ledger_text(ledger: LedgerRow) -> str:
     if not ledger.is_still:
         final = f"final in {ledger.finality_s:.1f} s, " if ledger.finality_s is not None else ""
         return f"height {ledger.height}, {final}{held}"
-    said = f"height {ledger.height} stands still for {human_span(ledger.age_s)}, {held}"
+    message = f"height {ledger.height} stands still for {human_span(ledger.age_s)}, {held}"
     missing = ledger.validators_missing
-    return f"{said}; validators not heard: {_named(missing)}" if missing else said
+    return f"{message}; validators not heard: {_named(missing)}" if missing else message
 
 
 def checking(run: RunRow | None) -> str:
@@ -252,14 +252,14 @@ def checking(run: RunRow | None) -> str:
     if not run or not total:
         return "nothing to check yet"
     passed = sum(counts.get(phase, 0) for phase in _PASSED)
-    said = [f"{passed} of {total} segments passed a sampled check{_share(run)}"]
-    said += [f"{counts[phase]} {word}" for phase, word in _ENDINGS.items() if counts.get(phase)]
+    parts = [f"{passed} of {total} segments passed a sampled check{_share(run)}"]
+    parts += [f"{counts[phase]} {word}" for phase, word in _ENDINGS.items() if counts.get(phase)]
     waiting = total - passed - sum(counts.get(phase, 0) for phase in _ENDINGS)
-    return ", ".join([*said, f"{waiting} under way"] if waiting else said)
+    return ", ".join([*parts, f"{waiting} under way"] if waiting else parts)
 
 
 def _share(run: RunRow) -> str:
-    """Return the replayed share of the segments that passed; empty if the ledger does not tell."""
+    """Return the replayed share of the segments that passed; empty if the ledger does not have it."""
     if not run.judged_steps or run.replayed_steps is None:
         return ""
     percent = 100 * run.replayed_steps / run.judged_steps
@@ -269,19 +269,19 @@ def _share(run: RunRow) -> str:
 def health(state: StateDocument, ink: Ink) -> str:
     """Return ``healthy``, or what stands still and what helps; who was evicted does no harm any more."""
     faults = list[str]()
-    said, is_well = verdict(state.health), state.health.verdict == "progressing" and moves(state)
+    message, is_well = verdict(state.health), state.health.verdict == "progressing" and moves(state)
     for kind, word in (("gone", "gone"), ("slow", "behind or silent")):
         named = tuple(peer.name for peer in state.peers if peer.condition == kind)
-        if named and (kind == "gone" or is_well):  # where nothing moves, everybody is behind
+        if named and (kind == "gone" or is_well):  # where nothing moves, every peer is behind
             faults.append(ink.paint(kind, f"{_named(named)} {word}"))
     if not is_well:
         style = "slow" if state.health.verdict in {"waiting", "paused", "ended"} else "gone"
-        said = ink.paint(style, said if said != "healthy" else "stalled")
-        said = "; ".join([said, *faults])
+        message = ink.paint(style, message if message != "healthy" else "stalled")
+        message = "; ".join([message, *faults])
     else:
-        said = "degraded: " + "; ".join(faults) if faults else ink.paint("ok", said)
+        message = "degraded: " + "; ".join(faults) if faults else ink.paint("ok", message)
     out = sum(peer.condition == "out" for peer in state.peers)
-    return f"{said}; {out} proven false and evicted" if out else said
+    return f"{message}; {out} proven false and evicted" if out else message
 
 
 def _named(names: tuple[str, ...]) -> str:
@@ -359,7 +359,7 @@ def run_lines(state: StateDocument, ink: Ink) -> list[str]:
     lines.append(f"  size      {size}")
     lines.append(f"  phase     {phase_text(state)}")
     lines.append(f"  checks    {checking(run)}")
-    lines += [f"  false     {ink.paint('out', said)}" for said in conviction_lines(state)]
+    lines += [f"  false     {ink.paint('out', message)}" for message in conviction_lines(state)]
     lines.append(f"  model     {quality(run)}")
     rows = [
         [

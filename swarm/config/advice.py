@@ -10,7 +10,7 @@ KEY_CHARS_MAX = 60
 """Characters of an unknown key that are shown; the file may come from a stranger."""
 _DEVICE = "String should match pattern '^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$'"
 _RUN_NAME = "String should match pattern '^[a-z0-9][a-z0-9-]{0,39}$'"
-_WORDS = {
+_PHRASES = {
     _DEVICE: "must be auto, cpu, cuda, cuda:N or mps",
     _RUN_NAME: "must be 1 to 40 of a-z, 0-9 and -, not - first",
     "Input should": "must",
@@ -32,9 +32,9 @@ _MENDS = {
 
 
 def in_plain_words(message: str) -> str:
-    """Return a pydantic message in the words of a TOML file."""
-    for theirs, ours in _WORDS.items():
-        message = message.replace(theirs, ours)
+    """Return a pydantic message worded for a TOML file."""
+    for phrase, wording in _PHRASES.items():
+        message = message.replace(phrase, wording)
     return message
 
 

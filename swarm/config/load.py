@@ -1,10 +1,9 @@
 """Read run files and node files, and turn a run file into what peers agree on.
 
-Core: TOML text in, checked structs out. Door: pydantic (with config/schema.py).
+Core: TOML text in, checked structs out. Entry point of pydantic, with config/schema.py.
 
-Every error is a ``BadConfig`` with the file, the section, the key and what would be right.
-
-A run file takes over the shape of the model that it starts from, and the pace of an existing network.
+Every error is a ``BadConfig`` with the file, the section, the key and what would be right. A run file takes
+over the shape of the model that it starts from, and the pace of an existing network.
 """
 
 import math
@@ -163,7 +162,7 @@ def parse_node_file(text: str, name: str) -> NodeConfig:
     """Read a node file; raise ``BadConfig`` like ``parse_run_file``."""
     node = _checked(NodeConfig, _toml(text, name), name)
     for entry in node.listen:
-        if not is_place(entry):
+        if not is_listen_address(entry):
             raise BadConfig(
                 f'{name}: listen = "{entry}" is not host:port, such as "0.0.0.0:4001"',
                 hint=f"edit {name}",
@@ -178,7 +177,7 @@ def parse_node_file(text: str, name: str) -> NodeConfig:
     return node
 
 
-def is_place(text: str) -> bool:
+def is_listen_address(text: str) -> bool:
     """Return True if a text is ``host:port``, with a port of at most ``PORT_MAX``."""
     found = _HOST_PORT.fullmatch(text)
     return found is not None and int(found[2]) <= PORT_MAX
@@ -254,13 +253,13 @@ def _checked(kind: type[SectionT], raw: dict[str, Any], name: str) -> SectionT:
         errors = error.errors(include_url=False, include_context=False)
         path = [str(part) for part in errors[0]["loc"]]
         depth = 2 if len(path) > 1 and isinstance(raw.get(path[0]), dict) else 1
-        place = f"[{path[0]}] {path[1]}" if depth == 2 else path[0]
+        setting = f"[{path[0]}] {path[1]}" if depth == 2 else path[0]
         same = [e for e in errors if [str(part) for part in e["loc"]][:depth] == path[:depth]]
         if any(isinstance(e["loc"][-1], int) for e in same):  # an entry of a list, not its length
             same = [e for e in same if e["type"] != "too_short"]
         wanted = " or ".join(in_plain_words(e["msg"]) for e in same)
         given = str(errors[0]["input"])[:60]
-        raise BadConfig(f"{name}: {place} = {given}: {wanted}", hint=mend(path, name)) from None
+        raise BadConfig(f"{name}: {setting} = {given}: {wanted}", hint=mend(path, name)) from None
 
 
 def _refuse_unknown(kind: type[Section], raw: dict[str, Any], name: str, *, where: str) -> None:

@@ -1,11 +1,11 @@
 """Declare the run file and the node file: sections, names, defaults and bounds, in natural units.
 
-Core: pydantic models. Door: pydantic (with config/load.py).
+Core: pydantic models. Entry point of pydantic, with config/load.py.
 
 Each setting is declared once, here, with its meaning under it; ``swarm init`` prints these lines as the
-comments of a new run file. Bounds are those of ``config/bounds.py``, divided by a billion where a person
-writes a
-fraction. Defaults suit a small model whose work is checked, and its first checkpoint comes within two minutes.
+comments of a new run file. Bounds are those of ``config/bounds.py``, divided by a billion where a person writes
+a fraction. Defaults suit a small model whose work is checked, and its first checkpoint comes within two
+minutes.
 """
 
 import re

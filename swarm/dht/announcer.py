@@ -92,12 +92,12 @@ class Directory:
 
     def _renew(self) -> None:
         """Sign what we announce now, and put this node on the map."""
-        said, seq = self._current(), time.time_ns()
+        announcement, seq = self._current(), time.time_ns()
         record = sign_record(
-            self._secret, TOPIC, encode(said), seq=seq, expires_at=int(time.time()) + TTL_S
+            self._secret, TOPIC, encode(announcement), seq=seq, expires_at=int(time.time()) + TTL_S
         )
         self._record = encode(record)
-        self.peer_map = fold(self.peer_map, self._host.peer, said, seq, trio.current_time())
+        self.peer_map = fold(self.peer_map, self._host.peer, announcement, seq, trio.current_time())
         self._measure(self._host.peer)
 
     def _targets(self) -> list[PeerId]:
@@ -134,8 +134,8 @@ class Directory:
         self._fold(peer, record)
 
     def _fold(self, peer: PeerId, record: SignedRecord) -> None:
-        said = parse_announcement(record.payload)
-        self.peer_map = fold(self.peer_map, peer, said, record.seq, trio.current_time())
+        announcement = parse_announcement(record.payload)
+        self.peer_map = fold(self.peer_map, peer, announcement, record.seq, trio.current_time())
 
     def _measure(self, peer: PeerId) -> None:
         up_bytes, down_bytes = self._host.traffic(peer)
@@ -157,12 +157,14 @@ class Directory:
         The other peers of the run are fetched at the same time, to be asked in the next rounds.
         """
         while True:
-            said = self._current()
+            announcement = self._current()
             try:
-                await self._lookups.publish(TOPIC, encode(said), TTL_S)
-                if said.run16:
-                    await self._lookups.provide(said.run16)
-                    self._providers = await self._lookups.find_providers(said.run16, ASKED_MAX)
+                await self._lookups.publish(TOPIC, encode(announcement), TTL_S)
+                if announcement.run16:
+                    await self._lookups.provide(announcement.run16)
+                    self._providers = await self._lookups.find_providers(
+                        announcement.run16, ASKED_MAX
+                    )
             except Unreachable as error:
                 log.debug("not published: %s", error)
                 await trio.sleep(self._interval_s)
@@ -186,10 +188,10 @@ class Directory:
             if record is None:
                 return
             self._fold(peer, record)
-            said = parse_announcement(record.payload)
+            announcement = parse_announcement(record.payload)
         except (Unreachable, PeerFault) as error:
             log.debug("no announcement of %s: %s", peer_name(peer), error)
             return
         # Its loopback addresses mean this machine only if we listen on loopback, too.
         here = "127.0.0.1" if any(map(is_loopback, self._host.addresses())) else ""
-        self._host.learn(peer, believable(said.addresses, here))
+        self._host.learn(peer, believable(announcement.addresses, here))

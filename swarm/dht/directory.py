@@ -67,26 +67,32 @@ class Announcement(Message, frozen=True):
 
 def parse_announcement(data: bytes) -> Announcement:
     """Read an announcement; raise ``BadEncoding`` if a field is out of bounds."""
-    said = decode(Announcement, data, limit=ANNOUNCEMENT_BYTES_MAX)
-    counts = (said.tokens_per_s, said.round, said.steps, said.height, said.num_traded)
+    announcement = decode(Announcement, data, limit=ANNOUNCEMENT_BYTES_MAX)
+    counts = (
+        announcement.tokens_per_s,
+        announcement.round,
+        announcement.steps,
+        announcement.height,
+        announcement.num_traded,
+    )
     sound = (
-        len(said.run16) in {0, 16}
-        and len(said.last_partner) in {0, 32}
-        and 0 <= said.roles < 8
-        and len(said.seats) <= SEATS_MAX
-        and all(0 <= number < 1 << 16 for seat in said.seats for number in seat)
+        len(announcement.run16) in {0, 16}
+        and len(announcement.last_partner) in {0, 32}
+        and 0 <= announcement.roles < 8
+        and len(announcement.seats) <= SEATS_MAX
+        and all(0 <= number < 1 << 16 for seat in announcement.seats for number in seat)
         and all(0 <= count < COUNT_MAX for count in counts)
-        and -1 <= said.loss_milli < COUNT_MAX
-        and said.reachability in REACHABILITIES
-        and said.state in STATES
-        and len(said.version) <= 32
-        and said.version.isprintable()
-        and len(said.addresses) <= ADDRESSES_MAX
-        and all(len(address) <= ADDRESS_CHARS_MAX for address in said.addresses)
+        and -1 <= announcement.loss_milli < COUNT_MAX
+        and announcement.reachability in REACHABILITIES
+        and announcement.state in STATES
+        and len(announcement.version) <= 32
+        and announcement.version.isprintable()
+        and len(announcement.addresses) <= ADDRESSES_MAX
+        and all(len(address) <= ADDRESS_CHARS_MAX for address in announcement.addresses)
     )
     if not sound:
         raise BadEncoding("an announcement with a field out of bounds")
-    return said
+    return announcement
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,30 +210,34 @@ def _median_rounds(peer_map: PeerTable, now: float) -> dict[bytes, int]:
     """Return the median round of each run's live peers: one exaggerated claim does not make the others slow."""
     rounds: dict[bytes, list[int]] = {}
     for entry in peer_map.entries.values():
-        said = entry.announcement
-        if said is not None and said.seats and now - entry.announced_at < SILENT_S:
-            rounds.setdefault(said.run16, []).append(said.round)
+        announcement = entry.announcement
+        if announcement is not None and announcement.seats and now - entry.announced_at < SILENT_S:
+            rounds.setdefault(announcement.run16, []).append(announcement.round)
     return {run16: sorted(found)[len(found) // 2] for run16, found in rounds.items()}
 
 
 def _view_one(peer: PeerId, entry: PeerEntry, rounds: Mapping[bytes, int], now: float) -> PeerView:
-    said = entry.announcement
-    lag = max(0, rounds.get(said.run16, 0) - said.round) if said and said.seats else 0
+    announcement = entry.announcement
+    lag = (
+        max(0, rounds.get(announcement.run16, 0) - announcement.round)
+        if announcement and announcement.seats
+        else 0
+    )
     heard_at = max(entry.announced_at, entry.connected_at or 0.0)
     silent_s = now - (heard_at or entry.first_at)
     if not entry.is_connected and silent_s >= SILENT_S:
         state, reason = "unreachable", f"unreachable {silent_s:.0f} s"
-    elif said is None:
+    elif announcement is None:
         state, reason = "unknown", "no announcement yet"
     elif now - entry.announced_at >= SILENT_S:
         state, reason = "slow", f"silent {now - entry.announced_at:.0f} s"
     elif lag >= LAG_ROUNDS:
         state, reason = "slow", f"slow: {lag} rounds behind"
     else:
-        state, reason = said.state, "ok"
+        state, reason = announcement.state, "ok"
     return PeerView(
         peer=peer,
-        announcement=said,
+        announcement=announcement,
         state=state,
         reason=reason,
         rtt_ms=entry.rtt_ms,

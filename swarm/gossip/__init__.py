@@ -2,7 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    pairing.py C  Pair the seats of a stage for a trade, from finalised state alone.
+    pairing.py C  Pair the seats of a stage for trades and for the final averaging, from finalised
+                  state alone.
     blobs/        Store and fetch content-addressed chunks from many peers: data, checkpoints, logs.
     codecs/       Encode tensors in fewer bytes: int8, int4, bfloat16, and activations between
                   stages.

@@ -1,25 +1,25 @@
-"""Pair the seats of a stage for a trade, from finalised state alone.
+"""Pair the seats of a stage for trades and for the final averaging, from finalised state alone.
 
 Core: pure functions of the beacon and the roster.
 
-Every node sorts the roster by a hash seeded by the beacon and pairs neighbours: no messages are needed, no peer
-chooses its partner, and every peer can check the result. For a partner that fails, every two seats have an
-edge, whose weight is a hash of both, the same from either end: fallback partners are read off the heaviest
-edges (both ends choose a locally heaviest one: Hoepman 2004). Source: docs/spec/training.md section 4,
-docs/spec/protocol.md section 4.
+Every node sorts the roster by a hash seeded by the beacon and, in a round of training, pairs neighbours: no
+messages are needed, no peer chooses its partner, and every peer can check the result. For a partner that fails,
+every two seats have an edge, whose weight is a hash of both, the same from either end: fallback partners are
+read off the heaviest edges (both ends choose a locally heaviest one: Hoepman 2004).
 
-Pair the replicas of a stage at the end of a run, round after round, until all hold the same mean.
+At the end of a run the replicas of a stage are averaged, round after round, until all hold the same mean.
+Positions are the seats in the order of another such hash:
 
     2^k seats       k rounds: each pairs the positions whose numbers differ in exactly one bit
     other rosters   one more round before, in which each seat beyond the largest 2^k folds into one of the
                     positions, and one more after, in which it takes the result
 
-Positions are the seats in the order of a hash seeded by the beacon. A position is weighted by the number of
-seats it stands for, so the result is the mean of all. Trades are float32 and the two weights of a trade add up
-to one, so both partners end a round with the same bits, and all replicas end the last round with one hash.
+A position is weighted by the number of seats it stands for, so the result is the mean of all. Trades are
+float32 and the two weights of a trade add up to one, so both partners end a round with the same bits, and all
+replicas end the last round with one hash.
 
-Source: docs/spec/training.md section 5, docs/spec/protocol.md section 4; the folding is that of an all-reduce
-by recursive doubling (Thakur, Rabenseifner, Gropp 2005).
+Source: docs/spec/training.md sections 4 and 5, docs/spec/protocol.md section 4; the folding is that of an
+all-reduce by recursive doubling (Thakur, Rabenseifner, Gropp 2005).
 """
 
 from collections import deque
@@ -71,8 +71,8 @@ def _pairs(
     draws = digests("pairing", (beacon, run_digest, context), map(encode, seats))
     held: deque[SeatKey] = deque()  # not paired yet, oldest first; all seats of one peer
     pairs: dict[SeatKey, SeatKey] = {}
-    for place in sorted(range(len(seats)), key=draws.__getitem__):
-        seat = seats[place]
+    for position in sorted(range(len(seats)), key=draws.__getitem__):
+        seat = seats[position]
         if held and held[0].peer != seat.peer:
             partner = held.popleft()
             pairs[partner], pairs[seat] = seat, partner
@@ -105,8 +105,8 @@ def _edges(
     others = sorted({other for other in peers if other.peer != seat.peer})
     ends = (encode((min(seat, other), max(seat, other))) for other in others)
     weights = digests("pairing-edge", (beacon, run_digest, context), ends)
-    places = sorted(range(len(others)), key=weights.__getitem__, reverse=True)
-    return tuple(others[place] for place in places)
+    positions = sorted(range(len(others)), key=weights.__getitem__, reverse=True)
+    return tuple(others[position] for position in positions)
 
 
 FINAL_ROUNDS_MAX = 16
@@ -156,37 +156,37 @@ def final_trades(
         UsageError: ``round`` is negative.
     """
     if round < 0:
-        raise UsageError("rounds of consensus are counted from 0")
+        raise UsageError("rounds of the final averaging are counted from 0")
     context = encode((stage,))
 
     def draw(seat: SeatKey) -> Digest:
         return digest("consensus", beacon, run_digest, context, encode((seat.index, seat.peer)))
 
-    places = sorted(set(seats), key=draw)
-    if round >= final_rounds(len(places)):
+    positions = sorted(set(seats), key=draw)
+    if round >= final_rounds(len(positions)):
         return {}
-    bits = len(places).bit_length() - 1
+    bits = len(positions).bit_length() - 1
     core = 1 << bits
-    folded = len(places) - core
+    folded = len(positions) - core
     bit = round - (folded > 0)
     if 0 <= bit < bits:
-        return _butterfly(places[:core], folded, bit)
-    pairs = [(places[core + extra], places[extra]) for extra in range(folded)]
+        return _butterfly(positions[:core], folded, bit)
+    pairs = [(positions[core + extra], positions[extra]) for extra in range(folded)]
     out, back = (NANO // 2, NANO // 2) if round == 0 else (NANO, 0)
     outer = {extra: FinalTrade(inner, out) for extra, inner in pairs}
     return outer | {inner: FinalTrade(extra, back) for extra, inner in pairs}
 
 
-def _butterfly(places: Sequence[SeatKey], folded: int, bit: int) -> dict[SeatKey, FinalTrade]:
+def _butterfly(positions: Sequence[SeatKey], folded: int, bit: int) -> dict[SeatKey, FinalTrade]:
     """Return the trades of positions that differ in ``bit``; the first ``folded`` stand for two seats each."""
     width = 1 << bit
-    groups = range(0, len(places), width)
+    groups = range(0, len(positions), width)
     stands = [width + max(min(folded - start, width), 0) for start in groups]
     trades: dict[SeatKey, FinalTrade] = {}
-    for place, seat in enumerate(places):
-        group = place // width
+    for position, seat in enumerate(positions):
+        group = position // width
         low, high = stands[group & ~1], stands[group | 1]
         share_of_high = NANO * high // (low + high)
         share = NANO - share_of_high if group & 1 else share_of_high
-        trades[seat] = FinalTrade(places[place ^ width], share)
+        trades[seat] = FinalTrade(positions[position ^ width], share)
     return trades

@@ -7,6 +7,9 @@ A circuit breaker spares every caller the wait that the last one had in vain:
     CLOSED --failure--> RESTING (1 s, 2 s, ... 10 s) --time--> CLOSED
        ^                   |
        +--- new address, inbound connection, answered ping ---+
+
+Faults of the protocol are counted apart from failures: each raises a score that fades with time, and a peer
+whose score is too high is banned for a while.
 """
 
 import math
@@ -72,7 +75,7 @@ class _Record:
     count: int
     score: float
     noted: float
-    exiled_until: float
+    banned_until: float
 
 
 class PeerScores:
@@ -86,28 +89,28 @@ class PeerScores:
         old = self._records.pop(peer, None) or _Record(0, 0.0, now, 0.0)
         faded = old.score * math.pow(0.5, (now - old.noted) / FAULT_HALF_LIFE_S)
         score = faded + 1.0
-        exiled = score >= FAULTS_MAX
-        until = now + BAN_S if exiled else old.exiled_until
+        is_banned = score >= FAULTS_MAX
+        until = now + BAN_S if is_banned else old.banned_until
         self._records[peer] = _Record(old.count + 1, score, now, until)
         if len(self._records) > PEERS_MAX:
             del self._records[next(iter(self._records))]
-        return exiled
+        return is_banned
 
-    def exile_s(self, peer: PeerId, now: float) -> float:
+    def ban_s(self, peer: PeerId, now: float) -> float:
         """Return the seconds for which the peer is still banned; 0 if it is not."""
         record = self._records.get(peer)
-        return max(0.0, record.exiled_until - now) if record else 0.0
+        return max(0.0, record.banned_until - now) if record else 0.0
 
     def faults(self) -> dict[PeerId, int]:
         """Return the number of faults noted per peer since the start."""
         return {peer: record.count for peer, record in self._records.items()}
 
 
-def backoff_s(attempt: int, *, first_s: float, most_s: float, dice: float) -> float:
+def backoff_s(attempt: int, *, first_s: float, most_s: float, jitter: float) -> float:
     """Return the seconds before retry number ``attempt`` (from 0), doubling from ``first_s`` to ``most_s``.
 
-    ``dice``, a random number in [0, 1), adds +-20%: this jitter keeps many peers from dialling at once a peer
+    ``jitter``, a random number in [0, 1), adds +-20%, which keeps many peers from dialling at once a peer
     that just came back.
     """
     plain = min(most_s, first_s * math.pow(2.0, min(attempt, 30)))
-    return plain * (0.8 + 0.4 * dice)
+    return plain * (0.8 + 0.4 * jitter)

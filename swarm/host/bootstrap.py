@@ -2,7 +2,7 @@
 
 Shell: one task per peer that the ticket or the node file names.
 
-Reports of a node that looks for its first peer.
+The reports ``Trying``, ``Failed`` and ``Reached`` show how a node looks for its first peer.
 """
 
 import random
@@ -90,7 +90,7 @@ async def _keep(
             await host.connect(peer, host.known_addresses(peer))
         except Unreachable as error:
             wait_s = backoff_s(
-                attempt - 1, first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S, dice=random.random()
+                attempt - 1, first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S, jitter=random.random()
             )
             _report(reports, Failed(peer, attempt, str(error), wait_s))
             await trio.sleep(wait_s)

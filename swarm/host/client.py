@@ -68,17 +68,17 @@ class Client:
         nursery: trio.Nursery,
         links: Connections,
         *,
-        book: AddressBook,
+        address_book: AddressBook,
         breakers: CircuitBreakers,
-        fault_book: PeerScores,
+        scores: PeerScores,
         traffic: "Traffic",
     ) -> None:
         self._host = host
         self._nursery = nursery
         self._links = links
-        self._book = book
+        self._address_book = address_book
         self._breakers = breakers
-        self._fault_book = fault_book
+        self._scores = scores
         self._traffic = traffic
         self._pools: dict[tuple[PeerId, str], _Pool] = {}
         self._dials: dict[PeerId, _Dial] = {}
@@ -118,18 +118,18 @@ class Client:
 
     async def _try_addresses(self, peer: PeerId) -> str:
         """Try one address after the other; return what went wrong, or an empty string."""
-        exile_s = self._fault_book.exile_s(peer, trio.current_time())
-        if exile_s > 0:
-            return f"{peer_name(peer)} broke the protocol and is refused for {exile_s:.0f} s more"
+        ban_s = self._scores.ban_s(peer, trio.current_time())
+        if ban_s > 0:
+            return f"{peer_name(peer)} broke the protocol and is refused for {ban_s:.0f} s more"
         notes: list[str] = []
-        for address in self._book.addresses(peer):
+        for address in self._address_book.addresses(peer):
             note = await self._try_address(peer, address)
             if self._links.of(peer):
-                self._book.worked(peer, address)
+                self._address_book.worked(peer, address)
                 return ""
             if why := self._links.why_parted(peer):
                 return f"{peer_name(peer)} {why}"
-            self._book.failed(peer, address)
+            self._address_book.failed(peer, address)
             notes.append(f"{address} ({note})")
         if not notes:
             return f"no address is known for {peer_name(peer)}"
@@ -291,9 +291,9 @@ async def _wait_then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:
 
 def _reason(error: BaseException) -> str:
     """Return a short cause from libp2p's chain of errors."""
-    told = " ".join(_chain(error))
+    causes = " ".join(_chain(error))
     for sign, text in _SIGNS:
-        if sign in told:
+        if sign in causes:
             return text
     return "no connection"
 

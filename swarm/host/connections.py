@@ -6,9 +6,8 @@ Shell: one task per connection, one watchdog for all.
        |                                                                        ^
        +---- 10 s without hello, another network -------------------------------+
 
-State of one connection to one peer, and the two ids of a peer.
-
-Reduce libp2p's connection notices to two callbacks.
+``Link`` is the state of one connection to one peer, and ``ConnectionNotices`` reduces libp2p's notices of
+connections to two callbacks. A peer has two ids, ours and libp2p's: ``peer_of`` and ``id_of`` convert them.
 """
 
 import contextlib
@@ -148,9 +147,9 @@ class Connections:
         nursery: trio.Nursery,
         *,
         introduce: Callable[[], Hello],
-        book: AddressBook,
+        address_book: AddressBook,
         breakers: CircuitBreakers,
-        fault_book: PeerScores,
+        scores: PeerScores,
         changed: Callable[[PeerId, bool], None],
     ) -> None:
         """Register the hello handler and start the watchdog.
@@ -160,9 +159,9 @@ class Connections:
         self._host = host
         self._nursery = nursery
         self._introduce = introduce
-        self._book = book
+        self._address_book = address_book
         self._breakers = breakers
-        self._fault_book = fault_book
+        self._scores = scores
         self._changed = changed
         self._links: dict[Any, Link] = {}
         self._up: set[PeerId] = set()
@@ -217,8 +216,8 @@ class Connections:
         # The answer to our own hello may still be on its way when the other side opens its first stream.
         with trio.move_on_after(GREET_S):
             await link.greeted.wait()
-        exiled = self._fault_book.exile_s(link.peer, trio.current_time()) > 0
-        return link.greeted.is_set() and not exiled
+        is_banned = self._scores.ban_s(link.peer, trio.current_time()) > 0
+        return link.greeted.is_set() and not is_banned
 
     # ---- one connection
 
@@ -278,7 +277,7 @@ class Connections:
         self._part(link.peer, reason)
         if reason:
             raise _OtherNetwork(f"{peer_name(link.peer)} {reason}")
-        if self._fault_book.exile_s(link.peer, trio.current_time()) > 0:
+        if self._scores.ban_s(link.peer, trio.current_time()) > 0:
             raise Unreachable("too many faults, try again later")
         if link.greeted.is_set():
             return
@@ -286,7 +285,7 @@ class Connections:
             if older.session != theirs.session:  # from before its restart: it is dead by now
                 self._nursery.start_soon(self.drop, older)
         link.session = theirs.session
-        self._book.learn(link.peer, believable(theirs.addresses, link.remote_host))
+        self._address_book.learn(link.peer, believable(theirs.addresses, link.remote_host))
         self._breakers.reset(link.peer)
         link.greeted.set()
         if link.peer not in self._up:
@@ -407,7 +406,7 @@ class Connections:
             for size, link in sizes:
                 if size > BUFFERED_BYTES_MAX or total > BUFFERED_BYTES_TOTAL_MAX:
                     total -= size
-                    self._fault_book.blame(link.peer, trio.current_time())
+                    self._scores.blame(link.peer, trio.current_time())
                     log.warning("dropping %s: %d bytes unread", peer_name(link.peer), size)
                     await self.drop(link)
                 elif link.conn.is_closed:

@@ -1,8 +1,7 @@
 """Subclasses of libp2p's classes that close off every crash, hang and leak we found.
 
 Shell: subclasses of libp2p 0.8.1. Each guard names what happens without it; tests/host/test_libp2p_patches.py
-holds one
-regression test per guard.
+holds one regression test per guard.
 """
 
 import logging
@@ -119,7 +118,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
     peer that failed is refused for 60 s; it dials every peer it has heard of, 128 at a time.
     """
 
-    door: ConnectionLimits
+    limits: ConnectionLimits
 
     def __init__(self, *args: Untyped, **options: Untyped) -> None:
         super().__init__(*args, **options)
@@ -171,7 +170,7 @@ class GuardedSwarm(libp2p_swarm.Swarm):
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
         """Dial through ``ConnectionLimits``: every address, one at a time, coalesced, with a deadline."""
         try:
-            return await self.door.dial(peer_id)
+            return await self.limits.dial(peer_id)
         except Unreachable as error:
             raise SwarmException(str(error)) from None
 
@@ -182,7 +181,7 @@ class GuardedHost(BasicHost):
     Unguarded: an exception in any stream handler ends the process; a stream to a frozen peer hangs.
     """
 
-    door: Untyped = None
+    limits: Untyped = None
 
     def __init__(self, network: GuardedSwarm) -> None:
         super().__init__(
@@ -214,13 +213,17 @@ class GuardedHost(BasicHost):
                 MultiselectCommunicator(net_stream), NEGOTIATE_S
             )
             protocol = str(chosen)
-            if chosen is None or handler is None or not await self.door.admit(net_stream, protocol):
+            if (
+                chosen is None
+                or handler is None
+                or not await self.limits.admit(net_stream, protocol)
+            ):
                 await net_stream.reset()
                 return
             net_stream.set_protocol(chosen)
             await handler(net_stream)
         except Exception as error:  # the guard: a handler's failure would end the process
-            self.door.handler_failed(peer_id, protocol, error)
+            self.limits.handler_failed(peer_id, protocol, error)
             with trio.move_on_after(1):
                 await net_stream.reset()
         finally:
@@ -230,9 +233,9 @@ class GuardedHost(BasicHost):
 
     def get_addrs(self) -> list[Multiaddr]:
         """Return the addresses to tell others; never a wildcard, as libp2p would."""
-        if self.door is None:
+        if self.limits is None:
             return []
-        return [Multiaddr(f"{text}/p2p/{self.get_id()}") for text in self.door.addresses()]
+        return [Multiaddr(f"{text}/p2p/{self.get_id()}") for text in self.limits.addresses()]
 
     async def connect(self, peer_info: PeerInfo) -> None:
         """Connect at the addresses given and known; raise ``SwarmException``."""
@@ -241,9 +244,9 @@ class GuardedHost(BasicHost):
 
     async def new_stream(self, peer_id: ID, protocol_ids: Sequence[TProtocol]) -> INetStream:
         """Open a stream for libp2p's own services; raise ``StreamFailure`` within a deadline."""
-        door: ConnectionLimits = self.door
+        limits: ConnectionLimits = self.limits
         try:
-            return await door.open_stream(peer_id, [str(p) for p in protocol_ids])
+            return await limits.open_stream(peer_id, [str(p) for p in protocol_ids])
         except Unreachable as error:
             raise StreamFailure(str(error)) from None
 

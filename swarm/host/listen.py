@@ -21,12 +21,12 @@ def bindings(listen: Sequence[str]) -> list[tuple[str, int]]:
     Raises ``UsageError`` if one is malformed or cannot be listened on.
     """
     try:
-        places = [split_listen(text) for text in listen]
+        endpoints = [split_listen(text) for text in listen]
     except BadEncoding as error:
         raise UsageError(str(error), hint="write it as 0.0.0.0:4001") from None
-    for host, port in places:
+    for host, port in endpoints:
         _check_free(host, port)
-    return places
+    return endpoints
 
 
 def announced(announce: Sequence[str]) -> tuple[str, ...]:

@@ -109,15 +109,15 @@ class Server:
         """Yield a request, read within the limits of ``host/memory_quota.py``; raise ``Unreachable`` past
         them.
         """
-        room = self._small if size <= SMALL_BYTES else self._bulk
-        async with self._admitted(room, peer, size) as number:
+        budget = self._small if size <= SMALL_BYTES else self._bulk
+        async with self._admitted(budget, peer, size) as number:
             request: bytes | None = None
-            with self._evictable(room, number, RECEIVE_S):
+            with self._evictable(budget, number, RECEIVE_S):
                 await stream.widen(size)
                 request = await stream.receive(size)
             if request is None:
                 raise Unreachable("a question that came too slowly, or made room for others")
-            room.arrived(number)
+            budget.arrived(number)
             yield request
 
     async def _send(self, peer: PeerId, reply: tuple[int, bytes], stream: FrameStream) -> None:
@@ -126,31 +126,31 @@ class Server:
         Raises ``Unreachable`` otherwise.
         """
         status, body = reply
-        room, is_sent = self._answers, False
-        async with self._admitted(room, peer, len(body)) as number:
-            with self._evictable(room, number, SEND_S):
+        budget, is_sent = self._answers, False
+        async with self._admitted(budget, peer, len(body)) as number:
+            with self._evictable(budget, number, SEND_S):
                 await stream.send(body, status=status)
                 is_sent = True
         if not is_sent:
             raise Unreachable("the peer stopped reading")
 
     @asynccontextmanager
-    async def _admitted(self, room: ByteBudget, peer: PeerId, size: int) -> AsyncGenerator[int]:
-        number, evicted = room.admit(peer, size)
+    async def _admitted(self, budget: ByteBudget, peer: PeerId, size: int) -> AsyncGenerator[int]:
+        number, evicted = budget.admit(peer, size)
         try:
             for other in evicted:
-                self._moving[room, other].cancel()
+                self._moving[budget, other].cancel()
             yield number
         finally:
-            room.release(number)
+            budget.release(number)
 
     @contextmanager
-    def _evictable(self, room: ByteBudget, number: int, timeout_s: float) -> Generator[None]:
-        with trio.move_on_after(timeout_s) as self._moving[room, number]:
+    def _evictable(self, budget: ByteBudget, number: int, timeout_s: float) -> Generator[None]:
+        with trio.move_on_after(timeout_s) as self._moving[budget, number]:
             try:
                 yield
             finally:
-                del self._moving[room, number]
+                del self._moving[budget, number]
 
     async def _reply(
         self, service: _Service, peer: PeerId, request: bytes, stream: FrameStream

@@ -76,9 +76,9 @@ class Host:
         self._announce = announce
         self._session = secrets.token_bytes(SESSION_BYTES)
         self._nursery = nursery
-        self._book = AddressBook()
+        self._address_book = AddressBook()
         self._breakers = CircuitBreakers()
-        self._fault_book = PeerScores()
+        self._scores = PeerScores()
         self._traffic = Traffic()
         self._readers: list[
             tuple[trio.MemorySendChannel[PeerConnected | PeerLost], trio.MemoryReceiveChannel[Any]]
@@ -89,18 +89,18 @@ class Host:
             libp2p_host,
             nursery,
             introduce=self._introduce,
-            book=self._book,
+            address_book=self._address_book,
             breakers=self._breakers,
-            fault_book=self._fault_book,
+            scores=self._scores,
             changed=self._changed,
         )
         self._caller = Client(
             libp2p_host,
             nursery,
             self._links,
-            book=self._book,
+            address_book=self._address_book,
             breakers=self._breakers,
-            fault_book=self._fault_book,
+            scores=self._scores,
             traffic=self._traffic,
         )
         self._server = Server(libp2p_host, blame=self.blame, traffic=self._traffic)
@@ -124,12 +124,12 @@ class Host:
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Remember addresses of a peer, best first; a new address ends its rest after failures."""
-        if peer != self.peer and self._book.learn(peer, addresses):
+        if peer != self.peer and self._address_book.learn(peer, addresses):
             self._breakers.reset(peer)
 
     def known_addresses(self, peer: PeerId) -> list[str]:
         """Return the addresses that would be dialled, in order."""
-        return list(self._book.addresses(peer))
+        return list(self._address_book.addresses(peer))
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Connect to ``peer`` if there is no connection: one address at a time, 5 s each.
@@ -138,7 +138,7 @@ class Host:
         """
         if peer == self.peer:
             raise Unreachable("that is this node itself")
-        self._book.learn(peer, addresses)
+        self._address_book.learn(peer, addresses)
         self._breakers.reset(peer)
         await self._caller.connect(peer)
 
@@ -243,12 +243,12 @@ class Host:
     def blame(self, peer: PeerId, fault: PeerFault) -> None:
         """Note that a peer broke the protocol; one that does so again and again is banned for a while."""
         log.info("%s broke the protocol: %s", peer_name(peer), fault)
-        if self._fault_book.blame(peer, trio.current_time()):
+        if self._scores.blame(peer, trio.current_time()):
             self._nursery.start_soon(self._links.drop_peer, peer)
 
     def faults(self) -> dict[PeerId, int]:
         """Return the number of faults noted per peer."""
-        return self._fault_book.faults()
+        return self._scores.faults()
 
     def handler_errors(self) -> dict[str, int]:
         """Return the errors of our own handlers per protocol: each is a bug."""
@@ -265,7 +265,7 @@ class Host:
     def _changed(self, peer: PeerId, is_connected: bool) -> None:
         if is_connected:
             # libp2p's own services look for addresses in its peer store.
-            addresses = [Multiaddr(text) for text in self._book.addresses(peer)]
+            addresses = [Multiaddr(text) for text in self._address_book.addresses(peer)]
             self.libp2p_host.get_peerstore().add_addrs(id_of(peer), addresses, 3600)
         else:
             self._caller.forget(peer)
@@ -303,7 +303,7 @@ class Host:
         store = self.libp2p_host.get_peerstore()
         if peer_id in store.peers_with_addrs():
             heard = [str(address) for address in store.addrs(peer_id)]
-            self.learn(peer, [*self._book.addresses(peer), *heard])
+            self.learn(peer, [*self._address_book.addresses(peer), *heard])
 
     async def admit(self, stream: INetStream, protocol: str) -> bool:
         """Return True if an inbound stream may be served."""
@@ -341,25 +341,25 @@ async def open_host(
         "PY_YAMUX_RELEASE_ON_READ", "0"
     )  # one credit per half window, not per read
     route_logging()
-    places, extra = bindings(listen), announced(announce)
+    endpoints, extra = bindings(listen), announced(announce)
     libp2p_host = build_host(secret)
     network: Any = libp2p_host.get_network()
     assert isinstance(network, GuardedSwarm)
-    addresses = [Multiaddr(format_address(host, port)) for host, port in places]
+    addresses = [Multiaddr(format_address(host, port)) for host, port in endpoints]
     with plain_errors() as errors:
         async with trio.open_nursery() as nursery:
-            door = Host(secret, libp2p_host, nursery, announce=extra, chain16=chain16)
-            network.door = libp2p_host.door = door
+            host = Host(secret, libp2p_host, nursery, announce=extra, chain16=chain16)
+            network.limits = libp2p_host.limits = host
             async with libp2p_host.run(listen_addrs=addresses):
                 try:
-                    if len(network.listeners) < len(places):
+                    if len(network.listeners) < len(endpoints):
                         raise UsageError(f"cannot listen on {', '.join(listen)}")
-                    yield door
+                    yield host
                 except BaseException as error:
                     errors.append(error)
                     raise
                 finally:
-                    await door.close()
+                    await host.close()
             # Only here: cancelled any earlier, this scope would swallow the caller's own error.
             nursery.cancel_scope.cancel()
 

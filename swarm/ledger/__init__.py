@@ -4,7 +4,8 @@ Modules (C: pure, S: does I/O):
 
     blocks.py       C  Define and check headers, blocks and the certificates that make blocks final.
     chain.py        C  Build the next block, validate a block, verify a whole chain.
-    describe.py     C  Render ledger state as rows and text, for ``swarm ledger`` and ``swarm run``.
+    describe.py     C  Render ledger state and segment checks as JSON rows and text, for ``swarm
+                       ledger`` and ``swarm run``.
     mempool.py      C  Hold transactions that wait for a block: bounded, checked, and handed out in
                        a valid order.
     reader.py       S  Read the ledger of a home from its disk, whether or not a node runs there.

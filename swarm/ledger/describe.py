@@ -1,10 +1,6 @@
-"""Render ledger state as rows and text, for ``swarm ledger`` and ``swarm run``.
+"""Render ledger state and segment checks as JSON rows and text, for ``swarm ledger`` and ``swarm run``.
 
-Core: states and blocks in, plain dictionaries and sentences out. Nothing here decides anything.
-
-Render segment checks as text and as JSON rows, for people.
-
-Nothing here decides anything.
+Core: states and blocks in, plain dictionaries and sentences for people out. Nothing here decides anything.
 """
 
 from swarm.config.spec import RunSpec
@@ -109,15 +105,15 @@ def segment_text(record: SegmentRecord, window_steps: int = 0) -> str:
     Without ``window_steps``, of the run, the share is left out.
     """
     where = f"segment {record.round}/{record.stage}/{record.seat} of {peer_name(record.peer)}"
-    said = f"{where} {PHASE_TEXTS[record.phase]}"
+    text = f"{where} {PHASE_TEXTS[record.phase]}"
     if record.phase is SegmentPhase.VERIFIED:
-        return f"{said}{_replayed_text(record, window_steps)}"
+        return f"{text}{_replayed_text(record, window_steps)}"
     accusers = ", ".join(sorted({peer_name(one.peer) for one in record.accusations}))
     if record.dispute is not None:
-        return f"{said}: {accusers} found window {record.dispute.window} false"
+        return f"{text}: {accusers} found window {record.dispute.window} false"
     if record.accusations:
-        return f"{said}: {accusers} reported it"
-    return said
+        return f"{text}: {accusers} reported it"
+    return text
 
 
 def _replayed_text(record: SegmentRecord, window_steps: int) -> str:
@@ -195,10 +191,10 @@ def verdicts_row(verdicts: Verdicts) -> dict[str, int]:
 
 def verdicts_text(verdicts: Verdicts) -> str:
     """Return ``checked: 40 passed a sampled check, 2 cleared ...``; empty before the first verdict."""
-    words = ("passed a sampled check", "cleared", "unchecked", "not shown", "proven false")
-    counts = zip(verdicts_row(verdicts).values(), words, strict=True)
-    said = ", ".join(f"{number} {word}" for number, word in counts if number)
-    return f"checked: {said}" if said else ""
+    labels = ("passed a sampled check", "cleared", "unchecked", "not shown", "proven false")
+    counts = zip(verdicts_row(verdicts).values(), labels, strict=True)
+    text = ", ".join(f"{number} {word}" for number, word in counts if number)
+    return f"checked: {text}" if text else ""
 
 
 def guilty_rows(verdicts: Verdicts) -> list[dict[str, object]]:
@@ -257,9 +253,9 @@ def short_count(number: int) -> str:
     """Return a count in a short form: ``940``, ``47k``, ``1.2M``, ``3.0G``."""
     if number < 1000:
         return str(number)
-    for unit, letter in ((10**9, "G"), (10**6, "M")):
+    for unit, suffix in ((10**9, "G"), (10**6, "M")):
         if number >= unit:
-            return f"{number // unit}.{number % unit * 10 // unit}{letter}"
+            return f"{number // unit}.{number % unit * 10 // unit}{suffix}"
     return f"{number // 1000}k"
 
 
@@ -273,26 +269,26 @@ def transaction_text(state: State | None, transaction: Transaction) -> str:
         return _statement_text(state, body)
     match body:
         case OpenRun(spec=spec, escrow=escrow):
-            said = f"opened run {_spec_name(spec)} with {escrow} in escrow"
+            text = f"opened run {_spec_name(spec)} with {escrow} in escrow"
         case CloseRun(run=run):
-            said = f"closed run {run}"
+            text = f"closed run {run}"
         case PauseRun(run=run):
-            said = f"pauses run {run}"
+            text = f"pauses run {run}"
         case ResumeRun(run=run):
-            said = f"goes on with run {run}"
+            text = f"goes on with run {run}"
         case Join(run=run):
-            said = f"asked to join run {run}"
+            text = f"asked to join run {run}"
         case Leave(run=run):
-            said = f"leaves run {run}"
+            text = f"leaves run {run}"
         case Transfer(to=to, amount=amount):
-            said = f"sent {amount} to {peer_name(to)}"
+            text = f"sent {amount} to {peer_name(to)}"
         case Stake(amount=amount):
-            said = f"staked {amount}"
+            text = f"staked {amount}"
         case Unstake(amount=amount):
-            said = f"began to unstake {amount}"
+            text = f"began to unstake {amount}"
         case _:
-            said = check_text(body)
-    return f"{peer_name(PeerId(transaction.sender))} {said}"
+            text = check_text(body)
+    return f"{peer_name(PeerId(transaction.sender))} {text}"
 
 
 def transaction_row(state: State | None, data: bytes) -> Row:
@@ -456,16 +452,18 @@ def seat_outlook(state: State, run: Run, peer: PeerId) -> str:
     seats = seats_of(run, peer)
     if seats:
         return "seated at " + ", ".join(f"{seat.stage}/{seat.index}" for seat in seats)
-    places = [i for i, waiter in enumerate(run.waiting, start=1) if waiter.peer == peer]
-    if not places:
+    positions = [i for i, waiter in enumerate(run.waiting, start=1) if waiter.peer == peer]
+    if not positions:
         return "not in this run"
     if run.phase not in {RunPhase.OPEN, RunPhase.TRAINING}:
         return f"the run is {run.phase}"
     boundary = boundary_height(run, run.next_round)
     blocks = boundary - state.height
-    if places[0] <= seats_free(run):
-        return f"number {places[0]} in the queue, a seat in {blocks} blocks"
-    return f"number {places[0]} in the queue, every seat is taken; next chance in {blocks} blocks"
+    if positions[0] <= seats_free(run):
+        return f"number {positions[0]} in the queue, a seat in {blocks} blocks"
+    return (
+        f"number {positions[0]} in the queue, every seat is taken; next chance in {blocks} blocks"
+    )
 
 
 def _statement_text(state: State | None, body: SeatStatement) -> str:
@@ -518,6 +516,6 @@ def _work_row(state: State, run: Run, peer: PeerId) -> Row:
 def _spec_name(spec: bytes) -> str:
     try:
         name = decode(RunSpec, spec, limit=RUN_SPEC_BYTES_MAX).name[:NAME_LENGTH_MAX]
-        return "".join(letter if letter.isprintable() else "?" for letter in name)
+        return "".join(char if char.isprintable() else "?" for char in name)
     except BadEncoding:
         return "with an unreadable spec"

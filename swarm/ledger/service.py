@@ -155,14 +155,14 @@ class LedgerService:
     @property
     def stats(self) -> LedgerStats:
         """Consensus and traffic counts since the start of this node."""
-        couriers: list[Broadcaster[bytes] | Broadcaster[Statement]] = [self._relay.courier]
+        broadcasters: list[Broadcaster[bytes] | Broadcaster[Statement]] = [self._relay.broadcaster]
         if self._replica is not None:
-            couriers.append(self._replica.courier)
+            broadcasters.append(self._replica.broadcaster)
         return LedgerStats(
             finality_s=self.finality_s,
             views_skipped=self._archive.view - self.height,
-            sent_bytes=sum(courier.num_bytes for courier in couriers),
-            sent_frames=sum(courier.num_frames for courier in couriers),
+            sent_bytes=sum(broadcaster.num_bytes for broadcaster in broadcasters),
+            sent_frames=sum(broadcaster.num_frames for broadcaster in broadcasters),
             received_sync_bytes=self._follower.num_bytes,
             evidence=self._replica.num_evidence if self._replica else 0,
             pooled=len(self._pool),

@@ -3,17 +3,14 @@
 Core: frozen structs and pure checks of the fields that need no state.
 
 A *seat statement* (a segment commit, a checkpoint, a reveal) carries no sender, nonce, fee or expiry: its seat
-names the signer, the round keeps it from being replayed, and the seats bound the number of statements.
-Every other statement is signed by its sender and pays a fee.
+names the signer, the round keeps it from being replayed, and the seats bound the number of statements. Every
+other statement is signed by its sender and pays a fee.
 
-Define the statements of solvers, verifiers and validators while a segment is checked.
+While a segment is checked, a verifier requests its window, answers blind, and reveals its answer after the
+solver has revealed its own; validators vote on a dispute. Of these only ``RevealSegment`` is a seat statement.
+The bounds of fields that statements share are defined here too.
 
 Source: docs/spec/protocol.md section 6.
-
-A verifier requests its window, answers blind, and reveals its answer after the solver has revealed its own.
-Only ``RevealSegment`` is a seat statement; the others are signed by a peer and pay a fee.
-
-Define and check the bounds of fields that statements share.
 """
 
 from collections.abc import Sequence
@@ -216,7 +213,7 @@ def _check_opening(opening: Opening) -> None:
     within("dropped", len(opening.dropped), 0, DROPPED_MAX)
     if list(opening.dropped) != sorted(opening.dropped):
         raise BadEncoding("dropped micro-batches out of order")
-    for part in (number for place in opening.dropped for number in place):
+    for part in (number for microbatch_id in opening.dropped for number in microbatch_id):
         within("coordinate", part, 0, SHORT_MAX)
     _check_hashes(opening.state_root, opening.leaves_root)
 

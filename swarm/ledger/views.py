@@ -12,6 +12,10 @@ from swarm.ledger.state.state import State
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import Digest, PeerId, RunIndex
 
+LATE_MAX = 1
+"""Checkpoints by which a seat may be late: so many before the canonical one are listed as long as it can be
+asked for (``runs.checkpoints_kept``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
@@ -58,20 +62,20 @@ def new_convictions(before: State | None, after: State, run: RunIndex) -> list[C
     """Return the convictions since ``before``; all that the ledger still lists if that is None."""
     known = () if before is None else before.verdicts(run).convictions
     fresh = [found for found in after.verdicts(run).convictions if found not in known]
-    sentences = list[ConvictionView]()
+    convictions = list[ConvictionView]()
     charged = set[PeerId]()
     for found in fresh:
         taken = None
         if before is not None:
             taken = 0 if found.peer in charged else _stake(before, found) - _stake(after, found)
         charged.add(found.peer)
-        sentences.append(ConvictionView(found, _accuser(before, after, run, found), taken))
-    return sentences
+        convictions.append(ConvictionView(found, _accuser(before, after, run, found), taken))
+    return convictions
 
 
-def conviction_row(sentence: ConvictionView) -> dict[str, object]:
+def conviction_row(conviction: ConvictionView) -> dict[str, object]:
     """Return one conviction, as JSON."""
-    found, accuser, taken = sentence.found, sentence.accuser, sentence.stake_taken
+    found, accuser, taken = conviction.found, conviction.accuser, conviction.stake_taken
     where = f"segment {found.round}/{found.stage}/{found.seat}"
     text = f"{where} of {peer_name(found.peer)} was proven false"
     text += f" by {peer_name(accuser)}" if accuser is not None else ""
@@ -114,8 +118,8 @@ def _stake(state: State, found: Conviction) -> int:
 
 def _accuser(before: State | None, after: State, run: RunIndex, found: Conviction) -> PeerId | None:
     """Return the rewarded peer: the first blind answer that differed, a reporter if there was none."""
-    place = (run, found.round, found.stage, found.seat)
-    now = after.segment(*place)
+    segment_id = (run, found.round, found.stage, found.seat)
+    now = after.segment(*segment_id)
     if now is None or not now.judged:
         return None
     window = now.judged[-1]
@@ -126,14 +130,9 @@ def _accuser(before: State | None, after: State, run: RunIndex, found: Convictio
     ]
     if blind:
         return min(blind)[1]
-    old = None if before is None else before.segment(*place)
+    old = None if before is None else before.segment(*segment_id)
     reports = () if old is None else old.accusations
     return next((one.peer for one in reports if one.window == window), None)
-
-
-LATE_MAX = 1
-"""Checkpoints by which a seat may be late: so many before the canonical one are listed as long as it can be
-asked for (``runs.checkpoints_kept``)."""
 
 
 def lasting(checkpoints: Sequence[Checkpoint], height: int) -> list[Checkpoint]:

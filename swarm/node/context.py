@@ -70,7 +70,7 @@ class TokenRate:
         return int((newest - began) / passed_s)
 
 
-SENTENCES_KEPT = 32
+CONVICTIONS_KEPT = 32
 """Convictions kept: as many as the ledger remembers of one run."""
 
 
@@ -101,8 +101,8 @@ class NodeStats:
     open_loss: float | None = None
     """Mean training loss in nats of the open segments so far; None before their first micro-batch."""
     notes: list[TradeRecord] = field(default_factory=list[TradeRecord])
-    sentences: deque[ConvictionView] = field(
-        default_factory=lambda: deque[ConvictionView](maxlen=SENTENCES_KEPT)
+    convictions: deque[ConvictionView] = field(
+        default_factory=lambda: deque[ConvictionView](maxlen=CONVICTIONS_KEPT)
     )
     """Convictions, oldest first."""
     hashing_s: float = 0.0
@@ -132,12 +132,12 @@ class NodeContext:
     compute: Executor
     checking: Executor
     """Worker of lower priority for replays of others' work, so that training never waits for it."""
-    library: ArtifactCache
+    artifacts: ArtifactCache
     checks: Verifier
     pipeline: Pipeline
     report: EventLog
     incarnation: int
-    tally: NodeStats
+    stats: NodeStats
     devices: tuple[str, ...] = ("cpu",)
     """Devices on which native runs are computed here."""
     run_index: RunIndex | None = None
@@ -157,7 +157,7 @@ class NodeContext:
 
     def peers_of_run(self) -> list[PeerId]:
         """Return all peers that the ledger or the network names for this run, connected ones first."""
-        return self.library.peers_of(self.run)
+        return self.artifacts.peers_of(self.run)
 
 
 TRADING_NICENESS = 12

@@ -1,6 +1,7 @@
 """Run one node: all packages in one nursery, from the first byte on disk to Ctrl-C.
 
-Shell: composes and decides nothing; ``duties`` decides what is due, the other modules carry it out.
+Shell: composes and decides nothing; ``node/control/planner.py`` decides what is due, the other modules carry it
+out.
 """
 
 import json
@@ -141,12 +142,12 @@ async def _run(
         # Only now: a home whose launch failed belongs to no network, and a corrected file starts afresh.
         store.put(join.TABLE, join.GENESIS_KEY, encode(genesis))
         save_genesis(setup.home, genesis)
-        rooms = _packages(setup, report, store, workers, genesis, host, blobs)
-        async with rooms as (context, steward):
+        packages = _packages(setup, report, store, workers, genesis, host, blobs)
+        async with packages as (context, controller):
             snapshots = _watched(context, nursery)
             auditor, control = Auditor(context), RunControl(context)
             nursery.start_soon(_find_run, setup, context, wanted)
-            nursery.start_soon(steward.serve)
+            nursery.start_soon(controller.serve)
             token = secrets.token_urlsafe(24)
             serve = partial(
                 serve_web,
@@ -244,7 +245,7 @@ async def _packages(
         pipeline = Pipeline(host, secret)
         pipeline.serve()
         progress = partial(report, EventKind.PROGRESS)
-        library = ArtifactCache(host, blobs, workers.compute, store, progress)
+        artifacts = ArtifactCache(host, blobs, workers.compute, store, progress)
         checks = Verifier(
             host=host,
             secret=secret,
@@ -253,7 +254,7 @@ async def _packages(
             blobs=blobs,
             store=store,
             compute=workers.checking,
-            library=library,
+            artifacts=artifacts,
             report=report,
             checks_at_once=CHECKS_AT_ONCE if config.verify else 0,
         )
@@ -270,12 +271,12 @@ async def _packages(
             blobs=blobs,
             compute=workers.compute,
             checking=workers.checking,
-            library=library,
+            artifacts=artifacts,
             checks=checks,
             pipeline=pipeline,
             report=report,
             incarnation=join.next_incarnation(store),
-            tally=NodeStats(),
+            stats=NodeStats(),
             devices=workers.devices,
         )
         await _started(nursery, ledger.run)
@@ -337,12 +338,12 @@ async def _find_run(setup: NodeSetup, context: NodeContext, wanted: RunSpec | by
             run = await _await_run(setup, context, wanted)
         case _:
             assert_never(wanted)
-    context.tally.waits_for = ""
+    context.stats.waits_for = ""
     # Refuse here, with a clear error, if this machine computes other bits than the run requires.
-    said = await context.compute.run(notice, run.spec.numerics)
-    context.tally.waits_for = "the names of the initial weights"
-    await context.library.prepare(run.spec)
-    context.tally.waits_for = ""
+    message = await context.compute.run(notice, run.spec.numerics)
+    context.stats.waits_for = "the names of the initial weights"
+    await context.artifacts.prepare(run.spec)
+    context.stats.waits_for = ""
     context.run16 = run.spec_digest[:16]
     context.run_index = run.index
     store.put(join.TABLE, join.RUN_KEY, context.run16)
@@ -354,7 +355,7 @@ async def _find_run(setup: NodeSetup, context: NodeContext, wanted: RunSpec | by
         run=run.index,
     )
     resting = await context.compute.run(notice_of, run.spec, context.devices)
-    for text in filter(None, (said, resting)):
+    for text in filter(None, (message, resting)):
         report(EventKind.WARNING, text)
     await keep_heldout(context, run)
 
@@ -362,7 +363,7 @@ async def _find_run(setup: NodeSetup, context: NodeContext, wanted: RunSpec | by
 async def _await_run(setup: NodeSetup, context: NodeContext, run16: bytes) -> Run:
     """Wait for the run of these 16 bytes; check that it fits here, and take its text from this disk."""
     report = context.report
-    context.tally.waits_for = "the run to appear on the ledger"
+    context.stats.waits_for = "the run to appear on the ledger"
     run = await join.find_run(context.ledger, run16, report)
     await check_fits(
         run.spec,
@@ -391,7 +392,7 @@ async def _launch(context: NodeContext, spec: RunSpec) -> Run:
     for text in filter(None, (reach_text(widest(context.host.addresses())), others)):
         report(EventKind.WARNING, text)
     if not is_open:
-        context.tally.waits_for = "the ledger to accept the run"
+        context.stats.waits_for = "the ledger to accept the run"
         await ledger.submit(OpenRun(encode(spec), Amount(escrow)))
         report(EventKind.PROGRESS, f"opened the run with {escrow:,} in escrow; waiting for a block")
     return await join.find_run(ledger, context.run16, report)

@@ -121,12 +121,12 @@ class Node:
     @property
     def training_loss(self) -> float | None:
         """Mean loss in nats of the last round this node trained, or of the open one; None before the first."""
-        return self._context.tally.training_loss
+        return self._context.stats.training_loss
 
     @property
     def num_steps(self) -> int:
         """Number of optimizer steps that this node has made since it was opened."""
-        return self._context.tally.steps
+        return self._context.stats.steps
 
     def ticket(self) -> str:
         """Return an invitation to this node's network and run, ``swarm1:...``, good for 30 days.

@@ -239,7 +239,7 @@ class HasWeights(Protocol):
     """Reader of weights that the ledger names."""
 
     @property
-    def library(self) -> WeightsPort:
+    def artifacts(self) -> WeightsPort:
         """Weights that the ledger names."""
         ...
 
@@ -257,7 +257,7 @@ class HasStats(Protocol):
     """Owner of counters."""
 
     @property
-    def tally(self) -> NodeStats:
+    def stats(self) -> NodeStats:
         """Measurements of this node, for the map."""
         ...
 

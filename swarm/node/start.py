@@ -2,7 +2,7 @@
 
 Shell: reads run files, datasets, the genesis of a home and, for a ticket's expiry, the clock.
 
-Everything here is read before torch and libp2p are loaded, so that a mistake is told at once.
+Everything here is read before torch and libp2p are loaded, so that a mistake is reported at once.
 """
 
 import time

@@ -3,10 +3,11 @@
 Modules (C: pure, S: does I/O):
 
     codec.py       C  Encode a frozen struct as exactly one byte string, and decode it.
-    commitments.py C  Hash the commitments of solvers and verifiers: trace leaves and roots, window
-                      claims.
+    commitments.py C  Hash the commitments of solvers and verifiers (trace leaves and roots, window
+                      claims), and tensors.
     crypto.py      C  Hash, sign, verify and expand seeds, always under a named purpose.
-    merkle.py      C  Merkle roots and proofs over lists.
+    merkle.py      C  Merkle roots and proofs over lists, and over immutable sparse maps whose
+                      versions share unchanged nodes.
     randomness.py  C  Named streams of random numbers from one seed.
     vrf.py         C  Prove and verify VRF draws: random bytes that one key, and only that key,
                       could have drawn.

@@ -1,6 +1,6 @@
 """Encode a frozen struct as exactly one byte string, and decode it.
 
-Core: pure functions. Door: msgspec.
+Core: pure functions. Entry point of msgspec.
 
 The form is MessagePack, structs as arrays, integers and bytes and text only. MessagePack decoders accept
 several byte strings for one value (non-minimal integers), so ``decode`` encodes again and compares: what was

@@ -1,4 +1,4 @@
-"""Hash the commitments of solvers and verifiers: trace leaves and roots, window claims.
+"""Hash the commitments of solvers and verifiers (trace leaves and roots, window claims), and tensors.
 
 Core: pure functions. Package verify makes these hashes from transcripts, the ledger checks them.
 
@@ -9,13 +9,13 @@ Core: pure functions. Package verify makes these hashes from transcripts, the le
     verify commit = H(leaves of the window | state root at its end | salt | verifier)
 
 H is BLAKE3 under a purpose, M a Merkle root over BLAKE3; M of nothing is ``NO_DIGEST``. The verifier's name is
-in its commitment, so copying another's is worth nothing. Source: docs/spec/protocol.md section 6.
+in its commitment, so copying another's is worth nothing.
 
-Hash a tensor by its bytes: one digest for checkpoints, transcripts and downloads.
+A tensor has one digest for checkpoints, transcripts and downloads. Up to 1 MiB it covers dtype, shape and
+little-endian bytes directly; above that it covers the Merkle root of the digests of 1 MiB chunks, so that a
+stranger can fetch and check one chunk at a time and a dispute can open one chunk alone.
 
-Up to 1 MiB the hash covers dtype, shape and little-endian bytes directly; above that it covers the Merkle root
-of the digests of 1 MiB chunks, so that a stranger can fetch and check one chunk at a time and a dispute can
-open one chunk alone. Source: docs/spec/verification.md section 2.
+Source: docs/spec/protocol.md section 6, docs/spec/verification.md section 2.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Hash, sign, verify and expand seeds, always under a named purpose.
 
-Core: pure functions. Door: pynacl, blake3, base58.
+Core: pure functions. Uses pynacl, blake3 and base58.
 
 Nothing is hashed or signed bare: every input starts with the length-prefixed purpose, and every part carries
 its own length, so no statement of one kind can be read as another. Ed25519 is libsodium's everywhere: other

@@ -1,16 +1,17 @@
-"""Merkle roots and proofs over lists.
+"""Merkle roots and proofs over lists, and over immutable sparse maps whose versions share unchanged nodes.
 
-Core: pure functions.
+Core: pure functions and immutable maps.
 
-A leaf is hashed with tag 0x00, an inner node with 0x01; the list is padded to a power of two with the
-hash of tag 0x02, so a list and its padded twin have different roots only through the count, which is
-hashed into the root. Source: RFC 6962 section 2.1 for the tags; the padding is ours.
+In a list a leaf is hashed with tag 0x00, an inner node with 0x01; the list is padded to a power of two with the
+hash of tag 0x02, so a list and its padded twin have different roots only through the count, which is hashed
+into the root.
 
-Immutable sparse Merkle map: one root per content, and versions that share their unchanged nodes.
+A sparse map has one root per content. A key lives at the 256-bit path SHA-256(key). A subtree with one leaf IS
+that leaf and an empty subtree is 32 zero bytes, so the root depends on the contents only and never on the order
+of changes. A change copies the path to the root and shares the rest.
 
-A key lives at the 256-bit path SHA-256(key). A subtree with one leaf IS that leaf and an empty subtree is 32
-zero bytes, so the root depends on the contents only and never on the order of changes. A change copies the path
-to the root and shares the rest. Source of the compact form: the Jellyfish Merkle tree of Diem.
+Source: RFC 6962 section 2.1 for the tags (the padding is ours), the Jellyfish Merkle tree of Diem for the
+compact form of the map.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _BLOCK_BYTES = 1024
 
 
-class Dice:
+class RandomStream:
     """Stream of uniform draws: BLAKE3 in counter mode, without modulo bias."""
 
     def __init__(self, seed: bytes) -> None:
@@ -58,10 +58,10 @@ class Dice:
         raise AssertionError("weights are not all zero")
 
 
-def stream(seed: bytes, purpose: str, *context: int | bytes) -> Dice:
+def stream(seed: bytes, purpose: str, *context: int | bytes) -> RandomStream:
     """Return the stream of one purpose: ``stream(beacon, "gossip.pairing", run_index, stage, round_index)``."""
     parts = tuple(
         part if isinstance(part, bytes) else part.to_bytes(8, "big", signed=True)
         for part in context
     )
-    return Dice(framed(purpose, (seed, *parts)))
+    return RandomStream(framed(purpose, (seed, *parts)))

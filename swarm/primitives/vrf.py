@@ -1,6 +1,6 @@
 """Prove and verify VRF draws: random bytes that one key, and only that key, could have drawn.
 
-Core: pure functions. Door: pynacl.
+Core: pure functions. Uses pynacl.
 
 ECVRF-EDWARDS25519-SHA512-TAI of RFC 9381 (suite 3), on libsodium's group operations. The proof is unique: a
 leader cannot try several and keep the one it likes. Hashing to the curve takes a number of tries that depends
@@ -17,7 +17,6 @@ from swarm.primitives.crypto import PEER_BYTES, SecretKey
 from swarm.types import PeerId
 
 PROOF_BYTES = 80
-OUTPUT_BYTES = 64
 _CHALLENGE_BYTES = 16
 _SUITE = b"\x03"
 _FIELD = 2**255 - 19

@@ -4,8 +4,8 @@ Modules (C: pure, S: does I/O):
 
     baselines.py C  Baselines for the outer step: an all-reduce every H steps (DiLoCo), and one at
                     every step.
-    executor.py  S  Run heavy arithmetic in worker threads, so that it does not hold up the event
-                    loop.
-    ledger.py    C  Run a ledger in memory: real keys, real blocks, real certificates, no consensus
-                    and no network.
+    executor.py  S  Run heavy arithmetic of a simulation in place: each job costs virtual time
+                    instead of a worker thread.
+    ledger.py    C  Run a ledger in memory, without consensus or network, and make synthetic
+                    segments and their statements.
 """

@@ -1,6 +1,6 @@
-"""Run heavy arithmetic in worker threads, so that it does not hold up the event loop.
+"""Run heavy arithmetic of a simulation in place: each job costs virtual time instead of a worker thread.
 
-Shell: worker threads of lower priority, or virtual time in a simulation.
+Shell: waits on the clock of trio, which a simulation moves.
 """
 
 from collections.abc import Callable

@@ -1,12 +1,11 @@
-"""Run a ledger in memory: real keys, real blocks, real certificates, no consensus and no network.
+"""Run a ledger in memory, without consensus or network, and make synthetic segments and their statements.
 
-Core: a function of its arguments. Simulations, dry runs and the tests of every package that reads a state
-use it; the keys are derived from small numbers and protect nothing.
+Core: a function of its arguments: real keys, real blocks, real certificates. The keys are derived from small
+numbers and protect nothing.
 
-Make synthetic segments and the statements of their solver and verifiers, for tests and simulations.
-
-The leaves are invented, but hash to their commit as real
-ones do.
+Simulations, dry runs and the tests of every package that reads a state use it. The leaves of a synthetic
+segment are invented, but hash to its commit as real ones do; the statements are those of its solver and
+verifiers.
 """
 
 from dataclasses import dataclass, replace
@@ -72,7 +71,7 @@ _MADE: dict[tuple[Digest, tuple[bytes, ...]], tuple[Head, tuple[Block, Certifica
 """Blocks composed and validated before, by parent and transactions, which decide them."""
 
 
-def rehearsal_key(number: int) -> SecretKey:
+def numbered_key(number: int) -> SecretKey:
     """Return the test key of a number: the same everywhere, and therefore not secret."""
     return SecretKey.from_seed(digest("rehearsal-key", number.to_bytes(8, "big")))
 
@@ -131,9 +130,9 @@ def small_run_spec(**changes: object) -> RunSpec:
     return changed(spec, **changes)
 
 
-def rehearsal_genesis(num_accounts: int, num_validators: int, **changes: object) -> Genesis:
+def make_genesis(num_accounts: int, num_validators: int, **changes: object) -> Genesis:
     """Return a genesis in which the first keys have accounts, and the first of these are validators."""
-    peers = [rehearsal_key(i).peer for i in range(num_accounts)]
+    peers = [numbered_key(i).peer for i in range(num_accounts)]
     genesis = Genesis(
         name="rehearsal",
         accounts=tuple(GenesisAccount(peer, BALANCE, STAKE) for peer in sorted(peers)),
@@ -154,10 +153,10 @@ class InMemoryLedger:
     """In-memory test ledger: a chain of final blocks, extended by its caller."""
 
     def __init__(self, num_accounts: int = 4, num_validators: int = 1, **changes: object) -> None:
-        self.genesis = rehearsal_genesis(num_accounts, num_validators, **changes)
+        self.genesis = make_genesis(num_accounts, num_validators, **changes)
         self.head: Head = genesis_head(self.genesis)
         self.links: list[tuple[Block, Certificate]] = []
-        self.keys = [rehearsal_key(i) for i in range(max(num_accounts, 32))]
+        self.keys = [numbered_key(i) for i in range(max(num_accounts, 32))]
         self.num_validators = num_validators
         self.ends: dict[Digest, tuple[bytes, int]] = {}
         """Invented states from which a segment may continue, by root: the name behind it, and its tokens."""
@@ -175,12 +174,12 @@ class InMemoryLedger:
         """Return an encoded transaction with the next nonce and enough fee; ``envelope`` overrides."""
         if isinstance(body, SeatStatement):
             return sign_transaction(key, self.state.chain, body, **envelope)
-        given = {
+        defaults = {
             "nonce": self.state.account(key.peer).nonce + 1,
             "fee": sufficient_fee(self.state.params, body),
             "expiry": self.state.height + self.genesis.epoch_blocks // 2,
         }
-        return sign_transaction(key, self.state.chain, body, **{**given, **envelope})
+        return sign_transaction(key, self.state.chain, body, **{**defaults, **envelope})
 
     def block(self, *transactions: bytes) -> State:
         """Make the next block, validate it as another node would, and make it final."""
@@ -355,7 +354,7 @@ class CheckedSegment:
         return Report(c.run, c.round, c.stage, c.seat, window, *self.window(window))
 
 
-def rehearse_segment(
+def make_segment(
     stage: InMemoryLedger, run: Run, round_: int, stage_index: int, seat: int, **changes: object
 ) -> CheckedSegment:
     """Return a segment that a seat could commit: its steps, a merge before the first and one in between.
@@ -376,16 +375,16 @@ def rehearse_segment(
             leaves.append(digest("merge", mark))
     fragments, first = run.spec.outer.fragments, (commit.start_root, 0)
     origin, total = stage.ends.get(commit.start_root, first)
-    start_root, start = rehearse_tokens(origin, total, fragments)
+    start_root, start = make_tokens_opening(origin, total, fragments)
     total += commit.tokens
-    end_root, end = rehearse_tokens(commit.end_root, total, fragments)
+    end_root, end = make_tokens_opening(commit.end_root, total, fragments)
     stage.ends[end_root] = commit.end_root, total
     hidden = trace_commit(trace_root(leaves), SALT)
     roots = {"start_root": start_root, "end_root": end_root, "trace_commit": hidden}
     return CheckedSegment(changed(commit, **roots), tuple(leaves), tuple(openings), (start, end))
 
 
-def rehearse_tokens(name: bytes, total: int, fragments: int) -> tuple[Digest, TokensOpening]:
+def make_tokens_opening(name: bytes, total: int, fragments: int) -> tuple[Digest, TokensOpening]:
     """Return the root of an invented state with ``total`` tokens, and the opening of its counts."""
     counts = (total, *[0] * fragments)
     components = [digest("component", name, bytes([i])) for i in range(STATE_COMPONENTS)]

@@ -2,11 +2,12 @@
 
 Modules (C: pure, S: does I/O):
 
-    messages.py    C  Messages between stages: micro-batches up, gradients down, each signed.
+    messages.py    C  Define the messages between stages: micro-batches up, gradients down, each
+                      signed.
     pipeline.py    S  Serve the seats of this node and carry micro-batches to the next stage: the
                       entry point of training.
-    plan.py        C  Ledger facts that every seat of a run reads at a round boundary, and the
-                      routes that follow from them.
+    plan.py        C  Plan one round of a run: ledger facts that every seat reads at the boundary,
+                      and routes of micro-batches.
     recorder.py    C  Run a seat's computations and record them: the log it commits to, and the
                       windows for replays.
     seat.py        S  Run one seat: admit micro-batches, compute them, step, and close the segment
@@ -14,7 +15,8 @@ Modules (C: pure, S: does I/O):
     shard.py       C  One replica of one stage: its weights, its optimizers, and the arithmetic of a
                       micro-batch and a merge.
     step_policy.py C  Decide when a seat takes its next optimizer step.
-    terms.py       C  Derive the terms of a trade: the partner, the direction, and the weight.
+    terms.py       C  Derive the terms of a trade (partner, direction, weight), and the reaction of
+                      a replica to its lag.
     averaging/        Merge a partner's fragment into a replica: outer step, robust weights,
                       adoption of state.
     data/             Turn documents into token files, and sample ids into windows of tokens.

@@ -1,14 +1,14 @@
-"""Messages between stages: micro-batches up, gradients down, each signed.
+"""Define the messages between stages: micro-batches up, gradients down, each signed.
 
 Core: pure functions.
 
 A signature covers the network, the run, every coordinate and the hash of the wire bytes (``wire_digest``),
 under the purpose "micro-batch" or "micro-batch-grad". The receiver computes from those bytes, so each peer
 answers only for its own arithmetic on inputs that others signed. A gradient names the bytes of the activations
-that it answers: their sender cannot claim later that it had sent others. Source: docs/spec/protocol.md section
-3, docs/spec/verification.md section 2.
+that it answers: their sender cannot claim later that it had sent others. ``Passed`` is a micro-batch on its way
+to the next stage, with the forward pass that waits for its gradient.
 
-A micro-batch on its way to the next stage, and the forward pass that waits for its gradient.
+Source: docs/spec/protocol.md section 3, docs/spec/verification.md section 2.
 """
 
 import math
@@ -71,7 +71,7 @@ class MicroBatch(Message, frozen=True):
     signature: bytes
 
     @property
-    def place(self) -> tuple[int, int, int]:
+    def microbatch_id(self) -> tuple[int, int, int]:
         """Id of the micro-batch: (origin, step, micro-batch)."""
         return (self.origin, self.step, self.microbatch)
 
@@ -104,7 +104,7 @@ class MicroBatchGrad(Message, frozen=True, tag=1):
     signature: bytes
 
     @property
-    def place(self) -> tuple[int, int, int]:
+    def microbatch_id(self) -> tuple[int, int, int]:
         """Id of the micro-batch: (origin, step, micro-batch)."""
         return (self.origin, self.step, self.microbatch)
 
@@ -114,7 +114,7 @@ class MicroBatchGrad(Message, frozen=True, tag=1):
     ) -> "MicroBatchGrad":
         """Return the unsigned answer to a request whose payload has the digest ``wire``."""
         tokens = _tokens(request)
-        return cls(*_place(request), wire, loss_micro, tokens, payload, signature=b"")
+        return cls(*_message_id(request), wire, loss_micro, tokens, payload, signature=b"")
 
 
 class Refusal(IntEnum):
@@ -208,7 +208,7 @@ def check_microbatch(
 
 def check_fit(spec: RunSpec, message: MicroBatch) -> None:
     """Raise ``BadEncoding`` unless the run has such a micro-batch, in this shape."""
-    _check_place(_place(message))
+    _check_message_id(_message_id(message))
     model = spec.model
     if not 1 <= message.stage < spec.num_stages:
         raise BadEncoding(f"a micro-batch for stage {message.stage} of {spec.num_stages}")
@@ -228,7 +228,7 @@ def check_fit(spec: RunSpec, message: MicroBatch) -> None:
 
 def check_numbers(answer: MicroBatchGrad) -> None:
     """Raise ``BadEncoding`` unless every number of a gradient is within the bounds of a message."""
-    _check_place(_place(answer))
+    _check_message_id(_message_id(answer))
     if not 0 <= answer.tokens <= COUNT_MAX:
         raise BadEncoding(f"a gradient of {answer.tokens} tokens")
     if not NO_LOSS <= answer.loss_micro <= LOSS_MICRO_MAX:
@@ -248,7 +248,7 @@ def check_grad(
 
     The payload of ``request`` is represented by its digest ``wire`` and is not read.
     """
-    if _place(answer) != _place(request):
+    if _message_id(answer) != _message_id(request):
         raise OutOfTurn("a gradient for another micro-batch")
     if answer.activations != wire:
         raise OutOfTurn("a gradient for other activations")
@@ -259,10 +259,10 @@ def check_grad(
     verify(sender, answer.signature, "micro-batch-grad", chain, run_digest, _grad_statement(answer))
 
 
-Place = tuple[RunIndex, RoundIndex, int, int, int, StageIndex, int, int, int, int]
+MessageId = tuple[RunIndex, RoundIndex, int, int, int, StageIndex, int, int, int, int]
 
 
-def _place(message: MicroBatch | MicroBatchGrad) -> Place:
+def _message_id(message: MicroBatch | MicroBatchGrad) -> MessageId:
     return (
         message.run,
         message.round,
@@ -277,19 +277,19 @@ def _place(message: MicroBatch | MicroBatchGrad) -> Place:
     )
 
 
-def _check_place(place: Place) -> None:
-    if not all(0 <= number <= COUNT_MAX for number in place):
+def _check_message_id(message_id: MessageId) -> None:
+    if not all(0 <= number <= COUNT_MAX for number in message_id):
         raise BadEncoding("a micro-batch with a coordinate that is negative or absurd")
 
 
 def _request_statement(message: MicroBatch, wire: Digest) -> bytes:
     shape = (message.budget_ms, message.batch, message.length, message.features)
-    return encode((*_place(message), *shape, wire))
+    return encode((*_message_id(message), *shape, wire))
 
 
 def _grad_statement(message: MicroBatchGrad) -> bytes:
-    said = (message.activations, message.loss_micro, message.tokens)
-    return encode((*_place(message), *said, wire_digest(message.payload)))
+    fields = (message.activations, message.loss_micro, message.tokens)
+    return encode((*_message_id(message), *fields, wire_digest(message.payload)))
 
 
 def _tokens(message: MicroBatch) -> int:
@@ -308,7 +308,7 @@ NO_SEAT = -1
 
 def request_of(
     plan: RoundPlan,
-    place: MicrobatchId,
+    microbatch_id: MicrobatchId,
     *,
     stage: int,
     source: int,
@@ -317,7 +317,7 @@ def request_of(
     payload: bytes,
 ) -> MicroBatch:
     """Return an unsigned micro-batch for ``stage``: its destination and time budget are set when it is sent."""
-    origin, step, microbatch = place
+    origin, step, microbatch = microbatch_id
     spec = plan.spec
     return MicroBatch(
         run=plan.run,
@@ -362,9 +362,9 @@ class Passed:
     """``Shard.weights`` of the forward pass; the gradient is rejected after they change."""
 
     @property
-    def place(self) -> MicrobatchId:
+    def microbatch_id(self) -> MicrobatchId:
         """Id of the micro-batch: (origin, step, micro-batch)."""
-        return self.record.place
+        return self.record.microbatch_id
 
 
 def in_flight_max(spec: RunSpec) -> int:

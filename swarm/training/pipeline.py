@@ -238,7 +238,7 @@ class Pipeline:
         """Verify sender, origin and signature of a micro-batch; return the digest of its payload."""
         source = plan.seat(request.stage - 1, request.source)
         if request.run != plan.run or source is None or source.peer != peer:
-            raise OutOfTurn("a micro-batch from somebody who does not sit in the stage below")
+            raise OutOfTurn("a micro-batch from a peer without a seat in the stage below")
         if plan.seat(0, request.origin) is None:
             raise BadEncoding("a micro-batch of an origin that does not exist")
         return check_microbatch(plan.chain, plan.run_digest, plan.spec, request, peer)

@@ -1,15 +1,15 @@
-"""Ledger facts that every seat of a run reads at a round boundary, and the routes that follow from them.
+"""Plan one round of a run: ledger facts that every seat reads at the boundary, and routes of micro-batches.
 
 Core: frozen; everything is a function of finalised ledger state, so all peers agree.
 
-Route micro-batches through random replicas of each stage.
+Each micro-batch takes a route through random replicas of each stage. For each stage the slots (step,
+micro-batch, origin) are dealt to the stage's seats so that every run of consecutive slots is shared in
+proportion to the weights, in random order: with equal weights and as many seats as origins, each micro-batch
+sees a permutation of the stage, and no seat is idle. If a step has fewer slots than seats, or no multiple of
+their number, several steps are dealt together, so that no seat gets fewer slots by a round's draw. The seats
+after the primary are the other replicas of the stage in a random order, asked when it is dead or late.
 
-For each stage the slots (step, micro-batch, origin) are dealt to the stage's seats so that every run of
-consecutive slots is shared in proportion to the weights, in random order: with equal weights and as many seats
-as origins, each micro-batch sees a permutation of the stage, and no seat is idle. If a step has fewer slots
-than seats, or no multiple of their number, several steps are dealt together, so that no seat gets fewer slots
-by a round's draw. The seats after the primary are the other replicas of the stage in a random order, asked when
-it is dead or late. Source: docs/spec/protocol.md section 3.
+Source: docs/spec/protocol.md section 3.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def path(
     if not 0 <= microbatch < microbatches_per_step:
         raise UsageError(f"a step has {microbatches_per_step} micro-batches of an origin")
     origins = [seat for seat, _ in rosters[0]]
-    place = microbatch * len(origins) + (origins.index(origin) if origin in origins else 0)
+    index = microbatch * len(origins) + (origins.index(origin) if origin in origins else 0)
     step_slots = max(len(origins), 1) * microbatches_per_step
     routes = list[tuple[int, ...]]()
     for stage, roster in enumerate(rosters[1:], start=1):
@@ -83,10 +83,10 @@ def path(
         steps = len(roster) // gcd(len(roster), step_slots)
         block, within = divmod(step, steps)
         slots = deal(beacon, run_digest, round_index, block, stage, roster, steps * step_slots)
-        primary = slots[within * step_slots + place]
-        siblings = [seat for seat, _ in roster if seat != primary]
+        primary = slots[within * step_slots + index]
+        replicas = [seat for seat, _ in roster if seat != primary]
         context = (run_digest, round_index, step, microbatch, stage, origin)
-        routes.append((primary, *stream(beacon, "training.siblings", *context).shuffled(siblings)))
+        routes.append((primary, *stream(beacon, "training.siblings", *context).shuffled(replicas)))
     return tuple(routes)
 
 
@@ -108,10 +108,10 @@ def deal(
     weights = weights_of(roster)
     times = list[tuple[int, int]]()
     for (seat, _), weight in zip(roster, weights, strict=True):
-        dice = stream(beacon, "training.deal", run_digest, round_index, block, stage, seat)
+        rng = stream(beacon, "training.deal", run_digest, round_index, block, stage, seat)
         for turn in range(slots * weight // sum(weights) + _SPARE_TURNS):
-            drawn = (turn << _DRAW_BITS) + dice.below(1 << _DRAW_BITS)
-            times.append(((drawn << _DRAW_BITS) // weight, seat))
+            random_time = (turn << _DRAW_BITS) + rng.below(1 << _DRAW_BITS)
+            times.append(((random_time << _DRAW_BITS) // weight, seat))
     return tuple(seat for _, seat in sorted(times)[:slots])
 
 
@@ -153,14 +153,14 @@ class RoundPlan:
     """Number of this round of final averaging, at the end of the run; -1 for a round of training."""
 
     @property
-    def is_consensus(self) -> bool:
+    def is_final_averaging(self) -> bool:
         """True if this is a round of final averaging, without training."""
         return self.consensus >= 0
 
     @property
     def steps_max(self) -> int:
         """Upper limit of the optimizer steps of one segment."""
-        return 0 if self.is_consensus else self.spec.inner_steps_max
+        return 0 if self.is_final_averaging else self.spec.inner_steps_max
 
     def candidates(
         self, *, origin: int, step: int, microbatch: int, stage: StageIndex

@@ -55,7 +55,7 @@ class OpenWindow:
 
     def step(self, record: StepRecord) -> None:
         """Record a step with the messages of its micro-batches."""
-        counted = tuple(self.computed[one.place] for one in record.microbatches)
+        counted = tuple(self.computed[one.microbatch_id] for one in record.microbatches)
         self.events.append(StepTaken(record.step, counted, record.dropped))
         self.computed = {}
 
@@ -119,7 +119,7 @@ class SegmentRecorder:
         opened = self._open
         if opened is None or not self.shard.is_between_steps:
             return False
-        return opened.plan.is_consensus or opened.log.num_steps > 0
+        return opened.plan.is_final_averaging or opened.log.num_steps > 0
 
     # --- segments ---
 
@@ -205,9 +205,9 @@ class SegmentRecorder:
         shard, outer = self.shard, self.shard.spec.outer
         before: float | None = None
         after: float | None = None
-        if outer.loss_margin_nano and self._open is not None and not merge.is_consensus:
-            place = (shard, self._open.plan, tokens, self._seat, self._newest)
-            before, after = probe_loss(*place, None), probe_loss(*place, merge)
+        if outer.loss_margin_nano and self._open is not None and not merge.is_final_averaging:
+            inputs = (shard, self._open.plan, tokens, self._seat, self._newest)
+            before, after = probe_loss(*inputs, None), probe_loss(*inputs, merge)
         return clip_or_reject(merge, self._distances, before, after, outer)
 
     def merge(self, merges: Sequence[Merge]) -> bool:
@@ -234,14 +234,14 @@ class SegmentRecorder:
     def backward(self, passed: Passed, request: MicroBatch | None, reply: MicroBatchGrad) -> bytes:
         """Compute the backward pass and keep its messages; ``request`` is None without a stage below."""
         answer = self.shard.backward(passed, reply)
-        self._keep(passed.place, request, reply)
+        self._keep(passed.microbatch_id, request, reply)
         return answer
 
     def loss(self, tokens: TokenSource, request: MicroBatch) -> tuple[int, bytes]:
         """Compute loss and gradient in the last stage and keep the request; return (1e-6 nats, gradient)."""
         done = self.shard.loss(tokens, self._opened().plan, request, self._seat)
         self._newest = request
-        self._keep(request.place, request, None)
+        self._keep(request.microbatch_id, request, None)
         return done
 
     def loss_tokens(self, tokens: TokenSource, step: int, microbatch: int) -> int:
@@ -252,11 +252,11 @@ class SegmentRecorder:
         return loss_micro
 
     def _keep(
-        self, place: MicrobatchId, request: MicroBatch | None, reply: MicroBatchGrad | None
+        self, microbatch_id: MicrobatchId, request: MicroBatch | None, reply: MicroBatchGrad | None
     ) -> None:
         if self._open is not None and self._open.window is not None:
             computed = self._open.window.computed
-            computed[place] = ComputedMicrobatch(*place, request, reply)
+            computed[microbatch_id] = ComputedMicrobatch(*microbatch_id, request, reply)
 
     def _opened(self) -> OpenSegment:
         if self._open is None:

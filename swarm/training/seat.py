@@ -234,7 +234,7 @@ class SeatWorker:
         assert log is not None, "an admitted micro-batch has an open round"
         answered = False
         try:
-            self._stepper.see(request.place)
+            self._stepper.see(request.microbatch_id)
             if self._is_last:
                 loss_micro, payload = await self.jobs.loss(request)
                 self._measured(log, loss_micro)
@@ -268,7 +268,7 @@ class SeatWorker:
         """Send a micro-batch through the stages above; return (their loss, gradient for the stage below)."""
         request = request_of(
             plan,
-            passed.place,
+            passed.microbatch_id,
             stage=self.stage + 1,
             source=self.index,
             incarnation=self.incarnation,

@@ -3,12 +3,10 @@
 Core: a machine of tensors; every method runs in one worker thread, one after another.
 
 Sender and receiver both compute from the decoded wire bytes: a replay from the logs sees the same inputs, and
-the state is a function of them alone. Legend: P parameters, B batch, T time, D hidden, R values of the
-residual.
+the state is a function of them alone. ``OpenStep`` collects the gradients since the last optimizer step, the
+records of their micro-batches, and the unanswered ones.
 
-Collect the gradients of the open step, the records of their micro-batches, and the unanswered ones.
-
-Legend: P parameters of the shard.
+Legend: P parameters of the shard, B batch, T time, D hidden, R values of the residual.
 """
 
 from collections.abc import Callable
@@ -101,10 +99,10 @@ class OpenStep:
         self._records.append(record)
         self._tokens += tokens
 
-    def drop(self, place: MicrobatchId) -> None:
+    def drop(self, microbatch_id: MicrobatchId) -> None:
         """Note a micro-batch that was sent and never answered."""
         if len(self._dropped) < DROPPED_MAX:
-            self._dropped.append(place)
+            self._dropped.append(microbatch_id)
 
     def mean(self) -> Tensor | None:
         """Return the mean gradient_P; None if there is none, or it was lost with the device that held it."""
@@ -120,8 +118,8 @@ class OpenStep:
         dropped, self._dropped = self._dropped, []
         tokens, self._tokens = self._tokens, 0
         self._gradients.clear()
-        by_place = sorted(records, key=lambda record: record.place)
-        return Gathered(tuple(by_place), tuple(sorted(dropped)), tokens)
+        by_id = sorted(records, key=lambda record: record.microbatch_id)
+        return Gathered(tuple(by_id), tuple(sorted(dropped)), tokens)
 
 
 class Shard:
@@ -180,7 +178,7 @@ class Shard:
         """Compute a middle stage: decode, compute, encode; raise ``PeerFault`` for non-finite values."""
         inputs_BTD = from_wire(request.payload, request.shape, self.spec.wire.activations)
         wire = wire_digest(request.payload)
-        return self._forward(inputs_BTD, request.place, request.source, wire, NO_DIGEST)
+        return self._forward(inputs_BTD, request.microbatch_id, request.source, wire, NO_DIGEST)
 
     def backward(self, passed: Passed, reply: MicroBatchGrad) -> bytes:
         """Add the gradient of a returned micro-batch to the sum; return the one for the stage below (or b"").
@@ -213,8 +211,8 @@ class Shard:
         Raises ``PeerFault``, changing nothing, if the peer's activations give no finite gradient.
         """
         self._open.check_room()
-        place = request.place
-        _, labels_BT, root = draw_samples(tokens, plan, place)
+        microbatch_id = request.microbatch_id
+        _, labels_BT, root = draw_samples(tokens, plan, microbatch_id)
         if labels_BT.shape != request.shape[:2]:
             raise BadEncoding("a micro-batch of another shape than its samples")
         inputs = from_wire(request.payload, request.shape, self.spec.wire.activations)
@@ -222,7 +220,7 @@ class Shard:
         assert grad_inputs is not None, "a stage behind another has inputs with a gradient"
         loss_micro, answer = loss_micro_of(loss), wire_of(self.spec, grad_inputs)
         record = MicrobatchRecord(
-            *place,
+            *microbatch_id,
             wire_digest(request.payload),
             NO_DIGEST,
             NO_DIGEST,
@@ -239,11 +237,11 @@ class Shard:
     ) -> int:
         """Compute a micro-batch of a one-stage run and add its gradient; return the loss in 1e-6 nats."""
         self._open.check_room()
-        place = (seat, step, microbatch)
-        inputs_BT, labels_BT, root = draw_samples(tokens, plan, place)
+        microbatch_id = (seat, step, microbatch)
+        inputs_BT, labels_BT, root = draw_samples(tokens, plan, microbatch_id)
         loss, _, grad_P = self.engine.loss(self.params_P, self.weights, inputs_BT, labels_BT)
         loss_micro, none = loss_micro_of(loss), NO_DIGEST
-        record = MicrobatchRecord(*place, none, none, none, none, -1, -1, root)
+        record = MicrobatchRecord(*microbatch_id, none, none, none, none, -1, -1, root)
         self._open.add(grad_P, inputs_BT.numel(), record)
         return loss_micro
 
@@ -325,8 +323,8 @@ class Shard:
         self.phi_P[span.slice], self.momentum_P[span.slice] = slow.phi_F, slow.momentum_F
         self.params_P[span.slice] = theta_F
         if merge.sent is not None:
-            said_F, numel = merge.sent.residual_P, self.params_P.numel()
-            self.residual_R = with_residual(self.residual_R, span, numel, said_F)
+            reported_F, numel = merge.sent.residual_P, self.params_P.numel()
+            self.residual_R = with_residual(self.residual_R, span, numel, reported_F)
         self.weights += 1
         self.tokens_at_sync[snapshot.fragment] = self.tokens_total
         self.snapshots.pop(snapshot.fragment, None)
@@ -407,7 +405,7 @@ class Shard:
     def _forward(
         self,
         inputs: Tensor,
-        place: MicrobatchId,
+        microbatch_id: MicrobatchId,
         source: int,
         in_activation: Digest,
         ids_root: Digest,
@@ -416,7 +414,7 @@ class Shard:
         payload = wire_of(self.spec, forward.output)
         batch, times, width = forward.output.shape
         digests = (in_activation, NO_DIGEST, wire_digest(payload), NO_DIGEST)
-        record = MicrobatchRecord(*place, *digests, source, NO_SEAT, ids_root)
+        record = MicrobatchRecord(*microbatch_id, *digests, source, NO_SEAT, ids_root)
         return payload, Passed(forward, (batch, times, width), record, self.weights)
 
     def _snapshot(self, fragment: int, tokens: int, theta_P: Tensor) -> FragmentSnapshot:

@@ -2,14 +2,14 @@
 
 Core: a machine; the time comes in as ``now``.
 
-A seat computes every micro-batch of one step with one weight version. It admits up to ``quota``
-micro-batches into the open version; later ones wait outside until the step is taken.
+A seat computes every micro-batch of one step with one weight version. It admits up to ``quota`` micro-batches
+into the open version; later ones wait outside until the step is taken.
 
     OPEN --quota settled, or the deadline with an answer--> DUE --stepped()--> OPEN (next version)
       |
       +--steps == steps_max--> FULL until begin_round()
 
-Source: spec of the round protocol, section 3 (one weight version per step; quota or deadline).
+Source: docs/spec/protocol.md section 3 (one weight version per step; quota or deadline).
 """
 
 from dataclasses import dataclass

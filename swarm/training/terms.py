@@ -1,4 +1,4 @@
-"""Derive the terms of a trade: the partner, the direction, and the weight.
+"""Derive the terms of a trade (partner, direction, weight), and the reaction of a replica to its lag.
 
 Core: pure functions of a round. Training seats and replaying verifiers derive the same terms here.
 
@@ -7,9 +7,8 @@ Core: pure functions of a round. Training seats and replaying verifiers derive t
     a round of final averaging    partners by the butterfly, one for all fragments; weighed by the number of
                                   seats that their values already average
 
-Source: docs/spec/training.md sections 3 to 5, docs/spec/protocol.md sections 4 and 5.
-
-Lag rules of a replica: trade weighted by age, or restart from another replica's state if too far behind.
+A replica that lags trades with a weight reduced by age, or restarts from another replica's state if it is too
+far behind:
 
     behind by      0 .. 2 rounds                 more
     it does        trade, weighed by age    ->   adopt: phi, and Adam's second moments and step count
@@ -20,7 +19,8 @@ Lag rules of a replica: trade weighted by age, or restart from another replica's
 The outer momentum and the first moments belong to another replica's trajectory: they start from zero. After an
 adoption the replica only receives for ``pull_only_rounds`` rounds. A trailing replica has made less progress
 than the replicas it would be merged with: partners lose more by receiving its fragment than by a solo step.
-Source: docs/spec/training.md sections 4 and 7, docs/spec/protocol.md section 5. Legend: P parameters.
+
+Source: docs/spec/training.md sections 3 to 5 and 7, docs/spec/protocol.md sections 4 and 5.
 """
 
 from collections.abc import Mapping, Sequence
@@ -106,7 +106,7 @@ def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Tr
     if mine is None:
         return None
     ages = plan.spec.outer.age_weights_nano
-    if plan.is_consensus:
+    if plan.is_final_averaging:
         seats, number = list(by_key), plan.consensus
         trade = final_trades(seats, plan.beacon, plan.run_digest, stage, number).get(mine)
         if trade is None:
@@ -130,16 +130,16 @@ def standby_partners(
     """
     by_key = _by_key(plan, stage)
     mine = _key_of(by_key, seat)
-    if mine is None or plan.is_consensus or not plan.spec.outer.num_retries:
+    if mine is None or plan.is_final_averaging or not plan.spec.outer.num_retries:
         return ()
     drawn = terms_of(plan, stage, seat, fragment)
     partner = None if drawn is None else drawn.partner
     where = (plan.beacon, plan.run_digest, stage, fragment, plan.round)
     others = (by_key[key] for key in heaviest_edges(mine, list(by_key), *where))
     ages = plan.spec.outer.age_weights_nano
-    givers = (other for other in others if other != partner and not is_pull_only(plan, other))
+    senders = (other for other in others if other != partner and not is_pull_only(plan, other))
     return tuple(
-        TradeTerms(other, True, -1, ages) for other in islice(givers, plan.spec.outer.num_retries)
+        TradeTerms(other, True, -1, ages) for other in islice(senders, plan.spec.outer.num_retries)
     )
 
 

@@ -39,7 +39,7 @@ class AuditEvidence(Message, frozen=True):
     end_root: Digest
 
     @property
-    def place(self) -> WindowKey:
+    def key(self) -> WindowKey:
         """Key of the window."""
         return self.manifest.key
 
@@ -81,11 +81,11 @@ class AuditVerdict(StrEnum):
 class AuditResult:
     """Result of the audit of one window."""
 
-    place: WindowKey
+    key: WindowKey
     verdict: AuditVerdict
     answer: Answer | None
     """Answer of the first log that differs, else of the first log; None if no log was replayed."""
-    said: Digest | None
+    claim: Digest | None
     """Claim that the solver has revealed; None before its reveal."""
     found: Digest | None
     """Claim of our replay; None if no log was replayed."""
@@ -105,7 +105,7 @@ class AuditResult:
         """Return the report to submit to the ledger; None if the window is honest or no log was replayed."""
         if self.answer is None or self.verdict in {AuditVerdict.HONEST, AuditVerdict.NOT_SERVED}:
             return None
-        p = self.place
+        p = self.key
         leaves, end_root = self.answer.leaves, self.answer.end_root
         return Report(
             run=p.run,
@@ -121,7 +121,7 @@ class AuditResult:
 def judge_logs(
     record: SegmentRecord,
     spec: RunSpec,
-    place: WindowKey,
+    key: WindowKey,
     replayed: Sequence[tuple[AuditEvidence, Answer]],
     shown: Sequence[bytes] | None,
     troubles: Sequence[str] = (),
@@ -131,31 +131,31 @@ def judge_logs(
     Args:
         record: Record of the segment on the ledger.
         spec: Specification of its run.
-        place: Window that is audited.
+        key: Window that is audited.
         replayed: Evidence and answer of every log that was replayed.
         shown: The solver's leaves of the window; None if they are not known.
         troubles: Reasons why logs are missing, as sentences.
     """
-    window = place.window
-    said = record.windows[window].claim if record.windows else None
+    window = key.window
+    claim = record.windows[window].claim if record.windows else None
     if not replayed:
         lines = [f"no log of window {window} of {where(record)} could be replayed", *troubles]
-        return _result(place, AuditVerdict.NOT_SERVED, None, said, shown, lines)
+        return _result(key, AuditVerdict.NOT_SERVED, None, claim, shown, lines)
     for evidence, answer in replayed:
         if differs(record, spec, window, answer.leaves, answer.end_root):
             lines = _fraud(record, window, answer, shown)
-            return _result(place, AuditVerdict.FRAUD, (evidence, answer), said, shown, lines)
+            return _result(key, AuditVerdict.FRAUD, (evidence, answer), claim, shown, lines)
     about = f"window {window} of {where(record)}"
     num_leaves = len(replayed[0][1].leaves)
     if record.windows:
         lines = [f"{about} is honest: {num_leaves} leaves computed again, all equal"]
-        return _result(place, AuditVerdict.HONEST, replayed[0], said, shown, lines)
+        return _result(key, AuditVerdict.HONEST, replayed[0], claim, shown, lines)
     lines = [
         f"{about} was computed again ({num_leaves} leaves), and nothing shown so far contradicts it",
         "its solver has not had to show its leaves: a report makes it show them, and if they agree with"
         " this log the bond of the report goes to the solver",
     ]
-    return _result(place, AuditVerdict.NOT_REVEALED, replayed[0], said, shown, lines)
+    return _result(key, AuditVerdict.NOT_REVEALED, replayed[0], claim, shown, lines)
 
 
 def shown_leaves(record: SegmentRecord, window: int, body: RevealSegment) -> tuple[bytes, ...]:
@@ -176,10 +176,10 @@ def first_difference(mine: Sequence[bytes], shown: Sequence[bytes]) -> int | Non
 
 
 def _result(
-    place: WindowKey,
+    key: WindowKey,
     verdict: AuditVerdict,
     best: tuple[AuditEvidence, Answer] | None,
-    said: Digest | None,
+    claim: Digest | None,
     shown: Sequence[bytes] | None,
     lines: Sequence[str],
 ) -> AuditResult:
@@ -189,10 +189,10 @@ def _result(
     if answer is not None and shown is not None:
         first = first_difference(answer.leaves, shown)
     return AuditResult(
-        place=place,
+        key=key,
         verdict=verdict,
         answer=answer,
-        said=said,
+        claim=claim,
         found=found,
         first_difference=first,
         lines=tuple(lines),

@@ -30,18 +30,18 @@ ASK_AGAIN_S = 1.0
 
 
 async def inspect(
-    me: PeerId, ledger: LedgerPort, shelf: LogStore, logs: Logs, place: WindowKey
+    me: PeerId, ledger: LedgerPort, log_store: LogStore, logs: Logs, key: WindowKey
 ) -> AuditResult:
     """Replay every log of a window that its possible holders serve, and compare with the ledger.
 
     Raises ``UsageError`` if the window is not on the ledger, or its run has native numerics.
     """
-    sought = _find(ledger, place)
+    sought = _find(ledger, key)
     record, run = sought.record, sought.run
-    silent = await _ask(sought.witnesses(me), sought, shelf, logs)
+    silent = await _ask(sought.witnesses(me), sought, log_store, logs)
     replayed = list[tuple[AuditEvidence, Answer]]()
     troubles = [f"{peer_name(peer)} does not answer" for peer in silent]
-    for manifest in shelf.manifests(place):
+    for manifest in log_store.manifests(key):
         try:
             answer = await logs.replay(manifest, sought, sought.witnesses(me), urgent=False)
         except (Unreachable, BadConfig) as error:
@@ -53,12 +53,12 @@ async def inspect(
     # Fetching may take long: a reveal that became final meanwhile counts.
     record = ledger.state.segment(*key_of(record)) or record
     reveal = await _find_reveal(ledger, record, run) if record.windows else None
-    shown = None if reveal is None else shown_leaves(record, place.window, reveal)
-    return judge_logs(record, run.spec, place, replayed, shown, troubles)
+    shown = None if reveal is None else shown_leaves(record, key.window, reveal)
+    return judge_logs(record, run.spec, key, replayed, shown, troubles)
 
 
 async def _ask(
-    peers: Sequence[PeerId], sought: Sought, shelf: LogStore, logs: Logs
+    peers: Sequence[PeerId], sought: Sought, log_store: LogStore, logs: Logs
 ) -> list[PeerId]:
     """Ask all peers, repeatedly while no log is known; return those that did not answer."""
     silent, ends = list(peers), trio.current_time() + ASK_PATIENCE_S
@@ -72,25 +72,25 @@ async def _ask(
             for peer in silent:
                 nursery.start_soon(one, peer)
         is_over = not silent or trio.current_time() + ASK_AGAIN_S > ends
-        if is_over or shelf.manifests(sought.key):
+        if is_over or log_store.manifests(sought.key):
             return silent
         await trio.sleep(ASK_AGAIN_S)
 
 
-def _find(ledger: LedgerPort, place: WindowKey) -> Sought:
-    record, run = ledger.state.segment(*seat_of(place)), ledger.state.find_run(place.run)
+def _find(ledger: LedgerPort, key: WindowKey) -> Sought:
+    record, run = ledger.state.segment(*seat_of(key)), ledger.state.find_run(key.run)
     if record is None or run is None:
         raise UsageError(
-            f"segment {place.round}/{place.stage}/{place.seat} of run {place.run} is not on the ledger,"
+            f"segment {key.round}/{key.stage}/{key.seat} of run {key.run} is not on the ledger,"
             " or its challenge window has passed",
             hint="swarm ledger tail",
         )
     if not run.spec.is_exact:
         raise UsageError("a run with native numerics cannot be replayed: honest machines differ")
     windows = num_windows(record.num_steps, run.spec.checks.window_steps)
-    if not 0 <= place.window < windows:
+    if not 0 <= key.window < windows:
         raise UsageError(f"the segment has windows 0 to {windows - 1}")
-    return Sought(place, record, run)
+    return Sought(key, record, run)
 
 
 async def _find_reveal(ledger: LedgerPort, record: SegmentRecord, run: Run) -> RevealSegment | None:

@@ -43,8 +43,8 @@ def find_changes(
 ) -> list[SegmentChange]:
     """Return the events for all that changed from ``before`` to ``after``."""
     found = list[SegmentChange]()
-    for place, record in after.items():
-        old = before.get(place)
+    for segment_id, record in after.items():
+        old = before.get(segment_id)
         if old is not record:
             found += _of_segment(old, record, me)
     return found
@@ -102,8 +102,8 @@ def where(record: SegmentRecord) -> str:
 
 
 def _fields(record: SegmentRecord) -> dict[str, str | int]:
-    place = {"run": record.run, "round": record.round, "stage": record.stage, "seat": record.seat}
-    return {**place, "solver": peer_name(record.peer)}
+    fields = {"run": record.run, "round": record.round, "stage": record.stage, "seat": record.seat}
+    return {**fields, "solver": peer_name(record.peer)}
 
 
 def _check_of(record: SegmentRecord | None, peer: PeerId) -> Check | None:
@@ -145,10 +145,10 @@ class OpenSegments:
         self.open = tuple(sorted(found.values(), key=lambda r: (r.height, key_of(r))))
         before = dict(found) if self._before is None else self._before
         after = dict(found)
-        for place in before:
-            record = state.segment(*place)
+        for segment_id in before:
+            record = state.segment(*segment_id)
             if record is not None:
-                after[place] = record
+                after[segment_id] = record
         self._before = found
         return before, after
 
@@ -157,8 +157,8 @@ class OpenSegments:
         found = list[SegmentRecord]()
         last = min(state.globals.last_due, state.height + self._horizon(state))
         for height in range(state.height + 1, last + 1):
-            for place in state.agenda(height).segments:
-                record = state.segment(*place)
+            for segment_id in state.due_queue(height).segments:
+                record = state.segment(*segment_id)
                 if record is not None and record.due == height and record.phase in OPEN:
                     found.append(record)
         return found

@@ -58,14 +58,16 @@ def is_often_silent(done: Contribution) -> bool:
 def has_slot(
     record: SegmentRecord,
     taken: Sequence[SegmentRecord],
-    places: int,
+    num_slots: int,
     is_silent: Callable[[SegmentRecord], bool],
 ) -> bool:
-    """Return True if one of the ``places`` slots is free for a window of ``record`` besides those ``taken``."""
-    if len(taken) >= places or any(other.peer == record.peer for other in taken):
+    """Return True if one of the ``num_slots`` slots is free for a window of ``record`` besides those
+    ``taken``.
+    """
+    if len(taken) >= num_slots or any(other.peer == record.peer for other in taken):
         return False
     num_silent = sum(map(is_silent, taken))
-    return not is_silent(record) or num_silent < max(places - 1, 1)
+    return not is_silent(record) or num_silent < max(num_slots - 1, 1)
 
 
 PROOFS_MAX = 4096
@@ -73,7 +75,7 @@ PROOFS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SelectedDraw:
     """VRF draw that selected this node."""
 
     attempt: int
@@ -88,23 +90,23 @@ class Draws:
         self._secret, self._chain = secret, chain
         self._proved: OrderedDict[tuple[bytes, int], tuple[int | None, bytes]] = OrderedDict()
 
-    def of(self, record: SegmentRecord, spec: RunSpec) -> tuple[Drawn, ...]:
+    def of(self, record: SegmentRecord, spec: RunSpec) -> tuple[SelectedDraw, ...]:
         """Return the draws that selected this node for a segment; the caller checks that it is eligible."""
-        found = list[Drawn]()
+        found = list[SelectedDraw]()
         for attempt, draw in enumerate(record.draws):
-            window, proof = self._throw(draw, record, spec)
+            window, proof = self._prove(draw, record, spec)
             if window is not None:
-                found.append(Drawn(attempt, window, proof))
+                found.append(SelectedDraw(attempt, window, proof))
         return tuple(found)
 
-    def _throw(self, draw: Draw, record: SegmentRecord, spec: RunSpec) -> tuple[int | None, bytes]:
-        place = segment_key(record.run, record.round, record.stage, record.seat)
-        found = self._proved.get((place, draw.height))
+    def _prove(self, draw: Draw, record: SegmentRecord, spec: RunSpec) -> tuple[int | None, bytes]:
+        segment_id = segment_key(record.run, record.round, record.stage, record.seat)
+        found = self._proved.get((segment_id, draw.height))
         if found is None:
             proof = prove_draw(self._secret, self._chain, draw, record)
             peer = self._secret.peer
             found = drawn_window(self._chain, draw, record, spec, peer, proof), proof
-            self._proved[place, draw.height] = found
+            self._proved[segment_id, draw.height] = found
             if len(self._proved) > PROOFS_MAX:
                 self._proved.popitem(last=False)
         return found
@@ -155,7 +157,7 @@ class VerifierView:
     segments: Sequence[SegmentRecord]
     """Segments that are open in ``state``, oldest first: ``changes.OpenSegments``."""
     me: PeerId
-    draws: Callable[[SegmentRecord, RunSpec], tuple[Drawn, ...]]
+    draws: Callable[[SegmentRecord, RunSpec], tuple[SelectedDraw, ...]]
     answers: Mapping[WindowKey, OwnAnswer]
     reveals: Mapping[SegmentKey, RevealSegment]
     verdicts: Mapping[WindowKey, bool]
@@ -177,28 +179,28 @@ def next_duties(known: VerifierView) -> tuple[DutyStep, ...]:
     Judgements and checks come in the order of their deadlines. New windows are requested only while this node
     has the capacity to replay them.
     """
-    says, judged, checked = (
+    submissions, judged, checked = (
         list[Submit](),
         list[tuple[int, DutyStep]](),
         list[tuple[int, DutyStep]](),
     )
-    open_dice, owed = list[SegmentRecord](), list[SegmentRecord]()
+    open_draws, owed = list[SegmentRecord](), list[SegmentRecord]()
     for record in known.segments:
         spec = known.state.run(record.run).spec
-        says += _show_own(known, record)
+        submissions += _show_own(known, record)
         if not spec.is_exact:
             continue
         if _is_judge(known, record):
-            _judge(known, record, says, judged)
+            _judge(known, record, submissions, judged)
         check = _my_check(known, record)
         if check is not None:
             before = len(checked)
-            _check(known, record, spec, check, says, checked)
+            _check(known, record, spec, check, submissions, checked)
             owed += [record] * (len(checked) - before)
         if _takes_requests(known, record, spec):
-            open_dice.append(record)
-    says += _requests(known, open_dice, owed)
-    due = [say for say in says if not _is_under_way(known, say.key)]
+            open_draws.append(record)
+    submissions += _requests(known, open_draws, owed)
+    due = [submission for submission in submissions if not _is_under_way(known, submission.key)]
     return (*due, *_by_deadline(judged), *_by_deadline(checked))
 
 
@@ -221,7 +223,10 @@ def _is_judge(known: VerifierView, record: SegmentRecord) -> bool:
 
 
 def _judge(
-    known: VerifierView, record: SegmentRecord, says: list[Submit], work: list[tuple[int, DutyStep]]
+    known: VerifierView,
+    record: SegmentRecord,
+    submissions: list[Submit],
+    work: list[tuple[int, DutyStep]],
 ) -> None:
     dispute = record.dispute
     assert dispute is not None, "a judge has a dispute"
@@ -231,7 +236,7 @@ def _judge(
         work.append((dispute.deadline, JudgeWindow(key)))
     else:
         body = DisputeVote(*key_of(record), dispute.window, is_guilty=is_guilty)
-        says.append(Submit((DisputeVote, key), body))
+        submissions.append(Submit((DisputeVote, key), body))
 
 
 def _my_check(known: VerifierView, record: SegmentRecord) -> Check | None:
@@ -243,7 +248,7 @@ def _check(
     record: SegmentRecord,
     spec: RunSpec,
     check: Check,
-    says: list[Submit],
+    submissions: list[Submit],
     work: list[tuple[int, DutyStep]],
 ) -> None:
     """Add the step that is due from this node as a verifier that requested a window."""
@@ -256,11 +261,11 @@ def _check(
         if answer is None:
             work.append((deadline, CheckWindow(key)))
         else:
-            says.append(Submit((VerifyCommit, key), answer.hidden(known.me)))
+            submissions.append(Submit((VerifyCommit, key), answer.hidden(known.me)))
     elif check.phase is CheckPhase.SEALED and record.windows and answer is not None:
         is_mine = answer.commitment(known.me) == check.commitment
         if is_mine and are_reveals_open(record, height):
-            says.append(Submit((VerifyReveal, key), answer.shown()))
+            submissions.append(Submit((VerifyReveal, key), answer.shown()))
 
 
 def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -> bool:
@@ -277,33 +282,33 @@ def _takes_requests(known: VerifierView, record: SegmentRecord, spec: RunSpec) -
 
 
 def _requests(
-    known: VerifierView, open_dice: Sequence[SegmentRecord], owed: Sequence[SegmentRecord]
+    known: VerifierView, open_draws: Sequence[SegmentRecord], owed: Sequence[SegmentRecord]
 ) -> list[Submit]:
     """Return requests for the windows of our VRF draws, as many as we can replay besides those ``owed``."""
     if len(owed) >= known.checks_max:
         return []
     asked = list[tuple[SegmentRecord, Submit]]()
-    for record in open_dice:
-        drawn = _drawn(known, record)
-        if drawn is not None:
-            key = window_of(record, drawn.window)
-            body = DataRequest(*key_of(record), drawn.attempt, drawn.window, drawn.proof)
+    for record in open_draws:
+        selected = _first_draw(known, record)
+        if selected is not None:
+            key = window_of(record, selected.window)
+            body = DataRequest(*key_of(record), selected.attempt, selected.window, selected.proof)
             asked.append((record, Submit((DataRequest, key), body)))
     # Requests that are already submitted take capacity first: their answers are owed, too.
     asked.sort(key=lambda one: not _is_under_way(known, one[1].key))
-    says, taken = list[Submit](), list(owed)
-    for record, say in asked:
+    submissions, taken = list[Submit](), list(owed)
+    for record, submission in asked:
         if has_slot(record, taken, known.checks_max, partial(_is_silent, known)):
             taken.append(record)
-            says.append(say)
-    return says
+            submissions.append(submission)
+    return submissions
 
 
 def _is_silent(known: VerifierView, record: SegmentRecord) -> bool:
     return is_often_silent(known.state.contribution(record.run, record.peer))
 
 
-def _drawn(known: VerifierView, record: SegmentRecord) -> Drawn | None:
+def _first_draw(known: VerifierView, record: SegmentRecord) -> SelectedDraw | None:
     """Return the first VRF draw with which this node may request a window; None if there is none.
 
     A verifier that missed its check needs a beacon draw later than its request.
@@ -316,9 +321,9 @@ def _drawn(known: VerifierView, record: SegmentRecord) -> Drawn | None:
     if not _can_pay(known, spec):
         return None
     missed = _my_check(known, record)
-    for drawn in known.draws(record, spec):
-        if missed is None or record.draws[drawn.attempt].height > missed.height:
-            return drawn
+    for selected in known.draws(record, spec):
+        if missed is None or record.draws[selected.attempt].height > missed.height:
+            return selected
     return None
 
 

@@ -33,29 +33,29 @@ class _Inbox:
 
     peers: set[PeerId] = field(default_factory=set[PeerId])
     """Peers that have answered, if only to say that they have no log."""
-    news: trio.Event = field(default_factory=trio.Event)
+    event: trio.Event = field(default_factory=trio.Event)
 
-    def told(self, peer: PeerId) -> None:
+    def add(self, peer: PeerId) -> None:
         """Note that a peer has answered."""
         self.peers.add(peer)
-        self.news.set()
+        self.event.set()
 
     async def wait(self) -> None:
-        """Wait until there is news, or it is time to try again."""
+        """Wait until a peer has answered, or it is time to try again."""
         with trio.move_on_after(TRY_AGAIN_S):
-            await self.news.wait()
-        self.news = trio.Event()
+            await self.event.wait()
+        self.event = trio.Event()
 
 
 class Jobs:
     """Checks and judgements under way, and the verdicts found."""
 
     def __init__(
-        self, me: PeerId, ledger: LedgerPort, shelf: LogStore, logs: Logs, report: EventPort
+        self, me: PeerId, ledger: LedgerPort, log_store: LogStore, logs: Logs, report: EventPort
     ) -> None:
         self.verdicts: dict[WindowKey, bool] = {}
         """Verdicts on disputed windows: True if the solver is guilty."""
-        self._me, self._ledger, self._shelf, self._logs = me, ledger, shelf, logs
+        self._me, self._ledger, self._log_store, self._logs = me, ledger, log_store, logs
         self._report = report
         self._warned: set[WindowKey] = set()
 
@@ -67,20 +67,20 @@ class Jobs:
 
     async def check(self, key: WindowKey) -> None:
         """Replay the first log of a window that can be had, and store the answer on the disk."""
-        sought, heard = self._find(key), _Inbox()
+        sought, answered = self._find(key), _Inbox()
         if sought is None:
             return
         async with trio.open_nursery() as nursery:
             for peer in sought.sources(self._me):
-                nursery.start_soon(self._logs.keep_asking, peer, sought, heard.told)
+                nursery.start_soon(self._logs.keep_asking, peer, sought, answered.add)
             while not await self._answer(sought):
-                await heard.wait()
+                await answered.wait()
             nursery.cancel_scope.cancel()
 
     async def judge(self, key: WindowKey) -> None:
         """Find a verdict on a disputed window: ask all possible holders of a log, and replay every log."""
-        claims, heard, begun = dict[Digest, Digest](), _Inbox(), set[PeerId | Digest]()
-        mine = self._shelf.answers.get(key)
+        claims, answered, begun = dict[Digest, Digest](), _Inbox(), set[PeerId | Digest]()
+        mine = self._log_store.answers.get(key)
         if mine is not None:
             claims[mine.root] = mine.claim
         async with trio.open_nursery() as nursery:
@@ -91,20 +91,20 @@ class Jobs:
                 for peer in sought.witnesses(self._me):
                     if peer not in begun:
                         begun.add(peer)
-                        nursery.start_soon(self._logs.keep_asking, peer, sought, heard.told)
-                for manifest in self._shelf.manifests(key):
+                        nursery.start_soon(self._logs.keep_asking, peer, sought, answered.add)
+                for manifest in self._log_store.manifests(key):
                     if manifest.root not in begun | claims.keys():
                         begun.add(manifest.root)
-                        nursery.start_soon(self._claim, manifest, sought, claims, heard)
-                self._decide(sought, claims, heard)
+                        nursery.start_soon(self._claim, manifest, sought, claims, answered)
+                self._decide(sought, claims, answered)
                 if key not in self.verdicts:
-                    await heard.wait()
+                    await answered.wait()
             nursery.cancel_scope.cancel()
 
-    def _decide(self, sought: Sought, claims: dict[Digest, Digest], heard: _Inbox) -> None:
+    def _decide(self, sought: Sought, claims: dict[Digest, Digest], answered: _Inbox) -> None:
         key, record = sought.key, sought.record
-        roots = {manifest.root for manifest in self._shelf.manifests(key)}
-        is_all = heard.peers >= set(sought.witnesses(self._me)) and claims.keys() >= roots
+        roots = {manifest.root for manifest in self._log_store.manifests(key)}
+        is_all = answered.peers >= set(sought.witnesses(self._me)) and claims.keys() >= roots
         is_complete = is_all or is_late(record, sought.run.spec, self._ledger.state.height)
         found = tuple(claims.values())
         is_guilty = find_verdict(record, key.window, found, is_complete=is_complete)
@@ -114,39 +114,39 @@ class Jobs:
         verdict = "guilty" if is_guilty else "not guilty"
         logs = "one signed log" if len(found) == 1 else f"{len(found)} signed logs"
         text = f"judged window {key.window} of {where(record)}: {verdict}, by {logs}"
-        place = {"round": key.round, "stage": key.stage, "seat": key.seat, "window": key.window}
-        self._report(EventKind.JUDGED, text, verdict=verdict, **place)
+        fields = {"round": key.round, "stage": key.stage, "seat": key.seat, "window": key.window}
+        self._report(EventKind.JUDGED, text, verdict=verdict, **fields)
 
     async def _claim(
         self,
         manifest: WindowManifest,
         sought: Sought,
         claims: dict[Digest, Digest],
-        heard: _Inbox,
+        answered: _Inbox,
     ) -> None:
         """Replay one log for a judge, as often as it takes to get it."""
         while True:
             answer = await self._try(manifest, sought, sought.witnesses(self._me), urgent=True)
             if answer is not None:
                 claims[manifest.root] = window_claim(answer.leaves, answer.end_root)
-                heard.news.set()
+                answered.event.set()
                 return
             await trio.sleep(TRY_AGAIN_S)
 
     async def _answer(self, sought: Sought) -> bool:
         """Replay the first log that can be had; return True if an answer is on the disk."""
         key = sought.key
-        for manifest in self._shelf.manifests(key):
+        for manifest in self._log_store.manifests(key):
             answer = await self._try(manifest, sought, sought.sources(self._me), urgent=False)
             if answer is not None:
-                salt, place = secrets.token_bytes(SALT_BYTES), (*seat_of(key), key.window)
-                mine = OwnAnswer(*place, salt, answer.leaves, answer.end_root, manifest.root)
+                salt, window_id = secrets.token_bytes(SALT_BYTES), (*seat_of(key), key.window)
+                mine = OwnAnswer(*window_id, salt, answer.leaves, answer.end_root, manifest.root)
                 return await self._keep(mine, sought.record)
         return False
 
     async def _keep(self, answer: OwnAnswer, record: SegmentRecord) -> bool:
         try:
-            await self._shelf.keep_answer(answer)
+            await self._log_store.keep_answer(answer)
         except BadConfig as error:
             self._warn(answer.key, record, error)
             return False

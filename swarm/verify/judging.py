@@ -137,8 +137,8 @@ class OwnAnswer(Message, frozen=True):
 
     def shown(self) -> VerifyReveal:
         """Return the statement that reveals the answer and its salt."""
-        place = (self.run, self.round, self.stage, self.seat)
-        return VerifyReveal(*place, self.salt, self.leaves, self.end_root)
+        segment_id = (self.run, self.round, self.stage, self.seat)
+        return VerifyReveal(*segment_id, self.salt, self.leaves, self.end_root)
 
 
 def key_of(record: SegmentRecord) -> SegmentKey:

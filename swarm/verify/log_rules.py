@@ -38,7 +38,7 @@ from swarm.training.messages import (
 )
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RosterSeat, RoundPlan
-from swarm.training.record.segment import ALONE, MicrobatchId
+from swarm.training.record.segment import NO_PARTNER, MicrobatchId
 from swarm.training.record.window import (
     AnchorSet,
     ComputedMicrobatch,
@@ -82,9 +82,9 @@ def check_window(plan: RoundPlan, data: WindowData) -> None:
 
 def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) -> None:
     """Check that steps are numbered without a gap and the window ends where the run's width says."""
-    if plan.is_consensus:
+    if plan.is_final_averaging:
         if steps or data.key.window or not data.is_last:
-            raise OutOfTurn("a step in a round of consensus")
+            raise OutOfTurn("a step in a round of final averaging")
         return
     window, width = data.key.window, plan.spec.checks.window_steps
     first = window * width
@@ -102,8 +102,8 @@ def _check_steps(plan: RoundPlan, data: WindowData, steps: Sequence[StepTaken]) 
 
 def _check_anchors(data: WindowData) -> None:
     """Check that the anchor changes at the beginning of the segment only."""
-    places = [at for at, event in enumerate(data.events) if isinstance(event, AnchorSet)]
-    if places not in ([], [0]) or (places and data.key.window > 0):
+    positions = [at for at, event in enumerate(data.events) if isinstance(event, AnchorSet)]
+    if positions not in ([], [0]) or (positions and data.key.window > 0):
         raise OutOfTurn("an anchor that was set in the middle of a segment")
 
 
@@ -134,9 +134,9 @@ def _check_coordinates(plan: RoundPlan, key: WindowKey, steps: Sequence[StepTake
     seen = set[MicrobatchId]()
     newest = -1
     for taken in steps:
-        computed = [one.place for one in taken.microbatches]
-        for place in (*computed, *taken.dropped):
-            _check_place(plan, place)
+        computed = [one.microbatch_id for one in taken.microbatches]
+        for microbatch_id in (*computed, *taken.dropped):
+            _check_microbatch_id(plan, microbatch_id)
         if len({*computed, *seen}) < len(computed) + len(seen):
             raise OutOfTurn("a micro-batch that the window had before")
         seen.update(computed)
@@ -152,8 +152,8 @@ def _check_coordinates(plan: RoundPlan, key: WindowKey, steps: Sequence[StepTake
             newest = max(attempts)
 
 
-def _check_place(plan: RoundPlan, place: MicrobatchId) -> None:
-    origin, step, microbatch = place
+def _check_microbatch_id(plan: RoundPlan, microbatch_id: MicrobatchId) -> None:
+    origin, step, microbatch = microbatch_id
     spec = plan.spec
     if not (0 <= step < spec.inner_steps_max and 0 <= microbatch < spec.microbatches_per_step):
         raise BadEncoding(f"micro-batch {microbatch} of step {step}")
@@ -176,11 +176,11 @@ def _check_request(
     there = (request.run, request.round, request.stage, request.destination)
     if there != (plan.run, plan.round, key.stage, key.seat):
         raise OutOfTurn("activations for another seat or round")
-    if request.place != computed.place:
+    if request.microbatch_id != computed.microbatch_id:
         raise OutOfTurn("the activations of another micro-batch")
     source = plan.seat(key.stage - 1, request.source)
     if source is None:
-        raise OutOfTurn("activations from somebody who does not sit in the stage below")
+        raise OutOfTurn("activations from a peer without a seat in the stage below")
     check_microbatch(plan.chain, plan.run_digest, plan.spec, request, source.peer)
 
 
@@ -190,7 +190,7 @@ def _check_reply(
     """Check that a gradient is for this micro-batch, signed by the seat above that received it."""
     above = plan.seat(key.stage + 1, reply.destination)
     if above is None:
-        raise OutOfTurn("a gradient from somebody who does not sit in the stage above")
+        raise OutOfTurn("a gradient from a peer without a seat in the stage above")
     request = sent_request(plan, key, computed, reply)
     rules = (plan.chain, plan.run_digest, plan.spec)
     check_grad(*rules, request, reply.activations, reply, above.peer)
@@ -221,7 +221,7 @@ def sent_request(
     """
     request = request_of(
         plan,
-        computed.place,
+        computed.microbatch_id,
         stage=key.stage + 1,
         source=key.seat,
         incarnation=reply.incarnation,
@@ -246,19 +246,19 @@ def check_merge(
     """
     offer = merged.offer
     drawn = terms_of(plan, key.stage, key.seat, merged.fragment)
-    given = NO_DIGEST
+    payload = NO_DIGEST
     if merged.receipt is not None:
         partner = None if drawn is None else drawn.partner
         _check_receipt(plan, key, merged, merged.receipt, partner)
-        given = merged.my_payload
-    if merged.partner_seat == ALONE:
-        said = (offer, merged.payload, merged.weight_nano, merged.my_payload)
-        if said != (None, b"", 0, given):
+        payload = merged.my_payload
+    if merged.partner_seat == NO_PARTNER:
+        fields = (offer, merged.payload, merged.weight_nano, merged.my_payload)
+        if fields != (None, b"", 0, payload):
             raise OutOfTurn("a step alone that mentions a partner")
         return None
     terms = terms_with(plan, key.stage, key.seat, merged.fragment, merged.partner_seat)
     if offer is None or terms is None:
-        raise OutOfTurn("a merge with somebody whom the beacon did not choose")
+        raise OutOfTurn("a merge with a peer that the beacon did not choose")
     if not terms.gives:
         raise OutOfTurn("a merge with a partner that only pulls")
     wanted = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, terms.partner.index)
@@ -282,8 +282,8 @@ def _check_receipt(
     if partner is None or _codec(plan) is not Codec.INT4:
         raise OutOfTurn("a receipt where nothing waits for one")
     ours = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, key.seat)
-    said = (receipt.key, receipt.to_seat, receipt.payload_hash)
-    if said != (ours, partner.index, merged.my_payload):
+    fields = (receipt.key, receipt.to_seat, receipt.payload_hash)
+    if fields != (ours, partner.index, merged.my_payload):
         raise OutOfTurn("a receipt for something else")
     verify_receipt(partner.peer, plan.chain, receipt)
 
@@ -301,7 +301,7 @@ def _check_offer(
         raise OutOfTurn("an offer of another fragment")
     verify_offer(partner.peer, plan.chain, offer)
     check_codec(offer, _codec(plan), anchor_root)
-    values = traded_numel(plan.spec, numel, is_consensus=plan.is_consensus)
+    values = traded_numel(plan.spec, numel, is_final_averaging=plan.is_final_averaging)
     if offer.num_bytes != payload_bytes(offer.codec, values):
         raise BrokenPromise("an offer of the wrong size for this fragment")
     if not 0 < offer.wire_bytes <= offer.num_bytes:
@@ -310,4 +310,4 @@ def _check_offer(
 
 
 def _codec(plan: RoundPlan) -> Codec:
-    return common_codec(plan.spec, plan.round, is_consensus=plan.is_consensus)
+    return common_codec(plan.spec, plan.round, is_final_averaging=plan.is_final_averaging)

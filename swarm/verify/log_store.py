@@ -28,13 +28,13 @@ from swarm.verify.manifest import MANIFEST_BYTES_MAX, MANIFESTS_MAX, WindowManif
 from swarm.verify.ports import BlobsPort
 
 
-def is_needed(state: State, place: SegmentKey, *, is_own: bool) -> bool:
+def is_needed(state: State, segment_id: SegmentKey, *, is_own: bool) -> bool:
     """Return True if a segment's windows, leaves or answers may still be requested.
 
     They may be as long as the ledger has its record. A segment of our own may not have been committed yet; a
     run that this state does not know may be created by a later block.
     """
-    run, round_, stage, seat = place
+    run, round_, stage, seat = segment_id
     if state.segment(run, round_, stage, seat) is not None:
         return True
     known = state.find_run(run)
@@ -50,7 +50,7 @@ class _Kept(Message, frozen=True):
     """Row of the table of manifests."""
 
     manifest: WindowManifest
-    giver: PeerId
+    sender: PeerId
     """Peer that sent the manifest; this node if the log is its own."""
 
 
@@ -108,16 +108,16 @@ class LogStore:
             raise
         return manifest
 
-    async def note(self, manifest: WindowManifest, giver: PeerId) -> None:
-        """Store another solver's manifest, unless ``giver`` has sent enough manifests of this window.
+    async def note(self, manifest: WindowManifest, sender: PeerId) -> None:
+        """Store another solver's manifest, unless ``sender`` has sent enough manifests of this window.
 
         A solver may sign as many logs as it likes; the limit per sender leaves room for manifests from other
         peers.
         """
         row = self._kept.get(manifest.key, {})
-        num_given = sum(kept.giver == giver for kept in row.values())
-        if manifest.root not in row and num_given < MANIFESTS_MAX:
-            await self._put(_Kept(manifest, giver))
+        num_sent = sum(kept.sender == sender for kept in row.values())
+        if manifest.root not in row and num_sent < MANIFESTS_MAX:
+            await self._put(_Kept(manifest, sender))
 
     async def keep_answer(self, answer: OwnAnswer) -> None:
         """Store the answer of our replay, durably."""
@@ -126,33 +126,37 @@ class LogStore:
 
     async def keep_reveal(self, body: RevealSegment) -> None:
         """Store the reveal of a segment of our own, durably."""
-        place = (body.run, body.round, body.stage, body.seat)
-        await self._write([(REVEALS, _packed(place), encode(body))])
-        self.reveals[place] = body
+        segment_id = (body.run, body.round, body.stage, body.seat)
+        await self._write([(REVEALS, _packed(segment_id), encode(body))])
+        self.reveals[segment_id] = body
 
     async def tidy(self, state: State) -> None:
         """Remove everything that can no longer be requested."""
         for key, row in list(self._kept.items()):
             for root, kept in list(row.items()):
-                if not is_needed(state, seat_of(key), is_own=kept.giver == self._secret.peer):
+                if not is_needed(state, seat_of(key), is_own=kept.sender == self._secret.peer):
                     await self._drop(key, root)
         stale = [key for key in self.answers if not is_needed(state, seat_of(key), is_own=False)]
-        shown = [place for place in self.reveals if not is_needed(state, place, is_own=True)]
+        shown = [
+            segment_id
+            for segment_id in self.reveals
+            if not is_needed(state, segment_id, is_own=True)
+        ]
         changes: list[Change] = [(ANSWERS, _name(key), None) for key in stale]
-        changes += [(REVEALS, _packed(place), None) for place in shown]
+        changes += [(REVEALS, _packed(segment_id), None) for segment_id in shown]
         if changes:
             await self._write(changes)
         for key in stale:
             self.answers.pop(key, None)
-        for place in shown:
-            self.reveals.pop(place, None)
+        for segment_id in shown:
+            self.reveals.pop(segment_id, None)
 
     async def _drop_abandoned(self, key: WindowKey) -> None:
         """Drop our logs that the window ``key`` replaces: a crash ended their segment before its commit."""
         for other, row in list(self._kept.items()):
             is_older = other == key or (key.window == 0 and seat_of(other) == seat_of(key))
             for root, kept in list(row.items()) if is_older else ():
-                if kept.giver == self._secret.peer:
+                if kept.sender == self._secret.peer:
                     await self._drop(other, root)
 
     async def _put(self, kept: _Kept) -> None:

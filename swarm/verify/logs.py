@@ -46,7 +46,7 @@ class ReplayQueue:
     def __init__(self) -> None:
         self._is_taken = False
         self._num_urgent = 0
-        self._news = trio.Event()
+        self._changed = trio.Event()
 
     @asynccontextmanager
     async def take(self, *, urgent: bool) -> AsyncGenerator[None]:
@@ -54,20 +54,20 @@ class ReplayQueue:
         self._num_urgent += urgent
         try:
             while self._is_taken or (self._num_urgent and not urgent):
-                await self._news.wait()
+                await self._changed.wait()
             self._is_taken = True
         finally:
             self._num_urgent -= urgent
-            self._tell()
+            self._notify()
         try:
             yield
         finally:
             self._is_taken = False
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
 
 ASK_TIMEOUT_S = 10.0
@@ -93,17 +93,17 @@ class Logs:
         host: TradeLinks,
         ledger: LedgerPort,
         blobs: BlobsPort,
-        shelf: LogStore,
+        log_store: LogStore,
         compute: ExecutorPort,
-        library: ArtifactPort,
+        artifacts: ArtifactPort,
         replays: ReplayPort,
         report: EventPort,
     ) -> None:
-        self._host, self._ledger, self._blobs, self._shelf = host, ledger, blobs, shelf
-        self._compute, self._library, self._replays = compute, library, replays
+        self._host, self._ledger, self._blobs, self._log_store = host, ledger, blobs, log_store
+        self._compute, self._artifacts, self._replays = compute, artifacts, replays
         self._report = report
         self._turns = ReplayQueue()
-        self._is_full_told = False
+        self._is_full_reported = False
         host.serve(
             WINDOW_PROTOCOL,
             self._serve,
@@ -137,17 +137,17 @@ class Logs:
             for manifest in manifests:
                 await self._note(manifest, sought.record, peer)
         except BadConfig as error:
-            self._tell_full(error)
+            self._warn_full(error)
             return False
         return True
 
     async def keep_asking(
-        self, peer: PeerId, sought: Sought, told: Callable[[PeerId], None]
+        self, peer: PeerId, sought: Sought, on_answer: Callable[[PeerId], None]
     ) -> None:
-        """Ask one peer repeatedly until cancelled; call ``told`` with it after each answer."""
+        """Ask one peer repeatedly until cancelled; call ``on_answer`` with it after each answer."""
         while True:
             if await self.ask(peer, sought):
-                told(peer)
+                on_answer(peer)
             await trio.sleep(ASK_AGAIN_S)
 
     async def replay(
@@ -177,7 +177,7 @@ class Logs:
         plan = past_plan(self._ledger.state, run, manifest.round)
         if plan is None:
             raise Unreachable(f"the ledger has forgotten round {manifest.round}")
-        tokens = await self._library.tokens(run)
+        tokens = await self._artifacts.tokens(run)
         path = await self._fetch(manifest, record, holders)
         log = Log(path, manifest, plan, record.start_root)
         try:
@@ -197,7 +197,7 @@ class Logs:
             return await self._blobs.fetch(
                 manifest.root, manifest.num_bytes, lambda: holders, patience_s=FETCH_PATIENCE_S
             )
-        raise Unreachable(f"nobody serves the log of {where(record)} fast enough")
+        raise Unreachable(f"no peer serves the log of {where(record)} fast enough")
 
     async def _anchors(
         self, named: frozenset[Digest], run: Run, manifest: WindowManifest
@@ -207,15 +207,15 @@ class Logs:
         for root in sorted(named):
             # In the worker: this may compute the initial weights of a stage.
             is_canonical = await self._compute.run(
-                self._library.canonical, run, manifest.stage, root
+                self._artifacts.canonical, run, manifest.stage, root
             )
             if is_canonical and len(anchors) < ANCHORS_MAX:
-                anchors[root] = await self._library.anchor(run, manifest.stage, root)
+                anchors[root] = await self._artifacts.anchor(run, manifest.stage, root)
         return anchors
 
-    async def _note(self, manifest: WindowManifest, record: SegmentRecord, giver: PeerId) -> None:
-        before = self._shelf.manifests(manifest.key)
-        await self._shelf.note(manifest, giver)
+    async def _note(self, manifest: WindowManifest, record: SegmentRecord, sender: PeerId) -> None:
+        before = self._log_store.manifests(manifest.key)
+        await self._log_store.note(manifest, sender)
         if len(before) == 1 and before[0].root != manifest.root:
             name, window = peer_name(record.peer), manifest.window
             self._report(
@@ -227,10 +227,10 @@ class Logs:
                 window=window,
             )
 
-    def _tell_full(self, error: BadConfig) -> None:
+    def _warn_full(self, error: BadConfig) -> None:
         """Warn once that the disk is full: it will not be better the next time."""
-        if not self._is_full_told:
-            self._is_full_told = True
+        if not self._is_full_reported:
+            self._is_full_reported = True
             self._report(EventKind.WARNING, f"others' segments cannot be checked here: {error}")
 
     async def _serve(self, peer: PeerId, raw: bytes) -> bytes:
@@ -245,5 +245,5 @@ class Logs:
         if not is_validator and state.account(peer).stake < 1:
             raise Unreachable("logs of windows are for peers with a stake")
         is_committed = state.segment(*seat_of(key)) is not None
-        manifests = self._shelf.manifests(key)[:MANIFESTS_MAX] if is_committed else ()
+        manifests = self._log_store.manifests(key)[:MANIFESTS_MAX] if is_committed else ()
         return encode(WindowFound(manifests) if manifests else WindowMissing())

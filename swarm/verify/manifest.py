@@ -107,8 +107,8 @@ def sign_manifest(
     num_bytes: int,
 ) -> WindowManifest:
     """Return this node's signed manifest of its own log."""
-    place = (key.run, key.round, key.stage, key.seat, key.window)
-    unsigned = WindowManifest(*place, root, num_bytes, signature=b"")
+    window_id = (key.run, key.round, key.stage, key.seat, key.window)
+    unsigned = WindowManifest(*window_id, root, num_bytes, signature=b"")
     signature = secret.sign("window", chain, run_digest, encode(unsigned))
     return replace(unsigned, signature=signature)
 

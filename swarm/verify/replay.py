@@ -190,8 +190,8 @@ def _step(
 ) -> Digest:
     for computed in taken.microbatches:
         replay_microbatch(shard, tokens, plan, key.seat, computed)
-    for place in taken.dropped:
-        shard.drop(*place)
+    for microbatch_id in taken.dropped:
+        shard.drop(*microbatch_id)
     record = shard.step(plan, taken.step)
     assert record is not None, "a step has micro-batches"
     return step_leaf(record)
@@ -203,16 +203,20 @@ def _step(
 def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged) -> MergeRecord:
     snapshot = shard.offered(merged.fragment)
     assert snapshot is not None, "a merge follows its offer"
-    spec, offer, is_consensus = plan.spec, merged.offer, plan.is_consensus
+    spec, offer, is_final_averaging = plan.spec, merged.offer, plan.is_final_averaging
     terms = check_merge(plan, key, merged, snapshot.anchor_root, snapshot.theta_P.numel())
     scalars = outer_scalars(spec.outer, plan.round)
-    sent = _sent(fragment_payload(spec, plan.round, snapshot, is_consensus=is_consensus), merged)
+    sent = _sent(
+        fragment_payload(spec, plan.round, snapshot, is_final_averaging=is_final_averaging), merged
+    )
     if terms is None or offer is None:
-        return shard.merge(Merge.solo(snapshot, scalars, sent, is_consensus=is_consensus))
+        return shard.merge(
+            Merge.solo(snapshot, scalars, sent, is_final_averaging=is_final_averaging)
+        )
     _check_weight(plan, terms.due_nano(snapshot.tokens, offer.tokens), merged.weight_nano)
-    anchor = anchor_of(spec, snapshot, is_consensus=is_consensus)
+    anchor = anchor_of(spec, snapshot, is_final_averaging=is_final_averaging)
     values = read_payload(offer.codec, merged.payload, anchor)
-    theta_hat_P, phi_hat_P = read_values(spec, values, is_consensus=is_consensus)
+    theta_hat_P, phi_hat_P = read_values(spec, values, is_final_averaging=is_final_averaging)
     received = ReceivedFragment(offer, merged.payload, values)
     return shard.merge(
         Merge(
@@ -226,7 +230,7 @@ def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged
             received=received,
             phi_hat_P=phi_hat_P,
             sent=sent,
-            is_consensus=is_consensus,
+            is_final_averaging=is_final_averaging,
         )
     )
 
@@ -236,7 +240,7 @@ def _check_weight(plan: RoundPlan, due: int, said: int) -> None:
 
     The weight is never more than due. In a round of final averaging it is exactly the due one.
     """
-    is_free = plan.spec.outer.distance_max_nano > 0 and not plan.is_consensus
+    is_free = plan.spec.outer.distance_max_nano > 0 and not plan.is_final_averaging
     least = min(due, 1) if is_free else due
     if not least <= said <= due:
         raise OutOfTurn(f"a weight of {said} where {due} is the most")

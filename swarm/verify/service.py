@@ -49,7 +49,7 @@ CHECKS_AT_ONCE = 2
 """Windows that this node promises to replay at a time: two fit into a round on a machine that also trains."""
 JUDGED_AT_ONCE = 2
 """Disputed windows fetched at a time; the next waits for one of them."""
-LOOK_S = 2.0
+POLL_S = 2.0
 """Seconds after which the state is checked, even without a new block."""
 JUMP_BLOCKS = 16
 """Blocks that the state moves at once only while the node catches up: nothing is done until it has."""
@@ -96,7 +96,7 @@ class Verifier:
         blobs: BlobsPort,
         store: Store,
         compute: ExecutorPort,
-        library: ArtifactPort,
+        artifacts: ArtifactPort,
         report: EventPort,
         checks_at_once: int = CHECKS_AT_ONCE,
         replays: ReplayPort | None = None,
@@ -111,7 +111,7 @@ class Verifier:
             blobs: Store of the logs.
             store: Database of manifests, answers and reveals.
             compute: Executor with a worker of its own: training cannot wait for a replay of up to a minute.
-            library: Source of training tokens and anchors.
+            artifacts: Source of training tokens and anchors.
             report: Receiver of events.
             checks_at_once: Windows replayed at a time; 0: never request a window.
             replays: Implementation of the replay; None for ``FileReplays``.
@@ -120,29 +120,29 @@ class Verifier:
             Corrupt: If the stored data is damaged.
         """
         self.counts = VerifierCounts()
-        self.shelf = LogStore(store, blobs, secret, chain)
+        self.log_store = LogStore(store, blobs, secret, chain)
         """Store of every log, answer and reveal on this disk."""
-        self._me, self._ledger, self._tell = secret.peer, ledger, report
+        self._me, self._ledger, self._report = secret.peer, ledger, report
         self._checks_at_once = checks_at_once
         self._draws = Draws(secret, chain)
         self._logs = Logs(
             host=host,
             ledger=ledger,
             blobs=blobs,
-            shelf=self.shelf,
+            log_store=self.log_store,
             compute=compute,
-            library=library,
+            artifacts=artifacts,
             replays=replays or FileReplays(),
             report=report,
         )
-        self._work = Jobs(self._me, ledger, self.shelf, self._logs, report)
+        self._work = Jobs(self._me, ledger, self.log_store, self._logs, report)
         self._jobs: dict[DutyStep, trio.CancelScope] = {}
         self._sent: dict[StepKey, Height] = {}
         self._refused: set[StepKey] = set()
         self._watch = OpenSegments()
         self._height = ledger.state.height
         self._tidied = Height(0)
-        self._news = trio.Event()
+        self._due = trio.Event()
 
     @property
     def jobs(self) -> Sequence[DutyStep]:
@@ -158,29 +158,29 @@ class Verifier:
             nursery.start_soon(self._wake)
             task_status.started(None)
             while True:
-                self._news = trio.Event()
-                await self._look(nursery)
-                with trio.move_on_after(LOOK_S):
-                    await self._news.wait()
+                self._due = trio.Event()
+                await self._do_due(nursery)
+                with trio.move_on_after(POLL_S):
+                    await self._due.wait()
 
     async def keep_window(self, run: Run, data: WindowData) -> None:
         """Store a window of our own and serve it; raises ``BadConfig`` when the disk or the quota is full."""
-        await self.shelf.keep_own(run, data)
+        await self.log_store.keep_own(run, data)
 
     async def keep_reveal(self, body: RevealSegment) -> None:
         """Store the reveal of a segment of our own; to be called before its commit is submitted.
 
         Raises ``BadConfig`` when the disk is full.
         """
-        await self.shelf.keep_reveal(body)
+        await self.log_store.keep_reveal(body)
 
-    async def audit(self, place: WindowKey) -> AuditResult:
+    async def audit(self, key: WindowKey) -> AuditResult:
         """Fetch and replay any window on the ledger, and compare it with what its solver has revealed.
 
         It takes as long as fetching and replaying take. A log that cannot be replayed is named in the result.
 
         Args:
-            place: Window to audit.
+            key: Window to audit.
 
         Returns:
             The verdict, with the evidence if a log was replayed.
@@ -188,7 +188,7 @@ class Verifier:
         Raises:
             UsageError: If the ledger has no such window, or its run has native numerics.
         """
-        return await inspect(self._me, self._ledger, self.shelf, self._logs, place)
+        return await inspect(self._me, self._ledger, self.log_store, self._logs, key)
 
     async def report(self, found: AuditResult | WindowKey) -> Digest:
         """Accuse the solver of a window on the ledger, at the risk of a bond.
@@ -217,17 +217,17 @@ class Verifier:
         height = self._ledger.state.height
         while True:
             height = (await self._ledger.wait_height(height + 1)).height
-            self._news.set()
+            self._due.set()
 
-    async def _look(self, nursery: trio.Nursery) -> None:
+    async def _do_due(self, nursery: trio.Nursery) -> None:
         state = self._ledger.state
         moved, self._height = state.height - self._height, state.height
         if moved > JUMP_BLOCKS:
             return
-        self._tell_news(state)
+        self._report_changes(state)
         steps = next_duties(self._known(state))
-        for say in [step for step in steps if isinstance(step, Submit)]:
-            await self._say(say)
+        for step in [step for step in steps if isinstance(step, Submit)]:
+            await self._submit(step)
         self._set_to_work(nursery, [step for step in steps if not isinstance(step, Submit)])
         self._forget_old()
         if state.height - self._tidied >= TIDY_BLOCKS:
@@ -236,9 +236,11 @@ class Verifier:
 
     async def _tidy(self, state: State) -> None:
         try:
-            await self.shelf.tidy(state)
+            await self.log_store.tidy(state)
         except BadConfig as error:
-            self._tell(EventKind.WARNING, f"logs that nobody asks for stay on this disk: {error}")
+            self._report(
+                EventKind.WARNING, f"logs that no verifier asks for stay on this disk: {error}"
+            )
 
     def _known(self, state: State) -> VerifierView:
         return VerifierView(
@@ -246,23 +248,23 @@ class Verifier:
             segments=self._watch.open,
             me=self._me,
             draws=self._draws.of,
-            answers=self.shelf.answers,
-            reveals=self.shelf.reveals,
+            answers=self.log_store.answers,
+            reveals=self.log_store.reveals,
             verdicts=self._work.verdicts,
             sent=self._sent,
             checks_max=self._checks_at_once,
         )
 
-    async def _say(self, say: Submit) -> None:
-        self._sent[say.key] = self._ledger.state.height
+    async def _submit(self, step: Submit) -> None:
+        self._sent[step.key] = self._ledger.state.height
         try:
-            await self._ledger.submit(say.body)
+            await self._ledger.submit(step.body)
         except InvalidStatement as refusal:
-            if refusal.reason not in QUIET and say.key not in self._refused:
-                self._refused.add(say.key)
-                kind, place = CHECK_KINDS[type(say.body)], say.key[1]
-                where = f"segment {place.round}/{place.stage}/{place.seat}"
-                self._tell(EventKind.WARNING, f"{kind} about {where} not accepted: {refusal}")
+            if refusal.reason not in QUIET and step.key not in self._refused:
+                self._refused.add(step.key)
+                kind, key = CHECK_KINDS[type(step.body)], step.key[1]
+                where = f"segment {key.round}/{key.stage}/{key.seat}"
+                self._report(EventKind.WARNING, f"{kind} about {where} not accepted: {refusal}")
 
     def _set_to_work(self, nursery: trio.Nursery, wanted: Sequence[DutyStep]) -> None:
         """Start the jobs that are due; cancel those that are too late or decided by others."""
@@ -287,9 +289,9 @@ class Verifier:
                     await self._work.check(step.key)
         finally:
             self._jobs.pop(step, None)
-        self._news.set()
+        self._due.set()
 
-    def _tell_news(self, state: State) -> None:
+    def _report_changes(self, state: State) -> None:
         """Report what has happened since the last call; what happened before the first one is old."""
         for one in find_changes(*self._watch.look(state), self._me):
             self.counts.done += one.ending in {CheckPhase.AGREED, CheckPhase.DIFFERED}
@@ -297,7 +299,7 @@ class Verifier:
             self.counts.differed += one.ending is CheckPhase.DIFFERED
             self.counts.missed += one.ending is CheckPhase.MISSED
             self.counts.convicted += one.kind is EventKind.CONVICTED
-            self._tell(one.kind, one.text, **one.fields)
+            self._report(one.kind, one.text, **one.fields)
 
     def _forget_old(self) -> None:
         live = {key_of(record) for record in self._watch.open}

@@ -136,10 +136,10 @@ def step_leaf(record: StepRecord) -> Digest:
 
 def merge_leaf(record: MergeRecord) -> Digest:
     """Hash one merge. A solo step has no partner and no payloads; a declined one a partner and weight 0."""
-    place = (record.fragment, record.partner or b"", record.partner_seat, record.weight_nano)
+    terms = (record.fragment, record.partner or b"", record.partner_seat, record.weight_nano)
     return fast_digest(
         "merge-leaf",
-        encode(place),
+        encode(terms),
         record.my_payload,
         record.partner_payload,
         state_root(record.components),
@@ -151,12 +151,14 @@ def inbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) -> 
     above = StageIndex(stage + 1)
     edges = list[Edge]()
     for record in records:
-        place = _coordinates(record)
+        coordinates = _coordinates(record)
         if record.in_activation != NO_DIGEST:
-            edges.append(Edge(ACTIVATION, stage, record.source, seat, *place, record.in_activation))
+            edges.append(
+                Edge(ACTIVATION, stage, record.source, seat, *coordinates, record.in_activation)
+            )
         if record.in_gradient != NO_DIGEST:
             edges.append(
-                Edge(GRADIENT, above, seat, record.destination, *place, record.in_gradient)
+                Edge(GRADIENT, above, seat, record.destination, *coordinates, record.in_gradient)
             )
     return edges
 
@@ -166,12 +168,14 @@ def outbox(stage: StageIndex, seat: int, records: Iterable[MicrobatchRecord]) ->
     above = StageIndex(stage + 1)
     edges = list[Edge]()
     for record in records:
-        place = _coordinates(record)
+        coordinates = _coordinates(record)
         if record.out_activation != NO_DIGEST:
             out = record.out_activation
-            edges.append(Edge(ACTIVATION, above, seat, record.destination, *place, out))
+            edges.append(Edge(ACTIVATION, above, seat, record.destination, *coordinates, out))
         if record.out_gradient != NO_DIGEST:
-            edges.append(Edge(GRADIENT, stage, record.source, seat, *place, record.out_gradient))
+            edges.append(
+                Edge(GRADIENT, stage, record.source, seat, *coordinates, record.out_gradient)
+            )
     return edges
 
 
@@ -183,8 +187,8 @@ def edges_root(edges: Iterable[Edge]) -> Digest:
 def edge_leaf(edge: Edge) -> Digest:
     """Hash one edge; both of its ends get the same leaf."""
     seats = (edge.kind, edge.boundary, edge.lower, edge.upper)
-    place = (edge.origin, edge.step, edge.microbatch)
-    return fast_digest("edge-leaf", encode((*seats, *place)), edge.wire)
+    microbatch_id = (edge.origin, edge.step, edge.microbatch)
+    return fast_digest("edge-leaf", encode((*seats, *microbatch_id)), edge.wire)
 
 
 def _coordinates(record: MicrobatchRecord) -> tuple[int, int, int]:
@@ -210,13 +214,13 @@ def reveal_of(
     ]
     tokens = _tokens(log.start, counts[0]), _tokens(log.end, counts[1])
     leaves = tuple(segment_leaves(log))
-    place = (run, log.round, log.stage, log.seat)
-    return RevealSegment(*place, salt, leaves, tuple(openings), tokens)
+    segment_id = (run, log.round, log.stage, log.seat)
+    return RevealSegment(*segment_id, salt, leaves, tuple(openings), tokens)
 
 
 def _opening(leaf: int, record: StepRecord, components: Sequence[Digest]) -> Opening:
     """Return the values that ``transcript.step_leaf`` hashes for a step."""
-    microbatches = sorted((one.place, microbatch_leaf(one)) for one in record.microbatches)
+    microbatches = sorted((one.microbatch_id, microbatch_leaf(one)) for one in record.microbatches)
     root = leaves_root([digest for _, digest in microbatches])
     dropped = tuple(sorted(record.dropped))
     return Opening(leaf, record.step, dropped, state_root(components), root)

@@ -77,14 +77,14 @@ class PageSources:
 
 def build_app(sources: PageSources) -> ASGIApp:
     """Return the whole local site, guarded."""
-    desk = _Controller(sources)
+    controller = _Controller(sources)
     routes = [
-        Route("/", desk.page),
-        Route("/static/{name}", desk.static),
-        Route("/api/v1/state", desk.state),
-        Route("/api/v1/events", desk.events),
-        Route("/api/v1/actions/{name}", desk.act, methods=["POST"]),
-        Route("/metrics", desk.metrics),
+        Route("/", controller.page),
+        Route("/static/{name}", controller.static),
+        Route("/api/v1/state", controller.state),
+        Route("/api/v1/events", controller.events),
+        Route("/api/v1/actions/{name}", controller.act, methods=["POST"]),
+        Route("/metrics", controller.metrics),
     ]
     return Guard(Starlette(routes=routes))
 
@@ -233,8 +233,8 @@ class _Controller:
 
     async def act(self, request: Request) -> Response:
         """Carry out one named action of the node; needs the token of the home folder."""
-        given = request.headers.get(TOKEN_HEADER, "")
-        if not hmac.compare_digest(given.encode(), self._sources.token.encode()):
+        token = request.headers.get(TOKEN_HEADER, "")
+        if not hmac.compare_digest(token.encode(), self._sources.token.encode()):
             return _problem("this needs the token of the node's home folder", 401)
         action = self._sources.actions.get(str(request.path_params["name"]))
         if action is None:

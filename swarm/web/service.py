@@ -24,7 +24,7 @@ _GRACE_S = 0.5
 
 
 class Started(Protocol):
-    """Task status that ``nursery.start`` passes in, told the URL once the page answers."""
+    """Task status that ``nursery.start`` passes in; it gets the URL once the page answers."""
 
     def started(self, value: str, /) -> None:
         """Report that the page answers at ``value``."""

@@ -29,7 +29,7 @@ from swarm.errors import (
         (Corrupt, 1),
     ],
 )
-def test_errors_on_purpose_keep_their_words_and_codes(kind: type[UsageError], code: int) -> None:
+def test_errors_on_purpose_keep_their_message_and_code(kind: type[UsageError], code: int) -> None:
     """The exit codes of the command line."""
     explained = explain(kind("something  is\nwrong", hint="do this"))
     assert (explained.message, explained.hint) == ("something is wrong", "do this")
@@ -53,7 +53,7 @@ def test_ctrl_c_inside_a_group_is_ctrl_c() -> None:
 
 
 def test_a_bug_is_not_hidden_by_an_error_on_purpose() -> None:
-    """What nobody raised on purpose is reported as such, and its trace is worth saving."""
+    """An error that was not raised on purpose is reported as such, and its trace is worth saving."""
     explained = explain(
         ExceptionGroup("x", [Unreachable("gone"), ZeroDivisionError("division by zero")])
     )

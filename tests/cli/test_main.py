@@ -20,23 +20,23 @@ HEAVY = ("torch", "libp2p", "hivemind", "pydantic", "rich", "trio", "numpy", "na
 COMMANDS = """join launch demo init data status map peers run ledger audit report ticket id export eval generate
  version""".split()
 
-Said = Callable[..., tuple[int, str, str]]
+RunCli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def said(
+def run_cli(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Said:
+) -> RunCli:
     """Run a command line in a fresh home; give its exit code, stdout and stderr."""
     monkeypatch.setenv("SWARM_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 
-    def say(*words: str) -> tuple[int, str, str]:
-        code = run(words)
+    def execute(*args: str) -> tuple[int, str, str]:
+        code = run(args)
         out = capsys.readouterr()
         return code, out.out, out.err
 
-    return say
+    return execute
 
 
 def processor_s() -> float:
@@ -65,36 +65,38 @@ def test_help_loads_nothing_heavy_and_answers_at_once() -> None:
 
 
 @pytest.mark.rule("C1")
-def test_version_is_data_on_stdout(said: Said) -> None:
+def test_version_is_data_on_stdout(run_cli: RunCli) -> None:
     """As text and as JSON."""
-    code, out, err = said("version")
+    code, out, err = run_cli("version")
     assert (code, out.count("\n"), err) == (0, 1, "")
-    assert json.loads(said("--json", "version")[1]) == {"version": out.strip()}
+    assert json.loads(run_cli("--json", "version")[1]) == {"version": out.strip()}
 
 
-def test_a_mistyped_command_names_the_nearest(said: Said) -> None:
+def test_a_mistyped_command_names_the_nearest(run_cli: RunCli) -> None:
     """Did you mean."""
-    code, out, err = said("lauch")
+    code, out, err = run_cli("lauch")
     assert (code, out) == (2, "")
     assert "Did you mean 'launch'" in err
     assert err.count("try: ") == 1
-    assert "Did you mean 'tail'" in said("ledger", "tial")[2]
+    assert "Did you mean 'tail'" in run_cli("ledger", "tial")[2]
 
 
 @pytest.mark.rule("C9")
-@pytest.mark.parametrize("words", [("top",), ("stp",), ("data", "cleen"), ("reprot",)])
-def test_what_cannot_be_taken_back_is_never_suggested(said: Said, words: tuple[str, ...]) -> None:
-    code, _, err = said(*words)
+@pytest.mark.parametrize("args", [("top",), ("stp",), ("data", "cleen"), ("reprot",)])
+def test_what_cannot_be_taken_back_is_never_suggested(
+    run_cli: RunCli, args: tuple[str, ...]
+) -> None:
+    code, _, err = run_cli(*args)
     assert code == 2
     assert "No such command" in err
     assert not any(
-        f"'{name}'" in err.split("command")[1][len(words[-1]) + 3 :] for name in IRREVERSIBLE
+        f"'{name}'" in err.split("command")[1][len(args[-1]) + 3 :] for name in IRREVERSIBLE
     )
 
 
 @pytest.mark.rule("C1", "C2")
 @pytest.mark.parametrize(
-    ("words", "code", "cause"),
+    ("args", "code", "cause"),
     [
         (["map", "--nope"], 2, "No such option: --nope"),
         (["join"], 2, "no ticket was given"),
@@ -122,36 +124,36 @@ def test_what_cannot_be_taken_back_is_never_suggested(said: Said, words: tuple[s
     ],
 )
 def test_mistakes_have_a_cause_a_hint_and_a_code(
-    said: Said, words: list[str], code: int, cause: str
+    run_cli: RunCli, args: list[str], code: int, cause: str
 ) -> None:
     """One sentence, one command that mends it, no traceback, nothing on stdout."""
-    found, out, err = said(*words)
+    found, out, err = run_cli(*args)
     assert (found, out) == (code, "")
     assert cause in err
     assert "Traceback" not in err
-    assert "hint" in err if "--json" in words else "\n  try: " in err
+    assert "hint" in err if "--json" in args else "\n  try: " in err
 
 
-def test_an_unknown_setting_names_the_nearest(said: Said) -> None:
+def test_an_unknown_setting_names_the_nearest(run_cli: RunCli) -> None:
     """In a run file and in a node file."""
-    assert said("init", "my.toml")[0] == 0
+    assert run_cli("init", "my.toml")[0] == 0
     text = Path("my.toml").read_text()
     Path("my.toml").write_text(text.replace("rounds = ", "roundz = ", 1))
-    code, _, err = said("launch", "my.toml")
+    code, _, err = run_cli("launch", "my.toml")
     assert code == 4
     assert 'did you mean "rounds"' in err
     home = Path(os.environ["SWARM_HOME"])
     home.mkdir(exist_ok=True)
     (home / "node.toml").write_text('lisen = ["0.0.0.0:0"]')
-    code, _, err = said("launch")
+    code, _, err = run_cli("launch")
     assert code == 4
     assert 'did you mean "listen"' in err
 
 
-def test_an_expired_ticket_says_since_when(said: Said) -> None:
+def test_an_expired_ticket_says_since_when(run_cli: RunCli) -> None:
     """And asks for a new one."""
     old = Ticket(bytes(16), bytes(16), PeerId(b"\1" * 32), ("/ip4/127.0.0.1/tcp/1",), 1)
-    code, _, err = said("join", format_ticket(old))
+    code, _, err = run_cli("join", format_ticket(old))
     assert code == 3
     assert "expired" in err
     assert "swarm ticket new" in err
@@ -159,29 +161,29 @@ def test_an_expired_ticket_says_since_when(said: Said) -> None:
 
 @pytest.mark.parametrize("size", ["demo", "125m", "1b3", "6b8"])
 def test_init_offers_runs_that_are_ready_and_a_dry_run_says_what_they_take(
-    said: Said, size: str, tmp_path: Path
+    run_cli: RunCli, size: str, tmp_path: Path
 ) -> None:
     """The one with text of its own is whole; for the others the text is what is still missing."""
-    assert said("init", "a.toml", "--size", size)[0] == 0
-    code, out, err = said("launch", "a.toml", "--dry-run")
+    assert run_cli("init", "a.toml", "--size", size)[0] == 0
+    code, out, err = run_cli("launch", "a.toml", "--dry-run")
     assert code == 0
     assert ("there is no dataset my-text yet" in err) is (size != "demo")
     assert out.startswith("run ")
-    plan = json.loads(said("launch", "a.toml", "--dry-run", "--json")[1])
+    plan = json.loads(run_cli("launch", "a.toml", "--dry-run", "--json")[1])
     nominal = {"demo": 0.46e6, "125m": 125e6, "1b3": 1.3e9, "6b8": 6.8e9}[size]
     assert abs(plan["parameters"] / nominal - 1) < 0.05
     assert not (tmp_path / "home").exists(), "nothing was started"
 
 
-def test_a_size_that_is_not_there_names_those_that_are(said: Said) -> None:
-    code, _, err = said("init", "a.toml", "--size", "1.3b")
+def test_a_size_that_is_not_there_names_those_that_are(run_cli: RunCli) -> None:
+    code, _, err = run_cli("init", "a.toml", "--size", "1.3b")
     assert code == 2
     assert "there are demo, 125m, 1b3, 6b8" in err
     assert "swarm init a.toml --size 1b3" in err
 
 
 @pytest.mark.parametrize(
-    ("words", "cause", "hint"),
+    ("args", "cause", "hint"),
     [
         (("init", "folder"), "folder is a folder", "swarm init folder/run.toml"),
         (("init", "nowhere/a.toml"), "cannot write nowhere/a.toml: No such file", "ls -ld nowhere"),
@@ -192,17 +194,17 @@ def test_a_size_that_is_not_there_names_those_that_are(said: Said) -> None:
     ],
 )
 def test_a_slip_is_told_at_once(
-    said: Said, tmp_path: Path, words: tuple[str, ...], cause: str, hint: str
+    run_cli: RunCli, tmp_path: Path, args: tuple[str, ...], cause: str, hint: str
 ) -> None:
-    """Before anybody waits for anything, a ticket among it."""
+    """Before any waiting, also that for a ticket."""
     (tmp_path / "folder").mkdir()
-    code, out, err = said(*words)
+    code, out, err = run_cli(*args)
     assert (code, out) == (2, "")
     assert cause in err
     assert hint in err
 
 
-def test_a_dry_run_refuses_what_a_launch_refuses(said: Said, tmp_path: Path) -> None:
+def test_a_dry_run_refuses_what_a_launch_refuses(run_cli: RunCli, tmp_path: Path) -> None:
     """With the same words and codes, and before anything is made."""
     (tmp_path / "short.txt").write_text("short")
     for text, code, cause in (
@@ -210,17 +212,19 @@ def test_a_dry_run_refuses_what_a_launch_refuses(said: Said, tmp_path: Path) -> 
         ('[data]\nsource = ["short.txt"]', 4, "too"),
         ('[data]\nsource = ["nowhere.txt"]', 4, "nowhere.txt"),
         ('[model]\ninit_from = "nowhere"', 4, "nowhere"),
-        ('[run]\nnumerics = "seq-f32/1"\n[model]\nhidden_size = 2048', 4, "nobody checks more"),
+        ('[run]\nnumerics = "seq-f32/1"\n[model]\nhidden_size = 2048', 4, "no peer checks more"),
     ):
         (tmp_path / "a.toml").write_text(text)
-        found, out, err = said("launch", "a.toml", "--dry-run")
+        found, out, err = run_cli("launch", "a.toml", "--dry-run")
         assert (found, out) == (code, ""), err
         assert cause in err
-    assert said("launch", "nowhere.toml", "--dry-run")[0] == 4
+    assert run_cli("launch", "nowhere.toml", "--dry-run")[0] == 4
     assert not (tmp_path / "home").exists()
 
 
-def test_a_dry_run_in_a_home_with_a_network_is_held_to_its_pace(said: Said, tmp_path: Path) -> None:
+def test_a_dry_run_in_a_home_with_a_network_is_held_to_its_pace(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
     (tmp_path / "home").mkdir()
     file = parse_run_file(
         "[ledger]\nepoch_blocks = 1000\n[checks]\nchallenge_window_blocks = 2000", "a"
@@ -229,65 +233,65 @@ def test_a_dry_run_in_a_home_with_a_network_is_held_to_its_pace(said: Said, tmp_
     (tmp_path / "home" / "genesis.bin").write_bytes(encode(genesis))
     wide = "[checks]\nchallenge_window_blocks = 1440\n"
     (tmp_path / "a.toml").write_text(f'{wide}[data]\ndataset = "none"')
-    code, out, err = said("launch", "a.toml", "--dry-run")
+    code, out, err = run_cli("launch", "a.toml", "--dry-run")
     assert (code, out) == (4, "")
     assert "must be at least 2 epochs = 2000 blocks, on the network of this home" in err
     dataset = tmp_path / "home" / "datasets" / "none"
     command = f"launch a.toml --home {tmp_path / 'home-2'} --dataset {dataset}"
     assert err.endswith(f"try: swarm {command}\n")
-    assert said(*command.split(), "--dry-run")[0] == 0
-    assert said("init", "b.toml")[0] == 0
+    assert run_cli(*command.split(), "--dry-run")[0] == 0
+    assert run_cli("init", "b.toml")[0] == 0
     text = Path("b.toml").read_text()
     assert "epoch_blocks = 1000 " in text
     assert "except\n# round_blocks and [ledger]: they fit the network of this home" in text
-    plan = json.loads(said("launch", "b.toml", "--dry-run", "--json")[1])
+    plan = json.loads(run_cli("launch", "b.toml", "--dry-run", "--json")[1])
     assert plan["numerics"] == "seq-f32/1"
     assert plan["first_checkpoint_s"] < 120
 
 
-def test_init_does_not_overwrite(said: Said) -> None:
-    """Unless told to."""
-    assert said("init", "a.toml")[0] == 0
-    assert said("init", "a.toml")[0] == 2
-    assert said("init", "a.toml", "--yes")[0] == 0
+def test_init_does_not_overwrite(run_cli: RunCli) -> None:
+    """Unless asked to."""
+    assert run_cli("init", "a.toml")[0] == 0
+    assert run_cli("init", "a.toml")[0] == 2
+    assert run_cli("init", "a.toml", "--yes")[0] == 0
 
 
 def test_init_writes_a_run_that_can_be_checked_and_has_a_model_within_two_minutes(
-    said: Said,
+    run_cli: RunCli,
 ) -> None:
     """On two cores it fits, and the dry run has nothing to warn of."""
-    said("init", "a.toml")
-    code, out, err = said("launch", "a.toml", "--dry-run")
+    run_cli("init", "a.toml")
+    code, out, err = run_cli("launch", "a.toml", "--dry-run")
     assert (code, err) == (0, "")
     assert "the first checkpoint comes about 1 min 30 s after the run is opened" in out
-    plan = json.loads(said("launch", "a.toml", "--dry-run", "--json")[1])
+    plan = json.loads(run_cli("launch", "a.toml", "--dry-run", "--json")[1])
     assert (plan["numerics"], plan["notes"], plan["first_checkpoint_s"]) == ("seq-f32/1", [], 90.0)
 
 
-def test_the_identity_is_made_once_and_exported_privately(said: Said) -> None:
+def test_the_identity_is_made_once_and_exported_privately(run_cli: RunCli) -> None:
     """The same name every time; the copy is readable by its owner only."""
-    first = json.loads(said("id", "show", "--json")[1])
-    assert json.loads(said("id", "show", "--json")[1]) == first
-    assert said("id", "export", "copy.key")[0] == 0
+    first = json.loads(run_cli("id", "show", "--json")[1])
+    assert json.loads(run_cli("id", "show", "--json")[1]) == first
+    assert run_cli("id", "export", "copy.key")[0] == 0
     assert Path("copy.key").stat().st_mode & 0o777 == 0o600
     home = Path(os.environ["SWARM_HOME"])
     assert Path("copy.key").read_text() == (home / "identity.key").read_text()
-    assert said("id", "export", "copy.key")[0] == 2
+    assert run_cli("id", "export", "copy.key")[0] == 2
 
 
-def test_a_damaged_identity_is_named(said: Said) -> None:
+def test_a_damaged_identity_is_named(run_cli: RunCli) -> None:
     """Exit code 5, and the way out."""
-    said("id", "show")
+    run_cli("id", "show")
     (Path(os.environ["SWARM_HOME"]) / "identity.key").write_text("junk")
-    code, _, err = said("launch")
+    code, _, err = run_cli("launch")
     assert code == 5
     assert "does not hold a key" in err
 
 
-def test_a_ticket_is_explained(said: Said) -> None:
+def test_a_ticket_is_explained(run_cli: RunCli) -> None:
     """Whose, where, until when."""
     ticket = Ticket(b"\1" * 16, b"\2" * 16, PeerId(b"\3" * 32), ("/ip4/127.0.0.1/tcp/4001",), 0)
-    code, out, _ = said("ticket", "show", format_ticket(ticket), "--json")
+    code, out, _ = run_cli("ticket", "show", format_ticket(ticket), "--json")
     row = json.loads(out)
     assert code == 0
     assert row["addresses"] == ["/ip4/127.0.0.1/tcp/4001"]
@@ -296,7 +300,7 @@ def test_a_ticket_is_explained(said: Said) -> None:
 
 @pytest.mark.rule("C2")
 def test_a_bug_leaves_a_trace_in_the_home_and_one_line_here(
-    said: Said, monkeypatch: pytest.MonkeyPatch
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No traceback on the terminal."""
 
@@ -304,7 +308,7 @@ def test_a_bug_leaves_a_trace_in_the_home_and_one_line_here(
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr("swarm.cli.client.node_of", broken)
-    code, _, err = said("status")
+    code, _, err = run_cli("status")
     assert code == 1
     assert "this should not have happened: ZeroDivisionError" in err
     assert "Traceback" not in err

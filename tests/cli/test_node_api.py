@@ -46,13 +46,13 @@ async def a_node(home: Path) -> AsyncIterator[None]:
     def no_lines() -> trio.MemoryReceiveChannel[str]:
         return trio.open_memory_channel[str](1)[1]
 
-    picture = a_snapshot()
-    picture["run"] = {**picture["run"], "ticket": None}  # type: ignore[dict-item]
+    document = a_snapshot()
+    document["run"] = {**document["run"], "ticket": None}  # type: ignore[dict-item]
     async with trio.open_nursery() as nursery:
         url = await nursery.start(
             partial(
                 serve_web,
-                lambda: read_state(picture),
+                lambda: read_state(document),
                 no_lines,
                 port=0,
                 token="t",
@@ -67,7 +67,7 @@ async def a_node(home: Path) -> AsyncIterator[None]:
 
 @pytest.mark.rule("C1")
 @pytest.mark.parametrize(
-    ("words", "seen"),
+    ("args", "seen"),
     [
         (["status"], "pydocs-demo"),
         (["map"], "glad-raven-113"),
@@ -79,14 +79,14 @@ async def a_node(home: Path) -> AsyncIterator[None]:
     ],
 )
 async def test_every_read_command_has_words_and_json(
-    words: list[str], seen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str], seen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same command, for people and for programs."""
     async with a_node(tmp_path):
         home = ["--home", str(tmp_path)]
-        assert await trio.to_thread.run_sync(run, [*words, *home]) == 0
+        assert await trio.to_thread.run_sync(run, [*args, *home]) == 0
         assert seen in capsys.readouterr().out
-        assert await trio.to_thread.run_sync(run, [*words, *home, "--json"]) == 0
+        assert await trio.to_thread.run_sync(run, [*args, *home, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
 
 
@@ -95,25 +95,25 @@ async def test_a_ticket_that_only_this_machine_can_use_says_so(
 ) -> None:
     """Aloud, beside the data."""
     async with a_node(tmp_path):
-        words = ["ticket", "new", "--home", str(tmp_path)]
-        assert await trio.to_thread.run_sync(run, words) == 0
+        args = ["ticket", "new", "--home", str(tmp_path)]
+        assert await trio.to_thread.run_sync(run, args) == 0
     out = capsys.readouterr()
     assert out.out.strip() == TICKET
     assert "only this machine can use this ticket: its address is 127.0.0.1" in out.err
 
 
 @pytest.mark.rule("C9")
-async def test_stop_asks_and_ends_nothing_where_nobody_answers(
+async def test_stop_asks_and_ends_nothing_without_an_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It names the run, and the command that needs no answer, for people and for programs."""
     async with a_node(tmp_path):
         for more in ([], ["--json"]):
-            words = ["stop", "--home", str(tmp_path), *more]
-            assert await trio.to_thread.run_sync(run, words) == 2
+            args = ["stop", "--home", str(tmp_path), *more]
+            assert await trio.to_thread.run_sync(run, args) == 2
             out = capsys.readouterr()
             assert out.out == ""
-            assert "End run pydocs-demo for everybody?" in out.err
+            assert "End run pydocs-demo for all its peers?" in out.err
             assert "swarm stop --yes" in out.err
         assert await trio.to_thread.run_sync(run, ["stop", "--yes", "--home", str(tmp_path)]) == 0
         assert "it ends" in capsys.readouterr().out

@@ -7,16 +7,16 @@ from swarm.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    "words",
+    "args",
     [
         ["--json", "map", "--home", "/x"],
         ["map", "--home=/x", "--json"],
         ["--home", "/x", "map", "--json"],
     ],
 )
-def test_flags_are_found_before_and_after_the_command(words: list[str]) -> None:
+def test_flags_are_found_before_and_after_the_command(args: list[str]) -> None:
     """Order makes no difference."""
-    assert split_globals(words) == (GlobalOptions(json=True, home="/x"), ["map"])
+    assert split_globals(args) == (GlobalOptions(json=True, home="/x"), ["map"])
 
 
 def test_what_belongs_to_the_command_is_left_in_order() -> None:
@@ -31,8 +31,8 @@ def test_nothing_is_taken_after_two_dashes() -> None:
     assert split_globals(["init", "--", "--json"]) == (GlobalOptions(), ["init", "--", "--json"])
 
 
-@pytest.mark.parametrize("words", [["--home"], ["--home", "--json"], ["map", "--home="]])
-def test_home_without_a_folder_is_refused(words: list[str]) -> None:
+@pytest.mark.parametrize("args", [["--home"], ["--home", "--json"], ["map", "--home="]])
+def test_home_without_a_folder_is_refused(args: list[str]) -> None:
     """The next flag is not taken for a folder."""
     with pytest.raises(UsageError, match="--home needs a folder"):
-        split_globals(words)
+        split_globals(args)

@@ -15,12 +15,12 @@ INK = Ink()
 @pytest.mark.parametrize("paint", [False, True])
 def test_a_narrow_map_keeps_every_number_of_every_peer(columns: int, paint: bool) -> None:
     """Bars, paths, reasons and at last names give way; a number is never cut."""
-    picture = a_checked_snapshot()
-    lines = map_lines(a_state(picture), Ink(paint), columns)
+    document = a_checked_snapshot()
+    lines = map_lines(a_state(document), Ink(paint), columns)
     assert max(map(width_of, lines)) <= columns
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     assert any({"rtt", "tok/s", "trades", "audits"} <= set(line.split()) for line in plain)
-    for peer in a_state(picture).peers:
+    for peer in a_state(document).peers:
         row = next(x for x in plain if peer.name[:11] in x and x[0] in "●▲✕⊘○")
         assert peer.me or peer.rtt_ms is None or f"{peer.rtt_ms} ms" in row
         if peer.seats and peer.tokens_per_s is not None:
@@ -46,8 +46,8 @@ def test_a_narrow_list_of_peers_keeps_every_number(columns: int) -> None:
 
 
 def test_many_stages_are_listed_where_their_lanes_do_not_fit() -> None:
-    picture = a_snapshot()
-    picture["peers"] = [peer_of(i, seats=[(i, 0), (i + 1, 0)]) for i in range(30)]
-    lines = map_lines(a_state(picture), INK, 80)
+    document = a_snapshot()
+    document["peers"] = [peer_of(i, seats=[(i, 0), (i + 1, 0)]) for i in range(30)]
+    lines = map_lines(a_state(document), INK, 80)
     assert max(map(width_of, lines)) <= 80
     assert any(" 7,8 " in line for line in lines)

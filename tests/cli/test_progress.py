@@ -12,47 +12,47 @@ from swarm.primitives.codec import replace
 from tests.web.snapshots import a_stalled_snapshot, a_state
 
 
-def a_voice(*, is_live: bool = False, verbose: bool = False) -> Progress:
+def a_progress(*, is_live: bool = False, verbose: bool = False) -> Progress:
     return Progress(Ink(), verbose=verbose, is_live=is_live)
 
 
 @pytest.mark.rule("C4")
 def test_no_silence_longer_than_ten_seconds() -> None:
     """Looked at once a second, with no events at all, there is a line in every ten."""
-    voice = a_voice()
-    spoken = [second for second in range(60) if voice.look(None, float(second))]
-    gaps = [b - a for a, b in pairwise(spoken)]
+    progress = a_progress()
+    printed = [second for second in range(60) if progress.on_state(None, float(second))]
+    gaps = [b - a for a, b in pairwise(printed)]
     assert max(gaps) <= STATUS_INTERVAL_S + 1 < 10
 
 
 @pytest.mark.rule("C4")
 def test_a_wait_names_its_cause() -> None:
-    """Before there is a picture, the last event says what is going on."""
-    voice = a_voice()
-    voice.hear(make_event(0, EventKind.NETWORK, "cannot reach glad-raven-113: refused"), 0.0)
-    (line,) = voice.look(None, 100.0)
+    """Before there is a state document, the last event is shown."""
+    progress = a_progress()
+    progress.on_event(make_event(0, EventKind.NETWORK, "cannot reach glad-raven-113: refused"), 0.0)
+    (line,) = progress.on_state(None, 100.0)
     assert line == "waiting: cannot reach glad-raven-113: refused"
 
 
 def test_a_node_that_is_late_to_say_how_it_is_does_not_wait_for_its_last_event() -> None:
     """It was up before: what it did last is no cause."""
-    voice = a_voice()
-    voice.look(a_state(), 0.0)
-    voice.hear(make_event(0, EventKind.CHECKPOINT, "posted the checkpoint of stage 0"), 1.0)
-    (line,) = voice.look(None, 100.0)
+    progress = a_progress()
+    progress.on_state(a_state(), 0.0)
+    progress.on_event(make_event(0, EventKind.CHECKPOINT, "posted the checkpoint of stage 0"), 1.0)
+    (line,) = progress.on_state(None, 100.0)
     assert line == "busy: this node's page is late; last: posted the checkpoint of stage 0"
 
 
 def test_the_cause_of_the_node_itself_comes_first() -> None:
     """What the node says it waits for is what is shown."""
     state = replace(a_state(), node=NodeRow(waits_for="text from other peers"))
-    assert a_voice().status(state).endswith("waiting: text from other peers")
+    assert a_progress().status(state).endswith("waiting: text from other peers")
 
 
-def test_a_network_that_stands_still_is_not_said_to_train() -> None:
+def test_a_network_that_stands_still_is_not_shown_as_training() -> None:
     """The line of a running node has no rate then, but cause, age and one command."""
-    assert a_voice().status(a_state()).endswith("  training")
-    line = a_voice().status(a_state(a_stalled_snapshot()))
+    assert a_progress().status(a_state()).endswith("  training")
+    line = a_progress().status(a_state(a_stalled_snapshot()))
     assert "  - tok/s  " in line
     assert "training" not in line.replace("training loss -", "")
     assert "stalled for 40 s: the ledger stands still at height 212" in line
@@ -60,7 +60,7 @@ def test_a_network_that_stands_still_is_not_said_to_train() -> None:
 
 
 def test_the_live_line_of_a_narrow_terminal_cuts_no_figure() -> None:
-    line = a_voice().status(a_state(), 60)
+    line = a_progress().status(a_state(), 60)
     assert len(line) <= 60
     assert line.startswith("round 41/80  training loss 1.9")
 
@@ -68,30 +68,30 @@ def test_the_live_line_of_a_narrow_terminal_cuts_no_figure() -> None:
 def test_frequent_events_are_left_to_the_status_line() -> None:
     """Trades and commits show only with --verbose."""
     trade = make_event(0, EventKind.TRADED, "traded fragment 3")
-    assert a_voice().hear(trade, 0.0) == []
-    assert a_voice(verbose=True).hear(trade, 0.0) != []
+    assert a_progress().on_event(trade, 0.0) == []
+    assert a_progress(verbose=True).on_event(trade, 0.0) != []
 
 
-def test_a_conviction_is_told_and_an_agreement_is_not() -> None:
-    """Checks that agree come many times a round; who was caught, and by whom, is news."""
+def test_a_conviction_is_printed_and_an_agreement_is_not() -> None:
+    """Checks that agree come many times a round; who was caught, and by whom, is printed."""
     checked = make_event(0, EventKind.CHECKED, "replayed window 3 of segment 8/0/1: agrees")
-    assert a_voice().hear(checked, 0.0) == []
+    assert a_progress().on_event(checked, 0.0) == []
     caught = make_event(0, EventKind.CONVICTED, "calm-stoat-008 was convicted: window 3 is false")
-    (line,) = a_voice().hear(caught, 0.0)
+    (line,) = a_progress().on_event(caught, 0.0)
     assert line.startswith("caught    calm-stoat-008 was convicted")
 
 
-def test_the_map_is_told_once() -> None:
+def test_the_map_is_printed_once() -> None:
     """As soon as it is known, and not again."""
-    voice, picture = a_voice(is_live=True), a_state()
-    assert any("http://127.0.0.1:7420/" in line for line in voice.look(picture, 0.0))
-    assert voice.look(picture, 60.0) == []
+    progress, document = a_progress(is_live=True), a_state()
+    assert any("http://127.0.0.1:7420/" in line for line in progress.on_state(document, 0.0))
+    assert progress.on_state(document, 60.0) == []
 
 
 def test_an_event_resets_the_clock() -> None:
     """A status line is not needed right after something was said."""
-    voice = a_voice()
-    voice.look(None, 0.0)
-    voice.hear(make_event(0, EventKind.PROGRESS, "reading the text"), 4.0)
-    assert voice.look(None, 6.0) == []
-    assert voice.look(None, 4.0 + STATUS_INTERVAL_S) != []
+    progress = a_progress()
+    progress.on_state(None, 0.0)
+    progress.on_event(make_event(0, EventKind.PROGRESS, "reading the text"), 4.0)
+    assert progress.on_state(None, 6.0) == []
+    assert progress.on_state(None, 4.0 + STATUS_INTERVAL_S) != []

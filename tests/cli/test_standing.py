@@ -1,4 +1,4 @@
-"""Where a run stands is told in words that are true in every phase."""
+"""The progress of a run is described truthfully in every phase."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ END = {"rounds": 22, "consensus_rounds": 3}
 
 
 @pytest.mark.parametrize(
-    ("run", "words"),
+    ("run", "expected"),
     [
         ({"phase": "open", "round": 0, "rounds": 22}, "22 rounds, the first begins soon"),
         ({"phase": "open", "round": 7, "rounds": 22}, "round 7/22, goes on soon"),
@@ -40,13 +40,13 @@ END = {"rounds": 22, "consensus_rounds": 3}
         ({}, "round 0"),
     ],
 )
-def test_a_phase_is_told_as_what_it_is(run: dict[str, Any], words: str) -> None:
-    assert progress(RunRow(**run)) == words
+def test_a_phase_is_shown_as_what_it_is(run: dict[str, Any], expected: str) -> None:
+    assert progress(RunRow(**run)) == expected
 
 
 @pytest.mark.parametrize("round_", range(22, 26))
 def test_no_round_is_counted_beyond_the_last(round_: int) -> None:
-    """The ledger goes on counting while the replicas agree; people are told what happens instead."""
+    """The ledger goes on counting while the replicas agree; the views show what happens instead."""
     for phase in ("cooling", "finished"):
         run = RunRow(
             phase=phase, round=round_, consensus_round=round_ - 21, rounds=22, consensus_rounds=3
@@ -54,7 +54,7 @@ def test_no_round_is_counted_beyond_the_last(round_: int) -> None:
         assert f"{round_}/22" not in progress(run)
 
 
-def test_a_run_that_stands_still_is_not_said_to_train() -> None:
+def test_a_run_that_stands_still_is_not_shown_as_training() -> None:
     """Neither when no token is trained, nor when no block becomes final."""
 
     def state(age_s: int, *, is_still: bool = False, phase: str = "training") -> StateDocument:
@@ -71,7 +71,7 @@ def test_a_run_that_stands_still_is_not_said_to_train() -> None:
 
 
 @pytest.mark.parametrize(
-    ("health", "words"),
+    ("health", "expected"),
     [
         (HealthRow(verdict="progressing", cause=""), "healthy"),
         (
@@ -84,8 +84,8 @@ def test_a_run_that_stands_still_is_not_said_to_train() -> None:
         (HealthRow(), "unknown: the node does not say"),
     ],
 )
-def test_a_verdict_comes_with_age_cause_and_command(health: HealthRow, words: str) -> None:
-    assert verdict(health) == words
+def test_a_verdict_comes_with_age_cause_and_command(health: HealthRow, expected: str) -> None:
+    assert verdict(health) == expected
 
 
 def test_the_training_loss_is_called_so() -> None:
@@ -94,7 +94,7 @@ def test_the_training_loss_is_called_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("round_", "words"),
+    ("round_", "expected"),
     [
         (0, "before training"),
         (20, "round 20"),
@@ -104,17 +104,17 @@ def test_the_training_loss_is_called_so() -> None:
         (None, "round unknown"),
     ],
 )
-def test_perplexity_says_who_measured_it_and_when(round_: int | None, words: str) -> None:
+def test_perplexity_says_who_measured_it_and_when(round_: int | None, expected: str) -> None:
     run = RunRow(
         heldout=1.612, perplexity=5.012, heldout_round=round_, rounds=22, consensus_rounds=3
     )
     assert quality(run) == (
-        f"held-out loss 1.612 nats, perplexity 5.01: {words}, measured by this node"
+        f"held-out loss 1.612 nats, perplexity 5.01: {expected}, measured by this node"
     )
-    assert quality_brief(run) == f"perplexity 5.01 here, {words}"
+    assert quality_brief(run) == f"perplexity 5.01 here, {expected}"
 
 
-def test_a_model_that_nobody_measured_has_no_figure() -> None:
+def test_a_model_that_was_not_measured_has_no_figure() -> None:
     assert quality(RunRow(is_measured_here=True)) == "not measured on held-out text yet"
     assert quality(RunRow()) == "not measured on held-out text by this node; swarm eval does it"
     assert quality_brief(RunRow()) == ""

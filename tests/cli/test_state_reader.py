@@ -78,7 +78,7 @@ def test_every_key_of_the_fixture_is_in_the_schema() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "words"),
+    ("peer", "expected"),
     [
         (PeerRow(state="training", reason="ok"), "training"),
         (PeerRow(state="training", reason="gone for 40 s", condition="gone"), "gone for 40 s"),
@@ -86,8 +86,8 @@ def test_every_key_of_the_fixture_is_in_the_schema() -> None:
         (PeerRow(state="training", condition="out"), "proven false, evicted"),
     ],
 )
-def test_the_reason_weighs_more_than_what_the_peer_claims(peer: PeerRow, words: str) -> None:
-    assert remark(peer) == words
+def test_the_reason_weighs_more_than_what_the_peer_claims(peer: PeerRow, expected: str) -> None:
+    assert remark(peer) == expected
 
 
 def test_audits_count_what_was_judged() -> None:

@@ -1,4 +1,4 @@
-"""A long wait is told again and again; a command is offered as it works here; a question takes only yes."""
+"""A long wait is reported again and again; a command is offered as it works here; a question takes only yes."""
 
 import io
 import threading
@@ -17,21 +17,21 @@ from swarm.errors import UsageError
 
 
 @pytest.mark.rule("C4")
-def test_a_long_wait_is_told_until_it_ends(
+def test_a_long_wait_is_reported_until_it_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(terminal, "PATIENCE_S", 0.01)
-    told = threading.Event()
-    desk = Terminal(GlobalOptions())
-    said = desk.say
+    repeated = threading.Event()
+    screen = Terminal(GlobalOptions())
+    printer = screen.say
 
     def say(message: str) -> None:
-        said(message)
-        told.set()
+        printer(message)
+        repeated.set()
 
-    monkeypatch.setattr(desk, "say", say)
-    with desk.patient("still loading"):
-        assert told.wait(5.0)
+    monkeypatch.setattr(screen, "say", say)
+    with screen.patient("still loading"):
+        assert repeated.wait(5.0)
     assert "still loading" in capsys.readouterr().err
     assert not any(thread.name == "patience" for thread in threading.enumerate())
 
@@ -47,11 +47,11 @@ def test_a_command_is_offered_as_it_works_in_this_shell(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["bin/swarm"])
     monkeypatch.setenv("PATH", "/nowhere")
-    desk = Terminal(GlobalOptions())
-    assert desk.program == "bin/swarm"
-    desk.say("the swarm map is late; try swarm map, or swarm joins nobody")
-    assert "try bin/swarm map, or swarm joins nobody" in capsys.readouterr().err
-    desk.fail(Explained("gone", "swarm join TICKET", 3, True))
+    screen = Terminal(GlobalOptions())
+    assert screen.program == "bin/swarm"
+    screen.say("the swarm map is late; try swarm map, or swarm joins no network")
+    assert "try bin/swarm map, or swarm joins no network" in capsys.readouterr().err
+    screen.fail(Explained("gone", "swarm join TICKET", 3, True))
     assert "try: bin/swarm join TICKET" in capsys.readouterr().err
     monkeypatch.setenv("PATH", str(program.parent))
     assert Terminal(GlobalOptions()).program == "swarm"
@@ -79,8 +79,8 @@ def test_a_question_is_asked_of_people_and_only_yes_is_yes(
 
 
 @pytest.mark.parametrize("options", [GlobalOptions(), GlobalOptions(json=True)])
-def test_where_nobody_can_be_asked_the_command_is_named(options: GlobalOptions) -> None:
-    with pytest.raises(UsageError, match="nobody is here") as caught:
+def test_without_a_terminal_to_ask_on_the_command_is_named(options: GlobalOptions) -> None:
+    with pytest.raises(UsageError, match="there is no terminal to ask on") as caught:
         Terminal(options).confirms("End it?", "swarm stop --yes")
     assert caught.value.hint == "swarm stop --yes"
     assert Terminal(replace(options, yes=True)).confirms("End it?", "")

@@ -35,8 +35,8 @@ INK = Ink()
 
 
 def with_run(**changes: object) -> StateDocument:
-    picture = a_snapshot()
-    return a_state({**picture, "run": {**picture["run"], **changes}})  # type: ignore[dict-item]
+    document = a_snapshot()
+    return a_state({**document, "run": {**document["run"], **changes}})  # type: ignore[dict-item]
 
 
 def test_the_map_shows_every_peer_in_its_lane() -> None:
@@ -61,17 +61,17 @@ def test_the_list_of_runs_names_the_run() -> None:
     assert run_list(StateDocument()) == ["no run yet"]
 
 
-def test_one_of_a_kind_is_told_in_the_singular() -> None:
-    picture = a_snapshot()
-    peers: list[object] = picture["peers"]  # type: ignore[assignment]
-    run: dict[str, object] = picture["run"]  # type: ignore[assignment]
-    alone = a_state({**picture, "peers": peers[:1], "run": {**run, "num_stages": 1}})
-    said = "\n".join([*status_lines(alone, INK), *run_lines(alone, INK)])
-    assert "1 peer," in said
-    assert "1 peer  ledger" in said
-    assert "in 1 stage\n" in said
-    assert "1 peers" not in said
-    assert "1 stages" not in said
+def test_one_of_a_kind_is_shown_in_the_singular() -> None:
+    document = a_snapshot()
+    peers: list[object] = document["peers"]  # type: ignore[assignment]
+    run: dict[str, object] = document["run"]  # type: ignore[assignment]
+    single = a_state({**document, "peers": peers[:1], "run": {**run, "num_stages": 1}})
+    printed = "\n".join([*status_lines(single, INK), *run_lines(single, INK)])
+    assert "1 peer," in printed
+    assert "1 peer  ledger" in printed
+    assert "in 1 stage\n" in printed
+    assert "1 peers" not in printed
+    assert "1 stages" not in printed
 
 
 def test_validators_are_marked_by_a_shape() -> None:
@@ -83,9 +83,9 @@ def test_validators_are_marked_by_a_shape() -> None:
 
 def test_two_hundred_peers_are_two_hundred_rows() -> None:
     """The map grows by lines, not by columns."""
-    picture = a_snapshot()
-    picture["peers"] = [peer_of(i, seats=[(i % 4, i // 4)]) for i in range(200)]
-    lines = map_lines(a_state(picture), INK, 120)
+    document = a_snapshot()
+    document["peers"] = [peer_of(i, seats=[(i % 4, i // 4)]) for i in range(200)]
+    lines = map_lines(a_state(document), INK, 120)
     assert 204 <= len(lines) <= 206
     assert max(map(width_of, lines)) <= 120
 
@@ -100,19 +100,19 @@ def test_a_convicted_peer_is_marked_by_a_shape_and_in_words() -> None:
     assert "12/12" in next(line for line in lines if "hazy-otter" in line)
 
 
-def test_how_checking_goes_is_told_with_the_share_that_was_replayed() -> None:
+def test_how_checking_goes_is_shown_with_the_share_that_was_replayed() -> None:
     """Counts by how a segment ended, then the newest in words; a sampled check is not called a proof."""
     state = a_state(a_checked_snapshot())
-    said = checking(state.run)
-    assert said.startswith(
+    printed = checking(state.run)
+    assert printed.startswith(
         "71 of 82 segments passed a sampled check (20% of the steps on record replayed),"
         " 2 proven false, 1 not shown"
     )
-    assert said.endswith("6 under way")
-    assert "verified" not in said
-    assert any(said in line for line in status_lines(state, INK))
+    assert printed.endswith("6 under way")
+    assert "verified" not in printed
+    assert any(printed in line for line in status_lines(state, INK))
     shown = "\n".join(run_lines(state, INK))
-    assert said in shown
+    assert printed in shown
     assert "segment 37/0/4 of calm-stoat-008 was proven false by brisk-seal-274" in shown
     assert conviction_lines(a_state()) == []
     assert checking(None) == "nothing to check yet"
@@ -120,7 +120,7 @@ def test_how_checking_goes_is_told_with_the_share_that_was_replayed() -> None:
     assert checking(bare) == "3 of 3 segments passed a sampled check"
 
 
-def test_a_peers_record_is_told_in_full() -> None:
+def test_a_peers_record_is_shown_in_full() -> None:
     """What became of its segments, and what it did for others."""
     state = a_state(a_checked_snapshot())
     text = "\n".join(peer_lines(find_peer(state, "calm"), INK))
@@ -140,9 +140,9 @@ def test_an_empty_document_has_views_and_is_not_well() -> None:
 
 
 def test_what_moves_and_has_its_peers_is_healthy() -> None:
-    picture = a_snapshot()
-    peers: list[dict[str, object]] = picture["peers"]  # type: ignore[assignment]
-    assert health(a_state({**picture, "peers": peers[:2]}), INK) == "healthy"
+    document = a_snapshot()
+    peers: list[dict[str, object]] = document["peers"]  # type: ignore[assignment]
+    assert health(a_state({**document, "peers": peers[:2]}), INK) == "healthy"
 
 
 def test_a_network_that_stands_still_says_so_on_every_screen() -> None:
@@ -155,10 +155,10 @@ def test_a_network_that_stands_still_says_so_on_every_screen() -> None:
         run_lines(state, INK),
         run_list(state),
     ):
-        said = "\n".join(lines)
-        assert "healthy" not in said
-        assert "training" not in said.replace("training loss -", "")
-        assert not re.search(r"\d tok/s", said)
+        printed = "\n".join(lines)
+        assert "healthy" not in printed
+        assert "training" not in printed.replace("training loss -", "")
+        assert not re.search(r"\d tok/s", printed)
     status = "\n".join(status_lines(state, INK))
     assert "stalled for 40 s: the ledger stands still at height 212" in status
     assert "try: swarm join" in status
@@ -182,7 +182,7 @@ def test_a_peer_that_is_gone_has_no_rate_and_says_since_when() -> None:
 def test_status_tells_node_run_and_ledger() -> None:
     """The lines a person asks for first."""
     text = "\n".join(status_lines(a_state(), INK))
-    for words in (
+    for expected in (
         "hazy-otter-697",
         "cuda:0 + cuda:1, 1 thread",
         "pydocs-demo",
@@ -190,7 +190,7 @@ def test_status_tells_node_run_and_ledger() -> None:
         "height 212",
         "supply conserved",
     ):
-        assert words in text
+        assert expected in text
 
 
 def test_status_tells_how_good_the_model_is_and_who_says_so() -> None:
@@ -213,11 +213,11 @@ def test_a_headline_leaves_figures_out_and_cuts_none(columns: int) -> None:
     assert line.startswith("round 41/80")
 
 
-def test_the_end_of_a_run_is_told_as_final_averaging() -> None:
+def test_the_end_of_a_run_is_shown_as_final_averaging() -> None:
     """Not as a round beyond the last."""
-    said = headline(a_state(an_ending_snapshot()))
-    assert said.startswith("80 rounds trained, final averaging: round 2 of 4")
-    assert "81" not in said
+    printed = headline(a_state(an_ending_snapshot()))
+    assert printed.startswith("80 rounds trained, final averaging: round 2 of 4")
+    assert "81" not in printed
 
 
 def test_lost_money_is_shouted() -> None:
@@ -247,7 +247,7 @@ def test_a_peer_in_full_says_whether_it_was_measured() -> None:
 @pytest.mark.rule("C6", "S23")
 def test_a_hostile_name_stays_in_its_row() -> None:
     """Control characters cannot move the cursor or add a line."""
-    picture = a_snapshot()
-    picture["peers"] = [peer_of(0, seats=[(0, 0)], name="x\n\x1b[2Jy" * 30, reason="\x1b]0;z\x07")]
-    for line in [*map_lines(a_state(picture), INK, 120), *peer_table(a_state(picture), INK, 80)]:
+    document = a_snapshot()
+    document["peers"] = [peer_of(0, seats=[(0, 0)], name="x\n\x1b[2Jy" * 30, reason="\x1b]0;z\x07")]
+    for line in [*map_lines(a_state(document), INK, 120), *peer_table(a_state(document), INK, 80)]:
         assert line.isprintable()

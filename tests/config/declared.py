@@ -23,7 +23,7 @@ def leaves(
 
 
 def outside(name: str, plain: Any) -> Iterator[object]:  # noqa: ANN401
-    """Values of the type of a field that it must refuse; a type nobody has thought of is an error."""
+    """Values of the type of a field that it must refuse; an unforeseen type is an error."""
     if plain is int:
         least, most = BOUNDS[name]  # a number without bounds fails here
         yield from (least - 1, most + 1, -(1 << 63), 1 << 63)

@@ -1,4 +1,4 @@
-"""What is wrong with a file is said in the words of the file, with what was meant and what mends it."""
+"""Errors of a file are worded for the file, with the key that was meant and the hint that mends it."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_a_key_is_known_by_its_spelling_or_its_initials(key: str, meant: str) ->
     assert nearest(key, KNOWN) == meant
 
 
-def test_an_unknown_key_is_told_where_it_belongs() -> None:
+def test_an_unknown_key_is_refused_with_its_section() -> None:
     assert advice("warmup", KNOWN, SECTIONS) == '; did you mean "warmup_steps"?'
     assert advice("num_layer", KNOWN, SECTIONS) == '; did you mean "num_layers" in [model]?'
     assert advice("qqq", ["a", "b"], SECTIONS) == "; known are: a, b"

@@ -1,4 +1,4 @@
-"""A spec from a stranger is refused before anything is allocated from it."""
+"""A spec of another peer is refused before anything is allocated from it."""
 
 from typing import Any
 

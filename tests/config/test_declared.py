@@ -94,9 +94,9 @@ def test_a_misspelt_key_names_the_nearest(section: str, key: str, seed: int) -> 
         key.upper()[0] + key[1:],
     ):
         if (section, wrong) not in KEYS:
-            told = refused(section, f"{wrong} = 1")
-            assert f'unknown key "{wrong}"' in told
-            assert f'did you mean "{key}"' in told
+            message = refused(section, f"{wrong} = 1")
+            assert f'unknown key "{wrong}"' in message
+            assert f'did you mean "{key}"' in message
 
 
 def numeric() -> Iterator[tuple[str, str]]:
@@ -109,34 +109,34 @@ def numeric() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.rule("S25")
 @pytest.mark.parametrize(("section", "key"), sorted(numeric()), ids="-".join)
-def test_a_number_out_of_bounds_is_told_its_bound(section: str, key: str) -> None:
+def test_a_number_out_of_bounds_is_refused_with_its_bound(section: str, key: str) -> None:
     field = KEYS[section, key]
     least: Any = next(rule.ge for rule in field.metadata if isinstance(rule, annotated_types.Ge))
     most: Any = next(rule.le for rule in field.metadata if isinstance(rule, annotated_types.Le))
     step = 1 if field.annotation is int else max(abs(least), 1e-9) / 2
     for value, bound in ((least - step, least), (most * 2 + 1, most)):
-        told = refused(section, f"{key} = {value!r}")
-        place = f"[{section}] {key}" if section else key
-        assert f"{place} = " in told
-        assert float(told.rsplit(" ", 1)[1]) == pytest.approx(float(bound), rel=1e-6)
+        message = refused(section, f"{key} = {value!r}")
+        setting = f"[{section}] {key}" if section else key
+        assert f"{setting} = " in message
+        assert float(message.rsplit(" ", 1)[1]) == pytest.approx(float(bound), rel=1e-6)
     for junk in ("nan", "inf", "-inf", '"12"', "true", "[]", "{}"):
         refused(section, f"{key} = {junk}")
 
 
 def test_every_number_of_both_files_has_both_bounds() -> None:
-    numbers = {place for place, field in KEYS.items() if field.annotation in {int, float}}
+    numbers = {setting for setting, field in KEYS.items() if field.annotation in {int, float}}
     assert numbers == set(numeric())
 
 
 @pytest.mark.parametrize(
     ("section", "key"),
-    sorted(place for place, f in KEYS.items() if get_origin(f.annotation) is Literal),
+    sorted(setting for setting, f in KEYS.items() if get_origin(f.annotation) is Literal),
     ids="-".join,
 )
-def test_a_choice_that_does_not_exist_is_told_those_that_do(section: str, key: str) -> None:
-    told = refused(section, f'{key} = "{"y" * 200}"')
-    assert all(str(choice) in told for choice in get_args(KEYS[section, key].annotation))
-    assert len(told) < 250
+def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(section: str, key: str) -> None:
+    message = refused(section, f'{key} = "{"y" * 200}"')
+    assert all(str(choice) in message for choice in get_args(KEYS[section, key].annotation))
+    assert len(message) < 250
 
 
 def test_text_of_any_length_is_cut_before_it_is_kept() -> None:

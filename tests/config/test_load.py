@@ -223,7 +223,7 @@ def test_listening_on_ipv6_is_understood() -> None:
     assert parse_node_file("listen = ['[::1]:4001']", "node.toml").listen == ("[::1]:4001",)
 
 
-def test_a_genesis_is_sorted_whoever_lists_it() -> None:
+def test_a_genesis_is_sorted_whatever_the_order() -> None:
     first, second, third = (PeerId(bytes([i]) * 32) for i in (1, 2, 3))
     seed = b"s" * 32
     genesis = genesis_of(

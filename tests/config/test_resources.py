@@ -39,7 +39,7 @@ def test_every_file_of_configs_is_packaged() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
-def test_every_file_of_configs_keeps_the_bounds_of_the_house(path: Path) -> None:
+def test_every_file_of_configs_keeps_the_bounds(path: Path) -> None:
     if path.name == "node.toml":
         assert parse_node_file(path.read_text(), path.name) == NodeConfig()
         return

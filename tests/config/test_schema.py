@@ -25,9 +25,9 @@ def test_every_number_is_bounded() -> None:
     for section in [*sections(), NodeConfig(), NodeConfig().compute]:
         for name, field in section.__class__.model_fields.items():
             if field.annotation in {int, float}:
-                told = repr(field.metadata)
-                assert "Ge(" in told, f"{name} has no least"
-                assert "Le(" in told, f"{name} has no most"
+                bounds = repr(field.metadata)
+                assert "Ge(" in bounds, f"{name} has no least"
+                assert "Le(" in bounds, f"{name} has no most"
 
 
 def test_a_setting_without_an_obvious_meaning_says_it() -> None:

@@ -19,7 +19,7 @@ from swarm.types import PeerId
 from tests.fakes import FakeHost, FakeNetwork
 
 RUN = b"r" * 16
-SAID = Announcement(
+ANNOUNCEMENT = Announcement(
     run16=RUN,
     roles=1,
     seats=((0, 0),),
@@ -62,7 +62,7 @@ class Peer(FakeHost):
         return 1 if self.is_connected(peer) else None
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
-        """Remember nothing: nobody is dialled here."""
+        """Remember nothing: no peer is dialled here."""
 
     async def call(
         self,
@@ -112,14 +112,14 @@ def a_directory(peer: Peer, table: Table, roster: Sequence[PeerId] = ()) -> Dire
         peer,  # type: ignore[arg-type]
         peer.secret,
         lookups,
-        current=lambda: SAID,
+        current=lambda: ANNOUNCEMENT,
         roster=lambda: roster,
         interval_s=5.0,
     )
 
 
 def a_record(of: Peer, signer: SecretKey) -> bytes:
-    record = sign_record(signer, "announce", encode(SAID), seq=1, expires_at=1 << 31)
+    record = sign_record(signer, "announce", encode(ANNOUNCEMENT), seq=1, expires_at=1 << 31)
     return encode(msgspec.structs.replace(record, peer=of.peer))
 
 
@@ -146,7 +146,7 @@ async def test_an_announcement_is_about_its_sender_on_both_ways(
     forger.serve(PROTOCOL, lie, request_limit=FRAME_BYTES_MAX)
     await run_for(1.0, directory)
     known = directory.peer_map.entries
-    assert known[honest.peer].announcement == SAID
+    assert known[honest.peer].announcement == ANNOUNCEMENT
     assert known[forger.peer].announcement is None
     assert mine.faults() == {forger.peer: 1}
     for question in (a_record(honest, honest.secret), a_record(forger, honest.secret), b"junk"):
@@ -156,7 +156,7 @@ async def test_an_announcement_is_about_its_sender_on_both_ways(
     assert await forger.call(mine.peer, PROTOCOL, a_record(forger, forger.secret), timeout_s=5), (
         "its own is answered with ours"
     )
-    assert directory.peer_map.entries[forger.peer].announcement == SAID
+    assert directory.peer_map.entries[forger.peer].announcement == ANNOUNCEMENT
 
 
 @pytest.mark.rule("D9")
@@ -172,7 +172,9 @@ async def test_a_node_publishes_once_a_minute_and_is_listed_under_its_run(
 
 
 @pytest.mark.rule("D10")
-async def test_only_who_is_not_connected_is_read_from_the_table(autojump_clock: MockClock) -> None:
+async def test_only_peers_that_are_not_connected_are_read_from_the_table(
+    autojump_clock: MockClock,
+) -> None:
     network, table = FakeNetwork(), Table()
     mine, near, far = (Peer(network, number) for number in (1, 2, 3))
     mine.unreachable.add(far.peer)
@@ -183,7 +185,7 @@ async def test_only_who_is_not_connected_is_read_from_the_table(autojump_clock: 
 
 
 @pytest.mark.rule("D7")
-async def test_whoever_is_listed_as_a_provider_is_asked_and_not_believed(
+async def test_a_listed_provider_is_asked_and_not_believed(
     autojump_clock: MockClock,
 ) -> None:
     network = FakeNetwork()

@@ -17,7 +17,7 @@ from swarm.errors import BadEncoding
 from swarm.primitives.codec import encode
 from swarm.types import PeerId
 
-SAID = Announcement(
+ANNOUNCEMENT = Announcement(
     run16=b"r" * 16,
     roles=1,
     seats=((0, 1),),
@@ -48,7 +48,7 @@ def only(peer_map: PeerTable, now: float) -> PeerView:
 
 
 def test_an_announcement_survives_the_wire() -> None:
-    assert parse_announcement(encode(SAID)) == SAID
+    assert parse_announcement(encode(ANNOUNCEMENT)) == ANNOUNCEMENT
 
 
 @pytest.mark.parametrize(
@@ -71,34 +71,34 @@ def test_an_announcement_survives_the_wire() -> None:
 )
 def test_a_field_out_of_bounds_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(BadEncoding):
-        parse_announcement(encode(msgspec.structs.replace(SAID, **change)))
+        parse_announcement(encode(msgspec.structs.replace(ANNOUNCEMENT, **change)))
 
 
 @pytest.mark.rule("D11")
 def test_the_newest_announcement_wins_in_any_order() -> None:
-    newer = msgspec.structs.replace(SAID, round=4)
+    newer = msgspec.structs.replace(ANNOUNCEMENT, round=4)
     peer_map = fold(PeerTable(), A, newer, 2, 10.0)
-    assert fold(peer_map, A, SAID, 1, 11.0) is peer_map
-    assert fold(peer_map, A, SAID, 2, 11.0) is peer_map
+    assert fold(peer_map, A, ANNOUNCEMENT, 1, 11.0) is peer_map
+    assert fold(peer_map, A, ANNOUNCEMENT, 2, 11.0) is peer_map
     assert only(peer_map, 12.0).announcement == newer
     assert only(peer_map, 12.0).age_s == 2.0
 
 
 def test_folding_leaves_the_old_map_as_it_was() -> None:
     empty = PeerTable()
-    fold(empty, A, SAID, 1, 0.0)
+    fold(empty, A, ANNOUNCEMENT, 1, 0.0)
     assert view(empty, 0.0) == ()
 
 
 def test_a_connected_training_peer_is_ok() -> None:
-    shown = only(seen(fold(PeerTable(), A, SAID, 1, 10.0), A, 10.0), 12.0)
+    shown = only(seen(fold(PeerTable(), A, ANNOUNCEMENT, 1, 10.0), A, 10.0), 12.0)
     assert (shown.state, shown.reason, shown.rtt_ms) == ("training", "ok", 7)
     assert (shown.up_bytes, shown.down_bytes, shown.is_measured) == (1, 2, True)
 
 
 @pytest.mark.rule("D11")
 def test_a_peer_gone_silent_is_unreachable_with_its_time() -> None:
-    peer_map = seen(fold(PeerTable(), A, SAID, 1, 10.0), A, 10.0, connected=False)
+    peer_map = seen(fold(PeerTable(), A, ANNOUNCEMENT, 1, 10.0), A, 10.0, connected=False)
     assert only(peer_map, 12.0).reason == "ok"  # one lost connection is not yet an absence
     shown = only(peer_map, 50.0)
     assert (shown.state, shown.reason) == ("unreachable", "unreachable 40 s")
@@ -108,7 +108,9 @@ def test_a_peer_gone_silent_is_unreachable_with_its_time() -> None:
 def test_a_peer_behind_the_median_is_slow_with_its_lag() -> None:
     peer_map = PeerTable()
     for peer, reached in ((A, 9), (B, 9), (C, 7)):
-        peer_map = fold(peer_map, peer, msgspec.structs.replace(SAID, round=reached), 1, 10.0)
+        peer_map = fold(
+            peer_map, peer, msgspec.structs.replace(ANNOUNCEMENT, round=reached), 1, 10.0
+        )
     assert [shown.reason for shown in view(peer_map, 10.0)] == ["ok", "ok", "slow: 2 rounds behind"]
 
 
@@ -116,7 +118,9 @@ def test_a_peer_behind_the_median_is_slow_with_its_lag() -> None:
 def test_one_boaster_does_not_make_the_others_slow() -> None:
     peer_map = PeerTable()
     for peer, reached in ((A, 9), (B, 9), (C, 10**6)):
-        peer_map = fold(peer_map, peer, msgspec.structs.replace(SAID, round=reached), 1, 10.0)
+        peer_map = fold(
+            peer_map, peer, msgspec.structs.replace(ANNOUNCEMENT, round=reached), 1, 10.0
+        )
     assert {shown.reason for shown in view(peer_map, 10.0)} == {"ok"}
 
 
@@ -126,7 +130,7 @@ def test_a_peer_without_an_announcement_is_unknown() -> None:
 
 @pytest.mark.rule("D11")
 def test_a_connected_peer_that_stops_announcing_is_named() -> None:
-    peer_map = seen(fold(PeerTable(), A, SAID, 1, 0.0), A, 40.0)
+    peer_map = seen(fold(PeerTable(), A, ANNOUNCEMENT, 1, 0.0), A, 40.0)
     assert only(peer_map, 40.0).reason == "silent 40 s"
 
 
@@ -134,6 +138,6 @@ def test_the_map_is_ordered_bounded_and_forgets(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(directory, "PEERS_MAX", 2)
     peer_map = PeerTable()
     for number, peer in enumerate((C, A, B)):
-        peer_map = fold(peer_map, peer, SAID, 1, float(number))
+        peer_map = fold(peer_map, peer, ANNOUNCEMENT, 1, float(number))
     assert [shown.peer for shown in view(peer_map, 3.0)] == [A, B]
     assert view(peer_map, 3.0 + directory.FORGET_S) == ()

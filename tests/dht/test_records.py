@@ -25,15 +25,21 @@ NOW_S = 1_800_000_000
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Statement:
     seq: int = 1
     expires_at: int = NOW_S + 60
     payload: bytes = b"hello"
     topic: str = "announce"
 
 
-def a_record(said: _Said = _Said(), secret: SecretKey = ALICE) -> SignedRecord:
-    return sign_record(secret, said.topic, said.payload, seq=said.seq, expires_at=said.expires_at)
+def a_record(announcement: _Statement = _Statement(), secret: SecretKey = ALICE) -> SignedRecord:
+    return sign_record(
+        secret,
+        announcement.topic,
+        announcement.payload,
+        seq=announcement.seq,
+        expires_at=announcement.expires_at,
+    )
 
 
 def check(record: SignedRecord) -> SignedRecord:
@@ -46,7 +52,7 @@ def test_an_honest_record_is_believed() -> None:
 
 
 @pytest.mark.rule("D2", "D3", "S8")
-def test_nobody_writes_under_anothers_key() -> None:
+def test_no_peer_writes_under_anothers_key() -> None:
     with pytest.raises(BrokenPromise):
         check(a_record(secret=BOB))
     forged = msgspec.structs.replace(a_record(secret=BOB), peer=ALICE.peer)
@@ -64,21 +70,21 @@ def test_every_field_is_signed(change: dict[str, int | bytes]) -> None:
 @pytest.mark.rule("D2")
 def test_a_record_of_one_topic_does_not_serve_for_another() -> None:
     with pytest.raises(BrokenPromise):
-        check(a_record(_Said(topic="other")))
+        check(a_record(_Statement(topic="other")))
     with pytest.raises(BadSignature):
-        check(msgspec.structs.replace(a_record(_Said(topic="other")), topic="announce"))
+        check(msgspec.structs.replace(a_record(_Statement(topic="other")), topic="announce"))
 
 
 @pytest.mark.rule("D4", "S8")
 @pytest.mark.parametrize("expires_at", [NOW_S, NOW_S - 5, NOW_S + TTL_MAX_S + 1])
 def test_a_record_holds_from_now_to_a_day_ahead_at_most(expires_at: int) -> None:
     with pytest.raises(BrokenPromise):
-        check(a_record(_Said(expires_at=expires_at)))
+        check(a_record(_Statement(expires_at=expires_at)))
 
 
 @pytest.mark.rule("D1")
 def test_junk_and_oversize_are_refused() -> None:
-    huge = encode(a_record(_Said(payload=b"x" * RECORD_BYTES_MAX)))
+    huge = encode(a_record(_Statement(payload=b"x" * RECORD_BYTES_MAX)))
     for data in (b"", b"junk", encode(a_record()) + b"\0", huge):
         with pytest.raises(PeerFault):
             check_record(data, topic="announce", peer=ALICE.peer, now_s=NOW_S)
@@ -109,7 +115,7 @@ def test_a_key_names_topic_and_peer() -> None:
 
 @pytest.mark.rule("D5")
 def test_the_highest_sequence_wins_and_the_last_on_ties() -> None:
-    one, two = encode(a_record(_Said(seq=1))), encode(a_record(_Said(seq=2)))
+    one, two = encode(a_record(_Statement(seq=1))), encode(a_record(_Statement(seq=2)))
     assert select([one, two]) == 1
     assert select([two, one]) == 0
     assert select([two, one, two]) == 2

@@ -50,7 +50,7 @@ async def tables(count: int) -> AsyncGenerator[list[tuple[Host, Dht]]]:
             nursery.cancel_scope.cancel()
 
 
-async def test_a_record_published_by_one_is_read_by_another_who_never_met_it() -> None:
+async def test_a_record_published_by_one_is_read_by_another_that_never_met_it() -> None:
     async with tables(4) as (_, (bob, bobs), (carol, carols), _):
         assert not carol.is_connected(bob.peer)
         await bobs.publish("announce", b"one", 60)
@@ -123,7 +123,7 @@ async def test_many_publications_at_once_all_arrive() -> None:
             assert found.payload == host.peer
 
 
-async def test_a_lonely_node_is_told_so_at_once() -> None:
+async def test_a_node_without_peers_gets_an_error_at_once() -> None:
     async with tables(1) as ((_, dht),):
         for attempt in (dht.publish("announce", b"", 60), dht.read("announce", a_secret(9).peer)):
             with pytest.raises(Unreachable, match="no peer is connected"):
@@ -133,7 +133,7 @@ async def test_a_lonely_node_is_told_so_at_once() -> None:
 async def test_the_map_fills_itself_from_one_known_peer() -> None:
     async with tables(4) as made, trio.open_nursery() as nursery:
         for host, dht in made:
-            said = Announcement(
+            announcement = Announcement(
                 run16=b"r" * 16,
                 roles=1,
                 seats=((0, 0),),
@@ -149,7 +149,7 @@ async def test_the_map_fills_itself_from_one_known_peer() -> None:
                 num_traded=0,
                 last_partner=b"",
             )
-            nursery.start_soon(_loop, dht, said)
+            nursery.start_soon(_loop, dht, announcement)
 
         def is_full(dht: Dht) -> bool:
             shown = view(dht.peer_map, trio.current_time())
@@ -161,6 +161,6 @@ async def test_the_map_fills_itself_from_one_known_peer() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _loop(dht: Dht, said: Announcement) -> None:
+async def _loop(dht: Dht, announcement: Announcement) -> None:
     roster = [a_secret(number).peer for number in range(1, 5)]
-    await dht.directory_loop(lambda: said, lambda: roster, interval_s=0.3)
+    await dht.directory_loop(lambda: announcement, lambda: roster, interval_s=0.3)

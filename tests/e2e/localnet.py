@@ -1,4 +1,4 @@
-"""A small network of real ``swarm`` processes on loopback: start, watch, look into, stop.
+"""A small network of real ``swarm`` processes on loopback: start, watch, inspect, stop.
 
 Everything is waited for by its signs, in events.jsonl or in the node's own API, never by the clock. What is
 started is always stopped, whole process groups at a time.
@@ -26,7 +26,7 @@ from swarm.primitives.crypto import peer_name
 SWARM = (sys.executable, "-m", "swarm.cli.main")
 WAIT_S = 90.0
 """Far beyond what anything here takes, even on a machine that does three other things."""
-LOOK_S = 0.1
+POLL_S = 0.1
 STOP_S = 5.0
 TAIL_LINES = 25
 
@@ -80,7 +80,7 @@ solve = {solve}
 stake = {stake}
 """
 FUNDS = 1_000_000_000
-"""Of everybody whose home is set up: fees and stakes are no question."""
+"""Balance of every home that is set up: more than all fees and stakes."""
 STAKE = 1_000_000
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ State = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Part:
+class HomeSetup:
     """What a node whose home is set up does: it trains, and puts up a stake of its own money."""
 
     solve: bool = True
@@ -99,19 +99,19 @@ class Node:
     """One running node and its home."""
 
     def __init__(
-        self, net: "Localnet", name: str, words: Sequence[str], program: Sequence[str] = SWARM
+        self, net: "Localnet", name: str, args: Sequence[str], program: Sequence[str] = SWARM
     ) -> None:
         self.home = net.folder / name
         self.log = net.folder / f"{name}.log"
         self._net = net
         self._program = program
-        self.process = self._begin(words)
+        self.process = self._begin(args)
 
-    def _begin(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
-        place = ("--home", str(self.home), "--listen", "127.0.0.1:0", "--api-port", "0")
+    def _begin(self, args: Sequence[str]) -> "subprocess.Popen[bytes]":
+        options = ("--home", str(self.home), "--listen", "127.0.0.1:0", "--api-port", "0")
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*self._program, *words, *place, "--plain", "--verbose"],
+                [*self._program, *args, *options, "--plain", "--verbose"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment(),
@@ -128,7 +128,7 @@ class Node:
         return self.process.poll() is None
 
     def state(self) -> State | None:
-        """The picture of the node; None as long as it does not answer."""
+        """The state document of the node; None as long as it does not answer."""
         address = find_node(self.home)
         if address is None or address.pid != self.process.pid:
             return None
@@ -143,13 +143,13 @@ class Node:
         check: Callable[[State], T | Literal[False] | None],
         timeout_s: float = WAIT_S,
     ) -> T:
-        """What ``check`` finds in the picture, as soon as that is neither None nor false."""
+        """What ``check`` finds in the state document, as soon as that is neither None nor false."""
 
-        def look() -> T | Literal[False] | None:
+        def poll() -> T | Literal[False] | None:
             state = self.state()
             return None if state is None else check(state)
 
-        return self._net.wait(f"{self.home.name}: {what}", look, timeout_s, self)
+        return self._net.wait(f"{self.home.name}: {what}", poll, timeout_s, self)
 
     def events(self, kind: str = "") -> list[State]:
         """The lines of the event log, over all starts of this home."""
@@ -160,14 +160,16 @@ class Node:
         events = [json.loads(line) for line in lines if line.endswith("}")]
         return [event for event in events if not kind or event["kind"] == kind]
 
-    def wait_event(self, kind: str, words: str = "", *, after: int = 0) -> State:
-        """The first event of a kind, with these words, behind the first ``after`` ones of the log."""
+    def wait_event(self, kind: str, excerpt: str = "", *, after: int = 0) -> State:
+        """The first event of a kind whose text contains ``excerpt``, behind the first ``after`` ones of the
+        log.
+        """
 
-        def look() -> State | None:
-            found = [e for e in self.events()[after:] if e["kind"] == kind and words in e["text"]]
+        def poll() -> State | None:
+            found = [e for e in self.events()[after:] if e["kind"] == kind and excerpt in e["text"]]
             return found[0] if found else None
 
-        return self._net.wait(f"{self.home.name}: {kind} {words}", look, WAIT_S, self)
+        return self._net.wait(f"{self.home.name}: {kind} {excerpt}", poll, WAIT_S, self)
 
     def ticket(self) -> str:
         """The invitation of this launch."""
@@ -220,8 +222,8 @@ class Localnet:
         corpus = folder / "corpus"
         corpus.mkdir(parents=True)
         for number in range(4):
-            words = [f"line {i} of text {number} says {i * 7919 % 1009}" for i in range(600)]
-            (corpus / f"text-{number}.txt").write_text("\n".join(words))
+            lines = [f"line {i} of text {number} says {i * 7919 % 1009}" for i in range(600)]
+            (corpus / f"text-{number}.txt").write_text("\n".join(lines))
 
     def run_file(
         self,
@@ -249,7 +251,7 @@ class Localnet:
         path.write_text(text)
         return path
 
-    def set_up(self, run_file: Path, validator: str, **others: "Part") -> dict[str, str]:
+    def set_up(self, run_file: Path, validator: str, **others: "HomeSetup") -> dict[str, str]:
         """Homes with keys, money and a node file, and the genesis they share; their names by home."""
         keys = {name: load_identity(self.folder / name).peer for name in (validator, *others)}
         genesis = genesis_of(
@@ -259,8 +261,8 @@ class Localnet:
             seed=bytes(32),
         )
         for name in keys:
-            part = others.get(name, Part(stake=0))
-            text = NODE_FILE.format(stake=part.stake, solve=str(part.solve).lower())
+            setup = others.get(name, HomeSetup(stake=0))
+            text = NODE_FILE.format(stake=setup.stake, solve=str(setup.solve).lower())
             (self.folder / name / "node.toml").write_text(text)
             (self.folder / name / "genesis.bin").write_bytes(encode(genesis))
         return {name: peer_name(key) for name, key in keys.items()}
@@ -269,20 +271,20 @@ class Localnet:
         """Start a run."""
         return self.start(name, "launch", str(self.run_file(rounds=rounds)))
 
-    def join(self, name: str, *words: str) -> Node:
+    def join(self, name: str, *args: str) -> Node:
         """Start a node that takes part."""
-        return self.start(name, "join", *words)
+        return self.start(name, "join", *args)
 
-    def start(self, name: str, *words: str, program: Sequence[str] = SWARM) -> Node:
+    def start(self, name: str, *args: str, program: Sequence[str] = SWARM) -> Node:
         """Start any node on loopback; ``program`` may be one that cheats."""
-        node = Node(self, name, words, program)
+        node = Node(self, name, args, program)
         self.nodes.append(node)
         return node
 
-    def swarm(self, *words: str, home: Path) -> "subprocess.CompletedProcess[str]":
-        """Run another command to its end, as somebody in another terminal does."""
+    def swarm(self, *args: str, home: Path) -> "subprocess.CompletedProcess[str]":
+        """Run another command to its end, as in another terminal."""
         return subprocess.run(
-            [*SWARM, *words, "--home", str(home)],
+            [*SWARM, *args, "--home", str(home)],
             capture_output=True,
             text=True,
             env=environment(),
@@ -290,34 +292,34 @@ class Localnet:
             check=False,
         )
 
-    def read(self, *words: str, home: Path) -> Any:  # noqa: ANN401  any JSON
+    def read(self, *args: str, home: Path) -> Any:  # noqa: ANN401  any JSON
         """What a read command says with --json."""
-        done = self.swarm(*words, "--json", home=home)
-        assert done.returncode == 0, f"swarm {' '.join(words)}: {done.stderr}"
+        done = self.swarm(*args, "--json", home=home)
+        assert done.returncode == 0, f"swarm {' '.join(args)}: {done.stderr}"
         return json.loads(done.stdout)
 
-    def export(self, node: Node, name: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    def export(self, node: Node, name: str, *args: str) -> "subprocess.CompletedProcess[str]":
         """``swarm export`` into a folder of the network."""
-        return self.swarm("export", str(self.folder / name), "--yes", *words, home=node.home)
+        return self.swarm("export", str(self.folder / name), "--yes", *args, home=node.home)
 
     def wait(
         self,
         what: str,
-        look: Callable[[], T | Literal[False] | None],
+        poll: Callable[[], T | Literal[False] | None],
         timeout_s: float = WAIT_S,
         node: Node | None = None,
     ) -> T:
-        """What ``look`` finds, as soon as that is neither None nor false; fails at once if ``node`` dies."""
+        """What ``poll`` finds, as soon as that is neither None nor false; fails at once if ``node`` dies."""
         ends = time.monotonic() + timeout_s
         while True:
-            found = look()
+            found = poll()
             if found is not None and found is not False:
                 return found
             if node is not None and not node.is_running:
                 raise AssertionError(f"waiting for {what}: the node ended\n{self.tails()}")
             if time.monotonic() > ends:
                 raise AssertionError(f"waited {timeout_s:.0f} s for {what}\n{self.tails()}")
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
     def tails(self) -> str:
         """The ends of all logs."""
@@ -330,13 +332,13 @@ class Localnet:
 
 
 def environment() -> dict[str, str]:
-    """One thread each, and nobody outlives the test process."""
+    """One thread each, and no process outlives that of the test."""
     ours = {"OMP_NUM_THREADS": "1", "SWARM_PARENT_PID": str(os.getpid()), "NO_COLOR": "1"}
     return {**os.environ, **ours}
 
 
 def seats_of(state: State) -> list[State]:
-    """The seats that the node of this picture has on the ledger."""
+    """The seats that the node of this document has on the ledger."""
     me = state["node"]["peer"]
     return [seat for seat in state["seats"] if seat["peer"] == me]
 
@@ -347,5 +349,5 @@ def last_commit(state: State) -> int:
 
 
 def peer_of(state: State, name: str) -> State:
-    """A peer of the picture by its name; empty if it is not there."""
+    """A peer of the document by its name; empty if it is not there."""
     return next((peer for peer in state["peers"] if peer["name"] == name), {})

@@ -1,4 +1,4 @@
-"""A solver that shows nobody its windows: the ordinary program, whose manifests are never there."""
+"""A solver that serves none of its windows: the ordinary program, whose manifests are never there."""
 
 from swarm.cli.main import main
 from swarm.primitives.codec import encode

@@ -1,7 +1,7 @@
 """Real processes with stakes: honest work is verified, a lie costs the stake, silence the pay, truth nothing.
 
-A launcher that votes, an honest peer, a watcher that only checks, a liar (``liar.py``) and one that shows
-nobody what it did (``mute.py``). They start once; every test looks at what they have come to.
+A launcher that votes, an honest peer, a watcher that only checks, the cheating one of the demo and one
+that serves no logs (``mute.py``). They start once; every test looks at what they have come to.
 """
 
 import json
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.localnet import STAKE, SWARM, Localnet, Node, Part, State, peer_of, seats_of
+from tests.e2e.localnet import STAKE, SWARM, HomeSetup, Localnet, Node, State, peer_of, seats_of
 
 pytestmark = pytest.mark.e2e
 
-LIAR = (sys.executable, str(Path(__file__).with_name("liar.py")))
+CHEATING_PEER = (sys.executable, "-m", "swarm.cli.demo.cheating_peer")
 MUTE = (sys.executable, str(Path(__file__).with_name("mute.py")))
 HONEST = ("launcher", "honest", "watcher")
 FRAUD = 6
@@ -23,7 +23,7 @@ FRAUD = 6
 
 
 @dataclass(frozen=True)
-class Village:
+class CheckedNetwork:
     """The five, and their names."""
 
     net: Localnet
@@ -42,95 +42,100 @@ class Village:
             lambda state: self.audits(state, home).get("verified", 0) >= 1,
         )
 
-    def audit(self, home: str, **place: int) -> tuple[int, State]:
+    def audit(self, home: str, **segment: int) -> tuple[int, State]:
         """``swarm audit --json`` from another terminal: exit code and answer."""
-        words = [word for name, value in place.items() for word in (f"--{name}", str(value))]
-        done = self.net.swarm("audit", *words, "--json", home=self.nodes[home].home)
+        args = [arg for name, value in segment.items() for arg in (f"--{name}", str(value))]
+        done = self.net.swarm("audit", *args, "--json", home=self.nodes[home].home)
         assert "Traceback" not in done.stderr
         return done.returncode, json.loads(done.stdout) if done.stdout else {"verdict": done.stderr}
 
 
 @pytest.fixture(scope="module")
-def village(net: Localnet) -> Village:
+def network(net: Localnet) -> CheckedNetwork:
     run_file = net.run_file(is_exact=True)
     names = net.set_up(
         run_file,
         "launcher",
-        honest=Part(),
-        watcher=Part(solve=False),
-        liar=Part(),
-        mute=Part(stake=0),
+        honest=HomeSetup(),
+        watcher=HomeSetup(solve=False),
+        cheat=HomeSetup(),
+        mute=HomeSetup(stake=0),
     )
     launcher = net.start("launcher", "launch", str(run_file))
     ticket = launcher.ticket()
     nodes = {"launcher": launcher}
-    for name, program in (("watcher", SWARM), ("honest", SWARM), ("liar", LIAR), ("mute", MUTE)):
+    for name, program in (
+        ("watcher", SWARM),
+        ("honest", SWARM),
+        ("cheat", CHEATING_PEER),
+        ("mute", MUTE),
+    ):
         nodes[name] = net.start(name, "join", ticket, program=program)
-    return Village(net, names, nodes)
+    return CheckedNetwork(net, names, nodes)
 
 
-def test_honest_work_is_verified(village: Village) -> None:
+def test_honest_work_is_verified(network: CheckedNetwork) -> None:
     """Stakes go up by themselves, windows are kept, drawn, fetched and replayed, and all agree."""
-    watcher = village.nodes["watcher"]
+    watcher = network.nodes["watcher"]
     for home in ("launcher", "honest"):
-        village.nodes[home].wait_event("progress", "keeps 69 windows of ")
-        village.wait_verified(home)
+        network.nodes[home].wait_event("progress", "keeps 69 windows of ")
+        network.wait_verified(home)
     state = watcher.wait("its own check", lambda s: s["node"]["checks"]["agreed"] >= 1 and s)
-    assert peer_of(state, village.names["honest"])["stake"] == STAKE
-    assert "verifier" in peer_of(state, village.names["watcher"])["role"]
+    assert peer_of(state, network.names["honest"])["stake"] == STAKE
+    assert "verifier" in peer_of(state, network.names["watcher"])["role"]
     assert state["run"]["checks"]["verified"] >= 1
     assert state["run"]["confirmed"] >= 1
     assert any(row["phase"] == "verified" and row["verifiers"] for row in state["checks"])
 
 
 @pytest.mark.rule("S13")
-def test_a_liar_is_convicted(village: Village) -> None:
-    """Its stake is taken, its seat given to others, and what found it is in everybody's picture."""
-    liar = village.names["liar"]
-    launcher = village.nodes["launcher"]
+def test_a_cheating_peer_is_convicted(network: CheckedNetwork) -> None:
+    """Its stake is taken, its seat given to others, and its finder is in the state document of every node."""
+    cheat = network.names["cheat"]
+    launcher = network.nodes["launcher"]
     state = launcher.wait(
-        "the conviction", lambda s: {one["name"] for one in s["convictions"]} == {liar} and s
+        "the conviction", lambda s: {one["name"] for one in s["convictions"]} == {cheat} and s
     )
     first = state["convictions"][-1]
     assert 0 < first["stake_taken"] <= STAKE
-    assert first["accuser"] in {village.names[home] for home in HONEST}
+    assert first["accuser"] in {network.names[home] for home in HONEST}
     assert (
-        peer_of(state, liar)["stake"] <= STAKE - first["stake_taken"]
+        peer_of(state, cheat)["stake"] <= STAKE - first["stake_taken"]
     )  # a top-up may come after it
-    assert peer_of(state, liar)["audits"]["barred"]
-    assert liar not in {seat["name"] for seat in state["seats"]}
-    told = village.nodes["liar"].wait_event("error", "proven false")
-    assert "faulty" in told["text"]
+    assert peer_of(state, cheat)["audits"]["barred"]
+    assert cheat not in {seat["name"] for seat in state["seats"]}
+    event = network.nodes["cheat"].wait_event("error", "proven false")
+    assert "faulty" in event["text"]
 
 
-def test_the_liars_lie_can_be_shown_to_anybody(village: Village) -> None:
+def test_the_false_segment_can_be_proven_to_others(network: CheckedNetwork) -> None:
     """An auditor fetches the log, computes it, and writes the evidence; exit code 6."""
-    event = village.nodes["watcher"].wait_event("convicted")
+    event = network.nodes["watcher"].wait_event("convicted")
     where = {name: event["fields"][name] for name in ("round", "stage", "seat", "window")}
-    code, found = village.audit("honest", **where)
+    code, found = network.audit("honest", **where)
     assert (code, found["verdict"]) == (FRAUD, "fraud")
     assert Path(found["evidence"]).is_file()
     assert found["claim"] != found["replay"]
 
 
-def test_who_shows_nothing_is_never_paid(village: Village) -> None:
+def test_a_solver_that_serves_nothing_is_never_paid(network: CheckedNetwork) -> None:
     """Its segments end silent; the verifiers that asked in vain go on."""
-    watcher = village.nodes["watcher"]
+    watcher = network.nodes["watcher"]
     state = watcher.wait(
-        "the silence", lambda s: village.audits(s, "mute").get("silent", 0) >= 1 and s
+        "the silence", lambda s: network.audits(s, "mute").get("silent", 0) >= 1 and s
     )
-    assert village.audits(state, "mute")["verified"] == 0
-    assert peer_of(state, village.names["mute"])["earned"] == 0
+    assert network.audits(state, "mute")["verified"] == 0
+    assert peer_of(state, network.names["mute"])["earned"] == 0
     agreed = state["node"]["checks"]["agreed"]
     watcher.wait("more checks", lambda s: s["node"]["checks"]["agreed"] > agreed)
-    village.nodes["mute"].wait_event("warning", "was voided")
+    network.nodes["mute"].wait_event("warning", "was voided")
 
 
-def test_windows_outlive_a_restart(village: Village) -> None:
-    """What was committed before the kill is shown after it: nobody becomes silent by crashing."""
-    honest, watcher = village.nodes["honest"], village.nodes["watcher"]
-    before = watcher.wait("a picture", lambda s: s)
-    name = village.names["honest"]
+def test_windows_outlive_a_restart(network: CheckedNetwork) -> None:
+    """What was committed before the kill is shown after it: no peer becomes silent by crashing."""
+    honest, watcher = network.nodes["honest"], network.nodes["watcher"]
+    before = watcher.wait("the state document", lambda s: s)
+    name = network.names["honest"]
     rows = [row for row in before["checks"] if row["name"] == name and row["windows"]]
     assert rows
     replayed = {check["window"] for check in rows[0]["verifiers"]}
@@ -138,21 +143,21 @@ def test_windows_outlive_a_restart(village: Village) -> None:
     honest.kill()
     honest.resume()
     honest.wait("a seat", lambda s: s["run"] and seats_of(s))
-    place = {part: rows[0][part] for part in ("round", "stage", "seat")}
-    code, found = village.audit("watcher", **place, window=window)
+    segment = {part: rows[0][part] for part in ("round", "stage", "seat")}
+    code, found = network.audit("watcher", **segment, window=window)
     assert (code, found["verdict"]) == (0, "honest"), found["verdict"]
 
 
-def test_no_honest_peer_has_lost_anything(village: Village) -> None:
-    """Neither by the lies, nor by the accusations of the liar, nor by the silence."""
-    state = village.nodes["launcher"].wait("a picture", lambda s: s)
+def test_no_honest_peer_has_lost_anything(network: CheckedNetwork) -> None:
+    """Neither by the lies, nor by the accusations of the cheating peer, nor by the silence."""
+    state = network.nodes["launcher"].wait("the state document", lambda s: s)
     for home in HONEST:
-        peer = peer_of(state, village.names[home])
+        peer = peer_of(state, network.names[home])
         assert peer["stake"] == STAKE, home
         assert peer["audits"]["failed"] == 0, home
         assert not peer["audits"]["barred"], home
     assert state["ledger"]["supply_conserved"]
-    for home, node in village.nodes.items():
+    for home, node in network.nodes.items():
         assert node.is_running, home
         assert "Traceback" not in node.log.read_text()
         assert not list(node.home.glob("trace-*"))

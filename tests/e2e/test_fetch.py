@@ -23,7 +23,7 @@ WAIT_S = 90.0
 
 
 class Wire:
-    """A TCP relay that counts what the giver sends, and goes dead after ``limit`` bytes of it."""
+    """A TCP relay that counts what the sender sends, and goes dead after ``limit`` bytes of it."""
 
     def __init__(self, port: int, limit: int) -> None:
         self.carried = 0
@@ -55,19 +55,23 @@ async def test_a_cut_link_and_a_kill_cost_only_what_was_on_its_way(tmp_path: Pat
 
     secret = SecretKey.from_seed(b"\x06" * 32)
     with trio.fail_after(WAIT_S):
-        async with open_host(secret, listen=["127.0.0.1:0"], chain16=bytes(16)) as giver:
-            blobs = Blobs(tmp_path / "giver", giver, quota_bytes=1 << 30)
+        async with open_host(secret, listen=["127.0.0.1:0"], chain16=bytes(16)) as sender:
+            blobs = Blobs(tmp_path / "sender", sender, quota_bytes=1 << 30)
             root = await blobs.add(TEXT)
-            port = int(giver.addresses()[0].rpartition("/tcp/")[2].partition("/")[0])
+            port = int(sender.addresses()[0].rpartition("/tcp/")[2].partition("/")[0])
 
             async def fetch(wire: Wire, *, is_killed: bool) -> int:
                 async with trio.open_nursery() as nursery:
                     serve = partial(trio.serve_tcp, wire.carry, 0, host="127.0.0.1")
                     (listener,) = await nursery.start(serve)
                     at = listener.socket.getsockname()[1]
-                    words = [str(tmp_path / "taker"), giver.peer.hex(), f"/ip4/127.0.0.1/tcp/{at}"]
+                    args = [
+                        str(tmp_path / "receiver"),
+                        sender.peer.hex(),
+                        f"/ip4/127.0.0.1/tcp/{at}",
+                    ]
                     process = await trio.lowlevel.open_process(
-                        [sys.executable, FETCHER, *words, root.hex(), str(len(TEXT))],
+                        [sys.executable, FETCHER, *args, root.hex(), str(len(TEXT))],
                         env=environment(),
                         stdout=subprocess.DEVNULL,
                     )
@@ -83,7 +87,7 @@ async def test_a_cut_link_and_a_kill_cost_only_what_was_on_its_way(tmp_path: Pat
 
             first = Wire(port, CUT_AFTER)
             assert await fetch(first, is_killed=True) == -signal.SIGKILL
-            whole, part = (tmp_path / "taker" / f"{root.hex()}{end}" for end in ("", ".part"))
+            whole, part = (tmp_path / "receiver" / f"{root.hex()}{end}" for end in ("", ".part"))
             assert await trio.Path(part).exists()
             assert not await trio.Path(whole).exists()
 

@@ -23,7 +23,7 @@ def joiner(net: Localnet, ticket: str) -> Node:
 
 
 def test_a_lone_launch_trains_and_commits(launcher: Node) -> None:
-    """Nobody else is needed: every seat is the launcher's until somebody comes."""
+    """No other peer is needed: every seat is the launcher's until another joins."""
     state = launcher.wait("a second segment on the ledger", lambda s: last_commit(s) >= 1 and s)
     assert {seat["stage"] for seat in seats_of(state)} == {0, 1}
     assert state["ledger"]["supply_conserved"]
@@ -74,7 +74,7 @@ def test_after_kill_minus_nine_it_comes_back_as_itself(launcher: Node, joiner: N
     before = joiner.wait("a commit", lambda s: last_commit(s) >= 0 and s)
     name, seen = before["node"]["name"], len(joiner.events())
     joiner.kill()
-    killed_at = launcher.wait("a picture", lambda s: s)["run"]["round"]
+    killed_at = launcher.wait("the state document", lambda s: s)["run"]["round"]
     launcher.wait("the loss on the map", lambda s: is_missed(s, name), GONE_S)
     launcher.wait("rounds without it", lambda s: last_commit(s) > killed_at)
 
@@ -82,7 +82,7 @@ def test_after_kill_minus_nine_it_comes_back_as_itself(launcher: Node, joiner: N
     seat = joiner.wait_event("seat_taken", after=seen)
     ways = ("its own state", "committed in round", "the checkpoint of round")
     assert any(way in seat["text"] for way in ways)
-    back_at = joiner.wait("a picture", lambda s: s["run"] and s)["run"]["round"]
+    back_at = joiner.wait("the state document", lambda s: s["run"] and s)["run"]["round"]
     after = joiner.wait("a new commit", lambda s: last_commit(s) >= back_at and s)
     assert after["node"]["name"] == name
     assert after["node"]["peer"] == before["node"]["peer"]
@@ -98,10 +98,10 @@ def test_a_late_follower_checks_the_whole_chain_offline(
     net: Localnet, launcher: Node, ticket: str
 ) -> None:
     """It syncs, trains nothing, stops, and its disk alone proves every block."""
-    height = launcher.wait("a picture", lambda s: s["ledger"]["height"])
+    height = launcher.wait("the state document", lambda s: s["ledger"]["height"])
     late = net.join("late", ticket, "--no-solve")
     late.wait("the chain", lambda s: s["ledger"]["height"] >= height)
-    assert seats_of(late.wait("a picture", lambda s: s)) == []
+    assert seats_of(late.wait("the state document", lambda s: s)) == []
     code, _ = late.stop(signal.SIGTERM)
     assert code == 0
     verified = net.read("ledger", "verify", home=late.home)
@@ -139,7 +139,7 @@ def test_anybody_in_the_run_can_invite(net: Localnet, launcher: Node, joiner: No
 
 
 def test_only_checkpoints_that_somebody_may_need_are_on_the_disk(launcher: Node) -> None:
-    """Those the ledger lists, for whoever replays from them; a few more are anchors or on their way."""
+    """Those the ledger lists, for the peers that replay from them; a few more are anchors or on their way."""
     state = launcher.wait("six checkpoints of each stage", lambda s: last_commit(s) >= 12 and s)
     listed = sum(len(kept) for kept in state["run"]["checkpoints"])
     assert listed >= 2 * 4
@@ -150,7 +150,7 @@ def test_only_checkpoints_that_somebody_may_need_are_on_the_disk(launcher: Node)
 @pytest.mark.rule("C5")
 def test_ctrl_c_ends_a_node_in_time_and_leaves_nothing(joiner: Node) -> None:
     """Under 3 s, exit code 130, no traceback, no child."""
-    joiner.wait("a picture", lambda s: s)
+    joiner.wait("the state document", lambda s: s)
     code, seconds = joiner.stop(signal.SIGINT)
     assert code == 130
     assert seconds < STOP_S
@@ -165,7 +165,7 @@ def test_a_run_that_everybody_left_goes_on_when_they_come_back(
     launcher: Node, joiner: Node
 ) -> None:
     """No process is left; the homes start again, and train from where they were."""
-    before = launcher.wait("a picture", lambda s: s["run"] and s)
+    before = launcher.wait("the state document", lambda s: s["run"] and s)
     if joiner.is_running:  # where this test runs without the one before it
         joiner.wait("a commit of the joiner", lambda s: last_commit(s) >= 1)
         joiner.stop()

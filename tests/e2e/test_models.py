@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.config.spec import ModelSpec
-from tests.e2e.localnet import Localnet, Part, last_commit
+from tests.e2e.localnet import HomeSetup, Localnet, last_commit
 from tests.training.datasets import a_tokenizer, some_texts, write_texts
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ def test_from_texts_and_a_folder_to_a_tuned_model_with_its_tokenizer(net: Localn
     flat_P = a_folder(folder / "llama")
     (folder / "words.json").write_bytes(a_tokenizer(500))
     texts = write_texts(folder / "texts", some_texts(200, num_words=499))
-    words = ("data", "build", str(texts), "--out", "words", "--tokenizer")
-    built = net.read(*words, str(folder / "words.json"), home=home)
+    args = ("data", "build", str(texts), "--out", "words", "--tokenizer")
+    built = net.read(*args, str(folder / "words.json"), home=home)
     assert (built["dtype"], built["token_ids"]) == ("uint16", 501)
 
     path = a_run_file(net)
-    net.set_up(path, "launcher", joiner=Part(), watcher=Part(solve=False))
+    net.set_up(path, "launcher", joiner=HomeSetup(), watcher=HomeSetup(solve=False))
     launcher = net.start("launcher", "launch", str(path))
     joiner = net.start("joiner", "join", launcher.ticket())
     watcher = net.start("watcher", "join", launcher.ticket())
@@ -78,10 +78,10 @@ def test_from_texts_and_a_folder_to_a_tuned_model_with_its_tokenizer(net: Localn
         assert theirs.read_bytes() == ours.read_bytes()
     assert net.read("data", "ls", home=home)[0]["used_by"] == ["tiny"]
 
-    wish = ("generate", "--swarm", "-p", "w1 w2", "--count", "12", "--temperature", "0")
-    said = net.read(*wish, home=watcher.home)
-    assert len(said["peers"]) == 2
-    assert said["text"].strip()
+    request = ("generate", "--swarm", "-p", "w1 w2", "--count", "12", "--temperature", "0")
+    reply = net.read(*request, home=watcher.home)
+    assert len(reply["peers"]) == 2
+    assert reply["text"].strip()
 
     import torch
 
@@ -96,8 +96,8 @@ def test_from_texts_and_a_folder_to_a_tuned_model_with_its_tokenizer(net: Localn
     assert found.model.seq_len == 32
     assert json.loads((out / "config.json").read_bytes())["vocab_size"] == 512
     assert (out / "tokenizer.json").read_bytes() == a_tokenizer(500)
-    said = net.read("generate", "-m", str(out), "-p", "w1 w2", "--count", "20", home=joiner.home)
-    assert said["text"].strip()
+    reply = net.read("generate", "-m", str(out), "-p", "w1 w2", "--count", "20", home=joiner.home)
+    assert reply["text"].strip()
 
     # The first window of the first segments was replayed from the fetched weights, and agreed.
     watcher.wait("a verified segment", lambda s: s["run"]["confirmed"] > 0 and s)
@@ -117,7 +117,7 @@ def test_from_texts_and_a_folder_to_a_tuned_model_with_its_tokenizer(net: Localn
     assert net.read(*bare, home=launcher.home)["round"] > 0
     assert [file.name for file in weights.iterdir()] == ["model.safetensors"]
 
-    # Whoever replays reads the same tokens of two bytes that the solver read.
+    # A verifier reads the same tokens of two bytes that the solver read.
     shown = launcher.wait(
         "a segment that shows its windows",
         lambda s: next((row for row in s["checks"] if row["windows"]), None),
@@ -137,7 +137,7 @@ def test_a_folder_that_is_no_llama_is_refused_before_anything_starts(net: Localn
     )
     path = net.folder / "other.toml"
     path.write_text('[model]\ninit_from = "other"\nseq_len = 32\n')
-    words = ("launch", str(path), "--listen", "127.0.0.1:0", "--api-port", "0", "--plain")
-    done = net.swarm(*words, home=net.folder / "lone")
+    args = ("launch", str(path), "--listen", "127.0.0.1:0", "--api-port", "0", "--plain")
+    done = net.swarm(*args, home=net.folder / "lone")
     assert done.returncode == 4
     assert "tie_word_embeddings" in done.stderr

@@ -1,4 +1,4 @@
-"""Who joins with the run's text on its disk needs nobody for it, and is told when it is another text."""
+"""A joiner with the run's text on its disk fetches nothing, and is refused if it is another text."""
 
 import json
 from pathlib import Path
@@ -20,13 +20,13 @@ def built(net: Localnet, home: Path, texts: Path, name: str) -> Any:  # noqa: AN
 
 
 @pytest.fixture(scope="module")
-def words(net: Localnet) -> Any:  # noqa: ANN401  any JSON
+def dataset(net: Localnet) -> Any:  # noqa: ANN401  any JSON
     """The dataset of the run, as its launcher made it."""
     return built(net, net.folder / "launcher", net.folder / "corpus", "words")
 
 
 @pytest.fixture(scope="module")
-def launcher(net: Localnet, words: Any) -> Node:  # noqa: ANN401  it is there when this starts
+def launcher(net: Localnet, dataset: Any) -> Node:  # noqa: ANN401  it is there when this starts
     """A launch on it that has no text to give away any more: its own it has mapped.
 
     The first launch of this home failed on a damaged dataset; it launches once that is mended.
@@ -46,7 +46,7 @@ def launcher(net: Localnet, words: Any) -> Node:  # noqa: ANN401  it is there wh
     train.write_bytes(whole)
     node = net.start("launcher", "launch", str(path))
     node.wait("a segment of the launcher", lambda s: last_commit(s) >= 0 and s)
-    for root in (words["train_root"], words["heldout_root"]):
+    for root in (dataset["train_root"], dataset["heldout_root"]):
         (node.home / "blobs" / root).unlink()
     return node
 
@@ -54,18 +54,21 @@ def launcher(net: Localnet, words: Any) -> Node:  # noqa: ANN401  it is there wh
 def test_the_same_text_made_anywhere_is_taken_from_this_disk(
     net: Localnet,
     launcher: Node,
-    words: Any,  # noqa: ANN401
+    dataset: Any,  # noqa: ANN401
 ) -> None:
-    """Nobody serves it, and yet the joiner trains: its own build has the hash of the launcher's."""
+    """No peer serves it, and yet the joiner trains: its own build has the hash of the launcher's."""
     home = net.folder / "joiner"
     again = built(net, home, net.folder / "corpus", "mine")
-    assert again["hash"] == words["hash"]
+    assert again["hash"] == dataset["hash"]
     joiner = net.join("joiner", launcher.ticket(), "--dataset", "mine")
     joiner.wait("a segment of the joiner", lambda s: last_commit(s) >= 0 and s)
     texts = [event["text"] for event in joiner.events()]
     assert "publishing train.bin of the dataset mine" in texts
     assert not [text for text in texts if text.startswith("text: ")], "a fetch says how far it is"
-    for name, root in (("train.bin", words["train_root"]), ("heldout.bin", words["heldout_root"])):
+    for name, root in (
+        ("train.bin", dataset["train_root"]),
+        ("heldout.bin", dataset["heldout_root"]),
+    ):
         mine = (home / "blobs" / root).read_bytes()
         assert mine == (home / "datasets" / "mine" / name).read_bytes()
     assert net.read("data", "ls", home=home)[0]["used_by"] == ["tiny"]
@@ -74,7 +77,7 @@ def test_the_same_text_made_anywhere_is_taken_from_this_disk(
 def test_another_text_is_refused_with_both_hashes(
     net: Localnet,
     launcher: Node,
-    words: Any,  # noqa: ANN401
+    dataset: Any,  # noqa: ANN401
 ) -> None:
     home, texts = net.folder / "stranger", net.folder / "other-texts"
     texts.mkdir()
@@ -84,7 +87,7 @@ def test_another_text_is_refused_with_both_hashes(
     done = net.swarm("join", launcher.ticket(), "--dataset", "mine", *PLACE, home=home)
     assert done.returncode == REFUSED, done.stderr
     assert other["train_root"] in done.stderr
-    assert words["train_root"] in done.stderr
+    assert dataset["train_root"] in done.stderr
     assert "join without --dataset" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -92,15 +95,15 @@ def test_another_text_is_refused_with_both_hashes(
     assert done.returncode == REFUSED, "and again, when it resumes"
     error = json.loads(done.stderr.splitlines()[-1])
     assert error["exit_code"] == REFUSED
-    assert words["train_root"] in error["error"]
+    assert dataset["train_root"] in error["error"]
 
 
 def test_a_dataset_that_is_not_there_or_damaged_is_told_before_anything_starts(
     net: Localnet, launcher: Node
 ) -> None:
     home = net.folder / "careless"
-    words = ("join", launcher.ticket(), "--dataset")
-    done = net.swarm(*words, "nowhere", home=home)
+    command = ("join", launcher.ticket(), "--dataset")
+    done = net.swarm(*command, "nowhere", home=home)
     assert done.returncode == RUN_OR_SETTINGS
     assert f"there is no dataset {home / 'datasets' / 'nowhere'}" in done.stderr
     assert not home.exists()
@@ -109,6 +112,6 @@ def test_a_dataset_that_is_not_there_or_damaged_is_told_before_anything_starts(
     train = home / "datasets" / "mine" / "train.bin"
     whole = train.read_bytes()
     train.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-    done = net.swarm(*words, "mine", *PLACE, home=home)
+    done = net.swarm(*command, "mine", *PLACE, home=home)
     assert done.returncode == REFUSED, done.stderr
     assert f"{train}: chunk 0 of 1" in done.stderr

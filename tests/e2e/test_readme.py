@@ -1,7 +1,7 @@
-"""The sequence of the README, by a newcomer: launch, join, look, build, init, launch, measure, export, load.
+"""The sequence of the README, by a newcomer: launch, join, map, build, init, launch, measure, export, load.
 
-One home holds both launches, as it does for whoever reads on. A small file stands for the packaged demo run,
-and the file of ``swarm init`` is made smaller, so that this takes a minute.
+One home holds both launches, as it does for a reader of the README. A small file stands for the packaged demo
+run, and the file of ``swarm init`` is made smaller, so that this takes a minute.
 """
 
 import re
@@ -40,7 +40,7 @@ LATE_S = 20.0
 
 @pytest.fixture(scope="module")
 def stray(net: Localnet) -> Node:
-    """Somebody with a ticket whose peer is gone; it waits while the rest goes on."""
+    """A newcomer with a ticket whose peer is gone; it waits while the rest goes on."""
     gone = Ticket(bytes(16), bytes(16), PeerId(b"\1" * 32), ("/ip4/127.0.0.1/tcp/9",), 0)
     return net.join("stray", format_ticket(gone))
 
@@ -128,8 +128,8 @@ def test_a_file_that_the_network_of_the_home_cannot_carry_names_the_launch_that_
     wide.write_text(
         mine.read_text().replace("challenge_window_blocks = 0", "challenge_window_blocks = 9000")
     )
-    words = ("launch", str(wide), "--dataset", "mine", "--dry-run")
-    done = net.swarm(*words, home=home)
+    args = ("launch", str(wide), "--dataset", "mine", "--dry-run")
+    done = net.swarm(*args, home=home)
     assert done.returncode == 4
     assert "challenge_window_blocks 9000 must be below" in done.stderr
     (command,) = re.findall(r"try: swarm (launch .*)", done.stderr)
@@ -146,21 +146,21 @@ def test_a_ticket_that_leads_to_nobody_ends(net: Localnet, stray: Node) -> None:
     """One cause, one command, exit code 3, and no network is left in the home."""
     assert net.wait("the stray to give up", lambda: not stray.is_running)
     assert stray.process.returncode == NETWORK
-    told = stray.log.read_text()
-    assert "this ticket led to nobody in 60 s: cannot reach" in told
-    assert "only on the machine that it was made on" in told
-    assert told.count("try: ") == 1
+    log_text = stray.log.read_text()
+    assert "no peer of this ticket answered in 60 s: cannot reach" in log_text
+    assert "only on the machine that it was made on" in log_text
+    assert log_text.count("try: ") == 1
     assert not (stray.home / "genesis.bin").exists()
 
 
 def _opened(net: Localnet, node: Node) -> int:
     """When the second launch of a home opened its run, in milliseconds of the clock on the wall."""
 
-    def look() -> int | None:
+    def find_run() -> int | None:
         found = [event for event in node.events() if event["text"].startswith("opened the run")]
         return found[1]["at_ms"] if len(found) > 1 else None
 
-    return net.wait("the run to be opened", look, node=node)
+    return net.wait("the run to be opened", find_run, node=node)
 
 
 def _is_kept(state: dict[str, Any]) -> bool:

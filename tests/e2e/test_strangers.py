@@ -33,7 +33,7 @@ JUNK = {
 PATIENCE_S = 2.0
 
 
-async def throw(host: Host, ticket: Ticket, protocol: str, data: bytes) -> None:
+async def send_junk(host: Host, ticket: Ticket, protocol: str, data: bytes) -> None:
     """Send raw bytes on a fresh stream of a fresh connection, as far as the other side lets us."""
     with trio.move_on_after(PATIENCE_S):
         try:
@@ -43,7 +43,7 @@ async def throw(host: Host, ticket: Ticket, protocol: str, data: bytes) -> None:
             await stream.write(data)
             await FrameStream(stream).receive(1 << 20)
         except (SwarmError, ValueError, *LINK_ERRORS):
-            return  # cut off, refused or exiled: all of them are its right
+            return  # cut off, refused or banned: all of them are its right
 
 
 @pytest.mark.rule("S3")
@@ -58,7 +58,7 @@ async def test_frames_of_every_wrong_kind_change_nothing(launcher: Node, ticket:
         host_of = open_host(secret, listen=["127.0.0.1:0"], chain16=chain16)
         async with host_of as host, trio.open_nursery() as throws:
             for name in (*SPOKEN, "no-such-thing"):
-                throws.start_soon(throw, host, goal, f"/swarm/{name}/1", junk)
+                throws.start_soon(send_junk, host, goal, f"/swarm/{name}/1", junk)
 
     async with trio.open_nursery() as nursery:
         for junk in JUNK.values():
@@ -86,7 +86,7 @@ async def test_bytes_that_are_not_even_libp2p_change_nothing(launcher: Node, tic
 
 def assert_well(node: Node) -> None:
     """The node makes blocks and rounds from here on, and nothing unexpected was written down."""
-    here = node.wait("a picture", lambda s: s)
+    here = node.wait("the state document", lambda s: s)
     height, round_ = here["ledger"]["height"], last_commit(here)
     node.wait("more blocks", lambda s: s["ledger"]["height"] > height + 3)
     node.wait("more commits", lambda s: last_commit(s) > round_)

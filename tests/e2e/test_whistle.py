@@ -1,26 +1,29 @@
-"""Where nobody is drawn to check, one peer that doubts is enough: it reports, and who lied must show it."""
+"""Without a drawn verifier one peer that doubts is enough: it reports, and the cheating peer must reveal its
+leaves.
+"""
 
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.localnet import STAKE, Localnet, Node, Part, State, peer_of
+from tests.e2e.localnet import STAKE, HomeSetup, Localnet, Node, State, peer_of
 
 pytestmark = pytest.mark.e2e
 
-LIAR = (sys.executable, str(Path(__file__).with_name("liar.py")))
+CHEATING_PEER = (sys.executable, "-m", "swarm.cli.demo.cheating_peer")
 
 
 @pytest.fixture(scope="module")
 def names(net: Localnet) -> dict[str, str]:
-    """A launcher that votes, one that doubts and does not train, a liar; the dice never draw anybody."""
+    """A launcher that votes, one that doubts and does not train, and one that cheats; no verifier is ever
+    drawn.
+    """
     run_file = net.run_file(is_exact=True, probability=0.0)
-    names = net.set_up(run_file, "launcher", doubter=Part(solve=False), liar=Part())
+    names = net.set_up(run_file, "launcher", doubter=HomeSetup(solve=False), cheat=HomeSetup())
     launcher = net.start("launcher", "launch", str(run_file))
     ticket = launcher.ticket()
     net.start("doubter", "join", ticket)
-    net.start("liar", "join", ticket, program=LIAR)
+    net.start("cheat", "join", ticket, program=CHEATING_PEER)
     return names
 
 
@@ -31,17 +34,17 @@ def doubter(net: Localnet, names: dict[str, str]) -> Node:
 
 
 @pytest.mark.rule("S15")
-def test_a_report_makes_a_liar_show_itself(
+def test_a_report_makes_a_cheating_peer_reveal_itself(
     net: Localnet, names: dict[str, str], doubter: Node
 ) -> None:
     """Paid unchecked, reported, revealed, disputed, judged: the stake goes where the doubt was."""
 
     def unchecked(state: State) -> State | None:
-        # The liar skips every second step: only a window of two is certain to be false.
-        mine = [row for row in state["checks"] if row["name"] == names["liar"] and row["steps"] > 1]
+        # The cheating peer takes none of its steps: a window that holds one is certain to be false.
+        mine = [row for row in state["checks"] if row["name"] == names["cheat"] and row["steps"]]
         return next((row for row in mine if row["phase"] == "unsampled"), None)
 
-    row = doubter.wait("a segment nobody checked", unchecked)
+    row = doubter.wait("an unchecked segment", unchecked)
     before = doubter.wait("its stake", lambda s: peer_of(s, names["doubter"])["stake"] and s)
     assert peer_of(before, names["doubter"])["stake"] == STAKE
     done = net.swarm("report", *where(row), "--window", "0", home=doubter.home)
@@ -49,15 +52,15 @@ def test_a_report_makes_a_liar_show_itself(
     assert "reported window 0" in done.stdout
 
     state = doubter.wait("the conviction", lambda s: bool(s["convictions"]) and s)
-    sentence = state["convictions"][0]
-    assert (sentence["name"], sentence["accuser"]) == (names["liar"], names["doubter"])
-    assert sentence["stake_taken"] == STAKE
-    assert peer_of(state, names["liar"])["stake"] == 0
+    conviction = state["convictions"][0]
+    assert (conviction["name"], conviction["accuser"]) == (names["cheat"], names["doubter"])
+    assert conviction["stake_taken"] == STAKE
+    assert peer_of(state, names["cheat"])["stake"] == 0
     assert state["run"]["checks"]["guilty"] == 1
     assert state["ledger"]["supply_conserved"]
 
 
-def test_doubt_in_true_work_costs_the_doubter_alone(
+def test_doubt_in_true_work_costs_only_the_doubter(
     net: Localnet, names: dict[str, str], doubter: Node
 ) -> None:
     """The solver shows the same leaves, and keeps its pay, its stake, and the bond."""
@@ -65,7 +68,7 @@ def test_doubt_in_true_work_costs_the_doubter_alone(
     def rows(state: State) -> list[State]:
         return [row for row in state["checks"] if row["name"] == names["launcher"]]
 
-    state = doubter.wait("a picture", lambda s: s)
+    state = doubter.wait("the state document", lambda s: s)
     row = next(row for row in rows(state) if row["phase"] == "unsampled" and not row["windows"])
     done = net.swarm("report", *where(row), "--window", "0", home=doubter.home)
     assert done.returncode == 0, done.stderr
@@ -83,4 +86,4 @@ def test_doubt_in_true_work_costs_the_doubter_alone(
 
 def where(row: State) -> list[str]:
     """A segment as options of a command."""
-    return [word for name in ("round", "stage", "seat") for word in (f"--{name}", str(row[name]))]
+    return [arg for name in ("round", "stage", "seat") for arg in (f"--{name}", str(row[name]))]

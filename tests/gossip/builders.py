@@ -1,4 +1,4 @@
-"""Smallest valid things of the gossip room."""
+"""Smallest valid things of the gossip package."""
 
 from dataclasses import replace
 
@@ -12,9 +12,9 @@ from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
 CHAIN = Digest(b"\x0c" * 32)
 ANCHOR_ROOT = Digest(b"\x0a" * 32)
-GIVER = SecretKey.from_seed(b"\x01" * 32)
-TAKER = SecretKey.from_seed(b"\x02" * 32)
-STRANGER = SecretKey.from_seed(b"\x03" * 32)
+SENDER = SecretKey.from_seed(b"\x01" * 32)
+RECEIVER = SecretKey.from_seed(b"\x02" * 32)
+OUTSIDER = SecretKey.from_seed(b"\x03" * 32)
 NUMEL = 1000
 
 
@@ -32,9 +32,9 @@ def a_snapshot(
 
 
 def a_packed(key: FragmentKey, *, codec: Codec = Codec.INT8, numel: int = NUMEL) -> Packed:
-    """What GIVER offers, signed."""
+    """What SENDER offers, signed."""
     packed = pack(key, a_snapshot(numel=numel), codec)
-    return replace(packed, offer=sign_offer(GIVER, CHAIN, packed.offer))
+    return replace(packed, offer=sign_offer(SENDER, CHAIN, packed.offer))
 
 
 def some_chunks(*parts: bytes) -> Chunks:
@@ -50,7 +50,7 @@ def a_wanted(
 ) -> Wanted:
     return Wanted(
         key=key or a_key(),
-        partner=GIVER.peer,
+        partner=SENDER.peer,
         to_seat=4,
         anchor_root=anchor_root,
         numel=numel,

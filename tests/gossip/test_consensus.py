@@ -1,4 +1,4 @@
-"""At the end of a run everybody knows whom to meet, and all replicas of a stage become one."""
+"""At the end of a run every seat knows its partners, and all replicas of a stage become one."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from swarm.config.spec import NANO
 from swarm.errors import UsageError
 from swarm.gossip.pairing import FinalTrade, SeatKey, final_rounds, final_trades
 from swarm.primitives.crypto import SecretKey
-from swarm.training.averaging.outer_step import Partner, consensus_step
+from swarm.training.averaging.outer_step import Partner, final_averaging_step
 from swarm.types import Digest, StageIndex
 
 BEACON = Digest(b"\x01" * 32)
@@ -36,7 +36,7 @@ def agree(
             partner = None
             if trade is not None and not {i, trade.partner.index} & lost:
                 partner = Partner(before[trade.partner.index], trade.weight_nano / NANO)
-            values[i] = consensus_step(before[i], partner).phi_F
+            values[i] = final_averaging_step(before[i], partner).phi_F
     return values
 
 
@@ -91,7 +91,7 @@ def test_the_order_of_the_roster_does_not_matter_and_the_beacon_does() -> None:
 
 
 @pytest.mark.rule("G21")
-def test_after_the_last_round_nobody_trades_and_none_is_before_the_first() -> None:
+def test_after_the_last_round_no_seat_trades_and_none_is_before_the_first() -> None:
     assert trades_of(roster(8), 3) == trades_of(roster(1), 0) == trades_of([], 0) == {}
     for bad in (lambda: trades_of(roster(8), -1), lambda: final_rounds(-1)):
         with pytest.raises(UsageError):

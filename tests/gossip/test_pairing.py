@@ -1,4 +1,4 @@
-"""Pairs are a pure function of finalised state: the same for everyone, chosen by nobody."""
+"""Pairs are a pure function of finalised state: the same for all, chosen by no peer."""
 
 from collections.abc import Mapping
 
@@ -29,7 +29,7 @@ def pairs_of(
 
 
 def by_the_book(seats: list[SeatKey]) -> dict[SeatKey, SeatKey]:
-    """Sort by digest; the first who waits takes the next of another peer: as specified, not as fast."""
+    """Sort by digest; the first that waits takes the next of another peer: as specified, not as fast."""
     context = encode((0, 1, 3))
     waiting = sorted(
         set(seats),
@@ -47,7 +47,7 @@ def by_the_book(seats: list[SeatKey]) -> dict[SeatKey, SeatKey]:
 
 @pytest.mark.rule("G1")
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 16])
-def test_everybody_but_the_odd_one_has_one_partner(count: int) -> None:
+def test_every_seat_but_the_odd_one_has_one_partner(count: int) -> None:
     pairs = pairs_of(roster(count))
     assert len(pairs) == count - count % 2
     assert all(pairs[partner] == seat and partner != seat for seat, partner in pairs.items())
@@ -105,7 +105,7 @@ def test_these_are_the_pairs() -> None:
     assert pairs == GOLDEN
 
 
-def test_nobody_can_change_what_is_remembered() -> None:
+def test_a_cached_pairing_cannot_be_changed() -> None:
     seats = roster(4)
     with pytest.raises(TypeError):
         pairs_of(seats)[seats[0]] = seats[0]  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Hosts on loopback for the tests of this room."""
+"""Hosts on loopback for the tests of this package."""
 
 import sys
 from collections.abc import AsyncGenerator, Callable

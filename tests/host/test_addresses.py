@@ -74,28 +74,30 @@ def test_a_remote_peer_cannot_claim_our_own_machine() -> None:
 
 @pytest.mark.rule("H15")
 def test_the_newest_address_comes_first_and_a_failed_one_last() -> None:
-    book = AddressBook()
-    assert book.learn(PEER, [A])
-    assert book.learn(PEER, [B, C])
-    assert book.addresses(PEER) == (B, C, A)
-    book.failed(PEER, B)
-    assert book.addresses(PEER) == (C, A, B)
-    book.worked(PEER, A)
-    assert book.addresses(PEER) == (A, C, B)
+    address_book = AddressBook()
+    assert address_book.learn(PEER, [A])
+    assert address_book.learn(PEER, [B, C])
+    assert address_book.addresses(PEER) == (B, C, A)
+    address_book.failed(PEER, B)
+    assert address_book.addresses(PEER) == (C, A, B)
+    address_book.worked(PEER, A)
+    assert address_book.addresses(PEER) == (A, C, B)
 
 
-def test_hearing_a_known_address_again_is_no_news() -> None:
-    book = AddressBook()
-    book.learn(PEER, [A, B])
-    assert not book.learn(PEER, [B])
-    assert not book.learn(PEER, ["junk"])
-    assert book.addresses(PEER) == (B, A)
+def test_a_known_address_again_changes_nothing() -> None:
+    address_book = AddressBook()
+    address_book.learn(PEER, [A, B])
+    assert not address_book.learn(PEER, [B])
+    assert not address_book.learn(PEER, ["junk"])
+    assert address_book.addresses(PEER) == (B, A)
 
 
 def test_the_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "PEERS_MAX", 2)
-    book = AddressBook()
+    address_book = AddressBook()
     for n in range(3):
-        book.learn(PeerId(bytes([n]) * 32), [f"/ip4/192.0.2.{m}/tcp/1" for m in range(1, 20)])
-    assert book.addresses(PeerId(bytes(32))) == ()
-    assert len(book.addresses(PeerId(b"\2" * 32))) == addresses.ADDRESSES_MAX
+        address_book.learn(
+            PeerId(bytes([n]) * 32), [f"/ip4/192.0.2.{m}/tcp/1" for m in range(1, 20)]
+        )
+    assert address_book.addresses(PeerId(bytes(32))) == ()
+    assert len(address_book.addresses(PeerId(b"\2" * 32))) == addresses.ADDRESSES_MAX

@@ -40,32 +40,32 @@ def test_a_sign_of_life_ends_the_rest_and_its_growth() -> None:
 
 @pytest.mark.rule("H12")
 def test_a_peer_that_misbehaves_again_and_again_is_refused_for_a_while() -> None:
-    book = PeerScores()
-    assert [book.blame(PEER, 0.0) for _ in range(5)] == [False, False, False, False, True]
-    assert book.exile_s(PEER, 1.0) == backoff.BAN_S - 1
-    assert book.exile_s(PEER, backoff.BAN_S) == 0
-    assert book.faults() == {PEER: 5}
+    scores = PeerScores()
+    assert [scores.blame(PEER, 0.0) for _ in range(5)] == [False, False, False, False, True]
+    assert scores.ban_s(PEER, 1.0) == backoff.BAN_S - 1
+    assert scores.ban_s(PEER, backoff.BAN_S) == 0
+    assert scores.faults() == {PEER: 5}
 
 
 @pytest.mark.rule("H12")
 def test_rare_faults_are_forgiven() -> None:
-    book = PeerScores()
-    assert not any(book.blame(PEER, n * backoff.FAULT_HALF_LIFE_S) for n in range(50))
+    scores = PeerScores()
+    assert not any(scores.blame(PEER, n * backoff.FAULT_HALF_LIFE_S) for n in range(50))
 
 
 @pytest.mark.rule("H12")
 def test_both_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "PEERS_MAX", 2)
-    breakers, book = CircuitBreakers(), PeerScores()
+    breakers, scores = CircuitBreakers(), PeerScores()
     for n in range(4):
         breakers.failed(PeerId(bytes([n]) * 32), 0.0)
-        book.blame(PeerId(bytes([n]) * 32), 0.0)
+        scores.blame(PeerId(bytes([n]) * 32), 0.0)
     assert breakers.rest_s(PeerId(bytes(32)), 0.0) == 0
-    assert len(book.faults()) == 2
+    assert len(scores.faults()) == 2
 
 
 @pytest.mark.rule("H18")
 def test_backoff_doubles_to_its_cap_within_a_fifth() -> None:
-    waits = [backoff_s(n, first_s=1, most_s=30, dice=0.5) for n in range(8)]
+    waits = [backoff_s(n, first_s=1, most_s=30, jitter=0.5) for n in range(8)]
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert backoff_s(1000, first_s=1, most_s=30, dice=0.0) == pytest.approx(24)
+    assert backoff_s(1000, first_s=1, most_s=30, jitter=0.0) == pytest.approx(24)

@@ -50,7 +50,7 @@ async def test_a_reader_that_left_stops_nothing(net: ModuleType) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_nobody_to_ask_is_no_error(net: ModuleType) -> None:
+async def test_no_peer_to_ask_is_no_error(net: ModuleType) -> None:
     send, _ = trio.open_memory_channel[Progress](0)
     async with net.a_host(1) as alice:
         await bootstrap(alice, [], send)

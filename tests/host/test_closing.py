@@ -11,7 +11,7 @@ CLOSED_S = 1.5
 
 @pytest.mark.rule("H17")
 async def test_a_host_that_is_cancelled_with_open_links_ends_in_time() -> None:
-    """The task that reads a connection is cancelled too, so nobody is left to say that it closed."""
+    """The task that reads a connection is cancelled too, so no task is left to report that it closed."""
     async with a_host(1) as other:
         with trio.CancelScope() as scope:
             async with open_host(a_secret(2), listen=["127.0.0.1:0"], chain16=CHAIN) as host:

@@ -72,7 +72,7 @@ async def test_an_oversized_or_malformed_answer_is_the_peers_fault(net: ModuleTy
 
 
 @pytest.mark.rule("H4")
-async def test_a_half_sent_frame_holds_nobody_up(net: ModuleType) -> None:
+async def test_a_half_sent_frame_delays_no_other(net: ModuleType) -> None:
     async with net.hosts(2) as (alice, mallory):
         await net.meet(mallory, alice)
         stream = await raw_stream(mallory, alice, net.UPPER)
@@ -182,7 +182,7 @@ async def test_plaintext_is_not_spoken(net: ModuleType) -> None:
 
 
 @pytest.mark.rule("H16")
-async def test_nobody_may_write_into_our_peer_store(net: ModuleType) -> None:
+async def test_no_peer_may_write_into_our_peer_store(net: ModuleType) -> None:
     async with net.hosts(2) as (alice, mallory):
         await net.meet(mallory, alice)
         with pytest.raises(Unreachable, match="does not speak"):
@@ -203,18 +203,18 @@ async def test_libp2p_reports_to_our_own_logger_and_sets_nothing_up(net: ModuleT
     handlers = list(logging.getLogger().handlers)
     heard: list[str] = []
 
-    class Ear(logging.Handler):
+    class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             heard.append(record.getMessage())
 
-    ear, ours = Ear(), logging.getLogger("swarm.libp2p")
-    ours.addHandler(ear)
+    listener, ours = Listener(), logging.getLogger("swarm.libp2p")
+    ours.addHandler(listener)
     try:
         async with net.a_host(1) as alice:
             logging.getLogger("libp2p.network.connection").warning("told")
             assert await still_answers(net, alice)
     finally:
-        ours.removeHandler(ear)
+        ours.removeHandler(listener)
     assert "told" in heard
     assert logging.getLogger().handlers == handlers
 
@@ -281,7 +281,7 @@ async def test_a_peer_killed_in_the_middle_comes_back_elsewhere(net: ModuleType)
 async def test_half_sent_questions_of_a_crowd_hold_bounded_memory(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One stranger announces long questions on many streams and sends half of each."""
+    """One unknown peer announces long questions on many streams and sends half of each."""
     with monkeypatch.context() as patch:
         patch.setattr(memory_quota, "BULK_PER_PEER_BYTES_MAX", 1 << 20)
         async with net.hosts(2) as (alice, mallory):
@@ -319,19 +319,19 @@ async def test_a_question_that_trickles_in_ends_at_its_deadline(
 
 
 @pytest.mark.rule("H5", "S5")
-async def test_answers_that_nobody_reads_hold_bounded_memory(
+async def test_answers_without_a_reader_hold_bounded_memory(
     net: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight long answers are asked for at once where three may be held."""
 
-    asked, all_asked = 0, trio.Event()
+    num_questions, all_arrived = 0, trio.Event()
 
     async def large(peer: PeerId, request: bytes) -> bytes:
-        nonlocal asked
-        asked += 1
-        if asked == 8:
-            all_asked.set()
-        await all_asked.wait()
+        nonlocal num_questions
+        num_questions += 1
+        if num_questions == 8:
+            all_arrived.set()
+        await all_arrived.wait()
         return bytes(1 << 20)
 
     monkeypatch.setattr(memory_quota, "BULK_PER_PEER_BYTES_MAX", 3 << 20)
@@ -340,7 +340,9 @@ async def test_answers_that_nobody_reads_hold_bounded_memory(
         await net.meet(mallory, alice)
         streams = [await raw_stream(mallory, alice, "/swarm/large/1") for _ in range(8)]
         for stream in streams:
-            await stream.widen(2 << 20)  # what is let in fits, and is not held until somebody reads
+            await stream.widen(
+                2 << 20
+            )  # what is let in fits, and is not held until a reader takes it
             await stream.send(b"")
         await net.until(lambda: sum(stream.is_gone for stream in streams) == 8 - 3)
         assert alice._server._answers.num_bytes <= 3 << 20

@@ -42,7 +42,7 @@ class Pipe:
 
 
 class Plain:
-    """No cipher: 16 bytes longer, like what is sealed; whoever bends them is found out."""
+    """No cipher: 16 bytes longer, like what is sealed; a change to them is detected."""
 
     def encrypt_with_ad(self, _: None, data: Bytes) -> bytes:
         return bytes(data) + bytes(16)
@@ -102,7 +102,7 @@ async def test_a_message_that_was_bent_on_its_way_ends_the_connection() -> None:
 
 
 @pytest.mark.rule("H20")
-async def test_an_end_between_messages_is_told_from_one_within() -> None:
+async def test_an_end_between_messages_differs_from_one_within() -> None:
     near, far, pipe = a_pair(1 << 20)
     await near.write(b"whole")
     assert await far.read(5) == b"whole"

@@ -1,4 +1,4 @@
-"""Peers connect, ask and answer; whoever leaves, freezes or returns costs the others a bounded wait."""
+"""Peers connect, ask and answer; a peer that leaves, freezes or returns costs the others a bounded wait."""
 
 from types import ModuleType
 
@@ -17,8 +17,8 @@ async def test_a_question_is_answered_over_a_kept_stream(net: ModuleType) -> Non
     async with net.hosts(2) as (alice, bob):
         await net.meet(alice, bob)
         for size in (0, 1, 70_000, 300_000, 4 << 20):
-            asked = b"x" * size
-            assert await alice.call(bob.peer, net.UPPER, asked, timeout_s=5) == asked.upper()
+            question = b"x" * size
+            assert await alice.call(bob.peer, net.UPPER, question, timeout_s=5) == question.upper()
         sent, received = alice.traffic(bob.peer)
         assert 4_564_305 < sent < received < 4_564_400  # an answer has one byte more: its status
         await net.until(lambda: alice.rtt_ms(bob.peer) is not None)
@@ -31,11 +31,13 @@ async def test_the_longest_frame_goes_both_ways_where_a_protocol_asks_for_it(
     async with net.hosts(2) as (alice, bob):
         bob.serve("/swarm/long/1", net.upper, request_limit=LONGEST_FRAME_BYTES)
         await net.meet(alice, bob)
-        asked, long = b"x" * LONGEST_FRAME_BYTES, LONGEST_FRAME_BYTES
-        answer = await alice.call(bob.peer, "/swarm/long/1", asked, timeout_s=20, reply_limit=long)
-        assert answer == asked.upper()
+        question, long = b"x" * LONGEST_FRAME_BYTES, LONGEST_FRAME_BYTES
+        answer = await alice.call(
+            bob.peer, "/swarm/long/1", question, timeout_s=20, reply_limit=long
+        )
+        assert answer == question.upper()
         with pytest.raises(Unreachable):
-            await alice.call(bob.peer, net.UPPER, asked[: FRAME_BYTES_MAX + 1], timeout_s=20)
+            await alice.call(bob.peer, net.UPPER, question[: FRAME_BYTES_MAX + 1], timeout_s=20)
         assert bob.faults() == {alice.peer: 1}
 
 
@@ -73,7 +75,7 @@ async def test_two_peers_that_dial_each_other_at_once_both_get_through(
         await net.until(lambda: alice.is_connected(bob.peer) and bob.is_connected(alice.peer))
         assert await alice.call(bob.peer, net.UPPER, b"a", timeout_s=5) == b"A"
         assert await bob.call(alice.peer, net.UPPER, b"b", timeout_s=5) == b"B"
-        # Once idle, the spare connection goes; nobody notices.
+        # Once idle, the spare connection goes, and no call fails.
         await net.until(
             lambda: len(alice._links.of(bob.peer)) == len(bob._links.of(alice.peer)) == 1
         )
@@ -157,7 +159,7 @@ async def test_a_question_lost_with_its_stream_is_repeated_only_if_it_may_be(
 
 
 @pytest.mark.rule("H2")
-async def test_a_peer_of_another_network_is_told_apart_and_not_kept(net: ModuleType) -> None:
+async def test_a_peer_of_another_network_is_recognised_and_not_kept(net: ModuleType) -> None:
     async with net.a_host(1) as alice, net.a_host(2, chain=b"d" * 16) as mallory:
         with pytest.raises(Unreachable, match="is on another network \\(genesis"):
             await alice.connect(mallory.peer, mallory.addresses())
@@ -352,13 +354,13 @@ async def test_announced_addresses_come_first(net: ModuleType) -> None:
 
 
 @pytest.mark.rule("H15")
-async def test_a_wildcard_is_never_told_to_others(net: ModuleType) -> None:
+async def test_a_wildcard_is_never_announced(net: ModuleType) -> None:
     async with open_host(net.a_secret(1), listen=["0.0.0.0:0"], chain16=net.CHAIN) as alice:
         assert alice.addresses()
         assert not any("0.0.0.0" in address for address in alice.addresses())
 
 
-async def test_nobody_calls_himself(net: ModuleType) -> None:
+async def test_no_peer_calls_itself(net: ModuleType) -> None:
     async with net.a_host(1) as alice:
         for attempt in (
             alice.connect(alice.peer, []),

@@ -1,4 +1,6 @@
-"""Large bodies take turns, small ones pass between their frames, and nobody waits for credit in the middle."""
+"""Large bodies take turns, small ones pass between their frames, and no writer waits for credit in the
+middle.
+"""
 
 from types import ModuleType
 

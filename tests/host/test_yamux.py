@@ -10,12 +10,12 @@ from swarm.host.yamux import SMALL_BYTES, ReceiveBuffer
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_pile_answers_like_a_bytearray(seed: int) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     pile, model = ReceiveBuffer(), bytearray()
     for _ in range(60):
-        match dice.randrange(6):
+        match rng.randrange(6):
             case 0:
-                size = dice.randrange(len(model) + 2)
+                size = rng.randrange(len(model) + 2)
                 assert bytes(pile[:size]) == model[:size]
                 del pile[:size], model[:size]
             case 1:
@@ -23,7 +23,7 @@ def test_a_pile_answers_like_a_bytearray(seed: int) -> None:
                 pile.clear()
                 model.clear()
             case _:
-                piece = dice.randbytes(dice.choice([0, 1, 7, SMALL_BYTES - 1, 3 * SMALL_BYTES]))
+                piece = rng.randbytes(rng.choice([0, 1, 7, SMALL_BYTES - 1, 3 * SMALL_BYTES]))
                 pile.extend(piece)
                 model.extend(piece)
         assert len(pile) == len(model)
@@ -31,7 +31,7 @@ def test_a_pile_answers_like_a_bytearray(seed: int) -> None:
     assert bytes(pile) == model
 
 
-def test_a_frame_that_is_alone_is_not_copied() -> None:
+def test_a_single_frame_is_not_copied() -> None:
     pile, frame = ReceiveBuffer(), bytes(SMALL_BYTES)
     pile.extend(frame)
     assert bytes(pile) is frame

@@ -8,7 +8,7 @@ from swarm.ledger.state.records import Run, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import audit_supply
 from swarm.ledger.transactions import Body, Join
 from swarm.primitives.crypto import SecretKey
-from swarm.testing.ledger import CheckedSegment, InMemoryLedger, rehearse_segment, small_run_spec
+from swarm.testing.ledger import CheckedSegment, InMemoryLedger, make_segment, small_run_spec
 
 EXACT = small_run_spec(
     round_blocks=6, rounds=40, numerics="seq-f32/1", checks=CheckSpec(NANO, 10, 60)
@@ -24,11 +24,11 @@ class Case:
     ledger: InMemoryLedger
     run: Run
     true: CheckedSegment
-    said: CheckedSegment
+    claimed: CheckedSegment
 
     @property
     def record(self) -> SegmentRecord:
-        return self.said.record(self.ledger.state)
+        return self.claimed.record(self.ledger.state)
 
     @property
     def phase(self) -> SegmentPhase:
@@ -53,7 +53,7 @@ class Case:
     def balance(self, key: SecretKey) -> int:
         return self.ledger.state.account(key.peer).balance
 
-    def say(self, key: SecretKey, body: Body, **envelope: int) -> None:
+    def submit(self, key: SecretKey, body: Body, **envelope: int) -> None:
         """One statement in one block; the supply is counted after it."""
         self.ledger.block(self.ledger.sign(key, body, **envelope))
         assert audit_supply(self.ledger.state) == self.ledger.state.supply
@@ -61,7 +61,7 @@ class Case:
     def refused(self, key: SecretKey, body: Body) -> Reason:
         root = self.ledger.state.root
         try:
-            self.say(key, body)
+            self.submit(key, body)
         except InvalidStatement as error:
             assert self.ledger.state.root == root
             return error.reason
@@ -74,8 +74,8 @@ class Case:
             self.ledger.block()
         raise AssertionError(f"still {self.phase} after {blocks_max} blocks")
 
-    def throw(self) -> None:
-        """Up to the throw of the dice."""
+    def draw_verifiers(self) -> None:
+        """Make blocks up to the next draw of verifiers."""
         before = len(self.record.draws)
         while len(self.record.draws) == before:
             self.ledger.block()
@@ -84,9 +84,9 @@ class Case:
         """The drawn among these ask; their windows by peer."""
         windows: dict[bytes, int] = {}
         for key in keys:
-            body = self.said.request(self.ledger.state, key, attempt)
+            body = self.claimed.request(self.ledger.state, key, attempt)
             if body is not None:
-                self.say(key, body)
+                self.submit(key, body)
                 windows[key.peer] = body.window
         return windows
 
@@ -94,28 +94,28 @@ class Case:
         """They answer blind, with what the truth (or ``like``) gives, until the solver must show."""
         for peer, window in windows.items():
             key = self.ledger.key_of(peer)
-            self.say(key, (like or self.true).answer(key.peer, window)[0])
+            self.submit(key, (like or self.true).answer(key.peer, window)[0])
         self.wait(SegmentPhase.SEALED)
 
     def show(self, windows: dict[bytes, int], like: CheckedSegment | None = None) -> None:
         """They show their answers."""
         for peer, window in windows.items():
             key = self.ledger.key_of(peer)
-            self.say(key, (like or self.true).answer(key.peer, window)[1])
+            self.submit(key, (like or self.true).answer(key.peer, window)[1])
 
     def up_to_reveal(self, num_verifiers: int = 2) -> dict[bytes, int]:
         """Everything up to the solver's leaves."""
-        self.throw()
+        self.draw_verifiers()
         windows = self.ask(self.able[:num_verifiers])
         self.seal(windows)
-        self.say(self.solver, self.said.reveal())
+        self.submit(self.solver, self.claimed.reveal())
         return windows
 
     def vote(self, keys: list[SecretKey], *, is_guilty: bool) -> None:
         for key in keys:
             dispute = self.record.dispute
             assert dispute is not None
-            self.say(key, self.said.vote(dispute.window, is_guilty=is_guilty))
+            self.submit(key, self.claimed.vote(dispute.window, is_guilty=is_guilty))
 
 
 def a_case(
@@ -131,8 +131,8 @@ def a_case(
     run = ledger.open_run(spec)
     ledger.block(ledger.sign(ledger.keys[SOLVER], Join(run.index)))
     run = ledger.reach_round(run, 2)
-    true = rehearse_segment(ledger, run, 1, 0, 1, num_steps=num_steps)
-    said = true if lie is None else true.with_lie(lie)
-    case = Case(ledger, run, true, said)
-    case.say(ledger.keys[SOLVER], said.commit)
+    true = make_segment(ledger, run, 1, 0, 1, num_steps=num_steps)
+    claimed = true if lie is None else true.with_lie(lie)
+    case = Case(ledger, run, true, claimed)
+    case.submit(ledger.keys[SOLVER], claimed.commit)
     return case

@@ -15,10 +15,10 @@ def test_a_conviction_tells_who_found_it_and_what_it_took() -> None:
     before = case.ledger.state
     assert new_convictions(None, before, case.run.index) == []
     case.vote(judges[1:], is_guilty=True)
-    (sentence,) = new_convictions(before, case.ledger.state, case.run.index)
-    assert (sentence.accuser, sentence.stake_taken) == (accuser, STAKE)
+    (conviction,) = new_convictions(before, case.ledger.state, case.run.index)
+    assert (conviction.accuser, conviction.stake_taken) == (accuser, STAKE)
     assert new_convictions(case.ledger.state, case.ledger.state, case.run.index) == []
-    row = conviction_row(sentence)
+    row = conviction_row(conviction)
     assert (row["round"], row["stage"], row["seat"]) == (1, 0, 1)
     assert row["name"] == peer_name(case.solver.peer)
     assert row["accuser"] == peer_name(accuser)
@@ -33,9 +33,9 @@ def test_after_a_restart_the_ledger_still_tells_who_was_convicted() -> None:
     case.show(windows)
     accuser = case.record.accusations[0].peer
     case.vote([case.ledger.keys[number] for number in (0, 2)], is_guilty=True)
-    (sentence,) = new_convictions(None, case.ledger.state, case.run.index)
-    assert (sentence.accuser, sentence.stake_taken) == (accuser, None)
-    assert "taken" not in str(conviction_row(sentence)["text"])
+    (conviction,) = new_convictions(None, case.ledger.state, case.run.index)
+    assert (conviction.accuser, conviction.stake_taken) == (accuser, None)
+    assert "taken" not in str(conviction_row(conviction)["text"])
 
 
 def test_segments_are_counted_where_they_are_and_as_they_were_judged() -> None:

@@ -24,14 +24,14 @@ from swarm.testing.ledger import InMemoryLedger
 from swarm.types import RoundIndex, RunIndex, StageIndex
 
 HASH = digest("x", b"")
-PLACE = (RunIndex(1), RoundIndex(2), StageIndex(0), 3)
+SEGMENT_ID = (RunIndex(1), RoundIndex(2), StageIndex(0), 3)
 OPENING = Opening(0, 0, ((0, 0, 1), (1, 0, 0)), HASH, HASH)
-REQUEST = DataRequest(*PLACE, 0, 1, bytes(80))
-COMMIT = VerifyCommit(*PLACE, HASH)
+REQUEST = DataRequest(*SEGMENT_ID, 0, 1, bytes(80))
+COMMIT = VerifyCommit(*SEGMENT_ID, HASH)
 TOKENS = TokensOpening((5_000, 0), (HASH,) * 4)
-REVEAL = RevealSegment(*PLACE, bytes(32), (HASH,), (OPENING,), (TOKENS, TOKENS))
-SHOWN = VerifyReveal(*PLACE, bytes(32), (HASH,), HASH)
-REPORT = Report(*PLACE, 0, (HASH,), HASH)
+REVEAL = RevealSegment(*SEGMENT_ID, bytes(32), (HASH,), (OPENING,), (TOKENS, TOKENS))
+SHOWN = VerifyReveal(*SEGMENT_ID, bytes(32), (HASH,), HASH)
+REPORT = Report(*SEGMENT_ID, 0, (HASH,), HASH)
 
 
 @pytest.mark.parametrize(

@@ -20,18 +20,18 @@ from swarm.ledger.describe import (
 from swarm.ledger.state.records import Conviction, SegmentPhase, Verdicts
 from swarm.ledger.transactions import CheckStatement, RevealSegment
 from swarm.primitives.crypto import peer_name, peer_text
-from swarm.testing.ledger import rehearsal_key
+from swarm.testing.ledger import numbered_key
 from swarm.types import Height, RoundIndex, StageIndex
 from tests.ledger.checking import EXACT, a_case
 
-ALICE = rehearsal_key(1).peer
+ALICE = numbered_key(1).peer
 WINDOW_STEPS = EXACT.checks.window_steps
 
 
 def test_every_statement_reads_as_a_sentence() -> None:
     case = a_case(num_steps=25)
-    case.throw()
-    key, seg = case.able[0], case.said
+    case.draw_verifiers()
+    key, seg = case.able[0], case.claimed
     request = seg.request(case.ledger.state, key)
     assert request is not None
     blind, shown = seg.answer(key.peer, request.window)
@@ -108,12 +108,12 @@ def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
     case = a_case(lie=0, num_accounts=6)
     case.wait(SegmentPhase.UNSAMPLED)
     reporter, name = case.ledger.keys[5], peer_name(case.ledger.keys[5].peer)
-    case.say(reporter, case.true.report(0))
+    case.submit(reporter, case.true.report(0))
     assert segment_text(case.record, WINDOW_STEPS).endswith(f"must be revealed: {name} reported it")
-    told = [{"name": name, "window": 0, "report": True, "bond": 20}]
-    assert segment_row(case.record, WINDOW_STEPS)["accusations"] == told
+    accusations = [{"name": name, "window": 0, "report": True, "bond": 20}]
+    assert segment_row(case.record, WINDOW_STEPS)["accusations"] == accusations
     assert segment_row(case.record, WINDOW_STEPS)["dispute"] is None
-    case.say(case.solver, case.said.reveal())
+    case.submit(case.solver, case.claimed.reveal())
     case.vote([case.ledger.keys[2]], is_guilty=True)
     row = segment_row(case.record, WINDOW_STEPS)
     deadline = case.ledger.state.height + 3 * 6 - 1
@@ -125,7 +125,7 @@ def test_a_dispute_and_a_report_are_told_with_what_is_at_stake() -> None:
 
 
 def test_verdicts_are_counted_and_named_and_the_guilty_are_listed() -> None:
-    told = Verdicts(
+    verdicts = Verdicts(
         verified=4,
         cleared=1,
         unsampled=3,
@@ -134,16 +134,16 @@ def test_verdicts_are_counted_and_named_and_the_guilty_are_listed() -> None:
         confirmed=5,
         convictions=(Conviction(RoundIndex(7), StageIndex(1), 2, ALICE, Height(9)),),
     )
-    assert verdicts_row(told) == {
+    assert verdicts_row(verdicts) == {
         "verified": 4, "cleared": 1, "unsampled": 3, "silent": 2, "guilty": 1,
     }  # fmt: skip
     text = "checked: 4 passed a sampled check, 1 cleared, 3 unchecked, 2 not shown, 1 proven false"
-    assert verdicts_text(told) == text
+    assert verdicts_text(verdicts) == text
     assert not verdicts_text(
         Verdicts(
             verified=0, cleared=0, unsampled=0, silent=0, guilty=0, confirmed=0, convictions=()
         )
     )
-    (row,) = guilty_rows(told)
+    (row,) = guilty_rows(verdicts)
     assert (row["round"], row["stage"], row["seat"], row["height"]) == (7, 1, 2, 9)
     assert (row["name"], row["peer"]) == (peer_name(ALICE), peer_text(ALICE))

@@ -30,7 +30,7 @@ from swarm.ledger.transactions import (
 )
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import peer_name
-from swarm.testing.ledger import InMemoryLedger, rehearse_segment, small_run_spec
+from swarm.testing.ledger import InMemoryLedger, make_segment, small_run_spec
 from swarm.types import Amount, RunIndex
 from tests.ledger.checking import EXACT, a_case
 
@@ -135,8 +135,8 @@ def test_a_peer_is_told_what_to_expect() -> None:
     run = stage.reach_round(stage.open_run(small_run_spec(replicas_max=2)), 0)
     stage.block(*(stage.sign(stage.keys[i], Join(run.index)) for i in (1, 2, 3)))
     run = stage.state.run(run.index)
-    told = [seat_outlook(stage.state, run, stage.keys[i].peer) for i in (0, 1, 2, 3, 9)]
-    assert told == [
+    outlooks = [seat_outlook(stage.state, run, stage.keys[i].peer) for i in (0, 1, 2, 3, 9)]
+    assert outlooks == [
         "seated at 0/0, 1/0",
         "number 1 in the queue, a seat in 3 blocks",
         "number 2 in the queue, a seat in 3 blocks",
@@ -147,8 +147,8 @@ def test_a_peer_is_told_what_to_expect() -> None:
 
 def test_a_run_shows_how_its_segments_were_judged() -> None:
     case = a_case(lie=0, num_accounts=6)
-    other = rehearse_segment(case.ledger, case.run, 1, 1, 0)
-    case.say(case.ledger.keys[0], other.commit)
+    other = make_segment(case.ledger, case.run, 1, 1, 0)
+    case.submit(case.ledger.keys[0], other.commit)
     case.show(case.up_to_reveal())
     voters = [case.ledger.keys[number] for number in (2, 3)]
     case.vote(voters, is_guilty=True)
@@ -178,15 +178,15 @@ def test_the_share_of_verified_segments_counts_the_old_ones_live_or_forgotten() 
     assert verified_share(case.ledger.state, case.run, 0) == (1, 1)
     for round_ in range(4, 52, 3):
         case.ledger.reach_round(case.run, round_ + 1)
-        case.true = case.said = rehearse_segment(case.ledger, case.run, round_, 0, 1)
-        case.say(case.ledger.keys[1], case.said.commit)
+        case.true = case.claimed = make_segment(case.ledger, case.run, round_, 0, 1)
+        case.submit(case.ledger.keys[1], case.claimed.commit)
         committed = case.ledger.state.height
-        case.throw()
+        case.draw_verifiers()
         windows = case.ask(case.able) if round_ % 9 > 1 else {}
         done.append((committed, bool(windows)))
         if windows:
             case.seal(windows)
-            case.say(case.solver, case.said.reveal())
+            case.submit(case.solver, case.claimed.reveal())
             case.show(windows)
         state = case.ledger.state
         for rounds in (0, 1, 2, 3):

@@ -13,8 +13,8 @@ def test_bounds_are_inclusive() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [(0, 0, 0, 0), (1, -1, 0, 0), (1, 0, STAGE_MAX + 1, 0), (1, 0, 0, SHORT_MAX + 1)]
+    "seat_id", [(0, 0, 0, 0), (1, -1, 0, 0), (1, 0, STAGE_MAX + 1, 0), (1, 0, 0, SHORT_MAX + 1)]
 )
-def test_a_place_out_of_bounds_is_refused(place: tuple[int, int, int, int]) -> None:
+def test_a_seat_out_of_bounds_is_refused(seat_id: tuple[int, int, int, int]) -> None:
     with pytest.raises(BadEncoding, match="is not between"):
-        check_seat(*place)
+        check_seat(*seat_id)

@@ -30,7 +30,7 @@ def refused(stage: InMemoryLedger, body: Body, number: int = 0) -> Reason:
     return caught.value.reason
 
 
-def say(stage: InMemoryLedger, body: Body, number: int = 0) -> Run:
+def submit(stage: InMemoryLedger, body: Body, number: int = 0) -> Run:
     stage.block(stage.sign(stage.keys[number], body))
     return stage.state.run(RunIndex(1))
 
@@ -68,7 +68,7 @@ def test_the_first_checkpoint_is_drawn_when_a_dry_run_says(every: int, rounds: i
 @pytest.mark.rule("L19b")
 def test_a_pause_begins_at_the_boundary_and_the_schedule_goes_on_where_it_stopped() -> None:
     stage, run = with_joiners(1)
-    run = say(stage, PauseRun(run.index))
+    run = submit(stage, PauseRun(run.index))
     assert (run.phase, run.is_pausing) == (RunPhase.TRAINING, True)
     run = stage.reach_round(run, 2)
     assert (run.phase, run.paused_height) == (RunPhase.PAUSED, stage.state.height)
@@ -77,7 +77,7 @@ def test_a_pause_begins_at_the_boundary_and_the_schedule_goes_on_where_it_stoppe
     stage.empty_blocks(30)
     run = stage.state.run(run.index)
     assert (run.phase, run.rounds[-1].round) == (RunPhase.PAUSED, 1)
-    run = say(stage, ResumeRun(run.index))
+    run = submit(stage, ResumeRun(run.index))
     start = stage.state.height + START_DELAY_BLOCKS
     assert (run.phase, run.start_height, run.start_round) == (RunPhase.OPEN, start, 2)
     run = stage.reach_round(run, 2)
@@ -92,7 +92,7 @@ def test_a_pause_begins_at_the_boundary_and_the_schedule_goes_on_where_it_stoppe
 @pytest.mark.rule("L19b")
 def test_what_was_trained_before_a_pause_is_committed_in_it_and_not_for_ever() -> None:
     stage, run = with_joiners(1)
-    say(stage, PauseRun(run.index))
+    submit(stage, PauseRun(run.index))
     run = stage.reach_round(run, 2)
     commits = stage.commit_all(run, 1)
     stage.block(commits[0])
@@ -101,7 +101,7 @@ def test_what_was_trained_before_a_pause_is_committed_in_it_and_not_for_ever() -
     with pytest.raises(InvalidStatement) as caught:
         stage.block(commits[1])
     assert caught.value.reason is Reason.WRONG_ROUND
-    run = say(stage, ResumeRun(run.index))
+    run = submit(stage, ResumeRun(run.index))
     run = stage.reach_round(run, 3)
     stage.block(*stage.commit_all(run, 2))
     assert stage.state.run(run.index).num_segments == 1 + len(stage.commit_all(run, 2))
@@ -114,29 +114,29 @@ def test_only_the_owner_pauses_resumes_and_stops_and_only_when_there_is_somethin
     for body in (PauseRun(run.index), ResumeRun(run.index), CloseRun(run.index)):
         assert refused(stage, body, 1) is Reason.WRONG_PEER
     assert refused(stage, ResumeRun(run.index)) is Reason.WRONG_PHASE
-    say(stage, PauseRun(run.index))
+    submit(stage, PauseRun(run.index))
     assert refused(stage, PauseRun(run.index)) is Reason.DUPLICATE
-    run = say(stage, ResumeRun(run.index))
+    run = submit(stage, ResumeRun(run.index))
     assert not run.is_pausing, "taken back before it began"
-    say(stage, PauseRun(run.index))
+    submit(stage, PauseRun(run.index))
     run = stage.reach_round(run, 2)
     assert refused(stage, PauseRun(run.index)) is Reason.DUPLICATE
     assert refused(stage, ResumeRun(run.index), 1) is Reason.WRONG_PEER
-    run = say(stage, ResumeRun(run.index))
+    run = submit(stage, ResumeRun(run.index))
     assert refused(stage, PauseRun(run.index)) is Reason.WRONG_PHASE
     run = stage.reach_round(run, 2)
-    say(stage, CloseRun(run.index))
+    submit(stage, CloseRun(run.index))
     assert refused(stage, PauseRun(run.index)) is Reason.WRONG_ROUND
 
 
 def test_a_paused_run_takes_joiners_and_lets_who_leaves_go_when_it_goes_on() -> None:
     stage, run = with_joiners(1)
-    say(stage, PauseRun(run.index))
+    submit(stage, PauseRun(run.index))
     run = stage.reach_round(run, 2)
-    say(stage, Join(run.index), 2)
-    run = say(stage, Leave(run.index), 1)
+    submit(stage, Join(run.index), 2)
+    run = submit(stage, Leave(run.index), 1)
     assert (len(run.waiting), len(run.leaving)) == (1, 1)
-    run = say(stage, ResumeRun(run.index))
+    run = submit(stage, ResumeRun(run.index))
     run = stage.reach_round(run, 2)
     seated = {seat.peer for roster in run.seats for seat in roster}
     assert seated == {stage.keys[0].peer, stage.keys[2].peer}
@@ -145,10 +145,10 @@ def test_a_paused_run_takes_joiners_and_lets_who_leaves_go_when_it_goes_on() -> 
 @pytest.mark.rule("L20")
 def test_a_run_that_is_stopped_while_it_rests_goes_on_to_agree() -> None:
     stage, run = with_joiners(2, upto=3)
-    say(stage, PauseRun(run.index))
+    submit(stage, PauseRun(run.index))
     run = stage.reach_round(run, 4)
     assert run.phase is RunPhase.PAUSED
-    run = say(stage, CloseRun(run.index))
+    run = submit(stage, CloseRun(run.index))
     assert (run.phase, run.end_round) == (RunPhase.OPEN, 4)
     run = stage.reach_round(run, 4)
     assert run.phase is RunPhase.COOLING
@@ -158,7 +158,7 @@ def test_a_run_that_is_stopped_while_it_rests_goes_on_to_agree() -> None:
 def test_a_pause_that_nobody_ends_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "PAUSE_EPOCHS_MAX", 2)
     stage, run = with_joiners(0)
-    say(stage, PauseRun(run.index))
+    submit(stage, PauseRun(run.index))
     run = stage.reach_round(run, 2)
     stage.empty_blocks(2 * stage.genesis.epoch_blocks - 1)
     assert stage.state.run(run.index).phase is RunPhase.PAUSED
@@ -203,16 +203,16 @@ def test_a_segment_of_consensus_takes_no_steps_earns_nothing_and_leads_to_the_la
     assert run.phase is RunPhase.FINISHED
     seat = run.rounds[-2].seats[0][0]
     key = stage.key_of(seat.peer)
-    said = stage.commit(run, SPEC.rounds, 0, seat.index, num_steps=0, tokens=0)
+    commit = stage.commit(run, SPEC.rounds, 0, seat.index, num_steps=0, tokens=0)
     for wrong in (
-        replace(said, num_steps=1),
-        replace(said, tokens=1),
-        replace(said, round=run.final_round, num_steps=0),
+        replace(commit, num_steps=1),
+        replace(commit, tokens=1),
+        replace(commit, round=run.final_round, num_steps=0),
     ):
         with pytest.raises(InvalidStatement):
             stage.block(stage.sign(key, wrong))
     escrow = run.escrow
-    stage.block(stage.sign(key, said))
+    stage.block(stage.sign(key, commit))
     record = stage.state.segment(run.index, RoundIndex(SPEC.rounds), StageIndex(0), seat.index)
     assert record is not None
     assert (record.reward, stage.state.run(run.index).escrow) == (0, escrow)
@@ -237,9 +237,9 @@ def test_who_was_silent_at_the_end_is_not_waited_for() -> None:
             info = round_info(run, round_)
             assert info is not None
             seats = [s for r in info.seats for s in r if s.peer != silent.peer]
-            said = [stage.commit(run, round_, s.stage, s.index) for s in seats]
+            commits = [stage.commit(run, round_, s.stage, s.index) for s in seats]
             stage.block(
-                *(stage.sign(stage.key_of(s.peer), b) for s, b in zip(seats, said, strict=True))
+                *(stage.sign(stage.key_of(s.peer), b) for s, b in zip(seats, commits, strict=True))
             )
     assert silent.peer not in {s.peer for roster in run.rounds[-1].seats for s in roster}
     assert all(run.rounds[-1].seats)

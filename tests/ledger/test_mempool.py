@@ -192,15 +192,15 @@ def test_a_body_and_its_state_come_together() -> None:
 
 def test_a_seat_has_one_reveal_on_its_way_beside_its_other_statements() -> None:
     case = a_case()
-    case.throw()
+    case.draw_verifiers()
     case.seal(case.ask(case.able))
     pool, state = Mempool(), case.ledger.state
-    reveal = case.ledger.sign(case.solver, case.said.reveal())
+    reveal = case.ledger.sign(case.solver, case.claimed.reveal())
     assert pool.add(reveal, state)
     assert not pool.add(reveal, state)
     with pytest.raises(InvalidStatement):
-        pool.add(case.ledger.sign(case.solver, case.said.reveal(salt=bytes(32))), state)
+        pool.add(case.ledger.sign(case.solver, case.claimed.reveal(salt=bytes(32))), state)
     leader = case.ledger.keys[0].peer
     assert pool.take(state, leader=leader, beta=bytes(64)) == (reveal,)
-    case.say(case.solver, case.said.reveal())
+    case.submit(case.solver, case.claimed.reveal())
     assert pool.prune(case.ledger.state) == 1

@@ -14,7 +14,7 @@ from swarm.ledger.transition.phases import challenge_end
 from swarm.ledger.transition.runs import boundary_height
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
-from swarm.testing.ledger import BALANCE, STAKE, rehearse_segment
+from swarm.testing.ledger import BALANCE, STAKE, make_segment
 from swarm.types import NO_DIGEST, Amount
 from tests.ledger.checking import EXACT, Case, a_case
 
@@ -42,14 +42,14 @@ def up_to(case: Case, height: int) -> None:
 
 
 def is_kept(case: Case) -> bool:
-    commit = case.said.commit
-    place = commit.run, commit.round, commit.stage, commit.seat
-    return case.ledger.state.segment(*place) is not None
+    commit = case.claimed.commit
+    segment_id = commit.run, commit.round, commit.stage, commit.seat
+    return case.ledger.state.segment(*segment_id) is not None
 
 
 def why_refused(case: Case, key: SecretKey) -> str:
     with pytest.raises(InvalidStatement) as caught:
-        case.say(key, case.true.report(0))
+        case.submit(key, case.true.report(0))
     return str(caught.value)
 
 
@@ -57,12 +57,12 @@ def why_refused(case: Case, key: SecretKey) -> str:
 def test_what_agrees_with_what_is_shown_costs_the_reporter_its_bond() -> None:
     case, reporter = hidden()
     before = case.balance(reporter)
-    case.say(reporter, case.true.report(0))
+    case.submit(reporter, case.true.report(0))
     assert case.is_now(SegmentPhase.SEALED)
     assert case.record.due == case.ledger.state.height + ROUND
     assert 0 <= before - BOND - case.balance(reporter) < FEES
     solver = case.balance(case.solver)
-    case.say(case.solver, case.said.reveal())
+    case.submit(case.solver, case.claimed.reveal())
     assert case.is_now(SegmentPhase.UNSAMPLED)
     assert (len(case.record.windows), case.record.accusations) == (1, ())
     assert 0 <= case.balance(case.solver) - solver - BOND < FEES
@@ -75,8 +75,8 @@ def test_what_agrees_with_what_is_shown_costs_the_reporter_its_bond() -> None:
 def test_a_lie_that_must_be_shown_is_judged_like_any_other() -> None:
     case, reporter = hidden(lie=0)
     before, pay = case.balance(reporter), escrow(case)
-    case.say(reporter, case.true.report(0))
-    case.say(case.solver, case.said.reveal())
+    case.submit(reporter, case.true.report(0))
+    case.submit(case.solver, case.claimed.reveal())
     assert case.is_now(SegmentPhase.DISPUTED)
     case.vote([case.ledger.keys[2], case.ledger.keys[3]], is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
@@ -88,8 +88,8 @@ def test_a_lie_that_must_be_shown_is_judged_like_any_other() -> None:
 
 def test_a_false_report_of_what_must_be_shown_pays_the_solver_once() -> None:
     case, reporter = hidden()
-    case.say(reporter, case.true.with_lie(0).report(0))
-    case.say(case.solver, case.said.reveal())
+    case.submit(reporter, case.true.with_lie(0).report(0))
+    case.submit(case.solver, case.claimed.reveal())
     assert case.is_now(SegmentPhase.DISPUTED)
     solver = case.balance(case.solver)
     case.vote([case.ledger.keys[2], case.ledger.keys[3]], is_guilty=False)
@@ -103,8 +103,8 @@ def test_a_false_report_of_what_must_be_shown_pays_the_solver_once() -> None:
 def test_a_log_that_cannot_be_honest_is_a_claim_like_any_other() -> None:
     case, reporter = hidden()
     refused = replace(case.true.report(0), leaves=(NO_DIGEST,), end_root=NO_DIGEST)
-    case.say(reporter, refused)
-    case.say(case.solver, case.said.reveal())
+    case.submit(reporter, refused)
+    case.submit(case.solver, case.claimed.reveal())
     assert case.is_now(SegmentPhase.DISPUTED)
 
 
@@ -112,7 +112,7 @@ def test_a_log_that_cannot_be_honest_is_a_claim_like_any_other() -> None:
 def test_a_solver_that_shows_nothing_is_silent_and_gives_its_pay_back() -> None:
     case, reporter = hidden()
     before, pay = case.balance(reporter), escrow(case)
-    case.say(reporter, case.true.with_lie(0).report(0))
+    case.submit(reporter, case.true.with_lie(0).report(0))
     solver = case.balance(case.solver)
     up_to(case, case.record.due)
     assert case.is_now(SegmentPhase.SEALED)
@@ -124,17 +124,17 @@ def test_a_solver_that_shows_nothing_is_silent_and_gives_its_pay_back() -> None:
     assert (case.record.held, case.record.is_paid, case.record.accusations) == (0, False, ())
     work = case.ledger.state.contribution(case.run.index, case.solver.peer)
     assert (work.silent, work.earned, case.stake(case.solver)) == (1, 0, STAKE)
-    assert case.refused(case.solver, case.said.reveal()) is Reason.WRONG_PHASE
+    assert case.refused(case.solver, case.claimed.reveal()) is Reason.WRONG_PHASE
     assert audit_supply(case.ledger.state) == case.ledger.state.supply
 
 
 def test_who_has_spent_its_pay_gives_back_what_is_left() -> None:
     case, reporter = hidden()
-    case.say(reporter, case.true.report(0))
+    case.submit(reporter, case.true.report(0))
     left = case.balance(case.solver) - 12
-    case.say(case.solver, Transfer(reporter.peer, Amount(left)))
+    case.submit(case.solver, Transfer(reporter.peer, Amount(left)))
     while case.balance(case.solver) > 4:
-        case.say(case.solver, Transfer(reporter.peer, Amount(1)))
+        case.submit(case.solver, Transfer(reporter.peer, Amount(1)))
     pay, has = escrow(case), case.balance(case.solver)
     case.wait(SegmentPhase.SILENT)
     assert escrow(case) - pay + case.balance(case.solver) >= has
@@ -144,50 +144,50 @@ def test_who_has_spent_its_pay_gives_back_what_is_left() -> None:
 @pytest.mark.rule("L40")
 def test_a_wrong_count_of_tokens_cannot_be_shown() -> None:
     case = a_case(num_accounts=6)
-    owner, found = case.ledger.keys[0], rehearse_segment(case.ledger, case.run, 1, 1, 0)
+    owner, found = case.ledger.keys[0], make_segment(case.ledger, case.run, 1, 1, 0)
     more = replace(found.commit, tokens=found.commit.tokens + 1)
-    case.true = case.said = dataclasses.replace(found, commit=more)
-    case.say(owner, case.said.commit)
+    case.true = case.claimed = dataclasses.replace(found, commit=more)
+    case.submit(owner, case.claimed.commit)
     case.wait(SegmentPhase.UNSAMPLED)
-    case.say(case.ledger.keys[5], case.said.report(0))
-    assert case.refused(owner, case.said.reveal()) is Reason.BAD_PROOF
+    case.submit(case.ledger.keys[5], case.claimed.report(0))
+    assert case.refused(owner, case.claimed.reveal()) is Reason.BAD_PROOF
     case.wait(SegmentPhase.SILENT)
 
 
 def test_while_it_must_be_shown_and_after_a_verdict_a_report_is_refused_with_its_reason() -> None:
     case, reporter = hidden()
     late = case.ledger.keys[4]
-    case.say(reporter, case.true.with_lie(0).report(0))
+    case.submit(reporter, case.true.with_lie(0).report(0))
     assert "show its leaves first" in why_refused(case, late)
     case.wait(SegmentPhase.SILENT)
     assert "it is silent: nothing was shown" in why_refused(case, late)
     case, reporter = hidden(lie=0)
-    case.say(reporter, case.true.report(0))
-    case.say(case.solver, case.said.reveal())
+    case.submit(reporter, case.true.report(0))
+    case.submit(case.solver, case.claimed.reveal())
     case.vote([case.ledger.keys[2], case.ledger.keys[3]], is_guilty=True)
     assert "proven false already" in why_refused(case, case.ledger.keys[4])
     early = a_case(num_accounts=6)
     assert "verifiers come first" in why_refused(early, early.ledger.keys[5])
-    early.throw()
+    early.draw_verifiers()
     early.ask(early.able)
     assert "verifiers come first" in why_refused(early, early.ledger.keys[5])
 
 
 def test_a_vote_without_a_dispute_is_refused_with_its_reason() -> None:
     case, reporter = hidden(lie=0)
-    vote = case.said.vote(0, is_guilty=True)
+    vote = case.claimed.vote(0, is_guilty=True)
     judge = case.ledger.keys[2]
     with pytest.raises(InvalidStatement, match="no dispute: the segment is unsampled"):
-        case.say(judge, vote)
-    case.say(reporter, case.true.report(0))
+        case.submit(judge, vote)
+    case.submit(reporter, case.true.report(0))
     with pytest.raises(InvalidStatement, match="no dispute: the segment is sealed"):
-        case.say(judge, vote)
-    case.say(case.solver, case.said.reveal())
+        case.submit(judge, vote)
+    case.submit(case.solver, case.claimed.reveal())
     case.vote([judge, case.ledger.keys[3]], is_guilty=True)
     with pytest.raises(InvalidStatement, match="no dispute: the segment is guilty"):
-        case.say(case.ledger.keys[4], vote)
+        case.submit(case.ledger.keys[4], vote)
     with pytest.raises(InvalidStatement, match="no dispute: the segment is guilty"):
-        case.say(case.ledger.keys[0], vote)
+        case.submit(case.ledger.keys[0], vote)
 
 
 @pytest.mark.rule("L42")
@@ -195,15 +195,15 @@ def test_a_friend_that_reports_at_the_last_moment_opens_the_segment_for_a_round_
     case, friend = hidden(lie=0)
     honest = case.ledger.keys[4]
     up_to(case, challenge_end(case.record, EXACT) - 1)
-    case.say(friend, case.said.report(0))
+    case.submit(friend, case.claimed.report(0))
     assert case.refused(honest, case.true.report(0)) is Reason.WRONG_PHASE
     up_to(case, case.record.due - 1)
-    case.say(case.solver, case.said.reveal())
+    case.submit(case.solver, case.claimed.reveal())
     assert case.is_now(SegmentPhase.UNSAMPLED)
     shown = case.ledger.state.height
     assert challenge_end(case.record, EXACT) == case.record.due == shown + ROUND
     up_to(case, shown + ROUND - 1)
-    case.say(honest, case.true.report(0))
+    case.submit(honest, case.true.report(0))
     case.vote([case.ledger.keys[2], case.ledger.keys[3]], is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
     case.ledger.block()
@@ -213,11 +213,11 @@ def test_a_friend_that_reports_at_the_last_moment_opens_the_segment_for_a_round_
 @pytest.mark.rule("L18")
 def test_a_round_is_kept_while_the_judges_have_a_segment_of_it() -> None:
     case, reporter = hidden(lie=0)
-    run, round_ = case.run, case.said.commit.round
+    run, round_ = case.run, case.claimed.commit.round
     up_to(case, challenge_end(case.record, EXACT) - 1)
-    case.say(reporter, case.true.report(0))
+    case.submit(reporter, case.true.report(0))
     up_to(case, case.record.due - 1)
-    case.say(case.solver, case.said.reveal())
+    case.submit(case.solver, case.claimed.reveal())
     dispute = case.record.dispute
     assert dispute is not None
     closed = boundary_height(run, round_ + 3) + EXACT.checks.challenge_window_blocks
@@ -237,8 +237,8 @@ def test_a_round_is_kept_while_the_judges_have_a_segment_of_it() -> None:
 def test_after_that_round_it_is_forgotten() -> None:
     case, friend = hidden()
     up_to(case, challenge_end(case.record, EXACT) - 1)
-    case.say(friend, case.true.report(0))
-    case.say(case.solver, case.said.reveal())
+    case.submit(friend, case.true.report(0))
+    case.submit(case.solver, case.claimed.reveal())
     up_to(case, case.record.due)
     assert is_kept(case)
     assert case.refused(case.ledger.keys[4], case.true.with_lie(0).report(0)) in {
@@ -252,15 +252,15 @@ def test_after_that_round_it_is_forgotten() -> None:
 @pytest.mark.rule("L42")
 def test_one_report_of_a_peer_waits_at_a_time() -> None:
     case, reporter = hidden(num_steps=25)
-    case.say(reporter, case.true.report(0))
-    case.say(case.solver, case.said.reveal())
+    case.submit(reporter, case.true.report(0))
+    case.submit(case.solver, case.claimed.reveal())
     wrong = [case.true.with_lie(window).report(window) for window in range(3)]
-    case.say(reporter, wrong[1])
+    case.submit(reporter, wrong[1])
     assert case.refused(reporter, wrong[2]) is Reason.DUPLICATE
-    case.say(case.ledger.keys[4], wrong[2])
+    case.submit(case.ledger.keys[4], wrong[2])
     case.vote([case.ledger.keys[2], case.ledger.keys[3]], is_guilty=False)
     assert case.is_now(SegmentPhase.DISPUTED)
-    case.say(reporter, wrong[0])
+    case.submit(reporter, wrong[0])
     case.vote([case.ledger.keys[2], case.ledger.keys[3]], is_guilty=False)
     case.vote([case.ledger.keys[2], case.ledger.keys[3]], is_guilty=False)
     assert case.is_now(SegmentPhase.CLEARED)
@@ -274,9 +274,9 @@ def test_a_report_names_a_window_that_can_be_there() -> None:
     assert case.refused(reporter, replace(report, window=3)) is Reason.BAD_FIELD
     assert case.refused(case.solver, report) is Reason.STAKE
     poor = case.ledger.keys[20]
-    case.say(case.ledger.keys[0], Transfer(poor.peer, Amount(100)))
+    case.submit(case.ledger.keys[0], Transfer(poor.peer, Amount(100)))
     assert case.refused(poor, report) is Reason.STAKE
-    assert case.refused(case.able[0], case.said.reveal()) is Reason.BAD_SIGNATURE
+    assert case.refused(case.able[0], case.claimed.reveal()) is Reason.BAD_SIGNATURE
 
 
 @pytest.mark.rule("L47")
@@ -284,7 +284,7 @@ def test_a_silent_solver_of_a_settled_run_pays_its_owner() -> None:
     case = a_case(replace(EXACT, rounds=3, round_blocks=3), num_accounts=6)
     case.wait(SegmentPhase.UNSAMPLED)
     case.ledger.reach_round(case.run, 6)
-    case.say(case.ledger.keys[5], case.true.report(0))
+    case.submit(case.ledger.keys[5], case.true.report(0))
     before = case.balance(case.ledger.keys[0])
     case.wait(SegmentPhase.SILENT)
     assert case.balance(case.ledger.keys[0]) >= before + 5
@@ -293,7 +293,7 @@ def test_a_silent_solver_of_a_settled_run_pays_its_owner() -> None:
 
 def test_a_snapshot_and_the_whole_chain_hold_while_a_report_waits() -> None:
     case, reporter = hidden()
-    case.say(reporter, case.true.with_lie(0).report(0))
+    case.submit(reporter, case.true.with_lie(0).report(0))
     state = case.ledger.state
     again = decode_state(encode_state(state))
     assert again.root == state.root
@@ -309,24 +309,24 @@ def test_a_snapshot_and_the_whole_chain_hold_while_a_report_waits() -> None:
 def test_whatever_is_reported_no_bond_is_lost_and_every_segment_ends(
     stream: int, seed: int
 ) -> None:
-    dice = random.Random(10 * seed + stream)
-    case, _ = hidden(num_steps=25, lie=dice.choice([0, 1, 2]))
+    rng = random.Random(10 * seed + stream)
+    case, _ = hidden(num_steps=25, lie=rng.choice([0, 1, 2]))
     end = case.record.height + EXACT.checks.challenge_window_blocks + 40 * ROUND
-    views = [case.true, case.said, *(case.true.with_lie(i) for i in range(3))]
+    views = [case.true, case.claimed, *(case.true.with_lie(i) for i in range(3))]
     while is_kept(case):
         assert case.ledger.state.height < end, "nobody holds a segment up"
-        key, view = dice.choice(case.ledger.keys[:6]), dice.choice(views)
-        say: Body | None = dice.choice([view.report(dice.randrange(3)), None, None])
-        if case.is_now(SegmentPhase.SEALED) and dice.random() < 0.3:
-            key, say = case.solver, case.said.reveal()
-        elif case.record.dispute is not None and dice.random() < 0.6:
-            say = case.said.vote(case.record.dispute.window, is_guilty=dice.random() < 0.3)
+        key, view = rng.choice(case.ledger.keys[:6]), rng.choice(views)
+        body: Body | None = rng.choice([view.report(rng.randrange(3)), None, None])
+        if case.is_now(SegmentPhase.SEALED) and rng.random() < 0.3:
+            key, body = case.solver, case.claimed.reveal()
+        elif case.record.dispute is not None and rng.random() < 0.6:
+            body = case.claimed.vote(case.record.dispute.window, is_guilty=rng.random() < 0.3)
         try:
-            case.say(key, say) if say is not None else case.ledger.block()
+            case.submit(key, body) if body is not None else case.ledger.block()
         except InvalidStatement:
             case.ledger.block()
         bonds = sum(a.bond for r in case.ledger.state.live_segments() for a in r.accusations)
         assert bonds in range(0, 9 * BOND, BOND)
         assert audit_supply(case.ledger.state) == case.ledger.state.supply
-    told = case.ledger.state.verdicts(case.run.index)
-    assert told.unsampled + told.silent + told.cleared + told.guilty == 1
+    verdicts = case.ledger.state.verdicts(case.run.index)
+    assert verdicts.unsampled + verdicts.silent + verdicts.cleared + verdicts.guilty == 1

@@ -21,7 +21,7 @@ from swarm.ledger.transactions import Transfer
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Store, key_of
-from swarm.testing.ledger import rehearsal_genesis, rehearsal_key
+from swarm.testing.ledger import make_genesis, numbered_key
 from swarm.types import Amount, Height, PeerId
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
@@ -103,7 +103,7 @@ async def a_ledger(
     """One node's ledger, serving until the block ends."""
     store = Store.open(home / f"{number}.sqlite")
     try:
-        secret = rehearsal_key(number)
+        secret = numbered_key(number)
         ledger = LedgerService.open(store, genesis, secret, cast("Host", host), validate=validate)
         async with trio.open_nursery() as nursery:
             await nursery.start(ledger.run)
@@ -114,7 +114,7 @@ async def a_ledger(
 
 
 def a_genesis(num_validators: int, interval_ms: int = 1000) -> Genesis:
-    return rehearsal_genesis(6, num_validators, block_interval_ms=interval_ms)
+    return make_genesis(6, num_validators, block_interval_ms=interval_ms)
 
 
 def digests(ledger: LedgerService, upto: int) -> list[bytes]:
@@ -126,7 +126,7 @@ async def test_one_validator_alone_makes_blocks_at_the_interval(
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1)
-    async with a_ledger(tmp_path, genesis, 0, MemoryHost(net, rehearsal_key(0))) as ledger:
+    async with a_ledger(tmp_path, genesis, 0, MemoryHost(net, numbered_key(0))) as ledger:
         start = trio.current_time()
         state = await ledger.wait_height(10)
         assert 8.0 < trio.current_time() - start < 11.0
@@ -137,7 +137,7 @@ async def test_four_validators_and_a_follower_see_one_chain_and_a_transfer_lands
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(4)
-    hosts = [MemoryHost(net, rehearsal_key(i)) for i in range(5)]
+    hosts = [MemoryHost(net, numbered_key(i)) for i in range(5)]
     async with (
         a_ledger(tmp_path, genesis, 0, hosts[0]) as first,
         a_ledger(tmp_path, genesis, 1, hosts[1]) as second,
@@ -146,12 +146,12 @@ async def test_four_validators_and_a_follower_see_one_chain_and_a_transfer_lands
         a_ledger(tmp_path, genesis, 4, hosts[4], validate=False) as follower,
     ):
         await follower.wait_height(2)
-        body = Transfer(rehearsal_key(0).peer, Amount(5))
-        before = first.state.account(rehearsal_key(0).peer).balance
+        body = Transfer(numbered_key(0).peer, Amount(5))
+        before = first.state.account(numbered_key(0).peer).balance
         height = await follower.submit_final(body, 30.0)
         assert height <= 7
         await first.wait_height(12)
-        assert first.state.account(rehearsal_key(0).peer).balance >= before + 5
+        assert first.state.account(numbered_key(0).peer).balance >= before + 5
         await second.wait_height(12)
         await follower.wait_height(12)
         assert digests(first, 12) == digests(second, 12) == digests(follower, 12)
@@ -162,7 +162,7 @@ async def test_four_validators_and_a_follower_see_one_chain_and_a_transfer_lands
         assert (net.num_calls - calls) / 10 < 45
         assert not any(host.blamed for host in hosts)
         with pytest.raises(InvalidStatement):
-            await follower.submit(Transfer(rehearsal_key(0).peer, Amount(1 << 50)))
+            await follower.submit(Transfer(numbered_key(0).peer, Amount(1 << 50)))
         links = [link for h in range(1, 21) if (link := first.block_at(Height(h)))]
         report = verify_chain(genesis, links)
         assert (report.head.state.height, report.supply) == (20, genesis_supply(genesis))
@@ -176,7 +176,7 @@ async def test_a_validator_that_was_away_catches_up_and_votes_again(
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(4)
-    hosts = [MemoryHost(net, rehearsal_key(i)) for i in range(4)]
+    hosts = [MemoryHost(net, numbered_key(i)) for i in range(4)]
     async with (
         a_ledger(tmp_path, genesis, 0, hosts[0]) as first,
         a_ledger(tmp_path, genesis, 1, hosts[1]) as second,
@@ -201,7 +201,7 @@ async def test_a_restart_goes_on_from_a_snapshot_and_verifies_the_rest(
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1)
-    host = MemoryHost(net, rehearsal_key(0))
+    host = MemoryHost(net, numbered_key(0))
     async with a_ledger(tmp_path, genesis, 0, host) as ledger:
         state = await ledger.wait_height(SNAPSHOT_BLOCKS + 5)
     async with a_ledger(tmp_path, genesis, 0, host) as again:
@@ -213,7 +213,7 @@ async def test_a_joiner_gets_the_genesis_and_a_stranger_cannot_vote(
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(1)
-    host, stranger = MemoryHost(net, rehearsal_key(0)), MemoryHost(net, rehearsal_key(5))
+    host, stranger = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(5))
     async with a_ledger(tmp_path, genesis, 0, host):
         request = encode(FollowRequest(Height(0), 0))
         raw = await stranger.call(host.peer, "/swarm/ledger-sync/1", request, timeout_s=1.0)
@@ -229,7 +229,7 @@ async def test_a_damaged_disk_stops_the_node_before_it_signs(
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(2)
-    host, other = MemoryHost(net, rehearsal_key(0)), MemoryHost(net, rehearsal_key(1))
+    host, other = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(1))
     async with (
         a_ledger(tmp_path, genesis, 0, host) as ledger,
         a_ledger(tmp_path, genesis, 1, other) as second,
@@ -262,7 +262,7 @@ async def test_a_damaged_disk_stops_the_node_before_it_signs(
 async def opened(home: Path, genesis: Genesis, host: MemoryHost) -> None:
     store = Store.open(home / "0.sqlite")
     try:
-        LedgerService.open(store, genesis, rehearsal_key(0), cast("Host", host), validate=True)
+        LedgerService.open(store, genesis, numbered_key(0), cast("Host", host), validate=True)
     finally:
         store.close()
 
@@ -273,7 +273,7 @@ async def test_four_validators_on_real_sockets_outlive_one_and_take_it_back(tmp_
 
     @asynccontextmanager
     async def a_node(number: int, meet: list[Host]) -> AsyncGenerator[tuple[Host, LedgerService]]:
-        secret = rehearsal_key(number)
+        secret = numbered_key(number)
         async with open_host(secret, listen=["127.0.0.1:0"], chain16=chain16) as host:
             for other in meet:
                 host.learn(other.peer, other.addresses())

@@ -35,11 +35,11 @@ from swarm.ledger.transactions import (
 )
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.testing.ledger import rehearsal_key, small_run_spec
+from swarm.testing.ledger import numbered_key, small_run_spec
 from swarm.types import Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex
 
 CHAIN = digest("genesis", b"a")
-KEY = rehearsal_key(1)
+KEY = numbered_key(1)
 ROOT = digest("x", b"root")
 RUN = RunIndex(SHORT_MAX)
 COMMIT = CommitSegment(
@@ -73,7 +73,7 @@ BODIES: list[Body] = [
     CloseRun(RUN),
     Join(RUN),
     Leave(RUN),
-    Transfer(rehearsal_key(2).peer, Amount(AMOUNT_MAX)),
+    Transfer(numbered_key(2).peer, Amount(AMOUNT_MAX)),
     Stake(Amount(1)),
     Unstake(Amount(1)),
 ]
@@ -106,14 +106,14 @@ def test_the_largest_checkpoint_fits_the_limit_of_statements() -> None:
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: type(body).__name__)
 def test_a_signature_is_bound_to_chain_signer_and_every_field(body: Body) -> None:
     transaction = parse_transaction(signed(body))
-    for chain, signer in ((ROOT, KEY.peer), (CHAIN, rehearsal_key(2).peer)):
+    for chain, signer in ((ROOT, KEY.peer), (CHAIN, numbered_key(2).peer)):
         with pytest.raises(BadSignature):
             check_signature(transaction, chain, signer)
     for other in (
         replace(transaction, nonce=2),
         replace(transaction, fee=1),
         replace(transaction, expiry=3),
-        replace(transaction, sender=rehearsal_key(2).peer),
+        replace(transaction, sender=numbered_key(2).peer),
         replace(transaction, body=Stake(Amount(77))),
     ):
         with pytest.raises(BadSignature):
@@ -194,13 +194,13 @@ def test_bytes_that_are_too_long_or_have_a_second_form_are_refused() -> None:
 
 @pytest.mark.rule("L7")
 def test_mutated_bytes_only_raise_bad_encoding_or_keep_their_one_form() -> None:
-    dice = random.Random(11)
+    rng = random.Random(11)
     for body in BODIES:
         data = signed(body)
         for _ in range(300):
             mutated = bytearray(data)
-            for _ in range(dice.randrange(1, 4)):
-                mutated[dice.randrange(len(mutated))] = dice.randrange(256)
+            for _ in range(rng.randrange(1, 4)):
+                mutated[rng.randrange(len(mutated))] = rng.randrange(256)
             try:
                 transaction = parse_transaction(bytes(mutated))
             except BadEncoding:

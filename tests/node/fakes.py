@@ -19,12 +19,12 @@ from swarm.ledger.transactions import Body
 from swarm.node.context import NodeStats
 from swarm.node.ports import BlobsPort, HostPort, LedgerPort, StorePort
 from swarm.node.seat.commits import EvidencePort
-from swarm.node.seat.seats import SeatsLibrary
+from swarm.node.seat.seats import SeatArtifacts
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
 from swarm.store import Change
 from swarm.testing.executor import InlineExecutor
-from swarm.testing.ledger import rehearsal_genesis
+from swarm.testing.ledger import make_genesis
 from swarm.training.data.dataset import TokenSource
 from swarm.training.pipeline import Pipeline
 from swarm.types import (
@@ -41,7 +41,7 @@ from tests.fakes import FakeHost
 from tests.training.pipeline import CHAIN
 
 KEY = SecretKey.from_seed(bytes(32))
-GENESIS = rehearsal_genesis(1, 1)
+GENESIS = make_genesis(1, 1)
 
 
 class Unused:
@@ -67,7 +67,7 @@ class Reports:
 
     def texts(self, kind: EventKind | None = None) -> list[str]:
         """The texts of all events, or of those of one kind."""
-        return [text for told, text in self.events if kind in {None, told}]
+        return [text for reported, text in self.events if kind in {None, reported}]
 
     def kinds(self) -> list[EventKind]:
         """The kinds of all events."""
@@ -161,7 +161,7 @@ class FakeBlobs:
         self.here.discard(root)
 
 
-class FakeLibrary:
+class FakeArtifacts:
     """Weights and texts of which the test gives what it needs, in a subclass."""
 
     async def initial(self, run: Run, stage: StageIndex) -> Tensor:
@@ -189,7 +189,7 @@ class FakeLibrary:
         """Do nothing."""
 
     def peers_of(self, run: Run | None) -> list[PeerId]:
-        """Nobody."""
+        """No peer."""
         return []
 
     async def tokens(self, run: Run, progress: Progress | None = None) -> TokenSource:
@@ -215,13 +215,13 @@ class FakeNode:
     ledger: LedgerPort = field(default_factory=unused)
     blobs: BlobsPort = field(default_factory=unused)
     store: StorePort = field(default_factory=unused)
-    library: SeatsLibrary = field(default_factory=unused)
+    artifacts: SeatArtifacts = field(default_factory=unused)
     checks: EvidencePort = field(default_factory=unused)
     trades: Trades = field(default_factory=unused)
     pipeline: Pipeline = field(default_factory=unused)
     compute: ExecutorPort = field(default_factory=lambda: InlineExecutor(lambda _: 0.0))
     checking: ExecutorPort = field(default_factory=lambda: InlineExecutor(lambda _: 0.0))
-    tally: NodeStats = field(default_factory=NodeStats)
+    stats: NodeStats = field(default_factory=NodeStats)
     report: Reports = field(default_factory=Reports)
 
 
@@ -274,5 +274,5 @@ def a_round(round_: int, height: int, *, drawn: tuple[int, ...] = (-1,)) -> Roun
 
 
 def a_digest(number: int) -> Digest:
-    """A digest that is told from others at sight."""
+    """A digest that is distinguished from others at sight."""
     return Digest(bytes([number]) * 32)

@@ -1,4 +1,4 @@
-"""Nodes agree at the end as nodes do: no steps, one model bit for bit, and anybody can replay it."""
+"""Nodes agree at the end as nodes do: no steps, one model bit for bit, and any peer can replay it."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 from swarm.verify.replay import REFUSED, answer, replay
 from swarm.verify.transcript import reveal_of, segment_leaves, state_root
-from tests.node.drawn import trade_drawn
 from tests.node.fakes import a_trading_node
+from tests.node.trading import begin_trade
 from tests.training.pipeline import TEXT, Swarm, a_spec
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
@@ -41,7 +41,7 @@ def a_run(*, two: bool = False, codec: str = "int8") -> RunSpec:
 
 
 class Ending:
-    """One round of training of ``count`` seats that nobody trades in, then the rounds of consensus."""
+    """One round of training of ``count`` seats without trades, then the rounds of final averaging."""
 
     def __init__(self, spec: RunSpec, count: int, loss: float = 0.0) -> None:
         self.spec, self.count = spec, count
@@ -62,7 +62,7 @@ class Ending:
                 plan = replace(self.swarm.plan, round=RoundIndex(number), consensus=number - 1)
                 for node in nodes.values():
                     await node.runner.begin_round(plan, None)
-                if plan.is_consensus:
+                if plan.is_final_averaging:
                     for index in range(self.count):
                         for fragment in range(self.spec.outer.fragments):
                             nursery.start_soon(self._trade, plan, index, fragment)
@@ -73,7 +73,7 @@ class Ending:
             nursery.cancel_scope.cancel()
 
     async def _trade(self, plan: RoundPlan, me: int, fragment: int) -> None:
-        await trade_drawn(self.contexts[me], self.swarm.nodes[0, me].runner, plan, fragment)
+        await begin_trade(self.contexts[me], self.swarm.nodes[0, me].runner, plan, fragment)
 
     def windows(self, index: int, round_: int) -> list[WindowData]:
         return [d for d in self.swarm.nodes[0, index].windows if d.key.round == round_]
@@ -119,7 +119,7 @@ def test_all_seats_end_with_one_model_bit_for_bit_and_it_is_the_mean(count: int)
     ("count", "two", "codec", "loss"),
     [(2, False, "int8", 0.0), (3, True, "int8", 0.0), (4, False, "int4", 0.2)],
 )
-def test_a_round_of_consensus_is_one_window_that_anybody_replays(
+def test_a_round_of_final_averaging_is_one_window_that_any_peer_replays(
     count: int, two: bool, codec: str, loss: float
 ) -> None:
     spec = a_run(two=two, codec=codec)
@@ -145,7 +145,7 @@ def test_a_round_of_consensus_is_one_window_that_anybody_replays(
 
 
 @pytest.mark.rule("L40")
-def test_what_a_round_of_consensus_commits_to_can_be_shown() -> None:
+def test_what_a_round_of_final_averaging_commits_to_can_be_shown() -> None:
     spec = a_run()
     ending = ended(spec, 2)
     plan, logs = ending.rounds[-1]
@@ -161,12 +161,14 @@ def test_what_a_round_of_consensus_commits_to_can_be_shown() -> None:
     assert reveal.openings == ()
     check_statement_shape(reveal)
     (data,) = ending.windows(0, plan.round)
-    said = answer(body.start_root, plan, data, TOKENS, anchors(spec))
-    assert window_claim(said.leaves, said.end_root) == window_claim(reveal.leaves, body.end_root)
+    answered = answer(body.start_root, plan, data, TOKENS, anchors(spec))
+    assert window_claim(answered.leaves, answered.end_root) == window_claim(
+        reveal.leaves, body.end_root
+    )
 
 
 @pytest.mark.rule("V13b")
-def test_a_lie_about_a_round_of_consensus_is_refused() -> None:
+def test_a_lie_about_a_round_of_final_averaging_is_refused() -> None:
     spec = a_run()
     ending = ended(spec, 2)
     plan, logs = ending.rounds[-1]
@@ -174,26 +176,26 @@ def test_a_lie_about_a_round_of_consensus_is_refused() -> None:
     start = state_root(logs[0, 0].start)
     merged = next(e for e in data.events if isinstance(e, FragmentMerged))
 
-    def told(lie: FragmentMerged | None) -> WindowData:
+    def changed_data(lie: FragmentMerged | None) -> WindowData:
         return replace(data, events=tuple(lie or e if e is merged else e for e in data.events))
 
     taken = ending.windows(0, 0)[-1].events[-1]
     lies = [
-        told(replace(merged, weight_nano=NANO // 4)),
-        told(replace(merged, weight_nano=NANO)),
-        told(replace(merged, payload=bytes(len(merged.payload)))),
+        changed_data(replace(merged, weight_nano=NANO // 4)),
+        changed_data(replace(merged, weight_nano=NANO)),
+        changed_data(replace(merged, payload=bytes(len(merged.payload)))),
         replace(data, events=(*data.events, taken)),
         replace(data, is_last=False),
         replace(data, key=replace(data.key, window=1)),
     ]
     for lie in lies:
         assert answer(start, plan, lie, TOKENS, anchors(spec)) == REFUSED
-    alone = told(
+    forged = changed_data(
         replace(
             merged, partner_seat=-1, weight_nano=0, my_payload=NO_DIGEST, offer=None, payload=b""
         )
     )
-    other = answer(start, plan, alone, TOKENS, anchors(spec))
+    other = answer(start, plan, forged, TOKENS, anchors(spec))
     assert other != REFUSED
     assert other.leaves != tuple(segment_leaves(logs[0, 0])), "declined, which is another claim"
     training = replace(plan, consensus=-1)
@@ -223,5 +225,5 @@ def test_a_step_does_not_belong_into_a_round_of_consensus() -> None:
     ending = ended(a_run(), 2)
     plan, _ = ending.rounds[0]
     data = ending.windows(0, 0)[0]
-    with pytest.raises(OutOfTurn, match="consensus"):
+    with pytest.raises(OutOfTurn, match="final averaging"):
         replay(replace(plan, consensus=0), data, TOKENS, anchors(ending.spec))

@@ -1,4 +1,4 @@
-"""A mistake costs one sentence, one line that mends it and the right exit code; the home survives it.
+"""A mistake costs one message, one hint and the right exit code; the home survives it.
 
 The node runs in this process, so these take milliseconds to seconds; ``tests/e2e`` has the same from outside.
 """
@@ -45,19 +45,19 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def failed(home: Path, capsys: pytest.CaptureFixture[str]) -> Failed:
-    """Run a command line that must fail with this exit code; give its sentence and its mending line."""
+    """Run a command line that must fail with this exit code; return its cause and its hint."""
 
-    def say(code: int, *words: str) -> str:
-        assert run([*words, "--home", str(home)]) == code
+    def execute(code: int, *args: str) -> str:
+        assert run([*args, "--home", str(home)]) == code
         out = capsys.readouterr()
-        told = out.err[out.err.index("error: ") :].strip()
-        assert told.count("\n") == 1, told
-        assert told.splitlines()[1].startswith("  try: "), told
+        printed = out.err[out.err.index("error: ") :].strip()
+        assert printed.count("\n") == 1, printed
+        assert printed.splitlines()[1].startswith("  try: "), printed
         assert "Traceback" not in out.err + out.out
         assert not list(home.glob("trace-*"))
-        return told
+        return printed
 
-    return say
+    return execute
 
 
 def a_ticket(**changes: object) -> Ticket:
@@ -126,33 +126,33 @@ def test_a_run_whose_windows_the_disk_may_not_hold(
     (tmp_path / "other.txt").write_text("more " * 10_000)
     text = FILE.replace('"nowhere.txt"', '"nowhere.txt", "other.txt"') + "heldout_every = 2\n"
     exact = '[run]\nnumerics = "seq-f32/1"\n[checks]\nwindow_steps = 1\n'
-    told = failed(4, "launch", a_run_file(tmp_path, exact + text), *NODE)
-    assert "disk_quota_mb is 100" in told
-    assert "keeps 750 windows of 0.4 MB for 15 rounds" in told
-    assert "try: disk_quota_mb = " in told
+    printed = failed(4, "launch", a_run_file(tmp_path, exact + text), *NODE)
+    assert "disk_quota_mb is 100" in printed
+    assert "keeps 750 windows of 0.4 MB for 15 rounds" in printed
+    assert "try: disk_quota_mb = " in printed
 
 
 @pytest.mark.rule("N14")
 def test_a_launch_that_fails_leaves_no_network_behind(
     failed: Failed, home: Path, tmp_path: Path
 ) -> None:
-    """The text, the room, the page's port and the ledger's own rules come before the genesis."""
+    """The text, the disk space, the page's port and the ledger's own rules come before the genesis."""
     (tmp_path / "text.txt").write_text("text " * 10_000)
     (tmp_path / "other.txt").write_text("more " * 10_000)
     good = FILE.replace('"nowhere.txt"', '"text.txt", "other.txt"') + "heldout_every = 2\n"
-    crowd = "[training]\nreplicas_max = 256\n[ledger]\nepoch_blocks = 720\n"
+    many_replicas = "[training]\nreplicas_max = 256\n[ledger]\nepoch_blocks = 720\n"
 
-    def launched(text: str, *words: str) -> str:
-        return failed(4, "launch", a_run_file(tmp_path, text), *NODE, *words)
+    def launched(text: str, *args: str) -> str:
+        return failed(4, "launch", a_run_file(tmp_path, text), *NODE, *args)
 
     assert "cannot be read" in launched(FILE)
     assert "too few to hold out" in launched(good.replace(', "other.txt"', ""))
     assert "gamma" in launched("[outer]\ngamma = 1.9\n" + good)
-    assert "no ledger takes this run" in launched(crowd + good)
+    assert "no ledger takes this run" in launched(many_replicas + good)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        words = ("launch", a_run_file(tmp_path, good), *NODE[:2], "--api-port", port, "--plain")
-        assert f"port {port}" in failed(2, *words)
+        args = ("launch", a_run_file(tmp_path, good), *NODE[:2], "--api-port", port, "--plain")
+        assert f"port {port}" in failed(2, *args)
     assert not (home / "genesis.bin").exists()
     assert not list((home / "blobs").iterdir()), "the text of a run that was refused is not kept"
     assert not (home / "ticket.txt").exists()
@@ -161,7 +161,7 @@ def test_a_launch_that_fails_leaves_no_network_behind(
     store.close()
 
 
-def test_a_run_that_nobody_could_check_or_no_ledger_takes(
+def test_a_run_that_no_peer_could_check_or_no_ledger_takes(
     failed: Failed, home: Path, tmp_path: Path
 ) -> None:
     """Said before the run is opened, also by a launcher who does not train."""
@@ -174,12 +174,12 @@ def test_a_run_that_nobody_could_check_or_no_ledger_takes(
         "hidden_size = 32", "hidden_size = 256"
     )
     exact = '[run]\nnumerics = "seq-f32/1"\n'
-    told = failed(4, "launch", a_run_file(tmp_path, exact + large), *NODE)
-    assert "nobody checks more than 268" in told
-    assert "num_stages" in told
+    printed = failed(4, "launch", a_run_file(tmp_path, exact + large), *NODE)
+    assert "no peer checks more than 268" in printed
+    assert "num_stages" in printed
     long = "[training]\ninner_steps_max = 10000\n[checks]\nwindow_steps = 1\n"
-    told = failed(4, "launch", a_run_file(tmp_path, exact + long + text), *NODE)
-    assert "no ledger takes this run" in told
+    printed = failed(4, "launch", a_run_file(tmp_path, exact + long + text), *NODE)
+    assert "no ledger takes this run" in printed
 
 
 def test_an_identity_that_is_damaged_or_open_to_others(failed: Failed, home: Path) -> None:
@@ -202,14 +202,14 @@ def test_a_second_process_on_one_home(failed: Failed, home: Path) -> None:
 
 
 def test_a_port_that_is_taken_or_impossible(failed: Failed) -> None:
-    words = ("join", format_ticket(a_ticket()), "--api-port", "0", "--plain", "--listen")
+    args = ("join", format_ticket(a_ticket()), "--api-port", "0", "--plain", "--listen")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port {port} on 127.0.0.1 is already in use" in failed(
-            2, *words, f"127.0.0.1:{port}"
+            2, *args, f"127.0.0.1:{port}"
         )
-    assert "not host:port" in failed(2, *words, "127.0.0.1")
-    assert "cannot listen on 203.0.113.9:4001" in failed(2, *words, "203.0.113.9:4001")
+    assert "not host:port" in failed(2, *args, "127.0.0.1")
+    assert "cannot listen on 203.0.113.9:4001" in failed(2, *args, "203.0.113.9:4001")
 
 
 @pytest.mark.rule("N14")
@@ -217,9 +217,9 @@ def test_a_ticket_of_another_network_for_a_home_that_has_one(
     failed: Failed, home: Path, tmp_path: Path
 ) -> None:
     a_home_with_a_network(home, tmp_path, failed)
-    told = failed(2, "join", format_ticket(a_ticket()), *NODE)
-    assert "belongs to the network" in told
-    assert "--home ANOTHER_FOLDER" in told
+    printed = failed(2, "join", format_ticket(a_ticket()), *NODE)
+    assert "belongs to the network" in printed
+    assert "--home ANOTHER_FOLDER" in printed
 
 
 def flipped(data: bytes) -> bytes:
@@ -248,10 +248,10 @@ def test_a_damaged_database_stops_the_node_and_is_left_alone(
     store = home / "store.sqlite"
     store.write_bytes(damage(store.read_bytes()))
     kept = store.read_bytes()
-    for words in (("join", *NODE), ("ledger", "verify"), ("ledger", "tail"), ("export", "out")):
-        told = failed(1, *words)
-        assert "is damaged" in told
-        assert f"mv {store} {store}.damaged" in told
+    for args in (("join", *NODE), ("ledger", "verify"), ("ledger", "tail"), ("export", "out")):
+        printed = failed(1, *args)
+        assert "is damaged" in printed
+        assert f"mv {store} {store}.damaged" in printed
         assert store.read_bytes() == kept
     shutil.move(store, f"{store}.damaged")
     assert "nowhere.txt" in failed(4, "launch", a_run_file(tmp_path), *NODE)
@@ -261,8 +261,8 @@ def test_a_damaged_database_stops_the_node_and_is_left_alone(
 def test_a_damaged_genesis_file(failed: Failed, home: Path, tmp_path: Path) -> None:
     home.mkdir()
     (home / "genesis.bin").write_bytes(b"junk")
-    told = failed(1, "launch", a_run_file(tmp_path), *NODE)
-    assert f"mv {home / 'genesis.bin'}" in told
+    printed = failed(1, "launch", a_run_file(tmp_path), *NODE)
+    assert f"mv {home / 'genesis.bin'}" in printed
 
 
 def test_what_nobody_reads_any_more_is_no_failure(home: Path) -> None:

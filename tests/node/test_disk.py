@@ -1,4 +1,6 @@
-"""What the disk changed is named and never trained on; what is known is read once; what nobody needs leaves."""
+"""What the disk changed is named and never trained on; what is known is read once; what no peer needs is
+deleted.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +29,7 @@ RUN16 = b"r" * 16
 class Disk(FakeNode):
     """A node with a real disk."""
 
-    library: ArtifactCache = field(default_factory=unused)
+    artifacts: ArtifactCache = field(default_factory=unused)
     blobs: Blobs = field(default_factory=unused)
     store: Store = field(default_factory=unused)
 
@@ -36,8 +38,8 @@ def a_node(folder: Path) -> Disk:
     host: Any = FakeNetwork().host(1)
     store = Store.open(folder / "store.sqlite")
     blobs = Blobs(folder / "blobs", host, quota_bytes=1 << 20)
-    library = ArtifactCache(host, blobs, InlineExecutor(lambda _: 0.0), store)
-    return Disk(blobs=blobs, run16=RUN16, store=store, library=library)
+    artifacts = ArtifactCache(host, blobs, InlineExecutor(lambda _: 0.0), store)
+    return Disk(blobs=blobs, run16=RUN16, store=store, artifacts=artifacts)
 
 
 @pytest.mark.rule("N16", "T13a")
@@ -94,5 +96,5 @@ async def test_a_checkpoint_goes_when_two_newer_ones_are_here(tmp_path: Path) ->
     assert roots[1] in node.blobs.roots(), "with one of the two lost, the older one stays"
     await tidy(node, set(), set())
     assert roots[1] not in node.blobs.roots(), "it was fetched for a check of another's stage"
-    assert roots[3] in node.blobs.roots(), "the ledger lists it: somebody may replay from it"
+    assert roots[3] in node.blobs.roots(), "the ledger lists it: a peer may replay from it"
     store.close()

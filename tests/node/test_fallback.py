@@ -1,4 +1,4 @@
-"""When a drawn partner fails, its place is taken: along edges that everybody can recheck, and it replays."""
+"""When a drawn partner fails, its place is taken: along edges that every peer can recheck, and it replays."""
 
 from dataclasses import replace
 
@@ -17,8 +17,8 @@ from swarm.training.terms import is_standby, terms_of
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves, state_root
-from tests.node.drawn import trade_drawn
 from tests.node.fakes import a_trading_node
+from tests.node.trading import begin_trade
 from tests.training.pipeline import TEXT, Swarm, a_spec
 
 SEATS, ROUNDS = 5, 4
@@ -34,7 +34,7 @@ def a_run(num_retries: int, codec: str = "int8") -> RunSpec:
     return changed(spec, rounds=ROUNDS, outer=outer, deadlines=deadlines)
 
 
-class Village:
+class SimulatedRun:
     """Seats of one stage that trade as nodes do."""
 
     def __init__(self, spec: RunSpec, dead: tuple[int, ...], loss: float) -> None:
@@ -70,7 +70,7 @@ class Village:
             nursery.cancel_scope.cancel()
 
     async def _trade(self, plan: RoundPlan, me: int, fragment: int) -> None:
-        await trade_drawn(self.contexts[me], self.swarm.nodes[0, me].runner, plan, fragment)
+        await begin_trade(self.contexts[me], self.swarm.nodes[0, me].runner, plan, fragment)
 
     def merges(self) -> list[tuple[RoundPlan, int, MergeRecord]]:
         return [
@@ -97,51 +97,51 @@ class Village:
                 assert last == state_root(log.end)
 
 
-def trained(spec: RunSpec, *, dead: tuple[int, ...] = (), loss: float = 0.0) -> Village:
-    village = Village(spec, dead, loss)
-    trio.run(village.train, clock=MockClock(autojump_threshold=0))
-    assert len(village.merges()) == len(village.alive) * ROUNDS * spec.outer.fragments
-    assert not [node for node in village.swarm.nodes.values() if node.host.blamed]
-    return village
+def trained(spec: RunSpec, *, dead: tuple[int, ...] = (), loss: float = 0.0) -> SimulatedRun:
+    simulated = SimulatedRun(spec, dead, loss)
+    trio.run(simulated.train, clock=MockClock(autojump_threshold=0))
+    assert len(simulated.merges()) == len(simulated.alive) * ROUNDS * spec.outer.fragments
+    assert not [node for node in simulated.swarm.nodes.values() if node.host.blamed]
+    return simulated
 
 
-def alone(village: Village) -> int:
-    return sum(record.partner is None for _, _, record in village.merges())
+def num_solo(simulated: SimulatedRun) -> int:
+    return sum(record.partner is None for _, _, record in simulated.merges())
 
 
 @pytest.mark.rule("N12", "T18b")
 @pytest.mark.parametrize("codec", ["int8", "int4"])
 def test_whose_partner_is_dead_trades_with_another_and_both_sides_replay(codec: str) -> None:
-    village = trained(a_run(1, codec), dead=(4,))
+    simulated = trained(a_run(1, codec), dead=(4,))
     without = trained(a_run(0, codec), dead=(4,))
-    assert alone(village) < alone(without)
+    assert num_solo(simulated) < num_solo(without)
     stepped_in = 0
-    for plan, index, record in village.merges():
-        drawn = terms_of(plan, STAGE, index, record.fragment)
+    for plan, index, record in simulated.merges():
+        terms = terms_of(plan, STAGE, index, record.fragment)
         if record.partner is not None and (
-            drawn is None or drawn.partner.index != record.partner_seat
+            terms is None or terms.partner.index != record.partner_seat
         ):
             stepped_in += 1
             where = (record.fragment, index, record.partner_seat, record.partner)
             assert is_standby(plan, STAGE, *where)
     assert stepped_in
     assert any(
-        "in place of" in text for one in village.contexts.values() for text in one.report.texts()
+        "in place of" in text for one in simulated.contexts.values() for text in one.report.texts()
     )
-    village.check_replays()
+    simulated.check_replays()
 
 
 @pytest.mark.rule("T18b")
 def test_a_merge_with_whom_the_run_lets_nobody_turn_to_is_refused() -> None:
-    village = trained(a_run(1), dead=(4,))
-    shard = Shard.initial(village.spec, STAGE)
+    simulated = trained(a_run(1), dead=(4,))
+    shard = Shard.initial(simulated.spec, STAGE)
     refused = 0
-    for plan, index, record in village.merges():
-        drawn = terms_of(plan, STAGE, index, record.fragment)
-        if record.partner is None or (drawn and drawn.partner.index == record.partner_seat):
+    for plan, index, record in simulated.merges():
+        terms = terms_of(plan, STAGE, index, record.fragment)
+        if record.partner is None or (terms and terms.partner.index == record.partner_seat):
             continue
         stricter = replace(plan, spec=a_run(0))
-        for data in village.swarm.nodes[0, index].windows:
+        for data in simulated.swarm.nodes[0, index].windows:
             if data.key.round == plan.round:
                 with pytest.raises(OutOfTurn, match="did not choose"):
                     replay(stricter, data, TOKENS, {shard.anchor_root: shard.anchor_P})
@@ -149,26 +149,26 @@ def test_a_merge_with_whom_the_run_lets_nobody_turn_to_is_refused() -> None:
     assert refused
 
 
-def test_the_seat_that_is_left_over_is_alone_no_more() -> None:
-    village, without = trained(a_run(1)), trained(a_run(0))
-    assert alone(without) == ROUNDS * village.spec.outer.fragments
-    assert not alone(village)
-    village.check_replays()
+def test_the_seat_that_is_left_over_is_solo_no_more() -> None:
+    simulated, without = trained(a_run(1)), trained(a_run(0))
+    assert num_solo(without) == ROUNDS * simulated.spec.outer.fragments
+    assert not num_solo(simulated)
+    simulated.check_replays()
 
 
 @pytest.mark.rule("N12")
-def test_a_seat_gives_to_so_many_in_place_of_others_as_the_run_says() -> None:
-    village = trained(a_run(1), dead=(2, 4))
-    for plan, _ in village.rounds:
+def test_a_seat_gives_to_as_many_standbys_as_the_run_says() -> None:
+    simulated = trained(a_run(1), dead=(2, 4))
+    for plan, _ in simulated.rounds:
         taken: dict[tuple[int, int], list[int]] = {}
-        for at, index, record in village.merges():
+        for at, index, record in simulated.merges():
             if at.round == plan.round and record.partner is not None:
                 taken.setdefault((record.partner_seat, record.fragment), []).append(index)
-        for (seat, fragment), takers in taken.items():
-            drawn = terms_of(plan, STAGE, seat, fragment)
-            others = [i for i in takers if drawn is None or drawn.partner.index != i]
+        for (seat, fragment), receivers in taken.items():
+            terms = terms_of(plan, STAGE, seat, fragment)
+            others = [i for i in receivers if terms is None or terms.partner.index != i]
             assert len(others) <= 1
-    village.check_replays()
+    simulated.check_replays()
 
 
 @pytest.mark.rule("N12")

@@ -22,15 +22,15 @@ from swarm.training.shard import Shard
 from swarm.types import PeerId, RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import segment_leaves
-from tests.node.drawn import trade_drawn
 from tests.node.fakes import FakeNode, a_trading_node
+from tests.node.trading import begin_trade
 from tests.training.pipeline import TEXT, Swarm, a_spec
 
 ROUNDS = 10
 CLEAN_ROUNDS = 4
 """Before the poison: what is usual has to be known."""
 SEATS = 3
-LIAR = 2
+POISONER = 2
 ROUND_S = 12.0
 STAGE = StageIndex(0)
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
@@ -76,13 +76,13 @@ def trained(
     contexts = list[FakeNode]()
     for index in range(SEATS):
         host = swarm.nodes[0, index].host
-        node = a_trading_node(host, Poisoned if index == LIAR else Trades)
+        node = a_trading_node(host, Poisoned if index == POISONER else Trades)
         if isinstance(node.trades, Poisoned):
             node.trades.factor = factor
         contexts.append(node)
 
     async def one(plan: RoundPlan, me: int, fragment: int) -> None:
-        await trade_drawn(contexts[me], swarm.nodes[0, me].runner, plan, fragment)
+        await begin_trade(contexts[me], swarm.nodes[0, me].runner, plan, fragment)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -110,7 +110,7 @@ def trained(
 def last_loss(rounds: list[tuple[RoundPlan, dict[Any, SegmentLog]]]) -> float:
     """Of the honest, in nats; infinite when one of them has no finite loss left to measure."""
     _, logs = rounds[-1]
-    honest = (log for (_, index), log in logs.items() if index != LIAR)
+    honest = (log for (_, index), log in logs.items() if index != POISONER)
     return max(log.loss_micro / 1e6 if log.loss_count else math.inf for log in honest)
 
 
@@ -121,7 +121,7 @@ def test_a_poisoned_partner_is_survived_where_it_is_doubted(factor: float) -> No
     swarm, rounds = trained(doubting, factor)
     trusting = trained(a_run(distance_max=0, loss_margin=0), factor)[1]
     clean = trained(doubting, 1.0)[1]
-    assert all(log.num_steps for _, logs in rounds for log in logs.values()), "nobody stops"
+    assert all(log.num_steps for _, logs in rounds for log in logs.values()), "no peer stops"
     assert last_loss(rounds) < last_loss(trusting)
     assert last_loss(rounds) < 1.35 * last_loss(clean)
     for index in range(SEATS - 1):

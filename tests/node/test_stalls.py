@@ -1,7 +1,7 @@
 """No inner step ever waits for an exchange; a partner that stalls leaves a whole outer step, or one alone.
 
 A replica trains in virtual time while its partner stalls at every chunk in turn. The trace of its arithmetic is
-that of a replica that trades with nobody.
+that of a replica that trades with no peer.
 """
 
 import random
@@ -38,8 +38,8 @@ from tests.gossip.trade.stalling import (
     stalls,
     vanishes,
 )
-from tests.node.drawn import trade_drawn
 from tests.node.fakes import a_trading_node
+from tests.node.trading import begin_trade
 from tests.training.pipeline import JOB_S, TEXT, Swarm, a_spec
 
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
@@ -75,13 +75,13 @@ class Trace:
         merge_it = shard.merge
 
         def merge(merge: Merge) -> MergeRecord:
-            given = merge
-            part = shard.spans[given.snapshot.fragment].slice
+            merged = merge
+            part = shard.spans[merged.snapshot.fragment].slice
             before = OuterState(shard.phi_P[part].clone(), shard.momentum_P[part].clone())
-            due = apply_merge(given, before, shard.params_P[part].clone())[0]
-            record = merge_it(given)
+            due = apply_merge(merged, before, shard.params_P[part].clone())[0]
+            record = merge_it(merged)
             after = OuterState(shard.phi_P[part].clone(), shard.momentum_P[part].clone())
-            self.moved.append((given, before, after, due))
+            self.moved.append((merged, before, after, due))
             return record
 
         shard.merge = merge  # type: ignore[method-assign]
@@ -115,7 +115,7 @@ class Replica:
 
     async def _trade(self, me: int, fragment: int) -> None:
         began = trio.current_time()
-        await trade_drawn(
+        await begin_trade(
             self.contexts[me], self.swarm.nodes[0, me].runner, self.swarm.plan, fragment
         )
         if me == 0:
@@ -145,7 +145,7 @@ class Replica:
         return self.trace
 
 
-def check_whole(replica: Replica, *, is_alone: bool) -> None:
+def check_step(replica: Replica, *, is_solo: bool) -> None:
     """Each fragment was merged once, wholly, and nothing else moved the slow half."""
     shard, trace = replica.me.runner.shard, replica.trace
     assert len(trace.moved) == replica.spec.outer.fragments
@@ -155,7 +155,7 @@ def check_whole(replica: Replica, *, is_alone: bool) -> None:
         assert torch.equal(before.phi_F, phi_P[part])
         assert torch.equal(after.phi_F, due.phi_F)
         assert torch.equal(after.momentum_F, due.momentum_F)
-        assert not is_alone or merge.theta_hat_P is None
+        assert not is_solo or merge.theta_hat_P is None
         phi_P[part] = after.phi_F
     assert torch.equal(shard.phi_P, phi_P)
 
@@ -191,11 +191,11 @@ def test_an_exchange_that_succeeds_delays_no_step(
     replica = Replica(a_run(1))
     watching = Stalling(replica.swarm.nodes[0, 1].host, stalls, 1_000)
     trace = replica.run()
-    assert watching.asked == CHUNKS * replica.spec.outer.fragments
+    assert watching.num_requests == CHUNKS * replica.spec.outer.fragments
     assert trace.jobs == undisturbed[1]
     assert len(step_times(trace.jobs)) == STEPS
     assert all(merge.theta_hat_P is not None for merge, *_ in trace.moved)
-    check_whole(replica, is_alone=False)
+    check_step(replica, is_solo=False)
     check_replay(replica)
 
 
@@ -207,7 +207,7 @@ def test_nor_in_a_pipeline(undisturbed: dict[int, list[tuple[str, float]]]) -> N
     now, then = step_times(trace.jobs), step_times(undisturbed[2])
     assert len(now) >= len(then) - 1, "the round may end before a last step that is two jobs later"
     assert longest_gap(now) <= longest_gap(then) + 2 * JOB_S + 0.001
-    check_whole(replica, is_alone=False)
+    check_step(replica, is_solo=False)
 
 
 def test_first_chunks_that_never_come_delay_no_step(
@@ -221,7 +221,7 @@ def test_first_chunks_that_never_come_delay_no_step(
         assert trace.jobs == undisturbed[1]
         assert max(trace.took_s) <= EXCHANGE_S + 3 * JOB_S + 0.001
         assert is_survived == all(m.theta_hat_P is not None for m, *_ in trace.moved)
-        check_whole(replica, is_alone=not is_survived)
+        check_step(replica, is_solo=not is_survived)
         check_replay(replica)
 
 
@@ -251,6 +251,6 @@ def test_a_partner_that_stalls_anywhere_delays_no_step(
         assert max(trace.took_s) <= EXCHANGE_S + 3 * JOB_S + 0.001, at
         is_survived = manner is overtakes or kind is Receipt
         assert is_survived == all(m.theta_hat_P is not None for m, *_ in trace.moved), at
-        check_whole(replica, is_alone=at == 0 and not is_survived and manner is not mixes_up)
+        check_step(replica, is_solo=at == 0 and not is_survived and manner is not mixes_up)
         if at == 0:
             check_replay(replica)

@@ -1,4 +1,4 @@
-"""How fast a node trains is told as well for steps of minutes as for steps of milliseconds."""
+"""The rate of a node is measured as well for steps of minutes as for steps of milliseconds."""
 
 from swarm.node.context import SPAN_S, TokenRate
 
@@ -7,7 +7,7 @@ def looks(rate: TokenRate, tokens: list[int], each_s: float = 5.0, start: float 
     return [rate.measured(count, start + each_s * (i + 1)) for i, count in enumerate(tokens)]
 
 
-def test_quick_steps_are_counted_between_two_looks() -> None:
+def test_quick_steps_are_counted_between_two_measurements() -> None:
     assert looks(TokenRate(0.0), [5_000, 10_000, 20_000]) == [1_000, 1_000, 2_000]
 
 
@@ -40,7 +40,7 @@ def test_what_a_shard_brings_with_it_is_no_pace_and_what_it_takes_along_none_eit
     assert rate.measured(7_000, 20.0, seats=("b",)) == 400
 
 
-def test_looks_closer_than_the_span_give_no_noise() -> None:
+def test_measurements_closer_than_the_span_give_no_noise() -> None:
     rate = TokenRate(0.0)
     seen = looks(rate, [100 * i for i in range(1, 200)], each_s=0.1)
     assert max(seen) <= 1_000

@@ -17,8 +17,8 @@ from swarm.training.shard import Shard
 from swarm.types import RoundIndex, StageIndex
 from swarm.verify.replay import replay
 from swarm.verify.transcript import COMPONENTS, segment_leaves, state_root
-from tests.node.drawn import trade_drawn
 from tests.node.fakes import a_trading_node
+from tests.node.trading import begin_trade
 from tests.training.pipeline import TEXT, Swarm, a_spec
 
 ROUNDS = 3
@@ -73,7 +73,7 @@ class Traders:
         return done
 
     async def _trade(self, plan: RoundPlan, me: int, fragment: int) -> None:
-        await trade_drawn(self.contexts[me], self.swarm.nodes[0, me].runner, plan, fragment)
+        await begin_trade(self.contexts[me], self.swarm.nodes[0, me].runner, plan, fragment)
 
 
 def trained(
@@ -148,12 +148,12 @@ def test_what_was_lost_on_the_way_replays_too(loss: float) -> None:
 
 
 @pytest.mark.rule("T21b")
-def test_what_a_partner_that_only_pulls_acknowledged_moves_the_residual_of_a_step_alone() -> None:
+def test_what_a_partner_that_only_pulls_acknowledged_moves_the_residual_of_a_solo_step() -> None:
     traders, rounds = trained(a_run("int4", two=False), pulls_only=(1,))
     for plan, logs in rounds:
         windows = windows_of(traders, 0, plan.round)
-        alone = merges(windows)
-        assert alone
-        assert all(one.offer is None for one in alone)
-        assert all((one.receipt is not None) == (plan.round < ROUNDS - 1) for one in alone)
+        solo = merges(windows)
+        assert solo
+        assert all(one.offer is None for one in solo)
+        assert all((one.receipt is not None) == (plan.round < ROUNDS - 1) for one in solo)
         check_replay(traders, plan, logs[0, 0], windows)

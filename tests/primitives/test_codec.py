@@ -47,7 +47,7 @@ def test_what_is_encoded_comes_back(x: int, name: str, data: bytes, path: list[i
     assert decode(Point, encode(point)) == point
 
 
-def test_a_union_is_told_apart_by_its_small_tags() -> None:
+def test_a_union_is_distinguished_by_its_small_tags() -> None:
     for value in (Left(3), Right(b"x")):
         assert decode(Left | Right, encode(value)) == value  # type: ignore[arg-type]
     with pytest.raises(BadEncoding):
@@ -124,7 +124,7 @@ def test_nothing_is_read_as_a_pickle() -> None:
             assert not allowed, path
 
 
-class Place(Document, frozen=True):
+class Sample(Document, frozen=True):
     height: int = 0
     share: float | None = None
     names: tuple[str, ...] = ()
@@ -132,14 +132,14 @@ class Place(Document, frozen=True):
 
 def test_a_document_is_json_by_names_and_reads_what_it_knows() -> None:
     """A number that is not finite is null; unknown fields are ignored, missing ones have their default."""
-    assert encode_document(Place(height=3, share=float("nan"))) == (
+    assert encode_document(Sample(height=3, share=float("nan"))) == (
         b'{"height":3,"share":null,"names":[]}'
     )
-    assert read_document(Place, {"names": ["a"], "novelty": 1}) == Place(names=("a",))
-    assert fields_of([Place(names=("a",))]) == [{"height": 0, "share": None, "names": ["a"]}]
+    assert read_document(Sample, {"names": ["a"], "novelty": 1}) == Sample(names=("a",))
+    assert fields_of([Sample(names=("a",))]) == [{"height": 0, "share": None, "names": ["a"]}]
 
 
 @pytest.mark.parametrize("fields", [[], {"height": "x"}, {"names": [1]}, None])
 def test_a_document_of_another_type_is_refused(fields: object) -> None:
-    with pytest.raises(BadEncoding, match="not a Place"):
-        read_document(Place, fields)
+    with pytest.raises(BadEncoding, match="not a Sample"):
+        read_document(Sample, fields)

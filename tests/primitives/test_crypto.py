@@ -95,7 +95,7 @@ def test_a_text_that_is_no_peer_is_refused(text: str) -> None:
         parse_peer(text)
 
 
-def test_a_peers_name_is_stable_and_can_be_said() -> None:
+def test_a_peers_name_is_stable_and_pronounceable() -> None:
     assert peer_name(KEY.peer) == peer_name(PeerId(bytes(KEY.peer)))
     adjective, animal, number = peer_name(KEY.peer).split("-")
     assert adjective.isalpha()

@@ -1,4 +1,4 @@
-"""A root commits to every leaf, its place and their number."""
+"""A root commits to every leaf, its position and their number."""
 
 import pytest
 

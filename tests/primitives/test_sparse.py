@@ -17,13 +17,13 @@ def a_map(count: int) -> SparseMap[bytes]:
 
 @pytest.mark.rule("L5")
 def test_the_root_depends_on_the_contents_and_not_on_the_order_of_changes() -> None:
-    dice = random.Random(7)
+    rng = random.Random(7)
     contents = {b"k%d" % i: b"v%d" % i for i in range(200)}
     one = SparseMap[bytes]()
-    for key in dice.sample(sorted(contents), 200):
+    for key in rng.sample(sorted(contents), 200):
         one = one.set(key, contents[key])
     two = SparseMap[bytes]().update(contents).update({b"extra%d" % i: b"x" for i in range(50)})
-    for i in dice.sample(range(50), 50):
+    for i in rng.sample(range(50), 50):
         two = two.delete(b"extra%d" % i)
     assert one.root == two.root
     assert one == two != one.delete(b"k0")
@@ -33,11 +33,11 @@ def test_the_root_depends_on_the_contents_and_not_on_the_order_of_changes() -> N
 
 
 def test_a_random_stream_of_changes_agrees_with_a_dict() -> None:
-    dice, model, tree = random.Random(3), dict[bytes, bytes](), SparseMap[bytes]()
+    rng, model, tree = random.Random(3), dict[bytes, bytes](), SparseMap[bytes]()
     for _ in range(300):
         changes = {
-            b"%d" % dice.randrange(80): dice.choice([None, b"%d" % dice.randrange(9)])
-            for _ in range(dice.randrange(6))
+            b"%d" % rng.randrange(80): rng.choice([None, b"%d" % rng.randrange(9)])
+            for _ in range(rng.randrange(6))
         }
         tree = tree.update(changes)
         for key, value in changes.items():

@@ -1,8 +1,8 @@
-"""A rehearsed ledger is a real one: the same genesis and steps give the same chain, and it verifies."""
+"""An in-memory ledger is a real one: the same genesis and steps give the same chain, and it verifies."""
 
 from swarm.ledger.chain import verify_chain
 from swarm.ledger.transition.runs import check_run_spec
-from swarm.testing.ledger import InMemoryLedger, rehearsal_key, small_run_spec
+from swarm.testing.ledger import InMemoryLedger, numbered_key, small_run_spec
 
 
 def a_story() -> InMemoryLedger:
@@ -21,7 +21,7 @@ def test_the_same_story_gives_the_same_chain() -> None:
 
 def test_leaders_take_turns() -> None:
     leaders = [block.header.leader for block, _ in a_story().links[:4]]
-    assert leaders == [rehearsal_key(i % 3).peer for i in range(4)]
+    assert leaders == [numbered_key(i % 3).peer for i in range(4)]
 
 
 def test_the_small_spec_is_one_that_the_ledger_accepts() -> None:

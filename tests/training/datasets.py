@@ -18,7 +18,7 @@ def a_tokenizer(
     vocab = {"[UNK]": 0} | {f"w{number}": number + 1 for number in range(num_words - 1)}
     special = [
         {
-            "id": num_words + place,
+            "id": num_words + index,
             "content": token,
             "single_word": False,
             "lstrip": False,
@@ -26,7 +26,7 @@ def a_tokenizer(
             "normalized": False,
             "special": True,
         }
-        for place, token in enumerate(added)
+        for index, token in enumerate(added)
     ]
     file = {
         "version": "1.0",
@@ -44,9 +44,9 @@ def a_tokenizer(
 
 def some_texts(count: int = 40, *, seed: int = 0, num_words: int = 999) -> list[bytes]:
     """Texts of those words."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     return [
-        " ".join(f"w{dice.randrange(num_words)}" for _ in range(dice.randrange(20, 60))).encode()
+        " ".join(f"w{rng.randrange(num_words)}" for _ in range(rng.randrange(20, 60))).encode()
         for _ in range(count)
     ]
 

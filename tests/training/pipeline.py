@@ -216,8 +216,8 @@ class Swarm:
         packed = pack(key, offered, offered.codec)
         offer = sign_offer(secret, plan.chain, packed.offer)
         payload, theta_hat_P = open_payload(offer, packed.wire, mine.anchor_P)
-        given = fragment_payload(plan.spec, plan.round, mine)
-        ours = pack(replace_seat(key, me), given, given.codec).offer.payload_hash
+        own = fragment_payload(plan.spec, plan.round, mine)
+        ours = pack(replace_seat(key, me), own, own.codec).offer.payload_hash
         assert payload_digest(payload) == offer.payload_hash
         return Merge(
             snapshot=mine,

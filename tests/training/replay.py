@@ -59,8 +59,8 @@ def replayed(plan: RoundPlan, data: WindowData, anchors: Anchors) -> Replayed:
             case StepTaken(step, microbatches, dropped):
                 for computed in reversed(microbatches):
                     replay_microbatch(shard, TOKENS, plan, key.seat, computed)
-                for place in dropped:
-                    shard.drop(*place)
+                for microbatch_id in dropped:
+                    shard.drop(*microbatch_id)
                 record = shard.step(plan, step)
                 assert record is not None
                 records.append(record)

@@ -29,8 +29,8 @@ def a_request(swarm: Swarm, secret: SecretKey, **changes: object) -> bytes:
     payload, _ = shard.forward_tokens(swarm.nodes[0, 0].runner.jobs._tokens, plan, 0, 0, 0)
     spec = swarm.spec
     shape = (spec.microbatch_size, spec.model.seq_len, spec.model.hidden_size)
-    place = (plan.run, plan.round, 0, 0, 0, 1, 0, 0, 1, 0)
-    request = MicroBatch(*place, round(HOP_S * 1000), *shape, payload, b"")  # type: ignore[arg-type]
+    message_id = (plan.run, plan.round, 0, 0, 0, 1, 0, 0, 1, 0)
+    request = MicroBatch(*message_id, round(HOP_S * 1000), *shape, payload, b"")  # type: ignore[arg-type]
     return encode(sign_microbatch(secret, CHAIN, plan.run_digest, replace(request, **changes)))
 
 

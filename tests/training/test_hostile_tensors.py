@@ -139,19 +139,23 @@ def test_a_fragment_that_is_not_finite_changes_nothing(value: float) -> None:
 
 @pytest.mark.rule("S30", "T21")
 @pytest.mark.parametrize("value", [FLOAT_MAX, -FLOAT_MAX, 1e12, 1e-45])
-@pytest.mark.parametrize("is_consensus", [False, True])
+@pytest.mark.parametrize("is_final_averaging", [False, True])
 def test_a_huge_fragment_is_a_step_alone_and_a_tiny_one_a_merge(
-    value: float, *, is_consensus: bool
+    value: float, *, is_final_averaging: bool
 ) -> None:
     shard, twin = a_shard(loss), a_shard(loss)
     theta_hat = torch.full_like(shard.snapshot(0).theta_P, value)
-    merge = replace(a_merge(shard, theta_hat), is_consensus=is_consensus)
+    merge = replace(a_merge(shard, theta_hat), is_final_averaging=is_final_averaging)
     record = shard.merge(merge)
     assert is_finite(shard)
     assert float(shard.params_P.abs().max()) <= MERGED_MAX
     if value > 1 or value < -1:
         assert record.weight_nano == 0
-        twin.merge(replace(a_merge(twin, theta_hat), theta_hat_P=None, is_consensus=is_consensus))
+        twin.merge(
+            replace(
+                a_merge(twin, theta_hat), theta_hat_P=None, is_final_averaging=is_final_averaging
+            )
+        )
         assert torch.equal(shard.phi_P, twin.phi_P)
 
 

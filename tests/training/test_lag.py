@@ -24,7 +24,7 @@ from swarm.types import Digest
 AGES = (NANO, NANO // 2, NANO // 4)
 
 
-def given(phi: float = 1.0, v: float = 0.5, step: int = 7, count: int = 6) -> OfferedState:
+def offered(phi: float = 1.0, v: float = 0.5, step: int = 7, count: int = 6) -> OfferedState:
     return OfferedState(torch.full((count,), phi), torch.full((count,), v), step)
 
 
@@ -48,7 +48,7 @@ def test_whoever_may_still_trade_weighs_by_the_table_of_the_run() -> None:
 
 @pytest.mark.rule("T20d")
 def test_adopting_takes_phi_and_second_moments_and_forgets_the_rest() -> None:
-    source = given()
+    source = offered()
     state = adopt(source, 6, 6)
     assert torch.equal(state.phi_P, source.phi_P)
     assert torch.equal(state.optimizer.v_A, source.v_A)
@@ -63,12 +63,12 @@ def test_adopting_takes_phi_and_second_moments_and_forgets_the_rest() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        given(count=5),
-        given(phi=float("nan")),
-        given(v=float("inf")),
-        given(v=-0.1),
-        given(step=-1),
-        given(step=STEPS_MAX + 1),
+        offered(count=5),
+        offered(phi=float("nan")),
+        offered(v=float("inf")),
+        offered(v=-0.1),
+        offered(step=-1),
+        offered(step=STEPS_MAX + 1),
     ],
     ids="shape nan infinite negative before behind".split(),
 )
@@ -119,15 +119,15 @@ def test_a_seat_without_a_segment_neither_trails_nor_says_what_is_usual() -> Non
 @pytest.mark.rule("T18c")
 @pytest.mark.parametrize("others", [3, 4, 7])
 def test_a_minority_that_claims_absurd_tokens_makes_nobody_trail(others: int) -> None:
-    liars = [1 << 50] * (others - 1)
-    assert trailing(*[640] * others, *liars) == []
+    inflated = [1 << 50] * (others - 1)
+    assert trailing(*[640] * others, *inflated) == []
 
 
 @pytest.mark.rule("T18c")
 @pytest.mark.parametrize("seed", range(20))
 def test_at_most_half_of_a_stage_trails_and_two_are_left_to_give(seed: int) -> None:
-    dice = stream(Digest(bytes(32)), "tests.trailing", seed)
-    tokens = [1 + dice.below(1000) for _ in range(3 + seed)]
+    rng = stream(Digest(bytes(32)), "tests.trailing", seed)
+    tokens = [1 + rng.below(1000) for _ in range(3 + seed)]
     slow = trailing(*tokens)
     assert 2 * len(slow) <= len(tokens)
     assert len(tokens) - len(slow) >= 2

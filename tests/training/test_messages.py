@@ -275,8 +275,8 @@ def test_the_wire_digest_names_the_bytes() -> None:
 
 def test_the_largest_micro_batch_of_any_run_fits_the_longest_frame() -> None:
     """And nothing longer is read, though it were one: what is read was admitted under this limit."""
-    places = ("round", "step", "microbatch", "origin", "incarnation", "version")
-    far = dict.fromkeys(places, COUNT_MAX)
+    names = ("round", "step", "microbatch", "origin", "incarnation", "version")
+    far = dict.fromkeys(names, COUNT_MAX)
     largest = replace(REQUEST, **far, payload=bytes(1024 * 4096 * 2))
     assert len(encode(largest)) < LONGEST_FRAME_BYTES
     answer = replace(ANSWER, **far, payload=largest.payload)

@@ -11,8 +11,8 @@ from swarm.training.shard import DROPPED_MAX, OpenStep
 from swarm.types import NO_DIGEST
 
 
-def a_record(*place: int) -> MicrobatchRecord:
-    origin, step, microbatch = place
+def a_record(*microbatch_id: int) -> MicrobatchRecord:
+    origin, step, microbatch = microbatch_id
     none = NO_DIGEST
     return MicrobatchRecord(
         origin=origin,
@@ -30,18 +30,18 @@ def a_record(*place: int) -> MicrobatchRecord:
 
 def test_the_order_of_arrival_leaves_no_trace() -> None:
     steps = [OpenStep(GradientSum(3)), OpenStep(GradientSum(3))]
-    places = [(1, 0, 0), (0, 2, 1), (0, 2, 0)]
-    for step, order in zip(steps, (places, places[::-1]), strict=True):
-        for place in order:
-            step.add(torch.full((3,), 0.1 * place[1]), 7, a_record(*place))
-            step.drop((place[0], place[1] + 5, place[2]))
+    ids = [(1, 0, 0), (0, 2, 1), (0, 2, 0)]
+    for step, order in zip(steps, (ids, ids[::-1]), strict=True):
+        for microbatch_id in order:
+            step.add(torch.full((3,), 0.1 * microbatch_id[1]), 7, a_record(*microbatch_id))
+            step.drop((microbatch_id[0], microbatch_id[1] + 5, microbatch_id[2]))
     first_P, second_P = (step.mean() for step in steps)
     assert first_P is not None
     assert second_P is not None
     assert torch.equal(first_P, second_P)
     first, second = (step.take() for step in steps)
     assert first == second
-    assert [record.place for record in first.records] == sorted(places)
+    assert [record.microbatch_id for record in first.records] == sorted(ids)
     assert first.tokens == 21
     assert all(step.is_empty for step in steps)
 

@@ -18,7 +18,7 @@ def test_a_request_is_for_nobody_until_a_replica_is_chosen() -> None:
     plan = Swarm(a_spec(), replicas=1).plan
     ends = {"stage": 1, "source": 0, "incarnation": 7, "version": 9}
     request = request_of(plan, (0, 3, 1), **ends, payload=b"wire")
-    assert request.place == (0, 3, 1)
+    assert request.microbatch_id == (0, 3, 1)
     assert (request.stage, request.source, request.destination) == (1, 0, NO_SEAT)
     assert (request.incarnation, request.version, request.payload) == (7, 9, b"wire")
     assert (request.budget_ms, request.signature) == (0, b"")

@@ -36,6 +36,6 @@ def test_a_seat_is_found_by_stage_and_index_or_not_at_all() -> None:
 
 def test_a_thin_stage_is_expected_to_answer_more() -> None:
     assert PLAN.quota(StageIndex(1)) == PLAN.spec.microbatches_per_step
-    alone = RosterSeat(0, PLAN.rosters[1][0].peer, 0)
-    thin = replace(PLAN, rosters=(PLAN.rosters[0], (alone,)))
+    solo = RosterSeat(0, PLAN.rosters[1][0].peer, 0)
+    thin = replace(PLAN, rosters=(PLAN.rosters[0], (solo,)))
     assert thin.quota(StageIndex(1)) == 3 * PLAN.spec.microbatches_per_step

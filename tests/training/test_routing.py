@@ -31,8 +31,8 @@ def test_equal_weights_make_a_permutation_of_every_micro_batch(step: int) -> Non
 @pytest.mark.rule("T14", "T16")
 def test_every_route_names_each_replica_once_primary_first() -> None:
     for microbatch in range(10):
-        ((first, *siblings),) = path(BEACON, RUN, ROUND, 0, microbatch, (THREE, OTHER), 2, 10)
-        assert sorted((first, *siblings)) == [1, 3, 7]
+        ((first, *replicas),) = path(BEACON, RUN, ROUND, 0, microbatch, (THREE, OTHER), 2, 10)
+        assert sorted((first, *replicas)) == [1, 3, 7]
 
 
 def test_paths_differ_between_steps_micro_batches_rounds_and_beacons() -> None:
@@ -109,9 +109,9 @@ def test_a_seat_that_got_little_work_recovers() -> None:
 
 @pytest.mark.rule("T14")
 def test_rosters_of_other_sizes_are_shared_over_a_step() -> None:
-    alone: Roster = ((9, 0),)
+    single: Roster = ((9, 0),)
     seen = Counter(
-        path(BEACON, RUN, ROUND, 0, microbatch, (alone, OTHER), 9, 9)[0][0]
+        path(BEACON, RUN, ROUND, 0, microbatch, (single, OTHER), 9, 9)[0][0]
         for microbatch in range(9)
     )
     assert set(seen.values()) == {3}

@@ -249,8 +249,8 @@ async def test_a_merge_that_comes_before_the_first_step_waits_for_it(
 
     async def merge() -> None:
         snapshot = await above.runner.jobs.snapshot(0)
-        alone = Merge.solo(snapshot, SCALARS)
-        await above.runner.merge(alone)
+        solo = Merge.solo(snapshot, SCALARS)
+        await above.runner.merge(solo)
         merged.set()
 
     async with trio.open_nursery() as nursery:

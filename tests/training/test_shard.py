@@ -191,7 +191,7 @@ def test_a_merge_in_the_middle_of_a_step_is_our_own_mistake() -> None:
 @pytest.mark.rule("T21")
 @pytest.mark.parametrize("theirs", [MERGED_MAX * 8, 3.0e38])
 def test_a_partner_that_would_take_us_too_far_is_declined(theirs: float) -> None:
-    shard, alone = a_last_stage(), a_last_stage()
+    shard, solo = a_last_stage(), a_last_stage()
     peer = PeerId(bytes(32))
     record = shard.merge(
         Merge(
@@ -204,9 +204,9 @@ def test_a_partner_that_would_take_us_too_far_is_declined(theirs: float) -> None
             my_payload=NO_DIGEST,
         )
     )
-    alone.merge(Merge.solo(alone.snapshot(0), SCALARS))
+    solo.merge(Merge.solo(solo.snapshot(0), SCALARS))
     assert (record.partner, record.weight_nano) == (peer, 0)
-    assert shard.components() == alone.components()
+    assert shard.components() == solo.components()
 
 
 @pytest.mark.rule("T24")

@@ -323,7 +323,7 @@ def transcript() -> list[Json]:
         weight_nano=500_000_000,
         components=state,
     )
-    alone = MergeRecord(
+    solo = MergeRecord(
         fragment=2,
         partner=None,
         partner_seat=-1,
@@ -333,7 +333,7 @@ def transcript() -> list[Json]:
         components=state,
     )
     log = SegmentLog(StageIndex(1), 3, RoundIndex(7), state)
-    log.records += [step, merge, bare, alone]
+    log.records += [step, merge, bare, solo]
     log.end, log.tokens = state[::-1], 4096
     edges = [*inbox(StageIndex(1), 3, [one]), *outbox(StageIndex(1), 3, [one])]
     return [
@@ -341,7 +341,7 @@ def transcript() -> list[Json]:
          "root": state_root(state).hex(), "proof_of_phi": readable(component_proof(state, 4))},
         {"kind": "micro-batch leaf", "fields": readable(one), "leaf": microbatch_leaf(one).hex()},
         *({"kind": "step leaf", "fields": readable(s), "leaf": step_leaf(s).hex()} for s in (step, bare)),
-        *({"kind": "merge leaf", "fields": readable(m), "leaf": merge_leaf(m).hex()} for m in (merge, alone)),
+        *({"kind": "merge leaf", "fields": readable(m), "leaf": merge_leaf(m).hex()} for m in (merge, solo)),
         *({"kind": "edge", "fields": readable(e), "leaf": edge_leaf(e).hex()} for e in edges),
         {"kind": "segment", "salt": SALT.hex(), "records": "the leaves above: step, merge, step, merge",
          "roots": readable(segment_roots(log, SALT))},
@@ -350,7 +350,7 @@ def transcript() -> list[Json]:
 
 def transactions() -> list[Json]:
     """Everything a peer can sign for the ledger."""
-    place = (RunIndex(1), RoundIndex(7), StageIndex(1), 3)
+    segment_id = (RunIndex(1), RoundIndex(7), StageIndex(1), 3)
     bodies: list[Body] = [
         CommitSegment(
             run=RunIndex(1),
@@ -385,10 +385,10 @@ def transactions() -> list[Json]:
         Transfer(BOB.peer, Amount(5)),
         Stake(Amount(6)),
         Unstake(Amount(7)),
-        DataRequest(*place, 1, 2, bytes(range(80))),
-        VerifyCommit(*place, some("blind")),
+        DataRequest(*segment_id, 1, 2, bytes(range(80))),
+        VerifyCommit(*segment_id, some("blind")),
         RevealSegment(
-            *place,
+            *segment_id,
             SALT,
             (some("leaf"), some("leaf 2")),
             (Opening(1, 0, ((0, 0, 1), (2, 0, 0)), some("state"), some("leaves")),),
@@ -397,9 +397,9 @@ def transactions() -> list[Json]:
                 TokensOpening((409_600, 300_000, 0), (some("sibling"),) * 4),
             ),
         ),
-        VerifyReveal(*place, SALT, (some("leaf"),), some("end")),
-        DisputeVote(*place, 2, is_guilty=True),
-        Report(*place, 2, (some("leaf"),), some("end")),
+        VerifyReveal(*segment_id, SALT, (some("leaf"),), some("end")),
+        DisputeVote(*segment_id, 2, is_guilty=True),
+        Report(*segment_id, 2, (some("leaf"),), some("end")),
     ]
     out: list[Json] = []
     for body in bodies:

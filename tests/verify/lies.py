@@ -213,11 +213,13 @@ def ended(_: Harvest, data: WindowData) -> WindowData:
 
 
 def dropping(_: Harvest, data: WindowData) -> WindowData:
-    place = (data.key.seat, _first(data).step, 0)
+    microbatch_id = (data.key.seat, _first(data).step, 0)
     first = steps_of(data)[0].step
-    if steps_of(data)[0].dropped == (place,):
+    if steps_of(data)[0].dropped == (microbatch_id,):
         raise NotHere
-    return _on_steps(lambda e: replace(e, dropped=(place,)) if e.step == first else e)(_, data)
+    return _on_steps(lambda e: replace(e, dropped=(microbatch_id,)) if e.step == first else e)(
+        _, data
+    )
 
 
 STEPS_TAKEN: dict[str, Lie] = {

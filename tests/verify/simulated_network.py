@@ -30,7 +30,7 @@ from swarm.verify.replay_process import Log
 from swarm.verify.service import Verifier
 from tests.fakes import FakeHost, FakeNetwork
 from tests.ledger.checking import Case
-from tests.verify.court import FINAL, Court
+from tests.verify.actors import FINAL, BlockProducer
 
 BLOCK_S = 1.0
 REPLAY_S = 0.2
@@ -38,17 +38,17 @@ QUOTA = 1 << 26
 
 
 class Chain:
-    """One court that many nodes watch; a block every second."""
+    """One block producer that many nodes watch; a block every second."""
 
     def __init__(self, case: Case) -> None:
-        self.court = Court(case)
+        self.producer = BlockProducer(case)
         self.moved = trio.Condition()
 
     async def run(self) -> None:
         """Make blocks until cancelled."""
         while True:
             await trio.sleep(BLOCK_S)
-            self.court.block()
+            self.producer.block()
             async with self.moved:
                 self.moved.notify_all()
 
@@ -61,7 +61,7 @@ class NodeLedger:
 
     @property
     def state(self) -> State:
-        return self._chain.court.state
+        return self._chain.producer.state
 
     async def wait_height(self, height: int) -> State:
         async with self._chain.moved:
@@ -70,16 +70,16 @@ class NodeLedger:
         return self.state
 
     async def submit(self, body: Body) -> Digest:
-        self._chain.court.submit(self._secret, body)
+        self._chain.producer.submit(self._secret, body)
         return NO_DIGEST
 
     def block_at(self, height: Height) -> tuple[Block, Certificate | None] | None:
-        links = self._chain.court.ledger.links
+        links = self._chain.producer.ledger.links
         return links[height - 1] if 1 <= height <= len(links) else None
 
 
-class Shelves:
-    """A library that has everything."""
+class AllArtifacts:
+    """An artifact cache that has everything."""
 
     async def tokens(self, run: Run) -> TokenSource:
         return np.zeros(16, np.uint8)
@@ -108,7 +108,7 @@ class LookedUp:
 
 
 @dataclass
-class Told:
+class RecordedEvents:
     """Where a node's events go."""
 
     events: list[tuple[EventKind, str]] = field(default_factory=list)
@@ -125,21 +125,21 @@ class Node:
 
     def __init__(
         self,
-        village: "Village",
+        network: "SimulatedNetwork",
         secret: SecretKey,
         folder: Path,
         *,
         quota_bytes: int = QUOTA,
     ) -> None:
-        self.village, self.secret = village, secret
+        self.network, self.secret = network, secret
         self.checks_at_once = 2
-        self.replays = village.replays
+        self.replays = network.replays
         folder.mkdir()
         self.store = Store.open(folder / "store.sqlite")
-        self.host = FakeHost(village.network, secret)
-        village.network.hosts[secret.peer] = self.host
+        self.host = FakeHost(network.transport, secret)
+        network.transport.hosts[secret.peer] = self.host
         self.blobs = Blobs(folder / "blobs", self.host, quota_bytes=quota_bytes)
-        self.told = Told()
+        self.recorded = RecordedEvents()
         self.scope = trio.move_on_after(math.inf)
         self.checks = self._open()
 
@@ -147,13 +147,13 @@ class Node:
         return Verifier(
             host=self.host,
             secret=self.secret,
-            chain=self.village.chain.court.state.chain,
-            ledger=NodeLedger(self.village.chain, self.secret),
+            chain=self.network.chain.producer.state.chain,
+            ledger=NodeLedger(self.network.chain, self.secret),
             blobs=self.blobs,
             store=self.store,
             compute=InlineExecutor(lambda _: REPLAY_S),
-            library=Shelves(),
-            report=self.told,
+            artifacts=AllArtifacts(),
+            report=self.recorded,
             checks_at_once=self.checks_at_once,
             replays=self.replays,
         )
@@ -161,7 +161,7 @@ class Node:
     def start(self) -> None:
         """Look after the checks from now on."""
         self.scope = trio.move_on_after(math.inf)
-        self.village.nursery.start_soon(self._run, self.scope, self.checks)
+        self.network.nursery.start_soon(self._run, self.scope, self.checks)
 
     def reopen(self) -> None:
         """With what a test has changed; before ``start``."""
@@ -175,19 +175,19 @@ class Node:
 
     def on_disk(self) -> LogStore:
         """What a restart would find."""
-        return self._open().shelf
+        return self._open().log_store
 
     async def _run(self, scope: trio.CancelScope, checks: Verifier) -> None:
         with scope:
             await checks.run()
 
 
-class Village:
+class SimulatedNetwork:
     """Everybody with an account of the case, each with a node."""
 
     def __init__(self, case: Case, folder: Path, nursery: trio.Nursery) -> None:
         self.case, self.nursery = case, nursery
-        self.network = FakeNetwork()
+        self.transport = FakeNetwork()
         self.chain = Chain(case)
         self.replays = LookedUp(case)
         keys = [key for key in case.ledger.keys if case.stake(key)]
@@ -206,11 +206,11 @@ class Village:
 
     async def keep(self, variant: int = 0) -> None:
         """The solver keeps a log of each window, and its reveal."""
-        windows = len(self.case.said.openings)
+        windows = len(self.case.claimed.openings)
         for window in range(windows):
             data = a_window(self.case, window, is_last=window == windows - 1, variant=variant)
             await self.solver.checks.keep_window(self.case.run, data)
-        await self.solver.checks.keep_reveal(self.case.said.reveal())
+        await self.solver.checks.keep_reveal(self.case.claimed.reveal())
 
     def start(self) -> None:
         """Everybody looks after its checks, and blocks come."""
@@ -221,14 +221,14 @@ class Village:
     async def until_judged(self, patience_s: float = 150.0) -> None:
         """Wait for the end of the checks; virtual time, so nothing is waited for."""
         with trio.fail_after(patience_s):
-            while self.chain.court.phase not in FINAL:
+            while self.chain.producer.phase not in FINAL:
                 await self._next_block()
         await self.blocks(3)
 
     async def until(self, *phases: object, patience_s: float = 150.0) -> None:
         """Wait for a phase."""
         with trio.fail_after(patience_s):
-            while self.chain.court.phase not in phases:
+            while self.chain.producer.phase not in phases:
                 await self._next_block()
 
     async def blocks(self, count: int) -> None:
@@ -242,21 +242,23 @@ class Village:
 
 
 @asynccontextmanager
-async def a_village(case: Case, folder: Path, *, keeps: bool = True) -> AsyncGenerator[Village]:
-    """A village whose solver keeps its logs; everything ends with the block."""
+async def a_network(
+    case: Case, folder: Path, *, keeps: bool = True
+) -> AsyncGenerator[SimulatedNetwork]:
+    """A network whose solver keeps its logs; everything ends with the block."""
     async with trio.open_nursery() as nursery:
-        village = Village(case, folder, nursery)
+        network = SimulatedNetwork(case, folder, nursery)
         if keeps:
-            await village.keep()
-        yield village
+            await network.keep()
+        yield network
         nursery.cancel_scope.cancel()
-    for node in village.nodes.values():
+    for node in network.nodes.values():
         node.store.close()
 
 
 def a_window(case: Case, window: int, *, is_last: bool, variant: int = 0) -> WindowData:
     """A log of the case's solver: nobody reads it, but its bytes have a name."""
-    c = case.said.commit
+    c = case.claimed.commit
     zeros = torch.zeros(4)
     five, none = (zeros, zeros, zeros, zeros, zeros), torch.zeros(0)
     state = ShardState(*five, variant, NO_DIGEST, 0, (0, 0), (), none)

@@ -36,9 +36,9 @@ def audited(case: Case, *answers: Answer, window: int = 0) -> AuditResult:
     replayed = [(evidence_of(case, answer, window), answer) for answer in answers]
     shown = None
     if case.record.windows:
-        shown = shown_leaves(case.record, window, case.said.reveal())
-    place = window_of(case.record, window)
-    return judge_logs(case.record, case.run.spec, place, replayed, shown)
+        shown = shown_leaves(case.record, window, case.claimed.reveal())
+    key = window_of(case.record, window)
+    return judge_logs(case.record, case.run.spec, key, replayed, shown)
 
 
 def true_answer(case: Case, window: int = 0) -> Answer:
@@ -51,7 +51,7 @@ def test_an_honest_window_is_honest_and_nobody_is_accused() -> None:
     for window in (0, 1):
         result = audited(case, true_answer(case, window), window=window)
         assert result.verdict is AuditVerdict.HONEST
-        assert result.found == result.said == case.record.windows[window].claim
+        assert result.found == result.claim == case.record.windows[window].claim
         assert result.first_difference is None
         assert result.accusation() is None
 
@@ -83,7 +83,7 @@ def test_what_was_not_shown_yet_can_only_be_false_at_its_end() -> None:
     case = a_case(num_steps=20)
     result = audited(case, true_answer(case))
     assert result.verdict is AuditVerdict.NOT_REVEALED
-    assert result.said is None
+    assert result.claim is None
     assert isinstance(result.accusation(), Report)
     wrong = replace_end(true_answer(case, 1))
     assert audited(case, wrong, window=1).verdict is AuditVerdict.FRAUD
@@ -108,7 +108,7 @@ def test_a_stranger_believes_the_solvers_signature_and_nothing_else() -> None:
     evidence = evidence_of(case, true_answer(case))
     raw = encode_evidence(evidence)
     assert decode_evidence(raw) == evidence
-    assert evidence.place == window_of(case.record, 0)
+    assert evidence.key == window_of(case.record, 0)
     forged = replace(evidence, peer=case.able[0].peer)
     with pytest.raises(BadSignature):
         decode_evidence(encode_evidence(forged))

@@ -5,81 +5,81 @@ from swarm.ledger.state.records import CheckPhase, SegmentPhase
 from swarm.primitives.crypto import peer_name
 from swarm.verify.changes import OpenSegments, SegmentChange, find_changes
 from tests.ledger.checking import Case, a_case
-from tests.verify.court import FINAL, nothing, peers_of
+from tests.verify.actors import FINAL, nothing, peers_of
 
 
 def history(case: Case, me: int, silent: int = -1) -> list[SegmentChange]:
     """Everything key number ``me`` hears while the segment is judged; key ``silent`` answers nothing."""
-    court, actors = peers_of(case)
+    producer, actors = peers_of(case)
     for actor in actors:
         if actor.key == case.ledger.keys[silent]:
             actor.replay = nothing
-    watch, told = OpenSegments(), list[SegmentChange]()
+    watch, changes = OpenSegments(), list[SegmentChange]()
     peer = case.ledger.keys[me].peer
-    while court.phase not in FINAL:
-        told += find_changes(*watch.look(case.ledger.state), peer)
+    while producer.phase not in FINAL:
+        changes += find_changes(*watch.look(case.ledger.state), peer)
         for actor in actors:
             actor.act()
-        court.block()
-    told += find_changes(*watch.look(case.ledger.state), peer)
+        producer.block()
+    changes += find_changes(*watch.look(case.ledger.state), peer)
     assert not find_changes(*watch.look(case.ledger.state), peer)
-    return told
+    return changes
 
 
 def test_a_check_of_ours_is_told_when_it_has_ended() -> None:
     case = a_case()
-    (news,) = history(case, me=2)
-    assert news.kind is EventKind.CHECKED
-    assert news.ending is CheckPhase.AGREED
+    (change,) = history(case, me=2)
+    assert change.kind is EventKind.CHECKED
+    assert change.ending is CheckPhase.AGREED
     name = peer_name(case.record.peer)
-    assert news.text == f"replayed window 0 of segment 1/0/1 of {name}: agrees"
-    assert news.fields["window"] == 0
+    assert change.text == f"replayed window 0 of segment 1/0/1 of {name}: agrees"
+    assert change.fields["window"] == 0
     assert not history(a_case(), me=1)
 
 
 def test_a_check_we_missed_is_told_too() -> None:
-    (news,) = history(a_case(), me=2, silent=2)
-    assert news.ending is CheckPhase.MISSED
-    assert news.text.endswith("too late")
+    (change,) = history(a_case(), me=2, silent=2)
+    assert change.ending is CheckPhase.MISSED
+    assert change.text.endswith("too late")
 
 
 def test_a_dispute_and_a_conviction_name_the_liar_and_who_found_it() -> None:
     case = a_case(lie=0)
-    told = history(case, me=0)
-    assert [news.kind for news in told] == [EventKind.DISPUTED, EventKind.CONVICTED]
+    changes = history(case, me=0)
+    assert [change.kind for change in changes] == [EventKind.DISPUTED, EventKind.CONVICTED]
     assert case.is_now(SegmentPhase.GUILTY)
     name = peer_name(case.record.peer)
     first = min(case.record.checks, key=lambda check: check.commit_height)
-    assert name in told[0].text
-    assert f"{name} was convicted: window 0" in told[1].text
-    assert told[1].fields["accuser"] == peer_name(first.peer)
+    assert name in changes[0].text
+    assert f"{name} was convicted: window 0" in changes[1].text
+    assert changes[1].fields["accuser"] == peer_name(first.peer)
 
 
 def test_checks_of_a_segment_that_is_opened_again_are_old_news() -> None:
     case = a_case(lie=0)
-    case.throw()
+    case.draw_verifiers()
     windows = case.ask(case.able)
-    case.seal(windows, like=case.said)
-    case.say(case.solver, case.said.reveal())
-    case.show(windows, like=case.said)
+    case.seal(windows, like=case.claimed)
+    case.submit(case.solver, case.claimed.reveal())
+    case.show(windows, like=case.claimed)
     case.wait(SegmentPhase.VERIFIED)
     watch = OpenSegments()
     watch.look(case.ledger.state)
     watch.look(case.ledger.state)
-    case.say(case.ledger.keys[0], case.true.report(0))
-    (news,) = find_changes(*watch.look(case.ledger.state), case.able[0].peer)
-    assert news.kind is EventKind.DISPUTED
+    case.submit(case.ledger.keys[0], case.true.report(0))
+    (change,) = find_changes(*watch.look(case.ledger.state), case.able[0].peer)
+    assert change.kind is EventKind.DISPUTED
 
 
 def test_a_reporter_is_named_when_no_verifier_found_it() -> None:
     case = a_case(lie=0)
     case.wait(SegmentPhase.UNSAMPLED)
-    case.say(case.solver, case.said.reveal())
+    case.submit(case.solver, case.claimed.reveal())
     reporter = case.able[0]
-    case.say(reporter, case.true.report(0))
+    case.submit(reporter, case.true.report(0))
     watch = OpenSegments()
     watch.look(case.ledger.state)
     case.vote([key for key in case.ledger.keys[:4] if key != case.solver][:2], is_guilty=True)
     case.wait(SegmentPhase.GUILTY)
-    (news,) = find_changes(*watch.look(case.ledger.state), case.able[1].peer)
-    assert news.fields["accuser"] == peer_name(reporter.peer)
+    (change,) = find_changes(*watch.look(case.ledger.state), case.able[1].peer)
+    assert change.fields["accuser"] == peer_name(reporter.peer)

@@ -156,7 +156,9 @@ def test_a_run_in_int8_has_no_residual_and_pays_for_none() -> None:
 # --- lies about it ---
 
 
-def told(change: object, *, two: bool = False) -> Iterator[tuple[Harvest, WindowData, Answer]]:
+def changed_windows(
+    change: object, *, two: bool = False
+) -> Iterator[tuple[Harvest, WindowData, Answer]]:
     """Windows of the run in int4 in which one merge with a receipt was replace, and the truth of each."""
     harvested = crop("int4", two)
     for segment in harvested.segments.values():
@@ -198,7 +200,7 @@ def test_a_receipt_that_is_not_the_partners_word_for_this_payload_is_refused() -
             has = isinstance(event, FragmentMerged) and event.receipt is not None
             return lies(event)[number] if has else event  # type: ignore[arg-type]
 
-        answers = [crop_.answer(data) for crop_, data, _ in told(change)]
+        answers = [crop_.answer(data) for crop_, data, _ in changed_windows(change)]
         assert answers
         assert set(answers) == {REFUSED}
 
@@ -210,11 +212,11 @@ def test_a_receipt_that_is_kept_back_is_another_state() -> None:
     def change(event: Event) -> Event:
         return replace(event, receipt=None) if isinstance(event, FragmentMerged) else event
 
-    for harvested, data, claim in told(change):
+    for harvested, data, claim in changed_windows(change):
         alone = any(one.offer is None and one.my_payload != NO_DIGEST for one in merges_of(data))
-        said = harvested.answer(data)
-        assert said != claim
-        assert (said == REFUSED) == alone
+        answer = harvested.answer(data)
+        assert answer != claim
+        assert (answer == REFUSED) == alone
 
 
 @pytest.mark.rule("V13a")
@@ -250,8 +252,8 @@ def test_a_residual_that_was_never_left_is_seen() -> None:
             torch.full((numel,), float("nan")),
         ):
             lie = replace(data, start=replace(start, residual_R=residual))
-            said = harvested.answer(lie)
+            answer = harvested.answer(lie)
             # Its leaves are hashes of the state it starts from; where none is taken, the end is another.
-            assert said != claim
+            assert answer != claim
             if residual.numel() != numel or not bool(torch.isfinite(residual).all()):
-                assert said == REFUSED
+                assert answer == REFUSED

@@ -12,26 +12,26 @@ from tests.ledger.checking import a_case
 @pytest.mark.rule("V23")
 def test_what_is_on_the_ledger_is_kept_until_the_ledger_forgets_it() -> None:
     case = a_case()
-    place, last = key_of(case.record), case.record.height + 60
+    segment_id, last = key_of(case.record), case.record.height + 60
     case.wait(SegmentPhase.UNSAMPLED)
     for is_own in (True, False):
-        assert is_needed(case.ledger.state, place, is_own=is_own)
+        assert is_needed(case.ledger.state, segment_id, is_own=is_own)
     case.ledger.empty_blocks(last + 1 - case.ledger.state.height)
     for is_own in (True, False):
-        assert not is_needed(case.ledger.state, place, is_own=is_own)
+        assert not is_needed(case.ledger.state, segment_id, is_own=is_own)
 
 
 @pytest.mark.rule("V23")
 def test_a_segment_of_ours_may_still_be_on_its_way_to_the_ledger() -> None:
     case = a_case()
     run, round_, stage, seat = key_of(case.record)
-    place = (run, type(round_)(2), stage, seat)
-    assert is_needed(case.ledger.state, place, is_own=True)
-    assert not is_needed(case.ledger.state, place, is_own=False)
+    segment_id = (run, type(round_)(2), stage, seat)
+    assert is_needed(case.ledger.state, segment_id, is_own=True)
+    assert not is_needed(case.ledger.state, segment_id, is_own=False)
     case.ledger.reach_round(case.run, 4)
-    assert is_needed(case.ledger.state, place, is_own=True)
+    assert is_needed(case.ledger.state, segment_id, is_own=True)
     case.ledger.reach_round(case.run, 5)
-    assert not is_needed(case.ledger.state, place, is_own=True)
+    assert not is_needed(case.ledger.state, segment_id, is_own=True)
 
 
 def test_a_run_the_state_has_not_come_to_yet_is_not_forgotten() -> None:

@@ -153,8 +153,8 @@ def test_a_partner_that_was_declined_replays_as_declined() -> None:
     assert all(merge.partner is not None and merge.weight_nano == 0 for merge in merges)
     for data, claim in zip(segment.windows, segment.claims(), strict=True):
         assert crop.answer(data) == claim
-    liar = crop.segments[0, 0, 1]  # It says that it gave what it never had.
-    assert REFUSED in [crop.answer(data) for data in liar.windows]
+    cheat = crop.segments[0, 0, 1]  # It says that it gave what it never had.
+    assert REFUSED in [crop.answer(data) for data in cheat.windows]
 
 
 # --- logs that lie ---
@@ -178,17 +178,17 @@ def test_a_lie_in_a_log_gives_another_answer_than_the_solvers(
     stage: int, name: str, lie: Lie
 ) -> None:
     crop = two_stages()
-    told = 0
+    num_told = 0
     for segment, number, data in windows_of(crop, stage):
         try:
             changed_data = lie(crop, data)
         except NotHere:
             continue
         assert crop.answer(changed_data) != segment.claims()[number]
-        told += 1
-        if told == WINDOWS_EACH:
+        num_told += 1
+        if num_told == WINDOWS_EACH:
             return
-    assert told, "no window to tell it in"
+    assert num_told, "no window to tell it in"
 
 
 FORGERIES = [
@@ -253,7 +253,7 @@ def test_an_anchor_that_is_not_handed_in_is_no_anchor() -> None:
 
 def test_one_flipped_bit_of_what_was_signed_is_always_seen(seed: int) -> None:
     crop = two_stages()
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     for stage in (0, 1):
         data = crop.segments[1, stage, 0].windows[1]
         for taken in steps_of(data):
@@ -262,7 +262,7 @@ def test_one_flipped_bit_of_what_was_signed_is_always_seen(seed: int) -> None:
                     message = getattr(one, side)
                     if message is None:
                         continue
-                    bit = dice.randrange(8 * len(message.payload))
+                    bit = rng.randrange(8 * len(message.payload))
                     wrong = replace(message, payload=lies.flipped(message.payload, bit))
                     lie = with_microbatch(data, taken.step, index, **{side: wrong})
                     assert crop.answer(lie) == REFUSED
@@ -335,16 +335,18 @@ def _one_ulp(update: Update) -> Update:
 
 
 def _other_samples(
-    tokens: TokenSource, plan: RoundPlan, place: tuple[int, int, int]
+    tokens: TokenSource, plan: RoundPlan, microbatch_id: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Digest]:
-    origin, step, microbatch = place
+    origin, step, microbatch = microbatch_id
     return draw_samples(tokens, plan, (origin, step + (step == LIE_STEP), microbatch))
 
 
 def _other_data(
-    tokens: TokenSource, plan: RoundPlan, place: tuple[int, int, int]
+    tokens: TokenSource, plan: RoundPlan, microbatch_id: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Digest]:
-    return draw_samples(tokens[::-1] if place[1] == LIE_STEP else tokens, plan, place)
+    return draw_samples(
+        tokens[::-1] if microbatch_id[1] == LIE_STEP else tokens, plan, microbatch_id
+    )
 
 
 def _ignoring(
@@ -455,36 +457,36 @@ HEAD = 12
 """Bytes before the header of a window: the magic number and a length."""
 
 
-def _damaged(raw: bytes, dice: random.Random) -> bytes:
+def _damaged(raw: bytes, rng: random.Random) -> bytes:
     """Some bytes replace, lost or added."""
-    where = dice.randrange(len(raw))
-    match dice.randrange(4):
+    where = rng.randrange(len(raw))
+    match rng.randrange(4):
         case 0:
             return raw[:where]
         case 1:
-            return raw[:where] + dice.randbytes(dice.randrange(1, 9)) + raw[where:]
+            return raw[:where] + rng.randbytes(rng.randrange(1, 9)) + raw[where:]
         case 2:
-            return raw[:where] + dice.randbytes(4) + raw[where + 4 :]
+            return raw[:where] + rng.randbytes(4) + raw[where + 4 :]
         case _:
-            return lies.flipped(raw, 8 * where + dice.randrange(8))
+            return lies.flipped(raw, 8 * where + rng.randrange(8))
 
 
-def _rewritten(raw: bytes, dice: random.Random) -> bytes:
+def _rewritten(raw: bytes, rng: random.Random) -> bytes:
     """One value of the header replace, and all of it well encoded."""
     length = int.from_bytes(raw[HEAD - 4 : HEAD], "big")
     head = cast("list[object]", decode(object, raw[HEAD : HEAD + length]))
-    _change_one(head, dice)
+    _change_one(head, rng)
     again = encode(head)
     return raw[: HEAD - 4] + len(again).to_bytes(4, "big") + again + raw[HEAD + length :]
 
 
-def _change_one(node: list[object], dice: random.Random) -> None:
-    at = dice.randrange(len(node))
+def _change_one(node: list[object], rng: random.Random) -> None:
+    at = rng.randrange(len(node))
     value = node[at]
-    if isinstance(value, list) and value and dice.random() < 0.9:
-        _change_one(cast("list[object]", value), dice)
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        _change_one(cast("list[object]", value), rng)
         return
-    match dice.randrange(8), value:
+    match rng.randrange(8), value:
         case 0, _:
             del node[at]
         case 1, _:
@@ -492,29 +494,29 @@ def _change_one(node: list[object], dice: random.Random) -> None:
         case 2, _:
             node[at] = None
         case 3, _:
-            dice.shuffle(node)
+            rng.shuffle(node)
         case _, bool():
             node[at] = not value
         case _, int():
-            node[at] = dice.choice((*NUMBERS, value + 1, value - 1))
+            node[at] = rng.choice((*NUMBERS, value + 1, value - 1))
         case _, bytes() if value:
-            node[at] = lies.flipped(value, dice.randrange(8 * len(value)))
+            node[at] = lies.flipped(value, rng.randrange(8 * len(value)))
         case _:
-            node[at] = dice.choice(NUMBERS)
+            node[at] = rng.choice(NUMBERS)
 
 
 @pytest.mark.rule("V15")
 def test_any_bytes_are_no_window_or_have_one_answer(seed: int) -> None:
     crop = two_stages()
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     originals = [
         (segment.claims()[number], b"".join(bytes(piece) for piece in encode_window(data)))
         for stage in (0, 1) for segment, number, data in windows_of(crop, stage)
     ]  # fmt: skip
     outcomes = set[str]()
     for _ in range(MUTATIONS):
-        claim, raw = dice.choice(originals)
-        wrong = dice.choice((_damaged, _rewritten))(raw, dice)
+        claim, raw = rng.choice(originals)
+        wrong = rng.choice((_damaged, _rewritten))(raw, rng)
         try:
             data = decode_window(crop.spec, wrong)
         except PeerFault:

@@ -52,17 +52,17 @@ def a_microbatch(step: int, number: int) -> MicrobatchRecord:
     )
 
 
-def a_log(num_steps: int, dice: random.Random) -> SegmentLog:
+def a_log(num_steps: int, rng: random.Random) -> SegmentLog:
     log = SegmentLog(StageIndex(1), 3, RoundIndex(9), a_state("start", START), tokens=4096)
     for step in range(num_steps):
-        while dice.random() < 0.4:
+        while rng.random() < 0.4:
             place = len(log.records)
             hashes = some("mine"), some("theirs")
             state = a_state(f"merge {place}")
             log.records.append(MergeRecord(place % 2, PARTNER, 6, *hashes, 500, state))
         components = a_state(f"step {step}") if step % WINDOW_STEPS == 0 else None
         batches = [a_microbatch(step, number) for number in range(3)]
-        dice.shuffle(batches)
+        rng.shuffle(batches)
         record = StepRecord(step, components, tuple(batches), ((1, step, 3), (0, step, 2)))
         log.records.append(record)
     log.end = a_state("end", END)

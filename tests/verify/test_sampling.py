@@ -12,8 +12,8 @@ def test_what_we_read_is_what_the_ledger_reads() -> None:
     checks = CheckSpec(NANO, 10, 60)
     spec = small_run_spec(round_blocks=6, rounds=40, numerics="seq-f32/1", checks=checks)
     case = a_case(spec, num_steps=30, num_accounts=24)
-    case.throw()
-    case.throw()
+    case.draw_verifiers()
+    case.draw_verifiers()
     chain, num_drawn = case.ledger.state.chain, 0
     for key in case.able:
         found = {drawn.attempt: drawn for drawn in Draws(key, chain).of(case.record, spec)}
@@ -28,7 +28,7 @@ def test_what_we_read_is_what_the_ledger_reads() -> None:
 
 def test_a_proof_is_made_once_and_few_are_remembered() -> None:
     case = a_case()
-    case.throw()
+    case.draw_verifiers()
     spec, record = case.run.spec, case.record
     draws = Draws(case.able[0], case.ledger.state.chain)
     first = draws.of(record, spec)

@@ -31,8 +31,8 @@ from swarm.verify.manifest import (
 from swarm.verify.replay import REFUSED, Answer
 from tests.fakes import FakeHost
 from tests.ledger.checking import Case, a_case
-from tests.verify.court import FINAL
-from tests.verify.simulated_network import LookedUp, Node, Village, a_village, a_window
+from tests.verify.actors import FINAL
+from tests.verify.simulated_network import LookedUp, Node, SimulatedNetwork, a_network, a_window
 
 
 @pytest.fixture(autouse=True)
@@ -46,54 +46,56 @@ def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
 
 
-def phases(village: Village) -> set[CheckPhase]:
-    return {check.phase for check in village.case.record.checks}
+def phases(network: SimulatedNetwork) -> set[CheckPhase]:
+    return {check.phase for check in network.case.record.checks}
 
 
 async def test_an_honest_segment_is_verified_and_the_verifiers_tell_it(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with a_village(a_case(), tmp_path) as village:
-        village.start()
-        await village.until_judged()
-        assert village.case.is_now(SegmentPhase.VERIFIED)
-        for node in village.able:
-            assert node.told.kinds() == [EventKind.CHECKED]
-            assert "agrees" in node.told.events[0][1]
+    async with a_network(a_case(), tmp_path) as network:
+        network.start()
+        await network.until_judged()
+        assert network.case.is_now(SegmentPhase.VERIFIED)
+        for node in network.able:
+            assert node.recorded.kinds() == [EventKind.CHECKED]
+            assert "agrees" in node.recorded.events[0][1]
             counts = node.checks.counts
             assert (counts.done, counts.agreed, counts.differed, counts.missed) == (1, 1, 0, 0)
             assert not node.checks.jobs
-        assert not [node.host.blamed for node in village.nodes.values() if node.host.blamed]
-        assert len(village.chain.court.pool) == 0
+        assert not [node.host.blamed for node in network.nodes.values() if node.host.blamed]
+        assert len(network.chain.producer.pool) == 0
 
 
 async def test_a_liar_is_convicted_although_it_never_stops_serving(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with a_village(a_case(lie=0), tmp_path) as village:
-        village.start()
-        await village.until_judged()
-        assert village.case.is_now(SegmentPhase.GUILTY)
-        assert village.case.stake(village.case.solver) == 0
-        judges = [node for node in village.nodes.values() if EventKind.JUDGED in node.told.kinds()]
+    async with a_network(a_case(lie=0), tmp_path) as network:
+        network.start()
+        await network.until_judged()
+        assert network.case.is_now(SegmentPhase.GUILTY)
+        assert network.case.stake(network.case.solver) == 0
+        judges = [
+            node for node in network.nodes.values() if EventKind.JUDGED in node.recorded.kinds()
+        ]
         assert len(judges) >= 2
-        assert village.solver not in judges
-        for node in village.nodes.values():
-            assert [k for k in node.told.kinds() if k is EventKind.CONVICTED]
+        assert network.solver not in judges
+        for node in network.nodes.values():
+            assert [k for k in node.recorded.kinds() if k is EventKind.CONVICTED]
             assert node.checks.counts.convicted == 1
-        assert sum(node.checks.counts.differed for node in village.able) == 2
+        assert sum(node.checks.counts.differed for node in network.able) == 2
 
 
 @pytest.mark.rule("S14", "V18")
 async def test_a_log_that_cannot_be_honest_is_answered_like_any_other_and_convicts(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with a_village(a_case(), tmp_path) as village:
-        (manifest,) = village.solver.checks.shelf.manifests(window_of(village.case.record, 0))
-        village.replays.answers[manifest.root] = REFUSED
-        village.start()
-        await village.until_judged()
-        assert village.case.is_now(SegmentPhase.GUILTY)
+    async with a_network(a_case(), tmp_path) as network:
+        (manifest,) = network.solver.checks.log_store.manifests(window_of(network.case.record, 0))
+        network.replays.answers[manifest.root] = REFUSED
+        network.start()
+        await network.until_judged()
+        assert network.case.is_now(SegmentPhase.GUILTY)
 
 
 def one_judge(lie: int | None) -> Case:
@@ -106,19 +108,19 @@ async def test_a_solver_that_shows_the_judge_another_log_is_guilty_by_its_own_si
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = one_judge(lie=0)
-    async with a_village(case, tmp_path) as village:
-        village.start()
-        await village.until(SegmentPhase.REVEALED)
-        solver = village.solver.checks
-        (first,) = solver.shelf.manifests(window_of(case.record, 0))
+    async with a_network(case, tmp_path) as network:
+        network.start()
+        await network.until(SegmentPhase.REVEALED)
+        solver = network.solver.checks
+        (first,) = solver.log_store.manifests(window_of(case.record, 0))
         await solver.keep_window(case.run, a_window(case, 0, is_last=True, variant=7))
-        (second,) = solver.shelf.manifests(first.key)
+        (second,) = solver.log_store.manifests(first.key)
         assert second.root != first.root
-        village.replays.answers[second.root] = Answer(*case.said.window(0))
-        await village.until_judged()
+        network.replays.answers[second.root] = Answer(*case.claimed.window(0))
+        await network.until_judged()
         assert case.is_now(SegmentPhase.GUILTY)
-        owner = village.nodes[case.run.owner]
-        assert any(": guilty, by" in text for _, text in owner.told.events)
+        owner = network.nodes[case.run.owner]
+        assert any(": guilty, by" in text for _, text in owner.recorded.events)
 
 
 @pytest.mark.rule("S17")
@@ -131,37 +133,37 @@ async def test_a_false_accuser_is_found_out_by_the_log_it_cannot_show(
         return b""
 
     case = one_judge(lie=None)
-    async with a_village(case, tmp_path) as village:
-        accuser = village.able[0]
-        (manifest,) = village.solver.checks.shelf.manifests(window_of(case.record, 0))
+    async with a_network(case, tmp_path) as network:
+        accuser = network.able[0]
+        (manifest,) = network.solver.checks.log_store.manifests(window_of(case.record, 0))
         accuser.replays = LookedUp(case, {manifest.root: REFUSED})
         accuser.reopen()
-        for node in village.able[1:]:
+        for node in network.able[1:]:
             node.checks_at_once = 0
             node.reopen()
         if is_mute:
             accuser.host.serve(WINDOW_PROTOCOL, stall, request_limit=128)
         before = case.stake(accuser.secret)
-        village.start()
-        await village.until(SegmentPhase.DISPUTED, *FINAL)
-        await village.until_judged()
+        network.start()
+        await network.until(SegmentPhase.DISPUTED, *FINAL)
+        await network.until_judged()
         assert case.is_now(SegmentPhase.CLEARED)
         assert case.stake(accuser.secret) == before * 9 // 10
-        owner = village.nodes[case.run.owner]
-        assert any("not guilty, by one signed log" in text for _, text in owner.told.events)
+        owner = network.nodes[case.run.owner]
+        assert any("not guilty, by one signed log" in text for _, text in owner.recorded.events)
 
 
 @pytest.mark.rule("S14", "V29")
 async def test_a_solver_that_serves_nobody_is_silent_and_no_verifier_hangs(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with a_village(a_case(), tmp_path, keeps=False) as village:
-        village.start()
-        await village.until_judged()
-        assert village.case.is_now(SegmentPhase.SILENT)
-        for node in village.nodes.values():
+    async with a_network(a_case(), tmp_path, keeps=False) as network:
+        network.start()
+        await network.until_judged()
+        assert network.case.is_now(SegmentPhase.SILENT)
+        for node in network.nodes.values():
             assert not node.checks.jobs
-            assert node.checks.counts.missed == 3 * (node in village.able)
+            assert node.checks.counts.missed == 3 * (node in network.able)
 
 
 @pytest.mark.rule("V29")
@@ -173,13 +175,13 @@ async def test_calls_that_never_return_end_with_their_deadlines(
         await trio.sleep_forever()
         return b""
 
-    async with a_village(a_case(), tmp_path) as village:
-        for node in village.nodes.values():
+    async with a_network(a_case(), tmp_path) as network:
+        for node in network.nodes.values():
             node.host.serve(protocol, stall, request_limit=1 << 20)
-        village.start()
-        await village.until_judged()
-        assert village.case.is_now(SegmentPhase.SILENT)
-        assert not [node for node in village.nodes.values() if node.checks.jobs]
+        network.start()
+        await network.until_judged()
+        assert network.case.is_now(SegmentPhase.SILENT)
+        assert not [node for node in network.nodes.values() if node.checks.jobs]
 
 
 @pytest.mark.rule("S18")
@@ -187,18 +189,18 @@ async def test_a_judge_who_can_get_no_log_does_not_vote_and_nobody_pays(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = one_judge(lie=0)
-    async with a_village(case, tmp_path) as village:
-        village.start()
-        await village.until(SegmentPhase.REVEALED)
-        for node in village.nodes.values():
+    async with a_network(case, tmp_path) as network:
+        network.start()
+        await network.until(SegmentPhase.REVEALED)
+        for node in network.nodes.values():
             node.host.is_alive = node.secret.peer == case.run.owner
-        stakes = [case.stake(node.secret) for node in village.nodes.values()]
-        await village.until(SegmentPhase.DISPUTED)
-        await village.until_judged()
+        stakes = [case.stake(node.secret) for node in network.nodes.values()]
+        await network.until(SegmentPhase.DISPUTED)
+        await network.until_judged()
         assert case.is_now(SegmentPhase.CLEARED)
-        assert [case.stake(node.secret) for node in village.nodes.values()] == stakes
-        owner = village.nodes[case.run.owner]
-        assert EventKind.JUDGED not in owner.told.kinds()
+        assert [case.stake(node.secret) for node in network.nodes.values()] == stakes
+        owner = network.nodes[case.run.owner]
+        assert EventKind.JUDGED not in owner.recorded.kinds()
         assert not owner.checks.jobs
 
 
@@ -207,18 +209,18 @@ async def test_a_judge_who_can_get_no_log_does_not_vote_and_nobody_pays(
 async def test_a_restart_in_every_phase_loses_nothing(
     tmp_path: Path, autojump_clock: MockClock, lie: int | None
 ) -> None:
-    async with a_village(a_case(lie=lie), tmp_path) as village:
-        village.start()
+    async with a_network(a_case(lie=lie), tmp_path) as network:
+        network.start()
         phases_met = [SegmentPhase.POSTED, SegmentPhase.SAMPLED, SegmentPhase.SEALED]
         phases_met.append(SegmentPhase.REVEALED if lie is None else SegmentPhase.DISPUTED)
         for phase in phases_met:
-            await village.until(phase)
-            for node in village.nodes.values():
+            await network.until(phase)
+            for node in network.nodes.values():
                 node.restart()
-        await village.until_judged()
+        await network.until_judged()
         guilty = SegmentPhase.VERIFIED if lie is None else SegmentPhase.GUILTY
-        assert village.case.is_now(guilty)
-        assert CheckPhase.MISSED not in phases(village)
+        assert network.case.is_now(guilty)
+        assert CheckPhase.MISSED not in phases(network)
 
 
 async def test_over_links_that_lose_a_fifth_of_all_frames_a_segment_is_verified(
@@ -226,24 +228,24 @@ async def test_over_links_that_lose_a_fifth_of_all_frames_a_segment_is_verified(
 ) -> None:
     checks = CheckSpec(NANO, 10, 170)
     slow = small_run_spec(round_blocks=30, rounds=40, numerics="seq-f32/1", checks=checks)
-    async with a_village(a_case(slow), tmp_path) as village:
-        village.network.loss = 0.2
-        village.start()
-        await village.until_judged()
-        assert village.case.is_now(SegmentPhase.VERIFIED)
-        assert not [node.host.blamed for node in village.nodes.values() if node.host.blamed]
+    async with a_network(a_case(slow), tmp_path) as network:
+        network.transport.loss = 0.2
+        network.start()
+        await network.until_judged()
+        assert network.case.is_now(SegmentPhase.VERIFIED)
+        assert not [node.host.blamed for node in network.nodes.values() if node.host.blamed]
 
 
 @pytest.mark.rule("V24")
 async def test_answers_are_on_the_disk_before_they_are_given(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with a_village(a_case(), tmp_path) as village:
-        village.start()
-        await village.until(SegmentPhase.SEALED)
-        for node in village.able:
+    async with a_network(a_case(), tmp_path) as network:
+        network.start()
+        await network.until(SegmentPhase.SEALED)
+        for node in network.able:
             (answer,) = node.on_disk().answers.values()
-            (check,) = [c for c in village.case.record.checks if c.peer == node.secret.peer]
+            (check,) = [c for c in network.case.record.checks if c.peer == node.secret.peer]
             assert answer.commitment(node.secret.peer) == check.commitment
 
 
@@ -251,24 +253,24 @@ async def test_answers_are_on_the_disk_before_they_are_given(
 async def test_only_peers_with_a_stake_are_served_and_nobody_is_blamed_for_asking(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with a_village(a_case(), tmp_path) as village:
-        key = window_of(village.case.record, 0)
-        request, solver = encode(request_of(key)), village.solver.secret.peer
-        stranger = FakeHost(village.network, village.case.ledger.keys[9])
-        village.network.hosts[stranger.peer] = stranger
+    async with a_network(a_case(), tmp_path) as network:
+        key = window_of(network.case.record, 0)
+        request, solver = encode(request_of(key)), network.solver.secret.peer
+        stranger = FakeHost(network.transport, network.case.ledger.keys[9])
+        network.transport.hosts[stranger.peer] = stranger
         with pytest.raises(Unreachable, match="stake"):
             await stranger.call(solver, WINDOW_PROTOCOL, request, timeout_s=5)
-        verifier = village.able[0].host
+        verifier = network.able[0].host
         raw = await verifier.call(solver, WINDOW_PROTOCOL, request, timeout_s=5)
         assert isinstance(decode(WindowReply, raw), WindowFound)  # type: ignore[arg-type]
         raw = await verifier.call(
-            village.able[1].secret.peer, WINDOW_PROTOCOL, request, timeout_s=5
+            network.able[1].secret.peer, WINDOW_PROTOCOL, request, timeout_s=5
         )
         assert isinstance(decode(WindowReply, raw), WindowMissing)  # type: ignore[arg-type]
-        assert not village.solver.host.blamed
+        assert not network.solver.host.blamed
         with pytest.raises(Unreachable):
             await verifier.call(solver, WINDOW_PROTOCOL, b"\xff", timeout_s=5)
-        assert len(village.solver.host.blamed) == 1
+        assert len(network.solver.host.blamed) == 1
 
 
 @pytest.mark.rule("V21")
@@ -276,15 +278,15 @@ async def test_a_log_is_shown_to_nobody_before_its_segment_is_committed_and_only
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = a_case()
-    async with a_village(case, tmp_path, keeps=False) as village:
-        solver, asker = village.solver, village.able[0].host
-        shelf = solver.checks.shelf
+    async with a_network(case, tmp_path, keeps=False) as network:
+        solver, asker = network.solver, network.able[0].host
+        log_store = solver.checks.log_store
         for variant in (1, 2):
             for window in (0, 1):
                 data = a_window(case, window, is_last=window == 1, variant=variant)
                 await solver.checks.keep_window(case.run, data)
         key = window_of(case.record, 0)
-        (kept,) = shelf.manifests(key)
+        (kept,) = log_store.manifests(key)
         other = replace(key, round=type(key.round)(2))
         early = replace(a_window(case, 0, is_last=True), key=other)
         await solver.checks.keep_window(case.run, early)
@@ -293,7 +295,7 @@ async def test_a_log_is_shown_to_nobody_before_its_segment_is_committed_and_only
                 solver.secret.peer, WINDOW_PROTOCOL, encode(request_of(asked)), timeout_s=5
             )
             run_digest = case.run.spec_digest
-            chain = village.chain.court.state.chain
+            chain = network.chain.producer.state.chain
             assert decode_reply(raw, asked, solver.secret.peer, chain, run_digest) == found
         assert len(solver.blobs.roots()) == 3
         assert solver.on_disk().manifests(key) == (kept,)
@@ -304,21 +306,21 @@ async def test_a_manifest_its_solver_did_not_sign_is_blamed_on_who_serves_it(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = a_case()
-    async with a_village(case, tmp_path) as village:
+    async with a_network(case, tmp_path) as network:
         key = window_of(case.record, 0)
-        chain = village.chain.court.state.chain
+        chain = network.chain.producer.state.chain
         parts = (chain, case.run.spec_digest, key, Digest(digest("test", b"x")), 100)
         forged = encode(WindowFound((sign_manifest(case.able[0], *parts),)))
 
         async def lie(peer: PeerId, request: bytes) -> bytes:
             return forged
 
-        village.solver.host.serve(WINDOW_PROTOCOL, lie, request_limit=128)
-        village.start()
-        await village.until_judged()
+        network.solver.host.serve(WINDOW_PROTOCOL, lie, request_limit=128)
+        network.start()
+        await network.until_judged()
         assert case.is_now(SegmentPhase.SILENT)
-        for node in village.able:
-            assert village.solver.secret.peer in node.host.faults()
+        for node in network.able:
+            assert network.solver.secret.peer in node.host.faults()
 
 
 @pytest.mark.rule("S15")
@@ -326,20 +328,20 @@ async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = a_case(lie=1, num_steps=20)
-    async with a_village(case, tmp_path) as village:
-        for node in village.nodes.values():
+    async with a_network(case, tmp_path) as network:
+        for node in network.nodes.values():
             node.checks_at_once = 0
             node.reopen()
-        village.start()
-        reporter = village.able[0]
-        place = window_of(case.record, 1)
-        before = await reporter.checks.audit(place)
+        network.start()
+        reporter = network.able[0]
+        key = window_of(case.record, 1)
+        before = await reporter.checks.audit(key)
         assert before.verdict is AuditVerdict.NOT_REVEALED
-        await village.until(SegmentPhase.UNSAMPLED)
+        await network.until(SegmentPhase.UNSAMPLED)
         assert not case.record.windows
-        await reporter.checks.report(place)
-        await village.until(SegmentPhase.GUILTY)
-        result = await reporter.checks.audit(place)
+        await reporter.checks.report(key)
+        await network.until(SegmentPhase.GUILTY)
+        result = await reporter.checks.audit(key)
         assert result.verdict is AuditVerdict.FRAUD
         assert result.first_difference == len(case.true.window(1)[0]) - 1
         assert result.evidence is not None
@@ -358,10 +360,10 @@ async def test_an_audit_finds_the_lie_and_a_report_convicts_whom_nobody_checked(
 async def test_an_audit_of_what_nobody_serves_says_so_in_a_minute(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with a_village(a_case(), tmp_path, keeps=False) as village:
+    async with a_network(a_case(), tmp_path, keeps=False) as network:
         with trio.fail_after(60):
-            place = window_of(village.case.record, 0)
-            result = await village.able[0].checks.audit(place)
+            key = window_of(network.case.record, 0)
+            result = await network.able[0].checks.audit(key)
         assert result.verdict is AuditVerdict.NOT_SERVED
 
 
@@ -369,20 +371,20 @@ async def test_an_audit_waits_for_a_solver_that_is_just_coming_back(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = a_case(num_steps=20)
-    async with a_village(case, tmp_path) as village:
-        place, auditor = window_of(case.record, 0), village.able[0]
-        village.solver.host.is_alive = False
-        gone = await auditor.checks.audit(place)
+    async with a_network(case, tmp_path) as network:
+        key, auditor = window_of(case.record, 0), network.able[0]
+        network.solver.host.is_alive = False
+        gone = await auditor.checks.audit(key)
         assert gone.verdict is AuditVerdict.NOT_SERVED
-        assert f"{peer_name(village.solver.secret.peer)} does not answer" in gone.lines
+        assert f"{peer_name(network.solver.secret.peer)} does not answer" in gone.lines
 
         async def come_back() -> None:
             await trio.sleep(10)
-            village.solver.host.is_alive = True
+            network.solver.host.is_alive = True
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(come_back)
-            back = await auditor.checks.audit(place)
+            back = await auditor.checks.audit(key)
         assert back.verdict is AuditVerdict.NOT_REVEALED
 
 
@@ -391,16 +393,16 @@ async def test_everything_is_forgotten_when_the_ledger_has_forgotten_the_segment
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = a_case()
-    async with a_village(case, tmp_path) as village:
-        village.start()
-        await village.until_judged()
-        holders = [village.solver, *village.able]
+    async with a_network(case, tmp_path) as network:
+        network.start()
+        await network.until_judged()
+        holders = [network.solver, *network.able]
         assert all(node.blobs.roots() for node in holders)
-        await village.blocks(90)
+        await network.blocks(90)
         for node in holders:
             assert not node.blobs.roots()
-            shelf = node.on_disk()
-            assert (shelf.answers, shelf.reveals, shelf.num_windows) == ({}, {}, 0)
+            log_store = node.on_disk()
+            assert (log_store.answers, log_store.reveals, log_store.num_windows) == ({}, {}, 0)
 
 
 @pytest.mark.rule("V22")
@@ -408,14 +410,14 @@ async def test_who_was_given_a_manifest_serves_it_on_with_its_log(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = a_case()
-    async with a_village(case, tmp_path) as village:
-        village.start()
-        await village.until(SegmentPhase.SEALED)
-        village.solver.host.is_alive = False
-        key, (holder, asker) = window_of(case.record, 0), village.able
+    async with a_network(case, tmp_path) as network:
+        network.start()
+        await network.until(SegmentPhase.SEALED)
+        network.solver.host.is_alive = False
+        key, (holder, asker) = window_of(case.record, 0), network.able
         question = encode(request_of(key))
         raw = await asker.host.call(holder.secret.peer, WINDOW_PROTOCOL, question, timeout_s=5)
-        chain, solver = village.chain.court.state.chain, village.solver.secret.peer
+        chain, solver = network.chain.producer.state.chain, network.solver.secret.peer
         (manifest,) = decode_reply(raw, key, solver, chain, case.run.spec_digest)
         assert holder.blobs.has(manifest.root)
 
@@ -423,29 +425,29 @@ async def test_who_was_given_a_manifest_serves_it_on_with_its_log(
 @pytest.mark.rule("V22")
 async def test_of_one_giver_two_manifests_of_a_window_are_kept(tmp_path: Path) -> None:
     case = a_case()
-    async with a_village(case, tmp_path, keeps=False) as village:
-        key, shelf = window_of(case.record, 0), village.able[0].checks.shelf
-        chain, solver = village.chain.court.state.chain, village.solver.secret
+    async with a_network(case, tmp_path, keeps=False) as network:
+        key, log_store = window_of(case.record, 0), network.able[0].checks.log_store
+        chain, solver = network.chain.producer.state.chain, network.solver.secret
         signed = [
             sign_manifest(solver, chain, case.run.spec_digest, key, digest("test", name), 100)
             for name in (b"a", b"b", b"c")
         ]
         for manifest in signed:
-            await shelf.note(manifest, solver.peer)
-        assert set(shelf.manifests(key)) == set(signed[:2])
-        await shelf.note(signed[2], village.able[1].secret.peer)
-        assert set(shelf.manifests(key)) == set(signed)
+            await log_store.note(manifest, solver.peer)
+        assert set(log_store.manifests(key)) == set(signed[:2])
+        await log_store.note(signed[2], network.able[1].secret.peer)
+        assert set(log_store.manifests(key)) == set(signed)
 
 
 async def test_a_full_disk_is_told_and_leaves_nothing_behind(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     case = a_case()
-    async with a_village(case, tmp_path, keeps=False) as village:
+    async with a_network(case, tmp_path, keeps=False) as network:
         folder = tmp_path / "full"
-        node = Node(village, village.solver.secret, folder, quota_bytes=100)
+        node = Node(network, network.solver.secret, folder, quota_bytes=100)
         with pytest.raises(BadConfig, match="do not fit"):
             await node.checks.keep_window(case.run, a_window(case, 0, is_last=True))
-        assert node.checks.shelf.num_windows == 0
+        assert node.checks.log_store.num_windows == 0
         assert node.on_disk().num_windows == 0
         node.store.close()

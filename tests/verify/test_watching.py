@@ -7,7 +7,7 @@ from swarm.testing.ledger import small_run_spec
 from swarm.verify.changes import OPEN, OpenSegments
 from swarm.verify.judging import key_of
 from tests.ledger.checking import a_case
-from tests.verify.court import peers_of
+from tests.verify.actors import peers_of
 
 
 def all_open(state: State) -> set[tuple[int, ...]]:
@@ -16,7 +16,7 @@ def all_open(state: State) -> set[tuple[int, ...]]:
 
 def test_a_segment_is_seen_until_it_is_judged_and_once_more_then() -> None:
     case = a_case(lie=0)
-    court, actors = peers_of(case)
+    producer, actors = peers_of(case)
     watch, seen, place = OpenSegments(), list[SegmentPhase](), key_of(case.record)
     for _ in range(60):
         _, after = watch.look(case.ledger.state)
@@ -25,7 +25,7 @@ def test_a_segment_is_seen_until_it_is_judged_and_once_more_then() -> None:
             seen.append(after[place].phase)
         for actor in actors:
             actor.act()
-        court.block()
+        producer.block()
     assert seen[0] is SegmentPhase.POSTED
     assert seen[-1] is SegmentPhase.GUILTY
     assert seen.count(SegmentPhase.GUILTY) == 1
@@ -46,9 +46,9 @@ def test_a_look_costs_what_is_open_and_not_the_length_of_the_challenge_window() 
     state, asked = case.ledger.state, list[int]()
 
     class Counting(State):
-        def agenda(self, height: int) -> DueQueue:
+        def due_queue(self, height: int) -> DueQueue:
             asked.append(height)
-            return super().agenda(height)
+            return super().due_queue(height)
 
     assert state.globals.last_due > state.height + 100
     OpenSegments().look(Counting(state.entries))

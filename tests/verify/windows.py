@@ -50,7 +50,7 @@ FRAGMENT_S = 0.15
 TRANSFER_S = 0.1
 """For each stage: steps are taken while a fragment is on its way."""
 ELSEWHERE = Digest(digest("test", b"another anchor"))
-Place = tuple[int, int]
+SeatId = tuple[int, int]
 """(stage, index)."""
 
 
@@ -85,7 +85,7 @@ class Harvest:
     """What a small swarm left behind."""
 
     spec: RunSpec
-    secrets: dict[Place, SecretKey]
+    secrets: dict[SeatId, SecretKey]
     anchors: dict[int, dict[Digest, Tensor]]
     """By stage: every canonical checkpoint."""
     segments: dict[tuple[int, int, int], Segment] = field(default_factory=dict)
@@ -113,9 +113,9 @@ class Field:
         self.offered: Callable[[int, Tensor], Tensor] = lambda _, theta_P: theta_P
         """What the seat of an index offers for its weights."""
         self.is_acknowledged: Callable[[Receipt], bool] = lambda _: True
-        """Whether a receipt reaches the giver."""
+        """Whether a receipt reaches the sender."""
         network = FakeNetwork(seed=3, loss=loss)
-        self.seats: dict[Place, _Seat] = {}
+        self.seats: dict[SeatId, _Seat] = {}
         for stage in range(spec.num_stages):
             for index in range(replicas):
                 host = network.host(1 + stage * replicas + index)
@@ -160,13 +160,13 @@ class Field:
         common = common_codec(plan.spec, plan.round)
         used = codec if codec is Codec.BF16 else common
         root = ELSEWHERE if used is not common else None
-        given = {
+        packed = {
             key: self._packed(plan, stage, key.index, snapshots[key], used, root) for key in keys
         }
         await trio.sleep(TRANSFER_S * self.spec.num_stages)
         async with trio.open_nursery() as nursery:
             for key in keys:
-                merge = self._merge(plan, stage, key, pairs.get(key), snapshots, given, codec)
+                merge = self._merge(plan, stage, key, pairs.get(key), snapshots, packed, codec)
                 nursery.start_soon(self.seats[stage, key.index].runner.merge, merge)
 
     def _packed(
@@ -193,18 +193,18 @@ class Field:
         me: SeatKey,
         partner: SeatKey | None,
         snapshots: dict[SeatKey, FragmentSnapshot],
-        given: dict[SeatKey, Packed],
+        packed: dict[SeatKey, Packed],
         codec: Codec | None,
     ) -> Merge:
         scalars = outer_scalars(plan.spec.outer, plan.round)
-        snapshot, mine = snapshots[me], given[me]
+        snapshot, mine = snapshots[me], packed[me]
         sent: SentFragment | None = None
         if partner is not None:
             sent = self._sent(plan, stage, partner.index, mine)
         if partner is None or codec is None:
             return Merge.solo(snapshot, scalars, sent)
-        taken, spec = given[partner], plan.spec
-        offer, payload = taken.offer, decompress(taken.wire, taken.offer.num_bytes)
+        received, spec = packed[partner], plan.spec
+        offer, payload = received.offer, decompress(received.wire, received.offer.num_bytes)
         values = read_payload(offer.codec, payload, anchor_of(spec, snapshot))
         theta_hat, phi_hat = read_values(spec, values)
         return Merge(
@@ -220,12 +220,14 @@ class Field:
             sent=sent,
         )
 
-    def _sent(self, plan: RoundPlan, stage: int, taker: int, mine: Packed) -> SentFragment | None:
-        """What the taker's receipt moves, if it arrives."""
+    def _sent(
+        self, plan: RoundPlan, stage: int, receiver: int, mine: Packed
+    ) -> SentFragment | None:
+        """What the receiver's receipt moves, if it arrives."""
         if mine.residual is None:
             return None
-        unsigned = Receipt(mine.offer.key, taker, mine.offer.payload_hash, b"")
-        receipt = sign_receipt(self.seats[stage, taker].host.secret, plan.chain, unsigned)
+        unsigned = Receipt(mine.offer.key, receiver, mine.offer.payload_hash, b"")
+        receipt = sign_receipt(self.seats[stage, receiver].host.secret, plan.chain, unsigned)
         return SentFragment(receipt, mine.residual) if self.is_acknowledged(receipt) else None
 
 

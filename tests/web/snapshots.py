@@ -1,4 +1,4 @@
-"""A realistic picture of a node, as tests and screenshots of the page need it."""
+"""A realistic state document of a node, as tests and screenshots of the page need it."""
 
 import math
 import random
@@ -11,9 +11,9 @@ brisk-seal-274 lucid-owl-919""".split()
 
 
 def peer_of(position: int, *, seats: list[tuple[int, int]], **more: object) -> dict[str, object]:
-    dice = random.Random(position)
+    rng = random.Random(position)
     name = NAMES[position] if position < len(NAMES) else f"calm-stoat-{position:03d}"
-    speed = int(dice.uniform(420, 1900)) if seats else 0
+    speed = int(rng.uniform(420, 1900)) if seats else 0
     return {
         "peer": f"12D3KooW{position:04d}" + "x" * 40,
         "name": name,
@@ -26,21 +26,21 @@ def peer_of(position: int, *, seats: list[tuple[int, int]], **more: object) -> d
         "condition": "ok",
         "gone_s": None,
         "path": "direct",
-        "rtt_ms": dice.randint(1, 40),
-        "up_bytes": dice.randint(10**6, 10**8),
-        "down_bytes": dice.randint(10**6, 10**8),
+        "rtt_ms": rng.randint(1, 40),
+        "up_bytes": rng.randint(10**6, 10**8),
+        "down_bytes": rng.randint(10**6, 10**8),
         "tokens_per_s": speed if seats else None,
-        "loss_nats": 2.0 + dice.random() / 10 if seats else None,
+        "loss_nats": 2.0 + rng.random() / 10 if seats else None,
         "round": 41,
         "lag": 0,
         "last_partner": "",
-        "trades": dice.randint(30, 80) if seats else 0,
-        "solo": dice.randint(0, 4) if seats else 0,
+        "trades": rng.randint(30, 80) if seats else 0,
+        "solo": rng.randint(0, 4) if seats else 0,
         "stake": 1000 if position in {1, 4, 6, 7} else 0,
-        "earned": dice.randint(100, 900) if seats else 0,
+        "earned": rng.randint(100, 900) if seats else 0,
         "version": "0.1.0",
         "measured": True,
-        "age_s": dice.randint(1, 8),
+        "age_s": rng.randint(1, 8),
         **more,
     }
 
@@ -77,8 +77,8 @@ def a_snapshot() -> dict[str, object]:
         peer_of(6, seats=[]),
         peer_of(7, seats=[]),
     ]
-    dice = random.Random(7)
-    curve = [[r, 1.86 + 3.6 * math.exp(-r / 9) + dice.random() * 0.05] for r in range(42)]
+    rng = random.Random(7)
+    curve = [[r, 1.86 + 3.6 * math.exp(-r / 9) + rng.random() * 0.05] for r in range(42)]
     tail = []
     for height in range(193, 213):
         some = [
@@ -189,12 +189,12 @@ def a_snapshot() -> dict[str, object]:
 
 def a_first_snapshot() -> dict[str, object]:
     """The same in its first round: nothing is committed, and training has a loss already."""
-    picture = a_snapshot()
-    run: dict[str, object] = {**picture["run"], "round": 0, "tokens": 0, "loss_nats": 4.312}  # type: ignore[dict-item]
+    document = a_snapshot()
+    run: dict[str, object] = {**document["run"], "round": 0, "tokens": 0, "loss_nats": 4.312}  # type: ignore[dict-item]
     first = run["evaluations"][:1]  # type: ignore[index]
     start = {"heldout": 5.551, "perplexity": math.exp(5.551), "heldout_round": 0}
     return {
-        **picture,
+        **document,
         "run": {**run, **start, "evaluations": first},
         "loss_curve": [],
         "trades": [],
@@ -203,16 +203,16 @@ def a_first_snapshot() -> dict[str, object]:
 
 def an_ending_snapshot() -> dict[str, object]:
     """The same after the last round of training, while the replicas of each stage become one."""
-    picture = a_snapshot()
+    document = a_snapshot()
     end = {"phase": "cooling", "round": 81, "final_round": 84, "tokens_per_s": None}
     count = {"consensus_round": 2, "consensus_rounds": 4}
-    return {**picture, "run": {**picture["run"], **end, **count}}  # type: ignore[dict-item]
+    return {**document, "run": {**document["run"], **end, **count}}  # type: ignore[dict-item]
 
 
 def a_checked_snapshot() -> dict[str, object]:
     """The same while work is checked: most of it verified, one peer proven false and evicted."""
-    picture = a_snapshot()
-    liar = peer_of(
+    document = a_snapshot()
+    cheat = peer_of(
         8,
         seats=[],
         stake=0,
@@ -226,7 +226,7 @@ def a_checked_snapshot() -> dict[str, object]:
             "barred": True,
         },
     )
-    peers: list[dict[str, object]] = [*picture["peers"], liar]  # type: ignore[misc]
+    peers: list[dict[str, object]] = [*document["peers"], cheat]  # type: ignore[misc]
     for number, peer in enumerate(peers[:-1]):
         seated = 12 if peer["seats"] else 0
         peer["audits"] = {
@@ -263,18 +263,18 @@ def a_checked_snapshot() -> dict[str, object]:
         "round": 37,
         "stage": 0,
         "seat": 4,
-        "peer": liar["peer"],
-        "name": liar["name"],
+        "peer": cheat["peer"],
+        "name": cheat["name"],
         "height": 203,
         "accuser": NAMES[6],
         "stake_taken": 1_000_000,
-        "text": f"segment 37/0/4 of {liar['name']} was proven false by {NAMES[6]}",
+        "text": f"segment 37/0/4 of {cheat['name']} was proven false by {NAMES[6]}",
     }
     counts = {"verified": 71, "guilty": 2, "unsampled": 1, "silent": 1, "disputed": 1, "posted": 6}
     return {
-        **picture,
+        **document,
         "run": {
-            **picture["run"],  # type: ignore[dict-item]
+            **document["run"],  # type: ignore[dict-item]
             "checks": counts,
             "confirmed": 70,
             "judged_steps": 410,
@@ -288,10 +288,10 @@ def a_checked_snapshot() -> dict[str, object]:
 
 def a_stalled_snapshot() -> dict[str, object]:
     """The same 40 s after two of four validators were gone: neither height nor tokens rise."""
-    picture = a_snapshot()
+    document = a_snapshot()
     cause = "the ledger stands still at height 212: the votes of 2 of 4 validators are missing"
     health = {"verdict": "stalled", "cause": cause, "command": "swarm join", "age_s": 40}
-    peers: list[dict[str, object]] = picture["peers"]  # type: ignore[assignment]
+    peers: list[dict[str, object]] = document["peers"]  # type: ignore[assignment]
     still = {"tokens_per_s": None, "state": "stalled", "condition": "slow"}
     still["reason"] = "the ledger stands still"
     seated = [
@@ -300,20 +300,20 @@ def a_stalled_snapshot() -> dict[str, object]:
     still_ledger: dict[str, object] = {"age_s": 40, "is_still": True, "finality_s": None}
     still_ledger["validators_missing"] = [NAMES[4], NAMES[6]]
     return {
-        **picture,
+        **document,
         "health": health,
-        "node": {**picture["node"], "state": "stalled", "tokens_per_s": None},  # type: ignore[dict-item]
+        "node": {**document["node"], "state": "stalled", "tokens_per_s": None},  # type: ignore[dict-item]
         "run": {
-            **picture["run"],  # type: ignore[dict-item]
+            **document["run"],  # type: ignore[dict-item]
             "tokens_per_s": None,
             "loss_nats": None,
             "tokens_age_s": 38,
         },
-        "ledger": {**picture["ledger"], **still_ledger},  # type: ignore[dict-item]
+        "ledger": {**document["ledger"], **still_ledger},  # type: ignore[dict-item]
         "peers": seated,
     }
 
 
-def a_state(picture: dict[str, object] | None = None) -> StateDocument:
-    """A picture as the structs that the views read."""
-    return read_state(a_snapshot() if picture is None else picture)
+def a_state(document: dict[str, object] | None = None) -> StateDocument:
+    """The document as the structs that the views read."""
+    return read_state(a_snapshot() if document is None else document)

@@ -1,4 +1,4 @@
-"""The local page answers this machine's people, and nobody whom their browser brings along."""
+"""The local page answers requests of this machine, and none that another site sends through its browser."""
 
 import http.client
 import json
@@ -26,17 +26,17 @@ HOSTILE = "<img src=x onerror=alert(1)>\u202e"
 
 @dataclass
 class Site:
-    """A served node that answers with a fixed picture."""
+    """A served node that answers with a fixed document."""
 
     port: int = 0
     url: str = ""
-    picture: dict[str, object] = field(default_factory=a_snapshot)
+    document: dict[str, object] = field(default_factory=a_snapshot)
     senders: list[trio.MemorySendChannel[str]] = field(default_factory=list)
-    num_pictures: int = 0
+    num_documents: int = 0
 
     def snapshot(self) -> StateDocument:
-        self.num_pictures += 1
-        return read_document(StateDocument, self.picture)
+        self.num_documents += 1
+        return read_document(StateDocument, self.document)
 
     def lines(self) -> trio.MemoryReceiveChannel[str]:
         send, receive = trio.open_memory_channel[str](8)
@@ -99,7 +99,7 @@ async def a_site() -> AsyncIterator[Site]:
         nursery.cancel_scope.cancel()
 
 
-async def test_the_picture_the_page_and_the_metrics_are_served() -> None:
+async def test_the_document_the_page_and_the_metrics_are_served() -> None:
     """State is the snapshot, the page is HTML, the metrics are text."""
     async with a_site() as site:
         status, _, body = await site.ask("/api/v1/state")
@@ -227,19 +227,19 @@ async def test_event_streams_are_counted() -> None:
 
 
 @pytest.mark.rule("W5")
-async def test_many_readers_cost_one_picture() -> None:
-    """Within half a second everybody gets the same snapshot."""
+async def test_many_readers_cost_one_document() -> None:
+    """Within half a second every reader gets the same snapshot."""
     async with a_site() as site:
         for _ in range(5):
             await site.ask("/api/v1/state")
-        assert site.num_pictures <= 2
+        assert site.num_documents <= 2
 
 
 @pytest.mark.rule("S22", "W4")
 async def test_a_hostile_name_arrives_as_text_in_json() -> None:
     """The server never builds markup from it: it travels as a JSON string only."""
     async with a_site() as site:
-        site.picture["peers"][0]["name"] = HOSTILE  # type: ignore[index]
+        site.document["peers"][0]["name"] = HOSTILE  # type: ignore[index]
         _, headers, body = await site.ask("/api/v1/state")
         assert headers["content-type"] == "application/json"
         assert json.loads(body)["peers"][0]["name"] == HOSTILE

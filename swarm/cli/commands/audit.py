@@ -28,7 +28,7 @@ Number = Annotated[int | None, typer.Option(min=0)]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("audit", short_help="Replay a window of somebody's work; is it true?")(audit)
+    app.command("audit", short_help="Replay a window of a peer's work: is it true?")(audit)
     app.command("report", short_help="Accuse a window that an audit found false.")(report)
 
 
@@ -57,19 +57,19 @@ def audit(
         where,
     )
 
-    desk = terminal()
-    address = node_of(desk.home)
+    screen = terminal()
+    address = node_of(screen.home)
     seen = fetch_state(address)
-    state, found = _ledger_of(desk.home, seen, run)
+    state, found = _ledger_of(screen.home, seen, run)
     _check_stake(seen, "solvers show their logs to peers with a stake only")
-    place = choose_target(state, found, SegmentQuery(round_, stage, seat, window), _me(seen))
-    desk.say(f"replaying {where(place)} of {place.solver}")
-    wanted = {"round": place.round, "stage": place.stage, "seat": place.seat}
+    target = choose_target(state, found, SegmentQuery(round_, stage, seat, window), _me(seen))
+    screen.say(f"replaying {where(target)} of {target.solver}")
+    wanted = {"round": target.round, "stage": target.stage, "seat": target.seat}
     wanted |= {} if window is None else {"window": window}
-    with desk.patient("still at it: the logs are fetched, then every step is computed again"):
+    with screen.patient("still at it: the logs are fetched, then every step is computed again"):
         answer = act(address, "audit", wanted, AUDIT_TIMEOUT_S)
-    row = audit_row(place, answer)
-    desk.data(row, audit_lines(row, place, desk.ink))
+    row = audit_row(target, answer)
+    screen.data(row, audit_lines(row, target, screen.ink))
     if row["verdict"] == FRAUD:
         raise typer.Exit(VerificationFailed.exit_code)
 
@@ -90,27 +90,29 @@ def report(
     """
     from swarm.cli.client import act, fetch_state, node_of
 
-    desk = terminal()
-    places = {"round": round_, "stage": stage, "seat": seat, "window": window}
-    wanted = _accusation(evidence, places)
-    address = node_of(desk.home)
-    _check_stake(fetch_state(address), "who reports risks a bond, and has a stake")
-    with desk.patient("still at it: the window is replayed, and the report waits for a block"):
+    screen = terminal()
+    parts = {"round": round_, "stage": stage, "seat": seat, "window": window}
+    wanted = _accusation(evidence, parts)
+    address = node_of(screen.home)
+    _check_stake(fetch_state(address), "a reporter risks a bond, and needs a stake")
+    with screen.patient("still at it: the window is replayed, and the report waits for a block"):
         answer = act(address, "report", wanted, AUDIT_TIMEOUT_S)
-    said = printable(str(answer.get("text") or ""), 400) or "reported: the validators replay it now"
-    desk.data({"submitted": answer.get("submitted"), "text": said}, [said])
+    message = (
+        printable(str(answer.get("text") or ""), 400) or "reported: the validators replay it now"
+    )
+    screen.data({"submitted": answer.get("submitted"), "text": message}, [message])
 
 
-def _accusation(evidence: str, places: "dict[str, int | None]") -> "dict[str, object]":
+def _accusation(evidence: str, parts: "dict[str, int | None]") -> "dict[str, object]":
     """Return the request to the node, by file or by window; raises ``UsageError`` for neither or both."""
-    named = {name: value for name, value in places.items() if value is not None}
+    named = {name: value for name, value in parts.items() if value is not None}
     if evidence and not named:
         path = Path(evidence).expanduser().absolute()
         if not path.is_file():
             what = "is a folder, not a file of evidence" if path.is_dir() else "is not there"
             raise UsageError(f"{path} {what}", hint="swarm audit writes one")
         return {"evidence": str(path)}
-    if evidence or len(named) < len(places):
+    if evidence or len(named) < len(parts):
         raise UsageError(
             "a report names one window: by the file of evidence, or by round, stage, seat and window",
             hint="swarm report FILE, or swarm report --round N --stage S --seat I --window W",

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("pause", short_help="Let your run rest from the next round boundary on.")(pause)
     app.command("resume", short_help="Go on with your run after a pause.")(resume)
-    app.command("stop", short_help="End your run for everybody, with one model.")(stop)
+    app.command("stop", short_help="End your run for all its peers, with one model.")(stop)
 
 
 def pause() -> None:
@@ -33,29 +33,31 @@ def resume() -> None:
 
 
 def stop() -> None:
-    """End the run at the next round boundary, for everybody; its replicas average into the last checkpoint.
+    """End the run at the next round boundary, for all its peers; its replicas average into the last checkpoint.
 
     Asks first; --yes answers. There is no way back: swarm pause lets it rest, and Ctrl-C only leaves it.
     """
-    desk = terminal()
-    if not desk.confirms(f"End run {_run_name(desk)} for everybody?", REPEAT + desk.same_home):
+    screen = terminal()
+    if not screen.confirms(
+        f"End run {_run_name(screen)} for all its peers?", REPEAT + screen.same_home
+    ):
         raise SwarmError(
             "nothing was stopped", hint="swarm pause lets the run rest; Ctrl-C only leaves it"
         )
     _steer("stop")
 
 
-def _run_name(desk: Terminal) -> str:
+def _run_name(screen: Terminal) -> str:
     """Return the run of this home's node, as it is called on screen."""
     from swarm.cli.client import fetch_state, node_of
 
-    run = fetch_state(node_of(desk.home)).run
+    run = fetch_state(node_of(screen.home)).run
     return run.name if run and run.name else "of this node"
 
 
 def _steer(action: str) -> None:
     from swarm.cli.client import act, node_of
 
-    desk = terminal()
-    done = act(node_of(desk.home), action, {}, TIMEOUT_S)
-    desk.data(done, [str(done.get("text", ""))])
+    screen = terminal()
+    done = act(node_of(screen.home), action, {}, TIMEOUT_S)
+    screen.data(done, [str(done.get("text", ""))])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from swarm.training.data.disk import Dataset
     from swarm.training.data.tokenizer import Tokenizer
 
-TELL_INTERVAL_S = 3.0
+PRINT_INTERVAL_S = 3.0
 TEXT_BYTES_MAX = 1 << 44
 """Bytes that stand for no limit."""
 BYTES_MAX = 1 << 34
@@ -60,13 +60,13 @@ def build(
     from swarm.training.data.build import Order, build_dataset
     from swarm.training.data.documents import Form, find_inputs
 
-    desk = terminal()
+    screen = terminal()
     began = time.monotonic()
-    path = _path(desk, out)
+    path = _path(screen, out)
     found = find_inputs([Path(name).expanduser() for name in inputs])
     if found.num_links:
         links = "1 link" if found.num_links == 1 else f"{found.num_links} links"
-        desk.say(f"not followed: {links} inside folders")
+        screen.say(f"not followed: {links} inside folders")
     raw = b"" if tokenizer == "bytes" else _tokenizer_file(Path(tokenizer).expanduser())
     order = Order(
         inputs=found,
@@ -75,9 +75,9 @@ def build(
         heldout_every=heldout_every,
         max_bytes=max_bytes if raw else min(max_bytes, BYTES_MAX),
     )
-    voice = _Voice(desk, order)
-    built = build_dataset(path, order, voice.hear, is_replaced=desk.options.yes)
-    _tell_built(desk, built, time.monotonic() - began)
+    console = _BuildConsole(screen, order)
+    built = build_dataset(path, order, console.on_progress, is_replaced=screen.options.yes)
+    _print_built(screen, built, time.monotonic() - began)
 
 
 @data_app.command("ls")
@@ -86,10 +86,10 @@ def list_() -> None:
     from swarm.cli.style import table
     from swarm.training.data.disk import list_datasets
 
-    desk = terminal()
-    used = _used_by(desk.home)
+    screen = terminal()
+    used = _used_by(screen.home)
     rows: list[dict[str, object]] = []
-    for path, found in list_datasets(desk.home):
+    for path, found in list_datasets(screen.home):
         if isinstance(found, SwarmError):
             rows.append({"name": path.name, "dir": str(path), "error": str(found)})
         else:
@@ -97,17 +97,17 @@ def list_() -> None:
             rows.append({**row, "used_by": used.get(found.manifest.train.root.hex(), [])})
     shown = [_columns(row) for row in rows]
     head = ["NAME", "TOKENS", "HELD OUT", "SIZE", "IDS", "HASH", "RUNS"]
-    lines = table(head, shown, numbers=frozenset({1, 2, 3, 4}), ink=desk.ink)
-    unfinished = _unfinished(desk.home, used)
+    lines = table(head, shown, numbers=frozenset({1, 2, 3, 4}), ink=screen.ink)
+    unfinished = _unfinished(screen.home, used)
     lines = lines if rows else [_NONE]
     if unfinished:
         head = ["UNFINISHED", "HERE", "OF", "LAST TOUCHED", "RUNS"]
         left = [_left_columns(row) for row in unfinished]
-        lines += ["", *table(head, left, numbers=frozenset({1, 2}), ink=desk.ink)]
+        lines += ["", *table(head, left, numbers=frozenset({1, 2}), ink=screen.ink)]
         lines.append(
             "they go by themselves when their room is needed, and now with: swarm data clean"
         )
-    desk.data([*rows, *unfinished], lines)
+    screen.data([*rows, *unfinished], lines)
 
 
 @data_app.command("clean")
@@ -117,15 +117,15 @@ def clean() -> None:
     from swarm.gossip.blobs.disk import BLOBS, BlobStore
     from swarm.host.identity import lock_home
 
-    desk, num_bytes = terminal(), 0
-    folder = desk.home / BLOBS
+    screen, num_bytes = terminal(), 0
+    folder = screen.home / BLOBS
     if folder.is_dir():
-        with lock_home(desk.home):
+        with lock_home(screen.home):
             num_bytes = BlobStore(folder, quota_bytes=0).give_up()
-    said = (
+    message = (
         f"{human_bytes(num_bytes)} of the quota are free again" if num_bytes else "nothing to clean"
     )
-    desk.data({"freed_bytes": num_bytes}, [said])
+    screen.data({"freed_bytes": num_bytes}, [message])
 
 
 @data_app.command("verify")
@@ -137,48 +137,48 @@ def verify(
     """Hash datasets again; names the first chunk that differs from its manifest."""
     from swarm.training.data.disk import list_datasets, open_dataset, verify_dataset
 
-    desk = terminal()
+    screen = terminal()
     datasets: list[Dataset] = []
     if names:
-        datasets = [open_dataset(_path(desk, name)) for name in names]
-    for _, found in () if names else list_datasets(desk.home):
+        datasets = [open_dataset(_path(screen, name)) for name in names]
+    for _, found in () if names else list_datasets(screen.home):
         if isinstance(found, SwarmError):
             raise found
         datasets.append(found)
     rows: list[dict[str, object]] = []
     for dataset in datasets:
-        with desk.patient(f"hashing {dataset.folder}: {dataset.num_bytes / 1e6:.0f} MB"):
+        with screen.patient(f"hashing {dataset.folder}: {dataset.num_bytes / 1e6:.0f} MB"):
             verify_dataset(dataset)
         rows.append({**_row(dataset), "ok": True})
     lines = [
         f"{row['name']}: all {row['bytes']:,} bytes are whole, hash {row['hash']}" for row in rows
     ]
-    desk.data(rows, lines or [_NONE])
+    screen.data(rows, lines or [_NONE])
 
 
-class _Voice:
+class _BuildConsole:
     """Progress messages of a build, some seconds apart."""
 
-    def __init__(self, desk: Terminal, order: "Order") -> None:
-        self._desk = desk
+    def __init__(self, screen: Terminal, order: "Order") -> None:
+        self._screen = screen
         self._total = order.inputs.num_bytes
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
-    def hear(self, what: str, num_bytes: int) -> None:
+    def on_progress(self, what: str, num_bytes: int) -> None:
         """Report progress; called often, prints seldom."""
         now = time.monotonic()
-        if now - self._told >= TELL_INTERVAL_S:
-            self._told = now
+        if now - self._printed_at >= PRINT_INTERVAL_S:
+            self._printed_at = now
             of = f" of {self._total / 1e6:.0f}" if what == "read" else ""
-            self._desk.say(f"{what} {num_bytes / 1e6:.0f}{of} MB")
+            self._screen.say(f"{what} {num_bytes / 1e6:.0f}{of} MB")
 
 
-def _path(desk: Terminal, name: str) -> Path:
+def _path(screen: Terminal, name: str) -> Path:
     from swarm.training.data.disk import dataset_path
 
     if not name:
         raise UsageError("the name of a dataset is empty", hint="swarm data ls")
-    return dataset_path(desk.home, Path(), name)
+    return dataset_path(screen.home, Path(), name)
 
 
 def _tokenizer_file(path: Path) -> bytes:
@@ -202,11 +202,11 @@ def _loaded(raw: bytes, name: str) -> "Tokenizer":
         raise BadConfig(f"{name}: {error}", hint=error.hint) from None
 
 
-def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
+def _print_built(screen: Terminal, built: "Built", seconds: float) -> None:
     row = _row(built.dataset)
     row |= {"found": built.num_found, "left_out": built.num_left_out, "seconds": round(seconds, 2)}
     ids = built.dataset.manifest.num_token_ids
-    desk.data(
+    screen.data(
         row,
         [
             f"{row['dir']}: {row['train_tokens']:,} tokens to train on, {row['heldout_tokens']:,} held"
@@ -214,20 +214,20 @@ def _tell_built(desk: Terminal, built: "Built", seconds: float) -> None:
             f"hash {row['hash']}",
         ],
     )
-    named = row["name"] if built.dataset.folder.parent == desk.home / "datasets" else row["dir"]
+    named = row["name"] if built.dataset.folder.parent == screen.home / "datasets" else row["dir"]
     size = f", and vocab_size = {ids} or more under [model]" if ids != 256 else ""
-    desk.say(
+    screen.say(
         f'train on it: swarm launch FILE --dataset {named}, or dataset = "{named}" under [data]{size}'
     )
-    desk.say(f'and on nothing else: dataset_hash = "{row["hash"]}"')
+    screen.say(f'and on nothing else: dataset_hash = "{row["hash"]}"')
 
 
 def _documents(built: "Built") -> str:
     """Return the numbers of documents taken, found twice and left out, in words."""
     taken, left_out = built.dataset.manifest.num_documents, built.num_left_out
-    said, doubles = f"{taken:,} documents", built.num_found - taken - left_out
-    said += f" ({doubles:,} more were there twice)" if doubles else ""
-    return said + (f" ({left_out:,} left out by --max-bytes)" if left_out else "")
+    message, doubles = f"{taken:,} documents", built.num_found - taken - left_out
+    message += f" ({doubles:,} more were there twice)" if doubles else ""
+    return message + (f" ({left_out:,} left out by --max-bytes)" if left_out else "")
 
 
 def _row(dataset: "Dataset") -> dict[str, object]:

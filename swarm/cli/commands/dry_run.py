@@ -61,7 +61,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
         (
             "rounds",
             f"{spec.rounds} of {human_span(sizing.round_s)}: {human_span(sizing.run_s)},"
-            f" {human_count(sizing.tokens)} tokens if nobody misses a step",
+            f" {human_count(sizing.tokens)} tokens if no peer misses a step",
         ),
         (
             "model",
@@ -87,7 +87,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
         ),
         (
             "you",
-            f"who launches holds every stage until others come: about"
+            f"the launcher holds every stage until others come: about"
             f" {human_bytes(sizing.alone_memory_bytes)} of memory, {human_bytes(sizing.owner_blob_bytes)}"
             " on the disk",
         ),
@@ -107,12 +107,12 @@ def dry_run_notes(
         )
     if config.solve and sizing.owner_blob_bytes // MIB >= config.disk_quota_mb:
         notes.append(
-            f"disk_quota_mb is {config.disk_quota_mb}; who launches this run needs"
+            f"disk_quota_mb is {config.disk_quota_mb}; the launcher of this run needs"
             f" {sizing.owner_blob_bytes // MIB + 1} in node.toml"
         )
     if not spec.is_exact:
         notes.append(
-            f"nobody can check work in {spec.numerics}: give the ticket to people you trust"
+            f"work in {spec.numerics} cannot be checked: give the ticket to people you trust"
         )
     return notes
 
@@ -147,7 +147,7 @@ def _flops(per_s: float) -> str:
     return f"{per_s / (size or 1e6):,.1f} {unit}"
 
 
-def rehearse(desk: Terminal, start: Launch, config: NodeConfig) -> None:
+def check_launch(screen: Terminal, start: Launch, config: NodeConfig) -> None:
     """Print what a launch takes.
 
     Raises what the launch would raise before it starts, except for a dataset that is not there yet.
@@ -156,7 +156,7 @@ def rehearse(desk: Terminal, start: Launch, config: NodeConfig) -> None:
     if file.model.init_from:
         file = with_shape(file, open_folder(base / Path(file.model.init_from).expanduser()).model)
     notes = list[str]()
-    data = _data(desk, file, base)
+    data = _data(screen, file, base)
     text = None
     if data is None:
         name = file.data.dataset
@@ -165,32 +165,32 @@ def rehearse(desk: Terminal, start: Launch, config: NodeConfig) -> None:
         check_length(file, data)
         text = described(data)
     spec = run_spec(file, data=data or planned_data(file), init_root=NO_DIGEST)
-    genesis = saved_genesis(desk.home) or _own_genesis(file)
+    genesis = saved_genesis(screen.home) or _own_genesis(file)
     check_limits(spec, genesis)
     sizing = sizing_of(spec, genesis.block_interval_ms)
     notes += dry_run_notes(spec, sizing, config, memory_bytes())
-    lines = dry_run_lines(spec, sizing, text, desk.ink)
-    desk.data(dry_run_object(spec, sizing, text, notes), lines)
+    lines = dry_run_lines(spec, sizing, text, screen.ink)
+    screen.data(dry_run_object(spec, sizing, text, notes), lines)
     for note in notes:
-        desk.say(f"note: {note}")
+        screen.say(f"note: {note}")
 
 
 def _own_genesis(file: RunFile) -> Genesis:
     """Return the genesis that a launch would create, for a placeholder key."""
-    nobody = PeerId(bytes(32))
-    return genesis_of(file, validators={nobody: 1}, accounts={}, seed=bytes(32))
+    placeholder = PeerId(bytes(32))
+    return genesis_of(file, validators={placeholder: 1}, accounts={}, seed=bytes(32))
 
 
-def _data(desk: Terminal, file: RunFile, base: Path) -> DataSpec | None:
+def _data(screen: Terminal, file: RunFile, base: Path) -> DataSpec | None:
     """Describe the text of the run; None for a dataset that is not there."""
     if not file.data.dataset:
-        with desk.patient("reading the text of the run"):
+        with screen.patient("reading the text of the run"):
             corpus = read_corpus(file, base)
         sizes = (len(corpus.train), NO_DIGEST, len(corpus.heldout))
         return DataSpec(file.data.tokenizer, NO_DIGEST, *sizes)
-    folder, pinned = dataset_path(desk.home, base, file.data.dataset), file.data.dataset_hash
+    folder, pinned = dataset_path(screen.home, base, file.data.dataset), file.data.dataset_hash
     if not (folder / MANIFEST_FILE).is_file():
         return None
     manifest = open_dataset(folder).manifest
-    check_hash(manifest, pinned, str(folder), names_by_hash(desk.home) if pinned else {})
+    check_hash(manifest, pinned, str(folder), names_by_hash(screen.home) if pinned else {})
     return data_spec(manifest)

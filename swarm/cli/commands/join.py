@@ -29,8 +29,8 @@ SIZES = {
 """Packaged run files by the size of their model."""
 TICKET_FILE_S = 120
 """Seconds to wait for a ticket file: a launch on a crowded machine writes it well within this."""
-TICKET_LOOK_S = 0.2
-TELL_INTERVAL_S = 5.0
+TICKET_POLL_S = 0.2
+PRINT_INTERVAL_S = 5.0
 
 Listen = Annotated[
     list[str] | None, typer.Option(help="host:port to listen on; may be given more than once.")
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
 def join(
     ticket: Annotated[
         str,
-        typer.Argument(help="swarm1:... from anybody in the run; @FILE waits for one in a file."),
+        typer.Argument(help="swarm1:... from a peer of the run; @FILE waits for one in a file."),
     ] = "",
     listen: Listen = None,
     validate: Validate = False,
@@ -64,23 +64,23 @@ def join(
     ] = "",
 ) -> None:
     """Take part in a run: train, serve, follow. Without a ticket, resume where this home left off."""
-    desk = terminal()
-    known = (desk.home / "store.sqlite").exists() or (desk.home / "genesis.bin").exists()
+    screen = terminal()
+    known = (screen.home / "store.sqlite").exists() or (screen.home / "genesis.bin").exists()
     if not ticket and not known:
         raise UsageError(
-            f"no ticket was given, and {desk.home} has joined no network yet",
-            hint="swarm join swarm1:... (ask somebody in the run for it), or start alone: swarm launch",
+            f"no ticket was given, and {screen.home} has joined no network yet",
+            hint="swarm join swarm1:... (ask a peer of the run for it), or start alone: swarm launch",
         )
     from swarm.node.start import Join, Resume, Start, prepared
 
     waits = ticket.startswith("@")
     start: Start = Join(ticket, dataset=dataset) if ticket and not waits else Resume(dataset)
-    start = prepared(start, desk.home)
-    config = _node_config(desk.home, listen, validate, no_solve, api_port)
-    _introduce(desk)
+    start = prepared(start, screen.home)
+    config = _node_config(screen.home, listen, validate, no_solve, api_port)
+    _introduce(screen)
     if waits:
-        start = Join(_ticket_from(desk, Path(ticket[1:])), dataset=dataset)
-    _run(desk, config, start)
+        start = Join(_ticket_from(screen, Path(ticket[1:])), dataset=dataset)
+    _run(screen, config, start)
 
 
 def launch(
@@ -104,17 +104,17 @@ def launch(
     """
     from swarm.node.start import Launch, fitted, prepared
 
-    desk, start = terminal(), Launch(file, dataset=dataset)
+    screen, start = terminal(), Launch(file, dataset=dataset)
     if dry_run:
-        from swarm.cli.commands.dry_run import rehearse
+        from swarm.cli.commands.dry_run import check_launch
 
-        config = _node_config(desk.home, None, False, False, None)
-        rehearse(desk, fitted(start, desk.home), config)
+        config = _node_config(screen.home, None, False, False, None)
+        check_launch(screen, fitted(start, screen.home), config)
         return
-    ready = prepared(start, desk.home)
-    config = _node_config(desk.home, listen, False, False, api_port)
-    _introduce(desk)
-    _run(desk, config, ready)
+    ready = prepared(start, screen.home)
+    config = _node_config(screen.home, listen, False, False, api_port)
+    _introduce(screen)
+    _run(screen, config, ready)
 
 
 def init(
@@ -129,7 +129,7 @@ def init(
     """
     from swarm.config.resources import packaged_file
 
-    desk, path = terminal(), Path(file)
+    screen, path = terminal(), Path(file)
     if size and size not in SIZES:
         near = difflib.get_close_matches(size.lower(), SIZES, n=1, cutoff=0.3) or list(SIZES)
         raise UsageError(
@@ -138,18 +138,18 @@ def init(
         )
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint=f"swarm init {path / 'run.toml'}")
-    if path.exists() and not desk.options.yes:
+    if path.exists() and not screen.options.yes:
         raise UsageError(f"{path} exists already", hint=f"swarm init {path} --yes, or another name")
     try:
-        text = packaged_file(SIZES[size]) if size else _template(desk.home)
+        text = packaged_file(SIZES[size]) if size else _template(screen.home)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         where = f"ls -ld {path.parent}, or another name"
         raise UsageError(f"cannot write {path}: {error.strerror}", hint=where) from None
-    desk.say(f"wrote {path}; see what it takes: swarm launch {path} --dry-run{desk.same_home}")
-    desk.say(f"and start it: swarm launch {path}{desk.same_home}")
-    if desk.options.json:
-        desk.data({"file": str(path)}, [])
+    screen.say(f"wrote {path}; see what it takes: swarm launch {path} --dry-run{screen.same_home}")
+    screen.say(f"and start it: swarm launch {path}{screen.same_home}")
+    if screen.options.json:
+        screen.data({"file": str(path)}, [])
 
 
 def _template(home: Path) -> str:
@@ -168,43 +168,43 @@ def _template(home: Path) -> str:
     return run_template(on_network(default, network).model_copy(update={"training": training}))
 
 
-def _ticket_from(desk: Terminal, path: Path) -> str:
+def _ticket_from(screen: Terminal, path: Path) -> str:
     """Wait for the ticket in a file and return it; raises ``UsageError`` if none comes in time."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder, and no ticket is in one", hint="swarm join @FILE")
     from swarm.config.resources import read_text
 
-    began = told = time.monotonic()
+    began = printed_at = time.monotonic()
     while not (path.is_file() and (found := read_text(path, f"check {path}").strip())):
         now = time.monotonic()
         if now - began > TICKET_FILE_S:
             raise UsageError(
                 f"no ticket in {path} after {TICKET_FILE_S} s", hint="swarm ticket new"
             )
-        if now - told > TELL_INTERVAL_S:
-            told = now
-            desk.say(f"waiting for a ticket in {path}")
-        time.sleep(TICKET_LOOK_S)
+        if now - printed_at > PRINT_INTERVAL_S:
+            printed_at = now
+            screen.say(f"waiting for a ticket in {path}")
+        time.sleep(TICKET_POLL_S)
     return found
 
 
-def _introduce(desk: Terminal) -> None:
+def _introduce(screen: Terminal) -> None:
     """Print the identity of the home, created if there is none, and load the libraries of a node."""
     from swarm.host.identity import load_identity, lock_home
 
-    is_new = not (desk.home / "identity.key").exists()
-    secret = load_identity(desk.home)
-    with lock_home(desk.home):
+    is_new = not (screen.home / "identity.key").exists()
+    secret = load_identity(screen.home)
+    with lock_home(screen.home):
         pass  # a home in use fails here, before the libraries load; the node takes the lock for good
     from swarm.primitives.crypto import peer_name
 
     note = " (new; back it up: swarm id export)" if is_new else ""
-    desk.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
-    desk.say(f"{'starting':<9} loading the libraries takes a few seconds")
+    screen.say(f"{'identity':<9} {peer_name(secret.peer)}{note}")
+    screen.say(f"{'starting':<9} loading the libraries takes a few seconds")
     # The libraries make a quarter of a million objects that stay. A search for garbage among them takes a sixth
     # of a start, and later a third of a second each time, in which the node answers nobody.
     gc.disable()
-    with desk.patient(f"{'':<9} still loading: this machine is busy"):
+    with screen.patient(f"{'':<9} still loading: this machine is busy"):
         import_module("swarm.node.open")
     gc.freeze()
     gc.enable()
@@ -214,12 +214,12 @@ def _node_config(
     home: Path, listen: list[str] | None, validate: bool, no_solve: bool, api_port: int | None
 ) -> "NodeConfig":
     """Read ``home/node.toml``, if there is one, and apply the options of the command line."""
-    from swarm.config.load import is_place
+    from swarm.config.load import is_listen_address
     from swarm.config.resources import load_node
 
     config, changes = load_node(home), dict[str, object]()
     if listen:
-        if wrong := next((entry for entry in listen if not is_place(entry)), ""):
+        if wrong := next((entry for entry in listen if not is_listen_address(entry)), ""):
             raise UsageError(
                 f"--listen {wrong[:80]} is not host:port", hint="swarm join --listen 0.0.0.0:4001"
             )
@@ -233,9 +233,9 @@ def _node_config(
     return config.model_copy(update=changes)
 
 
-def _run(desk: Terminal, config: "NodeConfig", start: "Start") -> None:
+def _run(screen: Terminal, config: "NodeConfig", start: "Start") -> None:
     from swarm.cli.run_node import NodeConsole, leave, run_until_stopped
 
-    code = run_until_stopped(config, desk.home, start, NodeConsole(desk))
-    desk.say(f"left cleanly; come back with: swarm join{desk.same_home}")
+    code = run_until_stopped(config, screen.home, start, NodeConsole(screen))
+    screen.say(f"left cleanly; come back with: swarm join{screen.same_home}")
     leave(code)

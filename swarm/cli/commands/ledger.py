@@ -19,7 +19,9 @@ TAIL_BLOCKS = 20
 _LABELS = {"chain": "network"}
 """Labels on screen of keys that read differently in JSON."""
 
-ledger_app = typer.Typer(help="What everybody agreed on: tail, show, verify.", no_args_is_help=True)
+ledger_app = typer.Typer(
+    help="The final blocks of the network: tail, show, verify.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -36,11 +38,11 @@ def tail(
     """Show the newest final blocks and what is in them."""
     from swarm.ledger.reader import open_ledger
 
-    desk = terminal()
-    with open_ledger(desk.home) as ledger:
+    screen = terminal()
+    with open_ledger(screen.home) as ledger:
         blocks = list(ledger.blocks(ledger.height - count + 1))
     lines = [line for block in blocks for line in block.lines]
-    desk.data([block.row for block in blocks], lines or ["no block yet"])
+    screen.data([block.row for block in blocks], lines or ["no block yet"])
 
 
 @ledger_app.command("show")
@@ -51,17 +53,17 @@ def show(
     from swarm.ledger.describe import ledger_row
     from swarm.ledger.reader import open_ledger
 
-    desk = terminal()
-    with open_ledger(desk.home) as ledger:
+    screen = terminal()
+    with open_ledger(screen.home) as ledger:
         if height < 0:
             row = ledger_row(ledger.state)
-            desk.data(row, [f"{_label(name):<17} {_plain(row[name])}" for name in row])
+            screen.data(row, [f"{_label(name):<17} {_plain(row[name])}" for name in row])
             return
         block = ledger.block(height)
         row, lines = block.row, block.lines
     votes = "covered by a later finalization" if row["votes"] is None else f"{row['votes']} votes"
     roots = [f"    state {row['state_root']}", f"    view {row['view']}, {votes}"]
-    desk.data(row, [lines[0], *roots, *lines[1:]])
+    screen.data(row, [lines[0], *roots, *lines[1:]])
 
 
 @ledger_app.command("verify")
@@ -70,10 +72,10 @@ def verify() -> None:
     from swarm.cli.commands.ledger_views import checked_line, run_rows, stake_rows
     from swarm.ledger.reader import open_ledger
 
-    desk, counts = terminal(), dict[str, int]()
+    screen, counts = terminal(), dict[str, int]()
     began = time.monotonic()
-    with open_ledger(desk.home) as ledger:
-        genesis, verified = ledger.genesis, ledger.verify(_counter(counts, desk))
+    with open_ledger(screen.home) as ledger:
+        genesis, verified = ledger.genesis, ledger.verify(_counter(counts, screen))
     report, state = verified.chain, verified.chain.head.state
     row: dict[str, object] = {
         "chain": genesis.chain.hex(),
@@ -98,24 +100,24 @@ def verify() -> None:
     lines += [checked_line(run) for run in run_rows(state)]
     if row["unproved_blocks"]:
         lines.append(f"{row['unproved_blocks']} newer blocks wait for a finalization on this disk")
-    desk.data(row, lines)
+    screen.data(row, lines)
 
 
-def _counter(counts: dict[str, int], desk: Terminal) -> "Callable[[Block], None]":
+def _counter(counts: dict[str, int], screen: Terminal) -> "Callable[[Block], None]":
     """Return a function that counts the transactions of blocks by kind, and reports how far the check is."""
     from swarm.ledger.describe import transaction_row
 
-    told = time.monotonic()
+    printed_at = time.monotonic()
 
     def count(block: "Block") -> None:
-        nonlocal told
+        nonlocal printed_at
         for data in block.transactions:
             kind = str(transaction_row(None, data)["kind"])
             counts[kind] = counts.get(kind, 0) + 1
         now = time.monotonic()
-        if now - told > PROGRESS_INTERVAL_S:
-            told = now
-            desk.say(f"checked up to block {block.header.height}")
+        if now - printed_at > PROGRESS_INTERVAL_S:
+            printed_at = now
+            screen.say(f"checked up to block {block.header.height}")
 
     return count
 

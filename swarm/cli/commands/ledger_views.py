@@ -3,7 +3,7 @@
 Core: the final state, the user's choice and the node's answer in, a segment, rows and lines out.
 
 The segment is the one that was named, or the newest that can be audited; ``UsageError`` has the reason why
-there is none, or how long to wait. Names and sentences in the node's answer may come from other peers.
+there is none, or how long to wait. Names and messages in the node's answer may come from other peers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _WAITS = {
     SegmentPhase.SAMPLED: "its verifiers answer blind first",
     SegmentPhase.SEALED: "its solver has yet to show its leaves",
 }
-_AGAIN = "swarm audit   (without a place: the newest that can be audited)"
+_AGAIN = "swarm audit   (without a segment: the newest that can be audited)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +75,33 @@ class AuditTarget:
     """Height at which it was committed."""
 
 
-def choose_target(state: State, run: Run, wish: SegmentQuery, me: PeerId | None) -> AuditTarget:
+def choose_target(state: State, run: Run, query: SegmentQuery, me: PeerId | None) -> AuditTarget:
     """Return the segment to audit; raises ``UsageError`` if there is none.
 
     If the user named none, it is the newest segment that is revealed, still inside its challenge window and not
     ``me``'s own. A named one may also be unchecked.
     """
-    if wish.stage is not None and not 0 <= wish.stage < run.spec.num_stages:
+    if query.stage is not None and not 0 <= query.stage < run.spec.num_stages:
         raise UsageError(
-            f"there is no stage {wish.stage}: run {run.spec.name} has {run.spec.num_stages} stages",
+            f"there is no stage {query.stage}: run {run.spec.name} has {run.spec.num_stages} stages",
             hint="swarm run show",
         )
     known = [record for record in state.live_segments() if record.run == run.index]
-    meant = [record for record in known if wish.fits(record)]
+    meant = [record for record in known if query.fits(record)]
     if not meant:
-        raise _unknown(state, run, wish, known)
+        raise _unknown(state, run, query, known)
     able = [record for record in meant if _is_open(state, run, record)]
     shown = [record for record in able if record.windows]
     others = [record for record in shown if record.peer != me and _is_in_doubt(record)]
     hidden = [record for record in able if record.phase is SegmentPhase.UNSAMPLED]
-    pool = others if wish.names_nothing else others or shown or hidden
+    pool = others if query.names_nothing else others or shown or hidden
     if not pool:
         raise _not_yet(state, run, meant)
     chosen = max(pool, key=lambda r: (r.round, r.height, -r.stage, -r.seat))
-    return _place(chosen, run, wish.window)
+    return _target(chosen, run, query.window)
 
 
-def _place(record: SegmentRecord, run: Run, window: int | None) -> AuditTarget:
+def _target(record: SegmentRecord, run: Run, window: int | None) -> AuditTarget:
     count = num_windows(record.num_steps, run.spec.checks.window_steps)
     if window is not None and not 0 <= window < count:
         raise UsageError(
@@ -119,29 +119,29 @@ def _place(record: SegmentRecord, run: Run, window: int | None) -> AuditTarget:
 
 
 def _unknown(
-    state: State, run: Run, wish: SegmentQuery, known: Sequence[SegmentRecord]
+    state: State, run: Run, query: SegmentQuery, known: Sequence[SegmentRecord]
 ) -> UsageError:
     """Return the error for a segment that is not on the ledger: too early, too late, or never there."""
     name, now = run.spec.name, current_round(run, state.height)
-    if wish.names_nothing:
+    if query.names_nothing:
         return UsageError(f"no segment of run {name} is on the ledger yet", hint="swarm run show")
-    if wish.round is not None and now is not None and wish.round >= now:
+    if query.round is not None and now is not None and query.round >= now:
         return UsageError(
-            f"round {wish.round} is not committed yet: run {name} trains round {now}", hint=_AGAIN
+            f"round {query.round} is not committed yet: run {name} trains round {now}", hint=_AGAIN
         )
-    if wish.round is not None and wish.round >= run.end_round:
+    if query.round is not None and query.round >= run.end_round:
         return UsageError(f"run {name} has {run.end_round} rounds, from 0", hint=_AGAIN)
     rounds = sorted({record.round for record in known})
-    if wish.round is not None and rounds and wish.round < rounds[0]:
+    if query.round is not None and rounds and query.round < rounds[0]:
         blocks = run.spec.checks.challenge_window_blocks
         return UsageError(
-            f"the challenge window of round {wish.round} has passed: a segment can be audited and reported"
+            f"the challenge window of round {query.round} has passed: a segment can be audited and reported"
             f" for {blocks} blocks, and the oldest still on the ledger is of round {rounds[0]}",
             hint=_AGAIN,
         )
-    seats = sorted({f"{r.stage}/{r.seat}" for r in known if wish.round in {None, r.round}})
+    seats = sorted({f"{r.stage}/{r.seat}" for r in known if query.round in {None, r.round}})
     there = f"; there are seats {', '.join(seats[:12])}" if seats else ""
-    return UsageError(f"no segment of {wish} is on the ledger{there}", hint="swarm run show")
+    return UsageError(f"no segment of {query} is on the ledger{there}", hint="swarm run show")
 
 
 def _not_yet(state: State, run: Run, meant: Sequence[SegmentRecord]) -> UsageError:
@@ -202,71 +202,71 @@ class AuditAnswer(Document, frozen=True):
     evidence: str | None = None
 
 
-def audit_row(place: AuditTarget, fields: Mapping[str, object]) -> Row:
+def audit_row(target: AuditTarget, fields: Mapping[str, object]) -> Row:
     """Return the object of ``swarm audit --json``: these keys, always; null where there is nothing to say.
 
     Raises ``UsageError`` or ``Unreachable`` when there is no verdict.
     """
     answer = read_answer(AuditAnswer, fields)
-    verdict, said = answer.verdict, _sentences(answer)
+    verdict, messages = answer.verdict, _messages(answer)
     if verdict not in {HONEST, FRAUD}:
-        raise no_verdict(place, verdict, said)
+        raise no_verdict(target, verdict, messages)
     return {
-        "round": place.round,
-        "stage": place.stage,
-        "seat": place.seat,
-        "window": place.window if answer.window is None else answer.window,
-        "solver": place.solver,
-        "height": place.height,
+        "round": target.round,
+        "stage": target.stage,
+        "seat": target.seat,
+        "window": target.window if answer.window is None else answer.window,
+        "solver": target.solver,
+        "height": target.height,
         "verdict": verdict,
         "claim": _plain(answer.claim),
         "replay": _plain(answer.replay),
         "first_difference": _plain(answer.first_difference),
         "evidence": answer.evidence or None,
-        "text": said,
+        "text": messages,
     }
 
 
-def no_verdict(place: AuditTarget, verdict: str, said: list[str]) -> SwarmError:
+def no_verdict(target: AuditTarget, verdict: str, messages: list[str]) -> SwarmError:
     """Return the error for a missing verdict: leaves not revealed yet, or logs not served."""
-    sentence = "; ".join(said)
-    named = f"--round {place.round} --stage {place.stage} --seat {place.seat}"
+    cause = "; ".join(messages)
+    named = f"--round {target.round} --stage {target.stage} --seat {target.seat}"
     if verdict == NOT_REVEALED:
         return UsageError(
-            sentence or f"{where(place)} is not revealed yet",
-            hint=f"swarm report {named} --window {place.window or 0}   (or wait for the checks)",
+            cause or f"{where(target)} is not revealed yet",
+            hint=f"swarm report {named} --window {target.window or 0}   (or wait for the checks)",
         )
     return Unreachable(
-        sentence or f"nobody serves the logs of {where(place)}: its solver may be gone",
+        cause or f"no peer serves the logs of {where(target)}: its solver may be gone",
         hint=f"swarm audit {named}   (again, later)",
     )
 
 
-def audit_lines(row: Row, place: AuditTarget, ink: Ink) -> list[str]:
+def audit_lines(row: Row, target: AuditTarget, ink: Ink) -> list[str]:
     """Return the same for people: the claim, the replay, the verdict."""
-    claim = f"{place.solver} #{place.height} {where(place)}, window {row['window']} of {place.num_windows}"
-    if said := _short(row["claim"]):
-        claim += f", {said}"
-    told = [str(line) for line in cast("list[str]", row["text"])]
+    claim = f"{target.solver} #{target.height} {where(target)}, window {row['window']} of {target.num_windows}"
+    if shown := _short(row["claim"]):
+        claim += f", {shown}"
+    findings = [str(line) for line in cast("list[str]", row["text"])]
     if row["verdict"] == FRAUD:
-        told = told or [f"first difference: leaf {row['first_difference']}"]
+        findings = findings or [f"first difference: leaf {row['first_difference']}"]
         verdict = ink.paint("gone", "FRAUD")
         if row["evidence"]:
             verdict += f" -> swarm report {row['evidence']}"
     else:
-        told = told or ["every leaf and the end state are the same"]
+        findings = findings or ["every leaf and the end state are the same"]
         verdict = ink.paint("ok", "HONEST")
-    rows = [("claim", claim), ("replay", told[0]), *(("", line) for line in told[1:])]
+    rows = [("claim", claim), ("replay", findings[0]), *(("", line) for line in findings[1:])]
     rows.append(("verdict", verdict))
     return [f"{ink.paint('dim', pad(label, 7))} {value}" for label, value in rows]
 
 
-def where(place: AuditTarget) -> str:
+def where(target: AuditTarget) -> str:
     """Return ``segment 40/1/0``: round, stage, seat."""
-    return f"segment {place.round}/{place.stage}/{place.seat}"
+    return f"segment {target.round}/{target.stage}/{target.seat}"
 
 
-def _sentences(answer: AuditAnswer) -> list[str]:
+def _messages(answer: AuditAnswer) -> list[str]:
     found = (answer.text,) if isinstance(answer.text, str) else answer.text
     return [printable(line, LINE_CHARS_MAX) for line in found[:LINES_MAX] if line]
 
@@ -279,9 +279,9 @@ def _short(value: object) -> str:
     """Return the beginning of a hash, and any other value as it is; empty for None."""
     if value is None:
         return ""
-    said = str(value)
-    is_hash = len(said) >= 32 and all(letter in "0123456789abcdef" for letter in said)
-    return said[:16] if is_hash else said
+    shown = str(value)
+    is_hash = len(shown) >= 32 and all(character in "0123456789abcdef" for character in shown)
+    return shown[:16] if is_hash else shown
 
 
 ReportRow = dict[str, object]
@@ -302,10 +302,10 @@ def stake_rows(state: State) -> ReportRow:
 
 def checked_line(row: ReportRow) -> str:
     """Describe a run: ``pydocs-demo: 120 segments; another peer replayed a window of 110 of 114 ...``."""
-    said = f"{row['name']}: {row['segments']} segments; of {row['old_segments']} older than two rounds,"
-    said += f" another peer replayed a window of {row['old_verified']} and found it true"
+    shown = f"{row['name']}: {row['segments']} segments; of {row['old_segments']} older than two rounds,"
+    shown += f" another peer replayed a window of {row['old_verified']} and found it true"
     counts = ((row["guilty"], "proven false"), (row["silent"], "never shown"))
-    return ", ".join([said, *(f"{count} {what}" for count, what in counts if count)])
+    return ", ".join([shown, *(f"{count} {what}" for count, what in counts if count)])
 
 
 def _run_row(state: State, run: Run) -> ReportRow:

@@ -101,7 +101,7 @@ def export(
     from swarm.cli.model_sources import model_of_run, save_model
     from swarm.training.hf.export import FORMATS
 
-    desk, out = terminal(), Path(folder)
+    screen, out = terminal(), Path(folder)
     if format_ not in FORMATS:
         raise UsageError(
             f"format is one of {', '.join(FORMATS)}, not {format_[:40]!r}",
@@ -109,15 +109,15 @@ def export(
         )
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", hint="swarm export ANOTHER_FOLDER")
-    if out.is_dir() and any(out.iterdir()) and not desk.options.yes:
+    if out.is_dir() and any(out.iterdir()) and not screen.options.yes:
         raise UsageError(f"{out} is not empty", hint=f"swarm export {out} --yes, or another folder")
-    model = model_of_run(desk.home, initial=initial)
+    model = model_of_run(screen.home, initial=initial)
     save_model(out, model, weights_only=format_ == "safetensors")
     row = {"dir": str(out), "round": model.round, "parameters": model.params_P.numel()}
     where = "before training" if initial else f"of round {model.round}"
-    desk.data({**row, "format": format_}, [f"{out}: {row['parameters']:,} parameters {where}"])
+    screen.data({**row, "format": format_}, [f"{out}: {row['parameters']:,} parameters {where}"])
     if format_ == "hf":
-        desk.say(f'load it: transformers.pipeline("text-generation", model="{out}")')
+        screen.say(f'load it: transformers.pipeline("text-generation", model="{out}")')
 
 
 def eval_(
@@ -140,23 +140,23 @@ def eval_(
     from swarm.training.inference.evaluate import heldout_loss, perplexity, whole_model
     from swarm.training.model.profiles import table
 
-    desk = terminal()
+    screen = terminal()
     if folder and initial:
         raise UsageError("--initial is of this home's run", hint="swarm eval --initial")
     if data and not Path(data).is_file():
         raise UsageError(f"there is no file {data}", hint="swarm eval --data FILE")
-    model = load_model(Path(folder)) if folder else model_of_run(desk.home, initial=initial)
+    model = load_model(Path(folder)) if folder else model_of_run(screen.home, initial=initial)
     tokenizer = tokenizer_of(model)
     if data:
         path, tokens = Path(data), encode_file(Path(data), tokenizer)
     else:
-        path, dtype = heldout_of_run(desk.home)
+        path, dtype = heldout_of_run(screen.home)
         tokens = open_tokens(path, dtype)
     _check_length(path, len(tokens), model)
     began = time.perf_counter()
     stage = whole_model(model.spec, table("native"))
     loss = heldout_loss(stage, model.params_P, tokens, num_windows=windows)
-    # What the tokens of a run stand for is not known by their number: only a text tells its bytes.
+    # What the tokens of a run stand for is not known by their number: only the text has its bytes.
     num_bytes = path.stat().st_size if data or not tokenizer.raw else 0
     bits = loss / math.log(2) * len(tokens) / num_bytes if num_bytes else None
     row = {
@@ -174,9 +174,9 @@ def eval_(
     unit = "token" if tokenizer.raw else "byte"
     more = "" if bits is None else f", {bits:.4f} bits per byte"
     which = folder or ("before training" if initial else f"the checkpoint of round {model.round}")
-    said = f"{loss:.4f} nats per {unit}, perplexity {perplexity(loss):.2f}{more}"
+    result = f"{loss:.4f} nats per {unit}, perplexity {perplexity(loss):.2f}{more}"
     text = data or "the run's held-out text"
-    desk.data(row, [f"{which}: {said}; on {text}, {len(tokens):,} {unit}s"])
+    screen.data(row, [f"{which}: {result}; on {text}, {len(tokens):,} {unit}s"])
 
 
 def _check_length(path: Path, count: int, model: "Model") -> None:
@@ -211,7 +211,7 @@ def generate(
     """
     from swarm.training.inference.sampling import Sampling
 
-    desk = terminal()
+    screen = terminal()
     if not prompt:
         raise UsageError("the prompt is empty", hint='swarm generate -p "def "')
     if folder and swarm:
@@ -219,27 +219,27 @@ def generate(
     if seed >= 1 << 64:
         raise UsageError("seed is below 2^64", hint="--seed 0")
     sampling = Sampling(temperature, top_k, top_p)
-    wish: dict[str, object] = {"count": count, "seed": seed}
-    wish |= {"temperature": temperature, "top_k": sampling.top_k, "top_p": top_p}
+    request: dict[str, object] = {"count": count, "seed": seed}
+    request |= {"temperature": temperature, "top_k": sampling.top_k, "top_p": top_p}
     if swarm:
-        tokenizer, begun, tokens, facts = _from_swarm(desk.home, prompt, wish)
+        tokenizer, begun, tokens, facts = _from_swarm(screen.home, prompt, request)
     else:
-        tokenizer, begun, tokens, facts = _from_disk(desk.home, folder, prompt, wish)
-    if not desk.options.json:
+        tokenizer, begun, tokens, facts = _from_disk(screen.home, folder, prompt, request)
+    if not screen.options.json:
         print(_shown(prompt), end="", flush=True)
     pace = Throughput(time.perf_counter)
-    written = _told(tokenizer, begun, pace.timed(tokens))
+    written = _printed(tokenizer, begun, pace.timed(tokens))
     where = "swarm" if swarm else "local"
     row = {"prompt": prompt, "text": written, "seed": seed, "where": where, **facts, **pace.row()}
-    desk.data(row, [""])
-    desk.say(pace.text(_way(facts) if swarm else "on this machine"))
+    screen.data(row, [""])
+    screen.say(pace.text(_way(facts) if swarm else "on this machine"))
 
 
 Writing = tuple["Tokenizer", list[int], Iterator[int], dict[str, object]]
 """Tokenizer, prompt tokens, generated tokens, and the facts about the model."""
 
 
-def _from_disk(home: Path, folder: str, prompt: str, wish: Mapping[str, object]) -> Writing:
+def _from_disk(home: Path, folder: str, prompt: str, request: Mapping[str, object]) -> Writing:
     from swarm.cli.model_sources import load_model, model_of_run, tokenizer_of
     from swarm.primitives.randomness import stream
     from swarm.training.inference.evaluate import whole_model
@@ -250,16 +250,18 @@ def _from_disk(home: Path, folder: str, prompt: str, wish: Mapping[str, object])
     model: Model = load_model(Path(folder)) if folder else model_of_run(home, initial=False)
     tokenizer = tokenizer_of(model)
     begun = _tokens_of(tokenizer, prompt)
-    dice = stream(cast("int", wish["seed"]).to_bytes(8, "big"), "cli.generate")
+    rng = stream(cast("int", request["seed"]).to_bytes(8, "big"), "cli.generate")
     sampling = Sampling(
-        cast("float", wish["temperature"]), cast("int", wish["top_k"]), cast("float", wish["top_p"])
+        cast("float", request["temperature"]),
+        cast("int", request["top_k"]),
+        cast("float", request["top_p"]),
     )
-    stage, count = whole_model(model.spec, table("native")), cast("int", wish["count"])
-    tokens = sample(stage, model.params_P, begun, count, dice, sampling)
+    stage, count = whole_model(model.spec, table("native")), cast("int", request["count"])
+    tokens = sample(stage, model.params_P, begun, count, rng, sampling)
     return tokenizer, begun, tokens, {"round": model.round if model.round >= 0 else None}
 
 
-def _from_swarm(home: Path, prompt: str, wish: Mapping[str, object]) -> Writing:
+def _from_swarm(home: Path, prompt: str, request: Mapping[str, object]) -> Writing:
     from swarm.cli.client import act, node_of
     from swarm.cli.model_sources import tokenizer_of_run
 
@@ -269,7 +271,7 @@ def _from_swarm(home: Path, prompt: str, wish: Mapping[str, object]) -> Writing:
     facts: dict[str, object] = {"round": None, "peers": []}
 
     def tokens() -> Iterator[int]:
-        name = act(address, "generate", {**wish, "tokens": begun[-PROMPT_TOKENS_MAX:]})["id"]
+        name = act(address, "generate", {**request, "tokens": begun[-PROMPT_TOKENS_MAX:]})["id"]
         is_over = False
         try:
             while not is_over:
@@ -296,16 +298,16 @@ def _tokens_of(tokenizer: "Tokenizer", prompt: str) -> list[int]:
     return [int(token) for token in encoded]
 
 
-def _told(tokenizer: "Tokenizer", begun: list[int], tokens: Iterable[int]) -> str:
+def _printed(tokenizer: "Tokenizer", begun: list[int], tokens: Iterable[int]) -> str:
     """Print the text after the prompt piece by piece as it comes, and return it; --json prints no pieces."""
     from swarm.training.data.tokenizer import pieces
 
-    desk, told = terminal(), list[str]()
+    screen, printed = terminal(), list[str]()
     for piece in pieces(tokenizer, begun, tokens):
-        told.append(piece)
-        if not desk.options.json:
+        printed.append(piece)
+        if not screen.options.json:
             print(_shown(piece), end="", flush=True)
-    return "".join(told)
+    return "".join(printed)
 
 
 def _shown(text: str) -> str:

@@ -27,19 +27,19 @@ def register(app: typer.Typer) -> None:
     app.add_typer(run_app, name="run")
 
 
-def _state(desk: Terminal) -> "StateDocument":
+def _state(screen: Terminal) -> "StateDocument":
     from swarm.cli.client import fetch_state, node_of
 
-    return fetch_state(node_of(desk.home))
+    return fetch_state(node_of(screen.home))
 
 
 def status() -> None:
     """Say who this node is, what it does and whether it is well."""
     from swarm.cli.views import status_lines
 
-    desk = terminal()
-    state = _state(desk)
-    desk.data(_parts(state, "health", "node", "run", "ledger"), status_lines(state, desk.ink))
+    screen = terminal()
+    state = _state(screen)
+    screen.data(_parts(state, "health", "node", "run", "ledger"), status_lines(state, screen.ink))
 
 
 def map_(
@@ -48,14 +48,14 @@ def map_(
     """Draw the peer map: who holds which stage, how fast, and what is wrong with whom."""
     from swarm.cli.views import map_lines
 
-    desk = terminal()
+    screen = terminal()
     while True:
-        state = _state(desk)
-        lines = map_lines(state, desk.ink, desk.columns)
-        if watch and desk.ink.is_on:
+        state = _state(screen)
+        lines = map_lines(state, screen.ink, screen.columns)
+        if watch and screen.ink.is_on:
             lines = ["\x1b[H\x1b[2J" + lines[0], *lines[1:]]
         names = ("health", "run", "ledger", "peers", "seats", "trades", "convictions")
-        desk.data(_parts(state, *names), lines)
+        screen.data(_parts(state, *names), lines)
         if not watch:
             return
         time.sleep(WATCH_INTERVAL_S)
@@ -67,9 +67,9 @@ def peers_list() -> None:
     from swarm.cli.views import peer_table
     from swarm.primitives.codec import fields_of
 
-    desk = terminal()
-    state = _state(desk)
-    desk.data(fields_of(state.peers), peer_table(state, desk.ink, desk.columns))
+    screen = terminal()
+    state = _state(screen)
+    screen.data(fields_of(state.peers), peer_table(state, screen.ink, screen.columns))
 
 
 @peers_app.command("show")
@@ -80,9 +80,9 @@ def peers_show(
     from swarm.cli.views import find_peer, peer_lines
     from swarm.primitives.codec import fields_of
 
-    desk = terminal()
-    found = find_peer(_state(desk), peer)
-    desk.data(fields_of(found), peer_lines(found, desk.ink))
+    screen = terminal()
+    found = find_peer(_state(screen), peer)
+    screen.data(fields_of(found), peer_lines(found, screen.ink))
 
 
 @run_app.command("ls")
@@ -91,9 +91,9 @@ def run_list() -> None:
     from swarm.cli.views import run_list as lines_of
     from swarm.primitives.codec import fields_of
 
-    desk = terminal()
-    state = _state(desk)
-    desk.data([fields_of(state.run)] if state.run else [], lines_of(state))
+    screen = terminal()
+    state = _state(screen)
+    screen.data([fields_of(state.run)] if state.run else [], lines_of(state))
 
 
 @run_app.command("show")
@@ -101,10 +101,10 @@ def run_show() -> None:
     """Show the run: progress, phase, who sits where, how its work was checked."""
     from swarm.cli.views import run_lines
 
-    desk = terminal()
-    state = _state(desk)
+    screen = terminal()
+    state = _state(screen)
     names = ("run", "seats", "loss_curve", "checks", "convictions")
-    desk.data(_parts(state, *names), run_lines(state, desk.ink))
+    screen.data(_parts(state, *names), run_lines(state, screen.ink))
 
 
 def _parts(state: "StateDocument", *names: str) -> dict[str, object]:

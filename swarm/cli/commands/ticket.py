@@ -28,17 +28,17 @@ def ticket_new() -> None:
     from swarm.cli.client import act, fetch_state, node_of
     from swarm.ticket import parse_ticket, reach_text
 
-    desk = terminal()
-    address = node_of(desk.home)
+    screen = terminal()
+    address = node_of(screen.home)
     run = fetch_state(address).run
     ticket = run.ticket if run else None
     if not ticket:
         ticket = str(act(address, "ticket", {}).get("ticket", ""))
     if not ticket:
         raise UsageError("this node has no run to invite to yet", hint="swarm status")
-    desk.data({"ticket": ticket}, [ticket, *_qr_lines(desk, ticket)])
+    screen.data({"ticket": ticket}, [ticket, *_qr_lines(screen, ticket)])
     if limits := reach_text(parse_ticket(ticket, int(time.time())).addresses):
-        desk.say(f"note: {limits}")
+        screen.say(f"note: {limits}")
 
 
 @ticket_app.command("show")
@@ -49,7 +49,7 @@ def ticket_show(
     from swarm.primitives.crypto import peer_name, peer_text
     from swarm.ticket import parse_ticket, reach_text
 
-    desk, now = terminal(), int(time.time())
+    screen, now = terminal(), int(time.time())
     parsed = parse_ticket(ticket, now)
     row = {
         "network": parsed.genesis16.hex(),
@@ -67,9 +67,9 @@ def ticket_show(
         f"address   {', '.join(parsed.addresses)}",
         f"expires   {left}",
     ]
-    desk.data(row, [*lines, *_qr_lines(desk, "".join(ticket.split()))])
+    screen.data(row, [*lines, *_qr_lines(screen, "".join(ticket.split()))])
     if limits := reach_text(parsed.addresses, "the machine that it was made on"):
-        desk.say(f"note: {limits}")
+        screen.say(f"note: {limits}")
 
 
 @id_app.command("show")
@@ -78,13 +78,13 @@ def id_show() -> None:
     from swarm.host.identity import load_identity
     from swarm.primitives.crypto import peer_name, peer_text
 
-    desk = terminal()
-    is_new = not (desk.home / "identity.key").exists()
-    peer = load_identity(desk.home).peer
+    screen = terminal()
+    is_new = not (screen.home / "identity.key").exists()
+    peer = load_identity(screen.home).peer
     if is_new:
-        desk.say("made a new key; back it up: swarm id export")
-    row = {"name": peer_name(peer), "peer": peer_text(peer), "home": str(desk.home)}
-    desk.data(row, [f"{row['name']}  {row['peer']}", f"key in {desk.home / 'identity.key'}"])
+        screen.say("made a new key; back it up: swarm id export")
+    row = {"name": peer_name(peer), "peer": peer_text(peer), "home": str(screen.home)}
+    screen.data(row, [f"{row['name']}  {row['peer']}", f"key in {screen.home / 'identity.key'}"])
 
 
 @id_app.command("export")
@@ -94,34 +94,34 @@ def id_export(
     """Copy the secret key, for a backup. Anyone who has it can act as this node."""
     from swarm.host.identity import load_identity
 
-    desk = terminal()
-    if not (desk.home / "identity.key").exists():
-        raise BadIdentity(f"there is no key in {desk.home} yet", hint="swarm id show")
-    secret = load_identity(desk.home).seed.hex()
+    screen = terminal()
+    if not (screen.home / "identity.key").exists():
+        raise BadIdentity(f"there is no key in {screen.home} yet", hint="swarm id show")
+    secret = load_identity(screen.home).seed.hex()
     if not file:
-        desk.say("keep this secret: whoever has it is this node")
-        desk.data({"seed": secret}, [secret])
+        screen.say("keep this secret: its holder is this node")
+        screen.data({"seed": secret}, [secret])
         return
     path = Path(file)
     try:
-        path.touch(mode=0o600, exist_ok=desk.options.yes)
+        path.touch(mode=0o600, exist_ok=screen.options.yes)
     except FileExistsError:
         raise UsageError(f"{path} exists already", hint=f"swarm id export {path} --yes") from None
     path.chmod(0o600)
     path.write_text(secret + "\n", encoding="ascii")
-    desk.say(f"wrote the secret key to {path}; restore it as identity.key of a home folder")
-    if desk.options.json:
-        desk.data({"file": str(path)}, [])
+    screen.say(f"wrote the secret key to {path}; restore it as identity.key of a home folder")
+    if screen.options.json:
+        screen.data({"file": str(path)}, [])
 
 
-def _qr_lines(desk: Terminal, ticket: str) -> list[str]:
+def _qr_lines(screen: Terminal, ticket: str) -> list[str]:
     """Return the ticket as a QR code for a phone; empty with --json or if stdout is no terminal."""
-    if not desk.ink.is_on or desk.options.json:
+    if not screen.ink.is_on or screen.options.json:
         return []
     import io
 
     import segno
 
-    drawn = io.StringIO()
-    segno.make(ticket, error="l").terminal(drawn, compact=True)
-    return ["", drawn.getvalue()]
+    rendered = io.StringIO()
+    segno.make(ticket, error="l").terminal(rendered, compact=True)
+    return ["", rendered.getvalue()]

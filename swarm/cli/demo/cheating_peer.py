@@ -2,7 +2,7 @@
 
 Shell: replaces one function of its own process, then runs the ordinary program. Start it as ``python -m
 swarm.cli.demo.cheating_peer join ...``; the product has no switch for this. Every segment with a step is false,
-so the demo can count the peer's segments as lies.
+so the demo can count them as false.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def become_byzantine() -> None:
     from swarm.training import shard
     from swarm.training.model.optimizer import optimizer_step
 
-    used = vars(shard)
+    used = shard.__dict__
     assert used["optimizer_step"] is optimizer_step, (
         "the cheating function replaces the step that is taken"
     )

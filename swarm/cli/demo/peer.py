@@ -51,7 +51,7 @@ class DemoPeer:
     @property
     def stake(self) -> int:
         """Stake that it can lose."""
-        return STAKE if self.role.validates or self.role.lies else 0
+        return STAKE if self.role.validates or self.role.cheats else 0
 
     @property
     def name(self) -> str:
@@ -62,32 +62,32 @@ class DemoPeer:
 def prepare_peers(folder: Path, roles: tuple[Role, ...], file: RunFile) -> list[DemoPeer]:
     """Write the files that the peers start from; return the peers in the order of their roles."""
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    players = list[DemoPeer]()
+    peers = list[DemoPeer]()
     for role in roles:
         home = folder / role.folder
         secret: SecretKey = load_identity(home)
-        player = DemoPeer(role, home, folder / "logs" / f"{role.folder}.log", secret.peer)
+        peer = DemoPeer(role, home, folder / "logs" / f"{role.folder}.log", secret.peer)
         node_file = NODE_FILE.format(
             solve=str(role.solves).lower(),
             validate=str(role.validates).lower(),
-            verify=str(not role.lies).lower(),
-            stake=player.stake if role.lies else 0,
+            verify=str(not role.cheats).lower(),
+            stake=peer.stake if role.cheats else 0,
         )
         (home / "node.toml").write_text(node_file, encoding="utf-8")
-        players.append(player)
+        peers.append(peer)
     genesis = genesis_of(
         file,
-        validators={player.peer: player.stake for player in players if player.role.validates},
-        accounts={player.peer: _balance(player) for player in players},
+        validators={peer.peer: peer.stake for peer in peers if peer.role.validates},
+        accounts={peer.peer: _balance(peer) for peer in peers},
         seed=secrets.token_bytes(32),
     )
-    for player in players:
-        (player.home / "genesis.bin").write_bytes(encode(genesis))
-    return players
+    for peer in peers:
+        (peer.home / "genesis.bin").write_bytes(encode(genesis))
+    return peers
 
 
-def _balance(player: DemoPeer) -> int:
+def _balance(peer: DemoPeer) -> int:
     """Return the balance of a peer; what the cheating peer keeps is too little to stake a second time."""
-    if player.role.lies:
-        return player.stake + PEER_BALANCE // 2
-    return LAUNCHER_BALANCE if player.role.is_launcher else PEER_BALANCE
+    if peer.role.cheats:
+        return peer.stake + PEER_BALANCE // 2
+    return LAUNCHER_BALANCE if peer.role.is_launcher else PEER_BALANCE

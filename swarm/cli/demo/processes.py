@@ -19,7 +19,7 @@ STOP_S = 4.0
 """Seconds to wait for children: a node ends within 3 s of a signal; one left a second later is killed."""
 LOG_LINES = 12
 LOG_TAIL_BYTES = 8_000
-SWARM, LIAR = "swarm.cli.main", "swarm.cli.demo.cheating_peer"
+SWARM, CHEATING_PEER = "swarm.cli.main", "swarm.cli.demo.cheating_peer"
 """Modules to run: the program, and the program of the cheating peer."""
 MARK_VARIABLE = "SWARM_DEMO_MARK"
 """Environment variable of every child, inherited by theirs: a process with it at the end was left behind."""
@@ -42,11 +42,11 @@ class Children:
     mark: str
     running: dict[str, Child] = field(default_factory=dict[str, Child])
 
-    def start(self, label: str, words: Sequence[str], log: Path, program: str = SWARM) -> Child:
-        """Start ``swarm WORDS`` in a process group of its own, with its output in ``log``."""
+    def start(self, label: str, args: Sequence[str], log: Path, program: str = SWARM) -> Child:
+        """Start ``swarm ARGS`` in a process group of its own, with its output in ``log``."""
         with log.open("ab") as out:
-            process = subprocess.Popen(  # noqa: S603  our own program, words of our own
-                command(words, program),
+            process = subprocess.Popen(  # noqa: S603  our own program and arguments
+                command(args, program),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -85,7 +85,7 @@ class Children:
             code = child.process.poll()
             if code is not None and not child.is_expected_to_end:
                 raise SwarmError(
-                    f"{child.label} ended unexpectedly ({_how(code)}); its last words:\n"
+                    f"{child.label} ended unexpectedly ({_how(code)}); its last lines:\n"
                     + "\n".join(f"    {line}" for line in last_lines(child.log)),
                     hint=f"read {child.log}",
                 )
@@ -128,9 +128,9 @@ class Children:
         return found
 
 
-def command(words: Sequence[str], program: str = SWARM) -> list[str]:
+def command(args: Sequence[str], program: str = SWARM) -> list[str]:
     """Return the command line that runs this program, or another module of it."""
-    return [sys.executable, "-m", program, *words]
+    return [sys.executable, "-m", program, *args]
 
 
 def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:

@@ -9,10 +9,6 @@ from swarm.cli.style import Ink, human_count, human_span
 from swarm.ledger.transition.accounts import ACCUSER_PERCENT
 from swarm.node.api.schema import CheckRow, ConvictionRow, StateDocument
 
-LOSS_WANTED_NATS = 2.1
-REJOIN_WANTED_S = 30.0
-MEMORY_WANTED_MB = 6000.0
-
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -63,7 +59,7 @@ def shortfalls(result: Result) -> list[str]:
         faults.append(f"{result.honest_slashed} honest peers lost stake")
     open_lies = (result.lies_planted or 0) - (result.lies_caught or 0) - (result.lies_late or 0)
     if open_lies > 0:
-        faults.append(f"{open_lies} lies were not caught")
+        faults.append(f"{open_lies} false segments were not caught")
     return faults
 
 
@@ -77,7 +73,7 @@ def result_lines(result: Result, ink: Ink) -> list[str]:
         ("killed", _killed(result.rejoin_s)),
         ("checked", f"{_of(result.commits_verified, result.commits_old)} commits older than two rounds: another"
                     " peer replayed a window of each, and found it true"),
-        ("liar", _liar(result)),
+        ("cheating", _cheating(result)),
         ("ledger", f"height {human_count(result.ledger_height)},"
                    f" {human_count(result.commits_final)} commits final,"
                    f" supply {'conserved' if result.supply_conserved else 'NOT CONSERVED'}"),
@@ -85,7 +81,7 @@ def result_lines(result: Result, ink: Ink) -> list[str]:
         ("model", result.export_dir or "none"),
         ("left", f"{result.left_running} processes running"),
     ]  # fmt: skip
-    lines = [f"{ink.paint('dim', f'{label:<8}')} {value}" for label, value in rows]
+    lines = [f"{ink.paint('dim', f'{label:<9}')} {value}" for label, value in rows]
     if result.sample:
         lines += ["", ink.paint("dim", "a sample of what it writes:"), *_quoted(result.sample)]
     return lines
@@ -95,13 +91,13 @@ def _of(some: int | None, all_: int | None) -> str:
     return f"{human_count(some)} of {human_count(all_)}"
 
 
-def _liar(result: Result) -> str:
+def _cheating(result: Result) -> str:
     if result.lies_planted is None:
         return "none"
-    said = f"{_of(result.lies_caught, result.lies_planted)} false segments were proven false"
+    message = f"{_of(result.lies_caught, result.lies_planted)} false segments were proven false"
     if result.lies_late:
-        said += f" ({result.lies_late} came too late for a verdict)"
-    return f"{said}, {human_count(result.honest_slashed)} honest peers slashed"
+        message += f" ({result.lies_late} came too late for a verdict)"
+    return f"{message}, {human_count(result.honest_slashed)} honest peers slashed"
 
 
 def _nats(value: float | None) -> str:
@@ -109,7 +105,7 @@ def _nats(value: float | None) -> str:
 
 
 def _killed(rejoin_s: float | None) -> str:
-    """Return True if a peer was killed is not among the figures: only how long one took to come back."""
+    """Return the time that the killed peer took to train again; the figures hold nothing else about it."""
     if rejoin_s is None:
         return "no peer was seen to train again after a kill"
     return f"one peer was killed and trained again after {rejoin_s:.1f} s"
@@ -121,32 +117,32 @@ def _quoted(text: str) -> list[str]:
 
 
 class Story:
-    """Sentences told so far, and the largest stake seen of each peer."""
+    """Messages returned so far, and the largest stake seen of each peer."""
 
     def __init__(self) -> None:
-        self._told = set[str]()
+        self._reported = set[str]()
         self._stakes: dict[str, int] = {}
 
     def read(self, state: StateDocument) -> list[str]:
-        """Return the sentences that this state document adds."""
+        """Return the messages that this state document adds."""
         found = list[tuple[str, str]]()
         for check in state.checks:
             if check.phase == "disputed":
-                found.append((f"caught {_place(check)}", self._caught(check)))
+                found.append((f"caught {_segment_name(check)}", self._caught(check)))
         for conviction in reversed(state.convictions):
             found.append((f"evicted {conviction.name}", self._evicted(conviction)))
         for peer in state.peers:
             self._stakes[peer.name] = max(peer.stake, self._stakes.get(peer.name, 0))
-        fresh = [(key, said) for key, said in found if key not in self._told]
-        self._told.update(key for key, _ in fresh)
-        return [said for _, said in fresh]
+        fresh = [(key, message) for key, message in found if key not in self._reported]
+        self._reported.update(key for key, _ in fresh)
+        return [message for _, message in fresh]
 
     def _caught(self, check: CheckRow) -> str:
         window = (check.dispute or {}).get("window")
         which = "a window" if window is None else f"window {window}"
         finders = ", ".join(check.accusers)
         by = f" ({finders} found it)" if finders else ""
-        return f"caught: {which} of segment {_place(check)} of {check.name} differs{by}"
+        return f"caught: {which} of segment {_segment_name(check)} of {check.name} differs{by}"
 
     def _evicted(self, conviction: ConvictionRow) -> str:
         name, finder, taken = conviction.name, conviction.accuser, conviction.stake_taken
@@ -157,5 +153,5 @@ class Story:
         return f"{name} is evicted, its stake of {human_count(taken)} is taken{to}"
 
 
-def _place(row: CheckRow) -> str:
+def _segment_name(row: CheckRow) -> str:
     return f"{row.round}/{row.stage}/{row.seat}"

@@ -65,11 +65,11 @@ class Checked:
 
 
 def count_checks(
-    row: Mapping[str, object] | None, honest: Mapping[str, int], liar: str | None
+    row: Mapping[str, object] | None, honest: Mapping[str, int], cheat: str | None
 ) -> Checked:
     """Count the checks in ``row``.
 
-    ``honest`` maps the PeerID of each honest peer to the stake that it should still have; ``liar`` is the
+    ``honest`` maps the PeerID of each honest peer to the stake that it should still have; ``cheat`` is the
     PeerID of the cheating peer, None without one.
     """
     ledger = read_answer(VerifiedLedger, row or {})
@@ -80,10 +80,10 @@ def count_checks(
         ledger.stakes.get(peer, 0) < stake or run.peers.get(peer, nothing).failed > 0
         for peer, stake in honest.items()
     )
-    if liar is None:
+    if cheat is None:
         planted = caught = late = None
     else:
-        work = run.peers.get(liar, nothing)
+        work = run.peers.get(cheat, nothing)
         planted, caught = work.segments, work.failed
         late = sum(age < VERDICT_ROUNDS * run.round_blocks for age in work.waiting_blocks)
     return Checked(
@@ -118,13 +118,13 @@ class Measured:
     checked: Checked
 
 
-def measure(children: Children, players: Sequence[DemoPeer], folder: Path, say: Say) -> Measured:
+def measure(children: Children, peers: Sequence[DemoPeer], folder: Path, say: Say) -> Measured:
     """Export, evaluate, sample and verify the data in the first home; the models go below ``folder``."""
     final, initial = folder / "model", folder / "model-initial"
-    at = ["--home", str(players[0].home), "--json", "--yes"]
+    at = ["--home", str(peers[0].home), "--json", "--yes"]
 
-    def run(*words: str) -> Row | None:
-        return run_json(children, [*words, *at], say)
+    def run(*args: str) -> Row | None:
+        return run_json(children, [*args, *at], say)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         begun = [
@@ -152,21 +152,21 @@ def measure(children: Children, players: Sequence[DemoPeer], folder: Path, say: 
         commits=_int(ledger, "commits"),
         supply_conserved=bool(ledger.get("supply_conserved")) if verified else None,
         export_dir=str(final) if exported else None,
-        checked=_checked(verified, players),
+        checked=_checked(verified, peers),
     )
 
 
-def _checked(verified: Row | None, players: Sequence[DemoPeer]) -> Checked:
-    honest = {peer_text(player.peer): player.stake for player in players if not player.role.lies}
-    liars = [peer_text(player.peer) for player in players if player.role.lies]
-    return count_checks(verified, honest, liars[0] if liars else None)
+def _checked(verified: Row | None, peers: Sequence[DemoPeer]) -> Checked:
+    honest = {peer_text(peer.peer): peer.stake for peer in peers if not peer.role.cheats}
+    cheating = [peer_text(peer.peer) for peer in peers if peer.role.cheats]
+    return count_checks(verified, honest, cheating[0] if cheating else None)
 
 
-def run_json(children: Children, words: Sequence[str], say: Say) -> Row | None:
-    """Return the object that ``swarm WORDS`` prints; if it fails, print its message and return None."""
+def run_json(children: Children, args: Sequence[str], say: Say) -> Row | None:
+    """Return the object that ``swarm ARGS`` prints; if it fails, print its message and return None."""
     try:
-        done = subprocess.run(  # noqa: S603  our own program, words of our own
-            command(words),
+        done = subprocess.run(  # noqa: S603  our own program and arguments
+            command(args),
             capture_output=True,
             text=True,
             timeout=STEP_TIMEOUT_S,
@@ -179,7 +179,7 @@ def run_json(children: Children, words: Sequence[str], say: Say) -> Row | None:
         found, problem = None, str(error)[:300]
     if isinstance(found, dict):
         return cast("Row", found)
-    say(f"swarm {' '.join(words[:2])} failed: {problem}")
+    say(f"swarm {' '.join(args[:2])} failed: {problem}")
     return None
 
 

@@ -5,7 +5,7 @@ Core: observations of the run and the time come in, moves go out.
     GATHER --all stages trained by several--> TRAIN --40% of the rounds--> KILLED --5 s--> BACK
     any --last checkpoints final, or time is up--> DONE
 
-Beside it, once every stage trains and a fifth of the rounds is over, a cheating peer joins.
+Independently of these phases, once every stage trains and a fifth of the rounds is over, a cheating peer joins.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 REPLICAS = 3
 """Honest replicas of a stage, if the run has seats for more: the last seat is the cheating peer's."""
-LIE_SHARE = 0.2
+CHEAT_SHARE = 0.2
 """Share of the run after which the cheating peer starts.
 
 It loads and waits for a boundary, so that it has a seat a quarter through, and can be convicted long before the
@@ -34,7 +34,7 @@ class Role:
     number: int
     solves: bool
     validates: bool
-    lies: bool = False
+    cheats: bool = False
 
     @property
     def folder(self) -> str:
@@ -47,12 +47,12 @@ class Role:
         return self.number == 0
 
 
-def num_honest(num_stages: int, replicas_max: int, *, lies: bool) -> int:
+def num_honest(num_stages: int, replicas_max: int, *, cheats: bool) -> int:
     """Return the number of honest replicas: ``REPLICAS`` a stage, with a seat left for the cheating peer."""
-    return min(num_stages * min(REPLICAS, replicas_max), num_stages * replicas_max - lies)
+    return min(num_stages * min(REPLICAS, replicas_max), num_stages * replicas_max - cheats)
 
 
-def roles_of(num_replicas: int, *, lies: bool) -> tuple[Role, ...]:
+def roles_of(num_replicas: int, *, cheats: bool) -> tuple[Role, ...]:
     """Return the roles: ``num_replicas`` with a seat, then two without, the cheating peer last.
 
     The two without a seat and two of the replicas validate. The launcher does not: it could leave without the
@@ -60,8 +60,8 @@ def roles_of(num_replicas: int, *, lies: bool) -> tuple[Role, ...]:
     """
     solvers = [Role(i, True, i in {1, 2}) for i in range(num_replicas)]
     others = [Role(num_replicas + i, False, True) for i in range(2)]
-    liar = [Role(num_replicas + 2, True, False, lies=True)] if lies else []
-    return (*solvers, *others, *liar)
+    cheat = [Role(num_replicas + 2, True, False, cheats=True)] if cheats else []
+    return (*solvers, *others, *cheat)
 
 
 VICTIM = 1
@@ -81,7 +81,7 @@ class Phase(Enum):
 class Move(Enum):
     """Action that is due now."""
 
-    LIE = auto()
+    CHEAT = auto()
     """Let the cheating peer join."""
     KILL = auto()
     RESTART = auto()
@@ -105,59 +105,63 @@ class Observation:
 class Scenario:
     """Scenario of one demo."""
 
-    def __init__(self, *, deadline: float, kills: bool, lies: bool) -> None:
-        self.act = Phase.GATHER
+    def __init__(self, *, deadline: float, kills: bool, cheats: bool) -> None:
+        self.phase = Phase.GATHER
         self.rejoin_s: float | None = None
         """Seconds from the restart of the killed peer to its first step; None before that."""
         self.ended_early = False
         self._deadline = deadline
         self._kills = kills
-        self._lies = lies
+        self._cheats = cheats
         self._killed_at = 0.0
         self._restarted_at = 0.0
         self._over_at: float | None = None
 
-    def next_moves(self, look: Observation, now: float) -> list[Move]:
+    def next_moves(self, observation: Observation, now: float) -> list[Move]:
         """Return the moves that are due now; the caller must make them, for each is returned once."""
-        if self.act is Phase.DONE:
+        if self.phase is Phase.DONE:
             return []
-        if self._is_finished(look, now):
-            self.act = Phase.DONE
+        if self._is_finished(observation, now):
+            self.phase = Phase.DONE
             return [Move.FINISH]
-        return [*self._let_lie(look), *self._move_on(look, now)]
+        return [*self._let_cheat(observation), *self._move_on(observation, now)]
 
-    def _let_lie(self, look: Observation) -> list[Move]:
-        if self._lies and self.act is not Phase.GATHER and look.round >= LIE_SHARE * look.rounds:
-            self._lies = False
-            return [Move.LIE]
+    def _let_cheat(self, observation: Observation) -> list[Move]:
+        if (
+            self._cheats
+            and self.phase is not Phase.GATHER
+            and observation.round >= CHEAT_SHARE * observation.rounds
+        ):
+            self._cheats = False
+            return [Move.CHEAT]
         return []
 
-    def _move_on(self, look: Observation, now: float) -> list[Move]:
-        match self.act:
+    def _move_on(self, observation: Observation, now: float) -> list[Move]:
+        match self.phase:
             case Phase.GATHER:
-                if look.victim_trains:
-                    self.act = Phase.TRAIN
+                if observation.victim_trains:
+                    self.phase = Phase.TRAIN
             case Phase.TRAIN:
-                if self._kills and look.round >= KILL_SHARE * look.rounds:
-                    self.act, self._killed_at = Phase.KILLED, now
+                if self._kills and observation.round >= KILL_SHARE * observation.rounds:
+                    self.phase, self._killed_at = Phase.KILLED, now
                     return [Move.KILL]
             case Phase.KILLED:
                 if now - self._killed_at >= DOWN_S:
-                    self.act, self._restarted_at = Phase.BACK, now
+                    self.phase, self._restarted_at = Phase.BACK, now
                     return [Move.RESTART]
             case Phase.BACK:
-                if self.rejoin_s is None and look.victim_trains:
+                if self.rejoin_s is None and observation.victim_trains:
                     self.rejoin_s = now - self._restarted_at
             case Phase.DONE:
                 pass
         return []
 
-    def _is_finished(self, look: Observation, now: float) -> bool:
+    def _is_finished(self, observation: Observation, now: float) -> bool:
         if now >= self._deadline:
-            self.ended_early = not look.is_over
+            self.ended_early = not observation.is_over
             return True
-        if not look.is_over:
+        if not observation.is_over:
             return False
         if self._over_at is None:
             self._over_at = now
-        return look.is_final or now - self._over_at >= SETTLE_S
+        return observation.is_final or now - self._over_at >= SETTLE_S

@@ -22,7 +22,7 @@ from swarm.events import printable
 from swarm.node.api.health import STANDSTILL_S
 from swarm.node.api.schema import RunRow, StateDocument
 
-SAY_INTERVAL_S = 5.0
+PRINT_INTERVAL_S = 5.0
 WEIGH_INTERVAL_S = 4.0
 """Seconds between measurements of memory: reading that of nine processes costs the kernel some milliseconds."""
 STATE_TIMEOUT_S = 2.0
@@ -35,7 +35,7 @@ INDENT = 14
 class DemoWatch:
     """Observations of the swarm so far."""
 
-    desk: Terminal
+    screen: Terminal
     began: float = field(default_factory=time.monotonic)
     state: StateDocument = field(default_factory=StateDocument)
     answered_at: float = field(default_factory=time.monotonic)
@@ -50,14 +50,14 @@ class DemoWatch:
     """(Seconds since the start, tokens, loss in nats) whenever the tokens rose."""
     _story: Story = field(default_factory=Story)
     _weighed_at: float = float("-inf")
-    _said_at: float = float("-inf")
+    _printed_at: float = float("-inf")
 
     @property
     def seconds(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self.began
 
-    def look(self, first: DemoPeer, victim: DemoPeer, *, asks_victim: bool) -> Observation:
+    def observe(self, first: DemoPeer, victim: DemoPeer, *, asks_victim: bool) -> Observation:
         """Poll the launcher, and the victim if ``asks_victim``; return the observation."""
         answer = _state_of(first)
         if answer is not None:
@@ -69,9 +69,9 @@ class DemoWatch:
         self._note_curve(run)
         if not self.map_url and (url := self.state.node.api_url):
             self.map_url = url
-            self.tell(f"map {url}")
-        for sentence in self._story.read(self.state):
-            self.tell(sentence)
+            self.report(f"map {url}")
+        for message in self._story.read(self.state):
+            self.report(message)
         is_over = run.phase in OVER
         theirs = _state_of(victim) if asks_victim else None
         return Observation(
@@ -92,22 +92,22 @@ class DemoWatch:
     def progress(self, waits_for: str = "") -> None:
         """Print one line every few seconds; on a terminal it is overwritten."""
         now = time.monotonic()
-        interval_s = 1.0 if self.desk.is_live else SAY_INTERVAL_S
-        if self.desk.options.quiet or now - self._said_at < interval_s:
+        interval_s = 1.0 if self.screen.is_live else PRINT_INTERVAL_S
+        if self.screen.options.quiet or now - self._printed_at < interval_s:
             return
-        self._said_at = now
+        self._printed_at = now
         line = f"{human_span(self.seconds):>{INDENT - 2}}  {waits_for or self._line()}"
-        if self.desk.is_live:
-            sys.stderr.write("\r\x1b[2K" + line[: self.desk.columns - 1])
+        if self.screen.is_live:
+            sys.stderr.write("\r\x1b[2K" + line[: self.screen.columns - 1])
             sys.stderr.flush()
         else:
-            self.desk.say(line)
+            self.screen.say(line)
 
-    def tell(self, sentence: str) -> None:
-        """Print a sentence about an event."""
-        if self.desk.is_live and not self.desk.options.quiet:
+    def report(self, message: str) -> None:
+        """Print a message about an event."""
+        if self.screen.is_live and not self.screen.options.quiet:
             sys.stderr.write("\r\x1b[2K")
-        self.desk.say(f"{human_span(self.seconds):>12}  {sentence}")
+        self.screen.say(f"{human_span(self.seconds):>12}  {message}")
 
     def _line(self) -> str:
         silent_s = time.monotonic() - self.answered_at
@@ -118,7 +118,7 @@ class DemoWatch:
             waits = printable(self.state.node.waits_for, 80)
             return f"waiting for {waits or 'the peers to load and the run to open'}"
         traded = sum(peer.trades for peer in self.state.peers)
-        columns = self.desk.columns - INDENT if self.desk.is_live else 0
+        columns = self.screen.columns - INDENT if self.screen.is_live else 0
         if self.state.health.verdict != "progressing":
             return f"{headline(self.state)}  {verdict(self.state.health)}"
         if columns:
@@ -140,7 +140,7 @@ def wait_for_ticket(
         children,
         watch,
         patience_s,
-        "waiting for the launcher: it loads its libraries, reads the text, draws the model",
+        "waiting for the launcher: it loads its libraries, reads the text, initialises the model",
     )
 
 
@@ -163,8 +163,8 @@ def wait_for(
     raise SwarmError(f"nothing came after {patience_s:.0f} s of {why}", hint=f"read {logs[0]}")
 
 
-def _state_of(player: DemoPeer) -> StateDocument | None:
-    address = find_node(player.home)
+def _state_of(peer: DemoPeer) -> StateDocument | None:
+    address = find_node(peer.home)
     if address is None:
         return None
     try:

@@ -4,9 +4,8 @@ Core: pure functions.
 
 There are two kinds of manifest. A ``Manifest`` lists the chunks of one trade payload; its root is in the signed
 offer. A ``BlobManifest`` lists the 1 MiB chunks of a tensor or file whose root is
-``swarm.primitives.commitments.tensor_hash``, the name that the ledger and the run spec use for it. A blob of
-at most one chunk
-travels inside its manifest, because no proof of it is shorter than the blob itself.
+``swarm.primitives.commitments.tensor_hash``, the name that the ledger and the run spec use for it. A blob of at
+most one chunk travels inside its manifest, because no proof of it is shorter than the blob itself.
 """
 
 from collections.abc import Sequence
@@ -65,12 +64,12 @@ def check_manifest(claimed: Manifest, root: Digest) -> None:
         raise BrokenPromise("a manifest that is not the one promised")
 
 
-def verify_chunk(promised: Manifest, index: int, chunk: Bytes) -> None:
+def verify_chunk(listed: Manifest, index: int, chunk: Bytes) -> None:
     """Raise ``BrokenPromise`` unless ``chunk`` is number ``index`` of a checked manifest."""
-    start = index * promised.chunk_bytes
-    expected = min(promised.chunk_bytes, promised.num_bytes - start)
-    place = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
-    if len(chunk) != expected or _chunk_hash(chunk) != promised.hashes[place]:
+    start = index * listed.chunk_bytes
+    expected = min(listed.chunk_bytes, listed.num_bytes - start)
+    span = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
+    if len(chunk) != expected or _chunk_hash(chunk) != listed.hashes[span]:
         raise BrokenPromise(f"chunk {index} is not the one promised")
 
 
@@ -139,8 +138,8 @@ def check_blob_manifest(blob: BlobManifest, root: Digest, num_bytes_max: int) ->
 
 def verify_blob_chunk(blob: BlobManifest, index: int, chunk: Bytes) -> None:
     """Raise ``BrokenPromise`` unless ``chunk`` is number ``index`` of a checked manifest."""
-    place = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
-    if len(chunk) != blob.chunk_length(index) or chunk_digest(chunk) != blob.hashes[place]:
+    span = slice(HASH_BYTES * index, HASH_BYTES * (index + 1))
+    if len(chunk) != blob.chunk_length(index) or chunk_digest(chunk) != blob.hashes[span]:
         raise BrokenPromise(f"chunk {index} of a blob is not the one promised")
 
 

@@ -199,7 +199,7 @@ class BlobStore:
         if left:
             incoming.unlink()
             raise BadConfig(
-                "a file changed while it was copied", hint="wait until nobody writes it"
+                "a file changed while it was copied", hint="wait until no program writes it"
             )
         if num_bytes <= TENSOR_CHUNK_BYTES:
             manifest = inline_manifest(last, dtype=dtype, shape=shape)

@@ -4,7 +4,7 @@ Core: time comes in as ``now``; only verified chunks go out.
 
     manifest, then each chunk:   WANTED --next_task--> ASKED --receive--> HELD
                                    ^                     |
-                                   +-lost, missing, lied-+
+                                   +-lost, missing, false+
 
 A peer that sends wrong data is never asked again. A silent peer rests longer after each failure. A peer without
 the blob rests briefly, because it may still be fetching it.
@@ -47,7 +47,7 @@ class _Source:
     failures: int = 0
     asked: int = 0
     resting_until: float = 0.0
-    is_liar: bool = False
+    is_excluded: bool = False
 
 
 @dataclass(slots=True)
@@ -88,11 +88,11 @@ class BlobSources:
         source.in_flight -= 1
         source.resting_until = now + MISSING_REST_S
 
-    def lied(self, peer: PeerId) -> None:
+    def rejected(self, peer: PeerId) -> None:
         """Exclude ``peer`` for good: its answer was invalid."""
         source = self._of(peer)
         source.in_flight -= 1
-        source.is_liar = True
+        source.is_excluded = True
 
     def _of(self, peer: PeerId) -> _Source:
         return self._sources.setdefault(peer, _Source())
@@ -100,7 +100,9 @@ class BlobSources:
     def _is_able(self, peer: PeerId, now: float) -> bool:
         source = self._of(peer)
         return (
-            not source.is_liar and source.in_flight < PER_PEER_MAX and source.resting_until <= now
+            not source.is_excluded
+            and source.in_flight < PER_PEER_MAX
+            and source.resting_until <= now
         )
 
 
@@ -171,7 +173,7 @@ class Download:
         try:
             effect = self._check(task, decode_blob_reply(raw))
         except PeerFault:
-            self.lied(task)
+            self.rejected(task)
             raise
         if effect is None:
             self._again(task)
@@ -204,10 +206,10 @@ class Download:
         self._again(task)
         self._sources.lost(task.peer, now)
 
-    def lied(self, task: ChunkTask) -> None:
+    def rejected(self, task: ChunkTask) -> None:
         """Queue a request again whose answer was invalid, and exclude the peer."""
         self._again(task)
-        self._sources.lied(task.peer)
+        self._sources.rejected(task.peer)
 
     def _check(self, task: ChunkTask, reply: BlobReply) -> Begin | ChunkStore | None:
         match reply, task.index:
@@ -226,7 +228,7 @@ class Download:
     def _check_size(self, manifest: BlobManifest) -> None:
         if manifest.num_bytes > self._num_bytes_max:
             raise Unreachable(
-                f"blob {self._root.hex()[:16]} has {manifest.num_bytes} bytes, and whoever named it"
+                f"blob {self._root.hex()[:16]} has {manifest.num_bytes} bytes, and the peer that named it"
                 f" promised at most {self._num_bytes_max}"
             )
 

@@ -4,8 +4,7 @@ Shell: owns the streams and the blame; ``gossip/blobs/download.py`` decides whic
 ``gossip/blobs/disk.py`` stores the files.
 
 A blob is named by ``swarm.primitives.commitments.tensor_hash`` of its bytes, so every such hash in a run spec
-or on the ledger
-can be fetched.
+or on the ledger can be fetched.
 """
 
 from collections import OrderedDict
@@ -39,7 +38,7 @@ CALL_TIMEOUT_S = 30.0
 """Seconds to wait for one chunk at most: 1 MiB at 300 kbit/s."""
 PATIENCE_S = 60.0
 """Seconds without anything new after which a download is given up; chunks on disk stay there."""
-LOOK_AGAIN_S = 0.5
+POLL_S = 0.5
 """Seconds between two reads of the caller's list of peers while none on it can be asked."""
 MANIFESTS_CACHED_MAX = 16
 """Manifests in memory: at most 16 MiB, and one disk read per blob served instead of one per chunk."""
@@ -58,7 +57,7 @@ class Blobs:
     """Blobs of one node: serves them, adds local ones, fetches those of other peers."""
 
     def __init__(self, folder: Path, host: TradeLinks, *, quota_bytes: int) -> None:
-        self._shelf = BlobStore(folder, quota_bytes=quota_bytes)
+        self._store = BlobStore(folder, quota_bytes=quota_bytes)
         self._host = host
         self._manifests: OrderedDict[Digest, BlobManifest] = OrderedDict()
         self._fetching: dict[Digest, _Turn] = {}
@@ -73,13 +72,13 @@ class Blobs:
 
     def has(self, root: Digest) -> bool:
         """Return True if the whole blob is on this disk."""
-        return self._shelf.has(root)
+        return self._store.has(root)
 
     def path(self, root: Digest) -> Path:
         """Return the file of a blob on this disk; raises ``UsageError`` if it is not here."""
         if not self.has(root):
             raise UsageError(f"blob {root.hex()[:16]} is not here")
-        return self._shelf.path(root)
+        return self._store.path(root)
 
     async def manifest(self, root: Digest) -> BlobManifest | None:
         """Return the manifest of a whole blob, checked against its root; None if it is absent or damaged."""
@@ -87,13 +86,13 @@ class Blobs:
 
     def roots(self) -> list[Digest]:
         """Return the roots of all whole blobs, sorted."""
-        return self._shelf.roots()
+        return self._store.roots()
 
     async def remove(self, root: Digest) -> None:
         """Delete a blob, whole or partial."""
         self._manifests.pop(root, None)
         async with self._changing:
-            await _on_disk(self._shelf.remove, root)
+            await _on_disk(self._store.remove, root)
 
     async def add(
         self,
@@ -117,10 +116,10 @@ class Blobs:
         """
         async with self._changing:
             if isinstance(source, Path):
-                return await _on_disk(self._shelf.add_file, source, dtype, shape)
+                return await _on_disk(self._store.add_file, source, dtype, shape)
             view = memoryview(source).cast("B")
             shape = (len(view),) if shape is None else shape
-            return await _on_disk(self._shelf.add_bytes, view, dtype, shape)
+            return await _on_disk(self._store.add_bytes, view, dtype, shape)
 
     async def fetch(
         self,
@@ -148,13 +147,13 @@ class Blobs:
             BadConfig: the blob does not fit the quota or the disk.
         """
         turn = self._fetching.setdefault(root, _Turn())
-        self._shelf.in_use.add(root)
+        self._store.in_use.add(root)
         try:
             await turn.take(root, patience_s)
             try:
                 if not self.has(root):
                     machine = turn.machine = Download(root, num_bytes_max, now=trio.current_time())
-                    fetching = _Fetching(self._host, self._shelf, self._changing, root, machine)
+                    fetching = _Fetching(self._host, self._store, self._changing, root, machine)
                     await fetching.run(peers, progress, patience_s)
             finally:
                 turn.machine = None
@@ -162,7 +161,7 @@ class Blobs:
         finally:
             if not turn.lock.locked() and not turn.lock.statistics().tasks_waiting:
                 self._fetching.pop(root, None)
-                self._shelf.in_use.discard(root)
+                self._store.in_use.discard(root)
         return self.path(root)
 
     async def _answer(self, peer: PeerId, raw: bytes) -> bytes:
@@ -178,7 +177,7 @@ class Blobs:
             case BlobChunkRequest(root, index):
                 if not 0 <= index < manifest.num_chunks:
                     raise OutOfTurn(f"chunk {index} of a blob of {manifest.num_chunks}")
-                chunk = await _on_disk(self._shelf.read_chunk, root, manifest, index)
+                chunk = await _on_disk(self._store.read_chunk, root, manifest, index)
                 return encode(BlobMissing() if chunk is None else BlobChunk(chunk))
 
     async def _manifest(self, root: Digest) -> BlobManifest | None:
@@ -186,7 +185,7 @@ class Blobs:
             return None
         manifest = self._manifests.get(root)
         if manifest is None:
-            manifest = await _on_disk(self._shelf.load, root)
+            manifest = await _on_disk(self._store.load, root)
             if manifest is None:
                 return None
             self._manifests[root] = manifest
@@ -206,7 +205,7 @@ class _Turn:
     async def take(self, root: Digest, patience_s: float) -> None:
         """Become the fetching task; raises ``Unreachable`` if the present one stalls for ``patience_s``."""
         while True:
-            with trio.move_on_after(LOOK_AGAIN_S):
+            with trio.move_on_after(POLL_S):
                 await self.lock.acquire()
                 return
             machine = self.machine
@@ -215,7 +214,7 @@ class _Turn:
 
 
 def _unserved(root: Digest) -> Unreachable:
-    return Unreachable(f"nobody serves blob {root.hex()[:16]}")
+    return Unreachable(f"no peer serves blob {root.hex()[:16]}")
 
 
 class _Fetching:
@@ -224,23 +223,23 @@ class _Fetching:
     def __init__(
         self,
         host: TradeLinks,
-        shelf: BlobStore,
+        store: BlobStore,
         changing: trio.Lock,
         root: Digest,
         machine: Download,
     ) -> None:
         self._host = host
-        self._shelf = shelf
+        self._store = store
         self._changing = changing
         self._root = root
         self._machine = machine
-        self._news = trio.Event()
+        self._answered = trio.Event()
         self._failure: SwarmError | None = None
 
     async def run(self, peers: Peers, progress: Progress | None, patience_s: float) -> None:
         """Fetch until the blob is whole; raises ``Unreachable`` or ``BadConfig`` if that fails."""
         machine = self._machine
-        manifest = await _on_disk(self._shelf.load, self._root)
+        manifest = await _on_disk(self._store.load, self._root)
         if manifest is not None:
             await self._begin(manifest)
         async with trio.open_nursery() as nursery:
@@ -253,8 +252,8 @@ class _Fetching:
                 if task is not None:
                     nursery.start_soon(self._carry, task)
                     continue
-                with trio.move_on_after(LOOK_AGAIN_S):
-                    await self._news.wait()
+                with trio.move_on_after(POLL_S):
+                    await self._answered.wait()
                 if machine.manifest is not None and progress is not None:
                     progress(machine.num_bytes_held, machine.manifest.num_bytes)
             if self._failure is not None:
@@ -262,7 +261,7 @@ class _Fetching:
         if self._failure is not None:
             raise self._failure
         async with self._changing:
-            await _on_disk(self._shelf.keep, self._root)
+            await _on_disk(self._store.keep, self._root)
 
     async def _carry(self, task: ChunkTask) -> None:
         machine = self._machine
@@ -280,14 +279,14 @@ class _Fetching:
                 reply_limit=REPLY_BYTES_MAX,
             )
         except PeerFault as fault:
-            machine.lied(task)
+            machine.rejected(task)
             self._host.blame(task.peer, fault)
         except Unreachable:
             machine.lost(task, trio.current_time())
         else:
             await self._take(task, raw)
-        self._news.set()
-        self._news = trio.Event()
+        self._answered.set()
+        self._answered = trio.Event()
 
     async def _take(self, task: ChunkTask, raw: bytes) -> None:
         try:
@@ -303,7 +302,7 @@ class _Fetching:
                 case Begin(manifest):
                     await self._begin(manifest)
                 case ChunkStore(index, data):
-                    await _on_disk(self._shelf.write_chunk, self._root, index, data)
+                    await _on_disk(self._store.write_chunk, self._root, index, data)
                 case None:
                     pass
         except BadConfig as failure:
@@ -311,7 +310,7 @@ class _Fetching:
 
     async def _begin(self, manifest: BlobManifest) -> None:
         async with self._changing:
-            held = await _on_disk(self._shelf.begin, self._root, manifest)
+            held = await _on_disk(self._store.begin, self._root, manifest)
         self._machine.begin(manifest, held, trio.current_time())
 
 

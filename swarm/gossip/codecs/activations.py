@@ -5,8 +5,7 @@ Core: pure functions.
 Layout of n values in b = ceil(n / 128) blocks: b bfloat16 peaks (largest magnitude of the block), then n int8
 levels in [-127, 127]; value = level * (peak / 127) in float32. A peak is bfloat16 where that of a fragment is
 float16 (gossip/codecs/int8.py): the gradient of a mean over many tokens is below 6e-5, where a float16 begins
-to lose
-precision. Both sides compute from the decoded values. Source: docs/spec/training.md section 5.
+to lose precision. Both sides compute from the decoded values. Source: docs/spec/training.md section 5.
 
 Legend: N values, B blocks, K values of a block, C values processed at a time.
 """
@@ -92,7 +91,7 @@ def decode_signal(payload: bytes, numel: int) -> Tensor:
     step_B1 = steps(peak_B, LEVELS)
     level_N = np.frombuffer(payload, np.int8, numel, 2 * blocks)
     if numel and int(level_N.min()) < -LEVELS:
-        raise BadEncoding("an int8 level of -128, which nobody writes")
+        raise BadEncoding("an int8 level of -128, which no encoder writes")
     x_N = torch.empty(blocks * BLOCK)
     for part, count, rows in chunks(numel):
         values_C = x_N[part.start : rows.stop * BLOCK]

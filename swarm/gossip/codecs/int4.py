@@ -116,6 +116,6 @@ def _unpacked(pairs: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
     twice ^= _SIGN
     levels_C = twice.view(np.int8)
     if levels_C.size and int(levels_C.min()) == 0:
-        raise BadEncoding("an int4 level of -8, which nobody writes")
+        raise BadEncoding("an int4 level of -8, which no encoder writes")
     levels_C -= 8
     return levels_C

@@ -210,7 +210,7 @@ def read_levels(
         kernels.decode(step_B1.view(-1), levels_N, most, anchor_N, theta_N)
         return
     if levels_N.size and int(levels_N.min()) < -most:
-        raise BadEncoding(f"a level below {-most}, which nobody writes")
+        raise BadEncoding(f"a level below {-most}, which no encoder writes")
     values_C = torch.empty(CHUNK)
     for part, count, rows in chunks(len(levels_N)):
         np.copyto(values_C[:count].numpy(), levels_N[part])

@@ -90,7 +90,7 @@ class Levels:
         )
         assert found >= 0, "an instruction set that was asked for"
         if found & _TOO_LOW:
-            raise BadEncoding(f"a level below {-most}, which nobody writes")
+            raise BadEncoding(f"a level below {-most}, which no encoder writes")
         if found & _NOT_FINITE:
             raise BadEncoding("a tensor that is not finite")
 

@@ -30,51 +30,51 @@ from swarm.gossip.trade.pull import (
 )
 from swarm.types import Digest
 
-Ask = Callable[[ExchangeRequest, float], Awaitable[ExchangeReply]]
+CallPartner = Callable[[ExchangeRequest, float], Awaitable[ExchangeReply]]
 """Function that sends a message and waits so many seconds; raises ``Unreachable`` or ``PeerFault``."""
 
 
 async def fetch(
-    ask: Ask,
+    call: CallPartner,
     wanted: Wanted,
     *,
     chain: Digest,
     deadline: float,
-    ask_by: float,
+    offer_by: float,
     first_counts: Sequence[int],
 ) -> Deliver | None:
     """Return the fragment, whole and matching its hashes; None if it does not arrive in time.
 
     Args:
-        ask: sends one message to the partner and returns its answer.
+        call: sends one message to the partner and returns its answer.
         wanted: fragment to fetch.
         chain: digest of the network's genesis, covered by the offer's signature.
         deadline: time on trio's clock by which the fragment must be whole.
-        ask_by: time by which an offer must have come; not after ``deadline``.
+        offer_by: time by which an offer must have come; not after ``deadline``.
         first_counts: numbers of first chunks to request together with the offer, one request each.
 
     Raises:
         PeerFault: the partner sent what no honest peer sends.
     """
-    pull = Pull(wanted, chain=chain, deadline=ask_by)
-    return await _Fetch(ask, wanted, pull, deadline, first_counts).run()
+    pull = Pull(wanted, chain=chain, deadline=offer_by)
+    return await _Fetch(call, wanted, pull, deadline, first_counts).run()
 
 
 class _Fetch:
     def __init__(
         self,
-        ask: Ask,
+        call: CallPartner,
         wanted: Wanted,
         pull: Pull,
         deadline: float,
         first_counts: Sequence[int],
     ) -> None:
-        self._ask = ask
+        self._call = call
         self._pull = pull
         self._deadline = deadline
         self._wanted = wanted
         self._first_counts = first_counts
-        self._gather: ChunkScheduler | None = None
+        self._scheduler: ChunkScheduler | None = None
         self._accepted = trio.Event()
         self._ended: Deliver | GiveUp | PeerFault | None = None
 
@@ -103,7 +103,7 @@ class _Fetch:
         while isinstance(effect, Call):
             await trio.sleep_until(effect.start_at)
             try:
-                reply = await self._ask(effect.message, effect.timeout_s)
+                reply = await self._call(effect.message, effect.timeout_s)
             except Unreachable:
                 effect = self._pull.lost(trio.current_time())
             else:
@@ -111,13 +111,13 @@ class _Fetch:
         if isinstance(effect, GiveUp):
             self._end(effect)
             return
-        self._gather = ChunkScheduler(
+        self._scheduler = ChunkScheduler(
             effect.offer,
-            effect.promised,
+            effect.manifest,
             deadline=self._deadline,
             first_counts=self._first_counts,
         )
-        self._carry_out(self._gather.start(trio.current_time()))
+        self._carry_out(self._scheduler.start(trio.current_time()))
         self._accepted.set()
 
     async def _fetch_first(self, number: int) -> None:
@@ -128,24 +128,24 @@ class _Fetch:
         if left_s <= 0:
             return
         wanted, before = self._wanted, sum(self._first_counts[:number])
-        asked = (wanted.key, wanted.to_seat, wanted.anchor_root, before, self._first_counts[number])
+        terms = (wanted.key, wanted.to_seat, wanted.anchor_root, before, self._first_counts[number])
         reply: ExchangeReply = NotYet()
         with suppress(Unreachable):  # These chunks are requested again like any others.
-            reply = await self._ask(FirstChunks(*asked), min(left_s, CHUNK_WAIT_S))
+            reply = await self._call(FirstChunks(*terms), min(left_s, CHUNK_WAIT_S))
         await self._accepted.wait()
-        assert self._gather is not None, "accepted"
-        self._carry_out(self._gather.receive_first(number, reply, trio.current_time()))
+        assert self._scheduler is not None, "accepted"
+        self._carry_out(self._scheduler.receive_first(number, reply, trio.current_time()))
 
     async def _fetch_chunks(self, call: Call) -> None:
-        assert self._gather is not None, "calls come from it"
+        assert self._scheduler is not None, "calls come from it"
         assert isinstance(call.message, ChunkRequest), "only chunks are gathered"
         await trio.sleep_until(call.start_at)
         try:
-            reply = await self._ask(call.message, call.timeout_s)
+            reply = await self._call(call.message, call.timeout_s)
         except Unreachable:
-            self._carry_out(self._gather.lost(call.message, trio.current_time()))
+            self._carry_out(self._scheduler.lost(call.message, trio.current_time()))
         else:
-            self._carry_out(self._gather.receive(call.message, reply, trio.current_time()))
+            self._carry_out(self._scheduler.receive(call.message, reply, trio.current_time()))
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:

@@ -208,12 +208,12 @@ def sign_offer(secret: SecretKey, chain: Digest, offer: Offer) -> Offer:
     return replace(offer, signature=secret.sign("offer", chain, _unsigned(offer)))
 
 
-def verify_offer(giver: PeerId, chain: Digest, offer: Offer) -> None:
-    """Raise ``BadEncoding`` if a number is out of bounds, ``BadSignature`` unless ``giver`` signed."""
+def verify_offer(sender: PeerId, chain: Digest, offer: Offer) -> None:
+    """Raise ``BadEncoding`` if a number is out of bounds, ``BadSignature`` unless ``sender`` signed."""
     check_key(offer.key)
     check_count("step", offer.step)
     check_count("tokens", offer.tokens)
-    verify(giver, offer.signature, "offer", chain, _unsigned(offer))
+    verify(sender, offer.signature, "offer", chain, _unsigned(offer))
 
 
 def sign_receipt(secret: SecretKey, chain: Digest, receipt: Receipt) -> Receipt:
@@ -221,11 +221,11 @@ def sign_receipt(secret: SecretKey, chain: Digest, receipt: Receipt) -> Receipt:
     return replace(receipt, signature=secret.sign("receipt", chain, _unsigned(receipt)))
 
 
-def verify_receipt(taker: PeerId, chain: Digest, receipt: Receipt) -> None:
-    """Raise ``BadEncoding`` if a number is out of bounds, ``BadSignature`` unless ``taker`` signed."""
+def verify_receipt(receiver: PeerId, chain: Digest, receipt: Receipt) -> None:
+    """Raise ``BadEncoding`` if a number is out of bounds, ``BadSignature`` unless ``receiver`` signed."""
     check_key(receipt.key)
     check_count("seat", receipt.to_seat)
-    verify(taker, receipt.signature, "receipt", chain, _unsigned(receipt))
+    verify(receiver, receipt.signature, "receipt", chain, _unsigned(receipt))
 
 
 def check_key(key: FragmentKey) -> None:

@@ -1,19 +1,17 @@
-"""Hold the outgoing fragments of this node: publish, match to a requester, serve chunks, record the receipt.
+"""Hold the outgoing fragments of this node until their receipts, and estimate each partner's link speed.
 
-Core: a table with limits.
+Core: tables with limits.
 
     published --request--> packed with the codec both sides can use --chunks--> sent --receipt--> acknowledged
+    link speed:            packed --first chunk sent--> in transit --receipt--> measured
 
 A fragment is for the partner that the beacon drew and, first come first served, for a limited number of
 fallback partners: peers whose own partner failed. Fragments are kept for their round and the next one. A
 request that comes too early is parked by the shell; this module limits how many are parked.
 
-Estimate the link speed to each partner, and so whether compression is worth its time.
-
-    packed --first chunk sent--> in transit --receipt--> measured
-
-Link speeds are not announced, and no partner has to be trusted: one that delays its receipt gets compressed
-payloads, as does every partner whose link has not been measured.
+The link speed decides whether compression is worth its time. It is not announced, and no partner has to be
+trusted: one that delays its receipt gets compressed payloads, as does every partner whose link has not been
+measured.
 """
 
 from collections.abc import Callable
@@ -71,7 +69,7 @@ class PublishedFragment:
     partner: PeerId | None
     """Partner that the beacon drew; None if it drew none."""
     fallbacks: StandbyReceivers = NO_STANDBY
-    takers: dict[PeerId, int] = field(default_factory=dict[PeerId, int])
+    receivers: dict[PeerId, int] = field(default_factory=dict[PeerId, int])
     """Seats of the fallback partners admitted so far, by peer."""
     packed: dict[Codec, Packed] = field(default_factory=dict[Codec, Packed])
     offers: dict[Codec, Offer] = field(default_factory=dict[Codec, Offer])
@@ -82,14 +80,14 @@ class PublishedFragment:
 
     def is_for(self, peer: PeerId) -> bool:
         """Return True if a peer is the drawn partner or an admitted fallback partner."""
-        return peer == self.partner or peer in self.takers
+        return peer == self.partner or peer in self.receivers
 
     def admit(self, peer: PeerId, seat: int) -> bool:
         """Admit a requester that may have the fragment; return False if too many others were admitted."""
         if not self.is_for(peer):
-            if len(self.takers) >= self.fallbacks.most:
+            if len(self.receivers) >= self.fallbacks.most:
                 return False
-            self.takers[peer] = seat
+            self.receivers[peer] = seat
         return True
 
     @property
@@ -113,7 +111,7 @@ class Outbox:
 
     def __init__(self, *, bytes_max: int = PUBLISHED_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._given: dict[FragmentKey, PublishedFragment] = {}
+        self._published: dict[FragmentKey, PublishedFragment] = {}
         self._newest: dict[RunIndex, RoundIndex] = {}
         self._parked: dict[PeerId, int] = {}
 
@@ -129,16 +127,16 @@ class Outbox:
         Raises ``UsageError`` if it is already published, malformed, or too old itself.
         """
         check_snapshot(snapshot)
-        if key in self._given:
+        if key in self._published:
             raise UsageError("a fragment is published once")
         newest = max(self._newest.get(key.run, key.round), key.round)
         if key.round <= newest - ROUNDS_KEPT:
             raise UsageError("a fragment of a round that is over")
         self._newest[key.run] = newest
-        self._given[key] = PublishedFragment(key, snapshot, partner, fallbacks)
-        old = [k for k in self._given if k.run == key.run and k.round <= newest - ROUNDS_KEPT]
+        self._published[key] = PublishedFragment(key, snapshot, partner, fallbacks)
+        old = [k for k in self._published if k.run == key.run and k.round <= newest - ROUNDS_KEPT]
         for stale in old:
-            del self._given[stale]
+            del self._published[stale]
         self._make_room(key)
 
     def find(self, key: FragmentKey, peer: PeerId, seat: int) -> PublishedFragment | None:
@@ -146,19 +144,19 @@ class Outbox:
 
         Raises ``Unreachable`` if it never will be: it is for another partner, too old, or too far ahead.
         """
-        given = self._given.get(key)
-        if given is None:
+        fragment = self._published.get(key)
+        if fragment is None:
             newest = self._newest.get(key.run, key.round)
             if not newest - ROUNDS_KEPT < key.round <= newest + EARLY_ROUNDS_MAX:
                 raise Unreachable(f"round {key.round} is not traded here now")
             return None
-        if not given.is_for(peer) and not given.fallbacks.is_one(seat, peer):
+        if not fragment.is_for(peer) and not fragment.fallbacks.is_one(seat, peer):
             raise Unreachable("this fragment is for another partner")
-        return given
+        return fragment
 
-    def given(self, key: FragmentKey) -> PublishedFragment | None:
+    def published(self, key: FragmentKey) -> PublishedFragment | None:
         """Return a fragment of ours with its delivery state; None if it was never published or is too old."""
-        return self._given.get(key)
+        return self._published.get(key)
 
     def chunks(self, payload_hash: Digest, first: int, count: int, peer: PeerId) -> Chunks:
         """Return the chunks that a partner asks for.
@@ -180,7 +178,9 @@ class Outbox:
 
         Chunks are requested by payload hash alone, so one payload may have only one form on the wire.
         """
-        for one in (one for given in self._given.values() for one in given.packed.values()):
+        for one in (
+            one for fragment in self._published.values() for one in fragment.packed.values()
+        ):
             if one.offer.payload_hash == packed.offer.payload_hash:
                 changes = {"wire_bytes": one.offer.wire_bytes, "chunk_root": one.offer.chunk_root}
                 offer = changed(packed.offer, **changes)
@@ -193,14 +193,14 @@ class Outbox:
         Receipts of fallback partners, and of fragments that are no longer kept, are ignored. Raises
         ``OutOfTurn`` if the payload was never offered or ``peer`` was not admitted.
         """
-        given = self._given.get(receipt.key)
-        if given is None:
+        fragment = self._published.get(receipt.key)
+        if fragment is None:
             return  # The round is over, and the receipt is of no use any more.
-        offered = {packed.offer.payload_hash for packed in given.packed.values()}
-        if not given.is_for(peer) or receipt.payload_hash not in offered:
+        offered = {packed.offer.payload_hash for packed in fragment.packed.values()}
+        if not fragment.is_for(peer) or receipt.payload_hash not in offered:
             raise OutOfTurn("a receipt for what was never offered")
-        if peer == given.partner:
-            given.receipt, given.offered[peer] = receipt, receipt.payload_hash
+        if peer == fragment.partner:
+            fragment.receipt, fragment.offered[peer] = receipt, receipt.payload_hash
 
     def park(self, peer: PeerId) -> None:
         """Count one more parked request; raises ``Unreachable`` if there is no room."""
@@ -216,19 +216,21 @@ class Outbox:
             del self._parked[peer]
 
     def _packed(self, payload_hash: Digest, peer: PeerId) -> Packed:
-        for given in self._given.values():
-            for packed in given.packed.values():
-                if packed.offer.payload_hash == payload_hash and given.is_for(peer):
+        for fragment in self._published.values():
+            for packed in fragment.packed.values():
+                if packed.offer.payload_hash == payload_hash and fragment.is_for(peer):
                     return packed
         raise Unreachable("that payload is not offered here any more")
 
     def _make_room(self, newest: FragmentKey) -> None:
-        total = sum(given.num_bytes for given in self._given.values())
-        for key in sorted(self._given, key=lambda k: (k.round, k.run, k.stage, k.fragment, k.seat)):
-            if total <= self._bytes_max and len(self._given) <= FRAGMENTS_MAX:
+        total = sum(fragment.num_bytes for fragment in self._published.values())
+        for key in sorted(
+            self._published, key=lambda k: (k.round, k.run, k.stage, k.fragment, k.seat)
+        ):
+            if total <= self._bytes_max and len(self._published) <= FRAGMENTS_MAX:
                 return
             if key != newest:
-                total -= self._given.pop(key).num_bytes
+                total -= self._published.pop(key).num_bytes
 
 
 def check_range(first: int, count: int) -> None:

@@ -1,26 +1,25 @@
-"""Trade one fragment with one partner: each side pulls the other's.
+"""Decide the pull of one fragment: request the partner's offer, then its chunks, several at a time.
 
 Core: time comes in as ``now``, actions go out as effects.
 
-    ASKING --offer--> ACCEPTED
-      |  ^NotYet
-      +--- Busy, the deadline, or too many retries --> FAILED
+    Pull:   ASKING --offer--> ACCEPTED
+              |  ^NotYet
+              +--- Busy, the deadline, or too many retries --> FAILED
 
-``Pull`` is the requesting side; ``gossip/trade/pull.py`` then fetches the chunks. ``open_payload`` decodes
-what arrived;
-it is pure and slow and may run in a worker thread. The sending side is ``gossip/trade/outbox.py``.
+    ChunkScheduler, each range:   WANTED --call--> ASKED --chunks--> HELD
+                                    ^                |
+                                    +----- lost -----+
+                    all held: DONE;  deadline, or too many losses: FAILED
 
-Source: docs/spec/protocol.md section 4.
-
-Download the chunks of one accepted offer, several requests at a time.
-
-    each range:   WANTED --call--> ASKED --chunks--> HELD
-                    ^                |
-                    +----- lost -----+        all held: DONE;  deadline, or too many losses: FAILED
+In a trade each side pulls the other's fragment. ``Pull`` is the requesting side, ``ChunkScheduler`` downloads
+the chunks of the accepted offer, and the sending side is ``gossip/trade/outbox.py``. ``open_payload`` decodes
+what arrived; it is pure and slow and may run in a worker thread.
 
 One request at a time leaves a link with a long delay idle for a round trip each time, and too many fill a slow
 link so that nothing else gets through. So the budget of chunks in flight grows while answers are quick, is
 halved after a slow one, and falls to one chunk, after a pause, when one is lost.
+
+Source: docs/spec/protocol.md section 4.
 """
 
 from collections import deque
@@ -57,11 +56,11 @@ from swarm.gossip.trade.payload import (
 )
 from swarm.types import Bytes, Digest, PeerId
 
-ASK_WAIT_S = 5.0
+REQUEST_WAIT_S = 5.0
 """Seconds that one request is parked at the sender: a lost frame costs no more before the next request."""
-ASK_GRACE_S = 2.0
+REQUEST_GRACE_S = 2.0
 """Seconds that the receiver waits beyond that before it takes silence for loss."""
-ASKS_MAX = 64
+OFFER_REQUESTS_MAX = 64
 """Requests answered ``NotYet`` before the sender counts as cheating: over 5 minutes of honest parking."""
 RETRIES_MAX = 8
 """Lost calls in one pull before it is given up: at a 10% loss rate one pull in 10^8."""
@@ -92,7 +91,7 @@ class Accepted:
     """Effect: the offer is what was wanted; fetch its chunks."""
 
     offer: Offer
-    promised: Manifest
+    manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class Pull:
         self._end = deadline
         self._wanted = wanted
         self._chain = chain
-        self._asks = 0
+        self._num_requests = 0
         self._retries = 0
 
     def start(self, now: float) -> Call | GiveUp:
@@ -149,8 +148,8 @@ class Pull:
             return self.expire(now)
         match self.phase, message:
             case Phase.ASKING, NotYet():
-                if self._asks >= ASKS_MAX:
-                    raise OutOfTurn(f"not yet, {ASKS_MAX} times in one trade")
+                if self._num_requests >= OFFER_REQUESTS_MAX:
+                    raise OutOfTurn(f"not yet, {OFFER_REQUESTS_MAX} times in one trade")
                 return self._next(now)
             case Phase.ASKING, Busy():
                 return self._fail("the partner gives to others in our place")
@@ -184,20 +183,20 @@ class Pull:
             raise BrokenPromise("an offer of the wrong size for this fragment")
         if not 0 < offer.wire_bytes <= offer.num_bytes:
             raise BrokenPromise("an offer that grows on the wire")
-        promised = Manifest(offer.wire_bytes, EXCHANGE_CHUNK_BYTES, hashes)
-        check_manifest(promised, offer.chunk_root)
+        manifest = Manifest(offer.wire_bytes, EXCHANGE_CHUNK_BYTES, hashes)
+        check_manifest(manifest, offer.chunk_root)
         self.phase, self.deadline = Phase.ACCEPTED, None
-        return Accepted(offer, promised)
+        return Accepted(offer, manifest)
 
     def _next(self, start_at: float) -> Call | GiveUp:
         left_s = self._end - start_at
         if left_s <= 0:
             return self._fail("the deadline passed")
-        self._asks += 1
-        wait_s = min(left_s, ASK_WAIT_S)
+        self._num_requests += 1
+        wait_s = min(left_s, REQUEST_WAIT_S)
         wanted = self._wanted
-        ask = OfferRequest(wanted.key, wanted.to_seat, wanted.anchor_root, int(wait_s * 1000))
-        return Call(ask, start_at, min(left_s, wait_s + ASK_GRACE_S))
+        request = OfferRequest(wanted.key, wanted.to_seat, wanted.anchor_root, int(wait_s * 1000))
+        return Call(request, start_at, min(left_s, wait_s + REQUEST_GRACE_S))
 
     def _fail(self, reason: str) -> GiveUp:
         self.phase, self.deadline = Phase.FAILED, None
@@ -229,7 +228,7 @@ class ChunkScheduler:
     def __init__(
         self,
         offer: Offer,
-        promised: Manifest,
+        manifest: Manifest,
         *,
         deadline: float,
         first_counts: Sequence[int] = (),
@@ -238,7 +237,7 @@ class ChunkScheduler:
 
         Args:
             offer: accepted offer.
-            promised: manifest, already checked against the offer.
+            manifest: manifest, already checked against the offer.
             deadline: time at which the download fails.
             first_counts: numbers of first chunks already requested before the offer, one request each; the
                 payload may have fewer.
@@ -246,15 +245,15 @@ class ChunkScheduler:
         self.deadline: float | None = deadline
         self._end = deadline
         self._offer = offer
-        self._manifest = promised
-        ends = [min(end, promised.num_chunks) for end in accumulate(first_counts, initial=0)]
+        self._manifest = manifest
+        ends = [min(end, manifest.num_chunks) for end in accumulate(first_counts, initial=0)]
         self._first = [(first, end - first) for first, end in pairwise(ends)]
-        left = promised.num_chunks - ends[-1]
+        left = manifest.num_chunks - ends[-1]
         self._wanted = deque([(ends[-1], left)] if left else [])
-        self._asked: dict[int, float] = {}
+        self._in_flight: dict[int, float] = {}
         # The system commits its pages at the first write, so memory grows with what has arrived.
-        self._wire = np.empty(promised.num_bytes, np.uint8).data
-        self._on_their_way = 0
+        self._wire = np.empty(manifest.num_bytes, np.uint8).data
+        self._num_in_flight = 0
         self._budget = BUDGET_FIRST
         self._losses = 0
 
@@ -262,8 +261,8 @@ class ChunkScheduler:
         """Return the first requests."""
         for first, size in self._first:
             if size:
-                self._asked[first] = now
-                self._on_their_way += size
+                self._in_flight[first] = now
+                self._num_in_flight += size
         return self._more(now)
 
     def receive_first(self, number: int, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
@@ -271,48 +270,50 @@ class ChunkScheduler:
         first, size = self._first[number]
         if not size:  # The payload ends before these chunks, so any answer about them is ignored.
             return ()
-        asked = ChunkRequest(self._offer.payload_hash, first, size)
+        request = ChunkRequest(self._offer.payload_hash, first, size)
         if not isinstance(reply, NotYet):
-            return self.receive(asked, reply, now)
+            return self.receive(request, reply, now)
         if now >= self._end:
             return self.expire(now)
-        self._settle(asked)
+        self._settle(request)
         self._wanted.appendleft((first, size))
         return self._more(now)
 
-    def receive(self, asked: ChunkRequest, reply: ExchangeReply, now: float) -> tuple[Effect, ...]:
+    def receive(
+        self, request: ChunkRequest, reply: ExchangeReply, now: float
+    ) -> tuple[Effect, ...]:
         """Process one answer; raises ``PeerFault``, changing nothing, if no honest peer sends it."""
-        assert asked.first in self._asked, "an answer to nothing that was asked"
+        assert request.first in self._in_flight, "an answer to nothing that was asked"
         if now >= self._end:
             return self.expire(now)
         if not isinstance(reply, Chunks):
             raise OutOfTurn(f"{type(reply).__name__} where chunks were asked for")
-        if len(reply.parts) != asked.count:
-            raise OutOfTurn(f"{len(reply.parts)} chunks where {asked.count} were asked for")
-        for index, part in enumerate(reply.parts, start=asked.first):
+        if len(reply.parts) != request.count:
+            raise OutOfTurn(f"{len(reply.parts)} chunks where {request.count} were asked for")
+        for index, part in enumerate(reply.parts, start=request.first):
             verify_chunk(self._manifest, index, part)
-        took_s = now - self._settle(asked)
-        self._keep(asked.first, reply.parts)
+        took_s = now - self._settle(request)
+        self._keep(request.first, reply.parts)
         if took_s > SLOW_S:
             self._budget = max(1, self._budget // 2)
         else:
             self._budget = min(BUDGET_MAX, self._budget + CHUNKS_PER_REPLY_MAX // 2)
-        if self._wanted or self._asked:
+        if self._wanted or self._in_flight:
             return self._more(now)
         self.deadline = None
         return (Deliver(self._offer, self._wire.toreadonly()),)
 
-    def lost(self, asked: ChunkRequest, now: float) -> tuple[Effect, ...]:
+    def lost(self, request: ChunkRequest, now: float) -> tuple[Effect, ...]:
         """Queue a request again that broke or timed out.
 
         It is repeated when all others are back, after a pause; the download fails after too many losses.
         """
         if now >= self._end:
             return self.expire(now)
-        self._settle(asked)
-        self._wanted.appendleft((asked.first, asked.count))
+        self._settle(request)
+        self._wanted.appendleft((request.first, request.count))
         self._budget = 1
-        if self._asked:
+        if self._in_flight:
             return ()
         self._losses += 1
         if self._losses > RETRIES_MAX:
@@ -329,10 +330,10 @@ class ChunkScheduler:
         for start, part in zip(count(first * size, size), parts, strict=False):
             self._wire[start : start + len(part)] = part
 
-    def _settle(self, asked: ChunkRequest) -> float:
+    def _settle(self, request: ChunkRequest) -> float:
         """Remove a request from those in flight and return the time at which it was made."""
-        self._on_their_way -= asked.count
-        return self._asked.pop(asked.first)
+        self._num_in_flight -= request.count
+        return self._in_flight.pop(request.first)
 
     def _more(self, start_at: float) -> tuple[Effect, ...]:
         """Return as many requests as the budget has room for, to be sent from ``start_at`` on."""
@@ -343,16 +344,16 @@ class ChunkScheduler:
         while self._wanted:
             first, left = self._wanted[0]
             size = min(left, max(1, self._budget // REQUESTS_MAX))
-            if self._asked:
-                room = self._budget - self._on_their_way
-                if 2 * room < size:  # A small request costs as much as a large one.
+            if self._in_flight:
+                free = self._budget - self._num_in_flight
+                if 2 * free < size:  # A small request costs as much as a large one.
                     break
-                size = min(size, room)
+                size = min(size, free)
             self._wanted.popleft()
             if size < left:
                 self._wanted.appendleft((first + size, left - size))
-            self._asked[first] = start_at
-            self._on_their_way += size
+            self._in_flight[first] = start_at
+            self._num_in_flight += size
             request = ChunkRequest(self._offer.payload_hash, first, size)
             calls.append(Call(request, start_at, min(left_s, CHUNK_WAIT_S)))
         return tuple(calls)

@@ -1,8 +1,7 @@
 """Trade fragments with partners over real links: the entry point of the gossip package.
 
 Shell: owns the waiting, the worker threads and the blame; decides nothing. ``gossip/trade/server.py`` answers
-the requests
-of partners, ``gossip/trade/client.py`` fetches their fragments.
+the requests of partners, ``gossip/trade/client.py`` fetches their fragments.
 """
 
 import math
@@ -52,14 +51,14 @@ RECEIPT_WAIT_S = 5.0
 EXCHANGES_MAX = PARKED_MAX + 64
 """Exchange requests served at once: all that may be parked, which cost nothing, and room to serve chunks."""
 EXCHANGES_PER_PEER_MAX = 40
-"""Exchange requests of one peer served at once: ``desk.PARKED_PER_PEER_MAX`` parked, and room to serve
+"""Exchange requests of one peer served at once: ``outbox.PARKED_PER_PEER_MAX`` parked, and room to serve
 chunks."""
 
-CHORES_MAX = 256
+JOBS_MAX = 256
 """Background jobs that wait to be started, which takes one turn of the loop: two for each fragment of several
 seats."""
 
-Chore = Callable[[], Awaitable[None]]
+Job = Callable[[], Awaitable[None]]
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 
 
@@ -110,17 +109,17 @@ class Trades:
         chain: Digest,
         compute: ExecutorPort,
         *,
-        desk: Outbox | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self._host = host
         self._secret = secret
         self._chain = chain
         self._compute = compute
-        self._giver = TradeServer(secret, chain, compute, desk)
-        self._chores, self._todo = trio.open_memory_channel[Chore](CHORES_MAX)
+        self._server = TradeServer(secret, chain, compute, outbox)
+        self._jobs, self._queued_jobs = trio.open_memory_channel[Job](JOBS_MAX)
         host.serve(
             EXCHANGE_PROTOCOL,
-            self._giver.answer,
+            self._server.answer,
             request_limit=REQUEST_BYTES_MAX,
             concurrency=EXCHANGES_MAX,
             per_peer=EXCHANGES_PER_PEER_MAX,
@@ -130,8 +129,8 @@ class Trades:
         """Run background jobs until cancelled: pack published fragments, send receipts."""
         async with trio.open_nursery() as nursery:
             task_status.started()
-            async for chore in self._todo:
-                nursery.start_soon(chore)
+            async for job in self._queued_jobs:
+                nursery.start_soon(job)
 
     def publish(
         self,
@@ -152,22 +151,22 @@ class Trades:
         Raises:
             UsageError: the fragment was published before, is malformed, or is too old.
         """
-        self._giver.desk.publish(key, snapshot, partner, fallbacks)
-        self._giver.published()
-        self._do_soon(lambda: self._giver.prepare(key))
+        self._server.outbox.publish(key, snapshot, partner, fallbacks)
+        self._server.wake_parked()
+        self._do_soon(lambda: self._server.prepare(key))
 
-    def given(self, key: FragmentKey) -> PublishedFragment | None:
+    def published(self, key: FragmentKey) -> PublishedFragment | None:
         """Return a fragment of ours with its delivery state; None once it is two rounds old."""
-        return self._giver.desk.given(key)
+        return self._server.outbox.published(key)
 
-    def takers(self, key: FragmentKey) -> Mapping[PeerId, int]:
+    def receivers(self, key: FragmentKey) -> Mapping[PeerId, int]:
         """Return the fallback partners that were admitted to a fragment of ours, with their seats."""
-        given = self.given(key)
-        return {} if given is None else given.takers
+        fragment = self.published(key)
+        return {} if fragment is None else fragment.receivers
 
     async def acknowledged(self, key: FragmentKey, *, deadline: float) -> PublishedFragment | None:
         """Return a fragment of ours once its partner's receipt is here; None if none came by ``deadline``."""
-        return await self._giver.acknowledged(key, deadline)
+        return await self._server.acknowledged(key, deadline)
 
     async def pull(
         self,
@@ -175,7 +174,7 @@ class Trades:
         anchor: Tensor,
         *,
         deadline: float,
-        ask_by: float = math.inf,
+        offer_by: float = math.inf,
     ) -> ReceivedFragment | None:
         """Fetch and decode the partner's fragment; return None if there is no trade.
 
@@ -186,7 +185,7 @@ class Trades:
             anchor: flat float32 of ``wanted.numel`` values.
             deadline: time on trio's clock that bounds the transfer; decoding what arrived in time
                 takes as long as the workers need.
-            ask_by: time by which an offer must have come, so that another partner may be asked.
+            offer_by: time by which an offer must have come, so that another partner may be asked.
         """
         partner = wanted.partner
         try:
@@ -195,7 +194,7 @@ class Trades:
                 wanted,
                 chain=self._chain,
                 deadline=deadline,
-                ask_by=min(deadline, ask_by),
+                offer_by=min(deadline, offer_by),
                 first_counts=pull.FIRST_COUNTS,
             )
             if delivered is None:
@@ -211,9 +210,9 @@ class Trades:
         self._do_soon(lambda: self._acknowledge(partner, receipt, deadline))
         return ReceivedFragment(delivered.offer, payload, theta_hat)
 
-    def _do_soon(self, chore: Chore) -> None:
+    def _do_soon(self, job: Job) -> None:
         with suppress(trio.WouldBlock):  # Full: packing waits for a request, a receipt is lost.
-            self._chores.send_nowait(chore)
+            self._jobs.send_nowait(job)
 
     async def _call(
         self, partner: PeerId, message: ExchangeRequest, timeout_s: float

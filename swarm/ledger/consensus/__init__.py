@@ -2,7 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    branch.py    C  Track the finalised tip and the blocks above it that may become final.
+    branch.py    C  Track the finalised tip and the blocks above it, and select the justified parent
+                    of the next block.
     journal.py   C  Keep the log of a validator's votes and proposals, hash-chained so that a gap
                     shows.
     simplex.py   C  Agree on the next block: Simplex (Chan and Pass, 2023), as one validator runs

@@ -1,8 +1,8 @@
-"""Track the finalised tip and the blocks above it that may become final.
+"""Track the finalised tip and the blocks above it, and select the justified parent of the next block.
 
 Core: a table of blocks with a walk along the parents; it validates no block.
 
-Find the parent of a block: the newest notarized one, with proof that every view since was skipped.
+The parent of a block is the newest notarized one, with proof that every view since was skipped.
 """
 
 from dataclasses import dataclass
@@ -174,16 +174,16 @@ class Missing:
     views: tuple[View, ...]
 
 
-def select_parent(branch: Branch, tally: VoteCounter, view: View) -> ParentProof | View:
+def select_parent(branch: Branch, counter: VoteCounter, view: View) -> ParentProof | View:
     """Return the newest justified parent for a block of ``view``, or the view whose certificate is missing."""
     found, before = list[Certificate](), View(view - 1)
     while before > branch.tip.view:
-        certificate = tally.certificate(NOTARIZE, before)
+        certificate = counter.certificate(NOTARIZE, before)
         if certificate is not None and branch.missing_ancestor(certificate.block) is None:
             height = branch.height_of(certificate.block)
             assert height is not None, "a block without missing ancestors is kept"
             return ParentProof(certificate.block, height, _newest([*found, certificate]))
-        nullification = tally.certificate(NULLIFY, before)
+        nullification = counter.certificate(NULLIFY, before)
         if nullification is None:
             return before
         found.append(nullification)
@@ -192,7 +192,7 @@ def select_parent(branch: Branch, tally: VoteCounter, view: View) -> ParentProof
     return ParentProof(branch.tip.digest, branch.tip.height, _newest(found + tip))
 
 
-def missing_for(branch: Branch, tally: VoteCounter, block: Block) -> Missing:
+def missing_for(branch: Branch, counter: VoteCounter, block: Block) -> Missing:
     """Return the block and certificates still missing to validate the parent of ``block``.
 
     Raises ``BrokenPromise`` if no certificate could justify it.
@@ -202,19 +202,19 @@ def missing_for(branch: Branch, tally: VoteCounter, block: Block) -> Missing:
     view, height = branch.view_of(header.parent), branch.height_of(header.parent)
     if view is None or height is None:
         return Missing(header.parent, ())
-    notarization = tally.certificate(NOTARIZE, view)
+    notarization = counter.certificate(NOTARIZE, view)
     if not is_tip and notarization is not None and notarization.block != header.parent:
         raise BrokenPromise("its parent lost the view to another block")
     if view >= header.view or header.height != height + 1 or (view <= branch.tip.view) != is_tip:
         raise BrokenPromise("it does not follow its parent")
     views = [] if is_tip or notarization is not None else [view]
     skipped = (View(v) for v in range(view + 1, header.view))
-    views += [v for v in skipped if tally.certificate(NULLIFY, v) is None]
+    views += [v for v in skipped if counter.certificate(NULLIFY, v) is None]
     return Missing(branch.missing_ancestor(header.parent), tuple(views[:REQUEST_MAX]))
 
 
 def find_answers(
-    branch: Branch, tally: VoteCounter, request: Request, view: View
+    branch: Branch, counter: VoteCounter, request: Request, view: View
 ) -> list[Statement]:
     """Return the statements that help a validator that requests them, if this one is in ``view``.
 
@@ -232,7 +232,7 @@ def find_answers(
     elif request.view > view:
         answers.append(Request(view))
     for lacking in sorted(set(wanted)):
-        held = (tally.certificate(kind, lacking) for kind in (NOTARIZE, NULLIFY))
+        held = (counter.certificate(kind, lacking) for kind in (NOTARIZE, NULLIFY))
         answers += [Proof(certificate) for certificate in held if certificate is not None]
     return answers
 

@@ -151,15 +151,15 @@ class VoteLog:
     """Votes of this validator in the views that are not final, and the votes they still allow."""
 
     def __init__(self) -> None:
-        self._said: dict[View, dict[int, Vote]] = {}
+        self._votes: dict[View, dict[int, Vote]] = {}
 
     def add(self, vote: Vote) -> None:
         """Record a vote."""
-        self._said.setdefault(vote.view, {})[vote.kind] = vote
+        self._votes.setdefault(vote.view, {})[vote.kind] = vote
 
     def has(self, kind: int, view: View) -> bool:
         """Return True if this validator voted with ``kind`` in ``view``."""
-        return kind in self._said.get(view, {})
+        return kind in self._votes.get(view, {})
 
     def allow(self, kind: int, view: View) -> bool:
         """Return True if earlier votes allow this one: one of a kind, never both nullify and finalize."""
@@ -168,21 +168,21 @@ class VoteLog:
 
     def lack(self, certificate: Certificate, me: int) -> bool:
         """Return True if a certificate holds a vote of this validator that is not recorded here."""
-        ours = self._said.get(certificate.view, {}).get(certificate.kind)
+        ours = self._votes.get(certificate.view, {}).get(certificate.kind)
         is_known = ours is not None and ours.block == certificate.block
         return bool(certificate.bitmap >> me & 1) and not is_known
 
     def in_view(self, view: View) -> list[Vote]:
         """Return this validator's votes in a view, by kind."""
-        return [vote for _, vote in sorted(self._said.get(view, {}).items())]
+        return [vote for _, vote in sorted(self._votes.get(view, {}).items())]
 
     def views(self) -> list[View]:
         """Return the views in which this validator voted."""
-        return sorted(self._said)
+        return sorted(self._votes)
 
     def prune(self, floor: View) -> None:
         """Forget the views up to ``floor``: they are final."""
-        self._said = {view: said for view, said in self._said.items() if view > floor}
+        self._votes = {view: votes for view, votes in self._votes.items() if view > floor}
 
 
 def _view_of(record: Record) -> View:

@@ -6,10 +6,9 @@ Core: statements and the time come in, effects go out; the block executor builds
                 |  (timer, or a bad block)       |
                 +--> nullify --quorum------------+--> view v + 1
 
-One notarize vote per view, never both nullify and finalize, and nothing is sent before it is saved: of a
-list of effects, the shell makes every ``Save`` durable before it carries out any ``Send``.
-
-Define the effects of the consensus machine and the interface it needs to the block executor.
+One notarize vote per view, never both nullify and finalize, and nothing is sent before it is saved: of a list
+of effects, the shell makes every ``Save`` durable before it carries out any ``Send``. The effects are defined
+here, and so is ``BlockExecutor``, the interface that the machine needs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -114,17 +113,17 @@ def records_of(effects: Iterable[Effect]) -> list[Record]:
     return [effect.record for effect in effects if isinstance(effect, Save)]
 
 
-def letters_of(effects: Iterable[Effect], *, me: int, count: int) -> dict[int, list[Statement]]:
+def batches_of(effects: Iterable[Effect], *, me: int, count: int) -> dict[int, list[Statement]]:
     """Return the statements to send, by validator, without duplicates: one batch each."""
-    letters: dict[int, list[Statement]] = {}
+    batches: dict[int, list[Statement]] = {}
     for effect in effects:
         if isinstance(effect, Send):
             everybody = [i for i in range(count) if i != me]
             for to in everybody if effect.to is None else [effect.to]:
-                letter = letters.setdefault(to, [])
-                if effect.statement not in letter:
-                    letter.append(effect.statement)
-    return letters
+                batch = batches.setdefault(to, [])
+                if effect.statement not in batch:
+                    batch.append(effect.statement)
+    return batches
 
 
 GAP_VIEWS_MAX = 8
@@ -138,7 +137,7 @@ class Simplex:
         self,
         electorate: Electorate,
         secret: SecretKey,
-        chamber: BlockExecutor,
+        executor: BlockExecutor,
         pace: TimerParams,
         *,
         tip: FinalPoint,
@@ -148,19 +147,19 @@ class Simplex:
         me = electorate.index_of(secret.peer)
         assert me is not None, "only a validator votes"
         self.me, self.view, self.is_muted = me, tip.view, False
-        self._electorate, self._secret, self._chamber = electorate, secret, chamber
+        self._electorate, self._secret, self._executor = electorate, secret, executor
         self._timers = Timers(pace)
         self._branch = Branch(tip, certificate)
-        self._tally = VoteCounter(electorate)
-        self._tally.prune(tip.view)
-        self._words = VoteLog()
+        self._counter = VoteCounter(electorate)
+        self._counter.prune(tip.view)
+        self._vote_log = VoteLog()
         self._pending_final: Certificate | None = None
         self._requested = tip.view
         self._now = 0.0
         self._effects = list[Effect]()
         votes, self._proposals, blocks = unsettled(records, tip.view)
         for vote in votes:
-            self._words.add(vote)
+            self._vote_log.add(vote)
         for block in blocks:
             self._branch.add(block)
 
@@ -180,9 +179,9 @@ class Simplex:
         """Enter the view after the tip's, and repeat the votes and proposals made before a restart."""
         self._now = now
         self._enter(View(self.tip.view + 1))
-        for view in self._words.views():
+        for view in self._vote_log.views():
             self._repeat(None, view)
-            for vote in self._words.in_view(view):
+            for vote in self._vote_log.in_view(view):
                 self._count(vote, is_ours=True)
         self._send(None, Request(self.view))
         return self._taken()
@@ -203,11 +202,11 @@ class Simplex:
             case Proposal():
                 self._consider(statement, sender)
             case Proof(certificate):
-                if self._tally.lacks(certificate):
+                if self._counter.lacks(certificate):
                     self._electorate.check_certificate(certificate)
                     self._certified(certificate)
             case Request():
-                for answer in find_answers(self._branch, self._tally, statement, self.view):
+                for answer in find_answers(self._branch, self._counter, statement, self.view):
                     self._send(sender, answer)
                 self._repeat(sender, self.view)
             case Supply(block):
@@ -243,7 +242,7 @@ class Simplex:
             self._consent()
         if timers.leader_at is not None and now >= timers.leader_at:
             timers.leader_at = None
-            if not self._words.has(NOTARIZE, self.view):
+            if not self._vote_log.has(NOTARIZE, self.view):
                 self._vote(NULLIFY, self.view, NO_DIGEST)
         if timers.advance_at is not None and now >= timers.advance_at:
             timers.advance_at = now + RETRY_DELTAS * timers.delta_s
@@ -266,17 +265,17 @@ class Simplex:
         """Propose on the newest notarized block, with the proof that later views were skipped."""
         if self.view in self._proposals or self.is_muted:
             return
-        ground = select_parent(self._branch, self._tally, self.view)
-        if not isinstance(ground, ParentProof):
-            self._send(None, Request(self.view, views=(ground,)))
+        proof = select_parent(self._branch, self._counter, self.view)
+        if not isinstance(proof, ParentProof):
+            self._send(None, Request(self.view, views=(proof,)))
             self._timers.propose_at = self._now + self._timers.delta_s
             return
         try:
-            self._judge(ground.parent)
+            self._judge(proof.parent)
         except (InvalidStatement, PeerFault):
             return  # a quorum notarized an invalid block: do not build on it
-        block = self._chamber.build(ground.parent, Height(ground.height + 1), self.view)
-        proposal = self._electorate.sign_proposal(self._secret, block, ground.certificates)
+        block = self._executor.build(proof.parent, Height(proof.height + 1), self.view)
+        proposal = self._electorate.sign_proposal(self._secret, block, proof.certificates)
         self._proposals[self.view] = proposal
         self._branch.add(block)
         self._effects.append(Save(ProposalRecord(proposal)))
@@ -291,61 +290,61 @@ class Simplex:
         if header.view in self._proposals or not self._is_near(header.view):
             return
         self._electorate.check_proposal(proposal)
-        news = [c for c in proposal.certificates if self._tally.lacks(c)]
-        for certificate in news:
+        unknown = [c for c in proposal.certificates if self._counter.lacks(c)]
+        for certificate in unknown:
             self._electorate.check_certificate(certificate)
         self._proposals[header.view] = proposal
         self._branch.add(proposal.block)
-        for certificate in news:
+        for certificate in unknown:
             self._certified(certificate)
         self._resume()
 
     def _consent(self) -> None:
         """Vote for the proposal of this view when it is time and it is valid; nullify if it is invalid."""
         proposal, timers = self._proposals.get(self.view), self._timers
-        if proposal is None or self._words.has(NOTARIZE, self.view):
+        if proposal is None or self._vote_log.has(NOTARIZE, self.view):
             return
         if self._now < timers.hold_until:
             timers.vote_at = timers.hold_until
             return
         try:
-            lack = missing_for(self._branch, self._tally, proposal.block)
-            if lack.block is None and not lack.views:
+            missing = missing_for(self._branch, self._counter, proposal.block)
+            if missing.block is None and not missing.views:
                 self._judge(block_digest(proposal.block.header))
         except (InvalidStatement, PeerFault):
             self._vote(NULLIFY, self.view, NO_DIGEST)
             return
         leader = self._electorate.leader(self.view)
-        if lack.block is not None:
-            self._branch.want(lack.block, leader, self._now)
-        elif lack.views and self._requested < self.view:
+        if missing.block is not None:
+            self._branch.want(missing.block, leader, self._now)
+        elif missing.views and self._requested < self.view:
             self._requested = self.view
-            self._send(leader, Request(self.view, views=lack.views))
-        elif not lack.views:
+            self._send(leader, Request(self.view, views=missing.views))
+        elif not missing.views:
             timers.note(self.view, self._now)
             self._vote(NOTARIZE, self.view, block_digest(proposal.block.header))
 
     def _judge(self, name: Digest) -> None:
         """Raise ``InvalidStatement`` or ``PeerFault`` unless all blocks from the tip to this are valid."""
         for block in self._branch.path(name):
-            self._chamber.validate(block)
+            self._executor.validate(block)
 
     def _vote(self, kind: int, view: View, block: Digest) -> None:
         """Vote, unless this validator is muted or an earlier vote forbids it."""
-        if self.is_muted or not self._words.allow(kind, view):
+        if self.is_muted or not self._vote_log.allow(kind, view):
             return
         vote = self._electorate.sign_vote(self._secret, kind, view, block)
-        self._words.add(vote)
+        self._vote_log.add(vote)
         kept = self._branch.get(block) if kind == NOTARIZE else None
         self._effects.append(Save(VoteRecord(vote, kept)))
         self._send(None, vote)
         self._count(vote, is_ours=True)
 
     def _count(self, vote: Vote, *, is_ours: bool = False) -> None:
-        evidence = self._tally.add_vote(vote, is_ours=is_ours)
+        evidence = self._counter.add_vote(vote, is_ours=is_ours)
         if evidence is not None:
             self._effects.append(evidence)
-        certificate = self._tally.quorum(vote)
+        certificate = self._counter.quorum(vote)
         if certificate is None:
             return
         if certificate.kind != FINALIZE:
@@ -360,8 +359,8 @@ class Simplex:
         """Act on a certificate that was verified."""
         if certificate.view <= self.tip.view:
             return
-        self._tally.add_certificate(certificate)
-        if self._words.lack(certificate, self.me) and not self.is_muted:
+        self._counter.add_certificate(certificate)
+        if self._vote_log.lack(certificate, self.me) and not self.is_muted:
             self.is_muted = True
             self._effects.append(Muted(certificate.view))
         if certificate.kind == NULLIFY:
@@ -381,7 +380,7 @@ class Simplex:
             self._branch.want(block, first_voter(certificate), self._now)
             return
         self._timers.note(view, self._now)
-        if self._tally.certificate(NULLIFY, view) is None:
+        if self._counter.certificate(NULLIFY, view) is None:
             self._vote(FINALIZE, view, block)
         self._enter(View(view + 1))
 
@@ -403,16 +402,16 @@ class Simplex:
     def _settled(self) -> None:
         """Forget the views that the new tip decides, and continue from it."""
         final = self.tip.view
-        self._tally.prune(final)
+        self._counter.prune(final)
         self._timers.forget(final)
-        self._words.prune(final)
+        self._vote_log.prune(final)
         self._proposals = {view: p for view, p in self._proposals.items() if view > final}
         self._enter(View(final + 1))
         self._resume()
 
     def _resume(self) -> None:
         """Continue what waited for a block to arrive or for the tip to move."""
-        for certificate in self._tally.notarizations():
+        for certificate in self._counter.notarizations():
             self._notarized(certificate)
         self._finalize()
         self._consent()
@@ -422,7 +421,7 @@ class Simplex:
         proposal = self._proposals.get(view)
         if proposal is not None and self._electorate.leader(view) == self.me:
             self._send(to, proposal)
-        for vote in self._words.in_view(view):
+        for vote in self._vote_log.in_view(view):
             self._send(to, vote)
 
     def _send(self, to: int | None, statement: Statement) -> None:

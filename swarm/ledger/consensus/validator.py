@@ -31,7 +31,7 @@ from swarm.ledger.consensus.simplex import (
     Finalized,
     Muted,
     Simplex,
-    letters_of,
+    batches_of,
     records_of,
 )
 from swarm.ledger.consensus.timers import TimerParams
@@ -71,7 +71,7 @@ log = logging.getLogger("swarm.ledger")
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Received:
     """A statement and the validator that sent it."""
 
     sender: int
@@ -79,7 +79,7 @@ class _Said:
 
 
 @dataclass(frozen=True, slots=True)
-class _Met:
+class _Connected:
     """A validator that has just connected."""
 
     validator: int
@@ -95,19 +95,21 @@ class ValidatorRunner:
         self._archive, self._pool, self._host = archive, pool, host
         self._journal = archive.load_journal()
         self._electorate = Electorate(genesis.chain, archive.head.state.validators, genesis.seed)
-        self._chamber = StateExecutor(archive.head, pool, secret)
+        self._executor = StateExecutor(archive.head, pool, secret)
         tip, certificate = archive.final_point()
         self.machine = Simplex(
             self._electorate,
             secret,
-            self._chamber,
+            self._executor,
             pace,
             tip=tip,
             certificate=certificate,
             records=self._journal.records,
         )
-        self._inbox_send, self._inbox = trio.open_memory_channel[_Said | _Met | None](INBOX_MAX)
-        self.courier = Broadcaster[Statement](
+        self._inbox_send, self._inbox = trio.open_memory_channel[_Received | _Connected | None](
+            INBOX_MAX
+        )
+        self.broadcaster = Broadcaster[Statement](
             host,
             PROTOCOL,
             _encode_batch,
@@ -134,7 +136,7 @@ class ValidatorRunner:
         Raises ``VerificationFailed`` if more than a third of the power is proved to be dishonest.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.courier.run)
+            nursery.start_soon(self.broadcaster.run)
             nursery.start_soon(self._watch_links)
             nursery.start_soon(self._watch_archive)
             await self._carry_out(self.machine.start(trio.current_time()))
@@ -151,18 +153,18 @@ class ValidatorRunner:
         if len(batch.statements) > BATCH_MESSAGES_MAX:
             raise BadEncoding("too many statements in a frame")
         for statement in batch.statements:
-            self._put(_Said(sender, statement))
+            self._put(_Received(sender, statement))
         return b""
 
-    def _put(self, item: _Said | _Met | None) -> None:
+    def _put(self, item: _Received | _Connected | None) -> None:
         try:
             self._inbox_send.send_nowait(item)
         except trio.WouldBlock:
             log.debug("the inbox is full: a statement is dropped and will be asked for again")
 
-    async def _next_items(self) -> list[_Said | _Met | None]:
+    async def _next_items(self) -> list[_Received | _Connected | None]:
         """Wait for an item or the machine's deadline; return the items that have arrived, maybe none."""
-        items = list[_Said | _Met | None]()
+        items = list[_Received | _Connected | None]()
         with trio.move_on_at(self.machine.deadline):
             items.append(await self._inbox.receive())
         while len(items) < TURN_MAX:
@@ -172,13 +174,13 @@ class ValidatorRunner:
                 break
         return items
 
-    def _turn(self, items: Sequence[_Said | _Met | None]) -> list[Effect]:
+    def _turn(self, items: Sequence[_Received | _Connected | None]) -> list[Effect]:
         """Feed the items and the time to the machine; return its effects."""
         effects = list[Effect]()
         for item in items:
             now = trio.current_time()
             match item:
-                case _Said(sender, statement):
+                case _Received(sender, statement):
                     try:
                         effects += self.machine.receive(statement, sender, now)
                     except PeerFault as fault:
@@ -186,7 +188,7 @@ class ValidatorRunner:
                         continue
                     if isinstance(statement, Proposal):
                         self._see(statement, now)
-                case _Met(validator):
+                case _Connected(validator):
                     effects += self.machine.greet(validator, now)
                 case None:
                     effects += self._adopt(now)
@@ -218,20 +220,20 @@ class ValidatorRunner:
                     self._keep(effect)
                 case _:
                     pass
-        letters = letters_of(effects, me=self.machine.me, count=len(self._electorate))
-        for to, statements in sorted(letters.items()):
-            self.courier.post(self._electorate.validators[to].peer, statements)
+        batches = batches_of(effects, me=self.machine.me, count=len(self._electorate))
+        for to, statements in sorted(batches.items()):
+            self.broadcaster.post(self._electorate.validators[to].peer, statements)
 
     async def _finalize(self, finals: Sequence[Finalized], changes: list[Change]) -> None:
         """Write votes and final blocks in one database transaction per certificate."""
         for final in finals:
             changes += self._journal.prune(final.certificate.view)
             try:
-                news = await self._archive.append(
+                appended = await self._archive.append(
                     final.blocks,
                     final.certificate,
                     known=self._pool.known,
-                    state_after=self._chamber.state_after,
+                    state_after=self._executor.state_after,
                     changes=changes,
                 )
             except (PeerFault, InvalidStatement) as error:
@@ -240,12 +242,12 @@ class ValidatorRunner:
                     hint="swarm ledger verify",
                 ) from None
             changes.clear()
-            self._settle(news)
+            self._settle(appended)
 
-    def _settle(self, news: Sequence[FinalBlock]) -> None:
-        self._chamber.settle(self._archive.head)
+    def _settle(self, appended: Sequence[FinalBlock]) -> None:
+        self._executor.settle(self._archive.head)
         now = trio.current_time()
-        for final in news:
+        for final in appended:
             seen = self._first_seen.pop(final.block.header.parent, None)
             if seen is not None:
                 self._finality_s.append(now - seen)
@@ -263,7 +265,7 @@ class ValidatorRunner:
             return []
         link = self._archive.block_at(tip.height)
         assert link is not None, "the last final block is kept"
-        self._chamber.settle(self._archive.head)
+        self._executor.settle(self._archive.head)
         return self.machine.adopt(link[0], certificate, now)
 
     def _keep(self, evidence: Equivocation) -> None:
@@ -281,7 +283,7 @@ class ValidatorRunner:
         async for event in self._host.subscribe():
             index = self._electorate.index_of(event.peer)
             if index is not None and self._host.is_connected(event.peer):
-                self._put(_Met(index))
+                self._put(_Connected(index))
 
     async def _watch_archive(self) -> None:
         """Wake the machine when bulk sync has moved the chain past it."""

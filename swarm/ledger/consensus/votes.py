@@ -125,14 +125,14 @@ class Electorate:
     def leader(self, view: View) -> int:
         """Return the leader of ``view``: every cycle of views is a fresh permutation weighted by stake."""
         able = [i for i, validator in enumerate(self.validators) if validator.power > 0]
-        cycle, place = divmod(view, len(able))
+        cycle, index = divmod(view, len(able))
         if self._cycle[0] != cycle:
-            dice, order = stream(self._seed, "ledger.leaders", cycle), list[int]()
+            rng, order = stream(self._seed, "ledger.leaders", cycle), list[int]()
             while able:
-                order.append(dice.choice(able, [self.validators[i].power for i in able]))
+                order.append(rng.choice(able, [self.validators[i].power for i in able]))
                 able.remove(order[-1])
             self._cycle = (cycle, order)
-        return self._cycle[1][place]
+        return self._cycle[1][index]
 
     def sign_vote(self, secret: SecretKey, kind: int, view: View, block: Digest) -> Vote:
         """Return a signed vote of the validator that owns ``secret``."""

@@ -121,7 +121,7 @@ class Archive:
             PeerFault, InvalidStatement: A quorum signed a block that is not valid; nothing is kept.
         """
         async with self._lock:
-            head, news, writes = self.head, list[FinalBlock](), list(changes)
+            head, appended, writes = self.head, list[FinalBlock](), list(changes)
             for block in blocks:
                 if block.header.height <= head.state.height:
                     continue
@@ -131,16 +131,16 @@ class Archive:
                     await trio.lowlevel.checkpoint()  # a thousand blocks take long
                 else:
                     head = Head(block_digest(block.header), state)
-                news.append(FinalBlock(head.state.height, block, head.state))
+                appended.append(FinalBlock(head.state.height, block, head.state))
                 writes += self._writes(
-                    news[-1], certificate if certificate.block == head.digest else None
+                    appended[-1], certificate if certificate.block == head.digest else None
                 )
             if writes:
                 await self.store.write_soon(writes)
-            if news:
-                self.head, self.view = head, news[-1].block.header.view
-                await self._tell(news)
-            return tuple(news)
+            if appended:
+                self.head, self.view = head, appended[-1].block.header.view
+                await self._publish(appended)
+            return tuple(appended)
 
     def subscribe(self) -> trio.MemoryReceiveChannel[FinalBlock]:
         """Return a channel of final blocks; a slow reader misses some and finds the state in the next.
@@ -172,10 +172,10 @@ class Archive:
                 writes.append((SNAPSHOTS, key_of(old), None))
         return writes
 
-    async def _tell(self, news: Sequence[FinalBlock]) -> None:
+    async def _publish(self, appended: Sequence[FinalBlock]) -> None:
         for reader in list(self._readers):
             try:
-                for final in news:
+                for final in appended:
                     reader.send_nowait(final)
             except trio.WouldBlock:
                 pass  # a slow reader finds the state in the next block it receives

@@ -124,13 +124,13 @@ class Follower:
         if reply.certificate is None:
             return 0
         try:
-            news = await self._archive.append(blocks, reply.certificate, known=self._pool.known)
+            appended = await self._archive.append(blocks, reply.certificate, known=self._pool.known)
         except (PeerFault, InvalidStatement) as error:
             raise VerificationFailed(
                 f"more than two thirds of the power signed a bad block: {error}",
                 hint="swarm ledger verify",
             ) from None
-        return len(news)
+        return len(appended)
 
     async def _answer(self, peer: PeerId, request: bytes) -> bytes:  # noqa: ARG002  any peer may ask
         asked = parse_request(request)

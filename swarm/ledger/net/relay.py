@@ -1,8 +1,9 @@
-"""Bring transactions to the validators: check them, hold them, forward each once.
+"""Bring transactions to the validators, and send small statements to many peers in batches.
 
 Shell: a transaction of this node is offered again until a block has it or no block can.
 
-Send small statements to many peers, several in one frame, independently of slow peers.
+``Relay`` checks transactions, holds them and forwards each once. ``Broadcaster`` sends several statements in
+one frame, and a slow peer does not hold up the others.
 """
 
 import logging
@@ -150,9 +151,9 @@ class Broadcaster(Generic[Item]):
 
 
 PROTOCOL = "/swarm/transactions/1"
-PARCEL_MAX = 256
+BATCH_MAX = 256
 """Transactions in one frame."""
-PARCEL_BYTES_MAX = 512 << 10
+BATCH_BYTES_MAX = 512 << 10
 FAN_OUT = 3
 """Validators, or peers if none is connected, that a follower sends to: one may be dead or silent."""
 OWN_MAX = 64
@@ -184,21 +185,21 @@ class Relay:
         self._landed: deque[tuple[Digest, Height]] = deque(maxlen=4 * OWN_MAX)
         self._finals = archive.subscribe()
         self._moved = trio.Condition()
-        self.courier = Broadcaster[bytes](
+        self.broadcaster = Broadcaster[bytes](
             host,
             PROTOCOL,
-            lambda parcel: encode(TransactionBatch(tuple(parcel))),
-            frame_items_max=PARCEL_MAX,
-            frame_bytes_max=PARCEL_BYTES_MAX,
+            lambda batch: encode(TransactionBatch(tuple(batch))),
+            frame_items_max=BATCH_MAX,
+            frame_bytes_max=BATCH_BYTES_MAX,
             size_of=len,
         )
-        limit = PARCEL_BYTES_MAX + TRANSACTION_BYTES_MAX + 8 * PARCEL_MAX
+        limit = BATCH_BYTES_MAX + TRANSACTION_BYTES_MAX + 8 * BATCH_MAX
         host.serve(PROTOCOL, self._answer, request_limit=limit)
 
     async def run(self) -> None:
         """Forward transactions, and clean up after every final block, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.courier.run)
+            nursery.start_soon(self.broadcaster.run)
             async for final in self._finals:
                 self._settle(final)
                 async with self._moved:
@@ -252,24 +253,24 @@ class Relay:
 
     async def _answer(self, peer: PeerId, request: bytes) -> bytes:
         """Take a peer's transactions into the mempool; forward those that are new and valid."""
-        parcel = decode(TransactionBatch, request)
-        if len(parcel.transactions) > PARCEL_MAX:
+        batch = decode(TransactionBatch, request)
+        if len(batch.transactions) > BATCH_MAX:
             raise BadEncoding("too many transactions in a frame")
-        news = list[bytes]()
-        for data in parcel.transactions:
+        accepted = list[bytes]()
+        for data in batch.transactions:
             if self._taken.get(peer, 0) >= FLOOD_MAX:
                 break
             self._taken[peer] = self._taken.get(peer, 0) + 1
             try:
                 if self._pool.add(data, self._archive.head.state):
-                    news.append(data)
+                    accepted.append(data)
             except InvalidStatement as refusal:
                 if refusal.reason is Reason.BAD_SIGNATURE:
                     # Other reasons can come from a difference in height; a bad signature never does.
-                    raise BadSignature("a transaction nobody signed") from None
+                    raise BadSignature("a transaction without a valid signature") from None
             await trio.lowlevel.checkpoint()
-        if news:
-            self._offer(news, peer)
+        if accepted:
+            self._offer(accepted, peer)
         return b""
 
     def _offer(self, transactions: Sequence[bytes], source: PeerId | None) -> None:
@@ -280,7 +281,7 @@ class Relay:
         if self._host.peer not in voters:
             targets = targets[:FAN_OUT] or (others[:FAN_OUT] if source is None else [])
         for peer in targets:
-            self.courier.post(peer, transactions)
+            self.broadcaster.post(peer, transactions)
 
     def _settle(self, final: FinalBlock) -> None:
         """Forget transactions that are final; offer this node's overdue ones again."""

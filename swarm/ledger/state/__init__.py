@@ -4,6 +4,7 @@ Modules (C: pure, S: does I/O):
 
     draft.py   C  Build the next state: reads fall through to the base, writes stay here until the
                   block is done.
-    records.py C  Define the entries of a state: accounts, runs, seats, rounds, segments.
+    records.py C  Define the entries of a state: accounts, runs, seats, rounds, and segments with
+                  their checks.
     state.py   C  Hold the whole ledger as one immutable map with one root.
 """

@@ -2,12 +2,9 @@
 
 Core: one block, or one attempt at a transaction, in a draft of its own.
 
-An attempt is a draft on a draft: if it fails it is dropped and nothing has changed.
-
-Count the judged segments of a run by verdict.
-
-A record is forgotten after its challenge window, and its verdict stays in the count. A segment that is accused
-again after its verdict is counted nowhere until the next verdict.
+An attempt is a draft on a draft: if it fails it is dropped and nothing has changed. The judged segments of a
+run are counted by verdict: a record is forgotten after its challenge window, and its verdict stays in the
+count. A segment that is accused again after its verdict is counted nowhere until the next verdict.
 """
 
 from dataclasses import dataclass, field
@@ -30,13 +27,13 @@ from swarm.ledger.state.records import (
     Verdicts,
 )
 from swarm.ledger.state.state import (
+    EMPTY_ACCOUNT,
     MONEY_KINDS,
-    NOBODY,
     Reader,
     State,
     account_key,
-    agenda_key,
     contribution_key,
+    due_queue_key,
     money_in,
     round_key,
     run_key,
@@ -130,9 +127,9 @@ class Draft(Reader):
         """Keep a frozen round until height ``due``; called again, keep it longer."""
         assert due > self.height, "what is due now is done now"
         self.changes[round_key(run, info.round)] = info
-        agenda = self.agenda(due)
-        rounds = (*agenda.rounds, (run, info.round))
-        self.changes[agenda_key(due)] = replace(agenda, rounds=rounds)
+        queue = self.due_queue(due)
+        rounds = (*queue.rounds, (run, info.round))
+        self.changes[due_queue_key(due)] = replace(queue, rounds=rounds)
 
     def drop_round(self, run: RunIndex, round_: RoundIndex) -> None:
         """Forget a round that has no segment left."""
@@ -141,17 +138,17 @@ class Draft(Reader):
     def put_segment(self, record: SegmentRecord) -> None:
         """Write a segment, count its verdict, and schedule it for the height at which it is due."""
         assert record.held >= 0, "checked before it was paid"
-        place = (record.run, record.round, record.stage, record.seat)
-        before = self.segment(*place)
-        self.changes[segment_key(*place)] = record
+        segment_id = (record.run, record.round, record.stage, record.seat)
+        before = self.segment(*segment_id)
+        self.changes[segment_key(*segment_id)] = record
         if before is not None and before.phase is not record.phase:
             verdicts = recounted(self.verdicts(record.run), before, record, self.height)
             self.changes[verdicts_key(record.run)] = verdicts
         if before is None or before.due != record.due:
             assert record.due > self.height, "what is due now is done now"
-            agenda = self.agenda(record.due)
-            noted = replace(agenda, segments=(*agenda.segments, place))
-            self.changes[agenda_key(record.due)] = noted
+            queue = self.due_queue(record.due)
+            noted = replace(queue, segments=(*queue.segments, segment_id))
+            self.changes[due_queue_key(record.due)] = noted
             if record.due > self.globals.last_due:
                 self.put_globals(replace(self.globals, last_due=record.due))
 
@@ -159,15 +156,15 @@ class Draft(Reader):
         """Remove a segment, which holds no money any more."""
         self.changes[segment_key(record.run, record.round, record.stage, record.seat)] = None
 
-    def take_agenda(self) -> tuple[tuple[SegmentRecord, ...], DueQueue]:
+    def take_due(self) -> tuple[tuple[SegmentRecord, ...], DueQueue]:
         """Return the segments that are due now and the due queue of this height, which is removed."""
         height = self.height
-        agenda = self.agenda(height)
-        found = (self.segment(*place) for place in dict.fromkeys(agenda.segments))
+        queue = self.due_queue(height)
+        found = (self.segment(*segment_id) for segment_id in dict.fromkeys(queue.segments))
         due = tuple(record for record in found if record is not None and record.due == height)
-        if self.get(agenda_key(height)) is not None:
-            self.changes[agenda_key(height)] = None
-        return due, agenda
+        if self.get(due_queue_key(height)) is not None:
+            self.changes[due_queue_key(height)] = None
+        return due, queue
 
     def put_contribution(self, run: RunIndex, peer: PeerId, contribution: Contribution) -> None:
         """Write the work counts of a peer in a run."""
@@ -189,7 +186,7 @@ class Draft(Reader):
     def credit(self, peer: PeerId, amount: int) -> None:
         """Add to a balance; 0 creates the account if there is none."""
         account = self.live_account(peer)
-        if amount or account is NOBODY:
+        if amount or account is EMPTY_ACCOUNT:
             self.put_account(peer, replace(account, balance=Amount(account.balance + amount)))
 
     def debit(self, peer: PeerId, amount: int) -> None:

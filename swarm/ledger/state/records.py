@@ -1,13 +1,12 @@
-"""Define the entries of a state: accounts, runs, seats, rounds, segments.
+"""Define the entries of a state: accounts, runs, seats, rounds, and segments with their checks.
 
 Core: frozen structs.
 
 A run's roster is frozen into a ``RoundInfo`` at every round boundary and kept for four rounds: a node that is
 late by some blocks still pairs, routes and commits with the roster and beacon of the boundary. It stays as an
 entry of its own while a segment of that round can be checked, because a replay needs its roster and beacon. A
-segment's record carries its reward and all statements about it until its challenge window has passed.
-
-Define the parts of a segment's record that concern its check: draws, checks, windows, accusations, votes.
+segment's record carries its reward and all statements about it (draws, checks, windows, accusations and votes)
+until its challenge window has passed.
 """
 
 from enum import StrEnum

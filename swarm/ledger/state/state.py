@@ -45,7 +45,7 @@ _KINDS: dict[bytes, type[Entry]] = {
     b"v": Verdicts,
     b"d": DueQueue,
 }
-NOBODY = Account(
+EMPTY_ACCOUNT = Account(
     balance=Amount(0), stake=Amount(0), nonce=0, recent=0, unbonding=(), staked_height=Height(0)
 )
 """Account of a peer that has none."""
@@ -98,7 +98,7 @@ def verdicts_key(run: RunIndex) -> bytes:
     return b"v" + run.to_bytes(8, "big")
 
 
-def agenda_key(height: int) -> bytes:
+def due_queue_key(height: int) -> bytes:
     """Return the key of the due queue of a height."""
     return b"d" + height.to_bytes(8, "big")
 
@@ -120,9 +120,9 @@ class Reader(ABC):
         return found
 
     def account(self, peer: PeerId) -> Account:
-        """Return a peer's account; ``NOBODY`` if it has none."""
+        """Return a peer's account; ``EMPTY_ACCOUNT`` if it has none."""
         found = self.get(account_key(peer))
-        return found if isinstance(found, Account) else NOBODY
+        return found if isinstance(found, Account) else EMPTY_ACCOUNT
 
     def find_run(self, run: RunIndex) -> Run | None:
         """Return a run, or None."""
@@ -158,9 +158,9 @@ class Reader(ABC):
         found = self.get(verdicts_key(run))
         return found if isinstance(found, Verdicts) else _NOTHING_JUDGED
 
-    def agenda(self, height: int) -> DueQueue:
+    def due_queue(self, height: int) -> DueQueue:
         """Return the due queue of a future height, empty if there is none."""
-        found = self.get(agenda_key(height))
+        found = self.get(due_queue_key(height))
         return found if isinstance(found, DueQueue) else _NOTHING_DUE
 
 
@@ -228,10 +228,10 @@ class State(Reader):
         """
         found: dict[bytes, SegmentRecord] = {}
         for height in range(self.height + 1, self.globals.last_due + 1):
-            for place in self.agenda(height).segments:
-                record = self.segment(*place)
+            for segment_id in self.due_queue(height).segments:
+                record = self.segment(*segment_id)
                 if record is not None and record.due == height:
-                    found[segment_key(*place)] = record
+                    found[segment_key(*segment_id)] = record
         return tuple(sorted(found.values(), key=lambda r: (r.height, r.run, r.stage, r.seat)))
 
     def accounts(self) -> Iterator[tuple[PeerId, Account]]:

@@ -1,12 +1,9 @@
-"""Handle balances, stake and nonces of accounts.
+"""Handle the money of accounts: balances, stake and nonces, fees and rewards, and penalties after a check.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
-Compute fees, rewards and deposits, in integers.
-
-Pay, return, take and share the money around a judged segment; evict and bar convicted solvers.
-
-Every unit taken is credited to an account or burned.
+Fees, rewards and deposits are integers. Around a judged segment money is paid, returned, taken and shared, and
+every unit taken is credited to an account or burned. A convicted solver is evicted and barred from its run.
 """
 
 from collections.abc import Sequence

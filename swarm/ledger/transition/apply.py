@@ -105,8 +105,8 @@ def check_transaction(
     Returns the transaction and its signer. Boundaries and deadlines in between are not crossed: their beacons
     are not known.
     """
-    nobody = PeerId(bytes(32))
-    draft = _draft_at(state, state.height + blocks_ahead, nobody)
+    no_leader = PeerId(bytes(32))
+    draft = _draft_at(state, state.height + blocks_ahead, no_leader)
     return apply_transaction(draft, data, known=known)
 
 

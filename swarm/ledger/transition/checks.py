@@ -1,4 +1,4 @@
-"""Check segments: verifiers request and answer blind, the solver reveals its leaves, the verifiers theirs.
+"""Check segments: verifiers answer blind, the solver reveals its leaves, then the verifiers their answers.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
@@ -11,13 +11,12 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
 Silence is judged at the end of a phase, when the record is due. No peer can hold a segment up: every phase
 ends.
 
-Check a solver's reveal: its leaves, the starts of its windows, and the tokens it is paid for.
-
-Raises ``InvalidStatement``.
-
+A solver's reveal must match its commit: its leaves, the starts of its windows, and the tokens it is paid for.
 Steps are numbered from 0 in every segment, and window w begins with step w * window_steps; merges before the
-first step belong to window 0. The tokens are part of the state: the totals under the start root and the
-end root differ by the claim of the commit. Source: docs/spec/verification.md section 2.
+first step belong to window 0. The tokens are part of the state: the totals under the start root and the end
+root differ by the claim of the commit.
+
+Source: docs/spec/verification.md section 2.
 """
 
 from collections.abc import Sequence
@@ -61,8 +60,8 @@ from swarm.ledger.transition.sampling import (
     check_eligible,
     drawn_window,
     num_windows,
+    record_draw,
     redraw_blocks,
-    throw_dice,
 )
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import (
@@ -115,9 +114,9 @@ def check_tokens(record: SegmentRecord, fragments: int, body: RevealSegment) -> 
 def _check_total(opening: TokensOpening, root: Digest, fragments: int) -> None:
     if len(opening.counts) != 1 + fragments:
         raise InvalidStatement(Reason.BAD_PROOF, f"not a total and {fragments} fragments")
-    leaf, place = tokens_component(opening.counts), (TOKENS_COMPONENT, STATE_COMPONENTS)
+    leaf, position = tokens_component(opening.counts), (TOKENS_COMPONENT, STATE_COMPONENTS)
     try:
-        verify_proof(root, leaf, *place, opening.proof, blake3_hash)
+        verify_proof(root, leaf, *position, opening.proof, blake3_hash)
     except BrokenPromise as error:
         raise InvalidStatement(Reason.BAD_PROOF, f"not the tokens of its state: {error}") from None
 
@@ -135,10 +134,10 @@ def _check_openings(record: SegmentRecord, window_steps: int, body: RevealSegmen
             Reason.BAD_PROOF, f"not {wanted} windows of {record.num_steps} steps"
         )
     steps = [opening.step for opening in body.openings]
-    places = [opening.leaf for opening in body.openings]
-    if steps != [w * window_steps for w in range(wanted)] or places != sorted(set(places)):
+    positions = [opening.leaf for opening in body.openings]
+    if steps != [w * window_steps for w in range(wanted)] or positions != sorted(set(positions)):
         raise InvalidStatement(Reason.BAD_PROOF, "windows begin at other steps")
-    if places[-1] >= len(body.leaves) or not all(map(_has_state, body.openings)):
+    if positions[-1] >= len(body.leaves) or not all(map(_has_state, body.openings)):
         raise InvalidStatement(Reason.BAD_PROOF, "a window without its state")
     for opening in body.openings:
         if _leaf_of(opening) != body.leaves[opening.leaf]:
@@ -168,7 +167,7 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
     if len(under_way) >= CHECKS_MAX:
         raise InvalidStatement(Reason.FULL, f"{CHECKS_MAX} verifiers are at work")
     if body.attempt >= len(record.draws) or height <= record.draws[body.attempt].height:
-        raise InvalidStatement(Reason.WRONG_PHASE, "these dice are not thrown")
+        raise InvalidStatement(Reason.WRONG_PHASE, "that draw has not taken place")
     check_eligible(draft, record, sender)
     draw, chain = record.draws[body.attempt], draft.globals.chain
     try:
@@ -176,9 +175,9 @@ def request_data(draft: Draft, sender: PeerId, body: DataRequest) -> None:
     except BadSignature as error:
         raise InvalidStatement(Reason.BAD_PROOF, str(error)) from None
     if window is None:
-        raise InvalidStatement(Reason.WRONG_PEER, "the dice did not draw it")
+        raise InvalidStatement(Reason.WRONG_PEER, "the draw did not select it")
     if window != body.window:
-        raise InvalidStatement(Reason.BAD_FIELD, f"the dice drew window {window}")
+        raise InvalidStatement(Reason.BAD_FIELD, f"the draw selected window {window}")
     check = Check(
         peer=sender,
         window=window,
@@ -258,17 +257,17 @@ def reveal_check(draft: Draft, sender: PeerId, body: VerifyReveal, arbiter: Arbi
 
 def meet_deadlines(draft: Draft, arbiter: Arbiter) -> None:
     """Move every segment that is due at this height, and forget the rounds that are due."""
-    records, agenda = draft.take_agenda()
+    records, queue = draft.take_due()
     for record in records:
         _meet_deadline(draft, record, arbiter)
-    for place in agenda.rounds:
-        forget_round(draft, *place)
+    for round_key in queue.rounds:
+        forget_round(draft, *round_key)
 
 
 def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> None:
     match record.phase:
         case SegmentPhase.POSTED:
-            _throw_or_give_up(draft, record)
+            _draw_or_give_up(draft, record)
         case SegmentPhase.SAMPLED:
             _end_answers(draft, record)
         case SegmentPhase.SEALED:
@@ -284,7 +283,7 @@ def _meet_deadline(draft: Draft, record: SegmentRecord, arbiter: Arbiter) -> Non
             draft.drop_segment(record)
 
 
-def _throw_or_give_up(draft: Draft, record: SegmentRecord) -> None:
+def _draw_or_give_up(draft: Draft, record: SegmentRecord) -> None:
     """Record the beacon of this block as a draw of verifiers, or close the segment after the last draw.
 
     The drawn may request from the next block on. A verifier that requested and did not answer may be cheating,
@@ -298,7 +297,7 @@ def _throw_or_give_up(draft: Draft, record: SegmentRecord) -> None:
             _trust(draft, record)
         return
     due = Height(draft.height + redraw_blocks(draft.run(record.run).spec))
-    draws = (*record.draws, throw_dice(draft, record))
+    draws = (*record.draws, record_draw(draft, record))
     draft.put_segment(replace(record, phase=SegmentPhase.POSTED, draws=draws, due=due))
 
 
@@ -312,7 +311,7 @@ def _end_answers(draft: Draft, record: SegmentRecord) -> None:
     elif any(check.phase is CheckPhase.SEALED for check in record.checks):
         _seal(draft, record)
     else:
-        _throw_or_give_up(draft, _without_missing(draft, record))
+        _draw_or_give_up(draft, _without_missing(draft, record))
 
 
 def _seal(draft: Draft, record: SegmentRecord) -> None:

@@ -58,11 +58,11 @@ class SegmentId(Protocol):
         ...
 
 
-def find_segment(reader: Reader, place: SegmentId, *phases: SegmentPhase) -> SegmentRecord:
+def find_segment(reader: Reader, segment_id: SegmentId, *phases: SegmentPhase) -> SegmentRecord:
     """Return the segment of a statement; raise ``InvalidStatement`` if unknown or not in ``phases``."""
-    record = reader.segment(place.run, place.round, place.stage, place.seat)
+    record = reader.segment(segment_id.run, segment_id.round, segment_id.stage, segment_id.seat)
     if record is None:
-        where = f"{place.round}/{place.stage}/{place.seat}"
+        where = f"{segment_id.round}/{segment_id.stage}/{segment_id.seat}"
         raise InvalidStatement(Reason.UNKNOWN_SEGMENT, where)
     if record.phase not in phases:
         raise InvalidStatement(Reason.WRONG_PHASE, f"the segment is {record.phase}")

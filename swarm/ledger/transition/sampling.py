@@ -46,8 +46,8 @@ def num_windows(num_steps: int, window_steps: int) -> int:
 
 def draw_alpha(chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
     """Return the input of a verifier's VRF proof."""
-    place = encode((record.run, record.round, record.stage, record.seat))
-    return framed("sortition", (chain, draw.beacon, place, record.end_root))
+    segment_id = encode((record.run, record.round, record.stage, record.seat))
+    return framed("sortition", (chain, draw.beacon, segment_id, record.end_root))
 
 
 def prove_draw(secret: SecretKey, chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
@@ -63,8 +63,8 @@ def drawn_window(
     Raises ``BadSignature`` if the proof is not its own.
     """
     beta = vrf.verify(peer, draw_alpha(chain, draw, record), proof)
-    dice = int.from_bytes(beta[:8], "big")
-    if dice * max(draw.num_eligible, 1) * NANO >= 2 * spec.checks.probability_nano << 64:
+    value = int.from_bytes(beta[:8], "big")
+    if value * max(draw.num_eligible, 1) * NANO >= 2 * spec.checks.probability_nano << 64:
         return None
     windows = num_windows(record.num_steps, spec.checks.window_steps)
     return int.from_bytes(beta[8:16], "big") % windows
@@ -86,7 +86,7 @@ def check_eligible(reader: Reader, record: SegmentRecord, peer: PeerId) -> None:
         raise InvalidStatement(Reason.STAKE, "no stake older than the segment")
 
 
-def throw_dice(reader: Reader, record: SegmentRecord) -> Draw:
+def record_draw(reader: Reader, record: SegmentRecord) -> Draw:
     """Return the draw of this block for a segment."""
     globals_ = reader.globals
     out = sum(reader.account(peer).stake > 0 for peer in (record.peer, *record.partners))

@@ -66,8 +66,8 @@ def draw_posters(run: Run, round_: RoundIndex, beacon: Digest) -> tuple[int, ...
     drawn: list[int] = []
     for stage, roster in enumerate(run.seats):
         able = _able(roster, round_) if run.rollbacks[stage].boundary != round_ else ()
-        dice = stream(beacon, "ledger.checkpoint", run.index, stage, round_)
-        drawn.append(dice.choice(able).index if able else NEVER)
+        rng = stream(beacon, "ledger.checkpoint", run.index, stage, round_)
+        drawn.append(rng.choice(able).index if able else NEVER)
     return tuple(drawn)
 
 
@@ -195,8 +195,8 @@ def _has_to_spare(run: Run, stage: int) -> bool:
     limit = run.spec.replicas_max
     owned = [roster for roster in run.seats if any(s.peer == run.owner for s in roster)]
     succeeded = sum(len(roster) > limit for roster in owned)
-    is_alone = all(s.peer == run.owner for s in run.seats[stage])
-    return is_alone and len(owned) - 1 > succeeded
+    is_owners_only = all(s.peer == run.owner for s in run.seats[stage])
+    return is_owners_only and len(owned) - 1 > succeeded
 
 
 def _evened(run: Run, round_: RoundIndex) -> Run:

@@ -1,14 +1,16 @@
-"""Accept or refuse segment commits and checkpoints from the seats of a run.
+"""Accept or refuse commits and checkpoints of a run's seats, and set a stage back after a proven fraud.
 
 Core: handlers on a draft. Raises ``InvalidStatement``.
 
-Set a stage back to a checkpoint before a proven fraud, in runs that ask for it.
+In runs that ask for it, a stage returns to a checkpoint from before the fraud:
 
     ... C ... fraud ... verdict ... | boundary: every seat of the stage restarts from C
 
 C is the newest valid checkpoint from before the segment that was proven false. Checkpoints posted in between
 stay listed, as anchors of segments that can still be checked, and are not canonical any more. Other stages
-continue: a conviction shows nothing about their windows. Source: docs/spec/protocol.md section 6.
+continue: a conviction shows nothing about their windows.
+
+Source: docs/spec/protocol.md section 6.
 """
 
 from swarm.errors import BrokenPromise, InvalidStatement, Reason
@@ -163,7 +165,7 @@ def post_checkpoint(draft: Draft, seat: Seat, body: PostCheckpoint) -> None:
     assert info is not None, "its seat was found in this round"
     _within_rounds(run, info.height, height)
     if info.drawn[body.stage] != body.seat:
-        raise InvalidStatement(Reason.WRONG_PEER, "the dice drew another seat")
+        raise InvalidStatement(Reason.WRONG_PEER, "the draw selected another seat")
     check_not_behind(run, body)
     kept = run.checkpoints[body.stage]
     if any(checkpoint.round == body.round for checkpoint in kept):

@@ -2,7 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    actions.py  S  Offer the actions that the user of this machine may ask of a running node.
+    actions.py  S  Offer the actions that the user of this machine may ask of a running node: run
+                   control, checks, a ticket.
     audit.py    S  Audit or report a window when the user of this machine asks: the actions behind
                    the commands.
     figures.py  C  Compute the figures that more than one screen shows, and forget those of peers

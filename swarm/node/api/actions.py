@@ -1,8 +1,9 @@
-"""Offer the actions that the user of this machine may ask of a running node.
+"""Offer the actions that the user of this machine may ask of a running node: run control, checks, a ticket.
 
 Shell: answers the local API; every failure is raised as a typed error.
 
-Pause a run, resume it, or end it, when its owner asks: the actions behind the commands.
+These are the actions behind the commands. Only its owner can pause, resume or end a run; ``node/api/audit.py``
+carries out an audit or a report.
 """
 
 import time

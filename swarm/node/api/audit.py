@@ -32,13 +32,13 @@ FOLDER = "evidence"
 SUFFIX = ".swarm"
 CHEAP_BYTES = 32 << 20
 """Bytes of all windows of a segment up to which all are audited; of a larger segment, one window is."""
-_AGAIN = "swarm audit, without a place: the newest that can be audited"
+_AGAIN = "swarm audit, without a segment: the newest that can be audited"
 
 
 class AuditsPort(Protocol):
     """Checks of single windows: ``swarm.verify.service.Verifier``."""
 
-    async def audit(self, place: WindowKey) -> AuditResult:
+    async def audit(self, key: WindowKey) -> AuditResult:
         """Fetch and replay a window on the ledger."""
         ...
 
@@ -77,17 +77,17 @@ class Auditor:
             lines.append(f"all {len(windows)} windows of the segment were computed again")
         is_fraud = result.verdict is AuditVerdict.FRAUD
         evidence = await self._save(result) if is_fraud else None
-        place = result.place
+        key = result.key
         return {
             "verdict": str(result.verdict),
             "text": lines,
-            "round": place.round,
-            "stage": place.stage,
-            "seat": place.seat,
-            "window": place.window,
+            "round": key.round,
+            "stage": key.stage,
+            "seat": key.seat,
+            "window": key.window,
             "windows": list(windows),
             "solver": peer_name(record.peer),
-            "claim": _hex(result.said),
+            "claim": _hex(result.claim),
             "replay": _hex(result.found),
             "first_difference": result.first_difference,
             "evidence": None if evidence is None else str(evidence),
@@ -120,17 +120,17 @@ class Auditor:
         """
         run = self._run()
         if "evidence" in asked:
-            place = await trio.to_thread.run_sync(self._place_of, run, str(asked["evidence"]))
+            key = await trio.to_thread.run_sync(self._key_of, run, str(asked["evidence"]))
         else:
             numbers = [_required(asked, name) for name in ("round", "stage", "seat", "window")]
             round_, stage, seat, window = numbers
-            place = WindowKey(run.index, RoundIndex(round_), StageIndex(stage), seat, window)
+            key = WindowKey(run.index, RoundIndex(round_), StageIndex(stage), seat, window)
         self._enter()
         try:
-            name = await self.context.checks.report(place)
+            name = await self.context.checks.report(key)
         finally:
             self.is_busy = False
-        where = f"window {place.window} of segment {place.round}/{place.stage}/{place.seat}"
+        where = f"window {key.window} of segment {key.round}/{key.stage}/{key.seat}"
         text = f"reported {where}: the validators replay it now; statement {name.hex()[:12]}"
         return {"submitted": name.hex(), "text": text}
 
@@ -145,8 +145,8 @@ class Auditor:
         """Return the result for the first window that is not honest; for the last one if all are."""
         result: AuditResult | None = None
         for window in windows:
-            place = WindowKey(record.run, record.round, record.stage, record.seat, window)
-            result = await self.context.checks.audit(place)
+            key = WindowKey(record.run, record.round, record.stage, record.seat, window)
+            result = await self.context.checks.audit(key)
             if result.verdict is not AuditVerdict.HONEST:
                 break
         assert result is not None, "a segment has windows"
@@ -184,8 +184,8 @@ class Auditor:
         """Write the evidence to a file in the home and return its path; the same window overwrites its file."""
         if result.evidence is None:
             return None
-        place, folder = result.place, self.context.home / FOLDER
-        name = f"segment-{place.round}-{place.stage}-{place.seat}-window-{place.window}{SUFFIX}"
+        key, folder = result.key, self.context.home / FOLDER
+        name = f"segment-{key.round}-{key.stage}-{key.seat}-window-{key.window}{SUFFIX}"
         path = folder / name
         try:
             await trio.to_thread.run_sync(_write, path, encode_evidence(result.evidence))
@@ -196,7 +196,7 @@ class Auditor:
             ) from None
         return path
 
-    def _place_of(self, run: Run, name: str) -> WindowKey:
+    def _key_of(self, run: Run, name: str) -> WindowKey:
         """Return the window that an evidence file is about; raises ``UsageError`` if it is not of this run."""
         path = Path(name)
         try:
@@ -212,7 +212,7 @@ class Auditor:
             ) from None
         if (evidence.chain, evidence.run_digest) != (self.context.genesis.chain, run.spec_digest):
             raise UsageError(f"{path} is about another run than this node's", hint="swarm status")
-        return evidence.place
+        return evidence.key
 
 
 def _windows(run: Run, record: SegmentRecord, wanted: int | None) -> list[int]:

@@ -1,6 +1,6 @@
 """Compute the figures that more than one screen shows, and forget those of peers that are gone.
 
-Core: pure functions of what the directory and the ledger tell. ``schema`` has the definitions.
+Core: pure functions of the directory's map and the ledger's state. ``schema`` has the definitions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from swarm.ledger.state.state import State
 from swarm.node.api.health import STANDSTILL_S, Verdict
 
 GONE = "unreachable"
-"""The directory's word for a peer that is neither connected nor heard of."""
+"""The directory's state of a peer that is neither connected nor heard of."""
 _BUSY = frozenset({"syncing", "verifying", "preparing"})
 
 _RESTING = {
@@ -46,10 +46,10 @@ def standing_of(
     is_moving: bool,
     still_s: float,
 ) -> Standing:
-    """Return what may be said of a peer.
+    """Return the state of a peer that is shown.
 
     ``still_s`` is how long its steps have stood still, ``is_moving`` whether the ledger moves. A peer that says
-    it trains while they do not is said to be stalled.
+    it trains while they do not is shown as stalled.
     """
     silent_s = 0.0 if is_me else seen.age_s
     is_gone = not is_me and seen.state == GONE
@@ -81,17 +81,17 @@ def standing_of(
     )
 
 
-def _state_in(run: Run | None, said: str) -> str:
+def _state_in(run: Run | None, reported: str) -> str:
     """Return the activity of a peer with a seat: a peer claims ``training`` as long as it has one."""
-    if run is None or said != "training":
-        return said
+    if run is None or reported != "training":
+        return reported
     return {
         RunPhase.OPEN: "ready",
         RunPhase.PAUSED: "paused",
         RunPhase.COOLING: "final averaging",
         RunPhase.FINISHED: "done",
         RunPhase.SETTLED: "done",
-    }.get(run.phase, said)
+    }.get(run.phase, reported)
 
 
 def swarm_rate(rates: Iterable[int | None]) -> int | None:

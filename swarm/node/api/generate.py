@@ -45,7 +45,7 @@ PROMPT_TOKENS_MAX = 8_000
 SEED_MAX = (1 << 64) - 1
 
 
-class RootLibrary(Weights, Protocol):
+class RootArtifacts(Weights, Protocol):
     """Weights by their hashes: ``ArtifactCache``."""
 
     async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
@@ -54,16 +54,16 @@ class RootLibrary(Weights, Protocol):
 
 
 class GeneratingNode(HasMe, HasRun, HasHost, Protocol):
-    """Parts of a node that write texts with the model of its run."""
+    """Parts of a node that generate with the model of its run."""
 
     @property
-    def library(self) -> RootLibrary:
+    def artifacts(self) -> RootArtifacts:
         """Weights by their hashes."""
         ...
 
 
 class SharingNode(GeneratingNode, HasConfig, Protocol):
-    """Parts of a node that may write texts for others too."""
+    """Parts of a node that may generate for others too."""
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class GenerationSessions:
         self, context: GeneratingNode, inference: InferenceServer, nursery: trio.Nursery
     ) -> None:
         self._context, self._inference, self._nursery = context, inference, nursery
-        self._texts: dict[str, _Generation] = {}
+        self._generations: dict[str, _Generation] = {}
 
     @property
     def actions(self) -> dict[str, Action]:
@@ -105,70 +105,74 @@ class GenerationSessions:
         run = self._context.run
         if run is None:
             raise UsageError("this node has no run yet", hint="swarm status")
-        if len(self._texts) >= GENERATIONS_MAX:
+        if len(self._generations) >= GENERATIONS_MAX:
             raise UsageError(
-                f"{GENERATIONS_MAX} texts are being written already", hint="wait for one"
+                f"{GENERATIONS_MAX} generations are in progress already", hint="wait for one"
             )
-        wish = _wish(wanted)
-        dice = stream(wish.seed.to_bytes(8, "big"), "cli.generate")
-        writer = TokenSampler(run.spec.model, wish.prompt, dice, wish.sampling)
+        request = _read_request(wanted)
+        rng = stream(request.seed.to_bytes(8, "big"), "cli.generate")
+        sampler = TokenSampler(run.spec.model, request.prompt, rng, request.sampling)
         send, receive = trio.open_memory_channel[int](UNREAD_MAX)
         name = secrets.token_hex(8)
-        text = self._texts[name] = _Generation(trio.move_on_after(READER_S), send, receive)
-        self._nursery.start_soon(partial(self._write, name, text, run, writer, wish.count))
+        generation = self._generations[name] = _Generation(
+            trio.move_on_after(READER_S), send, receive
+        )
+        self._nursery.start_soon(
+            partial(self._write, name, generation, run, sampler, request.count)
+        )
         return {"id": name}
 
     async def read(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
         """Return the tokens since the last poll, as soon as there is one; raises what ended the request."""
-        text = self._text(wanted)
-        text.scope.deadline = trio.current_time() + READER_S
+        generation = self._generation(wanted)
+        generation.scope.deadline = trio.current_time() + READER_S
         tokens, is_over = list[int](), False
         try:
             with trio.move_on_after(LONG_POLL_S):
-                tokens.append(await text.receive.receive())
+                tokens.append(await generation.receive.receive())
             while tokens:
-                tokens.append(text.receive.receive_nowait())
+                tokens.append(generation.receive.receive_nowait())
         except trio.WouldBlock:
             pass
         except trio.EndOfChannel:
             is_over = True
-        if is_over and not tokens and text.error is not None:
+        if is_over and not tokens and generation.error is not None:
             self._drop(wanted)
-            raise text.error
-        if is_over and text.error is None:
+            raise generation.error
+        if is_over and generation.error is None:
             self._drop(wanted)
-        is_over = is_over and text.error is None
+        is_over = is_over and generation.error is None
         return {
-            "tokens": tokens, "is_over": is_over, "round": text.round, "peers": text.holders,
+            "tokens": tokens, "is_over": is_over, "round": generation.round, "peers": generation.holders,
         }  # fmt: skip
 
     async def end(self, wanted: Mapping[str, object]) -> Mapping[str, object]:
         """Abandon a request."""
-        self._text(wanted)
+        self._generation(wanted)
         self._drop(wanted)
         return {}
 
     # --- generating ---
 
     async def _write(
-        self, name: str, text: _Generation, run: Run, writer: TokenSampler, count: int
+        self, name: str, generation: _Generation, run: Run, sampler: TokenSampler, count: int
     ) -> None:
-        with text.scope:
-            with text.send:
+        with generation.scope:
+            with generation.send:
                 try:
-                    chain, logits_V = await self._first(run, writer, text)
+                    pipeline, logits_V = await self._first(run, sampler, generation)
                     for number in range(count):
                         if number:
-                            logits_V = await chain.logits(writer.fresh, writer.position)
-                        text.holders = [peer_name(peer) for peer in chain.holders if peer]
-                        await text.send.send(writer.take(logits_V))
+                            logits_V = await pipeline.logits(sampler.fresh, sampler.position)
+                        generation.holders = [peer_name(peer) for peer in pipeline.holders if peer]
+                        await generation.send.send(sampler.take(logits_V))
                 except SwarmError as error:
-                    text.error = error
+                    generation.error = error
             await trio.sleep_forever()  # until it is read to its end, or abandoned
-        self._texts.pop(name, None)
+        self._generations.pop(name, None)
 
     async def _first(
-        self, run: Run, writer: TokenSampler, text: _Generation
+        self, run: Run, sampler: TokenSampler, generation: _Generation
     ) -> tuple[PipelineClient, Tensor]:
         """Return a client and its first logits, with the newest weights that every stage can use.
 
@@ -177,7 +181,7 @@ class GenerationSessions:
         context, plans = self._context, plan_stages(run.spec.model, run.spec.num_stages)
         refused = Unreachable("no stage has weights to go on with")
         for boundary in await self._boundaries(run):
-            chain = PipelineClient(
+            pipeline = PipelineClient(
                 run.index,
                 plans,
                 boundary,
@@ -186,18 +190,18 @@ class GenerationSessions:
                 blame=context.host.blame,
             )
             try:
-                logits_V = await chain.logits(writer.fresh, writer.position)
+                logits_V = await pipeline.logits(sampler.fresh, sampler.position)
             except Unreachable as error:
                 refused = error
                 continue
-            text.round = boundary.round
-            return chain, logits_V
+            generation.round = boundary.round
+            return pipeline, logits_V
         raise refused
 
     async def _boundaries(self, run: Run) -> list[Boundary]:
         """Return the weights to generate with, newest first; last those that the run starts from."""
-        library, stages = self._context.library, range(run.spec.num_stages)
-        first = [await library.initial_root(run.spec, StageIndex(stage)) for stage in stages]
+        artifacts, stages = self._context.artifacts, range(run.spec.num_stages)
+        first = [await artifacts.initial_root(run.spec, StageIndex(stage)) for stage in stages]
         return [*boundaries(run), Boundary(0, tuple(first))]
 
     def _peers(self, stage: int) -> list[PeerId]:
@@ -221,32 +225,32 @@ class GenerationSessions:
 
     # --- lookup ---
 
-    def _text(self, wanted: Mapping[str, object]) -> _Generation:
-        text = self._texts.get(str(wanted.get("id")))
-        if text is None:
-            raise UsageError("no such text is being written", hint="swarm generate --swarm")
-        return text
+    def _generation(self, wanted: Mapping[str, object]) -> _Generation:
+        generation = self._generations.get(str(wanted.get("id")))
+        if generation is None:
+            raise UsageError("no such generation is in progress", hint="swarm generate --swarm")
+        return generation
 
     def _drop(self, wanted: Mapping[str, object]) -> None:
-        text = self._texts.pop(str(wanted.get("id")), None)
-        if text is not None:
-            text.scope.cancel()
+        generation = self._generations.pop(str(wanted.get("id")), None)
+        if generation is not None:
+            generation.scope.cancel()
 
 
 def sessions_of(
     context: SharingNode, compute: ExecutorPort, nursery: trio.Nursery
 ) -> GenerationSessions:
     """Serve the model of the run: to the local user, and to peers if the node file allows it."""
-    inference = InferenceServer(context.host, context.library, compute, lambda: context.run)
+    inference = InferenceServer(context.host, context.artifacts, compute, lambda: context.run)
     if context.config.generate:
         inference.serve()
     return GenerationSessions(context, inference, nursery)
 
 
-def _wish(wanted: Mapping[str, object]) -> _GenerateRequest:
+def _read_request(wanted: Mapping[str, object]) -> _GenerateRequest:
     """Parse a generation request; raises ``UsageError`` if it is invalid."""
-    given = wanted.get("tokens")
-    items: list[object] = given if isinstance(given, list) else []
+    listed = wanted.get("tokens")
+    items: list[object] = listed if isinstance(listed, list) else []
     prompt = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
     if len(prompt) != len(items) or not 1 <= len(prompt) <= PROMPT_TOKENS_MAX:
         raise UsageError(f"a prompt is a list of 1 to {PROMPT_TOKENS_MAX} tokens")

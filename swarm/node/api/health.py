@@ -19,7 +19,7 @@ whatever moves at all is seen to move in that time."""
 BLOCKS_MISSED = 3
 """A network whose blocks are further apart than 5 s stands still after so many of them failed to come."""
 NAMES_SHOWN = 3
-"""Validators that a sentence names; of the others it gives the number."""
+"""Validators that a message names; the others are counted."""
 
 
 class Verdict(StrEnum):
@@ -61,8 +61,8 @@ class Motion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """One look at a node."""
+class HealthInputs:
+    """Figures of a node that its health is judged by."""
 
     height: int
     work: Hashable = 0
@@ -74,8 +74,8 @@ class Sight:
     is_seated: bool = False
     waits_for: str = ""
     """The node's own account of what it waits for."""
-    is_alone: bool = False
-    """Connected to nobody, and others are known or wanted."""
+    is_isolated: bool = False
+    """True if connected to no peer while others are known or wanted."""
     missing: tuple[str, ...] = ()
     """Names of validators that are not heard."""
     num_validators: int = 0
@@ -100,20 +100,22 @@ class HealthWatch:
     def __init__(self, now: float) -> None:
         self.height, self.work, self.own = Motion(now), Motion(now), Motion(now)
 
-    def look(self, sight: Sight, now: float, block_interval_s: float = 0.0) -> Health:
+    def judge(self, inputs: HealthInputs, now: float, block_interval_s: float = 0.0) -> Health:
         """Return the verdict at ``now``."""
-        self.height.see(sight.height, now)
-        self.work.see(sight.work, now)
-        self.own.see(sight.own_work, now)
-        if sight.phase in {"finished", "settled"}:
+        self.height.see(inputs.height, now)
+        self.work.see(inputs.work, now)
+        self.own.see(inputs.own_work, now)
+        if inputs.phase in {"finished", "settled"}:
             return Health(Verdict.ENDED, "the run is over", "swarm export DIR", 0.0)
         if self.is_ledger_still(now, block_interval_s):
-            return self._still_ledger(sight, now)
-        if not sight.phase:
-            cause = f"waiting for {sight.waits_for or 'the run to appear on the ledger'}"
+            return self._still_ledger(inputs, now)
+        if not inputs.phase:
+            cause = f"waiting for {inputs.waits_for or 'the run to appear on the ledger'}"
             return Health(Verdict.WAITING, cause, "swarm peers ls", self.height.age_s(now))
         return (
-            self._training(sight, now) if sight.phase == "training" else self._resting(sight, now)
+            self._training(inputs, now)
+            if inputs.phase == "training"
+            else self._resting(inputs, now)
         )
 
     def is_ledger_still(self, now: float, block_interval_s: float = 0.0) -> bool:
@@ -123,61 +125,61 @@ class HealthWatch:
     def _waiting(self, cause: str, command: str, now: float) -> Health:
         return Health(Verdict.WAITING, cause, command, self.height.age_s(now))
 
-    def _still_ledger(self, sight: Sight, now: float) -> Health:
+    def _still_ledger(self, inputs: HealthInputs, now: float) -> Health:
         age_s = self.height.age_s(now)
-        cause = f"the ledger stands still at height {sight.height}"
+        cause = f"the ledger stands still at height {inputs.height}"
         command = "swarm peers ls"
-        if sight.missing:
-            count = f"{len(sight.missing)} of {sight.num_validators}"
-            cause += f": the votes of {count} validators are missing ({names(sight.missing)})"
+        if inputs.missing:
+            count = f"{len(inputs.missing)} of {inputs.num_validators}"
+            cause += f": the votes of {count} validators are missing ({names(inputs.missing)})"
             command = "swarm join   (on their machines)"
-        if sight.is_alone:
-            cause += ", and this node is connected to nobody"
+        if inputs.is_isolated:
+            cause += ", and this node is connected to no peer"
             command = "swarm join TICKET"
-        if sight.waits_for:
-            cause += f"; this node waits for {sight.waits_for}"
+        if inputs.waits_for:
+            cause += f"; this node waits for {inputs.waits_for}"
         # A node that joins and was given no block yet has nothing that could stand still.
-        verdict = Verdict.STALLED if self.height.has_moved or sight.phase else Verdict.WAITING
+        verdict = Verdict.STALLED if self.height.has_moved or inputs.phase else Verdict.WAITING
         return Health(verdict, cause, command, age_s)
 
-    def _resting(self, sight: Sight, now: float) -> Health:
+    def _resting(self, inputs: HealthInputs, now: float) -> Health:
         """Judge a run without steps to make: only the height of the ledger shows progress."""
-        if sight.phase == "paused":
+        if inputs.phase == "paused":
             cause = "the owner paused the run"
             return Health(Verdict.PAUSED, cause, "swarm resume", self.height.age_s(now))
-        if sight.phase == "open":
+        if inputs.phase == "open":
             return self._waiting("the next round has not begun yet", "swarm map --watch", now)
         if not self.height.has_moved:
             return self._waiting("no new block has been seen yet", "swarm status", now)
         return Health(Verdict.PROGRESSING, age_s=self.height.age_s(now))
 
-    def _training(self, sight: Sight, now: float) -> Health:
+    def _training(self, inputs: HealthInputs, now: float) -> Health:
         age_s, own_s = self.work.age_s(now), self.own.age_s(now)
         if not self.work.has_moved or self.work.is_still(now):
-            return self._no_tokens(sight, age_s)
-        if sight.is_seated and not self.own.has_moved:
+            return self._no_tokens(inputs, age_s)
+        if inputs.is_seated and not self.own.has_moved:
             cause = "this node prepares its seat; others train"
-            if sight.waits_for:
-                cause = f"this node waits for {sight.waits_for}; others train"
+            if inputs.waits_for:
+                cause = f"this node waits for {inputs.waits_for}; others train"
             return Health(Verdict.WAITING, cause, "swarm map --watch", own_s)
-        if sight.is_seated and self.own.is_still(now):
+        if inputs.is_seated and self.own.is_still(now):
             cause = "this node has finished no step; others train"
             return Health(Verdict.STALLED, cause, "swarm peers ls", own_s)
-        if sight.waits_for and not sight.is_seated:
-            return Health(Verdict.WAITING, f"waiting for {sight.waits_for}", "swarm status", age_s)
+        if inputs.waits_for and not inputs.is_seated:
+            return Health(Verdict.WAITING, f"waiting for {inputs.waits_for}", "swarm status", age_s)
         return Health(Verdict.PROGRESSING, age_s=max(age_s, self.height.age_s(now)))
 
-    def _no_tokens(self, sight: Sight, age_s: float) -> Health:
+    def _no_tokens(self, inputs: HealthInputs, age_s: float) -> Health:
         """Judge a run in which no peer has finished a step lately, or since this node watches."""
         command = "swarm peers ls"
         cause = "no token was trained" if self.work.has_moved else "no step was finished yet"
-        if sight.empty_stages:
-            which = ", ".join(map(str, sight.empty_stages))
-            cause += f": nobody is left in stage{'s' * (len(sight.empty_stages) > 1)} {which}"
+        if inputs.empty_stages:
+            which = ", ".join(map(str, inputs.empty_stages))
+            cause += f": no peer is left in stage{'s' * (len(inputs.empty_stages) > 1)} {which}"
             command = "swarm ticket new"
-        elif sight.waits_for:
-            cause += f": this node waits for {sight.waits_for}"
-        is_stalled = self.work.has_moved or bool(sight.empty_stages)
+        elif inputs.waits_for:
+            cause += f": this node waits for {inputs.waits_for}"
+        is_stalled = self.work.has_moved or bool(inputs.empty_stages)
         return Health(Verdict.STALLED if is_stalled else Verdict.WAITING, cause, command, age_s)
 
 

@@ -140,7 +140,7 @@ class RunRow(Document, frozen=True):
     """Rate of the swarm: the sum of ``PeerRow.tokens_per_s`` over the peers with a seat in the last stage. Null
     when it is known of none of them."""
     heldout: float | None = None
-    """Held-out loss: mean loss per token, in nats, of the newest checkpoint on text that nobody trains on, as
+    """Held-out loss: mean loss per token, in nats, of the newest checkpoint on text that no peer trains on, as
     this node measured it. ``heldout_round`` says of which boundary, so it does not go stale."""
     perplexity: float | None = None
     """exp of ``heldout``."""
@@ -201,7 +201,7 @@ class LedgerRow(Document, frozen=True):
 
 
 class PeerRow(Document, frozen=True):
-    """One peer, as the directory and this node's own connections tell."""
+    """One peer, from the directory and this node's own connections."""
 
     peer: str = ""
     name: str = ""

@@ -1,6 +1,6 @@
 """Build the one document behind the map, the page and every read command, from what a node knows.
 
-Shell: reads the rooms and the clock; ``figures`` and ``health`` decide, ``schema`` defines.
+Shell: reads the packages and the clock; ``figures`` and ``health`` decide, ``schema`` defines.
 """
 
 import os
@@ -34,7 +34,7 @@ from swarm.node.api.schema import (
     TradeRow,
     TransactionRow,
 )
-from swarm.node.api.vitals import Look, SeenPeer, Vitals
+from swarm.node.api.vitals import SeenPeer, Vitals, VitalsReading
 from swarm.node.artifacts.evaluate import evaluations_of, measures
 from swarm.node.context import NodeContext
 from swarm.node.control.planner import ENDED
@@ -71,9 +71,9 @@ class StateBuilder:
 
     def take(self) -> StateDocument:
         """Return the document of GET /api/v1/state."""
-        context, look = self._context, self._vitals.look()
-        run, state = look.run, context.ledger.state
-        health = look.health
+        context, vitals = self._context, self._vitals.read()
+        run, state = vitals.run, context.ledger.state
+        health = vitals.health
         return StateDocument(
             health=HealthRow(
                 verdict=health.verdict.value,
@@ -81,17 +81,17 @@ class StateBuilder:
                 command=health.command,
                 age_s=int(health.age_s),
             ),
-            node=self._node(look),
-            run=None if run is None else self._run(run, look),
-            ledger=self._ledger(look),
-            peers=tuple(self._peer(peer, run) for peer in look.peers),
+            node=self._node(vitals),
+            run=None if run is None else self._run(run, vitals),
+            ledger=self._ledger(vitals),
+            peers=tuple(self._peer(peer, run) for peer in vitals.peers),
             seats=() if run is None else _seats(run),
             checks=()
             if run is None
             else read_document(tuple[CheckRow, ...], recent_rows(state, run)),
             convictions=tuple(
                 read_document(ConvictionRow, conviction_row(one))
-                for one in reversed(context.tally.sentences)
+                for one in reversed(context.stats.convictions)
             ),
             loss_curve=tuple(
                 (float(round_), loss)
@@ -99,14 +99,14 @@ class StateBuilder:
             ),
             trades=tuple(
                 TradeRow(
-                    round=note.round,
-                    fragment=note.fragment,
-                    stage=note.stage,
-                    source=peer_name(note.source),
-                    target=peer_name(note.target) if note.target else None,
-                    ok=note.is_done,
+                    round=trade.round,
+                    fragment=trade.fragment,
+                    stage=trade.stage,
+                    source=peer_name(trade.source),
+                    target=peer_name(trade.target) if trade.target else None,
+                    ok=trade.is_done,
                 )
-                for note in context.tally.notes
+                for trade in context.stats.notes
             ),
             events=tuple(
                 EventRow(at=event.at_ms, kind=event.kind, text=event.text)
@@ -114,33 +114,33 @@ class StateBuilder:
             ),
         )
 
-    def _node(self, look: Look) -> NodeRow:
-        context, tally = self._context, self._context.tally
+    def _node(self, vitals: VitalsReading) -> NodeRow:
+        context, stats = self._context, self._context.stats
         return NodeRow(
             peer=peer_text(context.me),
             name=peer_name(context.me),
             version=__version__,
             home=str(context.home),
             state=node_state(
-                look.health.verdict,
-                look.run,
-                is_seated=bool(look.seats),
+                vitals.health.verdict,
+                vitals.run,
+                is_seated=bool(vitals.seats),
                 solves=context.config.solve,
             ),
-            waits_for=tally.waits_for,
-            uptime_s=int(look.now - self._started),
+            waits_for=stats.waits_for,
+            uptime_s=int(vitals.now - self._started),
             addresses=tuple(context.host.addresses()),
             api_url=self.url,
             pid=os.getpid(),
             device=self._device(),
-            steps=tally.steps,
-            loss_nats=look.own_loss,
-            tokens=tally.tokens,
-            tokens_per_s=look.own_rate,
-            tokens_age_s=int(look.own_age_s),
-            trades=tally.trades,
-            solo=tally.solo,
-            seats=tuple(sorted(look.seats)),
+            steps=stats.steps,
+            loss_nats=vitals.own_loss,
+            tokens=stats.tokens,
+            tokens_per_s=vitals.own_rate,
+            tokens_age_s=int(vitals.own_age_s),
+            trades=stats.trades,
+            solo=stats.solo,
+            seats=tuple(sorted(vitals.seats)),
             validates=context.ledger.is_validator,
             checks=self._own_checks(),
             seconds=self._seconds(),
@@ -167,7 +167,7 @@ class StateBuilder:
 
     def _seconds(self) -> OwnSeconds:
         context = self._context
-        hashing_s, packing_s = context.tally.hashing_s, context.checks.shelf.packing_s
+        hashing_s, packing_s = context.stats.hashing_s, context.checks.log_store.packing_s
         worker_s, checker_s = (
             sum(worker.spent_s.values()) for worker in (context.compute, context.checking)
         )
@@ -180,13 +180,13 @@ class StateBuilder:
             wait=round(max(passed_s - cpu_s, 0.0), 3),
         )
 
-    def _run(self, run: Run, look: Look) -> RunRow:
+    def _run(self, run: Run, vitals: VitalsReading) -> RunRow:
         context, state = self._context, self._context.ledger.state
         evaluations = read_document(tuple[EvaluationRow, ...], evaluations_of(context))
         newest = evaluations[-1] if evaluations else None
         last, ended = run.spec.num_stages - 1, run.phase in ENDED
         replayed, judged = replayed_share(state, run)
-        rates = [one.rate for one in look.peers if last in {stage for stage, _ in one.seats}]
+        rates = [one.rate for one in vitals.peers if last in {stage for stage, _ in one.seats}]
         return RunRow(
             index=run.index,
             name=run.spec.name,
@@ -200,9 +200,9 @@ class StateBuilder:
             is_pausing=run.is_pausing,
             num_stages=run.spec.num_stages,
             parameters=self._count(run),
-            loss_nats=look.loss,
+            loss_nats=vitals.loss,
             tokens=run.tokens,
-            tokens_age_s=int(look.work_age_s),
+            tokens_age_s=int(vitals.work_age_s),
             tokens_per_s=swarm_rate(rates),
             heldout=newest.loss_nats if newest else None,
             perplexity=newest.perplexity if newest else None,
@@ -233,19 +233,19 @@ class StateBuilder:
             self._parameters[run.spec_digest] = sum(plan.num_parameters for plan in plans)
         return self._parameters[run.spec_digest]
 
-    def _ledger(self, look: Look) -> LedgerRow:
+    def _ledger(self, vitals: VitalsReading) -> LedgerRow:
         ledger = self._context.ledger
-        state, now = ledger.state, look.now
+        state, now = ledger.state, vitals.now
         if now - self._supply[0] > SUPPLY_CHECK_S:
             self._supply = (now, audit_supply(state) == state.supply)
         return LedgerRow(
             chain=state.chain.hex(),
             height=state.height,
-            age_s=int(look.height_age_s),
-            is_still=look.is_ledger_still,
-            finality_s=None if look.is_ledger_still else ledger.finality_s,
+            age_s=int(vitals.height_age_s),
+            is_still=vitals.is_ledger_still,
+            finality_s=None if vitals.is_ledger_still else ledger.finality_s,
             validators=tuple(peer_name(voter.peer) for voter in state.validators),
-            validators_missing=look.missing,
+            validators_missing=vitals.missing,
             supply=state.supply,
             supply_conserved=self._supply[1],
             tail=self._tail(state.height),
@@ -270,7 +270,7 @@ class StateBuilder:
 
     def _peer(self, one: SeenPeer, run: Run | None) -> PeerRow:
         context, state, seen = self._context, self._context.ledger.state, one.seen
-        standing, said = one.standing, one.seen.announcement
+        standing, announcement = one.standing, one.seen.announcement
         work = state.contribution(run.index, seen.peer) if run else None
         path = "you" if one.is_me else "direct" if seen.is_connected else "-"
         return PeerRow(
@@ -294,17 +294,17 @@ class StateBuilder:
             audits=read_document(AuditRecord, record_row(work) if work else {}),
             measured=seen.is_measured or one.is_me,
             age_s=int(seen.age_s),
-            role=_role(said),
+            role=_role(announcement),
             tokens_per_s=one.rate,
             loss_nats=one.loss,
-            round=said.round if said and standing.has_figures else None,
-            steps=said.steps if said else 0,
-            last_partner=peer_name(PeerId(said.last_partner))
-            if said and said.last_partner
+            round=announcement.round if announcement and standing.has_figures else None,
+            steps=announcement.steps if announcement else 0,
+            last_partner=peer_name(PeerId(announcement.last_partner))
+            if announcement and announcement.last_partner
             else None,
-            trades=said.num_traded if said else 0,
-            solo=context.tally.solo if one.is_me else None,
-            version=said.version if said else "",
+            trades=announcement.num_traded if announcement else 0,
+            solo=context.stats.solo if one.is_me else None,
+            version=announcement.version if announcement else "",
         )
 
 
@@ -323,7 +323,7 @@ def _seats(run: Run) -> tuple[SeatRow, ...]:
     )
 
 
-def _role(said: Announcement | None) -> str:
+def _role(announcement: Announcement | None) -> str:
     """Return the roles that a peer announces."""
-    roles = [name for bit, name in ROLES if said.roles & bit] if said else []
+    roles = [name for bit, name in ROLES if announcement.roles & bit] if announcement else []
     return ", ".join(roles) or "peer"

@@ -1,6 +1,6 @@
 """Watch what of a node and its run moves: height, steps of every peer, losses.
 
-Shell: reads the rooms and the clock once a second, so that every figure has a true age; ``health`` and
+Shell: reads the packages and the clock once a second, so that every figure has a true age; ``health`` and
 ``figures`` decide.
 """
 
@@ -18,18 +18,18 @@ from swarm.node.api.figures import (
     names_missing,
     standing_of,
 )
-from swarm.node.api.health import Health, HealthWatch, Motion, Sight
+from swarm.node.api.health import Health, HealthInputs, HealthWatch, Motion
 from swarm.node.context import NodeContext
 from swarm.primitives.crypto import peer_name
 from swarm.types import PeerId
 
-LOOK_S = 1.0
-"""Ages are as exact as this; a look reads the peer map and some counters."""
+POLL_S = 1.0
+"""Ages are as exact as this; a reading takes the peer map and some counters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenPeer:
-    """One peer at one look; ``rate`` and ``loss`` are None when stale."""
+    """One peer in one reading; ``rate`` and ``loss`` are None when stale."""
 
     seen: PeerView
     is_me: bool
@@ -40,8 +40,8 @@ class SeenPeer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One look at the node, its run and its peers."""
+class VitalsReading:
+    """One reading of the node, its run and its peers."""
 
     now: float
     run: Run | None
@@ -72,31 +72,31 @@ class Vitals:
         """The run's training loss at the end of each round that was watched."""
 
     async def watch(self) -> None:
-        """Look again and again until cancelled."""
+        """Read the vitals every ``POLL_S`` until cancelled."""
         while True:
-            self.look()
-            await trio.sleep(LOOK_S)
+            self.read()
+            await trio.sleep(POLL_S)
 
-    def look(self) -> Look:
-        """See what has moved since the last look, and judge."""
+    def read(self) -> VitalsReading:
+        """Return the vitals now: the figures that moved since the last reading, and the verdict."""
         context, now, watch = self._context, trio.current_time(), self._watch
         run = context.run
         watch.height.see(context.ledger.height, now)
         interval_s = context.genesis.block_interval_ms / 1000
         is_ledger_still = watch.is_ledger_still(now, interval_s)
         views = view(context.dht.peer_map, now)
-        self._note_steps(views, now)
+        self._record_steps(views, now)
         peers = tuple(self._seen(one, run, now, is_moving=not is_ledger_still) for one in views)
         missing, seats = self._missing(peers), _seats(run, context.me)
-        health = watch.look(
-            self._sight(run, peers, missing, is_seated=bool(seats)), now, interval_s
+        health = watch.judge(
+            self._inputs(run, peers, missing, is_seated=bool(seats)), now, interval_s
         )
         loss = self._loss(run, peers, now)
         if run is not None and loss is not None and (closed := closed_round(run)) is not None:
             self.curve[closed] = loss
         trains = run is not None and run.phase is RunPhase.TRAINING
         is_own_still = trains and (watch.own.is_still(now) or is_ledger_still)
-        return Look(
+        return VitalsReading(
             now=now,
             run=run,
             health=health,
@@ -104,43 +104,43 @@ class Vitals:
             missing=missing,
             seats=seats,
             loss=loss,
-            own_loss=None if is_own_still else context.tally.training_loss,
-            own_rate=context.tally.tokens_per_s if seats and trains and not is_own_still else None,
+            own_loss=None if is_own_still else context.stats.training_loss,
+            own_rate=context.stats.tokens_per_s if seats and trains and not is_own_still else None,
             height_age_s=watch.height.age_s(now),
             work_age_s=watch.work.age_s(now),
             own_age_s=watch.own.age_s(now),
             is_ledger_still=is_ledger_still,
         )
 
-    def _note_steps(self, views: tuple[PeerView, ...], now: float) -> None:
+    def _record_steps(self, views: tuple[PeerView, ...], now: float) -> None:
         """Keep a clock for the steps of each peer on the map."""
         known = dict[PeerId, Motion]()
         for seen in views:
-            steps = self._context.tally.steps if seen.peer == self._context.me else _steps_of(seen)
+            steps = self._context.stats.steps if seen.peer == self._context.me else _steps_of(seen)
             known[seen.peer] = self._steps.get(seen.peer) or Motion(now)
             known[seen.peer].see(steps, now)
         self._steps = known
 
-    def _sight(
+    def _inputs(
         self,
         run: Run | None,
         peers: tuple[SeenPeer, ...],
         missing: tuple[str, ...],
         *,
         is_seated: bool,
-    ) -> Sight:
+    ) -> HealthInputs:
         context = self._context
-        own = (context.tally.steps, context.tally.tokens)
+        own = (context.stats.steps, context.stats.tokens)
         useless = {one.seen.peer for one in peers if one.standing.condition in {"gone", "out"}}
         others = tuple(_steps_of(one.seen) for one in peers if not one.is_me)
-        return Sight(
+        return HealthInputs(
             height=context.ledger.height,
             work=(run.tokens if run else 0, own, sum(others)),
             own_work=own,
             phase=run.phase.value if run else "",
             is_seated=is_seated,
-            waits_for=context.tally.waits_for,
-            is_alone=bool(missing) and not context.host.connected(),
+            waits_for=context.stats.waits_for,
+            is_isolated=bool(missing) and not context.host.connected(),
             missing=missing,
             num_validators=len(context.ledger.state.validators),
             empty_stages=empty_stages(run, frozenset(useless)) if run else (),
@@ -148,7 +148,7 @@ class Vitals:
 
     def _seen(self, seen: PeerView, run: Run | None, now: float, *, is_moving: bool) -> SeenPeer:
         context = self._context
-        is_me, tally, said = seen.peer == context.me, context.tally, seen.announcement
+        is_me, stats, announcement = seen.peer == context.me, context.stats, seen.announcement
         work = context.ledger.state.contribution(run.index, seen.peer) if run else None
         standing = standing_of(
             seen,
@@ -158,8 +158,8 @@ class Vitals:
             is_moving=is_moving,
             still_s=self._steps[seen.peer].age_s(now),
         )
-        rate = tally.tokens_per_s if is_me else said.tokens_per_s if said else None
-        loss = tally.training_loss if is_me else _loss_of(said)
+        rate = stats.tokens_per_s if is_me else announcement.tokens_per_s if announcement else None
+        loss = stats.training_loss if is_me else _loss_of(announcement)
         seats = _seats(run, seen.peer)
         return SeenPeer(
             seen=seen,
@@ -199,5 +199,9 @@ def _steps_of(seen: PeerView) -> int:
     return seen.announcement.steps if seen.announcement else 0
 
 
-def _loss_of(said: Announcement | None) -> float | None:
-    return said.loss_milli / 1000 if said is not None and said.loss_milli >= 0 else None
+def _loss_of(announcement: Announcement | None) -> float | None:
+    return (
+        announcement.loss_milli / 1000
+        if announcement is not None and announcement.loss_milli >= 0
+        else None
+    )

@@ -33,15 +33,19 @@ from swarm.training.record.checkpoint import FLOAT_BYTES, decode_phi
 from swarm.types import Digest, PeerId, StageIndex
 
 TABLE = "checkpoints"
-"""Table of the blobs that are checkpoints, with run, stage and round, so that old ones can be told from
-data."""
+"""Table of the blobs that are checkpoints, with run, stage and round, so that old ones can be distinguished
+from data."""
 ANCHORS_KEPT = 6
 """Tensors in memory: the newest anchor of every stage of a small run, and the one before."""
 ANCHORS_BYTES_MAX = 128 << 20
 """Bytes of these tensors together, but for the last one asked for."""
-TEXTS_KEPT = 4
+TOKEN_FILES_KEPT = 4
 """Token files that stay mapped: checks seldom concern more."""
 
+WEIGHTS_TABLE = "drawn"
+"""Table of weight roots, by model, number of stages, stage and seed."""
+REPORTED_PARAMETERS = 20_000_000
+"""Parameters of a stage from which the work is reported, because it takes a second."""
 
 Say = Callable[[str], None]
 
@@ -58,7 +62,7 @@ class ArtifactCache:
     ) -> None:
         """Open an empty cache; ``say`` is called with a message before slow work."""
         self._host, self._blobs, self._compute, self._store = host, blobs, compute, store
-        self._texts: OrderedDict[DataSpec, TokenSource] = OrderedDict()
+        self._token_files: OrderedDict[DataSpec, TokenSource] = OrderedDict()
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
         self._initial: dict[tuple[Digest, StageIndex], Digest] = {}
         self._say = say
@@ -80,31 +84,31 @@ class ArtifactCache:
         the run says, ``Corrupt`` if our own disk changed them since an earlier start: a file that was just
         fetched is read again only if its dtype could hold ids beyond the vocabulary.
         """
-        return await self._text(run, run.spec.data, progress)
+        return await self._tokens(run, run.spec.data, progress)
 
     async def heldout(self, run: Run) -> TokenSource:
         """Return the held-out tokens, which are not trained on; raises as ``tokens`` does."""
         data = run.spec.data
-        return await self._text(
+        return await self._tokens(
             run, replace(data, train_root=data.heldout_root, train_bytes=data.heldout_bytes)
         )
 
-    async def _text(
+    async def _tokens(
         self, run: Run, data: DataSpec, progress: Progress | None = None
     ) -> TokenSource:
-        found = self._texts.get(data)
+        found = self._token_files.get(data)
         if found is None:
             is_here = self._blobs.has(data.train_root)
             path = await self._blobs.fetch(
                 data.train_root, data.train_bytes, partial(self.peers_of, run), progress
             )
-            await self._check_text(data, path, is_here=is_here)
-            found = self._texts[data] = open_tokens(path, data.dtype)
-            if len(self._texts) > TEXTS_KEPT:
-                self._texts.popitem(last=False)
+            await self._check_tokens(data, path, is_here=is_here)
+            found = self._token_files[data] = open_tokens(path, data.dtype)
+            if len(self._token_files) > TOKEN_FILES_KEPT:
+                self._token_files.popitem(last=False)
         return found
 
-    async def _check_text(self, data: DataSpec, path: Path, *, is_here: bool) -> None:
+    async def _check_tokens(self, data: DataSpec, path: Path, *, is_here: bool) -> None:
         """Raise ``BadConfig`` if the run misdescribes its tokens, ``Corrupt`` if the disk has damaged them."""
         manifest = await self._blobs.manifest(data.train_root)
         count = data.train_bytes // TOKEN_BYTES[data.dtype]
@@ -169,8 +173,8 @@ class ArtifactCache:
             return spec.initial_roots[stage]
         key = (spec.digest, stage)
         if key not in self._initial:
-            drawn = drawn_root(spec, stage, self._store, self._compute, self._say)
-            self._initial[key] = await drawn
+            root = seeded_root(spec, stage, self._store, self._compute, self._say)
+            self._initial[key] = await root
         return self._initial[key]
 
     async def initial(self, run: Run, stage: StageIndex) -> Tensor:
@@ -197,8 +201,8 @@ class ArtifactCache:
         """
         if not self.canonical(run, stage, root):
             return None
-        is_drawn = not run.spec.initial_roots and root == await self.initial_root(run.spec, stage)
-        if not is_drawn and not self._blobs.has(root):
+        is_initial = not run.spec.initial_roots and root == await self.initial_root(run.spec, stage)
+        if not is_initial and not self._blobs.has(root):
             return None
         try:
             return await self.anchor(run, stage, root)
@@ -232,9 +236,9 @@ class ArtifactCache:
 
     async def note(self, run: Run, stage: StageIndex, round_: int, root: Digest) -> None:
         """Record that a blob is a checkpoint, so that it is deleted when it is old."""
-        place = run.spec_digest[:16] + stage.to_bytes(4, "big") + round_.to_bytes(4, "big")
-        if self._store.get(TABLE, root) != place:
-            await self._store.write_soon([(TABLE, root, place)])
+        record = run.spec_digest[:16] + stage.to_bytes(4, "big") + round_.to_bytes(4, "big")
+        if self._store.get(TABLE, root) != record:
+            await self._store.write_soon([(TABLE, root, record)])
 
     def forget(self, root: Digest) -> None:
         """Drop the tensor of a blob that has left the disk."""
@@ -265,13 +269,7 @@ class ArtifactCache:
         return len(self._anchors) > ANCHORS_KEPT or held > ANCHORS_BYTES_MAX
 
 
-WEIGHTS_TABLE = "drawn"
-"""Table of weight roots, by model, number of stages, stage and seed."""
-TOLD_PARAMETERS = 20_000_000
-"""Parameters of a stage from which the work is reported, because it takes a second."""
-
-
-async def drawn_root(
+async def seeded_root(
     spec: RunSpec, stage: int, store: Store, compute: ExecutorPort, say: Say
 ) -> Digest:
     """Return the root of the seeded initial weights of ``stage``.
@@ -283,9 +281,9 @@ async def drawn_root(
     held = store.get(WEIGHTS_TABLE, key)
     if held is not None:
         return Digest(held)
-    if plan.num_parameters >= TOLD_PARAMETERS:
+    if plan.num_parameters >= REPORTED_PARAMETERS:
         say(
-            f"drawing the initial weights of stage {stage} of {spec.num_stages}:"
+            f"initialising the weights of stage {stage} of {spec.num_stages}:"
             f" {plan.num_parameters / 1e6:,.0f}M parameters"
         )
     root = await compute.run(_root, plan, spec.seed)

@@ -40,7 +40,7 @@ class DroppingNode(HasBlobs, HasStore, HasWeights, Protocol):
 
 
 class TidyingNode(HasRun, HasBlobs, HasStore, HasWeights, Protocol):
-    """Parts of a node that tell old weights from needed ones."""
+    """Parts of a node that distinguish old weights from needed ones."""
 
 
 class PostingNode(HasRun, HasLedger, HasBlobs, HasWeights, HasReport, Protocol):
@@ -74,7 +74,7 @@ async def post(
         phi_bytes=len(data),
         proof=component_proof(closed.components, PHI_COMPONENT),
     )
-    await context.library.note(run, stage, boundary, root)
+    await context.artifacts.note(run, stage, boundary, root)
     await context.ledger.submit(body)
     context.report(
         EventKind.CHECKPOINT,
@@ -92,13 +92,13 @@ async def newest(
     Raises ``Unreachable`` if there is more than the first and none of the ``NEWEST_TRIED`` newest can be had
     now: initial weights would only slow down a run that has come so far.
     """
-    library, listed = context.library, run.standing(stage)
+    artifacts, listed = context.artifacts, run.standing(stage)
     last: Unreachable | None = None
-    for place, checkpoint in enumerate(listed[:NEWEST_TRIED], start=1):
-        is_older_here = any(context.blobs.has(c.phi_root) for c in listed[place:NEWEST_TRIED])
+    for number, checkpoint in enumerate(listed[:NEWEST_TRIED], start=1):
+        is_older_here = any(context.blobs.has(c.phi_root) for c in listed[number:NEWEST_TRIED])
         patience_s = OLDER_HERE_PATIENCE_S if is_older_here else PATIENCE_S
         try:
-            phi_P = await library.checkpoint(run, stage, checkpoint, patience_s)
+            phi_P = await artifacts.checkpoint(run, stage, checkpoint, patience_s)
         except Unreachable as error:
             last = last or error
             continue
@@ -108,8 +108,8 @@ async def newest(
         raise Unreachable(
             f"none of the newest checkpoints of stage {stage} (rounds {tried}) can be had yet: {last}"
         )
-    phi_P = await library.initial(run, stage)
-    return phi_P, await library.initial_root(run.spec, stage), RoundIndex(0)
+    phi_P = await artifacts.initial(run, stage)
+    return phi_P, await artifacts.initial_root(run.spec, stage), RoundIndex(0)
 
 
 async def tidy(
@@ -129,9 +129,9 @@ async def tidy(
         for stage in run.checkpoints
     ]
     canonical = {kept.phi_root for stage in run.checkpoints for kept in stage}
-    for key, place in context.store.items(TABLE, limit=PAGE):
-        root, run16 = Digest(key), place[:16]
-        stage, round_ = (int.from_bytes(place[at : at + 4], "big") for at in (16, 20))
+    for key, record in context.store.items(TABLE, limit=PAGE):
+        root, run16 = Digest(key), record[:16]
+        stage, round_ = (int.from_bytes(record[at : at + 4], "big") for at in (16, 20))
         if run16 != context.run16 or root in needed or root in canonical:
             continue
         if stage not in followed or sum(newer > round_ for newer in held[stage]) >= NEWER_KEPT:
@@ -140,7 +140,7 @@ async def tidy(
 
 async def drop(context: DroppingNode, root: Digest) -> None:
     """Delete a blob that was noted as weights of the run: its file, its tensor in memory, and the note."""
-    context.library.forget(root)
+    context.artifacts.forget(root)
     await context.blobs.remove(root)
     await context.store.write_soon([(TABLE, root, None)])
 

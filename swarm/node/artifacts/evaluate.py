@@ -36,7 +36,7 @@ TABLE = "evaluations"
 """Table of held-out losses, by run and round."""
 WINDOWS = 128
 """Windows of held-out text: at 128 positions each, the mean is good to about .02 nats."""
-LOOK_S = 2.0
+POLL_S = 2.0
 RETRY_S = 30.0
 """Seconds to wait after a text or a checkpoint could not be had."""
 SHARE_MAX = 0.01
@@ -54,7 +54,7 @@ class Evaluation(Message, frozen=True):
     """Predictions over which the mean is taken."""
 
 
-class HeldoutLibrary(Protocol):
+class HeldoutArtifacts(Protocol):
     """Reader of what a model is measured with: ``ArtifactCache``."""
 
     async def heldout(self, run: Run) -> TokenSource:
@@ -91,7 +91,7 @@ class EvaluatingNode(RowsNode, OwnerNode, HasReport, Protocol):
     """Parts of a node that measure checkpoints."""
 
     @property
-    def library(self) -> HeldoutLibrary:
+    def artifacts(self) -> HeldoutArtifacts:
         """Reader of weights and held-out text."""
         ...
 
@@ -131,7 +131,7 @@ def measures(context: OwnerNode, run: Run) -> bool:
 async def evaluate_checkpoints(context: EvaluatingNode) -> None:
     """Measure the initial weights, then the newest checkpoint whenever there is one; runs until cancelled."""
     while True:
-        await trio.sleep(LOOK_S)
+        await trio.sleep(POLL_S)
         run = context.run
         if run is None or not measures(context, run):
             continue
@@ -170,7 +170,7 @@ def _spent_s(context: EvaluatingNode) -> float:
 async def _measure(context: EvaluatingNode, run: Run, round_: int) -> Evaluation:
     """Return the mean loss over the held-out windows, computed one stage after the other."""
     spec, run_job = run.spec, context.checking.run
-    tokens = await context.library.heldout(run)
+    tokens = await context.artifacts.heldout(run)
     passes = await run_job(heldout_passes, tokens, spec.model.seq_len, _windows(spec))
     rows: list[Tensor] = [inputs_BT for inputs_BT, _ in passes]
     labels = [labels_BT for _, labels_BT in passes]
@@ -190,10 +190,10 @@ async def _measure(context: EvaluatingNode, run: Run, round_: int) -> Evaluation
 
 async def _weights(context: EvaluatingNode, run: Run, stage: StageIndex, round_: int) -> Tensor:
     """Return the weights that the ledger names for a stage at a boundary; 0 is the initialisation."""
-    root: Digest = await context.library.initial_root(run.spec, stage)
+    root: Digest = await context.artifacts.initial_root(run.spec, stage)
     if round_:
         root = next(kept.phi_root for kept in run.checkpoints[stage] if kept.round == round_)
-    return await context.library.anchor(run, stage, root)
+    return await context.artifacts.anchor(run, stage, root)
 
 
 def _windows(spec: RunSpec) -> int:

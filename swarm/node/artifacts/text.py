@@ -19,13 +19,13 @@ from swarm.types import NO_DIGEST, PeerId
 
 PROGRESS_S = 3.0
 """Seconds between two progress reports of a long fetch."""
-ASK_AGAIN_S = 30.0
+RETRY_S = 30.0
 """Seconds until held-out text that no peer had is asked for again: it is for evaluation, and nothing waits for
 it."""
 
 
-class TextLibrary(Protocol):
-    """Reader of texts: ``ArtifactCache``."""
+class TextArtifacts(Protocol):
+    """Reader of datasets: ``ArtifactCache``."""
 
     def peers_of(self, run: Run | None) -> list[PeerId]:
         """Return the peers to ask for the data of a run."""
@@ -40,8 +40,8 @@ class HeldoutNode(HasBlobs, HasReport, Protocol):
     """Parts of a node that fetch the data of a run."""
 
     @property
-    def library(self) -> TextLibrary:
-        """Reader of texts."""
+    def artifacts(self) -> TextArtifacts:
+        """Reader of datasets."""
         ...
 
 
@@ -68,12 +68,12 @@ async def token_source(context: TextNode, run: Run) -> TokenSource:
             )
 
     if not context.blobs.has(run.spec.data.train_root):
-        context.tally.waits_for = "text from other peers"
+        context.stats.waits_for = "text from other peers"
     try:
         await _tokenizer(context, run)  # a node that holds the tokens can also decode them
-        return await context.library.tokens(run, progress)
+        return await context.artifacts.tokens(run, progress)
     finally:
-        context.tally.waits_for = ""
+        context.stats.waits_for = ""
 
 
 async def keep_heldout(context: HeldoutNode, run: Run) -> None:
@@ -82,16 +82,16 @@ async def keep_heldout(context: HeldoutNode, run: Run) -> None:
     Asks until some peer has them; a disk without room for them is reported, and the node goes on without.
     """
     data = run.spec.data
-    peers = partial(context.library.peers_of, run)
+    peers = partial(context.artifacts.peers_of, run)
     while True:
         try:
             await _tokenizer(context, run)
             await context.blobs.fetch(data.heldout_root, data.heldout_bytes, peers)
         except Unreachable:
-            await trio.sleep(ASK_AGAIN_S)
+            await trio.sleep(RETRY_S)
         except BadConfig as error:
-            said = f"no held-out text here, swarm eval needs --data: {error}; {error.hint}"
-            context.report(EventKind.WARNING, said)
+            message = f"no held-out text here, swarm eval needs --data: {error}; {error.hint}"
+            context.report(EventKind.WARNING, message)
             return
         else:
             return
@@ -100,5 +100,5 @@ async def keep_heldout(context: HeldoutNode, run: Run) -> None:
 async def _tokenizer(context: HeldoutNode, run: Run) -> None:
     root = run.spec.data.tokenizer_root
     if root != NO_DIGEST:
-        peers = partial(context.library.peers_of, run)
+        peers = partial(context.artifacts.peers_of, run)
         await context.blobs.fetch(root, TOKENIZER_BYTES_MAX, peers)

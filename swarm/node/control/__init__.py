@@ -2,6 +2,7 @@
 
 Modules (C: pure, S: does I/O):
 
-    controller.py S  Derive the due duties after every block, and start them.
+    controller.py S  Derive the due duties after every block and start them, and report verdicts
+                     that concern this node.
     planner.py    C  Plan the duties of a node that are due, from what it knows.
 """

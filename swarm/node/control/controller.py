@@ -1,8 +1,8 @@
-"""Derive the due duties after every block, and start them.
+"""Derive the due duties after every block and start them, and report verdicts that concern this node.
 
 Shell: collects knowledge, starts duties, waits for none of them.
 
-Report the verdicts on segments, and what they mean for this node.
+Verdicts on segments are reported together with what they mean for this node.
 """
 
 import math
@@ -51,33 +51,33 @@ class VerdictReporter:
         self._context = context
         self._before: State | None = None
 
-    def look(self, run: Run) -> None:
+    def poll(self, run: Run) -> None:
         """Compare the ledger's final state with the previous one, and report new verdicts."""
         context, state = self._context, self._context.ledger.state
         before, self._before = self._before, state
         if before is state:
             return
-        context.tally.sentences.extend(new_convictions(before, state, run.index))
+        context.stats.convictions.extend(new_convictions(before, state, run.index))
         if before is not None:
             old = before.contribution(run.index, context.me)
-            self._tell(old, state.contribution(run.index, context.me))
+            self._report_changes(old, state.contribution(run.index, context.me))
 
-    def _tell(self, old: Contribution, new: Contribution) -> None:
+    def _report_changes(self, old: Contribution, new: Contribution) -> None:
         report = self._context.report
         if new.silent > old.silent:
             report(
                 EventKind.WARNING,
-                "a segment of ours was voided: its windows were not served, or its leaves not shown, in time",
+                "a segment of this node was voided: its windows or leaves were not shown in time",
             )
         if new.is_barred and not old.is_barred:
             report(
                 EventKind.ERROR,
-                "a segment of ours was proven false: this node trains no more in this run, and puts up no"
+                "a segment of this node was proven false: this node trains no more in this run, and puts up no"
                 " stake. If it is honest, its arithmetic or memory is faulty",
             )
 
 
-LOOK_S = 2.0
+POLL_S = 2.0
 """Seconds after which duties are derived even without a block."""
 JOIN_RETRY_BLOCKS = 5
 STAKE_RETRY_BLOCKS = 10
@@ -106,10 +106,10 @@ class Controller:
         self._trades: set[tuple[StageIndex, int, RoundIndex, int]] = set()
         self._posted: set[tuple[StageIndex, RoundIndex]] = set()
         self._fetching: set[tuple[StageIndex, RoundIndex]] = set()
-        self._witness = VerdictReporter(context)
+        self._verdicts = VerdictReporter(context)
         self._joined_at = -JOIN_RETRY_BLOCKS
         self._is_staking = False
-        self._is_told_short = False
+        self._is_shortage_reported = False
         self._stake_from = 0
         self._round: int | None = None
         self._finished = False
@@ -123,13 +123,13 @@ class Controller:
         while True:
             run = self._context.run
             if run is not None:
-                await self._look(run)
-            with trio.move_on_after(LOOK_S):
+                await self._reconcile(run)
+            with trio.move_on_after(POLL_S):
                 await blocks.receive()
 
-    async def _look(self, run: Run) -> None:
-        self._tell(run)
-        self._witness.look(run)
+    async def _reconcile(self, run: Run) -> None:
+        self._report_changes(run)
+        self._verdicts.poll(run)
         for duty in plan_actions(self._known(run)):
             self._do(duty)
         self.seats.tidy(run)
@@ -159,15 +159,15 @@ class Controller:
             commits_final=frozenset(final),
             closed=frozenset(
                 (stage, seat, round_)
-                for index, round_, stage, seat in context.checks.shelf.reveals
+                for index, round_, stage, seat in context.checks.log_store.reveals
                 if index == run.index
             ),
             checkpoints_posted=frozenset(self._posted),
             checkpoints_held=frozenset([*held, *self._fetching]),
-            purse=self._purse(run),
+            stake_position=self._stake_position(run),
         )
 
-    def _purse(self, run: Run) -> StakePosition:
+    def _stake_position(self, run: Run) -> StakePosition:
         context, state = self._context, self._context.ledger.state
         account, wanted = state.account(context.me), context.config.stake
         is_waiting = state.height < self._stake_from
@@ -211,20 +211,22 @@ class Controller:
                 self._fetching.add((duty.stage, duty.checkpoint.round))
                 start(self._fetch, duty)
 
-    async def _guarded(self, act: "Callable[[Action], Awaitable[None]]", duty: Action) -> None:
+    async def _guarded(
+        self, carry_out: "Callable[[Action], Awaitable[None]]", duty: Action
+    ) -> None:
         """Carry out a duty; a failure of the network is reported, and the next round brings the next duty."""
         try:
-            await act(duty)
+            await carry_out(duty)
         except Unreachable as error:
-            told = _FAILED.get(type(duty), "a duty was not done")
-            self._context.report(EventKind.WARNING, f"{told}: {error}")
+            message = _FAILED.get(type(duty), "a duty was not done")
+            self._context.report(EventKind.WARNING, f"{message}: {error}")
 
     def _top_up(self, duty: TopUpStake) -> None:
         if not duty.short:
             self._is_staking = True
             self._nursery.start_soon(self._put_up, duty.amount)
-        elif not self._is_told_short:
-            self._is_told_short = True
+        elif not self._is_shortage_reported:
+            self._is_shortage_reported = True
             self._context.report(
                 EventKind.PROGRESS,
                 f"node.toml asks for a stake of {self._context.config.stake:,}: the balance lacks"
@@ -240,7 +242,7 @@ class Controller:
             self._stake_from = ledger.height + STAKE_RETRY_BLOCKS
             self._context.report(EventKind.WARNING, f"the stake was not put up yet: {error}")
         else:
-            self._is_told_short = False
+            self._is_shortage_reported = False
             self._context.report(EventKind.PROGRESS, f"put up {amount:,} as a stake")
         finally:
             self._is_staking = False
@@ -273,10 +275,10 @@ class Controller:
         try:
             run = self._context.run
             assert run is not None, "a checkpoint belongs to a run"
-            await self._context.library.checkpoint(run, duty.stage, duty.checkpoint)
+            await self._context.artifacts.checkpoint(run, duty.stage, duty.checkpoint)
         except (Unreachable, BadConfig) as error:
             self._context.report(EventKind.WARNING, f"checkpoint of stage {duty.stage}: {error}")
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
         else:
             held = self._context.checkpoints_held
             held[duty.stage] = max(held.get(duty.stage, 0), duty.checkpoint.round)
@@ -297,7 +299,7 @@ class Controller:
         config = self._context.config
         return run.owner == self._context.me or not config.solve or config.evaluate
 
-    def _tell(self, run: Run) -> None:
+    def _report_changes(self, run: Run) -> None:
         """Report what changed for the user: a round began, the run paused, resumed or ended."""
         context = self._context
         newest = run.rounds[-1].round if run.rounds else None
@@ -319,18 +321,18 @@ class Controller:
         if run.phase in ENDED and not self._finished:
             self._finished = True
             text = f"the run is over after {run.end_round} rounds"
-            if context.checks.shelf.reveals and keeps_windows(run.spec):
+            if context.checks.log_store.reveals and keeps_windows(run.spec):
                 text += "; stay for its last segments, which are still being checked"
             context.report(EventKind.RUN_FINISHED, text)
 
     async def _measure(self) -> None:
-        rate, tally = TokenRate(trio.current_time()), self._context.tally
+        rate, stats = TokenRate(trio.current_time()), self._context.stats
         while True:
             await trio.sleep(RATE_S)
             runners = [live.runner for live in self.seats.live.values() if live.runner]
-            tally.tokens = sum(runner.shard.tokens_total for runner in runners)
-            tally.hashing_s = self.seats.hashing_s()
-            tally.open_loss = self.seats.open_loss()
-            tally.steps = sum(runner.steps_total for runner in runners)
+            stats.tokens = sum(runner.shard.tokens_total for runner in runners)
+            stats.hashing_s = self.seats.hashing_s()
+            stats.open_loss = self.seats.open_loss()
+            stats.steps = sum(runner.steps_total for runner in runners)
             seats = tuple(map(id, runners))
-            tally.tokens_per_s = rate.measured(tally.tokens, trio.current_time(), seats)
+            stats.tokens_per_s = rate.measured(stats.tokens, trio.current_time(), seats)

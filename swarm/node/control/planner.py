@@ -78,7 +78,7 @@ class NodeView:
     """Tuples (stage, seat, round) of own segments closed to be committed, by this start or an earlier one."""
     checkpoints_posted: frozenset[tuple[StageIndex, RoundIndex]]
     checkpoints_held: frozenset[tuple[StageIndex, RoundIndex]]
-    purse: StakePosition
+    stake_position: StakePosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +185,8 @@ def plan_actions(known: NodeView) -> list[Action]:
 
 def fragment_height(info: RoundInfo, fragment: int, fragments: int, round_blocks: int) -> Height:
     """Return the height at which a fragment of a round is traded: spread evenly, fixed by the run."""
-    room = max(round_blocks - FIRST_TRADE_BLOCKS - LAST_TRADE_BLOCKS, 1)
-    return Height(info.height + FIRST_TRADE_BLOCKS + fragment * room // fragments)
+    usable_blocks = max(round_blocks - FIRST_TRADE_BLOCKS - LAST_TRADE_BLOCKS, 1)
+    return Height(info.height + FIRST_TRADE_BLOCKS + fragment * usable_blocks // fragments)
 
 
 def guarded_stages(mine: set[StageIndex], num_stages: int) -> set[StageIndex]:
@@ -226,18 +226,23 @@ def may_be_drawn(
 
 
 def _stake_duties(known: NodeView) -> list[TopUpStake]:
-    purse = known.purse
-    missing = purse.wanted - purse.stake
-    waits = purse.is_staking or purse.is_accused
-    if missing <= 0 or waits or purse.is_barred or known.run.phase in ENDED:
+    stake_position = known.stake_position
+    missing = stake_position.wanted - stake_position.stake
+    waits = stake_position.is_staking or stake_position.is_accused
+    if missing <= 0 or waits or stake_position.is_barred or known.run.phase in ENDED:
         return []
-    short = max(missing + FEES_KEPT * purse.fee - purse.balance, 0)
+    short = max(missing + FEES_KEPT * stake_position.fee - stake_position.balance, 0)
     return [TopUpStake(Amount(missing), Amount(short))]
 
 
 def _wants_seat(known: NodeView) -> bool:
     run = known.run
-    if not known.is_solver or known.is_joining or known.purse.is_barred or run.phase in ENDED:
+    if (
+        not known.is_solver
+        or known.is_joining
+        or known.stake_position.is_barred
+        or run.phase in ENDED
+    ):
         return False
     sits = any(seat.peer == known.me for stage in run.seats for seat in stage)
     waits = any(waiter.peer == known.me for waiter in run.waiting)

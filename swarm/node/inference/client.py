@@ -63,7 +63,7 @@ class PipelineClient:
         self._run, self._plans, self._boundary = run, plans, boundary
         self._peers, self._call, self._blame = peers, call, blame
         self._session = secrets.token_bytes(SESSION_BYTES)
-        self._said: list[Tensor] = [torch.empty(0)] * len(plans)
+        self._sent: list[Tensor] = [torch.empty(0)] * len(plans)
         """Inputs of each stage so far."""
         self._holders: list[PeerId | None] = [None] * len(plans)
 
@@ -85,23 +85,23 @@ class PipelineClient:
     async def _through(self, plan: StagePlan, rows: Tensor, position: int) -> Tensor:
         """Pass new rows through one stage: at the session's holder, or at a replica sent all rows again."""
         stage = plan.stage
-        said = torch.cat((self._said[stage][:position], rows)) if position else rows
-        self._said[stage] = said
+        sent = torch.cat((self._sent[stage][:position], rows)) if position else rows
+        self._sent[stage] = sent
         for number in range(PASSES):
             if number:
                 await trio.sleep(PAUSE_S)
             for peer in self._candidates(stage):
                 first = position if peer == self._holders[stage] else 0
-                found = await self._say(peer, plan, said, first)
+                found = await self._send(peer, plan, sent, first)
                 if found is RefusalReason.LOST and first:
-                    found = await self._say(peer, plan, said, 0)
+                    found = await self._send(peer, plan, sent, 0)
                 if isinstance(found, Tensor):
                     self._holders[stage] = peer
                     return found if plan.is_last else found[-len(rows) :]
                 if peer == self._holders[stage]:
                     self._holders[stage] = None
         raise Unreachable(
-            f"nobody of stage {stage} goes on with the text",
+            f"no peer of stage {stage} continues the generation",
             hint="swarm peers, and again in a while",
         )
 
@@ -109,13 +109,13 @@ class PipelineClient:
         holder, peers = self._holders[stage], list(self._peers(stage))
         return peers if holder is None else [holder, *(p for p in peers if p != holder)]
 
-    async def _say(
-        self, peer: PeerId, plan: StagePlan, said: Tensor, first: int
+    async def _send(
+        self, peer: PeerId, plan: StagePlan, sent: Tensor, first: int
     ) -> Tensor | RefusalReason | None:
         """Send a peer the rows from ``first`` on, in pieces; return its outputs, a refusal, or None."""
         step, outputs = rows_max(plan.model), list[Tensor]()
-        for at in range(first, len(said), step):
-            rows = said[at : at + step]
+        for at in range(first, len(sent), step):
+            rows = sent[at : at + step]
             request = StageRequest(
                 run=self._run,
                 stage=StageIndex(plan.stage),

@@ -52,12 +52,12 @@ class InferenceServer:
     def __init__(
         self,
         host: StageLinks,
-        library: Weights,
+        artifacts: Weights,
         compute: ExecutorPort,
         current: Callable[[], Run | None],
     ) -> None:
         """Prepare the server; ``current`` returns the run that this node takes part in."""
-        self._host, self._library, self._compute = host, library, compute
+        self._host, self._artifacts, self._compute = host, artifacts, compute
         self._current = current
         self._sessions = Sessions()
         self._stages: dict[tuple[Digest, int], Stage] = {}
@@ -95,7 +95,7 @@ class InferenceServer:
         found = self._sessions.find(peer, request, trio.current_time())
         if found is not None:
             return found
-        params_P = await self._library.served(run, request.stage, request.root)
+        params_P = await self._artifacts.served(run, request.stage, request.root)
         if params_P is None:
             return RefusalReason.UNKNOWN
         return self._sessions.begin(peer, request, stage.plan, params_P, trio.current_time())

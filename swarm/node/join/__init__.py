@@ -5,6 +5,6 @@ Modules (C: pure, S: does I/O):
     announce.py    S  Announce this node's roles, seats and progress in the directory, again and
                       again.
     join.py        S  Find the network and the run that a ticket or an earlier start names.
-    known_peers.py S  Remember the peers this node was connected to, so that the next start needs no
-                      ticket.
+    known_peers.py S  Remember the connected peers and the port of the last start, so that the next
+                      start needs no ticket.
 """

@@ -53,29 +53,29 @@ async def announce(context: AnnouncingNode) -> None:
 
 def announcement(context: DescribedNode) -> Announcement:
     """Return the announcement of what this node is doing now."""
-    run, tally = context.run, context.tally
+    run, stats = context.run, context.stats
     seats = tuple(
         (seat.stage, seat.index)
         for roster in (run.seats if run else ())
         for seat in roster
         if seat.peer == context.me
     )
-    loss = tally.training_loss
+    loss = stats.training_loss
     return Announcement(
         run16=context.run16 if run else b"",
         roles=_roles(context),
         seats=seats,
-        tokens_per_s=tally.tokens_per_s,
+        tokens_per_s=stats.tokens_per_s,
         loss_milli=int(loss * 1000) if loss is not None else -1,
         round=run.rounds[-1].round if run and run.rounds else 0,
-        steps=tally.steps,
+        steps=stats.steps,
         height=context.ledger.height,
         reachability="direct",
         version=__version__,
         addresses=tuple(context.host.addresses()[:4]),
         state=_state(context, is_seated=bool(seats)),
-        num_traded=tally.trades,
-        last_partner=tally.last_partner,
+        num_traded=stats.trades,
+        last_partner=stats.last_partner,
     )
 
 

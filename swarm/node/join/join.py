@@ -43,7 +43,7 @@ TICKET_KEY = b"ticket"
 FOLLOW_PROTOCOL = "/swarm/ledger-sync/1"
 ASK_S = 10.0
 MEET_S = 60.0
-"""A newcomer gives up when nobody is connected for so long: three tries of both addresses of a ticket, up to
+"""A newcomer gives up when no peer is connected for so long: three tries of both addresses of a ticket, up to
 10 s each, and the waits between them would take no longer."""
 RETRY_S = 1.0
 PATIENCE_S = 10.0
@@ -135,12 +135,12 @@ async def keep_connected(
     Args:
         host: The host of this node.
         targets: The peers to be connected to, and where.
-        report: Where it is said.
+        report: Function that reports one event.
         is_new: Whether this home has been in no network yet: then ``fetch_genesis`` ends the tries.
         failures: Given the last reason why each of them could not be reached.
     """
     send, receive = trio.open_memory_channel[Progress](16)
-    until = f" for up to {MEET_S:.0f} s" if is_new else ", and again until somebody answers"
+    until = f" for up to {MEET_S:.0f} s" if is_new else ", and again until a peer answers"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bootstrap, host, targets, send)
         async for progress in receive:
@@ -166,7 +166,7 @@ async def fetch_genesis(
     """Ask connected peers for the genesis the ticket names.
 
     ``failures`` has the last reason why a peer could not be reached. Raises ``BadTicket`` when the peer that
-    the ticket names has proved to be on another network, and ``Unreachable`` after ``MEET_S`` without anybody.
+    the ticket names has proved to be on another network, and ``Unreachable`` after ``MEET_S`` without a peer.
     """
     explained = met = trio.current_time()
     while True:
@@ -196,12 +196,14 @@ async def fetch_genesis(
             raise nobody_there(ticket, failures.get(ticket.peer, ""))
         if now - explained > PATIENCE_S:
             explained = now
-            report(EventKind.NETWORK, "no peer has told the first block of this network yet")
+            report(EventKind.NETWORK, "no peer has sent the first block of this network yet")
         await trio.sleep(RETRY_S)
 
 
 def nobody_there(ticket: Ticket, reason: str) -> Unreachable:
-    """Return the error for a ticket that led to nobody; ``reason`` is why its peer could not be reached."""
+    """Return the error for a ticket of which no peer answered; ``reason`` is why its peer could not be
+    reached.
+    """
     reach = min(map(reach_of, ticket.addresses), default=Reach.ANYWHERE)
     cause, hint = {
         Reach.MACHINE: (
@@ -217,8 +219,10 @@ def nobody_there(ticket: Ticket, reason: str) -> Unreachable:
             "ask for a new one: swarm ticket new",
         ),
     }[reach]
-    told = reason or f"{peer_name(ticket.peer)} did not answer"
-    return Unreachable(f"this ticket led to nobody in {MEET_S:.0f} s: {told}; {cause}", hint=hint)
+    cause_text = reason or f"{peer_name(ticket.peer)} did not answer"
+    return Unreachable(
+        f"no peer of this ticket answered in {MEET_S:.0f} s: {cause_text}; {cause}", hint=hint
+    )
 
 
 async def find_run(ledger: LedgerService, run16: bytes, report: EventLog) -> Run:

@@ -1,10 +1,9 @@
-"""Remember the peers this node was connected to, so that the next start needs no ticket.
+"""Remember the connected peers and the port of the last start, so that the next start needs no ticket.
 
-Shell: reads the host's links, writes one row of the store.
+Shell: reads the host's links, writes rows of the store.
 
-Listen at the port of the last start if any port will do: peers that remember this node find it there.
-
-Without this a network that all peers left could not form again: each would dial the others at their old ports.
+If any port will do, a node listens at the port of its last start, where peers that remember it find it. Without
+this a network that all peers left could not form again: each would dial the others at their old ports.
 """
 
 from collections.abc import Sequence
@@ -27,8 +26,8 @@ PEERS_MAX = 16
 ADDRESSES_MAX = 4
 ADDRESS_CHARS_MAX = 200
 BYTES_MAX = 1 << 14
-FIRST_LOOK_S = 1.0
-LOOK_INTERVAL_S = 20.0
+FIRST_POLL_S = 1.0
+POLL_INTERVAL_S = 20.0
 """Seconds between two checks; a node that is killed forgets the peers it met since the last one."""
 
 Target = tuple[PeerId, tuple[str, ...]]
@@ -59,12 +58,12 @@ def recalled(store: Store, table: str) -> list[Target]:
 
 async def keep_recalling(host: Host, store: Store, table: str) -> None:
     """Write down the connected peers whenever they have changed; runs until cancelled."""
-    written, pause_s = b"", FIRST_LOOK_S
+    written, pause_s = b"", FIRST_POLL_S
     while True:
         await trio.sleep(pause_s)
         now = _connected(host, recalled(store, table))
         if now.peers and encode(now) != written:
-            written, pause_s = encode(now), LOOK_INTERVAL_S
+            written, pause_s = encode(now), POLL_INTERVAL_S
             with suppress(DiskFull):  # the old row remains usable
                 await store.write_soon([(table, PEERS_KEY, written)])
 
@@ -91,16 +90,16 @@ def usual_listen(store: Store, table: str, listen: Sequence[str]) -> tuple[str, 
     The list is unchanged if not exactly one address has port 0, or if one cannot be parsed: ``open_host`` says
     why.
     """
-    place = _open_place(listen)
+    address = _open_address(listen)
     port = int.from_bytes(store.get(table, PORT_KEY) or b"", "big")
-    if place is None or not 0 < port <= PORT_MAX:
+    if address is None or not 0 < port <= PORT_MAX:
         return tuple(listen)
-    again = f"{place.rpartition(':')[0]}:{port}"
+    again = f"{address.rpartition(':')[0]}:{port}"
     try:
         bindings([again])
     except UsageError:
         return tuple(listen)
-    return tuple(again if text == place else text for text in listen)
+    return tuple(again if text == address else text for text in listen)
 
 
 async def remember_port(
@@ -111,7 +110,7 @@ async def remember_port(
     ``addresses`` are the multiaddrs of the open host, those that are only announced first.
     """
     bound, listen = addresses[len(config.announce) :], config.listen
-    if _open_place(listen) is None:
+    if _open_address(listen) is None:
         return
     fixed = {split_listen(text)[1] for text in listen}
     ports = [int(text.split("/tcp/")[1].split("/")[0]) for text in bound if "/tcp/" in text]
@@ -121,7 +120,7 @@ async def remember_port(
             await store.write_soon([(table, PORT_KEY, found.to_bytes(2, "big"))])
 
 
-def _open_place(listen: Sequence[str]) -> str | None:
+def _open_address(listen: Sequence[str]) -> str | None:
     """Return the only address with port 0; None if there is none or more, or one cannot be parsed."""
     try:
         found = [text for text in listen if split_listen(text)[1] == 0]

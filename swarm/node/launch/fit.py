@@ -1,7 +1,6 @@
 """Refuse a run that does not fit this machine's memory, disk or quota, before it begins.
 
-Shell: queries the machine; ``node/launch/sizing.py`` and ``node/launch/sizing.py`` compute how much a run
-takes.
+Shell: queries the machine; ``node/launch/sizing.py`` computes how much a run takes.
 """
 
 import os

@@ -20,7 +20,7 @@ from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.state.state import State
 from swarm.ledger.transition.accounts import run_deposit
 from swarm.ledger.transition.runs import LIVE_PHASES, check_run_spec
-from swarm.node.artifacts.cache import drawn_root
+from swarm.node.artifacts.cache import seeded_root
 from swarm.node.launch.publish import opened_start, publish_data, publish_start
 from swarm.node.launch.sizing import check_window
 from swarm.node.reporting import EventLog
@@ -87,10 +87,11 @@ async def _published_spec(
     await fits(draft)
     if start is None:
         say = partial(report, EventKind.PROGRESS)
-        drawn = [
-            await drawn_root(draft, stage, store, compute, say) for stage in range(draft.num_stages)
+        seeded_roots = [
+            await seeded_root(draft, stage, store, compute, say)
+            for stage in range(draft.num_stages)
         ]
-        return run_spec(file, data=data, init_root=merkle_root(drawn))
+        return run_spec(file, data=data, init_root=merkle_root(seeded_roots))
     roots = await publish_start(start, draft, blobs, compute, report)
     return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
 
@@ -118,7 +119,7 @@ def escrow_for(state: State, owner: PeerId) -> Amount:
     if balance < least:
         raise BadConfig(
             f"this key holds {balance} on the ledger, and a run needs an escrow of at least {least}",
-            hint="ask somebody who holds money on this network for a transfer",
+            hint="ask a holder of money on this network for a transfer",
         )
     return Amount(max(balance // ESCROW_SHARE, least))
 

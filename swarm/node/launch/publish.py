@@ -1,8 +1,9 @@
-"""Publish the text of a run as blobs: a corpus split here, or a dataset that was built before.
+"""Publish as blobs the text of a run and, if it has any, the weights that it starts from.
 
 Shell: reads this machine's disk and adds blobs.
 
-Publish the weights that a run starts from: a folder of transformers' Llama, cut into stages.
+The text is a corpus split here, or a dataset that was built before. The weights are a folder of transformers'
+Llama, cut into stages.
 """
 
 from collections.abc import Awaitable, Callable
@@ -129,7 +130,7 @@ async def _publish_dataset(dataset: Dataset, blobs: Blobs, report: EventLog) -> 
 async def _telling(report: EventLog, what: str, work: Callable[[], Awaitable[T]]) -> T:
     """Await ``work`` and return its result; report every ``TELL_INTERVAL_S`` that it goes on."""
 
-    async def tell() -> None:
+    async def report_waits() -> None:
         began = trio.current_time()
         report(EventKind.PROGRESS, what)
         while True:
@@ -137,7 +138,7 @@ async def _telling(report: EventLog, what: str, work: Callable[[], Awaitable[T]]
             report(EventKind.PROGRESS, f"{what}: {trio.current_time() - began:.0f} s so far")
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell)
+        nursery.start_soon(report_waits)
         result = await outcome.acapture(work)
         nursery.cancel_scope.cancel()
     return result.unwrap()

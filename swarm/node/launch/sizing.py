@@ -38,8 +38,12 @@ weights of the segments that closed last, and the copy that goes to the disk."""
 NODE_BYTES = 600 << 20
 """Bytes of a node that holds no shard: Python, torch, the libraries."""
 STATE_TENSORS = 5
-"""Tensors of a state, on the disk and where a window begins: weights, two moments, slow weights, momentum. Muon
-keeps no second moment of its matrices."""
+"""Tensors of a shard's state, on the disk and at the start of a window: weights, two moments, slow weights,
+momentum. Muon keeps no second moment of its matrices."""
+FRAGMENT_BYTES = 2
+"""Bytes of one value of a fragment in its longest encoding, bfloat16."""
+CHECKED_PER_ROUND = 4
+"""Windows of others that a node fetches per round, and keeps as long: twice the usual draw, and disputes."""
 WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
 """Floats that a forward pass keeps for its gradient, of each token: so many hidden_size and intermediate_size
 in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
@@ -158,7 +162,7 @@ def check_memory(
     if needed <= memory_bytes:
         return
     who = (
-        "whoever launches holds every stage until others come"
+        "the launcher holds every stage until others come"
         if is_owner
         else "the smallest stage is one seat"
     )
@@ -184,19 +188,16 @@ def check_blobs(
     )
     needed_mb = needed // MIB + 1
     what = (
-        f"who trains in run {spec.name} keeps its text and {checkpoints_kept(spec)} checkpoints of"
+        f"a solver of run {spec.name} keeps its text and {checkpoints_kept(spec)} checkpoints of"
         f" {'every stage' if is_owner else 'its stage and the one behind it'}: {needed_mb} MiB"
     )
-    if needed_mb > quota_mb:
-        raise BadConfig(
-            f"{what}, and disk_quota_mb is {quota_mb}",
-            hint=f"disk_quota_mb = {needed_mb} in node.toml, or solve = false to follow without training",
-        )
-    if needed > free_bytes + held_bytes:
-        raise BadConfig(
-            f"{what}, and {(free_bytes + held_bytes) // MB} MiB are free on this disk",
-            hint="df -h; or solve = false in node.toml to follow without training",
-        )
+    _check_room(
+        what,
+        needed,
+        fits_quota=needed_mb <= quota_mb,
+        quota_mb=quota_mb,
+        room_bytes=free_bytes + held_bytes,
+    )
 
 
 def _plans(spec: RunSpec) -> tuple[StagePlan, ...]:
@@ -268,12 +269,6 @@ def _sides(spec: RunSpec) -> int:
     return min(spec.num_stages - 1, 2)
 
 
-FRAGMENT_BYTES = 2
-"""Bytes of one value of a fragment in its longest encoding, bfloat16."""
-CHECKED_PER_ROUND = 4
-"""Windows of others that a node fetches per round, and keeps as long: twice the usual draw, and disputes."""
-
-
 @dataclass(frozen=True, slots=True)
 class Retention:
     """Upper bounds of the windows that one node keeps of its own segments."""
@@ -339,7 +334,7 @@ def check_window(spec: RunSpec) -> None:
     if agreeing > max(largest, WINDOW_BYTES_MAX):
         raise BadConfig(
             f"a window of run {spec.name} in which replicas agree, a state and a shard in float32, takes"
-            f" {agreeing / MB:.0f} MB, and nobody checks more than {WINDOW_BYTES_MAX / MB:.0f}",
+            f" {agreeing / MB:.0f} MB, and no peer checks more than {WINDOW_BYTES_MAX / MB:.0f}",
             hint="more [training] num_stages, a smaller [model], or numerics = native in the run file",
         )
     if largest <= WINDOW_BYTES_MAX:
@@ -351,7 +346,7 @@ def check_window(spec: RunSpec) -> None:
     hint = "more [training] num_stages, a smaller [model], or numerics = native in the run file"
     raise BadConfig(
         f"a window of run {spec.name}, the state of stage {stage} and {steps} steps, takes"
-        f" {largest / MB:.0f} MB, and nobody checks more than {WINDOW_BYTES_MAX / MB:.0f}",
+        f" {largest / MB:.0f} MB, and no peer checks more than {WINDOW_BYTES_MAX / MB:.0f}",
         hint=f"[checks] window_steps = {fitting} in the run file" if fitting > 0 else hint,
     )
 
@@ -365,19 +360,36 @@ def check_retention(
     """
     check_window(spec)
     needed = log_bytes(kept) + spec.data.train_bytes + spec.data.heldout_bytes
-    needed_mb = (needed >> 20) + 1
+    needed_mb = needed // MIB + 1
     who = (
-        f"who trains in run {spec.name} {kept.text}; with the text and what it checks of others that is"
+        f"a solver of run {spec.name} {kept.text}; with the text and what it checks of others that is"
         f" {needed_mb} MiB"
     )
-    if needed > quota_mb << 20:
+    _check_room(
+        who,
+        needed,
+        fits_quota=needed <= quota_mb * MIB,
+        quota_mb=quota_mb,
+        room_bytes=free_bytes + held_bytes,
+    )
+
+
+def _check_room(
+    what: str, needed: int, *, fits_quota: bool, quota_mb: int, room_bytes: int
+) -> None:
+    """Raise ``BadConfig``, beginning with ``what``, unless quota and disk have room for ``needed`` bytes.
+
+    ``room_bytes`` are those that are free on the disk or in the folder of blobs already.
+    """
+    if not fits_quota:
+        setting = f"disk_quota_mb = {needed // MIB + 1} in node.toml"
         raise BadConfig(
-            f"{who}, and disk_quota_mb is {quota_mb}",
-            hint=f"disk_quota_mb = {needed_mb} in node.toml, or solve = false to follow without training",
+            f"{what}, and disk_quota_mb is {quota_mb}",
+            hint=f"{setting}, or solve = false to follow without training",
         )
-    if needed > free_bytes + held_bytes:
+    if needed > room_bytes:
         raise BadConfig(
-            f"{who}, and {(free_bytes + held_bytes) >> 20} MiB are free on this disk",
+            f"{what}, and {room_bytes // MIB} MiB are free on this disk",
             hint="df -h; or solve = false in node.toml to follow without training",
         )
 

@@ -4,8 +4,8 @@ Modules (C: pure, S: does I/O):
 
     adoption.py S  Save a seat's shard, serve it to replicas of the same stage, and adopt the state
                    that a replica committed.
-    commits.py  S  Write the windows and the reveal of a closed segment to disk, then its commit to
-                   the ledger.
+    commits.py  S  Commit closed segments: write windows and reveal to disk, then submit the commit
+                   of the log.
     compute.py  S  Find the devices of the node file, and open an engine for each seat.
     seats.py    S  Manage the seats of this node: take them, move them from round to round, trade,
                    leave.

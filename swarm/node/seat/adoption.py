@@ -47,7 +47,7 @@ from swarm.training.averaging.adoption import (
     check_found,
     decode_reply,
     parts_given,
-    siblings_of,
+    replicas_to_ask,
 )
 from swarm.training.model.optimizer import num_second_moments
 from swarm.training.model.stages import stage_of
@@ -168,7 +168,7 @@ class ServingNode(
         ...
 
 
-async def adopt_from_sibling(
+async def adopt_from_replica(
     context: AdoptingNode, run: Run, stage: StageIndex
 ) -> tuple[AdoptedState, str] | None:
     """Return a state for a seat of the stage, and its source in words; None if no replica has one.
@@ -179,28 +179,28 @@ async def adopt_from_sibling(
         return None
     plan = round_plan(run, run.rounds[-1], context.genesis.chain)
     last = context.ledger.height + WAIT_ROUNDS * run.spec.round_blocks
-    for sibling in siblings_of(plan, stage, context.me):
+    for replica in replicas_to_ask(plan, stage, context.me):
         try:
-            found, adopted = await _from(context, run, stage, sibling, last)
+            found, adopted = await _from(context, run, stage, replica, last)
         except PeerFault as fault:
-            context.host.blame(sibling.peer, fault)
+            context.host.blame(replica.peer, fault)
         except (Unreachable, BadConfig):
             continue  # also if the disk has no room for two tensors: a checkpoint is one
         else:
-            return adopted, f"what {peer_name(sibling.peer)} committed in round {found.round}"
+            return adopted, f"what {peer_name(replica.peer)} committed in round {found.round}"
     return None
 
 
 async def _from(
-    context: AdoptingNode, run: Run, stage: StageIndex, sibling: RosterSeat, last: int
+    context: AdoptingNode, run: Run, stage: StageIndex, replica: RosterSeat, last: int
 ) -> tuple[StateFound, AdoptedState]:
     """Return a replica's state, if its segment is on the ledger by height ``last``.
 
     Raises ``Unreachable`` or ``BadConfig`` if it cannot be had, ``PeerFault`` if it is not the committed one.
     """
-    request = encode(StateRequest(run.index, stage, sibling.index))
+    request = encode(StateRequest(run.index, stage, replica.index))
     raw = await context.host.call(
-        sibling.peer,
+        replica.peer,
         ADOPTION_PROTOCOL,
         request,
         timeout_s=ASK_TIMEOUT_S,
@@ -209,21 +209,21 @@ async def _from(
     found = decode_reply(raw)
     if isinstance(found, StateMissing):
         raise Unreachable("it has no state to give")
-    check_found(found, await _committed(context, run, stage, sibling, found.round, last))
+    check_found(found, await _committed(context, run, stage, replica, found.round, last))
     plan = stage_of(run.spec, stage).plan
     numel, second = plan.num_parameters, num_second_moments(run.spec.optimizer, plan)
     phi_root, v_root = parts_given(found.components)
-    phi_P = await _part(context, phi_root, numel, sibling.peer)
-    v_A = await _part(context, v_root, second, sibling.peer)
-    given = OfferedState(phi_P, v_A, found.step)
-    return found, await context.compute.run(adopt, given, numel, second)
+    phi_P = await _tensor(context, phi_root, numel, replica.peer)
+    v_A = await _tensor(context, v_root, second, replica.peer)
+    offered = OfferedState(phi_P, v_A, found.step)
+    return found, await context.compute.run(adopt, offered, numel, second)
 
 
 async def _committed(
     context: HasLedger,
     run: Run,
     stage: StageIndex,
-    sibling: RosterSeat,
+    replica: RosterSeat,
     round_: RoundIndex,
     last: int,
 ) -> Digest:
@@ -232,7 +232,7 @@ async def _committed(
     Raises ``Unreachable`` if it does not come by height ``last``, is disputed, or was rolled back since.
     """
     ledger = context.ledger
-    while (record := ledger.state.segment(run.index, round_, stage, sibling.index)) is None:
+    while (record := ledger.state.segment(run.index, round_, stage, replica.index)) is None:
         if ledger.height >= last:
             raise Unreachable(f"its segment of round {round_} is not on the ledger")
         await ledger.wait_height(ledger.height + 1)
@@ -241,7 +241,7 @@ async def _committed(
     return record.end_root
 
 
-async def _part(context: AdoptingNode, root: Digest, numel: int, peer: PeerId) -> Tensor:
+async def _tensor(context: AdoptingNode, root: Digest, numel: int, peer: PeerId) -> Tensor:
     """Return one tensor of a replica's state; its blob is deleted again unless it was here before."""
     blobs = context.blobs
     was_here = blobs.has(root)
@@ -257,7 +257,7 @@ class StateServer:
 
     def __init__(self, context: ServingNode) -> None:
         self._context = context
-        self._given: dict[tuple[StageIndex, int], tuple[int, StateFound]] = {}
+        self._published: dict[tuple[StageIndex, int], tuple[int, StateFound]] = {}
         """Time of saving and description of the state served, by seat."""
         self._turn = trio.Lock()
         """Lock that keeps one shard in memory at a time, however many peers ask."""
@@ -290,19 +290,21 @@ class StateServer:
         """Return a seat's newest state, its two tensors served as blobs; None if there is none, or no room."""
         context, key = self._context, (stage, index)
         at = await saved_at(context, stage, index)
-        known_at, given = self._given.get(key, (0, None))
-        is_served = given is not None and all(map(context.blobs.has, parts_given(given.components)))
+        known_at, published = self._published.get(key, (0, None))
+        is_served = published is not None and all(
+            map(context.blobs.has, parts_given(published.components))
+        )
         if is_served and at == known_at:
-            return given
+            return published
         try:
             saved = await saved_shard(context, run, stage, index)
             found = None if saved is None else await self._put(run, stage, saved)
         except (Corrupt, BadConfig) as error:
-            context.report(EventKind.WARNING, f"no state can be given to siblings: {error}")
+            context.report(EventKind.WARNING, f"no state can be served to replicas: {error}")
             return None
         if found is not None:
-            await self._take_back(given, found)
-            self._given[key] = (at, found)
+            await self._take_back(published, found)
+            self._published[key] = (at, found)
         return found
 
     async def _put(self, run: Run, stage: StageIndex, saved: SavedShard) -> StateFound:
@@ -312,7 +314,7 @@ class StateServer:
         for tensor_P in (saved.phi_P, saved.v_A):
             shape = tuple(tensor_P.shape)
             root = await context.blobs.add(phi_bytes(tensor_P), dtype="float32", shape=shape)
-            await context.library.note(run, stage, saved.round, root)
+            await context.artifacts.note(run, stage, saved.round, root)
         return StateFound(RoundIndex(saved.round), components, saved.step)
 
     async def _take_back(self, old: StateFound | None, new: StateFound) -> None:

@@ -1,11 +1,9 @@
-"""Write the windows and the reveal of a closed segment to disk, then its commit to the ledger.
+"""Commit closed segments: write windows and reveal to disk, then submit the commit of the log.
 
 Shell: waits for the disk and submits; a segment that could not be revealed later is never committed.
 
     runner --WindowData--> Keeper --Checks.keep_window--> disk
     close ------------------------> Commits: all windows kept? --keep_reveal--> disk --CommitSegment--> ledger
-
-Turn the log of a segment into its commit on the ledger.
 """
 
 from collections.abc import Sequence
@@ -109,7 +107,7 @@ class Pending:
 
     body: CommitSegment
     sent_height: int
-    is_refusal_told: bool = False
+    is_refusal_reported: bool = False
 
 
 @dataclass(slots=True)
@@ -191,8 +189,10 @@ class Commits:
         context = self._context
         assert context.run_index is not None, "a segment belongs to a run"
         run_bytes = context.run_index.to_bytes(4, "big")
-        place = b"".join(part.to_bytes(4, "big") for part in (log.round, log.stage, log.seat))
-        salt = digest("trace-salt", context.secret.seed, context.genesis.chain, run_bytes, place)
+        segment_key = b"".join(part.to_bytes(4, "big") for part in (log.round, log.stage, log.seat))
+        salt = digest(
+            "trace-salt", context.secret.seed, context.genesis.chain, run_bytes, segment_key
+        )
         failure = None if keeper is None else await keeper.failure(log.round)
         if failure is None:
             try:
@@ -227,7 +227,7 @@ class Commits:
         hint = f"; try: {failure.hint}" if failure.hint else ""
         self._context.report(
             EventKind.WARNING,
-            f"round {log.round} of stage {log.stage} is not committed, for it could not be shown to who"
+            f"round {log.round} of stage {log.stage} is not committed: it could not be shown to a peer that"
             f" checks it: {failure}{hint}",
             round=log.round,
             stage=log.stage,
@@ -240,8 +240,8 @@ class Commits:
         try:
             await self._context.ledger.submit(body)
         except InvalidStatement as error:
-            if error.reason is not Reason.DUPLICATE and not pending.is_refusal_told:
-                pending.is_refusal_told = True
+            if error.reason is not Reason.DUPLICATE and not pending.is_refusal_reported:
+                pending.is_refusal_reported = True
                 self._context.report(
                     EventKind.WARNING,
                     f"segment of round {body.round} of stage {body.stage} not accepted: {error}",

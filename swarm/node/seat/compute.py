@@ -74,6 +74,6 @@ def step_down(context: SteppingNode, reason: str) -> None:
     context.config = context.config.model_copy(update={"solve": False})
     context.report(
         EventKind.WARNING,
-        f"this node trains no more, and goes on with all else: {reason}; look at [compute] of node.toml,"
+        f"this node trains no more, and goes on with all else: {reason}; see [compute] of node.toml,"
         " then start it again",
     )

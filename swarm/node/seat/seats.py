@@ -1,6 +1,6 @@
 """Manage the seats of this node: take them, move them from round to round, trade, leave.
 
-Shell: carries out what ``duties`` decides; one lock per seat keeps its rounds in order.
+Shell: carries out what ``node/control/planner.py`` decides; one lock per seat keeps its rounds in order.
 """
 
 import math
@@ -15,7 +15,7 @@ from swarm.events import EventKind
 from swarm.ledger.state.records import RoundInfo, Run, Seat
 from swarm.ledger.views import is_lasting, lasting
 from swarm.node.artifacts.checkpoints import ClosedSegment
-from swarm.node.artifacts.text import TextLibrary, token_source
+from swarm.node.artifacts.text import TextArtifacts, token_source
 from swarm.node.control.planner import (
     BeginRound,
     CloseRound,
@@ -84,7 +84,7 @@ class RunningSeat:
     """Root of the anchor that the shard on disk names."""
 
 
-class SeatsLibrary(WeightsPort, TextLibrary, Protocol):
+class SeatArtifacts(WeightsPort, TextArtifacts, Protocol):
     """Weights and texts of a run: ``ArtifactCache``."""
 
 
@@ -109,7 +109,7 @@ class SeatsNode(
     """Parts of a node that its seats use."""
 
     @property
-    def library(self) -> SeatsLibrary:
+    def artifacts(self) -> SeatArtifacts:
         """Weights and texts of the run."""
         ...
 
@@ -290,9 +290,9 @@ class Seats:
         between two segments is committed nowhere: this segment is trained but not committed, and the next
         begins afresh.
         """
-        library, shard = self._context.library, runner.shard
+        artifacts, shard = self._context.artifacts, runner.shard
         listed = run.checkpoints[shard.stage]
-        initial_root = await library.initial_root(run.spec, shard.stage)
+        initial_root = await artifacts.initial_root(run.spec, shard.stage)
         was_shown = live.is_shown
         is_sound = is_lasting(listed, info.height, shard.anchor_root, initial_root)
         live.is_shown = is_sound or live.keeper is None  # a segment without windows is not judged
@@ -300,7 +300,7 @@ class Seats:
             return
         here = [c for c in lasting(listed, info.height) if self._context.blobs.has(c.phi_root)]
         if here:
-            phi_P = await library.checkpoint(run, shard.stage, here[0])
+            phi_P = await artifacts.checkpoint(run, shard.stage, here[0])
             await runner.jobs.set_anchor(phi_P, here[0].phi_root)
         if was_shown:
             self._context.report(
@@ -320,7 +320,7 @@ class Seats:
                 is_old = checkpoint.phi_root == shard.anchor_root
                 if is_old or not self._context.blobs.has(checkpoint.phi_root):
                     return None
-                phi_P = await self._context.library.checkpoint(run, shard.stage, checkpoint)
+                phi_P = await self._context.artifacts.checkpoint(run, shard.stage, checkpoint)
                 return phi_P, checkpoint.phi_root
         return None
 
@@ -333,7 +333,7 @@ class Seats:
         kept.append(ClosedSegment(log.round, log.end, phi_P))
         del kept[:-CLOSED_KEPT]
         if log.loss_count:
-            losses = context.tally.losses
+            losses = context.stats.losses
             losses.append((log.round, log.loss_micro / 1e6))
             del losses[:-LOSSES_MAX]
         if log.records and live.is_shown:

@@ -27,7 +27,7 @@ from swarm.node.ports import (
     HasRun,
     HasWeights,
 )
-from swarm.node.seat.adoption import adopt_from_sibling, saved_shard
+from swarm.node.seat.adoption import adopt_from_replica, saved_shard
 from swarm.node.seat.commits import state_root_of
 from swarm.node.seat.compute import HasDevices, open_engine
 from swarm.training.devices.engine import Engine
@@ -77,7 +77,7 @@ async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard
     if run.phase is RunPhase.COOLING:
         raise Unreachable("the replicas agree on their end, and this one has none to bring")
     phi_P, root, boundary = await newest(context, run, seat.stage)
-    adoption = None if is_behind else await adopt_from_sibling(context, run, seat.stage)
+    adoption = None if is_behind else await adopt_from_replica(context, run, seat.stage)
     if adoption is not None:
         adopted, came_from = adoption
         build = partial(
@@ -94,7 +94,7 @@ async def _saved(context: StartingNode, run: Run, seat: Seat) -> Shard | None:
     saved = await saved_shard(context, run, seat.stage, seat.index)
     if saved is None:
         return None
-    anchor_P = await context.library.anchor(run, seat.stage, saved.anchor_root)
+    anchor_P = await context.artifacts.anchor(run, seat.stage, saved.anchor_root)
     resumed = partial(resume_shard, run.spec, saved, anchor_P, time.thread_time)
     shard = await _on_engine(context, run, seat, resumed)
     root = state_root_of(await context.compute.run(shard.components))

@@ -116,22 +116,22 @@ async def _carried_out(
         case Publish(key, payload, partner, standby):
             trades.publish(key, payload, partner=partner, fallbacks=standby)
             return plan.published(trio.current_time())
-        case PullFrom(wanted, anchor, ask_by, deadline):
-            received = await trades.pull(wanted, anchor, deadline=deadline, ask_by=ask_by)
+        case PullFrom(wanted, anchor, offer_by, deadline):
+            received = await trades.pull(wanted, anchor, deadline=deadline, offer_by=offer_by)
             if received is None:
-                return plan.failed(trio.current_time(), trades.takers(plan.key).values())
-            given = trades.given(plan.key)
-            shown = None if given is None else given.offered.get(wanted.partner)
+                return plan.failed(trio.current_time(), trades.receivers(plan.key).values())
+            published = trades.published(plan.key)
+            shown = None if published is None else published.offered.get(wanted.partner)
             return plan.delivered(trio.current_time(), received, shown)
         case AwaitReceipt(until):
             return plan.acknowledged(await trades.acknowledged(plan.key, deadline=until))
 
 
-def _note(node: TradeNode, duty: TradeFragment, drawn: PeerId | None, merge: Merge) -> None:
+def _note(node: TradeNode, duty: TradeFragment, paired: PeerId | None, merge: Merge) -> None:
     """Record a trade for the map, and report it."""
-    tally = node.tally
+    stats = node.stats
     is_done = merge.theta_hat_P is not None
-    peer = merge.partner if is_done else drawn
+    peer = merge.partner if is_done else paired
     note = TradeRecord(
         round=duty.round_index,
         fragment=duty.fragment,
@@ -140,13 +140,13 @@ def _note(node: TradeNode, duty: TradeFragment, drawn: PeerId | None, merge: Mer
         target=peer,
         is_done=is_done,
     )
-    tally.notes = [*tally.notes, note][-NOTES_MAX:]
+    stats.notes = [*stats.notes, note][-NOTES_MAX:]
     where = f"round {duty.round_index}, stage {duty.stage}, fragment {duty.fragment}"
     if is_done and peer is not None:
-        tally.trades += 1
-        tally.last_partner = peer
-        instead = f" in place of {peer_name(drawn)}" if drawn and drawn != peer else ""
+        stats.trades += 1
+        stats.last_partner = peer
+        instead = f" in place of {peer_name(paired)}" if paired and paired != peer else ""
         node.report(EventKind.TRADED, f"traded with {peer_name(peer)}{instead}: {where}")
     else:
-        tally.solo += 1
-        node.report(EventKind.SOLO, f"stepped alone: {where}")
+        stats.solo += 1
+        node.report(EventKind.SOLO, f"stepped solo: {where}")

@@ -2,10 +2,10 @@
 
 Modules (C: pure, S: does I/O):
 
-    adoption.py   C  Request the committed state of a replica of the same stage and verify it
-                     against the ledger.
-    outer_step.py C  Apply the outer step to one fragment, or decline a partner whose fragment would
-                     make the values too large.
+    adoption.py   C  Request a replica's committed state, verify it against the ledger, and derive
+                     the state to continue with.
+    outer_step.py C  Apply the outer step of NoLoCo to one fragment: two replicas move together, or
+                     one takes a solo step.
     payload.py    C  Build the payload of a fragment, choose its codec, and read the payload of a
                      partner.
     robust.py     C  Check a partner's fragment: its distance against usual distances, and its

@@ -1,4 +1,4 @@
-"""Request the committed state of a replica of the same stage and verify it against the ledger.
+"""Request a replica's committed state, verify it against the ledger, and derive the state to continue with.
 
 Core: pure functions and messages.
 
@@ -8,8 +8,9 @@ Core: pure functions and messages.
       the ledger has the root of the ten parts as the end of that seat's segment; two of them are
       fetched as blobs, by their hashes: the slow weights and Adam's second moments
 
-``lag.adopt`` decides which parts are adopted. The messages are not signed: the replica has already committed
-to its state by the root on the ledger.
+Both replicas hold the same stage. ``adopt`` decides which parts are adopted. The messages are not signed: the
+replica has already committed to its state by the root on the ledger.
+
 Source: docs/spec/training.md sections 4 and 6, docs/spec/protocol.md section 5 (c).
 """
 
@@ -38,7 +39,7 @@ ADOPTION_PROTOCOL = "/swarm/adopt/1"
 REQUEST_BYTES_MAX = 256
 REPLY_BYTES_MAX = 1 << 10
 """Ten hashes and two numbers."""
-SIBLINGS_TRIED = 3
+REPLICAS_TRIED = 3
 """Each silent replica costs the requester one fetch timeout; after so many it starts from a checkpoint."""
 V_COMPONENT, STEP_COMPONENT, PHI_COMPONENT = 2, 3, 4
 """Indices of Adam's second moments, the step count and the slow weights among the parts of a state."""
@@ -76,8 +77,8 @@ def decode_reply(raw: bytes) -> StateReply:
     return decode(cast("type[StateReply]", StateReply), raw, limit=REPLY_BYTES_MAX)
 
 
-def siblings_of(plan: RoundPlan, stage: StageIndex, me: PeerId) -> tuple[RosterSeat, ...]:
-    """Return the replicas of ``stage`` to ask for their state, in order: at most ``SIBLINGS_TRIED``.
+def replicas_to_ask(plan: RoundPlan, stage: StageIndex, me: PeerId) -> tuple[RosterSeat, ...]:
+    """Return the replicas of ``stage`` to ask for their state, in order: at most ``REPLICAS_TRIED``.
 
     Only replicas that have committed lately are listed. The order follows from the beacon and ``me``, so that
     peers which join together do not all ask the same replica.
@@ -87,8 +88,8 @@ def siblings_of(plan: RoundPlan, stage: StageIndex, me: PeerId) -> tuple[RosterS
         for seat in plan.rosters[stage]
         if seat.peer != me and seat.weight > 0 and catching_up(seat.lag) is Catching.TRADE
     ]
-    dice = stream(plan.beacon, "training.siblings-asked", plan.run_digest, plan.round, stage, me)
-    return tuple(dice.shuffled(able)[:SIBLINGS_TRIED])
+    rng = stream(plan.beacon, "training.siblings-asked", plan.run_digest, plan.round, stage, me)
+    return tuple(rng.shuffled(able)[:REPLICAS_TRIED])
 
 
 def check_found(found: StateFound, end_root: Digest) -> None:
@@ -128,16 +129,16 @@ class AdoptedState:
     optimizer: OptimizerState
 
 
-def adopt(given: OfferedState, num_parameters: int, num_second_moments: int) -> AdoptedState:
-    """Return the state to continue with; it shares no memory with ``given``.
+def adopt(offered: OfferedState, num_parameters: int, num_second_moments: int) -> AdoptedState:
+    """Return the state to continue with; it shares no memory with ``offered``.
 
     Raises ``PeerFault`` for tensors of another shape, non-finite values, negative second moments or a step
     count that no run reaches.
     """
-    for tensor, numel in ((given.phi_P, num_parameters), (given.v_A, num_second_moments)):
+    for tensor, numel in ((offered.phi_P, num_parameters), (offered.v_A, num_second_moments)):
         if tensor.shape != (numel,) or not bool(torch.isfinite(tensor).all()):
             raise PeerFault("a state of another shape, or not finite")
-    if bool((given.v_A < 0).any()) or not 0 <= given.step <= STEPS_MAX:
+    if bool((offered.v_A < 0).any()) or not 0 <= offered.step <= STEPS_MAX:
         raise PeerFault("second moments that no optimizer has")
-    moments = OptimizerState(torch.zeros(num_parameters), given.v_A.float().clone(), given.step)
-    return AdoptedState(given.phi_P.float().clone(), torch.zeros(num_parameters), moments)
+    moments = OptimizerState(torch.zeros(num_parameters), offered.v_A.float().clone(), offered.step)
+    return AdoptedState(offered.phi_P.float().clone(), torch.zeros(num_parameters), moments)

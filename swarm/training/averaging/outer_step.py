@@ -1,24 +1,24 @@
-"""Apply the outer step to one fragment, or decline a partner whose fragment would make the values too large.
+"""Apply the outer step of NoLoCo to one fragment: two replicas move together, or one takes a solo step.
 
-Core: arithmetic on slices; new tensors out. Source: docs/spec/training.md section 3.
-Legend: F values of the fragment.
-
-Compute the outer step: the same fragment of two replicas moves together, by NoLoCo.
+Core: arithmetic on slices; new tensors out.
 
     target = (1 - w) theta + w theta_hat
     m     <- alpha m + beta (target - phi)
     phi   <- phi + m
     theta <- phi + (theta_now - theta_snapshot)
 
-This one-tensor form is gamma = beta. With the partner's phi as well (needed for another gamma),
-m <- alpha m + beta (target - slow) + gamma (slow - phi) with slow = (1 - w) phi + w phi_hat.
+This one-tensor form is gamma = beta. With the partner's phi as well (needed for another gamma):
+
+    m     <- alpha m + beta (target - slow) + gamma (slow - phi)    with slow = (1 - w) phi + w phi_hat
+
 The rounds of final averaging at the end of a run (gossip/pairing.py) set phi <- target and m <- 0: alpha 0,
 beta 1, without the rounding of phi + (target - phi), so that all replicas end with one hash.
-Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911). Legend: F values of one fragment.
 
-Data of a fragment on its way into an outer step: the snapshot, the received payload, the merge.
+``FragmentSnapshot``, ``SentFragment`` and ``Merge`` hold the data of a fragment on its way into an outer step.
+A partner whose fragment would make the values too large is declined.
 
-Legend: P values of the fragment.
+Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911).
+Legend: F values of one fragment; P the same in snapshots and merges.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from swarm.config.spec import NANO, OuterSpec
 from swarm.errors import PeerFault, UsageError
 from swarm.gossip.trade.messages import Receipt
 from swarm.gossip.trade.payload import ReceivedFragment
-from swarm.training.record.segment import ALONE, are_finite
+from swarm.training.record.segment import NO_PARTNER, are_finite
 from swarm.types import NO_DIGEST, Digest, PeerId
 
 WEIGHT_MIN_NANO = NANO // 4
@@ -125,7 +125,7 @@ def outer_step(
     return OuterState(state.phi_F + momentum_F, momentum_F)
 
 
-def consensus_step(theta_F: Tensor, partner: Partner | None) -> OuterState:
+def final_averaging_step(theta_F: Tensor, partner: Partner | None) -> OuterState:
     """Compute one round of final averaging: the weighted mean is the new phi, and the momentum is zero.
 
     Partners whose weights add up to one get the same bits. Raises ``PeerFault`` like ``outer_step``.
@@ -199,7 +199,7 @@ class Merge:
     """The partner's slow weights, in a run that trades them."""
     sent: SentFragment | None = None
     """None if the residual is unchanged: no int4, or no receipt. A solo step may have it."""
-    is_consensus: bool = False
+    is_final_averaging: bool = False
     """True in a round of final averaging: phi becomes the mean, and no momentum is kept."""
 
     @property
@@ -214,7 +214,7 @@ class Merge:
         scalars: OuterScalars,
         sent: SentFragment | None = None,
         *,
-        is_consensus: bool = False,
+        is_final_averaging: bool = False,
     ) -> "Merge":
         """Return the step without a partner; a payload of this seat that one acknowledged still counts."""
         mine = NO_DIGEST if sent is None else sent.receipt.payload_hash
@@ -224,10 +224,10 @@ class Merge:
             0,
             scalars,
             None,
-            ALONE,
+            NO_PARTNER,
             mine,
             sent=sent,
-            is_consensus=is_consensus,
+            is_final_averaging=is_final_averaging,
         )
 
 
@@ -259,8 +259,8 @@ def apply_merge(
 def _stepped(
     merge: Merge, slow: OuterState, now_F: Tensor, partner: Partner | None
 ) -> tuple[OuterState, Tensor]:
-    if merge.is_consensus:
-        slow = consensus_step(merge.snapshot.theta_P, partner)
+    if merge.is_final_averaging:
+        slow = final_averaging_step(merge.snapshot.theta_P, partner)
     else:
         slow = outer_step(slow, merge.snapshot.theta_P, partner, merge.scalars)
     return slow, advanced(slow.phi_F, now_F, merge.snapshot.theta_P)

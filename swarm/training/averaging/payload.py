@@ -7,10 +7,10 @@ Core: pure functions of the run and the round: nothing here is negotiated.
 
 In a round of final averaging theta travels alone, in float32. Otherwise the codec of a round is the run's, but
 int4 is replaced by int8 in the last tenth of the rounds; if the two sides have different anchors it is bfloat16
-(``gossip.exchange.choose_codec``). A run in int4 keeps a residual for everything that travels, as part of its
-state; any other run keeps none.
-Source: docs/spec/training.md sections 3 and 5. Legend: P parameters of the shard, F values of one fragment,
-R values of a residual: 0, P or 2 P.
+(``choose_codec`` of gossip/trade/payload.py). A run in int4 keeps a residual for everything that travels, as
+part of its state; any other run keeps none.
+Source: docs/spec/training.md sections 3 and 5. Legend: P parameters of the shard, F values of one fragment, R
+values of a residual: 0, P or 2 P.
 """
 
 import torch
@@ -24,9 +24,9 @@ from swarm.training.averaging.outer_step import FragmentSnapshot
 from swarm.training.model.stages import Span
 
 
-def common_codec(spec: RunSpec, round_index: int, *, is_consensus: bool = False) -> Codec:
+def common_codec(spec: RunSpec, round_index: int, *, is_final_averaging: bool = False) -> Codec:
     """Return the codec of a round in which both sides have the same anchor."""
-    if is_consensus:
+    if is_final_averaging:
         return Codec.F32
     match spec.outer.codec:
         case "int4" if is_coarse(round_index, spec.rounds):
@@ -42,9 +42,9 @@ def trades_slow(outer: OuterSpec) -> bool:
     return outer.gamma_nano != outer.beta_nano
 
 
-def traded_numel(spec: RunSpec, numel: int, *, is_consensus: bool = False) -> int:
+def traded_numel(spec: RunSpec, numel: int, *, is_final_averaging: bool = False) -> int:
     """Return the number of values that travel for a fragment of ``numel``."""
-    return 2 * numel if trades_slow(spec.outer) and not is_consensus else numel
+    return 2 * numel if trades_slow(spec.outer) and not is_final_averaging else numel
 
 
 def residual_numel(spec: RunSpec, num_parameters: int) -> int:
@@ -58,42 +58,52 @@ def residual_of(residual_R: Tensor, span: Span, num_parameters: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat([residual_R[:0], *parts])
 
 
-def with_residual(residual_R: Tensor, span: Span, num_parameters: int, said_F: Tensor) -> Tensor:
-    """Return a copy of the residual in which one fragment's is ``said_F``."""
+def with_residual(
+    residual_R: Tensor, span: Span, num_parameters: int, reported_F: Tensor
+) -> Tensor:
+    """Return a copy of the residual in which one fragment's is ``reported_F``."""
     moved_R, at = residual_R.clone(), 0
     for part in _parts(residual_R, span, num_parameters):
-        moved_R[part] = said_F[at : at + span.numel]
+        moved_R[part] = reported_F[at : at + span.numel]
         at += span.numel
     return moved_R
 
 
-def anchor_of(spec: RunSpec, snapshot: FragmentSnapshot, *, is_consensus: bool = False) -> Tensor:
+def anchor_of(
+    spec: RunSpec, snapshot: FragmentSnapshot, *, is_final_averaging: bool = False
+) -> Tensor:
     """Return the anchor of the values that travel, to which int8 and int4 are relative."""
     anchor = snapshot.anchor_P
-    return torch.cat((anchor, anchor)) if trades_slow(spec.outer) and not is_consensus else anchor
+    return (
+        torch.cat((anchor, anchor))
+        if trades_slow(spec.outer) and not is_final_averaging
+        else anchor
+    )
 
 
 def fragment_payload(
-    spec: RunSpec, round_index: int, snapshot: FragmentSnapshot, *, is_consensus: bool = False
+    spec: RunSpec, round_index: int, snapshot: FragmentSnapshot, *, is_final_averaging: bool = False
 ) -> FragmentPayload:
     """Return the content of a fragment to be offered to a partner."""
-    theta, is_alone = snapshot.theta_P, is_consensus or not trades_slow(spec.outer)
+    theta, is_theta_only = snapshot.theta_P, is_final_averaging or not trades_slow(spec.outer)
     return FragmentPayload(
-        theta=theta if is_alone else torch.cat((theta, snapshot.phi_P)),
-        anchor=anchor_of(spec, snapshot, is_consensus=is_consensus),
+        theta=theta if is_theta_only else torch.cat((theta, snapshot.phi_P)),
+        anchor=anchor_of(spec, snapshot, is_final_averaging=is_final_averaging),
         anchor_root=snapshot.anchor_root,
         step=snapshot.step,
         tokens=snapshot.tokens,
-        codec=common_codec(spec, round_index, is_consensus=is_consensus),
-        residual=snapshot.residual_P if snapshot.residual_P.numel() and not is_consensus else None,
+        codec=common_codec(spec, round_index, is_final_averaging=is_final_averaging),
+        residual=snapshot.residual_P
+        if snapshot.residual_P.numel() and not is_final_averaging
+        else None,
     )
 
 
 def read_values(
-    spec: RunSpec, values: Tensor, *, is_consensus: bool = False
+    spec: RunSpec, values: Tensor, *, is_final_averaging: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Return the partner's theta_F, and its phi_F if both travel, from the received values."""
-    if is_consensus or not trades_slow(spec.outer):
+    if is_final_averaging or not trades_slow(spec.outer):
         return values, None
     half = values.numel() // 2
     return values[:half], values[half:]

@@ -2,8 +2,8 @@
 
 Core: a machine of distances; and the loss with a fragment and without.
 
-    not finite, or past 2^30         refused where it is read or merged (gossip/codecs/int8.py,
-    training/averaging/outer_step.py)
+    not finite, or past 2^30         refused where it is read (gossip/codecs/int8.py) or merged
+                                     (training/averaging/outer_step.py)
     farther than the run allows      its weight is reduced: clipped to so many times the median distance
     the loss is worse by a margin    declined: a solo step
     in a round of final averaging    declined when far too far: partial weights are not possible
@@ -11,7 +11,9 @@ Core: a machine of distances; and the loss with a fragment and without.
 Clipping theta_hat to theta + c (theta_hat - theta) and weighing it by w is the same as weighing it by c w: a
 replay needs only the weight in the leaf, which may be lower than the due one and never higher. The distances
 that enter the median are unclipped, so that replicas that drift apart together are not clipped for ever.
-Source: docs/spec/reliability.md section 4, docs/spec/protocol.md section 4. Legend: F values of one fragment.
+
+Source: docs/spec/reliability.md section 4, docs/spec/protocol.md section 4.
+Legend: F values of one fragment.
 """
 
 from collections import deque
@@ -53,7 +55,7 @@ class Distances:
         far = usual * outer.distance_max_nano / NANO
         if not far or distance <= far:
             return merge.weight_nano
-        if merge.is_consensus:
+        if merge.is_final_averaging:
             return merge.weight_nano if distance <= far * CONSENSUS_FACTOR else 0
         return int(merge.weight_nano * far / distance)
 
@@ -80,7 +82,7 @@ def clip_or_reject(
         is_worse = not after <= before + outer.loss_margin_nano / NANO
     if is_worse or not weight_nano:
         return Merge.solo(
-            merge.snapshot, merge.scalars, merge.sent, is_consensus=merge.is_consensus
+            merge.snapshot, merge.scalars, merge.sent, is_final_averaging=merge.is_final_averaging
         )
     return replace(merge, weight_nano=weight_nano)
 
@@ -107,8 +109,10 @@ def probe_loss(
         params_P = params_P.clone()
         pull_F = (merge.theta_hat_P - merge.snapshot.theta_P) * weight
         params_P[span] += pull_F.to(params_P.device)
-    place = (seat, shard.spec.inner_steps_max, 0) if request is None else request.place
-    inputs, labels_BT, _ = draw_samples(tokens, plan, place)
+    microbatch_id = (
+        (seat, shard.spec.inner_steps_max, 0) if request is None else request.microbatch_id
+    )
+    inputs, labels_BT, _ = draw_samples(tokens, plan, microbatch_id)
     if request is not None:
         inputs = from_wire(request.payload, request.shape, shard.spec.wire.activations)
     return shard.engine.probe(params_P, inputs, labels_BT)

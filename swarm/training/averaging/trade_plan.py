@@ -4,7 +4,7 @@ Core: a machine; the time comes in as ``now``, and every event returns the next 
 
     READY --start--> neither a partner nor a standby: Settle, a solo step
       | Publish
-    PUBLISHED --published--> the drawn partner may be merged: PullFrom it until ``DRAWN_SHARE`` of the time
+    PUBLISHED --published--> the drawn partner may be merged: PullFrom it until ``PARTNER_SHARE`` of the time
       |                      else: as after a pull that failed
     PULLING --delivered--> as below
       |  ^ |
@@ -41,7 +41,7 @@ from swarm.training.plan import RoundPlan
 from swarm.training.terms import TradeTerms, is_standby, standby_partners, terms_of, terms_with
 from swarm.types import NO_DIGEST, Digest, PeerId, StageIndex
 
-DRAWN_SHARE = 0.5
+PARTNER_SHARE = 0.5
 """The part of the time for a trade in which the drawn partner must have offered; then another is asked, which
 needs the rest."""
 ACKNOWLEDGE_WAIT_S = 5.0
@@ -65,7 +65,7 @@ class PullFrom:
 
     wanted: Wanted
     anchor: Tensor
-    ask_by: float
+    offer_by: float
     """Time by which its owner must have made an offer."""
     deadline: float
 
@@ -93,7 +93,7 @@ class Phase(Enum):
     READY = auto()
     PUBLISHED = auto()
     PULLING = auto()
-    HEARING = auto()
+    AWAITING_RECEIPT = auto()
     SETTLED = auto()
 
 
@@ -103,7 +103,7 @@ class TradePlan:
     def __init__(self, plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> None:
         self.key = FragmentKey(plan.run, stage, fragment, plan.round, seat)
         self._plan = plan
-        self._drawn = terms_of(plan, stage, seat, fragment)
+        self._pairing = terms_of(plan, stage, seat, fragment)
         self._standby = standby_partners(plan, stage, seat, fragment)
         self._phase = Phase.READY
         self._deadline = 0.0
@@ -119,17 +119,17 @@ class TradePlan:
     @property
     def partner(self) -> PeerId | None:
         """The peer that the beacon drew; None if the seat is left over."""
-        return None if self._drawn is None else self._drawn.partner.peer
+        return None if self._pairing is None else self._pairing.partner.peer
 
     def start(self, snapshot: FragmentSnapshot) -> Publish | Settle:
         """Begin with the fragment as it is at the step of the trade."""
         self._expect(Phase.READY)
         plan, self._snapshot = self._plan, snapshot
-        if self._drawn is None and not self._standby:
+        if self._pairing is None and not self._standby:
             return self._settled(None)
         self._phase = Phase.PUBLISHED
         self._payload = fragment_payload(
-            plan.spec, plan.round, snapshot, is_consensus=plan.is_consensus
+            plan.spec, plan.round, snapshot, is_final_averaging=plan.is_final_averaging
         )
         most = plan.spec.outer.num_retries
         standby = StandbyReceivers(self.may_receive, most) if self._standby else NO_STANDBY
@@ -145,10 +145,10 @@ class TradePlan:
         self._expect(Phase.PUBLISHED)
         self._phase = Phase.PULLING
         self._deadline = now + self._plan.spec.deadlines.exchange_ms / 1000
-        if self._drawn is None or not self._drawn.gives:
+        if self._pairing is None or not self._pairing.gives:
             return self._next(now, ())
-        share = DRAWN_SHARE if self._standby else 1.0
-        return self._pull(self._drawn, now + share * (self._deadline - now))
+        share = PARTNER_SHARE if self._standby else 1.0
+        return self._pull(self._pairing, now + share * (self._deadline - now))
 
     def failed(self, now: float, receivers: Iterable[int]) -> Action:
         """Continue after a pull that brought nothing.
@@ -165,11 +165,11 @@ class TradePlan:
         """Continue with a partner's fragment; ``shown`` is the payload of ours that it was offered, if any."""
         self._expect(Phase.PULLING)
         self._received, self._shown = received, shown or NO_DIGEST
-        return self._heard(now)
+        return self._await_receipt(now)
 
     def acknowledged(self, published: PublishedFragment | None) -> Settle:
         """Settle with our fragment as its receipt left it; None if no receipt came in time."""
-        self._expect(Phase.HEARING)
+        self._expect(Phase.AWAITING_RECEIPT)
         packed = None if published is None else published.acknowledged
         if published is None or published.receipt is None or packed is None:
             return self._settled(None)
@@ -189,9 +189,9 @@ class TradePlan:
                     self._tried.add(terms.partner.index)
                     return self._pull(terms, self._deadline)
         self._asked = None
-        return self._heard(now)
+        return self._await_receipt(now)
 
-    def _pull(self, terms: TradeTerms, ask_by: float) -> PullFrom:
+    def _pull(self, terms: TradeTerms, offer_by: float) -> PullFrom:
         self._asked, mine, payload = terms, self.key, self._payload
         theirs = FragmentKey(mine.run, mine.stage, mine.fragment, mine.round, terms.partner.index)
         wanted = Wanted(
@@ -202,13 +202,13 @@ class TradePlan:
             numel=payload.theta.numel(),
             codec=payload.codec,
         )
-        return PullFrom(wanted, payload.anchor, ask_by, self._deadline)
+        return PullFrom(wanted, payload.anchor, offer_by, self._deadline)
 
-    def _heard(self, now: float) -> AwaitReceipt | Settle:
+    def _await_receipt(self, now: float) -> AwaitReceipt | Settle:
         """Wait for the receipt of an int4 payload, which alone moves the residual."""
-        if self._payload.codec is not Codec.INT4 or self._drawn is None:
+        if self._payload.codec is not Codec.INT4 or self._pairing is None:
             return self._settled(None)
-        self._phase = Phase.HEARING
+        self._phase = Phase.AWAITING_RECEIPT
         return AwaitReceipt(min(self._deadline, now + ACKNOWLEDGE_WAIT_S))
 
     def _settled(self, sent: SentFragment | None) -> Settle:
@@ -216,9 +216,13 @@ class TradePlan:
         plan, snapshot = self._plan, self._snapshot
         scalars = outer_scalars(plan.spec.outer, plan.round)
         if self._received is None or self._asked is None:
-            return Settle(Merge.solo(snapshot, scalars, sent, is_consensus=plan.is_consensus))
+            return Settle(
+                Merge.solo(snapshot, scalars, sent, is_final_averaging=plan.is_final_averaging)
+            )
         received, partner = self._received, self._asked.partner
-        theta_hat, phi_hat = read_values(plan.spec, received.values, is_consensus=plan.is_consensus)
+        theta_hat, phi_hat = read_values(
+            plan.spec, received.values, is_final_averaging=plan.is_final_averaging
+        )
         return Settle(
             Merge(
                 snapshot=snapshot,
@@ -231,7 +235,7 @@ class TradePlan:
                 received=received,
                 phi_hat_P=phi_hat,
                 sent=sent,
-                is_consensus=plan.is_consensus,
+                is_final_averaging=plan.is_final_averaging,
             )
         )
 

@@ -12,6 +12,8 @@ Modules (C: pure, S: does I/O):
                     files of a data source.
     parquet.py   S  Read one column of text from a Parquet file, in a process of its own whose
                     memory has a bound.
-    samples.py   C  Convert text to tokens, and sample ids to the windows of tokens that they name.
-    tokenizer.py C  Text to token ids and back: bytes as they are, or by a ``tokenizers`` file.
+    samples.py   C  Split text into training and held-out halves, and draw the windows of tokens of
+                    a micro-batch by its ids.
+    tokenizer.py C  Convert text to token ids and back, by bytes or by a ``tokenizers`` file, also
+                    while text is generated.
 """

@@ -2,10 +2,9 @@
 
 Shell: reads and writes the disk. Memory does not grow with the input.
 
-Everything is written in a hidden folder beside the final one, which is renamed when all of it is durable. A
-build that is killed leaves that folder behind; the next build of the same name empties it first.
-
-Sort documents by their names and drop duplicates, in bounded memory.
+Documents are sorted by their names and duplicates dropped, in bounded memory. Everything is written in a hidden
+folder beside the final one, which is renamed when all of it is durable. A build that is killed leaves that
+folder behind; the next build of the same name empties it first.
 """
 
 import errno
@@ -202,9 +201,9 @@ def build_dataset(out: Path, order: Order, progress: BuildProgress, *, is_replac
     out = Path(os.path.abspath(out))
     try:
         with _workshop(out) as folder:
-            check_place(out, is_replaced=is_replaced)
+            check_target(out, is_replaced=is_replaced)
             built = _build(folder, order, progress)
-            check_place(out, is_replaced=is_replaced)
+            check_target(out, is_replaced=is_replaced)
             _show(folder, out)
     except OSError as error:
         hint = "df -h" if error.errno == errno.ENOSPC else "check the path and who owns it"
@@ -213,7 +212,7 @@ def build_dataset(out: Path, order: Order, progress: BuildProgress, *, is_replac
     return replace(built, dataset=Dataset(out, built.dataset.manifest))
 
 
-def check_place(out: Path, *, is_replaced: bool) -> None:
+def check_target(out: Path, *, is_replaced: bool) -> None:
     """Raise ``UsageError`` unless a dataset may be written to ``out``."""
     if not os.path.lexists(out):
         return

@@ -130,7 +130,7 @@ def check_hash(
     found = manifest.digest.hex()
     if pinned in ("", found):
         return
-    build = "swarm data build it again from the same text, or ask whoever pinned it for the folder"
+    build = "swarm data build it again from the same text, or ask the peer that pinned it for the folder"
     raise VerificationFailed(
         f"the dataset {where} has the hash {found}, and the run file asks for {pinned}",
         hint=f'dataset = "{others[pinned]}" under [data]' if pinned in others else build,
@@ -213,17 +213,17 @@ class Split:
         self._max_bytes = self._room = max_bytes
         self._heldout_every = heldout_every
         self._taken = [0, 0]
-        self._place = 0
+        self._num_seen = 0
 
     def deal(self, document: bytes) -> tuple[int, bytes] | None:
         """Return (``TRAIN`` or ``HELDOUT``, the text without separators); None if it does not fit any more."""
-        place = self._place
-        self._place += 1
+        index = self._num_seen
+        self._num_seen += 1
         text = document.replace(SEPARATOR, b"")
         if len(text) + len(SEPARATOR) > self._room:
             return None
         self._room -= len(text) + len(SEPARATOR)
-        half = HELDOUT if place % self._heldout_every == self._heldout_every - 1 else TRAIN
+        half = HELDOUT if index % self._heldout_every == self._heldout_every - 1 else TRAIN
         self._taken[half] += 1
         return half, text
 
@@ -235,24 +235,24 @@ class Split:
     @property
     def num_left_out(self) -> int:
         """Documents that did not fit."""
-        return self._place - self.num_taken
+        return self._num_seen - self.num_taken
 
     def close(self) -> None:
         """Raise ``BadConfig`` if either half is empty."""
         if all(self._taken):
             return
-        found = f"{self._place} different document{'s' * (self._place != 1)}"
-        if self.num_left_out and self._place >= self._heldout_every:
+        found = f"{self._num_seen} different document{'s' * (self._num_seen != 1)}"
+        if self.num_left_out and self._num_seen >= self._heldout_every:
             raise BadConfig(
                 f"{found} were found, and max_bytes = {self._max_bytes} leaves room for {self.num_taken}:"
                 " too little for both halves",
                 hint="a higher max_bytes (--max-bytes)",
             )
         raise BadConfig(
-            f"{found} {'are' if self._place != 1 else 'is'} too few to hold out one in"
+            f"{found} {'are' if self._num_seen != 1 else 'is'} too few to hold out one in"
             f" {self._heldout_every}",
             hint="name more text"
-            if self._place < 2
-            else f"heldout_every = {self._place} under [data], or with swarm data build: --heldout-every"
-            f" {self._place}",
+            if self._num_seen < 2
+            else f"heldout_every = {self._num_seen} under [data], or with swarm data build: --heldout-every"
+            f" {self._num_seen}",
         )

@@ -162,8 +162,8 @@ def foreign_id(chunk: bytes, index: int, dtype: str, num_token_ids: int) -> str:
     if int(tokens.max()) < num_token_ids:
         return ""
     at = int(np.argmax(tokens >= num_token_ids))
-    place = index * (TENSOR_CHUNK_BYTES // TOKEN_BYTES[dtype]) + at
-    return f"token {place} is {int(tokens[at])}, and there are {num_token_ids} ids"
+    position = index * (TENSOR_CHUNK_BYTES // TOKEN_BYTES[dtype]) + at
+    return f"token {position} is {int(tokens[at])}, and there are {num_token_ids} ids"
 
 
 def root_of_file(path: Path, dtype: str, num_token_ids: int) -> Digest:

@@ -125,14 +125,14 @@ def _changed(path: Path) -> BadConfig:
 
 
 def _pieces(file: BinaryIO, path: Path, *, is_utf8: bool) -> Iterator[bytes]:
-    place, held = 0, file.read(PIECE_BYTES + 1)
+    offset, held = 0, file.read(PIECE_BYTES + 1)
     while held:
         cut = len(held) if len(held) <= PIECE_BYTES else _cut(held)
         piece = held[:cut]
         if is_utf8:
-            _check_utf8(piece, path, place)
+            _check_utf8(piece, path, offset)
         yield piece
-        place += cut
+        offset += cut
         held = held[cut:]
         held += file.read(PIECE_BYTES + 1 - len(held))
 
@@ -147,12 +147,12 @@ def _cut(held: bytes) -> int:
     return cut
 
 
-def _check_utf8(piece: bytes, path: Path, place: int) -> None:
+def _check_utf8(piece: bytes, path: Path, offset: int) -> None:
     try:
         piece.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadConfig(
-            f"{path} is not UTF-8 at byte {place + error.start}",
+            f"{path} is not UTF-8 at byte {offset + error.start}",
             hint=f"iconv -f latin1 -t utf8 {path.name}, or --tokenizer bytes, which takes anything",
         ) from None
 

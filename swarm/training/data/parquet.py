@@ -37,13 +37,13 @@ GROWTH_FREE_BYTES = 64 << 20
 """Bytes of text allowed for a small file, however repetitive."""
 ROW_BYTES = 1
 """Bytes counted for a row at least: a kilobyte can also stand for any number of rows without text."""
-LOOK_S = 0.01
+POLL_S = 0.01
 """Seconds between the reader's checks of its own size: it unpacks some 10 MB in this time."""
 GUARD_SLACK_BYTES = 64 << 20
 """Bytes above the kernel's bound, which names the row; this guard only ends the process."""
 END, REFUSED = 0xFFFFFFFF, 0xFFFFFFFE
 """Markers in place of a length."""
-_SAID_MAX = 4096
+_MESSAGE_MAX = 4096
 _STATM = "/proc/self/statm"
 _LENGTH = struct.Struct(">I")
 _STOP_S = 10.0
@@ -69,9 +69,9 @@ def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> I
         raise BadConfig(f"{name} needs the pyarrow library, which is not installed", hint=PIP_LINE)
     size = os.fstat(file.fileno()).st_size
     room = GROWTH_FREE_BYTES + GROWTH_MAX * size
-    words = [sys.executable, "-P", "-m", __name__, column, str(MEMORY_BYTES)]
+    command = [sys.executable, "-P", "-m", __name__, column, str(MEMORY_BYTES)]
     reader = subprocess.Popen(  # noqa: S603  our own module
-        words,
+        command,
         stdin=file,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -102,8 +102,8 @@ def read_column(file: BinaryIO, name: str, column: str, row_bytes_max: int) -> I
                 hint=_SMALLER,
             )
         if length == REFUSED:
-            said, hint = json.loads(reader.stdout.read(_SAID_MAX))
-            raise BadConfig(f"{name} {said}", hint=hint)
+            message, hint = json.loads(reader.stdout.read(_MESSAGE_MAX))
+            raise BadConfig(f"{name} {message}", hint=hint)
     finally:
         reader.kill()
         reader.stdout.close()
@@ -128,8 +128,8 @@ def main(column: str, memory_bytes: int) -> None:
             out.write(text)
         out.write(_LENGTH.pack(END))
     except BadConfig as error:
-        said = json.dumps((str(error)[: _SAID_MAX // 8], error.hint))
-        out.write(_LENGTH.pack(REFUSED) + said.encode("ascii"))
+        message = json.dumps((str(error)[: _MESSAGE_MAX // 8], error.hint))
+        out.write(_LENGTH.pack(REFUSED) + message.encode("ascii"))
     out.flush()
 
 
@@ -160,9 +160,9 @@ def _rows(column: str, memory_bytes: int) -> Iterator[bytes]:
             hint=_SMALLER,
         ) from None
     except (pa.lib.ArrowException, OSError) as error:
-        said = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         raise BadConfig(
-            f"is not a whole Parquet file: {said}", hint="write or download it again"
+            f"is not a whole Parquet file: {message}", hint="write or download it again"
         ) from None
 
 
@@ -181,7 +181,7 @@ def _bound_memory(num_bytes: int) -> None:
 
 def _guard(limit_bytes: int) -> None:
     while _resident_bytes() <= limit_bytes:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     os._exit(1)
 
 

@@ -1,11 +1,10 @@
-"""Convert text to tokens, and sample ids to the windows of tokens that they name.
+"""Split text into training and held-out halves, and draw the windows of tokens of a micro-batch by its ids.
 
 Core: pure functions over bytes and arrays; files are read in ``training/data/disk.py``.
 
-A corpus is a set of files, assigned to its halves by ``training/data/dataset.py``. The windows of a
-micro-batch follow from
-finalised state by a PRF, so a solver cannot choose its data, and the last stage derives the labels from the
-same ids.
+A corpus is a set of files, assigned to its halves by ``training/data/dataset.py``. The windows of a micro-batch
+follow from finalised state by a PRF, so a solver cannot choose its data, and the last stage derives the labels
+from the same sample ids.
 
 Legend: B sequences of a micro-batch, T time.
 """
@@ -99,10 +98,10 @@ def windows(tokens: TokenSource, ids: Sequence[int], seq_len: int) -> tuple[Tens
 
 
 def draw_samples(
-    tokens: TokenSource, plan: RoundPlan, place: tuple[int, int, int]
+    tokens: TokenSource, plan: RoundPlan, microbatch_id: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Digest]:
     """Return (inputs_BT, labels_BT, root of the sample ids) of the micro-batch (origin, step, micro-batch)."""
-    spec, (origin, step, microbatch) = plan.spec, place
+    spec, (origin, step, microbatch) = plan.spec, microbatch_id
     ids = sample_ids(
         plan.beacon,
         plan.run_digest,

@@ -1,4 +1,4 @@
-"""Text to token ids and back: bytes as they are, or by a ``tokenizers`` file.
+"""Convert text to token ids and back, by bytes or by a ``tokenizers`` file, also while text is generated.
 
 Core: pure functions of text. Entry point of tokenizers, imported when a file needs it.
 
@@ -6,10 +6,9 @@ Text that spells a special token is encoded as plain text, nothing is truncated 
 tokenizes at random is refused. One id separates documents: 0 for bytes, the end token of a file, or, if a file
 has none, an id of its own after the last.
 
-Decode generated tokens to text incrementally.
-
-A token may be a part of a character, and a tokenizer may drop the space before the first word of its input.
-Each piece is therefore decoded together with the one before it, and ends where a character ends.
+Generated tokens are decoded incrementally. A token may be a part of a character, and a tokenizer may drop the
+space before the first word of its input. Each piece is therefore decoded together with the one before it, and
+ends where a character ends.
 """
 
 import json
@@ -99,9 +98,9 @@ class FileTokenizer:
 
         Raises ``BadConfig`` for a text that the file has no tokens for.
         """
-        words = [text.decode("utf-8") for text in texts]
+        strings = [text.decode("utf-8") for text in texts]
         with _told("the tokenizer cannot encode this text"):
-            found = self._library.encode_batch_fast(words, add_special_tokens=False)
+            found = self._library.encode_batch_fast(strings, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self._dtype) for encoding in found]
 
     def decode(self, ids: Sequence[int]) -> bytes:
@@ -115,8 +114,8 @@ class FileTokenizer:
 def bytes_file() -> bytes:
     """Return the ``tokenizers`` file of ``BytesTokenizer``, for libraries that read nothing else.
 
-    The letters are GPT-2's, one for each byte; no letters merge, so that the id of each is its byte. It has no
-    special token: text that spells one would otherwise not come back as its bytes.
+    The characters are GPT-2's, one for each byte; no characters merge, so that the id of each is its byte. It
+    has no special token: text that spells one would otherwise not come back as its bytes.
     """
     level = {"add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     file: dict[str, object] = {
@@ -148,9 +147,9 @@ def is_bytes_file(raw: bytes) -> bool:
 def _bytes_model() -> dict[str, Any]:
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(BytesTokenizer.num_token_ids) if byte not in shown]
-    letters = {byte: chr(byte) for byte in shown}
-    letters |= {byte: chr(0x100 + place) for place, byte in enumerate(hidden)}
-    vocabulary = {letters[byte]: byte for byte in range(BytesTokenizer.num_token_ids)}
+    characters = {byte: chr(byte) for byte in shown}
+    characters |= {byte: chr(0x100 + index) for index, byte in enumerate(hidden)}
+    vocabulary = {characters[byte]: byte for byte in range(BytesTokenizer.num_token_ids)}
     plain = {"dropout": None, "unk_token": None, "byte_fallback": False, "ignore_merges": False}
     return {"type": "BPE", **plain, "vocab": vocabulary, "merges": []}
 
@@ -185,8 +184,8 @@ def _told(what: str) -> Generator[None]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        said = " ".join(str(error).split())[:200]
-        raise BadConfig(f"{what}: {said}", hint=_HINT) from None
+        message = " ".join(str(error).split())[:200]
+        raise BadConfig(f"{what}: {message}", hint=_HINT) from None
 
 
 def _checked(raw: bytes) -> str:

@@ -2,8 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    engine.py        C  The compute engine of a shard: an interface, and its implementation on one
-                        device of this process.
+    engine.py        C  Compute the passes of a shard and sum its gradients: an interface, and its
+                        engine on one device.
     group.py         S  Use several devices of one node as one engine: each micro-batch is split
                         over one process per device.
     protocol.py      C  Messages between a node and the process of one of its devices.
@@ -11,6 +11,6 @@ Modules (C: pure, S: does I/O):
                         devices present.
     shared_memory.py S  Memory that a node shares with the processes of its devices, and the frames
                         that they exchange.
-    worker.py        S  Compute on one device, in a process of its own: its sequences of every
-                        micro-batch, its part of the gradient.
+    worker.py        S  Compute on one device, in a process of its own: its share of each micro-
+                        batch and gradient.
 """

@@ -1,19 +1,16 @@
-"""The compute engine of a shard: an interface, and its implementation on one device of this process.
+"""Compute the passes of a shard and sum its gradients: an interface, and its engine on one device.
 
-Core: an interface, and the engine of one device in this process.
+Core: an interface, and its implementation on one device of this process.
 
 Inputs and outputs lie on the CPU in float32, because they are hashed, signed and sent. Only the gradient of the
 parameters stays on the device that computed it, until a step takes the mean. The weights and the moments of a
-shard lie on ``home``. Legend: P parameters, B batch, T time, D hidden.
+shard lie on ``home``. ``CompiledStage`` runs the passes through torch.compile.
 
-A stage whose passes run through torch.compile.
+``DeviceSum`` keeps the exact sum of micro-batch gradients on the device that computes them, equal to
+``GradientSum`` bit for bit. Fixed point makes the sum over several devices independent of their order: it is a
+sum of integers.
 
-The exact sum of micro-batch gradients on the device that computes them.
-
-GradientSum``, bit for bit.
-
-Fixed point makes the sum over several devices independent of their order: it is a sum of integers.
-Legend: P parameters of the shard.
+Legend: P parameters of the shard, B batch, T time, D hidden.
 """
 
 import warnings
@@ -193,7 +190,7 @@ class LocalEngine:
             try:
                 self._stage = CompiledStage.of(stage)
             except COMPILER_FAULTS as fault:
-                self._say(fault)
+                self._report(fault)
 
     def watch(self, forget: Callable[[], None]) -> None:
         """Ignore ``forget``: a device of this process is not lost separately."""
@@ -258,10 +255,10 @@ class LocalEngine:
         if self._stage is self._eager:
             return False
         self._stage = self._eager
-        self._say(fault)
+        self._report(fault)
         return True
 
-    def _say(self, fault: BaseException) -> None:
+    def _report(self, fault: BaseException) -> None:
         first = str(fault).strip().partition("\n")[0][:200]
         self.notices.append(f"torch.compile failed, going on without it: {first}")
 

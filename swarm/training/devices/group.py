@@ -1,6 +1,6 @@
 """Use several devices of one node as one engine: each micro-batch is split over one process per device.
 
-Shell: starts, asks and ends the processes; ``device_worker`` computes.
+Shell: starts, addresses and ends the processes; ``training/devices/worker.py`` computes.
 
 Each micro-batch is split by sequences, because a pipeline waits for every micro-batch and a seat computes them
 one after another. Weights and moments stay in the node, on the CPU, so that they survive the loss of a device.
@@ -11,8 +11,6 @@ Gradients stay on the devices until a step; torch.distributed adds them up as in
     no device left                 -> DeviceLost at every call: the node steps down at the round boundary
 
 Legend: P parameters, B batch, T time, D hidden.
-
-Start, address and end the processes of a node's devices.
 """
 
 import select
@@ -104,10 +102,10 @@ class Processes:
 
     def ask(self, command: Command, timeout_s: float) -> list[Done]:
         """Send a command to all processes, wait for all, and return the answers by rank."""
-        self.tell(command)
+        self.send(command)
         return self._wait(timeout_s)
 
-    def tell(self, command: Command) -> None:
+    def send(self, command: Command) -> None:
         """Send a command to all processes."""
         for rank in range(len(self._links)):
             self._send(rank, command)
@@ -145,13 +143,13 @@ class Processes:
         try:
             send_frame(self._links[rank], encode(command))
         except OSError:
-            raise ProcessLost(rank, self._last_words(rank)) from None
+            raise ProcessLost(rank, self._last_error(rank)) from None
 
     def _receive(self, rank: int, link: socket.socket) -> Done:
         try:
             reply = reply_of(receive_frame(link))
         except (EOFError, OSError, ValueError, BadEncoding):
-            raise ProcessLost(rank, self._last_words(rank)) from None
+            raise ProcessLost(rank, self._last_error(rank)) from None
         if isinstance(reply, Failed):
             raise ProcessLost(rank, reply.reason)
         return reply
@@ -159,10 +157,10 @@ class Processes:
     def _errors(self, rank: int) -> Path:
         return self._folder / f"errors-{rank}"
 
-    def _last_words(self, rank: int) -> str:
+    def _last_error(self, rank: int) -> str:
         path = self._errors(rank)
-        said = path.read_bytes()[-ERROR_BYTES:] if path.exists() else b""
-        lines = said.decode(errors="replace").strip().splitlines()
+        output = path.read_bytes()[-ERROR_BYTES:] if path.exists() else b""
+        lines = output.decode(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "its process ended"
 
 
@@ -345,7 +343,7 @@ class GroupEngine:
             raise DeviceLost("the devices were closed")
         try:
             if isinstance(command, UNANSWERED):
-                self._processes.tell(command)
+                self._processes.send(command)
                 return []
             done = self._processes.ask(command, COMPILE_S if self._compiles else REPLY_S)
         except ProcessLost as died:

@@ -29,7 +29,7 @@ class SharedTensors:
 
     vector_P: Tensor
     """New weights on the way to the processes, the mean gradient on the way back."""
-    given: Tensor
+    received: Tensor
     """Activations or gradients BTD, from the node."""
     outputs: Tensor
     """Activations or gradients BTD, from the processes: each writes its own sequences."""
@@ -43,7 +43,7 @@ class SharedTensors:
     def open(cls, folder: Path, spec: RunSpec, stage: int) -> "SharedTensors":
         """Map the files, which are created if missing."""
         sizes = _sizes(spec, stage)
-        vector_P, given, outputs = (
+        vector_P, received, outputs = (
             torch.from_file(str(folder / name), shared=True, size=sizes[name] // 4)
             for name in ("vector", "given", "outputs")
         )
@@ -51,10 +51,10 @@ class SharedTensors:
             str(folder / "tokens"), shared=True, size=sizes["tokens"] // 8, dtype=torch.int64
         )
         width = spec.model.hidden_size
-        return cls(vector_P, given, outputs, tokens, spec.microbatch_size, width, stage == 0)
+        return cls(vector_P, received, outputs, tokens, spec.microbatch_size, width, stage == 0)
 
     def activations(self, held: Tensor, rows: slice, length: int) -> Tensor:
-        """Return sequences of ``given`` or ``outputs`` as a view BTD."""
+        """Return sequences of ``received`` or ``outputs`` as a view BTD."""
         per_row = length * self.width
         found = held[rows.start * per_row : rows.stop * per_row]
         return found.view(rows.stop - rows.start, length, self.width)
@@ -68,7 +68,7 @@ class SharedTensors:
         """Return a copy of the inputs, ids BT or activations BTD; the next micro-batch overwrites them."""
         if self.is_first:
             return self.ids(rows, length).clone()
-        return self.activations(self.given, rows, length).clone()
+        return self.activations(self.received, rows, length).clone()
 
     def labels(self, rows: slice, length: int) -> Tensor:
         """Return a copy of the labels BT."""
@@ -83,7 +83,7 @@ class SharedTensors:
 
     def put_inputs(self, inputs: Tensor) -> None:
         """Write the ids or activations of a whole micro-batch, or the gradient of its output."""
-        held = self.given if inputs.dtype == torch.float32 else self.tokens
+        held = self.received if inputs.dtype == torch.float32 else self.tokens
         held[: inputs.numel()] = inputs.reshape(-1)
 
 
@@ -94,10 +94,10 @@ def make_folder(spec: RunSpec, stage: int) -> Path:
     neither memory nor the disk for temporary files has enough.
     """
     needed = sum(_sizes(spec, stage).values())
-    for place in (IN_MEMORY, Path(tempfile.gettempdir())):
-        if not place.is_dir() or not os.access(place, os.W_OK):
+    for parent in (IN_MEMORY, Path(tempfile.gettempdir())):
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
             continue
-        folder = Path(tempfile.mkdtemp(prefix="swarm-", dir=place))
+        folder = Path(tempfile.mkdtemp(prefix="swarm-", dir=parent))
         try:
             for name, size in _sizes(spec, stage).items():
                 _reserve(folder / name, size)

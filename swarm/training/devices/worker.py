@@ -1,7 +1,7 @@
-"""Compute on one device, in a process of its own: its sequences of every micro-batch, its part of the gradient.
+"""Compute on one device, in a process of its own: its share of each micro-batch and gradient.
 
-Shell: obeys the node that started it (``device_group``) and ends with it. It opens nothing but the shared
-memory named in its setup and, if there are several processes, torch.distributed's links, on loopback.
+Shell: obeys the node that started it (``training/devices/group.py``) and ends with it. It opens nothing but the
+shared memory named in its setup and, if there are several processes, torch.distributed's links, on loopback.
 Legend: P parameters, B batch, T time, D hidden.
 """
 
@@ -105,11 +105,11 @@ class Worker:
     def _backward(self, number: int, rows: slice, length: int) -> Done:
         self.grad_P = None
         if rows.start < rows.stop:
-            grad = self.shared.activations(self.shared.given, rows, length).clone()
+            grad = self.shared.activations(self.shared.received, rows, length).clone()
             grad_inputs, self.grad_P = self.engine.backward(self.passes.pop(number), grad)
             if grad_inputs is not None:
                 self.shared.activations(self.shared.outputs, rows, length).copy_(grad_inputs)
-        return self._said(0.0)
+        return self._done(0.0)
 
     def _loss(self, rows: slice, length: int) -> Done:
         self.grad_P, loss = None, 0.0
@@ -121,9 +121,9 @@ class Worker:
             if grad_inputs is not None:
                 grad_inputs.mul_(share)
                 self.shared.activations(self.shared.outputs, rows, length).copy_(grad_inputs)
-        return self._said(loss)
+        return self._done(loss)
 
-    def _said(self, loss: float) -> Done:
+    def _done(self, loss: float) -> Done:
         is_sound = self.grad_P is None or self.sum.is_sound(self.grad_P)
         notices = tuple(self.engine.notices)
         self.engine.notices.clear()

@@ -167,5 +167,5 @@ def _whole(config: Mapping[str, object], key: str, ours: str) -> int:
 
 
 def _refused(key: str, value: object, why: str) -> BadConfig:
-    given = "missing" if value is None else json.dumps(value, default=str)[:60]
-    return BadConfig(f"{CONFIG_FILE}: {key} is {given}: {why}", hint=HINT)
+    found = "missing" if value is None else json.dumps(value, default=str)[:60]
+    return BadConfig(f"{CONFIG_FILE}: {key} is {found}: {why}", hint=HINT)

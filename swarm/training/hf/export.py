@@ -1,6 +1,6 @@
 """The whole model in the layout of transformers' ``LlamaForCausalLM``.
 
-Core: files as a mapping from name to bytes; the caller writes them, ``hf_import`` reads them back.
+Core: files as a mapping from name to bytes; the caller writes them, ``training/hf/load.py`` reads them back.
 
 An exported folder holds ``config.json``, ``generation_config.json``, ``model.safetensors`` (float32), a model
 card and the tokenizer, also that of bytes. ``LlamaForCausalLM.from_pretrained`` loads it with equal logits,

@@ -1,6 +1,6 @@
 """Read a folder of transformers' Llama, in one file or many, into the flat vector of a stage.
 
-Shell: reads the disk; ``hf_config`` and ``weight_files`` check the files' contents.
+Shell: reads the disk; ``training/hf/config.py`` and ``training/hf/weights.py`` check the files' contents.
 
 Nothing is allocated before the shapes in the files' headers are those of the model, and the files are as long
 as the headers say. Pickles are never read. Legend: P parameters of a stage.
@@ -24,7 +24,7 @@ from swarm.training.hf.weights import (
     INDEX_BYTES_MAX,
     INDEX_FILE,
     LENGTH_BYTES,
-    TensorPlace,
+    TensorSpan,
     as_float32,
     header_length,
     read_header,
@@ -46,7 +46,7 @@ class HfFolder:
 
     folder: Path
     model: ModelSpec
-    places: dict[str, tuple[str, TensorPlace]]
+    spans: dict[str, tuple[str, TensorSpan]]
     """File and position of each tensor by name."""
     tokenizer: bytes
     """Its ``tokenizer.json``, or nothing where there is none, or the one of bytes."""
@@ -66,23 +66,23 @@ def open_folder(folder: Path) -> HfFolder:
         )
     try:
         model = read_config(_small_file(folder / CONFIG_FILE, CONFIG_BYTES_MAX))
-        places = _places(folder)
-        _check_tensors(model, {name: place for name, (_, place) in places.items()})
+        spans = _tensor_spans(folder)
+        _check_tensors(model, {name: span for name, (_, span) in spans.items()})
     except BadConfig as error:
         raise BadConfig(f"{folder}: {error}", hint=error.hint) from None
     raw = b""
     if (folder / TOKENIZER_FILE).is_file():
         raw = _small_file(folder / TOKENIZER_FILE, TOKENIZER_BYTES_MAX)
     raw = b"" if is_bytes_file(raw) else raw
-    return HfFolder(folder, model, places, raw)
+    return HfFolder(folder, model, spans, raw)
 
 
 def read_stage(found: HfFolder, plan: StagePlan) -> Tensor:
     """Return the flat vector P of one stage, float32; raise ``BadConfig`` for a non-finite value."""
     flat_P, at = np.empty(plan.num_parameters, dtype=np.float32), 0
     for part in plan.tensors:
-        file, place = found.places[part.name]
-        at = _read_into(flat_P, at, found.folder / file, part.name, place)
+        file, span = found.spans[part.name]
+        at = _read_into(flat_P, at, found.folder / file, part.name, span)
     return torch.from_numpy(flat_P)
 
 
@@ -91,18 +91,18 @@ def _read_into(
     at: int,
     path: Path,
     name: str,
-    place: TensorPlace,
+    span: TensorSpan,
 ) -> int:
     """Convert one tensor, a piece at a time; return the index for the next one."""
-    width = DTYPE_BYTES[place.dtype]
+    width = DTYPE_BYTES[span.dtype]
     with open_regular(path, follow=True) as file:
-        file.seek(place.start)
-        left = place.stop - place.start
+        file.seek(span.start)
+        left = span.stop - span.start
         while left:
             raw = file.read(min(left, PIECE_BYTES))
             if not raw or len(raw) % width:
                 raise BadConfig(f"{path} was cut short while it was read", hint=f"ls -l {path}")
-            values = as_float32(raw, place.dtype)
+            values = as_float32(raw, span.dtype)
             if not np.isfinite(values).all():
                 raise BadConfig(f"{path}: {name} holds values that are not finite", hint=HINT)
             flat_P[at : at + len(values)] = values
@@ -110,45 +110,45 @@ def _read_into(
     return at
 
 
-def _places(folder: Path) -> dict[str, tuple[str, TensorPlace]]:
+def _tensor_spans(folder: Path) -> dict[str, tuple[str, TensorSpan]]:
     """Return the file and position of every tensor, from one weights file or the files of the index."""
     if (folder / WEIGHTS_FILE).exists():
-        return {name: (WEIGHTS_FILE, place) for name, place in _header(folder, WEIGHTS_FILE)}
+        return {name: (WEIGHTS_FILE, span) for name, span in _header(folder, WEIGHTS_FILE)}
     if not (folder / INDEX_FILE).exists():
         raise BadConfig(
             f"there is no {WEIGHTS_FILE} and no {INDEX_FILE}",
             hint="save_pretrained(FOLDER, safe_serialization=True): pickles are not read",
         )
     index = read_index(_small_file(folder / INDEX_FILE, INDEX_BYTES_MAX))
-    places = dict[str, tuple[str, TensorPlace]]()
+    spans = dict[str, tuple[str, TensorSpan]]()
     for file in sorted({*index.values()}):
-        for name, place in _header(folder, file):
-            if name in places:
-                raise BadConfig(f"{name} is in {places[name][0]} and in {file}", hint=HINT)
-            places[name] = (file, place)
-    return places
+        for name, span in _header(folder, file):
+            if name in spans:
+                raise BadConfig(f"{name} is in {spans[name][0]} and in {file}", hint=HINT)
+            spans[name] = (file, span)
+    return spans
 
 
-def _header(folder: Path, name: str) -> list[tuple[str, TensorPlace]]:
+def _header(folder: Path, name: str) -> list[tuple[str, TensorSpan]]:
     with open_regular(folder / name, follow=True) as file:
         file_bytes = os.fstat(file.fileno()).st_size
         length = header_length(file.read(LENGTH_BYTES), file_bytes, name)
         return list(read_header(file.read(length), file_bytes, name).items())
 
 
-def _check_tensors(model: ModelSpec, places: dict[str, TensorPlace]) -> None:
+def _check_tensors(model: ModelSpec, spans: dict[str, TensorSpan]) -> None:
     (plan,) = plan_stages(model, 1)
     wanted = {part.name: part.shape for part in plan.tensors}
     for name, shape in wanted.items():
-        if name not in places:
+        if name not in spans:
             why = ": tie_word_embeddings is not supported" if name == "lm_head.weight" else ""
             raise BadConfig(f"the weights lack {name}{why}", hint=HINT)
-        if places[name].shape != shape:
+        if spans[name].shape != shape:
             raise BadConfig(
-                f"{name} has the shape {list(places[name].shape)}; {CONFIG_FILE} says {list(shape)}",
+                f"{name} has the shape {list(spans[name].shape)}; {CONFIG_FILE} says {list(shape)}",
                 hint=HINT,
             )
-    for name in places:
+    for name in spans:
         if name not in wanted and not name.endswith(_IGNORED):
             raise BadConfig(f"the weights hold {name[:100]}, which plain Llama has not", hint=HINT)
 

@@ -1,6 +1,6 @@
 """Parse the header of an untrusted safetensors file, and convert its numbers to float32.
 
-Core: bytes in, positions and tensors out; files are read by ``hf_import``.
+Core: bytes in, positions and tensors out; files are read by ``training/hf/load.py``.
 
 The format: eight bytes with the header's length, the header (JSON: name to dtype, shape and offsets), the data.
 No position beyond the file's length is accepted. A model in several files has an index, which names the file of
@@ -31,7 +31,7 @@ _FILE_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class TensorPlace:
+class TensorSpan:
     """Position of one tensor in its file: bytes [start, stop), counted from the file's beginning."""
 
     dtype: str
@@ -50,19 +50,19 @@ def header_length(head: bytes, file_bytes: int, name: str) -> int:
     return length
 
 
-def read_header(raw: bytes, file_bytes: int, name: str) -> dict[str, TensorPlace]:
+def read_header(raw: bytes, file_bytes: int, name: str) -> dict[str, TensorSpan]:
     """Return the tensors of a file by name.
 
     Raises ``BadConfig`` for a header that is damaged, has a dtype other than ``DTYPE_BYTES``, or names bytes
     beyond the file.
     """
     first = LENGTH_BYTES + len(raw)
-    places = dict[str, TensorPlace]()
-    for tensor, said in read_object(raw, name, HEADER_BYTES_MAX).items():
+    spans = dict[str, TensorSpan]()
+    for tensor, value in read_object(raw, name, HEADER_BYTES_MAX).items():
         if tensor == "__metadata__":
             continue
-        places[tensor] = _place(said, first, file_bytes, f"{name}: {tensor[:NAME_CHARS_MAX]}")
-    return places
+        spans[tensor] = _tensor_span(value, first, file_bytes, f"{name}: {tensor[:NAME_CHARS_MAX]}")
+    return spans
 
 
 def read_index(raw: bytes) -> dict[str, str]:
@@ -88,8 +88,8 @@ def as_float32(raw: bytes, dtype: str) -> npt.NDArray[np.float32]:
     return found.astype(np.float32)
 
 
-def _place(said: object, first: int, file_bytes: int, where: str) -> TensorPlace:
-    fields = cast("dict[str, object]", said) if isinstance(said, dict) else {}
+def _tensor_span(value: object, first: int, file_bytes: int, where: str) -> TensorSpan:
+    fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
     dtype, shape, offsets = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
     if dtype not in DTYPE_BYTES:
         kinds = ", ".join(DTYPE_BYTES)
@@ -100,7 +100,7 @@ def _place(said: object, first: int, file_bytes: int, where: str) -> TensorPlace
     start, stop = first + span[0], first + span[1]
     if stop > file_bytes:
         raise BadConfig(f"{where} lies past the end of its file")
-    return TensorPlace(str(dtype), extents, start, stop)
+    return TensorSpan(str(dtype), extents, start, stop)
 
 
 def _counts(value: object, where: str) -> tuple[int, ...]:

@@ -1,15 +1,13 @@
-"""Sample text, one token at a time: choose the positions to compute next, and a token from their logits.
+"""Sample text, one token at a time, through stages that cache the keys and values of the positions so far.
 
 Core: a function of the parameters, the prompt and the random stream.
 
-``TokenSampler`` draws tokens from logits; the caller computes the logits, in this process or through the
-stages of
-other peers. Legend: V vocabulary, P parameters of the whole model.
+``TokenSampler`` chooses the positions to compute next, and draws a token from their logits; the caller computes
+the logits, in this process or through the stages of other peers. ``advance`` computes one stage with its
+``KeyValueCache``.
 
-Keys and values of the positions so far, and one stage computed with them.
-
-Legend: T new positions, S positions held, K key-value heads, E features of one head, D hidden, V vocabulary,
-P parameters of the stage.
+Legend: T new positions, S positions held, K key-value heads, E features of one head, D hidden, V vocabulary, P
+parameters of the stage (in ``generate``, of the whole model).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +18,7 @@ from torch import Tensor
 
 from swarm.config.spec import ModelSpec
 from swarm.errors import OutOfTurn, UsageError
-from swarm.primitives.randomness import Dice
+from swarm.primitives.randomness import RandomStream
 from swarm.training.model.llama import head_logits, head_width, layer_forward
 from swarm.training.model.stages import Stage, StagePlan
 
@@ -118,7 +116,7 @@ def _check(plan: StagePlan, inputs: Tensor) -> None:
         raise OutOfTurn(f"stage {plan.stage} cannot go on with a {tuple(inputs.shape)} input")
 
 
-_DICE_BITS = 53
+_RANDOM_BITS = 53
 """Bits of a float64's significand: one draw picks one token."""
 
 
@@ -149,7 +147,7 @@ class TokenSampler:
     """
 
     def __init__(
-        self, model: ModelSpec, prompt: Sequence[int], dice: Dice, sampling: Sampling
+        self, model: ModelSpec, prompt: Sequence[int], rng: RandomStream, sampling: Sampling
     ) -> None:
         """Start with ``prompt``; raise ``UsageError`` if it is empty or has a token outside the vocabulary."""
         if not prompt or min(prompt) < 0 or max(prompt) >= model.vocab_size:
@@ -157,7 +155,7 @@ class TokenSampler:
         self.context = list(prompt)[-model.seq_len :]
         self.position = 0
         """Position of the first token of ``fresh``."""
-        self._model, self._dice, self._sampling = model, dice, sampling
+        self._model, self._rng, self._sampling = model, rng, sampling
 
     @property
     def fresh(self) -> list[int]:
@@ -166,7 +164,7 @@ class TokenSampler:
 
     def take(self, logits_V: Tensor) -> int:
         """Draw the token that follows ``fresh``."""
-        token = draw_token(logits_V, self._dice, self._sampling)
+        token = draw_token(logits_V, self._rng, self._sampling)
         self.position = len(self.context)
         self.context.append(token)
         if len(self.context) > self._model.seq_len:
@@ -180,7 +178,7 @@ def generate(
     flat_P: Tensor,
     prompt: Sequence[int],
     count: int,
-    dice: Dice,
+    rng: RandomStream,
     sampling: Sampling,
 ) -> Iterator[int]:
     """Yield ``count`` tokens after ``prompt``; ``stage`` is ``evaluate.whole_model``. Raises as
@@ -189,7 +187,7 @@ def generate(
     if count < 0:
         raise UsageError("count is at least 0")
     writer, cache = (
-        TokenSampler(stage.plan.model, prompt, dice, sampling),
+        TokenSampler(stage.plan.model, prompt, rng, sampling),
         KeyValueCache(stage.plan),
     )
     for _ in range(count):
@@ -198,8 +196,8 @@ def generate(
         yield writer.take(advance(stage, flat_P, cache, fresh))
 
 
-def draw_token(logits_V: Tensor, dice: Dice, sampling: Sampling) -> int:
-    """Draw one token from its logits with the random stream ``dice``."""
+def draw_token(logits_V: Tensor, rng: RandomStream, sampling: Sampling) -> int:
+    """Draw one token from its logits with the random stream ``rng``."""
     values, tokens = torch.topk(logits_V.double(), min(sampling.top_k, logits_V.numel()))
     if sampling.temperature == 0.0:
         return int(tokens[0])
@@ -207,6 +205,6 @@ def draw_token(logits_V: Tensor, dice: Dice, sampling: Sampling) -> int:
     if sampling.top_p < 1.0:
         # As many as it takes to reach top_p: the tokens before which less than top_p has accumulated.
         shares = shares[: int((shares < sampling.top_p).sum()) + 1]
-    point = dice.below(1 << _DICE_BITS) / (1 << _DICE_BITS) * float(shares[-1])
-    place = int(torch.searchsorted(shares, torch.tensor(point, dtype=torch.float64), right=True))
-    return int(tokens[min(place, len(shares) - 1)])
+    point = rng.below(1 << _RANDOM_BITS) / (1 << _RANDOM_BITS) * float(shares[-1])
+    index = int(torch.searchsorted(shares, torch.tensor(point, dtype=torch.float64), right=True))
+    return int(tokens[min(index, len(shares) - 1)])

@@ -1,19 +1,16 @@
-"""Hold the generation sessions of other peers at a stage: bounded in number, bytes, time and rate.
+"""Hold the generation sessions of other peers at a stage within limits, and define their messages.
 
-Core: a machine; time is an argument.
+Core: a machine, bounded in number, bytes, time and rate; time is an argument.
 
     (unknown) --position 0--> held --request--> busy --done--> held --idle or old--> (unknown)
 
 A session belongs to its peer: the same id from another peer is another session. A session that is not held is
 answered with LOST, and the peer sends its text again.
 
-Messages of pipeline inference with one stage, with their bounds and the encoding of their numbers.
+Messages are bounded and not signed: a wrong answer affects only the text generated from it, and the link
+authenticates the sender. Numbers travel as float32, so that remote stages give the same bits as local ones.
 
-Messages are not signed: a wrong answer affects only the text generated from it,
-and the link authenticates the sender.
-
-Numbers travel as float32, so that remote stages give the same bits as local ones. Legend: T rows, D hidden,
-V vocabulary.
+Legend: T rows, D hidden, V vocabulary.
 """
 
 from dataclasses import dataclass

@@ -10,8 +10,8 @@ Modules (C: pure, S: does I/O):
                     AdamW, or with Muon and AdamW.
     profiles.py  C  Numerics profiles: tables of the operators through which all arithmetic of model
                     and optimizer goes.
-    stages.py    C  Cut the model into pipeline stages, and convert a shard between tensors and one
-                    flat float32 vector, exactly.
+    stages.py    C  Cut the model into pipeline stages: their layout in a flat vector, initial
+                    weights, and passes.
     exact/          Compute every operator in one fixed order, so that all machines get the same
                     bits.
 """

@@ -40,7 +40,7 @@ class GradientSum:
     def add(self, grad_P: Tensor) -> None:
         """Add one micro-batch.
 
-        Raises ``PeerFault``, changing nothing, if an element is not finite or past ``referee.GRADIENT_MAX``:
+        Raises ``PeerFault``, changing nothing, if an element is not finite or past ``reference.GRADIENT_MAX``:
         the data of a peer made the arithmetic fail, and the micro-batch is dropped.
         """
         if self.count >= MICROBATCHES_MAX or grad_P.shape != self._sum_P.shape:

@@ -1,10 +1,11 @@
-"""Cut the model into pipeline stages, and convert a shard between tensors and one flat float32 vector, exactly.
+"""Cut the model into pipeline stages: their layout in a flat vector, initial weights, and passes.
 
 Core: pure functions over the flat vector; nothing here holds parameters.
 
-The layers are cut into ``num_stages`` contiguous runs. Stage 0 also holds the embedding, the last stage
-the norm, the head and the loss. Concatenated, the shards of all stages are the shard of a one-stage run.
-Initial parameters come from a PRF of (seed, tensor name): they do not depend on the cut.
+The layers are cut into ``num_stages`` contiguous runs. Stage 0 also holds the embedding, the last stage the
+norm, the head and the loss. A shard is converted exactly between tensors and one flat float32 vector;
+concatenated, the shards of all stages are the shard of a one-stage run. Initial parameters come from a PRF of
+(seed, tensor name): they do not depend on the cut.
 
 Legend: B batch, T time, N = B x T rows, D hidden, P parameters of the shard.
 """

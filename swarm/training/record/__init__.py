@@ -2,11 +2,12 @@
 
 Modules (C: pure, S: does I/O):
 
-    checkpoint.py C  A shard's whole state as canonical bytes, and back.
-    restore.py    C  Restore a shard from this node's saved bytes, from another replica's state, or
-                     from a window's start.
-    segment.py    C  Records of one segment of one seat, in order: the raw material of its
-                     transcript.
+    checkpoint.py C  Encode a shard's state as canonical bytes, and decode it: its slow weights
+                     alone, or all of it.
+    restore.py    C  Save a shard; restore it from bytes, a replica's state or a window's start;
+                     replay micro-batches.
+    segment.py    C  Records of one segment of one seat, in order, and the seat's whole state as
+                     values and hashes.
     window.py     C  The replay record of one window of a segment: a seat's values and their
                      encoding as bytes.
 """

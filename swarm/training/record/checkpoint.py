@@ -1,11 +1,11 @@
-"""A shard's whole state as canonical bytes, and back.
+"""Encode a shard's state as canonical bytes, and decode it: its slow weights alone, or all of it.
 
 Core: bytes in, bytes out; files are written by the caller.
 
-There are two forms. The slow weights alone, as raw little-endian float32, are named by the ledger, fetched by
-peers and loaded by joiners: their name is ``tensors.hash_of``. The whole state, with moments and counters, is
-for the restart of this node: a magic number, the header's length and hash, the header, which names every tensor
-by its hash, and the tensors.
+The slow weights alone, as raw little-endian float32, are named by the ledger, fetched by peers and loaded by
+joiners: their name is their ``hash_of`` (primitives/commitments.py). The whole state, with moments and
+counters, is for the restart of this node: a magic number, the header's length and hash, the header, which names
+every tensor by its hash, and the tensors.
 
 Legend: P parameters of the shard, A those that AdamW rules.
 """

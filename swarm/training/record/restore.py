@@ -1,8 +1,11 @@
-"""Restore a shard from this node's saved bytes, from another replica's state, or from a window's start.
+"""Save a shard; restore it from bytes, a replica's state or a window's start; replay micro-batches.
 
-Core: values and bytes in, a shard out, and back. Legend: P parameters.
+Core: values and bytes in, a shard out, and back.
 
-Recompute a recorded micro-batch.
+The bytes are those that this node saved, the state is that of another replica of the stage, and a replayed
+micro-batch is one that a window recorded.
+
+Legend: P parameters.
 """
 
 from collections.abc import Callable
@@ -133,15 +136,18 @@ def replay_microbatch(
     messages are not those of this stage and micro-batch, if the gradient is for other activations than this
     shard computes, or if it is not finite.
     """
-    request, reply, place = computed.request, computed.reply, computed.place
+    request, reply, microbatch_id = computed.request, computed.reply, computed.microbatch_id
     is_first, is_last = shard.stage == 0, shard.stage == shard.spec.num_stages - 1
     if (request is None) != is_first or (reply is None) != is_last:
         raise OutOfTurn("a micro-batch with the messages of another stage")
     if is_first and computed.origin != seat:
         raise OutOfTurn("a micro-batch that another seat sent on its way")
-    if request is not None and (request.place, request.stage) != (place, shard.stage):
+    if request is not None and (request.microbatch_id, request.stage) != (
+        microbatch_id,
+        shard.stage,
+    ):
         raise OutOfTurn("activations of another micro-batch or stage")
-    if reply is not None and (reply.place, reply.stage) != (place, shard.stage + 1):
+    if reply is not None and (reply.microbatch_id, reply.stage) != (microbatch_id, shard.stage + 1):
         raise OutOfTurn("a gradient of another micro-batch or stage")
     if request is None:
         if reply is None:

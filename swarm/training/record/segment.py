@@ -1,10 +1,10 @@
-"""Records of one segment of one seat, in order: the raw material of its transcript.
+"""Records of one segment of one seat, in order, and the seat's whole state as values and hashes.
 
 Core: pure data. The verify package turns these into leaves and roots; training only records them.
 
-The whole state of a seat as values, and the hashes of its counters; a replay starts from them.
+The records are the raw material of the segment's transcript. A replay starts from the state, whose parts are
+those of docs/spec/protocol.md section 5; its counters are hashed here.
 
-The parts are those of protocol.md section 5.
 Legend: P parameters of the shard, A those that AdamW rules, F values of one fragment, R values of the residual
 (training/averaging/payload.py).
 """
@@ -48,7 +48,7 @@ class MicrobatchRecord:
     sample_ids_root: Digest
 
     @property
-    def place(self) -> MicrobatchId:
+    def microbatch_id(self) -> MicrobatchId:
         """Id of the micro-batch, by which records are sorted."""
         return (self.origin, self.step, self.microbatch)
 
@@ -64,7 +64,7 @@ class StepRecord:
     """Micro-batches that were sent and never answered."""
 
 
-ALONE = -1
+NO_PARTNER = -1
 """Partner seat of a solo step."""
 
 

@@ -35,7 +35,7 @@ from swarm.training.messages import (
 from swarm.training.model.optimizer import MICROBATCHES_MAX, num_second_moments
 from swarm.training.model.stages import Span, plan_stages
 from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
-from swarm.training.record.segment import ALONE, MicrobatchId, ShardState, are_finite
+from swarm.training.record.segment import NO_PARTNER, MicrobatchId, ShardState, are_finite
 from swarm.training.shard import DROPPED_MAX
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
@@ -50,7 +50,7 @@ _MICROBATCH_BYTES = 512
 """Bytes of a micro-batch in a header: two signatures, a digest and thirty numbers of at most 9 bytes."""
 _EVENT_BYTES = 640
 """Bytes of any other event: a merge with an offer and a receipt is the longest."""
-_PLACE_BYTES = 28
+_MICROBATCH_ID_BYTES = 28
 _HEAD_BYTES = 512
 
 
@@ -81,7 +81,7 @@ class ComputedMicrobatch(Message, frozen=True):
     """The signed gradient from above; None in the last stage."""
 
     @property
-    def place(self) -> MicrobatchId:
+    def microbatch_id(self) -> MicrobatchId:
         """Id of the micro-batch: (origin, step, micro-batch)."""
         return (self.origin, self.step, self.microbatch)
 
@@ -211,9 +211,9 @@ def split_window(spec: RunSpec, view: memoryview) -> tuple[WindowHead, Bulk]:
 def header_bytes_max(spec: RunSpec) -> int:
     """Return the most bytes of a header of a window of this run."""
     steps, fragments = spec.checks.window_steps, spec.outer.fragments
-    step = _EVENT_BYTES + MICROBATCHES_MAX * _MICROBATCH_BYTES + DROPPED_MAX * _PLACE_BYTES
+    step = _EVENT_BYTES + MICROBATCHES_MAX * _MICROBATCH_BYTES + DROPPED_MAX * _MICROBATCH_ID_BYTES
     others = 1 + fragments * (SNAPSHOTS_MAX + 1)
-    return _HEAD_BYTES + fragments * 2 * _PLACE_BYTES + steps * step + others * _EVENT_BYTES
+    return _HEAD_BYTES + fragments * 2 * _MICROBATCH_ID_BYTES + steps * step + others * _EVENT_BYTES
 
 
 def _check_start(spec: RunSpec, head: WindowHead) -> None:
@@ -265,7 +265,7 @@ def _check_merge(spec: RunSpec, event: MergeHead) -> None:
         check_count("seat", receipt.to_seat)
         check_root(receipt.payload_hash)
         _check_signature(receipt.signature)
-    if not 0 <= event.weight_nano <= NANO or (offer is None) != (seat == ALONE):
+    if not 0 <= event.weight_nano <= NANO or (offer is None) != (seat == NO_PARTNER):
         raise BadEncoding("a merge that is neither with a partner nor alone")
     if offer is None:
         return
@@ -284,9 +284,9 @@ def _check_step(spec: RunSpec, stage: int, event: StepTaken) -> None:
         raise BadEncoding(f"a step of {len(event.microbatches)} micro-batches")
     if len(event.dropped) > DROPPED_MAX:
         raise BadEncoding(f"a step that dropped {len(event.dropped)} micro-batches")
-    for ids in ([one.place for one in event.microbatches], event.dropped):
+    for ids in ([one.microbatch_id for one in event.microbatches], event.dropped):
         _check_ascending(ids)
-        for number in (number for place in ids for number in place):
+        for number in (number for microbatch_id in ids for number in microbatch_id):
             check_count("coordinate", number)
     for one in event.microbatches:
         if (one.request is None) != (stage == 0):
@@ -428,8 +428,10 @@ def _event(spec: RunSpec, event: EventHead, bulk: Bulk, spans: Sequence[Span]) -
         case MergeHead(fragment, _, _, _, offer):
             payload = b""
             if offer is not None:
-                is_consensus = offer.codec is Codec.F32
-                numel = traded_numel(spec, spans[fragment].numel, is_consensus=is_consensus)
+                is_final_averaging = offer.codec is Codec.F32
+                numel = traded_numel(
+                    spec, spans[fragment].numel, is_final_averaging=is_final_averaging
+                )
                 num_bytes = payload_bytes(offer.codec, numel)
                 if offer.num_bytes != num_bytes:
                     raise BadEncoding("an offer of another size than its fragment")

@@ -1,4 +1,4 @@
-// Ask the node for its picture every second and draw it; event lines ask for a fresh one at once.
+// Ask the node for its state document every second and draw it; event lines ask for a fresh one at once.
 
 import { checkedOf, drawChecks, noteChecks } from "./checks.js";
 import { byId, el, setText, svg, update } from "./dom.js";
@@ -86,11 +86,11 @@ function draw() {
   drawDrawer(state, picked, () => pick(null));
 }
 
-// A step that was drawn alone missed nobody.
+// A solo step by draw missed no partner.
 function tradesNote(trades) {
-  const meant = trades.filter((trade) => trade.to), alone = trades.length - meant.length;
+  const meant = trades.filter((trade) => trade.to), solo = trades.length - meant.length;
   const found = meant.length ? `${meant.filter((trade) => trade.ok).length} of the last ${meant.length} trades found their partner` : "";
-  return [found, alone ? `${alone} steps alone by draw` : ""].filter(Boolean).join(" · ");
+  return [found, solo ? `${solo} solo ${solo === 1 ? "step" : "steps"} by draw` : ""].filter(Boolean).join(" · ");
 }
 
 function ledgerNote(ledger) {

@@ -26,7 +26,7 @@ FRAUD = {"verdict": "fraud", "window": 0, "text": ["leaf 4 of 12"], "evidence": 
 
 @dataclass
 class FakeNode:
-    """A node that answers what it is told to, over a ledger with one revealed segment."""
+    """A node that gives the answers that it was given, over a ledger with one revealed segment."""
 
     home: Path
     case: Case
@@ -36,13 +36,13 @@ class FakeNode:
     asked: list[Mapping[str, object]] = field(default_factory=list)
     stake: int = 5
 
-    def picture(self) -> StateDocument:
-        picture = a_snapshot()
-        peers: list[dict[str, object]] = picture["peers"]  # type: ignore[assignment]
+    def document(self) -> StateDocument:
+        document = a_snapshot()
+        peers: list[dict[str, object]] = document["peers"]  # type: ignore[assignment]
         me = {**peers[0], "stake": self.stake}
         spec = self.case.ledger.state.run(self.case.run.index).spec
         changed = {
-            **picture,
+            **document,
             "node": {"peer": peer_text(self.case.ledger.keys[0].peer)},
             "run": {"name": spec.name, "index": self.case.run.index},
             "peers": [me, *peers[1:]],
@@ -59,8 +59,8 @@ class FakeNode:
             raise UsageError("nothing to report: window 9 is honest")
         return {"submitted": "ab" * 32, "text": "reported window 0"}
 
-    async def say(self, *words: str) -> int:
-        return await trio.to_thread.run_sync(run, [*words, "--home", str(self.home)])
+    async def execute(self, *args: str) -> int:
+        return await trio.to_thread.run_sync(run, [*args, "--home", str(self.home)])
 
 
 @asynccontextmanager
@@ -74,7 +74,7 @@ async def a_node(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[F
     async with trio.open_nursery() as nursery:
         serve = partial(
             serve_web,
-            node.picture,
+            node.document,
             lambda: trio.open_memory_channel[str](1)[1],
             port=0,
             token="t",
@@ -91,12 +91,12 @@ async def test_the_newest_revealed_segment_is_audited(
 ) -> None:
     """The node chooses the windows; for people three lines, for programs fixed keys."""
     async with a_node(tmp_path, monkeypatch) as node:
-        assert await node.say("audit") == 0
+        assert await node.execute("audit") == 0
         assert node.asked == [{"round": 1, "stage": 0, "seat": 1}]
         out = capsys.readouterr().out
         assert out.startswith("claim   ")
         assert out.endswith("verdict HONEST\n")
-        assert await node.say("audit", "--round", "1", "--window", "0", "--json") == 0
+        assert await node.execute("audit", "--round", "1", "--window", "0", "--json") == 0
         assert node.asked[-1]["window"] == 0
         assert list(json.loads(capsys.readouterr().out)) == KEYS
 
@@ -107,14 +107,14 @@ async def test_fraud_has_an_exit_code_of_its_own(
     """6, with the verdict on stdout and the next command in it."""
     async with a_node(tmp_path, monkeypatch) as node:
         node.answer = FRAUD
-        assert await node.say("audit") == 6
+        assert await node.execute("audit") == 6
         assert "verdict FRAUD -> swarm report /h/e.swarm" in capsys.readouterr().out
-        assert await node.say("audit", "--json") == 6
+        assert await node.execute("audit", "--json") == 6
         assert json.loads(capsys.readouterr().out)["verdict"] == "fraud"
 
 
 @pytest.mark.parametrize(
-    ("answer", "words", "code", "cause"),
+    ("answer", "args", "code", "cause"),
     [
         ({"verdict": "not_served", "text": ["x is gone"]}, [], 3, "x is gone"),
         ({"verdict": "not_revealed"}, [], 2, "is not revealed yet"),
@@ -128,14 +128,14 @@ async def test_no_verdict_is_one_sentence_and_nothing_on_stdout(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     answer: Mapping[str, object],
-    words: list[str],
+    args: list[str],
     code: int,
     cause: str,
 ) -> None:
     """With the command that helps."""
     async with a_node(tmp_path, monkeypatch) as node:
         node.answer = answer
-        assert await node.say("audit", *words) == code
+        assert await node.execute("audit", *args) == code
         out = capsys.readouterr()
         assert out.out == ""
         assert cause in out.err
@@ -145,15 +145,15 @@ async def test_no_verdict_is_one_sentence_and_nothing_on_stdout(
 async def test_without_a_stake_nothing_is_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody would answer; the way to one is named."""
+    """No node would answer; the command that starts one is named."""
     async with a_node(tmp_path, monkeypatch) as node:
         node.stake = 0
-        assert await node.say("audit") == 2
-        assert await node.say("report", "--round=1", "--stage=0", "--seat=1", "--window=0") == 2
+        assert await node.execute("audit") == 2
+        assert await node.execute("report", "--round=1", "--stage=0", "--seat=1", "--window=0") == 2
         assert node.asked == []
-        said = capsys.readouterr().err
-        assert said.count("this node has no stake") == 2
-        assert said.count("put stake = N into node.toml") == 2
+        printed = capsys.readouterr().err
+        assert printed.count("this node has no stake") == 2
+        assert printed.count("put stake = N into node.toml") == 2
 
 
 async def test_a_report_goes_by_file_or_by_window(
@@ -161,14 +161,14 @@ async def test_a_report_goes_by_file_or_by_window(
 ) -> None:
     """Not by both, and a refusal keeps its sentence."""
     (tmp_path / "e.swarm").write_bytes(b"x")
-    place = ["--round=1", "--stage=0", "--seat=1"]
+    segment = ["--round=1", "--stage=0", "--seat=1"]
     async with a_node(tmp_path, monkeypatch) as node:
-        assert await node.say("report", str(tmp_path / "e.swarm")) == 0
+        assert await node.execute("report", str(tmp_path / "e.swarm")) == 0
         assert node.asked == [{"evidence": str(tmp_path / "e.swarm")}]
         assert "reported window 0" in capsys.readouterr().out
-        assert await node.say("report", *place, "--window=0", "--json") == 0
+        assert await node.execute("report", *segment, "--window=0", "--json") == 0
         assert list(json.loads(capsys.readouterr().out)) == ["submitted", "text"]
-        assert await node.say("report", *place, "--window=9") == 2
+        assert await node.execute("report", *segment, "--window=9") == 2
         assert "window 9 is honest" in capsys.readouterr().err
-        assert await node.say("report", str(tmp_path / "e.swarm"), "--round=1") == 2
-        assert await node.say("report", *place) == 2
+        assert await node.execute("report", str(tmp_path / "e.swarm"), "--round=1") == 2
+        assert await node.execute("report", *segment) == 2

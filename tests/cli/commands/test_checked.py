@@ -1,4 +1,4 @@
-"""How the work on a ledger was checked is counted from its final state, not from anybody's memory."""
+"""How the work on a ledger was checked is counted from its final state, not from a node's memory."""
 
 import json
 

@@ -20,7 +20,7 @@ from swarm.host.identity import lock_home
 from swarm.training.model.stages import init_flat, plan_stages
 from tests.training.datasets import a_tokenizer, some_texts, write_texts
 
-Said = Callable[..., tuple[int, str, str]]
+RunCli = Callable[..., tuple[int, str, str]]
 MODEL = ModelSpec(
     vocab_size=1008,
     hidden_size=16,
@@ -35,82 +35,84 @@ MODEL = ModelSpec(
 
 
 @pytest.fixture
-def said(
+def run_cli(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Said:
+) -> RunCli:
     """Run a command line in a home with some texts beside it."""
     monkeypatch.setenv("SWARM_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     write_texts(tmp_path / "in", some_texts())
     (tmp_path / "tokenizer.json").write_bytes(a_tokenizer())
 
-    def say(*words: str) -> tuple[int, str, str]:
-        code = run(words)
+    def execute(*args: str) -> tuple[int, str, str]:
+        code = run(args)
         out = capsys.readouterr()
         return code, out.out, out.err
 
-    return say
+    return execute
 
 
-def test_build_list_and_verify(said: Said, tmp_path: Path) -> None:
-    code, out, err = said("data", "build", "in", "--out", "mine", "--json")
+def test_build_list_and_verify(run_cli: RunCli, tmp_path: Path) -> None:
+    code, out, err = run_cli("data", "build", "in", "--out", "mine", "--json")
     built = json.loads(out)
     assert (code, built["documents"], built["found"], built["left_out"]) == (0, 40, 40, 0)
     assert built["dir"] == str(tmp_path / "home" / "datasets" / "mine")
     assert (built["dtype"], built["tokenizer"], built["token_ids"]) == ("uint8", "bytes", 256)
     assert 'dataset = "mine" under [data]' in err
-    assert said("data", "build", "in", "--out", "./here", "--tokenizer", "tokenizer.json")[0] == 0
+    assert (
+        run_cli("data", "build", "in", "--out", "./here", "--tokenizer", "tokenizer.json")[0] == 0
+    )
     assert (tmp_path / "here" / "tokenizer.json").is_file()
 
-    (row,) = json.loads(said("data", "ls", "--json")[1])
+    (row,) = json.loads(run_cli("data", "ls", "--json")[1])
     assert (row["name"], row["hash"], row["used_by"]) == ("mine", built["hash"], [])
-    code, out, err = said("data", "ls")
+    code, out, err = run_cli("data", "ls")
     assert (code, err) == (0, "")
     assert out.splitlines()[0].split() == "NAME TOKENS HELD OUT SIZE IDS HASH RUNS".split()
     assert built["hash"][:16] in out
 
-    code, out, _ = said("data", "verify", "mine", "./here", "--json")
+    code, out, _ = run_cli("data", "verify", "mine", "./here", "--json")
     assert (code, [row["ok"] for row in json.loads(out)]) == (0, [True, True])
-    assert "mine" in said("data", "verify")[1]
+    assert "mine" in run_cli("data", "verify")[1]
 
 
-def test_a_damaged_dataset_is_named_with_exit_code_6(said: Said, tmp_path: Path) -> None:
-    said("data", "build", "in", "--out", "mine")
+def test_a_damaged_dataset_is_named_with_exit_code_6(run_cli: RunCli, tmp_path: Path) -> None:
+    run_cli("data", "build", "in", "--out", "mine")
     path = tmp_path / "home" / "datasets" / "mine" / "heldout.bin"
     path.write_bytes(b"x" + path.read_bytes()[1:])
-    code, out, err = said("data", "verify")
+    code, out, err = run_cli("data", "verify")
     assert (code, out) == (6, "")
     assert "heldout.bin: chunk 0 of 1" in err
     assert "try: " in err
-    assert said("data", "verify", "mine")[0] == 6
+    assert run_cli("data", "verify", "mine")[0] == 6
     (path.parent / "manifest.bin").write_bytes(b"junk")
-    assert said("data", "verify")[0] == 6
-    code, out, _ = said("data", "ls")
+    assert run_cli("data", "verify")[0] == 6
+    code, out, _ = run_cli("data", "ls")
     assert (code, "damaged" in out) == (0, True)
 
 
-def test_what_became_of_the_other_documents_is_said(said: Said, tmp_path: Path) -> None:
+def test_what_became_of_the_other_documents_is_said(run_cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "in" / "again.txt").write_bytes((tmp_path / "in" / "0000.txt").read_bytes())
     assert (
         "of 40 documents (1 more were there twice)\n"
-        in said("data", "build", "in", "--out", "a")[1]
+        in run_cli("data", "build", "in", "--out", "a")[1]
     )
-    out = said("data", "build", "in", "--out", "b", "--heldout-every", "2", "--max-bytes", "2000")[
-        1
-    ]
+    out = run_cli(
+        "data", "build", "in", "--out", "b", "--heldout-every", "2", "--max-bytes", "2000"
+    )[1]
     assert "(1 more were there twice) (" in out
     assert " left out by --max-bytes)" in out
 
 
-def test_a_home_without_datasets_says_how_to_make_one(said: Said) -> None:
+def test_a_home_without_datasets_says_how_to_make_one(run_cli: RunCli) -> None:
     for command in ("ls", "verify"):
-        code, out, _ = said("data", command)
+        code, out, _ = run_cli("data", command)
         assert (code, out) == (0, "no datasets here; make one: swarm data build\n")
-    assert json.loads(said("data", "ls", "--json")[1]) == []
+    assert json.loads(run_cli("data", "ls", "--json")[1]) == []
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "cause"),
+    ("args", "code", "cause"),
     [
         (["data", "build"], 2, "Missing argument"),
         (["data", "build", "in"], 2, "Missing option"),
@@ -140,12 +142,12 @@ def test_a_home_without_datasets_says_how_to_make_one(said: Said) -> None:
     ],
 )
 def test_mistakes_have_a_cause_a_hint_and_a_code(
-    said: Said, tmp_path: Path, words: list[str], code: int, cause: str
+    run_cli: RunCli, tmp_path: Path, args: list[str], code: int, cause: str
 ) -> None:
     (tmp_path / "bad.jsonl").write_text('{"body": "x"}\n')
     (tmp_path / "esc\x1b[2J.gz").touch()
     (tmp_path / "run.toml").write_text('[data]\ndataset = "nothing"\n')
-    found, out, err = said(*words)
+    found, out, err = run_cli(*args)
     assert (found, out) == (code, "")
     assert cause in err
     assert "\x1b" not in err
@@ -153,23 +155,25 @@ def test_mistakes_have_a_cause_a_hint_and_a_code(
     assert not (tmp_path / "home" / "datasets" / "x").exists()
 
 
-def test_an_existing_dataset_is_replaced_only_with_yes(said: Said) -> None:
-    words = ("data", "build", "in", "--out", "mine")
-    assert said(*words)[0] == 0
-    code, _, err = said(*words)
+def test_an_existing_dataset_is_replaced_only_with_yes(run_cli: RunCli) -> None:
+    args = ("data", "build", "in", "--out", "mine")
+    assert run_cli(*args)[0] == 0
+    code, _, err = run_cli(*args)
     assert (code, "--yes" in err) == (2, True)
-    assert said(*words, "--yes")[0] == 0
+    assert run_cli(*args, "--yes")[0] == 0
 
 
-def test_the_runs_that_use_a_dataset_are_named(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = json.loads(said("data", "build", "in", "--out", "mine", "--json")[1])["train_root"]
+def test_the_runs_that_use_a_dataset_are_named(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = json.loads(run_cli("data", "build", "in", "--out", "mine", "--json")[1])["train_root"]
     monkeypatch.setattr(module, "_used_by", lambda _: {root: ["my-run", "other"]})
-    assert json.loads(said("data", "ls", "--json")[1])[0]["used_by"] == ["my-run", "other"]
-    assert "my-run, other" in said("data", "ls")[1]
+    assert json.loads(run_cli("data", "ls", "--json")[1])[0]["used_by"] == ["my-run", "other"]
+    assert "my-run, other" in run_cli("data", "ls")[1]
 
 
 def test_building_bytes_loads_neither_torch_nor_the_optional_libraries(
-    said: Said, tmp_path: Path
+    run_cli: RunCli, tmp_path: Path
 ) -> None:
     heavy = ("torch", "libp2p", "hivemind", "tokenizers", "pyarrow")
     program = (
@@ -191,42 +195,42 @@ def a_model(folder: Path, raw: bytes = b"", model: ModelSpec = MODEL) -> Path:
     return folder
 
 
-def test_a_model_is_used_with_its_tokenizer(said: Said, tmp_path: Path) -> None:
+def test_a_model_is_used_with_its_tokenizer(run_cli: RunCli, tmp_path: Path) -> None:
     a_model(tmp_path / "model", a_tokenizer())
     assert load_model(tmp_path / "model").tokenizer == a_tokenizer()
-    code, out, _ = said("generate", "-m", "model", "-p", "w0 w1", "--count", "5", "--json")
+    code, out, _ = run_cli("generate", "-m", "model", "-p", "w0 w1", "--count", "5", "--json")
     assert code == 0
     assert all(word.startswith("w") or word == "[UNK]" for word in json.loads(out)["text"].split())
     (tmp_path / "text").write_bytes(b" ".join(some_texts()))
-    code, out, _ = said("eval", "model", "--data", "text", "--json")
+    code, out, _ = run_cli("eval", "model", "--data", "text", "--json")
     row: dict[str, Any] = json.loads(out)
     assert (code, row["bytes"]) == (0, (tmp_path / "text").stat().st_size)
     assert 6 < row["loss_nats"] < 9
     assert row["bits_per_byte"] == pytest.approx(
         row["loss_nats"] / 0.6931472 * row["tokens"] / row["bytes"]
     )
-    out = said("eval", "model", "--data", "text")[1]
+    out = run_cli("eval", "model", "--data", "text")[1]
     assert out.startswith("model: ")
     assert " nats per token, perplexity " in out
     assert out.endswith(f" bits per byte; on text, {row['tokens']:,} tokens\n")
     (tmp_path / "short").write_bytes(b"w1 w2")
-    code, out, err = said("eval", "model", "--data", "short")
+    code, out, err = run_cli("eval", "model", "--data", "short")
     assert (code, out) == (2, "")
     assert "short has 2 tokens, and a window of this model has 16" in err
     assert "--data A_LONGER_TEXT" in err
 
 
-def test_a_model_without_its_tokenizer_says_so(said: Said, tmp_path: Path) -> None:
+def test_a_model_without_its_tokenizer_says_so(run_cli: RunCli, tmp_path: Path) -> None:
     a_model(tmp_path / "model", a_tokenizer())
     a_model(tmp_path / "model")
     assert not (tmp_path / "model" / "tokenizer.json").exists()
-    code, _, err = said("generate", "-m", "model")
+    code, _, err = run_cli("generate", "-m", "model")
     assert (code, "needs its tokenizer.json" in err) == (4, True)
     with pytest.raises(BadConfig):
         tokenizer_of(load_model(tmp_path / "model"))
 
 
-def test_a_model_of_bytes_needs_none(said: Said, tmp_path: Path) -> None:
+def test_a_model_of_bytes_needs_none(run_cli: RunCli, tmp_path: Path) -> None:
     a_model(
         tmp_path / "model",
         model=ModelSpec(
@@ -242,59 +246,59 @@ def test_a_model_of_bytes_needs_none(said: Said, tmp_path: Path) -> None:
         ),
     )
     (tmp_path / "text").write_bytes(b"x" * 100)
-    row = json.loads(said("eval", "model", "--data", "text", "--json")[1])
+    row = json.loads(run_cli("eval", "model", "--data", "text", "--json")[1])
     assert row["bytes"] == row["tokens"] == 100
     assert row["bits_per_byte"] == pytest.approx(row["loss_nats"] / 0.6931472)
-    assert said("generate", "-m", "model", "--count", "3")[0] == 0
+    assert run_cli("generate", "-m", "model", "--count", "3")[0] == 0
 
 
 def test_a_launch_with_another_dataset_than_the_pinned_one_names_both_and_the_right_one(
-    said: Said, tmp_path: Path
+    run_cli: RunCli, tmp_path: Path
 ) -> None:
-    words = ("data", "build", "in", "--json", "--out")
-    mine = json.loads(said(*words, "mine")[1])["hash"]
-    other = json.loads(said(*words, "other", "--heldout-every", "7")[1])["hash"]
+    args = ("data", "build", "in", "--json", "--out")
+    mine = json.loads(run_cli(*args, "mine")[1])["hash"]
+    other = json.loads(run_cli(*args, "other", "--heldout-every", "7")[1])["hash"]
     run_file = tmp_path / "run.toml"
     run_file.write_text(f'[data]\ndataset = "mine"\ndataset_hash = "{other}"\n')
-    code, out, err = said("launch", "run.toml")
+    code, out, err = run_cli("launch", "run.toml")
     assert (code, out) == (6, "")
     assert mine in err
     assert other in err
     assert 'try: dataset = "other" under [data]' in err
     run_file.write_text(f'[data]\ndataset_hash = "{other}"\n')
-    code, _, err = said("launch", "run.toml")
+    code, _, err = run_cli("launch", "run.toml")
     assert (code, "has the hash of a dataset, and names none" in err) == (4, True)
     run_file.write_text('[data]\ndataset = "mine"\ndataset_hash = "12ab"\n')
-    code, _, err = said("launch", "run.toml")
+    code, _, err = run_cli("launch", "run.toml")
     assert (code, "is not 64 digits of 0-9 and a-f" in err) == (4, True)
 
 
-def test_joining_with_a_dataset_that_is_not_there_is_told_before_anything_starts(
-    said: Said,
+def test_joining_with_a_dataset_that_is_not_there_is_reported_before_anything_starts(
+    run_cli: RunCli,
 ) -> None:
-    code, _, err = said("join", "@ticket", "--dataset", "nothing")
+    code, _, err = run_cli("join", "@ticket", "--dataset", "nothing")
     assert (code, "there is no dataset" in err) == (4, True)
 
 
-def test_unfinished_downloads_are_shown_and_cleaned(said: Said, tmp_path: Path) -> None:
+def test_unfinished_downloads_are_shown_and_cleaned(run_cli: RunCli, tmp_path: Path) -> None:
     folder = tmp_path / "home" / "blobs"
-    shelf, data = BlobStore(folder, quota_bytes=1 << 30), b"x" * (3 << 20)
+    store, data = BlobStore(folder, quota_bytes=1 << 30), b"x" * (3 << 20)
     manifest = blob_manifest(data, dtype="uint8", shape=(len(data),))
     root = blob_root(manifest)
-    shelf.begin(root, manifest)
-    shelf.write_chunk(root, 1, data[: 1 << 20])
-    whole = shelf.add_bytes(memoryview(data + b"y"), "uint8", (len(data) + 1,))
-    code, out, _ = said("data", "ls")
+    store.begin(root, manifest)
+    store.write_chunk(root, 1, data[: 1 << 20])
+    complete = store.add_bytes(memoryview(data + b"y"), "uint8", (len(data) + 1,))
+    code, out, _ = run_cli("data", "ls")
     assert code == 0
     assert root.hex()[:16] in out
-    assert whole.hex()[:16] not in out
+    assert complete.hex()[:16] not in out
     assert "swarm data clean" in out
-    (row,) = json.loads(said("data", "ls", "--json")[1])
+    (row,) = json.loads(run_cli("data", "ls", "--json")[1])
     assert (row["unfinished"], row["bytes"]) == (root.hex(), 3 << 20)
     with lock_home(tmp_path / "home"):
-        assert said("data", "clean")[0] == 5, "its node is running"
-    code, out, _ = said("data", "clean")
+        assert run_cli("data", "clean")[0] == 5, "its node is running"
+    code, out, _ = run_cli("data", "clean")
     assert (code, "3.1 MB of the quota are free again" in out) == (0, True)
-    assert said("data", "clean")[1] == "nothing to clean\n"
-    assert json.loads(said("data", "ls", "--json")[1]) == []
-    assert shelf.roots() == [whole]
+    assert run_cli("data", "clean")[1] == "nothing to clean\n"
+    assert json.loads(run_cli("data", "ls", "--json")[1]) == []
+    assert store.roots() == [complete]

@@ -1,4 +1,6 @@
-"""Before a run starts, its file is told in words: how much memory, disk, wire and pace, and what is missing."""
+"""Before a run starts, the needs of its file are listed: how much memory, disk, wire and pace, and what is
+missing.
+"""
 
 import json
 
@@ -16,32 +18,33 @@ VAST = 1 << 50
 
 def test_every_line_says_what_it_is_about() -> None:
     lines = dry_run_lines(SPEC, SIZING, "9.0 GB to train on", Ink())
-    said = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
-    assert list(said) == "run text steps rounds model pace update seat wire disk you".split()
-    assert said["run"].startswith("llama-6b8: 6.74G parameters, native-bf16, 4 stages of up to 16")
-    assert said["text"] == "9.0 GB to train on"
-    assert "2,097,152 tokens each" in said["steps"]
-    assert said["rounds"].startswith("500 of 30 min 0 s: 10 d 10 h, 52.43G tokens")
-    assert said["model"].startswith("the first checkpoint comes about 4 h 0 min after the run is")
-    assert "3,641 tokens/s" in said["pace"]
-    assert "38.2 TFLOP/s" in said["pace"]
+    plan = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    assert list(plan) == "run text steps rounds model pace update seat wire disk you".split()
+    assert plan["run"].startswith("llama-6b8: 6.74G parameters, native-bf16, 4 stages of up to 16")
+    assert plan["text"] == "9.0 GB to train on"
+    assert "2,097,152 tokens each" in plan["steps"]
+    assert plan["rounds"].startswith("500 of 30 min 0 s: 10 d 10 h, 52.43G tokens")
+    assert plan["model"].startswith("the first checkpoint comes about 4 h 0 min after the run is")
+    assert "3,641 tokens/s" in plan["pace"]
+    assert "38.2 TFLOP/s" in plan["pace"]
     demo = packaged("demo.toml")
     assert "GFLOP/s" in "".join(dry_run_lines(demo, sizing_of(demo, 1_000), None, Ink()))
-    assert "133.6 GB of memory" in said["seat"]
-    assert "107.4 GB to other stages" in said["wire"]
-    assert "485.1 Mbit/s" in said["wire"]
-    assert "112.0 GB at most" in said["disk"]
-    assert "512.7 GB of memory" in said["you"]
-    assert said["update"].startswith("adamw: little")
+    assert "133.6 GB of memory" in plan["seat"]
+    assert "107.4 GB to other stages" in plan["wire"]
+    assert "485.1 Mbit/s" in plan["wire"]
+    assert "112.0 GB at most" in plan["disk"]
+    assert "512.7 GB of memory" in plan["you"]
+    assert plan["update"].startswith("adamw: little")
 
 
 def test_muon_says_what_its_step_costs() -> None:
     """In proportion to the width over the tokens of a step: 3.75 to 5 of them, less what the embedding adds."""
     spec = replace(SPEC, optimizer=replace(SPEC.optimizer, name="muon"))
     sizing = sizing_of(spec, 2_000)
-    said = "".join(dry_run_lines(spec, sizing, None, Ink()))
+    printed = "".join(dry_run_lines(spec, sizing, None, Ink()))
     assert (
-        "muon: 13.4% of forward and backward by count, 4.30 d / N at d 4096 and N 131,072" in said
+        "muon: 13.4% of forward and backward by count, 4.30 d / N at d 4096 and N 131,072"
+        in printed
     )
     assert dry_run_object(spec, sizing, None, [])["optimizer"] == "muon"
 
@@ -49,17 +52,17 @@ def test_muon_says_what_its_step_costs() -> None:
 def test_a_run_in_one_piece_sends_nothing_between_stages() -> None:
     spec = packaged("run-125m.toml")
     lines = dry_run_lines(spec, sizing_of(spec, 2_000), None, Ink())
-    said = {line.split()[0]: line for line in lines}
-    assert "stages" not in said["wire"]
-    assert "1 stage of up to 8 replicas" in said["run"]
-    assert "not there yet" in said["text"]
+    plan = {line.split()[0]: line for line in lines}
+    assert "stages" not in plan["wire"]
+    assert "1 stage of up to 8 replicas" in plan["run"]
+    assert "not there yet" in plan["text"]
 
 
-def test_what_is_missing_is_said_with_what_mends_it() -> None:
+def test_what_is_missing_is_reported_with_its_remedy() -> None:
     config = NodeConfig()
     small = dry_run_notes(SPEC, SIZING, config, 24 * 10**9)
     assert "24.0 GB of memory, too little for a seat; solve = false" in small[0]
-    assert "disk_quota_mb is 8000; who launches this run needs 205641 in node.toml" in small[1]
+    assert "disk_quota_mb is 8000; the launcher of this run needs 205641 in node.toml" in small[1]
     assert "give the ticket to people you trust" in small[2]
     assert "every stage at once" in dry_run_notes(SPEC, SIZING, config, 150 * 10**9)[0]
     follower = NodeConfig(solve=False)
@@ -69,9 +72,9 @@ def test_what_is_missing_is_said_with_what_mends_it() -> None:
 
 
 def test_the_object_has_fixed_keys_and_is_json() -> None:
-    said = dry_run_object(SPEC, SIZING, None, ["a note"])
-    assert json.loads(json.dumps(said)) == said
-    assert said["stages"] == list(SIZING.stages)
-    assert (said["text"], said["notes"]) == (None, ["a note"])
+    plan = dry_run_object(SPEC, SIZING, None, ["a note"])
+    assert json.loads(json.dumps(plan)) == plan
+    assert plan["stages"] == list(SIZING.stages)
+    assert (plan["text"], plan["notes"]) == (None, ["a note"])
     for key in "run numerics parameters seat_memory_bytes run_s wire_bits_per_s".split():
-        assert key in said
+        assert key in plan

@@ -1,4 +1,4 @@
-"""An auditor names a segment or gets one, and is told why one cannot be audited, and when it can."""
+"""An auditor names a segment or gets one, and learns why one cannot be audited, and when it can."""
 
 import pytest
 
@@ -9,10 +9,10 @@ from swarm.primitives.crypto import peer_name
 from tests.ledger.checking import Case, a_case
 
 
-def choose(case: Case, wish: SegmentQuery | None = None, *, mine: bool = False) -> AuditTarget:
+def choose(case: Case, query: SegmentQuery | None = None, *, mine: bool = False) -> AuditTarget:
     me = case.record.peer if mine else None
     run = case.ledger.state.run(case.run.index)
-    return choose_target(case.ledger.state, run, wish or SegmentQuery(), me)
+    return choose_target(case.ledger.state, run, query or SegmentQuery(), me)
 
 
 def revealed(num_steps: int = 10) -> Case:
@@ -24,29 +24,29 @@ def revealed(num_steps: int = 10) -> Case:
 def test_left_to_choose_it_takes_the_newest_that_is_revealed() -> None:
     """With the name of its solver and where it was committed."""
     case = revealed()
-    place = choose(case)
-    assert (place.round, place.stage, place.seat) == (1, 0, 1)
-    assert place.solver == peer_name(case.record.peer)
-    assert place.height == case.record.height
-    assert (place.window, place.num_windows) == (None, 1)
+    target = choose(case)
+    assert (target.round, target.stage, target.seat) == (1, 0, 1)
+    assert target.solver == peer_name(case.record.peer)
+    assert target.height == case.record.height
+    assert (target.window, target.num_windows) == (None, 1)
 
 
 def test_a_named_window_is_taken_as_it_is() -> None:
     """Even one that was replayed, and even of one's own segment."""
     case = revealed(num_steps=35)
-    wish = SegmentQuery(1, 0, 1, 3)
-    assert choose(case, wish).window == 3
-    assert choose(case, wish, mine=True).window == 3
+    query = SegmentQuery(1, 0, 1, 3)
+    assert choose(case, query).window == 3
+    assert choose(case, query, mine=True).window == 3
 
 
 def test_ones_own_work_is_not_chosen() -> None:
-    """There is nobody to doubt."""
+    """There is no peer to doubt."""
     with pytest.raises(UsageError, match="nothing of others"):
         choose(revealed(), mine=True)
 
 
 @pytest.mark.parametrize(
-    ("wish", "cause"),
+    ("query", "cause"),
     [
         (SegmentQuery(stage=7), "there is no stage 7: run"),
         (SegmentQuery(round=39), "round 39 is not committed yet: run"),
@@ -59,10 +59,10 @@ def test_ones_own_work_is_not_chosen() -> None:
         (SegmentQuery(1, 0, 1, 9), "there is no window 9: segment 1/0/1 of"),
     ],
 )
-def test_a_place_that_is_not_there_is_named(wish: SegmentQuery, cause: str) -> None:
+def test_a_segment_that_is_not_there_is_named(query: SegmentQuery, cause: str) -> None:
     """With what there is instead."""
     with pytest.raises(UsageError, match=cause) as caught:
-        choose(revealed(), wish)
+        choose(revealed(), query)
     assert caught.value.hint.startswith("swarm ")
 
 
@@ -71,7 +71,7 @@ def test_before_the_reveal_it_says_what_it_waits_for_and_how_long() -> None:
     case = a_case()
     with pytest.raises(UsageError, match=r"not revealed yet: its verifiers are still .* in \d+ bl"):
         choose(case)
-    case.throw()
+    case.draw_verifiers()
     windows = case.ask(case.able[:2])
     with pytest.raises(UsageError, match="its verifiers answer blind first"):
         choose(case)
@@ -83,7 +83,7 @@ def test_before_the_reveal_it_says_what_it_waits_for_and_how_long() -> None:
 def test_silence_and_trust_are_told_apart() -> None:
     """Never shown: nothing to audit. Never asked: its logs can be replayed all the same, by name."""
     silent = a_case()
-    silent.throw()
+    silent.draw_verifiers()
     silent.seal(silent.ask(silent.able[:2]))
     silent.wait(SegmentPhase.SILENT)
     with pytest.raises(UsageError, match="was never shown, and never paid"):

@@ -10,7 +10,7 @@ from swarm.errors import Unreachable, UsageError
 
 KEYS = """round stage seat window solver height verdict claim replay first_difference evidence
 text""".split()
-PLACE = AuditTarget(
+TARGET = AuditTarget(
     round=40, stage=1, seat=0, window=2, num_windows=5, solver="glad-quail-197", height=512
 )
 
@@ -18,10 +18,10 @@ PLACE = AuditTarget(
 def test_an_honest_window() -> None:
     """The claim, what the replay gave, the verdict."""
     answer = {"verdict": "honest", "text": ["5 leaves", "all windows"], "claim": "9f" * 32}
-    row = audit_row(PLACE, {**answer, "window": 4})
+    row = audit_row(TARGET, {**answer, "window": 4})
     assert list(row) == KEYS
     assert json.loads(json.dumps(row))["evidence"] is None
-    assert audit_lines(row, PLACE, Ink()) == [
+    assert audit_lines(row, TARGET, Ink()) == [
         "claim   glad-quail-197 #512 segment 40/1/0, window 4 of 5, 9f9f9f9f9f9f9f9f",
         "replay  5 leaves",
         "        all windows",
@@ -32,9 +32,9 @@ def test_an_honest_window() -> None:
 def test_a_fraud_names_the_difference_and_the_next_command() -> None:
     """As docs/spec/experience.md section 2 promises."""
     answer = {"verdict": "fraud", "first_difference": 11, "evidence": "/h/evidence.swarm"}
-    row = audit_row(PLACE, answer)
+    row = audit_row(TARGET, answer)
     assert list(row) == KEYS
-    lines = audit_lines(row, PLACE, Ink())
+    lines = audit_lines(row, TARGET, Ink())
     assert lines[1] == "replay  first difference: leaf 11"
     assert lines[-1] == "verdict FRAUD -> swarm report /h/evidence.swarm"
 
@@ -42,16 +42,16 @@ def test_a_fraud_names_the_difference_and_the_next_command() -> None:
 def test_no_verdict_is_an_error_with_a_cause() -> None:
     """Not shown yet is a matter of time, not served one of the network."""
     with pytest.raises(UsageError, match="40/1/0 is not revealed yet"):
-        audit_row(PLACE, {"verdict": "not_revealed"})
+        audit_row(TARGET, {"verdict": "not_revealed"})
     with pytest.raises(Unreachable, match="glad-quail-197 does not answer"):
-        audit_row(PLACE, {"verdict": "not_served", "text": ["glad-quail-197 does not answer"]})
-    with pytest.raises(Unreachable, match="nobody serves the logs of segment 40/1/0"):
-        audit_row(PLACE, {})
+        audit_row(TARGET, {"verdict": "not_served", "text": ["glad-quail-197 does not answer"]})
+    with pytest.raises(Unreachable, match="no peer serves the logs of segment 40/1/0"):
+        audit_row(TARGET, {})
 
 
 @pytest.mark.rule("C6")
-def test_a_strangers_sentence_is_printable() -> None:
+def test_the_message_of_another_peer_is_printable() -> None:
     """Whatever the other side put into it."""
     answer = {"verdict": "fraud", "text": ["\x1b[2Jx\n"], "evidence": "a\x1b]0;b\x07"}
-    row = audit_row(PLACE, answer)
-    assert all(line.isprintable() for line in audit_lines(row, PLACE, Ink()))
+    row = audit_row(TARGET, answer)
+    assert all(line.isprintable() for line in audit_lines(row, TARGET, Ink()))

@@ -14,8 +14,8 @@ def a_row(**changes: object) -> dict[str, object]:
     return {"runs": [run], "stakes": {"A": 1000, "B": 1000}, **changes}
 
 
-def test_lies_are_the_liars_segments_and_caught_when_proven_false() -> None:
-    """Those that are young and wait for a verdict are told apart."""
+def test_lies_are_the_segments_of_the_cheating_peer_and_caught_when_proven_false() -> None:
+    """Those that are young and wait for a verdict are counted apart."""
     found = count_checks(a_row(), HONEST, "L")
     assert found == Checked(
         commits_old=110,
@@ -28,8 +28,8 @@ def test_lies_are_the_liars_segments_and_caught_when_proven_false() -> None:
     assert VERDICT_ROUNDS * 10 < 80
 
 
-def test_without_a_liar_there_are_no_lies() -> None:
-    """Null, not zero: nobody lied on purpose."""
+def test_without_a_cheating_peer_there_are_no_lies() -> None:
+    """Null, not zero: no peer cheated on purpose."""
     found = count_checks(a_row(), HONEST, None)
     assert (found.lies_planted, found.lies_caught) == (None, None)
     assert found.honest_slashed == 0

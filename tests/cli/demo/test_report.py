@@ -53,13 +53,13 @@ def test_a_lie_that_had_time_to_be_caught_and_was_not_is_a_failure() -> None:
     """So is an honest peer that lost stake; a lie of the last rounds is not."""
     caught = replace(a_result(), lies_planted=3, lies_caught=2, lies_late=1, honest_slashed=0)
     assert shortfalls(caught) == []
-    assert shortfalls(replace(caught, lies_late=0)) == ["1 lies were not caught"]
+    assert shortfalls(replace(caught, lies_late=0)) == ["1 false segments were not caught"]
     assert shortfalls(replace(caught, honest_slashed=1)) == ["1 honest peers lost stake"]
     text = "\n".join(result_lines(caught, Ink()))
     assert "2 of 3 false segments were proven false (1 came too late for a verdict)" in text
 
 
-def test_the_words_for_people_survive_what_is_missing() -> None:
+def test_the_lines_for_people_survive_what_is_missing() -> None:
     """Null figures are dashes, and the sample cannot steer the terminal."""
     text = "\n".join(result_lines(a_result(), Ink()))
     assert "5.545 -> 2.030 nats" in text

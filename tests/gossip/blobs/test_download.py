@@ -1,4 +1,4 @@
-"""A download asks the able, spares the tired, forgets liars, and holds only what verified."""
+"""A download asks the able, spares those at rest, excludes cheats, and holds only what verified."""
 
 import pytest
 
@@ -56,9 +56,9 @@ def test_the_manifest_comes_first_and_then_every_chunk_once() -> None:
     assert download.receive(task, found(), 0.0) == Begin(MANIFEST)
     assert not download.is_done
     download.begin(MANIFEST, frozenset(), 0.0)
-    asked = tasks(download)
-    assert [one.index for one in asked] == list(range(MANIFEST.num_chunks))
-    for one in asked:
+    requests = tasks(download)
+    assert [one.index for one in requests] == list(range(MANIFEST.num_chunks))
+    for one in requests:
         assert one.index is not None
         effect = download.receive(one, encode(BlobChunk(chunk(one.index))), 0.0)
         assert effect == ChunkStore(one.index, chunk(one.index))
@@ -68,9 +68,9 @@ def test_the_manifest_comes_first_and_then_every_chunk_once() -> None:
 
 def test_work_is_spread_over_peers_and_limited() -> None:
     download = a_download()
-    asked = tasks(download)
-    assert len(asked) == min(IN_FLIGHT_MAX, MANIFEST.num_chunks)
-    assert max(sum(one.peer == peer for one in asked) for peer in PEERS) == 1
+    requests = tasks(download)
+    assert len(requests) == min(IN_FLIGHT_MAX, MANIFEST.num_chunks)
+    assert max(sum(one.peer == peer for one in requests) for peer in PEERS) == 1
     assert len(tasks(a_download(), [PEERS[0]])) == PER_PEER_MAX
 
 
@@ -82,7 +82,7 @@ def test_what_is_on_the_disk_already_is_not_asked_for() -> None:
 
 
 @pytest.mark.rule("G16")
-def test_a_larger_blob_than_allowed_is_the_fault_of_whoever_named_it() -> None:
+def test_a_larger_blob_than_allowed_is_the_fault_of_the_peer_that_named_it() -> None:
     """Not of the peer that has it, and not of our disk."""
     download = Download(ROOT, len(DATA) - 1, now=0.0)
     with pytest.raises(Unreachable, match="promised at most"):
@@ -105,7 +105,7 @@ def test_a_larger_blob_than_allowed_is_the_fault_of_whoever_named_it() -> None:
     ],
     ids=["another chunk", "short", "empty", "manifest", "garbage"],
 )
-def test_a_liar_is_never_asked_again_and_its_chunk_comes_from_another(
+def test_a_cheat_is_never_asked_again_and_its_chunk_comes_from_another(
     raw: bytes, fault: type[PeerFault]
 ) -> None:
     download = a_download()
@@ -123,7 +123,7 @@ def test_a_liar_is_never_asked_again_and_its_chunk_comes_from_another(
     "manifest",
     [blob_manifest(b"x", dtype="uint8", shape=(1,)), BlobManifest("uint8", (), 5, b"", b"12345")],
 )
-def test_a_false_manifest_is_a_lie(manifest: BlobManifest) -> None:
+def test_a_false_manifest_excludes_its_sender(manifest: BlobManifest) -> None:
     download = Download(ROOT, len(DATA), now=0.0)
     task = download.next_task(PEERS, 0.0)
     assert task is not None
@@ -164,7 +164,7 @@ def test_a_peer_without_the_blob_is_asked_again_a_little_later() -> None:
     assert download.next_task(PEERS[:1], 3.0) == task
 
 
-def test_a_download_without_news_is_stalled() -> None:
+def test_a_download_without_progress_is_stalled() -> None:
     download = a_download()
     assert not download.is_stalled(60.0, 60.0)
     assert download.is_stalled(60.1, 60.0)
@@ -179,5 +179,5 @@ def test_a_download_without_news_is_stalled() -> None:
     assert not download.is_stalled(62.0, 60.0)
 
 
-def test_nobody_to_ask_is_no_task() -> None:
+def test_without_peers_there_is_no_task() -> None:
     assert a_download().next_task([], 0.0) is None

@@ -1,4 +1,4 @@
-"""Blobs arrive whole from whoever is honest, survive cancellation, and stay within their quota."""
+"""Blobs arrive whole from honest peers, survive cancellation, and stay within their quota."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,13 +89,13 @@ def bend(host: FakeHost, answer: Answer) -> None:
 
 
 def zeros(request: bytes, reply: bytes) -> bytes:
-    said = decode_blob_reply(reply)
-    return encode(BlobChunk(bytes(len(said.data)))) if isinstance(said, BlobChunk) else reply
+    decoded = decode_blob_reply(reply)
+    return encode(BlobChunk(bytes(len(decoded.data)))) if isinstance(decoded, BlobChunk) else reply
 
 
 def short(request: bytes, reply: bytes) -> bytes:
-    said = decode_blob_reply(reply)
-    return encode(BlobChunk(said.data[:-1])) if isinstance(said, BlobChunk) else reply
+    decoded = decode_blob_reply(reply)
+    return encode(BlobChunk(decoded.data[:-1])) if isinstance(decoded, BlobChunk) else reply
 
 
 def garbage(request: bytes, reply: bytes) -> bytes:
@@ -107,44 +107,44 @@ def oversize(request: bytes, reply: bytes) -> bytes:
 
 
 def other_blob(request: bytes, reply: bytes) -> bytes:
-    said = decode_blob_reply(reply)
-    if isinstance(said, BlobFound):
-        return encode(BlobFound(said.manifest.__class__("uint8", (1,), 1, b"", b"x")))
+    decoded = decode_blob_reply(reply)
+    if isinstance(decoded, BlobFound):
+        return encode(BlobFound(decoded.manifest.__class__("uint8", (1,), 1, b"", b"x")))
     return reply
 
 
 @pytest.mark.rule("G17")
 @pytest.mark.parametrize("lie", [zeros, short, garbage, oversize, other_blob])
-async def test_one_liar_among_three_is_blamed_and_the_blob_arrives(
+async def test_one_cheat_among_three_is_blamed_and_the_blob_arrives(
     tmp_path: Path, lie: Answer
 ) -> None:
     network = a_network()
-    givers = [Node(network, number, tmp_path) for number in (1, 2, 3)]
-    taker = Node(network, 4, tmp_path)
-    for giver in givers:
-        root = await giver.blobs.add(BIG)
-    peers = sorted(giver.host.peer for giver in givers)
-    liar = next(giver for giver in givers if giver.host.peer == peers[0])
-    bend(liar.host, lie)
-    assert await fetched(taker, root, peers) == BIG
-    assert set(taker.host.faults()) == {liar.host.peer}
+    senders = [Node(network, number, tmp_path) for number in (1, 2, 3)]
+    receiver = Node(network, 4, tmp_path)
+    for sender in senders:
+        root = await sender.blobs.add(BIG)
+    peers = sorted(sender.host.peer for sender in senders)
+    cheat = next(sender for sender in senders if sender.host.peer == peers[0])
+    bend(cheat.host, lie)
+    assert await fetched(receiver, root, peers) == BIG
+    assert set(receiver.host.faults()) == {cheat.host.peer}
 
 
 async def test_a_peer_without_the_blob_and_a_dead_one_cost_only_time(tmp_path: Path) -> None:
     network = a_network()
-    giver, empty, dead, taker = (Node(network, number, tmp_path) for number in (1, 2, 3, 4))
-    root = await giver.blobs.add(BIG)
+    sender, empty, dead, receiver = (Node(network, number, tmp_path) for number in (1, 2, 3, 4))
+    root = await sender.blobs.add(BIG)
     dead.host.is_alive = False
-    peers = [dead.host.peer, empty.host.peer, giver.host.peer]
-    assert await fetched(taker, root, peers) == BIG
-    assert taker.host.blamed == []
+    peers = [dead.host.peer, empty.host.peer, sender.host.peer]
+    assert await fetched(receiver, root, peers) == BIG
+    assert receiver.host.blamed == []
 
 
 @pytest.mark.rule("G18")
 async def test_a_cancelled_fetch_goes_on_where_it_was(tmp_path: Path) -> None:
     network = a_network()
-    giver, taker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
-    root = await giver.blobs.add(BIG)
+    sender, receiver = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await sender.blobs.add(BIG)
     seen: list[int] = []
     with trio.fail_after(60), trio.CancelScope() as scope:
 
@@ -154,83 +154,83 @@ async def test_a_cancelled_fetch_goes_on_where_it_was(tmp_path: Path) -> None:
             if held >= 2 * TENSOR_CHUNK_BYTES:
                 scope.cancel()
 
-        await taker.blobs.fetch(root, len(BIG), lambda: [giver.host.peer], progress)
-    assert not taker.blobs.has(root)
+        await receiver.blobs.fetch(root, len(BIG), lambda: [sender.host.peer], progress)
+    assert not receiver.blobs.has(root)
     assert seen == sorted(seen)
-    before = giver.host.calls.total() + taker.host.calls.total()
-    again = Blobs(taker.folder, taker.host, quota_bytes=QUOTA)
+    before = sender.host.calls.total() + receiver.host.calls.total()
+    again = Blobs(receiver.folder, receiver.host, quota_bytes=QUOTA)
     with trio.fail_after(60):
-        path = await again.fetch(root, len(BIG), lambda: [giver.host.peer])
+        path = await again.fetch(root, len(BIG), lambda: [sender.host.peer])
     assert path.read_bytes() == BIG
-    calls = giver.host.calls.total() + taker.host.calls.total() - before
+    calls = sender.host.calls.total() + receiver.host.calls.total() - before
     assert calls <= -(-len(BIG) // TENSOR_CHUNK_BYTES) - 2
 
 
 async def test_two_fetches_of_one_blob_are_one(tmp_path: Path) -> None:
     network = a_network()
-    giver, taker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
-    root = await giver.blobs.add(BIG)
+    sender, receiver = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await sender.blobs.add(BIG)
     got: list[bytes] = []
 
     async def one() -> None:
-        got.append(await fetched(taker, root, [giver.host.peer]))
+        got.append(await fetched(receiver, root, [sender.host.peer]))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one)
         nursery.start_soon(one)
     assert got == [BIG, BIG]
-    assert taker.host.calls.total() == 1 + -(-len(BIG) // TENSOR_CHUNK_BYTES)
+    assert receiver.host.calls.total() == 1 + -(-len(BIG) // TENSOR_CHUNK_BYTES)
 
 
 async def test_a_blob_over_the_quota_is_refused_with_a_remedy(tmp_path: Path) -> None:
     network = a_network()
-    giver = Node(network, 1, tmp_path)
-    taker = Node(network, 2, tmp_path, quota_bytes=1 << 20)
-    root = await giver.blobs.add(BIG)
+    sender = Node(network, 1, tmp_path)
+    receiver = Node(network, 2, tmp_path, quota_bytes=1 << 20)
+    root = await sender.blobs.add(BIG)
     with pytest.raises(BadConfig) as caught:
-        await fetched(taker, root, [giver.host.peer])
+        await fetched(receiver, root, [sender.host.peer])
     assert caught.value.hint
     with pytest.raises(BadConfig):
-        await taker.blobs.add(BIG)
+        await receiver.blobs.add(BIG)
 
 
 @pytest.mark.rule("G16")
-async def test_a_blob_larger_than_expected_is_refused_and_nobody_is_blamed(tmp_path: Path) -> None:
-    """Whoever named it lied about its size; a part that is here already makes no difference."""
+async def test_a_blob_larger_than_expected_is_refused_and_no_peer_is_blamed(tmp_path: Path) -> None:
+    """The peer that named it misstated its size; a part that is here already makes no difference."""
     network = a_network()
-    giver, taker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
-    root = await giver.blobs.add(BIG)
+    sender, receiver = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await sender.blobs.add(BIG)
     with trio.fail_after(60):
         with pytest.raises(Unreachable, match="promised at most"):
-            await taker.blobs.fetch(root, len(BIG) - 1, lambda: [giver.host.peer])
+            await receiver.blobs.fetch(root, len(BIG) - 1, lambda: [sender.host.peer])
         with trio.CancelScope() as scope:
-            await taker.blobs.fetch(
-                root, len(BIG), lambda: [giver.host.peer], lambda *_: scope.cancel()
+            await receiver.blobs.fetch(
+                root, len(BIG), lambda: [sender.host.peer], lambda *_: scope.cancel()
             )
         assert scope.cancelled_caught
         with pytest.raises(Unreachable, match="promised at most"):
-            await taker.blobs.fetch(root, len(BIG) - 1, lambda: [giver.host.peer])
-    assert taker.host.faults() == {}
-    assert not taker.blobs.has(root)
+            await receiver.blobs.fetch(root, len(BIG) - 1, lambda: [sender.host.peer])
+    assert receiver.host.faults() == {}
+    assert not receiver.blobs.has(root)
 
 
-async def test_nobody_who_has_it_is_said_after_the_patience(tmp_path: Path) -> None:
-    taker = Node(a_network(), 1, tmp_path)
+async def test_a_blob_that_no_peer_has_is_an_error_after_the_patience(tmp_path: Path) -> None:
+    receiver = Node(a_network(), 1, tmp_path)
     with pytest.raises(Unreachable):
-        await fetched(taker, NO_DIGEST, [], patience_s=0.1)
+        await fetched(receiver, NO_DIGEST, [], patience_s=0.1)
 
 
 @pytest.mark.rule("G19")
-async def test_a_rotten_disk_makes_nobody_a_liar(tmp_path: Path) -> None:
+async def test_a_damaged_disk_makes_no_peer_a_cheat(tmp_path: Path) -> None:
     network = a_network()
-    rotten, good, taker = (Node(network, number, tmp_path) for number in (1, 2, 3))
-    for giver in (rotten, good):
-        root = await giver.blobs.add(BIG)
+    rotten, good, receiver = (Node(network, number, tmp_path) for number in (1, 2, 3))
+    for sender in (rotten, good):
+        root = await sender.blobs.add(BIG)
     with rotten.blobs.path(root).open("r+b") as file:
         file.seek(2 * TENSOR_CHUNK_BYTES)
         file.write(b"rot")
-    assert await fetched(taker, root, [rotten.host.peer, good.host.peer]) == BIG
-    assert taker.host.blamed == []
+    assert await fetched(receiver, root, [rotten.host.peer, good.host.peer]) == BIG
+    assert receiver.host.blamed == []
 
 
 @pytest.mark.parametrize(
@@ -246,29 +246,29 @@ async def test_a_rotten_disk_makes_nobody_a_liar(tmp_path: Path) -> None:
 )
 async def test_a_hostile_request_is_blamed(tmp_path: Path, request_bytes: bytes) -> None:
     network = a_network()
-    giver, asker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    sender, asker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
     with pytest.raises(Unreachable):
-        await asker.host.call(giver.host.peer, BLOB_PROTOCOL, request_bytes, timeout_s=30)
-    assert giver.host.faults() == {asker.host.peer: 1}
+        await asker.host.call(sender.host.peer, BLOB_PROTOCOL, request_bytes, timeout_s=30)
+    assert sender.host.faults() == {asker.host.peer: 1}
 
 
 @pytest.mark.parametrize("index", [-1, 6, 1 << 60])
 async def test_a_chunk_past_the_end_is_the_peers_fault(tmp_path: Path, index: int) -> None:
     network = a_network()
-    giver, asker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
-    root = await giver.blobs.add(BIG)
+    sender, asker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await sender.blobs.add(BIG)
     request = encode(BlobChunkRequest(root, index))
     assert decode_blob_request(request) == BlobChunkRequest(root, index)
     with pytest.raises(Unreachable):
-        await asker.host.call(giver.host.peer, BLOB_PROTOCOL, request, timeout_s=30)
-    assert giver.host.faults() == {asker.host.peer: 1}
+        await asker.host.call(sender.host.peer, BLOB_PROTOCOL, request, timeout_s=30)
+    assert sender.host.faults() == {asker.host.peer: 1}
 
 
 async def test_what_is_not_here_is_missing_not_an_error(tmp_path: Path) -> None:
     network = a_network()
-    giver, asker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    sender, asker = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
     for request in (ManifestRequest(NO_DIGEST), BlobChunkRequest(NO_DIGEST, 0)):
-        raw = await asker.host.call(giver.host.peer, BLOB_PROTOCOL, encode(request), timeout_s=30)
+        raw = await asker.host.call(sender.host.peer, BLOB_PROTOCOL, encode(request), timeout_s=30)
         assert decode_blob_reply(raw) == BlobMissing()
 
 
@@ -299,19 +299,19 @@ async def test_a_download_in_use_keeps_its_place_and_an_abandoned_one_makes_way(
     assert partials(two.folder) == []
 
 
-async def test_who_waits_for_anothers_download_waits_no_longer_than_its_own_patience(
+async def test_a_caller_that_waits_for_a_shared_download_waits_no_longer_than_its_own_patience(
     tmp_path: Path,
 ) -> None:
     network = a_network()
-    taker, giver = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
-    root = await giver.blobs.add(BIG)
-    giver.host.is_alive = False
+    receiver, sender = Node(network, 1, tmp_path), Node(network, 2, tmp_path)
+    root = await sender.blobs.add(BIG)
+    sender.host.is_alive = False
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(taker.blobs.fetch, root, len(BIG), lambda: [giver.host.peer])
+        nursery.start_soon(receiver.blobs.fetch, root, len(BIG), lambda: [sender.host.peer])
         await trio.testing.wait_all_tasks_blocked()
-        with trio.fail_after(10), pytest.raises(Unreachable, match="nobody serves"):
-            await taker.blobs.fetch(root, len(BIG), list, patience_s=0.2)
-        giver.host.is_alive = True
+        with trio.fail_after(10), pytest.raises(Unreachable, match="no peer serves"):
+            await receiver.blobs.fetch(root, len(BIG), list, patience_s=0.2)
+        sender.host.is_alive = True
         with trio.fail_after(60):
-            await taker.blobs.fetch(root, len(BIG), list)
-    assert taker.blobs.has(root)
+            await receiver.blobs.fetch(root, len(BIG), list)
+    assert receiver.blobs.has(root)

@@ -80,7 +80,7 @@ def test_int8_costs_two_bytes_a_block_beside_its_levels() -> None:
     [(0, 0x7F80), (0, 0x7FC0), (0, 0xFF80), (0, 0xBF80), (1, 0x7F80)],
     ids=["infinite", "not a number", "minus infinity", "negative", "the last"],
 )
-def test_a_scale_that_nobody_writes_is_refused(at: int, value: int) -> None:
+def test_a_scale_that_no_encoder_writes_is_refused(at: int, value: int) -> None:
     payload = bytearray(to_wire(some(200), "int8"))
     payload[2 * at : 2 * at + 2] = value.to_bytes(2, "little")
     with pytest.raises(BadEncoding):
@@ -88,7 +88,7 @@ def test_a_scale_that_nobody_writes_is_refused(at: int, value: int) -> None:
 
 
 @pytest.mark.rule("G25")
-def test_a_level_that_nobody_writes_is_refused() -> None:
+def test_a_level_that_no_encoder_writes_is_refused() -> None:
     payload = bytearray(to_wire(some(200), "int8"))
     payload[50] = 0x80
     with pytest.raises(BadEncoding):
@@ -96,9 +96,9 @@ def test_a_level_that_nobody_writes_is_refused() -> None:
 
 
 def test_any_other_bytes_decode_to_finite_values() -> None:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(50):
-        payload = dice.bytes(wire_bytes("int8", 200))
+        payload = rng.bytes(wire_bytes("int8", 200))
         try:
             back = from_wire(payload, (200,), "int8")
         except BadEncoding:

@@ -65,16 +65,16 @@ def test_the_forger_writes_what_the_library_reads() -> None:
     assert decompress(forged(300_000, 300_000), 300_000) == b"x" * 300_000
 
 
-def bombs(promised: int) -> dict[str, bytes]:
-    many = zstandard.ZstdCompressor(level=1).compress(bytes(promised))
+def bombs(num_bytes: int) -> dict[str, bytes]:
+    many = zstandard.ZstdCompressor(level=1).compress(bytes(num_bytes))
     return {
         "claims a terabyte": forged(1 << 40, 1 << 20),
         "claims all there is": forged((1 << 64) - 1, 1 << 20),
-        "makes more than it claims": forged(promised, 64 << 20),
-        "makes less than it claims": forged(promised, promised // 2),
-        "makes nothing": forged(promised, 0),
-        "wants a window of 2 GiB": forged(promised, promised, window_log=31),
-        "wants a window of 16 MiB": forged(promised, promised, window_log=24),
+        "makes more than it claims": forged(num_bytes, 64 << 20),
+        "makes less than it claims": forged(num_bytes, num_bytes // 2),
+        "makes nothing": forged(num_bytes, 0),
+        "wants a window of 2 GiB": forged(num_bytes, num_bytes, window_log=31),
+        "wants a window of 16 MiB": forged(num_bytes, num_bytes, window_log=24),
         "two frames": many + many,
         "hides behind a frame that is skipped": b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + many,
         "skips forever": b"\x50\x2a\x4d\x18\xff\xff\xff\xff",
@@ -85,22 +85,22 @@ def bombs(promised: int) -> dict[str, bytes]:
 @pytest.mark.rule("G6", "S32")
 @pytest.mark.parametrize("name", bombs(200_000))
 def test_a_bomb_is_refused_in_the_memory_that_was_promised(name: str) -> None:
-    promised = 200_000
-    wire = bombs(promised)[name]
-    with memory_of_at_most(promised + SPARE_BYTES), pytest.raises(BadEncoding):
-        decompress(wire, promised)
+    num_bytes = 200_000
+    wire = bombs(num_bytes)[name]
+    with memory_of_at_most(num_bytes + SPARE_BYTES), pytest.raises(BadEncoding):
+        decompress(wire, num_bytes)
 
 
 @pytest.mark.rule("S3", "S32")
 @pytest.mark.parametrize("codec", ALL)
 def test_no_fragment_is_a_bomb_in_any_codec(codec: Codec) -> None:
-    """Signed and hashed by a partner; the taker knows how long a fragment is."""
+    """Signed and hashed by a partner; the receiver knows how long a fragment is."""
     honest, anchor = a_packed(a_key(), codec=codec).offer, a_snapshot().anchor
-    promised = payload_bytes(codec, NUMEL)
-    assert honest.num_bytes == promised
-    for wire in bombs(promised).values():
+    num_bytes = payload_bytes(codec, NUMEL)
+    assert honest.num_bytes == num_bytes
+    for wire in bombs(num_bytes).values():
         offer = replace(honest, wire_bytes=len(wire))
-        with memory_of_at_most(promised + SPARE_BYTES), pytest.raises(PeerFault):
+        with memory_of_at_most(num_bytes + SPARE_BYTES), pytest.raises(PeerFault):
             open_payload(offer, wire, anchor)
 
 
@@ -169,9 +169,9 @@ def test_a_fragment_of_another_dtype_or_length_is_refused(codec: Codec) -> None:
 @pytest.mark.rule("S10", "S31")
 @pytest.mark.parametrize("codec", ALL)
 def test_random_bytes_are_a_fragment_of_finite_values_or_refused(codec: Codec, seed: int) -> None:
-    dice, anchor = random.Random(seed), a_snapshot().anchor
+    rng, anchor = random.Random(seed), a_snapshot().anchor
     for _ in range(100):
-        payload = dice.randbytes(payload_bytes(codec, NUMEL))
+        payload = rng.randbytes(payload_bytes(codec, NUMEL))
         try:
             assert bool(torch.isfinite(read_payload(codec, payload, anchor)).all())
         except BadEncoding:

@@ -35,11 +35,11 @@ def coded(numel: int) -> tuple[Tensor, Tensor, Tensor, Coded]:
 
 @pytest.mark.rule("G22")
 @pytest.mark.parametrize("numel", SIZES)
-def test_what_is_said_and_what_is_left_are_what_was_to_be_said(numel: int) -> None:
+def test_what_is_sent_and_the_residual_sum_to_the_input(numel: int) -> None:
     theta, anchor, residual, sent = coded(numel)
     assert len(sent.payload) == int4_bytes(numel)
-    said = decode_int4(sent.payload, anchor, numel)
-    torch.testing.assert_close(said + sent.residual_N, theta + residual, atol=1e-6, rtol=0)
+    decoded = decode_int4(sent.payload, anchor, numel)
+    torch.testing.assert_close(decoded + sent.residual_N, theta + residual, atol=1e-6, rtol=0)
     worst = float((theta - anchor + residual).abs().max()) / LEVELS
     assert float(sent.residual_N.abs().max()) <= 0.51 * worst + 1e-6
 
@@ -121,7 +121,7 @@ def pieces(peaks: list[float], pairs: bytes) -> bytes:
     ],
     ids="empty short long infinite nan negative low-8 high-8 behind".split(),
 )
-def test_what_nobody_writes_is_refused(payload: bytes) -> None:
+def test_what_no_encoder_writes_is_refused(payload: bytes) -> None:
     with pytest.raises(BadEncoding):
         decode_int4(payload, torch.zeros(201), 201)
 

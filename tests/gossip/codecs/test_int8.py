@@ -133,7 +133,7 @@ def test_a_bf16_encoder_refuses_what_is_not_finite() -> None:
     ],
     ids=["empty", "short", "long", "infinite peak", "nan peak", "negative peak", "level -128"],
 )
-def test_int8_that_nobody_writes_is_refused(payload: bytes) -> None:
+def test_int8_that_no_encoder_writes_is_refused(payload: bytes) -> None:
     with pytest.raises(BadEncoding):
         decode_int8(payload, torch.zeros(200), 200)
 

@@ -59,7 +59,7 @@ def wild(numel: int, seed: int) -> Tensor:
     return values
 
 
-def room(numel: int) -> tuple[Any, Any, Tensor]:
+def empty_outputs(numel: int) -> tuple[Any, Any, Tensor]:
     return np.zeros(block_count(numel), "<f2"), np.zeros(numel, np.int8), torch.zeros(numel)
 
 
@@ -80,15 +80,15 @@ def test_levels_peaks_and_what_is_left(
 ) -> None:
     theta, anchor, residual = (values(numel, seed) for seed in (1, 2, 3))
     for more in (None, residual):
-        ours, theirs = room(numel), room(numel)
-        given = (theta, anchor, most)
-        kernels.encode(*given, *ours[:2], residual_N=more, left_N=ours[2])
-        without(write_levels, *given, *theirs[:2], residual_N=more, left_N=theirs[2])
-        assert ours[0].tobytes() == theirs[0].tobytes()
-        finite = np.repeat(np.isfinite(theirs[0]), BLOCK)[:numel]
-        assert ours[1][finite].tobytes() == theirs[1][finite].tobytes()
+        compiled, reference = empty_outputs(numel), empty_outputs(numel)
+        inputs = (theta, anchor, most)
+        kernels.encode(*inputs, *compiled[:2], residual_N=more, left_N=compiled[2])
+        without(write_levels, *inputs, *reference[:2], residual_N=more, left_N=reference[2])
+        assert compiled[0].tobytes() == reference[0].tobytes()
+        finite = np.repeat(np.isfinite(reference[0]), BLOCK)[:numel]
+        assert compiled[1][finite].tobytes() == reference[1][finite].tobytes()
         kept = torch.from_numpy(finite)
-        assert torch.equal(bits(ours[2])[kept], bits(theirs[2])[kept])
+        assert torch.equal(bits(compiled[2])[kept], bits(reference[2])[kept])
 
 
 @pytest.mark.parametrize("numel", [1000, 65_537])
@@ -96,11 +96,11 @@ def test_what_is_no_number_has_a_peak_that_is_none(
     kernels: Levels, without: Callable[..., Any], numel: int
 ) -> None:
     theta, anchor = wild(numel, 1), some(numel, 2)
-    ours, theirs = room(numel), room(numel)
-    kernels.encode(theta, anchor, 127, *ours[:2])
-    without(write_levels, theta, anchor, 127, *theirs[:2])
-    assert np.isfinite(ours[0]).tolist() == np.isfinite(theirs[0]).tolist()
-    assert not np.isfinite(ours[0]).all()
+    compiled, reference = empty_outputs(numel), empty_outputs(numel)
+    kernels.encode(theta, anchor, 127, *compiled[:2])
+    without(write_levels, theta, anchor, 127, *reference[:2])
+    assert np.isfinite(compiled[0]).tolist() == np.isfinite(reference[0]).tolist()
+    assert not np.isfinite(compiled[0]).all()
 
 
 def test_peaks_are_rounded_to_float16_like_numpy_rounds(kernels: Levels) -> None:
@@ -114,7 +114,7 @@ def test_peaks_are_rounded_to_float16_like_numpy_rounds(kernels: Levels) -> None
     peaks = np.abs(np.concatenate((edges, *near)).astype(np.float32))
     theta = torch.zeros(len(peaks), BLOCK)
     theta[:, 77] = torch.from_numpy(peaks) * -1
-    found, sent, _ = room(theta.numel())
+    found, sent, _ = empty_outputs(theta.numel())
     kernels.encode(theta.view(-1), torch.zeros(theta.numel()), 127, found, sent)
     with np.errstate(over="ignore"):
         assert found.tobytes() == peaks.astype("<f2").tobytes()
@@ -137,24 +137,24 @@ def test_values(
     anchor = values(numel, 1)
     level_N = np.random.default_rng(2).integers(-127, 128, numel, np.int8)
     step = steps(values(block_count(numel), 3).abs().clamp(max=65_504), 127)
-    ours, theirs = torch.zeros(numel), torch.zeros(numel)
-    kernels.decode(step.view(-1), level_N, 127, anchor, ours)
-    without(read_levels, step, level_N, 127, anchor, theirs)
-    assert torch.equal(bits(ours), bits(theirs))
+    compiled, reference = torch.zeros(numel), torch.zeros(numel)
+    kernels.decode(step.view(-1), level_N, 127, anchor, compiled)
+    without(read_levels, step, level_N, 127, anchor, reference)
+    assert torch.equal(bits(compiled), bits(reference))
 
 
 @pytest.mark.rule("G4")
 @pytest.mark.parametrize("most", [127, 7])
 @pytest.mark.parametrize("at", [0, 127, 128, 999])
-def test_a_level_that_nobody_writes_is_refused_wherever_it_stands(
+def test_a_level_that_no_encoder_writes_is_refused_wherever_it_stands(
     kernels: Levels, most: int, at: int
 ) -> None:
     level_N = np.full(1000, -most, np.int8)
-    given = torch.ones(8), level_N, most, torch.zeros(1000), torch.zeros(1000)
-    kernels.decode(*given)
+    inputs = torch.ones(8), level_N, most, torch.zeros(1000), torch.zeros(1000)
+    kernels.decode(*inputs)
     level_N[at] = -most - 1
     with pytest.raises(BadEncoding, match="level"):
-        kernels.decode(*given)
+        kernels.decode(*inputs)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 3.4e38])
@@ -163,11 +163,11 @@ def test_a_sum_that_is_not_finite_is_refused_wherever_it_stands(
     kernels: Levels, bad: float, at: int
 ) -> None:
     anchor = torch.full((1000,), 3.0e38)
-    given = torch.full((8,), 1e35), np.full(1000, 50, np.int8), 127, anchor, torch.zeros(1000)
-    kernels.decode(*given)
+    inputs = torch.full((8,), 1e35), np.full(1000, 50, np.int8), 127, anchor, torch.zeros(1000)
+    kernels.decode(*inputs)
     anchor[at] = bad
     with pytest.raises(BadEncoding, match="finite"):
-        kernels.decode(*given)
+        kernels.decode(*inputs)
 
 
 def test_flush_to_zero_around_the_call_does_not_reach_the_kernels(kernels: Levels) -> None:
@@ -183,11 +183,11 @@ def test_flush_to_zero_around_the_call_does_not_reach_the_kernels(kernels: Level
 
 def test_views_that_skip_are_read_as_what_they_show(kernels: Levels) -> None:
     wide, anchor = some(2000, 1), some(2000, 2)
-    ours, theirs = room(1000), room(1000)
-    kernels.encode(wide[::2], anchor[::2], 127, *ours[:2])
-    kernels.encode(wide[::2].clone(), anchor[::2].clone(), 127, *theirs[:2])
-    assert ours[1].tobytes() == theirs[1].tobytes()
-    assert ours[0].tobytes() == theirs[0].tobytes()
+    compiled, reference = empty_outputs(1000), empty_outputs(1000)
+    kernels.encode(wide[::2], anchor[::2], 127, *compiled[:2])
+    kernels.encode(wide[::2].clone(), anchor[::2].clone(), 127, *reference[:2])
+    assert compiled[1].tobytes() == reference[1].tobytes()
+    assert compiled[0].tobytes() == reference[0].tobytes()
 
 
 @needs_the_extension
@@ -195,10 +195,10 @@ def test_views_that_skip_are_read_as_what_they_show(kernels: Levels) -> None:
 def test_a_call_that_would_leave_the_tensors_is_refused(bad: Tensor) -> None:
     kernels, good = native.load(), torch.zeros(10)
     assert kernels is not None
-    peaks, sent, _ = room(10)
-    for given in ((good, bad), (bad, good)):
+    peaks, sent, _ = empty_outputs(10)
+    for inputs in ((good, bad), (bad, good)):
         with pytest.raises(AssertionError):
-            kernels.encode(*given, 127, peaks, sent)
+            kernels.encode(*inputs, 127, peaks, sent)
     with pytest.raises(AssertionError):
         kernels.decode(torch.ones(1), sent, 127, good, bad)
 

@@ -32,7 +32,7 @@ class Stalling:
     manner: Manner
     at: int
     kind: type[OfferRequest | ChunkRequest | Receipt | FirstChunks] = ChunkRequest
-    asked: int = 0
+    num_requests: int = 0
     held: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -44,8 +44,8 @@ class Stalling:
                 return reply
             if not isinstance(decode_exchange_request(request), self.kind):
                 return reply
-            self.asked += 1
-            return reply if self.asked <= self.at else await self.manner(self, reply)
+            self.num_requests += 1
+            return reply if self.num_requests <= self.at else await self.manner(self, reply)
 
         self.host.answer = answer  # type: ignore[method-assign]
 
@@ -59,7 +59,7 @@ async def stalls(_: Stalling, reply: bytes) -> bytes:
 
 async def stalls_once(stalling: Stalling, reply: bytes) -> bytes:
     """One answer is lost; asked again, it comes."""
-    if stalling.asked == stalling.at + 1:
+    if stalling.num_requests == stalling.at + 1:
         await trio.sleep_forever()
     return reply
 
@@ -84,13 +84,13 @@ async def mixes_up(stalling: Stalling, reply: bytes) -> bytes:
     others = [held for held in stalling.held if held != reply]
     if others:
         return others[0]
-    said = decode_exchange_reply(reply)
-    return encode(Chunks(said.parts * 2)) if isinstance(said, Chunks) else reply
+    decoded = decode_exchange_reply(reply)
+    return encode(Chunks(decoded.parts * 2)) if isinstance(decoded, Chunks) else reply
 
 
 async def overtakes(stalling: Stalling, reply: bytes) -> bytes:
-    """Every second answer comes after those of later requests: nobody's fault."""
-    await trio.sleep(0.05 if stalling.asked % 2 else 0.0)
+    """Every second answer comes after those of later requests: no peer's fault."""
+    await trio.sleep(0.05 if stalling.num_requests % 2 else 0.0)
     return reply
 
 

@@ -16,7 +16,7 @@ from swarm.gossip.trade.pull import Wanted
 from swarm.gossip.trade.service import Trades
 from swarm.host.service import Host, open_host
 from swarm.testing.executor import InlineExecutor
-from tests.gossip.builders import ANCHOR_ROOT, CHAIN, GIVER, TAKER, a_key, a_snapshot
+from tests.gossip.builders import ANCHOR_ROOT, CHAIN, RECEIVER, SENDER, a_key, a_snapshot
 
 NUMEL = 1_500_000
 DATA = bytes(range(251)) * 20_000
@@ -24,31 +24,31 @@ DATA = bytes(range(251)) * 20_000
 
 @asynccontextmanager
 async def two_hosts() -> AsyncGenerator[tuple[Host, Host]]:
-    """Of GIVER and TAKER, connected."""
+    """Of SENDER and RECEIVER, connected."""
     async with AsyncExitStack() as stack:
         hosts: list[Host] = []
-        for secret in (GIVER, TAKER):
+        for secret in (SENDER, RECEIVER):
             opened = open_host(secret, listen=["127.0.0.1:0"], chain16=bytes(16))
             hosts.append(await stack.enter_async_context(opened))
-        giver, taker = hosts
-        await taker.connect(giver.peer, giver.addresses())
-        yield giver, taker
+        sender, receiver = hosts
+        await receiver.connect(sender.peer, sender.addresses())
+        yield sender, receiver
 
 
-def both_trades(giver: Host, taker: Host) -> list[Trades]:
-    compute, pairs = InlineExecutor(lambda _: 0.0), ((giver, GIVER), (taker, TAKER))
+def both_trades(sender: Host, receiver: Host) -> list[Trades]:
+    compute, pairs = InlineExecutor(lambda _: 0.0), ((sender, SENDER), (receiver, RECEIVER))
     return [Trades(host, secret, CHAIN, compute) for host, secret in pairs]
 
 
 async def test_a_blob_crosses_real_sockets(tmp_path: Path) -> None:
     with trio.fail_after(60):
-        async with two_hosts() as (giver, taker):
+        async with two_hosts() as (sender, receiver):
             blobs = [
                 Blobs(tmp_path / str(i), host, quota_bytes=1 << 30)
-                for i, host in enumerate((giver, taker))
+                for i, host in enumerate((sender, receiver))
             ]
             root = await blobs[0].add(DATA)
-            path = await blobs[1].fetch(root, len(DATA), lambda: [giver.peer])
+            path = await blobs[1].fetch(root, len(DATA), lambda: [sender.peer])
             assert path.read_bytes() == DATA
 
 
@@ -58,8 +58,8 @@ async def test_trades_cross_real_sockets_shorter_at_first_and_as_they_are_on_a_f
 ) -> None:
     monkeypatch.setattr(outbox, "FAST_BYTES_PER_S", 1.0)  # as fast as it was measured, however slow
     with trio.fail_after(60):
-        async with two_hosts() as (giver, taker):
-            trades = both_trades(giver, taker)
+        async with two_hosts() as (sender, receiver):
+            trades = both_trades(sender, receiver)
             for each in trades:
                 nursery.start_soon(each.run)
             deadline = trio.current_time() + 50
@@ -67,7 +67,7 @@ async def test_trades_cross_real_sockets_shorter_at_first_and_as_they_are_on_a_f
             for round_index in (5, 6):
                 key = a_key(round_index=round_index)
                 snapshot = a_snapshot(numel=NUMEL, seed=round_index)
-                wanted = Wanted(key, giver.peer, 4, ANCHOR_ROOT, NUMEL)
+                wanted = Wanted(key, sender.peer, 4, ANCHOR_ROOT, NUMEL)
                 async with trio.open_nursery() as publishing:
                     publishing.start_soon(_publish_late, trades[0], key, snapshot)
                     traded = await trades[1].pull(wanted, snapshot.anchor, deadline=deadline)
@@ -77,9 +77,9 @@ async def test_trades_cross_real_sockets_shorter_at_first_and_as_they_are_on_a_f
                 assert await trades[0].acknowledged(key, deadline=deadline) is not None
                 lengths.append(traded.offer.wire_bytes)
             assert lengths[0] < lengths[1] == int8_bytes(NUMEL)
-            assert giver.faults() == taker.faults() == {}
+            assert sender.faults() == receiver.faults() == {}
 
 
 async def _publish_late(trades: Trades, key: FragmentKey, snapshot: FragmentPayload) -> None:
     await trio.sleep(0.1)
-    trades.publish(key, snapshot, partner=TAKER.peer)
+    trades.publish(key, snapshot, partner=RECEIVER.peer)

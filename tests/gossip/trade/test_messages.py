@@ -30,26 +30,26 @@ from swarm.gossip.trade.messages import (
 )
 from swarm.primitives.codec import encode, replace
 from swarm.types import NO_DIGEST, Digest
-from tests.gossip.builders import ANCHOR_ROOT, CHAIN, GIVER, TAKER, a_key, a_packed, some_chunks
+from tests.gossip.builders import ANCHOR_ROOT, CHAIN, RECEIVER, SENDER, a_key, a_packed, some_chunks
 
-RECEIPT = sign_receipt(TAKER, CHAIN, Receipt(a_key(), 4, ANCHOR_ROOT, b""))
+RECEIPT = sign_receipt(RECEIVER, CHAIN, Receipt(a_key(), 4, ANCHOR_ROOT, b""))
 OFFER = a_packed(a_key()).offer
 
 
 def test_every_exchange_message_comes_back_as_it_was() -> None:
     first = FirstChunks(a_key(), 4, ANCHOR_ROOT, 8, 8)
     offer = OfferRequest(a_key(), 4, ANCHOR_ROOT, 5)
-    for asked in (offer, first, ChunkRequest(NO_DIGEST, 0, 1), RECEIPT):
-        assert decode_exchange_request(encode(asked)) == asked
-    for said in (Offered(OFFER, b""), NotYet(), some_chunks(b"a", b"b"), Taken()):
-        assert decode_exchange_reply(encode(said)) == said
+    for request in (offer, first, ChunkRequest(NO_DIGEST, 0, 1), RECEIPT):
+        assert decode_exchange_request(encode(request)) == request
+    for reply in (Offered(OFFER, b""), NotYet(), some_chunks(b"a", b"b"), Taken()):
+        assert decode_exchange_reply(encode(reply)) == reply
 
 
 def test_every_blob_message_comes_back_as_it_was() -> None:
-    for asked in (ManifestRequest(NO_DIGEST), BlobChunkRequest(NO_DIGEST, 3)):
-        assert decode_blob_request(encode(asked)) == asked
-    for said in (BlobChunk(b"x"), BlobMissing()):
-        assert decode_blob_reply(encode(said)) == said
+    for request in (ManifestRequest(NO_DIGEST), BlobChunkRequest(NO_DIGEST, 3)):
+        assert decode_blob_request(encode(request)) == request
+    for reply in (BlobChunk(b"x"), BlobMissing()):
+        assert decode_blob_reply(encode(reply)) == reply
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_garbage_is_refused(raw: bytes) -> None:
 
 
 @pytest.mark.rule("S7")
-def test_an_offer_is_its_givers_on_one_chain_only() -> None:
-    verify_offer(GIVER.peer, CHAIN, OFFER)
+def test_an_offer_is_its_senders_on_one_chain_only() -> None:
+    verify_offer(SENDER.peer, CHAIN, OFFER)
     with pytest.raises(BadSignature):
-        verify_offer(TAKER.peer, CHAIN, OFFER)
+        verify_offer(RECEIVER.peer, CHAIN, OFFER)
     with pytest.raises(BadSignature):
-        verify_offer(GIVER.peer, NO_DIGEST, OFFER)
+        verify_offer(SENDER.peer, NO_DIGEST, OFFER)
 
 
 @pytest.mark.rule("G8")
@@ -101,25 +101,25 @@ def test_an_offer_is_its_givers_on_one_chain_only() -> None:
 )
 def test_no_field_of_an_offer_can_be_changed(changes: dict[str, object]) -> None:
     with pytest.raises(BadSignature):
-        verify_offer(GIVER.peer, CHAIN, replace(OFFER, **changes))
+        verify_offer(SENDER.peer, CHAIN, replace(OFFER, **changes))
 
 
 @pytest.mark.parametrize("tokens", [-1, COUNT_MAX + 1])
 def test_absurd_numbers_are_refused_even_when_signed(tokens: int) -> None:
     with pytest.raises(BadEncoding):
-        verify_offer(GIVER.peer, CHAIN, sign_offer(GIVER, CHAIN, replace(OFFER, tokens=tokens)))
+        verify_offer(SENDER.peer, CHAIN, sign_offer(SENDER, CHAIN, replace(OFFER, tokens=tokens)))
     with pytest.raises(BadEncoding):
-        verify_receipt(TAKER.peer, CHAIN, replace(RECEIPT, to_seat=tokens))
+        verify_receipt(RECEIVER.peer, CHAIN, replace(RECEIPT, to_seat=tokens))
     with pytest.raises(BadEncoding):
-        verify_receipt(TAKER.peer, CHAIN, replace(RECEIPT, key=a_key(seat=tokens)))
+        verify_receipt(RECEIVER.peer, CHAIN, replace(RECEIPT, key=a_key(seat=tokens)))
 
 
-def test_a_receipt_is_its_takers_and_not_an_offer() -> None:
-    verify_receipt(TAKER.peer, CHAIN, RECEIPT)
+def test_a_receipt_is_its_receivers_and_not_an_offer() -> None:
+    verify_receipt(RECEIVER.peer, CHAIN, RECEIPT)
     with pytest.raises(BadSignature):
-        verify_receipt(GIVER.peer, CHAIN, RECEIPT)
+        verify_receipt(SENDER.peer, CHAIN, RECEIPT)
     with pytest.raises(BadSignature):
-        verify_receipt(TAKER.peer, CHAIN, replace(RECEIPT, payload_hash=NO_DIGEST))
+        verify_receipt(RECEIVER.peer, CHAIN, replace(RECEIPT, payload_hash=NO_DIGEST))
 
 
 @pytest.mark.rule("S1")

@@ -59,7 +59,7 @@ def test_int4_leaves_a_residual_and_needs_one() -> None:
 
 @pytest.mark.rule("S31")
 @pytest.mark.parametrize("codec", list(Codec))
-def test_a_scale_or_a_length_that_nobody_writes_is_refused(codec: Codec) -> None:
+def test_a_scale_or_a_length_that_no_encoder_writes_is_refused(codec: Codec) -> None:
     """Signed by a partner, with the hash of what it sends: only the values are false."""
     snapshot = a_snapshot()
     payload = bytes(encode_payload(snapshot, codec)[0])

@@ -24,15 +24,23 @@ from swarm.gossip.trade.payload import (
     Packed,
     open_payload,
 )
-from swarm.gossip.trade.pull import ASKS_MAX, RETRIES_MAX, Accepted, Call, GiveUp, Phase, Pull
+from swarm.gossip.trade.pull import (
+    OFFER_REQUESTS_MAX,
+    RETRIES_MAX,
+    Accepted,
+    Call,
+    GiveUp,
+    Phase,
+    Pull,
+)
 from swarm.primitives.codec import encode, replace
 from swarm.types import NO_DIGEST, Digest
 from tests.gossip.builders import (
     ANCHOR_ROOT,
     CHAIN,
-    GIVER,
     NUMEL,
-    STRANGER,
+    OUTSIDER,
+    SENDER,
     a_key,
     a_packed,
     a_snapshot,
@@ -59,11 +67,11 @@ def offered(packed: Packed) -> Offered:
 
 
 def resigned(offer: Offer, **changes: object) -> Offer:
-    return sign_offer(GIVER, CHAIN, replace(offer, **changes))
+    return sign_offer(SENDER, CHAIN, replace(offer, **changes))
 
 
 @pytest.mark.parametrize("codec", list(Codec))
-def test_an_honest_giver_is_believed(codec: Codec) -> None:
+def test_the_offer_of_an_honest_sender_is_accepted(codec: Codec) -> None:
     packed, pull = a_packed(a_key(), codec=codec), a_pull(codec=codec)
     first = pull.start(0.0)
     assert isinstance(first, Call)
@@ -86,7 +94,7 @@ def test_the_last_ask_waits_no_longer_than_the_deadline() -> None:
     assert pull.phase is Phase.FAILED
 
 
-def test_a_giver_that_is_busy_with_others_is_asked_no_more() -> None:
+def test_a_sender_that_is_busy_with_others_is_asked_no_more() -> None:
     pull = a_pull()
     pull.start(0.0)
     assert isinstance(pull.receive(Busy(), 1.0), GiveUp)
@@ -95,10 +103,10 @@ def test_a_giver_that_is_busy_with_others_is_asked_no_more() -> None:
         pull.receive(Busy(), 2.0)
 
 
-def test_a_giver_that_is_never_ready_is_out_of_turn_in_the_end() -> None:
+def test_a_sender_that_is_never_ready_is_out_of_turn_in_the_end() -> None:
     pull = a_pull()
     pull.start(0.0)
-    for _ in range(ASKS_MAX - 1):
+    for _ in range(OFFER_REQUESTS_MAX - 1):
         assert isinstance(pull.receive(NotYet(), 0.0), Call)
     with pytest.raises(OutOfTurn):
         pull.receive(NotYet(), 0.0)
@@ -166,8 +174,8 @@ HONEST = a_packed(a_key()).offer
         (resigned(HONEST, key=a_key(fragment=0)), OutOfTurn),
         (resigned(HONEST, key=a_key(run=2)), OutOfTurn),
         (replace(HONEST, tokens=1), BadSignature),
-        (sign_offer(STRANGER, CHAIN, HONEST), BadSignature),
-        (sign_offer(GIVER, NO_DIGEST, HONEST), BadSignature),
+        (sign_offer(OUTSIDER, CHAIN, HONEST), BadSignature),
+        (sign_offer(SENDER, NO_DIGEST, HONEST), BadSignature),
         (resigned(HONEST, tokens=-5), BadEncoding),
         (resigned(HONEST, step=1 << 60), BadEncoding),
         (resigned(HONEST, anchor_root=OTHER_ROOT), BrokenPromise),
@@ -193,13 +201,13 @@ def test_a_false_offer_is_refused_and_changes_nothing(offer: Offer, fault: type[
 def test_an_offer_of_more_wire_than_payload_is_refused_though_all_of_it_fits(
     num_bytes: int,
 ) -> None:
-    """Its chunks are what it says and signed: nobody else would stop what unpacks to less than it takes."""
-    promised = manifest(bytes(num_bytes), EXCHANGE_CHUNK_BYTES)
-    offer = resigned(HONEST, wire_bytes=num_bytes, chunk_root=promised.root)
+    """Its chunks are what it says and signed: no other check stops what unpacks to less than it takes."""
+    listed = manifest(bytes(num_bytes), EXCHANGE_CHUNK_BYTES)
+    offer = resigned(HONEST, wire_bytes=num_bytes, chunk_root=listed.root)
     pull = a_pull()
     pull.start(0.0)
     with pytest.raises(BrokenPromise, match="grows on the wire"):
-        pull.receive(Offered(offer, promised.hashes), 1.0)
+        pull.receive(Offered(offer, listed.hashes), 1.0)
     assert pull.phase is Phase.ASKING
 
 
@@ -229,7 +237,7 @@ def test_a_fragment_of_no_values_is_our_own_mistake() -> None:
 @pytest.mark.parametrize("common", list(Codec))
 @pytest.mark.parametrize("codec", list(Codec))
 @pytest.mark.parametrize("root", [ANCHOR_ROOT, OTHER_ROOT], ids=["same", "other"])
-def test_nobody_chooses_a_codec(common: Codec, codec: Codec, root: Digest) -> None:
+def test_no_partner_chooses_a_codec(common: Codec, codec: Codec, root: Digest) -> None:
     packed, pull = a_packed(a_key(), codec=codec), a_pull(codec=common)
     pull.start(0.0)
     offer = resigned(packed.offer, anchor_root=root)
@@ -243,18 +251,18 @@ def test_nobody_chooses_a_codec(common: Codec, codec: Codec, root: Digest) -> No
 @pytest.mark.parametrize("seed", range(200))
 def test_a_bent_reply_is_a_fault_or_nothing_new(seed: int) -> None:
     """Flip, cut or grow the bytes of an honest reply: a typed refusal, never another error."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     packed, pull = a_packed(a_key()), a_pull()
     pull.start(0.0)
     raw = bytearray(encode(offered(packed)))
-    for _ in range(dice.randint(1, 3)):
-        match dice.randrange(3):
+    for _ in range(rng.randint(1, 3)):
+        match rng.randrange(3):
             case 0:
-                raw[dice.randrange(len(raw))] ^= 1 << dice.randrange(8)
+                raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
             case 1:
-                del raw[dice.randrange(len(raw)) :]
+                del raw[rng.randrange(len(raw)) :]
             case _:
-                raw.insert(dice.randrange(len(raw) + 1), dice.randrange(256))
+                raw.insert(rng.randrange(len(raw) + 1), rng.randrange(256))
         if not raw:
             break
     with pytest.raises(PeerFault):

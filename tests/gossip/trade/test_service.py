@@ -1,4 +1,4 @@
-"""Two partners trade over links that are early, late, lossy or hostile, and nobody honest is blamed."""
+"""Two partners trade over links that are early, late, lossy or hostile, and no honest peer is blamed."""
 
 from dataclasses import dataclass
 
@@ -99,24 +99,24 @@ async def test_two_partners_trade_and_keep_each_others_receipts(
     results = await both_pull(left, right)
     await trio.sleep(0.1)
     for me, partner in ((left, right), (right, left)):
-        traded, given = results[me.seat], me.trades.given(me.key())
+        traded, fragment = results[me.seat], me.trades.published(me.key())
         assert traded is not None
-        assert given is not None
-        assert given.receipt is not None
+        assert fragment is not None
+        assert fragment.receipt is not None
         assert float((traded.values - partner.snapshot().theta).abs().max()) < 0.01
         assert traded.offer.tokens == 100 * partner.seat
         assert payload_digest(traded.payload) == traded.offer.payload_hash
         again = read_payload(traded.offer.codec, traded.payload, a_snapshot().anchor)
         assert torch.equal(again, traded.values)
-        verify_receipt(partner.host.peer, CHAIN, given.receipt)
-        assert given.offered == {partner.host.peer: given.receipt.payload_hash}
+        verify_receipt(partner.host.peer, CHAIN, fragment.receipt)
+        assert fragment.offered == {partner.host.peer: fragment.receipt.payload_hash}
         assert results[partner.seat] is not None
-        assert given.receipt.payload_hash == results[partner.seat].offer.payload_hash  # type: ignore[union-attr]
+        assert fragment.receipt.payload_hash == results[partner.seat].offer.payload_hash  # type: ignore[union-attr]
         assert me.host.blamed == []
 
 
 @pytest.mark.rule("G12")
-async def test_who_waits_for_a_receipt_gets_it_or_goes_on_at_the_deadline(
+async def test_a_wait_for_a_receipt_ends_with_it_or_at_the_deadline(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     left, right = a_pair()
@@ -128,12 +128,12 @@ async def test_who_waits_for_a_receipt_gets_it_or_goes_on_at_the_deadline(
     assert trio.current_time() == began + 5
     async with trio.open_nursery() as pulling:
         pulling.start_soon(right.pull, left)
-        given = await left.trades.acknowledged(left.key(), deadline=began + 30)
-    assert given is not None
-    assert given.receipt is not None
-    assert given.acknowledged is not None
-    assert given.acknowledged.offer.payload_hash == given.receipt.payload_hash
-    assert await left.trades.acknowledged(left.key(), deadline=began) is given
+        fragment = await left.trades.acknowledged(left.key(), deadline=began + 30)
+    assert fragment is not None
+    assert fragment.receipt is not None
+    assert fragment.acknowledged is not None
+    assert fragment.acknowledged.offer.payload_hash == fragment.receipt.payload_hash
+    assert await left.trades.acknowledged(left.key(), deadline=began) is fragment
 
 
 @pytest.mark.rule("G11")
@@ -206,7 +206,7 @@ async def test_partners_with_different_anchors_trade_in_bf16(
 
 @pytest.mark.rule("G13")
 @pytest.mark.parametrize("seed", range(8))
-async def test_loss_delays_a_trade_and_accuses_nobody(
+async def test_loss_delays_a_trade_and_blames_no_peer(
     autojump_clock: trio.testing.MockClock, seed: int
 ) -> None:
     left, right = a_pair(seed=seed, loss=0.2)
@@ -266,21 +266,21 @@ async def test_a_fragment_that_is_not_finite_is_not_given(
     assert left.host.blamed == []
 
 
-def a_liar(network: FakeNetwork, honest: Side, bend: "Bend") -> Side:
-    """A side that bends what an honest giver with its own key would answer."""
-    liar = a_side(network, 2)
-    liar.publish(honest)
-    answer = liar.host.answer
+def a_cheat(network: FakeNetwork, honest: Side, bend: "Bend") -> Side:
+    """A side that bends what an honest sender with its own key would answer."""
+    cheat = a_side(network, 2)
+    cheat.publish(honest)
+    answer = cheat.host.answer
 
     async def bent(asker: PeerId, protocol: str, request: bytes) -> bytes:
         return bend(request, await answer(asker, protocol, request))
 
-    liar.host.answer = bent  # type: ignore[method-assign]
-    return liar
+    cheat.host.answer = bent  # type: ignore[method-assign]
+    return cheat
 
 
 class Bend:
-    """How a liar bends its answers."""
+    """Ways in which a cheat changes its answers."""
 
     def __call__(self, request: bytes, reply: bytes) -> bytes:
         raise NotImplementedError
@@ -303,23 +303,23 @@ class OutOfTurnReply(Bend):
 
 class WrongChunk(Bend):
     def __call__(self, request: bytes, reply: bytes) -> bytes:
-        said = decode_exchange_reply(reply)
-        if not isinstance(said, Chunks):
+        decoded = decode_exchange_reply(reply)
+        if not isinstance(decoded, Chunks):
             return reply
-        return encode(some_chunks(*(bytes(len(part)) for part in said.parts)))
+        return encode(some_chunks(*(bytes(len(part)) for part in decoded.parts)))
 
 
 class TooManyFirst(Bend):
     def __call__(self, request: bytes, reply: bytes) -> bytes:
-        said = decode_exchange_reply(reply)
-        return encode(Chunks(said.parts * 2)) if isinstance(said, Chunks) else reply
+        decoded = decode_exchange_reply(reply)
+        return encode(Chunks(decoded.parts * 2)) if isinstance(decoded, Chunks) else reply
 
 
 class Unsigned(Bend):
     def __call__(self, request: bytes, reply: bytes) -> bytes:
-        said = decode_exchange_reply(reply)
-        if isinstance(said, Offered):
-            return encode(replace(said, offer=replace(said.offer, tokens=1 << 40)))
+        decoded = decode_exchange_reply(reply)
+        if isinstance(decoded, Offered):
+            return encode(replace(decoded, offer=replace(decoded.offer, tokens=1 << 40)))
         return reply
 
 
@@ -341,18 +341,18 @@ BENDS = [
 
 @pytest.mark.rule("G13")
 @pytest.mark.parametrize("bend", BENDS, ids=lambda bend: type(bend).__name__)
-async def test_a_liar_is_blamed_and_gives_nothing(
+async def test_a_cheat_is_blamed_and_its_fragment_refused(
     autojump_clock: trio.testing.MockClock, bend: Bend
 ) -> None:
     network = FakeNetwork()
     honest = a_side(network, 1)
-    liar = a_liar(network, honest, bend)
-    assert await honest.pull(liar) is None
-    assert honest.host.faults() == {liar.host.peer: 1}
+    cheat = a_cheat(network, honest, bend)
+    assert await honest.pull(cheat) is None
+    assert honest.host.faults() == {cheat.host.peer: 1}
 
 
-async def ask(asker: FakeHost, giver: FakeHost, request: bytes) -> bytes:
-    return await asker.call(giver.peer, EXCHANGE_PROTOCOL, request, timeout_s=30)
+async def ask(asker: FakeHost, sender: FakeHost, request: bytes) -> bytes:
+    return await asker.call(sender.peer, EXCHANGE_PROTOCOL, request, timeout_s=30)
 
 
 @pytest.mark.parametrize(
@@ -374,13 +374,13 @@ async def ask(asker: FakeHost, giver: FakeHost, request: bytes) -> bytes:
         "oversize",
         "negative seat",
         "negative wait",
-        "first of nobody",
+        "first of no partner",
         "none first",
         "less than none",
         "forged receipt",
     ],
 )
-async def test_a_hostile_request_is_blamed_and_the_giver_lives_on(
+async def test_a_hostile_request_is_blamed_and_the_sender_lives_on(
     autojump_clock: trio.testing.MockClock, request_bytes: bytes
 ) -> None:
     left, right = a_pair()
@@ -405,14 +405,14 @@ async def test_a_receipt_for_what_was_not_offered_is_blamed(
 
 
 @pytest.mark.rule("G10")
-async def test_a_stranger_gets_nothing_and_blame_neither(
+async def test_a_peer_that_is_no_partner_gets_nothing_and_no_blame(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     network = FakeNetwork()
-    left, right, stranger = (a_side(network, number) for number in (1, 2, 3))
+    left, right, outsider = (a_side(network, number) for number in (1, 2, 3))
     right.publish(left)
-    assert await stranger.pull(right, within_s=3) is None
-    assert right.host.blamed == stranger.host.blamed == []
+    assert await outsider.pull(right, within_s=3) is None
+    assert right.host.blamed == outsider.host.blamed == []
 
 
 async def test_parked_asks_are_limited(autojump_clock: trio.testing.MockClock) -> None:
@@ -454,10 +454,10 @@ async def test_a_receipt_lost_on_the_way_costs_no_trade(
 
     right.host.answer = deaf  # type: ignore[method-assign]
     assert await left.pull(right) is not None
-    given = right.trades.given(right.key())
-    assert given is not None
-    assert given.receipt is None
-    assert given.offered
+    fragment = right.trades.published(right.key())
+    assert fragment is not None
+    assert fragment.receipt is None
+    assert fragment.offered
 
 
 @pytest.mark.rule("G7")
@@ -486,7 +486,7 @@ async def test_without_an_offer_in_time_the_pull_is_given_up_early(
     began = trio.current_time()
     wanted = Wanted(right.key(), right.host.peer, left.seat, ANCHOR_ROOT, NUMEL)
     anchor = a_snapshot().anchor
-    pulled = await left.trades.pull(wanted, anchor, deadline=began + 20, ask_by=began + 6)
+    pulled = await left.trades.pull(wanted, anchor, deadline=began + 20, offer_by=began + 6)
     assert pulled is None
     assert trio.current_time() == began + 6
     assert left.host.blamed == []
@@ -498,40 +498,40 @@ async def silent(asker: PeerId, protocol: str, request: bytes) -> bytes:
 
 
 @pytest.mark.rule("G10")
-async def test_who_steps_in_gets_the_fragment_and_the_next_one_is_told_at_once(
+async def test_a_fallback_partner_gets_the_fragment_and_the_next_one_is_refused_at_once(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     network = FakeNetwork(seed=0, loss=0.0)
-    giver, drawn, first, second = (a_side(network, number) for number in range(1, 5))
-    for side in (giver, drawn, first, second):
+    sender, partner, first, second = (a_side(network, number) for number in range(1, 5))
+    for side in (sender, partner, first, second):
         nursery.start_soon(side.trades.run)
     any_of_them = StandbyReceivers(lambda seat, _: seat in {first.seat, second.seat}, 1)
-    giver.trades.publish(
-        giver.key(), giver.snapshot(), partner=drawn.host.peer, fallbacks=any_of_them
+    sender.trades.publish(
+        sender.key(), sender.snapshot(), partner=partner.host.peer, fallbacks=any_of_them
     )
-    assert await first.pull(giver) is not None
+    assert await first.pull(sender) is not None
     began = trio.current_time()
-    assert await second.pull(giver) is None
+    assert await second.pull(sender) is None
     assert trio.current_time() < began + 1
-    assert await drawn.pull(giver) is not None
+    assert await partner.pull(sender) is not None
     await trio.sleep(1.0)
-    assert giver.trades.takers(giver.key()) == {first.host.peer: first.seat}
-    given = giver.trades.given(giver.key())
-    assert given is not None
-    assert given.receipt is not None
-    assert given.receipt.to_seat == drawn.seat
-    assert not [side for side in (giver, drawn, first, second) if side.host.blamed]
+    assert sender.trades.receivers(sender.key()) == {first.host.peer: first.seat}
+    fragment = sender.trades.published(sender.key())
+    assert fragment is not None
+    assert fragment.receipt is not None
+    assert fragment.receipt.to_seat == partner.seat
+    assert not [side for side in (sender, partner, first, second) if side.host.blamed]
 
 
 @pytest.mark.rule("G10")
-async def test_a_seat_that_stands_in_for_nobody_is_declined(
+async def test_a_seat_that_stands_in_for_no_partner_is_declined(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     network = FakeNetwork(seed=0, loss=0.0)
-    giver, drawn, stranger = (a_side(network, number) for number in range(1, 4))
-    giver.trades.publish(
-        giver.key(), giver.snapshot(), partner=drawn.host.peer, fallbacks=stands_in(9)
+    sender, partner, outsider = (a_side(network, number) for number in range(1, 4))
+    sender.trades.publish(
+        sender.key(), sender.snapshot(), partner=partner.host.peer, fallbacks=stands_in(9)
     )
-    assert await stranger.pull(giver, within_s=3) is None
-    assert giver.trades.takers(giver.key()) == {}
-    assert giver.host.blamed == []
+    assert await outsider.pull(sender, within_s=3) is None
+    assert sender.trades.receivers(sender.key()) == {}
+    assert sender.host.blamed == []

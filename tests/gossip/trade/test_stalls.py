@@ -58,27 +58,27 @@ async def pulled(
     """What came of one pull, when it ended, and how often the partner was blamed."""
     network = FakeNetwork()
     left, right = network.host(1), network.host(2)
-    mine, theirs = (
+    puller, server = (
         Trades(h, h.secret, CHAIN, InlineExecutor(lambda _: 0.0)) for h in (left, right)
     )
-    theirs.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
+    server.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
     stalling = Stalling(right, manner, at, kind)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(mine.run)
+        nursery.start_soon(puller.run)
         began = trio.current_time()
         wanted = Wanted(a_key(seat=2), right.peer, 1, ANCHOR_ROOT, NUMEL)
-        traded = await mine.pull(wanted, a_snapshot().anchor, deadline=began + WITHIN_S)
+        traded = await puller.pull(wanted, a_snapshot().anchor, deadline=began + WITHIN_S)
         took_s = trio.current_time() - began
         await trio.sleep_until(began + 2 * WITHIN_S)
         nursery.cancel_scope.cancel()
     return traded, took_s, len(left.blamed), stalling
 
 
-async def test_without_a_stall_every_chunk_is_asked_for_alone(
+async def test_without_a_stall_every_chunk_is_asked_for_on_its_own(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     traded, took_s, blamed, stalling = await pulled(stalls, NUM_CHUNKS)
-    assert (stalling.asked, blamed) == (NUM_CHUNKS, 0)
+    assert (stalling.num_requests, blamed) == (NUM_CHUNKS, 0)
     assert traded is not None
     assert took_s < 1.0
 
@@ -114,7 +114,7 @@ async def test_no_trade_waits_for_its_receipt(
 ) -> None:
     traded, took_s, blamed, stalling = await pulled(manner, 0, Receipt)
     assert traded is not None
-    assert (stalling.asked, blamed) == (1, 0)
+    assert (stalling.num_requests, blamed) == (1, 0)
     assert took_s < 1.0
 
 
@@ -130,7 +130,7 @@ async def test_whatever_becomes_of_the_first_chunks_a_pull_ends_by_its_deadline(
     """They are asked for without an offer; lost, they are asked for again like any others."""
     monkeypatch.setattr(pull, "FIRST_COUNTS", (first_count,))
     traded, took_s, blamed, stalling = await pulled(manner, 0, FirstChunks)
-    assert stalling.asked == 1
+    assert stalling.num_requests == 1
     assert took_s <= WITHIN_S + 0.001
     assert blamed == (manner is mixes_up)
     assert (traded is None) == (manner in {vanishes, mixes_up})
@@ -143,7 +143,7 @@ async def test_first_chunks_of_what_is_not_published_yet_are_asked_for_again(
     monkeypatch.setattr(pull, "FIRST_COUNTS", (8,))
     network = FakeNetwork()
     left, right = network.host(1), network.host(2)
-    mine, theirs = (
+    puller, server = (
         Trades(h, h.secret, CHAIN, InlineExecutor(lambda _: 0.0)) for h in (left, right)
     )
 
@@ -151,12 +151,12 @@ async def test_first_chunks_of_what_is_not_published_yet_are_asked_for_again(
 
         async def publish_late() -> None:
             await trio.sleep(3.0)
-            theirs.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
+            server.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
 
         nursery.start_soon(publish_late)
         wanted = Wanted(a_key(seat=2), right.peer, 1, ANCHOR_ROOT, NUMEL)
         deadline = trio.current_time() + WITHIN_S
-        assert await mine.pull(wanted, a_snapshot().anchor, deadline=deadline) is not None
+        assert await puller.pull(wanted, a_snapshot().anchor, deadline=deadline) is not None
         assert trio.current_time() < deadline - WITHIN_S + 4.0
     assert left.blamed == right.blamed == []
 
@@ -167,26 +167,26 @@ async def test_a_crowd_that_parks_everywhere_holds_up_no_partner(
     """Strangers park all they may for a fragment of the next round; the partner's trade takes no longer."""
     network = FakeNetwork()
     left, right = network.host(1), network.host(2)
-    strangers = [
+    outsiders = [
         network.host(100 + n) for n in range(outbox.PARKED_MAX // outbox.PARKED_PER_PEER_MAX)
     ]
-    mine, theirs = (
+    puller, server = (
         Trades(h, h.secret, CHAIN, InlineExecutor(lambda _: 0.0)) for h in (left, right)
     )
-    theirs.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
+    server.publish(a_key(seat=2), a_snapshot(seed=2), partner=left.peer)
 
-    async def park(stranger: FakeHost) -> None:
+    async def park(outsider: FakeHost) -> None:
         ask = encode(OfferRequest(a_key(seat=2, round_index=6), 1, ANCHOR_ROOT, 5_000))
         with contextlib.suppress(Unreachable):
-            await stranger.call(right.peer, EXCHANGE_PROTOCOL, ask, timeout_s=60)
+            await outsider.call(right.peer, EXCHANGE_PROTOCOL, ask, timeout_s=60)
 
     async with trio.open_nursery() as nursery:
-        for stranger in strangers:
+        for outsider in outsiders:
             for _ in range(outbox.PARKED_PER_PEER_MAX):
-                nursery.start_soon(park, stranger)
+                nursery.start_soon(park, outsider)
         await trio.sleep(0.1)
         began = trio.current_time()
         wanted = Wanted(a_key(seat=2), right.peer, 1, ANCHOR_ROOT, NUMEL)
-        traded = await mine.pull(wanted, a_snapshot().anchor, deadline=began + WITHIN_S)
+        traded = await puller.pull(wanted, a_snapshot().anchor, deadline=began + WITHIN_S)
         assert traded is not None
         assert trio.current_time() - began < 1.0

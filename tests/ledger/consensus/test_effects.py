@@ -1,7 +1,7 @@
 """What must be durable comes first, and each validator gets one letter with nothing twice."""
 
 from swarm.ledger.consensus.journal import VoteRecord
-from swarm.ledger.consensus.simplex import Behind, Effect, Save, Send, letters_of, records_of
+from swarm.ledger.consensus.simplex import Behind, Effect, Save, Send, batches_of, records_of
 from swarm.ledger.consensus.votes import Request, Vote
 from swarm.types import NO_DIGEST, View
 
@@ -17,10 +17,10 @@ EFFECTS: list[Effect] = [
 ]
 
 
-def test_everybody_else_gets_one_letter_in_order() -> None:
-    assert letters_of(EFFECTS, me=0, count=3) == {1: [VOTE, ASK], 2: [VOTE, ASK]}
+def test_every_other_validator_gets_one_batch_in_order() -> None:
+    assert batches_of(EFFECTS, me=0, count=3) == {1: [VOTE, ASK], 2: [VOTE, ASK]}
 
 
 def test_records_are_found_wherever_they_stand() -> None:
     assert records_of(EFFECTS[::-1]) == [VoteRecord(VOTE, None)]
-    assert letters_of([], me=0, count=3) == {}
+    assert batches_of([], me=0, count=3) == {}

@@ -82,7 +82,7 @@ def test_one_turned_bit_or_a_torn_row_is_corruption(row: int, where: int) -> Non
             load_journal(sorted(disk.items()))
 
 
-def test_an_old_head_does_not_hide_newer_words() -> None:
+def test_an_old_head_does_not_hide_newer_votes() -> None:
     disk, older = written(3), written(2)
     disk[HEAD_KEY] = older[HEAD_KEY]
     with pytest.raises(Corrupt):
@@ -107,19 +107,19 @@ def test_an_old_head_does_not_hide_newer_words() -> None:
 def test_one_vote_of_a_kind_and_never_both_nullify_and_finalize(
     said: list[int], allowed: set[int]
 ) -> None:
-    words = VoteLog()
+    vote_log = VoteLog()
     for kind in said:
-        words.add(a_vote(5, kind))
-    assert {kind for kind in range(3) if words.allow(kind, View(5))} == allowed
-    assert all(words.allow(kind, View(6)) for kind in range(3))
-    words.prune(View(5))
-    assert words.views() == []
+        vote_log.add(a_vote(5, kind))
+    assert {kind for kind in range(3) if vote_log.allow(kind, View(5))} == allowed
+    assert all(vote_log.allow(kind, View(6)) for kind in range(3))
+    vote_log.prune(View(5))
+    assert vote_log.views() == []
 
 
 def test_a_certificate_with_a_vote_we_do_not_remember_shows() -> None:
-    words = VoteLog()
-    words.add(a_vote(5))
-    assert not words.lack(Certificate(NOTARIZE, View(5), BLOCK, 0b110, ()), 2)
-    assert not words.lack(Certificate(FINALIZE, View(5), BLOCK, 0b011, ()), 2)
-    assert words.lack(Certificate(NOTARIZE, View(5), digest("block", b"two"), 0b110, ()), 2)
-    assert words.lack(Certificate(FINALIZE, View(5), BLOCK, 0b110, ()), 2)
+    vote_log = VoteLog()
+    vote_log.add(a_vote(5))
+    assert not vote_log.lack(Certificate(NOTARIZE, View(5), BLOCK, 0b110, ()), 2)
+    assert not vote_log.lack(Certificate(FINALIZE, View(5), BLOCK, 0b011, ()), 2)
+    assert vote_log.lack(Certificate(NOTARIZE, View(5), digest("block", b"two"), 0b110, ()), 2)
+    assert vote_log.lack(Certificate(FINALIZE, View(5), BLOCK, 0b110, ()), 2)

@@ -36,7 +36,7 @@ from swarm.ledger.consensus.simplex import (
     Save,
     Send,
     Simplex,
-    letters_of,
+    batches_of,
     records_of,
 )
 from swarm.ledger.consensus.timers import TimerParams
@@ -90,7 +90,7 @@ def _mark(voter: int, kind: int, view: int, block: bytes) -> bytes:
     return b"%d/%d/%d/" % (voter, kind, view) + block
 
 
-class PlainChamber:
+class PlainExecutor:
     """Blocks without transactions; a body that says so is bad."""
 
     def __init__(self, secret: SecretKey) -> None:
@@ -118,14 +118,14 @@ class PlainChamber:
             raise InvalidStatement(Reason.BAD_FIELD, "says so")
 
 
-class Liar(Simplex):
+class Equivocator(Simplex):
     """Proposes two blocks in every view it leads, and signs every vote there is."""
 
     def _propose(self) -> None:
-        chamber = self._chamber
-        assert isinstance(chamber, PlainChamber)
+        executor = self._executor
+        assert isinstance(executor, PlainExecutor)
         for twist in (b"left", b"right"):
-            chamber.twist = twist
+            executor.twist = twist
             self._proposals.pop(self.view, None)
             before = len(self._effects)
             super()._propose()
@@ -138,11 +138,11 @@ class Liar(Simplex):
                     self._effects.append(wish)
 
     def _vote(self, kind: int, view: View, block: Digest) -> None:
-        for lie in (NOTARIZE, NULLIFY, FINALIZE):
-            name = NO_DIGEST if lie == NULLIFY else block
-            if (lie == NULLIFY) == (name == NO_DIGEST):
-                vote = self._electorate.sign_vote(self._secret, lie, view, name)
-                self._words.add(vote)
+        for false_kind in (NOTARIZE, NULLIFY, FINALIZE):
+            name = NO_DIGEST if false_kind == NULLIFY else block
+            if (false_kind == NULLIFY) == (name == NO_DIGEST):
+                vote = self._electorate.sign_vote(self._secret, false_kind, view, name)
+                self._vote_log.add(vote)
                 self._effects.append(Send(None, vote))
 
 
@@ -154,7 +154,7 @@ class Scenario:
     powers: tuple[int, ...] = ()
     loss: float = 0.0
     delay_max_s: float = 0.3
-    liars: tuple[int, ...] = ()
+    equivocators: tuple[int, ...] = ()
     crashes: tuple[int, ...] = ()
     """Validators that stop at random times, several times, and come back."""
     dead: tuple[int, ...] = ()
@@ -182,14 +182,14 @@ SCENARIOS = {
     "four, one dead, loss": Scenario(4, loss=0.1, dead=(3,)),
     "four, one crashes, loss": Scenario(4, loss=0.1, crashes=(2,)),
     "four, all crash": Scenario(4, loss=0.05, crashes=(0, 1, 2, 3)),
-    "four, equivocator, loss": Scenario(4, loss=0.1, liars=(1,)),
-    "four, equivocator, slow network": Scenario(4, loss=0.05, delay_max_s=3.0, liars=(1,)),
+    "four, equivocator, loss": Scenario(4, loss=0.1, equivocators=(1,)),
+    "four, equivocator, slow network": Scenario(4, loss=0.05, delay_max_s=3.0, equivocators=(1,)),
     "four, halves parted": Scenario(4, left_side=(0, 1)),
     "four, one parted, loss": Scenario(4, left_side=(2,), loss=0.05),
-    "five, weighted, light equivocator": Scenario(5, (40, 15, 15, 15, 15), 0.1, liars=(2,)),
+    "five, weighted, light equivocator": Scenario(5, (40, 15, 15, 15, 15), 0.1, equivocators=(2,)),
     "five, one holds two thirds": Scenario(5, (90, 5, 5, 5, 5), 0.1, crashes=(1, 2), dead=(3,)),
-    "seven, one dead, equivocator, loss": Scenario(7, loss=0.1, liars=(1,), dead=(3,)),
-    "seven, two equivocators, crash": Scenario(7, loss=0.1, liars=(1, 4), crashes=(2,)),
+    "seven, one dead, equivocator, loss": Scenario(7, loss=0.1, equivocators=(1,), dead=(3,)),
+    "seven, two equivocators, crash": Scenario(7, loss=0.1, equivocators=(1, 4), crashes=(2,)),
     "seven, parted": Scenario(7, left_side=(0, 1, 2)),
 }
 
@@ -213,7 +213,7 @@ class World:
     """All replicas, the links between them, and everything that must stay true."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
-        self.scenario, self.dice = scenario, random.Random(seed)
+        self.scenario, self.rng = scenario, random.Random(seed)
         self.now, self.number, self.num_statements = 0.0, 0, 0
         self.heap: list[tuple[float, int, Callable[[], None]]] = []
         secrets = [SecretKey.from_seed(bytes([i]) * 32) for i in range(scenario.count)]
@@ -222,7 +222,7 @@ class World:
         self.electorate = PlainElectorate(CHAIN, validators, bytes(32))
         self.replicas = [Replica(i, secret) for i, secret in enumerate(secrets)]
         self.final: dict[int, Digest] = {}
-        self.said: dict[tuple[int, int, int], Digest] = {}
+        self.claimed: dict[tuple[int, int, int], Digest] = {}
         self.evidence: list[Equivocation] = []
         self.log = hashlib.sha256()
 
@@ -236,13 +236,13 @@ class World:
             self.boot(replica)
         for index in scenario.crashes:
             when = 2.0
-            while (when := when + self.dice.uniform(1.0, 6.0)) < scenario.heals_s:
-                back = when + self.dice.uniform(0.1, 4.0)
+            while (when := when + self.rng.uniform(1.0, 6.0)) < scenario.heals_s:
+                back = when + self.rng.uniform(0.1, 4.0)
                 self.at(when, partial(self.crash, self.replicas[index]))
                 self.at(back, partial(self.boot, self.replicas[index]))
                 when = back
         for index in scenario.dead:
-            when = self.dice.uniform(2.0, 10.0)
+            when = self.rng.uniform(2.0, 10.0)
             self.at(when, partial(self.crash, self.replicas[index]))
         while self.heap and self.heap[0][0] < scenario.ends_s:
             self.now, number, what = heapq.heappop(self.heap)
@@ -259,11 +259,11 @@ class World:
             else FinalPoint(Height(0), View(0), CHAIN)
         )
         replica.journal = load_journal(sorted(replica.disk.items()))
-        kind = Liar if replica.index in self.scenario.liars else Simplex
+        kind = Equivocator if replica.index in self.scenario.equivocators else Simplex
         replica.machine = kind(
             self.electorate,
             replica.secret,
-            PlainChamber(replica.secret),
+            PlainExecutor(replica.secret),
             PACE,
             tip=tip,
             certificate=replica.certificates.get(tip.height),
@@ -274,7 +274,7 @@ class World:
 
     def crash(self, replica: Replica) -> None:
         """Stop at once, or after the next save and before the sends that follow it."""
-        if self.dice.random() < 0.5:
+        if self.rng.random() < 0.5:
             replica.machine = None
         else:
             replica.dies_in_midsentence = True
@@ -285,7 +285,7 @@ class World:
             if replica.dies_in_midsentence:
                 replica.machine, replica.dies_in_midsentence = None, False
                 if replica.index not in self.scenario.dead:
-                    back = self.now + self.dice.uniform(0.1, 4.0)
+                    back = self.now + self.rng.uniform(0.1, 4.0)
                     self.at(back, lambda: self.boot(replica))
                 return
         for effect in effects:
@@ -300,25 +300,25 @@ class World:
                     raise AssertionError(f"validator {replica.index} lost its memory of {view}")
                 case Save() | Send():
                     pass
-        letters = letters_of(effects, me=replica.index, count=len(self.replicas))
-        for to, statements in sorted(letters.items()):
+        batches = batches_of(effects, me=replica.index, count=len(self.replicas))
+        for to, statements in sorted(batches.items()):
             self.deliver(replica.index, to, statements)
         self.wind(replica)
 
     def deliver(self, sender: int, to: int, statements: list[Statement]) -> None:
         scenario, is_healed = self.scenario, self.now >= self.scenario.heals_s
         for statement in statements:
-            if sender not in scenario.liars and isinstance(statement, Vote):
+            if sender not in scenario.equivocators and isinstance(statement, Vote):
                 self.remember(statement)
         self.num_statements += len(statements)
         is_parted = (sender in scenario.left_side) != (to in scenario.left_side)
         if is_parted and 8.0 <= self.now < 20.0:
             return
-        if not is_healed and self.dice.random() < scenario.loss:
+        if not is_healed and self.rng.random() < scenario.loss:
             return
         slowest = 0.3 if is_healed else scenario.delay_max_s
         for statement in statements:
-            when = self.now + self.dice.uniform(0.02, slowest)
+            when = self.now + self.rng.uniform(0.02, slowest)
             self.at(when, partial(self.receive, self.replicas[to], statement, sender))
 
     def receive(self, replica: Replica, statement: Statement, sender: int) -> None:
@@ -374,9 +374,9 @@ class World:
     def remember(self, vote: Vote) -> None:
         """An honest validator never takes a word back, crash or no crash."""
         key = (vote.voter, vote.kind, vote.view)
-        assert self.said.setdefault(key, vote.block) == vote.block, "voted twice"
+        assert self.claimed.setdefault(key, vote.block) == vote.block, "voted twice"
         rival = {NULLIFY: FINALIZE, FINALIZE: NULLIFY}.get(vote.kind)
-        assert rival is None or (vote.voter, rival, vote.view) not in self.said, (
+        assert rival is None or (vote.voter, rival, vote.view) not in self.claimed, (
             "nullify and finalize"
         )
 
@@ -393,12 +393,12 @@ def test_whatever_fails_there_is_one_chain_and_it_grows_again(seed: int) -> None
     except AssertionError as error:
         raise AssertionError(f"{error}; {replay}") from error
     accused = {evidence.first.voter for evidence in world.evidence}
-    assert accused <= set(scenario.liars), f"an honest validator is accused; {replay}"
-    alive = [r for r in world.replicas if r.machine and r.index not in scenario.liars]
+    assert accused <= set(scenario.equivocators), f"an honest validator is accused; {replay}"
+    alive = [r for r in world.replicas if r.machine and r.index not in scenario.equivocators]
     heights = [len(replica.chain) for replica in alive]
     assert min(heights) >= scenario.height_min, f"heights {heights}; {replay}"
-    if scenario.liars and scenario.count > 1:
-        assert accused == set(scenario.liars), f"a liar goes free; {replay}"
+    if scenario.equivocators and scenario.count > 1:
+        assert accused == set(scenario.equivocators), f"an equivocator goes free; {replay}"
 
 
 def test_a_seed_is_a_whole_history() -> None:
@@ -416,7 +416,7 @@ def a_quartet() -> tuple[list[Replica], PlainElectorate]:
         replica.machine = Simplex(
             world.electorate,
             replica.secret,
-            PlainChamber(replica.secret),
+            PlainExecutor(replica.secret),
             PACE,
             tip=FinalPoint(Height(0), View(0), CHAIN),
             certificate=None,
@@ -461,8 +461,8 @@ def test_a_proposal_that_comes_early_is_voted_for_when_the_interval_has_passed()
 
     def proposed(height: int, parent: Digest) -> tuple[Proposal, int]:
         leader = leaders[height - 1]
-        chamber = PlainChamber(replicas[leader].secret)
-        block = chamber.build(parent, Height(height), View(height))
+        executor = PlainExecutor(replicas[leader].secret)
+        block = executor.build(parent, Height(height), View(height))
         return electorate.sign_proposal(replicas[leader].secret, block, ()), leader
 
     first, leader = proposed(1, CHAIN)
@@ -481,9 +481,9 @@ def test_a_proposal_that_comes_early_is_voted_for_when_the_interval_has_passed()
 def test_a_bad_block_is_nullified_not_notarized() -> None:
     replicas, electorate = a_quartet()
     leader = electorate.leader(View(1))
-    chamber = PlainChamber(replicas[leader].secret)
-    chamber.twist = b"bad"
-    block = chamber.build(CHAIN, Height(1), View(1))
+    executor = PlainExecutor(replicas[leader].secret)
+    executor.twist = b"bad"
+    block = executor.build(CHAIN, Height(1), View(1))
     proposal = electorate.sign_proposal(replicas[leader].secret, block, ())
     machine = next(r.machine for r in replicas if r.index != leader)
     assert machine is not None
@@ -501,7 +501,7 @@ def test_what_no_honest_validator_sends_is_the_peers_fault_and_changes_nothing()
     vote = electorate.sign_vote(replicas[1].secret, NOTARIZE, View(1), CHAIN)
     leader = electorate.leader(View(1))
     stranger = next(i for i in range(4) if i not in {leader, me})
-    block = PlainChamber(replicas[leader].secret).build(CHAIN, Height(1), View(1))
+    block = PlainExecutor(replicas[leader].secret).build(CHAIN, Height(1), View(1))
     certificate = Certificate(NULLIFY, View(1), NO_DIGEST, 1, (_mark(0, 1, 1, NO_DIGEST),))
     cases: list[tuple[Statement, int]] = [
         (vote, 2),

@@ -16,12 +16,12 @@ from swarm.ledger.consensus.votes import (
 )
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import digest
-from swarm.testing.ledger import InMemoryLedger, rehearsal_key
+from swarm.testing.ledger import InMemoryLedger, numbered_key
 from swarm.types import NO_DIGEST, Amount, Digest, View
 
 CHAIN = digest("genesis", b"x")
 LEFT, RIGHT = digest("block", b"left"), digest("block", b"right")
-KEYS = [rehearsal_key(i) for i in range(4)]
+KEYS = [numbered_key(i) for i in range(4)]
 
 
 def an_electorate(*powers: int) -> Electorate:
@@ -37,12 +37,12 @@ def a_vote(voter: int, kind: int = NOTARIZE, view: int = 1, block: Digest = LEFT
 
 def test_three_of_four_make_a_certificate_that_everybody_accepts() -> None:
     electorate = an_electorate()
-    tally = VoteCounter(electorate)
+    counter = VoteCounter(electorate)
     for voter in (3, 0):
-        tally.add_vote(a_vote(voter))
-        assert tally.quorum(a_vote(voter)) is None
-    tally.add_vote(a_vote(1))
-    certificate = tally.quorum(a_vote(1))
+        counter.add_vote(a_vote(voter))
+        assert counter.quorum(a_vote(voter)) is None
+    counter.add_vote(a_vote(1))
+    certificate = counter.quorum(a_vote(1))
     assert certificate is not None
     assert (certificate.bitmap, first_voter(certificate)) == (0b1011, 0)
     electorate.check_certificate(certificate)
@@ -56,10 +56,10 @@ def test_three_of_four_make_a_certificate_that_everybody_accepts() -> None:
     ):
         with pytest.raises(PeerFault):
             electorate.check_certificate(bad)
-    assert tally.lacks(certificate)
-    tally.add_certificate(certificate)
-    assert not tally.lacks(certificate)
-    assert tally.quorum(a_vote(1)) is None
+    assert counter.lacks(certificate)
+    counter.add_certificate(certificate)
+    assert not counter.lacks(certificate)
+    assert counter.quorum(a_vote(1)) is None
 
 
 @pytest.mark.rule("L31")
@@ -71,12 +71,12 @@ def test_a_third_of_the_power_is_not_enough_whatever_the_heads() -> None:
 
 
 def test_a_forged_vote_is_refused_and_not_counted() -> None:
-    tally = VoteCounter(an_electorate())
+    counter = VoteCounter(an_electorate())
     with pytest.raises(BadSignature):
-        tally.add_vote(replace(a_vote(0), voter=1))
+        counter.add_vote(replace(a_vote(0), voter=1))
     for voter in (0, 2):
-        tally.add_vote(a_vote(voter))
-    assert tally.quorum(a_vote(0)) is None
+        counter.add_vote(a_vote(voter))
+    assert counter.quorum(a_vote(0)) is None
 
 
 @pytest.mark.rule("L33", "S9")
@@ -97,21 +97,21 @@ def test_a_forged_vote_is_refused_and_not_counted() -> None:
 def test_conflicting_votes_convict_and_nothing_else_does(
     first: Vote, second: Vote, is_guilty: bool
 ) -> None:
-    tally = VoteCounter(an_electorate())
-    assert tally.add_vote(first) is None
-    assert tally.add_vote(second) == (Equivocation(first, second) if is_guilty else None)
-    assert tally.add_vote(second) is None
+    counter = VoteCounter(an_electorate())
+    assert counter.add_vote(first) is None
+    assert counter.add_vote(second) == (Equivocation(first, second) if is_guilty else None)
+    assert counter.add_vote(second) is None
 
 
 def test_final_views_are_forgotten() -> None:
-    tally = VoteCounter(an_electorate())
-    tally.add_vote(a_vote(0))
-    tally.add_certificate(Certificate(NOTARIZE, View(1), LEFT, 7, ()))
-    tally.prune(View(1))
-    assert tally.certificate(NOTARIZE, View(1)) is None
-    assert tally.notarizations() == []
-    assert tally.add_vote(a_vote(1)) is None
-    assert tally.quorum(a_vote(1)) is None
+    counter = VoteCounter(an_electorate())
+    counter.add_vote(a_vote(0))
+    counter.add_certificate(Certificate(NOTARIZE, View(1), LEFT, 7, ()))
+    counter.prune(View(1))
+    assert counter.certificate(NOTARIZE, View(1)) is None
+    assert counter.notarizations() == []
+    assert counter.add_vote(a_vote(1)) is None
+    assert counter.quorum(a_vote(1)) is None
 
 
 def test_a_vote_comes_whole_and_from_its_voter() -> None:
@@ -138,17 +138,17 @@ def test_everybody_leads_once_a_cycle_and_stake_leads_early() -> None:
 
 
 def test_only_the_leaders_signature_makes_a_proposal() -> None:
-    rehearsal = InMemoryLedger(4, 4)
-    rehearsal.block()
-    block, _ = rehearsal.links[0]
-    genesis = rehearsal.genesis
-    electorate = Electorate(genesis.chain, rehearsal.state.validators, genesis.seed)
+    ledger = InMemoryLedger(4, 4)
+    ledger.block()
+    block, _ = ledger.links[0]
+    genesis = ledger.genesis
+    electorate = Electorate(genesis.chain, ledger.state.validators, genesis.seed)
     leader = electorate.validators[electorate.leader(block.header.view)].peer
-    others = [key for key in rehearsal.keys[:4] if key.peer != leader]
-    electorate.check_proposal(electorate.sign_proposal(rehearsal.key_of(leader), block, ()))
+    others = [key for key in ledger.keys[:4] if key.peer != leader]
+    electorate.check_proposal(electorate.sign_proposal(ledger.key_of(leader), block, ()))
     with pytest.raises(BadSignature):
         electorate.check_proposal(electorate.sign_proposal(others[0], block, ()))
     certificate = Certificate(NULLIFY, View(1), NO_DIGEST, 7, ())
-    good = electorate.sign_proposal(rehearsal.key_of(leader), block, ())
+    good = electorate.sign_proposal(ledger.key_of(leader), block, ())
     with pytest.raises(BrokenPromise):
         electorate.check_proposal(replace(good, certificates=(certificate,) * 33))

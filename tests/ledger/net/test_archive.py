@@ -15,7 +15,7 @@ def a_long_story() -> Case:
     case = a_case(num_accounts=6)
     case.wait(SegmentPhase.UNSAMPLED)
     case.ledger.empty_blocks(case.record.height + 58 - case.ledger.state.height)
-    case.say(case.ledger.keys[5], case.true.report(0))
+    case.submit(case.ledger.keys[5], case.true.report(0))
     case.wait(SegmentPhase.SILENT)
     case.ledger.empty_blocks(SNAPSHOT_BLOCKS + 30 - case.ledger.state.height)
     return case

@@ -8,10 +8,10 @@ from tests.ledger.checking import a_case
 def test_a_disputed_segment_survives_its_encoding() -> None:
     case = a_case(lie=0, num_steps=25)
     windows = case.up_to_reveal()
-    dice = case.record.draws
+    draws = case.record.draws
     wrong = next((key for key in case.able if windows[key.peer] == 0), None)
     if wrong is None:
-        case.say(case.able[0], case.true.report(0))
+        case.submit(case.able[0], case.true.report(0))
     else:
         case.show({wrong.peer: 0})
     case.vote([case.ledger.keys[0]], is_guilty=True)
@@ -20,5 +20,5 @@ def test_a_disputed_segment_survives_its_encoding() -> None:
     assert record.accusations
     assert record.checks
     assert len(record.windows) == 3
-    assert len(dice) == 1
+    assert len(draws) == 1
     assert decode(SegmentRecord, encode(record)) == record

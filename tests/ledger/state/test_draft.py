@@ -5,23 +5,23 @@ import pytest
 from swarm.errors import InvalidStatement
 from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Account, RoundInfo, Unbonding
-from swarm.ledger.state.state import MONEY_KINDS, NOBODY, State, genesis_state, money_in
+from swarm.ledger.state.state import EMPTY_ACCOUNT, MONEY_KINDS, State, genesis_state, money_in
 from swarm.primitives.codec import replace
 from swarm.testing.ledger import (
     BALANCE,
     STAKE,
     InMemoryLedger,
-    rehearsal_genesis,
-    rehearsal_key,
+    make_genesis,
+    numbered_key,
     small_run_spec,
 )
 from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex
 
-A, B, STRANGER = (rehearsal_key(i).peer for i in (0, 1, 9))
+A, B, STRANGER = (numbered_key(i).peer for i in (0, 1, 9))
 
 
 def a_draft() -> tuple[State, Draft]:
-    state = genesis_state(rehearsal_genesis(2, 1))
+    state = genesis_state(make_genesis(2, 1))
     return state, Draft(state, A)
 
 
@@ -70,7 +70,7 @@ def test_a_credit_of_nothing_only_opens_an_account() -> None:
     assert draft.has_account(STRANGER)
     draft.credit(A, 0)
     assert draft.account(A).balance == BALANCE
-    assert draft.account(PeerId(bytes(32))) is NOBODY
+    assert draft.account(PeerId(bytes(32))) is EMPTY_ACCOUNT
 
 
 def test_what_has_unbonded_counts_as_balance_from_its_height_on() -> None:
@@ -138,9 +138,9 @@ def test_a_round_is_noted_where_it_is_due() -> None:
     draft.put_round(RunIndex(2), info, Height(1))
     assert draft.round_info(RunIndex(1), RoundIndex(3)) == info
     draft.put_globals(replace(state.globals, height=Height(1)))
-    records, agenda = draft.take_agenda()
-    assert (records, agenda.rounds) == ((), ((1, 3), (2, 3)))
-    assert draft.agenda(1).rounds == ()
+    records, queue = draft.take_due()
+    assert (records, queue.rounds) == ((), ((1, 3), (2, 3)))
+    assert draft.due_queue(1).rounds == ()
     draft.drop_round(RunIndex(1), RoundIndex(3))
     assert draft.round_info(RunIndex(1), RoundIndex(3)) is None
 

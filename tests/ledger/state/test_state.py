@@ -6,7 +6,7 @@ from swarm.config.spec import GenesisAccount
 from swarm.errors import BadEncoding, InvalidStatement
 from swarm.ledger.chain import Head
 from swarm.ledger.state.state import (
-    NOBODY,
+    EMPTY_ACCOUNT,
     account_key,
     audit_supply,
     decode_state,
@@ -16,7 +16,7 @@ from swarm.ledger.state.state import (
 from swarm.ledger.transactions import AMOUNT_MAX, Join
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.merkle import verify_absent, verify_included
-from swarm.testing.ledger import InMemoryLedger, rehearsal_genesis, rehearsal_key, small_run_spec
+from swarm.testing.ledger import InMemoryLedger, make_genesis, numbered_key, small_run_spec
 from swarm.types import Amount, RoundIndex, RunIndex
 
 
@@ -64,7 +64,7 @@ def test_a_changed_snapshot_is_refused_or_has_another_root() -> None:
 
 @pytest.mark.rule("L6")
 def test_a_snapshot_out_of_order_or_of_unknown_kinds_is_refused() -> None:
-    state = genesis_state(rehearsal_genesis(2, 1))
+    state = genesis_state(make_genesis(2, 1))
     entries = sorted((key, encode(entry)) for key, entry in state.entries.items())
     for wrong in (
         entries[::-1],
@@ -78,7 +78,7 @@ def test_a_snapshot_out_of_order_or_of_unknown_kinds_is_refused() -> None:
 
 def test_an_account_can_be_proved_present_or_absent() -> None:
     state = a_lived_in_ledger().state
-    known, unknown = rehearsal_key(1).peer, rehearsal_key(29).peer
+    known, unknown = numbered_key(1).peer, numbered_key(29).peer
     verify_included(
         state.root,
         account_key(known),
@@ -89,10 +89,10 @@ def test_an_account_can_be_proved_present_or_absent() -> None:
 
 
 def test_what_is_not_there_reads_as_nothing() -> None:
-    state = genesis_state(rehearsal_genesis(2, 1))
-    assert state.account(rehearsal_key(20).peer) is NOBODY
+    state = genesis_state(make_genesis(2, 1))
+    assert state.account(numbered_key(20).peer) is EMPTY_ACCOUNT
     assert state.find_run(RunIndex(1)) is None
-    assert state.contribution(RunIndex(1), rehearsal_key(0).peer).segments == 0
+    assert state.contribution(RunIndex(1), numbered_key(0).peer).segments == 0
     with pytest.raises(InvalidStatement):
         state.run(RunIndex(1))
 
@@ -106,12 +106,12 @@ def test_the_segments_of_a_kept_round_are_listed_by_seat() -> None:
 
 
 def test_the_supply_of_a_genesis_is_what_its_accounts_hold() -> None:
-    state = genesis_state(rehearsal_genesis(5, 1))
+    state = genesis_state(make_genesis(5, 1))
     assert audit_supply(state) == state.supply
 
 
-GENESIS = rehearsal_genesis(3, 2)
-STRANGER = GenesisAccount(rehearsal_key(9).peer, Amount(1), Amount(0))
+GENESIS = make_genesis(3, 2)
+STRANGER = GenesisAccount(numbered_key(9).peer, Amount(1), Amount(0))
 
 
 @pytest.mark.parametrize(
@@ -145,11 +145,9 @@ def test_a_genesis_out_of_bounds_is_refused(changes: dict[str, object]) -> None:
 
 
 def test_every_account_with_a_stake_is_counted() -> None:
-    state = genesis_state(rehearsal_genesis(5, 1))
+    state = genesis_state(make_genesis(5, 1))
     assert state.globals.num_staked == 5
-    poor = replace(
-        rehearsal_genesis(5, 1), accounts=(*rehearsal_genesis(5, 1).accounts[:4], STRANGER)
-    )
+    poor = replace(make_genesis(5, 1), accounts=(*make_genesis(5, 1).accounts[:4], STRANGER))
     accounts = tuple(sorted(poor.accounts, key=lambda account: account.peer))
     again = genesis_state(replace(poor, accounts=accounts, validators=(accounts[0].peer,)))
     assert again.globals.num_staked == sum(account.stake > 0 for account in accounts)

@@ -51,15 +51,19 @@ def test_who_is_accused_again_is_counted_again_by_the_next_verdict() -> None:
     posted = a_record(SegmentPhase.REVEALED)
     verified = a_record(SegmentPhase.VERIFIED, CheckPhase.AGREED)
     disputed = replace(verified, phase=SegmentPhase.DISPUTED)
-    told = recounted(NOTHING, posted, verified, Height(5))
-    assert (told.verified, told.confirmed) == (1, 1)
-    told = recounted(told, verified, disputed, Height(6))
-    assert told == NOTHING
+    verdicts = recounted(NOTHING, posted, verified, Height(5))
+    assert (verdicts.verified, verdicts.confirmed) == (1, 1)
+    verdicts = recounted(verdicts, verified, disputed, Height(6))
+    assert verdicts == NOTHING
     cleared = replace(disputed, phase=SegmentPhase.CLEARED)
-    assert recounted(told, disputed, cleared, Height(7)) == replace(NOTHING, cleared=1, confirmed=1)
-    told = recounted(told, disputed, replace(disputed, phase=SegmentPhase.GUILTY), Height(8))
-    (found,) = told.convictions
-    assert (told.guilty, told.verified, told.confirmed) == (1, 0, 0)
+    assert recounted(verdicts, disputed, cleared, Height(7)) == replace(
+        NOTHING, cleared=1, confirmed=1
+    )
+    verdicts = recounted(
+        verdicts, disputed, replace(disputed, phase=SegmentPhase.GUILTY), Height(8)
+    )
+    (found,) = verdicts.convictions
+    assert (verdicts.guilty, verdicts.verified, verdicts.confirmed) == (1, 0, 0)
     assert (found.peer, found.round, found.height) == (verified.peer, verified.round, 8)
 
 
@@ -75,13 +79,13 @@ def test_only_the_replay_of_another_peer_confirms() -> None:
 
 @pytest.mark.rule("L47")
 def test_the_list_of_convictions_is_bounded_and_keeps_the_newest() -> None:
-    told, before = NOTHING, a_record(SegmentPhase.DISPUTED)
+    verdicts, before = NOTHING, a_record(SegmentPhase.DISPUTED)
     for number in range(CONVICTIONS_KEPT + 5):
         before = replace(before, round=RoundIndex(number))
         guilty = replace(before, phase=SegmentPhase.GUILTY)
-        told = recounted(told, before, guilty, Height(number))
-    assert told.guilty == CONVICTIONS_KEPT + 5
-    assert [found.round for found in told.convictions] == [*range(5, CONVICTIONS_KEPT + 5)]
+        verdicts = recounted(verdicts, before, guilty, Height(number))
+    assert verdicts.guilty == CONVICTIONS_KEPT + 5
+    assert [found.round for found in verdicts.convictions] == [*range(5, CONVICTIONS_KEPT + 5)]
 
 
 @pytest.mark.rule("L47")

@@ -31,10 +31,10 @@ NUM_STREAMS = 6
 BLOCKS_PER_STREAM = 60
 
 
-def a_body(dice: random.Random, stage: InMemoryLedger) -> Body:
-    run = RunIndex(dice.choice([1, 1, 1, 2, 3]))
-    amount = Amount(dice.choice([1, 50, 900, 900, 10**15]))
-    kind = dice.randrange(12)
+def a_body(rng: random.Random, stage: InMemoryLedger) -> Body:
+    run = RunIndex(rng.choice([1, 1, 1, 2, 3]))
+    amount = Amount(rng.choice([1, 50, 900, 900, 10**15]))
+    kind = rng.randrange(12)
     if kind < 3:
         found = stage.state.find_run(run)
         if found is not None:
@@ -44,46 +44,46 @@ def a_body(dice: random.Random, stage: InMemoryLedger) -> Body:
             rosters = [i.seats for i in found.rounds if i.round == round_] or [found.seats]
             seats = [seat for roster in rosters[0] for seat in roster]
             if seats:
-                seat = dice.choice(seats)
+                seat = rng.choice(seats)
                 body = stage.commit(found, round_, seat.stage, seat.index)
                 wrong: dict[str, object] = (
-                    {"tokens": dice.randrange(1 << 32)} if dice.random() < 0.1 else {}
+                    {"tokens": rng.randrange(1 << 32)} if rng.random() < 0.1 else {}
                 )
-                wrong |= {"start_root": bytes(32)} if dice.random() < 0.1 else {}
+                wrong |= {"start_root": bytes(32)} if rng.random() < 0.1 else {}
                 return replace(body, **wrong)
         return Join(run)
-    spec = small_run_spec(num_stages=dice.choice([1, 2, 2, 2, 9]), rounds=dice.randrange(4, 9))
+    spec = small_run_spec(num_stages=rng.choice([1, 2, 2, 2, 9]), rounds=rng.randrange(4, 9))
     return (
         Join(run), Join(run), Join(run), Leave(run), CloseRun(run),
-        Transfer(dice.choice(stage.keys).peer, amount), Stake(amount), Unstake(amount),
+        Transfer(rng.choice(stage.keys).peer, amount), Stake(amount), Unstake(amount),
         OpenRun(encode(spec), amount),
     )[kind - 3]  # fmt: skip
 
 
-def a_transaction(dice: random.Random, stage: InMemoryLedger) -> bytes:
-    body, key = a_body(dice, stage), stage.keys[dice.randrange(8)]
-    if isinstance(body, CommitSegment) and dice.random() < 0.9:
+def a_transaction(rng: random.Random, stage: InMemoryLedger) -> bytes:
+    body, key = a_body(rng, stage), stage.keys[rng.randrange(8)]
+    if isinstance(body, CommitSegment) and rng.random() < 0.9:
         run = stage.state.run(body.run)
         seats = [s for i in run.rounds for s in i.seats[body.stage] if s.index == body.seat]
         return stage.sign(stage.key_of(seats[0].peer) if seats else key, body)
     envelope: dict[str, int] = {}
     if not isinstance(body, CommitSegment):
-        envelope = {"nonce": stage.state.account(key.peer).nonce + dice.randrange(1, 9)}
-        if key.peer not in dict(stage.state.accounts()) and dice.random() < 0.8:
+        envelope = {"nonce": stage.state.account(key.peer).nonce + rng.randrange(1, 9)}
+        if key.peer not in dict(stage.state.accounts()) and rng.random() < 0.8:
             envelope["fee"] = 0
-        if dice.random() < 0.15:
+        if rng.random() < 0.15:
             odd: list[dict[str, int]] = [{"fee": 0}, {"nonce": 40}, {"expiry": 5}]
-            envelope |= dice.choice(odd)
+            envelope |= rng.choice(odd)
     data = bytearray(stage.sign(key, body, **envelope))
-    if dice.random() < 0.1:
-        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    if rng.random() < 0.1:
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return bytes(data)
 
 
 @pytest.mark.rule("L1", "L4")
 @pytest.mark.parametrize("stream", range(NUM_STREAMS))
 def test_money_is_conserved_and_what_is_invalid_changes_nothing(stream: int, seed: int) -> None:
-    dice, stage = (
+    rng, stage = (
         random.Random(1000 * seed + stream),
         InMemoryLedger(num_accounts=6, num_validators=2),
     )
@@ -91,8 +91,8 @@ def test_money_is_conserved_and_what_is_invalid_changes_nothing(stream: int, see
     accepted = refused = 0
     for _ in range(BLOCKS_PER_STREAM):
         body = list[bytes]()
-        for _ in range(dice.randrange(8)):
-            data, before = a_transaction(dice, stage), stage.state.root
+        for _ in range(rng.randrange(8)):
+            data, before = a_transaction(rng, stage), stage.state.root
             try:
                 check_transaction(stage.state, data)
                 apply_block(stage.state, (*body, data), leader=stage.keys[0].peer, beta=BETA)

@@ -17,7 +17,7 @@ from swarm.ledger.transition.sampling import redraw_blocks
 from swarm.primitives import vrf
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
-from swarm.testing.ledger import STAKE, CheckedSegment, InMemoryLedger, rehearse_segment
+from swarm.testing.ledger import STAKE, CheckedSegment, InMemoryLedger, make_segment
 from swarm.types import RoundIndex, View
 from tests.ledger.checking import EXACT, SOLVER, Case, a_case
 
@@ -38,13 +38,13 @@ def phases(case: Case) -> list[CheckPhase]:
 def test_the_honest_path_ends_verified_and_paid() -> None:
     case = a_case(num_steps=25)
     escrow = case.ledger.state.run(case.run.index).escrow
-    case.throw()
+    case.draw_verifiers()
     windows = case.ask(case.able)
     assert (len(windows), case.phase) == (2, SegmentPhase.SAMPLED)
     case.seal(windows)
     assert case.is_now(SegmentPhase.SEALED)
     before = case.balance(case.solver)
-    case.say(case.solver, case.said.reveal())
+    case.submit(case.solver, case.claimed.reveal())
     assert (case.phase, len(case.record.windows)) == (SegmentPhase.REVEALED, 3)
     case.show(windows)
     assert case.is_now(SegmentPhase.VERIFIED)
@@ -53,7 +53,7 @@ def test_the_honest_path_ends_verified_and_paid() -> None:
     assert case.balance(case.solver) >= before + 5
     assert case.ledger.state.run(case.run.index).escrow == escrow
     assert (work(case, 1), work(case, 2)) == ((1, 0, 0, 0, 0), (0, 0, 0, 1, 0))
-    assert case.said.commit.tokens // 1000 == case.record.reward == 5
+    assert case.claimed.commit.tokens // 1000 == case.record.reward == 5
 
 
 def test_it_takes_little_more_than_a_round() -> None:
@@ -67,29 +67,29 @@ def test_it_takes_little_more_than_a_round() -> None:
 @pytest.mark.rule("L38", "S17")
 def test_the_solver_shows_nothing_before_the_blind_answers_are_in() -> None:
     case = a_case()
-    reveal = case.said.reveal()
+    reveal = case.claimed.reveal()
     assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
-    case.throw()
+    case.draw_verifiers()
     assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
     windows = case.ask(case.able)
     assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
-    case.say(case.able[0], case.true.answer(case.able[0].peer, windows[case.able[0].peer])[0])
+    case.submit(case.able[0], case.true.answer(case.able[0].peer, windows[case.able[0].peer])[0])
     assert case.refused(case.solver, reveal) is Reason.WRONG_PHASE
     case.seal({case.able[1].peer: windows[case.able[1].peer]})
-    case.say(case.solver, reveal)
+    case.submit(case.solver, reveal)
 
 
 @pytest.mark.rule("L38")
 def test_no_blind_answer_is_taken_after_the_solver_was_told_to_show() -> None:
     case = a_case()
-    case.throw()
+    case.draw_verifiers()
     (one, two), windows = case.able, case.ask(case.able)
-    case.say(one, case.true.answer(one.peer, windows[one.peer])[0])
+    case.submit(one, case.true.answer(one.peer, windows[one.peer])[0])
     late = case.true.answer(two.peer, windows[two.peer])[0]
     case.wait(SegmentPhase.SEALED)
     assert case.record.checks[1].phase is CheckPhase.MISSED
     assert case.refused(two, late) is Reason.WRONG_PHASE
-    case.say(case.solver, case.said.reveal())
+    case.submit(case.solver, case.claimed.reveal())
     assert case.refused(two, late) is Reason.WRONG_PHASE
     case.show({one.peer: windows[one.peer]})
     assert case.is_now(SegmentPhase.VERIFIED)
@@ -112,20 +112,20 @@ def test_an_answer_is_shown_as_it_was_given_blind_by_who_gave_it_and_once() -> N
         assert case.refused(one, wrong) is Reason.BAD_PROOF
     assert case.refused(two, mine) is Reason.BAD_PROOF, "a copy of another's answer"
     assert case.refused(case.ledger.keys[0], mine) is Reason.WRONG_PEER
-    case.say(one, mine)
+    case.submit(one, mine)
     assert case.refused(one, mine) is Reason.DUPLICATE
 
 
 @pytest.mark.rule("L37")
 def test_one_request_each_and_no_more_than_four() -> None:
     case = a_case(num_accounts=30)
-    case.throw()
-    case.throw()
+    case.draw_verifiers()
+    case.draw_verifiers()
     drawn = [
         (key, body)
         for attempt in (0, 1)
         for key in case.able
-        if (body := case.said.request(case.ledger.state, key, attempt)) is not None
+        if (body := case.claimed.request(case.ledger.state, key, attempt)) is not None
     ]
     once = dict(reversed(drawn))
     assert len(once) > CHECKS_MAX
@@ -142,10 +142,10 @@ def test_one_request_each_and_no_more_than_four() -> None:
 @pytest.mark.rule("L37")
 def test_requests_end_a_while_after_the_first() -> None:
     case = a_case()
-    case.throw()
+    case.draw_verifiers()
     one, two = case.able
     case.ask([one])
-    late = case.said.request(case.ledger.state, two)
+    late = case.claimed.request(case.ledger.state, two)
     assert late is not None
     case.ledger.empty_blocks(redraw_blocks(EXACT) - 1)
     assert case.refused(two, late) is Reason.WRONG_PHASE
@@ -154,8 +154,8 @@ def test_requests_end_a_while_after_the_first() -> None:
 @pytest.mark.rule("L37")
 def test_a_request_in_the_block_of_the_dice_is_too_early() -> None:
     case = a_case()
-    case.throw()
-    probe = case.said.request(case.ledger.state, case.able[0])
+    case.draw_verifiers()
+    probe = case.claimed.request(case.ledger.state, case.able[0])
     assert probe is not None
     early = a_case()
     assert early.refused(early.able[0], probe) is Reason.WRONG_PHASE
@@ -168,7 +168,7 @@ def test_a_solver_that_shows_nothing_is_not_paid_and_has_a_strike() -> None:
     case = a_case()
     escrow, before = case.ledger.state.run(case.run.index).escrow, case.balance(case.solver)
     stake = case.stake(case.solver)
-    case.throw()
+    case.draw_verifiers()
     case.seal(case.ask(case.able))
     height = case.ledger.state.height
     case.wait(SegmentPhase.SILENT)
@@ -177,14 +177,14 @@ def test_a_solver_that_shows_nothing_is_not_paid_and_has_a_strike() -> None:
     assert (work(case, 1), work(case, 2)) == ((0, 0, 1, 0, 0), (0, 0, 0, 0, 0))
     assert case.stake(case.solver) == stake, "silence is unpaid, not slashed"
     assert case.balance(case.solver) - before < 5 + 20
-    assert case.refused(case.solver, case.said.reveal()) is Reason.WRONG_PHASE
+    assert case.refused(case.solver, case.claimed.reveal()) is Reason.WRONG_PHASE
 
 
 @pytest.mark.rule("L37", "L39", "S14")
 def test_a_solver_that_serves_nobody_is_silent_after_the_last_dice() -> None:
     case = a_case()
     for attempt in range(3):
-        case.throw()
+        case.draw_verifiers()
         assert len(case.ask(case.able, attempt)) == 2, "who was not served may ask again"
     case.wait(SegmentPhase.SILENT)
     assert (work(case, 1), work(case, 2)) == ((0, 0, 1, 0, 0), (0, 0, 0, 0, 3))
@@ -194,7 +194,7 @@ def test_a_solver_that_serves_nobody_is_silent_after_the_last_dice() -> None:
 @pytest.mark.rule("L39")
 def test_one_request_that_is_never_answered_does_not_pay_a_solver_that_hides() -> None:
     case = a_case()
-    case.throw()
+    case.draw_verifiers()
     case.ask(case.able[:1])
     case.wait(SegmentPhase.SILENT)
     assert len(case.record.draws) == 3
@@ -202,13 +202,13 @@ def test_one_request_that_is_never_answered_does_not_pay_a_solver_that_hides() -
 
 def test_another_verifier_saves_a_solver_from_one_that_only_asks() -> None:
     case = a_case()
-    case.throw()
+    case.draw_verifiers()
     idle, busy = case.able
     case.ask([idle])
-    case.throw()
+    case.draw_verifiers()
     windows = case.ask([busy], 1)
     case.seal(windows)
-    case.say(case.solver, case.said.reveal())
+    case.submit(case.solver, case.claimed.reveal())
     case.show(windows)
     assert case.is_now(SegmentPhase.VERIFIED)
     assert phases(case) == [CheckPhase.MISSED, CheckPhase.AGREED]
@@ -240,10 +240,10 @@ def test_one_answer_is_enough() -> None:
 def test_an_unsampled_solver_may_show_its_leaves_and_only_it() -> None:
     case = a_case()
     case.wait(SegmentPhase.UNSAMPLED)
-    assert case.refused(case.able[0], case.said.reveal()) is Reason.BAD_SIGNATURE
-    case.say(case.solver, case.said.reveal())
+    assert case.refused(case.able[0], case.claimed.reveal()) is Reason.BAD_SIGNATURE
+    case.submit(case.solver, case.claimed.reveal())
     assert (case.phase, len(case.record.windows)) == (SegmentPhase.UNSAMPLED, 1)
-    assert case.refused(case.solver, case.said.reveal()) is Reason.DUPLICATE
+    assert case.refused(case.solver, case.claimed.reveal()) is Reason.DUPLICATE
 
 
 def test_a_segment_is_checked_and_paid_after_its_run_is_settled() -> None:
@@ -251,13 +251,13 @@ def test_a_segment_is_checked_and_paid_after_its_run_is_settled() -> None:
     case = a_case(spec)
     case.ledger.reach_round(case.run, 3)
     case.ledger.empty_blocks(4)
-    case.said = case.true = rehearse_segment(case.ledger, case.run, 2, 0, 1)
-    case.say(case.ledger.keys[SOLVER], case.said.commit)
+    case.claimed = case.true = make_segment(case.ledger, case.run, 2, 0, 1)
+    case.submit(case.ledger.keys[SOLVER], case.claimed.commit)
     assert case.is_now(SegmentPhase.POSTED)
     case.ledger.reach_round(case.run, 3 + SETTLE_ROUNDS)
     owner = case.ledger.keys[0]
     if not case.record.draws:
-        case.throw()
+        case.draw_verifiers()
     windows = case.ask(case.able)
     case.seal(windows)
     before = case.balance(owner)
@@ -270,7 +270,7 @@ def test_a_segment_is_checked_and_paid_after_its_run_is_settled() -> None:
 def test_the_live_segments_are_listed_until_their_window_has_passed() -> None:
     case = a_case()
     other = case.ledger.commit(case.run, 1, 1, 0)
-    case.say(case.ledger.keys[0], other)
+    case.submit(case.ledger.keys[0], other)
     found = case.ledger.state.live_segments()
     assert [(record.stage, record.seat) for record in found] == [(0, 1), (1, 0)]
     case.ledger.empty_blocks(EXACT.checks.challenge_window_blocks + 1)
@@ -282,9 +282,9 @@ def test_the_live_segments_are_listed_until_their_window_has_passed() -> None:
 @pytest.mark.parametrize("blocks", [0, 3, 6, 9, 12, 20])
 def test_a_snapshot_taken_while_segments_are_checked_goes_on_alike(blocks: int) -> None:
     case = a_case()
-    case.throw()
+    case.draw_verifiers()
     case.seal(case.ask(case.able)) if blocks > 3 else None
-    case.say(case.solver, case.said.reveal()) if blocks > 6 else None
+    case.submit(case.solver, case.claimed.reveal()) if blocks > 6 else None
     case.ledger.empty_blocks(blocks)
     state = case.ledger.state
     again = decode_state(encode_state(state))
@@ -295,10 +295,10 @@ def test_a_snapshot_taken_while_segments_are_checked_goes_on_alike(blocks: int) 
 
 def test_nobody_speaks_about_a_segment_that_is_not_there() -> None:
     case = a_case()
-    ghost = replace(case.said.vote(0, is_guilty=True), seat=9)
+    ghost = replace(case.claimed.vote(0, is_guilty=True), seat=9)
     assert case.refused(case.able[0], ghost) is Reason.UNKNOWN_SEGMENT
     with pytest.raises(InvalidStatement) as caught:
-        case.say(case.solver, replace(case.said.reveal(), round=9))
+        case.submit(case.solver, replace(case.claimed.reveal(), round=9))
     assert caught.value.reason is Reason.UNKNOWN_SEGMENT
 
 
@@ -306,34 +306,32 @@ JUDGED = {*SegmentPhase} - {*list(SegmentPhase)[:5]}
 
 
 class Crowd:
-    """Everybody says what may be said next, or what may not, or nothing; the keys in ``liars`` lie."""
+    """Everybody says what may be said next, or what may not, or nothing; the keys in ``cheats`` lie."""
 
     def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self.ledger = InMemoryLedger(8, 4)
         self.run = self.ledger.open_run(replace(EXACT, round_blocks=12, rounds=200))
         joins = [self.ledger.sign(self.ledger.keys[i], Join(self.run.index)) for i in (4, 5, 6)]
         self.ledger.block(*joins)
-        self.liars = {self.ledger.keys[i].peer for i in (5, 6, 7)}
+        self.cheats = {self.ledger.keys[i].peer for i in (5, 6, 7)}
         self.true: dict[tuple[int, ...], CheckedSegment] = {}
-        self.said: dict[tuple[int, ...], CheckedSegment] = {}
+        self.claimed: dict[tuple[int, ...], CheckedSegment] = {}
 
     def turn(self) -> None:
         """One block of what somebody could think of, as far as it is valid."""
         pool, state = Mempool(), self.ledger.state
         live = [
-            r for r in state.live_segments() if r.phase not in JUDGED or self.dice.random() < 0.02
+            r for r in state.live_segments() if r.phase not in JUDGED or self.rng.random() < 0.02
         ]
-        said = [
-            (key, self.idea(key, self.dice.choice(live[:2])))
-            for key in self.ledger.keys[:8]
-            if live
+        bodies = [
+            (key, self.idea(key, self.rng.choice(live[:2]))) for key in self.ledger.keys[:8] if live
         ]
         for hidden in live[:3]:
-            shown = self.said[hidden.round, hidden.stage, hidden.seat].reveal()
-            said.append((self.ledger.key_of(hidden.peer), shown))
-        for key, body in [*said, *self.commits()]:
-            if body is not None and self.dice.random() < 0.9:
+            shown = self.claimed[hidden.round, hidden.stage, hidden.seat].reveal()
+            bodies.append((self.ledger.key_of(hidden.peer), shown))
+        for key, body in [*bodies, *self.commits()]:
+            if body is not None and self.rng.random() < 0.9:
                 with contextlib.suppress(InvalidStatement):
                     pool.add(self.ledger.sign(key, body), state)
         leader = self.ledger.keys[state.height % 4].peer
@@ -348,29 +346,32 @@ class Crowd:
         run, found = self.ledger.state.run(self.run.index), list[tuple[SecretKey, Body]]()
         seats = [(i.round, s) for i in run.rounds[-2:-1] for roster in i.seats for s in roster]
         for round_, seat in seats:
-            place = (round_, seat.stage, seat.index)
-            if place not in self.true:
-                true = rehearse_segment(self.ledger, run, *place)
-                lies = seat.peer in self.liars and self.dice.random() < 0.8
-                self.true[place], self.said[place] = true, true.with_lie(0) if lies else true
-            found.append((self.ledger.key_of(seat.peer), self.said[place].commit))
+            segment_id = (round_, seat.stage, seat.index)
+            if segment_id not in self.true:
+                true = make_segment(self.ledger, run, *segment_id)
+                does_cheat = seat.peer in self.cheats and self.rng.random() < 0.8
+                self.true[segment_id], self.claimed[segment_id] = (
+                    true,
+                    true.with_lie(0) if does_cheat else true,
+                )
+            found.append((self.ledger.key_of(seat.peer), self.claimed[segment_id].commit))
         return found
 
     def idea(self, key: SecretKey, record: SegmentRecord) -> Body | None:
-        place = (record.round, record.stage, record.seat)
-        true, said, state = self.true[place], self.said[place], self.ledger.state
-        false = self.dice.choice([said, true.with_lie(0)])
-        view = false if key.peer in self.liars else true
+        segment_id = (record.round, record.stage, record.seat)
+        true, claimed, state = self.true[segment_id], self.claimed[segment_id], self.ledger.state
+        false = self.rng.choice([claimed, true.with_lie(0)])
+        view = false if key.peer in self.cheats else true
         blind, shown = view.answer(key.peer, 0)
         ideas: list[Body] = [blind, shown, *[shown if record.windows else blind] * 3]
         with contextlib.suppress(InvalidStatement, IndexError):
-            body = true.request(state, key, self.dice.randrange(len(record.draws) + 1))
+            body = true.request(state, key, self.rng.randrange(len(record.draws) + 1))
             ideas += [body] * 9 if body is not None else []
-        if record.phase is SegmentPhase.DISPUTED and key.peer not in self.liars:
-            return said.vote(0, is_guilty=said.leaves != true.leaves)
-        if key.peer in self.liars and self.dice.random() < 0.3:
+        if record.phase is SegmentPhase.DISPUTED and key.peer not in self.cheats:
+            return claimed.vote(0, is_guilty=claimed.leaves != true.leaves)
+        if key.peer in self.cheats and self.rng.random() < 0.3:
             ideas.append(view.report(0))
-        return self.dice.choice(ideas)
+        return self.rng.choice(ideas)
 
 
 def count_open(state: State) -> int:
@@ -394,15 +395,21 @@ def play_crowd(seed: int) -> tuple[int, int]:
         crowd.turn()
     state = crowd.ledger.state
     for key in crowd.ledger.keys[:8]:
-        assert state.account(key.peer).stake == STAKE or key.peer in crowd.liars
+        assert state.account(key.peer).stake == STAKE or key.peer in crowd.cheats
     assert decode_state(encode_state(state)).root == state.root
     crowd.ledger.empty_blocks(EXACT.checks.challenge_window_blocks + 40)
     state = crowd.ledger.state
     assert audit_supply(state) == state.supply
     assert all(record.phase is SegmentPhase.UNSAMPLED for record in state.live_segments())
     found = [state.contribution(crowd.run.index, key.peer) for key in crowd.ledger.keys[:8]]
-    told = state.verdicts(crowd.run.index)
-    judged = told.verified + told.cleared + told.unsampled + told.silent + told.guilty
+    verdicts = state.verdicts(crowd.run.index)
+    judged = (
+        verdicts.verified
+        + verdicts.cleared
+        + verdicts.unsampled
+        + verdicts.silent
+        + verdicts.guilty
+    )
     assert judged + count_open(state) == state.run(crowd.run.index).num_segments
-    assert (told.guilty, len(told.convictions)) == (sum(w.failed for w in found),) * 2
-    return sum(w.verified for w in found), told.guilty
+    assert (verdicts.guilty, len(verdicts.convictions)) == (sum(w.failed for w in found),) * 2
+    return sum(w.verified for w in found), verdicts.guilty

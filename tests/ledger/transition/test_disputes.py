@@ -10,7 +10,7 @@ from swarm.ledger.transition.apply import apply_block
 from swarm.ledger.transition.disputes import Verdict, report_bond, settle_dispute
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey
-from swarm.testing.ledger import BALANCE, STAKE, rehearse_segment
+from swarm.testing.ledger import BALANCE, STAKE, make_segment
 from swarm.types import Amount, RoundIndex
 from tests.ledger.checking import EXACT, Case, a_case
 
@@ -78,29 +78,29 @@ def test_who_is_guilty_may_not_come_back_or_commit_what_it_had_begun() -> None:
 
 
 def accused(case: Case) -> tuple[SecretKey, SecretKey]:
-    """An honest segment, of which the first verifier says something else; liar and honest verifier."""
-    case.throw()
-    liar, honest = case.able
+    """An honest segment, of which the first verifier answers something else; cheating and honest verifier."""
+    case.draw_verifiers()
+    cheat, honest = case.able
     windows = case.ask(case.able)
-    false = case.true.with_lie(windows[liar.peer])
-    case.say(liar, false.answer(liar.peer, windows[liar.peer])[0])
+    false = case.true.with_lie(windows[cheat.peer])
+    case.submit(cheat, false.answer(cheat.peer, windows[cheat.peer])[0])
     case.seal({honest.peer: windows[honest.peer]})
-    case.say(case.solver, case.said.reveal())
-    case.say(liar, false.answer(liar.peer, windows[liar.peer])[1])
+    case.submit(case.solver, case.claimed.reveal())
+    case.submit(cheat, false.answer(cheat.peer, windows[cheat.peer])[1])
     assert case.is_now(SegmentPhase.DISPUTED)
     case.show({honest.peer: windows[honest.peer]})
-    return liar, honest
+    return cheat, honest
 
 
 @pytest.mark.rule("L45", "S17")
 def test_a_false_accuser_pays_a_tenth_of_its_stake_to_the_solver() -> None:
     case = a_case()
-    liar, honest = accused(case)
+    cheat, honest = accused(case)
     case.vote([case.ledger.keys[0]], is_guilty=False)
     before = case.balance(case.solver)
     case.vote([honest], is_guilty=False)
     assert case.is_now(SegmentPhase.CLEARED)
-    assert (case.stake(liar), case.stake(honest)) == (STAKE * 9 // 10, STAKE)
+    assert (case.stake(cheat), case.stake(honest)) == (STAKE * 9 // 10, STAKE)
     assert 0 <= case.balance(case.solver) - before - (STAKE // 10 + 5) < 10, "and the reward"
     assert case.stake(case.solver) == STAKE
     assert case.ledger.state.globals.burned == 0
@@ -121,7 +121,9 @@ def test_without_a_majority_in_time_nobody_loses_anything() -> None:
         assert case.ledger.state.height == opened.deadline
         assert [case.stake(key) for key in case.ledger.keys[:4]] == [STAKE] * 4
         assert case.record.is_paid
-        assert case.refused(case.able[0], case.said.vote(0, is_guilty=True)) is Reason.WRONG_PHASE
+        assert (
+            case.refused(case.able[0], case.claimed.vote(0, is_guilty=True)) is Reason.WRONG_PHASE
+        )
 
 
 @pytest.mark.rule("L43", "S18")
@@ -129,11 +131,11 @@ def test_votes_count_by_power_once_and_not_for_oneself() -> None:
     case = a_case(lie=0, num_accounts=5)
     windows = case.up_to_reveal(3)
     case.show(windows)
-    guilty = case.said.vote(0, is_guilty=True)
+    guilty = case.claimed.vote(0, is_guilty=True)
     assert case.refused(case.solver, guilty) is Reason.WRONG_PEER
     assert case.refused(case.ledger.keys[4], guilty) is Reason.WRONG_PEER, "no validator"
     assert case.refused(case.ledger.keys[0], replace(guilty, window=1)) is Reason.WRONG_PHASE
-    case.say(case.ledger.keys[0], guilty)
+    case.submit(case.ledger.keys[0], guilty)
     assert case.refused(case.ledger.keys[0], guilty) is Reason.DUPLICATE
     assert settle_dispute(case.ledger.state, case.record) is Verdict.OPEN
     case.vote([case.ledger.keys[2]], is_guilty=False)
@@ -145,13 +147,13 @@ def test_votes_count_by_power_once_and_not_for_oneself() -> None:
 @pytest.mark.rule("L44", "S17")
 def test_a_verifier_that_agreed_with_a_lie_burns_a_tenth_of_its_stake() -> None:
     case = a_case(lie=0)
-    case.throw()
+    case.draw_verifiers()
     friend, honest = case.able
     windows = case.ask(case.able)
-    case.say(friend, case.said.answer(friend.peer, 0)[0])
+    case.submit(friend, case.claimed.answer(friend.peer, 0)[0])
     case.seal({honest.peer: windows[honest.peer]})
-    case.say(case.solver, case.said.reveal())
-    case.show({friend.peer: 0}, like=case.said)
+    case.submit(case.solver, case.claimed.reveal())
+    case.show({friend.peer: 0}, like=case.claimed)
     case.show({honest.peer: 0})
     assert [check.phase for check in case.record.checks] == [CheckPhase.AGREED, CheckPhase.DIFFERED]
     case.vote([case.ledger.keys[0], honest], is_guilty=True)
@@ -163,8 +165,8 @@ def test_a_verifier_that_agreed_with_a_lie_burns_a_tenth_of_its_stake() -> None:
 @pytest.mark.rule("L44")
 def test_a_stake_on_its_way_back_is_slashed_too() -> None:
     case = a_case(lie=0)
-    case.say(case.solver, Unstake(Amount(300)))
-    case.say(case.solver, Unstake(Amount(200)))
+    case.submit(case.solver, Unstake(Amount(300)))
+    case.submit(case.solver, Unstake(Amount(200)))
     disputed(case)
     case.vote(judges(case)[:2], is_guilty=True)
     account = case.ledger.state.account(case.solver.peer)
@@ -175,14 +177,14 @@ def test_a_stake_on_its_way_back_is_slashed_too() -> None:
 def unchecked_lie(window: int = 0, num_steps: int = 10) -> tuple[Case, SecretKey]:
     """A lie that friends of the solver have approved, and an honest peer that was not drawn."""
     case = a_case(lie=window, num_steps=num_steps, num_accounts=5)
-    case.throw()
+    case.draw_verifiers()
     windows: dict[bytes, int] = {}
     while not windows:
         windows = case.ask(case.able, len(case.record.draws) - 1)
-        case.throw() if not windows else None
-    case.seal(windows, like=case.said)
-    case.say(case.solver, case.said.reveal())
-    case.show(windows, like=case.said)
+        case.draw_verifiers() if not windows else None
+    case.seal(windows, like=case.claimed)
+    case.submit(case.solver, case.claimed.reveal())
+    case.show(windows, like=case.claimed)
     assert case.is_now(SegmentPhase.VERIFIED)
     return case, next(key for key in [*case.able, case.ledger.keys[0]] if key.peer not in windows)
 
@@ -192,7 +194,7 @@ def test_a_whistleblower_brings_down_a_lie_that_was_verified_and_paid() -> None:
     case, whistle = unchecked_lie()
     approvers = [check.peer for check in case.record.checks]
     escrow, before = case.ledger.state.run(case.run.index).escrow, case.balance(whistle)
-    case.say(whistle, case.true.report(0))
+    case.submit(whistle, case.true.report(0))
     bond = report_bond(case.ledger.state.params, case.record)
     assert bond == 20, "ten fees: more than the reward"
     assert case.is_now(SegmentPhase.DISPUTED)
@@ -213,7 +215,7 @@ def test_a_false_report_costs_its_bond() -> None:
     case.show(windows)
     assert case.is_now(SegmentPhase.VERIFIED)
     reporter = case.ledger.keys[0]
-    case.say(reporter, case.true.with_lie(0).report(0))
+    case.submit(reporter, case.true.with_lie(0).report(0))
     before = case.balance(case.solver)
     case.vote([case.ledger.keys[2], case.ledger.keys[3]], is_guilty=False)
     assert case.is_now(SegmentPhase.CLEARED)
@@ -229,18 +231,18 @@ def test_a_report_needs_a_stake_a_difference_a_reveal_and_an_open_window() -> No
     reporter, report = case.ledger.keys[0], case.true.report(0)
     assert case.refused(reporter, report) is Reason.WRONG_PHASE
     case.wait(SegmentPhase.UNSAMPLED)
-    case.say(case.solver, case.said.reveal())
-    assert case.refused(reporter, case.said.report(0)) is Reason.BAD_FIELD, "it agrees"
+    case.submit(case.solver, case.claimed.reveal())
+    assert case.refused(reporter, case.claimed.report(0)) is Reason.BAD_FIELD, "it agrees"
     assert case.refused(case.solver, report) is Reason.STAKE
     assert case.refused(reporter, replace(report, window=1)) is Reason.BAD_FIELD
     key = case.ledger.keys[4]
-    case.say(key, Unstake(Amount(case.stake(key))))
+    case.submit(key, Unstake(Amount(case.stake(key))))
     assert case.refused(key, report) is Reason.STAKE
-    case.say(key, Stake(Amount(1)))
+    case.submit(key, Stake(Amount(1)))
     end = case.record.height + EXACT.checks.challenge_window_blocks
     case.ledger.empty_blocks(end - case.ledger.state.height - 1)
     twin = a_twin(case)
-    case.say(key, report)
+    case.submit(key, report)
     assert case.is_now(SegmentPhase.DISPUTED)
     twin.ledger.block()
     assert twin.refused(key, report) is Reason.UNKNOWN_SEGMENT, "forgotten"
@@ -251,7 +253,7 @@ def test_a_report_needs_a_stake_a_difference_a_reveal_and_an_open_window() -> No
 
 
 def a_twin(case: Case) -> Case:
-    twin = Case(type(case.ledger)(5, 4), case.run, case.true, case.said)
+    twin = Case(type(case.ledger)(5, 4), case.run, case.true, case.claimed)
     twin.ledger.head, twin.ledger.links = case.ledger.head, list(case.ledger.links)
     return twin
 
@@ -260,7 +262,7 @@ def a_twin(case: Case) -> Case:
 def test_the_first_blind_answer_is_rewarded_before_the_fastest_report() -> None:
     case = a_case(lie=0)
     windows = case.up_to_reveal()
-    case.say(case.ledger.keys[0], case.true.report(0))
+    case.submit(case.ledger.keys[0], case.true.report(0))
     assert case.is_now(SegmentPhase.DISPUTED)
     assert case.refused(case.able[0], case.true.report(0)) is Reason.DUPLICATE
     case.vote([case.ledger.keys[0]], is_guilty=True)
@@ -276,8 +278,8 @@ def test_the_first_blind_answer_is_rewarded_before_the_fastest_report() -> None:
 def test_one_window_after_the_other_is_judged() -> None:
     case, whistle = unchecked_lie(window=1, num_steps=20)
     other = next(k for k in judges(case) if k.peer != whistle.peer)
-    case.say(other, case.said.with_lie(0).report(0))
-    case.say(whistle, case.true.report(1))
+    case.submit(other, case.claimed.with_lie(0).report(0))
+    case.submit(whistle, case.true.report(1))
     assert case.record.dispute is not None
     assert case.record.dispute.window == 0
     before = case.balance(whistle)
@@ -327,7 +329,7 @@ def test_another_arbiter_may_judge_without_votes(verdict: Verdict, phase: Segmen
     ]
     leader = case.ledger.keys[0].peer
     after = apply_block(case.ledger.state, answers, leader=leader, beta=bytes(64), arbiter=arbiter)
-    found = after.segment(case.run.index, RoundIndex(1), case.said.commit.stage, 1)
+    found = after.segment(case.run.index, RoundIndex(1), case.claimed.commit.stage, 1)
     assert found is not None
     assert found.phase is phase
     assert audit_supply(after) == after.supply
@@ -336,13 +338,13 @@ def test_another_arbiter_may_judge_without_votes(verdict: Verdict, phase: Segmen
 def test_an_owner_that_lies_loses_stake_and_seat_and_fills_its_stages_again() -> None:
     case = a_case()
     owner = case.ledger.keys[0]
-    case.true = rehearse_segment(case.ledger, case.run, 1, 1, 0)
-    case.said = case.true.with_lie(0)
-    case.say(owner, case.said.commit)
-    case.throw()
+    case.true = make_segment(case.ledger, case.run, 1, 1, 0)
+    case.claimed = case.true.with_lie(0)
+    case.submit(owner, case.claimed.commit)
+    case.draw_verifiers()
     windows = case.ask(case.able)
     case.seal(windows)
-    case.say(owner, case.said.reveal())
+    case.submit(owner, case.claimed.reveal())
     case.show(windows)
     case.vote(case.ledger.keys[1:3], is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)

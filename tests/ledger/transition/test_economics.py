@@ -20,10 +20,10 @@ from swarm.ledger.transition.accounts import (
     sufficient_fee,
 )
 from swarm.primitives.codec import replace
-from swarm.testing.ledger import rehearsal_genesis, rehearsal_key
+from swarm.testing.ledger import make_genesis, numbered_key
 from swarm.types import Amount, RunIndex
 
-PARAMS = genesis_state(rehearsal_genesis(1, 1)).params
+PARAMS = genesis_state(make_genesis(1, 1)).params
 
 
 @pytest.mark.rule("L10")
@@ -38,7 +38,7 @@ def test_a_fee_has_a_floor_and_rounds_up_per_byte() -> None:
     "body",
     [
         Join(RunIndex(65_535)),
-        Transfer(rehearsal_key(1).peer, Amount(AMOUNT_MAX)),
+        Transfer(numbered_key(1).peer, Amount(AMOUNT_MAX)),
         OpenRun(b"x" * 9_000, Amount(1)),
     ],
     ids=["join", "transfer", "open"],
@@ -47,17 +47,17 @@ def test_a_sufficient_fee_is_enough_for_the_largest_envelope(body: Body) -> None
     params = replace(PARAMS, fee_per_byte_nano=1_000_000_000)
     fee = sufficient_fee(params, body)
     data = sign_transaction(
-        rehearsal_key(0), PARAMS_CHAIN, body, nonce=HEIGHT_MAX, fee=AMOUNT_MAX, expiry=HEIGHT_MAX
+        numbered_key(0), PARAMS_CHAIN, body, nonce=HEIGHT_MAX, fee=AMOUNT_MAX, expiry=HEIGHT_MAX
     )
     assert required_fee(params, len(data)) <= fee
 
 
-PARAMS_CHAIN = rehearsal_genesis(1, 1).chain
+PARAMS_CHAIN = make_genesis(1, 1).chain
 
 
 @pytest.mark.rule("L10")
 def test_who_cannot_pay_offers_nothing_for_a_seat_and_the_fee_for_anything_else() -> None:
-    ask, gift = Join(RunIndex(1)), Transfer(rehearsal_key(1).peer, Amount(1))
+    ask, gift = Join(RunIndex(1)), Transfer(numbered_key(1).peer, Amount(1))
     fee = sufficient_fee(PARAMS, ask)
     assert offered_fee(PARAMS, ask, fee) == fee
     assert offered_fee(PARAMS, ask, Amount(fee - 1)) == 0

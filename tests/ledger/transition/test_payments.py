@@ -96,10 +96,10 @@ def test_without_judges_their_share_is_burned() -> None:
 
 def test_an_approver_burns_and_an_accuser_pays() -> None:
     case, draft = a_draft()
-    friend, liar = case.able
+    friend, cheat = case.able
     punish_approver(draft, friend.peer)
     assert draft.globals.burned == STAKE // 10
-    false = Accusation(liar.peer, 0, NO_DIGEST, Height(1), is_report=False, bond=Amount(0))
+    false = Accusation(cheat.peer, 0, NO_DIGEST, Height(1), is_report=False, bond=Amount(0))
     before = draft.account(case.solver.peer).balance
     punish_accuser(draft, case.record, false)
     assert draft.account(case.solver.peer).balance == before + STAKE // 10
@@ -117,13 +117,13 @@ def test_every_bond_goes_back_to_who_put_it_up() -> None:
     accused = replace(case.record, accusations=tuple(accusations))
     draft.put_segment(accused)
     draft.put_segment(return_bonds(draft, accused))
-    assert draft.segment(*place_of(accused)) == case.record
+    assert draft.segment(*segment_id_of(accused)) == case.record
     for peer in reporters:
         assert draft.account(peer) == case.ledger.state.account(peer)
     finished(draft)
 
 
-def place_of(record: SegmentRecord) -> tuple[RunIndex, RoundIndex, StageIndex, int]:
+def segment_id_of(record: SegmentRecord) -> tuple[RunIndex, RoundIndex, StageIndex, int]:
     return record.run, record.round, record.stage, record.seat
 
 

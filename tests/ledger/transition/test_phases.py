@@ -69,11 +69,11 @@ def test_leaves_that_were_shown_late_can_be_reported_for_a_round() -> None:
 
 def test_a_statement_finds_its_segment_in_its_phase_only() -> None:
     case = a_case()
-    state, place = case.ledger.state, case.said.reveal()
-    assert find_segment(state, place, SegmentPhase.POSTED) == case.record
+    state, body = case.ledger.state, case.claimed.reveal()
+    assert find_segment(state, body, SegmentPhase.POSTED) == case.record
     with pytest.raises(InvalidStatement) as caught:
-        find_segment(state, place, SegmentPhase.SEALED, SegmentPhase.GUILTY)
+        find_segment(state, body, SegmentPhase.SEALED, SegmentPhase.GUILTY)
     assert caught.value.reason is Reason.WRONG_PHASE
     with pytest.raises(InvalidStatement) as caught:
-        find_segment(state, replace(place, seat=7), SegmentPhase.POSTED)
+        find_segment(state, replace(body, seat=7), SegmentPhase.POSTED)
     assert caught.value.reason is Reason.UNKNOWN_SEGMENT

@@ -17,7 +17,7 @@ from swarm.ledger.transition.sampling import (
     redraw_blocks,
 )
 from swarm.primitives.codec import replace
-from swarm.testing.ledger import rehearsal_key, small_run_spec
+from swarm.testing.ledger import numbered_key, small_run_spec
 from swarm.types import Amount, Digest, Height
 from tests.ledger.checking import EXACT, a_case
 
@@ -30,11 +30,11 @@ def test_windows_and_redraws_are_counted_in_whole_steps_and_blocks() -> None:
 @pytest.mark.rule("L35")
 def test_on_average_twice_the_probability_is_drawn_and_every_window_alike() -> None:
     case = a_case(num_steps=40)
-    chain, peers, throws, drawn = case.ledger.state.chain, 10, 20, list[int]()
+    chain, peers, attempts, drawn = case.ledger.state.chain, 10, 20, list[int]()
     spec = replace(EXACT, checks=CheckSpec(NANO // 2, 10, 120))
-    for throw in range(throws):
-        draw = Draw(Height(9), Digest(bytes([throw]) * 32), peers)
-        for key in (rehearsal_key(100 + i) for i in range(peers)):
+    for attempt in range(attempts):
+        draw = Draw(Height(9), Digest(bytes([attempt]) * 32), peers)
+        for key in (numbered_key(100 + i) for i in range(peers)):
             proof = prove_draw(key, chain, draw, case.record)
             window = drawn_window(chain, draw, case.record, spec, key.peer, proof)
             drawn += [] if window is None else [window]
@@ -55,7 +55,7 @@ def test_certain_dice_are_certain(probability: int, eligible: int, wanted: bool)
 @pytest.mark.rule("L35")
 def test_a_proof_is_worth_nothing_for_another_peer_throw_or_segment() -> None:
     case = a_case()
-    case.throw()
+    case.draw_verifiers()
     chain, key, record = case.ledger.state.chain, case.ledger.keys[2], case.record
     draw = record.draws[0]
     proof = prove_draw(key, chain, draw, record)
@@ -75,7 +75,7 @@ def test_a_proof_is_worth_nothing_for_another_peer_throw_or_segment() -> None:
 def test_the_dice_are_of_the_block_after_the_delay_and_count_who_is_able() -> None:
     case = a_case(num_accounts=12)
     committed = case.record.height
-    case.throw()
+    case.draw_verifiers()
     state = case.ledger.state
     assert state.height == committed + state.params.beacon_delay
     assert case.record.draws == (Draw(state.height, state.beacon, len(case.able)),)
@@ -85,10 +85,10 @@ def test_the_dice_are_of_the_block_after_the_delay_and_count_who_is_able() -> No
 @pytest.mark.rule("L37")
 def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
     case = a_case(num_accounts=17, num_steps=40)
-    case.throw()
+    case.draw_verifiers()
     state, took = case.ledger.state, 0
     for key in case.able:
-        body = case.said.request(state, key)
+        body = case.claimed.request(state, key)
         if body is not None:
             wrong = replace(body, window=(body.window + 1) % 4)
             assert case.refused(key, wrong) is Reason.BAD_FIELD
@@ -96,7 +96,7 @@ def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
             took += 1
             continue
         proof = prove_draw(key, state.chain, case.record.draws[0], case.record)
-        c = case.said.commit
+        c = case.claimed.commit
         undrawn = DataRequest(
             run=c.run, round=c.round, stage=c.stage, seat=c.seat, attempt=0, window=0, proof=proof
         )
@@ -107,7 +107,7 @@ def test_only_who_is_drawn_may_ask_and_only_for_its_window() -> None:
 @pytest.mark.rule("L36")
 def test_the_solver_its_partners_and_those_without_stake_are_out() -> None:
     case = a_case()
-    case.throw()
+    case.draw_verifiers()
     record, state = case.record, case.ledger.state
     assert record.partners == (case.ledger.keys[0].peer,)
     for number, reason in ((0, Reason.WRONG_PEER), (1, Reason.WRONG_PEER), (20, Reason.STAKE)):
@@ -122,9 +122,9 @@ def test_a_stake_younger_than_the_segment_does_not_check_it() -> None:
     key = case.ledger.keys[4]
     check_eligible(case.ledger.state, case.record, key.peer)
     assert case.ledger.state.globals.num_staked == 5
-    case.say(key, Unstake(Amount(case.stake(key))))
+    case.submit(key, Unstake(Amount(case.stake(key))))
     assert case.ledger.state.globals.num_staked == 4
-    case.say(key, Stake(Amount(10)))
+    case.submit(key, Stake(Amount(10)))
     assert case.ledger.state.globals.num_staked == 5
     with pytest.raises(InvalidStatement) as caught:
         check_eligible(case.ledger.state, case.record, key.peer)
@@ -148,8 +148,8 @@ def test_dice_are_thrown_three_times_then_the_segment_is_paid_unchecked() -> Non
     solver, before = case.solver, case.balance(case.solver)
     case.wait(SegmentPhase.UNSAMPLED)
     delay, pause = state.params.beacon_delay, redraw_blocks(EXACT)
-    thrown = [draw.height - height for draw in case.record.draws]
-    assert thrown == [delay, delay + pause, delay + 2 * pause]
+    delays = [draw.height - height for draw in case.record.draws]
+    assert delays == [delay, delay + pause, delay + 2 * pause]
     assert case.ledger.state.height - height == delay + 3 * pause
     assert case.balance(solver) - before >= case.record.reward == 5
     assert case.ledger.state.contribution(case.run.index, solver.peer).earned == 5
@@ -158,12 +158,12 @@ def test_dice_are_thrown_three_times_then_the_segment_is_paid_unchecked() -> Non
 @pytest.mark.rule("L37")
 def test_each_throw_has_its_own_dice_and_an_older_one_still_counts() -> None:
     case = a_case(num_accounts=20)
-    case.throw()
-    early = [key for key in case.able if case.said.request(case.ledger.state, key) is not None]
-    case.throw()
-    late = [key for key in case.able if case.said.request(case.ledger.state, key, 1) is not None]
+    case.draw_verifiers()
+    early = [key for key in case.able if case.claimed.request(case.ledger.state, key) is not None]
+    case.draw_verifiers()
+    late = [key for key in case.able if case.claimed.request(case.ledger.state, key, 1) is not None]
     assert early != late
-    body = case.said.request(case.ledger.state, late[0], 1)
+    body = case.claimed.request(case.ledger.state, late[0], 1)
     assert body is not None
     assert case.refused(late[0], replace(body, attempt=2)) is Reason.WRONG_PHASE
     assert case.ask(early[:1]).keys() == {early[0].peer}

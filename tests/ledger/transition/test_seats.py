@@ -15,10 +15,10 @@ from swarm.ledger.transition.seats import (
 )
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import digest
-from swarm.testing.ledger import InMemoryLedger, rehearsal_key, small_run_spec
+from swarm.testing.ledger import InMemoryLedger, numbered_key, small_run_spec
 from swarm.types import Height, PeerId, RoundIndex
 
-OWNER = rehearsal_key(0).peer
+OWNER = numbered_key(0).peer
 PATIENCE = 60
 
 
@@ -29,7 +29,7 @@ def a_run(num_stages: int = 2, replicas_max: int = 3) -> Run:
 
 
 def peer(number: int) -> PeerId:
-    return rehearsal_key(number).peer
+    return numbered_key(number).peer
 
 
 def waiting(run: Run, *numbers: int, height: int = 0) -> Run:

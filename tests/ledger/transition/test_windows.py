@@ -18,7 +18,7 @@ from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of, trace_commit, trace_root, window_claim
 from swarm.primitives.crypto import digest
 from swarm.primitives.merkle import merkle_proof, merkle_root
-from swarm.testing.ledger import SALT, rehearse_tokens
+from swarm.testing.ledger import SALT, make_tokens_opening
 from swarm.training.record import segment
 from swarm.types import NO_DIGEST
 from tests.ledger.checking import EXACT, Case, a_case
@@ -34,24 +34,24 @@ def case() -> Case:
 
 def refused(case: Case, **changes: object) -> None:
     with pytest.raises(InvalidStatement) as caught:
-        open_windows(case.record, WINDOW, case.said.reveal(**changes))
+        open_windows(case.record, WINDOW, case.claimed.reveal(**changes))
     assert caught.value.reason is Reason.BAD_PROOF
 
 
 @pytest.mark.rule("L40")
 def test_windows_follow_one_another_from_start_to_end(case: Case) -> None:
-    windows = open_windows(case.record, WINDOW, case.said.reveal())
+    windows = open_windows(case.record, WINDOW, case.claimed.reveal())
     assert [window.num_leaves for window in windows] == [11, 11, 5], "merges are leaves too"
     assert windows[0].start_root == case.record.start_root
     assert [w.end_root for w in windows[:2]] == [w.start_root for w in windows[1:]]
     assert windows[-1].end_root == case.record.end_root
     for index, window in enumerate(windows):
-        assert window.claim == window_claim(*case.said.window(index))
+        assert window.claim == window_claim(*case.claimed.window(index))
 
 
 @pytest.mark.rule("L40")
 def test_another_salt_or_other_leaves_do_not_open_the_commit(case: Case) -> None:
-    leaves = case.said.leaves
+    leaves = case.claimed.leaves
     refused(case, salt=bytes(32))
     refused(case, leaves=leaves[:-1])
     refused(case, leaves=(*leaves, leaves[0]))
@@ -61,7 +61,7 @@ def test_another_salt_or_other_leaves_do_not_open_the_commit(case: Case) -> None
 
 @pytest.mark.rule("L40")
 def test_an_opening_that_is_not_in_its_leaf_is_refused(case: Case) -> None:
-    first, second, third = case.said.openings
+    first, second, third = case.claimed.openings
     wrong: list[tuple[Opening, ...]] = [
         (first, second),
         (first, second, third, third),
@@ -81,22 +81,22 @@ def test_an_opening_that_is_not_in_its_leaf_is_refused(case: Case) -> None:
 
 def test_windows_of_another_size_are_refused_although_they_are_in_the_leaves(case: Case) -> None:
     with pytest.raises(InvalidStatement):
-        open_windows(case.record, 5, case.said.reveal())
+        open_windows(case.record, 5, case.claimed.reveal())
     with pytest.raises(InvalidStatement):
-        open_windows(case.record, 20, case.said.reveal())
+        open_windows(case.record, 20, case.claimed.reveal())
 
 
 def untrue(case: Case, start: TokensOpening, end: TokensOpening) -> None:
     with pytest.raises(InvalidStatement) as caught:
-        check_tokens(case.record, FRAGMENTS, case.said.reveal(tokens=(start, end)))
+        check_tokens(case.record, FRAGMENTS, case.claimed.reveal(tokens=(start, end)))
     assert caught.value.reason is Reason.BAD_PROOF
 
 
 @pytest.mark.rule("L40")
 def test_the_tokens_of_a_segment_are_those_of_its_states(case: Case) -> None:
-    start, end = case.said.tokens
+    start, end = case.claimed.tokens
     assert end.counts[0] - start.counts[0] == case.record.tokens == 5_000
-    check_tokens(case.record, FRAGMENTS, case.said.reveal())
+    check_tokens(case.record, FRAGMENTS, case.claimed.reveal())
     more = (end.counts[0] + 1, *end.counts[1:])
     untrue(case, end, start)
     untrue(case, start, start)
@@ -106,7 +106,7 @@ def test_the_tokens_of_a_segment_are_those_of_its_states(case: Case) -> None:
     untrue(case, start, replace(end, counts=end.counts[:-1]))
     untrue(case, replace(start, proof=start.proof[::-1]), end)
     with pytest.raises(InvalidStatement):
-        check_tokens(case.record, FRAGMENTS + 1, case.said.reveal())
+        check_tokens(case.record, FRAGMENTS + 1, case.claimed.reveal())
 
 
 def test_another_component_does_not_pass_for_the_tokens(case: Case) -> None:
@@ -115,18 +115,20 @@ def test_another_component_does_not_pass_for_the_tokens(case: Case) -> None:
     record = replace(case.record, end_root=merkle_root(other))
     end = TokensOpening((5_000, 0, 0), merkle_proof(other, PHI_COMPONENT))
     with pytest.raises(InvalidStatement, match="not the tokens of its state"):
-        check_tokens(record, FRAGMENTS, case.said.reveal(tokens=(case.said.tokens[0], end)))
+        check_tokens(record, FRAGMENTS, case.claimed.reveal(tokens=(case.claimed.tokens[0], end)))
 
 
 @pytest.mark.rule("L40")
 def test_a_segment_may_begin_with_tokens_from_before_but_counts_its_own(case: Case) -> None:
-    counted = [rehearse_tokens(b"state", total, FRAGMENTS) for total in (7_000, 12_000, 11_999)]
+    counted = [make_tokens_opening(b"state", total, FRAGMENTS) for total in (7_000, 12_000, 11_999)]
     (start_root, start), (end_root, end), (less_root, less) = counted
     record = replace(case.record, start_root=start_root, end_root=end_root)
-    check_tokens(record, FRAGMENTS, case.said.reveal(tokens=(start, end)))
+    check_tokens(record, FRAGMENTS, case.claimed.reveal(tokens=(start, end)))
     with pytest.raises(InvalidStatement, match="counts 4999 tokens where the commit says 5000"):
         check_tokens(
-            replace(record, end_root=less_root), FRAGMENTS, case.said.reveal(tokens=(start, less))
+            replace(record, end_root=less_root),
+            FRAGMENTS,
+            case.claimed.reveal(tokens=(start, less)),
         )
 
 
@@ -139,9 +141,9 @@ def test_the_tokens_are_one_tensor_of_int64_as_training_has_them() -> None:
 def test_fewer_leaves_than_steps_are_refused_even_if_they_are_what_was_committed(
     case: Case,
 ) -> None:
-    short = case.said.leaves[: STEPS - 1]
+    short = case.claimed.leaves[: STEPS - 1]
     hidden = trace_commit(trace_root(short), SALT)
     record = replace(case.record, trace_commit=hidden)
-    told = dataclasses.replace(case.said, leaves=short)
+    shortened = dataclasses.replace(case.claimed, leaves=short)
     with pytest.raises(InvalidStatement):
-        open_windows(record, WINDOW, told.reveal())
+        open_windows(record, WINDOW, shortened.reveal())

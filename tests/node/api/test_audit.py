@@ -44,10 +44,10 @@ class Checks:
         )
         verdict = AuditVerdict.FRAUD if place.window in self.false else AuditVerdict.HONEST
         return AuditResult(
-            place=place,
+            key=place,
             verdict=verdict,
             answer=Answer((LEAF,), ROOT),
-            said=LEAF,
+            claim=LEAF,
             found=ROOT,
             first_difference=0,
             lines=("a line",),
@@ -145,7 +145,7 @@ async def test_what_is_no_evidence_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.rule("N19")
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("asked", "cause"),
     [
         ({}, "round is missing"),
         ({"round": 1}, "stage is missing"),
@@ -158,10 +158,10 @@ async def test_what_is_no_evidence_is_refused_by_name(tmp_path: Path) -> None:
     ],
 )
 async def test_a_place_that_is_not_there_is_a_usage_error(
-    tmp_path: Path, asked: dict[str, object], words: str
+    tmp_path: Path, asked: dict[str, object], cause: str
 ) -> None:
     auditor, checks = an_auditor(a_revealed_case(), tmp_path)
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=cause):
         await auditor.audit(asked)
     assert not checks.audited
     assert not auditor.is_busy

@@ -113,7 +113,7 @@ def test_a_peer_whose_steps_stand_still_is_stalled_whatever_it_says() -> None:
     assert not found.has_rate
 
 
-def test_nobody_trains_while_the_ledger_stands_still() -> None:
+def test_no_peer_trains_while_the_ledger_stands_still() -> None:
     found = standing(is_moving=False)
     assert (found.state, found.reason) == ("stalled", "the ledger stands still")
     assert not found.has_rate
@@ -178,7 +178,7 @@ def test_the_share_that_was_replayed_is_of_what_passed_its_check() -> None:
     assert 0 < replayed <= 20
 
 
-def test_a_node_is_said_to_train_only_while_it_progresses() -> None:
+def test_a_node_is_shown_as_training_only_while_it_progresses() -> None:
     run = a_run()
 
     def state(verdict: Verdict, run: Any = run, *, is_seated: bool = True) -> str:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""A person's texts are written with the newest weights that the swarm has, and none outlives its reader."""
+"""A generation uses the newest weights that the swarm has, and none outlives its reader."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -82,7 +82,7 @@ def some_run(rounds: list[int], seats: list[list[PeerId]]) -> Run:
     )
 
 
-class FakeLibrary:
+class FakeArtifacts:
     """The weights of some rounds."""
 
     def __init__(self, rounds: set[int]) -> None:
@@ -98,16 +98,16 @@ class FakeLibrary:
 
 @dataclass
 class Writing:
-    """A node that writes texts."""
+    """A node that generates."""
 
     me: PeerId
     host: FakeHost
     run: Run | None
-    library: FakeLibrary
+    artifacts: FakeArtifacts
     run16: bytes = bytes(16)
 
 
-class Room:
+class Harness:
     """A writer without a seat, and two peers in each of two stages."""
 
     def __init__(self, nursery: trio.Nursery, *, listed: list[int], held: set[int]) -> None:
@@ -120,25 +120,25 @@ class Room:
         for hosts in self.stages:
             for host in hosts:
                 self.inference(host, held).serve()
-        self.node = Writing(self.me.peer, self.me, run, FakeLibrary(set()))
-        self.speaking = GenerationSessions(self.node, self.inference(self.me, set()), nursery)
+        self.node = Writing(self.me.peer, self.me, run, FakeArtifacts(set()))
+        self.sessions = GenerationSessions(self.node, self.inference(self.me, set()), nursery)
 
     def inference(self, host: FakeHost, held: set[int]) -> InferenceServer:
         return InferenceServer(
-            host, FakeLibrary(held), InlineExecutor(lambda _: 0.01), lambda: self.node.run
+            host, FakeArtifacts(held), InlineExecutor(lambda _: 0.01), lambda: self.node.run
         )
 
-    async def begin(self, **wish: object) -> dict[str, object]:
-        found = await self.speaking.begin({"tokens": PROMPT, "count": 12, "seed": 5, **wish})
+    async def begin(self, **fields: object) -> dict[str, object]:
+        found = await self.sessions.begin({"tokens": PROMPT, "count": 12, "seed": 5, **fields})
         await trio.lowlevel.checkpoint()
         return dict(found)
 
-    async def whole(self, name: dict[str, object]) -> tuple[list[int], dict[str, Any]]:
-        tokens, said = list[int](), dict[str, Any]()
-        while not said.get("is_over"):
-            said = dict(await self.speaking.read(name))
-            tokens += cast("list[int]", said["tokens"])
-        return tokens, said
+    async def read_all(self, name: dict[str, object]) -> tuple[list[int], dict[str, Any]]:
+        tokens, reply = list[int](), dict[str, Any]()
+        while not reply.get("is_over"):
+            reply = dict(await self.sessions.read(name))
+            tokens += cast("list[int]", reply["tokens"])
+        return tokens, reply
 
     def calls(self) -> int:
         return sum(count for (_, what), count in self.me.calls.items() if what == PROTOCOL)
@@ -146,11 +146,11 @@ class Room:
 
 def here(round_: int, count: int = 12) -> list[int]:
     """What the checkpoint of a round writes on one machine."""
-    stage, dice = (
+    stage, rng = (
         whole_model(SPEC.model, table(EXACT)),
         stream((5).to_bytes(8, "big"), "cli.generate"),
     )
-    return list(generate(stage, torch.cat(WEIGHTS[round_]), PROMPT, count, dice, Sampling()))
+    return list(generate(stage, torch.cat(WEIGHTS[round_]), PROMPT, count, rng, Sampling()))
 
 
 @pytest.mark.rule("N17", "T32")
@@ -163,112 +163,114 @@ def here(round_: int, count: int = 12) -> list[int]:
         ([], {0}, 0),  # before the first checkpoint
     ],
 )
-async def test_a_text_is_that_of_the_newest_weights_that_all_stages_have(
+async def test_a_generation_uses_the_newest_weights_that_all_stages_have(
     listed: list[int], held: set[int], round_: int, autojump_clock: object
 ) -> None:
     async with trio.open_nursery() as nursery:
-        room = Room(nursery, listed=listed, held=held)
-        tokens, said = await room.whole(await room.begin())
+        harness = Harness(nursery, listed=listed, held=held)
+        tokens, reply = await harness.read_all(await harness.begin())
         assert tokens == here(round_)
-        assert said["round"] == round_
-        names = [[peer_name(host.peer) for host in hosts] for hosts in room.stages]
-        assert [name in names[stage] for stage, name in enumerate(said["peers"])] == [True, True]
+        assert reply["round"] == round_
+        names = [[peer_name(host.peer) for host in hosts] for hosts in harness.stages]
+        assert [name in names[stage] for stage, name in enumerate(reply["peers"])] == [True, True]
 
 
 async def test_whoever_writes_goes_on_with_its_own_stages_itself(autojump_clock: object) -> None:
     async with trio.open_nursery() as nursery:
-        room = Room(nursery, listed=[8], held={8})
-        mine = room.inference(room.me, {8})
-        assert room.node.run is not None
-        first, second = room.node.run.seats
-        seats = ((*first, a_seat(0, 9, room.me.peer)), second)
-        room.node.run = replace(room.node.run, seats=seats)
-        speaking = GenerationSessions(room.node, mine, nursery)
-        room.speaking = speaking
-        tokens, said = await room.whole(await room.begin())
+        harness = Harness(nursery, listed=[8], held={8})
+        mine = harness.inference(harness.me, {8})
+        assert harness.node.run is not None
+        first, second = harness.node.run.seats
+        seats = ((*first, a_seat(0, 9, harness.me.peer)), second)
+        harness.node.run = replace(harness.node.run, seats=seats)
+        sessions = GenerationSessions(harness.node, mine, nursery)
+        harness.sessions = sessions
+        tokens, reply = await harness.read_all(await harness.begin())
         assert tokens == here(8)
-        assert said["peers"][0] == peer_name(room.me.peer)
-        assert room.calls() == 12, "a call for each token, to the other stage alone"
+        assert reply["peers"][0] == peer_name(harness.me.peer)
+        assert harness.calls() == 12, "a call for each token, to the other stage alone"
 
 
-async def test_a_text_that_nobody_goes_on_with_says_so_once(autojump_clock: object) -> None:
+async def test_a_generation_that_no_peer_continues_fails_once(autojump_clock: object) -> None:
     async with trio.open_nursery() as nursery:
-        room = Room(nursery, listed=[8], held={0, 8})
-        for host in room.stages[1]:
+        harness = Harness(nursery, listed=[8], held={0, 8})
+        for host in harness.stages[1]:
             host.is_alive = False
-        name = await room.begin()
+        name = await harness.begin()
         with pytest.raises(Unreachable, match="stage 1"):
-            await room.whole(name)
-        with pytest.raises(UsageError, match="no such text"):
-            await room.speaking.read(name)
+            await harness.read_all(name)
+        with pytest.raises(UsageError, match="no such generation"):
+            await harness.sessions.read(name)
 
 
-async def test_a_peer_that_dies_ends_no_text(autojump_clock: object) -> None:
+async def test_a_peer_that_dies_ends_no_generation(autojump_clock: object) -> None:
     async with trio.open_nursery() as nursery:
-        room = Room(nursery, listed=[8], held={8})
-        name = await room.begin()
-        first = dict(await room.speaking.read(name))
+        harness = Harness(nursery, listed=[8], held={8})
+        name = await harness.begin()
+        first = dict(await harness.sessions.read(name))
         tokens: Any = first["tokens"]
         holder: Any = first["peers"]
-        for hosts in room.stages:
+        for hosts in harness.stages:
             for host in hosts:
                 host.is_alive = host.is_alive and peer_name(host.peer) not in holder
-        more, _ = await room.whole(name)
+        more, _ = await harness.read_all(name)
         assert [*tokens, *more] == here(8)
 
 
 @pytest.mark.rule("N17")
-async def test_four_texts_at_once_and_a_place_for_each_that_ends(autojump_clock: object) -> None:
+async def test_four_generations_at_once_and_a_slot_for_each_that_ends(
+    autojump_clock: object,
+) -> None:
     async with trio.open_nursery() as nursery:
-        room = Room(nursery, listed=[8], held={8})
-        names = [await room.begin() for _ in range(GENERATIONS_MAX)]
-        with pytest.raises(UsageError, match="are being written"):
-            await room.begin()
-        await room.speaking.end(names[0])
-        with pytest.raises(UsageError, match="no such text"):
-            await room.speaking.end(names[0])
-        names[0] = await room.begin()
+        harness = Harness(nursery, listed=[8], held={8})
+        names = [await harness.begin() for _ in range(GENERATIONS_MAX)]
+        with pytest.raises(UsageError, match="are in progress"):
+            await harness.begin()
+        await harness.sessions.end(names[0])
+        with pytest.raises(UsageError, match="no such generation"):
+            await harness.sessions.end(names[0])
+        names[0] = await harness.begin()
         for name in names:
-            await room.whole(name)
-        await room.begin()
+            await harness.read_all(name)
+        await harness.begin()
 
 
 @pytest.mark.rule("N17")
 @pytest.mark.parametrize("count", [3, 400])
 @pytest.mark.parametrize("is_dead", [False, True])
-async def test_texts_whose_readers_are_gone_make_room(
+async def test_generations_without_a_reader_make_room(
     count: int, is_dead: bool, autojump_clock: object
 ) -> None:
     """Whether they were written to the end, wait for a reader in the middle, or failed."""
     async with trio.open_nursery() as nursery:
-        room = Room(nursery, listed=[8], held={8})
-        for host in room.stages[1]:
+        harness = Harness(nursery, listed=[8], held={8})
+        for host in harness.stages[1]:
             host.is_alive = not is_dead
         for _ in range(GENERATIONS_MAX):
-            await room.begin(count=count)
+            await harness.begin(count=count)
         await trio.sleep(READER_S + 1)
-        name = await room.begin()
-        await room.speaking.end(name)
+        name = await harness.begin()
+        await harness.sessions.end(name)
         with trio.fail_after(1):
             await trio.sleep(0.1)
     assert not nursery.child_tasks, "nothing writes on"
 
 
 @pytest.mark.rule("N17")
-async def test_a_text_waits_for_a_slow_reader(autojump_clock: object) -> None:
+async def test_a_generation_waits_for_a_slow_reader(autojump_clock: object) -> None:
     """What is not read yet is bounded; a reader within its patience loses nothing."""
     async with trio.open_nursery() as nursery:
-        room = Room(nursery, listed=[8], held={8})
-        name = await room.begin(count=300)
+        harness = Harness(nursery, listed=[8], held={8})
+        name = await harness.begin(count=300)
         await trio.sleep(READER_S - 1)
-        written = room.calls() // 2
+        written = harness.calls() // 2
         assert written == UNREAD_MAX + 1, "one more is in hand"
-        tokens, _ = await room.whole(name)
+        tokens, _ = await harness.read_all(name)
         assert tokens == here(8, 300)
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "fields",
     [
         {"tokens": []},
         {"tokens": "text"},
@@ -289,22 +291,22 @@ async def test_a_text_waits_for_a_slow_reader(autojump_clock: object) -> None:
         {"temperature": -1},
     ],
 )
-async def test_a_wish_that_cannot_be_is_refused_and_leaves_nothing(
-    wish: dict[str, object], autojump_clock: object
+async def test_an_impossible_request_is_refused_and_leaves_nothing(
+    fields: dict[str, object], autojump_clock: object
 ) -> None:
     async with trio.open_nursery() as nursery:
-        room = Room(nursery, listed=[8], held={8})
+        harness = Harness(nursery, listed=[8], held={8})
         for _ in range(GENERATIONS_MAX + 1):
             with pytest.raises(UsageError):
-                await room.begin(**wish)
+                await harness.begin(**fields)
         assert not nursery.child_tasks
 
 
 async def test_without_a_run_there_is_nothing_to_write_with(autojump_clock: object) -> None:
     async with trio.open_nursery() as nursery:
-        room = Room(nursery, listed=[8], held={8})
-        room.node.run = None
+        harness = Harness(nursery, listed=[8], held={8})
+        harness.node.run = None
         with pytest.raises(UsageError, match="no run yet"):
-            await room.begin()
-        with pytest.raises(UsageError, match="no such text"):
-            await room.speaking.read({"id": 7})
+            await harness.begin()
+        with pytest.raises(UsageError, match="no such generation"):
+            await harness.sessions.read({"id": 7})

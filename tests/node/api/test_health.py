@@ -5,21 +5,21 @@ from typing import Any
 
 import pytest
 
-from swarm.node.api.health import STANDSTILL_S, HealthWatch, Motion, Sight, Verdict, names
+from swarm.node.api.health import STANDSTILL_S, HealthInputs, HealthWatch, Motion, Verdict, names
 
-TRAINING = Sight(
+TRAINING = HealthInputs(
     height=10, work=100, own_work=5, phase="training", is_seated=True, num_validators=4
 )
 
 
 class Node:
-    """A node whose figures rise by one a second as long as they are told to."""
+    """A node whose figures rise by one a second as long as the test says so."""
 
-    def __init__(self, sight: Sight = TRAINING) -> None:
+    def __init__(self, inputs: HealthInputs = TRAINING) -> None:
         self.now = 1000.0
         self.watch = HealthWatch(self.now)
-        self.sight = sight
-        self.health = self.watch.look(sight, self.now)
+        self.inputs = inputs
+        self.health = self.watch.judge(inputs, self.now)
 
     def is_now(self, verdict: Verdict) -> bool:
         return self.health.verdict is verdict
@@ -27,9 +27,9 @@ class Node:
     def go(self, seconds: int, *rising: str, **changes: Any) -> None:  # noqa: ANN401
         for _ in range(seconds):
             self.now += 1
-            risen = {name: getattr(self.sight, name) + 1 for name in rising}
-            self.sight = replace(self.sight, **risen, **changes)
-            self.health = self.watch.look(self.sight, self.now)
+            risen = {name: getattr(self.inputs, name) + 1 for name in rising}
+            self.inputs = replace(self.inputs, **risen, **changes)
+            self.health = self.watch.judge(self.inputs, self.now)
 
 
 def test_a_value_moves_when_it_changes_and_not_when_it_is_first_seen() -> None:
@@ -75,17 +75,17 @@ def test_a_ledger_that_stands_still_names_whose_votes_are_missing() -> None:
     assert node.is_now(Verdict.PROGRESSING), "it heals by itself"
 
 
-def test_a_node_that_is_connected_to_nobody_needs_a_ticket() -> None:
+def test_a_node_that_is_connected_to_no_peer_needs_a_ticket() -> None:
     node = Node()
     node.go(3, "height", "work", "own_work")
-    node.go(20, missing=("a",), is_alone=True)
-    assert node.health.cause.endswith("this node is connected to nobody")
+    node.go(20, missing=("a",), is_isolated=True)
+    assert node.health.cause.endswith("this node is connected to no peer")
     assert node.health.command == "swarm join TICKET"
 
 
 def test_a_network_of_slow_blocks_has_longer_to_make_one() -> None:
     watch = HealthWatch(0.0)
-    watch.look(TRAINING, 0.0, block_interval_s=60.0)
+    watch.judge(TRAINING, 0.0, block_interval_s=60.0)
     assert not watch.is_ledger_still(179.0, 60.0)
     assert watch.is_ledger_still(180.0, 60.0)
 
@@ -100,15 +100,15 @@ def test_tokens_that_stand_still_are_a_stall() -> None:
     assert node.health.command == "swarm peers ls"
 
 
-def test_a_stage_that_nobody_holds_is_named() -> None:
+def test_a_stage_without_peers_is_named() -> None:
     node = Node()
     node.go(3, "height", "work", "own_work")
     node.go(15, "height", empty_stages=(1,))
-    assert node.health.cause == "no token was trained: nobody is left in stage 1"
+    assert node.health.cause == "no token was trained: no peer is left in stage 1"
     assert node.health.command == "swarm ticket new"
     fresh = Node(replace(TRAINING, empty_stages=(0, 1)))
     assert fresh.health.verdict is Verdict.STALLED, "it cannot begin"
-    assert fresh.health.cause.endswith("nobody is left in stages 0, 1")
+    assert fresh.health.cause.endswith("no peer is left in stages 0, 1")
 
 
 def test_a_seat_that_makes_no_step_is_no_training_whatever_the_others_do() -> None:
@@ -135,7 +135,7 @@ def test_who_has_no_seat_is_well_when_the_run_is() -> None:
 
 
 def test_who_joins_waits_for_what_is_named() -> None:
-    node = Node(Sight(height=0, waits_for="the run to appear on the ledger"))
+    node = Node(HealthInputs(height=0, waits_for="the run to appear on the ledger"))
     node.go(20)
     assert node.is_now(Verdict.WAITING)
     assert "the run to appear on the ledger" in node.health.cause
@@ -143,7 +143,7 @@ def test_who_joins_waits_for_what_is_named() -> None:
     assert node.health.cause == "waiting for the run to appear on the ledger"
 
 
-def test_a_pause_an_end_and_the_averaging_are_told_as_what_they_are() -> None:
+def test_a_pause_an_end_and_the_averaging_are_shown_as_what_they_are() -> None:
     node = Node()
     node.go(20, "height", phase="paused")
     assert (node.health.verdict, node.health.command) == (Verdict.PAUSED, "swarm resume")

@@ -16,7 +16,7 @@ from swarm.ledger.state.records import Run
 from swarm.ledger.views import ConvictionView
 from swarm.node.api.schema import PeerRow, RunRow, StateDocument
 from swarm.node.api.state import StateBuilder
-from swarm.node.api.vitals import LOOK_S
+from swarm.node.api.vitals import POLL_S
 from swarm.node.context import NodeStats, TradeRecord
 from swarm.node.join.join import TABLE, TICKET_KEY
 from swarm.primitives.codec import encode_document, fields_of, replace
@@ -49,19 +49,19 @@ KEYS_BEFORE = {
 """What programs of others read."""
 
 
-class Room:
-    """A node beside a rehearsed ledger: it has key 0, and every figure is set by hand."""
+class Harness:
+    """A node beside an in-memory test ledger: it has key 0, and every figure is set by hand."""
 
     def __init__(self, folder: Path, case: Case | None = None) -> None:
         self.case = case or a_case(ONE_STAGE)
-        self.tally = NodeStats()
+        self.stats = NodeStats()
         self.map = PeerTable()
         self.connected: list[PeerId] = []
         self.seq = 0
         ledger = self.case.ledger
         self.me, self.other = ledger.keys[0].peer, self.case.solver.peer
         self.is_running = True
-        room = self
+        harness = self
 
         class Ledger:
             is_validator = True
@@ -73,8 +73,8 @@ class Room:
                 return ledger.links[height - 1] if height <= len(ledger.links) else None
 
         class Context:
-            run = property(lambda _: room.run)
-            dht = property(lambda _: Some(peer_map=room.map))
+            run = property(lambda _: harness.run)
+            dht = property(lambda _: Some(peer_map=harness.map))
 
         store = Store.open(folder / "store.sqlite")
         store.put(TABLE, TICKET_KEY, b"swarm1:abc")
@@ -84,7 +84,7 @@ class Room:
             "home": folder,
             "ledger": Ledger(),
             "genesis": ledger.genesis,
-            "tally": self.tally,
+            "stats": self.stats,
             "store": store,
             "run16": bytes(16),
             "config": Some(threads=1, solve=True, evaluate=False),
@@ -92,7 +92,7 @@ class Room:
             "host": Some(
                 addresses=lambda: ["/ip4/127.0.0.1/tcp/1"], connected=lambda: self.connected
             ),
-            "checks": Some(counts=VerifierCounts(done=2, agreed=1), shelf=Some(packing_s=0.0)),
+            "checks": Some(counts=VerifierCounts(done=2, agreed=1), log_store=Some(packing_s=0.0)),
             "compute": Some(spent_s={"x": 0.5}),
             "checking": Some(spent_s={}),
             "pipeline": Some(meter=Meter(calls=3)),
@@ -109,12 +109,12 @@ class Room:
     def block(self) -> None:
         self.case.ledger.block()
 
-    def hear(
+    def announce(
         self, peer: PeerId, steps: int, *, rate: int = 0, loss_milli: int = -1, round_: int = 2
     ) -> None:
         """An announcement of a peer that trains."""
         self.seq += 1
-        said = Announcement(
+        announcement = Announcement(
             run16=bytes(16),
             roles=1,
             seats=((0, 0),),
@@ -130,7 +130,7 @@ class Room:
             num_traded=4,
             last_partner=b"",
         )
-        self.map = fold(self.map, peer, said, self.seq, trio.current_time())
+        self.map = fold(self.map, peer, announcement, self.seq, trio.current_time())
 
     def link(self, peer: PeerId, *, is_connected: bool) -> None:
         now = trio.current_time()
@@ -142,15 +142,15 @@ class Room:
     async def go(self, seconds: int, *moving: str) -> StateDocument:
         """Let so many seconds pass in which what is named moves; the document then."""
         for _ in range(seconds):
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
             if "height" in moving:
                 self.block()
             if "own" in moving:
-                self.tally.steps += 1
-                self.tally.tokens += 640
-                self.hear(self.me, self.tally.steps)
+                self.stats.steps += 1
+                self.stats.tokens += 640
+                self.announce(self.me, self.stats.steps)
             if "other" in moving:
-                self.hear(self.other, self.seq, rate=300, loss_milli=2500)
+                self.announce(self.other, self.seq, rate=300, loss_milli=2500)
             self.snapshots.take()
         return self.snapshots.take()
 
@@ -170,28 +170,30 @@ def keys_of(rows: object) -> set[str]:
     return set(found)
 
 
-async def a_busy_room(room: Room) -> StateDocument:
-    room.tally.tokens_per_s, room.tally.open_loss = 500, 3.0
-    room.snapshots.take()
-    return await room.go(3, "height", "own", "other")
+async def a_busy_harness(harness: Harness) -> StateDocument:
+    harness.stats.tokens_per_s, harness.stats.open_loss = 500, 3.0
+    harness.snapshots.take()
+    return await harness.go(3, "height", "own", "other")
 
 
 async def test_every_key_that_was_served_is_served(tmp_path: Path, autojump_clock: object) -> None:
     """With the same name, whatever was added; and the document is JSON."""
     del autojump_clock
-    room = Room(tmp_path, a_case(lie=0))
-    case = room.case
+    harness = Harness(tmp_path, a_case(lie=0))
+    case = harness.case
     case.show(case.up_to_reveal())
-    room.tally.notes = [
-        TradeRecord(round=1, fragment=0, stage=0, source=room.me, target=room.other, is_done=True)
+    harness.stats.notes = [
+        TradeRecord(
+            round=1, fragment=0, stage=0, source=harness.me, target=harness.other, is_done=True
+        )
     ]
-    state = fields_of(await a_busy_room(room))
-    assert encode_document(room.snapshots.take())
+    state = fields_of(await a_busy_harness(harness))
+    assert encode_document(harness.snapshots.take())
     for section, names in KEYS_BEFORE.items():
         given = state if section == "$" else state[section]
         assert set(names.split()) <= keys_of(given), section
     assert state["run"]["ticket"] == "swarm1:abc"
-    assert state["trades"][0]["from"] == peer_name(room.me)
+    assert state["trades"][0]["from"] == peer_name(harness.me)
     assert state["events"] == [{"at": 5, "kind": "progress", "text": "hello"}]
 
 
@@ -199,13 +201,13 @@ async def test_a_node_that_works_is_progressing_with_every_figure(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     """The swarm's rate is the sum of the peers', its loss their mean, each as the row of the peer has it."""
-    room = Room(tmp_path)
-    state = await a_busy_room(room)
+    harness = Harness(tmp_path)
+    state = await a_busy_harness(harness)
     run = run_of(state)
     assert state.health.verdict == "progressing"
     assert state.node.state == "training"
     assert state.node.tokens_per_s == 500
-    rows = [peer_of(state, room.me), peer_of(state, room.other)]
+    rows = [peer_of(state, harness.me), peer_of(state, harness.other)]
     assert [row.tokens_per_s for row in rows] == [500, 300]
     assert run.tokens_per_s == 800
     assert run.loss_nats == pytest.approx((3.0 + 2.5) / 2)
@@ -217,27 +219,27 @@ async def test_a_node_that_works_is_progressing_with_every_figure(
 
 async def test_a_peer_that_died_is_not_summed(tmp_path: Path, autojump_clock: object) -> None:
     """Its row has no rate, no loss, no round, and says since when; the run goes on without it."""
-    room = Room(tmp_path)
-    await a_busy_room(room)
-    state = await room.go(25, "height", "own")
-    row, run = peer_of(state, room.other), run_of(state)
+    harness = Harness(tmp_path)
+    await a_busy_harness(harness)
+    state = await harness.go(25, "height", "own")
+    row, run = peer_of(state, harness.other), run_of(state)
     assert (row.tokens_per_s, row.loss_nats, row.round, row.rtt_ms) == (None, None, None, None)
     assert (row.condition, row.gone_s, row.reason) == ("gone", 25, "gone for 25 s")
     assert run.tokens_per_s == 500
     assert run.loss_nats == pytest.approx(3.0)
     assert state.health.verdict == "progressing"
-    state = await room.go(1, "height", "own", "other")
-    assert peer_of(state, room.other).gone_s is None, "it is back"
+    state = await harness.go(1, "height", "own", "other")
+    assert peer_of(state, harness.other).gone_s is None, "it is back"
 
 
 async def test_a_ledger_that_stands_still_takes_every_rate_with_it(
     tmp_path: Path, autojump_clock: object
 ) -> None:
-    room = Room(tmp_path)
-    await a_busy_room(room)
-    state = await room.go(14, "own", "other")
+    harness = Harness(tmp_path)
+    await a_busy_harness(harness)
+    state = await harness.go(14, "own", "other")
     assert not state.ledger.is_still
-    state = await room.go(1, "own", "other")
+    state = await harness.go(1, "own", "other")
     assert state.ledger.is_still
     assert (state.ledger.age_s, state.ledger.finality_s) == (15, None)
     assert run_of(state).tokens_per_s is None
@@ -247,10 +249,10 @@ async def test_a_ledger_that_stands_still_takes_every_rate_with_it(
     assert {row.state for row in state.peers} == {"stalled"}
     assert state.health.verdict == "stalled"
     assert f"at height {state.ledger.height}" in state.health.cause
-    voters = {peer_name(voter.peer) for voter in room.case.ledger.state.validators}
-    heard = {peer_name(room.me), peer_name(room.other)}
+    voters = {peer_name(voter.peer) for voter in harness.case.ledger.state.validators}
+    heard = {peer_name(harness.me), peer_name(harness.other)}
     assert set(state.ledger.validators_missing) == voters - heard
-    state = await room.go(2, "height", "own", "other")
+    state = await harness.go(2, "height", "own", "other")
     assert state.health.verdict == "progressing"
 
 
@@ -258,30 +260,30 @@ async def test_tokens_that_stand_still_take_rates_and_losses_with_them(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     """Peers go on to announce what they last had: that is no progress."""
-    room = Room(tmp_path)
-    state = await a_busy_room(room)
+    harness = Harness(tmp_path)
+    state = await a_busy_harness(harness)
     for _ in range(16):
-        room.hear(room.other, 3, rate=300, loss_milli=2500)
-        room.hear(room.me, room.tally.steps)
-        state = await room.go(1, "height")
+        harness.announce(harness.other, 3, rate=300, loss_milli=2500)
+        harness.announce(harness.me, harness.stats.steps)
+        state = await harness.go(1, "height")
     run = run_of(state)
     assert (run.tokens_per_s, run.loss_nats) == (None, None)
     assert run.tokens_age_s >= 15
     assert state.health.verdict == "stalled"
     assert state.health.cause == "no token was trained"
     assert state.node.loss_nats is None
-    assert peer_of(state, room.other).reason.startswith("no step for ")
+    assert peer_of(state, harness.other).reason.startswith("no step for ")
     assert state.loss_curve, "what was measured stays"
 
 
 async def test_this_node_may_stand_still_while_others_train(
     tmp_path: Path, autojump_clock: object
 ) -> None:
-    room = Room(tmp_path)
-    state = await a_busy_room(room)
+    harness = Harness(tmp_path)
+    state = await a_busy_harness(harness)
     for _ in range(15):
-        room.hear(room.me, room.tally.steps)
-        state = await room.go(1, "height", "other")
+        harness.announce(harness.me, harness.stats.steps)
+        state = await harness.go(1, "height", "other")
     assert state.node.state == "stalled"
     assert state.node.tokens_per_s is None
     assert state.node.tokens_age_s == 15
@@ -289,15 +291,15 @@ async def test_this_node_may_stand_still_while_others_train(
     assert state.health.cause == "this node has finished no step; others train"
 
 
-async def test_the_watch_keeps_ages_true_while_nobody_asks(
+async def test_the_watch_keeps_ages_true_without_requests(
     tmp_path: Path, autojump_clock: object
 ) -> None:
-    """A page that is opened after an hour is told of the hour."""
-    room = Room(tmp_path)
+    """A page that is opened after an hour gets the hour."""
+    harness = Harness(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(room.snapshots.watch)
+        nursery.start_soon(harness.snapshots.watch)
         await trio.sleep(3600)
-        state = room.snapshots.take()
+        state = harness.snapshots.take()
         nursery.cancel_scope.cancel()
     assert state.ledger.age_s == 3600
     assert state.health.verdict == "stalled"
@@ -305,9 +307,9 @@ async def test_the_watch_keeps_ages_true_while_nobody_asks(
 
 
 async def test_before_there_is_a_run_a_node_waits(tmp_path: Path, autojump_clock: object) -> None:
-    room = Room(tmp_path)
-    room.is_running, room.tally.waits_for = False, "the run to appear on the ledger"
-    state = await room.go(3, "height")
+    harness = Harness(tmp_path)
+    harness.is_running, harness.stats.waits_for = False, "the run to appear on the ledger"
+    state = await harness.go(3, "height")
     assert state.run is None
     assert state.seats == ()
     assert (state.node.state, state.health.verdict) == ("syncing", "waiting")
@@ -317,20 +319,20 @@ async def test_before_there_is_a_run_a_node_waits(tmp_path: Path, autojump_clock
 async def test_a_link_is_told_as_measured_and_a_broken_one_is_not(
     tmp_path: Path, autojump_clock: object
 ) -> None:
-    room = Room(tmp_path)
-    await a_busy_room(room)
-    room.link(room.other, is_connected=True)
-    row = peer_of(await room.go(1, "height", "own", "other"), room.other)
+    harness = Harness(tmp_path)
+    await a_busy_harness(harness)
+    harness.link(harness.other, is_connected=True)
+    row = peer_of(await harness.go(1, "height", "own", "other"), harness.other)
     assert (row.path, row.rtt_ms, row.measured) == ("direct", 7, True)
-    room.link(room.other, is_connected=False)
-    row = peer_of(await room.go(1, "height", "own", "other"), room.other)
+    harness.link(harness.other, is_connected=False)
+    row = peer_of(await harness.go(1, "height", "own", "other"), harness.other)
     assert (row.path, row.rtt_ms) == ("-", None)
 
 
 async def test_what_was_replayed_is_told_as_a_share(tmp_path: Path, autojump_clock: object) -> None:
-    room = Room(tmp_path, a_case(num_steps=25))
-    room.case.show(room.case.up_to_reveal())
-    state = await a_busy_room(room)
+    harness = Harness(tmp_path, a_case(num_steps=25))
+    harness.case.show(harness.case.up_to_reveal())
+    state = await a_busy_harness(harness)
     (check,) = state.checks
     assert (check.phase, check.steps) == ("verified", 25)
     assert check.replayed_steps is not None
@@ -341,28 +343,28 @@ async def test_what_was_replayed_is_told_as_a_share(tmp_path: Path, autojump_clo
 
 
 async def test_a_conviction_is_told_newest_first(tmp_path: Path, autojump_clock: object) -> None:
-    room = Room(tmp_path, a_case(lie=0))
-    case = room.case
+    harness = Harness(tmp_path, a_case(lie=0))
+    case = harness.case
     case.show(case.up_to_reveal())
     case.vote([case.ledger.keys[number] for number in (0, 2)], is_guilty=True)
     (found,) = case.ledger.state.verdicts(case.run.index).convictions
-    room.tally.sentences.append(ConvictionView(found, None, 7))
-    state = await a_busy_room(room)
-    (told,) = state.convictions
-    assert (told.name, told.stake_taken) == (peer_name(room.other), 7)
-    assert peer_of(state, room.other).condition == "out"
-    assert peer_of(state, room.other).tokens_per_s is None
+    harness.stats.convictions.append(ConvictionView(found, None, 7))
+    state = await a_busy_harness(harness)
+    (conviction,) = state.convictions
+    assert (conviction.name, conviction.stake_taken) == (peer_name(harness.other), 7)
+    assert peer_of(state, harness.other).condition == "out"
+    assert peer_of(state, harness.other).tokens_per_s is None
 
 
 async def test_a_document_of_many_peers_is_taken_quickly(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     """The page asks more than once a second, and training goes on meanwhile."""
-    room = Room(tmp_path)
+    harness = Harness(tmp_path)
     peers: Iterable[PeerId] = [PeerId(bytes([n // 256, n % 256]) * 16) for n in range(300)]
     for peer in peers:
-        room.hear(peer, 1)
-    room.snapshots.take()
+        harness.announce(peer, 1)
+    harness.snapshots.take()
     began = time.process_time()
-    assert len(room.snapshots.take().peers) == 300
+    assert len(harness.snapshots.take().peers) == 300
     assert time.process_time() - began < 0.5

@@ -13,7 +13,7 @@ from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec, RunSpec
 from swarm.errors import Corrupt, Unreachable
 from swarm.gossip.blobs.service import Blobs
-from swarm.node.artifacts import cache as library_module
+from swarm.node.artifacts import cache as cache_module
 from swarm.node.artifacts.cache import ANCHORS_KEPT, ArtifactCache
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
@@ -45,14 +45,14 @@ def a_spec() -> RunSpec:
     )
 
 
-class Shelf:
-    """A library, its blobs, and a run whose ledger names what is in them."""
+class Harness:
+    """A cache, its blobs, and a run whose ledger names what is in them."""
 
     def __init__(self, folder: Path) -> None:
         host: Any = FakeNetwork().host(1)
         self.store = Store.open(folder / "store.sqlite")
         self.blobs = Blobs(folder / "blobs", host, quota_bytes=1 << 24)
-        self.library = ArtifactCache(host, self.blobs, InlineExecutor(lambda _: 0.0), self.store)
+        self.artifacts = ArtifactCache(host, self.blobs, InlineExecutor(lambda _: 0.0), self.store)
         self.spec = a_spec()
         self.plans = plan_stages(self.spec.model, self.spec.num_stages)
         self.run: Any = Some(
@@ -73,72 +73,72 @@ class Shelf:
 
 
 async def test_the_initial_weights_are_an_anchor(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
-    await shelf.library.prepare(shelf.spec)
-    initial_P = init_flat(shelf.plans[STAGE], shelf.spec.seed)
+    harness = Harness(tmp_path)
+    await harness.artifacts.prepare(harness.spec)
+    initial_P = init_flat(harness.plans[STAGE], harness.spec.seed)
     root = hash_of(initial_P)
-    assert shelf.library.canonical(shelf.run, STAGE, root)
-    assert not shelf.library.canonical(shelf.run, StageIndex(0), root)
-    anchor_P = await shelf.library.anchor(shelf.run, STAGE, root)
+    assert harness.artifacts.canonical(harness.run, STAGE, root)
+    assert not harness.artifacts.canonical(harness.run, StageIndex(0), root)
+    anchor_P = await harness.artifacts.anchor(harness.run, STAGE, root)
     assert torch.equal(anchor_P, initial_P)
-    assert await shelf.library.anchor(shelf.run, STAGE, root) is anchor_P
-    assert init_root(shelf.plans, shelf.spec.seed) != root
+    assert await harness.artifacts.anchor(harness.run, STAGE, root) is anchor_P
+    assert init_root(harness.plans, harness.spec.seed) != root
 
 
 async def test_a_checkpoint_is_read_and_hashed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf = Shelf(tmp_path)
-    await shelf.library.prepare(shelf.spec)
-    root, phi_P = await shelf.post(4)
+    harness = Harness(tmp_path)
+    await harness.artifacts.prepare(harness.spec)
+    root, phi_P = await harness.post(4)
     hashed = list[int]()
 
     def count(tensor: Tensor) -> Digest:
         hashed.append(tensor.numel())
         return hash_of(tensor)
 
-    monkeypatch.setattr(library_module, "hash_of", count)
-    assert shelf.library.canonical(shelf.run, STAGE, root)
+    monkeypatch.setattr(cache_module, "hash_of", count)
+    assert harness.artifacts.canonical(harness.run, STAGE, root)
     for _ in range(3):
-        assert torch.equal(await shelf.library.anchor(shelf.run, STAGE, root), phi_P)
+        assert torch.equal(await harness.artifacts.anchor(harness.run, STAGE, root), phi_P)
     assert len(hashed) == 1
-    assert shelf.store.count(library_module.TABLE) == 1
+    assert harness.store.count(cache_module.TABLE) == 1
 
 
 async def test_few_anchors_stay_in_memory(tmp_path: Path) -> None:
     """An old one is read again, and what is on the disk still serves when the ledger lists it no more."""
-    shelf = Shelf(tmp_path)
-    roots = [(await shelf.post(number))[0] for number in range(ANCHORS_KEPT + 2)]
+    harness = Harness(tmp_path)
+    roots = [(await harness.post(number))[0] for number in range(ANCHORS_KEPT + 2)]
     for root in roots:
-        await shelf.library.anchor(shelf.run, STAGE, root)
-    shelf.run.checkpoints[STAGE] = ()
-    assert not shelf.library.canonical(shelf.run, STAGE, roots[0])
-    again_P = await shelf.library.anchor(shelf.run, STAGE, roots[0])
+        await harness.artifacts.anchor(harness.run, STAGE, root)
+    harness.run.checkpoints[STAGE] = ()
+    assert not harness.artifacts.canonical(harness.run, STAGE, roots[0])
+    again_P = await harness.artifacts.anchor(harness.run, STAGE, roots[0])
     assert hash_of(again_P) == roots[0]
     with pytest.raises(Unreachable, match="on ledger or disk"):
-        await shelf.library.anchor(shelf.run, STAGE, NO_DIGEST)
+        await harness.artifacts.anchor(harness.run, STAGE, NO_DIGEST)
 
 
 @pytest.mark.rule("N16")
 async def test_a_checkpoint_of_another_size_is_not_even_asked_for(tmp_path: Path) -> None:
-    """Whoever was drawn to post it wrote its length; the run says how long it is."""
-    shelf = Shelf(tmp_path)
-    root, phi_P = await shelf.post(4)
-    posted = shelf.run.checkpoints[STAGE][0]
+    """The peer that was drawn to post it wrote its length; the run says how long it is."""
+    harness = Harness(tmp_path)
+    root, phi_P = await harness.post(4)
+    posted = harness.run.checkpoints[STAGE][0]
     for wrong in (4 * phi_P.numel() - 4, 4 * phi_P.numel() + 4, 1 << 34, 0):
         posted.phi_bytes = wrong
         with pytest.raises(Unreachable, match="has the wrong size"):
-            await shelf.library.anchor(shelf.run, STAGE, root)
+            await harness.artifacts.anchor(harness.run, STAGE, root)
 
 
 @pytest.mark.rule("N16")
 async def test_an_anchor_that_the_disk_changed_is_named(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
-    root, _ = await shelf.post(4)
-    path = shelf.blobs.path(root)
+    harness = Harness(tmp_path)
+    root, _ = await harness.post(4)
+    path = harness.blobs.path(root)
     path.write_bytes(b"\1" + path.read_bytes()[1:])
     with pytest.raises(Corrupt) as caught:
-        await shelf.library.anchor(shelf.run, STAGE, root)
+        await harness.artifacts.anchor(harness.run, STAGE, root)
     assert caught.value.hint == f"rm {path}"
 
 
@@ -146,49 +146,49 @@ async def test_an_anchor_that_the_disk_changed_is_named(tmp_path: Path) -> None:
 async def test_the_weights_that_a_run_goes_on_from_are_fetched_by_their_names(
     tmp_path: Path,
 ) -> None:
-    shelf = Shelf(tmp_path)
+    harness = Harness(tmp_path)
     roots, tensors = list[Digest](), list[Tensor]()
-    for plan in shelf.plans:
+    for plan in harness.plans:
         start_P = init_flat(plan, 99) * 0.5
         roots.append(
-            await shelf.blobs.add(phi_bytes(start_P), dtype="float32", shape=tuple(start_P.shape))
+            await harness.blobs.add(phi_bytes(start_P), dtype="float32", shape=tuple(start_P.shape))
         )
         tensors.append(start_P)
-    spec = replace(shelf.spec, initial_roots=tuple(roots), init_root=merkle_root(roots))
+    spec = replace(harness.spec, initial_roots=tuple(roots), init_root=merkle_root(roots))
     check_spec(spec)
-    shelf.run.spec, shelf.run.spec_digest = spec, spec.digest
+    harness.run.spec, harness.run.spec_digest = spec, spec.digest
     for number, (root, start_P) in enumerate(zip(roots, tensors, strict=True)):
         stage = StageIndex(number)
-        assert await shelf.library.initial_root(spec, stage) == root
-        assert shelf.library.canonical(shelf.run, stage, root)
-        assert torch.equal(await shelf.library.initial(shelf.run, stage), start_P)
-        assert torch.equal(await shelf.library.anchor(shelf.run, stage, root), start_P)
-        assert await shelf.library.served(shelf.run, stage, root) is not None
-    drawn = hash_of(init_flat(shelf.plans[STAGE], spec.seed))
-    assert not shelf.library.canonical(shelf.run, STAGE, drawn)
-    assert await shelf.library.served(shelf.run, STAGE, drawn) is None
-    await shelf.blobs.remove(roots[0])
-    shelf.library.forget(roots[0])
-    assert await shelf.library.served(shelf.run, StageIndex(0), roots[0]) is None
+        assert await harness.artifacts.initial_root(spec, stage) == root
+        assert harness.artifacts.canonical(harness.run, stage, root)
+        assert torch.equal(await harness.artifacts.initial(harness.run, stage), start_P)
+        assert torch.equal(await harness.artifacts.anchor(harness.run, stage, root), start_P)
+        assert await harness.artifacts.served(harness.run, stage, root) is not None
+    seeded = hash_of(init_flat(harness.plans[STAGE], spec.seed))
+    assert not harness.artifacts.canonical(harness.run, STAGE, seeded)
+    assert await harness.artifacts.served(harness.run, STAGE, seeded) is None
+    await harness.blobs.remove(roots[0])
+    harness.artifacts.forget(roots[0])
+    assert await harness.artifacts.served(harness.run, StageIndex(0), roots[0]) is None
 
 
 async def test_initial_weights_that_are_not_finite_are_of_no_use(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
-    bad_P = torch.full((shelf.plans[STAGE].num_parameters,), float("nan"))
-    root = await shelf.blobs.add(phi_bytes(bad_P), dtype="float32", shape=tuple(bad_P.shape))
-    shelf.run.spec = replace(
-        shelf.spec, initial_roots=(root, root), init_root=merkle_root([root] * 2)
+    harness = Harness(tmp_path)
+    bad_P = torch.full((harness.plans[STAGE].num_parameters,), float("nan"))
+    root = await harness.blobs.add(phi_bytes(bad_P), dtype="float32", shape=tuple(bad_P.shape))
+    harness.run.spec = replace(
+        harness.spec, initial_roots=(root, root), init_root=merkle_root([root] * 2)
     )
     with pytest.raises(Unreachable, match="of no use"):
-        await shelf.library.initial(shelf.run, STAGE)
+        await harness.artifacts.initial(harness.run, STAGE)
 
 
 @pytest.mark.rule("N16")
 async def test_held_out_text_is_checked_like_the_text(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
+    harness = Harness(tmp_path)
     heldout = bytes(range(256)) * 4
-    root = await shelf.blobs.add(heldout)
-    shelf.run.spec = replace(
-        shelf.spec, data=replace(shelf.spec.data, heldout_root=root, heldout_bytes=len(heldout))
+    root = await harness.blobs.add(heldout)
+    harness.run.spec = replace(
+        harness.spec, data=replace(harness.spec.data, heldout_root=root, heldout_bytes=len(heldout))
     )
-    assert bytes(await shelf.library.heldout(shelf.run)) == heldout
+    assert bytes(await harness.artifacts.heldout(harness.run)) == heldout

@@ -11,21 +11,23 @@ from swarm.ledger.state.records import Checkpoint, Run
 from swarm.node.artifacts.checkpoints import NEWEST_TRIED, OLDER_HERE_PATIENCE_S, newest
 from swarm.testing.ledger import small_run_spec
 from swarm.types import Digest, Height, RoundIndex, StageIndex
-from tests.node.fakes import KEY, FakeBlobs, FakeLibrary, FakeNode, a_digest, a_run
+from tests.node.fakes import KEY, FakeArtifacts, FakeBlobs, FakeNode, a_digest, a_run
 
 STAGE = StageIndex(0)
 INITIAL = Digest(b"\xff" * 32)
 
 
-class Shelves(FakeLibrary):
-    """A library that has some checkpoints, and counts who asks; weights are the number of their round."""
+class SomeCheckpoints(FakeArtifacts):
+    """An artifact cache that has some checkpoints, and counts requests; weights are the number of their
+    round.
+    """
 
     def __init__(self, *had: int) -> None:
         self.had = had
         self.blobs = FakeBlobs()
         self.asked: list[int] = []
         self.patience: list[float] = []
-        self.node = FakeNode(library=self, blobs=self.blobs)
+        self.node = FakeNode(artifacts=self, blobs=self.blobs)
 
     async def checkpoint(
         self, run: Run, stage: StageIndex, checkpoint: Checkpoint, patience_s: float = 0.0
@@ -33,7 +35,7 @@ class Shelves(FakeLibrary):
         self.asked.append(checkpoint.round)
         self.patience.append(patience_s)
         if checkpoint.round not in self.had:
-            raise Unreachable(f"nobody serves {checkpoint.round}")
+            raise Unreachable(f"no peer serves {checkpoint.round}")
         return torch.tensor(checkpoint.round)
 
     async def initial(self, run: Run, stage: StageIndex) -> Tensor:
@@ -59,37 +61,39 @@ def some_rounds(*rounds: int) -> Run:
 
 
 @pytest.mark.rule("N9")
-async def test_the_newest_that_somebody_serves() -> None:
-    shelves = Shelves(8, 7)
-    found = await newest(shelves.node, some_rounds(9, 8, 7, 6), STAGE)
+async def test_the_newest_that_a_peer_serves() -> None:
+    checkpoints = SomeCheckpoints(8, 7)
+    found = await newest(checkpoints.node, some_rounds(9, 8, 7, 6), STAGE)
     assert found == (torch.tensor(8), a_digest(8), 8)
-    assert shelves.asked == [9, 8]
+    assert checkpoints.asked == [9, 8]
 
 
 async def test_a_young_run_starts_from_its_initial_weights() -> None:
     for run in (some_rounds(), some_rounds(2)):
-        found = await newest(Shelves().node, run, STAGE)
+        found = await newest(SomeCheckpoints().node, run, STAGE)
         assert found == (torch.tensor(0), INITIAL, 0)
 
 
 @pytest.mark.rule("N9")
 async def test_late_in_a_run_a_newcomer_waits_rather_than_begin_from_nothing() -> None:
-    """It asks for a few only: a long list of which nobody serves any must not hold it up for an hour."""
-    shelves = Shelves(5)
-    with pytest.raises(Unreachable, match=r"rounds 9, 8, 7\) can be had yet: nobody serves 9"):
-        await newest(shelves.node, some_rounds(9, 8, 7, 6, 5), STAGE)
-    assert len(shelves.asked) == NEWEST_TRIED
+    """It asks for a few only: a long list of which no peer serves any must not hold it up for an hour."""
+    checkpoints = SomeCheckpoints(5)
+    with pytest.raises(Unreachable, match=r"rounds 9, 8, 7\) can be had yet: no peer serves 9"):
+        await newest(checkpoints.node, some_rounds(9, 8, 7, 6, 5), STAGE)
+    assert len(checkpoints.asked) == NEWEST_TRIED
 
 
 async def test_where_an_older_one_is_here_a_newer_one_is_not_waited_for_long() -> None:
     """The newest checkpoint of a stage that was lost may be gone with it."""
-    shelves = Shelves(7)
-    shelves.blobs.here = {a_digest(7)}
-    found = await newest(shelves.node, some_rounds(9, 8, 7, 6), STAGE)
+    checkpoints = SomeCheckpoints(7)
+    checkpoints.blobs.here = {a_digest(7)}
+    found = await newest(checkpoints.node, some_rounds(9, 8, 7, 6), STAGE)
     assert found[2] == 7
-    assert shelves.patience[:2] == [OLDER_HERE_PATIENCE_S] * 2
+    assert checkpoints.patience[:2] == [OLDER_HERE_PATIENCE_S] * 2
     assert OLDER_HERE_PATIENCE_S < PATIENCE_S
-    shelves.blobs.here = {a_digest(6)}
-    shelves.patience.clear()
-    await newest(shelves.node, some_rounds(9, 8, 7, 6), STAGE)
-    assert shelves.patience == [PATIENCE_S] * 3, "one that is not among those that are asked for"
+    checkpoints.blobs.here = {a_digest(6)}
+    checkpoints.patience.clear()
+    await newest(checkpoints.node, some_rounds(9, 8, 7, 6), STAGE)
+    assert checkpoints.patience == [PATIENCE_S] * 3, (
+        "one that is not among those that are asked for"
+    )

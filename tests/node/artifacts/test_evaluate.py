@@ -17,7 +17,7 @@ from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import Checkpoint, Run
 from swarm.node.artifacts.evaluate import (
-    LOOK_S,
+    POLL_S,
     RETRY_S,
     SHOWN_MAX,
     TABLE,
@@ -59,7 +59,7 @@ def weights(round_: int, stage: int) -> Tensor:
     return init_flat(PLANS[stage], 40 + round_)
 
 
-class FakeLibrary:
+class FakeArtifacts:
     """Checkpoints by their roots; some cannot be had for a while."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class FakeLibrary:
     async def heldout(self, _: object) -> np.ndarray[Any, Any]:
         if self.failures:
             self.failures -= 1
-            raise Unreachable("nobody has the held-out text")
+            raise Unreachable("no peer has the held-out text")
         return TOKENS
 
     async def initial_root(self, _: object, stage: StageIndex) -> Digest:
@@ -89,19 +89,19 @@ class Measuring:
     store: Store
     config: NodeConfig
     checking: InlineExecutor
-    library: FakeLibrary
+    artifacts: FakeArtifacts
     report: EventPort
     me: PeerId = ME
     run16: bytes = RUN16
 
 
-class Desk:
+class Harness:
     """What the loop needs of a node."""
 
     def __init__(self, folder: Path, *, owner: PeerId = ME, evaluate: bool = False) -> None:
         self.store = Store.open(folder / "store.sqlite")
-        self.said: list[tuple[EventKind, str]] = []
-        self.library = FakeLibrary()
+        self.events: list[tuple[EventKind, str]] = []
+        self.artifacts = FakeArtifacts()
         checking = InlineExecutor(lambda _: COST_S)
         config = NodeConfig(evaluate=evaluate)
         self.node = Measuring(
@@ -109,19 +109,21 @@ class Desk:
             store=self.store,
             config=config,
             checking=checking,
-            library=self.library,
+            artifacts=self.artifacts,
             report=self.report,
         )
-        self.heard = trio.Event()
+        self.has_reported = trio.Event()
 
     def report(self, kind: EventKind, text: str, **fields: str | int) -> None:
-        self.said.append((kind, text))
-        self.heard.set()
+        self.events.append((kind, text))
+        self.has_reported.set()
 
-    async def hear(self) -> None:
-        """Wait for the next report: a row is on the disk before it is told, and disks know no virtual time."""
-        self.heard = trio.Event()
-        await self.heard.wait()
+    async def next_report(self) -> None:
+        """Wait for the next report: a row is on the disk before it is reported, and disks know no virtual
+        time.
+        """
+        self.has_reported = trio.Event()
+        await self.has_reported.wait()
 
     def change(self, **facts: object) -> None:
         """Let the ledger go on."""
@@ -160,25 +162,25 @@ def here(round_: int) -> float:
 async def test_each_boundary_that_all_stages_have_is_measured_once(
     tmp_path: Path, autojump_clock: object
 ) -> None:
-    desk = Desk(tmp_path)
+    harness = Harness(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(evaluate_checkpoints, desk.node)
-        await desk.hear()
-        assert [row["round"] for row in desk.rows()] == [0]
-        desk.post(0, 8)
+        nursery.start_soon(evaluate_checkpoints, harness.node)
+        await harness.next_report()
+        assert [row["round"] for row in harness.rows()] == [0]
+        harness.post(0, 8)
         await trio.sleep(20)
-        assert [row["round"] for row in desk.rows()] == [0], "a stage has no checkpoint yet"
-        desk.post(1, 8)
-        await desk.hear()
+        assert [row["round"] for row in harness.rows()] == [0], "a stage has no checkpoint yet"
+        harness.post(1, 8)
+        await harness.next_report()
         await trio.sleep(20)
         nursery.cancel_scope.cancel()
-    for row in desk.rows():
+    for row in harness.rows():
         assert row["loss_nats"] == pytest.approx(here(row["round"]), abs=1e-5)
         assert row["perplexity"] == perplexity(row["loss_nats"])
         assert row["tokens"] == WINDOWS * SPEC.model.seq_len
-    assert [row["round"] for row in desk.rows()] == [0, 8]
-    assert desk.library.reads == 4, "two stages, twice"
-    assert [text.split(":")[0] for _, text in desk.said] == [
+    assert [row["round"] for row in harness.rows()] == [0, 8]
+    assert harness.artifacts.reads == 4, "two stages, twice"
+    assert [text.split(":")[0] for _, text in harness.events] == [
         "held-out loss of the initial weights",
         "held-out loss of the checkpoint of round 8",
     ]
@@ -188,85 +190,85 @@ async def test_each_boundary_that_all_stages_have_is_measured_once(
 async def test_a_measurement_rests_a_hundred_times_as_long_as_it_took(
     tmp_path: Path, autojump_clock: object
 ) -> None:
-    desk = Desk(tmp_path)
+    harness = Harness(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(evaluate_checkpoints, desk.node)
-        await desk.hear()
+        nursery.start_soon(evaluate_checkpoints, harness.node)
+        await harness.next_report()
         began = trio.current_time()
         for round_ in (8, 16):
-            desk.post(0, round_)
-            desk.post(1, round_)
-        await desk.hear()
+            harness.post(0, round_)
+            harness.post(1, round_)
+        await harness.next_report()
         nursery.cancel_scope.cancel()
     jobs = 1 + 2 * WINDOWS // WINDOWS_PER_PASS
-    assert sum(desk.node.checking.spent_s.values()) == pytest.approx(2 * jobs * COST_S)
+    assert sum(harness.node.checking.spent_s.values()) == pytest.approx(2 * jobs * COST_S)
     rested_s = trio.current_time() - began - jobs * COST_S
-    assert 0 <= rested_s - 100 * jobs * COST_S / (os.cpu_count() or 1) <= 2 * LOOK_S
-    assert [row["round"] for row in desk.rows()] == [0, 16], "the newest, and not the one before"
+    assert 0 <= rested_s - 100 * jobs * COST_S / (os.cpu_count() or 1) <= 2 * POLL_S
+    assert [row["round"] for row in harness.rows()] == [0, 16], "the newest, and not the one before"
 
 
 @pytest.mark.parametrize(("owner", "evaluate"), [(OTHER, False), (OTHER, True), (ME, False)])
 async def test_the_owner_measures_and_who_is_told_to(
     tmp_path: Path, owner: PeerId, evaluate: bool, autojump_clock: object
 ) -> None:
-    desk = Desk(tmp_path, owner=owner, evaluate=evaluate)
+    harness = Harness(tmp_path, owner=owner, evaluate=evaluate)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(evaluate_checkpoints, desk.node)
+        nursery.start_soon(evaluate_checkpoints, harness.node)
         if owner == ME or evaluate:
-            await desk.hear()
+            await harness.next_report()
         await trio.sleep(20)
         nursery.cancel_scope.cancel()
-    assert len(desk.rows()) == (owner == ME or evaluate)
+    assert len(harness.rows()) == (owner == ME or evaluate)
 
 
 async def test_what_cannot_be_had_is_asked_for_again_in_a_while(
     tmp_path: Path, autojump_clock: object
 ) -> None:
-    desk = Desk(tmp_path)
-    desk.library.failures = 2
+    harness = Harness(tmp_path)
+    harness.artifacts.failures = 2
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(evaluate_checkpoints, desk.node)
+        nursery.start_soon(evaluate_checkpoints, harness.node)
         for _ in range(3):
-            await desk.hear()
+            await harness.next_report()
         nursery.cancel_scope.cancel()
     assert trio.current_time() - began > 2 * RETRY_S
-    kinds = [kind for kind, _ in desk.said]
+    kinds = [kind for kind, _ in harness.events]
     assert kinds == [EventKind.WARNING, EventKind.WARNING, EventKind.CHECKPOINT]
-    assert "nobody has the held-out text" in desk.said[0][1]
+    assert "no peer has the held-out text" in harness.events[0][1]
 
 
 async def test_before_there_is_a_run_nothing_is_measured(
     tmp_path: Path, autojump_clock: object
 ) -> None:
-    desk = Desk(tmp_path)
-    desk.node.run = None
+    harness = Harness(tmp_path)
+    harness.node.run = None
     with trio.move_on_after(20):
-        await evaluate_checkpoints(desk.node)
-    assert desk.rows() == []
-    assert desk.said == []
+        await evaluate_checkpoints(harness.node)
+    assert harness.rows() == []
+    assert harness.events == []
 
 
 def test_rows_of_other_runs_and_other_releases_are_left_out(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    desk.write(3, run16=b"a" * 16)
-    desk.write(8)
-    desk.write(9, run16=b"z" * 16)
-    desk.store.put(TABLE, RUN16 + (16).to_bytes(4, "big"), b"of another release")
-    assert [row["round"] for row in desk.rows()] == [8]
+    harness = Harness(tmp_path)
+    harness.write(3, run16=b"a" * 16)
+    harness.write(8)
+    harness.write(9, run16=b"z" * 16)
+    harness.store.put(TABLE, RUN16 + (16).to_bytes(4, "big"), b"of another release")
+    assert [row["round"] for row in harness.rows()] == [8]
 
 
 @pytest.mark.parametrize("is_settled", [False, True])
 def test_of_a_long_run_the_newest_are_shown(tmp_path: Path, is_settled: bool) -> None:
-    desk, every = Desk(tmp_path), SPEC.checkpoint_rounds
+    harness, every = Harness(tmp_path), SPEC.checkpoint_rounds
     last = every * (SHOWN_MAX + 100)
-    desk.store.write(
+    harness.store.write(
         [
             (TABLE, RUN16 + at.to_bytes(4, "big"), encode(Evaluation(NANO, 100)))
             for at in range(0, last + 1, every)
         ]
     )
-    desk.change(rounds=() if is_settled else (a_round(last, 0),), end_round=RoundIndex(last))
-    shown = [row["round"] for row in desk.rows()]
+    harness.change(rounds=() if is_settled else (a_round(last, 0),), end_round=RoundIndex(last))
+    shown = [row["round"] for row in harness.rows()]
     assert shown[-1] == last
     assert len(shown) == SHOWN_MAX - 1

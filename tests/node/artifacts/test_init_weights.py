@@ -13,7 +13,7 @@ from swarm.errors import BadConfig
 from swarm.events import Event
 from swarm.gossip.blobs.service import Blobs
 from swarm.node.artifacts import cache as init_weights
-from swarm.node.artifacts.cache import drawn_root
+from swarm.node.artifacts.cache import seeded_root
 from swarm.node.launch.launch import prepare_spec
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
@@ -30,36 +30,38 @@ Ts = TypeVarTuple("Ts")
 
 
 class Counted(InlineExecutor):
-    """Counts the shards that were drawn."""
+    """Counts the shards that were computed."""
 
     def __init__(self) -> None:
         super().__init__(lambda _: 0.0)
-        self.drawn = 0
+        self.computed = 0
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        self.drawn += getattr(fn, "__name__", "") == "_root"
+        self.computed += getattr(fn, "__name__", "") == "_root"
         return await super().run(fn, *args)
 
 
-async def test_a_stage_is_drawn_once_in_a_home(
+async def test_a_stage_is_initialised_once_in_a_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(init_weights, "TOLD_PARAMETERS", 1)
-    compute, spec, said = Counted(), a_spec(), list[str]()
+    monkeypatch.setattr(init_weights, "REPORTED_PARAMETERS", 1)
+    compute, spec, messages = Counted(), a_spec(), list[str]()
     for _ in range(2):
         store = Store.open(tmp_path / "store.sqlite")
-        roots = [await drawn_root(spec, stage, store, compute, said.append) for stage in (0, 1)]
+        roots = [
+            await seeded_root(spec, stage, store, compute, messages.append) for stage in (0, 1)
+        ]
         store.close()
     assert merkle_root(roots) == init_root(plan_stages(spec.model, 2), spec.seed)
-    assert compute.drawn == 2
-    assert [text.split(":")[0] for text in said] == [
-        "drawing the initial weights of stage 0 of 2",
-        "drawing the initial weights of stage 1 of 2",
+    assert compute.computed == 2
+    assert [text.split(":")[0] for text in messages] == [
+        "initialising the weights of stage 0 of 2",
+        "initialising the weights of stage 1 of 2",
     ]
 
 
 async def test_another_seed_cut_or_shape_is_another_shard(tmp_path: Path) -> None:
-    compute, spec, said = Counted(), a_spec(), list[str]()
+    compute, spec, messages = Counted(), a_spec(), list[str]()
     store = Store.open(tmp_path / "store.sqlite")
     others = [
         spec,
@@ -67,18 +69,22 @@ async def test_another_seed_cut_or_shape_is_another_shard(tmp_path: Path) -> Non
         replace(spec, num_stages=1),
         replace(spec, model=replace(spec.model, num_heads=1, num_kv_heads=1)),
     ]
-    roots = [await drawn_root(one, 0, store, compute, said.append) for one in others]
+    roots = [await seeded_root(one, 0, store, compute, messages.append) for one in others]
     assert len(set(roots[:3])) == 3
-    assert compute.drawn == 4
-    assert await drawn_root(replace(spec, rounds=7), 0, store, compute, said.append) == roots[0]
-    assert compute.drawn == 4
-    assert not said, "a small one is no word worth"
+    assert compute.computed == 4
+    assert (
+        await seeded_root(replace(spec, rounds=7), 0, store, compute, messages.append) == roots[0]
+    )
+    assert compute.computed == 4
+    assert not messages, "a small one is no word worth"
     store.close()
 
 
 @pytest.mark.rule("N13", "S26")
-async def test_a_run_that_does_not_fit_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
-    """A launch of billions of parameters on a small machine is told so at once."""
+async def test_a_run_that_does_not_fit_is_refused_before_weights_are_computed(
+    tmp_path: Path,
+) -> None:
+    """A launch of billions of parameters on a small machine is refused at once."""
     for number in range(4):
         (tmp_path / f"{number}.txt").write_text(f"text {number} " * 300)
     text = f'{RUN}[data]\nsource = ["."]\nheldout_every = 2\n'
@@ -86,8 +92,8 @@ async def test_a_run_that_does_not_fit_is_refused_before_anything_is_drawn(tmp_p
     genesis = genesis_of(file, validators={peer: 1}, accounts={}, seed=secrets.token_bytes(32))
     host: Any = FakeNetwork().host(1)
     blobs = Blobs(tmp_path / "home", host, quota_bytes=1 << 24)
-    heard, asked = list[Event](), list[RunSpec]()
-    report = EventLog(tmp_path, heard.append)
+    events, asked = list[Event](), list[RunSpec]()
+    report = EventLog(tmp_path, events.append)
 
     async def fits(spec: RunSpec) -> None:
         asked.append(spec)
@@ -98,9 +104,9 @@ async def test_a_run_that_does_not_fit_is_refused_before_anything_is_drawn(tmp_p
     parts = (file, tmp_path, genesis, blobs, compute, store, fits, report)
     with pytest.raises(BadConfig, match="too large"):
         await prepare_spec(*parts)
-    assert compute.drawn == 0
+    assert compute.computed == 0
     assert asked[0].data.train_bytes > 0, "with the sizes of its text"
     spec = await prepare_spec(*parts)
-    assert compute.drawn == 2
+    assert compute.computed == 2
     assert spec.init_root == init_root(plan_stages(spec.model, 2), spec.seed)
     store.close()

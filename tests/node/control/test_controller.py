@@ -17,7 +17,7 @@ from swarm.node.artifacts import checkpoints
 from swarm.node.context import NodeStats
 from swarm.node.control.controller import (
     JOIN_RETRY_BLOCKS,
-    LOOK_S,
+    POLL_S,
     RATE_S,
     STAKE_RETRY_BLOCKS,
     Controller,
@@ -102,7 +102,7 @@ class FakeLive:
 
 @dataclass
 class FakeSeats:
-    """Seats that are ready at once and do what they are told, or fail with ``failure``."""
+    """Seats that are ready at once and do what they are asked, or fail with ``failure``."""
 
     live: dict[tuple[StageIndex, int], FakeLive] = field(default_factory=dict)
     done: list[Action] = field(default_factory=list)
@@ -176,12 +176,12 @@ class FakeChecks:
     )
 
     @property
-    def shelf(self) -> "FakeChecks":
+    def log_store(self) -> "FakeChecks":
         return self
 
 
 @dataclass
-class FakeLibrary:
+class FakeArtifacts:
     fetched: list[tuple[StageIndex, RoundIndex]] = field(default_factory=list)
     failure: SwarmError | None = None
 
@@ -202,10 +202,10 @@ class FakeContext:
         self.config = NodeConfig(**config)  # type: ignore[arg-type]
         self.host = FakeHost(FakeNetwork(), key)
         self.checks = FakeChecks()
-        self.library = FakeLibrary()
-        self.tally = NodeStats()
+        self.artifacts = FakeArtifacts()
+        self.stats = NodeStats()
         self.checkpoints_held: dict[StageIndex, int] = {}
-        self.said: list[tuple[EventKind, str]] = []
+        self.events: list[tuple[EventKind, str]] = []
         self.listed: Checkpoint | None = None
         """A checkpoint of stage 1 that the run lists, as the test wants it."""
 
@@ -217,14 +217,14 @@ class FakeContext:
         return run
 
     def report(self, kind: EventKind, text: str, **fields: str | int) -> None:
-        self.said.append((kind, text))
+        self.events.append((kind, text))
 
-    def told(self, kind: EventKind) -> list[str]:
-        return [text for said, text in self.said if said is kind]
+    def texts(self, kind: EventKind) -> list[str]:
+        return [text for reported, text in self.events if reported is kind]
 
 
 @dataclass
-class Scene:
+class Harness:
     """One node under its controller; it has done what was due when ``block`` returns."""
 
     context: FakeContext
@@ -258,126 +258,128 @@ class Scene:
         return [body.amount for body in self.ledger.submitted if isinstance(body, Stake)]
 
 
-Begin = Callable[..., "Scene"]
+Begin = Callable[..., "Harness"]
 
 
 @pytest.fixture
 async def begin(nursery: trio.Nursery) -> Begin:
     """Start a node: ``number`` says whose, 0 is the owner of the run."""
 
-    def start(number: int = 0, *, opens: bool = True, **config: object) -> Scene:
+    def start(number: int = 0, *, opens: bool = True, **config: object) -> Harness:
         ledger = FakeLedger()
         if opens:
             ledger.chain.open_run(SPEC)
         context, seats = FakeContext(ledger.chain.keys[number], ledger, **config), FakeSeats()
-        steward = Controller(context, nursery)  # type: ignore[arg-type]
-        steward.seats = seats  # type: ignore[assignment]
-        nursery.start_soon(steward.serve)
-        return Scene(context, seats, ledger)
+        controller = Controller(context, nursery)  # type: ignore[arg-type]
+        controller.seats = seats  # type: ignore[assignment]
+        nursery.start_soon(controller.serve)
+        return Harness(context, seats, ledger)
 
     return start
 
 
 async def test_without_a_run_nothing_is_done(begin: Begin, autojump_clock: MockClock) -> None:
-    scene = begin(opens=False)
-    await scene.block(count=5)
-    assert (scene.seats.done, scene.ledger.submitted, scene.context.said) == ([], [], [])
-    assert scene.seats.num_tidied == 0
+    harness = begin(opens=False)
+    await harness.block(count=5)
+    assert (harness.seats.done, harness.ledger.submitted, harness.context.events) == ([], [], [])
+    assert harness.seats.num_tidied == 0
 
 
 @pytest.mark.rule("N1")
 async def test_a_seat_is_taken_begun_and_traded_for_once_each(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin()
-    await scene.reach_round(0)
-    await scene.block(count=SPEC.round_blocks - 1)
-    seats = scene.seats
+    harness = begin()
+    await harness.reach_round(0)
+    await harness.block(count=SPEC.round_blocks - 1)
+    seats = harness.seats
     assert len(seats.of_kind(TakeSeat)) == SPEC.num_stages
     assert len(seats.of_kind(BeginRound)) == SPEC.num_stages
     assert len(seats.of_kind(TradeFragment)) == SPEC.num_stages * SPEC.outer.fragments
-    await scene.reach_round(1)
+    await harness.reach_round(1)
     assert len(seats.of_kind(TakeSeat)) == SPEC.num_stages, "the seats of round 0 are still here"
     assert len(seats.of_kind(BeginRound)) == 2 * SPEC.num_stages
 
 
 @pytest.mark.rule("N1")
-async def test_every_block_is_looked_at_and_without_one_the_node_looks_by_itself(
+async def test_every_block_is_acted_on_and_without_one_the_node_polls_by_itself(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin()
+    harness = begin()
     await wait_all_tasks_blocked()
-    before = scene.seats.num_tidied
-    await scene.block(count=3)
-    assert scene.seats.num_tidied == scene.seats.num_resubmitted == before + 3
-    await trio.sleep(3 * LOOK_S + LOOK_S / 2)
-    assert scene.seats.num_tidied == before + 6
+    before = harness.seats.num_tidied
+    await harness.block(count=3)
+    assert harness.seats.num_tidied == harness.seats.num_resubmitted == before + 3
+    await trio.sleep(3 * POLL_S + POLL_S / 2)
+    assert harness.seats.num_tidied == before + 6
 
 
 async def test_a_seat_is_asked_for_and_again_when_nothing_came_of_it(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin(1)
+    harness = begin(1)
     await wait_all_tasks_blocked()
-    assert scene.joins() == 1
-    await scene.block(count=JOIN_RETRY_BLOCKS - 1)
-    assert scene.joins() == 1
-    await scene.block()
-    assert scene.joins() == 2
-    assert scene.context.told(EventKind.PROGRESS).count("asked the ledger for a seat") == 2
+    assert harness.joins() == 1
+    await harness.block(count=JOIN_RETRY_BLOCKS - 1)
+    assert harness.joins() == 1
+    await harness.block()
+    assert harness.joins() == 2
+    assert harness.context.texts(EventKind.PROGRESS).count("asked the ledger for a seat") == 2
 
 
 async def test_who_waits_for_a_seat_does_not_ask_again(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin(1)
-    chain = scene.ledger.chain
+    harness = begin(1)
+    chain = harness.ledger.chain
     await wait_all_tasks_blocked()
-    await scene.block(chain.sign(chain.keys[1], Join(RunIndex(1))))
-    await scene.block(count=2 * JOIN_RETRY_BLOCKS)
-    assert scene.joins() == 1
+    await harness.block(chain.sign(chain.keys[1], Join(RunIndex(1))))
+    await harness.block(count=2 * JOIN_RETRY_BLOCKS)
+    assert harness.joins() == 1
 
 
-async def test_a_seat_that_was_refused_is_told_with_its_reason(
+async def test_a_seat_that_was_refused_is_reported_with_its_reason(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin(1)
-    scene.ledger.refusal = InvalidStatement(Reason.FULL, "the queue for seats is full")
+    harness = begin(1)
+    harness.ledger.refusal = InvalidStatement(Reason.FULL, "the queue for seats is full")
     await wait_all_tasks_blocked()
-    (said,) = scene.context.told(EventKind.WARNING)
-    assert "could not ask for a seat yet" in said
-    assert "queue" in said
+    (message,) = harness.context.texts(EventKind.WARNING)
+    assert "could not ask for a seat yet" in message
+    assert "queue" in message
 
 
 @pytest.mark.rule("N2")
 @pytest.mark.parametrize("kind", [BeginRound, TradeFragment])
-async def test_a_duty_that_the_network_failed_is_told_and_ends_nothing(
+async def test_a_duty_that_the_network_failed_is_reported_and_ends_nothing(
     begin: Begin, autojump_clock: MockClock, kind: type[Action]
 ) -> None:
-    scene = begin()
-    scene.seats.failure = LOST
-    await scene.reach_round(0)
-    await scene.block(count=SPEC.round_blocks - 1)
-    told = scene.context.told(EventKind.WARNING)
+    harness = begin()
+    harness.seats.failure = LOST
+    await harness.reach_round(0)
+    await harness.block(count=SPEC.round_blocks - 1)
+    texts = harness.context.texts(EventKind.WARNING)
     what = {BeginRound: "a round was not begun", TradeFragment: "a fragment was not traded"}[kind]
-    assert told.count(f"{what}: {LOST}") == len(scene.seats.of_kind(kind)) > 0
-    scene.seats.failure = None
-    await scene.reach_round(1)
-    assert len(scene.seats.of_kind(BeginRound)) == 2 * SPEC.num_stages, "and the next one is begun"
+    assert texts.count(f"{what}: {LOST}") == len(harness.seats.of_kind(kind)) > 0
+    harness.seats.failure = None
+    await harness.reach_round(1)
+    assert len(harness.seats.of_kind(BeginRound)) == 2 * SPEC.num_stages, (
+        "and the next one is begun"
+    )
 
 
 @pytest.mark.rule("N2")
-async def test_an_error_that_nobody_foresaw_is_not_hidden(autojump_clock: MockClock) -> None:
+async def test_an_unforeseen_error_is_not_hidden(autojump_clock: MockClock) -> None:
     ledger = FakeLedger()
     ledger.chain.open_run(SPEC)
     seats = FakeSeats(failure=InvalidStatement(Reason.BAD_FIELD, "a bug"))
     with pytest.RaisesGroup(InvalidStatement, flatten_subgroups=True, allow_unwrapped=True):
         async with trio.open_nursery() as nursery:
             context = FakeContext(ledger.chain.keys[0], ledger)
-            steward = Controller(context, nursery)  # type: ignore[arg-type]
-            steward.seats = seats  # type: ignore[assignment]
-            nursery.start_soon(steward.serve)
-            await Scene(context, seats, ledger).reach_round(0)
+            controller = Controller(context, nursery)  # type: ignore[arg-type]
+            controller.seats = seats  # type: ignore[assignment]
+            nursery.start_soon(controller.serve)
+            await Harness(context, seats, ledger).reach_round(0)
             await wait_all_tasks_blocked()
 
 
@@ -385,41 +387,41 @@ async def test_an_error_that_nobody_foresaw_is_not_hidden(autojump_clock: MockCl
 async def test_a_stake_is_put_up_once_while_it_is_on_its_way(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin(2, stake=1_500)
-    scene.ledger.is_slow = True
-    await scene.block(count=4)
-    assert scene.stakes() == [500]
-    assert not scene.context.told(EventKind.PROGRESS)[1:], "nothing is said before it is final"
-    scene.ledger.arrived.set()
+    harness = begin(2, stake=1_500)
+    harness.ledger.is_slow = True
+    await harness.block(count=4)
+    assert harness.stakes() == [500]
+    assert not harness.context.texts(EventKind.PROGRESS)[1:], "nothing is said before it is final"
+    harness.ledger.arrived.set()
     await wait_all_tasks_blocked()
-    assert "put up 500 as a stake" in scene.context.told(EventKind.PROGRESS)
+    assert "put up 500 as a stake" in harness.context.texts(EventKind.PROGRESS)
 
 
 @pytest.mark.rule("N11")
 async def test_a_stake_that_the_ledger_refused_is_tried_again_later(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin(2, stake=1_500, solve=False)
-    scene.ledger.refusal = InvalidStatement(Reason.BALANCE, "spent")
+    harness = begin(2, stake=1_500, solve=False)
+    harness.ledger.refusal = InvalidStatement(Reason.BALANCE, "spent")
     await wait_all_tasks_blocked()
-    assert scene.stakes() == [500]
-    (said,) = scene.context.told(EventKind.WARNING)
-    assert "the stake was not put up yet" in said
-    await scene.block(count=STAKE_RETRY_BLOCKS - 1)
-    assert scene.stakes() == [500]
-    await scene.block()
-    assert scene.stakes() == [500, 500]
+    assert harness.stakes() == [500]
+    (message,) = harness.context.texts(EventKind.WARNING)
+    assert "the stake was not put up yet" in message
+    await harness.block(count=STAKE_RETRY_BLOCKS - 1)
+    assert harness.stakes() == [500]
+    await harness.block()
+    assert harness.stakes() == [500, 500]
 
 
 @pytest.mark.rule("N11")
 async def test_a_stake_beyond_the_balance_is_mentioned_once(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin(2, stake=10_000_000, solve=False)
-    await scene.block(count=4)
-    assert scene.stakes() == []
-    (said,) = scene.context.told(EventKind.PROGRESS)
-    assert "asks for a stake of 10,000,000" in said
+    harness = begin(2, stake=10_000_000, solve=False)
+    await harness.block(count=4)
+    assert harness.stakes() == []
+    (message,) = harness.context.texts(EventKind.PROGRESS)
+    assert "asks for a stake of 10,000,000" in message
 
 
 @pytest.mark.rule("N7")
@@ -436,15 +438,15 @@ async def test_a_checkpoint_is_posted_as_soon_as_its_segment_is_closed(
 
     phi = object()
     monkeypatch.setattr(checkpoints, checkpoints.post_quietly.__name__, post)
-    scene = begin()
-    run = await scene.reach_round(1)
-    await scene.block(*scene.ledger.chain.commit_all(run, 0))
-    await scene.block(count=2)
+    harness = begin()
+    run = await harness.reach_round(1)
+    await harness.block(*harness.ledger.chain.commit_all(run, 0))
+    await harness.block(count=2)
     assert posted == [], "the segment is not closed here yet"
-    scene.seats.phi = phi
-    await scene.block()
+    harness.seats.phi = phi
+    await harness.block()
     assert sorted(posted) == [(0, 1), (1, 1)]
-    await scene.block(count=2)
+    await harness.block(count=2)
     assert len(posted) == 2
 
 
@@ -463,40 +465,40 @@ def a_checkpoint(round_: int) -> Checkpoint:
 async def test_a_checkpoint_is_fetched_until_it_is_here(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin()
-    library = scene.context.library
-    library.failure = Unreachable("nobody serves it")
-    scene.context.listed = a_checkpoint(4)
-    await scene.reach_round(0)
-    assert library.fetched == [(1, 4)], "once while it is under way"
-    assert scene.context.told(EventKind.WARNING) == ["checkpoint of stage 1: nobody serves it"]
-    assert scene.context.checkpoints_held == {}
-    library.failure = None
-    await trio.sleep(2.5 * LOOK_S)
-    assert library.fetched == [(1, 4)] * 2
-    assert scene.context.checkpoints_held == {1: 4}
-    await scene.block(count=2)
-    assert library.fetched == [(1, 4)] * 2
+    harness = begin()
+    artifacts = harness.context.artifacts
+    artifacts.failure = Unreachable("no peer serves it")
+    harness.context.listed = a_checkpoint(4)
+    await harness.reach_round(0)
+    assert artifacts.fetched == [(1, 4)], "once while it is under way"
+    assert harness.context.texts(EventKind.WARNING) == ["checkpoint of stage 1: no peer serves it"]
+    assert harness.context.checkpoints_held == {}
+    artifacts.failure = None
+    await trio.sleep(2.5 * POLL_S)
+    assert artifacts.fetched == [(1, 4)] * 2
+    assert harness.context.checkpoints_held == {1: 4}
+    await harness.block(count=2)
+    assert artifacts.fetched == [(1, 4)] * 2
 
 
 @pytest.mark.rule("N2")
-async def test_what_happens_to_the_run_is_told_once(
+async def test_what_happens_to_the_run_is_reported_once(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin()
-    run = await scene.reach_round(1)
-    await scene.block(count=2)
-    assert len(scene.context.told(EventKind.ROUND_STARTED)) == 2
-    await scene.say(PauseRun(run.index))
-    await scene.block(count=SPEC.round_blocks)
-    await scene.say(ResumeRun(run.index))
-    await scene.reach_round(2)
-    told = scene.context.told(EventKind.PROGRESS)
-    assert told.count(f"run {SPEC.name} rests: its owner paused it") == 1
-    assert told.count(f"run {SPEC.name} goes on after a pause") == 1
-    await scene.say(CloseRun(run.index))
-    await scene.block(count=3 * SPEC.round_blocks)
-    (over,) = scene.context.told(EventKind.RUN_FINISHED)
+    harness = begin()
+    run = await harness.reach_round(1)
+    await harness.block(count=2)
+    assert len(harness.context.texts(EventKind.ROUND_STARTED)) == 2
+    await harness.say(PauseRun(run.index))
+    await harness.block(count=SPEC.round_blocks)
+    await harness.say(ResumeRun(run.index))
+    await harness.reach_round(2)
+    texts = harness.context.texts(EventKind.PROGRESS)
+    assert texts.count(f"run {SPEC.name} rests: its owner paused it") == 1
+    assert texts.count(f"run {SPEC.name} goes on after a pause") == 1
+    await harness.say(CloseRun(run.index))
+    await harness.block(count=3 * SPEC.round_blocks)
+    (over,) = harness.context.texts(EventKind.RUN_FINISHED)
     assert over == "the run is over after 3 rounds"
 
 
@@ -505,38 +507,38 @@ async def test_in_a_pause_segments_are_closed_and_seats_kept_and_at_the_end_they
     begin: Begin,
     autojump_clock: MockClock,
 ) -> None:
-    scene = begin()
-    run = await scene.reach_round(1)
-    await scene.say(PauseRun(run.index))
-    await scene.block(count=SPEC.round_blocks)
-    assert len(scene.seats.of_kind(CloseRound)) == SPEC.num_stages
-    assert len(scene.seats.live) == SPEC.num_stages
-    await scene.say(CloseRun(run.index))
-    await scene.block(count=3 * SPEC.round_blocks)
-    assert len(scene.seats.of_kind(LeaveSeat)) == SPEC.num_stages
-    assert scene.seats.live == {}
+    harness = begin()
+    run = await harness.reach_round(1)
+    await harness.say(PauseRun(run.index))
+    await harness.block(count=SPEC.round_blocks)
+    assert len(harness.seats.of_kind(CloseRound)) == SPEC.num_stages
+    assert len(harness.seats.live) == SPEC.num_stages
+    await harness.say(CloseRun(run.index))
+    await harness.block(count=3 * SPEC.round_blocks)
+    assert len(harness.seats.of_kind(LeaveSeat)) == SPEC.num_stages
+    assert harness.seats.live == {}
 
 
 @pytest.mark.rule("N3")
 async def test_a_segment_closed_before_a_restart_is_not_begun_again(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin()
+    harness = begin()
     for stage in range(SPEC.num_stages):
-        scene.context.checks.reveals[RunIndex(1), RoundIndex(0), StageIndex(stage), 0] = object()
-    await scene.reach_round(0)
-    await scene.block(count=2)
-    assert len(scene.seats.of_kind(TakeSeat)) == SPEC.num_stages
-    assert scene.seats.of_kind(BeginRound) == []
+        harness.context.checks.reveals[RunIndex(1), RoundIndex(0), StageIndex(stage), 0] = object()
+    await harness.reach_round(0)
+    await harness.block(count=2)
+    assert len(harness.seats.of_kind(TakeSeat)) == SPEC.num_stages
+    assert harness.seats.of_kind(BeginRound) == []
 
 
 async def test_the_rate_is_measured_while_the_node_trains(
     begin: Begin, autojump_clock: MockClock
 ) -> None:
-    scene = begin()
-    await scene.reach_round(0)
-    for one in scene.seats.live.values():
+    harness = begin()
+    await harness.reach_round(0)
+    for one in harness.seats.live.values():
         one.runner.shard.tokens_total, one.runner.steps_total = 1_000, 3
     await trio.sleep(1.5 * RATE_S)
-    tally = scene.context.tally
-    assert (tally.tokens, tally.steps, tally.hashing_s) == (2_000, 6, 0.5)
+    stats = harness.context.stats
+    assert (stats.tokens, stats.steps, stats.hashing_s) == (2_000, 6, 0.5)

@@ -116,7 +116,9 @@ def copied(run: Run, **changes: object) -> Run:
     return Run(**parts | changes)
 
 
-def a_purse(balance: int = 0, stake: int = 0, wanted: int = 0, **changes: bool) -> StakePosition:
+def a_stake_position(
+    balance: int = 0, stake: int = 0, wanted: int = 0, **changes: bool
+) -> StakePosition:
     parts = {"is_staking": False, "is_accused": False, "is_barred": False, **changes}
     return StakePosition(Amount(balance), Amount(stake), wanted, fee=Amount(2), **parts)
 
@@ -135,7 +137,7 @@ def knowledge(run: Run, *seats: LocalSeat, height: int = 100, **changes: object)
         closed=frozenset(),
         checkpoints_posted=frozenset(),
         checkpoints_held=frozenset(),
-        purse=a_purse(),
+        stake_position=a_stake_position(),
     )
     return replace(known, **changes)  # type: ignore[arg-type]
 
@@ -258,7 +260,7 @@ def test_a_seat_rests_while_its_run_does() -> None:
 
 
 @pytest.mark.rule("N1")
-def test_rounds_of_consensus_are_begun_and_traded_and_the_last_is_left() -> None:
+def test_rounds_of_final_averaging_are_begun_and_traded_and_the_last_is_left() -> None:
     one, other = a_seat(ME, 0), a_seat(OTHER, 1)
     rosters = ((one, other), (a_seat(PEERS[2], 0, stage=1),))
     end = a_run().end_round
@@ -274,14 +276,14 @@ def test_rounds_of_consensus_are_begun_and_traded_and_the_last_is_left() -> None
 
 
 @pytest.mark.rule("N7")
-def test_phi_is_held_until_the_dice_or_the_ledger_ask_for_it_no_more() -> None:
+def test_phi_is_held_until_the_draw_or_the_ledger_asks_for_it_no_more() -> None:
     run = a_run(an_info(*TWO, drawn=(0, -1)))
 
     def is_held(round_: int, *, run: Run = run, index: int = 0, height: int = 4) -> bool:
         return may_be_drawn(run, height, StageIndex(0), index, RoundIndex(round_))
 
     assert is_held(2)
-    assert is_held(3)  # the dice are not thrown
+    assert is_held(3)  # the beacon has not drawn yet
     assert not is_held(2, index=1)
     assert not is_held(2, height=100 + 2 * run.spec.round_blocks)
     assert is_held(3, run=copied(run, phase=RunPhase.PAUSED), height=100_000), "however long"
@@ -323,26 +325,30 @@ def test_a_stake_is_topped_up_once_the_balance_allows() -> None:
     """The fees of some checks stay in the balance: a stake that cannot pay for them is no verifier."""
     run, fees = a_run(an_info(*TWO)), 2 * FEES_KEPT
 
-    def due(purse: StakePosition) -> list[TopUpStake]:
-        duties = plan_actions(knowledge(run, a_local(), purse=purse))
+    def due(stake_position: StakePosition) -> list[TopUpStake]:
+        duties = plan_actions(knowledge(run, a_local(), stake_position=stake_position))
         return [duty for duty in duties if isinstance(duty, TopUpStake)]
 
-    assert due(a_purse(balance=10**6)) == []
-    assert due(a_purse(balance=100 + fees, wanted=100)) == [TopUpStake(Amount(100), Amount(0))]
-    assert due(a_purse(balance=60 + fees, stake=40, wanted=100)) == [
+    assert due(a_stake_position(balance=10**6)) == []
+    assert due(a_stake_position(balance=100 + fees, wanted=100)) == [
+        TopUpStake(Amount(100), Amount(0))
+    ]
+    assert due(a_stake_position(balance=60 + fees, stake=40, wanted=100)) == [
         TopUpStake(Amount(60), Amount(0))
     ]
-    assert due(a_purse(balance=60, stake=40, wanted=100)) == [TopUpStake(Amount(60), Amount(fees))]
-    assert due(a_purse(balance=10**6, stake=100, wanted=100)) == []
-    assert due(a_purse(balance=10**6, wanted=100, is_staking=True)) == []
+    assert due(a_stake_position(balance=60, stake=40, wanted=100)) == [
+        TopUpStake(Amount(60), Amount(fees))
+    ]
+    assert due(a_stake_position(balance=10**6, stake=100, wanted=100)) == []
+    assert due(a_stake_position(balance=10**6, wanted=100, is_staking=True)) == []
 
 
 @pytest.mark.rule("N11")
 def test_nothing_is_put_up_while_the_judges_are_at_work() -> None:
     """A conviction takes the whole stake: what is missing of it waits for the verdict."""
     run = a_run(an_info(*TWO))
-    accused = a_purse(balance=10**6, stake=40, wanted=100, is_accused=True)
-    assert plan_actions(knowledge(run, a_local(), purse=accused)) == []
+    accused = a_stake_position(balance=10**6, stake=40, wanted=100, is_accused=True)
+    assert plan_actions(knowledge(run, a_local(), stake_position=accused)) == []
 
 
 def test_a_segment_is_accused_from_the_first_answer_that_differs_to_the_verdict() -> None:
@@ -362,5 +368,5 @@ def test_a_segment_is_accused_from_the_first_answer_that_differs_to_the_verdict(
 @pytest.mark.rule("N11")
 def test_who_was_convicted_stakes_and_joins_no_more() -> None:
     """Whatever made its work false would cost it the next stake, too."""
-    barred = a_purse(balance=10**6, wanted=100, is_barred=True)
-    assert plan_actions(knowledge(a_run(an_info(*ALONE)), purse=barred)) == []
+    barred = a_stake_position(balance=10**6, wanted=100, is_barred=True)
+    assert plan_actions(knowledge(a_run(an_info(*ALONE)), stake_position=barred)) == []

@@ -36,14 +36,14 @@ ROOTS = tuple(hash_of(flat) for flat in FLATS)
 PROMPT = [3, 1, 4, 1, 5]
 
 
-class FakeLibrary:
+class FakeArtifacts:
     """The weights of all stages."""
 
     async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
         return FLATS[stage] if root == ROOTS[stage] else None
 
 
-class Crowd:
+class Harness:
     """``replicas`` peers for each of three stages, and one who writes."""
 
     def __init__(self, replicas: int = 2) -> None:
@@ -60,9 +60,9 @@ class Crowd:
         """As after a start: nothing is remembered."""
         run: Any = type("R", (), {"index": RunIndex(2), "spec": SPEC, "spec_digest": SPEC.digest})()
         compute = InlineExecutor(lambda _: 0.01)
-        InferenceServer(host, FakeLibrary(), compute, lambda: run).serve()
+        InferenceServer(host, FakeArtifacts(), compute, lambda: run).serve()
 
-    def chain(self, roots: tuple[Digest, ...] = ROOTS) -> PipelineClient:
+    def client(self, roots: tuple[Digest, ...] = ROOTS) -> PipelineClient:
         async def call(peer: PeerId, request: bytes) -> bytes:
             return await self.writer.call(peer, PROTOCOL, request, timeout_s=5.0)
 
@@ -79,13 +79,13 @@ class Crowd:
         return next(host for hosts in self.hosts for host in hosts if host.peer == peer)
 
 
-async def written(chain: PipelineClient, count: int, each: Event | None = None) -> list[int]:
+async def written(client: PipelineClient, count: int, each: Event | None = None) -> list[int]:
     writer = TokenSampler(SPEC.model, PROMPT, stream(b"s", "test"), Sampling())
     found = list[int]()
     for number in range(count):
         if each is not None:
-            await each(number, chain)
-        found.append(writer.take(await chain.logits(writer.fresh, writer.position)))
+            await each(number, client)
+        found.append(writer.take(await client.logits(writer.fresh, writer.position)))
     return found
 
 
@@ -97,58 +97,58 @@ def here(count: int) -> list[int]:
 @pytest.mark.rule("N17", "T32")
 async def test_the_swarm_writes_what_the_checkpoint_writes_here(autojump_clock: MockClock) -> None:
     """Bit for bit with exact operators, past the end of the context too (it has 16 positions)."""
-    crowd = Crowd()
-    chain = crowd.chain()
-    assert await written(chain, 40) == here(40)
-    assert len(set(chain.holders)) == 3
-    calls = sum(crowd.writer.calls.values())
+    harness = Harness()
+    client = harness.client()
+    assert await written(client, 40) == here(40)
+    assert len(set(client.holders)) == 3
+    calls = sum(harness.writer.calls.values())
     assert calls == 3 * 40  # one request for each stage and token: keys and values were kept
 
 
 @pytest.mark.rule("N17")
-async def test_a_sibling_goes_on_when_a_peer_dies_in_the_middle(autojump_clock: MockClock) -> None:
-    crowd = Crowd()
+async def test_a_replica_goes_on_when_a_peer_dies_in_the_middle(autojump_clock: MockClock) -> None:
+    harness = Harness()
 
-    async def kill(number: int, chain: PipelineClient) -> None:
+    async def kill(number: int, client: PipelineClient) -> None:
         if number == 6:
-            crowd.host_of(chain.holders[1]).is_alive = False
+            harness.host_of(client.holders[1]).is_alive = False
         if number == 9:
-            crowd.host_of(chain.holders[0]).is_alive = False
+            harness.host_of(client.holders[0]).is_alive = False
 
-    assert await written(crowd.chain(), 20, kill) == here(20)
+    assert await written(harness.client(), 20, kill) == here(20)
 
 
-async def test_a_peer_that_restarted_hears_the_text_again(autojump_clock: MockClock) -> None:
-    crowd = Crowd(replicas=1)
+async def test_a_peer_that_restarted_gets_all_tokens_again(autojump_clock: MockClock) -> None:
+    harness = Harness(replicas=1)
 
-    async def restart(number: int, chain: PipelineClient) -> None:
+    async def restart(number: int, client: PipelineClient) -> None:
         if number in {4, 11}:
-            crowd.serve(crowd.host_of(chain.holders[2]))
+            harness.serve(harness.host_of(client.holders[2]))
 
-    assert await written(crowd.chain(), 20, restart) == here(20)
+    assert await written(harness.client(), 20, restart) == here(20)
 
 
 @pytest.mark.rule("N17")
-async def test_a_liar_is_blamed_and_left_out(autojump_clock: MockClock) -> None:
-    crowd = Crowd()
-    liar = crowd.hosts[1][0]
+async def test_a_cheating_peer_is_blamed_and_left_out(autojump_clock: MockClock) -> None:
+    harness = Harness()
+    cheat = harness.hosts[1][0]
 
     async def lie(_: PeerId, __: bytes) -> bytes:
         return encode(StageReply(b"short"))
 
-    liar.serve(PROTOCOL, lie, request_limit=1 << 22)
-    assert await written(crowd.chain(), 8) == here(8)
-    assert crowd.writer.blamed[0][0] == liar.peer
+    cheat.serve(PROTOCOL, lie, request_limit=1 << 22)
+    assert await written(harness.client(), 8) == here(8)
+    assert harness.writer.blamed[0][0] == cheat.peer
 
 
-async def test_when_nobody_of_a_stage_is_left_it_says_so(autojump_clock: MockClock) -> None:
-    crowd = Crowd()
-    for host in crowd.hosts[2]:
+async def test_a_stage_without_peers_is_an_error(autojump_clock: MockClock) -> None:
+    harness = Harness()
+    for host in harness.hosts[2]:
         host.is_alive = False
-    with pytest.raises(Unreachable, match="nobody of stage 2"):
-        await written(crowd.chain(), 1)
-    with pytest.raises(Unreachable, match="nobody of stage 0"):
-        await written(Crowd().chain((Digest(bytes(32)), *ROOTS[1:])), 1)
+    with pytest.raises(Unreachable, match="no peer of stage 2"):
+        await written(harness.client(), 1)
+    with pytest.raises(Unreachable, match="no peer of stage 0"):
+        await written(Harness().client((Digest(bytes(32)), *ROOTS[1:])), 1)
 
 
 @pytest.mark.parametrize(
@@ -162,20 +162,22 @@ async def test_when_nobody_of_a_stage_is_left_it_says_so(autojump_clock: MockClo
     ],
 )
 async def test_what_is_not_here_is_refused(changes: dict[str, Any], reason: RefusalReason) -> None:
-    crowd = Crowd(replicas=1)
+    harness = Harness(replicas=1)
     fields: dict[str, Any] = {
         "run": 2, "stage": 0, "root": ROOTS[0], "session": bytes(16), "position": 0, "rows": 1,
         "payload": bytes(4), **changes,
     }  # fmt: skip
     request = StageRequest(**fields)
-    raw = await crowd.writer.call(crowd.hosts[0][0].peer, PROTOCOL, encode(request), timeout_s=5.0)
+    raw = await harness.writer.call(
+        harness.hosts[0][0].peer, PROTOCOL, encode(request), timeout_s=5.0
+    )
     assert decode(StageRefusal, raw) == StageRefusal(reason)
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff" * 50, encode((1, 2, 3))])
 async def test_junk_is_the_peers_fault(raw: bytes) -> None:
-    crowd = Crowd(replicas=1)
-    host = crowd.hosts[0][0]
+    harness = Harness(replicas=1)
+    host = harness.hosts[0][0]
     with pytest.raises(Unreachable):
-        await crowd.writer.call(host.peer, PROTOCOL, raw, timeout_s=5.0)
-    assert host.blamed[0][0] == crowd.writer.peer
+        await harness.writer.call(host.peer, PROTOCOL, raw, timeout_s=5.0)
+    assert host.blamed[0][0] == harness.writer.peer

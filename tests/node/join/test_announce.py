@@ -26,7 +26,7 @@ class Described:
     me: PeerId = ME
     run16: bytes = bytes(16)
     config: NodeConfig = field(default_factory=NodeConfig)
-    tally: NodeStats = field(default_factory=NodeStats)
+    stats: NodeStats = field(default_factory=NodeStats)
     host: FakeHost = field(default_factory=lambda: FakeNetwork().host(1))
     ledger: FakeLedger = field(default_factory=FakeLedger)
     jobs: tuple[object, ...] = ()
@@ -58,9 +58,9 @@ def a_node(phase: RunPhase = RunPhase.TRAINING, *, is_seated: bool = True) -> De
 def test_the_loss_of_the_first_round_is_announced_before_it_is_over() -> None:
     node = a_node()
     assert announcement(node).loss_milli == -1
-    node.tally.open_loss = 4.3125
+    node.stats.open_loss = 4.3125
     assert announcement(node).loss_milli == 4312
-    node.tally.losses.append((0, 3.5))
+    node.stats.losses.append((0, 3.5))
     assert announcement(node).loss_milli == 3500, "a whole round counts more than a part of one"
 
 
@@ -75,8 +75,8 @@ def test_the_loss_of_the_first_round_is_announced_before_it_is_over() -> None:
 )
 def test_nobody_is_training_after_the_end(phase: RunPhase, state: str) -> None:
     """The ledger keeps the seats until the run is settled."""
-    said = announcement(a_node(phase))
-    assert said.state == state
-    assert said.state in STATES
-    assert said.seats == ((0, 2),)
+    announced = announcement(a_node(phase))
+    assert announced.state == state
+    assert announced.state in STATES
+    assert announced.seats == ((0, 2),)
     assert announcement(a_node(phase, is_seated=False)).state == "idle"

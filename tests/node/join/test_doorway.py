@@ -28,7 +28,7 @@ async def test_the_port_of_the_last_start_is_taken_again(tmp_path: Path) -> None
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()
-        assert usual_listen(store, TABLE, listen) == listen, "somebody else has it now"
+        assert usual_listen(store, TABLE, listen) == listen, "another program has it now"
     store.close()
 
 

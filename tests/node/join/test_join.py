@@ -1,4 +1,6 @@
-"""A newcomer whose ticket leads to nobody is told so, in time; a peer that comes late still lets it in."""
+"""A newcomer whose ticket leads to no peer ends with that cause, in time; a peer that comes late still lets it
+in.
+"""
 
 from types import SimpleNamespace as Some
 from typing import Any, cast
@@ -23,7 +25,7 @@ GENESIS = genesis_of(RunFile(), validators={PEER: 1}, accounts={}, seed=bytes(32
 LOOPBACK, PRIVATE, PUBLIC = (f"/ip4/{host}/tcp/9" for host in ("127.0.0.1", "10.0.0.1", "8.8.8.8"))
 
 
-class Nobody:
+class UnreachableHost:
     """A host to which no peer is connected, until a peer comes at ``comes_s``."""
 
     def __init__(self, comes_s: float = float("inf")) -> None:
@@ -52,55 +54,57 @@ def a_ticket(address: str) -> Ticket:
         (PUBLIC, "its peer is gone or cannot be dialled", "swarm ticket new"),
     ],
 )
-async def test_a_ticket_that_leads_to_nobody_ends_with_its_cause(
+async def test_a_ticket_that_leads_to_no_peer_ends_with_its_cause(
     address: str, cause: str, hint: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     """After the time that is named, with the reason of the last try and one command."""
-    told = list[str]()
+    messages = list[str]()
     began = trio.current_time()
     with pytest.raises(Unreachable, match=cause) as caught:
         await fetch_genesis(
-            cast("Any", Nobody()),
+            cast("Any", UnreachableHost()),
             a_ticket(address),
-            cast("Any", lambda _, text: told.append(text)),
+            cast("Any", lambda _, text: messages.append(text)),
             {PEER: "cannot reach it (refused)"},
         )
     assert MEET_S <= trio.current_time() - began < MEET_S + 2 * join.RETRY_S
     assert "cannot reach it (refused)" in str(caught.value)
     assert caught.value.exit_code == 3
     assert hint in caught.value.hint
-    assert told, "a wait is explained"
+    assert messages, "a wait is explained"
 
 
 async def test_a_peer_that_comes_late_is_not_given_up(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    host = Nobody(trio.current_time() + MEET_S - 2)
+    host = UnreachableHost(trio.current_time() + MEET_S - 2)
     found = await fetch_genesis(
         cast("Any", host), a_ticket(PUBLIC), cast("Any", lambda *_: None), {}
     )
     assert found == GENESIS
 
 
-@pytest.mark.parametrize(("is_new", "words"), [(True, "for up to 60 s"), (False, "until somebody")])
+@pytest.mark.parametrize(
+    ("is_new", "expected"), [(True, "for up to 60 s"), (False, "until a peer")]
+)
 async def test_who_was_here_before_is_told_that_it_is_tried_for_ever(
-    is_new: bool, words: str, monkeypatch: pytest.MonkeyPatch
+    is_new: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the reason is kept for whoever gives up."""
+    """And the reason is kept for the error at the end."""
 
     async def one_failure(_host: object, _targets: object, send: Any) -> None:  # noqa: ANN401
         await send.send(bootstrap.Failed(PEER, 1, "cannot reach it", 2.0))
 
     monkeypatch.setattr(join, "bootstrap", one_failure)
-    told, failures = list[str](), dict[PeerId, str]()
+    messages, failures = list[str](), dict[PeerId, str]()
 
     def report(kind: EventKind, text: str, **_: object) -> None:
         assert kind is EventKind.NETWORK
-        told.append(text)
+        messages.append(text)
         scope.cancel()
 
     with trio.fail_after(5), trio.CancelScope() as scope:
         host = cast("Any", Some(connected=list[PeerId]))
         await keep_connected(host, [], cast("Any", report), is_new, failures)
-    assert words in told[0]
+    assert expected in messages[0]
     assert failures == {PEER: "cannot reach it"}

@@ -1,4 +1,4 @@
-"""A node remembers whom it was connected to, and a row it cannot read means nobody."""
+"""A node remembers its connected peers, and a row that it cannot read means none."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ async def remembered(store: Store, links: Links) -> None:
 async def test_those_connected_come_first_and_earlier_ones_stay(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A peer whose address nobody knows is no help to the next start."""
+    """A peer whose address is unknown is no help to the next start."""
     store = Store.open(tmp_path / "store.sqlite")
     peers = [PeerId(bytes([number]) * 32) for number in range(PEERS_MAX + 4)]
     await remembered(store, Links(peers[:3]))

@@ -49,15 +49,15 @@ def some_blobs(tmp_path: Path, host: FakeHost, quota: int = QUOTA) -> Blobs:
 class Fetching(FakeNode):
     """A node that fetches a text."""
 
-    library: ArtifactCache = field(default_factory=unused)
+    artifacts: ArtifactCache = field(default_factory=unused)
     blobs: Blobs = field(default_factory=unused)
 
 
 def a_node(blobs: Blobs, host: FakeHost) -> Fetching:
-    """Everybody in the network is asked."""
+    """Every peer of the network is asked."""
     port: Any = host
-    library = ArtifactCache(port, blobs, InlineExecutor(lambda _: 0.0), unused())
-    return Fetching(blobs=blobs, library=library)
+    artifacts = ArtifactCache(port, blobs, InlineExecutor(lambda _: 0.0), unused())
+    return Fetching(blobs=blobs, artifacts=artifacts)
 
 
 def a_run(file: RunFile, data: DataSpec) -> Run:
@@ -65,9 +65,9 @@ def a_run(file: RunFile, data: DataSpec) -> Run:
 
 
 async def publish(file: Any, base: Path, blobs: Blobs) -> tuple[DataSpec, list[str]]:  # noqa: ANN401
-    said: list[str] = []
-    report: Any = lambda _, text: said.append(text)  # noqa: E731
-    return await publish_data(file, base, blobs, report), said
+    messages: list[str] = []
+    report: Any = lambda _, text: messages.append(text)  # noqa: E731
+    return await publish_data(file, base, blobs, report), messages
 
 
 @pytest.mark.rule("N16")
@@ -85,10 +85,10 @@ async def test_tokens_of_any_width_are_fetched_verified_and_mapped(
     network = FakeNetwork()
     ours, theirs = network.host(1), network.host(2)
     ids = dataset.manifest.num_token_ids
-    data, said = await publish(a_file("./set", ids), tmp_path, some_blobs(tmp_path, ours))
+    data, messages = await publish(a_file("./set", ids), tmp_path, some_blobs(tmp_path, ours))
     assert data.dtype == dtype
     assert data.train_bytes > 1 << 20
-    assert any("checking the dataset set" in text for text in said)
+    assert any("checking the dataset set" in text for text in messages)
 
     node = a_node(some_blobs(tmp_path, theirs), theirs)
     run = a_run(a_file("./set", ids), data)
@@ -125,12 +125,12 @@ async def test_a_fetch_goes_on_where_it_was_cut_off(
                 scope.cancel()
             return [ours.peer]
 
-        monkeypatch.setattr(node.library, "peers_of", peers)
+        monkeypatch.setattr(node.artifacts, "peers_of", peers)
         await token_source(node, run)
     assert scope.cancelled_caught
     assert not node.blobs.has(data.train_root)
     before = theirs.calls[ours.peer, asked]
-    monkeypatch.setattr(node.library, "peers_of", lambda _: [ours.peer])
+    monkeypatch.setattr(node.artifacts, "peers_of", lambda _: [ours.peer])
     await token_source(node, run)
     assert theirs.calls[ours.peer, asked] - before < chunks, "what is held is not asked for again"
 
@@ -163,10 +163,10 @@ async def test_a_peer_that_serves_another_text_is_named_and_the_text_comes_from_
     texts = write_texts(tmp_path / "in", [t * 600 for t in some_texts(30)])
     build(tmp_path / "set", texts)
     network = FakeNetwork()
-    honest, liar, theirs = (network.host(number) for number in (1, 2, 3))
+    honest, cheat, theirs = (network.host(number) for number in (1, 2, 3))
     data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, honest))
-    some_blobs(tmp_path, liar)
-    answer = liar.answer
+    some_blobs(tmp_path, cheat)
+    answer = cheat.answer
 
     async def lie(asker: PeerId, protocol: str, request: bytes) -> bytes:
         await answer(asker, protocol, request)
@@ -174,16 +174,16 @@ async def test_a_peer_that_serves_another_text_is_named_and_the_text_comes_from_
         middle = len(raw) // 2
         return raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
 
-    liar.answer = lie  # type: ignore[method-assign]
+    cheat.answer = lie  # type: ignore[method-assign]
     node = a_node(some_blobs(tmp_path, theirs), theirs)
     tokens = await token_source(node, a_run(a_file("./set", 256), data))
     assert np.array_equal(tokens, open_tokens(tmp_path / "set" / "train.bin"))
-    assert [peer for peer, _ in theirs.blamed] == [liar.peer]
+    assert [peer for peer, _ in theirs.blamed] == [cheat.peer]
     assert isinstance(theirs.blamed[0][1], BrokenPromise)
 
 
 async def test_a_text_over_the_quota_is_refused_with_the_bound_and_its_key(tmp_path: Path) -> None:
-    """Before a byte of it is written; one that a part is here of is told alike."""
+    """Before a byte of it is written; one that a part is here of is refused alike."""
     texts = write_texts(tmp_path / "in", [t * 1200 for t in some_texts(30)])
     build(tmp_path / "set", texts)
     network = FakeNetwork()
@@ -195,7 +195,7 @@ async def test_a_text_over_the_quota_is_refused_with_the_bound_and_its_key(tmp_p
     with pytest.raises(BadConfig, match=rf"do not fit: 0 of {small >> 20} MiB") as caught:
         await token_source(node, run)
     assert caught.value.hint == "raise disk_quota_mb in node.toml"
-    assert node.tally.waits_for == ""
+    assert node.stats.waits_for == ""
 
     node = a_node(some_blobs(tmp_path, theirs, quota=data.train_bytes + 4096), theirs)
     await token_source(node, run)
@@ -213,7 +213,7 @@ async def test_a_part_of_a_text_is_no_text_of_a_run_that_calls_it_smaller(tmp_pa
     data, _ = await publish(a_file("./set", 256), tmp_path, some_blobs(tmp_path, ours))
     node = a_node(some_blobs(tmp_path, theirs), theirs)
     less = a_run(a_file("./set", 256), replace(data, train_bytes=data.train_bytes - 1))
-    with pytest.raises(Unreachable, match="whoever named it promised at most"):
+    with pytest.raises(Unreachable, match="the peer that named it promised at most"):
         await token_source(node, less)
     assert theirs.blamed == []
 
@@ -234,7 +234,7 @@ async def test_a_dataset_that_changed_is_refused_with_its_chunk(tmp_path: Path) 
 
 @pytest.mark.rule("N16", "S2")
 async def test_tokens_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
-    """By the model of the run file, by the manifest that lies, and by whoever fetches a lie."""
+    """By the model of the run file, by the manifest that lies, and by the peer that fetches a lie."""
     texts = write_texts(tmp_path / "in", some_texts(30))
     dataset = build(tmp_path / "set", texts, raw=a_tokenizer()).dataset
     network = FakeNetwork()
@@ -291,8 +291,8 @@ async def test_a_run_that_calls_its_text_another_width_is_refused_and_the_disk_i
     for data in (wide, replace(honest, train_bytes=2400)):
         for _ in range(2):
             with pytest.raises(BadConfig, match="which it is not"):
-                await node.library.tokens(fakes.a_run(small_run_spec(data=data)))
-    tokens = await node.library.tokens(fakes.a_run(small_run_spec(data=honest)))
+                await node.artifacts.tokens(fakes.a_run(small_run_spec(data=data)))
+    tokens = await node.artifacts.tokens(fakes.a_run(small_run_spec(data=honest)))
     assert len(tokens) == 2000
 
 
@@ -305,7 +305,7 @@ async def test_a_text_too_short_for_one_window_is_refused(tmp_path: Path) -> Non
         await publish(a_file("./none", 256), tmp_path, blobs)
 
 
-async def test_a_quota_is_told_and_a_second_launch_copies_nothing(tmp_path: Path) -> None:
+async def test_a_quota_is_reported_and_a_second_launch_copies_nothing(tmp_path: Path) -> None:
     texts = write_texts(tmp_path / "in", some_texts(30))
     build(tmp_path / "set", texts)
     host = FakeNetwork().host(1)
@@ -320,7 +320,7 @@ async def test_a_quota_is_told_and_a_second_launch_copies_nothing(tmp_path: Path
     assert not any("publishing" in text for text in second)
 
 
-async def test_a_tokenizer_that_nobody_serves_is_waited_for_in_vain(
+async def test_a_tokenizer_that_no_peer_serves_is_waited_for_in_vain(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     host = FakeNetwork().host(1)
@@ -335,7 +335,7 @@ async def test_a_tokenizer_that_nobody_serves_is_waited_for_in_vain(
         num_token_ids=300,
         tokenizer_root=Digest(b"t" * 32),
     )
-    with pytest.raises(Unreachable, match="nobody serves"):
+    with pytest.raises(Unreachable, match="no peer serves"):
         await token_source(a_node(blobs, host), a_run(a_file("./set"), data))
 
 
@@ -352,7 +352,7 @@ async def test_a_dataset_of_another_hash_than_the_pinned_one_is_refused(tmp_path
 
 
 async def test_a_joiner_serves_its_own_dataset_if_it_is_that_of_the_run(tmp_path: Path) -> None:
-    """Nothing is asked of anybody; another dataset, a chunk or a size that lies is named, and not served."""
+    """No peer is asked for anything; another dataset, a chunk or a size that lies is named, and not served."""
     texts = write_texts(tmp_path / "in", [text * 600 for text in some_texts(30)])
     for name, raw in (("set", a_tokenizer()), ("other", b"")):
         build(tmp_path / name, texts, raw=raw)
@@ -367,13 +367,13 @@ async def test_a_joiner_serves_its_own_dataset_if_it_is_that_of_the_run(tmp_path
     with pytest.raises(BadConfig, match="there is no dataset"):
         await adopt_dataset(tmp_path / "gone", data, blobs, report)
     path = tmp_path / "set" / "heldout.bin"
-    whole = path.read_bytes()
-    for lie in (whole + b"\x01\x00", whole[:-2], b"\x01\x00" + whole[2:]):
+    complete = path.read_bytes()
+    for lie in (complete + b"\x01\x00", complete[:-2], b"\x01\x00" + complete[2:]):
         path.write_bytes(lie)
         with pytest.raises(VerificationFailed, match=r"heldout\.bin"):
             await adopt_dataset(tmp_path / "set", data, blobs, report)
     assert blobs.roots() == []
-    path.write_bytes(whole)
+    path.write_bytes(complete)
     await adopt_dataset(tmp_path / "set", data, blobs, report)
     assert set(blobs.roots()) == {data.train_root, data.heldout_root, data.tokenizer_root}
     assert len(await token_source(a_node(blobs, theirs), a_run(a_file("./set"), data))) > 0

@@ -43,7 +43,7 @@ exchange_s = 5.0
 [ledger]
 epoch_blocks = 60
 """
-ROOM = 1 << 50
+FREE_BYTES = 1 << 50
 
 
 def a_spec(text: str = TEXT) -> RunSpec:
@@ -82,11 +82,11 @@ def test_the_launcher_keeps_a_seat_in_every_stage() -> None:
 def test_what_does_not_fit_is_refused_with_the_number_that_does() -> None:
     spec = a_spec()
     kept = retention_of(spec, is_owner=True)
-    check_retention(spec, kept, quota_mb=8_000, free_bytes=ROOM, held_bytes=0)
+    check_retention(spec, kept, quota_mb=8_000, free_bytes=FREE_BYTES, held_bytes=0)
     with pytest.raises(BadConfig, match="disk_quota_mb is 1000") as caught:
-        check_retention(spec, kept, quota_mb=1_000, free_bytes=ROOM, held_bytes=0)
+        check_retention(spec, kept, quota_mb=1_000, free_bytes=FREE_BYTES, held_bytes=0)
     needed_mb = int(caught.value.hint.split()[2])
-    check_retention(spec, kept, quota_mb=needed_mb, free_bytes=ROOM, held_bytes=0)
+    check_retention(spec, kept, quota_mb=needed_mb, free_bytes=FREE_BYTES, held_bytes=0)
     with pytest.raises(BadConfig, match="MiB are free on this disk") as caught:
         check_retention(spec, kept, quota_mb=8_000, free_bytes=1 << 20, held_bytes=1 << 20)
     assert caught.value.hint.startswith("df -h")
@@ -94,18 +94,20 @@ def test_what_does_not_fit_is_refused_with_the_number_that_does() -> None:
 
 
 @pytest.mark.rule("N13")
-def test_a_window_nobody_checks_is_refused_before_training() -> None:
+def test_a_window_that_no_peer_checks_is_refused_before_training() -> None:
     spec = a_spec(TEXT.replace("intermediate_size = 344", "intermediate_size = 64000"))
     kept = retention_of(spec, is_owner=False)
-    with pytest.raises(BadConfig, match="nobody checks more than"):
-        check_retention(spec, kept, quota_mb=1 << 29, free_bytes=ROOM, held_bytes=0)
+    with pytest.raises(BadConfig, match="no peer checks more than"):
+        check_retention(spec, kept, quota_mb=1 << 29, free_bytes=FREE_BYTES, held_bytes=0)
 
 
 def test_the_steps_that_would_fit_are_named() -> None:
     """The state alone fits here, so shorter windows help; where it does not, only smaller stages do."""
     base = a_spec(TEXT.replace("inner_steps_max = 100", "inner_steps_max = 2000"))
     spec = replace(base, checks=replace(base.checks, window_steps=2000))
-    with pytest.raises(BadConfig, match=r"takes \d+ MB, and nobody checks more than 268") as caught:
+    with pytest.raises(
+        BadConfig, match=r"takes \d+ MB, and no peer checks more than 268"
+    ) as caught:
         check_window(spec)
     steps = int(caught.value.hint.split()[3])
     assert caught.value.hint == f"[checks] window_steps = {steps} in the run file"

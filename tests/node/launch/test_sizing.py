@@ -1,4 +1,4 @@
-"""What a run takes is told before it begins, and a machine that cannot hold it is told what it lacks."""
+"""The needs of a run are reported before it begins, and a machine that cannot hold it learns what it lacks."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from swarm.primitives.codec import replace
 from swarm.training.model.stages import plan_stages
 from swarm.types import NO_DIGEST, StageIndex
 
-ROOM = 1 << 50
+FREE_BYTES = 1 << 50
 
 
 def packaged(name: str) -> RunSpec:
@@ -113,10 +113,10 @@ def test_windows_count_where_others_can_compute_them_again() -> None:
 def test_a_machine_that_is_too_small_is_told_what_it_lacks() -> None:
     spec = packaged("run-6b8.toml")
     sizing = sizing_of(spec, 2_000)
-    alone = NODE_BYTES + LEAST_BYTES * sizing.parameters
-    check_memory(spec, is_owner=True, memory_bytes=alone, devices=("cpu",))
+    least = NODE_BYTES + LEAST_BYTES * sizing.parameters
+    check_memory(spec, is_owner=True, memory_bytes=least, devices=("cpu",))
     with pytest.raises(BadConfig, match="at least 216 GB of memory here") as caught:
-        check_memory(spec, is_owner=True, memory_bytes=alone - 1, devices=("cpu",))
+        check_memory(spec, is_owner=True, memory_bytes=least - 1, devices=("cpu",))
     assert "solve = false in node.toml" in caught.value.hint
     with pytest.raises(BadConfig, match=r"one seat: 1,619M parameters\), and this machine has 24"):
         check_memory(spec, is_owner=False, memory_bytes=24 * 10**9, devices=("cpu",))
@@ -131,19 +131,21 @@ def test_a_quota_that_is_too_small_is_told_the_one_that_is_not() -> None:
     spec = packaged("run-1b3.toml")
     for is_owner in (False, True):
         with pytest.raises(BadConfig, match="disk_quota_mb is 8000") as caught:
-            check_blobs(spec, is_owner=is_owner, quota_mb=8_000, free_bytes=ROOM, held_bytes=0)
+            check_blobs(
+                spec, is_owner=is_owner, quota_mb=8_000, free_bytes=FREE_BYTES, held_bytes=0
+            )
         fitting = int(caught.value.hint.split()[2])
-        check_blobs(spec, is_owner=is_owner, quota_mb=fitting, free_bytes=ROOM, held_bytes=0)
+        check_blobs(spec, is_owner=is_owner, quota_mb=fitting, free_bytes=FREE_BYTES, held_bytes=0)
         with pytest.raises(BadConfig, match="MiB are free on this disk"):
             check_blobs(spec, is_owner=is_owner, quota_mb=fitting, free_bytes=7, held_bytes=7)
-        check_blobs(spec, is_owner=is_owner, quota_mb=fitting, free_bytes=0, held_bytes=ROOM)
+        check_blobs(spec, is_owner=is_owner, quota_mb=fitting, free_bytes=0, held_bytes=FREE_BYTES)
 
 
 @pytest.mark.rule("N13")
 def test_who_does_not_train_may_follow_any_run_and_who_does_is_held_to_the_machine(
     tmp_path: Path,
 ) -> None:
-    heard = list[Event]()
+    events = list[Event]()
 
     async def check(spec: RunSpec, config: NodeConfig) -> None:
         await check_fits(
@@ -152,7 +154,7 @@ def test_who_does_not_train_may_follow_any_run_and_who_does_is_held_to_the_machi
             config=config,
             devices=("cpu",),
             blobs=tmp_path,
-            report=EventLog(tmp_path, heard.append),
+            report=EventLog(tmp_path, events.append),
         )
 
     vast = replace(packaged("run-6b8.toml"), num_stages=32)
@@ -162,6 +164,6 @@ def test_who_does_not_train_may_follow_any_run_and_who_does_is_held_to_the_machi
         trio.run(check, replace(vast, model=model), NodeConfig())
     with pytest.raises(BadConfig, match="disk_quota_mb is 100"):
         trio.run(check, packaged("run-125m.toml"), NodeConfig(disk_quota_mb=100))
-    assert not heard
+    assert not events
     trio.run(check, packaged("demo.toml"), NodeConfig())
-    assert ["keeps" in event.text for event in heard] == [True]
+    assert ["keeps" in event.text for event in events] == [True]

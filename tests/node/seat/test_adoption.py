@@ -1,4 +1,6 @@
-"""Whoever begins again goes on from a sibling's committed state; liars and the silent cost time only."""
+"""A restarted seat continues from the committed state of a replica; false and missing answers cost time
+only.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import Blobs
 from swarm.ledger.state.records import NO_ROLLBACK, Rollback, RoundInfo, Run, Seat, SegmentPhase
-from swarm.node.seat.adoption import StateServer, adopt_from_sibling, keep_shard
+from swarm.node.seat.adoption import StateServer, adopt_from_replica, keep_shard
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.training.averaging.adoption import (
@@ -27,13 +29,13 @@ from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.transcript import state_root
 from tests.fakes import FakeHost, FakeNetwork
-from tests.node.fakes import FakeLedger, FakeLibrary, FakeNode, FakeStore, a_run, unused
+from tests.node.fakes import FakeArtifacts, FakeLedger, FakeNode, FakeStore, a_run, unused
 from tests.training.test_shard import PLAN, SPEC, TOKENS, a_last_stage, a_request
 
 STAGE = StageIndex(1)
 RUN = RunIndex(1)
 ROUND = RoundIndex(6)
-GIVERS = (1, 2)
+SENDERS = (1, 2)
 NEWCOMER = 3
 
 
@@ -85,7 +87,7 @@ class Adopter(FakeNode):
     blobs: Blobs = field(default_factory=unused)
 
 
-class Hamlet:
+class ReplicaGroup:
     """Two seats that have committed and a newcomer, all in one stage."""
 
     def __init__(self, tmp_path: Path, *, rollback: Rollback = NO_ROLLBACK) -> None:
@@ -93,13 +95,13 @@ class Hamlet:
         rollbacks = (NO_ROLLBACK, rollback)
         self.run = a_run(SPEC, rollbacks=rollbacks)
         self.ledger = Ledger(self.run)
-        self.places = {n: self._place(tmp_path, n) for n in (*GIVERS, NEWCOMER)}
-        seats = tuple(self._seat(number) for number in self.places)
+        self.nodes = {n: self._node(tmp_path, n) for n in (*SENDERS, NEWCOMER)}
+        seats = tuple(self._seat(number) for number in self.nodes)
         self.change(((), seats))
-        self.shards = {number: a_trained_shard(number + 1) for number in GIVERS}
+        self.shards = {number: a_trained_shard(number + 1) for number in SENDERS}
 
     def change(self, seats: tuple[tuple[Seat, ...], ...], *, is_begun: bool = True) -> None:
-        """Let everybody see a roster."""
+        """Let every node see a roster."""
         begun = RoundInfo(
             round=RoundIndex(ROUND + 1),
             height=Height(99),
@@ -110,10 +112,10 @@ class Hamlet:
         )
         self.run = changed(self.run, seats=seats, rounds=(begun,) if is_begun else ())
         self.ledger.current = self.run
-        for place in self.places.values():
-            place.run = self.run
+        for node in self.nodes.values():
+            node.run = self.run
 
-    def _place(self, tmp_path: Path, number: int) -> Adopter:
+    def _node(self, tmp_path: Path, number: int) -> Adopter:
         host, home = self.network.host(number), tmp_path / str(number)
         return Adopter(
             host.peer,
@@ -123,7 +125,7 @@ class Hamlet:
             host=host,
             ledger=self.ledger,
             blobs=Blobs(home / "blobs", host, quota_bytes=1 << 30),
-            library=FakeLibrary(),
+            artifacts=FakeArtifacts(),
             store=FakeStore(),
         )
 
@@ -131,7 +133,7 @@ class Hamlet:
         is_new = number == NEWCOMER
         last = -1 if is_new else ROUND
         joined = RoundIndex(ROUND + 1 if is_new else 0)
-        peer = self.places[number].host.peer
+        peer = self.nodes[number].host.peer
         tokens = 0 if is_new else 1000
         return Seat(
             stage=STAGE,
@@ -145,120 +147,118 @@ class Hamlet:
         )
 
     async def close(self, number: int, *, round_: int = ROUND, height: int = 100) -> None:
-        """A giver ends a segment: saved on its disk, committed at a height."""
-        shard, place = self.shards[number], self.places[number]
-        await keep_shard(place, self.run, self._seat(number), shard, RoundIndex(round_))
+        """A sender ends a segment: saved on its disk, committed at a height."""
+        shard, node = self.shards[number], self.nodes[number]
+        await keep_shard(node, self.run, self._seat(number), shard, RoundIndex(round_))
         self.ledger.commit(number, round_, state_root(shard.components()), height)
 
-    async def settle(self) -> "Hamlet":
-        for number in GIVERS:
+    async def settle(self) -> "ReplicaGroup":
+        for number in SENDERS:
             await self.close(number)
-            StateServer(self.places[number]).serve()
+            StateServer(self.nodes[number]).serve()
         return self
 
     async def adopt(self) -> tuple[AdoptedState, str] | None:
         with trio.fail_after(120):
-            return await adopt_from_sibling(self.places[NEWCOMER], self.run, STAGE)
+            return await adopt_from_replica(self.nodes[NEWCOMER], self.run, STAGE)
 
-    async def ask(self, giver: int, request: bytes, asker: int = NEWCOMER) -> object:
-        host = self.places[asker].host
-        peer = self.places[giver].host.peer
+    async def ask(self, sender: int, request: bytes, asker: int = NEWCOMER) -> object:
+        host = self.nodes[asker].host
+        peer = self.nodes[sender].host.peer
         return decode_reply(await host.call(peer, ADOPTION_PROTOCOL, request, timeout_s=30))
 
     def giver_of(self, adopted: AdoptedState) -> int:
         (number,) = [
-            n for n in GIVERS if torch.equal(self.shards[n].optimizer.v_A, adopted.optimizer.v_A)
+            n for n in SENDERS if torch.equal(self.shards[n].optimizer.v_A, adopted.optimizer.v_A)
         ]
         return number
 
 
-REQUEST = {n: encode(StateRequest(RUN, STAGE, n)) for n in (*GIVERS, NEWCOMER)}
+REQUEST = {n: encode(StateRequest(RUN, STAGE, n)) for n in (*SENDERS, NEWCOMER)}
 
 
 @pytest.mark.rule("N9")
-async def test_a_newcomer_goes_on_from_what_a_sibling_committed(
+async def test_a_newcomer_goes_on_from_what_a_replica_committed(
     tmp_path: Path,
 ) -> None:
-    hamlet = await Hamlet(tmp_path).settle()
-    found = await hamlet.adopt()
+    group = await ReplicaGroup(tmp_path).settle()
+    found = await group.adopt()
     assert found is not None
-    adopted, words = found
-    source = hamlet.shards[hamlet.giver_of(adopted)]
+    adopted, origin = found
+    source = group.shards[group.giver_of(adopted)]
     assert torch.equal(adopted.phi_P, source.phi_P)
     assert adopted.optimizer.step == source.optimizer.step
-    assert f"committed in round {ROUND}" in words
-    assert hamlet.places[NEWCOMER].blobs.roots() == [], "nothing is left on the disk"
-    assert not [
-        place for place in hamlet.places.values() if place.host.blamed or place.report.events
-    ]
+    assert f"committed in round {ROUND}" in origin
+    assert group.nodes[NEWCOMER].blobs.roots() == [], "nothing is left on the disk"
+    assert not [node for node in group.nodes.values() if node.host.blamed or node.report.events]
 
 
 async def test_a_commit_that_is_still_on_its_way_is_waited_for(
     tmp_path: Path,
 ) -> None:
-    hamlet = await Hamlet(tmp_path).settle()
-    for number in GIVERS:
-        await hamlet.close(number, round_=ROUND + 1, height=103)
-    found = await hamlet.adopt()
+    group = await ReplicaGroup(tmp_path).settle()
+    for number in SENDERS:
+        await group.close(number, round_=ROUND + 1, height=103)
+    found = await group.adopt()
     assert found is not None
     assert f"round {ROUND + 1}" in found[1]
-    assert hamlet.ledger.height == 103
+    assert group.ledger.height == 103
 
 
 async def test_commits_that_never_come_are_not_waited_for_longer_than_a_round(
     tmp_path: Path,
 ) -> None:
-    hamlet = await Hamlet(tmp_path).settle()
-    for number in GIVERS:
-        await hamlet.close(number, round_=ROUND + 1, height=10_000)
-    assert await hamlet.adopt() is None
-    assert hamlet.ledger.height == 100 + SPEC.round_blocks
+    group = await ReplicaGroup(tmp_path).settle()
+    for number in SENDERS:
+        await group.close(number, round_=ROUND + 1, height=10_000)
+    assert await group.adopt() is None
+    assert group.ledger.height == 100 + SPEC.round_blocks
 
 
 @pytest.mark.rule("N9")
 async def test_the_dead_are_passed_over(
     tmp_path: Path,
 ) -> None:
-    hamlet = await Hamlet(tmp_path).settle()
-    hamlet.places[1].host.is_alive = False
-    found = await hamlet.adopt()
+    group = await ReplicaGroup(tmp_path).settle()
+    group.nodes[1].host.is_alive = False
+    found = await group.adopt()
     assert found is not None
-    assert hamlet.giver_of(found[0]) == 2
-    hamlet.places[2].host.is_alive = False
-    assert await hamlet.adopt() is None
-    assert not hamlet.places[NEWCOMER].host.blamed
+    assert group.giver_of(found[0]) == 2
+    group.nodes[2].host.is_alive = False
+    assert await group.adopt() is None
+    assert not group.nodes[NEWCOMER].host.blamed
 
 
 @pytest.mark.rule("N9")
-async def test_a_sibling_that_lies_is_blamed_and_nothing_is_taken(
+async def test_a_replica_that_lies_is_blamed_and_nothing_is_taken(
     tmp_path: Path,
 ) -> None:
-    hamlet = await Hamlet(tmp_path).settle()
-    for number in GIVERS:
-        hamlet.ledger.commit(number, ROUND, Digest(b"\x01" * 32))
-    assert await hamlet.adopt() is None
-    blamed = {peer for peer, _ in hamlet.places[NEWCOMER].host.blamed}
-    assert blamed == {hamlet.places[n].host.peer for n in GIVERS}
+    group = await ReplicaGroup(tmp_path).settle()
+    for number in SENDERS:
+        group.ledger.commit(number, ROUND, Digest(b"\x01" * 32))
+    assert await group.adopt() is None
+    blamed = {peer for peer, _ in group.nodes[NEWCOMER].host.blamed}
+    assert blamed == {group.nodes[n].host.peer for n in SENDERS}
 
 
 @pytest.mark.rule("N9")
 async def test_nothing_is_taken_from_a_segment_that_is_disputed_or_was_undone(
     tmp_path: Path,
 ) -> None:
-    hamlet = await Hamlet(tmp_path, rollback=Rollback(2, ROUND + 1)).settle()
-    assert await hamlet.adopt() is None
-    hamlet = await Hamlet(tmp_path / "again").settle()
-    for _, record in hamlet.ledger.segments.values():
+    group = await ReplicaGroup(tmp_path, rollback=Rollback(2, ROUND + 1)).settle()
+    assert await group.adopt() is None
+    group = await ReplicaGroup(tmp_path / "again").settle()
+    for _, record in group.ledger.segments.values():
         record.accusations = ("one",)
-    assert await hamlet.adopt() is None
-    assert not hamlet.places[NEWCOMER].host.blamed
+    assert await group.adopt() is None
+    assert not group.nodes[NEWCOMER].host.blamed
 
 
 async def test_states_are_for_those_who_sit_in_the_stage(
     tmp_path: Path,
 ) -> None:
-    hamlet = await Hamlet(tmp_path).settle()
-    assert isinstance(await hamlet.ask(1, REQUEST[1]), StateFound)
+    group = await ReplicaGroup(tmp_path).settle()
+    assert isinstance(await group.ask(1, REQUEST[1]), StateFound)
     for request in (
         REQUEST[2],
         encode(StateRequest(RunIndex(9), STAGE, 1)),
@@ -266,9 +266,9 @@ async def test_states_are_for_those_who_sit_in_the_stage(
         encode(StateRequest(RUN, StageIndex(-1), 1)),
         encode(StateRequest(RUN, StageIndex(77), 1)),
     ):
-        assert isinstance(await hamlet.ask(1, request), StateMissing)
-    stranger = hamlet.network.host(9)
-    peer = hamlet.places[1].host.peer
+        assert isinstance(await group.ask(1, request), StateMissing)
+    stranger = group.network.host(9)
+    peer = group.nodes[1].host.peer
     raw = await stranger.call(peer, ADOPTION_PROTOCOL, REQUEST[1], timeout_s=30)
     assert isinstance(decode_reply(raw), StateMissing)
 
@@ -276,17 +276,17 @@ async def test_states_are_for_those_who_sit_in_the_stage(
 async def test_a_newer_state_takes_the_place_of_the_older_one(
     tmp_path: Path,
 ) -> None:
-    hamlet = await Hamlet(tmp_path).settle()
-    first = await hamlet.ask(1, REQUEST[1])
-    assert await hamlet.ask(1, REQUEST[1]) == first
-    hamlet.shards[1] = a_trained_shard(5)
+    group = await ReplicaGroup(tmp_path).settle()
+    first = await group.ask(1, REQUEST[1])
+    assert await group.ask(1, REQUEST[1]) == first
+    group.shards[1] = a_trained_shard(5)
     await trio.to_thread.run_sync(_later, tmp_path / "1")
-    await hamlet.close(1, round_=ROUND + 1)
-    second = await hamlet.ask(1, REQUEST[1])
+    await group.close(1, round_=ROUND + 1)
+    second = await group.ask(1, REQUEST[1])
     assert isinstance(first, StateFound)
     assert isinstance(second, StateFound)
     assert second.round == ROUND + 1
-    blobs = hamlet.places[1].blobs
+    blobs = group.nodes[1].blobs
     assert all(map(blobs.has, parts_given(second.components)))
     assert not blobs.has(parts_given(first.components)[1])
 
@@ -297,33 +297,33 @@ def _later(home: Path) -> None:
         path.unlink()
 
 
-async def test_a_damaged_shard_and_a_full_disk_give_nothing_and_are_told(
+async def test_a_damaged_shard_and_a_full_disk_give_nothing_and_are_reported(
     tmp_path: Path,
 ) -> None:
-    hamlet = await Hamlet(tmp_path).settle()
+    group = await ReplicaGroup(tmp_path).settle()
     (path,) = (tmp_path / "1" / "seats").iterdir()
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert isinstance(await hamlet.ask(1, REQUEST[1]), StateMissing)
-    place = hamlet.places[2]
-    place.blobs = Blobs(tmp_path / "full", hamlet.network.host(20), quota_bytes=10)
-    assert isinstance(await hamlet.ask(2, REQUEST[2]), StateMissing)
-    assert hamlet.places[1].report.kinds() == place.report.kinds() == [EventKind.WARNING]
+    assert isinstance(await group.ask(1, REQUEST[1]), StateMissing)
+    node = group.nodes[2]
+    node.blobs = Blobs(tmp_path / "full", group.network.host(20), quota_bytes=10)
+    assert isinstance(await group.ask(2, REQUEST[2]), StateMissing)
+    assert group.nodes[1].report.kinds() == node.report.kinds() == [EventKind.WARNING]
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xc1", bytes(200), bytes(100_000)])
 async def test_junk_is_blamed(tmp_path: Path, raw: bytes) -> None:
-    hamlet = await Hamlet(tmp_path).settle()
+    group = await ReplicaGroup(tmp_path).settle()
     with pytest.raises(Unreachable):
-        await hamlet.ask(1, raw)
-    assert [peer for peer, _ in hamlet.places[1].host.blamed] == [hamlet.places[NEWCOMER].host.peer]
+        await group.ask(1, raw)
+    assert [peer for peer, _ in group.nodes[1].host.blamed] == [group.nodes[NEWCOMER].host.peer]
 
 
-async def test_without_a_round_or_a_sibling_there_is_nobody_to_ask(tmp_path: Path) -> None:
-    hamlet = Hamlet(tmp_path)
-    seats = hamlet.run.seats
-    hamlet.change(seats, is_begun=False)
-    assert await hamlet.adopt() is None
+async def test_without_a_round_or_a_replica_there_is_no_peer_to_ask(tmp_path: Path) -> None:
+    group = ReplicaGroup(tmp_path)
+    seats = group.run.seats
+    group.change(seats, is_begun=False)
+    assert await group.adopt() is None
     (alone,) = [seat for seat in seats[1] if seat.index == NEWCOMER]
-    hamlet.change(((), (alone,)))
-    assert await hamlet.adopt() is None
-    assert PeerId(alone.peer) == hamlet.places[NEWCOMER].me
+    group.change(((), (alone,)))
+    assert await group.adopt() is None
+    assert PeerId(alone.peer) == group.nodes[NEWCOMER].me

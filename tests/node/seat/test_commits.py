@@ -21,7 +21,7 @@ COUNTS = ((0, 0), (64, 0))
 FULL = BadConfig("7 MiB more do not fit", hint="raise disk_quota_mb in node.toml")
 
 
-class Desk(FakeLedger):
+class Harness(FakeLedger):
     """A disk and a ledger that the test opens and shuts."""
 
     def __init__(self) -> None:
@@ -83,123 +83,123 @@ def a_window(window: int, *, is_last: bool, round_: int = 0) -> WindowData:
 @pytest.mark.rule("N4", "S24")
 async def test_nothing_is_committed_before_it_is_on_the_disk(autojump_clock: object) -> None:
     """Windows in order, then the reveal, then the commit; the runner that closes a segment is not held up."""
-    desk = Desk()
+    harness = Harness()
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.node, nursery)
+        commits = Commits(harness.node, nursery)
         keeper = commits.keeper(RUN)
         for window in range(3):
             await keeper.send.send(a_window(window, is_last=window == 2))
             if window == 0:
                 await trio.testing.wait_all_tasks_blocked()
             if window == WINDOWS_WAITING_MAX:
-                desk.disk_is_open.set()
+                harness.disk_is_open.set()
         commits.begin(a_log(), COUNTS, keeper)
         keeper.send.close()
         await trio.testing.wait_all_tasks_blocked()
-    assert desk.kept == [0, 1, 2]
-    assert len(desk.reveals) == len(desk.sent) == 1
-    assert desk.reveals[0].round == desk.sent[0].round == 0
-    assert desk.node.report.kinds() == [EventKind.COMMITTED]
+    assert harness.kept == [0, 1, 2]
+    assert len(harness.reveals) == len(harness.sent) == 1
+    assert harness.reveals[0].round == harness.sent[0].round == 0
+    assert harness.node.report.kinds() == [EventKind.COMMITTED]
 
 
 @pytest.mark.rule("N4")
 async def test_a_seat_that_is_left_still_commits(autojump_clock: object) -> None:
     """Closing the channel loses nothing that was sent, however slow the disk."""
-    desk = Desk()
+    harness = Harness()
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.node, nursery)
+        commits = Commits(harness.node, nursery)
         keeper = commits.keeper(RUN)
         await keeper.send.send(a_window(0, is_last=True))
         commits.begin(a_log(), COUNTS, keeper)
         keeper.send.close()
         await trio.testing.wait_all_tasks_blocked()
-        assert not desk.sent
-        desk.disk_is_open.set()
-    assert desk.kept == [0]
-    assert len(desk.sent) == 1
+        assert not harness.sent
+        harness.disk_is_open.set()
+    assert harness.kept == [0]
+    assert len(harness.sent) == 1
 
 
 @pytest.mark.rule("N4", "S24")
 async def test_a_full_disk_costs_the_segment_and_says_what_to_do(autojump_clock: object) -> None:
     """Training goes on, and the next segment that can be kept is committed."""
-    desk = Desk()
-    desk.disk_is_open.set()
+    harness = Harness()
+    harness.disk_is_open.set()
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.node, nursery)
+        commits = Commits(harness.node, nursery)
         keeper = commits.keeper(RUN)
-        desk.is_full = True
+        harness.is_full = True
         await keeper.send.send(a_window(0, is_last=False))
         await keeper.send.send(a_window(1, is_last=True))
         commits.begin(a_log(0), COUNTS, keeper)
         await trio.testing.wait_all_tasks_blocked()
-        assert (desk.sent, desk.reveals, desk.kept) == ([], [], [])
-        kind, text = desk.node.report.events.pop()
+        assert (harness.sent, harness.reveals, harness.kept) == ([], [], [])
+        kind, text = harness.node.report.events.pop()
         assert kind is EventKind.WARNING
         assert "not committed" in text
         assert text.endswith("try: raise disk_quota_mb in node.toml")
-        desk.is_full = False
+        harness.is_full = False
         await keeper.send.send(a_window(0, is_last=True, round_=1))
         commits.begin(a_log(1), COUNTS, keeper)
         keeper.send.close()
-    assert [body.round for body in desk.sent] == [1]
+    assert [body.round for body in harness.sent] == [1]
 
 
 @pytest.mark.rule("N5")
 async def test_a_commit_is_sent_again_until_it_is_final_or_hopeless(
     autojump_clock: object,
 ) -> None:
-    desk = Desk()
+    harness = Harness()
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.node, nursery)
+        commits = Commits(harness.node, nursery)
         commits.begin(a_log(), COUNTS, None)
         await trio.testing.wait_all_tasks_blocked()
         await commits.resubmit(RUN)
-        assert len(desk.sent) == 1
-        desk.pass_blocks()
+        assert len(harness.sent) == 1
+        harness.pass_blocks()
         await commits.resubmit(RUN)
-        assert len(desk.sent) == 2
-        desk.refusal = Reason.BARRED
-        desk.pass_blocks()
+        assert len(harness.sent) == 2
+        harness.refusal = Reason.BARRED
+        harness.pass_blocks()
         await commits.resubmit(RUN)
         assert not commits.pending
-        assert desk.node.report.kinds()[-1] is EventKind.WARNING
+        assert harness.node.report.kinds()[-1] is EventKind.WARNING
 
 
 @pytest.mark.rule("N5")
 @pytest.mark.parametrize("reason", [Reason.WRONG_START, Reason.WRONG_ROUND, Reason.UNKNOWN_SEAT])
-async def test_a_dead_commit_is_refused_once_and_that_is_said_once(
+async def test_a_dead_commit_is_refused_once_and_that_is_reported_once(
     autojump_clock: object, reason: Reason
 ) -> None:
     """After a restart the ledger may have gone on from another end: nothing mends that."""
-    desk = Desk()
-    desk.refusal = reason
+    harness = Harness()
+    harness.refusal = reason
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.node, nursery)
+        commits = Commits(harness.node, nursery)
         commits.begin(a_log(), COUNTS, None)
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(8):
-            desk.pass_blocks()
+            harness.pass_blocks()
             await commits.resubmit(RUN)
-    assert desk.node.report.kinds() == [EventKind.WARNING]
-    assert desk.asked == 1
+    assert harness.node.report.kinds() == [EventKind.WARNING]
+    assert harness.asked == 1
 
 
 @pytest.mark.rule("N5")
-@pytest.mark.parametrize(("reason", "told"), [(Reason.FULL, 1), (Reason.DUPLICATE, 0)])
-async def test_a_refusal_that_passes_is_tried_again_and_not_said_again(
-    autojump_clock: object, reason: Reason, told: int
+@pytest.mark.parametrize(("reason", "num_reports"), [(Reason.FULL, 1), (Reason.DUPLICATE, 0)])
+async def test_a_refusal_that_passes_is_tried_again_and_not_reported_again(
+    autojump_clock: object, reason: Reason, num_reports: int
 ) -> None:
-    desk = Desk()
-    desk.refusal = reason
+    harness = Harness()
+    harness.refusal = reason
     async with trio.open_nursery() as nursery:
-        commits = Commits(desk.node, nursery)
+        commits = Commits(harness.node, nursery)
         commits.begin(a_log(), COUNTS, None)
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(3):
-            desk.pass_blocks()
+            harness.pass_blocks()
             await commits.resubmit(RUN)
-        desk.refusal = None
-        desk.pass_blocks()
+        harness.refusal = None
+        harness.pass_blocks()
         await commits.resubmit(RUN)
-    assert desk.node.report.kinds().count(EventKind.WARNING) == told
-    assert (desk.asked, len(desk.sent)) == (5, 1)
+    assert harness.node.report.kinds().count(EventKind.WARNING) == num_reports
+    assert (harness.asked, len(harness.sent)) == (5, 1)

@@ -1,4 +1,4 @@
-"""Seats are left with what may still be asked of them, and show nothing that nobody could replay."""
+"""Seats are left with what may still be asked of them, and show nothing that no peer could replay."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from swarm.testing.ledger import small_run_spec
 from swarm.training.pipeline import Pipeline
 from swarm.training.record.segment import MergeRecord, SegmentLog, StepRecord
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, StageIndex
-from tests.node.fakes import KEY, FakeBlobs, FakeLedger, FakeLibrary, FakeNode, a_round, a_run
+from tests.node.fakes import KEY, FakeArtifacts, FakeBlobs, FakeLedger, FakeNode, a_round, a_run
 
 STAGE = StageIndex(0)
 BLOCKS = 10
@@ -108,7 +108,7 @@ class FakeRunner:
         return log
 
 
-class Hall(FakeLibrary):
+class Harness(FakeArtifacts):
     """A node with one seat, a ledger and a disk that the test fills."""
 
     def __init__(self, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ class Hall(FakeLibrary):
         self.committed: list[int] = []
         self.ledger, self.blobs = FakeLedger(), FakeBlobs()
         self.node = FakeNode(
-            run=a_run(SPEC), ledger=self.ledger, blobs=self.blobs, library=self, pipeline=PIPELINE
+            run=a_run(SPEC), ledger=self.ledger, blobs=self.blobs, artifacts=self, pipeline=PIPELINE
         )
         self.seats = Seats(self.node, nursery)
         self.runner = FakeRunner(INITIAL)
@@ -143,7 +143,7 @@ class Hall(FakeLibrary):
         return self.node.run
 
     @property
-    def said(self) -> list[EventKind]:
+    def reported(self) -> list[EventKind]:
         """The kinds of what was reported."""
         return self.node.report.kinds()
 
@@ -151,7 +151,7 @@ class Hall(FakeLibrary):
         """Let the ledger go on."""
         self.node.run = replace(self.run, **facts)
 
-    # --- library ---
+    # --- artifacts ---
 
     async def initial_root(self, spec: RunSpec, stage: StageIndex) -> Digest:
         return INITIAL
@@ -173,7 +173,7 @@ class Hall(FakeLibrary):
     # --- the ledger ---
 
     def draw(self, round_: int, seat: int) -> None:
-        """Cross a boundary whose dice draw ``seat`` for the checkpoint."""
+        """Cross a boundary whose beacon draws ``seat`` for the checkpoint."""
         info = a_round(round_, round_ * BLOCKS, drawn=(seat,))
         self.change(rounds=(*self.run.rounds[-3:], info))
         self.ledger.height = info.height
@@ -209,23 +209,23 @@ async def test_a_seat_that_was_left_posts_the_last_checkpoint(
 ) -> None:
     """The last boundary of a run draws among those who leave at it: their phi is held until it is posted."""
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
-        hall.change(end_round=RoundIndex(7))
-        hall.draw(6, -1)
-        await hall.begin()
-        hall.draw(7, 0)
-        hall.change(phase=RunPhase.FINISHED)
-        nursery.start_soon(hall.seats.leave, LeaveSeat(STAGE, 0))
-        await hall.seats.leave(LeaveSeat(STAGE, 0))
-    assert (hall.committed, hall.saved) == ([6], [6])
-    assert hall.said == [EventKind.SEAT_YIELDED]
-    assert not hall.seats.live
-    assert hall.seats.hashing_s() == 1.0
-    hall.seats.tidy(hall.run)
-    assert hall.held() == [6]
-    hall.post(7)
-    hall.seats.tidy(hall.run)
-    assert hall.held() == []
+        harness = Harness(nursery, monkeypatch)
+        harness.change(end_round=RoundIndex(7))
+        harness.draw(6, -1)
+        await harness.begin()
+        harness.draw(7, 0)
+        harness.change(phase=RunPhase.FINISHED)
+        nursery.start_soon(harness.seats.leave, LeaveSeat(STAGE, 0))
+        await harness.seats.leave(LeaveSeat(STAGE, 0))
+    assert (harness.committed, harness.saved) == ([6], [6])
+    assert harness.reported == [EventKind.SEAT_YIELDED]
+    assert not harness.seats.live
+    assert harness.seats.hashing_s() == 1.0
+    harness.seats.tidy(harness.run)
+    assert harness.held() == [6]
+    harness.post(7)
+    harness.seats.tidy(harness.run)
+    assert harness.held() == []
 
 
 @pytest.mark.rule("N7")
@@ -233,20 +233,20 @@ async def test_phi_is_held_no_longer_than_it_can_be_asked_for(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
+        harness = Harness(nursery, monkeypatch)
         for round_, drawn in ((3, -1), (4, 1), (5, 0), (6, 0), (7, 0)):
-            hall.draw(round_, drawn)
-            await hall.begin()
-        hall.seats.tidy(hall.run)
-        assert hall.held() == [5, 6]  # 3 was not drawn, 4 is too late
+            harness.draw(round_, drawn)
+            await harness.begin()
+        harness.seats.tidy(harness.run)
+        assert harness.held() == [5, 6]  # 3 was not drawn, 4 is too late
         for round_ in (8, 9, 10):
-            hall.ledger.height = Height(round_ * BLOCKS - 1)  # nothing is let go of
-            hall.change(rounds=(a_round(round_, round_ * BLOCKS, drawn=(0,)),))
-            await hall.begin()
-        assert len(hall.held()) == CLOSED_KEPT
-        hall.change(phase=RunPhase.SETTLED)
-        hall.seats.tidy(hall.run)
-        assert hall.held() == []
+            harness.ledger.height = Height(round_ * BLOCKS - 1)  # nothing is let go of
+            harness.change(rounds=(a_round(round_, round_ * BLOCKS, drawn=(0,)),))
+            await harness.begin()
+        assert len(harness.held()) == CLOSED_KEPT
+        harness.change(phase=RunPhase.SETTLED)
+        harness.seats.tidy(harness.run)
+        assert harness.held() == []
 
 
 @pytest.mark.rule("N6")
@@ -255,50 +255,50 @@ async def test_an_anchor_that_the_ledger_forgets_is_renewed_and_costs_one_segmen
 ) -> None:
     """A judge would not find it, and find the solver guilty: such a segment is neither kept nor committed."""
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
-        hall.runner.shard.anchor_root = root(2)
+        harness = Harness(nursery, monkeypatch)
+        harness.runner.shard.anchor_root = root(2)
         for round_ in (2, 3):
-            hall.post(round_)
-        hall.draw(4, -1)
-        await hall.begin()  # late by one, and the newer is not on this disk: that is allowed for
-        hall.post(4)
-        hall.draw(5, -1)
-        await hall.begin()  # late by two
-        hall.post(5)
-        hall.draw(6, -1)
-        await hall.begin()
-        assert hall.said == [EventKind.WARNING]
-        hall.blobs.here.add(root(5))
-        hall.post(6)
-        hall.draw(7, -1)
-        await hall.begin()  # the one before the canonical one is here, and lasts
-        hall.draw(8, -1)
-        await hall.begin()
-        hall.blobs.here.add(root(6))
-        hall.draw(9, -1)
-        await hall.begin()
-        await hall.seats.leave(LeaveSeat(STAGE, 0))
-    shown = [(round_, is_shown) for round_, _, is_shown in hall.runner.begun]
+            harness.post(round_)
+        harness.draw(4, -1)
+        await harness.begin()  # late by one, and the newer is not on this disk: that is allowed for
+        harness.post(4)
+        harness.draw(5, -1)
+        await harness.begin()  # late by two
+        harness.post(5)
+        harness.draw(6, -1)
+        await harness.begin()
+        assert harness.reported == [EventKind.WARNING]
+        harness.blobs.here.add(root(5))
+        harness.post(6)
+        harness.draw(7, -1)
+        await harness.begin()  # the one before the canonical one is here, and lasts
+        harness.draw(8, -1)
+        await harness.begin()
+        harness.blobs.here.add(root(6))
+        harness.draw(9, -1)
+        await harness.begin()
+        await harness.seats.leave(LeaveSeat(STAGE, 0))
+    shown = [(round_, is_shown) for round_, _, is_shown in harness.runner.begun]
     assert shown == [(4, True), (5, False), (6, False), (7, False), (8, True), (9, True)]
-    assert hall.runner.begun[-1][1] == root(6)
-    assert hall.committed == hall.saved == [4, 8, 9]
-    assert hall.said == [EventKind.WARNING, EventKind.SEAT_YIELDED]
+    assert harness.runner.begun[-1][1] == root(6)
+    assert harness.committed == harness.saved == [4, 8, 9]
+    assert harness.reported == [EventKind.WARNING, EventKind.SEAT_YIELDED]
 
 
 @pytest.mark.rule("N6")
-async def test_without_windows_nobody_is_judged_and_everything_is_committed(
+async def test_without_windows_no_segment_is_judged_and_all_are_committed(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
-        hall.live.keeper = None
-        hall.runner.shard.anchor_root = root(1)
+        harness = Harness(nursery, monkeypatch)
+        harness.live.keeper = None
+        harness.runner.shard.anchor_root = root(1)
         for round_ in (2, 3, 4):
-            hall.post(round_)
-        hall.draw(6, -1)
-        await hall.begin()
-        await hall.seats.leave(LeaveSeat(STAGE, 0))
-    assert hall.committed == [6]
+            harness.post(round_)
+        harness.draw(6, -1)
+        await harness.begin()
+        await harness.seats.leave(LeaveSeat(STAGE, 0))
+    assert harness.committed == [6]
 
 
 @pytest.mark.rule("N6")
@@ -306,12 +306,12 @@ async def test_initial_weights_are_an_anchor_for_ever(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
+        harness = Harness(nursery, monkeypatch)
         for round_ in (2, 3, 4):
-            hall.post(round_)
-        hall.draw(6, -1)
-        await hall.begin()
-    assert hall.runner.begun == [(6, None, True)]
+            harness.post(round_)
+        harness.draw(6, -1)
+        await harness.begin()
+    assert harness.runner.begun == [(6, None, True)]
 
 
 @pytest.mark.rule("N10")
@@ -320,15 +320,15 @@ async def test_a_seat_that_slept_too_long_begins_again_from_another_state(
 ) -> None:
     """Up to two rounds behind it goes on; further behind it is dropped, and found again elsewhere."""
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
+        harness = Harness(nursery, monkeypatch)
         for round_ in (5, 8, 12):
-            hall.draw(round_, -1)
-            await hall.begin()
-            assert bool(hall.seats.live) == (round_ < 12), (
+            harness.draw(round_, -1)
+            await harness.begin()
+            assert bool(harness.seats.live) == (round_ < 12), (
                 "rounds 6 and 7, then 9, 10 and 11 missed"
             )
-    assert [round_ for round_, *_ in hall.runner.begun] == [5, 8]
-    assert hall.committed == [5, 8], "what was open is committed all the same"
+    assert [round_ for round_, *_ in harness.runner.begun] == [5, 8]
+    assert harness.committed == [5, 8], "what was open is committed all the same"
 
 
 @pytest.mark.rule("N10")
@@ -336,57 +336,57 @@ async def test_a_stage_that_is_set_back_takes_its_seats_with_it(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
-        hall.draw(5, -1)
-        await hall.begin()
-        hall.change(rollbacks=(Rollback(4, 6),))
-        hall.draw(6, -1)
-        await hall.begin()
-        assert not hall.seats.live
-        hall.live.current, hall.runner.begun = 6, []
-        hall.seats.live[STAGE, 0] = hall.live
-        hall.draw(7, -1)
-        await hall.begin()
-        assert hall.seats.live, "it has begun again already"
+        harness = Harness(nursery, monkeypatch)
+        harness.draw(5, -1)
+        await harness.begin()
+        harness.change(rollbacks=(Rollback(4, 6),))
+        harness.draw(6, -1)
+        await harness.begin()
+        assert not harness.seats.live
+        harness.live.current, harness.runner.begun = 6, []
+        harness.seats.live[STAGE, 0] = harness.live
+        harness.draw(7, -1)
+        await harness.begin()
+        assert harness.seats.live, "it has begun again already"
 
 
 async def test_a_pause_closes_what_is_open_and_keeps_the_seat(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
-        hall.draw(5, -1)
-        await hall.begin()
-        assert [seat.is_open for seat in hall.seats.locals()] == [True]
+        harness = Harness(nursery, monkeypatch)
+        harness.draw(5, -1)
+        await harness.begin()
+        assert [seat.is_open for seat in harness.seats.locals()] == [True]
         for _ in range(2):
-            await hall.seats.close(CloseRound(STAGE, 0))
-        assert [seat.is_open for seat in hall.seats.locals()] == [False]
-        hall.ledger.height = Height(10_000)
-        hall.seats.tidy(hall.run)
-        assert hall.held() == [5], "the dice come after the pause"
-        hall.draw(6, 0)
-        await hall.begin()
-    assert (hall.committed, hall.saved) == ([5], [5])
-    assert [round_ for round_, *_ in hall.runner.begun] == [5, 6]
+            await harness.seats.close(CloseRound(STAGE, 0))
+        assert [seat.is_open for seat in harness.seats.locals()] == [False]
+        harness.ledger.height = Height(10_000)
+        harness.seats.tidy(harness.run)
+        assert harness.held() == [5], "the draw comes after the pause"
+        harness.draw(6, 0)
+        await harness.begin()
+    assert (harness.committed, harness.saved) == ([5], [5])
+    assert [round_ for round_, *_ in harness.runner.begun] == [5, 6]
 
 
 async def test_the_loss_of_the_first_round_is_known_before_it_is_over(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
-        hall.draw(5, -1)
-        await hall.begin()
-        log, tally = hall.runner.log, NodeStats()
+        harness = Harness(nursery, monkeypatch)
+        harness.draw(5, -1)
+        await harness.begin()
+        log, stats = harness.runner.log, NodeStats()
         assert log is not None
         log.loss_sum_micro = 0
-        tally.open_loss = hall.seats.open_loss()
-        assert tally.training_loss is None, "no micro-batch was answered"
+        stats.open_loss = harness.seats.open_loss()
+        assert stats.training_loss is None, "no micro-batch was answered"
         log.loss_count, log.loss_sum_micro = 4, 10_000_000
-        tally.open_loss = hall.seats.open_loss()
-        assert tally.training_loss == 2.5
-        tally.losses.append((5, 2.25))
-        assert tally.training_loss == 2.25, "a closed segment counts as a whole"
+        stats.open_loss = harness.seats.open_loss()
+        assert stats.training_loss == 2.5
+        stats.losses.append((5, 2.25))
+        assert stats.training_loss == 2.25, "a closed segment counts as a whole"
         log.loss_count = 0
 
 
@@ -395,20 +395,20 @@ async def test_a_seat_without_a_device_commits_what_it_has_and_the_node_trains_n
     monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     async with trio.open_nursery() as nursery:
-        hall = Hall(nursery, monkeypatch)
-        hall.draw(6, -1)
-        await hall.begin()
-        engine = hall.runner.shard.engine
+        harness = Harness(nursery, monkeypatch)
+        harness.draw(6, -1)
+        await harness.begin()
+        engine = harness.runner.shard.engine
         engine.notices.append("device cuda:0 is lost, going on with cuda:1: its process ended")
-        hall.draw(7, -1)
-        await hall.begin()
-        assert hall.said == [EventKind.WARNING]
-        assert hall.node.config.solve
+        harness.draw(7, -1)
+        await harness.begin()
+        assert harness.reported == [EventKind.WARNING]
+        assert harness.node.config.solve
         engine.is_gone = True
-        hall.draw(8, -1)
-        await hall.begin()
-    assert hall.committed == [6, 7]
-    assert [round_ for round_, _, _ in hall.runner.begun] == [6, 7]
-    assert not hall.node.config.solve  # so the seat is not taken again
-    assert not hall.seats.live
-    assert hall.said == [EventKind.WARNING] * 2
+        harness.draw(8, -1)
+        await harness.begin()
+    assert harness.committed == [6, 7]
+    assert [round_ for round_, _, _ in harness.runner.begun] == [6, 7]
+    assert not harness.node.config.solve  # so the seat is not taken again
+    assert not harness.seats.live
+    assert harness.reported == [EventKind.WARNING] * 2

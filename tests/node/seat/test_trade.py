@@ -22,7 +22,7 @@ HOST = FakeNetwork().host(1)
 
 @dataclass
 class OneSeat:
-    """A seat that nobody is paired with."""
+    """A seat that no peer is paired with."""
 
     is_applied: bool
     spec: RunSpec = field(default_factory=a_spec)
@@ -30,7 +30,7 @@ class OneSeat:
 
     @property
     def plan(self) -> RoundPlan:
-        """A round with nobody else."""
+        """A round without other seats."""
         spec, rosters = self.spec, ((RosterSeat(0, HOST.peer, 1),),)
         return RoundPlan(
             chain=CHAIN,
@@ -65,7 +65,7 @@ class OneSeat:
         )
 
     async def clip_or_reject(self, merge: Merge) -> Merge:
-        """Nothing is doubted."""
+        """No fragment is clipped or rejected."""
         return merge
 
     async def merge(self, merge: Merge) -> bool:
@@ -80,5 +80,5 @@ async def test_a_merge_that_was_abandoned_is_not_counted(*, is_applied: bool) ->
     node, seat = a_trading_node(HOST), OneSeat(is_applied)
     await trade(node, seat, TradeFragment(STAGE, 0, ROUND, 0))
     assert [merge.scalars for merge in seat.merged] == [outer_scalars(seat.spec.outer, ROUND)]
-    assert node.tally.solo == len(node.tally.notes) == len(node.report.events) == is_applied
-    assert node.tally.trades == 0
+    assert node.stats.solo == len(node.stats.notes) == len(node.report.events) == is_applied
+    assert node.stats.trades == 0

@@ -11,8 +11,8 @@ from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
 from swarm.training.averaging import adoption
 from swarm.training.averaging.adoption import (
+    REPLICAS_TRIED,
     REPLY_BYTES_MAX,
-    SIBLINGS_TRIED,
     OfferedState,
     StateFound,
     StateMissing,
@@ -20,7 +20,7 @@ from swarm.training.averaging.adoption import (
     check_found,
     decode_reply,
     parts_given,
-    siblings_of,
+    replicas_to_ask,
 )
 from swarm.training.record.checkpoint import decode_shard
 from swarm.training.record.restore import adopted_shard, save_shard, saved_components
@@ -51,8 +51,8 @@ def a_state() -> StateFound:
 
 
 def test_the_parts_stand_where_the_transcript_has_them() -> None:
-    places = (adoption.V_COMPONENT, adoption.STEP_COMPONENT, adoption.PHI_COMPONENT)
-    assert [COMPONENTS[place] for place in places] == ["adam_v", "step", "phi"]
+    indices = (adoption.V_COMPONENT, adoption.STEP_COMPONENT, adoption.PHI_COMPONENT)
+    assert [COMPONENTS[index] for index in indices] == ["adam_v", "step", "phi"]
 
 
 @pytest.mark.rule("T20d")
@@ -106,8 +106,8 @@ def test_who_adopts_goes_on_from_phi_with_the_second_moments_and_trades_against_
     spec: RunSpec,
 ) -> None:
     shard, anchor_P = a_trained_shard(spec), torch.ones_like(a_last_stage().params_P)
-    given = OfferedState(shard.phi(), shard.optimizer.v_A, shard.optimizer.step)
-    adopted = adopt(given, *sizes_of(shard))
+    offered = OfferedState(shard.phi(), shard.optimizer.v_A, shard.optimizer.step)
+    adopted = adopt(offered, *sizes_of(shard))
     root = Digest(b"\x07" * 32)
     again = adopted_shard(spec, shard.stage, adopted, (anchor_P, root), lambda: 0.0)
     assert torch.equal(again.params_P, shard.phi_P)
@@ -126,11 +126,11 @@ def test_who_adopts_goes_on_from_phi_with_the_second_moments_and_trades_against_
 def test_asked_are_those_who_committed_lately_in_an_order_of_each_peer_its_own() -> None:
     plan = a_plan(8)
     me = PEERS[0]
-    asked = siblings_of(plan, STAGE, me)
-    assert len(asked) == SIBLINGS_TRIED
+    asked = replicas_to_ask(plan, STAGE, me)
+    assert len(asked) == REPLICAS_TRIED
     assert me not in {seat.peer for seat in asked}
-    assert asked == siblings_of(plan, STAGE, me)
-    orders = {tuple(s.index for s in siblings_of(plan, STAGE, peer)) for peer in PEERS}
+    assert asked == replicas_to_ask(plan, STAGE, me)
+    orders = {tuple(s.index for s in replicas_to_ask(plan, STAGE, peer)) for peer in PEERS}
     assert len(orders) > 4
 
 
@@ -139,5 +139,5 @@ def test_nobody_asks_a_seat_without_a_commit_or_one_that_fell_behind() -> None:
         plan = a_plan(2)
         roster = plan.rosters[STAGE]
         rosters = (roster, (roster[0], replace(roster[1], **unfit)))  # type: ignore[arg-type]
-        assert siblings_of(replace(plan, rosters=rosters), STAGE, PEERS[0]) == ()
-        assert siblings_of(replace(plan, rosters=rosters), STAGE, PEERS[1]) == (roster[0],)
+        assert replicas_to_ask(replace(plan, rosters=rosters), STAGE, PEERS[0]) == ()
+        assert replicas_to_ask(replace(plan, rosters=rosters), STAGE, PEERS[1]) == (roster[0],)

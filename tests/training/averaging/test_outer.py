@@ -13,7 +13,7 @@ from swarm.training.averaging.outer_step import (
     OuterState,
     Partner,
     advanced,
-    consensus_step,
+    final_averaging_step,
     outer_scalars,
     outer_step,
     stability_bound,
@@ -89,13 +89,15 @@ def test_gossip_is_the_plain_average() -> None:
 @pytest.mark.rule("T20b")
 def test_consensus_gives_both_partners_the_same_bits_and_no_momentum() -> None:
     left, right = noise(0), noise(1)
-    mine, theirs = (consensus_step(a, Partner(b, 0.5)) for a, b in ((left, right), (right, left)))
+    mine, theirs = (
+        final_averaging_step(a, Partner(b, 0.5)) for a, b in ((left, right), (right, left))
+    )
     assert torch.equal(mine.phi_F, theirs.phi_F)
     assert not bool(mine.momentum_F.any())
     for nobody in (None, Partner(right, 0.0)):
-        assert torch.equal(consensus_step(left, nobody).phi_F, left)
+        assert torch.equal(final_averaging_step(left, nobody).phi_F, left)
     with pytest.raises(PeerFault):
-        consensus_step(left, Partner(right * float("nan"), 0.5))
+        final_averaging_step(left, Partner(right * float("nan"), 0.5))
 
 
 def test_nothing_is_written_in_place() -> None:
@@ -152,12 +154,12 @@ def test_random_pairs_converge_inside_the_bound_and_not_outside(
 ) -> None:
     gamma = share * stability_bound(alpha)
     scalars = OuterScalars(alpha, gamma, gamma)
-    dice = torch.Generator().manual_seed(0)
-    phi = torch.randn(8, 400, generator=dice)
+    rng = torch.Generator().manual_seed(0)
+    phi = torch.randn(8, 400, generator=rng)
     momentum = torch.zeros(8, 400)
     start = float(phi.var(0).mean())
     for _ in range(150):
-        order = torch.randperm(8, generator=dice).tolist()
+        order = torch.randperm(8, generator=rng).tolist()
         before = phi.clone()
         for left, right in zip(order[::2], order[1::2], strict=True):
             for mine, other in ((left, right), (right, left)):

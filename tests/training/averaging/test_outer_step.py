@@ -78,13 +78,13 @@ def test_a_merge_is_the_outer_step_and_what_inner_steps_moved_since(scalars: Out
 def test_a_partner_that_would_take_us_too_far_is_declined(value: float, is_slow: bool) -> None:
     far = torch.full((SIZE,), value)
     parts = (noise(4), far) if is_slow else (far, noise(5))
-    done, alone = (
+    done, solo = (
         apply_merge(a_merge(TWO, *parts), SLOW, NOW),
         apply_merge(a_merge(TWO, None), SLOW, NOW),
     )
-    assert done[2] == alone[2] == 0
-    assert torch.equal(done[0].phi_F, alone[0].phi_F)
-    assert torch.equal(done[1], alone[1])
+    assert done[2] == solo[2] == 0
+    assert torch.equal(done[0].phi_F, solo[0].phi_F)
+    assert torch.equal(done[1], solo[1])
 
 
 @pytest.mark.rule("T21")

@@ -35,7 +35,7 @@ OFF = changed(OUTER, distance_max_nano=0)
 HALF = NANO // 2
 
 
-def a_merge(distance: float, *, is_consensus: bool = False, fragment: int = 0) -> Merge:
+def a_merge(distance: float, *, is_final_averaging: bool = False, fragment: int = 0) -> Merge:
     theta = torch.zeros(8)
     snapshot = FragmentSnapshot(
         fragment=fragment,
@@ -56,7 +56,7 @@ def a_merge(distance: float, *, is_consensus: bool = False, fragment: int = 0) -
         partner=None,
         partner_seat=1,
         my_payload=NO_DIGEST,
-        is_consensus=is_consensus,
+        is_final_averaging=is_final_averaging,
     )
 
 
@@ -94,9 +94,9 @@ def test_until_something_is_usual_and_where_it_is_off_nobody_is_clipped() -> Non
 
 
 def test_replicas_that_drift_apart_together_are_not_strangers_for_ever() -> None:
-    said = weights(Distances(), OUTER, 1.0, 1.0, 1.0, *([10.0] * 12))
-    assert said[3] < HALF
-    assert said[-1] == HALF
+    weights_given = weights(Distances(), OUTER, 1.0, 1.0, 1.0, *([10.0] * 12))
+    assert weights_given[3] < HALF
+    assert weights_given[-1] == HALF
 
 
 def test_fragments_have_distances_of_their_own() -> None:
@@ -111,12 +111,12 @@ def test_at_the_end_there_is_nothing_between_all_and_none() -> None:
     distances = Distances()
     weights(distances, OUTER, 1.0, 1.0, 1.0, 1.0, 1.0)
     near = clip_or_reject(
-        a_merge(1.5 * CONSENSUS_FACTOR, is_consensus=True), distances, None, None, OUTER
+        a_merge(1.5 * CONSENSUS_FACTOR, is_final_averaging=True), distances, None, None, OUTER
     )
     assert near.weight_nano == HALF
-    far = clip_or_reject(a_merge(7.0, is_consensus=True), distances, None, None, OUTER)
+    far = clip_or_reject(a_merge(7.0, is_final_averaging=True), distances, None, None, OUTER)
     assert (far.theta_hat_P, far.weight_nano, far.partner_seat) == (None, 0, -1)
-    assert far.is_consensus
+    assert far.is_final_averaging
 
 
 @pytest.mark.rule("S12", "T18a")

@@ -19,7 +19,7 @@ from swarm.training.averaging.outer_step import FragmentSnapshot
 from swarm.training.averaging.payload import fragment_payload
 from swarm.training.averaging.trade_plan import (
     ACKNOWLEDGE_WAIT_S,
-    DRAWN_SHARE,
+    PARTNER_SHARE,
     Action,
     AwaitReceipt,
     Publish,
@@ -28,7 +28,7 @@ from swarm.training.averaging.trade_plan import (
     TradePlan,
 )
 from swarm.training.plan import RosterSeat, RoundPlan
-from swarm.training.record.segment import ALONE
+from swarm.training.record.segment import NO_PARTNER
 from swarm.training.terms import standby_partners, terms_of, terms_with
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
 
@@ -115,7 +115,7 @@ def test_a_seat_without_anybody_steps_alone_at_once() -> None:
     for plan, seat in ((a_plan(1), 0), (a_plan(3), left_over(a_plan(3)))):
         action = a_trade(plan, seat).start(a_snapshot())
         assert isinstance(action, Settle)
-        assert (action.merge.partner, action.merge.partner_seat) == (None, ALONE)
+        assert (action.merge.partner, action.merge.partner_seat) == (None, NO_PARTNER)
 
 
 def test_a_fragment_is_offered_to_the_drawn_partner_and_to_those_who_may_take_its_place() -> None:
@@ -130,12 +130,12 @@ def test_a_fragment_is_offered_to_the_drawn_partner_and_to_those_who_may_take_it
     for terms in standby_partners(plan, STAGE, SEAT, FRAGMENT):
         assert action.standby.is_one(terms.partner.index, terms.partner.peer)
     assert not action.standby.is_one(SEAT, PEERS[SEAT])
-    alone = a_trade(a_plan(6)).start(a_snapshot())
-    assert isinstance(alone, Publish)
-    assert alone.standby is NO_STANDBY
+    solo = a_trade(a_plan(6)).start(a_snapshot())
+    assert isinstance(solo, Publish)
+    assert solo.standby is NO_STANDBY
 
 
-@pytest.mark.parametrize(("retries", "share"), [(0, 1.0), (2, DRAWN_SHARE)])
+@pytest.mark.parametrize(("retries", "share"), [(0, 1.0), (2, PARTNER_SHARE)])
 def test_the_drawn_partner_has_all_the_time_unless_another_may_take_its_place(
     retries: int, share: float
 ) -> None:
@@ -145,7 +145,7 @@ def test_the_drawn_partner_has_all_the_time_unless_another_may_take_its_place(
     assert drawn is not None
     assert asked(action) == drawn.partner.index
     assert isinstance(action, PullFrom)
-    assert (action.ask_by, action.deadline) == (NOW + share * EXCHANGE_S, DEADLINE)
+    assert (action.offer_by, action.deadline) == (NOW + share * EXCHANGE_S, DEADLINE)
     assert action.wanted.to_seat == SEAT
 
 
@@ -167,7 +167,7 @@ def test_standby_partners_are_asked_in_order_each_once_and_then_nobody() -> None
         action = trade.failed(NOW + 6, ())
         assert asked(action) == expected
         assert isinstance(action, PullFrom)
-        assert action.ask_by == action.deadline == DEADLINE
+        assert action.offer_by == action.deadline == DEADLINE
     assert isinstance(trade.failed(NOW + 7, ()), Settle)
 
 
@@ -205,7 +205,7 @@ def test_a_delivered_fragment_is_merged_with_the_weight_of_the_terms(lag: int, w
     assert isinstance(done, Settle)
     merge = done.merge
     assert (merge.partner, merge.partner_seat, merge.weight_nano) == (PEERS[1], 1, weight)
-    assert (merge.my_payload, merge.is_consensus) == (SHOWN, False)
+    assert (merge.my_payload, merge.is_final_averaging) == (SHOWN, False)
     assert merge.theta_hat_P is not None
     assert torch.equal(merge.theta_hat_P, torch.ones(SIZE))
 
@@ -224,7 +224,7 @@ def test_in_a_round_of_final_averaging_the_terms_of_the_butterfly_count() -> Non
     trade, action = begun(a_plan(2, consensus=0))
     done = trade.delivered(NOW + 1, received(action, tokens=10_000), None)
     assert isinstance(done, Settle)
-    assert (done.merge.weight_nano, done.merge.is_consensus) == (NANO // 2, True)
+    assert (done.merge.weight_nano, done.merge.is_final_averaging) == (NANO // 2, True)
 
 
 def published(plan: RoundPlan, *, is_acknowledged: bool) -> PublishedFragment:

@@ -52,13 +52,13 @@ def test_the_same_text_has_the_same_hash_however_it_is_kept(tmp_path: Path, text
 
     rows = [text.decode() for text in reversed(TEXTS)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
-    library: Any = pyarrow
+    arrow: Any = pyarrow
     writer: Any = parquet
-    writer.write_table(library.table({"text": rows}), tmp_path / "a.parquet")
+    writer.write_table(arrow.table({"text": rows}), tmp_path / "a.parquet")
     inputs = [texts, tmp_path / "a.jsonl", tmp_path / "a.parquet"]
     digests = {
-        build(tmp_path / f"out{place}", path, raw=a_tokenizer()).dataset.manifest.digest
-        for place, path in enumerate(inputs)
+        build(tmp_path / f"out{number}", path, raw=a_tokenizer()).dataset.manifest.digest
+        for number, path in enumerate(inputs)
     }
     built = build(tmp_path / "all", *inputs, raw=a_tokenizer())
     assert digests == {built.dataset.manifest.digest}
@@ -186,8 +186,8 @@ def test_a_kill_at_any_moment_leaves_a_whole_dataset_or_none(tmp_path: Path) -> 
     out = tmp_path / "out"
 
     def run(left: int) -> str:
-        words = [sys.executable, "-c", program, str(left), str(texts), str(out)]
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+        command = [sys.executable, "-c", program, str(left), str(texts), str(out)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     run(10_000)
     calls, left_behind = 10_000 - int(run(10_000)), set[str]()

@@ -96,8 +96,8 @@ def test_ten_gigabytes_of_tokens_take_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     with path.open("wb") as file:
         file.truncate(10 * 10**9)
-    words = [sys.executable, "-c", program, str(path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     count, grown = (int(word) for word in done.stdout.split())
     assert count == 5 * 10**9
     assert grown < 64 << 10, f"{grown} KiB"

@@ -26,9 +26,9 @@ def dataset(tmp_path: Path) -> Dataset:
 def test_what_was_built_opens_and_verifies(dataset: Dataset) -> None:
     again = open_dataset(dataset.folder)
     assert again == dataset
-    heard: list[int] = []
-    verify_dataset(again, heard.append)
-    assert sum(heard) == again.num_bytes
+    progress: list[int] = []
+    verify_dataset(again, progress.append)
+    assert sum(progress) == again.num_bytes
     assert read_tokenizer(again) == a_tokenizer()
 
 

@@ -32,9 +32,9 @@ def test_what_is_written_is_the_blob_that_peers_fetch(
     assert half.root == blob_root(blob)
     assert not blob.hashes or half.hashes == blob.hashes
     assert root_of_file(tmp_path / "t", dtype, 251) == half.root
-    heard: list[int] = []
-    check_token_file(tmp_path / "t", half, dtype, 251, heard.append)
-    assert sum(heard) == half.num_bytes == count * SIZES[dtype]
+    progress: list[int] = []
+    check_token_file(tmp_path / "t", half, dtype, 251, progress.append)
+    assert sum(progress) == half.num_bytes == count * SIZES[dtype]
 
 
 @pytest.mark.rule("S2", "T13a")
@@ -45,7 +45,7 @@ def test_the_first_bad_chunk_is_named(tmp_path: Path) -> None:
     half = writer.close()
     whole = path.read_bytes()
 
-    def said(data: bytes) -> str:
+    def message_of(data: bytes) -> str:
         path.write_bytes(data)
         with pytest.raises(VerificationFailed) as caught:
             check_token_file(path, half, "uint8", 256)
@@ -54,11 +54,11 @@ def test_the_first_bad_chunk_is_named(tmp_path: Path) -> None:
 
     bad = bytearray(whole)
     bad[2 * TENSOR_CHUNK_BYTES + 5] = bad[-1] = 1
-    assert "chunk 2 of 4, bytes 2097152 to 3145728" in said(bytes(bad))
-    assert "chunk 3 of 4, bytes 3145728 to 3145738" in said(whole[:-1])
-    assert "it ends at byte 1500000" in said(whole[:1_500_000])
-    assert "chunk 0" in said(b"")
-    assert "goes on after its last chunk" in said(whole + b"x")
+    assert "chunk 2 of 4, bytes 2097152 to 3145728" in message_of(bytes(bad))
+    assert "chunk 3 of 4, bytes 3145728 to 3145738" in message_of(whole[:-1])
+    assert "it ends at byte 1500000" in message_of(whole[:1_500_000])
+    assert "chunk 0" in message_of(b"")
+    assert "goes on after its last chunk" in message_of(whole + b"x")
 
 
 def test_a_small_file_of_another_root_is_refused(tmp_path: Path) -> None:

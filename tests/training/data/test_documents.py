@@ -110,7 +110,7 @@ def test_bytes_take_anything_and_a_tokenizer_takes_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (b'{"text": 3}', "'text' is not text but int"),
         (b'{"text": ["a"]}', "'text' is not text but list"),
@@ -127,10 +127,10 @@ def test_bytes_take_anything_and_a_tokenizer_takes_utf8(tmp_path: Path) -> None:
         ('{"text": "x"}'.encode("utf-16"), "not"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, line: bytes, said: str) -> None:
+def test_a_bad_line_is_named(tmp_path: Path, line: bytes, message: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "good"}\n\n' + line + b"\n")
-    with pytest.raises(BadConfig, match=said) as caught:
+    with pytest.raises(BadConfig, match=message) as caught:
         read(path)
     assert f"{path} line 3" in str(caught.value)
     assert caught.value.hint
@@ -158,10 +158,10 @@ def test_a_byte_order_mark_and_blank_lines_are_no_documents(tmp_path: Path) -> N
 def test_progress_adds_up(tmp_path: Path) -> None:
     lines(tmp_path / "a.jsonl", *({"text": "x" * 50} for _ in range(20)))
     (tmp_path / "b").write_bytes(b"y" * (PIECE_BYTES + 9))
-    inputs, heard = find_inputs([tmp_path]), list[int]()
-    list(documents(inputs, Form(), heard.append))
-    assert sum(heard) == inputs.num_bytes
-    assert min(heard) >= 0
+    inputs, progress = find_inputs([tmp_path]), list[int]()
+    list(documents(inputs, Form(), progress.append))
+    assert sum(progress) == inputs.num_bytes
+    assert min(progress) >= 0
 
 
 def test_parquet_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

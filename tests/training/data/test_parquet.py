@@ -41,7 +41,7 @@ def test_rows_of_every_kind_of_text_are_read_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         ({"text": [1, 2]}, r"'text' is not text but int64; columns of text: none"),
         ({"text": [["a"]], "body": ["b"]}, r"is not text but list.*columns of text: 'body'"),
@@ -49,8 +49,8 @@ def test_rows_of_every_kind_of_text_are_read_in_order(tmp_path: Path) -> None:
         ({"body": ["x"], "id": [1]}, r"no column 'text'; its columns of text: 'body'"),
     ],
 )
-def test_another_column_is_named(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadConfig, match=said) as caught:
+def test_another_column_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadConfig, match=message) as caught:
         read(write(tmp_path / "a.parquet", **columns))
     assert caught.value.hint == "--column NAME"
 

@@ -13,9 +13,9 @@ from swarm.training.data.dataset import document_name
 @pytest.mark.parametrize("memory_bytes", [1, 3 * ENTRY_BYTES, 40 * ENTRY_BYTES, 1 << 30])
 def test_memory_changes_nothing(tmp_path: Path, memory_bytes: int) -> None:
     """With one document in memory there are more runs than are merged at once."""
-    dice = random.Random(0)
-    found = [dice.randbytes(dice.randrange(1, 30)) for _ in range(300)]
-    found += dice.sample(found, 100) + [b"again"] * 20
+    rng = random.Random(0)
+    found = [rng.randbytes(rng.randrange(1, 30)) for _ in range(300)]
+    found += rng.sample(found, 100) + [b"again"] * 20
     sorter = Sorter(tmp_path, memory_bytes=memory_bytes)
     for document in found:
         sorter.add(document)

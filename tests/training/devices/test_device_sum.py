@@ -13,8 +13,8 @@ CPU = torch.device("cpu")
 
 
 def gradients(count: int) -> list[Tensor]:
-    dice = torch.Generator().manual_seed(7)
-    return [torch.randn(300, generator=dice) for _ in range(count)]
+    rng = torch.Generator().manual_seed(7)
+    return [torch.randn(300, generator=rng) for _ in range(count)]
 
 
 @pytest.mark.rule("T2b")

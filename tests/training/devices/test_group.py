@@ -67,12 +67,12 @@ def distance(mine: Tensor, theirs: Tensor) -> float:
 def test_a_first_stage_on_two_processes_is_the_one_on_one(
     groups: list[GroupEngine], numerics: str
 ) -> None:
-    group, alone = started(groups, 0, numerics), local_engine(a_spec(numerics=numerics), 0)
+    group, solo = started(groups, 0, numerics), local_engine(a_spec(numerics=numerics), 0)
     params_P = init_flat(stage_of(SPEC, 0).plan, 1)
-    mine, theirs = group.gradients(params_P.numel()), alone.gradients(params_P.numel())
+    mine, theirs = group.gradients(params_P.numel()), solo.gradients(params_P.numel())
     for version in (1, 1, 2):
         params_P = params_P * (1.0 + version / 10)  # as a step would move them
-        passes = [engine.forward(params_P, version, ids(version)) for engine in (group, alone)]
+        passes = [engine.forward(params_P, version, ids(version)) for engine in (group, solo)]
         if version == 2:
             assert distance(passes[0].output, passes[1].output) < TOLERANCE
             assert passes[0].output.dtype == torch.float32
@@ -83,7 +83,7 @@ def test_a_first_stage_on_two_processes_is_the_one_on_one(
         assert nothing is None
         assert grad_P.device.type == "meta"  # it stays where it was computed
         mine.add(grad_P)
-        theirs.add(alone.backward(passes[1], pull)[1])
+        theirs.add(solo.backward(passes[1], pull)[1])
         with pytest.raises(UsageError):
             group.backward(passes[0], pull[:1])
     bound = TOLERANCE if numerics == "native" else 0.01
@@ -167,8 +167,8 @@ def test_junk_is_the_peers_fault_and_changes_nothing(groups: list[GroupEngine]) 
     with pytest.raises(PeerFault):
         total.add(group.loss(params_P, 1, bad, ids(1))[2])
     assert total.count == 1
-    alone = local_engine(SPEC, 1).loss(params_P, 1, activations(1), ids(1))
-    assert distance(total.mean(), alone[2]) < TOLERANCE
+    solo = local_engine(SPEC, 1).loss(params_P, 1, activations(1), ids(1))
+    assert distance(total.mean(), solo[2]) < TOLERANCE
 
 
 def test_a_device_that_is_not_there_says_why(groups: list[GroupEngine]) -> None:

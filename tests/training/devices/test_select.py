@@ -66,9 +66,9 @@ def test_a_wish_that_cannot_be_granted_says_what_there_is(
 def test_exact_runs_stay_on_the_cpu_and_the_person_is_told() -> None:
     assert devices_for(EXACT, ("cuda:0",)) == ("cpu",)
     assert devices_for(NATIVE, ("cuda:0",)) == ("cuda:0",)
-    said = device_notice(EXACT, ("cuda:0",), TWO)
-    assert "cuda:0 will rest" in said
-    assert "seq-f32/1" in said
+    notice = device_notice(EXACT, ("cuda:0",), TWO)
+    assert "cuda:0 will rest" in notice
+    assert "seq-f32/1" in notice
     assert not device_notice(EXACT, ("cpu",), TWO)
 
 

@@ -116,9 +116,9 @@ def test_transformers_reads_the_bytes_of_any_text_and_writes_them_again(exported
         assert tokenizer(text)["input_ids"] == ids.tolist()
         assert tokenizer.decode(ids.tolist()) == text
     assert len(tokenizer) == ours.num_token_ids == MODEL.vocab_size
-    letters = tokenizer.convert_ids_to_tokens(list(range(256)))
-    assert len(set(letters)) == 256
-    assert tokenizer.convert_tokens_to_ids(letters) == list(range(256))
+    characters = tokenizer.convert_ids_to_tokens(list(range(256)))
+    assert len(set(characters)) == 256
+    assert tokenizer.convert_tokens_to_ids(characters) == list(range(256))
     seen = {byte for text in TEXTS for byte in text.encode()}
     never = {0xC0, 0xC1, *range(0xF5, 0x100)}  # no UTF-8 has these
     astral = "".join(
@@ -131,8 +131,8 @@ def test_transformers_reads_the_bytes_of_any_text_and_writes_them_again(exported
 def test_the_pipeline_of_transformers_writes_with_an_export(exported: Path) -> None:
     """As the card says; what it writes begins with the prompt."""
     write = pipeline("text-generation", model=str(exported))
-    (said,) = write("def ", max_new_tokens=6, do_sample=False)
-    assert said["generated_text"].startswith("def ")
+    (written,) = write("def ", max_new_tokens=6, do_sample=False)
+    assert written["generated_text"].startswith("def ")
 
 
 def test_an_export_read_again_is_one_of_bytes(exported: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_tokenizer_comes_along(folder: Path) -> None:
 
 @pytest.mark.rule("T30")
 @pytest.mark.parametrize(
-    ("drop", "more", "said"),
+    ("drop", "more", "message"),
     [
         ("lm_head.weight", {}, "tie_word_embeddings"),
         ("model.norm.weight", {}, "lack model.norm.weight"),
@@ -106,12 +106,12 @@ def test_the_tokenizer_comes_along(folder: Path) -> None:
     ],
 )
 def test_other_weights_are_refused_by_name(
-    folder: Path, drop: str, more: dict[str, Tensor], said: str
+    folder: Path, drop: str, more: dict[str, Tensor], message: str
 ) -> None:
     tensors = {**named(folder), **more}
     tensors.pop(drop, None)
     (folder / WEIGHTS_FILE).write_bytes(save(tensors))
-    with pytest.raises(BadConfig, match=said):
+    with pytest.raises(BadConfig, match=message):
         open_folder(folder)
 
 

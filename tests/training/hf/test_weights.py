@@ -23,14 +23,14 @@ def header(**tensors: object) -> bytes:
     return json.dumps(tensors).encode()
 
 
-def test_the_places_of_a_real_file() -> None:
+def test_the_spans_of_a_real_file() -> None:
     data = save({"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)})
     length = header_length(data[:LENGTH_BYTES], len(data), "x")
-    places = read_header(data[LENGTH_BYTES : LENGTH_BYTES + length], len(data), "x")
-    assert places["a"].shape == (2, 3)
-    piece = data[places["a"].start : places["a"].stop]
+    spans = read_header(data[LENGTH_BYTES : LENGTH_BYTES + length], len(data), "x")
+    assert spans["a"].shape == (2, 3)
+    piece = data[spans["a"].start : spans["a"].stop]
     assert as_float32(piece, "F32").tolist() == [0, 1, 2, 3, 4, 5]
-    assert as_float32(data[places["b"].start : places["b"].stop], "BF16").tolist() == [1.0] * 4
+    assert as_float32(data[spans["b"].start : spans["b"].stop], "BF16").tolist() == [1.0] * 4
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("F16", torch.float16), ("BF16", torch.bfloat16)])

@@ -35,8 +35,8 @@ def text(
     top_k: int = 40,
     top_p: float = 1.0,
 ) -> list[int]:
-    dice, sampling = stream(seed, "test"), Sampling(temperature, top_k, top_p)
-    return list(generate(STAGE, FLAT, prompt, count, dice, sampling))
+    rng, sampling = stream(seed, "test"), Sampling(temperature, top_k, top_p)
+    return list(generate(STAGE, FLAT, prompt, count, rng, sampling))
 
 
 def test_the_likeliest_tokens_are_those_of_a_full_forward_pass() -> None:
@@ -83,8 +83,8 @@ def test_impossible_settings_are_refused(temperature: float, top_k: int, top_p: 
 def test_a_small_nucleus_is_the_likeliest_and_a_large_one_leaves_the_tail_out() -> None:
     assert text([7], 10, top_p=1e-9) == text([7], 10, temperature=0.0)
     logits = torch.log(torch.tensor([0.05, 0.5, 0.3, 0.15]))
-    dice = stream(b"s", "test")
-    drawn = [draw_token(logits, dice, Sampling(1.0, 4, 0.79)) for _ in range(2000)]
+    rng = stream(b"s", "test")
+    drawn = [draw_token(logits, rng, Sampling(1.0, 4, 0.79)) for _ in range(2000)]
     assert sorted(set(drawn)) == [1, 2]
     assert 0.58 < drawn.count(1) / len(drawn) < 0.67
-    assert {draw_token(logits, dice, Sampling(1.0, 4, 0.81)) for _ in range(500)} == {1, 2, 3}
+    assert {draw_token(logits, rng, Sampling(1.0, 4, 0.81)) for _ in range(500)} == {1, 2, 3}

@@ -39,8 +39,8 @@ BF16_DRIFT = 0.1
 
 
 def tokens(seed: int) -> tuple[Tensor, Tensor]:
-    dice = torch.Generator().manual_seed(seed)
-    text = torch.randint(0, 40, (4, 13), generator=dice)
+    rng = torch.Generator().manual_seed(seed)
+    text = torch.randint(0, 40, (4, 13), generator=rng)
     return text[:, :-1], text[:, 1:]
 
 

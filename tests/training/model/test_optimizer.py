@@ -51,8 +51,8 @@ EXACT = table("seq-f32/1")
 
 
 def gradients(count: int, *, scale: float = 1e-3) -> list[Tensor]:
-    dice = torch.Generator().manual_seed(7)
-    return [scale * torch.randn(300, generator=dice) for _ in range(count)]
+    rng = torch.Generator().manual_seed(7)
+    return [scale * torch.randn(300, generator=rng) for _ in range(count)]
 
 
 @pytest.mark.rule("T8")
@@ -143,8 +143,8 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
 
 
 def a_gradient(seed: int) -> Tensor:
-    dice = torch.Generator().manual_seed(seed)
-    return 1e-3 * torch.randn(PLAN.num_parameters, generator=dice)
+    rng = torch.Generator().manual_seed(seed)
+    return 1e-3 * torch.randn(PLAN.num_parameters, generator=rng)
 
 
 @pytest.mark.rule("T11a")

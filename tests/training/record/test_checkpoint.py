@@ -17,8 +17,8 @@ from swarm.types import Digest
 
 
 def a_shard(numel: int = 50) -> SavedShard:
-    dice = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(numel, generator=dice) for _ in range(5)]
+    rng = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(numel, generator=rng) for _ in range(5)]
     params_P, m_P, v_A, phi_P, momentum_P = tensors
     return SavedShard(
         run_digest=Digest(bytes(32)),
@@ -53,10 +53,10 @@ def test_a_shard_comes_back_as_it_was() -> None:
 
 
 @pytest.mark.rule("T23")
-@pytest.mark.parametrize("place", [0, 9, 20, 300, -1])
-def test_one_changed_byte_is_noticed(place: int) -> None:
+@pytest.mark.parametrize("index", [0, 9, 20, 300, -1])
+def test_one_changed_byte_is_noticed(index: int) -> None:
     data = bytearray(file_of(a_shard()))
-    data[place] ^= 1
+    data[index] ^= 1
     with pytest.raises(Corrupt) as caught:
         decode_shard(bytes(data), 50, 50)
     assert caught.value.hint

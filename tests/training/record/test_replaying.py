@@ -40,7 +40,9 @@ def test_a_microbatch_is_counted_once_and_alike(stage: int) -> None:
     records = [replay(stage, kept(stage)).step(PLAN, 0) for _ in range(2)]
     assert records[0] == records[1]
     assert records[0] is not None
-    assert [record.place for record in records[0].microbatches] == [kept(stage).place]
+    assert [record.microbatch_id for record in records[0].microbatches] == [
+        kept(stage).microbatch_id
+    ]
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])

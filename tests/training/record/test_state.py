@@ -51,8 +51,8 @@ def test_finite_is_finite() -> None:
 
 def test_one_bad_value_is_found_wherever_it_is() -> None:
     for numel in (1, 15, 16, 17, 100):
-        for place in range(numel):
+        for index in range(numel):
             for bad in (float("nan"), float("inf")):
                 values = torch.linspace(-1, 1, numel)
-                values[place] = bad
+                values[index] = bad
                 assert not are_finite(values)

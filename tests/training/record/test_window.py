@@ -88,7 +88,7 @@ def test_anchors_are_those_of_the_start_and_those_that_came() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_bytes_that_are_cut_or_grow_are_refused(stage: int) -> None:
     raw = bytes_of(recorded(stage)[0])
-    dice = random.Random(stage)
+    rng = random.Random(stage)
     for length in (
         0,
         1,
@@ -98,7 +98,7 @@ def test_bytes_that_are_cut_or_grow_are_refused(stage: int) -> None:
         12,
         13,
         len(raw) - 1,
-        *(dice.randrange(len(raw)) for _ in range(50)),
+        *(rng.randrange(len(raw)) for _ in range(50)),
     ):
         with pytest.raises(PeerFault):
             decode_window(SPEC, raw[:length])
@@ -111,13 +111,13 @@ def test_bytes_that_are_cut_or_grow_are_refused(stage: int) -> None:
 def test_flipped_bits_are_a_fault_or_another_window(stage: int) -> None:
     """Never another error, and never a second form of the same window."""
     raw = bytes_of(a_traded(stage))
-    dice = random.Random(stage)
+    rng = random.Random(stage)
     header = 12 + int.from_bytes(raw[8:12], "big")
     for _ in range(400):
         bent = bytearray(raw)
-        for _ in range(dice.randint(1, 3)):
-            place = dice.randrange(header) if dice.random() < 0.8 else dice.randrange(len(raw))
-            bent[place] ^= 1 << dice.randrange(8)
+        for _ in range(rng.randint(1, 3)):
+            index = rng.randrange(header) if rng.random() < 0.8 else rng.randrange(len(raw))
+            bent[index] ^= 1 << rng.randrange(8)
         try:
             data = decode_window(SPEC, bytes(bent))
         except PeerFault:
@@ -221,6 +221,6 @@ def test_payloads_of_another_length_are_refused() -> None:
 def test_a_step_alone_has_no_partner() -> None:
     data = a_traded()
     merge = a_merge(data)
-    alone = FragmentMerged(merge.fragment, -1, 0, NO_DIGEST, None)
-    again = decode_window(SPEC, bytes_of(with_event(data, merge, alone)))
-    assert alone in again.events
+    solo = FragmentMerged(merge.fragment, -1, 0, NO_DIGEST, None)
+    again = decode_window(SPEC, bytes_of(with_event(data, merge, solo)))
+    assert solo in again.events

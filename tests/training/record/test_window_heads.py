@@ -91,8 +91,8 @@ def bent_message(name: str, **changes: object) -> Bend:
 def bent(kind: type, change: Callable[..., EventHead]) -> Bend:
     def bend(head: WindowHead) -> WindowHead:
         events = list(head.events)
-        place = next(at for at, event in enumerate(events) if isinstance(event, kind))
-        events[place] = change(events[place])
+        index = next(at for at, event in enumerate(events) if isinstance(event, kind))
+        events[index] = change(events[index])
         return replace(head, events=tuple(events))
 
     return bend

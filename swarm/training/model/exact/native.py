@@ -1,11 +1,11 @@
 """Compute the kernels of ``seq-f32/1`` in C, where the extension was built: the reference bits, quickly.
 
-Core: the same function of its arguments as ``referee``. Loading the library is to this module what loading
+Core: the same function of its arguments as ``reference``. Loading the library is to this module what loading
 torch's is to the others: whether it is there changes how long a result takes, never the result.
 
 The extension (kernels.c) is optional and is no Python module: it is opened by its path and given pointers, so
 calls release the interpreter's lock. One process may use several instruction sets side by side. Legend: see
-``referee``.
+``reference``.
 """
 
 import ctypes
@@ -91,13 +91,13 @@ _SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Functions of ``referee`` under the same names, computed by one instruction set."""
+    """Functions of ``reference`` under the same names, computed by one instruction set."""
 
     library: ctypes.CDLL
     isa: str
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """Compute ``referee.matmul`` in C: up to two leading axes, any strides."""
+        """Compute ``reference.matmul`` in C: up to two leading axes, any strides."""
         *leading, rows, depth = a.shape
         *others, same_depth, columns = b.shape
         if leading != others or depth != same_depth or len(leading) > 2:
@@ -113,7 +113,7 @@ class Compiled:
         return out
 
     def weight_gradient(self, grad_NO: Tensor, x_ND: Tensor) -> Tensor:
-        """Compute ``referee.weight_gradient`` in C."""
+        """Compute ``reference.weight_gradient`` in C."""
         rows, outputs = grad_NO.shape
         grad_NO, x_ND = grad_NO.contiguous(), _vector(x_ND, rows, x_ND.shape[1])
         out_OD = torch.empty(outputs, x_ND.shape[1])
@@ -124,7 +124,7 @@ class Compiled:
         return out_OD
 
     def swiglu(self, gate_NI: Tensor, up_NI: Tensor) -> Tensor:
-        """Compute ``referee.swiglu`` in C."""
+        """Compute ``reference.swiglu`` in C."""
         gate_NI, up_NI = _same(gate_NI, up_NI)
         out = torch.empty_like(gate_NI)
         self._call("swiglu", out.numel(), _floats(gate_NI), _floats(up_NI), out.data_ptr())
@@ -133,7 +133,7 @@ class Compiled:
     def swiglu_backward(
         self, grad_NI: Tensor, gate_NI: Tensor, up_NI: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Compute ``referee.swiglu_backward`` in C."""
+        """Compute ``reference.swiglu_backward`` in C."""
         grad_NI, gate_NI, up_NI = _same(grad_NI, gate_NI, up_NI)
         out = torch.empty_like(gate_NI), torch.empty_like(gate_NI)
         self._call(
@@ -143,7 +143,7 @@ class Compiled:
         return out
 
     def attention(self, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> Tensor:
-        """Compute ``referee.attention`` in C."""
+        """Compute ``reference.attention`` in C."""
         q, k, v = (_rows(x) for x in (q_BTHE, k_BSGE, v_BSGE))
         numbers, scale = _heads(q, k, v)
         out = torch.empty(q.shape)
@@ -153,7 +153,7 @@ class Compiled:
     def attention_backward(
         self, grad_BTHE: Tensor, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute ``referee.attention_backward`` in C."""
+        """Compute ``reference.attention_backward`` in C."""
         q, k, v = (_rows(x) for x in (q_BTHE, k_BSGE, v_BSGE))
         grad, _ = _same(grad_BTHE, q)
         numbers, scale = _heads(q, k, v)
@@ -165,7 +165,7 @@ class Compiled:
         return out
 
     def rms_norm(self, x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """Compute ``referee.rms_norm`` in C."""
+        """Compute ``reference.rms_norm`` in C."""
         x_ND, weight_D = x_ND.contiguous(), _vector(weight_D, x_ND.shape[1])
         out, scale_N = torch.empty_like(x_ND), torch.empty(x_ND.shape[0])
         self._call(
@@ -177,7 +177,7 @@ class Compiled:
     def rms_norm_backward(
         self, grad_ND: Tensor, x_ND: Tensor, scale_N: Tensor, weight_D: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Compute ``referee.rms_norm_backward`` in C."""
+        """Compute ``reference.rms_norm_backward`` in C."""
         grad_ND, x_ND = _same(grad_ND, x_ND)
         scale_N, weight_D = _vector(scale_N, x_ND.shape[0]), _vector(weight_D, x_ND.shape[1])
         out = torch.empty_like(x_ND), torch.empty_like(weight_D)
@@ -188,7 +188,7 @@ class Compiled:
         return out
 
     def rotate(self, x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-        """Compute ``referee.rotate`` in C."""
+        """Compute ``reference.rotate`` in C."""
         batch, times, heads, width = x_BTHE.shape
         x_BTHE = _rows(x_BTHE)
         if x_BTHE.stride()[2] != width or x_BTHE.stride()[0] != times * x_BTHE.stride()[1]:
@@ -202,7 +202,7 @@ class Compiled:
         return out
 
     def gather_rows(self, grad_ND: Tensor, tokens_N: Tensor, vocabulary: int) -> Tensor:
-        """Compute ``referee.gather_rows`` in C."""
+        """Compute ``reference.gather_rows`` in C."""
         grad_ND, tokens_N = grad_ND.contiguous(), _indices(tokens_N, len(grad_ND), vocabulary)
         out = torch.empty(vocabulary, grad_ND.shape[1])
         self._call(
@@ -212,7 +212,7 @@ class Compiled:
         return out
 
     def cross_entropy(self, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute ``referee.cross_entropy`` in C."""
+        """Compute ``reference.cross_entropy`` in C."""
         logits_NV = logits_NV.contiguous()
         labels_N = _indices(labels_N, *logits_NV.shape)
         loss_N, shares_NV = torch.empty(len(logits_NV)), torch.empty_like(logits_NV)
@@ -223,7 +223,7 @@ class Compiled:
         return loss_N, shares_NV
 
     def cross_entropy_backward(self, shares_NV: Tensor, labels_N: Tensor, factor: float) -> Tensor:
-        """Compute ``referee.cross_entropy_backward`` in C."""
+        """Compute ``reference.cross_entropy_backward`` in C."""
         shares_NV = shares_NV.contiguous()
         labels_N = _indices(labels_N, *shares_NV.shape)
         out = torch.empty_like(shares_NV)
@@ -234,7 +234,7 @@ class Compiled:
         return out
 
     def sum_of_squares(self, flat_P: Tensor) -> float:
-        """Compute ``referee.sum_of_squares`` in C."""
+        """Compute ``reference.sum_of_squares`` in C."""
         total = torch.zeros(1)
         flat_P = flat_P.contiguous()
         if flat_P.numel():
@@ -244,7 +244,7 @@ class Compiled:
     def adamw(
         self, params_P: Tensor, m_P: Tensor, v_P: Tensor, grad_P: Tensor, scalars: tuple[float, ...]
     ) -> None:
-        """Compute ``referee.adamw`` in C."""
+        """Compute ``reference.adamw`` in C."""
         count = params_P.numel()
         if not all(x.is_contiguous() and x.numel() == count for x in (params_P, m_P, v_P)):
             raise UsageError("parameters and moments are contiguous and of one size")
@@ -256,7 +256,7 @@ class Compiled:
         )  # fmt: skip
 
     def orthogonal(self, update_RC: Tensor) -> Tensor:
-        """Compute ``referee.orthogonal`` in C."""
+        """Compute ``reference.orthogonal`` in C."""
         update_RC, out_RC = update_RC.contiguous(), torch.empty(update_RC.shape)
         numbers = (ctypes.c_float * 4)(*NEWTON_SCHULZ, NEWTON_SCHULZ_EPS)
         self._call(
@@ -266,13 +266,13 @@ class Compiled:
         return out_RC
 
     def add_units(self, sum_P: Tensor, grad_P: Tensor) -> bool:
-        """Compute ``referee.add_units`` in C."""
+        """Compute ``reference.add_units`` in C."""
         grad_P, fits = _vector(grad_P, *sum_P.shape), ctypes.c_int()
         self._call("add_units", grad_P.numel(), _floats(grad_P), _units(sum_P), ctypes.byref(fits))
         return bool(fits)
 
     def mean_units(self, sum_P: Tensor, count: int) -> Tensor:
-        """Compute ``referee.mean_units`` in C."""
+        """Compute ``reference.mean_units`` in C."""
         mean_P = torch.empty(sum_P.shape)
         self._call("mean_units", mean_P.numel(), count, _units(sum_P), mean_P.data_ptr())
         return mean_P

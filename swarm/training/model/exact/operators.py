@@ -88,7 +88,7 @@ EXACT_NAME = "seq-f32/1"
 
 
 class Kernels(Protocol):
-    """Functions that the operators are made of; shapes and meaning in ``referee``."""
+    """Functions that the operators are made of; shapes and meaning in ``reference``."""
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return a product of matrices."""

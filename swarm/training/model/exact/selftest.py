@@ -5,7 +5,7 @@ Core: a function of the kernels; inputs are made of integers, so they are the sa
 Compiled kernels are preferred; without them, or when one of them gives another bit, the reference takes over
 and a notice says so and how to mend it. When the reference itself is wrong here (a library switched on
 flush-to-zero, torch or numpy changed an operation), exact runs are refused on this machine. Legend: see
-``referee``.
+``reference``.
 """
 
 from collections.abc import Callable, Sequence

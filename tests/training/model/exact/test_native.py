@@ -1,4 +1,4 @@
-"""The compiled kernels have the referee's bits, with every instruction set this machine can run."""
+"""The compiled kernels have the reference's bits, with every instruction set this machine can run."""
 
 from pathlib import Path
 

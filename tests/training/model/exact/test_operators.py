@@ -148,8 +148,8 @@ def test_no_operator_writes_into_its_arguments() -> None:
 
 def windows(seed: int, rows: int) -> tuple[Tensor, Tensor]:
     text = torch.frombuffer(bytearray(TEXT), dtype=torch.uint8).long()
-    dice = torch.Generator().manual_seed(seed)
-    starts = torch.randint(0, len(text) - 33, (rows,), generator=dice).tolist()
+    rng = torch.Generator().manual_seed(seed)
+    starts = torch.randint(0, len(text) - 33, (rows,), generator=rng).tolist()
     tokens_BT = torch.stack([text[start : start + 33] for start in starts])
     return tokens_BT[:, :-1].contiguous(), tokens_BT[:, 1:].contiguous()
 
@@ -191,7 +191,7 @@ def trained(ops: Ops, steps: int) -> float:
     return sum(losses[-20:]) / 20
 
 
-@pytest.mark.skipif(EXACT.linear.args[1] is reference, reason="150 steps of the referee take long")  # type: ignore[attr-defined]
+@pytest.mark.skipif(EXACT.linear.args[1] is reference, reason="150 steps take long here")  # type: ignore[attr-defined]
 def test_after_150_steps_the_loss_is_the_native_one() -> None:
     native = trained(NATIVE, 150)
     assert native < 3.0

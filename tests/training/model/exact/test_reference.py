@@ -1,4 +1,4 @@
-"""The referee rounds once per term, in the order it says, and its functions are what their names say."""
+"""The reference rounds once per term, in the order it says, and its functions are what their names say."""
 
 import math
 from fractions import Fraction

@@ -26,7 +26,7 @@ def broken(name: str, **more: object) -> SimpleNamespace:
 
 
 @pytest.mark.rule("T1b")
-def test_the_referee_has_the_golden_hashes() -> None:
+def test_the_reference_has_the_golden_hashes() -> None:
     assert selftest.answers(reference) == selftest.GOLDEN
 
 
@@ -42,7 +42,7 @@ def test_one_wrong_bit_names_the_operator() -> None:
 
 
 @pytest.mark.rule("T1b")
-def test_without_the_extension_the_referee_works_and_the_node_says_so() -> None:
+def test_without_the_extension_the_reference_works_and_the_node_reports_it() -> None:
     def absent() -> Compiled:
         raise NotBuilt("the compiled kernels cannot be loaded: no such file")
 
@@ -53,14 +53,14 @@ def test_without_the_extension_the_referee_works_and_the_node_says_so() -> None:
 
 
 @pytest.mark.rule("T1b")
-def test_compiled_kernels_with_a_wrong_bit_give_way_to_the_referee() -> None:
+def test_compiled_kernels_with_a_wrong_bit_give_way_to_the_reference() -> None:
     trusted = selftest.choose(lambda: broken("swiglu", isa="avx2"))  # type: ignore[arg-type, return-value]
     assert trusted.kernels is reference
     assert "(avx2) get swiglu wrong" in trusted.notice
 
 
 @pytest.mark.rule("T1b")
-def test_a_machine_that_gets_the_referee_wrong_may_not_compute_exactly(
+def test_a_machine_that_gets_the_reference_wrong_may_not_compute_exactly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def absent() -> Compiled:

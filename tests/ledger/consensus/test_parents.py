@@ -33,7 +33,7 @@ from swarm.ledger.consensus.votes import (
     VoteCounter,
 )
 from swarm.primitives.crypto import digest
-from swarm.testing.ledger import rehearsal_key
+from swarm.testing.ledger import numbered_key
 from swarm.types import NO_DIGEST, Amount, Digest, Height, PeerId, View
 
 CHAIN = digest("genesis", b"x")
@@ -63,7 +63,7 @@ SECOND = a_block(2, 2, named(FIRST))
 
 
 def a_table() -> tuple[Branch, VoteCounter]:
-    electorate = Electorate(CHAIN, [Validator(rehearsal_key(0).peer, Amount(1))], bytes(32))
+    electorate = Electorate(CHAIN, [Validator(numbered_key(0).peer, Amount(1))], bytes(32))
     return Branch(FinalPoint(Height(0), View(0), CHAIN), None), VoteCounter(electorate)
 
 
@@ -75,46 +75,46 @@ def nullified(view: int) -> Certificate:
     return Certificate(NULLIFY, View(view), NO_DIGEST, 1, ())
 
 
-def test_the_genesis_is_the_first_ground() -> None:
-    branch, tally = a_table()
-    assert select_parent(branch, tally, View(1)) == ParentProof(CHAIN, Height(0), ())
-    assert missing_for(branch, tally, FIRST) == Missing(None, ())
+def test_the_genesis_is_the_first_parent() -> None:
+    branch, counter = a_table()
+    assert select_parent(branch, counter, View(1)) == ParentProof(CHAIN, Height(0), ())
+    assert missing_for(branch, counter, FIRST) == Missing(None, ())
 
 
 def test_a_proposal_carries_its_parents_notarization_and_every_nullification_since() -> None:
-    branch, tally = a_table()
+    branch, counter = a_table()
     branch.add(FIRST)
     proof = [notarized(FIRST), nullified(2), nullified(3)]
     for certificate in (proof[0], proof[2]):
-        tally.add_certificate(certificate)
-    assert select_parent(branch, tally, View(4)) == View(2)
+        counter.add_certificate(certificate)
+    assert select_parent(branch, counter, View(4)) == View(2)
     late = a_block(2, 4, named(FIRST))
-    assert missing_for(branch, tally, late) == Missing(None, (View(2),))
-    tally.add_certificate(proof[1])
-    assert select_parent(branch, tally, View(4)) == ParentProof(
+    assert missing_for(branch, counter, late) == Missing(None, (View(2),))
+    counter.add_certificate(proof[1])
+    assert select_parent(branch, counter, View(4)) == ParentProof(
         named(FIRST), Height(1), tuple(proof)
     )
-    assert missing_for(branch, tally, late) == Missing(None, ())
+    assert missing_for(branch, counter, late) == Missing(None, ())
 
 
 def test_a_block_on_an_uncertified_parent_lacks_its_certificate() -> None:
-    branch, tally = a_table()
-    assert missing_for(branch, tally, SECOND) == Missing(named(FIRST), ())
+    branch, counter = a_table()
+    assert missing_for(branch, counter, SECOND) == Missing(named(FIRST), ())
     branch.add(FIRST)
-    assert missing_for(branch, tally, SECOND) == Missing(None, (View(1),))
-    tally.add_certificate(nullified(1))  # a skipped view is no parent
-    assert missing_for(branch, tally, SECOND) == Missing(None, (View(1),))
-    tally.add_certificate(notarized(FIRST))
-    assert missing_for(branch, tally, SECOND) == Missing(None, ())
+    assert missing_for(branch, counter, SECOND) == Missing(None, (View(1),))
+    counter.add_certificate(nullified(1))  # a skipped view is no parent
+    assert missing_for(branch, counter, SECOND) == Missing(None, (View(1),))
+    counter.add_certificate(notarized(FIRST))
+    assert missing_for(branch, counter, SECOND) == Missing(None, ())
 
 
 def test_a_block_that_can_never_stand_is_refused() -> None:
-    branch, tally = a_table()
+    branch, counter = a_table()
     rival = a_block(1, 1, digest("elsewhere"))
     branch.add(FIRST)
-    tally.add_certificate(notarized(rival))
+    counter.add_certificate(notarized(rival))
     with pytest.raises(BrokenPromise):
-        missing_for(branch, tally, SECOND)
+        missing_for(branch, counter, SECOND)
     for bad in (a_block(5, 2), a_block(1, 0), a_block(2, 1, named(FIRST))):
         with pytest.raises(BrokenPromise):
             missing_for(*a_table_after(FIRST), bad)
@@ -126,44 +126,44 @@ CHAIN_PARENT = named(FIRST)
 
 
 def a_table_after(block: Block, *, is_final: bool = False) -> tuple[Branch, VoteCounter]:
-    branch, tally = a_table()
+    branch, counter = a_table()
     branch.add(block)
     if is_final:
         branch.advance(Certificate(FINALIZE, block.header.view, named(block), 1, ()))
-        tally.prune(block.header.view)
-    return branch, tally
+        counter.prune(block.header.view)
+    return branch, counter
 
 
 def test_the_final_block_needs_no_notarization() -> None:
-    branch, tally = a_table_after(FIRST, is_final=True)
-    ground = select_parent(branch, tally, View(2))
-    assert isinstance(ground, ParentProof)
-    assert [certificate.kind for certificate in ground.certificates] == [FINALIZE]
-    assert missing_for(branch, tally, SECOND) == Missing(None, ())
+    branch, counter = a_table_after(FIRST, is_final=True)
+    proof = select_parent(branch, counter, View(2))
+    assert isinstance(proof, ParentProof)
+    assert [certificate.kind for certificate in proof.certificates] == [FINALIZE]
+    assert missing_for(branch, counter, SECOND) == Missing(None, ())
 
 
 def test_a_long_stall_does_not_make_a_long_proposal() -> None:
-    branch, tally = a_table()
+    branch, counter = a_table()
     for view in range(1, 100):
-        tally.add_certificate(nullified(view))
-    ground = select_parent(branch, tally, View(100))
-    assert isinstance(ground, ParentProof)
-    assert len(ground.certificates) == JUSTIFICATION_MAX
-    assert ground.certificates[-1].view == 99
+        counter.add_certificate(nullified(view))
+    proof = select_parent(branch, counter, View(100))
+    assert isinstance(proof, ParentProof)
+    assert len(proof.certificates) == JUSTIFICATION_MAX
+    assert proof.certificates[-1].view == 99
 
 
 def test_a_straggler_gets_what_moves_it_on_and_no_more_than_it_may_ask() -> None:
-    branch, tally = a_table_after(FIRST, is_final=True)
+    branch, counter = a_table_after(FIRST, is_final=True)
     branch.add(SECOND)
-    tally.add_certificate(notarized(SECOND))
+    counter.add_certificate(notarized(SECOND))
     behind = Request(View(1), blocks=(named(SECOND), digest("unknown")))
-    answers = find_answers(branch, tally, behind, View(3))
+    answers = find_answers(branch, counter, behind, View(3))
     assert Supply(SECOND) in answers
     assert Proof(notarized(SECOND)) in answers
     assert [a.certificate.kind for a in answers if isinstance(a, Proof)] == [FINALIZE, NOTARIZE]
-    assert find_answers(branch, tally, Request(View(3)), View(3)) == []
-    assert find_answers(branch, tally, Request(View(9)), View(3)) == [Request(View(3))]
+    assert find_answers(branch, counter, Request(View(3)), View(3)) == []
+    assert find_answers(branch, counter, Request(View(9)), View(3)) == [Request(View(3))]
     many = Request(View(3), blocks=(named(SECOND),) * 32)
-    assert len(find_answers(branch, tally, many, View(3))) == SUPPLIES_MAX
+    assert len(find_answers(branch, counter, many, View(3))) == SUPPLIES_MAX
     with pytest.raises(BrokenPromise):
-        find_answers(branch, tally, Request(View(3), views=(View(1),) * 33), View(3))
+        find_answers(branch, counter, Request(View(3), views=(View(1),) * 33), View(3))

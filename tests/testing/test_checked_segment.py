@@ -1,22 +1,22 @@
-"""A rehearsed segment opens its own commit, and its lie is in one window only."""
+"""A made segment opens its own commit, and its lie is in one window only."""
 
 import pytest
 
 from swarm.errors import UsageError
 from swarm.ledger.transition.checks import open_windows
-from swarm.testing.ledger import rehearse_segment
+from swarm.testing.ledger import make_segment
 from tests.ledger.checking import a_case
 
 
 def test_a_lie_changes_one_window() -> None:
     case = a_case(num_steps=25, lie=1)
-    claims = [w.claim for w in open_windows(case.record, 10, case.said.reveal())]
+    claims = [w.claim for w in open_windows(case.record, 10, case.claimed.reveal())]
     assert len(claims) == 3
-    assert [case.true.window(i) == case.said.window(i) for i in range(3)] == [True, False, True]
+    assert [case.true.window(i) == case.claimed.window(i) for i in range(3)] == [True, False, True]
 
 
 def test_a_segment_that_was_not_committed_has_no_record() -> None:
     case = a_case()
-    other = rehearse_segment(case.ledger, case.run, 1, 1, 0)
+    other = make_segment(case.ledger, case.run, 1, 1, 0)
     with pytest.raises(UsageError):
         other.record(case.ledger.state)

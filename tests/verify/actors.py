@@ -1,4 +1,4 @@
-"""A ledger without consensus in which peers act by their agenda alone, block by block."""
+"""A ledger without consensus in which peers act by their duties alone, block by block."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ Replay = Callable[[WindowKey], tuple[tuple[Digest, ...], Digest] | None]
 """What a peer's replay of a window gives; None: it gets no log."""
 
 
-class Court:
+class BlockProducer:
     """Blocks of what was submitted, as a validator would build them."""
 
     def __init__(self, case: Case) -> None:
@@ -88,9 +88,9 @@ class Court:
 
 @dataclass
 class Actor:
-    """One peer that does what its agenda says, at once."""
+    """One peer that does its duties at once."""
 
-    court: Court
+    producer: BlockProducer
     key: SecretKey
     replay: Replay
     reveals: dict[SegmentKey, RevealSegment] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Actor:
     verdicts: dict[WindowKey, bool] = field(default_factory=dict)
     sent: dict[StepKey, Height] = field(default_factory=dict)
     watch: OpenSegments = field(default_factory=OpenSegments)
-    said: list[Submit] = field(default_factory=list)
+    submitted: list[Submit] = field(default_factory=list)
     refused: list[InvalidStatement] = field(default_factory=list)
 
     def restart(self) -> None:
@@ -107,7 +107,7 @@ class Actor:
         self.verdicts, self.sent = {}, {}
 
     def steps(self) -> tuple[DutyStep, ...]:
-        state = self.court.state
+        state = self.producer.state
         self.watch.look(state)
         return next_duties(
             VerifierView(
@@ -130,13 +130,13 @@ class Actor:
                 self._work(step)
         for step in self.steps():
             if isinstance(step, Submit):
-                self._say(step)
+                self._submit(step)
 
-    def _say(self, say: Submit) -> None:
-        self.sent[say.key] = self.court.state.height
-        self.said.append(say)
+    def _submit(self, step: Submit) -> None:
+        self.sent[step.key] = self.producer.state.height
+        self.submitted.append(step)
         try:
-            self.court.submit(self.key, say.body)
+            self.producer.submit(self.key, step.body)
         except InvalidStatement as error:
             self.refused.append(error)
 
@@ -147,13 +147,13 @@ class Actor:
             return
         leaves, end_root = found
         if isinstance(step, JudgeWindow):
-            record = self.court.state.segment(*seat_of(step.key))
+            record = self.producer.state.segment(*seat_of(step.key))
             assert record is not None
-            said = record.windows[step.key.window].claim
-            self.verdicts[step.key] = window_claim(leaves, end_root) != said
+            claim = record.windows[step.key.window].claim
+            self.verdicts[step.key] = window_claim(leaves, end_root) != claim
         else:
-            salt, place = digest("test-salt", self.key.peer), seat_of(step.key)
-            key = (*place, step.key.window)
+            salt, segment_id = digest("test-salt", self.key.peer), seat_of(step.key)
+            key = (*segment_id, step.key.window)
             self.answers[step.key] = OwnAnswer(*key, salt, leaves, end_root, Digest(bytes(32)))
 
 
@@ -169,27 +169,27 @@ def nothing(key: WindowKey) -> None:
 
 def peers_of(
     case: Case, *, replay: Replay | None = None, shows: bool = True
-) -> tuple[Court, list[Actor]]:
-    """The court, and an actor for everybody with an account; the solver keeps its reveal."""
-    court = Court(case)
+) -> tuple[BlockProducer, list[Actor]]:
+    """The block producer, and an actor for everybody with an account; the solver keeps its reveal."""
+    producer = BlockProducer(case)
     keys = [key for key in case.ledger.keys if case.stake(key)]
-    actors = [Actor(court, key, replay or honest(case.true)) for key in keys]
-    c = case.said.commit
+    actors = [Actor(producer, key, replay or honest(case.true)) for key in keys]
+    c = case.claimed.commit
     for actor in actors:
         if actor.key.peer == case.record.peer and shows:
-            actor.reveals[c.run, c.round, c.stage, c.seat] = case.said.reveal()
-    return court, actors
+            actor.reveals[c.run, c.round, c.stage, c.seat] = case.claimed.reveal()
+    return producer, actors
 
 
-def play(court: Court, actors: list[Actor], blocks_max: int = 120) -> SegmentPhase:
+def play(producer: BlockProducer, actors: list[Actor], blocks_max: int = 120) -> SegmentPhase:
     """Everybody acts, block by block, until the segment is judged; its last phase."""
     for _ in range(blocks_max):
-        if court.phase in FINAL:
-            return court.phase
+        if producer.phase in FINAL:
+            return producer.phase
         for actor in actors:
             actor.act()
-        court.block()
-    raise AssertionError(f"still {court.phase} after {blocks_max} blocks")
+        producer.block()
+    raise AssertionError(f"still {producer.phase} after {blocks_max} blocks")
 
 
 def window_key(case: Case, window: int) -> WindowKey:

@@ -1,4 +1,4 @@
-"""Places for windows: no solver has two, and mute ones never have all."""
+"""Slots for windows: no solver has two, and silent ones never have all."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ def is_mute(record: Any) -> bool:  # noqa: ANN401
 
 @pytest.mark.rule("V26")
 @pytest.mark.parametrize(
-    ("solver", "taken", "places", "wanted"),
+    ("solver", "taken", "num_slots", "wanted"),
     [
         ("a", [], 2, True),
         ("a", ["b"], 2, True),
@@ -34,11 +34,11 @@ def is_mute(record: Any) -> bool:  # noqa: ANN401
         ("a", [], 0, False),
     ],
 )
-def test_one_place_each_and_one_that_the_mute_never_get(
-    solver: str, taken: list[str], places: int, wanted: bool
+def test_one_slot_each_and_one_that_silent_solvers_never_get(
+    solver: str, taken: list[str], num_slots: int, wanted: bool
 ) -> None:
     held = [a_record(peer) for peer in taken]
-    assert has_slot(a_record(solver), held, places, is_mute) is wanted
+    assert has_slot(a_record(solver), held, num_slots, is_mute) is wanted
 
 
 @pytest.mark.rule("V26")

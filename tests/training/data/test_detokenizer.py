@@ -24,6 +24,6 @@ def test_bytes_that_are_no_text_do_not_hold_up_the_rest() -> None:
 def test_the_spaces_between_words_are_kept() -> None:
     tokenizer = load_tokenizer(a_tokenizer())
     (ids,) = tokenizer.encode([b"w1 w2 w3 w4 w5"])
-    words = [int(token) for token in ids]
-    told = "".join(pieces(tokenizer, words[:2], words[2:]))
-    assert tokenizer.decode(words).decode() == tokenizer.decode(words[:2]).decode() + told
+    token_ids = [int(token) for token in ids]
+    text = "".join(pieces(tokenizer, token_ids[:2], token_ids[2:]))
+    assert tokenizer.decode(token_ids).decode() == tokenizer.decode(token_ids[:2]).decode() + text

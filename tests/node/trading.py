@@ -10,6 +10,6 @@ from tests.node.fakes import FakeNode
 STAGE = StageIndex(0)
 
 
-async def trade_drawn(node: FakeNode, runner: SeatWorker, plan: RoundPlan, fragment: int) -> None:
+async def begin_trade(node: FakeNode, runner: SeatWorker, plan: RoundPlan, fragment: int) -> None:
     """Trade one fragment of the runner's seat in the first stage."""
     await trade(node, runner, TradeFragment(STAGE, runner.index, plan.round, fragment))
