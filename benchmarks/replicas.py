@@ -85,6 +85,10 @@ class Found:
     tokens: int = 0
     trades: int = 0
     lost: int = 0
+    parameters: int = 0
+    """Of one whole model."""
+    steps: int = 0
+    """Ticks of the run: inner steps of a replica that is never slow."""
     wire_bytes: int = 0
     wire_values: int = 0
     cpu_seconds: float = 0.0
@@ -110,7 +114,7 @@ class Replicas:
         stages = range(variant.stages)
         self.seats = [[self._newcomer(s, None) for _ in range(self.count)] for s in stages]
         self.keys = [SeatKey(i, _peer(i)) for i in range(self.count)]
-        self.found = Found()
+        self.found = Found(parameters=sum(plan.num_parameters for plan in plans), steps=self.steps)
 
     # --- what is measured ---
 

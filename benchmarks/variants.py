@@ -9,7 +9,7 @@ from typing import Literal
 
 from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec, RunSpec
-from swarm.training.averaging.outer_step import PRESETS
+from swarm.training.averaging.outer_step import PRESETS, OuterScalars
 from swarm.types import Digest
 
 REPLICAS = 8
@@ -17,6 +17,7 @@ BATCH = 4
 """Windows of a micro-batch; a step of one replica is one micro-batch."""
 SEQ_LEN = 64
 STEPS = 300
+LONG_STEPS, LONGEST_STEPS = 1_200, 2_400
 INNER_STEPS = 10
 """H of NoLoCo; DiLoCo takes twice as many, as in the NoLoCo paper."""
 LEARNING_RATE = 3e-3
@@ -24,7 +25,8 @@ CHECKPOINT_ROUNDS = 4
 PULL_ONLY_ROUNDS = 1
 """Both as in configs/demo.toml, whose rounds are short, too."""
 
-Method = Literal["sync", "diloco", "pairs", "isolated"]
+Method = Literal["sync", "diloco", "pairs", "gasloc", "isolated"]
+Codec = Literal["float32", "int8", "int4", "top2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,36 @@ class Variant:
     name: str
     method: Method = "pairs"
     preset: str = "noloco"
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = LEARNING_RATE
+    adamw_rate: float = 0.3
+    """With Muon: rate of embedding, head and norms over that of the matrices."""
+    alpha: float | None = None
+    beta: float | None = None
+    """Other outer numbers than the preset's; gamma follows beta."""
     gamma: float | None = None
-    """Another gamma than the preset's, which takes two tensors."""
+    """Another gamma than beta, which takes two tensors; of GASLoC: its momentum."""
+    nesterov: bool = False
+    """True if the outer momentum looks ahead, as in DiLoCo."""
     tensors: int = 1
     """2: the partner's slow weights travel as well."""
     inner_steps: int = INNER_STEPS
+    """Steps of a round."""
+    trades: int = 1
+    """Trades of a fragment in a round: H is the steps of a round over them."""
+    trades_late: int = 0
+    """The same in the second half of the run; 0: as in the first."""
+    partners: int = 1
+    """Partners of a trade, one after the other."""
+    moments_every: int = 0
+    """Pairs average their first moments too, in every n-th round, as float32; 0: never."""
     fragments: int = 1
-    codec: Literal["float32", "int8", "int4"] = "float32"
+    codec: Codec = "float32"
+    """top2: a quarter of the values, those that moved the most, in 2 bits."""
+    keeps_mean: bool = False
+    """True if a trade adds the difference of the two payloads, so that the mean of a pair stays as it is."""
+    is_coarse_to_the_end: bool = False
+    """True if int4 is not replaced by int8 in the last tenth of the rounds."""
     lost_percent: int = 0
     """Percentage of pulls that never arrive, each drawn by itself."""
     num_retries: int = 1
@@ -104,9 +129,17 @@ def steps_of(variant: Variant, steps: int) -> int:
     return max(steps * more // than // variant.inner_steps, 1) * variant.inner_steps
 
 
+def scalars_of(variant: Variant) -> OuterScalars:
+    """Return the outer numbers of a variant: its preset's, where it has none of its own."""
+    preset = PRESETS[variant.preset]
+    alpha = preset.alpha if variant.alpha is None else variant.alpha
+    beta = preset.beta if variant.beta is None else variant.beta
+    return OuterScalars(alpha, beta, beta)
+
+
 def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
     """Return the run of a variant, through the same reader and the same bounds as any run file."""
-    scalars = PRESETS[variant.preset]
+    scalars = scalars_of(variant)
     text = f"""
         [run]
         name = "bench-train"
@@ -128,7 +161,9 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
         inner_steps_max = {variant.inner_steps}
         checkpoint_rounds = {variant.checkpoint_rounds}
         [optimizer]
-        learning_rate = {LEARNING_RATE}
+        name = "{variant.optimizer}"
+        learning_rate = {variant.learning_rate}
+        adamw_rate = {variant.adamw_rate}
         warmup_steps = {max(steps // 20, 1)}
         weight_decay = 0.0
         [outer]
