@@ -135,14 +135,20 @@ class Swarm(Replicas):
             RoundIndex(round_index),
         )
         heard = self._heard(pairs, stage, fragment, round_index)
-        hats = self._received(offered, sorted(heard.values()))
+        senders = set(heard.values())
+        if self.variant.codec == "int4-mean":
+            senders |= set(heard)  # who keeps the mean of a pair needs its own payload too
+        hats = self._received(offered, sorted(senders))
         slow = [OuterState(seat.phi_P[span].clone(), seat.momentum_P[span]) for seat in row]
         for i, seat in enumerate(row):
             partner = None
             if i in heard:
                 j = heard[i]
                 phi_F = slow[j].phi_F if self.variant.tensors == 2 else None
-                partner = Partner(hats[j], self._share(offered, i, j), phi_F)
+                hat_F = hats[j]
+                if self.variant.codec == "int4-mean":
+                    hat_F = offered.thetas[i] + (hat_F - hats[i])
+                partner = Partner(hat_F, self._share(offered, i, j), phi_F)
             after = outer_step(slow[i], offered.thetas[i], partner, self._scalars(round_index))
             seat.phi_P[span], seat.momentum_P[span] = after.phi_F, after.momentum_F
             seat.params_P[span] = advanced(after.phi_F, seat.params_P[span], offered.thetas[i])
@@ -187,7 +193,7 @@ class Swarm(Replicas):
         for i in senders:
             theta_F = offered.thetas[i]
             codec = self.variant.codec
-            if codec == "int4" and not is_coarse(offered.round_index, self.spec.rounds):
+            if codec in {"int4", "int4-mean"} and not is_coarse(offered.round_index, self.spec.rounds):
                 codec = "int8"
             match codec:
                 case "float32":
@@ -195,10 +201,11 @@ class Swarm(Replicas):
                 case "int8":
                     payload = encode_int8(theta_F, anchor_F)
                     hats[i], size = decode_int8(payload, anchor_F, theta_F.numel()), len(payload)
-                case "int4":
+                case "int4" | "int4-mean":
                     seat = self.seats[stage][i]
                     coded = encode_int4(theta_F, anchor_F, seat.residual_P[span])
-                    seat.residual_P[span] = coded.residual_N
+                    if self.variant.error_feedback:
+                        seat.residual_P[span] = coded.residual_N
                     size = len(coded.payload)
                     hats[i] = decode_int4(coded.payload, anchor_F, theta_F.numel())
             self.found.wire_bytes += size

@@ -40,7 +40,13 @@ class Variant:
     """2: the partner's slow weights travel as well."""
     inner_steps: int = INNER_STEPS
     fragments: int = 1
-    codec: Literal["float32", "int8", "int4"] = "float32"
+    codec: Literal["float32", "int8", "int4", "int4-mean"] = "float32"
+    error_feedback: bool = True
+    """False: int4 and int4-mean carry no quantization error into the next payload."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = LEARNING_RATE
+    adamw_rate: float = 0.3
+    """With Muon: rate of what AdamW rules, as a fraction."""
     lost_percent: int = 0
     """Percentage of pulls that never arrive, each drawn by itself."""
     num_retries: int = 1
@@ -128,7 +134,9 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
         inner_steps_max = {variant.inner_steps}
         checkpoint_rounds = {variant.checkpoint_rounds}
         [optimizer]
-        learning_rate = {LEARNING_RATE}
+        name = "{variant.optimizer}"
+        learning_rate = {variant.learning_rate}
+        adamw_rate = {variant.adamw_rate}
         warmup_steps = {max(steps // 20, 1)}
         weight_decay = 0.0
         [outer]

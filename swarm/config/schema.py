@@ -160,6 +160,8 @@ class OuterSection(Section):
     """Weight of a partner that is 0, 1, 2 ... rounds behind; one further behind has weight 0."""
     fragments: int = _count("fragments", 6)
     """Parts of a shard, each traded with a partner of its own."""
+    trades_per_round: int = _count("trades_per_round", 1)
+    """Trades of each part in a round, each with another draw of partners; each takes the bytes of one."""
     pull_only_rounds: int = _count("pull_only_rounds", 2)
     """Rounds in which a newcomer only receives fragments."""
     num_retries: int = _count("num_retries", 1)

@@ -36,6 +36,7 @@ def a_run(codec: str = "int8", *, two: bool = False, rounds: int = 20) -> RunSpe
 def a_snapshot(residual: Tensor) -> FragmentSnapshot:
     theta, anchor, phi = torch.ones(4), torch.full((4,), 2.0), torch.full((4,), 3.0)
     return FragmentSnapshot(
+        exchange=0,
         fragment=0,
         theta_P=theta,
         anchor_P=anchor,
