@@ -145,6 +145,8 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
         gamma = {scalars.beta}
         fragments = {variant.fragments}
         pull_only_rounds = {PULL_ONLY_ROUNDS}
+        [checks]
+        window_steps = {min(variant.inner_steps, 10)}
     """
     none = Digest(bytes(32))
     return run_spec(

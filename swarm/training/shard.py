@@ -20,7 +20,12 @@ from swarm.errors import BadEncoding, DeviceLost, OutOfTurn, PeerFault, UsageErr
 from swarm.gossip.codecs.activations import from_wire
 from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge, OuterState, apply_merge
-from swarm.training.averaging.payload import residual_numel, residual_of, with_residual
+from swarm.training.averaging.payload import (
+    mean_kept,
+    residual_numel,
+    residual_of,
+    with_residual,
+)
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
 from swarm.training.devices.engine import Engine, Gradients, LocalEngine
@@ -322,10 +327,12 @@ class Shard:
     def merge(self, merge: Merge) -> MergeRecord:
         """Apply one outer step to a fragment (``training/averaging/outer_step.py``), between two steps.
 
-        Only this changes the residual, if the payload sent of the fragment has been acknowledged.
+        Only this changes the residual, if the payload sent of the fragment has been acknowledged. In a run
+        that keeps the mean of a pair the partner counts by the difference of the two payloads.
         """
         if not self._open.is_empty:
             raise UsageError("a fragment is merged between two steps")
+        merge = mean_kept(self.spec, merge)
         snapshot = merge.snapshot
         span = self.spans[snapshot.fragment]
         slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])

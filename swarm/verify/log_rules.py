@@ -27,7 +27,7 @@ from swarm.gossip.trade.messages import (
 )
 from swarm.gossip.trade.payload import check_codec, payload_bytes
 from swarm.primitives.codec import replace
-from swarm.training.averaging.payload import common_codec, traded_numel
+from swarm.training.averaging.payload import common_codec, residual_numel, traded_numel
 from swarm.training.messages import (
     COUNT_MAX,
     MicroBatch,
@@ -292,7 +292,8 @@ def _check_receipt(
     partner: RosterSeat | None,
 ) -> None:
     """Check the drawn partner's receipt for a payload of ours, in a round in which it moves a residual."""
-    if partner is None or _codec(plan) is not Codec.INT4:
+    is_fed_back = _codec(plan) is Codec.INT4 and residual_numel(plan.spec, 1) > 0
+    if partner is None or not is_fed_back:
         raise OutOfTurn("a receipt where nothing waits for one")
     ours = FragmentKey(plan.run, key.stage, merged.exchange, plan.round, key.seat)
     fields = (receipt.key, receipt.to_seat, receipt.payload_hash)

@@ -22,16 +22,18 @@ from swarm.types import NO_DIGEST, StageIndex
 from swarm.verify.log_rules import check_window
 from swarm.verify.replay import replay
 from swarm.verify.transcript import state_root
-from tests.verify.logs import with_events
 from tests.verify.windows import TOKENS, Harvest, Segment, harvest, spec_of
 
 TRADES = 3
+STEPS = 16
+"""Of a segment: trades go on until the later windows."""
 EXACT = "seq-f32/1"
 
 
 def a_run(codec: str, trades: int = TRADES) -> RunSpec:
     spec = spec_of(1, EXACT)
-    return replace(spec, rounds=20, outer=replace(spec.outer, codec=codec, trades_per_round=trades))
+    outer = replace(spec.outer, codec=codec, trades_per_round=trades)
+    return replace(spec, rounds=20, inner_steps_max=STEPS, outer=outer)
 
 
 @cache
@@ -110,7 +112,7 @@ def refused(segment: Segment, data: WindowData) -> None:
 def behind(data: WindowData, merged: FragmentMerged, *added: object) -> WindowData:
     """The window with more events behind a merge."""
     at = data.events.index(merged) + 1
-    return with_events(data, (*data.events[:at], *added, *data.events[at:]))  # type: ignore[arg-type]
+    return replace(data, events=(*data.events[:at], *added, *data.events[at:]))
 
 
 def test_an_exchange_cannot_be_merged_twice() -> None:
@@ -126,7 +128,7 @@ def test_an_exchange_that_an_earlier_window_merged_cannot_be_merged_again() -> N
     first = next(event for event in data.events if isinstance(event, StepTaken))
     at = data.events.index(first) + 1
     events = (*data.events[:at], SnapshotTaken(before.exchange), before, *data.events[at:])
-    refused(segment, with_events(data, events))
+    refused(segment, replace(data, events=events))
 
 
 def test_a_state_that_forgets_what_was_merged_is_another_state() -> None:
@@ -150,7 +152,7 @@ def test_exchanges_of_a_fragment_cannot_change_places() -> None:
     # A copy for a later exchange does not serve an earlier one.
     at = data.events.index(merged)
     events = (*data.events[:at], replace(merged, exchange=earlier), *data.events[at + 1 :])
-    refused(segment, with_events(data, events))
+    refused(segment, replace(data, events=events))
 
 
 def test_an_exchange_may_be_left_out_like_a_trade_that_failed() -> None:
@@ -158,7 +160,7 @@ def test_an_exchange_may_be_left_out_like_a_trade_that_failed() -> None:
         merges = merges_of(data)
         if merges:
             left = tuple(event for event in data.events if event is not merges[-1])
-            check_window(segment.plan, with_events(data, left))
+            check_window(segment.plan, replace(data, events=left))
 
 
 def test_more_exchanges_than_the_round_has_are_refused() -> None:

@@ -232,8 +232,10 @@ class TradePlan:
         return PullFrom(wanted, payload.anchor, offer_by, self._deadline)
 
     def _await_receipt(self, now: float) -> AwaitReceipt | Settle:
-        """Wait for the receipt of an int4 payload, which alone moves the residual."""
-        if self._payload.codec is not Codec.INT4 or self._pairing is None:
+        """Wait for the receipt of an int4 payload with error feedback, which alone moves the residual."""
+        payload = self._payload
+        is_fed_back = payload.codec is Codec.INT4 and payload.residual is not None
+        if not is_fed_back or self._pairing is None:
             return self._settled(None)
         self._phase = Phase.AWAITING_RECEIPT
         return AwaitReceipt(min(self._deadline, now + ACKNOWLEDGE_WAIT_S))

@@ -241,11 +241,11 @@ def exchanges_due(run: Run, height: int, **known: object) -> list[int]:
 @pytest.mark.rule("N12a")
 def test_a_later_exchange_waits_for_the_one_before_and_one_whose_time_is_over_is_left_out() -> None:
     info = an_info(*TWO)
-    run = with_trades(a_run(info), 3, round_blocks=20)
+    run = with_trades(a_run(info), 3, round_blocks=21)
     fragments, exchanges = run.spec.outer.fragments, run.spec.outer.exchanges
 
     def height(exchange: int) -> int:
-        return exchange_height(info, exchange, exchanges, 20)
+        return exchange_height(info, exchange, exchanges, 21)
 
     def keys(*begun: int) -> frozenset[tuple[StageIndex, int, RoundIndex, int]]:
         return frozenset((StageIndex(0), 0, RoundIndex(3), exchange) for exchange in begun)
