@@ -193,7 +193,9 @@ class Swarm(Replicas):
         for i in senders:
             theta_F = offered.thetas[i]
             codec = self.variant.codec
-            if codec in {"int4", "int4-mean"} and not is_coarse(offered.round_index, self.spec.rounds):
+            if codec in {"int4", "int4-mean"} and not is_coarse(
+                offered.round_index, self.spec.rounds
+            ):
                 codec = "int8"
             match codec:
                 case "float32":

@@ -97,6 +97,23 @@ EXTRAS = (
     ),
     Variant("diloco_same_h", "diloco", "diloco"),
     Variant("noloco_late10", late_steps=INNER_STEPS // 10),
+    Variant(
+        "muon_int4",
+        optimizer="muon",
+        learning_rate=0.03,
+        preset="gossip",
+        inner_steps=5,
+        codec="int4",
+    ),
+    Variant(
+        "muon_int4_mean",
+        optimizer="muon",
+        learning_rate=0.03,
+        preset="gossip",
+        inner_steps=5,
+        codec="int4-mean",
+        error_feedback=False,
+    ),
     Variant("fixed_paths", "isolated", stages=2),
     Variant("random_paths", "isolated", stages=2, random_paths=True),
 )

@@ -3,9 +3,9 @@
 Core: pure functions of the beacon and the roster.
 
 For each exchange every node sorts the roster by a hash seeded by the beacon and, in a round of training, pairs
-neighbours: no messages are needed, no peer chooses its partner, and every peer can check the result. For a partner that fails,
-every two seats have an edge, whose weight is a hash of both, the same from either end: fallback partners are
-read off the heaviest edges (both ends choose a locally heaviest one: Hoepman 2004).
+neighbours: no messages are needed, no peer chooses its partner, and every peer can check the result. For a
+partner that fails, every two seats have an edge, whose weight is a hash of both, the same from either end:
+fallback partners are read off the heaviest edges (both ends choose a locally heaviest one: Hoepman 2004).
 
 At the end of a run the replicas of a stage are averaged, round after round, until all hold the same mean.
 Positions are the seats in the order of another such hash:

@@ -188,7 +188,7 @@ class SegmentRecorder:
     def snapshot(self, exchange: int) -> FragmentSnapshot:
         """Copy the fragment of an exchange to be offered.
 
-        Raises ``TooBusy`` without an open segment, if offered too often, or after a later trade of the fragment.
+        Raises ``TooBusy`` without an open segment, if offered too often, or after a later exchange of it.
         """
         opened = self._open
         if opened is None:

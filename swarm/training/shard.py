@@ -315,7 +315,7 @@ class Shard:
         return self._snapshot(exchange, tokens, theta_P)
 
     def offered(self, exchange: int) -> FragmentSnapshot | None:
-        """Return the snapshot of an exchange that waits for its merge, from the state; None if there is none."""
+        """Return the snapshot of an exchange that waits for its merge, from the state; None without one."""
         held = self.snapshots.get(self.spec.outer.fragment_of(exchange))
         return None if held is None or held[0] != exchange else self._snapshot(*held)
 

@@ -112,8 +112,8 @@ def payload_bytes(codec: Codec, numel: int) -> int:
 def encode_payload(snapshot: FragmentPayload, codec: Codec) -> tuple[Bytes, Tensor | None]:
     """Return the quantized bytes, and the residual to keep once they were acknowledged. Slow.
 
-    The residual is None but for int4 of a snapshot with one. Raises ``UsageError`` if the snapshot is not finite,
-    or too far from its anchor for the codec.
+    The residual is None but for int4 of a snapshot with one. Raises ``UsageError`` if the snapshot is not
+    finite, or too far from its anchor for the codec.
     """
     match codec:
         case Codec.INT8:

@@ -114,9 +114,7 @@ async def _carried_out(
     """Carry out one action; return the next."""
     match action:
         case Publish(key, payload, partner, standby, outdated):
-            trades.publish(
-                key, payload, partner=partner, fallbacks=standby, outdated=outdated
-            )
+            trades.publish(key, payload, partner=partner, fallbacks=standby, outdated=outdated)
             return plan.published(trio.current_time())
         case PullFrom(wanted, anchor, offer_by, deadline):
             received = await trades.pull(wanted, anchor, deadline=deadline, offer_by=offer_by)

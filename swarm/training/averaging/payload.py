@@ -117,17 +117,17 @@ def read_values(
 
 
 def keeps_mean(spec: RunSpec) -> bool:
-    """Return True if a merge takes the difference of two payloads: the mean of a pair then stays what it was."""
+    """Return True if a merge takes the difference of two payloads, so that the mean of a pair stays."""
     return spec.outer.codec == "int4-mean"
 
 
 def mean_kept(spec: RunSpec, merge: Merge) -> Merge:
-    """Return the merge with theta + (Q(theta_hat) - Q(theta)) for theta_hat, in a run that keeps the mean. Slow.
+    """Return the merge with theta + (Q(theta_hat) - Q(theta)) for theta_hat in a run that keeps the mean. Slow.
 
     Q(theta) are the values that our own payload encodes, in the codec of the partner's: both sides quantize, so
     with weights of one half both move by the same amount, and what quantization rounds off moves neither mean.
-    The merge is unchanged in other runs, in rounds of final averaging, without a partner, if our payload cannot be
-    encoded (then it was never sent either), and if the sum is not finite.
+    The merge is unchanged in other runs, in rounds of final averaging, without a partner, if our payload cannot
+    be encoded (then it was never sent either), and if the sum is not finite.
     """
     received = merge.received
     if not keeps_mean(spec) or merge.is_final_averaging or received is None:

@@ -147,7 +147,9 @@ def test_partners_of_further_trades_of_a_round_may_check_it() -> None:
     case = a_case()
     info = round_info(case.run, 1)
     assert info is not None
-    roster = tuple(replace(info.seats[0][0], index=i, peer=PeerId(bytes([i]) * 32)) for i in range(9))
+    roster = tuple(
+        replace(info.seats[0][0], index=i, peer=PeerId(bytes([i]) * 32)) for i in range(9)
+    )
     wide = replace(info, seats=(roster, *info.seats[1:]))
     spec, name = case.run.spec, case.run.spec_digest
     often = replace(spec, outer=replace(spec.outer, trades_per_round=32))
