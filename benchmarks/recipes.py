@@ -48,9 +48,8 @@ _GOSSIP = Variant(
     preset="gossip",
     optimizer="muon",
     trades=2,
-    codec="int4",
-    keeps_mean=True,
-    is_coarse_to_the_end=True,
+    codec="int4-mean",
+    error_feedback=False,
 )
 _DILOCO = Variant("diloco_tuned", "diloco", "diloco", nesterov=True)
 
@@ -112,8 +111,8 @@ TUNED = (
     *_TUNED,
     replace(_MUON_GOSSIP, name="muon_float32", codec="float32"),
     replace(_MUON_GOSSIP, name="muon_int8", codec="int8"),
-    replace(_MUON_GOSSIP, name="muon_int4_plain", keeps_mean=False),
-    replace(_MUON_GOSSIP, name="muon_top2", codec="top2"),
+    replace(_MUON_GOSSIP, name="muon_int4", codec="int4", error_feedback=True),
+    replace(_MUON_GOSSIP, name="muon_top2", codec="top2", error_feedback=True),
     replace(_MUON_GOSSIP, name="muon_nesterov", alpha=0.3, beta=1.0, nesterov=True),
     replace(_MUON_GOSSIP, name="muon_momentum", alpha=0.3),
     replace(_MUON_GOSSIP, name="muon_beta07", beta=0.7),

@@ -166,8 +166,10 @@ class Swarm(Replicas):
             RoundIndex(round_index),
         )
         heard = self._heard(pairs, stage, offered.exchange, round_index)
-        mine = set(heard) if self.variant.keeps_mean else set[int]()
-        hats = self._received(offered, sorted(mine | set(heard.values())))
+        senders = set(heard.values())
+        if self.variant.codec == "int4-mean":
+            senders |= set(heard)  # who keeps the mean of a pair needs its own payload too
+        hats = self._received(offered, sorted(senders))
         self._average_moments(heard, stage, round_index)
         slow = [OuterState(seat.phi_P[span].clone(), seat.momentum_P[span]) for seat in row]
         for i, seat in enumerate(row):
@@ -176,7 +178,7 @@ class Swarm(Replicas):
                 j = heard[i]
                 phi_F = slow[j].phi_F if self.variant.tensors == 2 else None
                 hat_F = hats[j]
-                if self.variant.keeps_mean:
+                if self.variant.codec == "int4-mean":
                     hat_F = offered.thetas[i] + (hat_F - hats[i])
                 partner = Partner(hat_F, self._share(offered, i, j), phi_F)
             after = self._stepped(slow[i], offered.thetas[i], partner, round_index)
@@ -247,8 +249,7 @@ class Swarm(Replicas):
         for i in senders:
             theta_F = offered.thetas[i]
             codec = self.variant.codec
-            is_fine = not is_coarse(offered.round_index, self.spec.rounds)
-            if codec == "int4" and is_fine and not self.variant.is_coarse_to_the_end:
+            if codec == "int4" and not is_coarse(offered.round_index, self.spec.rounds):
                 codec = "int8"
             match codec:
                 case "float32":
@@ -256,10 +257,11 @@ class Swarm(Replicas):
                 case "int8":
                     payload = encode_int8(theta_F, anchor_F)
                     hats[i], size = decode_int8(payload, anchor_F, theta_F.numel()), len(payload)
-                case "int4":
+                case "int4" | "int4-mean":
                     seat = self.seats[stage][i]
                     coded = encode_int4(theta_F, anchor_F, seat.residual_P[span])
-                    seat.residual_P[span] = coded.residual_N
+                    if self.variant.error_feedback:
+                        seat.residual_P[span] = coded.residual_N
                     size = len(coded.payload)
                     hats[i] = decode_int4(coded.payload, anchor_F, theta_F.numel())
                 case "top2":

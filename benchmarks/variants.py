@@ -26,7 +26,7 @@ PULL_ONLY_ROUNDS = 1
 """Both as in configs/demo.toml, whose rounds are short, too."""
 
 Method = Literal["sync", "diloco", "pairs", "gasloc", "isolated"]
-Codec = Literal["float32", "int8", "int4", "top2"]
+Codec = Literal["float32", "int8", "int4", "int4-mean", "top2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,8 @@ class Variant:
     fragments: int = 1
     codec: Codec = "float32"
     """top2: a quarter of the values, those that moved the most, in 2 bits."""
-    keeps_mean: bool = False
-    """True if a trade adds the difference of the two payloads, so that the mean of a pair stays as it is."""
-    is_coarse_to_the_end: bool = False
-    """True if int4 is not replaced by int8 in the last tenth of the rounds."""
+    error_feedback: bool = True
+    """False: int4 and int4-mean carry no quantization error into the next payload."""
     lost_percent: int = 0
     """Percentage of pulls that never arrive, each drawn by itself."""
     num_retries: int = 1
@@ -172,6 +170,8 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
         gamma = {scalars.beta}
         fragments = {variant.fragments}
         pull_only_rounds = {PULL_ONLY_ROUNDS}
+        [checks]
+        window_steps = {min(variant.inner_steps, 10)}
     """
     none = Digest(bytes(32))
     return run_spec(

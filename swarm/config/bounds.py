@@ -19,6 +19,7 @@ from swarm.config.spec import (
     ModelSpec,
     OptimizerSpec,
     RunSpec,
+    trade_blocks,
 )
 from swarm.errors import BadConfig
 from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message
@@ -31,7 +32,7 @@ NUMERICS = ("native", "native-bf16", EXACT_NUMERICS)
 TOKENIZERS = ("bytes", "file")
 TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
 """Bytes of one token in a token file, by its dtype."""
-CODECS = ("int8", "int4", "bf16")
+CODECS = ("int8", "int4", "int4-mean", "bf16")
 ACTIVATIONS = ("bf16", "int8")
 ON_FRAUD = ("evict", "rollback")
 OPTIMIZERS = (ADAMW, MUON)
@@ -88,6 +89,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "gamma_nano": (1, 2 * NANO),
     "alpha_ramp_rounds": (0, 65_000),
     "fragments": (1, 64),
+    "trades_per_round": (1, 32),
     "pull_only_rounds": (0, 64),
     "num_retries": (0, 8),
     "distance_max_nano": (0, 1_000 * NANO),
@@ -179,6 +181,7 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
             f"beacon_delay {genesis.beacon_delay} must be below round_blocks = {spec.round_blocks}"
         )
     round_ms = spec.round_blocks * genesis.block_interval_ms
+    _check_trade_time(spec, genesis)
     for name in ("step_ms", "exchange_ms"):
         if getattr(spec.deadlines, name) > round_ms:
             key, given_s = f"{name.removesuffix('_ms')}_s", getattr(spec.deadlines, name) / 1000
@@ -186,6 +189,19 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
                 f"the deadline {key} = {given_s:g} must be at most a round = {round_ms / 1000:g} s:"
                 " round_blocks * block_interval_s"
             )
+
+
+def _check_trade_time(spec: RunSpec, genesis: Genesis) -> None:
+    """Check that a trade ends before the next one of its fragment begins, if a round has several."""
+    trades, blocks = spec.outer.trades_per_round, trade_blocks(spec.round_blocks)
+    most_ms = blocks * genesis.block_interval_ms // trades
+    if trades > 1 and spec.deadlines.exchange_ms > most_ms:
+        raise BadConfig(
+            f"the deadline exchange_s = {spec.deadlines.exchange_ms / 1000:g} must be at most"
+            f" {most_ms / 1000:g} s: trades_per_round = {trades} trades of a fragment share"
+            f" {blocks} blocks of a round, one after another",
+            hint=f"exchange_s = {most_ms / 1000:g} under [deadlines], fewer trades, or longer rounds",
+        )
 
 
 def token_dtype(num_token_ids: int) -> str:
@@ -329,13 +345,20 @@ def _check_sizes(spec: RunSpec) -> None:
 
 
 def _check_outer(spec: RunSpec) -> None:
-    """Check that the variance of pairwise averaging shrinks. Source: docs/spec/training.md section 3."""
+    """Check that pairwise averaging shrinks the variance (docs/spec/training.md section 3), and the trades."""
     alpha, gamma = spec.outer.alpha_nano, spec.outer.gamma_nano
     if gamma * NANO >= 2 * (NANO * NANO - alpha * alpha):
         bound = 2 * (NANO * NANO - alpha * alpha) // NANO
         raise BadConfig(
             f"gamma {_decimal(gamma)} must be below 2 * (1 - alpha^2) = {_decimal(bound)} for"
             f" alpha {_decimal(alpha)}, or the replicas drift apart"
+        )
+    trades, blocks = spec.outer.trades_per_round, trade_blocks(spec.round_blocks)
+    if trades > blocks:
+        raise BadConfig(
+            f"trades_per_round {trades} must be at most {blocks}: a fragment's trades begin at different"
+            f" blocks, and {blocks} of the {spec.round_blocks} of a round are for trades",
+            hint=f"trades_per_round = {blocks} under [outer], or a greater round_blocks",
         )
 
 

@@ -422,6 +422,7 @@ def _outer(file: RunFile) -> OuterSpec:
         codec=outer.codec,
         distance_max_nano=_nano(outer.distance_max),
         loss_margin_nano=_nano(outer.loss_margin),
+        trades_per_round=outer.trades_per_round,
     )
 
 

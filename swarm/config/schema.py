@@ -160,12 +160,15 @@ class OuterSection(Section):
     """Weight of a partner that is 0, 1, 2 ... rounds behind; one further behind has weight 0."""
     fragments: int = _count("fragments", 6)
     """Parts of a shard, each traded with a partner of its own."""
+    trades_per_round: int = _count("trades_per_round", 1)
+    """Trades of each part in a round, each with another draw of partners; each takes the bytes of one."""
     pull_only_rounds: int = _count("pull_only_rounds", 2)
     """Rounds in which a newcomer only receives fragments."""
     num_retries: int = _count("num_retries", 1)
     """Further partners tried when the first does not answer."""
-    codec: Literal["int8", "int4", "bf16"] = "int8"
-    """Encoding of traded fragments. int4 halves int8's bytes, except in the last tenth of the rounds."""
+    codec: Literal["int8", "int4", "int4-mean", "bf16"] = "int8"
+    """Encoding of traded fragments. Both int4 halve int8's bytes, except in the last tenth of the rounds: int4
+    carries its errors on, int4-mean keeps the mean of a pair, and less memory."""
     distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
     """A partner farther away than this many times the median distance gets less weight; 0: never."""
     loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)

@@ -63,11 +63,26 @@ class OuterSpec(Message, frozen=True):
     pull_only_rounds: int
     num_retries: int
     codec: str
-    """``int8``, ``int4`` or ``bf16``: encoding of fragments where both sides have the same anchor."""
+    """``int8``, ``int4``, ``int4-mean`` or ``bf16``: encoding of fragments where both anchors are equal."""
     distance_max_nano: int = 0
     """Multiple of the median distance past which a partner gets less than its weight; 0: never."""
     loss_margin_nano: int = 0
     """Nats by which a partner may raise the loss before it is declined; 0: not measured."""
+    trades_per_round: int = 1
+    """Trades of each fragment in a round of training, each with a partner of its own."""
+
+    @property
+    def exchanges(self) -> int:
+        """Exchanges of a round of training: number ``trade * fragments + fragment`` names one."""
+        return self.fragments * self.trades_per_round
+
+    def fragment_of(self, exchange: int) -> int:
+        """Return the fragment that an exchange trades."""
+        return exchange % self.fragments
+
+    def trade_of(self, exchange: int) -> int:
+        """Return which trade of its fragment in the round an exchange is, from 0."""
+        return exchange // self.fragments
 
 
 class WireSpec(Message, frozen=True):
@@ -75,6 +90,17 @@ class WireSpec(Message, frozen=True):
 
     activations: str
     """``bf16`` or ``int8``: activations on their way up, and gradients on their way down."""
+
+
+FIRST_TRADE_BLOCKS = 1
+"""Blocks after the boundary before the first fragment is traded: late seats catch up meanwhile."""
+LAST_TRADE_BLOCKS = 2
+"""Last blocks of a round in which no trade starts, so that none is open when the segment closes."""
+
+
+def trade_blocks(round_blocks: int) -> int:
+    """Return the blocks of a round over which its exchanges are spread; at least 1."""
+    return max(round_blocks - FIRST_TRADE_BLOCKS - LAST_TRADE_BLOCKS, 1)
 
 
 class DataSpec(Message, frozen=True):

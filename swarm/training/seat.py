@@ -99,9 +99,9 @@ class SeatExecutor:
 
     # --- fragments ---
 
-    async def snapshot(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment between two steps; raise ``TooBusy`` without a segment, or if offered too often."""
-        return await self._compute.run(self._recorder.snapshot, fragment)
+    async def snapshot(self, exchange: int) -> FragmentSnapshot:
+        """Copy the fragment of an exchange between two steps; raise ``TooBusy`` if that is not possible."""
+        return await self._compute.run(self._recorder.snapshot, exchange)
 
     async def clip_or_reject(self, merge: Merge) -> Merge:
         """Return the merge unchanged, with a clipped weight, or as a solo step."""
@@ -217,7 +217,7 @@ class SeatWorker:
         self._merges.append((merge, done))
         self._notify()
         await done.wait()
-        return log is not None and log.has_merged(merge.snapshot.fragment)
+        return log is not None and log.has_merged(merge.snapshot.exchange)
 
     # --- one micro-batch, at this stage ---
 

@@ -20,7 +20,12 @@ from swarm.errors import BadEncoding, DeviceLost, OutOfTurn, PeerFault, UsageErr
 from swarm.gossip.codecs.activations import from_wire
 from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge, OuterState, apply_merge
-from swarm.training.averaging.payload import residual_numel, residual_of, with_residual
+from swarm.training.averaging.payload import (
+    mean_kept,
+    residual_numel,
+    residual_of,
+    with_residual,
+)
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
 from swarm.training.devices.engine import Engine, Gradients, LocalEngine
@@ -52,6 +57,7 @@ from swarm.training.record.segment import (
     StepRecord,
     are_finite,
     copied,
+    no_trades_over,
     number_component,
     snapshots_component,
     tokens_component,
@@ -155,8 +161,10 @@ class Shard:
         self._clock = clock
         self.tokens_total = 0
         self.tokens_at_sync = [0] * spec.outer.fragments
-        self.snapshots: dict[int, tuple[int, Tensor]] = {}
-        """By fragment: (tokens it was offered with, theta), if offered and not merged yet."""
+        self.snapshots: dict[int, PendingFragment] = {}
+        """By fragment: (exchange, tokens it was offered with, theta), if offered and not merged yet."""
+        self.trades_over = no_trades_over(spec)
+        """For each fragment, the trades of this segment that its last merge ended."""
         self._open = OpenStep(self.engine.gradients(params_P.numel()))
         self._hashed: dict[str, tuple[Tensor, Digest]] = {}
 
@@ -255,6 +263,7 @@ class Shard:
         """Drop unfinished work of the last segment, which belongs to no record."""
         self._open.take()
         self.snapshots.clear()
+        self.trades_over = no_trades_over(self.spec)
         self.weights += 1
 
     @property
@@ -290,30 +299,40 @@ class Shard:
 
     # --- fragments ---
 
-    def snapshot(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment between two steps."""
+    def may_offer(self, exchange: int) -> bool:
+        """Return True unless its trade is over, or a later one of the fragment was offered in this segment."""
+        fragment, trade = self.spec.outer.fragment_of(exchange), self.spec.outer.trade_of(exchange)
+        held = self.snapshots.get(fragment)
+        is_over = bool(self.trades_over) and trade < self.trades_over[fragment]
+        return not is_over and (held is None or held[0] <= exchange)
+
+    def snapshot(self, exchange: int) -> FragmentSnapshot:
+        """Copy the fragment of an exchange between two steps."""
+        fragment = self.spec.outer.fragment_of(exchange)
         tokens = self.tokens_total - self.tokens_at_sync[fragment]
         theta_P = copied(self.params_P[self.spans[fragment].slice])
-        self.snapshots[fragment] = (tokens, theta_P)
-        return self._snapshot(fragment, tokens, theta_P)
+        self.snapshots[fragment] = (exchange, tokens, theta_P)
+        return self._snapshot(exchange, tokens, theta_P)
 
-    def offered(self, fragment: int) -> FragmentSnapshot | None:
-        """Return the snapshot of a fragment that waits for its merge, from the state; None if there is none."""
-        held = self.snapshots.get(fragment)
-        return None if held is None else self._snapshot(fragment, *held)
+    def offered(self, exchange: int) -> FragmentSnapshot | None:
+        """Return the snapshot of an exchange that waits for its merge, from the state; None without one."""
+        held = self.snapshots.get(self.spec.outer.fragment_of(exchange))
+        return None if held is None or held[0] != exchange else self._snapshot(*held)
 
     def is_offered(self, snapshot: FragmentSnapshot) -> bool:
         """Return True if a snapshot was taken in this segment and still waits for its merge."""
         held = self.snapshots.get(snapshot.fragment)
-        return held is not None and held[1] is snapshot.theta_P
+        return held is not None and held[2] is snapshot.theta_P
 
     def merge(self, merge: Merge) -> MergeRecord:
         """Apply one outer step to a fragment (``training/averaging/outer_step.py``), between two steps.
 
-        Only this changes the residual, if the payload sent of the fragment has been acknowledged.
+        Only this changes the residual, if the payload sent of the fragment has been acknowledged. In a run
+        that keeps the mean of a pair the partner counts by the difference of the two payloads.
         """
         if not self._open.is_empty:
             raise UsageError("a fragment is merged between two steps")
+        merge = mean_kept(self.spec, merge)
         snapshot = merge.snapshot
         span = self.spans[snapshot.fragment]
         slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])
@@ -328,8 +347,10 @@ class Shard:
         self.weights += 1
         self.tokens_at_sync[snapshot.fragment] = self.tokens_total
         self.snapshots.pop(snapshot.fragment, None)
+        if self.trades_over:
+            self.trades_over[snapshot.fragment] = 1 + self.spec.outer.trade_of(snapshot.exchange)
         return MergeRecord(
-            fragment=snapshot.fragment,
+            exchange=snapshot.exchange,
             partner=merge.partner,
             partner_seat=merge.partner_seat,
             my_payload=merge.my_payload,
@@ -360,8 +381,9 @@ class Shard:
             anchor_root=self.anchor_root,
             tokens_total=self.tokens_total,
             tokens_at_sync=tuple(self.tokens_at_sync),
-            snapshots=self._offered_by_fragment(),
+            snapshots=self._offered_by_exchange(),
             residual_R=self.residual_R,
+            trades_over=tuple(self.trades_over),
         )
 
     def components(self) -> tuple[Digest, ...]:
@@ -383,7 +405,7 @@ class Shard:
             self._slow_hash("residual", self.residual_R),
             self.anchor_root,
             tokens_component(self.tokens_total, self.tokens_at_sync),
-            snapshots_component(self._offered_by_fragment()),
+            snapshots_component(self._offered_by_exchange(), self.trades_over),
         )
         self.hashing_s += self._clock() - began
         return hashes
@@ -417,12 +439,14 @@ class Shard:
         record = MicrobatchRecord(*microbatch_id, *digests, source, NO_SEAT, ids_root)
         return payload, Passed(forward, (batch, times, width), record, self.weights)
 
-    def _snapshot(self, fragment: int, tokens: int, theta_P: Tensor) -> FragmentSnapshot:
+    def _snapshot(self, exchange: int, tokens: int, theta_P: Tensor) -> FragmentSnapshot:
+        fragment = self.spec.outer.fragment_of(exchange)
         span = self.spans[fragment]
         anchor_P, phi_P = self.anchor_P[span.slice], self.phi_P[span.slice]
         residual_P = residual_of(self.residual_R, span, self.params_P.numel())
         root, step = self.anchor_root, self.optimizer.step
         return FragmentSnapshot(
+            exchange=exchange,
             fragment=fragment,
             theta_P=theta_P,
             anchor_P=anchor_P,
@@ -433,6 +457,5 @@ class Shard:
             residual_P=residual_P,
         )
 
-    def _offered_by_fragment(self) -> tuple[PendingFragment, ...]:
-        held = sorted(self.snapshots.items())
-        return tuple((fragment, tokens, theta_P) for fragment, (tokens, theta_P) in held)
+    def _offered_by_exchange(self) -> tuple[PendingFragment, ...]:
+        return tuple(sorted(self.snapshots.values(), key=lambda held: held[0]))

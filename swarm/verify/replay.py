@@ -127,8 +127,8 @@ def replay(
         match event:
             case AnchorSet(root):
                 shard.set_anchor(_anchor(anchors, root, shard.params_P), root)
-            case SnapshotTaken(fragment):
-                shard.snapshot(fragment)
+            case SnapshotTaken(exchange):
+                shard.snapshot(exchange)
             case FragmentMerged():
                 leaves.append(merge_leaf(_merge(shard, plan, data.key, event)))
             case StepTaken():
@@ -155,7 +155,7 @@ def check_start(spec: RunSpec, data: WindowData) -> None:
         raise BadEncoding("a state of tensors of other lengths than the run's")
     if not are_finite(*start.tensors):
         raise BadEncoding("a state that is not finite")
-    if data.key.window == 0 and start.snapshots:
+    if data.key.window == 0 and (start.snapshots or any(start.trades_over)):
         raise OutOfTurn("a segment that begins with fragments on their way")
 
 
@@ -166,10 +166,18 @@ def _check_parts(shard: Shard, start: ShardState) -> None:
         raise BadEncoding("a residual of another length than the run's")
     if not are_finite(residual_R):
         raise BadEncoding("a residual that is not finite")
-    numbers = [fragment for fragment, _, _ in start.snapshots]
-    if numbers != sorted(set(numbers)) or not set(numbers) <= set(range(len(shard.spans))):
+    outer, trades_over = shard.spec.outer, start.trades_over
+    if not all(0 <= over <= outer.trades_per_round for over in trades_over):
+        raise BadEncoding("more trades that are over than a round has")
+    numbers = [exchange for exchange, _, _ in start.snapshots]
+    if numbers != sorted(set(numbers)) or not set(numbers) <= set(range(outer.exchanges)):
         raise BadEncoding("fragments on their way, out of order")
-    for fragment, tokens, theta_F in start.snapshots:
+    if len(set(map(outer.fragment_of, numbers))) != len(numbers):
+        raise BadEncoding("a fragment on its way in two exchanges")
+    for exchange, tokens, theta_F in start.snapshots:
+        fragment = outer.fragment_of(exchange)
+        if trades_over and outer.trade_of(exchange) < trades_over[fragment]:
+            raise OutOfTurn("a fragment on its way in an exchange that is over")
         span = shard.spans[fragment]
         if theta_F.shape != (span.numel,) or not are_finite(theta_F):
             raise BadEncoding("a fragment of another shape, or not finite")
@@ -201,7 +209,7 @@ def _step(
 
 
 def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged) -> MergeRecord:
-    snapshot = shard.offered(merged.fragment)
+    snapshot = shard.offered(merged.exchange)
     assert snapshot is not None, "a merge follows its offer"
     spec, offer, is_final_averaging = plan.spec, merged.offer, plan.is_final_averaging
     terms = check_merge(plan, key, merged, snapshot.anchor_root, snapshot.theta_P.numel())

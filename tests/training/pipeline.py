@@ -209,9 +209,9 @@ class Swarm:
         theirs: FragmentSnapshot,
     ) -> Merge:
         """What seat ``me`` of a stage applies once seat ``1 - me`` sent ``theirs``."""
-        fragment, partner = mine.fragment, 1 - me
+        exchange, partner = mine.exchange, 1 - me
         secret = self.nodes[stage, partner].host.secret
-        key = FragmentKey(plan.run, stage, fragment, plan.round, partner)
+        key = FragmentKey(plan.run, stage, exchange, plan.round, partner)
         offered = fragment_payload(plan.spec, plan.round, theirs)
         packed = pack(key, offered, offered.codec)
         offer = sign_offer(secret, plan.chain, packed.offer)
@@ -238,4 +238,4 @@ def _taking(seconds: float) -> Callable[[object], float]:
 
 
 def replace_seat(key: FragmentKey, seat: int) -> FragmentKey:
-    return FragmentKey(key.run, key.stage, key.fragment, key.round, seat)
+    return FragmentKey(key.run, key.stage, key.exchange, key.round, seat)

@@ -47,7 +47,7 @@ MIDDLE = MicrobatchRecord(
 STEP = StepRecord(7, STATE, (MIDDLE, replace(MIDDLE, microbatch=0)), ((1, 7, 3), (0, 7, 2)))
 PARTNER = SecretKey.from_seed(b"\x05" * 32).peer
 MERGE = MergeRecord(
-    fragment=1,
+    exchange=1,
     partner=PARTNER,
     partner_seat=6,
     my_payload=some("mine"),

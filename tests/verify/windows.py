@@ -147,15 +147,15 @@ class Field:
             rosters=rosters,
         )
 
-    async def trade(self, plan: RoundPlan, stage: int, fragment: int, codec: Codec | None) -> None:
-        """One fragment of a whole stage, by pairs; without a codec what arrived is not merged.
+    async def trade(self, plan: RoundPlan, stage: int, exchange: int, codec: Codec | None) -> None:
+        """One exchange of a whole stage, by pairs; without a codec what arrived is not merged.
 
         In bfloat16 the two sides have different anchors, unless that is the run's own codec.
         """
         keys = [SeatKey(seat.index, seat.peer) for seat in plan.rosters[stage]]
-        pairs = pair_up(keys, plan.beacon, plan.run_digest, StageIndex(stage), fragment, plan.round)
+        pairs = pair_up(keys, plan.beacon, plan.run_digest, StageIndex(stage), exchange, plan.round)
         snapshots = {
-            key: await self.seats[stage, key.index].runner.jobs.snapshot(fragment) for key in keys
+            key: await self.seats[stage, key.index].runner.jobs.snapshot(exchange) for key in keys
         }
         common = common_codec(plan.spec, plan.round)
         used = codec if codec is Codec.BF16 else common
@@ -178,7 +178,7 @@ class Field:
         codec: Codec,
         root: Digest | None,
     ) -> Packed:
-        key = FragmentKey(plan.run, StageIndex(stage), snapshot.fragment, plan.round, index)
+        key = FragmentKey(plan.run, StageIndex(stage), snapshot.exchange, plan.round, index)
         offered = fragment_payload(plan.spec, plan.round, snapshot)
         offered = replace(offered, theta=self.offered(index, offered.theta))
         packed = pack(key, offered, codec)
@@ -245,7 +245,7 @@ def harvest(
     seconds: float = ROUND_S,
     prepare: Prepare = lambda _: None,
 ) -> Harvest:
-    """Train ``rounds`` rounds; fragment f of round r is traded under ``codecs[r + f]``, in turn.
+    """Train ``rounds`` rounds; exchange e of round r is traded under ``codecs[r + e]``, in turn.
 
     From the second round on the first replica's slow weights are the anchor of its stage.
     """
@@ -281,11 +281,11 @@ async def _train(
             for (stage, _), seat in seats.items():
                 root, anchor_P = list(done.anchors[stage].items())[-1]
                 await seat.runner.begin_round(plan, (anchor_P, root) if number else None)
-            for fragment in range(spec.outer.fragments):
+            for exchange in range(spec.outer.exchanges):
                 await trio.sleep(FRAGMENT_S * spec.num_stages)
                 for stage in range(spec.num_stages):
-                    codec = codecs[(number + fragment) % len(codecs)]
-                    nursery.start_soon(swarm.trade, plan, stage, fragment, codec)
+                    codec = codecs[(number + exchange) % len(codecs)]
+                    nursery.start_soon(swarm.trade, plan, stage, exchange, codec)
             await trio.sleep(seconds)
             for (stage, index), seat in seats.items():
                 log = await seat.runner.close_round()

@@ -34,6 +34,7 @@ def dry_run_object(
         "num_stages": spec.num_stages,
         "replicas_max": spec.replicas_max,
         "optimizer": spec.optimizer.name,
+        "trades_per_round": spec.outer.trades_per_round,
         "rounds": spec.rounds,
         "inner_steps_max": spec.inner_steps_max,
         **{key: list(value) if key == "stages" else value for key, value in asdict(sizing).items()},
@@ -79,7 +80,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
             f"{human_count(max(sizing.stages))} parameters in the largest stage: about"
             f" {human_bytes(sizing.seat_memory_bytes)} of memory, a GPU's included",
         ),
-        ("wire", _wire(sizing)),
+        ("wire", _wire(spec, sizing)),
         (
             "disk",
             f"{human_bytes(sizing.seat_blob_bytes)} at most for text, checkpoints and windows (they count for"
@@ -129,8 +130,10 @@ def _update(spec: RunSpec, sizing: Sizing) -> str:
     )
 
 
-def _wire(sizing: Sizing) -> str:
-    sent = f"{human_bytes(sizing.trade_bytes_per_round)} to a partner"
+def _wire(spec: RunSpec, sizing: Sizing) -> str:
+    trades = spec.outer.trades_per_round
+    whom = "a partner" if trades == 1 else f"partners in {trades} trades"
+    sent = f"{human_bytes(sizing.trade_bytes_per_round)} to {whom}"
     if sizing.microbatch_bytes_per_round:
         sent += f", {human_bytes(sizing.microbatch_bytes_per_round)} to other stages"
     return (

@@ -104,6 +104,7 @@ class Controller:
         self._context = context
         self._nursery = nursery
         self._trades: set[tuple[StageIndex, int, RoundIndex, int]] = set()
+        self._trades_open: set[tuple[StageIndex, int, RoundIndex, int]] = set()
         self._posted: set[tuple[StageIndex, RoundIndex]] = set()
         self._fetching: set[tuple[StageIndex, RoundIndex]] = set()
         self._verdicts = VerdictReporter(context)
@@ -156,6 +157,7 @@ class Controller:
             is_joining=height - self._joined_at < JOIN_RETRY_BLOCKS,
             seats=self.seats.locals(),
             trades_begun=frozenset(self._trades),
+            trades_open=frozenset(self._trades_open),
             commits_final=frozenset(final),
             closed=frozenset(
                 (stage, seat, round_)
@@ -202,8 +204,10 @@ class Controller:
                 live.round_index = duty.info.round
                 start(self._guarded, self.seats.begin, duty)
             case TradeFragment():
-                self._trades.add((duty.stage, duty.index, duty.round_index, duty.fragment))
-                start(self._guarded, self.seats.trade, duty)
+                key = (duty.stage, duty.index, duty.round_index, duty.exchange)
+                self._trades.add(key)
+                self._trades_open.add(key)
+                start(self._trade, duty)
             case PostCheckpoint():
                 self._posted.add((duty.stage, duty.round_index))
                 start(self._post, duty)
@@ -220,6 +224,14 @@ class Controller:
         except Unreachable as error:
             message = _FAILED.get(type(duty), "a duty was not done")
             self._context.report(EventKind.WARNING, f"{message}: {error}")
+
+    async def _trade(self, duty: TradeFragment) -> None:
+        """Trade, and note when it is settled: the next exchange of the fragment begins after that."""
+        key = (duty.stage, duty.index, duty.round_index, duty.exchange)
+        try:
+            await self._guarded(self.seats.trade, duty)
+        finally:
+            self._trades_open.discard(key)
 
     def _top_up(self, duty: TopUpStake) -> None:
         if not duty.short:

@@ -131,7 +131,8 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         * activation_bytes(spec)
         * windows
         // spec.microbatch_size,
-        trade_bytes_per_round=payload_bytes(common_codec(spec, 0), traded),
+        trade_bytes_per_round=spec.outer.trades_per_round
+        * payload_bytes(common_codec(spec, 0), traded),
         checkpoint_bytes=FLOAT_BYTES * largest,
         seat_blob_bytes=_log_bytes(spec, is_owner=False)
         + max(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in stages),
@@ -321,7 +322,8 @@ def window_bytes(spec: RunSpec, stage: int) -> int:
     plan = _plans(spec)[stage]
     numel, state = plan.num_parameters, _state_bytes(spec, plan)
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
-    fragments = -(-traded_numel(spec, numel) * FRAGMENT_BYTES // windows_per_round(spec))
+    merged = spec.outer.trades_per_round * traded_numel(spec, numel)
+    fragments = -(-merged * FRAGMENT_BYTES // windows_per_round(spec))
     return state + steps * _step_bytes(spec, stage) + fragments
 
 

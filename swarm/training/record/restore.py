@@ -123,7 +123,8 @@ def restored(spec: RunSpec, stage: StageIndex, state: ShardState, anchor_P: Tens
     shard.residual_R = state.residual_R
     shard.set_anchor(anchor_P, state.anchor_root)
     shard.tokens_total, shard.tokens_at_sync = state.tokens_total, list(state.tokens_at_sync)
-    shard.snapshots = {fragment: (tokens, theta) for fragment, tokens, theta in state.snapshots}
+    shard.snapshots = {spec.outer.fragment_of(held[0]): held for held in state.snapshots}
+    shard.trades_over = list(state.trades_over)
     return shard
 
 

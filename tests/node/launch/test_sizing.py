@@ -28,6 +28,7 @@ from swarm.node.launch.sizing import (
 )
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
+from swarm.testing.ledger import small_run_spec
 from swarm.training.model.stages import plan_stages
 from swarm.types import NO_DIGEST, StageIndex
 
@@ -91,6 +92,14 @@ def test_a_seat_sends_to_each_neighbour_it_has(num_stages: int, sides: int) -> N
     spec = replace(packaged("run-6b8.toml"), num_stages=num_stages, microbatches_per_step=1)
     sizing = sizing_of(replace(spec, inner_steps_max=1), 1_000)
     assert sizing.microbatch_bytes_per_round == sides * (8 << 20)
+
+
+def test_every_trade_of_a_round_counts_on_the_wire_and_in_the_windows() -> None:
+    once, interval_ms = small_run_spec(), 1000
+    often = replace(once, outer=replace(once.outer, trades_per_round=4))
+    sizes = [sizing_of(spec, interval_ms) for spec in (once, often)]
+    assert sizes[1].trade_bytes_per_round == 4 * sizes[0].trade_bytes_per_round
+    assert window_bytes(often, 0) > window_bytes(once, 0)
 
 
 def test_a_seat_keeps_its_stage_and_the_one_behind_it() -> None:
