@@ -32,6 +32,7 @@ from swarm.config.schema import (
     Section,
     check_data,
     run_template,
+    with_recipe,
 )
 from swarm.config.spec import (
     NANO,
@@ -124,7 +125,7 @@ def parse_run_file(text: str, name: str, network: Genesis | None = None) -> RunF
 
 def read_run_file(text: str, name: str) -> RunFile:
     """Read a run file, each setting by itself; raises ``BadConfig`` for bad TOML, keys and values."""
-    return _checked(RunFile, _toml(text, name), name)
+    return _checked(RunFile, with_recipe(_toml(text, name)), name)
 
 
 def check_run_file(file: RunFile, name: str, network: Genesis | None = None) -> RunFile:

@@ -9,6 +9,7 @@ minutes.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -76,6 +77,9 @@ class RunSection(Section):
     """Draws the initial weights and names the data order."""
     numerics: Literal["native", "native-bf16", "seq-f32/1"] = "seq-f32/1"
     """seq-f32/1: the same bits on any CPU: others can check it. native, native-bf16: any device, unchecked."""
+    recipe: Literal["muon", "noloco"] = "muon"
+    """Defaults of [optimizer] and [outer]. muon: orthogonal momentum, pairs averaged several times a round in
+    4 bits. noloco: AdamW, pairs averaged once a round with outer momentum, in 8 bits (arXiv 2506.10911)."""
 
 
 class ModelSection(Section):
@@ -122,10 +126,11 @@ class TrainingSection(Section):
 class OptimizerSection(Section):
     """Optimizer of a shard and its schedule: linear warm-up, then a cosine down to the floor."""
 
-    name: Literal["adamw", "muon"] = "adamw"
+    name: Literal["adamw", "muon"] = "muon"
     """adamw, or muon: orthogonal momentum for the matrices of the layers, AdamW for the rest."""
-    learning_rate: float = Field(default=4e-3, ge=1e-8, le=1.0)
-    """Highest learning rate; muon wants a higher one than adamw, about 0.02 to 0.06."""
+    learning_rate: float = Field(default=0.03, ge=1e-8, le=1.0)
+    """Highest learning rate. muon: the more often pairs trade the higher, 0.02 (every 10 steps) to 0.06;
+    adamw: 4e-3 for small models."""
     learning_rate_floor: float = Field(default=0.1, ge=0.001, le=1.0)
     """Last learning rate, as a fraction of the highest."""
     warmup_steps: int = Field(default=50, ge=0, le=1_000_000)
@@ -146,11 +151,12 @@ class OptimizerSection(Section):
 class OuterSection(Section):
     """Outer step: averaging of a shard with its trading partner's."""
 
-    alpha: float = _ratio("alpha", 0.5)
-    """Momentum. noloco .5 .7 .7, gossip 0 1 1 are good triples of alpha, beta, gamma."""
-    beta: float = _ratio("beta", 0.7)
+    alpha: float = _ratio("alpha", 0.0)
+    """Momentum. 0 1 1 (the plain average of a pair) and .5 .7 .7 (noloco) are good triples of alpha, beta,
+    gamma."""
+    beta: float = _ratio("beta", 1.0)
     """Step towards the average."""
-    gamma: float = _ratio("gamma", 0.7)
+    gamma: float = _ratio("gamma", 1.0)
     """Pull towards the partner; below 2 * (1 - alpha^2). If it is not beta, a trade takes twice the bytes."""
     alpha_ramp_rounds: int = _count("alpha_ramp_rounds", 0)
     """Rounds over which alpha grows from 0; 0 stands for a fifth of the run, 1 is at once."""
@@ -158,17 +164,17 @@ class OuterSection(Section):
         default=(1.0, 0.5, 0.25), strict=False, min_length=1, max_length=8
     )
     """Weight of a partner that is 0, 1, 2 ... rounds behind; one further behind has weight 0."""
-    fragments: int = _count("fragments", 6)
+    fragments: int = _count("fragments", 2)
     """Parts of a shard, each traded with a partner of its own."""
-    trades_per_round: int = _count("trades_per_round", 1)
+    trades_per_round: int = _count("trades_per_round", 6)
     """Trades of each part in a round, each with another draw of partners; each takes the bytes of one."""
     pull_only_rounds: int = _count("pull_only_rounds", 2)
     """Rounds in which a newcomer only receives fragments."""
     num_retries: int = _count("num_retries", 1)
     """Further partners tried when the first does not answer."""
-    codec: Literal["int8", "int4", "int4-mean", "bf16"] = "int8"
-    """Encoding of traded fragments. Both int4 halve int8's bytes, except in the last tenth of the rounds: int4
-    carries its errors on, int4-mean keeps the mean of a pair, and less memory."""
+    codec: Literal["int8", "int4", "int4-mean", "bf16"] = "int4-mean"
+    """Encoding of traded fragments. int4-mean: half of int8's bytes, and a trade keeps the mean of its pair.
+    int4: the same, errors are carried on, int8 in the last tenth of the rounds."""
     distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
     """A partner farther away than this many times the median distance gets less weight; 0: never."""
     loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)
@@ -219,8 +225,8 @@ class DeadlinesSection(Section):
     """Wait for the gradients of one step."""
     hop_s: float = _seconds("hop", 4.0)
     """For one stage to answer."""
-    exchange_s: float = _seconds("exchange", 15.0)
-    """For one trade with a partner."""
+    exchange_s: float = _seconds("exchange", 5.0)
+    """For one trade with a partner; trades_per_round of them follow each other in a round."""
 
 
 class LedgerSection(Section):
@@ -297,6 +303,35 @@ class NodeConfig(Section):
     """Most disk, in MB, for checkpoints, data of others, and what this node keeps for its verifiers."""
 
 
+RECIPES: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "muon": {},
+    "noloco": {
+        "optimizer": {"name": "adamw", "learning_rate": 4e-3},
+        "outer": {
+            "alpha": 0.5,
+            "beta": 0.7,
+            "gamma": 0.7,
+            "fragments": 6,
+            "trades_per_round": 1,
+            "codec": "int8",
+        },
+        "deadlines": {"exchange_s": 15.0},
+    },
+}
+"""What each recipe sets where a run file is silent; the defaults of the sections are those of muon."""
+
+
+def with_recipe(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables of a run file with the defaults of the recipe that it names; check nothing."""
+    run = raw.get("run")
+    name = run.get("recipe") if isinstance(run, dict) else None
+    filled = dict(raw)
+    for section, settings in RECIPES.get(name, {}).items() if isinstance(name, str) else ():
+        given = raw.get(section, {})
+        filled[section] = {**settings, **given} if isinstance(given, dict) else given
+    return filled
+
+
 def check_data(data: DataSection, name: str) -> None:
     """Raise ``BadConfig`` unless the data settings go together; ``name`` is the file's name in errors."""
     if data.dataset and data.source != DataSection().source:
@@ -324,7 +359,7 @@ def run_template(file: RunFile | None = None) -> str:
         "# A run file: what all peers of a run agree on. Every line is optional and shows its default.",
         "# Launch it with: swarm launch FILE",
     ]
-    if file is not None:
+    if file is not None and file.ledger != LedgerSection():
         lines[0] = lines[0].replace(
             "shows its default.",
             "shows its default, except\n# round_blocks and [ledger]: they fit the network of this home.",

@@ -7,8 +7,9 @@ Core: pure functions of the run and the round: nothing here is negotiated.
 
 In a round of final averaging theta travels alone, in float32. Otherwise the codec of a round is the run's, but
 int4 is replaced by int8 in the last tenth of the rounds; if the two sides have different anchors it is bfloat16
-(``choose_codec`` of gossip/trade/payload.py). A run in int4 keeps a residual for everything that travels, as
-part of its state; any other run keeps none.
+(``choose_codec`` of gossip/trade/payload.py). int4-mean is not replaced: the distance that its errors leave
+between replicas has the mean 0, and the final averaging removes it. A run in int4 keeps a residual for
+everything that travels, as part of its state; any other run keeps none.
 
     int4         the partner's values are merged as they are, and the error of a payload goes into the next
     int4-mean    what is merged is the difference of the two payloads (``mean_kept``), and errors are forgotten
@@ -36,7 +37,9 @@ def common_codec(spec: RunSpec, round_index: int, *, is_final_averaging: bool = 
     if is_final_averaging:
         return Codec.F32
     match spec.outer.codec:
-        case "int4" | "int4-mean" if is_coarse(round_index, spec.rounds):
+        case "int4-mean":
+            return Codec.INT4
+        case "int4" if is_coarse(round_index, spec.rounds):
             return Codec.INT4
         case "bf16":
             return Codec.BF16
