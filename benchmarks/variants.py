@@ -141,6 +141,7 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
     text = f"""
         [run]
         name = "bench-train"
+        recipe = "noloco"
         rounds = {steps // variant.inner_steps}
         seed = {seed}
         numerics = "native"

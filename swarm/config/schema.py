@@ -9,6 +9,7 @@ minutes.
 """
 
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -225,7 +226,7 @@ class DeadlinesSection(Section):
     """Wait for the gradients of one step."""
     hop_s: float = _seconds("hop", 4.0)
     """For one stage to answer."""
-    exchange_s: float = _seconds("exchange", 5.0)
+    exchange_s: float = _seconds("exchange", 2.5)
     """For one trade with a partner; trades_per_round of them follow each other in a round."""
 
 
@@ -372,7 +373,7 @@ def run_template(file: RunFile | None = None) -> str:
             setting = f"{key} = {_toml_value(getattr(section, key))}"
             meaning = " ".join((field.description or "").split())
             if meaning and len(setting) + len(meaning) > _COMMENT_CHARS - 10:
-                lines += [f"# {meaning}", setting]
+                lines += [*(f"# {line}" for line in textwrap.wrap(meaning, _COMMENT_CHARS)), setting]
             else:
                 lines.append(f"{setting:<34}  # {meaning}" if meaning else setting)
     return "\n".join(lines) + "\n"

@@ -14,14 +14,15 @@ from swarm.config.bounds import (
     num_parameters,
     token_dtype,
 )
-from swarm.config.load import RunFile, genesis_of, run_spec
+from swarm.config.load import RunFile, genesis_of, parse_run_file, run_spec
 from swarm.config.spec import DataSpec, Genesis, RunSpec
 from swarm.errors import BadConfig
 from swarm.primitives.merkle import merkle_root
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
+NOLOCO = parse_run_file('[run]\nrecipe = "noloco"\n', "noloco.toml")
 SPEC = run_spec(
-    RunFile(),
+    NOLOCO,
     data=DataSpec("bytes", Digest(bytes(32)), 1, Digest(bytes(32)), 1),
     init_root=Digest(bytes(32)),
 )

@@ -33,6 +33,7 @@ JOB_S = 0.02
 TEXT = b"def add(a, b):\n    return a + b\n\n\nfor i in range(10):\n    print(add(i, i))\n" * 40
 SMALL = """
 [run]
+recipe = "noloco"
 numerics = "{numerics}"
 [model]
 hidden_size = 16

@@ -37,7 +37,12 @@ FREE_BYTES = 1 << 50
 
 def packaged(name: str) -> RunSpec:
     file = parse_run_file(packaged_file(name), name)
-    return run_spec(file, data=planned_data(file), init_root=NO_DIGEST)
+    spec = run_spec(file, data=planned_data(file), init_root=NO_DIGEST)
+    return replace(
+        spec,
+        optimizer=replace(spec.optimizer, name="adamw"),
+        outer=replace(spec.outer, trades_per_round=1, codec="int8"),
+    )
 
 
 def test_the_sizes_of_the_largest_run_are_those_of_its_file() -> None:

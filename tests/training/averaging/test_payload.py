@@ -62,7 +62,7 @@ def a_snapshot(residual: Tensor) -> FragmentSnapshot:
     [
         ("int8", Codec.INT8, Codec.INT8),
         ("int4", Codec.INT4, Codec.INT8),
-        ("int4-mean", Codec.INT4, Codec.INT8),
+        ("int4-mean", Codec.INT4, Codec.INT4),
         ("bf16", Codec.BF16, Codec.BF16),
     ],
 )
