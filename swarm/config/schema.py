@@ -167,8 +167,7 @@ class OuterSection(Section):
     num_retries: int = _count("num_retries", 1)
     """Further partners tried when the first does not answer."""
     codec: Literal["int8", "int4", "int4-mean", "bf16"] = "int8"
-    """Encoding of traded fragments. Both int4 halve int8's bytes, except in the last tenth of the rounds: int4
-    carries its errors on, int4-mean keeps the mean of a pair, and less memory."""
+    """Encoding of traded parts. int4, or int4-mean (keeps a pair's mean): half of int8 till the last tenth."""
     distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
     """A partner farther away than this many times the median distance gets less weight; 0: never."""
     loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)
