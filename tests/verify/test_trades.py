@@ -56,6 +56,7 @@ def fragment_of(exchange: int) -> int:
     return crop().spec.outer.fragment_of(exchange)
 
 
+@pytest.mark.rule("V16", "T17a")
 @pytest.mark.parametrize("codec", ["int8", "int4", "int4-mean"])
 def test_segments_of_three_trades_replay_bit_for_bit_from_their_bytes(codec: str) -> None:
     harvested = crop(codec)
@@ -115,12 +116,14 @@ def behind(data: WindowData, merged: FragmentMerged, *added: object) -> WindowDa
     return replace(data, events=(*data.events[:at], *added, *data.events[at:]))
 
 
+@pytest.mark.rule("V11a")
 def test_an_exchange_cannot_be_merged_twice() -> None:
     segment, data, merged = at_merge()
     refused(segment, behind(data, merged, merged))
     refused(segment, behind(data, merged, SnapshotTaken(merged.exchange), merged))
 
 
+@pytest.mark.rule("V11a")
 def test_an_exchange_that_an_earlier_window_merged_cannot_be_merged_again() -> None:
     segment, data, merged = at_merge(again=True)
     before = replace(merged, exchange=fragment_of(merged.exchange))
@@ -144,6 +147,7 @@ def test_a_state_that_forgets_what_was_merged_is_another_state() -> None:
     assert result.leaves != honest[number].leaves
 
 
+@pytest.mark.rule("V11a")
 def test_exchanges_of_a_fragment_cannot_change_places() -> None:
     segment, data, merged = at_merge()
     earlier = merged.exchange - crop().spec.outer.fragments
@@ -155,6 +159,7 @@ def test_exchanges_of_a_fragment_cannot_change_places() -> None:
     refused(segment, replace(data, events=events))
 
 
+@pytest.mark.rule("V11a")
 def test_an_exchange_may_be_left_out_like_a_trade_that_failed() -> None:
     for segment, data in windows_of(crop()):
         merges = merges_of(data)
@@ -185,6 +190,7 @@ def test_a_start_with_impossible_trades_is_refused(trades_over: tuple[int, ...])
         decode_window(crop().spec, raw)
 
 
+@pytest.mark.rule("V14")
 def test_a_segment_does_not_begin_with_trades_that_are_over() -> None:
     data = next(data for _, data in windows_of(crop()) if data.key.window == 0)
     bent = replace(data, start=replace(data.start, trades_over=(1, 0)))

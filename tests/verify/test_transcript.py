@@ -120,7 +120,7 @@ def test_the_order_in_which_micro_batches_arrived_does_not_matter() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"fragment": 2},
+        {"exchange": 2},
         {"partner": None},
         {"partner_seat": 7},
         {"my_payload": NO_DIGEST},

@@ -7,6 +7,7 @@ Verdicts on segments are reported together with what they mean for this node.
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import trio
 
@@ -94,6 +95,9 @@ _FAILED: Mapping[type, str] = {
     LeaveSeat: "a seat was not left",
 }
 """Messages for the duties that the network may make fail."""
+
+
+ActionT = TypeVar("ActionT", bound=Action)
 
 
 class Controller:
@@ -216,7 +220,7 @@ class Controller:
                 start(self._fetch, duty)
 
     async def _guarded(
-        self, carry_out: "Callable[[Action], Awaitable[None]]", duty: Action
+        self, carry_out: "Callable[[ActionT], Awaitable[None]]", duty: ActionT
     ) -> None:
         """Carry out a duty; a failure of the network is reported, and the next round brings the next duty."""
         try:
