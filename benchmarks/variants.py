@@ -60,6 +60,10 @@ class Variant:
     stages: int = 1
     random_paths: bool = False
     """True if micro-batches are routed; False: they stay with one replica of each stage."""
+    wire: Literal["", "bf16", "int8", "int4"] = ""
+    """Encoding of what crosses a cut; empty: float32, as computed."""
+    rank: int = 0
+    """Values of a token that cross a cut, through a trained bottleneck; 0: all."""
 
 
 FIGURES = (
@@ -95,7 +99,13 @@ EXTRAS = (
     Variant("random_paths", "isolated", stages=2, random_paths=True),
 )
 """Further variants of section 7 of docs/spec/training.md; reported in "detail"."""
-VARIANTS = {variant.name: variant for variant in (*FIGURES, *EXTRAS)}
+ACTIVATIONS = (
+    Variant("cut_bf16", stages=2, wire="bf16"),
+    Variant("cut_d8", stages=2, wire="int4", rank=15),
+    Variant("cut_d32", stages=2, wire="int4", rank=3),
+)
+"""Two stages, and what crosses the cut: everything in bfloat16, then at most d/8 and d/32 bytes of a token."""
+VARIANTS = {variant.name: variant for variant in (*FIGURES, *EXTRAS, *ACTIVATIONS)}
 
 
 def steps_of(variant: Variant, steps: int) -> int:
@@ -127,6 +137,9 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
         microbatches_per_step = 1
         inner_steps_max = {variant.inner_steps}
         checkpoint_rounds = {variant.checkpoint_rounds}
+        [wire]
+        activations = "{variant.wire or "bf16"}"
+        rank = {variant.rank}
         [optimizer]
         learning_rate = {LEARNING_RATE}
         warmup_steps = {max(steps // 20, 1)}

@@ -57,6 +57,8 @@ def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
     ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
     """
     known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__}
+    for ours in ("bottleneck_rank", "bottleneck_stages"):  # [wire] has them: no folder does
+        del known[ours]
     known["norm_eps"] = known.pop("norm_eps_nano") / NANO
     longest = known.pop("seq_len")
     defaults = ModelSection()
@@ -310,16 +312,20 @@ def _learning_rate_nano(file: RunFile, step: int, steps: int) -> int:
 
 
 def _planned_model(file: RunFile) -> RunFile:
-    """Return the file with enough layers for its stages, if a launch is to read the shape from ``init_from``.
+    """Return the file with a shape that fits, if a launch is to read the shape from ``init_from``.
 
-    The number of layers is not known before the launch reads that folder, so the default must not break a
-    bound.
+    The number of layers and the width are not known before the launch reads that folder, so the defaults must
+    not break a bound: there are enough layers for the stages, and the rank is below the width.
     """
-    if not file.model.init_from or file.model.num_layers != _DEFAULTS.model.num_layers:
+    if not file.model.init_from:
         return file
-    layers = max(file.model.num_layers, file.training.num_stages)
-    model = file.model.model_copy(update={"num_layers": layers})
-    return file.model_copy(update={"model": model})
+    model, wire = file.model, file.wire
+    if model.num_layers == _DEFAULTS.model.num_layers:
+        layers = max(model.num_layers, file.training.num_stages)
+        model = model.model_copy(update={"num_layers": layers})
+    if model.hidden_size == _DEFAULTS.model.hidden_size:
+        wire = wire.model_copy(update={"rank": min(wire.rank, model.hidden_size - 1)})
+    return file.model_copy(update={"model": model, "wire": wire})
 
 
 def planned_data(file: RunFile) -> DataSpec:
@@ -388,6 +394,8 @@ def _model(file: RunFile) -> ModelSpec:
         seq_len=model.seq_len,
         rope_theta=model.rope_theta,
         norm_eps_nano=_nano(model.norm_eps),
+        bottleneck_rank=file.wire.rank,
+        bottleneck_stages=file.training.num_stages if file.wire.rank else 1,
     )
 
 

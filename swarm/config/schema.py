@@ -176,8 +176,10 @@ class OuterSection(Section):
 class WireSection(Section):
     """Encoding of what travels between pipeline stages."""
 
-    activations: Literal["bf16", "int8"] = "bf16"
-    """Encoding of activations and gradients; int8 halves the bytes."""
+    activations: Literal["bf16", "int8", "int4"] = "bf16"
+    """Encoding of activations and gradients; int8 takes half the bytes, int4 a quarter."""
+    rank: int = _count("bottleneck_rank", 0)
+    """Values of a token that cross a cut, through a trained bottleneck; 0: all. For home lines."""
 
 
 class DataSection(Section):

@@ -79,7 +79,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
             f"{human_count(max(sizing.stages))} parameters in the largest stage: about"
             f" {human_bytes(sizing.seat_memory_bytes)} of memory, a GPU's included",
         ),
-        ("wire", _wire(sizing)),
+        ("wire", _wire(spec, sizing)),
         (
             "disk",
             f"{human_bytes(sizing.seat_blob_bytes)} at most for text, checkpoints and windows (they count for"
@@ -129,10 +129,14 @@ def _update(spec: RunSpec, sizing: Sizing) -> str:
     )
 
 
-def _wire(sizing: Sizing) -> str:
+def _wire(spec: RunSpec, sizing: Sizing) -> str:
     sent = f"{human_bytes(sizing.trade_bytes_per_round)} to a partner"
     if sizing.microbatch_bytes_per_round:
-        sent += f", {human_bytes(sizing.microbatch_bytes_per_round)} to other stages"
+        each = sizing.cut_bytes_per_token
+        sent += (
+            f", {human_bytes(sizing.microbatch_bytes_per_round)} to other stages"
+            f" ({each:,.0f} bytes a token and cut, {each / spec.model.hidden_size:.3g} d)"
+        )
     return (
         f"{sent} each round, as much comes in: {sizing.wire_bits_per_s / 1e6:,.1f} Mbit/s each way"
     )

@@ -30,6 +30,8 @@ class TensorShape:
     name: str
     shape: tuple[int, ...]
     deviation: float
+    mirrored: "TensorShape | None" = None
+    """A matrix whose initial transpose fills the first columns of this one; None: all are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
