@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plots
+from benchmarks.activation_reading import activation_detail, activation_figures
 from benchmarks.common import ROOT, Outcome, say
 from benchmarks.train_reading import PEARSON_POINTS, Reading, Runs
 from benchmarks.variants import (
+    ACTIVATIONS,
     BATCH,
     CHECKPOINT_ROUNDS,
     EXTRAS,
@@ -55,8 +57,8 @@ class Size:
     variants: tuple[Variant, ...]
 
 
-FULL = Size(SEEDS, STEPS, WINDOWS, TEXT_BYTES, FIGURES + EXTRAS)
-QUICK = Size(SEEDS_QUICK, STEPS_QUICK, WINDOWS_QUICK, TEXT_BYTES_QUICK, FIGURES)
+FULL = Size(SEEDS, STEPS, WINDOWS, TEXT_BYTES, FIGURES + EXTRAS + ACTIVATIONS)
+QUICK = Size(SEEDS_QUICK, STEPS_QUICK, WINDOWS_QUICK, TEXT_BYTES_QUICK, FIGURES + ACTIVATIONS)
 
 
 def measure(quick: bool) -> Outcome:
@@ -74,9 +76,9 @@ def measure(quick: bool) -> Outcome:
         }
         runs = _run_all(folder, size, outcome)
     found = Reading(runs)
-    outcome.figures |= found.figures()
+    outcome.figures |= found.figures() | activation_figures(runs)
     outcome.figures["seeds"] = len(size.seeds)
-    outcome.detail |= found.detail()
+    outcome.detail |= found.detail() | {"activations": activation_detail(runs)}
     missing = [key for key, value in outcome.figures.items() if value is None]
     if missing:
         outcome.detail["missing"] = f"{', '.join(missing)}: a run failed, or was too short"

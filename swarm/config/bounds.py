@@ -350,7 +350,8 @@ def _check_sizes(spec: RunSpec) -> None:
     layers = -(-model.num_layers // spec.num_stages)
     largest = num_parameters(model, 0, layers) + model.vocab_size * model.hidden_size
     # A stage between two cuts: one bottleneck's end, and the next one's beginning.
-    largest += model.bottleneck_rank * (3 * model.hidden_size + model.vocab_size)
+    if model.bottleneck_rank:
+        largest += (2 * model.bottleneck_rank + model.vocab_size) * model.hidden_size
     if largest > STAGE_PARAMETERS_MAX:
         raise BadConfig(
             f"a stage of {largest} parameters is larger than {STAGE_PARAMETERS_MAX}: use more stages"

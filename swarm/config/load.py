@@ -146,6 +146,12 @@ def check_run_file(file: RunFile, name: str, network: Genesis | None = None) -> 
     except BadConfig as error:
         raise BadConfig(f"{name}: {error}", hint=error.hint or f"edit {name}") from None
     check_data(file.data, name)
+    if file.model.init_from and file.wire.rank:
+        raise BadConfig(
+            f"{name}: [wire] rank = {file.wire.rank} and [model] init_from: that model was trained without"
+            " bottlenecks, and nothing of it would come through them unharmed",
+            hint='rank = 0 under [wire]; activations = "int4" still takes a quarter of the bytes',
+        )
     if file.optimizer.warmup_steps > _decay_steps(file):
         raise BadConfig(
             f"{name}: warmup_steps {file.optimizer.warmup_steps} must be at most the"
@@ -312,20 +318,16 @@ def _learning_rate_nano(file: RunFile, step: int, steps: int) -> int:
 
 
 def _planned_model(file: RunFile) -> RunFile:
-    """Return the file with a shape that fits, if a launch is to read the shape from ``init_from``.
+    """Return the file with enough layers for its stages, if a launch is to read the shape from ``init_from``.
 
-    The number of layers and the width are not known before the launch reads that folder, so the defaults must
-    not break a bound: there are enough layers for the stages, and the rank is below the width.
+    The number of layers is not known before the launch reads that folder, so the default must not break a
+    bound.
     """
-    if not file.model.init_from:
+    if not file.model.init_from or file.model.num_layers != _DEFAULTS.model.num_layers:
         return file
-    model, wire = file.model, file.wire
-    if model.num_layers == _DEFAULTS.model.num_layers:
-        layers = max(model.num_layers, file.training.num_stages)
-        model = model.model_copy(update={"num_layers": layers})
-    if model.hidden_size == _DEFAULTS.model.hidden_size:
-        wire = wire.model_copy(update={"rank": min(wire.rank, model.hidden_size - 1)})
-    return file.model_copy(update={"model": model, "wire": wire})
+    layers = max(file.model.num_layers, file.training.num_stages)
+    model = file.model.model_copy(update={"num_layers": layers})
+    return file.model_copy(update={"model": model})
 
 
 def planned_data(file: RunFile) -> DataSpec:

@@ -185,15 +185,9 @@ async def publish_start(
             f"the text of this run is cut by {kind}, and {start.folder} has a tokenizer of its own: the model"
             " must learn its tokens anew; try: swarm data build --tokenizer",
         )
-    if spec.model.bottleneck_rank:
-        report(
-            EventKind.WARNING,
-            f"{start.folder} was trained without bottlenecks: at first only {spec.model.bottleneck_rank} of"
-            f" {spec.model.hidden_size} values of a token cross a cut, and the model must learn that",
-        )
     roots = list[Digest]()
     for plan in plan_stages(spec.model, spec.num_stages):
-        phi_P = await compute.run(read_stage, start, plan, spec.seed)
+        phi_P = await compute.run(read_stage, start, plan)
         roots.append(await blobs.add(phi_bytes(phi_P), dtype="float32", shape=tuple(phi_P.shape)))
     return tuple(roots)
 

@@ -30,7 +30,7 @@ from swarm.training.hf.weights import (
     read_header,
     read_index,
 )
-from swarm.training.model.stages import StagePlan, bottleneck_start, plan_stages
+from swarm.training.model.stages import StagePlan, plan_stages
 
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
@@ -77,19 +77,10 @@ def open_folder(folder: Path) -> HfFolder:
     return HfFolder(folder, model, spans, raw)
 
 
-def read_stage(found: HfFolder, plan: StagePlan, seed: int = 0) -> Tensor:
-    """Return the flat vector P of one stage, float32; raise ``BadConfig`` for a non-finite value.
-
-    No folder has bottlenecks: those of ``plan`` start as ``bottleneck_start`` says, drawn from ``seed``.
-    """
+def read_stage(found: HfFolder, plan: StagePlan) -> Tensor:
+    """Return the flat vector P of one stage, float32; raise ``BadConfig`` for a non-finite value."""
     flat_P, at = np.empty(plan.num_parameters, dtype=np.float32), 0
-    drawn = bottleneck_start(plan, seed)
     for part in plan.tensors:
-        if part.name in drawn:
-            values = drawn[part.name].reshape(-1).numpy()
-            flat_P[at : at + len(values)] = values
-            at += len(values)
-            continue
         file, span = found.spans[part.name]
         at = _read_into(flat_P, at, found.folder / file, part.name, span)
     return torch.from_numpy(flat_P)

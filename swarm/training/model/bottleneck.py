@@ -2,14 +2,16 @@
 
 Core: tensor shapes, and functions over an ``Ops`` table and views of the parameters.
 
-    sender    z = down x                                 k values of a token, which travel
-    receiver  x' = up [z; tokens[id]]                    D values again
+    sender    z = norm(down (x - e))                     K values of a token, which travel
+    receiver  e' = tokens[id],  x' = e' + up z           D values again
 
-``down`` belongs to the stage below a cut, ``tokens`` and ``up`` to the one above. They are parameters like all
-others: trained, traded, committed, checkpointed. The receiver looks up the ids of a micro-batch by its samples,
-as the last stage looks up its labels, so that the k values need not say which token they belong to.
-``up`` starts as the transpose of ``down`` beside random columns: what it gives back at first is a projection of
-x and a code of the token.
+``e`` is what the sender itself began with for the token: its row of the embedding, or of the ``tokens`` of the
+cut below. So what travels is what the layers added, and the receiver puts it on a row of its own. The norm
+(RMSNorm) makes all tokens equally large: one scale for a block is then enough, and without the norm rounding to
+four bits spoils the training (docs/spec/training.md section 5a). The receiver looks up the ids of a micro-batch
+by its samples, as the last stage looks up its labels. ``down`` and ``norm`` belong to the stage below a cut,
+``tokens`` and ``up`` to the one above. They are parameters like all others: trained, traded, committed,
+checkpointed. ``up`` starts as the transpose of ``down``.
 
 Sources: ResBM (arXiv 2604.11947), a trained bottleneck with an identity path of low rank at every cut; subspace
 networks (arXiv 2506.01260), which add the token embedding on the receiving side.
@@ -23,23 +25,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from swarm.config.spec import ModelSpec
-from swarm.training.model.llama import Block, TensorShape
+from swarm.config.spec import NANO, ModelSpec
+from swarm.training.model.llama import EMBEDDING_DEVIATION, Block, TensorShape
 from swarm.training.model.operators import Ops
 
 BOTTLENECK_PREFIX = "bottleneck."
 """Beginning of the name of every tensor of a bottleneck."""
-TOKEN_DEVIATION = 0.5
-"""As the embedding's: tokens start apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The parameters below a cut, as views of a flat vector."""
+
+    down_KD: Tensor
+    norm_K: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
     """The parameters above a cut, as views of a flat vector."""
 
-    tokens_VK: Tensor
-    up: Tensor
-    """D x 2K: columns for what travelled, then for the token."""
+    tokens_VD: Tensor
+    up_DK: Tensor
 
 
 def signal_width(model: ModelSpec) -> int:
@@ -57,7 +64,10 @@ def send_blocks(model: ModelSpec, cut: int) -> tuple[Block, ...]:
     if not model.bottleneck_rank:
         return ()
     D, K = model.hidden_size, model.bottleneck_rank
-    return (Block((TensorShape(_name(cut, "down"), (K, D), D**-0.5),)),)
+    return (
+        Block((TensorShape(_name(cut, "down"), (K, D), D**-0.5),)),
+        Block((TensorShape(_name(cut, "norm"), (K,), 0.0),)),
+    )
 
 
 def receive_blocks(model: ModelSpec, cut: int) -> tuple[Block, ...]:
@@ -65,28 +75,28 @@ def receive_blocks(model: ModelSpec, cut: int) -> tuple[Block, ...]:
     if not model.bottleneck_rank:
         return ()
     D, K, V = model.hidden_size, model.bottleneck_rank, model.vocab_size
-    (below,) = send_blocks(model, cut)
-    up = TensorShape(_name(cut, "up"), (D, 2 * K), K**-0.5, mirrored=below.parts[0])
+    down = send_blocks(model, cut)[0].parts[0]
+    up = TensorShape(_name(cut, "up"), (D, K), K**-0.5, mirrored=down)
     return (
-        Block((TensorShape(_name(cut, "tokens"), (V, K), TOKEN_DEVIATION),)),
+        Block((TensorShape(_name(cut, "tokens"), (V, D), EMBEDDING_DEVIATION),)),
         Block((up,)),
     )
 
 
-def is_down(part: TensorShape) -> bool:
-    """Return True if a tensor is the ``down`` of a cut."""
-    return part.name.startswith(BOTTLENECK_PREFIX) and part.name.endswith(".down.weight")
-
-
-def narrowed(ops: Ops, down: Tensor, x_ND: Tensor) -> Tensor:
-    """Return what travels of each row, float32 NK."""
-    return ops.linear(x_ND, down).float()
+def narrowed(
+    ops: Ops, model: ModelSpec, sender: Sender, x_ND: Tensor, table_VD: Tensor, ids_N: Tensor
+) -> Tensor:
+    """Return what travels of each row, float32 NK; ``table_VD`` has what the sender began with for a token."""
+    # Looked up again: a row used a third time would leave autograd a sum of three, whose order would matter.
+    known_ND = ops.embedding(table_VD, ids_N)
+    z_NK = ops.linear(ops.add(x_ND, known_ND.neg()), sender.down_KD).float()
+    return ops.rms_norm(z_NK, sender.norm_K, model.norm_eps_nano / NANO)
 
 
 def widened(ops: Ops, receiver: Receiver, z_NK: Tensor, ids_N: Tensor) -> Tensor:
-    """Return the rows above a cut, float32 ND, from what travelled and the ids of the tokens."""
-    known_NK = ops.embedding(receiver.tokens_VK, ids_N)
-    return ops.linear(torch.cat((z_NK, known_NK), 1), receiver.up).float()
+    """Return the rows above a cut, float32 ND."""
+    known_ND = ops.embedding(receiver.tokens_VD, ids_N)
+    return ops.add(known_ND, ops.linear(z_NK, receiver.up_DK))
 
 
 def with_ids(model: ModelSpec, x: Tensor, ids: Tensor) -> Tensor:

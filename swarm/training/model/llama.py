@@ -31,7 +31,7 @@ class TensorShape:
     shape: tuple[int, ...]
     deviation: float
     mirrored: "TensorShape | None" = None
-    """A matrix whose initial transpose fills the first columns of this one; None: all are drawn."""
+    """A matrix whose transpose this one starts as; None: it is drawn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,9 @@ from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import expand, framed
 from swarm.primitives.merkle import merkle_root
 from swarm.training.model.bottleneck import (
-    BOTTLENECK_PREFIX,
     Receiver,
+    Sender,
     input_width,
-    is_down,
     narrowed,
     receive_blocks,
     send_blocks,
@@ -197,9 +196,9 @@ class StageParts:
     receiver: Receiver | None
     """Stage above a cut with a bottleneck."""
     layers: tuple[Layer, ...]
-    bridges: dict[int, tuple[Tensor, Receiver]]
+    bridges: dict[int, tuple[Sender, Receiver]]
     """Bottlenecks between the layers of this stage, by the layer that they lie before."""
-    down: Tensor | None
+    sender: Sender | None
     """Stage below a cut with a bottleneck."""
     head: tuple[Tensor, ...]
     """Norm and head, in the last stage."""
@@ -239,20 +238,24 @@ class Stage:
         ``layer`` computes one layer, given its number in this stage, its parameters and its rows ND.
         """
         ops, model = self.ops, self.plan.model
-        ids_N = rows
+        x_ND = ids_N = rows
+        table_VD = parts.embedding
         if parts.embedding is not None:
             x_ND = ops.embedding(parts.embedding, ids_N)
         elif parts.receiver is not None:
             z_NK, ids_N = split_ids(model, rows)
-            x_ND = widened(ops, parts.receiver, z_NK, ids_N)
-        else:
-            x_ND = rows
+            x_ND, table_VD = widened(ops, parts.receiver, z_NK, ids_N), parts.receiver.tokens_VD
         for number, views in enumerate(parts.layers):
             if number in parts.bridges:
-                down, receiver = parts.bridges[number]
-                x_ND = widened(ops, receiver, narrowed(ops, down, x_ND), ids_N)
+                assert table_VD is not None, "a stage with bottlenecks begins with rows of tokens"
+                sender, receiver = parts.bridges[number]
+                z_NK = narrowed(ops, model, sender, x_ND, table_VD, ids_N)
+                x_ND, table_VD = widened(ops, receiver, z_NK, ids_N), receiver.tokens_VD
             x_ND = layer(number, views, x_ND)
-        return x_ND if parts.down is None else narrowed(ops, parts.down, x_ND)
+        if parts.sender is None:
+            return x_ND
+        assert table_VD is not None, "a stage with bottlenecks begins with rows of tokens"
+        return narrowed(ops, model, parts.sender, x_ND, table_VD, ids_N)
 
     def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
         """Return the mean loss over B x T, in nats; raise ``UsageError`` in other stages than the last."""
@@ -271,13 +274,21 @@ class Stage:
         receiver = (
             Receiver(next(views), next(views)) if has_bottleneck and not plan.is_first else None
         )
-        layers, bridges = list[Layer](), dict[int, tuple[Tensor, Receiver]]()
+        layers, bridges = list[Layer](), dict[int, tuple[Sender, Receiver]]()
         for number in range(plan.num_layers):
             if number in plan.inner_cuts:
-                bridges[number] = (next(views), Receiver(next(views), next(views)))
+                sender = Sender(next(views), next(views))
+                bridges[number] = (sender, Receiver(next(views), next(views)))
             layers.append(Layer(*(next(views) for _ in range(LAYER_BLOCKS))))
-        down = next(views) if has_bottleneck and not plan.is_last else None
-        return StageParts(embedding, receiver, tuple(layers), bridges, down, tuple(views))
+        last = Sender(next(views), next(views)) if has_bottleneck and not plan.is_last else None
+        return StageParts(
+            embedding=embedding,
+            receiver=receiver,
+            layers=tuple(layers),
+            bridges=bridges,
+            sender=last,
+            head=tuple(views),
+        )
 
     def _views(self, params_P: Tensor) -> list[Tensor]:
         """Split the flat vector once: per-slice views make the backward pass three times slower."""
@@ -366,25 +377,6 @@ def init_flat(plan: StagePlan, seed: int) -> Tensor:
     return torch.cat([_init_tensor(part, seed) for part in plan.tensors])
 
 
-def bottleneck_start(plan: StagePlan, seed: int) -> dict[str, Tensor]:
-    """Return bottleneck tensors for layers that were trained without: each gives back a projection of its rows.
-
-    The rows of ``down`` are orthonormal, ``up`` is its transpose, and the codes of the tokens have no weight
-    yet: of all maps of this rank that know nothing of x it loses the least. The bits may differ between
-    machines: one computes them, and publishes the result.
-    """
-    found = dict[str, Tensor]()
-    for part in plan.tensors:
-        if part.mirrored is not None:
-            back = _orthonormal(part.mirrored, seed).t()
-            found[part.name] = torch.cat((back, torch.zeros_like(back)), 1)
-        elif is_down(part):
-            found[part.name] = _orthonormal(part, seed)
-        elif part.name.startswith(BOTTLENECK_PREFIX):
-            found[part.name] = _drawn(part, seed).view(part.shape)
-    return found
-
-
 def init_root(plans: Sequence[StagePlan], seed: int) -> Digest:
     """Return the Merkle root over the hashes of the stages' initial shards: ``RunSpec.init_root``."""
     return merkle_root([hash_of(init_flat(plan, seed)) for plan in plans])
@@ -452,19 +444,9 @@ def _gradients(
 
 
 def _init_tensor(part: TensorShape, seed: int) -> Tensor:
-    drawn_N = _drawn(part, seed)
     if part.mirrored is None:
-        return drawn_N
-    below = part.mirrored
-    rows = drawn_N.view(part.shape).clone()
-    rows[:, : below.shape[0]] = _drawn(below, seed).view(below.shape).t()
-    return rows.reshape(-1)
-
-
-def _orthonormal(part: TensorShape, seed: int) -> Tensor:
-    """Return orthonormal rows that span those that ``part`` starts with."""
-    columns = torch.linalg.qr(_drawn(part, seed).view(part.shape).t().double())[0]
-    return columns.t().float()
+        return _drawn(part, seed)
+    return _drawn(part.mirrored, seed).view(part.mirrored.shape).t().reshape(-1)
 
 
 def _drawn(part: TensorShape, seed: int) -> Tensor:
