@@ -179,7 +179,8 @@ class WireSection(Section):
     activations: Literal["bf16", "int8", "int4"] = "bf16"
     """Encoding of activations and gradients; int8 takes half the bytes, int4 a quarter."""
     rank: int = _count("bottleneck_rank", 0)
-    """Values of a token that cross a cut, through a trained bottleneck; 0: all. For home lines."""
+    """Values of a token that cross a cut; 0: all. A bottleneck for slow lines (hidden_size / 8 with int4 is
+    usual): large models need it, small ones do not, and transformers cannot load it."""
 
 
 class DataSection(Section):
