@@ -30,7 +30,9 @@ def activation_detail(runs: Runs) -> dict[str, object]:
     """Return ratio and size of every seed of every variant."""
     return {
         variant.name: {
-            "perplexity_ratio": [round(ratio, 4) for ratio in perplexity_ratios(runs, variant.name)],
+            "perplexity_ratio": [
+                round(ratio, 4) for ratio in perplexity_ratios(runs, variant.name)
+            ],
             "bytes_over_d": [round(size, 4) for size in bytes_over_d(runs, variant.name)],
         }
         for variant in ACTIVATIONS

@@ -204,7 +204,8 @@ class Replicas:
             i for i in range(REPLICAS) if i < self.variant.slow_from or inner % SLOW_PERIOD == 0
         ]
         sums = [[GradientSum(seat.params_P.numel()) for seat in row] for row in self.seats]
-        loss = sum(self._microbatch(i, step, round_index, sums) for i in awake) / len(awake)
+        paths = [[i, *self._route(i, step, round_index)] for i in awake]
+        loss = sum(self._microbatch(path_[0], step, path_, sums) for path_ in paths) / len(awake)
         for stage, row, row_sums in zip(self.stages, self.seats, sums, strict=True):
             for i, (seat, total) in enumerate(zip(row, row_sums, strict=True)):
                 taken = inner // SLOW_PERIOD if i >= self.variant.slow_from else inner
@@ -214,6 +215,8 @@ class Replicas:
 
     def _sync_step(self, step: int, round_index: int, inner: int) -> float:
         """Compute the micro-batches of all replicas with one model."""
+        if self.variant.stages > 1:
+            return self._sync_stages(step, round_index, inner)
         seat, stage, gradients, loss_sum = self.seats[0][0], self.stages[0], list[Tensor](), 0.0
         for i in range(REPLICAS):
             inputs_BT, labels_BT = self._samples(i, step)
@@ -224,13 +227,21 @@ class Replicas:
         self._optimize(stage, seat, data_parallel_gradient(gradients), rate)
         return loss_sum / REPLICAS
 
+    def _sync_stages(self, step: int, round_index: int, inner: int) -> float:
+        """Compute the micro-batches of all replicas with one model in several stages."""
+        sums = [[GradientSum(row[0].params_P.numel())] for row in self.seats]
+        path_ = [0] * self.variant.stages
+        losses = [self._microbatch(i, step, path_, sums) for i in range(REPLICAS)]
+        for stage, row, (total,) in zip(self.stages, self.seats, sums, strict=True):
+            self._optimize(stage, row[0], total.mean(), self.rate(round_index, inner))
+        return sum(losses) / REPLICAS
+
     def _microbatch(
-        self, origin: int, step: int, round_index: int, sums: list[list[GradientSum]]
+        self, origin: int, step: int, indices: list[int], sums: list[list[GradientSum]]
     ) -> float:
-        """Send one micro-batch down its path and back; add the gradients of each stage to ``sums``."""
+        """Send one micro-batch through these seats and back; add the gradients of each stage to ``sums``."""
         ids_BT, labels_BT = self._samples(origin, step)
         inputs = ids_BT
-        indices = [origin, *self._route(origin, step, round_index)]
         seats = [row[i] for row, i in zip(self.seats, indices, strict=True)]
         forwards = list[Forward]()
         for stage, seat in zip(self.stages[:-1], seats[:-1], strict=True):

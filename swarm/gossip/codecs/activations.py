@@ -118,9 +118,9 @@ def _dequantized(peaks: bytes, level_N: npt.NDArray[np.int8], most: int) -> Tens
 
 def _packed(level_N: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
     """Pack levels two to a byte."""
-    half_N = level_N.view(np.uint8) & 0x0F
-    pairs: npt.NDArray[np.uint8] = half_N[::2].copy()
-    pairs[: len(half_N) // 2] |= np.left_shift(half_N[1::2], 4)
+    half_N = (level_N.view(np.uint8) & 0x0F).astype(np.uint8)
+    pairs = half_N[::2].copy()
+    pairs[: len(half_N) // 2] += half_N[1::2] * np.uint8(16)
     return pairs
 
 
