@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import plots
+from benchmarks.activation_reading import activation_detail, activation_figures
 from benchmarks.common import Outcome
 from benchmarks.recipes import CHOSEN, CHOSEN_LONG, LONG, LONGEST, TUNED
 from benchmarks.train_reading import PEARSON_POINTS, Reading, Runs
 from benchmarks.train_workers import Job, run_jobs, write_text
 from benchmarks.variants import (
+    ACTIVATIONS,
     BATCH,
     CHECKPOINT_ROUNDS,
     EXTRAS,
@@ -60,7 +62,7 @@ FULL = Size(
     steps=STEPS,
     windows=WINDOWS,
     text_bytes=TEXT_BYTES,
-    variants=FIGURES + EXTRAS + TUNED,
+    variants=FIGURES + EXTRAS + TUNED + ACTIVATIONS,
     long_steps=LONG_STEPS,
     longest_steps=LONGEST_STEPS,
 )
@@ -69,7 +71,7 @@ QUICK = Size(
     steps=STEPS_QUICK,
     windows=WINDOWS_QUICK,
     text_bytes=TEXT_BYTES_QUICK,
-    variants=FIGURES + TUNED,
+    variants=FIGURES + TUNED + ACTIVATIONS,
     long_steps=2 * STEPS_QUICK,
     longest_steps=0,
 )
@@ -86,9 +88,9 @@ def measure(quick: bool) -> Outcome:
         for job, answer in run_jobs(folder, list(_jobs(size)), outcome):
             runs.setdefault(job.variant, []).append(answer)
     found = Reading(runs)
-    outcome.figures |= found.figures()
+    outcome.figures |= found.figures() | activation_figures(runs)
     outcome.figures["seeds"] = len(size.seeds)
-    outcome.detail |= found.detail()
+    outcome.detail |= found.detail() | {"activations": activation_detail(runs)}
     missing = [key for key, value in outcome.figures.items() if value is None]
     if missing:
         outcome.detail["missing"] = f"{', '.join(missing)}: a run failed, or was too short"

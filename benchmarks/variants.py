@@ -4,7 +4,7 @@ The model is the S config of docs/spec/training.md: a byte-level decoder of 0.18
 Where the specification leaves a number open it is chosen here, once, for all variants.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from swarm.config.load import parse_run_file, run_spec
@@ -83,6 +83,10 @@ class Variant:
     stages: int = 1
     random_paths: bool = False
     """True if micro-batches are routed; False: they stay with one replica of each stage."""
+    wire: Literal["", "bf16", "int8", "int4"] = ""
+    """Encoding of what crosses a cut; empty: float32, as computed."""
+    rank: int = 0
+    """Values of a token that cross a cut, through a trained bottleneck; 0: all."""
 
 
 FIGURES = (
@@ -118,7 +122,17 @@ EXTRAS = (
     Variant("random_paths", "isolated", stages=2, random_paths=True),
 )
 """Further variants of section 7 of docs/spec/training.md; reported in "detail"."""
-VARIANTS = {variant.name: variant for variant in (*FIGURES, *EXTRAS)}
+_CUT = Variant("cut_bf16", "sync", stages=2, wire="bf16", learning_rate=1.2e-2)
+ACTIVATIONS = (
+    _CUT,
+    replace(_CUT, name="cut_d8", wire="int4", rank=15),
+    replace(_CUT, name="cut_d32", wire="int4", rank=3),
+)
+"""Two stages, and what crosses the cut: everything in bfloat16, then at most d/8 and d/32 bytes of a token.
+
+Synchronous, at the rate that is best for it: nothing but the cut differs, and the plain model is a strong one.
+"""
+VARIANTS = {variant.name: variant for variant in (*FIGURES, *EXTRAS, *ACTIVATIONS)}
 
 
 def steps_of(variant: Variant, steps: int) -> int:
@@ -159,6 +173,9 @@ def spec_of(variant: Variant, seed: int, steps: int) -> RunSpec:
         microbatches_per_step = 1
         inner_steps_max = {variant.inner_steps}
         checkpoint_rounds = {variant.checkpoint_rounds}
+        [wire]
+        activations = "{variant.wire or "bf16"}"
+        rank = {variant.rank}
         [optimizer]
         name = "{variant.optimizer}"
         learning_rate = {variant.learning_rate}

@@ -33,7 +33,7 @@ TOKENIZERS = ("bytes", "file")
 TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
 """Bytes of one token in a token file, by its dtype."""
 CODECS = ("int8", "int4", "int4-mean", "bf16")
-ACTIVATIONS = ("bf16", "int8")
+ACTIVATIONS = ("bf16", "int8", "int4")
 ON_FRAUD = ("evict", "rollback")
 OPTIMIZERS = (ADAMW, MUON)
 LEARNING_RATES_MAX = 1024
@@ -64,6 +64,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "seq_len": (8, 1 << 14),
     "rope_theta": (100, 10**9),
     "norm_eps_nano": (1, NANO // 1000),
+    "bottleneck_rank": (0, 1 << 14),
+    "bottleneck_stages": (1, 64),
     # run
     "num_stages": (1, 64),
     "replicas_max": (1, 256),
@@ -318,7 +320,32 @@ def _check_shape(spec: RunSpec) -> None:
             f"num_stages * replicas_max = {spec.num_stages * spec.replicas_max} seats must be at most"
             f" {SEATS_MAX}"
         )
+    _check_bottleneck(spec)
     _check_sizes(spec)
+
+
+def _check_bottleneck(spec: RunSpec) -> None:
+    """Check that the bottlenecks of the model lie where the run cuts it, and make its rows shorter."""
+    model, stages = spec.model, spec.num_stages
+    if not model.bottleneck_rank:
+        if model.bottleneck_stages != 1:
+            raise BadConfig("bottleneck_stages without a bottleneck_rank")
+        return
+    if stages == 1:
+        raise BadConfig(
+            f"rank {model.bottleneck_rank} of a run with one stage, which has no cut to send through",
+            hint="rank = 0 under [wire], or more [training] num_stages",
+        )
+    if model.bottleneck_stages != stages:
+        raise BadConfig(
+            f"bottlenecks between {model.bottleneck_stages} stages in a run of {stages}"
+        )
+    if model.bottleneck_rank >= model.hidden_size:
+        raise BadConfig(
+            f"rank {model.bottleneck_rank} must be below hidden_size = {model.hidden_size}, or it saves"
+            " nothing",
+            hint="rank = 0 under [wire]: no bottleneck",
+        )
 
 
 def _check_sizes(spec: RunSpec) -> None:
@@ -338,6 +365,9 @@ def _check_sizes(spec: RunSpec) -> None:
         )
     layers = -(-model.num_layers // spec.num_stages)
     largest = num_parameters(model, 0, layers) + model.vocab_size * model.hidden_size
+    # A stage between two cuts: one bottleneck's end, and the next one's beginning.
+    if model.bottleneck_rank:
+        largest += (2 * model.bottleneck_rank + model.vocab_size) * model.hidden_size
     if largest > STAGE_PARAMETERS_MAX:
         raise BadConfig(
             f"a stage of {largest} parameters is larger than {STAGE_PARAMETERS_MAX}: use more stages"

@@ -58,6 +58,8 @@ def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
     ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
     """
     known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__}
+    for ours in ("bottleneck_rank", "bottleneck_stages"):  # [wire] has them: no folder does
+        del known[ours]
     known["norm_eps"] = known.pop("norm_eps_nano") / NANO
     longest = known.pop("seq_len")
     defaults = ModelSection()
@@ -145,6 +147,12 @@ def check_run_file(file: RunFile, name: str, network: Genesis | None = None) -> 
     except BadConfig as error:
         raise BadConfig(f"{name}: {error}", hint=error.hint or f"edit {name}") from None
     check_data(file.data, name)
+    if file.model.init_from and file.wire.rank:
+        raise BadConfig(
+            f"{name}: [wire] rank = {file.wire.rank} and [model] init_from: that model was trained without"
+            " bottlenecks, and nothing of it would come through them unharmed",
+            hint='rank = 0 under [wire]; activations = "int4" still takes a quarter of the bytes',
+        )
     if file.optimizer.warmup_steps > _decay_steps(file):
         raise BadConfig(
             f"{name}: warmup_steps {file.optimizer.warmup_steps} must be at most the"
@@ -389,6 +397,8 @@ def _model(file: RunFile) -> ModelSpec:
         seq_len=model.seq_len,
         rope_theta=model.rope_theta,
         norm_eps_nano=_nano(model.norm_eps),
+        bottleneck_rank=file.wire.rank,
+        bottleneck_stages=file.training.num_stages if file.wire.rank else 1,
     )
 
 

@@ -186,8 +186,11 @@ class OuterSection(Section):
 class WireSection(Section):
     """Encoding of what travels between pipeline stages."""
 
-    activations: Literal["bf16", "int8"] = "bf16"
-    """Encoding of activations and gradients; int8 halves the bytes."""
+    activations: Literal["bf16", "int8", "int4"] = "bf16"
+    """Encoding of activations and gradients; int8 takes half the bytes, int4 a quarter."""
+    rank: int = _count("bottleneck_rank", 0)
+    """Values of a token that cross a cut; 0: all. A bottleneck for slow lines (hidden_size / 8 with int4 is
+    usual): large models need it, small ones do not, and transformers cannot load it."""
 
 
 class DataSection(Section):
@@ -373,7 +376,10 @@ def run_template(file: RunFile | None = None) -> str:
             setting = f"{key} = {_toml_value(getattr(section, key))}"
             meaning = " ".join((field.description or "").split())
             if meaning and len(setting) + len(meaning) > _COMMENT_CHARS - 10:
-                lines += [*(f"# {line}" for line in textwrap.wrap(meaning, _COMMENT_CHARS)), setting]
+                lines += [
+                    *(f"# {line}" for line in textwrap.wrap(meaning, _COMMENT_CHARS)),
+                    setting,
+                ]
             else:
                 lines.append(f"{setting:<34}  # {meaning}" if meaning else setting)
     return "\n".join(lines) + "\n"

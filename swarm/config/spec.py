@@ -28,6 +28,10 @@ class ModelSpec(Message, frozen=True):
     seq_len: int
     rope_theta: int
     norm_eps_nano: int
+    bottleneck_rank: int = 0
+    """Values of a token that cross a cut between stages; 0: all ``hidden_size``, without a bottleneck."""
+    bottleneck_stages: int = 1
+    """Stages between which the bottlenecks lie, which are a part of the model; 1 without any."""
 
 
 class OptimizerSpec(Message, frozen=True):
@@ -89,7 +93,7 @@ class WireSpec(Message, frozen=True):
     """Encoding of what crosses a stage boundary (docs/spec/training.md section 5)."""
 
     activations: str
-    """``bf16`` or ``int8``: activations on their way up, and gradients on their way down."""
+    """``bf16``, ``int8`` or ``int4``: activations on their way up, and gradients on their way down."""
 
 
 FIRST_TRADE_BLOCKS = 1

@@ -72,9 +72,9 @@ class SeatExecutor:
 
     # --- micro-batches ---
 
-    async def forward(self, request: MicroBatch) -> tuple[bytes, Passed]:
+    async def forward(self, plan: RoundPlan, request: MicroBatch) -> tuple[bytes, Passed]:
         """Compute a micro-batch in a middle stage: (output on the wire, pass)."""
-        return await self._compute.run(self._shard.forward, request)
+        return await self._compute.run(self._shard.forward, self._tokens, plan, request)
 
     async def forward_tokens(
         self, plan: RoundPlan, step: int, microbatch: int, seat: int
@@ -248,7 +248,7 @@ class SeatWorker:
     async def _pass_on(
         self, request: MicroBatch, plan: RoundPlan, ticket: StepSlot, deadline: float
     ) -> tuple[int, bytes]:
-        output, passed = await self.jobs.forward(request)
+        output, passed = await self.jobs.forward(plan, request)
         budget_s = deadline - trio.current_time() - BUDGET_SHRINK_MS / 1000
         try:
             return await self._through(plan, passed, output, budget_s, ticket, request)

@@ -39,6 +39,7 @@ from swarm.training.messages import (
     wire_digest,
     wire_of,
 )
+from swarm.training.model.bottleneck import with_ids
 from swarm.training.model.optimizer import (
     MICROBATCHES_MAX,
     OptimizerState,
@@ -182,11 +183,28 @@ class Shard:
         inputs_BT, _, root = draw_samples(tokens, plan, (seat, step, microbatch))
         return self._forward(inputs_BT, (seat, step, microbatch), -1, NO_DIGEST, root)
 
-    def forward(self, request: MicroBatch) -> tuple[bytes, Passed]:
-        """Compute a middle stage: decode, compute, encode; raise ``PeerFault`` for non-finite values."""
-        inputs_BTD = from_wire(request.payload, request.shape, self.spec.wire.activations)
-        wire = wire_digest(request.payload)
-        return self._forward(inputs_BTD, request.microbatch_id, request.source, wire, NO_DIGEST)
+    def forward(
+        self, tokens: TokenSource, plan: RoundPlan, request: MicroBatch
+    ) -> tuple[bytes, Passed]:
+        """Compute a middle stage: decode, compute, encode; raise ``PeerFault`` for non-finite values.
+
+        Behind a bottleneck the ids of the tokens are looked up by their samples.
+        """
+        root, ids_BT = NO_DIGEST, None
+        if self.spec.model.bottleneck_rank:
+            ids_BT, _, root = draw_samples(tokens, plan, request.microbatch_id)
+        inputs_BTW, wire = self.received(request, ids_BT), wire_digest(request.payload)
+        return self._forward(inputs_BTW, request.microbatch_id, request.source, wire, root)
+
+    def received(self, request: MicroBatch, ids_BT: Tensor | None) -> Tensor:
+        """Return the rows BTW that a stage computes from: decoded wire bytes, behind a bottleneck with ids.
+
+        Raises ``BadEncoding`` for a payload that no sender writes, or of another shape than its samples.
+        """
+        if ids_BT is not None and ids_BT.shape != request.shape[:2]:
+            raise BadEncoding("a micro-batch of another shape than its samples")
+        x_BTS = from_wire(request.payload, request.shape, self.spec.wire.activations)
+        return x_BTS if ids_BT is None else with_ids(self.spec.model, x_BTS, ids_BT)
 
     def backward(self, passed: Passed, reply: MicroBatchGrad) -> bytes:
         """Add the gradient of a returned micro-batch to the sum; return the one for the stage below (or b"").
@@ -220,10 +238,8 @@ class Shard:
         """
         self._open.check_room()
         microbatch_id = request.microbatch_id
-        _, labels_BT, root = draw_samples(tokens, plan, microbatch_id)
-        if labels_BT.shape != request.shape[:2]:
-            raise BadEncoding("a micro-batch of another shape than its samples")
-        inputs = from_wire(request.payload, request.shape, self.spec.wire.activations)
+        ids_BT, labels_BT, root = draw_samples(tokens, plan, microbatch_id)
+        inputs = self.received(request, ids_BT)
         loss, grad_inputs, grad_P = self.engine.loss(self.params_P, self.weights, inputs, labels_BT)
         assert grad_inputs is not None, "a stage behind another has inputs with a gradient"
         loss_micro, answer = loss_micro_of(loss), wire_of(self.spec, grad_inputs)

@@ -55,6 +55,9 @@ learning_rate = 0.01
 warmup_steps = 0
 [outer]
 fragments = 2
+[wire]
+activations = "{form}"
+rank = {rank}
 [checks]
 window_steps = 4
 [deadlines]
@@ -67,14 +70,23 @@ epoch_blocks = 720
 
 
 def a_spec(
-    *, stages: int = 2, steps: int = 50, numerics: str = "native", optimizer: str = "adamw"
+    *,
+    stages: int = 2,
+    steps: int = 50,
+    numerics: str = "native",
+    optimizer: str = "adamw",
+    form: str = "bf16",
+    rank: int = 0,
 ) -> RunSpec:
+    """``form`` and ``rank``: what crosses a cut, and how many values of a token."""
     text = SMALL.format(
         stages=stages,
         layers=max(stages, 2),
         steps=steps,
         numerics=numerics,
         optimizer=optimizer,
+        form=form,
+        rank=rank,
     )
     return run_spec(
         parse_run_file(text, "test.toml"),

@@ -135,7 +135,11 @@ def _wire(spec: RunSpec, sizing: Sizing) -> str:
     whom = "a partner" if trades == 1 else f"partners in {trades} trades"
     sent = f"{human_bytes(sizing.trade_bytes_per_round)} to {whom}"
     if sizing.microbatch_bytes_per_round:
-        sent += f", {human_bytes(sizing.microbatch_bytes_per_round)} to other stages"
+        each = sizing.cut_bytes_per_token
+        sent += (
+            f", {human_bytes(sizing.microbatch_bytes_per_round)} to other stages"
+            f" ({each:,.0f} bytes a token and cut, {each / spec.model.hidden_size:.3g} d)"
+        )
     return (
         f"{sent} each round, as much comes in: {sizing.wire_bits_per_s / 1e6:,.1f} Mbit/s each way"
     )

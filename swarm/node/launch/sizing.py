@@ -86,6 +86,8 @@ class Sizing:
     microbatch_bytes_per_round: int
     """Bytes of activations and gradients that a seat sends if it takes every step, in the stage that sends the
     most."""
+    cut_bytes_per_token: float
+    """Bytes of one token over one cut between stages, in each direction."""
     trade_bytes_per_round: int
     """Bytes of fragments that it sends to partners, before zstandard."""
     checkpoint_bytes: int
@@ -131,6 +133,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         * activation_bytes(spec)
         * windows
         // spec.microbatch_size,
+        cut_bytes_per_token=activation_bytes(spec) / (spec.microbatch_size * spec.model.seq_len),
         trade_bytes_per_round=spec.outer.trades_per_round
         * payload_bytes(common_codec(spec, 0), traded),
         checkpoint_bytes=FLOAT_BYTES * largest,

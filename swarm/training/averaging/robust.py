@@ -23,7 +23,6 @@ from statistics import median
 from torch import Tensor
 
 from swarm.config.spec import NANO, OuterSpec
-from swarm.gossip.codecs.activations import from_wire
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
@@ -114,5 +113,5 @@ def probe_loss(
     )
     inputs, labels_BT, _ = draw_samples(tokens, plan, microbatch_id)
     if request is not None:
-        inputs = from_wire(request.payload, request.shape, shard.spec.wire.activations)
+        inputs = shard.received(request, inputs)
     return shard.engine.probe(params_P, inputs, labels_BT)

@@ -1,7 +1,8 @@
 """Memory that a node shares with the processes of its devices, and the frames that they exchange.
 
 Shell: files in memory if the system has them, and sockets between processes of one machine.
-Legend: P parameters, B batch, T time, D hidden.
+Legend: P parameters, B batch, T time, S values that a stage sends of a token and W numbers that one takes
+(model/stages.py).
 """
 
 import os
@@ -17,6 +18,7 @@ from torch import Tensor
 from swarm.config.spec import RunSpec
 from swarm.errors import DeviceLost
 from swarm.training.devices.protocol import FRAME_BYTES
+from swarm.training.model.bottleneck import input_width, signal_width
 from swarm.training.model.stages import plan_stages
 
 IN_MEMORY = Path("/dev/shm")  # noqa: S108  (a folder of our own is made in it, for this user alone)
@@ -30,13 +32,16 @@ class SharedTensors:
     vector_P: Tensor
     """New weights on the way to the processes, the mean gradient on the way back."""
     received: Tensor
-    """Activations or gradients BTD, from the node."""
+    """Rows BTW or gradients BTS, from the node."""
     outputs: Tensor
-    """Activations or gradients BTD, from the processes: each writes its own sequences."""
+    """Activations or gradients BTS, from the processes: each writes its own sequences."""
     tokens: Tensor
     """int64: token ids BT, then labels BT."""
     batch: int
-    width: int
+    input_width: int
+    """W"""
+    signal_width: int
+    """S"""
     is_first: bool
 
     @classmethod
@@ -50,14 +55,20 @@ class SharedTensors:
         tokens = torch.from_file(
             str(folder / "tokens"), shared=True, size=sizes["tokens"] // 8, dtype=torch.int64
         )
-        width = spec.model.hidden_size
-        return cls(vector_P, received, outputs, tokens, spec.microbatch_size, width, stage == 0)
+        return cls(
+            vector_P=vector_P,
+            received=received,
+            outputs=outputs,
+            tokens=tokens,
+            batch=spec.microbatch_size,
+            input_width=input_width(spec.model),
+            signal_width=signal_width(spec.model),
+            is_first=stage == 0,
+        )
 
     def activations(self, held: Tensor, rows: slice, length: int) -> Tensor:
-        """Return sequences of ``received`` or ``outputs`` as a view BTD."""
-        per_row = length * self.width
-        found = held[rows.start * per_row : rows.stop * per_row]
-        return found.view(rows.stop - rows.start, length, self.width)
+        """Return sequences of ``outputs``, or of gradients in ``received``, as a view BTS."""
+        return _sequences(held, rows, length, self.signal_width)
 
     def ids(self, rows: slice, length: int) -> Tensor:
         """Return sequences of token ids as a view BT."""
@@ -65,10 +76,10 @@ class SharedTensors:
         return found.view(rows.stop - rows.start, length)
 
     def inputs(self, rows: slice, length: int) -> Tensor:
-        """Return a copy of the inputs, ids BT or activations BTD; the next micro-batch overwrites them."""
+        """Return a copy of the inputs, ids BT or rows BTW; the next micro-batch overwrites them."""
         if self.is_first:
             return self.ids(rows, length).clone()
-        return self.activations(self.received, rows, length).clone()
+        return _sequences(self.received, rows, length, self.input_width).clone()
 
     def labels(self, rows: slice, length: int) -> Tensor:
         """Return a copy of the labels BT."""
@@ -82,9 +93,15 @@ class SharedTensors:
         self.tokens[start : start + labels_BT.numel()] = labels_BT.reshape(-1)
 
     def put_inputs(self, inputs: Tensor) -> None:
-        """Write the ids or activations of a whole micro-batch, or the gradient of its output."""
+        """Write the ids or rows of a whole micro-batch, or the gradient of its output."""
         held = self.received if inputs.dtype == torch.float32 else self.tokens
         held[: inputs.numel()] = inputs.reshape(-1)
+
+
+def _sequences(held: Tensor, rows: slice, length: int, width: int) -> Tensor:
+    per_row = length * width
+    found = held[rows.start * per_row : rows.stop * per_row]
+    return found.view(rows.stop - rows.start, length, width)
 
 
 def make_folder(spec: RunSpec, stage: int) -> Path:
@@ -144,8 +161,8 @@ def _sizes(spec: RunSpec, stage: int) -> dict[str, int]:
     """Return the bytes of each shared file by name."""
     positions = spec.microbatch_size * spec.model.seq_len
     plan = plan_stages(spec.model, spec.num_stages)[stage]
-    rows = 4 * positions * spec.model.hidden_size
-    sizes = {"vector": 4 * plan.num_parameters, "given": rows, "outputs": rows}
+    given, outputs = (4 * positions * width for width in (plan.input_width, plan.signal_width))
+    sizes = {"vector": 4 * plan.num_parameters, "given": given, "outputs": outputs}
     return sizes | {"tokens": 2 * 8 * positions}
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from swarm.config.spec import ModelSpec
+from swarm.errors import UsageError
 from swarm.training.data.tokenizer import BytesTokenizer, bytes_file
 from swarm.training.hf.config import CONFIG_FILE, as_json, config_text
 from swarm.training.model.stages import plan_stages
@@ -53,8 +54,16 @@ def export_files(
 ) -> dict[str, bytes]:
     """Return the files of an export; ``shards`` are the flat vectors of all stages in order.
 
-    ``end_token`` is the id between two documents, at which transformers stops generating.
+    ``end_token`` is the id between two documents, at which transformers stops generating. Raises ``UsageError``
+    for a model with bottlenecks: transformers has no such architecture, and a Llama without them gives other
+    logits.
     """
+    if model.bottleneck_rank:
+        raise UsageError(
+            f"a model with bottlenecks of rank {model.bottleneck_rank} between its stages is no Llama:"
+            " transformers would leave them out, and give other logits",
+            hint="swarm export FOLDER --format safetensors writes its weights; swarm generate uses them",
+        )
     generation = {"do_sample": True, "max_length": model.seq_len, "eos_token_id": end_token}
     return {
         CONFIG_FILE: config_text(model),

@@ -30,6 +30,8 @@ class TensorShape:
     name: str
     shape: tuple[int, ...]
     deviation: float
+    mirrored: "TensorShape | None" = None
+    """A matrix whose transpose this one starts as; None: it is drawn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,15 @@ norm, the head and the loss. A shard is converted exactly between tensors and on
 concatenated, the shards of all stages are the shard of a one-stage run. Initial parameters come from a PRF of
 (seed, tensor name): they do not depend on the cut.
 
-Legend: B batch, T time, N = B x T rows, D hidden, P parameters of the shard.
+With a bottleneck (``model/bottleneck.py``) a stage sends S = K values of a token instead of all D, and the one
+behind it takes rows of W = K + 1 numbers, those and the token's id; without, S = W = D. The bottlenecks are a
+part of the model: one stage of all layers has them too, between its layers.
+
+Legend: B batch, T time, N = B x T rows, D hidden, S values that a stage sends of a token, W numbers that it
+takes, P parameters of the shard.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
@@ -24,6 +29,17 @@ from swarm.errors import BadConfig, UsageError
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import expand, framed
 from swarm.primitives.merkle import merkle_root
+from swarm.training.model.bottleneck import (
+    Receiver,
+    Sender,
+    input_width,
+    narrowed,
+    receive_blocks,
+    send_blocks,
+    signal_width,
+    split_ids,
+    widened,
+)
 from swarm.training.model.llama import (
     LAYER_BLOCKS,
     LAYER_PREFIX,
@@ -93,6 +109,23 @@ class StagePlan:
         """True if this stage holds the head and the loss."""
         return self.stage == self.num_stages - 1
 
+    @property
+    def input_width(self) -> int:
+        """W, the numbers of a row that a stage above a cut takes."""
+        return input_width(self.model)
+
+    @property
+    def signal_width(self) -> int:
+        """S, the values of a token that a stage below a cut sends, and those of the gradient by them."""
+        return signal_width(self.model)
+
+    @cached_property
+    def inner_cuts(self) -> tuple[int, ...]:
+        """Layers of this stage, counted from its first, that a bottleneck lies before."""
+        cuts = _cuts(self.model, self.model.bottleneck_stages)
+        stop = self.first_layer + self.num_layers
+        return tuple(cut - self.first_layer for cut in cuts if self.first_layer < cut < stop)
+
     @cached_property
     def tensors(self) -> tuple[TensorShape, ...]:
         """Every tensor by name, in the order of the flat vector."""
@@ -155,6 +188,23 @@ class StagePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class StageParts:
+    """The parameters of a stage by their use, as views of its flat vector."""
+
+    embedding: Tensor | None
+    """First stage."""
+    receiver: Receiver | None
+    """Stage above a cut with a bottleneck."""
+    layers: tuple[Layer, ...]
+    bridges: dict[int, tuple[Sender, Receiver]]
+    """Bottlenecks between the layers of this stage, by the layer that they lie before."""
+    sender: Sender | None
+    """Stage below a cut with a bottleneck."""
+    head: tuple[Tensor, ...]
+    """Norm and head, in the last stage."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """A stage with the operators it computes with."""
 
@@ -162,24 +212,50 @@ class Stage:
     ops: Ops
 
     def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
-        """Compute tokens BT (int64, first stage) or activations BTD (float32) -> activations BTD.
+        """Compute tokens BT (int64, first stage) or rows BTW (float32) -> activations BTS.
 
         The last stage returns logits BTV.
         """
         plan, ops = self.plan, self.ops
         self.check(inputs)
         batch, times = inputs.shape[:2]
-        pieces = iter(self._views(params_P))
-        if plan.is_first:
-            x_ND = ops.embedding(next(pieces), inputs.reshape(-1))
-        else:
-            x_ND = inputs.reshape(batch * times, -1)
-        for _ in range(plan.num_layers):
-            layer = Layer(*(next(pieces) for _ in range(LAYER_BLOCKS)))
-            x_ND = layer_forward(ops, plan.model, layer, x_ND, batch)
+        parts = self.parts(params_P)
+        rows = inputs.reshape(-1) if plan.is_first else inputs.reshape(batch * times, -1)
+
+        def layer(_: int, views: Layer, x_ND: Tensor) -> Tensor:
+            return layer_forward(ops, plan.model, views, x_ND, batch)
+
+        x = self.through(parts, rows, layer)
         if plan.is_last:
-            x_ND = head_logits(ops, plan.model, next(pieces), next(pieces), x_ND)
-        return x_ND.view(batch, times, -1)
+            x = head_logits(ops, plan.model, parts.head[0], parts.head[1], x)
+        return x.view(batch, times, -1)
+
+    def through(
+        self, parts: StageParts, rows: Tensor, layer: Callable[[int, Layer, Tensor], Tensor]
+    ) -> Tensor:
+        """Compute ids N or rows NW -> what this stage sends, NS; in the last stage what its head takes, ND.
+
+        ``layer`` computes one layer, given its number in this stage, its parameters and its rows ND.
+        """
+        ops, model = self.ops, self.plan.model
+        x_ND = ids_N = rows
+        table_VD = parts.embedding
+        if parts.embedding is not None:
+            x_ND = ops.embedding(parts.embedding, ids_N)
+        elif parts.receiver is not None:
+            z_NK, ids_N = split_ids(model, rows)
+            x_ND, table_VD = widened(ops, parts.receiver, z_NK, ids_N), parts.receiver.tokens_VD
+        for number, views in enumerate(parts.layers):
+            if number in parts.bridges:
+                assert table_VD is not None, "a stage with bottlenecks begins with rows of tokens"
+                sender, receiver = parts.bridges[number]
+                z_NK = narrowed(ops, model, sender, x_ND, table_VD, ids_N)
+                x_ND, table_VD = widened(ops, receiver, z_NK, ids_N), receiver.tokens_VD
+            x_ND = layer(number, views, x_ND)
+        if parts.sender is None:
+            return x_ND
+        assert table_VD is not None, "a stage with bottlenecks begins with rows of tokens"
+        return narrowed(ops, model, parts.sender, x_ND, table_VD, ids_N)
 
     def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
         """Return the mean loss over B x T, in nats; raise ``UsageError`` in other stages than the last."""
@@ -190,12 +266,29 @@ class Stage:
             logits_BTV.view(-1, logits_BTV.shape[-1]), labels_BT.reshape(-1)
         )
 
-    def layers(self, params_P: Tensor) -> tuple[list[Tensor], list[Layer], list[Tensor]]:
-        """Return views for a caller that iterates over the layers: (embedding, layers, norm and head)."""
-        views, skip = self._views(params_P), int(self.plan.is_first)
-        stop = skip + self.plan.num_layers * LAYER_BLOCKS
-        layers = [Layer(*views[at : at + LAYER_BLOCKS]) for at in range(skip, stop, LAYER_BLOCKS)]
-        return views[:skip], layers, views[stop:]
+    def parts(self, params_P: Tensor) -> StageParts:
+        """Return the parameters by their use, from views in the order in which ``plan_stages`` lays them."""
+        plan, views = self.plan, iter(self._views(params_P))
+        has_bottleneck = plan.model.bottleneck_rank > 0
+        embedding = next(views) if plan.is_first else None
+        receiver = (
+            Receiver(next(views), next(views)) if has_bottleneck and not plan.is_first else None
+        )
+        layers, bridges = list[Layer](), dict[int, tuple[Sender, Receiver]]()
+        for number in range(plan.num_layers):
+            if number in plan.inner_cuts:
+                sender = Sender(next(views), next(views))
+                bridges[number] = (sender, Receiver(next(views), next(views)))
+            layers.append(Layer(*(next(views) for _ in range(LAYER_BLOCKS))))
+        last = Sender(next(views), next(views)) if has_bottleneck and not plan.is_last else None
+        return StageParts(
+            embedding=embedding,
+            receiver=receiver,
+            layers=tuple(layers),
+            bridges=bridges,
+            sender=last,
+            head=tuple(views),
+        )
 
     def _views(self, params_P: Tensor) -> list[Tensor]:
         """Split the flat vector once: per-slice views make the backward pass three times slower."""
@@ -209,7 +302,7 @@ class Stage:
         if self.plan.is_first:
             fits = inputs.dtype == torch.int64 and inputs.dim() == 2
         else:
-            width = self.plan.model.hidden_size
+            width = self.plan.input_width
             fits = inputs.dtype == torch.float32 and inputs.dim() == 3 and inputs.shape[2] == width
         if not fits or inputs.shape[1] > self.plan.model.seq_len:
             raise UsageError(f"stage {self.plan.stage} cannot take a {tuple(inputs.shape)} input")
@@ -230,16 +323,30 @@ class Forward:
 
 
 def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
-    """Cut the model; raise ``BadConfig`` if there are fewer layers than stages."""
+    """Cut the model; raise ``BadConfig`` if there are fewer layers than stages.
+
+    A model with bottlenecks is cut where they lie, or not at all.
+    """
     if not 1 <= num_stages <= model.num_layers:
         raise BadConfig(f"{model.num_layers} layers cannot be cut into {num_stages} stages")
+    if model.bottleneck_rank and num_stages not in {1, model.bottleneck_stages}:
+        raise BadConfig(
+            f"a model with bottlenecks between {model.bottleneck_stages} stages cannot be cut into {num_stages}"
+        )
+    bottlenecks = _cuts(model, model.bottleneck_stages)
     plans = list[StagePlan]()
     for stage in range(num_stages):
         first = model.num_layers * stage // num_stages
         stop = model.num_layers * (stage + 1) // num_stages
         blocks = embedding_blocks(model) if stage == 0 else ()
         for layer in range(first, stop):
+            if layer in bottlenecks:
+                cut = bottlenecks.index(layer)
+                blocks += send_blocks(model, cut) if layer > first else ()
+                blocks += receive_blocks(model, cut)
             blocks += layer_blocks(model, layer)
+        if stop in bottlenecks:
+            blocks += send_blocks(model, bottlenecks.index(stop))
         if stage == num_stages - 1:
             blocks += head_blocks(model)
         plans.append(
@@ -253,6 +360,11 @@ def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
             )
         )
     return tuple(plans)
+
+
+def _cuts(model: ModelSpec, num_stages: int) -> tuple[int, ...]:
+    """Return the layers that a stage begins with, but for the first."""
+    return tuple(model.num_layers * stage // num_stages for stage in range(1, num_stages))
 
 
 def stage_of(spec: RunSpec, stage: int) -> Stage:
@@ -278,7 +390,7 @@ def initial_roots(spec: RunSpec, plans: Sequence[StagePlan]) -> tuple[Digest, ..
 def run_forward(
     stage: Stage, params_P: Tensor, inputs: Tensor, *, keep_graph: bool = True
 ) -> Forward:
-    """Compute a micro-batch forward: tokens BT or activations BTD -> ``Forward.output`` (detached BTD).
+    """Compute a micro-batch forward: tokens BT or rows BTW -> ``Forward.output`` (detached BTS).
 
     Without ``keep_graph`` the pass is computed again when its gradient arrives: less memory, same bits.
     """
@@ -291,7 +403,7 @@ def run_forward(
 
 
 def run_backward(passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Return (gradient of the inputs or None on stage 0, gradient_P) of a micro-batch.
+    """Return (gradient BTS of what was received or None on stage 0, gradient_P) of a micro-batch.
 
     Raises ``UsageError`` if the gradient has another shape than the output; the graph is consumed.
     """
@@ -328,10 +440,16 @@ def _gradients(
         (grad_P,) = torch.autograd.grad(graph, (leaf_P,), grad)
         return None, grad_P
     grad_P, grad_inputs = torch.autograd.grad(graph, (leaf_P, entry), grad)
-    return grad_inputs, grad_P
+    return grad_inputs[..., : stage.plan.signal_width].contiguous(), grad_P  # not that of the ids
 
 
 def _init_tensor(part: TensorShape, seed: int) -> Tensor:
+    if part.mirrored is None:
+        return _drawn(part, seed)
+    return _drawn(part.mirrored, seed).view(part.mirrored.shape).t().reshape(-1)
+
+
+def _drawn(part: TensorShape, seed: int) -> Tensor:
     count = _count(part.shape)
     if part.deviation == 0.0:
         return torch.ones(count)

@@ -19,6 +19,7 @@ from swarm.training.averaging.adoption import AdoptedState
 from swarm.training.averaging.payload import residual_numel
 from swarm.training.data.dataset import TokenSource
 from swarm.training.devices.engine import Engine
+from swarm.training.model.bottleneck import signal_width
 from swarm.training.model.optimizer import OptimizerState
 from swarm.training.plan import RoundPlan
 from swarm.training.record.checkpoint import RESTART_HINT, SavedShard, encode_shard
@@ -162,10 +163,10 @@ def replay_microbatch(
     if reply is None:
         shard.loss(tokens, plan, request, seat)
         return
-    _, passed = shard.forward(request)
+    _, passed = shard.forward(tokens, plan, request)
     shard.backward(passed, reply)
 
 
 def _shape(plan: RoundPlan) -> tuple[int, int, int]:
     spec = plan.spec
-    return (spec.microbatch_size, spec.model.seq_len, spec.model.hidden_size)
+    return (spec.microbatch_size, spec.model.seq_len, signal_width(spec.model))

@@ -45,8 +45,27 @@ def packaged(name: str) -> RunSpec:
     )
 
 
+def plain(name: str) -> RunSpec:
+    """The run without bottlenecks: all of a token crosses a cut, in bfloat16."""
+    spec = packaged(name)
+    model = replace(spec.model, bottleneck_rank=0, bottleneck_stages=1)
+    return replace(spec, model=model, wire=replace(spec.wire, activations="bf16"))
+
+
+def test_a_bottleneck_costs_parameters_and_spares_the_line() -> None:
+    """Three cuts of the largest run: a row for every token, two matrices and a norm at each."""
+    spec, without = packaged("run-6b8.toml"), plain("run-6b8.toml")
+    sizing, before = sizing_of(spec, 2_000), sizing_of(without, 2_000)
+    D, K, V = spec.model.hidden_size, spec.model.bottleneck_rank, spec.model.vocab_size
+    assert sizing.parameters - before.parameters == 3 * (V * D + 2 * K * D + K)
+    assert sizing.cut_bytes_per_token == K * (1 / 2 + 1 / 64)
+    assert before.cut_bytes_per_token == 2 * D
+    assert sizing.microbatch_bytes_per_round == 2 * 50 * 128 * 1024 * K * 33 // 64
+    assert sizing.wire_bits_per_s < before.wire_bits_per_s / 20
+
+
 def test_the_sizes_of_the_largest_run_are_those_of_its_file() -> None:
-    spec = packaged("run-6b8.toml")
+    spec = plain("run-6b8.toml")
     sizing = sizing_of(spec, 2_000)
     assert sizing.stages == tuple(p.num_parameters for p in plan_stages(spec.model, 4))
     assert sizing.parameters == sum(sizing.stages) == 6_738_415_616
@@ -94,7 +113,7 @@ def test_muon_keeps_no_second_moments_of_its_matrices() -> None:
 
 @pytest.mark.parametrize(("num_stages", "sides"), [(1, 0), (2, 1), (3, 2), (4, 2)])
 def test_a_seat_sends_to_each_neighbour_it_has(num_stages: int, sides: int) -> None:
-    spec = replace(packaged("run-6b8.toml"), num_stages=num_stages, microbatches_per_step=1)
+    spec = replace(plain("run-6b8.toml"), num_stages=num_stages, microbatches_per_step=1)
     sizing = sizing_of(replace(spec, inner_steps_max=1), 1_000)
     assert sizing.microbatch_bytes_per_round == sides * (8 << 20)
 
@@ -108,7 +127,7 @@ def test_every_trade_of_a_round_counts_on_the_wire_and_in_the_windows() -> None:
 
 
 def test_a_seat_keeps_its_stage_and_the_one_behind_it() -> None:
-    spec = packaged("run-6b8.toml")
+    spec = plain("run-6b8.toml")
     assert followed(spec, StageIndex(3)) == {3, 0}
     assert followed(packaged("run-125m.toml"), StageIndex(0)) == {0}
     sizing, text = sizing_of(spec, 2_000), spec.data.train_bytes + spec.data.heldout_bytes
@@ -125,7 +144,7 @@ def test_windows_count_where_others_can_compute_them_again() -> None:
 
 @pytest.mark.rule("N13", "S26")
 def test_a_machine_that_is_too_small_is_told_what_it_lacks() -> None:
-    spec = packaged("run-6b8.toml")
+    spec = plain("run-6b8.toml")
     sizing = sizing_of(spec, 2_000)
     least = NODE_BYTES + LEAST_BYTES * sizing.parameters
     check_memory(spec, is_owner=True, memory_bytes=least, devices=("cpu",))
@@ -171,7 +190,7 @@ def test_who_does_not_train_may_follow_any_run_and_who_does_is_held_to_the_machi
             report=EventLog(tmp_path, events.append),
         )
 
-    vast = replace(packaged("run-6b8.toml"), num_stages=32)
+    vast = replace(plain("run-6b8.toml"), num_stages=32)
     model = replace(vast.model, hidden_size=16_384, num_layers=256)
     trio.run(check, replace(vast, model=model), NodeConfig(solve=False))
     with pytest.raises(BadConfig, match=f"has {memory_bytes() / 1e9:.0f}"):
