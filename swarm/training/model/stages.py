@@ -7,11 +7,14 @@ norm, the head and the loss. A shard is converted exactly between tensors and on
 concatenated, the shards of all stages are the shard of a one-stage run. Initial parameters come from a PRF of
 (seed, tensor name): they do not depend on the cut.
 
-Legend: B batch, T time, N = B x T rows, D hidden, P parameters of the shard.
+In a run with an adapter the flat vector is the adapter's, and nothing else is trained; the weights that it rests
+on are a second flat vector, which the stage holds (``Stage.base_W``) and nothing changes.
+
+Legend: B batch, T time, N = B x T rows, D hidden, P parameters of the shard, W weights below an adapter.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
 
@@ -19,17 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swarm.config.spec import ModelSpec, RunSpec
+from swarm.config.spec import AdapterSpec, ModelSpec, RunSpec
 from swarm.errors import BadConfig, UsageError
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import expand, framed
 from swarm.primitives.merkle import merkle_root
+from swarm.training.model.adapter import merge_into, read_adapter
 from swarm.training.model.llama import (
     LAYER_BLOCKS,
     LAYER_PREFIX,
     Block,
     Layer,
     TensorShape,
+    adapter_blocks,
     embedding_blocks,
     head_blocks,
     head_logits,
@@ -74,7 +79,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Tensors of one stage and their layout in the stage's flat vector."""
+    """Tensors of one stage that are trained and their layout in the stage's flat vector."""
 
     model: ModelSpec
     stage: int
@@ -82,6 +87,9 @@ class StagePlan:
     first_layer: int
     num_layers: int
     blocks: tuple[Block, ...]
+    adapter: AdapterSpec | None = None
+    base: "StagePlan | None" = None
+    """With an adapter, the plan of the weights that it rests on."""
 
     @property
     def is_first(self) -> bool:
@@ -160,6 +168,8 @@ class Stage:
 
     plan: StagePlan
     ops: Ops
+    base_W: Tensor | None = None
+    """With an adapter, the weights that it rests on: read, and never written to."""
 
     def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
         """Compute tokens BT (int64, first stage) or activations BTD (float32) -> activations BTD.
@@ -169,16 +179,15 @@ class Stage:
         plan, ops = self.plan, self.ops
         self.check(inputs)
         batch, times = inputs.shape[:2]
-        pieces = iter(self._views(params_P))
+        embedding, layers, head = self.layers(params_P)
         if plan.is_first:
-            x_ND = ops.embedding(next(pieces), inputs.reshape(-1))
+            x_ND = ops.embedding(embedding[0], inputs.reshape(-1))
         else:
             x_ND = inputs.reshape(batch * times, -1)
-        for _ in range(plan.num_layers):
-            layer = Layer(*(next(pieces) for _ in range(LAYER_BLOCKS)))
+        for layer in layers:
             x_ND = layer_forward(ops, plan.model, layer, x_ND, batch)
         if plan.is_last:
-            x_ND = head_logits(ops, plan.model, next(pieces), next(pieces), x_ND)
+            x_ND = head_logits(ops, plan.model, head[0], head[1], x_ND)
         return x_ND.view(batch, times, -1)
 
     def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
@@ -192,17 +201,23 @@ class Stage:
 
     def layers(self, params_P: Tensor) -> tuple[list[Tensor], list[Layer], list[Tensor]]:
         """Return views for a caller that iterates over the layers: (embedding, layers, norm and head)."""
-        views, skip = self._views(params_P), int(self.plan.is_first)
-        stop = skip + self.plan.num_layers * LAYER_BLOCKS
+        plan, skip = self.plan, int(self.plan.is_first)
+        trained, views = _views(plan, params_P), list[Tensor]()
+        if plan.base is None:
+            views = trained
+        elif self.base_W is not None:
+            views = _views(plan.base, self.base_W)
+        else:
+            raise UsageError("a stage with an adapter needs the weights below it")
+        stop = skip + plan.num_layers * LAYER_BLOCKS
         layers = [Layer(*views[at : at + LAYER_BLOCKS]) for at in range(skip, stop, LAYER_BLOCKS)]
+        if plan.adapter is not None:
+            count = len(trained) // plan.num_layers
+            layers = [
+                replace(layer, adapter=read_adapter(plan.adapter, trained[at : at + count]))
+                for layer, at in zip(layers, range(0, len(trained), count), strict=True)
+            ]
         return views[:skip], layers, views[stop:]
-
-    def _views(self, params_P: Tensor) -> list[Tensor]:
-        """Split the flat vector once: per-slice views make the backward pass three times slower."""
-        if params_P.shape != (self.plan.num_parameters,):
-            raise UsageError(f"a shard of {self.plan.num_parameters} parameters is one flat vector")
-        pieces = torch.split(params_P, list(self.plan.block_sizes))
-        return [x.view(b.shape) for b, x in zip(self.plan.blocks, pieces, strict=True)]
 
     def check(self, inputs: Tensor) -> None:
         """Raise ``UsageError`` unless this stage can take ``inputs``."""
@@ -213,6 +228,14 @@ class Stage:
             fits = inputs.dtype == torch.float32 and inputs.dim() == 3 and inputs.shape[2] == width
         if not fits or inputs.shape[1] > self.plan.model.seq_len:
             raise UsageError(f"stage {self.plan.stage} cannot take a {tuple(inputs.shape)} input")
+
+
+def _views(plan: StagePlan, flat_P: Tensor) -> list[Tensor]:
+    """Split the flat vector once: per-slice views make the backward pass three times slower."""
+    if flat_P.shape != (plan.num_parameters,):
+        raise UsageError(f"a shard of {plan.num_parameters} parameters is one flat vector")
+    pieces = torch.split(flat_P, list(plan.block_sizes))
+    return [x.view(b.shape) for b, x in zip(plan.blocks, pieces, strict=True)]
 
 
 @dataclass(slots=True)
@@ -255,9 +278,40 @@ def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
     return tuple(plans)
 
 
-def stage_of(spec: RunSpec, stage: int) -> Stage:
-    """Return the stage of a run with the operators of its numerics profile."""
-    return Stage(plan_stages(spec.model, spec.num_stages)[stage], table(spec.numerics))
+def adapter_plan(base: StagePlan, adapter: AdapterSpec) -> StagePlan:
+    """Return the plan of an adapter on a stage."""
+    layers = range(base.first_layer, base.first_layer + base.num_layers)
+    blocks = tuple(
+        block for layer in layers for block in adapter_blocks(base.model, adapter, layer)
+    )
+    return replace(base, blocks=blocks, adapter=adapter, base=base)
+
+
+def plans_of(spec: RunSpec) -> tuple[StagePlan, ...]:
+    """Return what every stage of a run trains: all of its weights, or an adapter on them."""
+    plans = plan_stages(spec.model, spec.num_stages)
+    if not spec.adapter.rank:
+        return plans
+    return tuple(adapter_plan(plan, spec.adapter) for plan in plans)
+
+
+def stage_of(spec: RunSpec, stage: int, base_W: Tensor | None = None) -> Stage:
+    """Return the stage of a run with the operators of its numerics profile.
+
+    ``base_W`` are the weights below the adapter of the run, if it has one.
+    """
+    return Stage(plans_of(spec)[stage], table(spec.numerics), base_W)
+
+
+def merged(plan: StagePlan, params_P: Tensor, base_W: Tensor | None) -> Tensor:
+    """Return the weights of a stage as one flat vector of plain Llama: with an adapter, added to its base."""
+    if plan.base is None or plan.adapter is None:
+        return params_P
+    if base_W is None:
+        raise UsageError("an adapter is merged into the weights below it")
+    whole_W = base_W.clone()
+    merge_into(plan.base.named(whole_W), plan.named(params_P), plan.adapter.scale)
+    return whole_W
 
 
 def init_flat(plan: StagePlan, seed: int) -> Tensor:
@@ -334,7 +388,7 @@ def _gradients(
 def _init_tensor(part: TensorShape, seed: int) -> Tensor:
     count = _count(part.shape)
     if part.deviation == 0.0:
-        return torch.ones(count)
+        return torch.full((count,), part.fill)
     key = framed("init", (seed.to_bytes(8, "big"), part.name.encode("ascii")))
     raw = np.frombuffer(expand(key, "training.init", 4 * count), dtype="<u4") >> (32 - _INIT_BITS)
     centred = raw.astype(np.int64) * 2 - ((1 << _INIT_BITS) - 1)  # odd integers around zero
