@@ -1,4 +1,4 @@
-"""Cache the artifacts of a run: token files, checkpoint tensors, the roots of its initial weights.
+"""Cache the artifacts of a run: token files, checkpoints, weights below an adapter, roots of initial weights.
 
 Shell: fetches blobs, keeps the last few in memory, and remembers roots in the store; asking again costs no
 disk access, no hash and no copy.

@@ -152,9 +152,9 @@ def _spec_of(config: Mapping[str, object], model: ModelSpec) -> AdapterSpec:
         raise _refused("init_lora_weights", begun, "it may have changed the weights below")
     given = config.get("target_modules")
     modules = cast("list[object]", given) if isinstance(given, list) else []
-    if not modules or any(module not in _MODULES for module in modules):
+    if not modules or not all(isinstance(name, str) and name in _MODULES for name in modules):
         raise _refused("target_modules", given, f"a list of some of {', '.join(_MODULES)}")
-    chosen = {_MODULES[cast("str", module)] for module in modules}
+    chosen = {_MODULES[cast("str", name)] for name in modules}
     targets = tuple(name for name in ADAPTER_TARGETS if name in chosen)
     rank, most = config.get("r"), min(min(target_shape(model, name)) for name in targets)
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= most:

@@ -2,6 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
+    adapter.py   C  Correct the projections of a layer by a low-rank adapter (LoRA), and merge it
+                    into the weights.
     llama.py     C  A Llama-style decoder as a list of layers: tensor shapes, and each layer as a
                     function.
     operators.py C  The interface of an operator table: the signatures that every numerics profile

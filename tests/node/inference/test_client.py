@@ -42,6 +42,9 @@ class FakeArtifacts:
     async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
         return FLATS[stage] if root == ROOTS[stage] else None
 
+    async def base(self, run: Run, stage: StageIndex, *, is_here: bool = False) -> Tensor | None:
+        return None
+
 
 class Harness:
     """``replicas`` peers for each of three stages, and one who writes."""
