@@ -51,7 +51,7 @@ class ReplayPort(Protocol):
         log: Log,
         tokens: TokenSource,
         anchors: Mapping[Digest, Tensor],
-        base_W: Tensor | None,
+        base_W: Tensor | None = None,
     ) -> Answer:
         """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes.
 
@@ -73,7 +73,7 @@ class FileReplays:
         log: Log,
         tokens: TokenSource,
         anchors: Mapping[Digest, Tensor],
-        base_W: Tensor | None,
+        base_W: Tensor | None = None,
     ) -> Answer:
         """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes."""
         data = _read(log.path, log.manifest, log.plan.spec)
