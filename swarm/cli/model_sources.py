@@ -101,26 +101,27 @@ def load_model(folder: Path, base: str = "") -> Model:
     )
 
 
-def check_base(model: Model, base: str) -> None:
-    """Raise ``UsageError`` for a model without adapter, and ``BadConfig`` unless ``base`` is what it rests on.
+def adapter_of(model: Model, base: str = "") -> tuple[AdapterSpec, Tensor]:
+    """Return the adapter that was merged into a model, and its parameters of all stages, end to end.
 
-    An empty ``base`` names nothing, and is not compared.
+    Raises ``UsageError`` for a model without one, and ``BadConfig`` unless the folder ``base`` holds the
+    weights that it rests on; an empty ``base`` names nothing.
     """
-    if model.adapter is None:
+    if model.adapter is None or model.adapter_P is None:
         raise UsageError(
             "this run trains all weights: it has no adapter", hint="swarm export DIR --format hf"
         )
     if base and model.adapter.base_roots:
         check_below(open_folder(Path(base)), model.adapter.base_roots)
+    return model.adapter, model.adapter_P
 
 
 def save_model(folder: Path, model: Model, *, format_: str = "hf", base: str = "") -> None:
     """Write a model as an exported folder, its weights alone, or its adapter, which names ``base``."""
     if format_ == PEFT:
-        check_base(model, base)
-        assert model.adapter is not None and model.adapter_P is not None, "checked before"
+        adapter, adapter_P = adapter_of(model, base)
         name = str(Path(base).resolve()) if base else ""
-        files = adapter_files(model.spec, model.adapter, model.adapter_P, name, model.facts)
+        files = adapter_files(model.spec, adapter, adapter_P, name, model.facts)
     elif format_ == "safetensors":
         files = {WEIGHTS_FILE: weights(model.spec, [model.params_P])}
     else:

@@ -116,8 +116,8 @@ class Swarm:
     ) -> None:
         """``buffer``: complete windows that may wait to be kept; None records nothing.
 
-        ``slow``: how many times as long a seat of (stage, index) computes. ``bases``: by stage, the weights below
-        the adapter of the run.
+        ``slow``: how many times as long a seat of (stage, index) computes. ``bases``: by stage, the weights
+        below the adapter of the run.
         """
         self.spec = spec
         self.network = FakeNetwork(seed=seed, loss=loss)

@@ -282,9 +282,7 @@ async def _train(
     swarm: Field, rounds: int, seconds: float, codecs: Sequence[Codec | None]
 ) -> Harvest:
     seats, spec = swarm.seats, swarm.spec
-    initial = {
-        stage: init_flat(plan, spec.seed) for stage, plan in enumerate(plans_of(spec))
-    }
+    initial = {stage: init_flat(plan, spec.seed) for stage, plan in enumerate(plans_of(spec))}
     done = Harvest(
         spec,
         {place: seat.host.secret for place, seat in seats.items()},

@@ -107,7 +107,7 @@ def export(
     ] = "",
 ) -> None:
     """Write the run's newest checkpoint as a folder that transformers loads, with its tokenizer."""
-    from swarm.cli.model_sources import model_of_run, save_model
+    from swarm.cli.model_sources import adapter_of, model_of_run, save_model
     from swarm.training.hf.export import FORMATS, PEFT
 
     screen, out = terminal(), Path(folder)
@@ -124,8 +124,7 @@ def export(
         raise UsageError("--base is for an adapter alone", hint=f"swarm export {out} --format peft")
     model = model_of_run(screen.home, initial=initial)
     save_model(out, model, format_=format_, base=base)
-    written = model.params_P if format_ != PEFT else model.adapter_P
-    assert written is not None, "a folder of an adapter was written"
+    written = model.params_P if format_ != PEFT else adapter_of(model)[1]
     row = {"dir": str(out), "round": model.round, "parameters": written.numel()}
     where = "before training" if initial else f"of round {model.round}"
     screen.data({**row, "format": format_}, [f"{out}: {row['parameters']:,} parameters {where}"])

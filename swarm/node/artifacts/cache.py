@@ -67,7 +67,7 @@ class ArtifactCache:
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
         self._initial: dict[tuple[Digest, StageIndex], Digest] = {}
         self._bases: WeakValueDictionary[Digest, Tensor] = WeakValueDictionary()
-        """Weights below adapters, while a seat, a check or a text uses them: once in memory for all of these."""
+        """Weights below adapters, while a seat, a check or a text uses them: once in memory for all."""
         self._loading = trio.Lock()
         self._say = say
 
@@ -201,9 +201,7 @@ class ArtifactCache:
         found = await self._read(plan.num_parameters, stage, root, path)
         return self._remember(root, found)
 
-    async def base(
-        self, run: Run, stage: StageIndex, *, is_here: bool = False
-    ) -> Tensor | None:
+    async def base(self, run: Run, stage: StageIndex, *, is_here: bool = False) -> Tensor | None:
         """Return the weights below the adapter of a run; None in a run without one.
 
         They are fetched if need be, but not if ``is_here``. Raises ``Unreachable`` if they cannot be had, and
@@ -304,8 +302,8 @@ async def seeded_root(
 ) -> Digest:
     """Return the root of the seeded initial weights of ``stage``.
 
-    It is needed at every start, and follows from the model, its adapter, the cut and the seed: a home computes it
-    once.
+    It is needed at every start, and follows from the model, its adapter, the cut and the seed: a home computes
+    it once.
     """
     plan, adapter = plans_of(spec)[stage], replace(spec.adapter, base_roots=())
     drawn = (spec.model, spec.num_stages, stage, spec.seed, adapter)

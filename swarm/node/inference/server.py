@@ -46,9 +46,7 @@ class Weights(Protocol):
         """Return the canonical weights that ``root`` names; None if they are not here."""
         ...
 
-    async def base(
-        self, run: Run, stage: StageIndex, *, is_here: bool = False
-    ) -> Tensor | None:
+    async def base(self, run: Run, stage: StageIndex, *, is_here: bool = False) -> Tensor | None:
         """Return the weights below the adapter of a run, None without one; raise ``Unreachable``."""
         ...
 

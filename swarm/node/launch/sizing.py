@@ -223,7 +223,7 @@ def _frozen(plan: StagePlan) -> int:
 def _frozen_bytes(spec: RunSpec, stages: Collection[int]) -> int:
     """Return the bytes of the blobs below the adapter that the holder of ``stages`` keeps.
 
-    In a run that can be checked those of all stages: a verifier is drawn for any, and does not fetch them twice.
+    In a run that can be checked those of all stages: a verifier is drawn for any of them.
     """
     plans = _plans(spec)
     held = range(spec.num_stages) if keeps_windows(spec) else stages

@@ -4,8 +4,9 @@ Shell: reads the disk; files to be written are a mapping from name to bytes.
 
 A folder holds ``adapter_config.json`` and ``adapter_model.safetensors``, with tensors named as PEFT names them:
 ``base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight``. An export of a run also names, in the header
-of the weights file, the weights that the adapter rests on, by the hash of each stage. Legend: P parameters of the
-adapter.
+of the weights file, the weights that the adapter rests on, by the hash of each stage.
+
+Legend: P parameters of the adapter.
 """
 
 import json
@@ -158,7 +159,9 @@ def _spec_of(config: Mapping[str, object], model: ModelSpec) -> AdapterSpec:
     targets = tuple(name for name in ADAPTER_TARGETS if name in chosen)
     rank, most = config.get("r"), min(min(target_shape(model, name)) for name in targets)
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= most:
-        raise _refused("r", rank, f"it must be a whole number from 1 to {most}, the narrowest target")
+        raise _refused(
+            "r", rank, f"it must be a whole number from 1 to {most}, the narrowest target"
+        )
     alpha, highest = config.get("lora_alpha"), BOUNDS["lora_alpha_nano"][1]
     is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
     if not is_number or not 1 <= cast("float", alpha) * NANO <= highest:
@@ -172,7 +175,9 @@ def _check_tensors(plan: StagePlan, spans: Mapping[str, TensorSpan], below: Path
     wanted = {_PREFIX + part.name: part.shape for part in plan.tensors}
     for name, shape in wanted.items():
         if name not in spans:
-            raise BadConfig(f"an adapter for another model than {below}: it lacks {name}", hint=HINT)
+            raise BadConfig(
+                f"an adapter for another model than {below}: it lacks {name}", hint=HINT
+            )
         if spans[name].shape != shape:
             raise BadConfig(
                 f"an adapter for another model than {below}: {name} has the shape"

@@ -3,8 +3,9 @@
 Shell: reads the disk; ``training/hf/config.py`` and ``training/hf/weights.py`` check the files' contents.
 
 Nothing is allocated before the shapes in the files' headers are those of the model, and the files are as long
-as the headers say. Pickles are never read. Where embedding and head are tied the head is a copy of the embedding:
-stages hold one each. Legend: P parameters of a stage.
+as the headers say. Pickles are never read. Where embedding and head are tied, stages hold a copy each.
+
+Legend: P parameters of a stage.
 """
 
 import os

@@ -2,11 +2,11 @@
 
 Core: pure functions over an ``Ops`` table.
 
-A projection W of O outputs and D inputs becomes W + s B A, with A of R x D, B of O x R and s = alpha / R. Only A
-and B are trained. B starts at zero, so that the first forward pass is that of W; A is drawn uniformly with the
-bound 1 / sqrt(D), as loralib and PEFT do. Projections that read the same input have their A stacked, so that one
-product computes them all; the scale is applied to the R columns between the two products. Source: arXiv
-2106.09685, section 4.
+A projection W of O outputs and D inputs becomes W + s B A, with A of R x D, B of O x R and s = alpha / R. Only
+A and B are trained. B starts at zero, so that the first forward pass is that of W; A is drawn uniformly with
+the bound 1 / sqrt(D), as loralib and PEFT do. Projections that read the same input have their A stacked, so
+that one product computes them all; the scale is applied to the R columns between the two products.
+Source: arXiv 2106.09685, section 4.
 
 Legend: N rows, D inputs, O outputs, R rank, G projections that read one input.
 """
@@ -110,8 +110,8 @@ def corrected_pair(
     """Return the same for the two projections that SwiGLU multiplies."""
     if low is None:
         return ops.linear(x_ND, gate), ops.linear(x_ND, up)
-    # A second name for x, because the order in which autograd adds three gradients is its own affair: so it adds
-    # two here and two there.
+    # A second name for x: the order in which autograd adds three gradients is its own affair, and so it adds
+    # two of them here and the third there.
     wide_ND = x_ND.view_as(x_ND)
     outs = (ops.linear(wide_ND, gate), ops.linear(wide_ND, up))
     parts = zip(outs, corrections(ops, low, x_ND), strict=True)
@@ -119,9 +119,7 @@ def corrected_pair(
     return first, second
 
 
-def merge_into(
-    base: Mapping[str, Tensor], adapter: Mapping[str, Tensor], scale: float
-) -> None:
+def merge_into(base: Mapping[str, Tensor], adapter: Mapping[str, Tensor], scale: float) -> None:
     """Add s B A to the weights of ``base`` in place; names are those of transformers' Llama.
 
     The product is computed in float64 and rounded once.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from swarm.cli.model_sources import Model, check_base, load_model, save_model
+from swarm.cli.model_sources import Model, adapter_of, load_model, save_model
 from swarm.config.spec import NANO, AdapterSpec, ModelSpec
 from swarm.errors import BadConfig, UsageError
 from swarm.primitives.codec import replace
@@ -272,4 +272,4 @@ def test_an_export_of_the_adapter_alone_compares_the_base_that_it_names(
         save_model(tmp_path / "more", model, format_="peft", base=str(other))
     assert not (tmp_path / "more").exists()
     with pytest.raises(UsageError, match="no adapter"):
-        check_base(replace(model, adapter=None), "")
+        adapter_of(replace(model, adapter=None))

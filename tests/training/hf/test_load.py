@@ -216,7 +216,7 @@ def test_transformers_and_we_agree_on_every_logit(folder: Path) -> None:
 
 @pytest.mark.rule("T6")
 def test_a_tied_model_comes_in_with_two_copies_and_leaves_as_it_came(tmp_path: Path) -> None:
-    """As transformers saves it, without a head; ours reads the embedding twice, and ties what is still equal."""
+    """As transformers saves it, without a head; ours reads the embedding twice, and ties what is equal."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(4)
     config = transformers.LlamaConfig(
