@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from swarm.config.bounds import AMOUNT_MAX, BOUNDS
-from swarm.config.spec import ADAPTER_TARGETS, NANO
+from swarm.config.spec import NANO
 from swarm.errors import BadConfig
 
 PATHS_MAX = 1000
@@ -36,6 +36,7 @@ Devices = Annotated[
 ]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
+_TARGETS: tuple[Target, ...] = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 class Section(BaseModel):
@@ -119,7 +120,7 @@ class AdapterSection(Section):
     alpha: float = _ratio("lora_alpha", 16.0)
     """A correction is scaled by alpha / rank."""
     targets: tuple[Target, ...] = Field(
-        default=ADAPTER_TARGETS, strict=False, min_length=1, max_length=len(ADAPTER_TARGETS)
+        default=_TARGETS, strict=False, min_length=1, max_length=len(_TARGETS)
     )
     """Projections of every layer that are corrected."""
 

@@ -36,7 +36,10 @@ class ArtifactPort(Protocol):
         ...
 
     async def base(self, run: Run, stage: StageIndex) -> Tensor | None:
-        """Return the weights below the adapter of a run; None in a run without one. Raises as ``tokens`` does."""
+        """Return the weights below the adapter of a run; None in a run without one.
+
+        Raises as ``tokens`` does.
+        """
         ...
 
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:

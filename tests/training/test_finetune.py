@@ -72,11 +72,11 @@ def test_a_folder_is_fine_tuned_and_leaves_merged_or_as_an_adapter(
     whole = torch.cat(
         [merged(p, phi_P, w) for p, phi_P, w in zip(plans_of(spec), tuned, bases, strict=True)]
     )
-    stage = whole_model(spec.model, NATIVE)
-    before = heldout_loss(stage, torch.cat(bases), HELDOUT)
-    after = heldout_loss(stage, whole, HELDOUT)
+    alone = whole_model(spec.model, NATIVE)
+    before = heldout_loss(alone, torch.cat(bases), HELDOUT)
+    after = heldout_loss(alone, whole, HELDOUT)
     assert after < before - 0.5
-    plan = adapter_plan(stage.plan, replace(adapter, base_roots=()))
+    plan = adapter_plan(alone.plan, replace(adapter, base_roots=()))
     beside = Stage(plan, table(numerics), torch.cat(bases))
     assert heldout_loss(beside, torch.cat(tuned), HELDOUT) == pytest.approx(after, abs=1e-4)
 

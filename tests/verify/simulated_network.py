@@ -109,7 +109,7 @@ class LookedUp:
         log: Log,
         tokens: TokenSource,
         anchors: Mapping[Digest, Tensor],
-        base_W: Tensor | None,
+        base_W: Tensor | None = None,
     ) -> Answer:
         assert set(anchors) == {NO_DIGEST}
         manifest = log.manifest

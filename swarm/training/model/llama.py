@@ -11,7 +11,7 @@ Legend: B batch, T time, N = B x T rows, D hidden, H heads, K key-value heads, E
 I intermediate, V vocabulary, S time of the cached keys.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import sqrt
 from typing import Protocol
@@ -69,7 +69,7 @@ class Layer:
     gate: Tensor
     up: Tensor
     down: Tensor
-    adapter: LayerAdapter | None = None
+    adapter: LayerAdapter | None = field(default=None, kw_only=True)
 
 
 EMBEDDING_NAME, HEAD_NAME = "model.embed_tokens.weight", "lm_head.weight"
@@ -127,7 +127,7 @@ def layer_blocks(model: ModelSpec, layer: int) -> tuple[Block, ...]:
 
 
 def adapter_blocks(model: ModelSpec, adapter: AdapterSpec, layer: int) -> tuple[Block, ...]:
-    """Return the blocks of the adapter of layer ``layer``, in the order of ``read_adapter``, named as by PEFT."""
+    """Return the adapter's blocks of layer ``layer``, in the order of ``read_adapter``, named as by PEFT."""
     blocks, prefix = list[Block](), f"{LAYER_PREFIX}{layer}."
     for group in GROUPS:
         chosen = [name for name in group if name in adapter.targets]

@@ -7,8 +7,8 @@ norm, the head and the loss. A shard is converted exactly between tensors and on
 concatenated, the shards of all stages are the shard of a one-stage run. Initial parameters come from a PRF of
 (seed, tensor name): they do not depend on the cut.
 
-In a run with an adapter the flat vector is the adapter's, and nothing else is trained; the weights that it rests
-on are a second flat vector, which the stage holds (``Stage.base_W``) and nothing changes.
+In a run with an adapter the flat vector is the adapter's, and nothing else is trained; the weights that it
+rests on are a second flat vector, which the stage holds (``Stage.base_W``) and nothing changes.
 
 Legend: B batch, T time, N = B x T rows, D hidden, P parameters of the shard, W weights below an adapter.
 """

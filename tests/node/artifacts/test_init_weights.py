@@ -129,9 +129,10 @@ async def test_a_launch_with_an_adapter_publishes_the_weights_below_and_starts_f
         '[adapter]\nrank = 4\ntargets = ["q", "v"]\n[data]\nsource = ["."]\nheldout_every = 2\n'
     )
     file = parse_run_file(f'[model]\ninit_from = "llama"\nseq_len = 32\n{sections}', "run.toml")
-    peer, host = PeerId(bytes(32)), FakeNetwork().host(1)
+    peer = PeerId(bytes(32))
+    host: Any = FakeNetwork().host(1)
     genesis = genesis_of(file, validators={peer: 1}, accounts={}, seed=secrets.token_bytes(32))
-    blobs = Blobs(tmp_path / "home", host, quota_bytes=1 << 24)  # type: ignore[arg-type]
+    blobs = Blobs(tmp_path / "home", host, quota_bytes=1 << 24)
     store, report = Store.open(tmp_path / "store.sqlite"), EventLog(tmp_path, None)
 
     async def fits(_: RunSpec) -> None:
