@@ -133,6 +133,10 @@ class WeightsPort(Protocol):
         """Return the weights below the adapter of a run; None in a run without one."""
         ...
 
+    async def keep_base(self, run: Run, stage: StageIndex) -> None:
+        """Fetch the weights below the adapter of a stage to this disk, if the run has one."""
+        ...
+
     async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
         """Return the slow weights that ``root`` names; raise ``Unreachable``, ``BadConfig`` or ``Corrupt``."""
         ...

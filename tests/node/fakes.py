@@ -176,6 +176,9 @@ class FakeArtifacts:
         """No adapter."""
         return None
 
+    async def keep_base(self, run: Run, stage: StageIndex) -> None:
+        """No adapter."""
+
     async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
         """Fail."""
         raise AssertionError("no weights here")

@@ -210,16 +210,27 @@ class ArtifactCache:
         plan = plans_of(run.spec)[stage].base
         if plan is None:
             return None
-        root, num_bytes = run.spec.adapter.base_roots[stage], plan.num_parameters * FLOAT_BYTES
+        root = run.spec.adapter.base_roots[stage]
         if is_here and not self._blobs.has(root):
             raise Unreachable(f"the weights below the adapter of stage {stage} are not here")
+        await self.keep_base(run, stage)
         async with self._loading:
             found = self._bases.get(root)
             if found is None:
-                path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
+                path = self._blobs.path(root)
                 found = await self._read(plan.num_parameters, stage, root, path)
                 self._bases[root] = found
         return found
+
+    async def keep_base(self, run: Run, stage: StageIndex) -> None:
+        """Fetch the weights below the adapter of a stage to this disk, and serve them; nothing without one.
+
+        Who keeps the checkpoints of a stage keeps these too: neither is of use alone. Raises as ``base`` does.
+        """
+        plan = plans_of(run.spec)[stage].base
+        if plan is not None:
+            root, num_bytes = run.spec.adapter.base_roots[stage], plan.num_parameters * FLOAT_BYTES
+            await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
 
     async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
         """Return canonical weights if they are on this disk or seeded, else None; nothing is fetched.

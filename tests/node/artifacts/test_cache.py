@@ -205,6 +205,8 @@ async def test_the_weights_below_an_adapter_are_fetched_by_name_and_held_once(
     with pytest.raises(Corrupt) as caught:
         await artifacts.base(run, STAGE)
     assert str(path) in caught.value.hint
+    await artifacts.keep_base(run, StageIndex(0))
+    assert harness.blobs.has(roots[0])
     await harness.blobs.remove(roots[0])
     with pytest.raises(Unreachable, match="not here"):
         await artifacts.base(run, StageIndex(0), is_here=True)
