@@ -11,13 +11,19 @@ from itertools import pairwise
 
 from swarm.config.spec import (
     ADAMW,
+    ADAPTER_TARGETS,
     EXACT_NUMERICS,
     MUON,
     NANO,
+    ROPE_DEFAULT,
+    ROPE_LINEAR,
+    ROPE_LLAMA3,
+    AdapterSpec,
     DataSpec,
     Genesis,
     ModelSpec,
     OptimizerSpec,
+    RopeSpec,
     RunSpec,
     trade_blocks,
 )
@@ -36,6 +42,7 @@ CODECS = ("int8", "int4", "int4-mean", "bf16")
 ACTIVATIONS = ("bf16", "int8", "int4")
 ON_FRAUD = ("evict", "rollback")
 OPTIMIZERS = (ADAMW, MUON)
+ROPE_KINDS = (ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3)
 LEARNING_RATES_MAX = 1024
 AGE_WEIGHTS_MAX = 8
 VALIDATORS_MAX = 128
@@ -66,6 +73,13 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "norm_eps_nano": (1, NANO // 1000),
     "bottleneck_rank": (0, 1 << 14),
     "bottleneck_stages": (1, 64),
+    "factor_nano": (NANO, 1000 * NANO),
+    "low_freq_nano": (NANO // 1000, 1000 * NANO),
+    "high_freq_nano": (NANO // 1000, 1000 * NANO),
+    "original_positions": (8, 1 << 20),
+    # adapter: ranks in use are 4 to 256
+    "rank": (0, 1024),
+    "lora_alpha_nano": (0, 10_000 * NANO),
     # run
     "num_stages": (1, 64),
     "replicas_max": (1, 256),
@@ -123,7 +137,17 @@ BOUNDS: dict[str, tuple[int, int]] = {
 def check_spec(spec: RunSpec) -> None:
     """Raise ``BadConfig`` with the bound unless every honest machine can work by this spec."""
     _check_name(spec.name)
-    parts = (spec, spec.model, spec.optimizer, spec.outer, spec.data, spec.deadlines, spec.checks)
+    parts = (
+        spec,
+        spec.model,
+        spec.model.rope,
+        spec.adapter,
+        spec.optimizer,
+        spec.outer,
+        spec.data,
+        spec.deadlines,
+        spec.checks,
+    )
     for part in parts:
         _check_integers(part)
     if spec.numerics not in NUMERICS:
@@ -139,6 +163,8 @@ def check_spec(spec: RunSpec) -> None:
     _check_optimizer(spec.optimizer)
     _check_tables(spec)
     _check_shape(spec)
+    _check_rope(spec.model.rope)
+    _check_adapter(spec)
     _check_outer(spec)
     _check_time(spec)
 
@@ -346,6 +372,74 @@ def _check_bottleneck(spec: RunSpec) -> None:
             " nothing",
             hint="rank = 0 under [wire]: no bottleneck",
         )
+
+
+def _check_rope(rope: RopeSpec) -> None:
+    if rope.kind not in ROPE_KINDS:
+        raise BadConfig(f"rope_type is one of {', '.join(ROPE_KINDS)}, not {rope.kind[:40]!r}")
+    if rope.kind == ROPE_DEFAULT and rope.factor_nano != NANO:
+        raise BadConfig(
+            f"rope_factor {_decimal(rope.factor_nano)} does nothing with rope_type default",
+            hint='rope_type = "linear" or "llama3" under [model], or no rope_factor',
+        )
+    if rope.kind == ROPE_LLAMA3 and rope.low_freq_nano >= rope.high_freq_nano:
+        raise BadConfig(
+            f"rope_low_freq_factor {_decimal(rope.low_freq_nano)} must be below rope_high_freq_factor"
+            f" {_decimal(rope.high_freq_nano)}"
+        )
+
+
+def _check_adapter(spec: RunSpec) -> None:
+    """Check that an adapter fits the matrices that it corrects, and names the weights of every stage."""
+    adapter = spec.adapter
+    if not adapter.rank:
+        if adapter != AdapterSpec():
+            raise BadConfig("an adapter of rank 0 has neither alpha nor targets nor base_roots")
+        return
+    unknown = [name for name in adapter.targets if name not in ADAPTER_TARGETS]
+    if unknown or not adapter.targets:
+        raise BadConfig(
+            f"targets of an adapter are some of {', '.join(ADAPTER_TARGETS)}, not"
+            f" {', '.join(map(repr, unknown))[:60] or 'none'}",
+            hint="edit targets under [adapter]",
+        )
+    if adapter.targets != tuple(name for name in ADAPTER_TARGETS if name in adapter.targets):
+        raise BadConfig(f"targets of an adapter are sorted as {', '.join(ADAPTER_TARGETS)}")
+    if not adapter.lora_alpha_nano:
+        raise BadConfig("alpha of an adapter must be above 0", hint="alpha = 16 under [adapter]")
+    narrowest = min(min(target_shape(spec.model, name)) for name in adapter.targets)
+    if adapter.rank > narrowest:
+        raise BadConfig(
+            f"an adapter of rank {adapter.rank} is wider than the narrowest of its targets: {narrowest}",
+            hint=f"rank = {narrowest} or less under [adapter], or fewer targets",
+        )
+    if spec.optimizer.name != ADAMW:
+        raise BadConfig(
+            f"the matrices of an adapter are stepped by {ADAMW}, not by {spec.optimizer.name}",
+            hint=f'name = "{ADAMW}" under [optimizer]',
+        )
+    if spec.initial_roots:
+        raise BadConfig("initial_roots are of runs without an adapter: it starts from the seed")
+    if len(adapter.base_roots) != spec.num_stages or any(len(r) != 32 for r in adapter.base_roots):
+        raise BadConfig(
+            f"base_roots of an adapter name {spec.num_stages} stages by hashes of 32 bytes",
+            hint='init_from = "FOLDER" under [model]',
+        )
+
+
+def target_shape(model: ModelSpec, name: str) -> tuple[int, int]:
+    """Return (outputs, inputs) of a projection that an adapter can correct."""
+    width, inner = model.hidden_size, model.intermediate_size
+    keys = width // model.num_heads * model.num_kv_heads
+    return {
+        "q": (width, width),
+        "k": (keys, width),
+        "v": (keys, width),
+        "o": (width, width),
+        "gate": (inner, width),
+        "up": (inner, width),
+        "down": (width, inner),
+    }[name]
 
 
 def _check_sizes(spec: RunSpec) -> None:

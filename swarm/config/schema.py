@@ -37,6 +37,8 @@ Devices = Annotated[
     tuple[DeviceName, ...], Field(strict=False, min_length=1, max_length=DEVICES_MAX)
 ]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
+_TARGETS: tuple[Target, ...] = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 class Section(BaseModel):
@@ -101,8 +103,31 @@ class ModelSection(Section):
     rope_theta: int = _count("rope_theta", 10_000)
     """Base of the rotary positions."""
     norm_eps: float = _ratio("norm_eps", 1e-5)
+    rope_type: Literal["default", "linear", "llama3"] = "default"
+    """Rule of the rotary frequencies, as transformers' rope_parameters has it."""
+    rope_factor: float = _ratio("factor", 1.0)
+    """linear, llama3: by what low frequencies are divided."""
+    rope_low_freq_factor: float = _ratio("low_freq", 1.0)
+    """llama3: turns in the original context up to which a frequency is low."""
+    rope_high_freq_factor: float = _ratio("high_freq", 4.0)
+    """llama3: turns from which it stays as it is."""
+    rope_original_positions: int = _count("original_positions", 8192)
+    """llama3: context before it was stretched."""
     init_from: Text = ""
     """Folder of a transformers Llama model to start from; its shape is used, except seq_len."""
+
+
+class AdapterSection(Section):
+    """LoRA adapter: trained in place of the weights of init_from, which stay as they are."""
+
+    rank: int = _count("rank", 0)
+    """0: no adapter, all weights are trained. 8 or 16 is usual; at most the narrowest target."""
+    alpha: float = _ratio("lora_alpha", 16.0)
+    """A correction is scaled by alpha / rank."""
+    targets: tuple[Target, ...] = Field(
+        default=_TARGETS, strict=False, min_length=1, max_length=len(_TARGETS)
+    )
+    """Projections of every layer that are corrected."""
 
 
 class TrainingSection(Section):
@@ -254,6 +279,7 @@ class RunFile(Section):
 
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()
+    adapter: AdapterSection = AdapterSection()
     training: TrainingSection = TrainingSection()
     optimizer: OptimizerSection = OptimizerSection()
     outer: OuterSection = OuterSection()

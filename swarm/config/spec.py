@@ -16,6 +16,27 @@ ADAMW, MUON = "adamw", "muon"
 """Optimizers of a run."""
 
 
+ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 = "default", "linear", "llama3"
+"""Rules by which the frequencies of rotary positions follow from their base."""
+ADAPTER_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+"""Projections of a decoder layer that an adapter can correct, in the order of the flat vector."""
+
+
+class RopeSpec(Message, frozen=True):
+    """Stretching of the rotary positions, as transformers' ``rope_parameters`` has it."""
+
+    kind: str = ROPE_DEFAULT
+    """``default``, ``linear`` or ``llama3``."""
+    factor_nano: int = NANO
+    """Times that slow frequencies (linear: all) are divided by."""
+    low_freq_nano: int = NANO
+    """llama3: turns within the original context below which a frequency is divided by the whole factor."""
+    high_freq_nano: int = 4 * NANO
+    """llama3: turns above which a frequency stays as it is."""
+    original_positions: int = 8192
+    """llama3: context that the model was made for before it was stretched."""
+
+
 class ModelSpec(Message, frozen=True):
     """Shape of a Llama-style decoder: RMSNorm, rotary positions, SwiGLU, untied embeddings."""
 
@@ -32,6 +53,7 @@ class ModelSpec(Message, frozen=True):
     """Values of a token that cross a cut between stages; 0: all ``hidden_size``, without a bottleneck."""
     bottleneck_stages: int = 1
     """Stages between which the bottlenecks lie, which are a part of the model; 1 without any."""
+    rope: RopeSpec = RopeSpec()
 
 
 class OptimizerSpec(Message, frozen=True):
@@ -142,6 +164,24 @@ class CheckSpec(Message, frozen=True):
     """``evict``, or ``rollback``: the stage of a proven fraud restarts from the checkpoint before it."""
 
 
+class AdapterSpec(Message, frozen=True):
+    """Low-rank adapter (LoRA, arXiv 2106.09685) that is trained on weights that stay as they are."""
+
+    rank: int = 0
+    """Rows of every A and columns of every B; 0: no adapter, all weights are trained."""
+    lora_alpha_nano: int = 0
+    """Numerator of the scale alpha / rank of a correction B A x."""
+    targets: tuple[str, ...] = ()
+    """Projections of every layer that are corrected, in the order of ``ADAPTER_TARGETS``."""
+    base_roots: tuple[Digest, ...] = ()
+    """Roots of the weights of every stage that the adapter rests on: blobs that peers fetch from each other."""
+
+    @property
+    def scale(self) -> float:
+        """Factor of every correction."""
+        return self.lora_alpha_nano / NANO / self.rank
+
+
 class RunSpec(Message, frozen=True):
     """Everything that decides what a run computes; its digest identifies the run."""
 
@@ -168,7 +208,8 @@ class RunSpec(Message, frozen=True):
     """Merkle root over the stages' initial parameter roots."""
     initial_roots: tuple[Digest, ...] = ()
     """Roots of the stages' initial parameters, blobs that peers fetch from each other; empty when the weights
-    are initialised from ``seed``."""
+    are initialised from ``seed``, as those of an adapter are."""
+    adapter: AdapterSpec = AdapterSpec()
 
     @property
     def is_exact(self) -> bool:

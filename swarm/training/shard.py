@@ -170,9 +170,11 @@ class Shard:
         self._hashed: dict[str, tuple[Tensor, Digest]] = {}
 
     @classmethod
-    def initial(cls, spec: RunSpec, stage: StageIndex) -> "Shard":
-        """Return the shard that every run starts from."""
-        return cls(spec, stage, init_flat(stage_of(spec, stage).plan, spec.seed))
+    def initial(cls, spec: RunSpec, stage: StageIndex, base_W: Tensor | None = None) -> "Shard":
+        """Return the shard that every run starts from; ``base_W`` are the weights below its adapter, if any."""
+        module = stage_of(spec, stage, base_W)
+        engine = LocalEngine(module)
+        return cls(spec, stage, init_flat(module.plan, spec.seed), engine=engine)
 
     # --- micro-batches ---
 

@@ -32,7 +32,7 @@ from swarm.training.averaging.payload import (
 from swarm.training.data.dataset import TokenSource
 from swarm.training.messages import COUNT_MAX
 from swarm.training.model.optimizer import num_second_moments
-from swarm.training.model.stages import plan_stages
+from swarm.training.model.stages import plans_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.restore import replay_microbatch, restored
 from swarm.training.record.segment import MergeRecord, ShardState, are_finite
@@ -85,13 +85,14 @@ def answer(
     data: WindowData,
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
+    base_W: Tensor | None = None,
 ) -> Answer:
     """Replay a window; return ``REFUSED`` for a log that no honest seat writes.
 
     ``record_start_root`` is the start root in the segment's commit, which the first window must have.
     """
     try:
-        result = replay(plan, data, tokens, anchors)
+        result = replay(plan, data, tokens, anchors, base_W)
     except PeerFault:
         return REFUSED
     if data.key.window == 0 and result.start_root != record_start_root:
@@ -104,6 +105,7 @@ def replay(
     data: WindowData,
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
+    base_W: Tensor | None = None,
 ) -> ReplayResult:
     """Replay the events of a window's log.
 
@@ -112,6 +114,7 @@ def replay(
         data: Log of the window.
         tokens: Training tokens of the run.
         anchors: Every canonical checkpoint among ``anchors_named(data)``, and no other, by root.
+        base_W: Weights below the adapter of the run, if it has one.
 
     Raises:
         PeerFault: If no honest seat writes such a log.
@@ -119,7 +122,7 @@ def replay(
     check_window(plan, data)
     check_start(plan.spec, data)
     first = _anchor(anchors, data.start.anchor_root, data.start.params_P)
-    shard = restored(plan.spec, data.key.stage, data.start, first)
+    shard = restored(plan.spec, data.key.stage, data.start, first, base_W)
     _check_parts(shard, data.start)
     start_root = state_root(shard.components())
     leaves = list[Digest]()
@@ -149,7 +152,7 @@ def check_start(spec: RunSpec, data: WindowData) -> None:
         raise BadEncoding("a state with another number of fragments")
     if max(start.tokens_at_sync) > start.tokens_total:
         raise BadEncoding("a fragment that was merged after more tokens than there were")
-    plan = plan_stages(spec.model, spec.num_stages)[data.key.stage]
+    plan = plans_of(spec)[data.key.stage]
     whole, second = plan.num_parameters, num_second_moments(spec.optimizer, plan)
     if [tensor.numel() for tensor in start.tensors] != [whole, whole, second, whole, whole]:
         raise BadEncoding("a state of tensors of other lengths than the run's")

@@ -1,10 +1,11 @@
 """A small swarm of pipeline seats in memory, under virtual time: real torch, no sockets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import trio
+from torch import Tensor
 
 from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec, RunSpec
@@ -124,10 +125,12 @@ class Swarm:
         seed: int = 0,
         buffer: int | None = None,
         slow: Mapping[tuple[int, int], float] | None = None,
+        bases: Sequence[Tensor | None] = (),
     ) -> None:
         """``buffer``: complete windows that may wait to be kept; None records nothing.
 
-        ``slow``: how many times as long a seat of (stage, index) computes.
+        ``slow``: how many times as long a seat of (stage, index) computes. ``bases``: by stage, the weights
+        below the adapter of the run.
         """
         self.spec = spec
         self.network = FakeNetwork(seed=seed, loss=loss)
@@ -142,7 +145,7 @@ class Swarm:
                 if buffer is not None:
                     windows, kept = trio.open_memory_channel[WindowData](buffer)
                 runner = SeatWorker(
-                    Shard.initial(spec, StageIndex(stage)),
+                    Shard.initial(spec, StageIndex(stage), bases[stage] if bases else None),
                     index,
                     tokens=tokens,
                     compute=InlineExecutor(_taking(JOB_S * (slow or {}).get((stage, index), 1.0))),

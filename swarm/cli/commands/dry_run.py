@@ -35,9 +35,10 @@ def dry_run_object(
         "replicas_max": spec.replicas_max,
         "optimizer": spec.optimizer.name,
         "trades_per_round": spec.outer.trades_per_round,
+        "adapter_rank": spec.adapter.rank,
         "rounds": spec.rounds,
         "inner_steps_max": spec.inner_steps_max,
-        **{key: list(value) if key == "stages" else value for key, value in asdict(sizing).items()},
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(sizing).items()},
         "wire_bits_per_s": sizing.wire_bits_per_s,
         "text": text,
         "notes": notes,
@@ -53,6 +54,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
             f"{spec.name}: {human_count(sizing.parameters)} parameters, {spec.numerics},"
             f" {counted(stages, 'stage')} of up to {counted(replicas, 'replica')}",
         ),
+        *_adapter_row(spec, sizing),
         ("text", text or "not there yet"),
         (
             "steps",
@@ -116,6 +118,20 @@ def dry_run_notes(
             f"work in {spec.numerics} cannot be checked: give the ticket to people you trust"
         )
     return notes
+
+
+def _adapter_row(spec: RunSpec, sizing: Sizing) -> list[tuple[str, str]]:
+    """Return the line about the adapter of a run; none without one."""
+    adapter = spec.adapter
+    if not adapter.rank:
+        return []
+    return [
+        (
+            "adapter",
+            f"rank {adapter.rank}, scale {adapter.scale:g}, on {', '.join(adapter.targets)}: these"
+            f" {human_count(sizing.parameters)} are trained, {human_count(sum(sizing.frozen))} stay",
+        )
+    ]
 
 
 def _update(spec: RunSpec, sizing: Sizing) -> str:

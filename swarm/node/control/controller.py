@@ -291,6 +291,7 @@ class Controller:
         try:
             run = self._context.run
             assert run is not None, "a checkpoint belongs to a run"
+            await self._context.artifacts.keep_base(run, duty.stage)
             await self._context.artifacts.checkpoint(run, duty.stage, duty.checkpoint)
         except (Unreachable, BadConfig) as error:
             self._context.report(EventKind.WARNING, f"checkpoint of stage {duty.stage}: {error}")

@@ -19,7 +19,7 @@ from swarm.config.spec import RunSpec
 from swarm.errors import DeviceLost
 from swarm.training.devices.protocol import FRAME_BYTES
 from swarm.training.model.bottleneck import input_width, signal_width
-from swarm.training.model.stages import plan_stages
+from swarm.training.model.stages import plans_of
 
 IN_MEMORY = Path("/dev/shm")  # noqa: S108  (a folder of our own is made in it, for this user alone)
 _LENGTH_BYTES = 4
@@ -43,6 +43,8 @@ class SharedTensors:
     signal_width: int
     """S"""
     is_first: bool
+    base_W: Tensor | None = None
+    """Weights below the adapter of the run, if it has one: written by the node before the processes start."""
 
     @classmethod
     def open(cls, folder: Path, spec: RunSpec, stage: int) -> "SharedTensors":
@@ -55,6 +57,10 @@ class SharedTensors:
         tokens = torch.from_file(
             str(folder / "tokens"), shared=True, size=sizes["tokens"] // 8, dtype=torch.int64
         )
+        base_W = None
+        if "base" in sizes:
+            name, size = str(folder / "base"), sizes["base"] // 4
+            base_W = torch.from_file(name, shared=True, size=size)
         return cls(
             vector_P=vector_P,
             received=received,
@@ -64,6 +70,7 @@ class SharedTensors:
             input_width=input_width(spec.model),
             signal_width=signal_width(spec.model),
             is_first=stage == 0,
+            base_W=base_W,
         )
 
     def activations(self, held: Tensor, rows: slice, length: int) -> Tensor:
@@ -130,7 +137,7 @@ def make_folder(spec: RunSpec, stage: int) -> Path:
 
 def forget_files(folder: Path) -> None:
     """Delete the file names once all processes have mapped them; the memory is freed with the last process."""
-    for name in ("vector", "given", "outputs", "tokens"):
+    for name in ("vector", "given", "outputs", "tokens", "base"):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -160,9 +167,11 @@ def _receive(link: socket.socket, count: int) -> bytes:
 def _sizes(spec: RunSpec, stage: int) -> dict[str, int]:
     """Return the bytes of each shared file by name."""
     positions = spec.microbatch_size * spec.model.seq_len
-    plan = plan_stages(spec.model, spec.num_stages)[stage]
+    plan = plans_of(spec)[stage]
     given, outputs = (4 * positions * width for width in (plan.input_width, plan.signal_width))
     sizes = {"vector": 4 * plan.num_parameters, "given": given, "outputs": outputs}
+    if plan.base is not None:
+        sizes["base"] = 4 * plan.base.num_parameters
     return sizes | {"tokens": 2 * 8 * positions}
 
 

@@ -2,6 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
+    adapter.py    C  Correct the projections of a layer by a low-rank adapter (LoRA), and merge it
+                     into the weights.
     bottleneck.py C  Carry activations over a cut between stages at low rank: the trained bottleneck
                      of a run for home lines.
     llama.py      C  A Llama-style decoder as a list of layers: tensor shapes, and each layer as a

@@ -8,15 +8,18 @@ concatenated, the shards of all stages are the shard of a one-stage run. Initial
 (seed, tensor name): they do not depend on the cut.
 
 With a bottleneck (``model/bottleneck.py``) a stage sends S = K values of a token instead of all D, and the one
-behind it takes rows of W = K + 1 numbers, those and the token's id; without, S = W = D. The bottlenecks are a
+behind it takes rows of J = K + 1 numbers, those and the token's id; without, S = J = D. The bottlenecks are a
 part of the model: one stage of all layers has them too, between its layers.
 
-Legend: B batch, T time, N = B x T rows, D hidden, S values that a stage sends of a token, W numbers that it
-takes, P parameters of the shard.
+In a run with an adapter the flat vector is the adapter's, and nothing else is trained; the weights that it
+rests on are a second flat vector, which the stage holds (``Stage.base_W``) and nothing changes.
+
+Legend: B batch, T time, N = B x T rows, D hidden, S values that a stage sends of a token, J numbers that it
+takes, P parameters of the shard, W weights below an adapter.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
 
@@ -24,11 +27,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swarm.config.spec import ModelSpec, RunSpec
+from swarm.config.spec import AdapterSpec, ModelSpec, RunSpec
 from swarm.errors import BadConfig, UsageError
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import expand, framed
 from swarm.primitives.merkle import merkle_root
+from swarm.training.model.adapter import merge_into, read_adapter
 from swarm.training.model.bottleneck import (
     Receiver,
     Sender,
@@ -46,6 +50,7 @@ from swarm.training.model.llama import (
     Block,
     Layer,
     TensorShape,
+    adapter_blocks,
     embedding_blocks,
     head_blocks,
     head_logits,
@@ -90,7 +95,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Tensors of one stage and their layout in the stage's flat vector."""
+    """Tensors of one stage that are trained and their layout in the stage's flat vector."""
 
     model: ModelSpec
     stage: int
@@ -98,6 +103,9 @@ class StagePlan:
     first_layer: int
     num_layers: int
     blocks: tuple[Block, ...]
+    adapter: AdapterSpec | None = None
+    base: "StagePlan | None" = None
+    """With an adapter, the plan of the weights that it rests on."""
 
     @property
     def is_first(self) -> bool:
@@ -210,9 +218,11 @@ class Stage:
 
     plan: StagePlan
     ops: Ops
+    base_W: Tensor | None = None
+    """With an adapter, the weights that it rests on: read, and never written to."""
 
     def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
-        """Compute tokens BT (int64, first stage) or rows BTW (float32) -> activations BTS.
+        """Compute tokens BT (int64, first stage) or rows BTJ (float32) -> activations BTS.
 
         The last stage returns logits BTV.
         """
@@ -233,7 +243,7 @@ class Stage:
     def through(
         self, parts: StageParts, rows: Tensor, layer: Callable[[int, Layer, Tensor], Tensor]
     ) -> Tensor:
-        """Compute ids N or rows NW -> what this stage sends, NS; in the last stage what its head takes, ND.
+        """Compute ids N or rows NJ -> what this stage sends, NS; in the last stage what its head takes, ND.
 
         ``layer`` computes one layer, given its number in this stage, its parameters and its rows ND.
         """
@@ -267,8 +277,16 @@ class Stage:
         )
 
     def parts(self, params_P: Tensor) -> StageParts:
-        """Return the parameters by their use, from views in the order in which ``plan_stages`` lays them."""
-        plan, views = self.plan, iter(self._views(params_P))
+        """Return the parameters by their use, from views in the order in which ``plan_stages`` lays them.
+
+        With an adapter the views are those of the weights below it. Raises ``UsageError`` if they are missing.
+        """
+        plan, trained = self.plan, _views(self.plan, params_P)
+        views = iter(trained)
+        if plan.base is not None:
+            if self.base_W is None:
+                raise UsageError("a stage with an adapter needs the weights below it")
+            views = iter(_views(plan.base, self.base_W))
         has_bottleneck = plan.model.bottleneck_rank > 0
         embedding = next(views) if plan.is_first else None
         receiver = (
@@ -284,18 +302,11 @@ class Stage:
         return StageParts(
             embedding=embedding,
             receiver=receiver,
-            layers=tuple(layers),
+            layers=_adapted(plan, layers, trained),
             bridges=bridges,
             sender=last,
             head=tuple(views),
         )
-
-    def _views(self, params_P: Tensor) -> list[Tensor]:
-        """Split the flat vector once: per-slice views make the backward pass three times slower."""
-        if params_P.shape != (self.plan.num_parameters,):
-            raise UsageError(f"a shard of {self.plan.num_parameters} parameters is one flat vector")
-        pieces = torch.split(params_P, list(self.plan.block_sizes))
-        return [x.view(b.shape) for b, x in zip(self.plan.blocks, pieces, strict=True)]
 
     def check(self, inputs: Tensor) -> None:
         """Raise ``UsageError`` unless this stage can take ``inputs``."""
@@ -306,6 +317,14 @@ class Stage:
             fits = inputs.dtype == torch.float32 and inputs.dim() == 3 and inputs.shape[2] == width
         if not fits or inputs.shape[1] > self.plan.model.seq_len:
             raise UsageError(f"stage {self.plan.stage} cannot take a {tuple(inputs.shape)} input")
+
+
+def _views(plan: StagePlan, flat_P: Tensor) -> list[Tensor]:
+    """Split the flat vector once: per-slice views make the backward pass three times slower."""
+    if flat_P.shape != (plan.num_parameters,):
+        raise UsageError(f"a shard of {plan.num_parameters} parameters is one flat vector")
+    pieces = torch.split(flat_P, list(plan.block_sizes))
+    return [x.view(b.shape) for b, x in zip(plan.blocks, pieces, strict=True)]
 
 
 @dataclass(slots=True)
@@ -367,9 +386,53 @@ def _cuts(model: ModelSpec, num_stages: int) -> tuple[int, ...]:
     return tuple(model.num_layers * stage // num_stages for stage in range(1, num_stages))
 
 
-def stage_of(spec: RunSpec, stage: int) -> Stage:
-    """Return the stage of a run with the operators of its numerics profile."""
-    return Stage(plan_stages(spec.model, spec.num_stages)[stage], table(spec.numerics))
+def _adapted(
+    plan: StagePlan, layers: Sequence[Layer], trained: Sequence[Tensor]
+) -> tuple[Layer, ...]:
+    """Return the layers with what an adapter trains of each; as they are without one."""
+    if plan.adapter is None:
+        return tuple(layers)
+    count = len(trained) // plan.num_layers
+    return tuple(
+        replace(layer, adapter=read_adapter(plan.adapter, trained[at : at + count]))
+        for layer, at in zip(layers, range(0, len(trained), count), strict=True)
+    )
+
+
+def adapter_plan(base: StagePlan, adapter: AdapterSpec) -> StagePlan:
+    """Return the plan of an adapter on a stage."""
+    layers = range(base.first_layer, base.first_layer + base.num_layers)
+    blocks = tuple(
+        block for layer in layers for block in adapter_blocks(base.model, adapter, layer)
+    )
+    return replace(base, blocks=blocks, adapter=adapter, base=base)
+
+
+def plans_of(spec: RunSpec) -> tuple[StagePlan, ...]:
+    """Return what every stage of a run trains: all of its weights, or an adapter on them."""
+    plans = plan_stages(spec.model, spec.num_stages)
+    if not spec.adapter.rank:
+        return plans
+    return tuple(adapter_plan(plan, spec.adapter) for plan in plans)
+
+
+def stage_of(spec: RunSpec, stage: int, base_W: Tensor | None = None) -> Stage:
+    """Return the stage of a run with the operators of its numerics profile.
+
+    ``base_W`` are the weights below the adapter of the run, if it has one.
+    """
+    return Stage(plans_of(spec)[stage], table(spec.numerics), base_W)
+
+
+def merged(plan: StagePlan, params_P: Tensor, base_W: Tensor | None) -> Tensor:
+    """Return the weights of a stage as one flat vector of plain Llama: with an adapter, added to its base."""
+    if plan.base is None or plan.adapter is None:
+        return params_P
+    if base_W is None:
+        raise UsageError("an adapter is merged into the weights below it")
+    whole_W = base_W.clone()
+    merge_into(plan.base.named(whole_W), plan.named(params_P), plan.adapter.scale)
+    return whole_W
 
 
 def init_flat(plan: StagePlan, seed: int) -> Tensor:
@@ -390,7 +453,7 @@ def initial_roots(spec: RunSpec, plans: Sequence[StagePlan]) -> tuple[Digest, ..
 def run_forward(
     stage: Stage, params_P: Tensor, inputs: Tensor, *, keep_graph: bool = True
 ) -> Forward:
-    """Compute a micro-batch forward: tokens BT or rows BTW -> ``Forward.output`` (detached BTS).
+    """Compute a micro-batch forward: tokens BT or rows BTJ -> ``Forward.output`` (detached BTS).
 
     Without ``keep_graph`` the pass is computed again when its gradient arrives: less memory, same bits.
     """
@@ -452,7 +515,7 @@ def _init_tensor(part: TensorShape, seed: int) -> Tensor:
 def _drawn(part: TensorShape, seed: int) -> Tensor:
     count = _count(part.shape)
     if part.deviation == 0.0:
-        return torch.ones(count)
+        return torch.full((count,), part.fill)
     key = framed("init", (seed.to_bytes(8, "big"), part.name.encode("ascii")))
     raw = np.frombuffer(expand(key, "training.init", 4 * count), dtype="<u4") >> (32 - _INIT_BITS)
     centred = raw.astype(np.int64) * 2 - ((1 << _INIT_BITS) - 1)  # odd integers around zero

@@ -33,7 +33,7 @@ from swarm.training.messages import (
     check_numbers,
 )
 from swarm.training.model.optimizer import MICROBATCHES_MAX, num_second_moments
-from swarm.training.model.stages import Span, plan_stages
+from swarm.training.model.stages import Span, plans_of
 from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
 from swarm.training.record.segment import (
     NO_PARTNER,
@@ -378,7 +378,7 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
     if len(view) > WINDOW_BYTES_MAX:
         raise BadEncoding(f"a window of {len(view)} bytes")
     head, bulk = split_window(spec, view)
-    plan = plan_stages(spec.model, spec.num_stages)[head.stage]
+    plan = plans_of(spec)[head.stage]
     spans = plan.fragments(spec.outer.fragments)
     second = num_second_moments(spec.optimizer, plan)
     state = _state(spec, head, bulk, spans, second)

@@ -190,6 +190,9 @@ class FakeArtifacts:
     fetched: list[tuple[StageIndex, RoundIndex]] = field(default_factory=list)
     failure: SwarmError | None = None
 
+    async def keep_base(self, run: Run, stage: StageIndex) -> None:
+        pass
+
     async def checkpoint(self, run: Run, stage: StageIndex, kept: Checkpoint) -> None:
         await trio.lowlevel.checkpoint()
         self.fetched.append((stage, kept.round))

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from swarm.cli.commands.dry_run import dry_run_lines
+from swarm.cli.style import Ink
 from swarm.config.load import parse_run_file, planned_data, run_spec
 from swarm.config.resources import packaged_file
 from swarm.config.schema import NodeConfig
-from swarm.config.spec import RunSpec
+from swarm.config.spec import ADAPTER_TARGETS, NANO, AdapterSpec, RunSpec
 from swarm.errors import BadConfig
 from swarm.events import Event
 from swarm.ledger.transition.runs import checkpoints_kept
@@ -29,8 +31,8 @@ from swarm.node.launch.sizing import (
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
 from swarm.testing.ledger import small_run_spec
-from swarm.training.model.stages import plan_stages
-from swarm.types import NO_DIGEST, StageIndex
+from swarm.training.model.stages import plan_stages, plans_of
+from swarm.types import NO_DIGEST, Digest, StageIndex
 
 FREE_BYTES = 1 << 50
 
@@ -109,6 +111,33 @@ def test_muon_keeps_no_second_moments_of_its_matrices() -> None:
     check_memory(muon, is_owner=False, memory_bytes=least, devices=("cpu",))
     with pytest.raises(BadConfig):
         check_memory(muon, is_owner=False, memory_bytes=least - 1, devices=("cpu",))
+
+
+@pytest.mark.rule("T40")
+def test_an_adapter_costs_its_base_once_and_its_own_state() -> None:
+    """Of 1.3B the base is 4 bytes a weight, where training all of them takes 76."""
+    whole = replace(packaged("run-1b3.toml"), microbatches_per_step=1)
+    roots = (Digest(b"\x01" * 32),) * whole.num_stages
+    adapter = AdapterSpec(16, 32 * NANO, ADAPTER_TARGETS, roots)
+    tuned = replace(whole, adapter=adapter)
+    all_of_it, sizing = sizing_of(whole, 2_000), sizing_of(tuned, 2_000)
+    assert (sum(all_of_it.frozen), sizing.frozen) == (0, all_of_it.stages)
+    assert sizing.parameters == sum(p.num_parameters for p in plans_of(tuned))
+    assert 0.005 < sizing.parameters / all_of_it.parameters < 0.02
+    own = sizing.seat_memory_bytes - NODE_BYTES - 4 * max(sizing.frozen)
+    assert STEADY_BYTES * max(sizing.stages) < own < all_of_it.seat_memory_bytes / 4
+    assert sizing.trade_bytes_per_round < all_of_it.trade_bytes_per_round / 50
+    assert sizing.checkpoint_bytes == 4 * max(sizing.stages)
+    assert 0.6 < sizing.seat_flops_per_s / all_of_it.seat_flops_per_s < 0.7
+    text = tuned.data.train_bytes + tuned.data.heldout_bytes
+    mine = 4 * sum(sizing.stages) * (checkpoints_kept(tuned) + 1) + 4 * sum(sizing.frozen)
+    assert sizing.owner_blob_bytes == text + mine
+    least = NODE_BYTES + LEAST_BYTES * min(sizing.stages) + 4 * min(sizing.frozen)
+    check_memory(tuned, is_owner=False, memory_bytes=least, devices=("cpu",))
+    with pytest.raises(BadConfig):
+        check_memory(tuned, is_owner=False, memory_bytes=least - 1, devices=("cpu",))
+    printed = "".join(dry_run_lines(tuned, sizing, None, Ink()))
+    assert "rank 16, scale 2, on q, k, v, o, gate, up, down" in printed
 
 
 @pytest.mark.parametrize(("num_stages", "sides"), [(1, 0), (2, 1), (3, 2), (4, 2)])
