@@ -62,7 +62,7 @@ def export_files(
         raise UsageError(
             f"a model with bottlenecks of rank {model.bottleneck_rank} between its stages is no Llama:"
             " transformers would leave them out, and give other logits",
-            hint="swarm export FOLDER --format safetensors writes its weights; swarm generate uses them",
+            hint="swarm export FOLDER --format safetensors: its weights, bottlenecks included",
         )
     generation = {"do_sample": True, "max_length": model.seq_len, "eos_token_id": end_token}
     return {
