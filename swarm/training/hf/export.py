@@ -67,7 +67,7 @@ def export_files(
         raise UsageError(
             f"a model with bottlenecks of rank {model.bottleneck_rank} between its stages is no Llama:"
             " transformers would leave them out, and give other logits",
-            hint="swarm export FOLDER --format safetensors writes its weights; swarm generate uses them",
+            hint="swarm export FOLDER --format safetensors: its weights, bottlenecks included",
         )
     (plan,) = plan_stages(model, 1)
     named = plan.named(joined(shards))

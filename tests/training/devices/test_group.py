@@ -20,6 +20,7 @@ from swarm.primitives.commitments import hash_of
 from swarm.training.devices.engine import local_engine
 from swarm.training.devices.group import GroupEngine
 from swarm.training.devices.shared_memory import IN_MEMORY
+from swarm.training.model.bottleneck import with_ids
 from swarm.training.model.profiles import BF16_NAME
 from swarm.training.model.stages import init_flat, plan_stages, stage_of
 from swarm.training.shard import Shard
@@ -110,6 +111,27 @@ def test_an_adapter_on_two_processes_is_the_one_on_one(groups: list[GroupEngine]
     mine.add(group.backward(passes[0], activations(9))[1])
     theirs.add(solo.backward(passes[1], activations(9))[1])
     assert distance(mine.mean(), theirs.mean()) < TOLERANCE
+
+
+@pytest.mark.rule("T2b", "T5a")
+def test_behind_a_bottleneck_rows_and_gradients_differ_in_width_on_two_processes_too(
+    groups: list[GroupEngine],
+) -> None:
+    """The stage in the middle of three: it takes five values and an id of each token, and sends five."""
+    spec = a_spec(stages=3, form="int4", rank=5)
+    group, solo = GroupEngine(spec, 1, ("cpu", "cpu")), local_engine(spec, 1)
+    groups.append(group)
+    params_P = init_flat(stage_of(spec, 1).plan, 1)
+    x = torch.randn((*SHAPE, 5), generator=torch.Generator().manual_seed(1))
+    inputs, pull = with_ids(spec.model, x, ids(2)), x.flip(0)
+    (mine, theirs) = (engine.forward(params_P, 1, inputs) for engine in (group, solo))
+    assert mine.output.shape == (*SHAPE, 5)
+    assert distance(mine.output, theirs.output) < TOLERANCE
+    grads = [group.backward(mine, pull)[0], solo.backward(theirs, pull)[0]]
+    assert grads[0] is not None
+    assert grads[1] is not None
+    assert grads[0].shape == (*SHAPE, 5)
+    assert distance(grads[0], grads[1]) < TOLERANCE
 
 
 @pytest.mark.rule("T2b")

@@ -11,6 +11,8 @@ from swarm.errors import BadConfig, UsageError
 from swarm.primitives.codec import replace
 from swarm.training.inference.sampling import KeyValueCache, advance
 from swarm.training.model.bottleneck import are_ids, input_width, signal_width, split_ids, with_ids
+from swarm.training.model.exact import reference
+from swarm.training.model.exact.operators import exact_ops
 from swarm.training.model.optimizer import muon_matrices
 from swarm.training.model.profiles import table
 from swarm.training.model.stages import (
@@ -71,6 +73,19 @@ def test_a_model_with_bottlenecks_is_the_same_cut_or_whole(numerics: str) -> Non
     assert loss == whole
     assert torch.equal(gradient, all_of_it)
     assert bool((gradient != 0).any())
+
+
+@pytest.mark.rule("T1a", "T5a")
+def test_the_reference_implementation_gives_the_bits_of_the_kernels() -> None:
+    """Of what crosses both cuts, its gradient, and the gradient of every parameter."""
+    (plan,) = plan_stages(MODEL, 1)
+    flat_P = init_flat(plan, 5)
+    found = [
+        run_loss(Stage(plan, ops), flat_P, TOKENS, LABELS)
+        for ops in (table("seq-f32/1"), exact_ops(reference))
+    ]
+    assert found[0][0] == found[1][0]
+    assert torch.equal(found[0][2], found[1][2])
 
 
 @pytest.mark.rule("T5", "T5a")
