@@ -35,6 +35,7 @@ from swarm.gossip.trade.messages import (
     Offer,
     payload_digest,
 )
+from swarm.shelf import shelved, shelved_bytes
 from swarm.types import NO_DIGEST, Bytes, Digest
 
 
@@ -137,6 +138,7 @@ def pack(
     """
     payload, residual = encode_payload(snapshot, codec)
     wire = payload if is_plain else compress(payload)
+    wire = shelved_bytes(wire)  # kept for two rounds, and seldom asked for twice
     listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
     offer = Offer(
         key=key,
@@ -150,7 +152,7 @@ def pack(
         chunk_root=listed.root,
         signature=NO_SIGNATURE,
     )
-    return Packed(offer, listed, wire, residual)
+    return Packed(offer, listed, wire, None if residual is None else shelved(residual))
 
 
 def read_payload(codec: Codec, payload: Bytes, anchor_N: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from swarm.ledger.state.records import Checkpoint, Run
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
+from swarm.shelf import SHELVED_BYTES_MIN, let_go, mapped_file, shelved
 from swarm.store import Store
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.disk import id_limit, open_tokens, root_of_file
@@ -189,7 +190,7 @@ class ArtifactCache:
             return found
         plan = plan_stages(spec.model, spec.num_stages)[stage]
         if not spec.initial_roots:
-            return self._remember(root, await self._compute.run(init_flat, plan, spec.seed))
+            return self._remember(root, await self._compute.run(_initial, plan, spec.seed))
         num_bytes = plan.num_parameters * FLOAT_BYTES
         path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
         return await self._read(run, stage, root, path)
@@ -246,7 +247,9 @@ class ArtifactCache:
 
     async def _read(self, run: Run, stage: StageIndex, root: Digest, path: Path) -> Tensor:
         numel = stage_of(run.spec, stage).plan.num_parameters
-        data = await trio.to_thread.run_sync(path.read_bytes)
+        is_large = numel * FLOAT_BYTES >= SHELVED_BYTES_MIN
+        read: Callable[[Path], bytes | memoryview] = mapped_file if is_large else Path.read_bytes
+        data = await trio.to_thread.run_sync(read, path)
         try:
             found = await self._compute.run(decode_phi, data, numel)
         except BrokenPromise as error:
@@ -258,6 +261,7 @@ class ArtifactCache:
         return self._remember(root, found)
 
     def _remember(self, root: Digest, anchor_P: Tensor) -> Tensor:
+        let_go()
         self._anchors[root] = anchor_P
         self._anchors.move_to_end(root)
         while len(self._anchors) > 1 and self._is_full():
@@ -289,6 +293,10 @@ async def seeded_root(
     root = await compute.run(_root, plan, spec.seed)
     await store.write_soon([(WEIGHTS_TABLE, key, root)])
     return root
+
+
+def _initial(plan: StagePlan, seed: int) -> Tensor:
+    return shelved(init_flat(plan, seed))
 
 
 def _root(plan: StagePlan, seed: int) -> Digest:

@@ -58,15 +58,14 @@ def residual_of(residual_R: Tensor, span: Span, num_parameters: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat([residual_R[:0], *parts])
 
 
-def with_residual(
+def move_residual(
     residual_R: Tensor, span: Span, num_parameters: int, reported_F: Tensor
-) -> Tensor:
-    """Return a copy of the residual in which one fragment's is ``reported_F``."""
-    moved_R, at = residual_R.clone(), 0
+) -> None:
+    """Write one fragment's residual, ``reported_F``, into that of the shard."""
+    at = 0
     for part in _parts(residual_R, span, num_parameters):
-        moved_R[part] = reported_F[at : at + span.numel]
+        residual_R[part] = reported_F[at : at + span.numel]
         at += span.numel
-    return moved_R
 
 
 def anchor_of(

@@ -17,6 +17,8 @@ Legend: F values of one fragment.
 """
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -62,7 +64,8 @@ class Distances:
 
 def distance_of(theta_F: Tensor, theta_hat_F: Tensor) -> float:
     """Return the root mean square of the difference."""
-    return float((theta_hat_F - theta_F).double().square().mean().sqrt())
+    wide_F = (theta_hat_F - theta_F).double()
+    return float(wide_F.square_().mean().sqrt())
 
 
 def clip_or_reject(
@@ -103,16 +106,28 @@ def probe_loss(
     is_last = shard.stage == shard.spec.num_stages - 1
     if not is_last or (shard.stage > 0 and request is None):
         return None
-    params_P = shard.params_P
-    if merge is not None and merge.theta_hat_P is not None:
-        weight, span = merge.weight_nano / NANO, shard.spans[merge.snapshot.fragment].slice
-        params_P = params_P.clone()
-        pull_F = (merge.theta_hat_P - merge.snapshot.theta_P) * weight
-        params_P[span] += pull_F.to(params_P.device)
     microbatch_id = (
         (seat, shard.spec.inner_steps_max, 0) if request is None else request.microbatch_id
     )
     inputs, labels_BT, _ = draw_samples(tokens, plan, microbatch_id)
     if request is not None:
         inputs = from_wire(request.payload, request.shape, shard.spec.wire.activations)
-    return shard.engine.probe(params_P, inputs, labels_BT)
+    with _merged(shard, merge) as params_P:
+        return shard.engine.probe(params_P, inputs, labels_BT)
+
+
+@contextmanager
+def _merged(shard: Shard, merge: Merge | None) -> Iterator[Tensor]:
+    """Give the fast weights, moved towards the partner's for the time of the block: one fragment is copied."""
+    params_P = shard.params_P
+    if merge is None or merge.theta_hat_P is None:
+        yield params_P
+        return
+    span = shard.spans[merge.snapshot.fragment].slice
+    before_F = params_P[span].clone()
+    pull_F = (merge.theta_hat_P - merge.snapshot.theta_P) * (merge.weight_nano / NANO)
+    params_P[span] += pull_F.to(params_P.device)
+    try:
+        yield params_P
+    finally:
+        params_P[span] = before_F

@@ -10,9 +10,10 @@ concatenated, the shards of all stages are the shard of a one-stage run. Initial
 Legend: B batch, T time, N = B x T rows, D hidden, P parameters of the shard.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import accumulate
 from math import sqrt
 
 import numpy as np
@@ -41,6 +42,8 @@ from swarm.types import Digest
 
 FRAGMENT_ALIGNMENT = 128
 """Fragments start at multiples of the quantizer's block, so that no block has two partners."""
+Params = Tensor | Sequence[Tensor]
+"""The parameters of a stage: the flat vector, or its blocks."""
 _INIT_BITS = 24
 """Initial values are integers of this many bits, scaled: exact in float32 on every machine."""
 
@@ -161,15 +164,15 @@ class Stage:
     plan: StagePlan
     ops: Ops
 
-    def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
+    def forward(self, params_P: Params, inputs: Tensor) -> Tensor:
         """Compute tokens BT (int64, first stage) or activations BTD (float32) -> activations BTD.
 
-        The last stage returns logits BTV.
+        The last stage returns logits BTV. ``params_P`` is the flat vector, or its ``blocks``.
         """
         plan, ops = self.plan, self.ops
         self.check(inputs)
         batch, times = inputs.shape[:2]
-        pieces = iter(self._views(params_P))
+        pieces = iter(self.blocks(params_P) if isinstance(params_P, Tensor) else params_P)
         if plan.is_first:
             x_ND = ops.embedding(next(pieces), inputs.reshape(-1))
         else:
@@ -181,7 +184,7 @@ class Stage:
             x_ND = head_logits(ops, plan.model, next(pieces), next(pieces), x_ND)
         return x_ND.view(batch, times, -1)
 
-    def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
+    def loss(self, params_P: Params, inputs: Tensor, labels_BT: Tensor) -> Tensor:
         """Return the mean loss over B x T, in nats; raise ``UsageError`` in other stages than the last."""
         if not self.plan.is_last or labels_BT.shape != inputs.shape[:2]:
             raise UsageError("labels belong to the last stage, one for each position")
@@ -192,12 +195,12 @@ class Stage:
 
     def layers(self, params_P: Tensor) -> tuple[list[Tensor], list[Layer], list[Tensor]]:
         """Return views for a caller that iterates over the layers: (embedding, layers, norm and head)."""
-        views, skip = self._views(params_P), int(self.plan.is_first)
+        views, skip = self.blocks(params_P), int(self.plan.is_first)
         stop = skip + self.plan.num_layers * LAYER_BLOCKS
         layers = [Layer(*views[at : at + LAYER_BLOCKS]) for at in range(skip, stop, LAYER_BLOCKS)]
         return views[:skip], layers, views[stop:]
 
-    def _views(self, params_P: Tensor) -> list[Tensor]:
+    def blocks(self, params_P: Tensor) -> list[Tensor]:
         """Split the flat vector once: per-slice views make the backward pass three times slower."""
         if params_P.shape != (self.plan.num_parameters,):
             raise UsageError(f"a shard of {self.plan.num_parameters} parameters is one flat vector")
@@ -227,6 +230,12 @@ class Forward:
     inputs: Tensor
     output: Tensor
     graph: Tensor | None
+    leaves: Sequence[Tensor] = ()
+    """The blocks of the parameters as the graph knows them."""
+
+
+Sink = Callable[[int, Tensor], None]
+"""Taker of one block's gradient as soon as it is computed: (start in the flat vector, gradient)."""
 
 
 def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
@@ -285,50 +294,82 @@ def run_forward(
     if not keep_graph:
         with torch.no_grad():
             return Forward(stage, params_P, inputs, stage.forward(params_P, inputs), None)
-    leaf_P, entry = _leaves(stage, params_P, inputs)
-    graph = stage.forward(leaf_P, entry)
-    return Forward(stage, leaf_P, entry, graph.detach(), graph)
+    leaves, entry = _leaves(stage, params_P, inputs)
+    graph = stage.forward(leaves, entry)
+    return Forward(stage, params_P, entry, graph.detach(), graph, leaves)
 
 
-def run_backward(passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
+def run_backward(
+    passed: Forward, grad_BTD: Tensor, sink: Sink | None = None
+) -> tuple[Tensor | None, Tensor]:
     """Return (gradient of the inputs or None on stage 0, gradient_P) of a micro-batch.
 
-    Raises ``UsageError`` if the gradient has another shape than the output; the graph is consumed.
+    With a ``sink`` the blocks of the gradient go there one by one, and none is returned: no more of it than a
+    block is in memory. Raises ``UsageError`` if the gradient has another shape than the output, and what
+    ``sink`` raises; the graph is consumed, and a second call computes the pass again.
     """
     if grad_BTD.shape != passed.output.shape:
         raise UsageError(f"a gradient of shape {tuple(grad_BTD.shape)} for another output")
-    leaf_P, entry, graph = passed.params_P, passed.inputs, passed.graph
+    stage, leaves, entry, graph = passed.stage, passed.leaves, passed.inputs, passed.graph
     if graph is None:
-        leaf_P, entry = _leaves(passed.stage, leaf_P, entry)
-        graph = passed.stage.forward(leaf_P, entry)
-    passed.graph = None
-    return _gradients(passed.stage, graph, leaf_P, entry, grad_BTD)
+        leaves, entry = _leaves(stage, passed.params_P, entry)
+        graph = stage.forward(leaves, entry)
+    passed.graph, passed.leaves = None, ()
+    return _gradients(stage, graph, leaves, entry, grad_BTD, sink)
 
 
 def run_loss(
-    stage: Stage, params_P: Tensor, inputs: Tensor, labels_BT: Tensor
+    stage: Stage, params_P: Tensor, inputs: Tensor, labels_BT: Tensor, sink: Sink | None = None
 ) -> tuple[float, Tensor | None, Tensor]:
-    """Compute the last stage, forward and backward: (loss in nats, gradient of the inputs, gradient_P)."""
-    leaf_P, entry = _leaves(stage, params_P, inputs)
-    loss = stage.loss(leaf_P, entry, labels_BT)
-    grad_inputs, grad_P = _gradients(stage, loss, leaf_P, entry, None)
+    """Compute the last stage, forward and backward: (loss in nats, gradient of the inputs, gradient_P).
+
+    ``sink`` is that of ``run_backward``.
+    """
+    leaves, entry = _leaves(stage, params_P, inputs)
+    loss = stage.loss(leaves, entry, labels_BT)
+    grad_inputs, grad_P = _gradients(stage, loss, leaves, entry, None, sink)
     return float(loss.detach()), grad_inputs, grad_P
 
 
-def _leaves(stage: Stage, params_P: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _leaves(stage: Stage, params_P: Tensor, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
     stage.check(inputs)
     entry = inputs if stage.plan.is_first else inputs.detach().requires_grad_()
-    return params_P.detach().requires_grad_(), entry
+    # A leaf for each block: a flat one would get a flat gradient beside those of all blocks.
+    return [block.detach().requires_grad_() for block in stage.blocks(params_P)], entry
 
 
 def _gradients(
-    stage: Stage, graph: Tensor, leaf_P: Tensor, entry: Tensor, grad: Tensor | None
+    stage: Stage,
+    graph: Tensor,
+    leaves: Sequence[Tensor],
+    entry: Tensor,
+    grad: Tensor | None,
+    sink: Sink | None,
 ) -> tuple[Tensor | None, Tensor]:
-    if stage.plan.is_first:
-        (grad_P,) = torch.autograd.grad(graph, (leaf_P,), grad)
-        return None, grad_P
-    grad_P, grad_inputs = torch.autograd.grad(graph, (leaf_P, entry), grad)
-    return grad_inputs, grad_P
+    found = dict[int, Tensor]()
+    starts = [0, *accumulate(stage.plan.block_sizes)]
+    taken = found.__setitem__ if sink is None else sink
+    hooks = [
+        leaf.register_post_accumulate_grad_hook(partial(_hand_over, taken, start))
+        for leaf, start in zip(leaves, starts, strict=False)
+    ]
+    inputs = list(leaves) if stage.plan.is_first else [*leaves, entry]
+    try:
+        torch.autograd.backward(graph, grad, inputs=inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    grad_inputs = None if stage.plan.is_first else entry.grad
+    entry.grad = None
+    if sink is not None:
+        return grad_inputs, graph.new_empty(0)
+    return grad_inputs, torch.cat([found[start] for start in starts[:-1]])
+
+
+def _hand_over(taken: Sink, start: int, leaf: Tensor) -> None:
+    assert leaf.grad is not None, "the hook of a gradient that was computed"
+    gradient, leaf.grad = leaf.grad.reshape(-1), None
+    taken(start, gradient)
 
 
 def _init_tensor(part: TensorShape, seed: int) -> Tensor:
