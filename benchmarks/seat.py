@@ -20,8 +20,9 @@ from swarm.node.artifacts.checkpoints import ClosedSegment
 from swarm.node.seat.adoption import write_shard
 from swarm.node.seat.seats import CLOSED_KEPT
 from swarm.primitives.codec import replace
+from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.shelf import SHELF, let_go, mapped_file, use_folder
+from swarm.shelf import SHELF, let_go, mapped_file, shelved_pieces, use_folder
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,
@@ -59,7 +60,7 @@ checkpoint_rounds = 8
 [optimizer]
 name = "{optimizer}"
 [outer]
-fragments = 4
+fragments = 6
 codec = "{codec}"
 [ledger]
 epoch_blocks = 720
@@ -206,7 +207,8 @@ class TrainedSeat:
 
     def _keep(self, window: WindowData) -> None:
         """Keep a window as ``LogStore.keep_own`` does."""
-        raw = b"".join(encode_window(window))
+        raw = shelved_pieces(encode_window(window))
+        tensor_hash("uint8", (len(raw),), raw)
         self._blobs.add_bytes(memoryview(raw), "uint8", (len(raw),))
 
     def _post(self) -> None:

@@ -14,6 +14,7 @@ import mmap
 import os
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakSet
 
@@ -25,7 +26,7 @@ from swarm.types import Bytes
 
 SHELF = "shelf"
 """Name of the folder in the home of a node."""
-SHELVED_BYTES_MIN = 4 << 20
+SHELVED_BYTES_MIN = 1 << 20
 """Bytes of the smallest tensor that is laid into a file: below, what is saved is not worth a file."""
 SLICE_BYTES = 16 << 20
 """Bytes that are written at once, so that pages of a mapped source can be given back in between."""
@@ -74,15 +75,32 @@ def shelved(tensor: Tensor) -> Tensor:
     return copy
 
 
+def moved(tensor: Tensor) -> Tensor:
+    """Return a flat tensor of the CPU from the shelf, or itself if it is small."""
+    is_small = tensor.numel() * tensor.element_size() < SHELVED_BYTES_MIN
+    return tensor if is_small or _SHELF.folder is None else shelved(tensor)
+
+
 def shelved_bytes(data: Bytes) -> Bytes:
-    """Return bytes that are kept for long, from a file, or as they are if they are few."""
-    view = memoryview(data).cast("B")
-    mapping = _file_of(len(view))
-    if mapping is None:
-        return data
-    for start in range(0, len(view), SLICE_BYTES):
-        mapping[start : start + SLICE_BYTES] = view[start : start + SLICE_BYTES]
-        let_go()
+    """Return bytes that are kept for long from the shelf, or themselves if they are few."""
+    mapping = _file_of(len(data))
+    return data if mapping is None else _filled(mapping, [data])
+
+
+def shelved_pieces(pieces: Sequence[Bytes]) -> Bytes:
+    """Return the pieces one after another, as bytes on the shelf, or in memory if they are few."""
+    mapping = _file_of(sum(map(len, pieces)))
+    return b"".join(pieces) if mapping is None else _filled(mapping, pieces)
+
+
+def _filled(mapping: mmap.mmap, pieces: Sequence[Bytes]) -> Bytes:
+    at = 0
+    for piece in pieces:
+        for start in range(0, len(piece), SLICE_BYTES):
+            part = piece[start : start + SLICE_BYTES]
+            mapping[at : at + len(part)] = part
+            at += len(part)
+            let_go()
     return memoryview(mapping).toreadonly()
 
 

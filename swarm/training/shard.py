@@ -314,6 +314,7 @@ class Shard:
         tokens = self.tokens_total - self.tokens_at_sync[fragment]
         theta_P = shelved(self.params_P[self.spans[fragment].slice])
         self.snapshots[fragment] = (tokens, theta_P)
+        trim()
         return self._snapshot(fragment, tokens, theta_P)
 
     def offered(self, fragment: int) -> FragmentSnapshot | None:

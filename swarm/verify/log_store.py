@@ -20,9 +20,10 @@ from swarm.ledger.transition.runs import boundary_height
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import SecretKey
+from swarm.shelf import shelved_pieces
 from swarm.store import ITEMS_MAX, Change, Store
 from swarm.training.record.window import WINDOW_BYTES_MAX, WindowData, WindowKey, encode_window
-from swarm.types import Digest, PeerId
+from swarm.types import Bytes, Digest, PeerId
 from swarm.verify.judging import ANSWER_BYTES_MAX, OwnAnswer, SegmentKey, seat_of
 from swarm.verify.manifest import MANIFEST_BYTES_MAX, MANIFESTS_MAX, WindowManifest, sign_manifest
 from swarm.verify.ports import BlobsPort
@@ -193,10 +194,10 @@ class LogStore:
             raise Corrupt(f"what this node keeps for checking is damaged: {error}") from None
 
 
-def _pack(data: WindowData) -> tuple[bytes, Digest, float]:
+def _pack(data: WindowData) -> tuple[Bytes, Digest, float]:
     """Return the bytes of a window, the root of their blob, and the processor seconds that took."""
     began = time.thread_time()
-    raw = b"".join(encode_window(data))
+    raw = shelved_pieces(encode_window(data))
     root = tensor_hash("uint8", (len(raw),), raw)
     return raw, root, time.thread_time() - began
 

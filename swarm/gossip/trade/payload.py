@@ -35,7 +35,7 @@ from swarm.gossip.trade.messages import (
     Offer,
     payload_digest,
 )
-from swarm.shelf import shelved, shelved_bytes
+from swarm.shelf import let_go, moved, shelved_bytes, trim
 from swarm.types import NO_DIGEST, Bytes, Digest
 
 
@@ -152,7 +152,9 @@ def pack(
         chunk_root=listed.root,
         signature=NO_SIGNATURE,
     )
-    return Packed(offer, listed, wire, None if residual is None else shelved(residual))
+    residual = None if residual is None else moved(residual)
+    let_go()  # theta and anchor
+    return Packed(offer, listed, wire, residual)
 
 
 def read_payload(codec: Codec, payload: Bytes, anchor_N: Tensor) -> Tensor:
@@ -177,10 +179,13 @@ def open_payload(offer: Offer, wire: Bytes, anchor_N: Tensor) -> tuple[Bytes, Te
     Raises ``PeerFault`` if they do not unpack to what the offer promised, or hold values that no honest peer
     sends.
     """
+    trim()  # what the last micro-batch left
     payload = decompress(wire, offer.num_bytes)
     if payload_digest(payload) != offer.payload_hash:
         raise BrokenPromise("a payload that is not the one promised")
-    return payload, read_payload(offer.codec, payload, anchor_N)
+    theta_N = read_payload(offer.codec, payload, anchor_N)
+    theta_N = moved(theta_N)  # both wait for the end of a step
+    return shelved_bytes(payload), theta_N
 
 
 def check_snapshot(snapshot: FragmentPayload) -> None:

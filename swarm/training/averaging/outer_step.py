@@ -30,6 +30,7 @@ from swarm.config.spec import NANO, OuterSpec
 from swarm.errors import PeerFault, UsageError
 from swarm.gossip.trade.messages import Receipt
 from swarm.gossip.trade.payload import ReceivedFragment
+from swarm.shelf import let_go
 from swarm.training.record.segment import NO_PARTNER, are_finite
 from swarm.types import NO_DIGEST, Digest, PeerId
 
@@ -269,13 +270,16 @@ def merge_in_place(merge: Merge, slow: OuterState, theta_now_F: Tensor) -> int:
     ]
     weight_nano = merge.weight_nano
     if len(parts) > 1 and merge.theta_hat_P is not None:
-        weight_nano = min(_apply_part(merge, slow, theta_now_F, part)[2] for part in parts)
+        for part in parts:
+            weight_nano = min(weight_nano, _apply_part(merge, slow, theta_now_F, part)[2])
+            let_go()
         if weight_nano != merge.weight_nano:
             merge = replace(merge, theta_hat_P=None, phi_hat_P=None)
     for part in parts:
         after, theta_C, taken_nano = _apply_part(merge, slow, theta_now_F, part)
         slow.phi_F[part], slow.momentum_F[part] = after.phi_F, after.momentum_F
         theta_now_F[part] = theta_C
+        let_go()
         weight_nano = min(weight_nano, taken_nano)
     return weight_nano
 

@@ -22,14 +22,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
 
+import torch
 from torch import Tensor
 
 from swarm.config.spec import NANO, OuterSpec
 from swarm.gossip.codecs.activations import from_wire
+from swarm.shelf import let_go
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
 from swarm.training.messages import MicroBatch
+from swarm.training.model.optimizer import slices
 from swarm.training.plan import RoundPlan
 from swarm.training.shard import Shard
 
@@ -64,7 +67,10 @@ class Distances:
 
 def distance_of(theta_F: Tensor, theta_hat_F: Tensor) -> float:
     """Return the root mean square of the difference."""
-    wide_F = (theta_hat_F - theta_F).double()
+    wide_F = torch.empty(theta_F.shape, dtype=torch.float64)
+    for part in slices(theta_F.numel()):
+        wide_F[part] = theta_hat_F[part] - theta_F[part]
+        let_go()
     return float(wide_F.square_().mean().sqrt())
 
 

@@ -100,7 +100,7 @@ def encode_shard(saved: SavedShard) -> list[bytes | memoryview]:
             tokens_at_sync=saved.tokens_at_sync,
             anchor_root=saved.anchor_root,
             lengths=tuple(tensor.numel() for tensor in saved.tensors),
-            hashes=tuple(hash_of(tensor) for tensor in saved.tensors),
+            hashes=tuple(_hash(tensor) for tensor in saved.tensors),
         )
     )
     head = MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + _header_hash(header) + header
@@ -184,6 +184,12 @@ def _read_header(view: memoryview) -> tuple[_Header, int]:
         return decode(_Header, raw), start + length
     except BadEncoding as error:
         raise Corrupt(f"a saved shard with a broken header: {error}", hint=RESTART_HINT) from None
+
+
+def _hash(tensor: Tensor) -> bytes:
+    name = hash_of(tensor)
+    let_go()
+    return name
 
 
 def _header_hash(header: bytes) -> bytes:
