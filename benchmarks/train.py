@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import plots
 from benchmarks.common import ROOT, Outcome, say
+from benchmarks.memory import measure_seat
 from benchmarks.train_reading import PEARSON_POINTS, Reading, Runs
 from benchmarks.variants import (
     BATCH,
@@ -75,6 +76,7 @@ def measure(quick: bool) -> Outcome:
         runs = _run_all(folder, size, outcome)
     found = Reading(runs)
     outcome.figures |= found.figures()
+    outcome.figures["memory_bytes_per_param"], outcome.detail["memory"] = measure_seat(quick)
     outcome.figures["seeds"] = len(size.seeds)
     outcome.detail |= found.detail()
     missing = [key for key, value in outcome.figures.items() if value is None]

@@ -64,7 +64,7 @@ def shelved(tensor: Tensor) -> Tensor:
     """Return a copy of a flat tensor, on the CPU: in a file, or in memory if it is small."""
     source = tensor.detach()
     num_bytes = source.numel() * source.element_size()
-    mapping = None if source.device.type != "cpu" else _file_of(num_bytes)
+    mapping = _file_of(num_bytes)
     if mapping is None:
         return source.to("cpu", copy=True)
     copy = _tensor(mapping, source.dtype)

@@ -389,12 +389,9 @@ class Shard:
         Raises ``PeerFault`` if a value is not finite, which honest steps from an honest state never give.
         """
         began = self._clock()
-        fast = (self.params_P.cpu(), self.optimizer.m_P.cpu(), self.optimizer.v_A.cpu())
-        if not are_finite(*fast):
-            # The bits of a NaN differ between machines, so peers could not agree on the hash.
-            raise PeerFault("a state that is not finite")
+        fast = (self.params_P, self.optimizer.m_P, self.optimizer.v_A)
         hashes = (
-            *map(hash_of, fast),
+            *(_finite_hash(tensor.cpu()) for tensor in fast),
             number_component(self.optimizer.step),
             self._slow_hash("phi", self.phi_P),
             self._slow_hash("momentum", self.momentum_P),
@@ -427,9 +424,7 @@ class Shard:
         """Return the hash of a slow tensor, computed once: only merges and ``put_slow`` change them."""
         known = self._hashed.get(name)
         if known is None:
-            if not are_finite(tensor):
-                raise PeerFault("a state that is not finite")
-            known = self._hashed[name] = hash_of(tensor)
+            known = self._hashed[name] = _finite_hash(tensor)
             let_go()
         return known
 
@@ -480,3 +475,10 @@ class Shard:
     def _offered_by_fragment(self) -> tuple[PendingFragment, ...]:
         held = sorted(self.snapshots.items())
         return tuple((fragment, tokens, theta_P) for fragment, (tokens, theta_P) in held)
+
+
+def _finite_hash(tensor: Tensor) -> Digest:
+    if not are_finite(tensor):
+        # The bits of a NaN differ between machines, so peers could not agree on the hash.
+        raise PeerFault("a state that is not finite")
+    return hash_of(tensor)

@@ -29,11 +29,12 @@ def test_every_line_says_what_it_is_about() -> None:
     assert "38.2 TFLOP/s" in plan["pace"]
     demo = packaged("demo.toml")
     assert "GFLOP/s" in "".join(dry_run_lines(demo, sizing_of(demo, 1_000), None, Ink()))
-    assert "133.6 GB of memory" in plan["seat"]
+    assert "59.7 GB of memory" in plan["seat"]
     assert "107.4 GB to other stages" in plan["wire"]
     assert "485.1 Mbit/s" in plan["wire"]
     assert "112.0 GB at most" in plan["disk"]
-    assert "512.7 GB of memory" in plan["you"]
+    assert "77.0 GB while it trains, in the place of memory" in plan["disk"]
+    assert "214.2 GB of memory" in plan["you"]
     assert plan["update"].startswith("adamw: little")
 
 
