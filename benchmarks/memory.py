@@ -1,10 +1,10 @@
 """Measure the memory of a seat: bytes per parameter at the highest point of each phase of a round.
 
-``python -m benchmarks.memory NUMERICS OPTIMIZER CODEC`` trains one seat of a model of 11M parameters alone, in a
-process of its own and with one thread: the real shard, recorder, outbox and files, its partner's fragments being
-its own. It prints the resident memory above that of the same process after the same rounds of a tiny model. The
-kernel keeps the high-water mark, file pages that are mapped included; it is set back before each phase. One
-sequence of 16 tokens is all of a micro-batch, so that activations count for little.
+``python -m benchmarks.memory NUMERICS OPTIMIZER CODEC`` trains one seat of a model of 11M parameters alone, in
+a process of its own and with one thread: the real shard, recorder, outbox and files, its partner's fragments
+being its own. It prints the resident memory above that of the same process after the same rounds of a tiny
+model. The kernel keeps the high-water mark, file pages that are mapped included; it is set back before each
+phase. One sequence of 16 tokens is all of a micro-batch, so that activations count for little.
 
 Legend: P parameters of the shard.
 """
@@ -56,7 +56,7 @@ def measure_seat(quick: bool = False) -> tuple[float | None, dict[str, object]]:
 
 
 def _child(*case: str) -> dict[str, object]:
-    done = subprocess.run(  # noqa: S603  (our own interpreter and our own module)
+    done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory", *case],
         cwd=ROOT,
         capture_output=True,
@@ -126,7 +126,12 @@ def main() -> None:
             began = time.thread_time()
             with water.phase("open"):
                 seat = TrainedSeat(
-                    sizes, Path(folder) / name, tokens, numerics=numerics, optimizer=optimizer, codec=codec
+                    sizes,
+                    Path(folder) / name,
+                    tokens,
+                    numerics=numerics,
+                    optimizer=optimizer,
+                    codec=codec,
                 )
             for _ in range(ROUNDS):
                 seat.round(water.phase)
@@ -147,7 +152,9 @@ def main() -> None:
                 "phases": phases,
                 "between_rounds": {
                     "resident": round((status_bytes("VmRSS") - before) / numel, 2),
-                    "anonymous": round((held["Pss_Anon"]) / numel, 2) if "Pss_Anon" in held else None,
+                    "anonymous": round((held["Pss_Anon"]) / numel, 2)
+                    if "Pss_Anon" in held
+                    else None,
                 },
                 "tensors": tensors,
                 "cpu_s": round(spent_s, 1),

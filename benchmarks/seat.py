@@ -19,10 +19,11 @@ from swarm.gossip.trade.payload import ReceivedFragment, open_payload, pack
 from swarm.node.artifacts.checkpoints import ClosedSegment
 from swarm.node.seat.adoption import write_shard
 from swarm.node.seat.seats import CLOSED_KEPT
+from swarm.placement import let_go, shelved_pieces
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.shelf import SHELF, let_go, mapped_file, shelved_pieces, use_folder
+from swarm.shelf import SHELF, mapped_file, use_folder
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,

@@ -18,8 +18,8 @@ from torch import Tensor
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, DeviceLost, OutOfTurn, PeerFault, UsageError
 from swarm.gossip.codecs.activations import from_wire
+from swarm.placement import let_go, shelved, trim, zeros
 from swarm.primitives.commitments import hash_of
-from swarm.shelf import let_go, shelved, trim, zeros
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,

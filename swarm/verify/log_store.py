@@ -17,10 +17,10 @@ from swarm.ledger.state.state import State
 from swarm.ledger.transactions import REVEAL_BYTES_MAX, RevealSegment
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
 from swarm.ledger.transition.runs import boundary_height
+from swarm.placement import shelved_pieces
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import SecretKey
-from swarm.shelf import shelved_pieces
 from swarm.store import ITEMS_MAX, Change, Store
 from swarm.training.record.window import WINDOW_BYTES_MAX, WindowData, WindowKey, encode_window
 from swarm.types import Bytes, Digest, PeerId

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.seat import Sizes, TrainedSeat
-from swarm import shelf
+from swarm import placement, shelf
 from swarm.errors import PeerFault
 from swarm.primitives.codec import replace
 from swarm.training.averaging import outer_step
@@ -38,7 +38,7 @@ CASES = [("native", "adamw", "int8"), ("native", "muon", "int4"), ("seq-f32/1", 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(shelf, "SHELVED_BYTES_MIN", 1 << 10)
+    monkeypatch.setattr(placement, "SHELVED_BYTES_MIN", 1 << 10)
     yield tmp_path
     shelf.use_folder(None)
 
@@ -51,9 +51,7 @@ def a_seat(home: Path, case: tuple[str, str, str]) -> TrainedSeat:
 def held_in_memory(least: int) -> list[tuple[torch.dtype, int]]:
     """(dtype, bytes) of every storage that Python reaches, of at least so many bytes, and not on the shelf."""
     gc.collect()
-    with shelf._SHELF.lock:
-        arrays = [np.frombuffer(one, np.uint8) for one in shelf._SHELF.mapped]
-    mapped = [(one.ctypes.data, one.ctypes.data + one.size) for one in arrays]
+    mapped = shelf.mapped_ranges()
     found = dict[int, tuple[torch.dtype, int]]()
     for thing in gc.get_objects():
         if issubclass(type(thing), Tensor) and thing.device.type == "cpu":
@@ -87,7 +85,7 @@ def test_a_state_on_the_disk_has_the_bits_of_one_in_memory(
     for _ in range(2):
         on_disk.round()
     components = on_disk.shard.components()
-    monkeypatch.setattr(shelf, "SHELVED_BYTES_MIN", 1 << 40)
+    monkeypatch.setattr(placement, "SHELVED_BYTES_MIN", 1 << 40)
     in_memory = a_seat(folder / "memory", case)
     for _ in range(2):
         in_memory.round()

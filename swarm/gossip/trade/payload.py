@@ -35,7 +35,7 @@ from swarm.gossip.trade.messages import (
     Offer,
     payload_digest,
 )
-from swarm.shelf import let_go, moved, shelved_bytes, trim
+from swarm.placement import let_go, moved, shelved_bytes, trim
 from swarm.types import NO_DIGEST, Bytes, Digest
 
 

@@ -22,10 +22,11 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import PATIENCE_S, Blobs, Progress
 from swarm.host.service import Host
 from swarm.ledger.state.records import Checkpoint, Run
+from swarm.placement import SHELVED_BYTES_MIN, let_go, shelved
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
-from swarm.shelf import SHELVED_BYTES_MIN, let_go, mapped_file, shelved
+from swarm.shelf import mapped_file
 from swarm.store import Store
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.disk import id_limit, open_tokens, root_of_file

@@ -33,12 +33,12 @@ hashed and saved."""
 STEADY_BYTES = 21
 """Bytes of one parameter between two steps; what else it is made of lies on the disk, and is mapped."""
 ABOUT_BYTES = 24
-"""Bytes of one parameter at the peak, measured: with the gradient of the largest matrix, and the fragment that is
-being merged."""
+"""Bytes of one parameter at the peak, measured: with the gradient of the largest matrix, and the fragment that
+is being merged."""
 SHELF_BYTES = 44
-"""Bytes of one parameter on the disk while a seat trains: slow weights, momentum and anchor, the slow weights of
-the three segments that closed last, and of two rounds the fragments as they were, their payloads and residuals.
-"""
+"""Bytes of one parameter on the disk while a seat trains: slow weights, momentum and anchor, the slow weights
+of the three segments that closed last, and of two rounds the fragments as they were, their payloads and
+residuals."""
 NODE_BYTES = 600 << 20
 """Bytes of a node that holds no shard: Python, torch, the libraries."""
 STATE_TENSORS = 5

@@ -31,9 +31,10 @@ from swarm.node.ports import (
     HasStore,
     HasWeights,
 )
+from swarm.placement import SLICE_BYTES, let_go
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import peer_name
-from swarm.shelf import SLICE_BYTES, let_go, mapped_file
+from swarm.shelf import mapped_file
 from swarm.training.averaging.adoption import (
     ADOPTION_PROTOCOL,
     REPLY_BYTES_MAX,

@@ -30,7 +30,7 @@ from swarm.config.spec import NANO, OuterSpec
 from swarm.errors import PeerFault, UsageError
 from swarm.gossip.trade.messages import Receipt
 from swarm.gossip.trade.payload import ReceivedFragment
-from swarm.shelf import let_go
+from swarm.placement import let_go
 from swarm.training.record.segment import NO_PARTNER, are_finite
 from swarm.types import NO_DIGEST, Digest, PeerId
 

@@ -58,9 +58,7 @@ def residual_of(residual_R: Tensor, span: Span, num_parameters: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat([residual_R[:0], *parts])
 
 
-def move_residual(
-    residual_R: Tensor, span: Span, num_parameters: int, reported_F: Tensor
-) -> None:
+def move_residual(residual_R: Tensor, span: Span, num_parameters: int, reported_F: Tensor) -> None:
     """Write one fragment's residual, ``reported_F``, into that of the shard."""
     at = 0
     for part in _parts(residual_R, span, num_parameters):

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from swarm.config.spec import NANO, OuterSpec
 from swarm.gossip.codecs.activations import from_wire
-from swarm.shelf import let_go
+from swarm.placement import let_go
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples

@@ -269,7 +269,14 @@ class GroupEngine:
         batch, length = inputs.shape[:2]
         self._ask(ForwardCommand(self._number, batch, length))
         output = shared.activations(shared.outputs, slice(0, batch), length).clone()
-        return FarForward(self._stage, params_P, inputs, output, None, number=self._number)
+        return FarForward(
+            stage=self._stage,
+            params_P=params_P,
+            inputs=inputs,
+            output=output,
+            graph=None,
+            number=self._number,
+        )
 
     def backward(
         self,

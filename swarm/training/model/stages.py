@@ -293,10 +293,18 @@ def run_forward(
     """
     if not keep_graph:
         with torch.no_grad():
-            return Forward(stage, params_P, inputs, stage.forward(params_P, inputs), None)
+            output = stage.forward(params_P, inputs)
+            return Forward(stage=stage, params_P=params_P, inputs=inputs, output=output, graph=None)
     leaves, entry = _leaves(stage, params_P, inputs)
     graph = stage.forward(leaves, entry)
-    return Forward(stage, params_P, entry, graph.detach(), graph, leaves)
+    return Forward(
+        stage=stage,
+        params_P=params_P,
+        inputs=entry,
+        output=graph.detach(),
+        graph=graph,
+        leaves=leaves,
+    )
 
 
 def run_backward(

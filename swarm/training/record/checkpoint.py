@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from swarm.errors import BadEncoding, BrokenPromise, Corrupt
+from swarm.placement import let_go
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
-from swarm.shelf import let_go
 from swarm.training.record.segment import are_finite
 from swarm.types import Digest
 
@@ -155,7 +155,8 @@ def phi_bytes(flat_P: Tensor) -> memoryview:
 def decode_phi(data: bytes | memoryview, num_parameters: int) -> Tensor:
     """Read slow weights served by a peer; raise ``BrokenPromise`` for a wrong length or a non-finite value.
 
-    From bytes that can be written, as those of ``shelf.mapped_file``, they are a view. The caller compares ``tensors.hash_of`` with the root that the ledger names.
+    From bytes that can be written, as those of ``shelf.mapped_file``, they are a view. The caller compares
+    ``commitments.hash_of`` with the root that the ledger names.
     """
     view = memoryview(data).cast("B")
     if len(view) != FLOAT_BYTES * num_parameters:

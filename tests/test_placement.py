@@ -8,66 +8,71 @@ from pathlib import Path
 import pytest
 import torch
 
-from swarm import shelf
+from swarm import placement, shelf
+
+
+def num_mapped() -> int:
+    """Bytes of everything that is mapped."""
+    return sum(stop - start for start, stop in shelf.mapped_ranges())
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(shelf, "SHELVED_BYTES_MIN", 64)
-    monkeypatch.setattr(shelf, "SLICE_BYTES", 256)
+    monkeypatch.setattr(placement, "SHELVED_BYTES_MIN", 64)
+    monkeypatch.setattr(placement, "SLICE_BYTES", 256)
     shelf.use_folder(tmp_path / "shelf")
     yield tmp_path / "shelf"
     shelf.use_folder(None)
 
 
 def test_a_copy_is_mapped_and_what_is_written_to_it_stays(folder: Path) -> None:
-    before = shelf.num_mapped()
+    before = num_mapped()
     source = torch.arange(1000.0)
-    copy = shelf.shelved(source)
-    assert shelf.num_mapped() - before == 4000
+    copy = placement.shelved(source)
+    assert num_mapped() - before == 4000
     assert not list(folder.iterdir()), "a file without a name ends with the process"
     copy[10:20] = -1.0
-    shelf.let_go()
+    placement.let_go()
     assert bool((copy[10:20] == -1.0).all())
     assert torch.equal(copy[20:], source[20:])
     assert float(source[15]) == 15.0
     part = copy[:5]
     del copy
-    shelf.trim()
+    placement.trim()
     assert torch.equal(part, source[:5]), "a view keeps the file"
     del part
-    assert shelf.num_mapped() == before
+    assert num_mapped() == before
 
 
 def test_zeros_moved_tensors_and_bytes_come_from_the_shelf(folder: Path) -> None:
-    before = shelf.num_mapped()
-    zeros = shelf.zeros(100)
+    before = num_mapped()
+    zeros = placement.zeros(100)
     assert not bool(zeros.any())
-    moved = shelf.moved(zeros + 1)
+    moved = placement.moved(zeros + 1)
     assert bool((moved == 1).all())
     pieces = [b"a" * 300, b"", b"b" * 700]
-    joined = shelf.shelved_pieces(pieces)
+    joined = placement.shelved_pieces(pieces)
     assert bytes(joined) == b"".join(pieces)
-    assert bytes(shelf.shelved_bytes(joined)) == bytes(joined)
-    assert shelf.num_mapped() - before == 400 + 400 + 1000, "the second copy is gone again"
+    assert bytes(placement.shelved_bytes(joined)) == bytes(joined)
+    assert num_mapped() - before == 400 + 400 + 1000, "the second copy is gone again"
     assert folder.is_dir()
 
 
 @pytest.mark.usefixtures("folder")
 def test_what_is_small_stays_where_it_is() -> None:
-    before, small = shelf.num_mapped(), torch.ones(3)
-    assert shelf.moved(small) is small
-    assert shelf.shelved(small) is not small
-    assert shelf.shelved_bytes(b"few") == b"few"
-    assert shelf.num_mapped() == before
+    before, small = num_mapped(), torch.ones(3)
+    assert placement.moved(small) is small
+    assert placement.shelved(small) is not small
+    assert placement.shelved_bytes(b"few") == b"few"
+    assert num_mapped() == before
 
 
 def test_without_a_folder_tensors_lie_in_memory() -> None:
-    before, tensor = shelf.num_mapped(), torch.ones(1 << 20)
-    assert torch.equal(shelf.shelved(tensor), tensor)
-    assert shelf.moved(tensor) is tensor
-    assert shelf.zeros(1 << 20).numel() == 1 << 20
-    assert shelf.num_mapped() == before
+    before, tensor = num_mapped(), torch.ones(1 << 20)
+    assert torch.equal(placement.shelved(tensor), tensor)
+    assert placement.moved(tensor) is tensor
+    assert placement.zeros(1 << 20).numel() == 1 << 20
+    assert num_mapped() == before
 
 
 @pytest.mark.rule("S24")
@@ -77,10 +82,10 @@ def test_a_full_disk_costs_memory_and_nothing_else(monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, "no room")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    before, tensor = shelf.num_mapped(), torch.arange(1000.0)
-    assert torch.equal(shelf.shelved(tensor), tensor)
-    assert bytes(shelf.shelved_pieces([b"a" * 100, b"b"])) == b"a" * 100 + b"b"
-    assert shelf.num_mapped() == before
+    before, tensor = num_mapped(), torch.arange(1000.0)
+    assert torch.equal(placement.shelved(tensor), tensor)
+    assert bytes(placement.shelved_pieces([b"a" * 100, b"b"])) == b"a" * 100 + b"b"
+    assert num_mapped() == before
 
 
 def test_a_mapped_file_may_be_deleted(tmp_path: Path) -> None:
@@ -88,7 +93,7 @@ def test_a_mapped_file_may_be_deleted(tmp_path: Path) -> None:
     path.write_bytes(bytes(range(256)) * 40)
     view = shelf.mapped_file(path)
     path.unlink()
-    shelf.let_go()
+    placement.let_go()
     assert bytes(view) == bytes(range(256)) * 40
     (tmp_path / "empty").touch()
     assert len(shelf.mapped_file(tmp_path / "empty")) == 0
