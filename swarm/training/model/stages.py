@@ -358,7 +358,9 @@ def _gradients(
     starts = [0, *accumulate(stage.plan.block_sizes)]
     taken = found.__setitem__ if sink is None else sink
     hooks = [
-        leaf.register_post_accumulate_grad_hook(partial(_hand_over, taken, start))
+        leaf.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+            partial(_hand_over, taken, start)
+        )
         for leaf, start in zip(leaves, starts, strict=False)
     ]
     inputs = list(leaves) if stage.plan.is_first else [*leaves, entry]
