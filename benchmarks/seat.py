@@ -21,7 +21,6 @@ from swarm.node.seat.adoption import write_shard
 from swarm.node.seat.seats import CLOSED_KEPT
 from swarm.placement import let_go, shelved_pieces
 from swarm.primitives.codec import replace
-from swarm.primitives.commitments import tensor_hash
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.shelf import SHELF, mapped_file, use_folder
 from swarm.training.averaging.outer_step import (
@@ -38,6 +37,7 @@ from swarm.training.record.window import WindowData, encode_window
 from swarm.training.recorder import SegmentRecorder
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, RoundIndex, RunIndex, StageIndex
+from swarm.verify.log_store import root_of_bytes
 
 CHAIN = digest("test", b"bench-seat")
 PARTNER = SecretKey.from_seed(b"p" * 32)
@@ -209,7 +209,7 @@ class TrainedSeat:
     def _keep(self, window: WindowData) -> None:
         """Keep a window as ``LogStore.keep_own`` does."""
         raw = shelved_pieces(encode_window(window))
-        tensor_hash("uint8", (len(raw),), raw)
+        root_of_bytes(raw)
         self._blobs.add_bytes(memoryview(raw), "uint8", (len(raw),))
 
     def _post(self) -> None:
