@@ -14,7 +14,7 @@ from benchmarks.common import as_object
 from benchmarks.plots import require
 from swarm.errors import UsageError
 
-NAMES = ("join", "scale", "throughput", "train", "verify", "wire")
+NAMES = ("join", "scale", "throughput", "train", "tune", "verify", "wire")
 
 
 def main() -> int:

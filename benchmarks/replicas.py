@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.variants import BATCH, REPLICAS, Variant, spec_of, steps_of
+from swarm.gossip.codecs.activations import from_wire, to_wire
 from swarm.gossip.pairing import SeatKey
 from swarm.primitives.crypto import digest, fast_digest
 from swarm.primitives.randomness import stream
@@ -21,6 +22,7 @@ from swarm.training.averaging.adoption import OfferedState, adopt
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import sample_ids, windows
 from swarm.training.inference.evaluate import heldout_loss, whole_model
+from swarm.training.model.bottleneck import with_ids
 from swarm.training.model.optimizer import (
     GradientSum,
     OptimizerState,
@@ -85,8 +87,16 @@ class Found:
     tokens: int = 0
     trades: int = 0
     lost: int = 0
+    parameters: int = 0
+    """Of one whole model."""
+    steps: int = 0
+    """Ticks of the run: inner steps of a replica that is never slow."""
     wire_bytes: int = 0
     wire_values: int = 0
+    cut_bytes: int = 0
+    """Bytes of activations and gradients over the cuts, both directions."""
+    cut_tokens: int = 0
+    """Tokens of them, counted once for each cut and direction."""
     cpu_seconds: float = 0.0
 
 
@@ -110,7 +120,7 @@ class Replicas:
         stages = range(variant.stages)
         self.seats = [[self._newcomer(s, None) for _ in range(self.count)] for s in stages]
         self.keys = [SeatKey(i, _peer(i)) for i in range(self.count)]
-        self.found = Found()
+        self.found = Found(parameters=sum(plan.num_parameters for plan in plans), steps=self.steps)
 
     # --- what is measured ---
 
@@ -198,7 +208,8 @@ class Replicas:
             i for i in range(REPLICAS) if i < self.variant.slow_from or inner % SLOW_PERIOD == 0
         ]
         sums = [[GradientSum(seat.params_P.numel()) for seat in row] for row in self.seats]
-        loss = sum(self._microbatch(i, step, round_index, sums) for i in awake) / len(awake)
+        paths = [[i, *self._route(i, step, round_index)] for i in awake]
+        loss = sum(self._microbatch(path_[0], step, path_, sums) for path_ in paths) / len(awake)
         for stage, row, row_sums in zip(self.stages, self.seats, sums, strict=True):
             for i, (seat, total) in enumerate(zip(row, row_sums, strict=True)):
                 taken = inner // SLOW_PERIOD if i >= self.variant.slow_from else inner
@@ -208,6 +219,8 @@ class Replicas:
 
     def _sync_step(self, step: int, round_index: int, inner: int) -> float:
         """Compute the micro-batches of all replicas with one model."""
+        if self.variant.stages > 1:
+            return self._sync_stages(step, round_index, inner)
         seat, stage, gradients, loss_sum = self.seats[0][0], self.stages[0], list[Tensor](), 0.0
         for i in range(REPLICAS):
             inputs_BT, labels_BT = self._samples(i, step)
@@ -218,26 +231,45 @@ class Replicas:
         self._optimize(stage, seat, data_parallel_gradient(gradients), rate)
         return loss_sum / REPLICAS
 
+    def _sync_stages(self, step: int, round_index: int, inner: int) -> float:
+        """Compute the micro-batches of all replicas with one model in several stages."""
+        sums = [[GradientSum(row[0].params_P.numel())] for row in self.seats]
+        path_ = [0] * self.variant.stages
+        losses = [self._microbatch(i, step, path_, sums) for i in range(REPLICAS)]
+        for stage, row, (total,) in zip(self.stages, self.seats, sums, strict=True):
+            self._optimize(stage, row[0], total.mean(), self.rate(round_index, inner))
+        return sum(losses) / REPLICAS
+
     def _microbatch(
-        self, origin: int, step: int, round_index: int, sums: list[list[GradientSum]]
+        self, origin: int, step: int, indices: list[int], sums: list[list[GradientSum]]
     ) -> float:
-        """Send one micro-batch down its path and back; add the gradients of each stage to ``sums``."""
-        inputs, labels_BT = self._samples(origin, step)
-        indices = [origin, *self._route(origin, step, round_index)]
+        """Send one micro-batch through these seats and back; add the gradients of each stage to ``sums``."""
+        ids_BT, labels_BT = self._samples(origin, step)
+        inputs = ids_BT
         seats = [row[i] for row, i in zip(self.seats, indices, strict=True)]
         forwards = list[Forward]()
         for stage, seat in zip(self.stages[:-1], seats[:-1], strict=True):
             forwards.append(run_forward(stage, seat.params_P, inputs))
-            inputs = forwards[-1].output
+            inputs = with_ids(self.spec.model, self._sent(forwards[-1].output), ids_BT)
         loss, grad, grad_P = run_loss(self.stages[-1], seats[-1].params_P, inputs, labels_BT)
         sums[-1][indices[-1]].add(grad_P)
         for s in reversed(range(len(forwards))):
             assert grad is not None, "a stage behind another has inputs with a gradient"
-            grad, grad_P = run_backward(forwards[s], grad)
+            grad, grad_P = run_backward(forwards[s], self._sent(grad))
             sums[s][indices[s]].add(grad_P)
         for seat in seats:
             seat.tokens += labels_BT.numel()
         return loss
+
+    def _sent(self, x: Tensor) -> Tensor:
+        """Return what the other side of a cut computes from."""
+        form = self.variant.wire
+        if not form:
+            return x
+        payload = to_wire(x, form)
+        self.found.cut_bytes += len(payload)
+        self.found.cut_tokens += x.shape[0] * x.shape[1]
+        return from_wire(payload, x.shape, form)
 
     def _route(self, origin: int, step: int, round_index: int) -> list[int]:
         """Return the replicas of the later stages: drawn, or always the same."""

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.recipes import VARIANTS
 from benchmarks.replicas import Found, Replicas
-from benchmarks.variants import VARIANTS, Variant
+from benchmarks.variants import Variant
 from swarm.config.spec import NANO
 from swarm.gossip.codecs.int4 import decode_int4, encode_int4, is_coarse
 from swarm.gossip.codecs.int8 import decode_int8, encode_int8
@@ -40,6 +41,11 @@ from swarm.training.data.dataset import TokenSource
 from swarm.training.data.disk import open_tokens
 from swarm.types import RoundIndex, StageIndex
 
+EXCHANGES_MAX = 1000
+"""Above the exchanges of any round here: the pairs of a second partner are drawn from its number on."""
+GOSSIP = OuterScalars(0.0, 1.0, 1.0)
+TOP_PART = 4
+"""One value in so many is sent by top2."""
 CURVE_POINTS = 10
 CURVE_WINDOWS = 64
 """Held-out windows at each point of a curve: enough to draw it."""
@@ -52,6 +58,8 @@ class Offered:
     merge_at: int
     round_index: int
     stage: int
+    exchange: int
+    """Number of the exchange in its round: it draws the pairs."""
     fragment: int
     thetas: tuple[Tensor, ...]
 
@@ -65,8 +73,8 @@ class Swarm(Replicas):
         super().__init__(variant, seed, steps, train, heldout)
         self._offered = list[Offered]()
 
-    def run(self, heldout_windows: int) -> Found:
-        """Train for all steps, measure, and agree."""
+    def run(self, heldout_windows: int, *, is_tuning: bool = False) -> Found:
+        """Train for all steps, measure, and agree; a run that tunes measures the mean at the end alone."""
         began, found = time.process_time(), self.found
         losses = list[float]()
         for step in range(self.steps):
@@ -80,10 +88,10 @@ class Swarm(Replicas):
                 found.stds.append(self.std())
                 found.rates.append(self.rate(round_index, inner))
                 losses.clear()
-            if (step + 1) % max(self.steps // CURVE_POINTS, 1) == 0:
+            if not is_tuning and (step + 1) % max(self.steps // CURVE_POINTS, 1) == 0:
                 found.curve.append((step + 1, self.nats(self.mean(), CURVE_WINDOWS)))
         found.nats = self.nats(self.mean(), heldout_windows)
-        for i in range(self.count):
+        for i in () if is_tuning else range(self.count):
             solo_P = torch.cat([row[i].params_P for row in self.seats])
             found.replica_nats.append(self.nats(solo_P, heldout_windows))
         self._agree()
@@ -98,17 +106,37 @@ class Swarm(Replicas):
         method, H = self.variant.method, self.variant.inner_steps
         if method == "diloco" and inner == H - 1:
             self._all_reduce(round_index)
-        if method != "pairs":
+        if method not in {"pairs", "gasloc"}:
             return
-        for s, row in enumerate(self.seats):
-            for f, span in enumerate(self.spans[s]):
-                if (f + 1) * H // self.variant.fragments == inner + 1:
-                    thetas = tuple(seat.params_P[span.slice].clone() for seat in row)
-                    merge_at = min(step + self.variant.late_steps, self.steps - 1)
-                    self._offered.append(Offered(merge_at, round_index, s, f, thetas))
-        waiting, self._offered = self._offered, []
+        is_late = 2 * step >= self.steps and self.variant.trades_late > 0
+        trades = self.variant.trades_late if is_late else self.variant.trades
+        exchanges = trades * self.variant.fragments
+        for exchange in range(exchanges):
+            if (exchange + 1) * H // exchanges == inner + 1:
+                for s in range(len(self.seats)):
+                    self._offer(step, round_index, s, exchange)
+        waiting, self._offered = self._offered, list[Offered]()
         for offered in waiting:
             if offered.merge_at <= step:
+                self._trade(offered)
+            else:
+                self._offered.append(offered)
+
+    def _offer(self, step: int, round_index: int, stage: int, exchange: int) -> None:
+        span = self.spans[stage][exchange % self.variant.fragments]
+        for partner in range(self.variant.partners):
+            number = exchange + partner * EXCHANGES_MAX
+            thetas = tuple(seat.params_P[span.slice].clone() for seat in self.seats[stage])
+            merge_at = min(step + self.variant.late_steps, self.steps - 1)
+            offered = Offered(
+                merge_at=merge_at,
+                round_index=round_index,
+                stage=stage,
+                exchange=number,
+                fragment=exchange % self.variant.fragments,
+                thetas=thetas,
+            )
+            if self.variant.partners > 1:
                 self._trade(offered)
             else:
                 self._offered.append(offered)
@@ -117,7 +145,10 @@ class Swarm(Replicas):
         scalars = self._scalars(round_index)
         for row in self.seats:
             shared = OuterState(row[0].phi_P, row[0].momentum_P)
+            before = shared.momentum_F
             after = diloco_step(shared, [seat.params_P for seat in row], scalars)
+            if self.variant.nesterov:
+                after = _nesterov(after, before, scalars.alpha)
             for seat in row:
                 seat.phi_P, seat.momentum_P = after.phi_F, after.momentum_F
                 seat.params_P = after.phi_F.clone()
@@ -131,25 +162,56 @@ class Swarm(Replicas):
             self.beacon,
             self.beacon,
             StageIndex(stage),
-            fragment,
+            offered.exchange,
             RoundIndex(round_index),
         )
-        heard = self._heard(pairs, stage, fragment, round_index)
-        hats = self._received(offered, sorted(heard.values()))
+        heard = self._heard(pairs, stage, offered.exchange, round_index)
+        senders = set(heard.values())
+        if self.variant.codec == "int4-mean":
+            senders |= set(heard)  # who keeps the mean of a pair needs its own payload too
+        hats = self._received(offered, sorted(senders))
+        self._average_moments(heard, stage, round_index)
         slow = [OuterState(seat.phi_P[span].clone(), seat.momentum_P[span]) for seat in row]
         for i, seat in enumerate(row):
             partner = None
             if i in heard:
                 j = heard[i]
                 phi_F = slow[j].phi_F if self.variant.tensors == 2 else None
-                partner = Partner(hats[j], self._share(offered, i, j), phi_F)
-            after = outer_step(slow[i], offered.thetas[i], partner, self._scalars(round_index))
+                hat_F = hats[j]
+                if self.variant.codec == "int4-mean":
+                    hat_F = offered.thetas[i] + (hat_F - hats[i])
+                partner = Partner(hat_F, self._share(offered, i, j), phi_F)
+            after = self._stepped(slow[i], offered.thetas[i], partner, round_index)
             seat.phi_P[span], seat.momentum_P[span] = after.phi_F, after.momentum_F
             seat.params_P[span] = advanced(after.phi_F, seat.params_P[span], offered.thetas[i])
         for seat in row:
             seat.tokens_at_sync[fragment] = seat.tokens
         self.found.trades += len(heard)
         self.found.lost += len(pairs) - len(heard)
+
+    def _stepped(
+        self, slow: OuterState, theta_F: Tensor, partner: Partner | None, round_index: int
+    ) -> OuterState:
+        """Take the outer step of the variant's method."""
+        scalars = self._scalars(round_index)
+        if self.variant.method == "gasloc":
+            # The momentum slot holds the iterate before the exchange of one exchange ago (arXiv 2606.11081).
+            mixed = outer_step(OuterState(theta_F, theta_F * 0), theta_F, partner, GOSSIP).phi_F
+            drift_F = theta_F - slow.momentum_F if slow.momentum_F.any() else theta_F * 0
+            return OuterState(mixed + (self.variant.gamma or 0.0) * drift_F, theta_F.clone())
+        after = outer_step(slow, theta_F, partner, scalars)
+        return _nesterov(after, slow.momentum_F, scalars.alpha) if self.variant.nesterov else after
+
+    def _average_moments(self, heard: dict[int, int], stage: int, round_index: int) -> None:
+        """Average the first moments of pairs in the rounds in which the variant does."""
+        every = self.variant.moments_every
+        if not every or round_index % every:
+            return
+        row = self.seats[stage]
+        before = [seat.optimizer.m_P.clone() for seat in row]
+        for i, j in heard.items():
+            row[i].optimizer.m_P.copy_((before[i] + before[j]) / 2)
+            self.found.wire_bytes += 4 * before[j].numel()
 
     def _heard(
         self, pairs: Mapping[SeatKey, SeatKey], stage: int, fragment: int, round_index: int
@@ -195,12 +257,19 @@ class Swarm(Replicas):
                 case "int8":
                     payload = encode_int8(theta_F, anchor_F)
                     hats[i], size = decode_int8(payload, anchor_F, theta_F.numel()), len(payload)
-                case "int4":
+                case "int4" | "int4-mean":
                     seat = self.seats[stage][i]
                     coded = encode_int4(theta_F, anchor_F, seat.residual_P[span])
-                    seat.residual_P[span] = coded.residual_N
+                    if self.variant.error_feedback:
+                        seat.residual_P[span] = coded.residual_N
                     size = len(coded.payload)
                     hats[i] = decode_int4(coded.payload, anchor_F, theta_F.numel())
+                case "top2":
+                    seat = self.seats[stage][i]
+                    moved_F = theta_F - anchor_F + seat.residual_P[span]
+                    kept_F = top_two_bits(moved_F)
+                    seat.residual_P[span] = moved_F - kept_F
+                    hats[i], size = anchor_F + kept_F, top_two_bits_bytes(moved_F.numel())
             self.found.wire_bytes += size
             self.found.wire_values += theta_F.numel()
         return hats
@@ -233,14 +302,44 @@ class Swarm(Replicas):
                     seat.params_P = after.phi_F
 
 
+def _nesterov(after: OuterState, momentum_F: Tensor, alpha: float) -> OuterState:
+    """Let an outer step that was taken with momentum look ahead (Nesterov), as DiLoCo's does."""
+    return OuterState(after.phi_F + alpha * (after.momentum_F - momentum_F), after.momentum_F)
+
+
+def top_two_bits(moved_F: Tensor) -> Tensor:
+    """Return what is left of values of which a quarter is kept, with a sign and one of two magnitudes.
+
+    SparseLoCo (arXiv 2508.15706) sends pseudo-gradients in this way.
+    """
+    count = -(-moved_F.numel() // TOP_PART)
+    sizes_F = moved_F.abs()
+    kept = torch.topk(sizes_F, count).indices
+    sizes_K = sizes_F[kept]
+    middle = sizes_K.median()
+    low, high = sizes_K[sizes_K <= middle].mean(), sizes_K[sizes_K >= middle].mean()
+    sent_F = torch.zeros_like(moved_F)
+    sent_F[kept] = moved_F[kept].sign() * torch.where(sizes_K > middle, high, low)
+    return sent_F
+
+
+def top_two_bits_bytes(numel: int) -> int:
+    """Return the bytes of a payload: two bits and an index of 12 bits (blocks of 4,096) for each value sent."""
+    return -(-numel // TOP_PART) * 14 // 8 + 8
+
+
 def main() -> int:
     """Work: one JSON object per line on stdin names a run, one per line on stdout is its result."""
     torch.set_num_threads(1)
-    train, heldout = (open_tokens(Path(name)) for name in sys.argv[1:3])
+    train, heldout, validation = (open_tokens(Path(name)) for name in sys.argv[1:4])
     for line in sys.stdin:
         job = json.loads(line)
-        swarm = Swarm(VARIANTS[job["variant"]], job["seed"], job["steps"], train, heldout)
-        print(json.dumps(asdict(swarm.run(job["heldout_windows"]))), flush=True)
+        variant = replace(VARIANTS[job["variant"]], **job.get("changes", {}))
+        is_tuning = job["is_tuning"]
+        text = validation if is_tuning else heldout
+        swarm = Swarm(variant, job["seed"], job["steps"], train, text)
+        found = swarm.run(job["heldout_windows"], is_tuning=is_tuning)
+        print(json.dumps(asdict(found)), flush=True)
     return 0
 
 

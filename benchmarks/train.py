@@ -1,32 +1,33 @@
-"""Benchmark ``train``: NoLoCo against everything else, at equal tokens, on a small model and real text.
+"""Benchmark ``train``: gossip against everything else, at equal tokens, on a small model and real text.
 
 Eight replicas of the S config live in one process (simulated.py) and learn Python's standard library. All
 variants of one seed see the same text in the same order; seeds alternate (A B C ... A B C ...), one run per
-core at a time. ``--plot DIR`` draws loss curves and the distance of each variant from NoLoCo.
+core at a time. Tuned recipes (recipes.py) also run for 1,200 and 2,400 steps. ``--plot DIR`` draws loss curves
+and the distance of each variant from NoLoCo.
 """
 
-import json
-import os
-import queue
-import subprocess
-import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks import plots
-from benchmarks.common import ROOT, Outcome, say
+from benchmarks.activation_reading import activation_detail, activation_figures
+from benchmarks.common import Outcome
 from benchmarks.memory import measure_seat
+from benchmarks.recipes import CHOSEN, CHOSEN_LONG, LONG, LONGEST, TUNED
 from benchmarks.train_reading import PEARSON_POINTS, Reading, Runs
+from benchmarks.train_workers import Job, run_jobs, write_text
 from benchmarks.variants import (
+    ACTIVATIONS,
     BATCH,
     CHECKPOINT_ROUNDS,
     EXTRAS,
     FIGURES,
     INNER_STEPS,
     LEARNING_RATE,
+    LONG_STEPS,
+    LONGEST_STEPS,
     PULL_ONLY_ROUNDS,
     REPLICAS,
     SEQ_LEN,
@@ -34,8 +35,6 @@ from benchmarks.variants import (
     Variant,
     spec_of,
 )
-from swarm.training.data.documents import stdlib_files
-from swarm.training.data.samples import build_corpus
 from swarm.training.model.stages import plan_stages
 
 TEXT_BYTES, TEXT_BYTES_QUICK = 12_000_000, 2_000_000
@@ -54,10 +53,29 @@ class Size:
     windows: int
     text_bytes: int
     variants: tuple[Variant, ...]
+    long_steps: int
+    longest_steps: int
+    """0: none of them."""
 
 
-FULL = Size(SEEDS, STEPS, WINDOWS, TEXT_BYTES, FIGURES + EXTRAS)
-QUICK = Size(SEEDS_QUICK, STEPS_QUICK, WINDOWS_QUICK, TEXT_BYTES_QUICK, FIGURES)
+FULL = Size(
+    seeds=SEEDS,
+    steps=STEPS,
+    windows=WINDOWS,
+    text_bytes=TEXT_BYTES,
+    variants=FIGURES + EXTRAS + TUNED + ACTIVATIONS,
+    long_steps=LONG_STEPS,
+    longest_steps=LONGEST_STEPS,
+)
+QUICK = Size(
+    seeds=SEEDS_QUICK,
+    steps=STEPS_QUICK,
+    windows=WINDOWS_QUICK,
+    text_bytes=TEXT_BYTES_QUICK,
+    variants=FIGURES + TUNED + ACTIVATIONS,
+    long_steps=2 * STEPS_QUICK,
+    longest_steps=0,
+)
 
 
 def measure(quick: bool) -> Outcome:
@@ -66,19 +84,15 @@ def measure(quick: bool) -> Outcome:
     outcome = Outcome(_parameters(size))
     with tempfile.TemporaryDirectory(prefix="swarm-bench-") as name:
         folder = Path(name)
-        corpus = build_corpus(stdlib_files(), max_bytes=size.text_bytes, heldout_every=20)
-        (folder / "train").write_bytes(corpus.train)
-        (folder / "heldout").write_bytes(corpus.heldout)
-        outcome.parameters |= {
-            "train_bytes": len(corpus.train),
-            "heldout_bytes": len(corpus.heldout),
-        }
-        runs = _run_all(folder, size, outcome)
+        write_text(folder, size.text_bytes, outcome)
+        runs = Runs()
+        for job, answer in run_jobs(folder, list(_jobs(size)), outcome):
+            runs.setdefault(job.variant, []).append(answer)
     found = Reading(runs)
-    outcome.figures |= found.figures()
+    outcome.figures |= found.figures() | activation_figures(runs)
     outcome.figures["memory_bytes_per_param"], outcome.detail["memory"] = measure_seat(quick)
     outcome.figures["seeds"] = len(size.seeds)
-    outcome.detail |= found.detail()
+    outcome.detail |= found.detail() | {"activations": activation_detail(runs)}
     missing = [key for key, value in outcome.figures.items() if value is None]
     if missing:
         outcome.detail["missing"] = f"{', '.join(missing)}: a run failed, or was too short"
@@ -90,12 +104,26 @@ def plot(outcome: Outcome, folder: Path) -> None:
     plots.draw_train(outcome.detail, folder)
 
 
+def _jobs(size: Size) -> Iterable[Job]:
+    """Yield every run: all variants of a seed, then the next seed; the long ones at last."""
+    for seed in size.seeds:
+        for variant in size.variants:
+            yield Job(variant.name, seed, size.steps, size.windows)
+    for seed in size.seeds:
+        for variant in LONG:
+            yield Job(variant.name, seed, size.long_steps, size.windows)
+    for variant in LONGEST if size.longest_steps else ():
+        yield Job(variant.name, size.seeds[0], size.longest_steps, size.windows)
+
+
 def _parameters(size: Size) -> dict[str, object]:
     model = spec_of(FIGURES[0], 1, size.steps).model
     return {
         "replicas": REPLICAS,
         "parameters": sum(plan.num_parameters for plan in plan_stages(model, 1)),
         "steps": size.steps,
+        "long_steps": size.long_steps,
+        "longest_steps": size.longest_steps,
         "inner_steps": INNER_STEPS,
         "diloco_inner_steps": 2 * INNER_STEPS,
         "microbatch": [BATCH, SEQ_LEN],
@@ -116,77 +144,9 @@ def _parameters(size: Size) -> dict[str, object]:
         " churn25_checkpoints; with one at every boundary, churn25_new_checkpoints",
         "std_lr_pearson": f"of {PEARSON_POINTS} points, evenly over the run; the first lies at its tenth"
         " part, the warm-up ends at its twentieth",
-        "chosen": "learning rate, H, micro-batch and steps are not tuned for any variant",
+        "chosen": "recipes of benchmarks/recipes.py are tuned on the validation text with another seed"
+        " (scripts/bench tune); all others share one learning rate that is not tuned",
+        "tuned": {name: dict(numbers) for name, numbers in CHOSEN.items()},
+        "tuned_long": {name: dict(numbers) for name, numbers in CHOSEN_LONG.items()},
+        "muon_gossip_bytes_per_param": "bytes that a replica sends, per parameter and inner step",
     }
-
-
-def _run_all(folder: Path, size: Size, outcome: Outcome) -> Runs:
-    """Run every variant and seed, one worker per core; a run that fails leaves its reason."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    workers = max(min(cores, 8), 1)
-    outcome.parameters["workers"] = workers
-    jobs: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
-    for seed in size.seeds:
-        for variant in size.variants:
-            jobs.put((variant.name, seed))
-    found = dict[tuple[str, int], dict[str, Any]]()
-    failures = list[str]()
-
-    def work(_: int) -> None:
-        with _worker(folder) as worker:
-            while True:
-                try:
-                    name, seed = jobs.get_nowait()
-                except queue.Empty:
-                    break
-                job: dict[str, object] = {"variant": name, "seed": seed, "steps": size.steps}
-                answer = _request(worker, job | {"heldout_windows": size.windows})
-                if answer is None:
-                    failures.append(f"{name}, seed {seed}: the worker ended")
-                    break
-                found[name, seed] = answer
-                say(
-                    f"{name}, seed {seed}: {answer['nats']:.4f} nats, {answer['cpu_seconds']:.1f} s"
-                )
-            if worker.stdin is not None:
-                worker.stdin.close()
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, range(workers)))
-    if failures:
-        outcome.detail["failures"] = failures
-    return {
-        variant.name: [
-            found[variant.name, seed] for seed in size.seeds if (variant.name, seed) in found
-        ]
-        for variant in size.variants
-    }
-
-
-def _worker(folder: Path) -> subprocess.Popen[str]:
-    args = [sys.executable, "-m", "benchmarks.simulated"]
-    args += [str(folder / "train"), str(folder / "heldout")]
-    return subprocess.Popen(
-        args,
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def _request(worker: subprocess.Popen[str], job: dict[str, object]) -> dict[str, Any] | None:
-    """Run one variant in a worker; return None if the worker is gone."""
-    assert worker.stdin is not None, "a worker is asked through a pipe"
-    assert worker.stdout is not None, "a worker answers through a pipe"
-    try:
-        worker.stdin.write(json.dumps(job) + "\n")
-        worker.stdin.flush()
-    except BrokenPipeError:
-        return None
-    line = worker.stdout.readline()
-    if not line:
-        return None
-    answer: dict[str, Any] = json.loads(line)
-    return answer

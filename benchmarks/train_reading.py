@@ -3,6 +3,7 @@
 Pure functions of what the workers of ``benchmarks/train.py`` answered.
 """
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +12,33 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import spread
-from benchmarks.variants import FIGURES
+from benchmarks.variants import FIGURES, REPLICAS
 
 PEARSON_POINTS = 10
 """Distance and learning rate are compared at so many points, as when the bar of section 7 was set."""
 WITHOUT_TRADES = ("isolated", "fixed_paths", "random_paths")
 """These never trade: what counts is the mean of the replicas' own losses, not the loss of their mean."""
+
+RECIPE_KEYS = {
+    "sync_tuned_nats": "sync_tuned",
+    "muon_sync_nats": "muon_sync",
+    "muon_gossip_nats": "muon_gossip",
+    "muon_gossip_fast_nats": "muon_gossip_fast",
+    "sync_tuned_long_nats": "sync_tuned_long",
+    "muon_sync_long_nats": "muon_sync_long",
+    "muon_gossip_long_nats": "muon_gossip_long",
+    "muon_gossip_fast_long_nats": "muon_gossip_fast_long",
+}
+"""Keys of the tuned recipes, and the variants they are read off."""
+GAPS = (
+    ("muon_gossip", "sync_tuned"),
+    ("muon_gossip_fast", "sync_tuned"),
+    ("muon_gossip", "muon_sync"),
+    ("muon_gossip_fast", "muon_sync"),
+    ("diloco_tuned", "sync_tuned"),
+    ("noloco_tuned", "sync_tuned"),
+)
+"""Pairs whose distance is told in nats and as a ratio of perplexities, per byte."""
 
 Runs = dict[str, list[dict[str, Any]]]
 """Results of each variant, one entry per seed."""
@@ -73,12 +95,36 @@ class Reading:
         named = [key for key in named if key not in {"two_tensor_nats", "gamma0_nats"}]
         return {
             **{key: _median(self.nats(key.removesuffix("_nats"))) for key in named},
+            **{key: _median(self.nats(name)) for key, name in RECIPE_KEYS.items()},
+            "muon_gossip_bytes_per_param": _median(self.sent("muon_gossip")),
+            "muon_gossip_fast_bytes_per_param": _median(self.sent("muon_gossip_fast")),
             "two_tensor_delta_nats": _median(self.minus("two_tensor", "noloco"), 6),
             "noloco_final_std": _median(self.final_stds("noloco"), 8),
             "gamma0_std_ratio": _median(self.std_ratios("gamma0", "noloco"), 3),
             "std_lr_pearson": _median(self.pearson("noloco")),
             "butterfly_std": _median([r["butterfly_std"] for r in self.runs.get("noloco", [])], 12),
         }
+
+    def sent(self, name: str) -> list[float]:
+        """Bytes that a replica sends, per parameter and inner step, by seed."""
+        found = list[float]()
+        for run in self.runs.get(name, []):
+            found.append(run["wire_bytes"] / (REPLICAS * run["parameters"] * run["steps"]))
+        return found
+
+    def gaps(self) -> dict[str, dict[str, float | None]]:
+        """Return the distances of ``GAPS`` at every length of the runs."""
+        table = dict[str, dict[str, float | None]]()
+        for length in ("", "_long", "_longest"):
+            for mine, other in GAPS:
+                nats = self.minus(mine + length, other + length)
+                if nats:
+                    middle = statistics.median(nats)
+                    table[f"{mine}_minus_{other}{length}"] = {
+                        "nats": round(middle, 4),
+                        "ratio": round(math.exp(middle), 4),
+                    }
+        return table
 
     def claims(self) -> dict[str, tuple[list[float], float, bool]]:
         """Section 7 of docs/spec/training.md: (values, bar, whether the bar is a ceiling)."""
@@ -146,6 +192,12 @@ class Reading:
         }
         return {
             "claims": bars,
+            "gaps": self.gaps(),
+            "bytes_per_parameter_and_step": {
+                name: round(statistics.median(values), 4)
+                for name in self.runs
+                if any(values := self.sent(name))
+            },
             "nats": nats,
             "compared": compared,
             "bytes_per_parameter_and_trade": sent,

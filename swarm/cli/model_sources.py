@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from swarm.config.spec import ModelSpec, RunSpec
+from swarm.config.spec import AdapterSpec, ModelSpec, RunSpec
 from swarm.errors import BadConfig, Corrupt, Unreachable, UsageError
 from swarm.gossip.blobs.disk import BLOBS
 from swarm.ledger.reader import read_state
@@ -19,7 +19,15 @@ from swarm.ledger.views import common_rounds
 from swarm.primitives.commitments import hash_of
 from swarm.training.data.disk import root_of_file, tokenizer_root
 from swarm.training.data.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer
+from swarm.training.hf.adapter import (
+    adapter_files,
+    base_of,
+    check_below,
+    is_adapter,
+    read_adapter_folder,
+)
 from swarm.training.hf.export import (
+    PEFT,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     RunFacts,
@@ -28,7 +36,14 @@ from swarm.training.hf.export import (
     weights,
 )
 from swarm.training.hf.load import open_folder, read_stage
-from swarm.training.model.stages import StagePlan, init_flat, initial_roots, plan_stages
+from swarm.training.model.stages import (
+    StagePlan,
+    init_flat,
+    initial_roots,
+    merged,
+    plan_stages,
+    plans_of,
+)
 from swarm.training.record.checkpoint import decode_phi, joined
 from swarm.types import NO_DIGEST, Digest
 
@@ -47,19 +62,67 @@ class Model:
     """Bytes of the ``tokenizers`` file of the text it was trained on; empty for text as bytes."""
     facts: RunFacts | None = None
     """Facts from the ledger; None for a model from a folder."""
+    adapter: AdapterSpec | None = None
+    """The adapter that is merged into the parameters; None without one."""
+    adapter_P: Tensor | None = None
+    """Its parameters of all stages, end to end."""
 
 
-def load_model(folder: Path) -> Model:
-    """Read a folder in the form of transformers' Llama; raises ``BadConfig`` when it is not one."""
+def load_model(folder: Path, base: str = "") -> Model:
+    """Read a folder in the form of transformers' Llama; raises ``BadConfig`` when it is not one.
+
+    The folder of an adapter is merged into the weights below it: those of the folder ``base``, else of the one
+    that the adapter names.
+    """
     torch.set_num_threads(1)  # a command beside running nodes takes one core, not all
-    found = open_folder(folder)
-    (plan,) = plan_stages(found.model, 1)
-    return Model(found.model, read_stage(found, plan), -1, found.tokenizer)
+    if not is_adapter(folder):
+        if base:
+            raise UsageError(f"{folder} is no adapter: it has no base", hint="leave --base out")
+        found = open_folder(folder)
+        (plan,) = plan_stages(found.model, 1)
+        return Model(found.model, read_stage(found, plan), -1, found.tokenizer)
+    below = Path(base or base_of(folder))
+    if not (base or base_of(folder)) or not below.is_dir():
+        raise BadConfig(
+            f"{folder} is an adapter, and {base or base_of(folder) or 'its base'} is no folder here",
+            hint="--base FOLDER: the model that it was trained on",
+        )
+    found = open_folder(below)
+    plan, adapter_P = read_adapter_folder(folder, found)
+    base_W = read_stage(found, plan_stages(found.model, 1)[0])
+    whole_P = merged(plan, adapter_P, base_W)
+    return Model(
+        spec=found.model,
+        params_P=whole_P,
+        round=-1,
+        tokenizer=found.tokenizer,
+        adapter=plan.adapter,
+        adapter_P=adapter_P,
+    )
 
 
-def save_model(folder: Path, model: Model, *, weights_only: bool = False) -> None:
-    """Write a model as an exported folder, or its weights alone."""
-    if weights_only:
+def adapter_of(model: Model, base: str = "") -> tuple[AdapterSpec, Tensor]:
+    """Return the adapter that was merged into a model, and its parameters of all stages, end to end.
+
+    Raises ``UsageError`` for a model without one, and ``BadConfig`` unless the folder ``base`` holds the
+    weights that it rests on; an empty ``base`` names nothing.
+    """
+    if model.adapter is None or model.adapter_P is None:
+        raise UsageError(
+            "this run trains all weights: it has no adapter", hint="swarm export DIR --format hf"
+        )
+    if base and model.adapter.base_roots:
+        check_below(open_folder(Path(base)), model.adapter.base_roots)
+    return model.adapter, model.adapter_P
+
+
+def save_model(folder: Path, model: Model, *, format_: str = "hf", base: str = "") -> None:
+    """Write a model as an exported folder, its weights alone, or its adapter, which names ``base``."""
+    if format_ == PEFT:
+        adapter, adapter_P = adapter_of(model, base)
+        name = str(Path(base).resolve()) if base else ""
+        files = adapter_files(model.spec, adapter, adapter_P, name, model.facts)
+    elif format_ == "safetensors":
         files = {WEIGHTS_FILE: weights(model.spec, [model.params_P])}
     else:
         end = _end_token(model)
@@ -100,7 +163,7 @@ def model_of_run(home: Path, *, initial: bool) -> Model:
     """
     torch.set_num_threads(1)
     run = run_of_home(home)
-    plans = plan_stages(run.spec.model, run.spec.num_stages)
+    plans = plans_of(run.spec)
     if initial:
         roots = initial_roots(run.spec, plans)
         if run.spec.initial_roots:
@@ -136,8 +199,24 @@ def _model(
         tokens=run.tokens,
         num_stages=run.spec.num_stages,
         roots=tuple(root.hex() for root in roots),
+        base_roots=tuple(root.hex() for root in run.spec.adapter.base_roots),
     )
-    return Model(run.spec.model, joined(shards), round_, _tokenizer(home, run.spec), facts)
+    tokenizer, adapter = _tokenizer(home, run.spec), run.spec.adapter
+    if not adapter.rank:
+        return Model(run.spec.model, joined(shards), round_, tokenizer, facts)
+    whole = list[Tensor]()
+    for plan, shard, root in zip(plans_of(run.spec), shards, adapter.base_roots, strict=True):
+        assert plan.base is not None, "an adapter rests on weights"
+        whole.append(merged(plan, shard, _shard(home, plan.base, root)))
+    return Model(
+        spec=run.spec.model,
+        params_P=joined(whole),
+        round=round_,
+        tokenizer=tokenizer,
+        facts=facts,
+        adapter=adapter,
+        adapter_P=joined(shards),
+    )
 
 
 def tokenizer_of(model: Model) -> Tokenizer:

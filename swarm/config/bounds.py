@@ -11,14 +11,21 @@ from itertools import pairwise
 
 from swarm.config.spec import (
     ADAMW,
+    ADAPTER_TARGETS,
     EXACT_NUMERICS,
     MUON,
     NANO,
+    ROPE_DEFAULT,
+    ROPE_LINEAR,
+    ROPE_LLAMA3,
+    AdapterSpec,
     DataSpec,
     Genesis,
     ModelSpec,
     OptimizerSpec,
+    RopeSpec,
     RunSpec,
+    trade_blocks,
 )
 from swarm.errors import BadConfig
 from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message
@@ -31,10 +38,11 @@ NUMERICS = ("native", "native-bf16", EXACT_NUMERICS)
 TOKENIZERS = ("bytes", "file")
 TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
 """Bytes of one token in a token file, by its dtype."""
-CODECS = ("int8", "int4", "bf16")
-ACTIVATIONS = ("bf16", "int8")
+CODECS = ("int8", "int4", "int4-mean", "bf16")
+ACTIVATIONS = ("bf16", "int8", "int4")
 ON_FRAUD = ("evict", "rollback")
 OPTIMIZERS = (ADAMW, MUON)
+ROPE_KINDS = (ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3)
 LEARNING_RATES_MAX = 1024
 AGE_WEIGHTS_MAX = 8
 VALIDATORS_MAX = 128
@@ -63,6 +71,15 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "seq_len": (8, 1 << 14),
     "rope_theta": (100, 10**9),
     "norm_eps_nano": (1, NANO // 1000),
+    "bottleneck_rank": (0, 1 << 14),
+    "bottleneck_stages": (1, 64),
+    "factor_nano": (NANO, 1000 * NANO),
+    "low_freq_nano": (NANO // 1000, 1000 * NANO),
+    "high_freq_nano": (NANO // 1000, 1000 * NANO),
+    "original_positions": (8, 1 << 20),
+    # adapter: ranks in use are 4 to 256
+    "rank": (0, 1024),
+    "lora_alpha_nano": (0, 10_000 * NANO),
     # run
     "num_stages": (1, 64),
     "replicas_max": (1, 256),
@@ -88,6 +105,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "gamma_nano": (1, 2 * NANO),
     "alpha_ramp_rounds": (0, 65_000),
     "fragments": (1, 64),
+    "trades_per_round": (1, 32),
     "pull_only_rounds": (0, 64),
     "num_retries": (0, 8),
     "distance_max_nano": (0, 1_000 * NANO),
@@ -119,7 +137,17 @@ BOUNDS: dict[str, tuple[int, int]] = {
 def check_spec(spec: RunSpec) -> None:
     """Raise ``BadConfig`` with the bound unless every honest machine can work by this spec."""
     _check_name(spec.name)
-    parts = (spec, spec.model, spec.optimizer, spec.outer, spec.data, spec.deadlines, spec.checks)
+    parts = (
+        spec,
+        spec.model,
+        spec.model.rope,
+        spec.adapter,
+        spec.optimizer,
+        spec.outer,
+        spec.data,
+        spec.deadlines,
+        spec.checks,
+    )
     for part in parts:
         _check_integers(part)
     if spec.numerics not in NUMERICS:
@@ -135,6 +163,8 @@ def check_spec(spec: RunSpec) -> None:
     _check_optimizer(spec.optimizer)
     _check_tables(spec)
     _check_shape(spec)
+    _check_rope(spec.model.rope)
+    _check_adapter(spec)
     _check_outer(spec)
     _check_time(spec)
 
@@ -179,6 +209,7 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
             f"beacon_delay {genesis.beacon_delay} must be below round_blocks = {spec.round_blocks}"
         )
     round_ms = spec.round_blocks * genesis.block_interval_ms
+    _check_trade_time(spec, genesis)
     for name in ("step_ms", "exchange_ms"):
         if getattr(spec.deadlines, name) > round_ms:
             key, given_s = f"{name.removesuffix('_ms')}_s", getattr(spec.deadlines, name) / 1000
@@ -186,6 +217,19 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
                 f"the deadline {key} = {given_s:g} must be at most a round = {round_ms / 1000:g} s:"
                 " round_blocks * block_interval_s"
             )
+
+
+def _check_trade_time(spec: RunSpec, genesis: Genesis) -> None:
+    """Check that a trade ends before the next one of its fragment begins, if a round has several."""
+    trades, blocks = spec.outer.trades_per_round, trade_blocks(spec.round_blocks)
+    most_ms = blocks * genesis.block_interval_ms // trades
+    if trades > 1 and spec.deadlines.exchange_ms > most_ms:
+        raise BadConfig(
+            f"the deadline exchange_s = {spec.deadlines.exchange_ms / 1000:g} must be at most"
+            f" {most_ms / 1000:g} s: trades_per_round = {trades} trades of a fragment share"
+            f" {blocks} blocks of a round, one after another",
+            hint=f"exchange_s = {most_ms / 1000:g} under [deadlines], fewer trades, or longer rounds",
+        )
 
 
 def token_dtype(num_token_ids: int) -> str:
@@ -302,7 +346,100 @@ def _check_shape(spec: RunSpec) -> None:
             f"num_stages * replicas_max = {spec.num_stages * spec.replicas_max} seats must be at most"
             f" {SEATS_MAX}"
         )
+    _check_bottleneck(spec)
     _check_sizes(spec)
+
+
+def _check_bottleneck(spec: RunSpec) -> None:
+    """Check that the bottlenecks of the model lie where the run cuts it, and make its rows shorter."""
+    model, stages = spec.model, spec.num_stages
+    if not model.bottleneck_rank:
+        if model.bottleneck_stages != 1:
+            raise BadConfig("bottleneck_stages without a bottleneck_rank")
+        return
+    if stages == 1:
+        raise BadConfig(
+            f"rank {model.bottleneck_rank} of a run with one stage, which has no cut to send through",
+            hint="rank = 0 under [wire], or more [training] num_stages",
+        )
+    if model.bottleneck_stages != stages:
+        raise BadConfig(
+            f"bottlenecks between {model.bottleneck_stages} stages in a run of {stages}"
+        )
+    if model.bottleneck_rank >= model.hidden_size:
+        raise BadConfig(
+            f"rank {model.bottleneck_rank} must be below hidden_size = {model.hidden_size}, or it saves"
+            " nothing",
+            hint="rank = 0 under [wire]: no bottleneck",
+        )
+
+
+def _check_rope(rope: RopeSpec) -> None:
+    if rope.kind not in ROPE_KINDS:
+        raise BadConfig(f"rope_type is one of {', '.join(ROPE_KINDS)}, not {rope.kind[:40]!r}")
+    if rope.kind == ROPE_DEFAULT and rope.factor_nano != NANO:
+        raise BadConfig(
+            f"rope_factor {_decimal(rope.factor_nano)} does nothing with rope_type default",
+            hint='rope_type = "linear" or "llama3" under [model], or no rope_factor',
+        )
+    if rope.kind == ROPE_LLAMA3 and rope.low_freq_nano >= rope.high_freq_nano:
+        raise BadConfig(
+            f"rope_low_freq_factor {_decimal(rope.low_freq_nano)} must be below rope_high_freq_factor"
+            f" {_decimal(rope.high_freq_nano)}"
+        )
+
+
+def _check_adapter(spec: RunSpec) -> None:
+    """Check that an adapter fits the matrices that it corrects, and names the weights of every stage."""
+    adapter = spec.adapter
+    if not adapter.rank:
+        if adapter != AdapterSpec():
+            raise BadConfig("an adapter of rank 0 has neither alpha nor targets nor base_roots")
+        return
+    unknown = [name for name in adapter.targets if name not in ADAPTER_TARGETS]
+    if unknown or not adapter.targets:
+        raise BadConfig(
+            f"targets of an adapter are some of {', '.join(ADAPTER_TARGETS)}, not"
+            f" {', '.join(map(repr, unknown))[:60] or 'none'}",
+            hint="edit targets under [adapter]",
+        )
+    if adapter.targets != tuple(name for name in ADAPTER_TARGETS if name in adapter.targets):
+        raise BadConfig(f"targets of an adapter are sorted as {', '.join(ADAPTER_TARGETS)}")
+    if not adapter.lora_alpha_nano:
+        raise BadConfig("alpha of an adapter must be above 0", hint="alpha = 16 under [adapter]")
+    narrowest = min(min(target_shape(spec.model, name)) for name in adapter.targets)
+    if adapter.rank > narrowest:
+        raise BadConfig(
+            f"an adapter of rank {adapter.rank} is wider than the narrowest of its targets: {narrowest}",
+            hint=f"rank = {narrowest} or less under [adapter], or fewer targets",
+        )
+    if spec.optimizer.name != ADAMW:
+        raise BadConfig(
+            f"the matrices of an adapter are stepped by {ADAMW}, not by {spec.optimizer.name}",
+            hint=f'name = "{ADAMW}" under [optimizer]',
+        )
+    if spec.initial_roots:
+        raise BadConfig("initial_roots are of runs without an adapter: it starts from the seed")
+    if len(adapter.base_roots) != spec.num_stages or any(len(r) != 32 for r in adapter.base_roots):
+        raise BadConfig(
+            f"base_roots of an adapter name {spec.num_stages} stages by hashes of 32 bytes",
+            hint='init_from = "FOLDER" under [model]',
+        )
+
+
+def target_shape(model: ModelSpec, name: str) -> tuple[int, int]:
+    """Return (outputs, inputs) of a projection that an adapter can correct."""
+    width, inner = model.hidden_size, model.intermediate_size
+    keys = width // model.num_heads * model.num_kv_heads
+    return {
+        "q": (width, width),
+        "k": (keys, width),
+        "v": (keys, width),
+        "o": (width, width),
+        "gate": (inner, width),
+        "up": (inner, width),
+        "down": (width, inner),
+    }[name]
 
 
 def _check_sizes(spec: RunSpec) -> None:
@@ -322,6 +459,9 @@ def _check_sizes(spec: RunSpec) -> None:
         )
     layers = -(-model.num_layers // spec.num_stages)
     largest = num_parameters(model, 0, layers) + model.vocab_size * model.hidden_size
+    # A stage between two cuts: one bottleneck's end, and the next one's beginning.
+    if model.bottleneck_rank:
+        largest += (2 * model.bottleneck_rank + model.vocab_size) * model.hidden_size
     if largest > STAGE_PARAMETERS_MAX:
         raise BadConfig(
             f"a stage of {largest} parameters is larger than {STAGE_PARAMETERS_MAX}: use more stages"
@@ -329,13 +469,20 @@ def _check_sizes(spec: RunSpec) -> None:
 
 
 def _check_outer(spec: RunSpec) -> None:
-    """Check that the variance of pairwise averaging shrinks. Source: docs/spec/training.md section 3."""
+    """Check that pairwise averaging shrinks the variance (docs/spec/training.md section 3), and the trades."""
     alpha, gamma = spec.outer.alpha_nano, spec.outer.gamma_nano
     if gamma * NANO >= 2 * (NANO * NANO - alpha * alpha):
         bound = 2 * (NANO * NANO - alpha * alpha) // NANO
         raise BadConfig(
             f"gamma {_decimal(gamma)} must be below 2 * (1 - alpha^2) = {_decimal(bound)} for"
             f" alpha {_decimal(alpha)}, or the replicas drift apart"
+        )
+    trades, blocks = spec.outer.trades_per_round, trade_blocks(spec.round_blocks)
+    if trades > blocks:
+        raise BadConfig(
+            f"trades_per_round {trades} must be at most {blocks}: a fragment's trades begin at different"
+            f" blocks, and {blocks} of the {spec.round_blocks} of a round are for trades",
+            hint=f"trades_per_round = {blocks} under [outer], or a greater round_blocks",
         )
 
 

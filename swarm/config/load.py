@@ -32,9 +32,12 @@ from swarm.config.schema import (
     Section,
     check_data,
     run_template,
+    with_recipe,
 )
 from swarm.config.spec import (
+    ADAPTER_TARGETS,
     NANO,
+    AdapterSpec,
     CheckSpec,
     DataSpec,
     DeadlineSpec,
@@ -43,6 +46,7 @@ from swarm.config.spec import (
     ModelSpec,
     OptimizerSpec,
     OuterSpec,
+    RopeSpec,
     RunSpec,
     WireSpec,
 )
@@ -56,8 +60,11 @@ def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
 
     ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
     """
-    known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__}
+    known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__ if name != "rope"}
+    for ours in ("bottleneck_rank", "bottleneck_stages"):  # [wire] has them: no folder does
+        del known[ours]
     known["norm_eps"] = known.pop("norm_eps_nano") / NANO
+    known |= _rope_settings(shape.rope)
     longest = known.pop("seq_len")
     defaults = ModelSection()
     for name, value in known.items():
@@ -74,6 +81,17 @@ def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
         )
     known["seq_len"] = min(file.model.seq_len, longest)
     return file.model_copy(update={"model": file.model.model_copy(update=known)})
+
+
+def _rope_settings(rope: RopeSpec) -> dict[str, object]:
+    """Return the settings under [model] that stand for a rule of the rotary frequencies."""
+    return {
+        "rope_type": rope.kind,
+        "rope_factor": rope.factor_nano / NANO,
+        "rope_low_freq_factor": rope.low_freq_nano / NANO,
+        "rope_high_freq_factor": rope.high_freq_nano / NANO,
+        "rope_original_positions": rope.original_positions,
+    }
 
 
 def on_network(file: RunFile, network: Genesis) -> RunFile:
@@ -124,7 +142,7 @@ def parse_run_file(text: str, name: str, network: Genesis | None = None) -> RunF
 
 def read_run_file(text: str, name: str) -> RunFile:
     """Read a run file, each setting by itself; raises ``BadConfig`` for bad TOML, keys and values."""
-    return _checked(RunFile, _toml(text, name), name)
+    return _checked(RunFile, with_recipe(_toml(text, name)), name)
 
 
 def check_run_file(file: RunFile, name: str, network: Genesis | None = None) -> RunFile:
@@ -144,6 +162,12 @@ def check_run_file(file: RunFile, name: str, network: Genesis | None = None) -> 
     except BadConfig as error:
         raise BadConfig(f"{name}: {error}", hint=error.hint or f"edit {name}") from None
     check_data(file.data, name)
+    if file.model.init_from and file.wire.rank:
+        raise BadConfig(
+            f"{name}: [wire] rank = {file.wire.rank} and [model] init_from: that model was trained without"
+            " bottlenecks, and nothing of it would come through them unharmed",
+            hint='rank = 0 under [wire]; activations = "int4" still takes a quarter of the bytes',
+        )
     if file.optimizer.warmup_steps > _decay_steps(file):
         raise BadConfig(
             f"{name}: warmup_steps {file.optimizer.warmup_steps} must be at most the"
@@ -184,7 +208,12 @@ def is_listen_address(text: str) -> bool:
 
 
 def run_spec(
-    file: RunFile, *, data: DataSpec, init_root: Digest, initial_roots: tuple[Digest, ...] = ()
+    file: RunFile,
+    *,
+    data: DataSpec,
+    init_root: Digest,
+    initial_roots: tuple[Digest, ...] = (),
+    base_roots: tuple[Digest, ...] = (),
 ) -> RunSpec:
     """Return the spec that the peers of this run agree on.
 
@@ -193,11 +222,14 @@ def run_spec(
         data: Description of the token files.
         init_root: Merkle root over the stages' initial parameter roots.
         initial_roots: Root of each stage's initial parameters; empty if they are drawn from the seed.
+        base_roots: Root of each stage's weights below the adapter of the run, if it has one.
 
     Raises:
         BadConfig: A bound of ``config/bounds.py`` is broken.
     """
     spec = replace(_spec(file, data, init_root), initial_roots=initial_roots)
+    if base_roots:
+        spec = replace(spec, adapter=replace(spec.adapter, base_roots=base_roots))
     check_spec(spec)
     return spec
 
@@ -313,9 +345,13 @@ def _planned_model(file: RunFile) -> RunFile:
     """Return the file with enough layers for its stages, if a launch is to read the shape from ``init_from``.
 
     The number of layers is not known before the launch reads that folder, so the default must not break a
-    bound.
+    bound. Nor is the width of the matrices: the launch compares the rank of an adapter with it.
     """
-    if not file.model.init_from or file.model.num_layers != _DEFAULTS.model.num_layers:
+    if not file.model.init_from:
+        return file
+    adapter = file.adapter.model_copy(update={"rank": min(file.adapter.rank, 1)})
+    file = file.model_copy(update={"adapter": adapter})
+    if file.model.num_layers != _DEFAULTS.model.num_layers:
         return file
     layers = max(file.model.num_layers, file.training.num_stages)
     model = file.model.model_copy(update={"num_layers": layers})
@@ -373,6 +409,25 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         numerics=run.numerics,
         seed=run.seed,
         init_root=init_root,
+        adapter=_adapter(file),
+    )
+
+
+def _adapter(file: RunFile) -> AdapterSpec:
+    """Return the adapter of a run, resting on weights that are not known yet; rank 0 is one spec."""
+    adapter = file.adapter
+    if not adapter.rank:
+        return AdapterSpec()
+    if not file.model.init_from:
+        raise BadConfig(
+            f"[adapter] rank = {adapter.rank} needs the weights that it adapts",
+            hint='init_from = "FOLDER" under [model]: a folder of a transformers Llama model',
+        )
+    return AdapterSpec(
+        rank=adapter.rank,
+        lora_alpha_nano=_nano(adapter.alpha),
+        targets=tuple(name for name in ADAPTER_TARGETS if name in adapter.targets),
+        base_roots=(NO_DIGEST,) * file.training.num_stages,
     )
 
 
@@ -388,6 +443,15 @@ def _model(file: RunFile) -> ModelSpec:
         seq_len=model.seq_len,
         rope_theta=model.rope_theta,
         norm_eps_nano=_nano(model.norm_eps),
+        bottleneck_rank=file.wire.rank,
+        bottleneck_stages=file.training.num_stages if file.wire.rank else 1,
+        rope=RopeSpec(
+            kind=model.rope_type,
+            factor_nano=_nano(model.rope_factor),
+            low_freq_nano=_nano(model.rope_low_freq_factor),
+            high_freq_nano=_nano(model.rope_high_freq_factor),
+            original_positions=model.rope_original_positions,
+        ),
     )
 
 
@@ -422,6 +486,7 @@ def _outer(file: RunFile) -> OuterSpec:
         codec=outer.codec,
         distance_max_nano=_nano(outer.distance_max),
         loss_margin_nano=_nano(outer.loss_margin),
+        trades_per_round=outer.trades_per_round,
     )
 
 

@@ -9,6 +9,8 @@ minutes.
 """
 
 import re
+import textwrap
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -35,6 +37,8 @@ Devices = Annotated[
     tuple[DeviceName, ...], Field(strict=False, min_length=1, max_length=DEVICES_MAX)
 ]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
+_TARGETS: tuple[Target, ...] = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 class Section(BaseModel):
@@ -76,6 +80,9 @@ class RunSection(Section):
     """Draws the initial weights and names the data order."""
     numerics: Literal["native", "native-bf16", "seq-f32/1"] = "seq-f32/1"
     """seq-f32/1: the same bits on any CPU: others can check it. native, native-bf16: any device, unchecked."""
+    recipe: Literal["muon", "noloco"] = "muon"
+    """Defaults of [optimizer] and [outer]. muon: orthogonal momentum, pairs averaged several times a round in
+    4 bits. noloco: AdamW, pairs averaged once a round with outer momentum, in 8 bits (arXiv 2506.10911)."""
 
 
 class ModelSection(Section):
@@ -96,8 +103,31 @@ class ModelSection(Section):
     rope_theta: int = _count("rope_theta", 10_000)
     """Base of the rotary positions."""
     norm_eps: float = _ratio("norm_eps", 1e-5)
+    rope_type: Literal["default", "linear", "llama3"] = "default"
+    """Rule of the rotary frequencies, as transformers' rope_parameters has it."""
+    rope_factor: float = _ratio("factor", 1.0)
+    """linear, llama3: by what low frequencies are divided."""
+    rope_low_freq_factor: float = _ratio("low_freq", 1.0)
+    """llama3: turns in the original context up to which a frequency is low."""
+    rope_high_freq_factor: float = _ratio("high_freq", 4.0)
+    """llama3: turns from which it stays as it is."""
+    rope_original_positions: int = _count("original_positions", 8192)
+    """llama3: context before it was stretched."""
     init_from: Text = ""
     """Folder of a transformers Llama model to start from; its shape is used, except seq_len."""
+
+
+class AdapterSection(Section):
+    """LoRA adapter: trained in place of the weights of init_from, which stay as they are."""
+
+    rank: int = _count("rank", 0)
+    """0: no adapter, all weights are trained. 8 or 16 is usual; at most the narrowest target."""
+    alpha: float = _ratio("lora_alpha", 16.0)
+    """A correction is scaled by alpha / rank."""
+    targets: tuple[Target, ...] = Field(
+        default=_TARGETS, strict=False, min_length=1, max_length=len(_TARGETS)
+    )
+    """Projections of every layer that are corrected."""
 
 
 class TrainingSection(Section):
@@ -122,10 +152,11 @@ class TrainingSection(Section):
 class OptimizerSection(Section):
     """Optimizer of a shard and its schedule: linear warm-up, then a cosine down to the floor."""
 
-    name: Literal["adamw", "muon"] = "adamw"
+    name: Literal["adamw", "muon"] = "muon"
     """adamw, or muon: orthogonal momentum for the matrices of the layers, AdamW for the rest."""
-    learning_rate: float = Field(default=4e-3, ge=1e-8, le=1.0)
-    """Highest learning rate; muon wants a higher one than adamw, about 0.02 to 0.06."""
+    learning_rate: float = Field(default=0.03, ge=1e-8, le=1.0)
+    """Highest learning rate. muon: the more often pairs trade the higher, 0.02 (every 10 steps) to 0.06;
+    adamw: 4e-3 for small models."""
     learning_rate_floor: float = Field(default=0.1, ge=0.001, le=1.0)
     """Last learning rate, as a fraction of the highest."""
     warmup_steps: int = Field(default=50, ge=0, le=1_000_000)
@@ -146,11 +177,12 @@ class OptimizerSection(Section):
 class OuterSection(Section):
     """Outer step: averaging of a shard with its trading partner's."""
 
-    alpha: float = _ratio("alpha", 0.5)
-    """Momentum. noloco .5 .7 .7, gossip 0 1 1 are good triples of alpha, beta, gamma."""
-    beta: float = _ratio("beta", 0.7)
+    alpha: float = _ratio("alpha", 0.0)
+    """Momentum. 0 1 1 (the plain average of a pair) and .5 .7 .7 (noloco) are good triples of alpha, beta,
+    gamma."""
+    beta: float = _ratio("beta", 1.0)
     """Step towards the average."""
-    gamma: float = _ratio("gamma", 0.7)
+    gamma: float = _ratio("gamma", 1.0)
     """Pull towards the partner; below 2 * (1 - alpha^2). If it is not beta, a trade takes twice the bytes."""
     alpha_ramp_rounds: int = _count("alpha_ramp_rounds", 0)
     """Rounds over which alpha grows from 0; 0 stands for a fifth of the run, 1 is at once."""
@@ -158,14 +190,17 @@ class OuterSection(Section):
         default=(1.0, 0.5, 0.25), strict=False, min_length=1, max_length=8
     )
     """Weight of a partner that is 0, 1, 2 ... rounds behind; one further behind has weight 0."""
-    fragments: int = _count("fragments", 6)
+    fragments: int = _count("fragments", 2)
     """Parts of a shard, each traded with a partner of its own."""
+    trades_per_round: int = _count("trades_per_round", 6)
+    """Trades of each part in a round, each with another draw of partners; each takes the bytes of one."""
     pull_only_rounds: int = _count("pull_only_rounds", 2)
     """Rounds in which a newcomer only receives fragments."""
     num_retries: int = _count("num_retries", 1)
     """Further partners tried when the first does not answer."""
-    codec: Literal["int8", "int4", "bf16"] = "int8"
-    """Encoding of traded fragments. int4 halves int8's bytes, except in the last tenth of the rounds."""
+    codec: Literal["int8", "int4", "int4-mean", "bf16"] = "int4-mean"
+    """Encoding of traded fragments. int4-mean: half of int8's bytes, and a trade keeps the mean of its pair.
+    int4: the same, errors are carried on, int8 in the last tenth of the rounds."""
     distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
     """A partner farther away than this many times the median distance gets less weight; 0: never."""
     loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)
@@ -176,8 +211,11 @@ class OuterSection(Section):
 class WireSection(Section):
     """Encoding of what travels between pipeline stages."""
 
-    activations: Literal["bf16", "int8"] = "bf16"
-    """Encoding of activations and gradients; int8 halves the bytes."""
+    activations: Literal["bf16", "int8", "int4"] = "bf16"
+    """Encoding of activations and gradients; int8 takes half the bytes, int4 a quarter."""
+    rank: int = _count("bottleneck_rank", 0)
+    """Values of a token that cross a cut; 0: all. A bottleneck for slow lines (hidden_size / 8 with int4 is
+    usual): large models need it, small ones do not, and transformers cannot load it."""
 
 
 class DataSection(Section):
@@ -216,8 +254,8 @@ class DeadlinesSection(Section):
     """Wait for the gradients of one step."""
     hop_s: float = _seconds("hop", 4.0)
     """For one stage to answer."""
-    exchange_s: float = _seconds("exchange", 15.0)
-    """For one trade with a partner."""
+    exchange_s: float = _seconds("exchange", 2.5)
+    """For one trade with a partner; trades_per_round of them follow each other in a round."""
 
 
 class LedgerSection(Section):
@@ -241,6 +279,7 @@ class RunFile(Section):
 
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()
+    adapter: AdapterSection = AdapterSection()
     training: TrainingSection = TrainingSection()
     optimizer: OptimizerSection = OptimizerSection()
     outer: OuterSection = OuterSection()
@@ -294,6 +333,35 @@ class NodeConfig(Section):
     """Most disk, in MB, for checkpoints, data of others, and what this node keeps for its verifiers."""
 
 
+RECIPES: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "muon": {},
+    "noloco": {
+        "optimizer": {"name": "adamw", "learning_rate": 4e-3},
+        "outer": {
+            "alpha": 0.5,
+            "beta": 0.7,
+            "gamma": 0.7,
+            "fragments": 6,
+            "trades_per_round": 1,
+            "codec": "int8",
+        },
+        "deadlines": {"exchange_s": 15.0},
+    },
+}
+"""What each recipe sets where a run file is silent; the defaults of the sections are those of muon."""
+
+
+def with_recipe(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables of a run file with the defaults of the recipe that it names; check nothing."""
+    run = raw.get("run")
+    name = run.get("recipe") if isinstance(run, dict) else None
+    filled = dict(raw)
+    for section, settings in RECIPES.get(name, {}).items() if isinstance(name, str) else ():
+        given = raw.get(section, {})
+        filled[section] = {**settings, **given} if isinstance(given, dict) else given
+    return filled
+
+
 def check_data(data: DataSection, name: str) -> None:
     """Raise ``BadConfig`` unless the data settings go together; ``name`` is the file's name in errors."""
     if data.dataset and data.source != DataSection().source:
@@ -321,7 +389,7 @@ def run_template(file: RunFile | None = None) -> str:
         "# A run file: what all peers of a run agree on. Every line is optional and shows its default.",
         "# Launch it with: swarm launch FILE",
     ]
-    if file is not None:
+    if file is not None and file.ledger != LedgerSection():
         lines[0] = lines[0].replace(
             "shows its default.",
             "shows its default, except\n# round_blocks and [ledger]: they fit the network of this home.",
@@ -334,7 +402,10 @@ def run_template(file: RunFile | None = None) -> str:
             setting = f"{key} = {_toml_value(getattr(section, key))}"
             meaning = " ".join((field.description or "").split())
             if meaning and len(setting) + len(meaning) > _COMMENT_CHARS - 10:
-                lines += [f"# {meaning}", setting]
+                lines += [
+                    *(f"# {line}" for line in textwrap.wrap(meaning, _COMMENT_CHARS)),
+                    setting,
+                ]
             else:
                 lines.append(f"{setting:<34}  # {meaning}" if meaning else setting)
     return "\n".join(lines) + "\n"

@@ -16,6 +16,27 @@ ADAMW, MUON = "adamw", "muon"
 """Optimizers of a run."""
 
 
+ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 = "default", "linear", "llama3"
+"""Rules by which the frequencies of rotary positions follow from their base."""
+ADAPTER_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+"""Projections of a decoder layer that an adapter can correct, in the order of the flat vector."""
+
+
+class RopeSpec(Message, frozen=True):
+    """Stretching of the rotary positions, as transformers' ``rope_parameters`` has it."""
+
+    kind: str = ROPE_DEFAULT
+    """``default``, ``linear`` or ``llama3``."""
+    factor_nano: int = NANO
+    """Times that slow frequencies (linear: all) are divided by."""
+    low_freq_nano: int = NANO
+    """llama3: turns within the original context below which a frequency is divided by the whole factor."""
+    high_freq_nano: int = 4 * NANO
+    """llama3: turns above which a frequency stays as it is."""
+    original_positions: int = 8192
+    """llama3: context that the model was made for before it was stretched."""
+
+
 class ModelSpec(Message, frozen=True):
     """Shape of a Llama-style decoder: RMSNorm, rotary positions, SwiGLU, untied embeddings."""
 
@@ -28,6 +49,11 @@ class ModelSpec(Message, frozen=True):
     seq_len: int
     rope_theta: int
     norm_eps_nano: int
+    bottleneck_rank: int = 0
+    """Values of a token that cross a cut between stages; 0: all ``hidden_size``, without a bottleneck."""
+    bottleneck_stages: int = 1
+    """Stages between which the bottlenecks lie, which are a part of the model; 1 without any."""
+    rope: RopeSpec = RopeSpec()
 
 
 class OptimizerSpec(Message, frozen=True):
@@ -63,18 +89,44 @@ class OuterSpec(Message, frozen=True):
     pull_only_rounds: int
     num_retries: int
     codec: str
-    """``int8``, ``int4`` or ``bf16``: encoding of fragments where both sides have the same anchor."""
+    """``int8``, ``int4``, ``int4-mean`` or ``bf16``: encoding of fragments where both anchors are equal."""
     distance_max_nano: int = 0
     """Multiple of the median distance past which a partner gets less than its weight; 0: never."""
     loss_margin_nano: int = 0
     """Nats by which a partner may raise the loss before it is declined; 0: not measured."""
+    trades_per_round: int = 1
+    """Trades of each fragment in a round of training, each with a partner of its own."""
+
+    @property
+    def exchanges(self) -> int:
+        """Exchanges of a round of training: number ``trade * fragments + fragment`` names one."""
+        return self.fragments * self.trades_per_round
+
+    def fragment_of(self, exchange: int) -> int:
+        """Return the fragment that an exchange trades."""
+        return exchange % self.fragments
+
+    def trade_of(self, exchange: int) -> int:
+        """Return which trade of its fragment in the round an exchange is, from 0."""
+        return exchange // self.fragments
 
 
 class WireSpec(Message, frozen=True):
     """Encoding of what crosses a stage boundary (docs/spec/training.md section 5)."""
 
     activations: str
-    """``bf16`` or ``int8``: activations on their way up, and gradients on their way down."""
+    """``bf16``, ``int8`` or ``int4``: activations on their way up, and gradients on their way down."""
+
+
+FIRST_TRADE_BLOCKS = 1
+"""Blocks after the boundary before the first fragment is traded: late seats catch up meanwhile."""
+LAST_TRADE_BLOCKS = 2
+"""Last blocks of a round in which no trade starts, so that none is open when the segment closes."""
+
+
+def trade_blocks(round_blocks: int) -> int:
+    """Return the blocks of a round over which its exchanges are spread; at least 1."""
+    return max(round_blocks - FIRST_TRADE_BLOCKS - LAST_TRADE_BLOCKS, 1)
 
 
 class DataSpec(Message, frozen=True):
@@ -112,6 +164,24 @@ class CheckSpec(Message, frozen=True):
     """``evict``, or ``rollback``: the stage of a proven fraud restarts from the checkpoint before it."""
 
 
+class AdapterSpec(Message, frozen=True):
+    """Low-rank adapter (LoRA, arXiv 2106.09685) that is trained on weights that stay as they are."""
+
+    rank: int = 0
+    """Rows of every A and columns of every B; 0: no adapter, all weights are trained."""
+    lora_alpha_nano: int = 0
+    """Numerator of the scale alpha / rank of a correction B A x."""
+    targets: tuple[str, ...] = ()
+    """Projections of every layer that are corrected, in the order of ``ADAPTER_TARGETS``."""
+    base_roots: tuple[Digest, ...] = ()
+    """Roots of the weights of every stage that the adapter rests on: blobs that peers fetch from each other."""
+
+    @property
+    def scale(self) -> float:
+        """Factor of every correction."""
+        return self.lora_alpha_nano / NANO / self.rank
+
+
 class RunSpec(Message, frozen=True):
     """Everything that decides what a run computes; its digest identifies the run."""
 
@@ -138,7 +208,8 @@ class RunSpec(Message, frozen=True):
     """Merkle root over the stages' initial parameter roots."""
     initial_roots: tuple[Digest, ...] = ()
     """Roots of the stages' initial parameters, blobs that peers fetch from each other; empty when the weights
-    are initialised from ``seed``."""
+    are initialised from ``seed``, as those of an adapter are."""
+    adapter: AdapterSpec = AdapterSpec()
 
     @property
     def is_exact(self) -> bool:

@@ -2,10 +2,10 @@
 
 Core: pure functions of the beacon and the roster.
 
-Every node sorts the roster by a hash seeded by the beacon and, in a round of training, pairs neighbours: no
-messages are needed, no peer chooses its partner, and every peer can check the result. For a partner that fails,
-every two seats have an edge, whose weight is a hash of both, the same from either end: fallback partners are
-read off the heaviest edges (both ends choose a locally heaviest one: Hoepman 2004).
+For each exchange every node sorts the roster by a hash seeded by the beacon and, in a round of training, pairs
+neighbours: no messages are needed, no peer chooses its partner, and every peer can check the result. For a
+partner that fails, every two seats have an edge, whose weight is a hash of both, the same from either end:
+fallback partners are read off the heaviest edges (both ends choose a locally heaviest one: Hoepman 2004).
 
 At the end of a run the replicas of a stage are averaged, round after round, until all hold the same mean.
 Positions are the seats in the order of another such hash:
@@ -35,9 +35,10 @@ from swarm.primitives.crypto import digest, digests
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 
 EDGES_CACHED = 256
-"""Seats whose edges of one fragment are cached: each needs its own several times in a trade."""
-PAIRINGS_CACHED = 256
-"""Pairings cached, by stage, round and fragment: every seat of a stage needs the same ones."""
+"""Seats whose edges of one exchange are cached: each needs its own several times in a trade."""
+PAIRINGS_CACHED = 512
+"""Pairings cached, by stage, round and exchange: every seat of a stage needs the same ones, and a segment has
+at most 256 leaves (``ledger.transactions.LEAVES_MAX``), so that two rounds fit."""
 
 
 class SeatKey(Message, frozen=True, order=True):
@@ -52,15 +53,16 @@ def pair_up(
     beacon: Digest,
     run_digest: Digest,
     stage: StageIndex,
-    fragment: int,
+    exchange: int,
     round: RoundIndex,  # noqa: A002 - the word of the protocol
 ) -> Mapping[SeatKey, SeatKey]:
     """Return the partner of each paired seat of a stage's roster; a seat that is left over is absent.
 
+    ``exchange`` is its number in the round, which names the fragment and which of its trades it is.
     Two seats of one peer never pair: a peer trading with itself moves nothing. The order of ``peers`` does not
     matter. Takes one hash per seat and one sort; the result is cached and cannot be changed.
     """
-    return _pairs(tuple(peers), beacon, run_digest, encode((stage, fragment, round)))
+    return _pairs(tuple(peers), beacon, run_digest, encode((stage, exchange, round)))
 
 
 @lru_cache(maxsize=PAIRINGS_CACHED)
@@ -87,7 +89,7 @@ def heaviest_edges(
     beacon: Digest,
     run_digest: Digest,
     stage: StageIndex,
-    fragment: int,
+    exchange: int,
     round: RoundIndex,  # noqa: A002 - the word of the protocol
 ) -> tuple[SeatKey, ...]:
     """Return all seats of other peers, the one with the heaviest edge to ``seat`` first.
@@ -95,7 +97,7 @@ def heaviest_edges(
     An edge weighs the same from both ends, so two seats that are each other's heaviest choose each other. The
     order of ``peers`` does not matter. Takes one hash per seat; the result is cached.
     """
-    return _edges(seat, tuple(peers), beacon, run_digest, encode((stage, fragment, round)))
+    return _edges(seat, tuple(peers), beacon, run_digest, encode((stage, exchange, round)))
 
 
 @lru_cache(maxsize=EDGES_CACHED)

@@ -129,6 +129,14 @@ class WeightsPort(Protocol):
         """Return the hash of the weights that a stage starts from."""
         ...
 
+    async def base(self, run: Run, stage: StageIndex) -> Tensor | None:
+        """Return the weights below the adapter of a run; None in a run without one."""
+        ...
+
+    async def keep_base(self, run: Run, stage: StageIndex) -> None:
+        """Fetch the weights below the adapter of a stage to this disk, if the run has one."""
+        ...
+
     async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
         """Return the slow weights that ``root`` names; raise ``Unreachable``, ``BadConfig`` or ``Corrupt``."""
         ...

@@ -24,6 +24,7 @@ from swarm.errors import BadEncoding, OutOfTurn, PeerFault, Unreachable, UsageEr
 from swarm.gossip.codecs.activations import to_wire, wire_bytes
 from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message, decode, encode, replace
 from swarm.primitives.crypto import SecretKey, fast_digest, verify
+from swarm.training.model.bottleneck import signal_width
 from swarm.training.model.stages import Forward as ForwardPass
 from swarm.training.plan import RoundPlan
 from swarm.training.record.segment import MicrobatchId, MicrobatchRecord
@@ -166,8 +167,7 @@ def loss_micro_of(loss: float) -> int:
 
 def activation_bytes(spec: RunSpec) -> int:
     """Return the bytes of every payload that crosses a stage boundary of a run, up or down."""
-    model = spec.model
-    numel = spec.microbatch_size * model.seq_len * model.hidden_size
+    numel = spec.microbatch_size * spec.model.seq_len * signal_width(spec.model)
     return wire_bytes(spec.wire.activations, numel)
 
 
@@ -220,8 +220,8 @@ def check_fit(spec: RunSpec, message: MicroBatch) -> None:
         raise BadEncoding(f"a time budget of {message.budget_ms} ms")
     if (message.batch, message.length) != (spec.microbatch_size, model.seq_len):
         raise BadEncoding(f"a micro-batch of {message.batch} sequences of {message.length}")
-    if message.features != model.hidden_size:
-        raise BadEncoding(f"{message.features} features where the model has {model.hidden_size}")
+    if message.features != (width := signal_width(model)):
+        raise BadEncoding(f"{message.features} features where {width} cross a cut of the model")
     if len(message.payload) != activation_bytes(spec):
         raise BadEncoding("a micro-batch whose payload is not the size it states")
 
@@ -333,7 +333,7 @@ def request_of(
         budget_ms=0,
         batch=spec.microbatch_size,
         length=spec.model.seq_len,
-        features=spec.model.hidden_size,
+        features=signal_width(spec.model),
         payload=payload,
         signature=b"",
     )
@@ -371,6 +371,11 @@ def in_flight_max(spec: RunSpec) -> int:
     """Return the micro-batches that one origin has in flight at once; the others of its step wait.
 
     Every stage holds each of them, its bytes and its forward pass, until the gradient came back. Two for each
-    stage are enough to keep all stages busy.
+    stage are enough to keep all stages busy. What is saved on the wire by int4 or a bottleneck lets no more of
+    them in flight: a forward pass takes as much memory as without.
     """
-    return max(IN_FLIGHT_BYTES // activation_bytes(spec), 2 * spec.num_stages)
+    is_plain_int8 = spec.wire.activations == "int8" and not spec.model.bottleneck_rank
+    rows = spec.microbatch_size * spec.model.seq_len
+    form = "int8" if is_plain_int8 else "bf16"
+    whole_bytes = wire_bytes(form, rows * spec.model.hidden_size)
+    return max(IN_FLIGHT_BYTES // whole_bytes, 2 * spec.num_stages)

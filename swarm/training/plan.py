@@ -158,6 +158,12 @@ class RoundPlan:
         return self.consensus >= 0
 
     @property
+    def exchanges(self) -> int:
+        """Exchanges of this round; in one of final averaging every fragment is traded once."""
+        outer = self.spec.outer
+        return outer.fragments if self.is_final_averaging else outer.exchanges
+
+    @property
     def steps_max(self) -> int:
         """Upper limit of the optimizer steps of one segment."""
         return 0 if self.is_final_averaging else self.spec.inner_steps_max

@@ -66,7 +66,7 @@ class OpenWindow:
             raise UsageError("a merge with a partner is recorded with what the partner signed")
         self.events.append(
             FragmentMerged(
-                fragment=merge.snapshot.fragment,
+                exchange=merge.snapshot.exchange,
                 partner_seat=merge.partner_seat,
                 weight_nano=merge.weight_nano,
                 my_payload=merge.my_payload,
@@ -99,6 +99,7 @@ class OpenSegment:
     window: OpenWindow | None
     """None if no windows are kept."""
     merged: set[int] = field(default_factory=set[int])
+    """Exchanges that were merged."""
 
 
 class SegmentRecorder:
@@ -184,18 +185,23 @@ class SegmentRecorder:
             self._merge(opened, merges)
         return windows
 
-    def snapshot(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment to be offered; raise ``TooBusy`` without an open segment, or if offered too often."""
+    def snapshot(self, exchange: int) -> FragmentSnapshot:
+        """Copy the fragment of an exchange to be offered.
+
+        Raises ``TooBusy`` without an open segment, if offered too often, or after a later exchange of it.
+        """
         opened = self._open
         if opened is None:
             raise TooBusy("the segment is over")
         log = opened.log
-        if len(log.snapshots) >= SNAPSHOTS_MAX * self.shard.spec.outer.fragments:
+        if len(log.snapshots) >= SNAPSHOTS_MAX * opened.plan.exchanges:
             raise TooBusy(f"a fragment is offered at most {SNAPSHOTS_MAX} times in a segment")
-        snapshot = self.shard.snapshot(fragment)
-        log.snapshots.append((len(log.records), fragment))
+        if not self.shard.may_offer(exchange):
+            raise TooBusy("a later trade of this fragment has begun")
+        snapshot = self.shard.snapshot(exchange)
+        log.snapshots.append((len(log.records), exchange))
         if opened.window is not None:
-            opened.window.events.append(SnapshotTaken(fragment))
+            opened.window.events.append(SnapshotTaken(exchange))
         return snapshot
 
     def clip_or_reject(self, tokens: TokenSource, merge: Merge) -> Merge:
@@ -218,12 +224,12 @@ class SegmentRecorder:
         return True
 
     def _merge(self, opened: OpenSegment, merges: Sequence[Merge]) -> None:
-        """Apply each fragment once: a segment's leaves on the ledger have room for one merge of each."""
+        """Apply each exchange once: a segment's leaves on the ledger have room for one merge of each."""
         for merge in merges:
-            fragment = merge.snapshot.fragment
-            if fragment in opened.merged or not self.shard.is_offered(merge.snapshot):
+            exchange = merge.snapshot.exchange
+            if exchange in opened.merged or not self.shard.is_offered(merge.snapshot):
                 continue
-            opened.merged.add(fragment)
+            opened.merged.add(exchange)
             record: MergeRecord = self.shard.merge(merge)
             opened.log.records.append(record)
             if opened.window is not None:

@@ -72,9 +72,9 @@ class SeatExecutor:
 
     # --- micro-batches ---
 
-    async def forward(self, request: MicroBatch) -> tuple[bytes, Passed]:
+    async def forward(self, plan: RoundPlan, request: MicroBatch) -> tuple[bytes, Passed]:
         """Compute a micro-batch in a middle stage: (output on the wire, pass)."""
-        return await self._compute.run(self._shard.forward, request)
+        return await self._compute.run(self._shard.forward, self._tokens, plan, request)
 
     async def forward_tokens(
         self, plan: RoundPlan, step: int, microbatch: int, seat: int
@@ -99,9 +99,9 @@ class SeatExecutor:
 
     # --- fragments ---
 
-    async def snapshot(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment between two steps; raise ``TooBusy`` without a segment, or if offered too often."""
-        return await self._compute.run(self._recorder.snapshot, fragment)
+    async def snapshot(self, exchange: int) -> FragmentSnapshot:
+        """Copy the fragment of an exchange between two steps; raise ``TooBusy`` if that is not possible."""
+        return await self._compute.run(self._recorder.snapshot, exchange)
 
     async def clip_or_reject(self, merge: Merge) -> Merge:
         """Return the merge unchanged, with a clipped weight, or as a solo step."""
@@ -217,7 +217,7 @@ class SeatWorker:
         self._merges.append((merge, done))
         self._notify()
         await done.wait()
-        return log is not None and log.has_merged(merge.snapshot.fragment)
+        return log is not None and log.has_merged(merge.snapshot.exchange)
 
     # --- one micro-batch, at this stage ---
 
@@ -248,7 +248,7 @@ class SeatWorker:
     async def _pass_on(
         self, request: MicroBatch, plan: RoundPlan, ticket: StepSlot, deadline: float
     ) -> tuple[int, bytes]:
-        output, passed = await self.jobs.forward(request)
+        output, passed = await self.jobs.forward(plan, request)
         budget_s = deadline - trio.current_time() - BUDGET_SHRINK_MS / 1000
         try:
             return await self._through(plan, passed, output, budget_s, ticket, request)

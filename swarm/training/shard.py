@@ -26,7 +26,12 @@ from swarm.training.averaging.outer_step import (
     OuterState,
     merge_in_place,
 )
-from swarm.training.averaging.payload import move_residual, residual_numel, residual_of
+from swarm.training.averaging.payload import (
+    mean_kept,
+    move_residual,
+    residual_numel,
+    residual_of,
+)
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
 from swarm.training.devices.engine import Engine, Gradients, LocalEngine
@@ -40,6 +45,7 @@ from swarm.training.messages import (
     wire_digest,
     wire_of,
 )
+from swarm.training.model.bottleneck import with_ids
 from swarm.training.model.optimizer import (
     MICROBATCHES_MAX,
     OptimizerState,
@@ -57,6 +63,7 @@ from swarm.training.record.segment import (
     ShardState,
     StepRecord,
     are_finite,
+    no_trades_over,
     number_component,
     snapshots_component,
     tokens_component,
@@ -165,16 +172,20 @@ class Shard:
         self._clock = clock
         self.tokens_total = 0
         self.tokens_at_sync = [0] * spec.outer.fragments
-        self.snapshots: dict[int, tuple[int, Tensor]] = {}
-        """By fragment: (tokens it was offered with, theta), if offered and not merged yet."""
+        self.snapshots: dict[int, PendingFragment] = {}
+        """By fragment: (exchange, tokens it was offered with, theta), if offered and not merged yet."""
+        self.trades_over = no_trades_over(spec)
+        """For each fragment, the trades of this segment that its last merge ended."""
         self._open = OpenStep(self.engine.gradients(params_P.numel()))
         self._hashed: dict[str, Digest] = {}
         """Hashes of the slow tensors, until they change."""
 
     @classmethod
-    def initial(cls, spec: RunSpec, stage: StageIndex) -> "Shard":
-        """Return the shard that every run starts from."""
-        return cls(spec, stage, init_flat(stage_of(spec, stage).plan, spec.seed))
+    def initial(cls, spec: RunSpec, stage: StageIndex, base_W: Tensor | None = None) -> "Shard":
+        """Return the shard that every run starts from; ``base_W`` are the weights below its adapter, if any."""
+        module = stage_of(spec, stage, base_W)
+        engine = LocalEngine(module)
+        return cls(spec, stage, init_flat(module.plan, spec.seed), engine=engine)
 
     # --- micro-batches ---
 
@@ -185,11 +196,28 @@ class Shard:
         inputs_BT, _, root = draw_samples(tokens, plan, (seat, step, microbatch))
         return self._forward(inputs_BT, (seat, step, microbatch), -1, NO_DIGEST, root)
 
-    def forward(self, request: MicroBatch) -> tuple[bytes, Passed]:
-        """Compute a middle stage: decode, compute, encode; raise ``PeerFault`` for non-finite values."""
-        inputs_BTD = from_wire(request.payload, request.shape, self.spec.wire.activations)
-        wire = wire_digest(request.payload)
-        return self._forward(inputs_BTD, request.microbatch_id, request.source, wire, NO_DIGEST)
+    def forward(
+        self, tokens: TokenSource, plan: RoundPlan, request: MicroBatch
+    ) -> tuple[bytes, Passed]:
+        """Compute a middle stage: decode, compute, encode; raise ``PeerFault`` for non-finite values.
+
+        Behind a bottleneck the ids of the tokens are looked up by their samples.
+        """
+        root, ids_BT = NO_DIGEST, None
+        if self.spec.model.bottleneck_rank:
+            ids_BT, _, root = draw_samples(tokens, plan, request.microbatch_id)
+        inputs_BTW, wire = self.received(request, ids_BT), wire_digest(request.payload)
+        return self._forward(inputs_BTW, request.microbatch_id, request.source, wire, root)
+
+    def received(self, request: MicroBatch, ids_BT: Tensor | None) -> Tensor:
+        """Return the rows BTW that a stage computes from: decoded wire bytes, behind a bottleneck with ids.
+
+        Raises ``BadEncoding`` for a payload that no sender writes, or of another shape than its samples.
+        """
+        if ids_BT is not None and ids_BT.shape != request.shape[:2]:
+            raise BadEncoding("a micro-batch of another shape than its samples")
+        x_BTS = from_wire(request.payload, request.shape, self.spec.wire.activations)
+        return x_BTS if ids_BT is None else with_ids(self.spec.model, x_BTS, ids_BT)
 
     def backward(self, passed: Passed, reply: MicroBatchGrad) -> bytes:
         """Add the gradient of a returned micro-batch to the sum; return the one for the stage below (or b"").
@@ -224,11 +252,8 @@ class Shard:
         """
         self._open.check_room()
         microbatch_id = request.microbatch_id
-        _, labels_BT, root = draw_samples(tokens, plan, microbatch_id)
-        if labels_BT.shape != request.shape[:2]:
-            raise BadEncoding("a micro-batch of another shape than its samples")
-        inputs = from_wire(request.payload, request.shape, self.spec.wire.activations)
-        given = (self.params_P, self.weights, inputs, labels_BT)
+        ids_BT, labels_BT, root = draw_samples(tokens, plan, microbatch_id)
+        given = (self.params_P, self.weights, self.received(request, ids_BT), labels_BT)
         loss, grad_inputs, grad_P = self.engine.loss(*given, self._open.gradients)
         assert grad_inputs is not None, "a stage behind another has inputs with a gradient"
         with self._taken_back():
@@ -271,6 +296,7 @@ class Shard:
         """Drop unfinished work of the last segment, which belongs to no record."""
         self._open.take()
         self.snapshots.clear()
+        self.trades_over = no_trades_over(self.spec)
         self.weights += 1
 
     @property
@@ -309,31 +335,41 @@ class Shard:
 
     # --- fragments ---
 
-    def snapshot(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment between two steps."""
+    def may_offer(self, exchange: int) -> bool:
+        """Return True unless its trade is over, or a later one of the fragment was offered in this segment."""
+        fragment, trade = self.spec.outer.fragment_of(exchange), self.spec.outer.trade_of(exchange)
+        held = self.snapshots.get(fragment)
+        is_over = bool(self.trades_over) and trade < self.trades_over[fragment]
+        return not is_over and (held is None or held[0] <= exchange)
+
+    def snapshot(self, exchange: int) -> FragmentSnapshot:
+        """Copy the fragment of an exchange between two steps."""
+        fragment = self.spec.outer.fragment_of(exchange)
         tokens = self.tokens_total - self.tokens_at_sync[fragment]
         theta_P = shelved(self.params_P[self.spans[fragment].slice])
-        self.snapshots[fragment] = (tokens, theta_P)
+        self.snapshots[fragment] = (exchange, tokens, theta_P)
         trim()
-        return self._snapshot(fragment, tokens, theta_P)
+        return self._snapshot(exchange, tokens, theta_P)
 
-    def offered(self, fragment: int) -> FragmentSnapshot | None:
-        """Return the snapshot of a fragment that waits for its merge, from the state; None if there is none."""
-        held = self.snapshots.get(fragment)
-        return None if held is None else self._snapshot(fragment, *held)
+    def offered(self, exchange: int) -> FragmentSnapshot | None:
+        """Return the snapshot of an exchange that waits for its merge, from the state; None without one."""
+        held = self.snapshots.get(self.spec.outer.fragment_of(exchange))
+        return None if held is None or held[0] != exchange else self._snapshot(*held)
 
     def is_offered(self, snapshot: FragmentSnapshot) -> bool:
         """Return True if a snapshot was taken in this segment and still waits for its merge."""
         held = self.snapshots.get(snapshot.fragment)
-        return held is not None and held[1] is snapshot.theta_P
+        return held is not None and held[2] is snapshot.theta_P
 
     def merge(self, merge: Merge) -> MergeRecord:
         """Apply one outer step to a fragment (``training/averaging/outer_step.py``), between two steps.
 
-        Only this changes the residual, if the payload sent of the fragment has been acknowledged.
+        Only this changes the residual, if the payload sent of the fragment has been acknowledged. In a run
+        that keeps the mean of a pair the partner counts by the difference of the two payloads.
         """
         if not self._open.is_empty:
             raise UsageError("a fragment is merged between two steps")
+        merge = mean_kept(self.spec, merge)
         snapshot = merge.snapshot
         span = self.spans[snapshot.fragment]
         self._own_slow()
@@ -346,8 +382,10 @@ class Shard:
         self.weights += 1
         self.tokens_at_sync[snapshot.fragment] = self.tokens_total
         self.snapshots.pop(snapshot.fragment, None)
+        if self.trades_over:
+            self.trades_over[snapshot.fragment] = 1 + self.spec.outer.trade_of(snapshot.exchange)
         return MergeRecord(
-            fragment=snapshot.fragment,
+            exchange=snapshot.exchange,
             partner=merge.partner,
             partner_seat=merge.partner_seat,
             my_payload=merge.my_payload,
@@ -379,8 +417,9 @@ class Shard:
             anchor_root=self.anchor_root,
             tokens_total=self.tokens_total,
             tokens_at_sync=tuple(self.tokens_at_sync),
-            snapshots=self._offered_by_fragment(),
+            snapshots=self._offered_by_exchange(),
             residual_R=self.residual_R,
+            trades_over=tuple(self.trades_over),
         )
 
     def components(self) -> tuple[Digest, ...]:
@@ -398,7 +437,7 @@ class Shard:
             self._slow_hash("residual", self.residual_R),
             self.anchor_root,
             tokens_component(self.tokens_total, self.tokens_at_sync),
-            snapshots_component(self._offered_by_fragment()),
+            snapshots_component(self._offered_by_exchange(), self.trades_over),
         )
         trim()
         self.hashing_s += self._clock() - began
@@ -456,12 +495,14 @@ class Shard:
         record = MicrobatchRecord(*microbatch_id, *digests, source, NO_SEAT, ids_root)
         return payload, Passed(forward, (batch, times, width), record, self.weights)
 
-    def _snapshot(self, fragment: int, tokens: int, theta_P: Tensor) -> FragmentSnapshot:
+    def _snapshot(self, exchange: int, tokens: int, theta_P: Tensor) -> FragmentSnapshot:
+        fragment = self.spec.outer.fragment_of(exchange)
         span = self.spans[fragment]
         anchor_P, phi_P = self.anchor_P[span.slice], self.phi_P[span.slice]
         residual_P = shelved(residual_of(self.residual_R, span, self.params_P.numel()))
         root, step = self.anchor_root, self.optimizer.step
         return FragmentSnapshot(
+            exchange=exchange,
             fragment=fragment,
             theta_P=theta_P,
             anchor_P=anchor_P,
@@ -472,9 +513,8 @@ class Shard:
             residual_P=residual_P,
         )
 
-    def _offered_by_fragment(self) -> tuple[PendingFragment, ...]:
-        held = sorted(self.snapshots.items())
-        return tuple((fragment, tokens, theta_P) for fragment, (tokens, theta_P) in held)
+    def _offered_by_exchange(self) -> tuple[PendingFragment, ...]:
+        return tuple(sorted(self.snapshots.values(), key=lambda held: held[0]))
 
 
 def _finite_hash(tensor: Tensor) -> Digest:

@@ -2,7 +2,7 @@
 
 Core: pure functions of a round. Training seats and replaying verifiers derive the same terms here.
 
-    a round of training           partners by the beacon, one for each fragment; weighed by tokens and by age.
+    a round of training           partners by the beacon, one for each exchange; weighed by tokens and by age.
                                   If one fails, ``num_retries`` seats at the heaviest edges may replace it
     a round of final averaging    partners by the butterfly, one for all fragments; weighed by the number of
                                   seats that their values already average
@@ -83,7 +83,7 @@ def is_trailing(tokens: int, stage_tokens: Sequence[int]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TradeTerms:
-    """Partner, direction and weight of a seat's trade of one fragment in one round."""
+    """Partner, direction and weight of a seat in one exchange of a round."""
 
     partner: RosterSeat
     gives: bool
@@ -99,8 +99,8 @@ class TradeTerms:
         return weight_nano(my_tokens, partner_tokens, lag, self._age_weights_nano)
 
 
-def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> TradeTerms | None:
-    """Return the terms with the partner that the beacon pairs a seat with for a fragment; None without one."""
+def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, exchange: int) -> TradeTerms | None:
+    """Return the terms with the partner that the beacon pairs a seat with in an exchange; None without one."""
     by_key = _by_key(plan, stage)
     mine = _key_of(by_key, seat)
     if mine is None:
@@ -112,7 +112,7 @@ def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Tr
         if trade is None:
             return None
         return TradeTerms(by_key[trade.partner], trade.weight_nano > 0, trade.weight_nano, ages)
-    pairs = pair_up(list(by_key), plan.beacon, plan.run_digest, stage, fragment, plan.round)
+    pairs = pair_up(list(by_key), plan.beacon, plan.run_digest, stage, exchange, plan.round)
     other = pairs.get(mine)
     if other is None:
         return None
@@ -121,9 +121,9 @@ def terms_of(plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> Tr
 
 
 def standby_partners(
-    plan: RoundPlan, stage: StageIndex, seat: int, fragment: int
+    plan: RoundPlan, stage: StageIndex, seat: int, exchange: int
 ) -> tuple[TradeTerms, ...]:
-    """Return the terms of the seats to ask for a fragment if the drawn partner fails: at most ``num_retries``.
+    """Return the terms of the seats to ask in an exchange if the drawn partner fails: at most ``num_retries``.
 
     In order of preference, without the drawn partner, seats of the same peer, and seats that only receive.
     Empty in a round of final averaging, whose result is exact only between the drawn partners.
@@ -132,9 +132,9 @@ def standby_partners(
     mine = _key_of(by_key, seat)
     if mine is None or plan.is_final_averaging or not plan.spec.outer.num_retries:
         return ()
-    drawn = terms_of(plan, stage, seat, fragment)
+    drawn = terms_of(plan, stage, seat, exchange)
     partner = None if drawn is None else drawn.partner
-    where = (plan.beacon, plan.run_digest, stage, fragment, plan.round)
+    where = (plan.beacon, plan.run_digest, stage, exchange, plan.round)
     others = (by_key[key] for key in heaviest_edges(mine, list(by_key), *where))
     ages = plan.spec.outer.age_weights_nano
     senders = (other for other in others if other != partner and not is_pull_only(plan, other))
@@ -144,29 +144,29 @@ def standby_partners(
 
 
 def is_standby(
-    plan: RoundPlan, stage: StageIndex, fragment: int, seat: int, other: int, peer: PeerId
+    plan: RoundPlan, stage: StageIndex, exchange: int, seat: int, other: int, peer: PeerId
 ) -> bool:
-    """Return True if ``peer`` in seat ``other`` may replace the drawn partner of ``seat`` for a fragment.
+    """Return True if ``peer`` in seat ``other`` may replace the drawn partner of ``seat`` in an exchange.
 
     This holds if either is a fallback of the other, so that a seat that is asked may also receive in return.
     """
     there = plan.seat(stage, other)
     if there is None or there.peer != peer:
         return False
-    mine = (terms.partner.index for terms in standby_partners(plan, stage, seat, fragment))
-    theirs = (terms.partner.index for terms in standby_partners(plan, stage, other, fragment))
+    mine = (terms.partner.index for terms in standby_partners(plan, stage, seat, exchange))
+    theirs = (terms.partner.index for terms in standby_partners(plan, stage, other, exchange))
     return other in mine or seat in theirs
 
 
 def terms_with(
-    plan: RoundPlan, stage: StageIndex, seat: int, fragment: int, other: int
+    plan: RoundPlan, stage: StageIndex, seat: int, exchange: int, other: int
 ) -> TradeTerms | None:
     """Return the terms on which a seat receives a fragment from seat ``other``; None if they may not trade."""
-    drawn = terms_of(plan, stage, seat, fragment)
+    drawn = terms_of(plan, stage, seat, exchange)
     if drawn is not None and drawn.partner.index == other:
         return drawn
     there = plan.seat(stage, other)
-    if there is None or not is_standby(plan, stage, fragment, seat, other, there.peer):
+    if there is None or not is_standby(plan, stage, exchange, seat, other, there.peer):
         return None
     return TradeTerms(there, not is_pull_only(plan, there), -1, plan.spec.outer.age_weights_nano)
 

@@ -27,7 +27,7 @@ from swarm.gossip.trade.messages import (
 )
 from swarm.gossip.trade.payload import check_codec, payload_bytes
 from swarm.primitives.codec import replace
-from swarm.training.averaging.payload import common_codec, traded_numel
+from swarm.training.averaging.payload import common_codec, residual_numel, traded_numel
 from swarm.training.messages import (
     COUNT_MAX,
     MicroBatch,
@@ -38,7 +38,7 @@ from swarm.training.messages import (
 )
 from swarm.training.model.optimizer import MICROBATCHES_MAX
 from swarm.training.plan import RosterSeat, RoundPlan
-from swarm.training.record.segment import NO_PARTNER, MicrobatchId
+from swarm.training.record.segment import NO_PARTNER, MicrobatchId, no_trades_over
 from swarm.training.record.window import (
     AnchorSet,
     ComputedMicrobatch,
@@ -65,7 +65,7 @@ def check_window(plan: RoundPlan, data: WindowData) -> None:
     steps = [event for event in data.events if isinstance(event, StepTaken)]
     _check_steps(plan, data, steps)
     _check_anchors(data)
-    _check_fragments(plan, data)
+    _check_exchanges(plan, data)
     _check_coordinates(plan, key, steps)
     _check_replies_order(steps)
     for taken in steps:
@@ -107,21 +107,34 @@ def _check_anchors(data: WindowData) -> None:
         raise OutOfTurn("an anchor that was set in the middle of a segment")
 
 
-def _check_fragments(plan: RoundPlan, data: WindowData) -> None:
-    """Check that a fragment is merged at most once, after it was copied."""
-    offered = {fragment for fragment, _, _ in data.start.snapshots}
-    merged = set[int]()
+def _check_exchanges(plan: RoundPlan, data: WindowData) -> None:
+    """Check that each exchange is merged at most once, after its copy, and those of a fragment in order.
+
+    A seat that merged an exchange twice, or an earlier one after a later, would choose between partners, and
+    how often it counts one. It may leave exchanges out: that is a trade that failed, and nothing is gained.
+    """
+    outer = plan.spec.outer
+    offered = {outer.fragment_of(exchange): exchange for exchange, _, _ in data.start.snapshots}
+    over = list(data.start.trades_over)
+    if len(over) != len(no_trades_over(plan.spec)):
+        raise BadEncoding("a state with the trades of another number of fragments")
+    is_numbered, over = bool(over), over or [0] * outer.fragments
     for event in data.events:
         match event:
-            case SnapshotTaken(fragment):
-                if not 0 <= fragment < plan.spec.outer.fragments:
-                    raise BadEncoding(f"a copy of fragment {fragment}")
-                offered.add(fragment)
-            case FragmentMerged(fragment):
-                if fragment not in offered or fragment in merged:
+            case SnapshotTaken(exchange):
+                if not 0 <= exchange < plan.exchanges:
+                    raise BadEncoding(f"a copy for exchange {exchange}")
+                fragment, trade = outer.fragment_of(exchange), outer.trade_of(exchange)
+                is_over = is_numbered and trade < over[fragment]
+                if is_over or exchange < offered.get(fragment, exchange):
+                    raise OutOfTurn("a copy for an exchange that is over")
+                offered[fragment] = exchange
+            case FragmentMerged(exchange):
+                fragment, trade = outer.fragment_of(exchange), outer.trade_of(exchange)
+                if offered.get(fragment) != exchange or trade < over[fragment]:
                     raise OutOfTurn("a fragment that was not offered, or was merged before")
-                offered.discard(fragment)
-                merged.add(fragment)
+                del offered[fragment]
+                over[fragment] = trade + 1
             case AnchorSet() | StepTaken():
                 pass
 
@@ -245,7 +258,7 @@ def check_merge(
     partner was given.
     """
     offer = merged.offer
-    drawn = terms_of(plan, key.stage, key.seat, merged.fragment)
+    drawn = terms_of(plan, key.stage, key.seat, merged.exchange)
     payload = NO_DIGEST
     if merged.receipt is not None:
         partner = None if drawn is None else drawn.partner
@@ -256,12 +269,12 @@ def check_merge(
         if fields != (None, b"", 0, payload):
             raise OutOfTurn("a step alone that mentions a partner")
         return None
-    terms = terms_with(plan, key.stage, key.seat, merged.fragment, merged.partner_seat)
+    terms = terms_with(plan, key.stage, key.seat, merged.exchange, merged.partner_seat)
     if offer is None or terms is None:
         raise OutOfTurn("a merge with a peer that the beacon did not choose")
     if not terms.gives:
         raise OutOfTurn("a merge with a partner that only pulls")
-    wanted = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, terms.partner.index)
+    wanted = FragmentKey(plan.run, key.stage, merged.exchange, plan.round, terms.partner.index)
     _check_offer(plan, terms.partner, wanted, offer, anchor_root, numel)
     if (
         len(merged.payload) != offer.num_bytes
@@ -279,9 +292,10 @@ def _check_receipt(
     partner: RosterSeat | None,
 ) -> None:
     """Check the drawn partner's receipt for a payload of ours, in a round in which it moves a residual."""
-    if partner is None or _codec(plan) is not Codec.INT4:
+    is_fed_back = _codec(plan) is Codec.INT4 and residual_numel(plan.spec, 1) > 0
+    if partner is None or not is_fed_back:
         raise OutOfTurn("a receipt where nothing waits for one")
-    ours = FragmentKey(plan.run, key.stage, merged.fragment, plan.round, key.seat)
+    ours = FragmentKey(plan.run, key.stage, merged.exchange, plan.round, key.seat)
     fields = (receipt.key, receipt.to_seat, receipt.payload_hash)
     if fields != (ours, partner.index, merged.my_payload):
         raise OutOfTurn("a receipt for something else")

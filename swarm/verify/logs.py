@@ -170,7 +170,7 @@ class Logs:
             The answer of the log; ``REFUSED`` if no honest solver could have written it.
 
         Raises:
-            Unreachable: If the log, the text or an anchor is not available now.
+            Unreachable: If the log, the text, an anchor or the weights below it are not available now.
             BadConfig: If the disk cannot take them.
         """
         record, run = sought.record, sought.run
@@ -184,8 +184,9 @@ class Logs:
             async with self._turns.take(urgent=urgent):
                 named = await self._compute.run(self._replays.anchors, log)
             anchors = await self._anchors(named, run, manifest)
+            base_W = await self._artifacts.base(run, manifest.stage)
             async with self._turns.take(urgent=urgent):
-                return await self._compute.run(self._replays.answer, log, tokens, anchors)
+                return await self._compute.run(self._replays.answer, log, tokens, anchors, base_W)
         except BrokenPromise as fault:
             await self._blobs.remove(manifest.root)
             raise Unreachable(f"{where(record)}: {fault}") from None

@@ -35,6 +35,13 @@ class ArtifactPort(Protocol):
         """
         ...
 
+    async def base(self, run: Run, stage: StageIndex) -> Tensor | None:
+        """Return the weights below the adapter of a run; None in a run without one.
+
+        Raises as ``tokens`` does.
+        """
+        ...
+
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
         """Return True if ``root`` names the stage's initial weights or a checkpoint that the ledger accepted.
 

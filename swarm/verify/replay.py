@@ -32,7 +32,7 @@ from swarm.training.averaging.payload import (
 from swarm.training.data.dataset import TokenSource
 from swarm.training.messages import COUNT_MAX
 from swarm.training.model.optimizer import num_second_moments
-from swarm.training.model.stages import plan_stages
+from swarm.training.model.stages import plans_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.restore import replay_microbatch, restored
 from swarm.training.record.segment import MergeRecord, ShardState, are_finite
@@ -85,13 +85,14 @@ def answer(
     data: WindowData,
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
+    base_W: Tensor | None = None,
 ) -> Answer:
     """Replay a window; return ``REFUSED`` for a log that no honest seat writes.
 
     ``record_start_root`` is the start root in the segment's commit, which the first window must have.
     """
     try:
-        result = replay(plan, data, tokens, anchors)
+        result = replay(plan, data, tokens, anchors, base_W)
     except PeerFault:
         return REFUSED
     if data.key.window == 0 and result.start_root != record_start_root:
@@ -104,6 +105,7 @@ def replay(
     data: WindowData,
     tokens: TokenSource,
     anchors: Mapping[Digest, Tensor],
+    base_W: Tensor | None = None,
 ) -> ReplayResult:
     """Replay the events of a window's log.
 
@@ -112,6 +114,7 @@ def replay(
         data: Log of the window.
         tokens: Training tokens of the run.
         anchors: Every canonical checkpoint among ``anchors_named(data)``, and no other, by root.
+        base_W: Weights below the adapter of the run, if it has one.
 
     Raises:
         PeerFault: If no honest seat writes such a log.
@@ -119,7 +122,7 @@ def replay(
     check_window(plan, data)
     check_start(plan.spec, data)
     first = _anchor(anchors, data.start.anchor_root, data.start.params_P)
-    shard = restored(plan.spec, data.key.stage, data.start, first)
+    shard = restored(plan.spec, data.key.stage, data.start, first, base_W)
     _check_parts(shard, data.start)
     start_root = state_root(shard.components())
     leaves = list[Digest]()
@@ -127,8 +130,8 @@ def replay(
         match event:
             case AnchorSet(root):
                 shard.set_anchor(_anchor(anchors, root, shard.params_P), root)
-            case SnapshotTaken(fragment):
-                shard.snapshot(fragment)
+            case SnapshotTaken(exchange):
+                shard.snapshot(exchange)
             case FragmentMerged():
                 leaves.append(merge_leaf(_merge(shard, plan, data.key, event)))
             case StepTaken():
@@ -149,13 +152,13 @@ def check_start(spec: RunSpec, data: WindowData) -> None:
         raise BadEncoding("a state with another number of fragments")
     if max(start.tokens_at_sync) > start.tokens_total:
         raise BadEncoding("a fragment that was merged after more tokens than there were")
-    plan = plan_stages(spec.model, spec.num_stages)[data.key.stage]
+    plan = plans_of(spec)[data.key.stage]
     whole, second = plan.num_parameters, num_second_moments(spec.optimizer, plan)
     if [tensor.numel() for tensor in start.tensors] != [whole, whole, second, whole, whole]:
         raise BadEncoding("a state of tensors of other lengths than the run's")
     if not are_finite(*start.tensors):
         raise BadEncoding("a state that is not finite")
-    if data.key.window == 0 and start.snapshots:
+    if data.key.window == 0 and (start.snapshots or any(start.trades_over)):
         raise OutOfTurn("a segment that begins with fragments on their way")
 
 
@@ -166,10 +169,18 @@ def _check_parts(shard: Shard, start: ShardState) -> None:
         raise BadEncoding("a residual of another length than the run's")
     if not are_finite(residual_R):
         raise BadEncoding("a residual that is not finite")
-    numbers = [fragment for fragment, _, _ in start.snapshots]
-    if numbers != sorted(set(numbers)) or not set(numbers) <= set(range(len(shard.spans))):
+    outer, trades_over = shard.spec.outer, start.trades_over
+    if not all(0 <= over <= outer.trades_per_round for over in trades_over):
+        raise BadEncoding("more trades that are over than a round has")
+    numbers = [exchange for exchange, _, _ in start.snapshots]
+    if numbers != sorted(set(numbers)) or not set(numbers) <= set(range(outer.exchanges)):
         raise BadEncoding("fragments on their way, out of order")
-    for fragment, tokens, theta_F in start.snapshots:
+    if len(set(map(outer.fragment_of, numbers))) != len(numbers):
+        raise BadEncoding("a fragment on its way in two exchanges")
+    for exchange, tokens, theta_F in start.snapshots:
+        fragment = outer.fragment_of(exchange)
+        if trades_over and outer.trade_of(exchange) < trades_over[fragment]:
+            raise OutOfTurn("a fragment on its way in an exchange that is over")
         span = shard.spans[fragment]
         if theta_F.shape != (span.numel,) or not are_finite(theta_F):
             raise BadEncoding("a fragment of another shape, or not finite")
@@ -201,7 +212,7 @@ def _step(
 
 
 def _merge(shard: Shard, plan: RoundPlan, key: WindowKey, merged: FragmentMerged) -> MergeRecord:
-    snapshot = shard.offered(merged.fragment)
+    snapshot = shard.offered(merged.exchange)
     assert snapshot is not None, "a merge follows its offer"
     spec, offer, is_final_averaging = plan.spec, merged.offer, plan.is_final_averaging
     terms = check_merge(plan, key, merged, snapshot.anchor_root, snapshot.theta_P.numel())

@@ -46,8 +46,17 @@ class ReplayPort(Protocol):
         """Return the roots of the anchors that the replay reads."""
         ...
 
-    def answer(self, log: Log, tokens: TokenSource, anchors: Mapping[Digest, Tensor]) -> Answer:
-        """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes."""
+    def answer(
+        self,
+        log: Log,
+        tokens: TokenSource,
+        anchors: Mapping[Digest, Tensor],
+        base_W: Tensor | None = None,
+    ) -> Answer:
+        """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes.
+
+        ``base_W`` are the weights below the adapter of the run; None in a run without one.
+        """
         ...
 
 
@@ -59,12 +68,18 @@ class FileReplays:
         data = _read(log.path, log.manifest, log.plan.spec)
         return frozenset() if data is None else anchors_named(data)
 
-    def answer(self, log: Log, tokens: TokenSource, anchors: Mapping[Digest, Tensor]) -> Answer:
+    def answer(
+        self,
+        log: Log,
+        tokens: TokenSource,
+        anchors: Mapping[Digest, Tensor],
+        base_W: Tensor | None = None,
+    ) -> Answer:
         """Return the answer of the replay; ``REFUSED`` for a log that no honest solver writes."""
         data = _read(log.path, log.manifest, log.plan.spec)
         if data is None:
             return REFUSED
-        return answer(log.start_root, log.plan, data, tokens, anchors)
+        return answer(log.start_root, log.plan, data, tokens, anchors, base_W)
 
 
 def _read(path: Path, manifest: WindowManifest, spec: RunSpec) -> WindowData | None:

@@ -5,7 +5,7 @@ Core: pure functions of the log that training wrote.
     state root   = M(10 component digests, in the order of ``COMPONENTS``)
     micro-batch  = H(coordinates | the four wire hashes | sample ids root)
     step leaf    = H(step | state root or none | M(micro-batch leaves, sorted) | dropped)
-    merge leaf   = H(fragment | partner | both payload hashes | weight | state root)
+    merge leaf   = H(exchange | partner | both payload hashes | weight | state root)
     trace root   = M(step and merge leaves, in the order in which they happened)
     trace commit = H(trace root | salt)
     inbox, outbox = M(edges, sorted); gossip root = M(merge leaves)
@@ -136,7 +136,7 @@ def step_leaf(record: StepRecord) -> Digest:
 
 def merge_leaf(record: MergeRecord) -> Digest:
     """Hash one merge. A solo step has no partner and no payloads; a declined one a partner and weight 0."""
-    terms = (record.fragment, record.partner or b"", record.partner_seat, record.weight_nano)
+    terms = (record.exchange, record.partner or b"", record.partner_seat, record.weight_nano)
     return fast_digest(
         "merge-leaf",
         encode(terms),

@@ -37,6 +37,8 @@ def outside(name: str, plain: Any) -> Iterator[object]:  # noqa: ANN401
             yield from ((), (-1,), (NANO + 1,), (1,) * 2_000)
         elif _plain(item) is bytes:
             yield from ((b"",), (bytes(32),) * 2_000)
+        elif _plain(item) is str:
+            yield from (("",), ("\x1b[2J",), ("q",), ("x" * CHARS_MAX,) * 2_000)
         else:
             raise AssertionError(f"{name}: say here what a tuple of {item} must not be")
     else:

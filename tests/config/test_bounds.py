@@ -8,19 +8,21 @@ import pytest
 from swarm.config.bounds import (
     ACCOUNTS_MAX,
     BOUNDS,
+    check_fit,
     check_genesis,
     check_spec,
     num_parameters,
     token_dtype,
 )
-from swarm.config.load import RunFile, genesis_of, run_spec
+from swarm.config.load import RunFile, genesis_of, parse_run_file, run_spec
 from swarm.config.spec import DataSpec, Genesis, RunSpec
 from swarm.errors import BadConfig
 from swarm.primitives.merkle import merkle_root
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
+NOLOCO = parse_run_file('[run]\nrecipe = "noloco"\n', "noloco.toml")
 SPEC = run_spec(
-    RunFile(),
+    NOLOCO,
     data=DataSpec("bytes", Digest(bytes(32)), 1, Digest(bytes(32)), 1),
     init_root=Digest(bytes(32)),
 )
@@ -253,3 +255,30 @@ def test_rates_of_muon_are_bounded() -> None:
     ):
         check_spec(msgspec.structs.replace(spec, optimizer=fast))
     check_spec(msgspec.structs.replace(spec, optimizer=msgspec.structs.replace(fast, name="adamw")))
+
+
+def with_trades(trades: int, *, exchange_ms: int, round_blocks: int = 20) -> RunSpec:
+    deadlines = msgspec.structs.replace(SPEC.deadlines, exchange_ms=exchange_ms)
+    outer = msgspec.structs.replace(SPEC.outer, trades_per_round=trades)
+    return msgspec.structs.replace(
+        SPEC, outer=outer, deadlines=deadlines, round_blocks=round_blocks
+    )
+
+
+@pytest.mark.rule("N12a")
+def test_every_trade_of_a_fragment_has_a_block_of_its_own() -> None:
+    check_spec(with_trades(1, exchange_ms=100, round_blocks=3))
+    check_spec(with_trades(7, exchange_ms=100, round_blocks=10))
+    with pytest.raises(BadConfig, match="trades_per_round 8 must be at most 7") as caught:
+        check_spec(with_trades(8, exchange_ms=100, round_blocks=10))
+    assert "round_blocks" in (caught.value.hint or "")
+
+
+@pytest.mark.rule("N12a")
+def test_a_trade_ends_before_the_next_of_its_fragment_begins() -> None:
+    """Seventeen blocks of two seconds are for trades, so four of a fragment have 8.5 s each."""
+    check_fit(with_trades(4, exchange_ms=8_500), GENESIS)
+    with pytest.raises(BadConfig, match=r"exchange_s = 8\.6 must be at most 8\.5 s") as caught:
+        check_fit(with_trades(4, exchange_ms=8_600), GENESIS)
+    assert "exchange_s = 8.5" in (caught.value.hint or "")
+    check_fit(with_trades(1, exchange_ms=40_000), GENESIS)

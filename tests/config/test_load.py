@@ -92,7 +92,7 @@ def test_the_schedule_of_any_length_fits_the_table(steps: int) -> None:
     rates, stride = learning_rates(parse_run_file(text, "my.toml"))
     assert len(rates) <= LEARNING_RATES_MAX
     assert (len(rates) - 1) * stride >= steps
-    assert rates[-1] == 400_000
+    assert rates[-1] == 3_000_000
 
 
 @pytest.mark.parametrize("vocab_size", [256, 257, 50_304, 128_256])
@@ -125,7 +125,7 @@ def test_a_dataset_may_have_any_vocabulary(vocab_size: int) -> None:
         (f"[data]\ndataset_hash = '{'ab' * 32}'", "names none"),
         ("[data]\ndataset = 3", "[data] dataset = 3: must be a valid string"),
         ("[training]\nmicrobatch_size = 1024", "must fit into a frame of 8388608"),
-        ("[outer]\nalpha = 0.9", "gamma 0.7 must be below 2 * (1 - alpha^2) = 0.38"),
+        ("[outer]\nalpha = 0.9", "gamma 1 must be below 2 * (1 - alpha^2) = 0.38"),
         ("[outer]\nalpha = nan", "finite"),
         ("[outer]\nage_weights = [2.0]", "age_weights = 2.0: must be less than or equal to 1"),
         ("[outer]\nage_weights = []", "must have at least 1 item"),

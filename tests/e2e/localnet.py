@@ -54,6 +54,7 @@ checkpoint_rounds = 2
 warmup_steps = 10
 [outer]
 fragments = 2
+trades_per_round = 1
 pull_only_rounds = 1
 [data]
 source = ["corpus"]

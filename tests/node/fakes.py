@@ -172,6 +172,13 @@ class FakeArtifacts:
         """Fail."""
         raise AssertionError("no initial weights here")
 
+    async def base(self, run: Run, stage: StageIndex) -> Tensor | None:
+        """No adapter."""
+        return None
+
+    async def keep_base(self, run: Run, stage: StageIndex) -> None:
+        """No adapter."""
+
     async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
         """Fail."""
         raise AssertionError("no weights here")

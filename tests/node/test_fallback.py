@@ -117,12 +117,12 @@ def test_whose_partner_is_dead_trades_with_another_and_both_sides_replay(codec: 
     assert num_solo(simulated) < num_solo(without)
     stepped_in = 0
     for plan, index, record in simulated.merges():
-        terms = terms_of(plan, STAGE, index, record.fragment)
+        terms = terms_of(plan, STAGE, index, record.exchange)
         if record.partner is not None and (
             terms is None or terms.partner.index != record.partner_seat
         ):
             stepped_in += 1
-            where = (record.fragment, index, record.partner_seat, record.partner)
+            where = (record.exchange, index, record.partner_seat, record.partner)
             assert is_standby(plan, STAGE, *where)
     assert stepped_in
     assert any(
@@ -137,7 +137,7 @@ def test_a_merge_with_whom_the_run_lets_nobody_turn_to_is_refused() -> None:
     shard = Shard.initial(simulated.spec, STAGE)
     refused = 0
     for plan, index, record in simulated.merges():
-        terms = terms_of(plan, STAGE, index, record.fragment)
+        terms = terms_of(plan, STAGE, index, record.exchange)
         if record.partner is None or (terms and terms.partner.index == record.partner_seat):
             continue
         stricter = replace(plan, spec=a_run(0))
@@ -163,7 +163,7 @@ def test_a_seat_gives_to_as_many_standbys_as_the_run_says() -> None:
         taken: dict[tuple[int, int], list[int]] = {}
         for at, index, record in simulated.merges():
             if at.round == plan.round and record.partner is not None:
-                taken.setdefault((record.partner_seat, record.fragment), []).append(index)
+                taken.setdefault((record.partner_seat, record.exchange), []).append(index)
         for (seat, fragment), receivers in taken.items():
             terms = terms_of(plan, STAGE, seat, fragment)
             others = [i for i in receivers if terms is None or terms.partner.index != i]

@@ -1,6 +1,7 @@
 """A poisoned partner among the honest: they go on, their loss falls, and what they did still replays."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -48,10 +49,12 @@ class Poisoned(Trades):
         *,
         partner: PeerId | None,
         fallbacks: StandbyReceivers = NO_STANDBY,
+        outdated: Iterable[FragmentKey] = (),
     ) -> None:
         if key.round >= CLEAN_ROUNDS:
             snapshot = replace(snapshot, theta=snapshot.theta * self.factor)
-        super().publish(key, snapshot, partner=partner, fallbacks=fallbacks)
+        others: dict[str, Any] = {"fallbacks": fallbacks, "outdated": outdated}
+        super().publish(key, snapshot, partner=partner, **others)
 
 
 def a_run(*, distance_max: float, loss_margin: float) -> RunSpec:

@@ -111,20 +111,22 @@ def merges(windows: list[WindowData]) -> list[FragmentMerged]:
 
 
 @pytest.mark.parametrize("two", [False, True], ids=["one tensor", "two tensors"])
-@pytest.mark.parametrize("codec", ["int8", "int4", "bf16"])
+@pytest.mark.parametrize("codec", ["int8", "int4", "int4-mean", "bf16"])
 def test_two_nodes_trade_in_the_runs_codec_and_their_windows_replay(codec: str, two: bool) -> None:
     traders, rounds = trained(a_run(codec, two=two))
     for plan, logs in rounds:
-        is_coarse = codec == "int4" and plan.round < ROUNDS - 1
-        due = {"int4": Codec.INT4 if is_coarse else Codec.INT8}.get(codec, Codec[codec.upper()])
+        is_early = plan.round < ROUNDS - 1
+        fed_back = codec == "int4" and is_early
+        coarse = Codec.INT4 if is_early else Codec.INT8
+        due = {"int8": Codec.INT8, "bf16": Codec.BF16}.get(codec, coarse)
         for (_, index), log in logs.items():
             windows = windows_of(traders, index, plan.round)
             check_replay(traders, plan, log, windows)
             traded = merges(windows)
             assert len(traded) == traders.spec.outer.fragments
             assert {one.offer.codec for one in traded if one.offer} == {due}
-            assert all((one.receipt is not None) == is_coarse for one in traded)
-            assert (log.start[RESIDUAL] != log.end[RESIDUAL]) == is_coarse
+            assert all((one.receipt is not None) == fed_back for one in traded)
+            assert (log.start[RESIDUAL] != log.end[RESIDUAL]) == fed_back
     assert all(not node.host.blamed for node in traders.swarm.nodes.values())
 
 

@@ -1,10 +1,11 @@
 """A small swarm of pipeline seats in memory, under virtual time: real torch, no sockets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import trio
+from torch import Tensor
 
 from swarm.config.load import parse_run_file, run_spec
 from swarm.config.spec import DataSpec, RunSpec
@@ -33,6 +34,7 @@ JOB_S = 0.02
 TEXT = b"def add(a, b):\n    return a + b\n\n\nfor i in range(10):\n    print(add(i, i))\n" * 40
 SMALL = """
 [run]
+recipe = "noloco"
 numerics = "{numerics}"
 [model]
 hidden_size = 16
@@ -54,6 +56,9 @@ learning_rate = 0.01
 warmup_steps = 0
 [outer]
 fragments = 2
+[wire]
+activations = "{form}"
+rank = {rank}
 [checks]
 window_steps = 4
 [deadlines]
@@ -66,14 +71,23 @@ epoch_blocks = 720
 
 
 def a_spec(
-    *, stages: int = 2, steps: int = 50, numerics: str = "native", optimizer: str = "adamw"
+    *,
+    stages: int = 2,
+    steps: int = 50,
+    numerics: str = "native",
+    optimizer: str = "adamw",
+    form: str = "bf16",
+    rank: int = 0,
 ) -> RunSpec:
+    """``form`` and ``rank``: what crosses a cut, and how many values of a token."""
     text = SMALL.format(
         stages=stages,
         layers=max(stages, 2),
         steps=steps,
         numerics=numerics,
         optimizer=optimizer,
+        form=form,
+        rank=rank,
     )
     return run_spec(
         parse_run_file(text, "test.toml"),
@@ -111,10 +125,12 @@ class Swarm:
         seed: int = 0,
         buffer: int | None = None,
         slow: Mapping[tuple[int, int], float] | None = None,
+        bases: Sequence[Tensor | None] = (),
     ) -> None:
         """``buffer``: complete windows that may wait to be kept; None records nothing.
 
-        ``slow``: how many times as long a seat of (stage, index) computes.
+        ``slow``: how many times as long a seat of (stage, index) computes. ``bases``: by stage, the weights
+        below the adapter of the run.
         """
         self.spec = spec
         self.network = FakeNetwork(seed=seed, loss=loss)
@@ -129,7 +145,7 @@ class Swarm:
                 if buffer is not None:
                     windows, kept = trio.open_memory_channel[WindowData](buffer)
                 runner = SeatWorker(
-                    Shard.initial(spec, StageIndex(stage)),
+                    Shard.initial(spec, StageIndex(stage), bases[stage] if bases else None),
                     index,
                     tokens=tokens,
                     compute=InlineExecutor(_taking(JOB_S * (slow or {}).get((stage, index), 1.0))),
@@ -209,9 +225,9 @@ class Swarm:
         theirs: FragmentSnapshot,
     ) -> Merge:
         """What seat ``me`` of a stage applies once seat ``1 - me`` sent ``theirs``."""
-        fragment, partner = mine.fragment, 1 - me
+        exchange, partner = mine.exchange, 1 - me
         secret = self.nodes[stage, partner].host.secret
-        key = FragmentKey(plan.run, stage, fragment, plan.round, partner)
+        key = FragmentKey(plan.run, stage, exchange, plan.round, partner)
         offered = fragment_payload(plan.spec, plan.round, theirs)
         packed = pack(key, offered, offered.codec)
         offer = sign_offer(secret, plan.chain, packed.offer)
@@ -238,4 +254,4 @@ def _taking(seconds: float) -> Callable[[object], float]:
 
 
 def replace_seat(key: FragmentKey, seat: int) -> FragmentKey:
-    return FragmentKey(key.run, key.stage, key.fragment, key.round, seat)
+    return FragmentKey(key.run, key.stage, key.exchange, key.round, seat)

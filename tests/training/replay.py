@@ -52,8 +52,8 @@ def replayed(plan: RoundPlan, data: WindowData, anchors: Anchors) -> Replayed:
         match event:
             case AnchorSet(root):
                 shard.set_anchor(anchors[root], root)
-            case SnapshotTaken(fragment):
-                shard.snapshot(fragment)
+            case SnapshotTaken(exchange):
+                shard.snapshot(exchange)
             case FragmentMerged():
                 records.append(shard.merge(_merge(shard, plan, data, event)))
             case StepTaken(step, microbatches, dropped):
@@ -70,7 +70,7 @@ def replayed(plan: RoundPlan, data: WindowData, anchors: Anchors) -> Replayed:
 
 
 def _merge(shard: Shard, plan: RoundPlan, data: WindowData, event: FragmentMerged) -> Merge:
-    snapshot, offer = shard.offered(event.fragment), event.offer
+    snapshot, offer = shard.offered(event.exchange), event.offer
     scalars = outer_scalars(plan.spec.outer, plan.round)
     assert snapshot is not None
     if offer is None:

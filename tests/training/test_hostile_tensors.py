@@ -62,12 +62,12 @@ def loss(shard: Shard, payload: bytes) -> object:
 
 
 def forward(shard: Shard, payload: bytes) -> object:
-    return shard.forward(a_request(0, payload))
+    return shard.forward(TOKENS, PLAN, a_request(0, payload))
 
 
 def backward(shard: Shard, payload: bytes) -> object:
     request: MicroBatch = a_request(0)
-    _, passed = shard.forward(request)
+    _, passed = shard.forward(TOKENS, PLAN, request)
     answer = MicroBatchGrad.reply_to(request, passed.record.out_activation, NO_LOSS, payload)
     return shard.backward(passed, answer)
 

@@ -180,6 +180,34 @@ def test_a_fragment_is_merged_once_in_a_segment_and_offered_a_few_times() -> Non
     assert sum(isinstance(event, FragmentMerged) for event in window.events) == 1
 
 
+@pytest.mark.rule("T21a")
+def test_exchanges_of_a_fragment_are_merged_in_order_once_each() -> None:
+    spec = a_spec()
+    spec = replace(spec, outer=replace(spec.outer, trades_per_round=3))
+    fragments, plan = spec.outer.fragments, replace(PLAN, spec=spec)
+    recorder = a_recorder(spec)
+    recorder.begin(plan, None)
+    step(recorder, 0)
+    first = alone(recorder, 0)
+    second = alone(recorder, fragments)
+    assert recorder.merge([first, second, second])
+    assert recorder.shard.trades_over == [2, 0]
+    with pytest.raises(TooBusy):
+        recorder.snapshot(0)
+    late = alone(recorder, 2 * fragments + 1)
+    with pytest.raises(TooBusy):
+        recorder.snapshot(1)
+    log_end = recorder.close([late, first])
+    merged = [
+        event.exchange
+        for window in log_end
+        for event in window.events
+        if isinstance(event, FragmentMerged)
+    ]
+    assert merged == [fragments, 2 * fragments + 1], "the first copy was replaced by the second"
+    assert recorder.shard.trades_over == [0, 0]
+
+
 @pytest.mark.rule("T12")
 def test_a_merge_waits_for_the_step_whose_gradients_are_here() -> None:
     recorder = a_recorder()

@@ -151,7 +151,7 @@ def test_the_state_names_tokens_at_merges_and_those_of_offers() -> None:
     shard.tokens_at_sync[1] = 0
     snapshot = shard.snapshot(1)
     offered = shard.components()
-    shard.snapshots[1] = (9, snapshot.theta_P)
+    shard.snapshots[1] = (1, 9, snapshot.theta_P)
     assert shard.components()[9] != offered[9]
     assert shard.components()[:9] == offered[:9]
 

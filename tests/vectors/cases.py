@@ -315,7 +315,7 @@ def transcript() -> list[Json]:
     step = StepRecord(5, state, (one, changed(one, microbatch=0)), ((0, 5, 3),))
     bare = StepRecord(6, None, (), ())
     merge = MergeRecord(
-        fragment=1,
+        exchange=1,
         partner=BOB.peer,
         partner_seat=6,
         my_payload=some("mine"),
@@ -324,7 +324,7 @@ def transcript() -> list[Json]:
         components=state,
     )
     solo = MergeRecord(
-        fragment=2,
+        exchange=2,
         partner=None,
         partner_seat=-1,
         my_payload=NO_DIGEST,

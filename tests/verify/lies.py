@@ -281,7 +281,7 @@ def _friendly_tokens(harvest: Harvest, merged: FragmentMerged) -> FragmentMerged
 
 
 def _alone(_: Harvest, merged: FragmentMerged) -> FragmentMerged:
-    return FragmentMerged(merged.fragment, -1, 0, NO_DIGEST, None)
+    return FragmentMerged(merged.exchange, -1, 0, NO_DIGEST, None)
 
 
 def merge_moved(_: Harvest, data: WindowData) -> WindowData:
@@ -297,7 +297,7 @@ def copied_later(_: Harvest, data: WindowData) -> WindowData:
     """A second copy, right before the merge: its progress would not count."""
     merged = a_merge_of(data)
     at = data.events.index(merged)
-    again = SnapshotTaken(merged.fragment)
+    again = SnapshotTaken(merged.exchange)
     copied = data.events.index(again) if again in data.events[:at] else 0
     if not any(isinstance(event, StepTaken) for event in data.events[copied:at]):
         raise NotHere

@@ -204,7 +204,7 @@ def a_window(plan: RoundPlan, stage: int) -> WindowData:
     ]
     merge = a_merge(plan, stage)
     events: tuple[Event, ...] = (
-        AnchorSet(ANCHOR), SnapshotTaken(merge.fragment), steps[0], merge, steps[1],
+        AnchorSet(ANCHOR), SnapshotTaken(merge.exchange), steps[0], merge, steps[1],
     )  # fmt: skip
     key = WindowKey(plan.run, plan.round, StageIndex(stage), MINE, 0)
     return WindowData(key, False, a_state(), events)

@@ -87,6 +87,9 @@ class AllArtifacts:
     async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
         return torch.zeros(4)
 
+    async def base(self, run: Run, stage: StageIndex) -> Tensor | None:
+        return None
+
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
         return True
 
@@ -101,7 +104,13 @@ class LookedUp:
     def anchors(self, log: Log) -> frozenset[Digest]:
         return frozenset({NO_DIGEST})
 
-    def answer(self, log: Log, tokens: TokenSource, anchors: Mapping[Digest, Tensor]) -> Answer:
+    def answer(
+        self,
+        log: Log,
+        tokens: TokenSource,
+        anchors: Mapping[Digest, Tensor],
+        base_W: Tensor | None = None,
+    ) -> Answer:
         assert set(anchors) == {NO_DIGEST}
         manifest = log.manifest
         return self.answers.get(manifest.root) or Answer(*self.case.true.window(manifest.window))

@@ -190,7 +190,7 @@ def test_a_receipt_that_is_not_the_partners_word_for_this_payload_is_refused() -
             bent(harvested, merged, payload_hash=other),
             bent(harvested, merged, to_seat=receipt.key.seat),
             bent(harvested, merged, key=replace(receipt.key, round=receipt.key.round + 1)),
-            bent(harvested, merged, key=replace(receipt.key, fragment=1 - receipt.key.fragment)),
+            bent(harvested, merged, key=replace(receipt.key, exchange=1 - receipt.key.exchange)),
             replace(bent(harvested, merged, payload_hash=other), my_payload=other),
         ]
 

@@ -372,7 +372,7 @@ def test_what_the_drawn_partner_signed_is_merged(codec: Codec) -> None:
     terms = _merged(merged)
     assert terms is not None
     partner = terms.partner
-    assert partner.index == merged.partner_seat == partner_index(PLAN, 1, merged.fragment)
+    assert partner.index == merged.partner_seat == partner_index(PLAN, 1, merged.exchange)
 
 
 @pytest.mark.rule("G5", "V13")
@@ -418,10 +418,10 @@ def test_nobody_chooses_a_partner(seat: int) -> None:
 def test_an_offer_of_somebody_else_to_somebody_else_or_of_something_else_is_refused() -> None:
     merged = a_merge(PLAN, 1)
     assert merged.offer is not None
-    key, fragment = merged.offer.key, merged.fragment
+    key, fragment = merged.offer.key, merged.exchange
     for changes in (
         {"key": replace(key, run=9)}, {"key": replace(key, stage=0)}, {"key": replace(key, round=4)},
-        {"key": replace(key, fragment=1 - fragment)}, {"key": replace(key, seat=MINE)},
+        {"key": replace(key, exchange=1 - fragment)}, {"key": replace(key, seat=MINE)},
         {"signer": STRANGER}, {"tokens": -1}, {"num_bytes": 7}, {"wire_bytes": 0},
         {"wire_bytes": 1 << 20}, {"codec": Codec.BF16}, {"chunk_root": b"x"},
         {"payload_hash": ANCHOR},

@@ -39,7 +39,7 @@ from swarm.verify.transcript import state_root
 from tests.verify import lies
 from tests.verify.lies import Lie, NotHere
 from tests.verify.logs import steps_of, with_events, with_microbatch
-from tests.verify.windows import TOKENS, Field, Harvest, Segment, harvest, honest, spec_of
+from tests.verify.windows import TOKENS, Field, Harvest, Segment, base_of, harvest, honest, spec_of
 
 EXACT = "seq-f32/1"
 REFUSED = Answer(REFUSED_LEAVES, NO_DIGEST)
@@ -70,22 +70,45 @@ def windows_of(crop: Harvest, stage: int) -> Iterator[tuple[Segment, int, Window
         (3, EXACT, 0.15, "adamw"),
         (1, "native", 0.0, "muon"),
         (2, EXACT, 0.15, "muon"),
+        (1, EXACT, 0.0, "adapter"),
+        (2, EXACT, 0.15, "adapter"),
+        (2, "native", 0.0, "adapter"),
     ],
 )
 def test_honest_windows_replay_to_their_solvers_leaves(
     stages: int, numerics: str, loss: float, optimizer: str
 ) -> None:
-    crop = honest(stages, numerics, loss=loss, optimizer=optimizer)
+    """With the two optimizers, and of an adapter, whose log holds nothing of the weights below it."""
+    rank, name = (4, "adamw") if optimizer == "adapter" else (0, optimizer)
+    crop = honest(stages, numerics, loss=loss, optimizer=name, rank=rank)
     for (_, stage, _), segment in crop.segments.items():
         assert segment.windows[-1].is_last
         tokens = 0
         for data, claim in zip(segment.windows, segment.claims(), strict=True):
-            result = replay(segment.plan, data, TOKENS, crop.anchors[stage])
+            base_W = base_of(crop.spec, stage)
+            result = replay(segment.plan, data, TOKENS, crop.anchors[stage], base_W)
             assert (result.leaves, result.end_root) == (claim.leaves, claim.end_root)
             tokens += result.tokens
             if data.key.window == 0:
                 assert result.start_root == state_root(segment.log.start)
         assert tokens == segment.log.tokens
+
+
+@pytest.mark.rule("V16", "T40")
+def test_an_adapter_on_other_weights_gives_other_leaves() -> None:
+    """The base is an input of the replay, and a log of an adapter holds its own small state alone."""
+    crop = honest(2, EXACT, rank=4)
+    segment = crop.segments[0, 1, 0]
+    data, claim, anchors = segment.windows[0], segment.claims()[0], crop.anchors[1]
+    base_W = base_of(crop.spec, 1)
+    assert base_W is not None
+    assert data.start.params_P.numel() < base_W.numel()
+    bent_W = base_W.clone()
+    bent_W[5] += 1e-3
+    assert replay(segment.plan, data, TOKENS, anchors, base_W).leaves == claim.leaves
+    assert replay(segment.plan, data, TOKENS, anchors, bent_W).leaves != claim.leaves
+    kept = decode_window(crop.spec, b"".join(encode_window(data)))
+    assert kept.start.params_P.numel() == data.start.params_P.numel()
 
 
 def test_the_honest_windows_of_these_tests_have_everything_a_window_can_have() -> None:

@@ -47,7 +47,7 @@ MIDDLE = MicrobatchRecord(
 STEP = StepRecord(7, STATE, (MIDDLE, replace(MIDDLE, microbatch=0)), ((1, 7, 3), (0, 7, 2)))
 PARTNER = SecretKey.from_seed(b"\x05" * 32).peer
 MERGE = MergeRecord(
-    fragment=1,
+    exchange=1,
     partner=PARTNER,
     partner_seat=6,
     my_payload=some("mine"),
@@ -120,7 +120,7 @@ def test_the_order_in_which_micro_batches_arrived_does_not_matter() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"fragment": 2},
+        {"exchange": 2},
         {"partner": None},
         {"partner_seat": 7},
         {"my_payload": NO_DIGEST},

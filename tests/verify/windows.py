@@ -9,7 +9,7 @@ import trio
 from torch import Tensor
 from trio.testing import MockClock
 
-from swarm.config.spec import RunSpec
+from swarm.config.spec import ADAPTER_TARGETS, NANO, AdapterSpec, RunSpec
 from swarm.gossip.codecs.int8 import decompress
 from swarm.gossip.pairing import SeatKey, pair_up
 from swarm.gossip.trade.messages import Codec, FragmentKey, Receipt, sign_offer, sign_receipt
@@ -26,6 +26,7 @@ from swarm.training.averaging.outer_step import (
     weight_nano,
 )
 from swarm.training.averaging.payload import anchor_of, common_codec, fragment_payload, read_values
+from swarm.training.model.stages import init_flat, plan_stages, plans_of
 from swarm.training.pipeline import Pipeline
 from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.training.record.segment import SegmentLog, StepRecord
@@ -41,6 +42,8 @@ from tests.training.pipeline import TEXT, a_spec
 CHAIN = digest("test", b"chain")
 TOKENS = np.frombuffer(TEXT, dtype=np.uint8)
 JOB_S = 0.02
+BASE_SEED = 77
+"""Draws the weights below an adapter."""
 WINDOW_STEPS = 3
 STEPS = 7
 """Steps of a segment: windows of three, three and one."""
@@ -54,10 +57,25 @@ SeatId = tuple[int, int]
 """(stage, index)."""
 
 
-def spec_of(stages: int, numerics: str, optimizer: str = "adamw") -> RunSpec:
+def spec_of(stages: int, numerics: str, optimizer: str = "adamw", *, rank: int = 0) -> RunSpec:
+    """A small run; with a rank it trains an adapter on ``base_of``."""
     spec = a_spec(stages=stages, numerics=numerics, optimizer=optimizer)
     checks = replace(spec.checks, window_steps=WINDOW_STEPS)
-    return replace(spec, inner_steps_max=STEPS, checks=checks)
+    spec = replace(spec, inner_steps_max=STEPS, checks=checks)
+    if not rank:
+        return spec
+    roots = tuple(hash_of(init_flat(plan, BASE_SEED)) for plan in plan_stages(spec.model, stages))
+    adapter = AdapterSpec(
+        rank=rank, lora_alpha_nano=8 * NANO, targets=ADAPTER_TARGETS, base_roots=roots
+    )
+    return replace(spec, adapter=adapter)
+
+
+def base_of(spec: RunSpec, stage: int) -> Tensor | None:
+    """The weights below the adapter of a stage; None in a run without one."""
+    if not spec.adapter.rank:
+        return None
+    return init_flat(plan_stages(spec.model, spec.num_stages)[stage], BASE_SEED)
 
 
 @dataclass
@@ -95,7 +113,9 @@ class Harvest:
         """What anybody says of a log; ``start_root`` is by default that of the solver's commit."""
         segment = self.segments[data.key.round, data.key.stage, data.key.seat]
         committed = state_root(segment.log.start) if start_root is None else start_root
-        return answer(committed, segment.plan, data, TOKENS, self.anchors[data.key.stage])
+        stage = data.key.stage
+        base_W = base_of(self.spec, stage)
+        return answer(committed, segment.plan, data, TOKENS, self.anchors[stage], base_W)
 
 
 @dataclass
@@ -123,7 +143,7 @@ class Field:
                 pipeline.serve()
                 send, receive = trio.open_memory_channel[WindowData](100)
                 runner = SeatWorker(
-                    Shard.initial(spec, StageIndex(stage)),
+                    Shard.initial(spec, StageIndex(stage), base_of(spec, stage)),
                     index,
                     tokens=TOKENS,
                     compute=InlineExecutor(lambda _: JOB_S),
@@ -147,15 +167,15 @@ class Field:
             rosters=rosters,
         )
 
-    async def trade(self, plan: RoundPlan, stage: int, fragment: int, codec: Codec | None) -> None:
-        """One fragment of a whole stage, by pairs; without a codec what arrived is not merged.
+    async def trade(self, plan: RoundPlan, stage: int, exchange: int, codec: Codec | None) -> None:
+        """One exchange of a whole stage, by pairs; without a codec what arrived is not merged.
 
         In bfloat16 the two sides have different anchors, unless that is the run's own codec.
         """
         keys = [SeatKey(seat.index, seat.peer) for seat in plan.rosters[stage]]
-        pairs = pair_up(keys, plan.beacon, plan.run_digest, StageIndex(stage), fragment, plan.round)
+        pairs = pair_up(keys, plan.beacon, plan.run_digest, StageIndex(stage), exchange, plan.round)
         snapshots = {
-            key: await self.seats[stage, key.index].runner.jobs.snapshot(fragment) for key in keys
+            key: await self.seats[stage, key.index].runner.jobs.snapshot(exchange) for key in keys
         }
         common = common_codec(plan.spec, plan.round)
         used = codec if codec is Codec.BF16 else common
@@ -178,7 +198,7 @@ class Field:
         codec: Codec,
         root: Digest | None,
     ) -> Packed:
-        key = FragmentKey(plan.run, StageIndex(stage), snapshot.fragment, plan.round, index)
+        key = FragmentKey(plan.run, StageIndex(stage), snapshot.exchange, plan.round, index)
         offered = fragment_payload(plan.spec, plan.round, snapshot)
         offered = replace(offered, theta=self.offered(index, offered.theta))
         packed = pack(key, offered, codec)
@@ -245,7 +265,7 @@ def harvest(
     seconds: float = ROUND_S,
     prepare: Prepare = lambda _: None,
 ) -> Harvest:
-    """Train ``rounds`` rounds; fragment f of round r is traded under ``codecs[r + f]``, in turn.
+    """Train ``rounds`` rounds; exchange e of round r is traded under ``codecs[r + e]``, in turn.
 
     From the second round on the first replica's slow weights are the anchor of its stage.
     """
@@ -262,9 +282,7 @@ async def _train(
     swarm: Field, rounds: int, seconds: float, codecs: Sequence[Codec | None]
 ) -> Harvest:
     seats, spec = swarm.seats, swarm.spec
-    initial = {
-        stage: Shard.initial(spec, StageIndex(stage)).params_P for stage in range(spec.num_stages)
-    }
+    initial = {stage: init_flat(plan, spec.seed) for stage, plan in enumerate(plans_of(spec))}
     done = Harvest(
         spec,
         {place: seat.host.secret for place, seat in seats.items()},
@@ -281,11 +299,11 @@ async def _train(
             for (stage, _), seat in seats.items():
                 root, anchor_P = list(done.anchors[stage].items())[-1]
                 await seat.runner.begin_round(plan, (anchor_P, root) if number else None)
-            for fragment in range(spec.outer.fragments):
+            for exchange in range(spec.outer.exchanges):
                 await trio.sleep(FRAGMENT_S * spec.num_stages)
                 for stage in range(spec.num_stages):
-                    codec = codecs[(number + fragment) % len(codecs)]
-                    nursery.start_soon(swarm.trade, plan, stage, fragment, codec)
+                    codec = codecs[(number + exchange) % len(codecs)]
+                    nursery.start_soon(swarm.trade, plan, stage, exchange, codec)
             await trio.sleep(seconds)
             for (stage, index), seat in seats.items():
                 log = await seat.runner.close_round()
@@ -299,7 +317,12 @@ async def _train(
 
 @cache
 def honest(
-    stages: int, numerics: str = "native", *, loss: float = 0.0, optimizer: str = "adamw"
+    stages: int,
+    numerics: str = "native",
+    *,
+    loss: float = 0.0,
+    optimizer: str = "adamw",
+    rank: int = 0,
 ) -> Harvest:
-    """Two rounds of two replicas a stage."""
-    return harvest(spec_of(stages, numerics, optimizer), loss=loss)
+    """Two rounds of two replicas a stage; with a rank they train an adapter."""
+    return harvest(spec_of(stages, numerics, optimizer, rank=rank), loss=loss)

@@ -34,9 +34,11 @@ def dry_run_object(
         "num_stages": spec.num_stages,
         "replicas_max": spec.replicas_max,
         "optimizer": spec.optimizer.name,
+        "trades_per_round": spec.outer.trades_per_round,
+        "adapter_rank": spec.adapter.rank,
         "rounds": spec.rounds,
         "inner_steps_max": spec.inner_steps_max,
-        **{key: list(value) if key == "stages" else value for key, value in asdict(sizing).items()},
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(sizing).items()},
         "wire_bits_per_s": sizing.wire_bits_per_s,
         "text": text,
         "notes": notes,
@@ -52,6 +54,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
             f"{spec.name}: {human_count(sizing.parameters)} parameters, {spec.numerics},"
             f" {counted(stages, 'stage')} of up to {counted(replicas, 'replica')}",
         ),
+        *_adapter_row(spec, sizing),
         ("text", text or "not there yet"),
         (
             "steps",
@@ -79,7 +82,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
             f"{human_count(max(sizing.stages))} parameters in the largest stage: about"
             f" {human_bytes(sizing.seat_memory_bytes)} of memory, a GPU's included",
         ),
-        ("wire", _wire(sizing)),
+        ("wire", _wire(spec, sizing)),
         (
             "disk",
             f"{human_bytes(sizing.seat_blob_bytes)} at most for text, checkpoints and windows (they count for"
@@ -118,6 +121,20 @@ def dry_run_notes(
     return notes
 
 
+def _adapter_row(spec: RunSpec, sizing: Sizing) -> list[tuple[str, str]]:
+    """Return the line about the adapter of a run; none without one."""
+    adapter = spec.adapter
+    if not adapter.rank:
+        return []
+    return [
+        (
+            "adapter",
+            f"rank {adapter.rank}, scale {adapter.scale:g}, on {', '.join(adapter.targets)}: these"
+            f" {human_count(sizing.parameters)} are trained, {human_count(sum(sizing.frozen))} stay",
+        )
+    ]
+
+
 def _update(spec: RunSpec, sizing: Sizing) -> str:
     """Return the optimizer and the cost of its step: Muon's grows with the width, over the tokens of a step."""
     name, tokens = spec.optimizer.name, sizing.replica_tokens_per_step
@@ -130,10 +147,16 @@ def _update(spec: RunSpec, sizing: Sizing) -> str:
     )
 
 
-def _wire(sizing: Sizing) -> str:
-    sent = f"{human_bytes(sizing.trade_bytes_per_round)} to a partner"
+def _wire(spec: RunSpec, sizing: Sizing) -> str:
+    trades = spec.outer.trades_per_round
+    whom = "a partner" if trades == 1 else f"partners in {trades} trades"
+    sent = f"{human_bytes(sizing.trade_bytes_per_round)} to {whom}"
     if sizing.microbatch_bytes_per_round:
-        sent += f", {human_bytes(sizing.microbatch_bytes_per_round)} to other stages"
+        each = sizing.cut_bytes_per_token
+        sent += (
+            f", {human_bytes(sizing.microbatch_bytes_per_round)} to other stages"
+            f" ({each:,.0f} bytes a token and cut, {each / spec.model.hidden_size:.3g} d)"
+        )
     return (
         f"{sent} each round, as much comes in: {sizing.wire_bits_per_s / 1e6:,.1f} Mbit/s each way"
     )

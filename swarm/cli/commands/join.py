@@ -122,14 +122,29 @@ def init(
     size: Annotated[
         str, typer.Option(help=f"Begin with a run that is ready: {', '.join(SIZES)}.")
     ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="Defaults of optimizer and averaging: muon, or noloco as published.")
+    ] = "",
 ) -> None:
     """Write a run file: every setting with its meaning, or with --size a run that is ready.
 
     Without --size it is a small run whose work others can check, with a first checkpoint within two minutes.
     """
     from swarm.config.resources import packaged_file
+    from swarm.config.schema import RECIPES
 
     screen, path = terminal(), Path(file)
+    if size and recipe:
+        raise UsageError(
+            "a size that is ready has its own optimizer and averaging",
+            hint=f"swarm init {path} --size {size}, then edit it; or --recipe alone",
+        )
+    if recipe and recipe not in RECIPES:
+        near = difflib.get_close_matches(recipe.lower(), RECIPES, n=1, cutoff=0.3) or list(RECIPES)
+        raise UsageError(
+            f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}",
+            hint=f"swarm init {path} --recipe {near[0]}",
+        )
     if size and size not in SIZES:
         near = difflib.get_close_matches(size.lower(), SIZES, n=1, cutoff=0.3) or list(SIZES)
         raise UsageError(
@@ -141,7 +156,7 @@ def init(
     if path.exists() and not screen.options.yes:
         raise UsageError(f"{path} exists already", hint=f"swarm init {path} --yes, or another name")
     try:
-        text = packaged_file(SIZES[size]) if size else _template(screen.home)
+        text = packaged_file(SIZES[size]) if size else _template(screen.home, recipe)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         where = f"ls -ld {path.parent}, or another name"
@@ -152,16 +167,17 @@ def init(
         screen.data({"file": str(path)}, [])
 
 
-def _template(home: Path) -> str:
+def _template(home: Path, recipe: str) -> str:
     """Return the run file that ``swarm init`` writes, with rounds fitted to an existing network."""
-    from swarm.config.load import on_network
+    from swarm.config.load import on_network, read_run_file
     from swarm.config.schema import RunFile, run_template
     from swarm.node.start import saved_genesis
 
-    network = saved_genesis(home)
+    network, default = saved_genesis(home), RunFile()
+    if recipe:
+        default = read_run_file(f'[run]\nrecipe = "{recipe}"\n', "the recipe")
     if network is None:
-        return run_template()
-    default = RunFile()
+        return run_template(default) if recipe else run_template()
     round_s = default.training.round_blocks * default.ledger.block_interval_s
     blocks = max(ceil(round_s / network.block_interval_ms * 1000), network.beacon_delay + 1)
     training = default.training.model_copy(update={"round_blocks": blocks})

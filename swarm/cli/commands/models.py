@@ -94,12 +94,21 @@ def export(
         bool, typer.Option("--initial", help="The model before training, for comparison.")
     ] = False,
     format_: Annotated[
-        str, typer.Option("--format", help="hf: for transformers; safetensors: the weights alone.")
+        str,
+        typer.Option(
+            "--format",
+            help="hf: for transformers, an adapter merged; safetensors: the weights alone;"
+            " peft: the adapter alone, for PEFT.",
+        ),
     ] = "hf",
+    base: Annotated[
+        str,
+        typer.Option(help="With --format peft: the folder below the adapter, checked and named."),
+    ] = "",
 ) -> None:
     """Write the run's newest checkpoint as a folder that transformers loads, with its tokenizer."""
-    from swarm.cli.model_sources import model_of_run, save_model
-    from swarm.training.hf.export import FORMATS
+    from swarm.cli.model_sources import adapter_of, model_of_run, save_model
+    from swarm.training.hf.export import FORMATS, PEFT
 
     screen, out = terminal(), Path(folder)
     if format_ not in FORMATS:
@@ -111,13 +120,18 @@ def export(
         raise UsageError(f"{out} is a file", hint="swarm export ANOTHER_FOLDER")
     if out.is_dir() and any(out.iterdir()) and not screen.options.yes:
         raise UsageError(f"{out} is not empty", hint=f"swarm export {out} --yes, or another folder")
+    if base and format_ != PEFT:
+        raise UsageError("--base is for an adapter alone", hint=f"swarm export {out} --format peft")
     model = model_of_run(screen.home, initial=initial)
-    save_model(out, model, weights_only=format_ == "safetensors")
-    row = {"dir": str(out), "round": model.round, "parameters": model.params_P.numel()}
+    save_model(out, model, format_=format_, base=base)
+    written = model.params_P if format_ != PEFT else adapter_of(model)[1]
+    row = {"dir": str(out), "round": model.round, "parameters": written.numel()}
     where = "before training" if initial else f"of round {model.round}"
     screen.data({**row, "format": format_}, [f"{out}: {row['parameters']:,} parameters {where}"])
     if format_ == "hf":
         screen.say(f'load it: transformers.pipeline("text-generation", model="{out}")')
+    if format_ == PEFT:
+        screen.say(f'load it: peft.PeftModel.from_pretrained(MODEL, "{out}")')
 
 
 def eval_(
@@ -133,6 +147,7 @@ def eval_(
     initial: Annotated[
         bool, typer.Option("--initial", help="Of this home's run, the model before training.")
     ] = False,
+    base: Annotated[str, typer.Option(help="The model folder below an adapter's folder.")] = "",
 ) -> None:
     """Measure how well a model predicts text it was not trained on: loss and perplexity."""
     from swarm.cli.model_sources import heldout_of_run, load_model, model_of_run, tokenizer_of
@@ -145,7 +160,9 @@ def eval_(
         raise UsageError("--initial is of this home's run", hint="swarm eval --initial")
     if data and not Path(data).is_file():
         raise UsageError(f"there is no file {data}", hint="swarm eval --data FILE")
-    model = load_model(Path(folder)) if folder else model_of_run(screen.home, initial=initial)
+    if base and not folder:
+        raise UsageError("--base is for a folder", hint="swarm eval FOLDER --base FOLDER")
+    model = load_model(Path(folder), base) if folder else model_of_run(screen.home, initial=initial)
     tokenizer = tokenizer_of(model)
     if data:
         path, tokens = Path(data), encode_file(Path(data), tokenizer)
@@ -203,6 +220,7 @@ def generate(
         float, typer.Option(help="Choose among the likeliest that together are this likely.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.", min=0)] = 0,
+    base: Annotated[str, typer.Option(help="The model folder below an adapter's folder.")] = "",
 ) -> None:
     """Let the model write; the text appears as it is written.
 
@@ -224,7 +242,7 @@ def generate(
     if swarm:
         tokenizer, begun, tokens, facts = _from_swarm(screen.home, prompt, request)
     else:
-        tokenizer, begun, tokens, facts = _from_disk(screen.home, folder, prompt, request)
+        tokenizer, begun, tokens, facts = _from_disk(screen.home, folder, base, prompt, request)
     if not screen.options.json:
         print(_shown(prompt), end="", flush=True)
     pace = Throughput(time.perf_counter)
@@ -239,7 +257,9 @@ Writing = tuple["Tokenizer", list[int], Iterator[int], dict[str, object]]
 """Tokenizer, prompt tokens, generated tokens, and the facts about the model."""
 
 
-def _from_disk(home: Path, folder: str, prompt: str, request: Mapping[str, object]) -> Writing:
+def _from_disk(
+    home: Path, folder: str, base: str, prompt: str, request: Mapping[str, object]
+) -> Writing:
     from swarm.cli.model_sources import load_model, model_of_run, tokenizer_of
     from swarm.primitives.randomness import stream
     from swarm.training.inference.evaluate import whole_model
@@ -247,7 +267,9 @@ def _from_disk(home: Path, folder: str, prompt: str, request: Mapping[str, objec
     from swarm.training.inference.sampling import generate as sample
     from swarm.training.model.profiles import table
 
-    model: Model = load_model(Path(folder)) if folder else model_of_run(home, initial=False)
+    if base and not folder:
+        raise UsageError("--base is for a folder", hint="swarm generate -m FOLDER --base FOLDER")
+    model: Model = load_model(Path(folder), base) if folder else model_of_run(home, initial=False)
     tokenizer = tokenizer_of(model)
     begun = _tokens_of(tokenizer, prompt)
     rng = stream(cast("int", request["seed"]).to_bytes(8, "big"), "cli.generate")

@@ -37,6 +37,8 @@ _INCOMING = "incoming.part"
 """Name of a local file while it is copied in, before its root is known."""
 CHUNKS_RESIDENT = 16
 """Chunks of a mapped source that stay in memory while it is copied in: 16 MiB."""
+_DRAFT = "draft"
+"""Name of a list while it is written: a blob has a whole list, or none."""
 _BLOCK_BYTES = 512
 """Bytes in a unit of ``st_blocks``, whatever the block size of the disk."""
 
@@ -132,7 +134,10 @@ class BlobStore:
             inline = self.path(root).read_bytes() if is_inline else b""
             manifest = replace(stored, inline=inline)
             check_blob_manifest(manifest, root, BLOB_BYTES_MAX)
-        except (PeerFault, FileNotFoundError):
+        except FileNotFoundError:
+            # Reads come at any time: it is being added, and what is there of it must stay.
+            return None
+        except PeerFault:
             self.remove(root)
             return None
         return manifest
@@ -262,8 +267,10 @@ class BlobStore:
         return used
 
     def _write_list(self, root: Digest, manifest: BlobManifest) -> None:
-        self._list(root).write_bytes(encode(replace(manifest, inline=b"")))
-        _sync(self._list(root))
+        draft = self._folder / _DRAFT
+        draft.write_bytes(encode(replace(manifest, inline=b"")))
+        _sync(draft)
+        draft.replace(self._list(root))  # never half a list, which a reader would take for damage
 
     def _part(self, root: Digest) -> Path:
         return self._folder / f"{root.hex()}.part"

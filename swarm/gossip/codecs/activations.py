@@ -1,11 +1,13 @@
-"""Encode activations and gradients as bfloat16, or as blockwise int8 with a scale for every block.
+"""Encode activations and gradients as bfloat16, or as blockwise int8 or int4 with a scale for every block.
 
 Core: pure functions.
 
-Layout of n values in b = ceil(n / 128) blocks: b bfloat16 peaks (largest magnitude of the block), then n int8
-levels in [-127, 127]; value = level * (peak / 127) in float32. A peak is bfloat16 where that of a fragment is
-float16 (gossip/codecs/int8.py): the gradient of a mean over many tokens is below 6e-5, where a float16 begins
-to lose precision. Both sides compute from the decoded values. Source: docs/spec/training.md section 5.
+Layout of n values in b = ceil(n / 128) blocks: b bfloat16 peaks (largest magnitude of the block), then the
+levels; value = level * (peak / most) in float32. int8 has n levels in [-127, 127]. int4 has levels in [-7, 7],
+two to a byte, the earlier one in the low half, and the unused half of a last byte is 0. A peak is bfloat16
+where that of a fragment is float16 (gossip/codecs/int8.py): the gradient of a mean over many tokens is below
+6e-5, where a float16 begins to lose precision. Both sides compute from the decoded values. Source:
+docs/spec/training.md section 5.
 
 Legend: N values, B blocks, K values of a block, C values processed at a time.
 """
@@ -14,14 +16,16 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from swarm.errors import BadEncoding, UsageError
+from swarm.gossip.codecs import int4, int8
+from swarm.gossip.codecs.int4 import int4_bytes
 from swarm.gossip.codecs.int8 import (
     BLOCK,
     CHUNK,
-    LEVELS,
     block_count,
     check_length,
     chunks,
@@ -32,18 +36,27 @@ from swarm.gossip.codecs.int8 import (
     whole_blocks,
 )
 
-FORMS = ("bf16", "int8")
+FORMS = ("bf16", "int8", "int4")
 """Encodings that a run may choose for its activations."""
+_MOST = {"int8": int8.LEVELS, "int4": int4.LEVELS}
+"""Largest level of each blockwise form."""
 
 
 def wire_bytes(form: str, numel: int) -> int:
     """Return the bytes in ``to_wire`` of ``numel`` values; raises ``UsageError`` for an unknown form."""
-    return int8_bytes(numel) if _is_int8(form) else 2 * numel
+    if _most(form) is None:
+        return 2 * numel
+    return int8_bytes(numel) if form == "int8" else int4_bytes(numel)
 
 
 def to_wire(x: Tensor, form: str = "bf16") -> bytes:
     """Encode activations or gradients in C order; raises ``UsageError`` if they are not finite."""
-    return encode_signal(x) if _is_int8(form) else encode_bf16(x)
+    most = _most(form)
+    if most is None:
+        return encode_bf16(x)
+    peaks_B, level_N = _quantized(x, most)
+    levels = level_N if form == "int8" else _packed(level_N)
+    return peaks_B + levels.tobytes()
 
 
 def from_wire(payload: bytes, shape: Sequence[int], form: str = "bf16") -> Tensor:
@@ -51,19 +64,25 @@ def from_wire(payload: bytes, shape: Sequence[int], form: str = "bf16") -> Tenso
 
     Raises ``BadEncoding`` for anything ``to_wire`` never writes.
     """
-    numel = prod(shape)
-    x_N = decode_signal(payload, numel) if _is_int8(form) else decode_bf16(payload, numel)
-    return x_N.view(*shape)
+    most, numel = _most(form), prod(shape)
+    check_length(payload, wire_bytes(form, numel))
+    if most is None:
+        return decode_bf16(payload, numel).view(*shape)
+    at = 2 * block_count(numel)
+    if form == "int8":
+        level_N = np.frombuffer(payload, np.int8, numel, at)
+    else:
+        level_N = _unpacked(np.frombuffer(payload, np.uint8, offset=at), numel)
+    return _dequantized(payload[:at], level_N, most).view(*shape)
 
 
-def encode_signal(x: Tensor) -> bytes:
-    """Quantize a tensor in C order; raises ``UsageError`` if it is not finite as bfloat16."""
+def _quantized(x: Tensor, most: int) -> tuple[bytes, npt.NDArray[np.int8]]:
+    """Return the peaks as bytes, and the levels; raises ``UsageError`` if a peak is not finite as bfloat16."""
     x_N = x.detach().reshape(-1)
     numel = x_N.numel()
-    blocks = block_count(numel)
-    payload = np.empty(int8_bytes(numel), np.uint8)
-    sent_N = torch.from_numpy(payload[2 * blocks :].view(np.int8))
-    peaks_B = torch.empty(blocks)
+    level_N = np.empty(numel, np.int8)
+    sent_N = torch.from_numpy(level_N)
+    peaks_B = torch.empty(block_count(numel))
     delta_C, levels_BK = torch.empty(CHUNK), torch.empty(CHUNK // BLOCK, BLOCK)
     for part, count, rows in chunks(numel):
         delta_BK = whole_blocks(delta_C, count)
@@ -72,26 +91,23 @@ def encode_signal(x: Tensor) -> bytes:
         torch.abs(delta_BK, out=filled_BK)
         peak_B = filled_BK.amax(dim=1).to(torch.bfloat16).to(torch.float32)
         peaks_B[rows] = peak_B
-        step_B1 = steps(peak_B, LEVELS)
+        step_B1 = steps(peak_B, most)
         # A block of zeros has step 0; any positive divisor gives it level 0.
         torch.div(delta_BK, torch.where(step_B1 > 0, step_B1, 1.0), out=filled_BK)
-        filled_BK.round_().clamp_(-LEVELS, LEVELS)
+        filled_BK.round_().clamp_(-most, most)
         sent_N[part] = levels_BK.view(-1)[:count]
-    payload[: 2 * blocks] = np.frombuffer(encode_bf16(peaks_B), np.uint8)
-    return payload.tobytes()
+    return encode_bf16(peaks_B), level_N
 
 
-def decode_signal(payload: bytes, numel: int) -> Tensor:
-    """Decode ``encode_signal`` to float32 (numel,) values; raises ``BadEncoding`` for what it never writes."""
-    check_length(payload, int8_bytes(numel))
-    blocks = block_count(numel)
-    peak_B = decode_bf16(payload[: 2 * blocks], blocks)
+def _dequantized(peaks: bytes, level_N: npt.NDArray[np.int8], most: int) -> Tensor:
+    """Return float32 (N,) values; raises ``BadEncoding`` for peaks and levels that no encoder writes."""
+    blocks, numel = block_count(len(level_N)), len(level_N)
+    peak_B = decode_bf16(peaks, blocks)
     if bool((peak_B < 0).any()):
         raise BadEncoding("blocks with peaks that are negative")
-    step_B1 = steps(peak_B, LEVELS)
-    level_N = np.frombuffer(payload, np.int8, numel, 2 * blocks)
-    if numel and int(level_N.min()) < -LEVELS:
-        raise BadEncoding("an int8 level of -128, which no encoder writes")
+    step_B1 = steps(peak_B, most)
+    if numel and int(level_N.min()) < -most:
+        raise BadEncoding(f"a level below {-most}, which no encoder writes")
     x_N = torch.empty(blocks * BLOCK)
     for part, count, rows in chunks(numel):
         values_C = x_N[part.start : rows.stop * BLOCK]
@@ -100,7 +116,27 @@ def decode_signal(payload: bytes, numel: int) -> Tensor:
     return x_N[:numel]
 
 
-def _is_int8(form: str) -> bool:
+def _packed(level_N: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """Pack levels two to a byte."""
+    half_N = (level_N.view(np.uint8) & 0x0F).astype(np.uint8)
+    pairs = half_N[::2].copy()
+    pairs[: len(half_N) // 2] += half_N[1::2] * np.uint8(16)
+    return pairs
+
+
+def _unpacked(pairs: npt.NDArray[np.uint8], numel: int) -> npt.NDArray[np.int8]:
+    """Unpack ``numel`` levels; raises ``BadEncoding`` if the half behind the last one is not 0."""
+    if numel % 2 and int(pairs[-1]) >> 4:
+        raise BadEncoding("a level behind the last value")
+    level_N = np.empty(2 * len(pairs), np.int8)
+    signed = pairs.view(np.int8)
+    level_N[::2] = (signed << 4) >> 4  # an arithmetic shift brings the sign back
+    level_N[1::2] = signed >> 4
+    return level_N[:numel]
+
+
+def _most(form: str) -> int | None:
+    """Return the largest level of a form, None for bfloat16."""
     if form not in FORMS:
         raise UsageError(f"activations do not travel as {form!r}")
-    return form == "int8"
+    return _MOST.get(form)

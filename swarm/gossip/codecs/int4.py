@@ -9,7 +9,9 @@ in that order. The unused half of a last byte is 0.
 Error feedback: the encoded values are (theta - anchor) + residual, and the residual of the next payload is the
 error of this one. ``Coded.residual_N`` replaces the old residual only when the payload was acknowledged: a
 payload that never arrived transferred nothing. The error keeps replicas from agreeing below a floor, so the
-last tenth of a run is traded in int8 (``is_coarse``). Source: docs/spec/training.md section 5.
+last tenth of a run is traded in int8 (``is_coarse``). Without feedback the error of a payload is lost, which
+costs nothing where a merge takes the difference of two payloads (``mean_kept`` of
+training/averaging/payload.py). Source: docs/spec/training.md section 5.
 
 Legend: N values, B blocks, K values of a block, C values processed at a time.
 """
@@ -66,21 +68,16 @@ def encode_int4(theta_N: Tensor, anchor_N: Tensor, residual_N: Tensor) -> Coded:
 
     Raises ``UsageError`` if that is not finite or too large for a float16 peak, or if a shape differs.
     """
-    numel = theta_N.numel()
-    if not theta_N.shape == anchor_N.shape == residual_N.shape == (numel,):
-        raise UsageError("a fragment, its anchor and its residual are flat and equally long")
-    blocks = block_count(numel)
-    payload = np.empty(int4_bytes(numel), np.uint8)
-    peaks_B, pairs = payload[: 2 * blocks].view("<f2"), payload[2 * blocks :]
-    left_N = roomy(numel)
-    level_C = np.zeros(CHUNK, np.int8)
-    for part, count, rows in chunks(numel):
-        values = (theta_N[part], anchor_N[part], LEVELS, peaks_B[rows], level_C[:count])
-        write_levels(*values, residual_N=residual_N[part], left_N=left_N[part])
-        level_C[count:] = 0  # an odd number of levels leaves half a byte unused
-        pairs[part.start // 2 : (part.stop + 1) // 2] = _packed(level_C[: count + count % 2])
-    check_peaks_sent(peaks_B)
-    return Coded(payload.data.toreadonly(), left_N)
+    left_N = roomy(theta_N.numel())
+    return Coded(_encoded(theta_N, anchor_N, residual_N, left_N), left_N)
+
+
+def encode_int4_once(theta_N: Tensor, anchor_N: Tensor) -> Bytes:
+    """Quantize float32 ``theta - anchor`` without error feedback: what is rounded off is not kept.
+
+    Raises ``UsageError`` like ``encode_int4``.
+    """
+    return _encoded(theta_N, anchor_N, None, None)
 
 
 def decode_int4(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
@@ -96,6 +93,28 @@ def decode_int4(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
         level_C = _unpacked(pairs[part.start // 2 : (part.stop + 1) // 2])
         read_levels(step_B1[rows], level_C[:count], LEVELS, anchor_N[part], theta_N[part])
     return theta_N
+
+
+def _encoded(
+    theta_N: Tensor, anchor_N: Tensor, residual_N: Tensor | None, left_N: Tensor | None
+) -> Bytes:
+    """Return the payload; the error goes to ``left_N``, if there is one."""
+    numel = theta_N.numel()
+    residuals = () if residual_N is None else (residual_N,)
+    if any(part.shape != (numel,) for part in (theta_N, anchor_N, *residuals)):
+        raise UsageError("a fragment, its anchor and its residual are flat and equally long")
+    blocks = block_count(numel)
+    payload = np.empty(int4_bytes(numel), np.uint8)
+    peaks_B, pairs = payload[: 2 * blocks].view("<f2"), payload[2 * blocks :]
+    level_C = np.zeros(CHUNK, np.int8)
+    for part, count, rows in chunks(numel):
+        values = (theta_N[part], anchor_N[part], LEVELS, peaks_B[rows], level_C[:count])
+        more_C = None if residual_N is None else residual_N[part]
+        write_levels(*values, residual_N=more_C, left_N=None if left_N is None else left_N[part])
+        level_C[count:] = 0  # an odd number of levels leaves half a byte unused
+        pairs[part.start // 2 : (part.stop + 1) // 2] = _packed(level_C[: count + count % 2])
+    check_peaks_sent(peaks_B)
+    return payload.data.toreadonly()
 
 
 def _packed(levels_C: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:

@@ -41,11 +41,12 @@ class Codec(IntEnum):
 
 
 class FragmentKey(Message, frozen=True):
-    """Identity of a fragment: run, stage, fragment, round and seat."""
+    """Identity of a fragment on its way: run, stage, exchange, round and seat."""
 
     run: RunIndex
     stage: StageIndex
-    fragment: int
+    exchange: int
+    """Number of the exchange in its round: ``exchange % fragments`` is the fragment."""
     round: RoundIndex
     seat: int
     """Index of the seat that sends it."""
@@ -230,7 +231,7 @@ def verify_receipt(receiver: PeerId, chain: Digest, receipt: Receipt) -> None:
 
 def check_key(key: FragmentKey) -> None:
     """Raise ``BadEncoding`` if a coordinate is not in [0, 2^53)."""
-    for name in ("run", "stage", "fragment", "round", "seat"):
+    for name in ("run", "stage", "exchange", "round", "seat"):
         check_count(name, getattr(key, name))
 
 

@@ -14,7 +14,7 @@ trusted: one that delays its receipt gets compressed payloads, as does every par
 measured.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -121,9 +121,11 @@ class Outbox:
         snapshot: FragmentPayload,
         partner: PeerId | None,
         fallbacks: StandbyReceivers = NO_STANDBY,
+        outdated: Iterable[FragmentKey] = (),
     ) -> None:
         """Add a fragment for ``partner`` and its fallback partners; drop fragments that are too old.
 
+        ``outdated`` are those of earlier exchanges that this one replaces; of old rounds all are dropped.
         Raises ``UsageError`` if it is already published, malformed, or too old itself.
         """
         check_snapshot(snapshot)
@@ -135,8 +137,8 @@ class Outbox:
         self._newest[key.run] = newest
         self._published[key] = PublishedFragment(key, snapshot, partner, fallbacks)
         old = [k for k in self._published if k.run == key.run and k.round <= newest - ROUNDS_KEPT]
-        for stale in old:
-            del self._published[stale]
+        for stale in (*old, *outdated):
+            self._published.pop(stale, None)
         self._make_room(key)
 
     def find(self, key: FragmentKey, peer: PeerId, seat: int) -> PublishedFragment | None:
@@ -225,7 +227,7 @@ class Outbox:
     def _make_room(self, newest: FragmentKey) -> None:
         total = sum(fragment.num_bytes for fragment in self._published.values())
         for key in sorted(
-            self._published, key=lambda k: (k.round, k.run, k.stage, k.fragment, k.seat)
+            self._published, key=lambda k: (k.round, k.run, k.stage, k.exchange, k.seat)
         ):
             if total <= self._bytes_max and len(self._published) <= FRAGMENTS_MAX:
                 return

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from swarm.errors import BrokenPromise, UsageError
 from swarm.gossip.blobs.chunks import Manifest, manifest
-from swarm.gossip.codecs.int4 import decode_int4, encode_int4, int4_bytes
+from swarm.gossip.codecs.int4 import decode_int4, encode_int4, encode_int4_once, int4_bytes
 from swarm.gossip.codecs.int8 import (
     VALUES_MAX,
     compress,
@@ -56,7 +56,7 @@ class FragmentPayload:
     codec: Codec = Codec.INT8
     """Codec that the run prescribes for this round if both sides have one anchor."""
     residual: Tensor | None = None
-    """Error that earlier int4 payloads left, as long as ``theta``; only int4 needs it."""
+    """Error that earlier int4 payloads left, as long as ``theta``; None but for int4 with error feedback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ class Packed:
     manifest: Manifest
     wire: Bytes
     residual: Tensor | None = None
-    """Residual that replaces the snapshot's once this payload was acknowledged; None but for int4."""
+    """Residual that replaces the snapshot's once this payload was acknowledged; None if it had none, or but for
+    int4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +113,15 @@ def payload_bytes(codec: Codec, numel: int) -> int:
 def encode_payload(snapshot: FragmentPayload, codec: Codec) -> tuple[Bytes, Tensor | None]:
     """Return the quantized bytes, and the residual to keep once they were acknowledged. Slow.
 
-    The residual is None but for int4. Raises ``UsageError`` if the snapshot is not finite, too far from its
-    anchor for the codec, or without the residual that int4 needs.
+    The residual is None but for int4 of a snapshot with one. Raises ``UsageError`` if the snapshot is not
+    finite, or too far from its anchor for the codec.
     """
     match codec:
         case Codec.INT8:
             return encode_int8(snapshot.theta, snapshot.anchor), None
         case Codec.INT4:
             if snapshot.residual is None:
-                raise UsageError("int4 needs the residual of what it said before")
+                return encode_int4_once(snapshot.theta, snapshot.anchor), None
             coded = encode_int4(snapshot.theta, snapshot.anchor, snapshot.residual)
             return coded.payload, coded.residual_N
         case Codec.BF16:

@@ -5,7 +5,7 @@ the requests of partners, ``gossip/trade/client.py`` fetches their fragments.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -139,6 +139,7 @@ class Trades:
         *,
         partner: PeerId | None,
         fallbacks: StandbyReceivers = NO_STANDBY,
+        outdated: Iterable[FragmentKey] = (),
     ) -> None:
         """Publish our fragment and wake the requests that are parked for it.
 
@@ -147,11 +148,12 @@ class Trades:
             snapshot: values of the fragment; its tensors must not be written to afterwards.
             partner: peer that the beacon drew; None if it drew none.
             fallbacks: rule for the peers that may have it besides.
+            outdated: keys of earlier exchanges whose fragments are dropped for it.
 
         Raises:
             UsageError: the fragment was published before, is malformed, or is too old.
         """
-        self._server.outbox.publish(key, snapshot, partner, fallbacks)
+        self._server.outbox.publish(key, snapshot, partner, fallbacks, outdated)
         self._server.wake_parked()
         self._do_soon(lambda: self._server.prepare(key))
 

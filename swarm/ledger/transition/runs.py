@@ -401,8 +401,8 @@ def check_run_spec(spec: RunSpec) -> None:
 
 
 def leaves_max(spec: RunSpec) -> int:
-    """Return the most leaves of one segment: its steps, and a merge per fragment."""
-    return spec.inner_steps_max + spec.outer.fragments
+    """Return the most leaves of one segment: its steps, and a merge per exchange."""
+    return spec.inner_steps_max + spec.outer.exchanges
 
 
 def reveal_bytes_max(spec: RunSpec) -> int:

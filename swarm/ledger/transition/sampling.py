@@ -98,7 +98,9 @@ def partners_of(
 ) -> Sequence[PeerId]:
     """Return the peers paired with a seat by the beacon in a round, over all fragments, sorted.
 
-    The peer of the seat itself, which may hold other seats, is not among them.
+    Where each fragment is traded several times in a round, these are the partners of its first trade: over all
+    trades a seat meets every peer of a small stage, and none would be left to check it. The peer of the seat
+    itself, which may hold other seats, is not among them.
     """
     roster = tuple(SeatKey(other.index, other.peer) for other in info.seats[stage])
     me = next(key for key in roster if key.index == seat)
@@ -118,7 +120,9 @@ def _pairs(
     fragments: int,
     round_: RoundIndex,
 ) -> tuple[Mapping[SeatKey, SeatKey], ...]:
-    """Return every fragment's pairs; cached because each seat of the stage asks for the same."""
+    """Return the pairs of every fragment's first trade; cached because each seat of the stage asks for the
+    same.
+    """
     return tuple(
-        pair_up(roster, beacon, digest, stage, fragment, round_) for fragment in range(fragments)
+        pair_up(roster, beacon, digest, stage, exchange, round_) for exchange in range(fragments)
     )

@@ -42,7 +42,7 @@ from swarm.node.join.join import TABLE, TICKET_KEY
 from swarm.primitives.codec import read_document
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.training.devices.select import devices_for, devices_text
-from swarm.training.model.stages import plan_stages
+from swarm.training.model.stages import plans_of
 from swarm.types import Height, PeerId
 
 ROLES = ((SOLVE, "solver"), (VALIDATE, "validator"), (VERIFY, "verifier"))
@@ -229,7 +229,7 @@ class StateBuilder:
 
     def _count(self, run: Run) -> int:
         if run.spec_digest not in self._parameters:
-            plans = plan_stages(run.spec.model, run.spec.num_stages)
+            plans = plans_of(run.spec)
             self._parameters[run.spec_digest] = sum(plan.num_parameters for plan in plans)
         return self._parameters[run.spec_digest]
 

@@ -2,8 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
-    cache.py       S  Cache the artifacts of a run: token files, checkpoint tensors, and the roots
-                      of its initial weights.
+    cache.py       S  Cache the artifacts of a run: token files, checkpoints, weights below an
+                      adapter, roots of initial weights.
     checkpoints.py S  Post the canonical checkpoint if the beacon drew our seat, start from the
                       newest, and delete old ones.
     evaluate.py    S  Measure the held-out loss of every new canonical checkpoint, and remember the

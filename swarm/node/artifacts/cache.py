@@ -1,4 +1,4 @@
-"""Cache the artifacts of a run: token files, checkpoint tensors, and the roots of its initial weights.
+"""Cache the artifacts of a run: token files, checkpoints, weights below an adapter, roots of initial weights.
 
 Shell: fetches blobs, keeps the last few in memory, and remembers roots in the store; asking again costs no
 disk access, no hash and no copy.
@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import trio
 from torch import Tensor
@@ -30,7 +31,7 @@ from swarm.shelf import mapped_file
 from swarm.store import Store
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.disk import id_limit, open_tokens, root_of_file
-from swarm.training.model.stages import StagePlan, init_flat, plan_stages, stage_of
+from swarm.training.model.stages import StagePlan, init_flat, plans_of, stage_of
 from swarm.training.record.checkpoint import FLOAT_BYTES, decode_phi
 from swarm.types import Digest, PeerId, StageIndex
 
@@ -67,6 +68,9 @@ class ArtifactCache:
         self._token_files: OrderedDict[DataSpec, TokenSource] = OrderedDict()
         self._anchors: OrderedDict[Digest, Tensor] = OrderedDict()
         self._initial: dict[tuple[Digest, StageIndex], Digest] = {}
+        self._bases: WeakValueDictionary[Digest, Tensor] = WeakValueDictionary()
+        """Weights below adapters, while a seat, a check or a text uses them: once in memory for all."""
+        self._loading = trio.Lock()
         self._say = say
 
     def peers_of(self, run: Run | None) -> list[PeerId]:
@@ -145,7 +149,9 @@ class ArtifactCache:
             if checkpoint.phi_root == root:
                 return await self.checkpoint(run, stage, checkpoint)
         if self._blobs.has(root):
-            return await self._read(run, stage, root, self._blobs.path(root))
+            numel = stage_of(run.spec, stage).plan.num_parameters
+            found = await self._read(numel, stage, root, self._blobs.path(root))
+            return self._remember(root, found)
         raise Unreachable(f"no checkpoint {root.hex()[:12]} of stage {stage} is on ledger or disk")
 
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
@@ -189,12 +195,46 @@ class ArtifactCache:
         found = self._anchors.get(root)
         if found is not None:
             return found
-        plan = plan_stages(spec.model, spec.num_stages)[stage]
+        plan = plans_of(spec)[stage]
         if not spec.initial_roots:
             return self._remember(root, await self._compute.run(_initial, plan, spec.seed))
         num_bytes = plan.num_parameters * FLOAT_BYTES
         path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
-        return await self._read(run, stage, root, path)
+        found = await self._read(plan.num_parameters, stage, root, path)
+        return self._remember(root, found)
+
+    async def base(self, run: Run, stage: StageIndex, *, is_here: bool = False) -> Tensor | None:
+        """Return the weights below the adapter of a run; None in a run without one.
+
+        They are fetched if need be, but not if ``is_here``. Raises ``Unreachable`` if they cannot be had, and
+        as ``anchor`` does.
+        """
+        plan = plans_of(run.spec)[stage].base
+        if plan is None:
+            return None
+        root = run.spec.adapter.base_roots[stage]
+        if is_here and not self._blobs.has(root):
+            raise Unreachable(f"the weights below the adapter of stage {stage} are not here")
+        await self.keep_base(run, stage)
+        async with self._loading:
+            found = self._bases.get(root)
+            if found is None:
+                path = self._blobs.path(root)
+                mapped_W = await self._read(plan.num_parameters, stage, root, path)
+                # In memory: every pass reads them, and the pages of what is mapped are given back in between.
+                found = await self._compute.run(Tensor.clone, mapped_W)
+                self._bases[root] = found
+        return found
+
+    async def keep_base(self, run: Run, stage: StageIndex) -> None:
+        """Fetch the weights below the adapter of a stage to this disk, and serve them; nothing without one.
+
+        Who keeps the checkpoints of a stage keeps these too: neither is of use alone. Raises as ``base`` does.
+        """
+        plan = plans_of(run.spec)[stage].base
+        if plan is not None:
+            root, num_bytes = run.spec.adapter.base_roots[stage], plan.num_parameters * FLOAT_BYTES
+            await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
 
     async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
         """Return canonical weights if they are on this disk or seeded, else None; nothing is fetched.
@@ -234,7 +274,9 @@ class ArtifactCache:
         )
         await self.note(run, stage, checkpoint.round, root)
         found = self._anchors.get(root)
-        return await self._read(run, stage, root, path) if found is None else found
+        if found is None:
+            found = self._remember(root, await self._read(numel, stage, root, path))
+        return found
 
     async def note(self, run: Run, stage: StageIndex, round_: int, root: Digest) -> None:
         """Record that a blob is a checkpoint, so that it is deleted when it is old."""
@@ -246,8 +288,7 @@ class ArtifactCache:
         """Drop the tensor of a blob that has left the disk."""
         self._anchors.pop(root, None)
 
-    async def _read(self, run: Run, stage: StageIndex, root: Digest, path: Path) -> Tensor:
-        numel = stage_of(run.spec, stage).plan.num_parameters
+    async def _read(self, numel: int, stage: StageIndex, root: Digest, path: Path) -> Tensor:
         is_large = numel * FLOAT_BYTES >= SHELVED_BYTES_MIN
         read: Callable[[Path], bytes | memoryview] = mapped_file if is_large else Path.read_bytes
         data = await trio.to_thread.run_sync(read, path)
@@ -259,7 +300,7 @@ class ArtifactCache:
             raise Corrupt(
                 f"the checkpoint of stage {stage} on this disk is damaged", hint=f"rm {path}"
             )
-        return self._remember(root, found)
+        return found
 
     def _remember(self, root: Digest, anchor_P: Tensor) -> Tensor:
         let_go()
@@ -279,10 +320,12 @@ async def seeded_root(
 ) -> Digest:
     """Return the root of the seeded initial weights of ``stage``.
 
-    It is needed at every start, and follows from the model, the cut and the seed: a home computes it once.
+    It is needed at every start, and follows from the model, its adapter, the cut and the seed: a home computes
+    it once.
     """
-    plan = plan_stages(spec.model, spec.num_stages)[stage]
-    key = fast_digest("drawn-weights", encode((spec.model, spec.num_stages, stage, spec.seed)))
+    plan, adapter = plans_of(spec)[stage], replace(spec.adapter, base_roots=())
+    drawn = (spec.model, spec.num_stages, stage, spec.seed, adapter)
+    key = fast_digest("drawn-weights", encode(drawn))
     held = store.get(WEIGHTS_TABLE, key)
     if held is not None:
         return Digest(held)

@@ -28,8 +28,9 @@ from swarm.training.inference.evaluate import (
     pass_on,
     perplexity,
 )
+from swarm.training.model.bottleneck import with_ids
 from swarm.training.model.profiles import NATIVE
-from swarm.training.model.stages import Stage, plan_stages
+from swarm.training.model.stages import Stage, plans_of
 from swarm.types import Digest, StageIndex
 
 TABLE = "evaluations"
@@ -67,6 +68,10 @@ class HeldoutArtifacts(Protocol):
 
     async def anchor(self, run: Run, stage: StageIndex, root: Digest) -> Tensor:
         """Return the weights that ``root`` names."""
+        ...
+
+    async def base(self, run: Run, stage: StageIndex) -> Tensor | None:
+        """Return the weights below the adapter of a run; None in a run without one."""
         ...
 
 
@@ -172,13 +177,16 @@ async def _measure(context: EvaluatingNode, run: Run, round_: int) -> Evaluation
     spec, run_job = run.spec, context.checking.run
     tokens = await context.artifacts.heldout(run)
     passes = await run_job(heldout_passes, tokens, spec.model.seq_len, _windows(spec))
-    rows: list[Tensor] = [inputs_BT for inputs_BT, _ in passes]
+    ids = [inputs_BT for inputs_BT, _ in passes]
+    rows = list[Tensor](ids)
     labels = [labels_BT for _, labels_BT in passes]
     losses, counts = list[float](), [len(labels_BT) for labels_BT in labels]
-    for plan in plan_stages(spec.model, spec.num_stages):
+    for plan in plans_of(spec):
         params_P = await _weights(context, run, StageIndex(plan.stage), round_)
-        stage = Stage(plan, NATIVE)
-        for number, inputs in enumerate(rows):
+        base_W = await context.artifacts.base(run, StageIndex(plan.stage))
+        stage = Stage(plan, NATIVE, base_W)
+        for number, ids_BT in enumerate(ids):
+            inputs = ids_BT if plan.is_first else with_ids(spec.model, rows[number], ids_BT)
             if plan.is_last:
                 loss = await run_job(mean_loss, stage, params_P, inputs, labels[number])
                 losses.append(loss)

@@ -7,6 +7,7 @@ Verdicts on segments are reported together with what they mean for this node.
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import trio
 
@@ -96,6 +97,9 @@ _FAILED: Mapping[type, str] = {
 """Messages for the duties that the network may make fail."""
 
 
+ActionT = TypeVar("ActionT", bound=Action)
+
+
 class Controller:
     """Control loop: after every block, derive the due duties from final state and start them."""
 
@@ -104,6 +108,7 @@ class Controller:
         self._context = context
         self._nursery = nursery
         self._trades: set[tuple[StageIndex, int, RoundIndex, int]] = set()
+        self._trades_open: set[tuple[StageIndex, int, RoundIndex, int]] = set()
         self._posted: set[tuple[StageIndex, RoundIndex]] = set()
         self._fetching: set[tuple[StageIndex, RoundIndex]] = set()
         self._verdicts = VerdictReporter(context)
@@ -156,6 +161,7 @@ class Controller:
             is_joining=height - self._joined_at < JOIN_RETRY_BLOCKS,
             seats=self.seats.locals(),
             trades_begun=frozenset(self._trades),
+            trades_open=frozenset(self._trades_open),
             commits_final=frozenset(final),
             closed=frozenset(
                 (stage, seat, round_)
@@ -202,8 +208,10 @@ class Controller:
                 live.round_index = duty.info.round
                 start(self._guarded, self.seats.begin, duty)
             case TradeFragment():
-                self._trades.add((duty.stage, duty.index, duty.round_index, duty.fragment))
-                start(self._guarded, self.seats.trade, duty)
+                key = (duty.stage, duty.index, duty.round_index, duty.exchange)
+                self._trades.add(key)
+                self._trades_open.add(key)
+                start(self._trade, duty)
             case PostCheckpoint():
                 self._posted.add((duty.stage, duty.round_index))
                 start(self._post, duty)
@@ -212,7 +220,7 @@ class Controller:
                 start(self._fetch, duty)
 
     async def _guarded(
-        self, carry_out: "Callable[[Action], Awaitable[None]]", duty: Action
+        self, carry_out: "Callable[[ActionT], Awaitable[None]]", duty: ActionT
     ) -> None:
         """Carry out a duty; a failure of the network is reported, and the next round brings the next duty."""
         try:
@@ -220,6 +228,14 @@ class Controller:
         except Unreachable as error:
             message = _FAILED.get(type(duty), "a duty was not done")
             self._context.report(EventKind.WARNING, f"{message}: {error}")
+
+    async def _trade(self, duty: TradeFragment) -> None:
+        """Trade, and note when it is settled: the next exchange of the fragment begins after that."""
+        key = (duty.stage, duty.index, duty.round_index, duty.exchange)
+        try:
+            await self._guarded(self.seats.trade, duty)
+        finally:
+            self._trades_open.discard(key)
 
     def _top_up(self, duty: TopUpStake) -> None:
         if not duty.short:
@@ -275,6 +291,7 @@ class Controller:
         try:
             run = self._context.run
             assert run is not None, "a checkpoint belongs to a run"
+            await self._context.artifacts.keep_base(run, duty.stage)
             await self._context.artifacts.checkpoint(run, duty.stage, duty.checkpoint)
         except (Unreachable, BadConfig) as error:
             self._context.report(EventKind.WARNING, f"checkpoint of stage {duty.stage}: {error}")

@@ -6,6 +6,7 @@ decides that a duty is due; the shell gets what it needs from the network, the d
 
 from dataclasses import dataclass
 
+from swarm.config.spec import FIRST_TRADE_BLOCKS, trade_blocks
 from swarm.ledger.state.records import (
     CheckPhase,
     Checkpoint,
@@ -18,11 +19,6 @@ from swarm.ledger.state.records import (
 )
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
 from swarm.types import Amount, Height, PeerId, RoundIndex, StageIndex
-
-FIRST_TRADE_BLOCKS = 1
-"""Blocks after the boundary before the first fragment is traded: late seats catch up meanwhile."""
-LAST_TRADE_BLOCKS = 2
-"""Last blocks of a round in which no trade starts, so that none is open when the segment closes."""
 
 FEES_KEPT = 20
 """Fees that stay in the balance when a stake is put up: a checker pays three for a window."""
@@ -72,6 +68,7 @@ class NodeView:
     is_joining: bool
     seats: tuple[LocalSeat, ...]
     trades_begun: frozenset[tuple[StageIndex, int, RoundIndex, int]]
+    """Tuples (stage, seat, round, exchange)."""
     commits_final: frozenset[tuple[StageIndex, int, RoundIndex]]
     """Tuples (stage, seat, round) of own segments that the ledger has."""
     closed: frozenset[tuple[StageIndex, int, RoundIndex]]
@@ -79,6 +76,8 @@ class NodeView:
     checkpoints_posted: frozenset[tuple[StageIndex, RoundIndex]]
     checkpoints_held: frozenset[tuple[StageIndex, RoundIndex]]
     stake_position: StakePosition
+    trades_open: frozenset[tuple[StageIndex, int, RoundIndex, int]] = frozenset()
+    """Those of ``trades_begun`` that are not settled yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +129,12 @@ class BeginRound:
 
 @dataclass(frozen=True, slots=True)
 class TradeFragment:
-    """Duty: begin the trade of a fragment; ``training.averaging.trade_plan`` decides with whom."""
+    """Duty: begin an exchange of a fragment; ``training.averaging.trade_plan`` decides with whom."""
 
     stage: StageIndex
     index: int
     round_index: RoundIndex
-    fragment: int
+    exchange: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +182,14 @@ def plan_actions(known: NodeView) -> list[Action]:
     return duties
 
 
-def fragment_height(info: RoundInfo, fragment: int, fragments: int, round_blocks: int) -> Height:
-    """Return the height at which a fragment of a round is traded: spread evenly, fixed by the run."""
-    usable_blocks = max(round_blocks - FIRST_TRADE_BLOCKS - LAST_TRADE_BLOCKS, 1)
-    return Height(info.height + FIRST_TRADE_BLOCKS + fragment * usable_blocks // fragments)
+def exchange_height(info: RoundInfo, exchange: int, exchanges: int, round_blocks: int) -> Height:
+    """Return the height at which an exchange of a round begins: spread evenly, fixed by the run.
+
+    ``exchanges`` is the number of them in the round; where it has fewer blocks, several share a height. Those
+    of one fragment never do: the bounds of a run see to it.
+    """
+    usable_blocks = trade_blocks(round_blocks)
+    return Height(info.height + FIRST_TRADE_BLOCKS + exchange * usable_blocks // exchanges)
 
 
 def guarded_stages(mine: set[StageIndex], num_stages: int) -> set[StageIndex]:
@@ -322,10 +325,26 @@ def _trade_duties(known: NodeView, info: RoundInfo) -> list[Action]:
         local = here.get((seat.stage, seat.index))
         if local is None or local.round_index != info.round:
             continue
-        for fragment in range(outer.fragments):
-            height = fragment_height(info, fragment, outer.fragments, known.run.spec.round_blocks)
-            key = (seat.stage, seat.index, info.round, fragment)
-            if known.height < height or key in known.trades_begun:
-                continue
-            duties.append(TradeFragment(seat.stage, seat.index, info.round, fragment))
+        where = (seat.stage, seat.index, info.round)
+        busy = {outer.fragment_of(key[3]) for key in known.trades_open if key[:3] == where}
+        for exchange in _due_exchanges(known, info):
+            key = (*where, exchange)
+            if key not in known.trades_begun and outer.fragment_of(exchange) not in busy:
+                duties.append(TradeFragment(*key))
     return duties
+
+
+def _due_exchanges(known: NodeView, info: RoundInfo) -> list[int]:
+    """Return the newest exchange of each fragment that is due, in order.
+
+    The time of an exchange is over when the next one of its fragment is due: its partner has gone on.
+    """
+    spec = known.run.spec
+    is_final_averaging = info.consensus >= 0
+    exchanges = spec.outer.fragments if is_final_averaging else spec.outer.exchanges
+    newest = {
+        spec.outer.fragment_of(exchange): exchange
+        for exchange in range(exchanges)
+        if known.height >= exchange_height(info, exchange, exchanges, spec.round_blocks)
+    }
+    return sorted(newest.values())

@@ -3,8 +3,9 @@
 Shell: calls peers, one stage after the other; if one fails during a request, a replica of its stage is sent the
 whole sequence again.
 
-The client keeps the inputs of every stage so far, seq_len x hidden_size numbers for each: a replica needs
-nothing else. Legend: T rows, D hidden, V vocabulary.
+The client keeps the inputs of every stage so far, at most seq_len x hidden_size numbers for each: a replica
+needs nothing else. Behind a bottleneck an input has the ids of the tokens beside the activations.
+Legend: T rows, V vocabulary.
 """
 
 import secrets
@@ -25,6 +26,7 @@ from swarm.training.inference.sessions import (
     payload_of,
     rows_max,
 )
+from swarm.training.model.bottleneck import with_ids
 from swarm.training.model.stages import StagePlan
 from swarm.types import PeerId, RunIndex, StageIndex
 
@@ -77,9 +79,10 @@ class PipelineClient:
 
         Raises ``Unreachable`` if no peer of a stage answers.
         """
-        rows = torch.tensor(fresh, dtype=torch.int64)
-        for plan in self._plans:
-            rows = await self._through(plan, rows, position)
+        ids_T = torch.tensor(fresh, dtype=torch.int64)
+        rows = await self._through(self._plans[0], ids_T, position)
+        for plan in self._plans[1:]:
+            rows = await self._through(plan, with_ids(plan.model, rows, ids_T), position)
         return rows
 
     async def _through(self, plan: StagePlan, rows: Tensor, position: int) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 from torch import Tensor
 
+from swarm.errors import Unreachable
 from swarm.executor import ExecutorPort
 from swarm.ledger.state.records import Run
 from swarm.primitives.codec import decode, encode
@@ -43,6 +44,10 @@ class Weights(Protocol):
 
     async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
         """Return the canonical weights that ``root`` names; None if they are not here."""
+        ...
+
+    async def base(self, run: Run, stage: StageIndex, *, is_here: bool = False) -> Tensor | None:
+        """Return the weights below the adapter of a run, None without one; raise ``Unreachable``."""
         ...
 
 
@@ -78,7 +83,10 @@ class InferenceServer:
         run = self._current()
         if run is None or run.index != request.run or not _is_stage(run, request.stage):
             return encode(StageRefusal(RefusalReason.UNKNOWN))
-        stage = self._stage(run, request.stage)
+        try:
+            stage = await self._stage(run, request.stage)
+        except Unreachable:
+            return encode(StageRefusal(RefusalReason.UNKNOWN))
         inputs = inputs_of(stage.plan, request)
         session = await self._session(peer, run, stage, request)
         if isinstance(session, RefusalReason):
@@ -100,10 +108,14 @@ class InferenceServer:
             return RefusalReason.UNKNOWN
         return self._sessions.begin(peer, request, stage.plan, params_P, trio.current_time())
 
-    def _stage(self, run: Run, stage: int) -> Stage:
+    async def _stage(self, run: Run, stage: StageIndex) -> Stage:
+        """Return a stage, with the weights below its adapter; raise ``Unreachable`` if these are not here."""
         key = (run.spec_digest, stage)
         if key not in self._stages:
-            self._stages[key] = stage_of(run.spec, stage)
+            base_W = await self._artifacts.base(run, stage, is_here=True)
+            of_this_run = [held for held in self._stages.items() if held[0][0] == run.spec_digest]
+            self._stages = dict(of_this_run)
+            self._stages[key] = stage_of(run.spec, stage, base_W)
         return self._stages[key]
 
 

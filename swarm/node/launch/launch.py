@@ -29,7 +29,7 @@ from swarm.primitives.crypto import SecretKey
 from swarm.primitives.merkle import merkle_root
 from swarm.store import Store
 from swarm.training.model.profiles import table
-from swarm.types import NO_DIGEST, Amount, PeerId
+from swarm.types import NO_DIGEST, Amount, Digest, PeerId
 
 OWNER_BALANCE = 1_000_000_000_000
 """Balance of the first account of a new network: it pays for runs, and no other account has any yet."""
@@ -51,7 +51,8 @@ async def prepare_spec(
     """Publish the token files of a run as blobs, and return the spec that names them.
 
     ``fits`` raises for a run that this machine cannot hold, before anything is computed of it. With
-    ``init_from`` the weights of that folder are published too, a blob for each stage. Raises ``BadConfig`` when
+    ``init_from`` the weights of that folder are published too, a blob for each stage: what the run starts from,
+    or what its adapter rests on. Raises ``BadConfig`` when
     there is too little text, a setting is not supported by this build, or the run is larger than the ledger or
     who checks its windows takes, and ``VerificationFailed`` when its dataset is not what its manifest says.
     Nothing stays among the blobs of a run that is refused.
@@ -85,15 +86,14 @@ async def _published_spec(
     draft = run_spec(file, data=data, init_root=NO_DIGEST)
     check_limits(draft, genesis)
     await fits(draft)
-    if start is None:
-        say = partial(report, EventKind.PROGRESS)
-        seeded_roots = [
-            await seeded_root(draft, stage, store, compute, say)
-            for stage in range(draft.num_stages)
-        ]
-        return run_spec(file, data=data, init_root=merkle_root(seeded_roots))
-    roots = await publish_start(start, draft, blobs, compute, report)
-    return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
+    roots = tuple[Digest, ...]()
+    if start is not None:
+        roots = await publish_start(start, draft, blobs, compute, report)
+    if roots and not draft.adapter.rank:
+        return run_spec(file, data=data, init_root=merkle_root(roots), initial_roots=roots)
+    say, stages = partial(report, EventKind.PROGRESS), range(draft.num_stages)
+    seeded_roots = [await seeded_root(draft, stage, store, compute, say) for stage in stages]
+    return run_spec(file, data=data, init_root=merkle_root(seeded_roots), base_roots=roots)
 
 
 def genesis_for(file: RunFile, home: Path, secret: SecretKey) -> Genesis:

@@ -19,7 +19,7 @@ from swarm.training.averaging.payload import common_codec, residual_numel, trade
 from swarm.training.messages import activation_bytes, in_flight_max
 from swarm.training.model.operators import NEWTON_SCHULZ_STEPS
 from swarm.training.model.optimizer import muon_matrices, num_second_moments
-from swarm.training.model.stages import StagePlan, plan_stages
+from swarm.training.model.stages import StagePlan, plans_of
 from swarm.training.record.window import WINDOW_BYTES_MAX
 from swarm.types import StageIndex
 
@@ -53,6 +53,8 @@ WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
 in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
 FLOPS_PER_PARAMETER = 6
 """Of one token: two forward, four backward."""
+FROZEN_FLOPS = 4
+"""The same of a weight below an adapter: its own gradient is not computed."""
 POSTING_BLOCKS = 3
 """From the boundary to the checkpoint on the ledger: a block for the commit of the round that ended, one for
 the checkpoint, one to be final."""
@@ -66,7 +68,9 @@ class Sizing:
 
     parameters: int
     stages: tuple[int, ...]
-    """Parameters of each stage."""
+    """Trained parameters of each stage: with an adapter, those of the adapter."""
+    frozen: tuple[int, ...]
+    """Weights of each stage below the adapter, which are held and not trained; zeros without one."""
     tokens_per_step: int
     """Tokens of one optimizer step with every seat taken."""
     replica_tokens_per_step: int
@@ -90,6 +94,8 @@ class Sizing:
     microbatch_bytes_per_round: int
     """Bytes of activations and gradients that a seat sends if it takes every step, in the stage that sends the
     most."""
+    cut_bytes_per_token: float
+    """Bytes of one token over one cut between stages, in each direction."""
     trade_bytes_per_round: int
     """Bytes of fragments that it sends to partners, before zstandard."""
     checkpoint_bytes: int
@@ -118,7 +124,9 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
     round_s = spec.round_blocks * block_interval_ms / 1000
     pace = windows * spec.model.seq_len / round_s
     traded = traded_numel(spec, largest)
+    frozen = tuple(_frozen(plan) for plan in _plans(spec))
     return Sizing(
+        frozen=frozen,
         parameters=sum(numels),
         stages=numels,
         tokens_per_step=windows * spec.model.seq_len * spec.replicas_max // spec.inner_steps_max,
@@ -130,7 +138,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         * block_interval_ms
         / 1000,
         replica_tokens_per_s=pace,
-        seat_flops_per_s=FLOPS_PER_PARAMETER * largest * pace,
+        seat_flops_per_s=(FLOPS_PER_PARAMETER * largest + FROZEN_FLOPS * max(frozen)) * pace,
         optimizer_cost=max(_muon_cost(spec, plan) for plan in _plans(spec)),
         seat_memory_bytes=NODE_BYTES + max(_shard_bytes(spec, stage) for stage in stages),
         alone_memory_bytes=NODE_BYTES + sum(_shard_bytes(spec, stage) for stage in stages),
@@ -138,7 +146,9 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         * activation_bytes(spec)
         * windows
         // spec.microbatch_size,
-        trade_bytes_per_round=payload_bytes(common_codec(spec, 0), traded),
+        cut_bytes_per_token=activation_bytes(spec) / (spec.microbatch_size * spec.model.seq_len),
+        trade_bytes_per_round=spec.outer.trades_per_round
+        * payload_bytes(common_codec(spec, 0), traded),
         checkpoint_bytes=FLOAT_BYTES * largest,
         seat_blob_bytes=_log_bytes(spec, is_owner=False)
         + max(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in stages),
@@ -154,10 +164,14 @@ def followed(spec: RunSpec, stage: StageIndex) -> frozenset[int]:
 
 
 def blob_bytes(spec: RunSpec, stages: Collection[int]) -> int:
-    """Return the bytes of the text, the listed checkpoints of ``stages``, and one more each on its way."""
+    """Return the bytes of the text, the listed checkpoints of ``stages``, and one more each on its way.
+
+    With an adapter also those of the weights below it.
+    """
     numels = _numels(spec)
     held = FLOAT_BYTES * sum(numels[stage] for stage in stages)
-    return spec.data.train_bytes + spec.data.heldout_bytes + (checkpoints_kept(spec) + 1) * held
+    text = spec.data.train_bytes + spec.data.heldout_bytes
+    return text + (checkpoints_kept(spec) + 1) * held + _frozen_bytes(spec, stages)
 
 
 def check_memory(
@@ -165,6 +179,7 @@ def check_memory(
 ) -> None:
     """Raise ``BadConfig`` if this machine cannot hold what it would train: a seat, or one in every stage."""
     least, seats = [_least_bytes(plan, devices) for plan in _plans(spec)], _numels(spec)
+    seats = tuple(map(sum, zip(seats, (_frozen(plan) for plan in _plans(spec)), strict=True)))
     numel = sum(seats) if is_owner else min(seats)
     needed = NODE_BYTES + (sum(least) if is_owner else min(least))
     if needed <= memory_bytes:
@@ -212,7 +227,22 @@ def check_blobs(
 
 
 def _plans(spec: RunSpec) -> tuple[StagePlan, ...]:
-    return plan_stages(spec.model, spec.num_stages)
+    return plans_of(spec)
+
+
+def _frozen(plan: StagePlan) -> int:
+    """Return the number of weights below the adapter of a stage; 0 without one."""
+    return 0 if plan.base is None else plan.base.num_parameters
+
+
+def _frozen_bytes(spec: RunSpec, stages: Collection[int]) -> int:
+    """Return the bytes of the blobs below the adapter that the holder of ``stages`` keeps.
+
+    In a run that can be checked those of all stages: a verifier is drawn for any of them.
+    """
+    plans = _plans(spec)
+    held = range(spec.num_stages) if keeps_windows(spec) else stages
+    return FLOAT_BYTES * sum(_frozen(plans[stage]) for stage in held)
 
 
 def _numels(spec: RunSpec) -> tuple[int, ...]:
@@ -223,7 +253,7 @@ def _least_bytes(plan: StagePlan, devices: tuple[str, ...]) -> int:
     """Return the bytes of a shard at least, in the memory of the machine."""
     if devices != ("cpu",):
         return BESIDE_BYTES * plan.num_parameters
-    return LEAST_BYTES * plan.num_parameters
+    return LEAST_BYTES * plan.num_parameters + FLOAT_BYTES * _frozen(plan)
 
 
 def _spared_bytes(spec: RunSpec, plan: StagePlan) -> int:
@@ -267,7 +297,8 @@ def _shard_bytes(spec: RunSpec, stage: int) -> int:
     kept = FLOAT_BYTES * floats * spec.microbatch_size * model.seq_len
     waiting = min(passes, spec.microbatches_per_step) * kept
     steady = STEADY_BYTES * plan.num_parameters - _spared_bytes(spec, plan)
-    return max(ABOUT_BYTES * plan.num_parameters, steady + waiting)
+    peak = max(ABOUT_BYTES * plan.num_parameters, steady + waiting)
+    return peak + FLOAT_BYTES * _frozen(plan)
 
 
 def _log_bytes(spec: RunSpec, *, is_owner: bool) -> int:
@@ -332,7 +363,8 @@ def window_bytes(spec: RunSpec, stage: int) -> int:
     plan = _plans(spec)[stage]
     numel, state = plan.num_parameters, _state_bytes(spec, plan)
     steps = min(spec.checks.window_steps, spec.inner_steps_max)
-    fragments = -(-traded_numel(spec, numel) * FRAGMENT_BYTES // windows_per_round(spec))
+    merged = spec.outer.trades_per_round * traded_numel(spec, numel)
+    fragments = -(-merged * FRAGMENT_BYTES // windows_per_round(spec))
     return state + steps * _step_bytes(spec, stage) + fragments
 
 
@@ -370,7 +402,8 @@ def check_retention(
     ``free_bytes`` are free on the disk, ``held_bytes`` are in the folder of blobs already.
     """
     check_window(spec)
-    needed = log_bytes(kept) + spec.data.train_bytes + spec.data.heldout_bytes
+    frozen = _frozen_bytes(spec, range(spec.num_stages))
+    needed = log_bytes(kept) + spec.data.train_bytes + spec.data.heldout_bytes + frozen
     needed_mb = needed // MIB + 1
     who = (
         f"a solver of run {spec.name} {kept.text}; with the text and what it checks of others that is"

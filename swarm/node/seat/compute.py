@@ -6,6 +6,7 @@ Shell: starts the processes of devices; ``training/devices/select.py`` decides w
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from swarm.config.schema import NodeConfig
 from swarm.config.spec import RunSpec
@@ -52,16 +53,21 @@ def notice_of(spec: RunSpec, devices: tuple[str, ...]) -> str:
     return device_notice(spec, devices, present()) if devices != (CPU,) else ""
 
 
-def open_engine(context: DeviceNode, spec: RunSpec, stage: int) -> Engine:
+def open_engine(
+    context: DeviceNode, spec: RunSpec, stage: int, base_W: Tensor | None = None
+) -> Engine:
     """Open the engine of a seat. Takes seconds: call it in a worker, and close the engine with the seat.
 
-    Raises ``DeviceLost`` if no device answers.
+    ``base_W`` are the weights below the run's adapter, if it has one. Raises ``DeviceLost`` if no device
+    answers.
     """
     config = context.config
     devices, compiles = devices_for(spec, context.devices), config.compute.compile_
     if len(devices) == 1:
-        return local_engine(spec, stage, devices[0], compiles=compiles)
-    group = GroupEngine(spec, stage, devices, compiles=compiles, threads=config.threads)
+        return local_engine(spec, stage, devices[0], compiles=compiles, base_W=base_W)
+    group = GroupEngine(
+        spec, stage, devices, compiles=compiles, threads=config.threads, base_W=base_W
+    )
     group.start()
     return group
 

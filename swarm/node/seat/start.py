@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from torch import Tensor
+
 from swarm.errors import Corrupt, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import Run, RunPhase, Seat
@@ -63,12 +65,13 @@ async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard
 
     The text names the source. Raises ``Unreachable`` if no shard can be had.
     """
+    base_W = await context.artifacts.base(run, seat.stage)
     newest_round = run.rounds[-1].round if run.rounds else RoundIndex(0)
     is_fresh = catching_up(lag_of(seat, newest_round)) is Catching.TRADE
     is_behind = is_set_back(run, seat, seat.stage, newest_round)
     if seat.last_commit_round >= 0 and is_fresh and not is_behind:
         try:
-            shard = await _saved(context, run, seat)
+            shard = await _saved(context, run, seat, base_W)
         except (Corrupt, Unreachable) as error:
             context.report(EventKind.WARNING, f"the saved shard cannot be used: {error}")
         else:
@@ -83,20 +86,22 @@ async def find_shard(context: StartingNode, run: Run, seat: Seat) -> tuple[Shard
         build = partial(
             adopted_shard, run.spec, seat.stage, adopted, (phi_P, root), time.thread_time
         )
-        return await _on_engine(context, run, seat, build), came_from
+        return await _on_engine(context, run, seat, base_W, build), came_from
     begun = partial(Shard, run.spec, seat.stage, phi_P, time.thread_time)
-    shard = await _on_engine(context, run, seat, begun)
+    shard = await _on_engine(context, run, seat, base_W, begun)
     return shard, f"the checkpoint of round {boundary}" if boundary else "the initial weights"
 
 
-async def _saved(context: StartingNode, run: Run, seat: Seat) -> Shard | None:
+async def _saved(
+    context: StartingNode, run: Run, seat: Seat, base_W: Tensor | None
+) -> Shard | None:
     """Return the shard on this disk, if it is the one the ledger has the root of; else None."""
     saved = await saved_shard(context, run, seat.stage, seat.index)
     if saved is None:
         return None
     anchor_P = await context.artifacts.anchor(run, seat.stage, saved.anchor_root)
     resumed = partial(resume_shard, run.spec, saved, anchor_P, time.thread_time)
-    shard = await _on_engine(context, run, seat, resumed)
+    shard = await _on_engine(context, run, seat, base_W, resumed)
     root = state_root_of(await context.compute.run(shard.components))
     if root == seat.last_end_root:
         return shard
@@ -105,10 +110,14 @@ async def _saved(context: StartingNode, run: Run, seat: Seat) -> Shard | None:
 
 
 async def _on_engine(
-    context: StartingNode, run: Run, seat: Seat, build: Callable[[Engine], Shard]
+    context: StartingNode,
+    run: Run,
+    seat: Seat,
+    base_W: Tensor | None,
+    build: Callable[[Engine], Shard],
 ) -> Shard:
     """Build a shard on the devices of this node; raises ``DeviceLost`` if none answers."""
-    engine = await context.compute.run(open_engine, context, run.spec, seat.stage)
+    engine = await context.compute.run(open_engine, context, run.spec, seat.stage, base_W)
     try:
         return await context.compute.run(build, engine)
     except BaseException:

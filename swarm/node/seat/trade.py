@@ -46,8 +46,8 @@ class TradeNode(HasMe, HasTrades, HasStats, HasReport, Protocol):
 class FragmentJobs(Protocol):
     """Jobs of a seat that a trade asks for: ``training.seat.SeatExecutor``."""
 
-    async def snapshot(self, fragment: int) -> FragmentSnapshot:
-        """Copy a fragment between two steps."""
+    async def snapshot(self, exchange: int) -> FragmentSnapshot:
+        """Copy the fragment of an exchange between two steps."""
         ...
 
     async def clip_or_reject(self, merge: Merge) -> Merge:
@@ -91,8 +91,8 @@ async def trade(node: TradeNode, seat: TradeSeat, duty: TradeFragment) -> None:
     plan = seat.plan
     if plan is None or plan.round != duty.round_index:
         return  # The round is over already.
-    snapshot = await seat.jobs.snapshot(duty.fragment)
-    trade_plan = TradePlan(plan, duty.stage, duty.index, duty.fragment)
+    snapshot = await seat.jobs.snapshot(duty.exchange)
+    trade_plan = TradePlan(plan, duty.stage, duty.index, duty.exchange)
     merge = await seat.jobs.clip_or_reject(await _settled(node.trades, trade_plan, snapshot))
     if seat.plan is None or seat.plan.round != duty.round_index:
         return  # The segment closed meanwhile: the next round trades this fragment again.
@@ -113,8 +113,8 @@ async def _carried_out(
 ) -> Action:
     """Carry out one action; return the next."""
     match action:
-        case Publish(key, payload, partner, standby):
-            trades.publish(key, payload, partner=partner, fallbacks=standby)
+        case Publish(key, payload, partner, standby, outdated):
+            trades.publish(key, payload, partner=partner, fallbacks=standby, outdated=outdated)
             return plan.published(trio.current_time())
         case PullFrom(wanted, anchor, offer_by, deadline):
             received = await trades.pull(wanted, anchor, deadline=deadline, offer_by=offer_by)
@@ -134,14 +134,14 @@ def _note(node: TradeNode, duty: TradeFragment, paired: PeerId | None, merge: Me
     peer = merge.partner if is_done else paired
     note = TradeRecord(
         round=duty.round_index,
-        fragment=duty.fragment,
+        fragment=merge.snapshot.fragment,
         stage=duty.stage,
         source=node.me,
         target=peer,
         is_done=is_done,
     )
     stats.notes = [*stats.notes, note][-NOTES_MAX:]
-    where = f"round {duty.round_index}, stage {duty.stage}, fragment {duty.fragment}"
+    where = f"round {duty.round_index}, stage {duty.stage}, fragment {merge.snapshot.fragment}"
     if is_done and peer is not None:
         stats.trades += 1
         stats.last_partner = peer

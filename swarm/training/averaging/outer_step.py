@@ -161,6 +161,8 @@ def _check(mine_F: Tensor, theirs_F: Tensor) -> None:
 class FragmentSnapshot:
     """A fragment as it was between two steps: it is offered to the partner, and the merge starts from it."""
 
+    exchange: int
+    """Number of the exchange in its round, for which it was copied."""
     fragment: int
     theta_P: Tensor
     anchor_P: Tensor

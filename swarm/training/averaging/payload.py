@@ -7,21 +7,30 @@ Core: pure functions of the run and the round: nothing here is negotiated.
 
 In a round of final averaging theta travels alone, in float32. Otherwise the codec of a round is the run's, but
 int4 is replaced by int8 in the last tenth of the rounds; if the two sides have different anchors it is bfloat16
-(``choose_codec`` of gossip/trade/payload.py). A run in int4 keeps a residual for everything that travels, as
-part of its state; any other run keeps none.
+(``choose_codec`` of gossip/trade/payload.py). int4-mean is not replaced: the distance that its errors leave
+between replicas has the mean 0, and the final averaging removes it. A run in int4 keeps a residual for
+everything that travels, as part of its state; any other run keeps none.
+
+    int4         the partner's values are merged as they are, and the error of a payload goes into the next
+    int4-mean    what is merged is the difference of the two payloads (``mean_kept``), and errors are forgotten
 Source: docs/spec/training.md sections 3 and 5. Legend: P parameters of the shard, F values of one fragment, R
 values of a residual: 0, P or 2 P.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from swarm.config.spec import OuterSpec, RunSpec
+from swarm.errors import UsageError
 from swarm.gossip.codecs.int4 import is_coarse
 from swarm.gossip.trade.messages import Codec
-from swarm.gossip.trade.payload import FragmentPayload
-from swarm.training.averaging.outer_step import FragmentSnapshot
+from swarm.gossip.trade.payload import FragmentPayload, encode_payload, read_payload
+from swarm.placement import moved
+from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.model.stages import Span
+from swarm.training.record.segment import are_finite
 
 
 def common_codec(spec: RunSpec, round_index: int, *, is_final_averaging: bool = False) -> Codec:
@@ -29,6 +38,8 @@ def common_codec(spec: RunSpec, round_index: int, *, is_final_averaging: bool = 
     if is_final_averaging:
         return Codec.F32
     match spec.outer.codec:
+        case "int4-mean":
+            return Codec.INT4
         case "int4" if is_coarse(round_index, spec.rounds):
             return Codec.INT4
         case "bf16":
@@ -48,7 +59,7 @@ def traded_numel(spec: RunSpec, numel: int, *, is_final_averaging: bool = False)
 
 
 def residual_numel(spec: RunSpec, num_parameters: int) -> int:
-    """Return R, the values of a shard's residual; 0 unless the run trades in int4."""
+    """Return R, the values of a shard's residual; 0 unless the run trades in int4 with error feedback."""
     return traded_numel(spec, num_parameters) if spec.outer.codec == "int4" else 0
 
 
@@ -104,6 +115,36 @@ def read_values(
         return values, None
     half = values.numel() // 2
     return values[:half], values[half:]
+
+
+def keeps_mean(spec: RunSpec) -> bool:
+    """Return True if a merge takes the difference of two payloads, so that the mean of a pair stays."""
+    return spec.outer.codec == "int4-mean"
+
+
+def mean_kept(spec: RunSpec, merge: Merge) -> Merge:
+    """Return the merge with theta + (Q(theta_hat) - Q(theta)) for theta_hat in a run that keeps the mean. Slow.
+
+    Q(theta) are the values that our own payload encodes, in the codec of the partner's: both sides quantize, so
+    with weights of one half both move by the same amount, and what quantization rounds off moves neither mean.
+    The merge is unchanged in other runs, in rounds of final averaging, without a partner, if our payload cannot
+    be encoded (then it was never sent either), and if the sum is not finite.
+    """
+    received = merge.received
+    if not keeps_mean(spec) or merge.is_final_averaging or received is None:
+        return merge
+    snapshot, codec = merge.snapshot, received.offer.codec
+    mine = fragment_payload(spec, 0, snapshot)  # the round would choose the codec only
+    try:
+        payload, _ = encode_payload(mine, codec)
+    except UsageError:
+        return merge
+    said = read_payload(codec, payload, mine.anchor)
+    values = torch.sub(received.values, said, out=said).add_(mine.theta)
+    if not are_finite(values):
+        return merge
+    theta_hat_P, phi_hat_P = read_values(spec, moved(values))
+    return replace(merge, theta_hat_P=theta_hat_P, phi_hat_P=phi_hat_P)
 
 
 def _parts(residual_R: Tensor, span: Span, num_parameters: int) -> list[slice]:

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from swarm.config.spec import NANO, OuterSpec
-from swarm.gossip.codecs.activations import from_wire
 from swarm.placement import let_go
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.data.dataset import TokenSource
@@ -117,7 +116,7 @@ def probe_loss(
     )
     inputs, labels_BT, _ = draw_samples(tokens, plan, microbatch_id)
     if request is not None:
-        inputs = from_wire(request.payload, request.shape, shard.spec.wire.activations)
+        inputs = shard.received(request, inputs)
     with _merged(shard, merge) as params_P:
         return shard.engine.probe(params_P, inputs, labels_BT)
 

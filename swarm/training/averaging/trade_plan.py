@@ -14,7 +14,7 @@ Core: a machine; the time comes in as ``now``, and every event returns the next 
       |
     SETTLED: Settle, with the weight of the terms if something was delivered, else a solo step
 
-The terms of the round (``training/terms.py``) are derived here, once for each fragment of a seat; node/ carries
+The terms of the round (``training/terms.py``) are derived here, once for each exchange of a seat; node/ carries
 the actions out and reports the events.
 Source: docs/spec/training.md section 4, docs/spec/protocol.md section 4.
 """
@@ -25,11 +25,13 @@ from enum import Enum, auto
 
 from torch import Tensor
 
+from swarm.config.spec import OuterSpec
 from swarm.errors import UsageError
 from swarm.gossip.trade.messages import Codec, FragmentKey
 from swarm.gossip.trade.outbox import NO_STANDBY, PublishedFragment, StandbyReceivers
 from swarm.gossip.trade.payload import FragmentPayload, ReceivedFragment
 from swarm.gossip.trade.pull import Wanted
+from swarm.primitives.codec import replace
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,
@@ -57,6 +59,8 @@ class Publish:
     payload: FragmentPayload
     partner: PeerId | None
     standby: StandbyReceivers
+    outdated: tuple[FragmentKey, ...]
+    """Fragments of ours that nobody asks for any more once this one is on offer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +101,31 @@ class Phase(Enum):
     SETTLED = auto()
 
 
-class TradePlan:
-    """Trade of one fragment of one seat in one round."""
+def outdated_keys(outer: OuterSpec, key: FragmentKey) -> tuple[FragmentKey, ...]:
+    """Return the keys of a seat's fragment that were published two or more trades before ``key``.
 
-    def __init__(self, plan: RoundPlan, stage: StageIndex, seat: int, fragment: int) -> None:
-        self.key = FragmentKey(plan.run, stage, fragment, plan.round, seat)
+    The trade before is kept, for a partner that is late. With one trade a round these are of rounds that the
+    outbox drops anyway: none.
+    """
+    fragment, trade = outer.fragment_of(key.exchange), outer.trade_of(key.exchange)
+    most = outer.trades_per_round
+    before = [(key.round - 1, earlier) for earlier in range(most if trade else most - 1)]
+    here = [(key.round, earlier) for earlier in range(trade - 1)]
+    return tuple(
+        replace(key, round=round_, exchange=earlier * outer.fragments + fragment)
+        for round_, earlier in (*before, *here)
+        if outer.trades_per_round > 1
+    )
+
+
+class TradePlan:
+    """Trade of one seat in one exchange of a round."""
+
+    def __init__(self, plan: RoundPlan, stage: StageIndex, seat: int, exchange: int) -> None:
+        self.key = FragmentKey(plan.run, stage, exchange, plan.round, seat)
         self._plan = plan
-        self._pairing = terms_of(plan, stage, seat, fragment)
-        self._standby = standby_partners(plan, stage, seat, fragment)
+        self._pairing = terms_of(plan, stage, seat, exchange)
+        self._standby = standby_partners(plan, stage, seat, exchange)
         self._phase = Phase.READY
         self._deadline = 0.0
         self._asked: TradeTerms | None = None
@@ -133,12 +154,18 @@ class TradePlan:
         )
         most = plan.spec.outer.num_retries
         standby = StandbyReceivers(self.may_receive, most) if self._standby else NO_STANDBY
-        return Publish(self.key, self._payload, self.partner, standby)
+        return Publish(
+            key=self.key,
+            payload=self._payload,
+            partner=self.partner,
+            standby=standby,
+            outdated=outdated_keys(plan.spec.outer, self.key),
+        )
 
     def may_receive(self, seat: int, peer: PeerId) -> bool:
         """Return True if a peer that asks may have our fragment in place of a partner that failed it."""
         key = self.key
-        return is_standby(self._plan, key.stage, key.fragment, key.seat, seat, peer)
+        return is_standby(self._plan, key.stage, key.exchange, key.seat, seat, peer)
 
     def published(self, now: float) -> Action:
         """Continue once our fragment is on offer; the time for the trade begins."""
@@ -181,7 +208,7 @@ class TradePlan:
         """Ask the next standby; if there is none, or no time is left, go on without a partner."""
         if len(self._tried) < len(self._standby) and now < self._deadline:
             key = self.key
-            where = (self._plan, key.stage, key.seat, key.fragment)
+            where = (self._plan, key.stage, key.seat, key.exchange)
             came = (terms_with(*where, seat) for seat in sorted(receivers))
             willing = [terms for terms in came if terms is not None and terms.gives]
             for terms in (*willing, *self._standby):
@@ -193,7 +220,7 @@ class TradePlan:
 
     def _pull(self, terms: TradeTerms, offer_by: float) -> PullFrom:
         self._asked, mine, payload = terms, self.key, self._payload
-        theirs = FragmentKey(mine.run, mine.stage, mine.fragment, mine.round, terms.partner.index)
+        theirs = FragmentKey(mine.run, mine.stage, mine.exchange, mine.round, terms.partner.index)
         wanted = Wanted(
             key=theirs,
             partner=terms.partner.peer,
@@ -205,8 +232,10 @@ class TradePlan:
         return PullFrom(wanted, payload.anchor, offer_by, self._deadline)
 
     def _await_receipt(self, now: float) -> AwaitReceipt | Settle:
-        """Wait for the receipt of an int4 payload, which alone moves the residual."""
-        if self._payload.codec is not Codec.INT4 or self._pairing is None:
+        """Wait for the receipt of an int4 payload with error feedback, which alone moves the residual."""
+        payload = self._payload
+        is_fed_back = payload.codec is Codec.INT4 and payload.residual is not None
+        if not is_fed_back or self._pairing is None:
             return self._settled(None)
         self._phase = Phase.AWAITING_RECEIPT
         return AwaitReceipt(min(self._deadline, now + ACKNOWLEDGE_WAIT_S))

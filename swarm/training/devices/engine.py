@@ -16,7 +16,7 @@ Legend: P parameters of the shard, B batch, T time, D hidden.
 import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -39,7 +39,7 @@ from swarm.training.model.stages import (
     Params,
     Sink,
     Stage,
-    plan_stages,
+    plans_of,
     run_backward,
     run_forward,
     run_loss,
@@ -48,7 +48,7 @@ from swarm.training.model.stages import (
 from swarm.training.record.segment import are_finite
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledStage(Stage):
     """A stage with compiled passes; the first call of a pass or its backward raises the compiler's errors."""
 
@@ -61,7 +61,13 @@ class CompiledStage(Stage):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of torch's own modules while they load
             forward_pass = torch.compile(stage.forward, dynamic=False)
-        return cls(stage.plan, stage.ops, forward_pass, torch.compile(stage.loss, dynamic=False))
+        return cls(
+            stage.plan,
+            stage.ops,
+            stage.base_W,
+            forward_pass=forward_pass,
+            loss_pass=torch.compile(stage.loss, dynamic=False),
+        )
 
     def forward(self, params_P: Params, inputs: Tensor) -> Tensor:
         """Compute ``Stage.forward``, compiled."""
@@ -229,6 +235,8 @@ class LocalEngine:
         self.home = torch.device(device)
         self.notices: deque[str] = deque(maxlen=NOTICES_MAX)
         self.is_gone = False
+        if stage.base_W is not None:
+            stage = replace(stage, base_W=stage.base_W.to(self.home))
         self._eager = self._stage = stage
         self._undo: Callable[[], None] = _nothing
         if compiles:
@@ -347,13 +355,21 @@ class LocalEngine:
 
 
 def local_engine(
-    spec: RunSpec, stage: int, device: str = CPU, *, compiles: bool = False
+    spec: RunSpec,
+    stage: int,
+    device: str = CPU,
+    *,
+    compiles: bool = False,
+    base_W: Tensor | None = None,
 ) -> LocalEngine:
-    """Return the engine of a run's stage on one device; exact runs use the CPU and are never compiled."""
+    """Return the engine of a run's stage on one device; exact runs use the CPU and are never compiled.
+
+    ``base_W`` are the weights below the run's adapter, if it has one: they stay on the device.
+    """
     if spec.is_exact or (device == CPU and not compiles):
-        return LocalEngine(stage_of(spec, stage))
-    plan = plan_stages(spec.model, spec.num_stages)[stage]
-    return LocalEngine(Stage(plan, table_on(spec.numerics, device)), device, compiles=compiles)
+        return LocalEngine(stage_of(spec, stage, base_W))
+    module = Stage(plans_of(spec)[stage], table_on(spec.numerics, device), base_W)
+    return LocalEngine(module, device, compiles=compiles)
 
 
 def _nothing() -> None:

@@ -205,13 +205,15 @@ class GroupEngine:
         *,
         compiles: bool = False,
         threads: int = 1,
+        base_W: Tensor | None = None,
     ) -> None:
+        """Prepare the engine; ``base_W`` are the weights below the run's adapter, if it has one."""
         self.home = torch.device("cpu")
         self.notices: deque[str] = deque(maxlen=NOTICES_MAX)
         self.devices = list(devices)
         """Devices that are still in use."""
         self._spec, self._index = spec, stage
-        self._stage: Stage = stage_of(spec, stage)
+        self._stage: Stage = stage_of(spec, stage, base_W)
         self._compiles, self._threads = compiles, threads
         self._processes: Processes | None = None
         self._shared: SharedTensors | None = None
@@ -247,6 +249,8 @@ class GroupEngine:
                 )
             folder = make_folder(self._spec, self._index)
             self._shared = SharedTensors.open(folder, self._spec, self._index)
+            if self._shared.base_W is not None and self._stage.base_W is not None:
+                self._shared.base_W.copy_(self._stage.base_W)
             self._processes = processes = Processes(folder)
             try:
                 processes.start(self._setups(folder), START_S)

@@ -1,7 +1,8 @@
 """Memory that a node shares with the processes of its devices, and the frames that they exchange.
 
 Shell: files in memory if the system has them, and sockets between processes of one machine.
-Legend: P parameters, B batch, T time, D hidden.
+Legend: P parameters, B batch, T time, S values that a stage sends of a token and W numbers that one takes
+(model/stages.py).
 """
 
 import os
@@ -17,7 +18,8 @@ from torch import Tensor
 from swarm.config.spec import RunSpec
 from swarm.errors import DeviceLost
 from swarm.training.devices.protocol import FRAME_BYTES
-from swarm.training.model.stages import plan_stages
+from swarm.training.model.bottleneck import input_width, signal_width
+from swarm.training.model.stages import plans_of
 
 IN_MEMORY = Path("/dev/shm")  # noqa: S108  (a folder of our own is made in it, for this user alone)
 _LENGTH_BYTES = 4
@@ -30,14 +32,19 @@ class SharedTensors:
     vector_P: Tensor
     """New weights on the way to the processes, the mean gradient on the way back."""
     received: Tensor
-    """Activations or gradients BTD, from the node."""
+    """Rows BTW or gradients BTS, from the node."""
     outputs: Tensor
-    """Activations or gradients BTD, from the processes: each writes its own sequences."""
+    """Activations or gradients BTS, from the processes: each writes its own sequences."""
     tokens: Tensor
     """int64: token ids BT, then labels BT."""
     batch: int
-    width: int
+    input_width: int
+    """W"""
+    signal_width: int
+    """S"""
     is_first: bool
+    base_W: Tensor | None = None
+    """Weights below the adapter of the run, if it has one: written by the node before the processes start."""
 
     @classmethod
     def open(cls, folder: Path, spec: RunSpec, stage: int) -> "SharedTensors":
@@ -50,14 +57,25 @@ class SharedTensors:
         tokens = torch.from_file(
             str(folder / "tokens"), shared=True, size=sizes["tokens"] // 8, dtype=torch.int64
         )
-        width = spec.model.hidden_size
-        return cls(vector_P, received, outputs, tokens, spec.microbatch_size, width, stage == 0)
+        base_W = None
+        if "base" in sizes:
+            name, size = str(folder / "base"), sizes["base"] // 4
+            base_W = torch.from_file(name, shared=True, size=size)
+        return cls(
+            vector_P=vector_P,
+            received=received,
+            outputs=outputs,
+            tokens=tokens,
+            batch=spec.microbatch_size,
+            input_width=input_width(spec.model),
+            signal_width=signal_width(spec.model),
+            is_first=stage == 0,
+            base_W=base_W,
+        )
 
     def activations(self, held: Tensor, rows: slice, length: int) -> Tensor:
-        """Return sequences of ``received`` or ``outputs`` as a view BTD."""
-        per_row = length * self.width
-        found = held[rows.start * per_row : rows.stop * per_row]
-        return found.view(rows.stop - rows.start, length, self.width)
+        """Return sequences of ``outputs``, or of gradients in ``received``, as a view BTS."""
+        return _sequences(held, rows, length, self.signal_width)
 
     def ids(self, rows: slice, length: int) -> Tensor:
         """Return sequences of token ids as a view BT."""
@@ -65,10 +83,10 @@ class SharedTensors:
         return found.view(rows.stop - rows.start, length)
 
     def inputs(self, rows: slice, length: int) -> Tensor:
-        """Return a copy of the inputs, ids BT or activations BTD; the next micro-batch overwrites them."""
+        """Return a copy of the inputs, ids BT or rows BTW; the next micro-batch overwrites them."""
         if self.is_first:
             return self.ids(rows, length).clone()
-        return self.activations(self.received, rows, length).clone()
+        return _sequences(self.received, rows, length, self.input_width).clone()
 
     def labels(self, rows: slice, length: int) -> Tensor:
         """Return a copy of the labels BT."""
@@ -82,9 +100,15 @@ class SharedTensors:
         self.tokens[start : start + labels_BT.numel()] = labels_BT.reshape(-1)
 
     def put_inputs(self, inputs: Tensor) -> None:
-        """Write the ids or activations of a whole micro-batch, or the gradient of its output."""
+        """Write the ids or rows of a whole micro-batch, or the gradient of its output."""
         held = self.received if inputs.dtype == torch.float32 else self.tokens
         held[: inputs.numel()] = inputs.reshape(-1)
+
+
+def _sequences(held: Tensor, rows: slice, length: int, width: int) -> Tensor:
+    per_row = length * width
+    found = held[rows.start * per_row : rows.stop * per_row]
+    return found.view(rows.stop - rows.start, length, width)
 
 
 def make_folder(spec: RunSpec, stage: int) -> Path:
@@ -113,7 +137,7 @@ def make_folder(spec: RunSpec, stage: int) -> Path:
 
 def forget_files(folder: Path) -> None:
     """Delete the file names once all processes have mapped them; the memory is freed with the last process."""
-    for name in ("vector", "given", "outputs", "tokens"):
+    for name in ("vector", "given", "outputs", "tokens", "base"):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -143,9 +167,11 @@ def _receive(link: socket.socket, count: int) -> bytes:
 def _sizes(spec: RunSpec, stage: int) -> dict[str, int]:
     """Return the bytes of each shared file by name."""
     positions = spec.microbatch_size * spec.model.seq_len
-    plan = plan_stages(spec.model, spec.num_stages)[stage]
-    rows = 4 * positions * spec.model.hidden_size
-    sizes = {"vector": 4 * plan.num_parameters, "given": rows, "outputs": rows}
+    plan = plans_of(spec)[stage]
+    given, outputs = (4 * positions * width for width in (plan.input_width, plan.signal_width))
+    sizes = {"vector": 4 * plan.num_parameters, "given": given, "outputs": outputs}
+    if plan.base is not None:
+        sizes["base"] = 4 * plan.base.num_parameters
     return sizes | {"tokens": 2 * 8 * positions}
 
 

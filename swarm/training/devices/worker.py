@@ -58,8 +58,14 @@ class Worker:
         self.device = torch.device(setup.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-        self.engine = local_engine(spec, setup.stage, setup.device, compiles=setup.compiles)
         self.shared = SharedTensors.open(Path(setup.folder), spec, setup.stage)
+        self.engine = local_engine(
+            spec,
+            setup.stage,
+            setup.device,
+            compiles=setup.compiles,
+            base_W=self.shared.base_W,
+        )
         numel = self.shared.vector_P.numel()
         self.params_P = torch.empty(0)
         self.sum = DeviceSum(numel, self.device, num_devices=self.world)

@@ -2,6 +2,8 @@
 
 Modules (C: pure, S: does I/O):
 
+    adapter.py S  Write and read an adapter in the layout of PEFT; a folder that is read is
+                  untrusted.
     config.py  C  Write and read ``config.json`` of transformers' Llama; a file that is read is
                   untrusted.
     export.py  C  The whole model in the layout of transformers' ``LlamaForCausalLM``.

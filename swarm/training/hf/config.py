@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
-from swarm.config.bounds import BOUNDS
-from swarm.config.spec import NANO, ModelSpec
+from swarm.config.bounds import BOUNDS, ROPE_KINDS
+from swarm.config.spec import NANO, ROPE_DEFAULT, ROPE_LLAMA3, ModelSpec, RopeSpec
 from swarm.errors import BadConfig
 from swarm.training.model.llama import head_width
 
@@ -20,12 +20,22 @@ _DEFAULT_THETA = 10_000
 _REFUSED_WHEN_SET: tuple[str, ...] = (
     "attention_bias",
     "mlp_bias",
-    "tie_word_embeddings",
     "quantization_config",
     "sliding_window",
-    "rope_scaling",
 )
 """Features that change the arithmetic, by their key: false, null or absent means plain Llama."""
+_ROPE_KEYS = frozenset(
+    {
+        "rope_type",
+        "type",
+        "rope_theta",
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+        "partial_rotary_factor",
+    }
+)
 _SHAPE = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
@@ -37,8 +47,12 @@ _SHAPE = {
 """Size names here, and in transformers."""
 
 
-def config_text(model: ModelSpec) -> bytes:
-    """Return the ``config.json`` that describes ``model`` to transformers."""
+def config_text(model: ModelSpec, *, is_tied: bool = False) -> bytes:
+    """Return the ``config.json`` that describes ``model`` to transformers.
+
+    ``is_tied`` says that the head is the embedding, and that the weights hold it once.
+    """
+    rope = _rope_fields(model.rope)
     return as_json(
         {
             "architectures": ["LlamaForCausalLM"],
@@ -54,11 +68,12 @@ def config_text(model: ModelSpec) -> bytes:
             "rms_norm_eps": model.norm_eps_nano / NANO,
             # Older releases of transformers read the first, newer ones the second.
             "rope_theta": float(model.rope_theta),
-            "rope_parameters": {"rope_type": "default", "rope_theta": float(model.rope_theta)},
+            "rope_parameters": {**rope, "rope_theta": float(model.rope_theta)},
+            **({"rope_scaling": rope} if model.rope.kind != ROPE_DEFAULT else {}),
             "hidden_act": "silu",
             "attention_bias": False,
             "mlp_bias": False,
-            "tie_word_embeddings": False,
+            "tie_word_embeddings": is_tied,
             "bos_token_id": None,
             "eos_token_id": None,
             "pad_token_id": None,
@@ -78,6 +93,7 @@ def read_config(raw: bytes) -> ModelSpec:
         raise _refused("model_type", config.get("model_type"), 'only "llama" can be computed here')
     _check_plain(config)
     sizes = {ours: _whole(config, theirs, ours) for ours, theirs in _SHAPE.items()}
+    rope = _rope_rule(config)  # before the context is cut: it may count turns in it
     longest = BOUNDS["seq_len"][1]
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and positions > longest:
@@ -87,11 +103,20 @@ def read_config(raw: bytes) -> ModelSpec:
         seq_len=_whole(config, "max_position_embeddings", "seq_len"),
         rope_theta=_theta(config),
         norm_eps_nano=_epsilon(config),
+        rope=rope,
     )
     width = head_width(model)
     if config.get("head_dim") not in (None, width):
         raise _refused("head_dim", config["head_dim"], f"heads here have {width} features")
     return model
+
+
+def read_tied(raw: bytes) -> bool:
+    """Return True if a ``config.json`` says that the head is the embedding; raise ``BadConfig`` for junk."""
+    tied = read_object(raw, CONFIG_FILE, CONFIG_BYTES_MAX).get("tie_word_embeddings")
+    if tied is not None and not isinstance(tied, bool):
+        raise _refused("tie_word_embeddings", tied, "it must be true or false")
+    return bool(tied)
 
 
 def read_object(raw: bytes, name: str, bytes_max: int) -> dict[str, object]:
@@ -121,18 +146,90 @@ def _check_plain(config: Mapping[str, object]) -> None:
         raise _refused("hidden_act", config["hidden_act"], 'only "silu" can be computed here')
     if config.get("pretraining_tp") not in {None, 1}:
         raise _refused("pretraining_tp", config["pretraining_tp"], "only 1 can be computed here")
-    rope = _rope(config)
-    for key, plain in (("rope_type", "default"), ("type", "default"), ("partial_rotary_factor", 1)):
-        if rope.get(key, plain) != plain:
-            name = f"rope_parameters.{key}"
-            raise _refused(name, rope[key], "only plain rotary positions can be computed here")
+    for key, rope in _ropes(config):
+        if rope.get("partial_rotary_factor", 1) != 1:
+            name = f"{key}.partial_rotary_factor"
+            raise _refused(name, rope["partial_rotary_factor"], "whole heads are turned here")
+
+
+def _ropes(config: Mapping[str, object]) -> list[tuple[str, dict[str, object]]]:
+    """Return the objects that say how positions turn: older releases write the first, newer ones the second."""
+    found = list[tuple[str, dict[str, object]]]()
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = config.get(key) or {}
+        if not isinstance(rope, dict):
+            raise _refused(key, rope, "it must be an object")
+        if rope:
+            found.append((key, cast("dict[str, object]", rope)))
+    return found
 
 
 def _rope(config: Mapping[str, object]) -> dict[str, object]:
-    rope = config.get("rope_parameters") or {}
-    if not isinstance(rope, dict):
-        raise _refused("rope_parameters", rope, "it must be an object")
-    return cast("dict[str, object]", rope)
+    """Return the object that transformers reads; the base of the positions may be in either."""
+    found = _ropes(config)
+    theta = {k: v for _, rope in found for k, v in rope.items() if k == "rope_theta"}
+    return {**theta, **found[0][1]} if found else {}
+
+
+def _rope_rule(config: Mapping[str, object]) -> RopeSpec:
+    """Return the rule of the rotary frequencies; raise ``BadConfig`` for one that is not computed here."""
+    rules = [(key, _rule_of(config, key, rope)) for key, rope in _ropes(config)]
+    if len(rules) > 1 and rules[0][1] != rules[1][1]:
+        raise _refused("rope_scaling", config["rope_scaling"], "rope_parameters say otherwise")
+    return rules[0][1] if rules else RopeSpec()
+
+
+def _rule_of(config: Mapping[str, object], key: str, rope: Mapping[str, object]) -> RopeSpec:
+    kind = rope.get("rope_type", rope.get("type", ROPE_DEFAULT))
+    if kind not in ROPE_KINDS:
+        raise _refused(f"{key}.rope_type", kind, f"only {', '.join(ROPE_KINDS)} are computed here")
+    if unknown := sorted(rope.keys() - _ROPE_KEYS):
+        raise _refused(f"{key}.{unknown[0][:40]}", rope[unknown[0]], "it is not known here")
+    if kind == ROPE_DEFAULT:
+        return RopeSpec()
+    factor = _billionths(rope, key, "factor", "factor_nano")
+    if kind != ROPE_LLAMA3:
+        return RopeSpec(kind=str(kind), factor_nano=factor)
+    low = _billionths(rope, key, "low_freq_factor", "low_freq_nano")
+    high = _billionths(rope, key, "high_freq_factor", "high_freq_nano")
+    if low >= high:
+        raise _refused(f"{key}.low_freq_factor", low / NANO, "it must be below high_freq_factor")
+    name = "original_max_position_embeddings"
+    positions = rope.get(name, config.get("max_position_embeddings"))
+    least, most = BOUNDS["original_positions"]
+    if isinstance(positions, bool) or not isinstance(positions, int):
+        raise _refused(f"{key}.{name}", positions, "it must be a whole number")
+    if not least <= positions <= most:
+        raise _refused(f"{key}.{name}", positions, f"it must be from {least} to {most}")
+    return RopeSpec(
+        kind=str(kind),
+        factor_nano=factor,
+        low_freq_nano=low,
+        high_freq_nano=high,
+        original_positions=positions,
+    )
+
+
+def _billionths(rope: Mapping[str, object], key: str, name: str, ours: str) -> int:
+    """Return a number of an object in billionths; raise ``BadConfig`` if it is none or out of bounds."""
+    value = rope.get(name)
+    least, most = BOUNDS[ours]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= cast("float", value) * NANO <= most:
+        raise _refused(f"{key}.{name}", value, f"it must be from {least / NANO} to {most / NANO}")
+    return round(cast("float", value) * NANO)
+
+
+def _rope_fields(rope: RopeSpec) -> dict[str, object]:
+    """Return what transformers' ``rope_parameters`` say of a rule, beside the base."""
+    fields: dict[str, object] = {"rope_type": rope.kind}
+    if rope.kind != ROPE_DEFAULT:
+        fields["factor"] = rope.factor_nano / NANO
+    if rope.kind == ROPE_LLAMA3:
+        fields["low_freq_factor"] = rope.low_freq_nano / NANO
+        fields["high_freq_factor"] = rope.high_freq_nano / NANO
+        fields["original_max_position_embeddings"] = rope.original_positions
+    return fields
 
 
 def _theta(config: Mapping[str, object]) -> int:

@@ -3,7 +3,9 @@
 Shell: reads the disk; ``training/hf/config.py`` and ``training/hf/weights.py`` check the files' contents.
 
 Nothing is allocated before the shapes in the files' headers are those of the model, and the files are as long
-as the headers say. Pickles are never read. Legend: P parameters of a stage.
+as the headers say. Pickles are never read. Where embedding and head are tied, stages hold a copy each.
+
+Legend: P parameters of a stage.
 """
 
 import os
@@ -18,7 +20,7 @@ from swarm.config.spec import ModelSpec
 from swarm.errors import BadConfig
 from swarm.training.data.disk import open_regular
 from swarm.training.data.tokenizer import TOKENIZER_BYTES_MAX, is_bytes_file
-from swarm.training.hf.config import CONFIG_BYTES_MAX, CONFIG_FILE, HINT, read_config
+from swarm.training.hf.config import CONFIG_BYTES_MAX, CONFIG_FILE, HINT, read_config, read_tied
 from swarm.training.hf.weights import (
     DTYPE_BYTES,
     INDEX_BYTES_MAX,
@@ -30,6 +32,7 @@ from swarm.training.hf.weights import (
     read_header,
     read_index,
 )
+from swarm.training.model.llama import EMBEDDING_NAME, HEAD_NAME
 from swarm.training.model.stages import StagePlan, plan_stages
 
 WEIGHTS_FILE = "model.safetensors"
@@ -50,6 +53,8 @@ class HfFolder:
     """File and position of each tensor by name."""
     tokenizer: bytes
     """Its ``tokenizer.json``, or nothing where there is none, or the one of bytes."""
+    is_tied: bool = False
+    """True if the head is the embedding."""
 
 
 def open_folder(folder: Path) -> HfFolder:
@@ -65,28 +70,50 @@ def open_folder(folder: Path) -> HfFolder:
             hint="swarm export FOLDER and save_pretrained(FOLDER) write one",
         )
     try:
-        model = read_config(_small_file(folder / CONFIG_FILE, CONFIG_BYTES_MAX))
+        config = small_file(folder / CONFIG_FILE, CONFIG_BYTES_MAX)
+        model, is_tied = read_config(config), read_tied(config)
         spans = _tensor_spans(folder)
+        if is_tied and EMBEDDING_NAME in spans:
+            spans.setdefault(HEAD_NAME, spans[EMBEDDING_NAME])
         _check_tensors(model, {name: span for name, (_, span) in spans.items()})
     except BadConfig as error:
         raise BadConfig(f"{folder}: {error}", hint=error.hint) from None
     raw = b""
     if (folder / TOKENIZER_FILE).is_file():
-        raw = _small_file(folder / TOKENIZER_FILE, TOKENIZER_BYTES_MAX)
+        raw = small_file(folder / TOKENIZER_FILE, TOKENIZER_BYTES_MAX)
     raw = b"" if is_bytes_file(raw) else raw
-    return HfFolder(folder, model, spans, raw)
+    return HfFolder(folder, model, spans, raw, is_tied)
 
 
 def read_stage(found: HfFolder, plan: StagePlan) -> Tensor:
-    """Return the flat vector P of one stage, float32; raise ``BadConfig`` for a non-finite value."""
+    """Return the flat vector P of one stage, float32.
+
+    Raises ``BadConfig`` for a value that is not finite, and for a tied head that is not the embedding.
+    """
     flat_P, at = np.empty(plan.num_parameters, dtype=np.float32), 0
     for part in plan.tensors:
         file, span = found.spans[part.name]
-        at = _read_into(flat_P, at, found.folder / file, part.name, span)
+        begin, at = at, read_into(flat_P, at, found.folder / file, part.name, span)
+        if part.name == HEAD_NAME and found.is_tied:
+            _check_tied(found, flat_P[begin:at])
     return torch.from_numpy(flat_P)
 
 
-def _read_into(
+def _check_tied(found: HfFolder, head: "np.ndarray[tuple[int], np.dtype[np.float32]]") -> None:
+    """Raise ``BadConfig`` if the weights hold another head than the embedding that it is tied to."""
+    file, span = found.spans[EMBEDDING_NAME]
+    if found.spans[HEAD_NAME] == (file, span):
+        return
+    embedding = np.empty_like(head)
+    read_into(embedding, 0, found.folder / file, EMBEDDING_NAME, span)
+    if not np.array_equal(embedding, head):
+        raise BadConfig(
+            f"{found.folder}: tie_word_embeddings is true, and {HEAD_NAME} is not {EMBEDDING_NAME}",
+            hint='"tie_word_embeddings": false in config.json, if they are two',
+        )
+
+
+def read_into(
     flat_P: "np.ndarray[tuple[int], np.dtype[np.float32]]",
     at: int,
     path: Path,
@@ -113,23 +140,24 @@ def _read_into(
 def _tensor_spans(folder: Path) -> dict[str, tuple[str, TensorSpan]]:
     """Return the file and position of every tensor, from one weights file or the files of the index."""
     if (folder / WEIGHTS_FILE).exists():
-        return {name: (WEIGHTS_FILE, span) for name, span in _header(folder, WEIGHTS_FILE)}
+        return {name: (WEIGHTS_FILE, span) for name, span in tensors_of(folder, WEIGHTS_FILE)}
     if not (folder / INDEX_FILE).exists():
         raise BadConfig(
             f"there is no {WEIGHTS_FILE} and no {INDEX_FILE}",
             hint="save_pretrained(FOLDER, safe_serialization=True): pickles are not read",
         )
-    index = read_index(_small_file(folder / INDEX_FILE, INDEX_BYTES_MAX))
+    index = read_index(small_file(folder / INDEX_FILE, INDEX_BYTES_MAX))
     spans = dict[str, tuple[str, TensorSpan]]()
     for file in sorted({*index.values()}):
-        for name, span in _header(folder, file):
+        for name, span in tensors_of(folder, file):
             if name in spans:
                 raise BadConfig(f"{name} is in {spans[name][0]} and in {file}", hint=HINT)
             spans[name] = (file, span)
     return spans
 
 
-def _header(folder: Path, name: str) -> list[tuple[str, TensorSpan]]:
+def tensors_of(folder: Path, name: str) -> list[tuple[str, TensorSpan]]:
+    """Return the tensors of one file by name; raise ``BadConfig`` for a file that is damaged."""
     with open_regular(folder / name, follow=True) as file:
         file_bytes = os.fstat(file.fileno()).st_size
         length = header_length(file.read(LENGTH_BYTES), file_bytes, name)
@@ -141,7 +169,7 @@ def _check_tensors(model: ModelSpec, spans: dict[str, TensorSpan]) -> None:
     wanted = {part.name: part.shape for part in plan.tensors}
     for name, shape in wanted.items():
         if name not in spans:
-            why = ": tie_word_embeddings is not supported" if name == "lm_head.weight" else ""
+            why = ", and tie_word_embeddings is not true" if name == HEAD_NAME else ""
             raise BadConfig(f"the weights lack {name}{why}", hint=HINT)
         if spans[name].shape != shape:
             raise BadConfig(
@@ -153,7 +181,7 @@ def _check_tensors(model: ModelSpec, spans: dict[str, TensorSpan]) -> None:
             raise BadConfig(f"the weights hold {name[:100]}, which plain Llama has not", hint=HINT)
 
 
-def _small_file(path: Path, bytes_max: int) -> bytes:
+def small_file(path: Path, bytes_max: int) -> bytes:
     """Return a file, or one byte more than allowed, which its parser refuses."""
     with open_regular(path, follow=True) as file:
         return file.read(bytes_max + 1)

@@ -6,8 +6,9 @@ Core: a function of the parameters, the prompt and the random stream.
 the logits, in this process or through the stages of other peers. ``advance`` computes one stage with its
 ``KeyValueCache``.
 
-Legend: T new positions, S positions held, K key-value heads, E features of one head, D hidden, V vocabulary, P
-parameters of the stage (in ``generate``, of the whole model).
+Legend: T new positions, S positions held, K key-value heads, E features of one head, D hidden, W numbers of a
+row that a stage takes (model/stages.py), V vocabulary, P parameters of the stage (in ``generate``, of the whole
+model).
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,8 @@ from torch import Tensor
 from swarm.config.spec import ModelSpec
 from swarm.errors import OutOfTurn, UsageError
 from swarm.primitives.randomness import RandomStream
-from swarm.training.model.llama import head_logits, head_width, layer_forward
+from swarm.training.model.bottleneck import are_ids
+from swarm.training.model.llama import Layer, head_logits, head_width, layer_forward
 from swarm.training.model.stages import Stage, StagePlan
 
 FLOAT_BYTES = 4
@@ -81,7 +83,7 @@ def cache_bytes(plan: StagePlan, positions: int) -> int:
 
 
 def advance(stage: Stage, params_P: Tensor, cache: KeyValueCache, inputs: Tensor) -> Tensor:
-    """Compute the next positions through one stage: ids T (first stage) or activations TD -> activations TD.
+    """Compute the next positions through one stage: ids T (first stage) or rows TW -> what it sends of each.
 
     The first position is ``cache.length``. The last stage returns the logits V after the last position. Raises
     ``UsageError`` past the end of the context and ``OutOfTurn`` for inputs that are not this stage's, both with
@@ -92,15 +94,17 @@ def advance(stage: Stage, params_P: Tensor, cache: KeyValueCache, inputs: Tensor
     position = cache.length
     if position + inputs.shape[0] > model.seq_len:
         raise UsageError(f"a context of {model.seq_len} positions is full")
+
+    def layer(number: int, views: Layer, x_TD: Tensor) -> Tensor:
+        return layer_forward(ops, model, views, x_TD, 1, position, (cache, number))
+
     with torch.no_grad():
-        embedding, layers, head = stage.layers(params_P)
-        x_TD = ops.embedding(embedding[0], inputs) if plan.is_first else inputs
-        for number, layer in enumerate(layers):
-            x_TD = layer_forward(ops, model, layer, x_TD, 1, position, (cache, number))
+        parts = stage.parts(params_P)
+        x = stage.through(parts, inputs, layer)
         if plan.is_last:
-            x_TD = head_logits(ops, model, head[0], head[1], x_TD[-1:])[0]
+            x = head_logits(ops, model, parts.head[0], parts.head[1], x[-1:])[0]
     cache.length = position + inputs.shape[0]
-    return x_TD
+    return x
 
 
 def _check(plan: StagePlan, inputs: Tensor) -> None:
@@ -111,7 +115,7 @@ def _check(plan: StagePlan, inputs: Tensor) -> None:
         fits = fits and int(inputs.max()) < model.vocab_size
     else:
         fits = inputs.dtype == torch.float32 and inputs.dim() == 2 and inputs.numel() > 0
-        fits = fits and inputs.shape[1] == model.hidden_size
+        fits = fits and inputs.shape[1] == plan.input_width and are_ids(model, inputs)
     if not fits:
         raise OutOfTurn(f"stage {plan.stage} cannot go on with a {tuple(inputs.shape)} input")
 

@@ -10,7 +10,8 @@ answered with LOST, and the peer sends its text again.
 Messages are bounded and not signed: a wrong answer affects only the text generated from it, and the link
 authenticates the sender. Numbers travel as float32, so that remote stages give the same bits as local ones.
 
-Legend: T rows, D hidden, V vocabulary.
+Legend: T rows, S values that a stage sends of a token and W numbers that one takes (model/stages.py; D hidden
+without a bottleneck), V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from swarm.config.spec import ModelSpec
 from swarm.errors import BadEncoding, OutOfTurn
 from swarm.primitives.codec import Message, decode
 from swarm.training.inference.sampling import KeyValueCache, cache_bytes
+from swarm.training.model.bottleneck import are_ids
 from swarm.training.model.stages import StagePlan
 from swarm.training.record.checkpoint import flat_tensor, phi_bytes
 from swarm.types import Digest, PeerId, RunIndex, StageIndex
@@ -64,11 +66,11 @@ class StageRequest(Message, frozen=True):
     """Position of the first row; positions that a session holds from there on are dropped."""
     rows: int
     payload: bytes
-    """Ids (int32, stage 0) or activations T x D (float32), little-endian."""
+    """Ids (int32, stage 0) or rows T x W (float32), little-endian."""
 
 
 class StageReply(Message, frozen=True, tag=1):
-    """Activations T x D, or from the last stage the logits V after the last row: float32, little-endian."""
+    """Activations T x S, or from the last stage the logits V after the last row: float32, little-endian."""
 
     payload: bytes
 
@@ -95,7 +97,7 @@ def payload_of(inputs: Tensor) -> bytes:
 
 
 def inputs_of(plan: StagePlan, request: StageRequest) -> Tensor:
-    """Return the inputs of a request to a stage: ids T or activations TD.
+    """Return the inputs of a request to a stage: ids T or rows TW.
 
     Raises ``BadEncoding`` for numbers that do not fit, ``OutOfTurn`` for positions outside the context.
     """
@@ -105,7 +107,10 @@ def inputs_of(plan: StagePlan, request: StageRequest) -> Tensor:
     if not 1 <= rows <= rows_max(model) or not 0 <= request.position <= model.seq_len - rows:
         raise OutOfTurn(f"{rows} rows at {request.position} in a context of {model.seq_len}")
     if not plan.is_first:
-        return _floats(request.payload, (rows, model.hidden_size))
+        found = _floats(request.payload, (rows, plan.input_width))
+        if not are_ids(model, found):
+            raise BadEncoding(f"an id outside the vocabulary of {model.vocab_size}")
+        return found
     if len(request.payload) != rows * _ID_BYTES:
         raise BadEncoding(f"{len(request.payload)} bytes for {rows} ids")
     ids = torch.from_numpy(np.frombuffer(request.payload, dtype="<i4").astype(np.int64))
@@ -115,7 +120,7 @@ def inputs_of(plan: StagePlan, request: StageRequest) -> Tensor:
 
 
 def outputs_of(plan: StagePlan, rows: int, raw: bytes) -> Tensor | RefusalReason:
-    """Return the answer of a stage: activations TD, logits V, or the reason of a refusal.
+    """Return the answer of a stage: activations TS, logits V, or the reason of a refusal.
 
     An unknown reason counts as ``RefusalReason.UNKNOWN``. Raises ``BadEncoding`` for anything else.
     """
@@ -124,7 +129,7 @@ def outputs_of(plan: StagePlan, rows: int, raw: bytes) -> Tensor | RefusalReason
         known = {int(reason) for reason in RefusalReason}
         return RefusalReason(answer.reason) if answer.reason in known else RefusalReason.UNKNOWN
     model = plan.model
-    shape = (model.vocab_size,) if plan.is_last else (rows, model.hidden_size)
+    shape = (model.vocab_size,) if plan.is_last else (rows, plan.signal_width)
     return _floats(answer.payload, shape)
 
 

@@ -4,13 +4,14 @@ Core: pure functions over an ``Ops`` table and views of the parameters.
 
 RMSNorm, rotary positions (halves rotated), SwiGLU, untied embeddings: the arithmetic of transformers'
 ``LlamaForCausalLM``, so that an export gives the same logits there. Projections that read the same
-input are stored side by side and computed as one (q, k and v).
+input are stored side by side and computed as one (q, k and v). An adapter (``training/model/adapter.py``) may
+correct the projections.
 
 Legend: B batch, T time, N = B x T rows, D hidden, H heads, K key-value heads, E features of one head,
 I intermediate, V vocabulary, S time of the cached keys.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import sqrt
 from typing import Protocol
@@ -18,18 +19,33 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from swarm.config.spec import NANO, ModelSpec
+from swarm.config.bounds import target_shape
+from swarm.config.spec import NANO, AdapterSpec, ModelSpec, RopeSpec
 from swarm.errors import BadConfig
+from swarm.training.model.adapter import (
+    A_SUFFIX,
+    B_SUFFIX,
+    GROUPS,
+    PROJECTIONS,
+    LayerAdapter,
+    a_deviation,
+    corrected,
+    corrected_pair,
+    corrected_stack,
+)
 from swarm.training.model.profiles import Ops
 
 
 @dataclass(frozen=True, slots=True)
 class TensorShape:
-    """One named tensor of the model; ``deviation`` is its initial standard deviation, 0 for ones."""
+    """One named tensor of the model; ``deviation`` is its initial standard deviation, 0 for ``fill``."""
 
     name: str
     shape: tuple[int, ...]
     deviation: float
+    fill: float = 1.0
+    mirrored: "TensorShape | None" = None
+    """A matrix whose transpose this one starts as; None: it is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +71,15 @@ class Layer:
     gate: Tensor
     up: Tensor
     down: Tensor
+    adapter: LayerAdapter | None = field(default=None, kw_only=True)
 
 
+EMBEDDING_NAME, HEAD_NAME = "model.embed_tokens.weight", "lm_head.weight"
 LAYER_PREFIX = "model.layers."
 """Beginning of the name of every tensor of a decoder layer."""
 LAYER_BLOCKS = 7
-"""Number of blocks of a decoder layer: the fields of ``Layer``, in order."""
+"""Number of blocks of a decoder layer: the first fields of ``Layer``, in order."""
+NO_ADAPTER = LayerAdapter(None, None, None, None)
 EMBEDDING_DEVIATION = 0.5
 """Larger than the 0.02 of large models: a small model learns faster when tokens start apart."""
 
@@ -79,7 +98,7 @@ def head_width(model: ModelSpec) -> int:
 def embedding_blocks(model: ModelSpec) -> tuple[Block, ...]:
     """Return the blocks of stage 0 before its layers."""
     shape = (model.vocab_size, model.hidden_size)
-    return (Block((TensorShape("model.embed_tokens.weight", shape, EMBEDDING_DEVIATION),)),)
+    return (Block((TensorShape(EMBEDDING_NAME, shape, EMBEDDING_DEVIATION),)),)
 
 
 def layer_blocks(model: ModelSpec, layer: int) -> tuple[Block, ...]:
@@ -109,19 +128,37 @@ def layer_blocks(model: ModelSpec, layer: int) -> tuple[Block, ...]:
     )
 
 
+def adapter_blocks(model: ModelSpec, adapter: AdapterSpec, layer: int) -> tuple[Block, ...]:
+    """Return the adapter's blocks of layer ``layer``, in the order of ``read_adapter``, named as by PEFT."""
+    blocks, prefix = list[Block](), f"{LAYER_PREFIX}{layer}."
+    for group in GROUPS:
+        chosen = [name for name in group if name in adapter.targets]
+        into, back = list[TensorShape](), list[Block]()
+        for name in chosen:
+            outputs, inputs = target_shape(model, name)
+            module, deviation = prefix + PROJECTIONS[name], a_deviation(inputs)
+            into.append(TensorShape(module + A_SUFFIX, (adapter.rank, inputs), deviation))
+            below = TensorShape(module + B_SUFFIX, (outputs, adapter.rank), 0.0, fill=0.0)
+            back.append(Block((below,)))
+        blocks += [Block(tuple(into)), *back] if into else []
+    return tuple(blocks)
+
+
 def head_blocks(model: ModelSpec) -> tuple[Block, ...]:
     """Return the blocks of the last stage after its layers."""
     D = model.hidden_size
     return (
         Block((TensorShape("model.norm.weight", (D,), 0.0),)),
-        Block((TensorShape("lm_head.weight", (model.vocab_size, D), 0.5 / sqrt(D)),)),
+        Block((TensorShape(HEAD_NAME, (model.vocab_size, D), 0.5 / sqrt(D)),)),
     )
 
 
 @lru_cache(maxsize=8)
-def rope_tables(ops: Ops, positions: int, width: int, theta: int) -> tuple[Tensor, Tensor]:
+def rope_tables(
+    ops: Ops, positions: int, width: int, theta: int, rope: RopeSpec
+) -> tuple[Tensor, Tensor]:
     """Return the rotary tables of a run (cos_TE, sin_TE), computed once."""
-    return ops.rope_tables(positions, width, theta)
+    return ops.rope_tables(positions, width, theta, rope)
 
 
 class Memory(Protocol):
@@ -146,13 +183,13 @@ def layer_forward(
     ``memory`` (a cache and this layer's number in it) lets the rows attend to earlier positions; the
     first row then has position ``first_position``.
     """
-    eps = model.norm_eps_nano / NANO
+    eps, low = model.norm_eps_nano / NANO, layer.adapter or NO_ADAPTER
     normed_ND = ops.rms_norm(x_ND, layer.input_norm_D, eps)
     mixed_ND = _attention(ops, model, layer, normed_ND, batch, first_position, memory)
-    x_ND = ops.add(x_ND, ops.linear(mixed_ND, layer.output))
+    x_ND = ops.add(x_ND, corrected(ops, low.output, mixed_ND, layer.output))
     normed_ND = ops.rms_norm(x_ND, layer.middle_norm_D, eps)
-    inner_NI = ops.swiglu(ops.linear(normed_ND, layer.gate), ops.linear(normed_ND, layer.up))
-    return ops.add(x_ND, ops.linear(inner_NI, layer.down))
+    inner_NI = ops.swiglu(*corrected_pair(ops, low.gate_up, normed_ND, layer.gate, layer.up))
+    return ops.add(x_ND, corrected(ops, low.down, inner_NI, layer.down))
 
 
 def head_logits(
@@ -175,9 +212,11 @@ def _attention(
     E, H, K = head_width(model), model.num_heads, model.num_kv_heads
     rows = x_ND.shape[0]
     times = rows // batch
-    cos_TE, sin_TE = rope_tables(ops, model.seq_len, E, model.rope_theta)
+    cos_TE, sin_TE = rope_tables(ops, model.seq_len, E, model.rope_theta, model.rope)
     here = slice(first_position, first_position + times)
-    qkv = ops.linear(x_ND, layer.qkv).view(batch, times, H + 2 * K, E)
+    low, widths = (layer.adapter or NO_ADAPTER).qkv, (H * E, K * E, K * E)
+    qkv_NO = corrected_stack(ops, low, x_ND, layer.qkv, widths)
+    qkv = qkv_NO.view(batch, times, H + 2 * K, E)
     turning, value = torch.split(qkv, [H + K, K], 2)
     turned = ops.rope(turning, cos_TE[here], sin_TE[here])
     query, key = torch.split(turned, [H, K], 2)

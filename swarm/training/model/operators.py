@@ -14,12 +14,27 @@ from typing import Protocol
 from torch import Tensor
 from torch.autograd import Function
 
+from swarm.config.spec import RopeSpec
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients a, b, c of one step, X -> (a I + b G + c G^2) X with G = X X^T. Source: docs/spec/training.md
 section 2a."""
 NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ_EPS = 1e-7
 """Added to the norm that a matrix is divided by: a matrix of zeros stays one."""
+
+
+PLAIN_ROPE = RopeSpec()
+
+
+class RopeTables(Protocol):
+    """Function that computes rotary tables."""
+
+    def __call__(
+        self, positions: int, width: int, theta: int, rope: RopeSpec = PLAIN_ROPE
+    ) -> tuple[Tensor, Tensor]:
+        """Return (cos_TE, sin_TE), each half of E holding the same frequencies."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +65,8 @@ class Ops:
     """(x_ND, weight_D, eps) -> ND."""
     rope: Callable[[Tensor, Tensor, Tensor], Tensor]
     """(x_BTHE, cos_TE, sin_TE): rotate the halves of E against each other (``rotate_half``)."""
-    rope_tables: Callable[[int, int, int], tuple[Tensor, Tensor]]
-    """(positions, E, theta) -> (cos_TE, sin_TE), each half of E holding the same frequencies."""
+    rope_tables: RopeTables
+    """(positions, E, theta, rule) -> (cos_TE, sin_TE), each half of E holding the same frequencies."""
     embedding: Callable[[Tensor, Tensor], Tensor]
     """(weight_VD, tokens_N int64) -> ND."""
     cross_entropy: Callable[[Tensor, Tensor], Tensor]
@@ -72,6 +87,8 @@ class OpContext(Protocol):
     """The context object that autograd passes to both halves of a function."""
 
     saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+    """Of every argument, True if its gradient is used: that of frozen weights is not."""
 
     def save_for_backward(self, *tensors: Tensor) -> None:
         """Keep tensors for the backward half."""

@@ -17,13 +17,14 @@ vocabulary, H heads, K key-value heads, E features of one head, P parameters of 
 
 from dataclasses import replace
 from functools import lru_cache
-from math import sqrt
+from math import pi, sqrt
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name all of torch uses)
 from torch import Tensor
 from torch.autograd import Function
 
+from swarm.config.spec import NANO, ROPE_LINEAR, ROPE_LLAMA3, RopeSpec
 from swarm.errors import BadConfig
 from swarm.training.model.exact.native import Compiled
 from swarm.training.model.exact.operators import EXACT_NAME, exact_ops
@@ -33,6 +34,7 @@ from swarm.training.model.operators import (
     NEWTON_SCHULZ,
     NEWTON_SCHULZ_EPS,
     NEWTON_SCHULZ_STEPS,
+    PLAIN_ROPE,
     AdamWScalars,
     OpContext,
     Ops,
@@ -48,8 +50,10 @@ def device_ops(base: Ops, device: str, *, bf16: bool) -> Ops:
     With ``bf16`` the products of Muon are in bfloat16, too.
     """
 
-    def rope_tables(positions: int, width: int, theta: int) -> tuple[Tensor, Tensor]:
-        cos_TE, sin_TE = base.rope_tables(positions, width, theta)
+    def rope_tables(
+        positions: int, width: int, theta: int, rope: RopeSpec = PLAIN_ROPE
+    ) -> tuple[Tensor, Tensor]:
+        cos_TE, sin_TE = base.rope_tables(positions, width, theta, rope)
         return cos_TE.to(device), sin_TE.to(device)
 
     return replace(
@@ -278,12 +282,27 @@ def _rotated(x_BTHE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
     return turned.view(x_BTHE.shape)
 
 
-def _rope_tables(positions: int, width: int, theta: int) -> tuple[Tensor, Tensor]:
+def _rope_tables(
+    positions: int, width: int, theta: int, rope: RopeSpec = PLAIN_ROPE
+) -> tuple[Tensor, Tensor]:
     exponents = torch.arange(0, width, 2, dtype=torch.int64).float() / width
-    frequencies = 1.0 / (float(theta) ** exponents)
+    frequencies = _stretched(1.0 / (float(theta) ** exponents), rope)
     angles = torch.outer(torch.arange(positions).float(), frequencies)
     angles = torch.cat((angles, angles), -1)
     return angles.cos(), angles.sin()
+
+
+def _stretched(frequencies: Tensor, rope: RopeSpec) -> Tensor:
+    """Return rotary frequencies under the rule of a run, by the operations of transformers."""
+    if rope.kind not in {ROPE_LINEAR, ROPE_LLAMA3}:
+        return frequencies
+    slow = frequencies / (rope.factor_nano / NANO)
+    if rope.kind == ROPE_LINEAR:
+        return slow
+    low, high = rope.low_freq_nano / NANO, rope.high_freq_nano / NANO
+    turns = rope.original_positions / (2 * pi / frequencies)
+    share = ((turns - low) / (high - low)).clamp(0.0, 1.0)
+    return (1 - share) * slow + share * frequencies
 
 
 def _embedding(weight_VD: Tensor, tokens_N: Tensor) -> Tensor:

@@ -7,11 +7,19 @@ norm, the head and the loss. A shard is converted exactly between tensors and on
 concatenated, the shards of all stages are the shard of a one-stage run. Initial parameters come from a PRF of
 (seed, tensor name): they do not depend on the cut.
 
-Legend: B batch, T time, N = B x T rows, D hidden, P parameters of the shard.
+With a bottleneck (``model/bottleneck.py``) a stage sends S = K values of a token instead of all D, and the one
+behind it takes rows of J = K + 1 numbers, those and the token's id; without, S = J = D. The bottlenecks are a
+part of the model: one stage of all layers has them too, between its layers.
+
+In a run with an adapter the flat vector is the adapter's, and nothing else is trained; the weights that it
+rests on are a second flat vector, which the stage holds (``Stage.base_W``) and nothing changes.
+
+Legend: B batch, T time, N = B x T rows, D hidden, S values that a stage sends of a token, J numbers that it
+takes, P parameters of the shard, W weights below an adapter.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate
 from math import sqrt
@@ -20,17 +28,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swarm.config.spec import ModelSpec, RunSpec
+from swarm.config.spec import AdapterSpec, ModelSpec, RunSpec
 from swarm.errors import BadConfig, UsageError
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import expand, framed
 from swarm.primitives.merkle import merkle_root
+from swarm.training.model.adapter import merge_into, read_adapter
+from swarm.training.model.bottleneck import (
+    Receiver,
+    Sender,
+    input_width,
+    narrowed,
+    receive_blocks,
+    send_blocks,
+    signal_width,
+    split_ids,
+    widened,
+)
 from swarm.training.model.llama import (
     LAYER_BLOCKS,
     LAYER_PREFIX,
     Block,
     Layer,
     TensorShape,
+    adapter_blocks,
     embedding_blocks,
     head_blocks,
     head_logits,
@@ -77,7 +98,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Tensors of one stage and their layout in the stage's flat vector."""
+    """Tensors of one stage that are trained and their layout in the stage's flat vector."""
 
     model: ModelSpec
     stage: int
@@ -85,6 +106,9 @@ class StagePlan:
     first_layer: int
     num_layers: int
     blocks: tuple[Block, ...]
+    adapter: AdapterSpec | None = None
+    base: "StagePlan | None" = None
+    """With an adapter, the plan of the weights that it rests on."""
 
     @property
     def is_first(self) -> bool:
@@ -95,6 +119,23 @@ class StagePlan:
     def is_last(self) -> bool:
         """True if this stage holds the head and the loss."""
         return self.stage == self.num_stages - 1
+
+    @property
+    def input_width(self) -> int:
+        """W, the numbers of a row that a stage above a cut takes."""
+        return input_width(self.model)
+
+    @property
+    def signal_width(self) -> int:
+        """S, the values of a token that a stage below a cut sends, and those of the gradient by them."""
+        return signal_width(self.model)
+
+    @cached_property
+    def inner_cuts(self) -> tuple[int, ...]:
+        """Layers of this stage, counted from its first, that a bottleneck lies before."""
+        cuts = _cuts(self.model, self.model.bottleneck_stages)
+        stop = self.first_layer + self.num_layers
+        return tuple(cut - self.first_layer for cut in cuts if self.first_layer < cut < stop)
 
     @cached_property
     def tensors(self) -> tuple[TensorShape, ...]:
@@ -158,31 +199,76 @@ class StagePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class StageParts:
+    """The parameters of a stage by their use, as views of its flat vector."""
+
+    embedding: Tensor | None
+    """First stage."""
+    receiver: Receiver | None
+    """Stage above a cut with a bottleneck."""
+    layers: tuple[Layer, ...]
+    bridges: dict[int, tuple[Sender, Receiver]]
+    """Bottlenecks between the layers of this stage, by the layer that they lie before."""
+    sender: Sender | None
+    """Stage below a cut with a bottleneck."""
+    head: tuple[Tensor, ...]
+    """Norm and head, in the last stage."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """A stage with the operators it computes with."""
 
     plan: StagePlan
     ops: Ops
+    base_W: Tensor | None = None
+    """With an adapter, the weights that it rests on: read, and never written to."""
 
     def forward(self, params_P: Params, inputs: Tensor) -> Tensor:
-        """Compute tokens BT (int64, first stage) or activations BTD (float32) -> activations BTD.
+        """Compute tokens BT (int64, first stage) or rows BTJ (float32) -> activations BTS.
 
         The last stage returns logits BTV. ``params_P`` is the flat vector, or its ``blocks``.
         """
         plan, ops = self.plan, self.ops
         self.check(inputs)
         batch, times = inputs.shape[:2]
-        pieces = iter(self.blocks(params_P) if isinstance(params_P, Tensor) else params_P)
-        if plan.is_first:
-            x_ND = ops.embedding(next(pieces), inputs.reshape(-1))
-        else:
-            x_ND = inputs.reshape(batch * times, -1)
-        for _ in range(plan.num_layers):
-            layer = Layer(*(next(pieces) for _ in range(LAYER_BLOCKS)))
-            x_ND = layer_forward(ops, plan.model, layer, x_ND, batch)
+        parts = self.parts(params_P)
+        rows = inputs.reshape(-1) if plan.is_first else inputs.reshape(batch * times, -1)
+
+        def layer(_: int, views: Layer, x_ND: Tensor) -> Tensor:
+            return layer_forward(ops, plan.model, views, x_ND, batch)
+
+        x = self.through(parts, rows, layer)
         if plan.is_last:
-            x_ND = head_logits(ops, plan.model, next(pieces), next(pieces), x_ND)
-        return x_ND.view(batch, times, -1)
+            x = head_logits(ops, plan.model, parts.head[0], parts.head[1], x)
+        return x.view(batch, times, -1)
+
+    def through(
+        self, parts: StageParts, rows: Tensor, layer: Callable[[int, Layer, Tensor], Tensor]
+    ) -> Tensor:
+        """Compute ids N or rows NJ -> what this stage sends, NS; in the last stage what its head takes, ND.
+
+        ``layer`` computes one layer, given its number in this stage, its parameters and its rows ND.
+        """
+        ops, model = self.ops, self.plan.model
+        x_ND = ids_N = rows
+        table_VD = parts.embedding
+        if parts.embedding is not None:
+            x_ND = ops.embedding(parts.embedding, ids_N)
+        elif parts.receiver is not None:
+            z_NK, ids_N = split_ids(model, rows)
+            x_ND, table_VD = widened(ops, parts.receiver, z_NK, ids_N), parts.receiver.tokens_VD
+        for number, views in enumerate(parts.layers):
+            if number in parts.bridges:
+                assert table_VD is not None, "a stage with bottlenecks begins with rows of tokens"
+                sender, receiver = parts.bridges[number]
+                z_NK = narrowed(ops, model, sender, x_ND, table_VD, ids_N)
+                x_ND, table_VD = widened(ops, receiver, z_NK, ids_N), receiver.tokens_VD
+            x_ND = layer(number, views, x_ND)
+        if parts.sender is None:
+            return x_ND
+        assert table_VD is not None, "a stage with bottlenecks begins with rows of tokens"
+        return narrowed(ops, model, parts.sender, x_ND, table_VD, ids_N)
 
     def loss(self, params_P: Params, inputs: Tensor, labels_BT: Tensor) -> Tensor:
         """Return the mean loss over B x T, in nats; raise ``UsageError`` in other stages than the last."""
@@ -193,29 +279,60 @@ class Stage:
             logits_BTV.view(-1, logits_BTV.shape[-1]), labels_BT.reshape(-1)
         )
 
-    def layers(self, params_P: Tensor) -> tuple[list[Tensor], list[Layer], list[Tensor]]:
-        """Return views for a caller that iterates over the layers: (embedding, layers, norm and head)."""
-        views, skip = self.blocks(params_P), int(self.plan.is_first)
-        stop = skip + self.plan.num_layers * LAYER_BLOCKS
-        layers = [Layer(*views[at : at + LAYER_BLOCKS]) for at in range(skip, stop, LAYER_BLOCKS)]
-        return views[:skip], layers, views[stop:]
-
     def blocks(self, params_P: Tensor) -> list[Tensor]:
-        """Split the flat vector once: per-slice views make the backward pass three times slower."""
-        if params_P.shape != (self.plan.num_parameters,):
-            raise UsageError(f"a shard of {self.plan.num_parameters} parameters is one flat vector")
-        pieces = torch.split(params_P, list(self.plan.block_sizes))
-        return [x.view(b.shape) for b, x in zip(self.plan.blocks, pieces, strict=True)]
+        """Return what is trained, block by block, as views of the flat vector."""
+        return _views(self.plan, params_P)
+
+    def parts(self, params_P: Params) -> StageParts:
+        """Return the parameters by their use, from views in the order in which ``plan_stages`` lays them.
+
+        With an adapter the views are those of the weights below it. Raises ``UsageError`` if they are missing.
+        """
+        plan = self.plan
+        trained = self.blocks(params_P) if isinstance(params_P, Tensor) else params_P
+        views = iter(trained)
+        if plan.base is not None:
+            if self.base_W is None:
+                raise UsageError("a stage with an adapter needs the weights below it")
+            views = iter(_views(plan.base, self.base_W))
+        has_bottleneck = plan.model.bottleneck_rank > 0
+        embedding = next(views) if plan.is_first else None
+        receiver = (
+            Receiver(next(views), next(views)) if has_bottleneck and not plan.is_first else None
+        )
+        layers, bridges = list[Layer](), dict[int, tuple[Sender, Receiver]]()
+        for number in range(plan.num_layers):
+            if number in plan.inner_cuts:
+                sender = Sender(next(views), next(views))
+                bridges[number] = (sender, Receiver(next(views), next(views)))
+            layers.append(Layer(*(next(views) for _ in range(LAYER_BLOCKS))))
+        last = Sender(next(views), next(views)) if has_bottleneck and not plan.is_last else None
+        return StageParts(
+            embedding=embedding,
+            receiver=receiver,
+            layers=_adapted(plan, layers, trained),
+            bridges=bridges,
+            sender=last,
+            head=tuple(views),
+        )
 
     def check(self, inputs: Tensor) -> None:
         """Raise ``UsageError`` unless this stage can take ``inputs``."""
         if self.plan.is_first:
             fits = inputs.dtype == torch.int64 and inputs.dim() == 2
         else:
-            width = self.plan.model.hidden_size
+            width = self.plan.input_width
             fits = inputs.dtype == torch.float32 and inputs.dim() == 3 and inputs.shape[2] == width
         if not fits or inputs.shape[1] > self.plan.model.seq_len:
             raise UsageError(f"stage {self.plan.stage} cannot take a {tuple(inputs.shape)} input")
+
+
+def _views(plan: StagePlan, flat_P: Tensor) -> list[Tensor]:
+    """Split the flat vector once: per-slice views make the backward pass three times slower."""
+    if flat_P.shape != (plan.num_parameters,):
+        raise UsageError(f"a shard of {plan.num_parameters} parameters is one flat vector")
+    pieces = torch.split(flat_P, list(plan.block_sizes))
+    return [x.view(b.shape) for b, x in zip(plan.blocks, pieces, strict=True)]
 
 
 @dataclass(slots=True)
@@ -239,16 +356,30 @@ Sink = Callable[[int, Tensor], None]
 
 
 def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
-    """Cut the model; raise ``BadConfig`` if there are fewer layers than stages."""
+    """Cut the model; raise ``BadConfig`` if there are fewer layers than stages.
+
+    A model with bottlenecks is cut where they lie, or not at all.
+    """
     if not 1 <= num_stages <= model.num_layers:
         raise BadConfig(f"{model.num_layers} layers cannot be cut into {num_stages} stages")
+    if model.bottleneck_rank and num_stages not in {1, model.bottleneck_stages}:
+        raise BadConfig(
+            f"a model with bottlenecks between {model.bottleneck_stages} stages cannot be cut into {num_stages}"
+        )
+    bottlenecks = _cuts(model, model.bottleneck_stages)
     plans = list[StagePlan]()
     for stage in range(num_stages):
         first = model.num_layers * stage // num_stages
         stop = model.num_layers * (stage + 1) // num_stages
         blocks = embedding_blocks(model) if stage == 0 else ()
         for layer in range(first, stop):
+            if layer in bottlenecks:
+                cut = bottlenecks.index(layer)
+                blocks += send_blocks(model, cut) if layer > first else ()
+                blocks += receive_blocks(model, cut)
             blocks += layer_blocks(model, layer)
+        if stop in bottlenecks:
+            blocks += send_blocks(model, bottlenecks.index(stop))
         if stage == num_stages - 1:
             blocks += head_blocks(model)
         plans.append(
@@ -264,9 +395,58 @@ def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
     return tuple(plans)
 
 
-def stage_of(spec: RunSpec, stage: int) -> Stage:
-    """Return the stage of a run with the operators of its numerics profile."""
-    return Stage(plan_stages(spec.model, spec.num_stages)[stage], table(spec.numerics))
+def _cuts(model: ModelSpec, num_stages: int) -> tuple[int, ...]:
+    """Return the layers that a stage begins with, but for the first."""
+    return tuple(model.num_layers * stage // num_stages for stage in range(1, num_stages))
+
+
+def _adapted(
+    plan: StagePlan, layers: Sequence[Layer], trained: Sequence[Tensor]
+) -> tuple[Layer, ...]:
+    """Return the layers with what an adapter trains of each; as they are without one."""
+    if plan.adapter is None:
+        return tuple(layers)
+    count = len(trained) // plan.num_layers
+    return tuple(
+        replace(layer, adapter=read_adapter(plan.adapter, trained[at : at + count]))
+        for layer, at in zip(layers, range(0, len(trained), count), strict=True)
+    )
+
+
+def adapter_plan(base: StagePlan, adapter: AdapterSpec) -> StagePlan:
+    """Return the plan of an adapter on a stage."""
+    layers = range(base.first_layer, base.first_layer + base.num_layers)
+    blocks = tuple(
+        block for layer in layers for block in adapter_blocks(base.model, adapter, layer)
+    )
+    return replace(base, blocks=blocks, adapter=adapter, base=base)
+
+
+def plans_of(spec: RunSpec) -> tuple[StagePlan, ...]:
+    """Return what every stage of a run trains: all of its weights, or an adapter on them."""
+    plans = plan_stages(spec.model, spec.num_stages)
+    if not spec.adapter.rank:
+        return plans
+    return tuple(adapter_plan(plan, spec.adapter) for plan in plans)
+
+
+def stage_of(spec: RunSpec, stage: int, base_W: Tensor | None = None) -> Stage:
+    """Return the stage of a run with the operators of its numerics profile.
+
+    ``base_W`` are the weights below the adapter of the run, if it has one.
+    """
+    return Stage(plans_of(spec)[stage], table(spec.numerics), base_W)
+
+
+def merged(plan: StagePlan, params_P: Tensor, base_W: Tensor | None) -> Tensor:
+    """Return the weights of a stage as one flat vector of plain Llama: with an adapter, added to its base."""
+    if plan.base is None or plan.adapter is None:
+        return params_P
+    if base_W is None:
+        raise UsageError("an adapter is merged into the weights below it")
+    whole_W = base_W.clone()
+    merge_into(plan.base.named(whole_W), plan.named(params_P), plan.adapter.scale)
+    return whole_W
 
 
 def init_flat(plan: StagePlan, seed: int) -> Tensor:
@@ -287,7 +467,7 @@ def initial_roots(spec: RunSpec, plans: Sequence[StagePlan]) -> tuple[Digest, ..
 def run_forward(
     stage: Stage, params_P: Tensor, inputs: Tensor, *, keep_graph: bool = True
 ) -> Forward:
-    """Compute a micro-batch forward: tokens BT or activations BTD -> ``Forward.output`` (detached BTD).
+    """Compute a micro-batch forward: tokens BT or rows BTJ -> ``Forward.output`` (detached BTS).
 
     Without ``keep_graph`` the pass is computed again when its gradient arrives: less memory, same bits.
     """
@@ -310,7 +490,7 @@ def run_forward(
 def run_backward(
     passed: Forward, grad_BTD: Tensor, sink: Sink | None = None
 ) -> tuple[Tensor | None, Tensor]:
-    """Return (gradient of the inputs or None on stage 0, gradient_P) of a micro-batch.
+    """Return (gradient BTS of what was received or None on stage 0, gradient_P) of a micro-batch.
 
     With a ``sink`` the blocks of the gradient go there one by one, and none is returned: no more of it than a
     block is in memory. Raises ``UsageError`` if the gradient has another shape than the output, and what
@@ -369,8 +549,10 @@ def _gradients(
     finally:
         for hook in hooks:
             hook.remove()
-    grad_inputs = None if stage.plan.is_first else entry.grad
-    entry.grad = None
+    grad_inputs, entry.grad = entry.grad, None
+    if grad_inputs is not None:
+        # Not that of the ids behind a bottleneck.
+        grad_inputs = grad_inputs[..., : stage.plan.signal_width].contiguous()
     if sink is not None:
         return grad_inputs, graph.new_empty(0)
     return grad_inputs, torch.cat([found[start] for start in starts[:-1]])
@@ -383,9 +565,15 @@ def _hand_over(taken: Sink, start: int, leaf: Tensor) -> None:
 
 
 def _init_tensor(part: TensorShape, seed: int) -> Tensor:
+    if part.mirrored is None:
+        return _drawn(part, seed)
+    return _drawn(part.mirrored, seed).view(part.mirrored.shape).t().reshape(-1)
+
+
+def _drawn(part: TensorShape, seed: int) -> Tensor:
     count = _count(part.shape)
     if part.deviation == 0.0:
-        return torch.ones(count)
+        return torch.full((count,), part.fill)
     key = framed("init", (seed.to_bytes(8, "big"), part.name.encode("ascii")))
     raw = np.frombuffer(expand(key, "training.init", 4 * count), dtype="<u4") >> (32 - _INIT_BITS)
     centred = raw.astype(np.int64) * 2 - ((1 << _INIT_BITS) - 1)  # odd integers around zero

@@ -18,8 +18,10 @@ from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.adoption import AdoptedState
 from swarm.training.averaging.payload import residual_numel
 from swarm.training.data.dataset import TokenSource
-from swarm.training.devices.engine import Engine
+from swarm.training.devices.engine import Engine, LocalEngine
+from swarm.training.model.bottleneck import signal_width
 from swarm.training.model.optimizer import OptimizerState
+from swarm.training.model.stages import stage_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.checkpoint import RESTART_HINT, SavedShard, encode_shard
 from swarm.training.record.segment import (
@@ -117,17 +119,26 @@ def adopted_shard(
     return shard
 
 
-def restored(spec: RunSpec, stage: StageIndex, state: ShardState, anchor_P: Tensor) -> Shard:
+def restored(
+    spec: RunSpec,
+    stage: StageIndex,
+    state: ShardState,
+    anchor_P: Tensor,
+    base_W: Tensor | None = None,
+) -> Shard:
     """Return a shard as it was at a window's start, with the fragments that were in flight.
 
-    ``anchor_P`` is the tensor that ``state.anchor_root`` names; ``state`` is not modified.
+    ``anchor_P`` is the tensor that ``state.anchor_root`` names, ``base_W`` the weights below the run's adapter,
+    if it has one; ``state`` is not modified.
     """
-    shard = Shard(spec, stage, state.params_P)
+    engine = LocalEngine(stage_of(spec, stage, base_W))
+    shard = Shard(spec, stage, state.params_P, engine=engine)
     shard.optimizer = OptimizerState(state.m_P.clone(), state.v_A.clone(), state.step)
     shard.put_slow(state.phi_P, state.momentum_P, state.residual_R)
     shard.set_anchor(anchor_P, state.anchor_root)
     shard.tokens_total, shard.tokens_at_sync = state.tokens_total, list(state.tokens_at_sync)
-    shard.snapshots = {fragment: (tokens, theta) for fragment, tokens, theta in state.snapshots}
+    shard.snapshots = {spec.outer.fragment_of(held[0]): held for held in state.snapshots}
+    shard.trades_over = list(state.trades_over)
     return shard
 
 
@@ -165,10 +176,10 @@ def replay_microbatch(
     if reply is None:
         shard.loss(tokens, plan, request, seat)
         return
-    _, passed = shard.forward(request)
+    _, passed = shard.forward(tokens, plan, request)
     shard.backward(passed, reply)
 
 
 def _shape(plan: RoundPlan) -> tuple[int, int, int]:
     spec = plan.spec
-    return (spec.microbatch_size, spec.model.seq_len, spec.model.hidden_size)
+    return (spec.microbatch_size, spec.model.seq_len, signal_width(spec.model))

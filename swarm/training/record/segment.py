@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from swarm.config.spec import RunSpec
 from swarm.primitives.codec import encode
 from swarm.primitives.commitments import hash_of, tensor_hash
 from swarm.primitives.crypto import fast_digest
@@ -72,7 +73,8 @@ NO_PARTNER = -1
 class MergeRecord:
     """One merge of a fragment, with a partner or solo."""
 
-    fragment: int
+    exchange: int
+    """Number of the exchange in its round."""
     partner: PeerId | None
     partner_seat: int
     my_payload: Digest
@@ -91,7 +93,7 @@ class SegmentLog:
     start: tuple[Digest, ...]
     records: list[StepRecord | MergeRecord] = field(default_factory=list)
     snapshots: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    """(number of records before it, fragment) of each copy that was offered to a partner."""
+    """(number of records before it, exchange) of each copy that was offered to a partner."""
     end: tuple[Digest, ...] = ()
     tokens: int = 0
     loss_sum_micro: int = 0
@@ -102,10 +104,10 @@ class SegmentLog:
         """Optimizer steps taken."""
         return sum(isinstance(record, StepRecord) for record in self.records)
 
-    def has_merged(self, fragment: int) -> bool:
-        """Return True if a fragment was merged in this segment, which happens at most once."""
+    def has_merged(self, exchange: int) -> bool:
+        """Return True if an exchange was merged in this segment, which happens at most once."""
         merges = (record for record in self.records if isinstance(record, MergeRecord))
-        return any(record.fragment == fragment for record in merges)
+        return any(record.exchange == exchange for record in merges)
 
     @property
     def loss_micro(self) -> int:
@@ -118,7 +120,7 @@ COUNT_BYTES = 8
 """A count is an int64."""
 
 PendingFragment = tuple[int, int, Tensor]
-"""A fragment that was offered and not merged yet: (fragment, tokens it was offered with, theta_F)."""
+"""A fragment that was offered and not merged yet: (exchange, tokens it was offered with, theta_F)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +140,11 @@ class ShardState:
     tokens_at_sync: tuple[int, ...]
     """For each fragment, ``tokens_total`` at its last merge."""
     snapshots: tuple[PendingFragment, ...]
-    """By fragment, each once."""
+    """By exchange, each fragment at most once."""
     residual_R: Tensor
     """Quantization error of int4 not sent yet; empty in a run that never trades in int4."""
+    trades_over: tuple[int, ...] = ()
+    """For each fragment, the trades of the segment that its last merge ended; empty where a round has one."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -164,6 +168,15 @@ def copied(tensor: Tensor) -> Tensor:
     return tensor.to("cpu", copy=True)
 
 
+def no_trades_over(spec: RunSpec) -> list[int]:
+    """Return the trades that are over where a segment begins; empty if a round has one trade of each fragment.
+
+    With one, a merge needs no number: the state of such a run does not carry any.
+    """
+    outer = spec.outer
+    return [0] * outer.fragments if outer.trades_per_round > 1 else []
+
+
 def number_component(value: int) -> Digest:
     """Return the hash of one counter as a part of the state."""
     return tensor_hash("int64", (), value.to_bytes(COUNT_BYTES, "little", signed=True))
@@ -176,9 +189,16 @@ def tokens_component(total: int, at_sync: Sequence[int]) -> Digest:
     return tensor_hash("int64", (len(counts),), data)
 
 
-def snapshots_component(snapshots: Sequence[PendingFragment]) -> Digest:
-    """Return the hash of the offered fragments, which must be in order of fragment."""
-    if not snapshots:
+def snapshots_component(
+    snapshots: Sequence[PendingFragment], trades_over: Sequence[int] = ()
+) -> Digest:
+    """Return the hash of the offered fragments, in order of exchange, and of the trades that are over.
+
+    Between two segments no trade is over: the hash is that of a run with one trade a round.
+    """
+    parts = [encode((exchange, tokens, hash_of(theta))) for exchange, tokens, theta in snapshots]
+    if any(trades_over):
+        parts.append(encode(tuple(trades_over)))
+    if not parts:
         return tensor_hash("float32", (0,), b"")
-    parts = (encode((fragment, tokens, hash_of(theta))) for fragment, tokens, theta in snapshots)
     return fast_digest("snapshots", *parts)

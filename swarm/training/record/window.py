@@ -33,9 +33,15 @@ from swarm.training.messages import (
     check_numbers,
 )
 from swarm.training.model.optimizer import MICROBATCHES_MAX, num_second_moments
-from swarm.training.model.stages import Span, plan_stages
+from swarm.training.model.stages import Span, plans_of
 from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
-from swarm.training.record.segment import NO_PARTNER, MicrobatchId, ShardState, are_finite
+from swarm.training.record.segment import (
+    NO_PARTNER,
+    MicrobatchId,
+    ShardState,
+    are_finite,
+    no_trades_over,
+)
 from swarm.training.shard import DROPPED_MAX
 from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
 
@@ -44,7 +50,7 @@ MAGIC = b"SWARMWN2"
 WINDOW_BYTES_MAX = 256 << 20
 """Longest encoded window: a verifier holds one of another peer in memory."""
 SNAPSHOTS_MAX = 4
-"""Offers of a fragment in one segment: usually one, rarely more if a trade came late."""
+"""Offers in one exchange: usually one, rarely more if a trade came late."""
 _LENGTH_BYTES = 4
 _MICROBATCH_BYTES = 512
 """Bytes of a micro-batch in a header: two signatures, a digest and thirty numbers of at most 9 bytes."""
@@ -93,15 +99,15 @@ class AnchorSet(Message, frozen=True, tag=1):
 
 
 class SnapshotTaken(Message, frozen=True, tag=2):
-    """A fragment was copied between two steps, to be offered."""
+    """The fragment of an exchange was copied between two steps, to be offered."""
 
-    fragment: int
+    exchange: int
 
 
 class MergeHead(Message, frozen=True, tag=3):
     """A merge as the header has it: all but the partner's payload, which follows behind the header."""
 
-    fragment: int
+    exchange: int
     partner_seat: int
     """Index of the partner's seat; -1 in a solo step."""
     weight_nano: int
@@ -157,8 +163,9 @@ class WindowHead(Message, frozen=True):
     anchor_root: bytes
     tokens_total: int
     tokens_at_sync: tuple[int, ...]
+    """Of each fragment; behind them, in a run of several trades a round, the trades of each that are over."""
     snapshots: tuple[tuple[int, int], ...]
-    """(fragment, tokens it was offered with)."""
+    """(exchange, tokens it was offered with)."""
     events: tuple[EventHead, ...]
 
 
@@ -212,7 +219,7 @@ def header_bytes_max(spec: RunSpec) -> int:
     """Return the most bytes of a header of a window of this run."""
     steps, fragments = spec.checks.window_steps, spec.outer.fragments
     step = _EVENT_BYTES + MICROBATCHES_MAX * _MICROBATCH_BYTES + DROPPED_MAX * _MICROBATCH_ID_BYTES
-    others = 1 + fragments * (SNAPSHOTS_MAX + 1)
+    others = 1 + spec.outer.exchanges * (SNAPSHOTS_MAX + 1)
     return _HEAD_BYTES + fragments * 2 * _MICROBATCH_ID_BYTES + steps * step + others * _EVENT_BYTES
 
 
@@ -222,13 +229,18 @@ def _check_start(spec: RunSpec, head: WindowHead) -> None:
     if head.stage >= spec.num_stages or head.round >= spec.rounds + FINAL_ROUNDS_MAX:
         raise BadEncoding("a window of a stage or round that the run does not have")
     check_root(Digest(head.anchor_root))
-    fragments = [fragment for fragment, _ in head.snapshots]
-    _check_ascending(fragments)
-    for fragment in fragments:
-        _check_fragment(spec, fragment)
-    if len(head.tokens_at_sync) != spec.outer.fragments:
+    exchanges = [exchange for exchange, _ in head.snapshots]
+    _check_ascending(exchanges)
+    for exchange in exchanges:
+        _check_exchange(spec, exchange)
+    if len({spec.outer.fragment_of(exchange) for exchange in exchanges}) != len(exchanges):
+        raise BadEncoding("a fragment on its way in two exchanges")
+    at_sync, trades_over = _split_counts(spec, head)
+    if (len(at_sync), len(trades_over)) != (spec.outer.fragments, len(no_trades_over(spec))):
         raise BadEncoding(f"tokens of {len(head.tokens_at_sync)} fragments")
-    for tokens in (*head.tokens_at_sync, *(tokens for _, tokens in head.snapshots)):
+    if not all(0 <= over <= spec.outer.trades_per_round for over in trades_over):
+        raise BadEncoding("more trades that are over than a round has")
+    for tokens in (*at_sync, *(tokens for _, tokens in head.snapshots)):
         if not 0 <= tokens <= head.tokens_total:
             raise BadEncoding(f"{tokens} tokens of {head.tokens_total}")
 
@@ -240,16 +252,16 @@ def _check_events(spec: RunSpec, head: WindowHead) -> None:
         match event:
             case AnchorSet(root):
                 check_root(Digest(root))
-            case SnapshotTaken(fragment):
-                _check_fragment(spec, fragment)
+            case SnapshotTaken(exchange):
+                _check_exchange(spec, exchange)
             case MergeHead():
                 _check_merge(spec, event)
             case StepTaken():
                 _check_step(spec, head.stage, event)
-    fragments = spec.outer.fragments
-    if counts[AnchorSet] > 1 or counts[MergeHead] > fragments:
+    exchanges = spec.outer.exchanges
+    if counts[AnchorSet] > 1 or counts[MergeHead] > exchanges:
         raise BadEncoding("a window with more anchors or merges than a segment has")
-    if counts[SnapshotTaken] > SNAPSHOTS_MAX * fragments:
+    if counts[SnapshotTaken] > SNAPSHOTS_MAX * exchanges:
         raise BadEncoding("a window with more snapshots than a segment has")
     done = counts[StepTaken] + counts[MergeHead]
     if counts[StepTaken] > spec.checks.window_steps or not done:
@@ -257,7 +269,7 @@ def _check_events(spec: RunSpec, head: WindowHead) -> None:
 
 
 def _check_merge(spec: RunSpec, event: MergeHead) -> None:
-    _check_fragment(spec, event.fragment)
+    _check_exchange(spec, event.exchange)
     check_root(Digest(event.my_payload))
     offer, seat, receipt = event.offer, event.partner_seat, event.receipt
     if receipt is not None:
@@ -308,9 +320,15 @@ def _check_bare(message: MicroBatch | MicroBatchGrad) -> None:
         raise BadEncoding("a payload in a header")
 
 
-def _check_fragment(spec: RunSpec, fragment: int) -> None:
-    if not 0 <= fragment < spec.outer.fragments:
-        raise BadEncoding(f"fragment {fragment} of {spec.outer.fragments}")
+def _check_exchange(spec: RunSpec, exchange: int) -> None:
+    if not 0 <= exchange < spec.outer.exchanges:
+        raise BadEncoding(f"exchange {exchange} of {spec.outer.exchanges}")
+
+
+def _split_counts(spec: RunSpec, head: WindowHead) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return (tokens at each fragment's last merge, trades that are over) of a header."""
+    counts, fragments = head.tokens_at_sync, spec.outer.fragments
+    return counts[:fragments], counts[fragments:]
 
 
 def _check_signature(signature: bytes) -> None:
@@ -342,8 +360,8 @@ def encode_window(data: WindowData) -> list[bytes | memoryview]:
         step=start.step,
         anchor_root=start.anchor_root,
         tokens_total=start.tokens_total,
-        tokens_at_sync=start.tokens_at_sync,
-        snapshots=tuple((fragment, tokens) for fragment, tokens, _ in start.snapshots),
+        tokens_at_sync=(*start.tokens_at_sync, *start.trades_over),
+        snapshots=tuple((exchange, tokens) for exchange, tokens, _ in start.snapshots),
         events=tuple(_head_of(event) for event in data.events),
     )
     tensors = [*start.tensors, start.residual_R, *(theta for _, _, theta in start.snapshots)]
@@ -360,7 +378,7 @@ def decode_window(spec: RunSpec, raw: bytes | memoryview) -> WindowData:
     if len(view) > WINDOW_BYTES_MAX:
         raise BadEncoding(f"a window of {len(view)} bytes")
     head, bulk = split_window(spec, view)
-    plan = plan_stages(spec.model, spec.num_stages)[head.stage]
+    plan = plans_of(spec)[head.stage]
     spans = plan.fragments(spec.outer.fragments)
     second = num_second_moments(spec.optimizer, plan)
     state = _state(spec, head, bulk, spans, second)
@@ -406,6 +424,7 @@ def _state(
     v_A = bulk.tensor(second)
     phi_P, momentum_P = bulk.tensor(num_parameters), bulk.tensor(num_parameters)
     residual_R = bulk.tensor(residual_numel(spec, num_parameters))
+    at_sync, trades_over = _split_counts(spec, head)
     return ShardState(
         params_P=params_P,
         m_P=m_P,
@@ -415,23 +434,24 @@ def _state(
         step=head.step,
         anchor_root=Digest(head.anchor_root),
         tokens_total=head.tokens_total,
-        tokens_at_sync=head.tokens_at_sync,
+        tokens_at_sync=at_sync,
         snapshots=tuple(
-            (part, tokens, bulk.tensor(spans[part].numel)) for part, tokens in head.snapshots
+            (exchange, tokens, bulk.tensor(spans[spec.outer.fragment_of(exchange)].numel))
+            for exchange, tokens in head.snapshots
         ),
         residual_R=residual_R,
+        trades_over=trades_over,
     )
 
 
 def _event(spec: RunSpec, event: EventHead, bulk: Bulk, spans: Sequence[Span]) -> Event:
     match event:
-        case MergeHead(fragment, _, _, _, offer):
+        case MergeHead(exchange, _, _, _, offer):
             payload = b""
             if offer is not None:
                 is_final_averaging = offer.codec is Codec.F32
-                numel = traded_numel(
-                    spec, spans[fragment].numel, is_final_averaging=is_final_averaging
-                )
+                span = spans[spec.outer.fragment_of(exchange)]
+                numel = traded_numel(spec, span.numel, is_final_averaging=is_final_averaging)
                 num_bytes = payload_bytes(offer.codec, numel)
                 if offer.num_bytes != num_bytes:
                     raise BadEncoding("an offer of another size than its fragment")

@@ -122,6 +122,24 @@ def test_a_damaged_manifest_counts_as_absent(tmp_path: Path, garbage: bytes) -> 
     assert not store.has(root)
 
 
+def test_a_blob_that_is_read_while_it_is_added_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetch that waits for it looks between its list and its file: it is absent, and then it is there."""
+    store, seen = a_store(tmp_path), list[object]()
+    keep = store.keep
+
+    def looked_at(root: Digest) -> None:
+        seen.append(store.load(root))
+        keep(root)
+
+    monkeypatch.setattr(store, "keep", looked_at)
+    root = add(store, SMALL)
+    assert seen == [None]
+    assert store.has(root)
+    assert store.load(root) is not None
+
+
 def test_what_is_not_ours_in_the_folder_is_left_alone(tmp_path: Path) -> None:
     store = a_store(tmp_path)
     (tmp_path / "blobs" / "notes.list").write_text("hello")

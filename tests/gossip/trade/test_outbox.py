@@ -107,6 +107,19 @@ def test_the_rounds_of_two_runs_do_not_meet() -> None:
 
 
 @pytest.mark.rule("G11")
+def test_a_later_exchange_takes_the_place_of_what_it_makes_outdated() -> None:
+    outbox = Outbox()
+    for exchange in (1, 5):
+        published(outbox, a_key(fragment=exchange))
+    payload = outbox.published(a_key(fragment=5))
+    assert payload is not None
+    gone = (a_key(fragment=1), a_key(fragment=17))
+    outbox.publish(a_key(fragment=9), payload.snapshot, RECEIVER.peer, outdated=gone)
+    kept = [exchange for exchange in (1, 5, 9) if outbox.published(a_key(fragment=exchange))]
+    assert kept == [5, 9]
+
+
+@pytest.mark.rule("G11")
 def test_only_the_next_round_may_be_asked_for_early() -> None:
     outbox = Outbox()
     assert outbox.find(a_key(round_index=70), RECEIVER.peer, SEAT) is None

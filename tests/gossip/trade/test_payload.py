@@ -44,7 +44,7 @@ def test_the_runs_codec_needs_one_anchor_on_both_sides(common: Codec) -> None:
     assert choose_codec(common, NO_DIGEST, NO_DIGEST) is other
 
 
-def test_int4_leaves_a_residual_and_needs_one() -> None:
+def test_int4_leaves_a_residual_where_it_had_one() -> None:
     snapshot = a_snapshot()
     packed = a_packed(a_key(), codec=Codec.INT4)
     assert packed.residual is not None
@@ -53,8 +53,10 @@ def test_int4_leaves_a_residual_and_needs_one() -> None:
     due = snapshot.theta + snapshot.residual
     torch.testing.assert_close(theta + packed.residual, due, atol=1e-6, rtol=0)
     assert a_packed(a_key(), codec=Codec.INT8).residual is None
-    with pytest.raises(UsageError):
-        pack(a_key(), dataclasses.replace(snapshot, residual=None), Codec.INT4)
+    once = pack(a_key(), dataclasses.replace(snapshot, residual=None), Codec.INT4)
+    assert once.residual is None
+    zero = dataclasses.replace(snapshot, residual=torch.zeros_like(snapshot.theta))
+    assert once.offer == pack(a_key(), zero, Codec.INT4).offer
 
 
 @pytest.mark.rule("S31")

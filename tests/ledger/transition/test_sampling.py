@@ -18,7 +18,7 @@ from swarm.ledger.transition.sampling import (
 )
 from swarm.primitives.codec import replace
 from swarm.testing.ledger import numbered_key, small_run_spec
-from swarm.types import Amount, Digest, Height
+from swarm.types import Amount, Digest, Height, PeerId
 from tests.ledger.checking import EXACT, a_case
 
 
@@ -139,6 +139,24 @@ def test_partners_are_the_same_for_both_and_never_oneself() -> None:
     assert partners_of(info, spec, name, 0, 0) == (case.ledger.keys[1].peer,)
     assert partners_of(info, spec, name, 0, 1) == (case.ledger.keys[0].peer,)
     assert partners_of(info, spec, name, 1, 0) == (), "alone in its stage"
+
+
+@pytest.mark.rule("L36")
+def test_partners_of_further_trades_of_a_round_may_check_it() -> None:
+    """Over many trades a seat meets its whole stage: those of the first are out, as with one trade a round."""
+    case = a_case()
+    info = round_info(case.run, 1)
+    assert info is not None
+    roster = tuple(
+        replace(info.seats[0][0], index=i, peer=PeerId(bytes([i]) * 32)) for i in range(9)
+    )
+    wide = replace(info, seats=(roster, *info.seats[1:]))
+    spec, name = case.run.spec, case.run.spec_digest
+    often = replace(spec, outer=replace(spec.outer, trades_per_round=32))
+    for seat in range(9):
+        partners = partners_of(wide, often, name, 0, seat)
+        assert partners == partners_of(wide, spec, name, 0, seat)
+        assert len(partners) <= spec.outer.fragments
 
 
 @pytest.mark.rule("L35", "L39")

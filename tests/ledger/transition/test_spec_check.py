@@ -116,6 +116,15 @@ def test_gamma_is_held_below_two_times_one_minus_alpha_squared(alpha: int, bound
 
 
 @pytest.mark.rule("L13")
+def test_a_segment_shows_a_leaf_for_every_exchange() -> None:
+    often = replace(SPEC.outer, trades_per_round=4)
+    spec = small_run_spec(outer=often)
+    assert leaves_max(spec) == leaves_max(SPEC) + 3 * SPEC.outer.fragments
+    many = replace(SPEC.outer, fragments=32, trades_per_round=8)
+    with pytest.raises(InvalidStatement, match="steps and merges"):
+        check_run_spec(small_run_spec(outer=many, round_blocks=20))
+
+
 def test_a_segment_holds_what_its_feeders_could_send() -> None:
     step = SPEC.microbatches_per_step * SPEC.microbatch_size * SPEC.model.seq_len
     assert segment_tokens_max(SPEC, 3) == 3 * SPEC.inner_steps_max * step

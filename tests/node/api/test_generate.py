@@ -95,6 +95,9 @@ class FakeArtifacts:
         held = {ROOTS[round_][stage]: WEIGHTS[round_][stage] for round_ in self.rounds}
         return held.get(root)
 
+    async def base(self, run: Run, stage: StageIndex, *, is_here: bool = False) -> Tensor | None:
+        return None
+
 
 @dataclass
 class Writing:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from swarm.config.bounds import check_spec
 from swarm.config.load import parse_run_file, run_spec
-from swarm.config.spec import DataSpec, RunSpec
+from swarm.config.spec import NANO, AdapterSpec, DataSpec, RunSpec
 from swarm.errors import Corrupt, Unreachable
 from swarm.gossip.blobs.service import Blobs
 from swarm.node.artifacts import cache as cache_module
@@ -20,7 +20,7 @@ from swarm.primitives.commitments import hash_of
 from swarm.primitives.merkle import merkle_root
 from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
-from swarm.training.model.stages import init_flat, init_root, plan_stages
+from swarm.training.model.stages import init_flat, init_root, plan_stages, plans_of
 from swarm.training.record.checkpoint import phi_bytes
 from swarm.types import NO_DIGEST, Digest, StageIndex
 from tests.fakes import FakeNetwork
@@ -170,6 +170,46 @@ async def test_the_weights_that_a_run_goes_on_from_are_fetched_by_their_names(
     await harness.blobs.remove(roots[0])
     harness.artifacts.forget(roots[0])
     assert await harness.artifacts.served(harness.run, StageIndex(0), roots[0]) is None
+
+
+@pytest.mark.rule("T40")
+async def test_the_weights_below_an_adapter_are_fetched_by_name_and_held_once(
+    tmp_path: Path,
+) -> None:
+    """Alive as long as somebody uses them; they are no anchor of the adapter."""
+    harness = Harness(tmp_path)
+    artifacts, run = harness.artifacts, harness.run
+    assert await artifacts.base(run, STAGE) is None
+    bases = [init_flat(plan, 99) for plan in harness.plans]
+    roots = [
+        await harness.blobs.add(phi_bytes(base_W), dtype="float32", shape=tuple(base_W.shape))
+        for base_W in bases
+    ]
+    adapter = AdapterSpec(4, 8 * NANO, ("q", "down"), tuple(roots))
+    spec = replace(harness.spec, adapter=adapter)
+    check_spec(spec)
+    run.spec, run.spec_digest = spec, spec.digest
+    base_W = await artifacts.base(run, STAGE)
+    assert base_W is not None
+    assert torch.equal(base_W, bases[STAGE])
+    assert await artifacts.base(run, STAGE, is_here=True) is base_W
+    assert not artifacts.canonical(run, STAGE, roots[STAGE])
+    with pytest.raises(Unreachable, match="on ledger or disk"):
+        await artifacts.anchor(run, STAGE, NO_DIGEST)
+    initial_P = await artifacts.initial(run, STAGE)
+    assert initial_P.numel() == plans_of(spec)[STAGE].num_parameters < base_W.numel()
+    assert artifacts.canonical(run, STAGE, hash_of(initial_P))
+    path = harness.blobs.path(roots[STAGE])
+    del base_W
+    path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x00\x00")
+    with pytest.raises(Corrupt) as caught:
+        await artifacts.base(run, STAGE)
+    assert str(path) in caught.value.hint
+    await artifacts.keep_base(run, StageIndex(0))
+    assert harness.blobs.has(roots[0])
+    await harness.blobs.remove(roots[0])
+    with pytest.raises(Unreachable, match="not here"):
+        await artifacts.base(run, StageIndex(0), is_here=True)
 
 
 async def test_initial_weights_that_are_not_finite_are_of_no_use(tmp_path: Path) -> None:

@@ -80,6 +80,9 @@ class FakeArtifacts:
         assert wanted == root(wanted[0], stage)
         return weights(wanted[0], stage)
 
+    async def base(self, _: object, stage: StageIndex) -> Tensor | None:
+        return None
+
 
 @dataclass
 class Measuring:

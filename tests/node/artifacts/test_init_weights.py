@@ -17,10 +17,12 @@ from swarm.node.artifacts.cache import seeded_root
 from swarm.node.launch.launch import prepare_spec
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
+from swarm.primitives.commitments import hash_of
 from swarm.primitives.merkle import merkle_root
 from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
-from swarm.training.model.stages import init_root, plan_stages
+from swarm.training.hf.export import export_files
+from swarm.training.model.stages import init_flat, init_root, plan_stages, plans_of
 from swarm.types import PeerId
 from tests.fakes import FakeNetwork
 from tests.node.artifacts.test_cache import RUN, a_spec
@@ -109,4 +111,39 @@ async def test_a_run_that_does_not_fit_is_refused_before_weights_are_computed(
     spec = await prepare_spec(*parts)
     assert compute.computed == 2
     assert spec.init_root == init_root(plan_stages(spec.model, 2), spec.seed)
+    store.close()
+
+
+@pytest.mark.rule("T40")
+async def test_a_launch_with_an_adapter_publishes_the_weights_below_and_starts_from_the_seed(
+    tmp_path: Path,
+) -> None:
+    spec, llama = a_spec(), tmp_path / "llama"
+    llama.mkdir()
+    plans = plan_stages(spec.model, 2)
+    for name, data in export_files(spec.model, [init_flat(plan, 9) for plan in plans]).items():
+        (llama / name).write_bytes(data)
+    for number in range(4):
+        (tmp_path / f"{number}.txt").write_text(f"text {number} " * 300)
+    sections = (
+        '[adapter]\nrank = 4\ntargets = ["q", "v"]\n[data]\nsource = ["."]\nheldout_every = 2\n'
+    )
+    file = parse_run_file(f'[model]\ninit_from = "llama"\nseq_len = 32\n{sections}', "run.toml")
+    peer = PeerId(bytes(32))
+    host: Any = FakeNetwork().host(1)
+    genesis = genesis_of(file, validators={peer: 1}, accounts={}, seed=secrets.token_bytes(32))
+    blobs = Blobs(tmp_path / "home", host, quota_bytes=1 << 24)
+    store, report = Store.open(tmp_path / "store.sqlite"), EventLog(tmp_path, None)
+
+    async def fits(_: RunSpec) -> None:
+        pass
+
+    made = await prepare_spec(file, tmp_path, genesis, blobs, Counted(), store, fits, report)
+    assert made.adapter.base_roots == tuple(hash_of(init_flat(plan, 9)) for plan in plans)
+    assert all(map(blobs.has, made.adapter.base_roots))
+    assert made.initial_roots == ()
+    assert made.init_root == init_root(plans_of(made), made.seed)
+    wide = file.model_copy(update={"adapter": file.adapter.model_copy(update={"rank": 33})})
+    with pytest.raises(BadConfig, match="narrowest of its targets: 32"):
+        await prepare_spec(wide, tmp_path, genesis, blobs, Counted(), store, fits, report)
     store.close()

@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from swarm.config.schema import NodeConfig
+from swarm.config.spec import RunSpec
 from swarm.errors import InvalidStatement, Reason, SwarmError, Unreachable
 from swarm.events import EventKind
 from swarm.ledger.state.records import Checkpoint, Run
@@ -107,6 +108,8 @@ class FakeSeats:
     live: dict[tuple[StageIndex, int], FakeLive] = field(default_factory=dict)
     done: list[Action] = field(default_factory=list)
     failure: SwarmError | None = None
+    settles: trio.Event | None = None
+    """What every trade waits for; None: it is settled at once."""
     phi: object | None = None
     """Of a closed segment; None while it is open."""
     num_tidied: int = 0
@@ -146,6 +149,8 @@ class FakeSeats:
 
     async def trade(self, duty: TradeFragment) -> None:
         await self._do(duty)
+        if self.settles is not None:
+            await self.settles.wait()
 
     async def _do(self, duty: Action) -> None:
         self.done.append(duty)
@@ -184,6 +189,9 @@ class FakeChecks:
 class FakeArtifacts:
     fetched: list[tuple[StageIndex, RoundIndex]] = field(default_factory=list)
     failure: SwarmError | None = None
+
+    async def keep_base(self, run: Run, stage: StageIndex) -> None:
+        pass
 
     async def checkpoint(self, run: Run, stage: StageIndex, kept: Checkpoint) -> None:
         await trio.lowlevel.checkpoint()
@@ -265,10 +273,12 @@ Begin = Callable[..., "Harness"]
 async def begin(nursery: trio.Nursery) -> Begin:
     """Start a node: ``number`` says whose, 0 is the owner of the run."""
 
-    def start(number: int = 0, *, opens: bool = True, **config: object) -> Harness:
+    def start(
+        number: int = 0, *, opens: bool = True, spec: RunSpec = SPEC, **config: object
+    ) -> Harness:
         ledger = FakeLedger()
         if opens:
-            ledger.chain.open_run(SPEC)
+            ledger.chain.open_run(spec)
         context, seats = FakeContext(ledger.chain.keys[number], ledger, **config), FakeSeats()
         controller = Controller(context, nursery)  # type: ignore[arg-type]
         controller.seats = seats  # type: ignore[assignment]
@@ -299,6 +309,33 @@ async def test_a_seat_is_taken_begun_and_traded_for_once_each(
     await harness.reach_round(1)
     assert len(seats.of_kind(TakeSeat)) == SPEC.num_stages, "the seats of round 0 are still here"
     assert len(seats.of_kind(BeginRound)) == 2 * SPEC.num_stages
+
+
+@pytest.mark.rule("N12a")
+@pytest.mark.parametrize("failure", [None, LOST])
+async def test_a_later_exchange_begins_once_the_one_before_is_settled(
+    begin: Begin, autojump_clock: MockClock, failure: SwarmError | None
+) -> None:
+    outer = replace(SPEC.outer, fragments=1, trades_per_round=3)
+    harness = begin(spec=replace(SPEC, outer=outer, round_blocks=12))
+    harness.seats.settles = settles = trio.Event()
+    await harness.reach_round(0)
+
+    def exchanges() -> list[int]:
+        duties = harness.seats.of_kind(TradeFragment)
+        return [d.exchange for d in duties if isinstance(d, TradeFragment) and d.stage == 0]
+
+    while not exchanges():
+        await harness.block()
+    await harness.block(count=3)
+    assert exchanges() == [0], "the second is due, and the first is still open"
+    harness.seats.failure = failure
+    settles.set()
+    await wait_all_tasks_blocked()
+    await harness.block()
+    assert exchanges() == [0, 1]
+    await harness.block(count=3)
+    assert exchanges() == [0, 1, 2], "a trade that failed is settled too"
 
 
 @pytest.mark.rule("N1")

@@ -1,9 +1,11 @@
 """What is due follows from the ledger and from what is under way, and nothing is asked for twice."""
 
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace as Some
 from typing import Any
 
+import msgspec
 import pytest
 
 from swarm.config.load import parse_run_file, run_spec
@@ -33,7 +35,7 @@ from swarm.node.control.planner import (
     TakeSeat,
     TopUpStake,
     TradeFragment,
-    fragment_height,
+    exchange_height,
     guarded_stages,
     is_accused,
     may_be_drawn,
@@ -195,7 +197,7 @@ def test_fragments_are_traded_at_their_heights_and_once() -> None:
     info = an_info(*TWO)
     run = a_run(info)
     fragments, blocks = run.spec.outer.fragments, run.spec.round_blocks
-    heights = [fragment_height(info, f, fragments, blocks) for f in range(fragments)]
+    heights = [exchange_height(info, f, fragments, blocks) for f in range(fragments)]
     assert heights == sorted(set(heights))
     assert info.height < heights[0]
     assert heights[-1] < info.height + blocks
@@ -203,6 +205,70 @@ def test_fragments_are_traded_at_their_heights_and_once() -> None:
     assert [type(duty) for duty in first] == [TradeFragment]
     begun = frozenset([(StageIndex(0), 0, RoundIndex(3), 0)])
     assert plan_actions(knowledge(run, a_local(), height=heights[0], trades_begun=begun)) == []
+
+
+def with_trades(run: Run, trades: int, *, round_blocks: int) -> Run:
+    outer = msgspec.structs.replace(run.spec.outer, trades_per_round=trades)
+    spec = msgspec.structs.replace(run.spec, outer=outer, round_blocks=round_blocks)
+    return copied(run, spec=spec)
+
+
+@pytest.mark.rule("N12a")
+@pytest.mark.parametrize(("trades", "round_blocks"), [(2, 20), (3, 12), (7, 10), (32, 35)])
+def test_exchanges_are_spread_over_a_round_and_those_of_a_fragment_never_meet(
+    trades: int, round_blocks: int
+) -> None:
+    info = an_info(*TWO)
+    outer = with_trades(a_run(info), trades, round_blocks=round_blocks).spec.outer
+    heights = [
+        exchange_height(info, exchange, outer.exchanges, round_blocks)
+        for exchange in range(outer.exchanges)
+    ]
+    assert heights == sorted(heights)
+    assert info.height < heights[0]
+    assert heights[-1] <= info.height + round_blocks - 3
+    for fragment in range(outer.fragments):
+        own = heights[fragment :: outer.fragments]
+        assert len(set(own)) == trades
+        assert max(b - a for a, b in pairwise(own)) <= min(b - a for a, b in pairwise(own)) + 1
+
+
+def exchanges_due(run: Run, height: int, **known: object) -> list[int]:
+    duties = plan_actions(knowledge(run, a_local(), height=height, **known))
+    return [duty.exchange for duty in duties if isinstance(duty, TradeFragment)]
+
+
+@pytest.mark.rule("N12a")
+def test_a_later_exchange_waits_for_the_one_before_and_one_whose_time_is_over_is_left_out() -> None:
+    info = an_info(*TWO)
+    run = with_trades(a_run(info), 3, round_blocks=21)
+    fragments, exchanges = run.spec.outer.fragments, run.spec.outer.exchanges
+
+    def height(exchange: int) -> int:
+        return exchange_height(info, exchange, exchanges, 21)
+
+    def keys(*begun: int) -> frozenset[tuple[StageIndex, int, RoundIndex, int]]:
+        return frozenset((StageIndex(0), 0, RoundIndex(3), exchange) for exchange in begun)
+
+    first, last = range(fragments), exchanges - 1
+    assert exchanges_due(run, height(0)) == [0]
+    # A node that is late begins the newest of each fragment: partners of the earlier ones have gone on.
+    assert exchanges_due(run, height(last)) == list(range(exchanges - fragments, exchanges))
+    # The second trade of fragment 0 is due while its first is open, then settled.
+    now = height(fragments)
+    assert exchanges_due(run, now, trades_begun=keys(*first), trades_open=keys(0)) == []
+    assert exchanges_due(run, now, trades_begun=keys(*first)) == [fragments]
+    assert exchanges_due(run, now, trades_begun=keys(*first, fragments)) == []
+    # Those of other seats and rounds hold nothing back.
+    other = frozenset([(StageIndex(0), 0, RoundIndex(2), 0), (StageIndex(0), 1, RoundIndex(3), 0)])
+    assert exchanges_due(run, now, trades_begun=keys(*first), trades_open=other) == [fragments]
+
+
+@pytest.mark.rule("N12a")
+def test_a_round_of_final_averaging_trades_every_fragment_once() -> None:
+    info = replace_info(an_info(*TWO), consensus=0)
+    run = with_trades(a_run(info), 3, round_blocks=20)
+    assert exchanges_due(run, info.height + 20) == list(range(run.spec.outer.fragments))
 
 
 @pytest.mark.rule("N7")

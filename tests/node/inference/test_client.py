@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from trio.testing import MockClock
 
+from swarm.config.spec import NANO, AdapterSpec
 from swarm.errors import Unreachable
 from swarm.ledger.state.records import Run
 from swarm.ledger.views import Boundary
 from swarm.node.inference.client import PipelineClient
 from swarm.node.inference.server import PROTOCOL, InferenceServer
-from swarm.primitives.codec import decode, encode
+from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.randomness import stream
 from swarm.testing.executor import InlineExecutor
@@ -21,7 +22,7 @@ from swarm.training.inference.evaluate import whole_model
 from swarm.training.inference.sampling import Sampling, TokenSampler, generate
 from swarm.training.inference.sessions import RefusalReason, StageRefusal, StageReply, StageRequest
 from swarm.training.model.profiles import table
-from swarm.training.model.stages import init_flat, plan_stages
+from swarm.training.model.stages import Stage, adapter_plan, init_flat, plan_stages, plans_of
 from swarm.types import Digest, PeerId, RunIndex, StageIndex
 from tests.fakes import FakeHost, FakeNetwork
 from tests.training.pipeline import a_spec
@@ -41,6 +42,9 @@ class FakeArtifacts:
 
     async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
         return FLATS[stage] if root == ROOTS[stage] else None
+
+    async def base(self, run: Run, stage: StageIndex, *, is_here: bool = False) -> Tensor | None:
+        return None
 
 
 class Harness:
@@ -181,3 +185,53 @@ async def test_junk_is_the_peers_fault(raw: bytes) -> None:
     with pytest.raises(Unreachable):
         await harness.writer.call(host.peer, PROTOCOL, raw, timeout_s=5.0)
     assert host.blamed[0][0] == harness.writer.peer
+
+
+@pytest.mark.rule("N17", "T40")
+async def test_an_adapter_writes_on_its_base_and_not_without_it(autojump_clock: MockClock) -> None:
+    """Bit for bit; a stage whose weights below are not here is refused, and nothing is fetched for a text."""
+    adapter = AdapterSpec(2, 4 * NANO, ("q", "down"), ROOTS)
+    spec = replace(SPEC, adapter=adapter)
+    plans = plans_of(spec)
+    flats = [init_flat(plan, 3) + 0.05 for plan in plans]
+    roots = tuple(map(hash_of, flats))
+    missing = set[int]()
+
+    class Artifacts:
+        async def served(self, run: Run, stage: StageIndex, root: Digest) -> Tensor | None:
+            return flats[stage] if root == roots[stage] else None
+
+        async def base(
+            self, run: Run, stage: StageIndex, *, is_here: bool = False
+        ) -> Tensor | None:
+            assert is_here
+            if stage in missing:
+                raise Unreachable("not here")
+            return FLATS[stage]
+
+    def ask(network: FakeNetwork, number: int) -> PipelineClient:
+        writer, host = network.host(1), network.host(number)
+        run: Any = type("R", (), {"index": RunIndex(2), "spec": spec, "spec_digest": spec.digest})()
+        InferenceServer(host, Artifacts(), InlineExecutor(lambda _: 0.01), lambda: run).serve()
+
+        async def call(peer: PeerId, request: bytes) -> bytes:
+            return await writer.call(peer, PROTOCOL, request, timeout_s=5.0)
+
+        return PipelineClient(
+            RunIndex(2),
+            plans,
+            Boundary(4, roots),
+            peers=lambda _: [host.peer],
+            call=call,
+            blame=writer.blame,
+        )
+
+    (whole,) = plan_stages(spec.model, 1)
+    stage = Stage(adapter_plan(whole, adapter), table(EXACT), torch.cat(FLATS))
+    args = (PROMPT, 20, stream(b"s", "test"), Sampling())
+    assert await written(ask(FakeNetwork(), 2), 20) == list(
+        generate(stage, torch.cat(flats), *args)
+    )
+    missing.add(1)
+    with pytest.raises(Unreachable):
+        await written(ask(FakeNetwork(), 2), 1)

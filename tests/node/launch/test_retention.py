@@ -20,6 +20,7 @@ from swarm.types import NO_DIGEST
 
 TEXT = """
 [run]
+recipe = "noloco"
 numerics = "seq-f32/1"
 [model]
 hidden_size = 128

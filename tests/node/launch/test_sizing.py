@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from swarm.cli.commands.dry_run import dry_run_lines
+from swarm.cli.style import Ink
 from swarm.config.load import parse_run_file, planned_data, run_spec
 from swarm.config.resources import packaged_file
 from swarm.config.schema import NodeConfig
-from swarm.config.spec import RunSpec
+from swarm.config.spec import ADAPTER_TARGETS, NANO, AdapterSpec, RunSpec
 from swarm.errors import BadConfig
 from swarm.events import Event
 from swarm.ledger.transition.runs import checkpoints_kept
@@ -29,19 +31,44 @@ from swarm.node.launch.sizing import (
 )
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
-from swarm.training.model.stages import plan_stages
-from swarm.types import NO_DIGEST, StageIndex
+from swarm.testing.ledger import small_run_spec
+from swarm.training.model.stages import plan_stages, plans_of
+from swarm.types import NO_DIGEST, Digest, StageIndex
 
 FREE_BYTES = 1 << 50
 
 
 def packaged(name: str) -> RunSpec:
     file = parse_run_file(packaged_file(name), name)
-    return run_spec(file, data=planned_data(file), init_root=NO_DIGEST)
+    spec = run_spec(file, data=planned_data(file), init_root=NO_DIGEST)
+    return replace(
+        spec,
+        optimizer=replace(spec.optimizer, name="adamw"),
+        outer=replace(spec.outer, trades_per_round=1, codec="int8"),
+    )
+
+
+def plain(name: str) -> RunSpec:
+    """The run without bottlenecks: all of a token crosses a cut, in bfloat16."""
+    spec = packaged(name)
+    model = replace(spec.model, bottleneck_rank=0, bottleneck_stages=1)
+    return replace(spec, model=model, wire=replace(spec.wire, activations="bf16"))
+
+
+def test_a_bottleneck_costs_parameters_and_spares_the_line() -> None:
+    """Three cuts of the largest run: a row for every token, two matrices and a norm at each."""
+    spec, without = packaged("run-6b8.toml"), plain("run-6b8.toml")
+    sizing, before = sizing_of(spec, 2_000), sizing_of(without, 2_000)
+    D, K, V = spec.model.hidden_size, spec.model.bottleneck_rank, spec.model.vocab_size
+    assert sizing.parameters - before.parameters == 3 * (V * D + 2 * K * D + K)
+    assert sizing.cut_bytes_per_token == K * (1 / 2 + 1 / 64)
+    assert before.cut_bytes_per_token == 2 * D
+    assert sizing.microbatch_bytes_per_round == 2 * 50 * 128 * 1024 * K * 33 // 64
+    assert sizing.wire_bits_per_s < before.wire_bits_per_s / 20
 
 
 def test_the_sizes_of_the_largest_run_are_those_of_its_file() -> None:
-    spec = packaged("run-6b8.toml")
+    spec = plain("run-6b8.toml")
     sizing = sizing_of(spec, 2_000)
     assert sizing.stages == tuple(p.num_parameters for p in plan_stages(spec.model, 4))
     assert sizing.parameters == sum(sizing.stages) == 6_738_415_616
@@ -90,15 +117,50 @@ def test_muon_keeps_no_second_moments_of_its_matrices() -> None:
         check_memory(muon, is_owner=False, memory_bytes=least - 1, devices=("cpu",))
 
 
+@pytest.mark.rule("T40")
+def test_an_adapter_costs_its_base_once_and_its_own_state() -> None:
+    """Of 1.3B the base is 4 bytes a weight, where training all of them takes 76."""
+    whole = replace(packaged("run-1b3.toml"), microbatches_per_step=1)
+    roots = (Digest(b"\x01" * 32),) * whole.num_stages
+    adapter = AdapterSpec(16, 32 * NANO, ADAPTER_TARGETS, roots)
+    tuned = replace(whole, adapter=adapter)
+    all_of_it, sizing = sizing_of(whole, 2_000), sizing_of(tuned, 2_000)
+    assert (sum(all_of_it.frozen), sizing.frozen) == (0, all_of_it.stages)
+    assert sizing.parameters == sum(p.num_parameters for p in plans_of(tuned))
+    assert 0.005 < sizing.parameters / all_of_it.parameters < 0.02
+    own = sizing.seat_memory_bytes - NODE_BYTES - 4 * max(sizing.frozen)
+    assert STEADY_BYTES * max(sizing.stages) < own < all_of_it.seat_memory_bytes / 4
+    assert sizing.trade_bytes_per_round < all_of_it.trade_bytes_per_round / 50
+    assert sizing.checkpoint_bytes == 4 * max(sizing.stages)
+    assert 0.6 < sizing.seat_flops_per_s / all_of_it.seat_flops_per_s < 0.7
+    text = tuned.data.train_bytes + tuned.data.heldout_bytes
+    mine = 4 * sum(sizing.stages) * (checkpoints_kept(tuned) + 1) + 4 * sum(sizing.frozen)
+    assert sizing.owner_blob_bytes == text + mine
+    least = NODE_BYTES + LEAST_BYTES * min(sizing.stages) + 4 * min(sizing.frozen)
+    check_memory(tuned, is_owner=False, memory_bytes=least, devices=("cpu",))
+    with pytest.raises(BadConfig):
+        check_memory(tuned, is_owner=False, memory_bytes=least - 1, devices=("cpu",))
+    printed = "".join(dry_run_lines(tuned, sizing, None, Ink()))
+    assert "rank 16, scale 2, on q, k, v, o, gate, up, down" in printed
+
+
 @pytest.mark.parametrize(("num_stages", "sides"), [(1, 0), (2, 1), (3, 2), (4, 2)])
 def test_a_seat_sends_to_each_neighbour_it_has(num_stages: int, sides: int) -> None:
-    spec = replace(packaged("run-6b8.toml"), num_stages=num_stages, microbatches_per_step=1)
+    spec = replace(plain("run-6b8.toml"), num_stages=num_stages, microbatches_per_step=1)
     sizing = sizing_of(replace(spec, inner_steps_max=1), 1_000)
     assert sizing.microbatch_bytes_per_round == sides * (8 << 20)
 
 
+def test_every_trade_of_a_round_counts_on_the_wire_and_in_the_windows() -> None:
+    once, interval_ms = small_run_spec(), 1000
+    often = replace(once, outer=replace(once.outer, trades_per_round=4))
+    sizes = [sizing_of(spec, interval_ms) for spec in (once, often)]
+    assert sizes[1].trade_bytes_per_round == 4 * sizes[0].trade_bytes_per_round
+    assert window_bytes(often, 0) > window_bytes(once, 0)
+
+
 def test_a_seat_keeps_its_stage_and_the_one_behind_it() -> None:
-    spec = packaged("run-6b8.toml")
+    spec = plain("run-6b8.toml")
     assert followed(spec, StageIndex(3)) == {3, 0}
     assert followed(packaged("run-125m.toml"), StageIndex(0)) == {0}
     sizing, text = sizing_of(spec, 2_000), spec.data.train_bytes + spec.data.heldout_bytes
@@ -115,7 +177,7 @@ def test_windows_count_where_others_can_compute_them_again() -> None:
 
 @pytest.mark.rule("N13", "S26")
 def test_a_machine_that_is_too_small_is_told_what_it_lacks() -> None:
-    spec = packaged("run-6b8.toml")
+    spec = plain("run-6b8.toml")
     sizing = sizing_of(spec, 2_000)
     least = NODE_BYTES + LEAST_BYTES * sizing.parameters
     check_memory(spec, is_owner=True, memory_bytes=least, devices=("cpu",))
@@ -161,7 +223,7 @@ def test_who_does_not_train_may_follow_any_run_and_who_does_is_held_to_the_machi
             report=EventLog(tmp_path, events.append),
         )
 
-    vast = replace(packaged("run-6b8.toml"), num_stages=32)
+    vast = replace(plain("run-6b8.toml"), num_stages=32)
     model = replace(vast.model, hidden_size=16_384, num_layers=256)
     trio.run(check, replace(vast, model=model), NodeConfig(solve=False))
     with pytest.raises(BadConfig, match=f"has {memory_bytes() / 1e9:.0f}"):

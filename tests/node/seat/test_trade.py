@@ -54,6 +54,7 @@ class OneSeat:
         """Two values."""
         none, two = torch.zeros(0), torch.zeros(2)
         return FragmentSnapshot(
+            exchange=fragment,
             fragment=fragment,
             theta_P=two,
             anchor_P=two,

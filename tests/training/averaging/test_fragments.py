@@ -9,6 +9,7 @@ from swarm.types import NO_DIGEST
 def test_a_merge_alone_names_nobody() -> None:
     snapshot = FragmentSnapshot(
         0,
+        0,
         torch.zeros(4),
         torch.zeros(4),
         NO_DIGEST,

@@ -36,6 +36,7 @@ def a_merge(
 ) -> Merge:
     none = torch.zeros(0)
     snapshot = FragmentSnapshot(
+        exchange=0,
         fragment=0,
         theta_P=THETA,
         anchor_P=torch.zeros(SIZE),

@@ -38,6 +38,7 @@ HALF = NANO // 2
 def a_merge(distance: float, *, is_final_averaging: bool = False, fragment: int = 0) -> Merge:
     theta = torch.zeros(8)
     snapshot = FragmentSnapshot(
+        exchange=fragment,
         fragment=fragment,
         theta_P=theta,
         anchor_P=theta,

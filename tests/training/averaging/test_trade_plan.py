@@ -26,6 +26,7 @@ from swarm.training.averaging.trade_plan import (
     PullFrom,
     Settle,
     TradePlan,
+    outdated_keys,
 )
 from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.training.record.segment import NO_PARTNER
@@ -71,6 +72,7 @@ def a_plan(
 def a_snapshot() -> FragmentSnapshot:
     theta, none = torch.arange(SIZE) / 64.0, torch.zeros(SIZE)
     return FragmentSnapshot(
+        exchange=FRAGMENT,
         fragment=FRAGMENT,
         theta_P=theta,
         anchor_P=torch.zeros(SIZE),
@@ -301,3 +303,46 @@ def test_an_event_out_of_turn_is_refused_and_changes_nothing(done: int) -> None:
             EVENTS[event](trade)
     for event in sorted(ORDER[done])[:1]:
         EVENTS[event](trade)
+
+
+# --- several trades of a fragment in a round ---
+
+
+def numbers(plan: RoundPlan, exchange: int) -> set[tuple[int, int]]:
+    key = FragmentKey(plan.run, STAGE, exchange, plan.round, SEAT)
+    return {(one.round, one.exchange) for one in outdated_keys(plan.spec.outer, key)}
+
+
+def with_trades(plan: RoundPlan, trades: int) -> RoundPlan:
+    outer = changed(plan.spec.outer, fragments=2, trades_per_round=trades)
+    return replace(plan, spec=changed(plan.spec, outer=outer))
+
+
+def test_each_exchange_of_a_fragment_has_a_draw_of_its_own() -> None:
+    plan = with_trades(a_plan(7, retries=1), 4)
+    drawn = [terms_of(plan, STAGE, SEAT, exchange) for exchange in range(1, 8, 2)]
+    assert len({terms and terms.partner.index for terms in drawn}) > 1
+    for exchange in range(plan.exchanges):
+        trade = TradePlan(plan, STAGE, SEAT, exchange)
+        assert trade.key.exchange == exchange
+        terms = terms_of(plan, STAGE, SEAT, exchange)
+        assert trade.partner == (terms and terms.partner.peer)
+
+
+def test_the_first_trades_of_a_round_have_the_partners_of_a_round_with_one() -> None:
+    once, often = with_trades(a_plan(7), 1), with_trades(a_plan(7), 4)
+    for fragment in range(2):
+        assert terms_of(once, STAGE, SEAT, fragment) == terms_of(often, STAGE, SEAT, fragment)
+
+
+@pytest.mark.rule("G11")
+def test_the_fragment_of_the_trade_before_stays_on_offer_and_those_before_it_do_not() -> None:
+    once = with_trades(a_plan(2), 1)
+    assert numbers(once, 1) == set()
+    plan = with_trades(a_plan(2), 3)
+    assert numbers(plan, 1) == {(8, 1), (8, 3)}
+    assert numbers(plan, 3) == {(8, 1), (8, 3), (8, 5)}
+    assert numbers(plan, 4) == {(8, 0), (8, 2), (8, 4), (9, 0)}
+    action = TradePlan(plan, STAGE, SEAT, 5).start(replace(a_snapshot(), exchange=5))
+    assert isinstance(action, Publish)
+    assert {(key.round, key.exchange) for key in action.outdated} == numbers(plan, 5)

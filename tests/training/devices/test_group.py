@@ -13,13 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from swarm.config.spec import RunSpec
+from swarm.config.spec import ADAPTER_TARGETS, NANO, AdapterSpec, RunSpec
 from swarm.errors import DeviceLost, PeerFault, UsageError
+from swarm.primitives.codec import replace
+from swarm.primitives.commitments import hash_of
 from swarm.training.devices.engine import local_engine
 from swarm.training.devices.group import GroupEngine
 from swarm.training.devices.shared_memory import IN_MEMORY
+from swarm.training.model.bottleneck import with_ids
 from swarm.training.model.profiles import BF16_NAME
-from swarm.training.model.stages import init_flat, stage_of
+from swarm.training.model.stages import init_flat, plan_stages, stage_of
 from swarm.training.shard import Shard
 from swarm.types import StageIndex
 from tests.training.pipeline import a_spec
@@ -88,6 +91,47 @@ def test_a_first_stage_on_two_processes_is_the_one_on_one(
             group.backward(passes[0], pull[:1])
     bound = TOLERANCE if numerics == "native" else 0.01
     assert distance(mine.take_mean(), theirs.take_mean()) < bound
+
+
+@pytest.mark.rule("T2b", "T40")
+def test_an_adapter_on_two_processes_is_the_one_on_one(groups: list[GroupEngine]) -> None:
+    """The weights below it are in the memory that the processes share."""
+    (base, _) = plan_stages(SPEC.model, 2)
+    base_W = init_flat(base, 9)
+    adapter = AdapterSpec(4, 8 * NANO, ADAPTER_TARGETS, (hash_of(base_W),) * 2)
+    spec = replace(SPEC, adapter=adapter)
+    group = GroupEngine(spec, 0, ("cpu", "cpu"), base_W=base_W)
+    groups.append(group)
+    group.start()
+    solo = local_engine(spec, 0, base_W=base_W)
+    params_P = init_flat(stage_of(spec, 0).plan, 1) + 0.01
+    mine, theirs = group.gradients(params_P.numel()), solo.gradients(params_P.numel())
+    passes = [engine.forward(params_P, 1, ids(1)) for engine in (group, solo)]
+    assert distance(passes[0].output, passes[1].output) < TOLERANCE
+    mine.add(group.backward(passes[0], activations(9))[1])
+    theirs.add(solo.backward(passes[1], activations(9))[1])
+    assert distance(mine.mean(), theirs.mean()) < TOLERANCE
+
+
+@pytest.mark.rule("T2b", "T5a")
+def test_behind_a_bottleneck_rows_and_gradients_differ_in_width_on_two_processes_too(
+    groups: list[GroupEngine],
+) -> None:
+    """The stage in the middle of three: it takes five values and an id of each token, and sends five."""
+    spec = a_spec(stages=3, form="int4", rank=5)
+    group, solo = GroupEngine(spec, 1, ("cpu", "cpu")), local_engine(spec, 1)
+    groups.append(group)
+    params_P = init_flat(stage_of(spec, 1).plan, 1)
+    x = torch.randn((*SHAPE, 5), generator=torch.Generator().manual_seed(1))
+    inputs, pull = with_ids(spec.model, x, ids(2)), x.flip(0)
+    (mine, theirs) = (engine.forward(params_P, 1, inputs) for engine in (group, solo))
+    assert mine.output.shape == (*SHAPE, 5)
+    assert distance(mine.output, theirs.output) < TOLERANCE
+    grads = [group.backward(mine, pull)[0], solo.backward(theirs, pull)[0]]
+    assert grads[0] is not None
+    assert grads[1] is not None
+    assert grads[0].shape == (*SHAPE, 5)
+    assert distance(grads[0], grads[1]) < TOLERANCE
 
 
 @pytest.mark.rule("T2b")

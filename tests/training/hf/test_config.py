@@ -5,9 +5,10 @@ from contextlib import suppress
 
 import pytest
 
-from swarm.config.spec import ModelSpec
+from swarm.config.spec import NANO, ModelSpec, RopeSpec
 from swarm.errors import BadConfig
-from swarm.training.hf.config import CONFIG_BYTES_MAX, config_text, read_config
+from swarm.primitives.codec import replace
+from swarm.training.hf.config import CONFIG_BYTES_MAX, config_text, read_config, read_tied
 
 MODEL = ModelSpec(
     vocab_size=256,
@@ -20,6 +21,15 @@ MODEL = ModelSpec(
     rope_theta=10_000,
     norm_eps_nano=10_000,
 )
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+LLAMA3_ROPE = RopeSpec(kind="llama3", factor_nano=8 * NANO)
 
 
 def changed(**changes: object) -> bytes:
@@ -48,7 +58,16 @@ def test_a_longer_context_than_ours_is_cut() -> None:
     [
         ("model_type", "gpt2"),
         ("model_type", None),
-        ("tie_word_embeddings", True),
+        ("rope_scaling", "linear"),
+        ("rope_scaling", {"rope_type": "yarn", "factor": 8.0}),
+        ("rope_scaling", {"type": "dynamic", "factor": 2.0}),
+        ("rope_scaling", {"rope_type": "linear", "factor": 0.5}),
+        ("rope_scaling", {"rope_type": "linear", "factor": float("nan")}),
+        ("rope_scaling", {"rope_type": "linear", "factor": 2.0, "attention_factor": 2.0}),
+        ("rope_scaling", {**LLAMA3, "low_freq_factor": 4.0}),
+        ("rope_scaling", {**LLAMA3, "original_max_position_embeddings": 4.5}),
+        ("rope_scaling", {**LLAMA3, "original_max_position_embeddings": 1 << 40}),
+        ("rope_parameters", {"partial_rotary_factor": 0.5, "rope_theta": 10_000}),
         ("attention_bias", True),
         ("mlp_bias", True),
         ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
@@ -80,9 +99,42 @@ def test_a_rotary_base_that_is_none_is_refused(theta: object) -> None:
         read_config(changed(rope_parameters={"rope_theta": theta}))
 
 
-def test_scaled_rotary_positions_are_refused_in_either_spelling() -> None:
-    with pytest.raises(BadConfig, match=r"rope_parameters\.rope_type"):
-        read_config(changed(rope_parameters={"rope_type": "llama3", "rope_theta": 10_000}))
+@pytest.mark.rule("T42")
+def test_the_rule_of_rotary_positions_is_read_in_either_spelling() -> None:
+    """Older releases write rope_scaling and the base beside it, newer ones both in rope_parameters."""
+    plain, stretched = LLAMA3_ROPE, replace(MODEL, rope=LLAMA3_ROPE)
+    assert read_config(config_text(stretched)) == stretched
+    theirs = {"rope_theta": 500_000.0, **LLAMA3}
+    assert read_config(changed(rope_parameters=theirs)).rope == plain
+    assert read_config(changed(rope_parameters=theirs)).rope_theta == 500_000
+    config = json.loads(changed(rope_scaling=LLAMA3, rope_theta=300_000.0))
+    del config["rope_parameters"]
+    model = read_config(json.dumps(config).encode())
+    assert (model.rope, model.rope_theta) == (plain, 300_000)
+    config["rope_scaling"] = {"type": "linear", "factor": 2}
+    linear = RopeSpec(kind="linear", factor_nano=2 * NANO)
+    assert read_config(json.dumps(config).encode()).rope == linear
+    config["rope_scaling"] = None
+    assert read_config(json.dumps(config).encode()).rope == RopeSpec()
+
+
+@pytest.mark.rule("T42")
+def test_two_rules_that_differ_are_refused_and_the_context_before_a_cut_counts() -> None:
+    with pytest.raises(BadConfig, match="rope_parameters say otherwise"):
+        read_config(changed(rope_scaling=LLAMA3))
+    short = {key: value for key, value in LLAMA3.items() if not key.startswith("original")}
+    config = {"rope_parameters": short, "max_position_embeddings": 131_072}
+    assert read_config(changed(**config)).rope.original_positions == 131_072
+
+
+@pytest.mark.rule("T30")
+@pytest.mark.parametrize("tied", ["yes", 1, 0, [], 0.5])
+def test_a_tie_is_true_or_false(tied: object) -> None:
+    with pytest.raises(BadConfig, match="tie_word_embeddings"):
+        read_tied(changed(tie_word_embeddings=tied))
+    assert not read_tied(changed(tie_word_embeddings=None))
+    assert not read_tied(config_text(MODEL))
+    assert read_tied(config_text(MODEL, is_tied=True))
 
 
 @pytest.mark.parametrize(
@@ -131,3 +183,5 @@ def test_nothing_but_a_typed_refusal_comes_out(key: str) -> None:
     for value in JUNK:
         with suppress(BadConfig):
             read_config(changed(**{key: value}))
+        with suppress(BadConfig):
+            read_tied(changed(**{key: value}))

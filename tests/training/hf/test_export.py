@@ -5,11 +5,13 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load
 from transformers import AutoTokenizer, pipeline
 
 from swarm.cli.model_sources import Model, load_model, save_model
 from swarm.config.spec import ModelSpec
+from swarm.errors import UsageError
 from swarm.primitives.codec import replace
 from swarm.training.data.tokenizer import BytesTokenizer, bytes_file
 from swarm.training.hf.config import CONFIG_FILE
@@ -142,3 +144,18 @@ def test_an_export_read_again_is_one_of_bytes(exported: Path, tmp_path: Path) ->
     assert load_model(exported).tokenizer == b""
     (exported / "tokenizer.json").write_bytes(b'{"model": {"vocab": {"a": 0}}}')
     assert load_model(exported).tokenizer
+
+
+@pytest.mark.rule("T6", "T5a")
+def test_a_model_with_bottlenecks_is_not_called_a_llama() -> None:
+    """Transformers would leave the bottlenecks out, and give other logits without a word."""
+    model = replace(MODEL, bottleneck_rank=4, bottleneck_stages=2)
+    shards = [init_flat(plan, 5) for plan in plan_stages(model, 2)]
+    with pytest.raises(UsageError, match="no Llama") as caught:
+        export_files(model, shards)
+    assert "--format safetensors" in caught.value.hint
+    named = load(weights(model, shards))
+    whole = plan_stages(model, 1)[0].named(torch.cat(shards))
+    assert set(named) == set(whole)
+    assert all(torch.equal(named[name], x) for name, x in whole.items())
+    assert {"bottleneck.0.down.weight", "bottleneck.0.tokens.weight"} < set(named)

@@ -9,13 +9,14 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from swarm.config.spec import ModelSpec
+from swarm.config.spec import NANO, ModelSpec, RopeSpec
 from swarm.errors import BadConfig
+from swarm.primitives.codec import replace as changed
 from swarm.training.hf.config import CONFIG_FILE
 from swarm.training.hf.export import WEIGHTS_FILE, export_files, tokenizer_files
 from swarm.training.hf.load import open_folder, read_stage
 from swarm.training.hf.weights import INDEX_FILE
-from swarm.training.model.profiles import NATIVE
+from swarm.training.model.profiles import NATIVE, table
 from swarm.training.model.stages import Stage, init_flat, plan_stages
 
 MODEL = ModelSpec(
@@ -211,6 +212,79 @@ def test_transformers_and_we_agree_on_every_logit(folder: Path) -> None:
     assert (saved / INDEX_FILE).exists()
     assert torch.equal(read_stage(found, plan), torch.cat(SHARDS))
     assert found.model == MODEL
+
+
+@pytest.mark.rule("T6")
+def test_a_tied_model_comes_in_with_two_copies_and_leaves_as_it_came(tmp_path: Path) -> None:
+    """As transformers saves it, without a head; ours reads the embedding twice, and ties what is equal."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(4)
+    config = transformers.LlamaConfig(
+        vocab_size=256,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=12,
+        tie_word_embeddings=True,
+    )
+    model = transformers.LlamaForCausalLM(config)
+    model.save_pretrained(tmp_path / "theirs")
+    found = open_folder(tmp_path / "theirs")
+    assert found.is_tied
+    assert "lm_head.weight" not in named(tmp_path / "theirs")
+    shards = [read_stage(found, plan) for plan in PLANS]
+    tokens = torch.arange(24).view(2, 12) * 9 % 256
+    with torch.no_grad():
+        theirs = model(tokens).logits
+    (plan,) = plan_stages(found.model, 1)
+    ours = Stage(plan, NATIVE).forward(torch.cat(shards), tokens)
+    assert torch.allclose(ours, theirs, rtol=0.0, atol=1e-4)
+    files = export_files(found.model, shards)
+    assert json.loads(files[CONFIG_FILE])["tie_word_embeddings"] is True
+    assert "lm_head.weight" not in load(files[WEIGHTS_FILE])
+    shards[1][-1] += 1.0  # once trained they are two
+    files = export_files(found.model, shards)
+    assert json.loads(files[CONFIG_FILE])["tie_word_embeddings"] is False
+    assert "lm_head.weight" in load(files[WEIGHTS_FILE])
+
+
+@pytest.mark.rule("T30")
+def test_a_head_that_is_said_to_be_tied_and_is_not_is_refused(folder: Path) -> None:
+    config = json.loads((folder / CONFIG_FILE).read_bytes())
+    (folder / CONFIG_FILE).write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    with pytest.raises(BadConfig, match="tie_word_embeddings") as caught:
+        read_stage(open_folder(folder), PLANS[1])
+    assert caught.value.hint
+    tensors = named(folder)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    (folder / WEIGHTS_FILE).write_bytes(save(tensors))
+    read_stage(open_folder(folder), PLANS[1])
+
+
+@pytest.mark.rule("T6", "T42")
+@pytest.mark.parametrize("kind", ["linear", "llama3"])
+def test_stretched_positions_give_transformers_logits(tmp_path: Path, kind: str) -> None:
+    """Both ways: an export of ours there, and what transformers saves of it here, with fewer heads of keys."""
+    transformers = pytest.importorskip("transformers")
+    rope = RopeSpec(kind=kind, factor_nano=8 * NANO)
+    if kind == "llama3":
+        rope = RopeSpec(kind=kind, factor_nano=8 * NANO, original_positions=32)
+    model = changed(MODEL, rope=rope, seq_len=64, hidden_size=64)
+    plans = plan_stages(model, 1)
+    flat_P = init_flat(plans[0], 5)
+    for name, data in export_files(model, [flat_P]).items():
+        (tmp_path / name).write_bytes(data)
+    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
+    tokens = torch.arange(128).view(2, 64) * 9 % 256
+    with torch.no_grad():
+        logits = theirs(tokens).logits
+    for numerics in ("native", "seq-f32/1"):
+        ours = Stage(plans[0], table(numerics)).forward(flat_P, tokens)
+        assert torch.allclose(ours, logits, rtol=0.0, atol=1e-4)
+    theirs.save_pretrained(tmp_path / "saved")
+    assert open_folder(tmp_path / "saved").model == model
 
 
 @pytest.mark.rule("T6")

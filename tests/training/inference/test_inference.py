@@ -122,3 +122,24 @@ def test_the_longest_request_fits_its_limit() -> None:
     assert rows_max(MODEL) == 100
     request = a_request(1, torch.zeros(rows_max(wide), 16_384))
     assert len(encode(request)) <= REQUEST_BYTES_MAX
+
+
+BEHIND = plan_stages(replace(MODEL, bottleneck_rank=4, bottleneck_stages=2), 2)[1]
+CODES = torch.cat((torch.linspace(-1, 1, 12).view(3, 4), IDS.unsqueeze(1)), 1)
+
+
+@pytest.mark.rule("S35", "T5a")
+def test_rows_behind_a_bottleneck_come_with_the_ids_of_their_tokens() -> None:
+    assert torch.equal(inputs_of(BEHIND, a_request(1, CODES)), CODES)
+    for rows in (CODES[:, :4], ROWS, torch.cat((CODES, CODES), 1)):
+        with pytest.raises(BadEncoding):
+            inputs_of(BEHIND, a_request(1, rows.contiguous()))
+
+
+@pytest.mark.rule("S35", "T5a")
+@pytest.mark.parametrize("value", [-1.0, 256.0, 1.5, 1e30, float("nan")])
+def test_a_row_whose_id_is_none_is_the_peers_fault(value: float) -> None:
+    rows = CODES.clone()
+    rows[1, 4] = value
+    with pytest.raises(BadEncoding):
+        inputs_of(BEHIND, a_request(1, rows))

@@ -221,6 +221,6 @@ def test_payloads_of_another_length_are_refused() -> None:
 def test_a_step_alone_has_no_partner() -> None:
     data = a_traded()
     merge = a_merge(data)
-    solo = FragmentMerged(merge.fragment, -1, 0, NO_DIGEST, None)
+    solo = FragmentMerged(merge.exchange, -1, 0, NO_DIGEST, None)
     again = decode_window(SPEC, bytes_of(with_event(data, merge, solo)))
     assert solo in again.events

@@ -153,8 +153,8 @@ def test_an_honest_header_is_accepted() -> None:
         plus(*[SnapshotTaken(0)] * (SNAPSHOTS_MAX * FRAGMENTS + 1)),
         plus(*[A_STEP] * WIDTH),
         plus(*[A_MERGE] * FRAGMENTS),
-        bent_merge(fragment=FRAGMENTS),
-        bent_merge(fragment=-1),
+        bent_merge(exchange=FRAGMENTS),
+        bent_merge(exchange=-1),
         bent_merge(partner_seat=-1),
         bent_merge(partner_seat=-2),
         bent_merge(weight_nano=-1),
@@ -224,7 +224,7 @@ def test_the_longest_honest_header_fits() -> None:
     offer = replace(A_MERGE.offer, key=key, **counts)
     receipt = Receipt(key, big, NO_DIGEST, bytes(SIGNATURE_BYTES))
     merge = MergeHead(
-        fragment=FRAGMENTS - 1,
+        exchange=FRAGMENTS - 1,
         partner_seat=big,
         weight_nano=NANO,
         my_payload=NO_DIGEST,

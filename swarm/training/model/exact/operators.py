@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from swarm.config.spec import NANO, ROPE_LINEAR, ROPE_LLAMA3, RopeSpec
 from swarm.errors import UsageError
 from swarm.training.model.exact.reference import tree_sum
-from swarm.training.model.operators import AdamWScalars, OpContext, Ops, apply
+from swarm.training.model.operators import PLAIN_ROPE, AdamWScalars, OpContext, Ops, apply
 
 _BITS = 160
 """Bits after the point, far more than 24: errors grow by one unit per position, and there are at most a few
@@ -31,8 +32,14 @@ million."""
 _ONE = 1 << _BITS
 
 
-def rotary_tables(positions: int, width: int, theta: int) -> tuple[Tensor, Tensor]:
-    """Return (cos_TE, sin_TE), each half of E holding the same frequencies.
+_TWO_PI = 9182885614096437842769610399486622256908310048836
+"""2 pi in units of 2^-160."""
+
+
+def rotary_tables(
+    positions: int, width: int, theta: int, rope: RopeSpec = PLAIN_ROPE
+) -> tuple[Tensor, Tensor]:
+    """Return (cos_TE, sin_TE), each half of E holding the same frequencies, stretched as ``rope`` says.
 
     Raises ``UsageError`` unless ``theta`` is at least 1 and ``width`` (E) even and positive.
     """
@@ -43,7 +50,7 @@ def rotary_tables(positions: int, width: int, theta: int) -> tuple[Tensor, Tenso
     sin_TE = np.empty((positions, width), dtype=np.float32)
     step, frequency = _inverse_root(theta, pairs), _ONE
     for pair in range(pairs):
-        turn = _cos_sin(frequency)
+        turn = _cos_sin(stretched(frequency, rope))
         cos, sin = _ONE, 0
         for position in range(positions):
             cos_TE[position, pair::pairs] = cos / _ONE
@@ -54,6 +61,25 @@ def rotary_tables(positions: int, width: int, theta: int) -> tuple[Tensor, Tenso
             )
         frequency = _times(frequency, step)
     return torch.from_numpy(cos_TE), torch.from_numpy(sin_TE)
+
+
+def stretched(frequency: int, rope: RopeSpec) -> int:
+    """Return a frequency under the rule of a run, rounded down; both in units of 2^-160.
+
+    llama3 counts the turns of a frequency within the original context: with few of them it is divided by the
+    whole factor, with many it stays, and in between it is a mean of both by the number of turns.
+    """
+    if rope.kind not in {ROPE_LINEAR, ROPE_LLAMA3}:
+        return frequency
+    slow = frequency * NANO // rope.factor_nano
+    if rope.kind == ROPE_LINEAR:
+        return slow
+    low, high = rope.low_freq_nano, rope.high_freq_nano
+    turns = rope.original_positions * frequency * _ONE // _TWO_PI
+    share = (turns * NANO - low * _ONE) // (high - low)
+    if share <= 0:
+        return slow
+    return frequency if share >= _ONE else slow + _times(share, frequency - slow)
 
 
 def _times(a: int, b: int) -> int:
@@ -200,13 +226,14 @@ class _Linear(Function):
         return kernels.matmul(x_ND, weight_OD.t())
 
     @staticmethod
-    def backward(ctx: _Context, *grad_outputs: Tensor) -> tuple[None, Tensor, Tensor]:
+    def backward(ctx: _Context, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad_NO,) = grad_outputs
         x_ND, weight_OD = ctx.saved_tensors
+        _, is_input_used, is_weight_used = ctx.needs_input_grad
         return (
             None,
-            ctx.kernels.matmul(grad_NO, weight_OD),
-            ctx.kernels.weight_gradient(grad_NO, x_ND),
+            ctx.kernels.matmul(grad_NO, weight_OD) if is_input_used else None,
+            ctx.kernels.weight_gradient(grad_NO, x_ND) if is_weight_used else None,
         )
 
 
