@@ -416,7 +416,7 @@ def _check_adapter(spec: RunSpec) -> None:
     if spec.optimizer.name != ADAMW:
         raise BadConfig(
             f"the matrices of an adapter are stepped by {ADAMW}, not by {spec.optimizer.name}",
-            hint=f'name = "{ADAMW}" under [optimizer]',
+            hint=f'recipe = "lora" under [run], or name = "{ADAMW}" and learning_rate = 4e-3 under [optimizer]',
         )
     if spec.initial_roots:
         raise BadConfig("initial_roots are of runs without an adapter: it starts from the seed")

@@ -80,9 +80,10 @@ class RunSection(Section):
     """Draws the initial weights and names the data order."""
     numerics: Literal["native", "native-bf16", "seq-f32/1"] = "seq-f32/1"
     """seq-f32/1: the same bits on any CPU: others can check it. native, native-bf16: any device, unchecked."""
-    recipe: Literal["muon", "noloco"] = "muon"
+    recipe: Literal["muon", "noloco", "lora"] = "muon"
     """Defaults of [optimizer] and [outer]. muon: orthogonal momentum, pairs averaged several times a round in
-    4 bits. noloco: AdamW, pairs averaged once a round with outer momentum, in 8 bits (arXiv 2506.10911)."""
+    4 bits. noloco: AdamW, pairs averaged once a round with outer momentum, in 8 bits (arXiv 2506.10911).
+    lora: as muon, but AdamW; the default with an [adapter]."""
 
 
 class ModelSection(Section):
@@ -347,15 +348,17 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         },
         "deadlines": {"exchange_s": 15.0},
     },
+    "lora": {"optimizer": {"name": "adamw", "learning_rate": 4e-3}},
 }
-"""What each recipe sets where a run file is silent; the defaults of the sections are those of muon."""
+"""Settings of each recipe where a run file is silent; the defaults of the sections are those of muon."""
 
 
 def with_recipe(raw: dict[str, Any]) -> dict[str, Any]:
     """Return the tables of a run file with the defaults of the recipe that it names; check nothing."""
-    run = raw.get("run")
+    filled, run, adapter = dict(raw), raw.get("run", {}), raw.get("adapter")
+    if isinstance(run, dict) and isinstance(adapter, dict) and adapter.get("rank"):
+        filled["run"] = run = {"recipe": "lora", **run}
     name = run.get("recipe") if isinstance(run, dict) else None
-    filled = dict(raw)
     for section, settings in RECIPES.get(name, {}).items() if isinstance(name, str) else ():
         given = raw.get(section, {})
         filled[section] = {**settings, **given} if isinstance(given, dict) else given

@@ -60,6 +60,34 @@ def test_the_template_explains_every_section() -> None:
     assert max(len(line) for line in lines) <= 112
 
 
+def test_a_recipe_fills_what_the_file_does_not_say_and_nothing_else() -> None:
+    plain, published = a_spec(), a_spec('[run]\nrecipe = "noloco"')
+    assert a_spec('[run]\nrecipe = "muon"') == plain
+    assert (plain.optimizer.name, plain.outer.codec) == ("muon", "int4-mean")
+    outer = published.outer
+    assert (published.optimizer.name, outer.codec, outer.trades_per_round) == ("adamw", "int8", 1)
+    assert (outer.alpha_nano, outer.beta_nano, outer.gamma_nano) == (5 * 10**8, *[7 * 10**8] * 2)
+    own = a_spec('[run]\nrecipe = "noloco"\n[outer]\ncodec = "bf16"\n[optimizer]\nbeta1 = 0.8')
+    assert (own.outer.codec, own.outer.alpha_nano) == ("bf16", outer.alpha_nano)
+    assert (own.optimizer.beta1_nano, own.optimizer.name) == (8 * 10**8, "adamw")
+
+
+def test_an_adapter_has_a_recipe_of_its_own_unless_the_file_names_one() -> None:
+    adapter = '[model]\ninit_from = "llama"\n[adapter]\nrank = 4\n'
+    file = parse_run_file(adapter, "my.toml")
+    assert (file.run.recipe, file.optimizer.name) == ("lora", "adamw")
+    assert file.outer == RunFile().outer
+    with pytest.raises(BadConfig, match="not by muon") as caught:
+        parse_run_file('[run]\nrecipe = "muon"\n' + adapter, "my.toml")
+    assert 'recipe = "lora"' in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ['recipe = "x"', "recipe = 3", 'recipe = ["muon"]'])
+def test_a_recipe_that_is_not_there_is_refused(text: str) -> None:
+    with pytest.raises(BadConfig, match="recipe"):
+        parse_run_file(f"[run]\n{text}", "my.toml")
+
+
 def test_fractions_become_billionths_and_seconds_milliseconds() -> None:
     spec = a_spec("[optimizer]\nbeta2 = 0.95\neps = 1e-8\n[deadlines]\nhop_s = 1.5\n")
     assert spec.optimizer.beta2_nano == 950_000_000

@@ -117,7 +117,7 @@ def test_two_nodes_trade_in_the_runs_codec_and_their_windows_replay(codec: str, 
     for plan, logs in rounds:
         is_early = plan.round < ROUNDS - 1
         fed_back = codec == "int4" and is_early
-        coarse = Codec.INT4 if is_early else Codec.INT8
+        coarse = Codec.INT4 if is_early or codec == "int4-mean" else Codec.INT8
         due = {"int8": Codec.INT8, "bf16": Codec.BF16}.get(codec, coarse)
         for (_, index), log in logs.items():
             windows = windows_of(traders, index, plan.round)

@@ -123,7 +123,10 @@ def init(
         str, typer.Option(help=f"Begin with a run that is ready: {', '.join(SIZES)}.")
     ] = "",
     recipe: Annotated[
-        str, typer.Option(help="Defaults of optimizer and averaging: muon, or noloco as published.")
+        str,
+        typer.Option(
+            help="Defaults of optimizer and averaging: muon, lora (for an adapter), noloco (as published)."
+        ),
     ] = "",
 ) -> None:
     """Write a run file: every setting with its meaning, or with --size a run that is ready.

@@ -26,6 +26,8 @@ from swarm.types import NO_DIGEST, Digest, StageIndex
 from tests.fakes import FakeNetwork
 
 RUN = """
+[run]
+recipe = "lora"
 [model]
 hidden_size = 32
 num_layers = 2
