@@ -35,6 +35,7 @@ LARGE = Sizes(hidden_size=256, num_layers=6, vocab_size=12_000)
 """The proportions of the model of 125M parameters: a fifth of them in the embedding, a fifth in the head."""
 CASES = {
     "native, Muon, int4": ("native", "muon", "int4"),
+    "native, Muon, int4-mean": ("native", "muon", "int4-mean"),
     "native, AdamW, int8": ("native", "adamw", "int8"),
     "exact, AdamW, int8": ("seq-f32/1", "adamw", "int8"),
 }

@@ -30,6 +30,7 @@ from swarm.training.averaging.outer_step import (
     outer_scalars,
 )
 from swarm.training.averaging.payload import fragment_payload, read_values
+from swarm.training.averaging.trade_plan import outdated_keys
 from swarm.training.data.dataset import TokenSource
 from swarm.training.plan import RosterSeat, RoundPlan
 from swarm.training.record.checkpoint import decode_phi, phi_bytes
@@ -44,6 +45,7 @@ PARTNER = SecretKey.from_seed(b"p" * 32)
 RUN_FILE = """
 [run]
 numerics = "{numerics}"
+recipe = "noloco"
 [model]
 hidden_size = {hidden}
 num_layers = {layers}
@@ -61,7 +63,8 @@ checkpoint_rounds = 8
 [optimizer]
 name = "{optimizer}"
 [outer]
-fragments = 6
+fragments = {fragments}
+trades_per_round = {trades}
 codec = "{codec}"
 [ledger]
 epoch_blocks = 720
@@ -86,7 +89,7 @@ def unwatched(_name: str) -> AbstractContextManager[None]:
 
 
 def a_spec(sizes: Sizes, numerics: str, optimizer: str, codec: str) -> RunSpec:
-    """Return a run of one stage with a model of this shape."""
+    """Return a run of one stage with a model of this shape; with int4-mean as large fragments as by default."""
     text = RUN_FILE.format(
         numerics=numerics,
         hidden=sizes.hidden_size,
@@ -94,6 +97,8 @@ def a_spec(sizes: Sizes, numerics: str, optimizer: str, codec: str) -> RunSpec:
         inner=sizes.hidden_size * 8 // 3 // 32 * 32,
         optimizer=optimizer,
         codec=codec,
+        fragments=2 if codec == "int4-mean" else 6,
+        trades=3 if codec == "int4-mean" else 1,
     )
     spec = run_spec(
         parse_run_file(text, "seat.toml"),
@@ -130,13 +135,13 @@ class TrainedSeat:
         self._round = 0
 
     def round(self, phase: Phase = unwatched) -> None:
-        """Take a round: for each fragment an offer, a step and a merge; then all that follows the boundary."""
+        """Take a round: for each exchange an offer, a step and a merge; then all that follows the boundary."""
         plan = self._plan()
         with phase("begin"):
             self.recorder.begin(plan, self._anchor)
         windows = list[WindowData]()
-        for fragment in range(self.spec.outer.fragments):
-            windows += self._traded_step(plan, fragment, phase)
+        for exchange in range(self.spec.outer.exchanges):
+            windows += self._traded_step(plan, exchange, phase)
         with phase("close"):
             windows += self.recorder.close(())
             log_end = self.shard.components()
@@ -151,18 +156,18 @@ class TrainedSeat:
             self._post()
         self._round += 1
 
-    def _traded_step(self, plan: RoundPlan, fragment: int, phase: Phase) -> list[WindowData]:
+    def _traded_step(self, plan: RoundPlan, exchange: int, phase: Phase) -> list[WindowData]:
         with phase("backward"):
-            self.recorder.loss_tokens(self._tokens, 2 * fragment, 0)
-            self.recorder.loss_tokens(self._tokens, 2 * fragment, 1)
+            self.recorder.loss_tokens(self._tokens, 2 * exchange, 0)
+            self.recorder.loss_tokens(self._tokens, 2 * exchange, 1)
         with phase("step"):
             windows = self.recorder.step(())
         with phase("offer"):
-            snapshot = self.recorder.snapshot(fragment)
+            snapshot = self.recorder.snapshot(exchange)
             published = self._offer(plan, snapshot)
         with phase("backward"):
-            self.recorder.loss_tokens(self._tokens, 2 * fragment + 1, 0)
-            self.recorder.loss_tokens(self._tokens, 2 * fragment + 1, 1)
+            self.recorder.loss_tokens(self._tokens, 2 * exchange + 1, 0)
+            self.recorder.loss_tokens(self._tokens, 2 * exchange + 1, 1)
         with phase("receive"):
             merge = self._received(plan, snapshot, published)
             merge = self.recorder.clip_or_reject(self._tokens, merge)
@@ -173,8 +178,9 @@ class TrainedSeat:
     def _offer(self, plan: RoundPlan, snapshot: FragmentSnapshot) -> PublishedFragment:
         """Publish a fragment and pack it, as ``TradeServer.prepare`` does."""
         payload = fragment_payload(self.spec, plan.round, snapshot)
-        key = FragmentKey(plan.run, StageIndex(0), snapshot.fragment, plan.round, 0)
-        self._outbox.publish(key, payload, PARTNER.peer)
+        key = FragmentKey(plan.run, StageIndex(0), snapshot.exchange, plan.round, 0)
+        outdated = outdated_keys(self.spec.outer, key)
+        self._outbox.publish(key, payload, PARTNER.peer, outdated=outdated)
         published = self._outbox.published(key)
         assert published is not None, "a fragment is kept for its round"
         packed = pack(key, payload, payload.codec)

@@ -33,7 +33,7 @@ from tests.training.pipeline import a_spec
 
 SIZES = Sizes(hidden_size=32, num_layers=2, vocab_size=256)
 TOKENS = np.frombuffer(bytes(range(256)) * 64, dtype=np.uint8)
-CASES = [("native", "adamw", "int8"), ("native", "muon", "int4"), ("seq-f32/1", "adamw", "int4")]
+CASES = [("native", "adamw", "int8"), ("native", "muon", "int4"), ("native", "muon", "int4-mean"), ("seq-f32/1", "adamw", "int4")]
 
 
 @pytest.fixture
@@ -214,6 +214,7 @@ def test_a_merge_in_slices_is_the_merge_and_declines_as_a_whole(
     theta, hat, now, phi, momentum = (torch.randn(100, generator=rng) for _ in range(5))
     hat[97] = 1e12 if far else hat[97]
     snapshot = FragmentSnapshot(
+        exchange=0,
         fragment=0,
         theta_P=theta,
         anchor_P=theta,
@@ -239,6 +240,7 @@ def test_a_partner_that_is_not_finite_leaves_every_slice_as_it_was(
     theta, hat = torch.zeros(100), torch.zeros(100)
     hat[99] = float("nan")
     snapshot = FragmentSnapshot(
+        exchange=0,
         fragment=0,
         theta_P=theta,
         anchor_P=theta,

@@ -119,7 +119,7 @@ def test_muon_keeps_no_second_moments_of_its_matrices() -> None:
 
 @pytest.mark.rule("T40")
 def test_an_adapter_costs_its_base_once_and_its_own_state() -> None:
-    """Of 1.3B the base is 4 bytes a weight, where training all of them takes 76."""
+    """Of 1.3B the base is 4 bytes a weight, where training all of them takes 24."""
     whole = replace(packaged("run-1b3.toml"), microbatches_per_step=1)
     roots = (Digest(b"\x01" * 32),) * whole.num_stages
     adapter = AdapterSpec(16, 32 * NANO, ADAPTER_TARGETS, roots)
