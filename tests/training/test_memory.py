@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.seat import Sizes, TrainedSeat
 from swarm import placement, shelf
+from swarm.config.spec import ADAPTER_TARGETS, NANO, AdapterSpec
 from swarm.errors import PeerFault
 from swarm.primitives.codec import replace
 from swarm.training.averaging import outer_step
@@ -24,16 +25,31 @@ from swarm.training.averaging.outer_step import (
 )
 from swarm.training.devices.engine import local_engine
 from swarm.training.model import optimizer
+from swarm.training.model.bottleneck import with_ids
 from swarm.training.model.operators import Ops
 from swarm.training.model.optimizer import GradientSum, OptimizerState, muon_matrices
 from swarm.training.model.profiles import table
-from swarm.training.model.stages import init_flat, stage_of
+from swarm.training.model.stages import (
+    Stage,
+    adapter_plan,
+    init_flat,
+    plan_stages,
+    run_backward,
+    run_forward,
+    run_loss,
+    stage_of,
+)
 from swarm.types import Digest
 from tests.training.pipeline import a_spec
 
 SIZES = Sizes(hidden_size=32, num_layers=2, vocab_size=256)
 TOKENS = np.frombuffer(bytes(range(256)) * 64, dtype=np.uint8)
-CASES = [("native", "adamw", "int8"), ("native", "muon", "int4"), ("native", "muon", "int4-mean"), ("seq-f32/1", "adamw", "int4")]
+CASES = [
+    ("native", "adamw", "int8"),
+    ("native", "muon", "int4"),
+    ("native", "muon", "int4-mean"),
+    ("seq-f32/1", "adamw", "int4"),
+]
 
 
 @pytest.fixture
@@ -147,6 +163,54 @@ def test_no_whole_gradient_exists_and_the_sum_is_that_of_whole_ones(numerics: st
     assert torch.equal(parts.mean(), whole.mean())
     assert torch.equal(parts.take_mean(), whole.mean())
     assert parts.count == 0
+
+
+def a_whole_gradient(stage: Stage, params_P: Tensor, x: Tensor, labels_BT: Tensor) -> Tensor:
+    """What one leaf for the flat vector gets."""
+    leaf_P = params_P.clone().requires_grad_()
+    if stage.plan.is_last:
+        (grad_P,) = torch.autograd.grad(stage.loss(leaf_P, x, labels_BT), (leaf_P,))
+    else:
+        output = stage.forward(leaf_P, x)
+        (grad_P,) = torch.autograd.grad(output, (leaf_P,), output.detach())
+    return grad_P
+
+
+@pytest.mark.rule("T5a", "T8", "T40")
+@pytest.mark.parametrize("numerics", ["native", "native-bf16", "seq-f32/1"])
+@pytest.mark.parametrize("kind", ["adapter", "ends", "middle", "bridges"])
+def test_blocks_of_adapters_and_bottlenecks_are_those_of_the_whole_gradient(
+    numerics: str, kind: str
+) -> None:
+    model = replace(SPEC.model, num_layers=3)
+    narrow = replace(model, bottleneck_rank=4, bottleneck_stages=3)
+    base_W = None
+    if kind == "adapter":
+        (base,) = plan_stages(model, 1)
+        plan, base_W = (
+            adapter_plan(base, AdapterSpec(4, 8 * NANO, ADAPTER_TARGETS)),
+            init_flat(base, 3),
+        )
+    else:
+        stage = {"ends": 0, "middle": 1, "bridges": 0}[kind]
+        plan = plan_stages(narrow, 1 if kind == "bridges" else 3)[stage]
+    module, params_P = Stage(plan, table(numerics), base_W), init_flat(plan, 1)
+    params_P += torch.linspace(-0.05, 0.05, params_P.numel())  # an adapter ends at zero
+    x = ids(1)
+    if kind == "middle":
+        rows = torch.randn((*x.shape, 4), generator=torch.Generator().manual_seed(2))
+        x = with_ids(narrow, rows, x)
+    parts = dict[int, Tensor]()
+    if plan.is_last:
+        _, _, none_P = run_loss(module, params_P, x, ids(6), parts.__setitem__)
+    else:
+        passed = run_forward(module, params_P, x)
+        _, none_P = run_backward(passed, passed.output, parts.__setitem__)
+    sizes = [parts[start].numel() for start in sorted(parts)]
+    assert (none_P.numel(), tuple(sizes)) == (0, plan.block_sizes)
+    found_P = torch.cat([parts[start] for start in sorted(parts)])
+    assert torch.equal(found_P, a_whole_gradient(module, params_P, x, ids(6)))
+    assert bool((found_P != 0).any())
 
 
 @pytest.mark.rule("T8")
