@@ -61,12 +61,7 @@ def shelved(tensor: Tensor) -> Tensor:
     room = _room(source.numel() * source.element_size())
     if room is None:
         return source.to("cpu", copy=True)
-    copy = _tensor(room, source.dtype)
-    count = max(SLICE_BYTES // source.element_size(), 1)
-    for start in range(0, source.numel(), count):
-        copy[start : start + count] = source[start : start + count]
-        let_go()
-    return copy
+    return _copied(source, room)
 
 
 def moved(tensor: Tensor) -> Tensor:
@@ -74,9 +69,7 @@ def moved(tensor: Tensor) -> Tensor:
     room = _room(tensor.numel() * tensor.element_size())
     if room is None:
         return tensor
-    copy = _tensor(room, tensor.dtype).copy_(tensor.detach())
-    let_go()
-    return copy
+    return _copied(tensor.detach(), room)
 
 
 def zeros(numel: int) -> Tensor:
@@ -109,6 +102,16 @@ def trim() -> None:
 
 def _room(num_bytes: int) -> memoryview | None:
     return None if num_bytes < SHELVED_BYTES_MIN else _Installed.shelf.place(num_bytes)
+
+
+def _copied(source: Tensor, room: memoryview) -> Tensor:
+    copy = _tensor(room, source.dtype)
+    count = max(SLICE_BYTES // source.element_size(), 1)
+    let_go()
+    for start in range(0, source.numel(), count):
+        copy[start : start + count] = source[start : start + count]
+        let_go()
+    return copy
 
 
 def _tensor(room: memoryview, dtype: torch.dtype) -> Tensor:

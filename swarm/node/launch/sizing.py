@@ -37,8 +37,9 @@ ABOUT_BYTES = 24
 is being merged."""
 SHELF_BYTES = 44
 """Bytes of one parameter on the disk while a seat trains: slow weights, momentum and anchor, the slow weights
-of the three segments that closed last, and of two rounds the fragments as they were, their payloads and
-residuals."""
+of the three segments that closed last, and of two rounds the fragments as they were and their payloads."""
+RESIDUALS_KEPT = 5
+"""Residuals in a run in int4 that keeps one: its own, and of two rounds those before and after a payload."""
 NODE_BYTES = 600 << 20
 """Bytes of a node that holds no shard: Python, torch, the libraries."""
 STATE_TENSORS = 5
@@ -154,7 +155,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         + max(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in stages),
         owner_blob_bytes=_log_bytes(spec, is_owner=True) + blob_bytes(spec, stages),
         shard_file_bytes=max(_state_bytes(spec, plan) for plan in _plans(spec)),
-        shelf_bytes=SHELF_BYTES * largest,
+        shelf_bytes=_shelf_bytes(spec, largest),
     )
 
 
@@ -204,7 +205,7 @@ def check_blobs(
     ``free_bytes`` are free on the disk, ``held_bytes`` are in the folder of blobs already.
     """
     every, numels = range(spec.num_stages), _numels(spec)
-    shelf = SHELF_BYTES * (sum(numels) if is_owner else min(numels))
+    shelf = _shelf_bytes(spec, sum(numels) if is_owner else min(numels))
     needed = (
         blob_bytes(spec, every)
         if is_owner
@@ -254,6 +255,11 @@ def _least_bytes(plan: StagePlan, devices: tuple[str, ...]) -> int:
     if devices != ("cpu",):
         return BESIDE_BYTES * plan.num_parameters
     return LEAST_BYTES * plan.num_parameters + FLOAT_BYTES * _frozen(plan)
+
+
+def _shelf_bytes(spec: RunSpec, numel: int) -> int:
+    """Return the bytes of a shard's tensors on the disk while it trains."""
+    return SHELF_BYTES * numel + RESIDUALS_KEPT * FLOAT_BYTES * residual_numel(spec, numel)
 
 
 def _spared_bytes(spec: RunSpec, plan: StagePlan) -> int:

@@ -20,13 +20,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import sqrt
 from statistics import median
 
-import torch
 from torch import Tensor
 
 from swarm.config.spec import NANO, OuterSpec
-from swarm.placement import let_go
+from swarm.placement import let_go, shelved
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
@@ -66,11 +66,11 @@ class Distances:
 
 def distance_of(theta_F: Tensor, theta_hat_F: Tensor) -> float:
     """Return the root mean square of the difference."""
-    wide_F = torch.empty(theta_F.shape, dtype=torch.float64)
+    total = 0.0
     for part in slices(theta_F.numel()):
-        wide_F[part] = theta_hat_F[part] - theta_F[part]
+        total += float((theta_hat_F[part] - theta_F[part]).double().square_().sum())
         let_go()
-    return float(wide_F.square_().mean().sqrt())
+    return sqrt(total / max(theta_F.numel(), 1))
 
 
 def clip_or_reject(
@@ -129,10 +129,13 @@ def _merged(shard: Shard, merge: Merge | None) -> Iterator[Tensor]:
         yield params_P
         return
     span = shard.spans[merge.snapshot.fragment].slice
-    before_F = params_P[span].clone()
-    pull_F = (merge.theta_hat_P - merge.snapshot.theta_P) * (merge.weight_nano / NANO)
-    params_P[span] += pull_F.to(params_P.device)
+    now_F, before_F = params_P[span], shelved(params_P[span])
+    for part in slices(now_F.numel()):
+        pull_C = merge.theta_hat_P[part] - merge.snapshot.theta_P[part]
+        now_F[part] += pull_C.mul_(merge.weight_nano / NANO).to(now_F.device)
+        let_go()
     try:
         yield params_P
     finally:
         params_P[span] = before_F
+        let_go()
