@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import plots
 from benchmarks.activation_reading import activation_detail, activation_figures
 from benchmarks.common import Outcome
+from benchmarks.memory import measure_seat
 from benchmarks.recipes import CHOSEN, CHOSEN_LONG, LONG, LONGEST, TUNED
 from benchmarks.train_reading import PEARSON_POINTS, Reading, Runs
 from benchmarks.train_workers import Job, run_jobs, write_text
@@ -89,6 +90,7 @@ def measure(quick: bool) -> Outcome:
             runs.setdefault(job.variant, []).append(answer)
     found = Reading(runs)
     outcome.figures |= found.figures() | activation_figures(runs)
+    outcome.figures["memory_bytes_per_param"], outcome.detail["memory"] = measure_seat(quick)
     outcome.figures["seeds"] = len(size.seeds)
     outcome.detail |= found.detail() | {"activations": activation_detail(runs)}
     missing = [key for key, value in outcome.figures.items() if value is None]

@@ -9,22 +9,28 @@ records of their micro-batches, and the unanswered ones.
 Legend: P parameters of the shard, B batch, T time, D hidden, R values of the residual.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, DeviceLost, OutOfTurn, PeerFault, UsageError
 from swarm.gossip.codecs.activations import from_wire
+from swarm.placement import let_go, shelved, trim, zeros
 from swarm.primitives.commitments import hash_of
-from swarm.training.averaging.outer_step import FragmentSnapshot, Merge, OuterState, apply_merge
+from swarm.training.averaging.outer_step import (
+    FragmentSnapshot,
+    Merge,
+    OuterState,
+    merge_in_place,
+)
 from swarm.training.averaging.payload import (
     mean_kept,
+    move_residual,
     residual_numel,
     residual_of,
-    with_residual,
 )
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
@@ -57,7 +63,6 @@ from swarm.training.record.segment import (
     ShardState,
     StepRecord,
     are_finite,
-    copied,
     no_trades_over,
     number_component,
     snapshots_component,
@@ -82,7 +87,7 @@ class OpenStep:
     """Everything since the last optimizer step."""
 
     def __init__(self, gradients: Gradients) -> None:
-        self._gradients = gradients
+        self.gradients = gradients
         self._records: list[MicrobatchRecord] = []
         self._dropped: list[MicrobatchId] = []
         self._tokens = 0
@@ -90,11 +95,11 @@ class OpenStep:
     @property
     def is_empty(self) -> bool:
         """True if no gradient was added."""
-        return not self._gradients.count
+        return not self.gradients.count
 
     def check_room(self) -> None:
         """Raise ``TooBusy`` if no more gradients fit into this step."""
-        if self._gradients.count >= MICROBATCHES_MAX:
+        if self.gradients.count >= MICROBATCHES_MAX:
             raise TooBusy(f"a step counts at most {MICROBATCHES_MAX} micro-batches")
 
     def add(self, grad_P: Tensor, tokens: int, record: MicrobatchRecord) -> None:
@@ -102,7 +107,7 @@ class OpenStep:
 
         Raises ``PeerFault``, changing nothing, for a gradient that is not finite or far too large.
         """
-        self._gradients.add(grad_P)
+        self.gradients.add(grad_P)
         self._records.append(record)
         self._tokens += tokens
 
@@ -111,10 +116,13 @@ class OpenStep:
         if len(self._dropped) < DROPPED_MAX:
             self._dropped.append(microbatch_id)
 
-    def mean(self) -> Tensor | None:
-        """Return the mean gradient_P; None if there is none, or it was lost with the device that held it."""
+    def take_mean(self) -> Tensor | None:
+        """Return the mean gradient_P in the memory of the sum; None if there is none, or a device lost it.
+
+        The records stay until ``take``.
+        """
         try:
-            return None if self.is_empty else self._gradients.mean()
+            return None if self.is_empty else self.gradients.take_mean()
         except DeviceLost:
             return None
 
@@ -124,7 +132,7 @@ class OpenStep:
         records, self._records = self._records, []
         dropped, self._dropped = self._dropped, []
         tokens, self._tokens = self._tokens, 0
-        self._gradients.clear()
+        self.gradients.clear()
         by_id = sorted(records, key=lambda record: record.microbatch_id)
         return Gathered(tuple(by_id), tuple(sorted(dropped)), tokens)
 
@@ -150,10 +158,12 @@ class Shard:
         self.matrices = muon_matrices(spec.optimizer, self.module.plan)
         """Matrices that Muon rules; none in a run with AdamW."""
         self.optimizer = OptimizerState.zeros(params_P.numel(), self.matrices, self.params_P.device)
-        self.phi_P = params_P.clone()
-        self.momentum_P = torch.zeros_like(params_P)
-        self.residual_R = torch.zeros(residual_numel(spec, params_P.numel()))
-        self.anchor_P = params_P.clone()
+        self.phi_P = shelved(params_P)
+        self.momentum_P = zeros(params_P.numel())
+        self.residual_R = zeros(residual_numel(spec, params_P.numel()))
+        self._are_lent = False
+        """True if a state that was handed out holds the three slow tensors: the next merge replaces them."""
+        self.anchor_P = shelved(params_P)
         self.anchor_root = hash_of(params_P)
         self.weights = 0
         """Number of weight changes: a gradient counts only with the weights of its forward pass."""
@@ -167,7 +177,8 @@ class Shard:
         self.trades_over = no_trades_over(spec)
         """For each fragment, the trades of this segment that its last merge ended."""
         self._open = OpenStep(self.engine.gradients(params_P.numel()))
-        self._hashed: dict[str, tuple[Tensor, Digest]] = {}
+        self._hashed: dict[str, Digest] = {}
+        """Hashes of the slow tensors, until they change."""
 
     @classmethod
     def initial(cls, spec: RunSpec, stage: StageIndex, base_W: Tensor | None = None) -> "Shard":
@@ -220,8 +231,9 @@ class Shard:
             raise TooBusy("the weights moved before the answer came")
         self._open.check_room()
         received = from_wire(reply.payload, passed.shape, self.spec.wire.activations)
-        grad_inputs, grad_P = self.engine.backward(passed.forward, received)
-        answer = b"" if grad_inputs is None else wire_of(self.spec, grad_inputs)
+        grad_inputs, grad_P = self.engine.backward(passed.forward, received, self._open.gradients)
+        with self._taken_back():
+            answer = b"" if grad_inputs is None else wire_of(self.spec, grad_inputs)
         record = replace(
             passed.record,
             in_gradient=wire_digest(reply.payload),
@@ -241,10 +253,11 @@ class Shard:
         self._open.check_room()
         microbatch_id = request.microbatch_id
         ids_BT, labels_BT, root = draw_samples(tokens, plan, microbatch_id)
-        inputs = self.received(request, ids_BT)
-        loss, grad_inputs, grad_P = self.engine.loss(self.params_P, self.weights, inputs, labels_BT)
+        given = (self.params_P, self.weights, self.received(request, ids_BT), labels_BT)
+        loss, grad_inputs, grad_P = self.engine.loss(*given, self._open.gradients)
         assert grad_inputs is not None, "a stage behind another has inputs with a gradient"
-        loss_micro, answer = loss_micro_of(loss), wire_of(self.spec, grad_inputs)
+        with self._taken_back():
+            loss_micro, answer = loss_micro_of(loss), wire_of(self.spec, grad_inputs)
         record = MicrobatchRecord(
             *microbatch_id,
             wire_digest(request.payload),
@@ -265,8 +278,10 @@ class Shard:
         self._open.check_room()
         microbatch_id = (seat, step, microbatch)
         inputs_BT, labels_BT, root = draw_samples(tokens, plan, microbatch_id)
-        loss, _, grad_P = self.engine.loss(self.params_P, self.weights, inputs_BT, labels_BT)
-        loss_micro, none = loss_micro_of(loss), NO_DIGEST
+        given = (self.params_P, self.weights, inputs_BT, labels_BT)
+        loss, _, grad_P = self.engine.loss(*given, self._open.gradients)
+        with self._taken_back():
+            loss_micro, none = loss_micro_of(loss), NO_DIGEST
         record = MicrobatchRecord(*microbatch_id, none, none, none, none, -1, -1, root)
         self._open.add(grad_P, inputs_BT.numel(), record)
         return loss_micro
@@ -292,12 +307,16 @@ class Shard:
     def step(self, plan: RoundPlan, step: int) -> StepRecord | None:
         """Take the optimizer step with the collected gradients; return None if there are none or they are lost.
 
-        The state's hashes are taken before every ``window_steps``-th step.
+        The state's hashes are taken before every ``window_steps``-th step. Raises ``PeerFault`` for a step that
+        is not finite: its gradients are lost, and the state is as it was.
         """
-        mean_P = self._open.mean()
-        if mean_P is None:
+        if self._open.is_empty:
             return None
         components = self.components() if step % plan.spec.checks.window_steps == 0 else None
+        mean_P = self._open.take_mean()
+        if mean_P is None:
+            return None
+        gathered = self._open.take()
         spec = self.spec
         rate = learning_rate(spec.optimizer, spec.inner_steps_max, plan.round, step)
         optimizer_step(
@@ -311,7 +330,6 @@ class Shard:
             self.matrices,
         )
         self.weights += 1
-        gathered = self._open.take()
         self.tokens_total += gathered.tokens
         return StepRecord(step, components, gathered.records, gathered.dropped)
 
@@ -328,8 +346,9 @@ class Shard:
         """Copy the fragment of an exchange between two steps."""
         fragment = self.spec.outer.fragment_of(exchange)
         tokens = self.tokens_total - self.tokens_at_sync[fragment]
-        theta_P = copied(self.params_P[self.spans[fragment].slice])
+        theta_P = shelved(self.params_P[self.spans[fragment].slice])
         self.snapshots[fragment] = (exchange, tokens, theta_P)
+        trim()
         return self._snapshot(exchange, tokens, theta_P)
 
     def offered(self, exchange: int) -> FragmentSnapshot | None:
@@ -353,15 +372,13 @@ class Shard:
         merge = mean_kept(self.spec, merge)
         snapshot = merge.snapshot
         span = self.spans[snapshot.fragment]
+        self._own_slow()
         slow = OuterState(self.phi_P[span.slice], self.momentum_P[span.slice])
-        slow, theta_F, weight_nano = apply_merge(merge, slow, self.params_P[span.slice].cpu())
-        # Copied, not written to: windows hold the slow state as it was, and it changes only here.
-        self.phi_P, self.momentum_P = self.phi_P.clone(), self.momentum_P.clone()
-        self.phi_P[span.slice], self.momentum_P[span.slice] = slow.phi_F, slow.momentum_F
-        self.params_P[span.slice] = theta_F
+        weight_nano = merge_in_place(merge, slow, self.params_P[span.slice])
         if merge.sent is not None:
             reported_F, numel = merge.sent.residual_P, self.params_P.numel()
-            self.residual_R = with_residual(self.residual_R, span, numel, reported_F)
+            move_residual(self.residual_R, span, numel, reported_F)
+        self._hashed.clear()
         self.weights += 1
         self.tokens_at_sync[snapshot.fragment] = self.tokens_total
         self.snapshots.pop(snapshot.fragment, None)
@@ -385,14 +402,15 @@ class Shard:
 
     def phi(self) -> Tensor:
         """Return a copy of the slow weights, which are the checkpoint of this shard."""
-        return self.phi_P.clone()
+        return shelved(self.phi_P)
 
     def state(self) -> ShardState:
         """Return everything that the next step, snapshot or merge depends on, as it is now."""
+        self._are_lent = True
         return ShardState(
-            params_P=copied(self.params_P),
-            m_P=copied(self.optimizer.m_P),
-            v_A=copied(self.optimizer.v_A),
+            params_P=shelved(self.params_P),
+            m_P=shelved(self.optimizer.m_P),
+            v_A=shelved(self.optimizer.v_A),
             phi_P=self.phi_P,
             momentum_P=self.momentum_P,
             step=self.optimizer.step,
@@ -410,13 +428,9 @@ class Shard:
         Raises ``PeerFault`` if a value is not finite, which honest steps from an honest state never give.
         """
         began = self._clock()
-        fast = (self.params_P.cpu(), self.optimizer.m_P.cpu(), self.optimizer.v_A.cpu())
-        slow = (self.phi_P, self.momentum_P, self.residual_R)
-        if not are_finite(*fast, *slow):
-            # The bits of a NaN differ between machines, so peers could not agree on the hash.
-            raise PeerFault("a state that is not finite")
+        fast = (self.params_P, self.optimizer.m_P, self.optimizer.v_A)
         hashes = (
-            *map(hash_of, fast),
+            *(_finite_hash(tensor.cpu()) for tensor in fast),
             number_component(self.optimizer.step),
             self._slow_hash("phi", self.phi_P),
             self._slow_hash("momentum", self.momentum_P),
@@ -425,10 +439,20 @@ class Shard:
             tokens_component(self.tokens_total, self.tokens_at_sync),
             snapshots_component(self._offered_by_exchange(), self.trades_over),
         )
+        trim()
         self.hashing_s += self._clock() - began
         return hashes
 
     # --- helpers ---
+
+    @contextmanager
+    def _taken_back(self) -> Iterator[None]:
+        """Take the gradient that was just computed out of the sum if the block finds a fault."""
+        try:
+            yield
+        except PeerFault:
+            self.engine.take_back()
+            raise
 
     def _forget(self) -> None:
         """Drop the gradients of this step and invalidate waiting forward passes: a device was lost."""
@@ -436,11 +460,25 @@ class Shard:
         self.weights += 1
 
     def _slow_hash(self, name: str, tensor: Tensor) -> Digest:
-        """Return the hash of a slow tensor, computed once: merges replace these tensors, never modify them."""
+        """Return the hash of a slow tensor, computed once: only merges and ``put_slow`` change them."""
         known = self._hashed.get(name)
-        if known is None or known[0] is not tensor:
-            known = self._hashed[name] = (tensor, hash_of(tensor))
-        return known[1]
+        if known is None:
+            known = self._hashed[name] = _finite_hash(tensor)
+            let_go()
+        return known
+
+    def put_slow(self, phi_P: Tensor, momentum_P: Tensor, residual_R: Tensor) -> None:
+        """Replace the slow tensors; the next merge writes to copies of them, not to these."""
+        self.phi_P, self.momentum_P, self.residual_R = phi_P, momentum_P, residual_R
+        self._are_lent = True
+        self._hashed.clear()
+
+    def _own_slow(self) -> None:
+        """Copy the slow tensors if somebody else holds them, too."""
+        if self._are_lent:
+            self.phi_P, self.momentum_P = shelved(self.phi_P), shelved(self.momentum_P)
+            self.residual_R = shelved(self.residual_R)
+            self._are_lent = False
 
     def _forward(
         self,
@@ -461,7 +499,7 @@ class Shard:
         fragment = self.spec.outer.fragment_of(exchange)
         span = self.spans[fragment]
         anchor_P, phi_P = self.anchor_P[span.slice], self.phi_P[span.slice]
-        residual_P = residual_of(self.residual_R, span, self.params_P.numel())
+        residual_P = shelved(residual_of(self.residual_R, span, self.params_P.numel()))
         root, step = self.anchor_root, self.optimizer.step
         return FragmentSnapshot(
             exchange=exchange,
@@ -477,3 +515,10 @@ class Shard:
 
     def _offered_by_exchange(self) -> tuple[PendingFragment, ...]:
         return tuple(sorted(self.snapshots.values(), key=lambda held: held[0]))
+
+
+def _finite_hash(tensor: Tensor) -> Digest:
+    if not are_finite(tensor):
+        # The bits of a NaN differ between machines, so peers could not agree on the hash.
+        raise PeerFault("a state that is not finite")
+    return hash_of(tensor)

@@ -17,12 +17,18 @@ from swarm.ledger.state.state import State
 from swarm.ledger.transactions import REVEAL_BYTES_MAX, RevealSegment
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
 from swarm.ledger.transition.runs import boundary_height
+from swarm.placement import SLICE_BYTES, let_go, shelved_pieces
 from swarm.primitives.codec import Message, decode, encode
-from swarm.primitives.commitments import tensor_hash
+from swarm.primitives.commitments import (
+    TENSOR_CHUNK_BYTES,
+    chunk_digests,
+    tensor_hash,
+    tensor_root,
+)
 from swarm.primitives.crypto import SecretKey
 from swarm.store import ITEMS_MAX, Change, Store
 from swarm.training.record.window import WINDOW_BYTES_MAX, WindowData, WindowKey, encode_window
-from swarm.types import Digest, PeerId
+from swarm.types import Bytes, Digest, PeerId
 from swarm.verify.judging import ANSWER_BYTES_MAX, OwnAnswer, SegmentKey, seat_of
 from swarm.verify.manifest import MANIFEST_BYTES_MAX, MANIFESTS_MAX, WindowManifest, sign_manifest
 from swarm.verify.ports import BlobsPort
@@ -193,12 +199,22 @@ class LogStore:
             raise Corrupt(f"what this node keeps for checking is damaged: {error}") from None
 
 
-def _pack(data: WindowData) -> tuple[bytes, Digest, float]:
+def _pack(data: WindowData) -> tuple[Bytes, Digest, float]:
     """Return the bytes of a window, the root of their blob, and the processor seconds that took."""
     began = time.thread_time()
-    raw = b"".join(encode_window(data))
-    root = tensor_hash("uint8", (len(raw),), raw)
-    return raw, root, time.thread_time() - began
+    raw = shelved_pieces(encode_window(data))
+    return raw, root_of_bytes(raw), time.thread_time() - began
+
+
+def root_of_bytes(raw: Bytes) -> Digest:
+    """Return the root of the blob of some bytes; those on the shelf do not stay in memory."""
+    if len(raw) <= TENSOR_CHUNK_BYTES:
+        return tensor_hash("uint8", (len(raw),), raw)
+    chunks = list[Digest]()
+    for start in range(0, len(raw), SLICE_BYTES):
+        chunks += chunk_digests(memoryview(raw)[start : start + SLICE_BYTES])
+        let_go()
+    return tensor_root("uint8", (len(raw),), len(raw), chunks)
 
 
 def _rows(store: Store, table: str) -> Iterator[bytes]:

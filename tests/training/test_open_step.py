@@ -35,7 +35,7 @@ def test_the_order_of_arrival_leaves_no_trace() -> None:
         for microbatch_id in order:
             step.add(torch.full((3,), 0.1 * microbatch_id[1]), 7, a_record(*microbatch_id))
             step.drop((microbatch_id[0], microbatch_id[1] + 5, microbatch_id[2]))
-    first_P, second_P = (step.mean() for step in steps)
+    first_P, second_P = (step.take_mean() for step in steps)
     assert first_P is not None
     assert second_P is not None
     assert torch.equal(first_P, second_P)

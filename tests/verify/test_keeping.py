@@ -3,7 +3,9 @@
 import pytest
 
 from swarm.ledger.state.records import SegmentPhase
+from swarm.primitives.commitments import tensor_hash
 from swarm.types import RunIndex
+from swarm.verify import log_store
 from swarm.verify.judging import key_of
 from swarm.verify.log_store import is_needed
 from tests.ledger.checking import a_case
@@ -38,3 +40,9 @@ def test_a_run_the_state_has_not_come_to_yet_is_not_forgotten() -> None:
     case = a_case()
     _, round_, stage, seat = key_of(case.record)
     assert is_needed(case.ledger.state, (RunIndex(9), round_, stage, seat), is_own=False)
+
+
+def test_a_long_window_has_the_root_of_its_blob(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_store, "SLICE_BYTES", 2 << 20)
+    for raw in (b"short", bytes(range(256)) * (5 << 12) + b"end"):
+        assert log_store.root_of_bytes(raw) == tensor_hash("uint8", (len(raw),), raw)

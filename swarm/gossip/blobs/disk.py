@@ -25,6 +25,7 @@ from swarm.gossip.blobs.chunks import (
     verify_blob_chunk,
 )
 from swarm.gossip.trade.messages import REPLY_BYTES_MAX
+from swarm.placement import let_go
 from swarm.primitives.codec import decode, encode, replace
 from swarm.primitives.commitments import TENSOR_CHUNK_BYTES, chunk_digest
 from swarm.types import NO_DIGEST, Digest
@@ -34,6 +35,8 @@ BLOBS = "blobs"
 _NAME = re.compile("[0-9a-f]{64}")
 _INCOMING = "incoming.part"
 """Name of a local file while it is copied in, before its root is known."""
+CHUNKS_RESIDENT = 16
+"""Chunks of a mapped source that stay in memory while it is copied in: 16 MiB."""
 _DRAFT = "draft"
 """Name of a list while it is written: a blob has a whole list, or none."""
 _BLOCK_BYTES = 512
@@ -201,6 +204,8 @@ class BlobStore:
                     break
                 file.write(last)
                 digests.append(chunk_digest(last))
+                if len(digests) % CHUNKS_RESIDENT == 0:
+                    let_go()  # what is added may be mapped
         if left:
             incoming.unlink()
             raise BadConfig(

@@ -35,6 +35,7 @@ from swarm.gossip.trade.messages import (
     Offer,
     payload_digest,
 )
+from swarm.placement import let_go, moved, shelved_bytes, trim
 from swarm.types import NO_DIGEST, Bytes, Digest
 
 
@@ -138,6 +139,7 @@ def pack(
     """
     payload, residual = encode_payload(snapshot, codec)
     wire = payload if is_plain else compress(payload)
+    wire = shelved_bytes(wire)  # kept for two rounds, and seldom asked for twice
     listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
     offer = Offer(
         key=key,
@@ -151,6 +153,8 @@ def pack(
         chunk_root=listed.root,
         signature=NO_SIGNATURE,
     )
+    residual = None if residual is None else moved(residual)
+    let_go()  # theta and anchor
     return Packed(offer, listed, wire, residual)
 
 
@@ -176,10 +180,13 @@ def open_payload(offer: Offer, wire: Bytes, anchor_N: Tensor) -> tuple[Bytes, Te
     Raises ``PeerFault`` if they do not unpack to what the offer promised, or hold values that no honest peer
     sends.
     """
+    trim()  # what the last micro-batch left
     payload = decompress(wire, offer.num_bytes)
     if payload_digest(payload) != offer.payload_hash:
         raise BrokenPromise("a payload that is not the one promised")
-    return payload, read_payload(offer.codec, payload, anchor_N)
+    theta_N = read_payload(offer.codec, payload, anchor_N)
+    theta_N = moved(theta_N)  # both wait for the end of a step
+    return shelved_bytes(payload), theta_N
 
 
 def check_snapshot(snapshot: FragmentPayload) -> None:

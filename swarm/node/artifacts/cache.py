@@ -23,9 +23,11 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import PATIENCE_S, Blobs, Progress
 from swarm.host.service import Host
 from swarm.ledger.state.records import Checkpoint, Run
+from swarm.placement import SHELVED_BYTES_MIN, let_go, shelved
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
+from swarm.shelf import mapped_file
 from swarm.store import Store
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.disk import id_limit, open_tokens, root_of_file
@@ -195,7 +197,7 @@ class ArtifactCache:
             return found
         plan = plans_of(spec)[stage]
         if not spec.initial_roots:
-            return self._remember(root, await self._compute.run(init_flat, plan, spec.seed))
+            return self._remember(root, await self._compute.run(_initial, plan, spec.seed))
         num_bytes = plan.num_parameters * FLOAT_BYTES
         path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
         found = await self._read(plan.num_parameters, stage, root, path)
@@ -218,7 +220,9 @@ class ArtifactCache:
             found = self._bases.get(root)
             if found is None:
                 path = self._blobs.path(root)
-                found = await self._read(plan.num_parameters, stage, root, path)
+                mapped_W = await self._read(plan.num_parameters, stage, root, path)
+                # In memory: every pass reads them, and the pages of what is mapped are given back in between.
+                found = await self._compute.run(Tensor.clone, mapped_W)
                 self._bases[root] = found
         return found
 
@@ -285,7 +289,9 @@ class ArtifactCache:
         self._anchors.pop(root, None)
 
     async def _read(self, numel: int, stage: StageIndex, root: Digest, path: Path) -> Tensor:
-        data = await trio.to_thread.run_sync(path.read_bytes)
+        is_large = numel * FLOAT_BYTES >= SHELVED_BYTES_MIN
+        read: Callable[[Path], bytes | memoryview] = mapped_file if is_large else Path.read_bytes
+        data = await trio.to_thread.run_sync(read, path)
         try:
             found = await self._compute.run(decode_phi, data, numel)
         except BrokenPromise as error:
@@ -297,6 +303,7 @@ class ArtifactCache:
         return found
 
     def _remember(self, root: Digest, anchor_P: Tensor) -> Tensor:
+        let_go()
         self._anchors[root] = anchor_P
         self._anchors.move_to_end(root)
         while len(self._anchors) > 1 and self._is_full():
@@ -330,6 +337,10 @@ async def seeded_root(
     root = await compute.run(_root, plan, spec.seed)
     await store.write_soon([(WEIGHTS_TABLE, key, root)])
     return root
+
+
+def _initial(plan: StagePlan, seed: int) -> Tensor:
+    return shelved(init_flat(plan, seed))
 
 
 def _root(plan: StagePlan, seed: int) -> Digest:

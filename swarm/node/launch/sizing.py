@@ -24,17 +24,22 @@ from swarm.training.record.window import WINDOW_BYTES_MAX
 from swarm.types import StageIndex
 
 FLOAT_BYTES = 4
-LEAST_BYTES = 32
-"""Bytes of one parameter at least: weights, two moments, slow weights, momentum and anchor in float32, and the
-sum of the gradients in 64 bits."""
+LEAST_BYTES = 20
+"""Bytes of one parameter at least: weights and two moments in float32, and the sum of the gradients in 64 bits.
+Muon has the updates of its matrices in the place of their second moments."""
 BESIDE_BYTES = 12
-"""Bytes of these in the machine's own memory if a GPU computes: slow weights, momentum, anchor."""
-STEADY_BYTES = 48
-"""Bytes of one parameter between two steps: with the slow weights of three closed segments, and the anchor that
-is also handed out."""
-ABOUT_BYTES = 76
-"""Bytes of one parameter at the peak, measured: with a gradient, its mean, the temporaries of AdamW, the slow
-weights of the segments that closed last, and the copy that goes to the disk."""
+"""Bytes of one parameter in the machine's own memory if a GPU computes: weights and moments while they are
+hashed and saved."""
+STEADY_BYTES = 21
+"""Bytes of one parameter between two steps; what else it is made of lies on the disk, and is mapped."""
+ABOUT_BYTES = 24
+"""Bytes of one parameter at the peak, measured: with the gradient of the largest matrix, and the fragment that
+is being merged."""
+SHELF_BYTES = 44
+"""Bytes of one parameter on the disk while a seat trains: slow weights, momentum and anchor, the slow weights
+of the three segments that closed last, and of two rounds the fragments as they were and their payloads."""
+RESIDUALS_KEPT = 5
+"""Residuals in a run in int4 that keeps one: its own, and of two rounds those before and after a payload."""
 NODE_BYTES = 600 << 20
 """Bytes of a node that holds no shard: Python, torch, the libraries."""
 STATE_TENSORS = 5
@@ -102,6 +107,9 @@ class Sizing:
     """Bytes of the same for the launcher, which keeps every stage's."""
     shard_file_bytes: int
     """Bytes of the saved shard beside them, for its own next start."""
+    shelf_bytes: int
+    """Bytes of the tensors that a seat of the largest stage has on the disk instead of in memory, while it
+    trains."""
 
     @property
     def wire_bits_per_s(self) -> float:
@@ -147,6 +155,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         + max(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in stages),
         owner_blob_bytes=_log_bytes(spec, is_owner=True) + blob_bytes(spec, stages),
         shard_file_bytes=max(_state_bytes(spec, plan) for plan in _plans(spec)),
+        shelf_bytes=_shelf_bytes(spec, largest),
     )
 
 
@@ -170,7 +179,7 @@ def check_memory(
     spec: RunSpec, *, is_owner: bool, memory_bytes: int, devices: tuple[str, ...]
 ) -> None:
     """Raise ``BadConfig`` if this machine cannot hold what it would train: a seat, or one in every stage."""
-    least, seats = [_least_bytes(spec, plan, devices) for plan in _plans(spec)], _numels(spec)
+    least, seats = [_least_bytes(plan, devices) for plan in _plans(spec)], _numels(spec)
     seats = tuple(map(sum, zip(seats, (_frozen(plan) for plan in _plans(spec)), strict=True)))
     numel = sum(seats) if is_owner else min(seats)
     needed = NODE_BYTES + (sum(least) if is_owner else min(least))
@@ -195,7 +204,8 @@ def check_blobs(
 
     ``free_bytes`` are free on the disk, ``held_bytes`` are in the folder of blobs already.
     """
-    every = range(spec.num_stages)
+    every, numels = range(spec.num_stages), _numels(spec)
+    shelf = _shelf_bytes(spec, sum(numels) if is_owner else min(numels))
     needed = (
         blob_bytes(spec, every)
         if is_owner
@@ -204,11 +214,13 @@ def check_blobs(
     needed_mb = needed // MIB + 1
     what = (
         f"a solver of run {spec.name} keeps its text and {checkpoints_kept(spec)} checkpoints of"
-        f" {'every stage' if is_owner else 'its stage and the one behind it'}: {needed_mb} MiB"
+        f" {'every stage' if is_owner else 'its stage and the one behind it'}: {needed_mb} MiB,"
+        f" and has {shelf // MIB + 1} MiB of tensors on the disk while it trains"
     )
     _check_room(
         what,
         needed,
+        shelf=shelf,
         fits_quota=needed_mb <= quota_mb,
         quota_mb=quota_mb,
         room_bytes=free_bytes + held_bytes,
@@ -238,12 +250,16 @@ def _numels(spec: RunSpec) -> tuple[int, ...]:
     return tuple(plan.num_parameters for plan in _plans(spec))
 
 
-def _least_bytes(spec: RunSpec, plan: StagePlan, devices: tuple[str, ...]) -> int:
+def _least_bytes(plan: StagePlan, devices: tuple[str, ...]) -> int:
     """Return the bytes of a shard at least, in the memory of the machine."""
     if devices != ("cpu",):
         return BESIDE_BYTES * plan.num_parameters
-    frozen = FLOAT_BYTES * _frozen(plan)
-    return LEAST_BYTES * plan.num_parameters - _spared_bytes(spec, plan) + frozen
+    return LEAST_BYTES * plan.num_parameters + FLOAT_BYTES * _frozen(plan)
+
+
+def _shelf_bytes(spec: RunSpec, numel: int) -> int:
+    """Return the bytes of a shard's tensors on the disk while it trains."""
+    return SHELF_BYTES * numel + RESIDUALS_KEPT * FLOAT_BYTES * residual_numel(spec, numel)
 
 
 def _spared_bytes(spec: RunSpec, plan: StagePlan) -> int:
@@ -286,9 +302,9 @@ def _shard_bytes(spec: RunSpec, stage: int) -> int:
         floats, passes = floats + LOGITS_KEPT * model.vocab_size, 1
     kept = FLOAT_BYTES * floats * spec.microbatch_size * model.seq_len
     waiting = min(passes, spec.microbatches_per_step) * kept
-    about, steady = ABOUT_BYTES * plan.num_parameters, STEADY_BYTES * plan.num_parameters
-    frozen = FLOAT_BYTES * _frozen(plan)
-    return max(about, steady + waiting) - _spared_bytes(spec, plan) + frozen
+    steady = STEADY_BYTES * plan.num_parameters - _spared_bytes(spec, plan)
+    peak = max(ABOUT_BYTES * plan.num_parameters, steady + waiting)
+    return peak + FLOAT_BYTES * _frozen(plan)
 
 
 def _log_bytes(spec: RunSpec, *, is_owner: bool) -> int:
@@ -409,11 +425,12 @@ def check_retention(
 
 
 def _check_room(
-    what: str, needed: int, *, fits_quota: bool, quota_mb: int, room_bytes: int
+    what: str, needed: int, *, fits_quota: bool, quota_mb: int, room_bytes: int, shelf: int = 0
 ) -> None:
     """Raise ``BadConfig``, beginning with ``what``, unless quota and disk have room for ``needed`` bytes.
 
-    ``room_bytes`` are those that are free on the disk or in the folder of blobs already.
+    ``room_bytes`` are those that are free on the disk or in the folder of blobs already; ``shelf`` are bytes
+    that the disk needs besides, and that do not count for the quota.
     """
     if not fits_quota:
         setting = f"disk_quota_mb = {needed // MIB + 1} in node.toml"
@@ -421,7 +438,7 @@ def _check_room(
             f"{what}, and disk_quota_mb is {quota_mb}",
             hint=f"{setting}, or solve = false to follow without training",
         )
-    if needed > room_bytes:
+    if needed + shelf > room_bytes:
         raise BadConfig(
             f"{what}, and {room_bytes // MIB} MiB are free on this disk",
             hint="df -h; or solve = false in node.toml to follow without training",

@@ -31,8 +31,10 @@ from swarm.node.ports import (
     HasStore,
     HasWeights,
 )
+from swarm.placement import SLICE_BYTES, let_go
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import peer_name
+from swarm.shelf import mapped_file
 from swarm.training.averaging.adoption import (
     ADOPTION_PROTOCOL,
     REPLY_BYTES_MAX,
@@ -57,9 +59,10 @@ from swarm.training.record.checkpoint import (
     SavedShard,
     decode_phi,
     decode_shard,
+    encode_shard,
     phi_bytes,
 )
-from swarm.training.record.restore import save_shard, saved_components
+from swarm.training.record.restore import saved_components, saved_of
 from swarm.training.shard import Shard
 from swarm.types import Digest, PeerId, RoundIndex, StageIndex
 from swarm.verify.round_plan import round_plan
@@ -79,10 +82,10 @@ async def keep_shard(
     context: SavingNode, run: Run, seat: Seat, shard: Shard, round_: RoundIndex
 ) -> None:
     """Save the state between two segments; a full disk is reported, and loses only the copy."""
-    saved = await context.compute.run(save_shard, shard, run.spec_digest, seat.index, round_)
     path = _file(context, seat.stage, seat.index)
     try:
-        await trio.to_thread.run_sync(_write, path, saved)
+        # In the worker of the shard: nothing may change it while it is written, and a copy is its size again.
+        await context.compute.run(write_shard, path, shard, run.spec_digest, seat.index, round_)
     except OSError as error:
         context.report(
             EventKind.WARNING,
@@ -99,7 +102,7 @@ async def saved_shard(
     context: SavingNode, run: Run, stage: StageIndex, index: int
 ) -> SavedShard | None:
     """Return the saved shard of a seat, or None; raises ``Corrupt`` if the disk has changed it."""
-    data = await trio.to_thread.run_sync(_read, _file(context, stage, index))
+    data = await trio.to_thread.run_sync(_mapped, _file(context, stage, index))
     if not data:
         return None
     plan = stage_of(run.spec, stage).plan
@@ -121,15 +124,24 @@ def _changed_ns(path: Path) -> int:
         return 0
 
 
-def _read(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
+def _mapped(path: Path) -> memoryview:
+    return mapped_file(path) if path.exists() else memoryview(b"")
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Replace a file atomically: a crash leaves the old one or the new one."""
+def write_shard(
+    path: Path, shard: Shard, run_digest: Digest, seat: int, round_: RoundIndex
+) -> None:
+    """Replace the file of a seat atomically: a crash leaves the old one or the new one.
+
+    No tensor is copied. Raises ``OSError`` if the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
-    draft.write_bytes(data)
+    with draft.open("wb") as file:
+        for piece in encode_shard(saved_of(shard, run_digest, seat, round_)):
+            for start in range(0, len(piece), SLICE_BYTES):
+                file.write(piece[start : start + SLICE_BYTES])
+                let_go()
     draft.replace(path)
 
 
@@ -246,7 +258,7 @@ async def _tensor(context: AdoptingNode, root: Digest, numel: int, peer: PeerId)
     blobs = context.blobs
     was_here = blobs.has(root)
     path = await blobs.fetch(root, numel * FLOAT_BYTES, lambda: [peer], patience_s=FETCH_PATIENCE_S)
-    data = await trio.to_thread.run_sync(path.read_bytes)
+    data = await trio.to_thread.run_sync(mapped_file, path)
     if not was_here:
         await blobs.remove(root)
     return await context.compute.run(decode_phi, data, numel)

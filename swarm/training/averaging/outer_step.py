@@ -21,7 +21,7 @@ Source: docs/spec/training.md section 3 (NoLoCo, arXiv 2506.10911).
 Legend: F values of one fragment; P the same in snapshots and merges.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from swarm.config.spec import NANO, OuterSpec
 from swarm.errors import PeerFault, UsageError
 from swarm.gossip.trade.messages import Receipt
 from swarm.gossip.trade.payload import ReceivedFragment
+from swarm.placement import let_go
 from swarm.training.record.segment import NO_PARTNER, are_finite
 from swarm.types import NO_DIGEST, Digest, PeerId
 
@@ -233,6 +234,8 @@ class Merge:
         )
 
 
+MERGE_SLICE = 1 << 18
+"""Values of a fragment that are merged at once: about ten temporaries of 1 MiB."""
 MERGED_MAX = 2.0**30
 """Bound on merged values, far above any weight of a model that learns; a partner beyond it is declined."""
 
@@ -256,6 +259,44 @@ def apply_merge(
     if partner is not None and not are_finite(*tensors, bound=MERGED_MAX):
         return *_stepped(merge, slow, theta_now_F, None), 0
     return after, theta_F, weight_nano
+
+
+def merge_in_place(merge: Merge, slow: OuterState, theta_now_F: Tensor) -> int:
+    """Apply ``apply_merge`` to the slow state and the fast weights themselves; return the partner's weight.
+
+    Temporaries are those of a slice. All slices are computed before the first is written, so that a partner is
+    declined, or refused by ``PeerFault``, as a whole.
+    """
+    parts = [
+        slice(start, start + MERGE_SLICE) for start in range(0, theta_now_F.numel(), MERGE_SLICE)
+    ]
+    weight_nano = merge.weight_nano
+    if len(parts) > 1 and merge.theta_hat_P is not None:
+        for part in parts:
+            weight_nano = min(weight_nano, _apply_part(merge, slow, theta_now_F, part)[2])
+            let_go()
+        if weight_nano != merge.weight_nano:
+            merge = replace(merge, theta_hat_P=None, phi_hat_P=None)
+    for part in parts:
+        after, theta_C, taken_nano = _apply_part(merge, slow, theta_now_F, part)
+        slow.phi_F[part], slow.momentum_F[part] = after.phi_F, after.momentum_F
+        theta_now_F[part] = theta_C
+        let_go()
+        weight_nano = min(weight_nano, taken_nano)
+    return weight_nano
+
+
+def _apply_part(
+    merge: Merge, slow: OuterState, theta_now_F: Tensor, part: slice
+) -> tuple[OuterState, Tensor, int]:
+    snapshot = replace(merge.snapshot, theta_P=merge.snapshot.theta_P[part])
+    theta_hat_P = None if merge.theta_hat_P is None else merge.theta_hat_P[part]
+    phi_hat_P = None if merge.phi_hat_P is None else merge.phi_hat_P[part]
+    return apply_merge(
+        replace(merge, snapshot=snapshot, theta_hat_P=theta_hat_P, phi_hat_P=phi_hat_P),
+        OuterState(slow.phi_F[part], slow.momentum_F[part]),
+        theta_now_F[part].cpu(),
+    )
 
 
 def _stepped(

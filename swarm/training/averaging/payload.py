@@ -27,6 +27,7 @@ from swarm.errors import UsageError
 from swarm.gossip.codecs.int4 import is_coarse
 from swarm.gossip.trade.messages import Codec
 from swarm.gossip.trade.payload import FragmentPayload, encode_payload, read_payload
+from swarm.placement import moved
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.model.stages import Span
 from swarm.training.record.segment import are_finite
@@ -68,15 +69,12 @@ def residual_of(residual_R: Tensor, span: Span, num_parameters: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat([residual_R[:0], *parts])
 
 
-def with_residual(
-    residual_R: Tensor, span: Span, num_parameters: int, reported_F: Tensor
-) -> Tensor:
-    """Return a copy of the residual in which one fragment's is ``reported_F``."""
-    moved_R, at = residual_R.clone(), 0
+def move_residual(residual_R: Tensor, span: Span, num_parameters: int, reported_F: Tensor) -> None:
+    """Write one fragment's residual, ``reported_F``, into that of the shard."""
+    at = 0
     for part in _parts(residual_R, span, num_parameters):
-        moved_R[part] = reported_F[at : at + span.numel]
+        residual_R[part] = reported_F[at : at + span.numel]
         at += span.numel
-    return moved_R
 
 
 def anchor_of(
@@ -142,10 +140,10 @@ def mean_kept(spec: RunSpec, merge: Merge) -> Merge:
     except UsageError:
         return merge
     said = read_payload(codec, payload, mine.anchor)
-    values = mine.theta + (received.values - said)
+    values = torch.sub(received.values, said, out=said).add_(mine.theta)
     if not are_finite(values):
         return merge
-    theta_hat_P, phi_hat_P = read_values(spec, values)
+    theta_hat_P, phi_hat_P = read_values(spec, moved(values))
     return replace(merge, theta_hat_P=theta_hat_P, phi_hat_P=phi_hat_P)
 
 

@@ -17,16 +17,21 @@ Legend: F values of one fragment.
 """
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import sqrt
 from statistics import median
 
 from torch import Tensor
 
 from swarm.config.spec import NANO, OuterSpec
+from swarm.placement import let_go, shelved
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
 from swarm.training.messages import MicroBatch
+from swarm.training.model.optimizer import slices
 from swarm.training.plan import RoundPlan
 from swarm.training.shard import Shard
 
@@ -61,7 +66,11 @@ class Distances:
 
 def distance_of(theta_F: Tensor, theta_hat_F: Tensor) -> float:
     """Return the root mean square of the difference."""
-    return float((theta_hat_F - theta_F).double().square().mean().sqrt())
+    total = 0.0
+    for part in slices(theta_F.numel()):
+        total += float((theta_hat_F[part] - theta_F[part]).double().square_().sum())
+        let_go()
+    return sqrt(total / max(theta_F.numel(), 1))
 
 
 def clip_or_reject(
@@ -102,16 +111,31 @@ def probe_loss(
     is_last = shard.stage == shard.spec.num_stages - 1
     if not is_last or (shard.stage > 0 and request is None):
         return None
-    params_P = shard.params_P
-    if merge is not None and merge.theta_hat_P is not None:
-        weight, span = merge.weight_nano / NANO, shard.spans[merge.snapshot.fragment].slice
-        params_P = params_P.clone()
-        pull_F = (merge.theta_hat_P - merge.snapshot.theta_P) * weight
-        params_P[span] += pull_F.to(params_P.device)
     microbatch_id = (
         (seat, shard.spec.inner_steps_max, 0) if request is None else request.microbatch_id
     )
     inputs, labels_BT, _ = draw_samples(tokens, plan, microbatch_id)
     if request is not None:
         inputs = shard.received(request, inputs)
-    return shard.engine.probe(params_P, inputs, labels_BT)
+    with _merged(shard, merge) as params_P:
+        return shard.engine.probe(params_P, inputs, labels_BT)
+
+
+@contextmanager
+def _merged(shard: Shard, merge: Merge | None) -> Iterator[Tensor]:
+    """Give the fast weights, moved towards the partner's for the time of the block: one fragment is copied."""
+    params_P = shard.params_P
+    if merge is None or merge.theta_hat_P is None:
+        yield params_P
+        return
+    span = shard.spans[merge.snapshot.fragment].slice
+    now_F, before_F = params_P[span], shelved(params_P[span])
+    for part in slices(now_F.numel()):
+        pull_C = merge.theta_hat_P[part] - merge.snapshot.theta_P[part]
+        now_F[part] += pull_C.mul_(merge.weight_nano / NANO).to(now_F.device)
+        let_go()
+    try:
+        yield params_P
+    finally:
+        params_P[span] = before_F
+        let_go()

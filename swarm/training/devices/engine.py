@@ -17,19 +17,27 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
-from swarm.errors import PeerFault, UsageError
+from swarm.errors import PeerFault, SwarmError, UsageError
 from swarm.training.devices.select import CPU
 from swarm.training.model.exact.reference import FIXED_POINT, GRADIENT_MAX
-from swarm.training.model.optimizer import MICROBATCHES_MAX, GradientSum
+from swarm.training.model.optimizer import (
+    MICROBATCHES_MAX,
+    GradientSum,
+    mean_in_place,
+    slices,
+)
 from swarm.training.model.profiles import table_on
 from swarm.training.model.stages import (
     Forward,
+    Params,
+    Sink,
     Stage,
     plans_of,
     run_backward,
@@ -61,16 +69,16 @@ class CompiledStage(Stage):
             loss_pass=torch.compile(stage.loss, dynamic=False),
         )
 
-    def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
+    def forward(self, params_P: Params, inputs: Tensor) -> Tensor:
         """Compute ``Stage.forward``, compiled."""
         return _quietly(self.forward_pass, params_P, inputs)
 
-    def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
+    def loss(self, params_P: Params, inputs: Tensor, labels_BT: Tensor) -> Tensor:
         """Compute ``Stage.loss``, compiled."""
         return _quietly(self.loss_pass, params_P, inputs, labels_BT)
 
 
-def _quietly(compiled: Callable[..., Any], *tensors: Tensor) -> Tensor:
+def _quietly(compiled: Callable[..., Any], *tensors: Params) -> Tensor:
     """Call a compiled pass without the compiler's warnings, which are of no use to a node operator."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -83,6 +91,7 @@ class DeviceSum:
 
     def __init__(self, num_parameters: int, device: torch.device, *, num_devices: int = 1) -> None:
         self.count = 0
+        self._num_parameters = num_parameters
         self.total_P = torch.zeros(num_parameters, dtype=torch.int64, device=device)
         """Sum in units of 2^-44; the totals of the other devices are added to it before ``mean``."""
         self._bound = GRADIENT_MAX / num_devices  # so that the sum over devices keeps to 63 bits
@@ -93,11 +102,15 @@ class DeviceSum:
 
     def add(self, grad_P: Tensor) -> None:
         """Add one micro-batch, or this device's part of it; raises as ``GradientSum.add``."""
-        if self.count >= MICROBATCHES_MAX or grad_P.shape != self.total_P.shape:
-            raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self.total_P.numel()}")
+        if self.count >= MICROBATCHES_MAX or grad_P.shape != (self._num_parameters,):
+            raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self._num_parameters}")
         if not self.is_sound(grad_P):
             raise PeerFault("a micro-batch whose gradient is not finite or far too large")
-        self.total_P.add_(grad_P.double().mul_(FIXED_POINT).round_().to(torch.int64))
+        if not self.total_P.numel():  # the last mean took its memory
+            self.total_P = torch.zeros_like(grad_P, dtype=torch.int64)
+        for part in slices(grad_P.numel()):
+            units_C = grad_P[part].double().mul_(FIXED_POINT).round_().to(torch.int64)
+            self.total_P[part].add_(units_C)
         self.count += 1
 
     def skip(self) -> None:
@@ -108,15 +121,32 @@ class DeviceSum:
         """Return the mean gradient_P, float32; raise ``UsageError`` if nothing was counted."""
         if self.count == 0:
             raise UsageError("a step needs at least one micro-batch")
-        wide_P = self.total_P.to(torch.float64)
-        return wide_P.mul_(1.0 / FIXED_POINT).div_(float(self.count)).float()
+        mean_P = torch.empty(self.total_P.shape, device=self.total_P.device)
+        for part in slices(self.total_P.numel()):
+            mean_P[part] = self._mean(self.total_P[part], self.count)
+        return mean_P
+
+    def take_mean(self) -> Tensor:
+        """Return the mean gradient_P in the memory of the sum, and begin the next step; raises as ``mean``."""
+        if self.count == 0:
+            raise UsageError("a step needs at least one micro-batch")
+        total_P, count = self.total_P, self.count
+        self.total_P = torch.empty(0, dtype=torch.int64, device=total_P.device)
+        self.clear()
+        return mean_in_place(total_P, lambda part_C: self._mean(part_C, count))
 
     def clear(self) -> None:
         """Begin the next step."""
         self.total_P.zero_()
         self.count = 0
 
+    @staticmethod
+    def _mean(total_C: Tensor, count: int) -> Tensor:
+        wide_C = total_C.to(torch.float64)
+        return wide_C.mul_(1.0 / FIXED_POINT).div_(float(count)).float()
 
+
+ResultT = TypeVar("ResultT")
 NOTICES_MAX = 16
 """Notices of an engine that are kept until they are read; more would repeat the same."""
 COMPILER_FAULTS = (RuntimeError, OSError, ImportError)
@@ -131,8 +161,8 @@ class Gradients(Protocol):
     def add(self, grad_P: Tensor) -> None:
         """Add one micro-batch; raise ``PeerFault``, changing nothing, if it is not finite or too large."""
 
-    def mean(self) -> Tensor:
-        """Return the mean gradient_P, float32; raise ``DeviceLost`` if it was lost with a device."""
+    def take_mean(self) -> Tensor:
+        """Return the mean gradient_P, float32, and begin the next step; raise ``DeviceLost`` if it was lost."""
         ...
 
     def clear(self) -> None:
@@ -166,15 +196,29 @@ class Engine(Protocol):
         """Compute ``stages.run_forward``; ``version`` identifies the weights and changes with them."""
         ...
 
-    def backward(self, passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Compute ``stages.run_backward``: (gradient of the inputs, gradient_P for ``Gradients.add``)."""
+    def backward(
+        self, passed: Forward, grad_BTD: Tensor, into: Gradients | None = None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Compute ``stages.run_backward``: (gradient of the inputs, gradient_P for ``Gradients.add``).
+
+        The values may go ``into`` the sum at once, so that a whole gradient is never in memory; gradient_P is
+        empty then, and ``take_back`` undoes it unless it was added.
+        """
         ...
 
     def loss(
-        self, params_P: Tensor, version: int, inputs: Tensor, labels_BT: Tensor
+        self,
+        params_P: Tensor,
+        version: int,
+        inputs: Tensor,
+        labels_BT: Tensor,
+        into: Gradients | None = None,
     ) -> tuple[float, Tensor | None, Tensor]:
-        """Compute ``stages.run_loss``."""
+        """Compute ``stages.run_loss``; ``into`` is that of ``backward``."""
         ...
+
+    def take_back(self) -> None:
+        """Take the values of the last gradient out of the sum that they went into, if they did."""
 
     def probe(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> float:
         """Return the loss alone, in nats; ``params_P`` lies on ``home``."""
@@ -194,6 +238,7 @@ class LocalEngine:
         if stage.base_W is not None:
             stage = replace(stage, base_W=stage.base_W.to(self.home))
         self._eager = self._stage = stage
+        self._undo: Callable[[], None] = _nothing
         if compiles:
             try:
                 self._stage = CompiledStage.of(stage)
@@ -221,9 +266,13 @@ class LocalEngine:
         passed.output = passed.output.cpu()
         return passed
 
-    def backward(self, passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
+    def backward(
+        self, passed: Forward, grad_BTD: Tensor, into: Gradients | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         """Compute the backward pass on this device; the gradient of the inputs is moved to the CPU."""
         grad_BTD = grad_BTD.to(self.home)
+        if isinstance(into, GradientSum) and self._stage is self._eager:
+            return self._summed(into, lambda sink: run_backward(passed, grad_BTD, sink))
         try:
             grad_inputs, grad_P = run_backward(passed, grad_BTD)
         except COMPILER_FAULTS as fault:
@@ -239,9 +288,13 @@ class LocalEngine:
         version: int,  # noqa: ARG002
         inputs: Tensor,
         labels_BT: Tensor,
+        into: Gradients | None = None,
     ) -> tuple[float, Tensor | None, Tensor]:
         """Compute the loss and gradients on this device; the gradient of the inputs is moved to the CPU."""
         inputs, labels_BT = inputs.to(self.home), labels_BT.to(self.home)
+        if isinstance(into, GradientSum) and self._stage is self._eager:
+            run = partial(run_loss, self._eager, params_P, inputs, labels_BT)
+            return self._summed(into, run)
         try:
             loss, grad_inputs, grad_P = run_loss(self._stage, params_P, inputs, labels_BT)
         except COMPILER_FAULTS as fault:
@@ -255,8 +308,38 @@ class LocalEngine:
         with torch.no_grad():
             return float(self._eager.loss(params_P, inputs.to(self.home), labels_BT.to(self.home)))
 
+    def take_back(self) -> None:
+        """Compute the last pass again and subtract what it gives, block by block: its bits are the same."""
+        undo, self._undo = self._undo, _nothing
+        undo()
+
     def close(self) -> None:
         """Do nothing: no process was started."""
+
+    def _summed(self, into: GradientSum, run: Callable[[Sink], ResultT]) -> ResultT:
+        """Return a pass whose gradient goes into a sum, each block as soon as it is there.
+
+        A block that the sum refuses takes the others out again.
+        """
+        done = set[int]()
+
+        def put(start: int, grad_C: Tensor) -> None:
+            into.put(start, grad_C)
+            done.add(start)
+
+        def take_back(start: int, grad_C: Tensor) -> None:
+            if start in done:
+                into.take_back(start, grad_C)
+
+        self._undo = _nothing
+        try:
+            found = run(put)
+        except SwarmError:
+            if done:
+                run(take_back)
+            raise
+        self._undo = lambda: _drop(run(take_back))
+        return found
 
     def _goes_on_without(self, fault: BaseException) -> bool:
         """Stop using the compiler, with one notice; return False if it was not in use."""
@@ -287,3 +370,11 @@ def local_engine(
         return LocalEngine(stage_of(spec, stage, base_W))
     module = Stage(plans_of(spec)[stage], table_on(spec.numerics, device), base_W)
     return LocalEngine(module, device, compiles=compiles)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _drop(_found: object) -> None:
+    pass

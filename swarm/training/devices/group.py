@@ -32,7 +32,7 @@ import swarm
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, DeviceLost, PeerFault, UsageError
 from swarm.primitives.codec import encode
-from swarm.training.devices.engine import NOTICES_MAX
+from swarm.training.devices.engine import NOTICES_MAX, Gradients
 from swarm.training.devices.protocol import (
     UNANSWERED,
     Backward,
@@ -273,9 +273,21 @@ class GroupEngine:
         batch, length = inputs.shape[:2]
         self._ask(ForwardCommand(self._number, batch, length))
         output = shared.activations(shared.outputs, slice(0, batch), length).clone()
-        return FarForward(self._stage, params_P, inputs, output, None, self._number)
+        return FarForward(
+            stage=self._stage,
+            params_P=params_P,
+            inputs=inputs,
+            output=output,
+            graph=None,
+            number=self._number,
+        )
 
-    def backward(self, passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
+    def backward(
+        self,
+        passed: Forward,
+        grad_BTD: Tensor,
+        into: Gradients | None = None,  # noqa: ARG002
+    ) -> tuple[Tensor | None, Tensor]:
         """Compute ``Engine.backward``; raise ``UsageError`` for a gradient of another shape."""
         if not isinstance(passed, FarForward) or grad_BTD.shape != passed.output.shape:
             raise UsageError(f"a gradient of shape {tuple(grad_BTD.shape)} for another output")
@@ -286,7 +298,12 @@ class GroupEngine:
         return self._gradients(done, batch, length)
 
     def loss(
-        self, params_P: Tensor, version: int, inputs: Tensor, labels_BT: Tensor
+        self,
+        params_P: Tensor,
+        version: int,
+        inputs: Tensor,
+        labels_BT: Tensor,
+        into: Gradients | None = None,  # noqa: ARG002
     ) -> tuple[float, Tensor | None, Tensor]:
         """Compute ``Engine.loss``."""
         self._stage.check(inputs)
@@ -303,6 +320,9 @@ class GroupEngine:
         """Return the loss, computed in the node on the CPU because it is rarely needed."""
         with torch.no_grad():
             return float(self._stage.loss(params_P, inputs, labels_BT))
+
+    def take_back(self) -> None:
+        """Do nothing: the processes add a gradient only when it is counted."""
 
     def count(self) -> None:
         """Add the last gradient to the step's sum; raise ``PeerFault`` if it is not finite or too large."""
@@ -407,11 +427,13 @@ class GroupSum:
         self._engine.count()
         self.count += 1
 
-    def mean(self) -> Tensor:
-        """Return the mean gradient_P; raise ``DeviceLost`` if it was lost with a device."""
+    def take_mean(self) -> Tensor:
+        """Return the mean gradient_P, and begin the next step; raise ``DeviceLost`` if a device lost it."""
         if self.count == 0:
             raise UsageError("a step needs at least one micro-batch")
-        return self._engine.mean()
+        mean_P = self._engine.mean()
+        self.count = 0  # the processes have begun it, too
+        return mean_P
 
     def clear(self) -> None:
         """Begin the next step."""

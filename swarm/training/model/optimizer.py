@@ -12,7 +12,7 @@ Legend: P parameters of the shard, A those that AdamW rules, M those that Muon r
 matrix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -26,6 +26,9 @@ from swarm.training.model.stages import Matrix, Span, StagePlan
 
 MICROBATCHES_MAX = 256
 """Most micro-batches in one sum, so that it cannot overflow."""
+SLICE = 1 << 18
+"""Values of a flat vector in one slice: temporaries are 1 MiB, and stay in a cache. A multiple of the widest
+vector, so that every value is computed by the same instructions as without slices."""
 
 
 class GradientSum:
@@ -35,30 +38,82 @@ class GradientSum:
         """Start at zero; every ``ops`` table gives a sum of the same bits, at different speed."""
         self.count = 0
         self._ops = ops
-        self._sum_P = torch.zeros(num_parameters, dtype=torch.int64)
+        self._num_parameters = num_parameters
+        self._sum_P: Tensor | None = None
+        """The sum in units of 2^-44; None before the first gradient of a step."""
+        self._are_put = False
 
     def add(self, grad_P: Tensor) -> None:
-        """Add one micro-batch.
+        """Add one micro-batch; an empty gradient is one whose parts were ``put``.
 
         Raises ``PeerFault``, changing nothing, if an element is not finite or past ``reference.GRADIENT_MAX``:
         the data of a peer made the arithmetic fail, and the micro-batch is dropped.
         """
-        if self.count >= MICROBATCHES_MAX or grad_P.shape != self._sum_P.shape:
-            raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self._sum_P.numel()}")
-        if not self._ops.add_units(self._sum_P, grad_P):
+        are_put, self._are_put = self._are_put and not grad_P.numel(), False
+        is_whole = are_put or grad_P.shape == (self._num_parameters,)
+        if self.count >= MICROBATCHES_MAX or not is_whole:
+            raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self._num_parameters}")
+        if not are_put and not self._ops.add_units(self._memory(), grad_P):
             raise PeerFault("a micro-batch whose gradient is not finite or far too large")
         self.count += 1
+
+    def put(self, start: int, grad_C: Tensor) -> None:
+        """Add the part of a micro-batch's gradient that begins at ``start``; ``add`` counts it once.
+
+        Raises ``PeerFault``, changing nothing, as ``add``.
+        """
+        if self.count >= MICROBATCHES_MAX:
+            raise UsageError(f"at most {MICROBATCHES_MAX} gradients of {self._num_parameters}")
+        self._are_put = True
+        if not self._ops.add_units(self._memory()[start : start + grad_C.numel()], grad_C):
+            raise PeerFault("a micro-batch whose gradient is not finite or far too large")
+
+    def take_back(self, start: int, grad_C: Tensor) -> None:
+        """Undo ``put`` of the same values: the sum is of integers, so it is as it was."""
+        self._are_put = False
+        is_taken = self._ops.add_units(self._memory()[start : start + grad_C.numel()], -grad_C)
+        assert is_taken, "what was within the bounds still is"
 
     def mean(self) -> Tensor:
         """Return the mean gradient_P, float32; raise ``UsageError`` if nothing was added."""
         if self.count == 0:
             raise UsageError("a step needs at least one micro-batch")
-        return self._ops.mean_units(self._sum_P, self.count)
+        return self._ops.mean_units(self._memory(), self.count)
+
+    def take_mean(self) -> Tensor:
+        """Return the mean gradient_P in the memory of the sum, and begin the next step; raises as ``mean``."""
+        if self.count == 0:
+            raise UsageError("a step needs at least one micro-batch")
+        sum_P, count = self._memory(), self.count
+        self.clear()
+        return mean_in_place(sum_P, lambda part_C: self._ops.mean_units(part_C, count))
 
     def clear(self) -> None:
-        """Begin the next step."""
-        self._sum_P.zero_()
+        """Begin the next step, and free the memory of the sum until its first gradient."""
+        self._sum_P = None
         self.count = 0
+
+    def _memory(self) -> Tensor:
+        if self._sum_P is None:
+            self._sum_P = torch.zeros(self._num_parameters, dtype=torch.int64)
+        return self._sum_P
+
+
+def mean_in_place(sum_P: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+    """Replace an int64 sum by its float32 ``mean`` in the first half of its memory; return that half.
+
+    A slice of the mean never lies behind the slice of the sum it is computed from.
+    """
+    mean_P = sum_P.view(torch.float32)[: sum_P.numel()]
+    for part in slices(sum_P.numel()):
+        mean_P[part] = mean(sum_P[part])
+    return mean_P
+
+
+def slices(numel: int) -> Iterator[slice]:
+    """Yield the slices of a flat vector in which temporaries are computed."""
+    for start in range(0, numel, SLICE):
+        yield slice(start, min(start + SLICE, numel))
 
 
 @dataclass(slots=True)
@@ -117,12 +172,11 @@ def optimizer_step(
     if not norm < float("inf"):
         raise PeerFault("the gradient of a step is not finite")
     clip = spec.clip_norm_nano / NANO
-    if clip and norm > clip:
-        grad_P = grad_P * (clip / norm)
-    updates_M = _muon_updates(ops, grad_P, state, spec, matrices)
+    gradient = ClippedGradient(grad_P, clip / norm if clip and norm > clip else None)
+    updates_M = _muon_updates(ops, gradient, state, spec, matrices)
     state.step += 1
     if spec.name == MUON:
-        _apply_muon(params_P, grad_P, updates_M, state, rate, spec, matrices)
+        _apply_muon(params_P, gradient, updates_M, state, rate, spec, matrices)
         rate *= spec.adamw_rate_nano / NANO
     if spec.weight_decay_nano:
         keep = _keep(spec, rate)
@@ -139,15 +193,30 @@ def optimizer_step(
     )
     at = 0
     for span in _outside((Span(0, params_P.numel()),), matrices):
-        here, v_A = span.slice, state.v_A[at : at + span.numel]
-        ops.adamw(params_P[here], state.m_P[here], v_A, grad_P[here], scalars)
+        for part in slices(span.numel):
+            here = slice(span.start + part.start, span.start + part.stop)
+            v_A = state.v_A[at + part.start : at + part.stop]
+            ops.adamw(params_P[here], state.m_P[here], v_A, gradient.part(here), scalars)
         at += span.numel
     return norm
 
 
+@dataclass(frozen=True, slots=True)
+class ClippedGradient:
+    """A gradient that is scaled where it is used, a part at a time: no second one is held."""
+
+    grad_P: Tensor
+    factor: float | None
+    """Factor of every value; None if the gradient is short enough."""
+
+    def part(self, here: slice) -> Tensor:
+        """Return the values of a part, which must not be written to."""
+        return self.grad_P[here] if self.factor is None else self.grad_P[here] * self.factor
+
+
 def _muon_updates(
     ops: Ops,
-    grad_P: Tensor,
+    gradient: ClippedGradient,
     state: OptimizerState,
     spec: OptimizerSpec,
     matrices: Sequence[Matrix],
@@ -157,12 +226,12 @@ def _muon_updates(
     With ``mu`` the momentum: m' = mu m + (1 - mu) g, and the matrix that is made orthogonal looks one step
     ahead (Nesterov): mu m' + (1 - mu) g. Raises ``PeerFault`` if a value is not finite.
     """
-    updates_M = grad_P.new_empty(numel_of(matrices))
+    updates_M = gradient.grad_P.new_empty(numel_of(matrices))
     mu = spec.momentum_nano / NANO
     at = 0
     for matrix in matrices:
         here = matrix.span.slice
-        fresh = grad_P[here] * (1.0 - mu)
+        fresh = gradient.part(here) * (1.0 - mu)
         ahead = (state.m_P[here] * mu).add_(fresh).mul_(mu).add_(fresh)
         update_RC = ops.orthogonal(ahead.view(matrix.rows, matrix.columns))
         updates_M[at : at + matrix.span.numel] = update_RC.reshape(-1)
@@ -174,7 +243,7 @@ def _muon_updates(
 
 def _apply_muon(
     params_P: Tensor,
-    grad_P: Tensor,
+    gradient: ClippedGradient,
     updates_M: Tensor,
     state: OptimizerState,
     rate: float,
@@ -186,7 +255,7 @@ def _apply_muon(
     at = 0
     for matrix in matrices:
         here, numel = matrix.span.slice, matrix.span.numel
-        state.m_P[here].mul_(mu).add_(grad_P[here] * (1.0 - mu))
+        state.m_P[here].mul_(mu).add_(gradient.part(here) * (1.0 - mu))
         if spec.weight_decay_nano:
             params_P[here].mul_(keep)
         scale = sqrt(max(1.0, matrix.rows / matrix.columns))

@@ -20,7 +20,8 @@ takes, P parameters of the shard, W weights below an adapter.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import accumulate
 from math import sqrt
 
 import numpy as np
@@ -62,6 +63,8 @@ from swarm.types import Digest
 
 FRAGMENT_ALIGNMENT = 128
 """Fragments start at multiples of the quantizer's block, so that no block has two partners."""
+Params = Tensor | Sequence[Tensor]
+"""The parameters of a stage: the flat vector, or its blocks."""
 _INIT_BITS = 24
 """Initial values are integers of this many bits, scaled: exact in float32 on every machine."""
 
@@ -221,10 +224,10 @@ class Stage:
     base_W: Tensor | None = None
     """With an adapter, the weights that it rests on: read, and never written to."""
 
-    def forward(self, params_P: Tensor, inputs: Tensor) -> Tensor:
+    def forward(self, params_P: Params, inputs: Tensor) -> Tensor:
         """Compute tokens BT (int64, first stage) or rows BTJ (float32) -> activations BTS.
 
-        The last stage returns logits BTV.
+        The last stage returns logits BTV. ``params_P`` is the flat vector, or its ``blocks``.
         """
         plan, ops = self.plan, self.ops
         self.check(inputs)
@@ -267,7 +270,7 @@ class Stage:
         assert table_VD is not None, "a stage with bottlenecks begins with rows of tokens"
         return narrowed(ops, model, parts.sender, x_ND, table_VD, ids_N)
 
-    def loss(self, params_P: Tensor, inputs: Tensor, labels_BT: Tensor) -> Tensor:
+    def loss(self, params_P: Params, inputs: Tensor, labels_BT: Tensor) -> Tensor:
         """Return the mean loss over B x T, in nats; raise ``UsageError`` in other stages than the last."""
         if not self.plan.is_last or labels_BT.shape != inputs.shape[:2]:
             raise UsageError("labels belong to the last stage, one for each position")
@@ -276,12 +279,17 @@ class Stage:
             logits_BTV.view(-1, logits_BTV.shape[-1]), labels_BT.reshape(-1)
         )
 
-    def parts(self, params_P: Tensor) -> StageParts:
+    def blocks(self, params_P: Tensor) -> list[Tensor]:
+        """Return what is trained, block by block, as views of the flat vector."""
+        return _views(self.plan, params_P)
+
+    def parts(self, params_P: Params) -> StageParts:
         """Return the parameters by their use, from views in the order in which ``plan_stages`` lays them.
 
         With an adapter the views are those of the weights below it. Raises ``UsageError`` if they are missing.
         """
-        plan, trained = self.plan, _views(self.plan, params_P)
+        plan = self.plan
+        trained = self.blocks(params_P) if isinstance(params_P, Tensor) else params_P
         views = iter(trained)
         if plan.base is not None:
             if self.base_W is None:
@@ -339,6 +347,12 @@ class Forward:
     inputs: Tensor
     output: Tensor
     graph: Tensor | None
+    leaves: Sequence[Tensor] = ()
+    """The blocks of the parameters as the graph knows them."""
+
+
+Sink = Callable[[int, Tensor], None]
+"""Taker of one block's gradient as soon as it is computed: (start in the flat vector, gradient)."""
 
 
 def plan_stages(model: ModelSpec, num_stages: int) -> tuple[StagePlan, ...]:
@@ -459,51 +473,95 @@ def run_forward(
     """
     if not keep_graph:
         with torch.no_grad():
-            return Forward(stage, params_P, inputs, stage.forward(params_P, inputs), None)
-    leaf_P, entry = _leaves(stage, params_P, inputs)
-    graph = stage.forward(leaf_P, entry)
-    return Forward(stage, leaf_P, entry, graph.detach(), graph)
+            output = stage.forward(params_P, inputs)
+            return Forward(stage=stage, params_P=params_P, inputs=inputs, output=output, graph=None)
+    leaves, entry = _leaves(stage, params_P, inputs)
+    graph = stage.forward(leaves, entry)
+    return Forward(
+        stage=stage,
+        params_P=params_P,
+        inputs=entry,
+        output=graph.detach(),
+        graph=graph,
+        leaves=leaves,
+    )
 
 
-def run_backward(passed: Forward, grad_BTD: Tensor) -> tuple[Tensor | None, Tensor]:
+def run_backward(
+    passed: Forward, grad_BTD: Tensor, sink: Sink | None = None
+) -> tuple[Tensor | None, Tensor]:
     """Return (gradient BTS of what was received or None on stage 0, gradient_P) of a micro-batch.
 
-    Raises ``UsageError`` if the gradient has another shape than the output; the graph is consumed.
+    With a ``sink`` the blocks of the gradient go there one by one, and none is returned: no more of it than a
+    block is in memory. Raises ``UsageError`` if the gradient has another shape than the output, and what
+    ``sink`` raises; the graph is consumed, and a second call computes the pass again.
     """
     if grad_BTD.shape != passed.output.shape:
         raise UsageError(f"a gradient of shape {tuple(grad_BTD.shape)} for another output")
-    leaf_P, entry, graph = passed.params_P, passed.inputs, passed.graph
+    stage, leaves, entry, graph = passed.stage, passed.leaves, passed.inputs, passed.graph
     if graph is None:
-        leaf_P, entry = _leaves(passed.stage, leaf_P, entry)
-        graph = passed.stage.forward(leaf_P, entry)
-    passed.graph = None
-    return _gradients(passed.stage, graph, leaf_P, entry, grad_BTD)
+        leaves, entry = _leaves(stage, passed.params_P, entry)
+        graph = stage.forward(leaves, entry)
+    passed.graph, passed.leaves = None, ()
+    return _gradients(stage, graph, leaves, entry, grad_BTD, sink)
 
 
 def run_loss(
-    stage: Stage, params_P: Tensor, inputs: Tensor, labels_BT: Tensor
+    stage: Stage, params_P: Tensor, inputs: Tensor, labels_BT: Tensor, sink: Sink | None = None
 ) -> tuple[float, Tensor | None, Tensor]:
-    """Compute the last stage, forward and backward: (loss in nats, gradient of the inputs, gradient_P)."""
-    leaf_P, entry = _leaves(stage, params_P, inputs)
-    loss = stage.loss(leaf_P, entry, labels_BT)
-    grad_inputs, grad_P = _gradients(stage, loss, leaf_P, entry, None)
+    """Compute the last stage, forward and backward: (loss in nats, gradient of the inputs, gradient_P).
+
+    ``sink`` is that of ``run_backward``.
+    """
+    leaves, entry = _leaves(stage, params_P, inputs)
+    loss = stage.loss(leaves, entry, labels_BT)
+    grad_inputs, grad_P = _gradients(stage, loss, leaves, entry, None, sink)
     return float(loss.detach()), grad_inputs, grad_P
 
 
-def _leaves(stage: Stage, params_P: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _leaves(stage: Stage, params_P: Tensor, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
     stage.check(inputs)
     entry = inputs if stage.plan.is_first else inputs.detach().requires_grad_()
-    return params_P.detach().requires_grad_(), entry
+    # A leaf for each block: a flat one would get a flat gradient beside those of all blocks.
+    return [block.detach().requires_grad_() for block in stage.blocks(params_P)], entry
 
 
 def _gradients(
-    stage: Stage, graph: Tensor, leaf_P: Tensor, entry: Tensor, grad: Tensor | None
+    stage: Stage,
+    graph: Tensor,
+    leaves: Sequence[Tensor],
+    entry: Tensor,
+    grad: Tensor | None,
+    sink: Sink | None,
 ) -> tuple[Tensor | None, Tensor]:
-    if stage.plan.is_first:
-        (grad_P,) = torch.autograd.grad(graph, (leaf_P,), grad)
-        return None, grad_P
-    grad_P, grad_inputs = torch.autograd.grad(graph, (leaf_P, entry), grad)
-    return grad_inputs[..., : stage.plan.signal_width].contiguous(), grad_P  # not that of the ids
+    found = dict[int, Tensor]()
+    starts = [0, *accumulate(stage.plan.block_sizes)]
+    taken = found.__setitem__ if sink is None else sink
+    hooks = [
+        leaf.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+            partial(_hand_over, taken, start)
+        )
+        for leaf, start in zip(leaves, starts, strict=False)
+    ]
+    inputs = list(leaves) if stage.plan.is_first else [*leaves, entry]
+    try:
+        torch.autograd.backward(graph, grad, inputs=inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    grad_inputs, entry.grad = entry.grad, None
+    if grad_inputs is not None:
+        # Not that of the ids behind a bottleneck.
+        grad_inputs = grad_inputs[..., : stage.plan.signal_width].contiguous()
+    if sink is not None:
+        return grad_inputs, graph.new_empty(0)
+    return grad_inputs, torch.cat([found[start] for start in starts[:-1]])
+
+
+def _hand_over(taken: Sink, start: int, leaf: Tensor) -> None:
+    assert leaf.grad is not None, "the hook of a gradient that was computed"
+    gradient, leaf.grad = leaf.grad.reshape(-1), None
+    taken(start, gradient)
 
 
 def _init_tensor(part: TensorShape, seed: int) -> Tensor:

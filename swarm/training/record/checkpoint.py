@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from swarm.errors import BadEncoding, BrokenPromise, Corrupt
+from swarm.placement import let_go
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
+from swarm.training.record.segment import are_finite
 from swarm.types import Digest
 
 MAGIC = b"SWARMSH3"
@@ -98,7 +100,7 @@ def encode_shard(saved: SavedShard) -> list[bytes | memoryview]:
             tokens_at_sync=saved.tokens_at_sync,
             anchor_root=saved.anchor_root,
             lengths=tuple(tensor.numel() for tensor in saved.tensors),
-            hashes=tuple(hash_of(tensor) for tensor in saved.tensors),
+            hashes=tuple(_hash(tensor) for tensor in saved.tensors),
         )
     )
     head = MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + _header_hash(header) + header
@@ -108,7 +110,10 @@ def encode_shard(saved: SavedShard) -> list[bytes | memoryview]:
 def decode_shard(
     data: bytes | memoryview, num_parameters: int, num_second_moments: int
 ) -> SavedShard:
-    """Read a saved shard of this size; raise ``Corrupt`` unless every byte is as it was written."""
+    """Read a saved shard of this size; raise ``Corrupt`` unless every byte is as it was written.
+
+    From bytes that can be written, as those of ``shelf.mapped_file``, the tensors are views.
+    """
     view = memoryview(data).cast("B")
     header, at = _read_header(view)
     if len(header.lengths) != _NUM_TENSORS or len(header.hashes) != _NUM_TENSORS:
@@ -121,10 +126,11 @@ def decode_shard(
     tensors = list[Tensor]()
     for length, name in zip(header.lengths, header.hashes, strict=True):
         end = at + FLOAT_BYTES * length
-        tensor = flat_tensor(view[at:end])
+        tensor = flat_tensor(view[at:end], is_view=not view.readonly)
         if hash_of(tensor) != name:
             raise Corrupt("a saved shard whose bytes changed on the disk", hint=RESTART_HINT)
         tensors.append(tensor)
+        let_go()
         at = end
     return SavedShard(
         Digest(header.run_digest),
@@ -149,13 +155,14 @@ def phi_bytes(flat_P: Tensor) -> memoryview:
 def decode_phi(data: bytes | memoryview, num_parameters: int) -> Tensor:
     """Read slow weights served by a peer; raise ``BrokenPromise`` for a wrong length or a non-finite value.
 
-    The caller compares ``tensors.hash_of`` with the root that the ledger names.
+    From bytes that can be written, as those of ``shelf.mapped_file``, they are a view. The caller compares
+    ``commitments.hash_of`` with the root that the ledger names.
     """
     view = memoryview(data).cast("B")
     if len(view) != FLOAT_BYTES * num_parameters:
         raise BrokenPromise(f"a checkpoint of {len(view)} bytes for {num_parameters} parameters")
-    phi_P = flat_tensor(view)
-    if not bool(torch.isfinite(phi_P).all()):
+    phi_P = flat_tensor(view, is_view=not view.readonly)
+    if not are_finite(phi_P):
         raise BrokenPromise("a checkpoint with values that are not finite")
     return phi_P
 
@@ -180,11 +187,18 @@ def _read_header(view: memoryview) -> tuple[_Header, int]:
         raise Corrupt(f"a saved shard with a broken header: {error}", hint=RESTART_HINT) from None
 
 
+def _hash(tensor: Tensor) -> bytes:
+    name = hash_of(tensor)
+    let_go()
+    return name
+
+
 def _header_hash(header: bytes) -> bytes:
     return fast_digest("saved-shard", header)
 
 
-def flat_tensor(view: memoryview) -> Tensor:
-    """Return a tensor of raw little-endian float32."""
+def flat_tensor(view: memoryview, *, is_view: bool = False) -> Tensor:
+    """Return a tensor of raw little-endian float32: a copy, unless ``is_view``."""
     # A copy: the bytes of a file or a frame must not change when the tensor is trained.
-    return torch.from_numpy(np.frombuffer(view, dtype="<f4").astype(np.float32))
+    array = np.frombuffer(view, dtype="<f4")
+    return torch.from_numpy(array.astype(np.float32, copy=not is_view))

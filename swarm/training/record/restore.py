@@ -37,7 +37,12 @@ from swarm.types import Digest, RoundIndex, StageIndex
 
 def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIndex) -> bytes:
     """Return the bytes of the whole state between two segments, when no fragment is in flight."""
-    saved = SavedShard(
+    return b"".join(encode_shard(saved_of(shard, run_digest, seat, round_index)))
+
+
+def saved_of(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIndex) -> SavedShard:
+    """Return the whole state between two segments: the tensors themselves, valid until they change."""
+    return SavedShard(
         run_digest=run_digest,
         stage=shard.stage,
         seat=seat,
@@ -53,7 +58,6 @@ def save_shard(shard: Shard, run_digest: Digest, seat: int, round_index: RoundIn
         momentum_P=shard.momentum_P,
         residual_P=shard.residual_R,
     )
-    return b"".join(encode_shard(saved))
 
 
 def resume_shard(
@@ -72,9 +76,10 @@ def resume_shard(
         raise Corrupt("a saved shard of another run", hint=RESTART_HINT)
     shard = Shard(spec, StageIndex(saved.stage), saved.params_P, clock, engine)
     home = shard.engine.home
-    shard.optimizer = OptimizerState(saved.m_P.to(home), saved.v_A.to(home), saved.step)
-    shard.phi_P, shard.momentum_P = saved.phi_P, saved.momentum_P
-    shard.residual_R = saved.residual_P
+    # Copied: what was saved is mapped, and moments are for the memory.
+    moments = (saved.m_P.to(home, copy=True), saved.v_A.to(home, copy=True))
+    shard.optimizer = OptimizerState(*moments, saved.step)
+    shard.put_slow(saved.phi_P, saved.momentum_P, saved.residual_P)
     shard.set_anchor(anchor_P, saved.anchor_root)
     shard.tokens_total, shard.tokens_at_sync = saved.tokens, list(saved.tokens_at_sync)
     return shard
@@ -109,7 +114,7 @@ def adopted_shard(
     home = shard.engine.home
     moments = adopted.optimizer
     shard.optimizer = OptimizerState(moments.m_P.to(home), moments.v_A.to(home), moments.step)
-    shard.momentum_P = adopted.momentum_P
+    shard.put_slow(shard.phi_P, adopted.momentum_P, shard.residual_R)
     shard.set_anchor(*anchor)
     return shard
 
@@ -129,8 +134,7 @@ def restored(
     engine = LocalEngine(stage_of(spec, stage, base_W))
     shard = Shard(spec, stage, state.params_P, engine=engine)
     shard.optimizer = OptimizerState(state.m_P.clone(), state.v_A.clone(), state.step)
-    shard.phi_P, shard.momentum_P = state.phi_P, state.momentum_P
-    shard.residual_R = state.residual_R
+    shard.put_slow(state.phi_P, state.momentum_P, state.residual_R)
     shard.set_anchor(anchor_P, state.anchor_root)
     shard.tokens_total, shard.tokens_at_sync = state.tokens_total, list(state.tokens_at_sync)
     shard.snapshots = {spec.outer.fragment_of(held[0]): held for held in state.snapshots}

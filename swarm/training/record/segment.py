@@ -163,11 +163,6 @@ def are_finite(*tensors: Tensor, bound: float = FLOAT_MAX) -> bool:
     return True
 
 
-def copied(tensor: Tensor) -> Tensor:
-    """Return a copy on the CPU, from any device."""
-    return tensor.to("cpu", copy=True)
-
-
 def no_trades_over(spec: RunSpec) -> list[int]:
     """Return the trades that are over where a segment begins; empty if a round has one trade of each fragment.
 

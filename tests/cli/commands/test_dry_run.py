@@ -31,11 +31,12 @@ def test_every_line_says_what_it_is_about() -> None:
     assert "41.1 TFLOP/s" in plan["pace"]
     demo = packaged("demo.toml")
     assert "GFLOP/s" in "".join(dry_run_lines(demo, sizing_of(demo, 1_000), None, Ink()))
-    assert "143.8 GB of memory" in plan["seat"]
+    assert "59.8 GB of memory" in plan["seat"]
     assert "3.5 GB to other stages (264 bytes a token and cut, 0.0645 d)" in plan["wire"]
     assert "23.9 Mbit/s" in plan["wire"]
     assert "116.4 GB at most" in plan["disk"]
-    assert "543.6 GB of memory" in plan["you"]
+    assert "82.9 GB while it trains, in the place of memory" in plan["disk"]
+    assert "223.1 GB of memory" in plan["you"]
     assert plan["update"].startswith("adamw: little")
 
 

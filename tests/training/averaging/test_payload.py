@@ -20,12 +20,12 @@ from swarm.training.averaging.payload import (
     common_codec,
     fragment_payload,
     mean_kept,
+    move_residual,
     read_values,
     residual_numel,
     residual_of,
     traded_numel,
     trades_slow,
-    with_residual,
 )
 from swarm.training.model.stages import Span
 from swarm.types import NO_DIGEST, PeerId, RoundIndex, RunIndex, StageIndex
@@ -118,7 +118,8 @@ def test_a_residual_moves_in_its_own_fragment_alone(copies: int) -> None:
     for span in SPANS:
         mine = residual_of(residual, span, PARAMETERS)
         assert mine.numel() == copies * span.numel
-        moved = with_residual(residual, span, PARAMETERS, -mine - 1)
+        moved = residual.clone()
+        move_residual(moved, span, PARAMETERS, -mine - 1)
         assert torch.equal(residual_of(moved, span, PARAMETERS), -mine - 1)
         (other,) = [one for one in SPANS if one != span]
         assert torch.equal(

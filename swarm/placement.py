@@ -1,0 +1,129 @@
+"""Place flat tensors that are seldom touched: on the shelf of the process, outside of its memory, or in memory.
+
+Core: copies, by a shelf that the node installs; without one, for small tensors and where the shelf has no room,
+memory is used. Like the allocator of torch the shelf is one for the process.
+
+    shelved, moved, zeros --touched--> resident --let_go--> on the shelf, nothing is lost
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from swarm.types import Bytes
+
+SHELVED_BYTES_MIN = 1 << 20
+"""Bytes of the smallest tensor that is laid on the shelf: below, what is saved is not worth a file."""
+SLICE_BYTES = 16 << 20
+"""Bytes that are written at once, so that pages of a mapped source can be given back in between."""
+
+
+class Shelf(Protocol):
+    """Room for tensors outside of the memory: ``swarm.shelf.FileShelf``."""
+
+    def place(self, num_bytes: int) -> memoryview | None:
+        """Return zeros that can be written; None if there is no room."""
+        ...
+
+    def let_go(self) -> None:
+        """Give the resident pages of everything on the shelf back to the system."""
+
+    def trim(self) -> None:
+        """Let go, and give back the memory that was freed, too."""
+
+
+class _NoShelf:
+    def place(self, num_bytes: int) -> memoryview | None:  # noqa: ARG002
+        return None
+
+    def let_go(self) -> None:
+        pass
+
+    def trim(self) -> None:
+        pass
+
+
+class _Installed:
+    shelf: Shelf = _NoShelf()
+
+
+def use_shelf(shelf: Shelf | None) -> None:
+    """Lay tensors on ``shelf``; None: hold them in memory from now on."""
+    _Installed.shelf = _NoShelf() if shelf is None else shelf
+
+
+def shelved(tensor: Tensor) -> Tensor:
+    """Return a copy of a flat tensor on the shelf, or in memory if it is small."""
+    source = tensor.detach()
+    room = _room(source.numel() * source.element_size())
+    if room is None:
+        return source.to("cpu", copy=True)
+    return _copied(source, room)
+
+
+def moved(tensor: Tensor) -> Tensor:
+    """Return a flat tensor of the CPU from the shelf, or itself if it is small."""
+    room = _room(tensor.numel() * tensor.element_size())
+    if room is None:
+        return tensor
+    return _copied(tensor.detach(), room)
+
+
+def zeros(numel: int) -> Tensor:
+    """Return ``numel`` float32 zeros on the shelf, or in memory if they are few."""
+    room = _room(4 * numel)
+    return torch.zeros(numel) if room is None else _tensor(room, torch.float32)
+
+
+def shelved_bytes(data: Bytes) -> Bytes:
+    """Return bytes that are kept for long from the shelf, or themselves if they are few."""
+    room = _room(len(data))
+    return data if room is None else _filled(room, [data])
+
+
+def shelved_pieces(pieces: Sequence[Bytes]) -> Bytes:
+    """Return the pieces one after another, as bytes on the shelf, or in memory if they are few."""
+    room = _room(sum(map(len, pieces)))
+    return b"".join(pieces) if room is None else _filled(room, pieces)
+
+
+def let_go() -> None:
+    """Give the resident pages of what lies on the shelf back to the system; touched, they are read again."""
+    _Installed.shelf.let_go()
+
+
+def trim() -> None:
+    """Let go, and give back the memory that was freed, too: allocators keep blocks of tens of megabytes."""
+    _Installed.shelf.trim()
+
+
+def _room(num_bytes: int) -> memoryview | None:
+    return None if num_bytes < SHELVED_BYTES_MIN else _Installed.shelf.place(num_bytes)
+
+
+def _copied(source: Tensor, room: memoryview) -> Tensor:
+    copy = _tensor(room, source.dtype)
+    count = max(SLICE_BYTES // source.element_size(), 1)
+    let_go()
+    for start in range(0, source.numel(), count):
+        copy[start : start + count] = source[start : start + count]
+        let_go()
+    return copy
+
+
+def _tensor(room: memoryview, dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(np.frombuffer(room, dtype=np.uint8)).view(dtype)
+
+
+def _filled(room: memoryview, pieces: Sequence[Bytes]) -> Bytes:
+    at = 0
+    for piece in pieces:
+        for start in range(0, len(piece), SLICE_BYTES):
+            part = piece[start : start + SLICE_BYTES]
+            room[at : at + len(part)] = part
+            at += len(part)
+            let_go()
+    return room.toreadonly()
