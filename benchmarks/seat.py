@@ -19,10 +19,10 @@ from swarm.gossip.trade.payload import ReceivedFragment, open_payload, pack
 from swarm.node.artifacts.checkpoints import ClosedSegment
 from swarm.node.seat.adoption import write_shard
 from swarm.node.seat.seats import CLOSED_KEPT
-from swarm.placement import let_go, shelved_pieces
+from swarm.placement import let_go, spilled_pieces
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.shelf import SHELF, mapped_file, use_folder
+from swarm.spill import SPILL, mapped_file, use_folder
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,
@@ -124,7 +124,7 @@ class TrainedSeat:
         self.spec = a_spec(sizes, numerics, optimizer, codec)
         self._home, self._tokens = home, tokens
         home.mkdir(parents=True)
-        use_folder(home / SHELF)
+        use_folder(home / SPILL)
         self._blobs = BlobStore(home / "blobs", quota_bytes=1 << 36)
         self.shard = Shard.initial(self.spec, StageIndex(0))
         self.numel = self.shard.params_P.numel()
@@ -214,7 +214,7 @@ class TrainedSeat:
 
     def _keep(self, window: WindowData) -> None:
         """Keep a window as ``LogStore.keep_own`` does."""
-        raw = shelved_pieces(encode_window(window))
+        raw = spilled_pieces(encode_window(window))
         root_of_bytes(raw)
         self._blobs.add_bytes(memoryview(raw), "uint8", (len(raw),))
 

@@ -1,9 +1,9 @@
-"""Place flat tensors that are seldom touched: on the shelf of the process, outside of its memory, or in memory.
+"""Place flat tensors that are seldom touched: in spill files, outside of the memory of the process, or in it.
 
-Core: copies, by a shelf that the node installs; without one, for small tensors and where the shelf has no room,
-memory is used. Like the allocator of torch the shelf is one for the process.
+Core: copies, in spill files that the node installs; without one, for small tensors and where they have no room,
+memory is used. Like the allocator of torch they are one for the process.
 
-    shelved, moved, zeros --touched--> resident --let_go--> on the shelf, nothing is lost
+    spilled, moved, zeros --touched--> resident --let_go--> in spill files, nothing is lost
 """
 
 from collections.abc import Sequence
@@ -15,27 +15,27 @@ from torch import Tensor
 
 from swarm.types import Bytes
 
-SHELVED_BYTES_MIN = 1 << 20
-"""Bytes of the smallest tensor that is laid on the shelf: below, what is saved is not worth a file."""
+SPILLED_BYTES_MIN = 1 << 20
+"""Bytes of the smallest tensor that is written to a spill file: below, what is saved is not worth a file."""
 SLICE_BYTES = 16 << 20
 """Bytes that are written at once, so that pages of a mapped source can be given back in between."""
 
 
-class Shelf(Protocol):
-    """Room for tensors outside of the memory: ``swarm.shelf.FileShelf``."""
+class Spill(Protocol):
+    """Room for tensors outside of the memory: ``swarm.spill.SpillFolder``."""
 
     def place(self, num_bytes: int) -> memoryview | None:
         """Return zeros that can be written; None if there is no room."""
         ...
 
     def let_go(self) -> None:
-        """Give the resident pages of everything on the shelf back to the system."""
+        """Give the resident pages of everything in spill files back to the system."""
 
     def trim(self) -> None:
         """Let go, and give back the memory that was freed, too."""
 
 
-class _NoShelf:
+class _NoSpill:
     def place(self, num_bytes: int) -> memoryview | None:  # noqa: ARG002
         return None
 
@@ -47,16 +47,16 @@ class _NoShelf:
 
 
 class _Installed:
-    shelf: Shelf = _NoShelf()
+    spill: Spill = _NoSpill()
 
 
-def use_shelf(shelf: Shelf | None) -> None:
-    """Lay tensors on ``shelf``; None: hold them in memory from now on."""
-    _Installed.shelf = _NoShelf() if shelf is None else shelf
+def use_spill(spill: Spill | None) -> None:
+    """Write tensors to ``spill``; None: hold them in memory from now on."""
+    _Installed.spill = _NoSpill() if spill is None else spill
 
 
-def shelved(tensor: Tensor) -> Tensor:
-    """Return a copy of a flat tensor on the shelf, or in memory if it is small."""
+def spilled(tensor: Tensor) -> Tensor:
+    """Return a copy of a flat tensor in spill files, or in memory if it is small."""
     source = tensor.detach()
     room = _room(source.numel() * source.element_size())
     if room is None:
@@ -65,7 +65,7 @@ def shelved(tensor: Tensor) -> Tensor:
 
 
 def moved(tensor: Tensor) -> Tensor:
-    """Return a flat tensor of the CPU from the shelf, or itself if it is small."""
+    """Return a flat tensor of the CPU from spill files, or itself if it is small."""
     room = _room(tensor.numel() * tensor.element_size())
     if room is None:
         return tensor
@@ -73,35 +73,35 @@ def moved(tensor: Tensor) -> Tensor:
 
 
 def zeros(numel: int) -> Tensor:
-    """Return ``numel`` float32 zeros on the shelf, or in memory if they are few."""
+    """Return ``numel`` float32 zeros in spill files, or in memory if they are few."""
     room = _room(4 * numel)
     return torch.zeros(numel) if room is None else _tensor(room, torch.float32)
 
 
-def shelved_bytes(data: Bytes) -> Bytes:
-    """Return bytes that are kept for long from the shelf, or themselves if they are few."""
+def spilled_bytes(data: Bytes) -> Bytes:
+    """Return bytes that are kept for long from spill files, or themselves if they are few."""
     room = _room(len(data))
     return data if room is None else _filled(room, [data])
 
 
-def shelved_pieces(pieces: Sequence[Bytes]) -> Bytes:
-    """Return the pieces one after another, as bytes on the shelf, or in memory if they are few."""
+def spilled_pieces(pieces: Sequence[Bytes]) -> Bytes:
+    """Return the pieces one after another, as bytes in spill files, or in memory if they are few."""
     room = _room(sum(map(len, pieces)))
     return b"".join(pieces) if room is None else _filled(room, pieces)
 
 
 def let_go() -> None:
-    """Give the resident pages of what lies on the shelf back to the system; touched, they are read again."""
-    _Installed.shelf.let_go()
+    """Give the resident pages of what lies in spill files back to the system; touched, they are read again."""
+    _Installed.spill.let_go()
 
 
 def trim() -> None:
     """Let go, and give back the memory that was freed, too: allocators keep blocks of tens of megabytes."""
-    _Installed.shelf.trim()
+    _Installed.spill.trim()
 
 
 def _room(num_bytes: int) -> memoryview | None:
-    return None if num_bytes < SHELVED_BYTES_MIN else _Installed.shelf.place(num_bytes)
+    return None if num_bytes < SPILLED_BYTES_MIN else _Installed.spill.place(num_bytes)
 
 
 def _copied(source: Tensor, room: memoryview) -> Tensor:

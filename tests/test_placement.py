@@ -1,4 +1,4 @@
-"""Tensors on the shelf are tensors like others, cost no memory, and lie in memory where there is no room."""
+"""Tensors in spill files are tensors like others, cost no memory, and lie in memory where there is no room."""
 
 import errno
 import os
@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from swarm import placement, shelf
+from swarm import placement, spill
 
 
 def num_mapped() -> int:
     """Bytes of everything that is mapped."""
-    return sum(stop - start for start, stop in shelf.mapped_ranges())
+    return sum(stop - start for start, stop in spill.mapped_ranges())
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(placement, "SHELVED_BYTES_MIN", 64)
+    monkeypatch.setattr(placement, "SPILLED_BYTES_MIN", 64)
     monkeypatch.setattr(placement, "SLICE_BYTES", 256)
-    shelf.use_folder(tmp_path / "shelf")
-    yield tmp_path / "shelf"
-    shelf.use_folder(None)
+    spill.use_folder(tmp_path / "spill")
+    yield tmp_path / "spill"
+    spill.use_folder(None)
 
 
 def test_a_copy_is_mapped_and_what_is_written_to_it_stays(folder: Path) -> None:
     before = num_mapped()
     source = torch.arange(1000.0)
-    copy = placement.shelved(source)
+    copy = placement.spilled(source)
     assert num_mapped() - before == 4000
     assert not list(folder.iterdir()), "a file without a name ends with the process"
     copy[10:20] = -1.0
@@ -44,16 +44,16 @@ def test_a_copy_is_mapped_and_what_is_written_to_it_stays(folder: Path) -> None:
     assert num_mapped() == before
 
 
-def test_zeros_moved_tensors_and_bytes_come_from_the_shelf(folder: Path) -> None:
+def test_zeros_moved_tensors_and_bytes_come_from_the_spill(folder: Path) -> None:
     before = num_mapped()
     zeros = placement.zeros(100)
     assert not bool(zeros.any())
     moved = placement.moved(zeros + 1)
     assert bool((moved == 1).all())
     pieces = [b"a" * 300, b"", b"b" * 700]
-    joined = placement.shelved_pieces(pieces)
+    joined = placement.spilled_pieces(pieces)
     assert bytes(joined) == b"".join(pieces)
-    assert bytes(placement.shelved_bytes(joined)) == bytes(joined)
+    assert bytes(placement.spilled_bytes(joined)) == bytes(joined)
     assert num_mapped() - before == 400 + 400 + 1000, "the second copy is gone again"
     assert folder.is_dir()
 
@@ -62,14 +62,14 @@ def test_zeros_moved_tensors_and_bytes_come_from_the_shelf(folder: Path) -> None
 def test_what_is_small_stays_where_it_is() -> None:
     before, small = num_mapped(), torch.ones(3)
     assert placement.moved(small) is small
-    assert placement.shelved(small) is not small
-    assert placement.shelved_bytes(b"few") == b"few"
+    assert placement.spilled(small) is not small
+    assert placement.spilled_bytes(b"few") == b"few"
     assert num_mapped() == before
 
 
 def test_without_a_folder_tensors_lie_in_memory() -> None:
     before, tensor = num_mapped(), torch.ones(1 << 20)
-    assert torch.equal(placement.shelved(tensor), tensor)
+    assert torch.equal(placement.spilled(tensor), tensor)
     assert placement.moved(tensor) is tensor
     assert placement.zeros(1 << 20).numel() == 1 << 20
     assert num_mapped() == before
@@ -83,17 +83,17 @@ def test_a_full_disk_costs_memory_and_nothing_else(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     before, tensor = num_mapped(), torch.arange(1000.0)
-    assert torch.equal(placement.shelved(tensor), tensor)
-    assert bytes(placement.shelved_pieces([b"a" * 100, b"b"])) == b"a" * 100 + b"b"
+    assert torch.equal(placement.spilled(tensor), tensor)
+    assert bytes(placement.spilled_pieces([b"a" * 100, b"b"])) == b"a" * 100 + b"b"
     assert num_mapped() == before
 
 
 def test_a_mapped_file_may_be_deleted(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 40)
-    view = shelf.mapped_file(path)
+    view = spill.mapped_file(path)
     path.unlink()
     placement.let_go()
     assert bytes(view) == bytes(range(256)) * 40
     (tmp_path / "empty").touch()
-    assert len(shelf.mapped_file(tmp_path / "empty")) == 0
+    assert len(spill.mapped_file(tmp_path / "empty")) == 0

@@ -48,7 +48,7 @@ from swarm.node.seat.compute import find_devices, notice_of
 from swarm.node.start import Join, Launch, Resume, Start, save_genesis
 from swarm.primitives.codec import encode
 from swarm.primitives.crypto import SecretKey, peer_name
-from swarm.shelf import SHELF, use_folder
+from swarm.spill import SPILL, use_folder
 from swarm.store import STORE_FILE, Store
 from swarm.ticket import Ticket, reach_text, widest
 from swarm.training.model.profiles import notice
@@ -105,7 +105,7 @@ async def run_node(
     """
     devices = find_devices(setup.config)
     setup.home.mkdir(parents=True, exist_ok=True)
-    use_folder(setup.home / SHELF)
+    use_folder(setup.home / SPILL)
     report = EventLog(setup.home, setup.report)
     with lock_home(setup.home):
         store = Store.open(setup.home / STORE_FILE)

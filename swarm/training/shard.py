@@ -18,7 +18,7 @@ from torch import Tensor
 from swarm.config.spec import RunSpec
 from swarm.errors import BadEncoding, DeviceLost, OutOfTurn, PeerFault, UsageError
 from swarm.gossip.codecs.activations import from_wire
-from swarm.placement import let_go, shelved, trim, zeros
+from swarm.placement import let_go, spilled, trim, zeros
 from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
@@ -158,12 +158,12 @@ class Shard:
         self.matrices = muon_matrices(spec.optimizer, self.module.plan)
         """Matrices that Muon rules; none in a run with AdamW."""
         self.optimizer = OptimizerState.zeros(params_P.numel(), self.matrices, self.params_P.device)
-        self.phi_P = shelved(params_P)
+        self.phi_P = spilled(params_P)
         self.momentum_P = zeros(params_P.numel())
         self.residual_R = zeros(residual_numel(spec, params_P.numel()))
         self._are_lent = False
         """True if a state that was handed out holds the three slow tensors: the next merge replaces them."""
-        self.anchor_P = shelved(params_P)
+        self.anchor_P = spilled(params_P)
         self.anchor_root = hash_of(params_P)
         self.weights = 0
         """Number of weight changes: a gradient counts only with the weights of its forward pass."""
@@ -346,7 +346,7 @@ class Shard:
         """Copy the fragment of an exchange between two steps."""
         fragment = self.spec.outer.fragment_of(exchange)
         tokens = self.tokens_total - self.tokens_at_sync[fragment]
-        theta_P = shelved(self.params_P[self.spans[fragment].slice])
+        theta_P = spilled(self.params_P[self.spans[fragment].slice])
         self.snapshots[fragment] = (exchange, tokens, theta_P)
         trim()
         return self._snapshot(exchange, tokens, theta_P)
@@ -402,15 +402,15 @@ class Shard:
 
     def phi(self) -> Tensor:
         """Return a copy of the slow weights, which are the checkpoint of this shard."""
-        return shelved(self.phi_P)
+        return spilled(self.phi_P)
 
     def state(self) -> ShardState:
         """Return everything that the next step, snapshot or merge depends on, as it is now."""
         self._are_lent = True
         return ShardState(
-            params_P=shelved(self.params_P),
-            m_P=shelved(self.optimizer.m_P),
-            v_A=shelved(self.optimizer.v_A),
+            params_P=spilled(self.params_P),
+            m_P=spilled(self.optimizer.m_P),
+            v_A=spilled(self.optimizer.v_A),
             phi_P=self.phi_P,
             momentum_P=self.momentum_P,
             step=self.optimizer.step,
@@ -476,8 +476,8 @@ class Shard:
     def _own_slow(self) -> None:
         """Copy the slow tensors if somebody else holds them, too."""
         if self._are_lent:
-            self.phi_P, self.momentum_P = shelved(self.phi_P), shelved(self.momentum_P)
-            self.residual_R = shelved(self.residual_R)
+            self.phi_P, self.momentum_P = spilled(self.phi_P), spilled(self.momentum_P)
+            self.residual_R = spilled(self.residual_R)
             self._are_lent = False
 
     def _forward(
@@ -499,7 +499,7 @@ class Shard:
         fragment = self.spec.outer.fragment_of(exchange)
         span = self.spans[fragment]
         anchor_P, phi_P = self.anchor_P[span.slice], self.phi_P[span.slice]
-        residual_P = shelved(residual_of(self.residual_R, span, self.params_P.numel()))
+        residual_P = spilled(residual_of(self.residual_R, span, self.params_P.numel()))
         root, step = self.anchor_root, self.optimizer.step
         return FragmentSnapshot(
             exchange=exchange,

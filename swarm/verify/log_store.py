@@ -17,7 +17,7 @@ from swarm.ledger.state.state import State
 from swarm.ledger.transactions import REVEAL_BYTES_MAX, RevealSegment
 from swarm.ledger.transition.phases import COMMIT_ROUNDS
 from swarm.ledger.transition.runs import boundary_height
-from swarm.placement import SLICE_BYTES, let_go, shelved_pieces
+from swarm.placement import SLICE_BYTES, let_go, spilled_pieces
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import (
     TENSOR_CHUNK_BYTES,
@@ -202,12 +202,12 @@ class LogStore:
 def _pack(data: WindowData) -> tuple[Bytes, Digest, float]:
     """Return the bytes of a window, the root of their blob, and the processor seconds that took."""
     began = time.thread_time()
-    raw = shelved_pieces(encode_window(data))
+    raw = spilled_pieces(encode_window(data))
     return raw, root_of_bytes(raw), time.thread_time() - began
 
 
 def root_of_bytes(raw: Bytes) -> Digest:
-    """Return the root of the blob of some bytes; those on the shelf do not stay in memory."""
+    """Return the root of the blob of some bytes; those in spill files do not stay in memory."""
     if len(raw) <= TENSOR_CHUNK_BYTES:
         return tensor_hash("uint8", (len(raw),), raw)
     chunks = list[Digest]()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.seat import Sizes, TrainedSeat
-from swarm import placement, shelf
+from swarm import placement, spill
 from swarm.config.spec import ADAPTER_TARGETS, NANO, AdapterSpec
 from swarm.errors import PeerFault
 from swarm.primitives.codec import replace
@@ -54,9 +54,9 @@ CASES = [
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(placement, "SHELVED_BYTES_MIN", 1 << 10)
+    monkeypatch.setattr(placement, "SPILLED_BYTES_MIN", 1 << 10)
     yield tmp_path
-    shelf.use_folder(None)
+    spill.use_folder(None)
 
 
 def a_seat(home: Path, case: tuple[str, str, str]) -> TrainedSeat:
@@ -65,9 +65,9 @@ def a_seat(home: Path, case: tuple[str, str, str]) -> TrainedSeat:
 
 
 def held_in_memory(least: int) -> list[tuple[torch.dtype, int]]:
-    """(dtype, bytes) of every storage that Python reaches, of at least so many bytes, and not on the shelf."""
+    """(dtype, bytes) of every storage that Python reaches, of at least so many bytes, and not spilled."""
     gc.collect()
-    mapped = shelf.mapped_ranges()
+    mapped = spill.mapped_ranges()
     found = dict[int, tuple[torch.dtype, int]]()
     for thing in gc.get_objects():
         if issubclass(type(thing), Tensor) and thing.device.type == "cpu":
@@ -101,7 +101,7 @@ def test_a_state_on_the_disk_has_the_bits_of_one_in_memory(
     for _ in range(2):
         on_disk.round()
     components = on_disk.shard.components()
-    monkeypatch.setattr(placement, "SHELVED_BYTES_MIN", 1 << 40)
+    monkeypatch.setattr(placement, "SPILLED_BYTES_MIN", 1 << 40)
     in_memory = a_seat(folder / "memory", case)
     for _ in range(2):
         in_memory.round()

@@ -87,7 +87,7 @@ def dry_run_lines(spec: RunSpec, sizing: Sizing, text: str | None, ink: Ink) -> 
             "disk",
             f"{human_bytes(sizing.seat_blob_bytes)} at most for text, checkpoints and windows (they count for"
             f" disk_quota_mb), {human_bytes(sizing.shard_file_bytes)} for its own shard, and"
-            f" {human_bytes(sizing.shelf_bytes)} while it trains, in the place of memory",
+            f" {human_bytes(sizing.spill_bytes)} while it trains, in the place of memory",
         ),
         (
             "you",

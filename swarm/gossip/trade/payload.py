@@ -35,7 +35,7 @@ from swarm.gossip.trade.messages import (
     Offer,
     payload_digest,
 )
-from swarm.placement import let_go, moved, shelved_bytes, trim
+from swarm.placement import let_go, moved, spilled_bytes, trim
 from swarm.types import NO_DIGEST, Bytes, Digest
 
 
@@ -139,7 +139,7 @@ def pack(
     """
     payload, residual = encode_payload(snapshot, codec)
     wire = payload if is_plain else compress(payload)
-    wire = shelved_bytes(wire)  # kept for two rounds, and seldom asked for twice
+    wire = spilled_bytes(wire)  # kept for two rounds, and seldom asked for twice
     listed = manifest(wire, EXCHANGE_CHUNK_BYTES)
     offer = Offer(
         key=key,
@@ -186,7 +186,7 @@ def open_payload(offer: Offer, wire: Bytes, anchor_N: Tensor) -> tuple[Bytes, Te
         raise BrokenPromise("a payload that is not the one promised")
     theta_N = read_payload(offer.codec, payload, anchor_N)
     theta_N = moved(theta_N)  # both wait for the end of a step
-    return shelved_bytes(payload), theta_N
+    return spilled_bytes(payload), theta_N
 
 
 def check_snapshot(snapshot: FragmentPayload) -> None:

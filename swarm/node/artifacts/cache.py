@@ -23,11 +23,11 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import PATIENCE_S, Blobs, Progress
 from swarm.host.service import Host
 from swarm.ledger.state.records import Checkpoint, Run
-from swarm.placement import SHELVED_BYTES_MIN, let_go, shelved
+from swarm.placement import SPILLED_BYTES_MIN, let_go, spilled
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
-from swarm.shelf import mapped_file
+from swarm.spill import mapped_file
 from swarm.store import Store
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.disk import id_limit, open_tokens, root_of_file
@@ -289,7 +289,7 @@ class ArtifactCache:
         self._anchors.pop(root, None)
 
     async def _read(self, numel: int, stage: StageIndex, root: Digest, path: Path) -> Tensor:
-        is_large = numel * FLOAT_BYTES >= SHELVED_BYTES_MIN
+        is_large = numel * FLOAT_BYTES >= SPILLED_BYTES_MIN
         read: Callable[[Path], bytes | memoryview] = mapped_file if is_large else Path.read_bytes
         data = await trio.to_thread.run_sync(read, path)
         try:
@@ -340,7 +340,7 @@ async def seeded_root(
 
 
 def _initial(plan: StagePlan, seed: int) -> Tensor:
-    return shelved(init_flat(plan, seed))
+    return spilled(init_flat(plan, seed))
 
 
 def _root(plan: StagePlan, seed: int) -> Digest:

@@ -35,7 +35,7 @@ STEADY_BYTES = 21
 ABOUT_BYTES = 24
 """Bytes of one parameter at the peak, measured: with the gradient of the largest matrix, and the fragment that
 is being merged."""
-SHELF_BYTES = 44
+SPILL_BYTES = 44
 """Bytes of one parameter on the disk while a seat trains: slow weights, momentum and anchor, the slow weights
 of the three segments that closed last, and of two rounds the fragments as they were and their payloads."""
 RESIDUALS_KEPT = 5
@@ -107,7 +107,7 @@ class Sizing:
     """Bytes of the same for the launcher, which keeps every stage's."""
     shard_file_bytes: int
     """Bytes of the saved shard beside them, for its own next start."""
-    shelf_bytes: int
+    spill_bytes: int
     """Bytes of the tensors that a seat of the largest stage has on the disk instead of in memory, while it
     trains."""
 
@@ -155,7 +155,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         + max(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in stages),
         owner_blob_bytes=_log_bytes(spec, is_owner=True) + blob_bytes(spec, stages),
         shard_file_bytes=max(_state_bytes(spec, plan) for plan in _plans(spec)),
-        shelf_bytes=_shelf_bytes(spec, largest),
+        spill_bytes=_spill_bytes(spec, largest),
     )
 
 
@@ -205,7 +205,7 @@ def check_blobs(
     ``free_bytes`` are free on the disk, ``held_bytes`` are in the folder of blobs already.
     """
     every, numels = range(spec.num_stages), _numels(spec)
-    shelf = _shelf_bytes(spec, sum(numels) if is_owner else min(numels))
+    spill = _spill_bytes(spec, sum(numels) if is_owner else min(numels))
     needed = (
         blob_bytes(spec, every)
         if is_owner
@@ -215,12 +215,12 @@ def check_blobs(
     what = (
         f"a solver of run {spec.name} keeps its text and {checkpoints_kept(spec)} checkpoints of"
         f" {'every stage' if is_owner else 'its stage and the one behind it'}: {needed_mb} MiB,"
-        f" and has {shelf // MIB + 1} MiB of tensors on the disk while it trains"
+        f" and has {spill // MIB + 1} MiB of tensors on the disk while it trains"
     )
     _check_room(
         what,
         needed,
-        shelf=shelf,
+        spill=spill,
         fits_quota=needed_mb <= quota_mb,
         quota_mb=quota_mb,
         room_bytes=free_bytes + held_bytes,
@@ -257,9 +257,9 @@ def _least_bytes(plan: StagePlan, devices: tuple[str, ...]) -> int:
     return LEAST_BYTES * plan.num_parameters + FLOAT_BYTES * _frozen(plan)
 
 
-def _shelf_bytes(spec: RunSpec, numel: int) -> int:
+def _spill_bytes(spec: RunSpec, numel: int) -> int:
     """Return the bytes of a shard's tensors on the disk while it trains."""
-    return SHELF_BYTES * numel + RESIDUALS_KEPT * FLOAT_BYTES * residual_numel(spec, numel)
+    return SPILL_BYTES * numel + RESIDUALS_KEPT * FLOAT_BYTES * residual_numel(spec, numel)
 
 
 def _spared_bytes(spec: RunSpec, plan: StagePlan) -> int:
@@ -425,11 +425,11 @@ def check_retention(
 
 
 def _check_room(
-    what: str, needed: int, *, fits_quota: bool, quota_mb: int, room_bytes: int, shelf: int = 0
+    what: str, needed: int, *, fits_quota: bool, quota_mb: int, room_bytes: int, spill: int = 0
 ) -> None:
     """Raise ``BadConfig``, beginning with ``what``, unless quota and disk have room for ``needed`` bytes.
 
-    ``room_bytes`` are those that are free on the disk or in the folder of blobs already; ``shelf`` are bytes
+    ``room_bytes`` are those that are free on the disk or in the folder of blobs already; ``spill`` are bytes
     that the disk needs besides, and that do not count for the quota.
     """
     if not fits_quota:
@@ -438,7 +438,7 @@ def _check_room(
             f"{what}, and disk_quota_mb is {quota_mb}",
             hint=f"{setting}, or solve = false to follow without training",
         )
-    if needed + shelf > room_bytes:
+    if needed + spill > room_bytes:
         raise BadConfig(
             f"{what}, and {room_bytes // MIB} MiB are free on this disk",
             hint="df -h; or solve = false in node.toml to follow without training",

@@ -34,7 +34,7 @@ from swarm.node.ports import (
 from swarm.placement import SLICE_BYTES, let_go
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import peer_name
-from swarm.shelf import mapped_file
+from swarm.spill import mapped_file
 from swarm.training.averaging.adoption import (
     ADOPTION_PROTOCOL,
     REPLY_BYTES_MAX,

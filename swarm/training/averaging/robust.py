@@ -26,7 +26,7 @@ from statistics import median
 from torch import Tensor
 
 from swarm.config.spec import NANO, OuterSpec
-from swarm.placement import let_go, shelved
+from swarm.placement import let_go, spilled
 from swarm.training.averaging.outer_step import Merge
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import draw_samples
@@ -129,7 +129,7 @@ def _merged(shard: Shard, merge: Merge | None) -> Iterator[Tensor]:
         yield params_P
         return
     span = shard.spans[merge.snapshot.fragment].slice
-    now_F, before_F = params_P[span], shelved(params_P[span])
+    now_F, before_F = params_P[span], spilled(params_P[span])
     for part in slices(now_F.numel()):
         pull_C = merge.theta_hat_P[part] - merge.snapshot.theta_P[part]
         now_F[part] += pull_C.mul_(merge.weight_nano / NANO).to(now_F.device)

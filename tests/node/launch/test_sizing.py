@@ -20,7 +20,7 @@ from swarm.node.launch.sizing import (
     BESIDE_BYTES,
     LEAST_BYTES,
     NODE_BYTES,
-    SHELF_BYTES,
+    SPILL_BYTES,
     STEADY_BYTES,
     blob_bytes,
     check_blobs,
@@ -78,9 +78,9 @@ def test_the_sizes_of_the_largest_run_are_those_of_its_file() -> None:
     waiting = 8 * 4 * 1024 * 8 * (10 * 4096 + 4 * 11_008)  # eight passes of stage 0
     assert sizing.seat_memory_bytes == NODE_BYTES + STEADY_BYTES * sizing.stages[0] + waiting
     assert sizing.alone_memory_bytes > NODE_BYTES + STEADY_BYTES * sizing.parameters + 3 * waiting
-    assert sizing.shelf_bytes == SHELF_BYTES * max(sizing.stages)
+    assert sizing.spill_bytes == SPILL_BYTES * max(sizing.stages)
     feedback = replace(spec, outer=replace(spec.outer, codec="int4"))
-    assert sizing_of(feedback, 2_000).shelf_bytes == (SHELF_BYTES + 20) * max(sizing.stages)
+    assert sizing_of(feedback, 2_000).spill_bytes == (SPILL_BYTES + 20) * max(sizing.stages)
     assert sizing.seat_memory_bytes > NODE_BYTES + LEAST_BYTES * max(sizing.stages)
     assert sizing.microbatch_bytes_per_round == 2 * 50 * 128 * (8 << 20), "up and down"
     assert 1.01 < sizing.trade_bytes_per_round / max(sizing.stages) < 1.02, "int8, with its scales"

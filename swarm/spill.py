@@ -1,6 +1,6 @@
-"""Map files into memory: a shelf for tensors that are seldom touched, and files that are read.
+"""Map files into memory: spill files for tensors that are seldom touched, and files that are read.
 
-Shell: unnamed files in one folder, which end with the process. ``placement.py`` decides what lies on the shelf.
+Shell: unnamed files in one folder, which end with the process. ``placement.py`` decides what is spilled.
 
 A mapped tensor is used like any other. Its pages come from the disk as they are touched, and ``let_go`` gives
 them back: changed ones go to the disk, none are lost.
@@ -14,9 +14,9 @@ import threading
 from pathlib import Path
 from weakref import WeakSet
 
-from swarm.placement import use_shelf
+from swarm.placement import use_spill
 
-SHELF = "shelf"
+SPILL = "spill"
 """Name of the folder in the home of a node."""
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 """Function of glibc; None where another library allocates."""
@@ -24,8 +24,8 @@ _MAPPED = WeakSet[mmap.mmap]()
 _LOCK = threading.Lock()
 
 
-class FileShelf:
-    """The shelf of a folder."""
+class SpillFolder:
+    """Spill files of a folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ class FileShelf:
 
 def use_folder(folder: Path | None) -> None:
     """Lay tensors into files of ``folder``, which is created; None: hold them in memory from now on."""
-    use_shelf(None if folder is None else FileShelf(folder))
+    use_spill(None if folder is None else SpillFolder(folder))
 
 
 def mapped_file(path: Path) -> memoryview:
