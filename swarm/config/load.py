@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from swarm.config.advice import KEY_CHARS_MAX, advice, in_plain_words, mend
 from swarm.config.bounds import (
+    BOUNDS,
     LEARNING_RATES_MAX,
     SHORTEST_WINDOW_EPOCHS,
     TOKEN_BYTES,
@@ -49,6 +50,7 @@ from swarm.config.spec import (
     RopeSpec,
     RunSpec,
     WireSpec,
+    trade_blocks,
 )
 from swarm.errors import BadConfig
 from swarm.primitives.codec import replace
@@ -398,7 +400,7 @@ def _spec(file: RunFile, data: DataSpec, init_root: Digest) -> RunSpec:
         deadlines=DeadlineSpec(
             step_ms=round(file.deadlines.step_s * 1000),
             hop_ms=round(file.deadlines.hop_s * 1000),
-            exchange_ms=round(file.deadlines.exchange_s * 1000),
+            exchange_ms=_exchange_ms(file),
         ),
         checks=CheckSpec(
             probability_nano=_nano(checks.probability),
@@ -429,6 +431,20 @@ def _adapter(file: RunFile) -> AdapterSpec:
         targets=tuple(name for name in ADAPTER_TARGETS if name in adapter.targets),
         base_roots=(NO_DIGEST,) * file.training.num_stages,
     )
+
+
+def _exchange_ms(file: RunFile) -> int:
+    """Return the deadline of a trade: what the file says, or its share of a round on a network of this pace.
+
+    The trades of a fragment follow each other, so that on a faster network each has less time.
+    """
+    given_ms, trades = round(file.deadlines.exchange_s * 1000), file.outer.trades_per_round
+    if trades == 1:
+        return given_ms
+    blocks_ms = trade_blocks(file.training.round_blocks) * round(
+        file.ledger.block_interval_s * 1000
+    )
+    return max(min(given_ms, blocks_ms // trades), BOUNDS["exchange_ms"][0])
 
 
 def _model(file: RunFile) -> ModelSpec:

@@ -255,8 +255,8 @@ class DeadlinesSection(Section):
     """Wait for the gradients of one step."""
     hop_s: float = _seconds("hop", 4.0)
     """For one stage to answer."""
-    exchange_s: float = _seconds("exchange", 2.5)
-    """For one trade with a partner; trades_per_round of them follow each other in a round."""
+    exchange_s: float = _seconds("exchange", 5.0)
+    """For one trade with a partner, at most: trades_per_round of them share a round."""
 
 
 class LedgerSection(Section):

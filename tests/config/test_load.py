@@ -82,6 +82,12 @@ def test_an_adapter_has_a_recipe_of_its_own_unless_the_file_names_one() -> None:
     assert 'recipe = "lora"' in caught.value.hint
 
 
+def test_trades_of_a_fragment_share_a_round_of_the_network_that_is_there() -> None:
+    assert a_spec().deadlines.exchange_ms == 5_000
+    assert a_spec("[ledger]\nblock_interval_s = 0.5").deadlines.exchange_ms == 17 * 500 // 6
+    assert a_spec("[outer]\ntrades_per_round = 1").deadlines.exchange_ms == 5_000
+
+
 @pytest.mark.parametrize("text", ['recipe = "x"', "recipe = 3", 'recipe = ["muon"]'])
 def test_a_recipe_that_is_not_there_is_refused(text: str) -> None:
     with pytest.raises(BadConfig, match="recipe"):
