@@ -7,13 +7,13 @@ memory is used. Like the allocator of torch they are one for the process.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from swarm.types import Bytes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 SPILLED_BYTES_MIN = 1 << 20
 """Bytes of the smallest tensor that is written to a spill file: below, what is saved is not worth a file."""
@@ -55,7 +55,7 @@ def use_spill(spill: Spill | None) -> None:
     _Installed.spill = _NoSpill() if spill is None else spill
 
 
-def spilled(tensor: Tensor) -> Tensor:
+def spilled(tensor: "Tensor") -> "Tensor":
     """Return a copy of a flat tensor in spill files, or in memory if it is small."""
     source = tensor.detach()
     room = _room(source.numel() * source.element_size())
@@ -64,7 +64,7 @@ def spilled(tensor: Tensor) -> Tensor:
     return _copied(source, room)
 
 
-def moved(tensor: Tensor) -> Tensor:
+def moved(tensor: "Tensor") -> "Tensor":
     """Return a flat tensor of the CPU from spill files, or itself if it is small."""
     room = _room(tensor.numel() * tensor.element_size())
     if room is None:
@@ -72,8 +72,10 @@ def moved(tensor: Tensor) -> Tensor:
     return _copied(tensor.detach(), room)
 
 
-def zeros(numel: int) -> Tensor:
+def zeros(numel: int) -> "Tensor":
     """Return ``numel`` float32 zeros in spill files, or in memory if they are few."""
+    import torch  # noqa: PLC0415
+
     room = _room(4 * numel)
     return torch.zeros(numel) if room is None else _tensor(room, torch.float32)
 
@@ -104,7 +106,7 @@ def _room(num_bytes: int) -> memoryview | None:
     return None if num_bytes < SPILLED_BYTES_MIN else _Installed.spill.place(num_bytes)
 
 
-def _copied(source: Tensor, room: memoryview) -> Tensor:
+def _copied(source: "Tensor", room: memoryview) -> "Tensor":
     copy = _tensor(room, source.dtype)
     count = max(SLICE_BYTES // source.element_size(), 1)
     let_go()
@@ -114,8 +116,10 @@ def _copied(source: Tensor, room: memoryview) -> Tensor:
     return copy
 
 
-def _tensor(room: memoryview, dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(np.frombuffer(room, dtype=np.uint8)).view(dtype)
+def _tensor(room: memoryview, dtype: "torch.dtype") -> "Tensor":
+    import torch  # noqa: PLC0415  who adds a file to the blobs does without it
+
+    return torch.frombuffer(room, dtype=torch.uint8).view(dtype)
 
 
 def _filled(room: memoryview, pieces: Sequence[Bytes]) -> Bytes:
