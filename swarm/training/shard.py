@@ -9,7 +9,7 @@ records of their micro-batches, and the unanswered ones.
 Legend: P parameters of the shard, B batch, T time, D hidden, R values of the residual.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -446,7 +446,7 @@ class Shard:
     # --- helpers ---
 
     @contextmanager
-    def _taken_back(self) -> Iterator[None]:
+    def _taken_back(self) -> Generator[None]:
         """Take the gradient that was just computed out of the sum if the block finds a fault."""
         try:
             yield

@@ -17,7 +17,7 @@ Legend: F values of one fragment.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import sqrt
@@ -122,7 +122,7 @@ def probe_loss(
 
 
 @contextmanager
-def _merged(shard: Shard, merge: Merge | None) -> Iterator[Tensor]:
+def _merged(shard: Shard, merge: Merge | None) -> Generator[Tensor]:
     """Give the fast weights, moved towards the partner's for the time of the block: one fragment is copied."""
     params_P = shard.params_P
     if merge is None or merge.theta_hat_P is None:
