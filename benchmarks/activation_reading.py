@@ -4,13 +4,11 @@ Pure functions of what the workers of ``benchmarks/train.py`` answered.
 """
 
 import math
-import statistics
-from typing import Any
 
+from benchmarks.common import median
+from benchmarks.train_reading import Reading, Runs
 from benchmarks.variants import ACTIVATIONS, STEPS, spec_of
 
-Runs = dict[str, list[dict[str, Any]]]
-"""Results of each variant, one entry per seed."""
 PLAIN = ACTIVATIONS[0].name
 """Everything crosses in bfloat16."""
 QUOTED = ACTIVATIONS[1].name
@@ -19,10 +17,9 @@ QUOTED = ACTIVATIONS[1].name
 
 def activation_figures(runs: Runs) -> dict[str, float | None]:
     """Return ``activation_ratio`` and ``activation_bytes_over_d``; None where a run is missing."""
-    ratios, sizes = perplexity_ratios(runs, QUOTED), bytes_over_d(runs, QUOTED)
     return {
-        "activation_ratio": round(statistics.median(ratios), 4) if ratios else None,
-        "activation_bytes_over_d": round(statistics.median(sizes), 4) if sizes else None,
+        "activation_ratio": median(perplexity_ratios(runs, QUOTED)),
+        "activation_bytes_over_d": median(bytes_over_d(runs, QUOTED)),
     }
 
 
@@ -42,8 +39,7 @@ def activation_detail(runs: Runs) -> dict[str, object]:
 
 def perplexity_ratios(runs: Runs, name: str) -> list[float]:
     """Return the perplexity over that of the plain cut, seed by seed."""
-    pairs = zip(runs.get(name, []), runs.get(PLAIN, []), strict=False)
-    return [math.exp(mine["nats"] - plain["nats"]) for mine, plain in pairs]
+    return [math.exp(nats) for nats in Reading(runs).minus(name, PLAIN)]
 
 
 def bytes_over_d(runs: Runs, name: str) -> list[float]:

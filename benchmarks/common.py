@@ -62,6 +62,11 @@ def median(values: Sequence[float]) -> float | None:
     return round(statistics.median(values), 4) if values else None
 
 
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def machine() -> Mapping[str, object]:
     """Describe the machine of the measurement."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

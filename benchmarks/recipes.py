@@ -1,8 +1,8 @@
-"""Recipes of training, as data, with the grid on which each was tuned: synchronous, DiLoCo, GASLoC, Muon.
+"""Recipes of training, as data, with the grid on which each is to be tuned: synchronous, DiLoCo, GASLoC, Muon.
 
 ``scripts/bench tune`` walks the grid of each recipe on the validation split and prints what is best there;
-``CHOSEN`` holds those numbers, and ``scripts/bench train`` reports the recipes on the held-out split with other
-seeds. H is the steps of a round over its trades.
+``CHOSEN`` is where those numbers belong, and ``scripts/bench train`` reports the recipes on the held-out split,
+with other seeds. H is the steps of a round over its trades.
 """
 
 from collections.abc import Mapping
@@ -89,7 +89,7 @@ CHOSEN: Mapping[str, Changes] = {
     "muon_gossip_h10": {"learning_rate": 0.02, "adamw_rate": 0.3},
     "muon_noloco": {"learning_rate": 0.03, "adamw_rate": 0.3},
 }
-"""The best point of each grid at 300 steps, on the validation text: ``scripts/bench tune``."""
+"""Rates at 300 steps. They come from an earlier search on other text; the grid was not walked for them yet."""
 CHOSEN_LONG: Mapping[str, Changes] = {
     "sync_tuned": {"learning_rate": 1.2e-2},
     "muon_sync": {"learning_rate": 0.05, "adamw_rate": 0.3},

@@ -28,6 +28,7 @@ from swarm.gossip.pairing import SeatKey, final_rounds, final_trades, heaviest_e
 from swarm.primitives.randomness import stream
 from swarm.testing.baselines import diloco_step
 from swarm.training.averaging.outer_step import (
+    PRESETS,
     OuterScalars,
     OuterState,
     Partner,
@@ -43,7 +44,6 @@ from swarm.types import RoundIndex, StageIndex
 
 EXCHANGES_MAX = 1000
 """Above the exchanges of any round here: the pairs of a second partner are drawn from its number on."""
-GOSSIP = OuterScalars(0.0, 1.0, 1.0)
 TOP_PART = 4
 """One value in so many is sent by top2."""
 CURVE_POINTS = 10
@@ -196,7 +196,9 @@ class Swarm(Replicas):
         scalars = self._scalars(round_index)
         if self.variant.method == "gasloc":
             # The momentum slot holds the iterate before the exchange of one exchange ago (arXiv 2606.11081).
-            mixed = outer_step(OuterState(theta_F, theta_F * 0), theta_F, partner, GOSSIP).phi_F
+            mixed = outer_step(
+                OuterState(theta_F, theta_F * 0), theta_F, partner, PRESETS["gossip"]
+            ).phi_F
             drift_F = theta_F - slow.momentum_F if slow.momentum_F.any() else theta_F * 0
             return OuterState(mixed + (self.variant.gamma or 0.0) * drift_F, theta_F.clone())
         after = outer_step(slow, theta_F, partner, scalars)

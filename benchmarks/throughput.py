@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.common import ROOT, Outcome, busy_s, median, say, spread
+from benchmarks.common import ROOT, Outcome, busy_s, cores, median, say, spread
 from benchmarks.pair_meter import KINDS, PairMeter, Sight, others_share, shares
 from swarm.cli.demo.command import run_demo
 from swarm.cli.demo.report import Result
@@ -61,7 +61,7 @@ class Series:
 def measure(quick: bool) -> Outcome:
     """Alternate the two; quote medians."""
     repeats = REPEATS_QUICK if quick else REPEATS
-    threads = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    threads = cores()
     outcome = Outcome({"repeats": repeats, "peers": len(ROLES), "plain_threads": threads})
     series = Series()
     for number in range(repeats):

@@ -17,7 +17,16 @@ from benchmarks.common import Outcome
 from benchmarks.memory import measure_seat
 from benchmarks.recipes import CHOSEN, CHOSEN_LONG, LONG, LONGEST, TUNED
 from benchmarks.train_reading import PEARSON_POINTS, Reading, Runs
-from benchmarks.train_workers import Job, run_jobs, write_text
+from benchmarks.train_workers import (
+    STEPS_QUICK,
+    TEXT_BYTES,
+    TEXT_BYTES_QUICK,
+    WINDOWS,
+    WINDOWS_QUICK,
+    Job,
+    run_jobs,
+    write_text,
+)
 from benchmarks.variants import (
     ACTIVATIONS,
     BATCH,
@@ -37,11 +46,7 @@ from benchmarks.variants import (
 )
 from swarm.training.model.stages import plan_stages
 
-TEXT_BYTES, TEXT_BYTES_QUICK = 12_000_000, 2_000_000
 SEEDS, SEEDS_QUICK = (1, 2, 3), (1,)
-STEPS_QUICK = 20
-WINDOWS, WINDOWS_QUICK = 256, 16
-"""Held-out windows per measurement: 16,384 predictions, the same ones for all variants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +149,8 @@ def _parameters(size: Size) -> dict[str, object]:
         " churn25_checkpoints; with one at every boundary, churn25_new_checkpoints",
         "std_lr_pearson": f"of {PEARSON_POINTS} points, evenly over the run; the first lies at its tenth"
         " part, the warm-up ends at its twentieth",
-        "chosen": "recipes of benchmarks/recipes.py are tuned on the validation text with another seed"
-        " (scripts/bench tune); all others share one learning rate that is not tuned",
+        "chosen": "recipes of benchmarks/recipes.py have rates of an earlier search, not of scripts/bench"
+        " tune yet; all others share one learning rate that is not tuned",
         "tuned": {name: dict(numbers) for name, numbers in CHOSEN.items()},
         "tuned_long": {name: dict(numbers) for name, numbers in CHOSEN_LONG.items()},
         "muon_gossip_bytes_per_param": "bytes that a replica sends, per parameter and inner step",

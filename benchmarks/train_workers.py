@@ -15,9 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, Outcome, say
+from benchmarks.common import ROOT, Outcome, cores, say
 from swarm.training.data.documents import stdlib_files
 from swarm.training.data.samples import build_corpus
+
+TEXT_BYTES, TEXT_BYTES_QUICK = 12_000_000, 2_000_000
+STEPS_QUICK = 20
+WINDOWS, WINDOWS_QUICK = 256, 16
+"""Held-out windows per measurement: 16,384 predictions, the same ones for all variants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +60,30 @@ def write_text(folder: Path, text_bytes: int, outcome: Outcome) -> None:
 def run_jobs(
     folder: Path, jobs: Sequence[Job], outcome: Outcome
 ) -> list[tuple[Job, dict[str, Any]]]:
-    """Run every job, in order, and return those that ended; a worker that dies leaves its reason in detail."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    workers = max(min(cores, 8), 1)
+    """Run every job and return those that ended, in the order of ``jobs``: seeds are compared pair by pair.
+
+    A worker that dies leaves its reason in detail.
+    """
+    workers = max(min(cores(), 8), 1)
     outcome.parameters["workers"] = workers
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    found = list[tuple[Job, dict[str, Any]]]()
+    waiting: queue.SimpleQueue[tuple[int, Job]] = queue.SimpleQueue()
+    for numbered in enumerate(jobs):
+        waiting.put(numbered)
+    found = dict[int, dict[str, Any]]()
     failures = list[str]()
 
     def work(_: int) -> None:
         with _worker(folder) as worker:
             while True:
                 try:
-                    job = waiting.get_nowait()
+                    number, job = waiting.get_nowait()
                 except queue.Empty:
                     break
                 answer = _request(worker, job)
                 if answer is None:
                     failures.append(f"{job.variant}, seed {job.seed}: the worker ended")
                     break
-                found.append((job, answer))
+                found[number] = answer
                 say(
                     f"{job.variant}{dict(job.changes) or ''}, seed {job.seed}, {job.steps} steps:"
                     f" {answer['nats']:.4f} nats, {answer['cpu_seconds']:.1f} s"
@@ -88,7 +95,7 @@ def run_jobs(
         list(pool.map(work, range(workers)))
     if failures:
         outcome.detail["failures"] = failures
-    return found
+    return [(jobs[number], found[number]) for number in sorted(found)]
 
 
 def _worker(folder: Path) -> subprocess.Popen[str]:

@@ -1,6 +1,6 @@
 """Benchmark ``tune``: the grid of every recipe, on the validation text, with a seed that is not reported.
 
-What is best here is written down in ``CHOSEN`` of recipes.py, and reported by ``scripts/bench train``.
+What is best here belongs into ``CHOSEN`` of recipes.py, which ``scripts/bench train`` reports.
 """
 
 import tempfile
@@ -10,12 +10,16 @@ from typing import Any
 
 from benchmarks.common import Outcome
 from benchmarks.recipes import RECIPES, TUNING_SEED
-from benchmarks.train_workers import Job, run_jobs, write_text
+from benchmarks.train_workers import (
+    STEPS_QUICK,
+    TEXT_BYTES,
+    TEXT_BYTES_QUICK,
+    WINDOWS,
+    Job,
+    run_jobs,
+    write_text,
+)
 from benchmarks.variants import LONG_STEPS, STEPS
-
-TEXT_BYTES, TEXT_BYTES_QUICK = 12_000_000, 2_000_000
-STEPS_QUICK = 20
-WINDOWS = 256
 
 
 def measure(quick: bool) -> Outcome:
@@ -35,16 +39,21 @@ def measure(quick: bool) -> Outcome:
 
 
 def _jobs(short: int, long: int) -> Iterable[Job]:
-    for recipe in RECIPES:
-        for changes in recipe.grid:
-            yield Job(
-                recipe.variant.name, TUNING_SEED, short, WINDOWS, is_tuning=True, changes=changes
-            )
-    for recipe in RECIPES:
-        for changes in recipe.long_grid:
-            yield Job(
-                recipe.variant.name, TUNING_SEED, long, WINDOWS, is_tuning=True, changes=changes
-            )
+    lengths = (
+        (short, [(recipe, recipe.grid) for recipe in RECIPES]),
+        (long, [(recipe, recipe.long_grid) for recipe in RECIPES]),
+    )
+    for steps, grids in lengths:
+        for recipe, grid in grids:
+            for changes in grid:
+                yield Job(
+                    variant=recipe.variant.name,
+                    seed=TUNING_SEED,
+                    steps=steps,
+                    heldout_windows=WINDOWS,
+                    is_tuning=True,
+                    changes=changes,
+                )
 
 
 def _table(found: Iterable[tuple[Job, dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:

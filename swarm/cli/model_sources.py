@@ -81,13 +81,13 @@ def load_model(folder: Path, base: str = "") -> Model:
         found = open_folder(folder)
         (plan,) = plan_stages(found.model, 1)
         return Model(found.model, read_stage(found, plan), -1, found.tokenizer)
-    below = Path(base or base_of(folder))
-    if not (base or base_of(folder)) or not below.is_dir():
+    below = base or base_of(folder)
+    if not below or not Path(below).is_dir():
         raise BadConfig(
-            f"{folder} is an adapter, and {base or base_of(folder) or 'its base'} is no folder here",
+            f"{folder} is an adapter, and {below or 'its base'} is no folder here",
             hint="--base FOLDER: the model that it was trained on",
         )
-    found = open_folder(below)
+    found = open_folder(Path(below))
     plan, adapter_P = read_adapter_folder(folder, found)
     base_W = read_stage(found, plan_stages(found.model, 1)[0])
     whole_P = merged(plan, adapter_P, base_W)

@@ -26,6 +26,7 @@ from swarm.config.spec import (
     RopeSpec,
     RunSpec,
     trade_blocks,
+    trade_ms,
 )
 from swarm.errors import BadConfig
 from swarm.primitives.codec import LONGEST_FRAME_BYTES, Message
@@ -222,7 +223,7 @@ def check_fit(spec: RunSpec, genesis: Genesis) -> None:
 def _check_trade_time(spec: RunSpec, genesis: Genesis) -> None:
     """Check that a trade ends before the next one of its fragment begins, if a round has several."""
     trades, blocks = spec.outer.trades_per_round, trade_blocks(spec.round_blocks)
-    most_ms = blocks * genesis.block_interval_ms // trades
+    most_ms = trade_ms(spec.round_blocks, genesis.block_interval_ms, trades)
     if trades > 1 and spec.deadlines.exchange_ms > most_ms:
         raise BadConfig(
             f"the deadline exchange_s = {spec.deadlines.exchange_ms / 1000:g} must be at most"

@@ -50,7 +50,7 @@ from swarm.config.spec import (
     RopeSpec,
     RunSpec,
     WireSpec,
-    trade_blocks,
+    trade_ms,
 )
 from swarm.errors import BadConfig
 from swarm.primitives.codec import replace
@@ -62,9 +62,11 @@ def with_shape(file: RunFile, shape: ModelSpec) -> RunFile:
 
     ``seq_len`` is the run's own, at most the model's. Raises ``BadConfig`` naming the key that differs.
     """
-    known = {name: getattr(shape, name) for name in ModelSpec.__struct_fields__ if name != "rope"}
-    for ours in ("bottleneck_rank", "bottleneck_stages"):  # [wire] has them: no folder does
-        del known[ours]
+    # [wire] has the bottlenecks, which no folder does, and the rule of the frequencies is several settings.
+    others = {"bottleneck_rank", "bottleneck_stages", "rope"}
+    known = {
+        name: getattr(shape, name) for name in ModelSpec.__struct_fields__ if name not in others
+    }
     known["norm_eps"] = known.pop("norm_eps_nano") / NANO
     known |= _rope_settings(shape.rope)
     longest = known.pop("seq_len")
@@ -441,10 +443,9 @@ def _exchange_ms(file: RunFile) -> int:
     given_ms, trades = round(file.deadlines.exchange_s * 1000), file.outer.trades_per_round
     if trades == 1:
         return given_ms
-    blocks_ms = trade_blocks(file.training.round_blocks) * round(
-        file.ledger.block_interval_s * 1000
-    )
-    return max(min(given_ms, blocks_ms // trades), BOUNDS["exchange_ms"][0])
+    interval_ms = round(file.ledger.block_interval_s * 1000)
+    share_ms = trade_ms(file.training.round_blocks, interval_ms, trades)
+    return max(min(given_ms, share_ms), BOUNDS["exchange_ms"][0])
 
 
 def _model(file: RunFile) -> ModelSpec:

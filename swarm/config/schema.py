@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from swarm.config.bounds import AMOUNT_MAX, BOUNDS
-from swarm.config.spec import NANO
+from swarm.config.spec import ADAPTER_TARGETS, NANO, Target
 from swarm.errors import BadConfig
 
 PATHS_MAX = 1000
@@ -37,8 +37,6 @@ Devices = Annotated[
     tuple[DeviceName, ...], Field(strict=False, min_length=1, max_length=DEVICES_MAX)
 ]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
-_TARGETS: tuple[Target, ...] = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 class Section(BaseModel):
@@ -126,7 +124,7 @@ class AdapterSection(Section):
     alpha: float = _ratio("lora_alpha", 16.0)
     """A correction is scaled by alpha / rank."""
     targets: tuple[Target, ...] = Field(
-        default=_TARGETS, strict=False, min_length=1, max_length=len(_TARGETS)
+        default=ADAPTER_TARGETS, strict=False, min_length=1, max_length=len(ADAPTER_TARGETS)
     )
     """Projections of every layer that are corrected."""
 
@@ -392,12 +390,12 @@ def run_template(file: RunFile | None = None) -> str:
         "# A run file: what all peers of a run agree on. Every line is optional and shows its default.",
         "# Launch it with: swarm launch FILE",
     ]
-    if file is not None and file.ledger != LedgerSection():
+    default = file or RunFile()
+    if default.ledger != LedgerSection():
         lines[0] = lines[0].replace(
             "shows its default.",
             "shows its default, except\n# round_blocks and [ledger]: they fit the network of this home.",
         )
-    default = file or RunFile()
     for section_name in RunFile.model_fields:
         section: Section = getattr(default, section_name)
         lines += ["", f"# {(section.__doc__ or '').strip()}", f"[{section_name}]"]

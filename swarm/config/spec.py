@@ -5,6 +5,8 @@ same number; a real learning-rate schedule is a table of integers, never a live 
 are read by ``config/load.py``, which builds these.
 """
 
+from typing import Literal
+
 from swarm.primitives.codec import Message, encode
 from swarm.primitives.crypto import digest
 from swarm.types import NO_DIGEST, Amount, Digest, PeerId
@@ -18,7 +20,8 @@ ADAMW, MUON = "adamw", "muon"
 
 ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 = "default", "linear", "llama3"
 """Rules by which the frequencies of rotary positions follow from their base."""
-ADAPTER_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
+ADAPTER_TARGETS: tuple[Target, ...] = ("q", "k", "v", "o", "gate", "up", "down")
 """Projections of a decoder layer that an adapter can correct, in the order of the flat vector."""
 
 
@@ -127,6 +130,11 @@ LAST_TRADE_BLOCKS = 2
 def trade_blocks(round_blocks: int) -> int:
     """Return the blocks of a round over which its exchanges are spread; at least 1."""
     return max(round_blocks - FIRST_TRADE_BLOCKS - LAST_TRADE_BLOCKS, 1)
+
+
+def trade_ms(round_blocks: int, block_interval_ms: int, trades: int) -> int:
+    """Return the milliseconds that each of a fragment's trades in a round has: they follow each other."""
+    return trade_blocks(round_blocks) * block_interval_ms // trades
 
 
 class DataSpec(Message, frozen=True):

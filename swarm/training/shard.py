@@ -46,6 +46,7 @@ from swarm.training.messages import (
     wire_of,
 )
 from swarm.training.model.bottleneck import with_ids
+from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import (
     MICROBATCHES_MAX,
     OptimizerState,
@@ -62,7 +63,6 @@ from swarm.training.record.segment import (
     PendingFragment,
     ShardState,
     StepRecord,
-    are_finite,
     no_trades_over,
     number_component,
     snapshots_component,
@@ -206,11 +206,11 @@ class Shard:
         root, ids_BT = NO_DIGEST, None
         if self.spec.model.bottleneck_rank:
             ids_BT, _, root = draw_samples(tokens, plan, request.microbatch_id)
-        inputs_BTW, wire = self.received(request, ids_BT), wire_digest(request.payload)
-        return self._forward(inputs_BTW, request.microbatch_id, request.source, wire, root)
+        inputs_BTJ, wire = self.received(request, ids_BT), wire_digest(request.payload)
+        return self._forward(inputs_BTJ, request.microbatch_id, request.source, wire, root)
 
     def received(self, request: MicroBatch, ids_BT: Tensor | None) -> Tensor:
-        """Return the rows BTW that a stage computes from: decoded wire bytes, behind a bottleneck with ids.
+        """Return the rows BTJ that a stage computes from: decoded wire bytes, behind a bottleneck with ids.
 
         Raises ``BadEncoding`` for a payload that no sender writes, or of another shape than its samples.
         """

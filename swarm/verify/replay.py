@@ -31,11 +31,12 @@ from swarm.training.averaging.payload import (
 )
 from swarm.training.data.dataset import TokenSource
 from swarm.training.messages import COUNT_MAX
+from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import num_second_moments
 from swarm.training.model.stages import plans_of
 from swarm.training.plan import RoundPlan
 from swarm.training.record.restore import replay_microbatch, restored
-from swarm.training.record.segment import MergeRecord, ShardState, are_finite
+from swarm.training.record.segment import MergeRecord, ShardState
 from swarm.training.record.window import (
     AnchorSet,
     FragmentMerged,

@@ -142,18 +142,13 @@ def init(
             "a size that is ready has its own optimizer and averaging",
             hint=f"swarm init {path} --size {size}, then edit it; or --recipe alone",
         )
-    if recipe and recipe not in RECIPES:
-        near = difflib.get_close_matches(recipe.lower(), RECIPES, n=1, cutoff=0.3) or list(RECIPES)
-        raise UsageError(
-            f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}",
-            hint=f"swarm init {path} --recipe {near[0]}",
-        )
-    if size and size not in SIZES:
-        near = difflib.get_close_matches(size.lower(), SIZES, n=1, cutoff=0.3) or list(SIZES)
-        raise UsageError(
-            f"there is no size {size!r}; there are {', '.join(SIZES)}",
-            hint=f"swarm init {path} --size {near[0]}",
-        )
+    for kind, given, known in (("recipe", recipe, RECIPES), ("size", size, SIZES)):
+        if given and given not in known:
+            near = difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.3) or list(known)
+            raise UsageError(
+                f"there is no {kind} {given!r}; there are {', '.join(known)}",
+                hint=f"swarm init {path} --{kind} {near[0]}",
+            )
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint=f"swarm init {path / 'run.toml'}")
     if path.exists() and not screen.options.yes:
@@ -180,7 +175,7 @@ def _template(home: Path, recipe: str) -> str:
     if recipe:
         default = read_run_file(f'[run]\nrecipe = "{recipe}"\n', "the recipe")
     if network is None:
-        return run_template(default) if recipe else run_template()
+        return run_template(default)
     round_s = default.training.round_blocks * default.ledger.block_interval_s
     blocks = max(ceil(round_s / network.block_interval_ms * 1000), network.beacon_delay + 1)
     training = default.training.model_copy(update={"round_blocks": blocks})

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from swarm.errors import BadEncoding, UsageError
 from swarm.gossip.codecs import int4, int8
-from swarm.gossip.codecs.int4 import int4_bytes
+from swarm.gossip.codecs.int4 import int4_bytes, packed, unpacked
 from swarm.gossip.codecs.int8 import (
     BLOCK,
     CHUNK,
@@ -55,7 +55,7 @@ def to_wire(x: Tensor, form: str = "bf16") -> bytes:
     if most is None:
         return encode_bf16(x)
     peaks_B, level_N = _quantized(x, most)
-    levels = level_N if form == "int8" else _packed(level_N)
+    levels = level_N if form == "int8" else _pairs(level_N)
     return peaks_B + levels.tobytes()
 
 
@@ -72,7 +72,7 @@ def from_wire(payload: bytes, shape: Sequence[int], form: str = "bf16") -> Tenso
     if form == "int8":
         level_N = np.frombuffer(payload, np.int8, numel, at)
     else:
-        level_N = _unpacked(np.frombuffer(payload, np.uint8, offset=at), numel)
+        level_N = _levels(np.frombuffer(payload, np.uint8, offset=at), numel)
     return _dequantized(payload[:at], level_N, most).view(*shape)
 
 
@@ -116,22 +116,16 @@ def _dequantized(peaks: bytes, level_N: npt.NDArray[np.int8], most: int) -> Tens
     return x_N[:numel]
 
 
-def _packed(level_N: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
-    """Pack levels two to a byte."""
-    half_N = (level_N.view(np.uint8) & 0x0F).astype(np.uint8)
-    pairs = half_N[::2].copy()
-    pairs[: len(half_N) // 2] += half_N[1::2] * np.uint8(16)
-    return pairs
+def _pairs(level_N: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """Pack levels two to a byte; the unused half of a last byte is 0."""
+    return packed(np.append(level_N, np.int8(0)) if len(level_N) % 2 else level_N)
 
 
-def _unpacked(pairs: npt.NDArray[np.uint8], numel: int) -> npt.NDArray[np.int8]:
+def _levels(pairs: npt.NDArray[np.uint8], numel: int) -> npt.NDArray[np.int8]:
     """Unpack ``numel`` levels; raises ``BadEncoding`` if the half behind the last one is not 0."""
-    if numel % 2 and int(pairs[-1]) >> 4:
+    level_N = unpacked(pairs)
+    if numel % 2 and int(level_N[-1]):
         raise BadEncoding("a level behind the last value")
-    level_N = np.empty(2 * len(pairs), np.int8)
-    signed = pairs.view(np.int8)
-    level_N[::2] = (signed << 4) >> 4  # an arithmetic shift brings the sign back
-    level_N[1::2] = signed >> 4
     return level_N[:numel]
 
 

@@ -90,7 +90,7 @@ def decode_int4(payload: Bytes, anchor_N: Tensor, numel: int) -> Tensor:
         raise BadEncoding("a level behind the last value")
     theta_N = roomy(numel)
     for part, count, rows in chunks(numel):
-        level_C = _unpacked(pairs[part.start // 2 : (part.stop + 1) // 2])
+        level_C = unpacked(pairs[part.start // 2 : (part.stop + 1) // 2])
         read_levels(step_B1[rows], level_C[:count], LEVELS, anchor_N[part], theta_N[part])
     return theta_N
 
@@ -112,22 +112,22 @@ def _encoded(
         more_C = None if residual_N is None else residual_N[part]
         write_levels(*values, residual_N=more_C, left_N=None if left_N is None else left_N[part])
         level_C[count:] = 0  # an odd number of levels leaves half a byte unused
-        pairs[part.start // 2 : (part.stop + 1) // 2] = _packed(level_C[: count + count % 2])
+        pairs[part.start // 2 : (part.stop + 1) // 2] = packed(level_C[: count + count % 2])
     check_peaks_sent(peaks_B)
     return payload.data.toreadonly()
 
 
-def _packed(levels_C: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+def packed(levels_C: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
     """Pack an even number of levels, two to a byte."""
     twice = levels_C.view("<u2")
     shifted = np.right_shift(twice, 4)
     shifted &= _HIGH
     shifted |= twice & _LOW
-    packed: npt.NDArray[np.uint8] = shifted.astype(np.uint8)
-    return packed
+    pairs: npt.NDArray[np.uint8] = shifted.astype(np.uint8)
+    return pairs
 
 
-def _unpacked(pairs: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+def unpacked(pairs: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
     """Unpack the two levels of each byte; raises ``BadEncoding`` for a level of -8."""
     twice = pairs.astype("<u2")
     twice |= np.left_shift(twice, 4)

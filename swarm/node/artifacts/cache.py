@@ -150,8 +150,7 @@ class ArtifactCache:
                 return await self.checkpoint(run, stage, checkpoint)
         if self._blobs.has(root):
             numel = stage_of(run.spec, stage).plan.num_parameters
-            found = await self._read(numel, stage, root, self._blobs.path(root))
-            return self._remember(root, found)
+            return await self._read_anchor(numel, stage, root, self._blobs.path(root))
         raise Unreachable(f"no checkpoint {root.hex()[:12]} of stage {stage} is on ledger or disk")
 
     def canonical(self, run: Run, stage: StageIndex, root: Digest) -> bool:
@@ -200,8 +199,7 @@ class ArtifactCache:
             return self._remember(root, await self._compute.run(_initial, plan, spec.seed))
         num_bytes = plan.num_parameters * FLOAT_BYTES
         path = await self._blobs.fetch(root, num_bytes, partial(self.peers_of, run))
-        found = await self._read(plan.num_parameters, stage, root, path)
-        return self._remember(root, found)
+        return await self._read_anchor(plan.num_parameters, stage, root, path)
 
     async def base(self, run: Run, stage: StageIndex, *, is_here: bool = False) -> Tensor | None:
         """Return the weights below the adapter of a run; None in a run without one.
@@ -274,9 +272,7 @@ class ArtifactCache:
         )
         await self.note(run, stage, checkpoint.round, root)
         found = self._anchors.get(root)
-        if found is None:
-            found = self._remember(root, await self._read(numel, stage, root, path))
-        return found
+        return await self._read_anchor(numel, stage, root, path) if found is None else found
 
     async def note(self, run: Run, stage: StageIndex, round_: int, root: Digest) -> None:
         """Record that a blob is a checkpoint, so that it is deleted when it is old."""
@@ -287,6 +283,9 @@ class ArtifactCache:
     def forget(self, root: Digest) -> None:
         """Drop the tensor of a blob that has left the disk."""
         self._anchors.pop(root, None)
+
+    async def _read_anchor(self, numel: int, stage: StageIndex, root: Digest, path: Path) -> Tensor:
+        return self._remember(root, await self._read(numel, stage, root, path))
 
     async def _read(self, numel: int, stage: StageIndex, root: Digest, path: Path) -> Tensor:
         is_large = numel * FLOAT_BYTES >= SPILLED_BYTES_MIN

@@ -31,7 +31,8 @@ from swarm.errors import PeerFault, UsageError
 from swarm.gossip.trade.messages import Receipt
 from swarm.gossip.trade.payload import ReceivedFragment
 from swarm.placement import let_go
-from swarm.training.record.segment import NO_PARTNER, are_finite
+from swarm.training.model.operators import are_finite
+from swarm.training.record.segment import NO_PARTNER
 from swarm.types import NO_DIGEST, Digest, PeerId
 
 WEIGHT_MIN_NANO = NANO // 4

@@ -29,8 +29,8 @@ from swarm.gossip.trade.messages import Codec
 from swarm.gossip.trade.payload import FragmentPayload, encode_payload, read_payload
 from swarm.placement import moved
 from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
+from swarm.training.model.operators import are_finite
 from swarm.training.model.stages import Span
-from swarm.training.record.segment import are_finite
 
 
 def common_codec(spec: RunSpec, round_index: int, *, is_final_averaging: bool = False) -> Codec:

@@ -27,6 +27,7 @@ from swarm.config.spec import RunSpec
 from swarm.errors import PeerFault, SwarmError, UsageError
 from swarm.training.devices.select import CPU
 from swarm.training.model.exact.reference import FIXED_POINT, GRADIENT_MAX
+from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import (
     MICROBATCHES_MAX,
     GradientSum,
@@ -45,7 +46,6 @@ from swarm.training.model.stages import (
     run_loss,
     stage_of,
 )
-from swarm.training.record.segment import are_finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Memory that a node shares with the processes of its devices, and the frames that they exchange.
 
 Shell: files in memory if the system has them, and sockets between processes of one machine.
-Legend: P parameters, B batch, T time, S values that a stage sends of a token and W numbers that one takes
+Legend: P parameters, B batch, T time, S values that a stage sends of a token and J numbers that one takes
 (model/stages.py).
 """
 
@@ -32,14 +32,14 @@ class SharedTensors:
     vector_P: Tensor
     """New weights on the way to the processes, the mean gradient on the way back."""
     received: Tensor
-    """Rows BTW or gradients BTS, from the node."""
+    """Rows BTJ or gradients BTS, from the node."""
     outputs: Tensor
     """Activations or gradients BTS, from the processes: each writes its own sequences."""
     tokens: Tensor
     """int64: token ids BT, then labels BT."""
     batch: int
     input_width: int
-    """W"""
+    """J"""
     signal_width: int
     """S"""
     is_first: bool
@@ -83,7 +83,7 @@ class SharedTensors:
         return found.view(rows.stop - rows.start, length)
 
     def inputs(self, rows: slice, length: int) -> Tensor:
-        """Return a copy of the inputs, ids BT or rows BTW; the next micro-batch overwrites them."""
+        """Return a copy of the inputs, ids BT or rows BTJ; the next micro-batch overwrites them."""
         if self.is_first:
             return self.ids(rows, length).clone()
         return _sequences(self.received, rows, length, self.input_width).clone()

@@ -64,7 +64,7 @@ def heldout_passes(
 
 
 def pass_on(stage: Stage, params_P: Tensor, inputs: Tensor) -> Tensor:
-    """Compute one stage forward without gradient: tokens BT or rows BTW -> activations BTS."""
+    """Compute one stage forward without gradient: tokens BT or rows BTJ -> activations BTS."""
     with torch.no_grad():
         return stage.forward(params_P, inputs)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 
@@ -24,6 +25,7 @@ NEWTON_SCHULZ_EPS = 1e-7
 """Added to the norm that a matrix is divided by: a matrix of zeros stays one."""
 
 
+FLOAT_MAX = torch.finfo(torch.float32).max
 PLAIN_ROPE = RopeSpec()
 
 
@@ -35,6 +37,17 @@ class RopeTables(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Return (cos_TE, sin_TE), each half of E holding the same frequencies."""
         ...
+
+
+def are_finite(*tensors: Tensor, bound: float = FLOAT_MAX) -> bool:
+    """Return True if every value lies in [-bound, bound]; NaN and infinity do not."""
+    for tensor in tensors:
+        if tensor.numel():
+            least, most = torch.aminmax(tensor)
+            # A NaN anywhere makes both a NaN, which fails any comparison.
+            if not (float(least) >= -bound and float(most) <= bound):
+                return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

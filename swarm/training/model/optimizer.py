@@ -21,6 +21,7 @@ from torch import Tensor
 
 from swarm.config.spec import MUON, NANO, OptimizerSpec
 from swarm.errors import PeerFault, UsageError
+from swarm.training.model.operators import are_finite
 from swarm.training.model.profiles import NATIVE, AdamWScalars, Ops
 from swarm.training.model.stages import Matrix, Span, StagePlan
 
@@ -236,7 +237,7 @@ def _muon_updates(
         update_RC = ops.orthogonal(ahead.view(matrix.rows, matrix.columns))
         updates_M[at : at + matrix.span.numel] = update_RC.reshape(-1)
         at += matrix.span.numel
-    if matrices and not _is_finite(updates_M):
+    if not are_finite(updates_M):
         raise PeerFault("the orthogonal update of a step is not finite")
     return updates_M
 
@@ -261,13 +262,6 @@ def _apply_muon(
         scale = sqrt(max(1.0, matrix.rows / matrix.columns))
         params_P[here].sub_(updates_M[at : at + numel].mul_(rate * scale))
         at += numel
-
-
-def _is_finite(x: Tensor) -> bool:
-    """Return True if every value is finite, in one pass and without a mask."""
-    least, most = torch.aminmax(x)
-    # A NaN anywhere makes both a NaN, which fails any comparison.
-    return float(least) > -float("inf") and float(most) < float("inf")
 
 
 def _keep(spec: OptimizerSpec, rate: float) -> float:

@@ -122,7 +122,7 @@ class StagePlan:
 
     @property
     def input_width(self) -> int:
-        """W, the numbers of a row that a stage above a cut takes."""
+        """J, the numbers of a row that a stage above a cut takes."""
         return input_width(self.model)
 
     @property

@@ -22,7 +22,7 @@ from swarm.placement import let_go
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
-from swarm.training.record.segment import are_finite
+from swarm.training.model.operators import are_finite
 from swarm.types import Digest
 
 MAGIC = b"SWARMSH3"

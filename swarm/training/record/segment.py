@@ -12,7 +12,6 @@ Legend: P parameters of the shard, A those that AdamW rules, F values of one fra
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from swarm.config.spec import RunSpec
@@ -115,7 +114,6 @@ class SegmentLog:
         return self.loss_sum_micro // self.loss_count if self.loss_count else -1
 
 
-FLOAT_MAX = torch.finfo(torch.float32).max
 COUNT_BYTES = 8
 """A count is an int64."""
 
@@ -150,17 +148,6 @@ class ShardState:
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors of P values, and of A, in the order in which they are written."""
         return (self.params_P, self.m_P, self.v_A, self.phi_P, self.momentum_P)
-
-
-def are_finite(*tensors: Tensor, bound: float = FLOAT_MAX) -> bool:
-    """Return True if every value lies in [-bound, bound]; NaN and infinity do not."""
-    for tensor in tensors:
-        if tensor.numel():
-            least, most = torch.aminmax(tensor)
-            # A NaN anywhere makes both a NaN, which fails any comparison.
-            if not (float(least) >= -bound and float(most) <= bound):
-                return False
-    return True
 
 
 def no_trades_over(spec: RunSpec) -> list[int]:

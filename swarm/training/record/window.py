@@ -32,6 +32,7 @@ from swarm.training.messages import (
     check_fit,
     check_numbers,
 )
+from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import MICROBATCHES_MAX, num_second_moments
 from swarm.training.model.stages import Span, plans_of
 from swarm.training.record.checkpoint import FLOAT_BYTES, flat_tensor, phi_bytes
@@ -39,7 +40,6 @@ from swarm.training.record.segment import (
     NO_PARTNER,
     MicrobatchId,
     ShardState,
-    are_finite,
     no_trades_over,
 )
 from swarm.training.shard import DROPPED_MAX

@@ -1,5 +1,7 @@
 """What travels follows from the run and the round, and a residual belongs to its own fragment."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -135,20 +137,12 @@ NUMEL = 700
 
 def side(seed: int, *, scale: float = 1.0) -> FragmentSnapshot:
     """Weights that the training of some steps took away from a common anchor."""
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     anchor = torch.randn(NUMEL, generator=torch.Generator().manual_seed(0))
-    theta = anchor + scale * torch.randn(NUMEL, generator=dice) / 20
-    return FragmentSnapshot(
-        exchange=0,
-        fragment=0,
-        theta_P=theta,
-        anchor_P=anchor,
-        anchor_root=NO_DIGEST,
-        tokens=10,
-        step=2,
-        phi_P=anchor + torch.randn(NUMEL, generator=dice) / 30,
-        residual_P=torch.zeros(0),
-    )
+    theta = anchor + scale * torch.randn(NUMEL, generator=rng) / 20
+    phi = anchor + torch.randn(NUMEL, generator=rng) / 30
+    blank = a_snapshot(torch.zeros(0))
+    return dataclasses.replace(blank, theta_P=theta, anchor_P=anchor, phi_P=phi)
 
 
 def taken(spec: RunSpec, mine: FragmentSnapshot, theirs: FragmentSnapshot, codec: Codec) -> Merge:

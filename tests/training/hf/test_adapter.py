@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 
 from swarm.cli.model_sources import Model, adapter_of, load_model, save_model
-from swarm.config.spec import NANO, AdapterSpec, ModelSpec
+from swarm.config.spec import NANO, AdapterSpec
 from swarm.errors import BadConfig, UsageError
 from swarm.primitives.codec import replace
 from swarm.primitives.commitments import hash_of
@@ -30,18 +30,8 @@ from swarm.training.model.stages import (
     merged,
     plan_stages,
 )
+from tests.training.models import TINY as MODEL
 
-MODEL = ModelSpec(
-    vocab_size=256,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
 (BASE,) = plan_stages(MODEL, 1)
 BASE_W = init_flat(BASE, 5)
 ROOTS = tuple(hash_of(init_flat(plan, 5)) for plan in plan_stages(MODEL, 2))

@@ -5,22 +5,11 @@ from contextlib import suppress
 
 import pytest
 
-from swarm.config.spec import NANO, ModelSpec, RopeSpec
+from swarm.config.spec import NANO, RopeSpec
 from swarm.errors import BadConfig
 from swarm.primitives.codec import replace
 from swarm.training.hf.config import CONFIG_BYTES_MAX, config_text, read_config, read_tied
-
-MODEL = ModelSpec(
-    vocab_size=256,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+from tests.training.models import TINY as MODEL
 
 LLAMA3 = {
     "rope_type": "llama3",

@@ -10,7 +10,6 @@ from safetensors.torch import load
 from transformers import AutoTokenizer, pipeline
 
 from swarm.cli.model_sources import Model, load_model, save_model
-from swarm.config.spec import ModelSpec
 from swarm.errors import UsageError
 from swarm.primitives.codec import replace
 from swarm.training.data.tokenizer import BytesTokenizer, bytes_file
@@ -25,18 +24,8 @@ from swarm.training.hf.export import (
     weights,
 )
 from swarm.training.model.stages import init_flat, plan_stages
+from tests.training.models import TINY as MODEL
 
-MODEL = ModelSpec(
-    vocab_size=256,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
 SHARDS = [init_flat(plan, 5) for plan in plan_stages(MODEL, 2)]
 FACTS = RunFacts(
     name="tiny",

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from swarm.config.spec import NANO, ModelSpec, RopeSpec
+from swarm.config.spec import NANO, RopeSpec
 from swarm.errors import BadConfig
 from swarm.primitives.codec import replace as changed
 from swarm.training.hf.config import CONFIG_FILE
@@ -18,18 +18,8 @@ from swarm.training.hf.load import open_folder, read_stage
 from swarm.training.hf.weights import INDEX_FILE
 from swarm.training.model.profiles import NATIVE, table
 from swarm.training.model.stages import Stage, init_flat, plan_stages
+from tests.training.models import TINY as MODEL
 
-MODEL = ModelSpec(
-    vocab_size=256,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
 PLANS = plan_stages(MODEL, 2)
 SHARDS = [init_flat(plan, 5) for plan in PLANS]
 

@@ -19,18 +19,9 @@ from swarm.training.inference.sessions import (
 )
 from swarm.training.model.stages import plan_stages
 from swarm.types import Digest, RunIndex, StageIndex
+from tests.training.models import TINY
 
-MODEL = ModelSpec(
-    vocab_size=256,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=100,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+MODEL = replace(TINY, seq_len=100)
 FIRST, LAST = plan_stages(MODEL, 2)
 IDS = torch.tensor([3, 255, 0])
 ROWS = torch.linspace(-1, 1, 3 * 16).view(3, 16)

@@ -3,23 +3,14 @@
 import pytest
 import torch
 
-from swarm.config.spec import ModelSpec
 from swarm.errors import OutOfTurn, UsageError
+from swarm.primitives.codec import replace
 from swarm.training.inference.sampling import KeyValueCache, advance, cache_bytes
 from swarm.training.model.profiles import EXACT_NAME, NATIVE, table
 from swarm.training.model.stages import Stage, init_flat, plan_stages
+from tests.training.models import TINY
 
-MODEL = ModelSpec(
-    vocab_size=256,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=100,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+MODEL = replace(TINY, seq_len=100)
 PLANS = plan_stages(MODEL, 2)
 FLATS = [init_flat(plan, 5) for plan in PLANS]
 STAGES = [Stage(plan, NATIVE) for plan in PLANS]

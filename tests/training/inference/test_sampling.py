@@ -3,25 +3,16 @@
 import pytest
 import torch
 
-from swarm.config.spec import ModelSpec
 from swarm.errors import UsageError
+from swarm.primitives.codec import replace
 from swarm.primitives.randomness import stream
 from swarm.training.inference.evaluate import whole_model
 from swarm.training.inference.sampling import Sampling, draw_token, generate
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import init_flat
+from tests.training.models import TINY
 
-MODEL = ModelSpec(
-    vocab_size=40,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+MODEL = replace(TINY, vocab_size=40)
 STAGE = whole_model(MODEL, NATIVE)
 FLAT = init_flat(STAGE.plan, 5)
 

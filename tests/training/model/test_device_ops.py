@@ -4,23 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from swarm.config.spec import ModelSpec, OptimizerSpec
+from swarm.config.spec import OptimizerSpec
+from swarm.primitives.codec import replace
 from swarm.training.inference.sampling import KeyValueCache, advance
 from swarm.training.model.optimizer import OptimizerState, optimizer_step
 from swarm.training.model.profiles import BF16_NAME, NATIVE, table, table_on
 from swarm.training.model.stages import Stage, init_flat, plan_stages, run_loss
+from tests.training.models import TINY
 
-MODEL = ModelSpec(
-    vocab_size=40,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+MODEL = replace(TINY, vocab_size=40)
 PLAN = plan_stages(MODEL, 1)[0]
 FLOAT32, BF16 = table_on("native", "cpu"), table(BF16_NAME)
 OPTIMIZER = OptimizerSpec(

@@ -5,21 +5,13 @@ import torch
 
 from swarm.config.spec import ModelSpec
 from swarm.errors import BadConfig
+from swarm.primitives.codec import replace
 from swarm.training.model.llama import embedding_blocks, head_blocks, head_width, layer_blocks
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import Stage, init_flat, plan_stages
+from tests.training.models import TINY
 
-MODEL = ModelSpec(
-    vocab_size=40,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+MODEL = replace(TINY, vocab_size=40)
 
 
 @pytest.mark.rule("T6")

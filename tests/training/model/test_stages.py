@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from swarm.config.spec import ModelSpec
 from swarm.errors import BadConfig, UsageError
+from swarm.primitives.codec import replace as changed
 from swarm.primitives.commitments import hash_of
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import (
@@ -21,18 +21,9 @@ from swarm.training.model.stages import (
     run_forward,
     run_loss,
 )
+from tests.training.models import TINY
 
-MODEL = ModelSpec(
-    vocab_size=40,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+MODEL = changed(TINY, vocab_size=40)
 TOKENS = (torch.arange(48) * 7 % 40).view(4, 12)
 LABELS = (torch.arange(48) * 11 % 40).view(4, 12)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from swarm.primitives.commitments import hash_of, tensor_hash
+from swarm.training.model.operators import are_finite
 from swarm.training.record.segment import (
-    are_finite,
     number_component,
     snapshots_component,
     tokens_component,

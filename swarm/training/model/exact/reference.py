@@ -19,7 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swarm.training.model.operators import NEWTON_SCHULZ, NEWTON_SCHULZ_EPS, NEWTON_SCHULZ_STEPS
+from swarm.training.model.operators import (
+    NEWTON_SCHULZ,
+    NEWTON_SCHULZ_EPS,
+    NEWTON_SCHULZ_STEPS,
+    are_finite,
+)
 
 FIXED_POINT = 2.0**44
 """Units of gradient sums per 1.0, 2^-44 each: finer than float32 resolves at any size that matters."""
@@ -308,11 +313,8 @@ def add_units(sum_P: Tensor, grad_P: Tensor) -> bool:
 
     Returns False, adding nothing, when a value is not finite or past ``GRADIENT_MAX``.
     """
-    if grad_P.numel():
-        least, most = torch.aminmax(grad_P)
-        # A NaN anywhere makes both a NaN, which fails any comparison.
-        if not (float(least) >= -GRADIENT_MAX and float(most) <= GRADIENT_MAX):
-            return False
+    if not are_finite(grad_P, bound=GRADIENT_MAX):
+        return False
     wide_C = torch.empty(min(grad_P.numel(), _TILE_VALUES), dtype=torch.float64)
     units_C = torch.empty(wide_C.shape, dtype=torch.int64)
     for at in range(0, grad_P.numel(), _TILE_VALUES):
