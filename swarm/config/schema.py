@@ -296,6 +296,9 @@ class ComputeSection(Section):
     """auto (the best there is), cpu, cuda, cuda:1, mps; or a list: every micro-batch is split over them."""
     compile_: bool = Field(default=False, alias="compile")
     """torch.compile for native stages: some minutes at the start, faster steps afterwards."""
+    recompute: Literal["auto", "always", "never"] = "auto"
+    """Forward passes that wait for their gradient are computed again when it arrives, which saves memory and
+    takes a third more arithmetic; the bits are the same. auto: where they would keep more than 1 GiB."""
 
 
 class NodeConfig(Section):

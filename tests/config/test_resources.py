@@ -21,8 +21,8 @@ from swarm.types import NO_DIGEST
 CONFIGS = Path(__file__).parents[2] / "configs"
 PAPER = {
     "run-125m.toml": (125e6, 1, 8, 1 << 19, 6e-4),
-    "run-1b3.toml": (1.3e9, 2, 8, 1 << 20, 2e-4),
-    "run-6b8.toml": (6.8e9, 4, 16, 1 << 21, 1.2e-4),
+    "run-1b3.toml": (1.3e9, 3, 8, 1 << 20, 2e-4),
+    "run-6b8.toml": (6.8e9, 11, 16, 1 << 21, 1.2e-4),
 }
 """Parameters, stages, replicas, tokens per step, learning rate: docs/spec/training.md sections 3 and 7."""
 

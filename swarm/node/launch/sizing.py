@@ -16,7 +16,8 @@ from swarm.gossip.trade.payload import payload_bytes
 from swarm.ledger.transition.runs import checkpoints_kept, first_checkpoint_blocks, rounds_kept
 from swarm.node.control.planner import guarded_stages
 from swarm.training.averaging.payload import common_codec, residual_numel, traded_numel
-from swarm.training.messages import activation_bytes, in_flight_max
+from swarm.training.devices.select import is_recomputed, pass_bytes, passes_waiting
+from swarm.training.messages import activation_bytes
 from swarm.training.model.operators import NEWTON_SCHULZ_STEPS
 from swarm.training.model.optimizer import muon_matrices, num_second_moments
 from swarm.training.model.stages import StagePlan, plans_of
@@ -49,9 +50,6 @@ FRAGMENT_BYTES = 2
 """Bytes of one value of a fragment in its longest encoding, bfloat16."""
 CHECKED_PER_ROUND = 4
 """Windows of others that a node fetches per round, and keeps as long: twice the usual draw, and disputes."""
-WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
-"""Floats that a forward pass keeps for its gradient, of each token: so many hidden_size and intermediate_size
-in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
 FLOPS_PER_PARAMETER = 6
 """Of one token: two forward, four backward."""
 FROZEN_FLOPS = 4
@@ -295,13 +293,9 @@ def _shard_bytes(spec: RunSpec, stage: int) -> int:
 
     The larger of its peak in a step, and its size between two steps with the passes that wait for gradients.
     """
-    model, plan = spec.model, _plans(spec)[stage]
-    widths = WIDTHS_KEPT * model.hidden_size + INNER_WIDTHS_KEPT * model.intermediate_size
-    floats, passes = plan.num_layers * widths, in_flight_max(spec)
-    if plan.is_last:  # its passes do not wait for gradients
-        floats, passes = floats + LOGITS_KEPT * model.vocab_size, 1
-    kept = FLOAT_BYTES * floats * spec.microbatch_size * model.seq_len
-    waiting = min(passes, spec.microbatches_per_step) * kept
+    plan = _plans(spec)[stage]
+    passes = 1 if is_recomputed(spec, plan, "auto") else max(passes_waiting(spec, plan), 1)
+    waiting = passes * pass_bytes(spec, plan)
     steady = STEADY_BYTES * plan.num_parameters - _spared_bytes(spec, plan)
     peak = max(ABOUT_BYTES * plan.num_parameters, steady + waiting)
     return peak + FLOAT_BYTES * _frozen(plan)

@@ -62,11 +62,24 @@ def open_engine(
     answers.
     """
     config = context.config
-    devices, compiles = devices_for(spec, context.devices), config.compute.compile_
+    devices, compute = devices_for(spec, context.devices), config.compute
     if len(devices) == 1:
-        return local_engine(spec, stage, devices[0], compiles=compiles, base_W=base_W)
+        return local_engine(
+            spec,
+            stage,
+            devices[0],
+            compiles=compute.compile_,
+            recompute=compute.recompute,
+            base_W=base_W,
+        )
     group = GroupEngine(
-        spec, stage, devices, compiles=compiles, threads=config.threads, base_W=base_W
+        spec,
+        stage,
+        devices,
+        compiles=compute.compile_,
+        recompute=compute.recompute,
+        threads=config.threads,
+        base_W=base_W,
     )
     group.start()
     return group

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from swarm.config.spec import RunSpec
 from swarm.errors import PeerFault, SwarmError, UsageError
-from swarm.training.devices.select import CPU
+from swarm.training.devices.select import CPU, Recompute, is_recomputed
 from swarm.training.model.exact.reference import FIXED_POINT, GRADIENT_MAX
 from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import (
@@ -231,7 +231,11 @@ class Engine(Protocol):
 class LocalEngine:
     """One device of this process; on the CPU and uncompiled it is exactly the functions of ``stages``."""
 
-    def __init__(self, stage: Stage, device: str = CPU, *, compiles: bool = False) -> None:
+    def __init__(
+        self, stage: Stage, device: str = CPU, *, compiles: bool = False, recomputes: bool = False
+    ) -> None:
+        """Open the device; ``recomputes`` lets a waiting pass be computed again, and keep its inputs alone."""
+        self._keeps_graphs = not recomputes
         self.home = torch.device(device)
         self.notices: deque[str] = deque(maxlen=NOTICES_MAX)
         self.is_gone = False
@@ -258,11 +262,11 @@ class LocalEngine:
         """Compute the forward pass on this device; the output is moved to the CPU."""
         inputs = inputs.to(self.home)
         try:
-            passed = run_forward(self._stage, params_P, inputs)
+            passed = run_forward(self._stage, params_P, inputs, keep_graph=self._keeps_graphs)
         except COMPILER_FAULTS as fault:
             if not self._goes_on_without(fault):
                 raise
-            passed = run_forward(self._stage, params_P, inputs)
+            passed = run_forward(self._stage, params_P, inputs, keep_graph=self._keeps_graphs)
         passed.output = passed.output.cpu()
         return passed
 
@@ -360,16 +364,18 @@ def local_engine(
     device: str = CPU,
     *,
     compiles: bool = False,
+    recompute: Recompute = "auto",
     base_W: Tensor | None = None,
 ) -> LocalEngine:
     """Return the engine of a run's stage on one device; exact runs use the CPU and are never compiled.
 
     ``base_W`` are the weights below the run's adapter, if it has one: they stay on the device.
     """
+    recomputes = is_recomputed(spec, plans_of(spec)[stage], recompute)
     if spec.is_exact or (device == CPU and not compiles):
-        return LocalEngine(stage_of(spec, stage, base_W))
+        return LocalEngine(stage_of(spec, stage, base_W), recomputes=recomputes)
     module = Stage(plans_of(spec)[stage], table_on(spec.numerics, device), base_W)
-    return LocalEngine(module, device, compiles=compiles)
+    return LocalEngine(module, device, compiles=compiles, recomputes=recomputes)
 
 
 def _nothing() -> None:

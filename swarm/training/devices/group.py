@@ -49,7 +49,7 @@ from swarm.training.devices.protocol import (
     reply_of,
 )
 from swarm.training.devices.protocol import Forward as ForwardCommand
-from swarm.training.devices.select import devices_text, shares
+from swarm.training.devices.select import Recompute, devices_text, shares
 from swarm.training.devices.shared_memory import (
     SharedTensors,
     forget_files,
@@ -204,6 +204,7 @@ class GroupEngine:
         devices: Sequence[str],
         *,
         compiles: bool = False,
+        recompute: Recompute = "auto",
         threads: int = 1,
         base_W: Tensor | None = None,
     ) -> None:
@@ -214,7 +215,7 @@ class GroupEngine:
         """Devices that are still in use."""
         self._spec, self._index = spec, stage
         self._stage: Stage = stage_of(spec, stage, base_W)
-        self._compiles, self._threads = compiles, threads
+        self._compiles, self._recompute, self._threads = compiles, recompute, threads
         self._processes: Processes | None = None
         self._shared: SharedTensors | None = None
         self._version = -1
@@ -406,7 +407,7 @@ class GroupEngine:
 
     def _setups(self, folder: Path) -> list[Setup]:
         spec, world = encode(self._spec), len(self.devices)
-        shared = (str(folder), self._compiles, self._threads)
+        shared = (str(folder), self._compiles, self._recompute, self._threads)
         return [
             Setup(spec, self._index, device, rank, world, *shared)
             for rank, device in enumerate(self.devices)

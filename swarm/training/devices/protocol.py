@@ -11,6 +11,7 @@ import struct
 from typing import cast
 
 from swarm.primitives.codec import Message, decode
+from swarm.training.devices.select import Recompute
 
 FRAME_BYTES = 1 << 20
 """Bytes of one frame: several times a run spec with a full table of learning rates."""
@@ -27,6 +28,7 @@ class Setup(Message, frozen=True, tag=0):
     world: int
     folder: str
     compiles: bool
+    recompute: Recompute
     threads: int
 
 

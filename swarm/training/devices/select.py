@@ -1,15 +1,27 @@
-"""Choose the devices that a node computes on, from its configuration and the devices present.
+"""Choose the devices that a node computes on and what it keeps there, from its configuration.
 
 Core: pure functions over names of torch's devices: ``cpu``, ``cuda:0``, ``mps``.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig
+from swarm.training.messages import in_flight_max
+from swarm.training.model.stages import StagePlan
 
 CPU = "cpu"
+Recompute = Literal["auto", "always", "never"]
+"""Setting of the node file: forward passes that wait for their gradient are computed again when it arrives."""
+KEPT_BYTES_MAX = 1 << 30
+"""Bytes that waiting passes may keep under ``auto``. A seat of a model so large that they keep more has a few
+gigabytes of its own; to compute its forward passes twice takes a third more operations."""
+WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
+"""Floats that a forward pass keeps for its gradient, of each token: so many hidden_size and intermediate_size
+in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,29 @@ def device_notice(spec: RunSpec, devices: tuple[str, ...], present: Present) -> 
         names = ", ".join(f'"cuda:{index}"' for index in range(len(present.cuda)))
         return f"computes on {devices[0]} alone; device = [{names}] in node.toml takes all"
     return ""
+
+
+def pass_bytes(spec: RunSpec, plan: StagePlan) -> int:
+    """Return the approximate bytes that a forward pass of one micro-batch keeps for its gradient."""
+    model = spec.model
+    widths = WIDTHS_KEPT * model.hidden_size + INNER_WIDTHS_KEPT * model.intermediate_size
+    floats = plan.num_layers * widths + (LOGITS_KEPT * model.vocab_size if plan.is_last else 0)
+    return FLOAT_BYTES * floats * spec.microbatch_size * model.seq_len
+
+
+def passes_waiting(spec: RunSpec, plan: StagePlan) -> int:
+    """Return the forward passes of a seat that wait for their gradients at once; none in the last stage."""
+    return 0 if plan.is_last else min(in_flight_max(spec), spec.microbatches_per_step)
+
+
+def is_recomputed(spec: RunSpec, plan: StagePlan, setting: Recompute) -> bool:
+    """Return True if a waiting pass keeps its inputs alone, and is computed again: the bits are the same.
+
+    Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
+    """
+    if setting == "auto":
+        return passes_waiting(spec, plan) * pass_bytes(spec, plan) > KEPT_BYTES_MAX
+    return setting == "always"
 
 
 def shares(rows: int, count: int) -> tuple[tuple[int, int], ...]:

@@ -64,6 +64,7 @@ class Worker:
             setup.stage,
             setup.device,
             compiles=setup.compiles,
+            recompute=setup.recompute,
             base_W=self.shared.base_W,
         )
         numel = self.shared.vector_P.numel()

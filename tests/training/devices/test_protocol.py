@@ -34,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
         world=2,
         folder="/folder",
         compiles=True,
+        recompute="auto",
         threads=4,
     ),
     Load(),
