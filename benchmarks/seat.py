@@ -22,7 +22,7 @@ from swarm.node.seat.seats import CLOSED_KEPT
 from swarm.placement import let_go, spilled_pieces
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import SecretKey, digest
-from swarm.spill import SPILL, mapped_file, use_folder
+from swarm.spill import SPILL, file_bytes, use_folder
 from swarm.training.averaging.outer_step import (
     FragmentSnapshot,
     Merge,
@@ -223,7 +223,7 @@ class TrainedSeat:
         closed = self._closed[-1]
         shape = tuple(closed.phi_P.shape)
         root = self._blobs.add_bytes(phi_bytes(closed.phi_P), "float32", shape)
-        anchor_P = decode_phi(mapped_file(self._blobs.path(root)), self.numel)
+        anchor_P = decode_phi(file_bytes(self._blobs.path(root)), self.numel)
         let_go()
         self._anchor = (anchor_P, root)
 

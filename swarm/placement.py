@@ -1,7 +1,8 @@
 """Place flat tensors that are seldom touched: in spill files, outside of the memory of the process, or in it.
 
 Core: copies, in spill files that the node installs; without one, for small tensors and where they have no room,
-memory is used. Like the allocator of torch they are one for the process.
+memory is used. Like the allocator of torch they are one for the process. A process in which no tensor is large
+does nothing of this: it has no spill files, and gives nothing back.
 
     spilled, moved, zeros --touched--> resident --let_go--> in spill files, nothing is lost
 """
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+LARGE_BYTES_MIN = 16 << 20
+"""Bytes of the tensor with which spilling begins: 4 million parameters. All that a smaller seat could spill is
+less than a process has without a seat (600 MiB), and the faults for pages that were given back cost a seat of
+.25 million parameters a fifth of its time."""
 SPILLED_BYTES_MIN = 1 << 20
 """Bytes of the smallest tensor that is written to a spill file: below, what is saved is not worth a file."""
 SLICE_BYTES = 16 << 20
@@ -47,18 +52,20 @@ class _NoSpill:
 
 
 class _Installed:
+    waiting: Spill = _NoSpill()
+    """Spill that takes over with the first large tensor."""
     spill: Spill = _NoSpill()
 
 
 def use_spill(spill: Spill | None) -> None:
-    """Write tensors to ``spill``; None: hold them in memory from now on."""
-    _Installed.spill = _NoSpill() if spill is None else spill
+    """Write tensors to ``spill`` from the first large one on; None: hold them in memory from now on."""
+    _Installed.waiting, _Installed.spill = spill or _NoSpill(), _NoSpill()
 
 
 def spilled(tensor: "Tensor") -> "Tensor":
     """Return a copy of a flat tensor in spill files, or in memory if it is small."""
     source = tensor.detach()
-    room = _room(source.numel() * source.element_size())
+    room = _tensor_room(source.numel() * source.element_size())
     if room is None:
         return source.to("cpu", copy=True)
     return _copied(source, room)
@@ -66,7 +73,7 @@ def spilled(tensor: "Tensor") -> "Tensor":
 
 def moved(tensor: "Tensor") -> "Tensor":
     """Return a flat tensor of the CPU from spill files, or itself if it is small."""
-    room = _room(tensor.numel() * tensor.element_size())
+    room = _tensor_room(tensor.numel() * tensor.element_size())
     if room is None:
         return tensor
     return _copied(tensor.detach(), room)
@@ -76,7 +83,7 @@ def zeros(numel: int) -> "Tensor":
     """Return ``numel`` float32 zeros in spill files, or in memory if they are few."""
     import torch  # noqa: PLC0415
 
-    room = _room(4 * numel)
+    room = _tensor_room(4 * numel)
     return torch.zeros(numel) if room is None else _tensor(room, torch.float32)
 
 
@@ -100,6 +107,12 @@ def let_go() -> None:
 def trim() -> None:
     """Let go, and give back the memory that was freed, too: allocators keep blocks of tens of megabytes."""
     _Installed.spill.trim()
+
+
+def _tensor_room(num_bytes: int) -> memoryview | None:
+    if num_bytes >= LARGE_BYTES_MIN:
+        _Installed.spill = _Installed.waiting
+    return _room(num_bytes)
 
 
 def _room(num_bytes: int) -> memoryview | None:

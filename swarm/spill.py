@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from weakref import WeakSet
 
-from swarm.placement import use_spill
+from swarm import placement
 
 SPILL = "spill"
 """Name of the folder in the home of a node."""
@@ -60,17 +60,17 @@ class SpillFolder:
 
 def use_folder(folder: Path | None) -> None:
     """Lay tensors into files of ``folder``, which is created; None: hold them in memory from now on."""
-    use_spill(None if folder is None else SpillFolder(folder))
+    placement.use_spill(None if folder is None else SpillFolder(folder))
 
 
-def mapped_file(path: Path) -> memoryview:
-    """Return the bytes of a file as they are read from the disk; they must not be written to.
+def file_bytes(path: Path) -> memoryview:
+    """Return the bytes of a file, those of a large one as they are read from the disk.
 
-    The file may be deleted or replaced meanwhile, but not cut short.
+    They must not be written to. The file may be deleted or replaced meanwhile, but not cut short.
     """
     with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return memoryview(b"")
+        if os.fstat(file.fileno()).st_size < placement.LARGE_BYTES_MIN:
+            return memoryview(file.read())
         # A private mapping: torch warns of tensors in memory that cannot be written.
         return _registered(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 

@@ -19,6 +19,7 @@ def num_mapped() -> int:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(placement, "SPILLED_BYTES_MIN", 64)
+    monkeypatch.setattr(placement, "LARGE_BYTES_MIN", 256)
     monkeypatch.setattr(placement, "SLICE_BYTES", 256)
     spill.use_folder(tmp_path / "spill")
     yield tmp_path / "spill"
@@ -59,6 +60,26 @@ def test_zeros_moved_tensors_and_bytes_come_from_the_spill(folder: Path) -> None
 
 
 @pytest.mark.usefixtures("folder")
+def test_nothing_is_spilled_or_given_back_until_a_tensor_is_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = list[str]()
+    monkeypatch.setattr(spill.SpillFolder, "let_go", lambda _: calls.append("let_go"))
+    monkeypatch.setattr(spill.SpillFolder, "trim", lambda _: calls.append("trim"))
+    before, small = num_mapped(), torch.ones(32)
+    assert placement.moved(small) is small
+    kept = [placement.spilled(small), placement.spilled_bytes(b"many bytes" * 100)]
+    placement.trim()
+    assert (num_mapped(), calls) == (before, [])
+    kept.append(placement.zeros(64))
+    assert num_mapped() - before == 256
+    kept.append(placement.spilled(small))
+    assert num_mapped() - before == 256 + 128, "then what is smaller is spilled, too"
+    placement.trim()
+    assert calls[-1] == "trim"
+
+
+@pytest.mark.usefixtures("folder")
 def test_what_is_small_stays_where_it_is() -> None:
     before, small = num_mapped(), torch.ones(3)
     assert placement.moved(small) is small
@@ -88,12 +109,18 @@ def test_a_full_disk_costs_memory_and_nothing_else(monkeypatch: pytest.MonkeyPat
     assert num_mapped() == before
 
 
-def test_a_mapped_file_may_be_deleted(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_large_file_is_mapped_and_may_be_deleted(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 40)
-    view = spill.mapped_file(path)
+    before = num_mapped()
+    view = spill.file_bytes(path)
+    assert num_mapped() - before == 256 * 40
     path.unlink()
     placement.let_go()
     assert bytes(view) == bytes(range(256)) * 40
     (tmp_path / "empty").touch()
-    assert len(spill.mapped_file(tmp_path / "empty")) == 0
+    assert len(spill.file_bytes(tmp_path / "empty")) == 0
+    (tmp_path / "few").write_bytes(b"few")
+    few = spill.file_bytes(tmp_path / "few")
+    assert (bytes(few), num_mapped() - before) == (b"few", 256 * 40)

@@ -55,6 +55,7 @@ CASES = [
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(placement, "SPILLED_BYTES_MIN", 1 << 10)
+    monkeypatch.setattr(placement, "LARGE_BYTES_MIN", 1 << 10)
     yield tmp_path
     spill.use_folder(None)
 

@@ -23,11 +23,11 @@ from swarm.executor import ExecutorPort
 from swarm.gossip.blobs.service import PATIENCE_S, Blobs, Progress
 from swarm.host.service import Host
 from swarm.ledger.state.records import Checkpoint, Run
-from swarm.placement import SPILLED_BYTES_MIN, let_go, spilled
+from swarm.placement import let_go, spilled
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
-from swarm.spill import mapped_file
+from swarm.spill import file_bytes
 from swarm.store import Store
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.disk import id_limit, open_tokens, root_of_file
@@ -288,9 +288,7 @@ class ArtifactCache:
         return self._remember(root, await self._read(numel, stage, root, path))
 
     async def _read(self, numel: int, stage: StageIndex, root: Digest, path: Path) -> Tensor:
-        is_large = numel * FLOAT_BYTES >= SPILLED_BYTES_MIN
-        read: Callable[[Path], bytes | memoryview] = mapped_file if is_large else Path.read_bytes
-        data = await trio.to_thread.run_sync(read, path)
+        data = await trio.to_thread.run_sync(file_bytes, path)
         try:
             found = await self._compute.run(decode_phi, data, numel)
         except BrokenPromise as error:

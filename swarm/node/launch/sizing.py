@@ -15,6 +15,7 @@ from swarm.errors import BadConfig
 from swarm.gossip.trade.payload import payload_bytes
 from swarm.ledger.transition.runs import checkpoints_kept, first_checkpoint_blocks, rounds_kept
 from swarm.node.control.planner import guarded_stages
+from swarm.placement import LARGE_BYTES_MIN
 from swarm.training.averaging.payload import common_codec, residual_numel, traded_numel
 from swarm.training.devices.select import is_recomputed, pass_bytes, passes_waiting
 from swarm.training.messages import activation_bytes
@@ -202,8 +203,9 @@ def check_blobs(
 
     ``free_bytes`` are free on the disk, ``held_bytes`` are in the folder of blobs already.
     """
-    every, numels = range(spec.num_stages), _numels(spec)
-    spill = _spill_bytes(spec, sum(numels) if is_owner else min(numels))
+    every = range(spec.num_stages)
+    spills = [_spill_bytes(spec, numel) for numel in _numels(spec)]
+    spill = sum(spills) if is_owner else min(spills)
     needed = (
         blob_bytes(spec, every)
         if is_owner
@@ -256,7 +258,11 @@ def _least_bytes(plan: StagePlan, devices: tuple[str, ...]) -> int:
 
 
 def _spill_bytes(spec: RunSpec, numel: int) -> int:
-    """Return the bytes of a shard's tensors on the disk while it trains."""
+    """Return the bytes of a shard's tensors on the disk while it trains; those of a small one are in memory."""
+    return _seldom_bytes(spec, numel) if FLOAT_BYTES * numel >= LARGE_BYTES_MIN else 0
+
+
+def _seldom_bytes(spec: RunSpec, numel: int) -> int:
     return SPILL_BYTES * numel + RESIDUALS_KEPT * FLOAT_BYTES * residual_numel(spec, numel)
 
 
@@ -298,7 +304,8 @@ def _shard_bytes(spec: RunSpec, stage: int) -> int:
     waiting = passes * pass_bytes(spec, plan)
     steady = STEADY_BYTES * plan.num_parameters - _spared_bytes(spec, plan)
     peak = max(ABOUT_BYTES * plan.num_parameters, steady + waiting)
-    return peak + FLOAT_BYTES * _frozen(plan)
+    in_memory = _seldom_bytes(spec, plan.num_parameters) - _spill_bytes(spec, plan.num_parameters)
+    return peak + in_memory + FLOAT_BYTES * _frozen(plan)
 
 
 def _log_bytes(spec: RunSpec, *, is_owner: bool) -> int:

@@ -34,7 +34,7 @@ from swarm.node.ports import (
 from swarm.placement import SLICE_BYTES, let_go
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import peer_name
-from swarm.spill import mapped_file
+from swarm.spill import file_bytes
 from swarm.training.averaging.adoption import (
     ADOPTION_PROTOCOL,
     REPLY_BYTES_MAX,
@@ -125,7 +125,7 @@ def _changed_ns(path: Path) -> int:
 
 
 def _mapped(path: Path) -> memoryview:
-    return mapped_file(path) if path.exists() else memoryview(b"")
+    return file_bytes(path) if path.exists() else memoryview(b"")
 
 
 def write_shard(
@@ -258,7 +258,7 @@ async def _tensor(context: AdoptingNode, root: Digest, numel: int, peer: PeerId)
     blobs = context.blobs
     was_here = blobs.has(root)
     path = await blobs.fetch(root, numel * FLOAT_BYTES, lambda: [peer], patience_s=FETCH_PATIENCE_S)
-    data = await trio.to_thread.run_sync(mapped_file, path)
+    data = await trio.to_thread.run_sync(file_bytes, path)
     if not was_here:
         await blobs.remove(root)
     return await context.compute.run(decode_phi, data, numel)

@@ -7,7 +7,7 @@ H heads, K key-value heads, E features of one head, P parameters of a shard, B b
 a matrix.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,8 +88,8 @@ class Ops:
     """Euclidean norm of a flat tensor."""
     adamw: Callable[[Tensor, Tensor, Tensor, Tensor, AdamWScalars], None]
     """(params_P, m_P, v_P, grad_P, scalars): update the first three in place; no weight decay."""
-    orthogonal: Callable[[Tensor], Tensor]
-    """(update_RC) -> RC with singular values near 1, by ``NEWTON_SCHULZ_STEPS`` steps."""
+    orthogonal: Callable[[Sequence[Tensor]], list[Tensor]]
+    """(matrices RC of any shapes) -> each with singular values near 1, by ``NEWTON_SCHULZ_STEPS`` steps."""
     add_units: Callable[[Tensor, Tensor], bool]
     """(sum_P int64, grad_P): add in units of 2^-44, in place; False, adding nothing, if out of bounds."""
     mean_units: Callable[[Tensor, int], Tensor]

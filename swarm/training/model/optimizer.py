@@ -230,16 +230,31 @@ def _muon_updates(
     updates_M = gradient.grad_P.new_empty(numel_of(matrices))
     mu = spec.momentum_nano / NANO
     at = 0
-    for matrix in matrices:
-        here = matrix.span.slice
-        fresh = gradient.part(here) * (1.0 - mu)
-        ahead = (state.m_P[here] * mu).add_(fresh).mul_(mu).add_(fresh)
-        update_RC = ops.orthogonal(ahead.view(matrix.rows, matrix.columns))
-        updates_M[at : at + matrix.span.numel] = update_RC.reshape(-1)
-        at += matrix.span.numel
+    for together in _batches(matrices):
+        ahead = list[Tensor]()
+        for matrix in together:
+            here = matrix.span.slice
+            fresh = gradient.part(here) * (1.0 - mu)
+            ahead_N = (state.m_P[here] * mu).add_(fresh).mul_(mu).add_(fresh)
+            ahead.append(ahead_N.view(matrix.rows, matrix.columns))
+        for update_RC in ops.orthogonal(ahead):
+            updates_M[at : at + update_RC.numel()].view(update_RC.shape).copy_(update_RC)
+            at += update_RC.numel()
     if not are_finite(updates_M):
         raise PeerFault("the orthogonal update of a step is not finite")
     return updates_M
+
+
+def _batches(matrices: Sequence[Matrix]) -> Iterator[list[Matrix]]:
+    """Yield the matrices in order, so many at once as have the values of a slice: large ones come alone."""
+    batch = list[Matrix]()
+    for matrix in matrices:
+        if batch and numel_of(batch) + matrix.span.numel > SLICE:
+            yield batch
+            batch = []
+        batch.append(matrix)
+    if batch:
+        yield batch
 
 
 def _apply_muon(
@@ -271,14 +286,16 @@ def _keep(spec: OptimizerSpec, rate: float) -> float:
 
 def _outside(spans: Sequence[Span], matrices: Sequence[Matrix]) -> list[Span]:
     """Return what is left of ``spans`` without the matrices; both in order, a matrix in one span or in none."""
-    left = list[Span]()
+    left, upcoming = list[Span](), 0
     for span in spans:
         at = span.start
-        for matrix in matrices:
-            if at <= matrix.span.start and matrix.span.stop <= span.stop:
-                if at < matrix.span.start:
-                    left.append(Span(at, matrix.span.start))
-                at = matrix.span.stop
+        while upcoming < len(matrices) and matrices[upcoming].span.stop <= span.stop:
+            inner = matrices[upcoming].span
+            upcoming += 1
+            if at <= inner.start:  # else it lies before this span
+                if at < inner.start:
+                    left.append(Span(at, inner.start))
+                at = inner.stop
         if at < span.stop:
             left.append(Span(at, span.stop))
     return left

@@ -12,9 +12,12 @@ use torch's fused operators (``device_ops``). ``seq-f32/1`` gives the same bits 
 implemented in ``exact``.
 
 Legend: N rows (batch x time), B batch, T time, S time of the keys, D hidden, O outputs, I intermediate, V
-vocabulary, H heads, K key-value heads, E features of one head, P parameters of a shard.
+vocabulary, H heads, K key-value heads, E features of one head, P parameters of a shard, R rows and C columns of
+a matrix, G matrices of one shape.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import pi, sqrt
@@ -149,8 +152,8 @@ def notice(numerics: str) -> str:
 def _native_table() -> Ops:
     """Return ``NATIVE`` with gradient sums by self-tested kernels: integer sums are equal in any profile.
 
-    Compiled kernels make matrices orthogonal, too, in a process of one thread: they need two thirds of the
-    operations. With more threads torch is faster.
+    Compiled kernels make matrices of the CPU orthogonal, too, in a process of one thread: they need two thirds
+    of the operations. With more threads torch is faster.
     """
     try:
         kernels = trusted_kernels().kernels
@@ -160,9 +163,10 @@ def _native_table() -> Ops:
     if not isinstance(kernels, Compiled):
         return ops
 
-    def orthogonal(update_RC: Tensor) -> Tensor:
-        alone = torch.get_num_threads() == 1
-        return kernels.orthogonal(update_RC) if alone else _orthogonal(update_RC)
+    def orthogonal(updates: Sequence[Tensor]) -> list[Tensor]:
+        if torch.get_num_threads() > 1 or any(update_RC.is_cuda for update_RC in updates):
+            return _orthogonal(updates)
+        return [kernels.orthogonal(update_RC) for update_RC in updates]
 
     return replace(ops, orthogonal=orthogonal)
 
@@ -317,28 +321,45 @@ def _adamw(params_P: Tensor, m_P: Tensor, v_P: Tensor, grad_P: Tensor, s: AdamWS
     params_P.sub_((m_P * s.correction1).div_(denominator_P).mul_(s.rate))
 
 
-def _orthogonal(update_RC: Tensor) -> Tensor:
-    return _newton_schulz(_unit(update_RC))
+def _orthogonal(updates: Sequence[Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
+    """Compute with products in ``dtype``, all matrices of one shape at once, tall ones transposed.
+
+    Of small matrices it is the calls that take the time.
+    """
+    alike = defaultdict[tuple[int, int], list[int]](list)
+    for index, (rows, columns) in enumerate(update_RC.shape for update_RC in updates):
+        alike[min(rows, columns), max(rows, columns)].append(index)
+    found = list(updates)
+    for indices in alike.values():
+        x_GRC = torch.stack([_turned(updates[index]) for index in indices])
+        unit_GRC = x_GRC / (
+            torch.linalg.vector_norm(x_GRC, dim=(1, 2), keepdim=True) + NEWTON_SCHULZ_EPS
+        )
+        ready_GRC = _newton_schulz(unit_GRC.to(dtype or unit_GRC.dtype)).to(unit_GRC.dtype)
+        for index, ready_RC in zip(indices, ready_GRC, strict=True):
+            found[index] = ready_RC.t() if _is_tall(updates[index]) else ready_RC
+    return found
 
 
-def _bf16_orthogonal(update_RC: Tensor) -> Tensor:
-    return _newton_schulz(_unit(update_RC).bfloat16()).float()
+def _bf16_orthogonal(updates: Sequence[Tensor]) -> list[Tensor]:
+    return _orthogonal(updates, torch.bfloat16)
 
 
-def _unit(update_RC: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(update_RC)
-    return update_RC / (norm + NEWTON_SCHULZ_EPS)
+def _turned(x_RC: Tensor) -> Tensor:
+    return x_RC.t() if _is_tall(x_RC) else x_RC
 
 
-def _newton_schulz(x_RC: Tensor) -> Tensor:
+def _is_tall(x_RC: Tensor) -> bool:
+    return x_RC.shape[0] > x_RC.shape[1]
+
+
+def _newton_schulz(x_GRC: Tensor) -> Tensor:
     a, b, c = NEWTON_SCHULZ
-    is_tall = x_RC.shape[0] > x_RC.shape[1]
-    x = x_RC.t().contiguous() if is_tall else x_RC
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = x @ x.t()
-        bend = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.addmm(x, bend, x, beta=a)
-    return x.t().contiguous() if is_tall else x
+        gram = torch.bmm(x_GRC, x_GRC.mT)
+        bend = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x_GRC = torch.baddbmm(x_GRC, bend, x_GRC, beta=a)
+    return x_GRC
 
 
 NATIVE = Ops(

@@ -112,7 +112,7 @@ def decode_shard(
 ) -> SavedShard:
     """Read a saved shard of this size; raise ``Corrupt`` unless every byte is as it was written.
 
-    From bytes that can be written, as those of ``spill.mapped_file``, the tensors are views.
+    From bytes that can be written, as those of ``spill.file_bytes``, the tensors are views.
     """
     view = memoryview(data).cast("B")
     header, at = _read_header(view)
@@ -155,7 +155,7 @@ def phi_bytes(flat_P: Tensor) -> memoryview:
 def decode_phi(data: bytes | memoryview, num_parameters: int) -> Tensor:
     """Read slow weights served by a peer; raise ``BrokenPromise`` for a wrong length or a non-finite value.
 
-    From bytes that can be written, as those of ``spill.mapped_file``, they are a view. The caller compares
+    From bytes that can be written, as those of ``spill.file_bytes``, they are a view. The caller compares
     ``commitments.hash_of`` with the root that the ledger names.
     """
     view = memoryview(data).cast("B")

@@ -208,7 +208,7 @@ def exact_ops(kernels: Kernels) -> Ops:
         cross_entropy=partial(apply, _CrossEntropy, kernels),
         norm=partial(_norm, kernels),
         adamw=partial(_adamw, kernels),
-        orthogonal=kernels.orthogonal,
+        orthogonal=lambda updates: [kernels.orthogonal(update_RC) for update_RC in updates],
         add_units=kernels.add_units,
         mean_units=kernels.mean_units,
     )

@@ -117,13 +117,26 @@ def test_values_and_gradients_match_float64_and_the_book(name: str) -> None:
 @pytest.mark.parametrize("shape", [(24, 24), (16, 60), (60, 16)])
 def test_an_orthogonal_matrix_matches_float64_and_the_native_one(shape: tuple[int, int]) -> None:
     update = numbers(1, *shape)
-    truth = NATIVE.orthogonal(update.double()).float()
+    (wide,) = NATIVE.orthogonal([update.double()])
+    truth = wide.float()
     for ops in (EXACT, NATIVE, BY_THE_BOOK):
-        torch.testing.assert_close(ops.orthogonal(update), truth, rtol=1e-3, atol=1e-4)
-    rounded = table(BF16_NAME).orthogonal(update)
+        torch.testing.assert_close(ops.orthogonal([update])[0], truth, rtol=1e-3, atol=1e-4)
+    (rounded,) = table(BF16_NAME).orthogonal([update])
     assert float((rounded - truth).norm() / truth.norm()) < 0.05
-    values = torch.linalg.svdvals(EXACT.orthogonal(update))
+    values = torch.linalg.svdvals(EXACT.orthogonal([update])[0])
     assert 0.3 < float(values.min()) < float(values.max()) < 1.25
+
+
+@pytest.mark.parametrize("name", ["native", BF16_NAME, EXACT.name])
+def test_matrices_of_several_shapes_are_made_orthogonal_each_by_itself(name: str) -> None:
+    shapes = [(8, 20), (20, 8), (8, 8), (20, 8), (8, 20), (1, 3)]
+    updates = [numbers(seed, *shape, spread=seed) for seed, shape in enumerate(shapes, 1)]
+    for ops in (table(name), NATIVE):
+        together = ops.orthogonal(updates)
+        assert [update.shape for update in together] == shapes
+        for update, found in zip(updates, together, strict=True):
+            torch.testing.assert_close(found, ops.orthogonal([update])[0], rtol=1e-4, atol=2e-5)
+    assert table(name).orthogonal([]) == []
 
 
 def test_adamw_and_the_norm_match_the_native_ones() -> None:
