@@ -32,6 +32,7 @@ from swarm.node.launch.sizing import (
 from swarm.node.reporting import EventLog
 from swarm.primitives.codec import replace
 from swarm.testing.ledger import small_run_spec
+from swarm.training.devices.select import KEPT_BYTES_MAX, passes_waiting
 from swarm.training.model.stages import plan_stages, plans_of
 from swarm.types import NO_DIGEST, Digest, StageIndex
 
@@ -75,7 +76,9 @@ def test_the_sizes_of_the_largest_run_are_those_of_its_file() -> None:
     assert (sizing.tokens_per_step, sizing.tokens) == (1 << 21, 25_000 << 21)
     assert (sizing.round_s, sizing.run_s) == (1_800.0, 900_000.0)
     assert sizing.replica_tokens_per_s == 50 * 128 * 1024 / 1_800
-    one_pass = 4 * 1024 * 8 * (10 * 4096 + 4 * 11_008)  # of stage 0; those that wait are computed again
+    one_pass = (
+        4 * 1024 * 8 * (10 * 4096 + 4 * 11_008)
+    )  # of stage 0; those that wait are computed again
     assert 8 * one_pass > KEPT_BYTES_MAX
     about = ABOUT_BYTES * max(sizing.stages)
     assert about > STEADY_BYTES * max(sizing.stages) + one_pass

@@ -31,6 +31,17 @@ def micro_batch(engines: list[LocalEngine]) -> tuple[float, Tensor, Tensor]:
     return loss, first_P, last_P
 
 
+def test_a_pass_that_is_computed_again_has_the_same_bits_and_keeps_nothing() -> None:
+    again = [local_engine(SPEC, stage, recompute="always") for stage in range(2)]
+    kept = [local_engine(SPEC, stage, recompute="never") for stage in range(2)]
+    assert again[0].forward(PARAMS[0], 1, ids(1)).graph is None
+    assert kept[0].forward(PARAMS[0], 1, ids(1)).graph is not None
+    found, expected = micro_batch(again), micro_batch(kept)
+    assert found[0] == expected[0]
+    assert torch.equal(found[1], expected[1])
+    assert torch.equal(found[2], expected[2])
+
+
 def test_on_the_cpu_it_is_the_stages_bit_for_bit() -> None:
     stages = [stage_of(SPEC, stage) for stage in range(2)]
     passed = run_forward(stages[0], PARAMS[0], ids(1))

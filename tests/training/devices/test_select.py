@@ -11,8 +11,10 @@ from swarm.training.devices.select import (
     device_notice,
     devices_for,
     devices_text,
+    is_recomputed,
     shares,
 )
+from swarm.training.model.stages import stage_of
 from tests.training.pipeline import a_spec
 
 TWO = Present(("A", "B"))
@@ -89,3 +91,13 @@ def test_every_sequence_has_one_device(rows: int, count: int) -> None:
 
 def test_what_is_present_can_be_chosen() -> None:
     assert chosen("auto", present())
+
+
+def test_waiting_passes_are_computed_again_where_they_keep_too_much() -> None:
+    first, last = (stage_of(NATIVE, stage).plan for stage in range(2))
+    assert not is_recomputed(NATIVE, first, "auto")
+    vast = replace(NATIVE, model=replace(NATIVE.model, seq_len=1 << 20))
+    assert is_recomputed(vast, first, "auto")
+    assert not is_recomputed(vast, last, "auto"), "nothing waits behind the loss"
+    assert not is_recomputed(vast, first, "never")
+    assert is_recomputed(NATIVE, first, "always")
