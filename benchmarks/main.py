@@ -1,13 +1,15 @@
 """Run one benchmark by name and print one JSON object.
 
 A benchmark is a module of this folder with ``measure(quick) -> Outcome``; one that can be drawn has
-``plot(outcome, folder)`` as well.
+``plot(outcome, folder)`` as well, and one of many runs names them in ``CHOICES`` and measures those that it is
+told (``measure(quick, only)``).
 """
 
 import argparse
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import as_object
@@ -24,6 +26,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke test: less work")
     parser.add_argument("--json", action="store_true", help="the default, and the only form")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the result as PNG files")
+    parser.add_argument("--only", metavar="NAME,...", help="these runs of train or tune alone")
     args = parser.parse_args()
     bench = importlib.import_module(f"benchmarks.{args.name}")
     if args.plot is not None:
@@ -33,11 +36,25 @@ def main() -> int:
             require()
         except UsageError as error:
             parser.error(f"{error}: {error.hint}")
-    outcome = bench.measure(args.quick)
+    try:
+        only = chosen(args.only, getattr(bench, "CHOICES", ()))
+    except UsageError as error:
+        parser.error(f"{error}: {error.hint}")
+    outcome = bench.measure(args.quick, only) if only else bench.measure(args.quick)
     if args.plot is not None:
         bench.plot(outcome, args.plot)
     print(json.dumps(as_object(args.name, args.quick, outcome)))
     return 0
+
+
+def chosen(text: str | None, choices: Sequence[str]) -> frozenset[str]:
+    """Return the runs that ``--only`` names, none without it; raise ``UsageError`` if there is no such run."""
+    names = frozenset(text.split(",")) if text is not None else frozenset[str]()
+    unknown = sorted(names.difference(choices))
+    if unknown:
+        known = ", ".join(choices) or "this benchmark has no runs to choose among"
+        raise UsageError(f"no run {', '.join(unknown)}", hint=known)
+    return names
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def _grid(**choices: tuple[Any, ...]) -> tuple[Changes, ...]:
 
 _ADAMW = _grid(learning_rate=ADAMW_RATES)
 _MUON = _grid(learning_rate=MUON_RATES, adamw_rate=ADAMW_SHARES)
+_MUON_RATES = _grid(learning_rate=MUON_RATES)
 _MUON_LONG = _grid(learning_rate=MUON_LONG_RATES)
 _GOSSIP = Variant(
     "muon_gossip",
@@ -55,23 +56,23 @@ _DILOCO = Variant("diloco_tuned", "diloco", "diloco", nesterov=True)
 
 RECIPES = (
     Recipe(Variant("sync_tuned", "sync"), _ADAMW, _grid(learning_rate=(6e-3, 1.2e-2))),
-    Recipe(Variant("muon_sync", "sync", optimizer="muon"), _MUON, _MUON_LONG),
-    Recipe(_DILOCO, _grid(learning_rate=ADAMW_RATES[:3], alpha=OUTER_MOMENTA)),
+    Recipe(Variant("muon_sync", "sync", optimizer="muon"), _MUON, _MUON_LONG[1:]),
+    Recipe(_DILOCO, _grid(learning_rate=ADAMW_RATES[1:3], alpha=OUTER_MOMENTA)),
     Recipe(
         replace(_DILOCO, name="diloco_tuned_2h", inner_steps=2 * INNER_STEPS),
-        _grid(learning_rate=ADAMW_RATES[:3], alpha=OUTER_MOMENTA),
+        _grid(learning_rate=ADAMW_RATES[1:3], alpha=OUTER_MOMENTA),
     ),
     Recipe(Variant("noloco_tuned"), _ADAMW),
     Recipe(
         Variant("gasloc", "gasloc", "gossip"),
-        _grid(learning_rate=ADAMW_RATES, gamma=GASLOC_MOMENTA),
+        _grid(learning_rate=ADAMW_RATES[1:], gamma=GASLOC_MOMENTA),
     ),
-    Recipe(_GOSSIP, _MUON, _MUON_LONG),
-    Recipe(replace(_GOSSIP, name="muon_gossip_fast", trades=5), _MUON, _MUON_LONG),
-    Recipe(replace(_GOSSIP, name="muon_gossip_h1", trades=10), _MUON),
-    Recipe(replace(_GOSSIP, name="muon_gossip_h10", trades=1), _MUON),
+    Recipe(_GOSSIP, _MUON, _MUON_LONG[:2]),
+    Recipe(replace(_GOSSIP, name="muon_gossip_fast", trades=5), _MUON, _MUON_LONG[1:]),
+    Recipe(replace(_GOSSIP, name="muon_gossip_h1", trades=10), _MUON_RATES),
+    Recipe(replace(_GOSSIP, name="muon_gossip_h10", trades=1), _MUON_RATES),
     Recipe(
-        replace(_GOSSIP, name="muon_noloco", preset="noloco"), _grid(learning_rate=MUON_RATES[:3])
+        replace(_GOSSIP, name="muon_noloco", preset="noloco"), _grid(learning_rate=MUON_RATES[:2])
     ),
 )
 """Recipes with a grid of their own."""

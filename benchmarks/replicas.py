@@ -1,23 +1,25 @@
 """The replicas of a simulated swarm: who is there, what their inner steps are, how far they are apart.
 
-The arithmetic is that of the cores (stages, inner, lag, routing); who comes, goes and rests is drawn from the
-seed, and all variants of one seed see the same text in the same order.
+The arithmetic is that of the cores (stages, inner, lag, routing), of many replicas at once where they can
+(stacked.py); who comes, goes and rests is drawn from the seed, and all variants of one seed see the same text
+in the same order.
 
 Legend: P parameters of a shard, R replicas, B sequences, T time.
 """
 
 import math
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from benchmarks.stacked import StackedOptimizer, stacked_gradients
 from benchmarks.variants import BATCH, REPLICAS, Variant, spec_of, steps_of
 from swarm.gossip.codecs.activations import from_wire, to_wire
 from swarm.gossip.pairing import SeatKey
 from swarm.primitives.crypto import digest, fast_digest
 from swarm.primitives.randomness import stream
-from swarm.testing.baselines import data_parallel_gradient
 from swarm.training.averaging.adoption import OfferedState, adopt
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.samples import sample_ids, windows
@@ -28,7 +30,6 @@ from swarm.training.model.optimizer import (
     OptimizerState,
     learning_rate,
     muon_matrices,
-    optimizer_step,
 )
 from swarm.training.model.profiles import NATIVE
 from swarm.training.model.stages import (
@@ -113,6 +114,10 @@ class Replicas:
         plans = plan_stages(self.spec.model, variant.stages)
         self.stages = [Stage(plan, NATIVE) for plan in plans]
         self._matrices = [muon_matrices(self.spec.optimizer, plan) for plan in plans]
+        self._optimizers = [
+            StackedOptimizer(self.spec.optimizer, plan.num_parameters, matrices)
+            for plan, matrices in zip(plans, self._matrices, strict=True)
+        ]
         self.spans = [plan.fragments(variant.fragments) for plan in plans]
         self.whole = whole_model(self.spec.model, NATIVE)
         self.count = 1 if variant.method == "sync" else REPLICAS
@@ -207,44 +212,64 @@ class Replicas:
         awake = [
             i for i in range(REPLICAS) if i < self.variant.slow_from or inner % SLOW_PERIOD == 0
         ]
+        if self.variant.stages == 1:
+            return self._stacked_step(awake, step, round_index, inner)
         sums = [[GradientSum(seat.params_P.numel()) for seat in row] for row in self.seats]
-        paths = [[i, *self._route(i, step, round_index)] for i in awake]
-        loss = sum(self._microbatch(path_[0], step, path_, sums) for path_ in paths) / len(awake)
-        for stage, row, row_sums in zip(self.stages, self.seats, sums, strict=True):
-            for i, (seat, total) in enumerate(zip(row, row_sums, strict=True)):
-                taken = inner // SLOW_PERIOD if i >= self.variant.slow_from else inner
+        losses = list[float]()
+        for i in awake:
+            path_ = [i, *self._route(i, step, round_index)]
+            losses.append(self._microbatch(self._samples(i, step), path_, sums))
+        for s, row_sums in enumerate(sums):
+            for i, total in enumerate(row_sums):
                 if total.count:
-                    self._optimize(stage, seat, total.mean(), self.rate(round_index, taken))
-        return loss
+                    self._optimize(s, [i], total.mean().unsqueeze(0), round_index, inner)
+        return sum(losses) / len(losses)
+
+    def _stacked_step(self, awake: list[int], step: int, round_index: int, inner: int) -> float:
+        """Take one step of the replicas that are awake, all at once: they have one stage."""
+        samples = [self._samples(i, step) for i in awake]
+        ids_RBT, labels_RBT = (torch.stack(part) for part in zip(*samples, strict=True))
+        row, plan = self.seats[0], self.stages[0].plan
+        params_RP = torch.stack([row[i].params_P for i in awake])
+        losses_R, grad_RP = stacked_gradients(plan, params_RP, ids_RBT, labels_RBT)
+        for i, (_, labels_BT) in zip(awake, samples, strict=True):
+            row[i].tokens += labels_BT.numel()
+
+        def steps_taken(place: int) -> tuple[int, int]:
+            i = awake[place]
+            return row[i].optimizer.step, inner // self._period(i)
+
+        for _, group in groupby(sorted(range(len(awake)), key=steps_taken), key=steps_taken):
+            places = list(group)
+            seats = [awake[place] for place in places]
+            self._optimize(0, seats, grad_RP[places], round_index, inner)
+        return float(losses_R.mean())
 
     def _sync_step(self, step: int, round_index: int, inner: int) -> float:
-        """Compute the micro-batches of all replicas with one model."""
-        if self.variant.stages > 1:
-            return self._sync_stages(step, round_index, inner)
-        seat, stage, gradients, loss_sum = self.seats[0][0], self.stages[0], list[Tensor](), 0.0
-        for i in range(REPLICAS):
-            inputs_BT, labels_BT = self._samples(i, step)
-            loss, _, grad_P = run_loss(stage, seat.params_P, inputs_BT, labels_BT)
-            gradients.append(grad_P)
-            loss_sum += loss
-        rate = self.rate(round_index, inner)
-        self._optimize(stage, seat, data_parallel_gradient(gradients), rate)
-        return loss_sum / REPLICAS
-
-    def _sync_stages(self, step: int, round_index: int, inner: int) -> float:
-        """Compute the micro-batches of all replicas with one model in several stages."""
+        """Compute the micro-batches of all replicas with one model, as one of as many sequences."""
+        samples = [self._samples(i, step) for i in range(REPLICAS)]
+        ids_BT, labels_BT = (torch.cat(part) for part in zip(*samples, strict=True))
+        if self.variant.stages == 1:
+            row, plan = self.seats[0], self.stages[0].plan
+            params_RP = row[0].params_P.unsqueeze(0)
+            one = ids_BT.unsqueeze(0), labels_BT.unsqueeze(0)
+            losses_R, grad_RP = stacked_gradients(plan, params_RP, *one)
+            self._optimize(0, [0], grad_RP, round_index, inner)
+            return float(losses_R)
         sums = [[GradientSum(row[0].params_P.numel())] for row in self.seats]
-        path_ = [0] * self.variant.stages
-        losses = [self._microbatch(i, step, path_, sums) for i in range(REPLICAS)]
-        for stage, row, (total,) in zip(self.stages, self.seats, sums, strict=True):
-            self._optimize(stage, row[0], total.mean(), self.rate(round_index, inner))
-        return sum(losses) / REPLICAS
+        loss = self._microbatch((ids_BT, labels_BT), [0] * self.variant.stages, sums)
+        for s, (total,) in enumerate(sums):
+            self._optimize(s, [0], total.mean().unsqueeze(0), round_index, inner)
+        return loss
 
     def _microbatch(
-        self, origin: int, step: int, indices: list[int], sums: list[list[GradientSum]]
+        self,
+        samples: tuple[Tensor, Tensor],
+        indices: list[int],
+        sums: list[list[GradientSum]],
     ) -> float:
         """Send one micro-batch through these seats and back; add the gradients of each stage to ``sums``."""
-        ids_BT, labels_BT = self._samples(origin, step)
+        ids_BT, labels_BT = samples
         inputs = ids_BT
         seats = [row[i] for row, i in zip(self.seats, indices, strict=True)]
         forwards = list[Forward]()
@@ -291,12 +316,18 @@ class Replicas:
         self.found.tokens += labels_BT.numel()
         return inputs_BT, labels_BT
 
-    def _optimize(self, stage: Stage, seat: Seat, grad_P: Tensor, rate: float) -> None:
-        plan, spec = stage.plan, self.spec.optimizer
-        matrices = self._matrices[plan.stage]
-        optimizer_step(
-            NATIVE, seat.params_P, grad_P, seat.optimizer, rate, spec, plan.decayed, matrices
-        )
+    def _period(self, index: int) -> int:
+        """Return the ticks that a step of a replica takes."""
+        return SLOW_PERIOD if index >= self.variant.slow_from else 1
+
+    def _optimize(
+        self, stage: int, indices: list[int], grad_RP: Tensor, round_index: int, inner: int
+    ) -> None:
+        """Step replicas of one stage that have taken as many steps, each with its row of the gradient."""
+        seats = [self.seats[stage][i] for i in indices]
+        rate = self.rate(round_index, inner // self._period(indices[0]))
+        states = [seat.optimizer for seat in seats]
+        self._optimizers[stage].step([seat.params_P for seat in seats], grad_RP, states, rate)
 
 
 def _adopt(seat: Seat, source: Seat) -> None:

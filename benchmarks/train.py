@@ -3,11 +3,11 @@
 Eight replicas of the S config live in one process (simulated.py) and learn Python's standard library. All
 variants of one seed see the same text in the same order; seeds alternate (A B C ... A B C ...), one run per
 core at a time. Tuned recipes (recipes.py) also run for 1,200 and 2,400 steps. ``--plot DIR`` draws loss curves
-and the distance of each variant from NoLoCo.
+and the distance of each variant from NoLoCo, ``--only NAME,...`` takes these runs alone.
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,7 @@ FULL = Size(
     long_steps=LONG_STEPS,
     longest_steps=LONGEST_STEPS,
 )
+CHOICES = tuple(variant.name for variant in (*FULL.variants, *LONG, *LONGEST))
 QUICK = Size(
     seeds=SEEDS_QUICK,
     steps=STEPS_QUICK,
@@ -83,15 +84,16 @@ QUICK = Size(
 )
 
 
-def measure(quick: bool) -> Outcome:
+def measure(quick: bool, only: Collection[str] = CHOICES) -> Outcome:
     """Run every variant with every seed; quote medians over seeds."""
     size = QUICK if quick else FULL
     outcome = Outcome(_parameters(size))
+    jobs = [job for job in _jobs(size) if job.variant in only]
     with tempfile.TemporaryDirectory(prefix="swarm-bench-") as name:
         folder = Path(name)
         write_text(folder, size.text_bytes, outcome)
         runs = Runs()
-        for job, answer in run_jobs(folder, list(_jobs(size)), outcome):
+        for job, answer in run_jobs(folder, jobs, outcome):
             runs.setdefault(job.variant, []).append(answer)
     found = Reading(runs)
     outcome.figures |= found.figures() | activation_figures(runs)
@@ -100,7 +102,8 @@ def measure(quick: bool) -> Outcome:
     outcome.detail |= found.detail() | {"activations": activation_detail(runs)}
     missing = [key for key, value in outcome.figures.items() if value is None]
     if missing:
-        outcome.detail["missing"] = f"{', '.join(missing)}: a run failed, or was too short"
+        why = "a run failed, or was too short" if set(CHOICES) <= set(only) else "not in --only"
+        outcome.detail["missing"] = f"{', '.join(missing)}: {why}"
     return outcome
 
 

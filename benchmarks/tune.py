@@ -4,7 +4,7 @@ What is best here belongs into ``CHOSEN`` of recipes.py, which ``scripts/bench t
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,17 @@ from benchmarks.train_workers import (
 )
 from benchmarks.variants import LONG_STEPS, STEPS
 
+CHOICES = tuple(recipe.variant.name for recipe in RECIPES)
 
-def measure(quick: bool) -> Outcome:
+
+def measure(quick: bool, only: Collection[str] = CHOICES) -> Outcome:
     """Walk the grids, short runs first; figures are the best losses, the settings are in detail."""
     steps = (STEPS_QUICK, STEPS_QUICK) if quick else (STEPS, LONG_STEPS)
     outcome = Outcome({"steps": list(steps), "seed": TUNING_SEED, "split": "validation"})
     with tempfile.TemporaryDirectory(prefix="swarm-bench-") as name:
         folder = Path(name)
         write_text(folder, TEXT_BYTES_QUICK if quick else TEXT_BYTES, outcome)
-        found = run_jobs(folder, list(_jobs(*steps)), outcome)
+        found = run_jobs(folder, [job for job in _jobs(*steps) if job.variant in only], outcome)
     outcome.detail["grid"] = table = _table(found)
     for key, rows in table.items():
         best = rows[0]

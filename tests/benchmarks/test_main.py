@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.main import NAMES
+from benchmarks import train, tune
+from benchmarks.main import NAMES, chosen
+from swarm.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,6 +22,18 @@ def test_no_benchmark_is_missing() -> None:
     for name in NAMES:
         assert f"| {name} |" in specified
     assert set(NAMES) == {path.stem for path in _measuring()} - {"checking"}  # a part of verify
+
+
+def test_runs_are_chosen_by_their_names() -> None:
+    assert chosen("sync_tuned,muon_gossip_long", train.CHOICES) == {
+        "sync_tuned",
+        "muon_gossip_long",
+    }
+    assert chosen("gasloc", tune.CHOICES) == {"gasloc"}
+    assert not chosen(None, train.CHOICES)
+    for text, choices in (("nothing", tune.CHOICES), ("", train.CHOICES), ("sync_tuned", ())):
+        with pytest.raises(UsageError):
+            chosen(text, choices)
 
 
 def _measuring() -> list[Path]:
