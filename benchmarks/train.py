@@ -152,8 +152,8 @@ def _parameters(size: Size) -> dict[str, object]:
         " churn25_checkpoints; with one at every boundary, churn25_new_checkpoints",
         "std_lr_pearson": f"of {PEARSON_POINTS} points, evenly over the run; the first lies at its tenth"
         " part, the warm-up ends at its twentieth",
-        "chosen": "recipes of benchmarks/recipes.py have rates of an earlier search, not of scripts/bench"
-        " tune yet; all others share one learning rate that is not tuned",
+        "chosen": "recipes of benchmarks/recipes.py have what was best in scripts/bench tune, on other text and"
+        " another seed; all others share one learning rate that is not tuned",
         "tuned": {name: dict(numbers) for name, numbers in CHOSEN.items()},
         "tuned_long": {name: dict(numbers) for name, numbers in CHOSEN_LONG.items()},
         "muon_gossip_bytes_per_param": "bytes that a replica sends, per parameter and inner step",

@@ -329,6 +329,20 @@ class Simplex:
         for block in self._branch.path(name):
             self._executor.validate(block)
 
+    def _judge_final(self, certificate: Certificate) -> None:
+        """Validate final blocks that were never voted on here, so that a block can be built on the tip at once.
+
+        The effect that writes them may be carried out after the next proposal of the same turn. Raises
+        ``VerificationFailed`` if a quorum finalized an invalid block.
+        """
+        try:
+            self._judge(certificate.block)
+        except (InvalidStatement, PeerFault) as error:
+            raise VerificationFailed(
+                f"more than two thirds of the power signed a bad block: {error}",
+                hint="swarm ledger verify",
+            ) from None
+
     def _vote(self, kind: int, view: View, block: Digest) -> None:
         """Vote, unless this validator is muted or an earlier vote forbids it."""
         if self.is_muted or not self._vote_log.allow(kind, view):
@@ -391,6 +405,7 @@ class Simplex:
             return
         missing = self._branch.missing_ancestor(certificate.block)
         if missing is None:
+            self._judge_final(certificate)
             self._effects.append(Finalized(self._branch.advance(certificate), certificate))
             self._settled()
             return

@@ -93,9 +93,11 @@ def _mark(voter: int, kind: int, view: int, block: bytes) -> bytes:
 class PlainExecutor:
     """Blocks without transactions; a body that says so is bad."""
 
-    def __init__(self, secret: SecretKey) -> None:
+    def __init__(self, secret: SecretKey, tip: Digest | None = None) -> None:
         self.secret = secret
         self.twist = b""
+        self.known = None if tip is None else {tip}
+        """With a ``tip``, the blocks whose state is here; they alone can be built on."""
 
     def build(self, parent: Digest, height: Height, view: View) -> Block:
         transactions = (self.twist,) if self.twist else ()
@@ -111,11 +113,19 @@ class PlainExecutor:
             vrf_proof=proof,
             leader=self.secret.peer,
         )
-        return Block(header, transactions)
+        block = Block(header, transactions)
+        self._know(block)
+        return block
 
     def validate(self, block: Block) -> None:
         if block.transactions == (b"bad",):
             raise InvalidStatement(Reason.BAD_FIELD, "says so")
+        self._know(block)
+
+    def _know(self, block: Block) -> None:
+        if self.known is not None:
+            assert block.header.parent in self.known, "a state that the validator does not have"
+            self.known.add(block_digest(block.header))
 
 
 class Equivocator(Simplex):
@@ -263,7 +273,7 @@ class World:
         replica.machine = kind(
             self.electorate,
             replica.secret,
-            PlainExecutor(replica.secret),
+            PlainExecutor(replica.secret, tip.digest),
             PACE,
             tip=tip,
             certificate=replica.certificates.get(tip.height),
@@ -349,6 +359,10 @@ class World:
         replica.chain = list(other.chain)
         replica.certificates[len(other.chain)] = certificate
         self.apply(replica, replica.journal.prune(certificate.view))
+        executor = replica.machine._executor
+        assert isinstance(executor, PlainExecutor)
+        assert executor.known is not None
+        executor.known.add(certificate.block)
         self.carry_out(replica, replica.machine.adopt(other.chain[-1], certificate, self.now))
 
     def finalize(self, replica: Replica, blocks: tuple[Block, ...], last: Certificate) -> None:
