@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from swarm.errors import InvalidStatement, OutOfTurn, PeerFault
+from swarm.errors import InvalidStatement, OutOfTurn, PeerFault, VerificationFailed
 from swarm.ledger.blocks import (
     FINALIZE,
     NOTARIZE,

@@ -13,7 +13,14 @@ from functools import partial
 
 import pytest
 
-from swarm.errors import BadSignature, InvalidStatement, OutOfTurn, PeerFault, Reason
+from swarm.errors import (
+    BadSignature,
+    InvalidStatement,
+    OutOfTurn,
+    PeerFault,
+    Reason,
+    VerificationFailed,
+)
 from swarm.ledger.blocks import (
     FINALIZE,
     NOTARIZE,
@@ -505,6 +512,25 @@ def test_a_bad_block_is_nullified_not_notarized() -> None:
     effects = machine.receive(proposal, leader, 0.1)
     assert votes_in(effects, NULLIFY)
     assert not votes_in(effects, NOTARIZE)
+
+
+def test_a_bad_block_that_a_quorum_finalized_ends_the_validator() -> None:
+    """It cannot be built on, and no honest validator signed it."""
+    replicas, electorate = a_quartet()
+    leader = electorate.leader(View(1))
+    executor = PlainExecutor(replicas[leader].secret)
+    executor.twist = b"bad"
+    block = executor.build(CHAIN, Height(1), View(1))
+    name, others = block_digest(block.header), [i for i in range(4) if i != leader]
+    machine, me = replicas[others[0]].machine, others[0]
+    assert machine is not None
+    machine.start(0.0)
+    machine.receive(electorate.sign_proposal(replicas[leader].secret, block, ()), leader, 0.1)
+    voters = sorted(i for i in range(4) if i != me)
+    marks = tuple(_mark(i, FINALIZE, 1, name) for i in voters)
+    final = Certificate(FINALIZE, View(1), name, sum(1 << i for i in voters), marks)
+    with pytest.raises(VerificationFailed, match="signed a bad block"):
+        machine.receive(Proof(final), leader, 0.2)
 
 
 def test_what_no_honest_validator_sends_is_the_peers_fault_and_changes_nothing() -> None:
