@@ -31,7 +31,8 @@ def a_run(num_retries: int, codec: str = "int8") -> RunSpec:
     spec = a_spec(stages=1, steps=4, numerics="seq-f32/1")
     outer = changed(spec.outer, num_retries=num_retries, codec=codec, pull_only_rounds=0)
     deadlines = changed(spec.deadlines, exchange_ms=8_000)
-    return changed(spec, rounds=ROUNDS, outer=outer, deadlines=deadlines)
+    model = changed(spec.model, num_layers=1)
+    return changed(spec, model=model, rounds=ROUNDS, outer=outer, deadlines=deadlines)
 
 
 class SimulatedRun:

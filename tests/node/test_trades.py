@@ -34,7 +34,8 @@ def a_run(codec: str, *, two: bool) -> RunSpec:
     gamma = 900_000_000 if two else spec.outer.beta_nano
     outer = replace(spec.outer, codec=codec, gamma_nano=gamma)
     deadlines = replace(spec.deadlines, exchange_ms=8_000)
-    return replace(spec, rounds=ROUNDS, outer=outer, deadlines=deadlines)
+    model = replace(spec.model, num_layers=1)
+    return replace(spec, model=model, rounds=ROUNDS, outer=outer, deadlines=deadlines)
 
 
 class Traders:

@@ -30,7 +30,7 @@ from swarm.types import Digest, RoundIndex, StageIndex
 from tests.training.pipeline import TEXT, Swarm, a_spec
 
 HELDOUT = np.frombuffer(TEXT[-1_000:], dtype=np.uint8)
-ROUNDS, ROUND_S = 2, 6.0
+ROUNDS, ROUND_S = 2, 3.0
 
 
 @pytest.mark.rule("T40", "T41")

@@ -73,7 +73,7 @@ async def test_windows_replay_to_the_log(stages: int, autojump_clock: MockClock)
 async def test_windows_of_a_lossy_network_replay_too(autojump_clock: MockClock) -> None:
     """Answers that come late, steps at their deadline, drops: none of it is in the state."""
     swarm = Swarm(a_spec(), replicas=2, buffer=0, loss=0.15, seed=4)
-    (logs,) = await swarm.train(60.0, trades=True)
+    (logs,) = await swarm.train(24.0, trades=True)
     dropped = 0
     for key, node in swarm.nodes.items():
         check_segment(swarm, logs[key], node.windows)

@@ -25,7 +25,7 @@ from tests.training.test_shard import SCALARS
 
 async def test_two_stages_learn_together(autojump_clock: MockClock) -> None:
     swarm = Swarm(a_spec(), replicas=2)
-    rounds = await swarm.train(6.0, rounds=2)
+    rounds = await swarm.train(3.0, rounds=2)
     first, second = (logs[0, 0].loss_micro for logs in rounds)
     assert 0 < second < first
     for logs in rounds:
@@ -69,7 +69,7 @@ async def test_the_edges_of_both_ends_agree(autojump_clock: MockClock) -> None:
 async def test_a_dead_replica_is_routed_around(autojump_clock: MockClock) -> None:
     swarm = Swarm(a_spec(), replicas=2)
     swarm.nodes[1, 1].host.is_alive = False
-    (logs,) = await swarm.train(8.0)
+    (logs,) = await swarm.train(4.0)
     assert logs[0, 0].num_steps > 3
     assert logs[0, 1].num_steps > 3
     assert (1, 1) not in logs
@@ -78,9 +78,9 @@ async def test_a_dead_replica_is_routed_around(autojump_clock: MockClock) -> Non
 async def test_a_peer_at_half_speed_neither_blocks_nor_starves(autojump_clock: MockClock) -> None:
     """In whatever stage: its sibling goes on nearly as before, and it takes more than half of its steps."""
     spec = a_spec(steps=400)
-    (even,) = await Swarm(spec, replicas=2).train(10.0)
+    (even,) = await Swarm(spec, replicas=2).train(5.0)
     for slow in ((0, 1), (1, 1)):
-        (logs,) = await Swarm(spec, replicas=2, slow={slow: 2.0}).train(10.0)
+        (logs,) = await Swarm(spec, replicas=2, slow={slow: 2.0}).train(5.0)
         kept = {key: logs[key].num_steps / even[key].num_steps for key in logs}
         assert kept[slow] > 0.5, slow
         assert kept[slow[0], 0] > 0.75, slow
@@ -213,7 +213,7 @@ async def test_who_answers_other_activations_is_blamed_and_a_sibling_is_asked(
     """Nobody above can put into a seat's log what would convict it."""
     swarm = Swarm(a_spec(), replicas=2, buffer=0)
     answers_other_activations(swarm.nodes[1, 0].host.secret, monkeypatch)
-    await swarm.train(6.0)
+    await swarm.train(3.0)
     framer = swarm.nodes[1, 0].host.peer
     for index in (0, 1):
         below = swarm.nodes[0, index]

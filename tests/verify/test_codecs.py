@@ -33,7 +33,7 @@ ROUNDS = 4
 
 
 def a_run(codec: str, *, two: bool = False, activations: str = "bf16", stages: int = 1) -> RunSpec:
-    spec = spec_of(stages, EXACT)
+    spec = spec_of(stages, EXACT, layers=stages)
     gamma = 900_000_000 if two else spec.outer.beta_nano
     outer = replace(spec.outer, codec=codec, gamma_nano=gamma)
     wire = replace(spec.wire, activations=activations)

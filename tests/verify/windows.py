@@ -57,11 +57,17 @@ SeatId = tuple[int, int]
 """(stage, index)."""
 
 
-def spec_of(stages: int, numerics: str, optimizer: str = "adamw", *, rank: int = 0) -> RunSpec:
-    """A small run; with a rank it trains an adapter on ``base_of``."""
+def spec_of(
+    stages: int, numerics: str, optimizer: str = "adamw", *, rank: int = 0, layers: int = 0
+) -> RunSpec:
+    """A small run; with a rank it trains an adapter on ``base_of``.
+
+    ``layers``: of the model; 0 stands for one a stage, and two in a run of one stage.
+    """
     spec = a_spec(stages=stages, numerics=numerics, optimizer=optimizer)
     checks = replace(spec.checks, window_steps=WINDOW_STEPS)
-    spec = replace(spec, inner_steps_max=STEPS, checks=checks)
+    model = replace(spec.model, num_layers=layers or spec.model.num_layers)
+    spec = replace(spec, model=model, inner_steps_max=STEPS, checks=checks)
     if not rank:
         return spec
     roots = tuple(hash_of(init_flat(plan, BASE_SEED)) for plan in plan_stages(spec.model, stages))

@@ -14,7 +14,6 @@ from swarm.node.api.generate import (
     GENERATIONS_MAX,
     PROMPT_TOKENS_MAX,
     READER_S,
-    UNREAD_MAX,
     GenerationSessions,
 )
 from swarm.node.inference.server import PROTOCOL, InferenceServer
@@ -238,8 +237,18 @@ async def test_four_generations_at_once_and_a_slot_for_each_that_ends(
         await harness.begin()
 
 
+FEW_UNREAD = 16
+"""A smaller bound on the tokens that nobody has read, which a generation meets sooner."""
+
+
+@pytest.fixture
+def few_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.node.api.generate.UNREAD_MAX", FEW_UNREAD)
+
+
 @pytest.mark.rule("N17")
-@pytest.mark.parametrize("count", [3, 400])
+@pytest.mark.usefixtures("few_unread")
+@pytest.mark.parametrize("count", [3, 2 * FEW_UNREAD])
 @pytest.mark.parametrize("is_dead", [False, True])
 async def test_generations_without_a_reader_make_room(
     count: int, is_dead: bool, autojump_clock: object
@@ -260,16 +269,17 @@ async def test_generations_without_a_reader_make_room(
 
 
 @pytest.mark.rule("N17")
+@pytest.mark.usefixtures("few_unread")
 async def test_a_generation_waits_for_a_slow_reader(autojump_clock: object) -> None:
     """What is not read yet is bounded; a reader within its patience loses nothing."""
     async with trio.open_nursery() as nursery:
         harness = Harness(nursery, listed=[8], held={8})
-        name = await harness.begin(count=300)
+        name = await harness.begin(count=3 * FEW_UNREAD)
         await trio.sleep(READER_S - 1)
         written = harness.calls() // 2
-        assert written == UNREAD_MAX + 1, "one more is in hand"
+        assert written == FEW_UNREAD + 1, "one more is in hand"
         tokens, _ = await harness.read_all(name)
-        assert tokens == here(8, 300)
+        assert tokens == here(8, 3 * FEW_UNREAD)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 import trio
 
+from swarm.config.spec import RunSpec
 from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import Blobs
@@ -25,12 +26,13 @@ from swarm.training.averaging.adoption import (
     decode_reply,
     parts_given,
 )
+from swarm.training.record.restore import adopted_shard
 from swarm.training.shard import Shard
 from swarm.types import NO_DIGEST, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
 from swarm.verify.transcript import state_root
 from tests.fakes import FakeHost, FakeNetwork
 from tests.node.fakes import FakeArtifacts, FakeLedger, FakeNode, FakeStore, a_run, unused
-from tests.training.test_shard import PLAN, SPEC, TOKENS, a_last_stage, a_request
+from tests.training.test_shard import MUON_SPEC, PLAN, SPEC, TOKENS, a_last_stage, a_request
 
 STAGE = StageIndex(1)
 RUN = RunIndex(1)
@@ -39,8 +41,8 @@ SENDERS = (1, 2)
 NEWCOMER = 3
 
 
-def a_trained_shard(steps: int = 3) -> Shard:
-    shard = a_last_stage()
+def a_trained_shard(steps: int = 3, spec: RunSpec = SPEC) -> Shard:
+    shard = a_last_stage(spec)
     for step in range(steps):
         shard.loss(TOKENS, PLAN, a_request(step), 0)
         shard.step(PLAN, step)
@@ -90,15 +92,17 @@ class Adopter(FakeNode):
 class ReplicaGroup:
     """Two seats that have committed and a newcomer, all in one stage."""
 
-    def __init__(self, tmp_path: Path, *, rollback: Rollback = NO_ROLLBACK) -> None:
+    def __init__(
+        self, tmp_path: Path, *, rollback: Rollback = NO_ROLLBACK, spec: RunSpec = SPEC
+    ) -> None:
         self.network = FakeNetwork(delay_s=0.001)
         rollbacks = (NO_ROLLBACK, rollback)
-        self.run = a_run(SPEC, rollbacks=rollbacks)
+        self.run = a_run(spec, rollbacks=rollbacks)
         self.ledger = Ledger(self.run)
         self.nodes = {n: self._node(tmp_path, n) for n in (*SENDERS, NEWCOMER)}
         seats = tuple(self._seat(number) for number in self.nodes)
         self.change(((), seats))
-        self.shards = {number: a_trained_shard(number + 1) for number in SENDERS}
+        self.shards = {number: a_trained_shard(number + 1, spec) for number in SENDERS}
 
     def change(self, seats: tuple[tuple[Seat, ...], ...], *, is_begun: bool = True) -> None:
         """Let every node see a roster."""
@@ -121,7 +125,7 @@ class ReplicaGroup:
             host.peer,
             home,
             run=self.run,
-            run16=SPEC.digest[:16],
+            run16=self.run.spec.digest[:16],
             host=host,
             ledger=self.ledger,
             blobs=Blobs(home / "blobs", host, quota_bytes=1 << 30),
@@ -177,17 +181,28 @@ class ReplicaGroup:
 REQUEST = {n: encode(StateRequest(RUN, STAGE, n)) for n in (*SENDERS, NEWCOMER)}
 
 
-@pytest.mark.rule("N9")
+@pytest.mark.rule("N9", "T20d")
+@pytest.mark.parametrize("spec", [SPEC, MUON_SPEC], ids=["adamw", "muon"])
 async def test_a_newcomer_goes_on_from_what_a_replica_committed(
-    tmp_path: Path,
+    tmp_path: Path, spec: RunSpec
 ) -> None:
-    group = await ReplicaGroup(tmp_path).settle()
+    """With the second moments, which Muon has of AdamW's part alone; first moments and Muon's begin anew."""
+    group = await ReplicaGroup(tmp_path, spec=spec).settle()
     found = await group.adopt()
     assert found is not None
     adopted, origin = found
     source = group.shards[group.giver_of(adopted)]
     assert torch.equal(adopted.phi_P, source.phi_P)
     assert adopted.optimizer.step == source.optimizer.step
+    assert (adopted.optimizer.v_A.numel() < adopted.phi_P.numel()) == (spec is MUON_SPEC)
+    assert bool(source.optimizer.m_P.any())
+    assert not bool(adopted.optimizer.m_P.any() or adopted.momentum_P.any())
+    anchor = (source.anchor_P, source.anchor_root)
+    newcomer = adopted_shard(group.run.spec, STAGE, adopted, anchor, trio.current_time)
+    newcomer.loss(TOKENS, PLAN, a_request(0), 0)
+    assert newcomer.step(PLAN, 0) is not None
+    assert newcomer.optimizer.step == source.optimizer.step + 1
+    assert not torch.equal(newcomer.params_P, source.phi_P)
     assert f"committed in round {ROUND}" in origin
     assert group.nodes[NEWCOMER].blobs.roots() == [], "nothing is left on the disk"
     assert not [node for node in group.nodes.values() if node.host.blamed or node.report.events]
