@@ -163,7 +163,7 @@ class OptimizerSection(Section):
     """Steps until the floor; 0 stands for rounds * inner_steps_max."""
     momentum: float = _ratio("momentum", 0.95)
     """Momentum of muon; adamw does not use it."""
-    adamw_rate: float = _ratio("adamw_rate", 0.3)
+    adamw_rate: float = _ratio("adamw_rate", 1.0)
     """With muon: learning rate of embedding, head and norms, as a fraction of the matrices'."""
     beta1: float = _ratio("beta1", 0.9)
     beta2: float = _ratio("beta2", 0.95)
