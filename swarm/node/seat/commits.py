@@ -209,7 +209,9 @@ class Commits:
         if not await self._submit(self.pending[key]):
             del self.pending[key]
             return
-        work = f"took {log.num_steps} steps, {log.tokens:,} tokens, loss {log.loss_micro / 1e6:.3f}"
+        work = f"took {log.num_steps} steps, {log.tokens:,} tokens"
+        if log.loss_micro >= 0:
+            work += f", loss {log.loss_micro / 1e6:.3f}"
         if not log.num_steps:
             work = "averaged with its partner, without a step"
         context.report(
