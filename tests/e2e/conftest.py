@@ -10,7 +10,10 @@ import pytest
 
 from tests.e2e.localnet import Localnet, Node
 
-LONGEST_FIRST = "life models readme strangers adapter checking own_dataset steering devices finished whistle fetch"
+LONGEST_FIRST = (
+    "life models readme strangers adapter checking own_dataset steering devices finished whistle"
+    " fetch"
+)
 """Modules in the order in which they are handed out, so that the workers end at about the same time."""
 
 
