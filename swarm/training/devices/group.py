@@ -215,7 +215,8 @@ class GroupEngine:
         """Devices that are still in use."""
         self._spec, self._index = spec, stage
         self._stage: Stage = stage_of(spec, stage, base_W)
-        self._compiles, self._recompute, self._threads = compiles, recompute, threads
+        self._compiles, self._threads = compiles, threads
+        self._recompute: Recompute = recompute
         self._processes: Processes | None = None
         self._shared: SharedTensors | None = None
         self._version = -1
@@ -407,9 +408,18 @@ class GroupEngine:
 
     def _setups(self, folder: Path) -> list[Setup]:
         spec, world = encode(self._spec), len(self.devices)
-        shared = (str(folder), self._compiles, self._recompute, self._threads)
         return [
-            Setup(spec, self._index, device, rank, world, *shared)
+            Setup(
+                spec=spec,
+                stage=self._index,
+                device=device,
+                rank=rank,
+                world=world,
+                folder=str(folder),
+                compiles=self._compiles,
+                recompute=self._recompute,
+                threads=self._threads,
+            )
             for rank, device in enumerate(self.devices)
         ]
 
