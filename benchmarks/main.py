@@ -1,7 +1,7 @@
 """Run one benchmark by name and print one JSON object.
 
 A benchmark is a module of this folder with ``measure(quick) -> Outcome``; one that can be drawn has
-``plot(outcome, folder)`` as well.
+``plot(outcome, folder)`` as well, one with a part over far lines ``measure_wan(quick)``.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from benchmarks.common import as_object
 from benchmarks.plots import require
 from swarm.errors import UsageError
 
-NAMES = ("join", "scale", "throughput", "train", "tune", "verify", "wire")
+NAMES = ("join", "lost_stage", "scale", "throughput", "train", "tune", "verify", "wire")
 
 
 def main() -> int:
@@ -22,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--quick", action="store_true", help="a smoke test: less work")
+    parser.add_argument("--wan", action="store_true", help="of train, only the part over far lines")
     parser.add_argument("--json", action="store_true", help="the default, and the only form")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the result as PNG files")
     args = parser.parse_args()
@@ -33,7 +34,9 @@ def main() -> int:
             require()
         except UsageError as error:
             parser.error(f"{error}: {error.hint}")
-    outcome = bench.measure(args.quick)
+    if args.wan and not hasattr(bench, "measure_wan"):
+        parser.error(f"{args.name} has no part over far lines")
+    outcome = bench.measure_wan(args.quick) if args.wan else bench.measure(args.quick)
     if args.plot is not None:
         bench.plot(outcome, args.plot)
     print(json.dumps(as_object(args.name, args.quick, outcome)))

@@ -3,7 +3,7 @@
 Eight replicas of the S config live in one process (simulated.py) and learn Python's standard library. All
 variants of one seed see the same text in the same order; seeds alternate (A B C ... A B C ...), one run per
 core at a time. Tuned recipes (recipes.py) also run for 1,200 and 2,400 steps. ``--plot DIR`` draws loss curves
-and the distance of each variant from NoLoCo.
+and the distance of each variant from NoLoCo. ``--wan`` runs real nodes instead (far.py), and nothing else.
 """
 
 import tempfile
@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import plots
 from benchmarks.activation_reading import activation_detail, activation_figures
 from benchmarks.common import Outcome
+from benchmarks.far import FAR_KEYS, measure_far
 from benchmarks.recipes import CHOSEN, CHOSEN_LONG, LONG, LONGEST, TUNED
 from benchmarks.train_reading import PEARSON_POINTS, Reading, Runs
 from benchmarks.train_workers import (
@@ -99,6 +100,17 @@ def measure(quick: bool) -> Outcome:
     missing = [key for key, value in outcome.figures.items() if value is None]
     if missing:
         outcome.detail["missing"] = f"{', '.join(missing)}: a run failed, or was too short"
+    outcome.figures |= dict.fromkeys(FAR_KEYS)
+    outcome.detail["far_reason"] = f"{', '.join(FAR_KEYS)}: only with --wan"
+    return outcome
+
+
+def measure_wan(quick: bool) -> Outcome:
+    """Measure real nodes over far lines and under churn; all other figures are null."""
+    outcome = measure_far(quick)
+    others = Reading({}).figures() | activation_figures({}) | {"seeds": None}
+    outcome.figures |= dict.fromkeys(others)
+    outcome.detail["others_reason"] = f"{', '.join(others)}: only without --wan"
     return outcome
 
 
