@@ -38,6 +38,7 @@ GATHER_S = 240.0
 ROUND_S_MAX = 60.0
 """A round that takes longer has stalled."""
 POLL_S = 0.5
+SIGHT_S = 5.0
 FAR_KEYS = ("wan_tokens_ratio", "goodput_churn")
 
 
@@ -51,7 +52,6 @@ class Measured:
     cores: float
     """Cores of this machine in use, by all processes."""
     kills: int
-    direct_links: int
     carried_mb: float
     steps: float
     """Steps of a peer in a round, the mean."""
@@ -138,7 +138,6 @@ def _described(runs: Sequence[Measured]) -> dict[str, object]:
         "cores_in_use": spread([run.cores for run in runs]),
         "steps_of_a_round": spread([run.steps for run in runs]),
         "kills": [run.kills for run in runs],
-        "direct_links": [run.direct_links for run in runs],
         "carried_mb": [run.carried_mb for run in runs],
     }
 
@@ -151,32 +150,51 @@ def _measured(swarm: LocalSwarm, seats: Sequence[int], rounds: int, *, kills: bo
     _wait(
         lambda: swarm.history[-1].round >= first, swarm, SETTLE_ROUNDS * ROUND_S_MAX, "it settles"
     )
-    began, before = clock(), swarm.sight()
+    began, sights = clock(), Sights()
     killer = Killer(began[0], swarm.num_peers) if kills else None
     deadline = began[0] + rounds * ROUND_S_MAX
     while swarm.history[-1].round < last:
         if time.monotonic() > deadline:
             raise SwarmError(f"no more than {swarm.history[-1].round} rounds", hint="read its logs")
         swarm.look()
+        sights.take(swarm, time.monotonic())
         for number, is_back in killer.due(time.monotonic()) if killer else ():
             say(f"peer {number} {'starts again' if is_back else 'is killed'}")
             (swarm.join if is_back else swarm.kill)(number)
         time.sleep(POLL_S)
-    ended, after = clock(), swarm.sight()
+    ended, before, after = clock(), sights.first, sights.last
     rate = tokens_per_s(swarm.history, first, last)
     if rate is None:
         raise SwarmError(
             f"the boundaries {first} and {last} were not both seen", hint="a busy machine?"
         )
+    if past := swarm.direct_links():
+        raise SwarmError(f"{past} connections between peers went past the proxies")
     return Measured(
         tokens_per_s=rate,
         shares=shares_of(before, after),
         cores=cores_busy(began, ended),
         kills=killer.kills if killer else 0,
-        direct_links=swarm.direct_links(),
         carried_mb=round(sum(swarm.carried()) / 1e6, 1),
-        steps=steps_of(before, after) / rounds,
+        steps=round(steps_of(before, after) * (ended[0] - began[0]) / rounds, 2),
     )
+
+
+class Sights:
+    """First and last sight of all peers in a measurement; none while one of them is down."""
+
+    def __init__(self) -> None:
+        self.first: Sight | None = None
+        self.last: Sight | None = None
+        self._next_s = 0.0
+
+    def take(self, swarm: LocalSwarm, now: float) -> None:
+        """Look at all peers, every ``SIGHT_S``."""
+        if now < self._next_s:
+            return
+        self._next_s = now + SIGHT_S
+        self.last = swarm.sight() or self.last
+        self.first = self.first or self.last
 
 
 class Killer:
@@ -212,25 +230,27 @@ def _wait(is_true: Callable[[], bool], swarm: LocalSwarm, patience_s: float, wha
 
 
 def shares_of(before: Sight | None, after: Sight | None) -> dict[str, float]:
-    """Return the mean part of the time that the peers spent on each kind; empty if one could not be asked.
+    """Return the mean part of the time that the peers spent on each kind; empty if they could not be asked.
 
     Peers that were started again meanwhile are left out.
     """
-    if before is None or after is None:
-        return {}
-    passed_s = after.at_s - before.at_s
-    pairs = list(zip(before.seconds, after.seconds, strict=True))
-    kept = [(a, b) for a, b in pairs if all(b[kind] >= a[kind] for kind in KINDS)]
-    return {
-        kind: round(statistics.mean((b[kind] - a[kind]) / passed_s for a, b in kept), 4)
-        for kind in KINDS
-        if kept
-    }
+    found = dict[str, float]()
+    if before is not None and after is not None and after.at_s > before.at_s:
+        kept, passed_s = _kept(before, after), after.at_s - before.at_s
+        for kind in KINDS if kept else ():
+            spent_s = [after.seconds[n][kind] - before.seconds[n][kind] for n in kept]
+            found[kind] = round(statistics.mean(spent_s) / passed_s, 4)
+    return found
 
 
 def steps_of(before: Sight | None, after: Sight | None) -> float:
-    """Return the mean steps of a peer; 0 if they could not be asked."""
-    if before is None or after is None:
+    """Return the mean steps of a peer in a second; 0 if they could not be asked."""
+    if before is None or after is None or after.at_s <= before.at_s:
         return 0.0
-    taken = [b - a for a, b in zip(before.steps, after.steps, strict=True) if b >= a]
-    return statistics.mean(taken) if taken else 0.0
+    taken = [after.steps[n] - before.steps[n] for n in _kept(before, after)]
+    return statistics.mean(taken) / (after.at_s - before.at_s) if taken else 0.0
+
+
+def _kept(before: Sight, after: Sight) -> list[int]:
+    """Return the numbers of the peers that are the same processes in both sights."""
+    return [n for n, pid in enumerate(before.pids) if pid == after.pids[n]]

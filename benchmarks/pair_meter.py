@@ -39,6 +39,8 @@ class Sight:
     """Processor seconds of this machine since it was started."""
     steps: tuple[int, ...] = ()
     """By peer: optimizer steps since its start."""
+    pids: tuple[int, ...] = ()
+    """By peer: its process."""
 
     @property
     def is_steady(self) -> bool:
@@ -118,6 +120,7 @@ def read_sight(homes: Sequence[Path]) -> Sight | None:
         ours_s=ours_s,
         busy_s=busy_s(),
         steps=tuple(node.steps for node in nodes),
+        pids=tuple(node.pid for node in nodes),
     )
 
 

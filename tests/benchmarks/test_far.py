@@ -19,7 +19,8 @@ ROUND_S = 20.0
 def a_sight(*stages: tuple[int, ...], at_s: float = 0.0, steps: tuple[int, ...] = ()) -> Sight:
     """All peers compute all the time."""
     seconds = tuple(dict.fromkeys(KINDS, 0.0) | {"compute": at_s} for _ in stages)
-    return Sight(at_s, stages, seconds, steps=steps or (0,) * len(stages))
+    pids = tuple(range(len(stages)))
+    return Sight(at_s, stages, seconds, steps=steps or (0,) * len(stages), pids=pids)
 
 
 def a_run(tokens_per_s: float) -> Measured:
@@ -28,7 +29,6 @@ def a_run(tokens_per_s: float) -> Measured:
         shares={"compute": 0.5},
         cores=1.5,
         kills=0,
-        direct_links=0,
         carried_mb=0.0,
         steps=10.0,
     )
@@ -84,13 +84,13 @@ def test_a_killer_takes_each_in_turn_but_the_launcher_and_lets_all_return() -> N
 
 def test_shares_and_steps_are_those_of_peers_that_were_there_throughout() -> None:
     before = a_sight((0,), (0,), at_s=10.0, steps=(50, 50))
-    after = a_sight((0,), (0,), at_s=30.0, steps=(90, 20))
-    restarted = dict(after.seconds[1]) | {"compute": 1.0}
-    after = dataclasses.replace(after, seconds=(after.seconds[0], restarted))
+    after = a_sight((0,), (0,), at_s=30.0, steps=(90, 200))
+    after = dataclasses.replace(after, pids=(0, 99))
     assert far.shares_of(before, after) == dict.fromkeys(KINDS, 0.0) | {"compute": 1.0}
-    assert far.steps_of(before, after) == 40.0
+    assert far.steps_of(before, after) == 2.0
     assert far.shares_of(None, after) == {}
     assert far.steps_of(before, None) == 0.0
+    assert far.shares_of(before, dataclasses.replace(after, pids=(98, 99))) == {}
 
 
 @pytest.mark.parametrize("path", [far.FAR_RUN, far.CHURN_RUN])
