@@ -1,8 +1,8 @@
 """Run one benchmark by name and print one JSON object.
 
 A benchmark is a module of this folder with ``measure(quick) -> Outcome``; one that can be drawn has
-``plot(outcome, folder)`` as well, and one of many runs names them in ``CHOICES`` and measures those that it is
-told (``measure(quick, only)``).
+``plot(outcome, folder)`` as well, one with a part over far lines ``measure_wan(quick)``, and one of many runs
+names them in ``CHOICES`` and measures those that it is told (``measure(quick, only)``).
 """
 
 import argparse
@@ -16,7 +16,7 @@ from benchmarks.common import as_object
 from benchmarks.plots import require
 from swarm.errors import UsageError
 
-NAMES = ("join", "scale", "throughput", "train", "tune", "verify", "wire")
+NAMES = ("join", "lost_stage", "scale", "throughput", "train", "tune", "verify", "wire")
 
 
 def main() -> int:
@@ -24,6 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--quick", action="store_true", help="a smoke test: less work")
+    parser.add_argument("--wan", action="store_true", help="of train, only the part over far lines")
     parser.add_argument("--json", action="store_true", help="the default, and the only form")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the result as PNG files")
     parser.add_argument("--only", metavar="NAME,...", help="these runs of train or tune alone")
@@ -36,11 +37,16 @@ def main() -> int:
             require()
         except UsageError as error:
             parser.error(f"{error}: {error.hint}")
+    if args.wan and not hasattr(bench, "measure_wan"):
+        parser.error(f"{args.name} has no part over far lines")
     try:
         only = chosen(args.only, getattr(bench, "CHOICES", ()))
     except UsageError as error:
         parser.error(f"{error}: {error.hint}")
-    outcome = bench.measure(args.quick, only) if only else bench.measure(args.quick)
+    if args.wan:
+        outcome = bench.measure_wan(args.quick)
+    else:
+        outcome = bench.measure(args.quick, only) if only else bench.measure(args.quick)
     if args.plot is not None:
         bench.plot(outcome, args.plot)
     print(json.dumps(as_object(args.name, args.quick, outcome)))

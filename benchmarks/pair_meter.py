@@ -37,6 +37,10 @@ class Sight:
     """Processor seconds of all peers since their starts."""
     busy_s: float = 0.0
     """Processor seconds of this machine since it was started."""
+    steps: tuple[int, ...] = ()
+    """By peer: optimizer steps since its start."""
+    pids: tuple[int, ...] = ()
+    """By peer: its process."""
 
     @property
     def is_steady(self) -> bool:
@@ -92,24 +96,32 @@ class PairMeter:
 
     def _poll_loop(self) -> None:
         while not self._over.wait(POLL_S):
-            sight = self._read_sight()
+            sight = read_sight(self._homes)
             if sight is not None:
                 self.sights.append(sight)
 
-    def _read_sight(self) -> Sight | None:
-        nodes, ours_s = list[NodeRow](), 0.0
-        try:
-            for home in self._homes:
-                address = find_node(home)
-                if address is None:
-                    return None
-                nodes.append(fetch_state(address, ANSWER_S).node)
-                ours_s += _process_s(address.pid)
-        except (SwarmError, OSError):
-            return None
-        stages = tuple(_stages_of(node) for node in nodes)
-        seconds = tuple(_seconds_of(node) for node in nodes)
-        return Sight(time.monotonic(), stages, seconds, ours_s, busy_s())
+
+def read_sight(homes: Sequence[Path]) -> Sight | None:
+    """Ask the nodes of some homes; return None if one of them does not answer."""
+    nodes, ours_s = list[NodeRow](), 0.0
+    try:
+        for home in homes:
+            address = find_node(home)
+            if address is None:
+                return None
+            nodes.append(fetch_state(address, ANSWER_S).node)
+            ours_s += _process_s(address.pid)
+    except (SwarmError, OSError):
+        return None
+    return Sight(
+        at_s=time.monotonic(),
+        stages=tuple(_stages_of(node) for node in nodes),
+        seconds=tuple(_seconds_of(node) for node in nodes),
+        ours_s=ours_s,
+        busy_s=busy_s(),
+        steps=tuple(node.steps for node in nodes),
+        pids=tuple(node.pid for node in nodes),
+    )
 
 
 def _stages_of(node: NodeRow) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ SHARES = ("compute", "wire", "wait", "commit")
 REPEATS, REPEATS_QUICK = 3, 1
 MINUTES = 4.0
 """Nothing of one swarm runs longer: six rounds of 15 s, the start and the end."""
-PAIR = ROOT / "scripts" / "pair.toml"
+PAIR = ROOT / "benchmarks" / "pair.toml"
 ROLES = (Role(0, solves=True, validates=True), Role(1, solves=True, validates=False))
 MILLION = 1_000_000
 

@@ -3,7 +3,8 @@
 Eight replicas of the S config live in one process (simulated.py) and learn Python's standard library. All
 variants of one seed see the same text in the same order; seeds alternate (A B C ... A B C ...), one run per
 core at a time. Tuned recipes (recipes.py) also run for 1,200 and 2,400 steps. ``--plot DIR`` draws loss curves
-and the distance of each variant from NoLoCo, ``--only NAME,...`` takes these runs alone.
+and the distance of each variant from NoLoCo, ``--only NAME,...`` takes these runs alone. ``--wan`` runs
+real nodes instead (far.py), and nothing else.
 """
 
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from benchmarks import plots
 from benchmarks.activation_reading import activation_detail, activation_figures
 from benchmarks.common import Outcome
+from benchmarks.far import FAR_KEYS, measure_far
 from benchmarks.memory import measure_seat
 from benchmarks.recipes import CHOSEN, CHOSEN_LONG, LONG, LONGEST, TUNED
 from benchmarks.train_reading import PEARSON_POINTS, Reading, Runs
@@ -104,6 +106,18 @@ def measure(quick: bool, only: Collection[str] = CHOICES) -> Outcome:
     if missing:
         why = "a run failed, or was too short" if set(CHOICES) <= set(only) else "not in --only"
         outcome.detail["missing"] = f"{', '.join(missing)}: {why}"
+    outcome.figures |= dict.fromkeys(FAR_KEYS)
+    outcome.detail["far_reason"] = f"{', '.join(FAR_KEYS)}: only with --wan"
+    return outcome
+
+
+def measure_wan(quick: bool) -> Outcome:
+    """Measure real nodes over far lines and under churn; all other figures are null."""
+    outcome = measure_far(quick)
+    others = Reading({}).figures() | activation_figures({})
+    others |= {"seeds": None, "memory_bytes_per_param": None}
+    outcome.figures |= dict.fromkeys(others)
+    outcome.detail["others_reason"] = f"{', '.join(others)}: only without --wan"
     return outcome
 
 

@@ -288,7 +288,12 @@ class ArtifactCache:
         return self._remember(root, await self._read(numel, stage, root, path))
 
     async def _read(self, numel: int, stage: StageIndex, root: Digest, path: Path) -> Tensor:
-        data = await trio.to_thread.run_sync(file_bytes, path)
+        try:
+            data = await trio.to_thread.run_sync(file_bytes, path)
+        except FileNotFoundError:
+            raise Unreachable(
+                f"the weights of stage {stage} were deleted here before they were read"
+            ) from None
         try:
             found = await self._compute.run(decode_phi, data, numel)
         except BrokenPromise as error:

@@ -225,8 +225,8 @@ async def _from(
     plan = stage_of(run.spec, stage).plan
     numel, second = plan.num_parameters, num_second_moments(run.spec.optimizer, plan)
     phi_root, v_root = parts_given(found.components)
-    phi_P = await _tensor(context, phi_root, numel, replica.peer)
-    v_A = await _tensor(context, v_root, second, replica.peer)
+    phi_P = await _tensor(context, run, stage, phi_root, numel, replica.peer)
+    v_A = await _tensor(context, run, stage, v_root, second, replica.peer)
     offered = OfferedState(phi_P, v_A, found.step)
     return found, await context.compute.run(adopt, offered, numel, second)
 
@@ -253,13 +253,23 @@ async def _committed(
     return record.end_root
 
 
-async def _tensor(context: AdoptingNode, root: Digest, numel: int, peer: PeerId) -> Tensor:
-    """Return one tensor of a replica's state; its blob is deleted again unless it was here before."""
+async def _tensor(
+    context: AdoptingNode, run: Run, stage: StageIndex, root: Digest, numel: int, peer: PeerId
+) -> Tensor:
+    """Return one tensor of a replica's state; its blob is deleted again unless somebody else needs it.
+
+    Slow weights that the replica has posted meanwhile are the stage's newest checkpoint: another task of this
+    node fetches them too, and may be about to read them.
+    """
     blobs = context.blobs
     was_here = blobs.has(root)
     path = await blobs.fetch(root, numel * FLOAT_BYTES, lambda: [peer], patience_s=FETCH_PATIENCE_S)
-    data = await trio.to_thread.run_sync(file_bytes, path)
-    if not was_here:
+    try:
+        data = await trio.to_thread.run_sync(file_bytes, path)
+    except FileNotFoundError:
+        raise Unreachable("a part of its state was deleted here before it was read") from None
+    listed = context.ledger.state.run(run.index).checkpoints[stage]
+    if not was_here and all(kept.phi_root != root for kept in listed):
         await blobs.remove(root)
     return await context.compute.run(decode_phi, data, numel)
 

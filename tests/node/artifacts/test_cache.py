@@ -1,5 +1,6 @@
 """Texts and anchors are read, hashed and decoded once; only what the ledger or the spec names is canonical."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace as Some
 from typing import Any
@@ -22,7 +23,7 @@ from swarm.store import Store
 from swarm.testing.executor import InlineExecutor
 from swarm.training.model.stages import init_flat, init_root, plan_stages, plans_of
 from swarm.training.record.checkpoint import phi_bytes
-from swarm.types import NO_DIGEST, Digest, StageIndex
+from swarm.types import NO_DIGEST, Digest, PeerId, StageIndex
 from tests.fakes import FakeNetwork
 
 RUN = """
@@ -131,6 +132,26 @@ async def test_a_checkpoint_of_another_size_is_not_even_asked_for(tmp_path: Path
         posted.phi_bytes = wrong
         with pytest.raises(Unreachable, match="has the wrong size"):
             await harness.artifacts.anchor(harness.run, STAGE, root)
+
+
+async def test_weights_that_are_deleted_before_they_are_read_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another task of the node may delete what it fetched for itself: the node goes on, and fetches again."""
+    harness = Harness(tmp_path)
+    root, _ = await harness.post(4)
+    fetch = harness.blobs.fetch
+
+    async def fetched(
+        root: Digest, size: int, peers: Callable[[], list[PeerId]], *, patience_s: float
+    ) -> Path:
+        path = await fetch(root, size, peers, patience_s=patience_s)
+        path.unlink()
+        return path
+
+    monkeypatch.setattr(harness.blobs, "fetch", fetched)
+    with pytest.raises(Unreachable, match="deleted here before"):
+        await harness.artifacts.anchor(harness.run, STAGE, root)
 
 
 @pytest.mark.rule("N16")

@@ -13,10 +13,19 @@ from swarm.config.spec import RunSpec
 from swarm.errors import Unreachable
 from swarm.events import EventKind
 from swarm.gossip.blobs.service import Blobs
-from swarm.ledger.state.records import NO_ROLLBACK, Rollback, RoundInfo, Run, Seat, SegmentPhase
+from swarm.ledger.state.records import (
+    NO_ROLLBACK,
+    Checkpoint,
+    Rollback,
+    RoundInfo,
+    Run,
+    Seat,
+    SegmentPhase,
+)
 from swarm.node.seat.adoption import StateServer, adopt_from_replica, keep_shard
 from swarm.primitives.codec import encode
 from swarm.primitives.codec import replace as changed
+from swarm.primitives.commitments import hash_of
 from swarm.training.averaging.adoption import (
     ADOPTION_PROTOCOL,
     AdoptedState,
@@ -206,6 +215,28 @@ async def test_a_newcomer_goes_on_from_what_a_replica_committed(
     assert f"committed in round {ROUND}" in origin
     assert group.nodes[NEWCOMER].blobs.roots() == [], "nothing is left on the disk"
     assert not [node for node in group.nodes.values() if node.host.blamed or node.report.events]
+
+
+async def test_slow_weights_that_were_posted_meanwhile_stay_for_those_who_fetch_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    group = await ReplicaGroup(tmp_path).settle()
+    roots = {n: hash_of(group.shards[n].phi_P) for n in SENDERS}
+    posted = tuple(
+        Checkpoint(
+            round=RoundIndex(ROUND + 1),
+            height=Height(100),
+            peer=group.nodes[n].host.peer,
+            phi_root=root,
+            phi_bytes=4 * group.shards[n].phi_P.numel(),
+            seat=n,
+        )
+        for n, root in roots.items()
+    )
+    group.ledger.current = changed(group.run, checkpoints=((), posted))
+    found = await group.adopt()
+    assert found is not None
+    assert group.nodes[NEWCOMER].blobs.roots() == [roots[group.giver_of(found[0])]]
 
 
 async def test_a_commit_that_is_still_on_its_way_is_waited_for(
