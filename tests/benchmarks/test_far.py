@@ -1,13 +1,14 @@
 """Far lines and churn are measured between the same boundaries, behind every proxy, with kills on time."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from benchmarks import far, train
 from benchmarks.common import Outcome
 from benchmarks.far import DOWN_S, FAR_KEYS, FIRST_KILL_S, KILL_EVERY_S, Killer, Measured
-from benchmarks.local_swarm import Progress, behind, cores_busy, seated, tokens_per_s
+from benchmarks.local_swarm import Line, Progress, behind, cores_busy, seated, tokens_per_s
 from benchmarks.pair_meter import KINDS, Sight
 from swarm.cli.demo.peer import NODE_FILE
 from swarm.config.load import parse_node_file, parse_run_file
@@ -94,7 +95,7 @@ def test_shares_and_steps_are_those_of_peers_that_were_there_throughout() -> Non
 
 
 @pytest.mark.parametrize("path", [far.FAR_RUN, far.CHURN_RUN])
-def test_the_runs_are_runs(path: far.Path) -> None:
+def test_the_runs_are_runs(path: Path) -> None:
     file = parse_run_file(path.read_text("utf-8"), path.name)
     seats = far.FAR_SEATS if path is far.FAR_RUN else far.CHURN_SEATS
     assert (file.training.num_stages, file.training.replicas_max) == (len(seats), seats[0])
@@ -107,7 +108,7 @@ class Scripted(far.Series):
 
     rates = {"loopback": [100.0, 120.0], "wan": [70.0, 80.0], "clean": [10.0, 10.0]}  # noqa: RUF012
 
-    def run(self, name: str, line: far.Line | None, *, kills: bool) -> Measured:
+    def run(self, name: str, line: Line | None, *, kills: bool) -> Measured:
         assert (line is not None) == (name == "wan")
         assert kills == (name == "churn")
         if name == "churn":
