@@ -147,6 +147,9 @@ class SeatWorker:
         self.incarnation = incarnation
         self._forward = forward
         self._windows = windows
+        self._in_order = trio.Lock()
+        """Held from a step, or the end of a segment, until its windows are sent: where both end at once, the
+        scheduler wakes their tasks in any order."""
         self._recorder = SegmentRecorder(shard, seat_index, keeps_windows=windows is not None)
         self.jobs = SeatExecutor(self._recorder, tokens, compute)
         spec = self.spec
@@ -186,12 +189,13 @@ class SeatWorker:
         self._stepper.close_round()
         if self._round_scope is not None:
             self._round_scope.cancel()
-        log = self.log
-        done = await self.jobs.close([merge for merge, _ in self._merges])
-        self.log = None
-        self._finish_merges()
-        self._notify()
-        await self._send(done)
+        async with self._in_order:
+            log = self.log
+            done = await self.jobs.close([merge for merge, _ in self._merges])
+            self.log = None
+            self._finish_merges()
+            self._notify()
+            await self._send(done)
         return log
 
     async def reach(self, round_index: RoundIndex, budget_s: float) -> None:
@@ -358,16 +362,17 @@ class SeatWorker:
         return is_late and not self._stepper.is_full and not self.shard.is_between_steps
 
     async def _take_step(self) -> None:
-        if self.log is None:
-            return
-        merges, self._merges = self._merges, []
-        self._stepper.stepped()
-        done = await self.jobs.step([merge for merge, _ in merges])
-        for _, applied in merges:
-            applied.set()
-        self.steps_total += 1
-        self._notify()
-        await self._send(done)
+        async with self._in_order:
+            if self.log is None:
+                return
+            merges, self._merges = self._merges, []
+            self._stepper.stepped()
+            done = await self.jobs.step([merge for merge, _ in merges])
+            for _, applied in merges:
+                applied.set()
+            self.steps_total += 1
+            self._notify()
+            await self._send(done)
 
     async def _merge_now(self) -> None:
         """Apply the waiting merges while no micro-batch is in flight that was computed with the old weights."""

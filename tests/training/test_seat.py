@@ -1,8 +1,11 @@
 """Seats train through each other: loss falls, arrival order leaves no trace, the dead are routed around."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from swarm.primitives.codec import replace as changed
 from swarm.primitives.crypto import SecretKey
@@ -85,6 +88,31 @@ async def test_a_peer_at_half_speed_neither_blocks_nor_starves(autojump_clock: M
         assert kept[slow] > 0.5, slow
         assert kept[slow[0], 0] > 0.75, slow
         assert min(kept.values()) > 0.5, slow
+
+
+async def test_windows_come_in_order_whoever_wakes_first(autojump_clock: MockClock) -> None:
+    """A step and the end of its segment may be over in one tick, and the last window is the last."""
+    swarm = Swarm(a_spec(stages=1), replicas=1, buffer=10)
+    runner, kept = swarm.nodes[0, 0].runner, swarm.nodes[0, 0].kept
+    await runner.begin_round(swarm.plan, None)
+    is_over = trio.Event()
+
+    async def step(_: object) -> list[str]:
+        await is_over.wait()
+        return ["first"]
+
+    async def close(_: object) -> list[str]:
+        return ["last"]
+
+    runner.jobs = cast("Any", SimpleNamespace(step=step, close=close))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner._take_step)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(runner.close_round)
+        await wait_all_tasks_blocked()
+        is_over.set()
+    assert kept is not None
+    assert [kept.receive_nowait() for _ in range(2)] == ["first", "last"]
 
 
 async def test_three_stages_pass_gradients_back(autojump_clock: MockClock) -> None:
