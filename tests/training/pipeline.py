@@ -51,6 +51,7 @@ inner_steps_max = {steps}
 round_blocks = 150
 checkpoint_rounds = 8
 [optimizer]
+adamw_rate = 0.3
 name = "{optimizer}"
 learning_rate = 0.01
 warmup_steps = 0
