@@ -5,7 +5,8 @@ Shell: waits and carries; ``StepPolicy`` decides when to step, ``RoundPlan`` whe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
 import trio
 from torch import Tensor
@@ -189,7 +190,7 @@ class SeatWorker:
         self._stepper.close_round()
         if self._round_scope is not None:
             self._round_scope.cancel()
-        async with self._in_order:
+        async with self._in_turn():
             log = self.log
             done = await self.jobs.close([merge for merge, _ in self._merges])
             self.log = None
@@ -212,6 +213,18 @@ class SeatWorker:
             nursery.start_soon(self._step_when_due)
             if self.stage == 0:
                 nursery.start_soon(self._originate)
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncGenerator[None]:
+        """Hold the lock of windows; one that is free costs no turn of the scheduler."""
+        try:
+            self._in_order.acquire_nowait()
+        except trio.WouldBlock:
+            await self._in_order.acquire()
+        try:
+            yield
+        finally:
+            self._in_order.release()
 
     # --- fragments ---
 
@@ -362,7 +375,7 @@ class SeatWorker:
         return is_late and not self._stepper.is_full and not self.shard.is_between_steps
 
     async def _take_step(self) -> None:
-        async with self._in_order:
+        async with self._in_turn():
             if self.log is None:
                 return
             merges, self._merges = self._merges, []

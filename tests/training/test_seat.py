@@ -112,7 +112,8 @@ async def test_windows_come_in_order_whoever_wakes_first(autojump_clock: MockClo
         await wait_all_tasks_blocked()
         is_over.set()
     assert kept is not None
-    assert [kept.receive_nowait() for _ in range(2)] == ["first", "last"]
+    found: list[object] = [kept.receive_nowait() for _ in range(2)]
+    assert found == ["first", "last"]
 
 
 async def test_three_stages_pass_gradients_back(autojump_clock: MockClock) -> None:
