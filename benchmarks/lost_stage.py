@@ -71,12 +71,9 @@ class LosingSwarm(Swarm):
     def train_steps(self, steps: Iterable[int]) -> None:
         """Take these steps of the run."""
         for step in steps:
-            round_index, inner = divmod(step, self.variant.inner_steps)
-            if inner == 0:
+            if step % self.variant.inner_steps == 0:
                 self.history.append(self.seats[LOST][0].phi_P.clone())
-                self.begin_round(round_index)
-            self.inner_step(step, round_index, inner)
-            self._outer_steps(step, round_index, inner)
+            self.take(step)
 
     def kept(self) -> Kept:
         """Return a copy of the state that training changes."""

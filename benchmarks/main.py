@@ -39,6 +39,8 @@ def main() -> int:
             parser.error(f"{error}: {error.hint}")
     if args.wan and not hasattr(bench, "measure_wan"):
         parser.error(f"{args.name} has no part over far lines")
+    if args.wan and args.only is not None:
+        parser.error("--wan is a part of its own: --only chooses among the others")
     try:
         only = chosen(args.only, getattr(bench, "CHOICES", ()))
     except UsageError as error:

@@ -9,12 +9,11 @@ Legend: P parameters of a shard, R replicas, B sequences, T time.
 
 import math
 from dataclasses import dataclass, field
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from benchmarks.stacked import StackedOptimizer, stacked_gradients
+from benchmarks.stacked import stacked_gradients
 from benchmarks.variants import BATCH, REPLICAS, Variant, spec_of, steps_of
 from swarm.gossip.codecs.activations import from_wire, to_wire
 from swarm.gossip.pairing import SeatKey
@@ -30,8 +29,9 @@ from swarm.training.model.optimizer import (
     OptimizerState,
     learning_rate,
     muon_matrices,
+    optimizer_step,
 )
-from swarm.training.model.profiles import NATIVE
+from swarm.training.model.profiles import NATIVE, table
 from swarm.training.model.stages import (
     Forward,
     Stage,
@@ -113,11 +113,8 @@ class Replicas:
         self.train, self.heldout = train, heldout
         plans = plan_stages(self.spec.model, variant.stages)
         self.stages = [Stage(plan, NATIVE) for plan in plans]
+        self._ops = table(NATIVE.name)
         self._matrices = [muon_matrices(self.spec.optimizer, plan) for plan in plans]
-        self._optimizers = [
-            StackedOptimizer(self.spec.optimizer, plan.num_parameters, matrices)
-            for plan, matrices in zip(plans, self._matrices, strict=True)
-        ]
         self.spans = [plan.fragments(variant.fragments) for plan in plans]
         self.whole = whole_model(self.spec.model, NATIVE)
         self.count = 1 if variant.method == "sync" else REPLICAS
@@ -222,7 +219,7 @@ class Replicas:
         for s, row_sums in enumerate(sums):
             for i, total in enumerate(row_sums):
                 if total.count:
-                    self._optimize(s, [i], total.mean().unsqueeze(0), round_index, inner)
+                    self._optimize(s, i, total.mean(), round_index, inner)
         return sum(losses) / len(losses)
 
     def _stacked_step(self, awake: list[int], step: int, round_index: int, inner: int) -> float:
@@ -232,17 +229,9 @@ class Replicas:
         row, plan = self.seats[0], self.stages[0].plan
         params_RP = torch.stack([row[i].params_P for i in awake])
         losses_R, grad_RP = stacked_gradients(plan, params_RP, ids_RBT, labels_RBT)
-        for i, (_, labels_BT) in zip(awake, samples, strict=True):
+        for i, (_, labels_BT), grad_P in zip(awake, samples, grad_RP, strict=True):
             row[i].tokens += labels_BT.numel()
-
-        def steps_taken(place: int) -> tuple[int, int]:
-            i = awake[place]
-            return row[i].optimizer.step, inner // self._period(i)
-
-        for _, group in groupby(sorted(range(len(awake)), key=steps_taken), key=steps_taken):
-            places = list(group)
-            seats = [awake[place] for place in places]
-            self._optimize(0, seats, grad_RP[places], round_index, inner)
+            self._optimize(0, i, grad_P, round_index, inner)
         return float(losses_R.mean())
 
     def _sync_step(self, step: int, round_index: int, inner: int) -> float:
@@ -254,12 +243,12 @@ class Replicas:
             params_RP = row[0].params_P.unsqueeze(0)
             one = ids_BT.unsqueeze(0), labels_BT.unsqueeze(0)
             losses_R, grad_RP = stacked_gradients(plan, params_RP, *one)
-            self._optimize(0, [0], grad_RP, round_index, inner)
+            self._optimize(0, 0, grad_RP[0], round_index, inner)
             return float(losses_R)
         sums = [[GradientSum(row[0].params_P.numel())] for row in self.seats]
         loss = self._microbatch((ids_BT, labels_BT), [0] * self.variant.stages, sums)
         for s, (total,) in enumerate(sums):
-            self._optimize(s, [0], total.mean().unsqueeze(0), round_index, inner)
+            self._optimize(s, 0, total.mean(), round_index, inner)
         return loss
 
     def _microbatch(
@@ -316,18 +305,17 @@ class Replicas:
         self.found.tokens += labels_BT.numel()
         return inputs_BT, labels_BT
 
-    def _period(self, index: int) -> int:
-        """Return the ticks that a step of a replica takes."""
-        return SLOW_PERIOD if index >= self.variant.slow_from else 1
-
     def _optimize(
-        self, stage: int, indices: list[int], grad_RP: Tensor, round_index: int, inner: int
+        self, stage: int, index: int, grad_P: Tensor, round_index: int, inner: int
     ) -> None:
-        """Step replicas of one stage that have taken as many steps, each with its row of the gradient."""
-        seats = [self.seats[stage][i] for i in indices]
-        rate = self.rate(round_index, inner // self._period(indices[0]))
-        states = [seat.optimizer for seat in seats]
-        self._optimizers[stage].step([seat.params_P for seat in seats], grad_RP, states, rate)
+        """Step one replica of a stage; a slow one has taken fewer steps of its round."""
+        seat, plan = self.seats[stage][index], self.stages[stage].plan
+        taken = inner // SLOW_PERIOD if index >= self.variant.slow_from else inner
+        rate, spec = self.rate(round_index, taken), self.spec.optimizer
+        matrices = self._matrices[stage]
+        optimizer_step(
+            self._ops, seat.params_P, grad_P, seat.optimizer, rate, spec, plan.decayed, matrices
+        )
 
 
 def _adopt(seat: Seat, source: Seat) -> None:

@@ -79,10 +79,7 @@ class Swarm(Replicas):
         losses = list[float]()
         for step in range(self.steps):
             round_index, inner = divmod(step, self.variant.inner_steps)
-            if inner == 0:
-                self.begin_round(round_index)
-            losses.append(self.inner_step(step, round_index, inner))
-            self._outer_steps(step, round_index, inner)
+            losses.append(self.take(step))
             if inner == self.variant.inner_steps - 1:
                 found.losses.append(sum(losses) / len(losses))
                 found.stds.append(self.std())
@@ -98,6 +95,15 @@ class Swarm(Replicas):
         found.butterfly_std = self.std()
         found.cpu_seconds = time.process_time() - began
         return found
+
+    def take(self, step: int) -> float:
+        """Take one step of the run, with the boundary before it and the trades behind; return the mean loss."""
+        round_index, inner = divmod(step, self.variant.inner_steps)
+        if inner == 0:
+            self.begin_round(round_index)
+        loss = self.inner_step(step, round_index, inner)
+        self._outer_steps(step, round_index, inner)
+        return loss
 
     # --- outer steps ---
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from swarm.config.bounds import AMOUNT_MAX, BOUNDS
-from swarm.config.spec import ADAPTER_TARGETS, NANO, Target
+from swarm.config.spec import ADAPTER_TARGETS, NANO, Recompute, Target
 from swarm.errors import BadConfig
 
 PATHS_MAX = 1000
@@ -296,7 +296,7 @@ class ComputeSection(Section):
     """auto (the best there is), cpu, cuda, cuda:1, mps; or a list: every micro-batch is split over them."""
     compile_: bool = Field(default=False, alias="compile")
     """torch.compile for native stages: some minutes at the start, faster steps afterwards."""
-    recompute: Literal["auto", "always", "never"] = "auto"
+    recompute: Recompute = "auto"
     """Forward passes that wait for their gradient are computed again when it arrives, which saves memory and
     takes a third more arithmetic; the bits are the same. auto: where they would keep more than 1 GiB."""
 

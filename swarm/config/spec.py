@@ -20,6 +20,8 @@ ADAMW, MUON = "adamw", "muon"
 
 ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 = "default", "linear", "llama3"
 """Rules by which the frequencies of rotary positions follow from their base."""
+Recompute = Literal["auto", "always", "never"]
+"""Setting of a node: forward passes that wait for their gradient are computed again when it arrives."""
 Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
 ADAPTER_TARGETS: tuple[Target, ...] = ("q", "k", "v", "o", "gate", "up", "down")
 """Projections of a decoder layer that an adapter can correct, in the order of the flat vector."""

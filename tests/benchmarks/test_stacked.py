@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.stacked import StackedOptimizer, stacked_gradients
+from benchmarks.stacked import stacked_gradients
 from benchmarks.variants import BATCH, SEQ_LEN, Variant, spec_of
 from swarm.training.model.optimizer import OptimizerState, muon_matrices, optimizer_step
 from swarm.training.model.profiles import NATIVE
@@ -24,27 +24,19 @@ def test_stacked_steps_are_those_of_each_replica(optimizer: str) -> None:
     theirs = [params_P.clone() for params_P in ours]
     our_states = [OptimizerState.zeros(plan.num_parameters, matrices) for _ in ours]
     their_states = [OptimizerState.zeros(plan.num_parameters, matrices) for _ in ours]
-    stacked, stage = (
-        StackedOptimizer(spec.optimizer, plan.num_parameters, matrices),
-        Stage(plan, NATIVE),
-    )
+    stage, decayed = Stage(plan, NATIVE), plan.decayed
     for _ in range(2):
         losses_R, grad_RP = stacked_gradients(plan, torch.stack(ours), ids_RBT, labels_RBT)
-        stacked.step(ours, grad_RP, our_states, 0.01)
-        for r, params_P in enumerate(theirs):
-            loss, _, grad_P = run_loss(stage, params_P, ids_RBT[r], labels_RBT[r])
+        for r in range(REPLICAS):
+            loss, _, grad_P = run_loss(stage, theirs[r], ids_RBT[r], labels_RBT[r])
             assert float(losses_R[r]) == pytest.approx(loss, rel=1e-5)
             assert torch.allclose(grad_RP[r], grad_P, rtol=1e-3, atol=1e-6)
-            optimizer_step(
-                NATIVE,
-                params_P,
-                grad_P,
-                their_states[r],
-                0.01,
-                spec.optimizer,
-                plan.decayed,
-                matrices,
-            )
+            for params_P, found_P, state in (
+                (ours[r], grad_RP[r], our_states[r]),
+                (theirs[r], grad_P, their_states[r]),
+            ):
+                rule = (0.01, spec.optimizer, decayed, matrices)
+                optimizer_step(NATIVE, params_P, found_P, state, *rule)
     for r, params_P in enumerate(theirs):
         # AdamW divides by the size of a gradient: where that is rounding, a value may go either way.
         apart_P = (ours[r] - params_P).abs()

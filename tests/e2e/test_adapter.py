@@ -4,22 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from swarm.config.spec import ModelSpec
+from swarm.testing.ledger import small_run_spec
 from tests.e2e.localnet import Localnet, last_commit
 
 pytestmark = pytest.mark.e2e
 
-MODEL = ModelSpec(
-    vocab_size=256,
-    hidden_size=32,
-    num_layers=2,
-    num_heads=2,
-    num_kv_heads=2,
-    intermediate_size=64,
-    seq_len=32,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+MODEL = small_run_spec().model
 BETTER_NATS = 0.1
 """On held-out bytes, after a few rounds: far less than the nat and more that an adapter gains in a minute."""
 

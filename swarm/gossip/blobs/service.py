@@ -31,6 +31,7 @@ from swarm.gossip.trade.messages import (
 )
 from swarm.gossip.trade.service import TradeLinks
 from swarm.primitives.codec import encode
+from swarm.spill import file_bytes
 from swarm.types import Digest, PeerId
 
 BLOB_PROTOCOL = "/swarm/blob/1"
@@ -322,3 +323,14 @@ async def _on_disk(fn: Callable[[*Ts], T], *args: *Ts) -> T:
             f"the folder of blobs cannot be used: {error}",
             hint="free disk space or check its owner",
         ) from None
+
+
+async def read_blob(path: Path) -> memoryview:
+    """Return the bytes of a blob's file; they must not be written to.
+
+    Raises ``Unreachable`` if another task of this node has deleted it since it was found.
+    """
+    try:
+        return await trio.to_thread.run_sync(file_bytes, path)
+    except FileNotFoundError:
+        raise Unreachable(f"blob {path.name[:16]} was deleted here before it was read") from None

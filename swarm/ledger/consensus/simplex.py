@@ -53,6 +53,13 @@ from swarm.primitives.crypto import SecretKey
 from swarm.types import NO_DIGEST, Digest, Height, View
 
 
+def signed_badly(error: Exception) -> VerificationFailed:
+    """Return the error of a validator to whom a quorum gives a final block that is invalid."""
+    return VerificationFailed(
+        f"more than two thirds of the power signed a bad block: {error}", hint="swarm ledger verify"
+    )
+
+
 class BlockExecutor(Protocol):
     """Block executor: builds and validates blocks on the ledger's state."""
 
@@ -338,10 +345,7 @@ class Simplex:
         try:
             self._judge(certificate.block)
         except (InvalidStatement, PeerFault) as error:
-            raise VerificationFailed(
-                f"more than two thirds of the power signed a bad block: {error}",
-                hint="swarm ledger verify",
-            ) from None
+            raise signed_badly(error) from None
 
     def _vote(self, kind: int, view: View, block: Digest) -> None:
         """Vote, unless this validator is muted or an earlier vote forbids it."""

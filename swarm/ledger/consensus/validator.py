@@ -19,7 +19,6 @@ from swarm.errors import (
     InvalidStatement,
     OutOfTurn,
     PeerFault,
-    VerificationFailed,
 )
 from swarm.host.service import Host
 from swarm.ledger.blocks import BLOCK_BYTES_MAX, Block, block_digest
@@ -33,6 +32,7 @@ from swarm.ledger.consensus.simplex import (
     Simplex,
     batches_of,
     records_of,
+    signed_badly,
 )
 from swarm.ledger.consensus.timers import TimerParams
 from swarm.ledger.consensus.votes import (
@@ -237,10 +237,7 @@ class ValidatorRunner:
                     changes=changes,
                 )
             except (PeerFault, InvalidStatement) as error:
-                raise VerificationFailed(
-                    f"more than two thirds of the power signed a bad block: {error}",
-                    hint="swarm ledger verify",
-                ) from None
+                raise signed_badly(error) from None
             changes.clear()
             self._settle(appended)
 

@@ -20,14 +20,13 @@ from swarm.config.bounds import TOKEN_BYTES
 from swarm.config.spec import DataSpec, RunSpec
 from swarm.errors import BadConfig, BrokenPromise, Corrupt, Unreachable
 from swarm.executor import ExecutorPort
-from swarm.gossip.blobs.service import PATIENCE_S, Blobs, Progress
+from swarm.gossip.blobs.service import PATIENCE_S, Blobs, Progress, read_blob
 from swarm.host.service import Host
 from swarm.ledger.state.records import Checkpoint, Run
 from swarm.placement import let_go, spilled
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.commitments import hash_of
 from swarm.primitives.crypto import fast_digest
-from swarm.spill import file_bytes
 from swarm.store import Store
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.disk import id_limit, open_tokens, root_of_file
@@ -288,12 +287,7 @@ class ArtifactCache:
         return self._remember(root, await self._read(numel, stage, root, path))
 
     async def _read(self, numel: int, stage: StageIndex, root: Digest, path: Path) -> Tensor:
-        try:
-            data = await trio.to_thread.run_sync(file_bytes, path)
-        except FileNotFoundError:
-            raise Unreachable(
-                f"the weights of stage {stage} were deleted here before they were read"
-            ) from None
+        data = await read_blob(path)
         try:
             found = await self._compute.run(decode_phi, data, numel)
         except BrokenPromise as error:

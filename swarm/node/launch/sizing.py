@@ -22,10 +22,10 @@ from swarm.training.messages import activation_bytes
 from swarm.training.model.operators import NEWTON_SCHULZ_STEPS
 from swarm.training.model.optimizer import muon_matrices, num_second_moments
 from swarm.training.model.stages import StagePlan, plans_of
+from swarm.training.record.checkpoint import FLOAT_BYTES
 from swarm.training.record.window import WINDOW_BYTES_MAX
 from swarm.types import StageIndex
 
-FLOAT_BYTES = 4
 LEAST_BYTES = 20
 """Bytes of one parameter at least: weights and two moments in float32, and the sum of the gradients in 64 bits.
 Muon has the updates of its matrices in the place of their second moments."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from swarm.errors import BadConfig, Corrupt, PeerFault, Unreachable
 from swarm.events import EventKind
 from swarm.executor import ExecutorPort
+from swarm.gossip.blobs.service import read_blob
 from swarm.ledger.state.records import Run, Seat
 from swarm.node.artifacts.checkpoints import drop
 from swarm.node.control.planner import is_accused
@@ -264,10 +265,7 @@ async def _tensor(
     blobs = context.blobs
     was_here = blobs.has(root)
     path = await blobs.fetch(root, numel * FLOAT_BYTES, lambda: [peer], patience_s=FETCH_PATIENCE_S)
-    try:
-        data = await trio.to_thread.run_sync(file_bytes, path)
-    except FileNotFoundError:
-        raise Unreachable("a part of its state was deleted here before it was read") from None
+    data = await read_blob(path)
     listed = context.ledger.state.run(run.index).checkpoints[stage]
     if not was_here and all(kept.phi_root != root for kept in listed):
         await blobs.remove(root)

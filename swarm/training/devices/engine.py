@@ -23,9 +23,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from swarm.config.spec import RunSpec
+from swarm.config.spec import Recompute, RunSpec
 from swarm.errors import PeerFault, SwarmError, UsageError
-from swarm.training.devices.select import CPU, Recompute, is_recomputed
+from swarm.training.devices.select import CPU, is_recomputed
 from swarm.training.model.exact.reference import FIXED_POINT, GRADIENT_MAX
 from swarm.training.model.operators import are_finite
 from swarm.training.model.optimizer import (

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 import swarm
-from swarm.config.spec import RunSpec
+from swarm.config.spec import Recompute, RunSpec
 from swarm.errors import BadEncoding, DeviceLost, PeerFault, UsageError
 from swarm.primitives.codec import encode
 from swarm.training.devices.engine import NOTICES_MAX, Gradients
@@ -49,7 +49,7 @@ from swarm.training.devices.protocol import (
     reply_of,
 )
 from swarm.training.devices.protocol import Forward as ForwardCommand
-from swarm.training.devices.select import Recompute, devices_text, shares
+from swarm.training.devices.select import devices_text, shares
 from swarm.training.devices.shared_memory import (
     SharedTensors,
     forget_files,

@@ -10,8 +10,8 @@ Core: messages and their bounds. Numbers travel in shared memory; the messages s
 import struct
 from typing import cast
 
+from swarm.config.spec import Recompute
 from swarm.primitives.codec import Message, decode
-from swarm.training.devices.select import Recompute
 
 FRAME_BYTES = 1 << 20
 """Bytes of one frame: several times a run spec with a full table of learning rates."""

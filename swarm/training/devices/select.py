@@ -5,23 +5,20 @@ Core: pure functions over names of torch's devices: ``cpu``, ``cuda:0``, ``mps``
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from swarm.config.spec import RunSpec
+from swarm.config.spec import Recompute, RunSpec
 from swarm.errors import BadConfig
 from swarm.training.messages import in_flight_max
 from swarm.training.model.stages import StagePlan
+from swarm.training.record.checkpoint import FLOAT_BYTES
 
 CPU = "cpu"
-Recompute = Literal["auto", "always", "never"]
-"""Setting of the node file: forward passes that wait for their gradient are computed again when it arrives."""
 KEPT_BYTES_MAX = 1 << 30
 """Bytes that waiting passes may keep under ``auto``. A seat of a model so large that they keep more has a few
 gigabytes of its own; to compute its forward passes twice takes a third more operations."""
 WIDTHS_KEPT, INNER_WIDTHS_KEPT, LOGITS_KEPT = 10, 4, 3
 """Floats that a forward pass keeps for its gradient, of each token: so many hidden_size and intermediate_size
 in each layer, so many vocab_size in the last stage. Measured on operators of the CPU."""
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ def _native_table() -> Ops:
         return ops
 
     def orthogonal(updates: Sequence[Tensor]) -> list[Tensor]:
-        if torch.get_num_threads() > 1 or any(update_RC.is_cuda for update_RC in updates):
+        if torch.get_num_threads() > 1 or any(x.device.type != "cpu" for x in updates):
             return _orthogonal(updates)
         return [kernels.orthogonal(update_RC) for update_RC in updates]
 

@@ -3,23 +3,14 @@
 import pytest
 import torch
 
-from swarm.config.spec import ModelSpec
 from swarm.errors import UsageError
+from swarm.primitives.codec import replace
 from swarm.training.devices.engine import CompiledStage
 from swarm.training.model.profiles import table_on
 from swarm.training.model.stages import Stage, init_flat, plan_stages, run_loss
+from tests.training.models import TINY
 
-MODEL = ModelSpec(
-    vocab_size=40,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+MODEL = replace(TINY, vocab_size=40, num_layers=2)
 PLAN = plan_stages(MODEL, 1)[0]
 STAGE = Stage(PLAN, table_on("native", "cpu"))
 TOKENS = (torch.arange(48) * 7 % 40).view(4, 12)

@@ -9,22 +9,14 @@ import torch
 
 from swarm.config.spec import ModelSpec
 from swarm.errors import UsageError
+from swarm.primitives.codec import replace
 from swarm.training.data.samples import windows
 from swarm.training.inference.evaluate import heldout_loss, heldout_starts, whole_model
 from swarm.training.model.profiles import EXACT_NAME, NATIVE, table
 from swarm.training.model.stages import init_flat
+from tests.training.models import TINY
 
-MODEL = ModelSpec(
-    vocab_size=40,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+MODEL = replace(TINY, vocab_size=40, num_layers=2)
 TOKENS = (np.arange(2000) * 7 % 40).astype(np.uint8)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swarm.config.spec import ModelSpec, OptimizerSpec
+from swarm.config.spec import OptimizerSpec
 from swarm.errors import BadConfig, UsageError
 from swarm.primitives.codec import replace
 from swarm.training.inference.sampling import KeyValueCache, advance
@@ -24,18 +24,9 @@ from swarm.training.model.stages import (
     run_forward,
     run_loss,
 )
+from tests.training.models import TINY
 
-PLAIN = ModelSpec(
-    vocab_size=40,
-    hidden_size=16,
-    num_layers=6,
-    num_heads=4,
-    num_kv_heads=2,
-    intermediate_size=24,
-    seq_len=12,
-    rope_theta=10_000,
-    norm_eps_nano=10_000,
-)
+PLAIN = replace(TINY, vocab_size=40, num_layers=6)
 MODEL = replace(PLAIN, bottleneck_rank=5, bottleneck_stages=3)
 TOKENS = (torch.arange(48) * 7 % 40).view(4, 12)
 LABELS = (torch.arange(48) * 11 % 40).view(4, 12)

@@ -96,3 +96,12 @@ def test_a_text_in_pieces_gives_the_logits_of_the_whole(ops: object) -> None:
     logits_V = advance(stage, params_P, cache, text[7:])
     whole_V = stage.forward(params_P, text[None])[0, -1]
     torch.testing.assert_close(logits_V, whole_V.detach(), rtol=2e-2, atol=2e-2)
+
+
+def test_compiled_kernels_are_given_matrices_of_the_cpu_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the other device is: a tensor without memory stands for it."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    (found,) = table("native").orthogonal([torch.empty(4, 6, device="meta")])
+    assert (found.device.type, tuple(found.shape)) == ("meta", (4, 6))
