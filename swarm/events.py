@@ -73,6 +73,8 @@ def printable(text: str, chars_max: int) -> str:
     """
     if len(text) > chars_max:
         text = text[: chars_max - 3] + "..."
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

@@ -116,6 +116,11 @@ class Progress:
         columns_left = max(columns - len(verdict_text) - 2, 1) if columns else 0
         return f"{headline(state, columns_left)}  {verdict_text}".strip()
 
+    @property
+    def poll_s(self) -> float:
+        """Seconds to the next look at the node: each costs it a few milliseconds."""
+        return POLL_INTERVAL_S if self._is_live or not self._map_shown else STATUS_INTERVAL_S
+
     def _verdict(self, state: StateDocument) -> str:
         """Return the node's activity while its figures move, else its verdict, cause and command."""
         if state.node.waits_for:
@@ -175,6 +180,16 @@ class NodeConsole:
             return
         self._show_ticket(event)
         self._say(self._progress.on_event(event, trio.current_time()))
+
+    @property
+    def shows_states(self) -> bool:
+        """True unless events are all that is printed."""
+        return not self._options.json
+
+    @property
+    def poll_s(self) -> float:
+        """Seconds to the next status."""
+        return self._progress.poll_s
 
     def on_state(self, state: "StateDocument | None") -> None:
         """Show the status of the node."""
@@ -243,7 +258,7 @@ def _exit_code(stopped_by: int) -> int:
 
 async def _watch_node(home: Path, console: NodeConsole) -> None:
     """Poll the node through the same API as every other client."""
-    while True:
+    while console.shows_states:
         state: StateDocument | None = None
         address = find_node(home)
         if address is not None and address.pid == os.getpid():
@@ -254,7 +269,7 @@ async def _watch_node(home: Path, console: NodeConsole) -> None:
             except SwarmError:
                 state = None
         console.on_state(state)
-        await trio.sleep(POLL_INTERVAL_S)
+        await trio.sleep(console.poll_s)
 
 
 async def _watch_parent(scope: trio.CancelScope) -> None:

@@ -16,6 +16,7 @@ compact form of the map.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from blake3 import blake3
@@ -26,6 +27,8 @@ from swarm.types import NO_DIGEST, Digest
 
 Hash = Callable[[bytes], bytes]
 PROOF_DEPTH_MAX = 40
+PATHS_CACHED = 1 << 14
+"""Paths of keys that are remembered, about 250 bytes each: a node reads the same entries again in every block."""
 
 
 def sha256_hash(data: bytes) -> bytes:
@@ -270,6 +273,7 @@ def _digest(node: "_Node[V]") -> bytes:
     return NO_DIGEST if node is None else node.digest
 
 
+@lru_cache(PATHS_CACHED)
 def _path(key: bytes) -> int:
     return int.from_bytes(hashlib.sha256(b"\x04" + key).digest(), "big")
 

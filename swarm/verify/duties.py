@@ -40,7 +40,7 @@ from swarm.ledger.transition.accounts import ENVELOPE_BYTES, required_fee
 from swarm.ledger.transition.checks import CHECKS_MAX
 from swarm.ledger.transition.phases import answers_end, are_reveals_open, gather_end, open_checks
 from swarm.ledger.transition.runs import leaves_max
-from swarm.ledger.transition.sampling import check_eligible, drawn_window, prove_draw
+from swarm.ledger.transition.sampling import check_eligible, own_window, prove_draw
 from swarm.primitives.crypto import SecretKey
 from swarm.training.record.window import WindowKey
 from swarm.types import Digest, Height, PeerId
@@ -104,8 +104,7 @@ class Draws:
         found = self._proved.get((segment_id, draw.height))
         if found is None:
             proof = prove_draw(self._secret, self._chain, draw, record)
-            peer = self._secret.peer
-            found = drawn_window(self._chain, draw, record, spec, peer, proof), proof
+            found = own_window(draw, record, spec, proof), proof
             self._proved[segment_id, draw.height] = found
             if len(self._proved) > PROOFS_MAX:
                 self._proved.popitem(last=False)

@@ -141,6 +141,7 @@ class Verifier:
         self._refused: set[StepKey] = set()
         self._watch = OpenSegments()
         self._height = ledger.state.height
+        self._looked_at = -1
         self._tidied = Height(0)
         self._due = trio.Event()
 
@@ -224,7 +225,9 @@ class Verifier:
         moved, self._height = state.height - self._height, state.height
         if moved > JUMP_BLOCKS:
             return
-        self._report_changes(state)
+        if state.height != self._looked_at:
+            self._looked_at = state.height
+            self._report_changes(state)
         steps = next_duties(self._known(state))
         for step in [step for step in steps if isinstance(step, Submit)]:
             await self._submit(step)

@@ -10,6 +10,7 @@ so a snapshot is the sorted list of its entries and carries the root of the stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, InvalidStatement, Reason
@@ -222,10 +223,12 @@ class State(Reader):
         return tuple(record for record in found if record is not None)
 
     def live_segments(self) -> tuple[SegmentRecord, ...]:
-        """Return all segments that can still be checked or reported, oldest first.
+        """Return all segments that can still be checked or reported, oldest first."""
+        return self._live_segments
 
-        One lookup per height up to the last at which something is due.
-        """
+    @cached_property
+    def _live_segments(self) -> tuple[SegmentRecord, ...]:
+        """One lookup per height up to the last at which something is due; a state never changes."""
         found: dict[bytes, SegmentRecord] = {}
         for height in range(self.height + 1, self.globals.last_due + 1):
             for segment_id in self.due_queue(height).segments:

@@ -51,7 +51,7 @@ def draw_alpha(chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
 
 
 def prove_draw(secret: SecretKey, chain: Digest, draw: Draw, record: SegmentRecord) -> bytes:
-    """Return the 80-byte proof for a ``DataRequest``; ``drawn_window`` tells whether it selects the peer."""
+    """Return the 80-byte proof for a ``DataRequest``; ``own_window`` tells whether it selects the peer."""
     return vrf.prove(secret, draw_alpha(chain, draw, record))
 
 
@@ -63,6 +63,15 @@ def drawn_window(
     Raises ``BadSignature`` if the proof is not its own.
     """
     beta = vrf.verify(peer, draw_alpha(chain, draw, record), proof)
+    return _window_of(beta, draw, record, spec)
+
+
+def own_window(draw: Draw, record: SegmentRecord, spec: RunSpec, proof: bytes) -> int | None:
+    """Return the window that a proof made by ``prove_draw`` selects, or None; it is not verified again."""
+    return _window_of(vrf.output(proof), draw, record, spec)
+
+
+def _window_of(beta: bytes, draw: Draw, record: SegmentRecord, spec: RunSpec) -> int | None:
     value = int.from_bytes(beta[:8], "big")
     if value * max(draw.num_eligible, 1) * NANO >= 2 * spec.checks.probability_nano << 64:
         return None

@@ -63,6 +63,8 @@ class StateBuilder:
         """Time of the last count, and True if it gave the supply that the state says: burned stake changes
         it."""
         self._parameters: dict[bytes, int] = {}
+        self._blocks: dict[int, BlockRow] = {}
+        """Rows of the newest blocks by height, made when the block was new."""
         self.url = ""
 
     async def watch(self) -> None:
@@ -252,21 +254,26 @@ class StateBuilder:
         )
 
     def _tail(self, height: Height) -> tuple[BlockRow, ...]:
-        ledger, rows = self._context.ledger, list[BlockRow]()
+        rows = dict[int, BlockRow]()
         for at in range(height, max(height - TAIL_BLOCKS, 0), -1):
-            final = ledger.block_at(Height(at))
-            if final is None:
-                continue
-            block, _ = final
-            transactions = [transaction_row(ledger.state, data) for data in block.transactions]
-            rows.append(
-                BlockRow(
-                    height=at,
-                    leader=peer_name(block.header.leader),
-                    transactions=read_document(tuple[TransactionRow, ...], transactions),
-                )
-            )
-        return tuple(rows)
+            row = self._blocks.get(at) or self._block(Height(at))
+            if row is not None:
+                rows[at] = row
+        self._blocks = rows
+        return tuple(rows.values())
+
+    def _block(self, height: Height) -> BlockRow | None:
+        ledger = self._context.ledger
+        final = ledger.block_at(height)
+        if final is None:
+            return None
+        block, _ = final
+        transactions = [transaction_row(ledger.state, data) for data in block.transactions]
+        return BlockRow(
+            height=height,
+            leader=peer_name(block.header.leader),
+            transactions=read_document(tuple[TransactionRow, ...], transactions),
+        )
 
     def _peer(self, one: SeenPeer, run: Run | None) -> PeerRow:
         context, state, seen = self._context, self._context.ledger.state, one.seen
