@@ -28,7 +28,7 @@ from swarm.types import NO_DIGEST, Digest
 Hash = Callable[[bytes], bytes]
 PROOF_DEPTH_MAX = 40
 PATHS_CACHED = 1 << 14
-"""Paths of keys that are remembered, about 250 bytes each: a node reads the same entries again in every block."""
+"""Paths of keys that are remembered, about 250 bytes each: a node reads the same entries in every block."""
 
 
 def sha256_hash(data: bytes) -> bytes:

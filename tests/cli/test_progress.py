@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from swarm.cli.run_node import STATUS_INTERVAL_S, Progress
+from swarm.cli.run_node import POLL_INTERVAL_S, STATUS_INTERVAL_S, Progress
 from swarm.cli.style import Ink
 from swarm.events import EventKind, make_event
 from swarm.node.api.schema import NodeRow
@@ -95,3 +95,12 @@ def test_an_event_resets_the_clock() -> None:
     progress.on_event(make_event(0, EventKind.PROGRESS, "reading the text"), 4.0)
     assert progress.on_state(None, 6.0) == []
     assert progress.on_state(None, 4.0 + STATUS_INTERVAL_S) != []
+
+
+def test_a_node_that_nobody_watches_asks_itself_seldom() -> None:
+    """Every second until the map is known, and for a live line; then as often as a status is due."""
+    progress, live = a_progress(), a_progress(is_live=True)
+    assert progress.poll_s == live.poll_s == POLL_INTERVAL_S
+    for one in (progress, live):
+        one.on_state(a_state(), 0.0)
+    assert (progress.poll_s, live.poll_s) == (STATUS_INTERVAL_S, POLL_INTERVAL_S)

@@ -66,3 +66,33 @@ def test_a_key_of_small_order_or_off_the_curve_is_refused(key: bytes) -> None:
     proof = prove(SecretKey.from_seed(bytes(32)), b"alpha")
     with pytest.raises(BadSignature):
         verify(PeerId(key), b"alpha", proof)
+
+
+P = 2**255 - 19
+"""The field of Curve25519."""
+
+
+def is_point(encoded: bytes) -> bool:
+    """Decompress by the formulas of RFC 8032 section 5.1.3, with nothing but integers."""
+    number = int.from_bytes(encoded, "little")
+    y, sign = number & ((1 << 255) - 1), number >> 255
+    d = -121665 * pow(121666, -1, P) % P
+    square = (y * y - 1) * pow(d * y * y + 1, -1, P) % P
+    if y >= P or (square == 0 and sign):
+        return False
+    return square == 0 or pow(square, (P - 1) // 2, P) == 1
+
+
+def test_a_gamma_that_is_not_a_point_is_named_and_every_point_is_one() -> None:
+    """Non-canonical bytes and a sign of x = 0 too, which libsodium takes."""
+    peer = SecretKey.from_seed(bytes(32)).peer
+    edges = [0, 1, 2, P - 2, P - 1, P, P + 1, (1 << 255) - 1]
+    encodings = [(y | sign << 255).to_bytes(32, "little") for y in edges for sign in (0, 1)]
+    encodings += [SecretKey.from_seed(bytes([i]) * 32).seed for i in range(40)]
+    found = list[bool]()
+    for encoded in encodings:
+        with pytest.raises(BadSignature) as refused:
+            verify(peer, b"alpha", encoded + bytes(48))
+        found.append("not a point" not in str(refused.value))
+    assert found == [is_point(encoded) for encoded in encodings]
+    assert {True, False} == set(found)

@@ -272,6 +272,7 @@ def test_the_live_segments_are_listed_until_their_window_has_passed() -> None:
     other = case.ledger.commit(case.run, 1, 1, 0)
     case.submit(case.ledger.keys[0], other)
     found = case.ledger.state.live_segments()
+    assert case.ledger.state.live_segments() is found
     assert [(record.stage, record.seat) for record in found] == [(0, 1), (1, 0)]
     case.ledger.empty_blocks(EXACT.checks.challenge_window_blocks + 1)
     assert case.ledger.state.live_segments() == ()
