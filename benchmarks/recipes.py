@@ -70,6 +70,7 @@ RECIPES = (
     Recipe(replace(_GOSSIP, name="muon_gossip_fast", trades=5), _MUON, _MUON_LONG),
     Recipe(replace(_GOSSIP, name="muon_gossip_h1", trades=10), _MUON),
     Recipe(replace(_GOSSIP, name="muon_gossip_h10", trades=1), _MUON),
+    Recipe(replace(_GOSSIP, name="muon_gossip_h15", inner_steps=30), _MUON),
     Recipe(replace(_GOSSIP, name="muon_noloco", preset="noloco"), _MUON),
 )
 """Recipes with a grid of their own."""
@@ -85,6 +86,7 @@ CHOSEN: Mapping[str, Changes] = {
     "muon_gossip_fast": {"learning_rate": 0.05, "adamw_rate": 1.0},
     "muon_gossip_h1": {"learning_rate": 0.05, "adamw_rate": 1.0},
     "muon_gossip_h10": {"learning_rate": 0.03, "adamw_rate": 1.0},
+    "muon_gossip_h15": {"learning_rate": 0.02, "adamw_rate": 1.0},
     "muon_noloco": {"learning_rate": 0.03, "adamw_rate": 1.0},
 }
 """What was best at 300 steps on the validation text; docs/benchmarks.md has every point that was walked."""

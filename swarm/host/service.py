@@ -19,7 +19,7 @@ from libp2p.peer.id import ID
 from multiaddr.multiaddr import Multiaddr
 
 from swarm.errors import BadEncoding, PeerFault, Unreachable, UsageError
-from swarm.host.addresses import AddressBook, format_address
+from swarm.host.addresses import AddressBook, format_address, is_loopback
 from swarm.host.backoff import CircuitBreakers, PeerScores
 from swarm.host.client import Client, Traffic
 from swarm.host.closing import plain_errors, shielded
@@ -112,12 +112,14 @@ class Host:
         """Return the addresses at which others can dial us: multiaddr texts without the peer.
 
         Announced addresses come first. A wildcard stands for the machine's interface addresses; loopback is
-        named only if we listen on it, or if there is nothing else.
+        named only if there is nothing else: who listens there and announces another address is behind a
+        forwarder that nobody is to go round.
         """
         found = list(self._announce)
         for listener in self.libp2p_host.get_network().listeners.values():
             found += [text for bound in listener.get_addrs() for text in expand(str(bound))]
-        return list(dict.fromkeys(found))
+        outward = [*self._announce, *(text for text in found if not is_loopback(text))]
+        return list(dict.fromkeys(outward or found))
 
     def _introduce(self) -> Hello:
         return Hello(_VERSION, self.chain16, self._session, tuple(self.addresses()[:8]))
