@@ -183,8 +183,8 @@ class NodeConsole:
 
     @property
     def shows_states(self) -> bool:
-        """True unless events are all that is printed."""
-        return not self._options.json
+        """True unless events are all that is printed, or nothing is."""
+        return not (self._options.json or self._options.quiet)
 
     @property
     def poll_s(self) -> float:
@@ -202,8 +202,6 @@ class NodeConsole:
             )
 
     def _say(self, lines: list[str]) -> None:
-        if self._options.json:
-            return
         for line in lines:
             if self._live is not None:
                 from rich.text import Text

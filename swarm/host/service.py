@@ -115,11 +115,11 @@ class Host:
         named only if there is nothing else: who listens there and announces another address is behind a
         forwarder that nobody is to go round.
         """
-        found = list(self._announce)
+        own = list[str]()
         for listener in self.libp2p_host.get_network().listeners.values():
-            found += [text for bound in listener.get_addrs() for text in expand(str(bound))]
-        outward = [*self._announce, *(text for text in found if not is_loopback(text))]
-        return list(dict.fromkeys(outward or found))
+            own += [text for bound in listener.get_addrs() for text in expand(str(bound))]
+        told = [*self._announce, *(text for text in own if not is_loopback(text))]
+        return list(dict.fromkeys(told or own))
 
     def _introduce(self) -> Hello:
         return Hello(_VERSION, self.chain16, self._session, tuple(self.addresses()[:8]))
