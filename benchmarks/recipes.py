@@ -47,9 +47,8 @@ _GOSSIP = Variant(
     "muon_gossip",
     preset="gossip",
     optimizer="muon",
-    trades=2,
-    codec="int4-mean",
-    error_feedback=False,
+    trades=3,
+    codec="int3-mean",
 )
 _DILOCO = Variant("diloco_tuned", "diloco", "diloco", nesterov=True)
 
@@ -67,10 +66,10 @@ RECIPES = (
         _grid(learning_rate=ADAMW_RATES[1:], gamma=GASLOC_MOMENTA),
     ),
     Recipe(_GOSSIP, _MUON, _MUON_LONG),
-    Recipe(replace(_GOSSIP, name="muon_gossip_fast", trades=5), _MUON, _MUON_LONG),
+    Recipe(replace(_GOSSIP, name="muon_gossip_fast", trades=8), _MUON, _MUON_LONG),
     Recipe(replace(_GOSSIP, name="muon_gossip_h1", trades=10), _MUON),
-    Recipe(replace(_GOSSIP, name="muon_gossip_h10", trades=1), _MUON),
-    Recipe(replace(_GOSSIP, name="muon_gossip_h15", inner_steps=30), _MUON),
+    Recipe(replace(_GOSSIP, name="muon_gossip_h10", trades=1), _MUON, _MUON_LONG),
+    Recipe(replace(_GOSSIP, name="muon_gossip_int4", trades=2, codec="int4-mean"), _MUON),
     Recipe(replace(_GOSSIP, name="muon_noloco", preset="noloco"), _MUON),
 )
 """Recipes with a grid of their own."""
@@ -86,7 +85,7 @@ CHOSEN: Mapping[str, Changes] = {
     "muon_gossip_fast": {"learning_rate": 0.05, "adamw_rate": 1.0},
     "muon_gossip_h1": {"learning_rate": 0.05, "adamw_rate": 1.0},
     "muon_gossip_h10": {"learning_rate": 0.03, "adamw_rate": 1.0},
-    "muon_gossip_h15": {"learning_rate": 0.02, "adamw_rate": 1.0},
+    "muon_gossip_int4": {"learning_rate": 0.05, "adamw_rate": 1.0},
     "muon_noloco": {"learning_rate": 0.03, "adamw_rate": 1.0},
 }
 """What was best at 300 steps on the validation text; docs/benchmarks.md has every point that was walked."""
@@ -95,6 +94,7 @@ CHOSEN_LONG: Mapping[str, Changes] = {
     "muon_sync": {"learning_rate": 0.03, "adamw_rate": 1.0},
     "muon_gossip": {"learning_rate": 0.03, "adamw_rate": 1.0},
     "muon_gossip_fast": {"learning_rate": 0.03, "adamw_rate": 1.0},
+    "muon_gossip_h10": {"learning_rate": 0.03, "adamw_rate": 1.0},
 }
 """The same at 1,200 steps; the longest runs use it too."""
 
@@ -112,6 +112,7 @@ TUNED = (
     replace(_MUON_GOSSIP, name="muon_float32", codec="float32"),
     replace(_MUON_GOSSIP, name="muon_int8", codec="int8"),
     replace(_MUON_GOSSIP, name="muon_int4", codec="int4", error_feedback=True),
+    replace(_MUON_GOSSIP, name="muon_int4_mean", codec="int4-mean"),
     replace(_MUON_GOSSIP, name="muon_top2", codec="top2", error_feedback=True),
     replace(_MUON_GOSSIP, name="muon_nesterov", alpha=0.3, beta=1.0, nesterov=True),
     replace(_MUON_GOSSIP, name="muon_momentum", alpha=0.3),

@@ -22,8 +22,15 @@ from benchmarks.recipes import VARIANTS
 from benchmarks.replicas import Found, Replicas
 from benchmarks.variants import Variant
 from swarm.config.spec import NANO
-from swarm.gossip.codecs.int4 import decode_int4, encode_int4, is_coarse
-from swarm.gossip.codecs.int8 import decode_int8, encode_int8
+from swarm.gossip.codecs.int4 import (
+    decode_int3,
+    decode_int4,
+    encode_int3,
+    encode_int4,
+    encode_int4_once,
+    is_coarse,
+)
+from swarm.gossip.codecs.int8 import compress, decode_int8, encode_int8
 from swarm.gossip.pairing import SeatKey, final_rounds, final_trades, heaviest_edges, pair_up
 from swarm.primitives.randomness import stream
 from swarm.testing.baselines import diloco_step
@@ -72,6 +79,7 @@ class Swarm(Replicas):
     ) -> None:
         super().__init__(variant, seed, steps, train, heldout)
         self._offered = list[Offered]()
+        self.keeps_mean = variant.codec in {"int4-mean", "int3-mean"}
 
     def run(self, heldout_windows: int, *, is_tuning: bool = False) -> Found:
         """Train for all steps, measure, and agree; a run that tunes measures the mean at the end alone."""
@@ -173,7 +181,7 @@ class Swarm(Replicas):
         )
         heard = self._heard(pairs, stage, offered.exchange, round_index)
         senders = set(heard.values())
-        if self.variant.codec == "int4-mean":
+        if self.keeps_mean:
             senders |= set(heard)  # who keeps the mean of a pair needs its own payload too
         hats = self._received(offered, sorted(senders))
         self._average_moments(heard, stage, round_index)
@@ -184,7 +192,7 @@ class Swarm(Replicas):
                 j = heard[i]
                 phi_F = slow[j].phi_F if self.variant.tensors == 2 else None
                 hat_F = hats[j]
-                if self.variant.codec == "int4-mean":
+                if self.keeps_mean:
                     hat_F = offered.thetas[i] + (hat_F - hats[i])
                 partner = Partner(hat_F, self._share(offered, i, j), phi_F)
             after = self._stepped(slow[i], offered.thetas[i], partner, round_index)
@@ -264,14 +272,23 @@ class Swarm(Replicas):
                     hats[i], size = theta_F, 4 * theta_F.numel() * self.variant.tensors
                 case "int8":
                     payload = encode_int8(theta_F, anchor_F)
-                    hats[i], size = decode_int8(payload, anchor_F, theta_F.numel()), len(payload)
-                case "int4" | "int4-mean":
+                    hats[i] = decode_int8(payload, anchor_F, theta_F.numel())
+                    size = len(compress(payload))
+                case "int4":
                     seat = self.seats[stage][i]
                     coded = encode_int4(theta_F, anchor_F, seat.residual_P[span])
                     if self.variant.error_feedback:
                         seat.residual_P[span] = coded.residual_N
-                    size = len(coded.payload)
+                    size = len(compress(coded.payload))
                     hats[i] = decode_int4(coded.payload, anchor_F, theta_F.numel())
+                case "int4-mean":
+                    payload = encode_int4_once(theta_F, anchor_F)
+                    hats[i] = decode_int4(payload, anchor_F, theta_F.numel())
+                    size = len(compress(payload))
+                case "int3-mean":
+                    payload = encode_int3(theta_F, anchor_F)
+                    hats[i] = decode_int3(payload, anchor_F, theta_F.numel())
+                    size = len(compress(payload))
                 case "top2":
                     seat = self.seats[stage][i]
                     moved_F = theta_F - anchor_F + seat.residual_P[span]

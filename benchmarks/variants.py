@@ -26,7 +26,7 @@ PULL_ONLY_ROUNDS = 1
 """Both as in configs/demo.toml, whose rounds are short, too."""
 
 Method = Literal["sync", "diloco", "pairs", "gasloc", "isolated"]
-Codec = Literal["float32", "int8", "int4", "int4-mean", "top2"]
+Codec = Literal["float32", "int8", "int4", "int4-mean", "int3-mean", "top2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Variant:
     codec: Codec = "float32"
     """top2: a quarter of the values, those that moved the most, in 2 bits."""
     error_feedback: bool = True
-    """False: int4 and int4-mean carry no quantization error into the next payload."""
+    """False: int4 carries no quantization error into the next payload; int4-mean and int3-mean never do."""
     lost_percent: int = 0
     """Percentage of pulls that never arrive, each drawn by itself."""
     num_retries: int = 1

@@ -39,7 +39,7 @@ NUMERICS = ("native", "native-bf16", EXACT_NUMERICS)
 TOKENIZERS = ("bytes", "file")
 TOKEN_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4}
 """Bytes of one token in a token file, by its dtype."""
-CODECS = ("int8", "int4", "int4-mean", "bf16")
+CODECS = ("int8", "int4", "int4-mean", "int3-mean", "bf16")
 ACTIVATIONS = ("bf16", "int8", "int4")
 ON_FRAUD = ("evict", "rollback")
 OPTIMIZERS = (ADAMW, MUON)

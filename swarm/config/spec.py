@@ -94,7 +94,7 @@ class OuterSpec(Message, frozen=True):
     pull_only_rounds: int
     num_retries: int
     codec: str
-    """``int8``, ``int4``, ``int4-mean`` or ``bf16``: encoding of fragments where both anchors are equal."""
+    """``int8``, ``int4``, ``int4-mean``, ``int3-mean`` or ``bf16``: encoding where both anchors are equal."""
     distance_max_nano: int = 0
     """Multiple of the median distance past which a partner gets less than its weight; 0: never."""
     loss_margin_nano: int = 0

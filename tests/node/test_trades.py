@@ -112,14 +112,14 @@ def merges(windows: list[WindowData]) -> list[FragmentMerged]:
 
 
 @pytest.mark.parametrize("two", [False, True], ids=["one tensor", "two tensors"])
-@pytest.mark.parametrize("codec", ["int8", "int4", "int4-mean", "bf16"])
+@pytest.mark.parametrize("codec", ["int8", "int4", "int4-mean", "int3-mean", "bf16"])
 def test_two_nodes_trade_in_the_runs_codec_and_their_windows_replay(codec: str, two: bool) -> None:
     traders, rounds = trained(a_run(codec, two=two))
     for plan, logs in rounds:
         is_early = plan.round < ROUNDS - 1
         fed_back = codec == "int4" and is_early
         coarse = Codec.INT4 if is_early or codec == "int4-mean" else Codec.INT8
-        due = {"int8": Codec.INT8, "bf16": Codec.BF16}.get(codec, coarse)
+        due = {"int8": Codec.INT8, "bf16": Codec.BF16, "int3-mean": Codec.INT3}.get(codec, coarse)
         for (_, index), log in logs.items():
             windows = windows_of(traders, index, plan.round)
             check_replay(traders, plan, log, windows)

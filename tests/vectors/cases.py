@@ -231,7 +231,7 @@ def exchange() -> list[Json]:
         message(Chunks((memoryview(b"one"), memoryview(b"two")))),
         message(Taken()),
     ]
-    for codec in (Codec.INT8, Codec.INT4, Codec.BF16, Codec.F32):
+    for codec in (Codec.INT8, Codec.INT4, Codec.INT3, Codec.BF16, Codec.F32):
         packed = pack(key, snapshot, codec)
         offer = sign_offer(ALICE, CHAIN, packed.offer)
         # The wire bytes may change with the version of zstandard; what is hashed before it may not.

@@ -38,6 +38,7 @@ class Codec(IntEnum):
     INT4 = 2
     F32 = 3
     """Codec of the final averaging only: its replicas must agree on every bit."""
+    INT3 = 4
 
 
 class FragmentKey(Message, frozen=True):

@@ -14,7 +14,14 @@ from torch import Tensor
 
 from swarm.errors import BrokenPromise, UsageError
 from swarm.gossip.blobs.chunks import Manifest, manifest
-from swarm.gossip.codecs.int4 import decode_int4, encode_int4, encode_int4_once, int4_bytes
+from swarm.gossip.codecs.int4 import (
+    decode_int3,
+    decode_int4,
+    encode_int3,
+    encode_int4,
+    encode_int4_once,
+    int4_bytes,
+)
 from swarm.gossip.codecs.int8 import (
     VALUES_MAX,
     compress,
@@ -102,12 +109,21 @@ def payload_bytes(codec: Codec, numel: int) -> int:
     match codec:
         case Codec.INT8:
             return int8_bytes(numel)
-        case Codec.INT4:
+        case Codec.INT4 | Codec.INT3:
             return int4_bytes(numel)
         case Codec.BF16:
             return 2 * numel
         case Codec.F32:
             return 4 * numel
+
+
+_PRESSED = {Codec.INT8: 95, Codec.INT4: 83, Codec.INT3: 58}
+"""Percent that zstandard leaves of the payload of weights in training, rounded up (docs/benchmarks.md)."""
+
+
+def usual_wire_bytes(codec: Codec, numel: int) -> int:
+    """Return the bytes that the payload of ``numel`` values usually has on the wire of a line that is slow."""
+    return payload_bytes(codec, numel) * _PRESSED.get(codec, 100) // 100
 
 
 def encode_payload(snapshot: FragmentPayload, codec: Codec) -> tuple[Bytes, Tensor | None]:
@@ -124,6 +140,8 @@ def encode_payload(snapshot: FragmentPayload, codec: Codec) -> tuple[Bytes, Tens
                 return encode_int4_once(snapshot.theta, snapshot.anchor), None
             coded = encode_int4(snapshot.theta, snapshot.anchor, snapshot.residual)
             return coded.payload, coded.residual_N
+        case Codec.INT3:
+            return encode_int3(snapshot.theta, snapshot.anchor), None
         case Codec.BF16:
             return encode_bf16(snapshot.theta), None
         case Codec.F32:
@@ -168,6 +186,8 @@ def read_payload(codec: Codec, payload: Bytes, anchor_N: Tensor) -> Tensor:
             return decode_int8(payload, anchor_N, anchor_N.numel())
         case Codec.INT4:
             return decode_int4(payload, anchor_N, anchor_N.numel())
+        case Codec.INT3:
+            return decode_int3(payload, anchor_N, anchor_N.numel())
         case Codec.BF16:
             return decode_bf16(payload, anchor_N.numel())
         case Codec.F32:

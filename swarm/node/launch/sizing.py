@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from swarm.config.spec import RunSpec
 from swarm.errors import BadConfig
-from swarm.gossip.trade.payload import payload_bytes
+from swarm.gossip.trade.payload import usual_wire_bytes
 from swarm.ledger.transition.runs import checkpoints_kept, first_checkpoint_blocks, rounds_kept
 from swarm.node.control.planner import guarded_stages
 from swarm.placement import LARGE_BYTES_MIN
@@ -97,7 +97,7 @@ class Sizing:
     cut_bytes_per_token: float
     """Bytes of one token over one cut between stages, in each direction."""
     trade_bytes_per_round: int
-    """Bytes of fragments that it sends to partners, before zstandard."""
+    """Bytes of fragments that it sends to partners, as zstandard usually leaves them."""
     checkpoint_bytes: int
     """Bytes of a checkpoint of the largest stage."""
     seat_blob_bytes: int
@@ -148,7 +148,7 @@ def sizing_of(spec: RunSpec, block_interval_ms: int) -> Sizing:
         // spec.microbatch_size,
         cut_bytes_per_token=activation_bytes(spec) / (spec.microbatch_size * spec.model.seq_len),
         trade_bytes_per_round=spec.outer.trades_per_round
-        * payload_bytes(common_codec(spec, 0), traded),
+        * usual_wire_bytes(common_codec(spec, 0), traded),
         checkpoint_bytes=FLOAT_BYTES * largest,
         seat_blob_bytes=_log_bytes(spec, is_owner=False)
         + max(blob_bytes(spec, followed(spec, StageIndex(stage))) for stage in stages),

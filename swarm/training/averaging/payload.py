@@ -7,12 +7,13 @@ Core: pure functions of the run and the round: nothing here is negotiated.
 
 In a round of final averaging theta travels alone, in float32. Otherwise the codec of a round is the run's, but
 int4 is replaced by int8 in the last tenth of the rounds; if the two sides have different anchors it is bfloat16
-(``choose_codec`` of gossip/trade/payload.py). int4-mean is not replaced: the distance that its errors leave
-between replicas has the mean 0, and the final averaging removes it. A run in int4 keeps a residual for
-everything that travels, as part of its state; any other run keeps none.
+(``choose_codec`` of gossip/trade/payload.py). int4-mean and int3-mean are not replaced: the distance that their
+errors leave between replicas has the mean 0, and the final averaging removes it. A run in int4 keeps a residual
+for everything that travels, as part of its state; any other run keeps none.
 
     int4         the partner's values are merged as they are, and the error of a payload goes into the next
     int4-mean    what is merged is the difference of the two payloads (``mean_kept``), and errors are forgotten
+    int3-mean    the same, with seven levels instead of fifteen
 Source: docs/spec/training.md sections 3 and 5. Legend: P parameters of the shard, F values of one fragment, R
 values of a residual: 0, P or 2 P.
 """
@@ -40,6 +41,8 @@ def common_codec(spec: RunSpec, round_index: int, *, is_final_averaging: bool = 
     match spec.outer.codec:
         case "int4-mean":
             return Codec.INT4
+        case "int3-mean":
+            return Codec.INT3
         case "int4" if is_coarse(round_index, spec.rounds):
             return Codec.INT4
         case "bf16":
@@ -119,7 +122,7 @@ def read_values(
 
 def keeps_mean(spec: RunSpec) -> bool:
     """Return True if a merge takes the difference of two payloads, so that the mean of a pair stays."""
-    return spec.outer.codec == "int4-mean"
+    return spec.outer.codec in {"int4-mean", "int3-mean"}
 
 
 def mean_kept(spec: RunSpec, merge: Merge) -> Merge:

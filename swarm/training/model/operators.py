@@ -1,6 +1,6 @@
 """The interface of an operator table: the signatures that every numerics profile implements.
 
-Core: pure data, and the two helpers that autograd functions share.
+Core: pure data, and the helpers that autograd functions share.
 
 Legend: N rows (batch x time), T time, S time of the keys, D hidden, O outputs, I intermediate, V vocabulary,
 H heads, K key-value heads, E features of one head, P parameters of a shard, B batch, R rows and C columns of
@@ -111,3 +111,25 @@ def apply(function: type[Function], *arguments: object) -> Tensor:
     """Call ``function.apply`` with a typed result."""
     result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
     return result
+
+
+class _Root(Function):
+    """A scalar whose gradient is a given tensor; its value means nothing."""
+
+    @staticmethod
+    def forward(ctx: OpContext, x: Tensor, grad: Tensor) -> Tensor:
+        ctx.save_for_backward(grad)
+        return x.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: OpContext, *_: Tensor) -> tuple[Tensor, None]:
+        return ctx.saved_tensors[0], None
+
+
+def root_of(x: Tensor, grad: Tensor) -> Tensor:
+    """Return a scalar from which a backward pass reaches ``x`` with ``grad``, its bits unchanged.
+
+    torch imports sympy at the first backward pass that is given a gradient: half a second and 40 MB of every
+    process, for the shapes of compiled models.
+    """
+    return apply(_Root, x, grad)

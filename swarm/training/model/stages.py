@@ -58,6 +58,7 @@ from swarm.training.model.llama import (
     layer_blocks,
     layer_forward,
 )
+from swarm.training.model.operators import root_of
 from swarm.training.model.profiles import Ops, table
 from swarm.types import Digest
 
@@ -545,7 +546,7 @@ def _gradients(
     ]
     inputs = list(leaves) if stage.plan.is_first else [*leaves, entry]
     try:
-        torch.autograd.backward(graph, grad, inputs=inputs)
+        torch.autograd.backward(graph if grad is None else root_of(graph, grad), inputs=inputs)
     finally:
         for hook in hooks:
             hook.remove()

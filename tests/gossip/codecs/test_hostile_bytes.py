@@ -126,7 +126,7 @@ def bits_of(codec: Codec, value: float) -> bytes:
             case Codec.BF16:
                 upper = np.array([value], "<f4").view("<u4") >> 16
                 return upper.astype("<u2").tobytes()
-            case Codec.INT8 | Codec.INT4:
+            case Codec.INT8 | Codec.INT4 | Codec.INT3:
                 limited = max(-65504.0, min(65504.0, value)) if np.isfinite(value) else value
                 return np.array([limited], "<f2").tobytes()
 
@@ -141,7 +141,7 @@ def test_a_value_in_a_fragment_is_finite_or_refused(
     payload, _ = encode_payload(snapshot, codec)
     first = bits_of(codec, value)
     bent = first + payload[len(first) :]
-    is_peak = codec in {Codec.INT8, Codec.INT4}
+    is_peak = codec in {Codec.INT8, Codec.INT4, Codec.INT3}
     if not is_number or (is_peak and value < -1):
         with pytest.raises(BadEncoding):
             read_payload(codec, bent, snapshot.anchor)
@@ -157,11 +157,16 @@ def test_a_value_in_a_fragment_is_finite_or_refused(
 @pytest.mark.rule("G4", "S31")
 @pytest.mark.parametrize("codec", ALL)
 def test_a_fragment_of_another_dtype_or_length_is_refused(codec: Codec) -> None:
-    """The bytes of each codec, read as those of every other; one value more or less."""
+    """The bytes of each codec, read as those of every other; one value more or less.
+
+    Every payload of int3 is one of int4, too: the offer says which it is, and another codec than the run's is
+    refused.
+    """
     snapshot = a_snapshot()
     for other in ALL:
         payload = bytes(encode_payload(snapshot, other)[0])
-        for bad in (payload[:-1], payload + b"\0", *([payload] if other is not codec else [])):
+        is_readable = other is codec or (other, codec) == (Codec.INT3, Codec.INT4)
+        for bad in (payload[:-1], payload + b"\0", *([] if is_readable else [payload])):
             with memory_of_at_most(SPARE_BYTES), pytest.raises(BadEncoding):
                 read_payload(codec, bad, snapshot.anchor)
 

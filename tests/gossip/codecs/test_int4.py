@@ -7,8 +7,19 @@ from torch import Tensor
 
 from swarm.errors import BadEncoding, UsageError
 from swarm.gossip.codecs import native
-from swarm.gossip.codecs.int4 import LEVELS, Coded, decode_int4, encode_int4, int4_bytes, is_coarse
-from swarm.gossip.codecs.int8 import BLOCK, CHUNK
+from swarm.gossip.codecs.int4 import (
+    INT3_LEVELS,
+    LEVELS,
+    Coded,
+    decode_int3,
+    decode_int4,
+    encode_int3,
+    encode_int4,
+    encode_int4_once,
+    int4_bytes,
+    is_coarse,
+)
+from swarm.gossip.codecs.int8 import BLOCK, CHUNK, compress
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["kernels", "tensors"])
@@ -46,6 +57,40 @@ def test_what_is_sent_and_the_residual_sum_to_the_input(numel: int) -> None:
 
 def test_int4_costs_at_most_point_52_bytes_per_parameter() -> None:
     assert int4_bytes(BLOCK * 100) / (BLOCK * 100) == 0.515625
+
+
+@pytest.mark.rule("G22a")
+@pytest.mark.parametrize("numel", SIZES)
+def test_int3_is_as_long_and_off_by_half_a_level_of_its_block_at_most(numel: int) -> None:
+    theta, anchor, _, _ = coded(numel)
+    payload = encode_int3(theta, anchor)
+    assert len(payload) == int4_bytes(numel)
+    off = (decode_int3(payload, anchor, numel) - theta).abs()
+    for start in range(0, numel, BLOCK):
+        block = slice(start, start + BLOCK)
+        peak = float((theta - anchor)[block].abs().max())
+        assert float(off[block].max()) <= 0.51 * peak / INT3_LEVELS + 1e-6
+
+
+@pytest.mark.rule("G22a")
+def test_int3_leaves_three_tenths_of_a_byte_on_the_wire_and_int4_four() -> None:
+    theta, zero = some(1 << 18), torch.zeros(1 << 18)
+    each = [
+        len(compress(encode(theta, zero))) / (1 << 18) for encode in (encode_int3, encode_int4_once)
+    ]
+    assert 0.25 < each[0] < 0.32
+    assert 0.40 < each[1] < 0.46
+
+
+@pytest.mark.rule("G22a")
+@pytest.mark.parametrize(
+    "pairs", [b"\x04", b"\x0c", b"\x40", b"\xc0"], ids="4 -4 high-4 high--4".split()
+)
+def test_a_level_that_int3_does_not_have_is_refused(pairs: bytes) -> None:
+    payload = pieces([1], pairs)
+    assert decode_int4(payload, torch.zeros(2), 2).abs().max() == pytest.approx(4 / 7)
+    with pytest.raises(BadEncoding):
+        decode_int3(payload, torch.zeros(2), 2)
 
 
 @pytest.mark.rule("G22")

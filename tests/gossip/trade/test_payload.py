@@ -73,7 +73,7 @@ def test_a_scale_or_a_length_that_no_encoder_writes_is_refused(codec: Codec) -> 
     ):
         with pytest.raises(BadEncoding):
             read_payload(codec, bad, snapshot.anchor)
-    if codec in {Codec.INT8, Codec.INT4}:
+    if codec in {Codec.INT8, Codec.INT4, Codec.INT3}:
         for scale in (b"\x00\x7c", b"\x00\xbc"):  # infinite; negative
             with pytest.raises(BadEncoding):
                 read_payload(codec, scale + payload[2:], snapshot.anchor)

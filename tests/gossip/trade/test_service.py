@@ -115,6 +115,24 @@ async def test_two_partners_trade_and_keep_each_others_receipts(
         assert me.host.blamed == []
 
 
+async def test_a_fragment_of_a_mebibyte_is_there_after_one_round_trip(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A mebibyte are 3.5 million values in int3: the first chunks are requested with the offer."""
+    network = FakeNetwork(delay_s=1.0)
+    left, right = a_side(network, 1), a_side(network, 2)
+    nursery.start_soon(left.trades.run)
+    snapshot = a_snapshot(numel=1_000_000)
+    left.trades.publish(left.key(), snapshot, partner=right.host.peer)
+    wanted = Wanted(left.key(), left.host.peer, right.seat, ANCHOR_ROOT, 1_000_000)
+    await trio.sleep(0.1)  # until it is packed
+    began = trio.current_time()
+    received = await right.trades.pull(wanted, snapshot.anchor, deadline=began + 60.0)
+    assert received is not None
+    assert received.offer.wire_bytes > 900_000
+    assert trio.current_time() - began < 1.1 * 2 * network.delay_s
+
+
 @pytest.mark.rule("G12")
 async def test_a_wait_for_a_receipt_ends_with_it_or_at_the_deadline(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock

@@ -65,6 +65,7 @@ def a_snapshot(residual: Tensor) -> FragmentSnapshot:
         ("int8", Codec.INT8, Codec.INT8),
         ("int4", Codec.INT4, Codec.INT8),
         ("int4-mean", Codec.INT4, Codec.INT4),
+        ("int3-mean", Codec.INT3, Codec.INT3),
         ("bf16", Codec.BF16, Codec.BF16),
     ],
 )
@@ -82,8 +83,8 @@ def test_slow_weights_travel_only_where_gamma_is_not_beta() -> None:
 
 
 def test_only_a_run_in_int4_with_error_feedback_keeps_a_residual() -> None:
-    names = ("int8", "bf16", "int4-mean", "int4")
-    assert [residual_numel(a_run(name), 7) for name in names] == [0, 0, 0, 7]
+    names = ("int8", "bf16", "int3-mean", "int4-mean", "int4")
+    assert [residual_numel(a_run(name), 7) for name in names] == [0, 0, 0, 0, 7]
     assert residual_numel(a_run("int4", two=True), 7) == 14
 
 
@@ -181,9 +182,10 @@ def shift_of_mean(spec: RunSpec, codec: Codec) -> float:
 
 
 @pytest.mark.rule("T17a")
-@pytest.mark.parametrize("codec", [Codec.INT4, Codec.INT8, Codec.BF16])
-def test_int4_mean_keeps_the_mean_of_a_pair_whatever_the_codec_of_a_round(codec: Codec) -> None:
-    kept, moved = (shift_of_mean(a_run(name), codec) for name in ("int4-mean", "int8"))
+@pytest.mark.parametrize("name", ["int4-mean", "int3-mean"])
+@pytest.mark.parametrize("codec", [Codec.INT3, Codec.INT4, Codec.INT8, Codec.BF16])
+def test_the_mean_of_a_pair_stays_whatever_the_codec_of_a_round(codec: Codec, name: str) -> None:
+    kept, moved = (shift_of_mean(a_run(each), codec) for each in (name, "int8"))
     assert kept < 2e-6
     assert moved > 50 * kept
 

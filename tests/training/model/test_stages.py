@@ -1,5 +1,7 @@
 """A shard is one flat vector, the cut changes nothing that is computed, and two runs give the same bits."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -47,6 +49,17 @@ def one_micro_batch(num_stages: int, *, keep_graph: bool = True) -> tuple[float,
         gradients.insert(0, mine)
     assert grad is None
     return loss, torch.cat(gradients)
+
+
+def test_a_backward_pass_loads_no_computer_algebra() -> None:
+    program = (
+        "import sys; from tests.training.model.test_stages import one_micro_batch; one_micro_batch(2);"
+        "print('sympy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.rule("T5")
