@@ -66,8 +66,10 @@ RECIPES = (
         _grid(learning_rate=ADAMW_RATES[1:], gamma=GASLOC_MOMENTA),
     ),
     Recipe(_GOSSIP, _MUON, _MUON_LONG),
-    Recipe(replace(_GOSSIP, name="muon_gossip_fast", trades=8), _MUON, _MUON_LONG),
-    Recipe(replace(_GOSSIP, name="muon_gossip_h1", trades=10), _MUON),
+    Recipe(
+        replace(_GOSSIP, name="muon_gossip_fast", trades=5, codec="int4-mean"), _MUON, _MUON_LONG
+    ),
+    Recipe(replace(_GOSSIP, name="muon_gossip_h1", trades=10, codec="int4-mean"), _MUON),
     Recipe(replace(_GOSSIP, name="muon_gossip_h10", trades=1), _MUON, _MUON_LONG),
     Recipe(replace(_GOSSIP, name="muon_gossip_int4", trades=2, codec="int4-mean"), _MUON),
     Recipe(replace(_GOSSIP, name="muon_noloco", preset="noloco"), _MUON),
