@@ -47,8 +47,8 @@ _GOSSIP = Variant(
     "muon_gossip",
     preset="gossip",
     optimizer="muon",
-    trades=3,
-    codec="int3-mean",
+    trades=2,
+    codec="int4-mean",
 )
 _DILOCO = Variant("diloco_tuned", "diloco", "diloco", nesterov=True)
 
@@ -66,12 +66,11 @@ RECIPES = (
         _grid(learning_rate=ADAMW_RATES[1:], gamma=GASLOC_MOMENTA),
     ),
     Recipe(_GOSSIP, _MUON, _MUON_LONG),
-    Recipe(
-        replace(_GOSSIP, name="muon_gossip_fast", trades=5, codec="int4-mean"), _MUON, _MUON_LONG
-    ),
-    Recipe(replace(_GOSSIP, name="muon_gossip_h1", trades=10, codec="int4-mean"), _MUON),
-    Recipe(replace(_GOSSIP, name="muon_gossip_h10", trades=1), _MUON, _MUON_LONG),
-    Recipe(replace(_GOSSIP, name="muon_gossip_int4", trades=2, codec="int4-mean"), _MUON),
+    Recipe(replace(_GOSSIP, name="muon_gossip_fast", trades=5), _MUON, _MUON_LONG),
+    Recipe(replace(_GOSSIP, name="muon_gossip_h1", trades=10), _MUON),
+    Recipe(replace(_GOSSIP, name="muon_gossip_h10", trades=1), _MUON),
+    Recipe(replace(_GOSSIP, name="muon_int3", trades=3, codec="int3-mean"), _MUON, _MUON_LONG),
+    Recipe(replace(_GOSSIP, name="muon_int3_h10", trades=1, codec="int3-mean"), _MUON, _MUON_LONG),
     Recipe(replace(_GOSSIP, name="muon_noloco", preset="noloco"), _MUON),
 )
 """Recipes with a grid of their own."""
@@ -87,7 +86,8 @@ CHOSEN: Mapping[str, Changes] = {
     "muon_gossip_fast": {"learning_rate": 0.05, "adamw_rate": 1.0},
     "muon_gossip_h1": {"learning_rate": 0.05, "adamw_rate": 1.0},
     "muon_gossip_h10": {"learning_rate": 0.03, "adamw_rate": 1.0},
-    "muon_gossip_int4": {"learning_rate": 0.05, "adamw_rate": 1.0},
+    "muon_int3": {"learning_rate": 0.05, "adamw_rate": 1.0},
+    "muon_int3_h10": {"learning_rate": 0.03, "adamw_rate": 1.0},
     "muon_noloco": {"learning_rate": 0.03, "adamw_rate": 1.0},
 }
 """What was best at 300 steps on the validation text; docs/benchmarks.md has every point that was walked."""
@@ -96,7 +96,8 @@ CHOSEN_LONG: Mapping[str, Changes] = {
     "muon_sync": {"learning_rate": 0.03, "adamw_rate": 1.0},
     "muon_gossip": {"learning_rate": 0.03, "adamw_rate": 1.0},
     "muon_gossip_fast": {"learning_rate": 0.03, "adamw_rate": 1.0},
-    "muon_gossip_h10": {"learning_rate": 0.03, "adamw_rate": 1.0},
+    "muon_int3": {"learning_rate": 0.03, "adamw_rate": 1.0},
+    "muon_int3_h10": {"learning_rate": 0.03, "adamw_rate": 1.0},
 }
 """The same at 1,200 steps; the longest runs use it too."""
 
@@ -114,7 +115,6 @@ TUNED = (
     replace(_MUON_GOSSIP, name="muon_float32", codec="float32"),
     replace(_MUON_GOSSIP, name="muon_int8", codec="int8"),
     replace(_MUON_GOSSIP, name="muon_int4", codec="int4", error_feedback=True),
-    replace(_MUON_GOSSIP, name="muon_int4_mean", codec="int4-mean"),
     replace(_MUON_GOSSIP, name="muon_top2", codec="top2", error_feedback=True),
     replace(_MUON_GOSSIP, name="muon_nesterov", alpha=0.3, beta=1.0, nesterov=True),
     replace(_MUON_GOSSIP, name="muon_momentum", alpha=0.3),

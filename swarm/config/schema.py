@@ -197,9 +197,10 @@ class OuterSection(Section):
     """Rounds in which a newcomer only receives fragments."""
     num_retries: int = _count("num_retries", 1)
     """Further partners tried when the first does not answer."""
-    codec: Literal["int8", "int4", "int4-mean", "int3-mean", "bf16"] = "int3-mean"
-    """Encoding of traded fragments. int3-mean: a third of int8's bytes, and a trade keeps the mean of its pair.
-    int4-mean: half of them. int4: half, errors are carried on, int8 in the last tenth of the rounds."""
+    codec: Literal["int8", "int4", "int4-mean", "int3-mean", "bf16"] = "int4-mean"
+    """Encoding of traded fragments. int4-mean: half of int8's bytes, and a trade keeps the mean of its pair.
+    int3-mean: a third, for checkpoints less than 100 steps apart. int4: half, errors are carried on, int8 in
+    the last tenth of the rounds."""
     distance_max: float = Field(default=1.5, ge=0.0, le=1000.0)
     """A partner farther away than this many times the median distance gets less weight; 0: never."""
     loss_margin: float = Field(default=0.0, ge=0.0, le=100.0)

@@ -63,7 +63,7 @@ def test_the_template_explains_every_section() -> None:
 def test_a_recipe_fills_what_the_file_does_not_say_and_nothing_else() -> None:
     plain, published = a_spec(), a_spec('[run]\nrecipe = "noloco"')
     assert a_spec('[run]\nrecipe = "muon"') == plain
-    assert (plain.optimizer.name, plain.outer.codec) == ("muon", "int3-mean")
+    assert (plain.optimizer.name, plain.outer.codec) == ("muon", "int4-mean")
     outer = published.outer
     assert (published.optimizer.name, outer.codec, outer.trades_per_round) == ("adamw", "int8", 1)
     assert (outer.alpha_nano, outer.beta_nano, outer.gamma_nano) == (5 * 10**8, *[7 * 10**8] * 2)

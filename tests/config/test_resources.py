@@ -70,7 +70,7 @@ def test_the_runs_of_the_paper_are_the_runs_of_the_paper(name: str) -> None:
     assert learning_rate(spec.optimizer, 50, 499, 49) < 0.11 * max(rates) / 1e9
     outer = spec.outer
     assert (outer.alpha_nano, outer.beta_nano, outer.gamma_nano) == (0, 10**9, 10**9)
-    assert (outer.codec, outer.trades_per_round) == ("int3-mean", 3)
+    assert (outer.codec, outer.trades_per_round) == ("int4-mean", 2)
     assert spec.numerics == "native-bf16"
     assert spec.data.tokenizer == "file"
 
