@@ -36,7 +36,7 @@ def a_spec(text: str = "") -> RunSpec:
 def test_the_demo_is_the_model_it_says() -> None:
     file = parse_run_file(packaged_file("demo.toml"), "demo.toml")
     spec = a_spec(packaged_file("demo.toml"))
-    assert round(num_parameters(spec.model) / 1e6, 2) == 0.46
+    assert round(num_parameters(spec.model) / 1e6, 2) == 0.27
     assert (spec.num_stages, spec.replicas_max, spec.round_blocks) == (2, 4, 10)
     assert file.data.source == "python-stdlib"
 

@@ -33,7 +33,7 @@ def test_every_line_says_what_it_is_about() -> None:
     assert "GFLOP/s" in "".join(dry_run_lines(demo, sizing_of(demo, 1_000), None, Ink()))
     assert "21.5 GB of memory" in plan["seat"]
     assert "3.5 GB to other stages (264 bytes a token and cut, 0.0645 d)" in plan["wire"]
-    assert "19.3 Mbit/s" in plan["wire"]
+    assert "19.1 Mbit/s" in plan["wire"]
     assert "51.6 GB at most" in plan["disk"]
     assert "38.3 GB while it trains, in the place of memory" in plan["disk"]
     assert "194.8 GB of memory" in plan["you"]
