@@ -22,16 +22,11 @@ from benchmarks.recipes import VARIANTS
 from benchmarks.replicas import Found, Replicas
 from benchmarks.variants import Variant
 from swarm.config.spec import NANO
-from swarm.gossip.codecs.int4 import (
-    decode_int3,
-    decode_int4,
-    encode_int3,
-    encode_int4,
-    encode_int4_once,
-    is_coarse,
-)
-from swarm.gossip.codecs.int8 import compress, decode_int8, encode_int8
+from swarm.gossip.codecs.int4 import is_coarse
+from swarm.gossip.codecs.int8 import compress
 from swarm.gossip.pairing import SeatKey, final_rounds, final_trades, heaviest_edges, pair_up
+from swarm.gossip.trade.messages import Codec
+from swarm.gossip.trade.payload import FragmentPayload, encode_payload, read_payload
 from swarm.primitives.randomness import stream
 from swarm.testing.baselines import diloco_step
 from swarm.training.averaging.outer_step import (
@@ -45,10 +40,13 @@ from swarm.training.averaging.outer_step import (
     outer_step,
     weight_nano,
 )
+from swarm.training.averaging.payload import MEAN_CODECS
 from swarm.training.data.dataset import TokenSource
 from swarm.training.data.disk import open_tokens
-from swarm.types import RoundIndex, StageIndex
+from swarm.types import NO_DIGEST, RoundIndex, StageIndex
 
+CODECS = {**MEAN_CODECS, "int4": Codec.INT4, "int8": Codec.INT8}
+"""Codec of the payloads under each encoding that nodes have too."""
 EXCHANGES_MAX = 1000
 """Above the exchanges of any round here: the pairs of a second partner are drawn from its number on."""
 TOP_PART = 4
@@ -79,7 +77,7 @@ class Swarm(Replicas):
     ) -> None:
         super().__init__(variant, seed, steps, train, heldout)
         self._offered = list[Offered]()
-        self.keeps_mean = variant.codec in {"int4-mean", "int3-mean"}
+        self.keeps_mean = variant.codec in MEAN_CODECS
 
     def run(self, heldout_windows: int, *, is_tuning: bool = False) -> Found:
         """Train for all steps, measure, and agree; a run that tunes measures the mean at the end alone."""
@@ -263,38 +261,26 @@ class Swarm(Replicas):
         anchor_F = self.anchors[stage][span]
         hats = dict[int, Tensor]()
         for i in senders:
-            theta_F = offered.thetas[i]
+            theta_F, seat = offered.thetas[i], self.seats[stage][i]
             codec = self.variant.codec
             if codec == "int4" and not is_coarse(offered.round_index, self.spec.rounds):
                 codec = "int8"
             match codec:
                 case "float32":
                     hats[i], size = theta_F, 4 * theta_F.numel() * self.variant.tensors
-                case "int8":
-                    payload = encode_int8(theta_F, anchor_F)
-                    hats[i] = decode_int8(payload, anchor_F, theta_F.numel())
-                    size = len(compress(payload))
-                case "int4":
-                    seat = self.seats[stage][i]
-                    coded = encode_int4(theta_F, anchor_F, seat.residual_P[span])
-                    if self.variant.error_feedback:
-                        seat.residual_P[span] = coded.residual_N
-                    size = len(compress(coded.payload))
-                    hats[i] = decode_int4(coded.payload, anchor_F, theta_F.numel())
-                case "int4-mean":
-                    payload = encode_int4_once(theta_F, anchor_F)
-                    hats[i] = decode_int4(payload, anchor_F, theta_F.numel())
-                    size = len(compress(payload))
-                case "int3-mean":
-                    payload = encode_int3(theta_F, anchor_F)
-                    hats[i] = decode_int3(payload, anchor_F, theta_F.numel())
-                    size = len(compress(payload))
                 case "top2":
-                    seat = self.seats[stage][i]
                     moved_F = theta_F - anchor_F + seat.residual_P[span]
                     kept_F = top_two_bits(moved_F)
                     seat.residual_P[span] = moved_F - kept_F
                     hats[i], size = anchor_F + kept_F, top_two_bits_bytes(moved_F.numel())
+                case _:
+                    residual_F = seat.residual_P[span] if codec == "int4" else None
+                    mine = FragmentPayload(theta_F, anchor_F, NO_DIGEST, 0, 0, residual=residual_F)
+                    payload, left_F = encode_payload(mine, CODECS[codec])
+                    if left_F is not None:
+                        seat.residual_P[span] = left_F
+                    hats[i] = read_payload(CODECS[codec], payload, anchor_F)
+                    size = len(compress(payload))
             self.found.wire_bytes += size
             self.found.wire_values += theta_F.numel()
         return hats

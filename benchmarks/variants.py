@@ -62,8 +62,6 @@ class Variant:
     fragments: int = 1
     codec: Codec = "float32"
     """top2: a quarter of the values, those that moved the most, in 2 bits."""
-    error_feedback: bool = True
-    """False: int4 carries no quantization error into the next payload; int4-mean and int3-mean never do."""
     lost_percent: int = 0
     """Percentage of pulls that never arrive, each drawn by itself."""
     num_retries: int = 1

@@ -33,16 +33,17 @@ from swarm.training.averaging.outer_step import FragmentSnapshot, Merge
 from swarm.training.model.operators import are_finite
 from swarm.training.model.stages import Span
 
+MEAN_CODECS = {"int4-mean": Codec.INT4, "int3-mean": Codec.INT3}
+"""Encodings under which a merge keeps the mean of a pair (``mean_kept``), and the codec of their payloads."""
+
 
 def common_codec(spec: RunSpec, round_index: int, *, is_final_averaging: bool = False) -> Codec:
     """Return the codec of a round in which both sides have the same anchor."""
     if is_final_averaging:
         return Codec.F32
     match spec.outer.codec:
-        case "int4-mean":
-            return Codec.INT4
-        case "int3-mean":
-            return Codec.INT3
+        case name if name in MEAN_CODECS:
+            return MEAN_CODECS[name]
         case "int4" if is_coarse(round_index, spec.rounds):
             return Codec.INT4
         case "bf16":
@@ -122,7 +123,7 @@ def read_values(
 
 def keeps_mean(spec: RunSpec) -> bool:
     """Return True if a merge takes the difference of two payloads, so that the mean of a pair stays."""
-    return spec.outer.codec in {"int4-mean", "int3-mean"}
+    return spec.outer.codec in MEAN_CODECS
 
 
 def mean_kept(spec: RunSpec, merge: Merge) -> Merge:

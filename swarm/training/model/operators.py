@@ -129,7 +129,7 @@ class _Root(Function):
 def root_of(x: Tensor, grad: Tensor) -> Tensor:
     """Return a scalar from which a backward pass reaches ``x`` with ``grad``, its bits unchanged.
 
-    torch imports sympy at the first backward pass that is given a gradient: half a second and 40 MB of every
+    torch imports sympy at the first backward pass that is given a gradient: half a second and 34 MB of every
     process, for the shapes of compiled models.
     """
     return apply(_Root, x, grad)
