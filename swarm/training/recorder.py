@@ -72,7 +72,7 @@ class OpenWindow:
                 my_payload=merge.my_payload,
                 offer=None if received is None else received.offer,
                 receipt=None if merge.sent is None else merge.sent.receipt,
-                payload=b"" if received is None else bytes(received.payload),
+                payload=b"" if received is None else received.payload,
             )
         )
 

@@ -266,7 +266,7 @@ def _forged_offer(_: Harvest, merged: FragmentMerged) -> FragmentMerged:
 
 def _other_payload(harvest: Harvest, merged: FragmentMerged) -> FragmentMerged:
     """A fragment that the partner signed for this log alone."""
-    payload = flipped(merged.payload, 8 * len(merged.payload) - 6)
+    payload = flipped(bytes(merged.payload), 8 * len(merged.payload) - 6)
     name = payload_digest(payload)
     return replace(
         _resigned(harvest, merged, merged.partner_seat, payload_hash=name), payload=payload
@@ -311,7 +311,7 @@ FRAGMENTS: dict[str, Lie] = {
     "a weight of nothing": _on_merge(lambda _, m: replace(m, weight_nano=0)),
     "tokens of a friend": _on_merge(_friendly_tokens),
     "a flipped bit of a fragment": _on_merge(
-        lambda _, m: replace(m, payload=flipped(m.payload, 77))
+        lambda _, m: replace(m, payload=flipped(bytes(m.payload), 77))
     ),
     "a fragment signed later": _on_merge(_other_payload),
     "a merge alone that was none": _on_merge(_alone),

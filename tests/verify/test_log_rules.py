@@ -444,7 +444,7 @@ def test_one_flipped_bit_of_a_payload_is_always_seen() -> None:
         flipped[at // 8] ^= 1 << at % 8
         with pytest.raises(BrokenPromise):
             _merged(replace(merged, payload=bytes(flipped)))
-    for wrong in (merged.payload[:-1], merged.payload + b"\x00", b""):
+    for wrong in (merged.payload[:-1], bytes(merged.payload) + b"\x00", b""):
         with pytest.raises(BrokenPromise):
             _merged(replace(merged, payload=wrong))
 

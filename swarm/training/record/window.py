@@ -43,7 +43,7 @@ from swarm.training.record.segment import (
     no_trades_over,
 )
 from swarm.training.shard import DROPPED_MAX
-from swarm.types import Digest, RoundIndex, RunIndex, StageIndex
+from swarm.types import Bytes, Digest, RoundIndex, RunIndex, StageIndex
 
 MAGIC = b"SWARMWN2"
 """First bytes of a window; the last digit is the version of the format."""
@@ -121,7 +121,7 @@ class MergeHead(Message, frozen=True, tag=3):
 class FragmentMerged(MergeHead, frozen=True, kw_only=True, tag=3):
     """A fragment's outer step was applied."""
 
-    payload: bytes = b""
+    payload: Bytes = b""
     """The partner's quantized bytes before zstandard, covered by ``offer.payload_hash``; empty if solo."""
 
 
@@ -347,7 +347,7 @@ def anchors_named(data: WindowData) -> frozenset[Digest]:
     return frozenset({data.start.anchor_root, *later})
 
 
-def encode_window(data: WindowData) -> list[bytes | memoryview]:
+def encode_window(data: WindowData) -> list[Bytes]:
     """Return the pieces of a window's bytes, in order; no tensor is copied."""
     key, start = data.key, data.start
     head = WindowHead(
@@ -404,7 +404,7 @@ def _bare(one: ComputedMicrobatch) -> ComputedMicrobatch:
     return replace(one, request=request, reply=reply)
 
 
-def _payloads(events: tuple[Event, ...]) -> Iterator[bytes]:
+def _payloads(events: tuple[Event, ...]) -> Iterator[Bytes]:
     for event in events:
         match event:
             case FragmentMerged():

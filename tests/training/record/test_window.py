@@ -200,7 +200,7 @@ def test_payloads_of_another_length_are_refused() -> None:
     )
     for bent in (
         with_event(data, merge, replace(merge, payload=merge.payload[:-1])),
-        with_event(data, merge, replace(merge, payload=merge.payload + b"\x00")),
+        with_event(data, merge, replace(merge, payload=bytes(merge.payload) + b"\x00")),
         with_event(data, merge, replace(merge, offer=None)),
         with_event(data, merge, replace(merge, offer=replace(merge.offer, num_bytes=1 << 40))),
         *(
