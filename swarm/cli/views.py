@@ -200,6 +200,7 @@ def status_lines(state: StateDocument, ink: Ink) -> list[str]:
     else:
         rows.append(("run", "none yet"))
     rows.append(("ledger", ledger_text(ledger)))
+    rows.append(("final by", ledger.trust))
     if node.waits_for:
         rows.append(("waits", node.waits_for))
     rows.append(("health", health(state, ink)))

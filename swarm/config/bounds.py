@@ -127,8 +127,9 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "block_interval_ms": (50, 60_000),
     "epoch_blocks": (10, 1_000_000),
     "beacon_delay": (1, 1_000),
-    "unbonding_epochs": (1, 10_000),
+    "unbonding_epochs": (3, 1_024),
     "stake_segments": (1, 1_000_000),
+    "validator_stake": (1, AMOUNT_MAX),
     "fee_min": (0, 10**12),
     "fee_per_byte_nano": (0, 10**12),
 }

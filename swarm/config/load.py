@@ -106,6 +106,7 @@ def on_network(file: RunFile, network: Genesis) -> RunFile:
         beacon_delay=network.beacon_delay,
         unbonding_epochs=network.unbonding_epochs,
         stake_segments=network.stake_segments,
+        validator_stake=network.validator_stake,
         fee_min=network.fee_min,
         fee_per_byte=network.fee_per_byte_nano / NANO,
     )
@@ -524,6 +525,7 @@ def _genesis(
         beacon_delay=ledger.beacon_delay,
         unbonding_epochs=ledger.unbonding_epochs,
         stake_segments=ledger.stake_segments,
+        validator_stake=Amount(ledger.validator_stake),
         fee_min=Amount(ledger.fee_min),
         fee_per_byte_nano=_nano(ledger.fee_per_byte),
         seed=seed,

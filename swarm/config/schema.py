@@ -267,9 +267,11 @@ class LedgerSection(Section):
     beacon_delay: int = _count("beacon_delay", 2)
     """Blocks between a commitment and the beacon draw of its verifiers."""
     unbonding_epochs: int = _count("unbonding_epochs", 14)
-    """Epochs until a withdrawn stake is free."""
+    """Epochs until a withdrawn stake is free; at least 3, for it may count as a vote for two."""
     stake_segments: int = _count("stake_segments", 60)
     """Stake of a solver, in segments of work."""
+    validator_stake: int = _count("validator_stake", 10_000)
+    """Least stake of a validator. What it buys is a voice in what is final, so it is what a lie costs."""
     fee_min: int = _count("fee_min", 1)
     fee_per_byte: float = _ratio("fee_per_byte", 0.0)
 
@@ -318,7 +320,7 @@ class NodeConfig(Section):
     solve: bool = True
     """Train a shard of the run."""
     validate_: bool = Field(default=False, alias="validate")
-    """Vote on blocks, if this key is among the validators."""
+    """Offer to validate, and vote on blocks in the epochs for which this node is chosen; it takes a stake."""
     verify: bool = True
     """Check the work of others when this node is drawn as a verifier; it takes a stake."""
     stake: int = Field(default=0, ge=0, le=AMOUNT_MAX)

@@ -253,6 +253,8 @@ class Genesis(Message, frozen=True):
     beacon_delay: int
     unbonding_epochs: int
     stake_segments: int
+    validator_stake: Amount
+    """Least stake of a validator."""
     fee_min: Amount
     fee_per_byte_nano: int
     seed: bytes

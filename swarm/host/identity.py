@@ -16,6 +16,8 @@ from swarm.primitives.crypto import SecretKey
 
 KEY_FILE = "identity.key"
 LOCK_FILE = "lock"
+UNUSED_FILE = "identity.unused"
+"""Says that the key was made in this folder, whose inode it holds, and has signed no vote yet."""
 SEED_BYTES = 32
 KEY_CHARS_MAX = 256
 """Characters read of the key file, more than a key can have: a longer file is something else."""
@@ -80,12 +82,19 @@ def _create(path: Path) -> SecretKey:
             return _parse(path.read_bytes()[:KEY_CHARS_MAX], path)
     finally:
         draft.unlink(missing_ok=True)
+    unused = path.with_name(UNUSED_FILE)
+    unused.write_bytes(b"%d\n" % folder_number(path.parent))
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
     return SecretKey.from_seed(seed)
+
+
+def folder_number(home: Path) -> int:
+    """Return the inode of a folder: a copy of it has another one, and so has one restored from a backup."""
+    return home.stat().st_ino
 
 
 @contextlib.contextmanager

@@ -6,13 +6,18 @@ Modules (C: pure, S: does I/O):
     chain.py        C  Build the next block, validate a block, verify a whole chain.
     describe.py     C  Render ledger state and segment checks as JSON rows and text, for ``swarm
                        ledger`` and ``swarm run``.
+    leaders.py      C  Draw the leaders of views: every cycle of views is a fresh permutation of the
+                       validators, weighted by stake.
     mempool.py      C  Hold transactions that wait for a block: bounded, checked, and handed out in
                        a valid order.
     reader.py       S  Read the ledger of a home from its disk, whether or not a node runs there.
+    recover.py      S  Let a validator vote again at once that lost its memory, on its owner's word.
     service.py      S  Serve the ledger to the rest of the node: the final state, and submission of
                        statements.
     transactions.py C  Define and check the transactions of the ledger: all statements that a peer
                        can sign for it.
+    trust.py        C  Say in words whom a ledger trusts: its launcher, or so many validators that
+                       none of them decides alone.
     views.py        C  Answer questions about a run from the ledger: whole models, checks,
                        convictions, lasting anchors.
     consensus/         Run Simplex consensus: propose, vote, certify and finalise blocks.

@@ -3,8 +3,10 @@
 Core: pure functions over frozen structs.
 
 Block 0 is the genesis: it has no header, its digest is the chain id, and block 1 names it as its parent.
-A vote is a signature over (chain, epoch, view, block digest) under the purpose of its kind; a certificate is
-a bitmap over the validators, in the order of the genesis, with one vote per set bit, in the same order.
+Blocks are counted in epochs of equal length. One set of validators votes on all blocks of an epoch, in views
+that begin anew with it; the header of its last block names the set of the next one. A vote is a signature over
+(chain, epoch, view, block digest) under the purpose of its kind; a certificate is a bitmap over the validators,
+in the order of their set, with one vote per set bit, in the same order.
 """
 
 from collections.abc import Sequence
@@ -30,9 +32,6 @@ VALIDATORS_MAX = 64
 
 VRF_PROOF_BYTES = 80
 
-GENESIS_EPOCH = 0
-"""Epoch signed by the validators of the genesis, until a later epoch has others."""
-
 NOTARIZE, NULLIFY, FINALIZE = 0, 1, 2
 VOTE_PURPOSES = ("vote-notarize", "vote-nullify", "vote-finalize")
 """Signing purpose of each kind of vote and certificate, by number."""
@@ -43,11 +42,16 @@ class Header(Message, frozen=True):
 
     chain: Digest
     height: Height
+    epoch: int
+    """Epoch of the block, and of the validators that vote on it."""
     view: View
+    """View of the epoch in which it was proposed first."""
     parent: Digest
     state_root: Digest
     """Root of the state after this block."""
     body_root: Digest
+    next_validators: Digest
+    """Digest of the validators that vote on the block after this one (``validators_digest``)."""
     vrf_proof: bytes
     """ECVRF proof of the leader over ``vrf_alpha``; its output updates the beacon."""
     leader: PeerId
@@ -69,7 +73,7 @@ class Certificate(Message, frozen=True):
     block: Digest
     """Digest of the block voted for; ``NO_DIGEST`` if the view is nullified."""
     bitmap: int
-    """Bitmap of the voters: bit i is set if validator i of the genesis order voted."""
+    """Bitmap of the voters: bit i is set if validator i of the epoch's set voted."""
     signatures: tuple[bytes, ...]
 
 
@@ -80,10 +84,21 @@ class Validator(Message, frozen=True):
     power: Amount
 
 
+class ValidatorSet(Message, frozen=True):
+    """Validators of an epoch, sorted by peer: the preimage of ``Header.next_validators``."""
+
+    validators: tuple[Validator, ...]
+
+
 def validators_of(genesis: Genesis) -> tuple[Validator, ...]:
     """Return the validators of a genesis, in its order, with their stake as power."""
     stakes = {account.peer: account.stake for account in genesis.accounts}
     return tuple(Validator(peer, Amount(stakes.get(peer, 0))) for peer in genesis.validators)
+
+
+def validators_digest(validators: Sequence[Validator]) -> Digest:
+    """Return the digest under which a header names a set of validators: of its encoding, in its order."""
+    return digest("validators", encode(ValidatorSet(tuple(validators))))
 
 
 def is_quorum(power: int, validators: Sequence[Validator]) -> bool:
@@ -101,9 +116,21 @@ def body_root(transactions: Sequence[bytes]) -> Digest:
     return merkle_root(transactions, sha256_hash)
 
 
-def vote_parts(chain: Digest, view: View, block: Digest) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return the parts a vote signs under ``VOTE_PURPOSES[kind]``: chain, validators' epoch, view, block."""
-    return chain, GENESIS_EPOCH.to_bytes(8, "big"), view.to_bytes(8, "big"), block
+def epoch_of(epoch_blocks: int, height: int) -> int:
+    """Return the epoch that contains a height."""
+    return height // epoch_blocks
+
+
+def last_height(epoch_blocks: int, epoch: int) -> Height:
+    """Return the height of the last block of an epoch."""
+    return Height((epoch + 1) * epoch_blocks - 1)
+
+
+def vote_parts(
+    chain: Digest, epoch: int, view: View, block: Digest
+) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the parts a vote signs under ``VOTE_PURPOSES[kind]``: chain, epoch, view, block."""
+    return chain, epoch.to_bytes(8, "big"), view.to_bytes(8, "big"), block
 
 
 def vrf_alpha(chain: Digest, epoch: int, view: View, beacon: Digest) -> bytes:
@@ -135,11 +162,13 @@ def check_block_shape(block: Block) -> None:
             header.parent,
             header.state_root,
             header.body_root,
+            header.next_validators,
             header.leader,
         )
     ):
         raise BadEncoding("a header field is not 32 bytes")
-    if header.height < 1 or header.view < 1 or len(header.vrf_proof) != VRF_PROOF_BYTES:
+    lowest = min(header.height - 1, header.view - 1, header.epoch)
+    if lowest < 0 or len(header.vrf_proof) != VRF_PROOF_BYTES:
         raise BadEncoding("a header field is out of bounds")
     if len(block.transactions) > BODY_TRANSACTIONS_MAX:
         raise BadEncoding(f"more than {BODY_TRANSACTIONS_MAX} transactions in a block")
@@ -150,9 +179,9 @@ def check_block_shape(block: Block) -> None:
 
 
 def check_certificate(
-    certificate: Certificate, chain: Digest, validators: Sequence[Validator]
+    certificate: Certificate, chain: Digest, epoch: int, validators: Sequence[Validator]
 ) -> None:
-    """Raise ``BadEncoding`` or ``BadSignature`` unless a quorum of ``validators`` signed this."""
+    """Raise ``BadEncoding`` or ``BadSignature`` unless a quorum of the epoch's ``validators`` signed this."""
     bitmap, kind = certificate.bitmap, certificate.kind
     if kind not in {NOTARIZE, NULLIFY, FINALIZE} or certificate.view < 1:
         raise BadEncoding("no such kind of certificate")
@@ -163,6 +192,6 @@ def check_certificate(
     voters = [v for i, v in enumerate(validators) if bitmap >> i & 1]
     if not is_quorum(sum(voter.power for voter in voters), validators):
         raise BadSignature("a certificate without a quorum")
-    parts = vote_parts(chain, certificate.view, certificate.block)
+    parts = vote_parts(chain, epoch, certificate.view, certificate.block)
     for voter, signature in zip(voters, certificate.signatures, strict=True):
         verify(voter.peer, signature, VOTE_PURPOSES[kind], *parts)

@@ -25,10 +25,11 @@ from swarm.ledger.blocks import (
     body_root,
     check_block_shape,
     check_certificate,
+    last_height,
+    validators_digest,
     vrf_alpha,
 )
 from swarm.ledger.mempool import Mempool
-from swarm.ledger.state.records import Params
 from swarm.ledger.state.state import State, audit_supply, genesis_state
 from swarm.ledger.transition.apply import NOTHING_KNOWN, Known, apply_block
 from swarm.primitives import vrf
@@ -61,15 +62,14 @@ def genesis_head(genesis: Genesis) -> Head:
     return Head(genesis.chain, genesis_state(genesis))
 
 
-def epoch_of(params: Params, height: int) -> int:
-    """Return the epoch that contains a height."""
-    return height // params.epoch_blocks
+def ends_epoch(state: State) -> bool:
+    """Return True if the block that led to ``state`` is the last one of its epoch."""
+    return state.height == last_height(state.params.epoch_blocks, state.next_epoch - 1)
 
 
 def header_alpha(state: State, view: View) -> bytes:
     """Return the input of the VRF proof in the header of the block after ``state``."""
-    epoch = epoch_of(state.params, state.height + 1)
-    return vrf_alpha(state.chain, epoch, view, state.beacon)
+    return vrf_alpha(state.chain, state.next_epoch, view, state.beacon)
 
 
 def validate_header(state: State, header: Header) -> bytes:
@@ -79,6 +79,8 @@ def validate_header(state: State, header: Header) -> bytes:
     """
     if header.chain != state.chain or header.height != state.height + 1:
         raise BrokenPromise("a header that does not follow its parent")
+    if header.epoch != state.next_epoch or header.view <= state.globals.view:
+        raise BrokenPromise("a header of another epoch, or of a view that was over")
     if all(validator.peer != header.leader for validator in state.validators):
         raise BrokenPromise("a header whose leader is no validator")
     return vrf.verify(header.leader, header_alpha(state, header.view), header.vrf_proof)
@@ -89,16 +91,26 @@ def validate_block(state: State, block: Block, *, known: Known = NOTHING_KNOWN) 
     check_block_shape(block)
     header = block.header
     beta = validate_header(state, header)
-    after = apply_block(state, block.transactions, leader=header.leader, beta=beta, known=known)
+    after = apply_block(
+        state,
+        block.transactions,
+        leader=header.leader,
+        beta=beta,
+        view=header.view,
+        known=known,
+    )
     if after.root != header.state_root:
         raise BrokenPromise("a block that does not lead to the state it names")
+    if validators_digest(after.validators) != header.next_validators:
+        raise BrokenPromise("a block that names other validators than those that vote next")
     return after
 
 
 def build_block(head: Head, pool: Mempool, secret: SecretKey, view: View) -> tuple[Block, State]:
     """Build and sign this node's block on ``head`` from the mempool; return it and the state after it."""
     proof = vrf.prove(secret, header_alpha(head.state, view))
-    transactions, after = pool.assemble(head.state, leader=secret.peer, beta=vrf.output(proof))
+    beta = vrf.output(proof)
+    transactions, after = pool.assemble(head.state, leader=secret.peer, beta=beta, view=view)
     return _sealed(head, transactions, after, secret.peer, view, proof), after
 
 
@@ -108,7 +120,7 @@ def compose_block(
     """Build a block with exactly these transactions; raise ``InvalidStatement`` if one is not valid."""
     proof = vrf.prove(secret, header_alpha(head.state, view))
     beta = vrf.output(proof)
-    after = apply_block(head.state, transactions, leader=secret.peer, beta=beta)
+    after = apply_block(head.state, transactions, leader=secret.peer, beta=beta, view=view)
     return _sealed(head, transactions, after, secret.peer, view, proof), after
 
 
@@ -123,10 +135,12 @@ def _sealed(
     header = Header(
         chain=after.chain,
         height=after.height,
+        epoch=head.state.next_epoch,
         view=view,
         parent=head.digest,
         state_root=after.root,
         body_root=body_root(transactions),
+        next_validators=validators_digest(after.validators),
         vrf_proof=proof,
         leader=leader,
     )
@@ -143,12 +157,16 @@ def extend(head: Head, block: Block, *, known: Known = NOTHING_KNOWN) -> Head:
 def check_final(
     header: Header, certificate: Certificate, validators: tuple[Validator, ...]
 ) -> None:
-    """Raise ``PeerFault`` unless ``certificate`` makes this block, and all before it, final."""
-    if certificate.kind != FINALIZE or certificate.view != header.view:
+    """Raise ``PeerFault`` unless ``certificate`` makes this block, and all before it, final.
+
+    ``validators`` are those of the block's epoch. The last block of an epoch is proposed again until it is
+    final: its certificate may be of a later view than it is.
+    """
+    if certificate.kind != FINALIZE or certificate.view < header.view:
         raise BadEncoding("not the finalization of this view")
     if certificate.block != block_digest(header):
         raise BadSignature("a finalization of another block")
-    check_certificate(certificate, header.chain, validators)
+    check_certificate(certificate, header.chain, header.epoch, validators)
 
 
 def verify_chain(
@@ -162,7 +180,8 @@ def verify_chain(
     Args:
         genesis: The record that defines the network.
         links: The blocks from height 1 up, each with its finalization if it has one of its own. A finalization
-            covers all blocks before it, so the last block must have one.
+            covers all blocks before it in its epoch, so the last block must have one, and the last of every
+            epoch: it is what makes the validators of the next one known.
         progress: Called with every height that was checked.
 
     Raises:
@@ -172,9 +191,10 @@ def verify_chain(
         head = genesis_head(genesis)
     except BadEncoding as error:
         raise VerificationFailed(str(error)) from None
-    validators, is_final, num_transactions, num_certificates = head.state.validators, True, 0, 0
+    is_final, num_transactions, num_certificates = True, 0, 0
     for block, certificate in links:
         height = Height(head.state.height + 1)
+        validators = head.state.validators
         try:
             head = extend(head, block)
             if certificate is not None:
@@ -182,6 +202,8 @@ def verify_chain(
         except (PeerFault, InvalidStatement) as error:
             raise VerificationFailed(f"block {height}: {error}") from None
         is_final = certificate is not None
+        if not is_final and ends_epoch(head.state):
+            raise VerificationFailed(f"block {height} ends an epoch and has no finalization")
         num_transactions += len(block.transactions)
         num_certificates += is_final
         if progress is not None:

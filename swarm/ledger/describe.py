@@ -27,6 +27,7 @@ from swarm.ledger.transactions import (
     CommitSegment,
     DataRequest,
     DisputeVote,
+    Evidence,
     Join,
     Leave,
     OpenRun,
@@ -40,12 +41,14 @@ from swarm.ledger.transactions import (
     Transaction,
     Transfer,
     Unstake,
+    Validate,
     VerifyCommit,
     VerifyReveal,
     parse_transaction,
 )
 from swarm.ledger.transition.runs import NAME_LENGTH_MAX, boundary_height, current_round, round_info
 from swarm.ledger.transition.seats import seats_free, seats_of
+from swarm.ledger.trust import trust_text
 from swarm.primitives.codec import decode
 from swarm.primitives.crypto import peer_name, peer_text
 from swarm.types import PeerId
@@ -245,6 +248,8 @@ KINDS: dict[type[object], str] = {
     Transfer: "transfer",
     Stake: "stake",
     Unstake: "unstake",
+    Validate: "validate",
+    Evidence: "evidence",
     **CHECK_KINDS,
 }
 
@@ -280,15 +285,25 @@ def transaction_text(state: State | None, transaction: Transaction) -> str:
             text = f"asked to join run {run}"
         case Leave(run=run):
             text = f"leaves run {run}"
-        case Transfer(to=to, amount=amount):
-            text = f"sent {amount} to {peer_name(to)}"
-        case Stake(amount=amount):
-            text = f"staked {amount}"
-        case Unstake(amount=amount):
-            text = f"began to unstake {amount}"
+        case Transfer() | Stake() | Unstake() | Validate() | Evidence():
+            text = _account_text(body)
         case _:
             text = check_text(body)
     return f"{peer_name(PeerId(transaction.sender))} {text}"
+
+
+def _account_text(body: Transfer | Stake | Unstake | Validate | Evidence) -> str:
+    match body:
+        case Transfer(to=to, amount=amount):
+            return f"sent {amount} to {peer_name(to)}"
+        case Stake(amount=amount):
+            return f"staked {amount}"
+        case Unstake(amount=amount):
+            return f"began to unstake {amount}"
+        case Validate(is_on=is_on):
+            return "offers to validate" if is_on else "offers to validate no more"
+        case Evidence(peer=peer, epoch=epoch, view=view):
+            return f"shows that {peer_name(peer)} signed two ways in view {view} of epoch {epoch}"
 
 
 def transaction_row(state: State | None, data: bytes) -> Row:
@@ -334,7 +349,9 @@ def ledger_row(state: State) -> Row:
         "chain": state.chain.hex(),
         "height": state.height,
         "state_root": state.root.hex(),
+        "epoch": state.next_epoch,
         "validators": [peer_name(validator.peer) for validator in state.validators],
+        "trust": trust_text(state),
         "supply": state.supply,
         "supply_conserved": counted == state.supply,
         "runs": state.globals.num_runs,

@@ -24,7 +24,7 @@ from swarm.ledger.transactions import (
 )
 from swarm.ledger.transition.accounts import NONCE_WINDOW
 from swarm.ledger.transition.apply import apply_transaction, begin_block, check_transaction
-from swarm.types import Digest, PeerId
+from swarm.types import Digest, PeerId, View
 
 POOL_MAX = 5_000
 """Transactions held: five full blocks, a few megabytes."""
@@ -123,7 +123,13 @@ class Mempool:
         return self.assemble(state, leader=leader, beta=beta, limit_bytes=limit_bytes)[0]
 
     def assemble(
-        self, state: State, *, leader: PeerId, beta: bytes, limit_bytes: int = BODY_BYTES_MAX
+        self,
+        state: State,
+        *,
+        leader: PeerId,
+        beta: bytes,
+        view: View | None = None,
+        limit_bytes: int = BODY_BYTES_MAX,
     ) -> tuple[tuple[bytes, ...], State]:
         """Return the body of the block after ``state``, and the state after that block.
 
@@ -131,9 +137,11 @@ class Mempool:
             state: The state after the parent block.
             leader: The validator that makes the block.
             beta: The leader's 64-byte VRF output.
+            view: The view of the block in its epoch; None if no view was skipped before it.
             limit_bytes: Most bytes of all transactions together.
         """
-        draft, body, left = begin_block(state, leader=leader, beta=beta), list[bytes](), limit_bytes
+        draft = begin_block(state, leader=leader, beta=beta, view=view)
+        body, left = list[bytes](), limit_bytes
         for item in self._ordered():
             if len(body) >= BODY_TRANSACTIONS_MAX:
                 break

@@ -13,13 +13,13 @@ from swarm.config.spec import Genesis
 from swarm.errors import Unreachable
 from swarm.host.service import Host
 from swarm.ledger.blocks import Block, Certificate
+from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.consensus.timers import TimerParams
 from swarm.ledger.consensus.validator import ValidatorRunner
-from swarm.ledger.consensus.votes import Statement
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
 from swarm.ledger.net.follower import Follower
-from swarm.ledger.net.relay import Broadcaster, Relay
+from swarm.ledger.net.relay import Relay
 from swarm.ledger.state.state import State
 from swarm.ledger.transactions import Body
 from swarm.primitives.crypto import SecretKey
@@ -81,6 +81,7 @@ class LedgerService:
         *,
         validate: bool,
         delta_s: float = DELTA_S,
+        memory: VoteMemory | None = None,
     ) -> "LedgerService":
         """Load the chain from disk and offer it to peers.
 
@@ -89,9 +90,10 @@ class LedgerService:
             genesis: The record that defines the network.
             secret: Key that signs this node's statements and votes.
             host: Connections to peers.
-            validate: Vote, if the genesis lists this node's key among the validators.
+            validate: Vote in the epochs for which this node is chosen.
             delta_s: Seconds a vote is expected to take between two validators at most: this node's own guess,
                 which grows while nothing becomes final.
+            memory: What this node remembers of its votes outside of the database; None in a simulation.
 
         Raises:
             Corrupt: The disk holds anything but one valid chain, or the vote log is damaged.
@@ -99,11 +101,12 @@ class LedgerService:
             BadEncoding: The genesis is out of bounds.
         """
         archive, pool = Archive.open(store, genesis), Mempool()
-        is_validator = validate and secret.peer in genesis.validators
         pace = TimerParams(genesis.block_interval_ms / 1000, delta_s)
-        replica = ValidatorRunner(archive, pool, secret, host, pace) if is_validator else None
-        follower = Follower(archive, pool, host, replica)
-        return cls(archive, pool, replica, follower, Relay(archive, pool, secret, host))
+        replica = ValidatorRunner(archive, pool, secret, host, pace, memory) if validate else None
+        follower, relay = Follower(archive, pool, host, replica), Relay(archive, pool, secret, host)
+        if replica is not None:
+            replica.accuse = relay.try_submit
+        return cls(archive, pool, replica, follower, relay)
 
     async def run(
         self,
@@ -145,7 +148,12 @@ class LedgerService:
     @property
     def is_validator(self) -> bool:
         """True if this node votes."""
-        return self._replica is not None and not self._replica.machine.is_muted
+        return self._replica is not None and self._replica.is_voting
+
+    @property
+    def is_silent(self) -> bool:
+        """True if this node is a validator of this epoch, and does not vote: it may have forgotten votes."""
+        return self._replica is not None and self._replica.is_silent
 
     @property
     def finality_s(self) -> float | None:
@@ -155,14 +163,12 @@ class LedgerService:
     @property
     def stats(self) -> LedgerStats:
         """Consensus and traffic counts since the start of this node."""
-        broadcasters: list[Broadcaster[bytes] | Broadcaster[Statement]] = [self._relay.broadcaster]
-        if self._replica is not None:
-            broadcasters.append(self._replica.broadcaster)
+        senders = [self._relay.traffic, *([self._replica.traffic] if self._replica else [])]
         return LedgerStats(
             finality_s=self.finality_s,
-            views_skipped=self._archive.view - self.height,
-            sent_bytes=sum(broadcaster.num_bytes for broadcaster in broadcasters),
-            sent_frames=sum(broadcaster.num_frames for broadcaster in broadcasters),
+            views_skipped=self.state.globals.num_skipped,
+            sent_bytes=sum(num_bytes for num_bytes, _ in senders),
+            sent_frames=sum(num_frames for _, num_frames in senders),
             received_sync_bytes=self._follower.num_bytes,
             evidence=self._replica.num_evidence if self._replica else 0,
             pooled=len(self._pool),

@@ -20,7 +20,7 @@ from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.commitments import SALT_BYTES
 from swarm.primitives.crypto import PEER_BYTES, SIGNATURE_BYTES, SecretKey, digest, verify
 from swarm.primitives.vrf import PROOF_BYTES
-from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex, View
 
 AMOUNT_MAX = 1 << 62
 """Largest amount of money: sums of two amounts still fit the 64-bit integers of the encoding."""
@@ -344,12 +344,37 @@ class Unstake(Message, frozen=True, tag=9):
     amount: Amount
 
 
+class Validate(Message, frozen=True, tag=12):
+    """Offer to validate from the epoch after next on, or its withdrawal."""
+
+    is_on: bool
+
+
+class SignedVote(Message, frozen=True):
+    """A vote of consensus, as evidence: its kind, what it is for, its signature (``blocks.vote_parts``)."""
+
+    kind: int
+    block: Digest
+    signature: bytes
+
+
+class Evidence(Message, frozen=True, tag=26):
+    """Evidence that a validator signed two votes in one view of which no honest validator signs both."""
+
+    peer: PeerId
+    """The validator that signed both."""
+    epoch: int
+    view: View
+    first: SignedVote
+    second: SignedVote
+
+
 RosterStatement = CommitSegment | PostCheckpoint
 """Statements valid with a kept roster of their round; a reveal may come after it is forgotten."""
 
 SeatStatement = RosterStatement | RevealSegment
 RunStatement = OpenRun | CloseRun | PauseRun | ResumeRun | Join | Leave
-PaidBody = RunStatement | Transfer | Stake | Unstake | CheckStatement
+PaidBody = RunStatement | Transfer | Stake | Unstake | Validate | CheckStatement | Evidence
 Body = SeatStatement | PaidBody
 
 
@@ -447,8 +472,22 @@ def _check_body(body: Body) -> None:
             within("amount", body.amount, 1, AMOUNT_MAX)
         case Stake() | Unstake():
             within("amount", body.amount, 1, AMOUNT_MAX)
+        case Validate():
+            pass
+        case Evidence():
+            _check_evidence(body)
         case _:
             check_statement_shape(body)
+
+
+def _check_evidence(body: Evidence) -> None:
+    within("peer bytes", len(body.peer), PEER_BYTES, PEER_BYTES)
+    within("epoch", body.epoch, 0, HEIGHT_MAX)
+    within("view", body.view, 1, HEIGHT_MAX)
+    for vote in (body.first, body.second):
+        within("kind", vote.kind, 0, 2)
+        within("signature bytes", len(vote.signature), SIGNATURE_BYTES, SIGNATURE_BYTES)
+        _check_hashes(vote.block)
 
 
 def _check_commit(body: CommitSegment) -> None:

@@ -37,6 +37,11 @@ MARKS_MAX = 64
 """Steps remembered: more than there are polls in ``SPAN_S``."""
 
 
+def validates(config: NodeConfig, genesis: Genesis, me: PeerId) -> bool:
+    """Return True if a node offers to validate: it is configured to, or founded the network alone."""
+    return config.validate_ or genesis.validators == (me,)
+
+
 class TokenRate:
     """Estimator of one node's tokens per second, however long a step takes.
 

@@ -26,6 +26,7 @@ from swarm.gossip.blobs.service import Blobs
 from swarm.gossip.trade.service import Trades
 from swarm.host.identity import lock_home
 from swarm.host.service import Host, open_host
+from swarm.ledger.consensus.memory import VoteMemory
 from swarm.ledger.service import LedgerService
 from swarm.ledger.state.records import Run
 from swarm.ledger.transactions import OpenRun
@@ -36,7 +37,7 @@ from swarm.node.api.state import StateBuilder
 from swarm.node.artifacts.cache import ArtifactCache
 from swarm.node.artifacts.evaluate import evaluate_checkpoints
 from swarm.node.artifacts.text import keep_heldout
-from swarm.node.context import Executors, NodeContext, NodeStats, open_executors
+from swarm.node.context import Executors, NodeContext, NodeStats, open_executors, validates
 from swarm.node.control.controller import Controller
 from swarm.node.join import join, known_peers
 from swarm.node.join.announce import announce
@@ -225,6 +226,11 @@ async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  a
     return await nursery.start(serve)
 
 
+def _ledger(setup: NodeSetup, store: Store, genesis: Genesis, host: Host) -> LedgerService:
+    votes, memory = validates(setup.config, genesis, setup.secret.peer), VoteMemory.open(setup.home)
+    return LedgerService.open(store, genesis, setup.secret, host, validate=votes, memory=memory)
+
+
 @asynccontextmanager
 async def _packages(
     setup: NodeSetup,
@@ -242,8 +248,7 @@ async def _packages(
         await _started(nursery, dht.run)
         trades = Trades(host, secret, genesis.chain, workers.trading)
         await _started(nursery, trades.run)
-        votes = config.validate_ or genesis.validators == (secret.peer,)  # alone, it has to
-        ledger = LedgerService.open(store, genesis, secret, host, validate=votes)
+        ledger = _ledger(setup, store, genesis, host)
         pipeline = Pipeline(host, secret)
         pipeline.serve()
         progress = partial(report, EventKind.PROGRESS)

@@ -67,8 +67,8 @@ BALANCE = Amount(1_000_000)
 STAKE = Amount(1_000)
 BLOCKS_MADE_MAX = 4_096
 """Blocks that are remembered in one process: the tests of a package begin with the same few hundred."""
-_MADE: dict[tuple[Digest, tuple[bytes, ...]], tuple[Head, tuple[Block, Certificate]]] = {}
-"""Blocks composed and validated before, by parent and transactions, which decide them."""
+_MADE: dict[tuple[Digest, tuple[bytes, ...], int], tuple[Head, tuple[Block, Certificate]]] = {}
+"""Blocks composed and validated before, by parent, transactions and skipped views, which decide them."""
 
 
 def numbered_key(number: int) -> SecretKey:
@@ -142,6 +142,7 @@ def make_genesis(num_accounts: int, num_validators: int, **changes: object) -> G
         beacon_delay=2,
         unbonding_epochs=3,
         stake_segments=60,
+        validator_stake=Amount(500),
         fee_min=Amount(2),
         fee_per_byte_nano=NANO // 100,
         seed=bytes(32),
@@ -181,12 +182,16 @@ class InMemoryLedger:
         }
         return sign_transaction(key, self.state.chain, body, **{**defaults, **envelope})
 
-    def block(self, *transactions: bytes) -> State:
-        """Make the next block, validate it as another node would, and make it final."""
-        key = (self.head.digest, transactions)
+    def block(self, *transactions: bytes, skipped: int = 0) -> State:
+        """Make the next block, validate it as another node would, and make it final.
+
+        ``skipped`` views before it had no block. Validators lead in turns, not in the order of consensus.
+        """
+        key = (self.head.digest, transactions, skipped)
         if key not in _MADE:
-            leader = self.keys[self.state.height % self.num_validators]
-            view = View(self.state.height + 1)
+            voters = self.state.validators
+            leader = self.key_of(voters[self.state.height % len(voters)].peer)
+            view = View(self.state.globals.view + 1 + skipped)
             block, _ = compose_block(self.head, transactions, leader, view)
             head = extend(self.head, block)
             if len(_MADE) >= BLOCKS_MADE_MAX:
@@ -199,7 +204,7 @@ class InMemoryLedger:
     def certificate(self, block: Block) -> Certificate:
         """Return a finalization of ``block`` with the vote of every validator."""
         view, name = block.header.view, block_digest(block.header)
-        parts = vote_parts(self.state.chain, view, name)
+        parts = vote_parts(self.state.chain, block.header.epoch, view, name)
         voters = [self.key_of(validator.peer) for validator in self.state.validators]
         votes = tuple(key.sign(VOTE_PURPOSES[FINALIZE], *parts) for key in voters)
         return Certificate(FINALIZE, view, name, (1 << len(voters)) - 1, votes)

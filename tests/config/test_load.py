@@ -177,7 +177,7 @@ def test_a_dataset_may_have_any_vocabulary(vocab_size: int) -> None:
         ),
         ("[checks]\nwindow_steps = 51", "at most inner_steps_max = 50"),
         ("[checks]\nchallenge_window_blocks = 100", "at least 2 epochs = 240 blocks"),
-        ("[ledger]\nunbonding_epochs = 2", "a cheat withdraws its stake first"),
+        ("[ledger]\nunbonding_epochs = 2", "greater than or equal to 3"),
         ("[ledger]\nbeacon_delay = 20", "beacon_delay 20 must be below round_blocks = 20"),
         (
             "[model]\nhidden_size = 8192\nnum_heads = 64\nnum_kv_heads = 64\nintermediate_size = 22016\n"

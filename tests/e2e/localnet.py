@@ -70,15 +70,18 @@ window_steps = {window_steps}
 challenge_window_blocks = 120
 [ledger]
 block_interval_s = 0.5
-epoch_blocks = 60
-unbonding_epochs = 3
+epoch_blocks = {epoch_blocks}
+unbonding_epochs = {unbonding_epochs}
 """
+UNBONDING_BLOCKS = 180
+"""Blocks until a withdrawn stake is free: more than the challenge window."""
 
 NODE_FILE = """
 listen = ["127.0.0.1:0"]
 api_port = 0
 solve = {solve}
 stake = {stake}
+validate = {validate}
 """
 FUNDS = 1_000_000_000
 """Balance of every home that is set up: more than all fees and stakes."""
@@ -94,6 +97,7 @@ class HomeSetup:
 
     solve: bool = True
     stake: int = STAKE
+    validate: bool = False
 
 
 class Node:
@@ -233,6 +237,7 @@ class Localnet:
         is_exact: bool = False,
         probability: float = 1.0,
         round_blocks: int = 0,
+        epoch_blocks: int = 60,
     ) -> Path:
         """A run that a lone slow core trains in fractions of a second per round.
 
@@ -248,6 +253,8 @@ class Localnet:
             round_blocks=round_blocks or least,
             probability=probability,
             window_steps=window_steps,
+            epoch_blocks=epoch_blocks,
+            unbonding_epochs=UNBONDING_BLOCKS // epoch_blocks,
         )
         path.write_text(text)
         return path
@@ -263,7 +270,11 @@ class Localnet:
         )
         for name in keys:
             setup = others.get(name, HomeSetup(stake=0))
-            text = NODE_FILE.format(stake=setup.stake, solve=str(setup.solve).lower())
+            text = NODE_FILE.format(
+                stake=setup.stake,
+                solve=str(setup.solve).lower(),
+                validate=str(setup.validate or name == validator).lower(),
+            )
             (self.folder / name / "node.toml").write_text(text)
             (self.folder / name / "genesis.bin").write_bytes(encode(genesis))
         return {name: peer_name(key) for name, key in keys.items()}

@@ -17,7 +17,8 @@ def test_a_key_is_made_on_first_use_and_found_again(tmp_path: Path) -> None:
     first = load_identity(home)
     assert load_identity(home) == first
     assert (home / "identity.key").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in home.iterdir()] == ["identity.key"]
+    assert {path.name for path in home.iterdir()} == {"identity.key", "identity.unused"}
+    assert int((home / "identity.unused").read_text()) == home.stat().st_ino
 
 
 @pytest.mark.rule("H14", "S21")

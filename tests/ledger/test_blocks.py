@@ -41,17 +41,17 @@ def test_a_quorum_is_more_than_two_thirds_of_the_power() -> None:
 def test_a_certificate_of_everybody_holds() -> None:
     stage, block = a_block()
     certificate = stage.certificate(block)
-    check_certificate(certificate, stage.state.chain, validators_of(stage.genesis))
+    check_certificate(certificate, stage.state.chain, 0, validators_of(stage.genesis))
 
 
 def test_three_of_four_are_enough_and_two_are_not() -> None:
     stage, block = a_block()
     whole, voters = stage.certificate(block), validators_of(stage.genesis)
     three = replace(whole, bitmap=0b1101, signatures=(whole.signatures[0], *whole.signatures[2:]))
-    check_certificate(three, stage.state.chain, voters)
+    check_certificate(three, stage.state.chain, 0, voters)
     two = replace(whole, bitmap=0b1100, signatures=whole.signatures[2:])
     with pytest.raises(BadSignature):
-        check_certificate(two, stage.state.chain, voters)
+        check_certificate(two, stage.state.chain, 0, voters)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ def test_a_certificate_holds_for_nothing_else(changes: dict[str, object]) -> Non
     stage, block = a_block()
     certificate = replace(stage.certificate(block), **changes)
     with pytest.raises(PeerFault):
-        check_certificate(certificate, stage.state.chain, validators_of(stage.genesis))
+        check_certificate(certificate, stage.state.chain, 0, validators_of(stage.genesis))
 
 
 def test_votes_of_another_chain_do_not_count() -> None:
     stage, block = a_block()
     with pytest.raises(BadSignature):
         check_certificate(
-            stage.certificate(block), digest("genesis", b"other"), validators_of(stage.genesis)
+            stage.certificate(block), digest("genesis", b"other"), 0, validators_of(stage.genesis)
         )
     assert stage.certificate(block).kind == FINALIZE
 

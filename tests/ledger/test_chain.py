@@ -3,11 +3,18 @@
 import pytest
 
 from swarm.errors import InvalidStatement, PeerFault, VerificationFailed
-from swarm.ledger.blocks import NOTARIZE, Block, Certificate, block_digest, body_root
+from swarm.ledger.blocks import (
+    NOTARIZE,
+    Block,
+    Certificate,
+    block_digest,
+    body_root,
+    epoch_of,
+    vote_parts,
+)
 from swarm.ledger.chain import (
     build_block,
     check_final,
-    epoch_of,
     extend,
     genesis_head,
     header_alpha,
@@ -16,7 +23,7 @@ from swarm.ledger.chain import (
     verify_chain,
 )
 from swarm.ledger.mempool import Mempool
-from swarm.ledger.transactions import Join, Stake
+from swarm.ledger.transactions import Join, Stake, Validate
 from swarm.primitives import vrf
 from swarm.primitives.codec import replace
 from swarm.primitives.crypto import digest
@@ -149,5 +156,71 @@ def test_a_block_with_an_invalid_transaction_is_refused_and_changes_nothing() ->
 
 
 def test_an_epoch_counts_from_the_genesis() -> None:
-    params = a_chain().state.params
-    assert [epoch_of(params, height) for height in (0, 59, 60, 120)] == [0, 0, 1, 2]
+    assert [epoch_of(60, height) for height in (0, 59, 60, 120)] == [0, 0, 1, 2]
+
+
+@pytest.mark.rule("L48")
+def test_a_chain_over_three_epochs_with_other_validators_verifies() -> None:
+    """Each epoch's last block is made final by its own validators, and names those of the next."""
+    stage = three_epochs()
+    assert verify_chain(stage.genesis, stage.links).head.state.height == 25
+    first, last = stage.links[18], stage.links[19]
+    assert first[0].header.next_validators != stage.links[0][0].header.next_validators
+    assert last[0].header.epoch == 2
+
+
+@pytest.mark.rule("L27")
+def test_the_end_of_an_epoch_without_a_finalization_of_its_own_is_refused() -> None:
+    stage = three_epochs()
+    block, _ = stage.links[9 - 1]
+    links = [*stage.links[:8], (block, None), *stage.links[9:]]
+    with pytest.raises(VerificationFailed, match="ends an epoch"):
+        verify_chain(stage.genesis, links)
+    inner = [*stage.links[:7], (stage.links[7][0], None), *stage.links[8:]]
+    verify_chain(stage.genesis, inner)
+
+
+@pytest.mark.rule("L27")
+def test_validators_of_another_epoch_make_nothing_final() -> None:
+    stage = three_epochs()
+    founders = genesis_head(stage.genesis).state.validators
+    block, certificate = stage.links[24]
+    check_final(block.header, certificate, stage.state.validators)
+    with pytest.raises(PeerFault):
+        check_final(block.header, certificate, founders)
+    with pytest.raises(PeerFault):
+        check_final(stage.links[3][0].header, stage.links[3][1], stage.state.validators)
+
+
+def test_a_header_that_names_other_validators_is_refused() -> None:
+    stage = three_epochs()
+    block, _ = build_block(
+        stage.head, Mempool(), stage.key_of(stage.state.validators[0].peer), View(50)
+    )
+    for wrong in ({"next_validators": digest("x", b"y")}, {"epoch": 3}, {"epoch": 1}):
+        with pytest.raises(PeerFault):
+            validate_block(stage.state, Block(replace(block.header, **wrong), ()))
+
+
+@pytest.mark.rule("L31a")
+def test_the_last_block_of_an_epoch_may_be_final_in_a_later_view_than_its_own() -> None:
+    """It is proposed again until it is; its votes are of the view in which they were cast."""
+    stage = three_epochs()
+    block, certificate = stage.links[8]
+    name, view = block_digest(block.header), View(block.header.view + 7)
+    key = stage.keys[0]
+    parts = vote_parts(stage.genesis.chain, 0, view, name)
+    later = replace(certificate, view=view, signatures=(key.sign("vote-finalize", *parts),))
+    founders = genesis_head(stage.genesis).state.validators
+    check_final(block.header, later, founders)
+    with pytest.raises(PeerFault):
+        check_final(block.header, replace(later, view=View(view + 1)), founders)
+
+
+def three_epochs() -> InMemoryLedger:
+    """25 blocks in epochs of ten; from the third on four strangers vote beside the founder."""
+    stage = InMemoryLedger(5, 1, epoch_blocks=10)
+    stage.block(*(stage.sign(key, Validate(is_on=True)) for key in stage.keys[1:5]))
+    stage.empty_blocks(24)
+    assert len(stage.state.validators) == 5
+    return stage

@@ -1,6 +1,6 @@
 """Validators over any links make one chain; who was away catches up; a damaged disk stops the node."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -10,116 +10,25 @@ import trio
 from trio.testing import MockClock
 
 from swarm.config.spec import Genesis
-from swarm.errors import Corrupt, InvalidStatement, PeerFault, Unreachable, UsageError
-from swarm.host.service import Host, PeerConnected, PeerLost, open_host
+from swarm.errors import Corrupt, InvalidStatement, Unreachable, UsageError
+from swarm.host.service import Host, open_host
 from swarm.ledger.chain import verify_chain
 from swarm.ledger.consensus.journal import HEAD_KEY, TABLE
 from swarm.ledger.net.archive import BLOCKS, SNAPSHOT_BLOCKS, SNAPSHOTS
-from swarm.ledger.net.sync import FollowRequest, parse_genesis
+from swarm.ledger.net.sync import SYNC_PROTOCOL, FollowRequest, parse_genesis
 from swarm.ledger.service import LedgerService
 from swarm.ledger.transactions import Transfer
 from swarm.primitives.codec import encode
-from swarm.primitives.crypto import SecretKey
 from swarm.store import Store, key_of
-from swarm.testing.ledger import make_genesis, numbered_key
-from swarm.types import Amount, Height, PeerId
-
-Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
-
-
-@pytest.fixture
-def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time must not run while a thread works: do its work at once."""
-
-    async def run_inline(work: Callable[..., object], *arguments: object) -> object:
-        await trio.lowlevel.checkpoint()
-        return work(*arguments)
-
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
-
-
-class MemoryNet:
-    """Links between hosts in one process; ``cut`` peers are unreachable."""
-
-    def __init__(self) -> None:
-        self.hosts: dict[PeerId, MemoryHost] = {}
-        self.cut: set[PeerId] = set()
-        self.num_calls = 0
-
-
-class MemoryHost:
-    """A host without sockets: the same questions, answers, refusals and silences."""
-
-    def __init__(self, net: MemoryNet, secret: SecretKey, delay_s: float = 0.01) -> None:
-        self.net, self.peer, self.delay_s = net, secret.peer, delay_s
-        self.handlers: dict[str, Handler] = {}
-        self.blamed: list[PeerFault] = []
-        net.hosts[secret.peer] = self
-
-    def serve(self, protocol: str, handler: Handler, **_limits: int) -> None:
-        self.handlers[protocol] = handler
-
-    def connected(self) -> list[PeerId]:
-        up = set(self.net.hosts) - self.net.cut - {self.peer}
-        return sorted(up) if self.peer not in self.net.cut else []
-
-    def is_connected(self, peer: PeerId) -> bool:
-        return peer in self.connected()
-
-    def subscribe(self) -> "trio.MemoryReceiveChannel[PeerConnected | PeerLost]":
-        self.send, receive = trio.open_memory_channel[PeerConnected | PeerLost](16)
-        return receive
-
-    def blame(self, peer: PeerId, fault: PeerFault) -> None:
-        self.blamed.append(fault)
-
-    async def call(
-        self, peer: PeerId, protocol: str, request: bytes, *, timeout_s: float, reply_limit: int = 0
-    ) -> bytes:
-        await trio.sleep(self.delay_s)
-        other = self.net.hosts.get(peer)
-        if other is None or not self.is_connected(peer) or protocol not in other.handlers:
-            raise Unreachable("gone")
-        self.net.num_calls += 1
-        with trio.move_on_after(timeout_s):
-            try:
-                return await other.handlers[protocol](self.peer, request)
-            except PeerFault as fault:
-                other.blame(self.peer, fault)
-                raise Unreachable("declined") from None
-        raise Unreachable("silent")
-
-
-@asynccontextmanager
-async def a_ledger(
-    home: Path,
-    genesis: Genesis,
-    number: int,
-    host: object,
-    *,
-    validate: bool = True,
-    delta_s: float = 2.0,
-) -> AsyncGenerator[LedgerService]:
-    """One node's ledger, serving until the block ends."""
-    store = Store.open(home / f"{number}.sqlite")
-    try:
-        secret = numbered_key(number)
-        ledger = LedgerService.open(store, genesis, secret, cast("Host", host), validate=validate)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(ledger.run)
-            yield ledger
-            nursery.cancel_scope.cancel()
-    finally:
-        store.close()
-
-
-def a_genesis(num_validators: int, interval_ms: int = 1000) -> Genesis:
-    return make_genesis(6, num_validators, block_interval_ms=interval_ms)
-
-
-def digests(ledger: LedgerService, upto: int) -> list[bytes]:
-    links = [ledger.block_at(Height(height)) for height in range(1, upto + 1)]
-    return [encode(link[0]) for link in links if link is not None]
+from swarm.testing.ledger import numbered_key
+from swarm.types import Amount, Height
+from tests.ledger.services import (
+    MemoryHost,
+    MemoryNet,
+    a_genesis,
+    a_ledger,
+    digests,
+)
 
 
 async def test_one_validator_alone_makes_blocks_at_the_interval(
@@ -216,11 +125,11 @@ async def test_a_joiner_gets_the_genesis_and_a_stranger_cannot_vote(
     host, stranger = MemoryHost(net, numbered_key(0)), MemoryHost(net, numbered_key(5))
     async with a_ledger(tmp_path, genesis, 0, host):
         request = encode(FollowRequest(Height(0), 0))
-        raw = await stranger.call(host.peer, "/swarm/ledger-sync/1", request, timeout_s=1.0)
+        raw = await stranger.call(host.peer, SYNC_PROTOCOL, request, timeout_s=1.0)
         assert parse_genesis(raw, genesis.chain[:16]) == genesis
         for protocol in ("consensus", "transactions", "ledger-sync"):
             with pytest.raises(Unreachable):
-                await stranger.call(host.peer, f"/swarm/{protocol}/1", b"\xff", timeout_s=1.0)
+                await stranger.call(host.peer, f"/swarm/{protocol}/2", b"\xff", timeout_s=1.0)
         assert len(host.blamed) == 3
 
 

@@ -81,6 +81,7 @@ class FakeLedger:
     """A ``State``, or as much of one as the test needs."""
     height = Height(0)
     is_validator = False
+    is_silent = False
 
     async def wait_height(self, height: int) -> Any:  # noqa: ANN401
         """Be there at once."""

@@ -42,13 +42,16 @@ from swarm.ledger.blocks import (
     Block,
     Certificate,
     Header,
+    Validator,
+    ValidatorSet,
     block_digest,
     body_root,
     next_beacon,
+    validators_digest,
     vote_parts,
     vrf_alpha,
 )
-from swarm.ledger.consensus.votes import Batch, Proof, Proposal, Request, Supply, Vote
+from swarm.ledger.consensus.votes import Batch, Proof, Proposal, Request, Said, Supply, Vote
 from swarm.ledger.net.sync import FollowReply, FollowRequest
 from swarm.ledger.transactions import (
     Body,
@@ -56,6 +59,7 @@ from swarm.ledger.transactions import (
     CommitSegment,
     DataRequest,
     DisputeVote,
+    Evidence,
     Join,
     Leave,
     Opening,
@@ -66,10 +70,12 @@ from swarm.ledger.transactions import (
     ResumeRun,
     RevealSegment,
     SeatStatement,
+    SignedVote,
     Stake,
     TokensOpening,
     Transfer,
     Unstake,
+    Validate,
     VerifyCommit,
     VerifyReveal,
     sign_transaction,
@@ -385,6 +391,14 @@ def transactions() -> list[Json]:
         Transfer(BOB.peer, Amount(5)),
         Stake(Amount(6)),
         Unstake(Amount(7)),
+        Validate(is_on=True),
+        Evidence(
+            PeerId(BOB.peer),
+            3,
+            View(5),
+            SignedVote(0, some("left"), bytes(range(64))),
+            SignedVote(0, some("right"), bytes(range(64))),
+        ),
         DataRequest(*segment_id, 1, 2, bytes(range(80))),
         VerifyCommit(*segment_id, some("blind")),
         RevealSegment(
@@ -420,15 +434,18 @@ def transactions() -> list[Json]:
 def blocks() -> list[Json]:
     """Headers, blocks, votes, certificates and what carries them."""
     body = (sign_transaction(ALICE, CHAIN, Join(RunIndex(1)), nonce=1, fee=10, expiry=99),)
-    alpha = vrf_alpha(CHAIN, 0, View(5), BEACON)
+    alpha = vrf_alpha(CHAIN, 3, View(5), BEACON)
     proof = vrf.prove(ALICE, alpha)
+    voters = [Validator(PeerId(key.peer), Amount(40)) for key in (ALICE, BOB)]
     header = Header(
         chain=CHAIN,
         height=Height(4),
+        epoch=3,
         view=View(5),
         parent=some("parent"),
         state_root=some("state"),
         body_root=body_root(body),
+        next_validators=validators_digest(voters),
         vrf_proof=proof,
         leader=PeerId(ALICE.peer),
     )
@@ -437,18 +454,20 @@ def blocks() -> list[Json]:
     for kind in (NOTARIZE, NULLIFY, FINALIZE):
         voted = NO_DIGEST if kind == NULLIFY else name
         votes = tuple(
-            key.sign(VOTE_PURPOSES[kind], *vote_parts(CHAIN, View(5), voted))
+            key.sign(VOTE_PURPOSES[kind], *vote_parts(CHAIN, 3, View(5), voted))
             for key in (ALICE, BOB)
         )
         certificates.append(Certificate(kind, View(5), voted, 0b11, votes))
     vote = Vote(NOTARIZE, View(5), name, 0, certificates[0].signatures[0])
-    proposal = Proposal(block, (certificates[0],), ALICE.sign("proposal", CHAIN, name))
+    parts = vote_parts(CHAIN, 3, View(6), name)
+    again = Proposal(View(6), block, (certificates[0],), ALICE.sign("proposal", *parts))
     beta = vrf.verify(ALICE.peer, alpha, proof)
     return [
         message(block, digest=name, vrf_alpha=alpha, next_beacon=next_beacon(BEACON, beta)),
         *(message(certificate) for certificate in certificates),
-        message(Batch((vote, proposal, Proof(certificates[1])))),
-        message(Batch((Request(View(6), (name,), (View(4),)), Supply(block)))),
+        message(ValidatorSet(tuple(voters)), digest=validators_digest(voters)),
+        message(Batch((Said(3, vote), Said(3, again), Said(2, Proof(certificates[1]))))),
+        message(Batch((Said(3, Request(View(6), (name,), (View(4),))), Said(3, Supply(block))))),
         message(FollowRequest(Height(1), 5000)),
         message(FollowReply((block,), (header,), certificates[2])),
     ]

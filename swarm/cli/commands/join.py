@@ -35,9 +35,7 @@ PRINT_INTERVAL_S = 5.0
 Listen = Annotated[
     list[str] | None, typer.Option(help="host:port to listen on; may be given more than once.")
 ]
-Validate = Annotated[
-    bool, typer.Option("--validate", help="Vote on blocks, if the network names us a validator.")
-]
+Validate = Annotated[bool, typer.Option("--validate", help="Offer to validate; it takes a stake.")]
 NoSolve = Annotated[bool, typer.Option("--no-solve", help="Follow and serve, train nothing.")]
 ApiPort = Annotated[int | None, typer.Option(help="Port of the map on 127.0.0.1; 0 takes any.")]
 

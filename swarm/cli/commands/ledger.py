@@ -1,6 +1,6 @@
-"""Read and check the ledger on this home's disk, so that no node needs to run: tail, show, verify.
+"""Read and check the ledger on this home's disk, so that no node needs to run: tail, show, verify, recover.
 
-Shell: reads the store, prints.
+Shell: reads the store, prints; ``recover`` writes the home.
 """
 
 import time
@@ -20,7 +20,7 @@ _LABELS = {"chain": "network"}
 """Labels on screen of keys that read differently in JSON."""
 
 ledger_app = typer.Typer(
-    help="The final blocks of the network: tail, show, verify.", no_args_is_help=True
+    help="The final blocks of the network: tail, show, verify, recover.", no_args_is_help=True
 )
 
 
@@ -71,6 +71,7 @@ def verify() -> None:
     """Check every block from the first: hashes, the beacon, signatures, transactions, finality, supply."""
     from swarm.cli.commands.ledger_views import checked_line, run_rows, stake_rows
     from swarm.ledger.reader import open_ledger
+    from swarm.ledger.trust import trust_text
 
     screen, counts = terminal(), dict[str, int]()
     began = time.monotonic()
@@ -89,6 +90,8 @@ def verify() -> None:
         "supply_conserved": report.supply == state.supply,
         "runs": run_rows(state),
         "stakes": stake_rows(state),
+        "validators": len(state.validators),
+        "trust": trust_text(state),
         "unproved_blocks": verified.num_unproved,
         "seconds": round(time.monotonic() - began, 2),
     }
@@ -96,11 +99,38 @@ def verify() -> None:
         f"{state.height} blocks of the network {genesis.chain.hex()[:16]} are valid and final",
         f"{report.num_transactions} transactions, {row['commits']} commits,"
         f" {report.num_certificates} finalizations, supply {report.supply} conserved",
+        f"final by the word of: {trust_text(state)}",
     ]
     lines += [checked_line(run) for run in run_rows(state)]
     if row["unproved_blocks"]:
         lines.append(f"{row['unproved_blocks']} newer blocks wait for a finalization on this disk")
     screen.data(row, lines)
+
+
+@ledger_app.command("recover")
+def recover() -> None:
+    """Let this validator vote again at once, although what it has signed may not all be on record.
+
+    A home that was copied, restored or damaged votes from the next epoch on by itself. Where no epoch can end
+    without its vote, as on a network with one validator, only its owner can say that it is safe: that no other
+    copy of this home runs, and that no peer has newer blocks. If that is not true, two histories may become
+    final, and the stake of this key is lost.
+    """
+    from swarm.host.identity import lock_home
+    from swarm.ledger.recover import recover_votes
+
+    screen = terminal()
+    with lock_home(screen.home):
+        question = (
+            "Does no other copy of this home run, and has no peer newer blocks than this one?"
+        )
+        if not screen.confirms(question, "swarm ledger recover --yes"):
+            return
+        height = recover_votes(screen.home)
+    screen.data(
+        {"height": height},
+        [f"this validator votes again behind block {height}, once it runs: swarm join"],
+    )
 
 
 def _counter(counts: dict[str, int], screen: Terminal) -> "Callable[[Block], None]":

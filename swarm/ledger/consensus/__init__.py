@@ -6,10 +6,12 @@ Modules (C: pure, S: does I/O):
                     of the next block.
     journal.py   C  Keep the log of a validator's votes and proposals, hash-chained so that a gap
                     shows.
+    memory.py    S  Remember beside the database what this validator signed last, and tell whether
+                    that memory is whole.
     simplex.py   C  Agree on the next block: Simplex (Chan and Pass, 2023), as one validator runs
                     it.
     timers.py    C  Time the proposals, the votes and the end of a validator's views.
     validator.py S  Run one validator: statements in, votes out, each saved in the vote log before
                     it is sent.
-    votes.py     C  Define consensus messages, the schedule of leaders, and the count of votes.
+    votes.py     C  Define consensus messages, the validators of an epoch, and the count of votes.
 """

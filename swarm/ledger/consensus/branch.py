@@ -13,6 +13,7 @@ from swarm.ledger.consensus.votes import (
     JUSTIFICATION_MAX,
     REQUEST_MAX,
     Proof,
+    Proposal,
     Request,
     Statement,
     Supply,
@@ -29,7 +30,11 @@ WANTED_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class FinalPoint:
-    """Position of the newest finalised block; height 0, view 0 and the chain id stand for the genesis."""
+    """Position of the newest finalised block in an epoch.
+
+    At the start of an epoch it is the last block of the one before, with view 0; the chain id stands for
+    block 0.
+    """
 
     height: Height
     view: View
@@ -125,15 +130,14 @@ class Branch:
         """Move the tip to the certified block; return the newly final blocks, oldest first."""
         path = self.path(certificate.block)
         names = {block_digest(block.header) for block in path}
-        top = path[-1].header
-        self.tip = FinalPoint(top.height, top.view, certificate.block)
+        self.tip = FinalPoint(path[-1].header.height, certificate.view, certificate.block)
         self.certificate = certificate
         self._prune(names)
         return tuple(path)
 
     def adopt(self, block: Block, certificate: Certificate) -> None:
         """Move the tip to a block whose ancestors are stored elsewhere."""
-        self.tip = FinalPoint(block.header.height, block.header.view, certificate.block)
+        self.tip = FinalPoint(block.header.height, certificate.view, certificate.block)
         self.certificate = certificate
         self._blocks[certificate.block] = block
         self._prune({certificate.block})
@@ -192,12 +196,14 @@ def select_parent(branch: Branch, counter: VoteCounter, view: View) -> ParentPro
     return ParentProof(branch.tip.digest, branch.tip.height, _newest(found + tip))
 
 
-def missing_for(branch: Branch, counter: VoteCounter, block: Block) -> Missing:
-    """Return the block and certificates still missing to validate the parent of ``block``.
+def missing_for(branch: Branch, counter: VoteCounter, proposal: Proposal) -> Missing:
+    """Return the block and certificates still missing to validate the parent of a proposed block.
 
     Raises ``BrokenPromise`` if no certificate could justify it.
     """
-    header = block.header
+    header = proposal.block.header
+    if proposal.view != header.view:
+        return _missing_again(branch, counter, proposal)
     is_tip = header.parent == branch.tip.digest
     view, height = branch.view_of(header.parent), branch.height_of(header.parent)
     if view is None or height is None:
@@ -211,6 +217,22 @@ def missing_for(branch: Branch, counter: VoteCounter, block: Block) -> Missing:
     skipped = (View(v) for v in range(view + 1, header.view))
     views += [v for v in skipped if counter.certificate(NULLIFY, v) is None]
     return Missing(branch.missing_ancestor(header.parent), tuple(views[:REQUEST_MAX]))
+
+
+def _missing_again(branch: Branch, counter: VoteCounter, proposal: Proposal) -> Missing:
+    """Return what is missing to vote for the last block of an epoch again: it must be the newest notarized."""
+    name, missing = block_digest(proposal.block.header), list[View]()
+    view = View(proposal.view - 1)
+    while view >= proposal.block.header.view and view > branch.tip.view:
+        notarization = counter.certificate(NOTARIZE, view)
+        if notarization is not None and notarization.block == name:
+            return Missing(branch.missing_ancestor(name), tuple(missing[-REQUEST_MAX:]))
+        if counter.certificate(NULLIFY, view) is None:
+            missing.append(view)
+        view = View(view - 1)
+    if not missing:
+        raise BrokenPromise("every view since the block was proposed is nullified")
+    return Missing(branch.missing_ancestor(name), tuple(missing[-REQUEST_MAX:]))
 
 
 def find_answers(

@@ -22,11 +22,14 @@ TABLE = "journal"
 HEAD_KEY = b"head"
 BASE_KEY = b"base"
 Change = tuple[str, bytes, bytes | None]
+Place = tuple[int, View]
+"""An epoch and a view of it, in which places are ordered."""
 
 
 class VoteRecord(Message, frozen=True, tag=1):
     """A vote of this validator, with the block of a notarize vote, which it must then be able to supply."""
 
+    epoch: int
     vote: Vote
     block: Block | None
 
@@ -34,6 +37,7 @@ class VoteRecord(Message, frozen=True, tag=1):
 class ProposalRecord(Message, frozen=True, tag=2):
     """A proposal of this validator."""
 
+    epoch: int
     proposal: Proposal
 
 
@@ -61,7 +65,7 @@ class Journal:
 
     base: Mark
     head: Mark
-    entries: list[tuple[int, View, Digest]]
+    entries: list[tuple[int, Place, Digest]]
     records: list[Record]
     """Records as loaded; ``append`` does not extend this list."""
 
@@ -69,6 +73,12 @@ class Journal:
     def empty(cls) -> "Journal":
         """Return a log without entries."""
         mark = Mark(0, NO_DIGEST)
+        return cls(mark, mark, [], [])
+
+    @classmethod
+    def after(cls, number: int) -> "Journal":
+        """Return a log without entries that goes on behind entry ``number``, of which nothing is left."""
+        mark = Mark(number, NO_DIGEST)
         return cls(mark, mark, [], [])
 
     def opening(self) -> list[Change]:
@@ -84,16 +94,16 @@ class Journal:
         data = encode(entry)
         name = _entry_digest(data)
         self.head = Mark(entry.number, name)
-        self.entries.append((entry.number, _view_of(record), name))
+        self.entries.append((entry.number, _place_of(record), name))
         return [
             (TABLE, _entry_key(entry.number), data),
             (TABLE, HEAD_KEY, encode(self.head)),
         ]
 
-    def prune(self, view: View) -> list[Change]:
-        """Forget the oldest entries as long as they concern views up to ``view``; return the changes."""
+    def prune(self, epoch: int, view: View) -> list[Change]:
+        """Forget the oldest entries, of views up to ``view`` of ``epoch`` and before; return the changes."""
         count = 0
-        while count < len(self.entries) and self.entries[count][1] <= view:
+        while count < len(self.entries) and self.entries[count][1] <= (epoch, view):
             count += 1
         if not count:
             return []
@@ -121,7 +131,7 @@ def load_journal(rows: Sequence[tuple[bytes, bytes]]) -> Journal:
             if entry.number != number or entry.previous != last:
                 raise _broken(f"entry {number} does not follow the one before it")
             last = _entry_digest(data)
-            journal.entries.append((number, _view_of(entry.record), last))
+            journal.entries.append((number, _place_of(entry.record), last))
             journal.records.append(entry.record)
     except KeyError as missing:
         raise _broken(f"row {missing} is missing") from None
@@ -133,18 +143,14 @@ def load_journal(rows: Sequence[tuple[bytes, bytes]]) -> Journal:
 
 
 def unsettled(
-    records: Sequence[Record], final: View
+    records: Sequence[Record], epoch: int, final: View
 ) -> tuple[list[Vote], dict[View, Proposal], list[Block]]:
-    """Return the votes and proposals in views after ``final``, and the blocks recorded with them."""
-    votes = [r.vote for r in records if isinstance(r, VoteRecord) and r.vote.view > final]
-    kept = [
-        r.block
-        for r in records
-        if isinstance(r, VoteRecord) and r.block is not None and r.vote.view > final
-    ]
-    proposals = [r.proposal for r in records if isinstance(r, ProposalRecord)]
-    ours = {View(p.block.header.view): p for p in proposals if p.block.header.view > final}
-    return votes, ours, kept + [proposal.block for proposal in ours.values()]
+    """Return votes and proposals in views of ``epoch`` after ``final``, and the blocks recorded with them."""
+    records = [r for r in records if r.epoch == epoch and _place_of(r)[1] > final]
+    voted = [r for r in records if isinstance(r, VoteRecord)]
+    kept = [r.block for r in voted if r.block is not None]
+    ours = {r.proposal.view: r.proposal for r in records if isinstance(r, ProposalRecord)}
+    return [r.vote for r in voted], ours, kept + [proposal.block for proposal in ours.values()]
 
 
 class VoteLog:
@@ -185,12 +191,12 @@ class VoteLog:
         self._votes = {view: votes for view, votes in self._votes.items() if view > floor}
 
 
-def _view_of(record: Record) -> View:
+def _place_of(record: Record) -> Place:
     match record:
-        case VoteRecord(vote):
-            return vote.view
-        case ProposalRecord(proposal):
-            return proposal.block.header.view
+        case VoteRecord(epoch, vote):
+            return epoch, vote.view
+        case ProposalRecord(epoch, proposal):
+            return epoch, proposal.view
 
 
 def _entry_key(number: int) -> bytes:

@@ -6,6 +6,10 @@ Core: statements and the time come in, effects go out; the block executor builds
                 |  (timer, or a bad block)       |
                 +--> nullify --quorum------------+--> view v + 1
 
+A machine lives for one epoch: its validators, its views from 1 on, its blocks up to the last one. No block of
+the epoch follows the last, so it is proposed again in every view until it is final; then the machine
+``is_over``, and only answers those that are behind.
+
 One notarize vote per view, never both nullify and finalize, and nothing is sent before it is saved: of a list
 of effects, the shell makes every ``Save`` durable before it carries out any ``Send``. The effects are defined
 here, and so is ``BlockExecutor``, the interface that the machine needs.
@@ -150,10 +154,11 @@ class Simplex:
         tip: FinalPoint,
         certificate: Certificate | None,
         records: Sequence[Record] = (),
+        is_muted: bool = False,
     ) -> None:
         me = electorate.index_of(secret.peer)
         assert me is not None, "only a validator votes"
-        self.me, self.view, self.is_muted = me, tip.view, False
+        self.me, self.view, self.is_muted = me, tip.view, is_muted
         self._electorate, self._secret, self._executor = electorate, secret, executor
         self._timers = Timers(pace)
         self._branch = Branch(tip, certificate)
@@ -164,7 +169,7 @@ class Simplex:
         self._requested = tip.view
         self._now = 0.0
         self._effects = list[Effect]()
-        votes, self._proposals, blocks = unsettled(records, tip.view)
+        votes, self._proposals, blocks = unsettled(records, electorate.epoch, tip.view)
         for vote in votes:
             self._vote_log.add(vote)
         for block in blocks:
@@ -176,15 +181,32 @@ class Simplex:
         return self._branch.tip
 
     @property
+    def is_over(self) -> bool:
+        """True if the last block of the epoch is final: there is nothing more to vote on."""
+        return self.tip.height >= self._electorate.last
+
+    @property
     def deadline(self) -> float:
         """Time at which to call ``expire`` if nothing arrives before; infinity if nothing is pending."""
+        if self.is_over:
+            return float("inf")
         at = self._timers.deadline
         wants = [want.ask_at for want in self._branch.wanted.values()]
         return min(wants if at is None else [*wants, at], default=float("inf"))
 
-    def start(self, now: float) -> list[Effect]:
-        """Enter the view after the tip's, and repeat the votes and proposals made before a restart."""
+    @property
+    def paced_from(self) -> float | None:
+        """Time at which the newest block was voted for or known as notarized; None if none was."""
+        return self._timers.newest_at
+
+    def start(self, now: float, *, paced_from: float | None = None) -> list[Effect]:
+        """Enter the view after the tip's, and repeat the votes and proposals made before a restart.
+
+        ``paced_from`` is that of the machine of the epoch before: the interval holds over its end.
+        """
         self._now = now
+        if paced_from is not None:
+            self._timers.note(self.tip.view, paced_from)
         self._enter(View(self.tip.view + 1))
         for view in self._vote_log.views():
             self._repeat(None, view)
@@ -201,6 +223,8 @@ class Simplex:
         """
         self._now = now
         self._timers.hear(sender, self.view)
+        if self.is_over and not isinstance(statement, Request):
+            return []
         match statement:
             case Vote():
                 check_vote_shape(statement, sender)
@@ -213,15 +237,22 @@ class Simplex:
                     self._electorate.check_certificate(certificate)
                     self._certified(certificate)
             case Request():
-                for answer in find_answers(self._branch, self._counter, statement, self.view):
-                    self._send(sender, answer)
-                self._repeat(sender, self.view)
+                self._help(statement, sender)
             case Supply(block):
                 if block_digest(block.header) in self._branch.wanted:
                     check_block_shape(block)
                     self._branch.add(block)
                     self._resume()
         return self._taken()
+
+    def _help(self, request: Request, sender: int) -> None:
+        """Answer a request; once the epoch is over, with the end of it."""
+        for answer in find_answers(self._branch, self._counter, request, self.view):
+            self._send(sender, answer)
+        if self.is_over and self._branch.certificate is not None:
+            self._send(sender, Proof(self._branch.certificate))
+        else:
+            self._repeat(sender, self.view)
 
     def greet(self, validator: int, now: float) -> list[Effect]:
         """Send a request to a newly connected validator: each may have what the other lacks."""
@@ -262,7 +293,7 @@ class Simplex:
         return self._taken()
 
     def _enter(self, view: View) -> None:
-        if view > self.view:
+        if view > self.view and not self.is_over:
             self.view = view
             leader = self._electorate.leader(view)
             self._timers.enter(view, self.tip.view, leader=leader, me=self.me, now=self._now)
@@ -281,26 +312,33 @@ class Simplex:
             self._judge(proof.parent)
         except (InvalidStatement, PeerFault):
             return  # a quorum notarized an invalid block: do not build on it
-        block = self._executor.build(proof.parent, Height(proof.height + 1), self.view)
-        proposal = self._electorate.sign_proposal(self._secret, block, proof.certificates)
+        if proof.height >= self._electorate.last:
+            last = self._branch.get(proof.parent)
+            assert last is not None, "a block without missing ancestors is kept"
+            block = last
+        else:
+            block = self._executor.build(proof.parent, Height(proof.height + 1), self.view)
+        proposal = self._electorate.sign_proposal(
+            self._secret, self.view, block, proof.certificates
+        )
         self._proposals[self.view] = proposal
         self._branch.add(block)
-        self._effects.append(Save(ProposalRecord(proposal)))
+        self._effects.append(Save(ProposalRecord(self._electorate.epoch, proposal)))
         self._send(None, proposal)
         self._consent()
 
     def _consider(self, proposal: Proposal, sender: int) -> None:
         """Process a leader's proposal: its certificates at once, the block when its view comes."""
-        header = proposal.block.header
-        if header.view < 1 or self._electorate.leader(header.view) != sender:
+        view = proposal.view
+        if view < 1 or self._electorate.leader(view) != sender:
             raise OutOfTurn("a proposal comes from the leader of its view")
-        if header.view in self._proposals or not self._is_near(header.view):
+        if view in self._proposals or not self._is_near(view):
             return
         self._electorate.check_proposal(proposal)
         unknown = [c for c in proposal.certificates if self._counter.lacks(c)]
         for certificate in unknown:
             self._electorate.check_certificate(certificate)
-        self._proposals[header.view] = proposal
+        self._proposals[view] = proposal
         self._branch.add(proposal.block)
         for certificate in unknown:
             self._certified(certificate)
@@ -315,7 +353,7 @@ class Simplex:
             timers.vote_at = timers.hold_until
             return
         try:
-            missing = missing_for(self._branch, self._counter, proposal.block)
+            missing = missing_for(self._branch, self._counter, proposal)
             if missing.block is None and not missing.views:
                 self._judge(block_digest(proposal.block.header))
         except (InvalidStatement, PeerFault):
@@ -349,12 +387,12 @@ class Simplex:
 
     def _vote(self, kind: int, view: View, block: Digest) -> None:
         """Vote, unless this validator is muted or an earlier vote forbids it."""
-        if self.is_muted or not self._vote_log.allow(kind, view):
+        if self.is_muted or self.is_over or not self._vote_log.allow(kind, view):
             return
         vote = self._electorate.sign_vote(self._secret, kind, view, block)
         self._vote_log.add(vote)
         kept = self._branch.get(block) if kind == NOTARIZE else None
-        self._effects.append(Save(VoteRecord(vote, kept)))
+        self._effects.append(Save(VoteRecord(self._electorate.epoch, vote, kept)))
         self._send(None, vote)
         self._count(vote, is_ours=True)
 

@@ -66,7 +66,8 @@ class Timers:
 
     def enter(self, view: View, final: View, *, leader: int, me: int, now: float) -> None:
         """Set every timer for ``view``; ``final`` is the newest view known to be final."""
-        parent_at = self._noted[max(self._noted)] if self._noted else now - self.pace.interval_s
+        newest_at = self.newest_at
+        parent_at = now - self.pace.interval_s if newest_at is None else newest_at
         growth = self.pace.growth ** min(max(0, view - final - GRACE_VIEWS), 64)
         self.delta_s = self.pace.delta_s * min(growth, self.pace.growth_max)
         self.hold_until = max(now, parent_at + self.pace.interval_s)
@@ -77,6 +78,11 @@ class Timers:
         patience = IDLE_DELTAS if is_idle else LEADER_DELTAS
         self.leader_at = self.hold_until + patience * self.delta_s
         self.advance_at = self.hold_until + ADVANCE_DELTAS * self.delta_s
+
+    @property
+    def newest_at(self) -> float | None:
+        """The time that was noted for the newest view; None if there is none."""
+        return self._noted[max(self._noted)] if self._noted else None
 
     @property
     def deadline(self) -> float | None:

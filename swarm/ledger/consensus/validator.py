@@ -8,7 +8,7 @@ each block is applied once.
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -16,14 +16,16 @@ import trio
 from swarm.errors import (
     BadEncoding,
     BrokenPromise,
+    Corrupt,
     InvalidStatement,
     OutOfTurn,
     PeerFault,
 )
 from swarm.host.service import Host
-from swarm.ledger.blocks import BLOCK_BYTES_MAX, Block, block_digest
+from swarm.ledger.blocks import BLOCK_BYTES_MAX, Block, block_digest, is_quorum, last_height
 from swarm.ledger.chain import Head, build_block, validate_block
-from swarm.ledger.consensus.journal import ProposalRecord
+from swarm.ledger.consensus.journal import Journal, ProposalRecord, VoteLog, unsettled
+from swarm.ledger.consensus.memory import UNKNOWN, VoteMemory
 from swarm.ledger.consensus.simplex import (
     Behind,
     Effect,
@@ -41,6 +43,7 @@ from swarm.ledger.consensus.votes import (
     Electorate,
     Equivocation,
     Proposal,
+    Said,
     Statement,
     Supply,
 )
@@ -48,12 +51,13 @@ from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive, FinalBlock
 from swarm.ledger.net.relay import Broadcaster
 from swarm.ledger.state.state import State
+from swarm.ledger.transactions import Evidence, SignedVote
 from swarm.primitives.codec import decode, encode
 from swarm.primitives.crypto import SecretKey, peer_name
 from swarm.store import Change
 from swarm.types import Digest, Height, PeerId, View
 
-PROTOCOL = "/swarm/consensus/1"
+PROTOCOL = "/swarm/consensus/2"
 FRAME_BYTES_MAX = BLOCK_BYTES_MAX + (512 << 10)
 """Bytes of one frame: one block, and the certificates of a long stall."""
 INBOX_MAX = 1024
@@ -66,50 +70,68 @@ SMALL_BYTES = 24 << 10
 EVIDENCE_TABLE = "ledger_evidence"
 EVIDENCE_MAX = 256
 FINALITY_SAMPLES = 64
+ALONE_S = 5.0
+"""Seconds for which a validator that is a quorum alone looks for peers before it votes after a restart."""
 
 log = logging.getLogger("swarm.ledger")
 
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    """A statement and the validator that sent it."""
+    """A statement, the epoch that it is about, and the validator of that epoch that sent it."""
 
+    epoch: int
     sender: int
     statement: Statement
 
 
 @dataclass(frozen=True, slots=True)
 class _Connected:
-    """A validator that has just connected."""
+    """A peer that has just connected."""
 
-    validator: int
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class _Voting:
+    """One epoch in which this node votes."""
+
+    electorate: Electorate
+    machine: Simplex
+    executor: "StateExecutor"
+
+
+_Item = _Received | _Connected | None
+"""An entry of the inbox; None: bulk sync has moved the chain."""
 
 
 class ValidatorRunner:
-    """Validator run by this node. ``run`` serves until cancelled."""
+    """Votes of this node, in the epochs for which it is chosen. ``run`` serves until cancelled.
+
+        not chosen --an epoch begins that it is chosen for--> voting --it is over--> the next, or not chosen
+
+    The machine of the epoch before stays to answer validators that have not seen the end of it.
+    """
 
     def __init__(
-        self, archive: Archive, pool: Mempool, secret: SecretKey, host: Host, pace: TimerParams
+        self,
+        archive: Archive,
+        pool: Mempool,
+        secret: SecretKey,
+        host: Host,
+        pace: TimerParams,
+        memory: VoteMemory | None = None,
     ) -> None:
-        genesis = archive.genesis
-        self._archive, self._pool, self._host = archive, pool, host
-        self._journal = archive.load_journal()
-        self._electorate = Electorate(genesis.chain, archive.head.state.validators, genesis.seed)
-        self._executor = StateExecutor(archive.head, pool, secret)
-        tip, certificate = archive.final_point()
-        self.machine = Simplex(
-            self._electorate,
-            secret,
-            self._executor,
-            pace,
-            tip=tip,
-            certificate=certificate,
-            records=self._journal.records,
-        )
-        self._inbox_send, self._inbox = trio.open_memory_channel[_Received | _Connected | None](
-            INBOX_MAX
-        )
-        self.broadcaster = Broadcaster[Statement](
+        self._archive, self._pool, self._secret = archive, pool, secret
+        self._host, self._pace, self._memory = host, pace, memory
+        self._journal, self._is_whole = _recalled(archive, memory)
+        self._began_at = archive.head.state.height
+        self._before: _Voting | None = None
+        self._voting: _Voting | None = None
+        self.synced = trio.Event()
+        """Event that the follower sets once a peer has nothing that is not here."""
+        self._inbox_send, self._inbox = trio.open_memory_channel[_Item](INBOX_MAX)
+        self.broadcaster = Broadcaster[Said](
             host,
             PROTOCOL,
             _encode_batch,
@@ -120,6 +142,8 @@ class ValidatorRunner:
         self.is_behind = trio.Event()
         """Event set when bulk sync is needed; the follower replaces it."""
         self.num_evidence = 0
+        self.accuse: Callable[[Evidence], None] = lambda _: None
+        """Called with evidence against a validator, to bring it to the ledger."""
         self._first_seen: dict[Digest, float] = {}
         self._finality_s = deque[float](maxlen=FINALITY_SAMPLES)
         host.serve(PROTOCOL, self._answer, request_limit=FRAME_BYTES_MAX, concurrency=CONCURRENCY)
@@ -130,6 +154,21 @@ class ValidatorRunner:
         samples = self._finality_s
         return sum(samples) / len(samples) if samples else None
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes and frames sent."""
+        return self.broadcaster.num_bytes, self.broadcaster.num_frames
+
+    @property
+    def is_voting(self) -> bool:
+        """True if this node is a validator of this epoch, and votes."""
+        return self._voting is not None and not self._voting.machine.is_muted
+
+    @property
+    def is_silent(self) -> bool:
+        """True if this node is a validator of this epoch, and does not vote: it may have forgotten votes."""
+        return self._voting is not None and self._voting.machine.is_muted
+
     async def run(self) -> None:
         """Vote until cancelled.
 
@@ -139,33 +178,142 @@ class ValidatorRunner:
             nursery.start_soon(self.broadcaster.run)
             nursery.start_soon(self._watch_links)
             nursery.start_soon(self._watch_archive)
-            await self._carry_out(self.machine.start(trio.current_time()))
+            await self._recall()
+            await self._turn_epoch()
             while True:
                 effects = self._turn(await self._next_items())
                 await self._carry_out(effects)
+                await self._turn_epoch()
+
+    async def _recall(self) -> None:
+        """Wait until this node has what the others have; be silent for the epoch if its memory is not whole."""
+        memory, head = self._memory, self._journal.head
+        if memory is None:
+            return
+        if not (
+            self._is_whole and head.number == self._began_at == 0
+        ):  # no key is older than its network
+            alone = is_quorum(self._power(), self._archive.head.state.validators)
+            with trio.move_on_after(ALONE_S if alone and self._is_whole else float("inf")):
+                await self.synced.wait()
+        if not self._is_whole or self._has_forgotten():
+            self._be_silent("what it has signed is not all on record")
+
+    def _power(self) -> int:
+        voters = self._archive.head.state.validators
+        return sum(voter.power for voter in voters if voter.peer == self._secret.peer)
+
+    def _has_forgotten(self) -> bool:
+        """Return True if a finalization that came since the start holds a vote that is not in the vote log."""
+        state = self._archive.head.state
+        epoch, voters = state.next_epoch, [voter.peer for voter in state.validators]
+        if self._secret.peer not in voters:
+            return False
+        log_ = VoteLog()
+        for vote in unsettled(self._journal.records, epoch, View(0))[0]:
+            log_.add(vote)
+        first = max(self._began_at, last_height(state.params.epoch_blocks, epoch - 1)) + 1
+        links = (self._archive.block_at(Height(at)) for at in range(first, state.height + 1))
+        certificates = [link[1] for link in links if link is not None and link[1] is not None]
+        return any(log_.lack(one, voters.index(self._secret.peer)) for one in certificates)
+
+    def _be_silent(self, cause: str) -> None:
+        """Vote no more until the epoch is over, also after a restart."""
+        epoch = self._archive.head.state.next_epoch
+        log.warning("%s: this node does not vote before epoch %d", cause, epoch + 1)
+        self._is_whole = True  # from the next epoch on
+        if self._memory is not None:
+            self._memory.be_silent(epoch, self._journal)
+
+    def _chosen(self) -> _Voting | None:
+        """Return what this node votes with in the epoch of the next block; None if it is not chosen for it."""
+        head, (tip, certificate) = self._archive.head, self._archive.final_point()
+        state = head.state
+        if all(validator.peer != self._secret.peer for validator in state.validators):
+            return None
+        epoch, council = state.next_epoch, state.council
+        electorate = Electorate(
+            state.chain,
+            council.current,
+            council.seed,
+            epoch=epoch,
+            last=last_height(state.params.epoch_blocks, epoch),
+        )
+        mark = None if self._memory is None else self._memory.mark
+        silent = UNKNOWN if mark is None else mark.silent_through
+        executor = StateExecutor(head, self._pool, self._secret)
+        machine = Simplex(
+            electorate,
+            self._secret,
+            executor,
+            self._pace,
+            tip=tip,
+            certificate=certificate,
+            records=self._journal.records,
+            is_muted=epoch <= silent,
+        )
+        return _Voting(electorate, machine, executor)
+
+    async def _turn_epoch(self) -> None:
+        """Begin the next epoch if the chain has come to it."""
+        epoch, voting = self._archive.head.state.next_epoch, self._voting
+        if voting is not None and voting.electorate.epoch == epoch:
+            return
+        after = self._chosen()
+        if voting is None and after is None:
+            return
+        self._before = None if voting is None else self._ended(voting)
+        self._voting = after
+        if after is None:
+            log.info("this node is no validator of epoch %d", epoch)
+            self.is_behind.set()
+            return
+        log.info("this node is one of %d validators of epoch %d", len(after.electorate), epoch)
+        paced_from = None if voting is None else voting.machine.paced_from
+        await self._carry_out(after.machine.start(trio.current_time(), paced_from=paced_from))
+
+    def _ended(self, voting: _Voting) -> _Voting | None:
+        """Return what voted in an epoch that is over, once its machine knows; None if it was too long ago."""
+        if not voting.machine.is_over:  # bulk sync was faster
+            link = self._archive.block_at(Height(voting.electorate.last))
+            if link is None or link[1] is None:
+                return None
+            voting.machine.adopt(link[0], link[1], trio.current_time())
+        return voting
+
+    def _of(self, epoch: int) -> _Voting | None:
+        both = (self._voting, self._before)
+        return next((v for v in both if v is not None and v.electorate.epoch == epoch), None)
 
     async def _answer(self, peer: PeerId, request: bytes) -> bytes:
         """Take a frame of another validator into the inbox; it is acknowledged before it is processed."""
-        sender = self._electorate.index_of(peer)
-        if sender is None:
-            raise OutOfTurn("not a validator")
         batch = decode(Batch, request, limit=FRAME_BYTES_MAX)
         if len(batch.statements) > BATCH_MESSAGES_MAX:
             raise BadEncoding("too many statements in a frame")
-        for statement in batch.statements:
-            self._put(_Received(sender, statement))
+        state = self._archive.head.state
+        known = (*state.council.previous, *state.validators, *state.council.next)
+        if all(validator.peer != peer for validator in known):
+            raise OutOfTurn("not a validator")
+        for said in batch.statements:
+            voting = self._of(said.epoch)
+            sender = None if voting is None else voting.electorate.index_of(peer)
+            if sender is not None:
+                self._put(_Received(said.epoch, sender, said.statement))
+            elif said.epoch > state.next_epoch:
+                self.is_behind.set()  # its sender has seen the end of this epoch
         return b""
 
-    def _put(self, item: _Received | _Connected | None) -> None:
+    def _put(self, item: _Item) -> None:
         try:
             self._inbox_send.send_nowait(item)
         except trio.WouldBlock:
             log.debug("the inbox is full: a statement is dropped and will be asked for again")
 
-    async def _next_items(self) -> list[_Received | _Connected | None]:
+    async def _next_items(self) -> list[_Item]:
         """Wait for an item or the machine's deadline; return the items that have arrived, maybe none."""
-        items = list[_Received | _Connected | None]()
-        with trio.move_on_at(self.machine.deadline):
+        items = list[_Item]()
+        deadline = float("inf") if self._voting is None else self._voting.machine.deadline
+        with trio.move_on_at(deadline):
             items.append(await self._inbox.receive())
         while len(items) < TURN_MAX:
             try:
@@ -174,28 +322,45 @@ class ValidatorRunner:
                 break
         return items
 
-    def _turn(self, items: Sequence[_Received | _Connected | None]) -> list[Effect]:
+    def _turn(self, items: Sequence[_Item]) -> list[Effect]:
         """Feed the items and the time to the machine; return its effects."""
         effects = list[Effect]()
         for item in items:
             now = trio.current_time()
             match item:
-                case _Received(sender, statement):
-                    try:
-                        effects += self.machine.receive(statement, sender, now)
-                    except PeerFault as fault:
-                        self._host.blame(self._electorate.validators[sender].peer, fault)
-                        continue
-                    if isinstance(statement, Proposal):
-                        self._see(statement, now)
-                case _Connected(validator):
-                    effects += self.machine.greet(validator, now)
+                case _Received(epoch, sender, statement):
+                    voting = self._of(epoch)
+                    if voting is not None:
+                        effects += self._heard(voting, sender, statement, now)
+                case _Connected(peer):
+                    effects += self._greeted(peer, now)
                 case None:
                     effects += self._adopt(now)
         now = trio.current_time()
-        if now >= self.machine.deadline:
-            effects += self.machine.expire(now)
+        if self._voting is not None and now >= self._voting.machine.deadline:
+            effects += self._voting.machine.expire(now)
         return effects
+
+    def _heard(
+        self, voting: _Voting, sender: int, statement: Statement, now: float
+    ) -> list[Effect]:
+        """Feed a statement to the machine of its epoch; one of the epoch before only answers."""
+        try:
+            effects = voting.machine.receive(statement, sender, now)
+        except PeerFault as fault:
+            self._host.blame(voting.electorate.validators[sender].peer, fault)
+            return []
+        if voting is not self._voting:
+            self._send(voting, effects)
+            return []
+        if isinstance(statement, Proposal):
+            self._see(statement, now)
+        return effects
+
+    def _greeted(self, peer: PeerId, now: float) -> list[Effect]:
+        voting = self._voting
+        index = None if voting is None else voting.electorate.index_of(peer)
+        return [] if voting is None or index is None else voting.machine.greet(index, now)
 
     async def _carry_out(self, effects: Sequence[Effect]) -> None:
         changes = list[Change]()
@@ -208,41 +373,50 @@ class ValidatorRunner:
             await self._finalize(finals, changes)
         elif changes:
             await self._archive.store.write_soon(changes)
+        if self._memory is not None and self._voting is not None and records_of(effects):
+            epoch = self._voting.electorate.epoch
+            await trio.to_thread.run_sync(self._memory.note, epoch, self._journal)
         for effect in effects:
             match effect:
                 case Behind():
                     self.is_behind.set()
                 case Muted(view):
-                    log.error(
-                        "a vote of ours in view %d is not in our journal: we vote no more", view
-                    )
+                    self._be_silent(f"a vote of ours in view {view} is not on record")
                 case Equivocation():
                     self._keep(effect)
                 case _:
                     pass
-        batches = batches_of(effects, me=self.machine.me, count=len(self._electorate))
+        if self._voting is not None:
+            self._send(self._voting, effects)
+
+    def _send(self, voting: _Voting, effects: Sequence[Effect]) -> None:
+        electorate = voting.electorate
+        batches = batches_of(effects, me=voting.machine.me, count=len(electorate))
         for to, statements in sorted(batches.items()):
-            self.broadcaster.post(self._electorate.validators[to].peer, statements)
+            said = [Said(electorate.epoch, statement) for statement in statements]
+            self.broadcaster.post(electorate.validators[to].peer, said)
 
     async def _finalize(self, finals: Sequence[Finalized], changes: list[Change]) -> None:
         """Write votes and final blocks in one database transaction per certificate."""
+        voting = self._voting
+        assert voting is not None, "only a machine of this epoch makes blocks final"
         for final in finals:
-            changes += self._journal.prune(final.certificate.view)
+            changes += self._journal.prune(voting.electorate.epoch, final.certificate.view)
             try:
                 appended = await self._archive.append(
                     final.blocks,
                     final.certificate,
                     known=self._pool.known,
-                    state_after=self._executor.state_after,
+                    state_after=voting.executor.state_after,
                     changes=changes,
                 )
             except (PeerFault, InvalidStatement) as error:
                 raise signed_badly(error) from None
             changes.clear()
-            self._settle(appended)
+            self._settle(voting, appended)
 
-    def _settle(self, appended: Sequence[FinalBlock]) -> None:
-        self._executor.settle(self._archive.head)
+    def _settle(self, voting: _Voting, appended: Sequence[FinalBlock]) -> None:
+        voting.executor.settle(self._archive.head)
         now = trio.current_time()
         for final in appended:
             seen = self._first_seen.pop(final.block.header.parent, None)
@@ -256,57 +430,84 @@ class ValidatorRunner:
             del self._first_seen[next(iter(self._first_seen))]
 
     def _adopt(self, now: float) -> list[Effect]:
-        """Pass the newest final block of bulk sync to the machine."""
+        """Pass the newest final block of bulk sync to the machine, unless the next epoch has begun."""
+        voting, state = self._voting, self._archive.head.state
+        if voting is None or state.next_epoch != voting.electorate.epoch:
+            return []
         tip, certificate = self._archive.final_point()
-        if certificate is None or tip.view <= self.machine.tip.view:
+        if certificate is None or tip.height <= voting.machine.tip.height:
             return []
         link = self._archive.block_at(tip.height)
         assert link is not None, "the last final block is kept"
-        self._executor.settle(self._archive.head)
-        return self.machine.adopt(link[0], certificate, now)
+        voting.executor.settle(self._archive.head)
+        return voting.machine.adopt(link[0], certificate, now)
 
     def _keep(self, evidence: Equivocation) -> None:
-        """Store the proof that a validator signed two conflicting votes."""
-        first, second = evidence.first, evidence.second
-        offender = self._electorate.validators[first.voter].peer
+        """Store the proof that a validator signed two conflicting votes, and bring it to the ledger."""
+        voting, first, second = self._voting, evidence.first, evidence.second
+        assert voting is not None, "evidence comes from the machine of this epoch"
+        offender = voting.electorate.validators[first.voter].peer
+        epoch = voting.electorate.epoch
         log.warning("%s signed two ways in view %d", peer_name(offender), first.view)
         self.num_evidence += 1
         if self._archive.store.count(EVIDENCE_TABLE) < EVIDENCE_MAX:
-            key = first.view.to_bytes(8, "big") + offender
+            key = epoch.to_bytes(8, "big") + first.view.to_bytes(8, "big") + offender
             self._archive.store.put(EVIDENCE_TABLE, key, encode((first, second)))
+        if offender != self._secret.peer:
+            votes = [SignedVote(vote.kind, vote.block, vote.signature) for vote in (first, second)]
+            self.accuse(Evidence(offender, epoch, first.view, *votes))
 
     async def _watch_links(self) -> None:
         """Greet every validator that connects: each may have what the other lacks."""
         async for event in self._host.subscribe():
-            index = self._electorate.index_of(event.peer)
-            if index is not None and self._host.is_connected(event.peer):
-                self._put(_Connected(index))
+            if self._host.is_connected(event.peer):
+                self._put(_Connected(event.peer))
 
     async def _watch_archive(self) -> None:
         """Wake the machine when bulk sync has moved the chain past it."""
-        view = self._archive.view
+        head = self._archive.head
         while True:
             async with self._archive.moved:
-                while self._archive.view == view:
+                while self._archive.head is head:
                     await self._archive.moved.wait()
-            view = self._archive.view
-            if view > self.machine.tip.view:
+            head = self._archive.head
+            voting = self._voting
+            if voting is None or head.state.height > voting.machine.tip.height:
                 self._put(None)
 
 
-def _encode_batch(statements: Sequence[Statement]) -> bytes:
-    return encode(Batch(tuple(statements)))
+def _encode_batch(said: Sequence[Said]) -> bytes:
+    return encode(Batch(tuple(said)))
 
 
-def _size_of(statement: Statement) -> int:
+def _size_of(said: Said) -> int:
     """Return an upper bound on the bytes of a statement in a frame."""
-    match statement:
+    match said.statement:
         case Proposal():
-            return len(encode(statement))
+            return len(encode(said.statement))
         case Supply(block):
             return sum(map(len, block.transactions)) + 8 * len(block.transactions) + 1024
         case _:
             return SMALL_BYTES
+
+
+def _recalled(archive: Archive, memory: VoteMemory | None) -> tuple[Journal, bool]:
+    """Return the vote log, and True if it holds all that was signed; a damaged one is begun anew.
+
+    Raises ``Corrupt`` if it is damaged and there is no memory beside it.
+    """
+    try:
+        journal = archive.load_journal()
+    except Corrupt as damage:
+        if memory is None:
+            raise
+        log.warning("%s", damage)
+        number = 0 if memory.mark is None else memory.mark.number
+        return archive.restart_journal(number), False
+    if memory is None or memory.is_whole(journal):
+        return journal, True
+    number = max(journal.head.number, 0 if memory.mark is None else memory.mark.number)
+    return archive.restart_journal(number), False
 
 
 REFUSED_MAX = 64

@@ -1,4 +1,4 @@
-"""Define consensus messages, the schedule of leaders, and the count of votes.
+"""Define consensus messages, the validators of an epoch, and the count of votes.
 
 Core: verifies before it remembers; a vote or certificate is verified once.
 """
@@ -20,9 +20,10 @@ from swarm.ledger.blocks import (
     check_certificate,
     vote_parts,
 )
+from swarm.ledger.leaders import LeaderSchedule
+from swarm.ledger.transactions import HEIGHT_MAX
 from swarm.primitives.codec import Message
 from swarm.primitives.crypto import SecretKey, verify
-from swarm.primitives.randomness import stream
 from swarm.types import NO_DIGEST, Digest, PeerId, View
 
 BATCH_MESSAGES_MAX = 64
@@ -49,18 +50,24 @@ class Vote(Message, frozen=True, tag=1):
     block: Digest
     """Digest of the block voted for; ``NO_DIGEST`` if it nullifies."""
     voter: int
-    """Index of the voter in the genesis order."""
+    """Index of the voter in the order of its epoch's validators."""
     signature: bytes
 
 
 class Proposal(Message, frozen=True, tag=2):
-    """A leader's block, with the certificates that justify its parent."""
+    """A leader's block, with the certificates that justify its parent.
 
+    The last block of an epoch is proposed again, as it is, until it is final: no block of the epoch follows it.
+    """
+
+    view: View
+    """View in which it is proposed; that of its header unless it is proposed again."""
     block: Block
     certificates: tuple[Certificate, ...]
-    """Notarization of the parent, then the nullification of every skipped view, newest last."""
+    """Notarization of the parent, or of the block itself, then the nullification of every skipped view, newest
+    last."""
     signature: bytes
-    """Signature over the chain and the block's digest, under ``proposal``."""
+    """Signature over the chain, the epoch, the view and the block's digest, under ``proposal``."""
 
 
 class Proof(Message, frozen=True, tag=3):
@@ -86,10 +93,17 @@ class Supply(Message, frozen=True, tag=5):
 Statement = Vote | Proposal | Proof | Request | Supply
 
 
+class Said(Message, frozen=True):
+    """A statement, and the epoch that it is about."""
+
+    epoch: int
+    statement: Statement
+
+
 class Batch(Message, frozen=True):
     """One frame of the consensus protocol."""
 
-    statements: tuple[Statement, ...]
+    statements: tuple[Said, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +115,25 @@ class Equivocation:
 
 
 class Electorate:
-    """Validators of one chain: their order, power and leaders, and checks of their signatures."""
+    """Validators of one epoch: their order, power and leaders, and checks of their signatures."""
 
-    def __init__(self, chain: Digest, validators: Sequence[Validator], seed: bytes) -> None:
+    def __init__(
+        self,
+        chain: Digest,
+        validators: Sequence[Validator],
+        seed: bytes,
+        *,
+        epoch: int = 0,
+        last: int = HEIGHT_MAX,
+    ) -> None:
         self.chain = chain
+        self.epoch = epoch
+        self.last = last
+        """Height of the last block of the epoch."""
         self.validators = tuple(validators)
         self.total = sum(validator.power for validator in validators)
-        self._seed = seed
+        self._schedule = LeaderSchedule(seed, validators)
         self._index = {validator.peer: i for i, validator in enumerate(validators)}
-        self._cycle: tuple[int, list[int]] = (-1, [])
 
     def __len__(self) -> int:
         return len(self.validators)
@@ -123,48 +147,50 @@ class Electorate:
         return 3 * sum(self.validators[i].power for i in voters) > 2 * self.total
 
     def leader(self, view: View) -> int:
-        """Return the leader of ``view``: every cycle of views is a fresh permutation weighted by stake."""
-        able = [i for i, validator in enumerate(self.validators) if validator.power > 0]
-        cycle, index = divmod(view, len(able))
-        if self._cycle[0] != cycle:
-            rng, order = stream(self._seed, "ledger.leaders", cycle), list[int]()
-            while able:
-                order.append(rng.choice(able, [self.validators[i].power for i in able]))
-                able.remove(order[-1])
-            self._cycle = (cycle, order)
-        return self._cycle[1][index]
+        """Return the index of the leader of ``view``."""
+        return self._schedule.leader(view)
 
     def sign_vote(self, secret: SecretKey, kind: int, view: View, block: Digest) -> Vote:
         """Return a signed vote of the validator that owns ``secret``."""
-        parts = vote_parts(self.chain, view, block)
+        parts = vote_parts(self.chain, self.epoch, view, block)
         signature = secret.sign(VOTE_PURPOSES[kind], *parts)
         return Vote(kind, view, block, self._index[secret.peer], signature)
 
     def check_vote(self, vote: Vote) -> None:
         """Raise ``BadSignature`` unless the voter it names signed it."""
         peer = self.validators[vote.voter].peer
-        parts = vote_parts(self.chain, vote.view, vote.block)
+        parts = vote_parts(self.chain, self.epoch, vote.view, vote.block)
         verify(peer, vote.signature, VOTE_PURPOSES[vote.kind], *parts)
 
     def sign_proposal(
-        self, secret: SecretKey, block: Block, certificates: tuple[Certificate, ...]
+        self, secret: SecretKey, view: View, block: Block, certificates: tuple[Certificate, ...]
     ) -> Proposal:
         """Return a signed proposal of the validator that owns ``secret``."""
-        signature = secret.sign("proposal", self.chain, block_digest(block.header))
-        return Proposal(block, certificates, signature)
+        parts = vote_parts(self.chain, self.epoch, view, block_digest(block.header))
+        return Proposal(view, block, certificates, secret.sign("proposal", *parts))
 
     def check_proposal(self, proposal: Proposal) -> None:
         """Raise ``PeerFault`` unless it is within bounds and the leader of its view signed it."""
-        header = proposal.block.header
-        if header.chain != self.chain or len(proposal.certificates) > JUSTIFICATION_MAX:
-            raise BrokenPromise("a proposal for another chain, or over its bounds")
         check_block_shape(proposal.block)
-        peer = self.validators[self.leader(header.view)].peer
-        verify(peer, proposal.signature, "proposal", self.chain, block_digest(header))
+        self.check_place(proposal)
+        peer = self.validators[self.leader(proposal.view)].peer
+        name = block_digest(proposal.block.header)
+        parts = vote_parts(self.chain, self.epoch, proposal.view, name)
+        verify(peer, proposal.signature, "proposal", *parts)
+
+    def check_place(self, proposal: Proposal) -> None:
+        """Raise ``BrokenPromise`` unless its block may be proposed in its view, as far as its header tells."""
+        header, view = proposal.block.header, proposal.view
+        if (header.chain, header.epoch) != (self.chain, self.epoch):
+            raise BrokenPromise("a proposal for another chain, or another epoch")
+        if len(proposal.certificates) > JUSTIFICATION_MAX or header.height > self.last:
+            raise BrokenPromise("a proposal over its bounds, or past the end of its epoch")
+        if header.view != view and (header.view > view or header.height < self.last):
+            raise BrokenPromise("a block is proposed in its own view, but for the last of an epoch")
 
     def check_certificate(self, certificate: Certificate) -> None:
         """Raise ``BadEncoding`` or ``BadSignature`` unless a quorum signed it."""
-        check_certificate(certificate, self.chain, self.validators)
+        check_certificate(certificate, self.chain, self.epoch, self.validators)
 
 
 def check_vote_shape(vote: Vote, sender: int) -> None:

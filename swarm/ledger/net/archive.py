@@ -13,7 +13,7 @@ import trio
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, Corrupt, InvalidStatement, PeerFault, UsageError
 from swarm.ledger.blocks import Block, Certificate, block_digest
-from swarm.ledger.chain import Head, check_final, extend, genesis_head
+from swarm.ledger.chain import Head, check_final, ends_epoch, extend, genesis_head
 from swarm.ledger.consensus.branch import FinalPoint
 from swarm.ledger.consensus.journal import TABLE as JOURNAL_TABLE
 from swarm.ledger.consensus.journal import Journal, load_journal
@@ -21,7 +21,7 @@ from swarm.ledger.state.state import State, decode_state, encode_state
 from swarm.ledger.transition.apply import Known
 from swarm.primitives.codec import decode, encode
 from swarm.store import Change, Store, key_of
-from swarm.types import Digest, Height, View
+from swarm.types import Digest, Height
 
 BLOCKS = "ledger_blocks"
 CERTIFICATES = "ledger_certificates"
@@ -50,10 +50,10 @@ class FinalBlock:
 class Archive:
     """The final chain of one node: blocks on disk, the latest state in memory."""
 
-    def __init__(self, store: Store, genesis: Genesis, head: Head, view: View) -> None:
+    def __init__(self, store: Store, genesis: Genesis, head: Head) -> None:
         self.store, self.genesis = store, genesis
-        self.head, self.view = head, view
-        """State and digest of the last final block, and its view."""
+        self.head = head
+        """State and digest of the last final block."""
         self.moved = trio.Condition()
         """Condition notified at every new head."""
         self._lock = trio.Lock()
@@ -74,20 +74,25 @@ class Archive:
                 "this home belongs to another network", hint="choose another one with --home"
             )
         try:
-            head, view = _load(store, genesis)
+            head = _load(store, genesis)
         except (BadEncoding, PeerFault, InvalidStatement) as error:
             raise _damaged(store, str(error)) from None
-        return cls(store, genesis, head, view)
+        return cls(store, genesis, head)
 
     def block_at(self, height: Height) -> tuple[Block, Certificate | None] | None:
         """Return a final block and its own finalization if it has one; None if there is no such block."""
         return read_block(self.store, height)
 
     def final_point(self) -> tuple[FinalPoint, Certificate | None]:
-        """Return the newest final block's position and finalization, from which consensus continues."""
-        height = self.head.state.height
-        link = self.block_at(height)
-        return FinalPoint(height, self.view, self.head.digest), link[1] if link else None
+        """Return the newest final block's position and finalization, from which consensus continues.
+
+        At the start of an epoch its first view lies ahead, and the finalization is of other validators: None.
+        """
+        state = self.head.state
+        link = None if ends_epoch(state) else self.block_at(state.height)
+        return FinalPoint(state.height, state.globals.view, self.head.digest), link[
+            1
+        ] if link else None
 
     def load_journal(self) -> Journal:
         """Load this validator's vote log, created if there is none; raise ``Corrupt`` if it is damaged."""
@@ -97,6 +102,14 @@ class Archive:
         journal = load_journal(rows)
         if not rows:
             self.store.write(journal.opening())
+        return journal
+
+    def restart_journal(self, number: int) -> Journal:
+        """Replace a damaged vote log by an empty one whose numbers go on behind ``number``."""
+        journal = Journal.after(number)
+        while rows := self.store.items(JOURNAL_TABLE, limit=JOURNAL_ROWS_PAGE):
+            self.store.write([(JOURNAL_TABLE, key, None) for key, _ in rows])
+        self.store.write(journal.opening())
         return journal
 
     async def append(
@@ -138,7 +151,7 @@ class Archive:
             if writes:
                 await self.store.write_soon(writes)
             if appended:
-                self.head, self.view = head, appended[-1].block.header.view
+                self.head = head
                 await self._publish(appended)
             return tuple(appended)
 
@@ -212,9 +225,9 @@ def read_genesis(store: Store) -> Genesis | None:
         raise _damaged(store, f"genesis: {error}") from None
 
 
-def _load(store: Store, genesis: Genesis) -> tuple[Head, View]:
+def _load(store: Store, genesis: Genesis) -> Head:
     """Load the newest snapshot and replay the blocks after it; raise what the checks raise."""
-    head, view = genesis_head(genesis), View(0)
+    head = genesis_head(genesis)
     last = newest_height(store)
     for key, data in store.last(SNAPSHOTS):
         height = Height(int.from_bytes(key, "big"))
@@ -231,10 +244,11 @@ def _load(store: Store, genesis: Genesis) -> tuple[Head, View]:
     link = read_block(store, last)
     if link is not None:
         block, certificate = link
-        view = block.header.view
+        council = head.state.council
+        voted = council.previous if ends_epoch(head.state) else council.current
         if certificate is not None:
-            check_final(block.header, certificate, head.state.validators)
-    return head, view
+            check_final(block.header, certificate, voted)
+    return head
 
 
 def _damaged(store: Store, detail: str) -> Corrupt:

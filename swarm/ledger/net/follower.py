@@ -16,6 +16,7 @@ from swarm.ledger.net.archive import Archive
 from swarm.ledger.net.sync import (
     NOTHING_YET,
     REPLY_BYTES_MAX,
+    SYNC_PROTOCOL,
     WAIT_MS_MAX,
     FollowRequest,
     check_reply,
@@ -26,7 +27,6 @@ from swarm.ledger.net.sync import (
 from swarm.primitives.codec import encode
 from swarm.types import Height, PeerId
 
-PROTOCOL = "/swarm/ledger-sync/1"
 CONCURRENCY = 64
 """Followers answered at one time; most of them wait for a block, which costs nothing."""
 CALL_SLACK_S = 10.0
@@ -52,13 +52,13 @@ class Follower:
         self.num_bytes = 0
         self.is_near = False
         """True if the last answer had few new blocks, so that all but the very last ones are here."""
-        host.serve(PROTOCOL, self._answer, request_limit=64, concurrency=CONCURRENCY)
+        host.serve(SYNC_PROTOCOL, self._answer, request_limit=64, concurrency=CONCURRENCY)
 
     async def run(self) -> None:
         """Keep up with the network until cancelled."""
         is_first = True
         while True:
-            if self._replica is not None and not is_first:
+            if self._replica is not None and self._replica.is_voting and not is_first:
                 await self._until_needed(self._replica)
             is_first = False
             if not await self._catch_up():
@@ -82,6 +82,8 @@ class Follower:
                 if num_blocks is None:
                     break
                 if num_blocks == 0:
+                    if self._replica is not None:
+                        self._replica.synced.set()
                     return True
         return False
 
@@ -96,12 +98,13 @@ class Follower:
     async def _ask(self, peer: PeerId) -> int | None:
         """Fetch and append blocks from ``peer``; return the number of new ones, None if it failed to answer."""
         head = self._archive.head
-        height, waits = head.state.height, self._replica is None
+        height, replica = head.state.height, self._replica
+        waits = replica is None or not (replica.is_voting or not replica.synced.is_set())
         request = FollowRequest(Height(height + 1), WAIT_MS_MAX if waits else 0)
         try:
             data = await self._host.call(
                 peer,
-                PROTOCOL,
+                SYNC_PROTOCOL,
                 encode(request),
                 timeout_s=WAIT_MS_MAX / 1000 + CALL_SLACK_S,
                 reply_limit=REPLY_BYTES_MAX,
@@ -111,6 +114,7 @@ class Follower:
                 reply,
                 parent=head.digest,
                 height=height,
+                epoch=head.state.next_epoch,
                 chain=head.state.chain,
                 validators=head.state.validators,
             )
@@ -142,11 +146,12 @@ class Follower:
         if behind < 0:
             return encode(NOTHING_YET)
         if behind < NEAR_BLOCKS:
-            return encode(compose_reply(asked.from_height, self._archive.block_at))
-        return await trio.to_thread.run_sync(self._compose_far, asked.from_height)
+            return self._compose(asked.from_height)
+        return await trio.to_thread.run_sync(self._compose, asked.from_height)
 
-    def _compose_far(self, height: Height) -> bytes:
-        return encode(compose_reply(height, self._archive.block_at))
+    def _compose(self, height: Height) -> bytes:
+        epoch_blocks = self._archive.genesis.epoch_blocks
+        return encode(compose_reply(height, self._archive.block_at, epoch_blocks))
 
 
 def _rotated(peers: Sequence[PeerId], by: int) -> list[PeerId]:

@@ -150,7 +150,7 @@ class Broadcaster(Generic[Item]):
         return True
 
 
-PROTOCOL = "/swarm/transactions/1"
+PROTOCOL = "/swarm/transactions/2"
 BATCH_MAX = 256
 """Transactions in one frame."""
 BATCH_BYTES_MAX = 512 << 10
@@ -220,6 +220,18 @@ class Relay:
         self._nonces[name] = nonce
         self._offer([data], None)
         return name
+
+    def try_submit(self, body: Body) -> None:
+        """Submit a statement that others submit, too: the first one counts, and the rest are refused."""
+        try:
+            self.submit(body)
+        except InvalidStatement as refusal:
+            log.info("a statement of ours was refused: %s", refusal)
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes and frames sent."""
+        return self.broadcaster.num_bytes, self.broadcaster.num_frames
 
     async def wait_final(self, name: Digest) -> Height:
         """Wait for the final block that holds a transaction of this node; return its height.

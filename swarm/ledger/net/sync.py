@@ -3,7 +3,8 @@
 Core: frozen structs and pure checks.
 
 A reply is a run of blocks and ONE finalization, which makes all its ancestors final. If the last block has no
-finalization of its own, bare headers lead from it to one that has.
+finalization of its own, bare headers lead from it to one that has. All of them are of one epoch: whoever reads
+them knows its validators, and with the last block those of the next.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +19,15 @@ from swarm.ledger.blocks import (
     Validator,
     block_digest,
     check_block_shape,
+    epoch_of,
+    last_height,
 )
 from swarm.ledger.chain import check_final
 from swarm.ledger.state.state import check_genesis
 from swarm.primitives.codec import Message, decode, encode
 from swarm.types import Digest, Height
+
+SYNC_PROTOCOL = "/swarm/ledger-sync/2"
 
 WAIT_MS_MAX = 5_000
 """Milliseconds a server holds a request open for the next block, at most."""
@@ -75,12 +80,16 @@ def parse_reply(data: bytes) -> FollowReply:
     return decode(FollowReply, data, limit=REPLY_BYTES_MAX)
 
 
-def compose_reply(from_height: Height, read: Read) -> FollowReply:
-    """Return the blocks that can be proved final from ``from_height`` on; ``NOTHING_YET`` if none can."""
+def compose_reply(from_height: Height, read: Read, epoch_blocks: int) -> FollowReply:
+    """Return the blocks that can be proved final from ``from_height`` on, up to the end of its epoch.
+
+    It is ``NOTHING_YET`` if none can.
+    """
     blocks, num_bytes, proved = list[Block](), 0, 0
     height, certificate = from_height, None
+    last = last_height(epoch_blocks, epoch_of(epoch_blocks, from_height))
     while num_bytes < REPLY_BLOCKS_BYTES and len(blocks) < REPLY_BLOCKS_MAX:
-        link = read(height)
+        link = read(height) if height <= last else None
         if link is None:
             break
         blocks.append(link[0])
@@ -91,7 +100,9 @@ def compose_reply(from_height: Height, read: Read) -> FollowReply:
     if certificate is not None:
         return FollowReply(tuple(blocks[:proved]), (), certificate)
     headers = list[Header]()
-    while len(headers) < REPLY_HEADERS_MAX and (link := read(height)) is not None:
+    while (
+        len(headers) < REPLY_HEADERS_MAX and height <= last and (link := read(height)) is not None
+    ):
         headers.append(link[0].header)
         if link[1] is not None:
             return FollowReply(tuple(blocks), tuple(headers), link[1])
@@ -104,6 +115,7 @@ def check_reply(
     *,
     parent: Digest,
     height: Height,
+    epoch: int,
     chain: Digest,
     validators: tuple[Validator, ...],
 ) -> tuple[Block, ...]:
@@ -115,8 +127,9 @@ def check_reply(
         reply: The decoded reply of a peer.
         parent: Digest of the newest block here.
         height: Height of that block.
+        epoch: Epoch of the block after it.
         chain: The chain id.
-        validators: The validators whose quorum makes blocks final.
+        validators: The validators of that epoch, whose quorum makes its blocks final.
 
     Raises:
         PeerFault: The reply is malformed, does not follow ``parent``, or is not proved final.
@@ -130,6 +143,8 @@ def check_reply(
     for block in reply.blocks:
         check_block_shape(block)
     headers = [*(block.header for block in reply.blocks), *reply.headers]
+    if any(header.epoch != epoch for header in headers):
+        raise BrokenPromise(f"blocks of other epochs than {epoch}")
     _check_links(headers, parent, height, chain)
     check_final(headers[-1], reply.certificate, validators)
     return reply.blocks

@@ -17,8 +17,10 @@ from swarm.ledger.state.records import (
     CheckPhase,
     Contribution,
     Conviction,
+    Council,
     DueQueue,
     Entry,
+    Equivocator,
     RoundInfo,
     Run,
     SegmentPhase,
@@ -27,6 +29,7 @@ from swarm.ledger.state.records import (
     Verdicts,
 )
 from swarm.ledger.state.state import (
+    COUNCIL_KEY,
     EMPTY_ACCOUNT,
     MONEY_KINDS,
     Reader,
@@ -34,6 +37,7 @@ from swarm.ledger.state.state import (
     account_key,
     contribution_key,
     due_queue_key,
+    equivocator_key,
     money_in,
     round_key,
     run_key,
@@ -106,6 +110,14 @@ class Draft(Reader):
     def put_globals(self, globals_: ChainState) -> None:
         """Write the chain-wide entry."""
         self.changes[b"g"] = globals_
+
+    def put_council(self, council: Council) -> None:
+        """Write the validators and those that offer to become one."""
+        self.changes[COUNCIL_KEY] = council
+
+    def put_equivocator(self, peer: PeerId, conviction: Equivocator) -> None:
+        """Bar a validator that signed two ways."""
+        self.changes[equivocator_key(peer)] = conviction
 
     def put_account(self, peer: PeerId, account: Account) -> None:
         """Write an account, and keep the count and the start height of stakes."""

@@ -14,7 +14,7 @@ from enum import StrEnum
 from swarm.config.spec import RunSpec
 from swarm.ledger.blocks import Validator
 from swarm.primitives.codec import Message
-from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex, View
 
 
 class SegmentPhase(StrEnum):
@@ -129,18 +129,23 @@ class Params(Message, frozen=True):
     beacon_delay: int
     unbonding_epochs: int
     stake_segments: int
+    validator_stake: Amount
+    """Least stake of a validator."""
     fee_min: Amount
     fee_per_byte_nano: int
 
 
 class ChainState(Message, frozen=True):
-    """Chain-wide state: height, beacon, validators, supply. One per ledger."""
+    """Chain-wide state: height, view, beacon, supply. One per ledger."""
 
     chain: Digest
     height: Height
+    view: View
+    """View of the last block in its epoch; 0 after the last block of an epoch."""
+    num_skipped: int
+    """Number of views without a block since genesis."""
     beacon: Digest
     params: Params
-    validators: tuple[Validator, ...]
     num_staked: int
     """Number of accounts with a stake, from which verifiers are drawn."""
     last_due: Height
@@ -153,6 +158,34 @@ class ChainState(Message, frozen=True):
     """Money created since genesis."""
     burned: Amount
     """Money destroyed since genesis."""
+
+
+class Council(Message, frozen=True):
+    """Validators of three epochs, and the peers among which the next are chosen. One per ledger."""
+
+    previous: tuple[Validator, ...]
+    """Validators of the epoch before: they made the last block of that epoch final."""
+    current: tuple[Validator, ...]
+    """Validators that vote on the next block, sorted by peer."""
+    next: tuple[Validator, ...]
+    """Validators of the epoch after."""
+    seed: Digest
+    """Seed of the current leaders: the beacon at the end of the epoch before; the genesis seed in epoch 0."""
+    skipped: tuple[int, ...]
+    """Views of each current validator that were skipped in a row, since the last block it led."""
+    candidates: tuple[PeerId, ...]
+    """Peers that offer to validate, sorted, with or without the stake it takes."""
+
+
+class Equivocator(Message, frozen=True):
+    """A validator convicted of two conflicting votes: it never validates again under this key."""
+
+    epoch: int
+    view: View
+    height: Height
+    """Height of the block with the evidence."""
+    taken: Amount
+    """Stake that it lost."""
 
 
 class Unbonding(Message, frozen=True):
@@ -434,4 +467,15 @@ class DueQueue(Message, frozen=True):
     """Rounds to be forgotten, unless a segment of theirs is still in dispute."""
 
 
-Entry = ChainState | Account | Run | RoundInfo | SegmentRecord | Contribution | Verdicts | DueQueue
+Entry = (
+    ChainState
+    | Council
+    | Account
+    | Run
+    | RoundInfo
+    | SegmentRecord
+    | Contribution
+    | Verdicts
+    | DueQueue
+    | Equivocator
+)

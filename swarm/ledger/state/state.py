@@ -14,13 +14,15 @@ from functools import cached_property
 
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, InvalidStatement, Reason
-from swarm.ledger.blocks import VALIDATORS_MAX, Validator, validators_of
+from swarm.ledger.blocks import VALIDATORS_MAX, Validator, epoch_of, validators_of
 from swarm.ledger.state.records import (
     Account,
     ChainState,
     Contribution,
+    Council,
     DueQueue,
     Entry,
+    Equivocator,
     Params,
     RoundInfo,
     Run,
@@ -30,14 +32,19 @@ from swarm.ledger.state.records import (
 from swarm.ledger.transactions import AMOUNT_MAX, HEIGHT_MAX
 from swarm.primitives.codec import Message, decode, encode
 from swarm.primitives.merkle import SparseMap
-from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.types import Amount, Digest, Height, PeerId, RoundIndex, RunIndex, StageIndex, View
 
 SNAPSHOT_BYTES_MAX = 256 << 20
 """Bytes of a snapshot: a million accounts; a node that could not hold this could not hold the state either."""
 
 _GLOBALS_KEY = b"g"
+COUNCIL_KEY = b"e"
+UNBONDING_EPOCHS_MIN = 3
+"""Stake that is withdrawn counts for two epochs more at most, and can be taken for one after that."""
 _KINDS: dict[bytes, type[Entry]] = {
     b"g": ChainState,
+    b"e": Council,
+    b"x": Equivocator,
     b"a": Account,
     b"r": Run,
     b"b": RoundInfo,
@@ -72,6 +79,11 @@ _NOTHING_DUE = DueQueue((), ())
 def account_key(peer: PeerId) -> bytes:
     """Return the key of a peer's account."""
     return b"a" + peer
+
+
+def equivocator_key(peer: PeerId) -> bytes:
+    """Return the key of a validator's conviction."""
+    return b"x" + peer
 
 
 def run_key(run: RunIndex) -> bytes:
@@ -119,6 +131,18 @@ class Reader(ABC):
         found = self.get(_GLOBALS_KEY)
         assert isinstance(found, ChainState), "every state has globals"
         return found
+
+    @property
+    def council(self) -> Council:
+        """The validators and those that offer to become one."""
+        found = self.get(COUNCIL_KEY)
+        assert isinstance(found, Council), "every state has a council"
+        return found
+
+    def equivocator(self, peer: PeerId) -> Equivocator | None:
+        """Return the conviction of a validator that signed two ways, or None."""
+        found = self.get(equivocator_key(peer))
+        return found if isinstance(found, Equivocator) else None
 
     def account(self, peer: PeerId) -> Account:
         """Return a peer's account; ``EMPTY_ACCOUNT`` if it has none."""
@@ -202,8 +226,13 @@ class State(Reader):
 
     @property
     def validators(self) -> tuple[Validator, ...]:
-        """The validators, in the order of certificates' bitmaps."""
-        return self.globals.validators
+        """The validators that vote on the next block, in the order of certificates' bitmaps."""
+        return self.council.current
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch of the next block."""
+        return epoch_of(self.params.epoch_blocks, self.height + 1)
 
     @property
     def supply(self) -> Amount:
@@ -286,7 +315,11 @@ def check_genesis(genesis: Genesis) -> None:
         (not 1 <= genesis.block_interval_ms <= 600_000, "a block interval outside 1 ms to 10 min"),
         (not 10 <= genesis.epoch_blocks <= 1 << 20, "an epoch outside 10 to 1,048,576 blocks"),
         (not 1 <= genesis.beacon_delay <= 1024, "a beacon delay outside 1 to 1,024 blocks"),
-        (not 1 <= genesis.unbonding_epochs <= 1024, "unbonding outside 1 to 1,024 epochs"),
+        (
+            not UNBONDING_EPOCHS_MIN <= genesis.unbonding_epochs <= 1024,
+            "unbonding outside 3 to 1,024 epochs",
+        ),
+        (not 1 <= genesis.validator_stake <= AMOUNT_MAX, "no stake of a validator"),
         (not 1 <= genesis.stake_segments <= 1 << 20, "stake segments outside 1 to 1,048,576"),
         (not 0 <= genesis.fee_min <= AMOUNT_MAX >> 20, "its minimum fee is out of bounds"),
         (not 0 <= genesis.fee_per_byte_nano <= 10**15, "its fee per byte is out of bounds"),
@@ -317,15 +350,17 @@ def genesis_state(genesis: Genesis) -> State:
         beacon_delay=genesis.beacon_delay,
         unbonding_epochs=genesis.unbonding_epochs,
         stake_segments=genesis.stake_segments,
+        validator_stake=genesis.validator_stake,
         fee_min=genesis.fee_min,
         fee_per_byte_nano=genesis.fee_per_byte_nano,
     )
     globals_ = ChainState(
         chain=genesis.chain,
         height=Height(0),
+        view=View(0),
+        num_skipped=0,
         beacon=Digest(genesis.seed),
         params=params,
-        validators=validators_of(genesis),
         num_staked=sum(a.stake > 0 for a in genesis.accounts),
         last_due=Height(0),
         num_runs=0,
@@ -334,7 +369,17 @@ def genesis_state(genesis: Genesis) -> State:
         minted=Amount(0),
         burned=Amount(0),
     )
-    return State(SparseMap[Entry]().update({**accounts, _GLOBALS_KEY: globals_}))
+    founders = validators_of(genesis)
+    council = Council(
+        previous=founders,
+        current=founders,
+        next=founders,
+        seed=Digest(genesis.seed),
+        skipped=(0,) * len(founders),
+        candidates=genesis.validators,
+    )
+    entries: dict[bytes, Entry | None] = {**accounts, _GLOBALS_KEY: globals_, COUNCIL_KEY: council}
+    return State(SparseMap[Entry]().update(entries))
 
 
 class _Snapshot(Message, frozen=True):
@@ -354,12 +399,13 @@ def decode_state(data: bytes) -> State:
     """
     snapshot = decode(_Snapshot, data, limit=SNAPSHOT_BYTES_MAX)
     keys = [key for key, _ in snapshot.entries]
-    if keys != sorted(set(keys)) or _GLOBALS_KEY not in keys:
+    if keys != sorted(set(keys)) or not {_GLOBALS_KEY, COUNCIL_KEY} <= set(keys):
         raise BadEncoding("a snapshot out of order, or without its globals")
     entries: dict[bytes, Entry | None] = {}
     for key, value in snapshot.entries:
         kind = _KINDS.get(key[:1])
-        if kind is None or (kind is ChainState) != (key == _GLOBALS_KEY):
+        is_single = key in {_GLOBALS_KEY, COUNCIL_KEY}
+        if kind is None or (kind in {ChainState, Council}) != is_single:
             raise BadEncoding("a snapshot with an unknown kind of entry")
         entries[key] = decode(kind, value, limit=SNAPSHOT_BYTES_MAX)
     state = State(SparseMap[Entry]().update(entries))

@@ -14,6 +14,7 @@ from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import Accusation, Params, RunPhase, SegmentRecord, Unbonding
 from swarm.ledger.transactions import Body, Join, Leave, Stake, Transaction, Transfer, Unstake
 from swarm.ledger.transition.seats import evicted
+from swarm.ledger.transition.validators import locked_stake
 from swarm.primitives.codec import encode, replace
 from swarm.types import Amount, Height, PeerId
 
@@ -110,8 +111,9 @@ def stake(draft: Draft, sender: PeerId, body: Stake) -> None:
 def unstake(draft: Draft, sender: PeerId, body: Unstake) -> None:
     """Begin to unbond stake; it becomes balance again after the unbonding time."""
     account, params = draft.live_account(sender), draft.globals.params
-    if account.stake < body.amount:
-        raise InvalidStatement(Reason.STAKE, f"{account.stake} where {body.amount} is needed")
+    free = account.stake - locked_stake(draft, sender)
+    if free < body.amount:
+        raise InvalidStatement(Reason.STAKE, f"{free} where {body.amount} is needed")
     if len(account.unbonding) >= UNBONDING_PARTS_MAX:
         raise InvalidStatement(Reason.FULL, f"{UNBONDING_PARTS_MAX} parts are unbonding")
     release = Height(draft.height + params.unbonding_epochs * params.epoch_blocks)

@@ -2,9 +2,10 @@
 
 Core: pure functions. A block with one invalid transaction is invalid and changes nothing.
 
-In order: the height rises and the leader's VRF output updates the beacon; runs at a round boundary cross it;
-segments that are due change phase, by the statements that are missing; the transactions are applied one after
-another. The signature of each is verified last, after every cheap check.
+In order: the height rises and the leader's VRF output updates the beacon; skipped views are counted against
+their leaders; runs at a round boundary cross it; segments that are due change phase, by the statements that are
+missing; at the end of an epoch the validators change; the transactions are applied one after another. The
+signature of each is verified last, after every cheap check.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from swarm.ledger.transactions import (
     CommitSegment,
     DataRequest,
     DisputeVote,
+    Evidence,
     Join,
     Leave,
     OpenRun,
@@ -31,6 +33,7 @@ from swarm.ledger.transactions import (
     Transaction,
     Transfer,
     Unstake,
+    Validate,
     VerifyCommit,
     VerifyReveal,
     check_signature,
@@ -48,8 +51,9 @@ from swarm.ledger.transition.checks import (
 from swarm.ledger.transition.disputes import Arbiter, cast_ballot, report, settle_dispute
 from swarm.ledger.transition.runs import cross_boundaries, join, leave, open_run, steer_run
 from swarm.ledger.transition.segments import commit_segment, post_checkpoint, statement_seat
+from swarm.ledger.transition.validators import convict, offer, turn_epoch, turn_view
 from swarm.primitives.codec import replace
-from swarm.types import Digest, Height, PeerId
+from swarm.types import Digest, Height, PeerId, View
 
 Known = Mapping[Digest, PeerId]
 """Transactions whose signature was verified before, by digest, and the signer it was verified for."""
@@ -63,6 +67,7 @@ def apply_block(
     *,
     leader: PeerId,
     beta: bytes,
+    view: View | None = None,
     known: Known = NOTHING_KNOWN,
     arbiter: Arbiter = settle_dispute,
 ) -> State:
@@ -73,27 +78,35 @@ def apply_block(
         transactions: Encoded transactions, in the order of the block.
         leader: The validator that made the block and receives the fees.
         beta: The 64-byte VRF output of the leader, proved in the header.
+        view: The view of the block in its epoch; None if no view was skipped before it.
         known: Transactions whose signatures are not verified again.
         arbiter: The function that judges disputes.
 
     Raises:
         InvalidStatement: For the first transaction that is invalid at its position.
     """
-    draft = begin_block(state, leader=leader, beta=beta, arbiter=arbiter)
+    draft = begin_block(state, leader=leader, beta=beta, view=view, arbiter=arbiter)
     for data in transactions:
         apply_transaction(draft, data, known=known, arbiter=arbiter)
     return draft.finish()
 
 
 def begin_block(
-    state: State, *, leader: PeerId, beta: bytes, arbiter: Arbiter = settle_dispute
+    state: State,
+    *,
+    leader: PeerId,
+    beta: bytes,
+    view: View | None = None,
+    arbiter: Arbiter = settle_dispute,
 ) -> Draft:
-    """Return a draft of the next block before its transactions: beacon, boundaries and deadlines are done."""
+    """Return a draft of the next block before its transactions: all that time alone brings about is done."""
     draft = _draft_at(state, state.height + 1, leader)
     beacon = next_beacon(state.beacon, beta)
     draft.put_globals(replace(draft.globals, beacon=beacon))
+    turn_view(draft, view or View(state.globals.view + 1), leader)
     cross_boundaries(draft)
     meet_deadlines(draft, arbiter)
+    turn_epoch(draft)
     return draft
 
 
@@ -174,12 +187,8 @@ def _apply_paid(
             join(draft, sender, body, is_volunteer=is_sponsored)
         case Leave():
             leave(draft, sender, body)
-        case Transfer():
-            transfer(draft, sender, body)
-        case Stake():
-            stake(draft, sender, body)
-        case Unstake():
-            unstake(draft, sender, body)
+        case Transfer() | Stake() | Unstake() | Validate() | Evidence():
+            _apply_to_accounts(draft, body, sender)
         case DataRequest():
             request_data(draft, sender, body)
         case VerifyCommit():
@@ -190,6 +199,22 @@ def _apply_paid(
             cast_ballot(draft, sender, body, arbiter)
         case Report():
             report(draft, sender, body)
+
+
+def _apply_to_accounts(
+    draft: Draft, body: Transfer | Stake | Unstake | Validate | Evidence, sender: PeerId
+) -> None:
+    match body:
+        case Transfer():
+            transfer(draft, sender, body)
+        case Stake():
+            stake(draft, sender, body)
+        case Unstake():
+            unstake(draft, sender, body)
+        case Validate():
+            offer(draft, sender, body)
+        case Evidence():
+            convict(draft, sender, body)
 
 
 def _draft_at(state: State, height: int, leader: PeerId) -> Draft:

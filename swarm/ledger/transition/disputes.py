@@ -83,10 +83,11 @@ Arbiter = Callable[[Reader, SegmentRecord], Verdict]
 def settle_dispute(reader: Reader, record: SegmentRecord) -> Verdict:
     """Return the verdict of more than half of the validators' power, the solver's own excluded, or ``OPEN``."""
     assert record.dispute is not None, "only disputed segments are judged"
-    power = {v.peer: v.power for v in reader.globals.validators if v.peer != record.peer}
-    total = sum(power.values())
-    guilty = sum(power[ballot.peer] for ballot in record.dispute.ballots if ballot.is_guilty)
-    false = sum(power[ballot.peer] for ballot in record.dispute.ballots if not ballot.is_guilty)
+    power = {v.peer: v.power for v in reader.council.current if v.peer != record.peer}
+    total, ballots = sum(power.values()), record.dispute.ballots
+    # Who voted when it was a validator, and is none any more, counts for nothing.
+    guilty = sum(power.get(ballot.peer, 0) for ballot in ballots if ballot.is_guilty)
+    false = sum(power.get(ballot.peer, 0) for ballot in ballots if not ballot.is_guilty)
     if 2 * guilty > total:
         return Verdict.GUILTY
     return Verdict.FALSE if 2 * false > total else Verdict.OPEN
@@ -164,7 +165,7 @@ def cast_ballot(draft: Draft, sender: PeerId, body: DisputeVote, arbiter: Arbite
         raise InvalidStatement(Reason.WRONG_PHASE, f"no dispute: the segment is {record.phase}")
     if body.window != dispute.window:
         raise InvalidStatement(Reason.WRONG_PHASE, f"window {dispute.window} is disputed now")
-    is_judge = any(validator.peer == sender for validator in draft.globals.validators)
+    is_judge = any(validator.peer == sender for validator in draft.council.current)
     if not is_judge or sender == record.peer:
         raise InvalidStatement(Reason.WRONG_PEER, "validators judge, and nobody its own work")
     if any(ballot.peer == sender for ballot in dispute.ballots):

@@ -79,6 +79,8 @@ class HealthInputs:
     missing: tuple[str, ...] = ()
     """Names of validators that are not heard."""
     num_validators: int = 0
+    is_silent: bool = False
+    """True if this node is a validator and does not vote: it may have forgotten what it signed."""
     empty_stages: tuple[int, ...] = ()
     """Stages without any live peer."""
 
@@ -133,6 +135,9 @@ class HealthWatch:
             count = f"{len(inputs.missing)} of {inputs.num_validators}"
             cause += f": the votes of {count} validators are missing ({names(inputs.missing)})"
             command = "swarm join   (on their machines)"
+        if inputs.is_silent:
+            cause += "; this node may have forgotten votes, and is silent for this epoch"
+            command = "swarm ledger recover   (stop the node first; it says when that is safe)"
         if inputs.is_isolated:
             cause += ", and this node is connected to no peer"
             command = "swarm join TICKET"

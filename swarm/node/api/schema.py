@@ -195,6 +195,8 @@ class LedgerRow(Document, frozen=True):
     validators: tuple[str, ...] = ()
     validators_missing: tuple[str, ...] = ()
     """Validators that this node neither is connected to nor hears of; itself, if it does not vote."""
+    trust: str = ""
+    """Sentence on who makes a block final: the launcher alone, or four validators and more."""
     supply: int = 0
     supply_conserved: bool = True
     tail: tuple[BlockRow, ...] = ()

@@ -13,6 +13,7 @@ from swarm.dht.directory import SOLVE, VALIDATE, VERIFY, Announcement
 from swarm.ledger.describe import record_row, transaction_row
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import audit_supply
+from swarm.ledger.trust import trust_text
 from swarm.ledger.views import conviction_row, recent_rows, run_checks
 from swarm.node.api.figures import node_state, replayed_share, swarm_rate
 from swarm.node.api.schema import (
@@ -248,6 +249,7 @@ class StateBuilder:
             finality_s=None if vitals.is_ledger_still else ledger.finality_s,
             validators=tuple(peer_name(voter.peer) for voter in state.validators),
             validators_missing=vitals.missing,
+            trust=trust_text(state),
             supply=state.supply,
             supply_conserved=self._supply[1],
             tail=self._tail(state.height),

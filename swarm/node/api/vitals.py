@@ -143,6 +143,7 @@ class Vitals:
             is_isolated=bool(missing) and not context.host.connected(),
             missing=missing,
             num_validators=len(context.ledger.state.validators),
+            is_silent=context.ledger.is_silent,
             empty_stages=empty_stages(run, frozenset(useless)) if run else (),
         )
 

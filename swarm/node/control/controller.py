@@ -16,11 +16,11 @@ from swarm.events import EventKind
 from swarm.ledger.describe import progress_text
 from swarm.ledger.state.records import Contribution, Run, RunPhase
 from swarm.ledger.state.state import State
-from swarm.ledger.transactions import Join, Stake
+from swarm.ledger.transactions import Join, Stake, Validate
 from swarm.ledger.transition.accounts import sufficient_fee
 from swarm.ledger.views import new_convictions
 from swarm.node.artifacts import checkpoints
-from swarm.node.context import NodeContext, TokenRate
+from swarm.node.context import NodeContext, TokenRate, validates
 from swarm.node.control.planner import (
     ENDED,
     Action,
@@ -30,11 +30,13 @@ from swarm.node.control.planner import (
     FetchCheckpoint,
     LeaveSeat,
     NodeView,
+    OfferToValidate,
     PostCheckpoint,
     StakePosition,
     TakeSeat,
     TopUpStake,
     TradeFragment,
+    ValidatorPosition,
     guarded_stages,
     is_accused,
     plan_actions,
@@ -114,6 +116,7 @@ class Controller:
         self._verdicts = VerdictReporter(context)
         self._joined_at = -JOIN_RETRY_BLOCKS
         self._is_staking = False
+        self._is_offering, self._offer_from = False, 0
         self._is_shortage_reported = False
         self._stake_from = 0
         self._round: int | None = None
@@ -171,11 +174,24 @@ class Controller:
             checkpoints_posted=frozenset(self._posted),
             checkpoints_held=frozenset([*held, *self._fetching]),
             stake_position=self._stake_position(run),
+            validator_position=self._validator_position(),
+        )
+
+    def _validator_position(self) -> ValidatorPosition:
+        context, state = self._context, self._context.ledger.state
+        stake, least = state.account(context.me).stake, state.params.validator_stake
+        return ValidatorPosition(
+            wants=validates(context.config, context.genesis, context.me),
+            is_candidate=context.me in state.council.candidates,
+            is_able=stake >= least and state.equivocator(context.me) is None,
+            is_offering=self._is_offering or state.height < self._offer_from,
         )
 
     def _stake_position(self, run: Run) -> StakePosition:
         context, state = self._context, self._context.ledger.state
         account, wanted = state.account(context.me), context.config.stake
+        if validates(context.config, context.genesis, context.me):
+            wanted = max(wanted, state.params.validator_stake)
         is_waiting = state.height < self._stake_from
         mine = () if account.stake >= wanted else state.live_segments()
         return StakePosition(
@@ -194,6 +210,9 @@ class Controller:
         match duty:
             case TopUpStake():
                 self._top_up(duty)
+            case OfferToValidate():
+                self._is_offering = True
+                start(self._offer, duty)
             case AskToJoin():
                 self._joined_at = self._context.ledger.height
                 start(self._join)
@@ -262,6 +281,22 @@ class Controller:
             self._context.report(EventKind.PROGRESS, f"put up {amount:,} as a stake")
         finally:
             self._is_staking = False
+
+    async def _offer(self, duty: OfferToValidate) -> None:
+        """Offer to validate, or withdraw, and wait until that is final or cannot be any more."""
+        ledger = self._context.ledger
+        try:
+            await ledger.submit_final(Validate(duty.is_on), math.inf)
+        except InvalidStatement as error:
+            self._offer_from = ledger.height + STAKE_RETRY_BLOCKS
+            self._context.report(EventKind.WARNING, f"the offer to validate was refused: {error}")
+        else:
+            text = "offered to validate" if duty.is_on else "withdrew the offer to validate"
+            self._context.report(
+                EventKind.PROGRESS, f"{text}: it counts from the epoch after next on"
+            )
+        finally:
+            self._is_offering = False
 
     async def _join(self) -> None:
         run = self._context.run

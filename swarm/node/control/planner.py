@@ -57,6 +57,19 @@ class StakePosition:
 
 
 @dataclass(frozen=True, slots=True)
+class ValidatorPosition:
+    """Offer of a node to validate, as it stands on the ledger and as its owner wants it."""
+
+    wants: bool
+    """True if its owner wants it to validate."""
+    is_candidate: bool
+    is_able: bool
+    """True if it has the stake that takes, and was never convicted of signing two ways."""
+    is_offering: bool
+    """True if its offer, or the withdrawal, is on its way to the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """Knowledge of a node from which its duties follow."""
 
@@ -76,6 +89,7 @@ class NodeView:
     checkpoints_posted: frozenset[tuple[StageIndex, RoundIndex]]
     checkpoints_held: frozenset[tuple[StageIndex, RoundIndex]]
     stake_position: StakePosition
+    validator_position: ValidatorPosition
     trades_open: frozenset[tuple[StageIndex, int, RoundIndex, int]] = frozenset()
     """Those of ``trades_begun`` that are not settled yet."""
 
@@ -87,6 +101,13 @@ class TopUpStake:
     amount: Amount
     short: Amount
     """Amount that the balance lacks to do it and to pay for checks; 0 if it suffices."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferToValidate:
+    """Duty: offer to validate, or withdraw the offer."""
+
+    is_on: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +177,7 @@ class FetchCheckpoint:
 
 Action = (
     TopUpStake
+    | OfferToValidate
     | AskToJoin
     | TakeSeat
     | LeaveSeat
@@ -170,7 +192,7 @@ Action = (
 def plan_actions(known: NodeView) -> list[Action]:
     """Return all duties that are due now; doing them and asking again returns none twice."""
     info = known.run.rounds[-1] if known.run.rounds else None
-    duties: list[Action] = [*_stake_duties(known)]
+    duties: list[Action] = [*_stake_duties(known), *_validator_duties(known.validator_position)]
     if _wants_seat(known):
         duties.append(AskToJoin())
     if info is None:
@@ -236,6 +258,14 @@ def _stake_duties(known: NodeView) -> list[TopUpStake]:
         return []
     short = max(missing + FEES_KEPT * stake_position.fee - stake_position.balance, 0)
     return [TopUpStake(Amount(missing), Amount(short))]
+
+
+def _validator_duties(position: ValidatorPosition) -> list[OfferToValidate]:
+    if position.is_offering or position.wants == position.is_candidate:
+        return []
+    if position.wants and not position.is_able:
+        return []
+    return [OfferToValidate(position.wants)]
 
 
 def _wants_seat(known: NodeView) -> bool:

@@ -22,7 +22,7 @@ from swarm.events import EventKind
 from swarm.host.bootstrap import Failed, Progress, Reached, bootstrap
 from swarm.host.handshake import OTHER_NETWORK
 from swarm.host.service import Host
-from swarm.ledger.net.sync import GENESIS_BYTES_MAX, FollowRequest, parse_genesis
+from swarm.ledger.net.sync import GENESIS_BYTES_MAX, SYNC_PROTOCOL, FollowRequest, parse_genesis
 from swarm.ledger.service import LedgerService
 from swarm.ledger.state.records import Run
 from swarm.ledger.state.state import State
@@ -40,7 +40,6 @@ GENESIS_KEY = b"genesis"
 RUN_KEY = b"run"
 INCARNATION_KEY = b"incarnation"
 TICKET_KEY = b"ticket"
-FOLLOW_PROTOCOL = "/swarm/ledger-sync/1"
 ASK_S = 10.0
 MEET_S = 60.0
 """A newcomer gives up when no peer is connected for so long: three tries of both addresses of a ticket, up to
@@ -180,7 +179,7 @@ async def fetch_genesis(
             try:
                 raw = await host.call(
                     peer,
-                    FOLLOW_PROTOCOL,
+                    SYNC_PROTOCOL,
                     encode(FollowRequest(Height(0), 0)),
                     timeout_s=ASK_S,
                     reply_limit=GENESIS_BYTES_MAX,

@@ -34,10 +34,17 @@ function drawHead() {
     stat("trained", count(run?.tokens), "tokens"),
     checked.all ? stat("checks passed", count(checked.passed), [`of ${count(checked.all)}`, checked.share].filter(Boolean).join(", ")) : stat("checks passed", DASH),
     stat("peers", count(peers.length - gone), gone ? `+ ${count(gone)} gone` : null),
-    stat("ledger", `#${count(ledger.height)}`, ledger.is_still ? `still for ${span(ledger.age_s)}` : null));
+    stat("ledger", `#${count(ledger.height)}`, ledger.is_still ? `still for ${span(ledger.age_s)}` : trusted(ledger)));
   const share = run?.rounds ? Math.max(0, Math.min(1, run.round / run.rounds)) : 0;
   byId("round-bar").firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
   drawHealth();
+}
+
+// Whose word makes a block final; with fewer than four validators it is the launcher's.
+function trusted({ validators = [] }) {
+  if (!validators.length) return null;
+  const all = validators.length;
+  return all < 4 ? `trusted launcher: ${all} of ${all} validators` : `${all} validators`;
 }
 
 // What stands still and what helps comes first; then who is missing. "healthy" is only what progresses.

@@ -18,10 +18,12 @@ def a_chain(length: int, *, parent: Digest = CHAIN, height: int = 0, view: int =
         header = Header(
             chain=CHAIN,
             height=Height(height + step),
+            epoch=0,
             view=View(view + step),
             parent=parent,
             state_root=NO_DIGEST,
             body_root=NO_DIGEST,
+            next_validators=NO_DIGEST,
             vrf_proof=proof,
             leader=leader,
         )

@@ -8,7 +8,7 @@ from swarm.types import NO_DIGEST, View
 VOTE = Vote(1, View(3), NO_DIGEST, 0, b"")
 ASK = Request(View(3))
 EFFECTS: list[Effect] = [
-    Save(VoteRecord(VOTE, None)),
+    Save(VoteRecord(0, VOTE, None)),
     Send(None, VOTE),
     Behind(View(9)),
     Send(2, ASK),
@@ -22,5 +22,5 @@ def test_every_other_validator_gets_one_batch_in_order() -> None:
 
 
 def test_records_are_found_wherever_they_stand() -> None:
-    assert records_of(EFFECTS[::-1]) == [VoteRecord(VOTE, None)]
+    assert records_of(EFFECTS[::-1]) == [VoteRecord(0, VOTE, None)]
     assert batches_of([], me=0, count=3) == {}

@@ -28,9 +28,9 @@ def written(num_views: int, *, pruned: int = 0) -> dict[bytes, bytes]:
     journal, disk = Journal.empty(), dict[bytes, bytes]()
     changes = journal.opening()
     for view in range(1, num_views + 1):
-        changes += journal.append(VoteRecord(a_vote(view), None))
-        changes += journal.append(VoteRecord(a_vote(view, FINALIZE), None))
-    changes += journal.prune(View(pruned))
+        changes += journal.append(VoteRecord(0, a_vote(view), None))
+        changes += journal.append(VoteRecord(0, a_vote(view, FINALIZE), None))
+    changes += journal.prune(0, View(pruned))
     for _, key, value in changes:
         if value is None:
             del disk[key]
@@ -44,14 +44,14 @@ def test_what_was_recorded_is_read_back_in_order() -> None:
     votes = [record.vote for record in journal.records if isinstance(record, VoteRecord)]
     assert [(vote.view, vote.kind) for vote in votes] == [(2, 0), (2, 2), (3, 0), (3, 2)]
     assert journal.head.number == 6
-    left, proposals, blocks = unsettled(journal.records, View(2))
+    left, proposals, blocks = unsettled(journal.records, 0, View(2))
     assert ([vote.view for vote in left], proposals, blocks) == ([3, 3], {}, [])
 
 
 def test_a_loaded_journal_goes_on_where_it_ended() -> None:
     disk = written(2)
     journal = load_journal(sorted(disk.items()))
-    disk |= {key: value or b"" for _, key, value in journal.append(VoteRecord(a_vote(3), None))}
+    disk |= {key: value or b"" for _, key, value in journal.append(VoteRecord(0, a_vote(3), None))}
     assert load_journal(sorted(disk.items())).head.number == 5
 
 

@@ -28,6 +28,7 @@ from swarm.ledger.consensus.votes import (
     JUSTIFICATION_MAX,
     Electorate,
     Proof,
+    Proposal,
     Request,
     Supply,
     VoteCounter,
@@ -44,14 +45,21 @@ def a_block(height: int, view: int, parent: Digest = CHAIN) -> Block:
     header = Header(
         chain=CHAIN,
         height=Height(height),
+        epoch=0,
         view=View(view),
         parent=parent,
         state_root=NO_DIGEST,
         body_root=NO_DIGEST,
+        next_validators=NO_DIGEST,
         vrf_proof=proof,
         leader=leader,
     )
     return Block(header, ())
+
+
+def proposed(block: Block, view: int = 0) -> Proposal:
+    """A block as its leader proposes it; ``view`` is a later one if it is proposed again."""
+    return Proposal(View(view or block.header.view), block, (), b"")
 
 
 def named(block: Block) -> Digest:
@@ -78,7 +86,7 @@ def nullified(view: int) -> Certificate:
 def test_the_genesis_is_the_first_parent() -> None:
     branch, counter = a_table()
     assert select_parent(branch, counter, View(1)) == ParentProof(CHAIN, Height(0), ())
-    assert missing_for(branch, counter, FIRST) == Missing(None, ())
+    assert missing_for(branch, counter, proposed(FIRST)) == Missing(None, ())
 
 
 def test_a_proposal_carries_its_parents_notarization_and_every_nullification_since() -> None:
@@ -89,23 +97,23 @@ def test_a_proposal_carries_its_parents_notarization_and_every_nullification_sin
         counter.add_certificate(certificate)
     assert select_parent(branch, counter, View(4)) == View(2)
     late = a_block(2, 4, named(FIRST))
-    assert missing_for(branch, counter, late) == Missing(None, (View(2),))
+    assert missing_for(branch, counter, proposed(late)) == Missing(None, (View(2),))
     counter.add_certificate(proof[1])
     assert select_parent(branch, counter, View(4)) == ParentProof(
         named(FIRST), Height(1), tuple(proof)
     )
-    assert missing_for(branch, counter, late) == Missing(None, ())
+    assert missing_for(branch, counter, proposed(late)) == Missing(None, ())
 
 
 def test_a_block_on_an_uncertified_parent_lacks_its_certificate() -> None:
     branch, counter = a_table()
-    assert missing_for(branch, counter, SECOND) == Missing(named(FIRST), ())
+    assert missing_for(branch, counter, proposed(SECOND)) == Missing(named(FIRST), ())
     branch.add(FIRST)
-    assert missing_for(branch, counter, SECOND) == Missing(None, (View(1),))
+    assert missing_for(branch, counter, proposed(SECOND)) == Missing(None, (View(1),))
     counter.add_certificate(nullified(1))  # a skipped view is no parent
-    assert missing_for(branch, counter, SECOND) == Missing(None, (View(1),))
+    assert missing_for(branch, counter, proposed(SECOND)) == Missing(None, (View(1),))
     counter.add_certificate(notarized(FIRST))
-    assert missing_for(branch, counter, SECOND) == Missing(None, ())
+    assert missing_for(branch, counter, proposed(SECOND)) == Missing(None, ())
 
 
 def test_a_block_that_can_never_stand_is_refused() -> None:
@@ -114,12 +122,12 @@ def test_a_block_that_can_never_stand_is_refused() -> None:
     branch.add(FIRST)
     counter.add_certificate(notarized(rival))
     with pytest.raises(BrokenPromise):
-        missing_for(branch, counter, SECOND)
+        missing_for(branch, counter, proposed(SECOND))
     for bad in (a_block(5, 2), a_block(1, 0), a_block(2, 1, named(FIRST))):
         with pytest.raises(BrokenPromise):
-            missing_for(*a_table_after(FIRST), bad)
+            missing_for(*a_table_after(FIRST), proposed(bad))
     with pytest.raises(BrokenPromise):
-        missing_for(*a_table_after(FIRST, is_final=True), a_block(1, 3, CHAIN_PARENT))
+        missing_for(*a_table_after(FIRST, is_final=True), proposed(a_block(1, 3, CHAIN_PARENT)))
 
 
 CHAIN_PARENT = named(FIRST)
@@ -139,7 +147,7 @@ def test_the_final_block_needs_no_notarization() -> None:
     proof = select_parent(branch, counter, View(2))
     assert isinstance(proof, ParentProof)
     assert [certificate.kind for certificate in proof.certificates] == [FINALIZE]
-    assert missing_for(branch, counter, SECOND) == Missing(None, ())
+    assert missing_for(branch, counter, proposed(SECOND)) == Missing(None, ())
 
 
 def test_a_long_stall_does_not_make_a_long_proposal() -> None:

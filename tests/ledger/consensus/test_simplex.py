@@ -70,38 +70,44 @@ class PlainElectorate(Electorate):
     def sign_vote(self, secret: SecretKey, kind: int, view: View, block: Digest) -> Vote:
         index = self.index_of(secret.peer)
         assert index is not None
-        return Vote(kind, view, block, index, _mark(index, kind, view, block))
+        return Vote(kind, view, block, index, self._mark(index, kind, view, block))
 
     def check_vote(self, vote: Vote) -> None:
-        if vote.signature != _mark(vote.voter, vote.kind, vote.view, vote.block):
+        if vote.signature != self._mark(vote.voter, vote.kind, vote.view, vote.block):
             raise BadSignature("forged")
 
     def sign_proposal(
-        self, secret: SecretKey, block: Block, certificates: tuple[Certificate, ...]
+        self, secret: SecretKey, view: View, block: Block, certificates: tuple[Certificate, ...]
     ) -> Proposal:
-        return Proposal(block, certificates, secret.peer * 2)
+        return Proposal(view, block, certificates, secret.peer * 2)
 
     def check_proposal(self, proposal: Proposal) -> None:
-        leader = self.leader(proposal.block.header.view)
+        self.check_place(proposal)
+        leader = self.leader(proposal.view)
         if proposal.signature != self.validators[leader].peer * 2:
             raise BadSignature("forged")
 
     def check_certificate(self, certificate: Certificate) -> None:
         voters = [i for i in range(len(self)) if certificate.bitmap >> i & 1]
-        marks = [_mark(i, certificate.kind, certificate.view, certificate.block) for i in voters]
+        marks = [
+            self._mark(i, certificate.kind, certificate.view, certificate.block) for i in voters
+        ]
         if list(certificate.signatures) != marks or not self.is_quorum(dict.fromkeys(voters, b"")):
             raise BadSignature("forged")
 
+    def _mark(self, voter: int, kind: int, view: int, block: bytes) -> bytes:
+        return _mark(voter, kind, view, block, self.epoch)
 
-def _mark(voter: int, kind: int, view: int, block: bytes) -> bytes:
-    return b"%d/%d/%d/" % (voter, kind, view) + block
+
+def _mark(voter: int, kind: int, view: int, block: bytes, epoch: int = 0) -> bytes:
+    return b"%d/%d/%d/%d/" % (voter, kind, view, epoch) + block
 
 
 class PlainExecutor:
     """Blocks without transactions; a body that says so is bad."""
 
-    def __init__(self, secret: SecretKey, tip: Digest | None = None) -> None:
-        self.secret = secret
+    def __init__(self, secret: SecretKey, tip: Digest | None = None, epoch: int = 0) -> None:
+        self.secret, self.epoch = secret, epoch
         self.twist = b""
         self.known = None if tip is None else {tip}
         """With a ``tip``, the blocks whose state is here; they alone can be built on."""
@@ -113,10 +119,12 @@ class PlainExecutor:
         header = Header(
             chain=CHAIN,
             height=height,
+            epoch=self.epoch,
             view=view,
             parent=parent,
             state_root=NO_DIGEST,
             body_root=root,
+            next_validators=NO_DIGEST,
             vrf_proof=proof,
             leader=self.secret.peer,
         )
@@ -176,12 +184,17 @@ class Scenario:
     """Validators that stop at random times, several times, and come back."""
     dead: tuple[int, ...] = ()
     """Validators that stop once and stay away."""
+    dead_from_s: float = 2.0
+    """The earliest time at which they stop; the latest is 8 s later."""
     left_side: tuple[int, ...] = ()
     """Cut off from the others between 8 s and 20 s."""
     heals_s: float = 20.0
     ends_s: float = 60.0
     height_min: int = 8
     """Blocks everybody alive must have at the end."""
+    epoch_blocks: int = 1 << 20
+    sets: tuple[tuple[int, ...], ...] = ()
+    """Validators of each epoch, over and over; empty: all of them in every epoch."""
 
 
 SCENARIOS = {
@@ -208,6 +221,30 @@ SCENARIOS = {
     "seven, one dead, equivocator, loss": Scenario(7, loss=0.1, equivocators=(1,), dead=(3,)),
     "seven, two equivocators, crash": Scenario(7, loss=0.1, equivocators=(1, 4), crashes=(2,)),
     "seven, parted": Scenario(7, left_side=(0, 1, 2)),
+    "short epochs, one validator": Scenario(1, epoch_blocks=3, height_min=50),
+    "short epochs, clean": Scenario(4, epoch_blocks=2, height_min=40),
+    "short epochs, heavy loss": Scenario(4, loss=0.3, epoch_blocks=3),
+    "short epochs, slow network": Scenario(4, loss=0.05, delay_max_s=3.0, epoch_blocks=3),
+    "short epochs, all crash": Scenario(4, loss=0.05, crashes=(0, 1, 2, 3), epoch_blocks=4),
+    "short epochs, equivocator": Scenario(4, loss=0.1, equivocators=(1,), epoch_blocks=3),
+    "founder hands over, then dies": Scenario(
+        5,
+        (),
+        0.05,
+        dead=(0,),
+        dead_from_s=14.0,
+        epoch_blocks=5,
+        sets=((0,), (0,), *((0, 1, 2, 3, 4),) * 50),
+    ),
+    "strangers take turns": Scenario(
+        8, loss=0.1, epoch_blocks=4, sets=((0, 1, 2, 3), (2, 3, 4, 5), (4, 5, 6, 7), (6, 7, 0, 1))
+    ),
+    "strangers take turns, crashes": Scenario(
+        8, loss=0.1, crashes=(1, 4, 6), epoch_blocks=4, sets=((0, 1, 2, 3), (4, 5, 6, 7))
+    ),
+    "strangers take turns, parted": Scenario(
+        8, left_side=(0, 4), epoch_blocks=5, sets=((0, 1, 2, 3), (4, 5, 6, 7))
+    ),
 }
 
 
@@ -218,6 +255,10 @@ class Replica:
     index: int
     secret: SecretKey
     machine: Simplex | None = None
+    before: Simplex | None = None
+    """The machine of the epoch before, which only answers."""
+    is_up: bool = False
+    """True while the process runs; it has no machine in an epoch in which it is no validator."""
     disk: dict[bytes, bytes] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal.empty)
     chain: list[Block] = field(default_factory=list)
@@ -235,13 +276,31 @@ class World:
         self.heap: list[tuple[float, int, Callable[[], None]]] = []
         secrets = [SecretKey.from_seed(bytes([i]) * 32) for i in range(scenario.count)]
         powers = scenario.powers or (1,) * scenario.count
-        validators = [Validator(s.peer, Amount(p)) for s, p in zip(secrets, powers, strict=True)]
-        self.electorate = PlainElectorate(CHAIN, validators, bytes(32))
+        self.validators = [
+            Validator(s.peer, Amount(p)) for s, p in zip(secrets, powers, strict=True)
+        ]
+        self.electorates: dict[int, PlainElectorate] = {}
         self.replicas = [Replica(i, secret) for i, secret in enumerate(secrets)]
         self.final: dict[int, Digest] = {}
-        self.claimed: dict[tuple[int, int, int], Digest] = {}
+        self.claimed: dict[tuple[int, int, int, int], Digest] = {}
         self.evidence: list[Equivocation] = []
         self.log = hashlib.sha256()
+
+    def electorate(self, epoch: int) -> PlainElectorate:
+        if epoch not in self.electorates:
+            sets, count = (
+                self.scenario.sets or (range(self.scenario.count),),
+                self.scenario.epoch_blocks,
+            )
+            members = [self.validators[i] for i in sets[epoch % len(sets)]]
+            last = (epoch + 1) * count - 1
+            seed = bytes([epoch % 256]) * 32
+            self.electorates[epoch] = PlainElectorate(CHAIN, members, seed, epoch=epoch, last=last)
+        return self.electorates[epoch]
+
+    def replica_of(self, electorate: Electorate, index: int) -> Replica:
+        peer = electorate.validators[index].peer
+        return next(replica for replica in self.replicas if replica.secret.peer == peer)
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         self.number += 1
@@ -259,7 +318,7 @@ class World:
                 self.at(back, partial(self.boot, self.replicas[index]))
                 when = back
         for index in scenario.dead:
-            when = self.rng.uniform(2.0, 10.0)
+            when = scenario.dead_from_s + self.rng.uniform(0.0, 8.0)
             self.at(when, partial(self.crash, self.replicas[index]))
         while self.heap and self.heap[0][0] < scenario.ends_s:
             self.now, number, what = heapq.heappop(self.heap)
@@ -267,43 +326,72 @@ class World:
             what()
 
     def boot(self, replica: Replica) -> None:
-        if replica.machine is not None:
+        if replica.is_up:
             return
-        top = replica.chain[-1].header if replica.chain else None
-        tip = (
-            FinalPoint(top.height, top.view, block_digest(top))
-            if top
-            else FinalPoint(Height(0), View(0), CHAIN)
-        )
+        replica.is_up, replica.before = True, None
         replica.journal = load_journal(sorted(replica.disk.items()))
+        if not replica.disk:
+            self.apply(replica, replica.journal.opening())
+        self.begin_epoch(replica)
+
+    def begin_epoch(self, replica: Replica) -> None:
+        """Make the machine of the epoch that a replica has come to, if it is one of its validators."""
+        top = replica.chain[-1].header if replica.chain else None
+        epoch = (len(replica.chain) + 1) // self.scenario.epoch_blocks
+        electorate, is_new = self.electorate(epoch), top is None or top.epoch != epoch
+        replica.timer_at = float("inf")
+        if electorate.index_of(replica.secret.peer) is None:
+            replica.machine, replica.dies_in_midsentence = None, False
+            self.at(self.now + 0.5, partial(self.follow, replica))
+            return
+        view = View(0) if top is None or is_new else replica.certificates[top.height].view
+        name = CHAIN if top is None else block_digest(top)
         kind = Equivocator if replica.index in self.scenario.equivocators else Simplex
         replica.machine = kind(
-            self.electorate,
+            electorate,
             replica.secret,
-            PlainExecutor(replica.secret, tip.digest),
+            PlainExecutor(replica.secret, name, epoch),
             PACE,
-            tip=tip,
-            certificate=replica.certificates.get(tip.height),
+            tip=FinalPoint(Height(len(replica.chain)), view, name),
+            certificate=None if is_new else replica.certificates[len(replica.chain)],
             records=replica.journal.records,
         )
-        replica.timer_at = float("inf")
         self.carry_out(replica, replica.machine.start(self.now))
+
+    def turn_epoch(self, replica: Replica) -> None:
+        epoch = (len(replica.chain) + 1) // self.scenario.epoch_blocks
+        machine = replica.machine
+        if replica.is_up and (machine is None or machine._electorate.epoch != epoch):
+            replica.before = machine
+            if machine is not None and not machine.is_over:
+                last = machine._electorate.last
+                machine.adopt(replica.chain[last - 1], replica.certificates[last], self.now)
+            self.begin_epoch(replica)
+
+    def follow(self, replica: Replica) -> None:
+        """What a follower does: it asks for final blocks all the time."""
+        if replica.is_up and replica.machine is None:
+            self.sync(replica)
+            if replica.machine is None:
+                self.at(self.now + 0.5, partial(self.follow, replica))
 
     def crash(self, replica: Replica) -> None:
         """Stop at once, or after the next save and before the sends that follow it."""
-        if self.rng.random() < 0.5:
-            replica.machine = None
+        if self.rng.random() < 0.5 or replica.machine is None:
+            replica.machine, replica.is_up = None, False
         else:
             replica.dies_in_midsentence = True
+
+    def die(self, replica: Replica) -> None:
+        replica.machine, replica.is_up, replica.dies_in_midsentence = None, False, False
+        if replica.index not in self.scenario.dead:
+            self.at(self.now + self.rng.uniform(0.1, 4.0), lambda: self.boot(replica))
 
     def carry_out(self, replica: Replica, effects: list[Effect]) -> None:
         for record in records_of(effects):
             self.apply(replica, replica.journal.append(record))
             if replica.dies_in_midsentence:
-                replica.machine, replica.dies_in_midsentence = None, False
-                if replica.index not in self.scenario.dead:
-                    back = self.now + self.rng.uniform(0.1, 4.0)
-                    self.at(back, lambda: self.boot(replica))
+                self.die(replica)
                 return
         for effect in effects:
             match effect:
@@ -317,16 +405,23 @@ class World:
                     raise AssertionError(f"validator {replica.index} lost its memory of {view}")
                 case Save() | Send():
                     pass
-        batches = batches_of(effects, me=replica.index, count=len(self.replicas))
-        for to, statements in sorted(batches.items()):
-            self.deliver(replica.index, to, statements)
+        if replica.machine is not None:
+            self.say(replica, replica.machine, effects)
         self.wind(replica)
+        self.turn_epoch(replica)
 
-    def deliver(self, sender: int, to: int, statements: list[Statement]) -> None:
+    def say(self, replica: Replica, machine: Simplex, effects: list[Effect]) -> None:
+        electorate = machine._electorate
+        batches = batches_of(effects, me=machine.me, count=len(electorate))
+        for index, statements in sorted(batches.items()):
+            to = self.replica_of(electorate, index).index
+            self.deliver(replica.index, to, statements, electorate.epoch)
+
+    def deliver(self, sender: int, to: int, statements: list[Statement], epoch: int) -> None:
         scenario, is_healed = self.scenario, self.now >= self.scenario.heals_s
         for statement in statements:
             if sender not in scenario.equivocators and isinstance(statement, Vote):
-                self.remember(statement)
+                self.remember(statement, epoch)
         self.num_statements += len(statements)
         is_parted = (sender in scenario.left_side) != (to in scenario.left_side)
         if is_parted and 8.0 <= self.now < 20.0:
@@ -336,11 +431,25 @@ class World:
         slowest = 0.3 if is_healed else scenario.delay_max_s
         for statement in statements:
             when = self.now + self.rng.uniform(0.02, slowest)
-            self.at(when, partial(self.receive, self.replicas[to], statement, sender))
+            self.at(when, partial(self.receive, self.replicas[to], statement, sender, epoch))
 
-    def receive(self, replica: Replica, statement: Statement, sender: int) -> None:
-        if replica.machine is not None:
-            self.carry_out(replica, replica.machine.receive(statement, sender, self.now))
+    def receive(self, replica: Replica, statement: Statement, sender: int, epoch: int) -> None:
+        if not replica.is_up:
+            return
+        peer = self.replicas[sender].secret.peer
+        for machine in (replica.machine, replica.before):
+            if machine is not None and machine._electorate.epoch == epoch:
+                index = machine._electorate.index_of(peer)
+                assert index is not None
+                effects = machine.receive(statement, index, self.now)
+                if machine is replica.machine:
+                    self.carry_out(replica, effects)
+                else:
+                    assert not records_of(effects), "an epoch that is over is voted on"
+                    self.say(replica, machine, effects)
+                return
+        if epoch > (len(replica.chain) + 1) // self.scenario.epoch_blocks:
+            self.at(self.now + 0.2, partial(self.sync, replica))
 
     def wind(self, replica: Replica) -> None:
         """Set the alarm of a replica to its machine's deadline; a later alarm is superseded."""
@@ -359,18 +468,32 @@ class World:
 
     def sync(self, replica: Replica) -> None:
         """What the shell's bulk sync does: all final blocks of somebody who is further."""
-        other = max(self.replicas, key=lambda r: len(r.chain) if r.machine else -1)
-        if replica.machine is None or len(other.chain) <= len(replica.chain):
+        if not replica.is_up:
             return
-        certificate = other.certificates[len(other.chain)]
-        replica.chain = list(other.chain)
-        replica.certificates[len(other.chain)] = certificate
-        self.apply(replica, replica.journal.prune(certificate.view))
+        if replica.dies_in_midsentence:
+            self.die(replica)
+            return
+        other = max(self.replicas, key=lambda r: len(r.chain) if r.is_up else -1)
+        epoch_blocks = self.scenario.epoch_blocks
+        epoch = (len(replica.chain) + 1) // epoch_blocks
+        count = min(len(other.chain), (epoch + 1) * epoch_blocks - 1)
+        while count not in other.certificates and count > len(replica.chain):
+            count -= 1
+        if count <= len(replica.chain):
+            return
+        certificate = other.certificates[count]
+        replica.chain = other.chain[:count]
+        replica.certificates[count] = certificate
+        self.apply(replica, replica.journal.prune(epoch, certificate.view))
+        if (count + 1) // epoch_blocks != epoch or replica.machine is None:
+            self.turn_epoch(replica)
+            self.at(self.now + 0.2, partial(self.sync, replica))
+            return
         executor = replica.machine._executor
         assert isinstance(executor, PlainExecutor)
         assert executor.known is not None
         executor.known.add(certificate.block)
-        self.carry_out(replica, replica.machine.adopt(other.chain[-1], certificate, self.now))
+        self.carry_out(replica, replica.machine.adopt(replica.chain[-1], certificate, self.now))
 
     def finalize(self, replica: Replica, blocks: tuple[Block, ...], last: Certificate) -> None:
         for block in blocks:
@@ -380,10 +503,11 @@ class World:
                 block_digest(replica.chain[-1].header) if replica.chain else CHAIN
             )
             assert self.final.setdefault(header.height, name) == name, "two final blocks"
+            assert header.epoch == header.height // self.scenario.epoch_blocks
             replica.chain.append(block)
         assert last.block == block_digest(replica.chain[-1].header)
         replica.certificates[len(replica.chain)] = last
-        self.apply(replica, replica.journal.prune(last.view))
+        self.apply(replica, replica.journal.prune(replica.chain[-1].header.epoch, last.view))
 
     def apply(self, replica: Replica, changes: list[tuple[str, bytes, bytes | None]]) -> None:
         for _, key, value in changes:
@@ -392,17 +516,17 @@ class World:
             else:
                 replica.disk[key] = value
 
-    def remember(self, vote: Vote) -> None:
+    def remember(self, vote: Vote, epoch: int) -> None:
         """An honest validator never takes a word back, crash or no crash."""
-        key = (vote.voter, vote.kind, vote.view)
+        key = (epoch, vote.voter, vote.kind, vote.view)
         assert self.claimed.setdefault(key, vote.block) == vote.block, "voted twice"
         rival = {NULLIFY: FINALIZE, FINALIZE: NULLIFY}.get(vote.kind)
-        assert rival is None or (vote.voter, rival, vote.view) not in self.claimed, (
+        assert rival is None or (epoch, vote.voter, rival, vote.view) not in self.claimed, (
             "nullify and finalize"
         )
 
 
-@pytest.mark.rule("S9")
+@pytest.mark.rule("L31a", "S9")
 @pytest.mark.parametrize("seed", range(NUM_SEEDS))
 def test_whatever_fails_there_is_one_chain_and_it_grows_again(seed: int) -> None:
     name = sorted(SCENARIOS)[seed % len(SCENARIOS)]
@@ -415,7 +539,7 @@ def test_whatever_fails_there_is_one_chain_and_it_grows_again(seed: int) -> None
         raise AssertionError(f"{error}; {replay}") from error
     accused = {evidence.first.voter for evidence in world.evidence}
     assert accused <= set(scenario.equivocators), f"an honest validator is accused; {replay}"
-    alive = [r for r in world.replicas if r.machine and r.index not in scenario.equivocators]
+    alive = [r for r in world.replicas if r.is_up and r.index not in scenario.equivocators]
     heights = [len(replica.chain) for replica in alive]
     assert min(heights) >= scenario.height_min, f"heights {heights}; {replay}"
     if scenario.equivocators and scenario.count > 1:
@@ -435,14 +559,14 @@ def a_quartet() -> tuple[list[Replica], PlainElectorate]:
     world = World(Scenario(4), 0)
     for replica in world.replicas:
         replica.machine = Simplex(
-            world.electorate,
+            world.electorate(0),
             replica.secret,
             PlainExecutor(replica.secret),
             PACE,
             tip=FinalPoint(Height(0), View(0), CHAIN),
             certificate=None,
         )
-    return world.replicas, world.electorate
+    return world.replicas, world.electorate(0)
 
 
 def votes_in(effects: list[Effect], kind: int) -> list[Vote]:
@@ -484,7 +608,9 @@ def test_a_proposal_that_comes_early_is_voted_for_when_the_interval_has_passed()
         leader = leaders[height - 1]
         executor = PlainExecutor(replicas[leader].secret)
         block = executor.build(parent, Height(height), View(height))
-        return electorate.sign_proposal(replicas[leader].secret, block, ()), leader
+        return electorate.sign_proposal(
+            replicas[leader].secret, block.header.view, block, ()
+        ), leader
 
     first, leader = proposed(1, CHAIN)
     name = block_digest(first.block.header)
@@ -505,7 +631,7 @@ def test_a_bad_block_is_nullified_not_notarized() -> None:
     executor = PlainExecutor(replicas[leader].secret)
     executor.twist = b"bad"
     block = executor.build(CHAIN, Height(1), View(1))
-    proposal = electorate.sign_proposal(replicas[leader].secret, block, ())
+    proposal = electorate.sign_proposal(replicas[leader].secret, block.header.view, block, ())
     machine = next(r.machine for r in replicas if r.index != leader)
     assert machine is not None
     machine.start(0.0)
@@ -525,7 +651,9 @@ def test_a_bad_block_that_a_quorum_finalized_ends_the_validator() -> None:
     machine, me = replicas[others[0]].machine, others[0]
     assert machine is not None
     machine.start(0.0)
-    machine.receive(electorate.sign_proposal(replicas[leader].secret, block, ()), leader, 0.1)
+    machine.receive(
+        electorate.sign_proposal(replicas[leader].secret, block.header.view, block, ()), leader, 0.1
+    )
     voters = sorted(i for i in range(4) if i != me)
     marks = tuple(_mark(i, FINALIZE, 1, name) for i in voters)
     final = Certificate(FINALIZE, View(1), name, sum(1 << i for i in voters), marks)
@@ -548,8 +676,8 @@ def test_what_no_honest_validator_sends_is_the_peers_fault_and_changes_nothing()
         (Vote(NOTARIZE, View(1), CHAIN, 1, b"forged"), 1),
         (Vote(7, View(1), CHAIN, 1, vote.signature), 1),
         (Vote(NULLIFY, View(1), CHAIN, 1, vote.signature), 1),
-        (electorate.sign_proposal(replicas[leader].secret, block, ()), stranger),
-        (Proposal(block, (), b"forged"), leader),
+        (electorate.sign_proposal(replicas[leader].secret, block.header.view, block, ()), stranger),
+        (Proposal(View(1), block, (), b"forged"), leader),
         (Proof(certificate), 1),
         (Request(View(1), blocks=(CHAIN,) * 33), 1),
     ]

@@ -145,10 +145,12 @@ def test_only_the_leaders_signature_makes_a_proposal() -> None:
     electorate = Electorate(genesis.chain, ledger.state.validators, genesis.seed)
     leader = electorate.validators[electorate.leader(block.header.view)].peer
     others = [key for key in ledger.keys[:4] if key.peer != leader]
-    electorate.check_proposal(electorate.sign_proposal(ledger.key_of(leader), block, ()))
+    electorate.check_proposal(
+        electorate.sign_proposal(ledger.key_of(leader), block.header.view, block, ())
+    )
     with pytest.raises(BadSignature):
-        electorate.check_proposal(electorate.sign_proposal(others[0], block, ()))
+        electorate.check_proposal(electorate.sign_proposal(others[0], block.header.view, block, ()))
     certificate = Certificate(NULLIFY, View(1), NO_DIGEST, 7, ())
-    good = electorate.sign_proposal(ledger.key_of(leader), block, ())
+    good = electorate.sign_proposal(ledger.key_of(leader), block.header.view, block, ())
     with pytest.raises(BrokenPromise):
         electorate.check_proposal(replace(good, certificates=(certificate,) * 33))

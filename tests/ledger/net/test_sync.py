@@ -18,6 +18,7 @@ from swarm.ledger.net.sync import (
     parse_reply,
     parse_request,
 )
+from swarm.ledger.transactions import Validate
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import digest
 from swarm.testing.ledger import InMemoryLedger
@@ -42,6 +43,10 @@ def reader(stage: InMemoryLedger, *certified: int) -> Read:
     return read
 
 
+def composed(from_height: Height, read: Read, epoch_blocks: int = 60) -> FollowReply:
+    return compose_reply(from_height, read, epoch_blocks)
+
+
 def believed(stage: InMemoryLedger, reply: FollowReply, after: int = 0) -> tuple[Block, ...]:
     parent = stage.links[after][0].header.parent
     again = parse_reply(encode(reply))
@@ -49,6 +54,7 @@ def believed(stage: InMemoryLedger, reply: FollowReply, after: int = 0) -> tuple
         again,
         parent=parent,
         height=Height(after),
+        epoch=(after + 1) // stage.genesis.epoch_blocks,
         chain=stage.genesis.chain,
         validators=stage.state.validators,
     )
@@ -57,10 +63,10 @@ def believed(stage: InMemoryLedger, reply: FollowReply, after: int = 0) -> tuple
 def test_a_follower_catches_up_from_any_height() -> None:
     stage = a_chain()
     for after in (0, 3, 5):
-        blocks = believed(stage, compose_reply(Height(after + 1), reader(stage)), after)
+        blocks = believed(stage, composed(Height(after + 1), reader(stage)), after)
         assert [block.header.height for block in blocks] == list(range(after + 1, 7))
     head = genesis_head(stage.genesis)
-    for block in believed(stage, compose_reply(Height(1), reader(stage))):
+    for block in believed(stage, composed(Height(1), reader(stage))):
         head = extend(head, block)
     assert head == stage.head
 
@@ -68,10 +74,10 @@ def test_a_follower_catches_up_from_any_height() -> None:
 @pytest.mark.rule("L30")
 def test_only_what_a_finalization_covers_is_sent() -> None:
     stage = a_chain()
-    reply = compose_reply(Height(1), reader(stage, 2, 4))
+    reply = composed(Height(1), reader(stage, 2, 4))
     assert len(believed(stage, reply)) == 4
-    assert compose_reply(Height(5), reader(stage, 2, 4)) == NOTHING_YET
-    assert compose_reply(Height(9), reader(stage)) == NOTHING_YET
+    assert composed(Height(5), reader(stage, 2, 4)) == NOTHING_YET
+    assert composed(Height(9), reader(stage)) == NOTHING_YET
     assert believed(stage, NOTHING_YET) == ()
 
 
@@ -80,17 +86,17 @@ def test_headers_bridge_from_a_full_reply_to_a_distant_finalization(
 ) -> None:
     monkeypatch.setattr(sync, "REPLY_BLOCKS_MAX", 2)
     stage = a_chain()
-    reply = compose_reply(Height(1), reader(stage, 5))
+    reply = composed(Height(1), reader(stage, 5))
     assert (len(reply.blocks), len(reply.headers)) == (2, 3)
     assert len(believed(stage, reply)) == 2
     monkeypatch.setattr(sync, "REPLY_HEADERS_MAX", 2)
-    assert compose_reply(Height(1), reader(stage, 5)) == NOTHING_YET
+    assert composed(Height(1), reader(stage, 5)) == NOTHING_YET
     with pytest.raises(PeerFault):
         believed(stage, reply)
 
 
 def lies(stage: InMemoryLedger) -> list[FollowReply]:
-    whole = compose_reply(Height(1), reader(stage))
+    whole = composed(Height(1), reader(stage))
     assert whole.certificate is not None
     blocks = whole.blocks
     moved = replace(blocks[2], header=replace(blocks[2].header, state_root=digest("x", b"lie")))
@@ -121,7 +127,7 @@ def test_a_reply_of_another_chain_is_refused() -> None:
     stage, other = a_chain(), InMemoryLedger(num_validators=4, name="other")
     other.empty_blocks(3)
     with pytest.raises(PeerFault):
-        believed(stage, compose_reply(Height(1), reader(other)))
+        believed(stage, composed(Height(1), reader(other)))
 
 
 def test_requests_are_bounded() -> None:
@@ -153,3 +159,43 @@ def test_a_genesis_is_known_by_its_name() -> None:
     broken = replace(genesis, validators=())
     with pytest.raises(BadEncoding):
         parse_genesis(encode(broken), broken.chain[:16])
+
+
+def test_a_reply_ends_with_its_epoch_and_three_of_them_cross_three_sets_of_validators() -> None:
+    stage = InMemoryLedger(5, 1, epoch_blocks=10)
+    stage.block(*(stage.sign(key, Validate(is_on=True)) for key in stage.keys[1:5]))
+    stage.empty_blocks(24)
+    head, lengths = genesis_head(stage.genesis), list[int]()
+    while head.state.height < 25:
+        height = head.state.height
+        reply = compose_reply(Height(height + 1), reader(stage), 10)
+        blocks = check_reply(
+            reply,
+            parent=head.digest,
+            height=Height(height),
+            epoch=head.state.next_epoch,
+            chain=stage.genesis.chain,
+            validators=head.state.validators,
+        )
+        for block in blocks:
+            head = extend(head, block)
+        lengths.append(len(blocks))
+    assert lengths == [9, 10, 6]
+    assert head == stage.head
+
+
+@pytest.mark.rule("L30")
+def test_blocks_of_another_epoch_are_refused() -> None:
+    stage = InMemoryLedger(5, 4, epoch_blocks=10)
+    stage.empty_blocks(15)
+    links = stage.links[8:12]
+    reply = FollowReply(tuple(block for block, _ in links), (), links[-1][1])
+    with pytest.raises(PeerFault, match="other epochs"):
+        check_reply(
+            reply,
+            parent=links[0][0].header.parent,
+            height=Height(8),
+            epoch=0,
+            chain=stage.genesis.chain,
+            validators=stage.state.validators,
+        )

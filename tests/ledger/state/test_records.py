@@ -8,6 +8,7 @@ from swarm.ledger.state.records import (
     ChainState,
     CheckPhase,
     Contribution,
+    Council,
     DueQueue,
     RoundInfo,
     Run,
@@ -28,7 +29,7 @@ def test_every_entry_of_a_lived_in_state_survives_its_encoding() -> None:
     stage.empty_blocks(20)
     kinds = {type(entry) for _, entry in stage.state.entries.items()}
     work = {SegmentRecord, Contribution, Verdicts}
-    assert kinds == {ChainState, Account, Run, RoundInfo, DueQueue} | work
+    assert kinds == {ChainState, Council, Account, Run, RoundInfo, DueQueue} | work
     for key, entry in stage.state.entries.items():
         assert decode(type(entry), encode(entry)) == entry, key
 

@@ -99,7 +99,7 @@ def test_a_transfer_to_oneself_costs_only_its_fee() -> None:
 
 @pytest.mark.rule("L12")
 def test_stake_comes_back_after_the_unbonding_time_and_not_before() -> None:
-    stage = InMemoryLedger(epoch_blocks=10, unbonding_epochs=1)
+    stage = InMemoryLedger(epoch_blocks=10, unbonding_epochs=3)
     peer = stage.keys[1].peer
     stage.block(stage.sign(stage.keys[1], Stake(Amount(100)), fee=10))
     assert stage.state.account(peer).stake == STAKE + 100
@@ -107,7 +107,7 @@ def test_stake_comes_back_after_the_unbonding_time_and_not_before() -> None:
     balance = stage.state.account(peer).balance
     assert refused(stage, Unstake(Amount(1))) is Reason.STAKE
     assert refused(stage, Transfer(GIFT.to, Amount(balance + 1)), fee=10) is Reason.BALANCE
-    stage.empty_blocks(10)
+    stage.empty_blocks(30)
     stage.block(stage.sign(stage.keys[1], Transfer(GIFT.to, Amount(balance + STAKE)), fee=10))
     account = stage.state.account(peer)
     assert (account.balance, account.unbonding) == (90, ())

@@ -118,7 +118,7 @@ def test_an_answer_is_shown_as_it_was_given_blind_by_who_gave_it_and_once() -> N
 
 @pytest.mark.rule("L37")
 def test_one_request_each_and_no_more_than_four() -> None:
-    case = a_case(num_accounts=30)
+    case = a_case(num_accounts=32)
     case.draw_verifiers()
     case.draw_verifiers()
     drawn = [

@@ -165,13 +165,14 @@ def test_a_verifier_that_agreed_with_a_lie_burns_a_tenth_of_its_stake() -> None:
 @pytest.mark.rule("L44")
 def test_a_stake_on_its_way_back_is_slashed_too() -> None:
     case = a_case(lie=0)
+    case.submit(case.solver, Stake(Amount(500)))  # what it votes with is locked
     case.submit(case.solver, Unstake(Amount(300)))
     case.submit(case.solver, Unstake(Amount(200)))
     disputed(case)
     case.vote(judges(case)[:2], is_guilty=True)
     account = case.ledger.state.account(case.solver.peer)
     assert (account.stake, account.unbonding) == (0, ())
-    assert case.ledger.state.globals.burned == STAKE // 2
+    assert case.ledger.state.globals.burned == (STAKE + 500) // 2
 
 
 def unchecked_lie(window: int = 0, num_steps: int = 10) -> tuple[Case, SecretKey]:

@@ -207,6 +207,7 @@ class FakeContext:
         self.me: PeerId = key.peer
         self.secret = key
         self.ledger = ledger
+        self.genesis = ledger.chain.genesis
         self.config = NodeConfig(**config)  # type: ignore[arg-type]
         self.host = FakeHost(FakeNetwork(), key)
         self.checks = FakeChecks()

@@ -30,11 +30,13 @@ from swarm.node.control.planner import (
     LeaveSeat,
     LocalSeat,
     NodeView,
+    OfferToValidate,
     PostCheckpoint,
     StakePosition,
     TakeSeat,
     TopUpStake,
     TradeFragment,
+    ValidatorPosition,
     exchange_height,
     guarded_stages,
     is_accused,
@@ -125,6 +127,11 @@ def a_stake_position(
     return StakePosition(Amount(balance), Amount(stake), wanted, fee=Amount(2), **parts)
 
 
+def a_validator_position(**changes: bool) -> ValidatorPosition:
+    parts = {"wants": False, "is_candidate": False, "is_able": True, "is_offering": False}
+    return ValidatorPosition(**parts | changes)
+
+
 def knowledge(run: Run, *seats: LocalSeat, height: int = 100, **changes: object) -> NodeView:
     known = NodeView(
         me=ME,
@@ -140,6 +147,7 @@ def knowledge(run: Run, *seats: LocalSeat, height: int = 100, **changes: object)
         checkpoints_posted=frozenset(),
         checkpoints_held=frozenset(),
         stake_position=a_stake_position(),
+        validator_position=a_validator_position(),
     )
     return replace(known, **changes)  # type: ignore[arg-type]
 
@@ -415,6 +423,24 @@ def test_nothing_is_put_up_while_the_judges_are_at_work() -> None:
     run = a_run(an_info(*TWO))
     accused = a_stake_position(balance=10**6, stake=40, wanted=100, is_accused=True)
     assert plan_actions(knowledge(run, a_local(), stake_position=accused)) == []
+
+
+def test_a_node_offers_to_validate_once_it_can_and_withdraws_when_it_is_told_to() -> None:
+    run = a_run(an_info(*TWO))
+
+    def due(**changes: bool) -> list[OfferToValidate]:
+        position = a_validator_position(**changes)
+        duties = plan_actions(knowledge(run, a_local(), validator_position=position))
+        return [duty for duty in duties if isinstance(duty, OfferToValidate)]
+
+    assert due() == due(wants=True, is_candidate=True) == due(wants=True, is_able=False) == []
+    assert due(wants=True) == [OfferToValidate(is_on=True)]
+    assert due(wants=True, is_offering=True) == []
+    assert (
+        due(is_candidate=True)
+        == due(is_candidate=True, is_able=False)
+        == [OfferToValidate(is_on=False)]
+    )
 
 
 def test_a_segment_is_accused_from_the_first_answer_that_differs_to_the_verdict() -> None:
