@@ -11,10 +11,10 @@ from pathlib import Path
 
 from swarm.config.spec import Genesis
 from swarm.errors import UsageError, VerificationFailed
-from swarm.ledger.blocks import Block, Certificate
+from swarm.ledger.blocks import Block, Certificate, block_digest
 from swarm.ledger.chain import ChainReport, verify_chain
 from swarm.ledger.describe import block_lines, block_row
-from swarm.ledger.net.archive import Archive, newest_height, read_block, read_genesis
+from swarm.ledger.net.archive import Archive, newest_height, read_block, read_forks, read_genesis
 from swarm.ledger.state.records import Run, SegmentRecord
 from swarm.ledger.state.state import State
 from swarm.primitives.crypto import peer_name
@@ -135,7 +135,29 @@ class Ledger:
             path = self._store.path
             again = f"mv {path} {path}.damaged   (then swarm join TICKET syncs it again)"
             raise VerificationFailed(str(error), hint=again) from None
+        self._check_forks()
         return LedgerReport(report, sum(left_out))
+
+    def _check_forks(self) -> None:
+        """Raise ``VerificationFailed`` with both blocks of the newest height at which two became final."""
+        forks = read_forks(self._store)
+        if not forks:
+            return
+        theirs, certificate = forks[0].headers[0], forks[0].certificate
+        link = read_block(self._store, theirs.height)
+        ours = "none" if link is None else block_digest(link[0].header).hex()[:16]
+        votes = "a later certificate" if link is None or link[1] is None else _votes_text(link[1])
+        raise VerificationFailed(
+            f"two final blocks at height {theirs.height}: {ours} here, by {votes}, and"
+            f" {block_digest(theirs).hex()[:16]} elsewhere, by {_votes_text(certificate)}: more than a third"
+            " of the power signed both",
+            hint="swarm ledger show   (the validators)",
+        )
+
+
+def _votes_text(certificate: Certificate) -> str:
+    voters = [i for i in range(certificate.bitmap.bit_length()) if certificate.bitmap >> i & 1]
+    return f"validators {', '.join(map(str, voters))} in view {certificate.view}"
 
 
 class _Disk:

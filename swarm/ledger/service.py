@@ -4,6 +4,8 @@ Shell: the entry point of the ledger package. Composes archive, follower, relay 
 replica.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +34,9 @@ TAIL_MAX = 1000
 
 DELTA_S = 2.0
 """Seconds a vote takes between two validators, at most, by assumption: half the globe and a busy machine."""
+
+
+log = logging.getLogger("swarm.ledger")
 
 
 class Started(Protocol):
@@ -82,6 +87,7 @@ class LedgerService:
         validate: bool,
         delta_s: float = DELTA_S,
         memory: VoteMemory | None = None,
+        report: Callable[[str], None] = log.warning,
     ) -> "LedgerService":
         """Load the chain from disk and offer it to peers.
 
@@ -94,6 +100,7 @@ class LedgerService:
             delta_s: Seconds a vote is expected to take between two validators at most: this node's own guess,
                 which grows while nothing becomes final.
             memory: What this node remembers of its votes outside of the database; None in a simulation.
+            report: Called with what the owner of a validator must know.
 
         Raises:
             Corrupt: The disk holds anything but one valid chain, or the vote log is damaged.
@@ -102,7 +109,9 @@ class LedgerService:
         """
         archive, pool = Archive.open(store, genesis), Mempool()
         pace = TimerParams(genesis.block_interval_ms / 1000, delta_s)
-        replica = ValidatorRunner(archive, pool, secret, host, pace, memory) if validate else None
+        replica = (
+            ValidatorRunner(archive, pool, secret, host, pace, memory, report) if validate else None
+        )
         follower, relay = Follower(archive, pool, host, replica), Relay(archive, pool, secret, host)
         if replica is not None:
             replica.accuse = relay.try_submit

@@ -226,9 +226,18 @@ async def _started(nursery: trio.Nursery, serve: Any) -> Any:  # noqa: ANN401  a
     return await nursery.start(serve)
 
 
-def _ledger(setup: NodeSetup, store: Store, genesis: Genesis, host: Host) -> LedgerService:
-    votes, memory = validates(setup.config, genesis, setup.secret.peer), VoteMemory.open(setup.home)
-    return LedgerService.open(store, genesis, setup.secret, host, validate=votes, memory=memory)
+def _ledger(
+    setup: NodeSetup, store: Store, genesis: Genesis, host: Host, report: EventLog
+) -> LedgerService:
+    return LedgerService.open(
+        store,
+        genesis,
+        setup.secret,
+        host,
+        validate=validates(setup.config, genesis, setup.secret.peer),
+        memory=VoteMemory.open(setup.home),
+        report=partial(report, EventKind.WARNING),
+    )
 
 
 @asynccontextmanager
@@ -248,7 +257,7 @@ async def _packages(
         await _started(nursery, dht.run)
         trades = Trades(host, secret, genesis.chain, workers.trading)
         await _started(nursery, trades.run)
-        ledger = _ledger(setup, store, genesis, host)
+        ledger = _ledger(setup, store, genesis, host, report)
         pipeline = Pipeline(host, secret)
         pipeline.serve()
         progress = partial(report, EventKind.PROGRESS)

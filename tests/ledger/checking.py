@@ -125,9 +125,10 @@ def a_case(
     num_steps: int = 10,
     num_accounts: int = 4,
     num_validators: int = 4,
+    **genesis: object,
 ) -> Case:
     """The commit of key 1 for round 1, in stage 0; its window ``lie`` is a lie."""
-    ledger = InMemoryLedger(num_accounts, num_validators)
+    ledger = InMemoryLedger(num_accounts, num_validators, **genesis)
     run = ledger.open_run(spec)
     ledger.block(ledger.sign(ledger.keys[SOLVER], Join(run.index)))
     run = ledger.reach_round(run, 2)

@@ -82,8 +82,11 @@ def test_a_certificate_holds_for_nothing_else(changes: dict[str, object]) -> Non
         check_certificate(certificate, stage.state.chain, 0, validators_of(stage.genesis))
 
 
-def test_votes_of_another_chain_do_not_count() -> None:
+def test_votes_of_another_chain_or_epoch_do_not_count() -> None:
     stage, block = a_block()
+    certificate, voters = stage.certificate(block), validators_of(stage.genesis)
+    with pytest.raises(BadSignature):
+        check_certificate(certificate, stage.state.chain, 1, voters)
     with pytest.raises(BadSignature):
         check_certificate(
             stage.certificate(block), digest("genesis", b"other"), 0, validators_of(stage.genesis)
@@ -97,6 +100,9 @@ def test_a_block_survives_its_encoding_and_a_changed_one_is_refused() -> None:
     for header in (
         replace(block.header, body_root=digest("x", b"")),
         replace(block.header, height=0),
+        replace(block.header, view=0),
+        replace(block.header, epoch=-1),
+        replace(block.header, next_validators=b"short"),
         replace(block.header, leader=b"short"),
         replace(block.header, vrf_proof=b""),
     ):

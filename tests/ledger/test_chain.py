@@ -10,6 +10,7 @@ from swarm.ledger.blocks import (
     block_digest,
     body_root,
     epoch_of,
+    validators_digest,
     vote_parts,
 )
 from swarm.ledger.chain import (
@@ -215,6 +216,78 @@ def test_the_last_block_of_an_epoch_may_be_final_in_a_later_view_than_its_own() 
     check_final(block.header, later, founders)
     with pytest.raises(PeerFault):
         check_final(block.header, replace(later, view=View(view + 1)), founders)
+
+
+def test_votes_of_a_view_before_the_block_was_made_make_nothing_final() -> None:
+    stage = InMemoryLedger(1, 1, epoch_blocks=10)
+    stage.block(skipped=5)
+    block, certificate = stage.links[0]
+    check_final(block.header, certificate, stage.state.validators)
+    view = View(block.header.view - 1)
+    parts = vote_parts(stage.genesis.chain, 0, view, block_digest(block.header))
+    vote = stage.keys[0].sign("vote-finalize", *parts)
+    early = replace(certificate, view=view, signatures=(vote,))
+    with pytest.raises(PeerFault):
+        check_final(block.header, early, stage.state.validators)
+
+
+def test_a_chain_with_a_finalization_of_another_epochs_validators_fails() -> None:
+    """The founder, alone until epoch 1, ends no block of epoch 2; the strangers none of epoch 1."""
+    stage = three_epochs()
+    for at, strangers in ((14, stage.keys[:5]), (18, stage.keys[:5]), (24, stage.keys[:1])):
+        block, certificate = stage.links[at]
+        voters = sorted(strangers, key=lambda key: key.peer)
+        parts = vote_parts(
+            stage.genesis.chain, block.header.epoch, certificate.view, certificate.block
+        )
+        votes = tuple(key.sign("vote-finalize", *parts) for key in voters)
+        wrong = replace(certificate, bitmap=(1 << len(voters)) - 1, signatures=votes)
+        links = [*stage.links[:at], (block, wrong), *stage.links[at + 1 :]]
+        with pytest.raises(VerificationFailed, match=f"block {at + 1}:"):
+            verify_chain(stage.genesis, links)
+
+
+def test_a_founder_cannot_name_itself_again_at_the_end_of_its_last_epoch() -> None:
+    """It is the only one that votes on the block, and still nobody that verifies it follows it there."""
+    stage = three_epochs()
+    block, certificate = stage.links[18]
+    founders = genesis_head(stage.genesis).state.validators
+    for named in (founders, stage.state.validators[1:], ()):
+        header = replace(block.header, next_validators=validators_digest(named))
+        name = block_digest(header)
+        parts = vote_parts(stage.genesis.chain, 1, header.view, name)
+        vote = stage.keys[0].sign("vote-finalize", *parts)
+        final = replace(certificate, block=name, signatures=(vote,))
+        check_final(header, final, founders)
+        links = [*stage.links[:18], (Block(header, block.transactions), final)]
+        with pytest.raises(VerificationFailed, match="block 19: a block that names other"):
+            verify_chain(stage.genesis, links)
+
+
+def test_views_rise_within_an_epoch_and_begin_anew_with_the_next() -> None:
+    stage = InMemoryLedger(4, 4, epoch_blocks=10)
+    stage.block(skipped=6)
+    leader = stage.key_of(stage.state.validators[1].peer)
+    for view in (View(1), View(7)):
+        block, _ = build_block(stage.head, Mempool(), leader, view)
+        with pytest.raises(PeerFault, match="a view that was over"):
+            validate_block(stage.state, block)
+    validate_block(stage.state, build_block(stage.head, Mempool(), leader, View(8))[0])
+    stage.empty_blocks(8)
+    assert (stage.state.height, stage.state.globals.view) == (9, 0)
+    block, _ = build_block(stage.head, Mempool(), leader, View(1))
+    assert (block.header.epoch, block.header.view) == (1, 1)
+    validate_block(stage.state, block)
+
+
+def test_who_votes_no_more_leads_no_block() -> None:
+    stage = InMemoryLedger(5, 5, epoch_blocks=10)
+    stage.block(stage.sign(stage.keys[0], Validate(is_on=False)))
+    stage.empty_blocks(18)
+    assert len(stage.state.validators) == 4
+    block, _ = build_block(stage.head, Mempool(), stage.keys[0], View(1))
+    with pytest.raises(PeerFault, match="no validator"):
+        validate_block(stage.state, block)
 
 
 def three_epochs() -> InMemoryLedger:

@@ -4,15 +4,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
+from swarm.errors import VerificationFailed
 from swarm.ledger.blocks import NOTARIZE, VOTE_PURPOSES, vote_parts
 from swarm.ledger.chain import verify_chain
+from swarm.ledger.reader import open_ledger
 from swarm.ledger.service import LedgerService
-from swarm.ledger.transactions import Evidence, SignedVote, Validate
+from swarm.ledger.transactions import Evidence, SignedVote, Transfer, Validate
 from swarm.primitives.crypto import digest
+from swarm.store import STORE_FILE
 from swarm.testing.ledger import numbered_key
-from swarm.types import Height, PeerId, View
+from swarm.types import Amount, Height, PeerId, View
 from tests.ledger.services import MemoryHost, MemoryNet, a_genesis, a_ledger, digests
 
 EPOCH = 10
@@ -94,3 +98,52 @@ async def test_who_signs_two_ways_loses_its_stake_and_its_vote(
         await ledgers[1].wait_height(3 * EPOCH)
         assert voters(ledgers[1]) == {key.peer for key in keys[1:]}
         assert not ledgers[0].is_validator
+
+
+def first_line(error: BaseException) -> str:
+    """The message of the first error in a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+@pytest.mark.rule("L53")
+async def test_a_follower_that_is_shown_two_final_blocks_at_one_height_names_both_and_stops(
+    tmp_path: Path, inline_threads: None, autojump_clock: MockClock
+) -> None:
+    """A lone validator signed two histories, from two disks; whoever sees both believes neither."""
+    genesis = a_genesis(1)
+    homes = [tmp_path / name for name in ("left", "right", "reader")]
+    for home in homes:
+        home.mkdir()
+    left, right, net = MemoryNet(), MemoryNet(), MemoryNet()
+    host = MemoryHost(left, numbered_key(0))
+    async with a_ledger(homes[0], genesis, 0, host) as ledger:
+        await ledger.submit(Transfer(numbered_key(1).peer, Amount(5)))
+        await ledger.wait_height(4)
+    async with a_ledger(homes[1], genesis, 0, MemoryHost(right, numbered_key(0))) as ledger:
+        await ledger.wait_height(8)
+    reader = MemoryHost(net, numbered_key(5))
+    one, other = MemoryHost(net, numbered_key(2)), MemoryHost(net, numbered_key(3))
+    for home, number in ((homes[0], 2), (homes[1], 3)):
+        (home / "0.sqlite").rename(home / f"{number}.sqlite")
+    net.cut.add(other.peer)
+    with pytest.RaisesGroup(
+        VerificationFailed, allow_unwrapped=True, flatten_subgroups=True
+    ) as caught:
+        async with (
+            a_ledger(homes[0], genesis, 2, one, validate=False),
+            a_ledger(homes[1], genesis, 3, other, validate=False),
+            a_ledger(homes[2], genesis, 5, reader, validate=False) as ledger,
+        ):
+            await ledger.wait_height(4)
+            net.cut.clear()
+            await trio.sleep(60.0)
+    assert "two final blocks at height 4" in first_line(caught.value)
+    (homes[2] / "5.sqlite").rename(homes[2] / STORE_FILE)
+    with (
+        open_ledger(homes[2]) as ledger_on_disk,
+        pytest.raises(VerificationFailed, match="two final blocks at height 4") as shown,
+    ):
+        ledger_on_disk.verify()
+    assert "elsewhere, by validators 0 in view" in str(shown.value)

@@ -19,15 +19,18 @@ from swarm.ledger.transactions import (
     Body,
     CloseRun,
     CommitSegment,
+    Evidence,
     Join,
     Leave,
     OpenRun,
     PostCheckpoint,
     SeatStatement,
+    SignedVote,
     Stake,
     Transaction,
     Transfer,
     Unstake,
+    Validate,
     check_signature,
     parse_transaction,
     sign_transaction,
@@ -36,7 +39,7 @@ from swarm.ledger.transactions import (
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.crypto import SecretKey, digest
 from swarm.testing.ledger import numbered_key, small_run_spec
-from swarm.types import Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex
+from swarm.types import Amount, Digest, PeerId, RoundIndex, RunIndex, StageIndex, View
 
 CHAIN = digest("genesis", b"a")
 KEY = numbered_key(1)
@@ -66,6 +69,10 @@ CHECKPOINT = PostCheckpoint(
     phi_bytes=PHI_BYTES_MAX,
     proof=(ROOT,) * 4,
 )
+VOTE = SignedVote(0, ROOT, bytes(64))
+EVIDENCE = Evidence(
+    numbered_key(2).peer, HEIGHT_MAX, View(HEIGHT_MAX), VOTE, replace(VOTE, block=bytes(32))
+)
 BODIES: list[Body] = [
     COMMIT,
     CHECKPOINT,
@@ -76,6 +83,8 @@ BODIES: list[Body] = [
     Transfer(numbered_key(2).peer, Amount(AMOUNT_MAX)),
     Stake(Amount(1)),
     Unstake(Amount(1)),
+    Validate(is_on=True),
+    EVIDENCE,
 ]
 
 
@@ -150,6 +159,12 @@ def test_join_and_leave_of_one_run_are_different_statements() -> None:
         Transfer(KEY.peer, Amount(-5)),
         Stake(Amount(AMOUNT_MAX + 1)),
         Unstake(Amount(0)),
+        replace(EVIDENCE, peer=b"short"),
+        *(replace(EVIDENCE, epoch=epoch) for epoch in (-1, HEIGHT_MAX + 1)),
+        *(replace(EVIDENCE, view=view) for view in (0, HEIGHT_MAX + 1)),
+        *(replace(EVIDENCE, first=replace(VOTE, kind=kind)) for kind in (-1, 3)),
+        replace(EVIDENCE, second=replace(VOTE, block=b"short")),
+        replace(EVIDENCE, second=replace(VOTE, signature=bytes(63))),
     ],
     ids=repr,
 )

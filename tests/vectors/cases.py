@@ -53,6 +53,8 @@ from swarm.ledger.blocks import (
 )
 from swarm.ledger.consensus.votes import Batch, Proof, Proposal, Request, Said, Supply, Vote
 from swarm.ledger.net.sync import FollowReply, FollowRequest
+from swarm.ledger.state.records import Council, Entry, Equivocator
+from swarm.ledger.state.state import COUNCIL_KEY, equivocator_key
 from swarm.ledger.transactions import (
     Body,
     CloseRun,
@@ -92,7 +94,7 @@ from swarm.primitives.commitments import (
     window_claim,
 )
 from swarm.primitives.crypto import SecretKey, digest, fast_digest, peer_name, peer_text
-from swarm.primitives.merkle import merkle_proof, merkle_root, sha256_hash
+from swarm.primitives.merkle import SparseMap, merkle_proof, merkle_root, sha256_hash
 from swarm.ticket import Ticket, format_ticket
 from swarm.training.data.dataset import DatasetManifest, TokenFile, data_spec, document_name
 from swarm.training.messages import (
@@ -135,6 +137,8 @@ Json = dict[str, object]
 
 ALICE = SecretKey.from_seed(b"\x01" * 32)
 BOB = SecretKey.from_seed(b"\x02" * 32)
+VOTERS = (BOB, ALICE)
+"""The validators of blocks and states: a set is sorted by peer."""
 CHAIN = Digest(b"\x0c" * 32)
 RUN = Digest(b"\x0d" * 32)
 BEACON = Digest(b"\x0e" * 32)
@@ -436,7 +440,7 @@ def blocks() -> list[Json]:
     body = (sign_transaction(ALICE, CHAIN, Join(RunIndex(1)), nonce=1, fee=10, expiry=99),)
     alpha = vrf_alpha(CHAIN, 3, View(5), BEACON)
     proof = vrf.prove(ALICE, alpha)
-    voters = [Validator(PeerId(key.peer), Amount(40)) for key in (ALICE, BOB)]
+    voters = [Validator(PeerId(key.peer), Amount(40)) for key in VOTERS]
     header = Header(
         chain=CHAIN,
         height=Height(4),
@@ -454,8 +458,7 @@ def blocks() -> list[Json]:
     for kind in (NOTARIZE, NULLIFY, FINALIZE):
         voted = NO_DIGEST if kind == NULLIFY else name
         votes = tuple(
-            key.sign(VOTE_PURPOSES[kind], *vote_parts(CHAIN, 3, View(5), voted))
-            for key in (ALICE, BOB)
+            key.sign(VOTE_PURPOSES[kind], *vote_parts(CHAIN, 3, View(5), voted)) for key in VOTERS
         )
         certificates.append(Certificate(kind, View(5), voted, 0b11, votes))
     vote = Vote(NOTARIZE, View(5), name, 0, certificates[0].signatures[0])
@@ -470,6 +473,30 @@ def blocks() -> list[Json]:
         message(Batch((Said(3, Request(View(6), (name,), (View(4),))), Said(3, Supply(block))))),
         message(FollowRequest(Height(1), 5000)),
         message(FollowReply((block,), (header,), certificates[2])),
+    ]
+
+
+def validators() -> list[Json]:
+    """Entries of the state about validators, by key, and the root over them."""
+    voters = tuple(Validator(PeerId(key.peer), Amount(40)) for key in VOTERS)
+    peers = tuple(voter.peer for voter in voters)
+    council = Council(
+        previous=voters[:1],
+        current=voters,
+        next=voters[1:],
+        seed=BEACON,
+        skipped=(0, 3),
+        candidates=peers,
+    )
+    convicted = Equivocator(3, View(5), Height(44), Amount(40))
+    entries: dict[bytes, Entry | None] = {
+        COUNCIL_KEY: council,
+        equivocator_key(peers[1]): convicted,
+    }
+    root = SparseMap[Entry]().update(entries).root.hex()
+    return [
+        *(message(entry, key=key) for key, entry in entries.items() if entry is not None),
+        {"kind": "state", "entries": "the two above", "root": root},
     ]
 
 
@@ -509,6 +536,7 @@ VECTORS: dict[str, Callable[[], list[Json]]] = {
     "transcript": transcript,
     "transactions": transactions,
     "blocks": blocks,
+    "validators": validators,
     "datasets": datasets,
     "windows": windows,
 }

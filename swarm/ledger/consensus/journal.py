@@ -210,5 +210,5 @@ def _entry_digest(data: bytes) -> Digest:
 def _broken(cause: str) -> Corrupt:
     return Corrupt(
         f"the journal of this validator's votes is damaged: {cause}",
-        hint="run the node without `validate`, or with a new identity: voting on could sign twice",
+        hint="a node that runs begins a new one, and votes from the next epoch on",
     )

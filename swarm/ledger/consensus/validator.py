@@ -121,10 +121,12 @@ class ValidatorRunner:
         host: Host,
         pace: TimerParams,
         memory: VoteMemory | None = None,
+        report: Callable[[str], None] = log.warning,
     ) -> None:
+        self._report = report
         self._archive, self._pool, self._secret = archive, pool, secret
         self._host, self._pace, self._memory = host, pace, memory
-        self._journal, self._is_whole = _recalled(archive, memory)
+        self._journal, self._is_whole = _recalled(archive, memory, report)
         self._began_at = archive.head.state.height
         self._before: _Voting | None = None
         self._voting: _Voting | None = None
@@ -220,7 +222,7 @@ class ValidatorRunner:
     def _be_silent(self, cause: str) -> None:
         """Vote no more until the epoch is over, also after a restart."""
         epoch = self._archive.head.state.next_epoch
-        log.warning("%s: this node does not vote before epoch %d", cause, epoch + 1)
+        self._report(f"{cause}: this node does not vote before epoch {epoch + 1}")
         self._is_whole = True  # from the next epoch on
         if self._memory is not None:
             self._memory.be_silent(epoch, self._journal)
@@ -448,7 +450,7 @@ class ValidatorRunner:
         assert voting is not None, "evidence comes from the machine of this epoch"
         offender = voting.electorate.validators[first.voter].peer
         epoch = voting.electorate.epoch
-        log.warning("%s signed two ways in view %d", peer_name(offender), first.view)
+        self._report(f"{peer_name(offender)} signed two ways in view {first.view} of epoch {epoch}")
         self.num_evidence += 1
         if self._archive.store.count(EVIDENCE_TABLE) < EVIDENCE_MAX:
             key = epoch.to_bytes(8, "big") + first.view.to_bytes(8, "big") + offender
@@ -491,7 +493,9 @@ def _size_of(said: Said) -> int:
             return SMALL_BYTES
 
 
-def _recalled(archive: Archive, memory: VoteMemory | None) -> tuple[Journal, bool]:
+def _recalled(
+    archive: Archive, memory: VoteMemory | None, report: Callable[[str], None]
+) -> tuple[Journal, bool]:
     """Return the vote log, and True if it holds all that was signed; a damaged one is begun anew.
 
     Raises ``Corrupt`` if it is damaged and there is no memory beside it.
@@ -501,7 +505,7 @@ def _recalled(archive: Archive, memory: VoteMemory | None) -> tuple[Journal, boo
     except Corrupt as damage:
         if memory is None:
             raise
-        log.warning("%s", damage)
+        report(str(damage))
         number = 0 if memory.mark is None else memory.mark.number
         return archive.restart_journal(number), False
     if memory is None or memory.is_whole(journal):

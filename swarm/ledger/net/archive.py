@@ -12,20 +12,21 @@ import trio
 
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, Corrupt, InvalidStatement, PeerFault, UsageError
-from swarm.ledger.blocks import Block, Certificate, block_digest
+from swarm.ledger.blocks import Block, Certificate, Header, block_digest
 from swarm.ledger.chain import Head, check_final, ends_epoch, extend, genesis_head
 from swarm.ledger.consensus.branch import FinalPoint
 from swarm.ledger.consensus.journal import TABLE as JOURNAL_TABLE
 from swarm.ledger.consensus.journal import Journal, load_journal
 from swarm.ledger.state.state import State, decode_state, encode_state
 from swarm.ledger.transition.apply import Known
-from swarm.primitives.codec import decode, encode
+from swarm.primitives.codec import Message, decode, encode
 from swarm.store import Change, Store, key_of
 from swarm.types import Digest, Height
 
 BLOCKS = "ledger_blocks"
 CERTIFICATES = "ledger_certificates"
 SNAPSHOTS = "ledger_snapshots"
+FORKS = "ledger_forks"
 CHAIN = "ledger_chain"
 GENESIS_KEY = b"genesis"
 SNAPSHOT_BLOCKS = 100
@@ -36,6 +37,7 @@ READERS_MAX = 64
 READER_BLOCKS_MAX = 64
 """Final blocks queued for a slow subscriber."""
 JOURNAL_ROWS_PAGE = 1_000
+FORKS_SHOWN_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,11 @@ class Archive:
         if not rows:
             self.store.write(journal.opening())
         return journal
+
+    def keep_fork(self, headers: Sequence[Header], certificate: Certificate) -> None:
+        """Keep what makes another block final at a height of ours, for ``swarm ledger verify``."""
+        fork = Fork(tuple(headers), certificate)
+        self.store.put(FORKS, key_of(headers[0].height), encode(fork))
 
     def restart_journal(self, number: int) -> Journal:
         """Replace a damaged vote log by an empty one whose numbers go on behind ``number``."""
@@ -196,6 +203,21 @@ class Archive:
                 self._readers.remove(reader)
         async with self.moved:
             self.moved.notify_all()
+
+
+class Fork(Message, frozen=True):
+    """Proof of a second final block at one height: its header, and those from it to a finalized one."""
+
+    headers: tuple[Header, ...]
+    certificate: Certificate
+
+
+def read_forks(store: Store) -> list[Fork]:
+    """Return the final blocks of other histories that this node has seen; raise ``Corrupt``."""
+    try:
+        return [decode(Fork, data) for _, data in store.last(FORKS, limit=FORKS_SHOWN_MAX)]
+    except BadEncoding as error:
+        raise _damaged(store, f"a fork: {error}") from None
 
 
 def read_block(store: Store, height: Height) -> tuple[Block, Certificate | None] | None:

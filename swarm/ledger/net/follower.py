@@ -10,6 +10,8 @@ import trio
 
 from swarm.errors import InvalidStatement, PeerFault, Unreachable, VerificationFailed
 from swarm.host.service import Host
+from swarm.ledger.blocks import block_digest, epoch_of
+from swarm.ledger.chain import Head, ends_epoch
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive
@@ -18,6 +20,7 @@ from swarm.ledger.net.sync import (
     REPLY_BYTES_MAX,
     SYNC_PROTOCOL,
     WAIT_MS_MAX,
+    FollowReply,
     FollowRequest,
     check_reply,
     compose_reply,
@@ -25,6 +28,7 @@ from swarm.ledger.net.sync import (
     parse_request,
 )
 from swarm.primitives.codec import encode
+from swarm.primitives.crypto import peer_name
 from swarm.types import Height, PeerId
 
 CONCURRENCY = 64
@@ -97,19 +101,11 @@ class Follower:
 
     async def _ask(self, peer: PeerId) -> int | None:
         """Fetch and append blocks from ``peer``; return the number of new ones, None if it failed to answer."""
-        head = self._archive.head
-        height, replica = head.state.height, self._replica
+        head, replica = self._archive.head, self._replica
+        height = head.state.height
         waits = replica is None or not (replica.is_voting or not replica.synced.is_set())
-        request = FollowRequest(Height(height + 1), WAIT_MS_MAX if waits else 0)
         try:
-            data = await self._host.call(
-                peer,
-                SYNC_PROTOCOL,
-                encode(request),
-                timeout_s=WAIT_MS_MAX / 1000 + CALL_SLACK_S,
-                reply_limit=REPLY_BYTES_MAX,
-            )
-            reply = parse_reply(data)
+            data, reply = await self._fetch(peer, height + 1, WAIT_MS_MAX if waits else 0)
             blocks = check_reply(
                 reply,
                 parent=head.digest,
@@ -121,6 +117,7 @@ class Follower:
         except Unreachable:
             return None
         except PeerFault as fault:
+            await self._look_for_fork(peer, head)
             self._host.blame(peer, fault)
             return None
         self.num_bytes += len(data)
@@ -135,6 +132,50 @@ class Follower:
                 hint="swarm ledger verify",
             ) from None
         return len(appended)
+
+    async def _fetch(self, peer: PeerId, height: int, wait_ms: int) -> tuple[bytes, FollowReply]:
+        """Ask a peer for blocks; raise ``Unreachable``, or ``PeerFault`` if the reply is malformed."""
+        data = await self._host.call(
+            peer,
+            SYNC_PROTOCOL,
+            encode(FollowRequest(Height(height), wait_ms)),
+            timeout_s=WAIT_MS_MAX / 1000 + CALL_SLACK_S,
+            reply_limit=REPLY_BYTES_MAX,
+        )
+        return data, parse_reply(data)
+
+    async def _look_for_fork(self, peer: PeerId, head: Head) -> None:
+        """Ask a peer whose blocks do not follow ours for its block at our height.
+
+        Raises ``VerificationFailed`` if it is another one, and proved final as ours is; the proof is kept.
+        """
+        height, council = head.state.height, head.state.council
+        voted = council.previous if ends_epoch(head.state) else council.current
+        epoch_blocks = self._archive.genesis.epoch_blocks
+        try:
+            _, reply = await self._fetch(peer, max(height, 1), 0)
+            if not reply.blocks or reply.certificate is None:
+                return
+            blocks = check_reply(
+                reply,
+                parent=reply.blocks[0].header.parent,
+                height=Height(height - 1),
+                epoch=epoch_of(epoch_blocks, height),
+                chain=head.state.chain,
+                validators=voted,
+            )
+        except (Unreachable, PeerFault):
+            return
+        rival = block_digest(blocks[0].header)
+        if rival == head.digest:
+            return
+        headers = [*(block.header for block in blocks), *reply.headers]
+        self._archive.keep_fork(headers, reply.certificate)
+        raise VerificationFailed(
+            f"two final blocks at height {height}: {head.digest.hex()[:12]} here and {rival.hex()[:12]} at"
+            f" {peer_name(peer)}, each signed by more than two thirds of the power",
+            hint="swarm ledger verify   (it shows who signed both)",
+        )
 
     async def _answer(self, peer: PeerId, request: bytes) -> bytes:  # noqa: ARG002  any peer may ask
         asked = parse_request(request)

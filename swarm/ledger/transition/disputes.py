@@ -84,13 +84,18 @@ def settle_dispute(reader: Reader, record: SegmentRecord) -> Verdict:
     """Return the verdict of more than half of the validators' power, the solver's own excluded, or ``OPEN``."""
     assert record.dispute is not None, "only disputed segments are judged"
     power = {v.peer: v.power for v in reader.council.current if v.peer != record.peer}
-    total, ballots = sum(power.values()), record.dispute.ballots
-    # Who voted when it was a validator, and is none any more, counts for nothing.
-    guilty = sum(power.get(ballot.peer, 0) for ballot in ballots if ballot.is_guilty)
-    false = sum(power.get(ballot.peer, 0) for ballot in ballots if not ballot.is_guilty)
+    total, ballots = sum(power.values()), ballots_that_count(reader, record.dispute)
+    guilty = sum(power[ballot.peer] for ballot in ballots if ballot.is_guilty)
+    false = sum(power[ballot.peer] for ballot in ballots if not ballot.is_guilty)
     if 2 * guilty > total:
         return Verdict.GUILTY
     return Verdict.FALSE if 2 * false > total else Verdict.OPEN
+
+
+def ballots_that_count(reader: Reader, dispute: Dispute) -> tuple[Ballot, ...]:
+    """Return the ballots of those that are validators now: who is none any more counts for nothing."""
+    judges = {validator.peer for validator in reader.council.current}
+    return tuple(ballot for ballot in dispute.ballots if ballot.peer in judges)
 
 
 def report(draft: Draft, sender: PeerId, body: Report) -> None:
@@ -170,7 +175,7 @@ def cast_ballot(draft: Draft, sender: PeerId, body: DisputeVote, arbiter: Arbite
         raise InvalidStatement(Reason.WRONG_PEER, "validators judge, and nobody its own work")
     if any(ballot.peer == sender for ballot in dispute.ballots):
         raise InvalidStatement(Reason.DUPLICATE, "it has voted")
-    ballots = (*dispute.ballots, Ballot(sender, is_guilty=body.is_guilty))
+    ballots = (*ballots_that_count(draft, dispute), Ballot(sender, is_guilty=body.is_guilty))
     record = replace(record, dispute=replace(dispute, ballots=ballots))
     move_dispute(draft, record, arbiter)
 
@@ -210,7 +215,7 @@ def _convict(draft: Draft, record: SegmentRecord, dispute: Dispute) -> None:
     first = min(right, key=lambda accusation: (accusation.is_report, accusation.height))
     record = void(draft, return_bonds(draft, record))
     if is_exact(draft, record):
-        judges = [ballot.peer for ballot in dispute.ballots if ballot.is_guilty]
+        judges = [b.peer for b in ballots_that_count(draft, dispute) if b.is_guilty]
         punish_solver(draft, record, first.peer, judges)
         for check in record.checks:
             if check.phase is CheckPhase.AGREED and check.window == dispute.window:

@@ -7,8 +7,9 @@ Core: handlers on a draft. Raises ``InvalidStatement``.
 
 The snapshot is taken when the last block of an epoch begins, before its transactions. Power is the stake, and
 where four or more are chosen none holds a third of it: no validator can stop the ledger alone, the founder
-included. With fewer than four the validators stay who they are, as far as they still qualify: two or three
-strangers beside a founder would make the ledger easier to stop, and no harder to bend.
+included. With fewer than four the validators stay who they are, as far as they still qualify, with the power
+they had: two or three strangers beside a founder would make the ledger easier to stop, and no harder to bend,
+and a founder must not get its own back when one of four leaves.
 
 Source: docs/spec/ledger.md section 2.
 """
@@ -78,7 +79,10 @@ def turn_epoch(draft: Draft) -> None:
         validator.peer: count
         for validator, count in zip(council.current, council.skipped, strict=True)
     }
-    candidates = tuple(peer for peer in council.candidates if missed.get(peer, 0) < MISSES_MAX)
+    gone = {peer for peer, count in missed.items() if count >= MISSES_MAX}
+    if 3 * _power(council.current, gone) >= _power(council.current, set(missed)):
+        gone = set()  # a stall: a quorum has just voted, so they are not gone
+    candidates = tuple(peer for peer in council.candidates if peer not in gone)
     after = choose(draft, candidates, council.next)
     draft.put_council(
         Council(
@@ -86,7 +90,10 @@ def turn_epoch(draft: Draft) -> None:
             current=council.next,
             next=after,
             seed=globals_.beacon,
-            skipped=tuple(missed.get(validator.peer, 0) for validator in council.next),
+            skipped=tuple(
+                0 if validator.peer in gone else missed.get(validator.peer, 0)
+                for validator in council.next
+            ),
             candidates=candidates,
         )
     )
@@ -103,11 +110,13 @@ def choose(
         (peer for peer in candidates if stakes[peer] >= least), key=lambda p: (-stakes[p], p)
     )
     if len(able) < INDEPENDENT_MIN:
-        stay = {validator.peer for validator in before}
-        able = [peer for peer in able if peer in stay] or able
-        if not able:
-            return tuple(before)
-        return tuple(Validator(peer, stakes[peer]) for peer in sorted(able))
+        power = {validator.peer: validator.power for validator in before}
+        able = [peer for peer in able if peer in power] or able
+        few = (
+            Validator(peer, min(stakes[peer], power.get(peer, stakes[peer])))
+            for peer in sorted(able)
+        )
+        return tuple(few) or tuple(before)
     able = able[:VALIDATORS_MAX]
     limit = power_limit([stakes[peer] for peer in able])
     return tuple(Validator(peer, Amount(min(stakes[peer], limit))) for peer in sorted(able))
@@ -145,13 +154,12 @@ def offer(draft: Draft, sender: PeerId, body: Validate) -> None:
             raise InvalidStatement(Reason.FULL, f"{CANDIDATES_MAX} offer more")
         candidates.remove(poorest)
     candidates.add(sender)
-    # Its misses are over: it is here again. Those of others, and those before a jail, stay counted.
-    skipped = tuple(
-        0 if validator.peer == sender else count
-        for validator, count in zip(council.current, council.skipped, strict=True)
-    )
-    changed = replace(council, candidates=tuple(sorted(candidates)), skipped=skipped)
-    draft.put_council(changed)
+    # Misses stay counted: withdrawing and offering again would be a way to miss for ever.
+    draft.put_council(replace(council, candidates=tuple(sorted(candidates))))
+
+
+def _power(validators: Sequence[Validator], peers: set[PeerId]) -> int:
+    return sum(validator.power for validator in validators if validator.peer in peers)
 
 
 def locked_stake(reader: Reader, peer: PeerId) -> int:

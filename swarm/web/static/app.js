@@ -34,7 +34,7 @@ function drawHead() {
     stat("trained", count(run?.tokens), "tokens"),
     checked.all ? stat("checks passed", count(checked.passed), [`of ${count(checked.all)}`, checked.share].filter(Boolean).join(", ")) : stat("checks passed", DASH),
     stat("peers", count(peers.length - gone), gone ? `+ ${count(gone)} gone` : null),
-    stat("ledger", `#${count(ledger.height)}`, ledger.is_still ? `still for ${span(ledger.age_s)}` : trusted(ledger)));
+    stat("ledger", `#${count(ledger.height)}`, ledger.is_still ? `still for ${span(ledger.age_s)}` : null));
   const share = run?.rounds ? Math.max(0, Math.min(1, run.round / run.rounds)) : 0;
   byId("round-bar").firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
   drawHealth();
@@ -103,7 +103,7 @@ function tradesNote(trades) {
 function ledgerNote(ledger) {
   if (ledger.is_still) return `stands still for ${span(ledger.age_s)}`;
   const final = typeof ledger.finality_s === "number" ? `final in ${ledger.finality_s.toFixed(1)} s` : null;
-  return [final, ledger.supply_conserved ? `supply conserved: ${count(ledger.supply)}` : null].filter(Boolean).join(" · ");
+  return [final, trusted(ledger), ledger.supply_conserved ? `supply conserved: ${count(ledger.supply)}` : null].filter(Boolean).join(" · ");
 }
 
 // The drawer takes the focus, and gives it back to where it was.

@@ -70,6 +70,18 @@ def test_a_third_of_the_power_is_not_enough_whatever_the_heads() -> None:
     assert not electorate.is_quorum({1: b"", 2: b"", 3: b""})
 
 
+def test_a_vote_of_another_epoch_is_a_forged_one() -> None:
+    """Views begin anew with each epoch: nothing that was signed in one may count in the next."""
+    voters = an_electorate().validators
+    counter = VoteCounter(Electorate(CHAIN, voters, bytes(32), epoch=1))
+    with pytest.raises(BadSignature):
+        counter.add_vote(a_vote(0))
+    later = Electorate(CHAIN, voters, bytes(32), epoch=1).sign_vote(
+        KEYS[0], NOTARIZE, View(1), LEFT
+    )
+    assert counter.add_vote(later) is None
+
+
 def test_a_forged_vote_is_refused_and_not_counted() -> None:
     counter = VoteCounter(an_electorate())
     with pytest.raises(BadSignature):

@@ -3,7 +3,7 @@
 import pytest
 
 from swarm.errors import BadEncoding, PeerFault
-from swarm.ledger.blocks import Block, Certificate
+from swarm.ledger.blocks import Block, Certificate, Validator
 from swarm.ledger.chain import extend, genesis_head
 from swarm.ledger.net import sync
 from swarm.ledger.net.sync import (
@@ -195,6 +195,54 @@ def test_blocks_of_another_epoch_are_refused() -> None:
             reply,
             parent=links[0][0].header.parent,
             height=Height(8),
+            epoch=0,
+            chain=stage.genesis.chain,
+            validators=stage.state.validators,
+        )
+
+
+def test_a_follower_believes_only_the_validators_of_the_epoch_it_is_in() -> None:
+    """A founder that handed over cannot feed blocks of its own to those that come later."""
+    stage = InMemoryLedger(5, 1, epoch_blocks=10)
+    founders = stage.state.validators
+    stage.block(*(stage.sign(key, Validate(is_on=True)) for key in stage.keys[1:5]))
+    stage.empty_blocks(24)
+    voters, reply = stage.state.validators, composed(Height(20), reader(stage), 10)
+
+    def believe(answer: FollowReply, validators: tuple[Validator, ...]) -> tuple[Block, ...]:
+        return check_reply(
+            answer,
+            parent=stage.links[19][0].header.parent,
+            height=Height(19),
+            epoch=2,
+            chain=stage.genesis.chain,
+            validators=validators,
+        )
+
+    assert len(believe(reply, voters)) == 6
+    assert reply.certificate is not None
+    index = [voter.peer for voter in voters].index(founders[0].peer)
+    vote = reply.certificate.signatures[index]
+    alone = replace(reply.certificate, bitmap=1 << index, signatures=(vote,))
+    with pytest.raises(PeerFault):
+        believe(replace(reply, certificate=alone), voters)
+    with pytest.raises(PeerFault):
+        believe(reply, founders)
+
+
+def test_headers_do_not_lead_from_one_epoch_to_the_next() -> None:
+    stage = InMemoryLedger(5, 4, epoch_blocks=10)
+    stage.empty_blocks(15)
+    assert composed(Height(8), reader(stage, 12), 10) == NOTHING_YET
+    assert len(composed(Height(8), reader(stage, 9, 12), 10).blocks) == 2
+    assert len(composed(Height(10), reader(stage, 9, 12), 10).blocks) == 3
+    links = stage.links[6:12]
+    blocks, headers = (links[0][0], links[1][0]), tuple(block.header for block, _ in links[2:])
+    with pytest.raises(PeerFault, match="other epochs"):
+        check_reply(
+            FollowReply(blocks, headers, links[-1][1]),
+            parent=blocks[0].header.parent,
+            height=Height(6),
             epoch=0,
             chain=stage.genesis.chain,
             validators=stage.state.validators,

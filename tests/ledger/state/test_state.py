@@ -5,19 +5,23 @@ import pytest
 from swarm.config.spec import GenesisAccount
 from swarm.errors import BadEncoding, InvalidStatement
 from swarm.ledger.chain import Head
+from swarm.ledger.state.records import Equivocator
 from swarm.ledger.state.state import (
+    COUNCIL_KEY,
     EMPTY_ACCOUNT,
+    State,
     account_key,
     audit_supply,
     decode_state,
     encode_state,
+    equivocator_key,
     genesis_state,
 )
 from swarm.ledger.transactions import AMOUNT_MAX, Join
 from swarm.primitives.codec import encode, replace
 from swarm.primitives.merkle import verify_absent, verify_included
 from swarm.testing.ledger import InMemoryLedger, make_genesis, numbered_key, small_run_spec
-from swarm.types import Amount, RoundIndex, RunIndex
+from swarm.types import Amount, Height, RoundIndex, RunIndex, View
 
 
 def a_lived_in_ledger() -> InMemoryLedger:
@@ -71,9 +75,21 @@ def test_a_snapshot_out_of_order_or_of_unknown_kinds_is_refused() -> None:
         entries[:-1],
         [*entries, (b"z", entries[0][1])],
         [*entries, entries[-1]],
+        [entry for entry in entries if entry[0] != COUNCIL_KEY],
+        [*entries, (COUNCIL_KEY + b"2", dict(entries)[COUNCIL_KEY])],
     ):
         with pytest.raises(BadEncoding):
             decode_state(encode((tuple(wrong),)))
+
+
+def test_a_conviction_outlives_a_snapshot() -> None:
+    state = genesis_state(make_genesis(2, 1))
+    peer, conviction = numbered_key(1).peer, Equivocator(3, View(5), Height(40), Amount(1_000))
+    barred = State(state.entries.update({equivocator_key(peer): conviction}))
+    again = decode_state(encode_state(barred))
+    assert (again.equivocator(peer), again.root) == (conviction, barred.root)
+    assert again.council == state.council
+    assert again.equivocator(numbered_key(0).peer) is None
 
 
 def test_an_account_can_be_proved_present_or_absent() -> None:
@@ -133,6 +149,9 @@ STRANGER = GenesisAccount(numbered_key(9).peer, Amount(1), Amount(0))
         {"epoch_blocks": 0},
         {"beacon_delay": 0},
         {"unbonding_epochs": 0},
+        {"unbonding_epochs": 2},
+        {"validator_stake": 0},
+        {"validator_stake": AMOUNT_MAX + 1},
         {"stake_segments": 0},
         {"fee_min": -1},
         {"fee_per_byte_nano": -1},

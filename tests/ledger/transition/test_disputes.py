@@ -3,9 +3,11 @@
 import pytest
 
 from swarm.errors import Reason
+from swarm.ledger.blocks import Validator
+from swarm.ledger.state.draft import Draft
 from swarm.ledger.state.records import CheckPhase, SegmentPhase, SegmentRecord
 from swarm.ledger.state.state import Reader, audit_supply
-from swarm.ledger.transactions import Join, Stake, Unstake
+from swarm.ledger.transactions import Join, Stake, Unstake, Validate
 from swarm.ledger.transition.apply import apply_block
 from swarm.ledger.transition.disputes import Verdict, report_bond, settle_dispute
 from swarm.primitives.codec import replace
@@ -142,6 +144,79 @@ def test_votes_count_by_power_once_and_not_for_oneself() -> None:
     assert case.is_now(SegmentPhase.DISPUTED), "one against one of three"
     case.vote([case.ledger.keys[3]], is_guilty=True)
     assert case.is_now(SegmentPhase.GUILTY)
+
+
+def changing_judges() -> Case:
+    """A disputed lie in epoch 1; at its end judge 0 goes and a stranger, key 5, comes."""
+    case = a_case(lie=0, num_accounts=6, num_validators=5, epoch_blocks=19, unbonding_epochs=4)
+    keys = case.ledger.keys
+    case.ledger.block(
+        case.ledger.sign(keys[0], Validate(is_on=False)),
+        case.ledger.sign(keys[5], Validate(is_on=True)),
+    )
+    case.show(case.up_to_reveal(num_verifiers=5))
+    case.ledger.empty_blocks(5)  # the others' reveals are over, so that votes count at once
+    assert case.is_now(SegmentPhase.DISPUTED)
+    return case
+
+
+def turn_epoch(case: Case) -> None:
+    case.ledger.empty_blocks(37 - case.ledger.state.height)
+    voters = {validator.peer for validator in case.ledger.state.validators}
+    assert voters == {case.ledger.keys[number].peer for number in (1, 2, 3, 4, 5)}
+    assert case.is_now(SegmentPhase.DISPUTED)
+
+
+def test_who_votes_and_leaves_the_validators_convicts_nobody() -> None:
+    """Two of four judges say guilty, one of them leaves: that is one of four in the end."""
+    case = changing_judges()
+    case.vote([case.ledger.keys[number] for number in (0, 2)], is_guilty=True)
+    turn_epoch(case)
+    assert settle_dispute(case.ledger.state, case.record) is Verdict.OPEN
+    case.vote([case.ledger.keys[3]], is_guilty=True)
+    assert case.is_now(SegmentPhase.DISPUTED), "three votes, two of them of judges"
+    case.wait(SegmentPhase.CLEARED)
+    assert case.stake(case.solver) == STAKE
+
+
+def test_who_became_a_validator_during_a_dispute_judges_it() -> None:
+    case = changing_judges()
+    stranger = case.ledger.keys[5]
+    assert case.refused(stranger, case.claimed.vote(0, is_guilty=True)) is Reason.WRONG_PEER
+    case.vote([case.ledger.keys[number] for number in (2, 3)], is_guilty=True)
+    turn_epoch(case)
+    left = case.ledger.keys[0]
+    assert case.refused(left, case.claimed.vote(0, is_guilty=False)) is Reason.WRONG_PEER
+    case.vote([stranger], is_guilty=True)
+    assert case.is_now(SegmentPhase.GUILTY)
+
+
+@pytest.mark.parametrize(
+    ("judges_now", "verdict"),
+    [
+        ((0, 2, 3), Verdict.GUILTY),
+        ((2, 3), Verdict.OPEN),
+        ((2, 4, 5), Verdict.OPEN),
+        ((3, 4, 5), Verdict.OPEN),
+        ((3,), Verdict.FALSE),
+        ((4, 5), Verdict.OPEN),
+        ((0, 1), Verdict.GUILTY),
+        ((1,), Verdict.OPEN),
+    ],
+    ids=str,
+)
+def test_only_ballots_of_those_that_are_validators_now_count(
+    judges_now: tuple[int, ...], verdict: Verdict
+) -> None:
+    """Keys 0 and 2 have said guilty, 3 false; 1 is the solver."""
+    case = changing_judges()
+    keys = case.ledger.keys
+    case.vote([keys[0], keys[2]], is_guilty=True)
+    case.vote([keys[3]], is_guilty=False)
+    draft = Draft(case.ledger.state, keys[0].peer)
+    current = tuple(Validator(keys[number].peer, Amount(10)) for number in judges_now)
+    draft.put_council(replace(draft.council, current=current))
+    assert settle_dispute(draft, case.record) is verdict
 
 
 @pytest.mark.rule("L44", "S17")
