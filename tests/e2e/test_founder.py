@@ -50,7 +50,9 @@ def test_the_ledger_outlives_its_founder(strangers: dict[str, Node]) -> None:
         node.wait("blocks after it", partial(has_grown, height), AGAIN_S)
 
 
-def test_the_dead_founder_is_no_validator_any_more(strangers: dict[str, Node]) -> None:
+def test_the_dead_founder_is_no_validator_any_more(
+    net: Localnet, strangers: dict[str, Node]
+) -> None:
     """Its views are skipped; after three in a row its offer is void, and two epochs later its votes are."""
     strangers["anna"].wait(
         "four validators", lambda s: len(s["ledger"]["validators"]) == 4, AGAIN_S

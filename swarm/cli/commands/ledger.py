@@ -1,4 +1,4 @@
-"""Read and check the ledger on this home's disk, so that no node needs to run: tail, show, verify, recover.
+"""Read and check the ledger on this home's disk, so that no node needs to run.
 
 Shell: reads the store, prints; ``recover`` writes the home.
 """
@@ -20,7 +20,8 @@ _LABELS = {"chain": "network"}
 """Labels on screen of keys that read differently in JSON."""
 
 ledger_app = typer.Typer(
-    help="The final blocks of the network: tail, show, verify, recover.", no_args_is_help=True
+    help="The final blocks of the network: tail, show, verify, validators, recover.",
+    no_args_is_help=True,
 )
 
 
@@ -105,6 +106,37 @@ def verify() -> None:
     if row["unproved_blocks"]:
         lines.append(f"{row['unproved_blocks']} newer blocks wait for a finalization on this disk")
     screen.data(row, lines)
+
+
+@ledger_app.command("validators")
+def validators() -> None:
+    """Show who votes in this epoch and in the next, who offers to, and what makes them be chosen."""
+    from swarm.cli.commands.ledger_views import validator_cells, validator_rows
+    from swarm.cli.style import table
+    from swarm.ledger.reader import open_ledger
+    from swarm.ledger.trust import trust_text
+
+    screen = terminal()
+    with open_ledger(screen.home) as ledger:
+        state = ledger.state
+    rows, params, epoch = validator_rows(state), state.params, state.next_epoch
+    heads = ["VALIDATOR", "STAKE", "POWER", "NEXT EPOCH", "OFFERS", "MISSED"]
+    cells = [validator_cells(row) for row in rows]
+    left = (epoch + 1) * params.epoch_blocks - state.height - 1
+    lines = [
+        *table(heads, cells, numbers=frozenset({1, 2, 3, 5}), ink=screen.ink),
+        f"epoch {epoch}, {left} blocks left; final by {trust_text(state)}",
+        f"to validate: validate = true in node.toml, and a stake of {params.validator_stake:,};"
+        f" it counts from the epoch after next on",
+    ]
+    document: dict[str, object] = {
+        "epoch": epoch,
+        "blocks_left": left,
+        "validator_stake": params.validator_stake,
+        "trust": trust_text(state),
+        "validators": rows,
+    }
+    screen.data(document, lines)
 
 
 @ledger_app.command("recover")

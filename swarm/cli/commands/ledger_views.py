@@ -300,6 +300,50 @@ def stake_rows(state: State) -> ReportRow:
     return {peer_text(peer): stake for peer, stake in rows if stake}
 
 
+def validator_rows(state: State) -> list[ReportRow]:
+    """Return a row for each validator of this epoch or the next, and for each candidate, by power and stake."""
+    council = state.council
+    now = {voter.peer: voter.power for voter in council.current}
+    later = {voter.peer: voter.power for voter in council.next}
+    missed = dict(zip(now, council.skipped, strict=True))
+    rows: list[ReportRow] = [
+        {
+            "peer": peer_text(peer),
+            "name": peer_name(peer),
+            "stake": state.account(peer).stake,
+            "power_percent": _share_of(now, peer),
+            "next_power_percent": _share_of(later, peer),
+            "offers": peer in council.candidates,
+            "missed": missed.get(peer, 0),
+        }
+        for peer in sorted({*now, *later, *council.candidates})
+    ]
+    return sorted(
+        rows, key=lambda r: (-_number(r["power_percent"]), -_number(r["stake"]), r["peer"])
+    )
+
+
+def validator_cells(row: ReportRow) -> list[str]:
+    """Return the cells of a validator on the screen."""
+    shares = (_number(row[key]) for key in ("power_percent", "next_power_percent"))
+    power = [f"{share:.0f}%" if share else "-" for share in shares]
+    return [
+        str(row["name"]),
+        str(row["stake"]),
+        *power,
+        "yes" if row["offers"] else "no",
+        str(row["missed"]),
+    ]
+
+
+def _share_of(powers: Mapping[PeerId, int], peer: PeerId) -> float:
+    return round(100 * powers.get(peer, 0) / max(sum(powers.values()), 1), 1)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
 def checked_line(row: ReportRow) -> str:
     """Describe a run: ``pydocs-demo: 120 segments; another peer replayed a window of 110 of 114 ...``."""
     shown = f"{row['name']}: {row['segments']} segments; of {row['old_segments']} older than two rounds,"

@@ -2,10 +2,18 @@
 
 import pytest
 
-from swarm.cli.commands.ledger_views import AuditTarget, SegmentQuery, choose_target
+from swarm.cli.commands.ledger_views import (
+    AuditTarget,
+    SegmentQuery,
+    choose_target,
+    validator_cells,
+    validator_rows,
+)
 from swarm.errors import UsageError
 from swarm.ledger.state.records import SegmentPhase
+from swarm.ledger.transactions import Validate
 from swarm.primitives.crypto import peer_name
+from swarm.testing.ledger import InMemoryLedger
 from tests.ledger.checking import Case, a_case
 
 
@@ -115,3 +123,17 @@ def test_past_its_challenge_window_it_is_gone() -> None:
         case.ledger.block()
     with pytest.raises(UsageError, match="no segment"):
         choose(case, SegmentQuery(round=1))
+
+
+def test_validators_are_shown_with_their_power_and_candidates_with_their_stake() -> None:
+    ledger = InMemoryLedger(5, 1, epoch_blocks=10)
+    ledger.block(*(ledger.sign(key, Validate(is_on=True)) for key in ledger.keys[1:4]))
+    alone, *others = validator_rows(ledger.state)
+    assert alone["name"] == peer_name(ledger.keys[0].peer)
+    assert (alone["power_percent"], alone["next_power_percent"], alone["missed"]) == (100, 100, 0)
+    assert [(row["power_percent"], row["offers"]) for row in others] == [(0, True)] * 3
+    assert validator_cells(others[0]) == [others[0]["name"], "1000", "-", "-", "yes", "0"]
+    ledger.empty_blocks(9)
+    rows = validator_rows(ledger.state)
+    assert [row["next_power_percent"] for row in rows] == [25] * 4
+    assert validator_cells(rows[0])[2:4] == ["100%", "25%"]
