@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from swarm.cli.commands import audit, control, data, join, ledger, models, status, ticket
+from swarm.cli.commands import audit, control, data, join, ledger, models, status, ticket, wallet
 from swarm.cli.demo import command
 from swarm.cli.errors import INTERRUPTED, Explained, explain, is_reader_gone, save_trace
 from swarm.cli.options import HELP, split_globals
@@ -23,6 +23,7 @@ from swarm.errors import UsageError
 _SECTIONS = {
     "Take part": ("demo", "launch", "join", "init", "data", "ticket", "id"),
     "Own a run": ("pause", "resume", "stop"),
+    "Own money": ("wallet",),
     "Look": ("status", "map", "peers", "run", "ledger"),
     "Doubt": ("audit", "report"),
     "Use the model": ("export", "eval", "generate"),
@@ -65,6 +66,7 @@ join.register(app)
 command.register(app)
 status.register(app)
 ledger.register(app)
+wallet.register(app)
 audit.register(app)
 ticket.register(app)
 models.register(app)

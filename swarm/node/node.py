@@ -34,6 +34,7 @@ from swarm.node.api.actions import RunControl, actions_of, make_ticket
 from swarm.node.api.audit import Auditor
 from swarm.node.api.generate import sessions_of
 from swarm.node.api.state import StateBuilder
+from swarm.node.api.wallet import Purse
 from swarm.node.artifacts.cache import ArtifactCache
 from swarm.node.artifacts.evaluate import evaluate_checkpoints
 from swarm.node.artifacts.text import keep_heldout
@@ -159,6 +160,7 @@ async def _run(
                 port=config.api_port,
                 token=token,
                 actions=actions_of(context, auditor, control)
+                | Purse(context).actions()
                 | sessions_of(context, workers.serving, nursery).actions,
             )
             url = snapshots.url = await _started(nursery, serve)

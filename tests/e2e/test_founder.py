@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from tests.e2e.localnet import HomeSetup, Localnet, Node, State
+from tests.e2e.localnet import STAKE, HomeSetup, Localnet, Node, State
 
 pytestmark = pytest.mark.e2e
 
@@ -54,9 +54,24 @@ def test_the_dead_founder_is_no_validator_any_more(
     net: Localnet, strangers: dict[str, Node]
 ) -> None:
     """Its views are skipped; after three in a row its offer is void, and two epochs later its votes are."""
-    strangers["anna"].wait(
-        "four validators", lambda s: len(s["ledger"]["validators"]) == 4, AGAIN_S
-    )
+    anna = strangers["anna"]
+    anna.wait("four validators", lambda s: len(s["ledger"]["validators"]) == 4, AGAIN_S)
+    shown = net.read("ledger", "validators", home=anna.home)
+    assert sorted(row["power_percent"] for row in shown["validators"]) == [25.0] * 4
+    assert all(row["offers"] for row in shown["validators"])
+
+
+def test_a_validator_puts_up_more_and_cannot_take_back_what_it_votes_with(
+    net: Localnet, strangers: dict[str, Node]
+) -> None:
+    home = strangers["anna"].home
+    put_up = net.read("wallet", "stake", "5", home=home)
+    purse = net.read("wallet", "show", home=home)
+    assert purse["stake"] == put_up["stake"] == STAKE + 5
+    assert purse["locked"] == STAKE, "what it votes with"
+    refused = net.swarm("wallet", "unstake", str(STAKE), home=home)
+    assert refused.returncode == 2
+    assert "not enough stake" in refused.stderr
 
 
 def test_the_run_ends_and_somebody_else_exports_its_model(

@@ -17,4 +17,8 @@ Modules (C: pure, S: does I/O):
                        generate.
     status.py       S  Show the node that runs here: status, map, peers, run.
     ticket.py       S  Make and show tickets, and show or export the identity of this node.
+    wallet.py       S  Show and move this node's own money: what is free, at stake, locked and on
+                       its way.
+    wallet_views.py C  Sum up one account of a ledger: what is free, locked and on its way, and
+                       where each line stands.
 """

@@ -12,11 +12,12 @@ A validator that lost its memory signs nothing in the epoch in which it learns w
 before: votes are signed for an epoch, so that none of a later one can contradict them.
 """
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.errors import BadEncoding
+from swarm.errors import BadEncoding, DiskFull, UsageError
 from swarm.host.identity import UNUSED_FILE, folder_number
 from swarm.ledger.consensus.journal import Journal
 from swarm.primitives.codec import Message, decode, encode
@@ -87,21 +88,32 @@ class VoteMemory:
         self.write(VoteMark(folder, epoch, head.number, head.entry, through))
 
     def accept(self, journal: Journal) -> None:
-        """End a silence: its owner says that the vote log has all that was signed. Raises ``OSError``."""
+        """End a silence: its owner says that the vote log has all that was signed. Raises as ``write``."""
         folder, epoch = folder_number(self.home), UNKNOWN if self.mark is None else self.mark.epoch
         head = journal.head
         self.write(VoteMark(folder, epoch, head.number, head.entry, UNKNOWN))
 
     def write(self, mark: VoteMark) -> None:
-        """Replace the mark, durably. Raises ``OSError``; a mark that was cut short counts as none."""
+        """Replace the mark, durably; one that was cut short counts as none.
+
+        Raises ``DiskFull``, or ``UsageError`` if the home cannot be written: nothing may be signed then.
+        """
         data = encode(mark)
         sealed = digest("vote-mark", data) + bytes([len(data)]) + data
-        handle = os.open(self.home / MARK_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.home / MARK_FILE
         try:
-            os.pwrite(handle, sealed.ljust(MARK_BYTES_MAX, b"\0"), 0)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.pwrite(handle, sealed.ljust(MARK_BYTES_MAX, b"\0"), 0)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise DiskFull(
+                    f"no room left on the disk of {path}", hint=f"df -h {self.home}"
+                ) from None
+            raise UsageError(f"cannot write {path}: {error}", hint=f"ls -ld {self.home}") from None
         self.mark = mark
 
 

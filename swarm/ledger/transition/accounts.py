@@ -111,9 +111,11 @@ def stake(draft: Draft, sender: PeerId, body: Stake) -> None:
 def unstake(draft: Draft, sender: PeerId, body: Unstake) -> None:
     """Begin to unbond stake; it becomes balance again after the unbonding time."""
     account, params = draft.live_account(sender), draft.globals.params
-    free = account.stake - locked_stake(draft, sender)
+    locked = min(locked_stake(draft, sender), account.stake)
+    free = account.stake - locked
     if free < body.amount:
-        raise InvalidStatement(Reason.STAKE, f"{free} where {body.amount} is needed")
+        why = f", and {locked} is locked while it votes" if locked else ""
+        raise InvalidStatement(Reason.STAKE, f"{free} where {body.amount} is needed{why}")
     if len(account.unbonding) >= UNBONDING_PARTS_MAX:
         raise InvalidStatement(Reason.FULL, f"{UNBONDING_PARTS_MAX} parts are unbonding")
     release = Height(draft.height + params.unbonding_epochs * params.epoch_blocks)

@@ -1,5 +1,7 @@
 """A validator that does not know what it has signed signs nothing until a new epoch has begun."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from swarm.errors import UsageError
+from swarm.errors import DiskFull, UsageError
 from swarm.host.identity import UNUSED_FILE, folder_number, load_identity
 from swarm.ledger.consensus.journal import Journal, VoteRecord
 from swarm.ledger.consensus.memory import MARK_FILE, UNKNOWN, VoteMemory
@@ -96,6 +98,29 @@ def test_a_mark_with_a_flipped_bit_or_a_cut_one_counts_as_none(tmp_path: Path) -
         assert not VoteMemory.open(memory.home).is_whole(a_journal(3))
     path.write_bytes(whole)
     assert VoteMemory.open(memory.home).is_whole(a_journal(3))
+
+
+def test_a_home_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
+    memory = VoteMemory.open(a_home(tmp_path / "home"))
+    path = memory.home / MARK_FILE
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UsageError, match=r"cannot write .*votes\.mark"):
+        memory.note(0, a_journal(1))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_before_anything_is_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    memory = VoteMemory.open(a_home(tmp_path / "home"))
+
+    def full(*_: object) -> int:
+        raise OSError(number, "no room")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DiskFull, match="no room left"):
+        memory.note(0, a_journal(1))
 
 
 def test_a_silence_outlasts_a_restart_until_the_owner_ends_it(tmp_path: Path) -> None:
