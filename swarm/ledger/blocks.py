@@ -126,6 +126,11 @@ def last_height(epoch_blocks: int, epoch: int) -> Height:
     return Height((epoch + 1) * epoch_blocks - 1)
 
 
+def is_last_of_epoch(epoch_blocks: int, height: int) -> bool:
+    """Return True if the block of a height is the last one of its epoch."""
+    return height == last_height(epoch_blocks, epoch_of(epoch_blocks, height))
+
+
 def vote_parts(
     chain: Digest, epoch: int, view: View, block: Digest
 ) -> tuple[bytes, bytes, bytes, bytes]:

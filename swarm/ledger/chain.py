@@ -25,7 +25,7 @@ from swarm.ledger.blocks import (
     body_root,
     check_block_shape,
     check_certificate,
-    last_height,
+    is_last_of_epoch,
     validators_digest,
     vrf_alpha,
 )
@@ -64,7 +64,13 @@ def genesis_head(genesis: Genesis) -> Head:
 
 def ends_epoch(state: State) -> bool:
     """Return True if the block that led to ``state`` is the last one of its epoch."""
-    return state.height == last_height(state.params.epoch_blocks, state.next_epoch - 1)
+    return is_last_of_epoch(state.params.epoch_blocks, state.height)
+
+
+def voted_on(state: State) -> tuple[Validator, ...]:
+    """Return the validators that voted on the block that led to ``state``."""
+    council = state.council
+    return council.previous if ends_epoch(state) else council.current
 
 
 def header_alpha(state: State, view: View) -> bytes:

@@ -28,7 +28,7 @@ def recover_votes(home: Path) -> Height:
         try:
             journal = archive.load_journal()
         except Corrupt:
-            journal = archive.restart_journal(0 if memory.mark is None else memory.mark.number)
+            journal = archive.restart_journal(memory.number)
         memory.accept(journal)
         return archive.head.state.height
     finally:

@@ -1,12 +1,14 @@
 """Whole nodes over links without sockets: validators change at epochs, and none of them is needed for ever."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from swarm.config.spec import Genesis
 from swarm.errors import VerificationFailed
 from swarm.ledger.blocks import NOTARIZE, VOTE_PURPOSES, vote_parts
 from swarm.ledger.chain import verify_chain
@@ -26,6 +28,20 @@ def voters(ledger: LedgerService) -> set[PeerId]:
     return {validator.peer for validator in ledger.state.validators}
 
 
+@asynccontextmanager
+async def five_ledgers(
+    home: Path, genesis: Genesis, net: MemoryNet
+) -> AsyncGenerator[list[LedgerService]]:
+    """The ledgers of the first five keys, which vote in the epochs they are chosen for."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                a_ledger(home, genesis, i, MemoryHost(net, numbered_key(i)))
+            )
+            for i in range(5)
+        ]
+
+
 @pytest.mark.rule("L48", "L50", "S9a")
 async def test_a_founder_hands_over_to_four_strangers_and_dies_and_the_ledger_goes_on(
     tmp_path: Path, inline_threads: None, autojump_clock: MockClock
@@ -33,13 +49,7 @@ async def test_a_founder_hands_over_to_four_strangers_and_dies_and_the_ledger_go
     """The four have what the founder signed, agree without it, and drop it from their midst."""
     net, genesis = MemoryNet(), a_genesis(1, epoch_blocks=EPOCH)
     keys = [numbered_key(i) for i in range(5)]
-    async with AsyncExitStack() as stack:
-        ledgers = [
-            await stack.enter_async_context(
-                a_ledger(tmp_path, genesis, i, MemoryHost(net, keys[i]))
-            )
-            for i in range(5)
-        ]
+    async with five_ledgers(tmp_path, genesis, net) as ledgers:
         for ledger in ledgers[1:]:
             await ledger.submit(Validate(is_on=True))
         await ledgers[0].wait_height(EPOCH - 1)
@@ -76,13 +86,7 @@ async def test_who_signs_two_ways_loses_its_stake_and_its_vote(
 ) -> None:
     net, genesis = MemoryNet(), a_genesis(5, epoch_blocks=EPOCH)
     keys = [numbered_key(i) for i in range(5)]
-    async with AsyncExitStack() as stack:
-        ledgers = [
-            await stack.enter_async_context(
-                a_ledger(tmp_path, genesis, i, MemoryHost(net, keys[i]))
-            )
-            for i in range(5)
-        ]
+    async with five_ledgers(tmp_path, genesis, net) as ledgers:
         await ledgers[1].wait_height(2)
         votes = [
             SignedVote(

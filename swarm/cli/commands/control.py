@@ -3,6 +3,8 @@
 Shell: asks the node of this home, prints what follows.
 """
 
+from collections.abc import Mapping
+
 import typer
 
 from swarm.cli.terminal import Terminal, terminal
@@ -56,8 +58,12 @@ def _run_name(screen: Terminal) -> str:
 
 
 def _steer(action: str) -> None:
+    ask_node(terminal(), action, {})
+
+
+def ask_node(screen: Terminal, action: str, body: Mapping[str, object]) -> None:
+    """Have this home's node perform an action that the ledger makes final, and print what it says."""
     from swarm.cli.client import act, node_of
 
-    screen = terminal()
-    done = act(node_of(screen.home), action, {}, TIMEOUT_S)
+    done = act(node_of(screen.home), action, body, TIMEOUT_S)
     screen.data(done, [str(done.get("text", ""))])

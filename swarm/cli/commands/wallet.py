@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from swarm.cli.terminal import Terminal, terminal
+from swarm.cli.commands.control import ask_node
+from swarm.cli.terminal import terminal
 from swarm.errors import SwarmError
-
-TIMEOUT_S = 90.0
-"""Seconds for an action: longer than the node waits for the ledger."""
 
 wallet_app = typer.Typer(
     help="This node's money: show, send, stake, unstake.", no_args_is_help=True
@@ -49,23 +47,16 @@ def send(
     command = f"swarm wallet send {to} {amount} --yes{screen.same_home}"
     if not screen.confirms(f"Send {amount:,} to {to}?", command):
         raise SwarmError("nothing was sent", hint="swarm wallet show")
-    _ask(screen, "wallet-send", {"to": to, "amount": amount})
+    ask_node(screen, "wallet-send", {"to": to, "amount": amount})
 
 
 @wallet_app.command("stake")
 def stake(amount: AmountArgument) -> None:
     """Put up a part of the balance as a stake: verifiers and validators take one, and a lie costs all of it."""
-    _ask(terminal(), "wallet-stake", {"amount": amount})
+    ask_node(terminal(), "wallet-stake", {"amount": amount})
 
 
 @wallet_app.command("unstake")
 def unstake(amount: AmountArgument) -> None:
     """Begin to take back a part of the stake; what this node votes with is locked (swarm ledger validators)."""
-    _ask(terminal(), "wallet-unstake", {"amount": amount})
-
-
-def _ask(screen: Terminal, action: str, body: dict[str, object]) -> None:
-    from swarm.cli.client import act, node_of
-
-    done = act(node_of(screen.home), action, body, TIMEOUT_S)
-    screen.data(done, [str(done.get("text", ""))])
+    ask_node(terminal(), "wallet-unstake", {"amount": amount})

@@ -72,8 +72,7 @@ class Journal:
     @classmethod
     def empty(cls) -> "Journal":
         """Return a log without entries."""
-        mark = Mark(0, NO_DIGEST)
-        return cls(mark, mark, [], [])
+        return cls.after(0)
 
     @classmethod
     def after(cls, number: int) -> "Journal":

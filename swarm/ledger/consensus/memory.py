@@ -26,7 +26,7 @@ from swarm.types import NO_DIGEST, Digest
 
 MARK_FILE = "votes.mark"
 UNKNOWN = -1
-"""Epoch of a vote that nobody knows."""
+"""No epoch."""
 MARK_BYTES_MAX = 256
 SEAL_BYTES = 32
 
@@ -36,8 +36,6 @@ class VoteMark(Message, frozen=True):
 
     folder: int
     """Inode of the home."""
-    epoch: int
-    """Epoch of the newest vote; ``UNKNOWN`` before one."""
     number: int
     entry: Digest
     silent_through: int
@@ -59,7 +57,7 @@ class VoteMemory:
         if unused.exists():
             is_ours = unused.read_bytes()[:MARK_BYTES_MAX].strip() == b"%d" % folder
             if memory.mark is None and is_ours and not (home / MARK_FILE).exists():
-                memory.write(VoteMark(folder, UNKNOWN, 0, NO_DIGEST, UNKNOWN))
+                memory.write(VoteMark(folder, 0, NO_DIGEST, UNKNOWN))
             unused.unlink()
         return memory
 
@@ -74,24 +72,32 @@ class VoteMemory:
             journal.head.number >= mark.number and known.get(mark.number, mark.entry) == mark.entry
         )
 
-    def note(self, epoch: int, journal: Journal) -> None:
-        """Make durable that the vote log has come to its head, with votes of ``epoch``."""
-        silent = UNKNOWN if self.mark is None else self.mark.silent_through
-        head = journal.head
-        folder = folder_number(self.home)
-        self.write(VoteMark(folder, epoch, head.number, head.entry, silent))
+    @property
+    def number(self) -> int:
+        """Number of the newest entry that is known to have been signed; 0 before one."""
+        return 0 if self.mark is None else self.mark.number
+
+    @property
+    def silent_through(self) -> int:
+        """Last epoch in which nothing is signed; ``UNKNOWN``: none."""
+        return UNKNOWN if self.mark is None else self.mark.silent_through
+
+    def note(self, journal: Journal) -> None:
+        """Make durable that the vote log has come to its head. Raises as ``write``."""
+        self._move_to(journal, self.silent_through)
 
     def be_silent(self, through: int, journal: Journal) -> None:
         """Make durable that nothing is signed up to the end of epoch ``through``, and begin anew from there."""
-        folder, epoch = folder_number(self.home), UNKNOWN if self.mark is None else self.mark.epoch
-        head = journal.head
-        self.write(VoteMark(folder, epoch, head.number, head.entry, through))
+        self._move_to(journal, through)
 
     def accept(self, journal: Journal) -> None:
         """End a silence: its owner says that the vote log has all that was signed. Raises as ``write``."""
-        folder, epoch = folder_number(self.home), UNKNOWN if self.mark is None else self.mark.epoch
+        self._move_to(journal, UNKNOWN)
+
+    def _move_to(self, journal: Journal, silent_through: int) -> None:
         head = journal.head
-        self.write(VoteMark(folder, epoch, head.number, head.entry, UNKNOWN))
+        folder = folder_number(self.home)
+        self.write(VoteMark(folder, head.number, head.entry, silent_through))
 
     def write(self, mark: VoteMark) -> None:
         """Replace the mark, durably; one that was cut short counts as none.

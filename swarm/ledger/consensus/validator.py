@@ -192,9 +192,8 @@ class ValidatorRunner:
         memory, head = self._memory, self._journal.head
         if memory is None:
             return
-        if not (
-            self._is_whole and head.number == self._began_at == 0
-        ):  # no key is older than its network
+        is_new = self._is_whole and head.number == self._began_at == 0
+        if not is_new:
             alone = is_quorum(self._power(), self._archive.head.state.validators)
             with trio.move_on_after(ALONE_S if alone and self._is_whole else float("inf")):
                 await self.synced.wait()
@@ -241,8 +240,7 @@ class ValidatorRunner:
             epoch=epoch,
             last=last_height(state.params.epoch_blocks, epoch),
         )
-        mark = None if self._memory is None else self._memory.mark
-        silent = UNKNOWN if mark is None else mark.silent_through
+        silent = UNKNOWN if self._memory is None else self._memory.silent_through
         executor = StateExecutor(head, self._pool, self._secret)
         machine = Simplex(
             electorate,
@@ -375,9 +373,8 @@ class ValidatorRunner:
             await self._finalize(finals, changes)
         elif changes:
             await self._archive.store.write_soon(changes)
-        if self._memory is not None and self._voting is not None and records_of(effects):
-            epoch = self._voting.electorate.epoch
-            await trio.to_thread.run_sync(self._memory.note, epoch, self._journal)
+        if self._memory is not None and records_of(effects):
+            await trio.to_thread.run_sync(self._memory.note, self._journal)
         for effect in effects:
             match effect:
                 case Behind():
@@ -506,12 +503,10 @@ def _recalled(
         if memory is None:
             raise
         report(str(damage))
-        number = 0 if memory.mark is None else memory.mark.number
-        return archive.restart_journal(number), False
+        return archive.restart_journal(memory.number), False
     if memory is None or memory.is_whole(journal):
         return journal, True
-    number = max(journal.head.number, 0 if memory.mark is None else memory.mark.number)
-    return archive.restart_journal(number), False
+    return archive.restart_journal(max(journal.head.number, memory.number)), False
 
 
 REFUSED_MAX = 64

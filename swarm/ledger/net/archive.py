@@ -13,7 +13,7 @@ import trio
 from swarm.config.spec import Genesis
 from swarm.errors import BadEncoding, Corrupt, InvalidStatement, PeerFault, UsageError
 from swarm.ledger.blocks import Block, Certificate, Header, block_digest
-from swarm.ledger.chain import Head, check_final, ends_epoch, extend, genesis_head
+from swarm.ledger.chain import Head, check_final, ends_epoch, extend, genesis_head, voted_on
 from swarm.ledger.consensus.branch import FinalPoint
 from swarm.ledger.consensus.journal import TABLE as JOURNAL_TABLE
 from swarm.ledger.consensus.journal import Journal, load_journal
@@ -266,10 +266,8 @@ def _load(store: Store, genesis: Genesis) -> Head:
     link = read_block(store, last)
     if link is not None:
         block, certificate = link
-        council = head.state.council
-        voted = council.previous if ends_epoch(head.state) else council.current
         if certificate is not None:
-            check_final(block.header, certificate, voted)
+            check_final(block.header, certificate, voted_on(head.state))
     return head
 
 

@@ -11,7 +11,7 @@ import trio
 from swarm.errors import InvalidStatement, PeerFault, Unreachable, VerificationFailed
 from swarm.host.service import Host
 from swarm.ledger.blocks import block_digest, epoch_of
-from swarm.ledger.chain import Head, ends_epoch
+from swarm.ledger.chain import Head, voted_on
 from swarm.ledger.consensus.validator import ValidatorRunner
 from swarm.ledger.mempool import Mempool
 from swarm.ledger.net.archive import Archive
@@ -149,8 +149,7 @@ class Follower:
 
         Raises ``VerificationFailed`` if it is another one, and proved final as ours is; the proof is kept.
         """
-        height, council = head.state.height, head.state.council
-        voted = council.previous if ends_epoch(head.state) else council.current
+        height = head.state.height
         epoch_blocks = self._archive.genesis.epoch_blocks
         try:
             _, reply = await self._fetch(peer, max(height, 1), 0)
@@ -162,7 +161,7 @@ class Follower:
                 height=Height(height - 1),
                 epoch=epoch_of(epoch_blocks, height),
                 chain=head.state.chain,
-                validators=voted,
+                validators=voted_on(head.state),
             )
         except (Unreachable, PeerFault):
             return

@@ -24,7 +24,8 @@ from swarm.ledger.blocks import (
     VALIDATORS_MAX,
     VOTE_PURPOSES,
     Validator,
-    last_height,
+    epoch_of,
+    is_last_of_epoch,
     vote_parts,
 )
 from swarm.ledger.leaders import LeaderSchedule
@@ -72,8 +73,7 @@ def turn_view(draft: Draft, view: View, leader: PeerId) -> None:
 def turn_epoch(draft: Draft) -> None:
     """Hand over to the next validators at the last block of an epoch, and choose those after them."""
     globals_, council = draft.globals, draft.council
-    epoch_blocks = globals_.params.epoch_blocks
-    if draft.height != last_height(epoch_blocks, draft.height // epoch_blocks):
+    if not is_last_of_epoch(globals_.params.epoch_blocks, draft.height):
         return
     missed = {
         validator.peer: count
@@ -140,8 +140,7 @@ def offer(draft: Draft, sender: PeerId, body: Validate) -> None:
         said = "offered" if body.is_on else "not offered"
         raise InvalidStatement(Reason.DUPLICATE, f"it has {said} to validate")
     if not body.is_on:
-        left = tuple(peer for peer in council.candidates if peer != sender)
-        draft.put_council(replace(council, candidates=left))
+        _withdraw(draft, sender)
         return
     if draft.equivocator(sender) is not None:
         raise InvalidStatement(Reason.WRONG_PEER, "it signed two ways, and may validate no more")
@@ -171,7 +170,7 @@ def locked_stake(reader: Reader, peer: PeerId) -> int:
 def convict(draft: Draft, sender: PeerId, body: Evidence) -> None:
     """Take the whole stake of a validator that signed two conflicting votes, and bar it for good."""
     peer, params = body.peer, draft.globals.params
-    epoch = draft.height // params.epoch_blocks
+    epoch = epoch_of(params.epoch_blocks, draft.height)
     if not epoch - params.unbonding_epochs <= body.epoch <= epoch:
         raise InvalidStatement(Reason.EXPIRED, f"evidence of epoch {body.epoch} in epoch {epoch}")
     if draft.equivocator(peer) is not None:
@@ -193,6 +192,10 @@ def convict(draft: Draft, sender: PeerId, body: Evidence) -> None:
     draft.burn(taken - reward)
     height = Height(draft.height)
     draft.put_equivocator(peer, Equivocator(body.epoch, body.view, height, taken))
+    _withdraw(draft, peer)
+
+
+def _withdraw(draft: Draft, peer: PeerId) -> None:
     council = draft.council
     left = tuple(other for other in council.candidates if other != peer)
     draft.put_council(replace(council, candidates=left))

@@ -9,13 +9,11 @@ from typing import Protocol
 from swarm.errors import BadEncoding, InvalidStatement, UsageError
 from swarm.events import EventKind
 from swarm.ledger.transactions import AMOUNT_MAX, Stake, Transfer, Unstake
+from swarm.node.api.actions import FINAL_WAIT_S
 from swarm.node.ports import HasLedger, HasMe, HasReport
 from swarm.primitives.crypto import parse_peer, peer_name
 from swarm.types import Amount
 from swarm.web.app import Action
-
-FINAL_WAIT_S = 60.0
-"""Seconds to wait for finality: a healthy network takes a few blocks."""
 
 
 class PayingNode(HasMe, HasLedger, HasReport, Protocol):

@@ -58,7 +58,7 @@ def test_a_key_that_was_brought_here_begins_with_a_lost_memory(tmp_path: Path) -
 @pytest.mark.rule("L52", "S9b")
 def test_a_vote_log_that_is_older_than_the_mark_has_forgotten_votes(tmp_path: Path) -> None:
     memory = VoteMemory.open(a_home(tmp_path / "home"))
-    memory.note(0, a_journal(3))
+    memory.note(a_journal(3))
     again = VoteMemory.open(memory.home)
     assert again.is_whole(a_journal(3))
     assert again.is_whole(a_journal(4)), "a crash between the two writes"
@@ -75,7 +75,7 @@ def test_a_vote_log_that_is_older_than_the_mark_has_forgotten_votes(tmp_path: Pa
 @pytest.mark.rule("L52", "S9b")
 def test_a_copy_of_a_home_has_lost_its_memory(tmp_path: Path) -> None:
     memory = VoteMemory.open(a_home(tmp_path / "home"))
-    memory.note(0, a_journal(3))
+    memory.note(a_journal(3))
     shutil.copytree(memory.home, tmp_path / "copy")
     assert not VoteMemory.open(tmp_path / "copy").is_whole(a_journal(3))
     moved = memory.home.rename(tmp_path / "moved")
@@ -84,7 +84,7 @@ def test_a_copy_of_a_home_has_lost_its_memory(tmp_path: Path) -> None:
 
 def test_a_mark_with_a_flipped_bit_or_a_cut_one_counts_as_none(tmp_path: Path) -> None:
     memory = VoteMemory.open(a_home(tmp_path / "home"))
-    memory.note(0, a_journal(3))
+    memory.note(a_journal(3))
     path = memory.home / MARK_FILE
     whole = path.read_bytes()
     length = 33 + whole[32]
@@ -106,7 +106,7 @@ def test_a_home_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     with pytest.raises(UsageError, match=r"cannot write .*votes\.mark"):
-        memory.note(0, a_journal(1))
+        memory.note(a_journal(1))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -120,12 +120,12 @@ def test_a_full_disk_is_told_before_anything_is_signed(
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DiskFull, match="no room left"):
-        memory.note(0, a_journal(1))
+        memory.note(a_journal(1))
 
 
 def test_a_silence_outlasts_a_restart_until_the_owner_ends_it(tmp_path: Path) -> None:
     memory = VoteMemory.open(a_home(tmp_path / "home"))
-    memory.note(4, a_journal(3))
+    memory.note(a_journal(3))
     memory.be_silent(5, Journal.after(3))
     again = VoteMemory.open(memory.home)
     assert again.mark is not None
